@@ -1,0 +1,1 @@
+//! The guest interface of the Hypervisor Top Level Functional Specification (TLFS).

@@ -1,0 +1,25 @@
+//! Viridian: a virtual machine monitor for Linux KVM that speaks Hyper-V to its guests.
+//!
+//! One process is the parent partition; every KVM virtual machine in it is a child partition.
+//! The modules are floors, and each uses only what stands below it:
+//!
+//! - [`machine`]: one machine from a configuration to its end.
+//! - [`vsp`]: service providers for storage and network, and the backends they drive.
+//! - [`vmbus`]: the transport under them: offers, channels, rings.
+//! - [`hyperv`]: the guest interface of the TLFS, on two engines.
+//! - [`platform`]: the few classic devices a small guest wants.
+//! - [`boot`]: a kernel file into memory, the first VP's state, the ACPI tables.
+//! - [`partition`]: KVM itself. Unsafe code lives there.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+compile_error!("Viridian runs on x86-64 Linux hosts only: it needs KVM and speaks the x64 interface of Hyper-V");
+
+pub mod boot;
+pub mod hyperv;
+pub mod machine;
+pub mod partition;
+pub mod platform;
+pub mod vmbus;
+pub mod vsp;

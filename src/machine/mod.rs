@@ -1,0 +1,1 @@
+//! One machine, from a configuration to its end.

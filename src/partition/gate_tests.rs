@@ -1,0 +1,86 @@
+use super::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
+use std::time::Duration;
+
+/// Stands for `immediate_exit` and the signal: a VP that is "in the guest" spins on it.
+#[derive(Clone, Default)]
+struct Flag(Arc<AtomicBool>);
+
+impl Kick for Flag {
+    fn kick(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn spawn_vp(gate: &Arc<Gate>, index: u32, turns: &Arc<AtomicU64>) -> thread::JoinHandle<()> {
+    let (gate, turns) = (gate.clone(), turns.clone());
+    let flag = Flag::default();
+    gate.enter(index, Box::new(flag.clone()));
+    thread::spawn(move || {
+        while gate.pass() {
+            while !flag.0.load(Ordering::SeqCst) {
+                turns.fetch_add(1, Ordering::SeqCst);
+                thread::yield_now();
+            }
+            flag.0.store(false, Ordering::SeqCst);
+        }
+        gate.leave(index);
+    })
+}
+
+#[test]
+fn a_pause_returns_with_every_vp_out_and_a_resume_lets_them_back() {
+    let (gate, turns) = (Arc::new(Gate::new()), Arc::new(AtomicU64::new(0)));
+    let vps: Vec<_> = (0..4).map(|index| spawn_vp(&gate, index, &turns)).collect();
+    for _ in 0..200 {
+        gate.pause();
+        let seen = turns.load(Ordering::SeqCst);
+        thread::yield_now();
+        assert_eq!(turns.load(Ordering::SeqCst), seen, "a VP ran while the partition was paused");
+        gate.resume();
+        while turns.load(Ordering::SeqCst) == seen {
+            thread::yield_now();
+        }
+    }
+    gate.stop();
+    vps.into_iter().for_each(|vp| vp.join().unwrap());
+}
+
+#[test]
+fn a_waiting_vp_counts_as_paused_and_goes_on_waiting_after_the_resume() {
+    let gate = Arc::new(Gate::new());
+    let ready = Arc::new(AtomicBool::new(false));
+    gate.enter(0, Box::new(Flag::default()));
+    let vp = thread::spawn({
+        let (gate, ready) = (gate.clone(), ready.clone());
+        move || {
+            let waited = gate.wait_for(|| ready.load(Ordering::SeqCst));
+            gate.leave(0);
+            waited
+        }
+    });
+    gate.pause();
+    gate.resume();
+    assert!(!vp.is_finished());
+    ready.store(true, Ordering::SeqCst);
+    gate.wake();
+    assert!(vp.join().unwrap());
+}
+
+#[test]
+fn a_stop_ends_waits_and_pauses_and_is_final() {
+    let gate = Arc::new(Gate::new());
+    gate.enter(0, Box::new(Flag::default()));
+    let vp = thread::spawn({
+        let gate = gate.clone();
+        move || gate.wait_for(|| false)
+    });
+    thread::sleep(Duration::from_millis(5));
+    gate.stop();
+    assert!(!vp.join().unwrap());
+    gate.resume();
+    assert!(!gate.is_open());
+    gate.pause();
+}

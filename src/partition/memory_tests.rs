@@ -1,0 +1,29 @@
+#![allow(clippy::single_range_in_vec_init)]
+use super::*;
+use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
+
+#[test]
+fn memory_up_to_the_hole_is_one_range_and_goes_on_above_it() {
+    assert_eq!(ranges(1 << 20), [0..1 << 20]);
+    assert_eq!(ranges(HOLE_START), [0..HOLE_START]);
+    assert_eq!(ranges(4 << 30), [0..HOLE_START, HOLE_END..HOLE_END + (1 << 30)]);
+}
+
+#[test]
+fn both_ranges_are_backed_and_start_as_zeroes() {
+    let memory = create(4 << 30, false).unwrap();
+    assert_eq!(memory.iter().map(|region| region.len()).sum::<u64>(), 4 << 30);
+    for address in [0, HOLE_START - 8, HOLE_END, HOLE_END + (1 << 30) - 8] {
+        assert_eq!(memory.read_obj::<u64>(GuestAddress(address)).unwrap(), 0);
+        memory.write_obj(address, GuestAddress(address)).unwrap();
+    }
+    assert!(memory.read_obj::<u64>(GuestAddress(HOLE_START)).is_err());
+    assert_eq!(memory.read_obj::<u64>(GuestAddress(HOLE_END)).unwrap(), HOLE_END);
+}
+
+#[test]
+fn sizes_that_no_machine_has_are_refused_with_the_reason() {
+    assert!(create(4096, false).unwrap_err().to_string().contains("1M"));
+    assert!(create((1 << 20) + 1, false).unwrap_err().to_string().contains("4096"));
+    assert!(create(3 << 20, true).unwrap_err().to_string().contains("2M"));
+}

@@ -1,0 +1,1 @@
+//! VMBus, the transport between the parent partition and its children's drivers.

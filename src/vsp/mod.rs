@@ -1,0 +1,1 @@
+//! Service providers: the host's side of the synthetic devices.
