@@ -1,0 +1,96 @@
+//! The DSDT: processors, the classic devices, the VMBus device and S5 (ACPI 6.5, chapters 6 to 8 and 20).
+//!
+//! In ASL it reads:
+//!
+//! ```text
+//! Name (_S5, Package { 5, 5, 0, 0 })
+//! Scope (_SB) {
+//!     Device (C000) { Name (_HID, "ACPI0007") Name (_UID, 0) }    // one a VP
+//!     Device (COM1) { Name (_HID, EisaId ("PNP0501")) … IO (0x3f8), Interrupt { 4 } }
+//!     Device (RTC)  { Name (_HID, EisaId ("PNP0B00")) … IO (0x70) }
+//!     Device (VMOD) { Name (_HID, "ACPI0004") … DWordMemory (the MMIO window)
+//!         Device (VMBS) { Name (_HID, "VMBUS") … } }
+//! }
+//! ```
+//!
+//! Hyper-V's own firmware has the VMBus device in a module device that carries the MMIO window, and guests expect that:
+//! Linux reads the `_CRS` of the VMBus device, which must be there, then of its ancestors up to the first with a memory
+//! window (vmbus_acpi_add in its drivers/hv/vmbus_drv.c); FreeBSD looks for the window in the parent alone.
+
+use acpi_tables::Aml;
+use acpi_tables::aml::{
+    AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Name, Package, ResourceTemplate, Scope,
+};
+use acpi_tables::sdt::Sdt;
+
+use super::acpi::{Description, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
+use super::layout::{RTC_PORT, S5_SLEEP_TYPE, SERIAL_IRQ, SERIAL_PORT, VMBUS_MMIO};
+
+/// Builds the table for a machine. `description` names 4096 VPs at most: their names have three digits.
+pub(super) fn dsdt(description: &Description) -> Sdt {
+    /// From 2 on, integers have 64 bits.
+    const REVISION: u8 = 2;
+    let mut dsdt = Sdt::new(*b"DSDT", 36, REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    let sleep: [&dyn Aml; 4] = [&S5_SLEEP_TYPE, &S5_SLEEP_TYPE, &0u8, &0u8];
+    let mut aml = Vec::new();
+    Name::new("_S5_".into(), &Package::new(sleep.to_vec())).to_aml_bytes(&mut aml);
+    let mut devices = Vec::new();
+    for index in 0..description.apic_ids.len() {
+        processor(index).to_aml_bytes(&mut devices);
+    }
+    serial_port(description.ioapic, &mut devices);
+    clock(&mut devices);
+    vmbus(&mut devices);
+    aml.extend(Scope::raw("_SB_".into(), devices));
+    dsdt.append_slice(&aml);
+    dsdt
+}
+
+/// A processor, whose `_UID` is the one in the MADT.
+fn processor(index: usize) -> impl Aml {
+    struct Processor(usize);
+    impl Aml for Processor {
+        fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
+            let path = format!("C{:03X}", self.0);
+            let (id, uid) = (Name::new("_HID".into(), &"ACPI0007"), Name::new("_UID".into(), &self.0));
+            Device::new(path.as_str().into(), vec![&id, &uid]).to_aml_bytes(sink);
+        }
+    }
+    Processor(index)
+}
+
+fn serial_port(interrupts: bool, devices: &mut Vec<u8>) {
+    let id = Name::new("_HID".into(), &EISAName::new("PNP0501"));
+    let uid = Name::new("_UID".into(), &1u8);
+    let ports = IO::new(SERIAL_PORT, SERIAL_PORT, 1, 8);
+    let interrupt = Interrupt::new(true, true, false, false, SERIAL_IRQ);
+    let resources: Vec<&dyn Aml> = if interrupts { vec![&ports, &interrupt] } else { vec![&ports] };
+    let resources = Name::new("_CRS".into(), &ResourceTemplate::new(resources));
+    Device::new("COM1".into(), vec![&id, &uid, &resources]).to_aml_bytes(devices);
+}
+
+/// The real-time clock, without its interrupt: it has no alarm.
+fn clock(devices: &mut Vec<u8>) {
+    let id = Name::new("_HID".into(), &EISAName::new("PNP0B00"));
+    let ports = IO::new(RTC_PORT, RTC_PORT, 1, 2);
+    let resources = Name::new("_CRS".into(), &ResourceTemplate::new(vec![&ports]));
+    Device::new("RTC_".into(), vec![&id, &resources]).to_aml_bytes(devices);
+}
+
+fn vmbus(devices: &mut Vec<u8>) {
+    let bus_id = Name::new("_HID".into(), &"VMBUS");
+    let bus_name = Name::new("_DDN".into(), &"VMBUS");
+    let uid = Name::new("_UID".into(), &0u8);
+    let no_resources = Name::new("_CRS".into(), &ResourceTemplate::new(Vec::new()));
+    let bus = Device::new("VMBS".into(), vec![&bus_id, &bus_name, &uid, &no_resources]);
+
+    let (first, last) = (VMBUS_MMIO.start as u32, (VMBUS_MMIO.end - 1) as u32);
+    let window = AddressSpace::new_memory(AddressSpaceCacheable::Cacheable, true, first, last, None);
+    let module_id = Name::new("_HID".into(), &"ACPI0004");
+    let resources = Name::new("_CRS".into(), &ResourceTemplate::new(vec![&window]));
+    Device::new("VMOD".into(), vec![&module_id, &uid, &resources, &bus]).to_aml_bytes(devices);
+}
+
+#[cfg(test)]
+#[path = "dsdt_tests.rs"]
+mod tests;

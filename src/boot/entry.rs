@@ -1,0 +1,217 @@
+//! The state in which VP 0 enters a kernel, as data: the partition floor puts it into the processor.
+//!
+//! A fresh VP is in its reset state (Intel SDM volume 3, 10.1.1). [`Entry::apply`] changes what a protocol
+//! asks for and leaves the rest. No protocol gets an interrupt descriptor table: interrupts are
+//! off, and an exception before the kernel has its own table is a triple fault.
+
+use std::fmt;
+
+use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::error::BootError;
+use super::layout::{GDT, PAGE_TABLES};
+use super::placement::Placement;
+use crate::partition::memory::{GuestMemory, PAGE_SIZE};
+
+/// How a kernel is told what it needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// The 64-bit boot protocol (Linux, "The Linux/x86 Boot Protocol"): long mode, RSI has the zero page.
+    Linux64,
+    /// Xen's PVH ABI, direct boot: protected mode, EBX has `hvm_start_info`.
+    Pvh,
+    /// Multiboot 0.6.96: protected mode, EAX has the magic number, EBX the boot information.
+    Multiboot,
+    /// A flat image in real mode.
+    Flat16,
+    /// A flat image in protected mode.
+    Flat32,
+    /// A flat image in long mode.
+    Flat64,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Linux64 => "Linux 64-bit boot protocol",
+            Self::Pvh => "PVH",
+            Self::Multiboot => "multiboot",
+            Self::Flat16 => "flat image in real mode",
+            Self::Flat32 => "flat image in protected mode",
+            Self::Flat64 => "flat image in long mode",
+        })
+    }
+}
+
+/// The processor's mode at entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Real,
+    Protected,
+    Long,
+}
+
+impl Protocol {
+    /// Whether this is one of the three ways into a flat image, which hand nothing over.
+    pub(super) fn is_flat(self) -> bool {
+        matches!(self, Self::Flat16 | Self::Flat32 | Self::Flat64)
+    }
+
+    fn mode(self) -> Mode {
+        match self {
+            Self::Flat16 => Mode::Real,
+            Self::Pvh | Self::Multiboot | Self::Flat32 => Mode::Protected,
+            Self::Linux64 | Self::Flat64 => Mode::Long,
+        }
+    }
+}
+
+/// The state in which VP 0 enters the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The protocol that the kernel was recognised to speak.
+    pub protocol: Protocol,
+    /// The general registers, RIP and RFLAGS.
+    pub registers: kvm_regs,
+}
+
+/// RFLAGS with nothing set but the bit that always is: interrupts are off, the direction is up.
+const RFLAGS: u64 = 1 << 1;
+const CR0_PE: u64 = 1 << 0;
+/// Always set since the Pentium.
+const CR0_ET: u64 = 1 << 4;
+const CR0_PG: u64 = 1 << 31;
+const CR4_PAE: u64 = 1 << 5;
+const EFER_LME: u64 = 1 << 8;
+const EFER_LMA: u64 = 1 << 10;
+
+impl Entry {
+    /// An entry at `rip` with all other registers zero.
+    pub(super) fn new(protocol: Protocol, rip: u64) -> Self {
+        Self { protocol, registers: kvm_regs { rip, rflags: RFLAGS, ..Default::default() } }
+    }
+
+    /// Changes the system registers of a VP in its reset state to what the kernel expects.
+    pub fn apply(&self, sregs: &mut kvm_sregs) {
+        let (code, data) = match self.protocol.mode() {
+            Mode::Real => (REAL_CODE, REAL_DATA),
+            Mode::Protected => (PROTECTED_CODE, FLAT_DATA),
+            Mode::Long => (LONG_CODE, FLAT_DATA),
+        };
+        sregs.cs = code;
+        for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss] {
+            *segment = data;
+        }
+        // Reset leaves the caches off (CD and NW); a kernel is entered as firmware would, with them on.
+        sregs.cr0 = CR0_ET;
+        if self.protocol.mode() == Mode::Real {
+            return;
+        }
+        sregs.cr0 |= CR0_PE;
+        sregs.tr = TASK;
+        sregs.gdt = kvm_dtable { base: GDT, limit: GDT_LENGTH as u16 - 1, ..Default::default() };
+        sregs.idt = kvm_dtable::default();
+        if self.protocol.mode() == Mode::Long {
+            sregs.cr0 |= CR0_PG;
+            sregs.cr3 = PAGE_TABLES;
+            sregs.cr4 = CR4_PAE;
+            sregs.efer = EFER_LME | EFER_LMA;
+        }
+    }
+}
+
+/// A segment that is present, with base 0; `kind` is the descriptor's type field.
+const fn segment(selector: u16, limit: u32, kind: u8) -> kvm_segment {
+    kvm_segment {
+        base: 0,
+        limit,
+        selector,
+        type_: kind,
+        present: 1,
+        dpl: 0,
+        db: 0,
+        s: 1,
+        l: 0,
+        g: 0,
+        avl: 0,
+        unusable: 0,
+        padding: 0,
+    }
+}
+
+// Descriptor types (Intel SDM volume 3, 3.4.5.1 and 3.5), all accessed or busy already.
+const DATA: u8 = 0x3;
+const CODE: u8 = 0xb;
+const BUSY_TSS: u8 = 0xb;
+
+// Selectors of the Linux boot protocol: __BOOT_CS is 0x10, __BOOT_DS is 0x18. The other protocols do not care.
+const REAL_CODE: kvm_segment = segment(0, 0xffff, CODE);
+const REAL_DATA: kvm_segment = segment(0, 0xffff, DATA);
+const PROTECTED_CODE: kvm_segment = kvm_segment { db: 1, g: 1, ..segment(0x10, u32::MAX, CODE) };
+const LONG_CODE: kvm_segment = kvm_segment { l: 1, g: 1, ..segment(0x10, u32::MAX, CODE) };
+const FLAT_DATA: kvm_segment = kvm_segment { db: 1, g: 1, ..segment(0x18, u32::MAX, DATA) };
+// PVH asks for a task register with a limit of 0x67; VMX asks for one in any mode.
+const TASK: kvm_segment = kvm_segment { s: 0, ..segment(0x20, 0x67, BUSY_TSS) };
+
+/// Null, unused, code, data, task; the task's descriptor has two slots in long mode.
+const GDT_LENGTH: usize = 6 * 8;
+
+/// The eight bytes that describe `segment` in a descriptor table (Intel SDM volume 3, 3.4.5).
+fn descriptor(segment: &kvm_segment) -> u64 {
+    let limit = u64::from(if segment.g == 1 { segment.limit >> 12 } else { segment.limit });
+    let access = u64::from(segment.type_ | segment.s << 4 | segment.dpl << 5 | segment.present << 7);
+    let flags = u64::from(segment.avl | segment.l << 1 | segment.db << 2 | segment.g << 3);
+    let base = segment.base;
+    (limit & 0xffff)
+        | (base & 0xff_ffff) << 16
+        | access << 40
+        | (limit >> 16 & 0xf) << 48
+        | flags << 52
+        | (base >> 24 & 0xff) << 56
+}
+
+/// Claims the memory of the tables that an entry by `protocol` runs on.
+pub(super) fn claim_tables(protocol: Protocol, placement: &mut Placement) -> Result<(), BootError> {
+    if protocol.mode() != Mode::Real {
+        placement.claim("the boot GDT", GDT, GDT_LENGTH as u64)?;
+    }
+    if protocol.mode() == Mode::Long {
+        placement.claim("the boot page tables", PAGE_TABLES, 6 * PAGE_SIZE)?;
+    }
+    Ok(())
+}
+
+/// Writes the tables that an entry by `protocol` runs on.
+pub(super) fn write_tables(protocol: Protocol, memory: &GuestMemory) -> Result<(), vm_memory::GuestMemoryError> {
+    let code = match protocol.mode() {
+        Mode::Real => return Ok(()),
+        Mode::Protected => &PROTECTED_CODE,
+        Mode::Long => &LONG_CODE,
+    };
+    let table = [0, 0, descriptor(code), descriptor(&FLAT_DATA), descriptor(&TASK), 0];
+    memory.write_slice(&table.map(u64::to_le_bytes).concat(), GuestAddress(GDT))?;
+    if protocol.mode() == Mode::Long { memory.write_slice(&page_tables(), GuestAddress(PAGE_TABLES)) } else { Ok(()) }
+}
+
+/// The first 4 GiB, mapped to themselves in pages of 2 MiB, which every processor in long mode has.
+///
+/// A page map level 4, a page directory pointer table and four page directories (Intel SDM volume 3, 4.5).
+fn page_tables() -> Vec<u8> {
+    const PRESENT_WRITABLE: u64 = 0b11;
+    const LARGE: u64 = 1 << 7;
+    let page = |index: u64| PAGE_TABLES + index * PAGE_SIZE;
+    let mut entries = vec![0u64; 6 * 512];
+    entries[0] = page(1) | PRESENT_WRITABLE;
+    for directory in 0..4 {
+        entries[512 + directory as usize] = page(2 + directory) | PRESENT_WRITABLE;
+    }
+    for (index, entry) in (0u64..).zip(&mut entries[2 * 512..]) {
+        *entry = index << 21 | LARGE | PRESENT_WRITABLE;
+    }
+    entries.into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+//! Names for files that are no kernel this machine can start, and what to do with them instead.
+
+use std::path::Path;
+
+use super::error::BootError;
+
+/// What a file is by the bytes at a certain place.
+struct Mark {
+    offset: usize,
+    bytes: &'static [u8],
+    what: &'static str,
+    advice: &'static str,
+}
+
+const fn mark(offset: usize, bytes: &'static [u8], what: &'static str, advice: &'static str) -> Mark {
+    Mark { offset, bytes, what, advice }
+}
+
+const DISK: &str = "name the kernel that is in it, not the disk";
+const ARCHIVE: &str = "unpack it and name the kernel in it";
+const OTHER_MACHINE: &str = "name a kernel built for x86-64";
+
+/// The most telling marks first.
+const MARKS: &[Mark] = &[
+    mark(0, b"QFI\xfb", "a qcow2 disk image", DISK),
+    mark(0, b"KDMV", "a VMDK disk image", DISK),
+    mark(0, b"vhdxfile", "a VHDX disk image", DISK),
+    mark(0, b"conectix", "a VHD disk image", DISK),
+    mark(0x8001, b"CD001", "an ISO 9660 image", DISK),
+    mark(0x200, b"EFI PART", "a disk image with a GPT", DISK),
+    mark(0, b"hsqs", "a squashfs image", DISK),
+    mark(0, b"070701", "a cpio archive, such as an initramfs", "give it with --initrd, and a kernel with --kernel"),
+    mark(0, b"070702", "a cpio archive, such as an initramfs", "give it with --initrd, and a kernel with --kernel"),
+    mark(0, b"!<arch>\ndebian-binary", "a Debian package", "unpack it with dpkg -x and name the kernel in its boot/"),
+    mark(0, b"!<arch>\n", "an archive of object files", "link it to a kernel"),
+    mark(0, b"\xed\xab\xee\xdb", "an RPM package", ARCHIVE),
+    mark(0, b"PK\x03\x04", "a zip archive", ARCHIVE),
+    mark(257, b"ustar", "a tar archive", ARCHIVE),
+    mark(0x38, b"ARM\x64", "an arm64 Linux Image", OTHER_MACHINE),
+    mark(0x38, b"RSC\x05", "a RISC-V Linux Image", OTHER_MACHINE),
+    mark(0, b"\x27\x05\x19\x56", "a U-Boot image", "name the kernel that is in it"),
+    mark(0x438, b"\x53\xef", "an ext2, ext3 or ext4 file system", DISK),
+];
+
+/// A compression by its magic number, with the name's usual ending and the tool that unpacks it.
+struct Compression {
+    bytes: &'static [u8],
+    name: &'static str,
+    ending: &'static str,
+    tool: &'static str,
+}
+
+const COMPRESSIONS: &[Compression] = &[
+    Compression { bytes: b"\x1f\x8b", name: "gzip", ending: "gz", tool: "gunzip" },
+    Compression { bytes: b"\xfd7zXZ\0", name: "xz", ending: "xz", tool: "unxz" },
+    Compression { bytes: b"\x28\xb5\x2f\xfd", name: "zstd", ending: "zst", tool: "unzstd" },
+    Compression { bytes: b"\x04\x22\x4d\x18", name: "lz4", ending: "lz4", tool: "unlz4" },
+    Compression { bytes: b"\x02\x21\x4c\x18", name: "lz4", ending: "lz4", tool: "unlz4" },
+    Compression { bytes: b"BZh", name: "bzip2", ending: "bz2", tool: "bunzip2" },
+    Compression { bytes: b"\x5d\0\0", name: "lzma", ending: "lzma", tool: "unlzma" },
+    Compression { bytes: b"\x89LZO\0\r\n\x1a\n", name: "lzop", ending: "lzo", tool: "lzop -d" },
+];
+
+/// Says what a file is that no one here can start, from its first bytes.
+pub(super) fn refuse(file: &str, head: &[u8]) -> BootError {
+    if let Err(error) = refuse_multiboot2(file, head) {
+        return error;
+    }
+    if let Some(compression) = COMPRESSIONS.iter().find(|compression| head.starts_with(compression.bytes)) {
+        return not_a_kernel(file, format!("{}-compressed", compression.name), compression.advice(file));
+    }
+    let found = |mark: &&Mark| head.get(mark.offset..).is_some_and(|rest| rest.starts_with(mark.bytes));
+    if let Some(mark) = MARKS.iter().find(found) {
+        return not_a_kernel(file, mark.what.into(), mark.advice.into());
+    }
+    if head.starts_with(b"MZ") {
+        return refuse_executable(file, head);
+    }
+    if head.starts_with(b"#!") {
+        let line = head[2..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let what = format!("a script for {}", String::from_utf8_lossy(&line[..line.len().min(64)]).trim());
+        return not_a_kernel(file, what, "name a kernel".into());
+    }
+    if head.get(0x1fe..0x200) == Some(b"\x55\xaa") {
+        let advice = format!("to start it in real mode as a boot sector, give flat:{file}");
+        return not_a_kernel(file, "a boot sector or a disk image".into(), advice);
+    }
+    if head.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)) {
+        return not_a_kernel(file, "text".into(), "name a kernel".into());
+    }
+    if head.iter().all(|byte| *byte == 0) {
+        return not_a_kernel(file, "zeroes at its start".into(), "copy or build it again".into());
+    }
+    not_a_kernel(
+        file,
+        "not a bzImage, ELF or multiboot kernel".into(),
+        format!("name one of these, or start it as it is with flat:{file}@ADDRESS,mode=16|32|64"),
+    )
+}
+
+impl Compression {
+    /// The tools keep the file with `-k` and drop the ending; without the ending they want to be told where to write.
+    fn advice(&self, file: &str) -> String {
+        let Self { ending, tool, .. } = self;
+        match Path::new(file).extension() {
+            Some(found) if found == *ending => format!("unpack it first: {tool} -k {file}"),
+            _ => format!("unpack it first: {tool} < {file} > kernel ({tool} -k wants a name that ends in .{ending})"),
+        }
+    }
+}
+
+/// Refuses a kernel that has a header for Multiboot 2 (Multiboot2 Specification, 3.1.1). To be asked when it has no other.
+pub(super) fn refuse_multiboot2(file: &str, head: &[u8]) -> Result<(), BootError> {
+    const MAGIC: u32 = 0xe852_50d6;
+    let word = |header: &[u8], at: usize| {
+        header.get(at..at + 4).map(|bytes| bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte)))
+    };
+    let is_header = |header: &[u8]| {
+        let sum = (0..16).step_by(4).try_fold(0u32, |sum, at| Some(sum.wrapping_add(word(header, at)?)));
+        word(header, 0) == Some(MAGIC) && sum == Some(0)
+    };
+    if !(0..head.len().min(0x8000)).step_by(8).any(|offset| is_header(&head[offset..])) {
+        return Ok(());
+    }
+    let advice = "give it a multiboot 1 header or a PVH note as well";
+    Err(not_a_kernel(file, "a multiboot 2 kernel".into(), advice.into()))
+}
+
+/// Refuses a PE executable that is no bzImage.
+fn refuse_executable(file: &str, head: &[u8]) -> BootError {
+    let header =
+        head.get(0x3c..0x40).map(|bytes| bytes.iter().rev().fold(0, |word, byte| word << 8 | usize::from(*byte)));
+    let machine = match header.and_then(|at| head.get(at..)?.strip_prefix(b"PE\0\0")) {
+        Some([0x64, 0x86, ..]) => "x86-64",
+        Some([0x4c, 0x01, ..]) => "i386",
+        Some([0x64, 0xaa, ..]) => "arm64",
+        Some(_) => "another machine",
+        None => return not_a_kernel(file, "a DOS program".into(), "name a kernel".into()),
+    };
+    let advice = "name a kernel that starts without firmware: a bzImage, or for a unified kernel image the one in it \
+                  (objcopy -O binary -j .linux)";
+    not_a_kernel(file, format!("a PE executable for {machine}, which only EFI or Windows can start"), advice.into())
+}
+
+/// A dynamically linked ELF program.
+pub(super) fn refuse_program(file: &str) -> BootError {
+    not_a_kernel(file, "a program that wants an operating system under it".into(), "name a kernel".into())
+}
+
+/// An ELF file for a processor that this is not.
+pub(super) fn refuse_machine(file: &str, machine: u16) -> BootError {
+    let name = match machine {
+        2 | 18 | 43 => "SPARC",
+        8 => "MIPS",
+        20 => "32-bit PowerPC",
+        21 => "64-bit PowerPC",
+        22 => "S/390",
+        40 => "32-bit Arm",
+        50 => "Itanium",
+        183 => "arm64",
+        243 => "RISC-V",
+        247 => "BPF",
+        258 => "LoongArch",
+        _ => return not_a_kernel(file, format!("an ELF file for machine number {machine}"), OTHER_MACHINE.into()),
+    };
+    not_a_kernel(file, format!("an ELF file for {name}"), OTHER_MACHINE.into())
+}
+
+/// Refuses ELF files that are not linked to be loaded, by their `e_type`.
+pub(super) fn refuse_elf_kind(file: &str, kind: u16) -> Result<(), BootError> {
+    const EXECUTABLE: u16 = 2;
+    const SHARED: u16 = 3;
+    let (what, advice) = match kind {
+        EXECUTABLE | SHARED => return Ok(()),
+        1 => ("an object file or kernel module".into(), "link it to a kernel"),
+        4 => ("a core dump".into(), "name a kernel"),
+        kind => (format!("an ELF file of type {kind}"), "name a kernel"),
+    };
+    Err(not_a_kernel(file, what, advice.into()))
+}
+
+fn not_a_kernel(file: &str, what: String, advice: String) -> BootError {
+    BootError::NotAKernel { file: file.into(), what, advice }
+}
+
+#[cfg(test)]
+#[path = "foreign_tests.rs"]
+mod tests;

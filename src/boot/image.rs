@@ -1,0 +1,110 @@
+//! What a file is, is found out from the file.
+//!
+//! A file can be several things at once. The order is:
+//!
+//! 1. An ELF file with a PVH note, if it is of 64 bits. The note is a kernel's own word that it can be entered
+//!    so; Linux since 5.0, FreeBSD and Xen itself give it. `e_entry` of such a file is no such word: Linux has its
+//!    64-bit boot protocol there, others the entry for some loader of their own.
+//! 2. A multiboot header, in an ELF file of any class, or with addresses of its own in any file.
+//! 3. An ELF file of 32 bits with a PVH note.
+//! 4. An ELF file of 64 bits alone: Linux without a note, entered at `e_entry` by the 64-bit boot protocol.
+//! 5. A Linux bzImage, which looks like a PE executable and like a boot sector as well.
+//!
+//! Everything else is refused with its name, see [`super::foreign`].
+
+use super::entry::Protocol;
+use super::error::BootError;
+use super::file::ImageFile;
+use super::layout::COMMAND_LINE;
+use super::linux::SetupHeader;
+use super::{bzimage, elf, foreign, multiboot};
+use crate::partition::memory::HOLE_START;
+
+/// As much of a file as recognition looks at: up to the volume descriptor of an ISO 9660 image.
+const HEAD_LENGTH: usize = 0x9000;
+
+/// One part of a kernel file, and the memory that it wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// What to call it in a message, with its article.
+    pub what: String,
+    /// Where it is in the file.
+    pub offset: u64,
+    /// How long it is in the file.
+    pub file_length: u64,
+    /// Where it goes.
+    pub address: u64,
+    /// How much memory it wants, zeroes after the file's bytes. At least `file_length`.
+    pub memory_length: u64,
+}
+
+/// A recognised kernel: where its parts go, and how it is entered.
+#[derive(Clone, Debug)]
+pub(super) struct Kernel {
+    pub protocol: Protocol,
+    pub segments: Vec<Segment>,
+    pub entry: u64,
+    /// The longest command line that it takes, without the final NUL.
+    pub command_line_limit: u64,
+    /// First address that an initrd must not reach.
+    pub initrd_limit: u64,
+    /// The file's own setup header, which a bzImage wants back in its zero page.
+    pub setup_header: Option<SetupHeader>,
+}
+
+impl Kernel {
+    /// A kernel without wishes as to its initrd and command line.
+    pub(super) fn new(protocol: Protocol, entry: u64, segments: Vec<Segment>) -> Self {
+        Self {
+            protocol,
+            segments,
+            entry,
+            command_line_limit: COMMAND_LINE.end - COMMAND_LINE.start - 1,
+            // PVH and multiboot kernels read no more than 32 bits of the address.
+            initrd_limit: HOLE_START,
+            setup_header: None,
+        }
+    }
+}
+
+/// Finds out what `file` is.
+pub(super) fn recognise(file: &ImageFile) -> Result<Kernel, BootError> {
+    let head = file.head(HEAD_LENGTH)?;
+    if let Some(elf) = elf::Elf::recognise(file, &head)? {
+        return recognise_elf(file, &head, elf);
+    }
+    if bzimage::is_one(&head) {
+        return bzimage::kernel(file, &head);
+    }
+    match multiboot::Header::find(&head) {
+        Some(header) => multiboot::kernel(file, &header, None),
+        None => Err(foreign::refuse(file.name(), &head)),
+    }
+}
+
+fn recognise_elf(file: &ImageFile, head: &[u8], elf: elf::Elf) -> Result<Kernel, BootError> {
+    match (elf.class, elf.pvh_entry, multiboot::Header::find(head)) {
+        (elf::Class::Bits64, Some(entry), _) => elf.kernel(file, Protocol::Pvh, entry),
+        (_, _, Some(header)) => multiboot::kernel(file, &header, Some(elf)),
+        (_, Some(entry), None) => elf.kernel(file, Protocol::Pvh, entry),
+        (elf::Class::Bits64, None, None) => {
+            foreign::refuse_multiboot2(file.name(), head)?;
+            let mut kernel = elf.kernel(file, Protocol::Linux64, elf.entry)?;
+            kernel.command_line_limit = super::linux::COMMAND_LINE_LIMIT;
+            kernel.initrd_limit = super::linux::INITRD_LIMIT;
+            Ok(kernel)
+        }
+        (elf::Class::Bits32, None, None) => {
+            foreign::refuse_multiboot2(file.name(), head)?;
+            Err(BootError::NotAKernel {
+                file: file.name().into(),
+                what: "a 32-bit ELF file without a multiboot header or PVH note".into(),
+                advice: "give it one of these in its first 8192 bytes or its notes, or name a 64-bit kernel".into(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "image_tests.rs"]
+mod tests;

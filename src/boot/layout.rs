@@ -1,0 +1,139 @@
+//! The machine's address map: which ports, interrupts and addresses the ACPI tables promise, and where boot structures lie.
+//!
+//! The constants are promises in two directions. The ACPI tables ([`super::acpi`]) tell the guest about them, and
+//! the devices on the platform floor answer there. Boot structures lie below 640 KiB, so that a machine with
+//! 1 MiB boots too. A kernel may use their memory as soon as it no longer needs what they say.
+
+use std::ops::Range;
+
+use crate::partition::memory::{self, HOLE_END, HOLE_START};
+
+/// Where the IOAPIC is, in a machine that has one.
+pub const IOAPIC: u64 = 0xfec0_0000;
+/// Where each VP's local APIC is until the guest moves it.
+pub const LOCAL_APIC: u64 = 0xfee0_0000;
+
+/// First of the eight ports of the serial port COM1.
+pub const SERIAL_PORT: u16 = 0x3f8;
+/// The serial port's ISA interrupt.
+pub const SERIAL_IRQ: u32 = 4;
+/// Index port of the real-time clock; its data port follows.
+pub const RTC_PORT: u16 = 0x70;
+/// The debug port: a byte written here goes to the console.
+pub const DEBUG_PORT: u16 = 0xe9;
+/// The exit port: a value written here ends the machine and becomes its exit code.
+pub const EXIT_PORT: u16 = 0xf4;
+
+/// PM1a event block (ACPI 6.5, 4.8.3.1): status, then enable, two bytes each.
+pub const PM1A_EVENT_PORT: u16 = 0x600;
+/// Length of the PM1a event block.
+pub const PM1A_EVENT_LENGTH: u8 = 4;
+/// PM1a control block (ACPI 6.5, 4.8.3.2).
+pub const PM1A_CONTROL_PORT: u16 = 0x604;
+/// Length of the PM1a control block.
+pub const PM1A_CONTROL_LENGTH: u8 = 2;
+/// The PM timer (ACPI 6.5, 4.8.3.3), 32 bits wide, 3.579545 MHz.
+pub const PM_TIMER_PORT: u16 = 0x608;
+/// Length of the PM timer block.
+pub const PM_TIMER_LENGTH: u8 = 4;
+/// The reset register (ACPI 6.5, 4.8.3.6), also the chipset reset port of a PC.
+pub const RESET_PORT: u16 = 0xcf9;
+/// What the guest writes to [`RESET_PORT`] to reset the machine.
+pub const RESET_VALUE: u8 = 6;
+/// The system control interrupt.
+pub const SCI_IRQ: u32 = 9;
+/// SLP_TYP of the PM1a control block for S5, soft off (ACPI 6.5, 7.4.2.6).
+pub const S5_SLEEP_TYPE: u8 = 5;
+
+/// The MMIO range that VMBus devices may claim: below the interrupt controllers and KVM's own pages.
+pub const VMBUS_MMIO: Range<u64> = 0xf800_0000..IOAPIC;
+const _: () = assert!(HOLE_START <= VMBUS_MMIO.start && VMBUS_MMIO.end <= HOLE_END);
+const _: () = assert!(VMBUS_MMIO.start < VMBUS_MMIO.end && VMBUS_MMIO.end <= LOCAL_APIC);
+
+/// End of conventional memory: a PC's extended BIOS data area begins here.
+pub const CONVENTIONAL_END: u64 = 0x9_fc00;
+/// Where memory goes on after the hole for video memory and firmware.
+pub const EXTENDED_START: u64 = 0x10_0000;
+
+/// The ACPI tables, where a guest that was not told of them looks: the RSDP is at the start.
+pub const ACPI_TABLES: Range<u64> = 0xe_0000..EXTENDED_START;
+
+// Linux 6.1's decompressor clears the last 8 KiB below 0x9f000 while it still runs on the page tables
+// that it was entered with (find_trampoline_placement in its arch/x86/boot/compressed): stay below.
+/// The descriptor table that 32-bit and 64-bit entries run with.
+pub const GDT: u64 = 0x9_1000;
+/// Six pages of page tables for 64-bit entries.
+pub const PAGE_TABLES: u64 = 0x9_2000;
+/// One page for what the boot protocol hands over: zero page, `hvm_start_info`, multiboot information.
+pub const BOOT_INFORMATION: Range<u64> = 0x9_8000..0x9_9000;
+/// The kernel's command line with its final NUL.
+pub const COMMAND_LINE: Range<u64> = 0x9_9000..0x9_d000;
+/// Where a flat image's first stack can be: the first of these that the image leaves free.
+///
+/// The first is what a boot sector expects, and real mode without segments reaches the first two.
+pub const STACKS: [Range<u64>; 3] = [0x6c00..0x7c00, 0xf000..0x1_0000, 0x8_f000..0x9_0000];
+
+/// What a range of guest physical memory is to the guest; the values are those of E820, multiboot and PVH alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MemoryKind {
+    /// The guest's to use.
+    Usable = 1,
+    /// Not to be touched, but for ACPI tables to be read there.
+    Reserved = 2,
+}
+
+/// One entry of the memory map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// The guest physical addresses.
+    pub range: Range<u64>,
+    /// What they are.
+    pub kind: MemoryKind,
+}
+
+/// The memory map of a machine with `size` bytes of memory, as every boot protocol tells it.
+///
+/// ```
+/// use viridian::boot::layout::{memory_map, MemoryKind};
+/// let map = memory_map(1 << 20);
+/// assert_eq!(map[0].range, 0..0x9fc00);
+/// assert_eq!(map[1].kind, MemoryKind::Reserved);
+/// ```
+pub fn memory_map(size: u64) -> Vec<MapEntry> {
+    let usable = |range| MapEntry { range, kind: MemoryKind::Usable };
+    let mut map = Vec::with_capacity(4);
+    for range in memory::ranges(size) {
+        if range.start > 0 {
+            map.push(usable(range));
+            continue;
+        }
+        map.push(usable(0..range.end.min(CONVENTIONAL_END)));
+        if range.end > CONVENTIONAL_END {
+            let hole = CONVENTIONAL_END..range.end.min(EXTENDED_START);
+            map.push(MapEntry { range: hole, kind: MemoryKind::Reserved });
+        }
+        if range.end > EXTENDED_START {
+            map.push(usable(EXTENDED_START..range.end));
+        }
+    }
+    map
+}
+
+/// How large a machine's memory must be, in whole MiB, to have memory up to `end`.
+///
+/// None if no machine has: `end` lies in the hole, or beyond what a processor can address.
+pub fn size_reaching(end: u64) -> Option<u64> {
+    /// No x86-64 processor has more than 52 bits of physical address.
+    const LIMIT: u64 = 1 << 52;
+    let size = match end {
+        end if end <= HOLE_START => end,
+        end if end <= HOLE_END || end > LIMIT => return None,
+        end => end - (HOLE_END - HOLE_START),
+    };
+    Some(size.next_multiple_of(1 << 20))
+}
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod tests;

@@ -1,0 +1,67 @@
+//! The zero page of the 64-bit boot protocol (Linux, Documentation/x86/boot.rst and zero-page.rst).
+
+use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, MapEntry};
+use super::loader::Handover;
+use crate::partition::memory::{GuestMemory, PAGE_SIZE};
+
+/// The part of the zero page that a bzImage brings with it.
+pub(super) type SetupHeader = setup_header;
+
+const _: () = assert!(size_of::<boot_params>() as u64 == PAGE_SIZE);
+const _: () = assert!(BOOT_INFORMATION.end - BOOT_INFORMATION.start >= PAGE_SIZE);
+
+/// `COMMAND_LINE_SIZE` of x86 Linux, less the NUL, for kernels that do not say.
+pub(super) const COMMAND_LINE_LIMIT: u64 = 2047;
+/// What every x86-64 Linux says as the highest address of an initrd, for a file that does not say.
+pub(super) const INITRD_LIMIT: u64 = 0x8000_0000;
+
+/// "HdrS": a setup header of boot protocol 2.00 or later.
+pub(super) const HEADER_MAGIC: u32 = 0x5372_6448;
+/// The boot sector's signature before it.
+pub(super) const BOOT_FLAG: u16 = 0xaa55;
+/// Boot protocol 2.12, the first with `xloadflags`.
+pub(super) const PROTOCOL_2_12: u16 = 0x20c;
+/// `type_of_loader` of a loader that has no number.
+const LOADER_UNDEFINED: u8 = 0xff;
+/// `loadflags`: the protected-mode code lies above 1 MiB.
+const LOADED_HIGH: u8 = 1 << 0;
+
+/// The setup header for a kernel that has none: an ELF file.
+fn default_header() -> SetupHeader {
+    SetupHeader {
+        boot_flag: BOOT_FLAG,
+        header: HEADER_MAGIC,
+        version: PROTOCOL_2_12,
+        loadflags: LOADED_HIGH,
+        ..Default::default()
+    }
+}
+
+/// Writes the zero page. Returns its address, which the kernel finds in RSI.
+pub(super) fn write_zero_page(
+    memory: &GuestMemory,
+    header: Option<SetupHeader>,
+    handover: &Handover,
+    map: &[MapEntry],
+) -> Result<u64, vm_memory::GuestMemoryError> {
+    let mut header = header.unwrap_or_else(default_header);
+    header.type_of_loader = LOADER_UNDEFINED;
+    header.cmd_line_ptr = COMMAND_LINE.start as u32;
+    let mut page = boot_params { acpi_rsdp_addr: ACPI_TABLES.start, ..Default::default() };
+    if let Some(initrd) = &handover.initrd {
+        // Always below the hole, so 32 bits hold both.
+        header.ramdisk_image = initrd.range.start as u32;
+        header.ramdisk_size = (initrd.range.end - initrd.range.start) as u32;
+    }
+    page.hdr = header;
+    page.e820_entries = map.len() as u8;
+    for (index, entry) in map.iter().enumerate() {
+        let (addr, size) = (entry.range.start, entry.range.end - entry.range.start);
+        page.e820_table[index] = boot_e820_entry { addr, size, r#type: entry.kind as u32 };
+    }
+    memory.write_obj(page, GuestAddress(BOOT_INFORMATION.start))?;
+    Ok(BOOT_INFORMATION.start)
+}

@@ -1,0 +1,207 @@
+//! From a named kernel to memory that is filled and an entry that is described.
+//!
+//! Loading has two halves. First everything gets its place ([`Placement`]), and whatever can be wrong is found; then
+//! the memory is written. Bytes of files go from the host's page cache to guest memory without a stop between.
+
+use std::path::Path;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
+
+use super::acpi;
+use super::entry::{self, Entry, Protocol};
+use super::error::{BootError, Occupant};
+use super::file::ImageFile;
+use super::image::{self, Kernel, Segment};
+use super::layout::{self, ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START};
+use super::placement::Placement;
+use super::source::KernelSource;
+use super::{flat, linux, multiboot, pvh};
+use crate::partition::memory::{GuestMemory, HOLE_START, PAGE_SIZE};
+
+/// What boot information tells the kernel beside the memory map.
+#[derive(Debug, Default)]
+pub(super) struct Handover {
+    pub initrd: Option<Occupant>,
+    /// The initrd's file name, for protocols that name their modules.
+    pub initrd_name: String,
+}
+
+/// Puts a kernel, its initrd and command line, and the ACPI tables into `memory`, and says how VP 0 enters.
+///
+/// `memory` must be fresh: what a kernel wants zeroed is zero because nobody touched it, and stays untouched.
+///
+/// # Errors
+/// Whatever is wrong with the files, and what does not fit. `memory` may have been written to then.
+///
+/// # Examples
+/// ```
+/// use viridian::boot::{self, KernelSource, Protocol, acpi};
+/// let memory = viridian::partition::memory::create(1 << 20, false).unwrap();
+/// let kernel = KernelSource::Embedded { name: "example", bytes: &[0xf4] };
+/// let machine = acpi::Description { apic_ids: vec![0], ioapic: true };
+/// let error = boot::load(&memory, &kernel, None, "", &machine).unwrap_err();
+/// assert!(error.to_string().starts_with("the embedded image example is"));
+/// ```
+pub fn load(
+    memory: &GuestMemory,
+    kernel: &KernelSource,
+    initrd: Option<&Path>,
+    command_line: &str,
+    acpi: &acpi::Description,
+) -> Result<Entry, BootError> {
+    let (file, kernel_name, kernel) = open(kernel)?;
+    let initrd = initrd.map(|path| open_initrd(kernel.protocol, path)).transpose()?;
+    let command_line = prepare_command_line(&file, &kernel, &kernel_name, command_line)?;
+    let tables = acpi::tables(acpi)?;
+
+    let size = memory.iter().map(GuestMemoryRegion::len).sum();
+    let mut placement = Placement::new(size, overlap_advice(kernel.protocol));
+    let tables_at = placement.claim("the ACPI tables", ACPI_TABLES.start, tables.len() as u64)?;
+    entry::claim_tables(kernel.protocol, &mut placement)?;
+    let mut information = None;
+    if let Some(text) = &command_line {
+        let length = BOOT_INFORMATION.end - BOOT_INFORMATION.start;
+        let page = placement.claim("the boot information", BOOT_INFORMATION.start, length)?;
+        information = Some((page, placement.claim("the command line", COMMAND_LINE.start, text.len() as u64)?));
+    }
+    let claim = |segment: &Segment| placement.claim(&segment.what, segment.address, segment.memory_length);
+    let segments = kernel.segments.iter().map(claim).collect::<Result<Vec<_>, _>>()?;
+    let mut handover = Handover::default();
+    if let Some((initrd, name)) = &initrd {
+        handover.initrd = Some(claim_initrd(initrd, &kernel, &mut placement)?);
+        handover.initrd_name.clone_from(name);
+    }
+    let mut entry = Entry::new(kernel.protocol, kernel.entry);
+    if information.is_none() {
+        entry.registers.rsp = flat::claim_stack(kernel.protocol, &mut placement)?;
+    }
+
+    for (segment, claim) in kernel.segments.iter().zip(&segments) {
+        file.load(memory, claim, segment.offset, segment.file_length)?;
+    }
+    if let Some(((initrd, _), claim)) = initrd.as_ref().zip(handover.initrd.as_ref()) {
+        initrd.load(memory, claim, 0, initrd.length())?;
+    }
+    write(memory, &tables_at, &tables)?;
+    entry::write_tables(kernel.protocol, memory).map_err(|source| write_error("the boot tables", source))?;
+    if let Some(((page, line_at), text)) = information.zip(command_line) {
+        write(memory, &line_at, &text)?;
+        hand_over(memory, &kernel, &handover, size, &mut entry).map_err(|source| write_error(&page.what, source))?;
+    }
+    Ok(entry)
+}
+
+/// Opens the kernel and finds out what it is. The name is the one that it is told itself.
+fn open(source: &KernelSource) -> Result<(ImageFile, String, Kernel), BootError> {
+    let (file, name) = match source {
+        KernelSource::File(path) | KernelSource::Flat { path, .. } => (ImageFile::open(path)?, file_name(path)),
+        KernelSource::Embedded { name, bytes } => (ImageFile::embedded(name, bytes)?, name.to_string()),
+    };
+    let kernel = match source {
+        KernelSource::Flat { address, mode, .. } => flat::kernel(&file, *address, *mode)?,
+        _ => image::recognise(&file)?,
+    };
+    Ok((file, name, kernel))
+}
+
+fn open_initrd(protocol: Protocol, path: &Path) -> Result<(ImageFile, String), BootError> {
+    if protocol.is_flat() {
+        return Err(BootError::InitrdForFlat { file: path.display().to_string() });
+    }
+    match ImageFile::open(path) {
+        Err(BootError::Empty { file, .. }) => Err(BootError::Empty { file, advice: "leave out --initrd" }),
+        file => Ok((file?, file_name(path))),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The command line's bytes with their final NUL; none for a flat image.
+fn prepare_command_line(
+    file: &ImageFile,
+    kernel: &Kernel,
+    kernel_name: &str,
+    text: &str,
+) -> Result<Option<Vec<u8>>, BootError> {
+    if kernel.protocol.is_flat() {
+        return if text.is_empty() { Ok(None) } else { Err(BootError::CommandLineForFlat) };
+    }
+    if let Some(position) = text.bytes().position(|byte| byte == 0) {
+        return Err(BootError::CommandLineNul { position });
+    }
+    let text = match kernel.protocol {
+        Protocol::Multiboot => multiboot::command_line(kernel_name, text),
+        _ => text.into(),
+    };
+    let (length, limit) = (text.len() as u64, kernel.command_line_limit);
+    if length > limit {
+        return Err(BootError::CommandLineTooLong { file: file.name().into(), length, limit });
+    }
+    Ok(Some([text.as_bytes(), b"\0"].concat()))
+}
+
+fn overlap_advice(protocol: Protocol) -> &'static str {
+    if protocol.is_flat() { "give another address: flat:PATH@ADDRESS" } else { "link the kernel to other addresses" }
+}
+
+/// Finds the initrd a place: for multiboot the lowest above the kernel, as GRUB does, else the highest that the kernel takes.
+fn claim_initrd(initrd: &ImageFile, kernel: &Kernel, placement: &mut Placement) -> Result<Occupant, BootError> {
+    let length = initrd.length();
+    let limit = kernel.initrd_limit.min(HOLE_START);
+    let start = kernel.segments.iter().map(|segment| segment.address).min().unwrap_or(0);
+    let end = kernel.segments.iter().map(|segment| segment.address + segment.memory_length).max().unwrap_or(0);
+    let place = match kernel.protocol {
+        Protocol::Multiboot => {
+            placement.lowest(length, end.max(EXTENDED_START)).or_else(|| placement.lowest(length, end))
+        }
+        _ => placement.highest(length, limit),
+    };
+    if let Some(place) = place {
+        return placement.claim("the initrd", place, length);
+    }
+    let needed = end.max(EXTENDED_START).next_multiple_of(PAGE_SIZE).checked_add(length);
+    Err(BootError::InitrdTooLarge {
+        file: initrd.name().into(),
+        initrd: length,
+        kernel: Occupant { what: "the kernel".into(), range: start..end },
+        memory: placement.memory_size(),
+        limit,
+        needed: needed.filter(|needed| *needed <= limit).and_then(layout::size_reaching),
+    })
+}
+
+/// Writes the protocol's boot information and points the registers at it.
+fn hand_over(
+    memory: &GuestMemory,
+    kernel: &Kernel,
+    handover: &Handover,
+    size: u64,
+    entry: &mut Entry,
+) -> Result<(), GuestMemoryError> {
+    let map = layout::memory_map(size);
+    let registers = &mut entry.registers;
+    match kernel.protocol {
+        Protocol::Linux64 => registers.rsi = linux::write_zero_page(memory, kernel.setup_header, handover, &map)?,
+        Protocol::Pvh => registers.rbx = pvh::write_start_info(memory, handover, &map)?,
+        Protocol::Multiboot => {
+            registers.rax = multiboot::ENTRY_MAGIC.into();
+            registers.rbx = multiboot::write_information(memory, handover, &map)?;
+        }
+        Protocol::Flat16 | Protocol::Flat32 | Protocol::Flat64 => {}
+    }
+    Ok(())
+}
+
+fn write(memory: &GuestMemory, to: &Occupant, bytes: &[u8]) -> Result<(), BootError> {
+    memory.write_slice(bytes, GuestAddress(to.range.start)).map_err(|source| write_error(&to.what, source))
+}
+
+fn write_error(what: &str, source: GuestMemoryError) -> BootError {
+    BootError::Write { what: what.into(), source }
+}
+
+#[cfg(test)]
+#[path = "loader_tests.rs"]
+mod tests;

@@ -1,0 +1,90 @@
+//! Who lies where in guest memory: every range that loading fills is claimed first, so that none overlaps.
+
+use std::ops::Range;
+
+use super::error::{BootError, Occupant};
+use super::layout::{self, MemoryKind};
+use crate::partition::memory::{self, HOLE_START, PAGE_SIZE};
+
+/// The claims on one machine's memory.
+#[derive(Debug)]
+pub(super) struct Placement {
+    size: u64,
+    /// What to advise when two claims overlap; depends on who chose the addresses.
+    advice: &'static str,
+    claims: Vec<Occupant>,
+}
+
+impl Placement {
+    /// Nothing claimed yet in a machine of `size` bytes.
+    pub(super) fn new(size: u64, advice: &'static str) -> Self {
+        Self { size, advice, claims: Vec::new() }
+    }
+
+    /// The machine's memory in bytes.
+    pub(super) fn memory_size(&self) -> u64 {
+        self.size
+    }
+
+    /// Claims `length` bytes from `start` on, or says who is there already, or that nothing is.
+    pub(super) fn claim(&mut self, what: impl Into<String>, start: u64, length: u64) -> Result<Occupant, BootError> {
+        let claim = Occupant { what: what.into(), range: start..start.saturating_add(length) };
+        let inside = |ram: &Range<u64>| ram.start <= claim.range.start && claim.range.end <= ram.end;
+        if !memory::ranges(self.size).iter().any(inside) {
+            // A range across the hole is not helped by more memory.
+            let across = start < HOLE_START && claim.range.end > HOLE_START;
+            let needed = layout::size_reaching(claim.range.end).filter(|_| !across);
+            return Err(BootError::OutsideMemory { what: claim, memory: self.size, needed });
+        }
+        if let Some(other) = self.occupant(&claim.range) {
+            return Err(BootError::Overlap { first: claim, second: other.clone(), advice: self.advice });
+        }
+        self.claims.push(claim.clone());
+        Ok(claim)
+    }
+
+    /// Who lies in any part of `range`.
+    pub(super) fn occupant(&self, range: &Range<u64>) -> Option<&Occupant> {
+        self.claims.iter().find(|claim| claim.range.start < range.end && range.start < claim.range.end)
+    }
+
+    /// The highest page-aligned place for `length` bytes of usable memory that ends at or below `limit`.
+    pub(super) fn highest(&self, length: u64, limit: u64) -> Option<u64> {
+        self.usable().into_iter().rev().find_map(|ram| {
+            let mut end = ram.end.min(limit);
+            loop {
+                let start = end.checked_sub(length)? / PAGE_SIZE * PAGE_SIZE;
+                if start < ram.start {
+                    return None;
+                }
+                match self.occupant(&(start..start + length)) {
+                    None => return Some(start),
+                    Some(other) => end = other.range.start,
+                }
+            }
+        })
+    }
+
+    /// The lowest page-aligned place for `length` bytes of usable memory at or above `from`, below 4 GiB.
+    pub(super) fn lowest(&self, length: u64, from: u64) -> Option<u64> {
+        self.usable().into_iter().filter(|ram| ram.end <= HOLE_START).find_map(|ram| {
+            let mut start = ram.start.max(from).next_multiple_of(PAGE_SIZE);
+            loop {
+                let end = start.checked_add(length).filter(|end| *end <= ram.end)?;
+                match self.occupant(&(start..end)) {
+                    None => return Some(start),
+                    Some(other) => start = other.range.end.next_multiple_of(PAGE_SIZE),
+                }
+            }
+        })
+    }
+
+    fn usable(&self) -> Vec<Range<u64>> {
+        let map = layout::memory_map(self.size);
+        map.into_iter().filter(|entry| entry.kind == MemoryKind::Usable).map(|entry| entry.range).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "placement_tests.rs"]
+mod tests;
