@@ -97,6 +97,7 @@ pub(super) const MAGIC: &[u8] = b"\x7fELF";
 pub(super) const PT_LOAD: u32 = 1;
 pub(super) const PT_INTERP: u32 = 3;
 pub(super) const PT_NOTE: u32 = 4;
+pub(super) const PT_TLS: u32 = 7;
 pub(super) const MACHINE_386: u16 = 3;
 pub(super) const MACHINE_X86_64: u16 = 62;
 /// `XEN_ELFNOTE_PHYS32_ENTRY` of Xen's public/elfnote.h: the physical address of the PVH entry.
@@ -121,6 +122,8 @@ pub(super) struct Elf {
     pub class: Class,
     pub entry: u64,
     pub pvh_entry: Option<u64>,
+    /// Whether it has thread-local storage.
+    pub thread_local: bool,
     /// The segments that want memory.
     pub loads: Vec<Program64>,
 }
@@ -145,7 +148,8 @@ impl Elf {
         if programs.iter().any(|program| program.kind == PT_INTERP) {
             return Err(foreign::refuse_program(file.name()));
         }
-        let mut elf = Self { class: header.class, entry: header.entry, pvh_entry: None, loads: Vec::new() };
+        let mut elf =
+            Self { class: header.class, entry: header.entry, pvh_entry: None, thread_local: false, loads: Vec::new() };
         for program in programs {
             match program.kind {
                 PT_LOAD if program.memory_size > 0 => {
@@ -158,6 +162,7 @@ impl Elf {
                     file.read(program.offset, &mut notes)?;
                     elf.pvh_entry = find_pvh_entry(&notes, program.alignment);
                 }
+                PT_TLS => elf.thread_local = true,
                 _ => {}
             }
         }

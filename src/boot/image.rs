@@ -38,6 +38,13 @@ pub(super) struct Segment {
     pub memory_length: u64,
 }
 
+impl Segment {
+    /// First address after it.
+    pub(super) fn end(&self) -> u64 {
+        self.address.saturating_add(self.memory_length)
+    }
+}
+
 /// A recognised kernel: where its parts go, and how it is entered.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
@@ -89,6 +96,10 @@ fn recognise_elf(file: &ImageFile, head: &[u8], elf: elf::Elf) -> Result<Kernel,
         (_, Some(entry), None) => elf.kernel(file, Protocol::Pvh, entry),
         (elf::Class::Bits64, None, None) => {
             foreign::refuse_multiboot2(file.name(), head)?;
+            // Linux has no thread-local storage, a statically linked program nearly always.
+            if elf.thread_local {
+                return Err(foreign::refuse_program(file.name()));
+            }
             let mut kernel = elf.kernel(file, Protocol::Linux64, elf.entry)?;
             kernel.command_line_limit = super::linux::COMMAND_LINE_LIMIT;
             kernel.initrd_limit = super::linux::INITRD_LIMIT;

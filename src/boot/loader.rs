@@ -64,6 +64,11 @@ pub fn load(
         let page = placement.claim("the boot information", BOOT_INFORMATION.start, length)?;
         information = Some((page, placement.claim("the command line", COMMAND_LINE.start, text.len() as u64)?));
     }
+    // The segment that reaches highest first, so that the advice is enough for all.
+    if let Some(highest) = kernel.segments.iter().max_by_key(|segment| segment.end()) {
+        let range = highest.address..highest.end();
+        placement.require_memory(&Occupant { what: highest.what.clone(), range })?;
+    }
     let claim = |segment: &Segment| placement.claim(&segment.what, segment.address, segment.memory_length);
     let segments = kernel.segments.iter().map(claim).collect::<Result<Vec<_>, _>>()?;
     let mut handover = Handover::default();
@@ -151,7 +156,7 @@ fn claim_initrd(initrd: &ImageFile, kernel: &Kernel, placement: &mut Placement) 
     let length = initrd.length();
     let limit = kernel.initrd_limit.min(HOLE_START);
     let start = kernel.segments.iter().map(|segment| segment.address).min().unwrap_or(0);
-    let end = kernel.segments.iter().map(|segment| segment.address + segment.memory_length).max().unwrap_or(0);
+    let end = kernel.segments.iter().map(Segment::end).max().unwrap_or(0);
     let place = match kernel.protocol {
         Protocol::Multiboot => {
             placement.lowest(length, end.max(EXTENDED_START)).or_else(|| placement.lowest(length, end))

@@ -29,18 +29,24 @@ impl Placement {
     /// Claims `length` bytes from `start` on, or says who is there already, or that nothing is.
     pub(super) fn claim(&mut self, what: impl Into<String>, start: u64, length: u64) -> Result<Occupant, BootError> {
         let claim = Occupant { what: what.into(), range: start..start.saturating_add(length) };
-        let inside = |ram: &Range<u64>| ram.start <= claim.range.start && claim.range.end <= ram.end;
-        if !memory::ranges(self.size).iter().any(inside) {
-            // A range across the hole is not helped by more memory.
-            let across = start < HOLE_START && claim.range.end > HOLE_START;
-            let needed = layout::size_reaching(claim.range.end).filter(|_| !across);
-            return Err(BootError::OutsideMemory { what: claim, memory: self.size, needed });
-        }
+        self.require_memory(&claim)?;
         if let Some(other) = self.occupant(&claim.range) {
             return Err(BootError::Overlap { first: claim, second: other.clone(), advice: self.advice });
         }
         self.claims.push(claim.clone());
         Ok(claim)
+    }
+
+    /// Fails if the machine has no memory in any part of the range.
+    pub(super) fn require_memory(&self, claim: &Occupant) -> Result<(), BootError> {
+        let Range { start, end } = claim.range;
+        if memory::ranges(self.size).iter().any(|ram| ram.start <= start && end <= ram.end) {
+            return Ok(());
+        }
+        // A range across the hole is not helped by more memory.
+        let across = start < HOLE_START && end > HOLE_START;
+        let needed = layout::size_reaching(end).filter(|_| !across);
+        Err(BootError::OutsideMemory { what: claim.clone(), memory: self.size, needed })
     }
 
     /// Who lies in any part of `range`.
