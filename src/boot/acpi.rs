@@ -2,7 +2,7 @@
 //!
 //! The platform is a fixed-hardware one that is always in ACPI mode: no SMI command port, PM1a registers and a PM
 //! timer, soft off by S5, a reset register. Tables lie in [`ACPI_TABLES`], the RSDP first, where a guest that
-//! was not told of it finds it by its signature. The DSDT is in [`super::dsdt`].
+//! was not told of it finds it by its signature. The DSDT has a file of its own, `dsdt.rs`.
 
 use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags};

@@ -1,1 +1,151 @@
+use super::*;
+use crate::boot::fixtures::{CONTENT, bare_elf64, elf32, elf64, header64, loaded, note, program, pvh_note};
 
+fn recognise(bytes: Vec<u8>) -> Result<Option<Elf>, BootError> {
+    let file = ImageFile::embedded("k", bytes.leak()).unwrap();
+    let head = file.head(0x9000).unwrap();
+    Elf::recognise(&file, &head)
+}
+
+fn error(bytes: Vec<u8>) -> String {
+    recognise(bytes).unwrap_err().to_string().trim_start_matches("the embedded image k is ").into()
+}
+
+/// The error of making a kernel of 64 bits with these program headers.
+fn kernel_error(entry: u64, programs: &[Program64]) -> String {
+    let file = ImageFile::embedded("k", elf64(entry, programs, &[0xf4; 64]).leak()).unwrap();
+    let elf = Elf::recognise(&file, &file.head(0x9000).unwrap()).unwrap().unwrap();
+    let error = elf.kernel(&file, Protocol::Linux64, entry).unwrap_err().to_string();
+    error.trim_start_matches("the embedded image k is not a sound ELF file: ").into()
+}
+
+#[test]
+fn what_does_not_start_so_is_no_elf_file() {
+    assert!(recognise(b"\x7fELG".to_vec()).unwrap().is_none());
+}
+
+#[test]
+fn both_classes_are_read_alike() {
+    let programs = [loaded(CONTENT, 0x10_0000, 16, 32), program(0x6474_e551, 0, 0), loaded(0, 0x20_0000, 0, 0)];
+    for bytes in [elf64(0x10_0000, &programs, &[1; 16]), elf32(0x10_0000, &programs, &[1; 16])] {
+        let elf = recognise(bytes).unwrap().unwrap();
+        assert_eq!((elf.entry, elf.pvh_entry, elf.loads.len()), (0x10_0000, None, 1));
+        let load = elf.loads[0];
+        assert_eq!(
+            (load.offset, load.physical_address, load.file_size, load.memory_size),
+            (CONTENT, 0x10_0000, 16, 32)
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_off_names_the_part_that_is_missing() {
+    let tail = "copy or build it again";
+    let cut = |length| bare_elf64()[..length].to_vec();
+    assert!(error(cut(5)).starts_with("truncated: the ELF identification reaches to byte 16, but the file has only 5"));
+    assert!(error(cut(20)).starts_with("truncated: the ELF header reaches to byte 52, but the file has only 20"));
+    assert!(error(cut(60)).starts_with("truncated: the ELF header reaches to byte 64, but the file has only 60"));
+    let table = "truncated: the program header table reaches to byte 120, but the file has only 100; ";
+    assert_eq!(error(cut(100)), format!("{table}{tail}"));
+    let segment = "truncated: segment 0 reaches to byte 1088, but the file has only 1087; ";
+    assert_eq!(error(cut(1087)), format!("{segment}{tail}"));
+}
+
+#[test]
+fn files_for_other_machines_are_named() {
+    let with = |machine: u16| {
+        let mut bytes = bare_elf64();
+        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+        error(bytes)
+    };
+    assert_eq!(with(183), "an ELF file for arm64; name a kernel built for x86-64");
+    assert_eq!(with(243), "an ELF file for RISC-V; name a kernel built for x86-64");
+    assert_eq!(with(9999), "an ELF file for machine number 9999; name a kernel built for x86-64");
+    let mut big_endian = bare_elf64();
+    big_endian[5] = 2;
+    big_endian[18..20].copy_from_slice(&22u16.to_be_bytes());
+    assert_eq!(error(big_endian), "an ELF file for S/390; name a kernel built for x86-64");
+}
+
+#[test]
+fn files_that_are_not_linked_to_be_loaded_are_named() {
+    let with = |kind: u8| {
+        let mut bytes = bare_elf64();
+        bytes[16] = kind;
+        error(bytes)
+    };
+    assert_eq!(with(1), "an object file or kernel module; link it to a kernel");
+    assert_eq!(with(4), "a core dump; name a kernel");
+    assert_eq!(with(0), "an ELF file of type 0; name a kernel");
+    let interpreted = elf64(0, &[program(PT_INTERP, 0, 0)], &[]);
+    assert_eq!(error(interpreted), "a program that wants an operating system under it; name a kernel");
+}
+
+#[test]
+fn headers_that_make_no_sense_are_refused_with_the_numbers() {
+    let with = |offset: usize, value: u8| {
+        let mut bytes = bare_elf64();
+        bytes[offset] = value;
+        error(bytes).trim_start_matches("not a sound ELF file: ").to_string()
+    };
+    assert_eq!(with(4, 3), "its class is 3");
+    assert_eq!(with(5, 0), "its data encoding is 0");
+    assert_eq!(with(54, 32), "its program headers have 32 bytes, not 56");
+    assert_eq!(with(56, 0), "it has no program headers, so nothing to load");
+    assert_eq!(with(57, 0xff), "it has 65281 program headers, more than 128");
+    assert!(with(39, 0xff).starts_with("truncated: the program header table reaches to byte 18"));
+}
+
+#[test]
+fn segments_that_make_no_sense_are_refused_with_the_numbers() {
+    let fine = loaded(CONTENT, 0x10_0000, 16, 16);
+    let shrinking = loaded(CONTENT, 0x20_0000, 16, 8);
+    assert_eq!(kernel_error(0x10_0000, &[fine, shrinking]), "segment 1 has 16 bytes for 8 of memory");
+    let wrapping = loaded(CONTENT, u64::MAX, 1, 2);
+    assert_eq!(kernel_error(0, &[wrapping]), "segment 0 wraps around the end of the address space");
+    let outside = "no loaded segment holds its Linux 64-bit boot protocol entry 0x100010";
+    assert_eq!(kernel_error(0x10_0010, &[fine]), outside);
+    let high = loaded(CONTENT, 5 << 30, 16, 16);
+    assert!(kernel_error(5 << 30, &[high]).ends_with("entry 0x140000000 is not below 4 GiB"));
+    let beyond = loaded(u64::MAX, 0, 2, 2);
+    assert!(error(elf64(0, &[beyond], &[])).starts_with("truncated: segment 0"));
+}
+
+#[test]
+fn an_entry_that_is_a_virtual_address_is_translated() {
+    let mut high = loaded(CONTENT, 0x10_0000, 16, 16);
+    high.virtual_address = 0xc010_0000;
+    let entry = |entry| recognise(elf64(entry, &[high], &[0; 16])).unwrap().unwrap().physical_entry();
+    assert_eq!(entry(0xc010_0008), 0x10_0008);
+    assert_eq!(entry(0x10_0008), 0x10_0008);
+}
+
+#[test]
+fn the_pvh_entry_is_found_in_either_width_and_alignment() {
+    let other = |alignment| note(b"GNU\0", 3, &[1; 20], alignment);
+    let short = note(b"Xen\0", XEN_PHYS32_ENTRY, &0x1234u32.to_le_bytes(), 4);
+    assert_eq!(find_pvh_entry(&[other(4), short].concat(), 4), Some(0x1234));
+    assert_eq!(find_pvh_entry(&[other(4), pvh_note(0x5678)].concat(), 0), Some(0x5678));
+    let wide = note(b"Xen\0", XEN_PHYS32_ENTRY, &0x9abcu64.to_le_bytes(), 8);
+    assert_eq!(find_pvh_entry(&[other(8), wide].concat(), 8), Some(0x9abc));
+}
+
+#[test]
+fn notes_that_are_not_ours_or_do_not_add_up_give_no_entry() {
+    assert_eq!(find_pvh_entry(&note(b"Xen\0", 17, &[0; 8], 4), 4), None);
+    assert_eq!(find_pvh_entry(&note(b"Xem\0", XEN_PHYS32_ENTRY, &[0; 8], 4), 4), None);
+    assert_eq!(find_pvh_entry(&note(b"Xen\0", XEN_PHYS32_ENTRY, &[0; 3], 4), 4), None);
+    assert_eq!(find_pvh_entry(&pvh_note(1)[..20], 4), None);
+    let huge = NoteHeader { name_size: u32::MAX, content_size: u32::MAX, kind: XEN_PHYS32_ENTRY };
+    assert_eq!(find_pvh_entry(huge.as_bytes(), 8), None);
+    assert_eq!(find_pvh_entry(&[], 4), None);
+}
+
+#[test]
+fn notes_of_absurd_length_are_not_read() {
+    let mut bytes = elf64(0, &[program(PT_NOTE, 0, MAX_NOTES_LENGTH + 1)], &[]);
+    assert_eq!(recognise(bytes.clone()).unwrap().unwrap().pvh_entry, None);
+    bytes[64..120].copy_from_slice(program(PT_NOTE, 0, MAX_NOTES_LENGTH).as_bytes());
+    assert!(error(bytes).starts_with("truncated: the segment of notes"));
+    assert_eq!(header64(0, 1).program_count, 1);
+}

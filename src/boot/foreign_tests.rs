@@ -1,1 +1,83 @@
+use super::*;
 
+fn error(head: &[u8]) -> String {
+    refuse("k", head).to_string()
+}
+
+fn at(offset: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut head = vec![0; offset];
+    head.extend_from_slice(bytes);
+    head.resize(head.len().max(1024), 0);
+    head
+}
+
+#[test]
+fn compressed_files_come_with_the_command_that_unpacks_them() {
+    let error = |name: &str, head: &[u8]| refuse(name, head).to_string();
+    assert_eq!(error("v.gz", b"\x1f\x8b\x08"), "v.gz is gzip-compressed; unpack it first: gunzip -k v.gz");
+    assert_eq!(error("v.xz", b"\xfd7zXZ\0"), "v.xz is xz-compressed; unpack it first: unxz -k v.xz");
+    assert_eq!(error("v.zst", b"\x28\xb5\x2f\xfd"), "v.zst is zstd-compressed; unpack it first: unzstd -k v.zst");
+    assert_eq!(error("v.lz4", b"\x02\x21\x4c\x18"), "v.lz4 is lz4-compressed; unpack it first: unlz4 -k v.lz4");
+    assert_eq!(error("v.bz2", b"BZh9"), "v.bz2 is bzip2-compressed; unpack it first: bunzip2 -k v.bz2");
+    let other = "unpack it first: gunzip < vmlinux > kernel (gunzip -k wants a name that ends in .gz)";
+    assert_eq!(error("vmlinux", b"\x1f\x8b\x08"), format!("vmlinux is gzip-compressed; {other}"));
+}
+
+#[test]
+fn disks_archives_and_other_machines_kernels_are_named() {
+    assert_eq!(error(b"QFI\xfb"), "k is a qcow2 disk image; name the kernel that is in it, not the disk");
+    assert!(error(&at(0x8001, b"CD001")).starts_with("k is an ISO 9660 image; "));
+    assert!(error(&at(0x38, b"ARM\x64")).starts_with("k is an arm64 Linux Image; "));
+    assert_eq!(
+        error(b"070701"),
+        "k is a cpio archive, such as an initramfs; give it with --initrd, and a kernel with --kernel"
+    );
+    assert!(error(b"!<arch>\ndebian-binary").starts_with("k is a Debian package; "));
+    assert!(error(b"!<arch>\nx.o/").starts_with("k is an archive of object files; "));
+}
+
+#[test]
+fn scripts_text_and_nothing_are_named() {
+    assert_eq!(error(b"#! /bin/sh -e\necho"), "k is a script for /bin/sh -e; name a kernel");
+    assert_eq!(error("grüße\n".as_bytes()), "k is text; name a kernel");
+    assert_eq!(error(&[0; 2000]), "k is zeroes at its start; copy or build it again");
+}
+
+#[test]
+fn executables_for_firmware_are_named_with_their_machine() {
+    let mut head = at(0x80, b"PE\0\0\x64\x86");
+    head[..2].copy_from_slice(b"MZ");
+    head[0x3c] = 0x80;
+    assert!(
+        error(&head).starts_with("k is a PE executable for x86-64, which only EFI or Windows can start; name a kernel")
+    );
+    head[0x84..0x86].copy_from_slice(&[0x64, 0xaa]);
+    assert!(error(&head).contains("for arm64"));
+    head[0x3c..0x40].copy_from_slice(&[0xff; 4]);
+    assert_eq!(error(&head), "k is a DOS program; name a kernel");
+    assert_eq!(error(b"MZ"), "k is a DOS program; name a kernel");
+}
+
+#[test]
+fn a_boot_sector_comes_with_the_way_to_start_it() {
+    let expected = "k is a boot sector or a disk image; to start it in real mode as a boot sector, give flat:k";
+    assert_eq!(error(&at(0x1fe, b"\x55\xaa")), expected);
+}
+
+#[test]
+fn multiboot_2_is_named_and_not_seen_where_it_is_not() {
+    let header: [u32; 4] = [0xe852_50d6, 0, 16, 0u32.wrapping_sub(0xe852_50d6 + 16)];
+    let mut bytes = header.map(u32::to_le_bytes).concat();
+    let expected = "k is a multiboot 2 kernel; give it a multiboot 1 header or a PVH note as well";
+    assert_eq!(error(&at(64, &bytes)), expected);
+    assert!(refuse_multiboot2("k", &bytes[..15]).is_ok());
+    bytes[12] ^= 1;
+    assert!(refuse_multiboot2("k", &bytes).is_ok());
+}
+
+#[test]
+fn what_has_no_name_is_told_what_would_do() {
+    let expected = "k is not a bzImage, ELF or multiboot kernel; name one of these, or start it as it is with \
+                    flat:k@ADDRESS,mode=16|32|64";
+    assert_eq!(error(&[0xfa, 0xfc, 0, 1]), expected);
+}

@@ -1,1 +1,92 @@
+use super::*;
+use crate::boot::fixtures::*;
+use proptest::prelude::*;
 
+fn image(bytes: Vec<u8>) -> Result<Kernel, BootError> {
+    recognise(&ImageFile::embedded("k", bytes.leak()).unwrap())
+}
+
+fn protocol(bytes: Vec<u8>) -> Protocol {
+    image(bytes).unwrap().protocol
+}
+
+#[test]
+fn each_kind_of_kernel_is_recognised() {
+    assert_eq!(protocol(bzimage(4096)), Protocol::Linux64);
+    assert_eq!(protocol(bare_elf64()), Protocol::Linux64);
+    assert_eq!(protocol(pvh_kernel()), Protocol::Pvh);
+    assert_eq!(protocol(multiboot_kernel()), Protocol::Multiboot);
+}
+
+#[test]
+fn a_64_bit_kernel_with_both_headers_is_entered_by_pvh_and_a_32_bit_one_by_multiboot() {
+    let notes = pvh_note(0x10_0010);
+    let mut content = multiboot_header(0);
+    content.resize(0x40, 0xf4);
+    content.extend_from_slice(&notes);
+    let notes = program(elf::PT_NOTE, CONTENT + 0x40, notes.len() as u64);
+    let programs = [loaded(CONTENT, 0x10_0000, 0x40, 0x40), notes];
+    assert_eq!(protocol(elf64(0x10_0000, &programs, &content)), Protocol::Pvh);
+    assert_eq!(protocol(elf32(0x10_0000, &programs, &content)), Protocol::Multiboot);
+    content[0] = 0;
+    assert_eq!(protocol(elf32(0x10_0000, &programs, &content)), Protocol::Pvh);
+}
+
+#[test]
+fn a_64_bit_elf_file_may_be_a_multiboot_kernel() {
+    let content = [multiboot_header(0), vec![0xf4; 0x40]].concat();
+    assert_eq!(protocol(elf64(0x10_0010, &[loaded(CONTENT, 0x10_0000, 0x40, 0x40)], &content)), Protocol::Multiboot);
+}
+
+#[test]
+fn an_elf_file_without_a_way_in_is_refused() {
+    let bytes = elf32(0x10_0000, &[loaded(CONTENT, 0x10_0000, 16, 16)], &[0; 16]);
+    let text = image(bytes).unwrap_err().to_string();
+    let start = "the embedded image k is a 32-bit ELF file without a multiboot header or PVH note; ";
+    let advice = "give it one of these in its first 8192 bytes or its notes, or name a 64-bit kernel";
+    assert_eq!(text, format!("{start}{advice}"));
+    let programs = [loaded(CONTENT, 0x40_0000, 16, 16), program(elf::PT_TLS, 0, 0)];
+    let text = image(elf64(0x40_0000, &programs, &[0; 16])).unwrap_err().to_string();
+    assert!(text.contains("is a program that wants an operating system under it"), "{text}");
+}
+
+/// Kernels of every kind, to be damaged.
+fn kernels() -> [Vec<u8>; 5] {
+    let addressed =
+        [multiboot_header(0x1_0000), [0x10_0000u32, 0x10_0000, 0, 0x10_1000, 0x10_0000].map(u32::to_le_bytes).concat()];
+    [bzimage(4096), bare_elf64(), pvh_kernel(), multiboot_kernel(), addressed.concat()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn damaged_kernels_are_refused_or_loaded_whole_inside_of_memory(
+        which in 0..5usize,
+        damage in prop::collection::vec((0..0x500usize, prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(0x7f)]), 0..6),
+        keep in prop_oneof![Just(1.0), 0.0..1.0],
+    ) {
+        let mut bytes = kernels()[which].clone();
+        let length = bytes.len();
+        for (offset, value) in damage {
+            bytes[offset % length] = value;
+        }
+        bytes.truncate(((length as f64 * keep) as usize).max(1));
+        let length = bytes.len() as u64;
+        let source = embed(bytes.clone());
+        if let Ok(kernel) = image(bytes) {
+            for segment in &kernel.segments {
+                prop_assert!(segment.offset + segment.file_length <= length);
+                prop_assert!(segment.file_length <= segment.memory_length);
+            }
+            prop_assert!(kernel.segments.iter().any(|segment| (segment.address..segment.end()).contains(&kernel.entry)));
+        }
+        let _ = crate::boot::load(&machine(20), &source, None, "quiet", &one_vp());
+    }
+
+    #[test]
+    fn random_files_are_refused_without_panic(start in 0..8usize, rest in prop::collection::vec(any::<u8>(), 0..200)) {
+        let starts: [&[u8]; 8] = [b"", b"\x7fELF\x02\x01\x01", b"\x7fELF\x01\x01\x01", b"MZ", b"#!", b"BZh", b"\x1f\x8b", b"\x02\xb0\xad\x1b"];
+        let bytes = [starts[start], &rest, b"\0"].concat();
+        let _ = image(bytes).map(|kernel| kernel.segments).map_err(|error| error.to_string());
+    }
+}

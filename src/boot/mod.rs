@@ -21,6 +21,8 @@ mod elf;
 mod entry;
 mod error;
 mod file;
+#[cfg(test)]
+mod fixtures;
 mod flat;
 mod foreign;
 mod image;

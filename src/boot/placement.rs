@@ -7,7 +7,7 @@ use super::layout::{self, MemoryKind};
 use crate::partition::memory::{self, HOLE_START, PAGE_SIZE};
 
 /// The claims on one machine's memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Placement {
     size: u64,
     /// What to advise when two claims overlap; depends on who chose the addresses.

@@ -1,1 +1,70 @@
+use super::*;
+use proptest::prelude::*;
 
+fn placement(mebibytes: u64) -> Placement {
+    Placement::new(mebibytes << 20, "move one")
+}
+
+#[test]
+fn claims_that_touch_are_fine_and_claims_that_overlap_name_both_sides() {
+    let mut placement = placement(2);
+    placement.claim("the kernel", 0x1000, 0x1000).unwrap();
+    placement.claim("the initrd", 0x2000, 1).unwrap();
+    let error = placement.claim("the stack", 0xfff, 2).unwrap_err();
+    let expected = "the stack (0xfff..0x1001) and the kernel (0x1000..0x2000) overlap in guest memory; move one";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_claim_outside_of_memory_names_the_size_that_would_do() {
+    let error = |start, length| placement(2).claim("the kernel", start, length).unwrap_err().to_string();
+    let start = "the kernel (0x1fffff..0x200001) lies outside of the machine's 2097152 bytes of memory; ";
+    assert_eq!(error(0x1f_ffff, 2), format!("{start}give --memory 3M or more"));
+    assert!(error(4 << 30, 1).ends_with("give --memory 3073M or more"));
+    let impossible = "no machine has memory there, so link or place it elsewhere";
+    for (start, length) in [(3 << 30, 1), ((3 << 30) - 1, 2), (0, u64::MAX), (u64::MAX, 1), (4096, 5 << 30)] {
+        assert!(error(start, length).ends_with(impossible), "{start:#x}");
+    }
+}
+
+#[test]
+fn the_highest_place_is_below_the_limit_and_whatever_is_in_the_way() {
+    let mut placement = placement(16);
+    assert_eq!(placement.highest(5000, u64::MAX), Some((16 << 20) - 8192));
+    placement.claim("x", (16 << 20) - 4096, 1).unwrap();
+    assert_eq!(placement.highest(4096, u64::MAX), Some((16 << 20) - 8192));
+    assert_eq!(placement.highest(4096, 2 << 20), Some((2 << 20) - 4096));
+    assert_eq!(placement.highest(16 << 20, u64::MAX), None);
+}
+
+#[test]
+fn the_lowest_place_is_above_the_start_and_whatever_is_in_the_way() {
+    let mut placement = placement(16);
+    assert_eq!(placement.lowest(4096, 1), Some(4096));
+    placement.claim("x", 4096, 4097).unwrap();
+    assert_eq!(placement.lowest(4096, 1), Some(0x3000));
+    assert_eq!(placement.lowest(1 << 20, 0), Some(1 << 20));
+    assert_eq!(placement.lowest(15 << 20, 2 << 20), None);
+}
+
+proptest! {
+    #[test]
+    fn a_place_that_is_found_can_be_claimed(
+        claims in prop::collection::vec((0u64..32 << 20, 1u64..2 << 20), 0..12),
+        length in 1u64..8 << 20,
+        bound in 0u64..34 << 20,
+    ) {
+        let mut placement = placement(32);
+        for (start, length) in claims {
+            let _ = placement.claim("x", start, length);
+        }
+        if let Some(start) = placement.highest(length, bound) {
+            prop_assert!(start + length <= bound);
+            prop_assert!(placement.clone().claim("high", start, length).is_ok());
+        }
+        if let Some(start) = placement.lowest(length, bound) {
+            prop_assert!(start >= bound);
+            prop_assert!(placement.claim("low", start, length).is_ok());
+        }
+    }
+}
