@@ -80,7 +80,11 @@ proptest! {
             }
             prop_assert!(kernel.segments.iter().any(|segment| (segment.address..segment.end()).contains(&kernel.entry)));
         }
-        let _ = crate::boot::load(&machine(20), &source, None, "quiet", &one_vp());
+        // Whatever is wrong is found before anything is written.
+        match crate::boot::load(&machine(20), &source, None, "quiet", &one_vp()) {
+            Ok(entry) => prop_assert!(entry.registers.rip < 20 << 20),
+            Err(error) => prop_assert!(!matches!(error, BootError::Write { .. } | BootError::Read { .. }), "{}", error),
+        }
     }
 
     #[test]
