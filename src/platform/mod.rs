@@ -1,8 +1,28 @@
 //! The few classic devices that a small guest wants: serial, RTC, ACPI power, reset, exit port.
 //!
 //! A device is a pure state machine behind [`PortDevice`]: an access comes in, and what the
-//! machine must do about it, if anything, goes out as a [`PowerEvent`]. Which thread calls,
-//! and what an event means to a run, is the machine's business.
+//! machine must do about it, if anything, goes out as a [`PowerEvent`]. [`bus`] finds the device
+//! that a port belongs to, and [`Platform`] is the whole set as a guest finds it. What the guest
+//! prints and what is typed to it passes through a [`console`].
+//!
+//! No device here has a thread or a clock of its own: time is a function that the machine hands
+//! in, and an interrupt is a function that it hands in. What an event means to a run is the machine's business.
+
+pub mod acpi_power;
+pub mod bus;
+pub mod console;
+pub mod debug_ports;
+pub mod i8042;
+pub mod ports;
+pub mod rtc;
+pub mod serial;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::partition::gate::Gate;
+use bus::PortBus;
+use console::{ConsoleInput, ConsoleOutput};
 
 /// What a guest asked of the whole machine by touching a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,13 +35,114 @@ pub enum PowerEvent {
     Exit(u32),
 }
 
-/// A device that answers a range of I/O ports.
+/// A device that answers I/O ports.
 ///
-/// `offset` is the first port touched, counted from the start of the device's own range;
-/// `data` is 1, 2 or 4 bytes long and never reaches past the range.
+/// `offset` is the first port touched, counted as the device was attached; `data` is 1 to 4 bytes long (3 where a
+/// longer access was cut at the end of the range) and never reaches past the range.
 pub trait PortDevice: Send {
     /// Fills `data` with what the guest reads.
     fn read(&mut self, offset: u16, data: &mut [u8]);
     /// Takes what the guest wrote, and says what the machine must do about it.
     fn write(&mut self, offset: u16, data: &[u8]) -> Option<PowerEvent>;
 }
+
+/// An edge on an interrupt line: called by the device, delivered by whoever made it (an irqfd, say).
+pub type InterruptLine = Box<dyn Fn() + Send>;
+
+/// A clock that a device reads: the time since an origin that the device names.
+pub type Clock = Box<dyn Fn() -> Duration + Send>;
+
+/// What the devices need from their machine.
+pub struct Wiring {
+    /// Raises [`ports::SERIAL_IRQ`].
+    pub serial_interrupt: InterruptLine,
+    /// Raises [`ports::SCI_IRQ`].
+    pub system_control_interrupt: InterruptLine,
+    /// The wall clock: UTC since the Unix epoch.
+    pub utc: Clock,
+    /// A clock that never steps, since any origin, for the ACPI PM timer.
+    pub monotonic: Clock,
+    /// Where the guest's bytes go.
+    pub output: ConsoleOutput,
+    /// Where the bytes typed to the guest come from.
+    pub input: Arc<ConsoleInput>,
+}
+
+/// The platform's devices on their ports, as one guest finds them. Shared by the VP threads.
+///
+/// A guest that was reset gets a new `Platform` on the same console.
+pub struct Platform {
+    bus: PortBus,
+    output: ConsoleOutput,
+    power: Arc<Mutex<acpi_power::AcpiPower>>,
+}
+
+impl Platform {
+    /// Builds the devices and puts them on their [`ports`].
+    pub fn new(wiring: Wiring) -> Self {
+        let serial = serial::Serial::new(wiring.serial_interrupt, wiring.output.clone(), wiring.input.clone());
+        let serial = Arc::new(Mutex::new(serial));
+        serial::listen(&serial, &wiring.input);
+        let power = acpi_power::AcpiPower::new(wiring.monotonic, wiring.system_control_interrupt);
+        let power = Arc::new(Mutex::new(power));
+        let i8042 = Arc::new(Mutex::new(i8042::I8042::new()));
+
+        let mut bus = PortBus::new();
+        let debug_port = debug_ports::DebugPort::new(wiring.output.clone());
+        for (range, origin, device) in [
+            (ports::SERIAL, ports::SERIAL.start, serial as bus::SharedDevice),
+            (ports::RTC, ports::RTC.start, bus::shared(rtc::Rtc::new(wiring.utc))),
+            (ports::I8042_DATA, ports::I8042_DATA.start, i8042.clone()),
+            (ports::I8042_COMMAND, ports::I8042_DATA.start, i8042),
+            (ports::SYSTEM_CONTROL_A, ports::SYSTEM_CONTROL_A.start, bus::shared(i8042::SystemControlPortA::new())),
+            (ports::ACPI_POWER, ports::ACPI_POWER.start, power.clone()),
+            (ports::RESET, ports::RESET.start, bus::shared(acpi_power::ResetControl::default())),
+            (ports::EXIT, ports::EXIT.start, bus::shared(debug_ports::ExitPort)),
+            (ports::DEBUG, ports::DEBUG.start, bus::shared(debug_port)),
+        ] {
+            bus.attach(range, origin, device).expect("the platform's own ranges do not overlap");
+        }
+        Self { bus, output: wiring.output, power }
+    }
+
+    /// The bus, for devices that the machine adds before the VPs run.
+    pub fn bus_mut(&mut self) -> &mut PortBus {
+        &mut self.bus
+    }
+
+    /// Answers a VP's read of 1, 2 or 4 bytes from `port`.
+    pub fn read(&self, port: u16, data: &mut [u8]) {
+        self.bus.read(port, data);
+    }
+
+    /// Takes a VP's write of 1, 2 or 4 bytes to `port`.
+    ///
+    /// To be called on the VP's own thread: when the console is full it waits at `gate`, holding no
+    /// lock, until there is room again or the VP is to end.
+    pub fn write(&self, port: u16, data: &[u8], gate: &Arc<Gate>) -> Option<PowerEvent> {
+        self.write_repeated(port, data, data.len(), gate)
+    }
+
+    /// Answers string input (`rep ins`): fills `data` by accesses of `size` bytes to the same port.
+    pub fn read_repeated(&self, port: u16, data: &mut [u8], size: usize) {
+        self.bus.read_repeated(port, data, size);
+    }
+
+    /// Takes string output (`rep outs`): `data` in accesses of `size` bytes to the same port. See [`write`](Self::write).
+    pub fn write_repeated(&self, port: u16, data: &[u8], size: usize, gate: &Arc<Gate>) -> Option<PowerEvent> {
+        let event = self.bus.write_repeated(port, data, size);
+        if event.is_none() {
+            self.output.wait_for_room(gate);
+        }
+        event
+    }
+
+    /// Presses the power button: a guest with an ACPI driver shuts itself down.
+    pub fn press_power_button(&self) {
+        bus::lock(&self.power).press_power_button();
+    }
+}
+
+#[cfg(test)]
+#[path = "platform_tests.rs"]
+mod tests;

@@ -1,0 +1,51 @@
+//! What a console's thread asks of the place where the console goes.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// What came of reading a backend's source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Typed {
+    /// This many bytes for the guest; none if nothing is there now, or ever will be.
+    Bytes(usize),
+    /// The user asks for the machine's end.
+    Quit,
+}
+
+/// Where a console goes. No call may block.
+pub(super) trait Backend: Send {
+    /// What to poll for input, as long as some may come.
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Reads input into `buffer`.
+    fn read(&mut self, _buffer: &mut [u8]) -> Typed {
+        Typed::Bytes(0)
+    }
+
+    /// What to poll for room for output. `None` while nobody is there to read it.
+    fn sink(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Writes some of `bytes` and says how many; `WouldBlock` means that the sink is to be polled.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Whether readers come and go. If so the sink is polled for hang-up even when there is nothing to write.
+    fn has_visitors(&self) -> bool {
+        false
+    }
+
+    /// The sink has hung up.
+    fn hang_up(&mut self) {}
+
+    /// What to poll for somebody to come, while nobody is there.
+    fn door(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Somebody may have come.
+    fn open_door(&mut self) {}
+
+    /// Names the place in an error about writing to it, and says what to do about that error.
+    fn explain(&self, error: &io::Error) -> (String, &'static str);
+}

@@ -1,0 +1,51 @@
+use super::super::Console;
+use super::*;
+use std::io::Write;
+use std::thread;
+
+const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(5);
+
+#[test]
+fn a_text_is_found_though_it_comes_in_pieces_and_later() {
+    let (console, capture) = Console::capture();
+    let mut output = console.output();
+    let printer = thread::spawn(move || {
+        for piece in ["lo", "ad login", ": ro", "ot"] {
+            thread::sleep(Duration::from_millis(2));
+            output.write_all(piece.as_bytes()).unwrap();
+        }
+    });
+    assert_eq!(capture.wait_for("login: ", LONG).unwrap(), b"load login: ");
+    assert_eq!(capture.wait_for("root", LONG).unwrap(), b"root");
+    printer.join().unwrap();
+    assert_eq!(capture.take(), b"");
+}
+
+#[test]
+fn a_text_that_does_not_come_is_an_error_that_shows_what_came() {
+    let (console, capture) = Console::capture();
+    console.output().write_all(b"Kernel panic").unwrap();
+    let error = capture.wait_for("login:", SHORT).unwrap_err();
+    assert!(error.to_string().ends_with("Kernel panic"), "{error}");
+    assert_eq!(capture.take(), b"Kernel panic", "nothing was used up");
+}
+
+#[test]
+fn output_that_nobody_takes_is_bounded_and_keeps_its_end() {
+    let (console, capture) = Console::capture();
+    for _ in 0..CAPACITY / (1 << 20) + 1 {
+        console.output().write_all(&[b'.'; 1 << 20]).unwrap();
+    }
+    console.output().write_all(b"end").unwrap();
+    let kept = capture.take();
+    assert!(kept.len() <= CAPACITY + (1 << 20));
+    assert!(kept.ends_with(b"..end"));
+}
+
+#[test]
+fn a_console_without_a_thread_is_finished_at_once() {
+    let (console, _capture) = Console::capture();
+    console.output().write_all(b"x").unwrap();
+    assert!(console.finish(None));
+}

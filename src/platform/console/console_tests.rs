@@ -1,0 +1,63 @@
+use super::*;
+use std::fs;
+use std::io::Write;
+use std::sync::mpsc;
+use std::time::Duration;
+
+fn file(path: &Path) -> Result<Console, ConsoleError> {
+    Console::open(&ConsoleConfig::File(path.into()), |event| panic!("{event:?}"))
+}
+
+#[test]
+fn a_file_holds_what_was_printed_and_nothing_older() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("console.log");
+    fs::write(&path, "an older and longer run").unwrap();
+    let console = file(&path).unwrap();
+    for number in 0..50_000 {
+        writeln!(console.output(), "{number}").unwrap();
+    }
+    assert!(console.finish(None));
+    let seen = fs::read_to_string(&path).unwrap();
+    assert!(seen.lines().map(|line| line.parse::<u32>().unwrap()).eq(0..50_000));
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_an_error_that_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| file(&directory.path().join(name)).err().unwrap().to_string();
+    assert!(at("").contains("name a file in that directory"));
+    assert!(at("missing/file").contains("create the directory"));
+    fs::write(directory.path().join("plain"), "").unwrap();
+    assert!(at("plain/file").contains("create the directory"));
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    assert!(at("pipe").contains("start its reader first"));
+    let error = file(Path::new("/proc/nowhere/file")).err().unwrap().to_string();
+    assert!(error.starts_with("cannot open /proc/nowhere/file for the console: "), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_reported_once_with_the_files_name() {
+    let (sender, events) = mpsc::channel();
+    let config = ConsoleConfig::File("/dev/full".into());
+    let console = Console::open(&config, move |event| _ = sender.send(event)).unwrap();
+    console.output().write_all(b"x").unwrap();
+    let event = events.recv_timeout(Duration::from_secs(30)).unwrap();
+    let ConsoleEvent::Failed(error) = event else { panic!("{event:?}") };
+    let text = error.to_string();
+    assert!(text.contains("to /dev/full: No space left") && text.contains("free some space"), "{text}");
+    console.output().write_all(b"y").unwrap();
+    assert!(!console.finish(None));
+    drop(console);
+    assert!(events.recv().is_err());
+}
+
+#[test]
+fn no_console_takes_everything_and_starts_no_thread() {
+    let console = Console::open(&ConsoleConfig::None, |event| panic!("{event:?}")).unwrap();
+    console.output().write_all(&[0; 1 << 20]).unwrap();
+    console.output().wait_for_room(&Default::default());
+    assert!(console.finish(None));
+    assert!(console.thread.is_none());
+}

@@ -1,0 +1,56 @@
+use super::*;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
+
+/// A terminal that nobody controls, and its far end.
+pub fn terminal() -> (OwnedFd, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let slave = rustix::fs::open(
+        path,
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    );
+    (master, slave.unwrap().into())
+}
+
+/// Whether the terminal has no echo, is read by the key, and knows Ctrl-C but not Ctrl-Z.
+pub fn is_raw(terminal: impl AsFd) -> bool {
+    let settings = tcgetattr(terminal).unwrap();
+    let modes = settings.local_modes;
+    let raw = !modes.intersects(LocalModes::ICANON | LocalModes::ECHO);
+    assert_eq!(raw, settings.special_codes[SpecialCodeIndex::VSUSP] == 0);
+    assert!(modes.contains(LocalModes::ISIG));
+    assert_eq!(settings.special_codes[SpecialCodeIndex::VINTR], 3);
+    raw
+}
+
+#[test]
+fn dropping_the_guard_puts_the_settings_back() {
+    let (_master, slave) = terminal();
+    let before = format!("{:?}", tcgetattr(&slave).unwrap());
+    let raw = RawMode::enter(slave.as_fd()).unwrap();
+    assert!(is_raw(&slave));
+    drop(raw);
+    assert_eq!(format!("{:?}", tcgetattr(&slave).unwrap()), before);
+}
+
+#[test]
+fn two_users_of_a_terminal_leave_it_as_the_first_found_it() {
+    let (_master, slave) = terminal();
+    let first = RawMode::enter(slave.as_fd()).unwrap();
+    let second = RawMode::enter(slave.as_fd()).unwrap();
+    drop(first);
+    assert!(is_raw(&slave));
+    drop(second);
+    assert!(!is_raw(&slave));
+}
+
+#[test]
+fn what_is_no_terminal_is_left_alone() {
+    let null = OpenOptions::new().read(true).open("/dev/null").unwrap();
+    assert_eq!(RawMode::enter(null.as_fd()).unwrap_err(), NotRaw::NotATerminal);
+}

@@ -1,0 +1,108 @@
+//! The first serial port: a 16550 by vm-superio, between a guest and its console.
+//!
+//! Sent bytes go to the console's output at once. Typed ones go into the receive FIFO as it has room;
+//! the rest waits in the console's input, which in turn holds its source back. So nothing is lost when a
+//! guest reads slowly, late or never.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use vm_superio::Trigger;
+
+use super::bus::lock;
+use super::console::{ConsoleInput, ConsoleOutput};
+use super::{InterruptLine, PortDevice, PowerEvent};
+
+/// The receive buffer, or the divisor's low byte.
+const DATA: u8 = 0;
+/// The modem control register, with the loopback bit.
+const MODEM_CONTROL: u8 = 4;
+
+struct Line(InterruptLine);
+
+impl Trigger for Line {
+    type E = Infallible;
+
+    fn trigger(&self) -> Result<(), Infallible> {
+        (self.0)();
+        Ok(())
+    }
+}
+
+/// A serial port. See the module's description.
+pub struct Serial {
+    uart: vm_superio::Serial<Line, vm_superio::serial::NoEvents, ConsoleOutput>,
+    input: Arc<ConsoleInput>,
+}
+
+impl Serial {
+    /// A serial port that prints to `output` and receives from `input`. See also [`listen`].
+    pub fn new(interrupt: InterruptLine, output: ConsoleOutput, input: Arc<ConsoleInput>) -> Self {
+        Self { uart: vm_superio::Serial::new(Line(interrupt), output), input }
+    }
+
+    /// Moves typed bytes into the FIFO, as many as it has room for.
+    pub fn receive(&mut self) {
+        let mut bytes = [0; 64];
+        loop {
+            // In loopback mode the line is cut off: what is typed waits for its end.
+            let room = if self.is_looped_back() { 0 } else { self.uart.fifo_capacity().min(bytes.len()) };
+            let count = self.input.take(&mut bytes[..room]);
+            if count == 0 {
+                return;
+            }
+            // There is room, and the line never fails.
+            let _ = self.uart.enqueue_raw_bytes(&bytes[..count]);
+        }
+    }
+
+    fn is_looped_back(&mut self) -> bool {
+        const LOOPBACK: u8 = 0x10;
+        self.uart.read(MODEM_CONTROL) & LOOPBACK != 0
+    }
+
+    fn read_register(&mut self, register: u8) -> u8 {
+        let value = self.uart.read(register);
+        if register == DATA {
+            self.receive();
+        }
+        value
+    }
+
+    fn write_register(&mut self, register: u8, value: u8) {
+        // The line never fails and neither does the output.
+        let _ = self.uart.write(register, value);
+        if register == MODEM_CONTROL {
+            self.receive();
+        }
+    }
+}
+
+/// Has `serial` take what is typed to `input` from now on, until it is dropped.
+pub fn listen(serial: &Arc<Mutex<Serial>>, input: &ConsoleInput) {
+    let serial = Arc::downgrade(serial);
+    input.listen(Box::new(move || {
+        if let Some(serial) = serial.upgrade() {
+            lock(&serial).receive();
+        }
+    }));
+}
+
+impl PortDevice for Serial {
+    fn read(&mut self, offset: u16, data: &mut [u8]) {
+        for (register, byte) in (offset..).zip(data) {
+            *byte = self.read_register(register as u8);
+        }
+    }
+
+    fn write(&mut self, offset: u16, data: &[u8]) -> Option<PowerEvent> {
+        for (register, byte) in (offset..).zip(data) {
+            self.write_register(register as u8, *byte);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+#[path = "serial_tests.rs"]
+mod tests;
