@@ -117,8 +117,8 @@ impl Platform {
 
     /// Takes a VP's write of 1, 2 or 4 bytes to `port`.
     ///
-    /// To be called on the VP's own thread: when the console is full it waits at `gate`, holding no
-    /// lock, until there is room again or the VP is to end.
+    /// To be called on the VP's own thread: when it prints more than the console can hold, it waits at `gate`,
+    /// holding no lock, until there is room again or the VP is to end.
     pub fn write(&self, port: u16, data: &[u8], gate: &Arc<Gate>) -> Option<PowerEvent> {
         self.write_repeated(port, data, data.len(), gate)
     }
@@ -131,7 +131,8 @@ impl Platform {
     /// Takes string output (`rep outs`): `data` in accesses of `size` bytes to the same port. See [`write`](Self::write).
     pub fn write_repeated(&self, port: u16, data: &[u8], size: usize, gate: &Arc<Gate>) -> Option<PowerEvent> {
         let event = self.bus.write_repeated(port, data, size);
-        if event.is_none() {
+        // Only who prints is held back.
+        if event.is_none() && (ports::SERIAL.contains(&port) || ports::DEBUG.contains(&port)) {
             self.output.wait_for_room(gate);
         }
         event
