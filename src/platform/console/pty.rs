@@ -86,11 +86,12 @@ impl Backend for PtyBackend {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // The master takes bytes for a slave that is closed, and they are lost.
+        if self.has_hung_up() {
+            self.visited = false;
+            return Err(ErrorKind::WouldBlock.into());
+        }
         match rustix::io::write(&self.master, bytes) {
-            Err(Errno::IO) => {
-                self.visited = false;
-                Err(ErrorKind::WouldBlock.into())
-            }
             // What a slave has no room for is not an error either.
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
             other => Ok(other?),

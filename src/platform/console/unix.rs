@@ -5,9 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ConsoleError;
 use super::backend::{Backend, Typed};
+
+/// The pause before a client is let in that could not be.
+const RETRY: Duration = Duration::from_millis(100);
 
 struct Client {
     stream: UnixStream,
@@ -117,10 +121,11 @@ impl Backend for UnixBackend {
     }
 
     fn open_door(&mut self) {
-        if let Ok((stream, _)) = self.listener.accept()
-            && stream.set_nonblocking(true).is_ok()
-        {
-            self.client = Some(Client { stream, sent_all: false, reads_no_more: false });
+        match self.listener.accept().and_then(|(stream, _)| stream.set_nonblocking(true).map(|()| stream)) {
+            Ok(stream) => self.client = Some(Client { stream, sent_all: false, reads_no_more: false }),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // Out of file descriptors, say. The client still waits at the door: ask again, but not at full speed.
+            Err(_) => std::thread::sleep(RETRY),
         }
     }
 

@@ -1,7 +1,6 @@
 use super::super::{Console, ConsoleConfig};
 use super::*;
 use std::fs;
-use std::time::Duration;
 
 fn open(path: &Path) -> Result<Console, ConsoleError> {
     Console::open(&ConsoleConfig::Unix(path.into()), |event| panic!("{event:?}"))
