@@ -1,6 +1,6 @@
 //! The user's terminal: raw while a guest has it, and put back however the process ends.
 //!
-//! [`RawMode`] puts it back when it is dropped, and a panic hook does before the panic's message is printed. Two
+//! Dropping the console puts it back, and a panic hook does before the panic's message is printed. Two
 //! ends of a process pass by both, and whoever brings them about calls [`restore`] first: `std::process::exit`, and
 //! a signal (see [`super::signals`]). Only after a SIGKILL is a terminal left raw; `stty sane` helps.
 
