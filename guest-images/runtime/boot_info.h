@@ -1,0 +1,50 @@
+/*
+ * What the boot protocol told, in one form for all protocols and copied out of the loader's memory.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define COMMAND_LINE_MAX 2048
+#define MEMORY_RANGES_MAX 64
+#define MODULES_MAX 8
+
+/* Kinds of memory, numbered as the BIOS' E820 call and all the boot protocols number them. */
+#define MEMORY_USABLE 1
+#define MEMORY_RESERVED 2
+#define MEMORY_ACPI 3
+#define MEMORY_NVS 4
+
+struct memory_range {
+    uint64_t start;
+    uint64_t length;
+    uint32_t kind;
+};
+
+struct module {
+    uint64_t start;
+    uint64_t length;
+};
+
+struct boot_info {
+    unsigned protocol; /* BOOT_... of layout.h */
+    char command_line[COMMAND_LINE_MAX];
+    /* Empty where the protocol has no memory map (the flat ones). */
+    struct memory_range memory[MEMORY_RANGES_MAX];
+    unsigned memory_count;
+    /* Modules, or the one initrd. */
+    struct module modules[MODULES_MAX];
+    unsigned module_count;
+    /* 0 where the protocol does not say. */
+    uint64_t rsdp;
+};
+
+extern struct boot_info boot_info;
+
+/* First byte of the image and first byte behind it, stack and all. */
+extern char image_begin[], image_end[];
+
+void boot_info_collect(unsigned protocol, uint64_t loader_data);
+const char *boot_protocol_name(void);
+const char *memory_kind_name(uint32_t kind);

@@ -1,0 +1,134 @@
+/*
+ * Single instructions as functions: ports, MSRs, control registers, CPUID, TSC, interrupt flag.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+static inline void out8(uint16_t port, uint8_t value)
+{
+    asm volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
+}
+
+static inline void out16(uint16_t port, uint16_t value)
+{
+    asm volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");
+}
+
+static inline void out32(uint16_t port, uint32_t value)
+{
+    asm volatile("outl %0, %1" : : "a"(value), "Nd"(port) : "memory");
+}
+
+static inline uint8_t in8(uint16_t port)
+{
+    uint8_t value;
+    asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
+
+static inline uint16_t in16(uint16_t port)
+{
+    uint16_t value;
+    asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
+
+static inline uint32_t in32(uint16_t port)
+{
+    uint32_t value;
+    asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
+
+/* MSR access for MSRs that are known to be there; fault.h has the forms that survive a #GP. */
+static inline uint64_t rdmsr(uint32_t msr)
+{
+    uint32_t low, high;
+    asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr) : "memory");
+    return (uint64_t)high << 32 | low;
+}
+
+static inline void wrmsr(uint32_t msr, uint64_t value)
+{
+    asm volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");
+}
+
+struct cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+
+static inline struct cpuid cpuid_subleaf(uint32_t leaf, uint32_t subleaf)
+{
+    struct cpuid result;
+    asm volatile("cpuid"
+                 : "=a"(result.eax), "=b"(result.ebx), "=c"(result.ecx), "=d"(result.edx)
+                 : "a"(leaf), "c"(subleaf));
+    return result;
+}
+
+static inline struct cpuid cpuid(uint32_t leaf)
+{
+    return cpuid_subleaf(leaf, 0);
+}
+
+/* The time stamp counter, read no earlier than everything before it in the program. */
+static inline uint64_t rdtsc(void)
+{
+    uint32_t low, high;
+    asm volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
+    return (uint64_t)high << 32 | low;
+}
+
+static inline uint64_t read_cr2(void)
+{
+    uint64_t value;
+    asm volatile("mov %%cr2, %0" : "=r"(value));
+    return value;
+}
+
+static inline uint64_t read_cr3(void)
+{
+    uint64_t value;
+    asm volatile("mov %%cr3, %0" : "=r"(value));
+    return value;
+}
+
+/* Drops every non-global translation of this processor. */
+static inline void flush_translations(void)
+{
+    asm volatile("mov %0, %%cr3" : : "r"(read_cr3()) : "memory");
+}
+
+static inline void invalidate_page(uint64_t address)
+{
+    asm volatile("invlpg (%0)" : : "r"(address) : "memory");
+}
+
+static inline void interrupts_on(void)
+{
+    asm volatile("sti" : : : "memory");
+}
+
+static inline void interrupts_off(void)
+{
+    asm volatile("cli" : : : "memory");
+}
+
+/* Halts with interrupts on and returns with them off; one that is already pending is not slept through. */
+static inline void wait_for_interrupt(void)
+{
+    asm volatile("sti; hlt; cli" : : : "memory");
+}
+
+static inline void relax(void)
+{
+    asm volatile("pause" : : : "memory");
+}
+
+static inline _Noreturn void halt_forever(void)
+{
+    for (;;)
+        asm volatile("cli; hlt" : : : "memory");
+}

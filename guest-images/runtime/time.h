@@ -1,0 +1,29 @@
+/*
+ * Time by the TSC: its frequency, delays, and waiting for something with an end to the patience.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cpu.h"
+
+/* Ticks a second, found out at the first call; `tsc_frequency_source` then says how. */
+uint64_t tsc_frequency(void);
+const char *tsc_frequency_source(void);
+
+/* The TSC's value that many milliseconds from now. */
+uint64_t deadline_after(uint64_t milliseconds);
+void delay_microseconds(uint64_t microseconds);
+
+/* Spins until the condition holds; false if it does not within the given milliseconds. */
+#define WAIT_UNTIL(condition, milliseconds)                                                                            \
+    ({                                                                                                                 \
+        bool holds = (condition);                                                                                      \
+        if (!holds) {                                                                                                  \
+            uint64_t deadline = deadline_after(milliseconds);                                                          \
+            while (!(holds = (condition)) && rdtsc() < deadline)                                                       \
+                relax();                                                                                               \
+        }                                                                                                              \
+        holds;                                                                                                         \
+    })
