@@ -22,6 +22,7 @@
 
 #define SPEW_LINE 64
 #define UNHANDLED_VECTOR 0x80
+#define NON_CANONICAL_ADDRESS 0x800000000000ULL
 /* Not mapped: the image maps the first 4 GiB. */
 #define UNMAPPED_ADDRESS 0x7f0000000000ULL
 
@@ -66,8 +67,7 @@ static void reset(const char *how)
     } else {
         unknown_value("reset", how);
     }
-    /* Some machines reset a moment later. */
-    delay_microseconds(100000);
+    machine_wait_for_end();
 }
 
 static void triple(const char *unused)
@@ -77,23 +77,27 @@ static void triple(const char *unused)
         uint16_t limit;
         uint64_t base;
     } __attribute__((packed)) nothing = {0, 0};
-    asm volatile("lidt %0; int3" : : "m"(nothing));
+    asm volatile("lidt %0; ud2" : : "m"(nothing));
 }
 
 static void fault(const char *kind)
 {
-    if (text_equal(kind, "divide"))
-        asm volatile("div %b1" : : "a"(1), "r"(0) : "cc");
-    else if (text_equal(kind, "opcode"))
+    if (text_equal(kind, "divide")) {
+        asm volatile("divb %b1" : : "a"(1), "q"(0) : "cc");
+    } else if (text_equal(kind, "opcode")) {
         asm volatile("ud2");
-    else if (text_equal(kind, "protection"))
-        wrmsr(~0u, 0);
-    else if (text_equal(kind, "page"))
+    } else if (text_equal(kind, "protection")) {
+        read64(NON_CANONICAL_ADDRESS);
+    } else if (text_equal(kind, "page")) {
         read64(UNMAPPED_ADDRESS);
-    else if (text_equal(kind, "interrupt"))
-        asm volatile("int %0" : : "i"(UNHANDLED_VECTOR));
-    else
+    } else if (text_equal(kind, "interrupt")) {
+        apic_initialize();
+        interrupt_set_handler(UNHANDLED_VECTOR, NULL); /* makes the gate */
+        apic_send(0, APIC_FIXED | APIC_ASSERT | APIC_TO_SELF | UNHANDLED_VECTOR);
+        wait_for_interrupt();
+    } else {
         unknown_value("fault", kind);
+    }
 }
 
 static void halt(const char *how)

@@ -8,7 +8,6 @@
  */
 #include "runtime.h"
 
-#define FOUR_GIB 0x100000000ULL
 #define PAGES_MAX (2 * MEMORY_RANGES_MAX)
 #define WORDS_IN_PAGE (PAGE_SIZE / sizeof(uint64_t))
 /* What a firmware may keep of the memory for itself. */
@@ -27,9 +26,17 @@ static uint64_t last_word(const struct page *page)
     return page->address + (WORDS_IN_PAGE - 1) * sizeof(uint64_t);
 }
 
-static bool is_in_image(uint64_t address)
+/* The image itself, its stack, its page tables. */
+static bool is_our_own(uint64_t address)
 {
-    return address + PAGE_SIZE > (uint64_t)image_begin && address < (uint64_t)image_end;
+    return address + PAGE_SIZE > (uint64_t)image_begin && address < pages_end();
+}
+
+static void map_large_page_of(uint64_t address)
+{
+    uint64_t start = address & ~(LARGE_PAGE_SIZE - 1);
+    if (!mapping_of(address))
+        map(start, start, LARGE_PAGE_SIZE, PAGE_WRITE);
 }
 
 static void add_page(uint64_t address)
@@ -40,24 +47,19 @@ static void add_page(uint64_t address)
     pages[page_count++].address = address;
 }
 
-/* Whole pages of the range, less those that the image itself lies on. */
+/* Takes the first and the last whole page of the range that are not our own. */
 static void add_range(const struct memory_range *range)
 {
     uint64_t first = (range->start + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
     uint64_t end = (range->start + range->length) & ~(PAGE_SIZE - 1);
-    while (first < end && is_in_image(first))
+    while (first < end && is_our_own(first))
         first += PAGE_SIZE;
-    while (first < end && is_in_image(end - PAGE_SIZE))
+    while (first < end && is_our_own(end - PAGE_SIZE))
         end -= PAGE_SIZE;
-    if (first >= end)
-        return;
-    if (end > FOUR_GIB) {
-        uint64_t begin = range->start > FOUR_GIB ? range->start : FOUR_GIB;
-        map(begin & ~(LARGE_PAGE_SIZE - 1), begin & ~(LARGE_PAGE_SIZE - 1), LARGE_PAGE_SIZE, PAGE_WRITE);
-        map((end - 1) & ~(LARGE_PAGE_SIZE - 1), (end - 1) & ~(LARGE_PAGE_SIZE - 1), LARGE_PAGE_SIZE, PAGE_WRITE);
+    if (first < end) {
+        add_page(first);
+        add_page(end - PAGE_SIZE);
     }
-    add_page(first);
-    add_page(end - PAGE_SIZE);
 }
 
 static void memory_map(void)
@@ -80,6 +82,14 @@ static void memory_map(void)
 
 static void first_and_last_pages(void)
 {
+    /* Mapping takes pages for tables, so it comes before the choice of pages that are nobody's. */
+    for (unsigned i = 0; i < boot_info.memory_count; i++) {
+        const struct memory_range *range = &boot_info.memory[i];
+        if (range->kind == MEMORY_USABLE) {
+            map_large_page_of(range->start);
+            map_large_page_of(range->start + range->length - 1);
+        }
+    }
     for (unsigned i = 0; i < boot_info.memory_count; i++)
         if (boot_info.memory[i].kind == MEMORY_USABLE)
             add_range(&boot_info.memory[i]);

@@ -64,7 +64,7 @@ struct e820_range {
 
 static void add_memory(uint64_t start, uint64_t length, uint32_t kind)
 {
-    if (boot_info.memory_count < MEMORY_RANGES_MAX)
+    if (length && boot_info.memory_count < MEMORY_RANGES_MAX)
         boot_info.memory[boot_info.memory_count++] = (struct memory_range){start, length, kind};
 }
 

@@ -12,6 +12,7 @@
 #define MAPPED_END 0x100000000ULL
 
 static struct spinlock lock;
+/* Behind the last page handed out; 0 before the first. */
 static uint64_t cursor;
 
 static uint64_t page_align(uint64_t address)
@@ -30,14 +31,16 @@ static uint64_t past_modules(uint64_t start, uint64_t size)
     return start;
 }
 
+/* Whole pages of usable memory from pages_end() on. */
 static uint64_t find(uint64_t size)
 {
+    uint64_t from = pages_end() > CONVENTIONAL_MEMORY_END ? pages_end() : CONVENTIONAL_MEMORY_END;
     for (unsigned i = 0; i < boot_info.memory_count; i++) {
         const struct memory_range *range = &boot_info.memory[i];
         uint64_t end = range->start + range->length;
         if (range->kind != MEMORY_USABLE || range->start >= MAPPED_END)
             continue;
-        uint64_t start = page_align(range->start > cursor ? range->start : cursor);
+        uint64_t start = page_align(range->start > from ? range->start : from);
         start = past_modules(start, size);
         if (start + size <= end)
             return start;
@@ -46,13 +49,14 @@ static uint64_t find(uint64_t size)
     machine_exit(EXIT_NO_MEMORY);
 }
 
+uint64_t pages_end(void)
+{
+    return cursor ? cursor : page_align((uint64_t)image_end);
+}
+
 void *pages_allocate(unsigned count)
 {
     spinlock_take(&lock);
-    if (cursor == 0) {
-        uint64_t end = (uint64_t)image_end;
-        cursor = end > CONVENTIONAL_MEMORY_END ? end : CONVENTIONAL_MEMORY_END;
-    }
     uint64_t start = find(count * PAGE_SIZE);
     cursor = start + count * PAGE_SIZE;
     spinlock_release(&lock);

@@ -12,3 +12,5 @@
 void *pages_allocate(unsigned count);
 /* The same, filled with zeros. */
 void *pages_allocate_zeroed(unsigned count);
+/* The first address behind the image and the pages handed out so far. */
+uint64_t pages_end(void);

@@ -5,7 +5,10 @@
 
 #include "acpi.h"
 #include "cpu.h"
-#include "memory.h"
+#include "time.h"
+
+/* A monitor may need a moment to stop its processors. */
+#define MOMENT_MICROSECONDS 500000
 
 #define SLEEP_ENABLE 0x2000
 #define SLEEP_TYPE_SHIFT 10
@@ -20,6 +23,11 @@ void machine_exit(uint32_t code)
     halt_forever();
 }
 
+void machine_wait_for_end(void)
+{
+    delay_microseconds(MOMENT_MICROSECONDS);
+}
+
 void machine_power_off(void)
 {
     struct acpi_power power = acpi_power();
@@ -31,6 +39,7 @@ void machine_power_off(void)
         out8(power.sleep_control, reduced);
     else if (power.sleep_control)
         *(volatile uint8_t *)power.sleep_control = reduced;
+    machine_wait_for_end();
 }
 
 void machine_reset_by_acpi(void)

@@ -21,5 +21,7 @@
 _Noreturn void machine_exit(uint32_t code);
 /* Turns the machine off through ACPI; returns only if that had no effect. */
 void machine_power_off(void);
-/* Resets the machine through the FADT's reset register; returns only if that had no effect. */
+/* Gives a monitor that stops its processors a little later the time to do it. */
+void machine_wait_for_end(void);
+/* Resets the machine through the FADT's reset register, or does nothing where it names none. */
 void machine_reset_by_acpi(void);

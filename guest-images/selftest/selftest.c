@@ -6,8 +6,9 @@
 #define CANONICAL_HOLE 0x0000800000000000ULL
 #define FREE_ADDRESS 0x500000000000ULL
 #define NO_SUCH_MSR 0xffffffffu
+#define LEAF_HYPERVISOR 0x40000000
 #define MSR_EFER 0xc0000080
-#define VECTOR_SOFTWARE 0x60
+#define VECTOR_SELF 0x60
 #define VECTOR_APIC_TIMER 0x61
 
 static char formatted[64];
@@ -72,22 +73,36 @@ static void divide_by_zero(void *argument)
     asm volatile("divb %0" : : "m"(*(uint8_t *)argument), "a"(1) : "cc");
 }
 
-static void break_point(void *unused)
+static void undefined(void *unused)
 {
     (void)unused;
-    asm volatile("int3");
+    asm volatile("ud2");
 }
 
 static void catch_inside(void *argument)
 {
     struct fault inner;
-    *(bool *)argument = catch_fault(break_point, NULL, &inner) && inner.vector == VECTOR_BREAKPOINT;
-    asm volatile("ud2");
+    *(bool *)argument = catch_fault(undefined, NULL, &inner) && inner.vector == VECTOR_INVALID_OPCODE;
+    divide_by_zero(&(uint8_t){0});
 }
 
 static void nothing(void *unused)
 {
     (void)unused;
+}
+
+static bool is_tcg(void)
+{
+    struct cpuid vendor = cpuid(LEAF_HYPERVISOR);
+    uint32_t name[] = {vendor.ebx, vendor.ecx, vendor.edx};
+    return memcmp(name, "TCGTCGTCGTCG", sizeof name) == 0;
+}
+
+static void unknown_msr(void)
+{
+    uint64_t value;
+    CHECK_EQUAL("reading an unknown MSR raises #GP", rdmsr_safe(NO_SUCH_MSR, &value), VECTOR_GENERAL_PROTECTION);
+    CHECK_EQUAL("writing an unknown MSR raises #GP", wrmsr_safe(NO_SUCH_MSR, 0), VECTOR_GENERAL_PROTECTION);
 }
 
 static void faults(void)
@@ -96,8 +111,10 @@ static void faults(void)
     uint8_t zero = 0;
     bool inner = false;
     struct fault fault;
-    CHECK_EQUAL("reading an unknown MSR raises #GP", rdmsr_safe(NO_SUCH_MSR, &value), VECTOR_GENERAL_PROTECTION);
-    CHECK_EQUAL("writing an unknown MSR raises #GP", wrmsr_safe(NO_SUCH_MSR, 0), VECTOR_GENERAL_PROTECTION);
+    if (is_tcg())
+        print("# QEMU's TCG knows no unknown MSR\n");
+    else
+        unknown_msr();
     CHECK("reading a known MSR does not", rdmsr_safe(MSR_EFER, &value) == NO_FAULT && value == rdmsr(MSR_EFER));
     CHECK_EQUAL("reading unmapped memory raises #PF", read64_safe(FREE_ADDRESS, &value), VECTOR_PAGE_FAULT);
     CHECK_EQUAL("writing unmapped memory raises #PF", write64_safe(FREE_ADDRESS, 0), VECTOR_PAGE_FAULT);
@@ -106,7 +123,7 @@ static void faults(void)
     CHECK("a fault in a function is caught",
           catch_fault(divide_by_zero, &zero, &fault) && fault.vector == VECTOR_DIVIDE);
     CHECK("so is one that has caught one itself",
-          catch_fault(catch_inside, &inner, &fault) && inner && fault.vector == VECTOR_INVALID_OPCODE);
+          catch_fault(catch_inside, &inner, &fault) && inner && fault.vector == VECTOR_DIVIDE);
 }
 
 static void paging(void)
@@ -133,18 +150,20 @@ static unsigned interrupts_taken;
 static void count_interrupt(struct interrupt_frame *frame)
 {
     interrupts_taken++;
-    if (frame->vector == VECTOR_APIC_TIMER)
-        apic_end_of_interrupt();
+    (void)frame;
+    apic_end_of_interrupt();
 }
 
 static void interrupts(void)
 {
-    interrupt_set_handler(VECTOR_SOFTWARE, count_interrupt);
-    asm volatile("int %0" : : "i"(VECTOR_SOFTWARE));
-    CHECK_EQUAL("a software interrupt reaches its handler", interrupts_taken, 1);
+    apic_initialize();
+    interrupt_set_handler(VECTOR_SELF, count_interrupt);
+    apic_send(0, APIC_FIXED | APIC_ASSERT | APIC_TO_SELF | VECTOR_SELF);
+    CHECK_EQUAL("an interrupt waits while interrupts are off", interrupts_taken, 0);
+    wait_for_interrupt();
+    CHECK_EQUAL("and is taken once they are on", interrupts_taken, 1);
 
     interrupts_taken = 0;
-    apic_initialize();
     interrupt_set_handler(VECTOR_APIC_TIMER, count_interrupt);
     apic_write(APIC_TIMER_DIVIDE, 0xb); /* by 1 */
     apic_write(APIC_TIMER, VECTOR_APIC_TIMER);
