@@ -44,22 +44,30 @@ void console_use_debug_port(void)
     use_debug_port = true;
 }
 
+/* The bytes that the serial port takes now without being asked again: at least one, at most `wanted`. */
+static size_t serial_room(size_t wanted)
+{
+    static size_t room;
+
+    if (room == 0) {
+        while (!(in8(SERIAL_PORT + SERIAL_LINE_STATUS) & SERIAL_STATUS_EMPTY))
+            relax();
+        room = FIFO_BYTES;
+    }
+    size_t granted = wanted < room ? wanted : room;
+    room -= granted;
+    return granted;
+}
+
 void console_write(const char *text, size_t length)
 {
-    static unsigned room;
+    uint16_t port = use_debug_port ? DEBUG_PORT : SERIAL_PORT + SERIAL_DATA;
 
-    for (size_t i = 0; i < length; i++) {
-        if (use_debug_port) {
-            out8(DEBUG_PORT, text[i]);
-            continue;
-        }
-        if (room == 0) {
-            while (!(in8(SERIAL_PORT + SERIAL_LINE_STATUS) & SERIAL_STATUS_EMPTY))
-                relax();
-            room = FIFO_BYTES;
-        }
-        room--;
-        out8(SERIAL_PORT + SERIAL_DATA, text[i]);
+    while (length) {
+        size_t chunk = use_debug_port ? length : serial_room(length);
+        length -= chunk;
+        for (const char *end = text + chunk; text < end; text++)
+            out8(port, *text);
     }
 }
 

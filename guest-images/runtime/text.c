@@ -6,6 +6,10 @@
 #include "memory.h"
 
 #define DIGITS_MAX 20
+#define PADDING 16
+
+static const char spaces[PADDING] = "                ";
+static const char zeros[PADDING] = "0000000000000000";
 
 struct field {
     int width;
@@ -28,19 +32,19 @@ bool text_equal(const char *left, const char *right)
     return *left == *right;
 }
 
-static void pad(void (*write)(const char *, size_t), char with, int count)
+static void pad(void (*write)(const char *, size_t), const char padding[PADDING], int count)
 {
-    for (; count > 0; count--)
-        write(&with, 1);
+    for (; count > 0; count -= PADDING)
+        write(padding, count < PADDING ? count : PADDING);
 }
 
 static void put_field(void (*write)(const char *, size_t), const struct field *field, const char *text, int length)
 {
     if (!field->left)
-        pad(write, ' ', field->width - length);
+        pad(write, spaces, field->width - length);
     write(text, length);
     if (field->left)
-        pad(write, ' ', field->width - length);
+        pad(write, spaces, field->width - length);
 }
 
 static void put_number(void (*write)(const char *, size_t), const struct field *field, uint64_t value, unsigned base,
@@ -63,7 +67,7 @@ static void put_number(void (*write)(const char *, size_t), const struct field *
         *--first = '-';
     int length = digits + sizeof digits - first;
     if (field->zero)
-        pad(write, '0', field->width - length);
+        pad(write, zeros, field->width - length);
     put_field(write, &(struct field){.width = field->zero ? 0 : field->width, .left = field->left}, first, length);
 }
 
