@@ -63,6 +63,9 @@ fn main() {
     println!("cargo::rerun-if-env-changed=CC");
     let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("guest-images");
     println!("cargo::rustc-env=VIRIDIAN_GUEST_IMAGES={}", output.display());
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|architecture| architecture != "x86_64") {
+        return; // The crate itself says that it is for x86-64 only.
+    }
     if let Err(message) = Toolchain::new(&output).and_then(|toolchain| toolchain.build()) {
         println!("cargo::error={message}");
         exit(1);
@@ -77,7 +80,8 @@ struct Link {
 }
 
 struct Toolchain {
-    compiler: String,
+    /// The compiler and perhaps first arguments, as `CC="ccache gcc"` has them.
+    compiler: Vec<String>,
     images: PathBuf,
     objects: PathBuf,
 }
@@ -90,7 +94,9 @@ impl Toolchain {
         for folder in [images, &objects] {
             fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         }
-        let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
+        let wanted = env::var("CC").unwrap_or_default();
+        let wanted = if wanted.trim().is_empty() { "cc" } else { &wanted };
+        let compiler = wanted.split_whitespace().map(String::from).collect();
         Ok(Self { compiler, images: images.into(), objects })
     }
 
@@ -133,13 +139,13 @@ impl Toolchain {
     }
 
     fn compile(&self, source: &Path) -> Result<(), String> {
-        self.run(Command::new(&self.compiler).args(COMPILE.split(' ')).arg("-o").arg(self.object(source)).arg(source))
+        self.run(self.compiler().args(COMPILE.split(' ')).arg("-o").arg(self.object(source)).arg(source))
     }
 
     fn link(&self, Link { name, objects, variant }: &Link) -> Result<(), String> {
         let script = Path::new(RUNTIME).join(variant.script);
         self.run(
-            Command::new(&self.compiler)
+            self.compiler()
                 .args(LINK.split(' '))
                 .arg(format!("-Wl,-T,{}", script.display()))
                 .arg(format!("-Wl,--defsym=IMAGE_BASE={}", variant.base))
@@ -151,15 +157,21 @@ impl Toolchain {
         )
     }
 
+    fn compiler(&self) -> Command {
+        let mut command = Command::new(&self.compiler[0]);
+        command.args(&self.compiler[1..]);
+        command
+    }
+
     /// Runs the compiler; what it says is shown only if it fails.
     fn run(&self, command: &mut Command) -> Result<(), String> {
         let output = command.output().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!(
                 "the guest images need a C compiler, and {:?} is not there: install one (Debian: apt-get install gcc) \
                  or name one in the environment variable CC",
-                self.compiler
+                self.compiler[0]
             ),
-            _ => format!("cannot run the C compiler {:?}: {error}", self.compiler),
+            _ => format!("cannot run the C compiler {:?}: {error}", self.compiler[0]),
         })?;
         if output.status.success() {
             return Ok(());

@@ -9,6 +9,7 @@
 //! - [`hyperv`]: the guest interface of the TLFS, on two engines.
 //! - [`platform`]: the few classic devices a small guest wants.
 //! - [`boot`]: a kernel file into memory, the first VP's state, the ACPI tables.
+//! - [`guest_images`]: the guest that a machine starts when it is given no kernel.
 //! - [`partition`]: KVM itself. Unsafe code lives there.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -17,6 +18,7 @@
 compile_error!("Viridian runs on x86-64 Linux hosts only: it needs KVM and speaks the x64 interface of Hyper-V");
 
 pub mod boot;
+pub mod guest_images;
 pub mod hyperv;
 pub mod machine;
 pub mod partition;
