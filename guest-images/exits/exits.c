@@ -102,9 +102,11 @@ static void fault(const char *kind)
 
 static void halt(const char *how)
 {
-    if (text_equal(how, "interrupts"))
+    if (text_equal(how, "interrupts")) {
+        apic_initialize(); /* masks what a firmware left running */
         for (;;)
             wait_for_interrupt();
+    }
     if (*how)
         unknown_value("halt", how);
     halt_forever();

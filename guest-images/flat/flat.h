@@ -1,5 +1,6 @@
 /*
- * What the flat images share. They have no runtime: a line on the serial port and a value for the exit port are all they need.
+ * What the flat images share. They have no runtime: all they need is a line on the serial port and a value for the exit
+ * port.
  */
 #define EXIT_PORT 0xf4
 #define SERIAL_PORT 0x3f8

@@ -34,7 +34,10 @@
 #define APIC_TO_ALL 0x80000
 #define APIC_TO_OTHERS 0xc0000
 
-/* Enables this processor's APIC, as x2APIC unless there is none or the command line says `apic=xapic`; masks the 8259s. */
+/*
+ * Enables this processor's APIC, as x2APIC unless there is none or the command line says `apic=xapic`, and masks the
+ * 8259s. Comes before anything turns interrupts on.
+ */
 void apic_initialize(void);
 bool apic_is_x2apic(void);
 uint32_t apic_id(void);
@@ -44,5 +47,8 @@ void apic_end_of_interrupt(void);
 /* Sends an interrupt command; returns when the APIC has taken it. */
 void apic_send(uint32_t destination, uint32_t command);
 
-/* Sends an edge-triggered global system interrupt (ISA IRQs are mapped by acpi_gsi_of_irq) to a processor; false: no IOAPIC. */
+/*
+ * Sends an edge-triggered global system interrupt to a processor (acpi_gsi_of_irq knows the ISA IRQs' numbers);
+ * false where there is no IOAPIC.
+ */
 bool ioapic_route(uint32_t gsi, uint8_t vector, uint32_t apic_id);

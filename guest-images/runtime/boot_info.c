@@ -46,7 +46,7 @@ struct multiboot_memory_range {
     uint32_t kind;
 } __attribute__((packed));
 
-/* The zero page is a page of fields that grew over thirty years: by offset (Linux, Documentation/arch/x86/zero-page.rst). */
+/* The zero page grew over thirty years: fields by offset (Linux, Documentation/arch/x86/zero-page.rst). */
 #define ZERO_PAGE_RSDP 0x070
 #define ZERO_PAGE_RAMDISK_HIGH 0x0c0
 #define ZERO_PAGE_RAMDISK_SIZE_HIGH 0x0c4

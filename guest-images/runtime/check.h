@@ -32,6 +32,9 @@ struct test {
     void (*run)(void);
 };
 
-/* Runs the table, prints the sum, and returns main's result: EXIT_PASSED, or EXIT_FAILED if a check failed or none was made. */
+/*
+ * Runs the table, prints the sum, and returns main's result: EXIT_PASSED, or EXIT_FAILED if a check failed or none was
+ * made.
+ */
 int checks_run(const struct test *tests, unsigned count);
 #define RUN_CHECKS(tests) checks_run(tests, ARRAY_LENGTH(tests))

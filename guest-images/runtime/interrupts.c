@@ -98,6 +98,8 @@ void interrupt_dispatch(struct interrupt_frame *frame)
     interrupt_handler *handler = atomic_load(&handlers[frame->vector]);
     if (handler)
         handler(frame);
+    else if (frame->vector == VECTOR_SPURIOUS)
+        return;
     else if (frame->vector >= FIRST_INTERRUPT_VECTOR || !fault_recover(frame))
         dump(frame);
 }

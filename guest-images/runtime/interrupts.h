@@ -1,7 +1,8 @@
 /*
  * The IDT, and who handles which vector.
  *
- * Exceptions that nobody expects end the image with a dump and EXIT_UNEXPECTED_EXCEPTION. So do interrupts without a handler.
+ * Exceptions that nobody expects end the image with a dump and EXIT_UNEXPECTED_EXCEPTION; so do interrupts without a
+ * handler, spurious ones excepted.
  */
 #pragma once
 

@@ -12,7 +12,7 @@
 
 /*
  * Maps [virtual, virtual + length) to `physical`, in 2 MiB pages where both allow it; flags 0 unmaps. A large page that
- * is hit in part is split. This processor's stale translations are dropped; other processors' are the caller's business.
+ * is hit in part is split. This processor's stale translations are dropped; other processors' are the caller's affair.
  */
 void map(uint64_t virtual, uint64_t physical, uint64_t length, uint64_t flags);
 /* The page table entry that translates `virtual`, or 0. */

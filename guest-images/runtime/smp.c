@@ -125,8 +125,10 @@ unsigned smp_start_all(void)
             continue;
         char *stack = pages_allocate(STACK_PAGES);
         set_up(cpu_count, processor.apic_id, stack + STACK_PAGES * PAGE_SIZE);
-        if (start(&cpus[cpu_count]))
-            cpu_count++;
+        /* One that came up after we gave it up would take the next one's place: start no further. */
+        if (!start(&cpus[cpu_count]))
+            break;
+        cpu_count++;
     }
     return cpu_count;
 }
