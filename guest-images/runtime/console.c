@@ -18,7 +18,7 @@
 
 #define DIVISOR_LATCH 0x80
 #define EIGHT_BITS 0x03
-#define FIFO_ENABLE_AND_CLEAR 0x07
+#define FIFO_ENABLE 0x01 /* without clearing: something may have been typed already */
 #define DTR_RTS_OUT2 0x0b
 
 static struct spinlock lock;
@@ -35,7 +35,7 @@ void console_initialize(void)
     out8(SERIAL_PORT + SERIAL_DATA, 1); /* 115,200 baud */
     out8(SERIAL_PORT + SERIAL_INTERRUPT_ENABLE, 0);
     out8(SERIAL_PORT + SERIAL_LINE_CONTROL, EIGHT_BITS);
-    out8(SERIAL_PORT + SERIAL_FIFO_CONTROL, FIFO_ENABLE_AND_CLEAR);
+    out8(SERIAL_PORT + SERIAL_FIFO_CONTROL, FIFO_ENABLE);
     out8(SERIAL_PORT + SERIAL_MODEM_CONTROL, DTR_RTS_OUT2);
 }
 
