@@ -32,9 +32,8 @@ const MAX_PROCESSORS: usize = 1024;
 pub struct Description {
     /// The x2APIC id of each VP, in the order of their indices.
     pub apic_ids: Vec<u32>,
-    /// Whether there is a PC's pair of interrupt controllers and an IOAPIC. Without them there is no SCI and no interrupt
-    /// from the serial port, whose driver polls then.
-    pub ioapic: bool,
+    /// Whether there are a PC's pair of 8259 interrupt controllers and its interval timer, beside the IOAPIC.
+    pub pics: bool,
 }
 
 /// The tables for a machine, to be put at the start of [`ACPI_TABLES`].
@@ -194,7 +193,7 @@ fn madt(description: &Description) -> Sdt {
     let mut madt = Sdt::new(*b"APIC", 36, REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     let mut entries = Vec::new();
     entries.dword(LOCAL_APIC as u32);
-    entries.dword(if description.ioapic { PCAT_COMPAT } else { 0 });
+    entries.dword(if description.pics { PCAT_COMPAT } else { 0 });
     for (uid, apic_id) in (0u32..).zip(&description.apic_ids) {
         match (u8::try_from(uid), u8::try_from(*apic_id)) {
             (Ok(processor_uid), Ok(apic_id)) if u32::from(apic_id) <= LAST_XAPIC_ID => {
@@ -207,13 +206,12 @@ fn madt(description: &Description) -> Sdt {
             }
         }
     }
-    if description.ioapic {
-        let address = IOAPIC as u32;
-        entries.vec(IoApic { kind: 1, length: 12, id: 0, reserved: 0, address, first_interrupt: 0 }.as_bytes());
-        // KVM wires the timer's ISA interrupt 0 to the IOAPIC's pin 2, as PCs do.
-        for (source, interrupt, flags) in [(0, 2, CONFORMS), (SCI_IRQ as u8, SCI_IRQ, LEVEL_ACTIVE_HIGH)] {
-            entries.vec(SourceOverride { kind: 2, length: 10, bus: 0, source, interrupt, flags }.as_bytes());
-        }
+    let address = IOAPIC as u32;
+    entries.vec(IoApic { kind: 1, length: 12, id: 0, reserved: 0, address, first_interrupt: 0 }.as_bytes());
+    // The interval timer's ISA interrupt 0 is the IOAPIC's pin 2, as in PCs.
+    let timer = description.pics.then_some((0, 2, CONFORMS));
+    for (source, interrupt, flags) in timer.into_iter().chain([(SCI_IRQ as u8, SCI_IRQ, LEVEL_ACTIVE_HIGH)]) {
+        entries.vec(SourceOverride { kind: 2, length: 10, bus: 0, source, interrupt, flags }.as_bytes());
     }
     madt.append_slice(&entries);
     madt

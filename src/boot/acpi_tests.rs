@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn machine(apic_ids: impl IntoIterator<Item = u32>, ioapic: bool) -> Description {
-    Description { apic_ids: apic_ids.into_iter().collect(), ioapic }
+fn machine(apic_ids: impl IntoIterator<Item = u32>, pics: bool) -> Description {
+    Description { apic_ids: apic_ids.into_iter().collect(), pics }
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -83,11 +83,11 @@ fn processors_with_ids_above_254_are_x2apics() {
     assert_eq!(entries[1], (0, &[1, 254, 1, 0, 0, 0][..]));
     assert_eq!(entries[2], (9, &[0, 0, 255, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0][..]));
     assert_eq!(entries[3], (9, &[0, 0, 0, 16, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0][..]));
-    assert_eq!(entries.len(), 4);
+    assert_eq!(entries.len(), 6, "the IOAPIC and an override follow");
 }
 
 #[test]
-fn an_ioapic_comes_with_the_overrides_of_a_pc_and_none_without() {
+fn the_ioapic_has_the_overrides_of_a_pc_and_of_a_timer_where_there_is_one() {
     let with = tables(&machine([0], true)).unwrap();
     let (_, madt) = find(&with);
     assert_eq!((word(madt, 36), word(madt, 40)), (0xfee0_0000, 1));
@@ -97,7 +97,8 @@ fn an_ioapic_comes_with_the_overrides_of_a_pc_and_none_without() {
     assert_eq!(entries_with[3], (2, &[0, 9, 9, 0, 0, 0, 0xd, 0][..]));
     let without = tables(&machine([0], false)).unwrap();
     let (_, madt) = find(&without);
-    assert_eq!((word(madt, 40), entries(madt).len()), (0, 1));
+    assert_eq!((word(madt, 40), entries(madt).len()), (0, 3));
+    assert_eq!(entries(madt)[2], entries_with[3]);
 }
 
 #[test]
@@ -110,8 +111,8 @@ fn more_processors_than_fit_are_refused() {
 
 proptest! {
     #[test]
-    fn every_table_is_sound_for_any_processors(ids in prop::collection::vec(any::<u32>(), 0..300), ioapic: bool) {
-        let tables = tables(&machine(ids.clone(), ioapic)).unwrap();
+    fn every_table_is_sound_for_any_processors(ids in prop::collection::vec(any::<u32>(), 0..300), pics: bool) {
+        let tables = tables(&machine(ids.clone(), pics)).unwrap();
         let (fadt, madt) = find(&tables);
         table(&tables, long(fadt, 140), b"DSDT");
         let processors = entries(madt).into_iter().filter(|(kind, _)| matches!(kind, 0 | 9)).count();

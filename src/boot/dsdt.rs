@@ -38,7 +38,7 @@ pub(super) fn dsdt(description: &Description) -> Sdt {
     for index in 0..description.apic_ids.len() {
         processor(index).to_aml_bytes(&mut devices);
     }
-    serial_port(description.ioapic, &mut devices);
+    serial_port(&mut devices);
     clock(&mut devices);
     vmbus(&mut devices);
     aml.extend(Scope::raw("_SB_".into(), devices));
@@ -59,13 +59,12 @@ fn processor(index: usize) -> impl Aml {
     Processor(index)
 }
 
-fn serial_port(interrupts: bool, devices: &mut Vec<u8>) {
+fn serial_port(devices: &mut Vec<u8>) {
     let id = Name::new("_HID".into(), &EISAName::new("PNP0501"));
     let uid = Name::new("_UID".into(), &1u8);
     let ports = IO::new(SERIAL_PORT, SERIAL_PORT, 1, 8);
     let interrupt = Interrupt::new(true, true, false, false, SERIAL_IRQ);
-    let resources: Vec<&dyn Aml> = if interrupts { vec![&ports, &interrupt] } else { vec![&ports] };
-    let resources = Name::new("_CRS".into(), &ResourceTemplate::new(resources));
+    let resources = Name::new("_CRS".into(), &ResourceTemplate::new(vec![&ports, &interrupt]));
     Device::new("COM1".into(), vec![&id, &uid, &resources]).to_aml_bytes(devices);
 }
 

@@ -16,7 +16,7 @@ pub(super) fn machine(mebibytes: u64) -> GuestMemory {
 
 /// The tables' input for a machine with one VP.
 pub(super) fn one_vp() -> acpi::Description {
-    acpi::Description { apic_ids: vec![0], ioapic: true }
+    acpi::Description { apic_ids: vec![0], pics: false }
 }
 
 /// Writes a file into a directory that lives as long as the test.

@@ -38,7 +38,7 @@ pub(super) struct Handover {
 /// use viridian::boot::{self, KernelSource, Protocol, acpi};
 /// let memory = viridian::partition::memory::create(1 << 20, false).unwrap();
 /// let kernel = KernelSource::Embedded { name: "example", bytes: &[0xf4] };
-/// let machine = acpi::Description { apic_ids: vec![0], ioapic: true };
+/// let machine = acpi::Description { apic_ids: vec![0], pics: false };
 /// let error = boot::load(&memory, &kernel, None, "", &machine).unwrap_err();
 /// assert!(error.to_string().starts_with("the embedded image example is"));
 /// ```

@@ -123,7 +123,14 @@ impl Gate {
         self.give(&mut self.lock(), Order::Run);
     }
 
-    /// Tells every VP to end, for good. Does not wait for them: join their threads.
+    /// Opens the gate again after a stop, when the VPs of before have left and before others enter.
+    pub fn reopen(&self) {
+        let mut state = self.lock();
+        state.order = Order::Run;
+        self.order.store(Order::Run as u8, Ordering::SeqCst);
+    }
+
+    /// Tells every VP to end; only [`reopen`](Self::reopen) takes it back. Does not wait for them: join their threads.
     pub fn stop(&self) {
         self.give(&mut self.lock(), Order::Stop);
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
-use kvm_ioctls::{Cap, Kvm};
+use kvm_ioctls::Kvm;
 
 /// Where Linux puts KVM.
 const DEVICE: &CStr = c"/dev/kvm";
@@ -40,7 +40,7 @@ pub enum HostError {
     #[error("/dev/kvm: its API is version {0}, Viridian needs {KVM_API_VERSION}; update the host's kernel")]
     Version(i32),
     /// KVM lacks something without which no machine can run.
-    #[error("this host's KVM lacks {name}, {purpose}; Linux 5.10 or later has it")]
+    #[error("this host's KVM lacks {name} ({purpose}); Linux 5.10 or later has it")]
     Lacks {
         /// The capability's name in the kernel's headers.
         name: &'static str,
@@ -67,47 +67,63 @@ impl HostError {
     }
 }
 
+/// What does not work without a capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// Any machine.
+    Machine,
+    /// The kernel engine.
+    KernelEngine,
+    /// The user engine.
+    UserEngine,
+    /// One thing that a guest can do without.
+    Comfort,
+}
+
 /// One capability that Viridian asks KVM about.
+#[derive(Debug)]
 pub struct Capability {
+    /// What does not work without it.
+    pub need: Need,
     /// Its name in the kernel's headers.
     pub name: &'static str,
     /// What it is for.
     pub purpose: &'static str,
-    /// Whether no machine runs without it.
-    pub required: bool,
-    cap: Cap,
+    number: u32,
 }
 
-impl Capability {
-    const fn required(cap: Cap, name: &'static str, purpose: &'static str) -> Self {
-        Self { name, purpose, required: true, cap }
-    }
-
-    const fn optional(cap: Cap, name: &'static str, purpose: &'static str) -> Self {
-        Self { name, purpose, required: false, cap }
-    }
+macro_rules! capabilities {
+    ($($need:ident $cap:ident $purpose:literal)*) => {
+        &[$(Capability { need: Need::$need, name: stringify!($cap), purpose: $purpose, number: kvm_bindings::$cap }),*]
+    };
 }
 
-/// The capabilities that a machine itself wants; the engines have theirs beside them.
-pub const CAPABILITIES: &[Capability] = &[
-    Capability::required(Cap::UserMemory, "KVM_CAP_USER_MEMORY", "which gives guests memory"),
-    Capability::required(Cap::ExtCpuid, "KVM_CAP_EXT_CPUID", "which sets what CPUID tells guests"),
-    Capability::required(Cap::MpState, "KVM_CAP_MP_STATE", "which starts processors"),
-    Capability::required(Cap::Irqchip, "KVM_CAP_IRQCHIP", "the local APICs"),
-    Capability::required(Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT", "which stops processors promptly"),
-    Capability::optional(Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP", "local APICs without PIC and IOAPIC"),
-    Capability::optional(Cap::Pit2, "KVM_CAP_PIT2", "the PC's interval timer"),
-    Capability::optional(Cap::IrqRouting, "KVM_CAP_IRQ_ROUTING", "interrupt routing"),
-    Capability::optional(Cap::Irqfd, "KVM_CAP_IRQFD", "interrupts by eventfd"),
-    Capability::optional(Cap::Ioeventfd, "KVM_CAP_IOEVENTFD", "doorbells by eventfd"),
-    Capability::optional(Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI", "interrupts by message"),
-    Capability::optional(Cap::SyncRegs, "KVM_CAP_SYNC_REGS", "registers that come with an exit"),
-    Capability::optional(Cap::TscDeadlineTimer, "KVM_CAP_TSC_DEADLINE_TIMER", "the local APIC's TSC deadline"),
-    Capability::optional(Cap::X86UserSpaceMsr, "KVM_CAP_X86_USER_SPACE_MSR", "MSR exits, for the user engine"),
-    Capability::optional(Cap::X86MsrFilter, "KVM_CAP_X86_MSR_FILTER", "MSR filters, for the user engine"),
-    Capability::optional(Cap::Hyperv, "KVM_CAP_HYPERV", "Hyper-V MSRs, for the kernel engine"),
-    Capability::optional(Cap::HypervSynic2, "KVM_CAP_HYPERV_SYNIC2", "Hyper-V's SynIC, for the kernel engine"),
-];
+/// All that Viridian asks KVM about.
+pub const CAPABILITIES: &[Capability] = capabilities! {
+    Machine KVM_CAP_USER_MEMORY "guest memory"
+    Machine KVM_CAP_EXT_CPUID "what CPUID tells guests"
+    Machine KVM_CAP_MP_STATE "starting processors"
+    Machine KVM_CAP_IRQCHIP "local APICs"
+    Machine KVM_CAP_IMMEDIATE_EXIT "stopping processors promptly"
+    Machine KVM_CAP_IOEVENTFD "doorbells by eventfd"
+    Machine KVM_CAP_IRQFD "interrupts by eventfd"
+    Machine KVM_CAP_IRQ_ROUTING "interrupt routing"
+    Machine KVM_CAP_SIGNAL_MSI "interrupts by message"
+    Machine KVM_CAP_SYNC_REGS "registers that come with an exit"
+    UserEngine KVM_CAP_X86_USER_SPACE_MSR "MSR exits"
+    UserEngine KVM_CAP_X86_MSR_FILTER "choosing which MSRs exit"
+    KernelEngine KVM_CAP_HYPERV "Hyper-V's MSRs"
+    KernelEngine KVM_CAP_HYPERV_TIME "Hyper-V's reference time"
+    KernelEngine KVM_CAP_HYPERV_SYNIC2 "Hyper-V's interrupt controller"
+    KernelEngine KVM_CAP_HYPERV_VP_INDEX "numbering processors as Hyper-V does"
+    KernelEngine KVM_CAP_HYPERV_CPUID "what KVM can emulate of Hyper-V"
+    KernelEngine KVM_CAP_HYPERV_ENFORCE_CPUID "holding guests to what CPUID offers"
+    Comfort KVM_CAP_SPLIT_IRQCHIP "local APICs without PIC and IOAPIC"
+    Comfort KVM_CAP_PIT2 "the PC's interval timer"
+    Comfort KVM_CAP_TSC_DEADLINE_TIMER "the local APIC's TSC deadline"
+    Comfort KVM_CAP_TSC_CONTROL "guests with a TSC frequency of their own"
+};
 
 /// An open `/dev/kvm`.
 #[derive(Debug)]
@@ -122,8 +138,9 @@ impl Host {
     /// What stands in the way, and the remedy.
     pub fn open() -> Result<Self, HostError> {
         let host = Self::open_unchecked()?;
-        match CAPABILITIES.iter().find(|wanted| wanted.required && !host.has(wanted)) {
-            Some(lacking) => Err(HostError::Lacks { name: lacking.name, purpose: lacking.purpose }),
+        let lacking = host.lacks(Need::Machine).next();
+        match lacking {
+            Some(Capability { name, purpose, .. }) => Err(HostError::Lacks { name, purpose }),
             None => Ok(host),
         }
     }
@@ -143,7 +160,12 @@ impl Host {
 
     /// Whether KVM has a capability.
     pub fn has(&self, capability: &Capability) -> bool {
-        self.kvm.check_extension(capability.cap)
+        self.kvm.check_extension_raw(capability.number.into()) > 0
+    }
+
+    /// The capabilities that `need` asks for and KVM has not.
+    pub fn lacks(&self, need: Need) -> impl Iterator<Item = &'static Capability> {
+        CAPABILITIES.iter().filter(move |wanted| wanted.need == need && !self.has(wanted))
     }
 
     /// The most virtual processors that one machine can have here.

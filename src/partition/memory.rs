@@ -8,7 +8,7 @@ use std::fs::File;
 use std::ops::Range;
 
 use rustix::fs::MemfdFlags;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 /// Guest memory as every floor sees it.
 pub type GuestMemory = GuestMemoryMmap<()>;
@@ -33,6 +33,19 @@ pub enum MemoryError {
         /// What is wrong with it, and what would be right.
         problem: &'static str,
     },
+    /// The host has no room for what the kernel must remember of so much memory.
+    #[error(
+        "{size} bytes of guest memory are more than this host can serve: KVM alone would need {overhead} bytes \
+         to keep account of it, and {available} are free; give a smaller --memory"
+    )]
+    Overhead {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// What KVM would take, in bytes.
+        overhead: u64,
+        /// What the host has left, in bytes.
+        available: u64,
+    },
     /// The host has no memfd for us.
     #[error("cannot create a memory file for {size} bytes of guest memory: {source}{advice}")]
     Create {
@@ -44,12 +57,14 @@ pub enum MemoryError {
         source: std::io::Error,
     },
     /// The memfd cannot be mapped.
-    #[error("cannot map {size} bytes of guest memory: {source}; give a smaller --memory")]
+    #[error("cannot map {size} bytes of guest memory: {source}{advice}")]
     Map {
         /// The size asked for, in bytes.
         size: u64,
+        /// What to do about it.
+        advice: &'static str,
         /// The host's answer.
-        source: vm_memory::mmap::FromRangesError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -74,23 +89,40 @@ pub fn create(size: u64, hugepages: bool) -> Result<GuestMemory, MemoryError> {
     if hugepages && !size.is_multiple_of(HUGE_PAGE) {
         return Err(MemoryError::Size { size, problem: "not a multiple of 2M, as hugepages=on needs" });
     }
-    let advice = if hugepages { "; is there room in /proc/sys/vm/nr_hugepages?" } else { "" };
+    // KVM allocates a reverse map, 8 bytes for each page of 4 KiB, as soon as it hears of the memory.
+    let (overhead, available) = (size / 512, available());
+    if overhead > available / 2 {
+        return Err(MemoryError::Overhead { size, overhead, available });
+    }
+    let advice = if hugepages { "; is there room in /proc/sys/vm/nr_hugepages?" } else { "; give a smaller --memory" };
     let failed = |source: std::io::Error| MemoryError::Create { size, advice, source };
     let kind = if hugepages { MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB } else { MemfdFlags::empty() };
-    let file =
-        rustix::fs::memfd_create("guest-memory", MemfdFlags::CLOEXEC | kind).map_err(|error| failed(error.into()))?;
-    let file = File::from(file);
+    let file = rustix::fs::memfd_create("guest-memory", MemfdFlags::CLOEXEC | kind);
+    let file = File::from(file.map_err(|error| failed(error.into()))?);
     file.set_len(size).map_err(failed)?;
 
+    // Huge pages are reserved now: a guest that touches one that is not there would end the process by SIGBUS.
+    let flags = libc::MAP_SHARED | if hugepages { 0 } else { libc::MAP_NORESERVE };
+    let unmapped = |source: Box<dyn std::error::Error + Send + Sync>| MemoryError::Map { size, advice, source };
     let mut offset = 0;
     let mut regions = Vec::new();
     for range in ranges(size) {
         let length = range.end - range.start;
         let backing = FileOffset::new(file.try_clone().map_err(failed)?, offset);
-        regions.push((GuestAddress(range.start), length as usize, Some(backing)));
+        let mapping = MmapRegion::build(Some(backing), length as usize, libc::PROT_READ | libc::PROT_WRITE, flags)
+            .map_err(|error| unmapped(error.into()))?;
+        let region = GuestRegionMmap::new(mapping, GuestAddress(range.start));
+        regions.push(region.ok_or_else(|| unmapped("it reaches beyond the last address".into()))?);
         offset += length;
     }
-    GuestMemory::from_ranges_with_files(regions).map_err(|source| MemoryError::Map { size, source })
+    GuestMemory::from_regions(regions).map_err(|error| unmapped(error.into()))
+}
+
+/// Memory that the host could still give, in bytes. Where it does not say, there is no bound.
+fn available() -> u64 {
+    let kibibytes = |line: &str| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok();
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    text.lines().find_map(kibibytes).map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1024))
 }
 
 #[cfg(test)]

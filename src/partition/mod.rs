@@ -3,7 +3,9 @@
 //! Unsafe code lives here and nowhere else.
 #![allow(unsafe_code)]
 
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap, kvm_msi, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_bindings::{
+    KVM_CAP_SPLIT_IRQCHIP, KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap, kvm_msi, kvm_pit_config, kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::eventfd::EventFd;
@@ -12,24 +14,23 @@ pub mod cpuid;
 pub mod gate;
 pub mod host;
 pub mod memory;
+pub mod routes;
 pub mod vp;
 
 use host::{Host, HostError};
 use memory::GuestMemory;
+use routes::{Message, PINS, Routes};
 
 /// Where Intel processors without unrestricted guest mode keep three pages for KVM: below the BIOS, in the hole.
 const TSS_ADDRESS: usize = 0xfffb_d000;
 const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
 
-/// Interrupt lines of the IOAPIC.
-const IOAPIC_LINES: u64 = 24;
-
 /// Which interrupt controllers KVM emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Irqchip {
-    /// Local APICs, IOAPIC and PIC.
+    /// Local APICs, IOAPIC, PIC and interval timer: a PC's set.
     Full,
-    /// Local APICs only: a kernel built without `CONFIG_KVM_IOAPIC`. Interrupt lines are not there.
+    /// Local APICs only. Interrupt lines are the user's to emulate, and are sent as messages.
     Split,
 }
 
@@ -38,15 +39,18 @@ pub struct Partition {
     vm: VmFd,
     memory: GuestMemory,
     irqchip: Irqchip,
+    routes: Routes,
     tsc_deadline: bool,
 }
 
 impl Partition {
     /// Creates a virtual machine with `memory` and interrupt controllers, and no VP yet.
     ///
+    /// Not every KVM has the full set: see [`irqchip`](Self::irqchip) for what it became.
+    ///
     /// # Errors
     /// KVM's own, or that it lacks what no machine can do without.
-    pub fn new(host: &Host, memory: GuestMemory) -> Result<Self, HostError> {
+    pub fn new(host: &Host, memory: GuestMemory, irqchip: Irqchip) -> Result<Self, HostError> {
         let vm = host.kvm().create_vm().map_err(HostError::call("a new virtual machine"))?;
         vm.set_tss_address(TSS_ADDRESS).map_err(HostError::call("the task state segment's address"))?;
         // Not every KVM knows this one, and one that does not, does not need it.
@@ -66,9 +70,10 @@ impl Partition {
             // SAFETY: the region is mapped for as long as `memory` lives, which `self` keeps next to the VM.
             unsafe { vm.set_user_memory_region(region) }.map_err(HostError::call("the guest's memory"))?;
         }
-        let irqchip = create_irqchip(&vm)?;
+        let irqchip = create_irqchip(&vm, irqchip)?;
         let tsc_deadline = vm.check_extension(Cap::TscDeadlineTimer);
-        Ok(Self { vm, memory, irqchip, tsc_deadline })
+        let routes = Routes::new(&vm, irqchip)?;
+        Ok(Self { vm, memory, irqchip, routes, tsc_deadline })
     }
 
     /// The guest's memory.
@@ -95,12 +100,49 @@ impl Partition {
         vp::Vp::new(fd, self.vm.run_size())
     }
 
-    /// Has `event` raise the edge-triggered interrupt line `line` of the IOAPIC and the PIC, inside KVM.
+    /// Raises and lowers the interrupt line `line` of KVM's IOAPIC and PICs. For [`Irqchip::Full`].
     ///
     /// # Errors
     /// KVM's own.
-    pub fn connect_line(&self, event: &EventFd, line: u32) -> Result<(), HostError> {
-        self.vm.register_irqfd(event, line).map_err(HostError::call("an interrupt line's eventfd"))
+    pub fn pulse_line(&self, line: u32) -> Result<(), HostError> {
+        let set = |active| self.vm.set_irq_line(line, active).map_err(HostError::call("an interrupt line"));
+        set(true).and_then(|()| set(false))
+    }
+
+    /// Has KVM return with [`vp::Exit::EndOfInterrupt`] when a processor ends an interrupt of this level-triggered
+    /// pin. For [`Irqchip::Split`].
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn watch_level_pin(&self, pin: u32, message: Message) -> Result<(), HostError> {
+        self.routes.set(&self.vm, pin, message)
+    }
+
+    /// Has `event` send `message` inside KVM, and says under which GSI.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn connect_message(&self, event: &EventFd, message: Message) -> Result<u32, HostError> {
+        let gsi = self.routes.add(&self.vm, message)?;
+        self.vm.register_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd"))?;
+        Ok(gsi)
+    }
+
+    /// Has a GSI of [`connect_message`](Self::connect_message) send another message.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn redirect_message(&self, gsi: u32, message: Message) -> Result<(), HostError> {
+        self.routes.set(&self.vm, gsi, message)
+    }
+
+    /// Takes a GSI of [`connect_message`](Self::connect_message) back.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn disconnect_message(&self, event: &EventFd, gsi: u32) -> Result<(), HostError> {
+        self.vm.unregister_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd back"))?;
+        self.routes.remove(&self.vm, gsi)
     }
 
     /// Has a guest's write to I/O port `port` signal `event` inside KVM, without an exit.
@@ -116,31 +158,29 @@ impl Partition {
         .map_err(HostError::call("a doorbell"))
     }
 
-    /// Sends a fixed, edge-triggered interrupt `vector` to the processor with this APIC id.
+    /// Sends an interrupt message.
     ///
     /// # Errors
     /// KVM's own.
-    pub fn signal_msi(&self, apic_id: u32, vector: u8) -> Result<(), HostError> {
-        let msi = kvm_msi {
-            address_lo: 0xfee0_0000 | (apic_id & 0xff) << 12,
-            address_hi: apic_id & !0xff,
-            data: vector.into(),
-            ..Default::default()
-        };
+    pub fn send(&self, message: Message) -> Result<(), HostError> {
+        let msi = kvm_msi { address_lo: message.address, data: message.data, ..Default::default() };
         self.vm.signal_msi(msi).map(drop).map_err(HostError::call("an interrupt message"))
     }
 }
 
-fn create_irqchip(vm: &VmFd) -> Result<Irqchip, HostError> {
-    if let Err(error) = vm.create_irq_chip() {
-        log::info!("this KVM has no IOAPIC and PIC ({error}): the guest gets none, and serial input is polled");
-        let split =
-            kvm_enable_cap { cap: Cap::SplitIrqchip as u32, args: [IOAPIC_LINES, 0, 0, 0], ..Default::default() };
-        vm.enable_cap(&split).map_err(HostError::call("local APICs"))?;
-        return Ok(Irqchip::Split);
+fn create_irqchip(vm: &VmFd, irqchip: Irqchip) -> Result<Irqchip, HostError> {
+    if irqchip == Irqchip::Full {
+        match vm.create_irq_chip() {
+            Ok(()) => {
+                let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+                if let Err(error) = vm.create_pit2(pit) {
+                    log::info!("this KVM has no interval timer ({error}): the guest gets none");
+                }
+                return Ok(Irqchip::Full);
+            }
+            Err(error) => log::info!("this KVM has no IOAPIC and PICs ({error}): Viridian emulates the IOAPIC"),
+        }
     }
-    if let Err(error) = vm.create_pit2(kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() }) {
-        log::info!("this KVM has no interval timer ({error}): the guest gets none");
-    }
-    Ok(Irqchip::Full)
+    let split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, args: [PINS.into(), 0, 0, 0], ..Default::default() };
+    vm.enable_cap(&split).map(|()| Irqchip::Split).map_err(HostError::call("local APICs"))
 }

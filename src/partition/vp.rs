@@ -82,6 +82,11 @@ pub enum Exit<'a> {
         /// What was written.
         data: &'a [u8],
     },
+    /// A processor ended a level-triggered interrupt that is [watched](super::Partition::watch_level_pin).
+    EndOfInterrupt {
+        /// The interrupt's vector.
+        vector: u8,
+    },
     /// A triple fault.
     Shutdown,
     /// Nothing of the guest's: somebody kicked this VP.
@@ -217,6 +222,7 @@ impl Vp {
                     _ => Exit::MmioWrite { address: mmio.phys_addr, data },
                 })
             }
+            Kind::EndOfInterrupt(vector) => Ok(Exit::EndOfInterrupt { vector }),
             Kind::Shutdown => Ok(Exit::Shutdown),
         }
     }
@@ -251,6 +257,7 @@ impl Vp {
 enum Kind {
     Port { out: bool },
     Mmio,
+    EndOfInterrupt(u8),
     Shutdown,
 }
 
@@ -267,6 +274,7 @@ impl Kind {
             VcpuExit::IoOut(..) => Ok(Self::Port { out: true }),
             VcpuExit::IoIn(..) => Ok(Self::Port { out: false }),
             VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..) => Ok(Self::Mmio),
+            VcpuExit::IoapicEoi(vector) => Ok(Self::EndOfInterrupt(*vector)),
             VcpuExit::Shutdown => Ok(Self::Shutdown),
             VcpuExit::InternalError => Err(Failure::Internal),
             VcpuExit::FailEntry(reason, _) => Err(Failure::Entry(*reason)),

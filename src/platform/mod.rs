@@ -13,6 +13,7 @@ pub mod bus;
 pub mod console;
 pub mod debug_ports;
 pub mod i8042;
+pub mod ioapic;
 pub mod ports;
 pub mod rtc;
 pub mod serial;

@@ -5,13 +5,14 @@
 
 use std::ops::Range;
 
+use crate::boot::layout;
+pub use crate::boot::layout::{RESET_VALUE, S5_SLEEP_TYPE, SCI_IRQ, SERIAL_IRQ};
+
 /// The first serial port, COM1.
-pub const SERIAL: Range<u16> = 0x3f8..0x400;
-/// COM1's interrupt line.
-pub const SERIAL_IRQ: u32 = 4;
+pub const SERIAL: Range<u16> = layout::SERIAL_PORT..layout::SERIAL_PORT + 8;
 
 /// Index and data port of the real-time clock.
-pub const RTC: Range<u16> = 0x70..0x72;
+pub const RTC: Range<u16> = layout::RTC_PORT..layout::RTC_PORT + 2;
 
 /// The keyboard controller's data port. What lies between it and the command port belongs to others.
 pub const I8042_DATA: Range<u16> = 0x60..0x61;
@@ -21,24 +22,18 @@ pub const I8042_COMMAND: Range<u16> = 0x64..0x65;
 pub const SYSTEM_CONTROL_A: Range<u16> = 0x92..0x93;
 
 /// ACPI power management: event block, control block and timer.
-pub const ACPI_POWER: Range<u16> = 0x600..0x60c;
+pub const ACPI_POWER: Range<u16> = layout::PM1A_EVENT_PORT..layout::PM_TIMER_PORT + layout::PM_TIMER_LENGTH as u16;
 /// PM1a event block: status, then enable, 2 bytes each.
-pub const PM1A_EVENT: u16 = 0x600;
+pub const PM1A_EVENT: u16 = layout::PM1A_EVENT_PORT;
 /// PM1a control block, 2 bytes.
-pub const PM1A_CONTROL: u16 = 0x604;
+pub const PM1A_CONTROL: u16 = layout::PM1A_CONTROL_PORT;
 /// PM timer block, 4 bytes.
-pub const PM_TIMER: u16 = 0x608;
-/// SLP_TYP of the soft-off state S5, as the DSDT's `_S5` names it.
-pub const S5_SLEEP_TYPE: u8 = 5;
-/// The line of the ACPI system control interrupt.
-pub const SCI_IRQ: u32 = 9;
+pub const PM_TIMER: u16 = layout::PM_TIMER_PORT;
 
 /// The reset control register, the FADT's RESET_REG.
-pub const RESET: Range<u16> = 0xcf9..0xcfa;
-/// What resets the machine when written there, the FADT's RESET_VALUE.
-pub const RESET_VALUE: u8 = 6;
+pub const RESET: Range<u16> = layout::RESET_PORT..layout::RESET_PORT + 1;
 
 /// The debug port: each byte written goes to the console.
-pub const DEBUG: Range<u16> = 0xe9..0xea;
+pub const DEBUG: Range<u16> = layout::DEBUG_PORT..layout::DEBUG_PORT + 1;
 /// The exit port: the value written ends the run.
-pub const EXIT: Range<u16> = 0xf4..0xf8;
+pub const EXIT: Range<u16> = layout::EXIT_PORT..layout::EXIT_PORT + 4;

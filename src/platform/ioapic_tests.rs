@@ -1,0 +1,63 @@
+use super::*;
+
+fn set(ioapic: &mut Ioapic, pin: u8, entry: u64) -> Option<LevelPin> {
+    ioapic.write(0, (TABLE + pin * 2 + 1).into());
+    let first = ioapic.write(0x10, (entry >> 32) as u32);
+    ioapic.write(0, (TABLE + pin * 2).into());
+    ioapic.write(0x10, entry as u32).or(first)
+}
+
+fn get(ioapic: &mut Ioapic, pin: u8) -> u64 {
+    ioapic.write(0, (TABLE + pin * 2).into());
+    let low = ioapic.read(0x10);
+    ioapic.write(0, (TABLE + pin * 2 + 1).into());
+    u64::from(ioapic.read(0x10)) << 32 | u64::from(low)
+}
+
+#[test]
+fn it_says_what_it_is() {
+    let mut ioapic = Ioapic::default();
+    ioapic.write(0, 1);
+    assert_eq!(ioapic.read(0x10), 0x17_0011);
+    ioapic.write(0, 0);
+    ioapic.write(0x10, u32::MAX);
+    assert_eq!(ioapic.read(0x10), 0x0f00_0000);
+    assert_eq!(get(&mut ioapic, 23), MASKED, "pins start masked");
+}
+
+#[test]
+fn a_pulse_on_an_edge_pin_sends_its_message_each_time() {
+    let mut ioapic = Ioapic::default();
+    assert_eq!(ioapic.pulse(4), None, "masked");
+    assert_eq!(set(&mut ioapic, 4, 2 << 56 | LOGICAL | 1 << 8 | 0x31), None);
+    let message = Message { address: 0xfee0_2004, data: 0x131 };
+    assert_eq!(ioapic.pulse(4), Some(message));
+    assert_eq!(ioapic.pulse(4), Some(message));
+    assert_eq!(ioapic.pulse(24), None);
+}
+
+#[test]
+fn a_level_pin_waits_for_the_end_of_its_interrupt() {
+    let mut ioapic = Ioapic::default();
+    let message = Message { address: 0xfee0_0000, data: 0xc041 };
+    assert_eq!(set(&mut ioapic, 9, LEVEL | 0x41), Some(LevelPin { pin: 9, message }));
+    assert_eq!(ioapic.pulse(9), Some(message));
+    assert_eq!(get(&mut ioapic, 9), LEVEL | REMOTE_IRR | 0x41);
+    assert_eq!(ioapic.pulse(9), None);
+    assert_eq!(ioapic.end_of_interrupt(0x40), []);
+    assert_eq!(ioapic.end_of_interrupt(0x41), [message]);
+    assert_eq!(ioapic.end_of_interrupt(0x41), []);
+    assert_eq!(get(&mut ioapic, 9), LEVEL | 0x41);
+}
+
+#[test]
+fn the_guest_cannot_write_what_the_chip_keeps_to_itself() {
+    let mut ioapic = Ioapic::default();
+    set(&mut ioapic, 0, u64::MAX);
+    assert_eq!(get(&mut ioapic, 0), WRITABLE);
+    for select in 0..=u8::MAX {
+        ioapic.write(0, select.into());
+        ioapic.write(0x10, u32::MAX);
+        ioapic.read(0x10);
+    }
+}
