@@ -1,1 +1,305 @@
 //! One machine, from a configuration to its end.
+//!
+//! ```no_run
+//! use viridian::machine::{Machine, builder::Builder};
+//!
+//! let machine = Builder::new().cmdline("greeting").memory(64 << 20).cpus(2).start()?;
+//! let end = machine.wait();
+//! assert_eq!(end.exit_code(), 0, "{end}");
+//! # Ok::<(), viridian::machine::MachineError>(())
+//! ```
+//!
+//! A machine is a thread for each VP, and the console's. VP 0's thread also builds the machine, starts it again
+//! after a reset where that is wanted, and takes it down: when it ends, nothing of the machine is left.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
+
+pub mod builder;
+pub mod check;
+pub mod config;
+pub mod end;
+mod error;
+mod incarnation;
+mod interrupts;
+
+pub use end::End;
+pub use error::MachineError;
+
+use crate::partition::gate::Gate;
+use crate::platform::console::{Capture, Console, ConsoleEvent};
+use config::{Config, OnReset};
+
+/// A running machine.
+///
+/// Dropping it ends the run.
+pub struct Machine {
+    shared: Arc<Shared>,
+    capture: Option<Capture>,
+    thread: Option<JoinHandle<End>>,
+    watchdog: Option<JoinHandle<()>>,
+}
+
+/// What the threads of a machine share.
+struct Shared {
+    config: Config,
+    gate: Arc<Gate>,
+    state: Mutex<State>,
+    /// Readable once the machine is gone.
+    ended: OwnedFd,
+    /// There from before the first VP runs.
+    console: OnceLock<Console>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How the guest's present life ended; a restart may follow.
+    end: Option<End>,
+    /// Somebody outside ended the run: no restart follows.
+    stopped: bool,
+}
+
+impl Machine {
+    /// Starts a machine. It runs when this returns.
+    ///
+    /// # Errors
+    /// What is wrong with the settings or the files that they name, or what the host refuses.
+    pub fn start(config: &Config) -> Result<Self, MachineError> {
+        Self::launch(config, false)
+    }
+
+    /// Starts a machine, with the console that is configured or one that is captured.
+    fn launch(config: &Config, capture: bool) -> Result<Self, MachineError> {
+        let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            gate: Arc::new(Gate::new()),
+            state: Mutex::default(),
+            ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
+            console: OnceLock::new(),
+        });
+        let (console, capture) = if capture {
+            let (console, capture) = Console::capture();
+            (console, Some(capture))
+        } else {
+            // Weak: the console belongs to what it reports to.
+            let machine = Arc::downgrade(&shared);
+            let report = move |event| {
+                if let Some(shared) = machine.upgrade() {
+                    shared.console_event(event);
+                }
+            };
+            (Console::open(&config.console, report)?, None)
+        };
+        let _ = shared.console.set(console);
+        let (report, started) = mpsc::sync_channel(1);
+        let body = {
+            let shared = shared.clone();
+            move || shared.live(report)
+        };
+        let thread = thread_named(&config.name, 0).spawn(body).map_err(MachineError::Thread)?;
+        let mut machine = Self { shared, capture, thread: Some(thread), watchdog: None };
+        match started.recv() {
+            Ok(()) => {
+                machine.watchdog = config.timeout.map(|time| machine.watch(time.duration())).transpose()?;
+                Ok(machine)
+            }
+            // The thread ended without a word of success: how it ended says why.
+            Err(mpsc::RecvError) => match machine.join() {
+                End::Failed(error) => Err(error),
+                end => Err(MachineError::Defect(format!("the machine never ran: {end}"))),
+            },
+        }
+    }
+
+    /// Waits for the end. Nothing of the machine is left when this returns.
+    pub fn wait(mut self) -> End {
+        self.join()
+    }
+
+    /// Waits for the end at most this long. The machine back if it still runs.
+    ///
+    /// # Errors
+    /// The machine still runs.
+    pub fn wait_timeout(self, time: Duration) -> Result<End, Self> {
+        match self.shared.is_over_within(time) {
+            true => Ok(self.wait()),
+            false => Err(self),
+        }
+    }
+
+    /// Becomes readable once the machine is gone and [`wait`](Self::wait) will not block.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.shared.ended.as_fd()
+    }
+
+    /// Ends the run from outside. The first end counts; a second call gives up on console output that nobody reads.
+    pub fn stop(&self, end: End) {
+        self.shared.stop(end);
+    }
+
+    /// Halts every VP; returns when none is in the guest.
+    pub fn pause(&self) {
+        self.shared.gate.pause();
+    }
+
+    /// Lets the VPs go on.
+    pub fn resume(&self) {
+        self.shared.gate.resume();
+    }
+
+    /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.
+    pub fn console(&self) -> Option<&Capture> {
+        self.capture.as_ref()
+    }
+
+    /// The path of the other end of a `pty` console.
+    pub fn pty_path(&self) -> Option<&Path> {
+        self.shared.console.get().and_then(Console::pty_path)
+    }
+
+    /// Ends the run when its time is over.
+    fn watch(&self, time: Duration) -> Result<JoinHandle<()>, MachineError> {
+        let shared = self.shared.clone();
+        let watch = move || {
+            if !shared.is_over_within(time) {
+                shared.stop(End::TimedOut(time));
+            }
+        };
+        thread::Builder::new().name("watchdog".into()).spawn(watch).map_err(MachineError::Thread)
+    }
+
+    fn join(&mut self) -> End {
+        let end = match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(end)) => end,
+            Some(Err(_)) => End::Failed(MachineError::Defect("a machine's thread panicked".into())),
+            None => End::Failed(MachineError::Defect("a machine was joined twice".into())),
+        };
+        // It ends with the machine, and a panic of its own changes nothing about how that ended.
+        let _ = self.watchdog.take().map(JoinHandle::join);
+        end
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop(End::Terminated);
+            self.stop(End::Terminated);
+            self.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The whole run, on VP 0's thread: one life of the guest, and another after each reset where that is wanted.
+    fn live(self: Arc<Self>, started: mpsc::SyncSender<()>) -> End {
+        // Also when this thread panics: whoever waits for the end must learn of it.
+        let _over = Over(&self.ended);
+        loop {
+            if let Err(error) = incarnation::live(&self, &started) {
+                self.end_life(End::Failed(error));
+            }
+            if let Some(end) = self.end_or_restart() {
+                return self.finish_console(end);
+            }
+            log::info!("{}: the guest asked for a reset: it starts again", self.config.name);
+        }
+    }
+
+    /// How the run ended; none after opening the gate for another life.
+    fn end_or_restart(&self) -> Option<End> {
+        let mut state = self.state();
+        let end = state.end.take();
+        if matches!(end, Some(End::Reset)) && self.config.on_reset == OnReset::Restart {
+            self.gate.reopen();
+            return None;
+        }
+        end.or_else(|| Some(End::Failed(MachineError::Defect("the VPs ended without a reason".into()))))
+    }
+
+    /// Ends the guest's present life. The first end counts.
+    fn end_life(&self, end: End) {
+        let mut state = self.state();
+        state.end.get_or_insert(end);
+        self.gate.stop();
+    }
+
+    /// Ends the run from outside.
+    fn stop(&self, end: End) {
+        let mut state = self.state();
+        match state.end {
+            Some(End::Reset) if self.config.on_reset == OnReset::Restart => state.end = Some(end),
+            _ => drop(state.end.get_or_insert(end)),
+        }
+        self.gate.stop();
+        if std::mem::replace(&mut state.stopped, true) {
+            self.console.get().inspect(|console| console.cancel());
+        }
+    }
+
+    /// Whether the machine is gone, or will be within this time.
+    fn is_over_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now().checked_add(time);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| rustix::event::Timespec::try_from(left).ok());
+            match poll(&mut [PollFd::new(&self.ended, PollFlags::IN)], timeout.as_ref()) {
+                Ok(0) => return false,
+                Ok(_) => return true,
+                Err(_) => {} // interrupted
+            }
+        }
+    }
+
+    /// Waits for the last output to reach its reader. A run that was ended from outside waits a moment only.
+    fn finish_console(&self, end: End) -> End {
+        const PATIENCE: Duration = Duration::from_millis(250);
+        let outside = self.state().stopped;
+        let deadline = outside.then(|| Instant::now() + PATIENCE);
+        let written = self.console.get().is_none_or(|console| console.finish(deadline));
+        if !written && outside {
+            log::warn!("{}: the last output of the guest was not read, and is lost", self.config.name);
+        }
+        // A write that fails after the guest's end spoils the end: the output is not complete.
+        match self.state().end.take() {
+            Some(failure @ End::Failed(_)) => failure,
+            _ => end,
+        }
+    }
+
+    /// What the console tells: also while [`finish_console`](Self::finish_console) waits for it.
+    fn console_event(&self, event: ConsoleEvent) {
+        match event {
+            ConsoleEvent::Quit => self.stop(End::Interrupted),
+            ConsoleEvent::Failed(error) => self.end_life(End::Failed(error.into())),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes its descriptor readable when it is dropped.
+struct Over<'a>(&'a OwnedFd);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        // An eventfd that nobody else writes has room.
+        let _ = rustix::io::write(self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// Thread names have 15 bytes; the VP's number matters more than the end of the partition's name.
+fn thread_named(name: &str, vp: u32) -> thread::Builder {
+    let name: String = name.chars().filter(char::is_ascii_graphic).take(9).collect();
+    thread::Builder::new().name(format!("{name}/vp{vp}"))
+}

@@ -1,0 +1,124 @@
+//! A machine in a Rust test: the same settings, a call each.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::config::size::Size;
+use super::config::{Config, Engine, OnReset};
+use super::{Machine, MachineError};
+use crate::boot::KernelSource;
+use crate::platform::console::ConsoleConfig;
+
+/// Builds a machine. What is not said is as on the command line, but for the console: it goes nowhere.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    config: Config,
+    capture: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<Config> for Builder {
+    fn from(config: Config) -> Self {
+        Self { config, capture: false }
+    }
+}
+
+impl Builder {
+    /// The embedded guest image, one VP, 256 MiB.
+    pub fn new() -> Self {
+        Self::from(Config { console: ConsoleConfig::None, ..Config::default() })
+    }
+
+    /// The partition's name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = name.into();
+        self
+    }
+
+    /// The kernel file. What it is, is found out from the file.
+    pub fn kernel(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.kernel = Some(KernelSource::File(path.into()));
+        self
+    }
+
+    /// A kernel from elsewhere: a flat image, or one in this process's memory.
+    pub fn kernel_source(mut self, kernel: KernelSource) -> Self {
+        self.config.kernel = Some(kernel);
+        self
+    }
+
+    /// The initial RAM disk.
+    pub fn initrd(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.initrd = Some(path.into());
+        self
+    }
+
+    /// The kernel's command line.
+    pub fn cmdline(mut self, cmdline: impl Into<String>) -> Self {
+        self.config.cmdline = cmdline.into();
+        self
+    }
+
+    /// Guest memory, in bytes.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.config.memory.size = Size(bytes);
+        self
+    }
+
+    /// How many VPs, all in one package.
+    pub fn cpus(mut self, count: u32) -> Self {
+        self.config.cpus.count = count;
+        self
+    }
+
+    /// When to end the run whatever the guest does.
+    ///
+    /// # Panics
+    /// With a time of zero, which is no time.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.config.timeout = Some(time.as_secs_f64().try_into().expect("a time above zero"));
+        self
+    }
+
+    /// Where the console goes.
+    pub fn console(mut self, console: ConsoleConfig) -> Self {
+        (self.config.console, self.capture) = (console, false);
+        self
+    }
+
+    /// Keeps the console in memory: see [`Machine::console`].
+    pub fn capture_console(mut self) -> Self {
+        self.capture = true;
+        self
+    }
+
+    /// Who implements the Hyper-V interface.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.config.engine = engine;
+        self
+    }
+
+    /// What a guest's request for a reset does.
+    pub fn on_reset(mut self, what: OnReset) -> Self {
+        self.config.on_reset = what;
+        self
+    }
+
+    /// The settings so far.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Starts the machine.
+    ///
+    /// # Errors
+    /// As [`Machine::start`].
+    pub fn start(&self) -> Result<Machine, MachineError> {
+        Machine::launch(&self.config, self.capture)
+    }
+}

@@ -1,0 +1,137 @@
+//! What this host offers: the report behind `viridian check`, and the choice of an engine.
+
+use serde::Serialize;
+
+use super::MachineError;
+use super::config::Engine;
+use crate::partition::host::{CAPABILITIES, Capability, Host, Need};
+
+/// Who implements the Hyper-V interface of a machine, once it is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// KVM's own emulation.
+    Kernel,
+    /// Viridian itself, on plain KVM.
+    User,
+}
+
+impl EngineKind {
+    /// Both, the preferred one first.
+    pub const ALL: [Self; 2] = [Self::Kernel, Self::User];
+
+    /// The name that `--engine` gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::User => "user",
+        }
+    }
+
+    fn need(self) -> Need {
+        match self {
+            Self::Kernel => Need::KernelEngine,
+            Self::User => Need::UserEngine,
+        }
+    }
+
+    /// The names of the capabilities that KVM lacks for this engine.
+    fn lacking(self, host: &Host) -> Vec<&'static str> {
+        host.lacks(self.need()).map(|capability| capability.name).collect()
+    }
+}
+
+/// Decides which engine runs.
+///
+/// # Errors
+/// The host cannot run the one that was asked for, or any.
+pub fn choose(host: &Host, wanted: Engine) -> Result<EngineKind, MachineError> {
+    let candidates: &[EngineKind] = match wanted {
+        Engine::Auto => &EngineKind::ALL,
+        Engine::Kernel => &[EngineKind::Kernel],
+        Engine::User => &[EngineKind::User],
+    };
+    let mut refusals = Vec::new();
+    for engine in candidates {
+        match engine.lacking(host) {
+            lacking if lacking.is_empty() => return Ok(*engine),
+            lacking => refusals.push(format!("the {} engine wants {}", engine.name(), lacking.join(", "))),
+        }
+    }
+    let remedy = match wanted {
+        Engine::Kernel => "use --engine auto, or a host kernel with CONFIG_KVM_HYPERV",
+        _ => "use a host with Linux 5.10 or later",
+    };
+    Err(MachineError::NoEngine { refusals: refusals.join("; "), remedy })
+}
+
+/// What this host's KVM offers.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// The host's kernel.
+    pub kernel: String,
+    /// Whether a machine can run here.
+    pub usable: bool,
+    /// The engine that `--engine auto` takes.
+    pub engine: Option<EngineKind>,
+    /// Why that one; or what stands in the way, with the remedy.
+    pub reason: String,
+    /// The most VPs that KVM gives one machine.
+    pub max_vps: Option<usize>,
+    /// Each capability that Viridian asks about.
+    pub capabilities: Vec<Finding>,
+}
+
+/// Whether KVM has one capability.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Finding {
+    /// Its name in the kernel's headers.
+    pub name: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+    /// What does not work without it.
+    pub need: Need,
+    /// Whether KVM has it.
+    pub present: bool,
+}
+
+impl Report {
+    /// Asks the host.
+    pub fn new() -> Self {
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let empty =
+            Self { kernel, usable: false, engine: None, reason: String::new(), max_vps: None, capabilities: vec![] };
+        let host = match Host::open_unchecked() {
+            Ok(host) => host,
+            Err(error) => return Self { reason: error.to_string(), ..empty },
+        };
+        let finding = |wanted: &'static Capability| Finding {
+            name: wanted.name,
+            purpose: wanted.purpose,
+            need: wanted.need,
+            present: host.has(wanted),
+        };
+        let found =
+            Self { max_vps: Some(host.max_vps()), capabilities: CAPABILITIES.iter().map(finding).collect(), ..empty };
+        let outcome = Host::open().map_err(MachineError::from).and_then(|host| choose(&host, Engine::Auto));
+        match outcome {
+            Ok(engine) => Self { usable: true, engine: Some(engine), reason: why(&host, engine), ..found },
+            Err(error) => Self { reason: error.to_string(), ..found },
+        }
+    }
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn why(host: &Host, engine: EngineKind) -> String {
+    match engine {
+        EngineKind::Kernel => "KVM emulates Hyper-V here, and completely".into(),
+        EngineKind::User => format!("KVM here lacks {}", EngineKind::Kernel.lacking(host).join(", ")),
+    }
+}

@@ -1,0 +1,175 @@
+//! What a machine is made of: one definition that is the command line, its help, and the TOML file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+pub mod cpus;
+pub mod file;
+pub mod size;
+pub mod text;
+
+use crate::boot::KernelSource;
+use crate::platform::console::ConsoleConfig;
+use cpus::Cpus;
+use size::Size;
+
+/// A machine's settings. In a TOML file they have the names of the options, without the dashes.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Name of the partition, for logs and thread names [default: guest]
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+
+    /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, or flat:PATH@ADDR,mode=16|32|64
+    /// (mode 16 by default, ADDR 0x7c00); without it, the guest image embedded in this program
+    #[arg(long, value_name = "FILE")]
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelSource>,
+
+    /// Initial RAM disk, or the module of a multiboot kernel
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<PathBuf>,
+
+    /// Command line of the kernel
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    pub cmdline: String,
+
+    /// Guest memory: SIZE[,hugepages=on] [default: 256M]
+    #[arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>)]
+    #[serde(deserialize_with = "text::or_table")]
+    pub memory: Memory,
+
+    /// Virtual processors, 1 to 64: N[,sockets=N,cores=N,threads=N,affinity=LIST] [default: 1]; LIST names a
+    /// host processor for each VP, such as 0-3 or 0:2:4:6
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = text::parse::<Cpus>)]
+    #[serde(deserialize_with = "text::or_table")]
+    pub cpus: Cpus,
+
+    /// End the run with code 124 after this time; fractions are allowed
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Seconds>,
+
+    /// Where the guest's serial console goes: stdio, none, file:PATH, pty or unix:PATH [default: stdio]
+    #[arg(long, value_name = "WHERE")]
+    pub console: ConsoleConfig,
+
+    /// Who implements the Hyper-V interface [default: auto]
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Engine,
+
+    /// What a guest's request for a reset does: end the run with code 100, or start the guest again [default: exit]
+    #[arg(long, value_name = "WHAT")]
+    pub on_reset: OnReset,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "guest".into(),
+            kernel: None,
+            initrd: None,
+            cmdline: String::new(),
+            memory: Memory::default(),
+            cpus: Cpus::default(),
+            timeout: None,
+            console: ConsoleConfig::Stdio,
+            engine: Engine::Auto,
+            on_reset: OnReset::Exit,
+        }
+    }
+}
+
+/// Guest memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Memory {
+    /// How much.
+    pub size: Size,
+    /// Whether the host backs it with 2 MiB pages.
+    pub hugepages: bool,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { size: Size(256 << 20), hugepages: false }
+    }
+}
+
+/// Who implements the Hyper-V interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// The kernel engine where it is complete, else the user engine
+    Auto,
+    /// KVM's own emulation
+    Kernel,
+    /// Viridian itself, on plain KVM
+    User,
+}
+
+/// What a guest's request for a reset does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReset {
+    /// End the run with code 100
+    Exit,
+    /// Start the guest again
+    Restart,
+}
+
+/// A time in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Seconds(f64);
+
+impl Seconds {
+    /// The time as a duration.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs_f64(self.0)
+    }
+}
+
+impl TryFrom<f64> for Seconds {
+    type Error = String;
+
+    fn try_from(seconds: f64) -> Result<Self, String> {
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(time) if !time.is_zero() => Ok(Self(seconds)),
+            _ => Err(format!("{seconds} is not a time; write seconds above 0, such as 30 or 0.5")),
+        }
+    }
+}
+
+impl std::str::FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse::<f64>();
+        seconds.map_err(|_| format!("`{text}` is not a time; write seconds, such as 30 or 0.5"))?.try_into()
+    }
+}
+
+impl Config {
+    /// Has relative paths start at `folder`: those in a file are relative to the file.
+    pub fn rebase(&mut self, folder: &Path) {
+        if let Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) = &mut self.kernel {
+            *path = folder.join(&*path);
+        }
+        if let Some(initrd) = &mut self.initrd {
+            *initrd = folder.join(&*initrd);
+        }
+        if let ConsoleConfig::File(path) | ConsoleConfig::Unix(path) = &mut self.console {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,112 @@
+//! How a run ends, in words and as an exit code.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::MachineError;
+
+/// How a machine's run ended.
+#[derive(Debug)]
+pub enum End {
+    /// The guest turned the machine off.
+    PoweredOff,
+    /// The guest wrote this value to the exit port.
+    Exited(u32),
+    /// The guest asked for a reset.
+    Reset,
+    /// The guest's VP with this index took a triple fault.
+    TripleFault(u32),
+    /// The guest's kernel reported a crash, in these words.
+    Crashed(String),
+    /// The time that the run was given ran out.
+    TimedOut(Duration),
+    /// The user ended it: Ctrl-C, or the console's escape.
+    Interrupted,
+    /// Somebody told the process to terminate.
+    Terminated,
+    /// Viridian could not go on.
+    Failed(MachineError),
+}
+
+/// Exit codes that are no guest's: every command of the program uses them.
+pub mod code {
+    /// The highest that a guest can choose through the exit port.
+    pub const GUEST_MAX: u8 = 99;
+    /// The guest asked for a reset.
+    pub const RESET: u8 = 100;
+    /// A triple fault.
+    pub const TRIPLE_FAULT: u8 = 101;
+    /// The guest reported a crash.
+    pub const CRASH: u8 = 102;
+    /// The command line, or a file that it names, is wrong.
+    pub const USAGE: u8 = 2;
+    /// The time ran out.
+    pub const TIMEOUT: u8 = 124;
+    /// Viridian failed.
+    pub const FAILED: u8 = 125;
+    /// KVM cannot be used here.
+    pub const NO_KVM: u8 = 126;
+    /// Ctrl-C.
+    pub const INTERRUPTED: u8 = 130;
+    /// TERM.
+    pub const TERMINATED: u8 = 143;
+}
+
+/// The exit codes as the help and the README print them.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0        the guest powered off, or wrote 0 to the exit port (0xf4)
+  1 to 99  the value that the guest wrote to the exit port (99 for anything higher)
+  100      the guest asked for a reset (see --on-reset)
+  101      triple fault
+  102      the guest reported a crash
+  2        the command line, or a file that it names, is wrong
+  124      --timeout ran out
+  125      Viridian failed
+  126      KVM cannot be used here (see viridian check)
+  130      ended by Ctrl-C
+  143      ended by TERM";
+
+impl End {
+    /// The exit code of the process that ran the machine.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::PoweredOff => 0,
+            Self::Exited(value) => u8::try_from(*value).unwrap_or(u8::MAX).min(code::GUEST_MAX),
+            Self::Reset => code::RESET,
+            Self::TripleFault(_) => code::TRIPLE_FAULT,
+            Self::Crashed(_) => code::CRASH,
+            Self::TimedOut(_) => code::TIMEOUT,
+            Self::Interrupted => code::INTERRUPTED,
+            Self::Terminated => code::TERMINATED,
+            Self::Failed(error) => error.exit_code(),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PoweredOff => formatter.write_str("the guest powered off"),
+            Self::Exited(value) if *value > code::GUEST_MAX.into() => {
+                write!(
+                    formatter,
+                    "the guest wrote {value} ({value:#x}) to the exit port; the exit code is {}",
+                    code::GUEST_MAX
+                )
+            }
+            Self::Exited(value) => write!(formatter, "the guest wrote {value} to the exit port"),
+            Self::Reset => formatter.write_str("the guest asked for a reset"),
+            Self::TripleFault(vp) => write!(formatter, "the guest took a triple fault on VP {vp}"),
+            Self::Crashed(report) => write!(formatter, "the guest reported a crash: {report}"),
+            Self::TimedOut(time) => write!(formatter, "the time ran out: {} s", time.as_secs_f64()),
+            Self::Interrupted => formatter.write_str("ended by the user"),
+            Self::Terminated => formatter.write_str("ended by a signal to terminate"),
+            Self::Failed(error) => write!(formatter, "{error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "end_tests.rs"]
+mod tests;

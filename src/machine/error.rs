@@ -1,0 +1,96 @@
+//! What can go wrong with a machine.
+
+use super::config::cpus::CpusError;
+use super::end::code;
+use crate::boot::BootError;
+use crate::partition::host::HostError;
+use crate::partition::memory::MemoryError;
+use crate::partition::vp::VpError;
+use crate::platform::console::ConsoleError;
+
+/// Why a machine cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The processors that were asked for.
+    #[error(transparent)]
+    Cpus(#[from] CpusError),
+    /// This host's KVM cannot run that many.
+    #[error("--cpus {count}: this host's KVM runs at most {max} virtual processors in one machine")]
+    TooManyVps {
+        /// How many were asked for.
+        count: u32,
+        /// How many KVM can run.
+        max: usize,
+    },
+    /// A VP cannot be bound to its host processor.
+    #[error("--cpus affinity: VP {vp} cannot be bound to host processor {processor}: {source}")]
+    Affinity {
+        /// The VP's index.
+        vp: u32,
+        /// The host processor's number.
+        processor: usize,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// Guest memory.
+    #[error("--memory: {0}")]
+    Memory(#[from] MemoryError),
+    /// Kernel, initrd or command line.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The console.
+    #[error("--console: {0}")]
+    Console(#[from] ConsoleError),
+    /// KVM.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// No engine can run here.
+    #[error("no Hyper-V engine can run on this host: {refusals}; {remedy}")]
+    NoEngine {
+        /// What each engine lacks.
+        refusals: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A VP cannot go on.
+    #[error("VP {vp}: {source}")]
+    Vp {
+        /// The VP's index.
+        vp: u32,
+        /// Why.
+        source: VpError,
+    },
+    /// The host has no thread for us.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// A file descriptor that the machine needs.
+    #[error("the host refuses {what}: {source}")]
+    Descriptor {
+        /// What for.
+        what: &'static str,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// Viridian's own fault.
+    #[error("a defect in Viridian: {0}; please report it")]
+    Defect(String),
+}
+
+impl MachineError {
+    /// The exit code of a process that ends with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Cpus(_) | Self::Boot(_) | Self::Memory(MemoryError::Size { .. }) => code::USAGE,
+            Self::NoEngine { .. }
+            | Self::Host(
+                HostError::Missing
+                | HostError::Forbidden { .. }
+                | HostError::NotKvm { .. }
+                | HostError::Open(_)
+                | HostError::Version(_)
+                | HostError::Lacks { .. },
+            ) => code::NO_KVM,
+            _ => code::FAILED,
+        }
+    }
+}
