@@ -1,1 +1,8 @@
-fn main() {}
+//! The `viridian` program. See the library for everything that is not a command line.
+#![deny(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,88 @@
+//! The command line: parse, call the library, print, exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{ArgAction, Parser, Subcommand};
+use viridian::machine::end::{EXIT_CODES, code};
+
+mod check;
+mod closed;
+mod run;
+
+/// Launches guests that speak Hyper-V, on Linux KVM.
+#[derive(Parser)]
+#[command(name = "viridian", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Arguments {
+    /// Say more on standard error; twice for debugging, three times for everything
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a machine and connect its console to the terminal
+    Run(Box<run::Arguments>),
+    /// Say what this host's KVM offers, which engine will run and why
+    Check(check::Arguments),
+}
+
+/// Runs the program: its exit code is documented in [`EXIT_CODES`].
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let printed = if error.use_stderr() { Ok(()) } else { closed::expect_open() };
+            if let Err(error) = printed.and_then(|()| error.print().context("standard output")) {
+                return failed(&error);
+            }
+            return if error.use_stderr() { code::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    start_log(arguments.verbose);
+    match std::panic::catch_unwind(|| dispatch(arguments.command)) {
+        Ok(Ok(code)) => code.into(),
+        Ok(Err(error)) => failed(&error),
+        // The panic's own words are on standard error already.
+        Err(_) => code::FAILED.into(),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("viridian: {error:#}");
+    code::FAILED.into()
+}
+
+/// Prints what a command has to say.
+fn print(text: &str) -> anyhow::Result<()> {
+    closed::expect_open()?;
+    std::io::stdout().write_all(text.as_bytes()).context("standard output")
+}
+
+fn dispatch(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Run(arguments) => run::run(*arguments),
+        Command::Check(arguments) => check::check(arguments),
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .format(|out, record| {
+            let level = record.level().as_str().to_ascii_lowercase();
+            writeln!(out, "viridian: {level}: {}\r", record.args())
+        })
+        .init();
+}
