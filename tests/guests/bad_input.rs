@@ -1,0 +1,254 @@
+//! Bad input ends at once, with the documented code and a message that says what to do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::command::{Run, image, run, run_with};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_viridian");
+
+/// Expects a code and words on standard error; and nothing on standard output, and no panic.
+#[track_caller]
+fn expect(run: &Run, code: i32, words: &[&str]) {
+    assert_eq!(run.code, Some(code), "{run:?}");
+    for word in words {
+        assert!(run.errors.contains(word), "{word:?} is not in {run:?}");
+    }
+    assert!(run.output.is_empty() && !run.errors.contains("panicked"), "{run:?}");
+}
+
+/// Expects that these options are refused.
+#[track_caller]
+fn refused(options: &str, words: &[&str]) {
+    expect(&run(&format!("run {options}")), 2, words);
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+/// Expects that a file with this content is refused as a kernel.
+#[track_caller]
+fn refused_kernel(content: &[u8], words: &[&str]) {
+    let folder = Folder::new();
+    let path = folder.file("kernel", content);
+    expect(&run_with(["run", "--kernel", path.to_str().unwrap()]), 2, words);
+}
+
+fn shell(script: &str) -> Run {
+    Command::new("sh").args(["-c", script]).output().unwrap().into()
+}
+
+#[test]
+fn unknown_options_commands_and_values() {
+    refused("--kernal x", &["--kernal", "--kernel"]);
+    expect(&run("rum"), 2, &["rum", "run"]);
+    expect(&run(""), 2, &["Usage"]);
+    refused("--engine fast", &["fast", "auto", "kernel", "user"]);
+    refused("--on-reset never", &["never", "restart"]);
+    refused("stray", &["stray"]);
+}
+
+#[test]
+fn sizes_that_no_machine_has() {
+    refused("--memory lots", &["lots", "256M"]);
+    refused("--memory 4K", &["--memory", "1M"]);
+    refused("--memory 1048577", &["--memory", "4096"]);
+    refused("--memory 99999999T", &["--memory"]);
+    refused("--memory 3M,hugepages=on", &["hugepages=on", "2M"]);
+    refused("--memory 64M,hugepage=on", &["hugepage", "hugepages"]);
+    refused("--memory 64M,hugepages=maybe", &["maybe", "on"]);
+}
+
+#[test]
+fn memory_that_the_host_does_not_have() {
+    expect(&run("run --memory 200T"), 125, &["--memory"]);
+    expect(&run("run --memory 1T,hugepages=on"), 125, &["--memory", "nr_hugepages"]);
+}
+
+#[test]
+fn processors_that_no_machine_has() {
+    refused("--cpus 0", &["1 to 64"]);
+    refused("--cpus 65", &["1 to 64"]);
+    refused("--cpus many", &["many"]);
+    refused("--cpus 4,sockets=3", &["3 sockets", "not 4"]);
+    refused("--cpus 2,affinity=0", &["each of the 2"]);
+    refused("--cpus 1,affinity=x", &["affinity", "0-3"]);
+    expect(&run("run --cpus 1,affinity=4000"), 125, &["affinity", "4000"]);
+}
+
+#[test]
+fn times_that_are_none() {
+    refused("--timeout soon", &["soon", "30"]);
+    refused("--timeout 0", &["above 0"]);
+    refused("--timeout -1", &["--timeout"]);
+    refused("--timeout nan", &["--timeout"]);
+}
+
+#[test]
+fn consoles_that_cannot_be() {
+    refused("--console sdtio", &["sdtio", "stdio"]);
+    refused("--console file:", &["file:PATH"]);
+    expect(&run("run --console file:/nowhere/log"), 125, &["/nowhere/log"]);
+    expect(&run("run --console file:/"), 125, &["directory"]);
+    expect(&run("run --console unix:/nowhere/socket"), 125, &["/nowhere/socket"]);
+}
+
+#[test]
+fn kernels_that_are_not_there_or_no_files() {
+    refused("--kernel /nowhere/vmlinuz", &["/nowhere/vmlinuz", "No such file"]);
+    refused("--kernel /", &["directory"]);
+    refused("--kernel /dev/null", &["/dev/null"]);
+    let folder = Folder::new();
+    let fifo = folder.0.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    refused(&format!("--kernel {}", fifo.display()), &["pipe"]);
+}
+
+#[test]
+fn kernels_that_are_something_else() {
+    refused_kernel(b"", &["empty"]);
+    refused_kernel(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], &["gzip", "gunzip -k"]);
+    refused_kernel(b"\xfd7zXZ\0rest", &["xz"]);
+    refused_kernel(b"\x28\xb5\x2f\xfdrest", &["zstd"]);
+    refused_kernel(b"#!/bin/sh\n", &["script"]);
+    refused_kernel(&[0xaa; 4096], &["kernel"]);
+    refused_kernel(&fs::read("/bin/true").unwrap(), &["program"]);
+    let mut arm = fs::read(image("hello")).unwrap();
+    arm[18] = 183;
+    refused_kernel(&arm, &["arm64"]);
+}
+
+#[test]
+fn kernels_that_are_cut_short() {
+    let whole = fs::read(image("hello")).unwrap();
+    for length in [16, 100, whole.len() / 2] {
+        refused_kernel(&whole[..length], &["truncated"]);
+    }
+    let whole = fs::read(image("hello-bzimage")).unwrap();
+    refused_kernel(&whole[..600], &["truncated"]);
+}
+
+#[test]
+fn flat_images_that_do_not_read() {
+    refused("--kernel flat:", &["flat:"]);
+    refused("--kernel flat:/nowhere", &["/nowhere"]);
+    refused("--kernel flat:/bin/true@here", &["here"]);
+    refused("--kernel flat:/bin/true,mode=33", &["33", "16"]);
+    refused("--kernel flat:/bin/true,mod=32", &["mod", "mode"]);
+    let flat = image("flat64");
+    refused(&format!("--kernel flat:{}@0x20000000,mode=64", flat.display()), &["--memory"]);
+}
+
+#[test]
+fn initrds_and_command_lines_that_do_not_fit() {
+    let bzimage = image("hello-bzimage");
+    let folder = Folder::new();
+    let initrd = folder.file("initrd", &[]);
+    fs::File::options().write(true).open(&initrd).unwrap().set_len(64 << 20).unwrap();
+    refused(
+        &format!("--memory 32M --kernel {} --initrd {}", bzimage.display(), initrd.display()),
+        &["initrd", "--memory"],
+    );
+    refused(&format!("--kernel {} --initrd /nowhere/initrd", bzimage.display()), &["/nowhere/initrd"]);
+    let long = "x".repeat(100_000);
+    let run = run_with(["run", "--kernel", bzimage.to_str().unwrap(), "--cmdline", &long]);
+    expect(&run, 2, &["command line", "100000"]);
+}
+
+#[test]
+fn settings_files_that_do_not_read() {
+    let folder = Folder::new();
+    let config = |content: &str| {
+        let path = folder.file("vm.toml", content.as_bytes());
+        run_with(["run", "--config", path.to_str().unwrap()])
+    };
+    expect(&config("name = 'x'\nkernal = 'y'"), 2, &["vm.toml:2", "kernal", "kernel"]);
+    expect(&config("cpus = []"), 2, &["vm.toml:1"]);
+    expect(&config("memory = "), 2, &["vm.toml:1"]);
+    expect(&config("memory = { size = '1G', pages = 2 }"), 2, &["vm.toml:1", "pages"]);
+    refused("--config /nowhere.toml", &["/nowhere.toml"]);
+    refused(&format!("--config {}", image("hello").display()), &["UTF-8"]);
+    refused("--config /dev/zero", &["/dev/zero"]);
+}
+
+#[test]
+fn an_engine_that_cannot_run_here() {
+    let check = run("check --json");
+    let report: serde_json::Value = serde_json::from_str(&check.output).unwrap();
+    if report["engine"] != "kernel" {
+        expect(&run("run --engine kernel"), 126, &["KVM_CAP_HYPERV", "--engine auto"]);
+    }
+}
+
+#[test]
+fn standard_output_that_nobody_reads() {
+    let program = Path::new(PROGRAM).display();
+    let exits = image("exits");
+    let run = shell(&format!("{program} run --kernel {} --cmdline spew=200000 >&-", exits.display()));
+    expect(&run, 125, &["standard output", "closed"]);
+    let run = shell(&format!("{program} run --kernel {} --cmdline spew=200000 >/dev/full", exits.display()));
+    expect(&run, 125, &["standard output"]);
+    let script = format!("{{ {program} run --kernel {} --cmdline spew=200000; echo $? >&2; }} | true", exits.display());
+    let run = shell(&script);
+    assert!(run.errors.contains("standard output") && run.errors.ends_with("\n125\n"), "{run:?}");
+    for command in ["check", "run --dump-config", "--help"] {
+        let run = shell(&format!("{program} {command} >/dev/full"));
+        assert_eq!(run.code, Some(125), "{run:?}");
+        assert!(run.errors.contains("standard output"), "{run:?}");
+    }
+}
+
+/// Hides or spoils `/dev/kvm` in a mount namespace of its own. Only root may.
+fn with_mounts(mounts: &str, command: &str) -> Run {
+    assert!(rustix::process::geteuid().is_root(), "this test mounts file systems, and must run as root");
+    let script = format!("mount --make-rprivate / && {mounts} && exec {command}");
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+    output.into()
+}
+
+#[test]
+fn no_dev_kvm() {
+    let run = with_mounts("mount -t tmpfs none /dev", &format!("{PROGRAM} run"));
+    expect(&run, 126, &["/dev/kvm: not found", "modprobe"]);
+    let run = with_mounts("mount -t tmpfs none /dev", &format!("{PROGRAM} check"));
+    assert_eq!(run.code, Some(126), "{run:?}");
+    let run = with_mounts("mount --bind /dev/null /dev/kvm", &format!("{PROGRAM} run"));
+    expect(&run, 126, &["/dev/kvm", "not KVM"]);
+    let run = with_mounts("mount --bind /etc/hostname /dev/kvm", &format!("{PROGRAM} run"));
+    expect(&run, 126, &["/dev/kvm", "regular file"]);
+}
+
+#[test]
+fn a_forbidden_dev_kvm() {
+    let mounts = "touch /tmp/kvm$$ && chmod 600 /tmp/kvm$$ && mount --bind /tmp/kvm$$ /dev/kvm && rm /tmp/kvm$$";
+    let as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let folder = Folder::new();
+    // A copy that nobody may execute too, wherever the build is.
+    let program = folder.0.path().join("viridian");
+    fs::copy(PROGRAM, &program).unwrap();
+    assert!(Command::new("chmod").arg("755").args([folder.0.path(), program.as_path()]).status().unwrap().success());
+    let run = with_mounts(mounts, &format!("{as_nobody} {} run", program.display()));
+    expect(&run, 126, &["/dev/kvm: permission denied", "usermod -aG kvm"]);
+}
+
+#[test]
+fn a_full_disk_under_the_console() {
+    let folder = Folder::new();
+    let path = folder.0.path().display();
+    let command =
+        format!("{PROGRAM} run --kernel {} --cmdline spew=200000 --console file:{path}/log", image("exits").display());
+    let run = with_mounts(&format!("mount -t tmpfs -o size=64k none {path}"), &command);
+    expect(&run, 125, &["log", "space"]);
+}

@@ -1,0 +1,57 @@
+//! The `viridian` program as a user runs it.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// A guest image that the build made.
+pub fn image(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("VIRIDIAN_GUEST_IMAGES")).join(name);
+    assert!(path.exists(), "there is no guest image {name}");
+    path
+}
+
+/// The program, with nothing on standard input.
+pub fn viridian() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_viridian"));
+    command.stdin(Stdio::null()).env_remove("RUST_LOG");
+    command
+}
+
+/// How a run of the program ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    /// The guest's console.
+    pub output: String,
+    /// What Viridian itself said.
+    pub errors: String,
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs the program with these arguments, separated by white space.
+pub fn run(arguments: &str) -> Run {
+    run_with(arguments.split_whitespace())
+}
+
+/// Runs the program with these arguments.
+pub fn run_with<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Run {
+    viridian().args(arguments).output().unwrap().into()
+}
+
+/// Runs a guest image that reports its checks and their failures, and expects none to fail.
+pub fn expect_all_checks(name: &str, options: &str) -> String {
+    let run = run(&format!("run --timeout 60 --kernel {} {options}", image(name).display()));
+    let failed: Vec<_> = run.output.lines().filter(|line| line.starts_with("not ok")).collect();
+    assert!(run.code == Some(0) && failed.is_empty(), "{failed:#?}\n{}\n{}", run.output, run.errors);
+    assert!(run.output.contains(" passed, 0 failed"), "{}", run.output);
+    run.output
+}

@@ -1,0 +1,120 @@
+//! The console from the command line: whatever standard input and output are.
+
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::command::{Run, image, run_with, viridian};
+
+/// What `spew=SIZE` prints: lines of 64 bytes that begin with their own offset.
+fn pattern(size: usize) -> String {
+    let line = |at: usize| format!("{at:016x} abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST\n");
+    (0..size / 64).map(|index| line(index * 64)).collect()
+}
+
+fn exits(command_line: &str, options: &[&str]) -> std::process::Command {
+    let mut command = viridian();
+    command.args(["run", "--kernel", image("exits").to_str().unwrap(), "--cmdline", command_line]).args(options);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn finish(child: Child) -> Run {
+    child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn a_slow_reader_slows_the_guest_and_loses_nothing() {
+    const SIZE: usize = 256 << 10;
+    let mut child = exits(&format!("spew={SIZE}"), &[]).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let (mut seen, mut chunk) = (Vec::new(), [0; 5000]);
+    loop {
+        let count = output.read(&mut chunk).unwrap();
+        if count == 0 {
+            break;
+        }
+        seen.extend_from_slice(&chunk[..count]);
+        std::thread::yield_now();
+        if seen.len() < 50_000 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    assert_eq!(finish(child).code, Some(0));
+    assert!(seen == pattern(SIZE).as_bytes(), "{} of {SIZE} bytes", seen.len());
+}
+
+#[test]
+fn ctrl_c_ends_a_run_whose_reader_is_stuck() {
+    let mut child = exits("spew=100000000", &[]).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_exact(&mut [0]).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let start = Instant::now();
+    let run = finish(child);
+    assert_eq!(run.code, Some(130), "{run:?}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_guest_hears_what_is_piped_to_it_by_polling_and_by_interrupt() {
+    for how in ["echo", "echo=interrupt"] {
+        let mut child = exits(how, &["--timeout", "30"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let text = "all work and no play\n".repeat(500) + "quit\n";
+        input.write_all(text.as_bytes()).unwrap();
+        let run = finish(child);
+        assert_eq!(run.code, Some(0), "{how}: {}", run.errors);
+        assert!(run.output.replace('\r', "").contains(&text), "{how}: {}", run.output);
+    }
+}
+
+#[test]
+fn the_end_of_standard_input_does_not_end_the_run() {
+    let run = run_with(["run", "--kernel", image("exits").to_str().unwrap(), "--cmdline", "halt", "--timeout", "0.3"]);
+    assert_eq!(run.code, Some(124), "{run:?}");
+}
+
+#[test]
+fn standard_input_may_be_closed() {
+    let program = env!("CARGO_BIN_EXE_viridian");
+    let output = std::process::Command::new("sh").args(["-c", &format!("{program} run <&-")]).output().unwrap();
+    let run = Run::from(output);
+    assert_eq!(run.code, Some(0), "{run:?}");
+}
+
+#[test]
+fn a_file_gets_all_of_it_and_standard_output_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let run = finish(exits("spew=65536", &["--console", &format!("file:{}", path.display())]).spawn().unwrap());
+    assert_eq!((run.code, run.output.as_str()), (Some(0), ""), "{run:?}");
+    assert!(std::fs::read_to_string(path).unwrap() == pattern(65536));
+}
+
+#[test]
+fn a_unix_socket_talks_to_whoever_connects_and_is_gone_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("console");
+    let child = exits("echo", &["--timeout", "30", "--console", &format!("unix:{}", path.display())]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut client = loop {
+        match std::os::unix::net::UnixStream::connect(&path) {
+            Ok(client) => break client,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::yield_now();
+    };
+    client.write_all(b"hello\nquit\n").unwrap();
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).unwrap();
+    assert!(heard.contains("hello") && heard.contains("quitting"), "{heard}");
+    assert_eq!(finish(child).code, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn no_console_is_silence() {
+    let run = finish(exits("spew=6400", &["--console", "none"]).spawn().unwrap());
+    assert_eq!((run.code, run.output.as_str()), (Some(0), ""), "{run:?}");
+}

@@ -1,0 +1,96 @@
+//! Exit codes and last words.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::command::{Run, image, run_with, viridian};
+
+fn exits(command_line: &str, options: &[&str]) -> Run {
+    let image = image("exits");
+    let mut arguments = vec!["run", "--kernel", image.to_str().unwrap(), "--cmdline", command_line];
+    arguments.extend(options);
+    run_with(arguments)
+}
+
+/// Has the guest end in a certain way; expects a code and a last line on standard error.
+fn expect(command_line: &str, code: i32, words: &str) {
+    let run = exits(command_line, &[]);
+    assert_eq!(run.code, Some(code), "{command_line}: {run:?}");
+    assert_eq!(run.errors.lines().last(), Some(format!("viridian: {words}").as_str()), "{command_line}");
+}
+
+#[test]
+fn a_value_at_the_exit_port_is_the_code() {
+    for value in 1..=99 {
+        expect(&format!("exit={value}"), value, &format!("the guest wrote {value} to the exit port"));
+    }
+    for width in [8, 16, 32] {
+        expect(&format!("exit=42 width={width}"), 42, "the guest wrote 42 to the exit port");
+    }
+}
+
+#[test]
+fn a_value_above_99_is_99_and_named() {
+    let words = "the guest wrote 100 (0x64) to the exit port; the exit code is 99";
+    expect("exit=100", 99, words);
+    expect("exit=65537 width=32", 99, "the guest wrote 65537 (0x10001) to the exit port; the exit code is 99");
+}
+
+#[test]
+fn power_off_is_0() {
+    expect("poweroff", 0, "the guest powered off");
+    expect("exit=0", 0, "the guest wrote 0 to the exit port");
+}
+
+#[test]
+fn every_way_to_reset_is_100() {
+    for way in ["i8042", "acpi", "port92", "cf9"] {
+        expect(&format!("reset={way}"), 100, "the guest asked for a reset");
+    }
+}
+
+#[test]
+fn a_triple_fault_is_101() {
+    expect("triple", 101, "the guest took a triple fault on VP 0");
+}
+
+#[test]
+fn a_guest_that_never_ends_runs_out_of_time() {
+    for command_line in ["halt", "loop"] {
+        let start = Instant::now();
+        let run = exits(command_line, &["--timeout", "0.3", "--cpus", "2"]);
+        assert_eq!(run.code, Some(124), "{run:?}");
+        assert!(run.errors.ends_with("viridian: the time ran out: 0.3 s\n"), "{run:?}");
+        assert!(start.elapsed() >= Duration::from_millis(300));
+    }
+}
+
+#[test]
+fn a_restart_after_a_reset_starts_the_guest_again() {
+    let run = exits("reset=acpi", &["--on-reset", "restart", "--timeout", "1", "-v"]);
+    assert_eq!(run.code, Some(124), "it goes on until the time runs out: {run:?}");
+    let starts = run.errors.matches("it starts again").count();
+    assert!(starts >= 2, "{starts} starts: {run:?}");
+}
+
+#[test]
+fn signals_end_a_run_with_their_codes() {
+    for (signal, code, words) in [
+        (rustix::process::Signal::INT, 130, "ended by the user"),
+        (rustix::process::Signal::TERM, 143, "ended by a signal to terminate"),
+        (rustix::process::Signal::HUP, 143, "ended by a signal to terminate"),
+    ] {
+        let image = image("exits");
+        let arguments = ["run", "--kernel", image.to_str().unwrap(), "--cmdline", "spew=100000000"];
+        let mut child = viridian().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut started = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut started).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), None, "the signal is handled");
+        let run = Run::from(output);
+        assert_eq!(run.code, Some(code), "{run:?}");
+        assert!(run.errors.ends_with(&format!("viridian: {words}\n")), "{run:?}");
+    }
+}

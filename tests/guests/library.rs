@@ -1,0 +1,113 @@
+//! The library as a Rust test uses it: this file is the example.
+
+use std::time::{Duration, Instant};
+
+use viridian::machine::builder::Builder;
+use viridian::machine::config::OnReset;
+use viridian::machine::{End, Machine};
+
+use super::command::image;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A machine with the guest image `exits`, which ends as its command line says.
+fn exits(command_line: &str) -> Builder {
+    Builder::new().kernel(image("exits")).cmdline(command_line).capture_console().timeout(Duration::from_secs(60))
+}
+
+fn start(builder: Builder) -> Machine {
+    builder.start().unwrap()
+}
+
+#[test]
+fn a_test_waits_for_the_console_and_types_on_it() {
+    let machine = start(exits("echo"));
+    let console = machine.console().unwrap();
+    console.wait_for("echoing", SOON).unwrap();
+    console.type_text("is anybody there?\n");
+    console.wait_for("is anybody there?", SOON).unwrap();
+    console.type_text("quit\n");
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+#[test]
+fn a_paused_machine_stands_still_until_it_is_resumed() {
+    let machine = start(exits("spew=1000000000").cpus(2));
+    let console = machine.console().unwrap();
+    for _ in 0..20 {
+        console.wait_for("\n", SOON).unwrap();
+        machine.pause();
+        console.take();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(console.take(), b"", "it printed while it was paused");
+        machine.resume();
+    }
+    machine.stop(End::Interrupted);
+    assert!(matches!(machine.wait(), End::Interrupted));
+}
+
+#[test]
+fn a_halted_machine_stops_promptly() {
+    for command_line in ["halt", "halt=interrupts", "loop"] {
+        let machine = start(exits(command_line).cpus(4));
+        let start = Instant::now();
+        machine.stop(End::Terminated);
+        assert!(matches!(machine.wait(), End::Terminated));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?} for {command_line}", start.elapsed());
+    }
+}
+
+#[test]
+fn an_end_carries_the_guests_value() {
+    let end = start(exits("exit=300")).wait();
+    assert!(matches!(end, End::Exited(300)), "{end}");
+    assert_eq!(end.exit_code(), 99);
+}
+
+#[test]
+fn waiting_with_a_limit_gives_the_machine_back() {
+    let machine = start(exits("echo"));
+    let machine = machine.wait_timeout(Duration::from_millis(50)).expect_err("it waits for input");
+    machine.console().unwrap().type_text("quit\n");
+    let Ok(end) = machine.wait_timeout(SOON) else { panic!("it was told to quit") };
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+#[test]
+fn a_stop_ends_a_machine_that_starts_again_and_again() {
+    let machine = start(exits("reset=acpi").on_reset(OnReset::Restart));
+    std::thread::sleep(Duration::from_millis(100));
+    machine.pause();
+    machine.resume();
+    machine.stop(End::Terminated);
+    assert!(matches!(machine.wait(), End::Terminated));
+}
+
+#[test]
+fn dropping_a_machine_ends_it() {
+    drop(start(exits("loop").cpus(2)));
+}
+
+#[test]
+fn an_error_comes_before_the_machine() {
+    let error = Builder::new().kernel("/nowhere").start().map(drop).unwrap_err();
+    assert!(error.to_string().contains("/nowhere"), "{error}");
+}
+
+#[test]
+fn pauses_and_resumes_from_several_threads_never_lose_a_kick() {
+    let machine = start(exits("loop").cpus(3));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    machine.pause();
+                    machine.resume();
+                }
+            });
+        }
+    });
+    machine.stop(End::Terminated);
+    assert!(matches!(machine.wait(), End::Terminated));
+}

@@ -1,0 +1,8 @@
+//! Guests from `guest-images/` on this host's KVM, through the command line and through the library.
+
+mod bad_input;
+mod command;
+mod console;
+mod ends;
+mod images;
+mod library;
