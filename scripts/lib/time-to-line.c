@@ -34,9 +34,9 @@ int main(int count, char **arguments)
         return 2;
     }
     start = milliseconds();
-    switch (vfork()) {
+    switch (fork()) {
     case -1:
-        perror("vfork");
+        perror("fork");
         return 2;
     case 0:
         dup2(ends[1], STDOUT_FILENO);
