@@ -1,0 +1,198 @@
+//! The nested test host itself: what later tests take for granted of it.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::nested::{self, Batch};
+
+/// QEMU, told to give up where KVM lacks any of these enlightenments.
+const HYPERV_BY_QEMU: &str = "echo quit | qemu-system-x86_64 -M pc,accel=kvm -nodefaults -display none -monitor stdio -S -cpu \
+    host,hv-relaxed,hv-vpindex,hv-time,hv-runtime,hv-synic,hv-stimer,hv-stimer-direct,hv-reset,hv-tlbflush,hv-ipi,enforce";
+
+static BATCH: Batch = Batch::new(|plan| {
+    plan.qemu();
+    plan.file("tests/nested_host.rs");
+    plan.option("--env", "GREETING=it's \"here\" $HOME");
+    plan.option("--kernel-module", "tun");
+    plan.check("code", 5, "exit 211");
+    plan.check("signal", 5, "kill -TERM $$");
+    plan.check("streams", 5, "echo one; echo two >&2");
+    plan.check("files", 5, "printf 'a\\0b' >result");
+    plan.check("late", 2, "echo started; sleep 60");
+    plan.check("lingering", 5, "sleep 60 & echo done");
+    plan.check("same paths", 5, format!("cat {}/tests/nested_host.rs", env!("CARGO_MANIFEST_DIR")));
+    plan.check("environment", 5, "echo \"$GREETING\"");
+    plan.check("input", 5, "cat; echo end");
+    plan.check("hyper-v", 20, HYPERV_BY_QEMU);
+    plan.check("tun", 5, "ls /dev/net/tun");
+});
+
+#[test]
+fn an_exit_code_passes_through() {
+    BATCH.outcome("code", |outcome| assert_eq!(outcome.code, Some(211), "{outcome}"));
+}
+
+#[test]
+fn death_by_a_signal_is_128_and_its_number() {
+    BATCH.outcome("signal", |outcome| assert_eq!(outcome.code, Some(128 + 15), "{outcome}"));
+}
+
+#[test]
+fn both_outputs_are_kept_apart() {
+    BATCH.outcome("streams", |outcome| {
+        assert_eq!((&outcome.stdout[..], &outcome.stderr[..]), (&b"one\n"[..], &b"two\n"[..]));
+    });
+}
+
+#[test]
+fn files_come_back_byte_for_byte() {
+    BATCH.outcome("files", |outcome| assert_eq!(outcome.files[Path::new("result")], b"a\0b", "{outcome}"));
+}
+
+#[test]
+fn a_check_is_ended_at_its_time_limit_and_keeps_what_it_wrote() {
+    BATCH.outcome("late", |outcome| assert_eq!((outcome.code, outcome.text()), (None, "started\n".into())));
+}
+
+#[test]
+fn what_a_check_leaves_running_holds_nothing_up() {
+    BATCH.outcome("lingering", |outcome| assert_eq!((outcome.code, outcome.text()), (Some(0), "done\n".into())));
+}
+
+#[test]
+fn a_packed_file_has_the_same_path_there() {
+    BATCH.outcome("same paths", |outcome| assert_eq!(outcome.text(), include_str!("nested_host.rs")));
+}
+
+#[test]
+fn environment_variables_keep_their_quotes_and_dollars() {
+    BATCH.outcome("environment", |outcome| assert_eq!(outcome.text(), "it's \"here\" $HOME\n"));
+}
+
+#[test]
+fn standard_input_is_empty() {
+    BATCH.outcome("input", |outcome| assert_eq!(outcome.text(), "end\n"));
+}
+
+#[test]
+fn kernel_modules_are_loaded() {
+    BATCH.outcome("tun", |outcome| assert_eq!(outcome.code, Some(0), "{outcome}"));
+}
+
+#[test]
+fn kvm_there_offers_the_hyper_v_interface() {
+    BATCH.outcome("hyper-v", |outcome| assert_eq!(outcome.code, Some(0), "{outcome}"));
+}
+
+/// Runs `scripts/nested-host` with these arguments, or nothing where the nested host is skipped.
+fn run(arguments: &[&str]) -> Option<Output> {
+    nested::skipped().is_none().then(|| nested::command().args(arguments).output().expect("scripts/nested-host starts"))
+}
+
+#[test]
+fn output_and_exit_code_come_through_unchanged() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("every byte");
+    let bytes: Vec<u8> = (0..=255).chain(*b"\r\n\n\r").cycle().take(100_000).collect();
+    fs::write(&file, &bytes).unwrap();
+    let packed = format!("{}:/bytes", file.display());
+    let Some(output) = run(&["--file", &packed, "--", "sh", "-c", "cat /bytes; cat /bytes >&2; exit 124"]) else {
+        return;
+    };
+    assert!(output.stdout == bytes && output.stderr == bytes, "{:?} {:?}", output.stdout.len(), output.stderr.len());
+    assert_eq!(output.status.code(), Some(124));
+}
+
+#[test]
+fn a_command_is_ended_at_the_time_limit_and_its_results_still_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let result = directory.path().join("left");
+    let pair = format!("/left:{}", result.display());
+    let Some(output) = run(&["--timeout", "1", "--result", &pair, "--", "sh", "-c", "echo so far >/left; sleep 60"])
+    else {
+        return;
+    };
+    assert_eq!(output.status.code(), Some(124));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not done after 1 s"), "{output:?}");
+    assert_eq!(fs::read_to_string(result).unwrap(), "so far\n");
+}
+
+#[test]
+fn a_machine_that_panics_is_reported_with_its_last_words() {
+    let Some(output) = run(&["--", "sh", "-c", "echo c >/proc/sysrq-trigger"]) else { return };
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("sysrq_handle_crash"), "{output:?}");
+}
+
+#[test]
+fn nothing_is_left_running_when_the_script_is_killed() {
+    if nested::skipped().is_some() {
+        return;
+    }
+    let mut script = nested::command()
+        .args(["--", "sh", "-c", "echo up; sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("scripts/nested-host starts");
+    let mut line = String::new();
+    BufReader::new(script.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n");
+    let children = children_of(script.id());
+    assert!(!children.is_empty());
+    script.kill().unwrap();
+    script.wait().unwrap();
+    let patience = Instant::now() + Duration::from_secs(10);
+    while children.iter().any(|child| is_running(child)) {
+        assert!(Instant::now() < patience, "still running: {children:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn children_of(process: u32) -> Vec<String> {
+    let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether a process is there and more than a zombie that nobody has waited for.
+fn is_running(process: &str) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat"))
+        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
+}
+
+#[test]
+fn bad_arguments_are_answered_at_once_with_125_and_the_reason() {
+    let cases: [(&[&str], &str); 7] = [
+        (&[], "no command given"),
+        (&["--colour", "red", "--", "true"], "unknown option --colour"),
+        (&["--timeout", "soon", "--", "true"], "--timeout soon is not a number"),
+        (&["--file", "nowhere", "--", "true"], "cannot read the file nowhere"),
+        (&["--kernel-module", "nothing", "--", "true"], "no module nothing"),
+        (&["--result", "a:/nowhere/b", "--", "true"], "no directory to write /nowhere/b into"),
+        (&["--", "no-such-command"], "there is no command no-such-command"),
+    ];
+    for (arguments, reason) in cases {
+        let Some(output) = run(arguments) else { return };
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_skip_lets_a_check_pass_without_a_machine() {
+    let test = std::env::current_exe().unwrap();
+    let output = Command::new(test)
+        .args(["--exact", "an_exit_code_passes_through", "--nocapture"])
+        .env("VIRIDIAN_SKIP_NESTED", "to see that it can be")
+        .env("PATH", "/nowhere")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("to see that it can be"), "{output:?}");
+}
