@@ -30,6 +30,11 @@ static BATCH: Batch = Batch::new(|plan| {
     plan.check("environment", 5, "echo \"$GREETING\"");
     plan.check("input", 5, "cat; echo end");
     plan.check("hyper-v", 20, HYPERV_BY_QEMU);
+    plan.check(
+        "clock",
+        20,
+        "until grep -x tsc /sys/devices/system/clocksource/clocksource0/current_clocksource; do sleep 1; done",
+    );
     plan.check("tun", 5, "ls /dev/net/tun");
 });
 
@@ -88,6 +93,11 @@ fn kernel_modules_are_loaded() {
 #[test]
 fn kvm_there_offers_the_hyper_v_interface() {
     BATCH.outcome("hyper-v", |outcome| assert_eq!(outcome.code, Some(0), "{outcome}"));
+}
+
+#[test]
+fn the_tsc_there_is_trusted_so_that_kvm_can_offer_a_reference_tsc_page() {
+    BATCH.outcome("clock", |outcome| assert_eq!(outcome.code, Some(0), "{outcome}"));
 }
 
 /// Runs `scripts/nested-host` with these arguments, or nothing where the nested host is skipped.
