@@ -51,10 +51,10 @@ stage_libraries() {
         grep "not found" <<<"$listing" >&2
         return 1
     fi
-    for library in $(grep -o '/[^ ]*' <<<"$listing"); do
+    while read -r library; do
         mkdir -p "$stage${library%/*}"
         ln -sfn "$library" "$stage$library"
-    done
+    done < <(grep -o '/[^ ]*' <<<"$listing")
     # Libraries outside the default directories are found through the host's cache.
     if [[ -r /etc/ld.so.cache ]]; then
         mkdir -p "$stage/etc"
