@@ -1,0 +1,70 @@
+//! A guest's last words (TLFS, "Partition Crash Enlightenment").
+//!
+//! A guest puts what it knows into CRASH_P0 to CRASH_P4 and writes CRASH_CTL. Linux either fills the
+//! registers (the error, its OS id, RIP, RAX, RSP), or leaves the address and the length of the end of its log in P3 and P4.
+
+use std::fmt;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::msr::CRASH_PARAMETERS;
+use super::registers::CrashControl;
+use super::types::PAGE_SIZE;
+use crate::partition::memory::GuestMemory;
+
+/// The longest text that is read: the TLFS allows one page.
+pub const MAX_TEXT: usize = PAGE_SIZE;
+
+/// What a guest reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrashReport {
+    /// CRASH_CTL as written.
+    pub control: CrashControl,
+    /// CRASH_P0 to CRASH_P4.
+    pub parameters: [u64; CRASH_PARAMETERS],
+    /// The guest's text, made fit for a terminal; `None` if it gave none, or gave an address outside of RAM.
+    pub text: Option<String>,
+}
+
+impl CrashReport {
+    /// Takes the report that a write of `control` announces. `None` if it announces none.
+    pub fn take(control: CrashControl, parameters: [u64; CRASH_PARAMETERS], memory: &GuestMemory) -> Option<Self> {
+        control.notify().then(|| {
+            let text = control.message().then(|| text(memory, parameters[3], parameters[4])).flatten();
+            Self { control, parameters, text }
+        })
+    }
+}
+
+fn text(memory: &GuestMemory, gpa: u64, length: u64) -> Option<String> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_TEXT);
+    let mut bytes = vec![0; length];
+    if !memory.check_range(GuestAddress(gpa), length) {
+        return None;
+    }
+    memory.read_slice(&mut bytes, GuestAddress(gpa)).ok()?;
+    let text: String = String::from_utf8_lossy(&bytes).chars().filter(|&c| c != '\0').map(printable).collect();
+    let text = text.trim_end();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Line breaks and tabs stay; whatever else could drive a terminal does not.
+fn printable(c: char) -> char {
+    if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
+}
+
+impl fmt::Display for CrashReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p0, p1, p2, p3, p4] = self.parameters;
+        write!(f, "the guest reported a crash: P0 {p0:#x}, P1 {p1:#x}, P2 {p2:#x}, P3 {p3:#x}, P4 {p4:#x}")?;
+        match &self.text {
+            Some(text) => write!(f, "\n{text}"),
+            None if self.control.message() => write!(f, " (P3 and P4 name no text in memory)"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "crash_tests.rs"]
+mod tests;

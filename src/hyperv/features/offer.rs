@@ -1,0 +1,122 @@
+//! From what an engine can do to what this guest gets.
+
+use std::fmt;
+
+use super::{Feature, Features, Support, Switches};
+
+/// Who implements the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// Viridian, on plain KVM.
+    User,
+    /// KVM, with Viridian for what KVM leaves out.
+    Kernel,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "user",
+            Self::Kernel => "kernel",
+        })
+    }
+}
+
+/// Whether a feature is offered, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is offered.
+    Offered,
+    /// Off unless the user switches it on, for this reason.
+    OffByDefault(&'static str),
+    /// The engine cannot do it, for this reason.
+    Unsupported(&'static str),
+    /// This host's KVM does not have it.
+    NotInKvm,
+    /// The user switched it off.
+    SwitchedOff,
+    /// It is of no use without the other, which is not offered.
+    Needs(Feature),
+}
+
+impl Verdict {
+    /// Whether the guest gets it.
+    pub const fn is_offered(self) -> bool {
+        matches!(self, Self::Offered)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offered => f.write_str("offered"),
+            Self::OffByDefault(reason) => write!(f, "off by default: {reason}"),
+            Self::Unsupported(reason) => write!(f, "not offered: {reason}"),
+            Self::NotInKvm => f.write_str("not offered: this host's KVM does not have it"),
+            Self::SwitchedOff => f.write_str("switched off"),
+            Self::Needs(other) => write!(f, "not offered: it needs {}", other.name()),
+        }
+    }
+}
+
+/// What one guest gets, and why it gets no more.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    features: Features,
+    verdicts: Vec<Verdict>,
+}
+
+impl Offer {
+    /// What `engine` offers on a host whose KVM supports `kvm` (empty for the user engine), after the user's switches.
+    ///
+    /// A feature that is switched on against the verdict "cannot be had" stays off;
+    /// [`Switches::check`] tells the user so beforehand.
+    pub fn new(engine: Engine, kvm: Features, switches: &Switches) -> Self {
+        let mut verdicts: Vec<Verdict> =
+            Feature::ALL.iter().map(|&feature| verdict(feature, engine, kvm, switches)).collect();
+        // A feature falls with what it needs, and takes with it what needs it.
+        while let Some((index, missing)) = first_unmet_need(&verdicts) {
+            verdicts[index] = Verdict::Needs(missing);
+        }
+        let features = Feature::ALL.iter().zip(&verdicts).filter(|(_, v)| v.is_offered()).map(|(f, _)| *f).collect();
+        Self { features, verdicts }
+    }
+
+    /// What the guest gets.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Why the guest gets `feature`, or does not.
+    pub fn verdict(&self, feature: Feature) -> Verdict {
+        self.verdicts[feature as usize]
+    }
+}
+
+fn verdict(feature: Feature, engine: Engine, kvm: Features, switches: &Switches) -> Verdict {
+    let support = feature.support(engine);
+    match support {
+        Support::Never(reason) => Verdict::Unsupported(reason),
+        Support::Kvm if !kvm.has(feature) => Verdict::NotInKvm,
+        _ if switches.off().has(feature) => Verdict::SwitchedOff,
+        Support::OptIn(reason) if !switches.on().has(feature) => Verdict::OffByDefault(reason),
+        Support::OptIn(_) | Support::Kvm | Support::Ours => Verdict::Offered,
+    }
+}
+
+fn first_unmet_need(verdicts: &[Verdict]) -> Option<(usize, Feature)> {
+    verdicts.iter().enumerate().filter(|(_, verdict)| verdict.is_offered()).find_map(|(index, _)| {
+        let needs = Feature::ALL[index].needs();
+        needs.iter().find(|needed| !verdicts[**needed as usize].is_offered()).map(|needed| (index, *needed))
+    })
+}
+
+impl Feature {
+    /// Where `engine` stands on it.
+    pub const fn support(self, engine: Engine) -> Support {
+        match engine {
+            Engine::User => self.on_user_engine(),
+            Engine::Kernel => self.on_kernel_engine(),
+        }
+    }
+}

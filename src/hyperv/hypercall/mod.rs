@@ -1,0 +1,99 @@
+//! Hypercalls: decoded, checked, answered (TLFS, "Hypercall Interface").
+//!
+//! The shell fills [`Registers`] from the VP and calls [`Hypercalls::dispatch`]; what comes back are the registers to put
+//! into the VP, or a fault. Both calling conventions, and memory, fast and XMM-fast parameters, are one
+//! thing to a handler: it gets typed input and gives typed output.
+//!
+//! [`Hypercalls`] is also how a user of this library joins in: it registers handlers of its own, or watches.
+//!
+//! ```
+//! use viridian::hyperv::hypercall::{CallCode, Hypercalls};
+//! use viridian::hyperv::status::HvStatus;
+//!
+//! let mut calls = Hypercalls::standard();
+//! // A call of our own: takes a number, gives its half.
+//! calls.simple(CallCode(0x7f00), "Halve", None, |_call, number: u64| {
+//!     if number % 2 == 0 { Ok(number / 2) } else { Err(HvStatus::INVALID_PARAMETER) }
+//! });
+//! // And a watch over all calls.
+//! calls.watch(|observation| println!("{}", observation));
+//! ```
+
+mod handlers;
+mod host;
+mod input;
+mod parameters;
+mod registers;
+mod registry;
+mod vp_set;
+mod wire;
+
+pub use host::{Call, Host, VpRegister};
+pub use input::{HypercallInput, HypercallResult};
+pub use registers::{Mode, Registers, XMM_REGISTERS};
+pub use registry::{Definition, Hypercalls, Observation, Outcome};
+pub use vp_set::VpSet;
+pub use wire::*;
+
+use std::fmt;
+
+/// A hypercall's code. Open: see [`Hypercalls::definitions`] for those that are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallCode(pub u16);
+
+macro_rules! call_codes {
+    ($($name:ident = $value:literal, $tlfs:literal;)*) => {
+        #[allow(missing_docs, reason = "the names are the specification's")]
+        impl CallCode {
+            $(pub const $name: Self = Self($value);)*
+
+            /// The TLFS name, if it has one here.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($value => Some($tlfs),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+call_codes! {
+    FLUSH_VIRTUAL_ADDRESS_SPACE = 0x0002, "HvCallFlushVirtualAddressSpace";
+    FLUSH_VIRTUAL_ADDRESS_LIST = 0x0003, "HvCallFlushVirtualAddressList";
+    NOTIFY_LONG_SPIN_WAIT = 0x0008, "HvCallNotifyLongSpinWait";
+    SEND_SYNTHETIC_CLUSTER_IPI = 0x000b, "HvCallSendSyntheticClusterIpi";
+    FLUSH_VIRTUAL_ADDRESS_SPACE_EX = 0x0013, "HvCallFlushVirtualAddressSpaceEx";
+    FLUSH_VIRTUAL_ADDRESS_LIST_EX = 0x0014, "HvCallFlushVirtualAddressListEx";
+    SEND_SYNTHETIC_CLUSTER_IPI_EX = 0x0015, "HvCallSendSyntheticClusterIpiEx";
+    GET_VP_REGISTERS = 0x0050, "HvCallGetVpRegisters";
+    SET_VP_REGISTERS = 0x0051, "HvCallSetVpRegisters";
+    POST_MESSAGE = 0x005c, "HvCallPostMessage";
+    SIGNAL_EVENT = 0x005d, "HvCallSignalEvent";
+    START_VIRTUAL_PROCESSOR = 0x0099, "HvCallStartVirtualProcessor";
+    GET_VP_INDEX_FROM_APIC_ID = 0x009a, "HvCallGetVpIndexFromApicId";
+    EXT_QUERY_CAPABILITIES = 0x8001, "HvExtCallQueryCapabilities";
+    EXT_GET_BOOT_ZEROED_MEMORY = 0x8002, "HvExtCallGetBootZeroedMemory";
+}
+
+impl CallCode {
+    /// The calls that KVM answers itself, which the kernel engine's hypercall page passes on to it.
+    pub const ANSWERED_BY_KVM: [Self; 7] = [
+        Self::NOTIFY_LONG_SPIN_WAIT,
+        Self::SEND_SYNTHETIC_CLUSTER_IPI,
+        Self::SEND_SYNTHETIC_CLUSTER_IPI_EX,
+        Self::FLUSH_VIRTUAL_ADDRESS_SPACE,
+        Self::FLUSH_VIRTUAL_ADDRESS_SPACE_EX,
+        Self::FLUSH_VIRTUAL_ADDRESS_LIST,
+        Self::FLUSH_VIRTUAL_ADDRESS_LIST_EX,
+    ];
+}
+
+impl fmt::Display for CallCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "call {:#06x}", self.0),
+        }
+    }
+}

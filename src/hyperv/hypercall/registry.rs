@@ -1,0 +1,385 @@
+//! Which calls are answered, and how a call gets to its handler and back.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use vm_memory::{Bytes, GuestAddress};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::parameters::{self, Block, Output, Shape, Sizes};
+use super::{Call, CallCode, Host, HypercallInput, HypercallResult, Registers, SignalEvent};
+use crate::hyperv::features::Feature;
+use crate::hyperv::status::{HvResult, HvStatus};
+use crate::hyperv::types::{ConnectionId, Fault, VpIndex};
+use crate::partition::memory::GuestMemory;
+
+/// Reps that one exit answers; a longer list goes on with the next (TLFS, "Hypercall Continuation").
+const REPS_PER_EXIT: usize = 128;
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done; the registers hold its result.
+    Done(HypercallResult),
+    /// It is not: the registers hold the call again, with a new rep start index, for the VP to make once more.
+    Continue,
+    /// It is refused with an exception; the registers are as they were.
+    Fault(Fault),
+}
+
+/// What a watcher sees of a call.
+#[derive(Debug)]
+pub struct Observation<'a> {
+    /// Who called.
+    pub vp: VpIndex,
+    /// The input value.
+    pub input: HypercallInput,
+    /// The input parameters; empty if they could not be read.
+    pub parameters: &'a [u8],
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Observation<'_> {
+    /// The input header, as its type.
+    pub fn header<T: FromBytes + KnownLayout + Immutable>(&self) -> Option<T> {
+        Some(T::read_from_prefix(self.parameters).ok()?.0)
+    }
+}
+
+impl fmt::Display for Observation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::hyperv::trace::hypercall(f, self)
+    }
+}
+
+type Handler = dyn Fn(&Call<'_>, &Parts<'_>, &mut [u8]) -> HvResult<()> + Send + Sync;
+type Watcher = dyn Fn(&Observation<'_>) + Send + Sync;
+
+/// One action's input: the header's two parts, and the list element of a rep call.
+struct Parts<'a> {
+    header: &'a [u8],
+    variable: &'a [u8],
+    element: &'a [u8],
+}
+
+/// A call that is answered.
+pub struct Definition {
+    /// Its code.
+    pub code: CallCode,
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// What a caller must have been offered.
+    pub requires: Option<Feature>,
+    shape: Shape,
+    handler: Box<Handler>,
+}
+
+impl fmt::Debug for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Definition").field("code", &self.code).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The calls that are answered, and who watches. A later registration of a code replaces the earlier.
+#[derive(Default)]
+pub struct Hypercalls {
+    definitions: BTreeMap<CallCode, Definition>,
+    watchers: Vec<Box<Watcher>>,
+}
+
+/// Reads a header or element, whose size the shape has made sure of.
+fn typed<T: FromBytes>(bytes: &[u8]) -> HvResult<T> {
+    Ok(T::read_from_prefix(bytes).map_err(|_| HvStatus::INVALID_HYPERCALL_INPUT)?.0)
+}
+
+fn put<T: IntoBytes + Immutable>(value: &T, output: &mut [u8]) {
+    output[..size_of::<T>()].copy_from_slice(value.as_bytes());
+}
+
+fn qwords(bytes: &[u8]) -> Vec<u64> {
+    bytes.chunks_exact(8).map(|chunk| chunk.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))).collect()
+}
+
+impl Hypercalls {
+    /// A registry that knows no call.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// The calls of the TLFS that Viridian answers.
+    pub fn standard() -> Self {
+        let mut calls = Self::empty();
+        super::handlers::register(&mut calls);
+        calls
+    }
+
+    /// The calls that are answered, by code.
+    pub fn definitions(&self) -> impl Iterator<Item = &Definition> {
+        self.definitions.values()
+    }
+
+    /// Shows every call that reaches us to `watcher`, when it is over. Calls that KVM answers do not reach us.
+    pub fn watch(&mut self, watcher: impl Fn(&Observation<'_>) + Send + Sync + 'static) {
+        self.watchers.push(Box::new(watcher));
+    }
+
+    /// Answers a simple call with input `I` (`()` for none) and output `O`.
+    pub fn simple<I, O>(
+        &mut self,
+        code: CallCode,
+        name: impl Into<Cow<'static, str>>,
+        requires: Option<Feature>,
+        handler: impl Fn(&Call<'_>, I) -> HvResult<O> + Send + Sync + 'static,
+    ) where
+        I: FromBytes,
+        O: IntoBytes + Immutable,
+    {
+        let shape = Shape { header: size_of::<I>(), variable: false, output: size_of::<O>(), rep: None };
+        self.define(code, name, requires, shape, move |call, parts, output| {
+            put(&handler(call, typed(parts.header)?)?, output);
+            Ok(())
+        });
+    }
+
+    /// Answers a simple call whose header `I` may be followed by a variable number of 8-byte values.
+    pub fn simple_variable<I, O>(
+        &mut self,
+        code: CallCode,
+        name: impl Into<Cow<'static, str>>,
+        requires: Option<Feature>,
+        handler: impl Fn(&Call<'_>, I, &[u64]) -> HvResult<O> + Send + Sync + 'static,
+    ) where
+        I: FromBytes,
+        O: IntoBytes + Immutable,
+    {
+        let shape = Shape { header: size_of::<I>(), variable: true, output: size_of::<O>(), rep: None };
+        self.define(code, name, requires, shape, move |call, parts, output| {
+            put(&handler(call, typed(parts.header)?, &qwords(parts.variable))?, output);
+            Ok(())
+        });
+    }
+
+    /// Answers a rep call with header `H`: `handler` is called for each input element `E` and gives an output element `O`.
+    pub fn rep<H, E, O>(
+        &mut self,
+        code: CallCode,
+        name: impl Into<Cow<'static, str>>,
+        requires: Option<Feature>,
+        handler: impl Fn(&Call<'_>, H, E) -> HvResult<O> + Send + Sync + 'static,
+    ) where
+        H: FromBytes,
+        E: FromBytes,
+        O: IntoBytes + Immutable,
+    {
+        let rep = Some((size_of::<E>(), size_of::<O>()));
+        let shape = Shape { header: size_of::<H>(), variable: false, output: 0, rep };
+        self.define(code, name, requires, shape, move |call, parts, output| {
+            put(&handler(call, typed(parts.header)?, typed(parts.element)?)?, output);
+            Ok(())
+        });
+    }
+
+    /// Answers a rep call whose header `H` may be followed by a variable number of 8-byte values.
+    pub fn rep_variable<H, E, O>(
+        &mut self,
+        code: CallCode,
+        name: impl Into<Cow<'static, str>>,
+        requires: Option<Feature>,
+        handler: impl Fn(&Call<'_>, H, &[u64], E) -> HvResult<O> + Send + Sync + 'static,
+    ) where
+        H: FromBytes,
+        E: FromBytes,
+        O: IntoBytes + Immutable,
+    {
+        let rep = Some((size_of::<E>(), size_of::<O>()));
+        let shape = Shape { header: size_of::<H>(), variable: true, output: 0, rep };
+        self.define(code, name, requires, shape, move |call, parts, output| {
+            put(&handler(call, typed(parts.header)?, &qwords(parts.variable), typed(parts.element)?)?, output);
+            Ok(())
+        });
+    }
+
+    fn define(
+        &mut self,
+        code: CallCode,
+        name: impl Into<Cow<'static, str>>,
+        requires: Option<Feature>,
+        shape: Shape,
+        handler: impl Fn(&Call<'_>, &Parts<'_>, &mut [u8]) -> HvResult<()> + Send + Sync + 'static,
+    ) {
+        let definition = Definition { code, name: name.into(), requires, shape, handler: Box::new(handler) };
+        self.definitions.insert(code, definition);
+    }
+
+    /// Whether a call uses XMM registers, so that [`Registers::xmm`] must be filled before it is dispatched.
+    pub fn needs_xmm(&self, registers: &Registers) -> bool {
+        let input = registers.input();
+        input.fast()
+            && self
+                .definitions
+                .get(&input.code())
+                .and_then(|definition| definition.shape.sizes(input).ok())
+                .is_some_and(|sizes| parameters::input_needs_xmm(sizes) || sizes.output > 0)
+    }
+
+    /// Answers the call that `vp` has made.
+    pub fn dispatch(&self, vp: VpIndex, host: &dyn Host, memory: &GuestMemory, registers: &mut Registers) -> Outcome {
+        let input = registers.input();
+        let mut block = Block::new();
+        let outcome = if registers.mode.may_call() && host.guest_os_id() != 0 {
+            self.answer(Call { code: input.code(), vp, host }, memory, registers, &mut block)
+        } else {
+            Outcome::Fault(Fault::UndefinedOpcode)
+        };
+        match outcome {
+            Outcome::Done(result) => registers.set_result(result),
+            Outcome::Continue | Outcome::Fault(_) => {}
+        }
+        self.show(&Observation { vp, input, parameters: &block, outcome });
+        outcome
+    }
+
+    /// Answers the doorbell where it has rung for a connection that no eventfd stands behind.
+    pub fn doorbell(&self, vp: VpIndex, host: &dyn Host, connection: u32) -> HvStatus {
+        let input = HypercallInput::new(CallCode::SIGNAL_EVENT).with_fast();
+        let parameters = SignalEvent { connection_id: ConnectionId(connection), flag_number: 0, reserved: 0 };
+        let status = match self.definitions.get(&input.code()) {
+            None => HvStatus::INVALID_HYPERCALL_CODE,
+            Some(definition) if !is_allowed(definition, host) => HvStatus::ACCESS_DENIED,
+            Some(definition) => {
+                let parts = Parts { header: parameters.as_bytes(), variable: &[], element: &[] };
+                (definition.handler)(&Call { code: input.code(), vp, host }, &parts, &mut []).into()
+            }
+        };
+        let outcome = Outcome::Done(status.into());
+        self.show(&Observation { vp, input, parameters: parameters.as_bytes(), outcome });
+        status
+    }
+
+    fn show(&self, observation: &Observation<'_>) {
+        self.watchers.iter().for_each(|watcher| watcher(observation));
+    }
+
+    /// From the checks that need no memory to those that do; privilege first, as the TLFS prefers.
+    fn answer(&self, call: Call<'_>, memory: &GuestMemory, registers: &mut Registers, block: &mut Block) -> Outcome {
+        let done = |status: HvStatus| Outcome::Done(status.into());
+        let input = registers.input();
+        let definition = self.definitions.get(&call.code);
+        if definition.is_some_and(|definition| !is_allowed(definition, call.host)) {
+            return done(HvStatus::ACCESS_DENIED);
+        }
+        if !input.is_well_formed() {
+            return done(HvStatus::INVALID_HYPERCALL_INPUT);
+        }
+        let Some(definition) = definition else { return done(HvStatus::INVALID_HYPERCALL_CODE) };
+        let sizes = match definition.shape.sizes(input) {
+            Ok(sizes) => sizes,
+            Err(status) => return done(status),
+        };
+        let read = if input.fast() {
+            if !may_use_xmm(sizes, registers, call.host) {
+                return Outcome::Fault(Fault::UndefinedOpcode);
+            }
+            parameters::read_fast(registers, sizes)
+        } else {
+            parameters::read_memory(memory, registers, sizes)
+        };
+        let place = match read {
+            Ok((read, place)) => {
+                *block = read;
+                place
+            }
+            Err(status) => return done(status),
+        };
+        match definition.shape.rep {
+            None => {
+                let mut output = Block::from_elem(0, sizes.output);
+                let parts = Parts::of(block, sizes, 0, 0);
+                let result = (definition.handler)(&call, &parts, &mut output);
+                if result.is_ok() {
+                    write(place, 0, &output, memory, registers);
+                }
+                done(result.into())
+            }
+            Some(element) => run_reps(definition, &call, element, sizes, block, place, memory, registers),
+        }
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn of(block: &'a [u8], sizes: Sizes, index: usize, element: usize) -> Self {
+        let (header, rest) = block.split_at(sizes.header);
+        let (variable, list) = rest.split_at(sizes.variable);
+        Self { header, variable, element: &list[index * element..(index + 1) * element] }
+    }
+}
+
+/// Processes a list's elements in order, from the start index on.
+#[allow(clippy::too_many_arguments, reason = "all of them are one call's state")]
+fn run_reps(
+    definition: &Definition,
+    call: &Call<'_>,
+    (element_in, element_out): (usize, usize),
+    sizes: Sizes,
+    block: &Block,
+    place: Output,
+    memory: &GuestMemory,
+    registers: &mut Registers,
+) -> Outcome {
+    let input = registers.input();
+    let (start, count) = (input.rep_start(), input.rep_count());
+    let end = count.min(start + REPS_PER_EXIT);
+    let mut output = Block::from_elem(0, (end - start) * element_out);
+    let mut status = HvStatus::SUCCESS;
+    let mut completed = start;
+    while completed < end && status == HvStatus::SUCCESS {
+        let parts = Parts::of(block, sizes, completed, element_in);
+        let at = (completed - start) * element_out;
+        match (definition.handler)(call, &parts, &mut output[at..at + element_out]) {
+            Ok(()) => completed += 1,
+            Err(error) => status = error,
+        }
+    }
+    write(place, start * element_out, &output[..(completed - start) * element_out], memory, registers);
+    if registers.mode.long || status == HvStatus::SUCCESS && completed < count {
+        registers.set_input(input.with_rep_start(completed));
+    }
+    if status == HvStatus::SUCCESS && completed < count {
+        Outcome::Continue
+    } else {
+        Outcome::Done(HypercallResult { status, reps_completed: completed })
+    }
+}
+
+fn is_allowed(definition: &Definition, host: &dyn Host) -> bool {
+    definition.requires.is_none_or(|feature| host.features().has(feature))
+}
+
+/// Fast parameters beyond two registers need a feature of their own for input, and another for output,
+/// which only a 64-bit caller has.
+fn may_use_xmm(sizes: Sizes, registers: &Registers, host: &dyn Host) -> bool {
+    let features = host.features();
+    let input = !parameters::input_needs_xmm(sizes) || features.has(Feature::XmmRegistersForFastHypercallAvailable);
+    let output = sizes.output == 0 || registers.mode.long && features.has(Feature::FastHypercallOutputAvailable);
+    input && output
+}
+
+/// Puts output where it belongs, `offset` bytes behind the start of the output parameters.
+fn write(place: Output, offset: usize, output: &[u8], memory: &GuestMemory, registers: &mut Registers) {
+    if output.is_empty() {
+        return;
+    }
+    match place {
+        // The whole range has been checked.
+        Output::Memory(gpa) => {
+            let _ = memory.write_slice(output, GuestAddress(gpa + offset as u64));
+        }
+        Output::Fast(at) => registers.set_fast_output(at + offset, output),
+    }
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

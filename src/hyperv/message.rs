@@ -1,0 +1,122 @@
+//! SynIC messages as they lie in memory (TLFS, "SynIC Messages"; `HV_MESSAGE`, `HV_TIMER_MESSAGE_PAYLOAD`).
+
+use std::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::types::TimerIndex;
+
+/// `HV_MESSAGE_SIZE`: a slot of the SIM page.
+pub const MESSAGE_SIZE: usize = 256;
+/// `HV_MESSAGE_MAX_PAYLOAD_BYTE_COUNT`.
+pub const MAX_PAYLOAD: usize = 240;
+
+/// `HV_MESSAGE_TYPE`. Open; zero marks an empty slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct MessageType(pub u32);
+
+impl MessageType {
+    /// `HvMessageTypeNone`: the slot is empty.
+    pub const NONE: Self = Self(0);
+    /// The type of the messages that VMBus sends.
+    pub const CHANNEL: Self = Self(1);
+    /// `HvMessageTimerExpired`.
+    pub const TIMER_EXPIRED: Self = Self(0x8000_0010);
+
+    /// Whether the type is the hypervisor's own, which no guest may send.
+    pub const fn is_hypervisor(self) -> bool {
+        self.0 & 0x8000_0000 != 0
+    }
+}
+
+impl fmt::Display for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NONE => f.write_str("HvMessageTypeNone"),
+            Self::TIMER_EXPIRED => f.write_str("HvMessageTimerExpired"),
+            Self(other) => write!(f, "type {other:#x}"),
+        }
+    }
+}
+
+/// `HV_MESSAGE_HEADER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MessageHeader {
+    /// What the message is; written last, so that a guest that sees it sees the whole message.
+    pub message_type: MessageType,
+    /// Bytes of payload that count.
+    pub payload_size: u8,
+    /// `HV_MESSAGE_FLAGS`: bit 0 is MessagePending.
+    pub flags: u8,
+    /// Must be zero.
+    pub reserved: u16,
+    /// The port for posted messages, zero for timers.
+    pub origination_id: u64,
+}
+const _: () = assert!(size_of::<MessageHeader>() == 16);
+
+/// `HV_MESSAGE`: what lies in a slot.
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Message {
+    /// Its type, size and sender.
+    pub header: MessageHeader,
+    /// The payload, of which [`MessageHeader::payload_size`] bytes count.
+    pub payload: [u8; MAX_PAYLOAD],
+}
+const _: () = assert!(size_of::<Message>() == MESSAGE_SIZE);
+
+impl Message {
+    /// A message with this payload, or `None` if the payload is longer than 240 bytes.
+    pub fn new(message_type: MessageType, origination_id: u64, payload: &[u8]) -> Option<Self> {
+        let mut bytes = [0; MAX_PAYLOAD];
+        bytes.get_mut(..payload.len())?.copy_from_slice(payload);
+        let header =
+            MessageHeader { message_type, payload_size: payload.len() as u8, flags: 0, reserved: 0, origination_id };
+        Some(Self { header, payload: bytes })
+    }
+
+    /// The message of an expired timer.
+    pub fn timer_expired(timer: TimerIndex, expiration_time: u64, delivery_time: u64) -> Self {
+        let content =
+            TimerMessagePayload { timer_index: timer.get().into(), reserved: 0, expiration_time, delivery_time };
+        let mut payload = [0; MAX_PAYLOAD];
+        payload[..size_of::<TimerMessagePayload>()].copy_from_slice(content.as_bytes());
+        let header = MessageHeader {
+            message_type: MessageType::TIMER_EXPIRED,
+            payload_size: size_of::<TimerMessagePayload>() as u8,
+            flags: 0,
+            reserved: 0,
+            origination_id: 0,
+        };
+        Self { header, payload }
+    }
+
+    /// The bytes of payload that count.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload[..usize::from(self.header.payload_size).min(MAX_PAYLOAD)]
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("header", &self.header).field("payload", &self.payload()).finish()
+    }
+}
+
+/// `HV_TIMER_MESSAGE_PAYLOAD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TimerMessagePayload {
+    /// Which of the four.
+    pub timer_index: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// When the timer was due, in reference time.
+    pub expiration_time: u64,
+    /// When the message was placed into its slot.
+    pub delivery_time: u64,
+}
+const _: () = assert!(size_of::<TimerMessagePayload>() == 24);

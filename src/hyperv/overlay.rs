@@ -1,0 +1,155 @@
+//! Overlay pages: hypervisor pages that cover guest memory (TLFS, "GPA Overlay Pages").
+//!
+//! While an overlay is shown at a GPA, guest and hypervisor see its content there; the page that it
+//! covers keeps its own, which comes back when the overlay goes. KVM cannot lay one page over another
+//! without a memory slot each, so contents are swapped instead: what the guest sees always lies in its
+//! RAM, and what is covered waits here.
+//!
+//! Several overlays may be shown at one GPA, by a mistake of the guest. The TLFS leaves open which one is
+//! seen; here it is the one that was shown last, and those below wait with their content until it goes. Nothing
+//! writes to an overlay that is covered except [`Overlays::rewrite`], which writes to where its content waits.
+//!
+//! An overlay's content comes into being when it is enabled, moves with it, and ends when it is disabled.
+
+use std::collections::BTreeMap;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::types::{PAGE_SIZE, VpIndex, page_of};
+use crate::partition::memory::GuestMemory;
+
+/// A page's content.
+pub type Page = [u8; PAGE_SIZE];
+
+/// Which overlay. There is at most one of each, so a guest can make us hold no more than three pages a VP and two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OverlayId {
+    /// The hypercall page.
+    Hypercall,
+    /// The reference TSC page.
+    ReferenceTsc,
+    /// A VP's page of message slots.
+    Simp(VpIndex),
+    /// A VP's page of event flags.
+    Siefp(VpIndex),
+    /// A VP's assist page.
+    VpAssist(VpIndex),
+}
+
+/// The GPA does not lie in RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an overlay page cannot lie at {0:#x}: there is no RAM")]
+pub struct NoMemory(pub u64);
+
+/// What is shown at one GPA.
+struct Stack {
+    /// What the guest itself has there.
+    covered: Box<Page>,
+    /// From the bottom up; the last one's content lies in RAM, and its page here is stale.
+    layers: Vec<(OverlayId, Box<Page>)>,
+}
+
+/// The overlays of a partition.
+#[derive(Default)]
+pub struct Overlays {
+    stacks: BTreeMap<u64, Stack>,
+    places: BTreeMap<OverlayId, u64>,
+}
+
+impl Overlays {
+    /// Shows `id` at the page of `gpa`: with `content` if it was not shown, with the content that it has if it moves.
+    ///
+    /// # Errors
+    /// There is no RAM at `gpa`. Then nothing has changed.
+    pub fn show(&mut self, memory: &GuestMemory, id: OverlayId, gpa: u64, content: &Page) -> Result<(), NoMemory> {
+        let gpa = page_of(gpa);
+        if self.places.get(&id) == Some(&gpa) {
+            return Ok(());
+        }
+        if !memory.check_range(GuestAddress(gpa), PAGE_SIZE) {
+            return Err(NoMemory(gpa));
+        }
+        let content = self.hide(memory, id).unwrap_or_else(|| Box::new(*content));
+        let seen = read(memory, gpa);
+        match self.stacks.get_mut(&gpa) {
+            Some(stack) => {
+                if let Some((_, waiting)) = stack.layers.last_mut() {
+                    *waiting = seen;
+                }
+                stack.layers.push((id, content.clone()));
+            }
+            None => {
+                self.stacks.insert(gpa, Stack { covered: seen, layers: vec![(id, content.clone())] });
+            }
+        }
+        self.places.insert(id, gpa);
+        write(memory, gpa, &content);
+        Ok(())
+    }
+
+    /// Takes `id` away, brings back what it covered, and gives the content that it had. `None` if it was not shown.
+    pub fn hide(&mut self, memory: &GuestMemory, id: OverlayId) -> Option<Box<Page>> {
+        let gpa = self.places.remove(&id)?;
+        let stack = self.stacks.get_mut(&gpa)?;
+        let position = stack.layers.iter().position(|(layer, _)| *layer == id)?;
+        let (_, waiting) = stack.layers.remove(position);
+        if position < stack.layers.len() {
+            return Some(waiting);
+        }
+        let seen = read(memory, gpa);
+        match stack.layers.last() {
+            Some((_, below)) => write(memory, gpa, below),
+            None => {
+                write(memory, gpa, &stack.covered);
+                self.stacks.remove(&gpa);
+            }
+        }
+        Some(seen)
+    }
+
+    /// Where `id` is seen by the guest; `None` if it is not shown, or covered by another overlay.
+    pub fn visible(&self, id: OverlayId) -> Option<u64> {
+        let gpa = *self.places.get(&id)?;
+        let (top, _) = self.stacks.get(&gpa)?.layers.last()?;
+        (*top == id).then_some(gpa)
+    }
+
+    /// Replaces the first bytes of an overlay's content, seen or covered. Does nothing if it is not shown.
+    ///
+    /// The write is not atomic; see [`super::partition`] for how the reference TSC page is changed under a reader.
+    pub fn rewrite(&mut self, memory: &GuestMemory, id: OverlayId, bytes: &[u8]) {
+        let bytes = &bytes[..bytes.len().min(PAGE_SIZE)];
+        if let Some(gpa) = self.visible(id) {
+            // The range was checked when the overlay was shown, and RAM does not go away.
+            let _ = memory.write_slice(bytes, GuestAddress(gpa));
+        } else if let Some(stack) = self.places.get(&id).and_then(|gpa| self.stacks.get_mut(gpa))
+            && let Some((_, waiting)) = stack.layers.iter_mut().find(|(layer, _)| *layer == id)
+        {
+            waiting[..bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
+    /// Takes every overlay away, as a reset does.
+    pub fn hide_all(&mut self, memory: &GuestMemory) {
+        for (gpa, stack) in std::mem::take(&mut self.stacks) {
+            write(memory, gpa, &stack.covered);
+        }
+        self.places.clear();
+    }
+}
+
+/// Reads a page whose range has been checked.
+fn read(memory: &GuestMemory, gpa: u64) -> Box<Page> {
+    let mut page = Box::new([0; PAGE_SIZE]);
+    let _ = memory.read_slice(page.as_mut_slice(), GuestAddress(gpa));
+    page
+}
+
+/// Writes a page whose range has been checked.
+fn write(memory: &GuestMemory, gpa: u64, page: &Page) {
+    let _ = memory.write_slice(page, GuestAddress(gpa));
+}
+
+#[cfg(test)]
+#[path = "overlay_tests.rs"]
+mod tests;

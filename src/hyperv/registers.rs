@@ -1,0 +1,221 @@
+//! The bits of the synthetic registers, each named as the TLFS names them.
+//!
+//! Reserved bits that the TLFS calls RsvdP are kept as written; those it calls RsvdZ are checked
+//! where the register is written, with the masks that stand here.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::types::{PAGE_SIZE, SintIndex, VpIndex, page_of};
+
+const fn bit(value: u64, number: u32) -> bool {
+    value >> number & 1 != 0
+}
+
+/// HYPERCALL: where the hypercall page lies (TLFS, "Establishing the Hypercall Interface").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HypercallRegister(pub u64);
+
+impl HypercallRegister {
+    /// Whether the page is shown.
+    pub const fn enabled(self) -> bool {
+        bit(self.0, 0)
+    }
+
+    /// Whether the register is immutable until reset.
+    pub const fn locked(self) -> bool {
+        bit(self.0, 1)
+    }
+
+    /// The GPA of the page.
+    pub const fn gpa(self) -> u64 {
+        page_of(self.0)
+    }
+
+    /// The same with the page hidden.
+    pub const fn disabled(self) -> Self {
+        Self(self.0 & !1)
+    }
+}
+
+/// SIMP, SIEFP, REFERENCE_TSC and VP_ASSIST_PAGE: where an overlay page lies. Bits 1 to 11 are RsvdP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageRegister(pub u64);
+
+impl PageRegister {
+    /// Whether the page is shown.
+    pub const fn enabled(self) -> bool {
+        bit(self.0, 0)
+    }
+
+    /// The GPA of the page.
+    pub const fn gpa(self) -> u64 {
+        page_of(self.0)
+    }
+}
+
+/// SINT0 to SINT15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SintRegister(pub u64);
+
+impl SintRegister {
+    /// The value at reset: masked.
+    pub const RESET: Self = Self(1 << 16);
+    /// The lowest vector that a SINT may raise.
+    pub const FIRST_VECTOR: u8 = 16;
+
+    /// The vector that the source raises.
+    pub const fn vector(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Whether nothing comes through.
+    pub const fn masked(self) -> bool {
+        bit(self.0, 16)
+    }
+
+    /// Whether the hypervisor does the end-of-interrupt.
+    pub const fn auto_eoi(self) -> bool {
+        bit(self.0, 17)
+    }
+
+    /// Whether the guest polls: everything comes through, but no interrupt is raised.
+    pub const fn polling(self) -> bool {
+        bit(self.0, 18)
+    }
+}
+
+impl Default for SintRegister {
+    fn default() -> Self {
+        Self::RESET
+    }
+}
+
+/// STIMER0_CONFIG to STIMER3_CONFIG.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimerConfig(pub u64);
+
+impl TimerConfig {
+    /// Bits that must be zero: 63 to 20 and 15 to 13.
+    pub const RESERVED: u64 = !0xf_ffff | 0xe000;
+
+    /// Whether the timer runs.
+    pub const fn enabled(self) -> bool {
+        bit(self.0, 0)
+    }
+
+    /// Whether it starts anew at each expiration.
+    pub const fn periodic(self) -> bool {
+        bit(self.0, 1)
+    }
+
+    /// Whether a late expiration is skipped rather than made up for.
+    pub const fn lazy(self) -> bool {
+        bit(self.0, 2)
+    }
+
+    /// Whether writing a count enables the timer.
+    pub const fn auto_enable(self) -> bool {
+        bit(self.0, 3)
+    }
+
+    /// The vector of direct mode.
+    pub const fn vector(self) -> u8 {
+        (self.0 >> 4) as u8
+    }
+
+    /// Whether expiration raises [`vector`](Self::vector) rather than sending a message.
+    pub const fn direct(self) -> bool {
+        bit(self.0, 12)
+    }
+
+    /// The source whose slot takes the message.
+    pub const fn sint(self) -> SintIndex {
+        SintIndex::from_low_bits(self.0 >> 16)
+    }
+
+    /// The same, enabled or not.
+    pub const fn with_enabled(self, enabled: bool) -> Self {
+        Self(self.0 & !1 | enabled as u64)
+    }
+}
+
+/// `HV_CRASH_CTL_REG_CONTENTS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrashControl(pub u64);
+
+impl CrashControl {
+    /// What a read tells the guest: CrashNotify and CrashMessage are supported.
+    pub const SUPPORTED: Self = Self(0b11 << 62);
+
+    /// The parameter registers are complete: take them.
+    pub const fn notify(self) -> bool {
+        bit(self.0, 63)
+    }
+
+    /// P3 and P4 are the address and the length of a text.
+    pub const fn message(self) -> bool {
+        bit(self.0, 62)
+    }
+
+    /// The guest will write no dump of its own.
+    pub const fn no_crash_dump(self) -> bool {
+        bit(self.0, 61)
+    }
+
+    /// Where the crash occurred, if before the operating system ran; else 0.
+    pub const fn pre_os_id(self) -> u8 {
+        (self.0 >> 58) as u8 & 7
+    }
+}
+
+/// `HV_REENLIGHTENMENT_CONTROL`: which interrupt follows a migration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReenlightenmentControl(pub u64);
+
+impl ReenlightenmentControl {
+    /// Bits that must be zero: 31 to 17 and 15 to 8.
+    pub const RESERVED: u64 = 0xfffe_ff00;
+
+    /// The interrupt's vector.
+    pub const fn vector(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Whether the guest wants it.
+    pub const fn enabled(self) -> bool {
+        bit(self.0, 16)
+    }
+
+    /// The VP that takes it.
+    pub const fn target(self) -> VpIndex {
+        VpIndex((self.0 >> 32) as u32)
+    }
+}
+
+/// `HV_REFERENCE_TSC_PAGE` without its reserved tail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ReferenceTscPage {
+    /// Changes whenever scale or offset do; 0 says: read TIME_REF_COUNT instead.
+    pub sequence: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// 2^64 times the length of a TSC tick, in 100 ns.
+    pub scale: u64,
+    /// What to add.
+    pub offset: i64,
+}
+const _: () = assert!(size_of::<ReferenceTscPage>() == 24);
+
+/// `HV_VP_ASSIST_PAGE`: the fields that a guest without nested virtualization uses.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VpAssistPage {
+    /// `HV_VIRTUAL_APIC_ASSIST`: bit 0 is "No EOI Required". We never set it: a guest's EOI is always its own.
+    pub apic_assist: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// VTL control, nested enlightenments and fault information, which stay zero.
+    pub unused: [u8; PAGE_SIZE - 8],
+}
+const _: () = assert!(size_of::<VpAssistPage>() == PAGE_SIZE);

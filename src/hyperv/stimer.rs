@@ -1,0 +1,211 @@
+//! The four synthetic timers of one VP (TLFS, "Synthetic Timers").
+//!
+//! A timer expires at an absolute reference time; a periodic one on a grid that begins when it is enabled,
+//! so that lateness never adds up. This module says what expires when. The shell sleeps until
+//! [`Timers::next_deadline`] and then calls [`Timers::expire`]; nothing polls.
+//!
+//! A timer has one message buffer. While its message waits for a busy slot the timer makes no further one, and
+//! has no deadline: the guest's EOM brings it back. What it missed meanwhile, or while the host was late, is made up
+//! for with expirations at half the period (the TLFS's "period modulation"), up to [`MAX_CATCH_UP`] of them;
+//! the rest is skipped. A lazy timer skips whatever it missed, and a late message also if the next is almost due.
+
+use super::registers::TimerConfig;
+use super::types::{Fault, GP, TIMER_COUNT, TimerIndex};
+
+/// The shortest period that is kept, in reference time: 100 us. A shorter one would only keep the host busy.
+pub const MIN_PERIOD: u64 = 1000;
+/// Missed expirations that a timer makes up for.
+pub const MAX_CATCH_UP: u64 = 16;
+
+/// A timer has expired; `nominal` is when it was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiration {
+    /// Which timer.
+    pub timer: TimerIndex,
+    /// When it was due.
+    pub nominal: u64,
+    /// Its configuration then.
+    pub config: TimerConfig,
+}
+
+/// Where a running timer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not counting.
+    Idle,
+    /// To expire at `fire`, which is `nominal` unless the timer is catching up.
+    Armed { nominal: u64, fire: u64 },
+    /// Expired at `nominal`; its message waits for a slot.
+    Undelivered { nominal: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    config: TimerConfig,
+    count: u64,
+    phase: Phase,
+}
+
+impl Timer {
+    const RESET: Self = Self { config: TimerConfig(0), count: 0, phase: Phase::Idle };
+
+    fn period(&self) -> u64 {
+        self.count.max(MIN_PERIOD)
+    }
+
+    /// Starts the timer from what its registers say, forgetting what it was at.
+    fn start(&mut self, now: u64) {
+        self.phase = if !self.config.enabled() || self.count == 0 {
+            Phase::Idle
+        } else {
+            let due = if self.config.periodic() { now.saturating_add(self.period()) } else { self.count };
+            Phase::Armed { nominal: due, fire: due }
+        };
+    }
+
+    /// Goes on after the expiration due at `nominal` was delivered at `now`.
+    fn delivered(&mut self, nominal: u64, now: u64) {
+        if !self.config.periodic() {
+            self.phase = Phase::Idle;
+            return;
+        }
+        let period = self.period();
+        let missed = now.saturating_sub(nominal) / period;
+        let kept = if self.config.lazy() { 0 } else { missed.min(MAX_CATCH_UP) };
+        // Skip all but the last `kept` of the missed, then go on along the grid.
+        let next = nominal.saturating_add((missed - kept + 1).saturating_mul(period));
+        let fire = if kept > 0 { now.saturating_add(period / 2) } else { next };
+        self.phase = Phase::Armed { nominal: next, fire: fire.max(next) };
+    }
+}
+
+/// The timers of one VP.
+#[derive(Debug)]
+pub struct Timers {
+    timers: [Timer; TIMER_COUNT],
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { timers: [Timer::RESET; TIMER_COUNT] }
+    }
+}
+
+impl Timers {
+    /// STIMERn_CONFIG.
+    pub fn config(&self, timer: TimerIndex) -> u64 {
+        self.timers[timer.index()].config.0
+    }
+
+    /// STIMERn_COUNT.
+    pub fn count(&self, timer: TimerIndex) -> u64 {
+        self.timers[timer.index()].count
+    }
+
+    /// Writes STIMERn_CONFIG at `now`. An expiration that is not delivered yet is forgotten.
+    ///
+    /// # Errors
+    /// #GP for reserved bits, for direct mode where it is not offered, and for enabling direct mode with a vector below 16.
+    pub fn set_config(&mut self, timer: TimerIndex, value: u64, direct_offered: bool, now: u64) -> Result<(), Fault> {
+        let mut config = TimerConfig(value);
+        if value & TimerConfig::RESERVED != 0 || config.direct() && !direct_offered {
+            return Err(GP);
+        }
+        if config.direct() && config.enabled() && config.vector() < 16 {
+            return Err(GP);
+        }
+        // An enabled timer with SINT 0 for its message is disabled at once. One that is enabled before it
+        // has a count stays enabled, and starts with the count.
+        if !config.direct() && config.sint().get() == 0 {
+            config = config.with_enabled(false);
+        }
+        let timer = &mut self.timers[timer.index()];
+        timer.config = config;
+        timer.start(now);
+        Ok(())
+    }
+
+    /// Writes STIMERn_COUNT at `now`: 0 disables the timer, anything else enables one with AutoEnable.
+    pub fn set_count(&mut self, timer: TimerIndex, count: u64, now: u64) {
+        let timer = &mut self.timers[timer.index()];
+        timer.count = count;
+        let config = timer.config;
+        if count == 0 {
+            timer.config = config.with_enabled(false);
+        } else if config.auto_enable() {
+            // The rule about SINT 0 holds here as well.
+            timer.config = config.with_enabled(config.direct() || config.sint().get() != 0);
+        }
+        timer.start(now);
+    }
+
+    /// When the shell must call [`expire`](Self::expire) next, in reference time.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.timers
+            .iter()
+            .filter_map(|timer| match timer.phase {
+                Phase::Armed { fire, .. } => Some(fire),
+                Phase::Idle | Phase::Undelivered { .. } => None,
+            })
+            .min()
+    }
+
+    /// Takes the next expiration that is due at `now`. It then counts as undelivered until
+    /// [`delivered`](Self::delivered) is called; a one-shot timer is disabled from here on.
+    pub fn expire(&mut self, now: u64) -> Option<Expiration> {
+        TimerIndex::all().find_map(|index| {
+            let timer = &mut self.timers[index.index()];
+            let Phase::Armed { nominal, fire } = timer.phase else { return None };
+            if fire > now {
+                return None;
+            }
+            timer.phase = Phase::Undelivered { nominal };
+            if !timer.config.periodic() {
+                timer.config = timer.config.with_enabled(false);
+            }
+            Some(Expiration { timer: index, nominal, config: timer.config })
+        })
+    }
+
+    /// The expirations whose messages wait for the slot of a SINT, in the timers' order.
+    pub fn undelivered(&self) -> impl Iterator<Item = Expiration> {
+        TimerIndex::all().filter_map(|index| {
+            let timer = &self.timers[index.index()];
+            match timer.phase {
+                Phase::Undelivered { nominal } => Some(Expiration { timer: index, nominal, config: timer.config }),
+                Phase::Idle | Phase::Armed { .. } => None,
+            }
+        })
+    }
+
+    /// A message or interrupt for the timer's expiration went out at `now`: it goes on to the next.
+    pub fn delivered(&mut self, timer: TimerIndex, now: u64) {
+        let timer = &mut self.timers[timer.index()];
+        if let Phase::Undelivered { nominal } = timer.phase {
+            timer.delivered(nominal, now);
+        }
+    }
+
+    /// Gives up a lazy timer's late expiration if the next is almost due. True if it did.
+    ///
+    /// Asked when the slot that the message waited for has become free: the last quarter of a period
+    /// counts as "shortly before the next timer is due".
+    pub fn skip_if_stale(&mut self, timer: TimerIndex, now: u64) -> bool {
+        let timer = &mut self.timers[timer.index()];
+        let Phase::Undelivered { nominal } = timer.phase else { return false };
+        if !(timer.config.lazy() && timer.config.periodic()) {
+            return false;
+        }
+        let period = timer.period();
+        let into_period = now.saturating_sub(nominal) % period;
+        let stale = into_period >= period - period / 4;
+        if stale {
+            timer.delivered(nominal, now);
+        }
+        stale
+    }
+}
+
+#[cfg(test)]
+#[path = "stimer_tests.rs"]
+mod tests;

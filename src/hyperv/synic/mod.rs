@@ -1,0 +1,192 @@
+//! The synthetic interrupt controller of one VP (TLFS, "Virtual Interrupt Controller" and
+//! "Inter-Partition Communication").
+//!
+//! A guest owns sixteen SINTs. The hypervisor reaches it through two pages that the guest names by
+//! MSR: the SIMP, a slot per SINT for one message, and the SIEFP, 2048 event flags per SINT. A message
+//! that finds its slot busy waits here until the guest writes EOM or ends the SINT's interrupt.
+//!
+//! This module decides *what* to deliver and *when*. How an interrupt gets into the processor is
+//! the engine's business, also where AutoEOI is asked for: [`Interrupt::auto_eoi`] says that the
+//! vector must not stay in service once the VP has taken it. User space does not see a VP take an interrupt,
+//! so the user engine holds such a vector back from the local APIC: when the VP is out of the guest and can
+//! take it, it is injected as an interrupt already acknowledged, which leaves nothing in service. That
+//! costs an exit or two an interrupt, which is why guests are told to do without (`DeprecateAutoEoi`).
+//!
+//! A VP's SynIC is used under that VP's lock, from whatever thread posts. On the kernel engine KVM writes
+//! timer messages into the same slots from the VP's thread, so there this code runs on that thread alone.
+
+mod slot;
+
+use std::collections::VecDeque;
+
+pub use slot::{EVENT_FLAGS, EventFlagsPage, MessagePage, Placed};
+
+use super::message::Message;
+use super::registers::{PageRegister, SintRegister};
+use super::status::{HvResult, HvStatus};
+use super::types::{Fault, GP, Interrupt, SINT_COUNT, SintIndex};
+use crate::partition::memory::GuestMemory;
+
+/// Messages that may wait for one slot. The TLFS gives a port sixteen buffers; four ports may share a SINT.
+pub const MAX_WAITING: usize = 64;
+/// SVERSION.
+pub const VERSION: u64 = 1;
+/// SCONTROL at reset. The published TLFS has 0; Hyper-V and KVM start enabled, and guests have come to rely on it.
+pub const SCONTROL_RESET: u64 = 1;
+
+/// Where a VP's two pages can be reached now: `None` where a page is disabled, or covered by another overlay.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pages {
+    /// The SIMP's.
+    pub messages: Option<MessagePage>,
+    /// The SIEFP's.
+    pub event_flags: Option<EventFlagsPage>,
+}
+
+/// The SynIC of one VP.
+#[derive(Debug)]
+pub struct Synic {
+    scontrol: u64,
+    /// SIEFP, as written. The page itself is an overlay.
+    pub(super) siefp: PageRegister,
+    /// SIMP, as written. The page itself is an overlay.
+    pub(super) simp: PageRegister,
+    sints: [SintRegister; SINT_COUNT],
+    waiting: [VecDeque<Message>; SINT_COUNT],
+}
+
+impl Default for Synic {
+    fn default() -> Self {
+        Self {
+            scontrol: SCONTROL_RESET,
+            siefp: PageRegister::default(),
+            simp: PageRegister::default(),
+            sints: [SintRegister::RESET; SINT_COUNT],
+            waiting: std::array::from_fn(|_| VecDeque::new()),
+        }
+    }
+}
+
+impl Synic {
+    /// SCONTROL.
+    pub fn scontrol(&self) -> u64 {
+        self.scontrol
+    }
+
+    /// Writes SCONTROL. Bits other than Enable are preserved.
+    pub fn set_scontrol(&mut self, value: u64) {
+        self.scontrol = value;
+    }
+
+    /// Whether messages and events may come.
+    pub fn enabled(&self) -> bool {
+        self.scontrol & 1 != 0
+    }
+
+    /// A SINT's register.
+    pub fn sint(&self, sint: SintIndex) -> SintRegister {
+        self.sints[sint.index()]
+    }
+
+    /// Writes a SINT's register.
+    ///
+    /// # Errors
+    /// #GP for a vector below 16, unless the source is masked: guests write the reset value back.
+    pub fn set_sint(&mut self, sint: SintIndex, value: u64) -> Result<(), Fault> {
+        let register = SintRegister(value);
+        if register.vector() < SintRegister::FIRST_VECTOR && !register.masked() {
+            return Err(GP);
+        }
+        self.sints[sint.index()] = register;
+        Ok(())
+    }
+
+    /// The interrupt that `sint` raises now: `None` if it is masked or polled.
+    pub fn interrupt(&self, sint: SintIndex) -> Option<Interrupt> {
+        let register = self.sint(sint);
+        (!register.masked() && !register.polling())
+            .then(|| Interrupt { vector: register.vector(), auto_eoi: register.auto_eoi() })
+    }
+
+    /// The SINTs that raise `vector`: those whose queues an end of interrupt rescans.
+    pub fn sints_of_vector(&self, vector: u8) -> impl Iterator<Item = SintIndex> {
+        SintIndex::all().filter(move |sint| self.sint(*sint).vector() == vector && !self.sint(*sint).masked())
+    }
+
+    /// Messages that wait for the slot of `sint`.
+    pub fn waiting(&self, sint: SintIndex) -> usize {
+        self.waiting[sint.index()].len()
+    }
+
+    /// Posts a message: into its slot, or behind those that wait for it. Gives the interrupt to raise, if any.
+    ///
+    /// # Errors
+    /// The SynIC or the SIM page is disabled, or as many messages wait as may.
+    pub fn post(
+        &mut self,
+        memory: &GuestMemory,
+        pages: Pages,
+        sint: SintIndex,
+        message: Message,
+    ) -> HvResult<Option<Interrupt>> {
+        if !self.enabled() || !self.simp.enabled() {
+            return Err(HvStatus::INVALID_SYNIC_STATE);
+        }
+        let queue = &mut self.waiting[sint.index()];
+        if queue.len() >= MAX_WAITING {
+            return Err(HvStatus::INSUFFICIENT_BUFFERS);
+        }
+        queue.push_back(message);
+        Ok(self.rescan(memory, pages, sint, false))
+    }
+
+    /// Delivers the first message that waits for `sint`, if its slot is free. Gives the interrupt to raise, if any.
+    ///
+    /// `timer_waits` says that a timer's message waits behind the queue, so that MessagePending must be set.
+    pub fn rescan(
+        &mut self,
+        memory: &GuestMemory,
+        pages: Pages,
+        sint: SintIndex,
+        timer_waits: bool,
+    ) -> Option<Interrupt> {
+        let queue = &self.waiting[sint.index()];
+        let more = queue.len() > 1 || timer_waits;
+        if !self.place(memory, pages, sint, queue.front()?, more) {
+            return None;
+        }
+        self.waiting[sint.index()].pop_front();
+        self.interrupt(sint)
+    }
+
+    /// Puts a message straight into its slot: a timer's, whose buffer is its own. False if it must wait.
+    pub fn place(&self, memory: &GuestMemory, pages: Pages, sint: SintIndex, message: &Message, more: bool) -> bool {
+        self.enabled() && pages.messages.is_some_and(|page| page.place(memory, sint, message, more) == Placed::InSlot)
+    }
+
+    /// Sets an event flag. Gives the interrupt to raise, if the flag was clear.
+    ///
+    /// # Errors
+    /// No such flag; or the SynIC, the SIEF page or the SINT is disabled.
+    pub fn signal(
+        &self,
+        memory: &GuestMemory,
+        pages: Pages,
+        sint: SintIndex,
+        flag: u16,
+    ) -> HvResult<Option<Interrupt>> {
+        if flag >= EVENT_FLAGS {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        let register = self.sint(sint);
+        if !self.enabled() || register.masked() && !register.polling() {
+            return Err(HvStatus::INVALID_SYNIC_STATE);
+        }
+        let page = pages.event_flags.ok_or(HvStatus::INVALID_SYNIC_STATE)?;
+        Ok(if page.set(memory, sint, flag) { self.interrupt(sint) } else { None })
+    }
+}
+
+#[cfg(test)]
+#[path = "synic_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! A message slot and an event-flag array in guest memory, shared with a guest that runs.
+//!
+//! A slot is free while its message type is zero. The hypervisor fills a free slot and writes the type
+//! last; the guest takes the message out, writes zero to the type, and *then* reads MessagePending. So
+//! the hypervisor, finding a slot busy, sets MessagePending and *then* looks at the type again: one of the
+//! two sees the other, and no message is left waiting with nobody to fetch it (`HV_MESSAGE`).
+//!
+//! Nothing in these pages is believed: all that is ever read back is "zero or not".
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
+use zerocopy::IntoBytes;
+
+use crate::hyperv::message::{MESSAGE_SIZE, Message};
+use crate::hyperv::types::SintIndex;
+use crate::partition::memory::GuestMemory;
+
+/// Event flags per SINT (`HV_EVENT_FLAGS_COUNT`).
+pub const EVENT_FLAGS: u16 = 2048;
+
+const FLAGS_OFFSET: u64 = 5;
+const MESSAGE_PENDING: u8 = 1;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// It lies in the slot.
+    InSlot,
+    /// The slot is busy; MessagePending is set, so the guest will write EOM when it has emptied the slot.
+    Busy,
+}
+
+/// A VP's page of message slots, by its GPA.
+#[derive(Clone, Copy, Debug)]
+pub struct MessagePage(pub u64);
+
+impl MessagePage {
+    fn slot(self, sint: SintIndex) -> u64 {
+        self.0 + (sint.index() * MESSAGE_SIZE) as u64
+    }
+
+    /// Places `message` into the slot of `sint` if it is free; `more` says that others wait behind it.
+    ///
+    /// The caller is the only writer: it holds the VP's lock.
+    pub fn place(self, memory: &GuestMemory, sint: SintIndex, message: &Message, more: bool) -> Placed {
+        let slot = self.slot(sint);
+        if !is_free(memory, slot) {
+            set_pending(memory, slot);
+            fence(Ordering::SeqCst);
+            if !is_free(memory, slot) {
+                return Placed::Busy;
+            }
+        }
+        let mut content = *message;
+        content.header.flags = if more { MESSAGE_PENDING } else { 0 };
+        let bytes = content.as_bytes();
+        // The page was checked when its register was written; RAM does not go away.
+        let _ = memory.write_slice(&bytes[4..], GuestAddress(slot + 4));
+        let _ = memory.store(message.header.message_type.0, GuestAddress(slot), Ordering::Release);
+        Placed::InSlot
+    }
+
+    /// Tells the guest, whose slot holds a message, that another waits. False if the slot has become free meanwhile.
+    pub fn mark_pending(self, memory: &GuestMemory, sint: SintIndex) -> bool {
+        let slot = self.slot(sint);
+        set_pending(memory, slot);
+        fence(Ordering::SeqCst);
+        !is_free(memory, slot)
+    }
+}
+
+fn is_free(memory: &GuestMemory, slot: u64) -> bool {
+    memory.load::<u32>(GuestAddress(slot), Ordering::SeqCst).is_ok_and(|message_type| message_type == 0)
+}
+
+fn set_pending(memory: &GuestMemory, slot: u64) {
+    if let Ok(slice) = memory.get_slice(GuestAddress(slot + FLAGS_OFFSET), 1)
+        && let Ok(flags) = slice.get_atomic_ref::<AtomicU8>(0)
+    {
+        flags.fetch_or(MESSAGE_PENDING, Ordering::SeqCst);
+    }
+}
+
+/// A VP's page of event flags, by its GPA.
+#[derive(Clone, Copy, Debug)]
+pub struct EventFlagsPage(pub u64);
+
+impl EventFlagsPage {
+    /// Sets a flag atomically, and says whether it was clear.
+    pub fn set(self, memory: &GuestMemory, sint: SintIndex, flag: u16) -> bool {
+        debug_assert!(flag < EVENT_FLAGS);
+        let word = self.0 + (sint.index() * MESSAGE_SIZE) as u64 + u64::from(flag / 32) * 4;
+        let mask = 1 << (flag % 32);
+        let Ok(slice) = memory.get_slice(GuestAddress(word), 4) else { return false };
+        slice.get_atomic_ref::<AtomicU32>(0).is_ok_and(|flags| flags.fetch_or(mask, Ordering::SeqCst) & mask == 0)
+    }
+}
+
+#[cfg(test)]
+#[path = "slot_tests.rs"]
+mod tests;
