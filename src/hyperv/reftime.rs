@@ -110,10 +110,12 @@ impl ReferenceTime {
     }
 
     fn computed(&self, now: Reading) -> u64 {
-        match self.source {
+        let time = match self.source {
             Source::Tsc { scale, offset, .. } => scaled(now.guest_tsc, scale).wrapping_add_signed(offset),
             Source::Monotonic { offset } => (now.monotonic / NANOSECONDS_PER_UNIT).wrapping_add_signed(offset),
-        }
+        };
+        // A reading taken before the clock was set, as another processor's may be, is before time began.
+        time.cast_signed().max(0).cast_unsigned()
     }
 
     /// Makes the clock read `time` at `now`.

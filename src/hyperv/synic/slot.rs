@@ -60,14 +60,6 @@ impl MessagePage {
         let _ = memory.store(message.header.message_type.0, GuestAddress(slot), Ordering::Release);
         Placed::InSlot
     }
-
-    /// Tells the guest, whose slot holds a message, that another waits. False if the slot has become free meanwhile.
-    pub fn mark_pending(self, memory: &GuestMemory, sint: SintIndex) -> bool {
-        let slot = self.slot(sint);
-        set_pending(memory, slot);
-        fence(Ordering::SeqCst);
-        !is_free(memory, slot)
-    }
 }
 
 fn is_free(memory: &GuestMemory, slot: u64) -> bool {
