@@ -1,6 +1,6 @@
 use super::*;
 use crate::hyperv::page::HypercallPage;
-use crate::hyperv::testing::{RAM, everything, number, partition, partition_with, ram};
+use crate::hyperv::testing::{RAM, everything, number, partition, partition_with, patterned, ram};
 use crate::hyperv::types::GP;
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
@@ -195,7 +195,7 @@ proptest! {
     ) {
         let partition = partition();
         let all: Vec<_> = Msr::all().filter(|(_, msr)| msr.is_partition_wide()).collect();
-        let before: Vec<u8> = (0..RAM).map(|at| (at / 4096) as u8).collect();
+        let before = patterned();
         partition.memory().write_slice(&before, GuestAddress(0)).unwrap();
         for (index, value) in writes {
             let (_, msr) = all[index % all.len()];

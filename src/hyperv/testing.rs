@@ -20,6 +20,13 @@ pub fn ram() -> GuestMemory {
     memory::create(RAM, false).unwrap()
 }
 
+/// Content for all of RAM that tells pages apart.
+pub fn patterned() -> Vec<u8> {
+    let mut bytes = vec![0; RAM as usize];
+    bytes.chunks_mut(4096).zip((1..=255).cycle()).for_each(|(page, number)| page.fill(number));
+    bytes
+}
+
 /// All that the user engine can offer.
 pub fn everything() -> Features {
     let mut switches = Switches::default();

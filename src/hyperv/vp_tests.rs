@@ -3,7 +3,7 @@ use crate::hyperv::features::Features;
 use crate::hyperv::message::{MessageType, TimerMessagePayload};
 use crate::hyperv::status::HvStatus;
 use crate::hyperv::testing::{
-    RAM, SIEFP, SIMP, at, empty_slot, everything, number, partition, partition_with, sint, slot, vp,
+    RAM, SIEFP, SIMP, at, empty_slot, everything, number, partition, partition_with, patterned, sint, slot, vp,
 };
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
@@ -42,7 +42,14 @@ fn a_new_vp_has_its_synic_enabled_and_all_else_off() {
     assert_eq!(read(&vp, &partition, number::SCONTROL), 1);
     assert_eq!(read(&vp, &partition, 0x4000_0081), 1);
     assert!((0..16).all(|index| read(&vp, &partition, number::SINT0 + index) == 0x1_0000));
-    for register in [number::SIMP, number::SIEFP, number::VP_ASSIST_PAGE, number::EOM, number::STIMER0_CONFIG, number::STIMER0_COUNT] {
+    for register in [
+        number::SIMP,
+        number::SIEFP,
+        number::VP_ASSIST_PAGE,
+        number::EOM,
+        number::STIMER0_CONFIG,
+        number::STIMER0_COUNT,
+    ] {
         assert_eq!(read(&vp, &partition, register), 0);
     }
     assert_eq!(vp.next_deadline(), None);
@@ -110,7 +117,10 @@ fn a_stale_page_does_not_look_like_an_occupied_slot() {
     let partition = partition();
     partition.memory().write_slice(&[0xff; 4096], GuestAddress(SIMP)).unwrap();
     let mut vp = vp(&partition);
-    assert_eq!(vp.post_message(sint(SINT), message(1), &partition), Ok(Some(Interrupt { vector: 0x42, auto_eoi: false })));
+    assert_eq!(
+        vp.post_message(sint(SINT), message(1), &partition),
+        Ok(Some(Interrupt { vector: 0x42, auto_eoi: false }))
+    );
 }
 
 #[test]
@@ -267,7 +277,11 @@ fn timers_take_their_turn_after_messages_and_each_marks_the_next() {
     let mut seen = Vec::new();
     loop {
         let message = slot(partition.memory(), sint(SINT));
-        seen.push(if message.header.message_type == MessageType::TIMER_EXPIRED { 10 + message.payload[0] } else { message.payload[0] });
+        seen.push(if message.header.message_type == MessageType::TIMER_EXPIRED {
+            10 + message.payload[0]
+        } else {
+            message.payload[0]
+        });
         if !empty_slot(partition.memory(), sint(SINT)) {
             break;
         }
@@ -318,7 +332,7 @@ proptest! {
     ) {
         let partition = partition();
         let all: Vec<_> = Msr::all().collect();
-        let before: Vec<u8> = (0..RAM).map(|at| (at / 4096) as u8).collect();
+        let before = patterned();
         partition.memory().write_slice(&before, GuestAddress(0)).unwrap();
         let mut vps = [Vp::new(VpIndex(0)), Vp::new(VpIndex(1))];
         let mut time = 0;
