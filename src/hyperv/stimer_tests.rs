@@ -222,6 +222,35 @@ enum Step {
 }
 
 proptest! {
+    /// The model of a lazy timer: of the grid's points that have passed at a look, the first unseen expires, the others are gone.
+    #[test]
+    fn a_lazy_timer_is_a_comb_that_is_looked_at_now_and_then(
+        start in 0u64..1 << 40, period in MIN_PERIOD..50_000, waits in prop::collection::vec(0u64..200_000, 1..60),
+    ) {
+        let mut timers = started(ENABLED | PERIODIC | LAZY | SINT2, period, start);
+        let (mut now, mut seen) = (start, start);
+        for wait in waits {
+            now += wait;
+            let passed: Vec<u64> = (seen / period..).map(|n| start % period + n * period).filter(|point| *point > seen).take_while(|point| *point <= now).collect();
+            prop_assert_eq!(fire(&mut timers, now), passed.first().copied());
+            prop_assert_eq!(timers.expire(now), None);
+            seen = now;
+        }
+    }
+
+    /// The model of an eager timer that is looked at when it asks to be: every point of the grid, once, in order.
+    #[test]
+    fn an_eager_timer_that_is_a_little_late_now_and_then_misses_nothing(
+        period in MIN_PERIOD..50_000, lateness in prop::collection::vec(0u64..100_000, 1..60),
+    ) {
+        let mut timers = started(ENABLED | PERIODIC | SINT2, period, 0);
+        let mut now = 0;
+        for (turn, late) in (1..).zip(lateness) {
+            now = timers.next_deadline().unwrap().max(now) + late.min(period * MAX_CATCH_UP / 60);
+            prop_assert_eq!(fire(&mut timers, now), Some(turn * period));
+        }
+    }
+
     /// What holds of any timer, whatever a guest writes and however late we are.
     #[test]
     fn no_timer_expires_early_twice_for_one_time_or_faster_than_half_its_period(

@@ -8,6 +8,7 @@ const ONE_LEVEL: &str = "there is one virtual trust level and no nested hypervis
 const DEBUGGER: &str = "there is no hypervisor debugger";
 const HOST_HARDWARE: &str = "tells of the parent's hardware, which a child need not know";
 const APIC_IN_KERNEL: &str = "each use exits to user space, where the APIC's own registers are answered in the kernel";
+const IDLE_SPINS: &str = "KVM wakes a VP only for interrupts that it may take, so the read returns at once";
 const NOT_RECOMMENDED: &str = "Hyper-V itself does not recommend it to a guest of this kind";
 
 macro_rules! features {
@@ -82,8 +83,7 @@ features! {
         kernel Never("there are no statistics pages");
     AccessPartitionReferenceTsc, RegisterPrivileges, 9, user Ours, kernel Kvm, needs AccessPartitionReferenceCounter;
     AccessGuestIdleReg, RegisterPrivileges, 10,
-        user OptIn("a VP cannot sleep in user space until a masked interrupt: the read returns at once"),
-        kernel Never("KVM has no GUEST_IDLE");
+        user OptIn(IDLE_SPINS), kernel OptIn(IDLE_SPINS);
     AccessFrequencyRegs, RegisterPrivileges, 11, user Ours, kernel Kvm;
     AccessReenlightenmentControls, RegisterPrivileges, 13, user Ours, kernel Kvm;
     AccessTscInvariantControls, RegisterPrivileges, 15,
@@ -113,13 +113,13 @@ features! {
     CpuDynamicPartitioningAvailable, Word::Features, 3, user Never(NOT_A_CHILD), kernel Never(NOT_A_CHILD);
     XmmRegistersForFastHypercallAvailable, Word::Features, 4, user Ours, kernel Kvm, needs AccessHypercallMsrs;
     GuestIdleAvailable, Word::Features, 5,
-        user OptIn("see AccessGuestIdleReg"), kernel Never("KVM has no GUEST_IDLE"), needs AccessGuestIdleReg;
+        user OptIn(IDLE_SPINS), kernel OptIn(IDLE_SPINS), needs AccessGuestIdleReg;
     HypervisorSleepStateSupportAvailable, Word::Features, 6, user Never(NOT_A_CHILD), kernel Never(NOT_A_CHILD);
     NumaDistanceQueryAvailable, Word::Features, 7, user Never(HOST_HARDWARE), kernel Never(HOST_HARDWARE);
     FrequencyRegsAvailable, Word::Features, 8, user Ours, kernel Kvm, needs AccessFrequencyRegs;
     SyntheticMachineCheckAvailable, Word::Features, 9, user Never("there are no machine checks to inject"),
         kernel Never("there are no machine checks to inject");
-    GuestCrashRegsAvailable, Word::Features, 10, user Ours, kernel Kvm;
+    GuestCrashRegsAvailable, Word::Features, 10, user Ours, kernel Ours;
     DebugRegsAvailable, Word::Features, 11, user Never(DEBUGGER), kernel Never(DEBUGGER);
     Npiep1Available, Word::Features, 12, user Never("KVM offers UMIP for that"), kernel Never("KVM offers UMIP for that");
     DisableHypervisorAvailable, Word::Features, 13, user Never("a guest cannot turn its hypervisor off"),

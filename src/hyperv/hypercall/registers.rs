@@ -110,10 +110,8 @@ impl Registers {
         let mut block = self.fast_block();
         block[offset..offset + output.len()].copy_from_slice(output);
         let (general, xmm) = block.split_at(GENERAL_BYTES);
-        if offset < GENERAL_BYTES {
-            let qword =
-                |at: usize| general[at..at + 8].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-            (self.rdx, self.r8) = (qword(0), qword(8));
+        if let ([first, second], []) = general.as_chunks() {
+            (self.rdx, self.r8) = (u64::from_le_bytes(*first), u64::from_le_bytes(*second));
         }
         if offset + output.len() > GENERAL_BYTES {
             self.xmm.as_flattened_mut().copy_from_slice(xmm);

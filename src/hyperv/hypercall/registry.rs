@@ -99,7 +99,7 @@ fn put<T: IntoBytes + Immutable>(value: &T, output: &mut [u8]) {
 }
 
 fn qwords(bytes: &[u8]) -> Vec<u64> {
-    bytes.chunks_exact(8).map(|chunk| chunk.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))).collect()
+    bytes.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect()
 }
 
 impl Hypercalls {

@@ -15,10 +15,10 @@
 //! A VP's SynIC is used under that VP's lock, from whatever thread posts. On the kernel engine KVM writes
 //! timer messages into the same slots from the VP's thread, so there this code runs on that thread alone.
 
+mod queue;
 mod slot;
 
-use std::collections::VecDeque;
-
+pub use queue::{MAX_WAITING, MessageQueue};
 pub use slot::{EVENT_FLAGS, EventFlagsPage, MessagePage, Placed};
 
 use super::message::Message;
@@ -27,8 +27,6 @@ use super::status::{HvResult, HvStatus};
 use super::types::{Fault, GP, Interrupt, SINT_COUNT, SintIndex};
 use crate::partition::memory::GuestMemory;
 
-/// Messages that may wait for one slot. The TLFS gives a port sixteen buffers; four ports may share a SINT.
-pub const MAX_WAITING: usize = 64;
 /// SVERSION.
 pub const VERSION: u64 = 1;
 /// SCONTROL at reset. The published TLFS has 0; Hyper-V and KVM start enabled, and guests have come to rely on it.
@@ -52,7 +50,7 @@ pub struct Synic {
     /// SIMP, as written. The page itself is an overlay.
     pub(super) simp: PageRegister,
     sints: [SintRegister; SINT_COUNT],
-    waiting: [VecDeque<Message>; SINT_COUNT],
+    queues: [MessageQueue; SINT_COUNT],
 }
 
 impl Default for Synic {
@@ -62,7 +60,7 @@ impl Default for Synic {
             siefp: PageRegister::default(),
             simp: PageRegister::default(),
             sints: [SintRegister::RESET; SINT_COUNT],
-            waiting: std::array::from_fn(|_| VecDeque::new()),
+            queues: Default::default(),
         }
     }
 }
@@ -115,7 +113,7 @@ impl Synic {
 
     /// Messages that wait for the slot of `sint`.
     pub fn waiting(&self, sint: SintIndex) -> usize {
-        self.waiting[sint.index()].len()
+        self.queues[sint.index()].len()
     }
 
     /// Posts a message: into its slot, or behind those that wait for it. Gives the interrupt to raise, if any.
@@ -132,11 +130,7 @@ impl Synic {
         if !self.enabled() || !self.simp.enabled() {
             return Err(HvStatus::INVALID_SYNIC_STATE);
         }
-        let queue = &mut self.waiting[sint.index()];
-        if queue.len() >= MAX_WAITING {
-            return Err(HvStatus::INSUFFICIENT_BUFFERS);
-        }
-        queue.push_back(message);
+        self.queues[sint.index()].push(message)?;
         Ok(self.rescan(memory, pages, sint, false))
     }
 
@@ -150,13 +144,8 @@ impl Synic {
         sint: SintIndex,
         timer_waits: bool,
     ) -> Option<Interrupt> {
-        let queue = &self.waiting[sint.index()];
-        let more = queue.len() > 1 || timer_waits;
-        if !self.place(memory, pages, sint, queue.front()?, more) {
-            return None;
-        }
-        self.waiting[sint.index()].pop_front();
-        self.interrupt(sint)
+        let page = pages.messages.filter(|_| self.enabled())?;
+        self.queues[sint.index()].deliver(memory, page, sint, timer_waits).then(|| self.interrupt(sint))?
     }
 
     /// Puts a message straight into its slot: a timer's, whose buffer is its own. False if it must wait.

@@ -2,6 +2,7 @@ use super::*;
 use crate::hyperv::message::MessageType;
 use crate::hyperv::testing::{SIEFP, SIMP, empty_slot, ram, sint, slot};
 use proptest::prelude::*;
+use std::collections::VecDeque;
 
 const SINT: u8 = 3;
 const VECTOR: u8 = 0x50;

@@ -1,0 +1,57 @@
+//! The messages that wait for one slot.
+
+use std::collections::VecDeque;
+
+use super::slot::{MessagePage, Placed};
+use crate::hyperv::message::Message;
+use crate::hyperv::status::{HvResult, HvStatus};
+use crate::hyperv::types::SintIndex;
+use crate::partition::memory::GuestMemory;
+
+/// Messages that may wait for one slot. The TLFS gives a port sixteen buffers; four ports may share a SINT.
+pub const MAX_WAITING: usize = 64;
+
+/// Messages in the order in which they were posted, bounded by [`MAX_WAITING`].
+///
+/// The kernel engine, whose SynIC registers are KVM's, uses it without a [`super::Synic`] around.
+#[derive(Debug, Default)]
+pub struct MessageQueue {
+    waiting: VecDeque<Message>,
+}
+
+impl MessageQueue {
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Has a message wait.
+    ///
+    /// # Errors
+    /// [`HvStatus::INSUFFICIENT_BUFFERS`] where as many wait as may.
+    pub fn push(&mut self, message: Message) -> HvResult<()> {
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(HvStatus::INSUFFICIENT_BUFFERS);
+        }
+        self.waiting.push_back(message);
+        Ok(())
+    }
+
+    /// Puts the first message into its slot, if there is one and the slot is free. True if it did: then interrupt the VP.
+    ///
+    /// `more` says that something waits behind the queue, so that MessagePending must be set in any case.
+    pub fn deliver(&mut self, memory: &GuestMemory, page: MessagePage, sint: SintIndex, more: bool) -> bool {
+        let more = more || self.waiting.len() > 1;
+        let placed =
+            self.waiting.front().is_some_and(|message| page.place(memory, sint, message, more) == Placed::InSlot);
+        if placed {
+            self.waiting.pop_front();
+        }
+        placed
+    }
+}
