@@ -31,7 +31,7 @@ pub struct PartitionConfig {
     pub hypercall_page: Box<Page>,
 }
 
-/// A read of a partition-wide MSR, beside its value, needs the time only.
+/// The partition-wide MSRs that have a value of their own.
 #[derive(Default)]
 struct Registers {
     guest_os_id: u64,
@@ -117,22 +117,20 @@ impl Partition {
 
     /// Reads a partition-wide MSR that the guest has the privilege for.
     pub(super) fn read(&self, msr: Msr, now: Reading) -> Result<u64, Fault> {
-        let registers = self.registers();
         Ok(match msr {
-            Msr::GuestOsId => registers.guest_os_id,
-            Msr::Hypercall => registers.hypercall.0,
-            Msr::Reset => 0,
             Msr::TimeRefCount => self.reference_time(now),
-            Msr::ReferenceTsc => registers.reference_tsc.0,
             Msr::TscFrequency => self.config.tsc_frequency,
             Msr::ApicFrequency => self.config.apic_frequency,
-            Msr::CrashParameter(parameter) => registers.crash_parameters[parameter.index()],
             Msr::CrashControl => CrashControl::SUPPORTED.0,
-            Msr::ReenlightenmentControl => registers.reenlightenment.0,
-            Msr::TscEmulationControl => registers.tsc_emulation,
-            // The guest's TSC is never emulated: its frequency does not change under it.
-            Msr::TscEmulationStatus => 0,
-            Msr::TscInvariantControl => registers.tsc_invariant,
+            Msr::GuestOsId => self.registers().guest_os_id,
+            Msr::Hypercall => self.registers().hypercall.0,
+            Msr::ReferenceTsc => self.registers().reference_tsc.0,
+            Msr::CrashParameter(parameter) => self.registers().crash_parameters[parameter.index()],
+            Msr::ReenlightenmentControl => self.registers().reenlightenment.0,
+            Msr::TscEmulationControl => self.registers().tsc_emulation,
+            Msr::TscInvariantControl => self.registers().tsc_invariant,
+            // RESET reads as 0. The guest's TSC is never emulated: its frequency does not change under it.
+            Msr::Reset | Msr::TscEmulationStatus => 0,
             _ => return Err(GP),
         })
     }

@@ -320,6 +320,44 @@ fn a_reset_brings_registers_back_and_uncovers_pages() {
     assert_eq!(vp.post_message(sint(SINT), message(1), &partition), Err(HvStatus::INVALID_SYNIC_STATE));
 }
 
+/// Two VPs move their pages over each other's while a device posts to both: nothing locks up or leaks.
+#[test]
+fn all_vps_and_a_device_at_once_get_along() {
+    use std::sync::Mutex;
+    let partition = partition();
+    partition.memory().write_slice(&patterned(), GuestAddress(0)).unwrap();
+    let vps = [Mutex::new(Vp::new(VpIndex(0))), Mutex::new(Vp::new(VpIndex(1)))];
+    let registers = [number::SIMP, number::SIEFP, number::VP_ASSIST_PAGE, number::REFERENCE_TSC, number::EOM];
+    std::thread::scope(|scope| {
+        for (index, vp) in vps.iter().enumerate() {
+            let partition = &partition;
+            scope.spawn(move || {
+                for turn in 0..3000 {
+                    let value = ((turn * 7 + index) % 4 * 0x1000 + turn % 3 % 2) as u64;
+                    vp.lock().unwrap().write_msr(registers[turn % 5], value, partition, at(turn as u64)).unwrap();
+                    partition.reference_time(at(turn as u64).reading);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for turn in 0..6000u16 {
+                let mut vp = vps[usize::from(turn % 2)].lock().unwrap();
+                let _ = vp.post_message(sint(SINT), message(1), &partition);
+                let _ = vp.signal_event(sint(SINT), turn % 2048, &partition);
+            }
+        });
+        for turn in 0..200 {
+            partition.pause(at(turn).reading);
+            partition.resume(at(turn).reading);
+        }
+    });
+    vps.iter().for_each(|vp| vp.lock().unwrap().reset(&partition));
+    partition.reset();
+    let mut after = vec![0; RAM as usize];
+    partition.memory().read_slice(&mut after, GuestAddress(0)).unwrap();
+    assert!(after == patterned(), "memory under an overlay was written");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
