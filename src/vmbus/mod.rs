@@ -22,4 +22,5 @@ pub mod guid;
 pub mod ids;
 pub mod message;
 pub mod packet;
+pub mod ring;
 pub mod wire;
