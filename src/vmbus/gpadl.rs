@@ -165,8 +165,8 @@ impl GpadlBuilder {
         Ok(received == self.announced)
     }
 
-    /// What the host has to keep for it, in page numbers.
-    pub fn pages(&self) -> usize {
+    /// What the host has to keep for it, in 64-bit words.
+    pub fn words(&self) -> usize {
         self.announced / size_of::<u64>()
     }
 

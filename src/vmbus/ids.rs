@@ -46,6 +46,13 @@ impl VpIndex {
     pub const NONE: Self = Self(u32::MAX);
 }
 
+impl ChannelId {
+    /// Where the guest signals the channel. As on Hyper-V, the SINT stands above the channel's id.
+    pub fn connection(self) -> ConnectionId {
+        ConnectionId(0x2000 | self.0)
+    }
+}
+
 impl ConnectionId {
     /// Where guests post control messages before VMBus 5.0.
     pub const MESSAGES: Self = Self(1);

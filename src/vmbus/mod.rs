@@ -17,10 +17,13 @@
 //! - [`trace`]: any message or packet as one readable line.
 
 pub mod buffer;
+pub mod connection;
 pub mod gpadl;
 pub mod guid;
 pub mod ids;
 pub mod message;
 pub mod packet;
 pub mod ring;
+pub mod trace;
+pub mod vsp;
 pub mod wire;

@@ -280,6 +280,12 @@ impl<'a> NewPacket<'a> {
         Self { kind: PacketKind::COMPLETION, ..Self::in_band(transaction_id, payload) }
     }
 
+    /// How many bytes a packet with so much payload, and nothing else, takes in a ring.
+    pub fn space(payload: usize) -> u32 {
+        let length = payload.next_multiple_of(UNIT as usize).saturating_add((HEADER + FOOTER) as usize);
+        u32::try_from(length).unwrap_or(u32::MAX)
+    }
+
     fn payload_length(&self) -> usize {
         self.payload.iter().map(|piece| piece.len()).sum()
     }

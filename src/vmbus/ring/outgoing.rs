@@ -84,9 +84,12 @@ impl OutgoingRing {
         Ok((self.has_room(needed)?, signal))
     }
 
-    /// Whether `needed` bytes fit, with one to spare.
+    /// Whether a packet fits that takes `needed` bytes ([`NewPacket::space`]).
+    ///
+    /// # Errors
+    /// A read index that points nowhere.
     #[inline]
-    fn has_room(&mut self, needed: u32) -> Result<bool, RingError> {
+    pub fn has_room(&mut self, needed: u32) -> Result<bool, RingError> {
         if self.room() <= needed {
             self.read = self.memory.load_index(self.memory.read_index(), "read")?;
         }
