@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use smallvec::SmallVec;
-use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MmapRegion, VolatileMemory, VolatileSlice,
-};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MmapRegion, VolatileMemory, VolatileSlice};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::partition::memory::{GuestMemory, PAGE_SIZE};
@@ -209,9 +207,8 @@ impl GuestBuffer {
         offset: usize,
         length: usize,
     ) -> Result<impl Iterator<Item = (GuestAddress, usize)>, BufferError> {
-        let segment = |(run, within): (&Run, Range<usize>)| {
-            (GuestAddress(run.address.0 + within.start as u64), within.len())
-        };
+        let segment =
+            |(run, within): (&Run, Range<usize>)| (GuestAddress(run.address.0 + within.start as u64), within.len());
         Ok(self.touched(offset, length)?.map(segment))
     }
 
@@ -230,11 +227,7 @@ impl GuestBuffer {
 
     /// The runs that `offset..offset + length` touches, each with the range inside of it.
     #[inline]
-    fn touched(
-        &self,
-        offset: usize,
-        length: usize,
-    ) -> Result<impl Iterator<Item = (&Run, Range<usize>)>, BufferError> {
+    fn touched(&self, offset: usize, length: usize) -> Result<impl Iterator<Item = (&Run, Range<usize>)>, BufferError> {
         let size = self.length;
         let end = offset.checked_add(length).filter(|end| *end <= size);
         let end = end.ok_or(BufferError::OutOfBounds { offset, length, size })?;

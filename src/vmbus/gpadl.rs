@@ -77,8 +77,8 @@ impl Gpadl {
                 return Err(RangeError::Range { byte_count, byte_offset });
             }
             let pages = (u64::from(byte_offset) + u64::from(byte_count)).div_ceil(PAGE_SIZE) as usize;
-            let (frames, after) = <[little_endian::U64]>::ref_from_prefix_with_elems(after, pages)
-                .map_err(|_| RangeError::TooShort)?;
+            let (frames, after) =
+                <[little_endian::U64]>::ref_from_prefix_with_elems(after, pages).map_err(|_| RangeError::TooShort)?;
             let frames = frames.iter().map(|frame| frame.get());
             gpadl.ranges.push(GuestBuffer::new(memory, frames, byte_offset as usize, byte_count as usize)?);
             gpadl.pages += pages;

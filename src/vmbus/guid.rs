@@ -6,9 +6,7 @@ use std::str::FromStr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A globally unique identifier in its mixed-endian memory layout.
-#[derive(
-    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Guid {
     data1: u32,

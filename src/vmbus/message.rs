@@ -57,8 +57,7 @@ impl<'a> Request<'a> {
         if message.len() > MAX_MESSAGE {
             return Err(ParseError::Length(message.len()));
         }
-        let (header, body) =
-            MessageHeader::read_from_prefix(message).map_err(|_| ParseError::Length(message.len()))?;
+        let (header, body) = MessageHeader::read_from_prefix(message).map_err(|_| ParseError::Length(message.len()))?;
         let message_type = header.message_type;
         Ok(match message_type {
             MessageType::INITIATE_CONTACT => Self::InitiateContact(read(message_type, body)?.0),
@@ -83,7 +82,10 @@ impl<'a> Request<'a> {
     }
 }
 
-fn read<T: FromBytes + KnownLayout + Immutable>(message_type: MessageType, body: &[u8]) -> Result<(T, &[u8]), ParseError> {
+fn read<T: FromBytes + KnownLayout + Immutable>(
+    message_type: MessageType,
+    body: &[u8],
+) -> Result<(T, &[u8]), ParseError> {
     T::read_from_prefix(body).map_err(|_| ParseError::Short {
         message_type,
         needed: size_of::<MessageHeader>() + size_of::<T>(),

@@ -9,9 +9,9 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use super::guid::{Guid, interface};
 use super::packet::PacketHeader;
 use super::wire::{
-    ChannelReference, GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, InitiateContact, MessageHeader,
-    MessageType, ModifyChannel, ModifyChannelResponse, OfferChannel, OpenChannel, OpenResult, TlConnectRequest,
-    TlConnectResult, VersionResponse,
+    ChannelReference, GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, InitiateContact,
+    MessageHeader, MessageType, ModifyChannel, ModifyChannelResponse, OfferChannel, OpenChannel, OpenResult,
+    TlConnectRequest, TlConnectResult, VersionResponse,
 };
 
 /// A control message of either side, to be printed.
@@ -37,12 +37,7 @@ fn read<T: FromBytes + KnownLayout + Immutable>(body: &[u8]) -> Option<(T, &[u8]
 
 impl MessageLine<'_> {
     /// Prints the body; none if it cannot be read.
-    fn describe(
-        &self,
-        message_type: MessageType,
-        body: &[u8],
-        out: &mut fmt::Formatter<'_>,
-    ) -> Option<fmt::Result> {
+    fn describe(&self, message_type: MessageType, body: &[u8], out: &mut fmt::Formatter<'_>) -> Option<fmt::Result> {
         Some(match message_type {
             MessageType::REQUESTOFFERS
             | MessageType::ALLOFFERS_DELIVERED

@@ -51,10 +51,7 @@ fn a_packet_reads_well() {
         flags: PacketHeader::COMPLETION_REQUESTED,
         transaction_id: 0x10,
     };
-    assert_eq!(
-        PacketLine(&header).to_string(),
-        "GPA-direct packet, transaction 0x10, 64 bytes, wants completion"
-    );
+    assert_eq!(PacketLine(&header).to_string(), "GPA-direct packet, transaction 0x10, 64 bytes, wants completion");
 }
 
 proptest! {

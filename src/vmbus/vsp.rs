@@ -65,7 +65,14 @@ impl Offer {
     /// The primary channel of an ordinary device.
     pub fn new(interface: Guid, instance: Guid) -> Self {
         let flags = offer_flags::ENUMERATE_DEVICE_INTERFACE;
-        Self { interface, instance, subchannel_index: 0, flags, mmio_megabytes: 0, user_defined: UserDefined::default() }
+        Self {
+            interface,
+            instance,
+            subchannel_index: 0,
+            flags,
+            mmio_megabytes: 0,
+            user_defined: UserDefined::default(),
+        }
     }
 
     /// A channel through which pipe messages go: each payload starts with a pipe header, as keyboard and mouse have it.

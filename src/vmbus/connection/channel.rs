@@ -25,10 +25,18 @@ pub(super) enum Standing {
 #[derive(Clone, Debug)]
 pub(super) enum Usage {
     Closed,
-    Opening { open_id: u32, ring: GpadlId },
-    Open { ring: GpadlId },
+    Opening {
+        open_id: u32,
+        ring: GpadlId,
+    },
+    Open {
+        ring: GpadlId,
+    },
     /// With the guest's wish to open it again, which it may send at once: there is no answer to a close that it could wait for.
-    Closing { ring: GpadlId, reopen: Option<OpenChannel> },
+    Closing {
+        ring: GpadlId,
+        reopen: Option<OpenChannel>,
+    },
 }
 
 impl Usage {

@@ -69,8 +69,7 @@ impl Connection {
         if full || self.gpadl_words + words > MAX_GPADL_WORDS {
             return Err(Refusal::TooManyGpadls(gpadl));
         }
-        let builder =
-            GpadlBuilder::new(range_count, range_bytes).map_err(|reason| Refusal::Gpadl { gpadl, reason })?;
+        let builder = GpadlBuilder::new(range_count, range_bytes).map_err(|reason| Refusal::Gpadl { gpadl, reason })?;
         self.gpadl_words += builder.words();
         self.gpadl_count += 1;
         self.building.insert(gpadl, (channel, builder));

@@ -192,12 +192,7 @@ impl Connection {
         actions
     }
 
-    fn try_receive(
-        &mut self,
-        connection: ConnectionId,
-        message: &[u8],
-        actions: &mut Actions,
-    ) -> Result<(), Refusal> {
+    fn try_receive(&mut self, connection: ConnectionId, message: &[u8], actions: &mut Actions) -> Result<(), Refusal> {
         let request = Request::parse(message)?;
         // These two are taken at any time: a kernel that starts after a crash knows nothing of what was before.
         match request {
@@ -317,8 +312,8 @@ fn message_connection(version: Version) -> ConnectionId {
 }
 
 #[cfg(test)]
-#[path = "connection_tests.rs"]
-mod tests;
-#[cfg(test)]
 #[path = "model_tests.rs"]
 mod model_tests;
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -23,7 +23,9 @@ const NO_MONITOR: u8 = 0xff;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OfferError {
     /// The device is offered already.
-    #[error("a device {interface} with instance {instance} and subchannel {subchannel_index} is offered already; give each device an instance GUID of its own")]
+    #[error(
+        "a device {interface} with instance {instance} and subchannel {subchannel_index} is offered already; give each device an instance GUID of its own"
+    )]
     Duplicate {
         /// Its kind.
         interface: crate::vmbus::guid::Guid,

@@ -61,7 +61,9 @@ impl Signal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
     /// No pair of rings has these pages.
-    #[error("a GPADL of {bytes} bytes at {address:#x}, split after {downstream_offset} pages, holds no two rings of whole pages")]
+    #[error(
+        "a GPADL of {bytes} bytes at {address:#x}, split after {downstream_offset} pages, holds no two rings of whole pages"
+    )]
     Geometry {
         /// How long the GPADL's range is.
         bytes: usize,
@@ -325,8 +327,8 @@ pub struct Packet<'a> {
 }
 
 #[cfg(test)]
-#[path = "ring_tests.rs"]
-mod tests;
-#[cfg(test)]
 #[path = "stress_tests.rs"]
 mod stress_tests;
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

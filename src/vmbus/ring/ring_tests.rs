@@ -207,13 +207,8 @@ fn a_packet_that_contradicts_itself_closes_the_ring() {
         [(2, 1, 64), (1, 2, 64), (0, 0, 64), (3, 2, 64), (2, 2, 16), (2, 8, 64), (2, 2, 8), (2, 0xffff, 4088)]
     {
         let (_, mut incoming, memory) = guest_to_host(1);
-        let header = PacketHeader {
-            kind: PacketKind::IN_BAND,
-            payload_offset8: offset8,
-            length8,
-            flags: 0,
-            transaction_id: 0,
-        };
+        let header =
+            PacketHeader { kind: PacketKind::IN_BAND, payload_offset8: offset8, length8, flags: 0, transaction_id: 0 };
         memory.copy_in(0, zerocopy::IntoBytes::as_bytes(&header));
         memory.write_index().store(written, Ordering::Relaxed);
         let error = incoming.next_packet().unwrap_err();
@@ -240,7 +235,10 @@ fn a_guest_cannot_move_the_hosts_own_indexes() {
 fn a_gpadl_that_holds_no_two_rings_is_refused() {
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 16 * PAGE)]).unwrap();
     let pair = |frames: std::ops::Range<u64>, offset, length, split| {
-        RingMemory::pair(&GuestBuffer::new(&memory, frames.collect::<Vec<_>>().into_iter(), offset, length).unwrap(), split)
+        RingMemory::pair(
+            &GuestBuffer::new(&memory, frames.collect::<Vec<_>>().into_iter(), offset, length).unwrap(),
+            split,
+        )
     };
     assert!(pair(0..4, 0, 4 * PAGE, 2).is_ok());
     for split in [0, 1, 3, 4, 5, u32::MAX] {
