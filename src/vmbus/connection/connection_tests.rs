@@ -598,6 +598,18 @@ fn a_contact_out_of_the_blue_is_answered_when_the_old_rings_are_let_go_of() {
 }
 
 #[test]
+fn what_the_old_kernel_still_wanted_is_not_answered_to_the_new() {
+    let mut guest = Guest::connected(1);
+    guest.open_fully(1);
+    guest.close(1);
+    guest.teardown(1, 1);
+    guest.open(1, 1);
+    guest.contact(Version::V5_3);
+    assert!(guest.host.closed(ChannelId(1)).is_empty());
+    assert_eq!(guest.messages(), [version_response(1, 4)]);
+}
+
+#[test]
 fn an_unload_is_answered_when_all_is_closed_and_however_often_it_is_asked() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
