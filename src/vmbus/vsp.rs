@@ -228,7 +228,8 @@ impl Channel {
     }
 
     /// Copies each packet that is there into `buffer` and hands it to `answer`, until there are no more, or no room for an answer of
-    /// `room` bytes of payload; then the guest's making room goes on with it. Signals once for all packets that were found together.
+    /// `room` bytes of payload; then it is to be called again when the guest signals that there is. (A guest that does not
+    /// [mind](IncomingRing::guest_minds_room) has to be polled.) Signals once for all packets that were found together.
     ///
     /// # Errors
     /// A broken ring, or what `answer` says; then the guest has been shown all that was written before.

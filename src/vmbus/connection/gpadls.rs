@@ -165,3 +165,7 @@ impl Connection {
         self.gpadl_count -= 1;
     }
 }
+
+#[cfg(test)]
+#[path = "gpadls_tests.rs"]
+mod tests;

@@ -315,5 +315,7 @@ fn message_connection(version: Version) -> ConnectionId {
 #[path = "model_tests.rs"]
 mod model_tests;
 #[cfg(test)]
+mod test_guest;
+#[cfg(test)]
 #[path = "connection_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! Random guests, hosts and devices against a model that knows which requests are legal, and what the host
 //! must never say or do.
 
-use super::tests::{Guest, PAGES, contact, offer};
+use super::test_guest::{Guest, PAGES, contact, offer};
 use super::*;
 use crate::vmbus::message::message;
 use crate::vmbus::wire::{MessageType, Status};

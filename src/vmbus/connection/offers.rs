@@ -208,3 +208,7 @@ fn offer_message(offer: &Offer, channel: ChannelId) -> OfferChannel {
         ..OfferChannel::new_zeroed()
     }
 }
+
+#[cfg(test)]
+#[path = "offers_tests.rs"]
+mod tests;

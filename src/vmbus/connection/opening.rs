@@ -167,3 +167,7 @@ impl Connection {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "opening_tests.rs"]
+mod tests;
