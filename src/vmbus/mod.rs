@@ -1,1 +1,29 @@
 //! VMBus, the transport between the parent partition and its children's drivers.
+//!
+//! A *channel* is Hyper-V's virtqueue: a pair of rings in guest memory, one for each direction. Packets in
+//! the rings carry requests and answers; bulk data lies in guest pages that packets name. The guest signals
+//! the host by a hypercall, the host the guest by an event flag and an interrupt.
+//!
+//! Channels come and go by *control messages* over the SynIC. The host *offers* a channel; the guest describes
+//! pages to it in a *GPADL* and *opens* the channel on them; from then on the two speak through the rings.
+//!
+//! Everything here is a pure state machine; threads, eventfds and hypercalls are the caller's.
+//!
+//! - [`connection`]: the control protocol of one guest, from version negotiation to unload.
+//! - [`wire`], [`message`], [`packet`], [`guid`], [`ids`]: what goes over the wire.
+//! - [`gpadl`], [`buffer`]: pages that the guest describes, and access to them.
+//! - [`ring`]: the rings themselves.
+//! - [`vsp`]: what a device implements, and the channel that it gets.
+//! - [`trace`]: any message or packet as one readable line.
+
+pub mod buffer;
+pub mod connection;
+pub mod gpadl;
+pub mod guid;
+pub mod ids;
+pub mod message;
+pub mod packet;
+pub mod ring;
+pub mod trace;
+pub mod vsp;
+pub mod wire;

@@ -1,0 +1,184 @@
+use super::test_guest::*;
+use super::*;
+use crate::vmbus::guid::Guid;
+use crate::vmbus::message::ParseError;
+use crate::vmbus::wire::{MessageType, Status, TlConnectRequest};
+
+#[test]
+fn every_version_is_agreed_on_and_answered_in_its_own_way() {
+    for version in Version::ALL {
+        let mut guest = Guest::new();
+        assert!(guest.contact(version).is_empty());
+        assert_eq!(guest.host.version(), Some(version));
+        let outgoing = guest.host.next_message().unwrap();
+        let connection = if version >= Version::V5_0 { 4 } else { version.0 };
+        assert_eq!(outgoing.message, version_response(1, connection));
+        let vp = if version >= Version::V3_0 { VpIndex(3) } else { VpIndex(0) };
+        assert_eq!((outgoing.vp, outgoing.sint), (vp, 2));
+    }
+}
+
+#[test]
+fn a_guest_that_tries_versions_downwards_ends_at_the_newest_it_may_have() {
+    let mut guest = Guest::new();
+    guest.host.settings.max_version = Version::V4_0;
+    assert!(guest.host.listens_on(ConnectionId::MESSAGES));
+    assert!(!guest.host.listens_on(ConnectionId::MESSAGES_5), "as an old host");
+    let answers: Vec<bool> = Version::ALL
+        .into_iter()
+        .rev()
+        .map(|version| {
+            guest.contact(version);
+            guest.messages() != [version_response(0, 0)]
+        })
+        .collect();
+    assert_eq!(answers, [false, false, false, false, false, true, true, true]);
+    for version in [0x0000_000d, 0x0001_0001, 0x0006_0000, 0, u32::MAX] {
+        let max_version = Version::V4_0;
+        let version = Version(version);
+        assert_eq!(refused(&guest.contact(version)), Refusal::Version { version, max_version });
+        assert_eq!(guest.messages(), [version_response(0, 0)]);
+        assert_eq!(guest.host.version(), None);
+    }
+}
+
+#[test]
+fn messages_go_only_to_a_vp_and_a_sint_that_are_there() {
+    let mut guest = Guest::new();
+    let mut contact = contact(Version::V5_3);
+    contact.target_vp = VpIndex(4);
+    let actions = guest.post(MessageType::INITIATE_CONTACT, &contact);
+    assert_eq!(refused(&actions), Refusal::NoSuchVp { target: VpIndex(4), vp_count: 4 });
+    let outgoing = guest.host.next_message().unwrap();
+    assert_eq!((outgoing.vp, outgoing.message), (VpIndex(0), version_response(0, 0)));
+
+    contact.target_vp = VpIndex(1);
+    contact.interrupt_page_or_target[0] = 3;
+    assert_eq!(refused(&guest.post(MessageType::INITIATE_CONTACT, &contact)), Refusal::Sint(3));
+    contact.interrupt_page_or_target[..2].copy_from_slice(&[2, 1]);
+    assert_eq!(refused(&guest.post(MessageType::INITIATE_CONTACT, &contact)), Refusal::Vtl(1));
+    contact.version = Version::V4_1;
+    assert!(guest.post(MessageType::INITIATE_CONTACT, &contact).is_empty(), "an interrupt page's address");
+}
+
+#[test]
+fn messages_come_to_the_connection_of_the_version() {
+    for (version, right, wrong) in [(Version::V4_1, 1, 4), (Version::V5_0, 4, 1)] {
+        let mut guest = Guest::new();
+        guest.contact(version);
+        guest.port = ConnectionId(wrong);
+        let (connection, expected) = (ConnectionId(wrong), ConnectionId(right));
+        let refusal = Refusal::WrongConnection { connection, expected };
+        assert_eq!(refused(&guest.post(MessageType::REQUESTOFFERS, &[0u8; 0])), refusal);
+        guest.port = ConnectionId(right);
+        assert!(guest.post(MessageType::REQUESTOFFERS, &[0u8; 0]).is_empty());
+    }
+}
+
+#[test]
+fn nothing_is_answered_before_contact() {
+    let mut guest = Guest::new();
+    guest.host.offer(offer(1)).unwrap();
+    assert_eq!(refused(&guest.post(MessageType::REQUESTOFFERS, &[0u8; 0])), Refusal::NotConnected);
+    assert_eq!(refused(&guest.gpadl(1, 1, &[0, 1, 2, 3])), Refusal::NotConnected);
+    assert_eq!(refused(&guest.open(1, 1)), Refusal::NotConnected);
+    let short = guest.host.receive(ConnectionId::MESSAGES, &[1, 2, 3]);
+    assert_eq!(refused(&short), Refusal::Parse(ParseError::Length(3)));
+    assert_eq!(guest.messages(), []);
+}
+
+#[test]
+fn a_contact_out_of_the_blue_is_answered_when_the_old_rings_are_let_go_of() {
+    let mut guest = Guest::connected(3);
+    guest.open_fully(1);
+    guest.gpadl(2, 2, &[4, 5, 6, 7]);
+    guest.open(2, 2);
+    guest.host.offer(offer(1).subchannel(1)).unwrap();
+    guest.gpadl(3, 5, &[9]);
+    let actions = guest.contact(Version::V4_0);
+    assert!(matches!(actions[..], [Action::Close(ChannelId(1)), Action::Remove(ChannelId(4))]), "{actions:?}");
+    assert_eq!(guest.messages(), [], "what the old kernel did not read is gone");
+    assert_eq!(refused(&guest.post(MessageType::REQUESTOFFERS, &[0u8; 0])), Refusal::NotConnected);
+    assert!(guest.host.closed(ChannelId(1)).is_empty());
+    assert!(matches!(guest.host.opened(ChannelId(2), true)[..], [Action::Close(ChannelId(2))]));
+    assert_eq!(guest.messages(), []);
+    // Impatient: only the last contact counts.
+    guest.contact(Version::V5_0);
+    assert!(guest.host.closed(ChannelId(2)).is_empty());
+    assert_eq!(guest.messages(), [version_response(1, 4)]);
+    guest.post(MessageType::REQUESTOFFERS, &[0u8; 0]);
+    assert_eq!(offered(&guest.messages()), [1, 2, 3]);
+    assert_eq!((guest.host.gpadl_words, guest.host.gpadl_count), (0, 0));
+    guest.open_fully(2);
+}
+
+#[test]
+fn what_the_old_kernel_still_wanted_is_not_answered_to_the_new() {
+    let mut guest = Guest::connected(1);
+    guest.open_fully(1);
+    guest.close(1);
+    guest.teardown(1, 1);
+    guest.open(1, 1);
+    guest.contact(Version::V5_3);
+    assert!(guest.host.closed(ChannelId(1)).is_empty());
+    assert_eq!(guest.messages(), [version_response(1, 4)]);
+}
+
+#[test]
+fn an_unload_is_answered_when_all_is_closed_and_however_often_it_is_asked() {
+    let mut guest = Guest::connected(1);
+    guest.open_fully(1);
+    assert!(matches!(guest.post(MessageType::UNLOAD, &[0u8; 0])[..], [Action::Close(_)]));
+    assert!(guest.post(MessageType::UNLOAD, &[0u8; 0]).is_empty());
+    assert_eq!(guest.messages(), []);
+    guest.host.closed(ChannelId(1));
+    let outgoing = guest.host.next_message().unwrap();
+    assert_eq!((outgoing.vp, outgoing.message), (VpIndex(3), Message::UnloadResponse));
+    assert_eq!(guest.messages(), []);
+    guest.post(MessageType::UNLOAD, &[0u8; 0]);
+    assert_eq!(guest.messages(), [Message::UnloadResponse]);
+    assert_eq!(offered_again(&mut guest), [1]);
+}
+
+#[test]
+fn a_reset_forgets_the_guest_without_a_word() {
+    let mut guest = Guest::connected(1);
+    guest.open_fully(1);
+    assert!(matches!(guest.host.reset()[..], [Action::Close(_)]));
+    guest.host.closed(ChannelId(1));
+    assert_eq!((guest.messages(), guest.host.version()), (vec![], None));
+    assert_eq!(guest.host.target, (VpIndex(0), MESSAGE_SINT));
+}
+
+#[test]
+fn hvsocket_connections_are_refused_as_the_version_has_it() {
+    for (version, answers) in [(Version::V3_0, 0), (Version::V4_0, 0), (Version::V4_1, 1), (Version::V5_3, 1)] {
+        let mut guest = Guest::new();
+        guest.contact(version);
+        guest.messages();
+        let request = TlConnectRequest { endpoint: Guid::new(1), service: Guid::new(2) };
+        refused(&guest.post(MessageType::TL_CONNECT_REQUEST, &request));
+        let messages = guest.messages();
+        assert_eq!(messages.len(), answers);
+        for message in messages {
+            assert!(matches!(message, Message::TlConnectResult(result) if result.status == Status::CONNECTION_REFUSED));
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_does_not_read_gets_to_ask_nothing_more() {
+    let mut guest = Guest::connected(1);
+    let mut asked = 0;
+    while !guest.host.is_busy() {
+        guest.open(1, 1);
+        asked += 1;
+    }
+    assert_eq!(asked, MAX_HELD_BACK);
+    assert_eq!(refused(&guest.open(1, 1)), Refusal::Busy);
+    assert_eq!(guest.host.outbox.len(), MAX_HELD_BACK);
+    guest.host.next_message();
+    assert!(matches!(refused(&guest.open(1, 1)), Refusal::NoSuchGpadl(_)));
+    guest.contact(Version::V5_3);
+    assert_eq!(guest.messages().len(), 1, "a new kernel is not kept waiting by the old");
+}

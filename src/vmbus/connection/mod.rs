@@ -1,0 +1,321 @@
+//! The control protocol of one guest: versions, offers, GPADLs, opening and closing, unload.
+//!
+//! A [`Connection`] takes the guest's messages and the host's wishes, and says what is to be done in [`Action`]s.
+//! What it has to say to the guest waits in it until the caller asks for the [`next_message`](Connection::next_message): a SynIC
+//! slot holds one message at a time. The caller carries out all actions of a call before it sends the next message, so that
+//! the guest never hears of what has not happened yet.
+//!
+//! What takes a device time is answered later: [`Action::Open`] by [`opened`](Connection::opened), [`Action::Close`] by
+//! [`closed`](Connection::closed), [`Action::ReleaseGpadl`] by [`gpadl_released`](Connection::gpadl_released). The guest, and the
+//! host's user, may go on meanwhile: a channel can be rescinded while it opens, and a crashed guest's next kernel can make
+//! contact while the rings of the last are still being let go of. It is answered when they are.
+//!
+//! # Bounds
+//! A guest can make the host hold [`MAX_GPADLS`] GPADLs of [`MAX_GPADL_WORDS`] words in all, [`MAX_BUILDING`]
+//! of them unfinished, and some [`MAX_HELD_BACK`] messages; a guest that asks on without reading answers is refused, which
+//! `HvCallPostMessage` reports as `HV_STATUS_INSUFFICIENT_BUFFERS`, and has to try again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::gpadl::GpadlBuilder;
+use super::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
+use super::message::{Message, Request};
+use super::ring::RingMemory;
+use super::wire::{InitiateContact, UserDefined, VersionResponse};
+use crate::partition::memory::GuestMemory;
+
+mod channel;
+mod gpadls;
+mod offers;
+mod opening;
+mod refusal;
+
+use channel::{Entry, Standing, Usage};
+pub use gpadls::{GpadlTable, MAX_BUILDING, MAX_GPADL_WORDS, MAX_GPADLS};
+pub use offers::{MAX_CHANNELS, OfferError};
+pub use refusal::Refusal;
+
+/// The SINT that VMBus uses on every guest.
+pub const MESSAGE_SINT: u8 = 2;
+
+/// When so many messages wait for the guest, it gets to ask nothing more. More than enough for every offer and rescind.
+pub const MAX_HELD_BACK: usize = 2 * MAX_CHANNELS + 2;
+
+/// What a connection depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The newest version that the guest gets (`--vmbus-max-version`).
+    pub max_version: Version,
+    /// How many VPs the partition has.
+    pub vp_count: u32,
+}
+
+/// What the caller is to do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Have the device open the channel, then call [`Connection::opened`].
+    Open(Box<Opening>),
+    /// Have the device let go of the channel's rings and GPADLs, then call [`Connection::closed`].
+    Close(ChannelId),
+    /// Have the device let go of the GPADL, then call [`Connection::gpadl_released`].
+    ReleaseGpadl(ChannelId, GpadlId),
+    /// Send the channel's interrupts to another VP from now on.
+    Retarget(ChannelId, VpIndex),
+    /// The channel is no more and its id free; nothing of it is in use.
+    Remove(ChannelId),
+    /// Nothing; for the log.
+    Refuse(Refusal),
+}
+
+/// The answer to one call. Most have one action or none.
+pub type Actions = SmallVec<[Action; 2]>;
+
+/// What a device needs to open a channel.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// The guest-to-host ring.
+    pub incoming: RingMemory,
+    /// The host-to-guest ring.
+    pub outgoing: RingMemory,
+    /// The VP to interrupt, if any.
+    pub target: Option<VpIndex>,
+    /// What the driver has to say.
+    pub user_defined: UserDefined,
+    /// The channel's GPADLs, now and later.
+    pub gpadls: Arc<GpadlTable>,
+    /// What guest and host speak.
+    pub version: Version,
+}
+
+/// A message on its way to the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The VP that gets it.
+    pub vp: VpIndex,
+    /// The SINT that gets it.
+    pub sint: u8,
+    /// What it says.
+    pub message: Message,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Disconnected,
+    Connected {
+        version: Version,
+        offers_requested: bool,
+    },
+    /// Channels of the last connection are still being closed.
+    Disconnecting(Next),
+}
+
+/// What the guest waits for while its last connection comes to an end.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Contact(InitiateContact),
+    Unload,
+    Reset,
+}
+
+/// One guest's connection to VMBus. See the module's description.
+#[derive(Debug)]
+pub struct Connection {
+    memory: GuestMemory,
+    settings: Settings,
+    state: State,
+    channels: BTreeMap<ChannelId, Entry>,
+    building: BTreeMap<GpadlId, (ChannelId, GpadlBuilder)>,
+    /// Words and number of all GPADLs, unfinished ones and those on their way out included.
+    gpadl_words: usize,
+    gpadl_count: usize,
+    /// Where messages go, as the guest last said.
+    target: (VpIndex, u8),
+    outbox: VecDeque<Message>,
+}
+
+impl Connection {
+    /// A connection to a guest that has not made contact yet.
+    pub fn new(memory: GuestMemory, settings: Settings) -> Self {
+        Self {
+            memory,
+            settings,
+            state: State::Disconnected,
+            channels: BTreeMap::new(),
+            building: BTreeMap::new(),
+            gpadl_words: 0,
+            gpadl_count: 0,
+            target: (VpIndex(0), MESSAGE_SINT),
+            outbox: VecDeque::new(),
+        }
+    }
+
+    /// Whether messages may be posted to `connection` at all. Hosts that speak no 5.x know only the first port, by which guests
+    /// find out.
+    pub fn listens_on(&self, connection: ConnectionId) -> bool {
+        connection == ConnectionId::MESSAGES
+            || connection == ConnectionId::MESSAGES_5 && self.settings.max_version >= Version::V5_0
+    }
+
+    /// Whether the guest has to read messages before it may post more (`HV_STATUS_INSUFFICIENT_BUFFERS`).
+    pub fn is_busy(&self) -> bool {
+        self.outbox.len() >= MAX_HELD_BACK
+    }
+
+    /// The version that guest and host speak, if they do.
+    pub fn version(&self) -> Option<Version> {
+        match self.state {
+            State::Connected { version, .. } => Some(version),
+            _ => None,
+        }
+    }
+
+    /// The next message for the guest. It is forgotten here.
+    pub fn next_message(&mut self) -> Option<Outgoing> {
+        let (vp, sint) = self.target;
+        self.outbox.pop_front().map(|message| Outgoing { vp, sint, message })
+    }
+
+    /// Takes one message that the guest posted to `connection`, and says what is to be done.
+    ///
+    /// Never fails: a message that the protocol does not allow now is answered as the protocol answers it, or dropped, with a
+    /// [`Refusal`] for the log.
+    pub fn receive(&mut self, connection: ConnectionId, message: &[u8]) -> Actions {
+        let mut actions = Actions::new();
+        if let Err(refusal) = self.try_receive(connection, message, &mut actions) {
+            actions.push(Action::Refuse(refusal));
+        }
+        actions
+    }
+
+    fn try_receive(&mut self, connection: ConnectionId, message: &[u8], actions: &mut Actions) -> Result<(), Refusal> {
+        let request = Request::parse(message)?;
+        // These two are taken at any time: a kernel that starts after a crash knows nothing of what was before.
+        match request {
+            Request::InitiateContact(contact) => return self.disconnect(Next::Contact(contact), actions),
+            Request::Unload => return self.disconnect(Next::Unload, actions),
+            _ => {}
+        }
+        let version = self.version().ok_or(Refusal::NotConnected)?;
+        let expected = message_connection(version);
+        if connection != expected {
+            return Err(Refusal::WrongConnection { connection, expected });
+        }
+        if self.is_busy() {
+            return Err(Refusal::Busy);
+        }
+        match request {
+            Request::RequestOffers => self.request_offers(),
+            Request::OpenChannel(request) => self.open_channel(request, actions),
+            Request::CloseChannel(request) => self.close_channel(request.channel, actions),
+            Request::GpadlHeader(header, ranges) => self.gpadl_header(header, ranges),
+            Request::GpadlBody(body, ranges) => self.gpadl_body(body, ranges),
+            Request::GpadlTeardown(request) => self.gpadl_teardown(request, actions),
+            Request::RelidReleased(request) => self.relid_released(request.channel, actions),
+            Request::TlConnectRequest(request) => self.tl_connect_request(request, version),
+            Request::ModifyChannel(request) => self.modify_channel(request, version, actions),
+            Request::InitiateContact(_) | Request::Unload => Ok(()),
+        }
+    }
+
+    /// Forgets the guest, whose machine is being reset. Channels are closed; offers stand for the next guest.
+    pub fn reset(&mut self) -> Actions {
+        let mut actions = Actions::new();
+        if let Err(refusal) = self.disconnect(Next::Reset, &mut actions) {
+            actions.push(Action::Refuse(refusal));
+        }
+        actions
+    }
+
+    /// Brings the connection to an end, and then, when no device uses the guest's memory any more, does what is next.
+    fn disconnect(&mut self, next: Next, actions: &mut Actions) -> Result<(), Refusal> {
+        self.outbox.clear();
+        self.building.clear();
+        (self.gpadl_words, self.gpadl_count) = (0, 0);
+        let channels: Vec<ChannelId> = self.channels.keys().copied().collect();
+        for channel in channels {
+            let Some(entry) = self.channels.get_mut(&channel) else { continue };
+            entry.standing = Standing::Waiting;
+            entry.gpadls = Arc::default();
+            entry.leaving.clear();
+            // A subchannel lives no longer than its primary is open.
+            entry.withdrawn |= entry.offer.subchannel_index != 0;
+            entry.begin_close(channel, actions);
+            self.settle(channel, actions);
+        }
+        self.state = State::Disconnecting(next);
+        self.finish_disconnect()
+    }
+
+    fn finish_disconnect(&mut self) -> Result<(), Refusal> {
+        let State::Disconnecting(next) = self.state else { return Ok(()) };
+        if self.channels.values().any(|entry| !matches!(entry.usage, Usage::Closed)) {
+            return Ok(());
+        }
+        self.state = State::Disconnected;
+        match next {
+            Next::Contact(contact) => return self.answer_contact(&contact),
+            Next::Unload => self.outbox.push_back(Message::UnloadResponse),
+            Next::Reset => self.target = (VpIndex(0), MESSAGE_SINT),
+        }
+        Ok(())
+    }
+
+    fn answer_contact(&mut self, contact: &InitiateContact) -> Result<(), Refusal> {
+        let agreed = self.agree(contact);
+        let response = match &agreed {
+            Ok(version) => {
+                self.state = State::Connected { version: *version, offers_requested: false };
+                let new = *version >= Version::V5_0;
+                let connection_id = if new { message_connection(*version).0 } else { version.0 };
+                VersionResponse { supported: 1, connection_state: 0, reserved: 0, connection_id }
+            }
+            Err(_) => VersionResponse { supported: 0, connection_state: 0, reserved: 0, connection_id: 0 },
+        };
+        self.outbox.push_back(Message::VersionResponse(response));
+        agreed.map(|_| ())
+    }
+
+    /// Decides about a version, and where messages go.
+    fn agree(&mut self, contact: &InitiateContact) -> Result<Version, Refusal> {
+        let InitiateContact { version, mut target_vp, .. } = *contact;
+        self.target = (VpIndex(0), MESSAGE_SINT);
+        let max_version = self.settings.max_version;
+        if !Version::ALL.contains(&version) || version > max_version {
+            return Err(Refusal::Version { version, max_version });
+        }
+        if version < Version::V3_0 {
+            target_vp = VpIndex(0);
+        }
+        if target_vp.0 >= self.settings.vp_count {
+            return Err(Refusal::NoSuchVp { target: target_vp, vp_count: self.settings.vp_count });
+        }
+        self.target = (target_vp, MESSAGE_SINT);
+        let target = contact.target();
+        if version >= Version::V5_0 && target.sint != MESSAGE_SINT {
+            return Err(Refusal::Sint(target.sint));
+        }
+        if version >= Version::V5_1 && target.vtl != 0 {
+            return Err(Refusal::Vtl(target.vtl));
+        }
+        Ok(version)
+    }
+}
+
+/// Where a guest posts its messages once a version is agreed on.
+fn message_connection(version: Version) -> ConnectionId {
+    if version >= Version::V5_0 { ConnectionId::MESSAGES_5 } else { ConnectionId::MESSAGES }
+}
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod model_tests;
+#[cfg(test)]
+mod test_guest;
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,0 +1,214 @@
+//! Offers, rescinds and the release of channel ids.
+
+use std::collections::btree_map;
+
+use zerocopy::FromZeros;
+
+use super::channel::{Entry, Standing, Usage};
+use super::{Action, Actions, Connection, Refusal, State};
+use crate::vmbus::ids::{ChannelId, Version};
+use crate::vmbus::message::Message;
+use crate::vmbus::vsp::Offer;
+use crate::vmbus::wire::{
+    ChannelReference, MessageType, OfferChannel, OpenChannel, Status, TlConnectRequest, TlConnectResult,
+};
+
+/// Channel ids are event flags of one SINT, of which there are 2048 (TLFS, `HV_EVENT_FLAGS_COUNT`), and 0 is none.
+pub const MAX_CHANNELS: usize = 2047;
+
+/// The monitor id that guests take for none.
+const NO_MONITOR: u8 = 0xff;
+
+/// Why a channel cannot be offered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OfferError {
+    /// The device is offered already.
+    #[error(
+        "a device {interface} with instance {instance} and subchannel {subchannel_index} is offered already; give each device an instance GUID of its own"
+    )]
+    Duplicate {
+        /// Its kind.
+        interface: crate::vmbus::guid::Guid,
+        /// Which of its kind.
+        instance: crate::vmbus::guid::Guid,
+        /// Which of its channels.
+        subchannel_index: u16,
+    },
+    /// A subchannel needs a primary channel that the guest has open.
+    #[error("subchannel {0} is of no use: its device's primary channel is not open")]
+    NoPrimary(u16),
+    /// There are no ids left.
+    #[error("VMBus has room for {MAX_CHANNELS} channels; offer fewer devices or subchannels")]
+    TooMany,
+}
+
+impl Connection {
+    /// Offers a channel: at once to a guest that has requested offers, else with the others.
+    ///
+    /// The channel keeps its id until [`Action::Remove`]. Where the guest has yet to release the last offer of the same device, this one
+    /// waits for that.
+    ///
+    /// # Errors
+    /// See [`OfferError`].
+    pub fn offer(&mut self, offer: Offer) -> Result<ChannelId, OfferError> {
+        if self.channels.values().any(|entry| !entry.withdrawn && entry.is_twin(&offer)) {
+            let Offer { interface, instance, subchannel_index, .. } = offer;
+            return Err(OfferError::Duplicate { interface, instance, subchannel_index });
+        }
+        let is_open_primary = |entry: &Entry| {
+            let open = matches!(entry.usage, Usage::Open { .. }) && entry.standing == Standing::Offered;
+            open && entry.offer.subchannel_index == 0 && entry.is_sibling(&offer)
+        };
+        if offer.subchannel_index != 0 && !self.channels.values().any(is_open_primary) {
+            return Err(OfferError::NoPrimary(offer.subchannel_index));
+        }
+        for id in 1..=MAX_CHANNELS as u32 {
+            if let btree_map::Entry::Vacant(vacant) = self.channels.entry(ChannelId(id)) {
+                vacant.insert(Entry::new(offer));
+                self.announce();
+                return Ok(ChannelId(id));
+            }
+        }
+        Err(OfferError::TooMany)
+    }
+
+    /// Takes an offer back, whatever the guest is doing with the channel, and those of its subchannels.
+    pub fn rescind(&mut self, channel: ChannelId) -> Actions {
+        let mut actions = Actions::new();
+        self.withdraw(channel, &mut actions);
+        self.withdraw_subchannels(channel, &mut actions);
+        actions
+    }
+
+    pub(super) fn withdraw_subchannels(&mut self, primary: ChannelId, actions: &mut Actions) {
+        let Some(Entry { offer, .. }) = self.channels.get(&primary) else { return };
+        if offer.subchannel_index != 0 {
+            return;
+        }
+        let offer = offer.clone();
+        let is_subchannel = |entry: &Entry| entry.offer.subchannel_index != 0 && entry.is_sibling(&offer);
+        let subchannels = self.channels.iter().filter(|(_, entry)| is_subchannel(entry));
+        let subchannels: Vec<ChannelId> = subchannels.map(|(channel, _)| *channel).collect();
+        subchannels.into_iter().for_each(|channel| self.withdraw(channel, actions));
+    }
+
+    fn withdraw(&mut self, channel: ChannelId, actions: &mut Actions) {
+        let Some(entry) = self.channels.get_mut(&channel).filter(|entry| !entry.withdrawn) else { return };
+        entry.withdrawn = true;
+        if let Some(OpenChannel { open_id, .. }) = entry.begin_close(channel, actions) {
+            self.send_open_result(channel, open_id, Status::UNSUCCESSFUL);
+        }
+        self.tell_rescinded(channel);
+        self.settle(channel, actions);
+    }
+
+    fn tell_rescinded(&mut self, channel: ChannelId) {
+        let Some(entry) = self.channels.get_mut(&channel) else { return };
+        if entry.standing != Standing::Offered {
+            return;
+        }
+        // A guest that has not read the offer yet, nor guessed it, never needs to know.
+        let is_offer = |message: &Message| matches!(message, Message::OfferChannel(offer) if offer.channel == channel);
+        let unread = self.outbox.iter().position(is_offer);
+        let untouched = matches!(entry.usage, Usage::Closed)
+            && entry.gpadls.is_empty()
+            && entry.leaving.is_empty()
+            && !self.building.values().any(|(owner, _)| *owner == channel);
+        if let Some(index) = unread.filter(|_| untouched) {
+            entry.standing = Standing::Waiting;
+            self.outbox.remove(index);
+        } else {
+            entry.standing = Standing::Rescinded;
+            self.outbox.push_back(Message::RescindChannelOffer(ChannelReference { channel }));
+        }
+    }
+
+    pub(super) fn request_offers(&mut self) -> Result<(), Refusal> {
+        let State::Connected { offers_requested, .. } = &mut self.state else { return Err(Refusal::NotConnected) };
+        if std::mem::replace(offers_requested, true) {
+            return Err(Refusal::OffersRequested);
+        }
+        self.announce();
+        self.outbox.push_back(Message::AllOffersDelivered);
+        Ok(())
+    }
+
+    /// Offers every channel that waits to be offered and whose twin, if any, the guest has let go of.
+    fn announce(&mut self) {
+        if !matches!(self.state, State::Connected { offers_requested: true, .. }) {
+            return;
+        }
+        let waits = |entry: &Entry| entry.standing == Standing::Waiting && !entry.withdrawn;
+        let free = |entry: &Entry| !self.channels.values().any(|other| other.is_known() && other.is_twin(&entry.offer));
+        let ready = self.channels.iter().filter(|(_, entry)| waits(entry) && free(entry));
+        let ready: Vec<ChannelId> = ready.map(|(channel, _)| *channel).collect();
+        for channel in ready {
+            if let Some(entry) = self.channels.get_mut(&channel) {
+                entry.standing = Standing::Offered;
+                self.outbox.push_back(Message::OfferChannel(offer_message(&entry.offer, channel)));
+            }
+        }
+    }
+
+    pub(super) fn relid_released(&mut self, channel: ChannelId, actions: &mut Actions) -> Result<(), Refusal> {
+        let entry = self.known(channel)?;
+        let in_use = matches!(entry.usage, Usage::Opening { .. } | Usage::Open { .. });
+        if entry.standing == Standing::Offered && in_use {
+            let message_type = MessageType::RELID_RELEASED;
+            return Err(Refusal::State { message_type, channel, usage: entry.usage.name() });
+        }
+        entry.standing = Standing::Released;
+        entry.begin_close(channel, actions);
+        self.forget_gpadls(channel);
+        self.settle(channel, actions);
+        self.announce();
+        Ok(())
+    }
+
+    /// Removes a channel that neither device nor guest knows any more, and ends the connection if it was waiting for that.
+    pub(super) fn settle(&mut self, channel: ChannelId, actions: &mut Actions) {
+        let Some(entry) = self.channels.get(&channel) else { return };
+        if matches!(entry.usage, Usage::Closed) && entry.withdrawn && !entry.is_known() {
+            self.channels.remove(&channel);
+            actions.push(Action::Remove(channel));
+        }
+    }
+
+    /// The channel, if the guest may name it.
+    pub(super) fn known(&mut self, channel: ChannelId) -> Result<&mut Entry, Refusal> {
+        let entry = self.channels.get_mut(&channel).filter(|entry| entry.is_known());
+        entry.ok_or(Refusal::NoSuchChannel(channel))
+    }
+
+    pub(super) fn tl_connect_request(&mut self, request: TlConnectRequest, version: Version) -> Result<(), Refusal> {
+        if version < Version::V4_0 {
+            return Err(Refusal::NotInVersion { message_type: MessageType::TL_CONNECT_REQUEST, version });
+        }
+        if version >= Version::V4_1 {
+            let TlConnectRequest { endpoint, service } = request;
+            let result = TlConnectResult { endpoint, service, status: Status::CONNECTION_REFUSED };
+            self.outbox.push_back(Message::TlConnectResult(result));
+        }
+        Err(Refusal::NoHvsocket)
+    }
+}
+
+fn offer_message(offer: &Offer, channel: ChannelId) -> OfferChannel {
+    OfferChannel {
+        interface: offer.interface,
+        instance: offer.instance,
+        flags: offer.flags,
+        mmio_megabytes: offer.mmio_megabytes,
+        user_defined: offer.user_defined,
+        subchannel_index: offer.subchannel_index,
+        channel,
+        monitor_id: NO_MONITOR,
+        is_dedicated_interrupt: 1,
+        connection: channel.connection(),
+        ..OfferChannel::new_zeroed()
+    }
+}
+
+#[cfg(test)]
+#[path = "offers_tests.rs"]
+mod tests;

@@ -1,0 +1,184 @@
+//! GPADLs: lists of guest pages that the guest makes known to a channel.
+//!
+//! A GPADL is one or more ranges, each with a length, an offset into its first page and the numbers of the pages that it
+//! touches. A control message holds 26 of those numbers, so a large GPADL arrives in pieces: a header that says how
+//! long the list will be, and bodies that go on where the last message ended.
+//! GPA-direct packets hold the same list in one piece.
+
+use smallvec::SmallVec;
+use zerocopy::{FromBytes, little_endian};
+
+use super::buffer::{BufferError, GuestBuffer};
+use super::packet::{GpaDirectHeader, GpaRangeHeader};
+use crate::partition::memory::{GuestMemory, PAGE_SIZE};
+
+/// The most page numbers that a GPADL can have: its header gives their length in 16 bits.
+/// 32 MiB less a few pages; Linux's network driver limits its buffers to 31 MiB for that reason.
+pub const MAX_PAGES: usize = (u16::MAX as usize - size_of::<GpaRangeHeader>()) / size_of::<u64>();
+
+/// Why a list of ranges is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    /// The list has no ranges at all.
+    #[error("the list has no ranges")]
+    Empty,
+    /// A list is made of units of eight bytes.
+    #[error("{0} bytes are no whole number of 64-bit words")]
+    Unaligned(usize),
+    /// A range is empty, or starts after its first page.
+    #[error("a range of {byte_count} bytes from offset {byte_offset} of its first page makes no sense")]
+    Range {
+        /// The range's length.
+        byte_count: u32,
+        /// Where it starts in its first page.
+        byte_offset: u32,
+    },
+    /// The ranges want more bytes than are there.
+    #[error("the ranges want more page numbers than the list carries")]
+    TooShort,
+    /// There are more bytes than the ranges want.
+    #[error("the list carries {0} bytes more than its ranges want")]
+    TooLong(usize),
+    /// More came than the header announced.
+    #[error("{announced} bytes were announced, {received} came")]
+    Overrun {
+        /// What the header announced.
+        announced: usize,
+        /// What came.
+        received: usize,
+    },
+    /// A page does not exist.
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
+}
+
+/// The ranges of a GPADL or of a packet, each as a buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Gpadl {
+    ranges: SmallVec<[GuestBuffer; 1]>,
+    pages: usize,
+}
+
+impl Gpadl {
+    /// Reads `count` ranges that make up `list` exactly.
+    ///
+    /// # Errors
+    /// See [`RangeError`].
+    pub fn parse(memory: &GuestMemory, count: usize, list: &[u8]) -> Result<Self, RangeError> {
+        if count == 0 {
+            return Err(RangeError::Empty);
+        }
+        let mut gpadl = Self::default();
+        let mut rest = list;
+        for _ in 0..count {
+            let (header, after) = GpaRangeHeader::read_from_prefix(rest).map_err(|_| RangeError::TooShort)?;
+            let GpaRangeHeader { byte_count, byte_offset } = header;
+            if byte_count == 0 || u64::from(byte_offset) >= PAGE_SIZE {
+                return Err(RangeError::Range { byte_count, byte_offset });
+            }
+            let pages = (u64::from(byte_offset) + u64::from(byte_count)).div_ceil(PAGE_SIZE) as usize;
+            let (frames, after) =
+                <[little_endian::U64]>::ref_from_prefix_with_elems(after, pages).map_err(|_| RangeError::TooShort)?;
+            let frames = frames.iter().map(|frame| frame.get());
+            gpadl.ranges.push(GuestBuffer::new(memory, frames, byte_offset as usize, byte_count as usize)?);
+            gpadl.pages += pages;
+            rest = after;
+        }
+        if rest.is_empty() { Ok(gpadl) } else { Err(RangeError::TooLong(rest.len())) }
+    }
+
+    /// Reads the ranges of a GPA-direct packet from what stands between its header and its payload.
+    ///
+    /// # Errors
+    /// See [`RangeError`].
+    pub fn from_packet(memory: &GuestMemory, extra: &[u8]) -> Result<Self, RangeError> {
+        let (header, list) = GpaDirectHeader::read_from_prefix(extra).map_err(|_| RangeError::TooShort)?;
+        Self::parse(memory, header.range_count as usize, list)
+    }
+
+    /// The ranges. There is one at least, and none is empty.
+    pub fn ranges(&self) -> &[GuestBuffer] {
+        &self.ranges
+    }
+
+    /// The only range of a GPADL that has one, as those of rings and of network buffers do.
+    pub fn single(&self) -> Option<&GuestBuffer> {
+        match &self.ranges[..] {
+            [range] => Some(range),
+            _ => None,
+        }
+    }
+
+    /// How many page numbers the list has.
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// How many bytes the ranges have in all.
+    pub fn len(&self) -> usize {
+        self.ranges.iter().map(GuestBuffer::len).sum()
+    }
+
+    /// Whether there are no ranges, as in a default value.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+/// A GPADL whose messages are still coming in.
+#[derive(Clone, Debug)]
+pub struct GpadlBuilder {
+    range_count: usize,
+    announced: usize,
+    list: Vec<u8>,
+}
+
+impl GpadlBuilder {
+    /// What a GPADL's header announces. Keeps room for `range_bytes`, so [`MAX_PAGES`] bounds it.
+    ///
+    /// # Errors
+    /// A list that cannot come to a good end.
+    pub fn new(range_count: u16, range_bytes: u16) -> Result<Self, RangeError> {
+        let announced = usize::from(range_bytes);
+        if range_count == 0 {
+            return Err(RangeError::Empty);
+        }
+        if !announced.is_multiple_of(size_of::<u64>()) {
+            return Err(RangeError::Unaligned(announced));
+        }
+        Ok(Self { range_count: range_count.into(), announced, list: Vec::with_capacity(announced) })
+    }
+
+    /// Takes the part of the list that a header or a body carries. True when the list is complete.
+    ///
+    /// # Errors
+    /// More than was announced, or a torn number.
+    pub fn append(&mut self, part: &[u8]) -> Result<bool, RangeError> {
+        let received = self.list.len() + part.len();
+        if !part.len().is_multiple_of(size_of::<u64>()) {
+            return Err(RangeError::Unaligned(part.len()));
+        }
+        if received > self.announced {
+            return Err(RangeError::Overrun { announced: self.announced, received });
+        }
+        self.list.extend_from_slice(part);
+        Ok(received == self.announced)
+    }
+
+    /// What the host has to keep for it, in 64-bit words.
+    pub fn words(&self) -> usize {
+        self.announced / size_of::<u64>()
+    }
+
+    /// Checks the complete list and makes it a GPADL.
+    ///
+    /// # Errors
+    /// See [`RangeError`].
+    pub fn finish(&self, memory: &GuestMemory) -> Result<Gpadl, RangeError> {
+        Gpadl::parse(memory, self.range_count, &self.list)
+    }
+}
+
+#[cfg(test)]
+#[path = "gpadl_tests.rs"]
+mod tests;

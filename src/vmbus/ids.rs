@@ -1,0 +1,127 @@
+//! The numbers by which guest and host call things, each a type of its own.
+//!
+//! All of them travel in messages, so they are plain data; none of them is checked by being made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $format:literal) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+        )]
+        #[repr(transparent)]
+        pub struct $name(pub u32);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, $format, self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// A channel, by the host's numbering (Linux: "child relid"). Also the number of its event flag in the SIEFP.
+    ChannelId, "{}"
+}
+id! {
+    /// A guest physical address descriptor list (GPADL), by the guest's numbering.
+    GpadlId, "{:#x}"
+}
+id! {
+    /// A virtual processor.
+    VpIndex, "{}"
+}
+id! {
+    /// Where a guest posts messages (`HvCallPostMessage`) or signals events (`HvCallSignalEvent`).
+    ConnectionId, "{:#x}"
+}
+
+impl VpIndex {
+    /// In [`OpenChannel::target_vp`](super::wire::OpenChannel::target_vp): the guest wants no interrupts from this channel.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
+impl ChannelId {
+    /// Where the guest signals the channel. As on Hyper-V, the SINT stands above the channel's id.
+    pub fn connection(self) -> ConnectionId {
+        ConnectionId(0x2000 | self.0)
+    }
+}
+
+impl ConnectionId {
+    /// Where guests post control messages before VMBus 5.0.
+    pub const MESSAGES: Self = Self(1);
+    /// Where guests of VMBus 5.0 and later post control messages.
+    pub const MESSAGES_5: Self = Self(4);
+}
+
+/// A version of the VMBus protocol: major number in the upper half, minor in the lower.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Version(pub u32);
+
+impl Version {
+    /// Windows 8, Server 2012.
+    pub const V2_4: Self = Self::new(2, 4);
+    /// Windows 8.1, Server 2012 R2. From here the guest chooses the VP that gets the messages.
+    pub const V3_0: Self = Self::new(3, 0);
+    /// Windows 10. From here hvsocket connects.
+    pub const V4_0: Self = Self::new(4, 0);
+    /// Windows 10 RS3. From here channels can be retargeted.
+    pub const V4_1: Self = Self::new(4, 1);
+    /// Windows 10 RS3. From here the version response names the connection id and the guest names the SINT.
+    pub const V5_0: Self = Self::new(5, 0);
+    /// Windows 10 RS4. From here the guest names the VTL.
+    pub const V5_1: Self = Self::new(5, 1);
+    /// Windows 10 RS5, Server 2019.
+    pub const V5_2: Self = Self::new(5, 2);
+    /// Server 2022. From here retargeting is acknowledged.
+    pub const V5_3: Self = Self::new(5, 3);
+    /// Every version that this host speaks, oldest first.
+    pub const ALL: [Self; 8] =
+        [Self::V2_4, Self::V3_0, Self::V4_0, Self::V4_1, Self::V5_0, Self::V5_1, Self::V5_2, Self::V5_3];
+    /// The newest version that this host speaks.
+    pub const NEWEST: Self = Self::V5_3;
+
+    /// The version `major.minor`, whether anybody speaks it or not.
+    pub const fn new(major: u16, minor: u16) -> Self {
+        Self((major as u32) << 16 | minor as u32)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.0 >> 16, self.0 & 0xffff)
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A version that this host does not speak.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no VMBus version that Viridian speaks; give one of 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2, 5.3")]
+pub struct UnknownVersion(String);
+
+impl FromStr for Version {
+    type Err = UnknownVersion;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVersion> {
+        Self::ALL
+            .into_iter()
+            .find(|version| version.to_string() == text)
+            .ok_or_else(|| UnknownVersion(text.to_string()))
+    }
+}
+
+#[cfg(test)]
+#[path = "ids_tests.rs"]
+mod tests;

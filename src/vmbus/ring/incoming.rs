@@ -1,0 +1,200 @@
+//! The host's end of the guest-to-host ring.
+
+use std::sync::atomic::{Ordering, fence};
+
+use vm_memory::VolatileSlice;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{FEATURE_PENDING_SEND_SIZE, FOOTER, HEADER, Packet, RingError, RingMemory, Signal};
+use crate::vmbus::packet::{PacketHeader, PacketKind};
+
+/// The host's end of the guest-to-host ring.
+///
+/// ```text
+/// ring.mask();
+/// loop {
+///     while let Some(packet) = ring.receive(&mut buffer)? { … }
+///     if ring.publish().is_needed() { /* signal the guest */ }
+///     if !ring.unmask()? { break; /* and sleep until the guest signals */ }
+///     ring.mask();
+/// }
+/// ```
+#[derive(Debug)]
+pub struct IncomingRing {
+    memory: RingMemory,
+    /// Where the next packet starts. Ours alone: what the guest makes of the ring's read index is its own affair.
+    read: u32,
+    /// The read index that the guest knows.
+    published: u32,
+    /// The write index when we last looked.
+    write: u32,
+}
+
+impl IncomingRing {
+    /// Takes up the ring where its indexes stand.
+    ///
+    /// # Errors
+    /// An index that points nowhere.
+    pub fn new(memory: RingMemory) -> Result<Self, RingError> {
+        let read = memory.load_index(memory.read_index(), "read")?;
+        let write = memory.load_index(memory.write_index(), "write")?;
+        Ok(Self { memory, read, published: read, write })
+    }
+
+    /// The next packet, left where it is. It stays there until [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// An index or a packet that makes no sense.
+    #[inline]
+    pub fn next_packet(&mut self) -> Result<Option<IncomingPacket<'_>>, RingError> {
+        if self.read == self.write {
+            self.write = self.memory.load_index(self.memory.write_index(), "write")?;
+            if self.read == self.write {
+                return Ok(None);
+            }
+        }
+        let offset = self.read;
+        let available = self.memory.distance(offset, self.write);
+        let mut header = [0; HEADER as usize];
+        if available >= HEADER {
+            self.memory.copy_out(offset, &mut header);
+        }
+        let header: PacketHeader = zerocopy::transmute!(header);
+        let (length, payload_offset) = (header.length(), header.payload_offset());
+        if payload_offset < HEADER || length < payload_offset || available < length + FOOTER {
+            return Err(RingError::Packet { offset, payload_offset, length, available });
+        }
+        self.read = self.memory.advance(offset, length + FOOTER);
+        Ok(Some(IncomingPacket { memory: &self.memory, header, offset }))
+    }
+
+    /// Copies the next packet into `buffer`, which grows to the longest packet; the ring's size bounds that.
+    ///
+    /// # Errors
+    /// An index or a packet that makes no sense.
+    #[inline]
+    pub fn receive<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<Option<Packet<'b>>, RingError> {
+        let Some(packet) = self.next_packet()? else {
+            return Ok(None);
+        };
+        let length = (packet.header.length() - HEADER) as usize;
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        let bytes = &mut buffer[..length];
+        packet.memory.copy_out(packet.memory.advance(packet.offset, HEADER), bytes);
+        let (extra, payload) = bytes.split_at((packet.header.payload_offset() - HEADER) as usize);
+        Ok(Some(Packet { header: packet.header, extra, payload }))
+    }
+
+    /// Gives the room of the packets that were read back to the guest.
+    #[inline]
+    pub fn publish(&mut self) -> Signal {
+        if self.read == self.published {
+            return Signal::NotNeeded;
+        }
+        let freed = self.memory.distance(self.published, self.read);
+        self.memory.read_index().store(self.read, Ordering::Release);
+        self.published = self.read;
+        if !self.guest_minds_room() {
+            return Signal::NotNeeded;
+        }
+        fence(Ordering::SeqCst);
+        let pending = self.memory.pending_send_size().load(Ordering::Acquire);
+        if pending == 0 {
+            return Signal::NotNeeded;
+        }
+        // An index that makes no sense is found out when the next packet is read.
+        let Ok(write) = self.memory.load_index(self.memory.write_index(), "write") else {
+            return Signal::NotNeeded;
+        };
+        let room = self.memory.size() - self.memory.distance(self.read, write);
+        // No room before means that the guest has written since, so it does not wait for what we saw.
+        let was_short = room.checked_sub(freed).is_some_and(|before| before <= pending);
+        if room > pending && was_short { Signal::Needed } else { Signal::NotNeeded }
+    }
+
+    /// Tells the guest not to signal: the host is awake and will read all there is.
+    #[inline]
+    pub fn mask(&mut self) {
+        self.memory.interrupt_mask().store(1, Ordering::Relaxed);
+    }
+
+    /// Lets the guest signal again. True when packets came before it could know: read on.
+    /// Without a [`publish`](Self::publish) before it, a guest that sees unread packets would not signal.
+    ///
+    /// # Errors
+    /// A write index that points nowhere.
+    #[inline]
+    pub fn unmask(&mut self) -> Result<bool, RingError> {
+        debug_assert_eq!(self.read, self.published, "publish before you unmask");
+        self.memory.interrupt_mask().store(0, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.write = self.memory.load_index(self.memory.write_index(), "write")?;
+        Ok(self.read != self.write)
+    }
+
+    /// Whether the guest minds the size that an [`OutgoingRing`](super::OutgoingRing) waits for.
+    /// One that does not has to be polled for room.
+    #[inline]
+    pub fn guest_minds_room(&self) -> bool {
+        self.memory.features().load(Ordering::Relaxed) & FEATURE_PENDING_SEND_SIZE != 0
+    }
+}
+
+/// A packet that is still in the ring. The guest may change it while it is there: read each byte once.
+#[derive(Clone, Copy, Debug)]
+pub struct IncomingPacket<'a> {
+    memory: &'a RingMemory,
+    header: PacketHeader,
+    offset: u32,
+}
+
+impl<'a> IncomingPacket<'a> {
+    /// The header: a copy, checked against the ring.
+    pub fn header(&self) -> &PacketHeader {
+        &self.header
+    }
+
+    /// How to read the rest.
+    pub fn kind(&self) -> PacketKind {
+        self.header.kind
+    }
+
+    /// How many bytes of payload there are.
+    pub fn payload_length(&self) -> usize {
+        (self.header.length() - self.header.payload_offset()) as usize
+    }
+
+    /// Copies what stands between header and payload.
+    pub fn extra(&self) -> Vec<u8> {
+        let mut bytes = vec![0; (self.header.payload_offset() - HEADER) as usize];
+        self.memory.copy_out(self.memory.advance(self.offset, HEADER), &mut bytes);
+        bytes
+    }
+
+    /// Copies payload from byte `offset` on. False, and nothing copied, if it has fewer bytes.
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> bool {
+        let inside = offset.checked_add(bytes.len()).is_some_and(|end| end <= self.payload_length());
+        if inside {
+            let from = self.header.payload_offset() + offset as u32;
+            self.memory.copy_out(self.memory.advance(self.offset, from), bytes);
+        }
+        inside
+    }
+
+    /// Copies a value from byte `offset` of the payload on, if it has as many bytes.
+    pub fn read_value<T: FromBytes + IntoBytes>(&self, offset: usize) -> Option<T> {
+        let mut value = T::new_zeroed();
+        self.read(offset, value.as_mut_bytes()).then_some(value)
+    }
+
+    /// The payload where it lies, to be copied onward in one go.
+    pub fn slices(&self) -> impl Iterator<Item = VolatileSlice<'a, ()>> + use<'a> {
+        let start = self.memory.advance(self.offset, self.header.payload_offset()) as usize;
+        let length = self.payload_length();
+        let before_wrap = length.min(self.memory.size() as usize - start);
+        let part = |offset, length| self.memory.data.slices(offset, length).into_iter().flatten();
+        part(start, before_wrap).chain(part(0, length - before_wrap))
+    }
+}

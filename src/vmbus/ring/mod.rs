@@ -1,0 +1,334 @@
+//! A channel's rings.
+//!
+//! A ring is a page of control words and then pages of data. One side writes packets and moves the
+//! write index, the other reads them and moves the read index; equal indexes mean an empty ring, so a ring is never
+//! filled to the last byte. A channel has two, one for each direction: the host's ends are [`IncomingRing`] and
+//! [`OutgoingRing`], the guest's are in [`guest`].
+//!
+//! # Signals
+//! Each side signals the other only where the other may be asleep (Linux: `drivers/hv/ring_buffer.c`):
+//!
+//! - The writer, having moved the write index, signals if the reader does not mask interrupts and had read
+//!   everything that was there before.
+//! - A writer that found too little room leaves the size that it waits for in the ring. The reader, having moved the read index,
+//!   signals if that turned too little room into enough.
+//!
+//! Either rule has one side store what it did and then look, with a full fence between, while the other stores what it waits for and then
+//! looks: one of them sees the other, and no signal is lost.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use vm_memory::GuestAddress;
+
+use super::buffer::GuestBuffer;
+use super::packet::{PacketFooter, PacketHeader, PacketKind};
+use crate::partition::memory::PAGE_SIZE;
+
+pub mod guest;
+mod incoming;
+mod outgoing;
+
+pub use incoming::{IncomingPacket, IncomingRing};
+pub use outgoing::OutgoingRing;
+
+/// Bit of the feature word: the side that writes this ring leaves the size that it waits for, and minds it in the other ring.
+const FEATURE_PENDING_SEND_SIZE: u32 = 1;
+
+/// Every packet starts at a multiple of this.
+const UNIT: u32 = 8;
+
+const HEADER: u32 = size_of::<PacketHeader>() as u32;
+const FOOTER: u32 = size_of::<PacketFooter>() as u32;
+
+/// Whether the other side has to be signalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a signal that is needed and not sent leaves the other side asleep"]
+pub enum Signal {
+    /// It may be asleep.
+    Needed,
+    /// It will look by itself.
+    NotNeeded,
+}
+
+impl Signal {
+    /// Whether it has to be sent.
+    pub fn is_needed(self) -> bool {
+        self == Self::Needed
+    }
+}
+
+/// What is wrong with a ring. Nothing here heals: the channel is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// No pair of rings has these pages.
+    #[error(
+        "a GPADL of {bytes} bytes at {address:#x}, split after {downstream_offset} pages, holds no two rings of whole pages"
+    )]
+    Geometry {
+        /// How long the GPADL's range is.
+        bytes: usize,
+        /// Where it starts.
+        address: u64,
+        /// Where the guest would have the second ring start.
+        downstream_offset: u32,
+    },
+    /// An index of the other side points nowhere.
+    #[error("the {name} index {value:#x} is no place for a packet in a ring of {size:#x} bytes")]
+    Index {
+        /// Which one.
+        name: &'static str,
+        /// What it is.
+        value: u32,
+        /// How much data the ring has room for.
+        size: u32,
+    },
+    /// A packet's header contradicts itself or the ring.
+    #[error(
+        "the packet at {offset:#x} has its payload at {payload_offset} of {length} bytes, with {available} in the ring"
+    )]
+    Packet {
+        /// Where the packet starts.
+        offset: u32,
+        /// Where it says its payload starts.
+        payload_offset: u32,
+        /// How long it says it is.
+        length: u32,
+        /// How much has been written from its start on.
+        available: u32,
+    },
+    /// A packet that can never be written.
+    #[error("a packet of {length} bytes fits neither a packet's header nor a ring of {size} bytes")]
+    TooLong {
+        /// How long it would be.
+        length: usize,
+        /// How much data the ring has room for.
+        size: u32,
+    },
+}
+
+/// Why a packet was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// There is no room now.
+    #[error("the ring has no room for {needed} bytes")]
+    Full {
+        /// How many bytes the packet takes in the ring.
+        needed: u32,
+    },
+    /// There never will be.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
+
+/// The memory of one ring.
+#[derive(Clone, Debug)]
+pub struct RingMemory {
+    control: GuestBuffer,
+    data: GuestBuffer,
+    size: u32,
+}
+
+impl RingMemory {
+    /// Splits a GPADL's range into the guest-to-host ring and, from page `downstream_offset`, the host-to-guest ring.
+    ///
+    /// # Errors
+    /// The range does not consist of whole pages, two at least for each ring.
+    pub fn pair(range: &GuestBuffer, downstream_offset: u32) -> Result<(Self, Self), RingError> {
+        let address = range.segments(0, range.len()).ok().and_then(|mut segments| segments.next());
+        let address = address.map_or(0, |(GuestAddress(address), _)| address);
+        let wrong = RingError::Geometry { bytes: range.len(), address, downstream_offset };
+        let split = (u64::from(downstream_offset) * PAGE_SIZE) as usize;
+        let rest = range.len().checked_sub(split).ok_or(wrong)?;
+        if !address.is_multiple_of(PAGE_SIZE) {
+            return Err(wrong);
+        }
+        let upstream = Self::new(range, 0, split).ok_or(wrong)?;
+        let downstream = Self::new(range, split, rest).ok_or(wrong)?;
+        Ok((upstream, downstream))
+    }
+
+    /// A ring of the pages in a part of `range`, whose start is at the start of a page.
+    fn new(range: &GuestBuffer, offset: usize, length: usize) -> Option<Self> {
+        const PAGE: usize = PAGE_SIZE as usize;
+        let size = length.checked_sub(PAGE)?;
+        if size == 0 || !size.is_multiple_of(PAGE) {
+            return None;
+        }
+        let control = range.part(offset, PAGE).ok()?;
+        let data = range.part(offset + PAGE, size).ok()?;
+        Some(Self { control, data, size: size.try_into().ok()? })
+    }
+
+    /// How many bytes of packets there is room for, less one.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    fn write_index(&self) -> &AtomicU32 {
+        self.word(0)
+    }
+
+    fn read_index(&self) -> &AtomicU32 {
+        self.word(4)
+    }
+
+    fn interrupt_mask(&self) -> &AtomicU32 {
+        self.word(8)
+    }
+
+    fn pending_send_size(&self) -> &AtomicU32 {
+        self.word(12)
+    }
+
+    fn features(&self) -> &AtomicU32 {
+        self.word(64)
+    }
+
+    #[inline]
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        self.control.word(offset).expect("the control page is one whole page")
+    }
+
+    /// Reads an index that the other side writes.
+    #[inline]
+    fn load_index(&self, index: &AtomicU32, name: &'static str) -> Result<u32, RingError> {
+        let value = index.load(Ordering::Acquire);
+        if value < self.size && value.is_multiple_of(UNIT) {
+            Ok(value)
+        } else {
+            Err(RingError::Index { name, value, size: self.size })
+        }
+    }
+
+    /// How far `to` lies behind `from`.
+    #[inline]
+    fn distance(&self, from: u32, to: u32) -> u32 {
+        if to >= from { to - from } else { self.size - from + to }
+    }
+
+    /// The place `length` bytes behind `at`, both less than the ring's size.
+    #[inline]
+    fn advance(&self, at: u32, length: u32) -> u32 {
+        let to_end = self.size - at;
+        if length < to_end { at + length } else { length - to_end }
+    }
+
+    #[inline]
+    fn copy_out(&self, at: u32, bytes: &mut [u8]) {
+        let (now, wrapped) = bytes.split_at_mut(bytes.len().min((self.size - at) as usize));
+        self.data.read(at as usize, now).expect("the index is in the ring");
+        if !wrapped.is_empty() {
+            self.data.read(0, wrapped).expect("a packet is shorter than the ring");
+        }
+    }
+
+    #[inline]
+    fn copy_in(&self, at: u32, bytes: &[u8]) {
+        let (now, wrapped) = bytes.split_at(bytes.len().min((self.size - at) as usize));
+        self.data.write(at as usize, now).expect("the index is in the ring");
+        if !wrapped.is_empty() {
+            self.data.write(0, wrapped).expect("a packet is shorter than the ring");
+        }
+    }
+
+    /// Writes a packet that there is room for, and returns where the next one goes.
+    #[inline]
+    fn put(&self, start: u32, header: &PacketHeader, packet: &NewPacket<'_>) -> u32 {
+        use zerocopy::IntoBytes;
+
+        let mut at = start;
+        let mut put = |bytes: &[u8]| {
+            self.copy_in(at, bytes);
+            at = self.advance(at, bytes.len() as u32);
+        };
+        put(header.as_bytes());
+        if !packet.extra.is_empty() {
+            put(packet.extra);
+        }
+        packet.payload.iter().for_each(|piece| put(piece));
+        // Up to seven bytes of padding, and the footer.
+        let footer = PacketFooter { reserved: 0, packet_offset: start };
+        let mut tail = [0; (UNIT - 1 + FOOTER) as usize];
+        tail[(UNIT - 1) as usize..].copy_from_slice(footer.as_bytes());
+        let padding = packet.payload_length().wrapping_neg() % UNIT as usize;
+        put(&tail[(UNIT - 1) as usize - padding..]);
+        at
+    }
+}
+
+/// A packet to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPacket<'a> {
+    /// How to read it.
+    pub kind: PacketKind,
+    /// Whether the other side is to send a completion.
+    pub wants_completion: bool,
+    /// Comes back in the completion, or came with what this completes.
+    pub transaction_id: u64,
+    /// What the kind has between header and payload; a multiple of eight bytes.
+    pub extra: &'a [u8],
+    /// The payload, in pieces. It is padded to a multiple of eight bytes.
+    pub payload: &'a [&'a [u8]],
+}
+
+impl<'a> NewPacket<'a> {
+    /// A packet with its payload in it, for which no completion is wanted.
+    pub fn in_band(transaction_id: u64, payload: &'a [&'a [u8]]) -> Self {
+        Self { kind: PacketKind::IN_BAND, wants_completion: false, transaction_id, extra: &[], payload }
+    }
+
+    /// The answer to the packet that came with `transaction_id` and wants a completion.
+    pub fn completion(transaction_id: u64, payload: &'a [&'a [u8]]) -> Self {
+        Self { kind: PacketKind::COMPLETION, ..Self::in_band(transaction_id, payload) }
+    }
+
+    /// How many bytes a packet with so much payload, and nothing else, takes in a ring.
+    pub fn space(payload: usize) -> u32 {
+        let length = payload.next_multiple_of(UNIT as usize).saturating_add((HEADER + FOOTER) as usize);
+        u32::try_from(length).unwrap_or(u32::MAX)
+    }
+
+    fn payload_length(&self) -> usize {
+        self.payload.iter().map(|piece| piece.len()).sum()
+    }
+
+    /// The header that it gets, and how many bytes it takes in a ring of `size` bytes.
+    #[inline]
+    fn layout(&self, size: u32) -> Result<(PacketHeader, u32), RingError> {
+        let payload_offset = HEADER as usize + self.extra.len();
+        let length = (payload_offset + self.payload_length()).next_multiple_of(UNIT as usize);
+        let too_long = RingError::TooLong { length, size };
+        let length8 = u16::try_from(length / UNIT as usize).map_err(|_| too_long)?;
+        let needed = length as u32 + FOOTER;
+        if needed >= size || !self.extra.len().is_multiple_of(UNIT as usize) {
+            return Err(too_long);
+        }
+        let header = PacketHeader {
+            kind: self.kind,
+            // The payload does not start after the end, which is in range.
+            payload_offset8: (payload_offset / UNIT as usize) as u16,
+            length8,
+            flags: if self.wants_completion { PacketHeader::COMPLETION_REQUESTED } else { 0 },
+            transaction_id: self.transaction_id,
+        };
+        Ok((header, needed))
+    }
+}
+
+/// A packet that was copied out of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// Its header, checked against its length.
+    pub header: PacketHeader,
+    /// What the kind has between header and payload.
+    pub extra: &'a [u8],
+    /// The payload, with the padding.
+    pub payload: &'a [u8],
+}
+
+#[cfg(test)]
+#[path = "stress_tests.rs"]
+mod stress_tests;
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

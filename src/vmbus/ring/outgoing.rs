@@ -1,0 +1,103 @@
+//! The host's end of the host-to-guest ring.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::{FEATURE_PENDING_SEND_SIZE, NewPacket, RingError, RingMemory, Signal, WriteError};
+
+/// The host's end of the host-to-guest ring.
+///
+/// Packets are written one by one and shown to the guest together by [`publish`](Self::publish).
+#[derive(Debug)]
+pub struct OutgoingRing {
+    memory: RingMemory,
+    /// Where the next packet goes.
+    write: u32,
+    /// The write index that the guest knows.
+    published: u32,
+    /// The read index when we last looked.
+    read: u32,
+    /// Whether we left a size that we wait for.
+    waiting: bool,
+}
+
+impl OutgoingRing {
+    /// Takes up the ring where its indexes stand.
+    ///
+    /// # Errors
+    /// An index that points nowhere.
+    pub fn new(memory: RingMemory) -> Result<Self, RingError> {
+        let read = memory.load_index(memory.read_index(), "read")?;
+        let write = memory.load_index(memory.write_index(), "write")?;
+        memory.pending_send_size().store(0, Ordering::Relaxed);
+        memory.features().fetch_or(FEATURE_PENDING_SEND_SIZE, Ordering::Release);
+        Ok(Self { memory, write, published: write, read, waiting: false })
+    }
+
+    /// Writes a packet that the guest will see with the next [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// No room now ([`wait_for_room`](Self::wait_for_room)), or never.
+    #[inline]
+    pub fn write(&mut self, packet: &NewPacket<'_>) -> Result<(), WriteError> {
+        let (header, needed) = packet.layout(self.memory.size())?;
+        if !self.has_room(needed)? {
+            return Err(WriteError::Full { needed });
+        }
+        if self.waiting {
+            self.waiting = false;
+            self.memory.pending_send_size().store(0, Ordering::Relaxed);
+        }
+        self.write = self.memory.put(self.write, &header, packet);
+        Ok(())
+    }
+
+    /// Shows the guest what was written.
+    #[inline]
+    pub fn publish(&mut self) -> Signal {
+        let before = self.published;
+        if self.write == before {
+            return Signal::NotNeeded;
+        }
+        self.memory.write_index().store(self.write, Ordering::Release);
+        self.published = self.write;
+        fence(Ordering::SeqCst);
+        if self.memory.interrupt_mask().load(Ordering::Acquire) != 0 {
+            return Signal::NotNeeded;
+        }
+        // Whatever the guest put there: only `before` means that it saw nothing to do.
+        let read = self.memory.read_index().load(Ordering::Relaxed);
+        if read == before { Signal::Needed } else { Signal::NotNeeded }
+    }
+
+    /// Asks the guest to signal once there is room for `needed` bytes ([`WriteError::Full`] says how many).
+    /// Publishes first: a guest that sees no packets makes no room. True when there is room already.
+    ///
+    /// A guest that does not [mind](super::IncomingRing::guest_minds_room) the request never signals.
+    ///
+    /// # Errors
+    /// A read index that points nowhere.
+    pub fn wait_for_room(&mut self, needed: u32) -> Result<(bool, Signal), RingError> {
+        let signal = self.publish();
+        self.waiting = true;
+        self.memory.pending_send_size().store(needed, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        Ok((self.has_room(needed)?, signal))
+    }
+
+    /// Whether a packet fits that takes `needed` bytes ([`NewPacket::space`]).
+    ///
+    /// # Errors
+    /// A read index that points nowhere.
+    #[inline]
+    pub fn has_room(&mut self, needed: u32) -> Result<bool, RingError> {
+        if self.room() <= needed {
+            self.read = self.memory.load_index(self.memory.read_index(), "read")?;
+        }
+        Ok(self.room() > needed)
+    }
+
+    #[inline]
+    fn room(&self) -> u32 {
+        self.memory.size() - self.memory.distance(self.read, self.write)
+    }
+}
