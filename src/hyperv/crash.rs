@@ -1,7 +1,7 @@
 //! A guest's last words (TLFS, "Partition Crash Enlightenment").
 //!
 //! A guest puts what it knows into CRASH_P0 to CRASH_P4 and writes CRASH_CTL. Linux either fills the
-//! registers (the error, its OS id, RIP, RAX, RSP), or leaves the address and the length of the end of its log in P3 and P4.
+//! registers (the error, its OS id, RIP, RAX, RSP), or leaves the end of its log: the address in P3, the length in P4.
 
 use std::fmt;
 

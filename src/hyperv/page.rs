@@ -41,8 +41,8 @@
 //! Only RAX (EAX) changes before an exit, and only where it is no input: the 64-bit convention does not use RAX, and the
 //! 32-bit code has compared EAX by then. RFLAGS is not preserved; no caller of a function expects that.
 //!
-//! User space finds RIP at the OUT or behind it: KVM differs with how it got there. [`HypercallPage`]'s methods take both, and
-//! give an address that is neither, which KVM does not touch when the VP goes on.
+//! User space finds RIP at the OUT or behind it: KVM differs with how it got there. [`HypercallPage`]'s
+//! methods take both, and give an address that is neither, which KVM does not touch when the VP goes on.
 
 use super::hypercall::{CallCode, HypercallInput};
 use super::overlay::Page;

@@ -105,7 +105,7 @@ impl Timers {
     /// Writes STIMERn_CONFIG at `now`. An expiration that is not delivered yet is forgotten.
     ///
     /// # Errors
-    /// #GP for reserved bits, for direct mode where it is not offered, and for enabling direct mode with a vector below 16.
+    /// #GP for reserved bits, for direct mode where it is not offered, and for enabling it with a vector below 16.
     pub fn set_config(&mut self, timer: TimerIndex, value: u64, direct_offered: bool, now: u64) -> Result<(), Fault> {
         let mut config = TimerConfig(value);
         if value & TimerConfig::RESERVED != 0 || config.direct() && !direct_offered {

@@ -198,9 +198,10 @@ impl Vp {
         message: Message,
         partition: &Partition,
     ) -> HvResult<Option<Interrupt>> {
+        let timer_waits = self.waiting_timers(sint).next().is_some();
         let overlays = partition.overlays();
         let pages = self.pages(&overlays);
-        self.synic.post(partition.memory(), pages, sint, message)
+        self.synic.post(partition.memory(), pages, sint, message, timer_waits)
     }
 
     /// Sets an event flag of a SINT of this VP, from any thread. Gives the interrupt to raise, if any.

@@ -291,6 +291,22 @@ fn timers_take_their_turn_after_messages_and_each_marks_the_next() {
 }
 
 #[test]
+fn a_message_that_overtakes_a_waiting_timer_leaves_it_a_mark() {
+    let partition = partition();
+    let mut vp = vp(&partition);
+    partition.memory().write_obj(1u32, GuestAddress(SIMP + u64::from(SINT) * 256)).unwrap();
+    start_timer(&mut vp, &partition, 0, 0, 500, 100);
+    vp.tick(&partition, at(500));
+    assert!(empty_slot(partition.memory(), sint(SINT)));
+    // The guest has yet to write EOM when the message comes.
+    vp.post_message(sint(SINT), message(1), &partition).unwrap();
+    assert_eq!(slot(partition.memory(), sint(SINT)).payload(), [1]);
+    assert!(empty_slot(partition.memory(), sint(SINT)));
+    assert_eq!(write(&mut vp, &partition, number::EOM, 0, 600), [RAISED]);
+    assert_eq!(slot(partition.memory(), sint(SINT)).header.message_type, MessageType::TIMER_EXPIRED);
+}
+
+#[test]
 fn a_lazy_timers_stale_message_is_not_sent() {
     let partition = partition();
     let mut vp = vp(&partition);

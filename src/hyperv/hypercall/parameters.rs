@@ -76,24 +76,32 @@ pub(super) enum Output {
     Fast(usize),
 }
 
+/// A call's parameters: what came in, and where what goes out belongs.
+pub(super) struct Parameters {
+    pub sizes: Sizes,
+    pub input: Block,
+    pub output: Output,
+}
+
 /// Copies a call's input out of memory.
-pub(super) fn read_memory(memory: &GuestMemory, registers: &Registers, sizes: Sizes) -> HvResult<(Block, Output)> {
+pub(super) fn read_memory(memory: &GuestMemory, registers: &Registers, sizes: Sizes) -> HvResult<Parameters> {
     check(memory, registers.first(), sizes.input)?;
     check(memory, registers.second(), sizes.output)?;
-    let mut block = Block::from_elem(0, sizes.input);
+    let mut input = Block::from_elem(0, sizes.input);
     if sizes.input > 0 {
-        memory.read_slice(&mut block, GuestAddress(registers.first())).map_err(|_| HvStatus::INVALID_ALIGNMENT)?;
+        memory.read_slice(&mut input, GuestAddress(registers.first())).map_err(|_| HvStatus::INVALID_ALIGNMENT)?;
     }
-    Ok((block, Output::Memory(registers.second())))
+    Ok(Parameters { sizes, input, output: Output::Memory(registers.second()) })
 }
 
 /// Copies a call's input out of registers. The caller has checked that it may lie there.
-pub(super) fn read_fast(registers: &Registers, sizes: Sizes) -> HvResult<(Block, Output)> {
+pub(super) fn read_fast(registers: &Registers, sizes: Sizes) -> HvResult<Parameters> {
     let offset = fast_output_offset(sizes);
     if sizes.input > FAST_BYTES || offset + sizes.output > FAST_BYTES {
         return Err(HvStatus::INVALID_HYPERCALL_INPUT);
     }
-    Ok((Block::from_slice(&registers.fast_block()[..sizes.input]), Output::Fast(offset)))
+    let input = Block::from_slice(&registers.fast_block()[..sizes.input]);
+    Ok(Parameters { sizes, input, output: Output::Fast(offset) })
 }
 
 /// Output begins at the first 16 bytes that input leaves free.

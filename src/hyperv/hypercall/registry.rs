@@ -7,7 +7,7 @@ use std::fmt;
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::parameters::{self, Block, Output, Shape, Sizes};
+use super::parameters::{self, Block, Output, Parameters, Shape, Sizes};
 use super::{Call, CallCode, Host, HypercallInput, HypercallResult, Registers, SignalEvent};
 use crate::hyperv::features::Feature;
 use crate::hyperv::status::{HvResult, HvStatus};
@@ -227,9 +227,9 @@ impl Hypercalls {
     /// Answers the call that `vp` has made.
     pub fn dispatch(&self, vp: VpIndex, host: &dyn Host, memory: &GuestMemory, registers: &mut Registers) -> Outcome {
         let input = registers.input();
-        let mut block = Block::new();
+        let mut seen = Block::new();
         let outcome = if registers.mode.may_call() && host.guest_os_id() != 0 {
-            self.answer(Call { code: input.code(), vp, host }, memory, registers, &mut block)
+            self.answer(Call { code: input.code(), vp, host }, memory, registers, &mut seen)
         } else {
             Outcome::Fault(Fault::UndefinedOpcode)
         };
@@ -237,7 +237,7 @@ impl Hypercalls {
             Outcome::Done(result) => registers.set_result(result),
             Outcome::Continue | Outcome::Fault(_) => {}
         }
-        self.show(&Observation { vp, input, parameters: &block, outcome });
+        self.show(&Observation { vp, input, parameters: &seen, outcome });
         outcome
     }
 
@@ -263,7 +263,7 @@ impl Hypercalls {
     }
 
     /// From the checks that need no memory to those that do; privilege first, as the TLFS prefers.
-    fn answer(&self, call: Call<'_>, memory: &GuestMemory, registers: &mut Registers, block: &mut Block) -> Outcome {
+    fn answer(&self, call: Call<'_>, memory: &GuestMemory, registers: &mut Registers, seen: &mut Block) -> Outcome {
         let done = |status: HvStatus| Outcome::Done(status.into());
         let input = registers.input();
         let definition = self.definitions.get(&call.code);
@@ -286,45 +286,51 @@ impl Hypercalls {
         } else {
             parameters::read_memory(memory, registers, sizes)
         };
-        let place = match read {
-            Ok((read, place)) => {
-                *block = read;
-                place
-            }
+        let parameters = match read {
+            Ok(parameters) => parameters,
             Err(status) => return done(status),
         };
-        match definition.shape.rep {
-            None => {
-                let mut output = Block::from_elem(0, sizes.output);
-                let parts = Parts::of(block, sizes, 0, 0);
-                let result = (definition.handler)(&call, &parts, &mut output);
-                if result.is_ok() {
-                    write(place, 0, &output, memory, registers);
-                }
-                done(result.into())
-            }
-            Some(element) => run_reps(definition, &call, element, sizes, block, place, memory, registers),
-        }
+        let outcome = match definition.shape.rep {
+            None => run_once(definition, &call, &parameters, memory, registers),
+            Some(element) => run_reps(definition, &call, element, &parameters, memory, registers),
+        };
+        *seen = parameters.input;
+        outcome
     }
 }
 
 impl<'a> Parts<'a> {
-    fn of(block: &'a [u8], sizes: Sizes, index: usize, element: usize) -> Self {
-        let (header, rest) = block.split_at(sizes.header);
+    /// The action's that element `index` of a list of elements of this size asks for.
+    fn of(input: &'a [u8], sizes: Sizes, index: usize, element: usize) -> Self {
+        let (header, rest) = input.split_at(sizes.header);
         let (variable, list) = rest.split_at(sizes.variable);
         Self { header, variable, element: &list[index * element..(index + 1) * element] }
     }
 }
 
+/// Answers a simple call.
+fn run_once(
+    definition: &Definition,
+    call: &Call<'_>,
+    parameters: &Parameters,
+    memory: &GuestMemory,
+    registers: &mut Registers,
+) -> Outcome {
+    let mut output = Block::from_elem(0, parameters.sizes.output);
+    let parts = Parts::of(&parameters.input, parameters.sizes, 0, 0);
+    let result = (definition.handler)(call, &parts, &mut output);
+    if result.is_ok() {
+        write(parameters.output, 0, &output, memory, registers);
+    }
+    Outcome::Done(HvStatus::from(result).into())
+}
+
 /// Processes a list's elements in order, from the start index on.
-#[allow(clippy::too_many_arguments, reason = "all of them are one call's state")]
 fn run_reps(
     definition: &Definition,
     call: &Call<'_>,
     (element_in, element_out): (usize, usize),
-    sizes: Sizes,
-    block: &Block,
-    place: Output,
+    parameters: &Parameters,
     memory: &GuestMemory,
     registers: &mut Registers,
 ) -> Outcome {
@@ -335,14 +341,14 @@ fn run_reps(
     let mut status = HvStatus::SUCCESS;
     let mut completed = start;
     while completed < end && status == HvStatus::SUCCESS {
-        let parts = Parts::of(block, sizes, completed, element_in);
+        let parts = Parts::of(&parameters.input, parameters.sizes, completed, element_in);
         let at = (completed - start) * element_out;
         match (definition.handler)(call, &parts, &mut output[at..at + element_out]) {
             Ok(()) => completed += 1,
             Err(error) => status = error,
         }
     }
-    write(place, start * element_out, &output[..(completed - start) * element_out], memory, registers);
+    write(parameters.output, start * element_out, &output[..(completed - start) * element_out], memory, registers);
     if registers.mode.long || status == HvStatus::SUCCESS && completed < count {
         registers.set_input(input.with_rep_start(completed));
     }

@@ -118,6 +118,8 @@ impl Synic {
 
     /// Posts a message: into its slot, or behind those that wait for it. Gives the interrupt to raise, if any.
     ///
+    /// `timer_waits` as for [`rescan`](Self::rescan).
+    ///
     /// # Errors
     /// The SynIC or the SIM page is disabled, or as many messages wait as may.
     pub fn post(
@@ -126,12 +128,13 @@ impl Synic {
         pages: Pages,
         sint: SintIndex,
         message: Message,
+        timer_waits: bool,
     ) -> HvResult<Option<Interrupt>> {
         if !self.enabled() || !self.simp.enabled() {
             return Err(HvStatus::INVALID_SYNIC_STATE);
         }
         self.queues[sint.index()].push(message)?;
-        Ok(self.rescan(memory, pages, sint, false))
+        Ok(self.rescan(memory, pages, sint, timer_waits))
     }
 
     /// Delivers the first message that waits for `sint`, if its slot is free. Gives the interrupt to raise, if any.

@@ -26,8 +26,8 @@ const RAISED: Option<Interrupt> = Some(Interrupt { vector: VECTOR, auto_eoi: fal
 #[test]
 fn a_message_waits_while_the_slot_is_busy_and_goes_out_on_rescan() {
     let (memory, mut synic) = (ram(), synic());
-    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1)), Ok(RAISED));
-    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(2)), Ok(None));
+    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1), false), Ok(RAISED));
+    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(2), false), Ok(None));
     assert_eq!(synic.rescan(&memory, pages(), sint(SINT), false), None, "the slot is busy still");
     assert!(empty_slot(&memory, sint(SINT)), "MessagePending asks for EOM");
     assert_eq!(synic.rescan(&memory, pages(), sint(SINT), false), RAISED);
@@ -40,7 +40,7 @@ fn a_message_waits_while_the_slot_is_busy_and_goes_out_on_rescan() {
 fn messages_arrive_in_the_order_in_which_they_were_posted() {
     let (memory, mut synic) = (ram(), synic());
     for number in 0..10 {
-        synic.post(&memory, pages(), sint(SINT), message(number)).unwrap();
+        synic.post(&memory, pages(), sint(SINT), message(number), false).unwrap();
     }
     for number in 0..10 {
         assert_eq!(slot(&memory, sint(SINT)).payload(), [number]);
@@ -53,11 +53,11 @@ fn messages_arrive_in_the_order_in_which_they_were_posted() {
 fn as_many_messages_wait_as_may_and_no_more() {
     let (memory, mut synic) = (ram(), synic());
     for _ in 0..=MAX_WAITING {
-        synic.post(&memory, pages(), sint(SINT), message(0)).unwrap();
+        synic.post(&memory, pages(), sint(SINT), message(0), false).unwrap();
     }
-    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(0)), Err(HvStatus::INSUFFICIENT_BUFFERS));
+    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(0), false), Err(HvStatus::INSUFFICIENT_BUFFERS));
     assert_eq!(synic.waiting(sint(SINT)), MAX_WAITING);
-    assert!(synic.post(&memory, pages(), sint(SINT + 1), message(0)).is_ok(), "each source has its own");
+    assert!(synic.post(&memory, pages(), sint(SINT + 1), message(0), false).is_ok(), "each source has its own");
 }
 
 #[test]
@@ -66,18 +66,18 @@ fn a_disabled_synic_or_page_takes_no_messages_and_no_events() {
     let refused = Err(HvStatus::INVALID_SYNIC_STATE);
     let mut off = synic();
     off.set_scontrol(0);
-    assert_eq!(off.post(&memory, pages(), sint(SINT), message(1)), refused);
+    assert_eq!(off.post(&memory, pages(), sint(SINT), message(1), false), refused);
     assert_eq!(off.signal(&memory, pages(), sint(SINT), 0), refused);
     let mut no_pages = synic();
     no_pages.simp = PageRegister(0);
-    assert_eq!(no_pages.post(&memory, Pages::default(), sint(SINT), message(1)), refused);
+    assert_eq!(no_pages.post(&memory, Pages::default(), sint(SINT), message(1), false), refused);
     assert_eq!(no_pages.signal(&memory, Pages::default(), sint(SINT), 0), refused);
 }
 
 #[test]
 fn a_message_for_a_covered_page_waits_until_it_is_seen_again() {
     let (memory, mut synic) = (ram(), synic());
-    assert_eq!(synic.post(&memory, Pages::default(), sint(SINT), message(1)), Ok(None));
+    assert_eq!(synic.post(&memory, Pages::default(), sint(SINT), message(1), false), Ok(None));
     assert_eq!(synic.rescan(&memory, pages(), sint(SINT), false), RAISED);
 }
 
@@ -85,7 +85,7 @@ fn a_message_for_a_covered_page_waits_until_it_is_seen_again() {
 fn a_masked_source_gets_its_message_without_an_interrupt_and_no_events() {
     let (memory, mut synic) = (ram(), synic());
     synic.set_sint(sint(SINT), 1 << 16 | u64::from(VECTOR)).unwrap();
-    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1)), Ok(None));
+    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1), false), Ok(None));
     assert_eq!(slot(&memory, sint(SINT)).payload(), [1]);
     assert_eq!(synic.signal(&memory, pages(), sint(SINT), 0), Err(HvStatus::INVALID_SYNIC_STATE));
 }
@@ -97,7 +97,7 @@ fn a_polled_source_gets_everything_and_raises_nothing() {
         synic.set_sint(sint(SINT), 1 << 18 | masked | u64::from(VECTOR)).unwrap();
         assert_eq!(synic.signal(&memory, pages(), sint(SINT), (masked >> 16) as u16), Ok(None));
     }
-    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1)), Ok(None));
+    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1), false), Ok(None));
     assert_eq!(slot(&memory, sint(SINT)).payload(), [1]);
 }
 
@@ -106,7 +106,7 @@ fn auto_eoi_goes_with_the_interrupt() {
     let (memory, mut synic) = (ram(), synic());
     synic.set_sint(sint(SINT), 1 << 17 | u64::from(VECTOR)).unwrap();
     let raised = Some(Interrupt { vector: VECTOR, auto_eoi: true });
-    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1)), Ok(raised));
+    assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1), false), Ok(raised));
 }
 
 #[test]
@@ -156,7 +156,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Post(number) => {
-                    let result = synic.post(&memory, pages(), sint(SINT), message(number));
+                    let result = synic.post(&memory, pages(), sint(SINT), message(number), false);
                     prop_assert_eq!(result.is_ok(), model.len() <= MAX_WAITING);
                     prop_assert_eq!(result.is_ok_and(|raised| raised.is_some()), model.is_empty());
                     if result.is_ok() {
@@ -191,7 +191,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Post(number) => {
-                    let _ = synic.post(&memory, pages(), sint(SINT), message(number));
+                    let _ = synic.post(&memory, pages(), sint(SINT), message(number), false);
                 }
                 Step::Eom | Step::Take => {
                     synic.rescan(&memory, pages(), sint(SINT), true);
