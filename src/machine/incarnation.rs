@@ -181,7 +181,15 @@ impl VpThread<'_> {
                 interrupts.end_of_interrupt(vector);
                 None
             }
-            Ok(Exit::Kicked) => None,
+            Ok(Exit::MsrRead { .. }) => {
+                self.vp.finish_msr_read(None);
+                None
+            }
+            Ok(Exit::MsrWrite { .. }) => {
+                self.vp.finish_msr_write(false);
+                None
+            }
+            Ok(Exit::Kicked | Exit::SynicPages { .. } | Exit::Stepped) => None,
             Ok(Exit::Shutdown) => Some(End::TripleFault(self.index)),
             Err(source) => Some(End::Failed(MachineError::Vp { vp: self.index, source })),
         }

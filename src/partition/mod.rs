@@ -4,9 +4,10 @@
 #![allow(unsafe_code)]
 
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap, kvm_msi, kvm_pit_config, kvm_userspace_memory_region,
+    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, KVM_PIT_SPEAKER_DUMMY,
+    kvm_clock_data, kvm_enable_cap, kvm_msi, kvm_pit_config, kvm_userspace_memory_region,
 };
-use kvm_ioctls::{Cap, IoEventAddress, NoDatamatch, VmFd};
+use kvm_ioctls::{Cap, IoEventAddress, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, NoDatamatch, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -15,7 +16,11 @@ pub mod gate;
 pub mod host;
 pub mod memory;
 pub mod routes;
+pub mod tsc;
 pub mod vp;
+mod vp_state;
+
+pub use vp_state::Exception;
 
 use host::{Host, HostError};
 use memory::GuestMemory;
@@ -143,6 +148,40 @@ impl Partition {
     pub fn disconnect_message(&self, event: &EventFd, gsi: u32) -> Result<(), HostError> {
         self.vm.unregister_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd back"))?;
         self.routes.remove(&self.vm, gsi)
+    }
+
+    /// Has the guest's accesses to these ranges of MSRs (first, count) come to us, also where KVM could handle them.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn filter_msrs(&self, ranges: &[(u32, u32)]) -> Result<(), HostError> {
+        let args = [KVM_MSR_EXIT_REASON_FILTER.into(), 0, 0, 0];
+        let exits = kvm_enable_cap { cap: KVM_CAP_X86_USER_SPACE_MSR, args, ..Default::default() };
+        self.vm.enable_cap(&exits).map_err(HostError::call("MSR exits"))?;
+        // A cleared bit denies KVM the MSR.
+        let longest = ranges.iter().map(|(_, count)| count.div_ceil(8) as usize).max().unwrap_or(0);
+        let bitmap = vec![0; longest];
+        let flags = MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE;
+        let range = |(base, msr_count)| MsrFilterRange { flags, base, msr_count, bitmap: &bitmap };
+        let ranges: Vec<_> = ranges.iter().copied().map(range).collect();
+        self.vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &ranges).map_err(HostError::call("an MSR filter"))
+    }
+
+    /// KVM's clock of this machine, which Hyper-V's reference time on the kernel engine follows.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn clock(&self) -> Result<u64, HostError> {
+        self.vm.get_clock().map(|data| data.clock).map_err(HostError::call("the machine's clock"))
+    }
+
+    /// Sets KVM's clock of this machine, in nanoseconds.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn set_clock(&self, clock: u64) -> Result<(), HostError> {
+        let data = kvm_clock_data { clock, ..Default::default() };
+        self.vm.set_clock(&data).map_err(HostError::call("the machine's new clock"))
     }
 
     /// Has a guest's write to I/O port `port` signal `event` inside KVM, without an exit.

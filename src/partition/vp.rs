@@ -6,12 +6,16 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Once};
 
-use kvm_bindings::{CpuId, Msrs, kvm_cpuid_entry2, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
+use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_SYNIC, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::gate::Kick;
 use super::host::HostError;
+use super::vp_state::set_apic_register;
+
+/// `HV_STATUS_INVALID_HYPERCALL_CODE`.
+const INVALID_HYPERCALL_CODE: u64 = 2;
 
 /// Why a VP cannot run on. The machine ends with it.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,25 @@ pub enum Exit<'a> {
         /// What was written.
         data: &'a [u8],
     },
+    /// RDMSR of an MSR that is [filtered](super::Partition::filter_msrs). Goes on after [`Vp::finish_msr_read`].
+    MsrRead {
+        /// The MSR.
+        number: u32,
+    },
+    /// WRMSR of an MSR that is [filtered](super::Partition::filter_msrs). Goes on after [`Vp::finish_msr_write`].
+    MsrWrite {
+        /// The MSR.
+        number: u32,
+        /// What was written.
+        value: u64,
+    },
+    /// The guest has changed where its SynIC's pages are, on KVM's own SynIC.
+    SynicPages {
+        /// SCONTROL, SIEFP and SIMP.
+        registers: [u64; 3],
+    },
+    /// A single step is done.
+    Stepped,
     /// A processor ended a level-triggered interrupt that is [watched](super::Partition::watch_level_pin).
     EndOfInterrupt {
         /// The interrupt's vector.
@@ -95,7 +118,7 @@ pub enum Exit<'a> {
 
 /// One virtual processor. It belongs to one thread at a time; see [`Kicker`] for the others.
 pub struct Vp {
-    fd: VcpuFd,
+    pub(super) fd: VcpuFd,
     page: Arc<RunPage>,
 }
 
@@ -222,9 +245,41 @@ impl Vp {
                     _ => Exit::MmioWrite { address: mmio.phys_addr, data },
                 })
             }
+            Kind::MsrRead(number) => Ok(Exit::MsrRead { number }),
+            Kind::MsrWrite(number, value) => Ok(Exit::MsrWrite { number, value }),
+            Kind::Hyperv => {
+                // SAFETY: KVM_EXIT_HYPERV makes `hyperv` the active member.
+                let exit = unsafe { run.__bindgen_anon_1.hyperv };
+                // SAFETY: the exit's type says which member is active.
+                Ok(match exit.type_ {
+                    KVM_EXIT_HYPERV_SYNIC => unsafe {
+                        let synic = exit.u.synic;
+                        Exit::SynicPages { registers: [synic.control, synic.evt_page, synic.msg_page] }
+                    },
+                    _ => {
+                        // KVM passes a hypercall on only when the guest makes it past our page. It gets an answer
+                        // that every call has.
+                        run.__bindgen_anon_1.hyperv.u.hcall.result = INVALID_HYPERCALL_CODE;
+                        Exit::Kicked
+                    }
+                })
+            }
+            Kind::Stepped => Ok(Exit::Stepped),
             Kind::EndOfInterrupt(vector) => Ok(Exit::EndOfInterrupt { vector }),
             Kind::Shutdown => Ok(Exit::Shutdown),
         }
+    }
+
+    /// Answers [`Exit::MsrRead`]: with a value, or with #GP where there is none.
+    pub fn finish_msr_read(&mut self, value: Option<u64>) {
+        let run = self.fd.get_kvm_run();
+        run.__bindgen_anon_1.msr.error = value.is_none().into();
+        run.__bindgen_anon_1.msr.data = value.unwrap_or_default();
+    }
+
+    /// Answers [`Exit::MsrWrite`]: taken, or #GP.
+    pub fn finish_msr_write(&mut self, taken: bool) {
+        self.fd.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
     }
 
     fn explain(&mut self, failure: Failure) -> VpError {
@@ -257,6 +312,10 @@ impl Vp {
 enum Kind {
     Port { out: bool },
     Mmio,
+    MsrRead(u32),
+    MsrWrite(u32, u64),
+    Hyperv,
+    Stepped,
     EndOfInterrupt(u8),
     Shutdown,
 }
@@ -274,18 +333,16 @@ impl Kind {
             VcpuExit::IoOut(..) => Ok(Self::Port { out: true }),
             VcpuExit::IoIn(..) => Ok(Self::Port { out: false }),
             VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..) => Ok(Self::Mmio),
+            VcpuExit::X86Rdmsr(exit) => Ok(Self::MsrRead(exit.index)),
+            VcpuExit::X86Wrmsr(exit) => Ok(Self::MsrWrite(exit.index, exit.data)),
+            VcpuExit::Hyperv => Ok(Self::Hyperv),
+            VcpuExit::Debug(_) => Ok(Self::Stepped),
             VcpuExit::IoapicEoi(vector) => Ok(Self::EndOfInterrupt(*vector)),
             VcpuExit::Shutdown => Ok(Self::Shutdown),
             VcpuExit::InternalError => Err(Failure::Internal),
             VcpuExit::FailEntry(reason, _) => Err(Failure::Entry(*reason)),
             other => Err(Failure::Unknown(format!("{other:?}"))),
         }
-    }
-}
-
-fn set_apic_register(apic: &mut kvm_lapic_state, offset: usize, value: u32) {
-    for (register, byte) in apic.regs[offset..offset + 4].iter_mut().zip(value.to_le_bytes()) {
-        *register = byte as _;
     }
 }
 
@@ -353,7 +410,7 @@ fn kick_signal() -> libc::c_int {
     SIGRTMIN()
 }
 
-/// Makes [`kick_signal`] harmless. Before the first VP runs.
+/// Makes the signal that drives VPs out of the guest harmless. Before the first VP runs.
 pub fn prepare_kicks() {
     extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
     static ONCE: Once = Once::new();

@@ -1,0 +1,266 @@
+//! The parts of a VP's state that only the Hyper-V engines touch: registers that come with an exit, MSRs, pending events.
+
+use kvm_bindings::{
+    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED,
+    KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, Msrs,
+    kvm_device_attr, kvm_enable_cap, kvm_fpu, kvm_guest_debug, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
+};
+use kvm_ioctls::SyncReg;
+use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl_iow_nr;
+
+use super::host::HostError;
+use super::tsc;
+use super::vp::Vp;
+
+ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
+
+const IA32_TSC: u32 = 0x10;
+/// The local APIC's registers, by their offset in its page (Intel SDM volume 3, "Local APIC Register Address Map").
+const APIC_TPR: usize = 0x80;
+const APIC_PPR: usize = 0xa0;
+const APIC_ISR: usize = 0x100;
+const APIC_TMR: usize = 0x180;
+const APIC_ICR_LOW: usize = 0x300;
+const APIC_ICR_HIGH: usize = 0x310;
+
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// An exception that a VP takes instead of going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// #UD.
+    UndefinedOpcode,
+    /// #GP(0).
+    GeneralProtection,
+}
+
+impl Vp {
+    /// Has the general registers come with each exit, for [`synced_registers`](Self::synced_registers).
+    pub fn sync_registers(&mut self) {
+        self.fd.set_sync_valid_reg(SyncReg::Register);
+    }
+
+    /// The general registers as they were at the last exit.
+    pub fn synced_registers(&self) -> kvm_regs {
+        self.fd.sync_regs().regs
+    }
+
+    /// Sets the general registers with the next entry.
+    pub fn set_synced_registers(&mut self, registers: &kvm_regs) {
+        self.fd.sync_regs_mut().regs = *registers;
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
+    }
+
+    /// The x87 and SSE registers.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn fpu(&self) -> Result<kvm_fpu, HostError> {
+        self.fd.get_fpu().map_err(HostError::call("the FPU's registers"))
+    }
+
+    /// Sets the x87 and SSE registers.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn set_fpu(&self, fpu: &kvm_fpu) -> Result<(), HostError> {
+        self.fd.set_fpu(fpu).map_err(HostError::call("new FPU registers"))
+    }
+
+    /// Reads an MSR as the host sees it; `None` if KVM does not know it.
+    pub fn read_msr(&self, index: u32) -> Option<u64> {
+        let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]).ok()?;
+        let count = self.fd.get_msrs(&mut msrs).ok()?;
+        (count == 1).then(|| msrs.as_slice()[0].data)
+    }
+
+    /// Writes an MSR with the host's right, which is more than the guest's. False if KVM does not take it.
+    #[must_use]
+    pub fn write_msr(&self, index: u32, data: u64) -> bool {
+        let msrs = Msrs::from_entries(&[kvm_msr_entry { index, data, ..Default::default() }]);
+        msrs.is_ok_and(|msrs| self.fd.set_msrs(&msrs).is_ok_and(|count| count == 1))
+    }
+
+    /// Has the VP take an exception with the next entry.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn raise(&self, exception: Exception) -> Result<(), HostError> {
+        let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
+        let (vector, has_error_code) = match exception {
+            Exception::UndefinedOpcode => (6, 0),
+            Exception::GeneralProtection => (13, 1),
+        };
+        events.exception.injected = 1;
+        events.exception.nr = vector;
+        events.exception.has_error_code = has_error_code;
+        events.exception.error_code = 0;
+        self.fd.set_vcpu_events(&events).map_err(HostError::call("an exception"))
+    }
+
+    /// Hands the VP an interrupt that counts as acknowledged: nothing stays in service, and no EOI is owed.
+    ///
+    /// False, and nothing has happened, while the VP cannot take an interrupt.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn inject_acknowledged(&self, vector: u8) -> Result<bool, HostError> {
+        let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
+        let busy = [events.interrupt.injected, events.exception.injected, events.nmi.injected, events.interrupt.shadow];
+        let apic = self.apic()?;
+        let priority = |value: u32| value >> 4 & 0xf;
+        if busy.iter().any(|flag| *flag != 0)
+            || self.registers()?.rflags & RFLAGS_IF == 0
+            || u32::from(vector) >> 4 <= priority(apic_register(&apic, APIC_PPR))
+        {
+            return Ok(false);
+        }
+        let state = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?;
+        match state.mp_state {
+            KVM_MP_STATE_RUNNABLE => {}
+            KVM_MP_STATE_HALTED => self.set_activity(KVM_MP_STATE_RUNNABLE)?,
+            _ => return Ok(false),
+        }
+        events.interrupt.injected = 1;
+        events.interrupt.nr = vector;
+        events.interrupt.soft = 0;
+        self.fd.set_vcpu_events(&events).map_err(HostError::call("an interrupt")).map(|()| true)
+    }
+
+    /// Has the VP leave the guest after each instruction, or no longer.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn single_step(&self, on: bool) -> Result<(), HostError> {
+        let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };
+        let debug = kvm_guest_debug { control, ..Default::default() };
+        self.fd.set_guest_debug(&debug).map_err(HostError::call("single steps"))
+    }
+
+    /// Whether the VP waits for an INIT or a SIPI.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn awaits_start(&self) -> Result<bool, HostError> {
+        let state = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?;
+        Ok(matches!(state.mp_state, KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED))
+    }
+
+    /// Lets a VP run that waits for an INIT or a SIPI.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn start(&self) -> Result<(), HostError> {
+        self.set_activity(KVM_MP_STATE_RUNNABLE)
+    }
+
+    fn set_activity(&self, mp_state: u32) -> Result<(), HostError> {
+        self.fd.set_mp_state(kvm_mp_state { mp_state }).map_err(HostError::call("a VP's new activity"))
+    }
+
+    /// The task priority of the local APIC.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn task_priority(&self) -> Result<u32, HostError> {
+        Ok(apic_register(&self.apic()?, APIC_TPR))
+    }
+
+    /// Sets the task priority of the local APIC.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn set_task_priority(&self, priority: u8) -> Result<(), HostError> {
+        let mut apic = self.apic()?;
+        set_apic_register(&mut apic, APIC_TPR, priority.into());
+        self.set_apic(&apic)
+    }
+
+    /// The interrupt command register of the local APIC: high half, low half.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn interrupt_command(&self) -> Result<u64, HostError> {
+        let apic = self.apic()?;
+        Ok(u64::from(apic_register(&apic, APIC_ICR_HIGH)) << 32 | u64::from(apic_register(&apic, APIC_ICR_LOW)))
+    }
+
+    /// Ends the interrupt of highest priority that is in service. Gives its vector, and whether it was level-triggered.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn end_of_interrupt(&self) -> Result<Option<(u8, bool)>, HostError> {
+        let mut apic = self.apic()?;
+        let in_service = (0..8).rev().find_map(|word| {
+            let bits = apic_register(&apic, APIC_ISR + word * 0x10);
+            (bits != 0).then(|| (word, bits.ilog2()))
+        });
+        let Some((word, bit)) = in_service else { return Ok(None) };
+        let place = APIC_ISR + word * 0x10;
+        let rest = apic_register(&apic, place) & !(1 << bit);
+        set_apic_register(&mut apic, place, rest);
+        let level = apic_register(&apic, APIC_TMR + word * 0x10) >> bit & 1 != 0;
+        self.set_apic(&apic)?;
+        Ok(Some(((word * 32) as u8 + bit as u8, level)))
+    }
+
+    fn apic(&self) -> Result<kvm_lapic_state, HostError> {
+        self.fd.get_lapic().map_err(HostError::call("the local APIC's registers"))
+    }
+
+    fn set_apic(&self, apic: &kvm_lapic_state) -> Result<(), HostError> {
+        self.fd.set_lapic(apic).map_err(HostError::call("new local APIC registers"))
+    }
+
+    /// The guest's TSC frequency, in Hz; `None` where KVM does not know it.
+    pub fn tsc_frequency(&self) -> Option<u64> {
+        self.fd.get_tsc_khz().ok().filter(|khz| *khz > 0).map(|khz| u64::from(khz) * 1000)
+    }
+
+    /// What the guest's TSC is ahead of the host's, if the two tick alike.
+    ///
+    /// KVM before Linux 5.16 does not say, and then it is measured: to a fraction of a microsecond, and exactly where
+    /// KVM leaves the TSC alone.
+    pub fn tsc_offset(&self) -> Option<i64> {
+        let mut offset = 0i64;
+        let attribute = kvm_device_attr {
+            group: KVM_VCPU_TSC_CTRL,
+            attr: KVM_VCPU_TSC_OFFSET.into(),
+            addr: std::ptr::from_mut(&mut offset) as u64,
+            ..Default::default()
+        };
+        // SAFETY: KVM writes the attribute's eight bytes to `addr`, which is a local of eight bytes.
+        if unsafe { ioctl_with_ref(&self.fd, KVM_GET_DEVICE_ATTR(), &attribute) } == 0 {
+            return Some(offset);
+        }
+        let mut bounds = (i64::MIN, i64::MAX);
+        for _ in 0..8 {
+            let before = tsc::now();
+            let guest = self.read_msr(IA32_TSC)?;
+            let after = tsc::now();
+            bounds.0 = bounds.0.max(guest.wrapping_sub(after) as i64);
+            bounds.1 = bounds.1.min(guest.wrapping_sub(before) as i64);
+        }
+        Some(if (bounds.0..=bounds.1).contains(&0) { 0 } else { bounds.0.midpoint(bounds.1) })
+    }
+
+    /// Switches a capability of this VP on.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn enable(&self, capability: u32, name: &'static str) -> Result<(), HostError> {
+        let capability = kvm_enable_cap { cap: capability, args: [1, 0, 0, 0], ..Default::default() };
+        self.fd.enable_cap(&capability).map_err(HostError::call(name))
+    }
+}
+
+fn apic_register(apic: &kvm_lapic_state, offset: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|byte| apic.regs[offset + byte] as u8))
+}
+
+pub(super) fn set_apic_register(apic: &mut kvm_lapic_state, offset: usize, value: u32) {
+    for (register, byte) in apic.regs[offset..offset + 4].iter_mut().zip(value.to_le_bytes()) {
+        *register = byte as _;
+    }
+}
