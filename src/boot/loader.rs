@@ -81,6 +81,7 @@ pub fn load(
         entry.registers.rsp = flat::claim_stack(kernel.protocol, &mut placement)?;
     }
 
+    entry.untouched = placement.free();
     for (segment, claim) in kernel.segments.iter().zip(&segments) {
         file.load(memory, claim, segment.offset, segment.file_length)?;
     }

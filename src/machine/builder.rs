@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::config::hyperv::Hv;
 use super::config::size::Size;
 use super::config::{Config, Engine, OnReset};
 use super::{Machine, MachineError};
@@ -100,6 +101,12 @@ impl Builder {
     /// Who implements the Hyper-V interface.
     pub fn engine(mut self, engine: Engine) -> Self {
         self.config.engine = engine;
+        self
+    }
+
+    /// What the guest is offered of Hyper-V.
+    pub fn hv(mut self, hv: Hv) -> Self {
+        self.config.hv = hv;
         self
     }
 

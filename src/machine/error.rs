@@ -1,8 +1,11 @@
 //! What can go wrong with a machine.
 
+use std::path::PathBuf;
+
 use super::config::cpus::CpusError;
 use super::end::code;
 use crate::boot::BootError;
+use crate::hyperv::engine::SetupError;
 use crate::partition::host::HostError;
 use crate::partition::memory::MemoryError;
 use crate::partition::vp::VpError;
@@ -52,6 +55,17 @@ pub enum MachineError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// The engine cannot be set up.
+    #[error(transparent)]
+    Engine(#[from] SetupError),
+    /// The trace has nowhere to go.
+    #[error("--trace: cannot write {path}: {source}")]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// The host's answer.
+        source: std::io::Error,
+    },
     /// A VP cannot go on.
     #[error("VP {vp}: {source}")]
     Vp {
@@ -80,7 +94,10 @@ impl MachineError {
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Cpus(_) | Self::Boot(_) | Self::Memory(MemoryError::Size { .. }) => code::USAGE,
+            Self::Cpus(_)
+            | Self::Boot(_)
+            | Self::Engine(SetupError::Switch(_))
+            | Self::Memory(MemoryError::Size { .. }) => code::USAGE,
             Self::NoEngine { .. }
             | Self::Host(
                 HostError::Missing

@@ -33,6 +33,7 @@ mod interrupts;
 pub use end::End;
 pub use error::MachineError;
 
+use crate::hyperv::engine::Engine;
 use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
 use config::{Config, OnReset};
@@ -64,6 +65,10 @@ struct State {
     end: Option<End>,
     /// Somebody outside ended the run: no restart follows.
     stopped: bool,
+    /// The engine of the present life, once its VPs run.
+    engine: Option<Arc<dyn Engine>>,
+    /// Whether the VPs were told to pause, and time with them.
+    paused: bool,
 }
 
 impl Machine {
@@ -145,14 +150,14 @@ impl Machine {
         self.shared.stop(end);
     }
 
-    /// Halts every VP; returns when none is in the guest.
+    /// Halts every VP and the guest's time; returns when no VP is in the guest.
     pub fn pause(&self) {
-        self.shared.gate.pause();
+        self.shared.pause();
     }
 
-    /// Lets the VPs go on.
+    /// Lets the VPs and the guest's time go on.
     pub fn resume(&self) {
-        self.shared.gate.resume();
+        self.shared.resume();
     }
 
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.
@@ -220,9 +225,44 @@ impl Shared {
         let end = state.end.take();
         if matches!(end, Some(End::Reset)) && self.config.on_reset == OnReset::Restart {
             self.gate.reopen();
+            if state.paused {
+                self.gate.close();
+            }
             return None;
         }
         end.or_else(|| Some(End::Failed(MachineError::Defect("the VPs ended without a reason".into()))))
+    }
+
+    /// A life's VPs are about to run, on this engine.
+    fn begin(&self, engine: Option<Arc<dyn Engine>>) {
+        let mut state = self.state();
+        state.engine = engine;
+        if state.paused {
+            state.engine.iter().for_each(|engine| engine.pause());
+        }
+    }
+
+    /// The engine's life is over.
+    fn end_engine(&self) {
+        let engine = self.state().engine.take();
+        // Without the lock: its threads end here, and they may want it.
+        engine.inspect(|engine| engine.shut_down());
+    }
+
+    fn pause(&self) {
+        self.gate.pause();
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.paused, true) {
+            state.engine.iter().for_each(|engine| engine.pause());
+        }
+    }
+
+    fn resume(&self) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.paused, false) {
+            state.engine.iter().for_each(|engine| engine.resume());
+        }
+        self.gate.resume();
     }
 
     /// Ends the guest's present life. The first end counts.

@@ -8,6 +8,13 @@ use std::path::Path;
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Kvm;
+use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
+
+mod requests {
+    #![allow(missing_docs)]
+    vmm_sys_util::ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, kvm_bindings::KVMIO, 0xc1, kvm_bindings::kvm_cpuid2);
+}
+use requests::KVM_GET_SUPPORTED_HV_CPUID;
 
 /// Where Linux puts KVM.
 const DEVICE: &CStr = c"/dev/kvm";
@@ -179,6 +186,19 @@ impl Host {
     /// KVM's own.
     pub fn supported_cpuid(&self) -> Result<CpuId, HostError> {
         self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(HostError::call("the list of CPUID features"))
+    }
+
+    /// The Hyper-V leaves that KVM can emulate.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn supported_hyperv_cpuid(&self) -> Result<CpuId, HostError> {
+        let failed = HostError::call("the list of Hyper-V features");
+        let mut leaves = CpuId::new(KVM_MAX_CPUID_ENTRIES).map_err(|_| HostError::UnmappedMemory)?;
+        // SAFETY: the structure has room for the number of entries that it says.
+        let result =
+            unsafe { ioctl_with_mut_ptr(&self.kvm, KVM_GET_SUPPORTED_HV_CPUID(), leaves.as_mut_fam_struct_ptr()) };
+        if result == 0 { Ok(leaves) } else { Err(failed(kvm_ioctls::Error::last())) }
     }
 
     pub(crate) fn kvm(&self) -> &Kvm {

@@ -245,12 +245,12 @@ impl Vp {
         Some(if (bounds.0..=bounds.1).contains(&0) { 0 } else { bounds.0.midpoint(bounds.1) })
     }
 
-    /// Switches a capability of this VP on.
+    /// Switches a capability of this VP on; what `argument` must be, KVM's documentation says.
     ///
     /// # Errors
     /// KVM's own.
-    pub fn enable(&self, capability: u32, name: &'static str) -> Result<(), HostError> {
-        let capability = kvm_enable_cap { cap: capability, args: [1, 0, 0, 0], ..Default::default() };
+    pub fn enable(&self, capability: u32, argument: u64, name: &'static str) -> Result<(), HostError> {
+        let capability = kvm_enable_cap { cap: capability, args: [argument, 0, 0, 0], ..Default::default() };
         self.fd.enable_cap(&capability).map_err(HostError::call(name))
     }
 }

@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 
 pub mod cpus;
 pub mod file;
+pub mod hyperv;
 pub mod size;
 pub mod text;
 
 use crate::boot::KernelSource;
+use crate::hyperv::cpuid::Version;
 use crate::platform::console::ConsoleConfig;
 use cpus::Cpus;
+use hyperv::{Hv, Trace};
 use size::Size;
 
 /// A machine's settings. In a TOML file they have the names of the options, without the dashes.
@@ -63,6 +66,30 @@ pub struct Config {
     #[arg(long, value_name = "ENGINE")]
     pub engine: Engine,
 
+    /// What the guest is offered of Hyper-V: on, off, or +NAME,-NAME for privileges and hints by their TLFS names
+    /// (viridian hv lists them) [default: on]
+    #[arg(long, value_name = "WHAT", allow_hyphen_values = true)]
+    pub hv: Hv,
+
+    /// Version of the hypervisor that the guest finds: MAJOR.MINOR.BUILD [default: 10.0.20348]
+    #[arg(long, value_name = "VERSION")]
+    #[serde(with = "text::plain")]
+    pub hv_version: Version,
+
+    /// Print a line for each event: hypercall, msr, synic, or several of them; =FILE prints into a file
+    #[arg(long, value_name = "KIND,...[=FILE]")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+
+    /// Which interrupt controllers the guest finds: local APICs and an IOAPIC, or with them a PC's 8259s and 8254 timer
+    /// [default: apic]
+    #[arg(long, value_name = "WHICH")]
+    pub irqchip: IrqchipKind,
+
+    /// Add devices compatible with QEMU's hyperv-testdev and pc-testdev, for kvm-unit-tests
+    #[arg(long)]
+    pub test_device: bool,
+
     /// What a guest's request for a reset does: end the run with code 100, or start the guest again [default: exit]
     #[arg(long, value_name = "WHAT")]
     pub on_reset: OnReset,
@@ -80,6 +107,11 @@ impl Default for Config {
             timeout: None,
             console: ConsoleConfig::Stdio,
             engine: Engine::Auto,
+            hv: Hv::default(),
+            hv_version: Version::default(),
+            trace: None,
+            irqchip: IrqchipKind::Apic,
+            test_device: false,
             on_reset: OnReset::Exit,
         }
     }
@@ -111,6 +143,16 @@ pub enum Engine {
     Kernel,
     /// Viridian itself, on plain KVM
     User,
+}
+
+/// Which interrupt controllers the guest finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IrqchipKind {
+    /// Local APICs and an IOAPIC, as in a Generation 2 virtual machine of Hyper-V
+    Apic,
+    /// A PC's full set, inside KVM: for guests that want 8259s and an 8254, and at the cost of a slower end
+    Pc,
 }
 
 /// What a guest's request for a reset does.
@@ -163,6 +205,9 @@ impl Config {
         }
         if let Some(initrd) = &mut self.initrd {
             *initrd = folder.join(&*initrd);
+        }
+        if let Some(Trace { file: Some(file), .. }) = &mut self.trace {
+            *file = folder.join(&*file);
         }
         if let ConsoleConfig::File(path) | ConsoleConfig::Unix(path) = &mut self.console {
             *path = folder.join(&*path);
