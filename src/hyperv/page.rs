@@ -49,9 +49,9 @@ use super::overlay::Page;
 use super::types::{PAGE_SIZE, PAGE_SIZE_64};
 
 /// The port whose 32-bit writes ring for connections. Unused on PCs; below 0x100, as the code's OUT needs.
-pub const SIGNAL_PORT: u16 = 0xe0;
+pub const SIGNAL_PORT: u16 = 0xec;
 /// The port whose byte writes are hypercalls. The same holds.
-pub const HYPERCALL_PORT: u16 = 0xe4;
+pub const HYPERCALL_PORT: u16 = 0xea;
 
 /// The instruction that KVM takes a hypercall by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,12 +12,11 @@ use super::check;
 use super::config::hyperv::{Hv, TraceKind};
 use super::config::{Config, IrqchipKind};
 use super::interrupts::Interrupts;
-use super::{End, MachineError, Shared, thread_named};
+use super::{End, MachineError, Shared, test_device, thread_named};
 use crate::boot::{self, KernelSource, acpi};
 use crate::guest_images::EMBEDDED;
 use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::engine::{self, Engine, GuestRequest, Setup, TraceKinds, Tracer};
-use crate::hyperv::features::EngineKind;
 use crate::hyperv::hypercall::Hypercalls;
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
 use crate::hyperv::types::VpIndex;
@@ -70,7 +69,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     };
     let partition = Arc::new(partition);
     let interrupts = Interrupts::new(partition.clone());
-    let platform = Platform::new(Wiring {
+    let mut platform = Platform::new(Wiring {
         serial_interrupt: interrupts.line(ports::SERIAL_IRQ),
         system_control_interrupt: interrupts.line(ports::SCI_IRQ),
         utc: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
@@ -114,6 +113,10 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         }
     }
     enter(&vps[0], &entry)?;
+    if config.test_device {
+        test_device::attach(platform.bus_mut(), engine.as_ref(), &interrupts, topology.vps())
+            .map_err(|error| MachineError::Defect(error.to_string()))?;
+    }
     shared.begin(engine.clone());
     // However this life ends, its engine ends with it.
     let _engine_ends = EngineEnds(shared);
@@ -270,6 +273,9 @@ impl VpThread<'_> {
             Exit::MmioRead { address, data } => interrupts.read(address, data),
             Exit::MmioWrite { address, data } => interrupts.write(address, data),
             Exit::EndOfInterrupt { vector } => interrupts.end_of_interrupt(vector),
+            Exit::InterruptWindow => {
+                engine.as_ref().map_or(Ok(()), |engine| engine.interrupt_window(index, vp))?;
+            }
             Exit::Kicked | Exit::Stepped => {}
             Exit::Shutdown => return Ok(Some(End::TripleFault(self.index))),
         }

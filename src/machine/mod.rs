@@ -28,7 +28,9 @@ pub mod config;
 pub mod end;
 mod error;
 mod incarnation;
+pub mod interface;
 mod interrupts;
+mod test_device;
 
 pub use end::End;
 pub use error::MachineError;

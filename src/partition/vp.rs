@@ -12,7 +12,7 @@ use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::gate::Kick;
 use super::host::HostError;
-use super::vp_state::set_apic_register;
+use super::vp_state::{APIC_LINT0, APIC_LINT1, EXT_INT, set_apic_register};
 
 /// `HV_STATUS_INVALID_HYPERCALL_CODE`.
 const INVALID_HYPERCALL_CODE: u64 = 2;
@@ -103,6 +103,8 @@ pub enum Exit<'a> {
         /// SCONTROL, SIEFP and SIMP.
         registers: [u64; 3],
     },
+    /// The VP can take interrupts again: see [`Vp::open_window`].
+    InterruptWindow,
     /// A single step is done.
     Stepped,
     /// A processor ended a level-triggered interrupt that is [watched](super::Partition::watch_level_pin).
@@ -120,12 +122,14 @@ pub enum Exit<'a> {
 pub struct Vp {
     pub(super) fd: VcpuFd,
     page: Arc<RunPage>,
+    /// The guest's LINT0 while an [interrupt window](Self::open_window) is asked for.
+    pub(super) lint0: Option<u32>,
 }
 
 impl Vp {
     pub(super) fn new(fd: VcpuFd, run_size: usize) -> Result<Self, HostError> {
         let page = Arc::new(RunPage::map(&fd, run_size)?);
-        Ok(Self { fd, page })
+        Ok(Self { fd, page, lint0: None })
     }
 
     /// Sets what CPUID tells the guest on this VP.
@@ -184,12 +188,9 @@ impl Vp {
             _ => log::info!("this KVM has no MTRRs: the guest finds them switched off"),
         }
         let mut apic = self.fd.get_lapic().map_err(HostError::call("the local APIC's registers"))?;
-        const LINT0: usize = 0x350;
-        const LINT1: usize = 0x360;
-        const EXT_INT: u32 = 7 << 8;
         const NMI: u32 = 4 << 8;
-        set_apic_register(&mut apic, LINT0, EXT_INT);
-        set_apic_register(&mut apic, LINT1, NMI);
+        set_apic_register(&mut apic, APIC_LINT0, EXT_INT);
+        set_apic_register(&mut apic, APIC_LINT1, NMI);
         self.fd.set_lapic(&apic).map_err(HostError::call("new local APIC registers"))
     }
 
@@ -264,6 +265,7 @@ impl Vp {
                     }
                 })
             }
+            Kind::InterruptWindow => Ok(Exit::InterruptWindow),
             Kind::Stepped => Ok(Exit::Stepped),
             Kind::EndOfInterrupt(vector) => Ok(Exit::EndOfInterrupt { vector }),
             Kind::Shutdown => Ok(Exit::Shutdown),
@@ -315,6 +317,7 @@ enum Kind {
     MsrRead(u32),
     MsrWrite(u32, u64),
     Hyperv,
+    InterruptWindow,
     Stepped,
     EndOfInterrupt(u8),
     Shutdown,
@@ -336,6 +339,7 @@ impl Kind {
             VcpuExit::X86Rdmsr(exit) => Ok(Self::MsrRead(exit.index)),
             VcpuExit::X86Wrmsr(exit) => Ok(Self::MsrWrite(exit.index, exit.data)),
             VcpuExit::Hyperv => Ok(Self::Hyperv),
+            VcpuExit::IrqWindowOpen => Ok(Self::InterruptWindow),
             VcpuExit::Debug(_) => Ok(Self::Stepped),
             VcpuExit::IoapicEoi(vector) => Ok(Self::EndOfInterrupt(*vector)),
             VcpuExit::Shutdown => Ok(Self::Shutdown),

@@ -23,6 +23,10 @@ const APIC_ISR: usize = 0x100;
 const APIC_TMR: usize = 0x180;
 const APIC_ICR_LOW: usize = 0x300;
 const APIC_ICR_HIGH: usize = 0x310;
+pub(super) const APIC_LINT0: usize = 0x350;
+pub(super) const APIC_LINT1: usize = 0x360;
+/// A local vector table entry: the interrupt comes from a PIC.
+pub(super) const EXT_INT: u32 = 7 << 8;
 
 const RFLAGS_IF: u64 = 1 << 9;
 
@@ -108,12 +112,8 @@ impl Vp {
     pub fn inject_acknowledged(&self, vector: u8) -> Result<bool, HostError> {
         let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
         let busy = [events.interrupt.injected, events.exception.injected, events.nmi.injected, events.interrupt.shadow];
-        let apic = self.apic()?;
-        let priority = |value: u32| value >> 4 & 0xf;
-        if busy.iter().any(|flag| *flag != 0)
-            || self.registers()?.rflags & RFLAGS_IF == 0
-            || u32::from(vector) >> 4 <= priority(apic_register(&apic, APIC_PPR))
-        {
+        let enabled = self.registers()?.rflags & RFLAGS_IF != 0;
+        if busy.iter().any(|flag| *flag != 0) || !enabled || self.is_held_back(vector)? {
             return Ok(false);
         }
         let state = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?;
@@ -126,6 +126,47 @@ impl Vp {
         events.interrupt.nr = vector;
         events.interrupt.soft = 0;
         self.fd.set_vcpu_events(&events).map_err(HostError::call("an interrupt")).map(|()| true)
+    }
+
+    /// Has the VP leave the guest with [`Exit::InterruptWindow`](super::vp::Exit::InterruptWindow) as soon as its
+    /// interrupts are enabled.
+    ///
+    /// KVM opens such windows only for a local APIC that listens to a PIC, which needs not be there: until
+    /// [`close_window`](Self::close_window), this one does.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn open_window(&mut self) -> Result<(), HostError> {
+        if self.lint0.is_none() {
+            let mut apic = self.apic()?;
+            self.lint0 = Some(apic_register(&apic, APIC_LINT0));
+            set_apic_register(&mut apic, APIC_LINT0, EXT_INT);
+            self.set_apic(&apic)?;
+        }
+        self.fd.get_kvm_run().request_interrupt_window = 1;
+        Ok(())
+    }
+
+    /// Takes [`open_window`](Self::open_window) back.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn close_window(&mut self) -> Result<(), HostError> {
+        self.fd.get_kvm_run().request_interrupt_window = 0;
+        if let Some(lint0) = self.lint0.take() {
+            let mut apic = self.apic()?;
+            set_apic_register(&mut apic, APIC_LINT0, lint0);
+            self.set_apic(&apic)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the local APIC holds an interrupt of this vector back, for one of higher priority or for the task priority.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn is_held_back(&self, vector: u8) -> Result<bool, HostError> {
+        Ok(u32::from(vector) >> 4 <= apic_register(&self.apic()?, APIC_PPR) >> 4 & 0xf)
     }
 
     /// Has the VP leave the guest after each instruction, or no longer.

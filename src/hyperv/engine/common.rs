@@ -29,7 +29,7 @@ use crate::partition::gate::Gate;
 use crate::partition::host::HostError;
 use crate::partition::routes::Message as ApicMessage;
 use crate::partition::vp::Vp;
-use crate::partition::{self, tsc};
+use crate::partition::{self, Irqchip, tsc};
 
 /// IA32_PAT.
 const IA32_PAT: u32 = 0x277;
@@ -163,21 +163,30 @@ impl Common {
             inbox.answer(start(vp, &context)?);
             self.gate.wake();
         }
+        if inbox.owed().is_none() { Ok(()) } else { self.deliver_owed(inbox, vp) }
+    }
+
+    /// Hands the VP the AutoEOI interrupts that it is owed: one at a time, when it can take it.
+    fn deliver_owed(&self, inbox: &Inbox, vp: &mut Vp) -> Result<(), HostError> {
         while let Some(vector) = inbox.owed() {
-            if !vp.inject_acknowledged(vector)? {
-                // It cannot take it yet: look again after its next instruction. Nothing else tells when it can.
-                inbox.mark();
-                vp.single_step(true)?;
-                return Ok(());
-            }
-            inbox.paid(vector);
-            vp.single_step(false)?;
-            if inbox.owed().is_some() {
+            if vp.inject_acknowledged(vector)? {
+                inbox.paid(vector);
+            } else if self.kvm.irqchip() == Irqchip::Split && !vp.is_held_back(vector)? {
+                return vp.open_window();
+            } else {
+                // Nothing tells when an APIC's priority falls, or in a PC's set that interrupts are enabled: look again
+                // after the next instruction.
                 inbox.mark();
                 return vp.single_step(true);
             }
         }
-        Ok(())
+        vp.single_step(false)
+    }
+
+    /// The VP can take interrupts again.
+    pub fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
+        vp.close_window()?;
+        self.attend(index, vp)
     }
 
     /// A line for an MSR access, if they are traced.

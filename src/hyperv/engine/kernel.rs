@@ -155,7 +155,7 @@ impl OwnRegisters<'_> {
 }
 
 /// Whether the MSR's state is with us.
-fn is_ours(msr: Msr) -> bool {
+pub(super) fn is_ours(msr: Msr) -> bool {
     let number = Msr::all().find(|(_, known)| *known == msr).map(|(number, _)| number);
     number.is_some_and(|number| {
         number != EOM && KernelEngine::FILTERED.iter().any(|(first, count)| (*first..first + count).contains(&number))
@@ -207,6 +207,12 @@ impl Child for KernelEngine {
         signalled
     }
 
+    fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()> {
+        let place = self.common.place(vp)?;
+        self.raise(place, &mut self.side(place), sint);
+        Ok(())
+    }
+
     fn connect_messages(&self, id: ConnectionId, port: Arc<dyn MessagePort>) -> Result<(), PortError> {
         self.common.connect_messages(id, port)
     }
@@ -244,6 +250,10 @@ impl Engine for KernelEngine {
         self.common.attend(index, vp)?;
         self.deliver(index.0 as usize);
         Ok(())
+    }
+
+    fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
+        self.common.interrupt_window(index, vp)
     }
 
     fn read_msr(&self, index: VpIndex, vp: &mut Vp, number: u32) -> Result<Option<u64>, HostError> {

@@ -16,13 +16,15 @@ mod setup;
 mod trace;
 mod user;
 
-pub use setup::{Setup, SetupError, create};
+pub use setup::{Setup, SetupError, create, offer};
 pub use trace::{TraceKinds, Tracer};
 
 use super::connections::{ConnectError, MessagePort};
 use super::cpuid::Leaf;
 use super::crash::CrashReport;
+use super::features::EngineKind;
 use super::message::Message;
+use super::msr::Msr;
 use super::status::HvResult;
 use super::types::{ConnectionId, SintIndex, VpIndex};
 use crate::partition::host::HostError;
@@ -60,6 +62,12 @@ pub trait Child: Send + Sync {
     /// No such flag, or the VP has no SynIC enabled.
     fn signal_event(&self, vp: VpIndex, sint: SintIndex, flag: u16) -> HvResult<()>;
 
+    /// Interrupts a VP through a SINT, with no message and no flag.
+    ///
+    /// # Errors
+    /// There is no such VP.
+    fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()>;
+
     /// Opens a port for messages that the guest posts with HvCallPostMessage.
     ///
     /// # Errors
@@ -75,6 +83,16 @@ pub trait Child: Send + Sync {
 
     /// Closes a port. What the guest posts or signals there from now on is refused.
     fn disconnect(&self, id: ConnectionId);
+}
+
+impl EngineKind {
+    /// Whether the MSR's state is with Viridian, and not with KVM.
+    pub fn keeps(self, msr: Msr) -> bool {
+        match self {
+            Self::User => true,
+            Self::Kernel => kernel::is_ours(msr),
+        }
+    }
 }
 
 /// What a guest asked of its machine through the interface.
@@ -105,6 +123,12 @@ pub trait Engine: Child {
     /// # Errors
     /// KVM's own.
     fn attend(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
+
+    /// The VP can take interrupts again, and somebody waited for that.
+    ///
+    /// # Errors
+    /// KVM's own.
+    fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
 
     /// Answers RDMSR; `None` is #GP.
     ///

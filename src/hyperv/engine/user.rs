@@ -216,6 +216,13 @@ impl Child for UserEngine {
         Ok(())
     }
 
+    fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()> {
+        let place = self.common.place(vp)?;
+        let interrupt = self.state(place).synic().interrupt(sint);
+        interrupt.inspect(|interrupt| self.common.interrupt(place, *interrupt));
+        Ok(())
+    }
+
     fn connect_messages(&self, id: ConnectionId, port: Arc<dyn MessagePort>) -> Result<(), PortError> {
         self.common.connect_messages(id, port)
     }
@@ -245,6 +252,10 @@ impl Engine for UserEngine {
 
     fn attend(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
         self.common.attend(index, vp)
+    }
+
+    fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
+        self.common.interrupt_window(index, vp)
     }
 
     fn read_msr(&self, index: VpIndex, vp: &mut Vp, number: u32) -> Result<Option<u64>, HostError> {
