@@ -242,7 +242,11 @@ impl VpThread<'_> {
         let Devices { platform, interrupts, engine } = self.devices;
         let (index, vp) = (VpIndex(self.index), &mut self.vp);
         if let Some(engine) = engine.as_ref().filter(|engine| engine.needs_attention(index)) {
-            engine.attend(index, vp)?;
+            if vp.is_accessing() {
+                vp.complete_access();
+            } else {
+                engine.attend(index, vp)?;
+            }
         }
         match vp.run().map_err(|source| MachineError::Vp { vp: self.index, source })? {
             Exit::PortWrite { port: HYPERCALL_PORT, .. } => {

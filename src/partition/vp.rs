@@ -12,6 +12,7 @@ use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::gate::Kick;
 use super::host::HostError;
+use super::vp_state::Exception;
 use super::vp_state::{APIC_LINT0, APIC_LINT1, EXT_INT, set_apic_register};
 
 /// `HV_STATUS_INVALID_HYPERCALL_CODE`.
@@ -124,12 +125,16 @@ pub struct Vp {
     page: Arc<RunPage>,
     /// The guest's LINT0 while an [interrupt window](Self::open_window) is asked for.
     pub(super) lint0: Option<u32>,
+    /// The last exit was an access that KVM completes with the next entry.
+    accessing: bool,
+    /// What the VP takes once its access is complete.
+    exception: Option<Exception>,
 }
 
 impl Vp {
     pub(super) fn new(fd: VcpuFd, run_size: usize) -> Result<Self, HostError> {
         let page = Arc::new(RunPage::map(&fd, run_size)?);
-        Ok(Self { fd, page, lint0: None })
+        Ok(Self { fd, page, lint0: None, accessing: false, exception: None })
     }
 
     /// Sets what CPUID tells the guest on this VP.
@@ -206,12 +211,19 @@ impl Vp {
     /// # Errors
     /// The VP cannot go on.
     pub fn run(&mut self) -> Result<Exit<'_>, VpError> {
+        if self.exception.is_some() {
+            self.complete_access();
+        }
         // The borrow that `run` returns ends here on purpose: what kvm-ioctls does not pass on (the size of
         // one port access) is in the run structure, and a borrow that is returned would lock that out.
         let kind = match self.fd.run() {
             Ok(exit) => Kind::of(&exit),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                 self.page.clear_immediate_exit();
+                self.accessing = false;
+                if let Some(exception) = self.exception.take() {
+                    self.inject(exception).map_err(|error| VpError::Unknown(error.to_string()))?;
+                }
                 return Ok(Exit::Kicked);
             }
             Err(error) => return Err(VpError::Run { source: error.into(), rip: self.rip() }),
@@ -220,6 +232,7 @@ impl Vp {
             Ok(kind) => kind,
             Err(failure) => return Err(self.explain(failure)),
         };
+        self.accessing = kind.is_access();
         let run = self.fd.get_kvm_run();
         match kind {
             Kind::Port { out } => {
@@ -284,6 +297,22 @@ impl Vp {
         self.fd.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
     }
 
+    /// Whether the VP is half-way through an access: its events are not to be touched before that is
+    /// [complete](Self::complete_access).
+    pub fn is_accessing(&self) -> bool {
+        self.accessing
+    }
+
+    /// Has the next [`run`](Self::run) complete the access and return with [`Exit::Kicked`].
+    pub fn complete_access(&self) {
+        self.page.immediate_exit().store(1, Ordering::SeqCst);
+    }
+
+    /// Has the VP take an exception, once its access is complete.
+    pub fn raise(&mut self, exception: Exception) {
+        self.exception = Some(exception);
+    }
+
     fn explain(&mut self, failure: Failure) -> VpError {
         let rip = self.rip();
         match failure {
@@ -331,6 +360,11 @@ enum Failure {
 }
 
 impl Kind {
+    /// Whether KVM completes what the guest did with the next entry.
+    fn is_access(&self) -> bool {
+        matches!(self, Self::Port { .. } | Self::Mmio | Self::MsrRead(_) | Self::MsrWrite(..) | Self::Hyperv)
+    }
+
     fn of(exit: &VcpuExit<'_>) -> Result<Self, Failure> {
         match exit {
             VcpuExit::IoOut(..) => Ok(Self::Port { out: true }),

@@ -86,11 +86,8 @@ impl Vp {
         msrs.is_ok_and(|msrs| self.fd.set_msrs(&msrs).is_ok_and(|count| count == 1))
     }
 
-    /// Has the VP take an exception with the next entry.
-    ///
-    /// # Errors
-    /// KVM's own.
-    pub fn raise(&self, exception: Exception) -> Result<(), HostError> {
+    /// Has the VP take an exception with the next entry. It must not be half-way through an access.
+    pub(super) fn inject(&self, exception: Exception) -> Result<(), HostError> {
         let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
         let (vector, has_error_code) = match exception {
             Exception::UndefinedOpcode => (6, 0),

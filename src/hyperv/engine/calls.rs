@@ -26,9 +26,11 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Puts it into the VP.
-    pub fn apply(self, vp: &mut Vp) -> Result<(), HostError> {
+    pub fn apply(self, vp: &mut Vp) {
         vp.set_synced_registers(&self.registers);
-        self.exception.map_or(Ok(()), |exception| vp.raise(exception))
+        if let Some(exception) = self.exception {
+            vp.raise(exception);
+        }
     }
 }
 

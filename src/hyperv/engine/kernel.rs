@@ -300,12 +300,14 @@ impl Engine for KernelEngine {
 
     fn hypercall(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
         let answer = self.common.calls(&self.services(&self.registers(index, vp))).hypercall(index, vp)?;
-        answer.map_or(Ok(()), |answer| answer.apply(vp))
+        answer.into_iter().for_each(|answer| answer.apply(vp));
+        Ok(())
     }
 
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
         let answer = self.common.calls(&self.services(&self.registers(index, vp))).doorbell(index, vp, connection);
-        answer.map_or(Ok(()), |answer| answer.apply(vp))
+        answer.into_iter().for_each(|answer| answer.apply(vp));
+        Ok(())
     }
 
     fn synic_pages(&self, index: VpIndex, [scontrol, siefp, simp]: [u64; 3]) {

@@ -292,12 +292,14 @@ impl Engine for UserEngine {
 
     fn hypercall(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
         let answer = self.common.calls(&self.services()).hypercall(index, vp)?;
-        answer.map_or(Ok(()), |answer| answer.apply(vp))
+        answer.into_iter().for_each(|answer| answer.apply(vp));
+        Ok(())
     }
 
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
         let answer = self.common.calls(&self.services()).doorbell(index, vp, connection);
-        answer.map_or(Ok(()), |answer| answer.apply(vp))
+        answer.into_iter().for_each(|answer| answer.apply(vp));
+        Ok(())
     }
 
     fn pause(&self) {
