@@ -18,7 +18,6 @@ ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
 const IA32_TSC: u32 = 0x10;
 /// The local APIC's registers, by their offset in its page (Intel SDM volume 3, "Local APIC Register Address Map").
 const APIC_TPR: usize = 0x80;
-const APIC_PPR: usize = 0xa0;
 const APIC_ISR: usize = 0x100;
 const APIC_TMR: usize = 0x180;
 const APIC_ICR_LOW: usize = 0x300;
@@ -102,7 +101,8 @@ impl Vp {
 
     /// Hands the VP an interrupt that counts as acknowledged: nothing stays in service, and no EOI is owed.
     ///
-    /// False, and nothing has happened, while the VP cannot take an interrupt.
+    /// False, and nothing has happened, while the VP cannot take an interrupt. An interrupt that is in service does not stand
+    /// in the way: a handler that enables interrupts before its EOI is interrupted.
     ///
     /// # Errors
     /// KVM's own.
@@ -158,12 +158,12 @@ impl Vp {
         Ok(())
     }
 
-    /// Whether the local APIC holds an interrupt of this vector back, for one of higher priority or for the task priority.
+    /// Whether the local APIC's task priority holds an interrupt of this vector back.
     ///
     /// # Errors
     /// KVM's own.
     pub fn is_held_back(&self, vector: u8) -> Result<bool, HostError> {
-        Ok(u32::from(vector) >> 4 <= apic_register(&self.apic()?, APIC_PPR) >> 4 & 0xf)
+        Ok(u32::from(vector) >> 4 <= self.task_priority()? >> 4 & 0xf)
     }
 
     /// Has the VP leave the guest after each instruction, or no longer.

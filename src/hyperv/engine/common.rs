@@ -174,8 +174,8 @@ impl Common {
             } else if self.kvm.irqchip() == Irqchip::Split && !vp.is_held_back(vector)? {
                 return vp.open_window();
             } else {
-                // Nothing tells when an APIC's priority falls, or in a PC's set that interrupts are enabled: look again
-                // after the next instruction.
+                // Nothing tells when the task priority falls, or in a PC's set that interrupts are enabled: look again after
+                // the next instruction.
                 inbox.mark();
                 return vp.single_step(true);
             }
