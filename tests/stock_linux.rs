@@ -101,10 +101,12 @@ fn a_reboot_is_100() {
 }
 
 #[test]
-fn a_crash_that_restarts_is_100() {
+fn a_crash_is_102_with_the_kernels_last_words() {
     BATCH.outcome("four", |outcome| {
-        assert!(outcome.text().contains("sysrq: Trigger a crash"), "{outcome}");
-        expect_end(outcome, 100, "the guest asked for a reset");
+        assert_eq!(outcome.code, Some(102), "{outcome}");
+        let errors = outcome.errors();
+        assert!(errors.contains("viridian: the guest reported a crash"), "{outcome}");
+        assert!(errors.contains("Kernel panic - not syncing: sysrq triggered crash"), "{outcome}");
     });
 }
 
