@@ -109,11 +109,14 @@ fn image(name: &str) -> PathBuf {
     PathBuf::from(env!("VIRIDIAN_GUEST_IMAGES")).join(name)
 }
 
+/// What a guest never needs: fifty at once take a minute where they share one emulated processor.
+const TOO_LONG: Duration = Duration::from_secs(600);
+
 /// A machine in the middle of its life: it prints and waits for input.
 fn echo() -> Machine {
     let builder = Builder::new().kernel(image("exits")).cmdline("echo").cpus(2).capture_console();
-    let machine = builder.timeout(Duration::from_secs(60)).start().unwrap();
-    machine.console().unwrap().wait_for("echoing", Duration::from_secs(60)).unwrap();
+    let machine = builder.timeout(TOO_LONG).start().unwrap();
+    machine.console().unwrap().wait_for("echoing", TOO_LONG).unwrap();
     machine
 }
 
@@ -122,7 +125,7 @@ fn start_and_stop(round: usize) {
     let exits = |how: &str| Builder::new().kernel(image("exits")).cmdline(how).capture_console();
     let end = match round % 4 {
         0 => exits("exit=7").start().unwrap().wait(),
-        1 => exits("reset=acpi").timeout(Duration::from_secs(60)).start().unwrap().wait(),
+        1 => exits("reset=acpi").timeout(TOO_LONG).start().unwrap().wait(),
         2 => {
             let machine = echo();
             machine.stop(End::Terminated);

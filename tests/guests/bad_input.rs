@@ -74,7 +74,7 @@ fn sizes_that_no_machine_has() {
 #[test]
 fn memory_that_the_host_does_not_have() {
     expect(&run("run --memory 200T"), 125, &["--memory"]);
-    expect(&run("run --memory 1T,hugepages=on"), 125, &["--memory", "nr_hugepages"]);
+    expect(&run("run --memory 64G,hugepages=on"), 125, &["--memory", "nr_hugepages"]);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_forbidden_dev_kvm() {
     let device = |change: &str| {
         format!("touch /tmp/kvm$$ && {change} /tmp/kvm$$ && mount --bind /tmp/kvm$$ /dev/kvm && rm /tmp/kvm$$")
     };
-    let as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let as_nobody = "/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups";
     let folder = Folder::new();
     // A copy that nobody may execute too, wherever the build is.
     let program = folder.0.path().join("viridian");
