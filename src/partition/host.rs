@@ -29,10 +29,14 @@ pub enum HostError {
     )]
     Missing,
     /// The device exists but this user may not open it.
-    #[error("/dev/kvm: permission denied; join the group {group}: sudo usermod -aG {group} $USER, then log in again")]
+    #[error(
+        "/dev/kvm: permission denied; {opening}join the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    )]
     Forbidden {
-        /// The group that the device belongs to.
+        /// The group that the device belongs to, or should.
         group: String,
+        /// How to let that group in, where it is not.
+        opening: &'static str,
     },
     /// Something else is at that path.
     #[error("/dev/kvm: this is not KVM's device ({what}); load KVM (modprobe kvm-intel or kvm-amd)")]
@@ -209,7 +213,7 @@ impl Host {
 fn explain(error: io::Error) -> HostError {
     match error.kind() {
         io::ErrorKind::NotFound => HostError::Missing,
-        io::ErrorKind::PermissionDenied => HostError::Forbidden { group: device_group() },
+        io::ErrorKind::PermissionDenied => forbidden(),
         // ENXIO and ENODEV: a device node without a driver behind it.
         _ if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV)) => HostError::Missing,
         io::ErrorKind::IsADirectory => HostError::NotKvm { what: "a directory".into() },
@@ -217,16 +221,26 @@ fn explain(error: io::Error) -> HostError {
     }
 }
 
-/// The name of the group that may open KVM's device; "kvm" where that helps nobody.
-fn device_group() -> String {
-    let gid = std::fs::metadata("/dev/kvm").map_or(0, |device| device.gid());
-    let name_of = |line: &str| {
+/// Who may open KVM's device, and what is left to do.
+fn forbidden() -> HostError {
+    const GROUP_MAY: u32 = 0o060;
+    let device = std::fs::metadata("/dev/kvm").ok().filter(|device| device.gid() != 0);
+    let name_of = |line: &str, gid: u32| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        (gid != 0 && fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
+        (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
     };
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    groups.lines().find_map(name_of).unwrap_or_else(|| "kvm".into())
+    let group = device.as_ref().and_then(|device| groups.lines().find_map(|line| name_of(line, device.gid())));
+    let is_open = device.is_some_and(|device| device.mode() & GROUP_MAY == GROUP_MAY);
+    match group {
+        Some(group) if is_open => HostError::Forbidden { group, opening: "" },
+        // Root's alone, as where udev has no rule for it.
+        _ => HostError::Forbidden {
+            group: "kvm".into(),
+            opening: "let a group in: sudo chgrp kvm /dev/kvm && sudo chmod g+rw /dev/kvm; and ",
+        },
+    }
 }
 
 fn describe(path: &Path) -> String {

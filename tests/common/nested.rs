@@ -50,6 +50,11 @@ impl Outcome {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
+
+    /// Standard error as text.
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -58,8 +63,7 @@ impl fmt::Display for Outcome {
             Some(code) => write!(out, "exit code {code}")?,
             None => write!(out, "not done in time")?,
         }
-        let stderr = String::from_utf8_lossy(&self.stderr);
-        write!(out, "\n--- standard output\n{}\n--- standard error\n{stderr}", self.text())
+        write!(out, "\n--- standard output\n{}\n--- standard error\n{}", self.text(), self.errors())
     }
 }
 
