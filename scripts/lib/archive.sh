@@ -120,7 +120,7 @@ stage_modules() {
     [[ -z $paths ]] || (cd "$kernel/lib/modules/$release" && xargs realpath <<<"$paths" | xargs ln -sf -t "$target")
 }
 
-# load_at_start STAGE NAME...: modules that the first process is to load, in that order.
+# load_at_start STAGE MODULE...: modules that the first process is to load, in that order; with their parameters.
 load_at_start() {
     (($# > 1)) || return 0
     mkdir -p "$1/lib"
