@@ -205,7 +205,9 @@ static void apic_here(void *unused)
         CHECK_EQUAL("EOI refuses reserved bits", wrmsr_safe(HV_MSR_EOI, 1ULL << 32), VECTOR_GENERAL_PROTECTION);
     }
 
-    uint64_t to_self = (uint64_t)apic_id() << (apic_is_x2apic() ? 32 : 56) | APIC_FIXED | APIC_ASSERT;
+    /* The TLFS lays ICR out as the xAPIC does. By shorthand it is the same for the x2APIC. */
+    uint64_t to_self = apic_is_x2apic() ? APIC_TO_SELF : (uint64_t)apic_id() << 56;
+    to_self |= APIC_FIXED | APIC_ASSERT;
     for (unsigned round = 0; round < 3; round++) {
         unsigned before = atomic_load(&handled);
         CHECK_EQUAL_NAMED(wrmsr_safe(HV_MSR_ICR, to_self | VECTOR_ICR), NO_FAULT, "VP %u sends an interrupt by ICR", cpu);

@@ -12,6 +12,8 @@
 
 /* Read by hypercall_run.S. */
 uint64_t hypercall_entry;
+/* Where the page lies while 32-bit code calls. */
+static uint64_t entry32;
 
 void hypercall_run64(void *registers);
 void hypercall_run32(void *registers);
@@ -40,9 +42,21 @@ int hypercall_make(struct hypercall_registers *registers)
     return make(hypercall_run64, registers);
 }
 
+/*
+ * The page lies elsewhere meanwhile: a KVM that emulates ring 0 was seen to remember instructions by their address alone,
+ * and to run the 64-bit ones in 32-bit code.
+ */
 int hypercall_make32(struct hypercall_registers *registers)
 {
-    return make(hypercall_run32, registers);
+    uint64_t entry64 = hypercall_entry;
+    if (!entry32)
+        entry32 = (uint64_t)pages_allocate_zeroed(1);
+    hypercall_entry = entry32;
+    wrmsr(HV_MSR_HYPERCALL, entry32 | HV_PAGE_ENABLE);
+    int vector = make(hypercall_run32, registers);
+    hypercall_entry = entry64;
+    wrmsr(HV_MSR_HYPERCALL, entry64 | HV_PAGE_ENABLE);
+    return vector;
 }
 
 static void expect_no_fault(int vector, uint64_t input)

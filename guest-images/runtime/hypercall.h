@@ -74,7 +74,10 @@ bool hypercall_enable(void);
 /* Where the page lies, for those who jump there themselves. */
 uint64_t hypercall_page(void);
 
-/* Make the call whose registers are given, by either convention; NO_FAULT or the exception's vector. */
+/*
+ * Make the call whose registers are given, by either convention; NO_FAULT or the exception's vector. While 32-bit code calls,
+ * no other processor may: the page is moved.
+ */
 int hypercall_make(struct hypercall_registers *registers);
 int hypercall_make32(struct hypercall_registers *registers);
 
