@@ -6,16 +6,6 @@
 #define VECTOR_ICR 0x60
 #define VECTOR_LOW_PRIORITY 0x61
 
-/* The timers' bits; stimer has the meaning. */
-#define TIMER_ENABLE 1ULL
-#define TIMER_PERIODIC 2ULL
-#define TIMER_LAZY 4ULL
-#define TIMER_AUTO_ENABLE 8ULL
-#define TIMER_VECTOR(vector) ((uint64_t)(vector) << 4)
-#define TIMER_DIRECT (1ULL << 12)
-#define TIMER_SINT(sint) ((uint64_t)(sint) << 16)
-#define TIMER_RESERVED 0xfffffffffff0e000ULL
-
 #define CRASH_VALUE(index) (0x1111111111111111ULL * ((index) + 1))
 
 static void check_write(uint32_t number, const char *name, uint64_t value)
@@ -74,26 +64,26 @@ static void timers_here(void *unused)
     (void)unused;
     for (unsigned timer = 0; timer < HV_TIMERS; timer++) {
         uint32_t config = HV_MSR_STIMER_CONFIG(timer), count = HV_MSR_STIMER_COUNT(timer);
-        check_write(config, "a timer's configuration", TIMER_SINT(3));
-        check_write(config, "a timer's configuration", TIMER_SINT(15) | TIMER_PERIODIC | TIMER_LAZY);
-        check_write(config, "a timer's configuration", TIMER_SINT(4) | TIMER_PERIODIC | TIMER_ENABLE);
+        check_write(config, "a timer's configuration", HV_TIMER_SINT(3));
+        check_write(config, "a timer's configuration", HV_TIMER_SINT(15) | HV_TIMER_PERIODIC | HV_TIMER_LAZY);
+        check_write(config, "a timer's configuration", HV_TIMER_SINT(4) | HV_TIMER_PERIODIC | HV_TIMER_ENABLE);
         CHECK_EQUAL_NAMED(msr_value(count), 0, "timer %u has no count yet", timer);
-        check_write(config, "a timer's configuration", TIMER_SINT(0));
+        check_write(config, "a timer's configuration", HV_TIMER_SINT(0));
         check_write(count, "a timer's count", UINT64_MAX);
         check_write(count, "a timer's count", 12345);
         CHECK_EQUAL("a count alone enables nothing", msr_value(config), 0);
         check_write(count, "a timer's count", 0);
         if (hyperv_has(HV_DIRECT_TIMERS)) {
-            check_write(config, "a timer's configuration", TIMER_DIRECT | TIMER_VECTOR(0x70));
-            check_write(config, "a timer's configuration", TIMER_DIRECT | TIMER_VECTOR(0xff) | TIMER_PERIODIC);
+            check_write(config, "a timer's configuration", HV_TIMER_DIRECT | HV_TIMER_VECTOR(0x70));
+            check_write(config, "a timer's configuration", HV_TIMER_DIRECT | HV_TIMER_VECTOR(0xff) | HV_TIMER_PERIODIC);
         } else {
-            check_refused(config, "a timer's configuration", TIMER_DIRECT | TIMER_VECTOR(0x70));
+            check_refused(config, "a timer's configuration", HV_TIMER_DIRECT | HV_TIMER_VECTOR(0x70));
         }
-        check_write(config, "a timer's configuration", TIMER_SINT(2) | TIMER_AUTO_ENABLE);
+        check_write(config, "a timer's configuration", HV_TIMER_SINT(2) | HV_TIMER_AUTO_ENABLE);
         wrmsr(count, UINT64_MAX);
-        CHECK_EQUAL("AutoEnable enables with a count", msr_value(config), TIMER_SINT(2) | TIMER_AUTO_ENABLE | TIMER_ENABLE);
+        CHECK_EQUAL("AutoEnable enables with a count", msr_value(config), HV_TIMER_SINT(2) | HV_TIMER_AUTO_ENABLE | HV_TIMER_ENABLE);
         wrmsr(count, 0);
-        CHECK_EQUAL("count 0 disables", msr_value(config), TIMER_SINT(2) | TIMER_AUTO_ENABLE);
+        CHECK_EQUAL("count 0 disables", msr_value(config), HV_TIMER_SINT(2) | HV_TIMER_AUTO_ENABLE);
         wrmsr(config, 0);
         if (hyperv_is_kernel_engine()) {
             /* KVM keeps what is reserved, and believes any vector. */
@@ -102,14 +92,14 @@ static void timers_here(void *unused)
             continue;
         }
         for (unsigned bit = 0; bit < 64; bit++)
-            if (TIMER_RESERVED >> bit & 1 && (bit < 24 || bit % 8 == 7))
+            if (HV_TIMER_RESERVED >> bit & 1 && (bit < 24 || bit % 8 == 7))
                 check_refused(config, "a timer's configuration", 1ULL << bit);
-        check_refused(config, "a timer's configuration", TIMER_ENABLE | TIMER_DIRECT | TIMER_VECTOR(15));
-        CHECK_EQUAL("a timer may be enabled with SINT 0", wrmsr_safe(config, TIMER_ENABLE), NO_FAULT);
+        check_refused(config, "a timer's configuration", HV_TIMER_ENABLE | HV_TIMER_DIRECT | HV_TIMER_VECTOR(15));
+        CHECK_EQUAL("a timer may be enabled with SINT 0", wrmsr_safe(config, HV_TIMER_ENABLE), NO_FAULT);
         CHECK_EQUAL("it is disabled at once", msr_value(config), 0);
-        wrmsr(config, TIMER_AUTO_ENABLE);
+        wrmsr(config, HV_TIMER_AUTO_ENABLE);
         wrmsr(count, UINT64_MAX);
-        CHECK_EQUAL("so it is with AutoEnable", msr_value(config), TIMER_AUTO_ENABLE);
+        CHECK_EQUAL("so it is with AutoEnable", msr_value(config), HV_TIMER_AUTO_ENABLE);
         wrmsr(config, 0);
         wrmsr(count, 0);
     }

@@ -119,6 +119,16 @@ bool hyperv_is_kernel_engine(void);
 /* Lower vectors are not to be had. */
 #define HV_FIRST_VECTOR 16
 
+/* Bits of STIMERn_CONFIG. */
+#define HV_TIMER_ENABLE 1ULL
+#define HV_TIMER_PERIODIC 2ULL
+#define HV_TIMER_LAZY 4ULL
+#define HV_TIMER_AUTO_ENABLE 8ULL
+#define HV_TIMER_VECTOR(vector) ((uint64_t)(vector) << 4)
+#define HV_TIMER_DIRECT (1ULL << 12)
+#define HV_TIMER_SINT(sint) ((uint64_t)(sint) << 16)
+#define HV_TIMER_RESERVED 0xfffffffffff0e000ULL
+
 #define HV_CRASH_NOTIFY (1ULL << 63)
 #define HV_CRASH_MESSAGE (1ULL << 62)
 
