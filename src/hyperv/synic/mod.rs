@@ -118,7 +118,8 @@ impl Synic {
 
     /// Whether a SINT has room again for messages that were turned away. Said once.
     pub fn take_room(&mut self) -> bool {
-        self.queues.iter_mut().fold(false, |room, queue| queue.take_room() || room)
+        // Each is asked: none may say it again later.
+        self.queues.iter_mut().filter_map(|queue| queue.take_room().then_some(())).count() > 0
     }
 
     /// Posts a message: into its slot, or behind those that wait for it. Gives the interrupt to raise, if any.
