@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const SIGNAL: u8 = SIGNAL_PORT as u8;
+const PORT_BYTE: u8 = SIGNAL_PORT as u8;
 const CALL: u8 = HYPERCALL_PORT as u8;
 
 /// Where the guest has mapped the page.
@@ -97,7 +97,7 @@ impl Processor {
                 self.zero = true;
                 (2, None)
             }
-            (_, [0xe7, SIGNAL, ..]) => (2, Some(Event::Signal { rip: start, connection: self.rax as u32 })),
+            (_, [0xe7, PORT_BYTE, ..]) => (2, Some(Event::Signal { rip: start, connection: self.rax as u32 })),
             (_, [0xe6, CALL, ..]) => (2, Some(Event::Call { rip: start })),
             (_, [0x0f, 0x01, 0xc1, ..]) => (3, Some(Event::Kvm(KvmCall::Vmcall))),
             (_, [0x0f, 0x01, 0xd9, ..]) => (3, Some(Event::Kvm(KvmCall::Vmmcall))),
