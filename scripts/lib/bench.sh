@@ -1,17 +1,19 @@
 # shellcheck shell=bash
 # What the benchmarks share, which compare a VMM with its peers on the nested host; to be sourced.
 
-# filled NAME=VALUE... -- WORD...: sets the array `command` to the words, with each {NAME} replaced by its VALUE.
+# filled NAME=VALUE... -- WORD...: sets the array `command` to the words, with each {NAME} replaced by its VALUE and the
+# program found.
 filled() {
     local pair word pairs=()
     while [[ $1 != -- ]]; do pairs+=("$1") && shift; done
     shift
-    # shellcheck disable=SC2034 # for the caller
     command=()
     for word in "$@"; do
         for pair in "${pairs[@]}"; do word=${word//"{${pair%%=*}}"/${pair#*=}}; done
         command+=("$word")
     done
+    word=$(type -P "${command[0]}") || { echo "there is no program ${command[0]} to measure" >&2 && return 1; }
+    command[0]=$word
 }
 
 # packed PROGRAM: sets the array `packing` to the nested host's options that bring a VMM along.
@@ -23,12 +25,9 @@ packed() {
 # QEMU as all its comparisons start it; the rest is the devices. {kernel}, {initrd} and {cmdline} are to be filled in.
 # shellcheck disable=SC2034 # for those who source this
 qemu=(
-    "$(type -P qemu-system-x86_64 || true)" -M pc -accel kvm -cpu host -nodefaults -no-user-config -no-reboot
+    qemu-system-x86_64 -M pc -accel kvm -cpu host -nodefaults -no-user-config -no-reboot
     -display none -serial stdio -kernel '{kernel}' -initrd '{initrd}' -append '{cmdline}'
 )
-
-# median NUMBER...
-median() { printf '%s\n' "$@" | sort -g | sed -n "$((($# + 1) / 2))p"; }
 
 # number OPTION VALUE: ends the program where VALUE is not a number of something.
 number() { [[ $2 =~ ^[1-9][0-9]*$ ]] || { echo "$1 $2 is not a number" >&2 && exit 2; }; }
