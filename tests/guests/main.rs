@@ -4,5 +4,6 @@ mod bad_input;
 mod command;
 mod console;
 mod ends;
+mod hyperv;
 mod images;
 mod library;
