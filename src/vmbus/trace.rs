@@ -45,7 +45,7 @@ impl MessageLine<'_> {
             | MessageType::UNLOAD_RESPONSE => Ok(()),
             MessageType::INITIATE_CONTACT => {
                 let (contact, _) = read::<InitiateContact>(body)?;
-                write!(out, " version {} to VP {}", contact.version, contact.target_vp)
+                write!(out, " version {} to {}", contact.version, contact.target_vp)
             }
             MessageType::VERSION_RESPONSE => match read::<VersionResponse>(body)?.0 {
                 VersionResponse { supported: 0, .. } => write!(out, " not supported"),
@@ -55,13 +55,7 @@ impl MessageLine<'_> {
             MessageType::RESCIND_CHANNELOFFER | MessageType::CLOSECHANNEL | MessageType::RELID_RELEASED => {
                 write!(out, " channel {}", read::<ChannelReference>(body)?.0.channel)
             }
-            MessageType::OPENCHANNEL => {
-                let (OpenChannel { channel, open_id, ring_gpadl, target_vp, downstream_offset, .. }, _) = read(body)?;
-                write!(
-                    out,
-                    " channel {channel} (open {open_id}) on GPADL {ring_gpadl} split at page {downstream_offset}, VP {target_vp}"
-                )
-            }
+            MessageType::OPENCHANNEL => open(&read(body)?.0, out),
             MessageType::OPENCHANNEL_RESULT => {
                 let (OpenResult { channel, open_id, status }, _) = read(body)?;
                 write!(out, " channel {channel} (open {open_id}): {status:?}")
@@ -94,7 +88,7 @@ impl MessageLine<'_> {
             }
             MessageType::MODIFYCHANNEL => {
                 let (ModifyChannel { channel, target_vp }, _) = read(body)?;
-                write!(out, " channel {channel} to VP {target_vp}")
+                write!(out, " channel {channel} to {target_vp}")
             }
             MessageType::MODIFYCHANNEL_RESPONSE => {
                 let (ModifyChannelResponse { channel, status }, _) = read(body)?;
@@ -102,6 +96,15 @@ impl MessageLine<'_> {
             }
             _ => return None,
         })
+    }
+}
+
+fn open(request: &OpenChannel, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let OpenChannel { channel, open_id, ring_gpadl, target_vp, downstream_offset, .. } = request;
+    write!(out, " channel {channel} (open {open_id}) on GPADL {ring_gpadl} split at page {downstream_offset}, ")?;
+    match *target_vp {
+        OpenChannel::NO_INTERRUPTS => write!(out, "no interrupts"),
+        vp => write!(out, "{vp}"),
     }
 }
 
