@@ -204,6 +204,11 @@ impl Vp {
         self.synic.post(partition.memory(), pages, sint, message, timer_waits)
     }
 
+    /// Whether there is room again for messages that were turned away. Said once.
+    pub fn take_message_room(&mut self) -> bool {
+        self.synic.take_room()
+    }
+
     /// Sets an event flag of a SINT of this VP, from any thread. Gives the interrupt to raise, if any.
     ///
     /// # Errors

@@ -48,6 +48,8 @@ pub(super) struct Common {
     pub connections: RwLock<Connections>,
     /// The eventfds of event ports, which KVM signals.
     pub doorbells: Mutex<BTreeMap<ConnectionId, EventFd>>,
+    /// Signalled when there is room for messages again: see [`Child::announce_room`](super::Child::announce_room).
+    pub room: Mutex<Option<EventFd>>,
     pub inboxes: Vec<Inbox>,
     /// GPA ranges that nothing was loaded to, in pages.
     pub zeroed: Vec<Range<u64>>,
@@ -139,6 +141,19 @@ impl Common {
         let event = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(Err(error)) = event.map(|event| self.kvm.disconnect_port(&event, SIGNAL_PORT, Some(id.0))) {
             log::warn!("the doorbell of {id} stays: {error}");
+        }
+    }
+
+    /// Whom to tell of room for messages.
+    pub fn announce_room(&self, event: Option<EventFd>) {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = event;
+    }
+
+    /// There is room for messages that were turned away.
+    pub fn has_room(&self) {
+        if let Some(event) = &*self.room.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Fails only when the count is full: then the other side has plenty to wake up for.
+            let _ = event.write(1);
         }
     }
 

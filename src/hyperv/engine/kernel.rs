@@ -99,6 +99,9 @@ impl KernelEngine {
         for sint in SintIndex::all() {
             let queue = &mut side.messages[sint.index()];
             if !queue.is_empty() && queue.deliver(self.memory(), page, sint, false) {
+                if queue.take_room() {
+                    self.common.has_room();
+                }
                 self.raise(place, &mut side, sint);
             }
         }
@@ -187,6 +190,10 @@ impl Child for KernelEngine {
             self.common.gate.kick(vp.0);
         }
         posted
+    }
+
+    fn announce_room(&self, event: Option<EventFd>) {
+        self.common.announce_room(event);
     }
 
     fn signal_event(&self, vp: VpIndex, sint: SintIndex, flag: u16) -> HvResult<()> {

@@ -53,8 +53,13 @@ pub trait Child: Send + Sync {
     /// Posts a message to a SINT of a VP. It waits, in order and bounded, while the guest's slot is busy.
     ///
     /// # Errors
-    /// The VP has no SynIC enabled, or too many messages wait.
+    /// The VP has no SynIC enabled; or too many messages wait, and [`announce_room`](Self::announce_room) says when to try
+    /// again.
     fn post_message(&self, vp: VpIndex, sint: SintIndex, message: Message) -> HvResult<()>;
+
+    /// Has `event` signalled when it is time to try again: a message has found its slot on a VP for which
+    /// [`post_message`](Self::post_message) had turned one away with `INSUFFICIENT_BUFFERS`. `None` ends that.
+    fn announce_room(&self, event: Option<EventFd>);
 
     /// Sets an event flag of a SINT of a VP, and interrupts the VP if the flag was clear.
     ///

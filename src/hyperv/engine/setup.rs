@@ -144,6 +144,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
         page,
         connections: RwLock::default(),
         doorbells: Mutex::default(),
+        room: Mutex::default(),
         zeroed: setup.zeroed,
         tsc_offset,
         tracer: setup.tracer,

@@ -68,6 +68,9 @@ impl UserEngine {
         // Under the lock, so that the alarm's last word is the state's.
         let time = next.and_then(|deadline| self.common.partition.nanoseconds_until(deadline, now.reading));
         self.alarm.set(vp, time.map(Duration::from_nanos), &self.wake);
+        if state.take_message_room() {
+            self.common.has_room();
+        }
         result
     }
 
@@ -204,6 +207,10 @@ impl Child for UserEngine {
             self.common.interrupt(place, interrupt);
         }
         Ok(())
+    }
+
+    fn announce_room(&self, event: Option<EventFd>) {
+        self.common.announce_room(event);
     }
 
     fn signal_event(&self, vp: VpIndex, sint: SintIndex, flag: u16) -> HvResult<()> {

@@ -116,6 +116,11 @@ impl Synic {
         self.queues[sint.index()].len()
     }
 
+    /// Whether a SINT has room again for messages that were turned away. Said once.
+    pub fn take_room(&mut self) -> bool {
+        self.queues.iter_mut().fold(false, |room, queue| queue.take_room() || room)
+    }
+
     /// Posts a message: into its slot, or behind those that wait for it. Gives the interrupt to raise, if any.
     ///
     /// `timer_waits` as for [`rescan`](Self::rescan).
