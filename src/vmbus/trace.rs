@@ -3,6 +3,7 @@
 //! What cannot be decoded is shown as bytes: a trace is most wanted where something is wrong.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -13,6 +14,28 @@ use super::wire::{
     MessageHeader, MessageType, ModifyChannel, ModifyChannelResponse, OfferChannel, OpenChannel, OpenResult,
     TlConnectRequest, TlConnectResult, VersionResponse,
 };
+
+/// Where the lines go. A line comes without its end, and from any thread.
+#[derive(Clone)]
+pub struct Tracer(Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>);
+
+impl Tracer {
+    /// Has each line given to `write`.
+    pub fn new(write: impl Fn(fmt::Arguments<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(write))
+    }
+
+    /// Writes one line.
+    pub fn line(&self, line: fmt::Arguments<'_>) {
+        self.0(line);
+    }
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Tracer")
+    }
+}
 
 /// A control message of either side, to be printed.
 #[derive(Clone, Copy, Debug)]

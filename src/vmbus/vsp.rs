@@ -34,13 +34,17 @@
 //! }
 //! ```
 
+use std::io;
 use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EventFd;
 
 use super::connection::{GpadlTable, Opening};
 use super::gpadl::{Gpadl, RangeError};
 use super::guid::Guid;
 use super::ids::{ChannelId, GpadlId, Version};
-use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, WriteError};
+use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, Tap, WriteError};
+use super::trace::{PacketLine, Tracer};
 use super::wire::{UserDefined, offer_flags};
 use crate::partition::memory::GuestMemory;
 
@@ -140,7 +144,17 @@ pub trait Port: Send + Sync {
     /// Has the handler's thread call [`Handler::service`] soon, for instance because I/O has ended.
     fn wake(&self);
 
-    /// Offers the guest subchannels 1 to `count` of this device. They go when the primary channel is closed.
+    /// The eventfd that the handler's thread sleeps on, for whatever can signal one itself: an io_uring, say.
+    ///
+    /// # Errors
+    /// The host has no descriptor left.
+    fn doorbell(&self) -> io::Result<EventFd>;
+
+    /// Whether the channel is about to be closed, so that [`Handler::service`] should return though there is more to do.
+    fn is_closing(&self) -> bool;
+
+    /// Offers the guest subchannels 1 to `count` of this device, no more than there are VPs. The primary channel has to be
+    /// open: call it from [`Handler::service`]. They go when the primary channel is closed.
     fn offer_subchannels(&self, count: u16);
 }
 
@@ -171,6 +185,16 @@ impl Channel {
         let Opening { channel, incoming, outgoing, user_defined, gpadls, version, target: _ } = opening;
         let (incoming, outgoing) = (IncomingRing::new(incoming)?, OutgoingRing::new(outgoing)?);
         Ok(Self { id: channel, subchannel_index, version, user_defined, incoming, outgoing, gpadls, memory, port })
+    }
+
+    /// Has the header of every packet traced from now on.
+    pub fn trace(&mut self, tracer: &Tracer) {
+        let tap = |side: &'static str| {
+            let (tracer, id) = (tracer.clone(), self.id);
+            Tap::new(move |header| tracer.line(format_args!("channel {id} {side}: {}", PacketLine(header))))
+        };
+        self.incoming.tap(tap("guest"));
+        self.outgoing.tap(tap("host"));
     }
 
     /// The channel's id.
@@ -255,6 +279,7 @@ impl Channel {
                 }
                 Stopped::Empty if !self.incoming.unmask()? => return Ok(()),
                 Stopped::Empty => {}
+                Stopped::Closing => return Ok(()),
             }
         }
     }
@@ -266,6 +291,9 @@ impl Channel {
         answer: &mut impl FnMut(&mut OutgoingRing, Packet<'_>) -> Result<(), ServiceError>,
     ) -> Result<Stopped, ServiceError> {
         while self.outgoing.has_room(room)? {
+            if self.port.is_closing() {
+                return Ok(Stopped::Closing);
+            }
             match self.incoming.receive(buffer)? {
                 Some(packet) => answer(&mut self.outgoing, packet)?,
                 None => return Ok(Stopped::Empty),
@@ -279,6 +307,7 @@ impl Channel {
 enum Stopped {
     Empty,
     Full,
+    Closing,
 }
 
 #[cfg(test)]

@@ -178,6 +178,11 @@ impl Connection {
         self.outbox.pop_front().map(|message| Outgoing { vp, sint, message })
     }
 
+    /// Takes back a message for which there was no room: it is the next one again, until the guest disconnects.
+    pub fn put_back(&mut self, outgoing: Outgoing) {
+        self.outbox.push_front(outgoing.message);
+    }
+
     /// Takes one message that the guest posted to `connection`, and says what is to be done.
     ///
     /// Never fails: a message that the protocol does not allow now is answered as the protocol answers it, or dropped, with a
