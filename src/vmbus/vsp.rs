@@ -134,6 +134,12 @@ pub enum ServiceError {
     /// The device's own protocol was broken.
     #[error("{0}")]
     Protocol(String),
+    /// The host does not do what the channel needs.
+    #[error("the host refuses what it takes: {0}")]
+    Host(String),
+    /// The device has a defect.
+    #[error("the device's own code panicked")]
+    Panicked,
 }
 
 /// What a channel's surroundings do for it. Any thread may call.
