@@ -238,6 +238,11 @@ impl Channel {
         self.gpadls.get(gpadl)
     }
 
+    /// All of them, for [`each_packet`](Self::each_packet)'s closure.
+    pub fn gpadls(&self) -> &Arc<GpadlTable> {
+        &self.gpadls
+    }
+
     /// Both rings, for handlers that want more than [`each_packet`](Self::each_packet) does. Signals are then theirs to
     /// [send](Self::signal).
     pub fn rings(&mut self) -> (&mut IncomingRing, &mut OutgoingRing) {

@@ -1,0 +1,9 @@
+//! VMBus from the guest's messages to the devices' threads, without KVM: a guest in Rust on a child that is not real.
+
+mod child;
+mod device;
+mod guest;
+mod hot_plug;
+mod protocol;
+mod stress;
+mod transport;
