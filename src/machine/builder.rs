@@ -1,6 +1,8 @@
 //! A machine in a Rust test: the same settings, a call each.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::hyperv::Hv;
@@ -9,12 +11,21 @@ use super::config::{Config, Engine, OnReset};
 use super::{Machine, MachineError};
 use crate::boot::KernelSource;
 use crate::platform::console::ConsoleConfig;
+use crate::vmbus::ids::Version;
+use crate::vmbus::vsp::Vsp;
 
 /// Builds a machine. What is not said is as on the command line, but for the console: it goes nowhere.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Builder {
     config: Config,
     capture: bool,
+    devices: Vec<Arc<dyn Fn() -> Box<dyn Vsp> + Send + Sync>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Default for Builder {
@@ -25,7 +36,7 @@ impl Default for Builder {
 
 impl From<Config> for Builder {
     fn from(config: Config) -> Self {
-        Self { config, capture: false }
+        Self { config, capture: false, devices: Vec::new() }
     }
 }
 
@@ -110,6 +121,19 @@ impl Builder {
         self
     }
 
+    /// The newest version of VMBus that the guest gets.
+    pub fn vmbus_max_version(mut self, version: Version) -> Self {
+        self.config.vmbus_max_version = version;
+        self
+    }
+
+    /// Offers a device on VMBus: each machine that this builder starts gets one that `make` makes. See [`vsp`](crate::vmbus::vsp) for
+    /// what a device is, and [`Machine::vmbus`] for devices that come and go later.
+    pub fn device<V: Vsp + 'static>(mut self, make: impl Fn() -> V + Send + Sync + 'static) -> Self {
+        self.devices.push(Arc::new(move || Box::new(make())));
+        self
+    }
+
     /// What a guest's request for a reset does.
     pub fn on_reset(mut self, what: OnReset) -> Self {
         self.config.on_reset = what;
@@ -126,6 +150,6 @@ impl Builder {
     /// # Errors
     /// As [`Machine::start`].
     pub fn start(&self) -> Result<Machine, MachineError> {
-        Machine::launch(&self.config, self.capture)
+        Machine::launch(&self.config, self.capture, self.devices.iter().map(|make| make()).collect())
     }
 }

@@ -10,6 +10,8 @@ use crate::partition::host::HostError;
 use crate::partition::memory::MemoryError;
 use crate::partition::vp::VpError;
 use crate::platform::console::ConsoleError;
+use crate::vmbus::bus::AttachError;
+use crate::vmbus::connection::OfferError;
 
 /// Why a machine cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,12 @@ pub enum MachineError {
         /// The host's answer.
         source: std::io::Error,
     },
+    /// A device cannot be offered.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// VMBus cannot be had.
+    #[error(transparent)]
+    VmBus(#[from] AttachError),
     /// A VP cannot go on.
     #[error("VP {vp}: {source}")]
     Vp {

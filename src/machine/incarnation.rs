@@ -1,6 +1,5 @@
 //! One life of a guest, from the kernel file to power-off or reset.
 
-use std::io::Write;
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -9,14 +8,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use kvm_bindings::kvm_cpuid_entry2;
 
 use super::check;
-use super::config::hyperv::{Hv, TraceKind};
+use super::config::hyperv::Hv;
 use super::config::{Config, IrqchipKind};
 use super::interrupts::Interrupts;
 use super::{End, MachineError, Shared, test_device, thread_named};
 use crate::boot::{self, KernelSource, acpi};
 use crate::guest_images::EMBEDDED;
 use crate::hyperv::cpuid::Leaf;
-use crate::hyperv::engine::{self, Engine, GuestRequest, Setup, TraceKinds, Tracer};
+use crate::hyperv::engine::{self, Engine, GuestRequest, Setup};
 use crate::hyperv::hypercall::Hypercalls;
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
 use crate::hyperv::types::VpIndex;
@@ -99,7 +98,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
                 zeroed: whole_pages(&entry.untouched),
                 calls: Hypercalls::standard(),
                 level_eoi: Box::new(move |vector| interrupts.end_of_interrupt(vector)),
-                tracer: tracer(config)?,
+                tracer: shared.tracer.clone(),
             })?)
         }
     };
@@ -118,8 +117,9 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
             .map_err(|error| MachineError::Defect(error.to_string()))?;
     }
     shared.begin(engine.clone());
-    // However this life ends, its engine ends with it.
+    // However this life ends, its engine ends with it, and before that its devices' work.
     let _engine_ends = EngineEnds(shared);
+    let _attachment = engine.clone().map(|engine| shared.vmbus.attach(engine)).transpose()?;
 
     vp::prepare_kicks();
     let devices = Arc::new(Devices { platform, interrupts, engine });
@@ -158,22 +158,6 @@ fn whole_pages(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
 fn hypervisor_leaf(leaf: Leaf) -> kvm_cpuid_entry2 {
     let Leaf { function, eax, ebx, ecx, edx } = leaf;
     kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() }
-}
-
-/// Whoever writes the trace that is asked for.
-fn tracer(config: &Config) -> Result<Option<Arc<Tracer>>, MachineError> {
-    let Some(trace) = &config.trace else { return Ok(None) };
-    let sink: Box<dyn Write + Send> = match &trace.file {
-        None => Box::new(std::io::stderr()),
-        Some(path) => {
-            let failed = |source| MachineError::Trace { path: path.clone(), source };
-            Box::new(std::io::LineWriter::new(std::fs::File::create(path).map_err(failed)?))
-        }
-    };
-    let has = |kind| trace.kinds.contains(&kind);
-    let kinds =
-        TraceKinds { hypercall: has(TraceKind::Hypercall), msr: has(TraceKind::Msr), synic: has(TraceKind::Synic) };
-    Ok(Some(Arc::new(Tracer::new(kinds, sink))))
 }
 
 /// Puts VP 0 where the kernel starts.

@@ -31,13 +31,16 @@ mod incarnation;
 pub mod interface;
 mod interrupts;
 mod test_device;
+mod trace;
 
 pub use end::End;
 pub use error::MachineError;
 
-use crate::hyperv::engine::Engine;
+use crate::hyperv::engine::{Engine, Tracer};
 use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
+use crate::vmbus::bus::{self, VmBus};
+use crate::vmbus::vsp::Vsp;
 use config::{Config, OnReset};
 
 /// A running machine.
@@ -53,6 +56,9 @@ pub struct Machine {
 /// What the threads of a machine share.
 struct Shared {
     config: Config,
+    tracer: Option<Arc<Tracer>>,
+    /// Its devices outlive resets.
+    vmbus: VmBus,
     gate: Arc<Gate>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
@@ -79,14 +85,25 @@ impl Machine {
     /// # Errors
     /// What is wrong with the settings or the files that they name, or what the host refuses.
     pub fn start(config: &Config) -> Result<Self, MachineError> {
-        Self::launch(config, false)
+        Self::launch(config, false, Vec::new())
     }
 
-    /// Starts a machine, with the console that is configured or one that is captured.
-    fn launch(config: &Config, capture: bool) -> Result<Self, MachineError> {
+    /// Starts a machine, with the console that is configured or one that is captured, and with these devices more.
+    fn launch(config: &Config, capture: bool, devices: Vec<Box<dyn Vsp>>) -> Result<Self, MachineError> {
         let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
+        let tracer = config.trace.as_ref().map(trace::tracer).transpose()?;
+        let vmbus = VmBus::new(bus::Settings {
+            name: config.name.clone(),
+            max_version: config.vmbus_max_version,
+            tracer: trace::vmbus(tracer.as_ref()),
+        });
+        for device in devices {
+            vmbus.offer(device)?;
+        }
         let shared = Arc::new(Shared {
             config: config.clone(),
+            tracer,
+            vmbus,
             gate: Arc::new(Gate::new()),
             state: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
@@ -160,6 +177,11 @@ impl Machine {
     /// Lets the VPs and the guest's time go on.
     pub fn resume(&self) {
         self.shared.resume();
+    }
+
+    /// The machine's VMBus, to offer and rescind devices while it runs.
+    pub fn vmbus(&self) -> &VmBus {
+        &self.shared.vmbus
     }
 
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.

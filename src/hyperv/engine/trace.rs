@@ -16,6 +16,8 @@ pub struct TraceKinds {
     pub msr: bool,
     /// Messages, event flags and interrupts.
     pub synic: bool,
+    /// VMBus control messages and packets.
+    pub vmbus: bool,
 }
 
 /// Writes lines. Whoever does not trace has none.

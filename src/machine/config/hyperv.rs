@@ -70,10 +70,13 @@ pub enum TraceKind {
     Msr,
     /// Messages, event flags, interrupts.
     Synic,
+    /// VMBus control messages, and the headers of packets.
+    Vmbus,
 }
 
 impl TraceKind {
-    const ALL: [(&'static str, Self); 3] = [("hypercall", Self::Hypercall), ("msr", Self::Msr), ("synic", Self::Synic)];
+    const ALL: [(&'static str, Self); 4] =
+        [("hypercall", Self::Hypercall), ("msr", Self::Msr), ("synic", Self::Synic), ("vmbus", Self::Vmbus)];
 }
 
 /// `--trace KIND[,KIND…][=FILE]`: a line for each event, on standard error or into a file.

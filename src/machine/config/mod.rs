@@ -15,6 +15,7 @@ pub mod text;
 use crate::boot::KernelSource;
 use crate::hyperv::cpuid::Version;
 use crate::platform::console::ConsoleConfig;
+use crate::vmbus;
 use cpus::Cpus;
 use hyperv::{Hv, Trace};
 use size::Size;
@@ -76,7 +77,12 @@ pub struct Config {
     #[serde(with = "text::plain")]
     pub hv_version: Version,
 
-    /// Print a line for each event: hypercall, msr, synic, or several of them; =FILE prints into a file
+    /// Newest version of VMBus that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
+    #[arg(long, value_name = "VERSION")]
+    #[serde(with = "text::plain")]
+    pub vmbus_max_version: vmbus::ids::Version,
+
+    /// Print a line for each event: hypercall, msr, synic, vmbus, or several of them; =FILE prints into a file
     #[arg(long, value_name = "KIND,...[=FILE]")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
@@ -109,6 +115,7 @@ impl Default for Config {
             engine: Engine::Auto,
             hv: Hv::default(),
             hv_version: Version::default(),
+            vmbus_max_version: vmbus::ids::Version::NEWEST,
             trace: None,
             irqchip: IrqchipKind::Apic,
             test_device: false,
