@@ -88,6 +88,11 @@ impl Offer {
         offer
     }
 
+    /// Whether it is of the device with these GUIDs.
+    pub fn is_of(&self, interface: Guid, instance: Guid) -> bool {
+        self.interface == interface && self.instance == instance
+    }
+
     /// The same device's channel number `index`.
     pub fn subchannel(&self, index: u16) -> Self {
         Self { subchannel_index: index, ..self.clone() }

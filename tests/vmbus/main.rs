@@ -4,6 +4,7 @@ mod child;
 mod device;
 mod guest;
 mod hot_plug;
+mod image;
 mod protocol;
 mod stress;
 mod transport;

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::connection::{MAX_CHANNELS, OfferError};
+use super::guid::Guid;
 use super::ids::Version;
 use super::trace::Tracer;
 use super::vsp::{Offer, Vsp};
@@ -113,8 +114,7 @@ impl VmBus {
         let offer = vsp.offer().subchannel(0);
         let mut state = self.lock();
         let Offer { interface, instance, subchannel_index, .. } = offer;
-        if state.devices.values().any(|device| (device.offer.interface, device.offer.instance) == (interface, instance))
-        {
+        if state.devices.values().any(|device| device.offer.is_of(interface, instance)) {
             return Err(OfferError::Duplicate { interface, instance, subchannel_index });
         }
         if state.devices.len() >= MAX_CHANNELS {
@@ -141,6 +141,13 @@ impl VmBus {
         drop(state);
         drop(shares);
         found.is_some()
+    }
+
+    /// The device with these GUIDs, if it is offered.
+    pub fn device(&self, interface: Guid, instance: Guid) -> Option<DeviceId> {
+        let state = self.lock();
+        let mut devices = state.devices.values();
+        devices.find(|device| device.offer.is_of(interface, instance)).map(|device| device.id)
     }
 
     /// How many devices there are.
