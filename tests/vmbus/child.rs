@@ -160,6 +160,10 @@ impl Child for FakeChild {
         Ok(())
     }
 
+    fn raise_sint(&self, _vp: VpIndex, sint: SintIndex) -> HvResult<()> {
+        panic!("VMBus does not raise {sint} without a cause");
+    }
+
     fn connect_messages(&self, id: ConnectionId, port: Arc<dyn MessagePort>) -> Result<(), PortError> {
         assert!(self.lock().message_ports.insert(id, port).is_none(), "{id} is in use");
         Ok(())
