@@ -1,6 +1,7 @@
 //! The guest image `vmbus` on this host's KVM: a driver in a guest, and devices that this test offers through the library.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +12,10 @@ use viridian::platform::console::ConsoleConfig;
 use viridian::vmbus::bus::VmBus;
 use viridian::vmbus::guid::Guid;
 use viridian::vmbus::ids::Version;
+
+fn kernel() -> PathBuf {
+    Path::new(env!("VIRIDIAN_GUEST_IMAGES")).join("vmbus")
+}
 
 /// A device that, when its driver asks for it, is taken away and brought back.
 fn device(instance: u128, bus: Arc<OnceLock<VmBus>>) -> TestDevice {
@@ -28,7 +33,7 @@ fn expect_all_checks(builder: Builder, devices: u128, command_line: &str) {
     let bus: Arc<OnceLock<VmBus>> = Arc::default();
     let console = tempfile::NamedTempFile::new().unwrap();
     let mut builder = builder
-        .kernel(Path::new(env!("VIRIDIAN_GUEST_IMAGES")).join("vmbus"))
+        .kernel(kernel())
         .cmdline(format!("checks=quiet devices={devices} {command_line}"))
         .console(ConsoleConfig::File(console.path().into()))
         .timeout(Duration::from_secs(240));
@@ -66,4 +71,25 @@ fn a_host_of_old_serves_a_guest_of_today() {
             expect_all_checks(builder, 1, &format!("max={number} only={only}"));
         }
     }
+}
+
+#[test]
+fn the_command_line_limits_the_version_and_traces_the_messages() {
+    let output = Command::new(env!("CARGO_BIN_EXE_viridian"))
+        .args(["run", "--console=none", "--cmdline=only=offers devices=0", "--vmbus-max-version=4.1", "--trace=vmbus"])
+        .arg("--kernel")
+        .arg(kernel())
+        .stdin(Stdio::null())
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    let trace = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = trace.lines().filter_map(|line| line.split_once("] ").map(|(_time, event)| event)).collect();
+    let expected = [
+        "guest: INITIATE_CONTACT version 4.1 to VP 0",
+        "host: VERSION_RESPONSE supported, connection 0x40001",
+        "guest: REQUESTOFFERS",
+        "host: ALLOFFERS_DELIVERED",
+    ];
+    assert_eq!(lines, expected, "{trace}");
 }
