@@ -160,8 +160,8 @@ impl Child for FakeChild {
         Ok(())
     }
 
-    fn raise_sint(&self, _vp: VpIndex, _sint: SintIndex) -> HvResult<()> {
-        panic!("VMBus raises no bare SINTs");
+    fn raise_sint(&self, _vp: VpIndex, sint: SintIndex) -> HvResult<()> {
+        panic!("VMBus does not raise {sint} without a cause");
     }
 
     fn connect_messages(&self, id: ConnectionId, port: Arc<dyn MessagePort>) -> Result<(), PortError> {

@@ -44,6 +44,8 @@ fn what_is_dumped_reads_back_the_same() {
             "--cmdline=a \"b\"",
             "--cpus=2,affinity=0-1",
             "--engine=user",
+            "--vmbus-max-version=4.1",
+            "--trace=vmbus,msr=/t",
         ],
     )
     .unwrap();
