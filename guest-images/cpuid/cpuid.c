@@ -159,7 +159,7 @@ static void dependencies(void)
         {"fast output", HV_FAST_OUTPUT, HV_ACCESS_HYPERCALL_MSRS, "the hypercall MSRs"},
         {"HypercallMsrLockAvailable", HV_HYPERCALL_LOCK, HV_ACCESS_HYPERCALL_MSRS, "the hypercall MSRs"},
         {"DirectSyntheticTimers", HV_DIRECT_TIMERS, HV_ACCESS_TIMERS, "synthetic timers"},
-        {"SintPollingModeAvailable", HV_SINT_POLLING, HV_ACCESS_SYNIC, "the SynIC"},
+        {"SintPollingModeAvailable", HV_SINT_POLLING_MODE, HV_ACCESS_SYNIC, "the SynIC"},
         {"FrequencyRegsAvailable", HV_FREQUENCIES, HV_ACCESS_FREQUENCIES, "the privilege"},
         {"AccessFrequencyRegs", HV_ACCESS_FREQUENCIES, HV_FREQUENCIES, "the feature"},
         {"GuestIdleAvailable", HV_GUEST_IDLE, HV_ACCESS_GUEST_IDLE, "the privilege"},
@@ -176,7 +176,7 @@ static void dependencies(void)
                     pairs[i].name, pairs[i].needed);
     CHECK("flushes are not offered by an engine that cannot flush", hyperv_is_kernel_engine() || !hyperv_has(HV_USE_FLUSHES));
     CHECK("SINT polling is not offered by an engine that ignores it",
-          !hyperv_is_kernel_engine() || !hyperv_has(HV_SINT_POLLING));
+          !hyperv_is_kernel_engine() || !hyperv_has(HV_SINT_POLLING_MODE));
 }
 
 static void limits(void)

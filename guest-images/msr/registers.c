@@ -37,7 +37,7 @@ static void sints_here(void *unused)
         uint32_t number = HV_MSR_SINT(sint);
         for (unsigned i = 0; i < ARRAY_LENGTH(allowed); i++)
             check_write(number, "a SINT", allowed[i]);
-        if (hyperv_has(HV_SINT_POLLING))
+        if (hyperv_has(HV_SINT_POLLING_MODE))
             check_write(number, "a SINT", HV_SINT_POLLING | 0x53);
         check_refused(number, "a SINT", 0);
         check_refused(number, "a SINT", HV_FIRST_VECTOR - 1);

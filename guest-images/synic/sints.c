@@ -122,7 +122,7 @@ void polling(void)
         CHECK_EQUAL_NAMED(post(connection, vp), STATUS_SUCCESS, "a message for a polled SINT of VP %u is taken", vp);
         CHECK_NAMED(await_on(vp, 9, &message), "VP %u finds it by polling", vp);
         CHECK_EQUAL_NAMED(message.payload.words[0], vp, "and it is the one for VP %u", vp);
-        if (hyperv_has(HV_SINT_POLLING)) {
+        if (hyperv_has(HV_SINT_POLLING_MODE)) {
             wait_with_interrupts(1);
             CHECK_EQUAL_NAMED(interrupts_counted_in_all(), 0, "polling means no interrupt on VP %u", vp);
         } else {

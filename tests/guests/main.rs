@@ -5,5 +5,7 @@ mod command;
 mod console;
 mod ends;
 mod hyperv;
+#[path = "../common/hyperv_images.rs"]
+mod hyperv_images;
 mod images;
 mod library;
