@@ -12,6 +12,7 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddr
 use vmm_sys_util::eventfd::EventFd;
 
 pub mod cpuid;
+pub mod event;
 pub mod gate;
 pub mod host;
 pub mod memory;

@@ -34,10 +34,8 @@
 //! }
 //! ```
 
-use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-use vmm_sys_util::eventfd::EventFd;
 
 use super::connection::{GpadlTable, Opening};
 use super::gpadl::{Gpadl, RangeError};
@@ -155,14 +153,16 @@ pub trait Port: Send + Sync {
     /// Has the handler's thread call [`Handler::service`] soon, for instance because I/O has ended.
     fn wake(&self);
 
-    /// The eventfd that the handler's thread sleeps on, for whatever can signal one itself: an io_uring, say.
-    ///
-    /// # Errors
-    /// The host has no descriptor left.
-    fn doorbell(&self) -> io::Result<EventFd>;
+    /// An eventfd that does what [`wake`](Self::wake) does when it is signalled, for the kernel to signal. Without one,
+    /// devices whose I/O the kernel ends must use threads of their own.
+    fn doorbell(&self) -> Option<OwnedFd> {
+        None
+    }
 
     /// Whether the channel is about to be closed, so that [`Handler::service`] should return though there is more to do.
-    fn is_closing(&self) -> bool;
+    fn is_closing(&self) -> bool {
+        false
+    }
 
     /// Offers the guest subchannels 1 to `count` of this device, no more than there are VPs. The primary channel has to be
     /// open: call it from [`Handler::service`]. They go when the primary channel is closed.

@@ -20,14 +20,6 @@ impl Port for CountingPort {
 
     fn wake(&self) {}
 
-    fn doorbell(&self) -> io::Result<EventFd> {
-        EventFd::new(0)
-    }
-
-    fn is_closing(&self) -> bool {
-        false
-    }
-
     fn offer_subchannels(&self, _count: u16) {}
 }
 

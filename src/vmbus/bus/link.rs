@@ -19,7 +19,7 @@ use crate::partition::memory::GuestMemory;
 use crate::vmbus::connection::{self, Action, Actions, Connection, OfferError, Opening, Refusal};
 use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version};
 use crate::vmbus::trace::{MessageLine, Tracer};
-use crate::vmbus::vsp::{Port, ServiceError};
+use crate::vmbus::vsp::ServiceError;
 
 /// After so many warnings about what a guest does, more of them help nobody.
 const MAX_COMPLAINTS: u64 = 16;
@@ -285,7 +285,7 @@ impl Link {
 
     /// Has the guest's signals ring the channel's doorbell.
     pub fn connect_events(&self, channel: ChannelId, port: &ChannelPort) -> Result<(), ServiceError> {
-        let doorbell = port.doorbell().map_err(|error| error.to_string());
+        let doorbell = port.bell().map_err(|error| error.to_string());
         let connected = doorbell.and_then(|doorbell| {
             self.child.connect_events(channel.connection(), doorbell).map_err(|error| error.to_string())
         });

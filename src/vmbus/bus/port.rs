@@ -1,6 +1,7 @@
 //! What a channel's handler, and whoever ends I/O for it, can do to its surroundings.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -9,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::link::Link;
 use crate::hyperv::engine::Child;
 use crate::hyperv::types::SintIndex;
+use crate::partition::event::into_descriptor;
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
 use crate::vmbus::vsp::Port;
 
@@ -53,6 +55,11 @@ impl ChannelPort {
             leaving: Mutex::default(),
             target: Mutex::new(Target { child: Some(child), vp: target }),
         })
+    }
+
+    /// A copy of the eventfd that the channel's thread sleeps on.
+    pub fn bell(&self) -> io::Result<EventFd> {
+        self.doorbell.try_clone()
     }
 
     /// Has signals go to another VP. None goes to the old one when this returns.
@@ -120,8 +127,8 @@ impl Port for ChannelPort {
         let _ = self.doorbell.write(1);
     }
 
-    fn doorbell(&self) -> io::Result<EventFd> {
-        self.doorbell.try_clone()
+    fn doorbell(&self) -> Option<OwnedFd> {
+        self.bell().map(into_descriptor).inspect_err(|error| log::warn!("no eventfd for a device: {error}")).ok()
     }
 
     fn is_closing(&self) -> bool {
