@@ -255,9 +255,6 @@ impl VpThread<'_> {
                 vp.finish_msr_write(written.is_some());
                 return Ok(written.flatten().map(End::from));
             }
-            Exit::SynicPages { registers } => {
-                engine.iter().for_each(|engine| engine.synic_pages(index, registers));
-            }
             Exit::MmioRead { address, data } => interrupts.read(address, data),
             Exit::MmioWrite { address, data } => interrupts.write(address, data),
             Exit::EndOfInterrupt { vector } => interrupts.end_of_interrupt(vector),

@@ -24,7 +24,7 @@ use crate::hyperv::reftime::Reading;
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::trace::{MsrAccess, MsrResult, SynicEvent};
 use crate::hyperv::types::{ConnectionId, Interrupt, SintIndex, VpIndex};
-use crate::hyperv::vp::{Moment, MsrRead};
+use crate::hyperv::vp::Moment;
 use crate::partition::gate::Gate;
 use crate::partition::host::HostError;
 use crate::partition::routes::Message as ApicMessage;
@@ -228,11 +228,6 @@ impl Common {
     pub fn trace_flag(&self, vp: VpIndex, sint: SintIndex, flag: u16, status: HvResult<()>) {
         self.trace_synic(|| SynicEvent::Flag { vp, sint, flag, status: status.into() });
     }
-}
-
-/// Traced results of reads.
-pub(super) fn traced_value(value: u64) -> MsrResult {
-    MsrResult::Read(Ok(MsrRead::Value(value)))
 }
 
 /// Starts a VP that waits for INIT or SIPI.
