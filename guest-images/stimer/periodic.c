@@ -3,8 +3,8 @@
  */
 #include "tests.h"
 
-#define EXPIRATIONS 100
-#define SHORT_EXPIRATIONS 200
+#define EXPIRATIONS 40
+#define SHORT_EXPIRATIONS 60
 /* The shortest that a timer may have, and how many exits must fit into it. */
 #define SHORTEST_PERIOD (100 * MICROSECONDS)
 #define EXITS_A_PERIOD 8
