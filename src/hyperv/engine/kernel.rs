@@ -336,7 +336,7 @@ impl Engine for KernelEngine {
     }
 
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services(&self.registers(index, vp))).doorbell(index, vp, connection)?;
+        let answer = self.common.calls(&self.services(&self.registers(index, vp))).doorbell(index, vp, connection);
         answer.into_iter().for_each(|answer| answer.apply(vp));
         Ok(())
     }

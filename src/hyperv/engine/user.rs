@@ -320,7 +320,7 @@ impl Engine for UserEngine {
     }
 
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services()).doorbell(index, vp, connection)?;
+        let answer = self.common.calls(&self.services()).doorbell(index, vp, connection);
         answer.into_iter().for_each(|answer| answer.apply(vp));
         Ok(())
     }
