@@ -11,8 +11,11 @@ const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// As in the tests: set to a reason, does without the nested host.
 const SKIP: &str = "VIRIDIAN_SKIP_NESTED";
 
-/// What is measured, as the guest calls it: in words, and what it may cost of what floor.
-const WAYS: [(&str, &str, Option<(&str, f64)>); 5] = [
+/// What something may cost: so many times what a floor costs.
+type Limit = (&'static str, f64);
+
+/// What is measured, as the guest calls it, in words, and its limit.
+const WAYS: [(&str, &str, Option<Limit>); 5] = [
     ("ioeventfd", "bare ioeventfd", None),
     ("doorbell", "doorbell signal", Some(("ioeventfd", 1.6))),
     ("port", "bare port-I/O exit", None),
