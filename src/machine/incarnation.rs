@@ -56,7 +56,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         return Err(MachineError::TooManyVps { count: topology.vps(), max: host.max_vps() });
     }
     let engine = check::choose(&host, config.engine)?;
-    let memory = memory::create(config.memory.size.0, config.memory.hugepages)?;
+    let memory = memory::create(config.memory.size.0, config.memory.backing())?;
     let irqchip = match config.irqchip {
         IrqchipKind::Apic => Irqchip::Split,
         IrqchipKind::Pc => Irqchip::Full,

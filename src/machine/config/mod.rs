@@ -14,6 +14,7 @@ pub mod text;
 
 use crate::boot::KernelSource;
 use crate::hyperv::cpuid::Version;
+use crate::partition::memory::Backing;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus;
 use cpus::Cpus;
@@ -43,7 +44,7 @@ pub struct Config {
     #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
     pub cmdline: String,
 
-    /// Guest memory: SIZE[,hugepages=on] [default: 256M]
+    /// Guest memory: SIZE[,hugepages=on][,shared=on] [default: 256M]
     #[arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>)]
     #[serde(deserialize_with = "text::or_table")]
     pub memory: Memory,
@@ -130,13 +131,27 @@ impl Default for Config {
 pub struct Memory {
     /// How much.
     pub size: Size,
-    /// Whether the host backs it with 2 MiB pages.
+    /// Whether it comes from the 2 MiB pages that the host has reserved. Without it the host's transparent huge pages
+    /// are used, where there are any.
     pub hugepages: bool,
+    /// Whether it is a memfd, which other processes can map. Linux has no transparent huge pages for those.
+    pub shared: bool,
+}
+
+impl Memory {
+    /// What it is made of.
+    pub fn backing(&self) -> Backing {
+        match self {
+            Self { hugepages: true, .. } => Backing::HugePages,
+            Self { shared: true, .. } => Backing::Shared,
+            _ => Backing::Private,
+        }
+    }
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { size: Size(256 << 20), hugepages: false }
+        Self { size: Size(256 << 20), hugepages: false, shared: false }
     }
 }
 
