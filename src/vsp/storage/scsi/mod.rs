@@ -23,6 +23,7 @@ pub mod sense;
 mod table;
 mod unit;
 
+pub use block::MAX_TRANSFER;
 pub use inquiry::absent_unit_inquiry;
 pub use report::report_luns;
 pub use reservation::Nexus;
@@ -109,7 +110,7 @@ impl Request<'_> {
 }
 
 /// `N` bytes at `at`, which the caller knows to be there.
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[at..at + N]);
     array
