@@ -9,8 +9,8 @@ use super::{Action, Extent, Job, Reply, Request, array};
 
 /// The most ranges that one UNMAP may name; VPD page B0 tells it.
 pub(super) const MAX_UNMAP_DESCRIPTORS: usize = 256;
-/// The most blocks that one WRITE SAME writes; VPD page B0 tells it. Linux asks for no more.
-pub(super) const MAX_WRITE_SAME: u64 = 0x7f_ffff;
+/// The most blocks that one WRITE SAME writes, in its short form and its long one; VPD page B0 tells it.
+pub(super) const MAX_WRITE_SAME: u64 = 0xffff;
 /// The most descriptors that GET LBA STATUS gives at once.
 const MAX_STATUS_DESCRIPTORS: usize = 256;
 
