@@ -21,6 +21,8 @@ mod report;
 mod reservation;
 pub mod sense;
 mod table;
+#[cfg(test)]
+mod testing;
 mod unit;
 
 pub use block::MAX_TRANSFER;

@@ -180,14 +180,14 @@ impl LogicalUnit {
 
     /// MODE SELECT (6).
     pub(super) fn mode_select_6(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let list = request.parameters(request.byte(4).into())?;
+        let list = select_list(request, request.byte(4).into())?;
         let Some((header, rest)) = list.split_first_chunk::<4>() else { return too_short(&list) };
         self.mode_select(request, header[3].into(), false, rest)
     }
 
     /// MODE SELECT (10).
     pub(super) fn mode_select_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let list = request.parameters(request.be16(7).into())?;
+        let list = select_list(request, request.be16(7).into())?;
         let Some((header, rest)) = list.split_first_chunk::<8>() else { return too_short(&list) };
         let descriptors = u16::from_be_bytes([header[6], header[7]]);
         self.mode_select(request, descriptors.into(), header[4] & 1 != 0, rest)
@@ -201,9 +201,6 @@ impl LogicalUnit {
         long: bool,
         rest: &[u8],
     ) -> Result<Reply, Sense> {
-        if request.bit(1, 0) {
-            return Err(Sense::INVALID_FIELD_IN_CDB); // nothing can be saved
-        }
         let (descriptor, mut rest) = rest.split_at_checked(descriptors).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
         self.accept_block_descriptor(descriptor, long)?;
         let mut mode = self.mode;
@@ -246,6 +243,11 @@ impl LogicalUnit {
             self.medium.is_some_and(|medium| medium.block_size == size && (blocks == 0 || blocks == medium.blocks));
         if same { Ok(()) } else { Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST) }
     }
+}
+
+fn select_list(request: &Request<'_>, length: usize) -> Result<Vec<u8>, Sense> {
+    // SP: nothing can be saved.
+    if request.bit(1, 0) { Err(Sense::INVALID_FIELD_IN_CDB) } else { request.parameters(length) }
 }
 
 /// No list at all changes nothing, and is no error (SPC-4, 6.9).
