@@ -5,17 +5,31 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::error::DiskError;
 
+/// How often a lock that somebody holds is tried again: udev holds one for a moment while it looks at a device,
+/// and so does a process that was forked and has not yet become what it will be.
+const RETRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Locks the file for reading, or for reading and writing.
 pub(super) fn lock(file: &File, path: &Path, write: bool) -> Result<(), DiskError> {
     let operation =
         if write { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
-    match flock(file, operation) {
+    let mut result = flock(file, operation);
+    for _ in 0..RETRIES {
+        if result != Err(Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        result = flock(file, operation);
+    }
+    match result {
         Ok(()) => Ok(()),
         Err(Errno::WOULDBLOCK) => Err(DiskError::Locked { path: path.to_owned() }),
         // A file system without locks cannot keep anybody out.
