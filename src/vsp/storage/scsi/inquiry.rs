@@ -114,7 +114,7 @@ impl LogicalUnit {
 
     /// Device Identification: a locally assigned NAA name, and vendor and serial number.
     fn designators(&self) -> Vec<u8> {
-        let naa = 3 << 60 | self.identity.unique & (1 << 60) - 1;
+        let naa = (3 << 60) | (self.identity.unique & ((1 << 60) - 1));
         let mut body = vec![0x01, 0x03, 0, 8];
         body.extend_from_slice(&naa.to_be_bytes());
         body.extend_from_slice(&[0x02, 0x01, 0, (VENDOR.len() + self.identity.serial.len()) as u8]);

@@ -98,9 +98,8 @@ pub(super) fn find(unit: &LogicalUnit, request: &Request<'_>) -> Lookup {
 
 pub(super) fn find_by_code(unit: &LogicalUnit, opcode: u8, service_action: u8) -> Lookup {
     let start = usize::from(FIRST[usize::from(opcode)]);
-    let mut same = COMMANDS[start..].iter().take_while(|command| command.opcode == opcode).peekable();
     let mut missing = Lookup::NoSuchOpcode;
-    while let Some(command) = same.next() {
+    for command in COMMANDS[start..].iter().take_while(|command| command.opcode == opcode) {
         if !command.on.includes(unit) {
             continue;
         }
