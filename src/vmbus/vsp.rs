@@ -34,6 +34,7 @@
 //! }
 //! ```
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::connection::{GpadlTable, Opening};
@@ -139,6 +140,12 @@ pub trait Port: Send + Sync {
 
     /// Has the handler's thread call [`Handler::service`] soon, for instance because I/O has ended.
     fn wake(&self);
+
+    /// An eventfd that does what [`wake`](Self::wake) does when it is signalled, for the kernel to signal. Without one,
+    /// devices whose I/O the kernel ends must use threads of their own.
+    fn doorbell(&self) -> Option<OwnedFd> {
+        None
+    }
 
     /// Offers the guest subchannels 1 to `count` of this device. They go when the primary channel is closed.
     fn offer_subchannels(&self, count: u16);
