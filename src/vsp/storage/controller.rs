@@ -30,7 +30,11 @@ pub struct Controller {
     ready: AtomicBool,
     /// How many times units have come or gone.
     changes: AtomicU64,
+    /// To be called then.
+    listener: Mutex<Option<Listener>>,
 }
+
+type Listener = Box<dyn Fn() + Send + Sync>;
 
 impl Controller {
     /// A controller without units, and up to `max_subchannels` beside its primary channel.
@@ -40,6 +44,7 @@ impl Controller {
             protocol: Mutex::new(Protocol::new(max_subchannels)),
             ready: AtomicBool::new(false),
             changes: AtomicU64::new(0),
+            listener: Mutex::default(),
         })
     }
 
@@ -88,6 +93,11 @@ impl Controller {
         }
     }
 
+    /// Has `listener` called, in place of the one before it, whenever [`changes`](Self::changes) has changed.
+    pub fn on_change(&self, listener: impl Fn() + Send + Sync + 'static) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
+    }
+
     /// A number that changes when units come or go; the primary channel then sends [`notice`](Self::notice).
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
@@ -109,6 +119,7 @@ impl Controller {
         let mut protocol = self.protocol();
         protocol.reset();
         self.ready.store(false, Ordering::Release);
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Takes a packet that is no SCSI command. Besides the reply, says how many subchannels to offer.
@@ -177,6 +188,9 @@ impl Controller {
             unit.with(|logical, _| logical.luns_changed());
         }
         self.changes.fetch_add(1, Ordering::Release);
+        if let Some(listener) = &*self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
+            listener();
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = (u8, Arc<Unit>)> {

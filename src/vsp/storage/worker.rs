@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::controller::{Controller, Execution, NEXUS, NoData};
 use super::engine::gate::Share;
@@ -48,14 +49,23 @@ struct Pending {
 /// Jobs that threads have done, until the worker looks.
 struct Mailbox {
     done: Mutex<Vec<(u32, Result<Finished, Failure>)>>,
-    doorbell: OwnedFd,
+    waker: Waker,
+}
+
+/// What wakes the channel's thread.
+enum Waker {
+    Doorbell(OwnedFd),
+    Call(Box<dyn Fn() + Send + Sync>),
 }
 
 impl Mailbox {
     fn post(&self, tag: u32, result: Result<Finished, Failure>) {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push((tag, result));
-        // A full counter wakes as well as one that is not.
-        let _ = rustix::io::write(&self.doorbell, &1_u64.to_ne_bytes());
+        match &self.waker {
+            // A full counter wakes as well as one that is not.
+            Waker::Doorbell(doorbell) => drop(rustix::io::write(doorbell, &1_u64.to_ne_bytes())),
+            Waker::Call(wake) => wake(),
+        }
     }
 
     fn take(&self) -> Vec<(u32, Result<Finished, Failure>)> {
@@ -95,17 +105,27 @@ impl Worker {
         if let Some(ring) = &mut ring {
             ring.watch(doorbell.try_clone()?);
         }
+        Ok(Self::assemble(controller, primary, ring, Waker::Doorbell(doorbell)))
+    }
+
+    /// The worker of a channel whose thread only a call of `wake` wakes. All I/O is left to the images' threads.
+    /// Such a thread sleeps elsewhere: [`wait`](Self::wait) does not.
+    pub fn with_threads(controller: Arc<Controller>, primary: bool, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::assemble(controller, primary, None, Waker::Call(Box::new(wake)))
+    }
+
+    fn assemble(controller: Arc<Controller>, primary: bool, ring: Option<Ring>, waker: Waker) -> Self {
         let noticed = controller.changes();
-        Ok(Self {
+        Self {
             controller,
             primary,
             ring,
             pending: (0..MAX_IN_FLIGHT).map(|_| None).collect(),
             free: (0..MAX_IN_FLIGHT).rev().collect(),
-            mailbox: Arc::new(Mailbox { done: Mutex::default(), doorbell }),
+            mailbox: Arc::new(Mailbox { done: Mutex::default(), waker }),
             answers: Vec::new(),
             noticed,
-        })
+        }
     }
 
     /// Has jobs that are done signal the doorbell, for a channel whose thread sleeps on that and not in [`wait`](Self::wait).
@@ -113,9 +133,9 @@ impl Worker {
     /// # Errors
     /// What the kernel says.
     pub fn notify_doorbell(&mut self) -> io::Result<()> {
-        match &mut self.ring {
-            Some(ring) => ring.notify(self.mailbox.doorbell.try_clone()?),
-            None => Ok(()),
+        match (&mut self.ring, &self.mailbox.waker) {
+            (Some(ring), Waker::Doorbell(doorbell)) => ring.notify(doorbell.try_clone()?),
+            _ => Ok(()),
         }
     }
 
@@ -226,8 +246,10 @@ impl Worker {
                     });
                 }
             }
-            None if sleep => sleep_on(&self.mailbox.doorbell)?,
-            None => {}
+            None => match &self.mailbox.waker {
+                Waker::Doorbell(doorbell) if sleep => sleep_on(doorbell)?,
+                _ => {}
+            },
         }
         for (tag, result) in self.mailbox.take() {
             self.finish(tag, |_| result);
@@ -257,13 +279,17 @@ impl Worker {
         self.answers.drain(..)
     }
 
+    /// Whether there may be a [`notice`](Self::notice).
+    pub fn has_notice(&self) -> bool {
+        self.primary && self.noticed != self.controller.changes()
+    }
+
     /// What the guest must be told without having asked, once: units have come or gone.
     pub fn notice(&mut self) -> Option<Reply> {
         let changes = self.controller.changes();
-        if !self.primary || self.noticed == changes {
+        if !self.primary || std::mem::replace(&mut self.noticed, changes) == changes {
             return None;
         }
-        self.noticed = changes;
         self.controller.notice()
     }
 }
@@ -276,6 +302,9 @@ impl Drop for Worker {
                 break;
             }
             self.answers.clear();
+            if matches!(self.mailbox.waker, Waker::Call(_)) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         if self.primary {
             self.controller.reset_protocol();

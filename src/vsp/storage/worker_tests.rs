@@ -1,5 +1,5 @@
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proptest::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
@@ -285,7 +285,8 @@ fn the_doorbell_rings_for_who_sleeps_on_it_elsewhere() {
     both_ways(|ring| {
         let controller = controller(&[memory_disk("1M")]);
         let mut guest = Guest::new(&controller, ring);
-        let bell = guest.worker.mailbox.doorbell.try_clone().expect("a copy");
+        let Waker::Doorbell(bell) = &guest.worker.mailbox.waker else { panic!("no doorbell") };
+        let bell = bell.try_clone().expect("a copy");
         guest.worker.notify_doorbell().expect("a working ring");
         let pages = guest.pages(0, 4096);
         let deadline = Instant::now() + Duration::from_secs(10);
