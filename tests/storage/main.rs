@@ -3,5 +3,6 @@
 //! The tools think that they have a Linux sg device. A preloaded library sends their commands here, each becomes a storvsp packet
 //! with guest pages, and takes all of the way that a guest's command takes: protocol, SCSI target, I/O engine, file.
 
+mod speed;
 mod target;
 mod tools;

@@ -71,6 +71,29 @@ impl Initiator {
         }
     }
 
+    /// Reads `count` times 4096 bytes, with `depth` requests at a time under way.
+    pub fn read_blocks(&mut self, count: u32, depth: u32) {
+        let (mut sent, mut done) = (0, 0);
+        while done < count {
+            while sent < count && sent - done < depth {
+                let block = (sent % 16384) * 8;
+                let [a, b, c, d] = block.to_be_bytes();
+                let mut request = ScsiRequest::new_zeroed();
+                (request.cdb_length, request.sense_length, request.data_in) = (10, 20, DataDirection::IN);
+                request.data_transfer_length = 4096;
+                request.cdb[..10].copy_from_slice(&[0x28, 0, a, b, c, d, 0, 0, 8, 0]);
+                let header = PacketHeader { operation: Operation::EXECUTE_SRB, flags: 1, status: NtStatus::SUCCESS };
+                let packet = [header.as_bytes(), request.as_bytes()].concat();
+                let frames = [u64::from(256 + sent % depth)].into_iter();
+                let pages = GuestBuffer::new(&self.memory, frames, 0, 4096).expect("a page");
+                self.worker.take(sent.into(), &packet, pages).expect("a packet");
+                sent += 1;
+            }
+            self.worker.wait().expect("a working ring");
+            done += self.worker.answers().count() as u32;
+        }
+    }
+
     /// Has a command done, with guest pages that do not lie side by side.
     pub fn command(&mut self, cdb: &[u8], direction: DataDirection, data: &[u8], room: usize) -> Ended {
         let length = if direction == DataDirection::OUT { data.len() } else { room };
