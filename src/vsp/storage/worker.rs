@@ -296,15 +296,11 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // The guest may have its pages back after this: nobody may use them any more.
-        while self.in_flight() > 0 {
-            if self.turn(true).is_err() {
-                break;
-            }
+        // The guest may have its pages back after this: nobody may use them any more. Where the thread would sleep is
+        // not known here, so this looks again and again.
+        while self.in_flight() > 0 && self.turn(false).is_ok() {
             self.answers.clear();
-            if matches!(self.mailbox.waker, Waker::Call(_)) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         if self.primary {
             self.controller.reset_protocol();

@@ -90,6 +90,8 @@ impl Opened {
             }
             Err(error) => return Err(refused(path, write, error.into())),
         };
+        // io_uring gives up on files that are open so, where it would otherwise have a thread wait.
+        rustix::fs::fcntl_setfl(&file, direct).map_err(|error| host(error.into()))?;
         let metadata = file.metadata().map_err(host)?;
         if !metadata.is_file() && !metadata.file_type().is_block_device() {
             return Err(not_a_disk("no longer what it was"));

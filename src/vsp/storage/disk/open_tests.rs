@@ -33,6 +33,14 @@ fn what_is_no_disk_is_told_for_what_it_is() {
 }
 
 #[test]
+fn an_open_image_makes_io_uring_wait_and_not_give_up() {
+    let image = file(1 << 20);
+    let disk = open(&config(image.path())).expect("a disk");
+    let flags = rustix::fs::fcntl_getfl(&*disk.file().expect("a file").file).expect("flags");
+    assert!(!flags.contains(OFlags::NONBLOCK));
+}
+
+#[test]
 fn sizes_that_no_disk_has_are_refused() {
     assert!(matches!(error(&config(file(0).path())), DiskError::Empty { .. }));
     let odd = file(4096 + 512);
