@@ -4,7 +4,7 @@
 //!
 //! - [`storvsp`]: the protocol in the channels, pure.
 //! - [`scsi`]: the target behind it, pure.
-//! - [`provider`]: the device on VMBus; [`worker`]: one channel's work; [`controller`], [`unit`]: what channels share.
+//! - [`provider`]: the device on VMBus; [`worker`]: one channel's work; [`controller`], [`mod@unit`]: what channels share.
 //! - [`engine`]: how I/O is done.
 //! - [`disk`]: where the blocks lie.
 //! - [`config`]: what a user says of a disk.

@@ -22,7 +22,7 @@ pub struct FileDisk {
     discard: bool,
     /// Nothing may be written that makes the file look like a qcow2 image.
     guarded: bool,
-    /// The ways to make zeros that the host is known not to have: a set of [`Zeroing`] bits.
+    /// The ways to make zeros that the host is known not to have: a set of `Zeroing` bits.
     missing: AtomicU8,
 }
 

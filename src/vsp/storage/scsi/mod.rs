@@ -4,10 +4,10 @@
 //! done on the medium. Whoever does that reports back, and the unit turns the result into status and sense
 //! data. Nothing here touches a file, a thread or a clock.
 //!
-//! - [`table`]: every command there is, in one list: the dispatcher, REPORT SUPPORTED OPERATION CODES,
+//! - `table`: every command there is, in one list: the dispatcher, REPORT SUPPORTED OPERATION CODES,
 //!   reservation conflicts and the check of reserved bits all read it.
-//! - [`unit`]: the unit and the way that every command takes through it.
-//! - [`inquiry`], [`mode`], [`block`], [`provisioning`], [`reservation`], [`optical`], [`report`]: the commands.
+//! - `unit`: the unit and the way that every command takes through it.
+//! - `inquiry`, `mode`, `block`, `provisioning`, `reservation`, `optical`, `report`: the commands.
 //! - [`sense`]: what went wrong.
 
 use smallvec::SmallVec;
