@@ -12,6 +12,7 @@
 //! A machine is a thread for each VP, and the console's. VP 0's thread also builds the machine, starts it again
 //! after a reset where that is wanted, and takes it down: when it ends, nothing of the machine is left.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
@@ -41,6 +42,7 @@ use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
 use crate::vmbus::bus::{self, VmBus};
 use crate::vmbus::vsp::Vsp;
+use crate::vsp::storage::{self, controller::Controller, provider::StorageVsp};
 use config::{Config, OnReset};
 
 /// A running machine.
@@ -59,6 +61,8 @@ struct Shared {
     tracer: Option<Arc<Tracer>>,
     /// Its devices outlive resets.
     vmbus: VmBus,
+    /// Those with disks, by their numbers.
+    controllers: BTreeMap<u8, Arc<Controller>>,
     gate: Arc<Gate>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
@@ -97,6 +101,12 @@ impl Machine {
             max_version: config.vmbus_max_version,
             tracer: trace::vmbus(tracer.as_ref()),
         });
+        // The primary channel is one VP's.
+        let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
+        let controllers = storage::config::controllers(&config.disks, subchannels)?;
+        for (number, controller) in &controllers {
+            vmbus.offer(Box::new(StorageVsp::numbered(controller.clone(), *number)))?;
+        }
         for device in devices {
             vmbus.offer(device)?;
         }
@@ -104,6 +114,7 @@ impl Machine {
             config: config.clone(),
             tracer,
             vmbus,
+            controllers,
             gate: Arc::new(Gate::new()),
             state: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
@@ -182,6 +193,11 @@ impl Machine {
     /// The machine's VMBus, to offer and rescind devices while it runs.
     pub fn vmbus(&self) -> &VmBus {
         &self.shared.vmbus
+    }
+
+    /// A controller that was configured with disks: to attach and detach others, and to have the guest notice new sizes.
+    pub fn controller(&self, number: u8) -> Option<&Arc<Controller>> {
+        self.shared.controllers.get(&number)
     }
 
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.

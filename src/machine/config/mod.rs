@@ -16,6 +16,7 @@ use crate::boot::KernelSource;
 use crate::hyperv::cpuid::Version;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus;
+use crate::vsp::storage::config::DiskConfig;
 use cpus::Cpus;
 use hyperv::{Hv, Trace};
 use size::Size;
@@ -77,6 +78,13 @@ pub struct Config {
     #[serde(with = "text::plain")]
     pub hv_version: Version,
 
+    /// Disk or DVD: PATH, a file, a block device or memory:SIZE for scratch, or path=PATH[,readonly=on]
+    /// [,cache=writeback|none][,serial=TEXT][,sector=512|4096][,discard=off][,format=auto|raw|qcow2][,media=disk|dvd]
+    /// [,controller=N][,lun=N]; may be given several times
+    #[arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>)]
+    #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskConfig>,
+
     /// Newest version of VMBus that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
     #[arg(long, value_name = "VERSION")]
     #[serde(with = "text::plain")]
@@ -115,6 +123,7 @@ impl Default for Config {
             engine: Engine::Auto,
             hv: Hv::default(),
             hv_version: Version::default(),
+            disks: Vec::new(),
             vmbus_max_version: vmbus::ids::Version::NEWEST,
             trace: None,
             irqchip: IrqchipKind::Apic,
@@ -210,6 +219,7 @@ impl Config {
         if let Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) = &mut self.kernel {
             *path = folder.join(&*path);
         }
+        self.disks.iter_mut().for_each(|disk| disk.rebase(folder));
         if let Some(initrd) = &mut self.initrd {
             *initrd = folder.join(&*initrd);
         }

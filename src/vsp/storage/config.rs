@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -174,6 +174,14 @@ impl DiskConfig {
         match self.lun {
             Some(lun) if usize::from(lun) >= MAX_LUNS => Err(ConfigError::Lun(lun)),
             _ => Ok(()),
+        }
+    }
+
+    /// Has a relative path start at `folder`.
+    pub fn rebase(&mut self, folder: &Path) {
+        let is_file = self.path.to_str().is_none_or(|path| !path.starts_with("memory:"));
+        if is_file && !self.path.as_os_str().is_empty() {
+            self.path = folder.join(&self.path);
         }
     }
 

@@ -14,6 +14,9 @@ use crate::vmbus::packet::PacketKind;
 use crate::vmbus::ring::{NewPacket, OutgoingRing, Packet};
 use crate::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 
+/// The instance GUID of a machine's controllers, which have their numbers in the last byte: "viridian scsi" in ASCII.
+const INSTANCE: u128 = 0x76697269_6469_616e_7363_736900000000;
+
 /// The transaction id of a packet that the guest did not ask for.
 const UNSOLICITED: u64 = 0;
 
@@ -24,6 +27,11 @@ pub struct StorageVsp {
 }
 
 impl StorageVsp {
+    /// A machine's controller of this number.
+    pub fn numbered(controller: Arc<Controller>, number: u8) -> Self {
+        Self::new(controller, Guid::new(INSTANCE | u128::from(number)))
+    }
+
     /// The controller, under an instance GUID that no other device of the machine has.
     pub fn new(controller: Arc<Controller>, instance: Guid) -> Self {
         Self { controller, instance }
@@ -69,7 +77,7 @@ const MAX_UNSENT: usize = 1024;
 
 impl Handler for StorageChannel {
     fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
-        loop {
+        while !channel.port().is_closing() {
             channel.rings().0.mask();
             let emptied = self.receive(channel)?;
             self.worker.poll().map_err(failed)?;
@@ -93,6 +101,7 @@ impl Handler for StorageChannel {
                 return Ok(());
             }
         }
+        Ok(())
     }
 }
 
