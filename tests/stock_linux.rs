@@ -32,7 +32,7 @@ static BATCH: Batch = Batch::new(|plan| {
     // Boots cost seconds there: each shows a machine and an end, by turns on both engines.
     plan.check("bzImage", 60, boot("vmlinuz", REPORT, "--engine user"));
     plan.check("two", 60, boot("vmlinux", &format!("{REPORT}; reboot -f"), "--memory 1G --cpus 2 --engine kernel"));
-    let crash = format!("{REPORT}; echo c > /proc/sysrq-trigger");
+    let crash = format!("{REPORT}; sleep 1; echo c > /proc/sysrq-trigger");
     plan.check("four", 60, boot("vmlinux", &crash, "--memory 5G --cpus 4,sockets=2,cores=2 --engine user"));
     plan.check("timeout", 60, boot("vmlinux", "sleep 1000", "--timeout 3"));
 });

@@ -20,8 +20,6 @@ const IA32_TSC: u32 = 0x10;
 const APIC_TPR: usize = 0x80;
 const APIC_ISR: usize = 0x100;
 const APIC_TMR: usize = 0x180;
-const APIC_ICR_LOW: usize = 0x300;
-const APIC_ICR_HIGH: usize = 0x310;
 pub(super) const APIC_LINT0: usize = 0x350;
 pub(super) const APIC_LINT1: usize = 0x360;
 /// A local vector table entry: the interrupt comes from a PIC.
@@ -213,15 +211,6 @@ impl Vp {
         let mut apic = self.apic()?;
         set_apic_register(&mut apic, APIC_TPR, priority.into());
         self.set_apic(&apic)
-    }
-
-    /// The interrupt command register of the local APIC: high half, low half.
-    ///
-    /// # Errors
-    /// KVM's own.
-    pub fn interrupt_command(&self) -> Result<u64, HostError> {
-        let apic = self.apic()?;
-        Ok(u64::from(apic_register(&apic, APIC_ICR_HIGH)) << 32 | u64::from(apic_register(&apic, APIC_ICR_LOW)))
     }
 
     /// Ends the interrupt of highest priority that is in service. Gives its vector, and whether it was level-triggered.

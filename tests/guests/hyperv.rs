@@ -1,6 +1,6 @@
 //! The Hyper-V interface as a guest finds it, on this host's KVM with the user engine.
 //!
-//! `tests/hyperv_engines.rs` runs the same images on both engines, on the nested host.
+//! Checks that are known to fail are listed in `tests/common/hyperv_images.rs`.
 
 use super::command::{Run, image, run_with};
 use super::hyperv_images::{failures, passed};

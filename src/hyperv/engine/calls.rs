@@ -72,11 +72,15 @@ impl Calls<'_> {
     }
 
     /// Answers a doorbell that has rung for nobody.
-    pub fn doorbell(&self, index: VpIndex, vp: &Vp, connection: u32) -> Option<Answer> {
+    pub fn doorbell(&self, index: VpIndex, vp: &Vp, connection: u32) -> Result<Option<Answer>, HostError> {
         let mut general = vp.synced_registers();
-        general.rip = self.page.after_doorbell(general.rip)?;
+        let Some(after) = self.page.after_doorbell(general.rip) else { return Ok(None) };
+        if !mode(vp)?.may_call() {
+            return Ok(Some(Answer { registers: general, exception: Some(Exception::UndefinedOpcode) }));
+        }
+        general.rip = after;
         general.rax = self.calls.doorbell(index, self.host, connection).0.into();
-        Some(Answer { registers: general, exception: None })
+        Ok(Some(Answer { registers: general, exception: None }))
     }
 }
 

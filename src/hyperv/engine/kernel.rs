@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::common::{Common, Services, VpRegisters, traced_value};
@@ -16,11 +17,11 @@ use crate::hyperv::connections::MessagePort;
 use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::message::Message;
 use crate::hyperv::msr::Msr;
-use crate::hyperv::registers::PageRegister;
+use crate::hyperv::registers::{PageRegister, SintRegister};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::synic::{EventFlagsPage, MessagePage, MessageQueue};
 use crate::hyperv::trace::MsrResult;
-use crate::hyperv::types::{ConnectionId, GP, SINT_COUNT, SintIndex, VpIndex};
+use crate::hyperv::types::{ConnectionId, GP, PAGE_SIZE, SINT_COUNT, SintIndex, VpIndex};
 use crate::hyperv::vp::{Action, MsrRead, Vp as VpState};
 use crate::partition::host::HostError;
 use crate::partition::memory::GuestMemory;
@@ -107,6 +108,14 @@ impl KernelEngine {
         }
     }
 
+    /// Clears a page that the guest has just enabled, or moved.
+    fn clear_if_new(&self, before: PageRegister, now: PageRegister) {
+        let moved = !before.enabled() || before.gpa() != now.gpa();
+        if now.enabled() && moved && self.memory().write_slice(&[0; PAGE_SIZE], GuestAddress(now.gpa())).is_err() {
+            log::debug!("the guest has a SynIC page at {:#x}, where no memory is", now.gpa());
+        }
+    }
+
     fn services<'a>(&'a self, registers: &'a OwnRegisters<'a>) -> Services<'a> {
         Services { common: &self.common, registers }
     }
@@ -138,12 +147,29 @@ impl VpRegisters for OwnRegisters<'_> {
     }
 
     fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()> {
-        self.engine.common.place(vp)?;
+        let place = self.engine.common.place(vp)?;
+        match msr {
+            // What these do, a hypercall cannot; the others are not to be written by anybody.
+            Msr::Reset | Msr::CrashControl | Msr::GuestOsId => return Err(HvStatus::INVALID_PARAMETER),
+            Msr::VpIndex
+            | Msr::VpRuntime
+            | Msr::Sversion
+            | Msr::TimeRefCount
+            | Msr::TscFrequency
+            | Msr::ApicFrequency => {
+                return Err(HvStatus::INVALID_PARAMETER);
+            }
+            // KVM lets the host write what it would refuse the guest.
+            Msr::Sint(_) if !SintRegister(value).is_valid() => return Err(HvStatus::INVALID_REGISTER_VALUE),
+            _ => {}
+        }
         if is_ours(msr) {
-            return Err(HvStatus::INVALID_PARAMETER);
+            let Common { partition, .. } = &self.engine.common;
+            let written = self.engine.side(place).state.write(msr, value, partition, self.engine.common.moment());
+            return written.map(drop).map_err(|_| HvStatus::INVALID_REGISTER_VALUE);
         }
         let number = self.kept_by_kvm(vp, msr)?;
-        self.vp.write_msr(number, value).then_some(()).ok_or(HvStatus::INVALID_PARAMETER)
+        self.vp.write_msr(number, value).then_some(()).ok_or(HvStatus::INVALID_REGISTER_VALUE)
     }
 }
 
@@ -312,15 +338,19 @@ impl Engine for KernelEngine {
     }
 
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services(&self.registers(index, vp))).doorbell(index, vp, connection);
+        let answer = self.common.calls(&self.services(&self.registers(index, vp))).doorbell(index, vp, connection)?;
         answer.into_iter().for_each(|answer| answer.apply(vp));
         Ok(())
     }
 
     fn synic_pages(&self, index: VpIndex, [scontrol, siefp, simp]: [u64; 3]) {
         let place = index.0 as usize;
+        let (siefp, simp) = (PageRegister(siefp), PageRegister(simp));
         let mut side = self.side(place);
-        (side.scontrol, side.siefp, side.simp) = (scontrol, PageRegister(siefp), PageRegister(simp));
+        // KVM leaves this to us: a guest that found an old message in a slot would wait for ever.
+        self.clear_if_new(side.siefp, siefp);
+        self.clear_if_new(side.simp, simp);
+        (side.scontrol, side.siefp, side.simp) = (scontrol, siefp, simp);
         drop(side);
         self.deliver(place);
     }

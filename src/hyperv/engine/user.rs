@@ -4,6 +4,7 @@
 //! to the local APICs. An interrupt with AutoEOI is handed to the VP, between two of its
 //! instructions, as one that has been acknowledged, so that nothing stays in service.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct UserEngine {
     alarm: Arc<Alarm>,
     wake: Wake,
     level_eoi: LevelEoi,
+    /// What each VP last wrote to ICR: the messages that it became leave no trace in the local APIC.
+    commands: Vec<AtomicU64>,
 }
 
 impl UserEngine {
@@ -52,7 +55,8 @@ impl UserEngine {
                     engine.tick(vp);
                 }
             };
-            Self { common, vps, alarm: Arc::new(Alarm::new(count)), wake: Arc::new(wake), level_eoi }
+            let commands = (0..count).map(|_| AtomicU64::new(0)).collect();
+            Self { common, vps, alarm: Arc::new(Alarm::new(count)), wake: Arc::new(wake), level_eoi, commands }
         })
     }
 
@@ -108,10 +112,10 @@ impl UserEngine {
         Ok(Some(request))
     }
 
-    fn read_apic(&self, vp: &Vp, register: ApicRegister) -> Result<Option<u64>, HostError> {
+    fn read_apic(&self, place: usize, vp: &Vp, register: ApicRegister) -> Result<Option<u64>, HostError> {
         Ok(match register {
             ApicRegister::Eoi => None,
-            ApicRegister::Icr => Some(vp.interrupt_command()?),
+            ApicRegister::Icr => Some(self.commands[place].load(Ordering::Relaxed)),
             ApicRegister::Tpr => Some(vp.task_priority()?.into()),
         })
     }
@@ -132,6 +136,7 @@ impl UserEngine {
                 }
             }
             ApicRegister::Icr => {
+                self.commands[place].store(value, Ordering::Relaxed);
                 for message in command_messages(value, self.common.apic_ids[place], &self.common.apic_ids) {
                     if let Err(error) = self.common.kvm.send(message) {
                         log::debug!("VP {place}: an interrupt command is lost: {error}");
@@ -184,8 +189,19 @@ impl VpRegisters for UserEngine {
         }
         let now = self.common.moment();
         let written = self.change(place, now, |state| state.write(msr, value, &self.common.partition, now));
-        self.interrupts(place, &written.map_err(|_| HvStatus::INVALID_PARAMETER)?);
+        self.interrupts(place, &written.map_err(|_| refusal(msr))?);
         Ok(())
+    }
+}
+
+/// Why a register was not written.
+fn refusal(msr: Msr) -> HvStatus {
+    match msr {
+        // Nobody can write these, whatever the value.
+        Msr::VpIndex | Msr::VpRuntime | Msr::Sversion | Msr::TimeRefCount | Msr::TscFrequency | Msr::ApicFrequency => {
+            HvStatus::INVALID_PARAMETER
+        }
+        _ => HvStatus::INVALID_REGISTER_VALUE,
     }
 }
 
@@ -274,7 +290,7 @@ impl Engine for UserEngine {
         self.common.trace_msr(index, number, || MsrResult::Read(read));
         match read {
             Ok(MsrRead::Value(value)) => Ok(Some(value)),
-            Ok(MsrRead::Apic(register)) => self.read_apic(vp, register),
+            Ok(MsrRead::Apic(register)) => self.read_apic(index.0 as usize, vp, register),
             // The guest goes on at once; its next HLT waits as long as it likes.
             Ok(MsrRead::Idle) => Ok(Some(0)),
             Err(_) => Ok(None),
@@ -304,7 +320,7 @@ impl Engine for UserEngine {
     }
 
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services()).doorbell(index, vp, connection);
+        let answer = self.common.calls(&self.services()).doorbell(index, vp, connection)?;
         answer.into_iter().for_each(|answer| answer.apply(vp));
         Ok(())
     }

@@ -92,7 +92,7 @@ impl Synic {
     /// #GP for a vector below 16, unless the source is masked: guests write the reset value back.
     pub fn set_sint(&mut self, sint: SintIndex, value: u64) -> Result<(), Fault> {
         let register = SintRegister(value);
-        if register.vector() < SintRegister::FIRST_VECTOR && !register.masked() {
+        if !register.is_valid() {
             return Err(GP);
         }
         self.sints[sint.index()] = register;
