@@ -144,6 +144,11 @@ pub enum ConfigError {
 }
 
 impl DiskConfig {
+    /// The disk that `--disk PATH` is.
+    pub fn of(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), ..Self::default() }
+    }
+
     /// The size of a sector as the guest sees it.
     pub fn sector(&self) -> u32 {
         if self.media == Media::Dvd { DVD_SECTOR } else { self.sector }
