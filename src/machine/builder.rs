@@ -13,6 +13,7 @@ use crate::boot::KernelSource;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
+use crate::vsp::storage::config::DiskConfig;
 
 /// Builds a machine. What is not said is as on the command line, but for the console: it goes nowhere.
 #[derive(Clone)]
@@ -124,6 +125,12 @@ impl Builder {
     /// The newest version of VMBus that the guest gets.
     pub fn vmbus_max_version(mut self, version: Version) -> Self {
         self.config.vmbus_max_version = version;
+        self
+    }
+
+    /// Adds a disk.
+    pub fn disk(mut self, disk: DiskConfig) -> Self {
+        self.config.disks.push(disk);
         self
     }
 

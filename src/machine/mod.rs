@@ -41,6 +41,7 @@ use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
 use crate::vmbus::bus::{self, VmBus};
 use crate::vmbus::vsp::Vsp;
+use crate::vsp::storage::disks::Disks;
 use config::{Config, OnReset};
 
 /// A running machine.
@@ -59,6 +60,7 @@ struct Shared {
     tracer: Option<Arc<Tracer>>,
     /// Its devices outlive resets.
     vmbus: VmBus,
+    disks: Disks,
     gate: Arc<Gate>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
@@ -97,6 +99,10 @@ impl Machine {
             max_version: config.vmbus_max_version,
             tracer: trace::vmbus(tracer.as_ref()),
         });
+        // The primary channel is one VP's.
+        let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
+        let disks = Disks::new(vmbus.clone(), subchannels, trace::storage(tracer.as_ref()));
+        disks.attach_all(&config.disks)?;
         for device in devices {
             vmbus.offer(device)?;
         }
@@ -104,6 +110,7 @@ impl Machine {
             config: config.clone(),
             tracer,
             vmbus,
+            disks,
             gate: Arc::new(Gate::new()),
             state: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
@@ -182,6 +189,11 @@ impl Machine {
     /// The machine's VMBus, to offer and rescind devices while it runs.
     pub fn vmbus(&self) -> &VmBus {
         &self.shared.vmbus
+    }
+
+    /// The machine's disks, to attach and detach some while it runs, and to have the guest notice new sizes.
+    pub fn disks(&self) -> &Disks {
+        &self.shared.disks
     }
 
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.

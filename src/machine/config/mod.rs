@@ -17,6 +17,7 @@ use crate::hyperv::cpuid::Version;
 use crate::partition::memory::Backing;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus;
+use crate::vsp::storage::config::DiskConfig;
 use cpus::Cpus;
 use hyperv::{Hv, Trace};
 use size::Size;
@@ -78,12 +79,19 @@ pub struct Config {
     #[serde(with = "text::plain")]
     pub hv_version: Version,
 
+    /// Disk or DVD, each time that it is given: a file, a block device, or memory:SIZE for scratch, as
+    /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
+    /// media=disk|dvd,controller=N,lun=N]
+    #[arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>)]
+    #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskConfig>,
+
     /// Newest version of VMBus that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
     #[arg(long, value_name = "VERSION")]
     #[serde(with = "text::plain")]
     pub vmbus_max_version: vmbus::ids::Version,
 
-    /// Print a line for each event: hypercall, msr, synic, vmbus, or several of them; =FILE prints into a file
+    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, or several of them; =FILE prints into a file
     #[arg(long, value_name = "KIND,...[=FILE]")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
@@ -116,6 +124,7 @@ impl Default for Config {
             engine: Engine::Auto,
             hv: Hv::default(),
             hv_version: Version::default(),
+            disks: Vec::new(),
             vmbus_max_version: vmbus::ids::Version::NEWEST,
             trace: None,
             irqchip: IrqchipKind::Apic,
@@ -225,6 +234,7 @@ impl Config {
         if let Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) = &mut self.kernel {
             *path = folder.join(&*path);
         }
+        self.disks.iter_mut().for_each(|disk| disk.rebase(folder));
         if let Some(initrd) = &mut self.initrd {
             *initrd = folder.join(&*initrd);
         }
