@@ -145,6 +145,12 @@ static void read_registers(void)
     uint64_t before = reference_time();
     CHECK_EQUAL("TIME_REF_COUNT can be read by call", get_register(HV_VP_SELF, NAME_TIME_REF_COUNT), STATUS_SUCCESS);
     CHECK("it lies between two readings by MSR", before <= value[0] && value[0] <= reference_time());
+    if (hyperv_has(HV_ACCESS_VP_RUNTIME)) {
+        before = rdmsr(HV_MSR_VP_RUNTIME);
+        CHECK_EQUAL("VP_RUNTIME can be read by call", get_register(HV_VP_SELF, NAME_VP_RUNTIME), STATUS_SUCCESS);
+        CHECK("it does not lie before a reading by MSR", before <= value[0]);
+        CHECK("nor behind one", value[0] <= rdmsr(HV_MSR_VP_RUNTIME));
+    }
     for (unsigned vp = 0; vp < cpu_count; vp++) {
         CHECK_EQUAL_NAMED(get_register(vp, NAME_VP_INDEX), STATUS_SUCCESS, "VP_INDEX of VP %u can be read", vp);
         CHECK_EQUAL_NAMED(value[0], vp, "VP_INDEX of VP %u is its own", vp);

@@ -127,6 +127,21 @@ static void bad_starts(const struct start *good)
     CHECK_EQUAL("a VP is not started in another VTL", call_start(&bad), STATUS_INVALID_PARAMETER);
 }
 
+#define MUTUAL_ROUNDS 50
+static unsigned started_a_running_one;
+
+/* From memory that is its own. */
+static void start_the_next(void *unused)
+{
+    (void)unused;
+    struct start *start = pages_allocate_zeroed(1);
+    *start = context_for((hyperv_vp_index() + 1) % cpu_count, 0);
+    for (unsigned round = 0; round < MUTUAL_ROUNDS; round++) {
+        uint64_t result = hypercall(CALL_START_VIRTUAL_PROCESSOR, gpa(start), 0);
+        atomic_add(&started_a_running_one, RESULT_STATUS(result) != STATUS_INVALID_VP_STATE);
+    }
+}
+
 /* Starts each further VP by call, hears its answer, and then starts all of them once more by INIT and SIPI. */
 void start_vp(void)
 {
@@ -164,6 +179,9 @@ void start_vp(void)
     }
     unsigned listed = acpi_processor_count();
     CHECK_EQUAL("INIT and SIPI start all VPs afresh", smp_start_all(), listed);
+    CHECK("VPs that start each other do not wait for each other for ever",
+          smp_run_everywhere(start_the_next, NULL, PATIENCE_MILLISECONDS));
+    CHECK_EQUAL("as they run, none is started", started_a_running_one, 0);
 }
 
 static unsigned wrong_answers;

@@ -1,8 +1,8 @@
 /*
  * The pages that SIMP, SIEFP, VP_ASSIST_PAGE and REFERENCE_TSC place.
  *
- * On the user engine they are overlays; on the kernel engine they lie in guest memory, which is zeroed and does not
- * come back. REFERENCE_TSC has content of its own, which reftime checks.
+ * They are overlays, but for the last two on the kernel engine: these lie in guest memory, which does not come back.
+ * REFERENCE_TSC has content of its own, which reftime checks.
  */
 #include "msr.h"
 
@@ -12,15 +12,18 @@ static const struct page_msr {
     uint32_t number;
     const char *name;
     enum hv_feature needs;
-    bool is_per_vp;
-    /* Bytes that are zero when the page is enabled on the kernel engine; everywhere it is all but REFERENCE_TSC's own. */
-    unsigned zeroed_by_kvm;
+    bool is_per_vp, is_kvms;
 } page_msrs[] = {
-    {HV_MSR_SIMP, "SIMP", HV_ACCESS_SYNIC, true, PAGE_SIZE},
-    {HV_MSR_SIEFP, "SIEFP", HV_ACCESS_SYNIC, true, PAGE_SIZE},
-    {HV_MSR_VP_ASSIST_PAGE, "VP_ASSIST_PAGE", HV_ACCESS_APIC, true, 4},
-    {HV_MSR_REFERENCE_TSC, "REFERENCE_TSC", HV_ACCESS_REFERENCE_TSC, false, 0},
+    {HV_MSR_SIMP, "SIMP", HV_ACCESS_SYNIC, true, false},
+    {HV_MSR_SIEFP, "SIEFP", HV_ACCESS_SYNIC, true, false},
+    {HV_MSR_VP_ASSIST_PAGE, "VP_ASSIST_PAGE", HV_ACCESS_APIC, true, true},
+    {HV_MSR_REFERENCE_TSC, "REFERENCE_TSC", HV_ACCESS_REFERENCE_TSC, false, true},
 };
+
+static bool is_overlay(const struct page_msr *msr)
+{
+    return !(hyperv_is_kernel_engine() && msr->is_kvms);
+}
 
 static void fill(uint64_t *page)
 {
@@ -40,11 +43,10 @@ static void check_zeroed(const struct page_msr *msr, uint64_t *page, const char 
 {
     unsigned cpu = this_cpu()->index;
     if (msr->number == HV_MSR_REFERENCE_TSC)
-        CHECK_NAMED(hyperv_is_kernel_engine() || holds(page, 3, PAGE_SIZE / 8, 0),
+        CHECK_NAMED(!is_overlay(msr) || holds(page, 3, PAGE_SIZE / 8, 0),
                     "%s: behind its fields there are zeros %s", msr->name, when);
-    else if (hyperv_is_kernel_engine())
-        CHECK_NAMED(msr->zeroed_by_kvm == 4 ? *(uint32_t *)page == 0 : holds(page, 0, PAGE_SIZE / 8, 0),
-                    "%s: KVM zeroes what it uses %s, on VP %u", msr->name, when, cpu);
+    else if (!is_overlay(msr))
+        CHECK_NAMED(*(uint32_t *)page == 0, "%s: KVM zeroes what it uses %s, on VP %u", msr->name, when, cpu);
     else
         CHECK_NAMED(holds(page, 0, PAGE_SIZE / 8, 0), "%s shows a page of zeros %s, on VP %u", msr->name, when, cpu);
 }
@@ -54,7 +56,6 @@ static void overlay(const struct page_msr *msr)
 {
     unsigned cpu = this_cpu()->index;
     uint64_t *first = pages_allocate(1), *second = pages_allocate(1);
-    bool is_overlay = !hyperv_is_kernel_engine();
     uint64_t enabled = (uint64_t)first | HV_PAGE_ENABLE;
 
     fill(first);
@@ -76,7 +77,7 @@ static void overlay(const struct page_msr *msr)
     first[PAGE_SIZE / 8 - 1] = 0x1234;
     CHECK_EQUAL_NAMED(wrmsr_safe(msr->number, (uint64_t)second | HV_PAGE_ENABLE), NO_FAULT, "%s can be moved on VP %u",
                       msr->name, cpu);
-    if (is_overlay) {
+    if (is_overlay(msr)) {
         CHECK_EQUAL_NAMED(second[PAGE_SIZE / 8 - 1], 0x1234, "%s takes its content along on VP %u", msr->name, cpu);
         CHECK_NAMED(holds(first, 0, PAGE_SIZE / 8, PATTERN), "%s uncovers what it covered on VP %u", msr->name, cpu);
     } else {
@@ -86,7 +87,7 @@ static void overlay(const struct page_msr *msr)
     }
 
     /* KVM looks at REFERENCE_TSC's address only when it next writes the page. */
-    if (is_overlay || msr->number != HV_MSR_REFERENCE_TSC) {
+    if (is_overlay(msr) || msr->number != HV_MSR_REFERENCE_TSC) {
         CHECK_EQUAL_NAMED(wrmsr_safe(msr->number, page_of_nothing() | HV_PAGE_ENABLE), VECTOR_GENERAL_PROTECTION,
                           "%s cannot lie where there is no memory, on VP %u", msr->name, cpu);
         CHECK_EQUAL_NAMED(msr_value(msr->number), (uint64_t)second | HV_PAGE_ENABLE, "%s did not move, on VP %u",
@@ -94,7 +95,7 @@ static void overlay(const struct page_msr *msr)
     }
     CHECK_EQUAL_NAMED(wrmsr_safe(msr->number, page_of_nothing()), NO_FAULT,
                       "%s takes any address while it is disabled, on VP %u", msr->name, cpu);
-    if (is_overlay)
+    if (is_overlay(msr))
         CHECK_NAMED(holds(second, 0, PAGE_SIZE / 8, PATTERN), "%s is gone when it is disabled, on VP %u", msr->name,
                     cpu);
 
@@ -102,7 +103,7 @@ static void overlay(const struct page_msr *msr)
     CHECK_EQUAL_NAMED(wrmsr_safe(msr->number, enabled), NO_FAULT, "%s can be enabled again on VP %u", msr->name, cpu);
     check_zeroed(msr, first, "when it is enabled again");
     wrmsr(msr->number, 0);
-    if (is_overlay)
+    if (is_overlay(msr))
         CHECK_NAMED(holds(first, 0, PAGE_SIZE / 8, PATTERN), "%s uncovers the page again on VP %u", msr->name, cpu);
 }
 
@@ -117,8 +118,7 @@ static void stacked(void)
     wrmsr(HV_MSR_SIMP, 0);
     CHECK("the other is still there when one is gone", holds(page, 0, PAGE_SIZE / 8, 0));
     wrmsr(HV_MSR_SIEFP, 0);
-    CHECK("the memory comes back when both are gone",
-          hyperv_is_kernel_engine() || holds(page, 0, PAGE_SIZE / 8, PATTERN));
+    CHECK("the memory comes back when both are gone", holds(page, 0, PAGE_SIZE / 8, PATTERN));
 }
 
 static void overlay_here(void *msr)

@@ -68,9 +68,16 @@ enum test_device_command {
     TEST_MESSAGES_DESTROY,
     TEST_EVENTS_CREATE,   /* a connection: signalling it sets the flag with its number at a SINT of a VP */
     TEST_EVENTS_DESTROY,
+    TEST_EVENTS_COUNT,    /* a connection whose signals are counted; Viridian's alone */
 };
 
 static inline void test_device(enum test_device_command command, uint32_t vp, unsigned sint, unsigned connection)
 {
     out32(TEST_DEVICE_PORT, connection << 24 | command << 16 | vp << 8 | sint);
+}
+
+/* The signals counted since the last look. */
+static inline uint32_t test_device_count(void)
+{
+    return in32(TEST_DEVICE_PORT);
 }

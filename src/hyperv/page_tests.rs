@@ -111,7 +111,8 @@ impl Processor {
 const SIGNAL: u64 = 0x1005d;
 
 fn pages() -> [HypercallPage; 3] {
-    [None, Some(KvmCall::Vmcall), Some(KvmCall::Vmmcall)].map(HypercallPage::new)
+    [None, Some(KvmCall::Vmcall), Some(KvmCall::Vmmcall)]
+        .map(|kvm| HypercallPage::new(kvm.map(|instruction| (instruction, &CallCode::ANSWERED_BY_KVM[..]))))
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::config::size::Size;
 use super::config::{Config, Engine, OnReset};
 use super::{Machine, MachineError};
 use crate::boot::KernelSource;
+use crate::hyperv::hypercall::Hypercalls;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
@@ -21,7 +22,11 @@ pub struct Builder {
     config: Config,
     capture: bool,
     devices: Vec<Arc<dyn Fn() -> Box<dyn Vsp> + Send + Sync>>,
+    calls: Vec<CallSetup>,
 }
+
+/// Adds to the hypercalls that are answered.
+pub(super) type CallSetup = Arc<dyn Fn(&mut Hypercalls) + Send + Sync>;
 
 impl fmt::Debug for Builder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,7 +42,7 @@ impl Default for Builder {
 
 impl From<Config> for Builder {
     fn from(config: Config) -> Self {
-        Self { config, capture: false, devices: Vec::new() }
+        Self { config, capture: false, devices: Vec::new(), calls: Vec::new() }
     }
 }
 
@@ -141,6 +146,13 @@ impl Builder {
         self
     }
 
+    /// Answers or watches hypercalls: `add` registers handlers and watchers, once for each life of a guest. See
+    /// [`hypercall`](crate::hyperv::hypercall) for how, and [`Hypercalls::watch`] for what a watcher does not see.
+    pub fn hypercalls(mut self, add: impl Fn(&mut Hypercalls) + Send + Sync + 'static) -> Self {
+        self.calls.push(Arc::new(add));
+        self
+    }
+
     /// What a guest's request for a reset does.
     pub fn on_reset(mut self, what: OnReset) -> Self {
         self.config.on_reset = what;
@@ -157,6 +169,7 @@ impl Builder {
     /// # Errors
     /// As [`Machine::start`].
     pub fn start(&self) -> Result<Machine, MachineError> {
-        Machine::launch(&self.config, self.capture, self.devices.iter().map(|make| make()).collect())
+        let devices = self.devices.iter().map(|make| make()).collect();
+        Machine::launch(&self.config, self.capture, devices, self.calls.clone())
     }
 }

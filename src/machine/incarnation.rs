@@ -86,6 +86,8 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         Hv::Off => None,
         Hv::On(switches) => {
             let interrupts = interrupts.clone();
+            let mut calls = Hypercalls::standard();
+            shared.calls.iter().for_each(|add| add(&mut calls));
             Some(engine::create(Setup {
                 kind: engine,
                 switches,
@@ -96,7 +98,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
                 apic_ids: (0..topology.vps()).map(|index| topology.apic_id(index)).collect(),
                 gate: shared.gate.clone(),
                 zeroed: whole_pages(&entry.untouched),
-                calls: Hypercalls::standard(),
+                calls,
                 level_eoi: Box::new(move |vector| interrupts.end_of_interrupt(vector)),
                 tracer: shared.tracer.clone(),
             })?)
@@ -254,9 +256,6 @@ impl VpThread<'_> {
                 let written = engine.as_ref().map_or(Ok(None), |engine| engine.write_msr(index, vp, number, value))?;
                 vp.finish_msr_write(written.is_some());
                 return Ok(written.flatten().map(End::from));
-            }
-            Exit::SynicPages { registers } => {
-                engine.iter().for_each(|engine| engine.synic_pages(index, registers));
             }
             Exit::MmioRead { address, data } => interrupts.read(address, data),
             Exit::MmioWrite { address, data } => interrupts.write(address, data),

@@ -36,6 +36,8 @@ mod trace;
 pub use end::End;
 pub use error::MachineError;
 
+use builder::CallSetup;
+
 use crate::hyperv::engine::{Engine, Tracer};
 use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
@@ -58,6 +60,8 @@ pub struct Machine {
 struct Shared {
     config: Config,
     tracer: Option<Arc<Tracer>>,
+    /// What each life's hypercalls are beside the standard ones.
+    calls: Vec<CallSetup>,
     /// Its devices outlive resets.
     vmbus: VmBus,
     disks: Disks,
@@ -87,11 +91,16 @@ impl Machine {
     /// # Errors
     /// What is wrong with the settings or the files that they name, or what the host refuses.
     pub fn start(config: &Config) -> Result<Self, MachineError> {
-        Self::launch(config, false, Vec::new())
+        Self::launch(config, false, Vec::new(), Vec::new())
     }
 
-    /// Starts a machine, with the console that is configured or one that is captured, and with these devices more.
-    fn launch(config: &Config, capture: bool, devices: Vec<Box<dyn Vsp>>) -> Result<Self, MachineError> {
+    /// Starts a machine, with the console that is configured or one that is captured, and with these devices and hypercalls more.
+    fn launch(
+        config: &Config,
+        capture: bool,
+        devices: Vec<Box<dyn Vsp>>,
+        calls: Vec<CallSetup>,
+    ) -> Result<Self, MachineError> {
         let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
         let tracer = config.trace.as_ref().map(trace::tracer).transpose()?;
         let vmbus = VmBus::new(bus::Settings {
@@ -108,6 +117,7 @@ impl Machine {
         }
         let shared = Arc::new(Shared {
             config: config.clone(),
+            calls,
             tracer,
             vmbus,
             disks,

@@ -1,7 +1,7 @@
 //! `--test-device`: what kvm-unit-tests expects of QEMU's `hyperv-testdev` and `pc-testdev`.
 //!
 //! The first makes routes and connections for the SynIC's tests: a 32-bit write to its port carries, from the low byte up, a
-//! SINT, a VP, a command and a connection id. The second has latches and interrupt lines. The number of processors is where
+//! SINT, a VP, a command and a connection id. Ours has a command more: signals that are only counted, and read from the port. The second has latches and interrupt lines. The number of processors is where
 //! those programs look for it: in QEMU's firmware configuration device (QEMU, "fw_cfg").
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::interrupts::Interrupts;
 use crate::hyperv::connections::MessagePort;
@@ -36,6 +36,8 @@ const MESSAGES_CREATE: u8 = 4;
 const MESSAGES_DESTROY: u8 = 5;
 const EVENTS_CREATE: u8 = 6;
 const EVENTS_DESTROY: u8 = 7;
+/// Ours: connects events that are counted.
+const EVENTS_COUNT: u8 = 8;
 
 /// Adds the devices.
 pub(super) fn attach(
@@ -45,7 +47,7 @@ pub(super) fn attach(
     vps: u32,
 ) -> Result<(), AttachError> {
     if let Some(engine) = engine {
-        let device = HypervDevice { engine: Arc::downgrade(engine), events: BTreeMap::new() };
+        let device = HypervDevice { engine: Arc::downgrade(engine), events: BTreeMap::new(), counted: BTreeMap::new() };
         bus.attach(HYPERV_PORT..HYPERV_PORT + 4, HYPERV_PORT, shared(device))?;
     }
     bus.attach(FIRMWARE_PORT..FIRMWARE_PORT + 2, FIRMWARE_PORT, shared(FirmwareConfig::new(vps)))?;
@@ -150,6 +152,7 @@ struct HypervDevice {
     // Weak: the engine's connections hold ports of ours.
     engine: Weak<dyn Engine>,
     events: BTreeMap<ConnectionId, EventRelay>,
+    counted: BTreeMap<ConnectionId, EventFd>,
 }
 
 impl HypervDevice {
@@ -170,9 +173,17 @@ impl HypervDevice {
                 self.events.insert(id, relay);
                 Ok(())
             }
+            EVENTS_COUNT => {
+                let event = EventFd::new(EFD_NONBLOCK).map_err(|error| error.to_string())?;
+                let copy = event.try_clone().map_err(|error| error.to_string())?;
+                engine.connect_events(id, copy).map_err(said)?;
+                self.counted.insert(id, event);
+                Ok(())
+            }
             MESSAGES_DESTROY | EVENTS_DESTROY => {
                 engine.disconnect(id);
                 self.events.remove(&id);
+                self.counted.remove(&id);
                 Ok(())
             }
             other => Err(format!("there is no command {other}")),
@@ -182,7 +193,10 @@ impl HypervDevice {
 
 impl PortDevice for HypervDevice {
     fn read(&mut self, _offset: u16, data: &mut [u8]) {
+        // Reading takes the count back; one that is 0 is an error.
+        let count: u64 = self.counted.values().filter_map(|event| event.read().ok()).sum();
         data.fill(0);
+        data.iter_mut().zip(count.to_le_bytes()).for_each(|(to, from)| *to = from);
     }
 
     fn write(&mut self, offset: u16, data: &[u8]) -> Option<PowerEvent> {

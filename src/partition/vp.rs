@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Once};
 
-use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_SYNIC, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
+use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_HCALL, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
@@ -98,11 +98,6 @@ pub enum Exit<'a> {
         number: u32,
         /// What was written.
         value: u64,
-    },
-    /// The guest has changed where its SynIC's pages are, on KVM's own SynIC.
-    SynicPages {
-        /// SCONTROL, SIEFP and SIMP.
-        registers: [u64; 3],
     },
     /// The VP can take interrupts again: see [`Vp::open_window`].
     InterruptWindow,
@@ -263,20 +258,13 @@ impl Vp {
             Kind::MsrWrite(number, value) => Ok(Exit::MsrWrite { number, value }),
             Kind::Hyperv => {
                 // SAFETY: KVM_EXIT_HYPERV makes `hyperv` the active member.
-                let exit = unsafe { run.__bindgen_anon_1.hyperv };
-                // SAFETY: the exit's type says which member is active.
-                Ok(match exit.type_ {
-                    KVM_EXIT_HYPERV_SYNIC => unsafe {
-                        let synic = exit.u.synic;
-                        Exit::SynicPages { registers: [synic.control, synic.evt_page, synic.msg_page] }
-                    },
-                    _ => {
-                        // KVM passes a hypercall on only when the guest makes it past our page. It gets an answer
-                        // that every call has.
-                        run.__bindgen_anon_1.hyperv.u.hcall.result = INVALID_HYPERCALL_CODE;
-                        Exit::Kicked
-                    }
-                })
+                let exit = unsafe { &mut run.__bindgen_anon_1.hyperv };
+                if exit.type_ == KVM_EXIT_HYPERV_HCALL {
+                    // KVM passes a hypercall on only when the guest makes it past our page. It gets an answer
+                    // that every call has.
+                    exit.u.hcall.result = INVALID_HYPERCALL_CODE;
+                }
+                Ok(Exit::Kicked)
             }
             Kind::InterruptWindow => Ok(Exit::InterruptWindow),
             Kind::Stepped => Ok(Exit::Stepped),

@@ -4,6 +4,7 @@ use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED,
     KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, Msrs,
     kvm_device_attr, kvm_enable_cap, kvm_fpu, kvm_guest_debug, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
+    kvm_sregs,
 };
 use kvm_ioctls::SyncReg;
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -37,14 +38,23 @@ pub enum Exception {
 }
 
 impl Vp {
-    /// Has the general registers come with each exit, for [`synced_registers`](Self::synced_registers).
+    /// Has the registers come with each exit, for [`synced_registers`](Self::synced_registers) and
+    /// [`synced_system_registers`](Self::synced_system_registers).
+    ///
+    /// KVM copies them in a fraction of the time that a system call of their own would take.
     pub fn sync_registers(&mut self) {
         self.fd.set_sync_valid_reg(SyncReg::Register);
+        self.fd.set_sync_valid_reg(SyncReg::SystemRegister);
     }
 
     /// The general registers as they were at the last exit.
     pub fn synced_registers(&self) -> kvm_regs {
         self.fd.sync_regs().regs
+    }
+
+    /// The segment, table and control registers as they were at the last exit.
+    pub fn synced_system_registers(&self) -> kvm_sregs {
+        self.fd.sync_regs().sregs
     }
 
     /// Sets the general registers with the next entry.

@@ -1,6 +1,4 @@
 //! The Hyper-V interface as a guest finds it, on this host's KVM with the user engine.
-//!
-//! Checks that are known to fail are listed in `tests/common/hyperv_images.rs`.
 
 use super::command::{Run, image, run_with};
 use super::hyperv_images::{failures, passed};
@@ -29,7 +27,7 @@ fn run(name: &str, vps: u32, command_line: &str) -> Run {
 fn passes(name: &str, least: u32, command_line: &str) {
     for vps in [1, 2, 4] {
         let run = run(name, vps, command_line);
-        let failures = failures("user", &run.output);
+        let failures = failures(&run.output);
         assert!(failures.is_empty(), "{name} with {vps} VPs: {failures:#?}\n{}\n{}", run.output, run.errors);
         assert!(passed(&run.output) >= Some(least), "{name} with {vps} VPs: {}", run.output);
     }

@@ -4,6 +4,7 @@ mod bad_input;
 mod command;
 mod console;
 mod ends;
+mod hypercalls;
 mod hyperv;
 #[path = "../common/hyperv_images.rs"]
 mod hyperv_images;

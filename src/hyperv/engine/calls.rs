@@ -39,7 +39,7 @@ impl Calls<'_> {
     pub fn hypercall(&self, index: VpIndex, vp: &Vp) -> Result<Option<Answer>, HostError> {
         let mut general = vp.synced_registers();
         let Some(again) = self.page.call_again(general.rip) else { return Ok(None) };
-        let mut registers = Registers::new(mode(vp)?);
+        let mut registers = Registers::new(mode(vp));
         (registers.rax, registers.rbx, registers.rcx, registers.rdx) =
             (general.rax, general.rbx, general.rcx, general.rdx);
         (registers.rsi, registers.rdi, registers.r8) = (general.rsi, general.rdi, general.r8);
@@ -72,26 +72,26 @@ impl Calls<'_> {
     }
 
     /// Answers a doorbell that has rung for nobody.
-    pub fn doorbell(&self, index: VpIndex, vp: &Vp, connection: u32) -> Result<Option<Answer>, HostError> {
+    pub fn doorbell(&self, index: VpIndex, vp: &Vp, connection: u32) -> Option<Answer> {
         let mut general = vp.synced_registers();
-        let Some(after) = self.page.after_doorbell(general.rip) else { return Ok(None) };
-        if !mode(vp)?.may_call() {
-            return Ok(Some(Answer { registers: general, exception: Some(Exception::UndefinedOpcode) }));
+        let after = self.page.after_doorbell(general.rip)?;
+        if !mode(vp).may_call() {
+            return Some(Answer { registers: general, exception: Some(Exception::UndefinedOpcode) });
         }
         general.rip = after;
         general.rax = self.calls.doorbell(index, self.host, connection).0.into();
-        Ok(Some(Answer { registers: general, exception: None }))
+        Some(Answer { registers: general, exception: None })
     }
 }
 
 /// The state that decides who may call, and by which convention.
-fn mode(vp: &Vp) -> Result<Mode, HostError> {
+fn mode(vp: &Vp) -> Mode {
     const CR0_PE: u64 = 1;
     const EFER_LMA: u64 = 1 << 10;
-    let system = vp.system_registers()?;
-    Ok(Mode {
+    let system = vp.synced_system_registers();
+    Mode {
         protected: system.cr0 & CR0_PE != 0,
         cpl: system.ss.dpl,
         long: system.efer & EFER_LMA != 0 && system.cs.l != 0,
-    })
+    }
 }

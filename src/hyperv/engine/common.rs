@@ -24,7 +24,7 @@ use crate::hyperv::reftime::Reading;
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::trace::{MsrAccess, MsrResult, SynicEvent};
 use crate::hyperv::types::{ConnectionId, Interrupt, SintIndex, VpIndex};
-use crate::hyperv::vp::{Moment, MsrRead};
+use crate::hyperv::vp::Moment;
 use crate::partition::gate::Gate;
 use crate::partition::host::HostError;
 use crate::partition::routes::Message as ApicMessage;
@@ -230,11 +230,6 @@ impl Common {
     }
 }
 
-/// Traced results of reads.
-pub(super) fn traced_value(value: u64) -> MsrResult {
-    MsrResult::Read(Ok(MsrRead::Value(value)))
-}
-
 /// Starts a VP that waits for INIT or SIPI.
 fn start(vp: &Vp, context: &InitialVpContext) -> Result<HvResult<()>, HostError> {
     if !vp.awaits_start()? {
@@ -338,15 +333,21 @@ impl Host for Services<'_> {
     }
 
     /// Has the VP's own thread start it, and waits for what becomes of it.
-    fn start_vp(&self, vp: VpIndex, context: &InitialVpContext) -> HvResult<()> {
-        let inbox = &self.common.inboxes[self.common.place(vp)?];
-        if !inbox.ask(context) {
-            return Err(HvStatus::INVALID_VP_STATE);
+    fn start_vp(&self, caller: VpIndex, vp: VpIndex, context: &InitialVpContext) -> HvResult<()> {
+        let Common { inboxes, gate, .. } = self.common;
+        let (own, inbox) = (&inboxes[self.common.place(caller)?], &inboxes[self.common.place(vp)?]);
+        if own.await_another(true) {
+            gate.wake();
         }
-        self.common.gate.kick(vp.0);
-        // The caller counts as paused meanwhile: the other VP may be.
-        self.common.gate.wait_for(|| inbox.is_answered());
-        inbox.take_answer().unwrap_or(Err(HvStatus::INVALID_VP_STATE))
+        let mut answer = None;
+        if inbox.ask(context) {
+            gate.kick(vp.0);
+            // The caller counts as paused meanwhile: the other VP may be.
+            gate.wait_for(|| inbox.is_answered());
+            answer = inbox.take_answer();
+        }
+        own.await_another(false);
+        answer.unwrap_or(Err(HvStatus::INVALID_VP_STATE))
     }
 
     fn vp_of_apic_id(&self, apic_id: u32) -> Option<VpIndex> {

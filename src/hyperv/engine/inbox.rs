@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::hyperv::hypercall::InitialVpContext;
-use crate::hyperv::status::HvResult;
+use crate::hyperv::status::{HvResult, HvStatus};
 
 /// A VP's start, from the call to the answer.
 pub(super) enum Start {
@@ -16,17 +16,25 @@ pub(super) enum Start {
     Answered(HvResult<()>),
 }
 
+/// Starts that the VP has to do with.
+struct Starts {
+    own: Start,
+    /// It waits for another VP's start: so it runs, and cannot be started itself. Nor could it answer.
+    awaits_another: bool,
+}
+
 /// One VP's inbox.
 pub(super) struct Inbox {
     full: AtomicBool,
-    start: Mutex<Start>,
+    starts: Mutex<Starts>,
     /// Interrupts that count as acknowledged when they are delivered: AutoEOI.
     owed: [AtomicU64; 4],
 }
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self { full: AtomicBool::new(false), start: Mutex::new(Start::None), owed: Default::default() }
+        let starts = Starts { own: Start::None, awaits_another: false };
+        Self { full: AtomicBool::new(false), starts: Mutex::new(starts), owed: Default::default() }
     }
 }
 
@@ -46,21 +54,33 @@ impl Inbox {
         self.full.store(true, Ordering::SeqCst);
     }
 
-    /// Asks for a start. False while another asks.
+    /// Asks for a start. False while another asks, and while the VP itself waits for another.
     pub fn ask(&self, context: &InitialVpContext) -> bool {
-        let mut start = self.start();
-        if !matches!(*start, Start::None) {
+        let mut starts = self.starts();
+        if starts.awaits_another || !matches!(starts.own, Start::None) {
             return false;
         }
-        *start = Start::Asked(Box::new(*context));
-        drop(start);
+        starts.own = Start::Asked(Box::new(*context));
+        drop(starts);
         self.mark();
         true
     }
 
+    /// The VP is about to wait for another's start, or has done so. Until then who asks for its own is refused, and so is
+    /// whoever has asked: two that start each other would wait for ever. True if somebody has to be told so.
+    pub fn await_another(&self, awaits: bool) -> bool {
+        let mut starts = self.starts();
+        starts.awaits_another = awaits;
+        let refused = awaits && matches!(starts.own, Start::Asked(_));
+        if refused {
+            starts.own = Start::Answered(Err(HvStatus::INVALID_VP_STATE));
+        }
+        refused
+    }
+
     /// The start that is asked for, for the VP's thread.
     pub fn asked(&self) -> Option<InitialVpContext> {
-        match &*self.start() {
+        match &self.starts().own {
             Start::Asked(context) => Some(**context),
             _ => None,
         }
@@ -68,17 +88,17 @@ impl Inbox {
 
     /// Answers whoever asked.
     pub fn answer(&self, result: HvResult<()>) {
-        *self.start() = Start::Answered(result);
+        self.starts().own = Start::Answered(result);
     }
 
     /// Whether the answer is there.
     pub fn is_answered(&self) -> bool {
-        matches!(*self.start(), Start::Answered(_))
+        matches!(self.starts().own, Start::Answered(_))
     }
 
     /// Takes the answer, or withdraws the question.
     pub fn take_answer(&self) -> Option<HvResult<()>> {
-        match std::mem::replace(&mut *self.start(), Start::None) {
+        match std::mem::replace(&mut self.starts().own, Start::None) {
             Start::Answered(result) => Some(result),
             _ => None,
         }
@@ -103,7 +123,11 @@ impl Inbox {
         self.owed[usize::from(vector / 64)].fetch_and(!(1 << (vector % 64)), Ordering::SeqCst);
     }
 
-    fn start(&self) -> std::sync::MutexGuard<'_, Start> {
-        self.start.lock().unwrap_or_else(PoisonError::into_inner)
+    fn starts(&self) -> std::sync::MutexGuard<'_, Starts> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[path = "inbox_tests.rs"]
+mod tests;

@@ -3,46 +3,41 @@
 //! KVM keeps SynIC, timers and reference time. The few MSRs that are [filtered](KernelEngine::FILTERED) come to us, and so does
 //! every hypercall that KVM would refuse: our hypercall page passes KVM only those that it answers.
 //!
-//! EOM is filtered as well, and passed on. A guest writes it only when a slot is marked MessagePending, so it exits
+//! SCONTROL, SIEFP and SIMP are filtered as well, checked, and passed on: KVM takes any address for the pages, and does not lay
+//! them over what is there. So is EOM: a guest writes it only when a slot is marked MessagePending, so it exits
 //! only when we have a message to deliver; a resampling irqfd would wake us after every interrupt of the SINT instead.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::common::{Common, Services, VpRegisters, traced_value};
+use super::common::{Common, Services, VpRegisters};
 use super::{Child, Engine, GuestRequest, PortError};
 use crate::hyperv::connections::MessagePort;
 use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::message::Message;
 use crate::hyperv::msr::Msr;
-use crate::hyperv::registers::{PageRegister, SintRegister};
+use crate::hyperv::registers::SintRegister;
 use crate::hyperv::status::{HvResult, HvStatus};
-use crate::hyperv::synic::{EventFlagsPage, MessagePage, MessageQueue};
+use crate::hyperv::synic::{EVENT_FLAGS, MessageQueue};
 use crate::hyperv::trace::MsrResult;
-use crate::hyperv::types::{ConnectionId, GP, PAGE_SIZE, SINT_COUNT, SintIndex, VpIndex};
-use crate::hyperv::vp::{Action, MsrRead, Vp as VpState};
+use crate::hyperv::types::{ConnectionId, Fault, GP, SINT_COUNT, SintIndex, VpIndex};
+use crate::hyperv::vp::{Action, Actions, MsrRead, Vp as VpState};
 use crate::partition::host::HostError;
 use crate::partition::memory::GuestMemory;
 use crate::partition::vp::Vp;
 
-/// GUEST_OS_ID.
-const GUEST_OS_ID: u32 = 0x4000_0000;
 const SCONTROL: u32 = 0x4000_0080;
-const EOM: u32 = 0x4000_0084;
+
+/// Raise a VP's SINTs inside KVM; made when first needed.
+type SintEvents = [Option<EventFd>; SINT_COUNT];
 
 /// What we keep of one VP.
 struct VpSide {
     /// For the MSRs that are ours.
     state: VpState,
-    /// SCONTROL, SIEFP and SIMP as KVM last told.
-    scontrol: u64,
-    siefp: PageRegister,
-    simp: PageRegister,
     messages: [MessageQueue; SINT_COUNT],
-    /// Raise a SINT inside KVM; made when first needed.
-    interrupts: [Option<EventFd>; SINT_COUNT],
+    interrupts: SintEvents,
 }
 
 /// The engine of one partition.
@@ -54,16 +49,13 @@ pub(super) struct KernelEngine {
 }
 
 impl KernelEngine {
-    /// GUEST_OS_ID and HYPERCALL, RESET, EOM, GUEST_IDLE, the crash registers, TSC_INVARIANT_CONTROL.
+    /// GUEST_OS_ID and HYPERCALL, RESET, SCONTROL to EOM, GUEST_IDLE, the crash registers, TSC_INVARIANT_CONTROL.
     pub const FILTERED: &'static [(u32, u32)] =
-        &[(GUEST_OS_ID, 2), (0x4000_0003, 1), (EOM, 1), (0x4000_00f0, 1), (0x4000_0100, 6), (0x4000_0118, 1)];
+        &[(0x4000_0000, 2), (0x4000_0003, 1), (SCONTROL, 5), (0x4000_00f0, 1), (0x4000_0100, 6), (0x4000_0118, 1)];
 
     pub fn new(common: Common) -> Arc<Self> {
         let side = |index| VpSide {
             state: VpState::new(VpIndex(index)),
-            scontrol: 1,
-            siefp: PageRegister::default(),
-            simp: PageRegister::default(),
             messages: Default::default(),
             interrupts: Default::default(),
         };
@@ -76,8 +68,8 @@ impl KernelEngine {
     }
 
     /// Raises a SINT of a VP.
-    fn raise(&self, place: usize, side: &mut VpSide, sint: SintIndex) {
-        let event = &mut side.interrupts[sint.index()];
+    fn raise(&self, place: usize, interrupts: &mut SintEvents, sint: SintIndex) {
+        let event = &mut interrupts[sint.index()];
         if event.is_none() {
             let made = EventFd::new(0).map_err(|source| HostError::Call { call: "an eventfd", source });
             let connected = made
@@ -92,28 +84,45 @@ impl KernelEngine {
 
     /// Puts waiting messages into free slots. On the VP's own thread: KVM's timers use the slots too, from there.
     fn deliver(&self, place: usize) {
-        let mut side = self.side(place);
-        if side.scontrol & 1 == 0 || !side.simp.enabled() {
-            return;
-        }
-        let page = MessagePage(side.simp.gpa());
-        for sint in SintIndex::all() {
-            let queue = &mut side.messages[sint.index()];
+        let VpSide { state, messages, interrupts } = &mut *self.side(place);
+        let overlays = self.common.partition.overlays();
+        let Some(page) = state.pages(&overlays).messages.filter(|_| state.synic().enabled()) else { return };
+        for (queue, sint) in messages.iter_mut().zip(SintIndex::all()) {
             if !queue.is_empty() && queue.deliver(self.memory(), page, sint, false) {
                 if queue.take_room() {
                     self.common.has_room();
                 }
-                self.raise(place, &mut side, sint);
+                self.raise(place, interrupts, sint);
             }
         }
     }
 
-    /// Clears a page that the guest has just enabled, or moved.
-    fn clear_if_new(&self, before: PageRegister, now: PageRegister) {
-        let moved = !before.enabled() || before.gpa() != now.gpa();
-        if now.enabled() && moved && self.memory().write_slice(&[0; PAGE_SIZE], GuestAddress(now.gpa())).is_err() {
-            log::debug!("the guest has a SynIC page at {:#x}, where no memory is", now.gpa());
+    /// Sets an event flag of a VP that exists.
+    fn set_flag(&self, place: usize, sint: SintIndex, flag: u16) -> HvResult<()> {
+        let VpSide { state, interrupts, .. } = &mut *self.side(place);
+        if flag >= EVENT_FLAGS {
+            return Err(HvStatus::INVALID_PARAMETER);
         }
+        let overlays = self.common.partition.overlays();
+        let page = state.pages(&overlays).event_flags.filter(|_| state.synic().enabled());
+        if page.ok_or(HvStatus::INVALID_SYNIC_STATE)?.set(self.memory(), sint, flag) {
+            self.raise(place, interrupts, sint);
+        }
+        Ok(())
+    }
+
+    /// Writes an MSR that is ours, on the VP's own thread, with KVM told where it must know.
+    fn write(&self, index: VpIndex, vp: &Vp, msr: Msr, value: u64) -> Result<Actions, Fault> {
+        let place = index.0 as usize;
+        let now = self.common.moment();
+        let actions = self.side(place).state.write(msr, value, &self.common.partition, now)?;
+        if is_shared(msr) {
+            if number_of(msr).is_none_or(|number| !vp.write_msr(number, value)) {
+                log::warn!("KVM does not take {value:#x} for {msr}");
+            }
+            self.deliver(place);
+        }
+        Ok(actions)
     }
 
     fn services<'a>(&'a self, registers: &'a OwnRegisters<'a>) -> Services<'a> {
@@ -163,12 +172,16 @@ impl VpRegisters for OwnRegisters<'_> {
             Msr::Sint(_) if !SintRegister(value).is_valid() => return Err(HvStatus::INVALID_REGISTER_VALUE),
             _ => {}
         }
-        if is_ours(msr) {
+        if is_ours(msr) && !is_shared(msr) {
             let Common { partition, .. } = &self.engine.common;
             let written = self.engine.side(place).state.write(msr, value, partition, self.engine.common.moment());
             return written.map(drop).map_err(|_| HvStatus::INVALID_REGISTER_VALUE);
         }
         let number = self.kept_by_kvm(vp, msr)?;
+        if is_ours(msr) {
+            let written = self.engine.write(self.index, self.vp, msr, value);
+            return written.map(drop).map_err(|_| HvStatus::INVALID_REGISTER_VALUE);
+        }
         self.vp.write_msr(number, value).then_some(()).ok_or(HvStatus::INVALID_REGISTER_VALUE)
     }
 }
@@ -179,16 +192,24 @@ impl OwnRegisters<'_> {
         if vp != self.index {
             return Err(HvStatus::INVALID_VP_STATE);
         }
-        Msr::all().find(|(_, known)| *known == msr).map(|(number, _)| number).ok_or(HvStatus::INVALID_PARAMETER)
+        number_of(msr).ok_or(HvStatus::INVALID_PARAMETER)
     }
+}
+
+fn number_of(msr: Msr) -> Option<u32> {
+    Msr::all().find(|(_, known)| *known == msr).map(|(number, _)| number)
 }
 
 /// Whether the MSR's state is with us.
 pub(super) fn is_ours(msr: Msr) -> bool {
-    let number = Msr::all().find(|(_, known)| *known == msr).map(|(number, _)| number);
-    number.is_some_and(|number| {
-        number != EOM && KernelEngine::FILTERED.iter().any(|(first, count)| (*first..first + count).contains(&number))
-    })
+    let is_filtered =
+        |number| KernelEngine::FILTERED.iter().any(|(first, count)| (*first..first + count).contains(&number));
+    number_of(msr).is_some_and(is_filtered)
+}
+
+/// Whether KVM has to know too what was written to an MSR of ours.
+fn is_shared(msr: Msr) -> bool {
+    matches!(msr, Msr::GuestOsId | Msr::Scontrol | Msr::Siefp | Msr::Simp | Msr::Eom)
 }
 
 impl Child for KernelEngine {
@@ -204,7 +225,8 @@ impl Child for KernelEngine {
         let place = self.common.place(vp)?;
         let traced = (message.header.message_type, message.payload().len());
         let mut side = self.side(place);
-        let posted = if side.scontrol & 1 != 0 && side.simp.enabled() {
+        let synic = side.state.synic();
+        let posted = if synic.enabled() && synic.simp.enabled() {
             side.messages[sint.index()].push(message)
         } else {
             Err(HvStatus::INVALID_SYNIC_STATE)
@@ -224,25 +246,14 @@ impl Child for KernelEngine {
 
     fn signal_event(&self, vp: VpIndex, sint: SintIndex, flag: u16) -> HvResult<()> {
         let place = self.common.place(vp)?;
-        let mut side = self.side(place);
-        let signalled = if flag >= crate::hyperv::synic::EVENT_FLAGS {
-            Err(HvStatus::INVALID_PARAMETER)
-        } else if side.scontrol & 1 == 0 || !side.siefp.enabled() {
-            Err(HvStatus::INVALID_SYNIC_STATE)
-        } else {
-            if EventFlagsPage(side.siefp.gpa()).set(self.memory(), sint, flag) {
-                self.raise(place, &mut side, sint);
-            }
-            Ok(())
-        };
-        drop(side);
+        let signalled = self.set_flag(place, sint, flag);
         self.common.trace_flag(vp, sint, flag, signalled);
         signalled
     }
 
     fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()> {
         let place = self.common.place(vp)?;
-        self.raise(place, &mut self.side(place), sint);
+        self.raise(place, &mut self.side(place).interrupts, sint);
         Ok(())
     }
 
@@ -289,11 +300,7 @@ impl Engine for KernelEngine {
         self.common.interrupt_window(index, vp)
     }
 
-    fn read_msr(&self, index: VpIndex, vp: &mut Vp, number: u32) -> Result<Option<u64>, HostError> {
-        if number == EOM {
-            self.common.trace_msr(index, number, || traced_value(0));
-            return Ok(vp.read_msr(EOM));
-        }
+    fn read_msr(&self, index: VpIndex, _vp: &mut Vp, number: u32) -> Result<Option<u64>, HostError> {
         let moment = self.common.moment();
         let read = self.side(index.0 as usize).state.read_msr(number, &self.common.partition, moment);
         self.common.trace_msr(index, number, || MsrResult::Read(read));
@@ -311,19 +318,10 @@ impl Engine for KernelEngine {
         number: u32,
         value: u64,
     ) -> Result<Option<Option<GuestRequest>>, HostError> {
-        let (place, moment) = (index.0 as usize, self.common.moment());
-        if number == EOM {
-            self.common.trace_msr(index, number, || MsrResult::Written(value, Ok(())));
-            let taken = vp.write_msr(EOM, value);
-            self.deliver(place);
-            return Ok(taken.then_some(None));
-        }
-        let written = self.side(place).state.write_msr(number, value, &self.common.partition, moment);
+        let msr = Msr::decode(number).filter(|msr| msr.is_accessible(self.common.partition.features()));
+        let written = msr.ok_or(GP).and_then(|msr| self.write(index, vp, msr, value));
         self.common.trace_msr(index, number, || MsrResult::Written(value, written.as_ref().map(drop).map_err(|_| GP)));
         let Ok(actions) = written else { return Ok(None) };
-        if number == GUEST_OS_ID && !vp.write_msr(GUEST_OS_ID, value) {
-            log::warn!("KVM does not take the guest's OS id: it will answer none of its calls");
-        }
         Ok(Some(actions.into_iter().find_map(|action| match action {
             Action::Reset => Some(GuestRequest::Reset),
             Action::Crash(report) => Some(GuestRequest::Crash(report)),
@@ -338,21 +336,9 @@ impl Engine for KernelEngine {
     }
 
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services(&self.registers(index, vp))).doorbell(index, vp, connection)?;
+        let answer = self.common.calls(&self.services(&self.registers(index, vp))).doorbell(index, vp, connection);
         answer.into_iter().for_each(|answer| answer.apply(vp));
         Ok(())
-    }
-
-    fn synic_pages(&self, index: VpIndex, [scontrol, siefp, simp]: [u64; 3]) {
-        let place = index.0 as usize;
-        let (siefp, simp) = (PageRegister(siefp), PageRegister(simp));
-        let mut side = self.side(place);
-        // KVM leaves this to us: a guest that found an old message in a slot would wait for ever.
-        self.clear_if_new(side.siefp, siefp);
-        self.clear_if_new(side.simp, simp);
-        (side.scontrol, side.siefp, side.simp) = (scontrol, siefp, simp);
-        drop(side);
-        self.deliver(place);
     }
 
     fn pause(&self) {

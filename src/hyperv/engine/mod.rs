@@ -165,9 +165,6 @@ pub trait Engine: Child {
     /// KVM's own.
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError>;
 
-    /// KVM's own SynIC has new pages: SCONTROL, SIEFP and SIMP.
-    fn synic_pages(&self, _index: VpIndex, _registers: [u64; 3]) {}
-
     /// Stops the guest's time. Any thread, when no VP is in the guest.
     fn pause(&self);
 

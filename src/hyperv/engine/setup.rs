@@ -115,7 +115,8 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     let tsc_offset = tsc_offset.unwrap_or_default();
 
     let kvm_call = (setup.kind == EngineKind::Kernel).then(|| kvm_call(&setup.host.supported_cpuid()));
-    let page = HypercallPage::new(kvm_call);
+    let left_to_kvm = setup.calls.left_to_kvm();
+    let page = HypercallPage::new(kvm_call.map(|instruction| (instruction, &left_to_kvm[..])));
     let config = PartitionConfig {
         features,
         vp_count: setup.vps.len() as u32,

@@ -147,8 +147,8 @@ impl UserEngine {
         Ok(true)
     }
 
-    fn services(&self) -> Services<'_> {
-        Services { common: &self.common, registers: self }
+    fn services<'a>(&'a self, registers: &'a Registers<'a>) -> Services<'a> {
+        Services { common: &self.common, registers }
     }
 }
 
@@ -173,23 +173,37 @@ fn command_messages(command: u64, own: u32, all: &[u32]) -> Vec<ApicMessage> {
     }
 }
 
-impl VpRegisters for UserEngine {
+/// All VPs' registers, as one of them sees them.
+struct Registers<'a> {
+    engine: &'a UserEngine,
+    caller: VpIndex,
+}
+
+impl VpRegisters for Registers<'_> {
     fn read_register(&self, vp: VpIndex, msr: Msr) -> HvResult<u64> {
-        let place = self.common.place(vp)?;
-        match self.state(place).read(msr, &self.common.partition, self.common.moment()) {
+        let Common { partition, .. } = &self.engine.common;
+        let place = self.engine.common.place(vp)?;
+        let moment = match msr {
+            Msr::VpRuntime if vp == self.caller => self.engine.common.moment_on_vp(),
+            // A thread's time is for itself to ask.
+            Msr::VpRuntime => return Err(HvStatus::INVALID_VP_STATE),
+            _ => self.engine.common.moment(),
+        };
+        match self.engine.state(place).read(msr, partition, moment) {
             Ok(MsrRead::Value(value)) => Ok(value),
             _ => Err(HvStatus::INVALID_PARAMETER),
         }
     }
 
     fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()> {
-        let place = self.common.place(vp)?;
+        let Common { partition, .. } = &self.engine.common;
+        let place = self.engine.common.place(vp)?;
         if matches!(msr, Msr::Apic(_) | Msr::Reset | Msr::CrashControl) {
             return Err(HvStatus::INVALID_PARAMETER);
         }
-        let now = self.common.moment();
-        let written = self.change(place, now, |state| state.write(msr, value, &self.common.partition, now));
-        self.interrupts(place, &written.map_err(|_| refusal(msr))?);
+        let now = self.engine.common.moment();
+        let written = self.engine.change(place, now, |state| state.write(msr, value, partition, now));
+        self.engine.interrupts(place, &written.map_err(|_| refusal(msr))?);
         Ok(())
     }
 }
@@ -314,13 +328,15 @@ impl Engine for UserEngine {
     }
 
     fn hypercall(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services()).hypercall(index, vp)?;
+        let registers = Registers { engine: self, caller: index };
+        let answer = self.common.calls(&self.services(&registers)).hypercall(index, vp)?;
         answer.into_iter().for_each(|answer| answer.apply(vp));
         Ok(())
     }
 
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services()).doorbell(index, vp, connection)?;
+        let registers = Registers { engine: self, caller: index };
+        let answer = self.common.calls(&self.services(&registers)).doorbell(index, vp, connection);
         answer.into_iter().for_each(|answer| answer.apply(vp));
         Ok(())
     }
