@@ -103,7 +103,7 @@ impl Machine {
         });
         // The primary channel is one VP's.
         let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
-        let controllers = storage::config::controllers(&config.disks, subchannels)?;
+        let controllers = storage::config::controllers(&config.machine_disks(), subchannels)?;
         for (number, controller) in &controllers {
             vmbus.offer(Box::new(StorageVsp::numbered(controller.clone(), *number)))?;
         }
