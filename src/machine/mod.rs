@@ -105,7 +105,8 @@ impl Machine {
         let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
         let controllers = storage::config::controllers(&config.machine_disks(), subchannels)?;
         for (number, controller) in &controllers {
-            vmbus.offer(Box::new(StorageVsp::numbered(controller.clone(), *number)))?;
+            let device = StorageVsp::numbered(controller.clone(), *number);
+            vmbus.offer(Box::new(device.traced(trace::storage(tracer.as_ref()))))?;
         }
         for device in devices {
             vmbus.offer(device)?;

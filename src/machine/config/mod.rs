@@ -79,9 +79,9 @@ pub struct Config {
     #[serde(with = "text::plain")]
     pub hv_version: Version,
 
-    /// Disk or DVD: PATH, a file, a block device or memory:SIZE for scratch, or path=PATH[,readonly=on]
-    /// [,cache=writeback|none][,serial=TEXT][,sector=512|4096][,discard=off][,format=auto|raw|qcow2][,media=disk|dvd]
-    /// [,controller=N][,lun=N]; may be given several times
+    /// Disk or DVD, each time that it is given: a file, a block device, or memory:SIZE for scratch, as
+    /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
+    /// media=disk|dvd,controller=N,lun=N]
     #[arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>)]
     #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskConfig>,
@@ -91,7 +91,7 @@ pub struct Config {
     #[serde(with = "text::plain")]
     pub vmbus_max_version: vmbus::ids::Version,
 
-    /// Print a line for each event: hypercall, msr, synic, vmbus, or several of them; =FILE prints into a file
+    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, or several of them; =FILE prints into a file
     #[arg(long, value_name = "KIND,...[=FILE]")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,

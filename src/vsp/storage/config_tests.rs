@@ -65,8 +65,8 @@ fn numbers_and_words_that_cannot_be_are_refused() {
         (disk("memory:", None), "names no size"),
         (disk("memory:1Q", None), "names no size"),
         (disk("memory:99999999999T", None), "names no size"),
-        (disk("memory:0", None), "is empty"),
-        (disk("memory:1000", None), "sectors of 512"),
+        (disk("memory:0", None), "names no size"),
+        (disk("memory:1000", None), "multiple of 512 bytes"),
     ] {
         let text = message(std::slice::from_ref(&disk));
         assert!(text.contains(said), "{disk:?}: {text}");

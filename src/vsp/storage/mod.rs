@@ -8,6 +8,7 @@
 //! - [`engine`]: how I/O is done.
 //! - [`disk`]: where the blocks lie.
 //! - [`config`]: what a user says of a disk.
+//! - [`trace`]: any packet as one readable line.
 
 pub mod config;
 pub mod controller;
@@ -16,5 +17,6 @@ pub mod engine;
 pub mod provider;
 pub mod scsi;
 pub mod storvsp;
+pub mod trace;
 pub mod unit;
 pub mod worker;

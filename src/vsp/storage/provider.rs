@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use super::controller::Controller;
 use super::storvsp::wire::MAX_PACKET;
+use super::trace::PacketLine;
 use super::worker::{Answer, Worker};
 use crate::vmbus::buffer::GuestBuffer;
 use crate::vmbus::gpadl::Gpadl;
 use crate::vmbus::guid::{Guid, interface};
+use crate::vmbus::ids::ChannelId;
 use crate::vmbus::packet::PacketKind;
 use crate::vmbus::ring::{NewPacket, OutgoingRing, Packet};
+use crate::vmbus::trace::Tracer;
 use crate::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 
 /// The instance GUID of a machine's controllers, which have their numbers in the last byte: "viridian scsi" in ASCII.
@@ -24,6 +27,7 @@ const UNSOLICITED: u64 = 0;
 pub struct StorageVsp {
     controller: Arc<Controller>,
     instance: Guid,
+    tracer: Option<Tracer>,
 }
 
 impl StorageVsp {
@@ -34,7 +38,12 @@ impl StorageVsp {
 
     /// The controller, under an instance GUID that no other device of the machine has.
     pub fn new(controller: Arc<Controller>, instance: Guid) -> Self {
-        Self { controller, instance }
+        Self { controller, instance, tracer: None }
+    }
+
+    /// The same with every packet traced.
+    pub fn traced(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
     }
 }
 
@@ -59,7 +68,9 @@ impl Vsp for StorageVsp {
             let port = channel.port().clone();
             self.controller.on_change(move || port.wake());
         }
-        Ok(Box::new(StorageChannel { worker: worker.map_err(failed)?, packet: Vec::new(), unsent: VecDeque::new() }))
+        let trace = Trace { tracer: self.tracer.clone(), channel: channel.id() };
+        let worker = worker.map_err(failed)?;
+        Ok(Box::new(StorageChannel { worker, packet: Vec::new(), unsent: VecDeque::new(), trace }))
     }
 }
 
@@ -70,6 +81,7 @@ struct StorageChannel {
     packet: Vec<u8>,
     /// Answers that the guest has made no room for. The worker takes no more than [`MAX_UNSENT`] packets ahead of it.
     unsent: VecDeque<Answer>,
+    trace: Trace,
 }
 
 /// A guest that does not read its answers gets no more of them than this.
@@ -125,6 +137,7 @@ impl StorageChannel {
             if !header.wants_completion() {
                 return Err(ServiceError::Protocol("a storage packet wants no completion".into()));
             }
+            self.trace.packet("guest", header.transaction_id, payload);
             let taken = self.worker.take(header.transaction_id, payload, pages);
             let subchannels = taken.map_err(|error| ServiceError::Protocol(error.to_string()))?;
             if let Some(count) = subchannels {
@@ -141,6 +154,7 @@ impl StorageChannel {
             if !outgoing.has_room(room)? {
                 return Ok(false);
             }
+            self.trace.packet("host", answer.transaction_id, answer.reply.bytes());
             outgoing.write(&NewPacket::completion(answer.transaction_id, &[answer.reply.bytes()]))?;
             self.unsent.pop_front();
         }
@@ -151,9 +165,25 @@ impl StorageChannel {
             return Ok(false);
         }
         if let Some(notice) = self.worker.notice() {
+            self.trace.packet("host", UNSOLICITED, notice.bytes());
             outgoing.write(&NewPacket::in_band(UNSOLICITED, &[notice.bytes()]))?;
         }
         Ok(true)
+    }
+}
+
+/// Where a channel's packets are printed, if they are.
+struct Trace {
+    tracer: Option<Tracer>,
+    channel: ChannelId,
+}
+
+impl Trace {
+    fn packet(&self, side: &str, transaction: u64, packet: &[u8]) {
+        if let Some(tracer) = &self.tracer {
+            let line = PacketLine(packet);
+            tracer.line(format_args!("storage channel {} {side}: transaction {transaction:#x} {line}", self.channel));
+        }
     }
 }
 

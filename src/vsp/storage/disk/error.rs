@@ -38,9 +38,9 @@ pub enum DiskError {
     /// Sectors are smaller than what the host can write.
     #[error("with cache=none {path} takes blocks of {alignment} bytes; give sector={alignment}, or cache=writeback")]
     SectorTooSmall { path: PathBuf, alignment: usize },
-    /// A size for memory: that is none.
-    #[error("memory:{0} names no size; write for instance memory:1G")]
-    MemorySize(String),
+    /// A size for memory: that no disk has.
+    #[error("memory:{0} names no size that is a multiple of {1} bytes; write for instance memory:1G")]
+    MemorySize(String, u32),
     /// The format that was asked for is not the file's.
     #[error("{path} is no qcow2 image; leave out format=qcow2, or give format=raw")]
     NotQcow2 { path: PathBuf },

@@ -24,8 +24,8 @@ const MAX_SIZE: u64 = 1 << 62;
 pub fn open(config: &DiskConfig) -> Result<Box<dyn Disk>, DiskError> {
     let sector = config.sector();
     if let Some(size) = config.path.to_str().and_then(|path| path.strip_prefix("memory:")) {
-        let bytes = parse_size(size).ok_or_else(|| DiskError::MemorySize(size.to_owned()))?;
-        check_size(&config.path, bytes, sector)?;
+        let whole = |bytes: &u64| (1..=MAX_SIZE).contains(bytes) && bytes.is_multiple_of(sector.into());
+        let bytes = parse_size(size).filter(whole).ok_or_else(|| DiskError::MemorySize(size.to_owned(), sector))?;
         let disk = FileDisk::memory(bytes, config.discard);
         return Ok(Box::new(disk.map_err(|source| DiskError::Host { path: config.path.clone(), source })?));
     }

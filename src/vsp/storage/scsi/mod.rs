@@ -30,6 +30,7 @@ pub use inquiry::absent_unit_inquiry;
 pub use report::report_luns;
 pub use reservation::Nexus;
 pub use sense::{Sense, SenseBytes, SenseKey};
+pub use table::command_name;
 pub use unit::{DeviceKind, Identity, LogicalUnit, Medium};
 
 /// The longest CDB that storvsp carries.

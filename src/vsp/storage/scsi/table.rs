@@ -2,7 +2,7 @@
 
 use super::sense::Sense;
 use super::unit::{DeviceKind, LogicalUnit};
-use super::{Reply, Request};
+use super::{MAX_CDB_LENGTH, Reply, Request};
 
 /// How a command goes with reservations and unit attentions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ impl On {
 
 /// A command.
 pub(super) struct Command {
+    /// As it is called here: `read_10`.
+    pub name: &'static str,
     pub opcode: u8,
     pub service_action: Option<u8>,
     pub on: On,
@@ -111,6 +113,13 @@ pub(super) fn find_by_code(unit: &LogicalUnit, opcode: u8, service_action: u8) -
     missing
 }
 
+/// What a command is called, whichever unit it is for.
+pub fn command_name(cdb: &[u8; MAX_CDB_LENGTH]) -> Option<&'static str> {
+    let action = cdb[1] & 0x1f;
+    let is_it = |command: &&Command| command.opcode == cdb[0] && command.service_action.is_none_or(|own| own == action);
+    COMMANDS.iter().find(is_it).map(|command| command.name)
+}
+
 /// All commands that a unit knows, in the order of their opcodes.
 pub(super) fn known_to(unit: &LogicalUnit) -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().filter(|command| command.on.includes(unit))
@@ -131,6 +140,7 @@ macro_rules! commands {
     ($( $opcode:literal $(/ $service_action:literal)? $on:ident $access:ident $run:ident [$($usage:literal)+] )+) => {
         /// Sorted by opcode.
         static COMMANDS: &[Command] = &[$(Command {
+            name: stringify!($run),
             opcode: $opcode,
             service_action: commands!(@action $($service_action)?),
             on: On::$on,
