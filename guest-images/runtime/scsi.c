@@ -107,7 +107,8 @@ bool scsi_read_capacity(struct scsi_unit *unit)
 }
 
 /* READ (10), WRITE (10) or SYNCHRONIZE CACHE (10): blocks from a block on. */
-static bool blocks(struct scsi_unit *unit, uint8_t code, uint32_t block, enum scsi_direction direction, void *data, uint32_t length)
+static bool blocks(struct scsi_unit *unit, uint8_t code, uint32_t block, enum scsi_direction direction, void *data,
+                   uint32_t length)
 {
     uint32_t count = length / unit->block_size;
     struct scsi_command command = {

@@ -20,8 +20,8 @@ static bool failed(const struct scsi_unit *unit, const char *command)
     const struct scsi_result *result = &unit->result;
     if (!unit->is_answered)
         return FAILED("LUN %u does not answer %s", unit->lun, command);
-    return FAILED("LUN %u: %s: NTSTATUS 0x%x, SRB status 0x%x, SCSI status 0x%x, sense %x/%02x/%02x, %u bytes", unit->lun, command,
-                  result->status, result->srb_status, result->scsi_status, result->sense_key, result->sense_code,
+    return FAILED("LUN %u: %s: NTSTATUS 0x%x, SRB status 0x%x, SCSI status 0x%x, sense %x/%02x/%02x, %u bytes", unit->lun,
+                  command, result->status, result->srb_status, result->scsi_status, result->sense_key, result->sense_code,
                   result->sense_qualifier, result->moved);
 }
 
