@@ -12,7 +12,7 @@ use crate::partition::vp::VpError;
 use crate::platform::console::ConsoleError;
 use crate::vmbus::bus::AttachError;
 use crate::vmbus::connection::OfferError;
-use crate::vsp::storage::config::ConfigError;
+use crate::vsp::storage::disks::AttachError as DiskError;
 
 /// Why a machine cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ pub enum MachineError {
     },
     /// The disks that were asked for.
     #[error("--disk: {0}")]
-    Disk(#[from] ConfigError),
+    Disk(#[from] DiskError),
     /// A device cannot be offered.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -106,6 +106,7 @@ impl MachineError {
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Disk(error) if error.is_hosts() => code::FAILED,
             Self::Cpus(_)
             | Self::Boot(_)
             | Self::Disk(_)

@@ -12,7 +12,6 @@
 //! A machine is a thread for each VP, and the console's. VP 0's thread also builds the machine, starts it again
 //! after a reset where that is wanted, and takes it down: when it ends, nothing of the machine is left.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
@@ -42,7 +41,7 @@ use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
 use crate::vmbus::bus::{self, VmBus};
 use crate::vmbus::vsp::Vsp;
-use crate::vsp::storage::{self, controller::Controller, provider::StorageVsp};
+use crate::vsp::storage::disks::Disks;
 use config::{Config, OnReset};
 
 /// A running machine.
@@ -61,8 +60,7 @@ struct Shared {
     tracer: Option<Arc<Tracer>>,
     /// Its devices outlive resets.
     vmbus: VmBus,
-    /// Those with disks, by their numbers.
-    controllers: BTreeMap<u8, Arc<Controller>>,
+    disks: Disks,
     gate: Arc<Gate>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
@@ -103,11 +101,8 @@ impl Machine {
         });
         // The primary channel is one VP's.
         let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
-        let controllers = storage::config::controllers(&config.machine_disks(), subchannels)?;
-        for (number, controller) in &controllers {
-            let device = StorageVsp::numbered(controller.clone(), *number);
-            vmbus.offer(Box::new(device.traced(trace::storage(tracer.as_ref()))))?;
-        }
+        let disks = Disks::new(vmbus.clone(), subchannels, trace::storage(tracer.as_ref()));
+        disks.attach_all(&config.machine_disks())?;
         for device in devices {
             vmbus.offer(device)?;
         }
@@ -115,7 +110,7 @@ impl Machine {
             config: config.clone(),
             tracer,
             vmbus,
-            controllers,
+            disks,
             gate: Arc::new(Gate::new()),
             state: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
@@ -196,9 +191,9 @@ impl Machine {
         &self.shared.vmbus
     }
 
-    /// A controller that was configured with disks: to attach and detach others, and to have the guest notice new sizes.
-    pub fn controller(&self, number: u8) -> Option<&Arc<Controller>> {
-        self.shared.controllers.get(&number)
+    /// The machine's disks, to attach and detach some while it runs, and to have the guest notice new sizes.
+    pub fn disks(&self) -> &Disks {
+        &self.shared.disks
     }
 
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.

@@ -214,14 +214,14 @@ impl std::str::FromStr for Seconds {
     }
 }
 
-/// The size of the disk that the embedded guest gets.
-const SCRATCH_DISK: u64 = 64 << 20;
+/// The disk that the embedded guest gets.
+const SCRATCH_DISK: &str = "memory:64M";
 
 impl Config {
     /// The disks that the machine has: those that are named, and for the embedded guest a scratch disk if none is.
     pub fn machine_disks(&self) -> Vec<DiskConfig> {
         match self.kernel {
-            None if self.disks.is_empty() => vec![DiskConfig::scratch(SCRATCH_DISK)],
+            None if self.disks.is_empty() => vec![DiskConfig::of(SCRATCH_DISK)],
             _ => self.disks.clone(),
         }
     }

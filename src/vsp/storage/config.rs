@@ -144,9 +144,9 @@ pub enum ConfigError {
 }
 
 impl DiskConfig {
-    /// A scratch disk of so many bytes.
-    pub fn scratch(bytes: u64) -> Self {
-        Self { path: format!("memory:{bytes}").into(), ..Self::default() }
+    /// The disk that `--disk PATH` is.
+    pub fn of(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), ..Self::default() }
     }
 
     /// The size of a sector as the guest sees it.

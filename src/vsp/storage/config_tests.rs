@@ -76,8 +76,7 @@ fn numbers_and_words_that_cannot_be_are_refused() {
 #[test]
 fn only_memory_that_can_be_written_is_scratch() {
     let named = |path| disk(path, None);
-    assert!(DiskConfig::scratch(1 << 20).identity(0).scratch);
-    assert_eq!(DiskConfig::scratch(1 << 20).sector(), 512);
+    assert!(named("memory:1M").identity(0).scratch);
     for kept in [
         named("/tmp/memory:1M"),
         DiskConfig { serial: Some("scratch".into()), ..named("disk.img") },

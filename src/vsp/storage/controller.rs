@@ -28,7 +28,7 @@ pub struct Controller {
     protocol: Mutex<Protocol>,
     /// Whether commands may come: what the protocol says, to be read without its lock.
     ready: AtomicBool,
-    /// How many times units have come or gone.
+    /// How many times units have come, gone, or got another size.
     changes: AtomicU64,
     /// To be called then.
     listener: Mutex<Option<Listener>>,
@@ -82,14 +82,22 @@ impl Controller {
         self.units.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(lun))?.clone()
     }
 
-    /// Looks whether disks have other sizes than before. The guest learns of it from its next command.
+    /// Looks whether disks have other sizes than before. The guest learns of it from its next command, and is told to look
+    /// so that there is one.
     pub fn check_sizes(&self) {
+        let mut resized = false;
         for (lun, unit) in self.all() {
             match unit.check_size() {
-                Ok(true) => log::info!("the disk with lun={lun} has a new size"),
+                Ok(true) => {
+                    resized = true;
+                    log::info!("the disk with lun={lun} has a new size");
+                }
                 Ok(false) => {}
                 Err(error) => log::warn!("cannot learn the size of the disk with lun={lun}: {error}"),
             }
+        }
+        if resized {
+            self.announce();
         }
     }
 
@@ -98,7 +106,7 @@ impl Controller {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
     }
 
-    /// A number that changes when units come or go; the primary channel then sends [`notice`](Self::notice).
+    /// A number that changes when units come, go, or get another size; the primary channel then sends [`notice`](Self::notice).
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
@@ -187,6 +195,11 @@ impl Controller {
         for (_, unit) in self.all() {
             unit.with(|logical, _| logical.luns_changed());
         }
+        self.announce();
+    }
+
+    /// Has the guest look.
+    fn announce(&self) {
         self.changes.fetch_add(1, Ordering::Release);
         if let Some(listener) = &*self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
             listener();

@@ -7,12 +7,13 @@
 //! - [`provider`]: the device on VMBus; [`worker`]: one channel's work; [`controller`], [`mod@unit`]: what channels share.
 //! - [`engine`]: how I/O is done.
 //! - [`disk`]: where the blocks lie.
-//! - [`config`]: what a user says of a disk.
+//! - [`config`]: what a user says of a disk; [`disks`]: a machine's disks, which may come and go.
 //! - [`trace`]: any packet as one readable line.
 
 pub mod config;
 pub mod controller;
 pub mod disk;
+pub mod disks;
 pub mod engine;
 pub mod provider;
 pub mod scsi;
