@@ -55,26 +55,29 @@ static bool read(struct scsi_unit *unit, uint32_t length)
     return true;
 }
 
+static void print_unit(const struct scsi_unit *unit, const char *remark)
+{
+    print("    LUN %-2u       %s %s %s, %lu blocks of %u bytes, %s\n", unit->lun, unit->vendor, unit->product, unit->revision,
+          unit->blocks, unit->block_size, remark);
+}
+
 static bool use_unit(struct storvsc *storvsc, uint8_t lun)
 {
     struct scsi_unit unit = {.controller = storvsc, .lun = lun};
     if (!scsi_inquire(&unit))
         return failed(&unit, "INQUIRY");
-    print("    LUN %-2u       %s %s %s", lun, unit.vendor, unit.product, unit.revision);
     if (unit.type != SCSI_DISK && unit.type != SCSI_OPTICAL) {
-        print(", of type 0x%x: left alone\n", unit.type);
+        print_unit(&unit, "left alone: neither a disk nor a drive");
         return true;
     }
     bool is_ready = scsi_read_capacity(&unit);
     if (!is_ready && unit.type == SCSI_OPTICAL && unit.result.sense_key == SENSE_NOT_READY) {
-        print(", empty\n");
+        print_unit(&unit, "empty");
         return true;
     }
-    if (!is_ready || !unit.block_size || !unit.blocks) {
-        print("\n");
+    if (!is_ready || !unit.block_size || !unit.blocks)
         return failed(&unit, "READ CAPACITY");
-    }
-    print(", %lu blocks of %u bytes%s\n", unit.blocks, unit.block_size, unit.is_scratch ? ", scratch" : "");
+    print_unit(&unit, unit.is_scratch ? "scratch" : "to be kept");
     uint32_t length = unit.block_size < LENGTH ? LENGTH / unit.block_size * unit.block_size : unit.block_size;
     if (length > unit.blocks * unit.block_size)
         length = unit.blocks * unit.block_size;

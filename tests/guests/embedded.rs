@@ -69,8 +69,8 @@ fn it_uses_all_disks_of_all_controllers() {
         "LUN 0        Msft Virtual Disk 1.0, 1 blocks of 512 bytes, scratch\n      write      512 bytes",
         "LUN 63       Msft Virtual Disk 1.0, 6442450944 blocks of 512 bytes, scratch\n      write      4096 bytes",
         "LUN 0        Msft Virtual Disk 1.0, 256 blocks of 4096 bytes, scratch\n      write      4096 bytes",
-        "LUN 1        Msft Virtual DVD-ROM 1.0, empty\n",
-        "LUN 2        Msft Virtual DVD-ROM 1.0, 512 blocks of 2048 bytes\n      read       4096 bytes from block 0 on",
+        "LUN 1        Msft Virtual DVD-ROM 1.0, 0 blocks of 0 bytes, empty\n",
+        "LUN 2        Msft Virtual DVD-ROM 1.0, 512 blocks of 2048 bytes, to be kept\n      read       4096 bytes from block 0 on",
     ] {
         assert!(output.contains(lines), "{lines}: {output}");
     }
