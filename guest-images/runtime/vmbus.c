@@ -27,7 +27,8 @@ static struct message inbox[INBOX];
 static unsigned put, taken;
 
 static struct offer offers[VMBUS_CHANNELS];
-static unsigned offer_count;
+/* All behind the first `offers_end` are empty: a host has few channels, and numbers them from 1. */
+static unsigned offers_end, offer_count;
 static unsigned interrupts[CPUS_MAX][VMBUS_CHANNELS] NOT_CLEARED;
 static uint32_t connection = CONNECTION_MESSAGES_5, version;
 
@@ -113,6 +114,14 @@ static void note_offer(const struct vmbus_message *message)
         .connection = message->offer.connection,
     };
     offer_count++;
+    if (channel >= offers_end)
+        offers_end = channel + 1;
+}
+
+static void forget_offers(void)
+{
+    memset(offers, 0, offers_end * sizeof offers[0]);
+    offers_end = offer_count = 0;
 }
 
 static void note_rescind(uint32_t channel)
@@ -189,8 +198,7 @@ bool vmbus_contact(uint32_t wanted)
     } contact = {.type = INITIATE_CONTACT, .version = wanted, .vp = hyperv_vp_index(), .sint = VMBUS_SINT};
     struct vmbus_message answer;
 
-    memset(offers, 0, sizeof offers);
-    offer_count = 0;
+    forget_offers();
     connection = wanted >= VMBUS_VERSION(5, 0) ? CONNECTION_MESSAGES_5 : CONNECTION_MESSAGES;
     /* A host that speaks no 5.x has no such port. */
     if (!vmbus_post(&contact, sizeof contact) || !vmbus_expect(VERSION_RESPONSE, &answer) || !answer.version.supported)
@@ -223,8 +231,7 @@ bool vmbus_unload(void)
 {
     struct vmbus_message message;
     bool done = vmbus_post_words(UNLOAD, 0, 0) && vmbus_expect(UNLOAD_RESPONSE, &message);
-    memset(offers, 0, sizeof offers);
-    offer_count = 0;
+    forget_offers();
     return done;
 }
 
@@ -233,15 +240,22 @@ static bool same(const struct guid *left, const struct guid *right)
     return !memcmp(left, right, sizeof *left);
 }
 
+const struct offer *vmbus_offer_after(const struct offer *previous)
+{
+    for (const struct offer *offer = previous ? previous + 1 : offers; offer < offers + offers_end; offer++)
+        if (offer->present && !offer->rescinded)
+            return offer;
+    return NULL;
+}
+
 const struct offer *vmbus_offer(const struct guid *interface, const struct guid *instance, uint16_t subchannel)
 {
-    for (unsigned i = 0; i < VMBUS_CHANNELS; i++) {
-        const struct offer *offer = &offers[i];
-        if (offer->present && !offer->rescinded && offer->subchannel == subchannel &&
-            same(&offer->interface, interface) && (!instance || same(&offer->instance, instance)))
-            return offer;
-    }
-    return NULL;
+    const struct offer *offer = NULL;
+    while ((offer = vmbus_offer_after(offer)))
+        if (offer->subchannel == subchannel && same(&offer->interface, interface) &&
+            (!instance || same(&offer->instance, instance)))
+            break;
+    return offer;
 }
 
 const struct offer *vmbus_await_offer(const struct guid *interface, const struct guid *instance, uint16_t subchannel)

@@ -133,6 +133,8 @@ bool vmbus_request_offers(void);
 /* Leaves VMBus; offers are forgotten. */
 bool vmbus_unload(void);
 
+/* The offers that are there, one by one: the first one after NULL, and NULL after the last one. */
+const struct offer *vmbus_offer_after(const struct offer *previous);
 /* The offer of a device's channel, if it is there; a NULL instance is any. */
 const struct offer *vmbus_offer(const struct guid *interface, const struct guid *instance, uint16_t subchannel);
 /* The same, waiting for it. */

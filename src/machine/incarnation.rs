@@ -146,7 +146,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
 fn load(config: &Config, partition: &Partition, topology: Topology) -> Result<boot::Entry, MachineError> {
     let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
     let tables = acpi::Description { apic_ids, pics: partition.irqchip() == Irqchip::Full };
-    let embedded = KernelSource::Embedded { name: "hello", bytes: EMBEDDED };
+    let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
     let kernel = config.kernel.as_ref().unwrap_or(&embedded);
     Ok(boot::load(partition.memory(), kernel, config.initrd.as_deref(), &config.cmdline, &tables)?)
 }

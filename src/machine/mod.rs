@@ -111,7 +111,7 @@ impl Machine {
         // The primary channel is one VP's.
         let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
         let disks = Disks::new(vmbus.clone(), subchannels, trace::storage(tracer.as_ref()));
-        disks.attach_all(&config.disks)?;
+        disks.attach_all(&config.machine_disks())?;
         for device in devices {
             vmbus.offer(device)?;
         }

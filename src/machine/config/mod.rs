@@ -31,7 +31,8 @@ pub struct Config {
     pub name: String,
 
     /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, or flat:PATH@ADDR,mode=16|32|64
-    /// (mode 16 by default, ADDR 0x7c00); without it, the guest image embedded in this program
+    /// (mode 16 by default, ADDR 0x7c00); without it, the guest image embedded in this program, which gets a scratch
+    /// disk unless --disk names others
     #[arg(long, value_name = "FILE")]
     #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelSource>,
@@ -228,7 +229,18 @@ impl std::str::FromStr for Seconds {
     }
 }
 
+/// The disk that the embedded guest gets.
+const SCRATCH_DISK: &str = "memory:64M";
+
 impl Config {
+    /// The disks that the machine has: those that are named, and for the embedded guest a scratch disk if none is.
+    pub fn machine_disks(&self) -> Vec<DiskConfig> {
+        match self.kernel {
+            None if self.disks.is_empty() => vec![DiskConfig::of(SCRATCH_DISK)],
+            _ => self.disks.clone(),
+        }
+    }
+
     /// Has relative paths start at `folder`: those in a file are relative to the file.
     pub fn rebase(&mut self, folder: &Path) {
         if let Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) = &mut self.kernel {

@@ -184,10 +184,14 @@ impl DiskConfig {
 
     /// Has a relative path start at `folder`.
     pub fn rebase(&mut self, folder: &Path) {
-        let is_file = self.path.to_str().is_none_or(|path| !path.starts_with("memory:"));
-        if is_file && !self.path.as_os_str().is_empty() {
+        if !self.is_memory() && !self.path.as_os_str().is_empty() {
             self.path = folder.join(&self.path);
         }
+    }
+
+    /// Whether it is memory:SIZE.
+    fn is_memory(&self) -> bool {
+        self.path.to_str().is_some_and(|path| path.starts_with("memory:"))
     }
 
     /// Opens the image, if there is one.
@@ -226,7 +230,7 @@ impl DiskConfig {
         let unique = bytes
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         let serial = self.serial.clone().unwrap_or_else(|| format!("{unique:016x}"));
-        Identity { serial, unique }
+        Identity { serial, unique, scratch: self.is_memory() && !self.readonly() }
     }
 }
 

@@ -74,6 +74,20 @@ fn numbers_and_words_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn only_memory_that_can_be_written_is_scratch() {
+    let named = |path| disk(path, None);
+    assert!(named("memory:1M").identity(0).scratch);
+    for kept in [
+        named("/tmp/memory:1M"),
+        DiskConfig { serial: Some("scratch".into()), ..named("disk.img") },
+        DiskConfig { readonly: true, ..named("memory:1M") },
+        DiskConfig { media: Media::Dvd, ..named("memory:1M") },
+    ] {
+        assert!(!kept.identity(0).scratch, "{kept:?}");
+    }
+}
+
+#[test]
 fn a_drive_may_be_empty_and_a_disk_may_not() {
     let drive = DiskConfig { media: Media::Dvd, ..DiskConfig::default() };
     assert!(drive.readonly() && drive.sector() == 2048);

@@ -239,7 +239,7 @@ fn a_slow_disk_holds_up_no_other_and_one_that_goes_finishes_first() {
     both_ways(|ring| {
         let controller = controller(&[memory_disk("1M")]);
         let barrier = Arc::new(std::sync::Barrier::new(2));
-        let identity = Identity { serial: "slow".into(), unique: 2 };
+        let identity = Identity { serial: "slow".into(), unique: 2, scratch: false };
         let image = Image::new(Box::new(Slow(barrier.clone())), 512);
         let slow = Unit::new(DeviceKind::Disk, identity, Some(image)).expect("a unit");
         controller.attach(1, slow).expect("room");

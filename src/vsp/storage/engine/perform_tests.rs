@@ -179,7 +179,7 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let medium = Medium { block_size: 512, blocks: BLOCKS.into(), read_only: false, provisioning: true };
-        let identity = Identity { serial: "s".into(), unique: 1 };
+        let identity = Identity { serial: "s".into(), unique: 1, scratch: false };
         let unit = LogicalUnit::new(DeviceKind::Disk, identity, Some(medium));
         let disk = VectorDisk::new(usize::from(BLOCKS) * 512);
         Self { unit, disk, memory: memory::create(1 << 20, false).expect("memory") }

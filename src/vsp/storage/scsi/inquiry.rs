@@ -11,6 +11,8 @@ const VENDOR: &[u8; 8] = b"Msft    ";
 const DISK: &[u8; 16] = b"Virtual Disk    ";
 const DVD: &[u8; 16] = b"Virtual DVD-ROM ";
 const REVISION: &[u8; 4] = b"1.0 ";
+/// In the bytes that are the vendor's own: our guest image writes to no other disk.
+const SCRATCH: &[u8; 7] = b"scratch";
 
 /// Version descriptors (SPC-4, table 139): SAM-5, SPC-4 and the device's own standard.
 const SAM_5: u16 = 0x00a0;
@@ -83,6 +85,9 @@ impl LogicalUnit {
         data[8..16].copy_from_slice(VENDOR);
         data[16..32].copy_from_slice(product);
         data[32..36].copy_from_slice(REVISION);
+        if self.identity.scratch {
+            data[36..43].copy_from_slice(SCRATCH);
+        }
         for (at, descriptor) in (58..).step_by(2).zip([SAM_5, SPC_4, standard]) {
             data[at..at + 2].copy_from_slice(&descriptor.to_be_bytes());
         }

@@ -14,9 +14,18 @@ fn a_disk_and_a_drive_say_what_they_are() {
     let disk = data(&mut disk(), &[0x12, 0, 0, 0, 96, 0]);
     assert_eq!(disk[..8], [0, 0, 6, 0x12, 91, 0, 0, 2]);
     assert_eq!(&disk[8..36], b"Msft    Virtual Disk    1.0 ");
+    assert_eq!(disk[36..56], [0; 20]);
     assert_eq!(disk[58..64], [0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0]);
     let dvd = data(&mut dvd(10), &[0x12, 0, 0, 0, 96, 0]);
     assert_eq!(dvd[..2], [5, 0x80]);
+}
+
+#[test]
+fn scratch_is_told_in_the_vendors_own_bytes() {
+    let mut unit = disk();
+    unit.identity.scratch = true;
+    let inquiry = data(&mut unit, &[0x12, 0, 0, 0, 96, 0]);
+    assert_eq!(&inquiry[8..44], b"Msft    Virtual Disk    1.0 scratch\0");
 }
 
 #[test]

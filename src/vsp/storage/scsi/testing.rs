@@ -9,7 +9,7 @@ pub(super) const MEDIUM: Medium = Medium { block_size: 512, blocks: 1000, read_o
 
 /// A unit that has told of its power-on.
 pub(super) fn unit(kind: DeviceKind, medium: Option<Medium>) -> LogicalUnit {
-    let identity = Identity { serial: "serial".into(), unique: 0x1234 };
+    let identity = Identity { serial: "serial".into(), unique: 0x1234, scratch: false };
     let mut unit = LogicalUnit::new(kind, identity, medium);
     assert_eq!(check(&mut unit, &[0; 6]), Sense::POWER_ON);
     unit

@@ -24,6 +24,8 @@ pub struct Identity {
     pub serial: String,
     /// A name that no other unit has, for the NAA designator.
     pub unique: u64,
+    /// What is on it matters to nobody: a guest that only tries things out may write to it.
+    pub scratch: bool,
 }
 
 /// What lies in the device.
