@@ -39,7 +39,7 @@ pub struct Ended {
 impl Initiator {
     pub fn new(controller: Arc<Controller>, primary: bool) -> Self {
         let worker = Worker::new(controller, primary, doorbell()).expect("a worker");
-        Self { worker, memory: memory::create(8 << 20, false).expect("guest memory"), lun: 0 }
+        Self { worker, memory: memory::create(8 << 20, memory::Backing::Private).expect("guest memory"), lun: 0 }
     }
 
     /// Negotiates, as Linux does.

@@ -52,7 +52,7 @@ impl Guest {
     fn new(controller: &Arc<Controller>, ring: bool) -> Self {
         let ring = if ring { new_ring() } else { None };
         let worker = Worker::with_ring(controller.clone(), true, doorbell(), ring).expect("a worker");
-        let mut guest = Self { worker, memory: memory::create(64 << 20, false).expect("memory") };
+        let mut guest = Self { worker, memory: memory::create(64 << 20, memory::Backing::Private).expect("memory") };
         let version = ProtocolVersion { version: Version::WIN10, revision: 0 };
         for (operation, body) in [
             (VstorOperation::BEGIN_INITIALIZATION, &[][..]),

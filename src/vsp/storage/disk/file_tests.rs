@@ -4,7 +4,7 @@ use crate::partition::memory;
 use crate::vsp::storage::config::{Cache, DiskConfig, Format};
 
 fn pages(length: usize, offset: usize) -> GuestBuffer {
-    let memory = memory::create(8 << 20, false).expect("memory");
+    let memory = memory::create(8 << 20, memory::Backing::Private).expect("memory");
     let frames: Vec<u64> = (0..(offset + length).div_ceil(4096) as u64).map(|page| 2 * page).collect();
     GuestBuffer::new(&memory, frames.into_iter(), offset, length).expect("pages")
 }

@@ -65,7 +65,7 @@ fn run(disk: &dyn Disk, action: Action, pages: &GuestBuffer) -> Result<Finished,
 
 #[test]
 fn comparing_finds_the_first_byte_that_differs_beyond_a_chunk_too() {
-    let memory = memory::create(4 << 20, false).expect("memory");
+    let memory = memory::create(4 << 20, memory::Backing::Private).expect("memory");
     let disk = VectorDisk::new(1 << 20);
     let all = extent(0, 600 << 10);
     let buffer = pages(&memory, 600 << 10);
@@ -78,7 +78,7 @@ fn comparing_finds_the_first_byte_that_differs_beyond_a_chunk_too() {
 
 #[test]
 fn a_repeated_block_is_compared_with_each_block() {
-    let memory = memory::create(1 << 20, false).expect("memory");
+    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let disk = VectorDisk::new(1 << 20);
     let buffer = pages(&memory, 512);
     let pattern = vec![9; 512];
@@ -92,7 +92,7 @@ fn a_repeated_block_is_compared_with_each_block() {
 
 #[test]
 fn compare_and_write_writes_only_what_it_compared() {
-    let memory = memory::create(1 << 20, false).expect("memory");
+    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let disk = VectorDisk::new(8192);
     let buffer = pages(&memory, 1024);
     run(&disk, Action::Read(extent(512, 512)), &buffer).expect("a read");
@@ -107,7 +107,7 @@ fn compare_and_write_writes_only_what_it_compared() {
 
 #[test]
 fn failures_say_what_failed_where() {
-    let memory = memory::create(1 << 20, false).expect("memory");
+    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let buffer = pages(&memory, 4096);
     let mut disk = VectorDisk::new(1 << 20);
     for (kind, failure) in [
@@ -127,7 +127,7 @@ fn failures_say_what_failed_where() {
 
 #[test]
 fn a_job_never_goes_beyond_the_initiators_pages() {
-    let memory = memory::create(1 << 20, false).expect("memory");
+    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let buffer = pages(&memory, 512);
     let disk = VectorDisk::new(8192);
     let two = extent(0, 1024);
@@ -182,7 +182,7 @@ impl Machine {
         let identity = Identity { serial: "s".into(), unique: 1, scratch: false };
         let unit = LogicalUnit::new(DeviceKind::Disk, identity, Some(medium));
         let disk = VectorDisk::new(usize::from(BLOCKS) * 512);
-        Self { unit, disk, memory: memory::create(1 << 20, false).expect("memory") }
+        Self { unit, disk, memory: memory::create(1 << 20, memory::Backing::Private).expect("memory") }
     }
 
     fn execute(&mut self, cdb: &[u8], data: &[u8], room: usize) -> (Response, Vec<u8>) {

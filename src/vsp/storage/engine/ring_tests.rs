@@ -34,7 +34,7 @@ fn finish(ring: &mut Ring, count: usize) -> Vec<(u32, Result<(), io::ErrorKind>)
 #[test]
 fn what_is_written_is_read_back() {
     let Some(mut ring) = ring() else { return };
-    let memory = memory::create(1 << 20, false).expect("memory");
+    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = Arc::new(tempfile::tempfile().expect("a file"));
     let (out, out_vectors) = vectors(&memory, 0, 8192);
     out.write(0, &[0x5a; 8192]).expect("room");
@@ -53,7 +53,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn failures_say_where_and_a_short_file_is_one() {
     let Some(mut ring) = ring() else { return };
-    let memory = memory::create(1 << 20, false).expect("memory");
+    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = tempfile::tempfile().expect("a file");
     file.write_all_at(&[1; 5000], 0).expect("room");
     let (_, short) = vectors(&memory, 0, 8192);
@@ -80,7 +80,7 @@ fn a_tag_in_use_or_out_of_range_is_refused() {
 #[test]
 fn more_requests_than_the_ring_submits_at_once_all_come_back() {
     let Some(mut ring) = ring() else { return };
-    let memory = memory::create(1 << 20, false).expect("memory");
+    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = Arc::new(tempfile::tempfile().expect("a file"));
     for round in 0..20 {
         for tag in 0..8 {
@@ -118,7 +118,7 @@ fn sleeping_ends_each_time_that_the_watched_eventfd_is_signalled() {
 #[test]
 fn a_ring_that_goes_waits_for_what_the_kernel_has() {
     let Some(mut ring) = ring() else { return };
-    let memory = memory::create(1 << 20, false).expect("memory");
+    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = Arc::new(tempfile::tempfile().expect("a file"));
     let (pages, vectors) = vectors(&memory, 0, 65536);
     pages.write(0, &[7; 65536]).expect("room");

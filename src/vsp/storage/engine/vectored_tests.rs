@@ -2,7 +2,7 @@ use super::*;
 use crate::partition::memory;
 
 fn pages(frames: &[u64], offset: usize, length: usize) -> GuestBuffer {
-    let memory = memory::create(16 << 20, false).expect("memory");
+    let memory = memory::create(16 << 20, memory::Backing::Private).expect("memory");
     GuestBuffer::new(&memory, frames.iter().copied(), offset, length).expect("pages")
 }
 
