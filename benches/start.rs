@@ -52,7 +52,9 @@ fn process_that_does_nothing() -> Duration {
 
 /// Resident KiB of a machine whose guest waits for input: beside the guest's own pages, and those.
 fn resident(cpus: &str) -> (u64, u64) {
-    let arguments = ["--kernel", &image("exits"), "--cmdline", "echo=interrupt", "--cpus", cpus];
+    // As a memfd the guest's pages can be told from ours.
+    let memory = "--memory=256M,shared=on";
+    let arguments = ["--kernel", &image("exits"), "--cmdline", "echo=interrupt", "--cpus", cpus, memory];
     let mut child = viridian(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("viridian starts");
     let mut output = child.stdout.take().expect("it is piped");
     output.read_exact(&mut [0]).expect("the guest prints");

@@ -80,6 +80,7 @@ fn every_image_ends_as_documented_on_the_user_engine() {
 fn the_embedded_image_runs_and_the_kernel_engine_is_the_choice() {
     BATCH.outcome("embedded", |outcome| {
         assert_eq!(outcome.code, Some(0), "{outcome}");
+        assert!(outcome.text().contains("4096 bytes, as they were written"), "{outcome}");
         assert!(outcome.text().contains("All is well"), "{outcome}");
     });
     BATCH.outcome("check", |outcome| {

@@ -1,5 +1,5 @@
 /*
- * VMBus's control messages and the channels' interrupts.
+ * VMBus's control messages, offers, and the channels' interrupts.
  *
  * The interrupt handler puts messages into an inbox; while that is full the host keeps them. Offers and rescinds are noted when
  * they are taken out of it, whatever is being waited for.
@@ -19,7 +19,6 @@
 /* Of those that the runtime keeps for itself. */
 #define VECTOR_VMBUS 0xf1
 #define MESSAGE_CHANNEL 1
-#define PATIENCE_MILLISECONDS 20000
 #define INBOX 64
 #define POST_ATTEMPTS 2000
 
@@ -28,10 +27,10 @@ static struct message inbox[INBOX];
 static unsigned put, taken;
 
 static struct offer offers[VMBUS_CHANNELS];
-static unsigned offer_count;
+/* All behind the first `offers_end` are empty: a host has few channels, and numbers them from 1. */
+static unsigned offers_end, offer_count;
 static unsigned interrupts[CPUS_MAX][VMBUS_CHANNELS] NOT_CLEARED;
 static uint32_t connection = CONNECTION_MESSAGES_5, version;
-static uint32_t next_id = 1;
 
 /* Moves what has come from this processor's slot into the inbox. Interrupts are off. */
 static void take_messages(void)
@@ -94,7 +93,7 @@ bool vmbus_post(const void *message, unsigned length)
     return false;
 }
 
-static bool post_words(enum vmbus_message_type type, uint32_t first, uint32_t second)
+bool vmbus_post_words(enum vmbus_message_type type, uint32_t first, uint32_t second)
 {
     uint32_t message[] = {type, 0, first, second};
     return vmbus_post(message, sizeof message);
@@ -115,6 +114,14 @@ static void note_offer(const struct vmbus_message *message)
         .connection = message->offer.connection,
     };
     offer_count++;
+    if (channel >= offers_end)
+        offers_end = channel + 1;
+}
+
+static void forget_offers(void)
+{
+    memset(offers, 0, offers_end * sizeof offers[0]);
+    offers_end = offer_count = 0;
 }
 
 static void note_rescind(uint32_t channel)
@@ -156,7 +163,7 @@ static bool is_note(const struct vmbus_message *message)
 
 bool vmbus_next(struct vmbus_message *message)
 {
-    uint64_t deadline = deadline_after(PATIENCE_MILLISECONDS);
+    uint64_t deadline = deadline_after(VMBUS_PATIENCE_MILLISECONDS);
     do {
         while (take(message))
             if (!is_note(message))
@@ -191,8 +198,7 @@ bool vmbus_contact(uint32_t wanted)
     } contact = {.type = INITIATE_CONTACT, .version = wanted, .vp = hyperv_vp_index(), .sint = VMBUS_SINT};
     struct vmbus_message answer;
 
-    memset(offers, 0, sizeof offers);
-    offer_count = 0;
+    forget_offers();
     connection = wanted >= VMBUS_VERSION(5, 0) ? CONNECTION_MESSAGES_5 : CONNECTION_MESSAGES;
     /* A host that speaks no 5.x has no such port. */
     if (!vmbus_post(&contact, sizeof contact) || !vmbus_expect(VERSION_RESPONSE, &answer) || !answer.version.supported)
@@ -218,15 +224,14 @@ uint32_t vmbus_negotiate(void)
 bool vmbus_request_offers(void)
 {
     struct vmbus_message message;
-    return post_words(REQUESTOFFERS, 0, 0) && vmbus_expect(ALLOFFERS_DELIVERED, &message);
+    return vmbus_post_words(REQUESTOFFERS, 0, 0) && vmbus_expect(ALLOFFERS_DELIVERED, &message);
 }
 
 bool vmbus_unload(void)
 {
     struct vmbus_message message;
-    bool done = post_words(UNLOAD, 0, 0) && vmbus_expect(UNLOAD_RESPONSE, &message);
-    memset(offers, 0, sizeof offers);
-    offer_count = 0;
+    bool done = vmbus_post_words(UNLOAD, 0, 0) && vmbus_expect(UNLOAD_RESPONSE, &message);
+    forget_offers();
     return done;
 }
 
@@ -235,21 +240,28 @@ static bool same(const struct guid *left, const struct guid *right)
     return !memcmp(left, right, sizeof *left);
 }
 
+const struct offer *vmbus_offer_after(const struct offer *previous)
+{
+    for (const struct offer *offer = previous ? previous + 1 : offers; offer < offers + offers_end; offer++)
+        if (offer->present && !offer->rescinded)
+            return offer;
+    return NULL;
+}
+
 const struct offer *vmbus_offer(const struct guid *interface, const struct guid *instance, uint16_t subchannel)
 {
-    for (unsigned i = 0; i < VMBUS_CHANNELS; i++) {
-        const struct offer *offer = &offers[i];
-        if (offer->present && !offer->rescinded && offer->subchannel == subchannel &&
-            same(&offer->interface, interface) && (!instance || same(&offer->instance, instance)))
-            return offer;
-    }
-    return NULL;
+    const struct offer *offer = NULL;
+    while ((offer = vmbus_offer_after(offer)))
+        if (offer->subchannel == subchannel && same(&offer->interface, interface) &&
+            (!instance || same(&offer->instance, instance)))
+            break;
+    return offer;
 }
 
 const struct offer *vmbus_await_offer(const struct guid *interface, const struct guid *instance, uint16_t subchannel)
 {
     const struct offer *offer;
-    uint64_t deadline = deadline_after(PATIENCE_MILLISECONDS);
+    uint64_t deadline = deadline_after(VMBUS_PATIENCE_MILLISECONDS);
     while (!(offer = vmbus_offer(interface, instance, subchannel)) && rdtsc() < deadline)
         vmbus_poll();
     return offer;
@@ -262,7 +274,7 @@ unsigned vmbus_offer_count(void)
 
 bool vmbus_await_rescind(const struct offer *offer)
 {
-    uint64_t deadline = deadline_after(PATIENCE_MILLISECONDS);
+    uint64_t deadline = deadline_after(VMBUS_PATIENCE_MILLISECONDS);
     while (!offer->rescinded && rdtsc() < deadline)
         vmbus_poll();
     return offer->rescinded;
@@ -273,165 +285,15 @@ void vmbus_release(const struct offer *offer)
     struct offer *ours = &offers[offer->channel];
     offer_count--;
     ours->present = false;
-    post_words(RELID_RELEASED, ours->channel, 0);
+    vmbus_post_words(RELID_RELEASED, ours->channel, 0);
 }
 
-uint32_t vmbus_gpadl(uint32_t channel, const void *start, unsigned pages)
+uint32_t vmbus_version(void)
 {
-    struct {
-        uint32_t type, reserved, channel, gpadl;
-        uint16_t range_bytes, range_count;
-        uint32_t byte_count, byte_offset; /* unaligned in the message as here */
-        uint64_t frames[26];
-    } __attribute__((packed)) header = {
-        .type = GPADL_HEADER,
-        .channel = channel,
-        .gpadl = next_id++,
-        .range_bytes = 8 + 8 * pages,
-        .range_count = 1,
-        .byte_count = pages * PAGE_SIZE,
-    };
-    struct {
-        uint32_t type, reserved, number, gpadl;
-        uint64_t frames[28];
-    } body = {.type = GPADL_BODY, .gpadl = header.gpadl};
-    struct vmbus_message answer;
-    uint64_t frame = (uint64_t)start / PAGE_SIZE;
-    unsigned sent = 0, here;
-
-    for (here = 0; here < ARRAY_LENGTH(header.frames) && sent < pages; here++, sent++)
-        header.frames[here] = frame++;
-    bool posted = vmbus_post(&header, sizeof header - sizeof header.frames + here * 8);
-    while (posted && sent < pages) {
-        for (here = 0; here < ARRAY_LENGTH(body.frames) && sent < pages; here++, sent++)
-            body.frames[here] = frame++;
-        posted = vmbus_post(&body, sizeof body - sizeof body.frames + here * 8);
-        body.number++;
-    }
-    if (!posted || !vmbus_expect(GPADL_CREATED, &answer) || answer.created.gpadl != header.gpadl)
-        return 0;
-    return answer.created.status ? 0 : header.gpadl;
+    return version;
 }
 
-bool vmbus_gpadl_teardown(uint32_t channel, uint32_t gpadl)
+unsigned vmbus_interrupts(unsigned cpu, uint32_t channel)
 {
-    struct vmbus_message answer;
-    return post_words(GPADL_TEARDOWN, channel, gpadl) && vmbus_expect(GPADL_TORNDOWN, &answer) &&
-           answer.torndown.gpadl == gpadl;
-}
-
-bool channel_open(struct channel *channel, const struct offer *offer, void *memory, unsigned pages, uint32_t vp)
-{
-    struct {
-        uint32_t type, reserved, channel, open, gpadl, vp, downstream;
-        uint8_t user_defined[120];
-    } request = {
-        .type = OPENCHANNEL,
-        .channel = offer->channel,
-        .open = next_id++,
-        .vp = vp,
-        .downstream = pages,
-    };
-    struct vmbus_message answer;
-
-    *channel = (struct channel){.offer = offer, .vp = vp, .pages = pages};
-    ring_initialize(&channel->out, memory, pages);
-    ring_initialize(&channel->in, (uint8_t *)memory + pages * PAGE_SIZE, pages);
-    channel->gpadl = request.gpadl = vmbus_gpadl(offer->channel, memory, 2 * pages);
-    if (!channel->gpadl || !vmbus_post(&request, sizeof request) || !vmbus_expect(OPENCHANNEL_RESULT, &answer))
-        return false;
-    if (answer.opened.open == request.open && !answer.opened.status)
-        return true;
-    vmbus_gpadl_teardown(offer->channel, channel->gpadl);
-    return false;
-}
-
-bool channel_close(struct channel *channel)
-{
-    uint32_t id = channel->offer->channel;
-    return post_words(CLOSECHANNEL, id, 0) && vmbus_gpadl_teardown(id, channel->gpadl);
-}
-
-bool channel_retarget(struct channel *channel, uint32_t vp)
-{
-    struct vmbus_message answer;
-    if (!post_words(MODIFYCHANNEL, channel->offer->channel, vp))
-        return false;
-    if (version >= VMBUS_VERSION(5, 3) && (!vmbus_expect(MODIFYCHANNEL_RESPONSE, &answer) || answer.modified.status))
-        return false;
-    channel->vp = vp;
-    return true;
-}
-
-static void signal_host(const struct channel *channel)
-{
-    /* One whose channel was rescinded does not listen any more. */
-    hypercall(CALL_SIGNAL_EVENT | CALL_FAST, channel->offer->connection, 0);
-}
-
-bool channel_send(struct channel *channel, const struct packet *packet)
-{
-    bool signal;
-    if (!ring_write(&channel->out, packet, &signal))
-        return false;
-    if (signal)
-        signal_host(channel);
-    return true;
-}
-
-int channel_take(struct channel *channel, struct packet_header *header, void *buffer, unsigned size)
-{
-    int length = ring_read(&channel->in, header, buffer, size);
-    if (length >= 0 && ring_release(&channel->in))
-        signal_host(channel);
-    return length;
-}
-
-unsigned channel_interrupts(const struct channel *channel, unsigned cpu)
-{
-    return atomic_load(&interrupts[cpu][channel->offer->channel]);
-}
-
-/* The interrupts of all processors. */
-static unsigned signals(const struct channel *channel)
-{
-    unsigned sum = 0;
-    for (unsigned cpu = 0; cpu < cpu_count; cpu++)
-        sum += channel_interrupts(channel, cpu);
-    return sum;
-}
-
-/* Waits for more interrupts than there were. */
-static bool await_signal(const struct channel *channel, unsigned before)
-{
-    interrupts_on();
-    bool came = WAIT_UNTIL(signals(channel) != before, PATIENCE_MILLISECONDS);
-    interrupts_off();
-    return came;
-}
-
-int channel_receive(struct channel *channel, struct packet_header *header, void *buffer, unsigned size)
-{
-    for (;;) {
-        /* Counted before the look: a signal that comes after it is not missed. */
-        unsigned before = signals(channel);
-        int length = channel_take(channel, header, buffer, size);
-        if (length >= 0)
-            return length;
-        if (!await_signal(channel, before))
-            return -1;
-    }
-}
-
-bool channel_await_room(struct channel *channel, unsigned payload)
-{
-    uint32_t space = ring_space(payload);
-    unsigned before = signals(channel);
-    bool room = ring_wait_for_room(&channel->out, space);
-    while (!room && await_signal(channel, before)) {
-        before = signals(channel);
-        room = ring_has_room(&channel->out, space);
-    }
-    ring_wait_for_room(&channel->out, 0);
-    return room;
+    return atomic_load(&interrupts[cpu][channel]);
 }

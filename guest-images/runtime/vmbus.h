@@ -14,6 +14,8 @@
 #define VMBUS_VERSION(major, minor) ((uint32_t)(major) << 16 | (minor))
 #define VMBUS_NEWEST VMBUS_VERSION(5, 3)
 #define VMBUS_CHANNELS 2048
+/* How long anything may take: only a broken host takes so long. */
+#define VMBUS_PATIENCE_MILLISECONDS 20000
 /* As a channel's VP: no interrupts. */
 #define VMBUS_NO_VP 0xffffffffU
 
@@ -109,7 +111,9 @@ void vmbus_listen(void);
 
 /* Posts a message of `length` bytes, again while the host has no buffer for it; false if it refuses. */
 bool vmbus_post(const void *message, unsigned length);
-/* The same, once: an HV_STATUS. */
+/* A message of a header and two words. */
+bool vmbus_post_words(enum vmbus_message_type type, uint32_t first, uint32_t second);
+/* A message once: an HV_STATUS. */
 uint64_t vmbus_post_once(uint32_t connection, const void *message, unsigned length);
 /* Takes the next message that is no offer and no rescind; false if none comes in time. */
 bool vmbus_next(struct vmbus_message *message);
@@ -122,11 +126,15 @@ void vmbus_poll(void);
 bool vmbus_contact(uint32_t version);
 /* The newest version that both speak; 0 if there is none. */
 uint32_t vmbus_negotiate(void);
+/* What was agreed on last. */
+uint32_t vmbus_version(void);
 /* Asks for the offers and waits until all have come. */
 bool vmbus_request_offers(void);
 /* Leaves VMBus; offers are forgotten. */
 bool vmbus_unload(void);
 
+/* The offers that are there, one by one: the first one after NULL, and NULL after the last one. */
+const struct offer *vmbus_offer_after(const struct offer *previous);
 /* The offer of a device's channel, if it is there; a NULL instance is any. */
 const struct offer *vmbus_offer(const struct guid *interface, const struct guid *instance, uint16_t subchannel);
 /* The same, waiting for it. */
@@ -157,4 +165,5 @@ int channel_receive(struct channel *channel, struct packet_header *header, void 
 /* Waits until there is room to send so many bytes of payload. */
 bool channel_await_room(struct channel *channel, unsigned payload);
 /* How often the channel interrupted that processor. */
+unsigned vmbus_interrupts(unsigned cpu, uint32_t channel);
 unsigned channel_interrupts(const struct channel *channel, unsigned cpu);

@@ -17,7 +17,7 @@ use zerocopy::FromBytes;
 pub const RAM: u64 = memory::MIN_SIZE;
 
 pub fn ram() -> GuestMemory {
-    memory::create(RAM, false).unwrap()
+    memory::create(RAM, memory::Backing::Private).unwrap()
 }
 
 /// Content for all of RAM that tells pages apart.

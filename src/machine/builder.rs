@@ -14,6 +14,7 @@ use crate::hyperv::hypercall::Hypercalls;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
+use crate::vsp::storage::config::DiskConfig;
 
 /// Builds a machine. What is not said is as on the command line, but for the console: it goes nowhere.
 #[derive(Clone)]
@@ -46,7 +47,7 @@ impl From<Config> for Builder {
 }
 
 impl Builder {
-    /// The embedded guest image, one VP, 256 MiB.
+    /// The embedded guest image with a scratch disk of its own, one VP, 256 MiB.
     pub fn new() -> Self {
         Self::from(Config { console: ConsoleConfig::None, ..Config::default() })
     }
@@ -129,6 +130,12 @@ impl Builder {
     /// The newest version of VMBus that the guest gets.
     pub fn vmbus_max_version(mut self, version: Version) -> Self {
         self.config.vmbus_max_version = version;
+        self
+    }
+
+    /// Adds a disk.
+    pub fn disk(mut self, disk: DiskConfig) -> Self {
+        self.config.disks.push(disk);
         self
     }
 

@@ -12,6 +12,7 @@ use crate::partition::vp::VpError;
 use crate::platform::console::ConsoleError;
 use crate::vmbus::bus::AttachError;
 use crate::vmbus::connection::OfferError;
+use crate::vsp::storage::disks::AttachError as DiskError;
 
 /// Why a machine cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,9 @@ pub enum MachineError {
         /// The host's answer.
         source: std::io::Error,
     },
+    /// The disks that were asked for.
+    #[error("--disk: {0}")]
+    Disk(#[from] DiskError),
     /// A device cannot be offered.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -102,8 +106,10 @@ impl MachineError {
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Disk(error) if error.is_hosts() => code::FAILED,
             Self::Cpus(_)
             | Self::Boot(_)
+            | Self::Disk(_)
             | Self::Engine(SetupError::Switch(_))
             | Self::Memory(MemoryError::Size { .. }) => code::USAGE,
             Self::NoEngine { .. }

@@ -56,7 +56,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         return Err(MachineError::TooManyVps { count: topology.vps(), max: host.max_vps() });
     }
     let engine = check::choose(&host, config.engine)?;
-    let memory = memory::create(config.memory.size.0, config.memory.hugepages)?;
+    let memory = memory::create(config.memory.size.0, config.memory.backing())?;
     let irqchip = match config.irqchip {
         IrqchipKind::Apic => Irqchip::Split,
         IrqchipKind::Pc => Irqchip::Full,
@@ -146,7 +146,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
 fn load(config: &Config, partition: &Partition, topology: Topology) -> Result<boot::Entry, MachineError> {
     let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
     let tables = acpi::Description { apic_ids, pics: partition.irqchip() == Irqchip::Full };
-    let embedded = KernelSource::Embedded { name: "hello", bytes: EMBEDDED };
+    let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
     let kernel = config.kernel.as_ref().unwrap_or(&embedded);
     Ok(boot::load(partition.memory(), kernel, config.initrd.as_deref(), &config.cmdline, &tables)?)
 }

@@ -43,6 +43,7 @@ use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
 use crate::vmbus::bus::{self, VmBus};
 use crate::vmbus::vsp::Vsp;
+use crate::vsp::storage::disks::Disks;
 use config::{Config, OnReset};
 
 /// A running machine.
@@ -63,6 +64,7 @@ struct Shared {
     calls: Vec<CallSetup>,
     /// Its devices outlive resets.
     vmbus: VmBus,
+    disks: Disks,
     gate: Arc<Gate>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
@@ -106,6 +108,10 @@ impl Machine {
             max_version: config.vmbus_max_version,
             tracer: trace::vmbus(tracer.as_ref()),
         });
+        // The primary channel is one VP's.
+        let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
+        let disks = Disks::new(vmbus.clone(), subchannels, trace::storage(tracer.as_ref()));
+        disks.attach_all(&config.machine_disks())?;
         for device in devices {
             vmbus.offer(device)?;
         }
@@ -114,6 +120,7 @@ impl Machine {
             calls,
             tracer,
             vmbus,
+            disks,
             gate: Arc::new(Gate::new()),
             state: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
@@ -192,6 +199,11 @@ impl Machine {
     /// The machine's VMBus, to offer and rescind devices while it runs.
     pub fn vmbus(&self) -> &VmBus {
         &self.shared.vmbus
+    }
+
+    /// The machine's disks, to attach and detach some while it runs, and to have the guest notice new sizes.
+    pub fn disks(&self) -> &Disks {
+        &self.shared.disks
     }
 
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.

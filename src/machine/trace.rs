@@ -24,12 +24,22 @@ pub(super) fn tracer(trace: &Trace) -> Result<Arc<Tracer>, MachineError> {
         msr: has(TraceKind::Msr),
         synic: has(TraceKind::Synic),
         vmbus: has(TraceKind::Vmbus),
+        storage: has(TraceKind::Storage),
     };
     Ok(Arc::new(Tracer::new(kinds, sink)))
 }
 
 /// The same for VMBus, if it is to be traced.
 pub(super) fn vmbus(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
-    let tracer = tracer.filter(|tracer| tracer.kinds().vmbus)?.clone();
+    lines(tracer, |kinds| kinds.vmbus)
+}
+
+/// The same for storage, if it is to be traced.
+pub(super) fn storage(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
+    lines(tracer, |kinds| kinds.storage)
+}
+
+fn lines(tracer: Option<&Arc<Tracer>>, wanted: fn(TraceKinds) -> bool) -> Option<vmbus::trace::Tracer> {
+    let tracer = tracer.filter(|tracer| wanted(tracer.kinds()))?.clone();
     Some(vmbus::trace::Tracer::new(move |line| tracer.line(line)))
 }

@@ -15,7 +15,7 @@ use super::wire::{
     TlConnectRequest, TlConnectResult, VersionResponse,
 };
 
-/// Where the lines go. A line comes without its end, and from any thread.
+/// Where the lines go. A line comes without its end, and from any thread, which may hold a lock of the bus.
 #[derive(Clone)]
 pub struct Tracer(Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>);
 

@@ -1,1 +1,3 @@
 //! Service providers: the host's side of the synthetic devices.
+
+pub mod storage;

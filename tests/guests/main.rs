@@ -3,6 +3,7 @@
 mod bad_input;
 mod command;
 mod console;
+mod embedded;
 mod ends;
 mod hypercalls;
 mod hyperv;

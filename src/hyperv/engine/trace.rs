@@ -18,6 +18,8 @@ pub struct TraceKinds {
     pub synic: bool,
     /// VMBus control messages and packets.
     pub vmbus: bool,
+    /// Storage requests and their ends.
+    pub storage: bool,
 }
 
 /// Writes lines. Whoever does not trace has none.

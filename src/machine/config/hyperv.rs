@@ -72,11 +72,18 @@ pub enum TraceKind {
     Synic,
     /// VMBus control messages, and the headers of packets.
     Vmbus,
+    /// Storage requests and their ends.
+    Storage,
 }
 
 impl TraceKind {
-    const ALL: [(&'static str, Self); 4] =
-        [("hypercall", Self::Hypercall), ("msr", Self::Msr), ("synic", Self::Synic), ("vmbus", Self::Vmbus)];
+    const ALL: [(&'static str, Self); 5] = [
+        ("hypercall", Self::Hypercall),
+        ("msr", Self::Msr),
+        ("synic", Self::Synic),
+        ("vmbus", Self::Vmbus),
+        ("storage", Self::Storage),
+    ];
 }
 
 /// `--trace KIND[,KIND…][=FILE]`: a line for each event, on standard error or into a file.

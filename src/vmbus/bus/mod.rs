@@ -122,8 +122,12 @@ impl VmBus {
         }
         let id = DeviceId(state.next_device);
         let device = Arc::new(Device { id, offer, vsp: Mutex::new(vsp) });
-        if let Some(link) = &state.link {
-            link.offer(&device)?;
+        if let Some(link) = &state.link
+            && let Err(error) = link.offer(&device)
+        {
+            // A device is not dropped under a lock.
+            drop(state);
+            return Err(error);
         }
         state.next_device += 1;
         state.devices.insert(id, device);
