@@ -21,7 +21,7 @@ const HOST: &str = "vmm=$!; seen() { until grep -q \"$1\" log; do sleep 0.1; kil
 pub fn plan(plan: &mut Plan, engine: &str) {
     let guest = guest::in_memory();
     guest::pack(plan, guest);
-    let cmdline = format!("run=\"reload-driver {}; write-until-full; watch-disks\"", reload_times());
+    let cmdline = format!("run=\"reload-driver {}; write-until-full sdb; watch-disks\"", reload_times());
     let run = guest::run(engine, guest, &cmdline, "--disk disk.img --disk small/disk.img");
     let script = format!(
         "mkfifo keys; exec 3<>keys; : >log; truncate -s 16M disk.img; \
