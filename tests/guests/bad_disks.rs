@@ -176,7 +176,10 @@ fn qcow2_images_that_are_broken() {
 fn qcow2_images_whose_backing_files_are_missing_or_go_round() {
     let folder = Folder::new();
     let alone = folder.qcow2("alone.qcow2", Some("nowhere.img"));
-    refused(&disks(&[&alone]), &["alone.qcow2 has the backing file", "nowhere.img, which cannot be used", "there is no"]);
+    refused(
+        &disks(&[&alone]),
+        &["alone.qcow2 has the backing file", "nowhere.img, which cannot be used", "there is no"],
+    );
     let first = folder.qcow2("first.qcow2", Some("second.qcow2"));
     folder.qcow2("second.qcow2", Some("first.qcow2"));
     refused(&disks(&[&first]), &["second.qcow2 has the backing file", "go round for ever"]);
