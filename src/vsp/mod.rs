@@ -1,1 +1,2 @@
 //! Service providers: the host's side of the synthetic devices.
+pub mod network;
