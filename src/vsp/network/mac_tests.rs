@@ -32,7 +32,7 @@ fn a_nic_has_no_group_address() {
 
 #[test]
 fn a_derived_address_is_stable_and_belongs_to_its_nic_alone() {
-    assert_eq!(MacAddress::derived("viridian", 0).to_string(), "02:15:5d:77:4a:73");
+    assert_eq!(MacAddress::derived("viridian", 0).to_string(), "02:15:5d:03:9b:05");
     let names = ["a", "b", "viridian", "viridian2", ""];
     let mut all: Vec<_> = names.iter().flat_map(|name| (0..16).map(|index| MacAddress::derived(name, index))).collect();
     assert!(all.iter().all(MacAddress::is_station));

@@ -7,6 +7,8 @@
 pub mod checksum;
 pub mod headers;
 pub mod segment;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod transmit;
 pub mod vlan;
 pub mod vnet;

@@ -27,6 +27,8 @@ pub struct Outbox {
     spare: Vec<FrameBuffer>,
     cost: usize,
     dropped: u64,
+    /// Whether the frame that was added last is still there.
+    has_last: bool,
 }
 
 impl Outbox {
@@ -64,9 +66,11 @@ impl Outbox {
         let cost = bytes.len() + FRAME_COST;
         if self.cost + cost > OVERFULL {
             self.dropped += 1;
+            self.has_last = false;
             self.keep(buffer);
         } else {
             self.cost += cost;
+            self.has_last = true;
             self.frames.push_back(buffer);
         }
         result
@@ -84,9 +88,9 @@ impl Outbox {
         self.add(to, kind, length, fill)
     }
 
-    /// The frame that was added last, for its offload to be set. It may have been dropped; then it is another one, or none.
+    /// The frame that was added last, for its offload to be set. None if it was dropped.
     pub fn last(&mut self) -> Option<&mut FrameBuffer> {
-        self.frames.back_mut()
+        self.frames.back_mut().filter(|_| self.has_last)
     }
 
     /// Takes the next frame; what is in `frame` is lost.

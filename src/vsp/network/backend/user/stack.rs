@@ -221,22 +221,22 @@ impl Stack {
             return None;
         }
         let key = tcp::Key { guest, peer };
-        let mut packet = frame.get(headers.network..headers.end)?.to_vec();
-        let inner =
-            Headers { network: 0, transport: headers.transport - headers.network, end: packet.len(), ..*headers };
-        let first = tcp::is_first(&packet, &inner);
-        tcp::raise_segment_size(&mut packet, &inner);
+        let packet = frame.get(headers.network..headers.end)?;
+        let transport = headers.transport - headers.network;
+        let first = tcp::is_first(packet, transport);
+        let raised = tcp::with_raised_segment_size(packet, transport);
+        let packet = raised.as_deref().unwrap_or(packet);
         let number = match self.connections.numbers.get(&key) {
             Some(number) => Some(*number),
             None if first => self.connect(key, mac, now),
             None => None,
         };
         match number {
-            Some(number) => self.drive(number, Some(&packet), now),
+            Some(number) => self.drive(number, Some(packet), now),
             None => {
                 // An interface without sockets answers as a host does where nobody listens.
                 let (seed, ticks) = (self.seed, self.ticks(now));
-                let mut link = Link { incoming: Some(&packet), outbox: &mut self.outbox, mac };
+                let mut link = Link { incoming: Some(packet), outbox: &mut self.outbox, mac };
                 let mut sockets = smoltcp::iface::SocketSet::new(Vec::new());
                 let _ = tcp::interface(&mut link, seed, ticks).poll_ingress_single(ticks, &mut link, &mut sockets);
             }

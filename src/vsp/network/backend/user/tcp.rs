@@ -24,7 +24,7 @@ use super::outbox::Outbox;
 use super::packet::finish_transport;
 use crate::vsp::network::frame::Segmentation;
 use crate::vsp::network::mac::MacAddress;
-use crate::vsp::network::offload::headers::{Headers, IpVersion, protocol};
+use crate::vsp::network::offload::headers::{Headers, IpVersion, ether_type};
 
 /// How much of what the guest sends may wait for the host.
 const RECEIVE_BUFFER: usize = 256 << 10;
@@ -32,7 +32,7 @@ const RECEIVE_BUFFER: usize = 256 << 10;
 /// How much of what the host sends may wait for the guest.
 const SEND_BUFFER: usize = 256 << 10;
 
-/// The longest packet, uncut. IPv6 allows no more than 65535 bytes after its header, and neither does IPv4 with it.
+/// The longest packet, uncut. An IP packet has no more than 65535 bytes.
 const LONGEST: NonZeroUsize = NonZeroUsize::new(64_000).unwrap();
 
 /// How long a guest may leave data unacknowledged before the flow ends.
@@ -99,7 +99,7 @@ impl TxToken for Outgoing<'_> {
 fn finish(outbox: &mut Outbox, version: IpVersion, cut: Option<u16>) {
     let Some(frame) = outbox.last() else { return };
     if version == IpVersion::V6 {
-        frame.bytes[12..14].copy_from_slice(&crate::vsp::network::offload::headers::ether_type::IPV6.to_be_bytes());
+        frame.bytes[12..14].copy_from_slice(&ether_type::IPV6.to_be_bytes());
     }
     if let (Some(size), Some(headers)) = (cut, Headers::parse(&frame.bytes)) {
         let data = frame.bytes.get(headers.transport + 12).map_or(0, |byte| usize::from(byte >> 4) * 4);
@@ -402,43 +402,45 @@ impl Flow {
     }
 }
 
-/// Whether a packet begins a connection.
-pub fn is_first(packet: &[u8], headers: &Headers) -> bool {
-    const SYN_ACK_RST: u8 = 0x16;
-    const SYN: u8 = 0x02;
-    packet.get(headers.transport + 13).is_some_and(|flags| flags & SYN_ACK_RST == SYN)
+const SYN: u8 = 0x02;
+const RESET: u8 = 0x04;
+const ACKNOWLEDGE: u8 = 0x10;
+
+fn flags(packet: &[u8], transport: usize) -> u8 {
+    packet.get(transport + 13).copied().unwrap_or(0)
 }
 
-/// Whether a packet says which maximum segment size its sender has.
-fn has_options(packet: &[u8], headers: &Headers) -> bool {
-    const SYN: u8 = 0x02;
-    packet.get(headers.transport + 13).is_some_and(|flags| flags & SYN != 0)
+/// Whether a packet begins a connection. Its TCP header starts at `transport`.
+pub fn is_first(packet: &[u8], transport: usize) -> bool {
+    flags(packet, transport) & (SYN | RESET | ACKNOWLEDGE) == SYN
 }
 
-/// A guest could name a maximum segment size so small that nothing fits beside the options: raise it to what every link bears.
-/// The packet's checksum is not looked at any more.
-pub fn raise_segment_size(packet: &mut [u8], headers: &Headers) {
+/// A packet that names a smaller maximum segment size than every link bears, with that size in its place.
+///
+/// A guest could name one so small that nothing fits beside the options. The packet's checksum is not looked at any more.
+pub fn with_raised_segment_size(packet: &[u8], transport: usize) -> Option<Vec<u8>> {
     const END: u8 = 0;
     const NOTHING: u8 = 1;
     const SEGMENT_SIZE: u8 = 2;
-    if headers.protocol != protocol::TCP || !has_options(packet, headers) {
-        return;
+    if flags(packet, transport) & SYN == 0 {
+        return None;
     }
-    let end = headers.transport + usize::from(packet[headers.transport + 12] >> 4) * 4;
-    let Some(mut options) = packet.get_mut(headers.transport + 20..end) else { return };
-    loop {
-        let length = match options {
-            [END, ..] | [] => return,
+    let end = transport + usize::from(packet[transport + 12] >> 4) * 4;
+    let mut place = transport + 20;
+    let mut raised = None;
+    while let Some(option) = packet.get(place..end) {
+        place += match *option {
+            [END, ..] | [] => break,
             [NOTHING, ..] => 1,
             [SEGMENT_SIZE, 4, high, low, ..] => {
-                let size = u16::from_be_bytes([*high, *low]).max(MIN_SEGMENT);
-                [*high, *low] = size.to_be_bytes();
+                let size = u16::from_be_bytes([high, low]).max(MIN_SEGMENT);
+                let copy = raised.get_or_insert_with(|| packet.to_vec());
+                copy[place + 2..place + 4].copy_from_slice(&size.to_be_bytes());
                 4
             }
-            [_, length, ..] if *length >= 2 => usize::from(*length),
-            _ => return,
+            [_, length, ..] if length >= 2 => usize::from(length),
+            _ => break,
         };
-        let Some(rest) = options.get_mut(length..) else { return };
-        options = rest;
     }
+    raised
 }

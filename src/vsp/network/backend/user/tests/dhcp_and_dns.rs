@@ -138,7 +138,8 @@ fn the_name_server_answers_nothing_else() {
 
 #[test]
 fn the_hosts_name_server_is_the_first_of_its_file() {
-    let text = "# comment\nsearch example.test\nnameserver fe80::1%eth0\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n";
+    let text =
+        "# comment\nsearch example.test\nnameserver fe80::1%eth0\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n";
     assert_eq!(resolver::first(text), Some(([192, 0, 2, 53], 53).into()));
     assert_eq!(resolver::first("options ndots:5\nnameserver"), None);
     assert_eq!(resolver::first("nameserver ::1"), Some("[::1]:53".parse().unwrap()));

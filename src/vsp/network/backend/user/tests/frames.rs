@@ -26,14 +26,22 @@ pub fn udp(source_port: u16, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     ip.emit(&mut Ipv4Packet::new_unchecked(&mut bytes[..]), &Default::default());
     let (source, destination) = (ip.src_addr.into(), ip.dst_addr.into());
     let mut datagram = UdpPacket::new_unchecked(&mut bytes[20..]);
-    udp.emit(&mut datagram, &source, &destination, payload.len(), |room| room.copy_from_slice(payload), &Default::default());
+    udp.emit(
+        &mut datagram,
+        &source,
+        &destination,
+        payload.len(),
+        |room| room.copy_from_slice(payload),
+        &Default::default(),
+    );
     frame(ether_type::IPV4, &bytes)
 }
 
 /// What a frame with a UDP datagram says: source, port of the guest, payload.
 pub fn read_udp(frame: &[u8]) -> Option<(SocketAddr, u16, Vec<u8>)> {
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
-    let ip = Ipv4Packet::new_checked(ethernet.payload()).ok().filter(|_| ethernet.ethertype() == EthernetProtocol::Ipv4)?;
+    let ip =
+        Ipv4Packet::new_checked(ethernet.payload()).ok().filter(|_| ethernet.ethertype() == EthernetProtocol::Ipv4)?;
     let udp = UdpPacket::new_checked(ip.payload()).ok().filter(|_| ip.next_header() == IpProtocol::Udp)?;
     Some(((ip.src_addr(), udp.src_port()).into(), udp.dst_port(), udp.payload().to_vec()))
 }
@@ -137,7 +145,9 @@ fn a_router_is_advertised_for_ipv6_and_found() {
     send(&mut guest, "ff02::2".parse().unwrap(), &solicit);
     guest.expect("a router advertisement", |frame| {
         read(frame, &|ndisc| {
-            let NdiscRepr::RouterAdvert { lladdr, prefix_info, router_lifetime, .. } = ndisc else { panic!("{ndisc:?}") };
+            let NdiscRepr::RouterAdvert { lladdr, prefix_info, router_lifetime, .. } = ndisc else {
+                panic!("{ndisc:?}")
+            };
             assert_eq!(lladdr.unwrap().as_bytes(), &Network::ROUTER.0);
             assert_eq!(prefix_info.unwrap().prefix, Network::PREFIX6);
             assert_eq!(prefix_info.unwrap().prefix_len, 64);

@@ -77,7 +77,8 @@ fn a_forwarded_datagram_is_answered_through_the_same_port() {
     for (number, client) in clients.iter().enumerate() {
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.send_to(&[number as u8], loopback(port)).unwrap();
-        let wanted = |frame: &[u8]| read_udp(frame).filter(|(_, to, payload)| *to == 53 && payload[..] == [number as u8]);
+        let wanted =
+            |frame: &[u8]| read_udp(frame).filter(|(_, to, payload)| *to == 53 && payload[..] == [number as u8]);
         let (peer, ..) = guest.expect("a forwarded datagram", wanted);
         assert_eq!(peer.ip(), IpAddr::from(Network::GATEWAY));
         peers.push(peer);
