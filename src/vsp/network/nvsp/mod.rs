@@ -12,5 +12,7 @@ pub mod device;
 pub mod path;
 pub mod receive;
 pub mod sections;
+#[cfg(test)]
+mod testing;
 pub mod transmit;
 pub mod wire;
