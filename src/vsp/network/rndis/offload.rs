@@ -155,12 +155,12 @@ impl Offloads {
         };
         // Bits of two, each "supported" at 1: IP options, TCP options, TCP, UDP, IPv4's header (which IPv6 does not have).
         let checksums = |ip: bool, tcp: bool, udp: bool| {
-            let flags = u32::from(ip) * 0x101 | u32::from(tcp) * 0x14 | u32::from(udp) * 0x40;
+            let flags = u32::from(ip) * 0x101 + u32::from(tcp) * 0x14 + u32::from(udp) * 0x40;
             if flags == 0 { [0, 0] } else { [ETHERNET, flags] }
         };
         // There the lowest bits are extension headers, which go with TCP.
         let checksums6 = |tcp: bool, udp: bool| {
-            let flags = u32::from(tcp) * 0x15 | u32::from(udp) * 0x40;
+            let flags = u32::from(tcp) * 0x15 + u32::from(udp) * 0x40;
             if flags == 0 { [0, 0] } else { [ETHERNET, flags] }
         };
         let mut offload = NdisOffload::new_zeroed();

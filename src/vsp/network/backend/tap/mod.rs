@@ -7,10 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, netdevice};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Queue;
@@ -93,7 +93,7 @@ impl Tap {
         if !is_interface_name(name) {
             return Err(TapError::Name(name.to_string()));
         }
-        let exists = Path::new("/sys/class/net").join(name).exists();
+        let exists = exists(name);
         let mut several = queues > 1;
         let mut taps = Vec::new();
         while taps.len() < usize::from(queues.max(1)) {
@@ -117,6 +117,12 @@ impl Tap {
         ioctl::allow_open_frames(&file).map_err(other)?;
         Ok(Self { file })
     }
+}
+
+/// Whether there is an interface of that name, in the network namespace of this thread.
+fn exists(name: &str) -> bool {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
+    socket.is_ok_and(|socket| netdevice::name_to_index(socket, name).is_ok())
 }
 
 fn open_device() -> Result<File, TapError> {

@@ -1,7 +1,7 @@
 //! TCP flows: a connection of the guest's that ends here, and one of the host's that goes on.
 //!
 //! The guest's side is a socket of `smoltcp`, with an interface to itself: so a packet costs the same however many flows there are. Segments come
-//! from the guest uncut and go to it uncut. The host's side is a socket that never blocks. The two are coupled by the guest's side's
+//! from the guest uncut, and over IPv4 go to it uncut. The host's side is a socket that never blocks. The two are coupled by the guest's side's
 //! buffers: when one side does not read, the buffer fills, and the other side is not read from any more.
 //!
 //! A connection from the guest is accepted only when the host's connection stands; if that fails, the guest's is refused. An end or a
@@ -125,8 +125,10 @@ impl Device for Link<'_> {
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_>> {
-        let full = self.outbox.is_full();
-        (!full).then(|| Outgoing { outbox: self.outbox, mac: self.mac, cut: None })
+        if self.outbox.is_full() {
+            return None;
+        }
+        Some(Outgoing { outbox: self.outbox, mac: self.mac, cut: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -135,8 +137,8 @@ impl Device for Link<'_> {
         capabilities.max_transmission_unit = LONGEST.get();
         // What the guest sends never left this host, and what it gets is left open.
         capabilities.checksum.tcp = Checksum::None;
+        // smoltcp 0.14 does not say how an uncut segment of IPv6 is to be cut (`dispatch_ip` leaves the note out): it cuts those itself.
         capabilities.segmentation.tcpv4 = Some(LONGEST);
-        capabilities.segmentation.tcpv6 = Some(LONGEST);
         capabilities
     }
 }
@@ -296,7 +298,7 @@ impl Flow {
     /// Whether there is data for the guest that found no room in the outbox or in the buffer, and may have it now.
     pub fn waits_for_guest(&self) -> bool {
         let socket = self.sockets.get::<tcp::Socket<'_>>(self.handle);
-        self.readable && socket.can_send() && socket.send_queue() < socket.send_capacity() || socket.send_queue() > 0
+        (self.readable && socket.can_send()) || socket.send_queue() > 0
     }
 
     fn guest(&mut self) -> &mut tcp::Socket<'static> {

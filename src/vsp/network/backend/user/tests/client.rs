@@ -12,6 +12,9 @@ use crate::vsp::network::offload::checksum;
 use crate::vsp::network::offload::headers::Headers;
 use crate::vsp::network::offload::segment::finish;
 
+/// An address that a guest may make up with the advertised prefix.
+pub const GUEST6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd15, 0x5d, 0, 0, 0, 0, 0, 0x15);
+
 pub const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
 /// The cable: cuts and completes what the network left open, as a NIC does for a guest that wants nothing special.
@@ -102,6 +105,7 @@ impl Guest {
         let mut interface = Interface::new(config, &mut cable, Ticks::ZERO);
         interface.update_ip_addrs(|addresses| {
             addresses.push(IpCidr::new(IpAddr::from(Network::FIRST_GUEST).into(), 24)).unwrap();
+            addresses.push(IpCidr::new(IpAddr::from(GUEST6).into(), 64)).unwrap();
         });
         interface.routes_mut().add_default_ipv4_route(Network::GATEWAY).unwrap();
         Self { cable, interface, sockets: SocketSet::new(Vec::new()), start: Instant::now(), next_port: 40_000 }
