@@ -17,6 +17,7 @@ use super::wire::{
 };
 use crate::vmbus::gpadl::Gpadl;
 use crate::vmbus::ids::GpadlId;
+use crate::vmbus::vsp::Channel;
 use crate::vsp::network::frame::{ETHERNET_HEADER, VLAN_TAG};
 use crate::vsp::network::rndis::adapter::{Adapter, Messages, Refusal as RndisRefusal};
 use crate::vsp::network::rndis::packet::MAX_PACKET_HEADER;
@@ -42,7 +43,13 @@ const DEFAULT_MTU: u16 = 1500;
 /// Where the state machine finds the GPADLs that the guest has made known to the channel.
 pub trait Gpadls {
     /// The GPADL of that name.
-    fn find(&self, id: GpadlId) -> Option<Gpadl>;
+    fn find(&self, id: GpadlId) -> Option<Arc<Gpadl>>;
+}
+
+impl Gpadls for Channel {
+    fn find(&self, id: GpadlId) -> Option<Arc<Gpadl>> {
+        self.gpadl(id)
+    }
 }
 
 /// What the channel's owner is to do, in order.
@@ -285,7 +292,7 @@ impl Device {
         };
         self.generation += 1;
         let (id, generation) = (request.id, self.generation);
-        let buffer = ReceiveBuffer { memory, id, section_size, section_count, generation };
+        let buffer = ReceiveBuffer { memory, gpadl: request.gpadl, id, section_size, section_count, generation };
         let mut outcome = self.change_path(|path| path.receive = Some(buffer));
         outcome.actions = smallvec![Action::UpdatePath];
         outcome.actions.extend(self.complete(MessageType::SEND_RECEIVE_BUFFER_COMPLETE, &complete).actions);
@@ -299,7 +306,7 @@ impl Device {
             let outcome = self.complete(MessageType::SEND_SEND_BUFFER_COMPLETE, &failed);
             return Outcome::refused(Refusal::Buffer(request.gpadl), outcome.actions);
         };
-        let buffer = SendBuffer { memory, id: request.id, section_size: SEND_SECTION };
+        let buffer = SendBuffer { memory, gpadl: request.gpadl, id: request.id, section_size: SEND_SECTION };
         let complete = SendBufferComplete { status: Status::SUCCESS, section_size: SEND_SECTION };
         let mut outcome = self.change_path(|path| path.send = Some(buffer));
         outcome.actions = smallvec![Action::UpdatePath];
@@ -333,11 +340,17 @@ impl Device {
 
     /// So many channels are open now, the primary one included.
     pub fn set_channels(&mut self, channels: u16) -> Actions {
-        self.change_path(|path| path.channels = channels)
-            .actions
-            .into_iter()
-            .filter(|action| *action == Action::UpdatePath)
-            .collect()
+        self.change_path(|path| path.channels = channels);
+        smallvec![Action::UpdatePath]
+    }
+
+    /// The guest takes a GPADL back, revoked or not: what lies in it is used no more when the actions have been carried out.
+    pub fn release(&mut self, gpadl: GpadlId) -> Actions {
+        self.change_path(|path| {
+            path.receive.take_if(|buffer| buffer.gpadl == gpadl);
+            path.send.take_if(|buffer| buffer.gpadl == gpadl);
+        });
+        smallvec![Action::UpdatePath]
     }
 
     /// Changes the path, and completes the message that wants it.

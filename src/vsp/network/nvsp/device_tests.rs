@@ -134,6 +134,16 @@ fn a_second_buffer_is_refused_until_the_first_is_revoked() {
 }
 
 #[test]
+fn a_buffer_whose_pages_are_taken_back_is_used_no_more() {
+    let guest = Guest::new();
+    let (mut device, _) = ready(&guest, 0);
+    assert_eq!(device.release(SEND)[..], [Action::UpdatePath]);
+    assert!(device.path().send.is_none() && device.path().receive.is_some());
+    device.release(RECEIVE);
+    assert!(device.path().receive.is_none());
+}
+
+#[test]
 fn subchannels_are_granted_once_and_no_more_than_there_are() {
     let guest = Guest::new();
     for (asked, granted) in [(7, 3), (3, 3), (1, 1), (u32::MAX, 3)] {

@@ -4,6 +4,7 @@
 //! treated by one set of rules from start to end.
 
 use crate::vmbus::buffer::GuestBuffer;
+use crate::vmbus::ids::GpadlId;
 use crate::vsp::network::frame::{ETHERNET_HEADER, VLAN_TAG};
 use crate::vsp::network::mac::MacAddress;
 use crate::vsp::network::rndis::adapter::Adapter;
@@ -16,6 +17,8 @@ use crate::vsp::network::rss::Scaling;
 pub struct ReceiveBuffer {
     /// The guest's memory.
     pub memory: GuestBuffer,
+    /// The pages that it lies in.
+    pub gpadl: GpadlId,
     /// The guest's name for it.
     pub id: u16,
     /// Size of a section.
@@ -31,6 +34,8 @@ pub struct ReceiveBuffer {
 pub struct SendBuffer {
     /// The guest's memory.
     pub memory: GuestBuffer,
+    /// The pages that it lies in.
+    pub gpadl: GpadlId,
     /// The guest's name for it.
     pub id: u16,
     /// Size of a section.

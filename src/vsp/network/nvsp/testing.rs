@@ -26,11 +26,11 @@ pub const RECEIVE_ID: u16 = 0xcafe;
 /// Guest memory: 4 MiB, of which the first is the receive buffer and the second the send buffer.
 pub struct Guest {
     pub memory: GuestMemory,
-    gpadls: HashMap<GpadlId, Gpadl>,
+    gpadls: HashMap<GpadlId, Arc<Gpadl>>,
 }
 
 impl Gpadls for Guest {
-    fn find(&self, id: GpadlId) -> Option<Gpadl> {
+    fn find(&self, id: GpadlId) -> Option<Arc<Gpadl>> {
         self.gpadls.get(&id).cloned()
     }
 }
@@ -49,7 +49,7 @@ impl Guest {
         let mut list = ((pages * PAGE_SIZE) as u32).to_le_bytes().to_vec();
         list.extend_from_slice(&[0; 4]);
         (first..first + pages).for_each(|page| list.extend_from_slice(&page.to_le_bytes()));
-        self.gpadls.insert(id, Gpadl::parse(&self.memory, 1, &list).unwrap());
+        self.gpadls.insert(id, Arc::new(Gpadl::parse(&self.memory, 1, &list).unwrap()));
     }
 
     /// A piece of memory, from an address on.
