@@ -6,7 +6,7 @@
 //!
 //! - [`stack`]: takes frames and gives frames, one guest's or several's. Deterministic but for what the host's sockets do.
 //! - [`tcp`], [`datagram`]: the flows. [`dhcp`], [`neighbors`], [`router`]: what a router does by itself.
-//! - [`address`]: the network's addresses and what they stand for; [`forward`]: ports of the host that lead to a guest.
+//! - [`address`]: the network's addresses and what they stand for; [`forward`], `inbound`: ports of the host that lead to a guest.
 //! - [`outbox`]: frames for the guest; [`poll`]: readiness and timers in one descriptor.
 //!
 //! Everything is bounded: flows by number, buffers by size, silence by time. A guest that does not read fills its own buffers, and then its
@@ -27,6 +27,8 @@ pub mod address;
 pub mod datagram;
 pub mod dhcp;
 pub mod forward;
+mod inbound;
+pub mod link;
 pub mod neighbors;
 pub mod outbox;
 pub mod packet;
@@ -34,6 +36,7 @@ pub mod poll;
 pub mod resolver;
 pub mod router;
 pub mod stack;
+mod table;
 pub mod tcp;
 
 /// Why there can be no network.

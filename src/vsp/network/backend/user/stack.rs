@@ -1,7 +1,5 @@
 //! The network itself: frames in, frames out, and flows in between.
 
-use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,13 +10,16 @@ use super::UserError;
 use super::address::Network;
 use super::datagram::{self, Kind};
 use super::dhcp;
-use super::forward::{Forward, Protocol};
+use super::forward::Forward;
+use super::inbound::FIRST_PORT;
+use super::link::{self, Link};
 use super::neighbors::Neighbors;
 use super::outbox::Outbox;
 use super::packet::{add_unreachable, addresses};
 use super::poll::{Poll, Ready};
 use super::router::{self, kind};
-use super::tcp::{self, Link, Standing};
+use super::table::Table;
+use super::tcp::{self, Standing};
 use crate::vsp::network::frame::{ETHERNET_HEADER, Frame, FrameBuffer};
 use crate::vsp::network::mac::MacAddress;
 use crate::vsp::network::offload::headers::{Headers, be16, ether_type, protocol};
@@ -32,65 +33,35 @@ pub const MAX_DATAGRAM_FLOWS: usize = 256;
 /// A connection that is silent for longer than this makes room for a new one (RFC 5382, 5).
 const IDLE: Duration = Duration::from_secs(300);
 
-/// The first of the router's ports for peers of forwarded datagrams (RFC 6335's dynamic ports).
-const FIRST_PORT: u16 = 49_152;
-
 /// Tokens: the lower half numbers the flow, the upper half says what it is.
 const CONNECTION: u64 = 1 << 32;
 const DATAGRAMS: u64 = 2 << 32;
-const LISTENER: u64 = 3 << 32;
-const PORT: u64 = 4 << 32;
-const NUMBER: u64 = 0xffff_ffff;
-
-/// Flows by number and by their ends.
-#[derive(Debug)]
-struct Table<K, F> {
-    flows: HashMap<u64, F>,
-    numbers: HashMap<K, u64>,
-    next: u64,
-}
-
-impl<K: std::hash::Hash + Eq, F> Table<K, F> {
-    fn new() -> Self {
-        Self { flows: HashMap::new(), numbers: HashMap::new(), next: 0 }
-    }
-
-    fn insert(&mut self, key: K, flow: F) -> u64 {
-        // Numbers are not used twice within four billion flows, so that an event that comes late finds nobody.
-        self.next = (self.next + 1) & NUMBER;
-        self.flows.insert(self.next, flow);
-        self.numbers.insert(key, self.next);
-        self.next
-    }
-
-    fn remove(&mut self, number: u64, key: &K) {
-        self.flows.remove(&number);
-        self.numbers.remove(key);
-    }
-}
+pub(super) const LISTENER: u64 = 3 << 32;
+pub(super) const PORT: u64 = 4 << 32;
+pub(super) const NUMBER: u64 = 0xffff_ffff;
 
 /// See the module's description.
 pub struct Stack {
-    network: Network,
-    outbox: Outbox,
-    poll: Arc<Poll>,
-    neighbors: Neighbors,
-    dhcp: dhcp::Server,
-    connections: Table<tcp::Key, tcp::Flow>,
-    datagrams: Table<datagram::Key, datagram::Flow>,
-    listeners: Vec<(TcpListener, u16)>,
-    ports: Vec<(Arc<UdpSocket>, u16)>,
+    pub(super) network: Network,
+    pub(super) outbox: Outbox,
+    pub(super) poll: Arc<Poll>,
+    pub(super) neighbors: Neighbors,
+    pub(super) dhcp: dhcp::Server,
+    pub(super) connections: Table<tcp::Key, tcp::Flow>,
+    pub(super) datagrams: Table<datagram::Key, datagram::Flow>,
+    pub(super) listeners: Vec<(TcpListener, u16)>,
+    pub(super) ports: Vec<(Arc<UdpSocket>, u16)>,
     /// Ports that have datagrams for the guest which found no room.
-    ports_readable: Vec<bool>,
-    next_port: u16,
+    pub(super) ports_readable: Vec<bool>,
+    pub(super) next_port: u16,
     /// When the next flow wants to be driven, at the earliest.
-    next_timer: Option<Instant>,
-    timer_set: Option<Instant>,
+    pub(super) next_timer: Option<Instant>,
+    pub(super) timer_set: Option<Instant>,
     /// There was no room for the guest; flows may have data for it that the host will not tell about again.
-    held_back: bool,
-    start: Instant,
-    seed: u64,
-    scratch: Box<[u8]>,
+    pub(super) held_back: bool,
+    pub(super) start: Instant,
+    pub(super) seed: u64,
+    pub(super) scratch: Box<[u8]>,
 }
 
 impl Stack {
@@ -122,34 +93,6 @@ impl Stack {
         Ok(stack)
     }
 
-    fn listen(&mut self, forward: Forward) -> Result<(), UserError> {
-        let failed = |source: io::Error| {
-            let advice = match source.kind() {
-                io::ErrorKind::AddrInUse => "; another program has it: choose another port of the host",
-                io::ErrorKind::PermissionDenied => "; ports below 1024 are root's: choose a higher one",
-                io::ErrorKind::AddrNotAvailable => "; the host does not have that address",
-                _ => "",
-            };
-            UserError::Listen { forward, address: forward.host, source, advice }
-        };
-        match forward.protocol {
-            Protocol::Tcp => {
-                let listener = TcpListener::bind(forward.host).map_err(failed)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                self.poll.add(&listener, LISTENER | self.listeners.len() as u64)?;
-                self.listeners.push((listener, forward.guest_port));
-            }
-            Protocol::Udp => {
-                let socket = UdpSocket::bind(forward.host).map_err(failed)?;
-                socket.set_nonblocking(true).map_err(failed)?;
-                self.poll.add(&socket, PORT | self.ports.len() as u64)?;
-                self.ports.push((Arc::new(socket), forward.guest_port));
-                self.ports_readable.push(false);
-            }
-        }
-        Ok(())
-    }
-
     /// What turns readable when [`fetch`](Self::fetch) should be called.
     pub fn poll_handle(&self) -> Arc<Poll> {
         self.poll.clone()
@@ -165,7 +108,7 @@ impl Stack {
         (self.connections.flows.len(), self.datagrams.flows.len())
     }
 
-    fn ticks(&self, now: Instant) -> Ticks {
+    pub(super) fn ticks(&self, now: Instant) -> Ticks {
         Ticks::from_micros(now.saturating_duration_since(self.start).as_micros() as i64)
     }
 
@@ -238,7 +181,7 @@ impl Stack {
                 let (seed, ticks) = (self.seed, self.ticks(now));
                 let mut link = Link { incoming: Some(packet), outbox: &mut self.outbox, mac };
                 let mut sockets = smoltcp::iface::SocketSet::new(Vec::new());
-                let _ = tcp::interface(&mut link, seed, ticks).poll_ingress_single(ticks, &mut link, &mut sockets);
+                let _ = link::interface(&mut link, seed, ticks).poll_ingress_single(ticks, &mut link, &mut sockets);
             }
         }
         Some(())
@@ -254,7 +197,7 @@ impl Stack {
         self.insert(key, flow)
     }
 
-    fn insert(&mut self, key: tcp::Key, flow: tcp::Flow) -> Option<u64> {
+    pub(super) fn insert(&mut self, key: tcp::Key, flow: tcp::Flow) -> Option<u64> {
         let number = self.connections.insert(key, flow);
         let socket = self.connections.flows.get(&number)?.socket();
         if self.poll.add(socket, CONNECTION | number).is_err() {
@@ -265,7 +208,7 @@ impl Stack {
     }
 
     /// Ends the connection that has been silent for longest, if there is no room for another and it has been so for long enough.
-    fn make_room(&mut self, now: Instant) -> Option<()> {
+    pub(super) fn make_room(&mut self, now: Instant) -> Option<()> {
         if self.connections.flows.len() < MAX_CONNECTIONS {
             return Some(());
         }
@@ -276,14 +219,14 @@ impl Stack {
         (idle >= IDLE).then(|| self.connections.remove(number, &key))
     }
 
-    fn next_seed(&mut self) -> u64 {
+    pub(super) fn next_seed(&mut self) -> u64 {
         // SplitMix64: initial sequence numbers have to differ; that a guest cannot guess its own is not needed.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.seed ^ self.seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb)
     }
 
-    fn drive(&mut self, number: u64, packet: Option<&[u8]>, now: Instant) {
+    pub(super) fn drive(&mut self, number: u64, packet: Option<&[u8]>, now: Instant) {
         let ticks = self.ticks(now);
         let Some(flow) = self.connections.flows.get_mut(&number) else { return };
         let mut link = Link { incoming: packet, outbox: &mut self.outbox, mac: flow.mac() };
@@ -299,7 +242,7 @@ impl Stack {
         }
     }
 
-    fn wake_by(&mut self, time: Instant) {
+    pub(super) fn wake_by(&mut self, time: Instant) {
         self.next_timer = Some(self.next_timer.map_or(time, |next| next.min(time)));
     }
 
@@ -398,7 +341,7 @@ impl Stack {
     }
 
     /// Ends the flow that has been silent for longest, if there is no room for another.
-    fn make_room_for_datagrams(&mut self) {
+    pub(super) fn make_room_for_datagrams(&mut self) {
         while self.datagrams.flows.len() >= MAX_DATAGRAM_FLOWS {
             let oldest = self.datagrams.flows.iter().min_by_key(|(_, flow)| flow.last_used());
             let Some((number, key)) = oldest.map(|(number, flow)| (*number, flow.key())) else { return };
@@ -515,90 +458,6 @@ impl Stack {
             self.timer_set = self.next_timer;
             self.poll.set_timer(self.next_timer.map(|time| time.saturating_duration_since(now)));
         }
-    }
-
-    /// The guest that forwarded ports lead to: the first that asked for an address, or the one that has the first address.
-    fn forward_target(&self) -> Option<(IpAddr, MacAddress)> {
-        let address = IpAddr::from(Network::FIRST_GUEST);
-        let mac = self.neighbors.find(address).or_else(|| self.dhcp.first())?;
-        Some((address, mac))
-    }
-
-    fn accept(&mut self, index: usize, now: Instant) {
-        loop {
-            let Some((listener, guest_port)) = self.listeners.get(index) else { return };
-            let guest_port = *guest_port;
-            let Ok((host, _)) = listener.accept() else { return };
-            // Without a guest, or without room for another connection, nobody listens there: `host` is closed.
-            let Some((guest, mac)) = self.forward_target() else { continue };
-            if host.set_nonblocking(true).is_err() || self.make_room(now).is_none() {
-                continue;
-            }
-            let guest = SocketAddr::from((guest, guest_port));
-            let Some(peer) = self.free_port(|peer| self.connections.numbers.contains_key(&tcp::Key { guest, peer }))
-            else {
-                continue;
-            };
-            self.next_port = peer.port().wrapping_add(1).max(FIRST_PORT);
-            let key = tcp::Key { guest, peer };
-            let (seed, ticks) = (self.next_seed(), self.ticks(now));
-            let mut link = Link { incoming: None, outbox: &mut self.outbox, mac };
-            let flow = tcp::Flow::accept(key, &mut link, host, seed, ticks);
-            if let Some(number) = flow.ok().and_then(|flow| self.insert(key, flow)) {
-                self.drive(number, None, now);
-            }
-        }
-    }
-
-    /// An address of the router's with a port that nobody uses.
-    fn free_port(&self, in_use: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
-        let ports = (self.next_port..=u16::MAX).chain(FIRST_PORT..self.next_port);
-        ports.map(|port| SocketAddr::from((Network::GATEWAY, port))).find(|peer| !in_use(*peer))
-    }
-
-    fn read_port(&mut self, index: usize, now: Instant) {
-        self.ports_readable[index] = true;
-        while !self.outbox.is_full() {
-            let (socket, guest_port) = &self.ports[index];
-            let (socket, guest_port) = (socket.clone(), *guest_port);
-            let (length, from) = match socket.recv_from(&mut self.scratch) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ports_readable[index] = false;
-                    return;
-                }
-                // An earlier answer found nobody; the next datagram has nothing to do with that.
-                Err(_) => continue,
-            };
-            let Some((guest, mac)) = self.forward_target() else {
-                self.outbox.count_dropped();
-                continue;
-            };
-            let guest = SocketAddr::from((guest, guest_port));
-            let known = self
-                .datagrams
-                .flows
-                .iter()
-                .find(|(_, flow)| flow.forwarded_peer() == Some(from) && flow.key().guest == guest);
-            let number = match known.map(|(number, _)| *number) {
-                Some(number) => number,
-                None => {
-                    self.make_room_for_datagrams();
-                    let key = |peer| datagram::Key { kind: Kind::Udp, guest, peer };
-                    let peer = self.free_port(|peer| self.datagrams.numbers.contains_key(&key(peer)));
-                    let Some(peer) = peer else { continue };
-                    self.next_port = peer.port().wrapping_add(1).max(FIRST_PORT);
-                    let flow = datagram::Flow::forwarded(key(peer), mac, socket, from, now);
-                    self.datagrams.insert(key(peer), flow)
-                }
-            };
-            if let Some(flow) = self.datagrams.flows.get_mut(&number) {
-                flow.deliver(&self.scratch[..length], &mut self.outbox, now);
-                let deadline = flow.deadline();
-                self.wake_by(deadline);
-            }
-        }
-        self.held_back = true;
     }
 }
 

@@ -12,6 +12,7 @@ use super::*;
 mod client;
 mod dhcp_and_dns;
 mod frames;
+mod measure;
 mod tcp;
 mod udp;
 
