@@ -18,7 +18,7 @@ const FLAT: &str = "guest-images/flat";
 
 /// No SSE and no x87: the images also run where KVM emulates ring 0, and interrupts save the general registers only.
 const COMPILE: &str = "-c -O2 -m64 -std=gnu11 -ffreestanding -mgeneral-regs-only -mno-red-zone -fno-pic -fno-stack-protector \
-    -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing -Wall -Wextra -Werror -Iguest-images/runtime";
+    -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing -ffunction-sections -fdata-sections -Wall -Wextra -Werror -Iguest-images/runtime";
 const LINK: &str = "-m64 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack";
 
 /// One way to link an image: for which boot protocols, to which place, into which kind of file.
@@ -144,9 +144,12 @@ impl Toolchain {
 
     fn link(&self, Link { name, objects, variant }: &Link) -> Result<(), String> {
         let script = Path::new(RUNTIME).join(variant.script);
+        // The linker can leave out what an image does not use only where it writes the format that it reads.
+        let unused = if variant.format == ELF.format { "-Wl,--gc-sections" } else { "-Wl,--no-gc-sections" };
         self.run(
             self.compiler()
                 .args(LINK.split(' '))
+                .arg(unused)
                 .arg(format!("-Wl,-T,{}", script.display()))
                 .arg(format!("-Wl,--defsym=IMAGE_BASE={}", variant.base))
                 .arg(format!("-Wl,-e,{}", variant.entry))

@@ -29,7 +29,7 @@ fn rings(pages: u32) -> (RingMemory, RingMemory) {
 }
 
 fn buffer(pages: u32) -> GuestBuffer {
-    let memory = memory::create(16 << 20, false).expect("16 MiB of memory");
+    let memory = memory::create(16 << 20, memory::Backing::Private).expect("16 MiB of memory");
     let length = u64::from(pages) * PAGE_SIZE;
     GuestBuffer::new(&memory, (0..pages).map(u64::from), 0, length as usize).expect("pages in memory")
 }

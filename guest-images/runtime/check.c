@@ -68,10 +68,20 @@ bool check_equal(uint64_t actual, uint64_t expected, const char *place, const ch
     return actual == expected;
 }
 
+void checks_be_quiet(void)
+{
+    quiet = true;
+}
+
+unsigned checks_failed(void)
+{
+    return failed;
+}
+
 int checks_run(const struct test *tests, unsigned count)
 {
     const char *value = command_line_value("checks");
-    quiet = value && text_equal(value, "quiet");
+    quiet |= value && text_equal(value, "quiet");
     for (unsigned i = 0; i < count; i++) {
         const char *only = command_line_value("only");
         if (only && !text_equal(only, tests[i].name))

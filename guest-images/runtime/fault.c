@@ -4,7 +4,10 @@
 #include "fault.h"
 
 #include "cpu.h"
+#include "layout.h"
 #include "smp.h"
+
+#define RFLAGS_IOPL 0x3000ULL
 
 struct fixup {
     uint32_t instruction, landing;
@@ -31,5 +34,9 @@ bool fault_recover(struct interrupt_frame *frame)
     *fault = (struct fault){frame->vector, frame->error_code, frame->rip, read_cr2()};
     frame->rip = (uint64_t)catch_fault_landing;
     frame->rsp = (uint64_t)recovery;
+    /* The function may have gone to 32-bit code or to ring 3. */
+    frame->cs = SELECTOR_CODE64;
+    frame->ss = SELECTOR_DATA;
+    frame->rflags &= ~RFLAGS_IOPL;
     return true;
 }

@@ -1,12 +1,19 @@
 /*
- * The memory functions, on the string instructions: one instruction in the image, and fast where the processor is real.
+ * The memory functions, on the string instructions: few instructions in the image, and fast where the processor is real.
+ *
+ * Where it is not, each repetition costs as much as an instruction: words come first, then the bytes that are left.
  */
 #include "memory.h"
 
+#define WORD 8
+
+/* Also for a `to` below `from` that overlaps it: every word is read before it is written over. */
 void *memcpy(void *to, const void *from, size_t length)
 {
     void *cursor = to;
-    asm volatile("rep movsb" : "+D"(cursor), "+S"(from), "+c"(length) : : "memory");
+    size_t words = length / WORD, bytes = length % WORD;
+    asm volatile("rep movsq" : "+D"(cursor), "+S"(from), "+c"(words) : : "memory");
+    asm volatile("rep movsb" : "+D"(cursor), "+S"(from), "+c"(bytes) : : "memory");
     return to;
 }
 
@@ -23,7 +30,10 @@ void *memmove(void *to, const void *from, size_t length)
 void *memset(void *to, int value, size_t length)
 {
     void *cursor = to;
-    asm volatile("rep stosb" : "+D"(cursor), "+c"(length) : "a"(value) : "memory");
+    size_t words = length / WORD, bytes = length % WORD;
+    uint64_t word = (uint8_t)value * 0x0101010101010101ULL;
+    asm volatile("rep stosq" : "+D"(cursor), "+c"(words) : "a"(word) : "memory");
+    asm volatile("rep stosb" : "+D"(cursor), "+c"(bytes) : "a"(word) : "memory");
     return to;
 }
 

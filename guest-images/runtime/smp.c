@@ -145,6 +145,16 @@ bool smp_wait(unsigned index, uint64_t milliseconds)
     return WAIT_UNTIL(!atomic_load(&cpus[index].function), milliseconds);
 }
 
+bool smp_call(unsigned index, cpu_function *function, void *argument, uint64_t milliseconds)
+{
+    if (index == this_cpu()->index) {
+        function(argument);
+        return true;
+    }
+    smp_run(index, function, argument);
+    return smp_wait(index, milliseconds);
+}
+
 bool smp_run_everywhere(cpu_function *function, void *argument, uint64_t milliseconds)
 {
     bool done = true;

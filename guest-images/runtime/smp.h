@@ -48,5 +48,7 @@ unsigned smp_start_all(void);
 void smp_run(unsigned index, cpu_function *function, void *argument);
 /* Waits until that processor is idle; false if it is not after the given time. */
 bool smp_wait(unsigned index, uint64_t milliseconds);
+/* Runs function(argument) on that processor, the calling one or another, and waits for its end; false as smp_wait. */
+bool smp_call(unsigned index, cpu_function *function, void *argument, uint64_t milliseconds);
 /* Runs function(argument) on all processors at once, this one included; false if one is not done in the given time. */
 bool smp_run_everywhere(cpu_function *function, void *argument, uint64_t milliseconds);

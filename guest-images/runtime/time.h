@@ -19,11 +19,11 @@ void delay_microseconds(uint64_t microseconds);
 /* Spins until the condition holds; false if it does not within the given milliseconds. */
 #define WAIT_UNTIL(condition, milliseconds)                                                                            \
     ({                                                                                                                 \
-        bool holds = (condition);                                                                                      \
-        if (!holds) {                                                                                                  \
-            uint64_t deadline = deadline_after(milliseconds);                                                          \
-            while (!(holds = (condition)) && rdtsc() < deadline)                                                       \
+        bool holds_ = (condition);                                                                                     \
+        if (!holds_) {                                                                                                 \
+            uint64_t give_up_at_ = deadline_after(milliseconds);                                                       \
+            while (!(holds_ = (condition)) && rdtsc() < give_up_at_)                                                   \
                 relax();                                                                                               \
         }                                                                                                              \
-        holds;                                                                                                         \
+        holds_;                                                                                                        \
     })

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Functions that put files of this host into an initramfs; to be sourced.
+# Functions that put files of this host into an initramfs or a root disk; to be sourced, with $library set.
 #
 # A stage is a directory of symbolic links, laid out as the guest will see it; write_archive follows them, so
 # nothing is copied before it goes into the archive.
@@ -62,31 +62,69 @@ stage_libraries() {
     fi
 }
 
-# stage_modules STAGE KERNEL NAME...: kernel modules and what they depend on, named in loading order in
-# /lib/modules.load. Those that STAGE/lib/modules.loaded names are left out, as are those built in.
+# stage_package STAGE NAME: the programs of a Debian package, with what they are linked to. Files that are there
+# already stay, so that a C library of this host's is not torn apart.
+stage_package() {
+    local stage=$1 files guest host
+    files=$("$library/debian-files" "$2") || return 1
+    while IFS=$'\t' read -r guest host; do
+        [[ ! -e $stage$guest ]] || continue
+        [[ -d $stage${guest%/*} ]] || mkdir -p "$stage${guest%/*}"
+        ln -s "$host" "$stage$guest"
+    done <<<"$files"
+}
+
+# stage_modules STAGE KERNEL NAME...: kernel modules and what they depend on, for modprobe to find by their names
+# and by what devices ask for. A module that is built in is as good as there; ?NAME may be missing.
 stage_modules() {
-    local stage=$1 kernel=$2 release name path dependencies line
+    local stage=$1 kernel=$2 release target paths
     shift 2
     release=$(<"$kernel/release")
-    mkdir -p "$stage/lib/modules"
-    for name in "$@"; do
-        name=${name%.ko}
+    target=$stage/lib/modules/$release
+    mkdir -p "$target"
+    paths=$(printf '%s\n' "$@" | awk -v release="$release" -v target="$target" '
         # Module names say - and _ as they like.
-        line=$(grep -E "/${name//[-_]/[-_]}\.ko:" "$kernel/lib/modules/$release/modules.dep") || {
-            grep -qE "/${name//[-_]/[-_]}\.ko$" "$kernel/lib/modules/$release/modules.builtin" && continue
-            echo "the kernel $release has no module $name" >&2
-            return 1
+        function name(path) { sub(/.*\//, "", path); sub(/\.ko:?$/, "", path); gsub(/-/, "_", path); return path }
+        function base(path) { sub(/.*\//, "", path); return path }
+        FILENAME == "-" { if ($1 != "") wanted[++count] = $1; next }
+        FILENAME ~ /modules\.builtin$/ { builtin[name($1)] = 1; next }
+        FILENAME ~ /modules\.dep$/ { line[name($1)] = $0; next }
+        FILENAME ~ /modules\.alias$/ { aliases[++alias_count] = $0; target_of[alias_count] = name($3); next }
+        END {
+            for (i = 1; i <= count; i++) {
+                optional = sub(/^\?/, "", wanted[i])
+                if (name(wanted[i]) in builtin) continue
+                if (!(name(wanted[i]) in line)) {
+                    if (optional) continue
+                    print "the kernel " release " has no module " wanted[i] >"/dev/stderr"
+                    exit 1
+                }
+                parts = split(line[name(wanted[i])], part, /:? +/)
+                for (p = 1; p <= parts; p++) {
+                    sub(/:$/, "", part[p])
+                    if (part[p] != "") chosen[name(part[p])] = part[p]
+                }
+            }
+            for (module in chosen) {
+                print chosen[module]
+                parts = split(line[module], part, /:? +/)
+                sub(/:$/, "", part[1])
+                dependencies = base(part[1]) ":"
+                for (p = 2; p <= parts; p++) if (part[p] != "") dependencies = dependencies " " base(part[p])
+                print dependencies >>(target "/modules.dep")
+            }
+            for (i = 1; i <= alias_count; i++) if (target_of[i] in chosen) print aliases[i] >>(target "/modules.alias")
         }
-        # modules.dep names the nearest dependency first; load from the far end.
-        dependencies=
-        for path in ${line/:/ }; do dependencies="$path $dependencies"; done
-        for path in $dependencies; do
-            name=${path##*/}
-            grep -qsx "$name" "$stage/lib/modules.load" "$stage/lib/modules.loaded" && continue
-            echo "$name" >>"$stage/lib/modules.load"
-            ln -sfn "$kernel/lib/modules/$release/$path" "$stage/lib/modules/$name"
-        done
-    done
+    ' - "$kernel/lib/modules/$release"/modules.{builtin,dep,alias}) || return 1
+    ln -sf "$kernel/lib/modules/$release/modules.builtin" "$target"
+    [[ -z $paths ]] || (cd "$kernel/lib/modules/$release" && xargs realpath <<<"$paths" | xargs ln -sf -t "$target")
+}
+
+# load_at_start STAGE MODULE...: modules that the first process is to load, in that order; with their parameters.
+load_at_start() {
+    (($# > 1)) || return 0
+    mkdir -p "$1/lib"
+    printf '%s\n' "${@:2}" >>"$1/lib/modules.load"
 }
 
 # write_archive STAGE: the stage as a cpio archive that the kernel unpacks.

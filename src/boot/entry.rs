@@ -5,6 +5,7 @@
 //! off, and an exception before the kernel has its own table is a triple fault.
 
 use std::fmt;
+use std::ops::Range;
 
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
@@ -74,6 +75,8 @@ pub struct Entry {
     pub protocol: Protocol,
     /// The general registers, RIP and RFLAGS.
     pub registers: kvm_regs,
+    /// The usable GPA ranges that nothing was loaded to: zeroes still.
+    pub untouched: Vec<Range<u64>>,
 }
 
 /// RFLAGS with nothing set but the bit that always is: interrupts are off, the direction is up.
@@ -89,7 +92,7 @@ const EFER_LMA: u64 = 1 << 10;
 impl Entry {
     /// An entry at `rip` with all other registers zero.
     pub(super) fn new(protocol: Protocol, rip: u64) -> Self {
-        Self { protocol, registers: kvm_regs { rip, rflags: RFLAGS, ..Default::default() } }
+        Self { protocol, registers: kvm_regs { rip, rflags: RFLAGS, ..Default::default() }, untouched: Vec::new() }
     }
 
     /// Changes the system registers of a VP in its reset state to what the kernel expects.

@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryError, MmapRegion, VolatileMemory};
 
 use super::error::{BootError, Occupant};
-use crate::partition::memory::GuestMemory;
+use crate::partition::memory::{GuestMemory, PAGE_SIZE};
 
 /// An open kernel or initrd.
 #[derive(Debug)]
@@ -85,11 +85,15 @@ impl ImageFile {
         .map_err(|source| BootError::Read { file: self.name.clone(), offset, length, source })
     }
 
-    /// Copies bytes from `offset` on into the claimed range `to`, `length` of them, straight from the host's page cache.
+    /// Copies bytes from `offset` on into the claimed range `to` of fresh memory, `length` of them. Pages of zeroes are
+    /// left as they are: nobody pays for them.
     pub(super) fn load(&self, memory: &GuestMemory, to: &Occupant, offset: u64, length: u64) -> Result<(), BootError> {
         let failed = |source| BootError::Read { file: self.name.clone(), offset, length, source };
         let result = match &self.content {
-            Content::File(file) => copy(file, offset, memory, to.range.start, length),
+            Content::File(file) => match map(file, offset, length) {
+                Some((mapping, start)) => copy_mapped(&mapping, start, memory, to.range.start, length),
+                None => copy(file, offset, memory, to.range.start, length),
+            },
             Content::Embedded(bytes) => {
                 memory.write_slice(slice(bytes, offset, length).map_err(failed)?, GuestAddress(to.range.start))
             }
@@ -101,10 +105,47 @@ impl ImageFile {
     }
 }
 
-/// Brings `length` bytes at `offset` into guest memory.
+/// Maps a part of a file and says where in the mapping it starts. A file that has become too short is not mapped, nor are
+/// some files of some file systems.
+///
+/// Copying out of a mapping takes a third of the time that reading into guest memory takes.
+fn map(file: &File, offset: u64, length: u64) -> Option<(MmapRegion, usize)> {
+    file.metadata().ok().filter(|metadata| offset.checked_add(length).is_some_and(|end| end <= metadata.len()))?;
+    let before = offset % PAGE_SIZE;
+    let backing = FileOffset::new(file.try_clone().ok()?, offset - before);
+    let size = usize::try_from(length.checked_add(before)?).ok().filter(|size| *size > 0)?;
+    let mapping = MmapRegion::build(Some(backing), size, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_POPULATE);
+    Some((mapping.ok()?, before as usize))
+}
+
+fn copy_mapped(
+    mapping: &MmapRegion,
+    start: usize,
+    memory: &GuestMemory,
+    address: u64,
+    length: u64,
+) -> Result<(), GuestMemoryError> {
+    const ZEROES: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
+    let mut page = ZEROES;
+    let source = mapping.as_volatile_slice();
+    let mut done = 0;
+    while done < length {
+        // To the end of the guest's page.
+        let target = address + done;
+        let piece = &mut page[..(PAGE_SIZE - target % PAGE_SIZE).min(length - done) as usize];
+        source.read_slice(piece, start + done as usize)?;
+        if *piece != ZEROES[..piece.len()] {
+            memory.write_slice(piece, GuestAddress(target))?;
+        }
+        done += piece.len() as u64;
+    }
+    Ok(())
+}
+
+/// Reads `length` bytes at `offset` into guest memory.
 fn copy(mut file: &File, offset: u64, memory: &GuestMemory, address: u64, length: u64) -> Result<(), GuestMemoryError> {
-    let mut done = send(file, offset, memory, address, length);
-    file.seek(SeekFrom::Start(offset + done)).map_err(GuestMemoryError::IOError)?;
+    file.seek(SeekFrom::Start(offset)).map_err(GuestMemoryError::IOError)?;
+    let mut done = 0;
     // One read may bring less: Linux reads 2 GiB at most at a time.
     while done < length {
         let count = usize::try_from(length - done).unwrap_or(usize::MAX);
@@ -114,27 +155,6 @@ fn copy(mut file: &File, offset: u64, memory: &GuestMemory, address: u64, length
         };
     }
     Ok(())
-}
-
-/// Has the kernel copy from page cache to page cache, which takes 8 ms for a file that takes 13 ms by way of our mapping,
-/// where each page is a fault and is cleared first. Returns how far it came: not at all into huge pages.
-fn send(file: &File, mut offset: u64, memory: &GuestMemory, address: u64, length: u64) -> u64 {
-    let Some((region, start)) = memory.to_region_addr(GuestAddress(address)) else { return 0 };
-    let Some(backing) = region.file_offset() else { return 0 };
-    let mut target = backing.file();
-    if target.seek(SeekFrom::Start(backing.start() + start.raw_value())).is_err() {
-        return 0;
-    }
-    let length = length.min(region.len() - start.raw_value());
-    let mut done = 0;
-    while done < length {
-        let count = usize::try_from(length - done).unwrap_or(usize::MAX);
-        match rustix::fs::sendfile(target, file, Some(&mut offset), count) {
-            Ok(sent) if sent > 0 => done += sent as u64,
-            _ => break,
-        }
-    }
-    done
 }
 
 fn slice(bytes: &'static [u8], offset: u64, length: u64) -> io::Result<&'static [u8]> {

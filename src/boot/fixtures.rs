@@ -11,7 +11,7 @@ use crate::partition::memory::{self, GuestMemory};
 
 /// Guest memory of so many MiB.
 pub(super) fn machine(mebibytes: u64) -> GuestMemory {
-    memory::create(mebibytes << 20, false).unwrap()
+    memory::create(mebibytes << 20, memory::Backing::Shared).unwrap()
 }
 
 /// The tables' input for a machine with one VP.

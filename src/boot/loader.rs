@@ -16,7 +16,7 @@ use super::layout::{self, ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_
 use super::placement::Placement;
 use super::source::KernelSource;
 use super::{flat, linux, multiboot, pvh};
-use crate::partition::memory::{GuestMemory, HOLE_START, PAGE_SIZE};
+use crate::partition::memory::{self, GuestMemory, HOLE_START, HUGE_PAGE, PAGE_SIZE};
 
 /// What boot information tells the kernel beside the memory map.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(super) struct Handover {
 /// # Examples
 /// ```
 /// use viridian::boot::{self, KernelSource, Protocol, acpi};
-/// let memory = viridian::partition::memory::create(1 << 20, false).unwrap();
+/// let memory = viridian::partition::memory::create(1 << 20, viridian::partition::memory::Backing::Shared).unwrap();
 /// let kernel = KernelSource::Embedded { name: "example", bytes: &[0xf4] };
 /// let machine = acpi::Description { apic_ids: vec![0], pics: false };
 /// let error = boot::load(&memory, &kernel, None, "", &machine).unwrap_err();
@@ -81,6 +81,10 @@ pub fn load(
         entry.registers.rsp = flat::claim_stack(kernel.protocol, &mut placement)?;
     }
 
+    entry.untouched = placement.free();
+    if segments.iter().chain(&handover.initrd).any(|claim| claim.range.end - claim.range.start >= HUGE_PAGE) {
+        memory::prefer_huge_pages(memory);
+    }
     for (segment, claim) in kernel.segments.iter().zip(&segments) {
         file.load(memory, claim, segment.offset, segment.file_length)?;
     }

@@ -85,6 +85,24 @@ impl Placement {
         })
     }
 
+    /// The usable ranges that nobody claims, lowest first.
+    pub(super) fn free(&self) -> Vec<Range<u64>> {
+        let mut free = Vec::new();
+        for ram in self.usable() {
+            let mut start = ram.start;
+            while start < ram.end {
+                let next = self.claims.iter().filter(|claim| claim.range.end > start && claim.range.start < ram.end);
+                let next = next.min_by_key(|claim| claim.range.start).map(|claim| &claim.range);
+                let end = next.map_or(ram.end, |claim| claim.start);
+                if start < end {
+                    free.push(start..end);
+                }
+                start = next.map_or(ram.end, |claim| claim.end);
+            }
+        }
+        free
+    }
+
     fn usable(&self) -> Vec<Range<u64>> {
         let map = layout::memory_map(self.size);
         map.into_iter().filter(|entry| entry.kind == MemoryKind::Usable).map(|entry| entry.range).collect()

@@ -68,3 +68,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_nobody_claims_is_free() {
+    let mut placement = Placement::new(4 << 20, "");
+    placement.claim("a", 0x1000, 0x1000).unwrap();
+    placement.claim("b", 0x2000, 0x800).unwrap();
+    placement.claim("c", 2 << 20, 2 << 20).unwrap();
+    assert_eq!(placement.free(), [0..0x1000, 0x2800..layout::CONVENTIONAL_END, 1 << 20..2 << 20]);
+}

@@ -30,7 +30,7 @@ fn readable(report: &Report) -> String {
         text += &format!("VPs          up to {max} in one machine\n");
     }
     text += &match report.engine {
-        Some(engine) => format!("engine       {} ({})\n", engine.name(), report.reason),
+        Some(engine) => format!("engine       {engine} ({})\n", report.reason),
         None => "engine       none\n".into(),
     };
     for (need, title) in [

@@ -9,6 +9,7 @@ use viridian::machine::end::{EXIT_CODES, code};
 
 mod check;
 mod closed;
+mod hv;
 mod run;
 
 /// Launches guests that speak Hyper-V, on Linux KVM.
@@ -29,6 +30,8 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Say what this host's KVM offers, which engine will run and why
     Check(check::Arguments),
+    /// Print what each engine offers a guest: every CPUID leaf and bit, MSR and hypercall, and why
+    Hv(hv::Arguments),
 }
 
 /// Runs the program: its exit code is documented in [`EXIT_CODES`].
@@ -67,6 +70,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Check(arguments) => check::check(arguments),
+        Command::Hv(arguments) => hv::hv(arguments),
     }
 }
 

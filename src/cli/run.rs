@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use signal_hook::consts::SIGINT;
 use viridian::machine::config::Config;
 use viridian::machine::{End, Machine};
@@ -87,14 +88,19 @@ pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
     Ok(end.exit_code())
 }
 
-/// Waits for a signal; none when the machine is gone.
+/// How often disks are looked at: somebody may have changed the size of an image.
+const DISK_SIZES: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Waits for a signal; none when the machine is gone. Meanwhile has the guest notice disks that are made larger.
 fn next_signal(signals: &EndSignals, machine: &Machine) -> io::Result<Option<i32>> {
+    let interval = (!machine.disks().is_empty()).then_some(&DISK_SIZES);
     loop {
         let mut fds = [PollFd::from_borrowed_fd(machine.ended(), PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Err(rustix::io::Errno::INTR) => continue,
-            other => other?,
-        };
+        match poll(&mut fds, interval) {
+            Ok(0) => machine.disks().check_sizes(),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
         let [ended, signalled] = fds.map(|fd| !fd.revents().is_empty());
         if ended {
             return Ok(None);

@@ -98,6 +98,21 @@ pub fn leaves(features: Features, identity: &Identity) -> Vec<Leaf> {
     (FIRST_LEAF..=LAST_LEAF).map(|function| leaf(function, features, identity)).collect()
 }
 
+/// What a hypervisor leaf is about.
+pub const fn leaf_name(function: u32) -> &'static str {
+    match function {
+        0x4000_0000 => "highest leaf and vendor",
+        0x4000_0001 => "interface",
+        0x4000_0002 => "version",
+        0x4000_0003 => "privileges and features",
+        0x4000_0004 => "recommendations",
+        0x4000_0005 => "limits",
+        0x4000_0006 => "hardware features in use",
+        0x4000_000a => "nested virtualization",
+        _ => "reserved",
+    }
+}
+
 /// What the leaves of a guest or of KVM say of features.
 pub fn features_in(leaves: &[Leaf]) -> Features {
     let word = |word: Word| {

@@ -49,9 +49,9 @@ use super::overlay::Page;
 use super::types::{PAGE_SIZE, PAGE_SIZE_64};
 
 /// The port whose 32-bit writes ring for connections. Unused on PCs; below 0x100, as the code's OUT needs.
-pub const SIGNAL_PORT: u16 = 0xe0;
+pub const SIGNAL_PORT: u16 = 0xec;
 /// The port whose byte writes are hypercalls. The same holds.
-pub const HYPERCALL_PORT: u16 = 0xe4;
+pub const HYPERCALL_PORT: u16 = 0xea;
 
 /// The instruction that KVM takes a hypercall by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +131,10 @@ impl Assembler {
 }
 
 impl HypercallPage {
-    /// The page of the user engine, or with `kvm` that of the kernel engine.
-    pub fn new(kvm: Option<KvmCall>) -> Self {
+    /// The page of the user engine, or with `kvm` that of the kernel engine, which passes these calls on by that instruction.
+    pub fn new(kvm: Option<(KvmCall, &[CallCode])>) -> Self {
         let [low, middle, high, top] = fast_signal().to_le_bytes();
-        let passed_on: &[CallCode] = if kvm.is_some() { &CallCode::ANSWERED_BY_KVM } else { &[] };
+        let passed_on = kvm.map_or(&[][..], |(_, calls)| calls);
         let mut code = Assembler::default();
 
         // 64-bit: 67 0f 1f 84 with SIB 00 and four bytes of displacement, a NOP of nine bytes. 32-bit: the prefix selects
@@ -157,7 +157,7 @@ impl HypercallPage {
         let call = code.emit(&[NOP, 0xe6, HYPERCALL_PORT as u8, RET]);
 
         code.label(Label::Kvm);
-        if let Some(kvm) = kvm {
+        if let Some((kvm, _)) = kvm {
             let last = if kvm == KvmCall::Vmcall { 0xc1 } else { 0xd9 };
             code.emit(&[0x0f, 0x01, last, RET]);
         }

@@ -1,6 +1,9 @@
 use super::*;
 use proptest::prelude::*;
 
+const PORT_BYTE: u8 = SIGNAL_PORT as u8;
+const CALL: u8 = HYPERCALL_PORT as u8;
+
 /// Where the guest has mapped the page.
 const BASE: u64 = 0x7fff_8000_1000;
 const BASE32: u64 = 0x8000_1000;
@@ -94,8 +97,8 @@ impl Processor {
                 self.zero = true;
                 (2, None)
             }
-            (_, [0xe7, 0xe0, ..]) => (2, Some(Event::Signal { rip: start, connection: self.rax as u32 })),
-            (_, [0xe6, 0xe4, ..]) => (2, Some(Event::Call { rip: start })),
+            (_, [0xe7, PORT_BYTE, ..]) => (2, Some(Event::Signal { rip: start, connection: self.rax as u32 })),
+            (_, [0xe6, CALL, ..]) => (2, Some(Event::Call { rip: start })),
             (_, [0x0f, 0x01, 0xc1, ..]) => (3, Some(Event::Kvm(KvmCall::Vmcall))),
             (_, [0x0f, 0x01, 0xd9, ..]) => (3, Some(Event::Kvm(KvmCall::Vmmcall))),
             _ => panic!("no such instruction at {start:#x}: {:x?}", &code[..8]),
@@ -108,7 +111,8 @@ impl Processor {
 const SIGNAL: u64 = 0x1005d;
 
 fn pages() -> [HypercallPage; 3] {
-    [None, Some(KvmCall::Vmcall), Some(KvmCall::Vmmcall)].map(HypercallPage::new)
+    [None, Some(KvmCall::Vmcall), Some(KvmCall::Vmmcall)]
+        .map(|kvm| HypercallPage::new(kvm.map(|instruction| (instruction, &CallCode::ANSWERED_BY_KVM[..]))))
 }
 
 #[test]

@@ -78,6 +78,11 @@ impl SintRegister {
         bit(self.0, 17)
     }
 
+    /// Whether a guest may write it: a source that raises interrupts raises none of an exception's vectors.
+    pub const fn is_valid(self) -> bool {
+        self.masked() || self.vector() >= Self::FIRST_VECTOR
+    }
+
     /// Whether the guest polls: everything comes through, but no interrupt is raised.
     pub const fn polling(self) -> bool {
         bit(self.0, 18)

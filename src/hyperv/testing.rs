@@ -3,7 +3,7 @@
 use vm_memory::{Bytes, GuestAddress};
 
 use super::cpuid::Identity;
-use super::features::{Engine, Feature, Features, Offer, Switches};
+use super::features::{EngineKind, Feature, Features, Offer, Switches};
 use super::message::Message;
 use super::page::HypercallPage;
 use super::partition::{Partition, PartitionConfig};
@@ -17,7 +17,7 @@ use zerocopy::FromBytes;
 pub const RAM: u64 = memory::MIN_SIZE;
 
 pub fn ram() -> GuestMemory {
-    memory::create(RAM, false).unwrap()
+    memory::create(RAM, memory::Backing::Private).unwrap()
 }
 
 /// Content for all of RAM that tells pages apart.
@@ -31,7 +31,7 @@ pub fn patterned() -> Vec<u8> {
 pub fn everything() -> Features {
     let mut switches = Switches::default();
     Feature::ALL.iter().for_each(|feature| switches.set(*feature, true));
-    Offer::new(Engine::User, Features::NONE, &switches).features()
+    Offer::new(EngineKind::User, Features::NONE, &switches).features()
 }
 
 pub fn partition_with(features: Features) -> Partition {

@@ -15,7 +15,9 @@ pub const fn page_of(gpa: u64) -> u64 {
 }
 
 /// `HV_VP_INDEX`: a virtual processor of the partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct VpIndex(pub u32);
 
@@ -44,7 +46,9 @@ impl fmt::Display for VpIndex {
 }
 
 /// `HV_CONNECTION_ID`: the guest's name for a port of the parent. The high 8 bits are reserved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct ConnectionId(pub u32);
 

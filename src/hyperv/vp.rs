@@ -10,7 +10,7 @@ use super::crash::CrashReport;
 use super::features::Feature;
 use super::message::Message;
 use super::msr::{ApicRegister, Msr};
-use super::overlay::OverlayId;
+use super::overlay::{OverlayId, Overlays};
 use super::partition::Partition;
 use super::reftime::Reading;
 use super::registers::PageRegister;
@@ -204,6 +204,11 @@ impl Vp {
         self.synic.post(partition.memory(), pages, sint, message, timer_waits)
     }
 
+    /// Whether there is room again for messages that were turned away. Said once.
+    pub fn take_message_room(&mut self) -> bool {
+        self.synic.take_room()
+    }
+
     /// Sets an event flag of a SINT of this VP, from any thread. Gives the interrupt to raise, if any.
     ///
     /// # Errors
@@ -265,7 +270,8 @@ impl Vp {
         self.synic.interrupt(sint)
     }
 
-    fn pages(&self, overlays: &super::overlay::Overlays) -> Pages {
+    /// Where its SynIC's pages can be reached, as long as the overlays stay as they are.
+    pub(super) fn pages(&self, overlays: &Overlays) -> Pages {
         Pages {
             messages: overlays.visible(OverlayId::Simp(self.index)).map(MessagePage),
             event_flags: overlays.visible(OverlayId::Siefp(self.index)).map(EventFlagsPage),

@@ -1,19 +1,37 @@
 //! A machine in a Rust test: the same settings, a call each.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::hyperv::Hv;
 use super::config::size::Size;
 use super::config::{Config, Engine, OnReset};
 use super::{Machine, MachineError};
 use crate::boot::KernelSource;
+use crate::hyperv::hypercall::Hypercalls;
 use crate::platform::console::ConsoleConfig;
+use crate::vmbus::ids::Version;
+use crate::vmbus::vsp::Vsp;
+use crate::vsp::storage::config::DiskConfig;
 
 /// Builds a machine. What is not said is as on the command line, but for the console: it goes nowhere.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Builder {
     config: Config,
     capture: bool,
+    devices: Vec<Arc<dyn Fn() -> Box<dyn Vsp> + Send + Sync>>,
+    calls: Vec<CallSetup>,
+}
+
+/// Adds to the hypercalls that are answered.
+pub(super) type CallSetup = Arc<dyn Fn(&mut Hypercalls) + Send + Sync>;
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Default for Builder {
@@ -24,7 +42,7 @@ impl Default for Builder {
 
 impl From<Config> for Builder {
     fn from(config: Config) -> Self {
-        Self { config, capture: false }
+        Self { config, capture: false, devices: Vec::new(), calls: Vec::new() }
     }
 }
 
@@ -103,6 +121,38 @@ impl Builder {
         self
     }
 
+    /// What the guest is offered of Hyper-V.
+    pub fn hv(mut self, hv: Hv) -> Self {
+        self.config.hv = hv;
+        self
+    }
+
+    /// The newest version of VMBus that the guest gets.
+    pub fn vmbus_max_version(mut self, version: Version) -> Self {
+        self.config.vmbus_max_version = version;
+        self
+    }
+
+    /// Adds a disk.
+    pub fn disk(mut self, disk: DiskConfig) -> Self {
+        self.config.disks.push(disk);
+        self
+    }
+
+    /// Offers a device on VMBus: each machine that this builder starts gets one that `make` makes. See [`vsp`](crate::vmbus::vsp) for
+    /// what a device is, and [`Machine::vmbus`] for devices that come and go later.
+    pub fn device<V: Vsp + 'static>(mut self, make: impl Fn() -> V + Send + Sync + 'static) -> Self {
+        self.devices.push(Arc::new(move || Box::new(make())));
+        self
+    }
+
+    /// Answers or watches hypercalls: `add` registers handlers and watchers, once for each life of a guest. See
+    /// [`hypercall`](crate::hyperv::hypercall) for how, and [`Hypercalls::watch`] for what a watcher does not see.
+    pub fn hypercalls(mut self, add: impl Fn(&mut Hypercalls) + Send + Sync + 'static) -> Self {
+        self.calls.push(Arc::new(add));
+        self
+    }
+
     /// What a guest's request for a reset does.
     pub fn on_reset(mut self, what: OnReset) -> Self {
         self.config.on_reset = what;
@@ -119,6 +169,7 @@ impl Builder {
     /// # Errors
     /// As [`Machine::start`].
     pub fn start(&self) -> Result<Machine, MachineError> {
-        Machine::launch(&self.config, self.capture)
+        let devices = self.devices.iter().map(|make| make()).collect();
+        Machine::launch(&self.config, self.capture, devices, self.calls.clone())
     }
 }

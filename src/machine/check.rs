@@ -4,41 +4,19 @@ use serde::Serialize;
 
 use super::MachineError;
 use super::config::Engine;
+use crate::hyperv::features::EngineKind;
 use crate::partition::host::{CAPABILITIES, Capability, Host, Need};
 
-/// Who implements the Hyper-V interface of a machine, once it is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EngineKind {
-    /// KVM's own emulation.
-    Kernel,
-    /// Viridian itself, on plain KVM.
-    User,
-}
+/// Both engines, the preferred one first.
+const PREFERENCE: [EngineKind; 2] = [EngineKind::Kernel, EngineKind::User];
 
-impl EngineKind {
-    /// Both, the preferred one first.
-    pub const ALL: [Self; 2] = [Self::Kernel, Self::User];
-
-    /// The name that `--engine` gives it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::User => "user",
-        }
-    }
-
-    fn need(self) -> Need {
-        match self {
-            Self::Kernel => Need::KernelEngine,
-            Self::User => Need::UserEngine,
-        }
-    }
-
-    /// The names of the capabilities that KVM lacks for this engine.
-    fn lacking(self, host: &Host) -> Vec<&'static str> {
-        host.lacks(self.need()).map(|capability| capability.name).collect()
-    }
+/// The names of the capabilities that KVM lacks for an engine.
+pub fn lacking(engine: EngineKind, host: &Host) -> Vec<&'static str> {
+    let need = match engine {
+        EngineKind::Kernel => Need::KernelEngine,
+        EngineKind::User => Need::UserEngine,
+    };
+    host.lacks(need).map(|capability| capability.name).collect()
 }
 
 /// Decides which engine runs.
@@ -47,15 +25,15 @@ impl EngineKind {
 /// The host cannot run the one that was asked for, or any.
 pub fn choose(host: &Host, wanted: Engine) -> Result<EngineKind, MachineError> {
     let candidates: &[EngineKind] = match wanted {
-        Engine::Auto => &EngineKind::ALL,
+        Engine::Auto => &PREFERENCE,
         Engine::Kernel => &[EngineKind::Kernel],
         Engine::User => &[EngineKind::User],
     };
     let mut refusals = Vec::new();
     for engine in candidates {
-        match engine.lacking(host) {
-            lacking if lacking.is_empty() => return Ok(*engine),
-            lacking => refusals.push(format!("the {} engine wants {}", engine.name(), lacking.join(", "))),
+        match lacking(*engine, host) {
+            names if names.is_empty() => return Ok(*engine),
+            names => refusals.push(format!("the {engine} engine wants {}", names.join(", "))),
         }
     }
     let remedy = match wanted {
@@ -132,6 +110,6 @@ impl Default for Report {
 fn why(host: &Host, engine: EngineKind) -> String {
     match engine {
         EngineKind::Kernel => "KVM emulates Hyper-V here, and completely".into(),
-        EngineKind::User => format!("KVM here lacks {}", EngineKind::Kernel.lacking(host).join(", ")),
+        EngineKind::User => format!("KVM here lacks {}", lacking(EngineKind::Kernel, host).join(", ")),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::MachineError;
+use crate::hyperv::crash::CrashReport;
 
 /// How a machine's run ended.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub enum End {
     Reset,
     /// The guest's VP with this index took a triple fault.
     TripleFault(u32),
-    /// The guest's kernel reported a crash, in these words.
-    Crashed(String),
+    /// The guest's kernel reported a crash.
+    Crashed(Box<CrashReport>),
     /// The time that the run was given ran out.
     TimedOut(Duration),
     /// The user ended it: Ctrl-C, or the console's escape.
@@ -98,7 +99,7 @@ impl fmt::Display for End {
             Self::Exited(value) => write!(formatter, "the guest wrote {value} to the exit port"),
             Self::Reset => formatter.write_str("the guest asked for a reset"),
             Self::TripleFault(vp) => write!(formatter, "the guest took a triple fault on VP {vp}"),
-            Self::Crashed(report) => write!(formatter, "the guest reported a crash: {report}"),
+            Self::Crashed(report) => write!(formatter, "{report}"),
             Self::TimedOut(time) => write!(formatter, "the time ran out: {} s", time.as_secs_f64()),
             Self::Interrupted => formatter.write_str("ended by the user"),
             Self::Terminated => formatter.write_str("ended by a signal to terminate"),

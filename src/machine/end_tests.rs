@@ -1,4 +1,5 @@
 use super::*;
+use crate::hyperv::registers::CrashControl;
 
 #[test]
 fn a_guests_value_is_the_exit_code_up_to_99() {
@@ -14,7 +15,7 @@ fn every_code_is_listed_in_the_help() {
         End::PoweredOff,
         End::Reset,
         End::TripleFault(0),
-        End::Crashed("x".into()),
+        End::Crashed(Box::new(CrashReport { control: CrashControl(1 << 63), parameters: [0; 5], text: None })),
         End::TimedOut(Duration::from_secs(1)),
         End::Interrupted,
         End::Terminated,

@@ -1,12 +1,18 @@
 //! What can go wrong with a machine.
 
+use std::path::PathBuf;
+
 use super::config::cpus::CpusError;
 use super::end::code;
 use crate::boot::BootError;
+use crate::hyperv::engine::SetupError;
 use crate::partition::host::HostError;
 use crate::partition::memory::MemoryError;
 use crate::partition::vp::VpError;
 use crate::platform::console::ConsoleError;
+use crate::vmbus::bus::AttachError;
+use crate::vmbus::connection::OfferError;
+use crate::vsp::storage::disks::AttachError as DiskError;
 
 /// Why a machine cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,26 @@ pub enum MachineError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// The engine cannot be set up.
+    #[error(transparent)]
+    Engine(#[from] SetupError),
+    /// The trace has nowhere to go.
+    #[error("--trace: cannot write {path}: {source}")]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// The disks that were asked for.
+    #[error("--disk: {0}")]
+    Disk(#[from] DiskError),
+    /// A device cannot be offered.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// VMBus cannot be had.
+    #[error(transparent)]
+    VmBus(#[from] AttachError),
     /// A VP cannot go on.
     #[error("VP {vp}: {source}")]
     Vp {
@@ -80,7 +106,12 @@ impl MachineError {
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Cpus(_) | Self::Boot(_) | Self::Memory(MemoryError::Size { .. }) => code::USAGE,
+            Self::Disk(error) if error.is_hosts() => code::FAILED,
+            Self::Cpus(_)
+            | Self::Boot(_)
+            | Self::Disk(_)
+            | Self::Engine(SetupError::Switch(_))
+            | Self::Memory(MemoryError::Size { .. }) => code::USAGE,
             Self::NoEngine { .. }
             | Self::Host(
                 HostError::Missing

@@ -1,18 +1,28 @@
 //! One life of a guest, from the kernel file to power-off or reset.
 
+use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::check::{self, EngineKind};
-use super::config::Config;
+use kvm_bindings::kvm_cpuid_entry2;
+
+use super::check;
+use super::config::hyperv::Hv;
+use super::config::{Config, IrqchipKind};
 use super::interrupts::Interrupts;
-use super::{End, MachineError, Shared, thread_named};
+use super::{End, MachineError, Shared, test_device, thread_named};
 use crate::boot::{self, KernelSource, acpi};
 use crate::guest_images::EMBEDDED;
+use crate::hyperv::cpuid::Leaf;
+use crate::hyperv::engine::{self, Engine, GuestRequest, Setup};
+use crate::hyperv::hypercall::Hypercalls;
+use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
+use crate::hyperv::types::VpIndex;
 use crate::partition::cpuid::{self, Topology};
 use crate::partition::gate::Gate;
 use crate::partition::host::Host;
+use crate::partition::memory::PAGE_SIZE;
 use crate::partition::vp::{self, Exit, Vp};
 use crate::partition::{Irqchip, Partition, memory};
 use crate::platform::{Platform, PowerEvent, Wiring, ports};
@@ -21,6 +31,17 @@ use crate::platform::{Platform, PowerEvent, Wiring, ports};
 struct Devices {
     platform: Platform,
     interrupts: Interrupts,
+    /// None where the hypervisor is hidden.
+    engine: Option<Arc<dyn Engine>>,
+}
+
+/// Ends the engine of a life.
+struct EngineEnds<'a>(&'a Shared);
+
+impl Drop for EngineEnds<'_> {
+    fn drop(&mut self) {
+        self.0.end_engine();
+    }
 }
 
 /// Lives one life on the calling thread, which becomes VP 0's. Says `started` when the VPs are about to run.
@@ -35,12 +56,10 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         return Err(MachineError::TooManyVps { count: topology.vps(), max: host.max_vps() });
     }
     let engine = check::choose(&host, config.engine)?;
-    let memory = memory::create(config.memory.size.0, config.memory.hugepages)?;
-    let irqchip = match engine {
-        // KVM tells of a guest's EOM, its answer to a SynIC message, through its own IOAPIC's resampling only.
-        EngineKind::Kernel => Irqchip::Full,
-        // Nothing that a Hyper-V guest wants is missing, and taking down the full set costs milliseconds.
-        EngineKind::User => Irqchip::Split,
+    let memory = memory::create(config.memory.size.0, config.memory.backing())?;
+    let irqchip = match config.irqchip {
+        IrqchipKind::Apic => Irqchip::Split,
+        IrqchipKind::Pc => Irqchip::Full,
     };
     let partition = Partition::new(&host, memory, irqchip)?;
     let entry = load(config, &partition, topology)?;
@@ -49,7 +68,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     };
     let partition = Arc::new(partition);
     let interrupts = Interrupts::new(partition.clone());
-    let platform = Platform::new(Wiring {
+    let mut platform = Platform::new(Wiring {
         serial_interrupt: interrupts.line(ports::SERIAL_IRQ),
         system_control_interrupt: interrupts.line(ports::SCI_IRQ),
         utc: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
@@ -61,18 +80,51 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         input: console.input(),
     });
 
+    let apic_ids = (0..topology.vps()).map(|index| topology.apic_id(index));
+    let mut vps = apic_ids.map(|id| partition.create_vp(id)).collect::<Result<Vec<_>, _>>()?;
+    let engine = match &config.hv {
+        Hv::Off => None,
+        Hv::On(switches) => {
+            let interrupts = interrupts.clone();
+            let mut calls = Hypercalls::standard();
+            shared.calls.iter().for_each(|add| add(&mut calls));
+            Some(engine::create(Setup {
+                kind: engine,
+                switches,
+                version: config.hv_version,
+                host: &host,
+                partition: partition.clone(),
+                vps: &vps,
+                apic_ids: (0..topology.vps()).map(|index| topology.apic_id(index)).collect(),
+                gate: shared.gate.clone(),
+                zeroed: whole_pages(&entry.untouched),
+                calls,
+                level_eoi: Box::new(move |vector| interrupts.end_of_interrupt(vector)),
+                tracer: shared.tracer.clone(),
+            })?)
+        }
+    };
+    let hypervisor: Vec<_> = engine.iter().flat_map(|engine| engine.leaves()).map(hypervisor_leaf).collect();
     let supported = host.supported_cpuid()?;
-    let mut vps = Vec::new();
-    for index in 0..topology.vps() {
-        let vp = partition.create_vp(topology.apic_id(index))?;
-        vp.set_cpuid(&cpuid::leaves(&supported, topology, index, partition.has_tsc_deadline()))?;
+    for (vp, index) in vps.iter_mut().zip(0..) {
+        vp.set_cpuid(&cpuid::leaves(&supported, topology, index, partition.has_tsc_deadline(), &hypervisor))?;
         vp.set_firmware_state()?;
-        vps.push(vp);
+        if let Some(engine) = &engine {
+            engine.adopt(VpIndex(index), vp)?;
+        }
     }
     enter(&vps[0], &entry)?;
+    if config.test_device {
+        test_device::attach(platform.bus_mut(), engine.as_ref(), &interrupts, topology.vps())
+            .map_err(|error| MachineError::Defect(error.to_string()))?;
+    }
+    shared.begin(engine.clone());
+    // However this life ends, its engine ends with it, and before that its devices' work.
+    let _engine_ends = EngineEnds(shared);
+    let _attachment = engine.clone().map(|engine| shared.vmbus.attach(engine)).transpose()?;
 
     vp::prepare_kicks();
-    let devices = Arc::new(Devices { platform, interrupts });
+    let devices = Arc::new(Devices { platform, interrupts, engine });
     let processor = |index: u32| host_processors.as_ref().map(|list| list[index as usize]);
     let mut vps = vps.into_iter().zip(0..);
     let first = vps.next();
@@ -94,9 +146,20 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
 fn load(config: &Config, partition: &Partition, topology: Topology) -> Result<boot::Entry, MachineError> {
     let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
     let tables = acpi::Description { apic_ids, pics: partition.irqchip() == Irqchip::Full };
-    let embedded = KernelSource::Embedded { name: "hello", bytes: EMBEDDED };
+    let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
     let kernel = config.kernel.as_ref().unwrap_or(&embedded);
     Ok(boot::load(partition.memory(), kernel, config.initrd.as_deref(), &config.cmdline, &tables)?)
+}
+
+/// The whole pages of GPA ranges, counted in pages.
+fn whole_pages(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let pages = ranges.iter().map(|range| range.start.div_ceil(PAGE_SIZE)..range.end / PAGE_SIZE);
+    pages.filter(|pages| !pages.is_empty()).collect()
+}
+
+fn hypervisor_leaf(leaf: Leaf) -> kvm_cpuid_entry2 {
+    let Leaf { function, eax, ebx, ecx, edx } = leaf;
+    kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() }
 }
 
 /// Puts VP 0 where the kernel starts.
@@ -152,46 +215,66 @@ impl VpThread<'_> {
             return self.shared.end_life(End::Failed(error));
         }
         while gate.is_open() || gate.pass() {
-            if let Some(end) = self.turn() {
-                return self.shared.end_life(end);
+            match self.turn() {
+                Ok(None) => {}
+                Ok(Some(end)) => return self.shared.end_life(end),
+                Err(error) => return self.shared.end_life(End::Failed(error)),
             }
         }
     }
 
     /// One stay in the guest, and what the guest wanted.
-    fn turn(&mut self) -> Option<End> {
-        let Devices { platform, interrupts } = self.devices;
-        match self.vp.run() {
-            Ok(Exit::PortWrite { port, size, data }) => {
-                platform.write_repeated(port, data, size, &self.shared.gate).map(End::from)
+    fn turn(&mut self) -> Result<Option<End>, MachineError> {
+        let Devices { platform, interrupts, engine } = self.devices;
+        let (index, vp) = (VpIndex(self.index), &mut self.vp);
+        if let Some(engine) = engine.as_ref().filter(|engine| engine.needs_attention(index)) {
+            if vp.is_accessing() {
+                vp.complete_access();
+            } else {
+                engine.attend(index, vp)?;
             }
-            Ok(Exit::PortRead { port, size, data }) => {
-                platform.read_repeated(port, data, size);
-                None
+        }
+        match vp.run().map_err(|source| MachineError::Vp { vp: self.index, source })? {
+            Exit::PortWrite { port: HYPERCALL_PORT, .. } => {
+                engine.as_ref().map_or(Ok(()), |engine| engine.hypercall(index, vp))?;
             }
-            Ok(Exit::MmioRead { address, data }) => {
-                interrupts.read(address, data);
-                None
+            Exit::PortWrite { port: SIGNAL_PORT, data, .. } => {
+                let connection = data.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+                if let Some((engine, connection)) = engine.as_ref().zip(connection) {
+                    engine.doorbell(index, vp, connection)?;
+                }
             }
-            Ok(Exit::MmioWrite { address, data }) => {
-                interrupts.write(address, data);
-                None
+            Exit::PortWrite { port, size, data } => {
+                return Ok(platform.write_repeated(port, data, size, &self.shared.gate).map(End::from));
             }
-            Ok(Exit::EndOfInterrupt { vector }) => {
-                interrupts.end_of_interrupt(vector);
-                None
+            Exit::PortRead { port, size, data } => platform.read_repeated(port, data, size),
+            Exit::MsrRead { number } => {
+                let value = engine.as_ref().map_or(Ok(None), |engine| engine.read_msr(index, vp, number))?;
+                vp.finish_msr_read(value);
             }
-            Ok(Exit::MsrRead { .. }) => {
-                self.vp.finish_msr_read(None);
-                None
+            Exit::MsrWrite { number, value } => {
+                let written = engine.as_ref().map_or(Ok(None), |engine| engine.write_msr(index, vp, number, value))?;
+                vp.finish_msr_write(written.is_some());
+                return Ok(written.flatten().map(End::from));
             }
-            Ok(Exit::MsrWrite { .. }) => {
-                self.vp.finish_msr_write(false);
-                None
+            Exit::MmioRead { address, data } => interrupts.read(address, data),
+            Exit::MmioWrite { address, data } => interrupts.write(address, data),
+            Exit::EndOfInterrupt { vector } => interrupts.end_of_interrupt(vector),
+            Exit::InterruptWindow => {
+                engine.as_ref().map_or(Ok(()), |engine| engine.interrupt_window(index, vp))?;
             }
-            Ok(Exit::Kicked | Exit::SynicPages { .. } | Exit::Stepped) => None,
-            Ok(Exit::Shutdown) => Some(End::TripleFault(self.index)),
-            Err(source) => Some(End::Failed(MachineError::Vp { vp: self.index, source })),
+            Exit::Kicked | Exit::Stepped => {}
+            Exit::Shutdown => return Ok(Some(End::TripleFault(self.index))),
+        }
+        Ok(None)
+    }
+}
+
+impl From<GuestRequest> for End {
+    fn from(request: GuestRequest) -> Self {
+        match request {
+            GuestRequest::Reset => Self::Reset,
+            GuestRequest::Crash(report) => Self::Crashed(report),
         }
     }
 }

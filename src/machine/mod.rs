@@ -28,13 +28,22 @@ pub mod config;
 pub mod end;
 mod error;
 mod incarnation;
+pub mod interface;
 mod interrupts;
+mod test_device;
+mod trace;
 
 pub use end::End;
 pub use error::MachineError;
 
+use builder::CallSetup;
+
+use crate::hyperv::engine::{Engine, Tracer};
 use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
+use crate::vmbus::bus::{self, VmBus};
+use crate::vmbus::vsp::Vsp;
+use crate::vsp::storage::disks::Disks;
 use config::{Config, OnReset};
 
 /// A running machine.
@@ -50,6 +59,12 @@ pub struct Machine {
 /// What the threads of a machine share.
 struct Shared {
     config: Config,
+    tracer: Option<Arc<Tracer>>,
+    /// What each life's hypercalls are beside the standard ones.
+    calls: Vec<CallSetup>,
+    /// Its devices outlive resets.
+    vmbus: VmBus,
+    disks: Disks,
     gate: Arc<Gate>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
@@ -64,6 +79,10 @@ struct State {
     end: Option<End>,
     /// Somebody outside ended the run: no restart follows.
     stopped: bool,
+    /// The engine of the present life, once its VPs run.
+    engine: Option<Arc<dyn Engine>>,
+    /// Whether the VPs were told to pause, and time with them.
+    paused: bool,
 }
 
 impl Machine {
@@ -72,14 +91,36 @@ impl Machine {
     /// # Errors
     /// What is wrong with the settings or the files that they name, or what the host refuses.
     pub fn start(config: &Config) -> Result<Self, MachineError> {
-        Self::launch(config, false)
+        Self::launch(config, false, Vec::new(), Vec::new())
     }
 
-    /// Starts a machine, with the console that is configured or one that is captured.
-    fn launch(config: &Config, capture: bool) -> Result<Self, MachineError> {
+    /// Starts a machine, with the console that is configured or one that is captured, and with these devices and hypercalls more.
+    fn launch(
+        config: &Config,
+        capture: bool,
+        devices: Vec<Box<dyn Vsp>>,
+        calls: Vec<CallSetup>,
+    ) -> Result<Self, MachineError> {
         let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
+        let tracer = config.trace.as_ref().map(trace::tracer).transpose()?;
+        let vmbus = VmBus::new(bus::Settings {
+            name: config.name.clone(),
+            max_version: config.vmbus_max_version,
+            tracer: trace::vmbus(tracer.as_ref()),
+        });
+        // The primary channel is one VP's.
+        let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
+        let disks = Disks::new(vmbus.clone(), subchannels, trace::storage(tracer.as_ref()));
+        disks.attach_all(&config.machine_disks())?;
+        for device in devices {
+            vmbus.offer(device)?;
+        }
         let shared = Arc::new(Shared {
             config: config.clone(),
+            calls,
+            tracer,
+            vmbus,
+            disks,
             gate: Arc::new(Gate::new()),
             state: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
@@ -145,14 +186,24 @@ impl Machine {
         self.shared.stop(end);
     }
 
-    /// Halts every VP; returns when none is in the guest.
+    /// Halts every VP and the guest's time; returns when no VP is in the guest.
     pub fn pause(&self) {
-        self.shared.gate.pause();
+        self.shared.pause();
     }
 
-    /// Lets the VPs go on.
+    /// Lets the VPs and the guest's time go on.
     pub fn resume(&self) {
-        self.shared.gate.resume();
+        self.shared.resume();
+    }
+
+    /// The machine's VMBus, to offer and rescind devices while it runs.
+    pub fn vmbus(&self) -> &VmBus {
+        &self.shared.vmbus
+    }
+
+    /// The machine's disks, to attach and detach some while it runs, and to have the guest notice new sizes.
+    pub fn disks(&self) -> &Disks {
+        &self.shared.disks
     }
 
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.
@@ -220,9 +271,44 @@ impl Shared {
         let end = state.end.take();
         if matches!(end, Some(End::Reset)) && self.config.on_reset == OnReset::Restart {
             self.gate.reopen();
+            if state.paused {
+                self.gate.close();
+            }
             return None;
         }
         end.or_else(|| Some(End::Failed(MachineError::Defect("the VPs ended without a reason".into()))))
+    }
+
+    /// A life's VPs are about to run, on this engine.
+    fn begin(&self, engine: Option<Arc<dyn Engine>>) {
+        let mut state = self.state();
+        state.engine = engine;
+        if state.paused {
+            state.engine.iter().for_each(|engine| engine.pause());
+        }
+    }
+
+    /// The engine's life is over.
+    fn end_engine(&self) {
+        let engine = self.state().engine.take();
+        // Without the lock: its threads end here, and they may want it.
+        engine.inspect(|engine| engine.shut_down());
+    }
+
+    fn pause(&self) {
+        self.gate.pause();
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.paused, true) {
+            state.engine.iter().for_each(|engine| engine.pause());
+        }
+    }
+
+    fn resume(&self) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.paused, false) {
+            state.engine.iter().for_each(|engine| engine.resume());
+        }
+        self.gate.resume();
     }
 
     /// Ends the guest's present life. The first end counts.

@@ -67,8 +67,15 @@ const HYPERVISOR_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ff
 
 /// The leaves for VP `index`, from the host's `supported` list.
 ///
-/// `tsc_deadline`: whether KVM's local APICs have that timer, which KVM's list does not tell before Linux 6.
-pub fn leaves(supported: &CpuId, topology: Topology, index: u32, tsc_deadline: bool) -> Vec<kvm_cpuid_entry2> {
+/// `tsc_deadline`: whether KVM's local APICs have that timer, which KVM's list does not tell before Linux 6. `hypervisor`:
+/// the leaves from 0x40000000 on; without any, the guest finds no hypervisor.
+pub fn leaves(
+    supported: &CpuId,
+    topology: Topology,
+    index: u32,
+    tsc_deadline: bool,
+    hypervisor: &[kvm_cpuid_entry2],
+) -> Vec<kvm_cpuid_entry2> {
     let mut entries: Vec<_> = supported.as_slice().to_vec();
     entries.retain(|entry| !HYPERVISOR_LEAVES.contains(&entry.function) && !matches!(entry.function, 0xb | 0x1f));
     let amd = entries.iter().any(|entry| entry.function == 0 && entry.ebx == u32::from_le_bytes(*b"Auth"));
@@ -76,7 +83,10 @@ pub fn leaves(supported: &CpuId, topology: Topology, index: u32, tsc_deadline: b
 
     for entry in &mut entries {
         match entry.function {
-            1 => basic_features(entry, topology, apic_id, tsc_deadline),
+            1 => {
+                basic_features(entry, topology, apic_id, tsc_deadline);
+                set(&mut entry.ecx, HYPERVISOR, !hypervisor.is_empty());
+            }
             4 => intel_cache(entry, topology),
             // Performance counters.
             0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
@@ -92,13 +102,14 @@ pub fn leaves(supported: &CpuId, topology: Topology, index: u32, tsc_deadline: b
         entry.eax = highest.max(0xb);
     }
     entries.extend(extended_topology(topology, apic_id));
+    entries.extend_from_slice(hypervisor);
     entries
 }
 
 fn basic_features(entry: &mut kvm_cpuid_entry2, topology: Topology, apic_id: u32, tsc_deadline: bool) {
     let siblings = 1 << topology.package_shift();
     entry.ebx = entry.ebx & 0xffff | siblings.min(255) << 16 | apic_id << 24;
-    entry.ecx = (entry.ecx & !LACKING_1_ECX & !TSC_DEADLINE) | X2APIC | HYPERVISOR;
+    entry.ecx = (entry.ecx & !LACKING_1_ECX & !TSC_DEADLINE) | X2APIC;
     if tsc_deadline {
         entry.ecx |= TSC_DEADLINE;
     }

@@ -28,7 +28,7 @@ fn ids_leave_room_for_counts_that_are_no_power_of_two() {
 #[test]
 fn the_topology_leaves_say_what_the_machine_is() {
     let topology = Topology { sockets: 2, cores: 3, threads: 2 };
-    let entries = leaves(&supported(b"Genu"), topology, 7, true);
+    let entries = leaves(&supported(b"Genu"), topology, 7, true, &[]);
     let (core, package) = (find(&entries, 0xb, 0), find(&entries, 0xb, 1));
     assert_eq!((core.eax, core.ebx, core.ecx, core.edx), (1, 2, 0x100, 9));
     assert_eq!((package.eax, package.ebx, package.ecx, package.edx), (3, 6, 0x201, 9));
@@ -41,7 +41,7 @@ fn the_topology_leaves_say_what_the_machine_is() {
 #[test]
 fn an_amd_guest_finds_its_cores_in_amds_leaves() {
     let topology = Topology { sockets: 1, cores: 4, threads: 2 };
-    let entries = leaves(&supported(b"Auth"), topology, 5, true);
+    let entries = leaves(&supported(b"Auth"), topology, 5, true, &[]);
     assert_eq!(find(&entries, 0x8000_0008, 0).ecx, 3 << 12 | 7);
     assert_eq!(find(&entries, 0x8000_001d, 0).eax >> 14 & 0xfff, 7);
     let own = find(&entries, 0x8000_001e, 0);
@@ -51,13 +51,21 @@ fn an_amd_guest_finds_its_cores_in_amds_leaves() {
 
 #[test]
 fn what_the_machine_lacks_is_left_out() {
-    let entries = leaves(&supported(b"Genu"), Topology { sockets: 1, cores: 1, threads: 1 }, 0, false);
+    let entries = leaves(&supported(b"Genu"), Topology { sockets: 1, cores: 1, threads: 1 }, 0, false, &[]);
     assert!(!entries.iter().any(|entry| HYPERVISOR_LEAVES.contains(&entry.function)), "KVM's own leaves");
     assert_eq!(find(&entries, 0xa, 0).eax, 0, "performance counters");
     let features = find(&entries, 1, 0);
     assert_eq!(features.ecx & (LACKING_1_ECX | TSC_DEADLINE), 0);
-    assert_eq!(features.ecx & (X2APIC | HYPERVISOR), X2APIC | HYPERVISOR);
+    assert_eq!(features.ecx & (X2APIC | HYPERVISOR), X2APIC);
     assert_eq!(features.edx & HTT, 0);
+}
+
+#[test]
+fn the_hypervisors_leaves_come_with_its_bit() {
+    let hypervisor = [kvm_cpuid_entry2 { function: 0x4000_0000, eax: 7, ..Default::default() }];
+    let entries = leaves(&supported(b"Genu"), Topology { sockets: 1, cores: 1, threads: 1 }, 0, false, &hypervisor);
+    assert_eq!(find(&entries, 1, 0).ecx & HYPERVISOR, HYPERVISOR);
+    assert_eq!(find(&entries, 0x4000_0000, 0).eax, 7);
 }
 
 proptest! {

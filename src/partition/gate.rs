@@ -67,6 +67,11 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Drives VP `index` out of the guest once, so that it looks for what it has to do.
+    pub fn kick(&self, index: u32) {
+        self.lock().kicks.iter().filter(|(vp, _)| *vp == index).for_each(|(_, kick)| kick.kick());
+    }
+
     /// Whether the gate stands open: one atomic load, for the VP's way into the guest.
     pub fn is_open(&self) -> bool {
         self.order.load(Ordering::SeqCst) == Order::Run as u8
@@ -116,6 +121,11 @@ impl Gate {
         while state.at_large > 0 && state.order == Order::Pause {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Orders a pause without waiting for it.
+    pub fn close(&self) {
+        self.give(&mut self.lock(), Order::Pause);
     }
 
     /// Lets paused VPs run again.

@@ -8,6 +8,13 @@ use std::path::Path;
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Kvm;
+use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
+
+mod requests {
+    #![allow(missing_docs)]
+    vmm_sys_util::ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, kvm_bindings::KVMIO, 0xc1, kvm_bindings::kvm_cpuid2);
+}
+use requests::KVM_GET_SUPPORTED_HV_CPUID;
 
 /// Where Linux puts KVM.
 const DEVICE: &CStr = c"/dev/kvm";
@@ -22,10 +29,14 @@ pub enum HostError {
     )]
     Missing,
     /// The device exists but this user may not open it.
-    #[error("/dev/kvm: permission denied; join the group {group}: sudo usermod -aG {group} $USER, then log in again")]
+    #[error(
+        "/dev/kvm: permission denied; {opening}join the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    )]
     Forbidden {
-        /// The group that the device belongs to.
+        /// The group that the device belongs to, or should.
         group: String,
+        /// How to let that group in, where it is not.
+        opening: &'static str,
     },
     /// Something else is at that path.
     #[error("/dev/kvm: this is not KVM's device ({what}); load KVM (modprobe kvm-intel or kvm-amd)")]
@@ -181,6 +192,19 @@ impl Host {
         self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(HostError::call("the list of CPUID features"))
     }
 
+    /// The Hyper-V leaves that KVM can emulate.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn supported_hyperv_cpuid(&self) -> Result<CpuId, HostError> {
+        let failed = HostError::call("the list of Hyper-V features");
+        let mut leaves = CpuId::new(KVM_MAX_CPUID_ENTRIES).map_err(|_| HostError::UnmappedMemory)?;
+        // SAFETY: the structure has room for the number of entries that it says.
+        let result =
+            unsafe { ioctl_with_mut_ptr(&self.kvm, KVM_GET_SUPPORTED_HV_CPUID(), leaves.as_mut_fam_struct_ptr()) };
+        if result == 0 { Ok(leaves) } else { Err(failed(kvm_ioctls::Error::last())) }
+    }
+
     pub(crate) fn kvm(&self) -> &Kvm {
         &self.kvm
     }
@@ -189,7 +213,7 @@ impl Host {
 fn explain(error: io::Error) -> HostError {
     match error.kind() {
         io::ErrorKind::NotFound => HostError::Missing,
-        io::ErrorKind::PermissionDenied => HostError::Forbidden { group: device_group() },
+        io::ErrorKind::PermissionDenied => forbidden(),
         // ENXIO and ENODEV: a device node without a driver behind it.
         _ if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV)) => HostError::Missing,
         io::ErrorKind::IsADirectory => HostError::NotKvm { what: "a directory".into() },
@@ -197,16 +221,26 @@ fn explain(error: io::Error) -> HostError {
     }
 }
 
-/// The name of the group that may open KVM's device; "kvm" where that helps nobody.
-fn device_group() -> String {
-    let gid = std::fs::metadata("/dev/kvm").map_or(0, |device| device.gid());
-    let name_of = |line: &str| {
+/// Who may open KVM's device, and what is left to do.
+fn forbidden() -> HostError {
+    const GROUP_MAY: u32 = 0o060;
+    let device = std::fs::metadata("/dev/kvm").ok().filter(|device| device.gid() != 0);
+    let name_of = |line: &str, gid: u32| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        (gid != 0 && fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
+        (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
     };
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    groups.lines().find_map(name_of).unwrap_or_else(|| "kvm".into())
+    let group = device.as_ref().and_then(|device| groups.lines().find_map(|line| name_of(line, device.gid())));
+    let is_open = device.is_some_and(|device| device.mode() & GROUP_MAY == GROUP_MAY);
+    match group {
+        Some(group) if is_open => HostError::Forbidden { group, opening: "" },
+        // Root's alone, as where udev has no rule for it.
+        _ => HostError::Forbidden {
+            group: "kvm".into(),
+            opening: "let a group in: sudo chgrp kvm /dev/kvm && sudo chmod g+rw /dev/kvm; and ",
+        },
+    }
 }
 
 fn describe(path: &Path) -> String {

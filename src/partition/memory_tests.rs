@@ -11,7 +11,23 @@ fn memory_up_to_the_hole_is_one_range_and_goes_on_above_it() {
 
 #[test]
 fn both_ranges_are_backed_and_start_as_zeroes() {
-    let memory = create(4 << 30, false).unwrap();
+    both_ranges_are_backed(create(4 << 30, Backing::Private).unwrap());
+    both_ranges_are_backed(create(4 << 30, Backing::Shared).unwrap());
+}
+
+#[test]
+fn private_memory_lies_where_huge_pages_can_be_mapped() {
+    // Each is bound to be elsewhere than the others.
+    let memories =
+        [2 << 20, 6 << 20, 64 << 20, (64 << 20) + 4096, 5 << 30].map(|size| create(size, Backing::Private).unwrap());
+    for memory in &memories[1..] {
+        for region in memory.iter() {
+            assert_eq!(region.as_ptr() as u64 % HUGE_PAGE, region.start_addr().0 % HUGE_PAGE, "{region:?}");
+        }
+    }
+}
+
+fn both_ranges_are_backed(memory: GuestMemory) {
     assert_eq!(memory.iter().map(|region| region.len()).sum::<u64>(), 4 << 30);
     for address in [0, HOLE_START - 8, HOLE_END, HOLE_END + (1 << 30) - 8] {
         assert_eq!(memory.read_obj::<u64>(GuestAddress(address)).unwrap(), 0);
@@ -23,7 +39,7 @@ fn both_ranges_are_backed_and_start_as_zeroes() {
 
 #[test]
 fn sizes_that_no_machine_has_are_refused_with_the_reason() {
-    assert!(create(4096, false).unwrap_err().to_string().contains("1M"));
-    assert!(create((1 << 20) + 1, false).unwrap_err().to_string().contains("4096"));
-    assert!(create(3 << 20, true).unwrap_err().to_string().contains("2M"));
+    assert!(create(4096, Backing::Private).unwrap_err().to_string().contains("1M"));
+    assert!(create((1 << 20) + 1, Backing::Private).unwrap_err().to_string().contains("4096"));
+    assert!(create(3 << 20, Backing::HugePages).unwrap_err().to_string().contains("2M"));
 }

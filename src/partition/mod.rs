@@ -12,6 +12,7 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddr
 use vmm_sys_util::eventfd::EventFd;
 
 pub mod cpuid;
+pub mod event;
 pub mod gate;
 pub mod host;
 pub mod memory;
@@ -24,7 +25,7 @@ pub use vp_state::Exception;
 
 use host::{Host, HostError};
 use memory::GuestMemory;
-use routes::{Message, PINS, Routes};
+use routes::{Message, PINS, Route, Routes};
 
 /// Where Intel processors without unrestricted guest mode keep three pages for KVM: below the BIOS, in the hole.
 const TSS_ADDRESS: usize = 0xfffb_d000;
@@ -120,7 +121,7 @@ impl Partition {
     /// # Errors
     /// KVM's own.
     pub fn watch_level_pin(&self, pin: u32, message: Message) -> Result<(), HostError> {
-        self.routes.set(&self.vm, pin, message)
+        self.routes.set(&self.vm, pin, Route::Message(message))
     }
 
     /// Has `event` send `message` inside KVM, and says under which GSI.
@@ -128,8 +129,18 @@ impl Partition {
     /// # Errors
     /// KVM's own.
     pub fn connect_message(&self, event: &EventFd, message: Message) -> Result<u32, HostError> {
-        let gsi = self.routes.add(&self.vm, message)?;
+        let gsi = self.routes.add(&self.vm, Route::Message(message))?;
         self.vm.register_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd"))?;
+        Ok(gsi)
+    }
+
+    /// Has `event` raise a SINT of a VP on KVM's own SynIC, inside KVM, and says under which GSI.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn connect_sint(&self, event: &EventFd, vp: u32, sint: u32) -> Result<u32, HostError> {
+        let gsi = self.routes.add(&self.vm, Route::Sint { vp, sint })?;
+        self.vm.register_irqfd(event, gsi).map_err(HostError::call("a SINT's eventfd"))?;
         Ok(gsi)
     }
 
@@ -138,7 +149,7 @@ impl Partition {
     /// # Errors
     /// KVM's own.
     pub fn redirect_message(&self, gsi: u32, message: Message) -> Result<(), HostError> {
-        self.routes.set(&self.vm, gsi, message)
+        self.routes.set(&self.vm, gsi, Route::Message(message))
     }
 
     /// Takes a GSI of [`connect_message`](Self::connect_message) back.
@@ -195,6 +206,19 @@ impl Partition {
             None => self.vm.register_ioevent(event, &address, NoDatamatch),
         }
         .map_err(HostError::call("a doorbell"))
+    }
+
+    /// Takes back what [`connect_port`](Self::connect_port) did, with the same arguments.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn disconnect_port(&self, event: &EventFd, port: u16, value: Option<u32>) -> Result<(), HostError> {
+        let address = IoEventAddress::Pio(port.into());
+        match value {
+            Some(value) => self.vm.unregister_ioevent(event, &address, value),
+            None => self.vm.unregister_ioevent(event, &address, NoDatamatch),
+        }
+        .map_err(HostError::call("a doorbell back"))
     }
 
     /// Sends an interrupt message.

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvm_bindings::{
-    KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
-    KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_irqchip,
-    kvm_irq_routing_msi,
+    KVM_IRQ_ROUTING_HV_SINT, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
+    KVM_IRQCHIP_PIC_SLAVE, KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
+    kvm_irq_routing_hv_sint, kvm_irq_routing_irqchip, kvm_irq_routing_msi,
 };
 use kvm_ioctls::VmFd;
 
@@ -37,16 +37,25 @@ impl Message {
     }
 }
 
+/// What a GSI of ours raises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// An interrupt message.
+    Message(Message),
+    /// A SINT of a VP, on KVM's own SynIC.
+    Sint { vp: u32, sint: u32 },
+}
+
 /// The routing table of one partition.
 pub(super) struct Routes {
     irqchip: Irqchip,
-    messages: Mutex<BTreeMap<u32, Message>>,
+    routes: Mutex<BTreeMap<u32, Route>>,
 }
 
 impl Routes {
     /// The lines as [`pin_entries`] has them, and no message.
     pub(super) fn new(vm: &VmFd, irqchip: Irqchip) -> Result<Self, HostError> {
-        let routes = Self { irqchip, messages: Mutex::default() };
+        let routes = Self { irqchip, routes: Mutex::default() };
         if irqchip == Irqchip::Full {
             routes.install(vm, &BTreeMap::new())?;
         }
@@ -54,41 +63,41 @@ impl Routes {
     }
 
     /// Routes a GSI that is free so far to `message`, and says which.
-    pub(super) fn add(&self, vm: &VmFd, message: Message) -> Result<u32, HostError> {
-        let mut messages = self.lock();
-        let free = (PINS..MAX_GSI).find(|gsi| !messages.contains_key(gsi));
+    pub(super) fn add(&self, vm: &VmFd, route: Route) -> Result<u32, HostError> {
+        let mut routes = self.lock();
+        let free = (PINS..MAX_GSI).find(|gsi| !routes.contains_key(gsi));
         let gsi =
             free.ok_or_else(|| HostError::call("one more interrupt route")(kvm_ioctls::Error::new(libc::ENOSPC)))?;
-        messages.insert(gsi, message);
-        self.install(vm, &messages).inspect_err(|_| _ = messages.remove(&gsi)).map(|()| gsi)
+        routes.insert(gsi, route);
+        self.install(vm, &routes).inspect_err(|_| _ = routes.remove(&gsi)).map(|()| gsi)
     }
 
     /// Routes `gsi` to another message.
-    pub(super) fn set(&self, vm: &VmFd, gsi: u32, message: Message) -> Result<(), HostError> {
-        let mut messages = self.lock();
-        match messages.insert(gsi, message) {
-            Some(before) if before == message => Ok(()),
-            _ => self.install(vm, &messages),
+    pub(super) fn set(&self, vm: &VmFd, gsi: u32, route: Route) -> Result<(), HostError> {
+        let mut routes = self.lock();
+        match routes.insert(gsi, route) {
+            Some(before) if before == route => Ok(()),
+            _ => self.install(vm, &routes),
         }
     }
 
     /// Makes `gsi` free again.
     pub(super) fn remove(&self, vm: &VmFd, gsi: u32) -> Result<(), HostError> {
-        let mut messages = self.lock();
-        messages.remove(&gsi);
-        self.install(vm, &messages)
+        let mut routes = self.lock();
+        routes.remove(&gsi);
+        self.install(vm, &routes)
     }
 
-    fn install(&self, vm: &VmFd, messages: &BTreeMap<u32, Message>) -> Result<(), HostError> {
+    fn install(&self, vm: &VmFd, routes: &BTreeMap<u32, Route>) -> Result<(), HostError> {
         let failed = HostError::call("interrupt routes");
         let mut entries = if self.irqchip == Irqchip::Full { pin_entries() } else { Vec::new() };
-        entries.extend(messages.iter().map(|(gsi, message)| message_entry(*gsi, *message)));
+        entries.extend(routes.iter().map(|(gsi, route)| route_entry(*gsi, *route)));
         let table = KvmIrqRouting::from_entries(&entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG));
         table.and_then(|table| vm.set_gsi_routing(&table)).map_err(failed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Message>> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Route>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,12 +121,16 @@ fn pin_entries() -> Vec<kvm_irq_routing_entry> {
     pics.chain(pins).collect()
 }
 
-fn message_entry(gsi: u32, message: Message) -> kvm_irq_routing_entry {
-    let msi = kvm_irq_routing_msi { address_lo: message.address, data: message.data, ..Default::default() };
-    kvm_irq_routing_entry {
-        gsi,
-        type_: KVM_IRQ_ROUTING_MSI,
-        u: kvm_irq_routing_entry__bindgen_ty_1 { msi },
-        ..Default::default()
-    }
+fn route_entry(gsi: u32, route: Route) -> kvm_irq_routing_entry {
+    let (type_, u) = match route {
+        Route::Message(message) => {
+            let msi = kvm_irq_routing_msi { address_lo: message.address, data: message.data, ..Default::default() };
+            (KVM_IRQ_ROUTING_MSI, kvm_irq_routing_entry__bindgen_ty_1 { msi })
+        }
+        Route::Sint { vp, sint } => {
+            let hv_sint = kvm_irq_routing_hv_sint { vcpu: vp, sint };
+            (KVM_IRQ_ROUTING_HV_SINT, kvm_irq_routing_entry__bindgen_ty_1 { hv_sint })
+        }
+    };
+    kvm_irq_routing_entry { gsi, type_, u, ..Default::default() }
 }

@@ -6,13 +6,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Once};
 
-use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_SYNIC, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
+use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_HCALL, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::gate::Kick;
 use super::host::HostError;
-use super::vp_state::set_apic_register;
+use super::vp_state::Exception;
+use super::vp_state::{APIC_LINT0, APIC_LINT1, EXT_INT, set_apic_register};
 
 /// `HV_STATUS_INVALID_HYPERCALL_CODE`.
 const INVALID_HYPERCALL_CODE: u64 = 2;
@@ -98,11 +99,8 @@ pub enum Exit<'a> {
         /// What was written.
         value: u64,
     },
-    /// The guest has changed where its SynIC's pages are, on KVM's own SynIC.
-    SynicPages {
-        /// SCONTROL, SIEFP and SIMP.
-        registers: [u64; 3],
-    },
+    /// The VP can take interrupts again: see [`Vp::open_window`].
+    InterruptWindow,
     /// A single step is done.
     Stepped,
     /// A processor ended a level-triggered interrupt that is [watched](super::Partition::watch_level_pin).
@@ -120,12 +118,18 @@ pub enum Exit<'a> {
 pub struct Vp {
     pub(super) fd: VcpuFd,
     page: Arc<RunPage>,
+    /// The guest's LINT0 while an [interrupt window](Self::open_window) is asked for.
+    pub(super) lint0: Option<u32>,
+    /// The last exit was an access that KVM completes with the next entry.
+    accessing: bool,
+    /// What the VP takes once its access is complete.
+    exception: Option<Exception>,
 }
 
 impl Vp {
     pub(super) fn new(fd: VcpuFd, run_size: usize) -> Result<Self, HostError> {
         let page = Arc::new(RunPage::map(&fd, run_size)?);
-        Ok(Self { fd, page })
+        Ok(Self { fd, page, lint0: None, accessing: false, exception: None })
     }
 
     /// Sets what CPUID tells the guest on this VP.
@@ -184,12 +188,9 @@ impl Vp {
             _ => log::info!("this KVM has no MTRRs: the guest finds them switched off"),
         }
         let mut apic = self.fd.get_lapic().map_err(HostError::call("the local APIC's registers"))?;
-        const LINT0: usize = 0x350;
-        const LINT1: usize = 0x360;
-        const EXT_INT: u32 = 7 << 8;
         const NMI: u32 = 4 << 8;
-        set_apic_register(&mut apic, LINT0, EXT_INT);
-        set_apic_register(&mut apic, LINT1, NMI);
+        set_apic_register(&mut apic, APIC_LINT0, EXT_INT);
+        set_apic_register(&mut apic, APIC_LINT1, NMI);
         self.fd.set_lapic(&apic).map_err(HostError::call("new local APIC registers"))
     }
 
@@ -205,12 +206,19 @@ impl Vp {
     /// # Errors
     /// The VP cannot go on.
     pub fn run(&mut self) -> Result<Exit<'_>, VpError> {
+        if self.exception.is_some() {
+            self.complete_access();
+        }
         // The borrow that `run` returns ends here on purpose: what kvm-ioctls does not pass on (the size of
         // one port access) is in the run structure, and a borrow that is returned would lock that out.
         let kind = match self.fd.run() {
             Ok(exit) => Kind::of(&exit),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                 self.page.clear_immediate_exit();
+                self.accessing = false;
+                if let Some(exception) = self.exception.take() {
+                    self.inject(exception).map_err(|error| VpError::Unknown(error.to_string()))?;
+                }
                 return Ok(Exit::Kicked);
             }
             Err(error) => return Err(VpError::Run { source: error.into(), rip: self.rip() }),
@@ -219,6 +227,7 @@ impl Vp {
             Ok(kind) => kind,
             Err(failure) => return Err(self.explain(failure)),
         };
+        self.accessing = kind.is_access();
         let run = self.fd.get_kvm_run();
         match kind {
             Kind::Port { out } => {
@@ -249,21 +258,15 @@ impl Vp {
             Kind::MsrWrite(number, value) => Ok(Exit::MsrWrite { number, value }),
             Kind::Hyperv => {
                 // SAFETY: KVM_EXIT_HYPERV makes `hyperv` the active member.
-                let exit = unsafe { run.__bindgen_anon_1.hyperv };
-                // SAFETY: the exit's type says which member is active.
-                Ok(match exit.type_ {
-                    KVM_EXIT_HYPERV_SYNIC => unsafe {
-                        let synic = exit.u.synic;
-                        Exit::SynicPages { registers: [synic.control, synic.evt_page, synic.msg_page] }
-                    },
-                    _ => {
-                        // KVM passes a hypercall on only when the guest makes it past our page. It gets an answer
-                        // that every call has.
-                        run.__bindgen_anon_1.hyperv.u.hcall.result = INVALID_HYPERCALL_CODE;
-                        Exit::Kicked
-                    }
-                })
+                let exit = unsafe { &mut run.__bindgen_anon_1.hyperv };
+                if exit.type_ == KVM_EXIT_HYPERV_HCALL {
+                    // KVM passes a hypercall on only when the guest makes it past our page. It gets an answer
+                    // that every call has.
+                    exit.u.hcall.result = INVALID_HYPERCALL_CODE;
+                }
+                Ok(Exit::Kicked)
             }
+            Kind::InterruptWindow => Ok(Exit::InterruptWindow),
             Kind::Stepped => Ok(Exit::Stepped),
             Kind::EndOfInterrupt(vector) => Ok(Exit::EndOfInterrupt { vector }),
             Kind::Shutdown => Ok(Exit::Shutdown),
@@ -280,6 +283,22 @@ impl Vp {
     /// Answers [`Exit::MsrWrite`]: taken, or #GP.
     pub fn finish_msr_write(&mut self, taken: bool) {
         self.fd.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
+    }
+
+    /// Whether the VP is half-way through an access: its events are not to be touched before that is
+    /// [complete](Self::complete_access).
+    pub fn is_accessing(&self) -> bool {
+        self.accessing
+    }
+
+    /// Has the next [`run`](Self::run) complete the access and return with [`Exit::Kicked`].
+    pub fn complete_access(&self) {
+        self.page.immediate_exit().store(1, Ordering::SeqCst);
+    }
+
+    /// Has the VP take an exception, once its access is complete.
+    pub fn raise(&mut self, exception: Exception) {
+        self.exception = Some(exception);
     }
 
     fn explain(&mut self, failure: Failure) -> VpError {
@@ -315,6 +334,7 @@ enum Kind {
     MsrRead(u32),
     MsrWrite(u32, u64),
     Hyperv,
+    InterruptWindow,
     Stepped,
     EndOfInterrupt(u8),
     Shutdown,
@@ -328,6 +348,11 @@ enum Failure {
 }
 
 impl Kind {
+    /// Whether KVM completes what the guest did with the next entry.
+    fn is_access(&self) -> bool {
+        matches!(self, Self::Port { .. } | Self::Mmio | Self::MsrRead(_) | Self::MsrWrite(..) | Self::Hyperv)
+    }
+
     fn of(exit: &VcpuExit<'_>) -> Result<Self, Failure> {
         match exit {
             VcpuExit::IoOut(..) => Ok(Self::Port { out: true }),
@@ -336,6 +361,7 @@ impl Kind {
             VcpuExit::X86Rdmsr(exit) => Ok(Self::MsrRead(exit.index)),
             VcpuExit::X86Wrmsr(exit) => Ok(Self::MsrWrite(exit.index, exit.data)),
             VcpuExit::Hyperv => Ok(Self::Hyperv),
+            VcpuExit::IrqWindowOpen => Ok(Self::InterruptWindow),
             VcpuExit::Debug(_) => Ok(Self::Stepped),
             VcpuExit::IoapicEoi(vector) => Ok(Self::EndOfInterrupt(*vector)),
             VcpuExit::Shutdown => Ok(Self::Shutdown),

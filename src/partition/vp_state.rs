@@ -4,6 +4,7 @@ use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED,
     KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, Msrs,
     kvm_device_attr, kvm_enable_cap, kvm_fpu, kvm_guest_debug, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
+    kvm_sregs,
 };
 use kvm_ioctls::SyncReg;
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -18,11 +19,12 @@ ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
 const IA32_TSC: u32 = 0x10;
 /// The local APIC's registers, by their offset in its page (Intel SDM volume 3, "Local APIC Register Address Map").
 const APIC_TPR: usize = 0x80;
-const APIC_PPR: usize = 0xa0;
 const APIC_ISR: usize = 0x100;
 const APIC_TMR: usize = 0x180;
-const APIC_ICR_LOW: usize = 0x300;
-const APIC_ICR_HIGH: usize = 0x310;
+pub(super) const APIC_LINT0: usize = 0x350;
+pub(super) const APIC_LINT1: usize = 0x360;
+/// A local vector table entry: the interrupt comes from a PIC.
+pub(super) const EXT_INT: u32 = 7 << 8;
 
 const RFLAGS_IF: u64 = 1 << 9;
 
@@ -36,14 +38,23 @@ pub enum Exception {
 }
 
 impl Vp {
-    /// Has the general registers come with each exit, for [`synced_registers`](Self::synced_registers).
+    /// Has the registers come with each exit, for [`synced_registers`](Self::synced_registers) and
+    /// [`synced_system_registers`](Self::synced_system_registers).
+    ///
+    /// KVM copies them in a fraction of the time that a system call of their own would take.
     pub fn sync_registers(&mut self) {
         self.fd.set_sync_valid_reg(SyncReg::Register);
+        self.fd.set_sync_valid_reg(SyncReg::SystemRegister);
     }
 
     /// The general registers as they were at the last exit.
     pub fn synced_registers(&self) -> kvm_regs {
         self.fd.sync_regs().regs
+    }
+
+    /// The segment, table and control registers as they were at the last exit.
+    pub fn synced_system_registers(&self) -> kvm_sregs {
+        self.fd.sync_regs().sregs
     }
 
     /// Sets the general registers with the next entry.
@@ -82,11 +93,8 @@ impl Vp {
         msrs.is_ok_and(|msrs| self.fd.set_msrs(&msrs).is_ok_and(|count| count == 1))
     }
 
-    /// Has the VP take an exception with the next entry.
-    ///
-    /// # Errors
-    /// KVM's own.
-    pub fn raise(&self, exception: Exception) -> Result<(), HostError> {
+    /// Has the VP take an exception with the next entry. It must not be half-way through an access.
+    pub(super) fn inject(&self, exception: Exception) -> Result<(), HostError> {
         let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
         let (vector, has_error_code) = match exception {
             Exception::UndefinedOpcode => (6, 0),
@@ -101,19 +109,16 @@ impl Vp {
 
     /// Hands the VP an interrupt that counts as acknowledged: nothing stays in service, and no EOI is owed.
     ///
-    /// False, and nothing has happened, while the VP cannot take an interrupt.
+    /// False, and nothing has happened, while the VP cannot take an interrupt. An interrupt that is in service does not stand
+    /// in the way: a handler that enables interrupts before its EOI is interrupted.
     ///
     /// # Errors
     /// KVM's own.
     pub fn inject_acknowledged(&self, vector: u8) -> Result<bool, HostError> {
         let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
         let busy = [events.interrupt.injected, events.exception.injected, events.nmi.injected, events.interrupt.shadow];
-        let apic = self.apic()?;
-        let priority = |value: u32| value >> 4 & 0xf;
-        if busy.iter().any(|flag| *flag != 0)
-            || self.registers()?.rflags & RFLAGS_IF == 0
-            || u32::from(vector) >> 4 <= priority(apic_register(&apic, APIC_PPR))
-        {
+        let enabled = self.registers()?.rflags & RFLAGS_IF != 0;
+        if busy.iter().any(|flag| *flag != 0) || !enabled || self.is_held_back(vector)? {
             return Ok(false);
         }
         let state = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?;
@@ -126,6 +131,47 @@ impl Vp {
         events.interrupt.nr = vector;
         events.interrupt.soft = 0;
         self.fd.set_vcpu_events(&events).map_err(HostError::call("an interrupt")).map(|()| true)
+    }
+
+    /// Has the VP leave the guest with [`Exit::InterruptWindow`](super::vp::Exit::InterruptWindow) as soon as its
+    /// interrupts are enabled.
+    ///
+    /// KVM opens such windows only for a local APIC that listens to a PIC, which needs not be there: until
+    /// [`close_window`](Self::close_window), this one does.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn open_window(&mut self) -> Result<(), HostError> {
+        if self.lint0.is_none() {
+            let mut apic = self.apic()?;
+            self.lint0 = Some(apic_register(&apic, APIC_LINT0));
+            set_apic_register(&mut apic, APIC_LINT0, EXT_INT);
+            self.set_apic(&apic)?;
+        }
+        self.fd.get_kvm_run().request_interrupt_window = 1;
+        Ok(())
+    }
+
+    /// Takes [`open_window`](Self::open_window) back.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn close_window(&mut self) -> Result<(), HostError> {
+        self.fd.get_kvm_run().request_interrupt_window = 0;
+        if let Some(lint0) = self.lint0.take() {
+            let mut apic = self.apic()?;
+            set_apic_register(&mut apic, APIC_LINT0, lint0);
+            self.set_apic(&apic)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the local APIC's task priority holds an interrupt of this vector back.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn is_held_back(&self, vector: u8) -> Result<bool, HostError> {
+        Ok(u32::from(vector) >> 4 <= self.task_priority()? >> 4 & 0xf)
     }
 
     /// Has the VP leave the guest after each instruction, or no longer.
@@ -175,15 +221,6 @@ impl Vp {
         let mut apic = self.apic()?;
         set_apic_register(&mut apic, APIC_TPR, priority.into());
         self.set_apic(&apic)
-    }
-
-    /// The interrupt command register of the local APIC: high half, low half.
-    ///
-    /// # Errors
-    /// KVM's own.
-    pub fn interrupt_command(&self) -> Result<u64, HostError> {
-        let apic = self.apic()?;
-        Ok(u64::from(apic_register(&apic, APIC_ICR_HIGH)) << 32 | u64::from(apic_register(&apic, APIC_ICR_LOW)))
     }
 
     /// Ends the interrupt of highest priority that is in service. Gives its vector, and whether it was level-triggered.
@@ -245,12 +282,12 @@ impl Vp {
         Some(if (bounds.0..=bounds.1).contains(&0) { 0 } else { bounds.0.midpoint(bounds.1) })
     }
 
-    /// Switches a capability of this VP on.
+    /// Switches a capability of this VP on; what `argument` must be, KVM's documentation says.
     ///
     /// # Errors
     /// KVM's own.
-    pub fn enable(&self, capability: u32, name: &'static str) -> Result<(), HostError> {
-        let capability = kvm_enable_cap { cap: capability, args: [1, 0, 0, 0], ..Default::default() };
+    pub fn enable(&self, capability: u32, argument: u64, name: &'static str) -> Result<(), HostError> {
+        let capability = kvm_enable_cap { cap: capability, args: [argument, 0, 0, 0], ..Default::default() };
         self.fd.enable_cap(&capability).map_err(HostError::call(name))
     }
 }

@@ -1,11 +1,14 @@
 //! The numbers by which guest and host call things, each a type of its own.
 //!
-//! All of them travel in messages, so they are plain data; none of them is checked by being made.
+//! All of them travel in messages, so they are plain data; none of them is checked by being made. Those that the
+//! hypervisor knows as well are the TLFS's own.
 
 use std::fmt;
 use std::str::FromStr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+pub use crate::hyperv::types::{ConnectionId, VpIndex};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $format:literal) => {
@@ -31,19 +34,6 @@ id! {
 id! {
     /// A guest physical address descriptor list (GPADL), by the guest's numbering.
     GpadlId, "{:#x}"
-}
-id! {
-    /// A virtual processor.
-    VpIndex, "{}"
-}
-id! {
-    /// Where a guest posts messages (`HvCallPostMessage`) or signals events (`HvCallSignalEvent`).
-    ConnectionId, "{:#x}"
-}
-
-impl VpIndex {
-    /// In [`OpenChannel::target_vp`](super::wire::OpenChannel::target_vp): the guest wants no interrupts from this channel.
-    pub const NONE: Self = Self(u32::MAX);
 }
 
 impl ChannelId {

@@ -7,8 +7,9 @@
 //! Channels come and go by *control messages* over the SynIC. The host *offers* a channel; the guest describes
 //! pages to it in a *GPADL* and *opens* the channel on them; from then on the two speak through the rings.
 //!
-//! Everything here is a pure state machine; threads, eventfds and hypercalls are the caller's.
+//! All of it but [`bus`] is a pure state machine; the bus has the threads, eventfds and hypercalls.
 //!
+//! - [`bus`]: a machine's bus, on which devices are offered.
 //! - [`connection`]: the control protocol of one guest, from version negotiation to unload.
 //! - [`wire`], [`message`], [`packet`], [`guid`], [`ids`]: what goes over the wire.
 //! - [`gpadl`], [`buffer`]: pages that the guest describes, and access to them.
@@ -17,6 +18,7 @@
 //! - [`trace`]: any message or packet as one readable line.
 
 pub mod buffer;
+pub mod bus;
 pub mod connection;
 pub mod gpadl;
 pub mod guid;

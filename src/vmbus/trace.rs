@@ -3,6 +3,7 @@
 //! What cannot be decoded is shown as bytes: a trace is most wanted where something is wrong.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -13,6 +14,28 @@ use super::wire::{
     MessageHeader, MessageType, ModifyChannel, ModifyChannelResponse, OfferChannel, OpenChannel, OpenResult,
     TlConnectRequest, TlConnectResult, VersionResponse,
 };
+
+/// Where the lines go. A line comes without its end, and from any thread, which may hold a lock of the bus.
+#[derive(Clone)]
+pub struct Tracer(Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>);
+
+impl Tracer {
+    /// Has each line given to `write`.
+    pub fn new(write: impl Fn(fmt::Arguments<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(write))
+    }
+
+    /// Writes one line.
+    pub fn line(&self, line: fmt::Arguments<'_>) {
+        self.0(line);
+    }
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Tracer")
+    }
+}
 
 /// A control message of either side, to be printed.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +68,7 @@ impl MessageLine<'_> {
             | MessageType::UNLOAD_RESPONSE => Ok(()),
             MessageType::INITIATE_CONTACT => {
                 let (contact, _) = read::<InitiateContact>(body)?;
-                write!(out, " version {} to VP {}", contact.version, contact.target_vp)
+                write!(out, " version {} to {}", contact.version, contact.target_vp)
             }
             MessageType::VERSION_RESPONSE => match read::<VersionResponse>(body)?.0 {
                 VersionResponse { supported: 0, .. } => write!(out, " not supported"),
@@ -55,13 +78,7 @@ impl MessageLine<'_> {
             MessageType::RESCIND_CHANNELOFFER | MessageType::CLOSECHANNEL | MessageType::RELID_RELEASED => {
                 write!(out, " channel {}", read::<ChannelReference>(body)?.0.channel)
             }
-            MessageType::OPENCHANNEL => {
-                let (OpenChannel { channel, open_id, ring_gpadl, target_vp, downstream_offset, .. }, _) = read(body)?;
-                write!(
-                    out,
-                    " channel {channel} (open {open_id}) on GPADL {ring_gpadl} split at page {downstream_offset}, VP {target_vp}"
-                )
-            }
+            MessageType::OPENCHANNEL => open(&read(body)?.0, out),
             MessageType::OPENCHANNEL_RESULT => {
                 let (OpenResult { channel, open_id, status }, _) = read(body)?;
                 write!(out, " channel {channel} (open {open_id}): {status:?}")
@@ -94,7 +111,7 @@ impl MessageLine<'_> {
             }
             MessageType::MODIFYCHANNEL => {
                 let (ModifyChannel { channel, target_vp }, _) = read(body)?;
-                write!(out, " channel {channel} to VP {target_vp}")
+                write!(out, " channel {channel} to {target_vp}")
             }
             MessageType::MODIFYCHANNEL_RESPONSE => {
                 let (ModifyChannelResponse { channel, status }, _) = read(body)?;
@@ -102,6 +119,15 @@ impl MessageLine<'_> {
             }
             _ => return None,
         })
+    }
+}
+
+fn open(request: &OpenChannel, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let OpenChannel { channel, open_id, ring_gpadl, target_vp, downstream_offset, .. } = request;
+    write!(out, " channel {channel} (open {open_id}) on GPADL {ring_gpadl} split at page {downstream_offset}, ")?;
+    match *target_vp {
+        OpenChannel::NO_INTERRUPTS => write!(out, "no interrupts"),
+        vp => write!(out, "{vp}"),
     }
 }
 

@@ -21,7 +21,7 @@ fn messages_of_both_sides_read_well() {
     offer.connection = ChannelId(7).connection();
     assert_eq!(
         line(&Message::OfferChannel(offer).to_bytes()),
-        "OFFERCHANNEL channel 7: SCSI 00000000-0000-0000-0000-000000000000, subchannel 2, signals to 0x2007"
+        "OFFERCHANNEL channel 7: SCSI 00000000-0000-0000-0000-000000000000, subchannel 2, signals to connection 0x2007"
     );
 
     let header = GpadlHeader { channel: ChannelId(1), gpadl: GpadlId(0xe1e10), range_bytes: 24, range_count: 1 };

@@ -34,13 +34,15 @@
 //! }
 //! ```
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::connection::{GpadlTable, Opening};
 use super::gpadl::{Gpadl, RangeError};
 use super::guid::Guid;
 use super::ids::{ChannelId, GpadlId, Version};
-use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, WriteError};
+use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, Tap, WriteError};
+use super::trace::{PacketLine, Tracer};
 use super::wire::{UserDefined, offer_flags};
 use crate::partition::memory::GuestMemory;
 
@@ -82,6 +84,11 @@ impl Offer {
         offer.flags |= offer_flags::NAMED_PIPE_MODE;
         offer.user_defined.0[0] = PIPE_MODE_MESSAGE;
         offer
+    }
+
+    /// Whether it is of the device with these GUIDs.
+    pub fn is_of(&self, interface: Guid, instance: Guid) -> bool {
+        self.interface == interface && self.instance == instance
     }
 
     /// The same device's channel number `index`.
@@ -130,6 +137,12 @@ pub enum ServiceError {
     /// The device's own protocol was broken.
     #[error("{0}")]
     Protocol(String),
+    /// The host does not do what the channel needs.
+    #[error("the host refuses what it takes: {0}")]
+    Host(String),
+    /// The device has a defect.
+    #[error("the device's own code panicked")]
+    Panicked,
 }
 
 /// What a channel's surroundings do for it. Any thread may call.
@@ -140,7 +153,19 @@ pub trait Port: Send + Sync {
     /// Has the handler's thread call [`Handler::service`] soon, for instance because I/O has ended.
     fn wake(&self);
 
-    /// Offers the guest subchannels 1 to `count` of this device. They go when the primary channel is closed.
+    /// An eventfd that does what [`wake`](Self::wake) does when it is signalled, for the kernel to signal. Without one,
+    /// devices whose I/O the kernel ends must use threads of their own.
+    fn doorbell(&self) -> Option<OwnedFd> {
+        None
+    }
+
+    /// Whether the channel is about to be closed, so that [`Handler::service`] should return though there is more to do.
+    fn is_closing(&self) -> bool {
+        false
+    }
+
+    /// Offers the guest subchannels 1 to `count` of this device, no more than there are VPs. The primary channel has to be
+    /// open: call it from [`Handler::service`]. They go when the primary channel is closed.
     fn offer_subchannels(&self, count: u16);
 }
 
@@ -171,6 +196,16 @@ impl Channel {
         let Opening { channel, incoming, outgoing, user_defined, gpadls, version, target: _ } = opening;
         let (incoming, outgoing) = (IncomingRing::new(incoming)?, OutgoingRing::new(outgoing)?);
         Ok(Self { id: channel, subchannel_index, version, user_defined, incoming, outgoing, gpadls, memory, port })
+    }
+
+    /// Has the header of every packet traced from now on.
+    pub fn trace(&mut self, tracer: &Tracer) {
+        let tap = |side: &'static str| {
+            let (tracer, id) = (tracer.clone(), self.id);
+            Tap::new(move |header| tracer.line(format_args!("channel {id} {side}: {}", PacketLine(header))))
+        };
+        self.incoming.tap(tap("guest"));
+        self.outgoing.tap(tap("host"));
     }
 
     /// The channel's id.
@@ -206,6 +241,11 @@ impl Channel {
     /// A GPADL that the guest has made on this channel. Keep it, and look nothing up twice that was checked once.
     pub fn gpadl(&self, gpadl: GpadlId) -> Option<Arc<Gpadl>> {
         self.gpadls.get(gpadl)
+    }
+
+    /// All of them, for [`each_packet`](Self::each_packet)'s closure.
+    pub fn gpadls(&self) -> &Arc<GpadlTable> {
+        &self.gpadls
     }
 
     /// Both rings, for handlers that want more than [`each_packet`](Self::each_packet) does. Signals are then theirs to
@@ -255,6 +295,7 @@ impl Channel {
                 }
                 Stopped::Empty if !self.incoming.unmask()? => return Ok(()),
                 Stopped::Empty => {}
+                Stopped::Closing => return Ok(()),
             }
         }
     }
@@ -266,6 +307,9 @@ impl Channel {
         answer: &mut impl FnMut(&mut OutgoingRing, Packet<'_>) -> Result<(), ServiceError>,
     ) -> Result<Stopped, ServiceError> {
         while self.outgoing.has_room(room)? {
+            if self.port.is_closing() {
+                return Ok(Stopped::Closing);
+            }
             match self.incoming.receive(buffer)? {
                 Some(packet) => answer(&mut self.outgoing, packet)?,
                 None => return Ok(Stopped::Empty),
@@ -279,6 +323,7 @@ impl Channel {
 enum Stopped {
     Empty,
     Full,
+    Closing,
 }
 
 #[cfg(test)]

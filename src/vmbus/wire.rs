@@ -14,10 +14,7 @@ use super::guid::Guid;
 use super::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
 
 /// The most bytes that a message has: the payload of a SynIC message (TLFS, `HV_MESSAGE_PAYLOAD_BYTE_COUNT`).
-pub const MAX_MESSAGE: usize = 240;
-
-/// The SynIC type of every message that carries VMBus (TLFS, `HV_MESSAGE_TYPE`; any type without the top bit is the partition's own).
-pub const SYNIC_MESSAGE_TYPE: u32 = 1;
+pub const MAX_MESSAGE: usize = crate::hyperv::message::MAX_PAYLOAD;
 
 /// An open enum of message types: an unknown number stays what it is.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -245,13 +242,18 @@ pub struct OpenChannel {
     pub open_id: u32,
     /// The pages of both rings, guest to host first.
     pub ring_gpadl: GpadlId,
-    /// The VP that the host interrupts, or [`VpIndex::NONE`].
+    /// The VP that the host interrupts, or [`OpenChannel::NO_INTERRUPTS`].
     pub target_vp: VpIndex,
     /// First page of the host-to-guest ring, in pages from the start of the GPADL.
     pub downstream_offset: u32,
     /// The driver's own.
     pub user_defined: UserDefined,
 }}
+
+impl OpenChannel {
+    /// In [`target_vp`](Self::target_vp): the guest looks by itself.
+    pub const NO_INTERRUPTS: VpIndex = VpIndex(u32::MAX);
+}
 
 wire! { 12,
 /// `OPENCHANNEL_RESULT`.

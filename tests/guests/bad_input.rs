@@ -74,7 +74,7 @@ fn sizes_that_no_machine_has() {
 #[test]
 fn memory_that_the_host_does_not_have() {
     expect(&run("run --memory 200T"), 125, &["--memory"]);
-    expect(&run("run --memory 1T,hugepages=on"), 125, &["--memory", "nr_hugepages"]);
+    expect(&run("run --memory 64G,hugepages=on"), 125, &["--memory", "nr_hugepages"]);
 }
 
 #[test]
@@ -232,15 +232,20 @@ fn no_dev_kvm() {
 
 #[test]
 fn a_forbidden_dev_kvm() {
-    let mounts = "touch /tmp/kvm$$ && chmod 600 /tmp/kvm$$ && mount --bind /tmp/kvm$$ /dev/kvm && rm /tmp/kvm$$";
-    let as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let device = |change: &str| {
+        format!("touch /tmp/kvm$$ && {change} /tmp/kvm$$ && mount --bind /tmp/kvm$$ /dev/kvm && rm /tmp/kvm$$")
+    };
+    let as_nobody = "/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups";
     let folder = Folder::new();
     // A copy that nobody may execute too, wherever the build is.
     let program = folder.0.path().join("viridian");
     fs::copy(PROGRAM, &program).unwrap();
     assert!(Command::new("chmod").arg("755").args([folder.0.path(), program.as_path()]).status().unwrap().success());
-    let run = with_mounts(mounts, &format!("{as_nobody} {} run", program.display()));
-    expect(&run, 126, &["/dev/kvm: permission denied", "usermod -aG kvm"]);
+    let as_nobody = format!("{as_nobody} {} run", program.display());
+    let run = with_mounts(&device("chmod 600"), &as_nobody);
+    expect(&run, 126, &["/dev/kvm: permission denied", "chgrp kvm /dev/kvm", "usermod -aG kvm"]);
+    let run = with_mounts(&device("chgrp tty /tmp/kvm$$ && chmod 660"), &as_nobody);
+    expect(&run, 126, &["/dev/kvm: permission denied; join the group tty", "usermod -aG tty"]);
 }
 
 #[test]

@@ -3,22 +3,6 @@
 use super::command::{expect_all_checks, image, run};
 
 #[test]
-fn the_embedded_guest_greets_and_powers_off() {
-    let run = run("run");
-    assert_eq!(run.code, Some(0), "{run:?}");
-    assert!(run.output.starts_with("Hello from a Viridian guest"), "{run:?}");
-    assert_eq!(run.errors.lines().last(), Some("viridian: the guest powered off"));
-}
-
-#[test]
-fn the_embedded_guest_reports_what_it_was_given() {
-    let run = run("run --cpus 3 --memory 5G --cmdline greeting=yes");
-    for line in ["processors     3", "command line   greeting=yes", "100000000-17fffffff usable"] {
-        assert!(run.output.contains(line), "{line}: {run:?}");
-    }
-}
-
-#[test]
 fn hello_boots_by_every_protocol() {
     for (variant, protocol) in [
         ("linux64", "Linux, 64-bit entry"),

@@ -3,6 +3,11 @@
 mod bad_input;
 mod command;
 mod console;
+mod embedded;
 mod ends;
+mod hypercalls;
+mod hyperv;
+#[path = "../common/hyperv_images.rs"]
+mod hyperv_images;
 mod images;
 mod library;

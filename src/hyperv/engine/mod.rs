@@ -7,12 +7,29 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
+mod alarm;
+mod calls;
+mod common;
+mod inbox;
+mod kernel;
+mod setup;
+mod trace;
+mod user;
+
+pub use setup::{Setup, SetupError, create, offer};
+pub use trace::{TraceKinds, Tracer};
+
 use super::connections::{ConnectError, MessagePort};
+use super::cpuid::Leaf;
+use super::crash::CrashReport;
+use super::features::EngineKind;
 use super::message::Message;
+use super::msr::Msr;
 use super::status::HvResult;
 use super::types::{ConnectionId, SintIndex, VpIndex};
 use crate::partition::host::HostError;
 use crate::partition::memory::GuestMemory;
+use crate::partition::vp::Vp;
 
 /// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +53,25 @@ pub trait Child: Send + Sync {
     /// Posts a message to a SINT of a VP. It waits, in order and bounded, while the guest's slot is busy.
     ///
     /// # Errors
-    /// The VP has no SynIC enabled, or too many messages wait.
+    /// The VP has no SynIC enabled; or too many messages wait, and [`announce_room`](Self::announce_room) says when to try
+    /// again.
     fn post_message(&self, vp: VpIndex, sint: SintIndex, message: Message) -> HvResult<()>;
+
+    /// Has `event` signalled when it is time to try again: a message has found its slot on a VP for which
+    /// [`post_message`](Self::post_message) had turned one away with `INSUFFICIENT_BUFFERS`. `None` ends that.
+    fn announce_room(&self, event: Option<EventFd>);
 
     /// Sets an event flag of a SINT of a VP, and interrupts the VP if the flag was clear.
     ///
     /// # Errors
     /// No such flag, or the VP has no SynIC enabled.
     fn signal_event(&self, vp: VpIndex, sint: SintIndex, flag: u16) -> HvResult<()>;
+
+    /// Interrupts a VP through a SINT, with no message and no flag.
+    ///
+    /// # Errors
+    /// There is no such VP.
+    fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()>;
 
     /// Opens a port for messages that the guest posts with HvCallPostMessage.
     ///
@@ -60,4 +88,89 @@ pub trait Child: Send + Sync {
 
     /// Closes a port. What the guest posts or signals there from now on is refused.
     fn disconnect(&self, id: ConnectionId);
+}
+
+impl EngineKind {
+    /// Whether the MSR's state is with Viridian, and not with KVM.
+    pub fn keeps(self, msr: Msr) -> bool {
+        match self {
+            Self::User => true,
+            Self::Kernel => kernel::is_ours(msr),
+        }
+    }
+}
+
+/// What a guest asked of its machine through the interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestRequest {
+    /// RESET: start over.
+    Reset,
+    /// CRASH_CTL: the guest's kernel has crashed.
+    Crash(Box<CrashReport>),
+}
+
+/// An implementation of the guest interface. Unless it says otherwise, a method is called on the thread of the VP that it names.
+pub trait Engine: Child {
+    /// The CPUID leaves from 0x40000000 on.
+    fn leaves(&self) -> Vec<Leaf>;
+
+    /// Takes a VP on: after its CPUID leaves are set, before it runs. Any thread.
+    ///
+    /// # Errors
+    /// KVM's own.
+    fn adopt(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
+
+    /// Whether [`attend`](Self::attend) has something to do: one atomic load.
+    fn needs_attention(&self, index: VpIndex) -> bool;
+
+    /// Does to the VP, before it enters the guest, what others asked for.
+    ///
+    /// # Errors
+    /// KVM's own.
+    fn attend(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
+
+    /// The VP can take interrupts again, and somebody waited for that.
+    ///
+    /// # Errors
+    /// KVM's own.
+    fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
+
+    /// Answers RDMSR; `None` is #GP.
+    ///
+    /// # Errors
+    /// KVM's own.
+    fn read_msr(&self, index: VpIndex, vp: &mut Vp, number: u32) -> Result<Option<u64>, HostError>;
+
+    /// Answers WRMSR; `None` is #GP.
+    ///
+    /// # Errors
+    /// KVM's own.
+    fn write_msr(
+        &self,
+        index: VpIndex,
+        vp: &mut Vp,
+        number: u32,
+        value: u64,
+    ) -> Result<Option<Option<GuestRequest>>, HostError>;
+
+    /// Answers a write to [`super::page::HYPERCALL_PORT`].
+    ///
+    /// # Errors
+    /// KVM's own.
+    fn hypercall(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
+
+    /// Answers a write to [`super::page::SIGNAL_PORT`] that no eventfd waited for.
+    ///
+    /// # Errors
+    /// KVM's own.
+    fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError>;
+
+    /// Stops the guest's time. Any thread, when no VP is in the guest.
+    fn pause(&self);
+
+    /// Lets the guest's time go on. Any thread, before any VP enters the guest.
+    fn resume(&self);
+
+    /// Ends the engine's own threads. Any thread, when no VP runs any more.
+    fn shut_down(&self);
 }

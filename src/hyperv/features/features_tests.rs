@@ -1,7 +1,7 @@
 use super::*;
 use std::collections::HashSet;
 
-fn offer(engine: Engine, switches: &str) -> Offer {
+fn offer(engine: EngineKind, switches: &str) -> Offer {
     let kvm = Feature::ALL.iter().copied().collect();
     Offer::new(engine, kvm, &switches.parse().unwrap())
 }
@@ -24,7 +24,7 @@ fn a_word_shows_the_set_and_is_read_back() {
 
 #[test]
 fn stock_linux_finds_what_it_insists_on_with_both_engines() {
-    for engine in [Engine::User, Engine::Kernel] {
+    for engine in [EngineKind::User, EngineKind::Kernel] {
         let features = offer(engine, "").features();
         for needed in [
             Feature::AccessHypercallMsrs,
@@ -50,32 +50,32 @@ fn stock_linux_finds_what_it_insists_on_with_both_engines() {
 #[test]
 fn the_user_engine_offers_no_flushes_and_the_kernel_engine_only_what_kvm_has() {
     let flush = Feature::UseHypercallForRemoteFlushAndLocalFlushEntire;
-    assert!(!offer(Engine::User, "").features().has(flush));
-    assert!(offer(Engine::Kernel, "").features().has(flush));
-    let without_kvm = Offer::new(Engine::Kernel, Features::NONE, &Switches::default());
+    assert!(!offer(EngineKind::User, "").features().has(flush));
+    assert!(offer(EngineKind::Kernel, "").features().has(flush));
+    let without_kvm = Offer::new(EngineKind::Kernel, Features::NONE, &Switches::default());
     assert_eq!(without_kvm.verdict(flush), Verdict::NotInKvm);
     assert_eq!(without_kvm.verdict(Feature::AccessVpRegisters), Verdict::Needs(Feature::AccessHypercallMsrs));
 }
 
 #[test]
 fn what_is_off_by_default_can_be_switched_on_and_what_is_on_off() {
-    let default = offer(Engine::User, "");
+    let default = offer(EngineKind::User, "");
     assert!(matches!(default.verdict(Feature::UseApicMsrs), Verdict::OffByDefault(_)));
-    let switched = offer(Engine::User, "+useapicmsrs, -UseRelaxedTiming");
+    let switched = offer(EngineKind::User, "+useapicmsrs, -UseRelaxedTiming");
     assert!(switched.features().has(Feature::UseApicMsrs));
     assert_eq!(switched.verdict(Feature::UseRelaxedTiming), Verdict::SwitchedOff);
 }
 
 #[test]
 fn a_feature_falls_with_what_it_needs_to_the_last_link() {
-    let offer = offer(Engine::User, "-AccessPartitionReferenceCounter");
+    let offer = offer(EngineKind::User, "-AccessPartitionReferenceCounter");
     assert_eq!(
         offer.verdict(Feature::AccessSyntheticTimerRegs),
         Verdict::Needs(Feature::AccessPartitionReferenceCounter)
     );
     assert_eq!(offer.verdict(Feature::DirectSyntheticTimers), Verdict::Needs(Feature::AccessSyntheticTimerRegs));
     assert!(offer.features().has(Feature::AccessSynicRegs));
-    let bare = Offer::new(Engine::User, Features::NONE, &"-AccessHypercallMsrs".parse().unwrap()).features();
+    let bare = Offer::new(EngineKind::User, Features::NONE, &"-AccessHypercallMsrs".parse().unwrap()).features();
     assert!(!bare.has(Feature::PostMessages) && !bare.has(Feature::StartVirtualProcessor));
 }
 
@@ -102,10 +102,10 @@ fn a_wrong_name_is_answered_with_the_nearest_right_one() {
 #[test]
 fn what_an_engine_can_never_offer_is_refused_with_the_reason() {
     let switches: Switches = "+CreatePartitions".parse().unwrap();
-    let error = switches.check(Engine::User).unwrap_err().to_string();
+    let error = switches.check(EngineKind::User).unwrap_err().to_string();
     assert!(error.contains("CreatePartitions") && error.contains("parent partition"), "{error}");
-    assert!(!Offer::new(Engine::User, Features::NONE, &switches).features().has(Feature::CreatePartitions));
-    assert!("+UseApicMsrs".parse::<Switches>().unwrap().check(Engine::User).is_ok());
+    assert!(!Offer::new(EngineKind::User, Features::NONE, &switches).features().has(Feature::CreatePartitions));
+    assert!("+UseApicMsrs".parse::<Switches>().unwrap().check(EngineKind::User).is_ok());
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn the_last_switch_of_a_name_counts_and_switches_print_as_they_are_written() {
 
 #[test]
 fn every_verdict_says_why() {
-    for engine in [Engine::User, Engine::Kernel] {
+    for engine in [EngineKind::User, EngineKind::Kernel] {
         let offer = offer(engine, "");
         for feature in Feature::ALL {
             let verdict = offer.verdict(*feature);

@@ -12,7 +12,7 @@ mod table;
 
 use std::fmt;
 
-pub use offer::{Engine, Offer, Verdict};
+pub use offer::{EngineKind, Offer, Verdict};
 pub use switches::{SwitchError, Switches};
 pub use table::Feature;
 

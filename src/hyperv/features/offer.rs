@@ -5,15 +5,16 @@ use std::fmt;
 use super::{Feature, Features, Support, Switches};
 
 /// Who implements the interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Engine {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
     /// Viridian, on plain KVM.
     User,
     /// KVM, with Viridian for what KVM leaves out.
     Kernel,
 }
 
-impl fmt::Display for Engine {
+impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::User => "user",
@@ -71,7 +72,7 @@ impl Offer {
     ///
     /// A feature that is switched on against the verdict "cannot be had" stays off;
     /// [`Switches::check`] tells the user so beforehand.
-    pub fn new(engine: Engine, kvm: Features, switches: &Switches) -> Self {
+    pub fn new(engine: EngineKind, kvm: Features, switches: &Switches) -> Self {
         let mut verdicts: Vec<Verdict> =
             Feature::ALL.iter().map(|&feature| verdict(feature, engine, kvm, switches)).collect();
         // A feature falls with what it needs, and takes with it what needs it.
@@ -93,7 +94,7 @@ impl Offer {
     }
 }
 
-fn verdict(feature: Feature, engine: Engine, kvm: Features, switches: &Switches) -> Verdict {
+fn verdict(feature: Feature, engine: EngineKind, kvm: Features, switches: &Switches) -> Verdict {
     let support = feature.support(engine);
     match support {
         Support::Never(reason) => Verdict::Unsupported(reason),
@@ -113,10 +114,10 @@ fn first_unmet_need(verdicts: &[Verdict]) -> Option<(usize, Feature)> {
 
 impl Feature {
     /// Where `engine` stands on it.
-    pub const fn support(self, engine: Engine) -> Support {
+    pub const fn support(self, engine: EngineKind) -> Support {
         match engine {
-            Engine::User => self.on_user_engine(),
-            Engine::Kernel => self.on_kernel_engine(),
+            EngineKind::User => self.on_user_engine(),
+            EngineKind::Kernel => self.on_kernel_engine(),
         }
     }
 }

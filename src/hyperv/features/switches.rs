@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Engine, Feature, Features, Support};
+use super::{EngineKind, Feature, Features, Support};
 
 /// Features that the user switched on and off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum SwitchError {
     #[error("the {engine} engine cannot offer {}: {reason}", feature.name())]
     CannotOffer {
         /// The engine in use.
-        engine: Engine,
+        engine: EngineKind,
         /// What was to be switched on.
         feature: Feature,
         /// Why it cannot.
@@ -65,7 +65,7 @@ impl Switches {
     ///
     /// # Errors
     /// The first feature that it cannot offer on any host.
-    pub fn check(&self, engine: Engine) -> Result<(), SwitchError> {
+    pub fn check(&self, engine: EngineKind) -> Result<(), SwitchError> {
         self.on.iter().try_for_each(|feature| match feature.support(engine) {
             Support::Never(reason) => Err(SwitchError::CannotOffer { engine, feature, reason }),
             _ => Ok(()),

@@ -207,7 +207,7 @@ fn start_vp(call: &Call<'_>, input: StartVirtualProcessor) -> HvResult<()> {
     let vp = check_vp(call, input.vp_index)?;
     // A VP that calls does not wait to be started.
     require(vp != call.vp, HvStatus::INVALID_VP_STATE)?;
-    call.host.start_vp(vp, &input.context)
+    call.host.start_vp(call.vp, vp, &input.context)
 }
 
 fn boot_zeroed_memory(host: &dyn Host) -> BootZeroedMemory {

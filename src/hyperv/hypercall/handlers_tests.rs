@@ -54,7 +54,7 @@ impl Host for Recorder {
     fn flush_tlb(&self, targets: &VpSet) -> HvResult<()> {
         self.note(format!("flush {targets:?}"))
     }
-    fn start_vp(&self, vp: VpIndex, context: &InitialVpContext) -> HvResult<()> {
+    fn start_vp(&self, _: VpIndex, vp: VpIndex, context: &InitialVpContext) -> HvResult<()> {
         self.note(format!("start {vp} at {:#x}", context.rip))
     }
     fn vp_of_apic_id(&self, apic_id: u32) -> Option<VpIndex> {

@@ -72,11 +72,11 @@ pub trait Host {
     fn flush_tlb(&self, _targets: &VpSet) -> HvResult<()> {
         Err(HvStatus::OPERATION_DENIED)
     }
-    /// Starts a VP that waits for INIT or SIPI, in the state given.
+    /// Starts a VP that waits for INIT or SIPI, in the state given, for another one that calls.
     ///
     /// # Errors
     /// The VP runs already, or the state is not one that a processor can have.
-    fn start_vp(&self, vp: VpIndex, context: &InitialVpContext) -> HvResult<()>;
+    fn start_vp(&self, caller: VpIndex, vp: VpIndex, context: &InitialVpContext) -> HvResult<()>;
     /// The VP whose local APIC has this id.
     fn vp_of_apic_id(&self, apic_id: u32) -> Option<VpIndex>;
     /// Reads a register of a VP that exists.

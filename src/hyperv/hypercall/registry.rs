@@ -1,7 +1,7 @@
 //! Which calls are answered, and how a call gets to its handler and back.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use vm_memory::{Bytes, GuestAddress};
@@ -87,6 +87,8 @@ impl fmt::Debug for Definition {
 pub struct Hypercalls {
     definitions: BTreeMap<CallCode, Definition>,
     watchers: Vec<Box<Watcher>>,
+    /// Calls that [`standard`](Self::standard) answers otherwise.
+    replaced: BTreeSet<CallCode>,
 }
 
 /// Reads a header or element, whose size the shape has made sure of.
@@ -112,7 +114,14 @@ impl Hypercalls {
     pub fn standard() -> Self {
         let mut calls = Self::empty();
         super::handlers::register(&mut calls);
+        calls.replaced.clear();
         calls
+    }
+
+    /// The calls that a host which answers some itself may go on to answer: those of [`CallCode::ANSWERED_BY_KVM`] that nobody has
+    /// registered a handler of his own for.
+    pub fn left_to_kvm(&self) -> Vec<CallCode> {
+        CallCode::ANSWERED_BY_KVM.into_iter().filter(|code| !self.replaced.contains(code)).collect()
     }
 
     /// The calls that are answered, by code.
@@ -120,7 +129,8 @@ impl Hypercalls {
         self.definitions.values()
     }
 
-    /// Shows every call that reaches us to `watcher`, when it is over. Calls that KVM answers do not reach us.
+    /// Shows every call that reaches us to `watcher`, when it is over. Not to be seen are calls that KVM answers, on the kernel
+    /// engine, and on both the fast signals that reach a connection's eventfd inside KVM.
     pub fn watch(&mut self, watcher: impl Fn(&Observation<'_>) + Send + Sync + 'static) {
         self.watchers.push(Box::new(watcher));
     }
@@ -211,6 +221,7 @@ impl Hypercalls {
     ) {
         let definition = Definition { code, name: name.into(), requires, shape, handler: Box::new(handler) };
         self.definitions.insert(code, definition);
+        self.replaced.insert(code);
     }
 
     /// Whether a call uses XMM registers, so that [`Registers::xmm`] must be filled before it is dispatched.

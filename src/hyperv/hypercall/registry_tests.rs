@@ -35,7 +35,7 @@ impl Host for Idle {
     }
     fn send_interrupt(&self, _: &VpSet, _: u8) {}
     fn long_spin_wait(&self, _: u32) {}
-    fn start_vp(&self, _: VpIndex, _: &InitialVpContext) -> HvResult<()> {
+    fn start_vp(&self, _: VpIndex, _: VpIndex, _: &InitialVpContext) -> HvResult<()> {
         Ok(())
     }
     fn vp_of_apic_id(&self, _: u32) -> Option<VpIndex> {
@@ -449,4 +449,13 @@ proptest! {
         prop_assert_eq!(registers, expected);
         prop_assert_eq!(registers.input().0 & !(0xfff << 48) == input & !(0xfff << 48) || !long_mode, true);
     }
+}
+
+#[test]
+fn a_call_that_somebody_answers_himself_is_not_left_to_kvm() {
+    let mut calls = Hypercalls::standard();
+    assert_eq!(calls.left_to_kvm(), CallCode::ANSWERED_BY_KVM);
+    calls.simple(CallCode::NOTIFY_LONG_SPIN_WAIT, "Spin", None, |_, _: u64| Ok(()));
+    assert!(!calls.left_to_kvm().contains(&CallCode::NOTIFY_LONG_SPIN_WAIT));
+    assert_eq!(calls.left_to_kvm().len(), CallCode::ANSWERED_BY_KVM.len() - 1);
 }

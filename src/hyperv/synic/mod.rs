@@ -92,7 +92,7 @@ impl Synic {
     /// #GP for a vector below 16, unless the source is masked: guests write the reset value back.
     pub fn set_sint(&mut self, sint: SintIndex, value: u64) -> Result<(), Fault> {
         let register = SintRegister(value);
-        if register.vector() < SintRegister::FIRST_VECTOR && !register.masked() {
+        if !register.is_valid() {
             return Err(GP);
         }
         self.sints[sint.index()] = register;
@@ -114,6 +114,12 @@ impl Synic {
     /// Messages that wait for the slot of `sint`.
     pub fn waiting(&self, sint: SintIndex) -> usize {
         self.queues[sint.index()].len()
+    }
+
+    /// Whether a SINT has room again for messages that were turned away. Said once.
+    pub fn take_room(&mut self) -> bool {
+        // Each is asked: none may say it again later.
+        self.queues.iter_mut().filter_map(|queue| queue.take_room().then_some(())).count() > 0
     }
 
     /// Posts a message: into its slot, or behind those that wait for it. Gives the interrupt to raise, if any.

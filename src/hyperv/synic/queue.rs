@@ -17,6 +17,8 @@ pub const MAX_WAITING: usize = 64;
 #[derive(Debug, Default)]
 pub struct MessageQueue {
     waiting: VecDeque<Message>,
+    /// A message found no room, and its sender has not heard of any since.
+    turned_away: bool,
 }
 
 impl MessageQueue {
@@ -36,10 +38,18 @@ impl MessageQueue {
     /// [`HvStatus::INSUFFICIENT_BUFFERS`] where as many wait as may.
     pub fn push(&mut self, message: Message) -> HvResult<()> {
         if self.waiting.len() >= MAX_WAITING {
+            self.turned_away = true;
             return Err(HvStatus::INSUFFICIENT_BUFFERS);
         }
         self.waiting.push_back(message);
         Ok(())
+    }
+
+    /// Whether there is room again where a message was turned away. Said once.
+    pub fn take_room(&mut self) -> bool {
+        let room = self.turned_away && self.waiting.len() < MAX_WAITING;
+        self.turned_away &= !room;
+        room
     }
 
     /// Puts the first message into its slot, if there is one and the slot is free. True if it did: then interrupt the VP.

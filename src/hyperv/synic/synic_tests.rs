@@ -58,6 +58,11 @@ fn as_many_messages_wait_as_may_and_no_more() {
     assert_eq!(synic.post(&memory, pages(), sint(SINT), message(0), false), Err(HvStatus::INSUFFICIENT_BUFFERS));
     assert_eq!(synic.waiting(sint(SINT)), MAX_WAITING);
     assert!(synic.post(&memory, pages(), sint(SINT + 1), message(0), false).is_ok(), "each source has its own");
+    assert!(!synic.take_room(), "there is none yet");
+    assert!(empty_slot(&memory, sint(SINT)));
+    assert_eq!(synic.rescan(&memory, pages(), sint(SINT), false), RAISED);
+    assert!(synic.take_room(), "who was turned away may come again");
+    assert!(!synic.take_room(), "and is told so once");
 }
 
 #[test]

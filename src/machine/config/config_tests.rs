@@ -35,6 +35,23 @@ fn a_file_and_a_command_line_say_the_same() {
 }
 
 #[test]
+fn disks_are_options_given_several_times_and_strings_or_tables_of_a_file() {
+    let options = ["--disk=/root.img,sector=4096", "--disk", "path=memory:1G,controller=1,lun=5", "--disk=media=dvd"];
+    let options = parse(Config::default(), &options).unwrap();
+    assert_eq!(options.disks.len(), 3);
+    let tables = "[[disk]]\npath = '/root.img'\nsector = 4096\n[[disk]]\npath = 'memory:1G'\ncontroller = 1\nlun = 5\n\
+                  [[disk]]\nmedia = 'dvd'";
+    assert_eq!(load(tables).unwrap(), options);
+    let strings = "disk = ['/root.img,sector=4096', 'path=memory:1G,controller=1,lun=5', { media = 'dvd' }]";
+    assert_eq!(load(strings).unwrap(), options);
+    let one = load("disk = 'memory:1G'").unwrap();
+    assert_eq!(one, parse(Config::default(), &["--disk=memory:1G"]).unwrap());
+    assert_eq!(parse(options, &["--disk=memory:1G"]).unwrap(), one);
+    assert!(load("disk = 'x,lum=3'").unwrap_err().contains("did you mean `lun`?"));
+    assert!(load("[[disk]]\npath = 'x'\ncach = 'none'").unwrap_err().contains("did you mean `cache`?"));
+}
+
+#[test]
 fn what_is_dumped_reads_back_the_same() {
     let config = parse(
         Config::default(),
@@ -44,6 +61,11 @@ fn what_is_dumped_reads_back_the_same() {
             "--cmdline=a \"b\"",
             "--cpus=2,affinity=0-1",
             "--engine=user",
+            "--vmbus-max-version=4.1",
+            "--trace=vmbus,storage,msr=/t",
+            "--disk=path=/a,,b.img,readonly=on,cache=none,serial=S 1,sector=4096,discard=off,format=raw,controller=1,lun=5",
+            "--disk=memory:1G",
+            "--disk=media=dvd",
         ],
     )
     .unwrap();
@@ -74,22 +96,28 @@ fn an_unknown_key_in_a_file_is_named_with_its_line_and_the_nearest_known() {
 fn paths_in_a_file_are_relative_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vm.toml");
-    std::fs::write(&path, "kernel = 'k'\ninitrd = '/abs'\nconsole = 'file:log'").unwrap();
+    std::fs::write(
+        &path,
+        "kernel = 'k'\ninitrd = '/abs'\nconsole = 'file:log'\ndisk = ['a.img', '/b.img', 'memory:1M']",
+    )
+    .unwrap();
     let config = Config::load(&path).unwrap();
     assert_eq!(config.kernel, Some(KernelSource::File(folder.path().join("k"))));
     assert_eq!(config.initrd, Some("/abs".into()));
     assert_eq!(config.console, ConsoleConfig::File(folder.path().join("log")));
+    let disks: Vec<_> = config.disks.into_iter().map(|disk| disk.path).collect();
+    assert_eq!(disks, [folder.path().join("a.img"), "/b.img".into(), "memory:1M".into()]);
 }
 
 #[test]
 fn the_help_names_every_setting_and_every_field_of_those_that_have_several() {
     let mut command = Config::augment_args(Command::new("test"));
     let help = command.render_long_help().to_string();
-    let all = Config { memory: Memory::default(), ..Config::default() };
+    let all = Config { memory: Memory::default(), disks: vec![DiskConfig::default()], ..Config::default() };
     for setting in toml::Table::try_from(&all).unwrap().keys() {
         assert!(help.contains(&format!("--{setting}")), "{setting}");
     }
-    for field in ["hugepages=", "sockets=", "cores=", "threads=", "affinity="] {
+    for field in ["hugepages=", "sockets=", "cores=", "threads=", "affinity=", "memory:", "readonly=", "lun="] {
         assert!(help.contains(field), "{field}");
     }
 }

@@ -8,12 +8,18 @@ use serde::{Deserialize, Serialize};
 
 pub mod cpus;
 pub mod file;
+pub mod hyperv;
 pub mod size;
 pub mod text;
 
 use crate::boot::KernelSource;
+use crate::hyperv::cpuid::Version;
+use crate::partition::memory::Backing;
 use crate::platform::console::ConsoleConfig;
+use crate::vmbus;
+use crate::vsp::storage::config::DiskConfig;
 use cpus::Cpus;
+use hyperv::{Hv, Trace};
 use size::Size;
 
 /// A machine's settings. In a TOML file they have the names of the options, without the dashes.
@@ -25,7 +31,8 @@ pub struct Config {
     pub name: String,
 
     /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, or flat:PATH@ADDR,mode=16|32|64
-    /// (mode 16 by default, ADDR 0x7c00); without it, the guest image embedded in this program
+    /// (mode 16 by default, ADDR 0x7c00); without it, the guest image embedded in this program, which gets a scratch
+    /// disk unless --disk names others
     #[arg(long, value_name = "FILE")]
     #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelSource>,
@@ -39,7 +46,7 @@ pub struct Config {
     #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
     pub cmdline: String,
 
-    /// Guest memory: SIZE[,hugepages=on] [default: 256M]
+    /// Guest memory: SIZE[,hugepages=on][,shared=on] [default: 256M]
     #[arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>)]
     #[serde(deserialize_with = "text::or_table")]
     pub memory: Memory,
@@ -63,6 +70,42 @@ pub struct Config {
     #[arg(long, value_name = "ENGINE")]
     pub engine: Engine,
 
+    /// What the guest is offered of Hyper-V: on, off, or +NAME,-NAME for privileges and hints by their TLFS names
+    /// (viridian hv lists them) [default: on]
+    #[arg(long, value_name = "WHAT", allow_hyphen_values = true)]
+    pub hv: Hv,
+
+    /// Version of the hypervisor that the guest finds: MAJOR.MINOR.BUILD [default: 10.0.20348]
+    #[arg(long, value_name = "VERSION")]
+    #[serde(with = "text::plain")]
+    pub hv_version: Version,
+
+    /// Disk or DVD, each time that it is given: a file, a block device, or memory:SIZE for scratch, as
+    /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
+    /// media=disk|dvd,controller=N,lun=N]
+    #[arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>)]
+    #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskConfig>,
+
+    /// Newest version of VMBus that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
+    #[arg(long, value_name = "VERSION")]
+    #[serde(with = "text::plain")]
+    pub vmbus_max_version: vmbus::ids::Version,
+
+    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, or several of them; =FILE prints into a file
+    #[arg(long, value_name = "KIND,...[=FILE]")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+
+    /// Which interrupt controllers the guest finds: local APICs and an IOAPIC, or with them a PC's 8259s and 8254 timer
+    /// [default: apic]
+    #[arg(long, value_name = "WHICH")]
+    pub irqchip: IrqchipKind,
+
+    /// Add devices compatible with QEMU's hyperv-testdev and pc-testdev, for kvm-unit-tests
+    #[arg(long)]
+    pub test_device: bool,
+
     /// What a guest's request for a reset does: end the run with code 100, or start the guest again [default: exit]
     #[arg(long, value_name = "WHAT")]
     pub on_reset: OnReset,
@@ -80,6 +123,13 @@ impl Default for Config {
             timeout: None,
             console: ConsoleConfig::Stdio,
             engine: Engine::Auto,
+            hv: Hv::default(),
+            hv_version: Version::default(),
+            disks: Vec::new(),
+            vmbus_max_version: vmbus::ids::Version::NEWEST,
+            trace: None,
+            irqchip: IrqchipKind::Apic,
+            test_device: false,
             on_reset: OnReset::Exit,
         }
     }
@@ -91,13 +141,27 @@ impl Default for Config {
 pub struct Memory {
     /// How much.
     pub size: Size,
-    /// Whether the host backs it with 2 MiB pages.
+    /// Whether it comes from the 2 MiB pages that the host has reserved. Without it the host's transparent huge pages
+    /// are used, where there are any.
     pub hugepages: bool,
+    /// Whether it is a memfd, which other processes can map. Linux has no transparent huge pages for those.
+    pub shared: bool,
+}
+
+impl Memory {
+    /// What it is made of.
+    pub fn backing(&self) -> Backing {
+        match self {
+            Self { hugepages: true, .. } => Backing::HugePages,
+            Self { shared: true, .. } => Backing::Shared,
+            _ => Backing::Private,
+        }
+    }
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { size: Size(256 << 20), hugepages: false }
+        Self { size: Size(256 << 20), hugepages: false, shared: false }
     }
 }
 
@@ -111,6 +175,16 @@ pub enum Engine {
     Kernel,
     /// Viridian itself, on plain KVM
     User,
+}
+
+/// Which interrupt controllers the guest finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IrqchipKind {
+    /// Local APICs and an IOAPIC, as in a Generation 2 virtual machine of Hyper-V
+    Apic,
+    /// A PC's full set, inside KVM: for guests that want 8259s and an 8254, and at the cost of a slower end
+    Pc,
 }
 
 /// What a guest's request for a reset does.
@@ -155,14 +229,29 @@ impl std::str::FromStr for Seconds {
     }
 }
 
+/// The disk that the embedded guest gets.
+const SCRATCH_DISK: &str = "memory:64M";
+
 impl Config {
+    /// The disks that the machine has: those that are named, and for the embedded guest a scratch disk if none is.
+    pub fn machine_disks(&self) -> Vec<DiskConfig> {
+        match self.kernel {
+            None if self.disks.is_empty() => vec![DiskConfig::of(SCRATCH_DISK)],
+            _ => self.disks.clone(),
+        }
+    }
+
     /// Has relative paths start at `folder`: those in a file are relative to the file.
     pub fn rebase(&mut self, folder: &Path) {
         if let Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) = &mut self.kernel {
             *path = folder.join(&*path);
         }
+        self.disks.iter_mut().for_each(|disk| disk.rebase(folder));
         if let Some(initrd) = &mut self.initrd {
             *initrd = folder.join(&*initrd);
+        }
+        if let Some(Trace { file: Some(file), .. }) = &mut self.trace {
+            *file = folder.join(&*file);
         }
         if let ConsoleConfig::File(path) | ConsoleConfig::Unix(path) = &mut self.console {
             *path = folder.join(&*path);

@@ -90,12 +90,40 @@ pub fn or_tables<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D
     deserializer.deserialize_any(Several(PhantomData))
 }
 
+/// For `#[serde(with)]`: a value that files, like the command line, hold as its text.
+pub mod plain {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    /// Writes the value's text.
+    ///
+    /// # Errors
+    /// The file format's own.
+    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    /// Reads the value's text.
+    ///
+    /// # Errors
+    /// What is wrong with the text, or the file format's own.
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 /// For `#[serde(with)]`: an optional value that files, like the command line, hold as its text.
 pub mod optional {
     use std::fmt::Display;
     use std::str::FromStr;
 
-    use serde::{Deserialize, Deserializer, Serializer, de};
+    use serde::{Deserializer, Serializer};
 
     /// Writes the value's text.
     ///
@@ -117,7 +145,7 @@ pub mod optional {
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
-        String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+        super::plain::deserialize(deserializer).map(Some)
     }
 }
 

@@ -14,7 +14,7 @@ fn every_version_is_agreed_on_and_answered_in_its_own_way() {
         let connection = if version >= Version::V5_0 { 4 } else { version.0 };
         assert_eq!(outgoing.message, version_response(1, connection));
         let vp = if version >= Version::V3_0 { VpIndex(3) } else { VpIndex(0) };
-        assert_eq!((outgoing.vp, outgoing.sint), (vp, 2));
+        assert_eq!((outgoing.vp, outgoing.sint), (vp, SintIndex::VMBUS));
     }
 }
 
@@ -147,7 +147,7 @@ fn a_reset_forgets_the_guest_without_a_word() {
     assert!(matches!(guest.host.reset()[..], [Action::Close(_)]));
     guest.host.closed(ChannelId(1));
     assert_eq!((guest.messages(), guest.host.version()), (vec![], None));
-    assert_eq!(guest.host.target, (VpIndex(0), MESSAGE_SINT));
+    assert_eq!(guest.host.target, VpIndex::BOOT);
 }
 
 #[test]

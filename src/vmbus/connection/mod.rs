@@ -25,6 +25,7 @@ use super::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
 use super::message::{Message, Request};
 use super::ring::RingMemory;
 use super::wire::{InitiateContact, UserDefined, VersionResponse};
+use crate::hyperv::types::SintIndex;
 use crate::partition::memory::GuestMemory;
 
 mod channel;
@@ -37,9 +38,6 @@ use channel::{Entry, Standing, Usage};
 pub use gpadls::{GpadlTable, MAX_BUILDING, MAX_GPADL_WORDS, MAX_GPADLS};
 pub use offers::{MAX_CHANNELS, OfferError};
 pub use refusal::Refusal;
-
-/// The SINT that VMBus uses on every guest.
-pub const MESSAGE_SINT: u8 = 2;
 
 /// When so many messages wait for the guest, it gets to ask nothing more. More than enough for every offer and rescind.
 pub const MAX_HELD_BACK: usize = 2 * MAX_CHANNELS + 2;
@@ -98,7 +96,7 @@ pub struct Outgoing {
     /// The VP that gets it.
     pub vp: VpIndex,
     /// The SINT that gets it.
-    pub sint: u8,
+    pub sint: SintIndex,
     /// What it says.
     pub message: Message,
 }
@@ -134,7 +132,7 @@ pub struct Connection {
     gpadl_words: usize,
     gpadl_count: usize,
     /// Where messages go, as the guest last said.
-    target: (VpIndex, u8),
+    target: VpIndex,
     outbox: VecDeque<Message>,
 }
 
@@ -149,7 +147,7 @@ impl Connection {
             building: BTreeMap::new(),
             gpadl_words: 0,
             gpadl_count: 0,
-            target: (VpIndex(0), MESSAGE_SINT),
+            target: VpIndex::BOOT,
             outbox: VecDeque::new(),
         }
     }
@@ -176,8 +174,13 @@ impl Connection {
 
     /// The next message for the guest. It is forgotten here.
     pub fn next_message(&mut self) -> Option<Outgoing> {
-        let (vp, sint) = self.target;
+        let (vp, sint) = (self.target, SintIndex::VMBUS);
         self.outbox.pop_front().map(|message| Outgoing { vp, sint, message })
+    }
+
+    /// Takes back a message for which there was no room: it is the next one again, until the guest disconnects.
+    pub fn put_back(&mut self, outgoing: Outgoing) {
+        self.outbox.push_front(outgoing.message);
     }
 
     /// Takes one message that the guest posted to `connection`, and says what is to be done.
@@ -260,7 +263,7 @@ impl Connection {
         match next {
             Next::Contact(contact) => return self.answer_contact(&contact),
             Next::Unload => self.outbox.push_back(Message::UnloadResponse),
-            Next::Reset => self.target = (VpIndex(0), MESSAGE_SINT),
+            Next::Reset => self.target = VpIndex::BOOT,
         }
         Ok(())
     }
@@ -283,20 +286,20 @@ impl Connection {
     /// Decides about a version, and where messages go.
     fn agree(&mut self, contact: &InitiateContact) -> Result<Version, Refusal> {
         let InitiateContact { version, mut target_vp, .. } = *contact;
-        self.target = (VpIndex(0), MESSAGE_SINT);
+        self.target = VpIndex::BOOT;
         let max_version = self.settings.max_version;
         if !Version::ALL.contains(&version) || version > max_version {
             return Err(Refusal::Version { version, max_version });
         }
         if version < Version::V3_0 {
-            target_vp = VpIndex(0);
+            target_vp = VpIndex::BOOT;
         }
         if target_vp.0 >= self.settings.vp_count {
             return Err(Refusal::NoSuchVp { target: target_vp, vp_count: self.settings.vp_count });
         }
-        self.target = (target_vp, MESSAGE_SINT);
+        self.target = target_vp;
         let target = contact.target();
-        if version >= Version::V5_0 && target.sint != MESSAGE_SINT {
+        if version >= Version::V5_0 && target.sint != SintIndex::VMBUS.get() {
             return Err(Refusal::Sint(target.sint));
         }
         if version >= Version::V5_1 && target.vtl != 0 {

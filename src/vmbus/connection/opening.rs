@@ -2,7 +2,7 @@
 
 use super::channel::{Standing, Usage};
 use super::{Action, Actions, Connection, Opening, Refusal};
-use crate::vmbus::ids::{ChannelId, GpadlId, Version, VpIndex};
+use crate::vmbus::ids::{ChannelId, GpadlId, Version};
 use crate::vmbus::message::Message;
 use crate::vmbus::ring::RingMemory;
 use crate::vmbus::wire::{MessageType, ModifyChannel, ModifyChannelResponse, OpenChannel, OpenResult, Status};
@@ -36,7 +36,7 @@ impl Connection {
             }
         }
         let target = request.target_vp;
-        if target != VpIndex::NONE && target.0 >= vp_count {
+        if target != OpenChannel::NO_INTERRUPTS && target.0 >= vp_count {
             return Err(Refusal::NoSuchVp { target, vp_count });
         }
         let ring = request.ring_gpadl;
@@ -48,7 +48,7 @@ impl Connection {
             channel,
             incoming,
             outgoing,
-            target: (target != VpIndex::NONE).then_some(target),
+            target: (target != OpenChannel::NO_INTERRUPTS).then_some(target),
             user_defined: request.user_defined,
             gpadls: entry.gpadls.clone(),
             version,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::vmbus::connection::test_guest::*;
+use crate::vmbus::ids::VpIndex;
 use zerocopy::IntoBytes;
 
 #[test]
@@ -53,7 +54,7 @@ fn what_cannot_be_opened_is_refused_with_an_answer() {
         let answer = OpenResult { channel: request.channel, open_id: request.open_id, status: Status::UNSUCCESSFUL };
         assert_eq!(guest.messages(), [Message::OpenResult(answer)]);
     }
-    let quiet = with(&|request| request.target_vp = VpIndex::NONE);
+    let quiet = with(&|request| request.target_vp = OpenChannel::NO_INTERRUPTS);
     let actions = guest.post(MessageType::OPENCHANNEL, &quiet);
     assert!(matches!(&actions[..], [Action::Open(opening)] if opening.target.is_none()));
     assert!(matches!(refused(&guest.open(1, 9)), Refusal::State { usage: "opening", .. }));

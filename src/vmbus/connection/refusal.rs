@@ -13,7 +13,7 @@ pub enum Refusal {
     #[error(transparent)]
     Parse(#[from] ParseError),
     /// It came to the wrong place.
-    #[error("the message came to connection {connection} instead of {expected}")]
+    #[error("the message came to {connection} instead of {expected}")]
     WrongConnection {
         /// Where it came.
         connection: ConnectionId,
@@ -43,7 +43,7 @@ pub enum Refusal {
         version: Version,
     },
     /// A VP that the partition does not have.
-    #[error("VP {target} is not one of the partition's {vp_count}")]
+    #[error("{target} is not one of the partition's {vp_count} VPs")]
     NoSuchVp {
         /// Which one.
         target: VpIndex,
@@ -51,7 +51,7 @@ pub enum Refusal {
         vp_count: u32,
     },
     /// VMBus uses one SINT.
-    #[error("the guest wants messages on SINT {0} instead of 2")]
+    #[error("the guest wants messages on SINT{0} instead of SINT2")]
     Sint(u8),
     /// There is one VTL.
     #[error("the guest wants messages in VTL {0}, and the partition has only VTL 0")]

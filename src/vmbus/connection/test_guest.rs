@@ -91,7 +91,7 @@ pub(super) fn contact(version: Version) -> InitiateContact {
     let mut contact = InitiateContact::new_zeroed();
     contact.version = version;
     contact.target_vp = VpIndex(3);
-    contact.interrupt_page_or_target[0] = MESSAGE_SINT;
+    contact.interrupt_page_or_target[0] = SintIndex::VMBUS.get();
     contact
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 use vm_memory::VolatileSlice;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{FEATURE_PENDING_SEND_SIZE, FOOTER, HEADER, Packet, RingError, RingMemory, Signal};
+use super::{FEATURE_PENDING_SEND_SIZE, FOOTER, HEADER, Packet, RingError, RingMemory, Signal, Tap};
 use crate::vmbus::packet::{PacketHeader, PacketKind};
 
 /// The host's end of the guest-to-host ring.
@@ -28,6 +28,7 @@ pub struct IncomingRing {
     published: u32,
     /// The write index when we last looked.
     write: u32,
+    tap: Option<Tap>,
 }
 
 impl IncomingRing {
@@ -38,7 +39,12 @@ impl IncomingRing {
     pub fn new(memory: RingMemory) -> Result<Self, RingError> {
         let read = memory.load_index(memory.read_index(), "read")?;
         let write = memory.load_index(memory.write_index(), "write")?;
-        Ok(Self { memory, read, published: read, write })
+        Ok(Self { memory, read, published: read, write, tap: None })
+    }
+
+    /// Has the header of each packet that is read shown to `tap`.
+    pub fn tap(&mut self, tap: Tap) {
+        self.tap = Some(tap);
     }
 
     /// The next packet, left where it is. It stays there until [`publish`](Self::publish).
@@ -65,6 +71,9 @@ impl IncomingRing {
             return Err(RingError::Packet { offset, payload_offset, length, available });
         }
         self.read = self.memory.advance(offset, length + FOOTER);
+        if let Some(tap) = &self.tap {
+            tap.see(&header);
+        }
         Ok(Some(IncomingPacket { memory: &self.memory, header, offset }))
     }
 

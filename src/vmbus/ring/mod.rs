@@ -16,6 +16,8 @@
 //! Either rule has one side store what it did and then look, with a full fence between, while the other stores what it waits for and then
 //! looks: one of them sees the other, and no signal is lost.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_memory::GuestAddress;
@@ -39,6 +41,27 @@ const UNIT: u32 = 8;
 
 const HEADER: u32 = size_of::<PacketHeader>() as u32;
 const FOOTER: u32 = size_of::<PacketFooter>() as u32;
+
+/// Sees the header of each packet that goes through a ring, for traces.
+#[derive(Clone)]
+pub struct Tap(Arc<dyn Fn(&PacketHeader) + Send + Sync>);
+
+impl Tap {
+    /// Has each header shown to `see`.
+    pub fn new(see: impl Fn(&PacketHeader) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(see))
+    }
+
+    fn see(&self, header: &PacketHeader) {
+        self.0(header);
+    }
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Tap")
+    }
+}
 
 /// Whether the other side has to be signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::{FEATURE_PENDING_SEND_SIZE, NewPacket, RingError, RingMemory, Signal, WriteError};
+use super::{FEATURE_PENDING_SEND_SIZE, NewPacket, RingError, RingMemory, Signal, Tap, WriteError};
 
 /// The host's end of the host-to-guest ring.
 ///
@@ -18,6 +18,7 @@ pub struct OutgoingRing {
     read: u32,
     /// Whether we left a size that we wait for.
     waiting: bool,
+    tap: Option<Tap>,
 }
 
 impl OutgoingRing {
@@ -30,7 +31,12 @@ impl OutgoingRing {
         let write = memory.load_index(memory.write_index(), "write")?;
         memory.pending_send_size().store(0, Ordering::Relaxed);
         memory.features().fetch_or(FEATURE_PENDING_SEND_SIZE, Ordering::Release);
-        Ok(Self { memory, write, published: write, read, waiting: false })
+        Ok(Self { memory, write, published: write, read, waiting: false, tap: None })
+    }
+
+    /// Has the header of each packet that is written shown to `tap`.
+    pub fn tap(&mut self, tap: Tap) {
+        self.tap = Some(tap);
     }
 
     /// Writes a packet that the guest will see with the next [`publish`](Self::publish).
@@ -48,6 +54,9 @@ impl OutgoingRing {
             self.memory.pending_send_size().store(0, Ordering::Relaxed);
         }
         self.write = self.memory.put(self.write, &header, packet);
+        if let Some(tap) = &self.tap {
+            tap.see(&header);
+        }
         Ok(())
     }
 

@@ -1,0 +1,121 @@
+/*
+ * Indexes, copies round the ring's end, and who has to be woken.
+ */
+#include "ring.h"
+
+#include "memory.h"
+#include "pages.h"
+
+#define UNIT 8
+#define FOOTER 8
+#define FEATURE_PENDING_SEND_SIZE 1
+
+void ring_initialize(struct ring *ring, void *memory, unsigned pages)
+{
+    ring->control = memset(memory, 0, PAGE_SIZE);
+    ring->data = (uint8_t *)memory + PAGE_SIZE;
+    ring->size = (pages - 1) * PAGE_SIZE;
+    ring->next = 0;
+    atomic_store(&ring->control->features, FEATURE_PENDING_SEND_SIZE);
+}
+
+static uint32_t advance(const struct ring *ring, uint32_t at, uint32_t length)
+{
+    return (at + length) % ring->size;
+}
+
+static uint32_t copy_in(struct ring *ring, uint32_t at, const void *from, uint32_t length)
+{
+    uint32_t to_end = ring->size - at, first = length < to_end ? length : to_end;
+    memcpy(ring->data + at, from, first);
+    memcpy(ring->data, (const uint8_t *)from + first, length - first);
+    return advance(ring, at, length);
+}
+
+static void copy_out(const struct ring *ring, uint32_t at, void *to, uint32_t length)
+{
+    uint32_t to_end = ring->size - at, first = length < to_end ? length : to_end;
+    memcpy(to, ring->data + at, first);
+    memcpy((uint8_t *)to + first, ring->data, length - first);
+}
+
+static uint32_t round_up(uint32_t length)
+{
+    return (length + UNIT - 1) & ~(UNIT - 1);
+}
+
+uint32_t ring_space(unsigned payload)
+{
+    return sizeof(struct packet_header) + round_up(payload) + FOOTER;
+}
+
+/* What the writer can use. One byte stays free, so that a full ring is not an empty one. */
+static uint32_t room(const struct ring *ring, uint32_t read, uint32_t write)
+{
+    return write >= read ? ring->size - (write - read) : read - write;
+}
+
+bool ring_has_room(const struct ring *ring, uint32_t space)
+{
+    return room(ring, atomic_load(&ring->control->read), ring->control->write) > space;
+}
+
+bool ring_write(struct ring *ring, const struct packet *packet, bool *signal)
+{
+    uint32_t before = ring->control->write, payload_offset = sizeof(struct packet_header) + packet->extra_length;
+    uint32_t length = payload_offset + round_up(packet->payload_length);
+    if (!ring_has_room(ring, length + FOOTER))
+        return false;
+    struct packet_header header = {
+        .type = packet->type,
+        .payload_offset = payload_offset / UNIT,
+        .length = length / UNIT,
+        .flags = packet->flags,
+        .transaction = packet->transaction,
+    };
+    static const uint8_t zeros[UNIT];
+    uint64_t footer = (uint64_t)before << 32;
+    uint32_t at = copy_in(ring, before, &header, sizeof header);
+    at = copy_in(ring, at, packet->extra, packet->extra_length);
+    at = copy_in(ring, at, packet->payload, packet->payload_length);
+    at = copy_in(ring, at, zeros, round_up(packet->payload_length) - packet->payload_length);
+    at = copy_in(ring, at, &footer, sizeof footer);
+    atomic_store(&ring->control->write, at);
+    /* The reader, unless it masks interrupts, sleeps if it had read everything that was there before. */
+    *signal = !atomic_load(&ring->control->interrupt_mask) && atomic_load(&ring->control->read) == before;
+    return true;
+}
+
+int ring_read(struct ring *ring, struct packet_header *header, void *payload, unsigned size)
+{
+    if (atomic_load(&ring->control->write) == ring->next)
+        return -1;
+    copy_out(ring, ring->next, header, sizeof *header);
+    unsigned offset = header->payload_offset * UNIT, length = header->length * UNIT - offset;
+    if (length > size)
+        return -1;
+    copy_out(ring, advance(ring, ring->next, offset), payload, length);
+    ring->next = advance(ring, ring->next, header->length * UNIT + FOOTER);
+    return length;
+}
+
+bool ring_release(struct ring *ring)
+{
+    uint32_t before = ring->control->read, write;
+    atomic_store(&ring->control->read, ring->next);
+    if (!(atomic_load(&ring->control->features) & FEATURE_PENDING_SEND_SIZE))
+        return false;
+    uint32_t pending = atomic_load(&ring->control->pending_send_size);
+    if (!pending)
+        return false;
+    write = atomic_load(&ring->control->write);
+    uint32_t now = room(ring, ring->next, write), freed = (ring->next + ring->size - before) % ring->size;
+    /* Only the step from too little room to enough is worth a signal; a wrapped difference is more than any size. */
+    return now > pending && now - freed <= pending;
+}
+
+bool ring_wait_for_room(struct ring *ring, uint32_t space)
+{
+    atomic_store(&ring->control->pending_send_size, space);
+    return ring_has_room(ring, space);
+}

@@ -1,0 +1,72 @@
+/*
+ * The tests of the stimer image, and the log in which each VP writes down what expired.
+ */
+#pragma once
+
+#include "counter.h"
+#include "hyperv.h"
+#include "runtime.h"
+#include "synic.h"
+
+/* By timer, in direct mode; by SINT, for messages. */
+#define VECTOR_DIRECT(timer) (0x70 + (timer))
+#define VECTOR_OF(sint) (0x50 + (sint))
+/* Each timer's messages go to a SINT of its own unless a test says otherwise. */
+#define SINT_OF(timer) (4 + (timer))
+/* For tests that leave a slot busy: its interrupt handler leaves the message alone. */
+#define BUSY_SINT 9
+
+#define LOG_MAX 256
+#define MICROSECONDS 10ULL
+#define MILLISECONDS REFERENCE_UNITS_PER_MILLISECOND
+
+struct expiration {
+    uint32_t timer;
+    /* From the message; 0 in direct mode. */
+    uint64_t expiration, delivery;
+    /* Reference time when the handler ran. */
+    uint64_t handled;
+};
+
+struct log {
+    unsigned count;
+    struct expiration entries[LOG_MAX];
+};
+extern struct log logs[CPUS_MAX];
+
+/* This VP's. */
+static inline struct log *own_log(void)
+{
+    return &logs[this_cpu()->index];
+}
+
+/* Stops this VP's timers, empties its slots and its log. */
+void start_over(void);
+/* Waits with interrupts on until this VP has seen so many expirations; false if it does not. */
+bool wait_for_expirations(unsigned count);
+
+static inline void timer_set(unsigned timer, uint64_t config, uint64_t count)
+{
+    wrmsr(HV_MSR_STIMER_CONFIG(timer), 0);
+    wrmsr(HV_MSR_STIMER_COUNT(timer), count);
+    wrmsr(HV_MSR_STIMER_CONFIG(timer), config | HV_TIMER_ENABLE);
+}
+
+static inline bool timer_is_enabled(unsigned timer)
+{
+    return rdmsr(HV_MSR_STIMER_CONFIG(timer)) & HV_TIMER_ENABLE;
+}
+
+/* Each runs on every VP in turn. */
+void one_shot(void *unused);
+void direct(void *unused);
+void deadlines(void *unused);
+void enabling(void *unused);
+void periodic(void *unused);
+void short_period(void *unused);
+void busy_slot(void *unused);
+void missed(void *unused);
+void shared_sint(void *unused);
+void halted(void *unused);
+/* And one on all VPs at once. */
+void all_at_once(void);

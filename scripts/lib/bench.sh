@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# What the benchmarks share, which compare a VMM with its peers on the nested host; to be sourced.
+
+# filled NAME=VALUE... -- WORD...: sets the array `command` to the words, with each {NAME} replaced by its VALUE and the
+# program found.
+filled() {
+    local pair word pairs=()
+    while [[ $1 != -- ]]; do pairs+=("$1") && shift; done
+    shift
+    command=()
+    for word in "$@"; do
+        for pair in "${pairs[@]}"; do word=${word//"{${pair%%=*}}"/${pair#*=}}; done
+        command+=("$word")
+    done
+    word=$(type -P "${command[0]}") || { echo "there is no program ${command[0]} to measure" >&2 && return 1; }
+    command[0]=$word
+}
+
+# packed PROGRAM: sets the array `packing` to the nested host's options that bring a VMM along.
+packed() {
+    # shellcheck disable=SC2034 # for the caller
+    if [[ $1 == *qemu-system-x86_64 ]]; then packing=(--qemu); else packing=(--file "$1"); fi
+}
+
+# QEMU as all its comparisons start it; the rest is the devices. {kernel}, {initrd} and {cmdline} are to be filled in.
+# shellcheck disable=SC2034 # for those who source this
+qemu=(
+    qemu-system-x86_64 -M pc -accel kvm -cpu host -nodefaults -no-user-config -no-reboot
+    -display none -serial stdio -kernel '{kernel}' -initrd '{initrd}' -append '{cmdline}'
+)
+
+# number OPTION VALUE: ends the program where VALUE is not a number of something.
+number() { [[ $2 =~ ^[1-9][0-9]*$ ]] || { echo "$1 $2 is not a number" >&2 && exit 2; }; }
+
+# table NAME...: reads lines "NAME JOB METRIC VALUE" and prints, for each job and metric as they first appear, the
+# median of each NAME's values, and in parentheses the first NAME's as a multiple of it.
+table() {
+    awk -v names="$*" '
+        function median(key,    i, j, held, sorted) {
+            for (i = 1; i <= count[key]; i++) {
+                held = values[key, i]
+                for (j = i; j > 1 && sorted[j - 1] > held; j--) sorted[j] = sorted[j - 1]
+                sorted[j] = held
+            }
+            return sorted[int((count[key] + 1) / 2)]
+        }
+        {
+            row = $2 SUBSEP $3
+            if (!(row in known)) { known[row]; rows[++row_count] = row }
+            values[$1, row, ++count[$1, row]] = $4 + 0
+        }
+        END {
+            columns = split(names, name, " ")
+            printf "%-24s %12s", "", name[1]
+            for (c = 2; c <= columns; c++) printf "  %20s", name[c]
+            for (r = 1; r <= row_count; r++) {
+                split(rows[r], part, SUBSEP)
+                if (part[1] != job) { job = part[1]; printf "\n%s", job }
+                gsub(/_/, " ", part[2])
+                printf "\n  %-22s", part[2]
+                for (c = 1; c <= columns; c++) {
+                    if (!((name[c], rows[r]) in count)) { printf(c == 1 ? " %12s" : "  %20s", "-"); continue }
+                    found = median(name[c] SUBSEP rows[r])
+                    if (c == 1) { ours = found; printf " %12.2f", ours; continue }
+                    printf "  %12.2f", found
+                    if (found > 0) printf " (%5.2f)", ours / found; else printf "        "
+                }
+            }
+            print ""
+        }
+    '
+}

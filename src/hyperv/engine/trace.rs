@@ -1,0 +1,49 @@
+//! `--trace`: what happens at the interface, one readable line an event.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::hyperv::trace::Line;
+
+/// Which events are traced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceKinds {
+    /// Hypercalls that reach us.
+    pub hypercall: bool,
+    /// Accesses to synthetic MSRs that reach us.
+    pub msr: bool,
+    /// Messages, event flags and interrupts.
+    pub synic: bool,
+    /// VMBus control messages and packets.
+    pub vmbus: bool,
+    /// Storage requests and their ends.
+    pub storage: bool,
+}
+
+/// Writes lines. Whoever does not trace has none.
+pub struct Tracer {
+    kinds: TraceKinds,
+    start: Instant,
+    sink: Mutex<Box<dyn Write + Send>>,
+}
+
+impl Tracer {
+    /// Traces `kinds` to `sink`; times count from now.
+    pub fn new(kinds: TraceKinds, sink: Box<dyn Write + Send>) -> Self {
+        Self { kinds, start: Instant::now(), sink: Mutex::new(sink) }
+    }
+
+    /// What is traced.
+    pub fn kinds(&self) -> TraceKinds {
+        self.kinds
+    }
+
+    /// Writes one line. A sink that fails loses it.
+    pub fn line(&self, event: impl fmt::Display) {
+        let time = (self.start.elapsed().as_nanos() / 100) as u64;
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(sink, "{}", Line { time, event });
+    }
+}

@@ -1,0 +1,96 @@
+//! The thread of an open channel.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::Device;
+use super::link::Link;
+use super::port::{ChannelPort, Work};
+use crate::vmbus::connection::Opening;
+use crate::vmbus::ids::ChannelId;
+use crate::vmbus::vsp::{Channel, Handler, ServiceError};
+
+/// What a channel's thread works with.
+pub(super) struct ChannelThread {
+    pub link: Arc<Link>,
+    pub device: Arc<Device>,
+    pub port: Arc<ChannelPort>,
+    pub subchannel_index: u16,
+}
+
+impl ChannelThread {
+    /// The thread's whole life: opens the channel, serves it until it is to be closed, and closes it.
+    pub fn run(self, opening: Opening) {
+        let Self { link, port, .. } = &self;
+        let id = opening.channel;
+        match self.open(opening) {
+            Ok((mut channel, handler)) => {
+                link.opened(id, true);
+                self.serve(&mut channel, handler);
+                link.disconnect_events(id);
+                port.disconnect();
+                drop(channel);
+                link.closed(id);
+            }
+            Err(error) => {
+                link.complain(id, "does not open", &error);
+                port.disconnect();
+                link.opened(id, false);
+            }
+        }
+    }
+
+    fn open(&self, opening: Opening) -> Result<(Channel, Box<dyn Handler>), ServiceError> {
+        let Self { link, device, port, subchannel_index } = self;
+        let id = opening.channel;
+        let mut channel = Channel::new(opening, *subchannel_index, link.memory().clone(), port.clone())?;
+        if let Some(tracer) = link.tracer() {
+            channel.trace(tracer);
+        }
+        let handler = guarded(|| device.vsp().open(&mut channel))?;
+        match link.connect_events(id, port) {
+            Ok(()) => Ok((channel, handler)),
+            Err(error) => {
+                bury(id, handler);
+                Err(error)
+            }
+        }
+    }
+
+    fn serve(&self, channel: &mut Channel, handler: Box<dyn Handler>) {
+        let id = channel.id();
+        let mut handler = Some(handler);
+        // The guest may have written packets before it opened the channel.
+        let mut work = Work::Serve(Vec::new());
+        while let Work::Serve(leaving) = work {
+            let mut result = Ok(());
+            if let Some(handler) = &mut handler {
+                result = guarded(|| {
+                    leaving.iter().for_each(|gpadl| handler.release_gpadl(*gpadl));
+                    Ok(())
+                });
+            }
+            leaving.into_iter().for_each(|gpadl| self.link.gpadl_released(id, gpadl));
+            if let Some(handler) = handler.as_mut().filter(|_| result.is_ok()) {
+                result = guarded(|| handler.service(channel));
+            }
+            if let Err(error) = result {
+                self.link.complain(id, "is served no more until it is opened again", &error);
+                handler.take().into_iter().for_each(|handler| bury(id, handler));
+            }
+            work = self.port.wait();
+        }
+        handler.into_iter().for_each(|handler| bury(id, handler));
+    }
+}
+
+/// Calls a device's code, which is not always ours. A panic ends its service, not the bus.
+fn guarded<T>(code: impl FnOnce() -> Result<T, ServiceError>) -> Result<T, ServiceError> {
+    catch_unwind(AssertUnwindSafe(code)).unwrap_or(Err(ServiceError::Panicked))
+}
+
+fn bury(channel: ChannelId, handler: Box<dyn Handler>) {
+    if catch_unwind(AssertUnwindSafe(move || drop(handler))).is_err() {
+        log::error!("channel {channel}: a device's handler panicked at its end");
+    }
+}

@@ -1,0 +1,356 @@
+//! A bus's connection to one guest: the control protocol with its effects.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::channel::ChannelThread;
+use super::port::ChannelPort;
+use super::{AttachError, Device, DeviceId, Settings, thread_named};
+use crate::hyperv::connections::MessagePort;
+use crate::hyperv::engine::Child;
+use crate::hyperv::message::{Message, MessageType};
+use crate::hyperv::status::{HvResult, HvStatus};
+use crate::partition::memory::GuestMemory;
+use crate::vmbus::connection::{self, Action, Actions, Connection, OfferError, Opening, Refusal};
+use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version};
+use crate::vmbus::trace::{MessageLine, Tracer};
+use crate::vmbus::vsp::ServiceError;
+
+/// After so many warnings about what a guest does, more of them help nobody.
+const MAX_COMPLAINTS: u64 = 16;
+
+/// See the module's description.
+pub(super) struct Link {
+    name: String,
+    tracer: Option<Tracer>,
+    child: Arc<dyn Child>,
+    /// Wakes the bus's own thread: there is room for messages, or a channel's thread has ended.
+    attention: EventFd,
+    over: AtomicBool,
+    complaints: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    connection: Connection,
+    channels: BTreeMap<ChannelId, Entry>,
+    /// Threads that have nothing to do any more but to end.
+    ended: Vec<JoinHandle<()>>,
+    /// No channel is opened any more.
+    closing: bool,
+}
+
+/// A channel that is offered, or was.
+struct Entry {
+    /// None once it is rescinded.
+    device: Option<Arc<Device>>,
+    id: DeviceId,
+    subchannel_index: u16,
+    open: Option<Open>,
+}
+
+/// A channel with a thread.
+struct Open {
+    port: Arc<ChannelPort>,
+    thread: JoinHandle<()>,
+}
+
+impl Link {
+    pub fn new(settings: &Settings, child: Arc<dyn Child>) -> io::Result<Arc<Self>> {
+        let Settings { name, max_version, tracer } = settings.clone();
+        let settings = connection::Settings { max_version, vp_count: child.vp_count() };
+        let state = State {
+            connection: Connection::new(child.memory().clone(), settings),
+            channels: BTreeMap::new(),
+            ended: Vec::new(),
+            closing: false,
+        };
+        Ok(Arc::new(Self {
+            name,
+            tracer,
+            child,
+            attention: EventFd::new(libc::EFD_CLOEXEC)?,
+            over: AtomicBool::new(false),
+            complaints: AtomicU64::new(0),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// Opens the ports: from now on the guest can make contact.
+    pub fn connect(self: &Arc<Self>) -> Result<(), AttachError> {
+        self.child.announce_room(Some(self.attention.try_clone().map_err(AttachError::Descriptor)?));
+        for id in self.ports() {
+            self.child.connect_messages(id, Arc::new(Mailbox { link: Arc::downgrade(self), id }))?;
+        }
+        Ok(())
+    }
+
+    fn ports(&self) -> impl Iterator<Item = ConnectionId> {
+        let ids = [ConnectionId::MESSAGES, ConnectionId::MESSAGES_5];
+        let state = self.lock();
+        ids.map(|id| state.connection.listens_on(id).then_some(id)).into_iter().flatten()
+    }
+
+    /// Closes ports and channels. All threads but the bus's own are gone when this returns, and that one is about to end.
+    pub fn disconnect(&self) {
+        self.ports().for_each(|id| self.child.disconnect(id));
+        self.child.announce_room(None);
+        let mut state = self.lock();
+        state.closing = true;
+        let open: Vec<Open> = state.channels.values_mut().filter_map(|entry| entry.open.take()).collect();
+        let ended = std::mem::take(&mut state.ended);
+        drop(state);
+        open.iter().for_each(|open| open.port.close());
+        open.into_iter().map(|open| open.thread).chain(ended).for_each(|thread| self.bury(thread));
+        self.over.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// The bus's own thread.
+    pub fn run(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            // Interrupted, it looks for nothing.
+            let _ = self.attention.read();
+            let mut state = self.lock();
+            self.send(&mut state);
+            let ended = std::mem::take(&mut state.ended);
+            drop(state);
+            ended.into_iter().for_each(|thread| self.bury(thread));
+        }
+    }
+
+    fn wake(&self) {
+        let _ = self.attention.write(1);
+    }
+
+    fn bury(&self, thread: JoinHandle<()>) {
+        if thread.join().is_err() {
+            log::error!("{}: the thread of a channel panicked", self.name);
+        }
+    }
+
+    pub fn version(&self) -> Option<Version> {
+        self.lock().connection.version()
+    }
+
+    /// Offers a device's primary channel.
+    pub fn offer(&self, device: &Arc<Device>) -> Result<(), OfferError> {
+        let mut state = self.lock();
+        self.offer_channel(&mut state, device, 0)?;
+        self.send(&mut state);
+        Ok(())
+    }
+
+    fn offer_channel(&self, state: &mut State, device: &Arc<Device>, subchannel_index: u16) -> Result<(), OfferError> {
+        let channel = state.connection.offer(device.offer.subchannel(subchannel_index))?;
+        let entry = Entry { device: Some(device.clone()), id: device.id, subchannel_index, open: None };
+        state.channels.insert(channel, entry);
+        Ok(())
+    }
+
+    pub fn offer_subchannels(&self, primary: ChannelId, count: u16) {
+        let mut state = self.lock();
+        let Some(Entry { device: Some(device), subchannel_index: 0, .. }) = state.channels.get(&primary) else {
+            return;
+        };
+        let device = device.clone();
+        let count = u32::from(count).min(self.child.vp_count()) as u16;
+        for index in 1..=count {
+            match self.offer_channel(&mut state, &device, index) {
+                Ok(()) | Err(OfferError::Duplicate { .. }) => {}
+                Err(error) => log::debug!("{}: {error}", self.name),
+            }
+        }
+        self.send(&mut state);
+    }
+
+    /// Takes back the offers of a device. Gives what was shared of it, to be dropped without a lock.
+    pub fn rescind(self: &Arc<Self>, id: DeviceId) -> Vec<Arc<Device>> {
+        let mut state = self.lock();
+        let State { connection, channels, .. } = &mut *state;
+        let mut actions = Actions::new();
+        let mut shares = Vec::new();
+        for (channel, entry) in channels.iter_mut().filter(|(_, entry)| entry.id == id) {
+            shares.extend(entry.device.take());
+            if entry.subchannel_index == 0 {
+                actions.extend(connection.rescind(*channel));
+            }
+        }
+        self.carry_out(&mut state, actions);
+        self.send(&mut state);
+        shares
+    }
+
+    /// Takes a message of the guest's.
+    fn receive(self: &Arc<Self>, id: ConnectionId, message: &[u8]) -> HvResult<()> {
+        let mut state = self.lock();
+        let actions = state.connection.receive(id, message);
+        let busy = matches!(actions[..], [Action::Refuse(Refusal::Busy)]);
+        if let Some(tracer) = self.tracer.as_ref().filter(|_| !busy) {
+            tracer.line(format_args!("guest: {}", MessageLine(message)));
+        }
+        self.carry_out(&mut state, actions);
+        self.send(&mut state);
+        if busy { Err(HvStatus::INSUFFICIENT_BUFFERS) } else { Ok(()) }
+    }
+
+    /// A channel's thread has opened its channel, or could not and ends.
+    pub fn opened(self: &Arc<Self>, channel: ChannelId, success: bool) {
+        let mut state = self.lock();
+        if !success {
+            self.thread_ends(&mut state, channel);
+        }
+        let actions = state.connection.opened(channel, success);
+        self.carry_out(&mut state, actions);
+        self.send(&mut state);
+    }
+
+    /// A channel's thread has closed its channel and ends.
+    pub fn closed(self: &Arc<Self>, channel: ChannelId) {
+        let mut state = self.lock();
+        self.thread_ends(&mut state, channel);
+        let actions = state.connection.closed(channel);
+        self.carry_out(&mut state, actions);
+        self.send(&mut state);
+    }
+
+    /// A channel's thread has let go of a GPADL.
+    pub fn gpadl_released(self: &Arc<Self>, channel: ChannelId, gpadl: GpadlId) {
+        let mut state = self.lock();
+        let actions = state.connection.gpadl_released(channel, gpadl);
+        self.carry_out(&mut state, actions);
+        self.send(&mut state);
+    }
+
+    fn thread_ends(&self, state: &mut State, channel: ChannelId) {
+        if let Some(open) = state.channels.get_mut(&channel).and_then(|entry| entry.open.take()) {
+            state.ended.push(open.thread);
+            self.wake();
+        }
+    }
+
+    /// Does what the protocol wants done. Nothing here waits.
+    fn carry_out(self: &Arc<Self>, state: &mut State, actions: Actions) {
+        for action in actions {
+            match action {
+                Action::Open(opening) => self.open(state, *opening),
+                Action::Close(channel) => with_port(state, channel, ChannelPort::close),
+                Action::ReleaseGpadl(channel, gpadl) => with_port(state, channel, |port| port.release(gpadl)),
+                Action::Retarget(channel, vp) => with_port(state, channel, |port| port.retarget(vp)),
+                Action::Remove(channel) => drop(state.channels.remove(&channel)),
+                Action::Refuse(refusal) => log::debug!("{}: a VMBus message is refused: {refusal}", self.name),
+            }
+        }
+    }
+
+    /// Gives a channel the thread that opens it.
+    fn open(self: &Arc<Self>, state: &mut State, opening: Opening) {
+        let channel = opening.channel;
+        let entry = state.channels.get_mut(&channel).filter(|_| !state.closing);
+        let started = match entry.map(|entry| self.start(entry, opening)) {
+            Some(Ok(started)) => started,
+            Some(Err(error)) => {
+                log::warn!("{}: channel {channel} does not open: {error}", self.name);
+                false
+            }
+            None => false,
+        };
+        if !started {
+            let actions = state.connection.opened(channel, false);
+            self.carry_out(state, actions);
+        }
+    }
+
+    /// Starts the thread of a channel. False where there is no device for it any more.
+    fn start(self: &Arc<Self>, entry: &mut Entry, opening: Opening) -> io::Result<bool> {
+        let Entry { device: Some(device), subchannel_index, open: open @ None, .. } = entry else { return Ok(false) };
+        let channel = opening.channel;
+        let port = ChannelPort::new(channel, Arc::downgrade(self), self.child.clone(), opening.target)?;
+        let port = Arc::new(port);
+        let body = ChannelThread {
+            link: self.clone(),
+            device: device.clone(),
+            port: port.clone(),
+            subchannel_index: *subchannel_index,
+        };
+        let thread = thread_named(&self.name, &format!("ch{channel}")).spawn(move || body.run(opening))?;
+        *open = Some(Open { port, thread });
+        Ok(true)
+    }
+
+    /// Has the guest's signals ring the channel's doorbell.
+    pub fn connect_events(&self, channel: ChannelId, port: &ChannelPort) -> Result<(), ServiceError> {
+        let doorbell = port.bell().map_err(|error| error.to_string());
+        let connected = doorbell.and_then(|doorbell| {
+            self.child.connect_events(channel.connection(), doorbell).map_err(|error| error.to_string())
+        });
+        connected.map_err(ServiceError::Host)
+    }
+
+    pub fn disconnect_events(&self, channel: ChannelId) {
+        self.child.disconnect(channel.connection());
+    }
+
+    pub fn memory(&self) -> &GuestMemory {
+        self.child.memory()
+    }
+
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
+    }
+
+    /// Says what is wrong with a channel. A guest can have it said often, so after a while only who looks closely is told.
+    pub fn complain(&self, channel: ChannelId, what: &str, error: &ServiceError) {
+        let said = self.complaints.fetch_add(1, Ordering::Relaxed);
+        let level = if said < MAX_COMPLAINTS { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "{}: VMBus channel {channel} {what}: {error}", self.name);
+    }
+
+    /// Sends the guest as many of the messages for it as it has room for.
+    fn send(&self, state: &mut State) {
+        while let Some(outgoing) = state.connection.next_message() {
+            let bytes = outgoing.message.to_bytes();
+            // Every message of the protocol fits.
+            let Some(message) = Message::new(MessageType::CHANNEL, 0, &bytes) else { continue };
+            match self.child.post_message(outgoing.vp, outgoing.sint, message) {
+                Err(HvStatus::INSUFFICIENT_BUFFERS) => return state.connection.put_back(outgoing),
+                Err(status) => log::debug!("{}: {} takes no message: {status}", self.name, outgoing.vp),
+                Ok(()) => {}
+            }
+            if let Some(tracer) = &self.tracer {
+                tracer.line(format_args!("host: {}", MessageLine(&bytes)));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn with_port(state: &State, channel: ChannelId, tell: impl FnOnce(&ChannelPort)) {
+    if let Some(Entry { open: Some(open), .. }) = state.channels.get(&channel) {
+        tell(&open.port);
+    }
+}
+
+/// Where the guest posts its control messages.
+struct Mailbox {
+    link: Weak<Link>,
+    id: ConnectionId,
+}
+
+impl MessagePort for Mailbox {
+    fn post(&self, message_type: MessageType, payload: &[u8]) -> HvResult<()> {
+        if message_type != MessageType::CHANNEL {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        let link = self.link.upgrade().ok_or(HvStatus::INVALID_PORT_ID)?;
+        link.receive(self.id, payload)
+    }
+}

@@ -1,0 +1,143 @@
+//! What a channel's handler, and whoever ends I/O for it, can do to its surroundings.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::link::Link;
+use crate::hyperv::engine::Child;
+use crate::hyperv::types::SintIndex;
+use crate::partition::event::into_descriptor;
+use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
+use crate::vmbus::vsp::Port;
+
+/// The port of one channel while it is open. Afterwards it does nothing.
+pub(super) struct ChannelPort {
+    channel: ChannelId,
+    link: Weak<Link>,
+    doorbell: EventFd,
+    closing: AtomicBool,
+    /// GPADLs that the guest wants back.
+    leaving: Mutex<Vec<GpadlId>>,
+    target: Mutex<Target>,
+}
+
+/// Whom signals interrupt. Held while one is sent, so that none goes the old way after a change.
+struct Target {
+    /// None once the channel is closed: who keeps the port does not keep the child.
+    child: Option<Arc<dyn Child>>,
+    vp: Option<VpIndex>,
+}
+
+/// What a channel's thread is woken for.
+pub(super) enum Work {
+    /// To look after the rings, having let go of these GPADLs.
+    Serve(Vec<GpadlId>),
+    /// To close the channel.
+    Close,
+}
+
+impl ChannelPort {
+    pub fn new(
+        channel: ChannelId,
+        link: Weak<Link>,
+        child: Arc<dyn Child>,
+        target: Option<VpIndex>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            channel,
+            link,
+            doorbell: EventFd::new(libc::EFD_CLOEXEC)?,
+            closing: AtomicBool::new(false),
+            leaving: Mutex::default(),
+            target: Mutex::new(Target { child: Some(child), vp: target }),
+        })
+    }
+
+    /// A copy of the eventfd that the channel's thread sleeps on.
+    pub fn bell(&self) -> io::Result<EventFd> {
+        self.doorbell.try_clone()
+    }
+
+    /// Has signals go to another VP. None goes to the old one when this returns.
+    pub fn retarget(&self, vp: VpIndex) {
+        self.target().vp = Some(vp);
+    }
+
+    /// Has the thread let go of a GPADL.
+    pub fn release(&self, gpadl: GpadlId) {
+        self.leaving().push(gpadl);
+        self.wake();
+    }
+
+    /// Has the thread close the channel.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Sleeps until there is work.
+    pub fn wait(&self) -> Work {
+        loop {
+            if self.is_closing() {
+                return Work::Close;
+            }
+            match self.doorbell.read() {
+                Ok(_) if self.is_closing() => return Work::Close,
+                Ok(_) => return Work::Serve(std::mem::take(&mut *self.leaving())),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // An eventfd that is open and blocks has no other error.
+                Err(error) => {
+                    log::error!("channel {}: its eventfd fails: {error}", self.channel);
+                    return Work::Close;
+                }
+            }
+        }
+    }
+
+    /// Makes the port of no effect: the channel is closed.
+    pub fn disconnect(&self) {
+        *self.target() = Target { child: None, vp: None };
+    }
+
+    fn target(&self) -> MutexGuard<'_, Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<GpadlId>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Port for ChannelPort {
+    fn signal_guest(&self) {
+        let target = self.target();
+        let Target { child: Some(child), vp: Some(vp) } = &*target else { return };
+        // Channel ids are event flags: they are below 2048.
+        if let Err(status) = child.signal_event(*vp, SintIndex::VMBUS, self.channel.0 as u16) {
+            log::trace!("channel {}: {vp} takes no interrupt: {status}", self.channel);
+        }
+    }
+
+    fn wake(&self) {
+        // Fails, or waits, only where 2^64 - 1 wakes have not been seen.
+        let _ = self.doorbell.write(1);
+    }
+
+    fn doorbell(&self) -> Option<OwnedFd> {
+        self.bell().map(into_descriptor).inspect_err(|error| log::warn!("no eventfd for a device: {error}")).ok()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    fn offer_subchannels(&self, count: u16) {
+        if let Some(link) = self.link.upgrade() {
+            link.offer_subchannels(self.channel, count);
+        }
+    }
+}

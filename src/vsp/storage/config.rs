@@ -1,0 +1,277 @@
+//! What a user says of a disk: `--disk PATH`, `--disk path=…,readonly=…`, or a table in a file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::controller::{Controller, MAX_LUNS};
+use super::disk::{self, DiskError};
+use super::scsi::{DeviceKind, Identity};
+use super::unit::{Image, Unit};
+
+/// How many controllers a machine has at most, as on Hyper-V.
+pub const MAX_CONTROLLERS: u8 = 4;
+/// The longest serial number: VPD page 83 has to hold it with the vendor's name.
+const MAX_SERIAL: usize = 36;
+/// The size of a DVD's blocks.
+const DVD_SECTOR: u32 = 2048;
+
+/// A disk or a DVD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DiskConfig {
+    /// A file, a block device, or memory:SIZE for scratch that is gone at the end. A DVD drive without a path is empty.
+    pub path: PathBuf,
+    /// The guest cannot write to it. DVDs are always so.
+    pub readonly: bool,
+    /// What the host's page cache does.
+    pub cache: Cache,
+    /// The serial number that the guest sees. Without it, one that is made of the path.
+    pub serial: Option<String>,
+    /// Bytes in a sector: 512 or 4096.
+    pub sector: u32,
+    /// Blocks that the guest discards are given back to the host.
+    pub discard: bool,
+    /// How the image is written.
+    pub format: Format,
+    /// What the guest sees: a disk, or a DVD in a drive.
+    pub media: Media,
+    /// The controller that it hangs on, from 0.
+    pub controller: u8,
+    /// Its number on the controller, 0 to 63. Without it, the lowest that is free.
+    pub lun: Option<u8>,
+}
+
+/// What the host's page cache does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cache {
+    /// It holds what the guest writes until the guest flushes.
+    #[default]
+    Writeback,
+    /// It is passed by.
+    None,
+}
+
+/// How an image is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// As the file says.
+    #[default]
+    Auto,
+    /// Byte by byte.
+    Raw,
+    /// As QEMU's qcow2.
+    Qcow2,
+}
+
+/// What the guest sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Media {
+    /// A disk.
+    #[default]
+    Disk,
+    /// A DVD in a drive.
+    Dvd,
+}
+
+impl Default for DiskConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            readonly: false,
+            cache: Cache::default(),
+            serial: None,
+            sector: 512,
+            discard: true,
+            format: Format::default(),
+            media: Media::default(),
+            controller: 0,
+            lun: None,
+        }
+    }
+}
+
+/// Why disks cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no path.
+    #[error("a disk needs a path: --disk PATH, or --disk memory:SIZE for scratch")]
+    NoPath,
+    /// The sector size is none.
+    #[error("sector={0}: a disk's sectors have 512 or 4096 bytes")]
+    Sector(u32),
+    /// The serial number cannot be told.
+    #[error("serial={0:?}: a serial number has 1 to 36 printable ASCII characters")]
+    Serial(String),
+    /// There is no such controller.
+    #[error("controller={0} is too high: there are controllers 0 to {most}", most = MAX_CONTROLLERS - 1)]
+    Controller(u8),
+    /// There is no such LUN.
+    #[error("lun={0} is too high: a controller has LUNs 0 to 63")]
+    Lun(u8),
+    /// Two disks want one place.
+    #[error("{first} and {second} both have controller={controller},lun={lun}; give one of them another lun=")]
+    SamePlace {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// Their controller.
+        controller: u8,
+        /// Their number on it.
+        lun: u8,
+    },
+    /// There are too many.
+    #[error("controller={0} has no free LUN for {1}; give the disk another controller=")]
+    Full(u8, PathBuf),
+    /// The image cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The host cannot do it.
+    #[error("cannot use {path}: {source}")]
+    Host {
+        /// The image.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
+}
+
+impl DiskConfig {
+    /// The disk that `--disk PATH` is.
+    pub fn of(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), ..Self::default() }
+    }
+
+    /// The size of a sector as the guest sees it.
+    pub fn sector(&self) -> u32 {
+        if self.media == Media::Dvd { DVD_SECTOR } else { self.sector }
+    }
+
+    /// Whether the guest cannot write.
+    pub fn readonly(&self) -> bool {
+        self.readonly || self.media == Media::Dvd
+    }
+
+    /// Finds what is wrong in the words themselves.
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.path.as_os_str().is_empty() && self.media == Media::Disk {
+            return Err(ConfigError::NoPath);
+        }
+        if !matches!(self.sector, 512 | 4096) {
+            return Err(ConfigError::Sector(self.sector));
+        }
+        if let Some(serial) = &self.serial {
+            let printable = serial.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            if serial.is_empty() || serial.len() > MAX_SERIAL || !printable {
+                return Err(ConfigError::Serial(serial.clone()));
+            }
+        }
+        if self.controller >= MAX_CONTROLLERS {
+            return Err(ConfigError::Controller(self.controller));
+        }
+        match self.lun {
+            Some(lun) if usize::from(lun) >= MAX_LUNS => Err(ConfigError::Lun(lun)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has a relative path start at `folder`.
+    pub fn rebase(&mut self, folder: &Path) {
+        if !self.is_memory() && !self.path.as_os_str().is_empty() {
+            self.path = folder.join(&self.path);
+        }
+    }
+
+    /// Whether it is memory:SIZE.
+    fn is_memory(&self) -> bool {
+        self.path.to_str().is_some_and(|path| path.starts_with("memory:"))
+    }
+
+    /// Opens the image, if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with the image.
+    pub fn image(&self) -> Result<Option<Arc<Image>>, ConfigError> {
+        if self.path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Image::new(disk::open(self)?, self.sector())))
+    }
+
+    /// Makes the unit for that place.
+    ///
+    /// # Errors
+    /// What is wrong with the words or the image.
+    pub fn unit(&self, lun: u8) -> Result<Arc<Unit>, ConfigError> {
+        self.check()?;
+        let kind = match self.media {
+            Media::Disk => DeviceKind::Disk,
+            Media::Dvd => DeviceKind::Optical,
+        };
+        let unit = Unit::new(kind, self.identity(lun), self.image()?);
+        unit.map_err(|source| ConfigError::Host { path: self.path.clone(), source })
+    }
+
+    /// The same each time that the same image has the same place, and without its path in it.
+    fn identity(&self, lun: u8) -> Identity {
+        let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let named = self.serial.as_ref().map(|serial| serial.as_bytes());
+        let path = path.as_os_str().as_encoded_bytes();
+        let place = [self.controller, lun];
+        let bytes = named.unwrap_or(path).iter().chain(&place);
+        // FNV-1a, 64 bits.
+        let unique = bytes
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let serial = self.serial.clone().unwrap_or_else(|| format!("{unique:016x}"));
+        Identity { serial, unique, scratch: self.is_memory() && !self.readonly() }
+    }
+}
+
+/// Gives every disk its place: those that name a LUN have it, the others the lowest that are free.
+///
+/// # Errors
+/// What is wrong in the words, and two disks in one place.
+pub fn places<'a>(disks: &'a [DiskConfig]) -> Result<Vec<(u8, u8)>, ConfigError> {
+    let mut taken: BTreeMap<(u8, u8), &'a DiskConfig> = BTreeMap::new();
+    for disk in disks {
+        disk.check()?;
+        let Some(lun) = disk.lun else { continue };
+        if let Some(first) = taken.insert((disk.controller, lun), disk) {
+            let (first, second) = (first.path.clone(), disk.path.clone());
+            return Err(ConfigError::SamePlace { first, second, controller: disk.controller, lun });
+        }
+    }
+    let place = |disk: &'a DiskConfig| -> Result<_, ConfigError> {
+        let DiskConfig { controller, lun, .. } = *disk;
+        let free = lun.or_else(|| (0..MAX_LUNS as u8).find(|lun| !taken.contains_key(&(controller, *lun))));
+        let place = (controller, free.ok_or_else(|| ConfigError::Full(controller, disk.path.clone()))?);
+        taken.insert(place, disk);
+        Ok(place)
+    };
+    disks.iter().map(place).collect()
+}
+
+/// Opens all disks and hangs them on their controllers, each with up to `max_subchannels`.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn controllers(disks: &[DiskConfig], max_subchannels: u16) -> Result<BTreeMap<u8, Arc<Controller>>, ConfigError> {
+    let mut controllers = BTreeMap::new();
+    for (disk, (number, lun)) in disks.iter().zip(places(disks)?) {
+        let controller = controllers.entry(number).or_insert_with(|| Controller::new(max_subchannels));
+        // The place is free: `places` saw to it.
+        controller.attach(lun, disk.unit(lun)?).map_err(|_| ConfigError::Lun(lun))?;
+    }
+    Ok(controllers)
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

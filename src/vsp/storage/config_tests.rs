@@ -1,0 +1,105 @@
+use super::*;
+
+fn disk(path: &str, lun: Option<u8>) -> DiskConfig {
+    DiskConfig { path: path.into(), lun, ..DiskConfig::default() }
+}
+
+fn message(disks: &[DiskConfig]) -> String {
+    controllers(disks, 0).err().expect("an error").to_string()
+}
+
+#[test]
+fn words_are_those_of_the_command_line() {
+    let disk: DiskConfig = toml::from_str(
+        "path = 'a.img'\nreadonly = true\ncache = 'none'\nserial = 'S1'\nsector = 4096\ndiscard = false\nformat = 'raw'\n\
+         media = 'dvd'\ncontroller = 1\nlun = 5",
+    )
+    .expect("a disk");
+    let expected = DiskConfig {
+        path: "a.img".into(),
+        readonly: true,
+        cache: Cache::None,
+        serial: Some("S1".into()),
+        sector: 4096,
+        discard: false,
+        format: Format::Raw,
+        media: Media::Dvd,
+        controller: 1,
+        lun: Some(5),
+    };
+    assert_eq!(disk, expected);
+    assert_eq!(toml::from_str::<DiskConfig>("path = 'x'").expect("a disk"), super::tests::disk("x", None));
+    assert!(toml::from_str::<DiskConfig>("pth = 'x'").is_err());
+}
+
+#[test]
+fn disks_without_a_lun_get_the_lowest_that_is_free() {
+    let other = DiskConfig { controller: 1, ..disk("d", None) };
+    let disks = [disk("a", None), disk("b", Some(0)), disk("c", None), other, disk("e", Some(2))];
+    assert_eq!(places(&disks).expect("places"), [(0, 1), (0, 0), (0, 3), (1, 0), (0, 2)]);
+}
+
+#[test]
+fn two_disks_in_one_place_are_named() {
+    let text = message(&[disk("memory:1M", Some(3)), disk("memory:2M", Some(3))]);
+    assert_eq!(text, "memory:1M and memory:2M both have controller=0,lun=3; give one of them another lun=");
+}
+
+#[test]
+fn a_full_controller_takes_no_more() {
+    let disks: Vec<_> = (0..65).map(|_| disk("memory:1M", None)).collect();
+    assert!(message(&disks).contains("no free LUN"));
+}
+
+#[test]
+fn numbers_and_words_that_cannot_be_are_refused() {
+    let base = || disk("memory:1M", None);
+    for (disk, said) in [
+        (disk("", None), "needs a path"),
+        (DiskConfig { sector: 520, ..base() }, "512 or 4096"),
+        (DiskConfig { serial: Some(String::new()), ..base() }, "printable ASCII"),
+        (DiskConfig { serial: Some("ä".into()), ..base() }, "printable ASCII"),
+        (DiskConfig { serial: Some("x".repeat(37)), ..base() }, "printable ASCII"),
+        (DiskConfig { controller: 4, ..base() }, "controllers 0 to 3"),
+        (DiskConfig { lun: Some(64), ..base() }, "LUNs 0 to 63"),
+        (disk("memory:", None), "names no size"),
+        (disk("memory:1Q", None), "names no size"),
+        (disk("memory:99999999999T", None), "names no size"),
+        (disk("memory:0", None), "names no size"),
+        (disk("memory:1000", None), "multiple of 512 bytes"),
+    ] {
+        let text = message(std::slice::from_ref(&disk));
+        assert!(text.contains(said), "{disk:?}: {text}");
+    }
+}
+
+#[test]
+fn only_memory_that_can_be_written_is_scratch() {
+    let named = |path| disk(path, None);
+    assert!(named("memory:1M").identity(0).scratch);
+    for kept in [
+        named("/tmp/memory:1M"),
+        DiskConfig { serial: Some("scratch".into()), ..named("disk.img") },
+        DiskConfig { readonly: true, ..named("memory:1M") },
+        DiskConfig { media: Media::Dvd, ..named("memory:1M") },
+    ] {
+        assert!(!kept.identity(0).scratch, "{kept:?}");
+    }
+}
+
+#[test]
+fn a_drive_may_be_empty_and_a_disk_may_not() {
+    let drive = DiskConfig { media: Media::Dvd, ..DiskConfig::default() };
+    assert!(drive.readonly() && drive.sector() == 2048);
+    assert!(controllers(&[drive], 0).is_ok());
+}
+
+#[test]
+fn serial_numbers_stay_the_same_and_differ_between_disks() {
+    let identity = |path, lun| disk(path, None).identity(lun);
+    assert_eq!(identity("memory:1M", 0), identity("memory:1M", 0));
+    assert_ne!(identity("memory:1M", 0), identity("memory:1M", 1));
+    assert_ne!(identity("memory:1M", 0).serial, identity("memory:2M", 0).serial);
+    let named = DiskConfig { serial: Some("mine".into()), ..disk("memory:1M", None) };
+    assert_eq!(named.identity(0).serial, "mine");
+}

@@ -1,0 +1,264 @@
+//! A SCSI controller: up to 64 units, and what its channels share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::scsi::{self, DataOut, Nexus, Outcome, Response, Sense, opcode};
+use super::storvsp::wire::Reply;
+use super::storvsp::{Demand, PacketError, Protocol, Scope};
+use super::unit::{Image, Unit};
+
+/// How many units a controller has at most: LUNs 0 to 63, as on Hyper-V.
+pub const MAX_LUNS: usize = 64;
+
+/// Why a unit cannot be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// There are LUNs 0 to 63.
+    #[error("lun={0} is too high: a controller has LUNs 0 to 63")]
+    NoSuchLun(u8),
+    /// Another unit has that LUN.
+    #[error("lun={0} is taken; give the disk another lun=, or another controller=")]
+    Taken(u8),
+}
+
+/// See the module's description. Any thread may use it.
+pub struct Controller {
+    units: RwLock<[Option<Arc<Unit>>; MAX_LUNS]>,
+    protocol: Mutex<Protocol>,
+    /// Whether commands may come: what the protocol says, to be read without its lock.
+    ready: AtomicBool,
+    /// How many times units have come, gone, or got another size.
+    changes: AtomicU64,
+    /// To be called then.
+    listener: Mutex<Option<Listener>>,
+}
+
+type Listener = Box<dyn Fn() + Send + Sync>;
+
+impl Controller {
+    /// A controller without units, and up to `max_subchannels` beside its primary channel.
+    pub fn new(max_subchannels: u16) -> Arc<Self> {
+        Arc::new(Self {
+            units: RwLock::new([const { None }; MAX_LUNS]),
+            protocol: Mutex::new(Protocol::new(max_subchannels)),
+            ready: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            listener: Mutex::default(),
+        })
+    }
+
+    /// Adds a unit. A guest that runs is told to look: see [`changes`](Self::changes).
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn attach(&self, lun: u8, unit: Arc<Unit>) -> Result<(), AttachError> {
+        {
+            let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
+            let slot = units.get_mut(usize::from(lun)).ok_or(AttachError::NoSuchLun(lun))?;
+            if slot.is_some() {
+                return Err(AttachError::Taken(lun));
+            }
+            *slot = Some(unit);
+        }
+        self.units_changed();
+        Ok(())
+    }
+
+    /// Takes a unit away. What it has begun comes to its end; what comes now finds no unit.
+    pub fn detach(&self, lun: u8) -> Option<Arc<Unit>> {
+        let gone = {
+            let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
+            units.get_mut(usize::from(lun))?.take()
+        };
+        if gone.is_some() {
+            self.units_changed();
+        }
+        gone
+    }
+
+    /// The unit with that LUN.
+    pub fn unit(&self, lun: u8) -> Option<Arc<Unit>> {
+        self.units.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(lun))?.clone()
+    }
+
+    /// Looks whether disks have other sizes than before. The guest learns of it from its next command, and is told to look
+    /// so that there is one.
+    pub fn check_sizes(&self) {
+        let mut resized = false;
+        for (lun, unit) in self.all() {
+            match unit.check_size() {
+                Ok(true) => {
+                    resized = true;
+                    log::info!("the disk with lun={lun} has a new size");
+                }
+                Ok(false) => {}
+                Err(error) => log::warn!("cannot learn the size of the disk with lun={lun}: {error}"),
+            }
+        }
+        if resized {
+            self.announce();
+        }
+    }
+
+    /// Has `listener` called, in place of the one before it, whenever [`changes`](Self::changes) has changed.
+    pub fn on_change(&self, listener: impl Fn() + Send + Sync + 'static) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
+    }
+
+    /// A number that changes when units come, go, or get another size; the primary channel then sends [`notice`](Self::notice).
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// What tells the guest to look for units, if it listens.
+    pub fn notice(&self) -> Option<Reply> {
+        use super::storvsp::wire::Operation;
+        self.protocol().wants_notices().then(|| Reply::notice(Operation::ENUMERATE_BUS))
+    }
+
+    /// Whether commands may come.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// The primary channel was opened or closed.
+    pub fn reset_protocol(&self) {
+        let mut protocol = self.protocol();
+        protocol.reset();
+        self.ready.store(false, Ordering::Release);
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Takes a packet that is no SCSI command. Besides the reply, says how many subchannels to offer.
+    ///
+    /// # Errors
+    /// A packet that cannot be answered.
+    pub fn control(&self, primary: bool, packet: &[u8]) -> Result<(Reply, Option<u16>), PacketError> {
+        let (reply, demand) = {
+            let mut protocol = self.protocol();
+            let answer = protocol.control(primary, packet)?;
+            self.ready.store(protocol.is_ready(), Ordering::Release);
+            answer
+        };
+        match demand {
+            Demand::Nothing => {}
+            Demand::OfferSubchannels(count) => return Ok((reply, Some(count))),
+            Demand::Begin => self.reset(None, Sense::POWER_ON),
+            Demand::Reset(Scope::Lun(lun)) => self.reset(Some(lun), Sense::DEVICE_RESET),
+            Demand::Reset(Scope::Bus) => self.reset(None, Sense::BUS_RESET),
+            Demand::Reset(Scope::Adapter) => self.reset(None, Sense::POWER_ON_OR_RESET),
+        }
+        Ok((reply, None))
+    }
+
+    fn reset(&self, lun: Option<u8>, condition: Sense) {
+        for (_, unit) in self.all().filter(|(found, _)| lun.is_none_or(|lun| lun == *found)) {
+            unit.with(|logical, _| logical.reset(condition));
+        }
+    }
+
+    /// Takes a SCSI command for the unit that `lun` names, if it names one. Besides the outcome, says who works on it.
+    pub(super) fn execute(&self, lun: Option<u8>, command: &scsi::Request<'_>) -> Execution {
+        if command.cdb[0] == opcode::REPORT_LUNS {
+            return Execution::Answered(self.report_luns(lun, command));
+        }
+        let Some(unit) = lun.and_then(|lun| self.unit(lun)) else { return no_unit(command) };
+        let (outcome, image) = unit.with(|logical, image| {
+            let outcome = logical.execute(command);
+            let image = image.filter(|_| matches!(outcome, Outcome::Perform(_))).cloned();
+            (outcome, image)
+        });
+        match (outcome, image) {
+            (Outcome::Done(response), _) => Execution::Answered(response),
+            (Outcome::Perform(job), Some(image)) => Execution::Begun { unit, image, job },
+            // A medium without an image cannot be.
+            (Outcome::Perform(_), None) => Execution::Answered(Response::check(&Sense::MEDIUM_NOT_PRESENT, false)),
+        }
+    }
+
+    /// REPORT LUNS is answered whether the unit exists or not: so Linux finds the units when there is no LUN 0.
+    fn report_luns(&self, lun: Option<u8>, command: &scsi::Request<'_>) -> Response {
+        let luns = self.all().map(|(lun, _)| lun).filter(|_| lun.is_some());
+        match scsi::report_luns(command.cdb, luns) {
+            Some(data) => {
+                if let Some(unit) = lun.and_then(|lun| self.unit(lun)) {
+                    unit.with(|logical, _| logical.luns_reported(command.nexus));
+                }
+                Response::with_data(data)
+            }
+            None => Response::check(&Sense::INVALID_FIELD_IN_CDB, false),
+        }
+    }
+
+    fn units_changed(&self) {
+        for (_, unit) in self.all() {
+            unit.with(|logical, _| logical.luns_changed());
+        }
+        self.announce();
+    }
+
+    /// Has the guest look.
+    fn announce(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        if let Some(listener) = &*self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
+            listener();
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u8, Arc<Unit>)> {
+        let units = self.units.read().unwrap_or_else(PoisonError::into_inner).clone();
+        (0..).zip(units).filter_map(|(lun, unit)| Some((lun, unit?)))
+    }
+
+    fn protocol(&self) -> MutexGuard<'_, Protocol> {
+        self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a command.
+pub(super) enum Execution {
+    /// It has ended.
+    Answered(Response),
+    /// There is no such unit.
+    NoUnit(Response),
+    /// This is to be done.
+    Begun { unit: Arc<Unit>, image: Arc<Image>, job: scsi::Job },
+}
+
+/// What is said where there is no unit (SPC-4, 6.6.1 and 6.39). Linux takes an error of INQUIRY for success, so there is none.
+fn no_unit(command: &scsi::Request<'_>) -> Execution {
+    let sense = Sense::LOGICAL_UNIT_NOT_SUPPORTED;
+    match command.cdb[0] {
+        opcode::INQUIRY if command.cdb[1] & 1 == 0 => {
+            let allocation_length = u16::from_be_bytes([command.cdb[3], command.cdb[4]]);
+            Execution::Answered(Response::with_data(scsi::absent_unit_inquiry(allocation_length.into())))
+        }
+        opcode::REQUEST_SENSE => {
+            let mut data = sense.encode(command.cdb[1] & 1 != 0).to_vec();
+            data.truncate(command.cdb[4].into());
+            Execution::Answered(Response::with_data(data))
+        }
+        _ => Execution::NoUnit(Response::check(&sense, false)),
+    }
+}
+
+/// No data at all: for commands that go the other way.
+pub(super) struct NoData;
+
+impl DataOut for NoData {
+    fn length(&self) -> usize {
+        0
+    }
+
+    fn copy(&self, _: usize, into: &mut [u8]) -> bool {
+        into.is_empty()
+    }
+}
+
+/// A guest is one initiator.
+pub(super) const NEXUS: Nexus = Nexus::GUEST;
+
+#[cfg(test)]
+#[path = "controller_tests.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+//! A few threads for one disk: for what the ring cannot do, and for everything where there is no ring.
+//!
+//! Each disk has its own, so a slow one holds up nobody else. Threads start when they are first needed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// How many threads a disk has at most.
+const MAX_THREADS: usize = 4;
+
+type Task = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct State {
+    tasks: VecDeque<Task>,
+    idle: usize,
+    closed: bool,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// See the module's description. Dropping it waits for what it has begun and what waits.
+#[derive(Default)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    /// Has a thread do `task`. How many tasks wait is bounded by whoever makes them.
+    pub fn run(&self, task: impl FnOnce() + Send + 'static) {
+        let mut state = self.shared.lock();
+        state.tasks.push_back(Box::new(task));
+        if state.idle < state.tasks.len() && state.threads.len() < MAX_THREADS {
+            let shared = self.shared.clone();
+            let thread = std::thread::Builder::new().name("disk".into()).spawn(move || shared.work());
+            match thread {
+                Ok(thread) => state.threads.push(thread),
+                Err(error) if state.threads.is_empty() => {
+                    // Slow is better than never.
+                    log::warn!("cannot start a thread for disk I/O: {error}");
+                    let task = state.tasks.pop_back();
+                    drop(state);
+                    task.into_iter().for_each(|task| task());
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let threads = {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            std::mem::take(&mut state.threads)
+        };
+        self.shared.changed.notify_all();
+        let own = std::thread::current().id();
+        for thread in threads {
+            // The last user of a disk may be one of its own threads.
+            if thread.thread().id() != own {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(task) = state.tasks.pop_front() {
+                drop(state);
+                task();
+                state = self.lock();
+            } else if state.closed {
+                return;
+            } else {
+                state.idle += 1;
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

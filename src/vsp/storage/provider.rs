@@ -1,0 +1,202 @@
+//! A controller as a device on VMBus: what binds a [`Worker`] to a channel's rings.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use super::controller::Controller;
+use super::storvsp::wire::MAX_PACKET;
+use super::trace::PacketLine;
+use super::worker::{Answer, Worker};
+use crate::vmbus::buffer::GuestBuffer;
+use crate::vmbus::gpadl::Gpadl;
+use crate::vmbus::guid::{Guid, interface};
+use crate::vmbus::ids::ChannelId;
+use crate::vmbus::packet::PacketKind;
+use crate::vmbus::ring::{NewPacket, OutgoingRing, Packet};
+use crate::vmbus::trace::Tracer;
+use crate::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
+
+/// The instance GUID of a machine's controllers, which have their numbers in the last byte: "viridian scsi" in ASCII.
+const INSTANCE: u128 = 0x76697269_6469_616e_7363_736900000000;
+
+/// The transaction id of a packet that the guest did not ask for.
+const UNSOLICITED: u64 = 0;
+
+/// A SCSI controller that a guest finds on VMBus.
+pub struct StorageVsp {
+    controller: Arc<Controller>,
+    instance: Guid,
+    tracer: Option<Tracer>,
+}
+
+impl StorageVsp {
+    /// A machine's controller of this number.
+    pub fn numbered(controller: Arc<Controller>, number: u8) -> Self {
+        Self::new(controller, Guid::new(INSTANCE | u128::from(number)))
+    }
+
+    /// The controller, under an instance GUID that no other device of the machine has.
+    pub fn new(controller: Arc<Controller>, instance: Guid) -> Self {
+        Self { controller, instance, tracer: None }
+    }
+
+    /// The same with every packet traced.
+    pub fn traced(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+}
+
+impl Vsp for StorageVsp {
+    fn offer(&self) -> Offer {
+        Offer::new(interface::SCSI, self.instance)
+    }
+
+    fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+        let primary = channel.subchannel_index() == 0;
+        let worker = match channel.port().doorbell() {
+            Some(doorbell) => Worker::new(self.controller.clone(), primary, doorbell).and_then(|mut worker| {
+                worker.notify_doorbell()?;
+                Ok(worker)
+            }),
+            None => {
+                let port = channel.port().clone();
+                Ok(Worker::with_threads(self.controller.clone(), primary, move || port.wake()))
+            }
+        };
+        if primary {
+            let port = channel.port().clone();
+            self.controller.on_change(move || port.wake());
+        }
+        let trace = Trace { tracer: self.tracer.clone(), channel: channel.id() };
+        let worker = worker.map_err(failed)?;
+        Ok(Box::new(StorageChannel { worker, packet: Vec::new(), unsent: VecDeque::new(), trace }))
+    }
+}
+
+/// One open channel.
+struct StorageChannel {
+    worker: Worker,
+    /// Where packets are copied to.
+    packet: Vec<u8>,
+    /// Answers that the guest has made no room for. The worker takes no more than [`MAX_UNSENT`] packets ahead of it.
+    unsent: VecDeque<Answer>,
+    trace: Trace,
+}
+
+/// A guest that does not read its answers gets no more of them than this.
+const MAX_UNSENT: usize = 1024;
+
+impl Handler for StorageChannel {
+    fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
+        while !channel.port().is_closing() {
+            channel.rings().0.mask();
+            let emptied = self.receive(channel)?;
+            self.worker.poll().map_err(failed)?;
+            self.unsent.extend(self.worker.answers());
+            let all_sent = self.send(channel.rings().1)?;
+            let (incoming, outgoing) = channel.rings();
+            let (freed, shown) = (incoming.publish(), outgoing.publish());
+            channel.signal(if freed.is_needed() { freed } else { shown });
+            if !all_sent {
+                let (has_room, signal) = channel.rings().1.wait_for_room(NewPacket::space(MAX_PACKET))?;
+                channel.signal(signal);
+                if !has_room {
+                    return Ok(());
+                }
+            } else if !emptied {
+                // The ring stays masked: what ends next wakes us, and then there is room.
+                if !self.has_room() {
+                    return Ok(());
+                }
+            } else if !channel.rings().0.unmask()? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StorageChannel {
+    fn has_room(&self) -> bool {
+        self.worker.has_room() && self.unsent.len() < MAX_UNSENT
+    }
+
+    /// Takes packets while there is room for them. True if there are no more.
+    fn receive(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
+        let memory = channel.memory().clone();
+        let port = channel.port().clone();
+        while self.has_room() {
+            let Some(packet) = channel.rings().0.receive(&mut self.packet)? else { return Ok(true) };
+            let pages = match packet.header.kind {
+                PacketKind::IN_BAND => GuestBuffer::default(),
+                PacketKind::GPA_DIRECT => single_range(Gpadl::from_packet(&memory, packet.extra)?)?,
+                kind => return Err(ServiceError::Protocol(format!("storage takes no {kind:?} packets"))),
+            };
+            let Packet { header, payload, .. } = packet;
+            if !header.wants_completion() {
+                return Err(ServiceError::Protocol("a storage packet wants no completion".into()));
+            }
+            self.trace.packet("guest", header.transaction_id, payload);
+            let taken = self.worker.take(header.transaction_id, payload, pages);
+            let subchannels = taken.map_err(|error| ServiceError::Protocol(error.to_string()))?;
+            if let Some(count) = subchannels {
+                port.offer_subchannels(count);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes what there is room for. True if that is all.
+    fn send(&mut self, outgoing: &mut OutgoingRing) -> Result<bool, ServiceError> {
+        let room = NewPacket::space(MAX_PACKET);
+        while let Some(answer) = self.unsent.front() {
+            if !outgoing.has_room(room)? {
+                return Ok(false);
+            }
+            self.trace.packet("host", answer.transaction_id, answer.reply.bytes());
+            outgoing.write(&NewPacket::completion(answer.transaction_id, &[answer.reply.bytes()]))?;
+            self.unsent.pop_front();
+        }
+        if !self.worker.has_notice() {
+            return Ok(true);
+        }
+        if !outgoing.has_room(room)? {
+            return Ok(false);
+        }
+        if let Some(notice) = self.worker.notice() {
+            self.trace.packet("host", UNSOLICITED, notice.bytes());
+            outgoing.write(&NewPacket::in_band(UNSOLICITED, &[notice.bytes()]))?;
+        }
+        Ok(true)
+    }
+}
+
+/// Where a channel's packets are printed, if they are.
+struct Trace {
+    tracer: Option<Tracer>,
+    channel: ChannelId,
+}
+
+impl Trace {
+    fn packet(&self, side: &str, transaction: u64, packet: &[u8]) {
+        if let Some(tracer) = &self.tracer {
+            let line = PacketLine(packet);
+            tracer.line(format_args!("storage channel {} {side}: transaction {transaction:#x} {line}", self.channel));
+        }
+    }
+}
+
+/// A command has one buffer.
+fn single_range(ranges: Gpadl) -> Result<GuestBuffer, ServiceError> {
+    let several = || ServiceError::Protocol(format!("a storage packet has {} ranges", ranges.ranges().len()));
+    ranges.single().cloned().ok_or_else(several)
+}
+
+fn failed(error: io::Error) -> ServiceError {
+    ServiceError::Protocol(format!("disk I/O has failed: {error}"))
+}
+
+#[cfg(test)]
+#[path = "provider_tests.rs"]
+mod tests;

@@ -1,0 +1,238 @@
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use vm_memory::GuestAddress;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::super::config::DiskConfig;
+use super::super::storvsp::wire::{
+    DataDirection, NtStatus, Operation, PacketHeader, ProtocolVersion, ScsiRequest, SrbStatus, Version,
+};
+use super::*;
+use crate::partition::memory::GuestMemory;
+use crate::vmbus::connection::{Action, Connection, Settings};
+use crate::vmbus::ids::{ConnectionId, GpadlId, VpIndex};
+use crate::vmbus::message::message;
+use crate::vmbus::packet::{GpaDirectHeader, GpaRangeHeader};
+use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
+use crate::vmbus::vsp::Port;
+use crate::vmbus::wire::{GpadlHeader, InitiateContact, MessageType, OpenChannel, UserDefined};
+
+/// A channel's surroundings, with an eventfd for a doorbell or without.
+struct TestPort {
+    bell: OwnedFd,
+    gives_bell: bool,
+    signals: AtomicUsize,
+    subchannels: Mutex<Vec<u16>>,
+}
+
+impl Port for TestPort {
+    fn signal_guest(&self) {
+        self.signals.fetch_add(1, Ordering::SeqCst);
+    }
+    fn wake(&self) {
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).expect("an eventfd");
+    }
+    fn doorbell(&self) -> Option<OwnedFd> {
+        self.gives_bell.then(|| self.bell.try_clone().expect("a copy"))
+    }
+    fn offer_subchannels(&self, count: u16) {
+        self.subchannels.lock().expect("a lock").push(count);
+    }
+}
+
+struct Guest {
+    channel: Channel,
+    handler: Box<dyn Handler>,
+    sender: GuestSender,
+    receiver: GuestReceiver,
+    port: Arc<TestPort>,
+    controller: Arc<Controller>,
+}
+
+/// Pages 0 to 3 are the rings, data may lie from page 8 on.
+fn open(gives_bell: bool) -> Guest {
+    let disk = DiskConfig { path: "memory:1M".into(), ..DiskConfig::default() };
+    let controllers = super::super::config::controllers(&[disk], 3).expect("a disk");
+    let controller = controllers.into_values().next().expect("a controller");
+    let mut vsp = StorageVsp::new(controller.clone(), Guid::new(5));
+    let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 64 * 4096)]).expect("memory");
+    let settings = Settings { max_version: crate::vmbus::ids::Version::NEWEST, vp_count: 1 };
+    let mut connection = Connection::new(memory.clone(), settings);
+    let channel = connection.offer(vsp.offer()).expect("an offer");
+    let mut contact = InitiateContact::new_zeroed();
+    contact.version = crate::vmbus::ids::Version::V5_3;
+    contact.interrupt_page_or_target[0] = 2;
+    let mut post = |bytes: Vec<u8>| connection.receive(ConnectionId::MESSAGES_5, &bytes);
+    post(message(MessageType::INITIATE_CONTACT, &contact));
+    post(message(MessageType::REQUESTOFFERS, &[0_u8; 0]));
+    let header = GpadlHeader { channel, gpadl: GpadlId(1), range_bytes: 40, range_count: 1 };
+    let mut bytes = message(MessageType::GPADL_HEADER, &header);
+    bytes.extend_from_slice([4 * 4096_u64, 0, 1, 2, 3].as_bytes());
+    post(bytes);
+    let request = OpenChannel {
+        channel,
+        open_id: 1,
+        ring_gpadl: GpadlId(1),
+        target_vp: VpIndex(0),
+        downstream_offset: 2,
+        user_defined: UserDefined::default(),
+    };
+    let actions = post(message(MessageType::OPENCHANNEL, &request));
+    let [Action::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
+    let sender = GuestSender::new(opening.incoming.clone());
+    let receiver = GuestReceiver::new(opening.outgoing.clone());
+    let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
+    let (signals, subchannels) = Default::default();
+    let port = Arc::new(TestPort { bell, gives_bell, signals, subchannels });
+    let mut channel = Channel::new(*opening.clone(), 0, memory, port.clone()).expect("rings");
+    let handler = vsp.open(&mut channel).expect("a handler");
+    Guest { channel, handler, sender, receiver, port, controller }
+}
+
+fn packet(operation: Operation, body: &[u8]) -> Vec<u8> {
+    let mut packet = PacketHeader { operation, flags: 1, status: NtStatus::SUCCESS }.as_bytes().to_vec();
+    packet.extend_from_slice(body);
+    packet.resize(64, 0);
+    packet
+}
+
+fn srb(direction: DataDirection, length: u32, cdb: &[u8]) -> Vec<u8> {
+    let mut request = ScsiRequest::new_zeroed();
+    (request.cdb_length, request.sense_length, request.data_in) = (cdb.len() as u8, 20, direction);
+    request.data_transfer_length = length;
+    request.cdb[..cdb.len()].copy_from_slice(cdb);
+    packet(Operation::EXECUTE_SRB, request.as_bytes())
+}
+
+impl Guest {
+    fn send(&mut self, id: u64, payload: &[u8], frames: &[u64]) {
+        let mut extra = GpaDirectHeader { reserved: 0, range_count: 1 }.as_bytes().to_vec();
+        let byte_count = frames.len() as u32 * 4096;
+        extra.extend_from_slice(GpaRangeHeader { byte_count, byte_offset: 0 }.as_bytes());
+        extra.extend_from_slice(frames.as_bytes());
+        let (kind, extra) =
+            if frames.is_empty() { (PacketKind::IN_BAND, &[][..]) } else { (PacketKind::GPA_DIRECT, &extra[..]) };
+        let new = NewPacket { kind, wants_completion: true, transaction_id: id, extra, payload: &[payload] };
+        let _ = self.sender.send(&new).expect("room");
+    }
+
+    /// Serves the channel as its thread would, until there is a packet for the guest.
+    fn next(&mut self) -> (u64, PacketKind, Vec<u8>) {
+        let mut buffer = Vec::new();
+        loop {
+            self.handler.service(&mut self.channel).expect("a good guest");
+            if let Some(packet) = self.receiver.receive(&mut buffer) {
+                let found = (packet.header.transaction_id, packet.header.kind, packet.payload.to_vec());
+                // The handler is called whether it is signalled or not.
+                let _ = self.receiver.close();
+                return found;
+            }
+            poll(&mut [PollFd::new(&self.port.bell, PollFlags::IN)], None).expect("an eventfd");
+            let _ = rustix::io::read(&self.port.bell, &mut [0; 8]);
+        }
+    }
+
+    fn negotiate(&mut self) {
+        let version = ProtocolVersion { version: Version::WIN10, revision: 0 };
+        for (id, (operation, body)) in [
+            (Operation::BEGIN_INITIALIZATION, &[][..]),
+            (Operation::QUERY_PROTOCOL_VERSION, version.as_bytes()),
+            (Operation::QUERY_PROPERTIES, &[]),
+            (Operation::END_INITIALIZATION, &[]),
+            (Operation::CREATE_SUB_CHANNELS, &[2, 0]),
+            (Operation::EXECUTE_SRB, &[]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            self.send(id as u64, &packet(operation, body), &[]);
+            let (answered, kind, payload) = self.next();
+            assert_eq!((answered, kind, payload.len()), (id as u64, PacketKind::COMPLETION, 64));
+            let status = PacketHeader::read_from_prefix(&payload).expect("a header").0.status;
+            // The first command hears of the power-on.
+            let expected =
+                if operation == Operation::EXECUTE_SRB { NtStatus::IO_DEVICE_ERROR } else { NtStatus::SUCCESS };
+            assert_eq!(status, expected, "{operation:?}");
+        }
+    }
+}
+
+#[test]
+fn a_driver_negotiates_and_writes_and_reads_through_its_rings() {
+    for gives_bell in [true, false] {
+        let mut guest = open(gives_bell);
+        guest.negotiate();
+        assert_eq!(*guest.port.subchannels.lock().expect("a lock"), [2]);
+        let memory = guest.channel.memory().clone();
+        let pages = |frames: &[u64]| GuestBuffer::new(&memory, frames.iter().copied(), 0, 8192).expect("pages");
+        pages(&[8, 20]).write(0, &[0x61; 8192]).expect("room");
+        guest.send(100, &srb(DataDirection::OUT, 8192, &[0x2a, 0, 0, 0, 0, 9, 0, 0, 16, 0]), &[8, 20]);
+        assert_eq!(guest.next().0, 100);
+        guest.send(101, &srb(DataDirection::IN, 8192, &[0x28, 0, 0, 0, 0, 9, 0, 0, 16, 0]), &[31, 30]);
+        let (id, _, payload) = guest.next();
+        let request = ScsiRequest::read_from_prefix(&payload[12..]).expect("a reply").0;
+        assert_eq!((id, request.srb_status, request.data_transfer_length), (101, SrbStatus::SUCCESS, 8192));
+        let mut bytes = [0; 8192];
+        pages(&[31, 30]).read(0, &mut bytes).expect("room");
+        assert_eq!(bytes, [0x61; 8192]);
+    }
+}
+
+#[test]
+fn a_batch_is_answered_with_few_interrupts_and_a_full_ring_loses_nothing() {
+    for gives_bell in [true, false] {
+        let mut guest = open(gives_bell);
+        guest.negotiate();
+        let before = guest.port.signals.load(Ordering::SeqCst);
+        let (mut sent, mut received) = (0, 0);
+        while received < 500 {
+            let read = srb(DataDirection::IN, 4096, &[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+            while sent < 500 && sent - received < 30 {
+                guest.send(1000 + sent, &read, &[10 + sent % 30]);
+                sent += 1;
+            }
+            let (id, _, payload) = guest.next();
+            assert!((1000..1000 + sent).contains(&id));
+            assert_eq!(
+                ScsiRequest::read_from_prefix(&payload[12..]).expect("a reply").0.srb_status,
+                SrbStatus::SUCCESS
+            );
+            received += 1;
+        }
+        let signals = guest.port.signals.load(Ordering::SeqCst) - before;
+        assert!(signals <= 510, "{signals} interrupts");
+    }
+}
+
+#[test]
+fn a_guest_is_told_of_a_disk_that_comes_while_it_runs() {
+    let mut guest = open(true);
+    guest.negotiate();
+    let disk = DiskConfig { path: "memory:1M".into(), ..DiskConfig::default() };
+    guest.controller.attach(1, disk.unit(1).expect("a unit")).expect("room");
+    let (id, kind, payload) = guest.next();
+    let header = PacketHeader::read_from_prefix(&payload).expect("a header").0;
+    assert_eq!((id, kind, header.operation), (0, PacketKind::IN_BAND, Operation::ENUMERATE_BUS));
+}
+
+#[test]
+fn packets_that_no_driver_sends_end_the_channel() {
+    let short = |guest: &mut Guest| {
+        guest.sender.send(&NewPacket { wants_completion: true, ..NewPacket::in_band(1, &[&[1; 8]]) })
+    };
+    let silent = |guest: &mut Guest| guest.sender.send(&NewPacket::in_band(1, &[&[1; 64]]));
+    let completion = |guest: &mut Guest| guest.sender.send(&NewPacket::completion(1, &[&[1; 64]]));
+    let nowhere = |guest: &mut Guest| {
+        guest.send(1, &srb(DataDirection::IN, 4096, &[0x28]), &[1 << 40]);
+        Ok(crate::vmbus::ring::Signal::Needed)
+    };
+    type Send = fn(&mut Guest) -> Result<crate::vmbus::ring::Signal, crate::vmbus::ring::WriteError>;
+    for send in [short as Send, silent, completion, nowhere] {
+        let mut guest = open(true);
+        let _ = send(&mut guest).expect("room");
+        assert!(guest.handler.service(&mut guest.channel).is_err());
+    }
+}

@@ -1,0 +1,271 @@
+//! Reading and writing blocks (SBC-3, chapter 5).
+
+use super::sense::Sense;
+use super::unit::{LogicalUnit, Medium};
+use super::{Action, Extent, Job, Reply, Request, answer};
+
+/// The most bytes that one command moves between initiator and medium; VPD page B0 tells it.
+/// It bounds the iovecs of a request: fewer than the 1024 that the kernel takes, however scattered the pages are.
+pub const MAX_TRANSFER: u32 = 1 << 20;
+/// The most blocks that COMPARE AND WRITE takes: its field has eight bits.
+pub(super) const MAX_COMPARE_AND_WRITE: u8 = 255;
+
+/// Where a command works: its first block and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub lba: u64,
+    pub blocks: u64,
+}
+
+impl Place {
+    pub fn of_6(request: &Request<'_>) -> Self {
+        let lba = request.be32(0) & 0x1f_ffff;
+        let blocks = request.byte(4);
+        // 0 means 256 in the six-byte commands alone.
+        Self { lba: lba.into(), blocks: if blocks == 0 { 256 } else { blocks.into() } }
+    }
+
+    pub fn of_10(request: &Request<'_>) -> Self {
+        Self { lba: request.be32(2).into(), blocks: request.be16(7).into() }
+    }
+
+    pub fn of_12(request: &Request<'_>) -> Self {
+        Self { lba: request.be32(2).into(), blocks: request.be32(6).into() }
+    }
+
+    pub fn of_16(request: &Request<'_>) -> Self {
+        Self { lba: request.be64(2), blocks: request.be32(10).into() }
+    }
+
+    /// The bytes on the medium.
+    pub fn extent(self, medium: &Medium) -> Result<Extent, Sense> {
+        let end = self.lba.checked_add(self.blocks);
+        if self.lba > medium.blocks || end.is_none_or(|end| end > medium.blocks) {
+            // The first block that is not there is the one to tell.
+            return Err(Sense::LBA_OUT_OF_RANGE.with_information(self.lba.max(medium.blocks)));
+        }
+        // No overflow: the medium has at most i64::MAX bytes.
+        let size = u64::from(medium.block_size);
+        Ok(Extent { offset: self.lba * size, length: self.blocks * size })
+    }
+
+    /// The same for a command that moves data.
+    fn transfer(self, medium: &Medium) -> Result<Extent, Sense> {
+        let extent = self.extent(medium)?;
+        if extent.length > MAX_TRANSFER.into() { Err(Sense::INVALID_FIELD_IN_CDB) } else { Ok(extent) }
+    }
+}
+
+fn perform(action: Action, durable: bool) -> Result<Reply, Sense> {
+    Ok(Reply::Perform(Job { action, durable }))
+}
+
+/// SYNCHRONIZE CACHE, and what else must leave nothing behind.
+pub(super) fn flush() -> Reply {
+    Reply::Perform(Job { action: Action::Flush, durable: true })
+}
+
+/// FUA, which is bit 3 of byte 1 in all commands that have it. DPO, bit 4, is a hint and without effect.
+fn fua(request: &Request<'_>) -> bool {
+    request.bit(1, 3)
+}
+
+/// The four commands of one kind, which differ in where the fields are.
+macro_rules! sizes {
+    ($( $(#[$doc:meta])* $name:ident = $common:ident($place:ident) )+) => {
+        impl LogicalUnit {
+            $( $(#[$doc])* pub(super) fn $name(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+                self.$common(request, Place::$place(request))
+            } )+
+        }
+    };
+}
+
+sizes! {
+    read_6 = read_plain(of_6)
+    read_10 = read(of_10)
+    read_12 = read(of_12)
+    read_16 = read(of_16)
+    write_6 = write_plain(of_6)
+    write_10 = write(of_10)
+    write_12 = write(of_12)
+    write_16 = write(of_16)
+    or_write = or(of_16)
+    verify_10 = verify(of_10)
+    verify_12 = verify(of_12)
+    verify_16 = verify(of_16)
+    write_and_verify_10 = write_and_verify(of_10)
+    write_and_verify_12 = write_and_verify(of_12)
+    write_and_verify_16 = write_and_verify(of_16)
+    prefetch_10 = prefetch(of_10)
+    prefetch_16 = prefetch(of_16)
+    synchronize_cache_10 = synchronize_cache(of_10)
+    synchronize_cache_16 = synchronize_cache(of_16)
+}
+
+impl LogicalUnit {
+    fn read_plain(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        self.read_blocks(request, place, false)
+    }
+
+    fn read(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        self.read_blocks(request, place, fua(request))
+    }
+
+    fn read_blocks(&mut self, request: &Request<'_>, place: Place, durable: bool) -> Result<Reply, Sense> {
+        let mut extent = place.transfer(&self.ready()?)?;
+        // An initiator that made too little room gets what fits.
+        extent.length = extent.length.min(request.room as u64);
+        if extent.length == 0 { Ok(Reply::Good) } else { perform(Action::Read(extent), durable) }
+    }
+
+    fn write_plain(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        self.write_blocks(request, place, Action::Write, false)
+    }
+
+    fn write(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        self.write_blocks(request, place, Action::Write, fua(request))
+    }
+
+    fn or(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        self.write_blocks(request, place, Action::Or, fua(request))
+    }
+
+    fn write_blocks(
+        &mut self,
+        request: &Request<'_>,
+        place: Place,
+        action: fn(Extent) -> Action,
+        durable: bool,
+    ) -> Result<Reply, Sense> {
+        let extent = place.transfer(&self.writable()?)?;
+        buffer_holds(request, extent.length)?;
+        if extent.length == 0 { Ok(Reply::Good) } else { perform(action(extent), durable) }
+    }
+
+    /// WRITE AND VERIFY (SBC-3, 5.41 on): BYTCHK 01b asks for a comparison.
+    fn write_and_verify(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        let extent = place.transfer(&self.writable()?)?;
+        let compare = match byte_check(request) {
+            0 => false,
+            1 => true,
+            _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        };
+        buffer_holds(request, extent.length)?;
+        if extent.length == 0 {
+            return Ok(Reply::Good);
+        }
+        perform(Action::WriteAndVerify { extent, compare }, true)
+    }
+
+    /// VERIFY (SBC-3, 5.33 on): BYTCHK says what to compare the blocks with.
+    fn verify(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        let medium = self.ready()?;
+        let repeat = match byte_check(request) {
+            0 => {
+                let extent = place.extent(&medium)?;
+                return if extent.length == 0 { Ok(Reply::Good) } else { perform(Action::Check(extent), true) };
+            }
+            1 => None,
+            3 => Some(medium.block_size),
+            _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        };
+        let extent = if repeat.is_some() { place.extent(&medium)? } else { place.transfer(&medium)? };
+        if extent.length == 0 {
+            return Ok(Reply::Good);
+        }
+        buffer_holds(request, repeat.map_or(extent.length, u64::from))?;
+        perform(Action::Compare { extent, repeat }, false)
+    }
+
+    /// COMPARE AND WRITE (SBC-3, 5.2).
+    pub(super) fn compare_and_write(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let place = Place { lba: request.be64(2), blocks: request.byte(13).into() };
+        let extent = place.transfer(&self.writable()?)?;
+        buffer_holds(request, extent.length * 2)?;
+        if extent.length == 0 {
+            return Ok(Reply::Good);
+        }
+        perform(Action::CompareAndWrite(extent), fua(request))
+    }
+
+    /// PRE-FETCH (SBC-3, 5.9 and 5.10): 0 blocks mean all up to the end.
+    fn prefetch(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        let medium = self.ready()?;
+        let mut extent = place.extent(&medium)?;
+        if extent.length == 0 {
+            extent.length = medium.blocks * u64::from(medium.block_size) - extent.offset;
+        }
+        let _immediate = request.bit(1, 1);
+        if extent.length == 0 { Ok(Reply::Good) } else { perform(Action::Prefetch(extent), false) }
+    }
+
+    /// SYNCHRONIZE CACHE (SBC-3, 5.26 and 5.27): all of the cache, whatever blocks are named. An initiator
+    /// that asks for the answer at once (IMMED) gets it when all is done, which SBC-3 allows.
+    fn synchronize_cache(&mut self, _: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+        place.extent(&self.ready()?)?;
+        Ok(flush())
+    }
+
+    /// SEEK (MMC-6, 6.37).
+    pub(super) fn seek(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        Place { lba: request.be32(2).into(), blocks: 1 }.extent(&self.ready()?)?;
+        Ok(Reply::Good)
+    }
+
+    /// READ CAPACITY (10) (SBC-3, 5.15).
+    pub(super) fn read_capacity_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let medium = self.ready()?;
+        if request.be32(2) != 0 {
+            return Err(Sense::INVALID_FIELD_IN_CDB);
+        }
+        let last = u32::try_from(medium.last_block()).unwrap_or(u32::MAX);
+        let mut data = last.to_be_bytes().to_vec();
+        data.extend_from_slice(&medium.block_size.to_be_bytes());
+        Ok(Reply::Data(data))
+    }
+
+    /// READ CAPACITY (16) (SBC-3, 5.16).
+    pub(super) fn read_capacity_16(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let medium = self.ready()?;
+        if request.be64(2) != 0 {
+            return Err(Sense::INVALID_FIELD_IN_CDB);
+        }
+        let mut data = vec![0; 32];
+        data[0..8].copy_from_slice(&medium.last_block().to_be_bytes());
+        data[8..12].copy_from_slice(&medium.block_size.to_be_bytes());
+        data[13] = physical_exponent(medium.block_size);
+        // LBPME: blocks can be given back. LBPRZ: they read as zeros then.
+        data[14] = if medium.provisioning { 0xc0 } else { 0 };
+        answer(data, request.be32(10) as usize)
+    }
+
+    /// READ DEFECT DATA (10) (SBC-3, 5.17): there are no defects.
+    pub(super) fn read_defect_data_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        self.ready()?;
+        answer(vec![0, request.byte(2) & 0x1f, 0, 0], request.be16(7).into())
+    }
+
+    /// READ DEFECT DATA (12) (SBC-3, 5.18).
+    pub(super) fn read_defect_data_12(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        self.ready()?;
+        answer(vec![0, request.byte(1) & 0x1f, 0, 0, 0, 0, 0, 0], request.be32(6) as usize)
+    }
+}
+
+fn byte_check(request: &Request<'_>) -> u8 {
+    request.byte(1) >> 1 & 3
+}
+
+fn buffer_holds(request: &Request<'_>, length: u64) -> Result<(), Sense> {
+    if (request.data_out.length() as u64) < length { Err(Sense::INVALID_FIELD_IN_CDB) } else { Ok(()) }
+}
+
+/// Logarithm of how many logical blocks make up 4096 bytes, the unit that host files are best written in.
+pub(super) fn physical_exponent(block_size: u32) -> u8 {
+    (4096 / block_size.clamp(512, 4096)).ilog2() as u8
+}
+
+#[cfg(test)]
+#[path = "block_tests.rs"]
+mod tests;

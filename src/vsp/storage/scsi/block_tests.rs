@@ -1,0 +1,131 @@
+use super::super::testing::{MEDIUM, check, check_with, data, disk, job, response, unit};
+use super::super::{DeviceKind, Failure, Medium, Response};
+use super::*;
+
+fn extent(offset: u64, length: u64) -> Extent {
+    Extent { offset, length }
+}
+
+#[test]
+fn all_four_reads_and_writes_know_their_fields() {
+    let mut unit = disk();
+    let at = extent(5 * 512, 2 * 512);
+    let bytes = [0; 1024];
+    for (read, write) in [
+        (vec![0x08, 0, 0, 5, 2, 0], vec![0x0a, 0, 0, 5, 2, 0]),
+        (vec![0x28, 0, 0, 0, 0, 5, 0, 0, 2, 0], vec![0x2a, 0, 0, 0, 0, 5, 0, 0, 2, 0]),
+        (vec![0xa8, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0], vec![0xaa, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0]),
+        (
+            vec![0x88, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0],
+            vec![0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0],
+        ),
+    ] {
+        assert_eq!(job(&mut unit, &read, &[]), Job { action: Action::Read(at), durable: false });
+        assert_eq!(job(&mut unit, &write, &bytes), Job { action: Action::Write(at), durable: false });
+    }
+}
+
+#[test]
+fn no_blocks_are_256_in_six_bytes_and_none_in_more() {
+    let mut unit = disk();
+    let read = |action| Job { action, durable: false };
+    // No more than there is room for: the tests have 64 KiB.
+    assert_eq!(job(&mut unit, &[0x08, 0, 0, 0, 0, 0], &[]), read(Action::Read(extent(0, 65536))));
+    assert_eq!(response(&mut unit, &[0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]), Response::GOOD);
+}
+
+#[test]
+fn a_command_that_leaves_the_medium_names_the_first_block_that_is_not_there() {
+    let mut unit = disk();
+    let sense = response(&mut unit, &[0x28, 0, 0, 0, 0x03, 0xe7, 0, 0, 2, 0], &[]).sense.expect("sense data");
+    assert_eq!(sense[..7], [0xf0, 0, 5, 0, 0, 0x03, 0xe8]);
+    assert_eq!((sense[12], sense[13]), (0x21, 0));
+    let last = [0x88, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
+    assert_eq!(check(&mut unit, &last), Sense::LBA_OUT_OF_RANGE);
+    // Even no blocks must lie somewhere; right behind the end still counts.
+    assert_eq!(response(&mut unit, &[0x28, 0, 0, 0, 0x03, 0xe8, 0, 0, 0, 0], &[]), Response::GOOD);
+    assert_eq!(check(&mut unit, &[0x28, 0, 0, 0, 0x03, 0xe9, 0, 0, 0, 0]), Sense::LBA_OUT_OF_RANGE);
+}
+
+#[test]
+fn fua_asks_for_durability_and_so_does_a_cache_that_is_off() {
+    let mut unit = disk();
+    assert!(job(&mut unit, &[0x2a, 8, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).durable);
+    assert!(!job(&mut unit, &[0x2a, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).durable);
+    let mut page = vec![0, 0, 0, 0, 8, 18];
+    page.resize(24, 0);
+    job(&mut unit, &[0x15, 0x10, 0, 0, 24, 0], &page);
+    assert!(job(&mut unit, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).durable);
+}
+
+#[test]
+fn a_write_without_its_data_is_refused() {
+    let mut unit = disk();
+    assert_eq!(check_with(&mut unit, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 2, 0], &[0; 1023]), Sense::INVALID_FIELD_IN_CDB);
+    let compare = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+    assert_eq!(check_with(&mut unit, &compare, &[0; 1023]), Sense::INVALID_FIELD_IN_CDB);
+    assert_eq!(job(&mut unit, &compare, &[0; 1024]).action, Action::CompareAndWrite(extent(0, 512)));
+}
+
+#[test]
+fn a_read_only_disk_protects_its_data_from_every_command_that_writes() {
+    let mut unit = unit(DeviceKind::Disk, Some(Medium { read_only: true, ..MEDIUM }));
+    let bytes = [0; 1024];
+    for cdb in [
+        &[0x0a, 0, 0, 0, 1, 0][..],
+        &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+        &[0x2e, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+        &[0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+        &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0],
+        &[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
+        &[0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
+        &[0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
+        &[0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
+    ] {
+        assert_eq!(check_with(&mut unit, cdb, &bytes), Sense::WRITE_PROTECTED, "{cdb:02x?}");
+    }
+    job(&mut unit, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[]);
+}
+
+#[test]
+fn more_than_a_command_may_move_is_refused() {
+    let mut unit = unit(DeviceKind::Disk, Some(Medium { blocks: 1 << 40, ..MEDIUM }));
+    let read = |blocks: u16| [0x28, 0, 0, 0, 0, 0, 0, (blocks >> 8) as u8, blocks as u8, 0];
+    assert_eq!(check(&mut unit, &read(2049)), Sense::INVALID_FIELD_IN_CDB);
+    job(&mut unit, &read(2048), &[]);
+}
+
+#[test]
+fn verify_checks_or_compares_as_bytchk_says() {
+    let mut unit = disk();
+    let verify = |check: u8, blocks: u8| [0x2f, check << 1, 0, 0, 0, 0, 0, 0, blocks, 0];
+    let one = extent(0, 1024);
+    assert_eq!(job(&mut unit, &verify(0, 2), &[]).action, Action::Check(one));
+    assert_eq!(job(&mut unit, &verify(1, 2), &[0; 1024]).action, Action::Compare { extent: one, repeat: None });
+    assert_eq!(job(&mut unit, &verify(3, 2), &[0; 512]).action, Action::Compare { extent: one, repeat: Some(512) });
+    assert_eq!(check(&mut unit, &verify(2, 2)), Sense::INVALID_FIELD_IN_CDB);
+    assert_eq!(check_with(&mut unit, &verify(1, 2), &[0; 512]), Sense::INVALID_FIELD_IN_CDB);
+}
+
+#[test]
+fn both_capacities_are_told_and_the_short_one_says_when_it_is_too_short() {
+    let large = Medium { block_size: 4096, blocks: 1 << 33, ..MEDIUM };
+    let mut unit = unit(DeviceKind::Disk, Some(large));
+    assert_eq!(data(&mut unit, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [0xff, 0xff, 0xff, 0xff, 0, 0, 0x10, 0]);
+    let long = data(&mut unit, &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0]);
+    assert_eq!(long[..16], [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x10, 0, 0, 0, 0xc0, 0]);
+    assert_eq!(long.len(), 32);
+    let mut small = disk();
+    let long = data(&mut small, &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 0, 0]);
+    assert_eq!((long.len(), long[13]), (14, 3));
+}
+
+#[test]
+fn synchronize_cache_flushes_whatever_blocks_it_names() {
+    let mut unit = disk();
+    let job = job(&mut unit, &[0x35, 2, 0, 0, 0, 7, 0, 0, 1, 0], &[]);
+    assert_eq!(job, Job { action: Action::Flush, durable: true });
+    assert_eq!(check(&mut unit, &[0x35, 0, 0xff, 0, 0, 0, 0, 0, 0, 0]), Sense::LBA_OUT_OF_RANGE);
+    let failed = unit.finish(&job, Err(Failure::Write(0)));
+    assert_eq!(failed.sense.expect("sense data")[2], 3);
+}

@@ -1,0 +1,260 @@
+//! Mode pages: what the initiator can see and set of the unit's manner (SPC-4, 6.9 on and 7.5; SBC-3, 6.5; MMC-6, 7).
+
+use super::sense::Sense;
+use super::unit::{DeviceKind, LogicalUnit};
+use super::{Reply, Request, answer};
+
+const READ_WRITE_ERROR_RECOVERY: u8 = 0x01;
+const CACHING: u8 = 0x08;
+const CONTROL: u8 = 0x0a;
+const INFORMATIONAL_EXCEPTIONS: u8 = 0x1c;
+const CAPABILITIES: u8 = 0x2a;
+const ALL_PAGES: u8 = 0x3f;
+const ALL_SUBPAGES: u8 = 0xff;
+
+const DISK_PAGES: &[u8] = &[READ_WRITE_ERROR_RECOVERY, CACHING, CONTROL, INFORMATIONAL_EXCEPTIONS];
+const OPTICAL_PAGES: &[u8] = &[READ_WRITE_ERROR_RECOVERY, CONTROL, CAPABILITIES];
+
+/// WCE in byte 2 of the Caching page.
+const WRITE_CACHE: u8 = 0x04;
+/// D_SENSE in byte 2 of the Control page.
+const DESCRIPTOR_SENSE: u8 = 0x04;
+/// SWP in byte 4 of the Control page.
+const SOFTWARE_WRITE_PROTECT: u8 = 0x08;
+
+/// What can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ModePages {
+    /// Writes may end before they are durable.
+    pub write_cache: bool,
+    /// Sense data come in the descriptor format.
+    pub descriptor_sense: bool,
+    /// The initiator wants the medium protected.
+    pub software_write_protect: bool,
+}
+
+impl Default for ModePages {
+    fn default() -> Self {
+        Self { write_cache: true, descriptor_sense: false, software_write_protect: false }
+    }
+}
+
+impl ModePages {
+    /// Everything that can be set, set: the changeable bits are those that this changes.
+    const ALL_SET: Self = Self { write_cache: true, descriptor_sense: true, software_write_protect: true };
+    const NONE_SET: Self = Self { write_cache: false, descriptor_sense: false, software_write_protect: false };
+
+    /// A page, with the two bytes that name it.
+    fn page(&self, code: u8, prevented: bool) -> Vec<u8> {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        match code {
+            READ_WRITE_ERROR_RECOVERY => vec![code, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            CACHING => {
+                let mut page = vec![0; 20];
+                page[..3].copy_from_slice(&[code, 18, flag(self.write_cache, WRITE_CACHE)]);
+                page
+            }
+            CONTROL => {
+                let (format, protect) = (
+                    flag(self.descriptor_sense, DESCRIPTOR_SENSE),
+                    flag(self.software_write_protect, SOFTWARE_WRITE_PROTECT),
+                );
+                // Commands may be reordered; how long BUSY can last is not limited.
+                vec![code, 10, format, 0x10, protect, 0, 0, 0, 0xff, 0xff, 0, 0]
+            }
+            // Nothing is ever reported (DEXCPT).
+            INFORMATIONAL_EXCEPTIONS => vec![code, 10, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            // Reads all CDs and DVDs, writes none; a tray that locks and ejects; 11,080 kB/s, DVD at 8x.
+            _ => {
+                let mut page = vec![0; 22];
+                page[..7].copy_from_slice(&[code, 20, 0x3f, 0, 0x70, 0, 0x29 | flag(prevented, 0x02)]);
+                page[8..10].copy_from_slice(&11_080_u16.to_be_bytes());
+                page[12..14].copy_from_slice(&512_u16.to_be_bytes());
+                page[14..16].copy_from_slice(&11_080_u16.to_be_bytes());
+                page
+            }
+        }
+    }
+
+    /// The bits of a page that MODE SELECT may change.
+    fn changeable(code: u8) -> Vec<u8> {
+        let (all, none) = (Self::ALL_SET.page(code, false), Self::NONE_SET.page(code, false));
+        let mut mask: Vec<u8> = all.iter().zip(&none).map(|(all, none)| all ^ none).collect();
+        mask[..2].copy_from_slice(&all[..2]);
+        mask
+    }
+
+    /// Takes over what a page from MODE SELECT sets.
+    fn set(&mut self, page: &[u8]) -> Result<(), Sense> {
+        let code = page[0] & 0x3f;
+        let (current, changeable) = (self.page(code, false), Self::changeable(code));
+        let differ = |at: usize| (page[at] ^ current[at]) & !changeable[at] != 0;
+        if page.len() != current.len() || (2..page.len()).any(differ) {
+            return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST);
+        }
+        match code {
+            CACHING => self.write_cache = page[2] & WRITE_CACHE != 0,
+            CONTROL => {
+                self.descriptor_sense = page[2] & DESCRIPTOR_SENSE != 0;
+                self.software_write_protect = page[4] & SOFTWARE_WRITE_PROTECT != 0;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl LogicalUnit {
+    fn mode_pages(&self) -> &'static [u8] {
+        if self.kind == DeviceKind::Disk { DISK_PAGES } else { OPTICAL_PAGES }
+    }
+
+    /// MODE SENSE (6).
+    pub(super) fn mode_sense_6(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let pages = self.sense_pages(request)?;
+        let descriptor = self.block_descriptor(request, false);
+        let mut data = vec![0, 0, self.device_specific(), descriptor.len() as u8];
+        data.extend_from_slice(&descriptor);
+        data.extend_from_slice(&pages);
+        data[0] = (data.len() - 1) as u8;
+        answer(data, request.byte(4).into())
+    }
+
+    /// MODE SENSE (10).
+    pub(super) fn mode_sense_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let long = request.bit(1, 4);
+        let pages = self.sense_pages(request)?;
+        let descriptor = self.block_descriptor(request, long);
+        let mut data = vec![0, 0, 0, self.device_specific(), u8::from(long), 0, 0, descriptor.len() as u8];
+        data.extend_from_slice(&descriptor);
+        data.extend_from_slice(&pages);
+        let length = (data.len() - 2) as u16;
+        data[..2].copy_from_slice(&length.to_be_bytes());
+        answer(data, request.be16(7).into())
+    }
+
+    /// Byte 2 or 3 of the header (SBC-3, 6.5.1): WP, and DPOFUA.
+    fn device_specific(&self) -> u8 {
+        if self.kind == DeviceKind::Optical {
+            return 0;
+        }
+        let protected = self.medium.is_some_and(|medium| medium.read_only) || self.mode.software_write_protect;
+        0x10 | if protected { 0x80 } else { 0 }
+    }
+
+    fn block_descriptor(&self, request: &Request<'_>, long: bool) -> Vec<u8> {
+        let Some(medium) = self.medium.filter(|_| self.kind == DeviceKind::Disk && !request.bit(1, 3)) else {
+            return Vec::new();
+        };
+        let mut descriptor = vec![0; if long { 16 } else { 8 }];
+        if long {
+            descriptor[..8].copy_from_slice(&medium.blocks.to_be_bytes());
+            descriptor[12..].copy_from_slice(&medium.block_size.to_be_bytes());
+        } else {
+            let blocks = u32::try_from(medium.blocks).unwrap_or(u32::MAX);
+            descriptor[..4].copy_from_slice(&blocks.to_be_bytes());
+            descriptor[4..].copy_from_slice(&medium.block_size.to_be_bytes());
+        }
+        descriptor
+    }
+
+    fn sense_pages(&self, request: &Request<'_>) -> Result<Vec<u8>, Sense> {
+        let (code, subpage) = (request.byte(2) & 0x3f, request.byte(3));
+        let known = self.mode_pages();
+        let wanted = match (code, subpage) {
+            (ALL_PAGES, 0 | ALL_SUBPAGES) => known,
+            (code, 0) => match known.iter().position(|known| *known == code) {
+                Some(index) => &known[index..=index],
+                None => return Err(Sense::INVALID_FIELD_IN_CDB),
+            },
+            _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        };
+        let page = |code: &u8| match request.byte(2) >> 6 {
+            0 => Ok(self.mode.page(*code, self.removal_prevented)),
+            1 => Ok(ModePages::changeable(*code)),
+            2 => Ok(ModePages::default().page(*code, false)),
+            _ => Err(Sense::SAVING_PARAMETERS_NOT_SUPPORTED),
+        };
+        Ok(wanted.iter().map(page).collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// MODE SELECT (6).
+    pub(super) fn mode_select_6(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let list = select_list(request, request.byte(4).into())?;
+        let Some((header, rest)) = list.split_first_chunk::<4>() else { return too_short(&list) };
+        self.mode_select(request, header[3].into(), false, rest)
+    }
+
+    /// MODE SELECT (10).
+    pub(super) fn mode_select_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let list = select_list(request, request.be16(7).into())?;
+        let Some((header, rest)) = list.split_first_chunk::<8>() else { return too_short(&list) };
+        let descriptors = u16::from_be_bytes([header[6], header[7]]);
+        self.mode_select(request, descriptors.into(), header[4] & 1 != 0, rest)
+    }
+
+    /// All of the list is looked at before any of it takes effect (SPC-4, 6.9).
+    fn mode_select(
+        &mut self,
+        request: &Request<'_>,
+        descriptors: usize,
+        long: bool,
+        rest: &[u8],
+    ) -> Result<Reply, Sense> {
+        let (descriptor, mut rest) = rest.split_at_checked(descriptors).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
+        self.accept_block_descriptor(descriptor, long)?;
+        let mut mode = self.mode;
+        while let [code, length, ..] = *rest {
+            let known = code & 0x40 == 0 && self.mode_pages().contains(&(code & 0x3f));
+            if !known {
+                return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST);
+            }
+            let split = rest.split_at_checked(2 + usize::from(length));
+            let (page, after) = split.ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
+            mode.set(page)?;
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
+        }
+        if mode != self.mode {
+            self.mode = mode;
+            self.raise_for_others(Some(request.nexus), Sense::MODE_PARAMETERS_CHANGED);
+        }
+        // What was written while the cache was on must not stay behind in it.
+        Ok(if self.mode.write_cache || self.ready().is_err() { Reply::Good } else { super::block::flush() })
+    }
+
+    /// A block descriptor may only say what is so already: the medium cannot be formatted.
+    fn accept_block_descriptor(&self, descriptor: &[u8], long: bool) -> Result<(), Sense> {
+        let (blocks, size) = match (descriptor.len(), long) {
+            (0, _) => return Ok(()),
+            (8, false) => {
+                let blocks = u32::from_be_bytes(super::array(descriptor, 0));
+                let blocks = if blocks == u32::MAX { 0 } else { blocks.into() };
+                (blocks, u32::from_be_bytes(super::array(descriptor, 4)) & 0xff_ffff)
+            }
+            (16, true) => {
+                (u64::from_be_bytes(super::array(descriptor, 0)), u32::from_be_bytes(super::array(descriptor, 12)))
+            }
+            _ => return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST),
+        };
+        let same =
+            self.medium.is_some_and(|medium| medium.block_size == size && (blocks == 0 || blocks == medium.blocks));
+        if same { Ok(()) } else { Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST) }
+    }
+}
+
+fn select_list(request: &Request<'_>, length: usize) -> Result<Vec<u8>, Sense> {
+    // SP: nothing can be saved.
+    if request.bit(1, 0) { Err(Sense::INVALID_FIELD_IN_CDB) } else { request.parameters(length) }
+}
+
+/// No list at all changes nothing, and is no error (SPC-4, 6.9).
+fn too_short(list: &[u8]) -> Result<Reply, Sense> {
+    if list.is_empty() { Ok(Reply::Good) } else { Err(Sense::PARAMETER_LIST_LENGTH_ERROR) }
+}
+
+#[cfg(test)]
+#[path = "mode_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+//! Giving blocks back, and writing many at once (SBC-3, 4.7, 5.5, 5.28, 5.43 and 5.44).
+
+use smallvec::SmallVec;
+
+use super::block::Place;
+use super::sense::Sense;
+use super::unit::{LogicalUnit, Medium};
+use super::{Action, Extent, Job, Reply, Request, array};
+
+/// The most ranges that one UNMAP may name; VPD page B0 tells it.
+pub(super) const MAX_UNMAP_DESCRIPTORS: usize = 256;
+/// The most blocks that one WRITE SAME writes, in its short form and its long one; VPD page B0 tells it.
+pub(super) const MAX_WRITE_SAME: u64 = 0xffff;
+/// The most descriptors that GET LBA STATUS gives at once.
+const MAX_STATUS_DESCRIPTORS: usize = 256;
+
+const HEADER: usize = 8;
+const DESCRIPTOR: usize = 16;
+
+impl LogicalUnit {
+    /// UNMAP.
+    pub(super) fn unmap(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let medium = self.writable()?;
+        let list = request.parameters(request.be16(7).into())?;
+        if list.is_empty() {
+            return Ok(Reply::Good);
+        }
+        let Some((header, descriptors)) = list.split_first_chunk::<HEADER>() else {
+            return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
+        };
+        let announced = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        let descriptors = descriptors.get(..announced).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
+        if descriptors.len() / DESCRIPTOR > MAX_UNMAP_DESCRIPTORS {
+            return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST);
+        }
+        let mut extents = SmallVec::new();
+        let mut blocks = 0;
+        for descriptor in descriptors.chunks_exact(DESCRIPTOR) {
+            let lba = u64::from_be_bytes(array(descriptor, 0));
+            let place = Place { lba, blocks: u32::from_be_bytes(array(descriptor, 8)).into() };
+            let extent = place.extent(&medium)?;
+            blocks += place.blocks;
+            if extent.length > 0 {
+                extents.push(extent);
+            }
+        }
+        if blocks > u32::MAX.into() {
+            return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST);
+        }
+        if extents.is_empty() {
+            return Ok(Reply::Good);
+        }
+        Ok(Reply::Perform(Job { action: Action::Unmap(extents), durable: false }))
+    }
+
+    /// WRITE SAME (10).
+    pub(super) fn write_same_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        self.write_same(request, Place::of_10(request), false)
+    }
+
+    /// WRITE SAME (16), which knows NDOB: no data come with it, and zeros are meant.
+    pub(super) fn write_same_16(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        self.write_same(request, Place::of_16(request), request.bit(1, 0))
+    }
+
+    fn write_same(&mut self, request: &Request<'_>, place: Place, no_data: bool) -> Result<Reply, Sense> {
+        let medium = self.writable()?;
+        let deallocate = request.bit(1, 3);
+        if deallocate && !medium.provisioning {
+            return Err(Sense::INVALID_FIELD_IN_CDB);
+        }
+        // 0 blocks mean all up to the end (WSNZ is 0).
+        let rest = medium.blocks.saturating_sub(place.lba);
+        let place = if place.blocks == 0 { Place { blocks: rest, ..place } } else { place };
+        let extent = place.extent(&medium)?;
+        let data = if no_data { 0 } else { medium.block_size as usize };
+        if place.blocks > MAX_WRITE_SAME || request.data_out.length() != data {
+            return Err(Sense::INVALID_FIELD_IN_CDB);
+        }
+        let pattern = request.parameters(data)?;
+        if extent.length == 0 {
+            return Ok(Reply::Good);
+        }
+        let action = if pattern.iter().all(|byte| *byte == 0) {
+            Action::Zero { extent, deallocate }
+        } else {
+            Action::WriteSame { extent, pattern }
+        };
+        Ok(Reply::Perform(Job { action, durable: false }))
+    }
+
+    /// GET LBA STATUS.
+    pub(super) fn get_lba_status(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let medium = self.ready()?;
+        let lba = request.be64(2);
+        let place = Place { lba, blocks: medium.blocks.saturating_sub(lba) };
+        let extent = place.extent(&medium)?;
+        if extent.length == 0 {
+            return Err(Sense::LBA_OUT_OF_RANGE.with_information(lba));
+        }
+        let room = request.be32(10) as usize;
+        // Without room for a descriptor one is found all the same: the header tells of it.
+        let limit = (room.saturating_sub(HEADER) / DESCRIPTOR).clamp(1, MAX_STATUS_DESCRIPTORS);
+        Ok(Reply::Perform(Job { action: Action::Allocation { extent, limit, room }, durable: false }))
+    }
+}
+
+/// The answer to GET LBA STATUS: `map` as descriptors, from the extent's start on.
+pub(super) fn lba_status(medium: &Medium, extent: Extent, map: &[(u64, bool)], limit: usize) -> Vec<u8> {
+    let size = u64::from(medium.block_size);
+    let mut data = vec![0; HEADER];
+    let (mut start, mut end) = (extent.offset / size, extent.offset);
+    for (length, allocated) in map.iter().take(limit) {
+        end = end.saturating_add(*length);
+        // A block that takes space in part takes space.
+        let last = if *allocated { end.div_ceil(size) } else { end / size };
+        let blocks = u32::try_from(last.saturating_sub(start)).unwrap_or(u32::MAX);
+        if blocks == 0 {
+            continue;
+        }
+        data.extend_from_slice(&start.to_be_bytes());
+        data.extend_from_slice(&blocks.to_be_bytes());
+        data.extend_from_slice(&[u8::from(!allocated), 0, 0, 0]);
+        start += u64::from(blocks);
+        if start < last {
+            break;
+        }
+    }
+    let length = (data.len() - 4) as u32;
+    data[..4].copy_from_slice(&length.to_be_bytes());
+    data
+}
+
+#[cfg(test)]
+#[path = "provisioning_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! What a target tells of its units and commands (SPC-4, 6.33 and 6.35).
+
+use super::sense::Sense;
+use super::table::{self, Command, Lookup};
+use super::unit::LogicalUnit;
+use super::{MAX_CDB_LENGTH, Reply, Request, answer, array};
+
+/// REPORT LUNS for a target that has these units. `None` where the CDB makes no sense.
+pub fn report_luns(cdb: &[u8; MAX_CDB_LENGTH], luns: impl Iterator<Item = u8>) -> Option<Vec<u8>> {
+    let allocation_length = u32::from_be_bytes(array(cdb, 6)) as usize;
+    let well_known_only = match cdb[2] {
+        0 | 2 => false,
+        1 => true, // there are none
+        _ => return None,
+    };
+    if allocation_length < 16 {
+        return None;
+    }
+    let mut data = vec![0; 8];
+    for lun in luns.filter(|_| !well_known_only) {
+        data.extend_from_slice(&[0, lun, 0, 0, 0, 0, 0, 0]);
+    }
+    let length = (data.len() - 8) as u32;
+    data[..4].copy_from_slice(&length.to_be_bytes());
+    data.truncate(allocation_length);
+    Some(data)
+}
+
+impl LogicalUnit {
+    /// REPORT LUNS, for a unit that is all of its target. Where there are more the controller answers.
+    pub(super) fn report_own_lun(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        report_luns(request.cdb, [0].into_iter()).map(Reply::Data).ok_or(Sense::INVALID_FIELD_IN_CDB)
+    }
+
+    /// REPORT SUPPORTED OPERATION CODES.
+    pub(super) fn report_supported_operation_codes(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let timeouts = request.bit(2, 7);
+        let (opcode, service_action) = (request.byte(3), request.be16(4));
+        let data = match request.byte(2) & 7 {
+            0 => self.all_commands(timeouts),
+            option @ 1..=3 => self.one_command(option, opcode, service_action, timeouts)?,
+            _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        };
+        answer(data, request.be32(6) as usize)
+    }
+
+    fn all_commands(&self, timeouts: bool) -> Vec<u8> {
+        let mut data = vec![0; 4];
+        for command in table::known_to(self) {
+            let with_action = u8::from(command.service_action.is_some());
+            let flags = with_action | if timeouts { 2 } else { 0 };
+            let action = command.service_action.unwrap_or(0);
+            data.extend_from_slice(&[command.opcode, 0, 0, action, 0, flags, 0, command.length() as u8]);
+            if timeouts {
+                data.extend_from_slice(&NO_TIMEOUTS);
+            }
+        }
+        let length = (data.len() - 4) as u32;
+        data[..4].copy_from_slice(&length.to_be_bytes());
+        data
+    }
+
+    /// Options 1 and 2 want an opcode without and with service actions; 3 takes both.
+    fn one_command(&self, option: u8, opcode: u8, service_action: u16, timeouts: bool) -> Result<Vec<u8>, Sense> {
+        let has_actions = table::known_to(self)
+            .find(|command| command.opcode == opcode)
+            .map(|command| command.service_action.is_some());
+        match (option, has_actions) {
+            (1, Some(true)) | (2, Some(false)) => return Err(Sense::INVALID_FIELD_IN_CDB),
+            _ => {}
+        }
+        let found = match u8::try_from(service_action) {
+            Ok(action) if has_actions == Some(true) => table::find_by_code(self, opcode, action),
+            Ok(_) | Err(_) if has_actions == Some(false) && (option == 1 || service_action == 0) => {
+                table::find_by_code(self, opcode, 0)
+            }
+            _ => Lookup::NoSuchOpcode,
+        };
+        Ok(match found {
+            Lookup::Found(command) => supported(command, timeouts),
+            _ => vec![0, 1, 0, 0],
+        })
+    }
+}
+
+fn supported(command: &Command, timeouts: bool) -> Vec<u8> {
+    let mut data = vec![0, 3 | if timeouts { 0x80 } else { 0 }, 0, command.length() as u8];
+    data.extend(command.usage_map());
+    if timeouts {
+        data.extend_from_slice(&NO_TIMEOUTS);
+    }
+    data
+}
+
+/// A timeouts descriptor (SPC-4, 6.35.4) that recommends none.
+const NO_TIMEOUTS: [u8; 12] = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,303 @@
+//! A logical unit, and the way that every command takes through it.
+
+use smallvec::SmallVec;
+
+use super::mode::ModePages;
+use super::reservation::{Nexus, Reservations};
+use super::sense::Sense;
+use super::table::{self, Access, Lookup};
+use super::{Action, Failure, Finished, Job, Outcome, Reply, Request, Response, Status, block, provisioning};
+
+/// What kind of device a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A disk that stays where it is (SBC-3).
+    Disk,
+    /// A drive that reads DVDs (MMC-6).
+    Optical,
+}
+
+/// What a unit says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The unit's serial number: printable ASCII, at most 36 characters.
+    pub serial: String,
+    /// A name that no other unit has, for the NAA designator.
+    pub unique: u64,
+    /// What is on it matters to nobody: a guest that only tries things out may write to it.
+    pub scratch: bool,
+}
+
+/// What lies in the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Medium {
+    /// Size of a logical block in bytes: a power of two from 512 to 4096.
+    pub block_size: u32,
+    /// How many there are.
+    pub blocks: u64,
+    /// Whether the medium cannot be written.
+    pub read_only: bool,
+    /// Whether blocks can be given back to the host.
+    pub provisioning: bool,
+}
+
+impl Medium {
+    /// The number of the last block. A medium has at least one.
+    pub(super) fn last_block(&self) -> u64 {
+        self.blocks.saturating_sub(1)
+    }
+}
+
+/// How many unit attentions may wait for one initiator. Each condition waits at most once, and there are few.
+const MAX_ATTENTIONS: usize = 8;
+
+/// One logical unit. See [`LogicalUnit::execute`].
+#[derive(Debug)]
+pub struct LogicalUnit {
+    pub(super) kind: DeviceKind,
+    pub(super) identity: Identity,
+    /// What is in the drive, whether the tray is open or not.
+    pub(super) medium: Option<Medium>,
+    /// The tray is out: what is in it cannot be reached.
+    pub(super) tray_open: bool,
+    /// START STOP UNIT stopped the unit.
+    pub(super) stopped: bool,
+    /// PREVENT ALLOW MEDIUM REMOVAL locked the tray.
+    pub(super) removal_prevented: bool,
+    /// What GET EVENT STATUS NOTIFICATION has not told yet.
+    pub(super) media_event: Option<super::optical::MediaEvent>,
+    pub(super) mode: ModePages,
+    pub(super) reservations: Reservations,
+    attentions: SmallVec<[(Nexus, Sense); 2]>,
+}
+
+impl LogicalUnit {
+    /// A unit just powered on, with `medium` in it. A disk always has one.
+    pub fn new(kind: DeviceKind, identity: Identity, medium: Option<Medium>) -> Self {
+        let mut unit = Self {
+            kind,
+            identity,
+            medium,
+            tray_open: false,
+            stopped: false,
+            removal_prevented: false,
+            media_event: None,
+            mode: ModePages::default(),
+            reservations: Reservations::default(),
+            attentions: SmallVec::new(),
+        };
+        unit.raise(Nexus::GUEST, Sense::POWER_ON);
+        unit
+    }
+
+    /// Takes a command.
+    pub fn execute(&mut self, request: &Request<'_>) -> Outcome {
+        let outcome = match self.dispatch(request) {
+            Ok(Reply::Good) => Outcome::Done(Response::GOOD),
+            Ok(Reply::Data(data)) => Outcome::Done(Response::with_data(data)),
+            Ok(Reply::Conflict) => Outcome::Done(Response { status: Status::ReservationConflict, ..Response::GOOD }),
+            Ok(Reply::Perform(job)) => Outcome::Perform(job),
+            Err(sense) => Outcome::Done(self.check(&sense)),
+        };
+        match outcome {
+            Outcome::Perform(Job { action, durable }) => {
+                // With the write cache off, an acknowledged write is a durable one.
+                Outcome::Perform(Job { durable: durable || !self.mode.write_cache, action })
+            }
+            done => done,
+        }
+    }
+
+    /// What the initiator is told of a job that has ended.
+    pub fn finish(&self, job: &Job, result: Result<Finished, Failure>) -> Response {
+        match result {
+            Ok(Finished::Done) => Response::GOOD,
+            Ok(Finished::Allocation(map)) => match (&job.action, &self.medium) {
+                (Action::Allocation { extent, limit, room }, Some(medium)) => {
+                    let mut data = provisioning::lba_status(medium, *extent, &map, *limit);
+                    data.truncate(*room);
+                    Response::with_data(data)
+                }
+                _ => self.check(&Sense::INTERNAL_TARGET_FAILURE),
+            },
+            Err(failure) => self.check(&self.sense_of(failure)),
+        }
+    }
+
+    fn sense_of(&self, failure: Failure) -> Sense {
+        let block = |byte: u64| byte / self.medium.map_or(512, |medium| u64::from(medium.block_size));
+        match failure {
+            Failure::Read(byte) => Sense::UNRECOVERED_READ_ERROR.with_information(block(byte)),
+            Failure::Write(byte) => Sense::WRITE_ERROR.with_information(block(byte)),
+            Failure::NoSpace(byte) => Sense::SPACE_ALLOCATION_FAILED.with_information(block(byte)),
+            Failure::Miscompare(offset) => Sense::MISCOMPARE.with_information(offset),
+            Failure::Buffer => Sense::INVALID_FIELD_IN_CDB,
+        }
+    }
+
+    /// CHECK CONDITION in the sense format that the initiator chose.
+    fn check(&self, sense: &Sense) -> Response {
+        Response::check(sense, self.mode.descriptor_sense)
+    }
+
+    fn dispatch(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        // The unit tells of what has changed before it looks at anything else (SAM-5, 5.14).
+        let found = table::find(self, request);
+        let patient = matches!(found, Lookup::Found(command) if command.access == Access::Patient);
+        if !patient && let Some(attention) = self.take_attention(request.nexus) {
+            return Err(attention);
+        }
+        let command = match found {
+            Lookup::Found(command) => command,
+            Lookup::NoSuchServiceAction => return Err(Sense::INVALID_FIELD_IN_CDB),
+            Lookup::NoSuchOpcode => return Err(Sense::INVALID_OPCODE),
+        };
+        if !self.reservations.admit(request.nexus, command.access) {
+            return Ok(Reply::Conflict);
+        }
+        command.check(self.kind, request)?;
+        (command.run)(self, request)
+    }
+
+    /// The medium, if it can be used now.
+    pub(super) fn ready(&self) -> Result<Medium, Sense> {
+        let absent = if self.tray_open { Sense::MEDIUM_NOT_PRESENT_TRAY_OPEN } else { Sense::MEDIUM_NOT_PRESENT };
+        let medium = self.medium.filter(|_| !self.tray_open).ok_or(absent)?;
+        if self.stopped { Err(Sense::INITIALIZING_COMMAND_REQUIRED) } else { Ok(medium) }
+    }
+
+    /// The medium, if it can be written now.
+    pub(super) fn writable(&self) -> Result<Medium, Sense> {
+        let medium = self.ready()?;
+        if medium.read_only || self.mode.software_write_protect { Err(Sense::WRITE_PROTECTED) } else { Ok(medium) }
+    }
+
+    /// Makes `nexus` learn of `condition` with its next command.
+    pub(super) fn raise(&mut self, nexus: Nexus, condition: Sense) {
+        // A reset says more than what came before it.
+        if condition.code == Sense::POWER_ON.code {
+            self.attentions.retain(|(whose, _)| *whose != nexus);
+        }
+        let known = self.attentions.contains(&(nexus, condition));
+        if !known && self.attentions.iter().filter(|(whose, _)| *whose == nexus).count() < MAX_ATTENTIONS {
+            self.attentions.push((nexus, condition));
+        }
+    }
+
+    /// Makes everybody but `except` learn of `condition`.
+    pub(super) fn raise_for_others(&mut self, except: Option<Nexus>, condition: Sense) {
+        let mut all: SmallVec<[Nexus; 4]> = self.reservations.registered().collect();
+        all.push(Nexus::GUEST);
+        for nexus in all {
+            if Some(nexus) != except {
+                self.raise(nexus, condition);
+            }
+        }
+    }
+
+    pub(super) fn take_attention(&mut self, nexus: Nexus) -> Option<Sense> {
+        let first = self.attentions.iter().position(|(whose, _)| *whose == nexus)?;
+        Some(self.attentions.remove(first).1)
+    }
+
+    /// REPORT LUNS has told what this condition is about (SPC-4, 6.33).
+    pub fn luns_reported(&mut self, nexus: Nexus) {
+        self.attentions.retain(|(whose, condition)| (*whose, *condition) != (nexus, Sense::REPORTED_LUNS_CHANGED));
+    }
+
+    /// The list of units beside this one has changed.
+    pub fn luns_changed(&mut self) {
+        self.raise_for_others(None, Sense::REPORTED_LUNS_CHANGED);
+    }
+
+    /// The unit is reset: `condition` says how. Persistent reservations stay (SPC-4, 5.13).
+    pub fn reset(&mut self, condition: Sense) {
+        self.stopped = false;
+        self.removal_prevented = false;
+        self.mode = ModePages::default();
+        self.reservations.reset();
+        self.raise_for_others(None, condition);
+    }
+
+    /// The medium's size has changed; everybody learns of it.
+    pub fn resize(&mut self, blocks: u64) {
+        if let Some(medium) = &mut self.medium
+            && medium.blocks != blocks
+        {
+            medium.blocks = blocks;
+            self.raise_for_others(None, Sense::CAPACITY_CHANGED);
+        }
+    }
+
+    /// Another medium is in the drive, or none any more.
+    pub fn change_medium(&mut self, medium: Option<Medium>) {
+        self.medium = medium;
+        self.tray_open = false;
+        self.stopped = false;
+        self.medium_changed();
+    }
+
+    /// The medium that is in the drive, whether the tray is open or not.
+    pub fn medium(&self) -> Option<&Medium> {
+        self.medium.as_ref()
+    }
+
+    pub(super) fn medium_changed(&mut self) {
+        let present = self.medium.is_some() && !self.tray_open;
+        self.media_event = Some(super::optical::MediaEvent::of(present));
+        if present {
+            self.raise_for_others(None, Sense::MEDIUM_MAY_HAVE_CHANGED);
+        }
+    }
+
+    /// TEST UNIT READY.
+    pub(super) fn test_unit_ready(&mut self, _: &Request<'_>) -> Result<Reply, Sense> {
+        self.ready().map(|_| Reply::Good)
+    }
+
+    /// REQUEST SENSE: what would have stopped the next command (SPC-4, 6.39).
+    pub(super) fn request_sense(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let descriptor = request.bit(1, 0);
+        let sense = self.take_attention(request.nexus).or_else(|| self.ready().err()).unwrap_or(Sense::NONE);
+        super::answer(sense.encode(descriptor).to_vec(), request.byte(4).into())
+    }
+
+    /// START STOP UNIT (SBC-3, 5.25).
+    pub(super) fn start_stop(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        let (start, load_eject, power_condition) = (request.bit(4, 0), request.bit(4, 1), request.byte(4) >> 4);
+        if power_condition != 0 {
+            // There are no power conditions to be in: all of them are met.
+            return Ok(Reply::Good);
+        }
+        if load_eject {
+            if self.kind != DeviceKind::Optical {
+                return Err(Sense::INVALID_FIELD_IN_CDB);
+            }
+            return self.move_tray(!start);
+        }
+        self.stopped = !start;
+        Ok(if start || self.medium.is_none() { Reply::Good } else { block::flush() })
+    }
+
+    fn move_tray(&mut self, open: bool) -> Result<Reply, Sense> {
+        if open && self.removal_prevented {
+            return Err(Sense::MEDIUM_REMOVAL_PREVENTED);
+        }
+        if open != self.tray_open {
+            self.tray_open = open;
+            self.stopped = false;
+            self.medium_changed();
+        }
+        Ok(Reply::Good)
+    }
+
+    /// PREVENT ALLOW MEDIUM REMOVAL (SPC-4, 6.17).
+    pub(super) fn prevent_allow(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+        self.removal_prevented = request.bit(4, 0);
+        Ok(Reply::Good)
+    }
+}
+
+#[cfg(test)]
+#[path = "unit_tests.rs"]
+mod tests;

@@ -1,0 +1,293 @@
+//! What goes over the wire, as plain data (Linux: `drivers/scsi/storvsc_drv.c`; Windows calls them VSTOR packets).
+//!
+//! Every packet is a [`PacketHeader`] and what its operation wants after it, filled up to 64 bytes; hosts up to Windows 7
+//! knew only the first 48 of them. A reply is as long as its request.
+
+use std::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The longest packet.
+pub const MAX_PACKET: usize = size_of::<PacketHeader>() + size_of::<ScsiRequest>();
+/// The shortest packet that holds a SCSI request: up to Windows 7 it ended before [`ScsiRequest::reserved`].
+pub const MIN_PACKET: usize = 48;
+
+macro_rules! open_enum {
+    ($(#[$doc:meta])* $type:ident: $raw:ty { $( $(#[$item:meta])* $name:ident = $value:literal, )+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(transparent)]
+        pub struct $type(pub $raw);
+
+        impl $type {
+            $( $(#[$item])* pub const $name: Self = Self($value); )+
+
+            /// What people call it.
+            pub fn name(self) -> Option<&'static str> {
+                match self {
+                    $( Self::$name => Some(stringify!($name)), )+
+                    _ => None,
+                }
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => formatter.write_str(name),
+                    None => write!(formatter, "{:#x}", self.0),
+                }
+            }
+        }
+    };
+}
+
+open_enum! {
+    /// What a packet is about.
+    Operation: u32 {
+        /// Host to guest: the answer to any other packet.
+        COMPLETE_IO = 1,
+        /// Host to guest: a device has gone.
+        REMOVE_DEVICE = 2,
+        /// A SCSI command.
+        EXECUTE_SRB = 3,
+        /// Reset one unit.
+        RESET_LUN = 4,
+        /// Reset the controller.
+        RESET_ADAPTER = 5,
+        /// Reset the bus.
+        RESET_BUS = 6,
+        /// The first packet.
+        BEGIN_INITIALIZATION = 7,
+        /// Commands may follow.
+        END_INITIALIZATION = 8,
+        /// Does the host speak that version?
+        QUERY_PROTOCOL_VERSION = 9,
+        /// What can the controller do?
+        QUERY_PROPERTIES = 10,
+        /// Host to guest: units have come or gone, look again.
+        ENUMERATE_BUS = 11,
+        /// The names of a Fibre Channel adapter.
+        FCHBA_DATA = 12,
+        /// Offer that many subchannels.
+        CREATE_SUB_CHANNELS = 13,
+    }
+}
+
+open_enum! {
+    /// How a packet was taken: an NTSTATUS.
+    NtStatus: u32 {
+        /// Well.
+        SUCCESS = 0,
+        /// There was more data than room.
+        BUFFER_OVERFLOW = 0x8000_0005,
+        /// A number makes no sense.
+        INVALID_PARAMETER = 0xc000_000d,
+        /// This controller does not do that.
+        INVALID_DEVICE_REQUEST = 0xc000_0010,
+        /// Not that version.
+        REVISION_MISMATCH = 0xc000_0059,
+        /// There is no such unit.
+        DEVICE_DOES_NOT_EXIST = 0xc000_00c0,
+        /// Not now.
+        INVALID_DEVICE_STATE = 0xc000_0184,
+        /// The command failed.
+        IO_DEVICE_ERROR = 0xc000_0185,
+    }
+}
+
+open_enum! {
+    /// How a SCSI request ended, in the words of Windows' SRBs. The two high bits are flags.
+    SrbStatus: u8 {
+        /// Well.
+        SUCCESS = 0x01,
+        /// Not well: see the SCSI status.
+        ERROR = 0x04,
+        /// The request makes no sense.
+        INVALID_REQUEST = 0x06,
+        /// There was more data than room.
+        DATA_OVERRUN = 0x12,
+        /// There is no such unit.
+        INVALID_LUN = 0x20,
+    }
+}
+
+impl SrbStatus {
+    /// A flag: there are sense data in the reply.
+    pub const AUTOSENSE_VALID: u8 = 0x80;
+
+    /// The status with that flag.
+    pub fn with_autosense(self) -> Self {
+        Self(self.0 | Self::AUTOSENSE_VALID)
+    }
+}
+
+/// A protocol version: major in the high byte, minor in the low one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Version(pub u16);
+
+impl Version {
+    /// Windows Server 2008.
+    pub const WIN6: Self = Self(0x0200);
+    /// Windows 7.
+    pub const WIN7: Self = Self(0x0402);
+    /// Windows 8: more than one channel.
+    pub const WIN8: Self = Self(0x0501);
+    /// Windows 8.1.
+    pub const WIN8_1: Self = Self(0x0600);
+    /// Windows 10.
+    pub const WIN10: Self = Self(0x0602);
+
+    /// Whether it is one of those.
+    pub fn is_known(self) -> bool {
+        matches!(self, Self::WIN6 | Self::WIN7 | Self::WIN8 | Self::WIN8_1 | Self::WIN10)
+    }
+}
+
+/// What every packet starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PacketHeader {
+    /// What it is about.
+    pub operation: Operation,
+    /// 1 asks for a completion.
+    pub flags: u32,
+    /// In replies: how it went.
+    pub status: NtStatus,
+}
+const _: () = assert!(size_of::<PacketHeader>() == 12);
+
+/// A SCSI command, and in the reply its end (Linux: `struct vmscsi_request`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ScsiRequest {
+    /// Length of this structure.
+    pub length: u16,
+    /// How it ended, for the driver.
+    pub srb_status: SrbStatus,
+    /// How it ended, in the words of SCSI.
+    pub scsi_status: u8,
+    /// The guest's number for the controller.
+    pub port_number: u8,
+    /// The bus: we have 0.
+    pub path_id: u8,
+    /// The target: we have 0.
+    pub target_id: u8,
+    /// The unit.
+    pub lun: u8,
+    /// How much of `cdb` counts.
+    pub cdb_length: u8,
+    /// Room for sense data; in the reply, how many there are.
+    pub sense_length: u8,
+    /// Which way data go: see [`DataDirection`].
+    pub data_in: DataDirection,
+    /// 0.
+    pub properties: u8,
+    /// How many bytes of the guest's pages are meant; in the reply, how many were moved.
+    pub data_transfer_length: u32,
+    /// The command; in the reply, the sense data.
+    pub cdb: [u8; 20],
+    /// From here on since Windows 8.
+    pub reserved: u16,
+    /// The guest's number for the command, if it has one.
+    pub queue_tag: u8,
+    /// 0x20: a simple task.
+    pub queue_action: u8,
+    /// SRB_FLAGS_* of Windows.
+    pub srb_flags: u32,
+    /// How long the guest waits, in seconds.
+    pub timeout: u32,
+    /// The guest's order of things.
+    pub queue_sort_key: u32,
+}
+const _: () = assert!(size_of::<ScsiRequest>() == 52);
+const _: () = assert!(MAX_PACKET == 64);
+const _: () = assert!(std::mem::offset_of!(ScsiRequest, reserved) + size_of::<PacketHeader>() == MIN_PACKET);
+
+open_enum! {
+    /// Which way data go.
+    DataDirection: u8 {
+        /// From the guest to the disk.
+        OUT = 0,
+        /// From the disk to the guest.
+        IN = 1,
+        /// Not at all.
+        NONE = 2,
+    }
+}
+
+/// What the controller can do (Linux: `struct vmstorage_channel_properties`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ChannelProperties {
+    /// 0.
+    pub reserved: u32,
+    /// How many subchannels there can be.
+    pub max_subchannels: u16,
+    /// 0.
+    pub reserved2: u16,
+    /// See [`MULTI_CHANNEL`](Self::MULTI_CHANNEL).
+    pub flags: u32,
+    /// The most bytes that a request moves.
+    pub max_transfer_bytes: u32,
+    /// 0.
+    pub reserved3: [u32; 2],
+}
+const _: () = assert!(size_of::<ChannelProperties>() == 24);
+
+impl ChannelProperties {
+    /// A flag: there can be subchannels.
+    pub const MULTI_CHANNEL: u32 = 1;
+}
+
+/// The version that a packet asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProtocolVersion {
+    /// The version.
+    pub version: Version,
+    /// Of interest to Windows alone.
+    pub revision: u16,
+}
+const _: () = assert!(size_of::<ProtocolVersion>() == 4);
+
+/// A packet to the guest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    bytes: [u8; MAX_PACKET],
+    length: u8,
+}
+
+impl Reply {
+    /// An answer to a packet of `request_length` bytes.
+    pub fn new(request_length: usize, status: NtStatus, body: &[u8]) -> Self {
+        Self::of(Operation::COMPLETE_IO, request_length, status, body)
+    }
+
+    /// A notice that the guest did not ask for.
+    pub fn notice(operation: Operation) -> Self {
+        Self::of(operation, MAX_PACKET, NtStatus::SUCCESS, &[])
+    }
+
+    fn of(operation: Operation, request_length: usize, status: NtStatus, body: &[u8]) -> Self {
+        let mut bytes = [0; MAX_PACKET];
+        let (header, rest) = bytes.split_at_mut(size_of::<PacketHeader>());
+        header.copy_from_slice(PacketHeader { operation, flags: 0, status }.as_bytes());
+        let body = &body[..body.len().min(rest.len())];
+        rest[..body.len()].copy_from_slice(body);
+        Self { bytes, length: request_length.clamp(MIN_PACKET, MAX_PACKET) as u8 }
+    }
+
+    /// What goes into the ring.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length.into()]
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = PacketHeader::read_from_prefix(&self.bytes).map(|(header, _)| header);
+        write!(formatter, "Reply({header:?}, {} bytes)", self.length)
+    }
+}

@@ -1,0 +1,387 @@
+//! One channel's work: packets in, disk I/O, completions out.
+//!
+//! A worker belongs to the thread of one channel. What goes straight to a file goes through its own ring, a batch with one
+//! system call; the rest is left to the image's threads. How many requests are in its hands is bounded: at the bound
+//! the channel leaves packets in the guest's ring.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::controller::{Controller, Execution, NEXUS, NoData};
+use super::engine::gate::Share;
+use super::engine::perform::{read_failure, write_failure};
+use super::engine::ring::{Completion, Operation, Ring};
+use super::engine::vectored::Vectors;
+use super::scsi::{self, Action, DataOut, Failure, Finished, Job, Response};
+use super::storvsp::wire::{DataDirection, Operation as VstorOperation, Reply};
+use super::storvsp::{self, PacketError, Request, Ticket};
+use super::unit::{Image, Unit};
+use crate::vmbus::buffer::GuestBuffer;
+
+/// How many requests a channel has in hand at most. Linux's driver does not come near it: its ring of 128 KiB bounds it to about 300.
+pub const MAX_IN_FLIGHT: u32 = 512;
+
+/// A packet's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The packet's transaction id.
+    pub transaction_id: u64,
+    /// What goes into the ring.
+    pub reply: Reply,
+}
+
+/// A command whose job is under way.
+struct Pending {
+    transaction_id: u64,
+    ticket: Ticket,
+    unit: Arc<Unit>,
+    job: Job,
+    direction: DataDirection,
+    length: u32,
+    /// To write the answer into, if the job has one.
+    pages: GuestBuffer,
+    _share: Option<Share>,
+}
+
+/// Jobs that threads have done, until the worker looks.
+struct Mailbox {
+    done: Mutex<Vec<(u32, Result<Finished, Failure>)>>,
+    waker: Waker,
+}
+
+/// What wakes the channel's thread.
+enum Waker {
+    Doorbell(OwnedFd),
+    Call(Box<dyn Fn() + Send + Sync>),
+}
+
+impl Mailbox {
+    fn post(&self, tag: u32, result: Result<Finished, Failure>) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push((tag, result));
+        match &self.waker {
+            // A full counter wakes as well as one that is not.
+            Waker::Doorbell(doorbell) => drop(rustix::io::write(doorbell, &1_u64.to_ne_bytes())),
+            Waker::Call(wake) => wake(),
+        }
+    }
+
+    fn take(&self) -> Vec<(u32, Result<Finished, Failure>)> {
+        std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// See the module's description.
+pub struct Worker {
+    controller: Arc<Controller>,
+    primary: bool,
+    /// Before what the ring's requests use goes.
+    ring: Option<Ring>,
+    pending: Vec<Option<Pending>>,
+    free: Vec<u32>,
+    mailbox: Arc<Mailbox>,
+    answers: Vec<Answer>,
+    /// The controller's changes that the guest was told of.
+    noticed: u64,
+}
+
+impl Worker {
+    /// The worker of a channel. `doorbell` is the eventfd that the channel's thread sleeps on: it is signalled when jobs are done.
+    ///
+    /// # Errors
+    /// What the host says of the eventfd.
+    pub fn new(controller: Arc<Controller>, primary: bool, doorbell: OwnedFd) -> io::Result<Self> {
+        Self::with_ring(controller, primary, doorbell, new_ring())
+    }
+
+    fn with_ring(
+        controller: Arc<Controller>,
+        primary: bool,
+        doorbell: OwnedFd,
+        mut ring: Option<Ring>,
+    ) -> io::Result<Self> {
+        if let Some(ring) = &mut ring {
+            ring.watch(doorbell.try_clone()?);
+        }
+        Ok(Self::assemble(controller, primary, ring, Waker::Doorbell(doorbell)))
+    }
+
+    /// The worker of a channel whose thread only a call of `wake` wakes. All I/O is left to the images' threads.
+    /// Such a thread sleeps elsewhere: [`wait`](Self::wait) does not.
+    pub fn with_threads(controller: Arc<Controller>, primary: bool, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::assemble(controller, primary, None, Waker::Call(Box::new(wake)))
+    }
+
+    fn assemble(controller: Arc<Controller>, primary: bool, ring: Option<Ring>, waker: Waker) -> Self {
+        let noticed = controller.changes();
+        Self {
+            controller,
+            primary,
+            ring,
+            pending: (0..MAX_IN_FLIGHT).map(|_| None).collect(),
+            free: (0..MAX_IN_FLIGHT).rev().collect(),
+            mailbox: Arc::new(Mailbox { done: Mutex::default(), waker }),
+            answers: Vec::new(),
+            noticed,
+        }
+    }
+
+    /// Has jobs that are done signal the doorbell, for a channel whose thread sleeps on that and not in [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn notify_doorbell(&mut self) -> io::Result<()> {
+        match (&mut self.ring, &self.mailbox.waker) {
+            (Some(ring), Waker::Doorbell(doorbell)) => ring.notify(doorbell.try_clone()?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether another packet may come. If not, it has to stay where it is until there are answers.
+    pub fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> usize {
+        self.pending.len() - self.free.len()
+    }
+
+    /// Takes a packet, which came with `pages`. Besides, says how many subchannels the guest wants.
+    ///
+    /// # Errors
+    /// A packet that cannot be answered.
+    pub fn take(&mut self, transaction_id: u64, packet: &[u8], pages: GuestBuffer) -> Result<Option<u16>, PacketError> {
+        if storvsp::operation(packet) != Some(VstorOperation::EXECUTE_SRB) || !self.controller.is_ready() {
+            let (reply, subchannels) = self.controller.control(self.primary, packet)?;
+            self.answers.push(Answer { transaction_id, reply });
+            return Ok(subchannels);
+        }
+        match Request::parse(packet, pages.len()) {
+            Ok(request) => self.execute(transaction_id, &request, pages),
+            Err(reply) => self.answers.push(Answer { transaction_id, reply }),
+        }
+        Ok(None)
+    }
+
+    fn execute(&mut self, transaction_id: u64, request: &Request, pages: GuestBuffer) {
+        let Request { lun, cdb, direction, length, ticket } = request;
+        // Never fails: the length was checked.
+        let pages = pages.part(0, *length as usize).unwrap_or_default();
+        let goes_in = *direction == DataDirection::IN;
+        let (data_out, room): (&dyn DataOut, usize) = if goes_in { (&NoData, pages.len()) } else { (&pages, 0) };
+        let command = scsi::Request { nexus: NEXUS, cdb, data_out, room };
+        match self.controller.execute(*lun, &command) {
+            Execution::Answered(response) => {
+                let reply = answer(ticket, &response, *direction, &pages);
+                self.answers.push(Answer { transaction_id, reply });
+            }
+            Execution::NoUnit(response) => {
+                self.answers.push(Answer { transaction_id, reply: ticket.no_such_unit(&response) });
+            }
+            Execution::Begun { unit, image, job } => {
+                let pending = Pending {
+                    transaction_id,
+                    ticket: *ticket,
+                    unit,
+                    job,
+                    direction: *direction,
+                    length: *length,
+                    pages,
+                    _share: None,
+                };
+                self.begin(pending, &image);
+            }
+        }
+    }
+
+    fn begin(&mut self, mut pending: Pending, image: &Arc<Image>) {
+        // The caller asked has_room.
+        let Some(tag) = self.free.pop() else { return };
+        let direct = self.ring.as_mut().and_then(|ring| {
+            let (file, operation, share) = straight(&pending, image)?;
+            ring.push(tag, file, operation).ok().map(|()| share)
+        });
+        match direct {
+            Some(share) => pending._share = share,
+            None => {
+                let mailbox = self.mailbox.clone();
+                let then = move |result| mailbox.post(tag, result);
+                image.perform(pending.job.clone(), pending.pages.clone(), then);
+            }
+        }
+        self.pending[tag as usize] = Some(pending);
+    }
+
+    /// Submits what was taken, and finishes what is done, without sleeping.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn poll(&mut self) -> io::Result<()> {
+        self.turn(false)
+    }
+
+    /// The same, and sleeps until something is done or the doorbell is signalled.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wait(&mut self) -> io::Result<()> {
+        let nothing_to_say = self.answers.is_empty();
+        self.turn(nothing_to_say)
+    }
+
+    fn turn(&mut self, sleep: bool) -> io::Result<()> {
+        match &mut self.ring {
+            Some(ring) => {
+                ring.enter(sleep)?;
+                let mut done = Vec::new();
+                ring.reap(|completion| done.push(completion))?;
+                for Completion { tag, result } in done {
+                    self.finish(tag, |job| match (result, &job.action) {
+                        (Ok(()), _) => Ok(Finished::Done),
+                        (Err((offset, error)), Action::Read(_)) => Err(read_failure(offset, &error)),
+                        (Err((offset, error)), _) => Err(write_failure(offset, &error)),
+                    });
+                }
+            }
+            None => match &self.mailbox.waker {
+                Waker::Doorbell(doorbell) if sleep => sleep_on(doorbell)?,
+                _ => {}
+            },
+        }
+        for (tag, result) in self.mailbox.take() {
+            self.finish(tag, |_| result);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, tag: u32, result: impl FnOnce(&Job) -> Result<Finished, Failure>) {
+        let Some(pending) = self.pending.get_mut(tag as usize).and_then(Option::take) else { return };
+        self.free.push(tag);
+        let result = result(&pending.job);
+        let moved = match &pending.job.action {
+            Action::Read(extent) => extent.length as u32,
+            _ => pending.length,
+        };
+        let response = pending.unit.finish(&pending.job, result);
+        let reply = if response.data.is_empty() {
+            pending.ticket.complete(&response, moved, moved)
+        } else {
+            answer(&pending.ticket, &response, pending.direction, &pending.pages)
+        };
+        self.answers.push(Answer { transaction_id: pending.transaction_id, reply });
+    }
+
+    /// The answers that there are. The channel sends them, or keeps them until there is room.
+    pub fn answers(&mut self) -> impl Iterator<Item = Answer> + '_ {
+        self.answers.drain(..)
+    }
+
+    /// Whether there may be a [`notice`](Self::notice).
+    pub fn has_notice(&self) -> bool {
+        self.primary && self.noticed != self.controller.changes()
+    }
+
+    /// What the guest must be told without having asked, once: units have come or gone.
+    pub fn notice(&mut self) -> Option<Reply> {
+        let changes = self.controller.changes();
+        if !self.primary || std::mem::replace(&mut self.noticed, changes) == changes {
+            return None;
+        }
+        self.controller.notice()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // The guest may have its pages back after this: nobody may use them any more. Where the thread would sleep is
+        // not known here, so this looks again and again.
+        while self.in_flight() > 0 && self.turn(false).is_ok() {
+            self.answers.clear();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.primary {
+            self.controller.reset_protocol();
+        }
+    }
+}
+
+/// Writes the response's data into the guest's pages, and makes the reply.
+fn answer(ticket: &Ticket, response: &Response, direction: DataDirection, pages: &GuestBuffer) -> Reply {
+    let wanted = response.data.len();
+    let moved = match direction {
+        DataDirection::IN => wanted.min(pages.len()),
+        // Data that came were all taken; data that nobody made room for are lost.
+        _ if wanted == 0 => pages.len(),
+        _ => 0,
+    };
+    if direction == DataDirection::IN && pages.write(0, &response.data[..moved]).is_err() {
+        return ticket.complete(response, 0, 1);
+    }
+    ticket.complete(response, moved as u32, wanted as u32)
+}
+
+/// How a job goes straight to its file, if it can.
+fn straight(pending: &Pending, image: &Arc<Image>) -> Option<(Arc<std::fs::File>, Operation, Option<Share>)> {
+    let direct = image.disk().file()?;
+    let Job { action, durable } = &pending.job;
+    let vectors = |length: u64| Vectors::new(pending.pages.part(0, length as usize).ok()?).ok();
+    let (operation, share) = match action {
+        Action::Read(extent) if !durable => {
+            let vectors = vectors(extent.length).filter(|vectors| direct.takes(extent.offset, vectors))?;
+            (Operation::Read(vectors, extent.offset), None)
+        }
+        Action::Write(extent) => {
+            let vectors = vectors(extent.length).filter(|vectors| direct.takes_write(extent.offset, vectors))?;
+            let share = image.gate().try_share()?;
+            (Operation::Write { vectors, offset: extent.offset, durable: *durable }, Some(share))
+        }
+        Action::Flush => (Operation::Flush, None),
+        _ => return None,
+    };
+    Some((direct.file.clone(), operation, share))
+}
+
+impl DataOut for GuestBuffer {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn copy(&self, offset: usize, into: &mut [u8]) -> bool {
+        self.read(offset, into).is_ok()
+    }
+}
+
+/// A ring, where the host allows one.
+fn new_ring() -> Option<Ring> {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    match Ring::new(MAX_IN_FLIGHT) {
+        Ok(ring) => Some(ring),
+        Err(error) => {
+            if !SAID.swap(true, Ordering::Relaxed) {
+                log::warn!("the host does not allow io_uring ({error}): disks use threads instead, which is slower");
+            }
+            None
+        }
+    }
+}
+
+/// Sleeps until the eventfd is signalled, and takes the signal.
+fn sleep_on(doorbell: &OwnedFd) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    match poll(&mut [PollFd::new(doorbell, PollFlags::IN)], None) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::io::read(doorbell, &mut [0; 8]) {
+        Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

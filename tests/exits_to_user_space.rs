@@ -1,0 +1,106 @@
+//! How often a guest needs us, counted by KVM itself on the nested host, with both engines.
+//!
+//! `scripts/lib/measure` counts between two lines of the guest's. What it counts includes those lines: an exit a byte.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use common::nested::{Batch, Outcome, Plan};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
+const IMAGE: &str = concat!(env!("VIRIDIAN_GUEST_IMAGES"), "/costs");
+/// What a line and the end of the one before it may cost.
+const LINES: i64 = 100;
+const SIGNALS: i64 = 20_000;
+const MESSAGES: i64 = 1000;
+const IDLE_SECONDS: i64 = 10;
+
+static WITH_IMAGES: Batch = Batch::new(|plan| {
+    plan.file(VIRIDIAN);
+    plan.file(IMAGE);
+    let measure = measure(plan);
+    let mut stretch = |name, engine, what: &str| {
+        plan.check(
+            name,
+            60,
+            format!("{measure} {VIRIDIAN} run --engine {engine} --test-device --kernel {IMAGE} --cmdline '{what}'"),
+        );
+    };
+    for (name, engine) in [("user signals", "user"), ("kernel signals", "kernel")] {
+        stretch(name, engine, &format!("stretch=signals count={SIGNALS}"));
+    }
+    for (name, engine) in [("user messages", "user"), ("kernel messages", "kernel")] {
+        stretch(name, engine, &format!("stretch=messages count={MESSAGES}"));
+    }
+});
+
+static WITH_LINUX: Batch = Batch::new(|plan| {
+    let guest = &format!("{ROOT}/target/idle-linux-test");
+    let made = Command::new(Path::new(ROOT).join("scripts/linux-guest")).args(["--output", guest]).status();
+    assert!(made.as_ref().is_ok_and(|status| status.success()), "scripts/linux-guest failed: {made:?}");
+    for file in [VIRIDIAN, &format!("{guest}/vmlinux"), &format!("{guest}/initrd.img")] {
+        plan.file(file);
+    }
+    let measure = measure(plan);
+    let script = format!("sleep 3; echo measure begin idle; sleep {IDLE_SECONDS}; echo measure end idle");
+    for (name, engine) in [("user idle", "user"), ("kernel idle", "kernel")] {
+        plan.check(
+            name,
+            90,
+            format!(
+                "{measure} {VIRIDIAN} run --engine {engine} --kernel {guest}/vmlinux --initrd {guest}/initrd.img \
+                 --cmdline 'console=ttyS0 quiet panic=-1 run=\"{script}\"'"
+            ),
+        );
+    }
+});
+
+fn measure(plan: &mut Plan) -> String {
+    let measure = format!("{ROOT}/scripts/lib/measure");
+    plan.file(&measure);
+    measure
+}
+
+/// What was counted.
+fn counts(outcome: &Outcome) -> BTreeMap<String, f64> {
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    let text = outcome.text();
+    let pairs = text.split_whitespace().filter_map(|word| word.split_once('='));
+    pairs.filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?))).collect()
+}
+
+fn on_both_engines(batch: &Batch, what: &str, judge: impl Fn(&BTreeMap<String, f64>, &Outcome)) {
+    for engine in ["user", "kernel"] {
+        batch.outcome(&format!("{engine} {what}"), |outcome| judge(&counts(outcome), outcome));
+    }
+}
+
+#[test]
+fn a_fast_signal_of_a_connected_id_causes_no_exit_to_user_space() {
+    on_both_engines(&WITH_IMAGES, "signals", |counts, outcome| {
+        assert_eq!((counts["count"], counts["handled"]), (SIGNALS as f64, SIGNALS as f64), "{outcome}");
+        assert!(counts["user"] <= LINES as f64, "{outcome}");
+        assert!(counts["ports"] >= SIGNALS as f64, "KVM saw fewer doorbells than there were: {outcome}");
+    });
+}
+
+#[test]
+fn a_message_costs_one_interrupt() {
+    on_both_engines(&WITH_IMAGES, "messages", |counts, outcome| {
+        assert_eq!((counts["count"], counts["handled"]), (MESSAGES as f64, MESSAGES as f64), "{outcome}");
+        // The host's own interrupts now and then throw KVM back while it delivers one, and it counts that one again.
+        let again = MESSAGES as f64 / 10.0;
+        assert!((MESSAGES as f64..=MESSAGES as f64 + again).contains(&counts["interrupts"]), "{outcome}");
+    });
+}
+
+#[test]
+fn an_idle_linux_causes_under_20_exits_to_user_space_a_second() {
+    on_both_engines(&WITH_LINUX, "idle", |counts, outcome| {
+        assert!(counts["user"] - LINES as f64 <= 20.0 * counts["seconds"], "{outcome}");
+    });
+}

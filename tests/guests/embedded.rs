@@ -1,0 +1,199 @@
+//! The embedded guest: what `viridian run` shows without a kernel. It uses what VMBus offers it, and fails when that does.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use viridian::machine::End;
+use viridian::machine::builder::Builder;
+use viridian::vmbus::guid::{Guid, interface};
+use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
+use viridian::vsp::storage::controller::Controller;
+use viridian::vsp::storage::disk::Disk;
+use viridian::vsp::storage::provider::StorageVsp;
+use viridian::vsp::storage::scsi::{DeviceKind, Identity};
+use viridian::vsp::storage::unit::{Image, Unit};
+
+use super::command::{image, run};
+
+/// Its first and its last words.
+const FIRST: &str = "Hello from a Viridian guest.\n";
+const LAST: &str = "All is well; turning the machine off.\n";
+
+/// Runs it, expects it to find nothing wrong, and gives what it said of VMBus and all that hangs on it.
+#[track_caller]
+fn succeed(options: &str) -> String {
+    let run = run(&format!("run {options}"));
+    assert_eq!((run.code, run.errors.lines().last()), (Some(0), Some("viridian: the guest powered off")), "{run:?}");
+    assert!(run.output.starts_with(FIRST) && run.output.ends_with(LAST), "{run:?}");
+    let vmbus = run.output.find("  VMBus ").unwrap_or_else(|| panic!("{run:?}"));
+    run.output[vmbus..run.output.len() - LAST.len()].to_owned()
+}
+
+#[test]
+fn it_greets_and_reports_what_it_was_given() {
+    let run = run("run --cpus 3 --memory 5G --cmdline greeting=yes");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for line in ["processors     3", "command line   greeting=yes", "100000000-17fffffff usable"] {
+        assert!(run.output.contains(line), "{line}: {run:?}");
+    }
+}
+
+#[test]
+fn without_a_word_it_has_a_scratch_disk_and_uses_it() {
+    for (vps, subchannels) in [(1, 0), (2, 1), (4, 3)] {
+        let expected = format!(
+            "  VMBus          version 5.3
+  offers         1
+    SCSI         channel 1, 76697269-6469-616e-7363-736900000000
+  storage        channel 1 is open
+    protocol     6.2, up to 1024 KiB in a transfer, up to {subchannels} subchannels
+    LUN 0        Msft Virtual Disk 1.0, 131072 blocks of 512 bytes, scratch
+      write      4096 bytes from block 0 on
+      flush      done
+      read       4096 bytes, as they were written
+"
+        );
+        assert_eq!(succeed(&format!("--cpus {vps}")), expected);
+    }
+}
+
+#[test]
+fn it_uses_all_disks_of_all_controllers() {
+    let output = succeed(
+        "--disk memory:512 --disk memory:3T,lun=63 --disk memory:1M,controller=3,sector=4096 --disk memory:8M,controller=1 \
+         --disk media=dvd,controller=1 --disk memory:1M,media=dvd,controller=1",
+    );
+    for lines in [
+        "offers         3\n    SCSI         channel 1,",
+        "LUN 0        Msft Virtual Disk 1.0, 1 blocks of 512 bytes, scratch\n      write      512 bytes",
+        "LUN 63       Msft Virtual Disk 1.0, 6442450944 blocks of 512 bytes, scratch\n      write      4096 bytes",
+        "LUN 0        Msft Virtual Disk 1.0, 256 blocks of 4096 bytes, scratch\n      write      4096 bytes",
+        "LUN 1        Msft Virtual DVD-ROM 1.0, 0 blocks of 0 bytes, empty\n",
+        "LUN 2        Msft Virtual DVD-ROM 1.0, 512 blocks of 2048 bytes, to be kept\n      read       4096 bytes from block 0 on",
+    ] {
+        assert!(output.contains(lines), "{lines}: {output}");
+    }
+    assert_eq!(output.matches("is open\n").count(), 3, "{output}");
+    assert_eq!(output.matches("4096 bytes, as they were written\n").count(), 3, "{output}");
+}
+
+#[test]
+fn a_controller_may_have_64_disks() {
+    let disks = "--disk memory:4K ".repeat(64);
+    assert_eq!(succeed(&disks).matches("4096 bytes, as they were written\n").count(), 64);
+}
+
+#[test]
+fn it_leaves_the_disks_that_a_user_names_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name| folder.path().join(name).into_os_string().into_string().unwrap();
+    let (raw, readonly) = (path("raw"), path("readonly"));
+    let content: Vec<u8> = (0..1 << 20).map(|byte: u32| (byte * 7 % 251) as u8).collect();
+    fs::write(&raw, &content).unwrap();
+    fs::write(&readonly, &content).unwrap();
+    let output =
+        succeed(&format!("--disk {raw},serial=scratch --disk {readonly},readonly=on --disk memory:1M,readonly=on"));
+    assert!(!output.contains("write") && !output.contains("scratch"), "{output}");
+    assert_eq!(output.matches("read       4096 bytes from block 0 on\n").count(), 3, "{output}");
+    assert!(fs::read(&raw).unwrap() == content && fs::read(&readonly).unwrap() == content);
+}
+
+#[test]
+fn it_speaks_every_version_of_vmbus() {
+    for version in ["2.4", "3.0", "4.0", "4.1", "5.0", "5.1", "5.2", "5.3"] {
+        let output = succeed(&format!("--vmbus-max-version {version}"));
+        assert!(output.starts_with(&format!("  VMBus          version {version}\n")), "{output}");
+        assert!(output.ends_with("read       4096 bytes, as they were written\n"), "{output}");
+    }
+}
+
+#[test]
+fn it_says_what_it_misses_and_is_content() {
+    assert_eq!(succeed("--hv off"), "  VMBus          none: the machine does not speak Hyper-V\n");
+    for privilege in ["AccessHypercallMsrs", "AccessVpIndex", "AccessSynicRegs", "PostMessages", "SignalEvents"] {
+        let expected = format!("  VMBus          none: the hypervisor does not grant {privilege}\n");
+        assert_eq!(succeed(&format!("--hv -{privilege}")), expected);
+    }
+}
+
+#[test]
+fn a_kernel_that_is_named_gets_no_disk_of_its_own() {
+    let kernel = image("vsc");
+    assert_eq!(
+        succeed(&format!("--kernel {}", kernel.display())),
+        "  VMBus          version 5.3\n  offers         0\n"
+    );
+}
+
+/// A SCSI controller whose channel does not open.
+struct Closed;
+
+impl Vsp for Closed {
+    fn offer(&self) -> Offer {
+        Offer::new(interface::SCSI, Guid::new(1))
+    }
+
+    fn open(&mut self, _: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+        Err(ServiceError::Protocol("not today".into()))
+    }
+}
+
+/// A disk that keeps nothing; one that is broken also does not flush.
+#[derive(Clone, Copy)]
+struct Forgetful {
+    broken: bool,
+}
+
+impl Disk for Forgetful {
+    fn size(&self) -> io::Result<u64> {
+        Ok(1 << 20)
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn can_discard(&self) -> bool {
+        false
+    }
+    fn read(&self, _: u64, bytes: &mut [u8]) -> io::Result<()> {
+        bytes.fill(0);
+        Ok(())
+    }
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn flush(&self) -> io::Result<()> {
+        if self.broken { Err(io::Error::other("broken")) } else { Ok(()) }
+    }
+    fn zero(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A controller with that disk, as scratch.
+fn with_disk(disk: Forgetful) -> StorageVsp {
+    let controller = Controller::new(0);
+    let identity = Identity { serial: "1".into(), unique: 1, scratch: true };
+    let unit = Unit::new(DeviceKind::Disk, identity, Some(Image::new(Box::new(disk), 512))).unwrap();
+    controller.attach(5, unit).unwrap();
+    StorageVsp::new(controller, Guid::new(1))
+}
+
+/// Runs it with one device more, and expects that it finds something wrong.
+#[track_caller]
+fn fail<V: Vsp + 'static>(device: impl Fn() -> V + Send + Sync + 'static, last_line: &str) {
+    let machine = Builder::new().device(device).capture_console().timeout(Duration::from_secs(60)).start().unwrap();
+    let console = machine.console().unwrap().clone();
+    let end = machine.wait();
+    let output = String::from_utf8(console.take()).unwrap();
+    assert!(matches!(end, End::Exited(1)), "{end}: {output}");
+    assert!(output.lines().last().is_some_and(|line| line.starts_with(last_line)), "{output}");
+}
+
+#[test]
+fn a_step_that_fails_ends_it_with_1_and_is_named() {
+    fail(|| Closed, "FAILED: channel 2 cannot be opened");
+    let forgets = "FAILED: LUN 5: what was written does not come back: byte 0 differs";
+    fail(|| with_disk(Forgetful { broken: false }), forgets);
+    fail(|| with_disk(Forgetful { broken: true }), "FAILED: LUN 5: SYNCHRONIZE CACHE: NTSTATUS 0x");
+}

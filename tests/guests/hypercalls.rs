@@ -1,0 +1,64 @@
+//! Hypercalls of a library user's own: this file is the example.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use viridian::hyperv::hypercall::{CallCode, Hypercalls};
+use viridian::hyperv::status::HvStatus;
+use viridian::machine::End;
+use viridian::machine::builder::Builder;
+
+use super::command::image;
+
+const HALVE: CallCode = CallCode(0x7f00);
+
+/// A call that the TLFS does not have: half of a number that can be halved.
+fn halve(calls: &mut Hypercalls) {
+    calls.simple(HALVE, "Halve", None, |_call, number: u64| match number % 2 {
+        0 => Ok(number / 2),
+        _ => Err(HvStatus::INVALID_PARAMETER),
+    });
+}
+
+/// What the guest image `call` prints that makes this call.
+fn call(builder: Builder, code: CallCode, value: u64) -> String {
+    let builder = builder.kernel(image("call")).cmdline(format!("code={} value={value}", code.0));
+    let machine = builder.capture_console().timeout(Duration::from_secs(60)).start().unwrap();
+    let line = machine.console().unwrap().wait_for("\n", Duration::from_secs(20)).unwrap();
+    let end = machine.wait();
+    assert!(matches!(end, End::Exited(0)), "{end}");
+    String::from_utf8(line).unwrap()
+}
+
+#[test]
+fn a_library_user_answers_a_call_of_its_own() {
+    let builder = || Builder::new().hypercalls(halve);
+    assert_eq!(call(builder(), HALVE, 42), "status 0, output 21\n");
+    assert_eq!(call(builder(), HALVE, 43), "status 5, output 0\n");
+    assert_eq!(call(Builder::new(), HALVE, 42), "status 2, output 0\n", "nobody answers it");
+}
+
+#[test]
+fn a_library_user_answers_a_call_of_the_tlfs_otherwise() {
+    let builder = Builder::new().hypercalls(|calls| {
+        calls.simple(CallCode::EXT_QUERY_CAPABILITIES, "Nothing", None, |_call, ()| Ok(0x77u64));
+    });
+    assert_eq!(call(builder, CallCode::EXT_QUERY_CAPABILITIES, 0), "status 0, output 119\n");
+}
+
+#[test]
+fn a_library_user_watches_calls_with_their_input() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let watched = seen.clone();
+    let builder = Builder::new().hypercalls(halve).hypercalls(move |calls| {
+        let watched = watched.clone();
+        calls.watch(move |call| {
+            watched.lock().unwrap().push((call.input.code(), call.header::<u64>(), call.to_string()))
+        });
+    });
+    call(builder, HALVE, 42);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!((seen[0].0, seen[0].1), (HALVE, Some(42)));
+    assert!(seen[0].2.contains("0x7f00"), "{seen:?}");
+}

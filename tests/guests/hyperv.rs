@@ -1,0 +1,133 @@
+//! The Hyper-V interface as a guest finds it, on this host's KVM with the user engine.
+
+use super::command::{Run, image, run_with};
+use super::hyperv_images::{failures, passed};
+
+/// Runs one of the images of the interface.
+fn run(name: &str, vps: u32, command_line: &str) -> Run {
+    let (kernel, vps) = (image(name), vps.to_string());
+    let command_line = format!("engine=user checks=quiet {command_line}");
+    run_with([
+        "run",
+        "--engine",
+        "user",
+        "--test-device",
+        "--timeout",
+        "120",
+        "--cpus",
+        &vps,
+        "--kernel",
+        kernel.to_str().unwrap(),
+        "--cmdline",
+        &command_line,
+    ])
+}
+
+/// With 1, 2 and 4 VPs no check fails, and no fewer than `least` pass.
+fn passes(name: &str, least: u32, command_line: &str) {
+    for vps in [1, 2, 4] {
+        let run = run(name, vps, command_line);
+        let failures = failures(&run.output);
+        assert!(failures.is_empty(), "{name} with {vps} VPs: {failures:#?}\n{}\n{}", run.output, run.errors);
+        assert!(passed(&run.output) >= Some(least), "{name} with {vps} VPs: {}", run.output);
+    }
+}
+
+#[test]
+fn cpuid_shows_the_interface_on_every_vp() {
+    passes("cpuid", 150, "");
+}
+
+#[test]
+fn every_msr_behaves_on_every_vp_and_there_are_no_others() {
+    passes("msr", 1800, "");
+}
+
+#[test]
+fn a_locked_hypercall_register_stays_as_it_is() {
+    passes("msr", 17, "lock=on");
+}
+
+#[test]
+fn hypercalls_are_answered_by_every_convention_and_with_the_right_status() {
+    passes("hypercall", 1000, "");
+}
+
+#[test]
+fn the_synic_delivers_interrupts_messages_and_event_flags() {
+    passes("synic", 300, "");
+}
+
+#[test]
+fn synthetic_timers_expire_when_and_as_often_as_they_should() {
+    passes("stimer", 200, "");
+}
+
+#[test]
+fn reference_time_is_one_clock_for_all_vps() {
+    passes("reftime", 20, "");
+}
+
+/// Has the guest report a crash; gives the last words of the run.
+fn crash(how: &str) -> String {
+    let run = run("crash", 2, how);
+    assert_eq!(run.code, Some(102), "{how}: {run:?}");
+    let words = run.errors.find("viridian: the guest reported a crash: P0 0x11, P1 0x22, P2 0x33, ");
+    run.errors[words.unwrap_or_else(|| panic!("{how}: {run:?}"))..].to_owned()
+}
+
+#[test]
+fn a_crash_report_is_102_and_its_parameters_are_told() {
+    for vp in ["registers", "elsewhere"] {
+        assert!(crash(&format!("crash={vp}")).ends_with("P3 0x44, P4 0x55\n"), "{vp}");
+    }
+}
+
+#[test]
+fn a_crash_text_is_told() {
+    for place in ["text", "edge"] {
+        let words = crash(&format!("crash={place}"));
+        assert!(words.ends_with("\nKernel panic - not syncing: no init\nend of the log\n"), "{place}: {words}");
+    }
+}
+
+#[test]
+fn a_crash_text_that_is_nowhere_in_memory_is_not_told() {
+    for place in ["nowhere", "beyond", "empty"] {
+        let words = crash(&format!("crash={place}"));
+        assert!(words.ends_with("(P3 and P4 name no text in memory)\n"), "{place}: {words}");
+    }
+}
+
+#[test]
+fn of_a_long_crash_text_one_page_is_told() {
+    let words = crash("crash=long");
+    assert_eq!(words.matches('x').count(), 4096 + words.lines().next().unwrap().matches('x').count());
+    assert!(crash("crash=endless").contains("\nKernel panic - not syncing: no init\n"));
+}
+
+#[test]
+fn a_crash_text_cannot_drive_a_terminal() {
+    let words = crash("crash=unprintable");
+    assert!(!words.contains(['\x1b', '\x07', '\0']), "{words:?}");
+    assert!(words.contains("tab\tend"), "{words:?}");
+}
+
+#[test]
+fn crash_control_without_notify_reports_nothing() {
+    assert_eq!(run("crash", 1, "crash=nothing").code, Some(0));
+}
+
+#[test]
+fn the_reset_register_resets() {
+    assert_eq!(run("crash", 1, "reset").code, Some(100));
+}
+
+#[test]
+fn a_hostile_guest_harms_nobody() {
+    for (vps, seed) in [(1, 1), (2, 2), (4, 3)] {
+        let run = run("hostile", vps, &format!("seconds=2 seed={seed}"));
+        assert_eq!(run.code, Some(0), "seed {seed}: {run:?}");
+        assert!(run.output.contains(&format!(" random steps by {vps} VPs")), "seed {seed}: {run:?}");
+    }
+}

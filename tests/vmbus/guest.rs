@@ -1,0 +1,302 @@
+//! A guest's VMBus driver on a [`FakeChild`], as Linux's is made: a thread that takes the messages, and others that ask
+//! and wait for their answers.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use viridian::hyperv::status::HvStatus;
+use viridian::vmbus::gpadl::Gpadl;
+use viridian::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
+use viridian::vmbus::message::message;
+use viridian::vmbus::packet::GpaRangeHeader;
+use viridian::vmbus::ring::guest::{GuestReceiver, GuestSender};
+use viridian::vmbus::ring::{NewPacket, RingMemory, WriteError};
+use viridian::vmbus::wire::{
+    ChannelReference, GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, InitiateContact,
+    MessageHeader, MessageType, ModifyChannel, ModifyChannelResponse, OfferChannel, OpenChannel, OpenResult, Status,
+    UserDefined, VersionResponse,
+};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+use super::child::{FakeChild, PATIENCE};
+use viridian::hyperv::engine::Child;
+
+/// Bytes of ranges that a header and a body have room for.
+const IN_HEADER: usize = 240 - size_of::<MessageHeader>() - size_of::<GpadlHeader>();
+const IN_BODY: usize = 240 - size_of::<MessageHeader>() - size_of::<GpadlBody>();
+
+pub struct Guest {
+    pub child: Arc<FakeChild>,
+    port: ConnectionId,
+    version: Version,
+    inbox: Arc<Inbox>,
+    reader: Option<JoinHandle<()>>,
+    /// Open ids and GPADL ids: no two are the same.
+    next: AtomicU32,
+}
+
+/// What has come and was not asked for yet.
+#[derive(Default)]
+struct Inbox {
+    messages: Mutex<Vec<(VpIndex, Vec<u8>)>>,
+    changed: Condvar,
+}
+
+impl Guest {
+    /// A guest that has made no contact yet.
+    pub fn new(child: &Arc<FakeChild>) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        let read = {
+            let (child, inbox) = (child.clone(), inbox.clone());
+            move || {
+                while let Some(message) = child.guest_reads() {
+                    inbox.messages.lock().unwrap().push(message);
+                    inbox.changed.notify_all();
+                }
+            }
+        };
+        let reader = Some(std::thread::spawn(read));
+        let (port, version) = (ConnectionId::MESSAGES_5, Version::NEWEST);
+        Self { child: child.clone(), port, version, inbox, reader, next: AtomicU32::new(1) }
+    }
+
+    /// A guest that has made contact, with `version`, and read its offers.
+    pub fn connected(child: &Arc<FakeChild>, version: Version) -> Self {
+        let mut guest = Self::new(child);
+        assert!(guest.contact(version), "version {version} is not spoken");
+        guest.request_offers();
+        guest
+    }
+
+    /// INITIATE_CONTACT: whether the version is spoken.
+    pub fn contact(&mut self, version: Version) -> bool {
+        let mut contact = InitiateContact::new_zeroed();
+        (contact.version, contact.target_vp) = (version, VpIndex(self.child.vp_count() - 1));
+        contact.interrupt_page_or_target[0] = 2;
+        self.port = if version >= Version::V5_0 { ConnectionId::MESSAGES_5 } else { ConnectionId::MESSAGES };
+        self.version = version;
+        self.post(MessageType::INITIATE_CONTACT, &contact);
+        self.wait::<VersionResponse>(MessageType::VERSION_RESPONSE, |_| true).supported == 1
+    }
+
+    pub fn request_offers(&self) {
+        self.post(MessageType::REQUESTOFFERS, &[0_u8; 0]);
+        self.wait::<[u8; 0]>(MessageType::ALLOFFERS_DELIVERED, |_| true);
+    }
+
+    pub fn unload(&self) {
+        self.post(MessageType::UNLOAD, &[0_u8; 0]);
+        self.wait::<[u8; 0]>(MessageType::UNLOAD_RESPONSE, |_| true);
+    }
+
+    /// Posts a message, again and again while the host has no buffer for it.
+    pub fn post(&self, message_type: MessageType, body: &(impl IntoBytes + Immutable + ?Sized)) {
+        let message = message(message_type, body);
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(status) = self.child.guest_posts(self.port, &message) {
+            assert_eq!(status, HvStatus::INSUFFICIENT_BUFFERS);
+            assert!(Instant::now() < deadline, "the host takes no more messages");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The first message of this type that is meant, and which is then forgotten.
+    pub fn find<T: FromBytes + KnownLayout + Immutable>(
+        &self,
+        wanted: MessageType,
+        is_meant: impl Fn(&T) -> bool,
+        time: Duration,
+    ) -> Option<T> {
+        let read = |bytes: &[u8]| {
+            let (header, body) = MessageHeader::read_from_prefix(bytes).unwrap();
+            let body = (header.message_type == wanted).then(|| T::read_from_prefix(body).unwrap().0);
+            body.filter(&is_meant)
+        };
+        let deadline = Instant::now() + time;
+        let mut messages = self.inbox.messages.lock().unwrap();
+        loop {
+            let found = messages.iter().enumerate().find_map(|(index, (_, bytes))| Some((index, read(bytes)?)));
+            if let Some((index, body)) = found {
+                messages.remove(index);
+                return Some(body);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            messages = self.inbox.changed.wait_timeout(messages, left).unwrap().0;
+        }
+    }
+
+    pub fn wait<T: FromBytes + KnownLayout + Immutable>(
+        &self,
+        wanted: MessageType,
+        is_meant: impl Fn(&T) -> bool,
+    ) -> T {
+        self.find(wanted, is_meant, PATIENCE).unwrap_or_else(|| panic!("{wanted} never came"))
+    }
+
+    /// The offer of a device's channel.
+    pub fn offer(&self, instance: u128, subchannel: u16) -> OfferChannel {
+        let instance = viridian::vmbus::guid::Guid::new(instance);
+        self.wait(MessageType::OFFERCHANNEL, |offer: &OfferChannel| {
+            offer.instance == instance && offer.subchannel_index == subchannel
+        })
+    }
+
+    /// Whether the channel was rescinded, once.
+    pub fn was_rescinded(&self, channel: ChannelId, time: Duration) -> bool {
+        self.find(MessageType::RESCIND_CHANNELOFFER, |body: &ChannelReference| body.channel == channel, time).is_some()
+    }
+
+    pub fn release(&self, channel: ChannelId) {
+        self.post(MessageType::RELID_RELEASED, &ChannelReference { channel });
+    }
+
+    /// Makes a GPADL of pages, as header and bodies. None if the host refuses it.
+    pub fn gpadl(&self, channel: ChannelId, frames: &[u64]) -> Option<GpadlId> {
+        let gpadl = GpadlId(self.next.fetch_add(1, Ordering::Relaxed));
+        let range = GpaRangeHeader { byte_count: frames.len() as u32 * 4096, byte_offset: 0 };
+        let list = [range.as_bytes(), frames.as_bytes()].concat();
+        let header = GpadlHeader { channel, gpadl, range_bytes: list.len() as u16, range_count: 1 };
+        let (first, rest) = list.split_at(list.len().min(IN_HEADER / 8 * 8));
+        self.post(MessageType::GPADL_HEADER, &[header.as_bytes(), first].concat()[..]);
+        for (number, part) in (1..).zip(rest.chunks(IN_BODY / 8 * 8)) {
+            let body = GpadlBody { message_number: number, gpadl };
+            self.post(MessageType::GPADL_BODY, &[body.as_bytes(), part].concat()[..]);
+        }
+        let created = self.wait(MessageType::GPADL_CREATED, |body: &GpadlCreated| body.gpadl == gpadl);
+        (created.status == Status::SUCCESS).then_some(gpadl)
+    }
+
+    /// Wants a GPADL's pages back, and waits for them. On a channel that is gone there is no answer.
+    pub fn teardown(&self, channel: ChannelId, gpadl: GpadlId) {
+        self.post(MessageType::GPADL_TEARDOWN, &GpadlTeardown { channel, gpadl });
+        self.wait(MessageType::GPADL_TORNDOWN, |body: &GpadlTorndown| body.gpadl == gpadl);
+    }
+
+    /// Opens a channel on rings of `frames`. None if the host refuses.
+    pub fn open(&self, channel: ChannelId, frames: &[u64], vp: VpIndex) -> Option<GuestChannel<'_>> {
+        let gpadl = self.gpadl(channel, frames)?;
+        let list: Vec<u64> = [&[frames.len() as u64 * 4096], frames].concat();
+        let pages = Gpadl::parse(self.child.memory(), 1, list.as_bytes()).unwrap();
+        let downstream_offset = frames.len() as u32 / 2;
+        let (upstream, downstream) = RingMemory::pair(pages.single().unwrap(), downstream_offset).unwrap();
+        let opened = GuestChannel {
+            guest: self,
+            id: channel,
+            gpadl,
+            vp,
+            sender: GuestSender::new(upstream),
+            receiver: GuestReceiver::new(downstream),
+            buffer: Vec::new(),
+        };
+        let open_id = self.next.fetch_add(1, Ordering::Relaxed);
+        let request = OpenChannel {
+            channel,
+            open_id,
+            ring_gpadl: gpadl,
+            target_vp: vp,
+            downstream_offset,
+            user_defined: UserDefined::default(),
+        };
+        self.post(MessageType::OPENCHANNEL, &request);
+        let result = self.wait(MessageType::OPENCHANNEL_RESULT, |body: &OpenResult| body.open_id == open_id);
+        assert_eq!(result.channel, channel);
+        if result.status != Status::SUCCESS {
+            self.teardown(channel, gpadl);
+            return None;
+        }
+        Some(opened)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.child.guest_goes();
+        let _ = self.reader.take().map(JoinHandle::join);
+    }
+}
+
+/// A channel that the guest has open.
+pub struct GuestChannel<'a> {
+    pub guest: &'a Guest,
+    pub id: ChannelId,
+    pub gpadl: GpadlId,
+    pub vp: VpIndex,
+    pub sender: GuestSender,
+    pub receiver: GuestReceiver,
+    buffer: Vec<u8>,
+}
+
+impl GuestChannel<'_> {
+    /// Writes a packet, and signals the host if that is needed. False if there is no room.
+    pub fn send(&mut self, packet: &NewPacket<'_>) -> bool {
+        match self.sender.send(packet) {
+            Ok(signal) => {
+                if signal.is_needed() {
+                    self.signal();
+                }
+                true
+            }
+            Err(WriteError::Full { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Signals the host. One that has rescinded the channel does not listen.
+    pub fn signal(&self) {
+        let _ = self.guest.child.guest_signals(self.id.connection());
+    }
+
+    /// Takes a packet, if one is there: its transaction id and payload.
+    pub fn take(&mut self) -> Option<(u64, Vec<u8>)> {
+        let packet = self.receiver.receive(&mut self.buffer)?;
+        let taken = (packet.header.transaction_id, packet.payload.to_vec());
+        if self.receiver.close().is_needed() {
+            self.signal();
+        }
+        Some(taken)
+    }
+
+    /// Waits for a packet, asleep as long as the host does not signal. None if none comes in time.
+    pub fn receive_within(&mut self, time: Duration) -> Option<(u64, Vec<u8>)> {
+        let deadline = Instant::now() + time;
+        loop {
+            if let Some(packet) = self.take() {
+                return Some(packet);
+            }
+            if self.receiver.end_read() {
+                continue;
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            self.guest.child.guest_waits(self.vp, self.id.0 as u16, left);
+        }
+    }
+
+    pub fn receive(&mut self) -> (u64, Vec<u8>) {
+        self.receive_within(PATIENCE).expect("a packet, or the signal for it, is lost")
+    }
+
+    /// MODIFYCHANNEL: signals go to `vp` from now on. From version 5.3 the host says so.
+    pub fn retarget(&mut self, vp: VpIndex) -> bool {
+        let channel = self.id;
+        self.guest.post(MessageType::MODIFYCHANNEL, &ModifyChannel { channel, target_vp: vp });
+        if self.guest.version < Version::V5_3 {
+            self.vp = vp;
+            return true;
+        }
+        let is_meant = |body: &ModifyChannelResponse| body.channel == channel;
+        let response = self.guest.wait(MessageType::MODIFYCHANNEL_RESPONSE, is_meant);
+        let done = response.status == Status::SUCCESS;
+        if done {
+            self.vp = vp;
+        }
+        done
+    }
+
+    /// Closes the channel and gets the rings back.
+    pub fn close(self) {
+        self.guest.post(MessageType::CLOSECHANNEL, &ChannelReference { channel: self.id });
+        self.guest.teardown(self.id, self.gpadl);
+    }
+}

@@ -1,0 +1,10 @@
+//! VMBus from the guest's messages to the devices' threads, without KVM: a guest in Rust on a child that is not real.
+
+mod child;
+mod device;
+mod guest;
+mod hot_plug;
+mod image;
+mod protocol;
+mod stress;
+mod transport;

@@ -1,0 +1,125 @@
+//! Buses, channels and machines that are gone leave no thread and no descriptor behind; idle ones sleep.
+//!
+//! One test in a binary of its own: it counts what the whole process has.
+
+#[path = "vmbus/child.rs"]
+#[allow(dead_code, reason = "other tests use all of it")]
+mod child;
+#[path = "vmbus/device.rs"]
+#[allow(dead_code, reason = "other tests use all of it")]
+mod device;
+#[path = "vmbus/guest.rs"]
+#[allow(dead_code, reason = "other tests use all of it")]
+mod guest;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use child::FakeChild;
+use device::TestDevice;
+use guest::Guest;
+use viridian::machine::End;
+use viridian::machine::builder::Builder;
+use viridian::vmbus::bus::VmBus;
+use viridian::vmbus::ids::{Version, VpIndex};
+
+fn descriptors_and_threads() -> (usize, usize) {
+    let count = |directory| fs::read_dir(directory).unwrap().count();
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+/// The kernel forgets a thread that was joined a moment later.
+#[track_caller]
+fn expect(wanted: (usize, usize)) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while descriptors_and_threads() != wanted {
+        assert!(
+            Instant::now() < deadline,
+            "{:?} descriptors and threads, wanted {wanted:?}",
+            descriptors_and_threads()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How often the threads of this process have gone to sleep.
+fn sleeps() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let status =
+        tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("guest/")));
+    let status = status.map(|task| fs::read_to_string(task.join("status")).unwrap_or_default());
+    let line =
+        |status: String| status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:\t")?.parse().ok());
+    status.map(|status| line(status).unwrap_or(0_u64)).sum()
+}
+
+fn frames(first: u64) -> Vec<u64> {
+    (first..first + 8).collect()
+}
+
+#[test]
+fn what_is_gone_leaves_nothing_behind_and_what_is_idle_sleeps() {
+    let before = descriptors_and_threads();
+
+    // Fifty guests at once, each with a channel open; half of them end with it.
+    let guests: Vec<_> = (0..50)
+        .map(|_| {
+            let (bus, child, device) = (VmBus::default(), FakeChild::new(1, 64), TestDevice::new(1));
+            bus.offer(Box::new(device.clone())).unwrap();
+            let attachment = bus.attach(child.clone()).unwrap();
+            (bus, child.clone(), device, attachment, Guest::connected(&child, Version::NEWEST))
+        })
+        .collect();
+    for (_, _, _, _, guest) in &guests {
+        std::mem::forget(guest.open(guest.offer(1, 0).channel, &frames(0), VpIndex(0)).unwrap());
+    }
+    let (_, threads) = descriptors_and_threads();
+    assert_eq!(threads - before.1, 50 * 3, "the bus's, the channel's, and the guest's own");
+    std::thread::sleep(Duration::from_millis(100));
+    let asleep = sleeps();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(sleeps(), asleep, "a thread woke up for nothing");
+    for (index, (bus, child, device, attachment, guest)) in guests.into_iter().enumerate() {
+        if index % 2 == 0 {
+            guest.unload();
+        }
+        drop(attachment);
+        drop(guest);
+        drop(bus);
+        assert_eq!(device.open.load(Ordering::SeqCst), 0);
+        assert_eq!(Arc::strong_count(&child), 1, "somebody keeps the child");
+    }
+
+    // Many channels one after the other, on one bus.
+    let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
+    bus.offer(Box::new(TestDevice::new(1))).unwrap();
+    let attachment = bus.attach(child.clone()).unwrap();
+    let guest = Guest::connected(&child, Version::NEWEST);
+    let channel = guest.offer(1, 0).channel;
+    let open_once = || guest.open(channel, &frames(0), VpIndex(0)).unwrap().close();
+    open_once();
+    let idle = descriptors_and_threads();
+    (0..500).for_each(|_| open_once());
+    expect((idle.0, before.1 + 2));
+    drop((attachment, guest, child));
+    expect(before);
+
+    // Machines, in which the guest leaves its channels as they are.
+    let kernel = Path::new(env!("VIRIDIAN_GUEST_IMAGES")).join("vmbus");
+    let builder = Builder::new().kernel(kernel).cmdline("only=offers").device(|| TestDevice::new(1)).memory(8 << 20);
+    let run = |count: usize| {
+        let machines: Vec<_> = (0..count).map(|_| builder.start().unwrap()).collect();
+        machines.into_iter().for_each(|machine| assert!(matches!(machine.wait(), End::Exited(0))));
+    };
+    run(1);
+    let after_one = descriptors_and_threads();
+    run(20);
+    expect(after_one);
+    let machine = builder.clone().cmdline("only=sizes").start().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(machine);
+    expect(after_one);
+}
