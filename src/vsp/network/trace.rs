@@ -197,6 +197,11 @@ fn data(message: &DataMessage<'_>) -> String {
     line
 }
 
+/// A frame on its way to the guest, before it gets its notes.
+pub fn incoming(bytes: &[u8]) -> String {
+    format!("frame: {} bytes{}", bytes.len(), frame(bytes))
+}
+
 /// What a frame is, in a few words.
 fn frame(frame: &[u8]) -> String {
     let Some(headers) = Headers::parse(frame) else {

@@ -105,6 +105,11 @@ impl Transmitter {
         Ok(&self.transfer)
     }
 
+    /// The messages that were gathered last.
+    pub fn transfer(&self) -> &[u8] {
+        &self.transfer
+    }
+
     /// Sends the frames of a packet and says how to complete it.
     ///
     /// `send` gets each frame with what is left to be done to it, and returns whether there was room for it.

@@ -121,6 +121,11 @@ impl Adapter {
         &self.settings
     }
 
+    /// What it counts.
+    pub fn statistics(&self) -> &Arc<Statistics> {
+        &self.statistics
+    }
+
     /// Whether frames may travel: the driver has initialised the adapter and the link is up.
     pub fn is_running(&self) -> bool {
         self.initialized && self.link_up
