@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::backend::tap::is_interface_name;
 use super::backend::user::forward::Forward;
@@ -107,6 +108,13 @@ impl NetworkOptions {
         self.mac.unwrap_or_else(|| MacAddress::derived(partition, index))
     }
 
+    /// Has a relative path start at `folder`.
+    pub fn rebase(&mut self, folder: &Path) {
+        if let Some(pcap) = &mut self.pcap {
+            *pcap = folder.join(&*pcap);
+        }
+    }
+
     /// Checks what can be checked before anything is opened.
     ///
     /// # Errors
@@ -193,6 +201,35 @@ impl<'de> Deserialize<'de> for NetworkOptions {
     /// By hand, because `fwd` may be given several times, and because `tap=NAME` says what kind it is.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_struct("NetworkOptions", FIELDS, OptionsVisitor)
+    }
+}
+
+impl Serialize for NetworkOptions {
+    /// As [`deserialize`](Self::deserialize) reads it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { attachment, forwards, mac, mtu, queues, pcap } = self;
+        let mut map = serializer.serialize_map(None)?;
+        match attachment {
+            Attachment::User => map.serialize_entry("kind", "user")?,
+            Attachment::None => map.serialize_entry("kind", "none")?,
+            Attachment::Tap(name) => map.serialize_entry("tap", name)?,
+            Attachment::Switch { name, uplink } => {
+                map.serialize_entry("switch", name)?;
+                map.serialize_entry("uplink", if *uplink { "user" } else { "none" })?;
+            }
+        }
+        if !forwards.is_empty() {
+            map.serialize_entry("fwd", forwards)?;
+        }
+        if let Some(mac) = mac {
+            map.serialize_entry("mac", mac)?;
+        }
+        map.serialize_entry("mtu", mtu)?;
+        map.serialize_entry("queues", queues)?;
+        if let Some(pcap) = pcap {
+            map.serialize_entry("pcap", pcap)?;
+        }
+        map.end()
     }
 }
 

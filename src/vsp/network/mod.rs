@@ -8,7 +8,7 @@
 //! - [`rndis`]: the adapter.
 //! - [`offload`], [`rss`]: what a NIC does to frames: checksums, segmentation, VLAN tags, and the choice of a channel.
 //! - [`backend`]: where frames go: a tap device, a NAT in this process, a switch between partitions, nowhere.
-//! - [`nic`]: an adapter as its channels share it; [`provider`]: what binds it to a channel's rings.
+//! - [`nic`]: an adapter as its channels share it; [`provider`]: what binds it to a channel's rings; [`nics`]: those of a machine.
 //! - [`config`]: the option `--net` and its checks; [`pcap`]: captures; [`trace`]: a line for each message.
 //!
 //! A guest can only harm itself: what it says is copied once, checked, and refused if it makes no sense. A backend that is
@@ -19,6 +19,7 @@ pub mod config;
 pub mod frame;
 pub mod mac;
 pub mod nic;
+pub mod nics;
 pub mod nvsp;
 pub mod offload;
 pub mod pcap;

@@ -9,6 +9,7 @@ use super::frame::{Frame, FrameBuffer};
 
 pub mod capture;
 pub mod none;
+pub mod open;
 pub mod switch;
 pub mod tap;
 pub mod user;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::backend::Queue;
+use super::backend::switch::uplink::Cable;
 use super::frame::FrameBuffer;
 use super::nvsp::device::Device;
 use super::nvsp::path::Path;
@@ -34,6 +35,8 @@ pub struct Backend {
     pub queues: Vec<Box<dyn Queue>>,
     /// Whether frames come out of all queues, a connection's always out of the same. If not, they all come out of the first one.
     pub spreads: bool,
+    /// What leads from a switch to the rest of the world, to be kept.
+    pub uplink: Option<Arc<Cable>>,
 }
 
 /// What all channels of an adapter go by.
@@ -106,6 +109,7 @@ pub struct Nic {
     attention: AtomicBool,
     /// Dropped with the adapter, and its thread with it.
     _poller: Option<Poller>,
+    _uplink: Option<Arc<Cable>>,
 }
 
 impl Nic {
@@ -124,6 +128,7 @@ impl Nic {
             link_up: AtomicBool::new(true),
             attention: AtomicBool::new(false),
             _poller: Poller::start(name, lanes.clone(), sources)?,
+            _uplink: backend.uplink,
             lanes,
         }))
     }

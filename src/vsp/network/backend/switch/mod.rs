@@ -9,14 +9,18 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::Queue;
+use super::user::address::Network;
+use super::user::forward::Forward;
+use super::user::{User, UserError};
 use crate::vsp::network::frame::{ETHERNET_HEADER, Frame, FrameBuffer, MAX_FRAME};
 use crate::vsp::network::mac::MacAddress;
 use inbox::Inbox;
 use table::Table;
+use uplink::Cable;
 
 mod inbox;
 mod table;
@@ -36,6 +40,12 @@ pub struct Switches {
 }
 
 impl Switches {
+    /// Those that the machines of this process share.
+    pub fn of_process() -> &'static Self {
+        static SWITCHES: LazyLock<Switches> = LazyLock::new(Switches::default);
+        &SWITCHES
+    }
+
     /// The switch called `name`.
     pub fn get(&self, name: &str) -> Arc<Switch> {
         let mut switches = lock(&self.switches);
@@ -65,6 +75,7 @@ pub enum SwitchError {
 pub struct Switch {
     table: Mutex<Table>,
     ports: Mutex<[Option<Arc<Inbox>>; MAX_PORTS]>,
+    uplink: Mutex<Weak<Cable>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +117,38 @@ impl Switch {
         }
         Ok(Port { plug: Arc::new(Plug { switch: self.clone(), port, inbox }), targets: Vec::new() })
     }
+}
+
+impl Switch {
+    /// The cable to a network in this process, which is there as long as somebody holds it. The first one makes it, with those ports
+    /// forwarded. None for another one who wants ports forwarded.
+    ///
+    /// # Errors
+    /// A port cannot be had, or there is no room at the switch, or none in the host.
+    pub fn uplink(self: &Arc<Self>, forwards: &[Forward]) -> Result<Option<Arc<Cable>>, UplinkError> {
+        let mut uplink = lock(&self.uplink);
+        if let Some(cable) = uplink.upgrade() {
+            return Ok(forwards.is_empty().then_some(cable));
+        }
+        let Some(network) = User::open(Network::default(), forwards, 1)?.pop() else { return Ok(None) };
+        let cable = Arc::new(Cable::connect(self.plug(None)?, network)?);
+        *uplink = Arc::downgrade(&cable);
+        Ok(Some(cable))
+    }
+}
+
+/// Why a switch has no uplink.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// The network.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The switch.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
+    /// The cable.
+    #[error("cannot connect the uplink: {0}")]
+    Cable(#[from] io::Error),
 }
 
 impl Port {

@@ -68,6 +68,13 @@ pub enum TapError {
     },
 }
 
+impl TapError {
+    /// Whether it is the host that fails, and not what the user says or has.
+    pub fn is_hosts(&self) -> bool {
+        matches!(self, Self::NoDriver | Self::Device(_) | Self::Other { .. })
+    }
+}
+
 fn user() -> String {
     rustix::process::getuid().as_raw().to_string()
 }
