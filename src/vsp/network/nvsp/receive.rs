@@ -136,7 +136,9 @@ impl Receiver {
             return Err(ReceiveError::Full);
         }
         information.checksum = checksum_note(path, frame);
-        if information.checksum.is_none() && matches!(frame.offload.checksum, Checksum::Partial { .. }) {
+        // Only of TCP can a driver be told that the sum does not stand in the frame.
+        let told = information.checksum.is_some_and(|note| note & ReceiveChecksum::TCP_VALUE_INVALID != 0);
+        if !told && matches!(frame.offload.checksum, Checksum::Partial { .. }) {
             complete_for_guest(frame);
         }
         self.write(buffer, sections, &information, &frame.bytes)

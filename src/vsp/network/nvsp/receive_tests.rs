@@ -95,6 +95,20 @@ fn open_and_verified_checksums_are_told_beside_the_frame() {
 }
 
 #[test]
+fn an_open_checksum_of_udp_is_completed_for_there_is_no_note_for_it() {
+    let mut way = way(0);
+    let udp = packet(false, protocol::UDP, 100);
+    let mut unfinished = udp.clone();
+    let headers = Headers::parse(&unfinished).unwrap();
+    let checksum = checksum::leave_open(&mut unfinished, &headers).unwrap();
+    assert_ne!(unfinished, udp);
+    way.add(&unfinished, Offload { checksum, segmentation: None }).unwrap();
+    let (_, messages) = way.messages();
+    assert_eq!(messages[0].0, udp);
+    assert_eq!(messages[0].1.checksum, Some(ReceiveChecksum::UDP_SUCCEEDED));
+}
+
+#[test]
 fn a_guest_that_wants_to_sum_itself_gets_right_checksums() {
     let mut way = way(0);
     let mut path = (*way.path).clone();
