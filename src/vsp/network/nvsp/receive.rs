@@ -107,7 +107,7 @@ impl Receiver {
             IpVersion::V6 => path.offloads.coalescing6,
         };
         if coalescing {
-            information.checksum = checksum_note(path, frame);
+            information.checksum = finish_checksum(path, frame);
             return self.add_coalesced(buffer, sections, &frame.bytes, information);
         }
         let mut segmenter = Segmenter::new(&frame.frame()).ok_or(ReceiveError::Length(frame.bytes.len()))?;
@@ -135,12 +135,7 @@ impl Receiver {
         if sections.free() <= RESERVED || self.ranges.len() >= MAX_RANGES {
             return Err(ReceiveError::Full);
         }
-        information.checksum = checksum_note(path, frame);
-        // Only of TCP can a driver be told that the sum does not stand in the frame.
-        let told = information.checksum.is_some_and(|note| note & ReceiveChecksum::TCP_VALUE_INVALID != 0);
-        if !told && matches!(frame.offload.checksum, Checksum::Partial { .. }) {
-            complete_for_guest(frame);
-        }
+        information.checksum = finish_checksum(path, frame);
         self.write(buffer, sections, &information, &frame.bytes)
     }
 
@@ -227,23 +222,30 @@ impl Receiver {
     }
 }
 
-/// What the guest need not sum, if anything, and if it has switched that on.
-fn checksum_note(path: &Path, frame: &FrameBuffer) -> Option<u32> {
-    let invalid = match frame.offload.checksum {
+/// Completes a checksum that was left open, and says what the guest need not sum, if anything, and if it has switched that on.
+///
+/// There is a note that a checksum does not stand in its place, but Linux does not heed it where it sums by itself or passes the frame on,
+/// and does not tell when it does.
+fn finish_checksum(path: &Path, frame: &mut FrameBuffer) -> Option<u32> {
+    let is_local = match frame.offload.checksum {
         Checksum::Unverified => return None,
-        Checksum::Verified => 0,
-        Checksum::Partial { .. } => ReceiveChecksum::TCP_VALUE_INVALID,
+        Checksum::Verified => false,
+        Checksum::Partial { .. } => true,
     };
+    if is_local {
+        complete_for_guest(frame);
+    }
     let headers = Headers::parse(&frame.bytes)?;
     let offloads = &path.offloads;
     let (on, note) = match (headers.version, headers.protocol) {
-        (IpVersion::V4, protocol::TCP) => (offloads.tcp4.receive, ReceiveChecksum::TCP_SUCCEEDED | invalid),
-        (IpVersion::V6, protocol::TCP) => (offloads.tcp6.receive, ReceiveChecksum::TCP_SUCCEEDED | invalid),
+        (IpVersion::V4, protocol::TCP) => (offloads.tcp4.receive, ReceiveChecksum::TCP_SUCCEEDED),
+        (IpVersion::V6, protocol::TCP) => (offloads.tcp6.receive, ReceiveChecksum::TCP_SUCCEEDED),
         (IpVersion::V4, protocol::UDP) => (offloads.udp4.receive, ReceiveChecksum::UDP_SUCCEEDED),
         (IpVersion::V6, protocol::UDP) => (offloads.udp6.receive, ReceiveChecksum::UDP_SUCCEEDED),
         _ => return None,
     };
-    let ip = headers.version == IpVersion::V4 && offloads.ipv4.receive && invalid != 0;
+    // Nobody has looked at the IP header of a frame from elsewhere.
+    let ip = headers.version == IpVersion::V4 && offloads.ipv4.receive && is_local;
     on.then_some(note | if ip { ReceiveChecksum::IP_SUCCEEDED } else { 0 })
 }
 
