@@ -439,12 +439,8 @@ fn has_enough(sections: &super::nvsp::sections::Sections) -> bool {
 /// Writes a packet that there is room for.
 fn write(outgoing: &mut OutgoingRing, packet: &TransferPacket) -> Result<(), ServiceError> {
     let TransferPacket { transaction, page_set, ranges, payload } = packet;
-    let header = TransferPagesHeader {
-        page_set: *page_set,
-        sender_owns_set: 0,
-        reserved: 0,
-        range_count: ranges.len() as u32,
-    };
+    let header =
+        TransferPagesHeader { page_set: *page_set, sender_owns_set: 0, reserved: 0, range_count: ranges.len() as u32 };
     let mut extra: SmallVec<[u8; 512]> = SmallVec::from_slice(header.as_bytes());
     extra.extend_from_slice(ranges.as_bytes());
     Ok(outgoing.write(&NewPacket {
@@ -486,6 +482,9 @@ impl Trace {
     }
 }
 
+#[cfg(test)]
+#[path = "provider_guest.rs"]
+mod guest;
 #[cfg(test)]
 #[path = "provider_tests.rs"]
 mod tests;
