@@ -48,7 +48,7 @@ impl From<Config> for Builder {
 }
 
 impl Builder {
-    /// The embedded guest image, one VP, 256 MiB.
+    /// The embedded guest image with a scratch disk of its own, one VP, 256 MiB.
     pub fn new() -> Self {
         Self::from(Config { console: ConsoleConfig::None, ..Config::default() })
     }

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod host;
 pub mod memory;
 pub mod routes;
+pub(crate) mod scheduling;
 pub mod tsc;
 pub mod vp;
 mod vp_state;

@@ -118,8 +118,6 @@ pub enum Exit<'a> {
 pub struct Vp {
     pub(super) fd: VcpuFd,
     page: Arc<RunPage>,
-    /// The guest's LINT0 while an [interrupt window](Self::open_window) is asked for.
-    pub(super) lint0: Option<u32>,
     /// The last exit was an access that KVM completes with the next entry.
     accessing: bool,
     /// What the VP takes once its access is complete.
@@ -129,7 +127,7 @@ pub struct Vp {
 impl Vp {
     pub(super) fn new(fd: VcpuFd, run_size: usize) -> Result<Self, HostError> {
         let page = Arc::new(RunPage::map(&fd, run_size)?);
-        Ok(Self { fd, page, lint0: None, accessing: false, exception: None })
+        Ok(Self { fd, page, accessing: false, exception: None })
     }
 
     /// Sets what CPUID tells the guest on this VP.

@@ -134,36 +134,23 @@ impl Vp {
     }
 
     /// Has the VP leave the guest with [`Exit::InterruptWindow`](super::vp::Exit::InterruptWindow) as soon as its
-    /// interrupts are enabled.
+    /// interrupts are enabled. False, and nothing has happened, where KVM does not do that: its local APIC must listen to a PIC.
     ///
-    /// KVM opens such windows only for a local APIC that listens to a PIC, which needs not be there: until
-    /// [`close_window`](Self::close_window), this one does.
+    /// It must do so by itself. Who writes the local APIC's registers to change that loses the interrupts which other processors
+    /// send between his reading and his writing.
     ///
     /// # Errors
     /// KVM's own.
-    pub fn open_window(&mut self) -> Result<(), HostError> {
-        if self.lint0.is_none() {
-            let mut apic = self.apic()?;
-            self.lint0 = Some(apic_register(&apic, APIC_LINT0));
-            set_apic_register(&mut apic, APIC_LINT0, EXT_INT);
-            self.set_apic(&apic)?;
-        }
-        self.fd.get_kvm_run().request_interrupt_window = 1;
-        Ok(())
+    pub fn open_window(&mut self) -> Result<bool, HostError> {
+        const DELIVERY_AND_MASK: u32 = 1 << 16 | 7 << 8;
+        let listens = apic_register(&self.apic()?, APIC_LINT0) & DELIVERY_AND_MASK == EXT_INT;
+        self.fd.get_kvm_run().request_interrupt_window = listens.into();
+        Ok(listens)
     }
 
     /// Takes [`open_window`](Self::open_window) back.
-    ///
-    /// # Errors
-    /// KVM's own.
-    pub fn close_window(&mut self) -> Result<(), HostError> {
+    pub fn close_window(&mut self) {
         self.fd.get_kvm_run().request_interrupt_window = 0;
-        if let Some(lint0) = self.lint0.take() {
-            let mut apic = self.apic()?;
-            set_apic_register(&mut apic, APIC_LINT0, lint0);
-            self.set_apic(&apic)?;
-        }
-        Ok(())
     }
 
     /// Whether the local APIC's task priority holds an interrupt of this vector back.
@@ -218,6 +205,12 @@ impl Vp {
     /// # Errors
     /// KVM's own.
     pub fn set_task_priority(&self, priority: u8) -> Result<(), HostError> {
+        if priority.is_multiple_of(16) {
+            // By CR8, which touches nothing else of the local APIC: not the interrupts that others are sending.
+            let mut system = self.system_registers()?;
+            system.cr8 = u64::from(priority >> 4);
+            return self.set_system_registers(&system);
+        }
         let mut apic = self.apic()?;
         set_apic_register(&mut apic, APIC_TPR, priority.into());
         self.set_apic(&apic)

@@ -224,7 +224,7 @@ fn standard_output_that_nobody_reads() {
 }
 
 /// Hides or spoils `/dev/kvm` in a mount namespace of its own. Only root may.
-fn with_mounts(mounts: &str, command: &str) -> Run {
+pub fn with_mounts(mounts: &str, command: &str) -> Run {
     assert!(rustix::process::geteuid().is_root(), "this test mounts file systems, and must run as root");
     let script = format!("mount --make-rprivate / && {mounts} && exec {command}");
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();

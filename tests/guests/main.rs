@@ -1,5 +1,6 @@
 //! Guests from `guest-images/` on this host's KVM, through the command line and through the library.
 
+mod bad_disks;
 mod bad_input;
 mod command;
 mod console;

@@ -186,10 +186,10 @@ impl Common {
         while let Some(vector) = inbox.owed() {
             if vp.inject_acknowledged(vector)? {
                 inbox.paid(vector);
-            } else if self.kvm.irqchip() == Irqchip::Split && !vp.is_held_back(vector)? {
-                return vp.open_window();
+            } else if self.kvm.irqchip() == Irqchip::Split && !vp.is_held_back(vector)? && vp.open_window()? {
+                return vp.single_step(false);
             } else {
-                // Nothing tells when the task priority falls, or in a PC's set that interrupts are enabled: look again after
+                // Nothing tells when the task priority falls, or mostly that interrupts are enabled: look again after
                 // the next instruction.
                 inbox.mark();
                 return vp.single_step(true);
@@ -200,7 +200,7 @@ impl Common {
 
     /// The VP can take interrupts again.
     pub fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
-        vp.close_window()?;
+        vp.close_window();
         self.attend(index, vp)
     }
 

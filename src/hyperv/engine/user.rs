@@ -81,8 +81,11 @@ impl UserEngine {
     /// A VP's timers may be due.
     fn tick(&self, vp: usize) {
         let now = self.common.moment();
-        let actions = self.change(vp, now, |state| state.tick(&self.common.partition, now));
-        self.interrupts(vp, &actions);
+        self.change(vp, now, |state| {
+            let actions = state.tick(&self.common.partition, now);
+            // Under the lock: once the guest has stopped a timer, nothing more comes of it.
+            self.interrupts(vp, &actions);
+        });
     }
 
     fn interrupts(&self, vp: usize, actions: &Actions) {

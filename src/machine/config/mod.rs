@@ -47,7 +47,7 @@ pub struct Config {
     #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
     pub cmdline: String,
 
-    /// Guest memory: SIZE[,hugepages=on][,shared=on] [default: 256M]
+    /// Guest memory: SIZE[,hugepages=on|,shared=on] [default: 256M]
     #[arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>)]
     #[serde(deserialize_with = "text::or_table")]
     pub memory: Memory,

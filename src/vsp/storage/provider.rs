@@ -5,9 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use super::controller::Controller;
+use super::patience::Patience;
 use super::storvsp::wire::MAX_PACKET;
 use super::trace::PacketLine;
 use super::worker::{Answer, Worker};
+use crate::partition::scheduling;
 use crate::vmbus::buffer::GuestBuffer;
 use crate::vmbus::gpadl::Gpadl;
 use crate::vmbus::guid::{Guid, interface};
@@ -70,7 +72,8 @@ impl Vsp for StorageVsp {
         }
         let trace = Trace { tracer: self.tracer.clone(), channel: channel.id() };
         let worker = worker.map_err(failed)?;
-        Ok(Box::new(StorageChannel { worker, packet: Vec::new(), unsent: VecDeque::new(), trace }))
+        let (packet, unsent, patience) = Default::default();
+        Ok(Box::new(StorageChannel { worker, packet, unsent, taken: 0, patience, patient: false, trace }))
     }
 }
 
@@ -81,6 +84,11 @@ struct StorageChannel {
     packet: Vec<u8>,
     /// Answers that the guest has made no room for. The worker takes no more than [`MAX_UNSENT`] packets ahead of it.
     unsent: VecDeque<Answer>,
+    /// How many packets came since the thread woke.
+    taken: u32,
+    patience: Patience,
+    /// Whether the thread lets others finish before it runs.
+    patient: bool,
     trace: Trace,
 }
 
@@ -89,6 +97,16 @@ const MAX_UNSENT: usize = 1024;
 
 impl Handler for StorageChannel {
     fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
+        self.taken = 0;
+        self.exchange(channel)?;
+        self.adapt();
+        Ok(())
+    }
+}
+
+impl StorageChannel {
+    /// Takes requests and sends answers until there is nothing left to do.
+    fn exchange(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
         while !channel.port().is_closing() {
             channel.rings().0.mask();
             let emptied = self.receive(channel)?;
@@ -115,9 +133,20 @@ impl Handler for StorageChannel {
         }
         Ok(())
     }
-}
+    /// Says how the thread is to be woken the next time.
+    fn adapt(&mut self) {
+        if self.taken == 0 {
+            return;
+        }
+        if self.patient {
+            self.patience.learn(self.taken > 1);
+        }
+        let patient = self.patience.is_due();
+        if patient != self.patient && scheduling::set_patient(patient) {
+            self.patient = patient;
+        }
+    }
 
-impl StorageChannel {
     fn has_room(&self) -> bool {
         self.worker.has_room() && self.unsent.len() < MAX_UNSENT
     }
@@ -133,6 +162,7 @@ impl StorageChannel {
                 PacketKind::GPA_DIRECT => single_range(Gpadl::from_packet(&memory, packet.extra)?)?,
                 kind => return Err(ServiceError::Protocol(format!("storage takes no {kind:?} packets"))),
             };
+            self.taken = self.taken.saturating_add(1);
             let Packet { header, payload, .. } = packet;
             if !header.wants_completion() {
                 return Err(ServiceError::Protocol("a storage packet wants no completion".into()));

@@ -1,0 +1,144 @@
+//! The guests of these tests, and how they are started.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::common::nested::{Batch, Outcome, Plan};
+use crate::{changes, kills, plug, roots, tools};
+
+pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// What runs in the guests.
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disks/guest");
+/// What the guests' root disk holds beside busybox.
+const PACKAGES: [&str; 4] = ["e2fsprogs", "fio", "kexec-tools", "sg3-utils"];
+
+/// The same checks on both engines, each on a nested host of its own.
+pub struct OnBoth {
+    pub kernel: Batch,
+    pub user: Batch,
+}
+
+impl OnBoth {
+    /// Hands the outcomes of the check to `judge`.
+    pub fn outcomes(&self, check: &str, judge: impl Fn(&Outcome)) {
+        for (engine, batch) in [("kernel", &self.kernel), ("user", &self.user)] {
+            println!("on the {engine} engine:");
+            batch.outcome(check, &judge);
+        }
+    }
+}
+
+/// Machines that have their roots on disks.
+pub static WITH_ROOTS: OnBoth =
+    OnBoth { kernel: Batch::new(|plan| plan_roots(plan, "kernel")), user: Batch::new(|plan| plan_roots(plan, "user")) };
+
+fn plan_roots(plan: &mut Plan, engine: &str) {
+    tools::plan(plan, engine);
+    roots::plan(plan, engine);
+}
+
+/// Machines that live in their memory, and have disks for data.
+pub static WITH_DATA: OnBoth =
+    OnBoth { kernel: Batch::new(|plan| plan_data(plan, "kernel")), user: Batch::new(|plan| plan_data(plan, "user")) };
+
+fn plan_data(plan: &mut Plan, engine: &str) {
+    changes::plan(plan, engine);
+    kills::plan(plan, engine);
+    plug::plan(plan, engine);
+}
+
+/// How often something is repeated: a few times, or 50 where all of it is wanted.
+pub fn times(few: u32) -> u32 {
+    if std::env::var_os("VIRIDIAN_FULL").is_some() { 50 } else { few }
+}
+
+/// Runs a program of this host, which must do its work.
+pub fn done(program: impl AsRef<Path>, arguments: &[&str]) {
+    let output = Command::new(program.as_ref()).args(arguments).current_dir(ROOT).output();
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => panic!("{}: {error}", program.as_ref().display()),
+    }
+}
+
+/// A guest that `scripts/linux-guest` makes: vmlinuz, vmlinux, initrd.img, root.img and cdrom.iso in a directory.
+fn make(name: &str, options: &[&str]) -> PathBuf {
+    let directory = Path::new(ROOT).join("target").join(name);
+    let scripts: Vec<String> = std::fs::read_dir(SCRIPTS)
+        .expect("the guests' scripts")
+        .map(|entry| entry.expect("the guests' scripts").file_name().into_string().expect("a plain name"))
+        .map(|name| format!("{SCRIPTS}/{name}:/usr/bin/{name}"))
+        .collect();
+    let mut arguments = vec!["--output", directory.to_str().expect("a plain path")];
+    arguments.extend(scripts.iter().flat_map(|script| ["--file", script]));
+    arguments.extend(options);
+    done(Path::new(ROOT).join("scripts/linux-guest"), &arguments);
+    directory
+}
+
+/// The guest with a root disk, a DVD, and all that the tests want.
+pub fn with_root_disk() -> &'static Path {
+    static GUEST: OnceLock<PathBuf> = OnceLock::new();
+    GUEST.get_or_init(|| {
+        let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
+        let options: Vec<&str> = ["--disk", "128M", "--cdrom", SCRIPTS].into_iter().chain(packages).collect();
+        make("disks-test", &options)
+    })
+}
+
+/// The guest without one.
+pub fn in_memory() -> &'static Path {
+    static GUEST: OnceLock<PathBuf> = OnceLock::new();
+    GUEST.get_or_init(|| make("disks-test-memory", &["--drivers"]))
+}
+
+/// The guest with Debian's kernel for real machines, and a root disk.
+pub fn with_full_kernel() -> &'static Path {
+    static GUEST: OnceLock<PathBuf> = OnceLock::new();
+    GUEST.get_or_init(|| make("disks-test-full", &["--flavour", "amd64", "--disk", "64M"]))
+}
+
+/// A root disk for the nested host, from a copy that a run may change. The first to be packed is /dev/vda there.
+pub fn pack_root_disk(plan: &mut Plan, engine: &str, guest: &Path) {
+    let (image, copy) = (guest.join("root.img"), guest.join(format!("root-{engine}.img")));
+    done("cp", &["--reflink=auto", "--sparse=always", text(&image), text(&copy)]);
+    plan.option("--disk", text(&copy));
+    pack(plan, guest);
+}
+
+/// The guest's kernel and initramfs, and Viridian.
+pub fn pack(plan: &mut Plan, guest: &Path) {
+    for file in [Path::new(VIRIDIAN), &guest.join("vmlinux"), &guest.join("initrd.img")] {
+        plan.file(text(file));
+    }
+}
+
+/// A command that runs a guest on an engine.
+pub fn run(engine: &str, guest: &Path, cmdline: &str, options: &str) -> String {
+    let guest = guest.display();
+    format!(
+        "{VIRIDIAN} run --engine {engine} --kernel {guest}/vmlinux --initrd {guest}/initrd.img --memory 384M {options} \
+         --cmdline 'console=ttyS0 quiet panic=-1 {cmdline}'"
+    )
+}
+
+/// A path in the target directory, which has no odd characters.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+/// Expects that a guest powered off.
+#[track_caller]
+pub fn expect_power_off(outcome: &Outcome) {
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    assert!(outcome.errors().ends_with("viridian: the guest powered off\n"), "{outcome}");
+}
+
+/// Expects words on the console.
+#[track_caller]
+pub fn expect_words(outcome: &Outcome, words: &str) {
+    assert!(outcome.text().contains(words), "{words}: {outcome}");
+}

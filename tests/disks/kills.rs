@@ -1,0 +1,50 @@
+//! A machine that is killed at any moment has lost nothing that its guest was told is on the disk.
+
+use crate::common::nested::Plan;
+use crate::guest::{self, WITH_DATA, text, times};
+
+/// Kills a machine a moment after its guest has begun, then looks at what it left on its disk.
+///
+/// The file system is made anew for each kill. What it wants of its journal is had by mounting it; then it must be clean, and
+/// every record that the guest told of must be there.
+const KILL: &str = r#"
+    cp /empty.img disk.img
+    RUN </dev/null >log 2>&1 & vmm=$!
+    until grep -q 'durable: 3' log; do sleep 0.1; kill -0 $vmm || { cat log; exit 9; }; done
+    usleep $(($(od -An -N2 -tu2 /dev/urandom) * 30))
+    kill -KILL $vmm
+    wait $vmm
+    last=$(sed -n 's/^durable: \([0-9]*\)\r$/\1/p' log | tail -n 1)
+    mkdir -p mnt
+    mount -o loop disk.img mnt || exit
+    test "$(head -n $last mnt/all)" = "$(seq $last | sed 's/^/record /')" || { echo "records are lost of $last"; cat mnt/all; exit 1; }
+    for number in $(seq $((last > 19 ? last - 19 : 1)) $last); do
+        test "$(cat mnt/$number)" = "record $number" || { echo "record $number is lost of $last"; exit 1; }
+    done
+    umount mnt
+    /sbin/e2fsck -f -n disk.img || exit
+    echo "all $last records are there"
+"#;
+
+pub fn plan(plan: &mut Plan, engine: &str) {
+    let guest = guest::in_memory();
+    let empty = guest.join(format!("empty-{engine}.img"));
+    let _ = std::fs::remove_file(&empty);
+    guest::done("truncate", &["-s", "16M", text(&empty)]);
+    guest::done("/sbin/mke2fs", &["-q", "-t", "ext4", text(&empty)]);
+    plan.file(&format!("{}:/empty.img", empty.display()));
+    plan.option("--package", "e2fsprogs");
+    plan.option("--kernel-module", "loop");
+    let run = guest::run(engine, guest, "run=keep-records", "--disk disk.img");
+    let kill = KILL.replace("RUN", &run);
+    let count = times(1);
+    plan.check("kills", 45 * count, format!("for time in $(seq {count}); do {kill}\ndone; rm disk.img"));
+}
+
+#[test]
+fn nothing_that_was_flushed_is_lost_when_the_process_is_killed() {
+    WITH_DATA.outcomes("kills", |outcome| {
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        assert_eq!(outcome.text().matches("records are there").count(), times(1) as usize, "{outcome}");
+    });
+}

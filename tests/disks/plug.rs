@@ -1,0 +1,67 @@
+//! Disks that come and go under load. The library attaches them, so this test binary runs itself on the nested host.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use viridian::machine::End;
+use viridian::machine::builder::Builder;
+use viridian::machine::config::Engine;
+use viridian::vsp::storage::config::DiskConfig;
+
+use crate::common::nested::Plan;
+use crate::guest::{self, WITH_DATA, text, times};
+
+const SOON: Duration = Duration::from_secs(30);
+
+pub fn plan(plan: &mut Plan, engine: &str) {
+    let this = std::env::current_exe().expect("a test binary");
+    plan.file(text(&this));
+    let (guest, this) = (guest::in_memory().display(), this.display());
+    let count = times(4);
+    let script = format!(
+        "GUEST={guest} ENGINE={engine} TIMES={count} {this} --ignored --exact --nocapture plug::on_the_nested_host"
+    );
+    plan.check("plug", 60 + 5 * count, script);
+}
+
+#[test]
+fn disks_come_and_go_under_load() {
+    WITH_DATA.outcomes("plug", |outcome| {
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        assert!(outcome.text().contains("1 passed"), "{outcome}");
+    });
+}
+
+#[test]
+#[ignore = "a part of disks_come_and_go_under_load, for the nested host"]
+fn on_the_nested_host() {
+    let variable = |name: &str| std::env::var(name).unwrap();
+    let guest = PathBuf::from(variable("GUEST"));
+    let engine = if variable("ENGINE") == "kernel" { Engine::Kernel } else { Engine::User };
+    let machine = Builder::new()
+        .engine(engine)
+        .memory(384 << 20)
+        .cpus(2)
+        .kernel(guest.join("vmlinux"))
+        .initrd(guest.join("initrd.img"))
+        .cmdline("console=ttyS0 quiet panic=-1 run=watch-disks")
+        .disk(DiskConfig::of("memory:16M"))
+        .capture_console()
+        .start()
+        .unwrap();
+    let console = machine.console().unwrap();
+    let wait = |words: &str| drop(console.wait_for(words, SOON).unwrap_or_else(|missing| panic!("{missing}")));
+    wait("disks: sda=32768.");
+    for _ in 0..variable("TIMES").parse().unwrap() {
+        let first = machine.disks().attach(&DiskConfig::of("memory:8M")).unwrap();
+        wait("disks: sda=32768 sdb=16384.");
+        let second = machine.disks().attach(&DiskConfig { controller: 1, ..DiskConfig::of("memory:4M") }).unwrap();
+        wait("disks: sda=32768 sdb=16384 sdc=8192.");
+        assert!(machine.disks().detach(first) && machine.disks().detach(second));
+        wait("disks: sda=32768.");
+    }
+    console.type_text("\n");
+    wait("watched");
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
