@@ -14,6 +14,7 @@ use crate::hyperv::hypercall::Hypercalls;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
+use crate::vsp::network::config::NetworkOptions;
 use crate::vsp::storage::config::DiskConfig;
 
 /// Builds a machine. What is not said is as on the command line, but for the console: it goes nowhere.
@@ -136,6 +137,12 @@ impl Builder {
     /// Adds a disk.
     pub fn disk(mut self, disk: DiskConfig) -> Self {
         self.config.disks.push(disk);
+        self
+    }
+
+    /// Adds a network adapter.
+    pub fn net(mut self, network: NetworkOptions) -> Self {
+        self.config.networks.push(network);
         self
     }
 

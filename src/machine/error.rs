@@ -12,6 +12,7 @@ use crate::partition::vp::VpError;
 use crate::platform::console::ConsoleError;
 use crate::vmbus::bus::AttachError;
 use crate::vmbus::connection::OfferError;
+use crate::vsp::network::nics::AttachError as NetworkError;
 use crate::vsp::storage::disks::AttachError as DiskError;
 
 /// Why a machine cannot start, or cannot go on.
@@ -72,6 +73,9 @@ pub enum MachineError {
     /// The disks that were asked for.
     #[error("--disk: {0}")]
     Disk(#[from] DiskError),
+    /// The network adapters that were asked for.
+    #[error("--net: {0}")]
+    Network(#[from] NetworkError),
     /// A device cannot be offered.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -107,9 +111,11 @@ impl MachineError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Disk(error) if error.is_hosts() => code::FAILED,
+            Self::Network(error) if error.is_hosts() => code::FAILED,
             Self::Cpus(_)
             | Self::Boot(_)
             | Self::Disk(_)
+            | Self::Network(_)
             | Self::Engine(SetupError::Switch(_))
             | Self::Memory(MemoryError::Size { .. }) => code::USAGE,
             Self::NoEngine { .. }

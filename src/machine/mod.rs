@@ -43,6 +43,7 @@ use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleEvent};
 use crate::vmbus::bus::{self, VmBus};
 use crate::vmbus::vsp::Vsp;
+use crate::vsp::network::nics::Nics;
 use crate::vsp::storage::disks::Disks;
 use config::{Config, OnReset};
 
@@ -65,6 +66,7 @@ struct Shared {
     /// Its devices outlive resets.
     vmbus: VmBus,
     disks: Disks,
+    nics: Nics,
     gate: Arc<Gate>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
@@ -112,6 +114,9 @@ impl Machine {
         let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
         let disks = Disks::new(vmbus.clone(), subchannels, trace::storage(tracer.as_ref()));
         disks.attach_all(&config.machine_disks())?;
+        let channels = subchannels.saturating_add(1);
+        let nics = Nics::new(vmbus.clone(), &config.name, channels, trace::network(tracer.as_ref()));
+        nics.attach_all(&config.networks)?;
         for device in devices {
             vmbus.offer(device)?;
         }
@@ -121,6 +126,7 @@ impl Machine {
             tracer,
             vmbus,
             disks,
+            nics,
             gate: Arc::new(Gate::new()),
             state: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
@@ -204,6 +210,11 @@ impl Machine {
     /// The machine's disks, to attach and detach some while it runs, and to have the guest notice new sizes.
     pub fn disks(&self) -> &Disks {
         &self.shared.disks
+    }
+
+    /// The machine's network adapters, to plug and unplug cables, and to attach and detach some while it runs.
+    pub fn nics(&self) -> &Nics {
+        &self.shared.nics
     }
 
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.

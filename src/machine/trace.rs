@@ -25,6 +25,7 @@ pub(super) fn tracer(trace: &Trace) -> Result<Arc<Tracer>, MachineError> {
         synic: has(TraceKind::Synic),
         vmbus: has(TraceKind::Vmbus),
         storage: has(TraceKind::Storage),
+        network: has(TraceKind::Network),
     };
     Ok(Arc::new(Tracer::new(kinds, sink)))
 }
@@ -37,6 +38,11 @@ pub(super) fn vmbus(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer
 /// The same for storage, if it is to be traced.
 pub(super) fn storage(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
     lines(tracer, |kinds| kinds.storage)
+}
+
+/// The same for network adapters, if they are to be traced.
+pub(super) fn network(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
+    lines(tracer, |kinds| kinds.network)
 }
 
 fn lines(tracer: Option<&Arc<Tracer>>, wanted: fn(TraceKinds) -> bool) -> Option<vmbus::trace::Tracer> {

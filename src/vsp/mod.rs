@@ -1,3 +1,4 @@
 //! Service providers: the host's side of the synthetic devices.
 
+pub mod network;
 pub mod storage;

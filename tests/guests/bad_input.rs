@@ -51,6 +51,19 @@ fn shell(script: &str) -> Run {
 }
 
 #[test]
+fn adapters_that_cannot_be_had() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = port.local_addr().unwrap().port();
+    refused(&format!("--net user,fwd=tcp:{number}:80"), &["--net", "cannot listen", "another port"]);
+    refused("--net user,mac=02:00:00:00:00:01 --net none,mac=02-00-00-00-00-01", &["both have the address", "mac="]);
+    refused("--net usr", &["usr", "user"]);
+    refused("--net none,fwd=tcp:1:2", &["fwd=tcp:1:2", "uplink=user"]);
+    refused("--net user,mtu=10000", &["mtu=10000", "9000"]);
+    refused("--net tap=much-too-long-a-name", &["1 to 15 characters"]);
+    refused("--net user,pcap=/nowhere/capture", &["/nowhere/capture", "No such file"]);
+}
+
+#[test]
 fn unknown_options_commands_and_values() {
     refused("--kernal x", &["--kernal", "--kernel"]);
     expect(&run("rum"), 2, &["rum", "run"]);

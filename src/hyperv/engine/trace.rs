@@ -20,6 +20,8 @@ pub struct TraceKinds {
     pub vmbus: bool,
     /// Storage requests and their ends.
     pub storage: bool,
+    /// Messages of network adapters, and frames.
+    pub network: bool,
 }
 
 /// Writes lines. Whoever does not trace has none.

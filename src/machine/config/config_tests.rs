@@ -66,6 +66,10 @@ fn what_is_dumped_reads_back_the_same() {
             "--disk=path=/a,,b.img,readonly=on,cache=none,serial=S 1,sector=4096,discard=off,format=raw,controller=1,lun=5",
             "--disk=memory:1G",
             "--disk=media=dvd",
+            "--net=user,fwd=tcp:8080:80,fwd=udp:0.0.0.0:53:53,mac=02:00:00:00:00:01,mtu=9000,queues=4,pcap=/c",
+            "--net=switch=lab,uplink=user",
+            "--net=tap=tap0",
+            "--net=none",
         ],
     )
     .unwrap();
@@ -117,7 +121,9 @@ fn the_help_names_every_setting_and_every_field_of_those_that_have_several() {
     for setting in toml::Table::try_from(&all).unwrap().keys() {
         assert!(help.contains(&format!("--{setting}")), "{setting}");
     }
-    for field in ["hugepages=", "sockets=", "cores=", "threads=", "affinity=", "memory:", "readonly=", "lun="] {
+    for field in
+        ["hugepages=", "sockets=", "cores=", "threads=", "affinity=", "memory:", "readonly=", "lun=", "mac=", "fwd="]
+    {
         assert!(help.contains(field), "{field}");
     }
 }

@@ -74,15 +74,18 @@ pub enum TraceKind {
     Vmbus,
     /// Storage requests and their ends.
     Storage,
+    /// Messages of NVSP and RNDIS, and frames.
+    Network,
 }
 
 impl TraceKind {
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("hypercall", Self::Hypercall),
         ("msr", Self::Msr),
         ("synic", Self::Synic),
         ("vmbus", Self::Vmbus),
         ("storage", Self::Storage),
+        ("network", Self::Network),
     ];
 }
 

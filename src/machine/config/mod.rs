@@ -17,6 +17,7 @@ use crate::hyperv::cpuid::Version;
 use crate::partition::memory::Backing;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus;
+use crate::vsp::network::config::NetworkOptions;
 use crate::vsp::storage::config::DiskConfig;
 use cpus::Cpus;
 use hyperv::{Hv, Trace};
@@ -87,12 +88,19 @@ pub struct Config {
     #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskConfig>,
 
+    /// Network adapter, each time that it is given: user (NAT without privileges), tap=NAME, switch=NAME (shared by the
+    /// machines of one process) or none, with [,mac=ADDRESS,mtu=576..9000,queues=N,pcap=FILE]; user takes
+    /// fwd=tcp|udp:[ADDRESS:]PORT:GUESTPORT as often as wanted, and so does switch with uplink=user
+    #[arg(long = "net", value_name = "WHERE", value_parser = text::parse::<NetworkOptions>)]
+    #[serde(rename = "net", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkOptions>,
+
     /// Newest version of VMBus that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
     #[arg(long, value_name = "VERSION")]
     #[serde(with = "text::plain")]
     pub vmbus_max_version: vmbus::ids::Version,
 
-    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, or several of them; =FILE prints into a file
+    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, or several of them; =FILE prints into a file
     #[arg(long, value_name = "KIND,...[=FILE]")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
@@ -126,6 +134,7 @@ impl Default for Config {
             hv: Hv::default(),
             hv_version: Version::default(),
             disks: Vec::new(),
+            networks: Vec::new(),
             vmbus_max_version: vmbus::ids::Version::NEWEST,
             trace: None,
             irqchip: IrqchipKind::Apic,
@@ -247,6 +256,7 @@ impl Config {
             *path = folder.join(&*path);
         }
         self.disks.iter_mut().for_each(|disk| disk.rebase(folder));
+        self.networks.iter_mut().for_each(|network| network.rebase(folder));
         if let Some(initrd) = &mut self.initrd {
             *initrd = folder.join(&*initrd);
         }

@@ -1,0 +1,105 @@
+//! From what a user says of an adapter to the backend that it is plugged into.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::Queue;
+use super::capture::{Captured, SharedCapture};
+use super::none::Nowhere;
+use super::switch::{SwitchError, Switches, UplinkError};
+use super::tap::{Tap, TapError};
+use super::user::address::Network;
+use super::user::{User, UserError};
+use crate::vsp::network::config::{Attachment, NetworkOptions};
+use crate::vsp::network::mac::MacAddress;
+use crate::vsp::network::nic::Backend;
+use crate::vsp::network::pcap::{CaptureError, Writer};
+
+/// Why an adapter cannot be plugged in.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The tap.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The network in this process.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The switch.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
+    /// The switch's uplink was made without these ports.
+    #[error("switch={0} has its uplink already; give fwd= to the adapter that comes first with uplink=user")]
+    Uplink(String),
+    /// The capture.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The host has no thread or no descriptors for it.
+    #[error("cannot set up an adapter: {0}")]
+    Host(#[from] io::Error),
+}
+
+impl From<UplinkError> for BackendError {
+    fn from(error: UplinkError) -> Self {
+        match error {
+            UplinkError::User(error) => error.into(),
+            UplinkError::Switch(error) => error.into(),
+            UplinkError::Cable(error) => error.into(),
+        }
+    }
+}
+
+impl BackendError {
+    /// Whether it is the host that fails, and not what the user says or has.
+    pub fn is_hosts(&self) -> bool {
+        match self {
+            Self::Tap(error) => error.is_hosts(),
+            Self::User(UserError::Poll(_)) | Self::Switch(SwitchError::Eventfd(_)) | Self::Host(_) => true,
+            Self::User(UserError::Listen { .. })
+            | Self::Switch(SwitchError::NoPort)
+            | Self::Uplink(_)
+            | Self::Capture(_) => false,
+        }
+    }
+}
+
+/// Plugs in an adapter with that address and up to `queues` channels. `name` is what a capture calls it.
+///
+/// # Errors
+/// See [`BackendError`].
+pub fn open(
+    options: &NetworkOptions,
+    address: MacAddress,
+    queues: u16,
+    switches: &Switches,
+    name: &str,
+) -> Result<Backend, BackendError> {
+    let capture = options.pcap.as_ref().map(|path| Writer::create(path, name)).transpose()?;
+    let capture: Option<SharedCapture> = capture.map(|writer| Arc::new(Mutex::new(Some(writer))));
+    let boxed = |queue: Box<dyn Queue>| match &capture {
+        Some(capture) => Box::new(Captured::new(queue, capture.clone())),
+        None => queue,
+    };
+    let mut backend = Backend { queues: Vec::new(), spreads: false, uplink: None };
+    match &options.attachment {
+        Attachment::None => backend.queues.extend((0..queues).map(|_| boxed(Box::new(Nowhere)))),
+        Attachment::User => {
+            let ways = User::open(Network::default(), &options.forwards, queues)?;
+            backend.queues.extend(ways.into_iter().map(|way| boxed(Box::new(way))));
+        }
+        Attachment::Tap(name) => {
+            let taps = Tap::open(name, queues)?;
+            backend.queues.extend(taps.into_iter().map(|tap| boxed(Box::new(tap))));
+            backend.spreads = queues > 1;
+        }
+        Attachment::Switch { name, uplink } => {
+            let switch = switches.get(name);
+            if *uplink {
+                let made = switch.uplink(&options.forwards)?;
+                backend.uplink = Some(made.ok_or_else(|| BackendError::Uplink(name.clone()))?);
+            }
+            let port = switch.plug(Some(address))?;
+            backend.queues.extend((0..queues).map(|_| boxed(Box::new(port.clone()))));
+        }
+    }
+    Ok(backend)
+}

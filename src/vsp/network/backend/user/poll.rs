@@ -1,0 +1,103 @@
+//! Readiness of many sockets, a timer and a wake-up, in one descriptor that turns readable when there is work.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
+
+/// Tokens of what is no socket.
+const TIMER: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX - 1;
+
+/// What a socket is ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// As given to [`Poll::add`].
+    pub token: u64,
+    /// There is something to read, or an end, or an error.
+    pub readable: bool,
+    /// There is room to write, or an error.
+    pub writable: bool,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Poll {
+    epoll: OwnedFd,
+    timer: OwnedFd,
+    wake: OwnedFd,
+}
+
+impl Poll {
+    /// Nothing to wait for yet.
+    ///
+    /// # Errors
+    /// The host has no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+        Ok(Self { epoll, timer, wake })
+    }
+
+    /// Watches a socket until it is closed. Tells once when it gets ready, not as long as it is.
+    ///
+    /// # Errors
+    /// The host's own.
+    pub fn add(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+        let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), events)?)
+    }
+
+    /// What got ready since the last call.
+    pub fn ready(&self) -> Vec<Ready> {
+        const BATCH: usize = 256;
+        let mut events: Vec<Event> = Vec::with_capacity(BATCH);
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let buffer = rustix::buffer::spare_capacity(&mut events);
+        if epoll::wait(&self.epoll, buffer, Some(&at_once)).is_err() {
+            return Vec::new();
+        }
+        let mut ready = Vec::with_capacity(events.len());
+        for event in events {
+            let (token, flags) = (event.data.u64(), event.flags);
+            let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+            match token {
+                TIMER => drop(rustix::io::read(&self.timer, &mut [0_u8; 8])),
+                WAKE => drop(rustix::io::read(&self.wake, &mut [0_u8; 8])),
+                _ => ready.push(Ready {
+                    token,
+                    readable: failed || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
+                    writable: failed || flags.contains(EventFlags::OUT),
+                }),
+            }
+        }
+        ready
+    }
+
+    /// Turns the descriptor readable after that time, or never.
+    pub fn set_timer(&self, after: Option<Duration>) {
+        // A time of zero would stop the timer.
+        let after = after.map(|after| after.max(Duration::from_nanos(1)));
+        let value =
+            after.and_then(|after| Timespec::try_from(after).ok()).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value: value });
+    }
+
+    /// Turns the descriptor readable.
+    pub fn wake(&self) {
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+impl AsFd for Poll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}

@@ -1,0 +1,468 @@
+//! The network itself: frames in, frames out, and flows in between.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smoltcp::time::Instant as Ticks;
+
+use super::UserError;
+use super::address::Network;
+use super::datagram::{self, Kind};
+use super::dhcp;
+use super::forward::Forward;
+use super::inbound::FIRST_PORT;
+use super::link::{self, Link};
+use super::neighbors::Neighbors;
+use super::outbox::Outbox;
+use super::packet::{add_unreachable, addresses};
+use super::poll::{Poll, Ready};
+use super::router::{self, kind};
+use super::table::Table;
+use super::tcp::{self, Standing};
+use crate::vsp::network::frame::{ETHERNET_HEADER, Frame, FrameBuffer};
+use crate::vsp::network::mac::MacAddress;
+use crate::vsp::network::offload::headers::{Headers, be16, ether_type, protocol};
+
+/// How many TCP flows there may be: each has buffers of half a MiB, and a descriptor. Processes often may have 1024 of those.
+pub const MAX_CONNECTIONS: usize = 512;
+
+/// How many flows of datagrams there may be.
+pub const MAX_DATAGRAM_FLOWS: usize = 256;
+
+/// A connection that is silent for longer than this makes room for a new one (RFC 5382, 5).
+const IDLE: Duration = Duration::from_secs(300);
+
+/// Tokens: the lower half numbers the flow, the upper half says what it is.
+const CONNECTION: u64 = 1 << 32;
+const DATAGRAMS: u64 = 2 << 32;
+pub(super) const LISTENER: u64 = 3 << 32;
+pub(super) const PORT: u64 = 4 << 32;
+pub(super) const NUMBER: u64 = 0xffff_ffff;
+
+/// See the module's description.
+pub struct Stack {
+    pub(super) network: Network,
+    pub(super) outbox: Outbox,
+    pub(super) poll: Arc<Poll>,
+    pub(super) neighbors: Neighbors,
+    pub(super) dhcp: dhcp::Server,
+    pub(super) connections: Table<tcp::Key, tcp::Flow>,
+    pub(super) datagrams: Table<datagram::Key, datagram::Flow>,
+    pub(super) listeners: Vec<(TcpListener, u16)>,
+    pub(super) ports: Vec<(Arc<UdpSocket>, u16)>,
+    /// Ports that have datagrams for the guest which found no room.
+    pub(super) ports_readable: Vec<bool>,
+    pub(super) next_port: u16,
+    /// When the next flow wants to be driven, at the earliest.
+    pub(super) next_timer: Option<Instant>,
+    pub(super) timer_set: Option<Instant>,
+    /// There was no room for the guest; flows may have data for it that the host will not tell about again.
+    pub(super) held_back: bool,
+    pub(super) start: Instant,
+    pub(super) seed: u64,
+    pub(super) scratch: Box<[u8]>,
+}
+
+impl Stack {
+    /// A network with those ports forwarded into it.
+    ///
+    /// # Errors
+    /// A port that cannot be had, or no descriptors.
+    pub fn new(network: Network, forwards: &[Forward], start: Instant) -> Result<Self, UserError> {
+        let mut stack = Self {
+            network,
+            outbox: Outbox::default(),
+            poll: Arc::new(Poll::new()?),
+            neighbors: Neighbors::default(),
+            dhcp: dhcp::Server::default(),
+            connections: Table::new(),
+            datagrams: Table::new(),
+            listeners: Vec::new(),
+            ports: Vec::new(),
+            ports_readable: Vec::new(),
+            next_port: FIRST_PORT,
+            next_timer: None,
+            timer_set: None,
+            held_back: false,
+            start,
+            seed: random_seed(),
+            scratch: datagram::scratch(),
+        };
+        forwards.iter().try_for_each(|forward| stack.listen(*forward))?;
+        Ok(stack)
+    }
+
+    /// What turns readable when [`fetch`](Self::fetch) should be called.
+    pub fn poll_handle(&self) -> Arc<Poll> {
+        self.poll.clone()
+    }
+
+    /// Frames for the guest that were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.outbox.dropped()
+    }
+
+    /// How many flows there are: connections and others.
+    pub fn flows(&self) -> (usize, usize) {
+        (self.connections.flows.len(), self.datagrams.flows.len())
+    }
+
+    pub(super) fn ticks(&self, now: Instant) -> Ticks {
+        Ticks::from_micros(now.saturating_duration_since(self.start).as_micros() as i64)
+    }
+
+    /// Takes a frame from a guest. False if it was dropped.
+    pub fn receive(&mut self, frame: Frame<'_>, now: Instant) -> bool {
+        let was_empty = self.outbox.is_empty();
+        let taken = self.receive_frame(frame, now).is_some();
+        self.set_timer(now);
+        if was_empty && !self.outbox.is_empty() {
+            self.poll.wake();
+        }
+        taken
+    }
+
+    fn receive_frame(&mut self, frame: Frame<'_>, now: Instant) -> Option<()> {
+        let mac = MacAddress::source(frame.bytes)?;
+        let destination = MacAddress::destination(frame.bytes)?;
+        if destination != Network::ROUTER && !destination.is_group() {
+            return None;
+        }
+        let packet = frame.bytes.get(ETHERNET_HEADER..)?;
+        if be16(frame.bytes, 12)? == ether_type::ARP {
+            let (address, mac) = router::receive_arp(packet, &mut self.outbox)?;
+            self.neighbors.learn(address, mac);
+            return Some(());
+        }
+        let headers = Headers::parse(frame.bytes)?;
+        let ends = addresses(frame.bytes, &headers)?;
+        self.neighbors.learn(ends.0, mac);
+        if headers.fragment {
+            return None;
+        }
+        match headers.protocol {
+            protocol::TCP => self.receive_tcp(frame.bytes, &headers, ends, mac, now),
+            protocol::UDP => self.receive_udp(frame.bytes, &headers, ends, mac, now),
+            protocol::ICMP | protocol::ICMP6 => self.receive_icmp(frame.bytes, &headers, ends, mac, now),
+            _ => None,
+        }
+    }
+
+    fn receive_tcp(
+        &mut self,
+        frame: &[u8],
+        headers: &Headers,
+        (source, destination): (IpAddr, IpAddr),
+        mac: MacAddress,
+        now: Instant,
+    ) -> Option<()> {
+        let ports = headers.ports(frame)?;
+        let guest = SocketAddr::from((source, be16(ports, 0)?));
+        let peer = SocketAddr::from((destination, be16(ports, 2)?));
+        if guest.port() == 0 || peer.port() == 0 || !Network::is_guest(source) {
+            return None;
+        }
+        let key = tcp::Key { guest, peer };
+        let packet = frame.get(headers.network..headers.end)?;
+        let transport = headers.transport - headers.network;
+        let first = tcp::is_first(packet, transport);
+        let raised = tcp::with_raised_segment_size(packet, transport);
+        let packet = raised.as_deref().unwrap_or(packet);
+        let number = match self.connections.numbers.get(&key) {
+            Some(number) => Some(*number),
+            None if first => self.connect(key, mac, now),
+            None => None,
+        };
+        match number {
+            Some(number) => self.drive(number, Some(packet), now),
+            None => {
+                // An interface without sockets answers as a host does where nobody listens.
+                let (seed, ticks) = (self.seed, self.ticks(now));
+                let mut link = Link { incoming: Some(packet), outbox: &mut self.outbox, mac };
+                let mut sockets = smoltcp::iface::SocketSet::new(Vec::new());
+                let _ = link::interface(&mut link, seed, ticks).poll_ingress_single(ticks, &mut link, &mut sockets);
+            }
+        }
+        Some(())
+    }
+
+    /// Begins a flow for a connection of the guest's. None if it is to be refused.
+    fn connect(&mut self, key: tcp::Key, mac: MacAddress, now: Instant) -> Option<u64> {
+        let outside = self.network.outside(key.peer)?;
+        self.make_room(now)?;
+        let (seed, ticks) = (self.next_seed(), self.ticks(now));
+        let mut link = Link { incoming: None, outbox: &mut self.outbox, mac };
+        let flow = tcp::Flow::connect(key, &mut link, outside, seed, ticks).ok()?;
+        self.insert(key, flow)
+    }
+
+    pub(super) fn insert(&mut self, key: tcp::Key, flow: tcp::Flow) -> Option<u64> {
+        let number = self.connections.insert(key, flow);
+        let socket = self.connections.flows.get(&number)?.socket();
+        if self.poll.add(socket, CONNECTION | number).is_err() {
+            self.connections.remove(number, &key);
+            return None;
+        }
+        Some(number)
+    }
+
+    /// Ends the connection that has been silent for longest, if there is no room for another and it has been so for long enough.
+    pub(super) fn make_room(&mut self, now: Instant) -> Option<()> {
+        if self.connections.flows.len() < MAX_CONNECTIONS {
+            return Some(());
+        }
+        let ticks = self.ticks(now);
+        let (number, flow) = self.connections.flows.iter().min_by_key(|(_, flow)| flow.last_used())?;
+        let idle = Duration::from_micros((ticks - flow.last_used()).total_micros());
+        let (number, key) = (*number, flow.key());
+        (idle >= IDLE).then(|| self.connections.remove(number, &key))
+    }
+
+    pub(super) fn next_seed(&mut self) -> u64 {
+        // SplitMix64: initial sequence numbers have to differ; that a guest cannot guess its own is not needed.
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.seed ^ self.seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb)
+    }
+
+    pub(super) fn drive(&mut self, number: u64, packet: Option<&[u8]>, now: Instant) {
+        let ticks = self.ticks(now);
+        let Some(flow) = self.connections.flows.get_mut(&number) else { return };
+        let mut link = Link { incoming: packet, outbox: &mut self.outbox, mac: flow.mac() };
+        if flow.drive(&mut link, ticks) == Standing::Over {
+            let key = flow.key();
+            self.connections.remove(number, &key);
+            return;
+        }
+        self.held_back |= self.outbox.is_full() && flow.waits_for_guest();
+        if let Some(deadline) = flow.deadline(ticks) {
+            let after = deadline - ticks.min(deadline);
+            self.wake_by(now + Duration::from_micros(after.total_micros()));
+        }
+    }
+
+    pub(super) fn wake_by(&mut self, time: Instant) {
+        self.next_timer = Some(self.next_timer.map_or(time, |next| next.min(time)));
+    }
+
+    fn receive_udp(
+        &mut self,
+        frame: &[u8],
+        headers: &Headers,
+        (source, destination): (IpAddr, IpAddr),
+        mac: MacAddress,
+        now: Instant,
+    ) -> Option<()> {
+        let ports = headers.ports(frame)?;
+        let (source_port, destination_port) = (be16(ports, 0)?, be16(ports, 2)?);
+        let length = usize::from(be16(frame, headers.transport + 4)?);
+        let end = headers.transport + length;
+        let payload = frame.get(headers.transport + 8..end).filter(|_| end <= headers.end)?;
+        if destination_port == dhcp::SERVER_PORT && destination.is_ipv4() {
+            return self.dhcp.receive(payload, mac, self.network.resolver.is_some(), &mut self.outbox);
+        }
+        if !Network::is_guest(source) || source_port == 0 || destination_port == 0 {
+            return None;
+        }
+        let key = datagram::Key {
+            kind: Kind::Udp,
+            guest: (source, source_port).into(),
+            peer: (destination, destination_port).into(),
+        };
+        let packet = frame.get(headers.network..headers.end)?;
+        self.send_datagram(key, mac, payload, packet, now)
+    }
+
+    fn receive_icmp(
+        &mut self,
+        frame: &[u8],
+        headers: &Headers,
+        (source, destination): (IpAddr, IpAddr),
+        mac: MacAddress,
+        now: Instant,
+    ) -> Option<()> {
+        let message = frame.get(headers.transport..headers.end)?;
+        let echo = if source.is_ipv4() { kind::ECHO } else { kind::ECHO6 };
+        if *message.first()? != echo {
+            let IpAddr::V6(source) = source else { return None };
+            let name_server = self.network.resolver.is_some();
+            return router::receive_discovery(message, source, mac, name_server, &mut self.outbox);
+        }
+        if !Network::is_guest(source) {
+            return None;
+        }
+        if Network::is_own(destination) {
+            router::answer_echo(message, (source, destination), mac, &mut self.outbox);
+            return Some(());
+        }
+        let guest = (source, be16(message, 4)?).into();
+        let key = datagram::Key { kind: Kind::Ping, guest, peer: (destination, 0).into() };
+        let packet = frame.get(headers.network..headers.end)?;
+        self.send_datagram(key, mac, message, packet, now)
+    }
+
+    fn send_datagram(
+        &mut self,
+        key: datagram::Key,
+        mac: MacAddress,
+        payload: &[u8],
+        packet: &[u8],
+        now: Instant,
+    ) -> Option<()> {
+        let number = match self.datagrams.numbers.get(&key) {
+            Some(number) => *number,
+            None => {
+                let outside = self.network.outside(key.peer)?;
+                self.make_room_for_datagrams();
+                let Some(flow) = datagram::Flow::connect(key, mac, outside, now) else {
+                    add_unreachable(&mut self.outbox, mac, (key.peer.ip(), key.guest.ip()), packet);
+                    return None;
+                };
+                let number = self.datagrams.insert(key, flow);
+                let watched = self
+                    .datagrams
+                    .flows
+                    .get(&number)?
+                    .socket()
+                    .map(|socket| self.poll.add(socket, DATAGRAMS | number).is_ok());
+                if watched == Some(false) {
+                    self.datagrams.remove(number, &key);
+                    return None;
+                }
+                number
+            }
+        };
+        let flow = self.datagrams.flows.get_mut(&number)?;
+        let sent = flow.send(payload, packet, now);
+        let deadline = flow.deadline();
+        self.wake_by(deadline);
+        sent.then_some(())
+    }
+
+    /// Ends the flow that has been silent for longest, if there is no room for another.
+    pub(super) fn make_room_for_datagrams(&mut self) {
+        while self.datagrams.flows.len() >= MAX_DATAGRAM_FLOWS {
+            let oldest = self.datagrams.flows.iter().min_by_key(|(_, flow)| flow.last_used());
+            let Some((number, key)) = oldest.map(|(number, flow)| (*number, flow.key())) else { return };
+            self.datagrams.remove(number, &key);
+        }
+    }
+
+    /// Fetches a frame for the guest. False if there is none now.
+    pub fn fetch(&mut self, frame: &mut FrameBuffer, now: Instant) -> bool {
+        if self.outbox.fetch(frame) {
+            return true;
+        }
+        self.work(now);
+        self.outbox.fetch(frame)
+    }
+
+    /// Does what the host's sockets and the time want done.
+    fn work(&mut self, now: Instant) {
+        for ready in self.poll.ready() {
+            self.attend(ready, now);
+        }
+        if std::mem::take(&mut self.held_back) {
+            self.resume(now);
+        }
+        if self.next_timer.is_some_and(|time| time <= now) {
+            self.next_timer = None;
+            self.run_timers(now);
+        }
+        self.set_timer(now);
+        // More than one round may be needed before the descriptor says so again.
+        if self.held_back {
+            self.poll.wake();
+        }
+    }
+
+    fn attend(&mut self, ready: Ready, now: Instant) {
+        let number = ready.token & NUMBER;
+        match ready.token & !NUMBER {
+            CONNECTION => {
+                if let Some(flow) = self.connections.flows.get_mut(&number) {
+                    flow.set_ready(ready.readable, ready.writable);
+                    self.drive(number, None, now);
+                }
+            }
+            DATAGRAMS if ready.readable => {
+                if let Some(flow) = self.datagrams.flows.get_mut(&number) {
+                    flow.set_readable();
+                    self.read_datagrams(number, now);
+                }
+            }
+            LISTENER => self.accept(number as usize, now),
+            PORT if ready.readable => self.read_port(number as usize, now),
+            _ => {}
+        }
+    }
+
+    fn read_datagrams(&mut self, number: u64, now: Instant) {
+        let Some(flow) = self.datagrams.flows.get_mut(&number) else { return };
+        if !flow.read(&mut self.scratch, &mut self.outbox, now) {
+            let key = flow.key();
+            self.datagrams.remove(number, &key);
+            return;
+        }
+        self.held_back |= flow.is_readable();
+    }
+
+    /// There may be room again for those who had to wait.
+    fn resume(&mut self, now: Instant) {
+        let waiting = self.connections.flows.iter().filter(|(_, flow)| flow.waits_for_guest());
+        for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.drive(number, None, now);
+        }
+        let waiting = self.datagrams.flows.iter().filter(|(_, flow)| flow.is_readable());
+        for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.read_datagrams(number, now);
+        }
+        for port in 0..self.ports.len() {
+            if self.ports_readable[port] {
+                self.read_port(port, now);
+            }
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        let ticks = self.ticks(now);
+        let due: Vec<u64> = self.connections.flows.keys().copied().collect();
+        for number in due {
+            let Some(flow) = self.connections.flows.get_mut(&number) else { continue };
+            match flow.deadline(ticks) {
+                Some(deadline) if deadline <= ticks => self.drive(number, None, now),
+                Some(deadline) => {
+                    let after = Duration::from_micros((deadline - ticks).total_micros());
+                    self.wake_by(now + after);
+                }
+                None => {}
+            }
+        }
+        let numbers = &mut self.datagrams.numbers;
+        let mut next = None;
+        self.datagrams.flows.retain(|_, flow| {
+            let deadline = flow.deadline();
+            if deadline <= now {
+                numbers.remove(&flow.key());
+                return false;
+            }
+            next = Some(next.map_or(deadline, |next: Instant| next.min(deadline)));
+            true
+        });
+        next.into_iter().for_each(|time| self.wake_by(time));
+    }
+
+    fn set_timer(&mut self, now: Instant) {
+        if self.timer_set != self.next_timer {
+            self.timer_set = self.next_timer;
+            self.poll.set_timer(self.next_timer.map(|time| time.saturating_duration_since(now)));
+        }
+    }
+}
+
+/// Something that differs from run to run.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

@@ -1,0 +1,34 @@
+//! Flows by number and by their ends.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::stack::NUMBER;
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Table<K, F> {
+    pub(super) flows: HashMap<u64, F>,
+    pub(super) numbers: HashMap<K, u64>,
+    next: u64,
+}
+
+impl<K: Hash + Eq, F> Table<K, F> {
+    pub(super) fn new() -> Self {
+        Self { flows: HashMap::new(), numbers: HashMap::new(), next: 0 }
+    }
+
+    /// Adds a flow and says its number.
+    pub(super) fn insert(&mut self, key: K, flow: F) -> u64 {
+        // Numbers are not used twice within four billion flows, so that an event that comes late finds nobody.
+        self.next = (self.next + 1) & NUMBER;
+        self.flows.insert(self.next, flow);
+        self.numbers.insert(key, self.next);
+        self.next
+    }
+
+    pub(super) fn remove(&mut self, number: u64, key: &K) {
+        self.flows.remove(&number);
+        self.numbers.remove(key);
+    }
+}

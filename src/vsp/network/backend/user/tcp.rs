@@ -1,0 +1,333 @@
+//! TCP flows: a connection of the guest's that ends here, and one of the host's that goes on.
+//!
+//! The guest's side is a socket of `smoltcp`, with an interface to itself: so a packet costs the same however many flows there are. Segments come
+//! from the guest uncut, and over IPv4 go to it uncut. The host's side is a socket that never blocks. The two are coupled by the guest's side's
+//! buffers: when one side does not read, the buffer fills, and the other side is not read from any more.
+//!
+//! A connection from the guest is accepted only when the host's connection stands; if that fails, the guest's is refused. An end or a
+//! reset of one side becomes one of the other.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use smoltcp::iface::{Interface, SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{self, State};
+use smoltcp::time::Instant;
+use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
+
+use super::link::{Link, interface};
+use crate::vsp::network::mac::MacAddress;
+
+/// How much of what the guest sends may wait for the host.
+const RECEIVE_BUFFER: usize = 256 << 10;
+
+/// How much of what the host sends may wait for the guest.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// How long a guest may leave data unacknowledged before the flow ends.
+const PATIENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(120);
+
+/// The smallest maximum segment size that a guest may have (RFC 879 has 536 as default, and every link bears that).
+const MIN_SEGMENT: u16 = 536;
+
+/// The ends of a flow, as the guest sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The guest's end.
+    pub guest: SocketAddr,
+    /// The other end.
+    pub peer: SocketAddr,
+}
+
+/// What there is left of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It goes on.
+    Open,
+    /// Both sides have ended.
+    Over,
+}
+
+/// One flow.
+pub struct Flow {
+    key: Key,
+    mac: MacAddress,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    host: TcpStream,
+    /// The host's connection stands.
+    connected: bool,
+    readable: bool,
+    writable: bool,
+    /// The host's side has said all it had to say.
+    host_ended: bool,
+    /// The guest's side has, and the host's peer knows.
+    guest_ended: bool,
+    last_used: Instant,
+}
+
+impl Flow {
+    /// A flow that the guest begins, to `outside`. The guest's first packet has still to be given to [`drive`](Self::drive).
+    ///
+    /// # Errors
+    /// The host has no socket or no way there.
+    pub fn connect(key: Key, link: &mut Link<'_>, outside: SocketAddr, seed: u64, now: Instant) -> io::Result<Self> {
+        let family = if outside.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        match rustix::net::connect(&socket, &outside) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut flow = Self::new(key, link, socket.into(), seed, now);
+        let peer = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
+        let socket = flow.sockets.get_mut::<tcp::Socket<'_>>(flow.handle);
+        socket.listen(peer).map_err(io::Error::other)?;
+        socket.pause_synack(true);
+        Ok(flow)
+    }
+
+    /// A flow that somebody outside has begun. `host` does not block.
+    ///
+    /// # Errors
+    /// The ends make no connection.
+    pub fn accept(key: Key, link: &mut Link<'_>, host: TcpStream, seed: u64, now: Instant) -> io::Result<Self> {
+        let mut flow = Self::new(key, link, host, seed, now);
+        flow.connected = true;
+        let socket = flow.sockets.get_mut::<tcp::Socket<'_>>(flow.handle);
+        let (guest, peer) = (IpEndpoint::from(key.guest), IpEndpoint::from(key.peer));
+        socket.connect(flow.interface.context(), guest, peer).map_err(io::Error::other)?;
+        Ok(flow)
+    }
+
+    fn new(key: Key, link: &mut Link<'_>, host: TcpStream, seed: u64, now: Instant) -> Self {
+        let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
+        let mut socket = tcp::Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER));
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        socket.set_timeout(Some(PATIENCE));
+        // Small writes of the guest's go out as they come.
+        let _ = host.set_nodelay(true);
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        Self {
+            key,
+            mac: link.mac,
+            interface: interface(link, seed, now),
+            sockets,
+            handle,
+            host,
+            connected: false,
+            readable: false,
+            writable: false,
+            host_ended: false,
+            guest_ended: false,
+            last_used: now,
+        }
+    }
+
+    /// The ends, as the guest sees them.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The guest's address.
+    pub fn mac(&self) -> MacAddress {
+        self.mac
+    }
+
+    /// The host's socket, to be watched.
+    pub fn socket(&self) -> &TcpStream {
+        &self.host
+    }
+
+    /// When the flow was last used by either side.
+    pub fn last_used(&self) -> Instant {
+        self.last_used
+    }
+
+    /// When the flow wants to be driven again without anything having happened.
+    pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        self.interface.poll_at(now, &self.sockets)
+    }
+
+    /// What the host's socket is ready for now.
+    pub fn set_ready(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+    }
+
+    /// Takes the packet in `link` from the guest, if there is one, and moves data both ways.
+    pub fn drive(&mut self, link: &mut Link<'_>, now: Instant) -> Standing {
+        if link.incoming.is_some() {
+            self.last_used = now;
+            let _ = self.interface.poll_ingress_single(now, link, &mut self.sockets);
+        }
+        if !self.connected && (self.readable || self.writable) {
+            self.finish_connecting();
+        }
+        if self.connected {
+            let moved = self.move_to_host() | self.move_to_guest();
+            if moved {
+                self.last_used = now;
+            }
+        }
+        let _ = self.interface.poll_egress(now, link, &mut self.sockets);
+        self.standing()
+    }
+
+    /// Whether there is data for the guest that found no room in the outbox or in the buffer, and may have it now.
+    pub fn waits_for_guest(&self) -> bool {
+        let socket = self.sockets.get::<tcp::Socket<'_>>(self.handle);
+        (self.readable && socket.can_send()) || socket.send_queue() > 0
+    }
+
+    fn guest(&mut self) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    fn finish_connecting(&mut self) {
+        match self.host.take_error() {
+            Ok(None) if self.host.peer_addr().is_ok() => {
+                self.connected = true;
+                self.guest().pause_synack(false);
+            }
+            // Not yet.
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => self.refuse(),
+        }
+    }
+
+    /// Refuses the guest's connection, or resets it.
+    fn refuse(&mut self) {
+        self.guest().pause_synack(false);
+        self.guest().abort();
+        self.host_ended = true;
+        self.guest_ended = true;
+    }
+
+    /// Whether anything was moved.
+    fn move_to_host(&mut self) -> bool {
+        let mut moved = false;
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
+        let mut failed = false;
+        while self.writable && socket.can_recv() {
+            let written = socket.recv(|bytes| match self.host.write(bytes) {
+                Ok(length) => (length, Ok(length)),
+                Err(error) => (0, Err(error)),
+            });
+            match written {
+                Ok(Ok(length)) => moved |= length > 0,
+                Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(Err(_)) => {
+                    failed = true;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        // All that the guest had to say has been said: say so.
+        let ended = matches!(socket.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
+        if ended && !self.guest_ended && !socket.can_recv() {
+            self.guest_ended = true;
+            failed |= self.host.shutdown(Shutdown::Write).is_err();
+        }
+        if failed {
+            self.refuse();
+        }
+        moved
+    }
+
+    /// Whether anything was moved.
+    fn move_to_guest(&mut self) -> bool {
+        let mut moved = false;
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
+        while self.readable && socket.can_send() && !self.host_ended {
+            let read = socket.send(|room| match self.host.read(room) {
+                Ok(length) => (length, Ok(length)),
+                Err(error) => (0, Err(error)),
+            });
+            match read {
+                Ok(Ok(0)) => {
+                    self.host_ended = true;
+                    socket.close();
+                }
+                Ok(Ok(_)) => moved = true,
+                Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(Err(_)) => {
+                    self.refuse();
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        moved
+    }
+
+    fn standing(&mut self) -> Standing {
+        let state = self.guest().state();
+        match state {
+            State::Closed => {
+                if !(self.host_ended && self.guest_ended) {
+                    // The guest has reset the connection: so do we.
+                    let _ = rustix::net::sockopt::set_socket_linger(&self.host, Some(Duration::ZERO));
+                }
+                Standing::Over
+            }
+            // The guest knows that it is over; if our last word gets lost, it asks again and is told so.
+            State::TimeWait if self.guest_ended => Standing::Over,
+            // A listening socket that has seen no valid first packet.
+            State::Listen => Standing::Over,
+            _ => Standing::Open,
+        }
+    }
+}
+
+const SYN: u8 = 0x02;
+const RESET: u8 = 0x04;
+const ACKNOWLEDGE: u8 = 0x10;
+
+fn flags(packet: &[u8], transport: usize) -> u8 {
+    packet.get(transport + 13).copied().unwrap_or(0)
+}
+
+/// Whether a packet begins a connection. Its TCP header starts at `transport`.
+pub fn is_first(packet: &[u8], transport: usize) -> bool {
+    flags(packet, transport) & (SYN | RESET | ACKNOWLEDGE) == SYN
+}
+
+/// A packet that names a smaller maximum segment size than every link bears, with that size in its place.
+///
+/// A guest could name one so small that nothing fits beside the options. The packet's checksum is not looked at any more.
+pub fn with_raised_segment_size(packet: &[u8], transport: usize) -> Option<Vec<u8>> {
+    const END: u8 = 0;
+    const NOTHING: u8 = 1;
+    const SEGMENT_SIZE: u8 = 2;
+    if flags(packet, transport) & SYN == 0 {
+        return None;
+    }
+    let end = transport + usize::from(packet[transport + 12] >> 4) * 4;
+    let mut place = transport + 20;
+    let mut raised = None;
+    while let Some(option) = packet.get(place..end) {
+        place += match *option {
+            [END, ..] | [] => break,
+            [NOTHING, ..] => 1,
+            [SEGMENT_SIZE, 4, high, low, ..] => {
+                let size = u16::from_be_bytes([high, low]).max(MIN_SEGMENT);
+                let copy = raised.get_or_insert_with(|| packet.to_vec());
+                copy[place + 2..place + 4].copy_from_slice(&size.to_be_bytes());
+                4
+            }
+            [_, length, ..] if length >= 2 => usize::from(length),
+            _ => break,
+        };
+    }
+    raised
+}

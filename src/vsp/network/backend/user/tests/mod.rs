@@ -1,0 +1,44 @@
+//! The network as guests see it: a client on `smoltcp` speaks to it, and servers on the host's loopback answer. No guest is needed.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::address::Network;
+use super::forward::Forward;
+use super::*;
+
+mod client;
+mod dhcp_and_dns;
+mod frames;
+mod measure;
+mod tcp;
+mod udp;
+
+/// A network whose name server is `resolver`.
+fn network(resolver: Option<SocketAddr>) -> Network {
+    Network { resolver }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn gateway(port: u16) -> SocketAddr {
+    (Network::GATEWAY, port).into()
+}
+
+/// A port of the loopback that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind(loopback(0)).unwrap().local_addr().unwrap().port()
+}
+
+fn forward(text: &str) -> Forward {
+    text.parse().unwrap()
+}
+
+/// Bytes that tell their own place.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index ^ index >> 8 ^ index >> 16) as u8).collect()
+}

@@ -1,0 +1,339 @@
+//! The option `--net`: what a partition's network adapter is plugged into, and how it is set up.
+//!
+//! `user,fwd=tcp:8080:80`, `tap=tap0,queues=4`, `switch=lab`, `none`; the same fields make a table of the machine's file.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::backend::tap::is_interface_name;
+use super::backend::user::forward::Forward;
+use super::mac::MacAddress;
+
+/// Fewer bytes than this no IPv4 host takes whole (RFC 791).
+pub const MIN_MTU: u16 = 576;
+
+/// The longest packets of usual networks ("jumbo frames").
+pub const MAX_MTU: u16 = 9000;
+
+/// Linux opens no more channels for an adapter.
+pub const MAX_QUEUES: u16 = 64;
+
+/// What an adapter is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// A network in this process, with NAT to the host's.
+    User,
+    /// A tap device of the host.
+    Tap(String),
+    /// A switch that the partitions of this process share.
+    Switch {
+        /// Which one.
+        name: String,
+        /// Whether it leads to a network as [`User`](Self::User) has, too.
+        uplink: bool,
+    },
+    /// Nothing.
+    None,
+}
+
+/// One network adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkOptions {
+    /// What it is plugged into: `user`, `tap=NAME`, `switch=NAME` (with `uplink=user`) or `none`.
+    pub attachment: Attachment,
+    /// Ports of the host that lead to the guest: `fwd=tcp:8080:80`, as often as wanted.
+    pub forwards: Vec<Forward>,
+    /// The adapter's address; made up from the partition's name if not given.
+    pub mac: Option<MacAddress>,
+    /// The largest IP packet that the guest may use.
+    pub mtu: u16,
+    /// How many channels the guest may open.
+    pub queues: u16,
+    /// A file that gets every frame, for Wireshark.
+    pub pcap: Option<PathBuf>,
+}
+
+/// What is wrong with an adapter's options, or with those of several together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkOptionsError {
+    /// See [`MIN_MTU`] and [`MAX_MTU`].
+    #[error("mtu={0} is out of range; give {MIN_MTU} to {MAX_MTU}")]
+    Mtu(u16),
+    /// See [`MAX_QUEUES`].
+    #[error("queues={0} is out of range; give 1 to {MAX_QUEUES}")]
+    Queues(u16),
+    /// Linux has no interface of that name.
+    #[error("tap={0} names no interface; give 1 to 15 characters without slashes, colons and spaces")]
+    TapName(String),
+    /// A switch without a name.
+    #[error("switch= needs a name, such as switch=lab")]
+    SwitchName,
+    /// There is nobody who would forward.
+    #[error("fwd={0} needs a network that this program runs: user, or switch=NAME,uplink=user")]
+    Forward(Forward),
+    /// Two adapters have one address.
+    #[error("{first} and {second} both have the address {mac}; give one of them another mac=")]
+    DuplicateMac {
+        /// Who has it.
+        first: String,
+        /// Who has it, too.
+        second: String,
+        /// The address.
+        mac: MacAddress,
+    },
+    /// Two forwards have one port of the host.
+    #[error("{first} and {second} both forward {forward}; give one of them another port of the host")]
+    DuplicateForward {
+        /// Who forwards it.
+        first: String,
+        /// Who does, too.
+        second: String,
+        /// The forward.
+        forward: Forward,
+    },
+}
+
+impl NetworkOptions {
+    /// Options with nothing but an attachment.
+    pub fn new(attachment: Attachment) -> Self {
+        Self { attachment, forwards: Vec::new(), mac: None, mtu: 1500, queues: 1, pcap: None }
+    }
+
+    /// The address of this adapter, number `index` of the partition called `partition`.
+    pub fn address(&self, partition: &str, index: usize) -> MacAddress {
+        self.mac.unwrap_or_else(|| MacAddress::derived(partition, index))
+    }
+
+    /// Has a relative path start at `folder`.
+    pub fn rebase(&mut self, folder: &Path) {
+        if let Some(pcap) = &mut self.pcap {
+            *pcap = folder.join(&*pcap);
+        }
+    }
+
+    /// Checks what can be checked before anything is opened.
+    ///
+    /// # Errors
+    /// See [`NetworkOptionsError`].
+    pub fn check(&self) -> Result<(), NetworkOptionsError> {
+        if !(MIN_MTU..=MAX_MTU).contains(&self.mtu) {
+            return Err(NetworkOptionsError::Mtu(self.mtu));
+        }
+        if !(1..=MAX_QUEUES).contains(&self.queues) {
+            return Err(NetworkOptionsError::Queues(self.queues));
+        }
+        let forwarding = match &self.attachment {
+            Attachment::Tap(name) if !is_interface_name(name) => {
+                return Err(NetworkOptionsError::TapName(name.clone()));
+            }
+            Attachment::Switch { name, .. } if name.is_empty() => return Err(NetworkOptionsError::SwitchName),
+            Attachment::User | Attachment::Switch { uplink: true, .. } => true,
+            _ => false,
+        };
+        match self.forwards.first() {
+            Some(forward) if !forwarding => Err(NetworkOptionsError::Forward(*forward)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks all adapters of all partitions, each given with its partition's name and its number there.
+///
+/// # Errors
+/// What is wrong with one of them, or an address or a port that two of them have.
+pub fn check_all<'a>(
+    adapters: impl IntoIterator<Item = (&'a str, usize, &'a NetworkOptions)>,
+) -> Result<(), NetworkOptionsError> {
+    let mut addresses = HashMap::new();
+    let mut forwards = HashMap::new();
+    for (partition, index, options) in adapters {
+        options.check()?;
+        let who = format!("adapter {index} of {partition}");
+        let mac = options.address(partition, index);
+        if let Some(first) = addresses.insert(mac, who.clone()) {
+            return Err(NetworkOptionsError::DuplicateMac { first, second: who, mac });
+        }
+        for forward in &options.forwards {
+            if let Some(first) = forwards.insert((forward.protocol, forward.host), who.clone()) {
+                return Err(NetworkOptionsError::DuplicateForward { first, second: who, forward: *forward });
+            }
+        }
+    }
+    Ok(())
+}
+
+const FIELDS: &[&str] = &["kind", "tap", "switch", "uplink", "fwd", "mac", "mtu", "queues", "pcap"];
+
+#[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    User,
+    Tap,
+    Switch,
+    None,
+}
+
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Uplink {
+    User,
+    None,
+}
+
+#[derive(Default)]
+struct Fields {
+    kind: Option<Kind>,
+    tap: Option<String>,
+    switch: Option<String>,
+    uplink: Option<Uplink>,
+    forwards: Vec<Forward>,
+    mac: Option<MacAddress>,
+    mtu: Option<u16>,
+    queues: Option<u16>,
+    pcap: Option<PathBuf>,
+}
+
+impl<'de> Deserialize<'de> for NetworkOptions {
+    /// By hand, because `fwd` may be given several times, and because `tap=NAME` says what kind it is.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct("NetworkOptions", FIELDS, OptionsVisitor)
+    }
+}
+
+impl Serialize for NetworkOptions {
+    /// As [`deserialize`](Self::deserialize) reads it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { attachment, forwards, mac, mtu, queues, pcap } = self;
+        let mut map = serializer.serialize_map(None)?;
+        match attachment {
+            Attachment::User => map.serialize_entry("kind", "user")?,
+            Attachment::None => map.serialize_entry("kind", "none")?,
+            Attachment::Tap(name) => map.serialize_entry("tap", name)?,
+            Attachment::Switch { name, uplink } => {
+                map.serialize_entry("switch", name)?;
+                map.serialize_entry("uplink", if *uplink { "user" } else { "none" })?;
+            }
+        }
+        if !forwards.is_empty() {
+            map.serialize_entry("fwd", forwards)?;
+        }
+        if let Some(mac) = mac {
+            map.serialize_entry("mac", mac)?;
+        }
+        map.serialize_entry("mtu", mtu)?;
+        map.serialize_entry("queues", queues)?;
+        if let Some(pcap) = pcap {
+            map.serialize_entry("pcap", pcap)?;
+        }
+        map.end()
+    }
+}
+
+struct OptionsVisitor;
+
+impl<'de> Visitor<'de> for OptionsVisitor {
+    type Value = NetworkOptions;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a network adapter, such as user, tap=tap0, switch=lab or none")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NetworkOptions, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "kind" => once(&mut fields.kind, "kind", map.next_value()?)?,
+                "tap" => once(&mut fields.tap, "tap", map.next_value()?)?,
+                "switch" => once(&mut fields.switch, "switch", map.next_value()?)?,
+                "uplink" => once(&mut fields.uplink, "uplink", map.next_value()?)?,
+                "fwd" => fields.forwards.extend(map.next_value::<Several>()?.0),
+                "mac" => once(&mut fields.mac, "mac", map.next_value()?)?,
+                "mtu" => once(&mut fields.mtu, "mtu", map.next_value()?)?,
+                "queues" => once(&mut fields.queues, "queues", map.next_value()?)?,
+                "pcap" => once(&mut fields.pcap, "pcap", map.next_value()?)?,
+                other => return Err(de::Error::unknown_field(other, FIELDS)),
+            }
+        }
+        fields.finish()
+    }
+}
+
+fn once<T, E: de::Error>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), E> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(E::duplicate_field(name)),
+    }
+}
+
+impl Fields {
+    fn finish<E: de::Error>(self) -> Result<NetworkOptions, E> {
+        let kind = self.kind.or(match (&self.tap, &self.switch) {
+            (Some(_), _) => Some(Kind::Tap),
+            (None, Some(_)) => Some(Kind::Switch),
+            (None, None) => None,
+        });
+        let kind = kind.ok_or_else(|| E::missing_field("kind"))?;
+        let misplaced = (self.tap.is_some() && kind != Kind::Tap)
+            || (self.switch.is_some() && kind != Kind::Switch)
+            || (self.uplink.is_some() && kind != Kind::Switch);
+        if misplaced {
+            return Err(E::custom(
+                "an adapter is one of user, tap=NAME, switch=NAME and none; uplink= goes with switch=",
+            ));
+        }
+        let attachment = match kind {
+            Kind::User => Attachment::User,
+            Kind::None => Attachment::None,
+            Kind::Tap => Attachment::Tap(self.tap.ok_or_else(|| E::missing_field("tap"))?),
+            Kind::Switch => Attachment::Switch {
+                name: self.switch.ok_or_else(|| E::missing_field("switch"))?,
+                uplink: matches!(self.uplink, Some(Uplink::User)),
+            },
+        };
+        let defaults = NetworkOptions::new(attachment);
+        let options = NetworkOptions {
+            forwards: self.forwards,
+            mac: self.mac,
+            mtu: self.mtu.unwrap_or(defaults.mtu),
+            queues: self.queues.unwrap_or(defaults.queues),
+            pcap: self.pcap,
+            ..defaults
+        };
+        options.check().map_err(E::custom)?;
+        Ok(options)
+    }
+}
+
+/// One forward or a list of them.
+struct Several(Vec<Forward>);
+
+impl<'de> Deserialize<'de> for Several {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Several;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a port to forward, such as tcp:8080:80, or a list of them")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Several, E> {
+                text.parse().map(|forward| Several(vec![forward])).map_err(E::custom)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Several, A::Error> {
+                let mut forwards = Vec::new();
+                while let Some(forward) = list.next_element()? {
+                    forwards.push(forward);
+                }
+                Ok(Several(forwards))
+            }
+        }
+        deserializer.deserialize_any(OneOrMore)
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

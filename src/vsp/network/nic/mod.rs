@@ -1,0 +1,279 @@
+//! A network adapter as its channels share it: the path of frames, the sections, and the queues into the backend.
+//!
+//! Each channel has a [`Lane`]: a queue that it sends by, and frames that wait for it. The lanes outlive the channels: a guest may close and open them as it
+//! likes. A backend that spreads connections over its queues itself gives each channel the frames of its queue; for others the primary channel
+//! fetches all frames and hands them to the channels that the guest's indirection table names.
+//!
+//! # Locks
+//! A channel holds the [`Shared`] for reading while it moves a batch of frames, and the primary channel takes it for writing to change the path: then
+//! no channel uses the old one. In it go a lane's queue, then sections or a lane's inbox, then a lane's port.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use super::backend::Queue;
+use super::backend::switch::uplink::Cable;
+use super::frame::FrameBuffer;
+use super::nvsp::device::Device;
+use super::nvsp::path::Path;
+use super::nvsp::sections::Sections;
+use super::rndis::statistics::Statistics;
+use crate::vmbus::vsp::Port;
+use inbox::Inbox;
+use poller::Poller;
+
+mod inbox;
+mod poller;
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A backend as an adapter uses it.
+pub struct Backend {
+    /// A queue for each channel.
+    pub queues: Vec<Box<dyn Queue>>,
+    /// Whether frames come out of all queues, a connection's always out of the same. If not, they all come out of the first one.
+    pub spreads: bool,
+    /// What leads from a switch to the rest of the world, to be kept.
+    pub uplink: Option<Arc<Cable>>,
+}
+
+/// What all channels of an adapter go by.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub path: Arc<Path>,
+    sections: Mutex<Option<Sections>>,
+}
+
+impl Shared {
+    /// The sections of the path's receive buffer, if there is one.
+    pub fn sections(&self) -> MutexGuard<'_, Option<Sections>> {
+        lock(&self.sections)
+    }
+}
+
+/// One channel's share of an adapter.
+pub(super) struct Lane {
+    queue: Mutex<Box<dyn Queue>>,
+    inbox: Mutex<Inbox>,
+    port: Mutex<Option<Arc<dyn Port>>>,
+    /// Whether there is a port.
+    open: AtomicBool,
+    /// How many of the queue's dropped frames have been counted.
+    dropped: Mutex<u64>,
+}
+
+impl Lane {
+    fn new(queue: Box<dyn Queue>) -> Self {
+        Self {
+            queue: Mutex::new(queue),
+            inbox: Mutex::default(),
+            port: Mutex::default(),
+            open: AtomicBool::new(false),
+            dropped: Mutex::default(),
+        }
+    }
+
+    /// Whether the channel is open.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// The way into the backend.
+    pub fn queue(&self) -> MutexGuard<'_, Box<dyn Queue>> {
+        lock(&self.queue)
+    }
+
+    fn wake(&self) {
+        let port = lock(&self.port).clone();
+        port.inspect(|port| port.wake());
+    }
+
+    fn set_port(&self, port: Option<Arc<dyn Port>>) {
+        let mut place = lock(&self.port);
+        self.open.store(port.is_some(), Ordering::SeqCst);
+        *place = port;
+    }
+}
+
+/// See the module's description.
+pub struct Nic {
+    statistics: Arc<Statistics>,
+    shared: RwLock<Shared>,
+    device: Mutex<Device>,
+    lanes: Arc<[Lane]>,
+    spreads: bool,
+    link_up: AtomicBool,
+    /// The link or the number of channels may be another than the device knows.
+    attention: AtomicBool,
+    /// Dropped with the adapter, and its thread with it.
+    _poller: Option<Poller>,
+    _uplink: Option<Arc<Cable>>,
+}
+
+impl Nic {
+    /// An adapter on that backend. `name` is for its thread.
+    ///
+    /// # Errors
+    /// The host has no thread or no descriptors for it.
+    pub fn new(name: &str, device: Device, backend: Backend) -> std::io::Result<Arc<Self>> {
+        let lanes: Arc<[Lane]> = backend.queues.into_iter().map(Lane::new).collect();
+        let sources = if backend.spreads { lanes.len() } else { 1 };
+        Ok(Arc::new(Self {
+            statistics: device.adapter().statistics().clone(),
+            shared: RwLock::default(),
+            device: Mutex::new(device),
+            spreads: backend.spreads,
+            link_up: AtomicBool::new(true),
+            attention: AtomicBool::new(false),
+            _poller: Poller::start(name, lanes.clone(), sources)?,
+            _uplink: backend.uplink,
+            lanes,
+        }))
+    }
+
+    /// What the adapter has counted.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Plugs the cable in or pulls it out. A guest that has set up the adapter is told.
+    pub fn set_link(&self, up: bool) {
+        self.link_up.store(up, Ordering::SeqCst);
+        self.ask_attention();
+    }
+
+    /// Whether the cable is plugged in.
+    pub fn is_link_up(&self) -> bool {
+        self.link_up.load(Ordering::SeqCst)
+    }
+
+    fn ask_attention(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+        if let Some(primary) = self.lanes.first() {
+            primary.wake();
+        }
+    }
+
+    /// Whether the device has to be told of the link and the number of channels.
+    pub(super) fn take_attention(&self) -> bool {
+        self.attention.swap(false, Ordering::SeqCst)
+    }
+
+    /// The state machine of the primary channel.
+    pub(super) fn device(&self) -> MutexGuard<'_, Device> {
+        lock(&self.device)
+    }
+
+    /// What frames go by now. While it is held, it does not change.
+    pub(super) fn shared(&self) -> RwLockReadGuard<'_, Shared> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has all channels go by a new path. When this returns, none uses the old one.
+    pub(super) fn update_path(&self, path: &Arc<Path>) {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        let generation = |path: &Path| path.receive.as_ref().map(|buffer| buffer.generation);
+        if generation(&shared.path) != generation(path) {
+            let count = path.receive.as_ref().map(|buffer| buffer.section_count);
+            shared.sections = Mutex::new(count.map(Sections::new));
+        }
+        shared.path = path.clone();
+    }
+
+    /// The lane of a channel, if there may be such a channel.
+    pub(super) fn lane(&self, channel: u16) -> Option<&Lane> {
+        self.lanes.get(usize::from(channel))
+    }
+
+    /// How many channels are open.
+    pub(super) fn open_channels(&self) -> u16 {
+        self.lanes.iter().filter(|lane| lane.is_open()).count() as u16
+    }
+
+    /// A channel is open. The primary one begins anew.
+    pub(super) fn open(&self, channel: u16, port: Arc<dyn Port>) {
+        if channel == 0 {
+            self.restart();
+        }
+        if let Some(lane) = self.lane(channel) {
+            lane.set_port(Some(port));
+        }
+        self.ask_attention();
+    }
+
+    /// A channel is closed: what it had of the guest's is the guest's again, and its queue is the primary channel's.
+    pub(super) fn close(&self, channel: u16) {
+        if let Some(lane) = self.lane(channel) {
+            lane.set_port(None);
+            lock(&lane.inbox).clear();
+        }
+        if channel == 0 {
+            return self.restart();
+        }
+        if let Some(sections) = self.shared().sections().as_mut() {
+            sections.give_back_all(channel);
+        }
+        self.ask_attention();
+    }
+
+    fn restart(&self) {
+        let mut device = self.device();
+        device.restart();
+        self.update_path(device.path());
+    }
+
+    /// Fetches a frame that is for a channel, with its hash. False if none waits.
+    ///
+    /// Frames that turn out to be for other channels are handed to those on the way.
+    pub(super) fn fetch(&self, channel: u16, path: &Path, frame: &mut FrameBuffer) -> Option<Option<u32>> {
+        let lane = self.lane(channel)?;
+        if let Some((waiting, hash)) = lock(&lane.inbox).pop() {
+            *frame = waiting;
+            return Some(hash);
+        }
+        if self.spreads {
+            let orphans = self.lanes.iter().skip(1).filter(|other| channel == 0 && !other.is_open());
+            let found = [lane].into_iter().chain(orphans).any(|lane| self.receive(lane, frame));
+            return found.then(|| path.channel(&frame.bytes).1);
+        }
+        while channel == 0 && self.receive(lane, frame) {
+            let (to, hash) = path.channel(&frame.bytes);
+            match self.lane(to).filter(|other| to != 0 && other.is_open()) {
+                Some(other) => self.hand_over(other, frame, hash),
+                None => return Some(hash),
+            }
+        }
+        None
+    }
+
+    fn hand_over(&self, lane: &Lane, frame: &mut FrameBuffer, hash: Option<u32>) {
+        let mut inbox = lock(&lane.inbox);
+        let was_empty = inbox.is_empty();
+        if !inbox.push(std::mem::take(frame), hash) {
+            self.statistics.receive.count_dropped(1);
+        }
+        drop(inbox);
+        if was_empty {
+            lane.wake();
+        }
+    }
+
+    fn receive(&self, lane: &Lane, frame: &mut FrameBuffer) -> bool {
+        let mut queue = lane.queue();
+        let received = queue.receive(frame);
+        if !received {
+            let dropped = queue.dropped();
+            let before = std::mem::replace(&mut *lock(&lane.dropped), dropped);
+            self.statistics.receive.count_dropped(dropped.saturating_sub(before));
+        }
+        received
+    }
+}
+
+impl std::fmt::Debug for Nic {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Nic").field("statistics", &self.statistics).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,404 @@
+//! The state machine of the primary channel.
+//!
+//! A driver asks for a version ([`Init`]), says what it is set up for, gives the two buffers, and then speaks RNDIS. It may ask for subchannels
+//! once. It may take its buffers back at any time; to begin anew it closes the channel and opens it again.
+
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::path::{Path, ReceiveBuffer, SendBuffer};
+use super::wire;
+use super::wire::{
+    Init, InitComplete, MessageType, NdisConfig, NdisVersion, OidQueryComplete, PacketDirectComplete,
+    ReceiveBufferComplete, RevokeBuffer, SendBufferComplete, SendRndisPacketComplete, Status, Subchannel,
+    SwitchDataPath, Version, indirection_table, message, split,
+};
+use crate::vmbus::gpadl::Gpadl;
+use crate::vmbus::ids::GpadlId;
+use crate::vmbus::vsp::Channel;
+use crate::vsp::network::frame::{ETHERNET_HEADER, VLAN_TAG};
+use crate::vsp::network::rndis::adapter::{Adapter, Messages, Refusal as RndisRefusal};
+use crate::vsp::network::rndis::packet::MAX_PACKET_HEADER;
+
+/// Pieces of a GPA-direct packet, as Hyper-V answers. Drivers know themselves.
+const MAX_PIECES: u32 = 34;
+
+/// The size of a section of the send buffer: so much is worth a copy by the guest (Linux copies frames that fit).
+pub const SEND_SECTION: u32 = 6144;
+
+/// Fewer sections than this make no receive buffer.
+const MIN_RECEIVE_SECTIONS: u32 = 16;
+
+/// The largest buffer of a guest: a GPADL has no more pages than that anyway.
+const MAX_BUFFER: usize = 32 << 20;
+
+/// The smallest MTU that a guest may announce (IPv4's least).
+const MIN_MTU: u16 = 68;
+
+/// The MTU of drivers that do not announce one.
+const DEFAULT_MTU: u16 = 1500;
+
+/// Where the state machine finds the GPADLs that the guest has made known to the channel.
+pub trait Gpadls {
+    /// The GPADL of that name.
+    fn find(&self, id: GpadlId) -> Option<Arc<Gpadl>>;
+}
+
+impl Gpadls for Channel {
+    fn find(&self, id: GpadlId) -> Option<Arc<Gpadl>> {
+        self.gpadl(id)
+    }
+}
+
+/// What the channel's owner is to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Answer the packet that was given to [`Device::receive`]. The payload may be empty.
+    Complete(Vec<u8>),
+    /// Send a packet in band, without asking for a completion.
+    Send(Vec<u8>),
+    /// Send an RNDIS control message through the receive buffer.
+    Indicate(Vec<u8>),
+    /// Take the new [`Device::path`] on every channel. When this has been done, the old one's memory is the guest's again.
+    UpdatePath,
+    /// Offer so many subchannels.
+    OfferSubchannels(u16),
+}
+
+/// Actions.
+pub type Actions = SmallVec<[Action; 3]>;
+
+/// Why a message was not obeyed, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is cut off.
+    #[error("{message_type} with {length} bytes is too short")]
+    Short {
+        /// What it is.
+        message_type: MessageType,
+        /// How long its body is.
+        length: usize,
+    },
+    /// It does not belong here, or not now.
+    #[error("{0} is not allowed now")]
+    Unexpected(MessageType),
+    /// It is empty.
+    #[error("a packet without a message")]
+    Empty,
+    /// The GPADL does not exist, or is no single range, or too small or too large.
+    #[error("GPADL {0} makes no buffer")]
+    Buffer(GpadlId),
+    /// The adapter dropped it.
+    #[error(transparent)]
+    Rndis(#[from] RndisRefusal),
+}
+
+/// What came of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What is to be done.
+    pub actions: Actions,
+    /// Why nothing else is done.
+    pub refusal: Option<Refusal>,
+}
+
+impl Outcome {
+    fn actions(actions: Actions) -> Self {
+        Self { actions, refusal: None }
+    }
+
+    fn refused(refusal: Refusal, actions: Actions) -> Self {
+        Self { actions, refusal: Some(refusal) }
+    }
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Device {
+    newest: Version,
+    version: Option<Version>,
+    adapter: Adapter,
+    path: Arc<Path>,
+    generation: u64,
+    subchannels_asked: bool,
+}
+
+impl Device {
+    /// A device whose channel is about to be opened. It speaks no newer version than `newest`.
+    pub fn new(newest: Version, adapter: Adapter) -> Self {
+        Self { newest, version: None, adapter, path: Arc::default(), generation: 0, subchannels_asked: false }
+    }
+
+    /// The channel was closed, or opened: back to the start. All channels have to take the new [`path`](Self::path).
+    pub fn restart(&mut self) {
+        let mtu = self.adapter.settings().mtu;
+        self.adapter.restart(mtu, false);
+        self.version = None;
+        self.subchannels_asked = false;
+        self.path = Arc::default();
+    }
+
+    /// The version that was agreed upon.
+    pub fn version(&self) -> Option<Version> {
+        self.version
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// What frames go by now.
+    pub fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    /// Plugs the cable in or pulls it out.
+    pub fn set_link(&mut self, up: bool) -> Actions {
+        let messages = self.adapter.set_link(up);
+        self.follow(messages)
+    }
+
+    /// Changes the speed that the guest is told.
+    pub fn set_link_speed(&mut self, bits_per_second: u64) -> Actions {
+        let messages = self.adapter.set_link_speed(bits_per_second);
+        messages.into_iter().map(Action::Indicate).collect()
+    }
+
+    /// Takes a packet of the primary channel that is not about frames: in band, and no RNDIS packet.
+    pub fn receive(&mut self, payload: &[u8], gpadls: &impl Gpadls) -> Outcome {
+        let Some((message_type, body)) = split(payload) else { return Outcome::refused(Refusal::Empty, done()) };
+        let Some(version) = self.version else {
+            return match message_type {
+                MessageType::INIT => self.init(body),
+                _ => Outcome::refused(Refusal::Unexpected(message_type), done()),
+            };
+        };
+        match message_type {
+            MessageType::SEND_NDIS_VERSION => with(message_type, body, |NdisVersion { .. }| Outcome::actions(done())),
+            MessageType::SEND_NDIS_CONFIG if version >= Version::V2 => {
+                with(message_type, body, |config| self.configure(version, &config))
+            }
+            MessageType::SEND_RECEIVE_BUFFER => with(message_type, body, |buffer| self.receive_buffer(&buffer, gpadls)),
+            MessageType::SEND_SEND_BUFFER => with(message_type, body, |buffer| self.send_buffer(&buffer, gpadls)),
+            MessageType::REVOKE_RECEIVE_BUFFER => {
+                with(message_type, body, |RevokeBuffer { .. }| self.change_path(|path| path.receive = None))
+            }
+            MessageType::REVOKE_SEND_BUFFER => {
+                with(message_type, body, |RevokeBuffer { .. }| self.change_path(|path| path.send = None))
+            }
+            // There is no virtual function. The completion has no status: the guest is told that it was done, and nothing is.
+            MessageType::SWITCH_DATA_PATH if version >= Version::V4 => {
+                with(message_type, body, |SwitchDataPath { .. }| Outcome::actions(done()))
+            }
+            MessageType::SUBCHANNEL if version >= Version::V5 => {
+                with(message_type, body, |request| self.subchannels(&request))
+            }
+            MessageType::OID_QUERY_EX if version >= Version::V5 => {
+                let status = crate::vsp::network::rndis::wire::Status::NOT_SUPPORTED.0;
+                self.complete(MessageType::OID_QUERY_EX_COMPLETE, &OidQueryComplete { status, length: 0 })
+            }
+            MessageType::PD_API if version >= Version::V6 => with(message_type, body, |operation| {
+                self.complete(MessageType::PD_API, &PacketDirectComplete { operation, status: Status::FAIL })
+            }),
+            other => Outcome::refused(Refusal::Unexpected(other), done()),
+        }
+    }
+
+    /// Takes the RNDIS control messages of a transfer: `SEND_RNDIS_PACKET` that is not about frames. Completes it, too.
+    pub fn receive_control(&mut self, transfer: &[u8]) -> Outcome {
+        if self.path.receive.is_none() {
+            let refusal = Refusal::Unexpected(MessageType::SEND_RNDIS_PACKET);
+            return Outcome::refused(refusal, smallvec![Action::Complete(rndis_complete(Status::FAIL))]);
+        }
+        let outcome = self.adapter.receive(transfer);
+        let status = if outcome.refusal.is_some() { Status::INVALID_RNDIS_PACKET } else { Status::SUCCESS };
+        let mut actions: Actions = smallvec![Action::Complete(rndis_complete(status))];
+        if outcome.changed {
+            actions.extend(self.follow(outcome.replies));
+        } else {
+            actions.extend(outcome.replies.into_iter().map(Action::Indicate));
+        }
+        Outcome { actions, refusal: outcome.refusal.map(Refusal::Rndis) }
+    }
+
+    /// The path has to follow the adapter before the guest reads that it was done.
+    fn follow(&mut self, messages: Messages) -> Actions {
+        let adapter = &self.adapter;
+        Arc::make_mut(&mut self.path).follow(adapter);
+        let messages = messages.into_iter().map(Action::Indicate);
+        [Action::UpdatePath].into_iter().chain(messages).collect()
+    }
+
+    fn init(&mut self, body: &[u8]) -> Outcome {
+        with(MessageType::INIT, body, |Init { minimum, maximum }| {
+            let spoken = |version: &Version| {
+                *version <= self.newest && (minimum.min(maximum)..=maximum).contains(&version.number())
+            };
+            let version = Version::ALL.into_iter().rev().find(spoken);
+            let oldest = Version::V1.number();
+            let status = match version {
+                Some(_) => Status::SUCCESS,
+                None if maximum < oldest => Status::PROTOCOL_TOO_OLD,
+                None => Status::PROTOCOL_TOO_NEW,
+            };
+            let complete =
+                InitComplete { version: version.map_or(u32::MAX, Version::number), maximum_pieces: MAX_PIECES, status };
+            self.version = version;
+            if version.is_some() {
+                self.adapter.restart(DEFAULT_MTU, false);
+            }
+            self.complete(MessageType::INIT_COMPLETE, &complete)
+        })
+    }
+
+    fn configure(&mut self, version: Version, config: &NdisConfig) -> Outcome {
+        // What is set up already was divided by the old frame length.
+        if self.path.receive.is_some() {
+            return Outcome::refused(Refusal::Unexpected(MessageType::SEND_NDIS_CONFIG), done());
+        }
+        let mtu = u16::try_from(config.frame_length.saturating_sub(ETHERNET_HEADER as u32)).unwrap_or(u16::MAX);
+        let has = |capability| config.capabilities[0] & capability != 0;
+        let coalescing = version >= Version::V6_1 && has(NdisConfig::COALESCING);
+        self.adapter.restart(mtu.max(MIN_MTU), coalescing);
+        self.change_path(|path| path.vlan_beside = has(NdisConfig::VLAN))
+    }
+
+    fn receive_buffer(&mut self, request: &wire::SendBuffer, gpadls: &impl Gpadls) -> Outcome {
+        let section_size = receive_section(self.adapter.mtu());
+        let memory = self.buffer(request.gpadl, gpadls, section_size * MIN_RECEIVE_SECTIONS);
+        let (Some(memory), None) = (memory, &self.path.receive) else {
+            let failed = ReceiveBufferComplete {
+                status: Status::FAIL,
+                division_count: 0,
+                offset: 0,
+                section_size: 0,
+                section_count: 0,
+                end_offset: 0,
+            };
+            let outcome = self.complete(MessageType::SEND_RECEIVE_BUFFER_COMPLETE, &failed);
+            return Outcome::refused(Refusal::Buffer(request.gpadl), outcome.actions);
+        };
+        let section_count = memory.len() as u32 / section_size;
+        let complete = ReceiveBufferComplete {
+            status: Status::SUCCESS,
+            division_count: 1,
+            offset: 0,
+            section_size,
+            section_count,
+            end_offset: section_size * section_count,
+        };
+        self.generation += 1;
+        let (id, generation) = (request.id, self.generation);
+        let buffer = ReceiveBuffer { memory, gpadl: request.gpadl, id, section_size, section_count, generation };
+        let mut outcome = self.change_path(|path| path.receive = Some(buffer));
+        outcome.actions = smallvec![Action::UpdatePath];
+        outcome.actions.extend(self.complete(MessageType::SEND_RECEIVE_BUFFER_COMPLETE, &complete).actions);
+        outcome
+    }
+
+    fn send_buffer(&mut self, request: &wire::SendBuffer, gpadls: &impl Gpadls) -> Outcome {
+        let memory = self.buffer(request.gpadl, gpadls, SEND_SECTION);
+        let (Some(memory), None) = (memory, &self.path.send) else {
+            let failed = SendBufferComplete { status: Status::FAIL, section_size: 0 };
+            let outcome = self.complete(MessageType::SEND_SEND_BUFFER_COMPLETE, &failed);
+            return Outcome::refused(Refusal::Buffer(request.gpadl), outcome.actions);
+        };
+        let buffer = SendBuffer { memory, gpadl: request.gpadl, id: request.id, section_size: SEND_SECTION };
+        let complete = SendBufferComplete { status: Status::SUCCESS, section_size: SEND_SECTION };
+        let mut outcome = self.change_path(|path| path.send = Some(buffer));
+        outcome.actions = smallvec![Action::UpdatePath];
+        outcome.actions.extend(self.complete(MessageType::SEND_SEND_BUFFER_COMPLETE, &complete).actions);
+        outcome
+    }
+
+    fn buffer(&self, id: GpadlId, gpadls: &impl Gpadls, least: u32) -> Option<crate::vmbus::buffer::GuestBuffer> {
+        let gpadl = gpadls.find(id)?;
+        let buffer = gpadl.single()?;
+        (least as usize..=MAX_BUFFER).contains(&buffer.len()).then(|| buffer.clone())
+    }
+
+    fn subchannels(&mut self, request: &Subchannel) -> Outcome {
+        const ALLOCATE: u32 = 1;
+        let possible = self.adapter.settings().queues.saturating_sub(1);
+        let answer = |status: Status, count: u16| Subchannel { operation_or_status: status.0, count: count.into() };
+        if request.operation_or_status != ALLOCATE || self.subchannels_asked || self.path.receive.is_none() {
+            let outcome = self.complete(MessageType::SUBCHANNEL, &answer(Status::FAIL, 0));
+            return Outcome::refused(Refusal::Unexpected(MessageType::SUBCHANNEL), outcome.actions);
+        }
+        let count = u16::try_from(request.count).unwrap_or(u16::MAX).min(possible);
+        self.subchannels_asked = true;
+        let mut actions = self.complete(MessageType::SUBCHANNEL, &answer(Status::SUCCESS, count)).actions;
+        if count > 0 {
+            actions.push(Action::OfferSubchannels(count));
+            actions.push(Action::Send(indirection_table(u32::from(count) + 1)));
+        }
+        Outcome::actions(actions)
+    }
+
+    /// So many channels are open now, the primary one included.
+    pub fn set_channels(&mut self, channels: u16) -> Actions {
+        self.change_path(|path| path.channels = channels);
+        smallvec![Action::UpdatePath]
+    }
+
+    /// The guest takes a GPADL back, revoked or not: what lies in it is used no more when the actions have been carried out.
+    pub fn release(&mut self, gpadl: GpadlId) -> Actions {
+        self.change_path(|path| {
+            path.receive.take_if(|buffer| buffer.gpadl == gpadl);
+            path.send.take_if(|buffer| buffer.gpadl == gpadl);
+        });
+        smallvec![Action::UpdatePath]
+    }
+
+    /// Changes the path, and completes the message that wants it.
+    fn change_path(&mut self, change: impl FnOnce(&mut Path)) -> Outcome {
+        let path = Arc::make_mut(&mut self.path);
+        change(path);
+        path.follow(&self.adapter);
+        Outcome::actions(smallvec![Action::UpdatePath, Action::Complete(Vec::new())])
+    }
+
+    fn complete(&self, message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> Outcome {
+        let length = self.version.unwrap_or(Version::V1).message_length();
+        Outcome::actions(smallvec![Action::Complete(message(message_type, body, length))])
+    }
+}
+
+/// Completes a message that has no answer, should the guest have asked for a completion.
+fn done() -> Actions {
+    smallvec![Action::Complete(Vec::new())]
+}
+
+/// Answers a packet with RNDIS messages.
+pub fn rndis_complete(status: Status) -> Vec<u8> {
+    let length = Version::V1.message_length();
+    message(MessageType::SEND_RNDIS_PACKET_COMPLETE, &SendRndisPacketComplete { status }, length)
+}
+
+/// Reads the body of a message.
+fn with<T: FromBytes + KnownLayout + Immutable>(
+    message_type: MessageType,
+    body: &[u8],
+    take: impl FnOnce(T) -> Outcome,
+) -> Outcome {
+    match T::read_from_prefix(body) {
+        Ok((body, _)) => take(body),
+        Err(_) => Outcome::refused(Refusal::Short { message_type, length: body.len() }, done()),
+    }
+}
+
+/// The size of a section of the receive buffer: a frame of the greatest length with its notes, in whole cache lines.
+pub fn receive_section(mtu: u16) -> u32 {
+    const CACHE_LINE: usize = 64;
+    // Every control message has to fit, too; the friendly name makes the longest.
+    const LEAST: usize = 1024;
+    let length = usize::from(mtu) + ETHERNET_HEADER + VLAN_TAG + MAX_PACKET_HEADER;
+    length.max(LEAST).next_multiple_of(CACHE_LINE) as u32
+}
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod tests;

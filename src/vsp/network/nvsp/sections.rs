@@ -1,0 +1,127 @@
+//! Who owns which section of the receive buffer.
+//!
+//! A section is free, or the guest's. A packet hands several to the guest at once, under one transaction; the guest's completion of that
+//! transaction gives all of them back. A guest can give back only what it has, and only once.
+
+/// Marks the end of a chain.
+const END: u32 = u32::MAX;
+
+/// What a section is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Section {
+    Free,
+    /// The guest's, not the first of its transaction.
+    Follower,
+    /// The guest's, the first of its transaction. That channel's guest side has to give it back.
+    Head {
+        channel: u16,
+    },
+}
+
+/// Names sections that went to the guest together. It is the number of the first one, so nothing has to be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Transaction(pub u64);
+
+/// A completion that gives back what the guest does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("channel {channel} completes transaction {transaction:#x}, which is not its own")]
+pub struct NotOwned {
+    /// Where the completion came in.
+    pub channel: u16,
+    /// What it names.
+    pub transaction: u64,
+}
+
+/// The sections of one receive buffer.
+#[derive(Clone, Debug)]
+pub struct Sections {
+    states: Vec<Section>,
+    /// For each section the one after it in its chain: of free ones, or of a transaction.
+    next: Vec<u32>,
+    first_free: u32,
+    free: usize,
+}
+
+impl Sections {
+    /// `count` free sections.
+    pub fn new(count: u32) -> Self {
+        let next = (1..count).chain([END]).take(count as usize).collect();
+        let first_free = if count == 0 { END } else { 0 };
+        Self { states: vec![Section::Free; count as usize], next, first_free, free: count as usize }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Whether there are none at all.
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// How many are free.
+    pub fn free(&self) -> usize {
+        self.free
+    }
+
+    /// Takes a free section for a packet on `channel`. The first one of a packet begins a transaction; give it as `transaction` for the others.
+    pub fn take(&mut self, channel: u16, transaction: Option<Transaction>) -> Option<u32> {
+        let section = self.first_free;
+        let index = section as usize;
+        let after = *self.next.get(index)?;
+        match transaction {
+            None => {
+                self.states[index] = Section::Head { channel };
+                self.next[index] = END;
+            }
+            // Behind the head: the order in which sections come back does not matter.
+            Some(Transaction(head)) => {
+                let head = usize::try_from(head).ok().filter(|head| *head < self.states.len())?;
+                self.states[index] = Section::Follower;
+                self.next[index] = self.next[head];
+                self.next[head] = section;
+            }
+        }
+        self.first_free = after;
+        self.free -= 1;
+        Some(section)
+    }
+
+    /// Takes back all sections of a transaction and says how many they were.
+    ///
+    /// # Errors
+    /// The guest does not have them, or has them on another channel.
+    pub fn give_back(&mut self, channel: u16, transaction: Transaction) -> Result<usize, NotOwned> {
+        let refused = NotOwned { channel, transaction: transaction.0 };
+        let head = u32::try_from(transaction.0).map_err(|_| refused)?;
+        if self.states.get(head as usize) != Some(&Section::Head { channel }) {
+            return Err(refused);
+        }
+        let mut count = 0;
+        let mut section = head;
+        while let Some(state) = self.states.get_mut(section as usize) {
+            *state = Section::Free;
+            let after = self.next[section as usize];
+            self.next[section as usize] = self.first_free;
+            self.first_free = section;
+            section = after;
+            count += 1;
+        }
+        self.free += count;
+        Ok(count)
+    }
+
+    /// Takes back all that a channel's guest side has: the channel was closed.
+    pub fn give_back_all(&mut self, channel: u16) {
+        for head in 0..self.states.len() {
+            if self.states[head] == (Section::Head { channel }) {
+                let _ = self.give_back(channel, Transaction(head as u64));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sections_tests.rs"]
+mod tests;

@@ -1,0 +1,182 @@
+//! Frames from the guest.
+//!
+//! A packet's RNDIS messages lie in a section of the send buffer, in guest pages that the packet names, or begin in the former and go on in the
+//! latter. They are copied out once, all of them; from then on the guest cannot change what is checked and sent.
+
+use zerocopy::FromBytes;
+
+use super::path::Path;
+use super::wire::{MessageType, SendRndisPacket, Status, split};
+use crate::vmbus::buffer::{BufferError, GuestBuffer};
+use crate::vsp::network::frame::{ETHERNET_HEADER, Frame, FrameBuffer, MAX_FRAME, Offload};
+use crate::vsp::network::offload::transmit::{TransmitError, prepare_checksum, prepare_large_send};
+use crate::vsp::network::offload::vlan;
+use crate::vsp::network::rndis::adapter::{MAX_CONTROL, MAX_TRANSFER};
+use crate::vsp::network::rndis::info::TransmitChecksum;
+use crate::vsp::network::rndis::packet::{DataMessage, DataMessages, PacketError};
+use crate::vsp::network::rndis::statistics::Statistics;
+
+/// Why a packet's RNDIS messages cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GatherError {
+    /// It names a section, and there is no send buffer.
+    #[error("section {0} of a send buffer that does not exist")]
+    NoSendBuffer(u32),
+    /// It uses more of a section than there is.
+    #[error("{length} bytes in a section of {size}")]
+    SectionLength {
+        /// What it uses.
+        length: u32,
+        /// How long a section is.
+        size: u32,
+    },
+    /// The messages are too long in all.
+    #[error("a transfer of {length} bytes, {most} at most are allowed")]
+    TooLong {
+        /// How long they are.
+        length: usize,
+        /// How long they may be.
+        most: usize,
+    },
+    /// The section is beyond the buffer's end.
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
+}
+
+/// Reads a `SEND_RNDIS_PACKET` message.
+pub fn read_request(payload: &[u8]) -> Option<SendRndisPacket> {
+    match split(payload)? {
+        (MessageType::SEND_RNDIS_PACKET, body) => SendRndisPacket::read_from_prefix(body).ok().map(|(body, _)| body),
+        _ => None,
+    }
+}
+
+/// Why a frame from the guest was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// It is shorter than an Ethernet header, or longer than the network allows.
+    #[error("a frame of {0} bytes")]
+    Length(usize),
+    /// It is not what the guest says it is.
+    #[error(transparent)]
+    Offload(#[from] TransmitError),
+}
+
+/// One channel's way out. It keeps only memory that is used again and again.
+#[derive(Debug, Default)]
+pub struct Transmitter {
+    transfer: Vec<u8>,
+    frame: FrameBuffer,
+}
+
+impl Transmitter {
+    /// Copies a packet's messages out of guest memory.
+    ///
+    /// # Errors
+    /// The guest names memory that it does not have, or too much.
+    pub fn gather(
+        &mut self,
+        path: &Path,
+        request: &SendRndisPacket,
+        ranges: &[GuestBuffer],
+    ) -> Result<&[u8], GatherError> {
+        let SendRndisPacket { section, section_length, channel_type } = *request;
+        let section_used = if section == SendRndisPacket::NO_SECTION { 0 } else { section_length as usize };
+        let most = if channel_type == SendRndisPacket::DATA { MAX_TRANSFER } else { MAX_CONTROL };
+        let length = ranges.iter().map(GuestBuffer::len).fold(section_used, usize::saturating_add);
+        if length > most {
+            return Err(GatherError::TooLong { length, most });
+        }
+        self.transfer.resize(length, 0);
+        let (first, mut rest) = self.transfer.split_at_mut(section_used);
+        if section != SendRndisPacket::NO_SECTION {
+            let buffer = path.send.as_ref().ok_or(GatherError::NoSendBuffer(section))?;
+            let size = buffer.section_size;
+            if section_length > size {
+                return Err(GatherError::SectionLength { length: section_length, size });
+            }
+            buffer.memory.read((section as usize).saturating_mul(size as usize), first)?;
+        }
+        for range in ranges {
+            let (now, later) = rest.split_at_mut(range.len());
+            range.read(0, now)?;
+            rest = later;
+        }
+        Ok(&self.transfer)
+    }
+
+    /// The messages that were gathered last.
+    pub fn transfer(&self) -> &[u8] {
+        &self.transfer
+    }
+
+    /// Sends the frames of a packet and says how to complete it.
+    ///
+    /// `send` gets each frame with what is left to be done to it, and returns whether there was room for it.
+    pub fn send(
+        &mut self,
+        path: &Path,
+        request: &SendRndisPacket,
+        ranges: &[GuestBuffer],
+        statistics: &Statistics,
+        mut send: impl FnMut(Frame<'_>) -> bool,
+    ) -> Status {
+        if let Err(error) = self.gather(path, request, ranges) {
+            log::debug!("a network packet was refused: {error}");
+            statistics.transmit.count_error();
+            return Status::INVALID_RNDIS_PACKET;
+        }
+        let Self { transfer, frame } = self;
+        for message in DataMessages::new(transfer) {
+            match message.map_err(|error: PacketError| error.to_string()) {
+                Ok(message) if path.running => match prepare(frame, path, &message) {
+                    Ok(()) if send(frame.frame()) => statistics.transmit.count(&frame.bytes),
+                    Ok(()) => statistics.transmit.count_dropped(1),
+                    Err(error) => {
+                        log::debug!("a frame from the guest was dropped: {error}");
+                        statistics.transmit.count_error();
+                    }
+                },
+                Ok(_) => statistics.transmit.count_dropped(1),
+                Err(error) => {
+                    log::debug!("a network packet was refused: {error}");
+                    statistics.transmit.count_error();
+                    return Status::INVALID_RNDIS_PACKET;
+                }
+            }
+        }
+        Status::SUCCESS
+    }
+}
+
+/// Makes `buffer` the frame of a message, as backends want it.
+fn prepare(buffer: &mut FrameBuffer, path: &Path, message: &DataMessage<'_>) -> Result<(), FrameError> {
+    let length = message.frame.len();
+    let longest = if message.information.large_send.is_some() { MAX_FRAME } else { path.max_tagged_frame() };
+    if !(ETHERNET_HEADER..=longest).contains(&length) {
+        return Err(FrameError::Length(length));
+    }
+    buffer.bytes.clear();
+    buffer.bytes.extend_from_slice(message.frame);
+    buffer.offload = Offload::default();
+    // Version 1 was not offered.
+    match message.information.large_send.filter(|large_send| large_send.is_version_2()) {
+        Some(large_send) => prepare_large_send(buffer, large_send)?,
+        None => {
+            if let Some(checksum) = message.information.checksum.filter(|checksum| *checksum != 0) {
+                prepare_checksum(buffer, TransmitChecksum(checksum))?;
+            }
+            if length > path.max_tagged_frame() {
+                return Err(FrameError::Length(length));
+            }
+        }
+    }
+    if let Some(tag) = message.information.vlan {
+        vlan::insert(buffer, tag.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "transmit_tests.rs"]
+mod tests;

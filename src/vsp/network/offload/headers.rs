@@ -1,0 +1,186 @@
+//! Where a frame's headers are.
+
+/// The version of the Internet Protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IpVersion {
+    /// RFC 791.
+    V4,
+    /// RFC 8200.
+    V6,
+}
+
+/// IP protocol numbers (IANA).
+pub mod protocol {
+    /// Internet Control Message Protocol.
+    pub const ICMP: u8 = 1;
+    /// Transmission Control Protocol.
+    pub const TCP: u8 = 6;
+    /// User Datagram Protocol.
+    pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMP6: u8 = 58;
+}
+
+/// Ethernet's protocol numbers (IEEE 802).
+pub mod ether_type {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// Address Resolution Protocol.
+    pub const ARP: u16 = 0x0806;
+    /// A customer's VLAN tag (802.1Q).
+    pub const VLAN: u16 = 0x8100;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+    /// A provider's VLAN tag (802.1ad).
+    pub const PROVIDER_VLAN: u16 = 0x88a8;
+}
+
+/// Where the headers of an IP packet are in its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// The IP version.
+    pub version: IpVersion,
+    /// Where the IP header starts.
+    pub network: usize,
+    /// Where the transport header starts.
+    pub transport: usize,
+    /// What the transport protocol is, by IP protocol number.
+    pub protocol: u8,
+    /// Whether the packet is a fragment, so that it has not all of the transport's header and payload.
+    pub fragment: bool,
+    /// Where the packet ends: short frames are padded.
+    pub end: usize,
+}
+
+/// Extension headers of IPv6 that only say which header follows and how long they are (RFC 8200, section 4).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const DESTINATION: u8 = 60;
+const FRAGMENT: u8 = 44;
+
+/// No sane packet has more extension headers.
+const MAX_EXTENSIONS: usize = 8;
+
+/// The 16-bit big-endian number at `offset`.
+pub(crate) fn be16(bytes: &[u8], offset: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(offset..offset.checked_add(2)?)?.try_into().ok()?))
+}
+
+/// Writes a 16-bit big-endian number at `offset`, if there is room.
+pub(crate) fn set_be16(bytes: &mut [u8], offset: usize, value: u16) {
+    if let Some(place) = bytes.get_mut(offset..offset.saturating_add(2)) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+impl Headers {
+    /// Finds the headers of a frame that carries IP, behind up to two VLAN tags.
+    ///
+    /// None for any other frame, and for one that is too short or contradicts itself. The IP packet's length may be 0, as guests
+    /// leave it for [segmentation](super::super::frame::Segmentation): then it ends where the frame ends.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let mut type_offset = 12;
+        let mut ether_type = be16(frame, type_offset)?;
+        for _ in 0..2 {
+            if matches!(ether_type, ether_type::VLAN | ether_type::PROVIDER_VLAN) {
+                type_offset += 4;
+                ether_type = be16(frame, type_offset)?;
+            }
+        }
+        match ether_type {
+            ether_type::IPV4 => Self::parse_v4(frame, type_offset + 2),
+            ether_type::IPV6 => Self::parse_v6(frame, type_offset + 2),
+            _ => None,
+        }
+    }
+
+    fn parse_v4(frame: &[u8], network: usize) -> Option<Self> {
+        let packet = frame.get(network..)?;
+        let first = *packet.first()?;
+        let header = usize::from(first & 0xf) * 4;
+        if first >> 4 != 4 || header < 20 || packet.len() < header {
+            return None;
+        }
+        let length = match usize::from(be16(packet, 2)?) {
+            0 => packet.len(),
+            length => length,
+        };
+        if length < header || length > packet.len() {
+            return None;
+        }
+        const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
+        Some(Self {
+            version: IpVersion::V4,
+            network,
+            transport: network + header,
+            protocol: packet[9],
+            fragment: be16(packet, 6)? & MORE_FRAGMENTS_AND_OFFSET != 0,
+            end: network + length,
+        })
+    }
+
+    fn parse_v6(frame: &[u8], network: usize) -> Option<Self> {
+        const HEADER: usize = 40;
+        let packet = frame.get(network..)?;
+        if packet.len() < HEADER || packet[0] >> 4 != 6 {
+            return None;
+        }
+        let length = match usize::from(be16(packet, 4)?) {
+            0 => packet.len(),
+            length => HEADER + length,
+        };
+        if length > packet.len() {
+            return None;
+        }
+        let mut protocol = packet[6];
+        let mut transport = HEADER;
+        let mut fragment = false;
+        for _ in 0..MAX_EXTENSIONS {
+            let extension = match protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION => 8 + 8 * usize::from(*packet.get(transport + 1)?),
+                FRAGMENT => {
+                    fragment = true;
+                    8
+                }
+                _ => break,
+            };
+            protocol = *packet.get(transport)?;
+            transport += extension;
+            if transport > length {
+                return None;
+            }
+        }
+        let end = network + length;
+        Some(Self { version: IpVersion::V6, network, transport: network + transport, protocol, fragment, end })
+    }
+
+    /// Where in its transport header a packet of this protocol has its checksum. None if it is a fragment or neither TCP nor UDP,
+    /// or if the header is not all there.
+    pub fn checksum_offset(&self) -> Option<u16> {
+        let (offset, header) = match self.protocol {
+            protocol::TCP => (16, 20),
+            protocol::UDP => (6, 8),
+            _ => return None,
+        };
+        (!self.fragment && self.transport + header <= self.end).then_some(offset)
+    }
+
+    /// The source and destination addresses.
+    pub fn addresses<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let range = match self.version {
+            IpVersion::V4 => self.network + 12..self.network + 20,
+            IpVersion::V6 => self.network + 8..self.network + 40,
+        };
+        frame.get(range).unwrap_or_default()
+    }
+
+    /// The source and destination ports of TCP and UDP, four bytes.
+    pub fn ports<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
+        self.checksum_offset()?;
+        frame.get(self.transport..self.transport + 4)
+    }
+}
+
+#[cfg(test)]
+#[path = "headers_tests.rs"]
+mod tests;

@@ -1,0 +1,338 @@
+//! An adapter on a switch, and a guest's driver of it, for tests.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use vm_memory::GuestAddress;
+use zerocopy::{FromBytes, FromZeros};
+
+use super::super::backend::Queue;
+use super::super::backend::switch::{Port as SwitchPort, Switch};
+use super::super::frame::Frame;
+use super::super::mac::MacAddress;
+use super::super::nic::Backend;
+use super::super::nvsp::device::Device;
+use super::super::nvsp::wire::{Init, MessageType, NdisConfig, ReceiveBufferComplete, SendBuffer, message, split};
+use super::super::rndis::adapter::{Adapter, Settings};
+use super::super::rndis::info::Information;
+use super::super::rndis::oid::Oid;
+use super::super::rndis::packet::{DataMessages, header};
+use super::super::rndis::wire::{Initialize, MessageType as RndisType, Request, message as rndis};
+use super::*;
+use crate::partition::memory::GuestMemory;
+use crate::vmbus::connection::{self, Action as BusAction, Connection};
+use crate::vmbus::ids::{ConnectionId, VpIndex};
+use crate::vmbus::message::message as control;
+use crate::vmbus::packet::TransferRange;
+use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
+use crate::vmbus::vsp::Port;
+use crate::vmbus::wire::{GpadlBody, GpadlHeader, InitiateContact, MessageType as BusType, OpenChannel, UserDefined};
+
+pub const GUEST: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+pub const PEER: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
+pub const RECEIVE: GpadlId = GpadlId(100);
+pub const SEND: GpadlId = GpadlId(101);
+pub const RECEIVE_PAGE: u64 = 64;
+pub const SEND_PAGE: u64 = 128;
+/// Sections of 1664 bytes.
+pub const RECEIVE_PAGES: u64 = 32;
+pub const SECTIONS: usize = 78;
+
+#[derive(Debug)]
+pub struct TestPort {
+    pub bell: std::os::fd::OwnedFd,
+    pub signals: AtomicUsize,
+    pub subchannels: Mutex<Vec<u16>>,
+}
+
+impl Port for TestPort {
+    fn signal_guest(&self) {
+        self.signals.fetch_add(1, Ordering::SeqCst);
+    }
+    fn wake(&self) {
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).expect("an eventfd");
+    }
+    fn offer_subchannels(&self, count: u16) {
+        self.subchannels.lock().expect("a lock").push(count);
+    }
+}
+
+/// The host with one adapter, whose cable leads to a switch that [`peer`](Self::peer) is plugged into, too.
+pub struct Host {
+    pub vsp: NetworkVsp,
+    pub nic: Arc<Nic>,
+    pub connection: Connection,
+    pub memory: GuestMemory,
+    pub peer: SwitchPort,
+}
+
+/// One of its channels, and the guest's ends of that.
+pub struct Open {
+    pub channel: Channel,
+    pub handler: Box<dyn Handler>,
+    pub sender: GuestSender,
+    pub receiver: GuestReceiver,
+    pub port: Arc<TestPort>,
+}
+
+/// What a channel's guest side was sent.
+#[derive(Debug)]
+pub struct Received {
+    pub kind: PacketKind,
+    pub transaction: u64,
+    pub extra: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+fn connect(memory: &GuestMemory) -> Connection {
+    let settings = connection::Settings { max_version: crate::vmbus::ids::Version::NEWEST, vp_count: 4 };
+    let mut connection = Connection::new(memory.clone(), settings);
+    let mut contact = InitiateContact::new_zeroed();
+    contact.version = crate::vmbus::ids::Version::V5_3;
+    contact.interrupt_page_or_target[0] = 2;
+    connection.receive(ConnectionId::MESSAGES_5, &control(BusType::INITIATE_CONTACT, &contact));
+    connection
+}
+
+impl Host {
+    pub fn new(queues: u16) -> Self {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 256 * 4096)]).expect("memory");
+        let connection = connect(&memory);
+        let switch = Arc::new(Switch::default());
+        let port = switch.plug(Some(GUEST)).expect("a port");
+        let peer = switch.plug(Some(PEER)).expect("a port");
+        let settings = Settings { address: GUEST, mtu: 1500, queues, link_speed: 1 << 30, name: String::new() };
+        let device = Device::new(Version::V6_1, Adapter::new(settings, Arc::default()));
+        let queues = (0..queues).map(|_| Box::new(port.clone()) as Box<dyn Queue>).collect();
+        let nic = Nic::new("test", device, Backend { queues, spreads: false, uplink: None }).expect("a thread");
+        let vsp = NetworkVsp::numbered(nic.clone(), 0);
+        Self { vsp, nic, connection, memory, peer }
+    }
+
+    /// The guest starts anew, and finds the same adapter.
+    pub fn restart(&mut self) {
+        self.connection = connect(&self.memory);
+    }
+
+    pub fn post(&mut self, bytes: &[u8]) -> connection::Actions {
+        self.connection.receive(ConnectionId::MESSAGES_5, bytes)
+    }
+
+    /// Makes `pages` pages from `first` on known.
+    pub fn gpadl(&mut self, channel: ChannelId, gpadl: GpadlId, first: u64, pages: u64) {
+        let words: Vec<u64> = [pages * 4096].into_iter().chain(first..first + pages).collect();
+        let (now, later) = words.split_at(words.len().min(20));
+        let head = GpadlHeader { channel, gpadl, range_bytes: words.len() as u16 * 8, range_count: 1 };
+        self.post(&control(BusType::GPADL_HEADER, &[head.as_bytes(), now.as_bytes()].concat()[..]));
+        for part in later.chunks(20) {
+            let body = GpadlBody { message_number: 0, gpadl };
+            self.post(&control(BusType::GPADL_BODY, &[body.as_bytes(), part.as_bytes()].concat()[..]));
+        }
+    }
+
+    /// Opens a channel on rings of so many pages each.
+    pub fn open(&mut self, index: u16, ring: u64) -> Open {
+        let offer = self.vsp.offer().subchannel(index);
+        let channel = self.connection.offer(offer).expect("an offer");
+        self.post(&control(BusType::REQUESTOFFERS, &[0_u8; 0]));
+        let rings = GpadlId(1 + u32::from(index));
+        self.gpadl(channel, rings, 12 * u64::from(index), 2 * ring);
+        if index == 0 {
+            self.gpadl(channel, RECEIVE, RECEIVE_PAGE, RECEIVE_PAGES);
+            self.gpadl(channel, SEND, SEND_PAGE, 16);
+        }
+        let request = OpenChannel {
+            channel,
+            open_id: 1,
+            ring_gpadl: rings,
+            target_vp: VpIndex(0),
+            downstream_offset: ring as u32,
+            user_defined: UserDefined::default(),
+        };
+        let actions = self.post(&control(BusType::OPENCHANNEL, &request));
+        let [BusAction::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
+        let sender = GuestSender::new(opening.incoming.clone());
+        let receiver = GuestReceiver::new(opening.outgoing.clone());
+        let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
+        let port = Arc::new(TestPort { bell, signals: AtomicUsize::new(0), subchannels: Mutex::default() });
+        let mut channel = Channel::new(*opening.clone(), index, self.memory.clone(), port.clone()).expect("rings");
+        let handler = self.vsp.open(&mut channel).expect("a handler");
+        self.connection.opened(channel.id(), true);
+        let mut open = Open { channel, handler, sender, receiver, port };
+        open.serve();
+        open
+    }
+
+    /// The peer sends a frame to the guest.
+    pub fn send(&mut self, number: u8, length: usize) {
+        assert!(self.peer.send(Frame::plain(&frame(GUEST, PEER, number, length))));
+    }
+
+    pub fn bytes(&self, address: u64, length: usize) -> Vec<u8> {
+        let pages = (address % 4096 + length as u64).div_ceil(4096);
+        let frames: Vec<u64> = (address / 4096..address / 4096 + pages).collect();
+        let buffer = GuestBuffer::new(&self.memory, frames.into_iter(), (address % 4096) as usize, length);
+        let mut bytes = vec![0; length];
+        buffer.expect("pages").read(0, &mut bytes).expect("room");
+        bytes
+    }
+
+    pub fn write(&self, page: u64, bytes: &[u8]) {
+        let pages = bytes.len().div_ceil(4096) as u64;
+        let frames: Vec<u64> = (page..page + pages).collect();
+        let buffer = GuestBuffer::new(&self.memory, frames.into_iter(), 0, bytes.len()).expect("pages");
+        buffer.write(0, bytes).expect("room");
+    }
+
+    /// What lies in the sections of a transfer-pages packet.
+    pub fn sections(&self, packet: &Received) -> Vec<Vec<u8>> {
+        assert_eq!(packet.kind, PacketKind::TRANSFER_PAGES);
+        let (head, ranges) = TransferPagesHeader::read_from_prefix(&packet.extra).expect("a header");
+        let ranges = <[TransferRange]>::ref_from_bytes(ranges).expect("ranges");
+        assert_eq!((head.page_set, head.range_count as usize), (0xcafe, ranges.len()));
+        let read = |range: &TransferRange| {
+            self.bytes(RECEIVE_PAGE * 4096 + u64::from(range.byte_offset), range.byte_count as usize)
+        };
+        ranges.iter().map(read).collect()
+    }
+
+    /// The frames of a packet.
+    pub fn frames(&self, packet: &Received) -> Vec<Vec<u8>> {
+        let frame = |section: Vec<u8>| DataMessages::new(&section).next().expect("one").expect("good").frame.to_vec();
+        self.sections(packet).into_iter().map(frame).collect()
+    }
+
+    /// Brings the adapter to where frames travel.
+    pub fn set_up(&mut self, open: &mut Open) {
+        let newest = Version::V6_1.number();
+        open.tell(MessageType::INIT, &Init { minimum: newest, maximum: newest });
+        open.tell(MessageType::SEND_NDIS_CONFIG, &NdisConfig { frame_length: 1514, reserved: 0, capabilities: [0, 0] });
+        let receive = SendBuffer { gpadl: RECEIVE, id: 0xcafe, reserved: 0 };
+        let answer = open.tell(MessageType::SEND_RECEIVE_BUFFER, &receive);
+        let (kind, body) = split(&answer.payload).expect("a message");
+        assert_eq!(kind, MessageType::SEND_RECEIVE_BUFFER_COMPLETE);
+        let complete = ReceiveBufferComplete::read_from_prefix(body).expect("a body").0;
+        assert_eq!((complete.status, complete.section_count as usize), (Status::SUCCESS, SECTIONS));
+        open.tell(MessageType::SEND_SEND_BUFFER, &SendBuffer { gpadl: SEND, id: 0, reserved: 0 });
+        let initialize = Initialize { request_id: 1, major_version: 1, minor_version: 0, max_transfer_size: 0x4000 };
+        self.control(open, &rndis(RndisType::INITIALIZE, &initialize, &[]));
+        self.set(open, Oid::GEN_CURRENT_PACKET_FILTER, &0x2d_u32.to_le_bytes());
+    }
+
+    pub fn set(&mut self, open: &mut Open, oid: Oid, value: &[u8]) {
+        let length = value.len() as u32;
+        let request = Request { request_id: 2, oid, information_length: length, information_offset: 20, handle: 0 };
+        self.control(open, &rndis(RndisType::SET, &request, value));
+    }
+
+    /// Sends a control message in pages of its own, and gives the sections of its answer back.
+    pub fn control(&mut self, open: &mut Open, message: &[u8]) {
+        self.write(200, message);
+        open.rndis(7, SendRndisPacket::CONTROL, &[(200, message.len())]);
+        open.serve();
+        let completion = open.next().expect("a completion");
+        assert_eq!((completion.kind, completion.transaction), (PacketKind::COMPLETION, 7));
+        assert_eq!(completion.payload[4..8], Status::SUCCESS.0.to_le_bytes());
+        let answer = open.next().expect("an answer");
+        assert_eq!(self.sections(&answer).len(), 1);
+        open.give_back(&answer);
+    }
+}
+
+impl Open {
+    pub fn serve(&mut self) {
+        self.handler.service(&mut self.channel).expect("a good guest");
+    }
+
+    /// Serves the channel when it is woken. False if it is not, for long.
+    pub fn is_woken(&mut self) -> bool {
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let woken = poll(&mut [PollFd::new(&self.port.bell, PollFlags::IN)], Some(&patience)).expect("an eventfd") > 0;
+        let _ = rustix::io::read(&self.port.bell, &mut [0; 8]);
+        self.serve();
+        woken
+    }
+
+    pub fn next(&mut self) -> Option<Received> {
+        let mut buffer = Vec::new();
+        let packet = self.receiver.receive(&mut buffer)?;
+        let (extra, payload) = (packet.extra.to_vec(), packet.payload.to_vec());
+        let (kind, transaction) = (packet.header.kind, packet.header.transaction_id);
+        // The handler is called whether it is signalled or not.
+        let _ = self.receiver.close();
+        Some(Received { kind, transaction, extra, payload })
+    }
+
+    /// The next packet, for which the channel may have to be woken.
+    pub fn wait(&mut self) -> Received {
+        loop {
+            if let Some(packet) = self.next() {
+                return packet;
+            }
+            assert!(self.is_woken(), "nobody wakes the channel");
+        }
+    }
+
+    pub fn send(&mut self, packet: &NewPacket<'_>) {
+        let _ = self.sender.send(packet).expect("room");
+    }
+
+    pub fn tell(&mut self, kind: MessageType, body: &(impl IntoBytes + zerocopy::Immutable)) -> Received {
+        let payload = message(kind, body, 40);
+        self.send(&NewPacket { wants_completion: true, ..NewPacket::in_band(3, &[&payload]) });
+        self.serve();
+        let completion = self.next().expect("a completion");
+        assert_eq!((completion.kind, completion.transaction), (PacketKind::COMPLETION, 3));
+        completion
+    }
+
+    /// Sends RNDIS messages that lie at the start of pages, each range with its length.
+    pub fn rndis(&mut self, id: u64, channel_type: u32, ranges: &[(u64, usize)]) {
+        let mut extra = [0_u32, ranges.len() as u32].as_bytes().to_vec();
+        for (page, length) in ranges {
+            assert!(*length <= 4096);
+            extra.extend_from_slice([*length as u32, 0].as_bytes());
+            extra.extend_from_slice(&page.to_le_bytes());
+        }
+        let body = SendRndisPacket { channel_type, section: SendRndisPacket::NO_SECTION, section_length: 0 };
+        let payload = message(MessageType::SEND_RNDIS_PACKET, &body, 40);
+        self.send(&NewPacket {
+            kind: PacketKind::GPA_DIRECT,
+            wants_completion: true,
+            transaction_id: id,
+            extra: &extra,
+            payload: &[&payload],
+        });
+    }
+
+    pub fn give_back(&mut self, packet: &Received) {
+        let done = rndis_complete(Status::SUCCESS);
+        self.send(&NewPacket::completion(packet.transaction, &[&done]));
+    }
+}
+
+/// A frame that no two adapters take for the same.
+pub fn frame(to: MacAddress, from: MacAddress, number: u8, length: usize) -> Vec<u8> {
+    let mut frame = [&to.0[..], &from.0, &[0x88, 0xb5, number]].concat();
+    frame.resize(length.max(15), number);
+    frame
+}
+
+/// An RNDIS data message.
+pub fn data(frame: &[u8]) -> Vec<u8> {
+    let (head, length) = header(&Information::default(), frame.len());
+    [&head[..length], frame].concat()
+}
+
+pub fn fetch(peer: &mut SwitchPort) -> Option<Vec<u8>> {
+    let mut buffer = FrameBuffer::default();
+    peer.receive(&mut buffer).then_some(buffer.bytes)
+}
+
+pub fn ready(queues: u16, ring: u64) -> (Host, Open) {
+    let mut host = Host::new(queues);
+    let mut open = host.open(0, ring);
+    host.set_up(&mut open);
+    (host, open)
+}

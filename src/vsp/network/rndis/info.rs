@@ -1,0 +1,216 @@
+//! Per-packet information: the notes beside a frame.
+
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+use super::wire::{InformationHeader, InformationType};
+use crate::vsp::network::offload::vlan::TagControl;
+
+/// What a guest wants summed (`NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, transmit).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransmitChecksum(pub u32);
+
+impl TransmitChecksum {
+    /// The frame holds IPv6. If not, IPv4.
+    pub fn is_ipv6(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// The TCP checksum.
+    pub fn tcp(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// The UDP checksum.
+    pub fn udp(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    /// The IPv4 header's checksum.
+    pub fn ip_header(self) -> bool {
+        self.0 & 0x10 != 0
+    }
+}
+
+/// What a guest need not sum (`NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, receive).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveChecksum(pub u32);
+
+impl ReceiveChecksum {
+    /// The TCP checksum is right.
+    pub const TCP_SUCCEEDED: u32 = 0x08;
+    /// The UDP checksum is right.
+    pub const UDP_SUCCEEDED: u32 = 0x10;
+    /// The IPv4 header's checksum is right.
+    pub const IP_SUCCEEDED: u32 = 0x20;
+    /// The data is right, but what stands in the checksum's place is not its sum.
+    pub const TCP_VALUE_INVALID: u32 = 0x80;
+}
+
+/// How a guest wants a TCP segment cut (`NDIS_TCP_LARGE_SEND_OFFLOAD_NET_BUFFER_LIST_INFO`, version 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LargeSend(pub u32);
+
+impl LargeSend {
+    /// The payload of each piece.
+    pub fn segment_size(self) -> u32 {
+        self.0 & 0xf_ffff
+    }
+
+    /// Version 2, the only one that this host offers.
+    pub fn is_version_2(self) -> bool {
+        self.0 & 1 << 30 != 0
+    }
+
+    /// The frame holds IPv6. If not, IPv4.
+    pub fn is_ipv6(self) -> bool {
+        self.0 & 1 << 31 != 0
+    }
+}
+
+/// A VLAN tag beside a frame (`NDIS_NET_BUFFER_LIST_8021Q_INFO`): the same fields as in the frame, in another order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan(pub u32);
+
+impl From<Vlan> for TagControl {
+    fn from(Vlan(value): Vlan) -> Self {
+        let (priority, drop_eligible, id) = (value & 7, value >> 3 & 1, value >> 4 & 0xfff);
+        Self((priority << 13 | drop_eligible << 12 | id) as u16)
+    }
+}
+
+impl From<TagControl> for Vlan {
+    fn from(TagControl(tag): TagControl) -> Self {
+        let (priority, drop_eligible, id) = (tag >> 13, tag >> 12 & 1, tag & 0xfff);
+        Self(u32::from(priority | drop_eligible << 3) | u32::from(id) << 4)
+    }
+}
+
+/// The place of a message in a coalesced segment (Linux: `struct rndis_pktinfo_id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PacketId {
+    /// 1.
+    pub version: u8,
+    /// See the constants.
+    pub flags: u8,
+    /// 0.
+    pub id: u16,
+}
+
+impl PacketId {
+    /// The message is a part.
+    pub const PART: u8 = 1;
+    /// The first one.
+    pub const FIRST: u8 = 2;
+    /// The last one.
+    pub const LAST: u8 = 4;
+}
+
+/// The notes beside a frame, those that this host understands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Information {
+    /// From a guest: what to sum. To a guest: what it need not sum.
+    pub checksum: Option<u32>,
+    /// From a guest: how to cut.
+    pub large_send: Option<LargeSend>,
+    /// The tag.
+    pub vlan: Option<Vlan>,
+    /// The hash by which the channel was chosen.
+    pub hash: Option<u32>,
+    /// To a guest: the place in a coalesced segment.
+    pub packet_id: Option<PacketId>,
+}
+
+/// Why notes cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InformationError {
+    /// A piece is shorter than its header, or longer than what is left.
+    #[error("a piece of {size} bytes among the {left} that are left")]
+    Size {
+        /// What it says.
+        size: u32,
+        /// What there is.
+        left: usize,
+    },
+    /// A value is not inside of its piece.
+    #[error("a value at {offset} in a piece of {size} bytes")]
+    Value {
+        /// Where it is said to be.
+        offset: u32,
+        /// How long the piece is.
+        size: u32,
+    },
+}
+
+/// Longest notes that [`Information::write`] makes: five pieces.
+pub const MAX_INFORMATION: usize = 5 * (size_of::<InformationHeader>() + 4);
+
+impl Information {
+    /// Reads notes. Unknown kinds are skipped; of two pieces of a kind the last one counts.
+    ///
+    /// # Errors
+    /// A piece that does not fit.
+    pub fn parse(mut bytes: &[u8]) -> Result<Self, InformationError> {
+        let mut information = Self::default();
+        while !bytes.is_empty() {
+            let left = bytes.len();
+            let (header, _) =
+                InformationHeader::read_from_prefix(bytes).map_err(|_| InformationError::Size { size: 0, left })?;
+            let InformationHeader { size, information_type, value_offset } = header;
+            let (piece, rest) = usize::try_from(size)
+                .ok()
+                .filter(|size| *size >= size_of::<InformationHeader>())
+                .and_then(|size| bytes.split_at_checked(size))
+                .ok_or(InformationError::Size { size, left })?;
+            let value = piece.get(value_offset as usize..).unwrap_or_default();
+            information.take(information_type, value, InformationError::Value { offset: value_offset, size })?;
+            bytes = rest;
+        }
+        Ok(information)
+    }
+
+    fn take(&mut self, kind: InformationType, value: &[u8], error: InformationError) -> Result<(), InformationError> {
+        let word = || u32::read_from_prefix(value).map(|(word, _)| word).map_err(|_| error);
+        match kind {
+            InformationType::CHECKSUM => self.checksum = Some(word()?),
+            InformationType::LARGE_SEND => self.large_send = Some(LargeSend(word()?)),
+            InformationType::VLAN => self.vlan = Some(Vlan(word()?)),
+            InformationType::HASH_VALUE => self.hash = Some(word()?),
+            InformationType::PACKET_ID => {
+                let mut id = PacketId::new_zeroed();
+                id.as_mut_bytes().copy_from_slice(word()?.as_bytes());
+                self.packet_id = Some(id);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the notes and says how long they are. `bytes` has room for [`MAX_INFORMATION`].
+    pub fn write(&self, bytes: &mut [u8; MAX_INFORMATION]) -> usize {
+        const PIECE: usize = size_of::<InformationHeader>() + 4;
+        let id = self.packet_id.map(|id| zerocopy::transmute!(id));
+        let pieces = [
+            (InformationType::CHECKSUM, self.checksum),
+            (InformationType::LARGE_SEND, self.large_send.map(|LargeSend(value)| value)),
+            (InformationType::VLAN, self.vlan.map(|Vlan(value)| value)),
+            (InformationType::HASH_VALUE, self.hash),
+            (InformationType::PACKET_ID, id),
+        ];
+        let present = pieces.into_iter().filter_map(|(kind, value)| value.map(|value: u32| (kind, value)));
+        let mut length = 0;
+        for (place, (information_type, value)) in bytes.chunks_exact_mut(PIECE).zip(present) {
+            let value_offset = size_of::<InformationHeader>() as u32;
+            let header = InformationHeader { size: PIECE as u32, information_type, value_offset };
+            let (start, end) = place.split_at_mut(size_of::<InformationHeader>());
+            start.copy_from_slice(header.as_bytes());
+            end.copy_from_slice(&value.to_le_bytes());
+            length += PIECE;
+        }
+        length
+    }
+}
+
+#[cfg(test)]
+#[path = "info_tests.rs"]
+mod tests;
