@@ -114,12 +114,19 @@ bool channel_send(struct channel *channel, const struct packet *packet)
     return true;
 }
 
-int channel_take(struct channel *channel, struct packet_header *header, void *buffer, unsigned size)
+typedef int read_function(struct ring *ring, struct packet_header *header, void *to, unsigned size);
+
+static int take(struct channel *channel, read_function *read, struct packet_header *header, void *to, unsigned size)
 {
-    int length = ring_read(&channel->in, header, buffer, size);
+    int length = read(&channel->in, header, to, size);
     if (length >= 0 && ring_release(&channel->in))
         signal_host(channel);
     return length;
+}
+
+int channel_take(struct channel *channel, struct packet_header *header, void *buffer, unsigned size)
+{
+    return take(channel, ring_read, header, buffer, size);
 }
 
 unsigned channel_interrupts(const struct channel *channel, unsigned cpu)
@@ -137,25 +144,37 @@ static unsigned signals(const struct channel *channel)
 }
 
 /* Waits for more interrupts than there were. */
-static bool await_signal(const struct channel *channel, unsigned before)
+static bool await_signal(const struct channel *channel, unsigned before, uint64_t milliseconds)
 {
     interrupts_on();
-    bool came = WAIT_UNTIL(signals(channel) != before, VMBUS_PATIENCE_MILLISECONDS);
+    bool came = WAIT_UNTIL(signals(channel) != before, milliseconds);
     interrupts_off();
     return came;
 }
 
-int channel_receive(struct channel *channel, struct packet_header *header, void *buffer, unsigned size)
+static int receive(struct channel *channel, read_function *read, struct packet_header *header, void *to, unsigned size,
+                   uint64_t milliseconds)
 {
     for (;;) {
         /* Counted before the look: a signal that comes after it is not missed. */
         unsigned before = signals(channel);
-        int length = channel_take(channel, header, buffer, size);
+        int length = take(channel, read, header, to, size);
         if (length >= 0)
             return length;
-        if (!await_signal(channel, before))
+        if (!await_signal(channel, before, milliseconds))
             return -1;
     }
+}
+
+int channel_receive(struct channel *channel, struct packet_header *header, void *buffer, unsigned size)
+{
+    return receive(channel, ring_read, header, buffer, size, VMBUS_PATIENCE_MILLISECONDS);
+}
+
+int channel_receive_whole(struct channel *channel, struct packet_header *header, void *body, unsigned size,
+                          uint64_t milliseconds)
+{
+    return receive(channel, ring_read_whole, header, body, size, milliseconds);
 }
 
 bool channel_await_room(struct channel *channel, unsigned payload)
@@ -163,7 +182,7 @@ bool channel_await_room(struct channel *channel, unsigned payload)
     uint32_t space = ring_space(payload);
     unsigned before = signals(channel);
     bool room = ring_wait_for_room(&channel->out, space);
-    while (!room && await_signal(channel, before)) {
+    while (!room && await_signal(channel, before, VMBUS_PATIENCE_MILLISECONDS)) {
         before = signals(channel);
         room = ring_has_room(&channel->out, space);
     }

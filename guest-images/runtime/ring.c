@@ -86,17 +86,34 @@ bool ring_write(struct ring *ring, const struct packet *packet, bool *signal)
     return true;
 }
 
-int ring_read(struct ring *ring, struct packet_header *header, void *payload, unsigned size)
+/* Copies the next packet's header. */
+static bool read_header(const struct ring *ring, struct packet_header *header)
 {
     if (atomic_load(&ring->control->write) == ring->next)
-        return -1;
+        return false;
     copy_out(ring, ring->next, header, sizeof *header);
-    unsigned offset = header->payload_offset * UNIT, length = header->length * UNIT - offset;
+    return true;
+}
+
+/* Copies what the packet has from `offset` on, and goes on to the next one. */
+static int read_from(struct ring *ring, const struct packet_header *header, unsigned offset, void *to, unsigned size)
+{
+    unsigned length = header->length * UNIT - offset;
     if (length > size)
         return -1;
-    copy_out(ring, advance(ring, ring->next, offset), payload, length);
+    copy_out(ring, advance(ring, ring->next, offset), to, length);
     ring->next = advance(ring, ring->next, header->length * UNIT + FOOTER);
     return length;
+}
+
+int ring_read(struct ring *ring, struct packet_header *header, void *payload, unsigned size)
+{
+    return read_header(ring, header) ? read_from(ring, header, header->payload_offset * UNIT, payload, size) : -1;
+}
+
+int ring_read_whole(struct ring *ring, struct packet_header *header, void *body, unsigned size)
+{
+    return read_header(ring, header) ? read_from(ring, header, sizeof *header, body, size) : -1;
 }
 
 bool ring_release(struct ring *ring)

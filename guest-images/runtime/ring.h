@@ -49,6 +49,13 @@ bool ring_has_room(const struct ring *ring, uint32_t space);
 bool ring_write(struct ring *ring, const struct packet *packet, bool *signal);
 /* Copies the next packet's header and payload; the payload's length, or -1 if there is none, or it is longer than `size`. */
 int ring_read(struct ring *ring, struct packet_header *header, void *payload, unsigned size);
+/* The same with all that is behind the header: what the packet's type has there, and then the payload. */
+int ring_read_whole(struct ring *ring, struct packet_header *header, void *body, unsigned size);
+/* Where the payload lies in that body. */
+static inline unsigned packet_payload_offset(const struct packet_header *header)
+{
+    return header->payload_offset * 8 - sizeof *header;
+}
 /* Gives the writer the room of what was read; whether it waits for that. */
 bool ring_release(struct ring *ring);
 /* Leaves the size that the writer waits for, 0 for none; whether there is room already. */

@@ -162,6 +162,9 @@ bool channel_send(struct channel *channel, const struct packet *packet);
 int channel_take(struct channel *channel, struct packet_header *header, void *buffer, unsigned size);
 /* The same, asleep until the host signals; -1 if nothing comes in time. */
 int channel_receive(struct channel *channel, struct packet_header *header, void *buffer, unsigned size);
+/* The same for all that is behind the packet's header (see ring_read_whole), asleep for at most so many milliseconds. */
+int channel_receive_whole(struct channel *channel, struct packet_header *header, void *body, unsigned size,
+                          uint64_t milliseconds);
 /* Waits until there is room to send so many bytes of payload. */
 bool channel_await_room(struct channel *channel, unsigned payload);
 /* How often the channel interrupted that processor. */

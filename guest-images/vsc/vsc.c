@@ -68,6 +68,7 @@ static bool use_devices(void)
         bool (*use)(const struct offer *offer);
     } drivers[] = {
         {&scsi_interface, use_storage},
+        {&network_interface, use_network},
     };
     for (unsigned i = 0; i < ARRAY_LENGTH(drivers); i++)
         for (const struct offer *offer = NULL; (offer = vmbus_offer_after(offer));) {

@@ -12,3 +12,5 @@
 
 /* Uses all disks of a SCSI controller; false, after a line that says so, if something failed. */
 bool use_storage(const struct offer *offer);
+/* Gets an address for a network adapter, and pings its gateway; false as above. */
+bool use_network(const struct offer *offer);
