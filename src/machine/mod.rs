@@ -116,7 +116,7 @@ impl Machine {
         disks.attach_all(&config.machine_disks())?;
         let channels = subchannels.saturating_add(1);
         let nics = Nics::new(vmbus.clone(), &config.name, channels, trace::network(tracer.as_ref()));
-        nics.attach_all(&config.networks)?;
+        nics.attach_all(&config.machine_networks())?;
         for device in devices {
             vmbus.offer(device)?;
         }

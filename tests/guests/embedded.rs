@@ -40,21 +40,29 @@ fn it_greets_and_reports_what_it_was_given() {
 }
 
 #[test]
-fn without_a_word_it_has_a_scratch_disk_and_uses_it() {
+fn without_a_word_it_has_a_scratch_disk_and_a_network_and_uses_them() {
     for (vps, subchannels) in [(1, 0), (2, 1), (4, 3)] {
         let expected = format!(
             "  VMBus          version 5.3
-  offers         1
+  offers         2
     SCSI         channel 1, 76697269-6469-616e-7363-736900000000
+    network      channel 2, 76697269-6469-616e-6e65-740000000000
   storage        channel 1 is open
     protocol     6.2, up to 1024 KiB in a transfer, up to {subchannels} subchannels
     LUN 0        Msft Virtual Disk 1.0, 131072 blocks of 512 bytes, scratch
       write      4096 bytes from block 0 on
       flush      done
       read       4096 bytes, as they were written
-"
+  network        channel 2 is open
+    protocol     NVSP 0x60001, 39 sections to receive in
+    adapter      02:15:5d:83:6e:8d, link up
+    DHCP         10.0.2.15, mask 255.255.255.0, for 86400 seconds
+    gateway      10.0.2.2 answers a ping after "
         );
-        assert_eq!(succeed(&format!("--cpus {vps}")), expected);
+        let output = succeed(&format!("--cpus {vps}"));
+        let time = output.strip_prefix(&expected).unwrap_or_else(|| panic!("{output}"));
+        let time = time.strip_suffix(" microseconds\n").map(str::parse::<u64>);
+        assert!(matches!(time, Some(Ok(1..1_000_000))), "{output}");
     }
 }
 
@@ -65,7 +73,7 @@ fn it_uses_all_disks_of_all_controllers() {
          --disk media=dvd,controller=1 --disk memory:1M,media=dvd,controller=1",
     );
     for lines in [
-        "offers         3\n    SCSI         channel 1,",
+        "offers         4\n    SCSI         channel 1,",
         "LUN 0        Msft Virtual Disk 1.0, 1 blocks of 512 bytes, scratch\n      write      512 bytes",
         "LUN 63       Msft Virtual Disk 1.0, 6442450944 blocks of 512 bytes, scratch\n      write      4096 bytes",
         "LUN 0        Msft Virtual Disk 1.0, 256 blocks of 4096 bytes, scratch\n      write      4096 bytes",
@@ -74,7 +82,7 @@ fn it_uses_all_disks_of_all_controllers() {
     ] {
         assert!(output.contains(lines), "{lines}: {output}");
     }
-    assert_eq!(output.matches("is open\n").count(), 3, "{output}");
+    assert_eq!(output.matches("is open\n").count(), 4, "{output}");
     assert_eq!(output.matches("4096 bytes, as they were written\n").count(), 3, "{output}");
 }
 
@@ -104,7 +112,9 @@ fn it_speaks_every_version_of_vmbus() {
     for version in ["2.4", "3.0", "4.0", "4.1", "5.0", "5.1", "5.2", "5.3"] {
         let output = succeed(&format!("--vmbus-max-version {version}"));
         assert!(output.starts_with(&format!("  VMBus          version {version}\n")), "{output}");
-        assert!(output.ends_with("read       4096 bytes, as they were written\n"), "{output}");
+        for line in ["read       4096 bytes, as they were written\n", "10.0.2.2 answers a ping"] {
+            assert!(output.contains(line), "{line}: {output}");
+        }
     }
 }
 
@@ -118,7 +128,13 @@ fn it_says_what_it_misses_and_is_content() {
 }
 
 #[test]
-fn a_kernel_that_is_named_gets_no_disk_of_its_own() {
+fn an_adapter_without_a_link_is_left_alone() {
+    let output = succeed("--net none,mac=02:00:00:00:00:07");
+    assert!(output.ends_with("    adapter      02:00:00:00:00:07, link down\n"), "{output}");
+}
+
+#[test]
+fn a_kernel_that_is_named_gets_nothing_of_its_own() {
     let kernel = image("vsc");
     assert_eq!(
         succeed(&format!("--kernel {}", kernel.display())),

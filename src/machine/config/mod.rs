@@ -17,7 +17,7 @@ use crate::hyperv::cpuid::Version;
 use crate::partition::memory::Backing;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus;
-use crate::vsp::network::config::NetworkOptions;
+use crate::vsp::network::config::{Attachment, NetworkOptions};
 use crate::vsp::storage::config::DiskConfig;
 use cpus::Cpus;
 use hyperv::{Hv, Trace};
@@ -247,6 +247,15 @@ impl Config {
         match self.kernel {
             None if self.disks.is_empty() => vec![DiskConfig::of(SCRATCH_DISK)],
             _ => self.disks.clone(),
+        }
+    }
+
+    /// The network adapters that the machine has: those that are named, and for the embedded guest one on the user network
+    /// if none is.
+    pub fn machine_networks(&self) -> Vec<NetworkOptions> {
+        match self.kernel {
+            None if self.networks.is_empty() => vec![NetworkOptions::new(Attachment::User)],
+            _ => self.networks.clone(),
         }
     }
 
