@@ -28,11 +28,11 @@ pub fn plan(plan: &mut Plan, engine: &str) {
          mkdir small; mount -t tmpfs -o size=24M none small; dd if=/dev/zero of=small/filler bs=1M count=12 2>&1; \
          truncate -s 64M small/disk.img; {run} <keys >log & {HOST}"
     );
-    plan.check("changes", 90 + 5 * reload_times(), script);
+    plan.check("changes", 180 + 10 * reload_times(), script);
     for version in VERSIONS {
         let words = "run=\"dmesg | grep Vmbus; dd if=/dev/sda bs=1M count=4 | md5sum\"";
         let run = guest::run(engine, guest, words, &format!("--disk memory:16M --vmbus-max-version {version}"));
-        plan.check(version, 60, run);
+        plan.check(version, 120, run);
     }
 }
 

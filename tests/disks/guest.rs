@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::common::nested::{Batch, Outcome, Plan};
 use crate::{changes, kills, plug, roots, tools};
@@ -14,6 +14,9 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disks/guest");
 /// What the guests' root disk holds beside busybox.
 const PACKAGES: [&str; 4] = ["e2fsprogs", "fio", "kexec-tools", "sg3-utils"];
 
+/// Held by whoever starts nested hosts.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// The same checks on both engines, each on a nested host of its own.
 pub struct OnBoth {
     pub kernel: Batch,
@@ -23,12 +26,15 @@ pub struct OnBoth {
 impl OnBoth {
     /// Hands the outcomes of the check to `judge`.
     pub fn outcomes(&self, check: &str, judge: impl Fn(&Outcome)) {
-        // Both nested hosts run at once. What goes wrong with the second is said when its turn comes.
+        // Both nested hosts run at once, and no others beside them: each keeps a processor busy. What goes wrong with the second
+        // is said when its turn comes.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = std::thread::scope(|scope| {
             let second = scope.spawn(|| self.user.outcome(check, |_| {}));
             self.kernel.outcome(check, |_| {});
             second.join()
         });
+        drop(turn);
         for (engine, batch) in [("kernel", &self.kernel), ("user", &self.user)] {
             println!("on the {engine} engine:");
             batch.outcome(check, &judge);

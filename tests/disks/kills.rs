@@ -38,7 +38,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let run = guest::run(engine, guest, "run=keep-records", "--disk disk.img");
     let kill = KILL.replace("RUN", &run);
     let count = times(1);
-    plan.check("kills", 45 * count, format!("for time in $(seq {count}); do {kill}\ndone; rm disk.img"));
+    plan.check("kills", 90 * count, format!("for time in $(seq {count}); do {kill}\ndone; rm disk.img"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use viridian::vsp::storage::config::DiskConfig;
 use crate::common::nested::Plan;
 use crate::guest::{self, WITH_DATA, text, times};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let this = std::env::current_exe().expect("a test binary");
@@ -21,7 +21,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let script = format!(
         "GUEST={guest} ENGINE={engine} TIMES={count} {this} --ignored --exact --nocapture plug::on_the_nested_host"
     );
-    plan.check("plug", 60 + 5 * count, script);
+    plan.check("plug", 120 + 10 * count, script);
 }
 
 #[test]

@@ -7,12 +7,12 @@ use crate::guest::{self, WITH_ROOTS, expect_power_off, expect_words};
 pub fn plan(plan: &mut Plan, engine: &str) {
     let guest = guest::with_root_disk();
     let run = guest::run(engine, guest, "root=LABEL=root run=\"boot-again hostname\"", "--disk /dev/vda");
-    plan.check("kexec", 120, run);
+    plan.check("kexec", 240, run);
 
     let guest = guest::with_full_kernel();
     guest::pack_root_disk(plan, engine, guest);
     let run = guest::run(engine, guest, "root=/dev/sda run=\"uname -r; mount\"", "--disk /dev/vdb");
-    plan.check("full kernel", 120, run);
+    plan.check("full kernel", 240, run);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let run = guest::run(engine, guest, &format!("root=LABEL=root run=\"disk-tools {scale}\""), &options);
     plan.check(
         "tools",
-        120 * scale,
+        400 * scale,
         format!("truncate -s 64M raw.img; {run}; code=$?; du -k raw.img >size; rm raw.img; exit $code"),
     );
 }
