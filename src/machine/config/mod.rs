@@ -90,7 +90,7 @@ pub struct Config {
 
     /// Network adapter, each time that it is given: user (NAT without privileges), tap=NAME, switch=NAME (shared by the
     /// machines of one process) or none, with [,mac=ADDRESS,mtu=576..9000,queues=N,pcap=FILE]; user takes
-    /// fwd=tcp|udp:[ADDRESS:]PORT:GUESTPORT as often as wanted, and so does switch with uplink=user
+    /// fwd=tcp:PORT:GUESTPORT (udp likewise; an address may stand before PORT) as often as wanted, and so does switch with uplink=user
     #[arg(long = "net", value_name = "WHERE", value_parser = text::parse::<NetworkOptions>)]
     #[serde(rename = "net", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkOptions>,

@@ -1,11 +1,11 @@
 //! A network adapter as its channels share it: the path of frames, the sections, and the queues into the backend.
 //!
-//! Each channel has a [`Lane`]: a queue that it sends by, and frames that wait for it. The lanes outlive the channels: a guest may close and open them as it
+//! Each channel has a `Lane`: a queue that it sends by, and frames that wait for it. The lanes outlive the channels: a guest may close and open them as it
 //! likes. A backend that spreads connections over its queues itself gives each channel the frames of its queue; for others the primary channel
 //! fetches all frames and hands them to the channels that the guest's indirection table names.
 //!
 //! # Locks
-//! A channel holds the [`Shared`] for reading while it moves a batch of frames, and the primary channel takes it for writing to change the path: then
+//! A channel holds the `Shared` for reading while it moves a batch of frames, and the primary channel takes it for writing to change the path: then
 //! no channel uses the old one. In it go a lane's queue, then sections or a lane's inbox, then a lane's port.
 
 use std::sync::atomic::{AtomicBool, Ordering};
