@@ -11,6 +11,7 @@ mod check;
 mod closed;
 mod hv;
 mod run;
+mod up;
 
 /// Launches guests that speak Hyper-V, on Linux KVM.
 #[derive(Parser)]
@@ -28,6 +29,8 @@ struct Arguments {
 enum Command {
     /// Start a machine and connect its console to the terminal
     Run(Box<run::Arguments>),
+    /// Start several machines from one file, and wait for all of them
+    Up(up::Arguments),
     /// Say what this host's KVM offers, which engine will run and why
     Check(check::Arguments),
     /// Print what each engine offers a guest: every CPUID leaf and bit, MSR and hypercall, and why
@@ -69,6 +72,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn dispatch(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(arguments) => run::run(*arguments),
+        Command::Up(arguments) => up::up(arguments),
         Command::Check(arguments) => check::check(arguments),
         Command::Hv(arguments) => hv::hv(arguments),
     }

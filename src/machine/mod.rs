@@ -30,6 +30,7 @@ mod error;
 mod incarnation;
 pub mod interface;
 mod interrupts;
+pub mod lab;
 mod test_device;
 mod trace;
 

@@ -11,4 +11,5 @@ mod hyperv;
 #[path = "../common/hyperv_images.rs"]
 mod hyperv_images;
 mod images;
+mod lab;
 mod library;

@@ -37,19 +37,25 @@ pub enum FileError {
     },
 }
 
+/// Reads a file of settings.
+pub(crate) fn read(path: &Path) -> Result<String, FileError> {
+    let failed = |source| FileError::Read { path: path.to_owned(), source };
+    let mut content = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_LENGTH + 1).read_to_string(&mut content).map_err(failed)?;
+    if content.len() as u64 > MAX_LENGTH {
+        return Err(FileError::Length { path: path.to_owned() });
+    }
+    Ok(content)
+}
+
 impl Config {
     /// Reads the settings file at `path`. Relative paths in it are relative to its folder.
     ///
     /// # Errors
     /// The file cannot be read, or says something that no machine has; with file, line and the nearest known key.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        let failed = |source| FileError::Read { path: path.to_owned(), source };
-        let mut content = String::new();
-        let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(MAX_LENGTH + 1).read_to_string(&mut content).map_err(failed)?;
-        if content.len() as u64 > MAX_LENGTH {
-            return Err(FileError::Length { path: path.to_owned() });
-        }
+        let content = read(path)?;
         let mut config: Self = toml::from_str(&content).map_err(|error| {
             let before = &content.as_bytes()[..error.span().map_or(0, |span| span.start).min(content.len())];
             let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
@@ -69,7 +75,7 @@ impl Config {
 }
 
 /// Serde names every known key after an unknown one; the nearest is enough.
-fn with_nearest(message: &str) -> String {
+pub(crate) fn with_nearest(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     match (message.starts_with("unknown field"), message.starts_with("unknown variant"), quoted.next()) {
         (true, _, Some(word)) => text::unknown("key", word, &quoted.collect::<Vec<_>>()),

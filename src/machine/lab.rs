@@ -1,0 +1,193 @@
+//! Several machines from one file.
+//!
+//! ```toml
+//! [[partition]]
+//! name = "server"
+//! kernel = "vmlinuz"
+//! net = "switch=lab"
+//! console = "file:server.log"
+//!
+//! [[partition]]
+//! name = "client"
+//! kernel = "vmlinuz"
+//! net = "switch=lab"
+//! after = ["server"]
+//! ```
+//!
+//! Each partition has the settings of a machine, and with `after` the names of those that are to run before it starts.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::config::Config;
+use super::config::file::{FileError, read, with_nearest};
+use crate::vsp::network::config::{NetworkOptionsError, check_all};
+
+/// One of several machines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partition {
+    /// Its settings.
+    pub config: Config,
+    /// The names of those that start before it.
+    pub after: Vec<String>,
+}
+
+/// Several machines, in the order in which they start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lab {
+    /// None starts before those that it names.
+    pub partitions: Vec<Partition>,
+}
+
+/// Why a file makes no lab.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Something in it is wrong.
+    #[error("{path}: {problem}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: Problem,
+    },
+}
+
+/// What is wrong with a lab.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It is no TOML, or no lab.
+    #[error("{0}")]
+    Toml(String),
+    /// The settings of a partition.
+    #[error("{partition}: {message}")]
+    Settings {
+        /// Its name, or its number where it has none.
+        partition: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// There is nothing to start.
+    #[error("there is no [[partition]]")]
+    Empty,
+    /// A partition cannot be told from others.
+    #[error("partition number {0} has no name; give each a name of its own")]
+    Unnamed(usize),
+    /// Two cannot be told from each other.
+    #[error("two partitions are called {0}; give each a name of its own")]
+    SameName(String),
+    /// There is no such partition.
+    #[error("{partition} is to start after {missing}, which does not exist")]
+    Unknown {
+        /// Who waits.
+        partition: String,
+        /// Whom it waits for.
+        missing: String,
+    },
+    /// Some wait for each other.
+    #[error("these wait for each other by after=, and none would start: {}", .0.join(", "))]
+    Cycle(Vec<String>),
+    /// Adapters are in each other's way.
+    #[error(transparent)]
+    Network(#[from] NetworkOptionsError),
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    partition: Vec<toml::Table>,
+}
+
+impl Lab {
+    /// Reads a file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// What is wrong with it; see [`LabError`].
+    pub fn load(path: &Path) -> Result<Self, LabError> {
+        let content = read(path)?;
+        let mut lab = Self::parse(&content).map_err(|problem| LabError::Content { path: path.to_owned(), problem })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        lab.partitions.iter_mut().for_each(|partition| partition.config.rebase(folder));
+        Ok(lab)
+    }
+
+    /// Reads a file's content.
+    ///
+    /// # Errors
+    /// See [`Problem`].
+    pub fn parse(content: &str) -> Result<Self, Problem> {
+        let written: Written = toml::from_str(content).map_err(|error| Problem::Toml(error.to_string()))?;
+        let partitions = written.partition.into_iter().zip(1..).map(|(table, number)| partition(table, number));
+        let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
+        if partitions.is_empty() {
+            return Err(Problem::Empty);
+        }
+        check(&partitions)?;
+        Ok(Self { partitions: in_order(partitions)? })
+    }
+}
+
+fn partition(mut table: toml::Table, number: usize) -> Result<Partition, Problem> {
+    let name = table.get("name").and_then(toml::Value::as_str).ok_or(Problem::Unnamed(number))?.to_owned();
+    let wrong =
+        |error: toml::de::Error| Problem::Settings { partition: name.clone(), message: with_nearest(error.message()) };
+    let after = table.remove("after").map(Vec::deserialize).transpose().map_err(wrong)?;
+    Ok(Partition { config: Config::deserialize(table).map_err(wrong)?, after: after.unwrap_or_default() })
+}
+
+fn check(partitions: &[Partition]) -> Result<(), Problem> {
+    let mut names = BTreeSet::new();
+    for Partition { config, .. } in partitions {
+        if !names.insert(&config.name) {
+            return Err(Problem::SameName(config.name.clone()));
+        }
+    }
+    for Partition { config, after } in partitions {
+        if let Some(missing) = after.iter().find(|name| !names.contains(name)) {
+            return Err(Problem::Unknown { partition: config.name.clone(), missing: missing.clone() });
+        }
+    }
+    let adapters = partitions.iter().flat_map(|Partition { config, .. }| {
+        config.networks.iter().enumerate().map(|(index, options)| (&*config.name, index, options))
+    });
+    Ok(check_all(adapters)?)
+}
+
+/// Those first that wait for nobody, else as they are written.
+fn in_order(mut waiting: Vec<Partition>) -> Result<Vec<Partition>, Problem> {
+    let mut ordered: Vec<Partition> = Vec::new();
+    while !waiting.is_empty() {
+        let runs = |name: &String| ordered.iter().any(|partition| partition.config.name == *name);
+        match waiting.iter().position(|partition| partition.after.iter().all(runs)) {
+            Some(next) => ordered.push(waiting.remove(next)),
+            None => return Err(Problem::Cycle(cycle(&waiting))),
+        }
+    }
+    Ok(ordered)
+}
+
+/// The names of some that wait for each other in a ring, of partitions that all wait for one of them.
+fn cycle(waiting: &[Partition]) -> Vec<String> {
+    let mut path: Vec<String> = Vec::new();
+    let mut name = waiting.first().map(|partition| partition.config.name.clone());
+    while let Some(next) = name {
+        if let Some(start) = path.iter().position(|known| *known == next) {
+            return path.split_off(start);
+        }
+        let partition = waiting.iter().find(|partition| partition.config.name == next);
+        let is_waiting = |name: &&String| waiting.iter().any(|partition| partition.config.name == **name);
+        name = partition.and_then(|partition| partition.after.iter().find(is_waiting).cloned());
+        path.push(next);
+    }
+    path
+}
+
+#[cfg(test)]
+#[path = "lab_tests.rs"]
+mod tests;

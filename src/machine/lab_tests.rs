@@ -1,0 +1,48 @@
+use super::*;
+
+fn order(content: &str) -> Result<Vec<String>, String> {
+    let lab = Lab::parse(content).map_err(|problem| problem.to_string())?;
+    Ok(lab.partitions.into_iter().map(|partition| partition.config.name).collect())
+}
+
+#[track_caller]
+fn refused(content: &str, words: &str) {
+    let problem = order(content).unwrap_err();
+    assert!(problem.contains(words), "{problem}");
+}
+
+#[test]
+fn partitions_start_after_those_that_they_name_and_else_as_they_are_written() {
+    let text = "[[partition]]\nname = 'c'\nafter = ['b', 'a']\n[[partition]]\nname = 'b'\nafter = ['a']\n\
+                [[partition]]\nname = 'z'\n[[partition]]\nname = 'a'";
+    assert_eq!(order(text).unwrap(), ["z", "a", "b", "c"]);
+}
+
+#[test]
+fn a_partition_has_all_settings_of_a_machine() {
+    let lab = Lab::parse("[[partition]]\nname = 'a'\nmemory = '64M'\nnet = 'switch=lab'\ncpus = 2").unwrap();
+    let config = &lab.partitions[0].config;
+    assert_eq!((config.memory.size.0, config.cpus.count, config.networks.len()), (64 << 20, 2, 1));
+}
+
+#[test]
+fn partitions_that_wait_for_each_other_are_named_and_those_that_wait_for_them_are_not() {
+    let text = "[[partition]]\nname = 'd'\nafter = ['a']\n[[partition]]\nname = 'a'\nafter = ['b']\n\
+                [[partition]]\nname = 'b'\nafter = ['c']\n[[partition]]\nname = 'c'\nafter = ['a']";
+    refused(text, "none would start: a, b, c");
+    refused("[[partition]]\nname = 'a'\nafter = ['a']", "none would start: a");
+}
+
+#[test]
+fn what_makes_no_lab_is_refused() {
+    refused("", "no [[partition]]");
+    refused("[[partitions]]", "partitions");
+    refused("[[partition]]\nmemory = '1G'", "number 1 has no name");
+    refused("[[partition]]\nname = 'a'\n[[partition]]\nname = 'a'", "two partitions are called a");
+    refused("[[partition]]\nname = 'a'\nafter = ['b']", "after b, which does not exist");
+    refused("[[partition]]\nname = 'a'\nmemroy = '1G'", "a: unknown key `memroy`; did you mean `memory`?");
+    refused("[[partition]]\nname = 'a'\nafter = 'b'", "a: ");
+    let same = "net = 'switch=lab,mac=02:00:00:00:00:01'";
+    let text = format!("[[partition]]\nname = 'a'\n{same}\n[[partition]]\nname = 'b'\n{same}");
+    refused(&text, "adapter 0 of a and adapter 0 of b both have the address");
+}
