@@ -7,7 +7,7 @@
 #include "time.h"
 
 #define ATTEMPTS 3
-#define PATIENCE_MILLISECONDS 2000
+#define PATIENCE_MILLISECONDS 1000
 
 #define ETHERNET_SOURCE 6
 #define ETHERNET_TYPE 12

@@ -1,7 +1,7 @@
 /*
  * Network adapters: an address by DHCP, and a ping to the gateway.
  *
- * An adapter without a link is left alone.
+ * An adapter without a link is left alone, and so is a network where nobody gives addresses: not every one has a server.
  */
 #include "vsc.h"
 
@@ -12,8 +12,10 @@ static bool use_link(struct netvsc *netvsc)
     struct ipv4_host host = {.netvsc = netvsc};
     struct mac mac;
     uint64_t microseconds;
-    if (!ipv4_configure(&host))
-        return FAILED("nobody gives an address by DHCP");
+    if (!ipv4_configure(&host)) {
+        print("    DHCP         nobody gives an address\n");
+        return true;
+    }
     print("    DHCP         %u.%u.%u.%u, mask %u.%u.%u.%u, for %u seconds\n", IPV4_BYTES(host.address), IPV4_BYTES(host.mask),
           host.lease_seconds);
     if (!ipv4_resolve(&host, host.gateway, &mac))
