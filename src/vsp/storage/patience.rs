@@ -1,9 +1,9 @@
 //! Whether it pays to let the guest go on before its requests are taken up.
 //!
-//! Where a channel's thread shares a host processor with the VP that rang, it pushes the VP aside and finds one request, though the
-//! guest is about to write many; each then costs a doorbell and an interrupt. A thread that waits for its turn finds
-//! them all. But a guest that waits for each request gains nothing by that, and only idles in
-//! between. Which it is now shows by trying: always while it pays, seldom while it does not.
+//! Where a channel's thread shares a host processor with the VP that rang, it pushes the VP aside and finds one request,
+//! though the guest is about to write many; each then costs a doorbell and an interrupt. A thread that waits for its turn finds
+//! them all. But a guest that waits for each request gains nothing by that, and only idles in between. Which it is now
+//! shows by trying: always while it pays, seldom while it does not.
 
 /// How many times in a row it is not tried, at most, after it did not pay.
 const MAX_PAUSE: u32 = 64;
