@@ -256,6 +256,8 @@ fn perform(guest: &mut Guest, model: &mut Model, step: &Step) -> Actions {
                 }
                 Device::Closing => {
                     seen.device = Device::Closed;
+                    // Though it may be opened again at once.
+                    seen.let_go.extend(seen.leaving.iter().copied());
                     guest.host.closed(ChannelId(channel))
                 }
                 Device::Open | Device::Closed => {
