@@ -75,6 +75,12 @@ fn waiting_with_a_limit_gives_the_machine_back() {
 }
 
 #[test]
+fn no_time_at_all_is_a_limit_too() {
+    let end = start(exits("loop").timeout(Duration::ZERO)).wait();
+    assert!(matches!(end, End::TimedOut(_)), "{end}");
+}
+
+#[test]
 fn a_stop_ends_a_machine_that_starts_again_and_again() {
     let machine = start(exits("reset=acpi").on_reset(OnReset::Restart));
     std::thread::sleep(Duration::from_millis(100));

@@ -127,3 +127,10 @@ fn the_help_names_every_setting_and_every_field_of_those_that_have_several() {
         assert!(help.contains(field), "{field}");
     }
 }
+
+#[test]
+fn every_duration_is_a_time_to_wait() {
+    assert_eq!(Seconds::from(Duration::from_millis(1500)).duration(), Duration::from_millis(1500));
+    assert_eq!(Seconds::from(Duration::ZERO).duration(), Duration::from_nanos(1));
+    assert!(Seconds::from(Duration::MAX).duration() > Duration::from_secs(1_000_000_000));
+}

@@ -218,6 +218,14 @@ impl Seconds {
     }
 }
 
+/// A duration that can be waited for: none of zero, and none beyond a century.
+impl From<Duration> for Seconds {
+    fn from(time: Duration) -> Self {
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        Self(time.clamp(Duration::from_nanos(1), CENTURY).as_secs_f64())
+    }
+}
+
 impl TryFrom<f64> for Seconds {
     type Error = String;
 
