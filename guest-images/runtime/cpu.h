@@ -122,6 +122,12 @@ static inline void wait_for_interrupt(void)
     asm volatile("sti; hlt; cli" : : : "memory");
 }
 
+/* Takes the interrupts that are pending. STI itself holds them back for an instruction. */
+static inline void take_interrupts(void)
+{
+    asm volatile("sti; nop; cli" : : : "memory");
+}
+
 static inline void relax(void)
 {
     asm volatile("pause" : : : "memory");

@@ -90,6 +90,8 @@ _Noreturn void smp_secondary_start(struct cpu *cpu)
     for (;;) {
         cpu_function *function = atomic_load(&cpu->function);
         if (function) {
+            /* What was sent to this processor before has come by then. */
+            take_interrupts();
             function(cpu->argument);
             interrupts_off();
             atomic_store(&cpu->function, NULL);

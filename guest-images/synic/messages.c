@@ -78,8 +78,10 @@ void message_order(void)
         CHECK_NAMED(!last_was_marked, "behind the last nothing waits for VP %u", vp);
         wait_with_interrupts(1);
         CHECK_EQUAL_NAMED(synics[vp].messages[SINT].type, MESSAGE_NONE, "and nothing comes behind it on VP %u", vp);
+        interrupt_counts_clear();
         CHECK_EQUAL_NAMED(post(connection, 1), STATUS_SUCCESS, "VP %u's sender may post again", vp);
         CHECK_NAMED(await_on(vp, SINT, &message), "and VP %u gets it", vp);
+        CHECK_NAMED(wait_for_count(vp, VECTOR_OF(SINT), 1), "and is interrupted for it, VP %u", vp);
         interrupt_counts_clear();
         test_device(TEST_MESSAGES_DESTROY, vp, SINT, connection);
     }
