@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use signal_hook::consts::SIGINT;
 use viridian::machine::config::Config;
 use viridian::machine::{End, Machine};
+use viridian::partition::footprint::forget_start_up;
 use viridian::platform::console::ConsoleConfig;
 use viridian::platform::console::signals::EndSignals;
 
@@ -77,6 +78,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
     let signals = EndSignals::catch().context("cannot listen for signals")?;
     let end = match Machine::start(&config) {
         Ok(machine) => {
+            forget_start_up();
             while let Some(signal) = next_signal(&signals, &machine)? {
                 machine.stop(if signal == SIGINT { End::Interrupted } else { End::Terminated });
             }

@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 pub mod cpuid;
 pub mod event;
+pub mod footprint;
 pub mod gate;
 pub mod host;
 pub mod memory;

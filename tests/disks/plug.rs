@@ -11,7 +11,7 @@ use viridian::vsp::storage::config::DiskConfig;
 use crate::common::nested::Plan;
 use crate::guest::{self, WITH_DATA, text, times};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(240);
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let this = std::env::current_exe().expect("a test binary");
