@@ -85,6 +85,16 @@ pub enum NetworkOptionsError {
         /// The address.
         mac: MacAddress,
     },
+    /// Two adapters have one tap: each would get some of the frames.
+    #[error("{first} and {second} both have tap={tap}; give one of them another tap, or connect both by switch=")]
+    DuplicateTap {
+        /// Who has it.
+        first: String,
+        /// Who has it, too.
+        second: String,
+        /// The tap.
+        tap: String,
+    },
     /// Two forwards have one port of the host.
     #[error("{first} and {second} both forward {forward}; give one of them another port of the host")]
     DuplicateForward {
@@ -149,6 +159,7 @@ pub fn check_all<'a>(
     adapters: impl IntoIterator<Item = (&'a str, usize, &'a NetworkOptions)>,
 ) -> Result<(), NetworkOptionsError> {
     let mut addresses = HashMap::new();
+    let mut taps = HashMap::new();
     let mut forwards = HashMap::new();
     for (partition, index, options) in adapters {
         options.check()?;
@@ -156,6 +167,11 @@ pub fn check_all<'a>(
         let mac = options.address(partition, index);
         if let Some(first) = addresses.insert(mac, who.clone()) {
             return Err(NetworkOptionsError::DuplicateMac { first, second: who, mac });
+        }
+        if let Attachment::Tap(tap) = &options.attachment
+            && let Some(first) = taps.insert(tap, who.clone())
+        {
+            return Err(NetworkOptionsError::DuplicateTap { first, second: who, tap: tap.clone() });
         }
         for forward in &options.forwards {
             if let Some(first) = forwards.insert((forward.protocol, forward.host), who.clone()) {

@@ -101,4 +101,8 @@ fn adapters_of_all_partitions_are_checked_together() {
     let (one, other) = (forwarding("tcp:8080:80"), forwarding("tcp:8080:443"));
     assert!(matches!(check_all([("a", 0, &one), ("b", 0, &other)]), Err(NetworkOptionsError::DuplicateForward { .. })));
     check_all([("a", 0, &one), ("b", 0, &forwarding("udp:8080:80"))]).unwrap();
+    let tap = |name: &str| NetworkOptions::new(Attachment::Tap(name.into()));
+    let error = check_all([("a", 0, &tap("tap0")), ("b", 0, &tap("tap0"))]).unwrap_err().to_string();
+    assert!(error.contains("adapter 0 of a and adapter 0 of b both have tap=tap0"), "{error}");
+    check_all([("a", 0, &tap("tap0")), ("a", 1, &tap("tap1"))]).unwrap();
 }

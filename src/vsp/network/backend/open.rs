@@ -55,7 +55,7 @@ impl BackendError {
             Self::Tap(error) => error.is_hosts(),
             Self::User(UserError::Poll(_)) | Self::Switch(SwitchError::Eventfd(_)) | Self::Host(_) => true,
             Self::User(UserError::Listen { .. })
-            | Self::Switch(SwitchError::NoPort)
+            | Self::Switch(SwitchError::NoPort | SwitchError::SameAddress(_))
             | Self::Uplink(_)
             | Self::Capture(_) => false,
         }

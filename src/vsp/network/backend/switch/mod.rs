@@ -65,6 +65,9 @@ pub enum SwitchError {
     /// There are no more ports.
     #[error("the switch has {MAX_PORTS} ports, and all are in use; use a second switch")]
     NoPort,
+    /// Frames for one would be the other's.
+    #[error("another adapter at the switch has the address {0}; give one of them another mac=")]
+    SameAddress(MacAddress),
     /// The host has no eventfd for us.
     #[error("cannot create an eventfd: {0}; raise the limit on open files (ulimit -n)")]
     Eventfd(#[from] io::Error),
@@ -87,8 +90,10 @@ struct Plug {
 
 impl Drop for Plug {
     fn drop(&mut self) {
-        lock(&self.switch.ports)[self.port] = None;
+        // Whoever gets the port next must find it forgotten.
+        let mut ports = lock(&self.switch.ports);
         lock(&self.switch.table).forget(self.port);
+        ports[self.port] = None;
     }
 }
 
@@ -109,12 +114,12 @@ impl Switch {
         let port = {
             let mut ports = lock(&self.ports);
             let port = ports.iter().position(Option::is_none).ok_or(SwitchError::NoPort)?;
+            if let Some(address) = address.filter(|address| !lock(&self.table).pin(*address, port)) {
+                return Err(SwitchError::SameAddress(address));
+            }
             ports[port] = Some(inbox.clone());
             port
         };
-        if let Some(address) = address {
-            lock(&self.table).pin(address, port);
-        }
         Ok(Port { plug: Arc::new(Plug { switch: self.clone(), port, inbox }), targets: Vec::new() })
     }
 }

@@ -29,10 +29,14 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Says for good that `address` is at `port`.
-    pub(super) fn pin(&mut self, address: MacAddress, port: usize) {
+    /// Says for good that `address` is at `port`. False if it is elsewhere for good.
+    pub(super) fn pin(&mut self, address: MacAddress, port: usize) -> bool {
+        if self.places.get(&address).is_some_and(|place| place.seen.is_none()) {
+            return false;
+        }
         self.remove(address);
         self.places.insert(address, Place { port, seen: None });
+        true
     }
 
     fn remove(&mut self, address: MacAddress) {

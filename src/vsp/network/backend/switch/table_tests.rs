@@ -50,8 +50,9 @@ proptest! {
         let mut model: std::collections::HashMap<u32, (usize, Option<Instant>)> = Default::default();
         let mut now = Instant::now();
         for (number, port) in pinned {
-            table.pin(address(number), port);
-            model.insert(number, (port, None));
+            // Whoever comes first has it.
+            prop_assert_eq!(table.pin(address(number), port), !model.contains_key(&number));
+            model.entry(number).or_insert((port, None));
         }
         for (number, port, seconds, forget) in steps {
             now += Duration::from_secs(seconds);

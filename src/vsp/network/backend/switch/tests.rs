@@ -72,6 +72,19 @@ fn nobody_can_pretend_to_be_another_nic() {
 }
 
 #[test]
+fn an_address_is_one_nics_until_that_is_unplugged() {
+    let (switch, [mut a, b, _]) = three();
+    assert!(matches!(switch.plug(Some(B)), Err(SwitchError::SameAddress(B))));
+    send(&mut a, &frame(A, B, b"still for the first one"));
+    let mut b = b;
+    assert!(receive(&mut b).is_some());
+    drop(b);
+    assert!(switch.plug(Some(B)).is_ok());
+    let ports: Vec<_> = (3..MAX_PORTS).map(|_| switch.plug(None).unwrap()).collect();
+    assert_eq!(ports.len(), MAX_PORTS - 3, "a plug that is refused takes no port");
+}
+
+#[test]
 fn offloads_travel_with_the_frame() {
     use crate::vsp::network::frame::{Checksum, Offload};
     let (_switch, [mut a, mut b, _]) = three();
