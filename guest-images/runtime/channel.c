@@ -104,14 +104,27 @@ static void signal_host(const struct channel *channel)
     hypercall(CALL_SIGNAL_EVENT | CALL_FAST, channel->offer->connection, 0);
 }
 
-bool channel_send(struct channel *channel, const struct packet *packet)
+bool channel_put(struct channel *channel, const struct packet *packet)
 {
     bool signal;
     if (!ring_write(&channel->out, packet, &signal))
         return false;
-    if (signal)
-        signal_host(channel);
+    channel->owes_signal |= signal;
     return true;
+}
+
+void channel_flush(struct channel *channel)
+{
+    if (channel->owes_signal)
+        signal_host(channel);
+    channel->owes_signal = false;
+}
+
+bool channel_send(struct channel *channel, const struct packet *packet)
+{
+    bool sent = channel_put(channel, packet);
+    channel_flush(channel);
+    return sent;
 }
 
 typedef int read_function(struct ring *ring, struct packet_header *header, void *to, unsigned size);
@@ -146,24 +159,28 @@ static unsigned signals(const struct channel *channel)
 /* Waits for more interrupts than there were. */
 static bool await_signal(const struct channel *channel, unsigned before, uint64_t milliseconds)
 {
-    interrupts_on();
-    bool came = WAIT_UNTIL(signals(channel) != before, milliseconds);
-    interrupts_off();
-    return came;
+    uint64_t deadline = deadline_after(milliseconds);
+    while (signals(channel) == before) {
+        if (rdtsc() > deadline)
+            return false;
+        wait_a_while();
+    }
+    return true;
 }
 
 static int receive(struct channel *channel, read_function *read, struct packet_header *header, void *to, unsigned size,
                    uint64_t milliseconds)
 {
-    for (;;) {
+    int length = take(channel, read, header, to, size);
+    while (length < 0) {
+        channel_flush(channel);
         /* Counted before the look: a signal that comes after it is not missed. */
         unsigned before = signals(channel);
-        int length = take(channel, read, header, to, size);
-        if (length >= 0)
-            return length;
-        if (!await_signal(channel, before, milliseconds))
+        length = take(channel, read, header, to, size);
+        if (length < 0 && !await_signal(channel, before, milliseconds))
             return -1;
     }
+    return length;
 }
 
 int channel_receive(struct channel *channel, struct packet_header *header, void *buffer, unsigned size)

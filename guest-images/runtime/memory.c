@@ -5,6 +5,10 @@
  */
 #include "memory.h"
 
+#undef memcpy
+#undef memset
+#undef memcmp
+
 #define WORD 8
 
 /* Also for a `to` below `from` that overlaps it: every word is read before it is written over. */

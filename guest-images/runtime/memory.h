@@ -16,6 +16,10 @@ void *memcpy(void *to, const void *from, size_t length);
 void *memmove(void *to, const void *from, size_t length);
 void *memset(void *to, int value, size_t length);
 int memcmp(const void *left, const void *right, size_t length);
+/* Of few bytes, whose number it knows, the compiler makes a move or a comparison; for others it calls the functions. */
+#define memcpy(to, from, length) __builtin_memcpy(to, from, length)
+#define memset(to, value, length) __builtin_memset(to, value, length)
+#define memcmp(left, right, length) __builtin_memcmp(left, right, length)
 
 /* Device registers and other memory that changes or acts by itself: one access each, in program order. */
 static inline uint32_t read32(uint64_t address)

@@ -29,6 +29,8 @@ enum nvsp_message_type {
 #define NVSP_NO_SECTION UINT32_MAX
 #define RECEIVE_BUFFER_ID 0xcafe
 #define SEND_BUFFER_ID 0
+/* The transaction id of a frame in the first section of the send buffer; those of messages are lower. */
+#define FRAME_TRANSACTION (1ULL << 32)
 #define RECEIVE_BYTES (NETVSC_RECEIVE_PAGES * PAGE_SIZE)
 
 enum rndis_message_type {
@@ -71,39 +73,80 @@ struct transfer {
 /* Where packets are copied to: longer ones are not sent by a host that has 16 pages to send from. */
 static uint8_t body[PAGE_SIZE] __attribute__((aligned(8)));
 
-/* A frame in its message: kept if there is room for it. */
-static void keep_frame(struct netvsc *netvsc, const uint32_t *message, uint32_t length)
+static bool pump(struct netvsc *netvsc, uint64_t milliseconds);
+
+/*
+ * Sends a packet; the host hears of it when there is nothing more to take in, so that much is sent by one signal. While there is no
+ * room for it, takes in what comes: the host may wait for that.
+ */
+static bool put(struct netvsc *netvsc, const struct packet *packet)
 {
-    uint32_t offset = RNDIS_HEADER + message[2], frame_length = message[3];
-    if (netvsc->frames_put - netvsc->frames_taken == NETVSC_FRAMES || frame_length > NETVSC_FRAME_MAX ||
-        offset > length || frame_length > length - offset)
-        return;
-    struct netvsc_frame *frame = &netvsc->frames[netvsc->frames_put++ % NETVSC_FRAMES];
-    frame->length = frame_length;
-    memcpy(frame->bytes, (const uint8_t *)message + offset, frame_length);
+    while (!channel_put(&netvsc->channel, packet))
+        if (!pump(netvsc, VMBUS_PATIENCE_MILLISECONDS))
+            return false;
+    return true;
 }
 
-/* Takes what lies in the receive buffer, and gives the host its sections back. */
-static bool take_transfer(struct netvsc *netvsc, const struct transfer *transfer, uint64_t transaction)
+/* Gives the host the sections of a transfer back. */
+static bool give_back(struct netvsc *netvsc, uint64_t transaction)
 {
     static const uint32_t taken[] = {NVSP_SEND_RNDIS_PACKET_COMPLETE, NVSP_SUCCESS};
-    for (unsigned i = 0; i < transfer->count; i++) {
-        uint32_t offset = transfer->ranges[i].offset, length = transfer->ranges[i].length;
-        const uint32_t *message = (const uint32_t *)(netvsc->receive_buffer + offset);
-        if (transfer->page_set != RECEIVE_BUFFER_ID || offset > RECEIVE_BYTES || length > RECEIVE_BYTES - offset)
-            return false;
-        if (message[0] == RNDIS_PACKET && length >= RNDIS_PACKET_WORDS * 4)
-            keep_frame(netvsc, message, length);
-        else
-            memcpy(netvsc->reply, message, length < sizeof netvsc->reply ? length : sizeof netvsc->reply);
-    }
-    struct packet packet = {
+    const struct packet packet = {
         .type = PACKET_COMPLETION,
         .transaction = transaction,
         .payload = taken,
         .payload_length = sizeof taken,
     };
-    return channel_send(&netvsc->channel, &packet);
+    return put(netvsc, &packet);
+}
+
+/* Notes the frame in a message; false if the message is none that a host sends. */
+static bool note_frame(struct netvsc *netvsc, const uint32_t *message, uint32_t length, uint64_t transaction)
+{
+    uint32_t start = RNDIS_HEADER + message[2], frame_length = message[3];
+    if (netvsc->frames_put - netvsc->frames_taken == NETVSC_FRAMES || frame_length > NETVSC_FRAME_MAX || start > length ||
+        frame_length > length - start)
+        return false;
+    netvsc->frames[netvsc->frames_put++ % NETVSC_FRAMES] = (struct netvsc_frame){
+        .offset = (const uint8_t *)message - netvsc->receive_buffer + start,
+        .length = frame_length,
+        .transaction = transaction,
+    };
+    return true;
+}
+
+/* Notes what lies in the receive buffer. A transfer without frames is done with at once. */
+static bool take_transfer(struct netvsc *netvsc, const struct transfer *transfer, uint64_t transaction)
+{
+    unsigned before = netvsc->frames_put;
+    for (unsigned i = 0; i < transfer->count; i++) {
+        uint32_t offset = transfer->ranges[i].offset, length = transfer->ranges[i].length;
+        const uint32_t *message = (const uint32_t *)(netvsc->receive_buffer + offset);
+        if (transfer->page_set != RECEIVE_BUFFER_ID || offset > RECEIVE_BYTES || length > RECEIVE_BYTES - offset)
+            return false;
+        if (message[0] != RNDIS_PACKET || length < RNDIS_PACKET_WORDS * 4)
+            memcpy(netvsc->reply, message, length < sizeof netvsc->reply ? length : sizeof netvsc->reply);
+        else if (!note_frame(netvsc, message, length, transaction))
+            return false;
+    }
+    if (netvsc->frames_put == before)
+        return give_back(netvsc, transaction);
+    netvsc->frames[(netvsc->frames_put - 1) % NETVSC_FRAMES].is_last = true;
+    return true;
+}
+
+/* The answer to a message, or to a frame that was sent. */
+static void take_completion(struct netvsc *netvsc, const uint8_t *payload, unsigned length, uint64_t transaction)
+{
+    uint32_t status;
+    if (transaction < FRAME_TRANSACTION) {
+        memcpy(netvsc->answer, payload, length < sizeof netvsc->answer ? length : sizeof netvsc->answer);
+        netvsc->completed = transaction;
+        return;
+    }
+    memcpy(&status, payload + sizeof status, sizeof status);
+    netvsc->refused += length < 2 * sizeof status || status != NVSP_SUCCESS;
+    netvsc->sends_free |= 1u << (transaction - FRAME_TRANSACTION) % 32;
 }
 
 /* Takes in one packet; false if none comes in time. */
@@ -116,9 +159,8 @@ static bool pump(struct netvsc *netvsc, uint64_t milliseconds)
     if (header.type == PACKET_TRANSFER_PAGES)
         return take_transfer(netvsc, (const struct transfer *)body, header.transaction);
     if (header.type == PACKET_COMPLETION) {
-        unsigned offset = packet_payload_offset(&header), answer = length - offset;
-        memcpy(netvsc->answer, body + offset, answer < sizeof netvsc->answer ? answer : sizeof netvsc->answer);
-        netvsc->completed = header.transaction;
+        unsigned offset = packet_payload_offset(&header);
+        take_completion(netvsc, body + offset, length - offset, header.transaction);
     }
     return true;
 }
@@ -136,7 +178,7 @@ static bool exchange(struct netvsc *netvsc, const uint32_t message[NVSP_WORDS], 
         .payload_length = NVSP_WORDS * 4,
     };
     memset(netvsc->answer, 0, sizeof netvsc->answer);
-    if (!channel_send(&netvsc->channel, &packet))
+    if (!put(netvsc, &packet))
         return false;
     while (netvsc->completed != packet.transaction)
         if (!pump(netvsc, VMBUS_PATIENCE_MILLISECONDS))
@@ -178,6 +220,13 @@ static bool configure(struct netvsc *netvsc)
     return (netvsc->version < NVSP_VERSION_2 || exchange(netvsc, config, NULL, 0)) && exchange(netvsc, version, NULL, 0);
 }
 
+static void divide_send_buffer(struct netvsc *netvsc, uint32_t section)
+{
+    unsigned count = section ? NETVSC_SEND_PAGES * PAGE_SIZE / section : 0;
+    netvsc->send_section = section;
+    netvsc->sends_free = count < NETVSC_SENDS_MAX ? (1u << count) - 1 : UINT32_MAX;
+}
+
 static bool give_buffers(struct netvsc *netvsc)
 {
     uint32_t channel = netvsc->channel.offer->channel;
@@ -191,9 +240,13 @@ static bool give_buffers(struct netvsc *netvsc)
     if (!judge(netvsc, "SEND_RECEIVE_BUFFER", answered, &netvsc->answer[1], NVSP_SUCCESS))
         return false;
     netvsc->sections = netvsc->answer[5];
+    if (netvsc->sections > NETVSC_FRAMES)
+        return judge(netvsc, "the number of sections", false, NULL, 0);
     answered = exchange(netvsc, send, NULL, 0);
-    netvsc->send_section = netvsc->answer[2];
-    return judge(netvsc, "SEND_SEND_BUFFER", answered, &netvsc->answer[1], NVSP_SUCCESS);
+    if (!judge(netvsc, "SEND_SEND_BUFFER", answered, &netvsc->answer[1], NVSP_SUCCESS))
+        return false;
+    divide_send_buffer(netvsc, netvsc->answer[2]);
+    return true;
 }
 
 /* Sends the control message that lies in its page, and waits for the reply of its type, if there is to be one. */
@@ -256,8 +309,7 @@ static bool halt(struct netvsc *netvsc)
 bool netvsc_open(struct netvsc *netvsc, const struct offer *offer, void *memory)
 {
     uint8_t *pages = memory;
-    memset(netvsc, 0, sizeof *netvsc - sizeof netvsc->frames);
-    netvsc->frames_put = netvsc->frames_taken = 0;
+    memset(netvsc, 0, sizeof *netvsc);
     netvsc->receive_buffer = pages + 2 * NETVSC_RING_PAGES * PAGE_SIZE;
     netvsc->send_buffer = netvsc->receive_buffer + RECEIVE_BYTES;
     netvsc->control = (uint32_t *)(netvsc->send_buffer + NETVSC_SEND_PAGES * PAGE_SIZE);
@@ -280,26 +332,48 @@ bool netvsc_send(struct netvsc *netvsc, const void *frame, unsigned length)
     const uint32_t header[RNDIS_PACKET_WORDS] = {
         RNDIS_PACKET, sizeof header + length, sizeof header - RNDIS_HEADER, length,
     };
-    uint32_t message[NVSP_WORDS] = {NVSP_SEND_RNDIS_PACKET, NVSP_DATA, 0, sizeof header + length};
-    if (sizeof header + length > netvsc->send_section || netvsc->send_section > NETVSC_SEND_PAGES * PAGE_SIZE)
+    if (sizeof header + length > netvsc->send_section)
         return false;
-    memcpy(netvsc->send_buffer, header, sizeof header);
-    memcpy(netvsc->send_buffer + sizeof header, frame, length);
-    bool answered = exchange(netvsc, message, NULL, 0);
-    return judge(netvsc, "SEND_RNDIS_PACKET", answered, &netvsc->answer[1], NVSP_SUCCESS);
+    while (!netvsc->sends_free)
+        if (!pump(netvsc, VMBUS_PATIENCE_MILLISECONDS))
+            return false;
+    unsigned section = __builtin_ctz(netvsc->sends_free);
+    uint8_t *place = netvsc->send_buffer + section * netvsc->send_section;
+    const uint32_t message[NVSP_WORDS] = {NVSP_SEND_RNDIS_PACKET, NVSP_DATA, section, sizeof header + length};
+    const struct packet packet = {
+        .type = PACKET_IN_BAND,
+        .flags = PACKET_WANTS_COMPLETION,
+        .transaction = FRAME_TRANSACTION + section,
+        .payload = message,
+        .payload_length = sizeof message,
+    };
+    memcpy(place, header, sizeof header);
+    memcpy(place + sizeof header, frame, length);
+    netvsc->sends_free &= ~(1u << section);
+    return put(netvsc, &packet);
 }
 
-int netvsc_receive(struct netvsc *netvsc, void *frame, unsigned size, uint64_t milliseconds)
+/* The turn of the frame that was received last is over. */
+static bool end_turn(struct netvsc *netvsc)
 {
+    const struct netvsc_frame *last = &netvsc->frames[(netvsc->frames_taken - 1) % NETVSC_FRAMES];
+    bool has_turn = netvsc->has_turn;
+    netvsc->has_turn = false;
+    return !has_turn || !last->is_last || give_back(netvsc, last->transaction);
+}
+
+const uint8_t *netvsc_receive(struct netvsc *netvsc, unsigned *length, uint64_t milliseconds)
+{
+    if (!end_turn(netvsc))
+        return NULL;
     uint64_t deadline = deadline_after(milliseconds);
     while (netvsc->frames_put == netvsc->frames_taken)
         if (rdtsc() > deadline || !pump(netvsc, milliseconds))
-            return -1;
+            return NULL;
     const struct netvsc_frame *next = &netvsc->frames[netvsc->frames_taken++ % NETVSC_FRAMES];
-    if (next->length > size)
-        return -1;
-    memcpy(frame, next->bytes, next->length);
-    return next->length;
+    netvsc->has_turn = true;
+    *length = next->length;
+    return netvsc->receive_buffer + next->offset;
 }
 
 bool netvsc_close(struct netvsc *netvsc)

@@ -21,22 +21,32 @@ void ring_initialize(struct ring *ring, void *memory, unsigned pages)
 
 static uint32_t advance(const struct ring *ring, uint32_t at, uint32_t length)
 {
-    return (at + length) % ring->size;
+    uint32_t next = at + length;
+    return next < ring->size ? next : next - ring->size;
 }
 
-static uint32_t copy_in(struct ring *ring, uint32_t at, const void *from, uint32_t length)
+/* Inline, since most lengths are constant and most packets do not go round the ring's end: then a few moves do it. */
+static inline uint32_t copy_in(struct ring *ring, uint32_t at, const void *from, uint32_t length)
 {
-    uint32_t to_end = ring->size - at, first = length < to_end ? length : to_end;
-    memcpy(ring->data + at, from, first);
-    memcpy(ring->data, (const uint8_t *)from + first, length - first);
+    uint32_t to_end = ring->size - at;
+    if (length <= to_end) {
+        memcpy(ring->data + at, from, length);
+    } else {
+        memcpy(ring->data + at, from, to_end);
+        memcpy(ring->data, (const uint8_t *)from + to_end, length - to_end);
+    }
     return advance(ring, at, length);
 }
 
-static void copy_out(const struct ring *ring, uint32_t at, void *to, uint32_t length)
+static inline void copy_out(const struct ring *ring, uint32_t at, void *to, uint32_t length)
 {
-    uint32_t to_end = ring->size - at, first = length < to_end ? length : to_end;
-    memcpy(to, ring->data + at, first);
-    memcpy((uint8_t *)to + first, ring->data, length - first);
+    uint32_t to_end = ring->size - at;
+    if (length <= to_end) {
+        memcpy(to, ring->data + at, length);
+    } else {
+        memcpy(to, ring->data + at, to_end);
+        memcpy((uint8_t *)to + to_end, ring->data, length - to_end);
+    }
 }
 
 static uint32_t round_up(uint32_t length)
@@ -75,10 +85,12 @@ bool ring_write(struct ring *ring, const struct packet *packet, bool *signal)
     };
     static const uint8_t zeros[UNIT];
     uint64_t footer = (uint64_t)before << 32;
-    uint32_t at = copy_in(ring, before, &header, sizeof header);
-    at = copy_in(ring, at, packet->extra, packet->extra_length);
+    uint32_t at = copy_in(ring, before, &header, sizeof header), padding = length - payload_offset - packet->payload_length;
+    if (packet->extra_length)
+        at = copy_in(ring, at, packet->extra, packet->extra_length);
     at = copy_in(ring, at, packet->payload, packet->payload_length);
-    at = copy_in(ring, at, zeros, round_up(packet->payload_length) - packet->payload_length);
+    if (padding)
+        at = copy_in(ring, at, zeros, padding);
     at = copy_in(ring, at, &footer, sizeof footer);
     atomic_store(&ring->control->write, at);
     /* The reader, unless it masks interrupts, sleeps if it had read everything that was there before. */

@@ -1,9 +1,11 @@
 /*
- * The TSC's frequency, from whoever states it, else measured against the PIT.
+ * The TSC's frequency, from whoever states it, else measured against the PIT. The APIC's timer wakes who halts.
  */
 #include "time.h"
 
+#include "apic.h"
 #include "fault.h"
+#include "interrupts.h"
 #include "memory.h"
 
 #define LEAF_TSC 0x15
@@ -29,6 +31,15 @@
 
 /* Only timeouts depend on it where nothing better is known. */
 #define ASSUMED_HERTZ 2000000000ULL
+
+/* Of those that the runtime keeps for itself. */
+#define VECTOR_TICK 0xf2
+#define TIMER_PERIODIC 0x20000
+#define TIMER_BY_16 0x3
+/* APICs count at 25 MHz to 1 GHz: 6.4 to 256 ms. */
+#define TICK_COUNT 400000
+
+static bool ticks;
 
 static uint64_t frequency;
 static const char *source;
@@ -111,4 +122,30 @@ void delay_microseconds(uint64_t microseconds)
     uint64_t begin = rdtsc(), ticks = tsc_frequency() / 1000000 * microseconds;
     while (rdtsc() - begin < ticks)
         relax();
+}
+
+static void on_tick(struct interrupt_frame *frame)
+{
+    (void)frame;
+    apic_end_of_interrupt();
+}
+
+void ticks_start(void)
+{
+    interrupt_set_handler(VECTOR_TICK, on_tick);
+    apic_write(APIC_TIMER_DIVIDE, TIMER_BY_16);
+    apic_write(APIC_TIMER, VECTOR_TICK | TIMER_PERIODIC);
+    apic_write(APIC_TIMER_INITIAL, TICK_COUNT);
+    ticks = true;
+}
+
+void wait_a_while(void)
+{
+    if (ticks) {
+        wait_for_interrupt();
+        return;
+    }
+    interrupts_on();
+    relax();
+    interrupts_off();
 }

@@ -12,6 +12,11 @@
 uint64_t tsc_frequency(void);
 const char *tsc_frequency_source(void);
 
+/* Has an interrupt come to this processor now and then, so that `wait_a_while` may halt. Comes after apic_initialize. */
+void ticks_start(void);
+/* Waits with interrupts on, until one comes or for a moment; they are off before and afterwards. */
+void wait_a_while(void);
+
 /* The TSC's value that many milliseconds from now. */
 uint64_t deadline_after(uint64_t milliseconds);
 void delay_microseconds(uint64_t microseconds);

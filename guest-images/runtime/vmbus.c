@@ -43,13 +43,11 @@ static void take_flags(void)
 {
     unsigned cpu = this_cpu()->index;
     uint64_t *words = synics[cpu].flags[VMBUS_SINT];
-    for (unsigned word = 0; word < EVENT_FLAGS / 64; word++) {
+    for (unsigned word = 0; word * 64 < offers_end; word++) {
         if (!atomic_load(&words[word]))
             continue;
-        uint64_t flags = atomic_exchange(&words[word], 0);
-        for (unsigned bit = 0; bit < 64; bit++)
-            if (flags >> bit & 1)
-                atomic_add(&interrupts[cpu][word * 64 + bit], 1);
+        for (uint64_t flags = atomic_exchange(&words[word], 0); flags; flags &= flags - 1)
+            atomic_add(&interrupts[cpu][word * 64 + __builtin_ctzl(flags)], 1);
     }
 }
 
@@ -148,14 +146,6 @@ static bool take(struct vmbus_message *message)
     return true;
 }
 
-/* Waits with interrupts on until one has come, or for a moment. */
-static void wait_a_moment(void)
-{
-    interrupts_on();
-    relax();
-    interrupts_off();
-}
-
 static bool is_note(const struct vmbus_message *message)
 {
     return message->type == OFFERCHANNEL || message->type == RESCIND_CHANNELOFFER;
@@ -168,7 +158,7 @@ bool vmbus_next(struct vmbus_message *message)
         while (take(message))
             if (!is_note(message))
                 return true;
-        wait_a_moment();
+        wait_a_while();
     } while (rdtsc() < deadline);
     return false;
 }
@@ -183,7 +173,7 @@ bool vmbus_expect(enum vmbus_message_type type, struct vmbus_message *message)
 void vmbus_poll(void)
 {
     struct vmbus_message message;
-    wait_a_moment();
+    wait_a_while();
     while (take(&message))
         if (!is_note(&message))
             CHECK_NAMED(false, "no message of type %u comes unasked", message.type);

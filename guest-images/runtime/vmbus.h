@@ -104,6 +104,7 @@ struct channel {
     struct ring out, in;
     uint32_t gpadl, vp;
     unsigned pages; /* of each ring, control page included */
+    bool owes_signal;
 };
 
 /* Gives this processor a SynIC, and VMBus's interrupts. Comes after apic_initialize and hypercall_enable. */
@@ -158,6 +159,9 @@ bool channel_retarget(struct channel *channel, uint32_t vp);
 
 /* Writes a packet and signals the host if it may be asleep; false if there is no room. */
 bool channel_send(struct channel *channel, const struct packet *packet);
+/* Writes a packet, and leaves the signal to channel_flush; to receive, when there is nothing to be received, flushes too. */
+bool channel_put(struct channel *channel, const struct packet *packet);
+void channel_flush(struct channel *channel);
 /* Takes a packet whose payload fits into `buffer`; its payload's length, or -1 if there is none now. */
 int channel_take(struct channel *channel, struct packet_header *header, void *buffer, unsigned size);
 /* The same, asleep until the host signals; -1 if nothing comes in time. */

@@ -5,19 +5,14 @@
  */
 #include "vsc.h"
 
-#include "ipv4.h"
-
 static bool use_link(struct netvsc *netvsc)
 {
     struct ipv4_host host = {.netvsc = netvsc};
     struct mac mac;
     uint64_t microseconds;
-    if (!ipv4_configure(&host)) {
-        print("    DHCP         nobody gives an address\n");
+    session_get_address(&host);
+    if (!ipv4_is_set(host.address))
         return true;
-    }
-    print("    DHCP         %u.%u.%u.%u, mask %u.%u.%u.%u, for %u seconds\n", IPV4_BYTES(host.address), IPV4_BYTES(host.mask),
-          host.lease_seconds);
     if (!ipv4_resolve(&host, host.gateway, &mac))
         return FAILED("the gateway %u.%u.%u.%u does not say where it is", IPV4_BYTES(host.gateway));
     if (!ipv4_ping(&host, host.gateway, mac, &microseconds))
@@ -26,28 +21,10 @@ static bool use_link(struct netvsc *netvsc)
     return true;
 }
 
-static bool use_adapter(struct netvsc *netvsc)
-{
-    const uint8_t *mac = netvsc->mac.bytes;
-    if (!netvsc_negotiate(netvsc)) {
-        if (netvsc->status == UINT32_MAX)
-            return FAILED("the adapter does not answer %s", netvsc->asked);
-        return FAILED("the adapter answers %s with status 0x%x", netvsc->asked, netvsc->status);
-    }
-    print("    protocol     NVSP 0x%x, %u sections to receive in\n", netvsc->version, netvsc->sections);
-    print("    adapter      %02x:%02x:%02x:%02x:%02x:%02x, link %s\n", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5],
-          netvsc->link_is_up ? "up" : "down");
-    return !netvsc->link_is_up || use_link(netvsc);
-}
-
 bool use_network(const struct offer *offer)
 {
     static uint8_t memory[NETVSC_PAGES * PAGE_SIZE] NOT_CLEARED __attribute__((aligned(PAGE_SIZE)));
     static struct netvsc netvsc NOT_CLEARED;
-    if (!netvsc_open(&netvsc, offer, memory))
-        return FAILED("channel %u cannot be opened", offer->channel);
-    print("  network        channel %u is open\n", offer->channel);
-    if (!use_adapter(&netvsc))
-        return false;
-    return netvsc_close(&netvsc) || FAILED("channel %u cannot be closed", offer->channel);
+    return session_open_adapter(&netvsc, offer, memory) && (!netvsc.link_is_up || use_link(&netvsc)) &&
+           session_close_adapter(&netvsc);
 }

@@ -8,46 +8,7 @@
 #include "vsc.h"
 
 #include "greeting.h"
-#include "hypercall.h"
 #include "interfaces.h"
-
-/* Says what VMBus needs and CPUID does not grant. */
-static bool has_vmbus(void)
-{
-    static const struct {
-        enum hv_feature feature;
-        const char *name;
-    } needs[] = {
-        {HV_ACCESS_HYPERCALL_MSRS, "AccessHypercallMsrs"},
-        {HV_ACCESS_VP_INDEX, "AccessVpIndex"},
-        {HV_ACCESS_SYNIC, "AccessSynicRegs"},
-        {HV_POST_MESSAGES, "PostMessages"},
-        {HV_SIGNAL_EVENTS, "SignalEvents"},
-    };
-    if (!hyperv_is_there()) {
-        print("  VMBus          none: the machine does not speak Hyper-V\n");
-        return false;
-    }
-    for (unsigned i = 0; i < ARRAY_LENGTH(needs); i++)
-        if (!hyperv_has(needs[i].feature)) {
-            print("  VMBus          none: the hypervisor does not grant %s\n", needs[i].name);
-            return false;
-        }
-    return true;
-}
-
-static bool connect(void)
-{
-    apic_initialize();
-    if (!hypercall_enable())
-        return FAILED("the hypercall page cannot be enabled");
-    vmbus_listen();
-    uint32_t version = vmbus_negotiate();
-    if (!version)
-        return FAILED("the host speaks no version of VMBus that this guest knows");
-    print("  VMBus          version %u.%u\n", version >> 16, version & 0xffff);
-    return vmbus_request_offers() || FAILED("the host does not tell all that it offers");
-}
 
 static void list_offers(void)
 {
@@ -81,17 +42,17 @@ static bool use_devices(void)
 
 static bool use_vmbus(void)
 {
-    if (!connect())
+    if (!session_begin())
         return false;
     list_offers();
-    return use_devices() && (vmbus_unload() || FAILED("VMBus cannot be left"));
+    return use_devices() && session_end();
 }
 
 int main(void)
 {
     checks_be_quiet();
     greet();
-    if (has_vmbus() && (!use_vmbus() || checks_failed()))
+    if (session_is_possible() && (!use_vmbus() || checks_failed()))
         return EXIT_FAILED;
     print("All is well; turning the machine off.\n");
     machine_power_off();

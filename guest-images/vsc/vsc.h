@@ -3,12 +3,8 @@
  */
 #pragma once
 
-#include "hyperv.h"
 #include "runtime.h"
-#include "vmbus.h"
-
-/* Says what has failed, in a line of its own; false. */
-#define FAILED(format, ...) (print("FAILED: " format "\n", ##__VA_ARGS__), false)
+#include "session.h"
 
 /* Uses all disks of a SCSI controller; false, after a line that says so, if something failed. */
 bool use_storage(const struct offer *offer);
