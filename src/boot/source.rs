@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::guest_images;
+
 /// Where a flat image goes unless its user says otherwise: where a PC's firmware puts a boot sector.
 pub const DEFAULT_FLAT_ADDRESS: u64 = 0x7c00;
 
@@ -53,7 +55,7 @@ pub enum KernelSource {
         /// How it is entered.
         mode: FlatMode,
     },
-    /// An image that is part of this program. Says itself what it is.
+    /// An image that is part of this program: `embedded:NAME`. Says itself what it is.
     Embedded {
         /// What to call it.
         name: &'static str,
@@ -70,6 +72,12 @@ pub enum SourceError {
     NoPath {
         /// What was given.
         text: String,
+    },
+    /// There is no such image.
+    #[error("there is no embedded image {name:?}; there are {}", guest_images::ALL.map(|(name, _)| name).join(" and "))]
+    NoImage {
+        /// What was given.
+        name: String,
     },
     /// The address is not a number.
     #[error("{address:?} in {text:?} is not an address; write it as 0x7c00 or 31744")]
@@ -107,6 +115,11 @@ impl FromStr for KernelSource {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Self, SourceError> {
+        if let Some(name) = text.strip_prefix("embedded:") {
+            let image = guest_images::ALL.into_iter().find(|(known, _)| *known == name);
+            let (name, bytes) = image.ok_or_else(|| SourceError::NoImage { name: name.into() })?;
+            return Ok(Self::Embedded { name, bytes });
+        }
         let Some(flat) = text.strip_prefix("flat:") else {
             return match text {
                 "" => Err(SourceError::NoPath { text: text.into() }),

@@ -16,6 +16,17 @@ fn a_path_is_a_path_whatever_it_contains() {
 }
 
 #[test]
+fn images_of_this_program_go_by_their_names() {
+    for (name, bytes) in guest_images::ALL {
+        let text = format!("embedded:{name}");
+        let source: KernelSource = text.parse().unwrap();
+        assert_eq!(source, KernelSource::Embedded { name, bytes });
+        assert_eq!(source.to_string(), text);
+    }
+    assert_eq!(error("embedded:per"), "there is no embedded image \"per\"; there are vsc and peer");
+}
+
+#[test]
 fn a_flat_image_has_an_address_and_a_mode_by_default() {
     assert_eq!("flat:x".parse(), flat("x", 0x7c00, FlatMode::Real16));
     assert_eq!("flat:x@4096".parse(), flat("x", 4096, FlatMode::Real16));
