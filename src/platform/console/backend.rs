@@ -30,6 +30,16 @@ pub(super) trait Backend: Send {
     /// Writes some of `bytes` and says how many; `WouldBlock` means that the sink is to be polled.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Whether some of what was written is held back until more comes.
+    fn holds(&self) -> bool {
+        false
+    }
+
+    /// Writes what is held back: nothing has come for a while, or nothing more will. `WouldBlock` as for [`write`](Self::write).
+    fn let_go(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether readers come and go. If so the sink is polled for hang-up even when there is nothing to write.
     fn has_visitors(&self) -> bool {
         false

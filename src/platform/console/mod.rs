@@ -15,6 +15,7 @@ mod endpoint;
 mod file;
 mod input;
 mod keys;
+mod lines;
 mod output;
 mod pty;
 mod pump;
@@ -116,6 +117,15 @@ impl Console {
         Self::start(backend, pty, Box::new(events))
     }
 
+    /// A console that shares standard output with others: it prints whole lines, each with `label` before it, and nothing is
+    /// typed to it. `events` as for [`open`](Self::open).
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn labelled(label: &str, events: impl Fn(ConsoleEvent) + Send + 'static) -> Result<Self, ConsoleError> {
+        Self::start(Box::new(lines::LinesBackend::open(label)?), None, Box::new(events))
+    }
+
     /// A console for a program, which watches and types through the [`Capture`].
     pub fn capture() -> (Self, Capture) {
         let transcript = Arc::new(capture::Transcript::default());
@@ -132,8 +142,15 @@ impl Console {
         let waker = Arc::new(Waker::new().map_err(ConsoleError::Start)?);
         let output = Arc::new(OutputQueue::new(waker.clone()));
         let input = Arc::new(ConsoleInput::new(Some(waker.clone())));
-        let pump =
-            Pump { backend, output: output.clone(), input: input.clone(), waker, events, batch: Default::default() };
+        let pump = Pump {
+            backend,
+            output: output.clone(),
+            input: input.clone(),
+            waker,
+            events,
+            batch: Default::default(),
+            held_since: None,
+        };
         let thread = thread::Builder::new().name("console".into()).spawn(move || pump.run());
         let thread = Some(thread.map_err(ConsoleError::Start)?);
         Ok(Self { output: ConsoleOutput(Sink::Queue(output)), input, pty, thread })

@@ -22,8 +22,12 @@ struct State {
     wake_at: usize,
     /// Whether the console's thread holds bytes that it has not written.
     in_flight: bool,
+    /// Nothing more will be printed.
+    finishing: bool,
     /// Output is dropped from now on, because it cannot be written or need not be.
     closed: bool,
+    /// Some output was.
+    lost: bool,
     /// Gates where a VP waits for room.
     waiting: Vec<Arc<Gate>>,
 }
@@ -40,8 +44,15 @@ pub(super) struct OutputQueue {
 impl OutputQueue {
     /// An empty queue, whose taker sleeps on `waker`.
     pub fn new(waker: Arc<Waker>) -> Self {
-        let state =
-            State { bytes: Vec::new(), wake_at: usize::MAX, in_flight: false, closed: false, waiting: Vec::new() };
+        let state = State {
+            bytes: Vec::new(),
+            wake_at: usize::MAX,
+            in_flight: false,
+            finishing: false,
+            closed: false,
+            lost: false,
+            waiting: Vec::new(),
+        };
         Self { state: Mutex::new(state), settled: Condvar::new(), full: AtomicBool::new(false), waker }
     }
 
@@ -49,6 +60,7 @@ impl OutputQueue {
     pub fn push(&self, bytes: &[u8]) {
         let mut state = self.lock();
         if state.closed {
+            state.lost = true;
             return;
         }
         state.bytes.extend_from_slice(bytes);
@@ -83,7 +95,7 @@ impl OutputQueue {
     pub fn take(&self, batch: &mut Vec<u8>) {
         let mut state = self.lock();
         std::mem::swap(&mut state.bytes, batch);
-        state.in_flight = !batch.is_empty();
+        state.in_flight |= !batch.is_empty();
         self.let_in(state);
     }
 
@@ -104,6 +116,7 @@ impl OutputQueue {
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        state.lost |= state.in_flight || !state.bytes.is_empty();
         state.bytes = Vec::new();
         self.settled.notify_all();
         self.let_in(state);
@@ -115,8 +128,14 @@ impl OutputQueue {
         self.lock().closed
     }
 
-    /// Waits until all is written, the queue closes, or the deadline has passed. True if all was written.
+    /// Whether nothing more will be printed.
+    pub fn is_finishing(&self) -> bool {
+        self.lock().finishing
+    }
+
+    /// Waits until all is written, the queue closes, or the deadline has passed. True if nothing was lost.
     pub fn finish(&self, deadline: Option<Instant>) -> bool {
+        self.lock().finishing = true;
         self.waker.wake();
         let mut state = self.lock();
         while !state.closed && (state.in_flight || !state.bytes.is_empty()) {
@@ -126,7 +145,7 @@ impl OutputQueue {
                 None => self.settled.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        !state.closed
+        !state.lost
     }
 
     /// Ends the wait of all VPs, now that the queue is empty: without the queue's lock, which they take at the gate.

@@ -6,6 +6,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smallvec::SmallVec;
@@ -18,6 +19,8 @@ use super::{ConsoleError, ConsoleEvent, EventSink};
 
 /// How long output that follows on other output waits for company.
 const LINGER: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+/// How long a backend may hold output back while nothing more comes.
+const PATIENCE: Duration = Duration::from_millis(200);
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// As much output does not wait longer.
 const ENOUGH: usize = output::CAPACITY / 4;
@@ -31,6 +34,8 @@ pub(super) struct Pump {
     pub waker: Arc<Waker>,
     pub events: EventSink,
     pub batch: Batch,
+    /// Since when the backend has been holding output back, with nothing more to print.
+    pub held_since: Option<Instant>,
 }
 
 /// Output in the hands of the console's thread.
@@ -53,6 +58,8 @@ enum Printed {
     Nothing,
     /// All that there was.
     All,
+    /// All, but the backend holds some of it back, for so long at most.
+    Held(Duration),
     /// The sink is full.
     Blocked,
     /// Nobody is there.
@@ -75,11 +82,13 @@ impl Pump {
             let (wake_at, timeout) = match printed {
                 Printed::Nothing => (1, None),
                 Printed::All => (ENOUGH, Some(LINGER)),
+                Printed::Held(time) => (1, Timespec::try_from(time).ok()),
                 Printed::Kept => (ENOUGH, None),
                 Printed::Blocked => (usize::MAX, None),
             };
             // Even with more to print, look at the input: a guest that never stops must not keep its user from doing so.
-            let sleeps = self.output.may_sleep(wake_at, printed == Printed::Blocked);
+            let in_flight = printed == Printed::Blocked || self.backend.holds();
+            let sleeps = self.output.may_sleep(wake_at, in_flight);
             let ready = self.poll(printed, if sleeps { timeout } else { Some(AT_ONCE) });
             if ready.hang_up {
                 self.backend.hang_up();
@@ -104,8 +113,9 @@ impl Pump {
             self.output.take(&mut self.batch.bytes);
         }
         if self.batch.is_done() {
-            return Printed::Nothing;
+            return self.print_held();
         }
+        self.held_since = None;
         while !self.batch.is_done() {
             match self.backend.write(&self.batch.bytes[self.batch.written..]) {
                 Ok(count) => self.batch.written += count,
@@ -118,6 +128,24 @@ impl Pump {
             }
         }
         Printed::All
+    }
+
+    /// There is nothing new: has the backend let go of what it holds back, if that was long enough.
+    fn print_held(&mut self) -> Printed {
+        if !self.backend.holds() {
+            return Printed::Nothing;
+        }
+        let left = PATIENCE.saturating_sub(self.held_since.get_or_insert_with(Instant::now).elapsed());
+        if !left.is_zero() && !self.output.is_finishing() {
+            return Printed::Held(left);
+        }
+        match self.backend.let_go() {
+            Ok(()) => self.held_since = None,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Printed::Held(Duration::ZERO),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Printed::Blocked,
+            Err(source) => self.fail(source),
+        }
+        Printed::Nothing
     }
 
     /// The sink took nothing: because it is full, or because its reader has just left.

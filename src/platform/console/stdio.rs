@@ -9,7 +9,7 @@ use super::endpoint::Endpoint;
 use super::keys::{Command, HELP, Keys};
 use super::terminal::{NotRaw, RawMode};
 
-const STANDARD_OUTPUT: &str = "standard output";
+pub(super) const STANDARD_OUTPUT: &str = "standard output";
 
 pub(super) struct StdioBackend {
     /// `None` once the input has ended, or where there is none.
@@ -41,7 +41,7 @@ impl StdioBackend {
     }
 }
 
-fn advice(error: &io::Error) -> &'static str {
+pub(super) fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::BrokenPipe => "its reader has gone; give --console none or --console file:PATH to run without one",
         ErrorKind::StorageFull => "free some space on its disk",

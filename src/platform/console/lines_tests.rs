@@ -1,0 +1,87 @@
+use std::io::{Read, pipe};
+use std::time::{Duration, Instant};
+
+use super::super::{Console, ConsoleEvent};
+use super::*;
+
+/// What a console that was given these pieces has written when it is finished.
+fn printed(pieces: &[&[u8]]) -> String {
+    let (mut reader, writer) = pipe().unwrap();
+    let backend = LinesBackend::on("lab", writer.as_fd()).unwrap();
+    let console = Console::start(Box::new(backend), None, Box::new(|event| panic!("{event:?}"))).unwrap();
+    for piece in pieces {
+        io::Write::write_all(&mut console.output(), piece).unwrap();
+    }
+    assert!(console.finish(None));
+    drop((console, writer));
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn each_line_has_the_label_and_ends_as_here() {
+    assert_eq!(printed(&[b"one\r\ntwo\n\nth", b"ree\n"]), "lab: one\nlab: two\nlab: \nlab: three\n");
+}
+
+#[test]
+fn the_last_line_needs_no_end() {
+    assert_eq!(printed(&[b"login: "]), "lab: login: \n");
+    assert_eq!(printed(&[]), "");
+}
+
+#[test]
+fn a_line_that_stays_without_its_end_is_shown_after_a_while() {
+    let (mut reader, writer) = pipe().unwrap();
+    let backend = LinesBackend::on("lab", writer.as_fd()).unwrap();
+    let console = Console::start(Box::new(backend), None, Box::new(|_| {})).unwrap();
+    let start = Instant::now();
+    io::Write::write_all(&mut console.output(), b"login: ").unwrap();
+    let mut text = [0; 12];
+    reader.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"lab: login: ");
+    assert!(start.elapsed() > Duration::from_millis(100), "it could have ended meanwhile");
+}
+
+#[test]
+fn a_long_line_is_broken_and_nothing_of_it_is_lost() {
+    let text = printed(&[&[b'x'; 10_000], b"\n"]);
+    assert!(text.lines().all(|line| line.starts_with("lab: x") && line.len() < 4096), "{text}");
+    assert_eq!(text.matches('x').count(), 10_000);
+}
+
+#[test]
+fn what_a_reader_takes_late_is_not_lost() {
+    let (mut reader, writer) = pipe().unwrap();
+    let backend = LinesBackend::on("lab", writer.as_fd()).unwrap();
+    let console = Console::start(Box::new(backend), None, Box::new(|_| {})).unwrap();
+    let lines = 20_000;
+    (0..lines).for_each(|line| io::Write::write_all(&mut console.output(), format!("{line}\n").as_bytes()).unwrap());
+    assert!(!console.finish(Some(Instant::now() + Duration::from_millis(20))), "more than a pipe takes");
+    drop(writer);
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert!(console.finish(None));
+    drop(console);
+    let text = reading.join().unwrap();
+    assert!(text.lines().eq((0..lines).map(|line| format!("lab: {line}"))));
+}
+
+#[test]
+fn a_reader_that_has_gone_is_an_error() {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    let (tell, told) = std::sync::mpsc::channel();
+    let backend = LinesBackend::on("lab", writer.as_fd()).unwrap();
+    let events = Box::new(move |event| tell.send(event).unwrap());
+    let console = Console::start(Box::new(backend), None, events).unwrap();
+    io::Write::write_all(&mut console.output(), b"x\n").unwrap();
+    let event = told.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(
+        matches!(&event, ConsoleEvent::Failed(error) if error.to_string().contains("its reader has gone")),
+        "{event:?}"
+    );
+}
