@@ -91,7 +91,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
 }
 
 /// How often disks are looked at: somebody may have changed the size of an image.
-const DISK_SIZES: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+pub(super) const DISK_SIZES: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Waits for a signal; none when the machine is gone. Meanwhile has the guest notice disks that are made larger.
 fn next_signal(signals: &EndSignals, machine: &Machine) -> io::Result<Option<i32>> {

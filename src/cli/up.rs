@@ -1,8 +1,6 @@
 //! `viridian up`.
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::thread;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,9 +10,11 @@ use signal_hook::consts::SIGINT;
 use viridian::machine::builder::Builder;
 use viridian::machine::end::code;
 use viridian::machine::lab::{Lab, Partition};
-use viridian::machine::{End, Machine};
+use viridian::machine::{End, Machine, Prepared};
+use viridian::platform::console::ConsoleConfig;
 use viridian::platform::console::signals::EndSignals;
-use viridian::platform::console::{Capture, ConsoleConfig};
+
+use super::run::DISK_SIZES;
 
 /// What `viridian up` is told.
 #[derive(clap::Args)]
@@ -25,11 +25,10 @@ pub struct Arguments {
     lab: PathBuf,
 }
 
-/// How a machine's run went.
-struct Outcome {
+/// A machine that is ready to run.
+struct Ready {
     name: String,
-    end: End,
-    time: Duration,
+    machine: Prepared,
 }
 
 /// A machine that runs.
@@ -37,6 +36,13 @@ struct Running {
     name: String,
     machine: Machine,
     since: Instant,
+}
+
+/// How a machine's run went.
+struct Outcome {
+    name: String,
+    end: End,
+    time: Duration,
 }
 
 /// Runs all machines of a lab to their ends.
@@ -48,36 +54,51 @@ pub fn up(arguments: Arguments) -> anyhow::Result<u8> {
             return Ok(code::USAGE);
         }
     };
-    super::closed::expect_open()?;
+    if lab.partitions.iter().any(|partition| partition.config.console == ConsoleConfig::Stdio) {
+        super::closed::expect_open()?;
+    }
     let signals = EndSignals::catch().context("cannot listen for signals")?;
-    let outcomes = thread::scope(|scope| {
-        let mut running = Vec::new();
-        let mut outcomes = Vec::new();
-        for Partition { config, .. } in lab.partitions {
-            let (name, since) = (config.name.clone(), Instant::now());
-            let captured = config.console == ConsoleConfig::Stdio;
-            let builder = Builder::from(config);
-            match if captured { builder.capture_console() } else { builder }.start() {
-                Ok(machine) => {
-                    if let Some(console) = machine.console().cloned() {
-                        let ended = machine.ended().try_clone_to_owned().context("a descriptor for a console")?;
-                        let name = name.clone();
-                        scope.spawn(move || print_lines(&name, &console, || is_readable(&ended)));
-                    }
-                    running.push(Running { name, machine, since });
-                }
-                Err(error) => {
-                    outcomes.push(Outcome { name, end: End::Failed(error), time: since.elapsed() });
-                    stop(&running, SIGINT);
-                    break;
-                }
-            }
-        }
-        wait(running, &signals, &mut outcomes)?;
-        anyhow::Ok(outcomes)
-    })?;
+    let ready = match prepare(lab, &arguments.lab) {
+        Ok(ready) => ready,
+        Err(code) => return Ok(code),
+    };
+    let mut outcomes = Vec::new();
+    let running = start(ready, &mut outcomes);
+    wait(running, &signals, &mut outcomes)?;
     print_table(&outcomes);
     Ok(outcomes.iter().map(|outcome| outcome.end.exit_code()).find(|code| *code != 0).unwrap_or(0))
+}
+
+/// Has all machines ready to run. If one cannot be, says so and gives the exit code: then none has run.
+fn prepare(lab: Lab, file: &Path) -> Result<Vec<Ready>, u8> {
+    let prepare = |Partition { config, .. }| {
+        let name = config.name.clone();
+        match Builder::from(config).label_console().prepare() {
+            Ok(machine) => Ok(Ready { name, machine }),
+            Err(error) => {
+                eprintln!("viridian: {}: {name}: {error}; nothing was started", file.display());
+                Err(error.exit_code())
+            }
+        }
+    };
+    lab.partitions.into_iter().map(prepare).collect()
+}
+
+/// Starts all machines, one after the other. One that fails ends those that run.
+fn start(ready: Vec<Ready>, outcomes: &mut Vec<Outcome>) -> Vec<Running> {
+    let mut running = Vec::new();
+    for Ready { name, machine } in ready {
+        let since = Instant::now();
+        match machine.start() {
+            Ok(machine) => running.push(Running { name, machine, since }),
+            Err(error) => {
+                outcomes.push(Outcome { name, end: End::Failed(error), time: since.elapsed() });
+                stop(&running, SIGINT);
+                break;
+            }
+        }
+    }
+    running
 }
 
 /// Waits for all machines; a signal ends those that still run.
@@ -85,20 +106,24 @@ fn wait(mut running: Vec<Running>, signals: &EndSignals, outcomes: &mut Vec<Outc
     while !running.is_empty() {
         let ends = running.iter().map(|run| PollFd::from_borrowed_fd(run.machine.ended(), PollFlags::IN));
         let mut fds: Vec<_> = [PollFd::new(signals, PollFlags::IN)].into_iter().chain(ends).collect();
-        match poll(&mut fds, None) {
+        let has_disks = running.iter().any(|run| !run.machine.disks().is_empty());
+        match poll(&mut fds, has_disks.then_some(&DISK_SIZES)) {
+            Ok(0) => running.iter().for_each(|run| run.machine.disks().check_sizes()),
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error).context("cannot wait for the machines"),
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready[0] {
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>().into_iter();
+        if ready.next() == Some(true) {
             stop(&running, signals.wait().context("cannot listen for signals")?);
         }
-        // From the end, so that what is left keeps its place.
-        for index in (0..running.len()).rev().filter(|index| ready[index + 1]) {
-            let Running { name, machine, since } = running.remove(index);
-            outcomes.push(Outcome { name, time: since.elapsed(), end: machine.wait() });
-        }
+        let (ended, others) = running.into_iter().zip(ready).partition::<Vec<_>, _>(|(_, ended)| *ended);
+        running = others.into_iter().map(|(run, _)| run).collect();
+        outcomes.extend(ended.into_iter().map(|(Running { name, machine, since }, _)| Outcome {
+            name,
+            time: since.elapsed(),
+            end: machine.wait(),
+        }));
     }
     Ok(())
 }
@@ -109,41 +134,11 @@ fn stop(running: &[Running], signal: i32) {
     }
 }
 
-fn is_readable(fd: &std::os::fd::OwnedFd) -> bool {
-    let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
-}
-
-/// Prints each line of a console with the partition's name before it, until the machine is gone.
-fn print_lines(name: &str, console: &Capture, is_over: impl Fn() -> bool) {
-    /// A line that stays without its end is not held back for longer.
-    const PATIENCE: Duration = Duration::from_millis(200);
-    loop {
-        let over = is_over();
-        let text = match console.wait_for("\n", if over { Duration::ZERO } else { PATIENCE }) {
-            Ok(line) => line,
-            Err(_) => console.take(),
-        };
-        if !text.is_empty() && write_line(name, &text).is_err() {
-            return;
-        }
-        if over && text.is_empty() {
-            return;
-        }
-    }
-}
-
-fn write_line(name: &str, text: &[u8]) -> std::io::Result<()> {
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    let line = [name.as_bytes(), b": ", text, b"\n"].concat();
-    let mut output = std::io::stdout().lock();
-    output.write_all(&line).and_then(|()| output.flush())
-}
-
 /// Says on standard error how each ended, in the order in which they did.
 fn print_table(outcomes: &[Outcome]) {
-    let width = outcomes.iter().map(|outcome| outcome.name.len()).max().unwrap_or(0);
+    const HEADING: &str = "partition";
+    let width = outcomes.iter().map(|outcome| outcome.name.chars().count()).fold(HEADING.len(), usize::max);
+    eprintln!("viridian: {HEADING:width$}        time  end");
     for Outcome { name, end, time } in outcomes {
         eprintln!("viridian: {name:width$}  {:>8.2} s  {end}", time.as_secs_f64());
     }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::config::hyperv::Hv;
 use super::config::size::Size;
 use super::config::{Config, Engine, OnReset};
-use super::{Machine, MachineError};
+use super::{Machine, MachineError, Prepared};
 use crate::boot::KernelSource;
 use crate::hyperv::hypercall::Hypercalls;
+use crate::partition::gate::Gate;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
@@ -21,13 +22,33 @@ use crate::vsp::storage::config::DiskConfig;
 #[derive(Clone)]
 pub struct Builder {
     config: Config,
-    capture: bool,
+    console: ConsoleUse,
     devices: Vec<Arc<dyn Fn() -> Box<dyn Vsp> + Send + Sync>>,
     calls: Vec<CallSetup>,
 }
 
 /// Adds to the hypercalls that are answered.
 pub(super) type CallSetup = Arc<dyn Fn(&mut Hypercalls) + Send + Sync>;
+
+/// What becomes of the console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ConsoleUse {
+    /// It is where the settings have it.
+    #[default]
+    Configured,
+    /// The same, but on standard output it shares that with others.
+    Labelled,
+    /// It is kept in memory.
+    Captured,
+}
+
+/// What a machine has beside its settings.
+#[derive(Default)]
+pub(super) struct Extras {
+    pub console: ConsoleUse,
+    pub devices: Vec<Box<dyn Vsp>>,
+    pub calls: Vec<CallSetup>,
+}
 
 impl fmt::Debug for Builder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,7 +64,7 @@ impl Default for Builder {
 
 impl From<Config> for Builder {
     fn from(config: Config) -> Self {
-        Self { config, capture: false, devices: Vec::new(), calls: Vec::new() }
+        Self { config, console: ConsoleUse::default(), devices: Vec::new(), calls: Vec::new() }
     }
 }
 
@@ -103,13 +124,20 @@ impl Builder {
 
     /// Where the console goes.
     pub fn console(mut self, console: ConsoleConfig) -> Self {
-        (self.config.console, self.capture) = (console, false);
+        (self.config.console, self.console) = (console, ConsoleUse::Configured);
         self
     }
 
     /// Keeps the console in memory: see [`Machine::console`].
     pub fn capture_console(mut self) -> Self {
-        self.capture = true;
+        self.console = ConsoleUse::Captured;
+        self
+    }
+
+    /// Has a console on standard output print whole lines, each with the partition's name before it: for several machines
+    /// in one process. Nothing is typed to it.
+    pub fn label_console(mut self) -> Self {
+        self.console = ConsoleUse::Labelled;
         self
     }
 
@@ -173,7 +201,21 @@ impl Builder {
     /// # Errors
     /// As [`Machine::start`].
     pub fn start(&self) -> Result<Machine, MachineError> {
+        Machine::build(&self.config, self.extras(), Gate::new())?.watched()
+    }
+
+    /// Does all that a start does but the last step: everything is opened, loaded and checked, and the guest does not run yet.
+    ///
+    /// # Errors
+    /// As [`Machine::start`].
+    pub fn prepare(&self) -> Result<Prepared, MachineError> {
+        let gate = Gate::new();
+        gate.close();
+        Machine::build(&self.config, self.extras(), gate).map(Prepared::new)
+    }
+
+    fn extras(&self) -> Extras {
         let devices = self.devices.iter().map(|make| make()).collect();
-        Machine::launch(&self.config, self.capture, devices, self.calls.clone())
+        Extras { console: self.console, devices, calls: self.calls.clone() }
     }
 }

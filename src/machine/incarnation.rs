@@ -123,6 +123,10 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     let _engine_ends = EngineEnds(shared);
     let _attachment = engine.clone().map(|engine| shared.vmbus.attach(engine)).transpose()?;
 
+    // Each VP's thread binds itself; it is tried here, too, so that a processor that cannot be had is an error of the start.
+    for (processor, index) in host_processors.iter().flatten().zip(0..) {
+        bind(index, *processor)?;
+    }
     vp::prepare_kicks();
     let devices = Arc::new(Devices { platform, interrupts, engine });
     let processor = |index: u32| host_processors.as_ref().map(|list| list[index as usize]);

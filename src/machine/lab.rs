@@ -16,7 +16,7 @@
 //!
 //! Each partition has the settings of a machine, and with `after` the names of those that are to run before it starts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -91,6 +91,16 @@ pub enum Problem {
     /// Some wait for each other.
     #[error("these wait for each other by after=, and none would start: {}", .0.join(", "))]
     Cycle(Vec<String>),
+    /// Two would write over each other.
+    #[error("{first} and {second} both write {path}; give one of them another file")]
+    SameFile {
+        /// Who writes it.
+        first: String,
+        /// Who does, too.
+        second: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// Adapters are in each other's way.
     #[error(transparent)]
     Network(#[from] NetworkOptionsError),
@@ -111,9 +121,11 @@ impl Lab {
     /// What is wrong with it; see [`LabError`].
     pub fn load(path: &Path) -> Result<Self, LabError> {
         let content = read(path)?;
-        let mut lab = Self::parse(&content).map_err(|problem| LabError::Content { path: path.to_owned(), problem })?;
+        let wrong = |problem| LabError::Content { path: path.to_owned(), problem };
+        let mut lab = Self::parse(&content).map_err(wrong)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         lab.partitions.iter_mut().for_each(|partition| partition.config.rebase(folder));
+        check_files(&lab.partitions).map_err(wrong)?;
         Ok(lab)
     }
 
@@ -134,7 +146,8 @@ impl Lab {
 }
 
 fn partition(mut table: toml::Table, number: usize) -> Result<Partition, Problem> {
-    let name = table.get("name").and_then(toml::Value::as_str).ok_or(Problem::Unnamed(number))?.to_owned();
+    let name = table.get("name").and_then(toml::Value::as_str).filter(|name| !name.is_empty());
+    let name = name.ok_or(Problem::Unnamed(number))?.to_owned();
     let wrong =
         |error: toml::de::Error| Problem::Settings { partition: name.clone(), message: with_nearest(error.message()) };
     let after = table.remove("after").map(Vec::deserialize).transpose().map_err(wrong)?;
@@ -157,6 +170,21 @@ fn check(partitions: &[Partition]) -> Result<(), Problem> {
         config.networks.iter().enumerate().map(|(index, options)| (&*config.name, index, options))
     });
     Ok(check_all(adapters)?)
+}
+
+/// Expects that no file is written twice. Devices, such as `/dev/null`, may be.
+fn check_files(partitions: &[Partition]) -> Result<(), Problem> {
+    let mut writers = BTreeMap::new();
+    for Partition { config, .. } in partitions {
+        let is_device = |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+        for path in config.written_files().filter(|path| !is_device(path)) {
+            if let Some(first) = writers.insert(path, &config.name) {
+                let (first, second) = (first.clone(), config.name.clone());
+                return Err(Problem::SameFile { first, second, path: path.to_owned() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Those first that wait for nobody, else as they are written.

@@ -38,6 +38,7 @@ fn what_makes_no_lab_is_refused() {
     refused("", "no [[partition]]");
     refused("[[partitions]]", "partitions");
     refused("[[partition]]\nmemory = '1G'", "number 1 has no name");
+    refused("[[partition]]\nname = ''", "number 1 has no name");
     refused("[[partition]]\nname = 'a'\n[[partition]]\nname = 'a'", "two partitions are called a");
     refused("[[partition]]\nname = 'a'\nafter = ['b']", "after b, which does not exist");
     refused("[[partition]]\nname = 'a'\nmemroy = '1G'", "a: unknown key `memroy`; did you mean `memory`?");
@@ -45,4 +46,20 @@ fn what_makes_no_lab_is_refused() {
     let same = "net = 'switch=lab,mac=02:00:00:00:00:01'";
     let text = format!("[[partition]]\nname = 'a'\n{same}\n[[partition]]\nname = 'b'\n{same}");
     refused(&text, "adapter 0 of a and adapter 0 of b both have the address");
+}
+
+#[test]
+fn a_file_is_written_by_one_partition_and_a_device_by_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lab.toml");
+    let load = |one: &str, other: &str| {
+        let text = format!("[[partition]]\nname = 'a'\n{one}\n[[partition]]\nname = 'b'\n{other}");
+        std::fs::write(&path, text).unwrap();
+        Lab::load(&path).map(drop).map_err(|error| error.to_string())
+    };
+    let error = load("console = 'file:log'", "net = 'none,pcap=log'").unwrap_err();
+    assert!(error.contains("a and b both write") && error.contains("log; give one of them another"), "{error}");
+    assert!(load("console = 'unix:log'", "trace = 'msr=log'").is_err());
+    load("console = 'file:log'", "console = 'file:log2'").unwrap();
+    load("console = 'file:/dev/null'", "console = 'file:/dev/null'").unwrap();
 }

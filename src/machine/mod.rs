@@ -31,19 +31,20 @@ mod incarnation;
 pub mod interface;
 mod interrupts;
 pub mod lab;
+mod prepared;
 mod test_device;
 mod trace;
 
 pub use end::End;
 pub use error::MachineError;
+pub use prepared::Prepared;
 
-use builder::CallSetup;
+use builder::{CallSetup, ConsoleUse, Extras};
 
 use crate::hyperv::engine::{Engine, Tracer};
 use crate::partition::gate::Gate;
-use crate::platform::console::{Capture, Console, ConsoleEvent};
+use crate::platform::console::{Capture, Console, ConsoleConfig, ConsoleEvent};
 use crate::vmbus::bus::{self, VmBus};
-use crate::vmbus::vsp::Vsp;
 use crate::vsp::network::nics::Nics;
 use crate::vsp::storage::disks::Disks;
 use config::{Config, OnReset};
@@ -94,16 +95,12 @@ impl Machine {
     /// # Errors
     /// What is wrong with the settings or the files that they name, or what the host refuses.
     pub fn start(config: &Config) -> Result<Self, MachineError> {
-        Self::launch(config, false, Vec::new(), Vec::new())
+        Self::build(config, Extras::default(), Gate::new())?.watched()
     }
 
-    /// Starts a machine, with the console that is configured or one that is captured, and with these devices and hypercalls more.
-    fn launch(
-        config: &Config,
-        capture: bool,
-        devices: Vec<Box<dyn Vsp>>,
-        calls: Vec<CallSetup>,
-    ) -> Result<Self, MachineError> {
+    /// Builds a machine, whose VPs run as soon as the gate is open.
+    fn build(config: &Config, extras: Extras, gate: Gate) -> Result<Self, MachineError> {
+        let Extras { console, devices, calls } = extras;
         let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
         let tracer = config.trace.as_ref().map(trace::tracer).transpose()?;
         let vmbus = VmBus::new(bus::Settings {
@@ -128,23 +125,27 @@ impl Machine {
             vmbus,
             disks,
             nics,
-            gate: Arc::new(Gate::new()),
-            state: Mutex::default(),
+            state: Mutex::new(State { paused: !gate.is_open(), ..State::default() }),
+            gate: Arc::new(gate),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
             console: OnceLock::new(),
         });
-        let (console, capture) = if capture {
-            let (console, capture) = Console::capture();
-            (console, Some(capture))
-        } else {
-            // Weak: the console belongs to what it reports to.
-            let machine = Arc::downgrade(&shared);
-            let report = move |event| {
-                if let Some(shared) = machine.upgrade() {
-                    shared.console_event(event);
-                }
-            };
-            (Console::open(&config.console, report)?, None)
+        // Weak: the console belongs to what it reports to.
+        let machine = Arc::downgrade(&shared);
+        let report = move |event| {
+            if let Some(shared) = machine.upgrade() {
+                shared.console_event(event);
+            }
+        };
+        let (console, capture) = match console {
+            ConsoleUse::Captured => {
+                let (console, capture) = Console::capture();
+                (console, Some(capture))
+            }
+            ConsoleUse::Labelled if config.console == ConsoleConfig::Stdio => {
+                (Console::labelled(&config.name, report)?, None)
+            }
+            ConsoleUse::Labelled | ConsoleUse::Configured => (Console::open(&config.console, report)?, None),
         };
         let _ = shared.console.set(console);
         let (report, started) = mpsc::sync_channel(1);
@@ -155,10 +156,7 @@ impl Machine {
         let thread = thread_named(&config.name, 0).spawn(body).map_err(MachineError::Thread)?;
         let mut machine = Self { shared, capture, thread: Some(thread), watchdog: None };
         match started.recv() {
-            Ok(()) => {
-                machine.watchdog = config.timeout.map(|time| machine.watch(time.duration())).transpose()?;
-                Ok(machine)
-            }
+            Ok(()) => Ok(machine),
             // The thread ended without a word of success: how it ended says why.
             Err(mpsc::RecvError) => match machine.join() {
                 End::Failed(error) => Err(error),
@@ -226,6 +224,13 @@ impl Machine {
     /// The path of the other end of a `pty` console.
     pub fn pty_path(&self) -> Option<&Path> {
         self.shared.console.get().and_then(Console::pty_path)
+    }
+
+    /// The same machine, whose time starts now.
+    fn watched(mut self) -> Result<Self, MachineError> {
+        let time = self.shared.config.timeout;
+        self.watchdog = time.map(|time| self.watch(time.duration())).transpose()?;
+        Ok(self)
     }
 
     /// Ends the run when its time is over.

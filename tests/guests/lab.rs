@@ -1,16 +1,42 @@
 //! Several machines from one file: `viridian up`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use super::command::{Run, image, run_with};
+use tempfile::TempDir;
 
-/// Runs a lab in a folder of its own. `IMAGES/` in it stands for the folder of the guest images.
-fn up(lab: &str) -> (Run, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("lab.toml");
+use super::bad_input::with_mounts;
+use super::command::{Run, image, run_with, viridian};
+
+/// Writes a lab into a folder. `IMAGES/` in it stands for the folder of the guest images.
+fn write(lab: &str, folder: &Path) -> String {
+    let path = folder.join("lab.toml");
     let images = image("hello-pvh").parent().unwrap().to_str().unwrap().to_owned();
     fs::write(&path, lab.replace("IMAGES", &images)).unwrap();
-    (run_with(["up", path.to_str().unwrap()]), folder)
+    path.to_str().unwrap().to_owned()
+}
+
+/// Runs a lab in a folder of its own.
+fn up(lab: &str) -> (Run, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (run_with(["up", &write(lab, folder.path())]), folder)
+}
+
+/// The closing table: name and end of each partition.
+fn table(run: &Run) -> Vec<(String, String)> {
+    let mut lines = run.errors.lines().skip_while(|line| !line.starts_with("viridian: partition "));
+    assert!(lines.next().is_some_and(|line| line.ends_with("time  end")), "{run:?}");
+    let row = |line: &str| {
+        let (left, end) = line.strip_prefix("viridian: ").unwrap().split_once(" s  ").unwrap();
+        let (name, time) = left.split_once(' ').unwrap();
+        assert!(time.trim().parse::<f64>().is_ok(), "{line}");
+        (name.to_owned(), end.to_owned())
+    };
+    lines.map(row).collect()
 }
 
 #[track_caller]
@@ -18,6 +44,41 @@ fn refused(lab: &str, words: &[&str]) {
     let (run, _folder) = up(lab);
     assert_eq!(run.code, Some(2), "{run:?}");
     assert!(words.iter().all(|word| run.errors.contains(word)) && run.output.is_empty(), "{run:?}");
+}
+
+/// Runs a lab whose last partition, `bad`, has these settings, with this program. Expects that it is refused, and that the one
+/// before it has not run: though there was time for that, since a named pipe's reader keeps the program waiting in between.
+#[track_caller]
+fn refused_before_any_runs(settings: &str, code: i32, words: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with_a_wait(settings, folder.path(), |path| run_with(["up", path]));
+    expect_nothing_ran(&run, folder.path(), code, words);
+}
+
+fn run_with_a_wait(settings: &str, folder: &Path, run: impl FnOnce(&str) -> Run) -> Run {
+    const WAIT: Duration = Duration::from_millis(1500);
+    let pipe = folder.join("pipe");
+    let lab = "[[partition]]\nname = 'eager'\nkernel = 'IMAGES/hello-pvh'\nconsole = 'file:eager.log'\n\
+         [[partition]]\nname = 'waits'\nkernel = 'IMAGES/hello-pvh'\nnet = 'none,pcap=pipe'\n";
+    let path = write(&format!("{lab}[[partition]]\nname = 'bad'\n{settings}"), folder);
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(WAIT);
+            fs::read(&pipe).unwrap()
+        });
+        run(&path)
+    })
+}
+
+#[track_caller]
+fn expect_nothing_ran(run: &Run, folder: &Path, code: i32, words: &[&str]) {
+    assert_eq!(run.code, Some(code), "{run:?}");
+    for word in words.iter().chain(&["lab.toml: bad: ", "; nothing was started\n"]) {
+        assert!(run.errors.contains(word), "{word:?} is not in {run:?}");
+    }
+    assert!(run.errors.lines().count() == 1 && run.output.is_empty(), "{run:?}");
+    assert_eq!(fs::read_to_string(folder.join("eager.log")).unwrap(), "", "{run:?}");
 }
 
 #[test]
@@ -28,32 +89,97 @@ fn consoles_have_their_partitions_names_and_a_table_says_how_each_ended() {
     assert_eq!(run.code, Some(0), "{run:?}");
     for name in ["first", "second"] {
         assert!(run.output.contains(&format!("{name}: All is well; turning the machine off.\n")), "{run:?}");
-        assert!(run.output.contains(&format!("{name}:     network      channel 2")), "{run:?}");
+        assert!(run.output.contains(&format!("{name}:   network        channel 2")), "{run:?}");
     }
     assert!(run.output.lines().all(|line| line.starts_with("first: ") || line.starts_with("second: ")), "{run:?}");
     assert!(fs::read_to_string(folder.path().join("quiet.log")).unwrap().contains("Hello"), "{run:?}");
-    let mut table: Vec<_> = run.errors.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    let mut table = table(&run);
     table.sort_unstable();
-    assert_eq!(table, ["first", "quiet", "second"], "{run:?}");
-    assert_eq!(run.errors.matches(" s  the guest powered off\n").count(), 3, "{run:?}");
+    let ended = |name: &str| (name.to_owned(), "the guest powered off".to_owned());
+    assert_eq!(table, ["first", "quiet", "second"].map(ended), "{run:?}");
+}
+
+#[test]
+fn the_example_of_two_peers_runs_here() {
+    let run = run_with(["up", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/peers.toml")]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for line in [
+        "client:     pings        4 answered, after ",
+        "client:     exchanged    100 came back, 0 did not, 0 out of turn, 0 refused, ",
+        "client:     end          10.3.0.1 was told to\n",
+        "server:     answered     1 ARP requests, 4 pings, 100 datagrams; discarded 0\n",
+        "server: All is well; turning the machine off.\n",
+    ] {
+        assert!(run.output.contains(line), "{line:?} is not in {run:?}");
+    }
+    assert!(table(&run).iter().all(|(_, end)| end == "the guest powered off"), "{run:?}");
+}
+
+#[test]
+fn peers_end_with_a_failure_where_there_is_no_answer() {
+    let peer = |name: &str, cmdline: &str| {
+        format!(
+            "[[partition]]\nname = '{name}'\nkernel = 'embedded:peer'\nnet = 'switch=lab-alone-{name}'\ncmdline = '{cmdline}'\n"
+        )
+    };
+    let (run, _folder) = up(&(peer("wrong", "address=10.3.0.256") + &peer("without", "")));
+    assert_eq!(run.code, Some(4), "{run:?}");
+    assert!(run.output.contains("wrong: address=10.3.0.256: wanted an address such as 10.3.0.1\n"), "{run:?}");
+    assert!(run.output.contains("without: FAILED: there is no address; give one by address=\n"), "{run:?}");
+    assert_eq!(table(&run).len(), 2, "{run:?}");
 }
 
 #[test]
 fn the_code_is_that_of_the_first_that_fails_and_the_others_come_to_their_ends() {
-    let (run, _folder) = up("[[partition]]\nname = 'bad'\nkernel = 'flat:IMAGES/flat32@0x100000,mode=32'\n\
-         [[partition]]\nname = 'good'\n[[partition]]\nname = 'late'\nkernel = 'IMAGES/hostile'\n\
-         cmdline = 'seconds=60'\ntimeout = 1.5");
+    let (run, _folder) = up("[[partition]]\nname = 'late'\nkernel = 'IMAGES/hostile'\n\
+         cmdline = 'seconds=60'\ntimeout = 1.5\n[[partition]]\nname = 'good'\n\
+         [[partition]]\nname = 'bad'\nkernel = 'flat:IMAGES/flat32@0x100000,mode=32'");
     assert_eq!(run.code, Some(32), "{run:?}");
     assert!(run.output.contains("good: All is well"), "{run:?}");
-    assert!(run.errors.contains("late") && run.errors.contains("the time ran out"), "{run:?}");
+    let table = table(&run);
+    assert_eq!(table[0], ("bad".into(), "the guest wrote 32 to the exit port".into()), "{run:?}");
+    assert_eq!(table[2], ("late".into(), "the time ran out: 1.5 s".into()), "{run:?}");
 }
 
 #[test]
-fn a_partition_that_cannot_start_ends_those_that_run() {
-    let (run, _folder) = up("[[partition]]\nname = 'runs'\nkernel = 'IMAGES/hostile'\ncmdline = 'seconds=60'\n\
-         [[partition]]\nname = 'bad'\nkernel = 'nowhere'");
-    assert_eq!(run.code, Some(2), "{run:?}");
-    assert!(run.errors.contains("nowhere") && run.errors.contains("runs"), "{run:?}");
+fn signals_end_all_that_still_run() {
+    for (signal, code, words) in [
+        (rustix::process::Signal::INT, 130, "ended by the user"),
+        (rustix::process::Signal::TERM, 143, "ended by a signal to terminate"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let lab = "[[partition]]\nname = 'short'\nkernel = 'IMAGES/hello-pvh'\nconsole = 'none'\n\
+             [[partition]]\nname = 'one'\nkernel = 'IMAGES/exits'\ncmdline = 'spew=100000000'\nafter = ['short']\n\
+             [[partition]]\nname = 'other'\nkernel = 'IMAGES/exits'\ncmdline = 'halt'";
+        let path = write(lab, folder.path());
+        let mut child = viridian().args(["up", &path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        // Nobody reads on: a guest that waits for its console has to end, too.
+        while !line.starts_with("one: ") {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0);
+        }
+        std::thread::sleep(Duration::from_millis(700));
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let run = Run::from(child.wait_with_output().unwrap());
+        assert_eq!(run.code, Some(code), "{run:?}");
+        let table = table(&run);
+        assert_eq!(table[0], ("short".into(), "the guest powered off".into()), "{run:?}");
+        assert!(table[1..].iter().all(|(_, end)| end == words) && table.len() == 3, "{run:?}");
+    }
+}
+
+#[test]
+fn output_that_nobody_reads_ends_the_partition_that_prints_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = "[[partition]]\nname = 'loud'\nkernel = 'IMAGES/exits'\ncmdline = 'spew=100000000'\n\
+         [[partition]]\nname = 'quiet'\nkernel = 'IMAGES/hello-pvh'\nconsole = 'none'";
+    let path = write(lab, folder.path());
+    let script = format!("{{ {} up {path}; echo $? >&2; }} | head -n 1", env!("CARGO_BIN_EXE_viridian"));
+    let run = Run::from(Command::new("sh").args(["-c", &script]).output().unwrap());
+    assert!(run.output.starts_with("loud: ") && run.errors.ends_with("\n125\n"), "{run:?}");
+    assert!(run.errors.contains("its reader has gone") && run.errors.contains("the guest powered off"), "{run:?}");
 }
 
 #[test]
@@ -64,7 +190,69 @@ fn labs_that_make_no_sense_are_refused_before_anything_starts() {
     );
     refused("[[partition]]\nname = 'a'\nafter = ['c']", &["lab.toml", "a is to start after c"]);
     refused("[[partition]]\nname = 'a'\nkernal = 'x'", &["did you mean `kernel`?"]);
+    refused("[[partition]]\nname = 'a'\nkernel = 'embedded:per'", &["no embedded image", "vsc and peer"]);
     refused("this is no TOML", &["lab.toml"]);
+    let two = |one: &str, other: &str| format!("[[partition]]\nname = 'a'\n{one}\n[[partition]]\nname = 'b'\n{other}");
+    let same = "net = 'switch=lab,mac=02:00:00:00:00:01'";
+    refused(&two(same, same), &["adapter 0 of a and adapter 0 of b both have the address", "mac="]);
+    let twice = "net = ['switch=lab,mac=02:00:00:00:00:01', 'none,mac=02:00:00:00:00:01']";
+    refused(&two(twice, ""), &["adapter 0 of a and adapter 1 of a both have the address"]);
+    let same = "net = 'user,fwd=tcp:18080:80'";
+    refused(&two(same, same), &["both forward tcp:18080:80", "another port"]);
+    refused(&two("net = 'tap=tap0'", "net = 'tap=tap0'"), &["both have tap=tap0", "another tap"]);
+    refused(&two("console = 'file:log'", "console = 'file:log'"), &["a and b both write", "another file"]);
     let run = run_with(["up", "/nowhere/lab.toml"]);
     assert_eq!(run.code, Some(2), "{run:?}");
+}
+
+#[test]
+fn what_a_partition_cannot_have_is_told_before_any_runs() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = port.local_addr().unwrap().port();
+    let taken = format!("net = 'user,fwd=tcp:{number}:80'");
+    let late = "net = ['switch=lab-up,uplink=user', 'switch=lab-up,uplink=user,fwd=tcp:18081:80']";
+    let cases = [
+        (taken.as_str(), 2, &["--net", "cannot listen", "another port"][..]),
+        (late, 2, &["switch=lab-up has its uplink already"]),
+        ("net = 'tap=lo'", 2, &["'lo' exists, but not as a tap"]),
+        ("net = 'none,pcap=nowhere/capture'", 2, &["nowhere/capture", "No such file"]),
+        ("kernel = 'nowhere'", 2, &["nowhere", "No such file"]),
+        ("kernel = 'IMAGES/hello-bzimage'\ninitrd = 'none'", 2, &["none", "No such file"]),
+        ("disk = 'nowhere.img'", 2, &["--disk", "nowhere.img"]),
+        ("console = 'file:nowhere/log'", 125, &["nowhere/log", "create the directory"]),
+        ("memory = '200T'", 125, &["--memory"]),
+        ("cpus = '1,affinity=4000'", 125, &["affinity", "4000"]),
+    ];
+    std::thread::scope(|scope| {
+        for (settings, code, words) in cases {
+            scope.spawn(move || refused_before_any_runs(settings, code, words));
+        }
+    });
+}
+
+#[test]
+fn a_tap_that_a_user_may_not_have_is_told_before_any_runs() {
+    let devices = "mount -t tmpfs none /dev && chmod 755 /dev && mkdir /dev/net && mknod -m 666 /dev/kvm c 10 232 && \
+                   mknod -m 666 /dev/net/tun c 10 200 && mknod -m 666 /dev/null c 1 3";
+    let as_nobody = "/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups";
+    for (tap, words) in [
+        ("unknown", ["there is no tap 'unknown'", "ip tuntap add dev unknown mode tap user 65534"]),
+        ("others", ["tap 'others' is another user's", "ip tuntap del dev others"]),
+    ] {
+        // Everything lies where another user may go, and who may use which device is told in a /dev of its own.
+        let folder = tempfile::tempdir().unwrap();
+        let copy = |from: &Path, name: &str| fs::copy(from, folder.path().join(name)).map(drop).unwrap();
+        copy(Path::new(env!("CARGO_BIN_EXE_viridian")), "viridian");
+        copy(&image("hello-pvh"), "hello-pvh");
+        fs::write(folder.path().join("eager.log"), "").unwrap();
+        let run = run_with_a_wait(&format!("net = 'tap={tap}'"), folder.path(), |path| {
+            let lab = fs::read_to_string(path).unwrap();
+            fs::write(path, lab.replace(image("hello-pvh").to_str().unwrap(), "hello-pvh")).unwrap();
+            assert!(Command::new("chmod").args(["-R", "a+rwX"]).arg(folder.path()).status().unwrap().success());
+            let up = format!("{as_nobody} {}/viridian up {path}", folder.path().display());
+            let command = format!("unshare --net sh -c 'ip tuntap add dev others mode tap user 1 && exec {up}'");
+            with_mounts(devices, &command)
+        });
+        expect_nothing_ran(&run, folder.path(), 2, &words);
+    }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use viridian::machine::builder::Builder;
 use viridian::machine::config::OnReset;
 use viridian::machine::{End, Machine};
+use viridian::platform::console::ConsoleConfig;
 
 use super::command::image;
 
@@ -99,6 +100,33 @@ fn dropping_a_machine_ends_it() {
 fn an_error_comes_before_the_machine() {
     let error = Builder::new().kernel("/nowhere").start().map(drop).unwrap_err();
     assert!(error.to_string().contains("/nowhere"), "{error}");
+}
+
+#[test]
+fn a_prepared_machine_runs_only_once_it_is_started_and_so_does_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let ready = Builder::new()
+        .kernel(image("hello"))
+        .console(ConsoleConfig::File(log.clone()))
+        .timeout(Duration::from_secs(2))
+        .prepare()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(std::fs::read(&log).unwrap(), b"", "it has run");
+    let end = ready.start().unwrap().wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+    assert!(std::fs::read(&log).unwrap().starts_with(b"Hello"));
+}
+
+#[test]
+fn dropping_a_prepared_machine_gives_everything_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let ready = exits("spew=1").console(ConsoleConfig::File(log.clone())).cpus(3).prepare().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(ready);
+    assert_eq!(std::fs::read(&log).unwrap(), b"", "it has run");
 }
 
 #[test]

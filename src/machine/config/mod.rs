@@ -31,9 +31,9 @@ pub struct Config {
     #[arg(long, value_name = "NAME")]
     pub name: String,
 
-    /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, or flat:PATH@ADDR,mode=16|32|64
-    /// (mode 16 by default, ADDR 0x7c00); without it, the guest image embedded in this program, which gets a scratch
-    /// disk unless --disk names others
+    /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, flat:PATH@ADDR,mode=16|32|64 (mode 16 by
+    /// default, ADDR 0x7c00), or a guest image of this program, embedded:vsc|peer; without it, embedded:vsc with a scratch
+    /// disk unless --disk names others, and with --net user unless --net names others
     #[arg(long, value_name = "FILE")]
     #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelSource>,
@@ -265,6 +265,17 @@ impl Config {
             None if self.networks.is_empty() => vec![NetworkOptions::new(Attachment::User)],
             _ => self.networks.clone(),
         }
+    }
+
+    /// The files that the machine creates or empties: for its console, traces and captures.
+    pub fn written_files(&self) -> impl Iterator<Item = &Path> {
+        let console = match &self.console {
+            ConsoleConfig::File(path) | ConsoleConfig::Unix(path) => Some(path),
+            _ => None,
+        };
+        let trace = self.trace.as_ref().and_then(|trace| trace.file.as_ref());
+        let captures = self.networks.iter().filter_map(|network| network.pcap.as_ref());
+        console.into_iter().chain(trace).chain(captures).map(PathBuf::as_path)
     }
 
     /// Has relative paths start at `folder`: those in a file are relative to the file.
