@@ -1,0 +1,133 @@
+//! Guest images that talk to each other through a switch of this process, on this host's KVM.
+//!
+//! `VIRIDIAN_FULL=1` has two of them exchange a million frames, as `scripts/soak-switch` does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use viridian::boot::KernelSource;
+use viridian::guest_images::PEER;
+use viridian::machine::builder::Builder;
+use viridian::machine::{End, Machine};
+use viridian::vsp::network::config::{Attachment, NetworkOptions};
+use viridian::vsp::network::nic::Nic;
+
+/// How long anything may take: hours where a million frames are exchanged by guests that KVM emulates.
+const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+
+fn is_full() -> bool {
+    std::env::var_os("VIRIDIAN_FULL").is_some()
+}
+
+/// The tests want the host's processors for themselves.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A peer at a switch.
+fn peer(switch: &str, name: &str, cmdline: &str) -> Builder {
+    let plugged = Attachment::Switch { name: switch.into(), uplink: false };
+    Builder::new()
+        .name(name)
+        .kernel_source(KernelSource::Embedded { name: "peer", bytes: PEER })
+        .cmdline(cmdline)
+        .memory(16 << 20)
+        .net(NetworkOptions::new(plugged))
+        .capture_console()
+}
+
+/// Starts all of them as nearly at once as can be.
+fn start(builders: &[Builder]) -> Vec<Machine> {
+    let ready: Vec<_> = builders.iter().map(|builder| builder.prepare().unwrap()).collect();
+    ready.into_iter().map(|machine| machine.start().unwrap()).collect()
+}
+
+fn nics(machines: &[Machine]) -> Vec<Arc<Nic>> {
+    machines.iter().map(|machine| machine.nics().get(0).unwrap()).collect()
+}
+
+/// The rest of the line that begins like this.
+fn line(machine: &Machine, beginning: &str) -> String {
+    let console = machine.console().unwrap();
+    console.wait_for(beginning, PATIENCE).unwrap();
+    String::from_utf8(console.wait_for("\n", PATIENCE).unwrap()).unwrap()
+}
+
+#[test]
+fn two_partitions_exchange_frames_and_each_is_counted() {
+    let _alone = alone();
+    // Each comes back, and so counts twice.
+    let count = if is_full() { 500_000 } else { 1_000 };
+    let asks = format!("address=10.3.0.2 to=10.3.0.1 frames={count} end");
+    let machines = start(&[peer("pair", "answers", "address=10.3.0.1"), peer("pair", "asks", &asks)]);
+    let nics = nics(&machines);
+    let exchanged = line(&machines[1], "exchanged ");
+    println!("two partitions: {}", exchanged.trim());
+    assert!(exchanged.contains(&format!("{count} came back, 0 did not, 0 out of turn, 0 refused")), "{exchanged}");
+    for machine in machines {
+        let end = machine.wait();
+        assert!(matches!(end, End::PoweredOff), "{end}");
+    }
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (sent, got) = (&nics[from].statistics().transmit, &nics[to].statistics().receive);
+        println!(
+            "adapter {from} sent {} frames, adapter {to} got {}, lost {}",
+            sent.frames(),
+            got.frames(),
+            got.dropped()
+        );
+        assert!(sent.frames() >= count && sent.frames() == got.frames(), "{sent:?} {got:?}");
+        assert_eq!((sent.dropped(), sent.errors(), got.dropped(), got.errors()), (0, 0, 0, 0));
+    }
+}
+
+/// How many frames each adapter has sent, and how many it has got.
+fn counts(nics: &[Arc<Nic>]) -> Vec<(u64, u64)> {
+    let counts = |nic: &Arc<Nic>| (nic.statistics().transmit.frames(), nic.statistics().receive.frames());
+    nics.iter().map(counts).collect()
+}
+
+#[test]
+fn sixteen_partitions_get_their_share() {
+    const PARTITIONS: usize = 16;
+    const WINDOW: usize = 4;
+    let _alone = alone();
+    // Each asks the next one, without end, and answers the one before.
+    let builders: Vec<_> = (0..PARTITIONS)
+        .map(|number| {
+            let next = (number + 1) % PARTITIONS;
+            let cmdline = format!("address=10.3.1.{number} to=10.3.1.{next} frames=1000000000 window={WINDOW}");
+            peer("ring", &format!("peer{number}"), &cmdline)
+        })
+        .collect();
+    let machines = start(&builders);
+    let nics = nics(&machines);
+    // From then on each frame is for one of them.
+    machines.iter().for_each(|machine| drop(line(machine, "exchanging ")));
+    let (before, since) = (counts(&nics), Instant::now());
+    // What other processes take from the host's processors evens out with time.
+    let (step, steps) = if is_full() { (60, 2) } else { (5, 12) };
+    let is_fair = (0..steps).any(|_| {
+        std::thread::sleep(Duration::from_secs(step));
+        let got: Vec<_> = counts(&nics).iter().zip(&before).map(|(now, before)| now.1 - before.1).collect();
+        let mean = got.iter().sum::<u64>() as f64 / PARTITIONS as f64;
+        let off = got.iter().map(|got| (*got as f64 / mean - 1.0).abs()).fold(0.0, f64::max);
+        let seconds = since.elapsed().as_secs();
+        println!(
+            "sixteen partitions: in {seconds} s each got {mean:.0} frames, give or take {:.0} %: {got:?}",
+            off * 100.0
+        );
+        mean > 100.0 && off <= 0.2
+    });
+    machines.iter().for_each(Machine::pause);
+    let (mut sent, mut got) = (0, 0);
+    for (now, before) in counts(&nics).iter().zip(&before) {
+        (sent, got) = (sent + now.0 - before.0, got + now.1 - before.1);
+    }
+    let dropped: u64 = nics.iter().map(|nic| nic.statistics().receive.dropped()).sum();
+    println!("sixteen partitions: {sent} frames sent, {got} got, {dropped} dropped");
+    assert!(is_fair && dropped == 0);
+    // The others are on their way: a window's questions, or the answers to them.
+    assert!(sent.abs_diff(got) <= (PARTITIONS * WINDOW) as u64, "{sent} {got}");
+}
