@@ -134,8 +134,8 @@ impl Builder {
         self
     }
 
-    /// Has a console on standard output print whole lines, each with the partition's name before it: for several machines
-    /// in one process. Nothing is typed to it.
+    /// Has a console on standard output print whole lines, each with the partition's name before it, and so a trace on
+    /// standard error: for several machines in one process. Nothing is typed to such a console.
     pub fn label_console(mut self) -> Self {
         self.console = ConsoleUse::Labelled;
         self

@@ -102,7 +102,8 @@ impl Machine {
     fn build(config: &Config, extras: Extras, gate: Gate) -> Result<Self, MachineError> {
         let Extras { console, devices, calls } = extras;
         let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
-        let tracer = config.trace.as_ref().map(trace::tracer).transpose()?;
+        let label = (console == ConsoleUse::Labelled).then_some(config.name.as_str());
+        let tracer = config.trace.as_ref().map(|trace| trace::tracer(trace, label)).transpose()?;
         let vmbus = VmBus::new(bus::Settings {
             name: config.name.clone(),
             max_version: config.vmbus_max_version,
@@ -147,6 +148,7 @@ impl Machine {
             }
             ConsoleUse::Labelled | ConsoleUse::Configured => (Console::open(&config.console, report)?, None),
         };
+        console.pty_path().inspect(|path| log::warn!("{}: the console is at {}", config.name, path.display()));
         let _ = shared.console.set(console);
         let (report, started) = mpsc::sync_channel(1);
         let body = {

@@ -9,8 +9,8 @@ use super::config::hyperv::{Trace, TraceKind};
 use crate::hyperv::engine::{TraceKinds, Tracer};
 use crate::vmbus;
 
-/// Whoever writes the trace that is asked for.
-pub(super) fn tracer(trace: &Trace) -> Result<Arc<Tracer>, MachineError> {
+/// Whoever writes the trace that is asked for. On standard error it has the `label` before each line, if there is one.
+pub(super) fn tracer(trace: &Trace, label: Option<&str>) -> Result<Arc<Tracer>, MachineError> {
     let sink: Box<dyn Write + Send> = match &trace.file {
         None => Box::new(std::io::stderr()),
         Some(path) => {
@@ -27,7 +27,11 @@ pub(super) fn tracer(trace: &Trace) -> Result<Arc<Tracer>, MachineError> {
         storage: has(TraceKind::Storage),
         network: has(TraceKind::Network),
     };
-    Ok(Arc::new(Tracer::new(kinds, sink)))
+    let tracer = Tracer::new(kinds, sink);
+    Ok(Arc::new(match label.filter(|_| trace.file.is_none()) {
+        Some(label) => tracer.labelled(label),
+        None => tracer,
+    }))
 }
 
 /// The same for VMBus, if it is to be traced.

@@ -100,6 +100,18 @@ fn consoles_have_their_partitions_names_and_a_table_says_how_each_ended() {
 }
 
 #[test]
+fn traces_have_their_partitions_names_and_so_has_the_word_of_a_pty() {
+    let (run, _folder) = up("[[partition]]\nname = 'one'\ntrace = 'vmbus'\nconsole = 'pty'\n\
+         [[partition]]\nname = 'other'\ntrace = 'vmbus'\nconsole = 'none'");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.errors.contains("viridian: warn: one: the console is at /dev/pts/"), "{run:?}");
+    for line in run.errors.lines().filter(|line| !line.starts_with("viridian: ")) {
+        assert!(line.starts_with("one: [ ") || line.starts_with("other: [ "), "{line:?}");
+    }
+    assert!(run.errors.contains("one: [ ") && run.errors.contains("other: [ "), "{run:?}");
+}
+
+#[test]
 fn the_example_of_two_peers_runs_here() {
     let run = run_with(["up", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/peers.toml")]);
     assert_eq!(run.code, Some(0), "{run:?}");

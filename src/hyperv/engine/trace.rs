@@ -29,12 +29,13 @@ pub struct Tracer {
     kinds: TraceKinds,
     start: Instant,
     sink: Mutex<Box<dyn Write + Send>>,
+    label: String,
 }
 
 impl Tracer {
     /// Traces `kinds` to `sink`; times count from now.
     pub fn new(kinds: TraceKinds, sink: Box<dyn Write + Send>) -> Self {
-        Self { kinds, start: Instant::now(), sink: Mutex::new(sink) }
+        Self { kinds, start: Instant::now(), sink: Mutex::new(sink), label: String::new() }
     }
 
     /// What is traced.
@@ -42,10 +43,16 @@ impl Tracer {
         self.kinds
     }
 
-    /// Writes one line. A sink that fails loses it.
+    /// Puts `label` before each line: whose it is, where others write into the same sink.
+    pub fn labelled(self, label: &str) -> Self {
+        Self { label: format!("{label}: "), ..self }
+    }
+
+    /// Writes one line, at once. A sink that fails loses it.
     pub fn line(&self, event: impl fmt::Display) {
         let time = (self.start.elapsed().as_nanos() / 100) as u64;
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = writeln!(sink, "{}", Line { time, event });
+        let line = format!("{}{}\n", self.label, Line { time, event });
+        let _ = sink.write_all(line.as_bytes());
     }
 }

@@ -110,7 +110,6 @@ impl Console {
             ConsoleConfig::Pty => {
                 let backend = pty::PtyBackend::open()?;
                 let path = backend.path().to_owned();
-                log::warn!("the console is at {}", path.display());
                 (Box::new(backend), Some(path))
             }
         };
