@@ -123,7 +123,7 @@ fn echo() -> Machine {
 /// One machine to its end, by turns through the guest, from outside while it works, and at its very start.
 fn start_and_stop(round: usize) {
     let exits = |how: &str| Builder::new().kernel(image("exits")).cmdline(how).capture_console();
-    let end = match round % 4 {
+    let end = match round % 5 {
         0 => exits("exit=7").start().unwrap().wait(),
         1 => exits("reset=acpi").timeout(TOO_LONG).start().unwrap().wait(),
         2 => {
@@ -131,6 +131,7 @@ fn start_and_stop(round: usize) {
             machine.stop(End::Terminated);
             machine.wait()
         }
+        3 => return drop(exits("loop").cpus(2).prepare().unwrap()),
         _ => {
             let machine = exits("loop").cpus(2).start().unwrap();
             machine.pause();
@@ -139,8 +140,8 @@ fn start_and_stop(round: usize) {
         }
     };
     assert!(matches!(
-        (round % 4, &end),
-        (0, End::Exited(7)) | (1, End::Reset) | (2, End::Terminated) | (3, End::Interrupted)
+        (round % 5, &end),
+        (0, End::Exited(7)) | (1, End::Reset) | (2, End::Terminated) | (4, End::Interrupted)
     ));
 }
 
