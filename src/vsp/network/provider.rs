@@ -90,7 +90,7 @@ impl Vsp for NetworkVsp {
             nic: self.nic.clone(),
             number,
             transmitter: Transmitter::default(),
-            receiver: Receiver::new(number, Version::V6_1.message_length()),
+            receiver: Receiver::new(number, Version::NEWEST.message_length()),
             packet: Vec::new(),
             frame: FrameBuffer::default(),
             unsent: VecDeque::new(),

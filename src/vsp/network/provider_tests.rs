@@ -211,7 +211,9 @@ fn a_subchannel_that_is_closed_leaves_its_frames_and_sections_to_the_primary_cha
 #[test]
 fn a_channel_that_is_opened_again_begins_anew_and_the_cable_stays_plugged_in() {
     let (mut host, open) = ready(1, 4);
+    assert_eq!(host.nic.nvsp_version(), Some(Version::V6_1));
     drop(open);
+    assert_eq!(host.nic.nvsp_version(), None);
     host.send(1, 60);
     assert!(host.nic.shared().path.receive.is_none());
     host.restart();

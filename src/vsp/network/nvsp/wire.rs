@@ -66,6 +66,8 @@ pub enum Version {
 impl Version {
     /// All of them, oldest first. There never was a version 3.
     pub const ALL: [Self; 6] = [Self::V1, Self::V2, Self::V4, Self::V5, Self::V6, Self::V6_1];
+    /// The newest one.
+    pub const NEWEST: Self = Self::V6_1;
 
     /// The version as it stands in [`Init`].
     pub fn number(self) -> u32 {
