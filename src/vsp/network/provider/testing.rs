@@ -1,33 +1,37 @@
 //! An adapter on a switch, and a guest's driver of it, for tests.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use vm_memory::GuestAddress;
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-use super::super::backend::Queue;
-use super::super::backend::switch::{Port as SwitchPort, Switch};
-use super::super::frame::Frame;
-use super::super::mac::MacAddress;
-use super::super::nic::Backend;
-use super::super::nvsp::device::Device;
-use super::super::nvsp::wire::{Init, MessageType, NdisConfig, ReceiveBufferComplete, SendBuffer, message, split};
-use super::super::rndis::adapter::{Adapter, Settings};
-use super::super::rndis::info::Information;
-use super::super::rndis::oid::Oid;
-use super::super::rndis::packet::{DataMessages, header};
-use super::super::rndis::wire::{Initialize, MessageType as RndisType, Request, message as rndis};
-use super::*;
+use super::NetworkVsp;
 use crate::partition::memory::GuestMemory;
-use crate::vmbus::connection::{self, Action as BusAction, Connection};
-use crate::vmbus::ids::{ConnectionId, VpIndex};
+use crate::vmbus::buffer::GuestBuffer;
+use crate::vmbus::connection::{self, Action, Connection};
+use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, VpIndex};
 use crate::vmbus::message::message as control;
-use crate::vmbus::packet::TransferRange;
+use crate::vmbus::packet::{PacketKind, TransferPagesHeader, TransferRange};
+use crate::vmbus::ring::NewPacket;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
-use crate::vmbus::vsp::Port;
+use crate::vmbus::vsp::{Channel, Handler, Port, Vsp};
 use crate::vmbus::wire::{GpadlBody, GpadlHeader, InitiateContact, MessageType as BusType, OpenChannel, UserDefined};
+use crate::vsp::network::backend::Queue;
+use crate::vsp::network::backend::switch::{Port as SwitchPort, Switch};
+use crate::vsp::network::frame::{Frame, FrameBuffer};
+use crate::vsp::network::mac::MacAddress;
+use crate::vsp::network::nic::{Backend, Nic};
+use crate::vsp::network::nvsp::device::{Device, rndis_complete};
+use crate::vsp::network::nvsp::wire::{
+    Init, MessageType, NdisConfig, ReceiveBufferComplete, SendBuffer, SendRndisPacket, Status, Version, message, split,
+};
+use crate::vsp::network::rndis::adapter::{Adapter, Settings};
+use crate::vsp::network::rndis::info::Information;
+use crate::vsp::network::rndis::oid::Oid;
+use crate::vsp::network::rndis::packet::{DataMessages, header};
+use crate::vsp::network::rndis::wire::{Initialize, MessageType as RndisType, Request, message as rndis};
 
 pub const GUEST: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 pub const PEER: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
@@ -151,7 +155,7 @@ impl Host {
             user_defined: UserDefined::default(),
         };
         let actions = self.post(&control(BusType::OPENCHANNEL, &request));
-        let [BusAction::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
+        let [Action::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
         let sender = GuestSender::new(opening.incoming.clone());
         let receiver = GuestReceiver::new(opening.outgoing.clone());
         let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
@@ -278,7 +282,7 @@ impl Open {
         let _ = self.sender.send(packet).expect("room");
     }
 
-    pub fn tell(&mut self, kind: MessageType, body: &(impl IntoBytes + zerocopy::Immutable)) -> Received {
+    pub fn tell(&mut self, kind: MessageType, body: &(impl IntoBytes + Immutable)) -> Received {
         let payload = message(kind, body, 40);
         self.send(&NewPacket { wants_completion: true, ..NewPacket::in_band(3, &[&payload]) });
         self.serve();
