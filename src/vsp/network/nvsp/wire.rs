@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::vmbus::ids::GpadlId;
 use crate::vsp::network::{open_enum, wire};
