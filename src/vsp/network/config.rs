@@ -230,7 +230,7 @@ impl Serialize for NetworkOptions {
         }
         map.serialize_entry("mtu", mtu)?;
         map.serialize_entry("queues", queues)?;
-        map.serialize_entry("nvsp", &nvsp.to_string())?;
+        map.serialize_entry("nvsp", nvsp)?;
         if let Some(pcap) = pcap {
             map.serialize_entry("pcap", pcap)?;
         }
@@ -259,10 +259,7 @@ impl<'de> Visitor<'de> for OptionsVisitor {
                 "mac" => once(&mut fields.mac, "mac", map.next_value()?)?,
                 "mtu" => once(&mut fields.mtu, "mtu", map.next_value()?)?,
                 "queues" => once(&mut fields.queues, "queues", map.next_value()?)?,
-                "nvsp" => {
-                    let version = map.next_value::<String>()?.parse().map_err(de::Error::custom)?;
-                    once(&mut fields.nvsp, "nvsp", version)?;
-                }
+                "nvsp" => once(&mut fields.nvsp, "nvsp", map.next_value()?)?,
                 "pcap" => once(&mut fields.pcap, "pcap", map.next_value()?)?,
                 other => return Err(de::Error::unknown_field(other, FIELDS)),
             }

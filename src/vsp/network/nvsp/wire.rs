@@ -6,7 +6,7 @@ use std::str::FromStr;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::vmbus::ids::GpadlId;
-use crate::vsp::network::{open_enum, wire};
+use crate::vsp::network::{held_as_text, open_enum, wire};
 
 open_enum! {
 /// An open enum of message types. Version 1 begins at 100, 2 at 109, 4 at 128, 5 at 131, 6 at 135.
@@ -120,6 +120,8 @@ impl FromStr for Version {
             .ok_or_else(|| UnknownVersion(text.to_string()))
     }
 }
+
+held_as_text!(Version);
 
 wire! { 8,
 /// `INIT`: the guest asks for a version. Linux asks for one after the other, newest first.
