@@ -119,7 +119,7 @@ fn the_longest_answer_fits_into_a_section() {
     let mut adapter = initialized();
     let table = crate::vsp::network::rss::Scaling { hash_types: 1, key: [0; 40], table: vec![0; 128] };
     adapter.scaling = Some(table);
-    let section = crate::vsp::network::nvsp::device::receive_section(576) as usize;
+    let section = crate::vsp::network::nvsp::path::receive_section(576) as usize;
     for oid in Oid::ALL {
         let reply = adapter.receive(&request(MessageType::QUERY, *oid, &[])).replies.remove(0);
         assert!(reply.len() <= section, "{oid}: {} bytes", reply.len());
