@@ -111,19 +111,25 @@ pub fn expect_exercised(text: &str, device: &str) {
             );
         }
     }
+    const ALL: [&str; 4] = ["tcp out", "tcp in", "udp out", "udp in"];
+    let jobs: Vec<(&str, &[&str])> = if is_full() {
+        ["1500 v4", "1500 v6", "9000 v4", "9000 v6", "vlan v4", "vlan v6"].map(|network| (network, &ALL[..])).to_vec()
+    } else {
+        vec![
+            ("1500 v4", &["tcp out", "tcp in", "udp out"]),
+            ("9000 v6", &["tcp out", "tcp in", "udp in"]),
+            ("vlan v4", &["tcp in", "udp out"]),
+        ]
+    };
     let mut measured = Vec::new();
-    let networks = ["1500 v4", "9000 v6", "vlan v4"];
-    let others: &[&str] = if is_full() { &["1500 v6", "9000 v4", "vlan v6"] } else { &[] };
-    for network in networks.iter().chain(others) {
-        for job in ["tcp out", "tcp in", "udp out", "udp in"] {
-            let said = line(text, &format!("{device} {network} {job}: "));
-            assert!(said.ends_with("receiver"), "{network} {job}: {said}\n{text}");
-            let words: Vec<_> = said.split_whitespace().collect();
-            let unit = words.iter().position(|word| word.ends_with("bits/sec")).expect("a rate");
-            let lost = words.iter().find_map(|word| word.strip_suffix("%)"));
-            assert_eq!(lost, job.starts_with("udp").then_some("(0"), "{said}\n{text}");
-            measured.push(format!("{network} {job} {} {}", words[unit - 1], words[unit]));
-        }
+    for (network, job) in jobs.into_iter().flat_map(|(network, jobs)| jobs.iter().map(move |job| (network, *job))) {
+        let said = line(text, &format!("{device} {network} {job}: "));
+        assert!(said.ends_with("receiver"), "{network} {job}: {said}\n{text}");
+        let words: Vec<_> = said.split_whitespace().collect();
+        let unit = words.iter().position(|word| word.ends_with("bits/sec")).expect("a rate");
+        let lost = words.iter().find_map(|word| word.strip_suffix("%)"));
+        assert_eq!(lost, job.starts_with("udp").then_some("(0"), "{said}\n{text}");
+        measured.push(format!("{network} {job} {} {}", words[unit - 1], words[unit]));
     }
     println!("{device}: {}", measured.join(", "));
 }

@@ -7,8 +7,8 @@ const QUEUES: usize = 4;
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let options = format!("--cpus {QUEUES} --net tap=tap0,queues={QUEUES},mtu=9000");
-    let run = guest::run(engine, &options, &format!("on-tap {}", times(3)));
-    plan.check("tap", 180 + 15 * times(3), format!("sh {HERE}/host/with-tap {run}"));
+    let run = guest::run(engine, &options, &format!("on-tap {}", times(2)));
+    plan.check("tap", 180 + 15 * times(2), format!("sh {HERE}/host/with-tap {run}"));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_mtu_changes_and_the_driver_comes_and_goes_under_load() {
     NETWORK.outcomes("tap", |outcome| {
         let text = ended(outcome);
         let sum = line(&text, "small: ");
-        for time in 1..=times(3) {
+        for time in 1..=times(2) {
             assert_eq!(line(&text, &format!("mtu {time}: ")), sum, "{text}");
             assert_eq!(line(&text, &format!("driver {time}: ")), sum, "{text}");
         }
