@@ -26,6 +26,8 @@ pub mod ids;
 pub mod message;
 pub mod packet;
 pub mod ring;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trace;
 pub mod vsp;
 pub mod wire;

@@ -1,14 +1,10 @@
 use super::*;
-use crate::vmbus::connection::{Action, Connection, Settings};
 use crate::vmbus::guid::interface;
-use crate::vmbus::ids::{ConnectionId, VpIndex};
-use crate::vmbus::message::message;
 use crate::vmbus::packet::PacketKind;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
-use crate::vmbus::wire::{GpadlHeader, InitiateContact, MessageType, OpenChannel};
+use crate::vmbus::testing::GuestBus;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vm_memory::GuestAddress;
-use zerocopy::{FromZeros, IntoBytes};
 
 #[derive(Default)]
 struct CountingPort(AtomicUsize);
@@ -52,36 +48,17 @@ impl Handler for EchoChannel {
 /// A guest's way to an open channel: contact, offers, GPADL, open. Pages 0 to 3 are the rings.
 fn open(vsp: &mut dyn Vsp) -> (Channel, Box<dyn Handler>, GuestSender, GuestReceiver, Arc<CountingPort>) {
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 8 * 4096)]).unwrap();
-    let settings = Settings { max_version: Version::NEWEST, vp_count: 1 };
-    let mut connection = Connection::new(memory.clone(), settings);
-    let channel = connection.offer(vsp.offer()).unwrap();
-    let mut contact = InitiateContact::new_zeroed();
-    contact.version = Version::V5_3;
-    contact.interrupt_page_or_target[0] = 2;
-    let mut post = |bytes: Vec<u8>| connection.receive(ConnectionId::MESSAGES_5, &bytes);
-    assert!(post(message(MessageType::INITIATE_CONTACT, &contact)).is_empty());
-    assert!(post(message(MessageType::REQUESTOFFERS, &[0u8; 0])).is_empty());
-    let header = GpadlHeader { channel, gpadl: GpadlId(1), range_bytes: 40, range_count: 1 };
-    let mut bytes = message(MessageType::GPADL_HEADER, &header);
-    bytes.extend_from_slice([4 * 4096u64, 0, 1, 2, 3].as_bytes());
-    assert!(post(bytes).is_empty());
-    let request = OpenChannel {
-        channel,
-        open_id: 1,
-        ring_gpadl: GpadlId(1),
-        target_vp: VpIndex(0),
-        downstream_offset: 2,
-        user_defined: UserDefined::default(),
-    };
-    let actions = post(message(MessageType::OPENCHANNEL, &request));
-    let [Action::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
+    let mut bus = GuestBus::new(&memory, 1);
+    let id = bus.offer(vsp.offer());
+    bus.gpadl(id, GpadlId(1), 0..4);
+    let opening = bus.open(id, GpadlId(1), 2);
     let sender = GuestSender::new(opening.incoming.clone());
     let receiver = GuestReceiver::new(opening.outgoing.clone());
     let port = Arc::new(CountingPort::default());
-    let mut channel = Channel::new(*opening.clone(), 0, memory, port.clone()).unwrap();
+    let mut channel = Channel::new(opening, 0, memory, port.clone()).unwrap();
     assert_eq!(channel.gpadl(GpadlId(1)).unwrap().len(), 4 * 4096);
     let handler = vsp.open(&mut channel).unwrap();
-    assert!(connection.opened(channel.id(), true).is_empty());
+    bus.opened(id);
     (channel, handler, sender, receiver, port)
 }
 

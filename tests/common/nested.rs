@@ -25,7 +25,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Set to a reason, lets tests of the nested host pass without having run.
 const SKIP: &str = "VIRIDIAN_SKIP_NESTED";
@@ -146,6 +146,43 @@ impl Batch {
             run(&plan)
         })
     }
+}
+
+/// The same checks on both engines, each on a nested host of its own.
+pub struct OnBoth {
+    pub kernel: Batch,
+    pub user: Batch,
+}
+
+impl OnBoth {
+    /// Hands the outcomes of the check to `judge`.
+    pub fn outcomes(&self, check: &str, judge: impl Fn(&Outcome)) {
+        /// Held by whoever starts nested hosts.
+        static TURN: Mutex<()> = Mutex::new(());
+        // Both nested hosts run at once, and no others beside them: each keeps a processor busy. What goes wrong with the second
+        // is said when its turn comes.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = std::thread::scope(|scope| {
+            let second = scope.spawn(|| self.user.outcome(check, |_| {}));
+            self.kernel.outcome(check, |_| {});
+            second.join()
+        });
+        drop(turn);
+        for (engine, batch) in [("kernel", &self.kernel), ("user", &self.user)] {
+            println!("on the {engine} engine:");
+            batch.outcome(check, &judge);
+        }
+    }
+}
+
+/// Whether everything is to be done that a run which has to be short leaves out.
+pub fn is_full() -> bool {
+    std::env::var_os("VIRIDIAN_FULL").is_some()
+}
+
+/// How often something is repeated: a few times, or 50 where all of it is wanted.
+pub fn times(few: u32) -> u32 {
+    if is_full() { 50 } else { few }
 }
 
 /// The reason for which the nested host is not to be used, where there is one.

@@ -1,7 +1,7 @@
 //! What changes under a running guest: its driver, its disk's size, the host's space; and the version of its VMBus.
 
-use crate::common::nested::Plan;
-use crate::guest::{self, WITH_DATA, expect_power_off, expect_words, times};
+use crate::common::nested::{Plan, times};
+use crate::guest::{self, WITH_DATA, expect_power_off, expect_words};
 
 /// Versions of VMBus older than what everybody else has, 5.3.
 const VERSIONS: [&str; 3] = ["3.0", "4.0", "5.0"];

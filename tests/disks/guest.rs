@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
-use crate::common::nested::{Batch, Outcome, Plan};
+use crate::common::nested::{Batch, OnBoth, Outcome, Plan};
 use crate::{changes, kills, plug, roots, tools};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
@@ -13,34 +13,6 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disks/guest");
 /// What the guests' root disk holds beside busybox.
 const PACKAGES: [&str; 4] = ["e2fsprogs", "fio", "kexec-tools", "sg3-utils"];
-
-/// Held by whoever starts nested hosts.
-static TURN: Mutex<()> = Mutex::new(());
-
-/// The same checks on both engines, each on a nested host of its own.
-pub struct OnBoth {
-    pub kernel: Batch,
-    pub user: Batch,
-}
-
-impl OnBoth {
-    /// Hands the outcomes of the check to `judge`.
-    pub fn outcomes(&self, check: &str, judge: impl Fn(&Outcome)) {
-        // Both nested hosts run at once, and no others beside them: each keeps a processor busy. What goes wrong with the second
-        // is said when its turn comes.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = std::thread::scope(|scope| {
-            let second = scope.spawn(|| self.user.outcome(check, |_| {}));
-            self.kernel.outcome(check, |_| {});
-            second.join()
-        });
-        drop(turn);
-        for (engine, batch) in [("kernel", &self.kernel), ("user", &self.user)] {
-            println!("on the {engine} engine:");
-            batch.outcome(check, &judge);
-        }
-    }
-}
 
 /// Machines that have their roots on disks.
 pub static WITH_ROOTS: OnBoth =
@@ -59,11 +31,6 @@ fn plan_data(plan: &mut Plan, engine: &str) {
     changes::plan(plan, engine);
     kills::plan(plan, engine);
     plug::plan(plan, engine);
-}
-
-/// How often something is repeated: a few times, or 50 where all of it is wanted.
-pub fn times(few: u32) -> u32 {
-    if std::env::var_os("VIRIDIAN_FULL").is_some() { 50 } else { few }
 }
 
 /// Runs a program of this host, which must do its work.

@@ -1,7 +1,7 @@
 //! A machine that is killed at any moment has lost nothing that its guest was told is on the disk.
 
-use crate::common::nested::Plan;
-use crate::guest::{self, WITH_DATA, text, times};
+use crate::common::nested::{Plan, times};
+use crate::guest::{self, WITH_DATA, text};
 
 /// Kills a machine a moment after its guest has begun, then looks at what it left on its disk.
 ///

@@ -8,8 +8,8 @@ use viridian::machine::builder::Builder;
 use viridian::machine::config::Engine;
 use viridian::vsp::storage::config::DiskConfig;
 
-use crate::common::nested::Plan;
-use crate::guest::{self, WITH_DATA, text, times};
+use crate::common::nested::{Plan, times};
+use crate::guest::{self, WITH_DATA, text};
 
 const SOON: Duration = Duration::from_secs(240);
 

@@ -1,6 +1,6 @@
 //! Root on a disk, and the tools that judge the others: sg3_utils, fio, e2fsprogs.
 
-use crate::common::nested::Plan;
+use crate::common::nested::{Plan, times};
 use crate::guest::{self, WITH_ROOTS, expect_power_off, expect_words};
 
 pub fn plan(plan: &mut Plan, engine: &str) {
@@ -18,7 +18,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     for file in [base, top, guest.join("cdrom.iso")] {
         plan.file(guest::text(&file));
     }
-    let (directory, scale) = (guest.display(), guest::times(1));
+    let (directory, scale) = (guest.display(), times(1));
     let options = format!(
         "--cpus 2 --disk path=/dev/vda,cache=none --disk raw.img,serial=RAW,lun=9 --disk {directory}/top-{engine}.qcow2,serial=QCOW2 \
          --disk {directory}/cdrom.iso,media=dvd --disk memory:64M,serial=LARGE,sector=4096,controller=1"

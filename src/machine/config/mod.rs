@@ -89,7 +89,8 @@ pub struct Config {
     pub disks: Vec<DiskConfig>,
 
     /// Network adapter, each time that it is given: user (NAT without privileges), tap=NAME, switch=NAME (shared by the
-    /// machines of one process) or none, with [,mac=ADDRESS,mtu=576..9000,queues=N,pcap=FILE]; user takes
+    /// machines of one process) or none, with [,mac=ADDRESS,mtu=576..9000,queues=N,pcap=FILE,nvsp=1|2|4|5|6|6.1]
+    /// (nvsp is the newest version of the protocol that the guest gets); user takes
     /// fwd=tcp|udp:PORT:GUESTPORT (ADDRESS:PORT:GUESTPORT) as often as wanted, and so does switch with uplink=user
     #[arg(long = "net", value_name = "WHERE", value_parser = text::parse::<NetworkOptions>)]
     #[serde(rename = "net", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]

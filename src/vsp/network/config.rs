@@ -12,6 +12,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::backend::tap::is_interface_name;
 use super::backend::user::forward::Forward;
 use super::mac::MacAddress;
+use super::nvsp::wire::Version;
 
 /// Fewer bytes than this no IPv4 host takes whole (RFC 791).
 pub const MIN_MTU: u16 = 576;
@@ -53,6 +54,8 @@ pub struct NetworkOptions {
     pub mtu: u16,
     /// How many channels the guest may open.
     pub queues: u16,
+    /// The newest version of NVSP that the guest gets.
+    pub nvsp: Version,
     /// A file that gets every frame, for Wireshark.
     pub pcap: Option<PathBuf>,
 }
@@ -110,7 +113,7 @@ pub enum NetworkOptionsError {
 impl NetworkOptions {
     /// Options with nothing but an attachment.
     pub fn new(attachment: Attachment) -> Self {
-        Self { attachment, forwards: Vec::new(), mac: None, mtu: 1500, queues: 1, pcap: None }
+        Self { attachment, forwards: Vec::new(), mac: None, mtu: 1500, queues: 1, nvsp: Version::NEWEST, pcap: None }
     }
 
     /// The address of this adapter, number `index` of the partition called `partition`.
@@ -182,7 +185,7 @@ pub fn check_all<'a>(
     Ok(())
 }
 
-const FIELDS: &[&str] = &["kind", "tap", "switch", "uplink", "fwd", "mac", "mtu", "queues", "pcap"];
+const FIELDS: &[&str] = &["kind", "tap", "switch", "uplink", "fwd", "mac", "mtu", "queues", "nvsp", "pcap"];
 
 #[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -210,6 +213,7 @@ struct Fields {
     mac: Option<MacAddress>,
     mtu: Option<u16>,
     queues: Option<u16>,
+    nvsp: Option<Version>,
     pcap: Option<PathBuf>,
 }
 
@@ -223,7 +227,7 @@ impl<'de> Deserialize<'de> for NetworkOptions {
 impl Serialize for NetworkOptions {
     /// As [`deserialize`](Self::deserialize) reads it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { attachment, forwards, mac, mtu, queues, pcap } = self;
+        let Self { attachment, forwards, mac, mtu, queues, nvsp, pcap } = self;
         let mut map = serializer.serialize_map(None)?;
         match attachment {
             Attachment::User => map.serialize_entry("kind", "user")?,
@@ -242,6 +246,7 @@ impl Serialize for NetworkOptions {
         }
         map.serialize_entry("mtu", mtu)?;
         map.serialize_entry("queues", queues)?;
+        map.serialize_entry("nvsp", nvsp)?;
         if let Some(pcap) = pcap {
             map.serialize_entry("pcap", pcap)?;
         }
@@ -270,6 +275,7 @@ impl<'de> Visitor<'de> for OptionsVisitor {
                 "mac" => once(&mut fields.mac, "mac", map.next_value()?)?,
                 "mtu" => once(&mut fields.mtu, "mtu", map.next_value()?)?,
                 "queues" => once(&mut fields.queues, "queues", map.next_value()?)?,
+                "nvsp" => once(&mut fields.nvsp, "nvsp", map.next_value()?)?,
                 "pcap" => once(&mut fields.pcap, "pcap", map.next_value()?)?,
                 other => return Err(de::Error::unknown_field(other, FIELDS)),
             }
@@ -316,6 +322,7 @@ impl Fields {
             mac: self.mac,
             mtu: self.mtu.unwrap_or(defaults.mtu),
             queues: self.queues.unwrap_or(defaults.queues),
+            nvsp: self.nvsp.unwrap_or(defaults.nvsp),
             pcap: self.pcap,
             ..defaults
         };

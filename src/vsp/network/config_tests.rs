@@ -14,6 +14,7 @@ fn the_command_line_is_read() {
     let parse = |text: &str| crate::machine::config::text::parse::<NetworkOptions>(text).unwrap_err().to_string();
     assert!(parse("user,queue=4").contains("did you mean `queues`?"));
     assert!(parse("usr").contains("did you mean `user`?"));
+    assert!(parse("user,nvsp=3").contains("give one of 1, 2, 4, 5, 6, 6.1"));
     assert!(parse("user,mtu=1").contains("576 to 9000"));
     assert!(parse("user,mtu=9000,mtu=1500").contains("mtu is given twice"));
 }
@@ -30,13 +31,15 @@ fn file(text: &str) -> Result<NetworkOptions, toml::de::Error> {
 #[test]
 fn every_field_is_read() {
     let options = file(
-        "kind = 'user'\nfwd = ['tcp:8080:80', 'udp:5353:53']\nmac = '02:00:00:00:00:01'\nmtu = 9000\nqueues = 4\npcap = 'a.pcapng'",
+        "kind = 'user'\nfwd = ['tcp:8080:80', 'udp:5353:53']\nmac = '02:00:00:00:00:01'\nmtu = 9000\nqueues = 4\nnvsp = '5'\npcap = 'a.pcapng'",
     )
     .unwrap();
     assert_eq!(options.attachment, Attachment::User);
     assert_eq!(options.forwards.iter().map(Forward::to_string).collect::<Vec<_>>(), ["tcp:8080:80", "udp:5353:53"]);
     assert_eq!((options.mtu, options.queues, options.mac), (9000, 4, Some(MacAddress([2, 0, 0, 0, 0, 1]))));
-    assert_eq!(options.pcap, Some(PathBuf::from("a.pcapng")));
+    assert_eq!((options.nvsp, options.pcap.as_deref()), (Version::V5, Some(Path::new("a.pcapng"))));
+    let written = toml::to_string(&options).unwrap();
+    assert_eq!(file(&written).unwrap(), options, "{written}");
 }
 
 #[test]

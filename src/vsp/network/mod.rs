@@ -32,7 +32,10 @@ pub mod trace;
 macro_rules! wire {
     ($size:literal, $(#[$doc:meta])* pub struct $name:ident { $($body:tt)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq,
+            zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+        )]
         #[repr(C)]
         pub struct $name { $($body)* }
         const _: () = assert!(size_of::<$name>() == $size);
@@ -44,13 +47,18 @@ pub(crate) use wire;
 macro_rules! open_enum {
     ($(#[$doc:meta])* $name:ident: $inner:ty, $unknown:literal; $($constant:ident = $value:literal;)*) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[derive(
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash,
+            zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+        )]
         #[repr(transparent)]
         pub struct $name(pub $inner);
 
         #[allow(missing_docs, reason = "the names are the protocol's own")]
         impl $name {
             $(pub const $constant: Self = Self($value);)*
+            /// Those that have names.
+            pub const ALL: &[Self] = &[$(Self::$constant),*];
 
             /// The protocol's name of the value, if it has one.
             pub fn name(self) -> Option<&'static str> {
@@ -61,8 +69,8 @@ macro_rules! open_enum {
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 match self.name() {
                     Some(name) => formatter.write_str(name),
                     None => write!(formatter, $unknown, self.0),
@@ -70,11 +78,29 @@ macro_rules! open_enum {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(self, formatter)
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(self, formatter)
             }
         }
     };
 }
 pub(crate) use open_enum;
+
+/// Has files and the command line hold a value as its text.
+macro_rules! held_as_text {
+    ($name:ty) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+pub(crate) use held_as_text;

@@ -22,7 +22,6 @@ use super::config::{NetworkOptions, NetworkOptionsError, check_all};
 use super::mac::MacAddress;
 use super::nic::Nic;
 use super::nvsp::device::Device;
-use super::nvsp::wire::Version;
 use super::provider::NetworkVsp;
 use super::rndis::adapter::{Adapter, Settings};
 use crate::vmbus::bus::{DeviceId, VmBus};
@@ -118,7 +117,7 @@ impl Nics {
         let name = format!("{}/net{number}", self.partition);
         let backend = open::open(options, address, queues, Switches::of_process(), &name)?;
         let settings = Settings { address, mtu: options.mtu, queues, link_speed: LINK_SPEED, name: name.clone() };
-        let device = Device::new(Version::V6_1, Adapter::new(settings, Arc::default()));
+        let device = Device::new(options.nvsp, Adapter::new(settings, Arc::default()));
         let nic = Nic::new(&name, device, backend)?;
         let vsp = NetworkVsp::numbered(nic.clone(), number).traced(self.tracer.clone());
         let device = self.bus.offer(Box::new(vsp))?;

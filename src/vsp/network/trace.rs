@@ -16,6 +16,8 @@ use super::rndis::wire::{
     Complete, HEADER, IndicateStatus, Initialize, InitializeComplete, MessageHeader, MessageType as RndisType,
     QueryComplete, Request, RequestId, ResetComplete,
 };
+use crate::vmbus::ids::ChannelId;
+use crate::vmbus::trace::Tracer;
 
 /// How many bytes of an object are shown.
 const SHOWN: usize = 32;
@@ -220,6 +222,49 @@ fn frame(frame: &[u8]) -> String {
         }
         _ if name == "protocol" => format!(" {version} protocol {}", headers.protocol),
         _ => format!(" {version} {name}"),
+    }
+}
+
+/// Where a channel's messages are printed, if they are.
+pub(super) struct ChannelTrace {
+    tracer: Option<Tracer>,
+    channel: ChannelId,
+}
+
+impl ChannelTrace {
+    /// Those of a channel, if there is a tracer.
+    pub fn new(tracer: Option<Tracer>, channel: ChannelId) -> Self {
+        Self { tracer, channel }
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
+    /// A packet of `side`: guest or host.
+    pub fn nvsp(&self, side: &str, transaction: u64, payload: &[u8]) {
+        // A completion may have no message.
+        if let Some(tracer) = self.tracer.as_ref().filter(|_| !payload.is_empty()) {
+            let line = nvsp(payload);
+            tracer.line(format_args!("network channel {} {side}: transaction {transaction:#x} {line}", self.channel));
+        }
+    }
+
+    /// RNDIS messages of `side`.
+    pub fn rndis(&self, side: &str, transfer: &[u8]) {
+        if let Some(tracer) = &self.tracer {
+            for line in rndis(transfer) {
+                tracer.line(format_args!("network channel {} {side}: {line}", self.channel));
+            }
+        }
+    }
+
+    /// A frame for the guest.
+    pub fn frame(&self, frame: &[u8]) {
+        if let Some(tracer) = &self.tracer {
+            tracer.line(format_args!("network channel {} host: {}", self.channel, incoming(frame)));
+        }
     }
 }
 

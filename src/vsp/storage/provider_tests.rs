@@ -12,13 +12,11 @@ use super::super::storvsp::wire::{
 };
 use super::*;
 use crate::partition::memory::GuestMemory;
-use crate::vmbus::connection::{Action, Connection, Settings};
-use crate::vmbus::ids::{ConnectionId, GpadlId, VpIndex};
-use crate::vmbus::message::message;
+use crate::vmbus::ids::GpadlId;
 use crate::vmbus::packet::{GpaDirectHeader, GpaRangeHeader};
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
+use crate::vmbus::testing::GuestBus;
 use crate::vmbus::vsp::Port;
-use crate::vmbus::wire::{GpadlHeader, InitiateContact, MessageType, OpenChannel, UserDefined};
 
 /// A channel's surroundings, with an eventfd for a doorbell or without.
 struct TestPort {
@@ -59,35 +57,16 @@ fn open(gives_bell: bool) -> Guest {
     let controller = controllers.into_values().next().expect("a controller");
     let mut vsp = StorageVsp::new(controller.clone(), Guid::new(5));
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 64 * 4096)]).expect("memory");
-    let settings = Settings { max_version: crate::vmbus::ids::Version::NEWEST, vp_count: 1 };
-    let mut connection = Connection::new(memory.clone(), settings);
-    let channel = connection.offer(vsp.offer()).expect("an offer");
-    let mut contact = InitiateContact::new_zeroed();
-    contact.version = crate::vmbus::ids::Version::V5_3;
-    contact.interrupt_page_or_target[0] = 2;
-    let mut post = |bytes: Vec<u8>| connection.receive(ConnectionId::MESSAGES_5, &bytes);
-    post(message(MessageType::INITIATE_CONTACT, &contact));
-    post(message(MessageType::REQUESTOFFERS, &[0_u8; 0]));
-    let header = GpadlHeader { channel, gpadl: GpadlId(1), range_bytes: 40, range_count: 1 };
-    let mut bytes = message(MessageType::GPADL_HEADER, &header);
-    bytes.extend_from_slice([4 * 4096_u64, 0, 1, 2, 3].as_bytes());
-    post(bytes);
-    let request = OpenChannel {
-        channel,
-        open_id: 1,
-        ring_gpadl: GpadlId(1),
-        target_vp: VpIndex(0),
-        downstream_offset: 2,
-        user_defined: UserDefined::default(),
-    };
-    let actions = post(message(MessageType::OPENCHANNEL, &request));
-    let [Action::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
+    let mut bus = GuestBus::new(&memory, 1);
+    let id = bus.offer(vsp.offer());
+    bus.gpadl(id, GpadlId(1), 0..4);
+    let opening = bus.open(id, GpadlId(1), 2);
     let sender = GuestSender::new(opening.incoming.clone());
     let receiver = GuestReceiver::new(opening.outgoing.clone());
     let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
     let (signals, subchannels) = Default::default();
     let port = Arc::new(TestPort { bell, gives_bell, signals, subchannels });
-    let mut channel = Channel::new(*opening.clone(), 0, memory, port.clone()).expect("rings");
+    let mut channel = Channel::new(opening, 0, memory, port.clone()).expect("rings");
     let handler = vsp.open(&mut channel).expect("a handler");
     Guest { channel, handler, sender, receiver, port, controller }
 }

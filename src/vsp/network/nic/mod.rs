@@ -17,6 +17,7 @@ use super::frame::FrameBuffer;
 use super::nvsp::device::Device;
 use super::nvsp::path::Path;
 use super::nvsp::sections::Sections;
+use super::nvsp::wire::Version;
 use super::rndis::statistics::Statistics;
 use crate::vmbus::vsp::Port;
 use inbox::Inbox;
@@ -147,6 +148,11 @@ impl Nic {
     /// Whether the cable is plugged in.
     pub fn is_link_up(&self) -> bool {
         self.link_up.load(Ordering::SeqCst)
+    }
+
+    /// The version of NVSP that the guest's driver and this host have agreed upon, if they have.
+    pub fn nvsp_version(&self) -> Option<Version> {
+        self.device().version()
     }
 
     fn ask_attention(&self) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::path::{Path, ReceiveBuffer, SendBuffer};
+use super::path::{Path, ReceiveBuffer, SendBuffer, receive_section};
 use super::wire;
 use super::wire::{
     Init, InitComplete, MessageType, NdisConfig, NdisVersion, OidQueryComplete, PacketDirectComplete,
@@ -18,9 +18,8 @@ use super::wire::{
 use crate::vmbus::gpadl::Gpadl;
 use crate::vmbus::ids::GpadlId;
 use crate::vmbus::vsp::Channel;
-use crate::vsp::network::frame::{ETHERNET_HEADER, VLAN_TAG};
+use crate::vsp::network::frame::ETHERNET_HEADER;
 use crate::vsp::network::rndis::adapter::{Adapter, Messages, Refusal as RndisRefusal};
-use crate::vsp::network::rndis::packet::MAX_PACKET_HEADER;
 
 /// Pieces of a GPA-direct packet, as Hyper-V answers. Drivers know themselves.
 const MAX_PIECES: u32 = 34;
@@ -388,15 +387,6 @@ fn with<T: FromBytes + KnownLayout + Immutable>(
         Ok((body, _)) => take(body),
         Err(_) => Outcome::refused(Refusal::Short { message_type, length: body.len() }, done()),
     }
-}
-
-/// The size of a section of the receive buffer: a frame of the greatest length with its notes, in whole cache lines.
-pub fn receive_section(mtu: u16) -> u32 {
-    const CACHE_LINE: usize = 64;
-    // Every control message has to fit, too; the friendly name makes the longest.
-    const LEAST: usize = 1024;
-    let length = usize::from(mtu) + ETHERNET_HEADER + VLAN_TAG + MAX_PACKET_HEADER;
-    length.max(LEAST).next_multiple_of(CACHE_LINE) as u32
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::vsp::network::mac::MacAddress;
 use crate::vsp::network::rndis::adapter::Adapter;
 use crate::vsp::network::rndis::offload::Offloads;
 use crate::vsp::network::rndis::oid::packet_filter;
+use crate::vsp::network::rndis::packet::MAX_PACKET_HEADER;
 use crate::vsp::network::rss::Scaling;
 
 /// How the receive buffer is divided.
@@ -27,6 +28,15 @@ pub struct ReceiveBuffer {
     pub section_count: u32,
     /// Tells this buffer from one that was revoked before.
     pub generation: u64,
+}
+
+/// The size of a section of the receive buffer: a frame of the greatest length with its notes, in whole cache lines.
+pub fn receive_section(mtu: u16) -> u32 {
+    const CACHE_LINE: usize = 64;
+    // Every control message has to fit, too; the friendly name makes the longest.
+    const LEAST: usize = 1024;
+    let length = usize::from(mtu) + ETHERNET_HEADER + VLAN_TAG + MAX_PACKET_HEADER;
+    length.max(LEAST).next_multiple_of(CACHE_LINE) as u32
 }
 
 /// How the send buffer is divided.

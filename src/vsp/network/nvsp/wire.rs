@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::vmbus::ids::GpadlId;
-use crate::vsp::network::{open_enum, wire};
+use crate::vsp::network::{held_as_text, open_enum, wire};
 
 open_enum! {
 /// An open enum of message types. Version 1 begins at 100, 2 at 109, 4 at 128, 5 at 131, 6 at 135.
@@ -66,6 +66,8 @@ pub enum Version {
 impl Version {
     /// All of them, oldest first. There never was a version 3.
     pub const ALL: [Self; 6] = [Self::V1, Self::V2, Self::V4, Self::V5, Self::V6, Self::V6_1];
+    /// The newest one.
+    pub const NEWEST: Self = Self::V6_1;
 
     /// The version as it stands in [`Init`].
     pub fn number(self) -> u32 {
@@ -118,6 +120,8 @@ impl FromStr for Version {
             .ok_or_else(|| UnknownVersion(text.to_string()))
     }
 }
+
+held_as_text!(Version);
 
 wire! { 8,
 /// `INIT`: the guest asks for a version. Linux asks for one after the other, newest first.

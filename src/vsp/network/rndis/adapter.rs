@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::offload::{self, Offloads};
-use super::oid::{Oid, SUPPORTED};
+use super::oid::Oid;
 use super::receive_scale;
 use super::set::MAX_MULTICAST;
 use super::statistics::Statistics;
@@ -261,7 +261,7 @@ impl Adapter {
         let word = |value: u32| value.as_bytes().to_vec();
         let frame = u32::from(self.mtu) + ETHERNET_HEADER as u32;
         Some(match oid {
-            Oid::GEN_SUPPORTED_LIST => SUPPORTED.as_bytes().to_vec(),
+            Oid::GEN_SUPPORTED_LIST => Oid::ALL.as_bytes().to_vec(),
             // Ready; Ethernet, twice; full options, none set.
             Oid::GEN_HARDWARE_STATUS
             | Oid::GEN_MEDIA_SUPPORTED

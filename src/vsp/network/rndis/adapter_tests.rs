@@ -98,14 +98,14 @@ fn what_linux_asks_at_the_start_is_answered() {
 fn every_object_in_the_list_can_be_queried_or_set() {
     let mut adapter = initialized();
     let list = query(&mut adapter, Oid::GEN_SUPPORTED_LIST).unwrap();
-    assert_eq!(list.len(), SUPPORTED.len() * 4);
+    assert_eq!(list.len(), Oid::ALL.len() * 4);
     let only_set = [
         Oid::GEN_NETWORK_LAYER_ADDRESSES,
         Oid::GEN_RNDIS_CONFIG_PARAMETER,
         Oid::GEN_LINK_PARAMETERS,
         Oid::TCP_OFFLOAD_PARAMETERS,
     ];
-    for oid in SUPPORTED {
+    for oid in Oid::ALL {
         assert_eq!(query(&mut adapter, *oid).is_ok(), !only_set.contains(oid), "{oid}");
         assert!(oid.name().is_some());
     }
@@ -119,8 +119,8 @@ fn the_longest_answer_fits_into_a_section() {
     let mut adapter = initialized();
     let table = crate::vsp::network::rss::Scaling { hash_types: 1, key: [0; 40], table: vec![0; 128] };
     adapter.scaling = Some(table);
-    let section = crate::vsp::network::nvsp::device::receive_section(576) as usize;
-    for oid in SUPPORTED {
+    let section = crate::vsp::network::nvsp::path::receive_section(576) as usize;
+    for oid in Oid::ALL {
         let reply = adapter.receive(&request(MessageType::QUERY, *oid, &[])).replies.remove(0);
         assert!(reply.len() <= section, "{oid}: {} bytes", reply.len());
     }
@@ -267,9 +267,9 @@ fn information_beyond_the_message_is_answered_with_an_error() {
 
 proptest::proptest! {
     #[test]
-    fn no_message_does_harm(kind in 0..10_u32, oid in 0..SUPPORTED.len(), bytes: Vec<u8>, length: Option<u32>) {
+    fn no_message_does_harm(kind in 0..10_u32, oid in 0..Oid::ALL.len(), bytes: Vec<u8>, length: Option<u32>) {
         let mut adapter = initialized();
-        let mut message = request(MessageType(kind), SUPPORTED[oid], &bytes);
+        let mut message = request(MessageType(kind), Oid::ALL[oid], &bytes);
         if let Some(length) = length {
             message[4..8].copy_from_slice(&length.to_le_bytes());
         }

@@ -1,6 +1,6 @@
 //! What an adapter does for its guest, and what of that the guest has switched on (MS-DOC `NDIS_OFFLOAD`, `NDIS_OFFLOAD_PARAMETERS`).
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::wire::ObjectHeader;
 use crate::vsp::network::wire;

@@ -1,13 +1,9 @@
 //! The objects of an adapter, by number (MS-DOC "NDIS OIDs"; Linux: `include/linux/rndis.h`).
 
-use std::fmt;
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
 use crate::vsp::network::open_enum;
 
 open_enum! {
-/// An open enum of object identifiers.
+/// An open enum of object identifiers: those that this adapter answers, of which there is a list in `GEN_SUPPORTED_LIST`.
 Oid: u32, "OID {:#010x}";
     GEN_SUPPORTED_LIST = 0x0001_0101;
     GEN_HARDWARE_STATUS = 0x0001_0102;
@@ -76,76 +72,6 @@ Oid: u32, "OID {:#010x}";
     TCP_OFFLOAD_PARAMETERS = 0xfc01_020c;
     TCP_OFFLOAD_HARDWARE_CAPABILITIES = 0xfc01_020d;
 }
-
-/// What this adapter answers: the value of [`Oid::GEN_SUPPORTED_LIST`].
-pub const SUPPORTED: &[Oid] = &[
-    Oid::GEN_SUPPORTED_LIST,
-    Oid::GEN_HARDWARE_STATUS,
-    Oid::GEN_MEDIA_SUPPORTED,
-    Oid::GEN_MEDIA_IN_USE,
-    Oid::GEN_MAXIMUM_LOOKAHEAD,
-    Oid::GEN_MAXIMUM_FRAME_SIZE,
-    Oid::GEN_LINK_SPEED,
-    Oid::GEN_TRANSMIT_BUFFER_SPACE,
-    Oid::GEN_RECEIVE_BUFFER_SPACE,
-    Oid::GEN_TRANSMIT_BLOCK_SIZE,
-    Oid::GEN_RECEIVE_BLOCK_SIZE,
-    Oid::GEN_VENDOR_ID,
-    Oid::GEN_VENDOR_DESCRIPTION,
-    Oid::GEN_CURRENT_PACKET_FILTER,
-    Oid::GEN_CURRENT_LOOKAHEAD,
-    Oid::GEN_DRIVER_VERSION,
-    Oid::GEN_MAXIMUM_TOTAL_SIZE,
-    Oid::GEN_PROTOCOL_OPTIONS,
-    Oid::GEN_MAC_OPTIONS,
-    Oid::GEN_MEDIA_CONNECT_STATUS,
-    Oid::GEN_MAXIMUM_SEND_PACKETS,
-    Oid::GEN_VENDOR_DRIVER_VERSION,
-    Oid::GEN_NETWORK_LAYER_ADDRESSES,
-    Oid::GEN_RECEIVE_SCALE_CAPABILITIES,
-    Oid::GEN_RECEIVE_SCALE_PARAMETERS,
-    Oid::GEN_MAX_LINK_SPEED,
-    Oid::GEN_LINK_STATE,
-    Oid::GEN_LINK_PARAMETERS,
-    Oid::GEN_RNDIS_CONFIG_PARAMETER,
-    Oid::GEN_XMIT_OK,
-    Oid::GEN_RCV_OK,
-    Oid::GEN_XMIT_ERROR,
-    Oid::GEN_RCV_ERROR,
-    Oid::GEN_RCV_NO_BUFFER,
-    Oid::GEN_DIRECTED_BYTES_XMIT,
-    Oid::GEN_DIRECTED_FRAMES_XMIT,
-    Oid::GEN_MULTICAST_BYTES_XMIT,
-    Oid::GEN_MULTICAST_FRAMES_XMIT,
-    Oid::GEN_BROADCAST_BYTES_XMIT,
-    Oid::GEN_BROADCAST_FRAMES_XMIT,
-    Oid::GEN_DIRECTED_BYTES_RCV,
-    Oid::GEN_DIRECTED_FRAMES_RCV,
-    Oid::GEN_MULTICAST_BYTES_RCV,
-    Oid::GEN_MULTICAST_FRAMES_RCV,
-    Oid::GEN_BROADCAST_BYTES_RCV,
-    Oid::GEN_BROADCAST_FRAMES_RCV,
-    Oid::GEN_RCV_CRC_ERROR,
-    Oid::GEN_TRANSMIT_QUEUE_LENGTH,
-    Oid::GEN_STATISTICS,
-    Oid::GEN_FRIENDLY_NAME,
-    Oid::GEN_BYTES_RCV,
-    Oid::GEN_BYTES_XMIT,
-    Oid::GEN_RCV_DISCARDS,
-    Oid::GEN_XMIT_DISCARDS,
-    Oid::ETHERNET_PERMANENT_ADDRESS,
-    Oid::ETHERNET_CURRENT_ADDRESS,
-    Oid::ETHERNET_MULTICAST_LIST,
-    Oid::ETHERNET_MAXIMUM_LIST_SIZE,
-    Oid::ETHERNET_MAC_OPTIONS,
-    Oid::OFFLOAD_ENCAPSULATION,
-    Oid::ETHERNET_RCV_ERROR_ALIGNMENT,
-    Oid::ETHERNET_XMIT_ONE_COLLISION,
-    Oid::ETHERNET_XMIT_MORE_COLLISIONS,
-    Oid::TCP_OFFLOAD_CURRENT_CONFIG,
-    Oid::TCP_OFFLOAD_PARAMETERS,
-    Oid::TCP_OFFLOAD_HARDWARE_CAPABILITIES,
-];
 
 /// Bits of [`Oid::GEN_CURRENT_PACKET_FILTER`] (`NDIS_PACKET_TYPE_*`): which frames the guest wants.
 pub mod packet_filter {

@@ -1,6 +1,6 @@
 //! Receive-side scaling as objects (MS-DOC `NDIS_RECEIVE_SCALE_CAPABILITIES`, `NDIS_RECEIVE_SCALE_PARAMETERS`).
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::wire::{ObjectHeader, Status};
 use crate::vsp::network::rss::{KEY, MAX_TABLE, Scaling, hash_type};

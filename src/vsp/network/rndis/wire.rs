@@ -1,8 +1,6 @@
 //! The messages as they lie in memory. All fields are little-endian, as this host is; offsets count from the byte after the message's header.
 
-use std::fmt;
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{Immutable, IntoBytes};
 
 use super::oid::Oid;
 use crate::vsp::network::{open_enum, wire};

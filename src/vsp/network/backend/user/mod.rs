@@ -30,6 +30,7 @@ pub mod forward;
 mod inbound;
 pub mod link;
 pub mod neighbors;
+mod outbound;
 pub mod outbox;
 pub mod packet;
 pub mod poll;

@@ -1,6 +1,6 @@
 //! The network itself: frames in, frames out, and flows in between.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,17 @@ use smoltcp::time::Instant as Ticks;
 
 use super::UserError;
 use super::address::Network;
-use super::datagram::{self, Kind};
+use super::datagram;
 use super::dhcp;
 use super::forward::Forward;
 use super::inbound::FIRST_PORT;
-use super::link::{self, Link};
+use super::link::Link;
 use super::neighbors::Neighbors;
 use super::outbox::Outbox;
-use super::packet::{add_unreachable, addresses};
 use super::poll::{Poll, Ready};
-use super::router::{self, kind};
 use super::table::Table;
 use super::tcp::{self, Standing};
-use crate::vsp::network::frame::{ETHERNET_HEADER, Frame, FrameBuffer};
-use crate::vsp::network::mac::MacAddress;
-use crate::vsp::network::offload::headers::{Headers, be16, ether_type, protocol};
+use crate::vsp::network::frame::{Frame, FrameBuffer};
 
 /// How many TCP flows there may be: each has buffers of half a MiB, and a descriptor. Processes often may have 1024 of those.
 pub const MAX_CONNECTIONS: usize = 512;
@@ -34,8 +30,8 @@ pub const MAX_DATAGRAM_FLOWS: usize = 256;
 const IDLE: Duration = Duration::from_secs(300);
 
 /// Tokens: the lower half numbers the flow, the upper half says what it is.
-const CONNECTION: u64 = 1 << 32;
-const DATAGRAMS: u64 = 2 << 32;
+pub(super) const CONNECTION: u64 = 1 << 32;
+pub(super) const DATAGRAMS: u64 = 2 << 32;
 pub(super) const LISTENER: u64 = 3 << 32;
 pub(super) const PORT: u64 = 4 << 32;
 pub(super) const NUMBER: u64 = 0xffff_ffff;
@@ -123,90 +119,6 @@ impl Stack {
         taken
     }
 
-    fn receive_frame(&mut self, frame: Frame<'_>, now: Instant) -> Option<()> {
-        let mac = MacAddress::source(frame.bytes)?;
-        let destination = MacAddress::destination(frame.bytes)?;
-        if destination != Network::ROUTER && !destination.is_group() {
-            return None;
-        }
-        let packet = frame.bytes.get(ETHERNET_HEADER..)?;
-        if be16(frame.bytes, 12)? == ether_type::ARP {
-            let (address, mac) = router::receive_arp(packet, &mut self.outbox)?;
-            self.neighbors.learn(address, mac);
-            return Some(());
-        }
-        let headers = Headers::parse(frame.bytes)?;
-        let ends = addresses(frame.bytes, &headers)?;
-        self.neighbors.learn(ends.0, mac);
-        if headers.fragment {
-            return None;
-        }
-        match headers.protocol {
-            protocol::TCP => self.receive_tcp(frame.bytes, &headers, ends, mac, now),
-            protocol::UDP => self.receive_udp(frame.bytes, &headers, ends, mac, now),
-            protocol::ICMP | protocol::ICMP6 => self.receive_icmp(frame.bytes, &headers, ends, mac, now),
-            _ => None,
-        }
-    }
-
-    fn receive_tcp(
-        &mut self,
-        frame: &[u8],
-        headers: &Headers,
-        (source, destination): (IpAddr, IpAddr),
-        mac: MacAddress,
-        now: Instant,
-    ) -> Option<()> {
-        let ports = headers.ports(frame)?;
-        let guest = SocketAddr::from((source, be16(ports, 0)?));
-        let peer = SocketAddr::from((destination, be16(ports, 2)?));
-        if guest.port() == 0 || peer.port() == 0 || !Network::is_guest(source) {
-            return None;
-        }
-        let key = tcp::Key { guest, peer };
-        let packet = frame.get(headers.network..headers.end)?;
-        let transport = headers.transport - headers.network;
-        let first = tcp::is_first(packet, transport);
-        let raised = tcp::with_raised_segment_size(packet, transport);
-        let packet = raised.as_deref().unwrap_or(packet);
-        let number = match self.connections.numbers.get(&key) {
-            Some(number) => Some(*number),
-            None if first => self.connect(key, mac, now),
-            None => None,
-        };
-        match number {
-            Some(number) => self.drive(number, Some(packet), now),
-            None => {
-                // An interface without sockets answers as a host does where nobody listens.
-                let (seed, ticks) = (self.seed, self.ticks(now));
-                let mut link = Link { incoming: Some(packet), outbox: &mut self.outbox, mac };
-                let mut sockets = smoltcp::iface::SocketSet::new(Vec::new());
-                let _ = link::interface(&mut link, seed, ticks).poll_ingress_single(ticks, &mut link, &mut sockets);
-            }
-        }
-        Some(())
-    }
-
-    /// Begins a flow for a connection of the guest's. None if it is to be refused.
-    fn connect(&mut self, key: tcp::Key, mac: MacAddress, now: Instant) -> Option<u64> {
-        let outside = self.network.outside(key.peer)?;
-        self.make_room(now)?;
-        let (seed, ticks) = (self.next_seed(), self.ticks(now));
-        let mut link = Link { incoming: None, outbox: &mut self.outbox, mac };
-        let flow = tcp::Flow::connect(key, &mut link, outside, seed, ticks).ok()?;
-        self.insert(key, flow)
-    }
-
-    pub(super) fn insert(&mut self, key: tcp::Key, flow: tcp::Flow) -> Option<u64> {
-        let number = self.connections.insert(key, flow);
-        let socket = self.connections.flows.get(&number)?.socket();
-        if self.poll.add(socket, CONNECTION | number).is_err() {
-            self.connections.remove(number, &key);
-            return None;
-        }
-        Some(number)
-    }
-
     /// Ends the connection that has been silent for longest, if there is no room for another and it has been so for long enough.
     pub(super) fn make_room(&mut self, now: Instant) -> Option<()> {
         if self.connections.flows.len() < MAX_CONNECTIONS {
@@ -244,100 +156,6 @@ impl Stack {
 
     pub(super) fn wake_by(&mut self, time: Instant) {
         self.next_timer = Some(self.next_timer.map_or(time, |next| next.min(time)));
-    }
-
-    fn receive_udp(
-        &mut self,
-        frame: &[u8],
-        headers: &Headers,
-        (source, destination): (IpAddr, IpAddr),
-        mac: MacAddress,
-        now: Instant,
-    ) -> Option<()> {
-        let ports = headers.ports(frame)?;
-        let (source_port, destination_port) = (be16(ports, 0)?, be16(ports, 2)?);
-        let length = usize::from(be16(frame, headers.transport + 4)?);
-        let end = headers.transport + length;
-        let payload = frame.get(headers.transport + 8..end).filter(|_| end <= headers.end)?;
-        if destination_port == dhcp::SERVER_PORT && destination.is_ipv4() {
-            return self.dhcp.receive(payload, mac, self.network.resolver.is_some(), &mut self.outbox);
-        }
-        if !Network::is_guest(source) || source_port == 0 || destination_port == 0 {
-            return None;
-        }
-        let key = datagram::Key {
-            kind: Kind::Udp,
-            guest: (source, source_port).into(),
-            peer: (destination, destination_port).into(),
-        };
-        let packet = frame.get(headers.network..headers.end)?;
-        self.send_datagram(key, mac, payload, packet, now)
-    }
-
-    fn receive_icmp(
-        &mut self,
-        frame: &[u8],
-        headers: &Headers,
-        (source, destination): (IpAddr, IpAddr),
-        mac: MacAddress,
-        now: Instant,
-    ) -> Option<()> {
-        let message = frame.get(headers.transport..headers.end)?;
-        let echo = if source.is_ipv4() { kind::ECHO } else { kind::ECHO6 };
-        if *message.first()? != echo {
-            let IpAddr::V6(source) = source else { return None };
-            let name_server = self.network.resolver.is_some();
-            return router::receive_discovery(message, source, mac, name_server, &mut self.outbox);
-        }
-        if !Network::is_guest(source) {
-            return None;
-        }
-        if Network::is_own(destination) {
-            router::answer_echo(message, (source, destination), mac, &mut self.outbox);
-            return Some(());
-        }
-        let guest = (source, be16(message, 4)?).into();
-        let key = datagram::Key { kind: Kind::Ping, guest, peer: (destination, 0).into() };
-        let packet = frame.get(headers.network..headers.end)?;
-        self.send_datagram(key, mac, message, packet, now)
-    }
-
-    fn send_datagram(
-        &mut self,
-        key: datagram::Key,
-        mac: MacAddress,
-        payload: &[u8],
-        packet: &[u8],
-        now: Instant,
-    ) -> Option<()> {
-        let number = match self.datagrams.numbers.get(&key) {
-            Some(number) => *number,
-            None => {
-                let outside = self.network.outside(key.peer)?;
-                self.make_room_for_datagrams();
-                let Some(flow) = datagram::Flow::connect(key, mac, outside, now) else {
-                    add_unreachable(&mut self.outbox, mac, (key.peer.ip(), key.guest.ip()), packet);
-                    return None;
-                };
-                let number = self.datagrams.insert(key, flow);
-                let watched = self
-                    .datagrams
-                    .flows
-                    .get(&number)?
-                    .socket()
-                    .map(|socket| self.poll.add(socket, DATAGRAMS | number).is_ok());
-                if watched == Some(false) {
-                    self.datagrams.remove(number, &key);
-                    return None;
-                }
-                number
-            }
-        };
-        let flow = self.datagrams.flows.get_mut(&number)?;
-        let sent = flow.send(payload, packet, now);
-        let deadline = flow.deadline();
-        self.wake_by(deadline);
-        sent.then_some(())
     }
 
     /// Ends the flow that has been silent for longest, if there is no room for another.

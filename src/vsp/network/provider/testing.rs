@@ -1,33 +1,35 @@
 //! An adapter on a switch, and a guest's driver of it, for tests.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use vm_memory::GuestAddress;
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::super::backend::Queue;
-use super::super::backend::switch::{Port as SwitchPort, Switch};
-use super::super::frame::Frame;
-use super::super::mac::MacAddress;
-use super::super::nic::Backend;
-use super::super::nvsp::device::Device;
-use super::super::nvsp::wire::{Init, MessageType, NdisConfig, ReceiveBufferComplete, SendBuffer, message, split};
-use super::super::rndis::adapter::{Adapter, Settings};
-use super::super::rndis::info::Information;
-use super::super::rndis::oid::Oid;
-use super::super::rndis::packet::{DataMessages, header};
-use super::super::rndis::wire::{Initialize, MessageType as RndisType, Request, message as rndis};
-use super::*;
+use super::NetworkVsp;
 use crate::partition::memory::GuestMemory;
-use crate::vmbus::connection::{self, Action as BusAction, Connection};
-use crate::vmbus::ids::{ConnectionId, VpIndex};
-use crate::vmbus::message::message as control;
-use crate::vmbus::packet::TransferRange;
+use crate::vmbus::buffer::GuestBuffer;
+use crate::vmbus::ids::GpadlId;
+use crate::vmbus::packet::{PacketKind, TransferPagesHeader, TransferRange};
+use crate::vmbus::ring::NewPacket;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
-use crate::vmbus::vsp::Port;
-use crate::vmbus::wire::{GpadlBody, GpadlHeader, InitiateContact, MessageType as BusType, OpenChannel, UserDefined};
+use crate::vmbus::testing::GuestBus;
+use crate::vmbus::vsp::{Channel, Handler, Port, Vsp};
+use crate::vsp::network::backend::Queue;
+use crate::vsp::network::backend::switch::{Port as SwitchPort, Switch};
+use crate::vsp::network::frame::{Frame, FrameBuffer};
+use crate::vsp::network::mac::MacAddress;
+use crate::vsp::network::nic::{Backend, Nic};
+use crate::vsp::network::nvsp::device::{Device, rndis_complete};
+use crate::vsp::network::nvsp::wire::{
+    Init, MessageType, NdisConfig, ReceiveBufferComplete, SendBuffer, SendRndisPacket, Status, Version, message, split,
+};
+use crate::vsp::network::rndis::adapter::{Adapter, Settings};
+use crate::vsp::network::rndis::info::Information;
+use crate::vsp::network::rndis::oid::Oid;
+use crate::vsp::network::rndis::packet::{DataMessages, header};
+use crate::vsp::network::rndis::wire::{Initialize, MessageType as RndisType, Request, message as rndis};
 
 pub const GUEST: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 pub const PEER: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
@@ -62,7 +64,7 @@ impl Port for TestPort {
 pub struct Host {
     pub vsp: NetworkVsp,
     pub nic: Arc<Nic>,
-    pub connection: Connection,
+    bus: GuestBus,
     pub memory: GuestMemory,
     pub peer: SwitchPort,
 }
@@ -85,20 +87,10 @@ pub struct Received {
     pub payload: Vec<u8>,
 }
 
-fn connect(memory: &GuestMemory) -> Connection {
-    let settings = connection::Settings { max_version: crate::vmbus::ids::Version::NEWEST, vp_count: 4 };
-    let mut connection = Connection::new(memory.clone(), settings);
-    let mut contact = InitiateContact::new_zeroed();
-    contact.version = crate::vmbus::ids::Version::V5_3;
-    contact.interrupt_page_or_target[0] = 2;
-    connection.receive(ConnectionId::MESSAGES_5, &control(BusType::INITIATE_CONTACT, &contact));
-    connection
-}
-
 impl Host {
     pub fn new(queues: u16) -> Self {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 256 * 4096)]).expect("memory");
-        let connection = connect(&memory);
+        let bus = GuestBus::new(&memory, 4);
         let switch = Arc::new(Switch::default());
         let port = switch.plug(Some(GUEST)).expect("a port");
         let peer = switch.plug(Some(PEER)).expect("a port");
@@ -107,58 +99,32 @@ impl Host {
         let queues = (0..queues).map(|_| Box::new(port.clone()) as Box<dyn Queue>).collect();
         let nic = Nic::new("test", device, Backend { queues, spreads: false, uplink: None }).expect("a thread");
         let vsp = NetworkVsp::numbered(nic.clone(), 0);
-        Self { vsp, nic, connection, memory, peer }
+        Self { vsp, nic, bus, memory, peer }
     }
 
     /// The guest starts anew, and finds the same adapter.
     pub fn restart(&mut self) {
-        self.connection = connect(&self.memory);
-    }
-
-    pub fn post(&mut self, bytes: &[u8]) -> connection::Actions {
-        self.connection.receive(ConnectionId::MESSAGES_5, bytes)
-    }
-
-    /// Makes `pages` pages from `first` on known.
-    pub fn gpadl(&mut self, channel: ChannelId, gpadl: GpadlId, first: u64, pages: u64) {
-        let words: Vec<u64> = [pages * 4096].into_iter().chain(first..first + pages).collect();
-        let (now, later) = words.split_at(words.len().min(20));
-        let head = GpadlHeader { channel, gpadl, range_bytes: words.len() as u16 * 8, range_count: 1 };
-        self.post(&control(BusType::GPADL_HEADER, &[head.as_bytes(), now.as_bytes()].concat()[..]));
-        for part in later.chunks(20) {
-            let body = GpadlBody { message_number: 0, gpadl };
-            self.post(&control(BusType::GPADL_BODY, &[body.as_bytes(), part.as_bytes()].concat()[..]));
-        }
+        self.bus = GuestBus::new(&self.memory, 4);
     }
 
     /// Opens a channel on rings of so many pages each.
-    pub fn open(&mut self, index: u16, ring: u64) -> Open {
+    pub fn open(&mut self, index: u16, ring: u32) -> Open {
         let offer = self.vsp.offer().subchannel(index);
-        let channel = self.connection.offer(offer).expect("an offer");
-        self.post(&control(BusType::REQUESTOFFERS, &[0_u8; 0]));
-        let rings = GpadlId(1 + u32::from(index));
-        self.gpadl(channel, rings, 12 * u64::from(index), 2 * ring);
+        let id = self.bus.offer(offer);
+        let (rings, first) = (GpadlId(1 + u32::from(index)), 12 * u64::from(index));
+        self.bus.gpadl(id, rings, first..first + 2 * u64::from(ring));
         if index == 0 {
-            self.gpadl(channel, RECEIVE, RECEIVE_PAGE, RECEIVE_PAGES);
-            self.gpadl(channel, SEND, SEND_PAGE, 16);
+            self.bus.gpadl(id, RECEIVE, RECEIVE_PAGE..RECEIVE_PAGE + RECEIVE_PAGES);
+            self.bus.gpadl(id, SEND, SEND_PAGE..SEND_PAGE + 16);
         }
-        let request = OpenChannel {
-            channel,
-            open_id: 1,
-            ring_gpadl: rings,
-            target_vp: VpIndex(0),
-            downstream_offset: ring as u32,
-            user_defined: UserDefined::default(),
-        };
-        let actions = self.post(&control(BusType::OPENCHANNEL, &request));
-        let [BusAction::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
+        let opening = self.bus.open(id, rings, ring);
         let sender = GuestSender::new(opening.incoming.clone());
         let receiver = GuestReceiver::new(opening.outgoing.clone());
         let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
         let port = Arc::new(TestPort { bell, signals: AtomicUsize::new(0), subchannels: Mutex::default() });
-        let mut channel = Channel::new(*opening.clone(), index, self.memory.clone(), port.clone()).expect("rings");
+        let mut channel = Channel::new(opening, index, self.memory.clone(), port.clone()).expect("rings");
         let handler = self.vsp.open(&mut channel).expect("a handler");
-        self.connection.opened(channel.id(), true);
+        self.bus.opened(id);
         let mut open = Open { channel, handler, sender, receiver, port };
         open.serve();
         open
@@ -278,7 +244,7 @@ impl Open {
         let _ = self.sender.send(packet).expect("room");
     }
 
-    pub fn tell(&mut self, kind: MessageType, body: &(impl IntoBytes + zerocopy::Immutable)) -> Received {
+    pub fn tell(&mut self, kind: MessageType, body: &(impl IntoBytes + Immutable)) -> Received {
         let payload = message(kind, body, 40);
         self.send(&NewPacket { wants_completion: true, ..NewPacket::in_band(3, &[&payload]) });
         self.serve();
@@ -330,7 +296,7 @@ pub fn fetch(peer: &mut SwitchPort) -> Option<Vec<u8>> {
     peer.receive(&mut buffer).then_some(buffer.bytes)
 }
 
-pub fn ready(queues: u16, ring: u64) -> (Host, Open) {
+pub fn ready(queues: u16, ring: u32) -> (Host, Open) {
     let mut host = Host::new(queues);
     let mut open = host.open(0, ring);
     host.set_up(&mut open);

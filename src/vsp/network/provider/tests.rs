@@ -3,17 +3,21 @@ use std::time::{Duration, Instant};
 
 use zerocopy::FromBytes;
 
-use super::super::backend::Queue;
-use super::super::frame::Frame;
-use super::super::nvsp::wire::{MessageType, RevokeBuffer, SendBuffer, Subchannel, message, split};
-use super::super::offload::headers::protocol;
-use super::super::offload::testing::packet;
-use super::super::rndis::oid::Oid;
-use super::super::rndis::wire::{
+use super::outgoing::MAX_UNSENT;
+use super::testing::*;
+use crate::vmbus::packet::PacketKind;
+use crate::vmbus::ring::NewPacket;
+use crate::vsp::network::backend::Queue;
+use crate::vsp::network::frame::Frame;
+use crate::vsp::network::nvsp::wire::{
+    MessageType, RevokeBuffer, SendBuffer, SendRndisPacket, Status, Subchannel, Version, message, split,
+};
+use crate::vsp::network::offload::headers::protocol;
+use crate::vsp::network::offload::testing::packet;
+use crate::vsp::network::rndis::oid::Oid;
+use crate::vsp::network::rndis::wire::{
     IndicateStatus, MessageHeader, MessageType as RndisType, Status as RndisStatus, message as rndis,
 };
-use super::guest::*;
-use super::*;
 
 #[test]
 fn frames_go_out_of_pages_and_out_of_sections_and_each_packet_is_completed() {
@@ -211,7 +215,9 @@ fn a_subchannel_that_is_closed_leaves_its_frames_and_sections_to_the_primary_cha
 #[test]
 fn a_channel_that_is_opened_again_begins_anew_and_the_cable_stays_plugged_in() {
     let (mut host, open) = ready(1, 4);
+    assert_eq!(host.nic.nvsp_version(), Some(Version::V6_1));
     drop(open);
+    assert_eq!(host.nic.nvsp_version(), None);
     host.send(1, 60);
     assert!(host.nic.shared().path.receive.is_none());
     host.restart();

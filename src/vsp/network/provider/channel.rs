@@ -1,0 +1,228 @@
+//! What the thread of a channel does.
+
+use std::sync::Arc;
+
+use super::super::nic::Nic;
+use super::super::nvsp::device::{Action, Actions, Outcome, rndis_complete};
+use super::super::nvsp::sections::Transaction;
+use super::super::nvsp::transmit::{Transmitter, read_request};
+use super::super::nvsp::wire::{SendRndisPacket, Status};
+use super::super::trace::ChannelTrace;
+use super::outgoing::{BATCH, MAX_PAYLOAD, Outgoing, Stopped};
+use crate::vmbus::buffer::GuestBuffer;
+use crate::vmbus::gpadl::Gpadl;
+use crate::vmbus::ids::GpadlId;
+use crate::vmbus::packet::PacketKind;
+use crate::vmbus::ring::{NewPacket, Packet};
+use crate::vmbus::vsp::{Channel, Handler, ServiceError};
+
+/// One open channel.
+pub(super) struct NetworkChannel {
+    nic: Arc<Nic>,
+    /// 0 is the primary one.
+    number: u16,
+    transmitter: Transmitter,
+    /// Where packets are copied to.
+    packet: Vec<u8>,
+    outgoing: Outgoing,
+    trace: ChannelTrace,
+}
+
+impl Handler for NetworkChannel {
+    fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
+        while !channel.port().is_closing() {
+            channel.rings().0.mask();
+            if self.number == 0 && self.nic.take_attention() {
+                self.look_around();
+            }
+            let packets = self.take_packets(channel)?;
+            let told = self.outgoing.tell(channel, &self.nic, &self.trace)?;
+            let frames = self.outgoing.deliver(channel.rings().1, &self.nic, &self.trace)?;
+            let (incoming, outgoing) = channel.rings();
+            let (freed, shown) = (incoming.publish(), outgoing.publish());
+            channel.signal(if freed.is_needed() { freed } else { shown });
+            let all = [packets, told, frames];
+            if all.contains(&Stopped::Turn) {
+                continue;
+            }
+            let wanted = all.into_iter().filter_map(|stopped| match stopped {
+                Stopped::Ring(room) => Some(room),
+                _ => None,
+            });
+            if let Some(room) = wanted.max() {
+                let (has_room, signal) = channel.rings().1.wait_for_room(room)?;
+                channel.signal(signal);
+                if has_room {
+                    continue;
+                }
+            }
+            // Packets that wait for room come again when the guest signals that there is.
+            if matches!(packets, Stopped::Ring(_)) || !channel.rings().0.unmask()? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn release_gpadl(&mut self, gpadl: GpadlId) {
+        if self.number == 0 {
+            let actions = self.nic.device().release(gpadl);
+            self.carry_out(actions, None);
+        }
+    }
+}
+
+impl Drop for NetworkChannel {
+    fn drop(&mut self) {
+        self.nic.close(self.number);
+    }
+}
+
+impl NetworkChannel {
+    /// Channel number `number` of an adapter, which has just been opened.
+    pub fn new(nic: Arc<Nic>, number: u16, trace: ChannelTrace) -> Self {
+        Self {
+            nic,
+            number,
+            transmitter: Transmitter::default(),
+            packet: Vec::new(),
+            outgoing: Outgoing::new(number),
+            trace,
+        }
+    }
+
+    /// The cable may have been pulled, or another channel opened or closed.
+    fn look_around(&mut self) {
+        let nic = self.nic.clone();
+        let mut device = nic.device();
+        let mut actions = device.set_channels(nic.open_channels());
+        actions.extend(device.set_link(nic.is_link_up()));
+        drop(device);
+        self.carry_out(actions, None);
+    }
+
+    /// Takes packets, as long as they can be completed.
+    fn take_packets(&mut self, channel: &mut Channel) -> Result<Stopped, ServiceError> {
+        let room = NewPacket::space(MAX_PAYLOAD);
+        let mut buffer = std::mem::take(&mut self.packet);
+        let mut stopped = Stopped::Turn;
+        for _ in 0..BATCH {
+            if !channel.rings().1.has_room(room)? {
+                stopped = Stopped::Ring(room);
+                break;
+            }
+            match channel.rings().0.receive(&mut buffer)? {
+                Some(packet) => self.take(channel, &packet)?,
+                None => {
+                    stopped = Stopped::Empty;
+                    break;
+                }
+            }
+        }
+        self.packet = buffer;
+        if let Some(lane) = self.nic.lane(self.number) {
+            lane.queue().flush();
+        }
+        Ok(stopped)
+    }
+
+    fn take(&mut self, channel: &mut Channel, packet: &Packet<'_>) -> Result<(), ServiceError> {
+        let Packet { header, extra, payload } = *packet;
+        let ranges = match header.kind {
+            PacketKind::COMPLETION => {
+                self.give_back(Transaction(header.transaction_id));
+                return Ok(());
+            }
+            PacketKind::IN_BAND => Gpadl::default(),
+            PacketKind::GPA_DIRECT => Gpadl::from_packet(channel.memory(), extra)?,
+            kind => return Err(ServiceError::Protocol(format!("an adapter takes no {kind:?} packets"))),
+        };
+        let transaction = header.wants_completion().then_some(header.transaction_id);
+        self.trace.nvsp("guest", header.transaction_id, payload);
+        match read_request(payload) {
+            Some(request) if request.channel_type == SendRndisPacket::DATA => {
+                let status = self.transmit(&request, ranges.ranges());
+                if let Some(transaction) = transaction {
+                    let completion = rndis_complete(status);
+                    channel.rings().1.write(&NewPacket::completion(transaction, &[&completion]))?;
+                }
+                Ok(())
+            }
+            _ if !self.outgoing.takes_more() => {
+                Err(ServiceError::Protocol("the guest asks on and does not take the answers".into()))
+            }
+            _ if self.number != 0 => {
+                log::debug!("a control message on subchannel {}", self.number);
+                self.carry_out([Action::Complete(Vec::new())].into_iter().collect(), transaction);
+                Ok(())
+            }
+            Some(request) => {
+                let outcome = self.control(&request, ranges.ranges());
+                self.follow(outcome, transaction);
+                Ok(())
+            }
+            None => {
+                let outcome = self.nic.device().receive(payload, channel);
+                self.follow(outcome, transaction);
+                Ok(())
+            }
+        }
+    }
+
+    /// The guest has done with sections.
+    fn give_back(&self, transaction: Transaction) {
+        let shared = self.nic.shared();
+        let mut sections = shared.sections();
+        // Sections of a buffer that was revoked may come back late.
+        if let Some(Err(error)) = sections.as_mut().map(|sections| sections.give_back(self.number, transaction)) {
+            log::debug!("{error}");
+        }
+    }
+
+    /// Sends frames.
+    fn transmit(&mut self, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> Status {
+        let shared = self.nic.shared();
+        let Some(lane) = self.nic.lane(self.number) else { return Status::FAIL };
+        let mut queue = lane.queue();
+        let statistics = self.nic.statistics();
+        let status = self.transmitter.send(&shared.path, request, ranges, statistics, |frame| queue.send(frame));
+        self.trace.rndis("guest", self.transmitter.transfer());
+        status
+    }
+
+    /// Hands control messages to the device.
+    fn control(&mut self, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> Outcome {
+        let path = self.nic.shared().path.clone();
+        match self.transmitter.gather(&path, request, ranges) {
+            Ok(transfer) => {
+                self.trace.rndis("guest", transfer);
+                self.nic.device().receive_control(transfer)
+            }
+            Err(error) => {
+                log::debug!("a control message was refused: {error}");
+                let completion = rndis_complete(Status::INVALID_RNDIS_PACKET);
+                Outcome { actions: [Action::Complete(completion)].into_iter().collect(), refusal: None }
+            }
+        }
+    }
+
+    fn follow(&mut self, outcome: Outcome, transaction: Option<u64>) {
+        if let Some(refusal) = outcome.refusal {
+            log::debug!("channel {}: {refusal}", self.trace.channel());
+        }
+        self.carry_out(outcome.actions, transaction);
+    }
+
+    /// Does what the device wants done, or puts it behind what waits already.
+    fn carry_out(&mut self, actions: Actions, transaction: Option<u64>) {
+        for action in actions {
+            match action {
+                Action::UpdatePath => {
+                    let device = self.nic.device();
+                    self.nic.update_path(device.path());
+                }
+                other => self.outgoing.put(other, transaction),
+            }
+        }
+    }
+}

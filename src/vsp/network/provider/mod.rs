@@ -1,0 +1,68 @@
+//! An adapter as a device on VMBus: what binds a [`Nic`] to its channels' rings.
+//!
+//! `channel` is what the thread of one channel does: it takes the guest's packets, and carries out what the device wants done.
+//! `outgoing` is the way to the guest: messages that wait to be told, and frames.
+
+use std::sync::Arc;
+
+use super::nic::Nic;
+use super::trace::ChannelTrace;
+use crate::vmbus::guid::{Guid, interface};
+use crate::vmbus::trace::Tracer;
+use crate::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
+use channel::NetworkChannel;
+
+mod channel;
+mod outgoing;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+/// The instance GUID of a machine's adapters, which have their numbers in the last byte: "viridian net" in ASCII.
+const INSTANCE: u128 = 0x76697269_6469_616e_6e65_740000000000;
+
+/// A network adapter that a guest finds on VMBus.
+pub struct NetworkVsp {
+    nic: Arc<Nic>,
+    instance: Guid,
+    tracer: Option<Tracer>,
+}
+
+impl NetworkVsp {
+    /// A machine's adapter of this number.
+    pub fn numbered(nic: Arc<Nic>, number: u8) -> Self {
+        Self::new(nic, Self::instance(number))
+    }
+
+    /// The adapter, under an instance GUID that no other device of the machine has.
+    pub fn new(nic: Arc<Nic>, instance: Guid) -> Self {
+        Self { nic, instance, tracer: None }
+    }
+
+    /// The instance GUID of a machine's adapter of this number.
+    pub fn instance(number: u8) -> Guid {
+        Guid::new(INSTANCE | u128::from(number))
+    }
+
+    /// The same with every message traced.
+    pub fn traced(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+}
+
+impl Vsp for NetworkVsp {
+    fn offer(&self) -> Offer {
+        Offer::new(interface::NETWORK, self.instance)
+    }
+
+    fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+        let number = channel.subchannel_index();
+        if self.nic.lane(number).is_none() {
+            return Err(ServiceError::Protocol(format!("a network adapter without channel {number}")));
+        }
+        self.nic.open(number, channel.port().clone());
+        let trace = ChannelTrace::new(self.tracer.clone(), channel.id());
+        Ok(Box::new(NetworkChannel::new(self.nic.clone(), number, trace)))
+    }
+}

@@ -1,0 +1,225 @@
+//! The way to the guest: messages that wait to be told, and frames.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+use zerocopy::IntoBytes;
+
+use super::super::frame::FrameBuffer;
+use super::super::nic::{Nic, Shared};
+use super::super::nvsp::device::Action;
+use super::super::nvsp::receive::{MAX_RANGES, RESERVED, ReceiveError, Receiver, TransferPacket};
+use super::super::nvsp::sections::Sections;
+use super::super::nvsp::wire::Version;
+use super::super::trace::ChannelTrace;
+use crate::vmbus::packet::{PacketKind, TransferPagesHeader};
+use crate::vmbus::ring::{NewPacket, OutgoingRing};
+use crate::vmbus::vsp::{Channel, ServiceError};
+
+/// The transaction id of a packet that the guest did not ask for.
+const UNSOLICITED: u64 = 0;
+
+/// How many packets, and how many frames, have their turn before the other way has.
+pub(super) const BATCH: usize = 256;
+
+/// A guest that does not read what it is told, or does not give back sections, is told no more than this.
+pub(super) const MAX_UNSENT: usize = 64;
+
+/// More than one packet's actions, and those of a change of the link beside.
+const MAX_ACTIONS: usize = 8;
+
+/// The longest payload: the message with the send indirection table.
+pub(super) const MAX_PAYLOAD: usize = 128;
+
+/// The room that a packet with so many ranges takes.
+fn transfer_room(ranges: usize) -> u32 {
+    NewPacket::space(size_of::<TransferPagesHeader>() + ranges * 8 + MAX_PAYLOAD)
+}
+
+/// What the guest is to be told, in order.
+enum Unsent {
+    /// The answer to the packet with that transaction id.
+    Completion(u64, Vec<u8>),
+    /// A message in band.
+    Message(Vec<u8>),
+    /// An RNDIS control message, through the receive buffer.
+    Control(Vec<u8>),
+    /// So many subchannels: by VMBus, after what was told before.
+    Subchannels(u16),
+}
+
+/// Why a channel's thread stops doing something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// There is nothing left.
+    Empty,
+    /// Others have their turn.
+    Turn,
+    /// The outgoing ring has too little room for a packet that takes so many bytes.
+    Ring(u32),
+    /// The guest has too many sections. It gives them back by packets.
+    Sections,
+}
+
+/// See the module's description.
+pub(super) struct Outgoing {
+    channel: u16,
+    receiver: Receiver,
+    /// Where frames for the guest are fetched to.
+    frame: FrameBuffer,
+    unsent: VecDeque<Unsent>,
+}
+
+impl Outgoing {
+    /// That of channel number `channel`.
+    pub fn new(channel: u16) -> Self {
+        Self {
+            channel,
+            receiver: Receiver::new(channel, Version::NEWEST.message_length()),
+            frame: FrameBuffer::default(),
+            unsent: VecDeque::new(),
+        }
+    }
+
+    /// Whether there is room for what may come of another packet.
+    pub fn takes_more(&self) -> bool {
+        self.unsent.len() + MAX_ACTIONS <= MAX_UNSENT
+    }
+
+    /// Puts what is to be told behind what waits already. A completion is for the packet of that transaction id, if it wants one.
+    pub fn put(&mut self, action: Action, transaction: Option<u64>) {
+        let unsent = match action {
+            Action::Complete(payload) => transaction.map(|transaction| Unsent::Completion(transaction, payload)),
+            Action::Send(payload) => Some(Unsent::Message(payload)),
+            Action::Indicate(message) => Some(Unsent::Control(message)),
+            Action::OfferSubchannels(count) => Some(Unsent::Subchannels(count)),
+            Action::UpdatePath => None,
+        };
+        self.unsent.extend(unsent);
+    }
+
+    /// Tells the guest what it is to be told.
+    pub fn tell(&mut self, channel: &mut Channel, nic: &Nic, trace: &ChannelTrace) -> Result<Stopped, ServiceError> {
+        while let Some(unsent) = self.unsent.front() {
+            let room = NewPacket::space(MAX_PAYLOAD);
+            let ring = channel.rings().1;
+            if !ring.has_room(room)? {
+                return Ok(Stopped::Ring(room));
+            }
+            match unsent {
+                Unsent::Completion(transaction, payload) => {
+                    trace.nvsp("host", *transaction, payload);
+                    ring.write(&NewPacket::completion(*transaction, &[payload]))?;
+                }
+                Unsent::Message(payload) => {
+                    trace.nvsp("host", UNSOLICITED, payload);
+                    ring.write(&NewPacket::in_band(UNSOLICITED, &[payload]))?;
+                }
+                Unsent::Control(message) => {
+                    let shared = nic.shared();
+                    let mut sections = shared.sections();
+                    let packet = match sections.as_mut() {
+                        Some(sections) => self.receiver.control(&shared.path, sections, message),
+                        None => Err(ReceiveError::NoBuffer),
+                    };
+                    match packet {
+                        Ok(packet) => {
+                            trace.rndis("host", message);
+                            write(ring, &packet)?;
+                        }
+                        Err(ReceiveError::Full) => return Ok(Stopped::Sections),
+                        Err(error) => log::debug!("a control message for the guest was dropped: {error}"),
+                    }
+                }
+                // A driver that does not know yet how many it gets would not open them.
+                Unsent::Subchannels(count) => {
+                    let count = *count;
+                    channel.publish();
+                    channel.port().offer_subchannels(count);
+                }
+            }
+            self.unsent.pop_front();
+        }
+        Ok(Stopped::Empty)
+    }
+
+    /// Delivers the frames that wait, as far as the guest has room for them. The rest waits in the backend, which has bounds.
+    pub fn deliver(
+        &mut self,
+        ring: &mut OutgoingRing,
+        nic: &Nic,
+        trace: &ChannelTrace,
+    ) -> Result<Stopped, ServiceError> {
+        let shared = nic.shared();
+        let room = transfer_room(MAX_RANGES);
+        let mut taken = 0;
+        let mut stopped = None;
+        while stopped.is_none() {
+            if !ring.has_room(room)? {
+                return Ok(Stopped::Ring(room));
+            }
+            while stopped.is_none() && !self.receiver.is_full() {
+                stopped = self.add_next(nic, &shared, trace);
+                taken += 1;
+                if taken >= BATCH {
+                    stopped = stopped.or(Some(Stopped::Turn));
+                }
+            }
+            if let Some(packet) = self.receiver.finish(&shared.path) {
+                trace.nvsp("host", packet.transaction.0, &packet.payload);
+                write(ring, &packet)?;
+            }
+        }
+        Ok(stopped.unwrap_or(Stopped::Empty))
+    }
+
+    /// Puts the next frame into sections. Says why there is no next one.
+    fn add_next(&mut self, nic: &Nic, shared: &Shared, trace: &ChannelTrace) -> Option<Stopped> {
+        let path = &shared.path;
+        if path.running && !shared.sections().as_ref().is_some_and(has_enough) {
+            return Some(Stopped::Sections);
+        }
+        let Some(hash) = nic.fetch(self.channel, path, &mut self.frame) else { return Some(Stopped::Empty) };
+        if !path.wants(&self.frame.bytes) {
+            return None;
+        }
+        trace.frame(&self.frame.bytes);
+        let statistics = &nic.statistics().receive;
+        let mut sections = shared.sections();
+        let added = match sections.as_mut() {
+            Some(sections) => self.receiver.add(path, sections, &mut self.frame, hash),
+            None => Err(ReceiveError::NoBuffer),
+        };
+        match added {
+            Ok(()) => statistics.count(&self.frame.bytes),
+            Err(ReceiveError::Full | ReceiveError::NoBuffer) => statistics.count_dropped(1),
+            Err(error) => {
+                log::debug!("a frame for the guest was dropped: {error}");
+                statistics.count_error();
+            }
+        }
+        None
+    }
+}
+
+/// Whether the longest segment finds room, or all that can be expected of a small buffer.
+fn has_enough(sections: &Sections) -> bool {
+    const LONGEST_SEGMENT: usize = 48;
+    sections.free() >= (RESERVED + LONGEST_SEGMENT).min(sections.len() / 2 + RESERVED / 2 + 1)
+}
+
+/// Writes a packet that there is room for.
+fn write(ring: &mut OutgoingRing, packet: &TransferPacket) -> Result<(), ServiceError> {
+    let TransferPacket { transaction, page_set, ranges, payload } = packet;
+    let header =
+        TransferPagesHeader { page_set: *page_set, sender_owns_set: 0, reserved: 0, range_count: ranges.len() as u32 };
+    let mut extra: SmallVec<[u8; 512]> = SmallVec::from_slice(header.as_bytes());
+    extra.extend_from_slice(ranges.as_bytes());
+    Ok(ring.write(&NewPacket {
+        kind: PacketKind::TRANSFER_PAGES,
+        wants_completion: true,
+        transaction_id: transaction.0,
+        extra: &extra,
+        payload: &[payload],
+    })?)
+}

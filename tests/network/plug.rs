@@ -1,0 +1,95 @@
+//! Adapters that come and go under load, each with another version of NVSP, and a cable that is pulled. It takes the library
+//! to do that, so this test binary runs itself on the nested host.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use viridian::machine::End;
+use viridian::machine::builder::Builder;
+use viridian::machine::config::Engine;
+use viridian::vsp::network::config::{Attachment, NetworkOptions};
+use viridian::vsp::network::nvsp::wire::Version;
+
+use crate::common::nested::{Plan, times};
+use crate::guest::{GUEST, HERE, NETWORK, cmdline};
+
+const SOON: Duration = Duration::from_secs(60);
+
+pub fn plan(plan: &mut Plan, engine: &str) {
+    let this = std::env::current_exe().expect("a test binary");
+    plan.file(this.to_str().expect("a plain path"));
+    let this = this.display();
+    // Each version has its turn at least once.
+    let (adapters, flaps) = (times(Version::ALL.len() as u32), times(2));
+    let script = format!(
+        "ENGINE={engine} ADAPTERS={adapters} FLAPS={flaps} sh {HERE}/host/with-server \
+         {this} --ignored --exact --nocapture plug::on_the_nested_host"
+    );
+    plan.check("plug", 60 + 10 * (adapters + flaps), script);
+}
+
+#[test]
+fn adapters_of_every_version_come_and_go_under_load_and_so_does_the_link() {
+    NETWORK.outcomes("plug", |outcome| {
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        assert!(outcome.text().contains("1 passed"), "{outcome}");
+        outcome.text().lines().filter(|line| line.starts_with("measured: ")).for_each(|line| println!("{line}"));
+    });
+}
+
+#[test]
+#[ignore = "a part of adapters_of_every_version_come_and_go_under_load_and_so_does_the_link, for the nested host"]
+fn on_the_nested_host() {
+    let variable = |name: &str| std::env::var(name).unwrap();
+    let count = |name: &str| variable(name).parse::<usize>().unwrap();
+    let guest = PathBuf::from(GUEST);
+    let engine = if variable("ENGINE") == "kernel" { Engine::Kernel } else { Engine::User };
+    let user = NetworkOptions::new(Attachment::User);
+    let machine = Builder::new()
+        .engine(engine)
+        .cpus(2)
+        .kernel(guest.join("vmlinux"))
+        .initrd(guest.join("initrd.img"))
+        .cmdline(cmdline("watch-nics"))
+        .net(user.clone())
+        .capture_console()
+        .start()
+        .unwrap();
+    let console = machine.console().unwrap();
+    let said = RefCell::new(String::new());
+    let wait = |words: &str| {
+        let text = console.wait_for(words, SOON).unwrap_or_else(|missing| panic!("{missing}"));
+        said.borrow_mut().push_str(&String::from_utf8_lossy(&text));
+    };
+    wait("watching");
+
+    let begin = Instant::now();
+    for (turn, version) in (1..=count("ADAPTERS")).zip(Version::ALL.into_iter().cycle()) {
+        let options = NetworkOptions { nvsp: version, queues: 2, ..user.clone() };
+        let number = machine.nics().attach(&options).unwrap();
+        wait(&format!("nic {turn}: fetched"));
+        assert_eq!(machine.nics().get(number).unwrap().nvsp_version(), Some(version));
+        assert!(machine.nics().detach(number));
+        wait(&format!("nic {turn}: gone"));
+    }
+    println!("measured: {} adapters came and went in {:.1} s", count("ADAPTERS"), begin.elapsed().as_secs_f64());
+
+    let begin = Instant::now();
+    let nic = machine.nics().get(0).unwrap();
+    for _ in 0..count("FLAPS") {
+        nic.set_link(false);
+        wait("carrier: 0");
+        nic.set_link(true);
+        wait("carrier: 1");
+    }
+    println!("measured: the link went and came {} times in {:.1} s", count("FLAPS"), begin.elapsed().as_secs_f64());
+
+    console.type_text("\n");
+    wait("watched");
+    let said = said.take();
+    println!("measured: {}", said.lines().find(|line| line.contains("eth0: fetched")).expect("how often"));
+    assert!(!said.contains("is wrong") && !said.contains("complaint: "), "{said}");
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
