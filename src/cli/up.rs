@@ -11,6 +11,7 @@ use viridian::machine::builder::Builder;
 use viridian::machine::end::code;
 use viridian::machine::lab::{Lab, Partition};
 use viridian::machine::{End, Machine, Prepared};
+use viridian::partition::footprint::forget_start_up;
 use viridian::platform::console::ConsoleConfig;
 use viridian::platform::console::signals::EndSignals;
 
@@ -64,6 +65,7 @@ pub fn up(arguments: Arguments) -> anyhow::Result<u8> {
     };
     let mut outcomes = Vec::new();
     let running = start(ready, &mut outcomes);
+    forget_start_up();
     wait(running, &signals, &mut outcomes)?;
     print_table(&outcomes);
     Ok(outcomes.iter().map(|outcome| outcome.end.exit_code()).find(|code| *code != 0).unwrap_or(0))
