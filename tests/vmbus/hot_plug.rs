@@ -96,6 +96,31 @@ fn a_device_comes_goes_and_comes_again_while_the_guest_runs() {
 }
 
 #[test]
+fn a_retired_device_answers_until_the_guest_lets_go_of_it_or_the_host_will_not_wait() {
+    let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
+    let _attachment = bus.attach(child.clone()).unwrap();
+    let guest = Guest::connected(&child, Version::NEWEST);
+    let device = TestDevice::new(1);
+    for round in 0..20 {
+        let id = bus.offer(Box::new(device.clone())).unwrap();
+        let channel = guest.offer(1, 0).channel;
+        let mut open = guest.open(channel, &frames(0, 8), VpIndex(0)).unwrap();
+        assert!(bus.retire(id) && !bus.retire(id));
+        assert!(guest.was_rescinded(channel, SOON));
+        assert!(open.send(&asking(7, &[request(command::ECHO, 0, 0).as_bytes()])));
+        assert_eq!(open.receive().0, 7);
+        assert_eq!(device.open.load(Ordering::SeqCst), 1);
+        if round % 2 == 0 {
+            assert!(!bus.rescind(id), "it is gone as far as the host is concerned");
+            eventually("the end of the handler", || device.open.load(Ordering::SeqCst) == 0);
+        }
+        open.close();
+        eventually("the end of the handler", || device.open.load(Ordering::SeqCst) == 0);
+        guest.release(channel);
+    }
+}
+
+#[test]
 fn a_device_ends_though_the_guest_never_reacts() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
     let _attachment = bus.attach(child.clone()).unwrap();

@@ -169,8 +169,13 @@ impl Link {
         self.send(&mut state);
     }
 
-    /// Takes back the offers of a device. Gives what was shared of it, to be dropped without a lock.
-    pub fn rescind(self: &Arc<Self>, id: DeviceId) -> Vec<Arc<Device>> {
+    /// Takes back the offers of a device, by [`Connection::rescind`] or [`Connection::retire`]. Gives what was shared of it, to be
+    /// dropped without a lock.
+    pub fn take_back(
+        self: &Arc<Self>,
+        id: DeviceId,
+        take_back: fn(&mut Connection, ChannelId) -> Actions,
+    ) -> Vec<Arc<Device>> {
         let mut state = self.lock();
         let State { connection, channels, .. } = &mut *state;
         let mut actions = Actions::new();
@@ -178,7 +183,7 @@ impl Link {
         for (channel, entry) in channels.iter_mut().filter(|(_, entry)| entry.id == id) {
             shares.extend(entry.device.take());
             if entry.subchannel_index == 0 {
-                actions.extend(connection.rescind(*channel));
+                actions.extend(take_back(connection, *channel));
             }
         }
         self.carry_out(&mut state, actions);

@@ -19,9 +19,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::connection::{MAX_CHANNELS, OfferError};
+use super::connection::{Actions, Connection, MAX_CHANNELS, OfferError};
 use super::guid::Guid;
-use super::ids::Version;
+use super::ids::{ChannelId, Version};
 use super::trace::Tracer;
 use super::vsp::{Offer, Vsp};
 use crate::hyperv::engine::{Child, PortError};
@@ -138,9 +138,21 @@ impl VmBus {
     ///
     /// Its handlers end without regard to the guest; the device itself is dropped when the last has ended, soon after this.
     pub fn rescind(&self, device: DeviceId) -> bool {
+        self.take_back(device, Connection::rescind)
+    }
+
+    /// Takes a device away from a guest that may be waiting for it. False if it is gone already.
+    ///
+    /// The guest is told, and channels that are open are served until it lets go of them: Linux's network driver, for one, waits
+    /// for the answers to all that it has sent before it does, for as long as it takes. [`rescind`](Self::rescind) ends that.
+    pub fn retire(&self, device: DeviceId) -> bool {
+        self.take_back(device, Connection::retire)
+    }
+
+    fn take_back(&self, device: DeviceId, take_back: fn(&mut Connection, ChannelId) -> Actions) -> bool {
         let mut state = self.lock();
         let found = state.devices.remove(&device);
-        let shares = state.link.as_ref().map(|link| link.rescind(device));
+        let shares = state.link.as_ref().map(|link| link.take_back(device, take_back));
         // Dropping a device may take its time, and may use the bus.
         drop(state);
         drop(shares);

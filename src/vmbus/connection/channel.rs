@@ -49,6 +49,14 @@ impl Usage {
         }
     }
 
+    /// The wish to open the channel again, which comes to nothing.
+    pub(super) fn take_reopen(&mut self) -> Option<OpenChannel> {
+        match self {
+            Self::Closing { reopen, .. } => reopen.take(),
+            Self::Closed | Self::Opening { .. } | Self::Open { .. } => None,
+        }
+    }
+
     /// The GPADL of the rings that the device uses or may use.
     pub(super) fn ring(&self) -> Option<GpadlId> {
         match self {
@@ -106,8 +114,7 @@ impl Entry {
                 actions.push(Action::Close(channel));
                 None
             }
-            Usage::Closing { reopen, .. } => reopen.take(),
-            Usage::Closed | Usage::Opening { .. } => None,
+            usage => usage.take_reopen(),
         }
     }
 }

@@ -51,6 +51,9 @@ enum Step {
     Rescind {
         channel: u32,
     },
+    Retire {
+        channel: u32,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -68,7 +71,8 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (channel.clone(), any::<bool>()).prop_map(|(channel, success)| Step::Device { channel, success }),
         2 => both.prop_map(|(channel, gpadl)| Step::DeviceReleases { channel, gpadl }),
         4 => (1..=u128::from(CHANNELS)).prop_map(|device| Step::Offer { device }),
-        2 => channel.prop_map(|channel| Step::Rescind { channel }),
+        2 => channel.clone().prop_map(|channel| Step::Rescind { channel }),
+        2 => channel.prop_map(|channel| Step::Retire { channel }),
     ]
 }
 
@@ -281,6 +285,7 @@ fn perform(guest: &mut Guest, model: &mut Model, step: &Step) -> Actions {
             Actions::new()
         }
         Step::Rescind { channel } => guest.host.rescind(ChannelId(channel)),
+        Step::Retire { channel } => guest.host.retire(ChannelId(channel)),
     }
 }
 

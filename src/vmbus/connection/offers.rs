@@ -75,27 +75,42 @@ impl Connection {
     /// Takes an offer back, whatever the guest is doing with the channel, and those of its subchannels.
     pub fn rescind(&mut self, channel: ChannelId) -> Actions {
         let mut actions = Actions::new();
-        self.withdraw(channel, &mut actions);
-        self.withdraw_subchannels(channel, &mut actions);
+        let subchannels = self.subchannels(channel);
+        [channel].into_iter().chain(subchannels).for_each(|channel| self.cut_off(channel, &mut actions));
         actions
     }
 
-    pub(super) fn withdraw_subchannels(&mut self, primary: ChannelId, actions: &mut Actions) {
-        let Some(Entry { offer, .. }) = self.channels.get(&primary) else { return };
-        if offer.subchannel_index != 0 {
-            return;
-        }
-        let offer = offer.clone();
-        let is_subchannel = |entry: &Entry| entry.offer.subchannel_index != 0 && entry.is_sibling(&offer);
-        let subchannels = self.channels.iter().filter(|(_, entry)| is_subchannel(entry));
-        let subchannels: Vec<ChannelId> = subchannels.map(|(channel, _)| *channel).collect();
-        subchannels.into_iter().for_each(|channel| self.withdraw(channel, actions));
+    /// Takes an offer back, and those of its subchannels. Channels that are open stay so until the guest lets go of them.
+    pub fn retire(&mut self, channel: ChannelId) -> Actions {
+        let mut actions = Actions::new();
+        let subchannels = self.subchannels(channel);
+        [channel].into_iter().chain(subchannels).for_each(|channel| self.withdraw(channel, &mut actions));
+        actions
+    }
+
+    /// Takes back the offers of a channel's subchannels and closes those: they live no longer than their primary is open.
+    pub(super) fn cut_off_subchannels(&mut self, primary: ChannelId, actions: &mut Actions) {
+        self.subchannels(primary).into_iter().for_each(|channel| self.cut_off(channel, actions));
+    }
+
+    /// The subchannels of a channel. Only primary ones have any.
+    fn subchannels(&self, primary: ChannelId) -> Vec<ChannelId> {
+        let Some(Entry { offer, .. }) = self.channels.get(&primary) else { return Vec::new() };
+        let is_subchannel = |entry: &Entry| entry.offer.subchannel_index != 0 && entry.is_sibling(offer);
+        let all = self.channels.iter().filter(|(_, entry)| offer.subchannel_index == 0 && is_subchannel(entry));
+        all.map(|(channel, _)| *channel).collect()
+    }
+
+    fn cut_off(&mut self, channel: ChannelId, actions: &mut Actions) {
+        self.withdraw(channel, actions);
+        // There is no wish to open it again any more.
+        self.channels.get_mut(&channel).and_then(|entry| entry.begin_close(channel, actions));
     }
 
     fn withdraw(&mut self, channel: ChannelId, actions: &mut Actions) {
         let Some(entry) = self.channels.get_mut(&channel).filter(|entry| !entry.withdrawn) else { return };
         entry.withdrawn = true;
-        if let Some(OpenChannel { open_id, .. }) = entry.begin_close(channel, actions) {
+        if let Some(OpenChannel { open_id, .. }) = entry.usage.take_reopen() {
             self.send_open_result(channel, open_id, Status::UNSUCCESSFUL);
         }
         self.tell_rescinded(channel);
@@ -159,6 +174,9 @@ impl Connection {
         }
         entry.standing = Standing::Released;
         entry.begin_close(channel, actions);
+        if in_use {
+            self.cut_off_subchannels(channel, actions);
+        }
         self.forget_gpadls(channel);
         self.settle(channel, actions);
         self.announce();

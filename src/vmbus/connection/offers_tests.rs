@@ -87,6 +87,54 @@ fn a_channel_is_rescinded_whatever_it_is_doing_and_its_id_free_after_the_release
 }
 
 #[test]
+fn a_retired_channel_stays_open_until_the_guest_lets_go_of_it_or_the_host_will_not_wait() {
+    type End = fn(&mut Guest) -> Actions;
+    let ends: [(&str, End); 4] = [
+        ("close", |guest| guest.close(1)),
+        ("release", |guest| guest.release(1)),
+        ("rescind", |guest| guest.host.rescind(ChannelId(1))),
+        ("unload", |guest| guest.post(MessageType::UNLOAD, &[0_u8; 0])),
+    ];
+    for (name, end) in ends {
+        let mut guest = Guest::connected(1);
+        guest.open_fully(1);
+        guest.host.offer(offer(1).subchannel(1)).unwrap();
+        guest.messages();
+        guest.open_fully(2);
+        guest.messages();
+        assert!(guest.host.retire(ChannelId(1)).is_empty(), "{name}");
+        assert_eq!(guest.messages(), [rescinded(1), rescinded(2)], "{name}");
+        assert!(guest.host.retire(ChannelId(1)).is_empty());
+        let actions = end(&mut guest);
+        assert!(
+            matches!(actions[..], [Action::Close(ChannelId(1)), Action::Close(ChannelId(2))]),
+            "{name}: {actions:?}"
+        );
+        let closed = [1, 2].map(|channel| guest.host.closed(ChannelId(channel)));
+        let released = if matches!(name, "close" | "rescind") {
+            [1, 2].map(|channel| guest.release(channel))
+        } else {
+            [guest.release(2), Actions::new()]
+        };
+        let removes =
+            closed.iter().chain(&released).flatten().filter(|action| matches!(action, Action::Remove(_))).count();
+        assert_eq!(removes, 2, "{name}");
+    }
+}
+
+#[test]
+fn what_is_retired_while_it_is_not_open_is_gone_at_once() {
+    let mut guest = Guest::connected(2);
+    guest.host.retire(ChannelId(1));
+    guest.gpadl(2, 1, &[0, 1, 2, 3]);
+    guest.open(2, 1);
+    assert!(guest.host.retire(ChannelId(2)).is_empty());
+    assert!(matches!(guest.host.opened(ChannelId(2), true)[..], [Action::Close(ChannelId(2))]));
+    assert_eq!(guest.messages(), [rescinded(1), created(2, 1, true), rescinded(2), open_result(2, false)]);
+    assert!(matches!(guest.release(1)[..], [Action::Remove(ChannelId(1))]));
+}
+
+#[test]
 fn a_guest_that_goes_on_with_a_rescinded_channel_gets_answers() {
     let mut guest = Guest::connected(1);
     guest.host.rescind(ChannelId(1));

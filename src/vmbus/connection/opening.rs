@@ -87,7 +87,7 @@ impl Connection {
         match (&entry.usage, entry.standing) {
             (Usage::Open { .. }, _) => {
                 entry.begin_close(channel, actions);
-                self.withdraw_subchannels(channel, actions);
+                self.cut_off_subchannels(channel, actions);
                 Ok(())
             }
             // The host has begun to close it already.
