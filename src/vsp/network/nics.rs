@@ -126,9 +126,14 @@ impl Nics {
     }
 
     /// Takes an adapter away, whatever the guest is doing with it. False if there is none.
+    ///
+    /// What it was plugged into is free when this returns. The guest gets answers to all that it has sent until it lets go of the
+    /// adapter.
     pub fn detach(&self, number: u8) -> bool {
-        let attached = self.lock().remove(&number);
-        attached.is_some_and(|attached| self.bus.rescind(attached.device))
+        let Some(Attached { nic, device, .. }) = self.lock().remove(&number) else { return false };
+        let found = self.bus.retire(device);
+        nic.unplug();
+        found
     }
 
     /// An adapter, to plug its cable in or out and to read its counters.

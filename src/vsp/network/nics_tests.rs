@@ -54,6 +54,22 @@ fn a_port_in_use_and_a_tap_of_no_good_name_are_errors_of_the_user() {
 }
 
 #[test]
+fn what_an_adapter_was_plugged_into_is_free_when_it_is_detached() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let forward = format!("tcp:{}:80", listener.local_addr().unwrap().port()).parse().unwrap();
+    drop(listener);
+    let nics = nics(1);
+    let options = NetworkOptions { forwards: vec![forward], ..NetworkOptions::new(Attachment::User) };
+    for _ in 0..3 {
+        let number = nics.attach(&options).unwrap();
+        // Whoever still has the adapter has it without its port.
+        let nic = nics.get(number).unwrap();
+        assert!(nics.detach(number));
+        assert!(nic.is_link_up());
+    }
+}
+
+#[test]
 fn the_second_adapter_of_a_switch_shares_its_uplink_but_not_its_ports() {
     let nics = nics(1);
     let switch = Attachment::Switch { name: "nics-test".into(), uplink: true };

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::backend::Queue;
+use super::backend::none::Nowhere;
 use super::backend::switch::uplink::Cable;
 use super::frame::FrameBuffer;
 use super::nvsp::device::Device;
@@ -98,6 +99,13 @@ impl Lane {
     }
 }
 
+/// What keeps frames coming out of the backend; dropped before that.
+#[derive(Default)]
+struct Plug {
+    _poller: Option<Poller>,
+    _uplink: Option<Arc<Cable>>,
+}
+
 /// See the module's description.
 pub struct Nic {
     statistics: Arc<Statistics>,
@@ -108,9 +116,8 @@ pub struct Nic {
     link_up: AtomicBool,
     /// The link or the number of channels may be another than the device knows.
     attention: AtomicBool,
-    /// Dropped with the adapter, and its thread with it.
-    _poller: Option<Poller>,
-    _uplink: Option<Arc<Cable>>,
+    /// What goes with the backend.
+    plug: Mutex<Plug>,
 }
 
 impl Nic {
@@ -121,6 +128,7 @@ impl Nic {
     pub fn new(name: &str, device: Device, backend: Backend) -> std::io::Result<Arc<Self>> {
         let lanes: Arc<[Lane]> = backend.queues.into_iter().map(Lane::new).collect();
         let sources = if backend.spreads { lanes.len() } else { 1 };
+        let poller = Poller::start(name, lanes.clone(), sources)?;
         Ok(Arc::new(Self {
             statistics: device.adapter().statistics().clone(),
             shared: RwLock::default(),
@@ -128,8 +136,7 @@ impl Nic {
             spreads: backend.spreads,
             link_up: AtomicBool::new(true),
             attention: AtomicBool::new(false),
-            _poller: Poller::start(name, lanes.clone(), sources)?,
-            _uplink: backend.uplink,
+            plug: Mutex::new(Plug { _poller: poller, _uplink: backend.uplink }),
             lanes,
         }))
     }
@@ -143,6 +150,12 @@ impl Nic {
     pub fn set_link(&self, up: bool) {
         self.link_up.store(up, Ordering::SeqCst);
         self.ask_attention();
+    }
+
+    /// Lets go of the backend for good, whose place with the host is free when this returns. Frames go nowhere from now on.
+    pub fn unplug(&self) {
+        drop(std::mem::take(&mut *lock(&self.plug)));
+        self.lanes.iter().for_each(|lane| *lane.queue() = Box::new(Nowhere));
     }
 
     /// Whether the cable is plugged in.

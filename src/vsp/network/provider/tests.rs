@@ -270,6 +270,19 @@ fn a_guest_that_asks_on_and_keeps_all_answers_is_given_up() {
 }
 
 #[test]
+fn an_unplugged_adapter_completes_what_the_guest_sends_and_sends_it_nowhere() {
+    let (mut host, mut open) = ready(1, 4);
+    host.nic.unplug();
+    host.write(210, &data(&frame(PEER, GUEST, 1, 60)));
+    open.rndis(20, SendRndisPacket::DATA, &[(210, data(&frame(PEER, GUEST, 1, 60)).len())]);
+    host.send(2, 60);
+    open.serve();
+    let answer = open.next().expect("a completion");
+    assert_eq!((answer.transaction, &answer.payload[4..8]), (20, &Status::SUCCESS.0.to_le_bytes()[..]));
+    assert!(open.next().is_none() && fetch(&mut host.peer).is_none());
+}
+
+#[test]
 fn the_thread_of_an_adapter_ends_with_it() {
     let host = Host::new(1);
     let begin = Instant::now();
