@@ -14,7 +14,7 @@ use viridian::vsp::network::nvsp::wire::Version;
 use crate::common::nested::{Plan, times};
 use crate::guest::{GUEST, HERE, NETWORK, cmdline};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(240);
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let this = std::env::current_exe().expect("a test binary");

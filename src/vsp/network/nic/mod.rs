@@ -8,8 +8,10 @@
 //! A channel holds the `Shared` for reading while it moves a batch of frames, and the primary channel takes it for writing to change the path: then
 //! no channel uses the old one. In it go a lane's queue, then sections or a lane's inbox, then a lane's port.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::backend::Queue;
 use super::backend::none::Nowhere;
@@ -26,6 +28,11 @@ use poller::Poller;
 
 mod inbox;
 mod poller;
+
+/// A guest that has sent nothing for so long has done with sending: its TCP would have sent once more after 200 ms.
+const QUIET: Duration = Duration::from_millis(250);
+/// Linux looks at the cable every other second at most.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -64,6 +71,8 @@ pub(super) struct Lane {
     open: AtomicBool,
     /// How many of the queue's dropped frames have been counted.
     dropped: Mutex<u64>,
+    /// How many batches of packets the guest has sent.
+    batches: AtomicU64,
 }
 
 impl Lane {
@@ -74,6 +83,7 @@ impl Lane {
             port: Mutex::default(),
             open: AtomicBool::new(false),
             dropped: Mutex::default(),
+            batches: AtomicU64::new(0),
         }
     }
 
@@ -85,6 +95,11 @@ impl Lane {
     /// The way into the backend.
     pub fn queue(&self) -> MutexGuard<'_, Box<dyn Queue>> {
         lock(&self.queue)
+    }
+
+    /// The guest has sent something.
+    pub fn count_batch(&self) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
     }
 
     fn wake(&self) {
@@ -156,6 +171,20 @@ impl Nic {
     pub fn unplug(&self) {
         drop(std::mem::take(&mut *lock(&self.plug)));
         self.lanes.iter().for_each(|lane| *lane.queue() = Box::new(Nowhere));
+    }
+
+    /// Pulls the cable, and returns when the guest has stopped sending, or seems not to do so.
+    pub fn quiet_down(&self) {
+        if !self.lanes.first().is_some_and(Lane::is_open) {
+            return;
+        }
+        self.set_link(false);
+        let sent = || self.lanes.iter().map(|lane| lane.batches.load(Ordering::Relaxed)).sum::<u64>();
+        let (begin, mut before) = (Instant::now(), None);
+        while before != Some(sent()) && begin.elapsed() < PATIENCE {
+            before = Some(sent());
+            thread::sleep(QUIET);
+        }
     }
 
     /// Whether the cable is plugged in.

@@ -106,7 +106,8 @@ impl NetworkChannel {
         let room = NewPacket::space(MAX_PAYLOAD);
         let mut buffer = std::mem::take(&mut self.packet);
         let mut stopped = Stopped::Turn;
-        for _ in 0..BATCH {
+        let mut taken = 0;
+        while taken < BATCH {
             if !channel.rings().1.has_room(room)? {
                 stopped = Stopped::Ring(room);
                 break;
@@ -118,9 +119,11 @@ impl NetworkChannel {
                     break;
                 }
             }
+            taken += 1;
         }
         self.packet = buffer;
-        if let Some(lane) = self.nic.lane(self.number) {
+        if let Some(lane) = self.nic.lane(self.number).filter(|_| taken > 0) {
+            lane.count_batch();
             lane.queue().flush();
         }
         Ok(stopped)

@@ -283,6 +283,44 @@ fn an_unplugged_adapter_completes_what_the_guest_sends_and_sends_it_nowhere() {
 }
 
 #[test]
+fn an_adapter_is_quiet_when_its_cable_is_pulled_and_the_guest_sends_no_more() {
+    let (host, mut open) = ready(1, 4);
+    let nic = host.nic.clone();
+    let quiet = std::thread::spawn(move || {
+        nic.quiet_down();
+        Instant::now()
+    });
+    let answer = open.wait();
+    let message = host.sections(&answer).remove(0);
+    let (status, _) = IndicateStatus::read_from_prefix(&message[size_of::<MessageHeader>()..]).expect("a body");
+    assert_eq!(status.status, RndisStatus::MEDIA_DISCONNECT);
+    open.give_back(&answer);
+    let message = data(&frame(PEER, GUEST, 1, 60));
+    host.write(210, &message);
+    let mut last = Instant::now();
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(30));
+        if quiet.is_finished() {
+            break;
+        }
+        last = Instant::now();
+        open.rndis(20, SendRndisPacket::DATA, &[(210, message.len())]);
+        open.serve();
+        while open.next().is_some() {}
+    }
+    let end = quiet.join().expect("it ends");
+    // It may have ended while the last one was sent.
+    assert!(end < last || end - last >= Duration::from_millis(200), "{:?}", end - last);
+}
+
+#[test]
+fn an_adapter_that_no_driver_uses_is_quiet_at_once() {
+    let host = Host::new(1);
+    host.nic.quiet_down();
+    assert!(host.nic.is_link_up());
+}
+
+#[test]
 fn the_thread_of_an_adapter_ends_with_it() {
     let host = Host::new(1);
     let begin = Instant::now();
