@@ -27,8 +27,9 @@ const RECEIVE_BUFFER: usize = 256 << 10;
 /// How much of what the host sends may wait for the guest.
 const SEND_BUFFER: usize = 256 << 10;
 
-/// How long a guest may leave data unacknowledged before the flow ends.
-const PATIENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(120);
+/// How long a guest may leave data unacknowledged before the flow ends: as long as with Linux's own TCP. A cable that comes and goes may well take one
+/// attempt after the other, a minute apart, and the guest would never hear of the end.
+const PATIENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(15 * 60);
 
 /// The smallest maximum segment size that a guest may have (RFC 879 has 536 as default, and every link bears that).
 const MIN_SEGMENT: u16 = 536;
