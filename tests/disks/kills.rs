@@ -9,6 +9,7 @@ use crate::guest::{self, WITH_DATA, text};
 /// every record that the guest told of must be there.
 const KILL: &str = r#"
     cp /empty.img disk.img
+    : >log
     RUN </dev/null >log 2>&1 & vmm=$!
     until grep -q 'durable: 3' log; do sleep 0.1; kill -0 $vmm || { cat log; exit 9; }; done
     usleep $(($(od -An -N2 -tu2 /dev/urandom) * 30))
