@@ -17,6 +17,7 @@
 //! - [`vsp`]: what a device implements, and the channel that it gets.
 //! - [`trace`]: any message or packet as one readable line.
 
+pub(crate) mod bell;
 pub mod buffer;
 pub mod bus;
 pub mod connection;

@@ -2,8 +2,8 @@
 //!
 //! A virtualization service provider (VSP) is the host's end of a synthetic device. It describes itself in an [`Offer`]; each
 //! time that a guest's driver opens a channel of it, it makes a [`Handler`] for that channel, which lives until the channel
-//! is closed. A handler runs on one thread, which sleeps on the channel's eventfd and calls
-//! [`service`](Handler::service) each time it wakes.
+//! is closed. A handler runs on one thread, which sleeps on the channel's eventfd, and on whatever the handler
+//! [asks it to](Port::wake_on), and calls [`service`](Handler::service) each time it wakes.
 //!
 //! ```
 //! use viridian::vmbus::guid::Guid;
@@ -34,7 +34,8 @@
 //! }
 //! ```
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::connection::{GpadlTable, Opening};
@@ -157,6 +158,15 @@ pub trait Port: Send + Sync {
     /// devices whose I/O the kernel ends must use threads of their own.
     fn doorbell(&self) -> Option<OwnedFd> {
         None
+    }
+
+    /// Has the handler's thread call [`Handler::service`] once `source` is readable: at once if it is already, and not again before this is
+    /// called again. The source must not be duplicated; it is forgotten when it is closed.
+    ///
+    /// # Errors
+    /// The host has no descriptors for it, or `source` is nothing that one can wait for.
+    fn wake_on(&self, _source: BorrowedFd<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Whether the channel is about to be closed, so that [`Handler::service`] should return though there is more to do.

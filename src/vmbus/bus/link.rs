@@ -290,7 +290,7 @@ impl Link {
 
     /// Has the guest's signals ring the channel's doorbell.
     pub fn connect_events(&self, channel: ChannelId, port: &ChannelPort) -> Result<(), ServiceError> {
-        let doorbell = port.bell().map_err(|error| error.to_string());
+        let doorbell = port.eventfd().map_err(|error| error.to_string());
         let connected = doorbell.and_then(|doorbell| {
             self.child.connect_events(channel.connection(), doorbell).map_err(|error| error.to_string())
         });

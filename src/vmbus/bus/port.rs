@@ -1,7 +1,7 @@
 //! What a channel's handler, and whoever ends I/O for it, can do to its surroundings.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -11,6 +11,7 @@ use super::link::Link;
 use crate::hyperv::engine::Child;
 use crate::hyperv::types::SintIndex;
 use crate::partition::event::into_descriptor;
+use crate::vmbus::bell::Bell;
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
 use crate::vmbus::vsp::Port;
 
@@ -18,7 +19,7 @@ use crate::vmbus::vsp::Port;
 pub(super) struct ChannelPort {
     channel: ChannelId,
     link: Weak<Link>,
-    doorbell: EventFd,
+    bell: Bell,
     closing: AtomicBool,
     /// GPADLs that the guest wants back.
     leaving: Mutex<Vec<GpadlId>>,
@@ -50,16 +51,16 @@ impl ChannelPort {
         Ok(Self {
             channel,
             link,
-            doorbell: EventFd::new(libc::EFD_CLOEXEC)?,
+            bell: Bell::new()?,
             closing: AtomicBool::new(false),
             leaving: Mutex::default(),
             target: Mutex::new(Target { child: Some(child), vp: target }),
         })
     }
 
-    /// A copy of the eventfd that the channel's thread sleeps on.
-    pub fn bell(&self) -> io::Result<EventFd> {
-        self.doorbell.try_clone()
+    /// An eventfd that wakes the channel's thread.
+    pub fn eventfd(&self) -> io::Result<EventFd> {
+        self.bell.eventfd()
     }
 
     /// Has signals go to another VP. None goes to the old one when this returns.
@@ -85,13 +86,12 @@ impl ChannelPort {
             if self.is_closing() {
                 return Work::Close;
             }
-            match self.doorbell.read() {
-                Ok(_) if self.is_closing() => return Work::Close,
-                Ok(_) => return Work::Serve(std::mem::take(&mut *self.leaving())),
+            match self.bell.wait() {
+                Ok(()) if self.is_closing() => return Work::Close,
+                Ok(()) => return Work::Serve(std::mem::take(&mut *self.leaving())),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // An eventfd that is open and blocks has no other error.
                 Err(error) => {
-                    log::error!("channel {}: its eventfd fails: {error}", self.channel);
+                    log::error!("channel {}: it hears of nothing more: {error}", self.channel);
                     return Work::Close;
                 }
             }
@@ -123,12 +123,15 @@ impl Port for ChannelPort {
     }
 
     fn wake(&self) {
-        // Fails, or waits, only where 2^64 - 1 wakes have not been seen.
-        let _ = self.doorbell.write(1);
+        self.bell.ring();
     }
 
     fn doorbell(&self) -> Option<OwnedFd> {
-        self.bell().map(into_descriptor).inspect_err(|error| log::warn!("no eventfd for a device: {error}")).ok()
+        self.eventfd().map(into_descriptor).inspect_err(|error| log::warn!("no eventfd for a device: {error}")).ok()
+    }
+
+    fn wake_on(&self, source: BorrowedFd<'_>) -> io::Result<()> {
+        self.bell.ring_on(source)
     }
 
     fn is_closing(&self) -> bool {

@@ -31,7 +31,7 @@ mod incoming;
 mod outgoing;
 
 pub use incoming::{IncomingPacket, IncomingRing};
-pub use outgoing::OutgoingRing;
+pub use outgoing::{Mark, OutgoingRing};
 
 /// Bit of the feature word: the side that writes this ring leaves the size that it waits for, and minds it in the other ring.
 const FEATURE_PENDING_SEND_SIZE: u32 = 1;

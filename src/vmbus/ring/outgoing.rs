@@ -4,6 +4,10 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::{FEATURE_PENDING_SEND_SIZE, NewPacket, RingError, RingMemory, Signal, Tap, WriteError};
 
+/// A place between two packets of a ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark(u64);
+
 /// The host's end of the host-to-guest ring.
 ///
 /// Packets are written one by one and shown to the guest together by [`publish`](Self::publish).
@@ -16,6 +20,8 @@ pub struct OutgoingRing {
     published: u32,
     /// The read index when we last looked.
     read: u32,
+    /// Bytes written since the ring was taken up.
+    written: u64,
     /// Whether we left a size that we wait for.
     waiting: bool,
     tap: Option<Tap>,
@@ -31,7 +37,7 @@ impl OutgoingRing {
         let write = memory.load_index(memory.write_index(), "write")?;
         memory.pending_send_size().store(0, Ordering::Relaxed);
         memory.features().fetch_or(FEATURE_PENDING_SEND_SIZE, Ordering::Release);
-        Ok(Self { memory, write, published: write, read, waiting: false, tap: None })
+        Ok(Self { memory, write, published: write, read, written: 0, waiting: false, tap: None })
     }
 
     /// Has the header of each packet that is written shown to `tap`.
@@ -54,6 +60,7 @@ impl OutgoingRing {
             self.memory.pending_send_size().store(0, Ordering::Relaxed);
         }
         self.write = self.memory.put(self.write, &header, packet);
+        self.written += u64::from(needed);
         if let Some(tap) = &self.tap {
             tap.see(&header);
         }
@@ -103,6 +110,32 @@ impl OutgoingRing {
             self.read = self.memory.load_index(self.memory.read_index(), "read")?;
         }
         Ok(self.room() > needed)
+    }
+
+    /// Where the next packet goes.
+    pub fn mark(&self) -> Mark {
+        Mark(self.written)
+    }
+
+    /// Whether the guest has read all that was written before `mark`.
+    ///
+    /// # Errors
+    /// A read index that points nowhere.
+    pub fn is_read(&mut self, mark: Mark) -> Result<bool, RingError> {
+        let is_read = |ring: &Self| {
+            let unread = ring.memory.distance(ring.read, ring.write);
+            ring.written.saturating_sub(unread.into()) >= mark.0
+        };
+        if is_read(self) {
+            return Ok(true);
+        }
+        self.read = self.memory.load_index(self.memory.read_index(), "read")?;
+        Ok(is_read(self))
+    }
+
+    /// What [`wait_for_room`](Self::wait_for_room) takes for the guest to signal when it has read everything.
+    pub fn all_room(&self) -> u32 {
+        self.memory.size() - 1
     }
 
     #[inline]

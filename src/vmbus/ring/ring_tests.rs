@@ -171,6 +171,41 @@ fn a_host_that_waits_for_room_publishes_and_is_signalled() {
 }
 
 #[test]
+fn a_mark_is_read_when_all_before_it_is_however_often_the_ring_has_gone_round() {
+    let (mut outgoing, mut receiver, _) = host_to_guest(1);
+    let mut buffer = Vec::new();
+    assert_eq!(outgoing.is_read(outgoing.mark()), Ok(true), "nothing was written");
+    for round in 0..1000 {
+        outgoing.write(&NewPacket::in_band(round, &[&[0; 100]])).unwrap();
+        let mark = outgoing.mark();
+        outgoing.write(&NewPacket::in_band(round, &[])).unwrap();
+        assert_eq!(outgoing.is_read(mark), Ok(false), "not even published");
+        let _ = outgoing.publish();
+        assert_eq!(outgoing.is_read(mark), Ok(false));
+        receiver.receive(&mut buffer).unwrap();
+        let _ = receiver.close();
+        assert_eq!(outgoing.is_read(mark), Ok(true), "what came after it does not count");
+        assert_eq!(outgoing.is_read(outgoing.mark()), Ok(false));
+        receiver.receive(&mut buffer).unwrap();
+        let _ = receiver.close();
+    }
+}
+
+#[test]
+fn a_host_that_waits_for_all_room_is_signalled_by_the_last_read_alone() {
+    let (mut outgoing, mut receiver, _) = host_to_guest(1);
+    let mut buffer = Vec::new();
+    (0..3).for_each(|id| outgoing.write(&NewPacket::in_band(id, &[])).unwrap());
+    let all = outgoing.all_room();
+    assert_eq!(outgoing.wait_for_room(all), Ok((false, Signal::Needed)));
+    for expected in [Signal::NotNeeded, Signal::NotNeeded, Signal::Needed] {
+        receiver.receive(&mut buffer).unwrap();
+        assert_eq!(receiver.close(), expected);
+    }
+    assert_eq!(outgoing.wait_for_room(all), Ok((true, Signal::NotNeeded)));
+}
+
+#[test]
 fn a_packet_that_never_fits_is_refused_for_good() {
     let (mut outgoing, _, _) = host_to_guest(1);
     let too_long = |result| matches!(result, Err(WriteError::Ring(RingError::TooLong { .. })));

@@ -118,7 +118,7 @@ impl Nics {
         let backend = open::open(options, address, queues, Switches::of_process(), &name)?;
         let settings = Settings { address, mtu: options.mtu, queues, link_speed: LINK_SPEED, name: name.clone() };
         let device = Device::new(options.nvsp, Adapter::new(settings, Arc::default()));
-        let nic = Nic::new(&name, device, backend)?;
+        let nic = Nic::new(device, backend);
         let vsp = NetworkVsp::numbered(nic.clone(), number).traced(self.tracer.clone());
         let device = self.bus.offer(Box::new(vsp))?;
         nics.insert(number, Attached { nic, address, device });

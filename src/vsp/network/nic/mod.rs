@@ -8,6 +8,7 @@
 //! A channel holds the `Shared` for reading while it moves a batch of frames, and the primary channel takes it for writing to change the path: then
 //! no channel uses the old one. In it go a lane's queue, then sections or a lane's inbox, then a lane's port.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
@@ -24,10 +25,8 @@ use super::nvsp::wire::Version;
 use super::rndis::statistics::Statistics;
 use crate::vmbus::vsp::Port;
 use inbox::Inbox;
-use poller::Poller;
 
 mod inbox;
-mod poller;
 
 /// A guest that has sent nothing for so long has done with sending: its TCP would have sent once more after 200 ms.
 const QUIET: Duration = Duration::from_millis(250);
@@ -114,46 +113,33 @@ impl Lane {
     }
 }
 
-/// What keeps frames coming out of the backend; dropped before that.
-#[derive(Default)]
-struct Plug {
-    _poller: Option<Poller>,
-    _uplink: Option<Arc<Cable>>,
-}
-
 /// See the module's description.
 pub struct Nic {
     statistics: Arc<Statistics>,
     shared: RwLock<Shared>,
     device: Mutex<Device>,
-    lanes: Arc<[Lane]>,
+    lanes: Box<[Lane]>,
     spreads: bool,
     link_up: AtomicBool,
     /// The link or the number of channels may be another than the device knows.
     attention: AtomicBool,
     /// What goes with the backend.
-    plug: Mutex<Plug>,
+    uplink: Mutex<Option<Arc<Cable>>>,
 }
 
 impl Nic {
-    /// An adapter on that backend. `name` is for its thread.
-    ///
-    /// # Errors
-    /// The host has no thread or no descriptors for it.
-    pub fn new(name: &str, device: Device, backend: Backend) -> std::io::Result<Arc<Self>> {
-        let lanes: Arc<[Lane]> = backend.queues.into_iter().map(Lane::new).collect();
-        let sources = if backend.spreads { lanes.len() } else { 1 };
-        let poller = Poller::start(name, lanes.clone(), sources)?;
-        Ok(Arc::new(Self {
+    /// An adapter on that backend.
+    pub fn new(device: Device, backend: Backend) -> Arc<Self> {
+        Arc::new(Self {
             statistics: device.adapter().statistics().clone(),
             shared: RwLock::default(),
             device: Mutex::new(device),
+            lanes: backend.queues.into_iter().map(Lane::new).collect(),
             spreads: backend.spreads,
             link_up: AtomicBool::new(true),
             attention: AtomicBool::new(false),
-            plug: Mutex::new(Plug { _poller: poller, _uplink: backend.uplink }),
-            lanes,
-        }))
+            uplink: Mutex::new(backend.uplink),
+        })
     }
 
     /// What the adapter has counted.
@@ -169,8 +155,8 @@ impl Nic {
 
     /// Lets go of the backend for good, whose place with the host is free when this returns. Frames go nowhere from now on.
     pub fn unplug(&self) {
-        drop(std::mem::take(&mut *lock(&self.plug)));
         self.lanes.iter().for_each(|lane| *lane.queue() = Box::new(Nowhere));
+        *lock(&self.uplink) = None;
     }
 
     /// Pulls the cable, and returns when the guest has stopped sending, or seems not to do so.
@@ -282,18 +268,50 @@ impl Nic {
             return Some(hash);
         }
         if self.spreads {
-            let orphans = self.lanes.iter().skip(1).filter(|other| channel == 0 && !other.is_open());
-            let found = [lane].into_iter().chain(orphans).any(|lane| self.receive(lane, frame));
+            let found = self.sources(channel).any(|lane| self.receive(lane, frame));
             return found.then(|| path.channel(&frame.bytes).1);
         }
         while channel == 0 && self.receive(lane, frame) {
-            let (to, hash) = path.channel(&frame.bytes);
-            match self.lane(to).filter(|other| to != 0 && other.is_open()) {
-                Some(other) => self.hand_over(other, frame, hash),
-                None => return Some(hash),
+            match self.route(path, frame) {
+                (Some(other), hash) => self.hand_over(other, frame, hash),
+                (None, hash) => return Some(hash),
             }
         }
         None
+    }
+
+    /// Hands all frames that wait to the channels that they are for, while the primary one cannot take its own.
+    /// False if it need not fetch any for others.
+    pub(super) fn distribute(&self, channel: u16, path: &Path, frame: &mut FrameBuffer) -> bool {
+        let Some(lane) = self.lane(channel).filter(|_| channel == 0 && !self.spreads && self.open_channels() > 1)
+        else {
+            return false;
+        };
+        while self.receive(lane, frame) {
+            let (other, hash) = self.route(path, frame);
+            self.hand_over(other.unwrap_or(lane), frame, hash);
+        }
+        true
+    }
+
+    /// Has the channel's thread woken when more frames come that it is to fetch.
+    pub(super) fn wake_on_frames(&self, channel: u16, port: &dyn Port) -> io::Result<()> {
+        self.sources(channel)
+            .try_for_each(|lane| lane.queue().readiness().map_or(Ok(()), |source| port.wake_on(source)))
+    }
+
+    /// The lanes out of whose queues a channel fetches frames: the primary channel looks after those of channels that are closed.
+    fn sources(&self, channel: u16) -> impl Iterator<Item = &Lane> {
+        let all = if self.spreads { self.lanes.len() } else { 1 };
+        let is_source =
+            move |(number, lane): &(usize, &Lane)| *number == usize::from(channel) || (channel == 0 && !lane.is_open());
+        self.lanes.iter().take(all).enumerate().filter(is_source).map(|(_, lane)| lane)
+    }
+
+    /// The lane of another channel that a frame is for, if it is not the primary one, and the frame's hash.
+    fn route(&self, path: &Path, frame: &FrameBuffer) -> (Option<&Lane>, Option<u32>) {
+        let (to, hash) = path.channel(&frame.bytes);
+        (self.lane(to).filter(|other| to != 0 && other.is_open()), hash)
     }
 
     fn hand_over(&self, lane: &Lane, frame: &mut FrameBuffer, hash: Option<u32>) {

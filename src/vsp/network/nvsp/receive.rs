@@ -21,7 +21,7 @@ use crate::vsp::network::rndis::packet::{MAX_PACKET_HEADER, header};
 pub const MAX_RANGES: usize = 375;
 
 /// A packet that has so many ranges is sent before the next frame: the longest segment still fits.
-const ENOUGH_RANGES: usize = 128;
+const ENOUGH_RANGES: usize = 256;
 
 /// Sections that frames leave free, so that control messages always get through.
 pub const RESERVED: usize = 8;

@@ -37,7 +37,7 @@ impl Handler for NetworkChannel {
             }
             let packets = self.take_packets(channel)?;
             let told = self.outgoing.tell(channel, &self.nic, &self.trace)?;
-            let frames = self.outgoing.deliver(channel.rings().1, &self.nic, &self.trace)?;
+            let frames = self.outgoing.deliver(channel, &self.nic, &self.trace)?;
             let (incoming, outgoing) = channel.rings();
             let (freed, shown) = (incoming.publish(), outgoing.publish());
             channel.signal(if freed.is_needed() { freed } else { shown });
@@ -49,7 +49,8 @@ impl Handler for NetworkChannel {
                 Stopped::Ring(room) => Some(room),
                 _ => None,
             });
-            if let Some(room) = wanted.max() {
+            // The least: whoever wants more looks again when there is so much.
+            if let Some(room) = wanted.min() {
                 let (has_room, signal) = channel.rings().1.wait_for_room(room)?;
                 channel.signal(signal);
                 if has_room {
@@ -57,9 +58,14 @@ impl Handler for NetworkChannel {
                 }
             }
             // Packets that wait for room come again when the guest signals that there is.
-            if matches!(packets, Stopped::Ring(_)) || !channel.rings().0.unmask()? {
-                return Ok(());
+            if !matches!(packets, Stopped::Ring(_)) && channel.rings().0.unmask()? {
+                continue;
             }
+            if frames == Stopped::Empty || self.outgoing.distribute(&self.nic) {
+                let woken = self.nic.wake_on_frames(self.number, &**channel.port());
+                woken.map_err(|error| ServiceError::Host(format!("an adapter hears of no frames: {error}")))?;
+            }
+            return Ok(());
         }
         Ok(())
     }

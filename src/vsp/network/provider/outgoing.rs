@@ -13,7 +13,7 @@ use super::super::nvsp::sections::Sections;
 use super::super::nvsp::wire::Version;
 use super::super::trace::ChannelTrace;
 use crate::vmbus::packet::{PacketKind, TransferPagesHeader};
-use crate::vmbus::ring::{NewPacket, OutgoingRing};
+use crate::vmbus::ring::{Mark, NewPacket, OutgoingRing};
 use crate::vmbus::vsp::{Channel, ServiceError};
 
 /// The transaction id of a packet that the guest did not ask for.
@@ -67,6 +67,8 @@ pub(super) struct Outgoing {
     receiver: Receiver,
     /// Where frames for the guest are fetched to.
     frame: FrameBuffer,
+    /// Behind the last frames that were written.
+    mark: Mark,
     unsent: VecDeque<Unsent>,
 }
 
@@ -77,6 +79,7 @@ impl Outgoing {
             channel,
             receiver: Receiver::new(channel, Version::NEWEST.message_length()),
             frame: FrameBuffer::default(),
+            mark: Mark::default(),
             unsent: VecDeque::new(),
         }
     }
@@ -144,12 +147,14 @@ impl Outgoing {
     }
 
     /// Delivers the frames that wait, as far as the guest has room for them. The rest waits in the backend, which has bounds.
-    pub fn deliver(
-        &mut self,
-        ring: &mut OutgoingRing,
-        nic: &Nic,
-        trace: &ChannelTrace,
-    ) -> Result<Stopped, ServiceError> {
+    ///
+    /// Frames that come while the guest has not read the last ones wait until it has, and are then told together: a guest that is busy gets more
+    /// at a time, and its VPs are left alone meanwhile.
+    pub fn deliver(&mut self, channel: &mut Channel, nic: &Nic, trace: &ChannelTrace) -> Result<Stopped, ServiceError> {
+        let (incoming, ring) = channel.rings();
+        if incoming.guest_minds_room() && !ring.is_read(self.mark)? {
+            return Ok(Stopped::Ring(ring.all_room()));
+        }
         let shared = nic.shared();
         let room = transfer_room(MAX_RANGES);
         let mut taken = 0;
@@ -168,9 +173,16 @@ impl Outgoing {
             if let Some(packet) = self.receiver.finish(&shared.path) {
                 trace.nvsp("host", packet.transaction.0, &packet.payload);
                 write(ring, &packet)?;
+                self.mark = ring.mark();
             }
         }
         Ok(stopped.unwrap_or(Stopped::Empty))
+    }
+
+    /// While this channel's frames have to wait, has others get theirs. False if that is no matter of this channel's.
+    pub fn distribute(&mut self, nic: &Nic) -> bool {
+        let path = nic.shared().path.clone();
+        nic.distribute(self.channel, &path, &mut self.frame)
     }
 
     /// Puts the next frame into sections. Says why there is no next one.

@@ -1,14 +1,17 @@
 //! An adapter on a switch, and a guest's driver of it, for tests.
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vm_memory::GuestAddress;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::NetworkVsp;
 use crate::partition::memory::GuestMemory;
+use crate::vmbus::bell::Bell;
 use crate::vmbus::buffer::GuestBuffer;
 use crate::vmbus::ids::GpadlId;
 use crate::vmbus::packet::{PacketKind, TransferPagesHeader, TransferRange};
@@ -43,7 +46,7 @@ pub const SECTIONS: usize = 78;
 
 #[derive(Debug)]
 pub struct TestPort {
-    pub bell: std::os::fd::OwnedFd,
+    pub bell: Bell,
     pub signals: AtomicUsize,
     pub subchannels: Mutex<Vec<u16>>,
 }
@@ -53,7 +56,10 @@ impl Port for TestPort {
         self.signals.fetch_add(1, Ordering::SeqCst);
     }
     fn wake(&self) {
-        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).expect("an eventfd");
+        self.bell.ring();
+    }
+    fn wake_on(&self, source: BorrowedFd<'_>) -> io::Result<()> {
+        self.bell.ring_on(source)
     }
     fn offer_subchannels(&self, count: u16) {
         self.subchannels.lock().expect("a lock").push(count);
@@ -97,7 +103,7 @@ impl Host {
         let settings = Settings { address: GUEST, mtu: 1500, queues, link_speed: 1 << 30, name: String::new() };
         let device = Device::new(Version::V6_1, Adapter::new(settings, Arc::default()));
         let queues = (0..queues).map(|_| Box::new(port.clone()) as Box<dyn Queue>).collect();
-        let nic = Nic::new("test", device, Backend { queues, spreads: false, uplink: None }).expect("a thread");
+        let nic = Nic::new(device, Backend { queues, spreads: false, uplink: None });
         let vsp = NetworkVsp::numbered(nic.clone(), 0);
         Self { vsp, nic, bus, memory, peer }
     }
@@ -120,7 +126,7 @@ impl Host {
         let opening = self.bus.open(id, rings, ring);
         let sender = GuestSender::new(opening.incoming.clone());
         let receiver = GuestReceiver::new(opening.outgoing.clone());
-        let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
+        let bell = Bell::new().expect("an eventfd");
         let port = Arc::new(TestPort { bell, signals: AtomicUsize::new(0), subchannels: Mutex::default() });
         let mut channel = Channel::new(opening, index, self.memory.clone(), port.clone()).expect("rings");
         let handler = self.vsp.open(&mut channel).expect("a handler");
@@ -213,11 +219,23 @@ impl Open {
 
     /// Serves the channel when it is woken. False if it is not, for long.
     pub fn is_woken(&mut self) -> bool {
-        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
-        let woken = poll(&mut [PollFd::new(&self.port.bell, PollFlags::IN)], Some(&patience)).expect("an eventfd") > 0;
-        let _ = rustix::io::read(&self.port.bell, &mut [0; 8]);
+        let woken = self.rings_within(Timespec { tv_sec: 10, tv_nsec: 0 });
         self.serve();
         woken
+    }
+
+    /// Whether somebody has woken the channel's thread since it was asked last.
+    pub fn has_rung(&mut self) -> bool {
+        self.rings_within(Timespec::default())
+    }
+
+    fn rings_within(&self, patience: Timespec) -> bool {
+        let bell = self.port.bell.readiness();
+        let rings = poll(&mut [PollFd::new(&bell, PollFlags::IN)], Some(&patience)).expect("an eventfd") > 0;
+        if rings {
+            self.port.bell.wait().expect("an eventfd");
+        }
+        rings
     }
 
     pub fn next(&mut self) -> Option<Received> {
@@ -225,8 +243,9 @@ impl Open {
         let packet = self.receiver.receive(&mut buffer)?;
         let (extra, payload) = (packet.extra.to_vec(), packet.payload.to_vec());
         let (kind, transaction) = (packet.header.kind, packet.header.transaction_id);
-        // The handler is called whether it is signalled or not.
-        let _ = self.receiver.close();
+        if self.receiver.close().is_needed() {
+            self.port.wake();
+        }
         Some(Received { kind, transaction, extra, payload })
     }
 

@@ -65,6 +65,42 @@ fn frames_that_come_together_cost_one_packet_and_one_signal() {
 }
 
 #[test]
+fn frames_gather_while_the_guest_has_not_read_the_last_ones_and_nobody_is_woken_for_them() {
+    let (mut host, mut open) = ready(1, 4);
+    host.send(0, 200);
+    open.serve();
+    // It hears of one more, and then of none until the guest has read.
+    host.send(1, 200);
+    assert!(open.has_rung());
+    open.serve();
+    for number in 2..30 {
+        host.send(number, 200);
+        assert!(!open.has_rung(), "frame {number}");
+    }
+    let packet = open.next().expect("the first frame");
+    assert_eq!(host.frames(&packet).len(), 1);
+    assert!(open.next().is_none());
+    // It need not give anything back for more to come.
+    let packet = open.wait();
+    assert_eq!(host.frames(&packet).len(), 29);
+    assert!(open.next().is_none());
+}
+
+#[test]
+fn a_guest_that_does_not_say_when_it_has_read_gets_frames_at_once() {
+    let (mut host, mut open) = ready(1, 4);
+    open.sender.mind_no_room();
+    for number in 0..3 {
+        host.send(number, 200);
+        open.serve();
+    }
+    for number in 0..3 {
+        let packet = open.next().expect("a packet each");
+        assert_eq!(host.frames(&packet)[0][14], number);
+    }
+}
+
+#[test]
 fn a_guest_that_keeps_its_sections_gets_no_more_frames_but_loses_none_that_find_room_in_the_switch() {
     let (mut host, mut open) = ready(1, 4);
     (0..200).for_each(|number| host.send(number, 60));
@@ -199,6 +235,25 @@ fn a_subchannel_gets_what_the_indirection_table_gives_it() {
 }
 
 #[test]
+fn a_primary_channel_whose_guest_does_not_read_keeps_no_frames_from_others() {
+    let (mut host, mut open, mut subchannel) = with_subchannel();
+    for number in 0..3 {
+        host.send(number, 60);
+        open.serve();
+    }
+    assert!(host.peer.send(Frame::plain(&tcp())));
+    assert!(open.is_woken());
+    assert_eq!(host.frames(&subchannel.wait()), [tcp()]);
+    // Its own frames come in order when it reads.
+    let mut numbers = Vec::new();
+    while numbers.len() < 3 {
+        let packet = open.wait();
+        numbers.extend(host.frames(&packet).iter().map(|frame| frame[14]));
+    }
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+#[test]
 fn a_subchannel_that_is_closed_leaves_its_frames_and_sections_to_the_primary_channel() {
     let (mut host, mut open, mut subchannel) = with_subchannel();
     assert!(host.peer.send(Frame::plain(&tcp())));
@@ -318,12 +373,4 @@ fn an_adapter_that_no_driver_uses_is_quiet_at_once() {
     let host = Host::new(1);
     host.nic.quiet_down();
     assert!(host.nic.is_link_up());
-}
-
-#[test]
-fn the_thread_of_an_adapter_ends_with_it() {
-    let host = Host::new(1);
-    let begin = Instant::now();
-    drop(host);
-    assert!(begin.elapsed() < Duration::from_secs(5));
 }

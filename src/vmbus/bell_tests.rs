@@ -1,0 +1,117 @@
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use super::*;
+
+fn source() -> OwnedFd {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd")
+}
+
+fn write(source: &OwnedFd) {
+    rustix::io::write(source, &1_u64.to_ne_bytes()).expect("room");
+}
+
+fn read(source: &OwnedFd) {
+    rustix::io::read(source, &mut [0; 8]).expect("a count");
+}
+
+/// Whether it rings, which is heard if it does.
+fn rings(bell: &Bell) -> bool {
+    let ready =
+        poll(&mut [PollFd::new(&bell.readiness(), PollFlags::IN)], Some(&Timespec::default())).expect("a bell") > 0;
+    if ready {
+        bell.wait().expect("a bell");
+    }
+    ready
+}
+
+/// One that listens to a source; what it says about beginning to do so is heard.
+fn listening(source: &OwnedFd) -> Bell {
+    let bell = Bell::new().expect("a bell");
+    bell.ring_on(source.as_fd()).expect("an epoll");
+    assert!(rings(&bell) && !rings(&bell));
+    bell
+}
+
+#[test]
+fn many_rings_are_heard_as_one_with_sources_and_without() {
+    let source = source();
+    for bell in [Bell::new().expect("a bell"), listening(&source)] {
+        assert!(!rings(&bell));
+        for _ in 0..2 {
+            (0..3).for_each(|_| bell.ring());
+            assert!(rings(&bell) && !rings(&bell));
+        }
+        bell.eventfd().expect("a copy").write(1).expect("room");
+        assert!(rings(&bell) && !rings(&bell));
+    }
+}
+
+#[test]
+fn a_source_rings_once_each_time_it_is_asked_for() {
+    let source = source();
+    let bell = listening(&source);
+    write(&source);
+    assert!(rings(&bell) && !rings(&bell));
+    write(&source);
+    assert!(!rings(&bell), "nobody has asked");
+    bell.ring_on(source.as_fd()).expect("an epoll");
+    assert!(rings(&bell), "it is readable already");
+    read(&source);
+    bell.ring_on(source.as_fd()).expect("an epoll");
+    bell.ring_on(source.as_fd()).expect("an epoll");
+    assert!(!rings(&bell));
+    write(&source);
+    assert!(rings(&bell) && !rings(&bell));
+}
+
+#[test]
+fn what_was_readable_and_is_no_more_rings_when_it_is_again() {
+    let source = source();
+    let bell = listening(&source);
+    write(&source);
+    read(&source);
+    assert!(!rings(&bell));
+    bell.ring_on(source.as_fd()).expect("an epoll");
+    write(&source);
+    assert!(rings(&bell));
+}
+
+#[test]
+fn a_source_that_is_closed_is_forgotten() {
+    let (kept, closed) = (source(), source());
+    let bell = listening(&kept);
+    bell.ring_on(closed.as_fd()).expect("an epoll");
+    write(&closed);
+    drop(closed);
+    assert!(!rings(&bell));
+    write(&kept);
+    assert!(rings(&bell));
+}
+
+#[test]
+fn who_sleeps_already_hears_of_a_new_source() {
+    let (source, bell) = (source(), Arc::new(Bell::new().expect("a bell")));
+    let sleeper = {
+        let bell = bell.clone();
+        thread::spawn(move || {
+            // That there is a source, and the source itself.
+            (0..2).for_each(|_| bell.wait().expect("a bell"));
+        })
+    };
+    thread::sleep(Duration::from_millis(20));
+    bell.ring_on(source.as_fd()).expect("an epoll");
+    thread::sleep(Duration::from_millis(20));
+    write(&source);
+    sleeper.join().expect("it ends");
+}
+
+#[test]
+fn what_cannot_be_waited_for_is_an_error() {
+    let file = tempfile::tempfile().expect("a file");
+    assert!(Bell::new().expect("a bell").ring_on(file.as_fd()).is_err());
+}
