@@ -26,6 +26,7 @@ pub mod guid;
 pub mod ids;
 pub mod message;
 pub mod packet;
+pub(crate) mod patience;
 pub mod ring;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,8 +4,7 @@
 //!
 //! - [`storvsp`]: the protocol in the channels, pure.
 //! - [`scsi`]: the target behind it, pure.
-//! - [`provider`]: the device on VMBus; [`worker`]: one channel's work; [`controller`], [`mod@unit`]: what channels share;
-//!   [`patience`]: when to let requests gather.
+//! - [`provider`]: the device on VMBus; [`worker`]: one channel's work; [`controller`], [`mod@unit`]: what channels share.
 //! - [`engine`]: how I/O is done.
 //! - [`disk`]: where the blocks lie.
 //! - [`config`]: what a user says of a disk; [`disks`]: a machine's disks, which may come and go.
@@ -16,7 +15,6 @@ pub mod controller;
 pub mod disk;
 pub mod disks;
 pub mod engine;
-pub mod patience;
 pub mod provider;
 pub mod scsi;
 pub mod storvsp;

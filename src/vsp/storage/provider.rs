@@ -5,16 +5,15 @@ use std::io;
 use std::sync::Arc;
 
 use super::controller::Controller;
-use super::patience::Patience;
 use super::storvsp::wire::MAX_PACKET;
 use super::trace::PacketLine;
 use super::worker::{Answer, Worker};
-use crate::partition::scheduling;
 use crate::vmbus::buffer::GuestBuffer;
 use crate::vmbus::gpadl::Gpadl;
 use crate::vmbus::guid::{Guid, interface};
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::packet::PacketKind;
+use crate::vmbus::patience::Patience;
 use crate::vmbus::ring::{NewPacket, OutgoingRing, Packet};
 use crate::vmbus::trace::Tracer;
 use crate::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
@@ -73,7 +72,7 @@ impl Vsp for StorageVsp {
         let trace = Trace { tracer: self.tracer.clone(), channel: channel.id() };
         let worker = worker.map_err(failed)?;
         let (packet, unsent, patience) = Default::default();
-        Ok(Box::new(StorageChannel { worker, packet, unsent, taken: 0, patience, patient: false, trace }))
+        Ok(Box::new(StorageChannel { worker, packet, unsent, taken: 0, patience, trace }))
     }
 }
 
@@ -87,8 +86,6 @@ struct StorageChannel {
     /// How many packets came since the thread woke.
     taken: u32,
     patience: Patience,
-    /// Whether the thread lets others finish before it runs.
-    patient: bool,
     trace: Trace,
 }
 
@@ -99,7 +96,7 @@ impl Handler for StorageChannel {
     fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
         self.taken = 0;
         self.exchange(channel)?;
-        self.adapt();
+        self.patience.adapt(self.taken);
         Ok(())
     }
 }
@@ -132,19 +129,6 @@ impl StorageChannel {
             }
         }
         Ok(())
-    }
-    /// Says how the thread is to be woken the next time.
-    fn adapt(&mut self) {
-        if self.taken == 0 {
-            return;
-        }
-        if self.patient {
-            self.patience.learn(self.taken > 1);
-        }
-        let patient = self.patience.is_due();
-        if patient != self.patient && scheduling::set_patient(patient) {
-            self.patient = patient;
-        }
     }
 
     fn has_room(&self) -> bool {

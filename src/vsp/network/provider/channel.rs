@@ -13,6 +13,7 @@ use crate::vmbus::buffer::GuestBuffer;
 use crate::vmbus::gpadl::Gpadl;
 use crate::vmbus::ids::GpadlId;
 use crate::vmbus::packet::PacketKind;
+use crate::vmbus::patience::Patience;
 use crate::vmbus::ring::{NewPacket, Packet};
 use crate::vmbus::vsp::{Channel, Handler, ServiceError};
 
@@ -25,11 +26,53 @@ pub(super) struct NetworkChannel {
     /// Where packets are copied to.
     packet: Vec<u8>,
     outgoing: Outgoing,
+    /// How many frames the guest has sent since the thread woke.
+    sent: u32,
+    patience: Patience,
     trace: ChannelTrace,
 }
 
 impl Handler for NetworkChannel {
     fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
+        self.sent = 0;
+        self.exchange(channel)?;
+        // For frames to the guest it never pays: they gather in the backend anyway, and the guest idles for want of them.
+        let delivered = self.outgoing.take_delivered();
+        self.patience.adapt(self.sent.max(delivered.min(1)));
+        Ok(())
+    }
+
+    fn release_gpadl(&mut self, gpadl: GpadlId) {
+        if self.number == 0 {
+            let actions = self.nic.device().release(gpadl);
+            self.carry_out(actions, None);
+        }
+    }
+}
+
+impl Drop for NetworkChannel {
+    fn drop(&mut self) {
+        self.nic.close(self.number);
+    }
+}
+
+impl NetworkChannel {
+    /// Channel number `number` of an adapter, which has just been opened.
+    pub fn new(nic: Arc<Nic>, number: u16, trace: ChannelTrace) -> Self {
+        Self {
+            nic,
+            number,
+            transmitter: Transmitter::default(),
+            packet: Vec::new(),
+            outgoing: Outgoing::new(number),
+            sent: 0,
+            patience: Patience::default(),
+            trace,
+        }
+    }
+
+    /// Moves packets and frames until there is nothing left to do.
+    fn exchange(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
         while !channel.port().is_closing() {
             channel.rings().0.mask();
             if self.number == 0 && self.nic.take_attention() {
@@ -68,33 +111,6 @@ impl Handler for NetworkChannel {
             return Ok(());
         }
         Ok(())
-    }
-
-    fn release_gpadl(&mut self, gpadl: GpadlId) {
-        if self.number == 0 {
-            let actions = self.nic.device().release(gpadl);
-            self.carry_out(actions, None);
-        }
-    }
-}
-
-impl Drop for NetworkChannel {
-    fn drop(&mut self) {
-        self.nic.close(self.number);
-    }
-}
-
-impl NetworkChannel {
-    /// Channel number `number` of an adapter, which has just been opened.
-    pub fn new(nic: Arc<Nic>, number: u16, trace: ChannelTrace) -> Self {
-        Self {
-            nic,
-            number,
-            transmitter: Transmitter::default(),
-            packet: Vec::new(),
-            outgoing: Outgoing::new(number),
-            trace,
-        }
     }
 
     /// The cable may have been pulled, or another channel opened or closed.
@@ -150,6 +166,7 @@ impl NetworkChannel {
         self.trace.nvsp("guest", header.transaction_id, payload);
         match read_request(payload) {
             Some(request) if request.channel_type == SendRndisPacket::DATA => {
+                self.sent = self.sent.saturating_add(1);
                 let status = self.transmit(&request, ranges.ranges());
                 if let Some(transaction) = transaction {
                     let completion = rndis_complete(status);

@@ -69,6 +69,8 @@ pub(super) struct Outgoing {
     frame: FrameBuffer,
     /// Behind the last frames that were written.
     mark: Mark,
+    /// How many frames were fetched since it was asked last.
+    delivered: u32,
     unsent: VecDeque<Unsent>,
 }
 
@@ -80,8 +82,14 @@ impl Outgoing {
             receiver: Receiver::new(channel, Version::NEWEST.message_length()),
             frame: FrameBuffer::default(),
             mark: Mark::default(),
+            delivered: 0,
             unsent: VecDeque::new(),
         }
+    }
+
+    /// How many frames were fetched since this was called last.
+    pub fn take_delivered(&mut self) -> u32 {
+        std::mem::take(&mut self.delivered)
     }
 
     /// Whether there is room for what may come of another packet.
@@ -192,6 +200,7 @@ impl Outgoing {
             return Some(Stopped::Sections);
         }
         let Some(hash) = nic.fetch(self.channel, path, &mut self.frame) else { return Some(Stopped::Empty) };
+        self.delivered = self.delivered.saturating_add(1);
         if !path.wants(&self.frame.bytes) {
             return None;
         }
