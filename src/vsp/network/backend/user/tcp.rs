@@ -31,6 +31,13 @@ const SEND_BUFFER: usize = 256 << 10;
 /// attempt after the other, a minute apart, and the guest would never hear of the end.
 const PATIENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(15 * 60);
 
+/// How long an acknowledgement of a few bytes waits for an answer to go along with. Hosts wait up to 40 ms (Linux) or 200 ms.
+const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(10);
+
+/// A packet of so many bytes is one of many: who sends them waits for acknowledgements.
+const BULK: usize = 576;
+const AT_ONCE: smoltcp::time::Duration = smoltcp::time::Duration::ZERO;
+
 /// The smallest maximum segment size that a guest may have (RFC 879 has 536 as default, and every link bears that).
 const MIN_SEGMENT: u16 = 536;
 
@@ -109,7 +116,6 @@ impl Flow {
         let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
         let mut socket = tcp::Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER));
         socket.set_nagle_enabled(false);
-        socket.set_ack_delay(None);
         socket.set_timeout(Some(PATIENCE));
         // Small writes of the guest's go out as they come.
         let _ = host.set_nodelay(true);
@@ -164,8 +170,9 @@ impl Flow {
 
     /// Takes the packet in `link` from the guest, if there is one, and moves data both ways.
     pub fn drive(&mut self, link: &mut Link<'_>, now: Instant) -> Standing {
-        if link.incoming.is_some() {
+        if let Some(packet) = link.incoming {
             self.last_used = now;
+            self.guest().set_ack_delay(Some(if packet.len() < BULK { ACK_DELAY } else { AT_ONCE }));
             let _ = self.interface.poll_ingress_single(now, link, &mut self.sockets);
         }
         if !self.connected && (self.readable || self.writable) {

@@ -23,7 +23,8 @@ pub struct Cable {
     frame: FrameBuffer,
     scratch: FrameBuffer,
     ready: std::collections::VecDeque<Vec<u8>>,
-    /// Frames that came in uncut.
+    /// Frames that came in, and those of them that were uncut.
+    pub received: usize,
     pub uncut: usize,
     /// The longest frame that the guest takes.
     pub longest: usize,
@@ -32,6 +33,7 @@ pub struct Cable {
 impl Cable {
     pub fn receive(&mut self) -> Option<Vec<u8>> {
         if self.ready.is_empty() && self.queue.receive(&mut self.frame) {
+            self.received += 1;
             self.uncut += usize::from(self.frame.offload.segmentation.is_some());
             let (ready, longest) = (&mut self.ready, self.longest);
             if longest > 1514 {
@@ -113,7 +115,7 @@ impl Guest {
 
     pub fn with_frames_of(longest: usize, queue: User) -> Self {
         let (frame, scratch) = (FrameBuffer::default(), FrameBuffer::default());
-        let mut cable = Cable { queue, frame, scratch, ready: Default::default(), uncut: 0, longest };
+        let mut cable = Cable { queue, frame, scratch, ready: Default::default(), received: 0, uncut: 0, longest };
         let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(MAC.0)));
         let mut interface = Interface::new(config, &mut cable, Ticks::ZERO);
         interface.update_ip_addrs(|addresses| {
