@@ -33,6 +33,9 @@ const QUIET: Duration = Duration::from_millis(250);
 /// Linux looks at the cable every other second at most.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How many frames one channel hands to others at a time: there may be no end of them.
+const HANDED_OVER: usize = 256;
+
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -258,9 +261,10 @@ impl Nic {
         self.update_path(device.path());
     }
 
-    /// Fetches a frame that is for a channel, with its hash. False if none waits.
+    /// Fetches a frame that is for a channel, with its hash. None if none waits.
     ///
-    /// Frames that turn out to be for other channels are handed to those on the way.
+    /// Frames that turn out to be for other channels are handed to those on the way; if that are too many at a time, the rest waits for the
+    /// [next wake](Self::wake_on_frames).
     pub(super) fn fetch(&self, channel: u16, path: &Path, frame: &mut FrameBuffer) -> Option<Option<u32>> {
         let lane = self.lane(channel)?;
         if let Some((waiting, hash)) = lock(&lane.inbox).pop() {
@@ -271,7 +275,10 @@ impl Nic {
             let found = self.sources(channel).any(|lane| self.receive(lane, frame));
             return found.then(|| path.channel(&frame.bytes).1);
         }
-        while channel == 0 && self.receive(lane, frame) {
+        for _ in 0..HANDED_OVER {
+            if channel != 0 || !self.receive(lane, frame) {
+                break;
+            }
             match self.route(path, frame) {
                 (Some(other), hash) => self.hand_over(other, frame, hash),
                 (None, hash) => return Some(hash),
@@ -280,14 +287,17 @@ impl Nic {
         None
     }
 
-    /// Hands all frames that wait to the channels that they are for, while the primary one cannot take its own.
+    /// Hands frames that wait to the channels that they are for, while the primary one cannot take its own.
     /// False if it need not fetch any for others.
     pub(super) fn distribute(&self, channel: u16, path: &Path, frame: &mut FrameBuffer) -> bool {
         let Some(lane) = self.lane(channel).filter(|_| channel == 0 && !self.spreads && self.open_channels() > 1)
         else {
             return false;
         };
-        while self.receive(lane, frame) {
+        for _ in 0..HANDED_OVER {
+            if !self.receive(lane, frame) {
+                break;
+            }
             let (other, hash) = self.route(path, frame);
             self.hand_over(other.unwrap_or(lane), frame, hash);
         }
