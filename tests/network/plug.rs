@@ -82,13 +82,15 @@ fn on_the_nested_host() {
         wait("carrier: 0");
         nic.set_link(true);
         wait("carrier: 1");
+        // A link that goes before Linux has taken up that it came is never up for both.
+        wait("eth0: fetched");
     }
     println!("measured: the link went and came {} times in {:.1} s", count("FLAPS"), begin.elapsed().as_secs_f64());
 
     console.type_text("\n");
     wait("watched");
     let said = said.take();
-    println!("measured: {}", said.lines().find(|line| line.contains("eth0: fetched")).expect("how often"));
+    println!("measured: {}", said.lines().find(|line| line.contains("times in all")).expect("how often"));
     assert!(!said.contains("is wrong") && !said.contains("complaint: "), "{said}");
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");
