@@ -149,7 +149,8 @@ impl Ring {
             self.queue(&poll.build().user_data(WATCH))?;
             self.unwatched = false;
         }
-        self.submit(usize::from(wait))
+        let idle = !wait && self.ring.submission().is_empty();
+        if idle { Ok(()) } else { self.submit(usize::from(wait)) }
     }
 
     fn submit(&mut self, wait_for: usize) -> io::Result<()> {
