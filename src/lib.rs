@@ -21,6 +21,7 @@ pub mod boot;
 pub mod guest_images;
 pub mod hyperv;
 pub mod machine;
+mod magic;
 pub mod partition;
 pub mod platform;
 pub mod vmbus;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::BootError;
+use crate::magic::{self, Compression};
 
 /// What a file is by the bytes at a certain place.
 struct Mark {
@@ -22,10 +23,6 @@ const OTHER_MACHINE: &str = "name a kernel built for x86-64";
 
 /// The most telling marks first.
 const MARKS: &[Mark] = &[
-    mark(0, b"QFI\xfb", "a qcow2 disk image", DISK),
-    mark(0, b"KDMV", "a VMDK disk image", DISK),
-    mark(0, b"vhdxfile", "a VHDX disk image", DISK),
-    mark(0, b"conectix", "a VHD disk image", DISK),
     mark(0x8001, b"CD001", "an ISO 9660 image", DISK),
     mark(0x200, b"EFI PART", "a disk image with a GPT", DISK),
     mark(0, b"hsqs", "a squashfs image", DISK),
@@ -42,35 +39,19 @@ const MARKS: &[Mark] = &[
     mark(0x438, b"\x53\xef", "an ext2, ext3 or ext4 file system", DISK),
 ];
 
-/// A compression by its magic number, with the name's usual ending and the tool that unpacks it.
-struct Compression {
-    bytes: &'static [u8],
-    name: &'static str,
-    ending: &'static str,
-    tool: &'static str,
-}
-
-const COMPRESSIONS: &[Compression] = &[
-    Compression { bytes: b"\x1f\x8b", name: "gzip", ending: "gz", tool: "gunzip" },
-    Compression { bytes: b"\xfd7zXZ\0", name: "xz", ending: "xz", tool: "unxz" },
-    Compression { bytes: b"\x28\xb5\x2f\xfd", name: "zstd", ending: "zst", tool: "unzstd" },
-    Compression { bytes: b"\x04\x22\x4d\x18", name: "lz4", ending: "lz4", tool: "unlz4" },
-    Compression { bytes: b"\x02\x21\x4c\x18", name: "lz4", ending: "lz4", tool: "unlz4" },
-    Compression { bytes: b"BZh", name: "bzip2", ending: "bz2", tool: "bunzip2" },
-    Compression { bytes: b"\x5d\0\0", name: "lzma", ending: "lzma", tool: "unlzma" },
-    Compression { bytes: b"\x89LZO\0\r\n\x1a\n", name: "lzop", ending: "lzo", tool: "lzop -d" },
-];
-
 /// Says what a file is that no one here can start, from its first bytes.
 pub(super) fn refuse(file: &str, head: &[u8]) -> BootError {
     if let Err(error) = refuse_multiboot2(file, head) {
         return error;
     }
-    if let Some(compression) = COMPRESSIONS.iter().find(|compression| head.starts_with(compression.bytes)) {
-        return not_a_kernel(file, format!("{}-compressed", compression.name), compression.advice(file));
+    if let Some(compression) = Compression::of(head) {
+        let advice = compression.advice(Path::new(file), "kernel");
+        return not_a_kernel(file, format!("{}-compressed", compression.name), advice);
     }
-    let found = |mark: &&Mark| head.get(mark.offset..).is_some_and(|rest| rest.starts_with(mark.bytes));
-    if let Some(mark) = MARKS.iter().find(found) {
+    if let Some(format) = magic::disk_format(head) {
+        return not_a_kernel(file, format!("a {format} disk image"), DISK.into());
+    }
+    if let Some(mark) = MARKS.iter().find(|mark| magic::has(head, mark.offset, mark.bytes)) {
         return not_a_kernel(file, mark.what.into(), mark.advice.into());
     }
     if head.starts_with(b"MZ") {
@@ -96,17 +77,6 @@ pub(super) fn refuse(file: &str, head: &[u8]) -> BootError {
         "not a bzImage, ELF or multiboot kernel".into(),
         format!("name one of these, or start it as it is with flat:{file}@ADDRESS,mode=16|32|64"),
     )
-}
-
-impl Compression {
-    /// The tools keep the file with `-k` and drop the ending; without the ending they want to be told where to write.
-    fn advice(&self, file: &str) -> String {
-        let Self { ending, tool, .. } = self;
-        match Path::new(file).extension() {
-            Some(found) if found == *ending => format!("unpack it first: {tool} -k {file}"),
-            _ => format!("unpack it first: {tool} < {file} > kernel ({tool} -k wants a name that ends in .{ending})"),
-        }
-    }
 }
 
 /// Refuses a kernel that has a header for Multiboot 2 (Multiboot2 Specification, 3.1.1). To be asked when it has no other.

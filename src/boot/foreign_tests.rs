@@ -16,9 +16,6 @@ fn compressed_files_come_with_the_command_that_unpacks_them() {
     let error = |name: &str, head: &[u8]| refuse(name, head).to_string();
     assert_eq!(error("v.gz", b"\x1f\x8b\x08"), "v.gz is gzip-compressed; unpack it first: gunzip -k v.gz");
     assert_eq!(error("v.xz", b"\xfd7zXZ\0"), "v.xz is xz-compressed; unpack it first: unxz -k v.xz");
-    assert_eq!(error("v.zst", b"\x28\xb5\x2f\xfd"), "v.zst is zstd-compressed; unpack it first: unzstd -k v.zst");
-    assert_eq!(error("v.lz4", b"\x02\x21\x4c\x18"), "v.lz4 is lz4-compressed; unpack it first: unlz4 -k v.lz4");
-    assert_eq!(error("v.bz2", b"BZh9"), "v.bz2 is bzip2-compressed; unpack it first: bunzip2 -k v.bz2");
     let other = "unpack it first: gunzip < vmlinux > kernel (gunzip -k wants a name that ends in .gz)";
     assert_eq!(error("vmlinux", b"\x1f\x8b\x08"), format!("vmlinux is gzip-compressed; {other}"));
 }

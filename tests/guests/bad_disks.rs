@@ -85,6 +85,22 @@ fn images_that_are_not_there_or_no_images() {
 }
 
 #[test]
+fn images_in_formats_of_others_and_how_they_become_disks() {
+    let folder = Folder::new();
+    let with = |name: &str, offset: u64, bytes: &[u8]| {
+        let path = folder.image(name, 1 << 20);
+        fs::File::options().write(true).open(&path).unwrap().write_all_at(bytes, offset).unwrap();
+        path
+    };
+    let azure = with("azure.vhd", (1 << 20) - 512, b"conectix");
+    refused(&disks(&[&azure]), &["azure.vhd is a VHD image", "qemu-img convert -O qcow2", "format=raw"]);
+    refused(&disks(&[&with("d.vmdk", 0, b"KDMV")]), &["d.vmdk is a VMDK image"]);
+    refused(&disks(&[&with("d.img.gz", 0, b"\x1f\x8b\x08")]), &["d.img.gz is gzip-compressed", "gunzip -k"]);
+    let raw = disks(&[&format!("{azure},format=raw")]);
+    assert_eq!(raw.code, Some(0), "{raw:?}");
+}
+
+#[test]
 fn images_of_sizes_that_no_disk_has() {
     let folder = Folder::new();
     refused(&disks(&[&folder.image("empty", 0)]), &["empty", "give it a size"]);

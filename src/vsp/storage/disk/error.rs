@@ -49,9 +49,17 @@ pub enum DiskError {
     Damaged { path: PathBuf, reason: String },
     /// A qcow2 image does what we do not.
     #[error(
-        "{path} is a qcow2 image with {feature}, which is not supported; convert it with: qemu-img convert -O qcow2"
+        "{path} is a qcow2 image with {feature}, which is not supported; convert it with: qemu-img convert -O qcow2 {path} disk.qcow2"
     )]
     Unsupported { path: PathBuf, feature: String },
+    /// An image in a format of somebody else's.
+    #[error(
+        "{path} is a {format} image, which is not supported; convert it with: qemu-img convert -O qcow2 {path} disk.qcow2 (or give format=raw, if its bytes are the disk's all the same)"
+    )]
+    Foreign { path: PathBuf, format: &'static str },
+    /// An image that somebody has compressed.
+    #[error("{path} is {how}-compressed; {advice} (or give format=raw, if its bytes are the disk's all the same)")]
+    Compressed { path: PathBuf, how: &'static str, advice: String },
     /// A backing file is not there.
     #[error("{image} has the backing file {backing}, which cannot be used: {source}")]
     Backing { image: PathBuf, backing: PathBuf, source: Box<DiskError> },

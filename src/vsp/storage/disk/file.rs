@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use rustix::fs::{Advice, FallocateFlags, MemfdFlags, SeekFrom, fadvise, fallocate, memfd_create, seek};
 use rustix::io::Errno;
 
-use super::qcow2::MAGIC;
 use super::{Aligned, CHUNK, DirectFile, Disk};
+use crate::magic;
 use crate::vmbus::buffer::GuestBuffer;
 use crate::vsp::storage::engine::vectored::Vectors;
 
@@ -53,7 +53,7 @@ impl FileDisk {
 
     /// Refuses what [`guarded`](Self::guarded) is about.
     fn check(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.guarded && offset == 0 && bytes.starts_with(&MAGIC) {
+        if self.guarded && offset == 0 && bytes.starts_with(&magic::QCOW2) {
             log::warn!("the guest wants to write a qcow2 header to its raw disk: give format=raw to let it");
             return Err(io::ErrorKind::PermissionDenied.into());
         }

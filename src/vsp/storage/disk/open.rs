@@ -12,6 +12,7 @@ use super::error::DiskError;
 use super::file::FileDisk;
 use super::lock::lock;
 use super::{Aligned, Disk, qcow2};
+use crate::magic::{self, Compression};
 use crate::vsp::storage::config::{Cache, DiskConfig, Format};
 
 /// Linux's files and block devices end below this, and so do all sums of offsets and lengths.
@@ -39,6 +40,7 @@ pub fn open(config: &DiskConfig) -> Result<Box<dyn Disk>, DiskError> {
             check_size(&config.path, size, sector)?;
             return Ok(Box::new(disk));
         }
+        Format::Auto => opened.refuse_foreign()?,
         _ => {}
     }
     let Opened { path, file, write, size, .. } = opened;
@@ -121,6 +123,25 @@ impl Opened {
         let found = filled.saturating_sub(skip).min(bytes.len());
         bytes[..found].copy_from_slice(&aligned.bytes()[skip..skip + found]);
         Ok(found)
+    }
+
+    /// Refuses what is an image, but not one whose bytes are a disk's: a guest would find no disk in it, and spoil it.
+    pub fn refuse_foreign(&self) -> Result<(), DiskError> {
+        let path = || self.path.clone();
+        let read = |offset| {
+            let mut bytes = [0; 512];
+            let found = self.read(offset, &mut bytes);
+            found.map(|found| bytes[..found].to_vec()).map_err(|source| DiskError::Host { path: path(), source })
+        };
+        let head = read(0)?;
+        if let Some(compression) = Compression::of(&head) {
+            let advice = compression.advice(&self.path, "disk.img");
+            return Err(DiskError::Compressed { path: path(), how: compression.name, advice });
+        }
+        match magic::disk_format(&head).or(magic::disk_format_by_tail(&read(self.size.saturating_sub(512))?)) {
+            Some(format) => Err(DiskError::Foreign { path: path(), format }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -107,6 +107,28 @@ fn the_format_goes_by_the_magic_unless_it_is_given() {
 }
 
 #[test]
+fn images_that_are_not_raw_are_not_taken_for_raw_ones() {
+    let with = |offset: u64, bytes: &[u8]| {
+        let image = file(1 << 20);
+        image.as_file().write_all_at(bytes, offset).expect("room");
+        image
+    };
+    let growing = with(0, b"vhdxfile");
+    let of_fixed_size = with((1 << 20) - 512, b"conectix");
+    for (image, name) in [(&growing, "VHDX"), (&of_fixed_size, "VHD")] {
+        match error(&config(image.path())) {
+            DiskError::Foreign { format, .. } => assert_eq!(format, name),
+            other => panic!("{other}"),
+        }
+        open(&DiskConfig { format: Format::Raw, ..config(image.path()) }).expect("a disk");
+    }
+    let compressed = with(0, b"\x1f\x8b\x08");
+    assert!(matches!(error(&config(compressed.path())), DiskError::Compressed { how: "gzip", .. }));
+    let direct = DiskConfig { cache: Cache::None, ..config(of_fixed_size.path()) };
+    assert!(matches!(error(&direct), DiskError::Foreign { .. } | DiskError::NoDirect { .. }));
+}
+
+#[test]
 fn sizes_of_memory_are_written_with_letters() {
     for (text, size) in
         [("512", Some(512)), ("4k", Some(4096)), ("1M", Some(1 << 20)), ("2G", Some(2 << 30)), ("3T", Some(3 << 40))]

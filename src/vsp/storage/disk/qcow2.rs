@@ -14,9 +14,9 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 use super::Disk;
 use super::error::DiskError;
 use super::open::Opened;
+use crate::magic;
 use crate::vsp::storage::config::Cache;
 
-pub(super) const MAGIC: [u8; 4] = *b"QFI\xfb";
 /// How many backing files an image may stand on.
 const MAX_CHAIN: usize = 32;
 /// The longest L1 table, as in QEMU: 32 MiB.
@@ -39,9 +39,9 @@ type Access = FormatAccess<imago::file::File>;
 
 /// Whether the file says that it is a qcow2 image.
 pub(super) fn has_magic(opened: &Opened) -> Result<bool, DiskError> {
-    let mut magic = [0; 4];
-    let read = opened.read(0, &mut magic).map_err(|source| DiskError::Host { path: opened.path.clone(), source })?;
-    Ok(read == magic.len() && magic == MAGIC)
+    let mut head = [0; magic::QCOW2.len()];
+    let read = opened.read(0, &mut head).map_err(|source| DiskError::Host { path: opened.path.clone(), source })?;
+    Ok(read == head.len() && head == magic::QCOW2)
 }
 
 /// A qcow2 image.
@@ -98,6 +98,9 @@ fn open_backing(image: &Path, backing: &Backing, above: &mut Vec<(u64, u64)>) ->
         }
         None => has_magic(&opened).map_err(fails)?,
     };
+    if !is_qcow2 && backing.format.is_none() {
+        opened.refuse_foreign().map_err(fails)?;
+    }
     if is_qcow2 {
         // What is wrong further down is told as it is: the chain names itself.
         return open_layer(opened, above);
@@ -132,7 +135,7 @@ impl Header {
         let unsupported = |feature: String| DiskError::Unsupported { path: opened.path.clone(), feature };
         let mut bytes = [0; 112];
         let read = opened.read(0, &mut bytes).map_err(|error| damaged(error.to_string()))?;
-        if read < 72 || bytes[..4] != MAGIC {
+        if read < 72 || bytes[..4] != magic::QCOW2 {
             return Err(damaged(format!("its header is cut short after {read} bytes")));
         }
         let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
