@@ -116,6 +116,8 @@ impl MachineError {
             | Self::Boot(_)
             | Self::Disk(_)
             | Self::Network(_)
+            | Self::Console(ConsoleError::Open { .. } | ConsoleError::SocketInUse { .. })
+            | Self::Trace { .. }
             | Self::Engine(SetupError::Switch(_))
             | Self::Memory(MemoryError::Size { .. }) => code::USAGE,
             Self::NoEngine { .. }

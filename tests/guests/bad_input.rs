@@ -113,9 +113,18 @@ fn times_that_are_none() {
 fn consoles_that_cannot_be() {
     refused("--console sdtio", &["sdtio", "stdio"]);
     refused("--console file:", &["file:PATH"]);
-    expect(&run("run --console file:/nowhere/log"), 125, &["/nowhere/log"]);
-    expect(&run("run --console file:/"), 125, &["directory"]);
-    expect(&run("run --console unix:/nowhere/socket"), 125, &["/nowhere/socket"]);
+    refused("--console file:/nowhere/log", &["/nowhere/log"]);
+    refused("--console file:/", &["directory"]);
+    refused("--console unix:/nowhere/socket", &["/nowhere/socket"]);
+}
+
+#[test]
+fn traces_that_cannot_be() {
+    refused("--trace vmbos", &["vmbos", "vmbus"]);
+    refused("--trace vmbus=/nowhere/trace", &["--trace", "/nowhere/trace"]);
+    let full = run("run --trace vmbus=/dev/full");
+    assert_eq!(full.code, Some(0), "{full:?}");
+    assert_eq!(full.errors.matches("the trace ends here").count(), 1, "{full:?}");
 }
 
 #[test]

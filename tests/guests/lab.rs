@@ -231,7 +231,7 @@ fn what_a_partition_cannot_have_is_told_before_any_runs() {
         ("kernel = 'nowhere'", 2, &["nowhere", "No such file"]),
         ("kernel = 'IMAGES/hello-bzimage'\ninitrd = 'none'", 2, &["none", "No such file"]),
         ("disk = 'nowhere.img'", 2, &["--disk", "nowhere.img"]),
-        ("console = 'file:nowhere/log'", 125, &["nowhere/log", "create the directory"]),
+        ("console = 'file:nowhere/log'", 2, &["nowhere/log", "create the directory"]),
         ("memory = '200T'", 125, &["--memory"]),
         ("cpus = '1,affinity=4000'", 125, &["affinity", "4000"]),
     ];

@@ -28,14 +28,15 @@ pub struct TraceKinds {
 pub struct Tracer {
     kinds: TraceKinds,
     start: Instant,
-    sink: Mutex<Box<dyn Write + Send>>,
+    /// None when writing has failed: the trace ends there, the machine goes on.
+    sink: Mutex<Option<Box<dyn Write + Send>>>,
     label: String,
 }
 
 impl Tracer {
     /// Traces `kinds` to `sink`; times count from now.
     pub fn new(kinds: TraceKinds, sink: Box<dyn Write + Send>) -> Self {
-        Self { kinds, start: Instant::now(), sink: Mutex::new(sink), label: String::new() }
+        Self { kinds, start: Instant::now(), sink: Mutex::new(Some(sink)), label: String::new() }
     }
 
     /// What is traced.
@@ -48,11 +49,14 @@ impl Tracer {
         Self { label: format!("{label}: "), ..self }
     }
 
-    /// Writes one line, at once. A sink that fails loses it.
+    /// Writes one line, at once. With a sink that fails the trace ends, which is told once.
     pub fn line(&self, event: impl fmt::Display) {
         let time = (self.start.elapsed().as_nanos() / 100) as u64;
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         let line = format!("{}{}\n", self.label, Line { time, event });
-        let _ = sink.write_all(line.as_bytes());
+        if let Some(Err(error)) = sink.as_mut().map(|sink| sink.write_all(line.as_bytes())) {
+            log::warn!("the trace ends here: {error}");
+            *sink = None;
+        }
     }
 }
