@@ -8,6 +8,8 @@ use crate::common::nested::{Batch, OnBoth, Outcome, Plan};
 use crate::{changes, kills, plug, roots, tools};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
+/// Installs what is missing of the tools that it is given.
+pub const NEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lib/need");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What runs in the guests.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disks/guest");

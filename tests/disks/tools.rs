@@ -1,7 +1,7 @@
 //! Root on a disk, and the tools that judge the others: sg3_utils, fio, e2fsprogs.
 
 use crate::common::nested::{Plan, times};
-use crate::guest::{self, WITH_ROOTS, expect_power_off, expect_words};
+use crate::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let guest = guest::with_root_disk();
@@ -12,7 +12,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let mut bytes = vec![0; 32 << 20];
     bytes[40960 * 512..][..19].copy_from_slice(b"in the backing file");
     std::fs::write(&base, bytes).expect("target/ can be written to");
-    guest::done(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lib/need"), &["qemu-img:qemu-utils"]);
+    guest::done(NEED, &["qemu-img:qemu-utils"]);
     let backing = format!("base-{engine}.raw");
     guest::done("qemu-img", &["create", "-f", "qcow2", "-b", &backing, "-F", "raw", guest::text(&top), "64M"]);
     for file in [base, top, guest.join("cdrom.iso")] {
