@@ -66,6 +66,14 @@ pub struct GuestBuffer {
     length: usize,
 }
 
+impl Run {
+    /// Whether the page at this guest address is in the same mapping, right behind the run.
+    fn is_followed_by(&self, page: u64) -> bool {
+        self.address.0 + self.length as u64 == page
+            && self.mapping.size() - self.offset - self.length >= PAGE_SIZE as usize
+    }
+}
+
 impl GuestBuffer {
     /// The buffer of `length` bytes from byte `offset` of the first of the pages numbered `frames`.
     ///
@@ -93,6 +101,11 @@ impl GuestBuffer {
     fn append(&mut self, memory: &GuestMemory, frame: u64, bytes: Range<usize>) -> Result<(), BufferError> {
         let nowhere = BufferError::NoSuchPage { frame };
         let page = frame.checked_mul(PAGE_SIZE).ok_or(nowhere)?;
+        if let Some(run) = self.runs.last_mut().filter(|run| run.is_followed_by(page)) {
+            run.length += bytes.len();
+            self.length += bytes.len();
+            return Ok(());
+        }
         let region = memory.find_region(GuestAddress(page)).ok_or(nowhere)?;
         let in_region = page - region.start_addr().0;
         if region.len() - in_region < PAGE_SIZE {
@@ -101,12 +114,7 @@ impl GuestBuffer {
         let address = GuestAddress(page + bytes.start as u64);
         let offset = in_region as usize + bytes.start;
         let mapping = region.get_mmap();
-        match self.runs.last_mut() {
-            Some(run) if run.offset + run.length == offset && Arc::ptr_eq(&run.mapping, &mapping) => {
-                run.length += bytes.len();
-            }
-            _ => self.runs.push(Run { start: self.length, length: bytes.len(), address, mapping, offset }),
-        }
+        self.runs.push(Run { start: self.length, length: bytes.len(), address, mapping, offset });
         self.length += bytes.len();
         Ok(())
     }
@@ -139,6 +147,25 @@ impl GuestBuffer {
             start += within.len();
         }
         Ok(part)
+    }
+
+    /// The first `length` bytes of the buffer.
+    ///
+    /// # Errors
+    /// It has fewer.
+    pub fn shortened(self, length: usize) -> Result<Self, BufferError> {
+        if length == self.length { Ok(self) } else { self.part(0, length) }
+    }
+
+    /// What keeps all of the buffer mapped.
+    pub fn mappings(&self) -> SmallVec<[Arc<MmapRegion<()>>; 1]> {
+        let mut mappings: SmallVec<[Arc<MmapRegion<()>>; 1]> = SmallVec::new();
+        for run in &self.runs {
+            if mappings.last().is_none_or(|last| !Arc::ptr_eq(last, &run.mapping)) {
+                mappings.push(run.mapping.clone());
+            }
+        }
+        mappings
     }
 
     /// Copies out of the buffer.

@@ -33,6 +33,16 @@ fn pages_side_by_side_become_one_segment() {
 }
 
 #[test]
+fn a_shortened_buffer_has_its_first_bytes_and_each_mapping_is_held_once() {
+    let buffer = buffer(&memory(), &[3, 5, 32, 34, 2], 0, 5 * PAGE).unwrap();
+    assert_eq!(buffer.mappings().len(), 3);
+    let first = buffer.clone().shortened(PAGE + 1).unwrap();
+    assert_eq!((first.len(), first.segments(0, PAGE + 1).unwrap().count()), (PAGE + 1, 2));
+    assert_eq!(buffer.clone().shortened(5 * PAGE).unwrap().len(), 5 * PAGE);
+    assert!(buffer.shortened(5 * PAGE + 1).is_err());
+}
+
+#[test]
 fn pages_that_the_guest_does_not_have_are_refused() {
     let memory = memory();
     for frame in [16, 31, 48, u64::MAX, u64::MAX / PAGE_SIZE, u64::MAX / PAGE_SIZE + 1] {

@@ -169,7 +169,7 @@ impl Worker {
     fn execute(&mut self, transaction_id: u64, request: &Request, pages: GuestBuffer) {
         let Request { lun, cdb, direction, length, ticket } = request;
         // Never fails: the length was checked.
-        let pages = pages.part(0, *length as usize).unwrap_or_default();
+        let pages = pages.shortened(*length as usize).unwrap_or_default();
         let goes_in = *direction == DataDirection::IN;
         let (data_out, room): (&dyn DataOut, usize) = if goes_in { (&NoData, pages.len()) } else { (&pages, 0) };
         let command = scsi::Request { nexus: NEXUS, cdb, data_out, room };
@@ -327,7 +327,7 @@ fn answer(ticket: &Ticket, response: &Response, direction: DataDirection, pages:
 fn straight(pending: &Pending, image: &Arc<Image>) -> Option<(Arc<std::fs::File>, Operation, Option<Share>)> {
     let direct = image.disk().file()?;
     let Job { action, durable } = &pending.job;
-    let vectors = |length: u64| Vectors::new(pending.pages.part(0, length as usize).ok()?).ok();
+    let vectors = |length: u64| Vectors::new(&pending.pages, length as usize).ok();
     let (operation, share) = match action {
         Action::Read(extent) if !durable => {
             let vectors = vectors(extent.length).filter(|vectors| direct.takes(extent.offset, vectors))?;

@@ -176,7 +176,7 @@ impl Disk for FileDisk {
     }
 
     fn read_pages(&self, offset: u64, pages: &GuestBuffer) -> io::Result<()> {
-        let mut vectors = Vectors::new(pages.clone()).map_err(io::Error::other)?;
+        let mut vectors = Vectors::new(pages, pages.len()).map_err(io::Error::other)?;
         if self.direct.takes(offset, &vectors) {
             return vectors.read_all(&self.direct.file, offset);
         }
@@ -186,7 +186,7 @@ impl Disk for FileDisk {
     }
 
     fn write_pages(&self, offset: u64, pages: &GuestBuffer) -> io::Result<()> {
-        let mut vectors = Vectors::new(pages.clone()).map_err(io::Error::other)?;
+        let mut vectors = Vectors::new(pages, pages.len()).map_err(io::Error::other)?;
         if self.direct.takes_write(offset, &vectors) {
             return vectors.write_all(&self.direct.file, offset);
         }

@@ -15,7 +15,8 @@ fn ring() -> Option<Ring> {
 fn vectors(memory: &GuestMemory, frame: u64, length: usize) -> (GuestBuffer, Vectors) {
     let frames: Vec<u64> = (frame..frame + length.div_ceil(4096) as u64).collect();
     let pages = GuestBuffer::new(memory, frames.into_iter(), 0, length).expect("pages");
-    (pages.clone(), Vectors::new(pages).expect("vectors"))
+    let vectors = Vectors::new(&pages, pages.len()).expect("vectors");
+    (pages, vectors)
 }
 
 fn finish(ring: &mut Ring, count: usize) -> Vec<(u32, Result<(), io::ErrorKind>)> {

@@ -4,7 +4,10 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
+use smallvec::SmallVec;
+use vm_memory::MmapRegion;
 use vm_memory::bitmap::BS;
 
 use crate::vmbus::buffer::{BufferError, GuestBuffer};
@@ -19,25 +22,25 @@ pub struct Vectors {
     done: usize,
     /// Bytes that are not.
     left: usize,
-    _pages: GuestBuffer,
+    _mappings: SmallVec<[Arc<MmapRegion<()>>; 1]>,
 }
 
-// SAFETY: the pointers in `pieces` lead into mappings that `_pages` shares ownership of, wherever it goes. Nothing
+// SAFETY: the pointers in `pieces` lead into mappings that `_mappings` shares ownership of, wherever it goes. Nothing
 // is accessed through them here: the kernel does that, as it does for any thread.
 unsafe impl Send for Vectors {}
 
 impl Vectors {
-    /// All of `pages`.
+    /// The first `length` bytes of `pages`.
     ///
     /// # Errors
-    /// Never: a buffer holds what it says. The type is that of the functions that look.
-    pub fn new(pages: GuestBuffer) -> Result<Self, BufferError> {
+    /// There are fewer.
+    pub fn new(pages: &GuestBuffer, length: usize) -> Result<Self, BufferError> {
         let piece = |slice: vm_memory::VolatileSlice<'_, BS<'_, ()>>| libc::iovec {
             iov_base: slice.ptr_guard_mut().as_ptr().cast(),
             iov_len: slice.len(),
         };
-        let pieces = pages.slices(0, pages.len())?.map(piece).collect();
-        Ok(Self { pieces, done: 0, left: pages.len(), _pages: pages })
+        let pieces = pages.slices(0, length)?.map(piece).collect();
+        Ok(Self { pieces, done: 0, left: length, _mappings: pages.mappings() })
     }
 
     /// Whether every piece starts and ends at a multiple of `alignment`.
