@@ -1,6 +1,6 @@
 //! Root on a disk, and the tools that judge the others: sg3_utils, fio, e2fsprogs.
 
-use crate::common::nested::{Plan, times};
+use crate::common::nested::{Plan, is_full};
 use crate::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};
 
 pub fn plan(plan: &mut Plan, engine: &str) {
@@ -18,15 +18,17 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     for file in [base, top, guest.join("cdrom.iso")] {
         plan.file(guest::text(&file));
     }
-    let (directory, scale) = (guest.display(), times(1));
+    let directory = guest.display();
+    // How long it may take, and what it does.
+    let (seconds, extent) = if is_full() { (4000, "full") } else { (400, "") };
     let options = format!(
         "--cpus 2 --disk path=/dev/vda,cache=none --disk raw.img,serial=RAW,lun=9 --disk {directory}/top-{engine}.qcow2,serial=QCOW2 \
          --disk {directory}/cdrom.iso,media=dvd --disk memory:64M,serial=LARGE,sector=4096,controller=1"
     );
-    let run = guest::run(engine, guest, &format!("root=LABEL=root run=\"disk-tools {scale}\""), &options);
+    let run = guest::run(engine, guest, &format!("root=LABEL=root run=\"disk-tools {extent}\""), &options);
     plan.check(
         "tools",
-        400 * scale,
+        seconds,
         format!("truncate -s 64M raw.img; {run}; code=$?; du -k raw.img >size; rm raw.img; exit $code"),
     );
 }
