@@ -205,14 +205,6 @@ impl Host {
         if result == 0 { Ok(leaves) } else { Err(failed(kvm_ioctls::Error::last())) }
     }
 
-    /// Whether the processor virtualizes local APICs for KVM: Intel's APICv or AMD's AVIC. True where KVM does not tell.
-    pub fn has_virtual_apic(&self) -> bool {
-        ["kvm_intel/parameters/enable_apicv", "kvm_amd/parameters/avic"]
-            .iter()
-            .find_map(|parameter| std::fs::read(Path::new("/sys/module").join(parameter)).ok())
-            .is_none_or(|value| !matches!(value.first(), Some(b'N' | b'n' | b'0')))
-    }
-
     pub(crate) fn kvm(&self) -> &Kvm {
         &self.kvm
     }

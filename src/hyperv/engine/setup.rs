@@ -67,11 +67,7 @@ pub struct Setup<'a> {
 fn kvm_features(host: &Host) -> Result<(Features, u32), HostError> {
     let leaves: Vec<Leaf> = host.supported_hyperv_cpuid()?.as_slice().iter().map(leaf).collect();
     let retries = leaves.iter().find(|leaf| leaf.function == 0x4000_0004).map_or(cpuid::NEVER_NOTIFY, |leaf| leaf.ebx);
-    let features = cpuid::features_in(&leaves);
-    // KVM always says that guests should end interrupts themselves, but AutoEOI costs nothing where it does not keep the
-    // processor from virtualizing the APIC.
-    let features = if host.has_virtual_apic() { features } else { features.without(Feature::DeprecateAutoEoi) };
-    Ok((features, retries))
+    Ok((cpuid::features_in(&leaves), retries))
 }
 
 fn leaf(entry: &kvm_bindings::kvm_cpuid_entry2) -> Leaf {

@@ -67,17 +67,6 @@ fn what_is_off_by_default_can_be_switched_on_and_what_is_on_off() {
 }
 
 #[test]
-fn what_the_host_does_better_without_is_off_until_it_is_switched_on() {
-    let (feature, kvm) = (Feature::DeprecateAutoEoi, Features::NONE);
-    let offer = |switches: &str| Offer::new(EngineKind::Kernel, kvm, &switches.parse().unwrap());
-    assert!(matches!(offer("").verdict(feature), Verdict::OffByDefault(_)));
-    assert!(offer("+DeprecateAutoEoi").features().has(feature));
-    let advised = Offer::new(EngineKind::Kernel, kvm.with(feature), &"-DeprecateAutoEoi".parse().unwrap());
-    assert_eq!(advised.verdict(feature), Verdict::SwitchedOff);
-    assert!(Offer::new(EngineKind::User, kvm, &Switches::default()).features().has(feature));
-}
-
-#[test]
 fn a_feature_falls_with_what_it_needs_to_the_last_link() {
     let offer = offer(EngineKind::User, "-AccessPartitionReferenceCounter");
     assert_eq!(

@@ -58,8 +58,6 @@ pub enum Support {
     Ours,
     /// KVM implements it, where this host's KVM says so.
     Kvm,
-    /// It is on where this host's KVM does better with it, and can be switched on elsewhere; the text says why it is off there.
-    Advised(&'static str),
     /// It can be switched on; the text says why it is off.
     OptIn(&'static str),
     /// It cannot be had; the text says why.

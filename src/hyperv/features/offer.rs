@@ -100,11 +100,8 @@ fn verdict(feature: Feature, engine: EngineKind, kvm: Features, switches: &Switc
         Support::Never(reason) => Verdict::Unsupported(reason),
         Support::Kvm if !kvm.has(feature) => Verdict::NotInKvm,
         _ if switches.off().has(feature) => Verdict::SwitchedOff,
-        Support::Advised(_) if kvm.has(feature) => Verdict::Offered,
-        Support::OptIn(reason) | Support::Advised(reason) if !switches.on().has(feature) => {
-            Verdict::OffByDefault(reason)
-        }
-        Support::OptIn(_) | Support::Advised(_) | Support::Kvm | Support::Ours => Verdict::Offered,
+        Support::OptIn(reason) if !switches.on().has(feature) => Verdict::OffByDefault(reason),
+        Support::OptIn(_) | Support::Kvm | Support::Ours => Verdict::Offered,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table of features.
 
-use super::Support::{self, Advised, Kvm, Never, OptIn, Ours};
+use super::Support::{self, Kvm, Never, OptIn, Ours};
 use super::Word::{self, CallPrivileges, Hardware, Hints, Nested, RegisterPrivileges};
 
 const NOT_A_CHILD: &str = "belongs to a parent partition";
@@ -9,7 +9,6 @@ const DEBUGGER: &str = "there is no hypervisor debugger";
 const HOST_HARDWARE: &str = "tells of the parent's hardware, which a child need not know";
 const APIC_IN_KERNEL: &str = "each use exits to user space, where the APIC's own registers are answered in the kernel";
 const IDLE_SPINS: &str = "KVM wakes a VP only for interrupts that it may take, so the read returns at once";
-const NO_VIRTUAL_APIC: &str = "without APICv or AVIC an interrupt that the guest ends itself may cost one more exit";
 const NOT_RECOMMENDED: &str = "Hyper-V itself does not recommend it to a guest of this kind";
 
 macro_rules! features {
@@ -147,7 +146,7 @@ features! {
     UseRelaxedTiming, Hints, 5, user Ours, kernel Kvm;
     UseDmaRemapping, Hints, 6, user Never(NOT_A_CHILD), kernel Never(NOT_A_CHILD);
     UseInterruptRemapping, Hints, 7, user Never(NOT_A_CHILD), kernel Never(NOT_A_CHILD);
-    DeprecateAutoEoi, Hints, 9, user Ours, kernel Advised(NO_VIRTUAL_APIC);
+    DeprecateAutoEoi, Hints, 9, user Ours, kernel Ours;
     UseSyntheticClusterIpi, Hints, 10, user OptIn(APIC_IN_KERNEL), kernel Kvm, needs AccessHypercallMsrs AccessVpIndex;
     UseExProcessorMasks, Hints, 11, user Ours, kernel Kvm, needs AccessHypercallMsrs AccessVpIndex;
     IsNested, Hints, 12, user Never(ONE_LEVEL), kernel Never(ONE_LEVEL);
