@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::common::nested::{Batch, OnBoth, Outcome, Plan};
+use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
 use crate::{changes, kills, plug, roots, tools};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
@@ -100,8 +100,10 @@ pub fn pack(plan: &mut Plan, guest: &Path) {
 /// A command that runs a guest on an engine.
 pub fn run(engine: &str, guest: &Path, cmdline: &str, options: &str) -> String {
     let guest = guest.display();
+    // Four times 64 blocks of 1 MiB want memory.
+    let memory = if is_full() { "768M" } else { "384M" };
     format!(
-        "{VIRIDIAN} run --engine {engine} --kernel {guest}/vmlinux --initrd {guest}/initrd.img --memory 384M {options} \
+        "{VIRIDIAN} run --engine {engine} --kernel {guest}/vmlinux --initrd {guest}/initrd.img --memory {memory} {options} \
          --cmdline 'console=ttyS0 quiet panic=-1 {cmdline}'"
     )
 }
