@@ -53,8 +53,9 @@ impl Tracer {
     pub fn line(&self, event: impl fmt::Display) {
         let time = (self.start.elapsed().as_nanos() / 100) as u64;
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = sink.as_mut() else { return };
         let line = format!("{}{}\n", self.label, Line { time, event });
-        if let Some(Err(error)) = sink.as_mut().map(|sink| sink.write_all(line.as_bytes())) {
+        if let Err(error) = file.write_all(line.as_bytes()) {
             log::warn!("the trace ends here: {error}");
             *sink = None;
         }
