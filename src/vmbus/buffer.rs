@@ -58,6 +58,9 @@ struct Run {
     offset: usize,
 }
 
+/// A share in the mappings of some guest pages. Most are in one.
+pub type Mappings = SmallVec<[Arc<MmapRegion<()>>; 1]>;
+
 /// See the module's description.
 #[derive(Clone, Debug, Default)]
 pub struct GuestBuffer {
@@ -158,8 +161,8 @@ impl GuestBuffer {
     }
 
     /// What keeps all of the buffer mapped.
-    pub fn mappings(&self) -> SmallVec<[Arc<MmapRegion<()>>; 1]> {
-        let mut mappings: SmallVec<[Arc<MmapRegion<()>>; 1]> = SmallVec::new();
+    pub fn mappings(&self) -> Mappings {
+        let mut mappings = Mappings::new();
         for run in &self.runs {
             if mappings.last().is_none_or(|last| !Arc::ptr_eq(last, &run.mapping)) {
                 mappings.push(run.mapping.clone());

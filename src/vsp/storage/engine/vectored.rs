@@ -4,13 +4,10 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 
-use smallvec::SmallVec;
-use vm_memory::MmapRegion;
 use vm_memory::bitmap::BS;
 
-use crate::vmbus::buffer::{BufferError, GuestBuffer};
+use crate::vmbus::buffer::{BufferError, GuestBuffer, Mappings};
 
 /// The most pieces that the kernel takes at once (UIO_MAXIOV).
 const MAX_PIECES: usize = 1024;
@@ -22,7 +19,8 @@ pub struct Vectors {
     done: usize,
     /// Bytes that are not.
     left: usize,
-    _mappings: SmallVec<[Arc<MmapRegion<()>>; 1]>,
+    /// Held, never looked at: `pieces` lead into them.
+    _mappings: Mappings,
 }
 
 // SAFETY: the pointers in `pieces` lead into mappings that `_mappings` shares ownership of, wherever it goes. Nothing
