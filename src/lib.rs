@@ -9,6 +9,7 @@
 //! - [`hyperv`]: the guest interface of the TLFS, on two engines.
 //! - [`platform`]: the few classic devices a small guest wants.
 //! - [`boot`]: a kernel file into memory, the first VP's state, the ACPI tables.
+//! - `magic`: what a file is by its bytes, for kernels and disks alike.
 //! - [`guest_images`]: the guest that a machine starts when it is given no kernel.
 //! - [`partition`]: KVM itself. Unsafe code lives there.
 #![deny(unsafe_code)]

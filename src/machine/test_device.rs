@@ -1,7 +1,8 @@
 //! `--test-device`: what kvm-unit-tests expects of QEMU's `hyperv-testdev` and `pc-testdev`.
 //!
 //! The first makes routes and connections for the SynIC's tests: a 32-bit write to its port carries, from the low byte up, a
-//! SINT, a VP, a command and a connection id. Ours has a command more: signals that are only counted, and read from the port. The second has latches and interrupt lines. The number of processors is where
+//! SINT, a VP, a command and a connection id. Ours has a command more: signals that are only counted, and read from the port.
+//! The second has latches and interrupt lines. The number of processors is where
 //! those programs look for it: in QEMU's firmware configuration device (QEMU, "fw_cfg").
 
 use std::collections::BTreeMap;

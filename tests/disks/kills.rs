@@ -5,8 +5,9 @@ use crate::guest::{self, NEED, WITH_DATA, text};
 
 /// Kills a machine a moment after its guest has begun, then looks at what it left on its disk, `$disk`.
 ///
-/// A qcow2 image may have lost track of free clusters by that, which `qemu-img check` tells by 3, and of nothing else. The file system is made anew for each kill. What it wants of its journal is had by mounting it; then it must be clean, and
-/// every record that the guest told of must be there.
+/// A qcow2 image may have lost track of free clusters by that, which `qemu-img check` tells by 3, and of nothing else. The
+/// file system is made anew for each kill. What it wants of its journal is had by mounting it; then it must be clean, and every
+/// record that the guest told of must be there.
 const KILL: &str = r#"
     cp /empty.${disk#disk.} $disk
     : >log

@@ -54,7 +54,8 @@ pub enum DiskError {
     Unsupported { path: PathBuf, feature: String },
     /// An image in a format of somebody else's.
     #[error(
-        "{path} is a {format} image, which is not supported; convert it with: qemu-img convert -O qcow2 {path} disk.qcow2 (or give format=raw, if its bytes are the disk's all the same)"
+        "{path} is a {format} image, which is not supported; convert it with: qemu-img convert -O qcow2 {path} disk.qcow2 \
+         (or give format=raw, if its bytes are the disk's all the same)"
     )]
     Foreign { path: PathBuf, format: &'static str },
     /// An image that somebody has compressed.
