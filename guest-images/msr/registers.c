@@ -219,6 +219,29 @@ static void apic_here(void *unused)
     CHECK_NAMED(wait_for_count(cpu, VECTOR_LOW_PRIORITY, before + 1), "it comes when TPR allows it, on VP %u", cpu);
 }
 
+static void end_many_by_msr(void *stop)
+{
+    interrupts_on();
+    while (!atomic_load((unsigned *)stop))
+        apic_send(apic_id(), APIC_FIXED | APIC_ASSERT | VECTOR_ICR);
+    interrupts_off();
+}
+
+/* Who ends an interrupt must not lose those that others send meanwhile. */
+static void end_while_others_send(unsigned cpu)
+{
+    unsigned stop = 0, lost = 0;
+    smp_run(cpu, end_many_by_msr, &stop);
+    for (unsigned round = 0; round < 500 && !lost; round++) {
+        unsigned counted = interrupts_counted(cpu, VECTOR_LOW_PRIORITY);
+        apic_send(cpus[cpu].apic_id, APIC_FIXED | APIC_ASSERT | VECTOR_LOW_PRIORITY);
+        lost += !wait_for_count(cpu, VECTOR_LOW_PRIORITY, counted + 1);
+    }
+    CHECK_EQUAL_NAMED(lost, 0, "no interrupt is lost on VP %u while it ends others by EOI", cpu);
+    atomic_store(&stop, 1);
+    CHECK_NAMED(smp_wait(cpu, PATIENCE_MILLISECONDS), "VP %u comes back from ending interrupts", cpu);
+}
+
 void apic(void)
 {
     if (!hyperv_has(HV_ACCESS_APIC))
@@ -226,6 +249,8 @@ void apic(void)
     interrupt_set_handler(VECTOR_ICR, end_by_msr);
     count_interrupts(VECTOR_LOW_PRIORITY);
     on_each_vp(apic_here, NULL);
+    if (cpu_count > 1)
+        end_while_others_send(1);
 }
 
 static void write_crash_parameters(void *unused)

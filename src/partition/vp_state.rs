@@ -18,15 +18,23 @@ ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
 
 const IA32_TSC: u32 = 0x10;
 /// The local APIC's registers, by their offset in its page (Intel SDM volume 3, "Local APIC Register Address Map").
-const APIC_TPR: usize = 0x80;
-const APIC_ISR: usize = 0x100;
+pub(super) const APIC_TPR: usize = 0x80;
+pub(super) const APIC_ISR: usize = 0x100;
 const APIC_TMR: usize = 0x180;
 pub(super) const APIC_LINT0: usize = 0x350;
 pub(super) const APIC_LINT1: usize = 0x360;
 /// A local vector table entry: the interrupt comes from a PIC.
 pub(super) const EXT_INT: u32 = 7 << 8;
 
-const RFLAGS_IF: u64 = 1 << 9;
+pub(super) const RFLAGS_IF: u64 = 1 << 9;
+
+/// Flags of pending events: KVM shall not take back the NMIs and INITs that came since they were read.
+const ONLY_WHAT_CHANGES: u32 = 0;
+
+/// The EOI register of a local APIC in x2APIC mode.
+const X2APIC_EOI: u32 = 0x80b;
+/// TLFS, "EOI": the register whatever the mode.
+const HV_EOI: u32 = 0x4000_0070;
 
 /// An exception that a VP takes instead of going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +112,7 @@ impl Vp {
         events.exception.nr = vector;
         events.exception.has_error_code = has_error_code;
         events.exception.error_code = 0;
+        events.flags = ONLY_WHAT_CHANGES;
         self.fd.set_vcpu_events(&events).map_err(HostError::call("an exception"))
     }
 
@@ -130,6 +139,7 @@ impl Vp {
         events.interrupt.injected = 1;
         events.interrupt.nr = vector;
         events.interrupt.soft = 0;
+        events.flags = ONLY_WHAT_CHANGES;
         self.fd.set_vcpu_events(&events).map_err(HostError::call("an interrupt")).map(|()| true)
     }
 
@@ -216,26 +226,27 @@ impl Vp {
         self.set_apic(&apic)
     }
 
-    /// Ends the interrupt of highest priority that is in service. Gives its vector, and whether it was level-triggered.
+    /// Ends the interrupt of highest priority that is in service. Gives its vector, and whether it is level-triggered and
+    /// KVM does not tell that it has ended with [`Exit::EndOfInterrupt`](super::vp::Exit::EndOfInterrupt).
     ///
     /// # Errors
     /// KVM's own.
     pub fn end_of_interrupt(&self) -> Result<Option<(u8, bool)>, HostError> {
         let mut apic = self.apic()?;
-        let in_service = (0..8).rev().find_map(|word| {
-            let bits = apic_register(&apic, APIC_ISR + word * 0x10);
-            (bits != 0).then(|| (word, bits.ilog2()))
-        });
-        let Some((word, bit)) = in_service else { return Ok(None) };
-        let place = APIC_ISR + word * 0x10;
-        let rest = apic_register(&apic, place) & !(1 << bit);
-        set_apic_register(&mut apic, place, rest);
-        let level = apic_register(&apic, APIC_TMR + word * 0x10) >> bit & 1 != 0;
+        let Some(vector) = highest(&apic, APIC_ISR) else { return Ok(None) };
+        // By a register, which touches nothing else of the local APIC: not the interrupts that others are sending.
+        if self.write_msr(X2APIC_EOI, 0) || self.write_msr(HV_EOI, 0) {
+            return Ok(Some((vector, false)));
+        }
+        let (word, bit) = (usize::from(vector / 32) * 0x10, 1 << (vector % 32));
+        let rest = apic_register(&apic, APIC_ISR + word) & !bit;
+        set_apic_register(&mut apic, APIC_ISR + word, rest);
+        let level = apic_register(&apic, APIC_TMR + word) & bit != 0;
         self.set_apic(&apic)?;
-        Ok(Some(((word * 32) as u8 + bit as u8, level)))
+        Ok(Some((vector, level)))
     }
 
-    fn apic(&self) -> Result<kvm_lapic_state, HostError> {
+    pub(super) fn apic(&self) -> Result<kvm_lapic_state, HostError> {
         self.fd.get_lapic().map_err(HostError::call("the local APIC's registers"))
     }
 
@@ -285,7 +296,15 @@ impl Vp {
     }
 }
 
-fn apic_register(apic: &kvm_lapic_state, offset: usize) -> u32 {
+/// The highest vector in the 256 bits that begin with this register.
+pub(super) fn highest(apic: &kvm_lapic_state, first: usize) -> Option<u8> {
+    (0..8u8).rev().find_map(|word| {
+        let bits = apic_register(apic, first + usize::from(word) * 0x10);
+        (bits != 0).then(|| word * 32 + bits.ilog2() as u8)
+    })
+}
+
+pub(super) fn apic_register(apic: &kvm_lapic_state, offset: usize) -> u32 {
     u32::from_le_bytes(std::array::from_fn(|byte| apic.regs[offset + byte] as u8))
 }
 
