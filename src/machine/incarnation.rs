@@ -225,6 +225,19 @@ impl VpThread<'_> {
                 Err(error) => return self.shared.end_life(End::Failed(error)),
             }
         }
+        if self.shared.has_timed_out() {
+            self.tell_standing();
+        }
+    }
+
+    /// Tells where the VP stands, as far as that can be known.
+    fn tell_standing(&mut self) {
+        let (name, index) = (&self.shared.config.name, self.index);
+        match self.vp.standing() {
+            Ok(Some(standing)) => log::warn!("{name}: VP {index} was {standing}"),
+            Ok(None) => log::info!("{name}: VP {index} was never started"),
+            Err(error) => log::info!("{name}: where VP {index} was is unknown: {error}"),
+        }
     }
 
     /// One stay in the guest, and what the guest wanted.

@@ -350,6 +350,10 @@ impl Shared {
         }
     }
 
+    fn has_timed_out(&self) -> bool {
+        matches!(self.state().end, Some(End::TimedOut(_)))
+    }
+
     /// Whether the machine is gone, or will be within this time.
     fn is_over_within(&self, time: Duration) -> bool {
         let deadline = Instant::now().checked_add(time);

@@ -19,6 +19,7 @@ pub mod host;
 pub mod memory;
 pub mod routes;
 pub(crate) mod scheduling;
+mod standing;
 pub mod tsc;
 pub mod vp;
 mod vp_state;

@@ -21,6 +21,7 @@ const IA32_TSC: u32 = 0x10;
 pub(super) const APIC_TPR: usize = 0x80;
 pub(super) const APIC_ISR: usize = 0x100;
 const APIC_TMR: usize = 0x180;
+pub(super) const APIC_IRR: usize = 0x200;
 pub(super) const APIC_LINT0: usize = 0x350;
 pub(super) const APIC_LINT1: usize = 0x360;
 /// A local vector table entry: the interrupt comes from a PIC.

@@ -57,11 +57,12 @@ fn a_triple_fault_is_101() {
 
 #[test]
 fn a_guest_that_never_ends_runs_out_of_time() {
-    for command_line in ["halt", "loop"] {
+    for (command_line, state) in [("halt", "halted"), ("loop", "running")] {
         let start = Instant::now();
         let run = exits(command_line, &["--timeout", "0.3", "--cpus", "2"]);
         assert_eq!(run.code, Some(124), "{run:?}");
         assert!(run.errors.ends_with("viridian: the time ran out: 0.3 s\n"), "{run:?}");
+        assert!(run.errors.contains(&format!("VP 0 was {state} at 0x10")), "{run:?}");
         assert!(start.elapsed() >= Duration::from_millis(300));
     }
 }

@@ -1,0 +1,66 @@
+//! Where a VP stands, for somebody who wonders why its guest does not go on.
+
+use std::fmt;
+
+use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED};
+
+use super::host::HostError;
+use super::vp::Vp;
+use super::vp_state::{APIC_IRR, APIC_ISR, APIC_TPR, RFLAGS_IF, apic_register, highest};
+
+/// See the module's description. Displayed, it follows a verb: "VP 0 was …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// It waits for an interrupt.
+    halted: bool,
+    rip: u64,
+    interrupts_enabled: bool,
+    /// Vectors, the highest of each kind.
+    pending: Option<u8>,
+    in_service: Option<u8>,
+    task_priority: u32,
+    /// We wait for it to enable interrupts.
+    awaits_window: bool,
+}
+
+impl Vp {
+    /// Where the VP stands; `None` while it waits for INIT or SIPI.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn standing(&mut self) -> Result<Option<Standing>, HostError> {
+        let activity = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?.mp_state;
+        if matches!(activity, KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED) {
+            return Ok(None);
+        }
+        let (registers, apic) = (self.registers()?, self.apic()?);
+        Ok(Some(Standing {
+            halted: activity == KVM_MP_STATE_HALTED,
+            rip: registers.rip,
+            interrupts_enabled: registers.rflags & RFLAGS_IF != 0,
+            pending: highest(&apic, APIC_IRR),
+            in_service: highest(&apic, APIC_ISR),
+            task_priority: apic_register(&apic, APIC_TPR),
+            awaits_window: self.fd.get_kvm_run().request_interrupt_window != 0,
+        }))
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.halted { "halted" } else { "running" };
+        let interrupts = if self.interrupts_enabled { "on" } else { "off" };
+        write!(formatter, "{state} at {:#x} with interrupts {interrupts}", self.rip)?;
+        for (vector, what) in [(self.pending, "pending"), (self.in_service, "in service")] {
+            vector.map_or(Ok(()), |vector| write!(formatter, ", vector {vector:#x} {what}"))?;
+        }
+        if self.task_priority != 0 {
+            write!(formatter, ", task priority {:#x}", self.task_priority)?;
+        }
+        formatter.write_str(if self.awaits_window { ", an AutoEOI interrupt waiting" } else { "" })
+    }
+}
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+mod tests;

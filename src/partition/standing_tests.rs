@@ -1,0 +1,34 @@
+use super::*;
+
+const HALTED: Standing = Standing {
+    halted: true,
+    rip: 0x10_2030,
+    interrupts_enabled: true,
+    pending: None,
+    in_service: None,
+    task_priority: 0,
+    awaits_window: false,
+};
+
+#[test]
+fn nothing_is_said_of_what_is_not() {
+    assert_eq!(HALTED.to_string(), "halted at 0x102030 with interrupts on");
+}
+
+#[test]
+fn all_that_holds_it_up_is_said() {
+    let stuck = Standing {
+        halted: false,
+        interrupts_enabled: false,
+        pending: Some(0x31),
+        in_service: Some(0xf0),
+        task_priority: 0x20,
+        awaits_window: true,
+        ..HALTED
+    };
+    assert_eq!(
+        stuck.to_string(),
+        "running at 0x102030 with interrupts off, vector 0x31 pending, vector 0xf0 in service, task priority 0x20, \
+         an AutoEOI interrupt waiting"
+    );
+}
