@@ -1,7 +1,8 @@
 //! Where frames go to and come from.
 //!
 //! A NIC has as many [`Queue`]s into its backend as it has channels. A queue takes a frame or drops it, at once; and it has a
-//! descriptor that turns readable when frames wait. Frames may come uncut and with checksums left open: NICs see to that. Which thread uses which queue is the NIC's choice; each queue is used by one at a time.
+//! descriptor that turns readable when frames wait. Frames may come uncut and with checksums left open: NICs see to that.
+//! Which thread uses which queue is the NIC's choice; each queue is used by one at a time.
 
 use std::os::fd::BorrowedFd;
 
