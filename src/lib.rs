@@ -11,6 +11,7 @@
 //! - [`boot`]: a kernel file into memory, the first VP's state, the ACPI tables.
 //! - `magic`: what a file is by its bytes, for kernels and disks alike.
 //! - [`guest_images`]: the guest that a machine starts when it is given no kernel.
+//! - `limited`: log lines that a guest can cause, limited in number.
 //! - [`partition`]: KVM itself. Unsafe code lives there.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -21,6 +22,7 @@ compile_error!("Viridian runs on x86-64 Linux hosts only: it needs KVM and speak
 pub mod boot;
 pub mod guest_images;
 pub mod hyperv;
+mod limited;
 pub mod machine;
 mod magic;
 pub mod partition;

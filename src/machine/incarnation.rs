@@ -89,6 +89,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
             let mut calls = Hypercalls::standard();
             shared.calls.iter().for_each(|add| add(&mut calls));
             Some(engine::create(Setup {
+                machine: config.name.clone(),
                 kind: engine,
                 switches,
                 version: config.hv_version,
@@ -115,7 +116,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     }
     enter(&vps[0], &entry)?;
     if config.test_device {
-        test_device::attach(platform.bus_mut(), engine.as_ref(), &interrupts, topology.vps())
+        test_device::attach(platform.bus_mut(), engine.as_ref(), &interrupts, topology.vps(), &config.name)
             .map_err(|error| MachineError::Defect(error.to_string()))?;
     }
     shared.begin(engine.clone());

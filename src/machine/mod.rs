@@ -42,6 +42,7 @@ pub use prepared::Prepared;
 use builder::{CallSetup, ConsoleUse, Extras};
 
 use crate::hyperv::engine::{Engine, Tracer};
+use crate::limited;
 use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleConfig, ConsoleEvent};
 use crate::vmbus::bus::{self, VmBus};
@@ -254,6 +255,7 @@ impl Machine {
         };
         // It ends with the machine, and a panic of its own changes nothing about how that ended.
         let _ = self.watchdog.take().map(JoinHandle::join);
+        limited::finish(&self.shared.config.name);
         end
     }
 }
@@ -280,7 +282,8 @@ impl Shared {
             if let Some(end) = self.end_or_restart() {
                 return self.finish_console(end);
             }
-            log::info!("{}: the guest asked for a reset: it starts again", self.config.name);
+            let name = &self.config.name;
+            limited::info!(of: name, "{name}: the guest asked for a reset: it starts again");
         }
     }
 

@@ -18,6 +18,7 @@ use crate::hyperv::engine::{Engine, PortError};
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, SintIndex, VpIndex};
+use crate::limited;
 use crate::platform::bus::{AttachError, PortBus, shared};
 use crate::platform::{InterruptLine, PortDevice, PowerEvent};
 
@@ -46,9 +47,15 @@ pub(super) fn attach(
     engine: Option<&Arc<dyn Engine>>,
     interrupts: &Interrupts,
     vps: u32,
+    machine: &str,
 ) -> Result<(), AttachError> {
     if let Some(engine) = engine {
-        let device = HypervDevice { engine: Arc::downgrade(engine), events: BTreeMap::new(), counted: BTreeMap::new() };
+        let device = HypervDevice {
+            machine: machine.to_owned(),
+            engine: Arc::downgrade(engine),
+            events: BTreeMap::new(),
+            counted: BTreeMap::new(),
+        };
         bus.attach(HYPERV_PORT..HYPERV_PORT + 4, HYPERV_PORT, shared(device))?;
     }
     bus.attach(FIRMWARE_PORT..FIRMWARE_PORT + 2, FIRMWARE_PORT, shared(FirmwareConfig::new(vps)))?;
@@ -150,6 +157,8 @@ impl MessagePort for Echo {
 }
 
 struct HypervDevice {
+    /// The machine's name, for the log.
+    machine: String,
     // Weak: the engine's connections hold ports of ours.
     engine: Weak<dyn Engine>,
     events: BTreeMap<ConnectionId, EventRelay>,
@@ -207,8 +216,9 @@ impl PortDevice for HypervDevice {
                 Some(sint) => self.command(sint, vp, *command, id),
                 None => Err(format!("there is no SINT {sint}")),
             };
+            let machine = &self.machine;
             if let Err(reason) = outcome {
-                log::warn!("the Hyper-V test device refuses {command}: {reason}");
+                limited::warn!(of: machine, "{machine}: the Hyper-V test device refuses {command}: {reason}");
             }
         }
         None

@@ -26,6 +26,7 @@ mod vp_state;
 
 pub use vp_state::Exception;
 
+use crate::limited;
 use host::{Host, HostError};
 use memory::GuestMemory;
 use routes::{Message, PINS, Route, Routes};
@@ -240,11 +241,11 @@ fn create_irqchip(vm: &VmFd, irqchip: Irqchip) -> Result<Irqchip, HostError> {
             Ok(()) => {
                 let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
                 if let Err(error) = vm.create_pit2(pit) {
-                    log::info!("this KVM has no interval timer ({error}): the guest gets none");
+                    limited::info!("this KVM has no interval timer ({error}): the guest gets none");
                 }
                 return Ok(Irqchip::Full);
             }
-            Err(error) => log::info!("this KVM has no IOAPIC and PICs ({error}): Viridian emulates the IOAPIC"),
+            Err(error) => limited::info!("this KVM has no IOAPIC and PICs ({error}): Viridian emulates the IOAPIC"),
         }
     }
     let split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, args: [PINS.into(), 0, 0, 0], ..Default::default() };

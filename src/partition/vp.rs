@@ -14,6 +14,7 @@ use super::gate::Kick;
 use super::host::HostError;
 use super::vp_state::Exception;
 use super::vp_state::{APIC_LINT0, APIC_LINT1, EXT_INT, set_apic_register};
+use crate::limited;
 
 /// `HV_STATUS_INVALID_HYPERCALL_CODE`.
 const INVALID_HYPERCALL_CODE: u64 = 2;
@@ -183,7 +184,7 @@ impl Vp {
         let entry = kvm_msr_entry { index: MTRR_DEFAULT_TYPE, data: MTRRS_ON_WRITE_BACK, ..Default::default() };
         match Msrs::from_entries(&[entry]).map(|msrs| self.fd.set_msrs(&msrs)) {
             Ok(Ok(1)) => {}
-            _ => log::info!("this KVM has no MTRRs: the guest finds them switched off"),
+            _ => limited::info!("this KVM has no MTRRs: the guest finds them switched off"),
         }
         let mut apic = self.fd.get_lapic().map_err(HostError::call("the local APIC's registers"))?;
         const NMI: u32 = 4 << 8;

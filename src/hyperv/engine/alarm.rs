@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::limited;
+
 /// What is called with a VP's number when its deadline has come.
 pub(super) type Wake = Arc<dyn Fn(usize) + Send + Sync>;
 
@@ -50,7 +52,7 @@ impl Alarm {
         if thread.is_none() {
             let (alarm, wake) = (self.clone(), wake.clone());
             let spawned = thread::Builder::new().name("timers".into()).spawn(move || alarm.run(&*wake));
-            *thread = spawned.inspect_err(|error| log::error!("no thread for synthetic timers: {error}")).ok();
+            *thread = spawned.inspect_err(|error| limited::error!("no thread for synthetic timers: {error}")).ok();
         }
     }
 

@@ -25,6 +25,7 @@ use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::trace::{MsrAccess, MsrResult, SynicEvent};
 use crate::hyperv::types::{ConnectionId, Interrupt, SintIndex, VpIndex};
 use crate::hyperv::vp::Moment;
+use crate::limited;
 use crate::partition::gate::Gate;
 use crate::partition::host::HostError;
 use crate::partition::routes::Message as ApicMessage;
@@ -36,6 +37,8 @@ const IA32_PAT: u32 = 0x277;
 
 /// What the engines share.
 pub(super) struct Common {
+    /// The machine's name, for the log.
+    pub machine: String,
     /// The KVM machine.
     pub kvm: Arc<partition::Partition>,
     pub gate: Arc<Gate>,
@@ -140,7 +143,7 @@ impl Common {
         self.connections_mut().disconnect(id);
         let event = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(Err(error)) = event.map(|event| self.kvm.disconnect_port(&event, SIGNAL_PORT, Some(id.0))) {
-            log::warn!("the doorbell of {id} stays: {error}");
+            limited::warn!(of: &self.machine, "{}: the doorbell of {id} stays: {error}", self.machine);
         }
     }
 

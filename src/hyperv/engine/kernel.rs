@@ -23,6 +23,7 @@ use crate::hyperv::synic::{EVENT_FLAGS, MessageQueue};
 use crate::hyperv::trace::MsrResult;
 use crate::hyperv::types::{ConnectionId, Fault, GP, SINT_COUNT, SintIndex, VpIndex};
 use crate::hyperv::vp::{Action, Actions, MsrRead, Vp as VpState};
+use crate::limited;
 use crate::partition::host::HostError;
 use crate::partition::memory::GuestMemory;
 use crate::partition::vp::Vp;
@@ -74,7 +75,11 @@ impl KernelEngine {
             let made = EventFd::new(0).map_err(|source| HostError::Call { call: "an eventfd", source });
             let connected = made
                 .and_then(|event| self.common.kvm.connect_sint(&event, place as u32, sint.get().into()).map(|_| event));
-            *event = connected.inspect_err(|error| log::warn!("no interrupts for {sint} of VP {place}: {error}")).ok();
+            let machine = &self.common.machine;
+            let complain = |error: &HostError| {
+                limited::warn!(of: machine, "{machine}: no interrupts for {sint} of VP {place}: {error}");
+            };
+            *event = connected.inspect_err(complain).ok();
         }
         if let Some(event) = event {
             // Fails only when the count is full: then the interrupt is on its way.
@@ -118,7 +123,8 @@ impl KernelEngine {
         let actions = self.side(place).state.write(msr, value, &self.common.partition, now)?;
         if is_shared(msr) {
             if number_of(msr).is_none_or(|number| !vp.write_msr(number, value)) {
-                log::warn!("KVM does not take {value:#x} for {msr}");
+                let machine = &self.common.machine;
+                limited::warn!(of: machine, "{machine}: KVM does not take {value:#x} for {msr}");
             }
             self.deliver(place);
         }
@@ -281,7 +287,7 @@ impl Engine for KernelEngine {
         vp.enable(kvm_bindings::KVM_CAP_HYPERV_ENFORCE_CPUID, 1, "holding the guest to what CPUID offers")?;
         // The TLFS has a SynIC enabled from the start; not every KVM does.
         if !vp.write_msr(SCONTROL, 1) {
-            log::warn!("this KVM does not enable the SynIC: the guest must");
+            limited::warn!("this KVM does not enable the SynIC: the guest must");
         }
         Ok(())
     }
@@ -345,14 +351,14 @@ impl Engine for KernelEngine {
         self.common.partition.pause(self.common.reading());
         let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
         if paused.is_none() {
-            *paused = self.common.kvm.clock().inspect_err(|error| log::warn!("the clock runs on: {error}")).ok();
+            *paused = self.common.kvm.clock().inspect_err(|error| limited::warn!("the clock runs on: {error}")).ok();
         }
     }
 
     fn resume(&self) {
         let clock = self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err(error)) = clock.map(|clock| self.common.kvm.set_clock(clock)) {
-            log::warn!("the guest's clock has stepped: {error}");
+            limited::warn!("the guest's clock has stepped: {error}");
         }
         self.common.partition.resume(self.common.reading());
     }

@@ -16,6 +16,7 @@ use crate::hyperv::hypercall::Hypercalls;
 use crate::hyperv::page::{HypercallPage, KvmCall};
 use crate::hyperv::partition::{Partition, PartitionConfig};
 use crate::hyperv::reftime::ReferenceTime;
+use crate::limited;
 use crate::partition::gate::Gate;
 use crate::partition::host::{Host, HostError};
 use crate::partition::vp::Vp;
@@ -37,6 +38,8 @@ pub enum SetupError {
 
 /// What an engine is made of.
 pub struct Setup<'a> {
+    /// The machine's name, for the log.
+    pub machine: String,
     /// Which engine.
     pub kind: EngineKind,
     /// What the user switched.
@@ -96,7 +99,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     let tsc_frequency = first.and_then(Vp::tsc_frequency);
     let mut switches = *setup.switches;
     if tsc_frequency.is_none() {
-        log::info!("KVM does not know the TSC's frequency: the guest is not told of it");
+        limited::info!("KVM does not know the TSC's frequency: the guest is not told of it");
         switches.set(Feature::AccessFrequencyRegs, false);
     }
     let (offer, spinlock_retries) = offer(setup.kind, setup.host, &switches)?;
@@ -110,7 +113,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     let alike = offsets.iter().all(|offset| offset.zip(tsc_offset).is_some_and(|(a, b)| a.abs_diff(b) < ALIKE));
     let reference_tsc = tsc_frequency.filter(|_| tsc::is_reliable() && alike);
     if reference_tsc.is_none() && setup.kind == EngineKind::User {
-        log::info!("the host's TSC cannot carry the reference time: the guest reads it from an MSR");
+        limited::info!("the host's TSC cannot carry the reference time: the guest reads it from an MSR");
     }
     let tsc_offset = tsc_offset.unwrap_or_default();
 
@@ -135,6 +138,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     };
     setup.partition.filter_msrs(filtered)?;
     let common = Common {
+        machine: setup.machine,
         kvm: setup.partition,
         gate: setup.gate,
         partition: Partition::new(config, memory, ReferenceTime::new(reference_tsc, clocks(tsc_offset))),

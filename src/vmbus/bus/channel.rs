@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Device;
 use super::link::Link;
 use super::port::{ChannelPort, Work};
+use crate::limited;
 use crate::vmbus::connection::Opening;
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::vsp::{Channel, Handler, ServiceError};
@@ -51,7 +52,7 @@ impl ChannelThread {
         match link.connect_events(id, port) {
             Ok(()) => Ok((channel, handler)),
             Err(error) => {
-                bury(id, handler);
+                bury(link, id, handler);
                 Err(error)
             }
         }
@@ -76,11 +77,11 @@ impl ChannelThread {
             }
             if let Err(error) = result {
                 self.link.complain(id, "is served no more until it is opened again", &error);
-                handler.take().into_iter().for_each(|handler| bury(id, handler));
+                handler.take().into_iter().for_each(|handler| bury(&self.link, id, handler));
             }
             work = self.port.wait();
         }
-        handler.into_iter().for_each(|handler| bury(id, handler));
+        handler.into_iter().for_each(|handler| bury(&self.link, id, handler));
     }
 }
 
@@ -89,8 +90,8 @@ fn guarded<T>(code: impl FnOnce() -> Result<T, ServiceError>) -> Result<T, Servi
     catch_unwind(AssertUnwindSafe(code)).unwrap_or(Err(ServiceError::Panicked))
 }
 
-fn bury(channel: ChannelId, handler: Box<dyn Handler>) {
+fn bury(link: &Link, channel: ChannelId, handler: Box<dyn Handler>) {
     if catch_unwind(AssertUnwindSafe(move || drop(handler))).is_err() {
-        log::error!("channel {channel}: a device's handler panicked at its end");
+        limited::error!(of: link.name(), "channel {channel}: a device's handler panicked at its end");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
@@ -15,14 +15,12 @@ use crate::hyperv::connections::MessagePort;
 use crate::hyperv::engine::Child;
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
+use crate::limited;
 use crate::partition::memory::GuestMemory;
 use crate::vmbus::connection::{self, Action, Actions, Connection, OfferError, Opening, Refusal};
 use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version};
 use crate::vmbus::trace::{MessageLine, Tracer};
 use crate::vmbus::vsp::ServiceError;
-
-/// After so many warnings about what a guest does, more of them help nobody.
-const MAX_COMPLAINTS: u64 = 16;
 
 /// See the module's description.
 pub(super) struct Link {
@@ -32,7 +30,6 @@ pub(super) struct Link {
     /// Wakes the bus's own thread: there is room for messages, or a channel's thread has ended.
     attention: EventFd,
     over: AtomicBool,
-    complaints: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -76,7 +73,6 @@ impl Link {
             child,
             attention: EventFd::new(libc::EFD_CLOEXEC)?,
             over: AtomicBool::new(false),
-            complaints: AtomicU64::new(0),
             state: Mutex::new(state),
         }))
     }
@@ -130,7 +126,7 @@ impl Link {
 
     fn bury(&self, thread: JoinHandle<()>) {
         if thread.join().is_err() {
-            log::error!("{}: the thread of a channel panicked", self.name);
+            limited::error!(of: &self.name, "{}: the thread of a channel panicked", self.name);
         }
     }
 
@@ -260,7 +256,7 @@ impl Link {
         let started = match entry.map(|entry| self.start(entry, opening)) {
             Some(Ok(started)) => started,
             Some(Err(error)) => {
-                log::warn!("{}: channel {channel} does not open: {error}", self.name);
+                limited::warn!(of: &self.name, "{}: channel {channel} does not open: {error}", self.name);
                 false
             }
             None => false,
@@ -301,6 +297,11 @@ impl Link {
         self.child.disconnect(channel.connection());
     }
 
+    /// The machine's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn memory(&self) -> &GuestMemory {
         self.child.memory()
     }
@@ -309,11 +310,9 @@ impl Link {
         self.tracer.as_ref()
     }
 
-    /// Says what is wrong with a channel. A guest can have it said often, so after a while only who looks closely is told.
+    /// Says what is wrong with a channel. A guest can have it said often.
     pub fn complain(&self, channel: ChannelId, what: &str, error: &ServiceError) {
-        let said = self.complaints.fetch_add(1, Ordering::Relaxed);
-        let level = if said < MAX_COMPLAINTS { log::Level::Warn } else { log::Level::Debug };
-        log::log!(level, "{}: VMBus channel {channel} {what}: {error}", self.name);
+        limited::warn!(of: &self.name, "{}: VMBus channel {channel} {what}: {error}", self.name);
     }
 
     /// Sends the guest as many of the messages for it as it has room for.

@@ -10,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::link::Link;
 use crate::hyperv::engine::Child;
 use crate::hyperv::types::SintIndex;
+use crate::limited;
 use crate::partition::event::into_descriptor;
 use crate::vmbus::bell::Bell;
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
@@ -91,7 +92,7 @@ impl ChannelPort {
                 Ok(()) => return Work::Serve(std::mem::take(&mut *self.leaving())),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    log::error!("channel {}: it hears of nothing more: {error}", self.channel);
+                    limited::error!("channel {}: it hears of nothing more: {error}", self.channel);
                     return Work::Close;
                 }
             }
@@ -127,7 +128,7 @@ impl Port for ChannelPort {
     }
 
     fn doorbell(&self) -> Option<OwnedFd> {
-        self.eventfd().map(into_descriptor).inspect_err(|error| log::warn!("no eventfd for a device: {error}")).ok()
+        self.eventfd().map(into_descriptor).inspect_err(|error| limited::warn!("no eventfd for a device: {error}")).ok()
     }
 
     fn wake_on(&self, source: BorrowedFd<'_>) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::scsi::{self, DataOut, Nexus, Outcome, Response, Sense, opcode};
 use super::storvsp::wire::Reply;
 use super::storvsp::{Demand, PacketError, Protocol, Scope};
 use super::unit::{Image, Unit};
+use crate::limited;
 
 /// How many units a controller has at most: LUNs 0 to 63, as on Hyper-V.
 pub const MAX_LUNS: usize = 64;
@@ -90,10 +91,10 @@ impl Controller {
             match unit.check_size() {
                 Ok(true) => {
                     resized = true;
-                    log::info!("the disk with lun={lun} has a new size");
+                    limited::info!("the disk with lun={lun} has a new size");
                 }
                 Ok(false) => {}
-                Err(error) => log::warn!("cannot learn the size of the disk with lun={lun}: {error}"),
+                Err(error) => limited::warn!("cannot learn the size of the disk with lun={lun}: {error}"),
             }
         }
         if resized {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::fs::{Advice, FallocateFlags, MemfdFlags, SeekFrom, fadvise, fallocate, memfd_create, seek};
 use rustix::io::Errno;
@@ -22,6 +22,8 @@ pub struct FileDisk {
     discard: bool,
     /// Nothing may be written that makes the file look like a qcow2 image.
     guarded: bool,
+    /// The user was told of a write that `guarded` refused: once is enough, and a guest can try often.
+    told: AtomicBool,
     /// The ways to make zeros that the host is known not to have: a set of `Zeroing` bits.
     missing: AtomicU8,
 }
@@ -38,7 +40,14 @@ impl FileDisk {
     /// The disk in an open file. With an `alignment` above 1 the file is open for direct I/O.
     pub fn new(file: File, alignment: usize, read_only: bool, discard: bool) -> Self {
         let direct = DirectFile { file: Arc::new(file), alignment, guarded: false };
-        Self { direct, read_only, discard: discard && !read_only, guarded: false, missing: AtomicU8::new(0) }
+        Self {
+            direct,
+            read_only,
+            discard: discard && !read_only,
+            guarded: false,
+            told: AtomicBool::new(false),
+            missing: AtomicU8::new(0),
+        }
     }
 
     /// The same, but writes that would make the file look like a qcow2 image fail.
@@ -54,7 +63,9 @@ impl FileDisk {
     /// Refuses what [`guarded`](Self::guarded) is about.
     fn check(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if self.guarded && offset == 0 && bytes.starts_with(&magic::QCOW2) {
-            log::warn!("the guest wants to write a qcow2 header to its raw disk: give format=raw to let it");
+            if !self.told.swap(true, Ordering::Relaxed) {
+                log::warn!("the guest wants to write a qcow2 header to its raw disk: give format=raw to let it");
+            }
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(())

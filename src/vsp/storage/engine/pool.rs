@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::limited;
+
 /// How many threads a disk has at most.
 const MAX_THREADS: usize = 4;
 
@@ -43,7 +45,7 @@ impl Pool {
                 Ok(thread) => state.threads.push(thread),
                 Err(error) if state.threads.is_empty() => {
                     // Slow is better than never.
-                    log::warn!("cannot start a thread for disk I/O: {error}");
+                    limited::warn!("cannot start a thread for disk I/O: {error}");
                     let task = state.tasks.pop_back();
                     drop(state);
                     task.into_iter().for_each(|task| task());
