@@ -33,6 +33,6 @@ fn text(line: &[u8], program: &Path) -> Option<Range<usize>> {
     is_text.then_some(parse(start)?..parse(end)?)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 #[path = "footprint_tests.rs"]
 mod tests;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub mod cpus;
@@ -24,67 +23,68 @@ use hyperv::{Hv, Trace};
 use size::Size;
 
 /// A machine's settings. In a TOML file they have the names of the options, without the dashes.
-#[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// Name of the partition, for logs and thread names [default: guest]
-    #[arg(long, value_name = "NAME")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub name: String,
 
     /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, flat:PATH@ADDR,mode=16|32|64 (mode 16 by
     /// default, ADDR 0x7c00), or a guest image of this program, embedded:vsc|peer; without it, embedded:vsc with a scratch
     /// disk unless --disk names others, and with --net user unless --net names others
-    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelSource>,
 
     /// Initial RAM disk, or the module of a multiboot kernel
-    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd: Option<PathBuf>,
 
     /// Command line of the kernel
-    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "STRING", allow_hyphen_values = true))]
     pub cmdline: String,
 
     /// Guest memory: SIZE[,hugepages=on|,shared=on] [default: 256M]
-    #[arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>))]
     #[serde(deserialize_with = "text::or_table")]
     pub memory: Memory,
 
     /// Virtual processors, 1 to 64: N[,sockets=N,cores=N,threads=N,affinity=LIST] [default: 1]; LIST names a
     /// host processor for each VP, such as 0-3 or 0:2:4:6
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = text::parse::<Cpus>)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", allow_negative_numbers = true, value_parser = text::parse::<Cpus>))]
     #[serde(deserialize_with = "text::or_table")]
     pub cpus: Cpus,
 
     /// End the run with code 124 after this time; fractions are allowed
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS", allow_negative_numbers = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Seconds>,
 
     /// Where the guest's serial console goes: stdio, none, file:PATH, pty or unix:PATH [default: stdio]
-    #[arg(long, value_name = "WHERE")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE"))]
     pub console: ConsoleConfig,
 
     /// Who implements the Hyper-V interface [default: auto]
-    #[arg(long, value_name = "ENGINE")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "ENGINE"))]
     pub engine: Engine,
 
     /// What the guest is offered of Hyper-V: on, off, or +NAME,-NAME for privileges and hints by their TLFS names
     /// (viridian hv lists them) [default: on]
-    #[arg(long, value_name = "WHAT", allow_hyphen_values = true)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT", allow_hyphen_values = true))]
     pub hv: Hv,
 
     /// Version of the hypervisor that the guest finds: MAJOR.MINOR.BUILD [default: 10.0.20348]
-    #[arg(long, value_name = "VERSION")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
     #[serde(with = "text::plain")]
     pub hv_version: Version,
 
     /// Disk or DVD, each time that it is given: a file, a block device, or memory:SIZE for scratch, as
     /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
     /// media=disk|dvd,controller=N,lun=N]
-    #[arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>)]
+    #[cfg_attr(feature = "cli", arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>))]
     #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskConfig>,
 
@@ -92,31 +92,31 @@ pub struct Config {
     /// machines of one process) or none, with [,mac=ADDRESS,mtu=576..9000,queues=N,pcap=FILE,nvsp=1|2|4|5|6|6.1]
     /// (nvsp is the newest version of the protocol that the guest gets); user takes
     /// fwd=tcp|udp:PORT:GUESTPORT (ADDRESS:PORT:GUESTPORT) as often as wanted, and so does switch with uplink=user
-    #[arg(long = "net", value_name = "WHERE", value_parser = text::parse::<NetworkOptions>)]
+    #[cfg_attr(feature = "cli", arg(long = "net", value_name = "WHERE", value_parser = text::parse::<NetworkOptions>))]
     #[serde(rename = "net", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkOptions>,
 
     /// Newest version of VMBus that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
-    #[arg(long, value_name = "VERSION")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
     #[serde(with = "text::plain")]
     pub vmbus_max_version: vmbus::ids::Version,
 
     /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, or several of them; =FILE prints into a file
-    #[arg(long, value_name = "KIND,...[=FILE]")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "KIND,...[=FILE]"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
 
     /// Which interrupt controllers the guest finds: local APICs and an IOAPIC, or with them a PC's 8259s and 8254 timer
     /// [default: apic]
-    #[arg(long, value_name = "WHICH")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHICH"))]
     pub irqchip: IrqchipKind,
 
     /// Add devices compatible with QEMU's hyperv-testdev and pc-testdev, for kvm-unit-tests
-    #[arg(long)]
+    #[cfg_attr(feature = "cli", arg(long))]
     pub test_device: bool,
 
     /// What a guest's request for a reset does: end the run with code 100, or start the guest again [default: exit]
-    #[arg(long, value_name = "WHAT")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT"))]
     pub on_reset: OnReset,
 }
 
@@ -176,7 +176,8 @@ impl Default for Memory {
 }
 
 /// Who implements the Hyper-V interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
     /// The kernel engine where it is complete, else the user engine
@@ -188,7 +189,8 @@ pub enum Engine {
 }
 
 /// Which interrupt controllers the guest finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum IrqchipKind {
     /// Local APICs and an IOAPIC, as in a Generation 2 virtual machine of Hyper-V
@@ -198,7 +200,8 @@ pub enum IrqchipKind {
 }
 
 /// What a guest's request for a reset does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum OnReset {
     /// End the run with code 100
@@ -298,6 +301,6 @@ impl Config {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 #[path = "config_tests.rs"]
 mod tests;

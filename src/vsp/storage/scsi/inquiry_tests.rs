@@ -33,7 +33,7 @@ fn the_answer_is_cut_to_the_allocation_length_and_its_lengths_are_not() {
     let mut unit = disk();
     let short = data(&mut unit, &[0x12, 0, 0, 0, 5, 0]);
     assert_eq!((short.len(), short[4]), (5, 91));
-    assert_eq!(data(&mut unit, &[0x12, 0, 0, 0, 0, 0]), []);
+    assert_eq!(data(&mut unit, &[0x12, 0, 0, 0, 0, 0]), [0u8; 0]);
 }
 
 #[test]
