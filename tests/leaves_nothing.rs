@@ -171,7 +171,7 @@ fn fifty_machines_at_once_leave_nothing_behind() {
         let threads = || threads_named("guest/vp").len() + threads_named("watchdog").len();
         until(|| threads() == 50 * 3, || format!("two VPs and a watchdog each: {}", threads()));
         for machine in &machines {
-            machine.console().unwrap().type_text("quit\n");
+            machine.console().unwrap().type_text("quit\n").unwrap();
         }
         for machine in machines {
             let end = machine.wait();

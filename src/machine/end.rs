@@ -3,10 +3,25 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::MachineError;
 use crate::hyperv::crash::CrashReport;
 
 /// How a machine's run ended.
+///
+/// Serialized, it is a map for programs to read. `kind` is the variant's name (`powered-off`, `exited`, `reset`, `triple-fault`,
+/// `crashed`, `timed-out`, `interrupted`, `terminated`, `failed`), `exit-code` and `message` are there always, and
+/// beside them what the variant has: `value`, `vp`, `seconds`, or a `crash` with its `parameters` and `text`.
+///
+/// ```
+/// use viridian::machine::End;
+///
+/// let end = serde_json::to_value(End::Exited(3))?;
+/// assert_eq!(end["kind"], "exited");
+/// assert_eq!((&end["value"], &end["exit-code"]), (&3.into(), &3.into()));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum End {
     /// The guest turned the machine off.
@@ -82,6 +97,63 @@ impl End {
             Self::Terminated => code::TERMINATED,
             Self::Failed(error) => error.exit_code(),
         }
+    }
+}
+
+/// An end as a program reads it: see [`End`].
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Report<'a> {
+    kind: &'static str,
+    exit_code: u8,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vp: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crash: Option<Crash<'a>>,
+}
+
+#[derive(Serialize)]
+struct Crash<'a> {
+    parameters: [u64; 5],
+    text: Option<&'a str>,
+}
+
+impl End {
+    fn report(&self) -> Report<'_> {
+        let plain = |kind| Report {
+            kind,
+            exit_code: self.exit_code(),
+            message: self.to_string(),
+            value: None,
+            vp: None,
+            seconds: None,
+            crash: None,
+        };
+        match self {
+            Self::PoweredOff => plain("powered-off"),
+            Self::Exited(value) => Report { value: Some(*value), ..plain("exited") },
+            Self::Reset => plain("reset"),
+            Self::TripleFault(vp) => Report { vp: Some(*vp), ..plain("triple-fault") },
+            Self::Crashed(report) => {
+                let crash = Crash { parameters: report.parameters, text: report.text.as_deref() };
+                Report { crash: Some(crash), ..plain("crashed") }
+            }
+            Self::TimedOut(time) => Report { seconds: Some(time.as_secs_f64()), ..plain("timed-out") },
+            Self::Interrupted => plain("interrupted"),
+            Self::Terminated => plain("terminated"),
+            Self::Failed(_) => plain("failed"),
+        }
+    }
+}
+
+impl Serialize for End {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.report().serialize(serializer)
     }
 }
 

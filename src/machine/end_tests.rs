@@ -27,3 +27,21 @@ fn every_code_is_listed_in_the_help() {
         assert!(EXIT_CODES.contains(&format!("\n  {code} ")), "{code}");
     }
 }
+
+#[test]
+fn an_end_is_serialized_with_its_kind_its_code_and_what_it_carries() {
+    let json = |end: End| serde_json::to_string(&end).unwrap();
+    assert_eq!(
+        json(End::Exited(300)),
+        r#"{"kind":"exited","exit-code":99,"message":"the guest wrote 300 (0x12c) to the exit port; the exit code is 99","value":300}"#
+    );
+    assert_eq!(json(End::PoweredOff), r#"{"kind":"powered-off","exit-code":0,"message":"the guest powered off"}"#);
+    assert!(json(End::TripleFault(2)).contains(r#""kind":"triple-fault","exit-code":101"#));
+    assert!(json(End::TripleFault(2)).ends_with(r#""vp":2}"#));
+    assert!(json(End::TimedOut(Duration::from_millis(1500))).ends_with(r#""seconds":1.5}"#));
+    let report =
+        CrashReport { control: CrashControl(1 << 63), parameters: [1, 2, 3, 4, 5], text: Some("\"oops\"".into()) };
+    assert!(json(End::Crashed(Box::new(report))).ends_with(r#""crash":{"parameters":[1,2,3,4,5],"text":"\"oops\""}}"#));
+    let failed = json(End::Failed(MachineError::Defect("x".into())));
+    assert!(failed.contains(r#""kind":"failed","exit-code":125"#), "{failed}");
+}

@@ -274,7 +274,7 @@ impl Shared {
     /// The whole run, on VP 0's thread: one life of the guest, and another after each reset where that is wanted.
     fn live(self: Arc<Self>, started: mpsc::SyncSender<()>) -> End {
         // Also when this thread panics: whoever waits for the end must learn of it.
-        let _over = Over(&self.ended);
+        let _over = Over(&self);
         loop {
             if let Err(error) = incarnation::live(&self, &started) {
                 self.end_life(End::Failed(error));
@@ -381,10 +381,12 @@ impl Shared {
             log::warn!("{}: the last output of the guest was not read, and is lost", self.config.name);
         }
         // A write that fails after the guest's end spoils the end: the output is not complete.
-        match self.state().end.take() {
+        let end = match self.state().end.take() {
             Some(failure @ End::Failed(_)) => failure,
             _ => end,
-        }
+        };
+        self.console.get().inspect(|console| console.end(&end.to_string()));
+        end
     }
 
     /// What the console tells: also while [`finish_console`](Self::finish_console) waits for it.
@@ -400,13 +402,15 @@ impl Shared {
     }
 }
 
-/// Makes its descriptor readable when it is dropped.
-struct Over<'a>(&'a OwnedFd);
+/// Tells everybody who waits that the machine is gone, when it is dropped.
+struct Over<'a>(&'a Shared);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
+        // How it ended has been told by now, if it ended as it should.
+        self.0.console.get().inspect(|console| console.end("a thread of the machine panicked"));
         // An eventfd that nobody else writes has room.
-        let _ = rustix::io::write(self.0, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.0.ended, &1u64.to_ne_bytes());
     }
 }
 

@@ -65,7 +65,7 @@ fn serial_and_debug_port_share_the_console_and_typing_reaches_the_serial_port() 
     assert_eq!(bench.capture.take(), b"abcde");
     assert_eq!(bench.read(0xe9), [0xe9]);
     bench.write(0x3f9, &[1]);
-    bench.capture.type_text("hi");
+    bench.capture.type_text("hi").unwrap();
     assert_eq!(bench.interrupts.load(Ordering::Relaxed), 1);
     assert_eq!([bench.read::<1>(0x3f8), bench.read(0x3f8)].concat(), b"hi");
 }
@@ -104,7 +104,7 @@ fn a_new_platform_takes_the_console_over() {
     let interrupts = Arc::new(AtomicUsize::new(0));
     let first = Platform::new(wiring(&console, &interrupts));
     let second = Platform::new(wiring(&console, &interrupts));
-    capture.type_text("x");
+    capture.type_text("x").unwrap();
     let (mut old, mut new) = ([0], [0]);
     first.read(0x3f8, &mut old);
     second.read(0x3f8, &mut new);

@@ -52,7 +52,7 @@ fn typed_bytes_raise_an_interrupt_and_are_all_read_however_many() {
     let bench = Bench::new();
     bench.set(INTERRUPT_ENABLE, 1);
     let text: Vec<u8> = (0..100_000).map(|number| number as u8).collect();
-    text.chunks(777).for_each(|part| bench.capture.type_bytes(part));
+    text.chunks(777).for_each(|part| bench.capture.type_bytes(part).unwrap());
     assert!(bench.interrupts.load(Ordering::Relaxed) > 0);
     assert_eq!(bench.get(INTERRUPT_IDENTIFICATION) & 0x0f, 0x04);
     assert_eq!(bench.receive(), text);
@@ -62,7 +62,7 @@ fn typed_bytes_raise_an_interrupt_and_are_all_read_however_many() {
 #[test]
 fn bytes_that_come_before_the_driver_wait_for_it() {
     let bench = Bench::new();
-    bench.capture.type_text("early");
+    bench.capture.type_text("early").unwrap();
     assert_eq!(bench.interrupts.load(Ordering::Relaxed), 0);
     bench.set(INTERRUPT_ENABLE, 1);
     assert_eq!(bench.interrupts.load(Ordering::Relaxed), 1);
@@ -73,7 +73,7 @@ fn bytes_that_come_before_the_driver_wait_for_it() {
 fn loopback_keeps_the_line_out_and_lets_it_in_again() {
     let bench = Bench::new();
     bench.set(MODEM_CONTROL.into(), 0x10);
-    bench.capture.type_text("typed");
+    bench.capture.type_text("typed").unwrap();
     bench.set(DATA.into(), b'x');
     assert_eq!(bench.receive(), b"x");
     bench.set(MODEM_CONTROL.into(), 0);
@@ -87,7 +87,7 @@ fn a_dropped_port_is_not_kept_alive_by_its_console() {
     let serial = Arc::downgrade(&bench.serial);
     drop(bench.serial);
     assert!(serial.upgrade().is_none());
-    bench.capture.type_text("to nobody");
+    bench.capture.type_text("to nobody").unwrap();
 }
 
 #[test]

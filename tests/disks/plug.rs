@@ -60,7 +60,7 @@ fn on_the_nested_host() {
         assert!(machine.disks().detach(first) && machine.disks().detach(second));
         wait("disks: 32768.");
     }
-    console.type_text("\n");
+    console.type_text("\n").unwrap();
     wait("watched");
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");

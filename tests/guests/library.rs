@@ -25,11 +25,31 @@ fn a_test_waits_for_the_console_and_types_on_it() {
     let machine = start(exits("echo"));
     let console = machine.console().unwrap();
     console.wait_for("echoing", SOON).unwrap();
-    console.type_text("is anybody there?\n");
+    console.type_text("is anybody there?\n").unwrap();
     console.wait_for("is anybody there?", SOON).unwrap();
-    console.type_text("quit\n");
+    console.type_text("quit\n").unwrap();
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+#[test]
+fn a_wait_for_the_console_ends_with_the_machine_and_says_how_it_ended() {
+    for (command_line, end) in
+        [("exit=3", "wrote 3 to the exit port"), ("triple", "triple fault"), ("poweroff", "powered off")]
+    {
+        let machine = start(exits(command_line));
+        let console = machine.console().unwrap();
+        let error = console.wait_for("never printed", Duration::MAX).unwrap_err();
+        assert!(error.end.as_ref().is_some_and(|words| words.contains(end)), "{error}");
+        let error = console.type_text("is anybody there?").unwrap_err();
+        assert!(error.end.contains(end), "{error}");
+        machine.wait();
+    }
+    let machine = start(exits("loop"));
+    let console = machine.console().unwrap().clone();
+    drop(machine);
+    let error = console.wait_for("never printed", Duration::MAX).unwrap_err();
+    assert!(error.to_string().contains("ended by a signal to terminate"), "{error}");
 }
 
 #[test]
@@ -70,7 +90,7 @@ fn an_end_carries_the_guests_value() {
 fn waiting_with_a_limit_gives_the_machine_back() {
     let machine = start(exits("echo"));
     let machine = machine.wait_timeout(Duration::from_millis(50)).expect_err("it waits for input");
-    machine.console().unwrap().type_text("quit\n");
+    machine.console().unwrap().type_text("quit\n").unwrap();
     let Ok(end) = machine.wait_timeout(SOON) else { panic!("it was told to quit") };
     assert!(matches!(end, End::PoweredOff), "{end}");
 }

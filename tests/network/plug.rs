@@ -87,7 +87,7 @@ fn on_the_nested_host() {
     }
     println!("measured: the link went and came {} times in {:.1} s", count("FLAPS"), begin.elapsed().as_secs_f64());
 
-    console.type_text("\n");
+    console.type_text("\n").unwrap();
     wait("watched");
     let said = said.take();
     println!("measured: {}", said.lines().find(|line| line.contains("times in all")).expect("how often"));

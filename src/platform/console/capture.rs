@@ -8,36 +8,81 @@ use super::ConsoleInput;
 /// Output that is kept for a program that does not take it. From there on the oldest half goes.
 const CAPACITY: usize = 16 << 20;
 
+/// How much of the output's end an error shows, in bytes.
+const TAIL: usize = 2000;
+
 /// The wait for a text was in vain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} did not come within {waited:?}; the last output is:\n{}", String::from_utf8_lossy(tail))]
+#[error("{}; the last output is:\n{}", self.reason(), String::from_utf8_lossy(tail))]
 pub struct NotSeen {
     /// What was waited for.
     pub text: String,
     /// How long it was waited for.
     pub waited: Duration,
+    /// How the machine ended, in words, if it did: then nothing more was to come.
+    pub end: Option<String>,
     /// The end of what came instead, up to 2,000 bytes.
+    pub tail: Vec<u8>,
+}
+
+impl NotSeen {
+    fn reason(&self) -> String {
+        let Self { text, waited, end, .. } = self;
+        match end {
+            Some(end) => format!("{text:?} did not come before the machine ended: {end}"),
+            None => format!("{text:?} did not come within {waited:?}"),
+        }
+    }
+}
+
+/// Nobody reads what is typed: the machine has ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nothing can be typed: the machine has ended: {end}; the last output is:\n{}", String::from_utf8_lossy(tail))]
+pub struct NotTyped {
+    /// How the machine ended, in words.
+    pub end: String,
+    /// The end of the output that nobody took, up to 2,000 bytes.
     pub tail: Vec<u8>,
 }
 
 #[derive(Default)]
 pub(super) struct Transcript {
-    bytes: Mutex<Vec<u8>>,
-    grown: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was printed and nobody took.
+    bytes: Vec<u8>,
+    /// How the machine ended, in words, once it has.
+    end: Option<String>,
+}
+
+impl State {
+    fn tail(&self) -> Vec<u8> {
+        self.bytes[self.bytes.len().saturating_sub(TAIL)..].to_vec()
+    }
 }
 
 impl Transcript {
     pub fn push(&self, bytes: &[u8]) {
-        let mut kept = self.lock();
+        let kept = &mut self.lock().bytes;
         if kept.len() >= CAPACITY {
             kept.drain(..CAPACITY / 2);
         }
         kept.extend_from_slice(bytes);
-        self.grown.notify_all();
+        self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing more will be printed or read. The first word counts.
+    pub fn end(&self, how: &str) {
+        self.lock().end.get_or_insert_with(|| how.into());
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,43 +96,60 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Waits until the guest has printed `text`, and returns everything up to its end.
+    /// Waits until the guest has printed `text`, and returns everything up to its end. Does not wait for a machine that has
+    /// ended.
     ///
     /// # Errors
-    /// The text did not come in time. Nothing is used up.
+    /// The text did not come in time, or the machine ended without it. Nothing is used up.
     pub fn wait_for(&self, text: &str, timeout: Duration) -> Result<Vec<u8>, NotSeen> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now().checked_add(timeout);
         let mut seen = 0;
-        let mut bytes = self.transcript.lock();
+        let mut state = self.transcript.lock();
         loop {
-            // Look again only at what is new, and at what may be the text's beginning.
-            let from = seen.min(bytes.len()).saturating_sub(text.len());
-            if let Some(place) = find(&bytes[from..], text.as_bytes()) {
-                return Ok(bytes.drain(..from + place + text.len()).collect());
+            // Look again only at what is new, and at what may be the text's beginning. Somebody else may have taken some.
+            let from = seen.min(state.bytes.len()).saturating_sub(text.len());
+            if let Some(place) = find(&state.bytes[from..], text.as_bytes()) {
+                return Ok(state.bytes.drain(..from + place + text.len()).collect());
             }
-            seen = bytes.len();
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let tail = bytes[bytes.len().saturating_sub(2000)..].to_vec();
-                return Err(NotSeen { text: text.into(), waited: timeout, tail });
+            seen = state.bytes.len();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if state.end.is_some() || left.is_some_and(|left| left.is_zero()) {
+                return Err(NotSeen { text: text.into(), waited: timeout, end: state.end.clone(), tail: state.tail() });
             }
-            bytes = self.transcript.grown.wait_timeout(bytes, left).unwrap_or_else(PoisonError::into_inner).0;
+            let changed = &self.transcript.changed;
+            state = match left {
+                Some(left) => changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 
     /// Everything that the guest has printed so far.
     pub fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.transcript.lock())
+        std::mem::take(&mut self.transcript.lock().bytes)
     }
 
     /// Types to the guest. Never waits: what the guest does not read yet is kept for it.
-    pub fn type_bytes(&self, bytes: &[u8]) {
+    ///
+    /// # Errors
+    /// The machine has ended.
+    pub fn type_bytes(&self, bytes: &[u8]) -> Result<(), NotTyped> {
+        let state = self.transcript.lock();
+        if let Some(end) = &state.end {
+            return Err(NotTyped { end: end.clone(), tail: state.tail() });
+        }
+        // The device that is told may print.
+        drop(state);
         self.input.put(bytes);
+        Ok(())
     }
 
     /// Types a text to the guest.
-    pub fn type_text(&self, text: &str) {
-        self.type_bytes(text.as_bytes());
+    ///
+    /// # Errors
+    /// As [`type_bytes`](Self::type_bytes).
+    pub fn type_text(&self, text: &str) -> Result<(), NotTyped> {
+        self.type_bytes(text.as_bytes())
     }
 }
 

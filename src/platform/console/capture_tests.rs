@@ -49,3 +49,22 @@ fn a_console_without_a_thread_is_finished_at_once() {
     console.output().write_all(b"x").unwrap();
     assert!(console.finish(None));
 }
+
+#[test]
+fn a_machines_end_ends_a_wait_at_once_and_is_told_with_the_last_output() {
+    let (console, capture) = Console::capture();
+    console.output().write_all(b"Kernel panic").unwrap();
+    let waiting = capture.clone();
+    let waiter = thread::spawn(move || waiting.wait_for("login:", Duration::MAX).unwrap_err());
+    thread::sleep(SHORT);
+    console.end("the guest took a triple fault");
+    let error = waiter.join().unwrap();
+    assert_eq!(error.end.as_deref(), Some("the guest took a triple fault"));
+    let told = error.to_string();
+    assert!(told.contains("before the machine ended: the guest took a triple fault"), "{told}");
+    assert!(told.ends_with("Kernel panic"), "{told}");
+    let error = capture.type_text("root\n").unwrap_err();
+    assert!(error.to_string().contains("ended: the guest took a triple fault; the last output is:\nKernel"), "{error}");
+    // What came before the end can still be waited for.
+    assert_eq!(capture.wait_for("panic", LONG).unwrap(), b"Kernel panic");
+}

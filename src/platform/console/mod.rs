@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use crate::partition::gate::Gate;
 use backend::Backend;
-pub use capture::{Capture, NotSeen};
+pub use capture::{Capture, NotSeen, NotTyped};
 pub use config::{ConsoleConfig, ConsoleParseError};
 pub use input::ConsoleInput;
 use output::OutputQueue;
@@ -178,6 +178,13 @@ impl Console {
         match &self.output.0 {
             Sink::Queue(queue) => queue.finish(deadline),
             Sink::Nowhere | Sink::Capture(_) => true,
+        }
+    }
+
+    /// Tells whoever waits at a [`Capture`] that the machine has ended, and how.
+    pub fn end(&self, how: &str) {
+        if let Sink::Capture(transcript) = &self.output.0 {
+            transcript.end(how);
         }
     }
 
