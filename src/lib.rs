@@ -25,7 +25,19 @@ pub mod hyperv;
 mod limited;
 pub mod machine;
 mod magic;
+#[cfg(test)]
+#[path = "../tests/common/need.rs"]
+mod need;
+#[cfg(test)]
+#[path = "../tests/common/need_tests.rs"]
+mod need_tests;
 pub mod partition;
+#[cfg(test)]
+#[path = "../tests/common/patience.rs"]
+mod patience;
+#[cfg(test)]
+#[path = "../tests/common/patience_tests.rs"]
+mod patience_tests;
 pub mod platform;
 pub mod vmbus;
 pub mod vsp;

@@ -74,6 +74,8 @@ fn counts(outcome: &Outcome) -> BTreeMap<String, f64> {
 }
 
 fn on_both_engines(batch: &Batch, what: &str, judge: impl Fn(&BTreeMap<String, f64>, &Outcome)) {
+    let checks = ["user", "kernel"].map(|engine| format!("{engine} {what}"));
+    batch.run(&checks.each_ref().map(String::as_str));
     for engine in ["user", "kernel"] {
         batch.outcome(&format!("{engine} {what}"), |outcome| judge(&counts(outcome), outcome));
     }

@@ -64,7 +64,9 @@ static WITH_4_VPS: Batch = Batch::new(|the_plan| plan(the_plan, 4));
 fn on_both_engines(what: &str, judge: fn(&str, &Outcome)) {
     const BATCHES: [&Batch; 3] = [&WITH_1_VP, &WITH_2_VPS, &WITH_4_VPS];
     // Side by side: an outer machine keeps one processor busy.
-    std::thread::scope(|scope| BATCHES.map(|batch| drop(scope.spawn(|| batch.start()))));
+    let checks = ["user", "kernel"].map(|engine| format!("{engine} {what}"));
+    let checks = checks.each_ref().map(String::as_str);
+    std::thread::scope(|scope| BATCHES.map(|batch| drop(scope.spawn(move || batch.run(&checks)))));
     for batch in BATCHES {
         for engine in ["user", "kernel"] {
             batch.outcome(&format!("{engine} {what}"), |outcome| judge(engine, outcome));

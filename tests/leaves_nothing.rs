@@ -2,6 +2,9 @@
 //!
 //! Each test counts what a whole process has, so each runs in a process of its own: this binary again.
 
+#[path = "common/mod.rs"]
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::io::{Read, Write};
@@ -9,8 +12,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicIsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::patience::holds_within;
 use viridian::machine::builder::Builder;
 use viridian::machine::{End, Machine};
 use viridian::platform::console::{Console, ConsoleConfig};
@@ -84,12 +88,8 @@ impl Holdings {
 
 /// Waits, not for long.
 #[track_caller]
-fn until(mut condition: impl FnMut() -> bool, otherwise: impl Fn() -> String) {
-    let patience = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < patience, "{}", otherwise());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+fn until(condition: impl FnMut() -> bool, otherwise: impl Fn() -> String) {
+    assert!(holds_within(Duration::from_secs(10), condition), "{}", otherwise());
 }
 
 /// The threads of this process whose names begin like this. KVM adds its own, of other names.

@@ -49,7 +49,8 @@ static ROOT_DISK: Batch = Batch::new(|plan| {
         60,
         boot("-device virtio-blk-pci,drive=root", r#"root=/dev/vda run="mount; touch /kept && e2fsck -V""#),
     );
-    plan.check(
+    plan.check_after(
+        "virtio-blk",
         "virtio-scsi",
         60,
         boot(

@@ -6,10 +6,11 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::need::{Need, ready};
 use common::nested::{self, Batch};
+use common::patience::holds_within;
 
 /// QEMU, told to give up where KVM lacks any of these enlightenments.
 const HYPERV_BY_QEMU: &str = "echo quit | qemu-system-x86_64 -M pc,accel=kvm -nodefaults -display none -monitor stdio -S -cpu \
@@ -24,7 +25,7 @@ static BATCH: Batch = Batch::new(|plan| {
     plan.check("signal", 5, "kill -TERM $$");
     plan.check("streams", 5, "echo one; echo two >&2");
     plan.check("files", 5, "printf 'a\\0b' >result");
-    plan.check("late", 2, "echo started; sleep 60");
+    plan.check("late", 2, "echo started; sleep 10000");
     plan.check("lingering", 5, "sleep 60 & echo done");
     plan.check("same paths", 5, format!("cat {}/tests/nested_host.rs", env!("CARGO_MANIFEST_DIR")));
     plan.check("environment", 5, "echo \"$GREETING\"");
@@ -102,7 +103,7 @@ fn the_tsc_there_is_trusted_so_that_kvm_can_offer_a_reference_tsc_page() {
 
 /// Runs `scripts/nested-host` with these arguments, or nothing where the nested host is skipped.
 fn run(arguments: &[&str]) -> Option<Output> {
-    nested::skipped().is_none().then(|| nested::command().args(arguments).output().expect("scripts/nested-host starts"))
+    ready(&[Need::NestedHost]).then(|| nested::command().args(arguments).output().expect("scripts/nested-host starts"))
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn a_command_is_ended_at_the_time_limit_and_its_results_still_come_back() {
     let directory = tempfile::tempdir().unwrap();
     let result = directory.path().join("left");
     let pair = format!("/left:{}", result.display());
-    let Some(output) = run(&["--timeout", "1", "--result", &pair, "--", "sh", "-c", "echo so far >/left; sleep 60"])
+    let Some(output) = run(&["--timeout", "1", "--result", &pair, "--", "sh", "-c", "echo so far >/left; sleep 10000"])
     else {
         return;
     };
@@ -142,7 +143,7 @@ fn a_machine_that_panics_is_reported_with_its_last_words() {
 
 #[test]
 fn nothing_is_left_running_when_the_script_is_killed() {
-    if nested::skipped().is_some() {
+    if !ready(&[Need::NestedHost]) {
         return;
     }
     let mut script = nested::command()
@@ -157,11 +158,8 @@ fn nothing_is_left_running_when_the_script_is_killed() {
     assert!(!children.is_empty());
     script.kill().unwrap();
     script.wait().unwrap();
-    let patience = Instant::now() + Duration::from_secs(10);
-    while children.iter().any(|child| is_running(child)) {
-        assert!(Instant::now() < patience, "still running: {children:?}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let gone = || !children.iter().any(|child| is_running(child));
+    assert!(holds_within(Duration::from_secs(10), gone), "still running: {children:?}");
 }
 
 fn children_of(process: u32) -> Vec<String> {
@@ -194,15 +192,58 @@ fn bad_arguments_are_answered_at_once_with_125_and_the_reason() {
     }
 }
 
+/// Runs the test of this binary that wants an exit code, without any program to start a machine with.
+fn without_programs(reasons: &[(&str, &str)]) -> (bool, String) {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "an_exit_code_passes_through", "--nocapture"]).env("PATH", "/nowhere");
+    command.env_remove("VIRIDIAN_SKIP").env_remove("VIRIDIAN_SKIP_NESTED").env("VIRIDIAN_NOT_RUN", list.path());
+    let output = command.envs(reasons.iter().copied()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), fs::read_to_string(list.path()).unwrap() + &said)
+}
+
 #[test]
-fn a_skip_lets_a_check_pass_without_a_machine() {
-    let test = std::env::current_exe().unwrap();
-    let output = Command::new(test)
-        .args(["--exact", "an_exit_code_passes_through", "--nocapture"])
-        .env("VIRIDIAN_SKIP_NESTED", "to see that it can be")
-        .env("PATH", "/nowhere")
-        .output()
-        .unwrap();
+fn a_reason_leaves_a_check_out_and_is_noted() {
+    for (variable, value) in
+        [("VIRIDIAN_SKIP_NESTED", "to see it"), ("VIRIDIAN_SKIP", "ipv6: other; nested host: to see it")]
+    {
+        let (passed, noted) = without_programs(&[(variable, value)]);
+        assert!(passed && noted.contains("an_exit_code_passes_through\tnested host\tto see it\n"), "{noted}");
+    }
+}
+
+#[test]
+fn what_is_missing_without_a_reason_fails() {
+    let (passed, said) = without_programs(&[]);
+    assert!(!passed && said.contains("VIRIDIAN_SKIP='nested host: "), "{said}");
+    let (passed, said) = without_programs(&[("VIRIDIAN_SKIP", "nested: no such name")]);
+    assert!(!passed && said.contains("\"nested: no such name\" is not NAME: REASON"), "{said}");
+}
+
+#[test]
+fn a_selected_test_runs_no_other_check() {
+    if !ready(&[Need::NestedHost]) {
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).args(["--exact", "alone::child", "--ignored", "--nocapture"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("to see that it can be"), "{output:?}");
+}
+
+/// The child of [`a_selected_test_runs_no_other_check`].
+mod alone {
+    use super::Batch;
+
+    static CHECKS: Batch = Batch::new(|plan| {
+        plan.check("before", 5, "echo >/before");
+        plan.check("other", 5, "echo >/other");
+        plan.check_after("before", "selected", 5, "ls /before /other");
+    });
+
+    #[test]
+    #[ignore = "a part of a_selected_test_runs_no_other_check"]
+    fn child() {
+        CHECKS.outcome("selected", |outcome| assert_eq!(outcome.text(), "/before\n", "{outcome}"));
+    }
 }

@@ -5,6 +5,8 @@
 #[path = "vmbus/child.rs"]
 #[allow(dead_code, reason = "other tests use all of it")]
 mod child;
+#[path = "common/mod.rs"]
+mod common;
 #[path = "vmbus/device.rs"]
 #[allow(dead_code, reason = "other tests use all of it")]
 mod device;
@@ -16,9 +18,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use child::FakeChild;
+use common::patience::holds_within;
 use device::TestDevice;
 use guest::Guest;
 use viridian::machine::End;
@@ -34,15 +37,12 @@ fn descriptors_and_threads() -> (usize, usize) {
 /// The kernel forgets a thread that was joined a moment later.
 #[track_caller]
 fn expect(wanted: (usize, usize)) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while descriptors_and_threads() != wanted {
-        assert!(
-            Instant::now() < deadline,
-            "{:?} descriptors and threads, wanted {wanted:?}",
-            descriptors_and_threads()
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let is_so = || descriptors_and_threads() == wanted;
+    assert!(
+        holds_within(Duration::from_secs(10), is_so),
+        "{:?} descriptors and threads, wanted {wanted:?}",
+        descriptors_and_threads()
+    );
 }
 
 /// What there is once nothing more goes: what another thread lets go of may still be there a moment later.
@@ -90,10 +90,12 @@ fn what_is_gone_leaves_nothing_behind_and_what_is_idle_sleeps() {
     }
     let (_, threads) = descriptors_and_threads();
     assert_eq!(threads - before.1, 50 * 3, "the bus's, the channel's, and the guest's own");
-    std::thread::sleep(Duration::from_millis(100));
-    let asleep = sleeps();
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(sleeps(), asleep, "a thread woke up for nothing");
+    let are_asleep = || {
+        let asleep = sleeps();
+        std::thread::sleep(Duration::from_millis(300));
+        sleeps() == asleep
+    };
+    assert!(holds_within(Duration::from_secs(10), are_asleep), "threads wake up for nothing");
     for (index, (bus, child, device, attachment, guest)) in guests.into_iter().enumerate() {
         if index % 2 == 0 {
             guest.unload();

@@ -1,3 +1,5 @@
 //! What the tests share.
 
+pub mod need;
 pub mod nested;
+pub mod patience;

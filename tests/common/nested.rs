@@ -2,7 +2,8 @@
 //!
 //! A start of the nested host (`scripts/nested-host`) costs seconds, so tests that can share one do: a
 //! [`Batch`] is a list of named checks that run there one after another, each a shell script with a time limit of
-//! its own. The first test that asks for an outcome starts the machine; the others wait and take theirs.
+//! its own. The first test that asks for an outcome starts the machine; the others wait and take theirs. Where the
+//! command line of the test binary selects some of its tests only, a machine runs the checks that these ask for, and no others.
 //!
 //! ```ignore
 //! static BATCH: Batch = Batch::new(|plan| {
@@ -17,22 +18,28 @@
 //! ```
 //!
 //! Each test binary is one process under `cargo test`, and its batches run side by side where its test threads do.
-//! A host that cannot run the nested host fails these tests, unless `VIRIDIAN_SKIP_NESTED` is set to a reason.
+//! A host that cannot run the nested host fails these tests, unless they are left out for a reason: see [`need`](super::need).
 #![allow(dead_code)] // Each test binary uses its part.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-/// Set to a reason, lets tests of the nested host pass without having run.
-const SKIP: &str = "VIRIDIAN_SKIP_NESTED";
+use super::need::{Need, SKIP, left_out, ready};
+use super::patience::holds_within;
+
 /// Seconds that the outer machine gets for its own start and end.
 const OVERHEAD: u32 = 60;
-/// A host may be so many times slower than those that the checks' time limits were chosen on.
-const PATIENCE: u32 = 2;
+/// A check may take so many times as long as it was seen to take. Both here and there time is measured by
+/// what gets done in it: on a host that is busy or slow, all limits grow.
+const MARGIN: u32 = 2;
+/// Names ways to keep time in the outer machine.
+const CLOCK: &str = include_str!("clock.sh");
 /// The repository, which is also the checks' working directory.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -78,6 +85,8 @@ pub struct Plan {
 
 struct Check {
     name: &'static str,
+    /// What has to run before it.
+    after: Option<&'static str>,
     seconds: u32,
     script: String,
 }
@@ -100,52 +109,108 @@ impl Plan {
 
     /// Adds a check: a script for busybox's shell, run in an empty directory, that `seconds` are enough for.
     pub fn check(&mut self, name: &'static str, seconds: u32, script: impl Into<String>) {
-        assert!(self.checks.iter().all(|check| check.name != name), "two checks are named {name}");
-        self.checks.push(Check { name, seconds: seconds * PATIENCE, script: script.into() });
+        self.add(Check { name, after: None, seconds: seconds * MARGIN, script: script.into() });
+    }
+
+    /// Adds a check that wants what an earlier one leaves in the machine.
+    pub fn check_after(&mut self, after: &'static str, name: &'static str, seconds: u32, script: impl Into<String>) {
+        self.add(Check { name, after: Some(after), seconds: seconds * MARGIN, script: script.into() });
+    }
+
+    fn add(&mut self, check: Check) {
+        assert!(self.checks.iter().all(|other| other.name != check.name), "two checks are named {}", check.name);
+        assert!(
+            check.after.is_none_or(|name| self.find(name).is_some()),
+            "no check before {} has the name",
+            check.name
+        );
+        self.checks.push(check);
+    }
+
+    fn find(&self, name: &str) -> Option<&Check> {
+        self.checks.iter().find(|check| check.name == name)
+    }
+
+    /// The checks of these names and those that have to run before them, in their order.
+    fn with_those_before(&self, names: &[&str]) -> Vec<&Check> {
+        let mut wanted: Vec<&str> = Vec::new();
+        for name in names {
+            let first = self.find(name).unwrap_or_else(|| panic!("the batch has no check {name}"));
+            let chain = std::iter::successors(Some(first), |check| self.find(check.after?));
+            wanted.extend(chain.map(|check| check.name));
+        }
+        self.checks.iter().filter(|check| wanted.contains(&check.name)).collect()
     }
 }
 
 /// Checks that share one start of the nested host.
 pub struct Batch {
-    plan: fn(&mut Plan),
-    ran: OnceLock<Result<BTreeMap<&'static str, Outcome>, String>>,
+    make: fn(&mut Plan),
+    plan: OnceLock<Plan>,
+    ran: Mutex<BTreeMap<&'static str, Result<Outcome, String>>>,
 }
 
 impl Batch {
-    /// A batch that `plan` describes; nothing runs before the first [`Batch::outcome`].
-    pub const fn new(plan: fn(&mut Plan)) -> Self {
-        Self { plan, ran: OnceLock::new() }
+    /// A batch that `make` describes; nothing runs before the first [`Batch::outcome`].
+    pub const fn new(make: fn(&mut Plan)) -> Self {
+        Self { make, plan: OnceLock::new(), ran: Mutex::new(BTreeMap::new()) }
     }
 
     /// Hands the outcome of the check `name` to `judge`.
     ///
     /// # Panics
     /// Where `judge` does, and where the nested host cannot run.
+    #[track_caller]
     pub fn outcome(&self, name: &str, judge: impl FnOnce(&Outcome)) {
-        if let Some(reason) = skipped() {
-            eprintln!("skipped the check {name}: {SKIP}={reason}");
+        if !ready(&[Need::NestedHost]) {
             return;
         }
-        match self.outcomes() {
-            Ok(outcomes) => judge(outcomes.get(name).unwrap_or_else(|| panic!("the batch has no check {name}"))),
-            Err(problem) => panic!("{problem}\nTo do without the nested host, set {SKIP} to the reason."),
+        self.run(&[name]);
+        let outcome = self.ran.lock().unwrap_or_else(PoisonError::into_inner)[name].clone();
+        match outcome {
+            Ok(outcome) => judge(&outcome),
+            Err(problem) => {
+                panic!("{problem}\nTo do without the nested host, give a reason: {SKIP}='nested host: …'")
+            }
         }
     }
 
-    /// Runs the checks now, for a test that wants several batches side by side.
-    pub fn start(&self) {
-        if skipped().is_none() {
-            let _ = self.outcomes();
+    /// Runs these checks now, unless they have run: for a test that wants several of them, or several batches side by side. All
+    /// checks of the batch run with them where all tests of this binary do.
+    pub fn run(&self, names: &[&str]) {
+        if left_out(&[Need::NestedHost]).is_some() {
+            return;
         }
-    }
-
-    fn outcomes(&self) -> &Result<BTreeMap<&'static str, Outcome>, String> {
-        self.ran.get_or_init(|| {
+        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.iter().all(|name| ran.contains_key(name)) {
+            return;
+        }
+        let plan = self.plan.get_or_init(|| {
             let mut plan = Plan::default();
-            (self.plan)(&mut plan);
-            run(&plan)
-        })
+            (self.make)(&mut plan);
+            plan
+        });
+        let checks = if all_tests_run() { plan.checks.iter().collect() } else { plan.with_those_before(names) };
+        let outcomes = run(&plan.options, &checks);
+        ran.extend(checks.iter().map(|check| match &outcomes {
+            Ok(outcomes) => (check.name, outcomes[check.name].clone()),
+            Err(problem) => (check.name, Err(problem.clone())),
+        }));
+        for name in names {
+            assert!(ran.contains_key(name), "the batch has no check {name}");
+        }
     }
+}
+
+/// Returns `true` if the command line of this test binary selects all of its tests.
+fn all_tests_run() -> bool {
+    static ALL: OnceLock<bool> = OnceLock::new();
+    let selected_by = |arguments: &[OsString]| {
+        let program = std::env::current_exe().expect("a test binary");
+        let listed = Command::new(program).args(arguments).arg("--list").output().expect("it runs");
+        String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.ends_with(": test")).count()
+    };
+    *ALL.get_or_init(|| selected_by(&std::env::args_os().skip(1).collect::<Vec<_>>()) == selected_by(&[]))
 }
 
 /// The same checks on both engines, each on a nested host of its own.
@@ -155,19 +220,28 @@ pub struct OnBoth {
 }
 
 impl OnBoth {
-    /// Hands the outcomes of the check to `judge`.
-    pub fn outcomes(&self, check: &str, judge: impl Fn(&Outcome)) {
+    /// Runs these checks now, unless they have run.
+    pub fn run(&self, checks: &[&str]) {
         /// Held by whoever starts nested hosts.
         static TURN: Mutex<()> = Mutex::new(());
         // Both nested hosts run at once, and no others beside them: each keeps a processor busy. What goes wrong with the second
         // is said when its turn comes.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = std::thread::scope(|scope| {
-            let second = scope.spawn(|| self.user.outcome(check, |_| {}));
-            self.kernel.outcome(check, |_| {});
+            let second = scope.spawn(|| self.user.run(checks));
+            self.kernel.run(checks);
             second.join()
         });
         drop(turn);
+    }
+
+    /// Hands the outcomes of the check to `judge`.
+    #[track_caller]
+    pub fn outcomes(&self, check: &str, judge: impl Fn(&Outcome)) {
+        if !ready(&[Need::NestedHost]) {
+            return;
+        }
+        self.run(&[check]);
         for (engine, batch) in [("kernel", &self.kernel), ("user", &self.user)] {
             println!("on the {engine} engine:");
             batch.outcome(check, &judge);
@@ -185,11 +259,6 @@ pub fn times(few: u32) -> u32 {
     if is_full() { 50 } else { few }
 }
 
-/// The reason for which the nested host is not to be used, where there is one.
-pub fn skipped() -> Option<String> {
-    std::env::var(SKIP).ok().filter(|reason| !reason.is_empty())
-}
-
 /// `scripts/nested-host` itself, for tests that need a start of their own.
 pub fn command() -> Command {
     let mut command = Command::new(Path::new(ROOT).join("scripts/nested-host"));
@@ -197,43 +266,63 @@ pub fn command() -> Command {
     command
 }
 
-fn run(plan: &Plan) -> Result<BTreeMap<&'static str, Outcome>, String> {
+/// Runs checks on a nested host.
+fn run(options: &[String], checks: &[&Check]) -> Result<BTreeMap<&'static str, Result<Outcome, String>>, String> {
     let directory = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
     let runner = directory.path().join("checks");
-    fs::write(&runner, runner_script(&plan.checks)).map_err(|error| format!("cannot write the checks: {error}"))?;
-    let results = directory.path().join("results");
-    let seconds = OVERHEAD + plan.checks.iter().map(|check| check.seconds).sum::<u32>();
+    fs::write(&runner, runner_script(checks)).map_err(|error| format!("cannot write the checks: {error}"))?;
+    let (results, said) = (directory.path().join("results"), directory.path().join("said"));
+    let seconds = OVERHEAD + checks.iter().map(|check| check.seconds).sum::<u32>();
 
-    let ended = command()
-        .args(&plan.options)
+    let mut command = command();
+    command
+        .args(options)
         .arg("--file")
         .arg(format!("{}:/checks", runner.display()))
         .arg("--result")
         .arg(format!("/results:{}", results.display()))
-        .args(["--timeout", &seconds.to_string(), "--", "sh", "/checks"])
-        .output()
-        .map_err(|error| format!("cannot start scripts/nested-host: {error}"))?;
-    if !ended.status.success() {
-        return Err(format!("the nested host failed ({}):\n{}", ended.status, String::from_utf8_lossy(&ended.stderr)));
+        .args(["--", "sh", "/checks"])
+        .stdout(Stdio::null())
+        .stderr(File::create(&said).map_err(|error| format!("cannot write {}: {error}", said.display()))?);
+    // The checks keep their limits themselves; this one is for a machine that hangs.
+    let ended = finish(&mut command, Duration::from_secs(u64::from(seconds * MARGIN)));
+    let said = String::from_utf8_lossy(&fs::read(&said).unwrap_or_default()).into_owned();
+    match ended {
+        Err(error) => Err(format!("cannot run scripts/nested-host: {error}\n{said}")),
+        Ok(None) => Err(format!("the nested host hung and was ended:\n{said}")),
+        Ok(Some(status)) if !status.success() => Err(format!("the nested host failed ({status}):\n{said}")),
+        Ok(Some(_)) => {
+            let lost = |name, error| format!("the check {name} left no result: {error}");
+            let collect = |name| collect(&results.join(name)).map_err(|error| lost(name, error));
+            Ok(checks.iter().map(|check| (check.name, collect(check.name))).collect())
+        }
     }
-    plan.checks
-        .iter()
-        .map(|check| match collect(&results.join(check.name)) {
-            Ok(outcome) => Ok((check.name, outcome)),
-            Err(error) => Err(format!("the check {} left no result: {error}", check.name)),
-        })
-        .collect()
+}
+
+/// Runs a command to its end; returns `None` if it had to be killed.
+fn finish(command: &mut Command, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let mut child = command.spawn()?;
+    let mut ended = None;
+    holds_within(limit, || {
+        ended = child.try_wait().transpose();
+        ended.is_some()
+    });
+    if ended.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    ended.transpose()
 }
 
 /// The script that runs the checks one after another and leaves, in a directory for each, what [`collect`] reads.
-fn runner_script(checks: &[Check]) -> String {
-    let mut script = String::new();
-    for Check { name, seconds, script: check } in checks {
+fn runner_script(checks: &[&Check]) -> String {
+    let mut script = CLOCK.to_owned();
+    for Check { name, seconds, script: check, .. } in checks {
         let directory = quoted(&format!("/results/{name}"));
         script += &format!(
             "mkdir -p {directory}/files && cd {directory}/files || exit 1\n\
              setsid sh -c {check} >../stdout 2>../stderr & check=$!\n\
-             {{ sleep {seconds} && touch ../expired && kill -KILL -$check; }} & limit=$!\n\
+             {{ wait_out {seconds} && touch ../expired && kill -KILL -$check; }} & limit=$!\n\
              wait $check\n\
              echo $? >../code\n\
              kill $limit 2>/dev/null\n\

@@ -62,6 +62,7 @@ fn a_disk_that_grows_under_load_is_noticed_by_the_guest() {
 
 #[test]
 fn disks_work_in_every_age_of_vmbus() {
+    WITH_DATA.run(&VERSIONS);
     for version in VERSIONS {
         WITH_DATA.outcomes(version, |outcome| {
             expect_words(outcome, &format!("Vmbus version:{version}"));

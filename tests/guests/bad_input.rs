@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::command::{Run, image, run, run_with};
+use crate::common::need::{Need, ready};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_viridian");
 
@@ -234,7 +235,6 @@ fn standard_output_that_nobody_reads() {
 
 /// Hides or spoils `/dev/kvm` in a mount namespace of its own. Only root may.
 pub fn with_mounts(mounts: &str, command: &str) -> Run {
-    assert!(rustix::process::geteuid().is_root(), "this test mounts file systems, and must run as root");
     let script = format!("mount --make-rprivate / && {mounts} && exec {command}");
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
     output.into()
@@ -242,6 +242,9 @@ pub fn with_mounts(mounts: &str, command: &str) -> Run {
 
 #[test]
 fn no_dev_kvm() {
+    if !ready(&[Need::Namespaces]) {
+        return;
+    }
     let run = with_mounts("mount -t tmpfs none /dev", &format!("{PROGRAM} run"));
     expect(&run, 126, &["/dev/kvm: not found", "modprobe"]);
     let run = with_mounts("mount -t tmpfs none /dev", &format!("{PROGRAM} check"));
@@ -254,6 +257,9 @@ fn no_dev_kvm() {
 
 #[test]
 fn a_forbidden_dev_kvm() {
+    if !ready(&[Need::Namespaces]) {
+        return;
+    }
     let device = |change: &str| {
         format!("touch /tmp/kvm$$ && {change} /tmp/kvm$$ && mount --bind /tmp/kvm$$ /dev/kvm && rm /tmp/kvm$$")
     };
@@ -272,6 +278,9 @@ fn a_forbidden_dev_kvm() {
 
 #[test]
 fn a_full_disk_under_the_console() {
+    if !ready(&[Need::Namespaces]) {
+        return;
+    }
     let folder = Folder::new();
     let path = folder.0.path().display();
     let command =

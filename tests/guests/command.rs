@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::common::patience::grown;
 
 /// A guest image that the build made.
 pub fn image(name: &str) -> PathBuf {
@@ -47,9 +50,15 @@ pub fn run_with<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S
     viridian().args(arguments).output().unwrap().into()
 }
 
+/// A value of `--timeout`: so many seconds on a quiet host.
+pub fn limit(seconds: u64) -> String {
+    grown(Duration::from_secs(seconds)).as_secs().to_string()
+}
+
 /// Runs a guest image that reports its checks and their failures, and expects none to fail.
 pub fn expect_all_checks(name: &str, options: &str) -> String {
-    let run = run(&format!("run --timeout 60 --kernel {} {options}", image(name).display()));
+    let limit = limit(60);
+    let run = run(&format!("run --timeout {limit} --kernel {} {options}", image(name).display()));
     let failed: Vec<_> = run.output.lines().filter(|line| line.starts_with("not ok")).collect();
     assert!(run.code == Some(0) && failed.is_empty(), "{failed:#?}\n{}\n{}", run.output, run.errors);
     assert!(run.output.contains(" passed, 0 failed"), "{}", run.output);

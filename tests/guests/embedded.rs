@@ -15,6 +15,7 @@ use viridian::vsp::storage::scsi::{DeviceKind, Identity};
 use viridian::vsp::storage::unit::{Image, Unit};
 
 use super::command::{image, run};
+use crate::common::patience::grown;
 
 /// Its first and its last words.
 const FIRST: &str = "Hello from a Viridian guest.\n";
@@ -199,7 +200,8 @@ fn with_disk(disk: Forgetful) -> StorageVsp {
 /// Runs it with one device more, and expects that it finds something wrong.
 #[track_caller]
 fn fail<V: Vsp + 'static>(device: impl Fn() -> V + Send + Sync + 'static, last_line: &str) {
-    let machine = Builder::new().device(device).capture_console().timeout(Duration::from_secs(60)).start().unwrap();
+    let limit = grown(Duration::from_secs(60));
+    let machine = Builder::new().device(device).capture_console().timeout(limit).start().unwrap();
     let console = machine.console().unwrap().clone();
     let end = machine.wait();
     let output = String::from_utf8(console.take()).unwrap();

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::command::{Run, image, run_with, viridian};
+use super::command::{Run, image, limit, run_with, viridian};
 
 fn exits(command_line: &str, options: &[&str]) -> Run {
     let image = image("exits");
@@ -69,7 +69,7 @@ fn a_guest_that_never_ends_runs_out_of_time() {
 
 #[test]
 fn a_restart_after_a_reset_starts_the_guest_again() {
-    let run = exits("reset=acpi", &["--on-reset", "restart", "--timeout", "1", "-v"]);
+    let run = exits("reset=acpi", &["--on-reset", "restart", "--timeout", &limit(1), "-v"]);
     assert_eq!(run.code, Some(124), "it goes on until the time runs out: {run:?}");
     let starts = run.errors.matches("it starts again").count();
     assert!(starts >= 2, "{starts} starts: {run:?}");

@@ -9,6 +9,7 @@ use viridian::machine::End;
 use viridian::machine::builder::Builder;
 
 use super::command::image;
+use crate::common::patience::grown;
 
 const HALVE: CallCode = CallCode(0x7f00);
 
@@ -23,8 +24,8 @@ fn halve(calls: &mut Hypercalls) {
 /// What the guest image `call` prints that makes this call.
 fn call(builder: Builder, code: CallCode, value: u64) -> String {
     let builder = builder.kernel(image("call")).cmdline(format!("code={} value={value}", code.0));
-    let machine = builder.capture_console().timeout(Duration::from_secs(60)).start().unwrap();
-    let line = machine.console().unwrap().wait_for("\n", Duration::from_secs(20)).unwrap();
+    let machine = builder.capture_console().timeout(grown(Duration::from_secs(60))).start().unwrap();
+    let line = machine.console().unwrap().wait_for("\n", grown(Duration::from_secs(20))).unwrap();
     let end = machine.wait();
     assert!(matches!(end, End::Exited(0)), "{end}");
     String::from_utf8(line).unwrap()

@@ -1,6 +1,6 @@
 //! The Hyper-V interface as a guest finds it, on this host's KVM with the user engine.
 
-use super::command::{Run, image, run_with};
+use super::command::{Run, image, limit, run_with};
 use super::hyperv_images::{failures, passed};
 
 /// Runs one of the images of the interface.
@@ -13,7 +13,7 @@ fn run(name: &str, vps: u32, command_line: &str) -> Run {
         "user",
         "--test-device",
         "--timeout",
-        "120",
+        &limit(120),
         "--cpus",
         &vps,
         "--kernel",

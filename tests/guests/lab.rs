@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use super::bad_input::with_mounts;
 use super::command::{Run, image, run_with, viridian};
+use crate::common::need::{Need, ready};
+use crate::common::patience::grown;
 
 /// Writes a lab into a folder. `IMAGES/` in it stands for the folder of the guest images.
 fn write(lab: &str, folder: &Path) -> String {
@@ -143,14 +145,17 @@ fn peers_end_with_a_failure_where_there_is_no_answer() {
 
 #[test]
 fn the_code_is_that_of_the_first_that_fails_and_the_others_come_to_their_ends() {
-    let (run, _folder) = up("[[partition]]\nname = 'late'\nkernel = 'IMAGES/hostile'\n\
-         cmdline = 'seconds=60'\ntimeout = 1.5\n[[partition]]\nname = 'good'\n\
-         [[partition]]\nname = 'bad'\nkernel = 'flat:IMAGES/flat32@0x100000,mode=32'");
+    let limit = grown(Duration::from_secs(2)).as_secs();
+    let (run, _folder) = up(&format!(
+        "[[partition]]\nname = 'late'\nkernel = 'IMAGES/exits'\ncmdline = 'loop'\ntimeout = {limit}\n\
+         [[partition]]\nname = 'good'\n\
+         [[partition]]\nname = 'bad'\nkernel = 'flat:IMAGES/flat32@0x100000,mode=32'"
+    ));
     assert_eq!(run.code, Some(32), "{run:?}");
     assert!(run.output.contains("good: All is well"), "{run:?}");
     let table = table(&run);
     assert_eq!(table[0], ("bad".into(), "the guest wrote 32 to the exit port".into()), "{run:?}");
-    assert_eq!(table[2], ("late".into(), "the time ran out: 1.5 s".into()), "{run:?}");
+    assert_eq!(table[2], ("late".into(), format!("the time ran out: {limit} s")), "{run:?}");
 }
 
 #[test]
@@ -244,6 +249,9 @@ fn what_a_partition_cannot_have_is_told_before_any_runs() {
 
 #[test]
 fn a_tap_that_a_user_may_not_have_is_told_before_any_runs() {
+    if !ready(&[Need::Namespaces, Need::Tun]) {
+        return;
+    }
     let devices = "mount -t tmpfs none /dev && chmod 755 /dev && mkdir /dev/net && mknod -m 666 /dev/kvm c 10 232 && \
                    mknod -m 666 /dev/net/tun c 10 200 && mknod -m 666 /dev/null c 1 3";
     let as_nobody = "/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups";

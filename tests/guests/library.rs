@@ -8,12 +8,17 @@ use viridian::machine::{End, Machine};
 use viridian::platform::console::ConsoleConfig;
 
 use super::command::image;
+use crate::common::patience::grown;
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// A machine with the guest image `exits`, which ends as its command line says.
 fn exits(command_line: &str) -> Builder {
-    Builder::new().kernel(image("exits")).cmdline(command_line).capture_console().timeout(Duration::from_secs(60))
+    Builder::new()
+        .kernel(image("exits"))
+        .cmdline(command_line)
+        .capture_console()
+        .timeout(grown(Duration::from_secs(60)))
 }
 
 fn start(builder: Builder) -> Machine {
@@ -24,9 +29,9 @@ fn start(builder: Builder) -> Machine {
 fn a_test_waits_for_the_console_and_types_on_it() {
     let machine = start(exits("echo"));
     let console = machine.console().unwrap();
-    console.wait_for("echoing", SOON).unwrap();
+    console.wait_for("echoing", grown(SOON)).unwrap();
     console.type_text("is anybody there?\n").unwrap();
-    console.wait_for("is anybody there?", SOON).unwrap();
+    console.wait_for("is anybody there?", grown(SOON)).unwrap();
     console.type_text("quit\n").unwrap();
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");
@@ -57,7 +62,7 @@ fn a_paused_machine_stands_still_until_it_is_resumed() {
     let machine = start(exits("spew=1000000000").cpus(2));
     let console = machine.console().unwrap();
     for _ in 0..20 {
-        console.wait_for("\n", SOON).unwrap();
+        console.wait_for("\n", grown(SOON)).unwrap();
         machine.pause();
         console.take();
         std::thread::sleep(Duration::from_millis(5));
@@ -75,7 +80,7 @@ fn a_halted_machine_stops_promptly() {
         let start = Instant::now();
         machine.stop(End::Terminated);
         assert!(matches!(machine.wait(), End::Terminated));
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?} for {command_line}", start.elapsed());
+        assert!(start.elapsed() < grown(Duration::from_secs(1)), "{:?} for {command_line}", start.elapsed());
     }
 }
 
@@ -91,7 +96,7 @@ fn waiting_with_a_limit_gives_the_machine_back() {
     let machine = start(exits("echo"));
     let machine = machine.wait_timeout(Duration::from_millis(50)).expect_err("it waits for input");
     machine.console().unwrap().type_text("quit\n").unwrap();
-    let Ok(end) = machine.wait_timeout(SOON) else { panic!("it was told to quit") };
+    let Ok(end) = machine.wait_timeout(grown(SOON)) else { panic!("it was told to quit") };
     assert!(matches!(end, End::PoweredOff), "{end}");
 }
 
@@ -126,13 +131,14 @@ fn an_error_comes_before_the_machine() {
 fn a_prepared_machine_runs_only_once_it_is_started_and_so_does_its_time() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
+    let limit = grown(Duration::from_secs(1));
     let ready = Builder::new()
         .kernel(image("hello"))
         .console(ConsoleConfig::File(log.clone()))
-        .timeout(Duration::from_secs(2))
+        .timeout(limit)
         .prepare()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(2100));
+    std::thread::sleep(limit + Duration::from_millis(100));
     assert_eq!(std::fs::read(&log).unwrap(), b"", "it has run");
     let end = ready.start().unwrap().wait();
     assert!(matches!(end, End::PoweredOff), "{end}");

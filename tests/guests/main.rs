@@ -3,6 +3,8 @@
 mod bad_disks;
 mod bad_input;
 mod command;
+#[path = "../common/mod.rs"]
+mod common;
 mod console;
 mod embedded;
 mod ends;

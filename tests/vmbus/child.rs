@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use viridian::hyperv::connections::MessagePort;
 use viridian::hyperv::engine::{Child, PortError};
@@ -13,7 +13,9 @@ use viridian::partition::memory::GuestMemory;
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 
-/// Long enough on a machine that is busy with other things: what has not come by then is lost.
+use crate::common::patience::Patience;
+
+/// What has not come by then is lost.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So short that the bus meets its end all the time.
@@ -104,11 +106,13 @@ impl FakeChild {
 
     /// Waits for a channel's event flag on a VP, and clears it. False if it does not come in time.
     pub fn guest_waits(&self, vp: VpIndex, flag: u16, time: Duration) -> bool {
-        let deadline = Instant::now() + time;
+        let mut patience = Patience::new(time);
         let mut state = self.lock();
         while state.flags.remove(&(vp, flag)).is_none() {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
-            state = self.changed.wait_timeout(state, left).unwrap().0;
+            if patience.is_over() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, patience.slice()).unwrap().0;
         }
         true
     }

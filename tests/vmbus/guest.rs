@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use viridian::hyperv::status::HvStatus;
 use viridian::vmbus::gpadl::Gpadl;
@@ -21,6 +21,7 @@ use viridian::vmbus::wire::{
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::child::{FakeChild, PATIENCE};
+use crate::common::patience::Patience;
 use viridian::hyperv::engine::Child;
 
 /// Bytes of ranges that a header and a body have room for.
@@ -94,10 +95,10 @@ impl Guest {
     /// Posts a message, again and again while the host has no buffer for it.
     pub fn post(&self, message_type: MessageType, body: &(impl IntoBytes + Immutable + ?Sized)) {
         let message = message(message_type, body);
-        let deadline = Instant::now() + PATIENCE;
+        let mut patience = Patience::new(PATIENCE);
         while let Err(status) = self.child.guest_posts(self.port, &message) {
             assert_eq!(status, HvStatus::INSUFFICIENT_BUFFERS);
-            assert!(Instant::now() < deadline, "the host takes no more messages");
+            assert!(!patience.is_over(), "the host takes no more messages");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -114,7 +115,7 @@ impl Guest {
             let body = (header.message_type == wanted).then(|| T::read_from_prefix(body).unwrap().0);
             body.filter(&is_meant)
         };
-        let deadline = Instant::now() + time;
+        let mut patience = Patience::new(time);
         let mut messages = self.inbox.messages.lock().unwrap();
         loop {
             let found = messages.iter().enumerate().find_map(|(index, (_, bytes))| Some((index, read(bytes)?)));
@@ -122,8 +123,10 @@ impl Guest {
                 messages.remove(index);
                 return Some(body);
             }
-            let left = deadline.checked_duration_since(Instant::now())?;
-            messages = self.inbox.changed.wait_timeout(messages, left).unwrap().0;
+            if patience.is_over() {
+                return None;
+            }
+            messages = self.inbox.changed.wait_timeout(messages, patience.slice()).unwrap().0;
         }
     }
 
@@ -260,7 +263,7 @@ impl GuestChannel<'_> {
 
     /// Waits for a packet, asleep as long as the host does not signal. None if none comes in time.
     pub fn receive_within(&mut self, time: Duration) -> Option<(u64, Vec<u8>)> {
-        let deadline = Instant::now() + time;
+        let mut patience = Patience::new(time);
         loop {
             if let Some(packet) = self.take() {
                 return Some(packet);
@@ -268,8 +271,10 @@ impl GuestChannel<'_> {
             if self.receiver.end_read() {
                 continue;
             }
-            let left = deadline.checked_duration_since(Instant::now())?;
-            self.guest.child.guest_waits(self.vp, self.id.0 as u16, left);
+            if patience.is_over() {
+                return None;
+            }
+            self.guest.child.guest_waits(self.vp, self.id.0 as u16, patience.slice());
         }
     }
 

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::common::patience::grown;
+
 use super::device::{INTERFACE, TestDevice};
 use viridian::machine::End;
 use viridian::machine::builder::Builder;
@@ -36,7 +38,7 @@ fn expect_all_checks(builder: Builder, devices: u128, command_line: &str) {
         .kernel(kernel())
         .cmdline(format!("checks=quiet devices={devices} {command_line}"))
         .console(ConsoleConfig::File(console.path().into()))
-        .timeout(Duration::from_secs(240));
+        .timeout(grown(Duration::from_secs(120)));
     for instance in 1..=devices {
         let bus = bus.clone();
         builder = builder.device(move || device(instance, bus.clone()));

@@ -1,6 +1,8 @@
 //! VMBus from the guest's messages to the devices' threads, without KVM: a guest in Rust on a child that is not real.
 
 mod child;
+#[path = "../common/mod.rs"]
+mod common;
 mod device;
 mod guest;
 mod hot_plug;

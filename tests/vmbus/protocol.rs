@@ -2,11 +2,12 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::child::FakeChild;
 use super::device::{Request, TestDevice, command};
 use super::guest::Guest;
+use crate::common::patience::holds_within;
 use std::sync::Arc;
 use viridian::hyperv::status::HvStatus;
 use viridian::vmbus::bus::{AttachError, Settings, VmBus};
@@ -38,11 +39,7 @@ pub fn asking<'a>(transaction_id: u64, payload: &'a [&'a [u8]]) -> NewPacket<'a>
 /// Waits for what another thread will do.
 #[track_caller]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} never came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    assert!(holds_within(SOON, is_so), "{what} never came");
 }
 
 #[test]
@@ -227,11 +224,7 @@ fn a_channel_that_wants_no_interrupts_gets_none() {
     let channel = guest.offer(1, 0).channel;
     let mut open = guest.open(channel, &frames(0, 8), OpenChannel::NO_INTERRUPTS).unwrap();
     assert!(open.send(&asking(1, &[request(command::ECHO, 0, 0).as_bytes()])));
-    let deadline = Instant::now() + SOON;
-    while open.take().is_none() {
-        assert!(Instant::now() < deadline);
-        std::thread::yield_now();
-    }
+    assert!(holds_within(SOON, || open.take().is_some()));
     assert_eq!(child.counts().1, 0);
     assert!(open.retarget(VpIndex(1)), "until it wants some");
     assert!(open.send(&asking(1, &[request(command::ECHO, 0, 0).as_bytes()])));

@@ -1,7 +1,7 @@
 //! Everything at once, in random order: a driver on each of several VPs, and a host that takes devices away and brings them back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -10,6 +10,7 @@ use super::child::{FakeChild, PATIENCE};
 use super::device::{TestDevice, command};
 use super::guest::{Guest, GuestChannel};
 use super::protocol::{asking, frames, request};
+use crate::common::patience::Patience;
 use viridian::vmbus::bus::VmBus;
 use viridian::vmbus::ids::{ChannelId, Version, VpIndex};
 use zerocopy::IntoBytes;
@@ -112,7 +113,7 @@ impl<'a> Driver<'a> {
 
     /// Waits for so many packets, or for the news that none will come.
     fn receive(&mut self, count: u64) {
-        let deadline = Instant::now() + PATIENCE;
+        let mut patience = Patience::new(PATIENCE);
         let mut received = 0;
         while received < count {
             let Some(open) = &mut self.open else { return };
@@ -120,7 +121,7 @@ impl<'a> Driver<'a> {
                 Some(_) => received += 1,
                 None => self.heed_rescind(Duration::ZERO),
             }
-            assert!(Instant::now() < deadline, "device {}: {received} of {count} packets came", self.instance);
+            assert!(!patience.is_over(), "device {}: {received} of {count} packets came", self.instance);
         }
     }
 

@@ -1,5 +1,6 @@
 use super::super::Console;
 use super::*;
+use crate::patience::grown;
 use std::io::Write;
 use std::thread;
 
@@ -16,8 +17,8 @@ fn a_text_is_found_though_it_comes_in_pieces_and_later() {
             output.write_all(piece.as_bytes()).unwrap();
         }
     });
-    assert_eq!(capture.wait_for("login: ", LONG).unwrap(), b"load login: ");
-    assert_eq!(capture.wait_for("root", LONG).unwrap(), b"root");
+    assert_eq!(capture.wait_for("login: ", grown(LONG)).unwrap(), b"load login: ");
+    assert_eq!(capture.wait_for("root", grown(LONG)).unwrap(), b"root");
     printer.join().unwrap();
     assert_eq!(capture.take(), b"");
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::patience::receive_within;
 use std::fs;
 use std::io::Write;
 use std::sync::mpsc;
@@ -43,7 +44,7 @@ fn a_full_disk_is_reported_once_with_the_files_name() {
     let config = ConsoleConfig::File("/dev/full".into());
     let console = Console::open(&config, move |event| _ = sender.send(event)).unwrap();
     console.output().write_all(b"x").unwrap();
-    let event = events.recv_timeout(Duration::from_secs(30)).unwrap();
+    let event = receive_within(&events, Duration::from_secs(20)).unwrap();
     let ConsoleEvent::Failed(error) = event else { panic!("{event:?}") };
     let text = error.to_string();
     assert!(text.contains("to /dev/full: No space left") && text.contains("free some space"), "{text}");

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Console, ConsoleEvent};
 use super::*;
+use crate::patience::receive_within;
 
 /// What a console that was given these pieces has written when it is finished.
 fn printed(pieces: &[&[u8]]) -> String {
@@ -79,7 +80,7 @@ fn a_reader_that_has_gone_is_an_error() {
     let events = Box::new(move |event| tell.send(event).unwrap());
     let console = Console::start(Box::new(backend), None, events).unwrap();
     io::Write::write_all(&mut console.output(), b"x\n").unwrap();
-    let event = told.recv_timeout(Duration::from_secs(10)).unwrap();
+    let event = receive_within(&told, Duration::from_secs(20)).unwrap();
     assert!(
         matches!(&event, ConsoleEvent::Failed(error) if error.to_string().contains("its reader has gone")),
         "{event:?}"

@@ -1,6 +1,7 @@
 use super::super::terminal::tests::{is_raw, terminal};
 use super::super::{Console, ConsoleEvent};
 use super::*;
+use crate::patience::receive_within;
 use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::sync::mpsc;
@@ -131,7 +132,7 @@ fn a_reader_that_has_gone_is_reported_once_and_nobody_hangs() {
     let (console, events) = open(null(), &output);
     drop(reader);
     console.output().write_all(b"to nobody").unwrap();
-    let event = events.recv_timeout(Duration::from_secs(30)).unwrap();
+    let event = receive_within(&events, Duration::from_secs(20)).unwrap();
     let ConsoleEvent::Failed(error) = event else { panic!("{event:?}") };
     let text = error.to_string();
     assert!(text.contains("standard output") && text.contains("its reader has gone"), "{text}");
@@ -150,7 +151,7 @@ fn an_output_that_is_gone_before_the_start_is_reported_too() {
     drop(reader);
     let (console, events) = open(null(), &output);
     console.output().write_all(b"x").unwrap();
-    assert!(matches!(events.recv_timeout(Duration::from_secs(30)), Ok(ConsoleEvent::Failed(_))));
+    assert!(matches!(receive_within(&events, Duration::from_secs(20)), Ok(ConsoleEvent::Failed(_))));
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn a_terminal_is_raw_while_the_console_lives_and_has_our_keys() {
     user.read_exact(&mut seen).unwrap();
     assert_eq!(&seen, b"prompt", "there is no echo");
     user.write_all(b"\x01x").unwrap();
-    assert!(matches!(events.recv_timeout(Duration::from_secs(30)), Ok(ConsoleEvent::Quit)));
+    assert!(matches!(receive_within(&events, Duration::from_secs(20)), Ok(ConsoleEvent::Quit)));
     drop(console);
     assert!(!is_raw(&slave));
 }

@@ -1,5 +1,6 @@
 use super::super::{Console, ConsoleConfig};
 use super::*;
+use crate::patience::grown;
 use std::fs;
 
 fn open(path: &Path) -> Result<Console, ConsoleError> {
@@ -12,7 +13,7 @@ fn print(console: &Console, text: &str) {
 
 fn read(stream: &mut UnixStream, count: usize) -> String {
     let mut bytes = vec![0; count];
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(grown(Duration::from_secs(30)))).unwrap();
     stream.read_exact(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }

@@ -3,10 +3,14 @@
 use super::guest::{GuestReceiver, GuestSender};
 use super::tests::scattered_pair;
 use super::*;
+use crate::patience::Patience;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+/// What has not come by then is lost.
+const LONG: Duration = Duration::from_secs(20);
 
 /// An eventfd's behaviour.
 #[derive(Default)]
@@ -26,11 +30,14 @@ impl Bell {
 
     /// Waits for a signal. Panics in both threads when none comes.
     fn wait(&self, what: &str) {
-        let rung = self.rung.lock().unwrap();
-        let (mut rung, timeout) =
-            self.changed.wait_timeout_while(rung, Duration::from_secs(20), |rung| !*rung).unwrap();
-        self.lost.fetch_or(timeout.timed_out(), Ordering::SeqCst);
-        assert!(!timeout.timed_out(), "{what} was not woken");
+        let mut patience = Patience::new(LONG);
+        let mut rung = self.rung.lock().unwrap();
+        while !*rung {
+            rung = self.changed.wait_timeout(rung, patience.slice()).unwrap().0;
+            let is_lost = !*rung && patience.is_over();
+            self.lost.fetch_or(is_lost, Ordering::SeqCst);
+            assert!(!is_lost, "{what} was not woken");
+        }
         *rung = false;
     }
 }
@@ -164,14 +171,14 @@ impl SpinBell {
     }
 
     fn wait(&self, what: &str) {
-        let start = Instant::now();
+        let mut patience = Patience::new(LONG);
         for turn in 0u32.. {
             if self.0.swap(false, Ordering::Acquire) {
                 return;
             }
             if turn % 256 == 255 {
                 thread::yield_now();
-                assert!(start.elapsed() < Duration::from_secs(20), "{what} was not woken");
+                assert!(!patience.is_over(), "{what} was not woken");
             }
         }
     }
@@ -208,13 +215,13 @@ fn packets_meet_sleepers(
         });
         let mut random = 1;
         for id in 0..CLOSE_CALLS {
-            let start = Instant::now();
+            let mut patience = Patience::new(LONG);
             loop {
                 match send(&NewPacket::in_band(id, &[])) {
                     Ok(signal) => break bell.ring(signal),
                     Err(_) => thread::yield_now(),
                 }
-                assert!(start.elapsed() < Duration::from_secs(20), "the reader does not read");
+                assert!(!patience.is_over(), "the reader does not read");
             }
             dawdle(&mut random);
         }
@@ -227,11 +234,11 @@ fn room_meets_sleepers(mut send: impl FnMut(&NewPacket<'_>) -> bool, mut read: i
     let bell = SpinBell::default();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let (mut count, mut random, mut last) = (0, 7, Instant::now());
-            while count < CLOSE_CALLS && last.elapsed() < Duration::from_secs(25) {
+            let (mut count, mut random, mut patience) = (0, 7, Patience::new(2 * LONG));
+            while count < CLOSE_CALLS && !patience.is_over() {
                 if let Some(signal) = read() {
                     count += 1;
-                    last = Instant::now();
+                    patience = Patience::new(2 * LONG);
                     bell.ring(signal);
                 } else {
                     thread::yield_now();

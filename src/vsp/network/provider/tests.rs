@@ -353,19 +353,21 @@ fn an_adapter_is_quiet_when_its_cable_is_pulled_and_the_guest_sends_no_more() {
     let message = data(&frame(PEER, GUEST, 1, 60));
     host.write(210, &message);
     let mut last = Instant::now();
+    // On a busy host the adapter may have its silence between two packets.
+    let mut is_busy = true;
     for _ in 0..20 {
         std::thread::sleep(Duration::from_millis(30));
         if quiet.is_finished() {
             break;
         }
+        is_busy &= last.elapsed() < Duration::from_millis(100);
         last = Instant::now();
         open.rndis(20, SendRndisPacket::DATA, &[(210, message.len())]);
         open.serve();
         while open.next().is_some() {}
     }
     let end = quiet.join().expect("it ends");
-    // It may have ended while the last one was sent.
-    assert!(end < last || end - last >= Duration::from_millis(200), "{:?}", end - last);
+    assert!(!is_busy || end - last >= Duration::from_millis(200), "{:?}", end - last);
 }
 
 #[test]

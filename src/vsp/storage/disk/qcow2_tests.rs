@@ -2,18 +2,17 @@ use std::process::Command;
 
 use super::super::open;
 use super::*;
+use crate::need::{Need, ready};
 use crate::vsp::storage::config::DiskConfig;
 
-/// A directory to make images in, where qemu-img is installed.
+/// A directory to make images in.
 struct Workshop(tempfile::TempDir);
 
 impl Workshop {
+    /// Returns `None` where a reason leaves the test out.
+    #[track_caller]
     fn new() -> Option<Self> {
-        if Command::new("qemu-img").arg("--version").output().is_err() {
-            eprintln!("skipped: this test needs qemu-img");
-            return None;
-        }
-        Some(Self(tempfile::tempdir().expect("a directory")))
+        ready(&[Need::Tool("qemu-img")]).then(|| Self(tempfile::tempdir().expect("a directory")))
     }
 
     fn path(&self, name: &str) -> PathBuf {

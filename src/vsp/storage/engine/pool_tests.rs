@@ -2,6 +2,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
+use crate::patience::receive_within;
 
 #[test]
 fn as_many_tasks_as_there_are_threads_run_at_once() {
@@ -16,7 +17,7 @@ fn as_many_tasks_as_there_are_threads_run_at_once() {
         });
     }
     for _ in 0..MAX_THREADS {
-        all.recv_timeout(Duration::from_secs(10)).expect("every task");
+        receive_within(&all, Duration::from_secs(10)).expect("every task");
     }
     assert_eq!(pool.shared.lock().threads.len(), MAX_THREADS);
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::patience::holds_within;
 use std::time::Duration;
 
 const A: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xa]);
@@ -165,14 +166,13 @@ fn an_uplink_carries_frames_both_ways_and_ends() {
     let (mut a, mut b) = (one.plug(Some(A)).unwrap(), other.plug(Some(B)).unwrap());
     let cable = uplink::Cable::connect(one.plug(None).unwrap(), other.plug(None).unwrap()).unwrap();
     let wait = |port: &mut Port| {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            if let Some(frame) = receive(port) {
-                return frame;
-            }
-            assert!(Instant::now() < deadline);
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let mut frame = None;
+        let arrived = || {
+            frame = receive(port);
+            frame.is_some()
+        };
+        assert!(holds_within(Duration::from_secs(10), arrived));
+        frame.unwrap()
     };
     send(&mut a, &frame(A, B, b"there"));
     assert_eq!(wait(&mut b), frame(A, B, b"there"));

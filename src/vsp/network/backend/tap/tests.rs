@@ -1,30 +1,27 @@
-//! Real taps, in a network namespace that the test makes for itself. That takes root; as another user the tests say so and are skipped.
+//! Real taps, in a network namespace that the test makes for itself. That takes root.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::thread::UnshareFlags;
 
 use super::*;
+use crate::need::{Need, ready};
+use crate::patience::{grown, holds_within};
 use crate::vsp::network::backend::switch::Switches;
 use crate::vsp::network::backend::switch::uplink::Cable;
 use crate::vsp::network::frame::{Checksum, Offload};
 
 /// Runs `test` on a thread of its own in a namespace of its own.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    if !ready(&[Need::Namespaces, Need::Tun, Need::Tool("ip")]) {
+        return;
+    }
     let run = move || {
-        if let Err(error) = unshare() {
-            eprintln!("skipped: a network namespace cannot be made: {error}; run the test as root");
-            return;
-        }
-        if !Path::new(DEVICE).exists() {
-            eprintln!("skipped: there is no {DEVICE}; modprobe tun");
-            return;
-        }
+        unshare().unwrap();
         test();
     };
     thread::spawn(run).join().unwrap();
@@ -44,11 +41,7 @@ fn ip(arguments: &str) {
 
 fn receive(tap: &mut Tap) -> FrameBuffer {
     let mut frame = FrameBuffer::default();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !tap.receive(&mut frame) {
-        assert!(Instant::now() < deadline, "nothing arrives");
-        thread::sleep(Duration::from_millis(1));
-    }
+    assert!(holds_within(Duration::from_secs(10), || tap.receive(&mut frame)), "nothing arrives");
     frame
 }
 
@@ -81,7 +74,7 @@ fn a_created_tap_is_up_and_carries_frames_with_open_checksums() {
         bytes[..12].copy_from_slice(&[to, from].concat());
         bytes[26..34].rotate_left(4);
         bytes[34..38].rotate_left(2);
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(grown(Duration::from_secs(10)))).unwrap();
         assert!(tap.send(Frame { bytes: &bytes, offload: frame.offload }));
         let mut answer = [0; 64];
         let (length, peer) = socket.recv_from(&mut answer).unwrap();

@@ -7,6 +7,7 @@ use smoltcp::time::Instant as Ticks;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 use super::*;
+use crate::patience::Patience;
 use crate::vsp::network::mac::MacAddress;
 use crate::vsp::network::offload::checksum;
 use crate::vsp::network::offload::headers::Headers;
@@ -154,15 +155,15 @@ impl Guest {
         self.interface.poll(now, &mut self.cable, &mut self.sockets);
     }
 
-    /// Runs until `done` has a value, for 20 seconds at most.
+    /// Runs until `done` has a value.
     pub fn run<T>(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut patience = Patience::new(Duration::from_secs(20));
         loop {
             self.step();
             if let Some(value) = done(self) {
                 return value;
             }
-            assert!(Instant::now() < deadline, "{what} takes too long");
+            assert!(!patience.is_over(), "{what} takes too long");
             self.wait();
         }
     }
@@ -209,14 +210,14 @@ impl Guest {
 
     /// Waits for a frame for which `find` has a value.
     pub fn expect<T>(&mut self, what: &str, find: impl Fn(&[u8]) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut patience = Patience::new(Duration::from_secs(10));
         loop {
             while let Some(frame) = self.cable.receive() {
                 if let Some(value) = find(&frame) {
                     return value;
                 }
             }
-            assert!(Instant::now() < deadline, "{what} takes too long");
+            assert!(!patience.is_over(), "{what} takes too long");
             self.wait();
         }
     }

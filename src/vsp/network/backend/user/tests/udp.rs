@@ -3,6 +3,7 @@
 use super::client::Guest;
 use super::frames::{read_udp, udp};
 use super::*;
+use crate::patience::grown;
 
 #[test]
 fn a_datagram_is_answered_from_where_it_was_sent_to() {
@@ -75,7 +76,7 @@ fn a_forwarded_datagram_is_answered_through_the_same_port() {
     guest.send(&udp(1, gateway(9), b"here I am"));
     let mut peers = Vec::new();
     for (number, client) in clients.iter().enumerate() {
-        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.set_read_timeout(Some(grown(Duration::from_secs(10)))).unwrap();
         client.send_to(&[number as u8], loopback(port)).unwrap();
         let wanted =
             |frame: &[u8]| read_udp(frame).filter(|(_, to, payload)| *to == 53 && payload[..] == [number as u8]);

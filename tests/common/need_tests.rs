@@ -1,0 +1,23 @@
+//! The tests of `need.rs`, which run with the unit tests: once, not in each test binary.
+
+use crate::need::*;
+
+#[test]
+fn reasons_have_names_that_something_needs() {
+    let read = parse("qemu-img: no package: here; nested host: no QEMU;").unwrap();
+    let wanted = [("qemu-img", "no package: here"), ("nested host", "no QEMU")];
+    assert_eq!(read, wanted.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
+    assert_eq!(parse(" ; "), Ok(vec![]));
+    for mistake in ["qemuimg: no package", "qemu-img", "qemu-img:", ": no name"] {
+        assert_eq!(parse(mistake), Err(Mistake(mistake.to_owned())));
+    }
+    let text = Mistake("qemuimg: none".into()).to_string();
+    assert!(text.contains("qemu-img, ") && text.contains("nested host"), "{text}");
+}
+
+#[test]
+fn what_is_missing_is_named_with_what_helps() {
+    assert!(is_program("sh") && !is_program("no-such-program"));
+    assert!(tools().all(|(program, package)| !program.is_empty() && !package.is_empty()));
+    assert!(std::panic::catch_unwind(|| Need::Tool("no-such-program").missing()).is_err(), "it is not on the list");
+}
