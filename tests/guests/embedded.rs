@@ -130,9 +130,15 @@ fn it_says_what_it_misses_and_is_content() {
 
 #[test]
 fn a_network_that_gives_no_addresses_is_left_alone() {
-    let output = succeed("--net none,mac=02:00:00:00:00:07");
+    let output = succeed("--net switch=where-nobody-answers,mac=02:00:00:00:00:07");
     let last = "    adapter      02:00:00:00:00:07, link up\n    DHCP         nobody gives an address\n";
     assert!(output.ends_with(last), "{output}");
+}
+
+#[test]
+fn an_adapter_that_leads_nowhere_has_its_link_down_and_is_waited_for_by_nobody() {
+    let output = succeed("--net none,mac=02:00:00:00:00:07");
+    assert!(output.ends_with("    adapter      02:00:00:00:00:07, link down\n"), "{output}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::backend::open::{self, BackendError};
 use super::backend::switch::Switches;
-use super::config::{NetworkOptions, NetworkOptionsError, check_all};
+use super::config::{Attachment, NetworkOptions, NetworkOptionsError, check_all};
 use super::mac::MacAddress;
 use super::nic::Nic;
 use super::nvsp::device::Device;
@@ -119,6 +119,8 @@ impl Nics {
         let settings = Settings { address, mtu: options.mtu, queues, link_speed: LINK_SPEED, name: name.clone() };
         let device = Device::new(options.nvsp, Adapter::new(settings, Arc::default()));
         let nic = Nic::new(device, backend);
+        // Nothing is plugged in, and the guest is to see that: it waits for nobody then.
+        nic.set_link(options.attachment != Attachment::None);
         let vsp = NetworkVsp::numbered(nic.clone(), number).traced(self.tracer.clone());
         let device = self.bus.offer(Box::new(vsp))?;
         nics.insert(number, Attached { nic, address, device });
