@@ -50,11 +50,23 @@ pub fn main() -> ExitCode {
         }
     };
     start_log(arguments.verbose);
+    raise_open_files();
     match std::panic::catch_unwind(|| dispatch(arguments.command)) {
         Ok(Ok(code)) => code.into(),
         Ok(Err(error)) => failed(&error),
         // The panic's own words are on standard error already.
         Err(_) => code::FAILED.into(),
+    }
+}
+
+/// Raises the soft limit on open files to the hard one. Shells keep the soft one low for old programs that use `select`; each connection of a
+/// guest's and each eventfd of a device's wants a descriptor.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::debug!("the limit on open files stays as it is: {error}");
     }
 }
 
