@@ -144,10 +144,15 @@ impl Headers {
                 }
                 _ => break,
             };
+            let is_later_fragment = protocol == FRAGMENT && be16(packet, transport + 2)? >> 3 != 0;
             protocol = *packet.get(transport)?;
             transport += extension;
             if transport > length {
                 return None;
+            }
+            if is_later_fragment {
+                // Whatever header comes next is in the first fragment.
+                break;
             }
         }
         let end = network + length;
@@ -178,6 +183,77 @@ impl Headers {
     pub fn ports<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
         self.checksum_offset()?;
         frame.get(self.transport..self.transport + 4)
+    }
+}
+
+/// What a fragment says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentField {
+    /// Where in the frame it says so: IPv4's header, or the extension header of IPv6.
+    pub at: usize,
+    /// Where the part of the packet ends that every fragment has.
+    pub header_end: usize,
+    /// Where the fragment's part of the payload begins.
+    pub payload: usize,
+    /// The same for all fragments of a packet.
+    pub identification: u32,
+    /// Where the fragment's part of the payload has its place.
+    pub offset: usize,
+    /// There are fragments behind this one.
+    pub more: bool,
+    /// Where the number of the payload's protocol is to stand once the fragment header is gone.
+    pub next_at: usize,
+    /// That number.
+    pub next: u8,
+}
+
+impl FragmentField {
+    /// Finds what a fragment says of itself. None if the packet is whole.
+    pub fn find(frame: &[u8], headers: &Headers) -> Option<Self> {
+        let network = headers.network;
+        let packet = frame.get(network..headers.end)?;
+        if !headers.fragment {
+            return None;
+        }
+        if headers.version == IpVersion::V4 {
+            let field = be16(packet, 6)?;
+            return Some(Self {
+                at: network,
+                header_end: headers.transport,
+                payload: headers.transport,
+                identification: be16(packet, 4)?.into(),
+                offset: usize::from(field & 0x1fff) * 8,
+                more: field & 0x2000 != 0,
+                next_at: network + 9,
+                next: headers.protocol,
+            });
+        }
+        let (mut next_at, mut place) = (6, 40);
+        for _ in 0..MAX_EXTENSIONS {
+            let next = *packet.get(next_at)?;
+            match next {
+                HOP_BY_HOP | ROUTING | DESTINATION => {
+                    next_at = place;
+                    place += 8 + 8 * usize::from(*packet.get(place + 1)?);
+                }
+                FRAGMENT => {
+                    let field = be16(packet, place + 2)?;
+                    let identification = packet.get(place + 4..place + 8)?;
+                    return Some(Self {
+                        at: network + place,
+                        header_end: network + place,
+                        payload: network + place + 8,
+                        identification: u32::from_be_bytes(identification.try_into().ok()?),
+                        offset: usize::from(field & !7),
+                        more: field & 1 != 0,
+                        next_at: network + next_at,
+                        next: *packet.get(place)?,
+                    });
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 }
 
