@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::Queue;
+use super::ports::SwitchPort;
 use crate::vsp::network::frame::{Frame, FrameBuffer};
 use crate::vsp::network::pcap::{Direction, Writer};
 
@@ -28,7 +29,7 @@ impl<Q: Queue> Captured<Q> {
     fn write(&self, write: impl FnOnce(&mut Writer<BufWriter<File>>) -> io::Result<()>) {
         let mut capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Err(error)) = capture.as_mut().map(write) {
-            log::warn!("the capture of a network adapter ends here: {error}");
+            crate::limited::warn!("the capture of a network adapter ends here: {error}");
             *capture = None;
         }
     }
@@ -38,6 +39,15 @@ impl<Q: Queue> Queue for Captured<Q> {
     fn send(&mut self, frame: Frame<'_>) -> bool {
         self.write(|capture| capture.add(SystemTime::now(), Direction::Outbound, frame));
         self.queue.send(frame)
+    }
+
+    fn send_from(&mut self, port: SwitchPort, frame: Frame<'_>) -> bool {
+        self.write(|capture| capture.add(SystemTime::now(), Direction::Outbound, frame));
+        self.queue.send_from(port, frame)
+    }
+
+    fn received_from(&self) -> SwitchPort {
+        self.queue.received_from()
     }
 
     fn flush(&mut self) {
@@ -67,6 +77,14 @@ impl<Q: Queue> Queue for Captured<Q> {
 impl Queue for Box<dyn Queue> {
     fn send(&mut self, frame: Frame<'_>) -> bool {
         (**self).send(frame)
+    }
+
+    fn send_from(&mut self, port: SwitchPort, frame: Frame<'_>) -> bool {
+        (**self).send_from(port, frame)
+    }
+
+    fn received_from(&self) -> SwitchPort {
+        (**self).received_from()
     }
 
     fn flush(&mut self) {

@@ -7,10 +7,12 @@
 use std::os::fd::BorrowedFd;
 
 use super::frame::{Frame, FrameBuffer};
+use ports::SwitchPort;
 
 pub mod capture;
 pub mod none;
 pub mod open;
+pub mod ports;
 pub mod switch;
 pub mod tap;
 pub mod user;
@@ -19,6 +21,16 @@ pub mod user;
 pub trait Queue: Send {
     /// Sends a frame. False if there was no room and it was dropped.
     fn send(&mut self, frame: Frame<'_>) -> bool;
+
+    /// Sends a frame that came in by a switch's port. For backends that give each port its share.
+    fn send_from(&mut self, _port: SwitchPort, frame: Frame<'_>) -> bool {
+        self.send(frame)
+    }
+
+    /// The port that the frame came in by which was received last.
+    fn received_from(&self) -> SwitchPort {
+        SwitchPort::default()
+    }
 
     /// Has everything go out that [`send`](Self::send) may have held back. Called when no more frames follow at once.
     fn flush(&mut self) {}

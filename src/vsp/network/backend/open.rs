@@ -83,7 +83,7 @@ pub fn open(
     match &options.attachment {
         Attachment::None => backend.queues.extend((0..queues).map(|_| boxed(Box::new(Nowhere)))),
         Attachment::User => {
-            let ways = User::open(Network::default(), &options.forwards, queues)?;
+            let ways = User::open_with_mtu(Network::default(), &options.forwards, queues, options.mtu)?;
             backend.queues.extend(ways.into_iter().map(|way| boxed(Box::new(way))));
         }
         Attachment::Tap(name) => {
@@ -93,11 +93,11 @@ pub fn open(
         }
         Attachment::Switch { name, uplink } => {
             let switch = switches.get(name);
+            let port = switch.plug_with_mtu(Some(address), options.mtu)?;
             if *uplink {
-                let made = switch.uplink(&options.forwards)?;
+                let made = switch.uplink(&options.forwards, port.number())?;
                 backend.uplink = Some(made.ok_or_else(|| BackendError::Uplink(name.clone()))?);
             }
-            let port = switch.plug(Some(address))?;
             backend.queues.extend((0..queues).map(|_| boxed(Box::new(port.clone()))));
         }
     }

@@ -65,7 +65,7 @@ impl Waiting {
         self.cost -= cost(length);
     }
 
-    fn pop(&mut self) -> Option<FrameBuffer> {
+    fn pop(&mut self) -> Option<(usize, FrameBuffer)> {
         if self.cost == 0 {
             return None;
         }
@@ -74,7 +74,7 @@ impl Waiting {
             if let Some(frame) = self.from[port].frames.pop_front() {
                 self.turn = port;
                 self.uncount(port, frame.bytes.len());
-                return Some(frame);
+                return Some((port, frame));
             }
         }
         None
@@ -116,8 +116,8 @@ impl Inbox {
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
-    /// The next frame, from the source whose turn it is.
-    pub(super) fn pop(&self) -> Option<FrameBuffer> {
+    /// The next frame, from the source whose turn it is, and that source.
+    pub(super) fn pop(&self) -> Option<(usize, FrameBuffer)> {
         let mut waiting = lock(&self.waiting);
         let frame = waiting.pop();
         if frame.is_none() {

@@ -13,6 +13,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::Queue;
+pub use super::ports::MAX_PORTS;
+use super::ports::{Ports, SwitchPort, USUAL_MTU};
 use super::user::address::Network;
 use super::user::forward::Forward;
 use super::user::{User, UserError};
@@ -25,9 +27,6 @@ use uplink::Cable;
 mod inbox;
 mod table;
 pub mod uplink;
-
-/// How many ports a switch has.
-pub const MAX_PORTS: usize = 32;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -78,6 +77,8 @@ pub enum SwitchError {
 pub struct Switch {
     table: Mutex<Table>,
     ports: Mutex<[Option<Arc<Inbox>>; MAX_PORTS]>,
+    /// What the uplink's network has to know of the ports.
+    known: Arc<Ports>,
     uplink: Mutex<Weak<Cable>>,
 }
 
@@ -102,6 +103,8 @@ impl Drop for Plug {
 pub struct Port {
     plug: Arc<Plug>,
     targets: Vec<Arc<Inbox>>,
+    /// Where the frame came in that was fetched last.
+    source: SwitchPort,
 }
 
 impl Switch {
@@ -110,6 +113,14 @@ impl Switch {
     /// # Errors
     /// See [`SwitchError`].
     pub fn plug(self: &Arc<Self>, address: Option<MacAddress>) -> Result<Port, SwitchError> {
+        self.plug_with_mtu(address, USUAL_MTU)
+    }
+
+    /// Plugs in a NIC that takes IP packets of up to `mtu` bytes.
+    ///
+    /// # Errors
+    /// See [`SwitchError`].
+    pub fn plug_with_mtu(self: &Arc<Self>, address: Option<MacAddress>, mtu: u16) -> Result<Port, SwitchError> {
         let inbox = Arc::new(Inbox::new()?);
         let port = {
             let mut ports = lock(&self.ports);
@@ -118,25 +129,32 @@ impl Switch {
                 return Err(SwitchError::SameAddress(address));
             }
             ports[port] = Some(inbox.clone());
+            self.known.plug(SwitchPort::new(port), mtu);
             port
         };
-        Ok(Port { plug: Arc::new(Plug { switch: self.clone(), port, inbox }), targets: Vec::new() })
+        let plug = Arc::new(Plug { switch: self.clone(), port, inbox });
+        Ok(Port { plug, targets: Vec::new(), source: SwitchPort::default() })
     }
 }
 
 impl Switch {
     /// The cable to a network in this process, which is there as long as somebody holds it. The first one makes it, with those ports
-    /// forwarded. None for another one who wants ports forwarded.
+    /// forwarded to the guest at `target`. None for another one who wants ports forwarded.
     ///
     /// # Errors
     /// A port cannot be had, or there is no room at the switch, or none in the host.
-    pub fn uplink(self: &Arc<Self>, forwards: &[Forward]) -> Result<Option<Arc<Cable>>, UplinkError> {
+    pub fn uplink(
+        self: &Arc<Self>,
+        forwards: &[Forward],
+        target: SwitchPort,
+    ) -> Result<Option<Arc<Cable>>, UplinkError> {
         let mut uplink = lock(&self.uplink);
         if let Some(cable) = uplink.upgrade() {
             return Ok(forwards.is_empty().then_some(cable));
         }
-        let Some(network) = User::open(Network::default(), forwards, 1)?.pop() else { return Ok(None) };
-        let cable = Arc::new(Cable::connect(self.plug(None)?, network)?);
+        let way = User::behind(Network::default(), forwards, self.known.clone(), target)?;
+        // The router's address is its own, so that no guest can pretend to be the router.
+        let cable = Arc::new(Cable::connect(self.plug(Some(Network::ROUTER))?, way)?);
         *uplink = Arc::downgrade(&cable);
         Ok(Some(cable))
     }
@@ -157,6 +175,11 @@ pub enum UplinkError {
 }
 
 impl Port {
+    /// Where it is plugged in.
+    pub fn number(&self) -> SwitchPort {
+        SwitchPort::new(self.plug.port)
+    }
+
     fn send_at(&mut self, frame: Frame<'_>, now: Instant) -> bool {
         let (Some(destination), Some(source)) = (MacAddress::destination(frame.bytes), MacAddress::source(frame.bytes))
         else {
@@ -196,12 +219,17 @@ impl Queue for Port {
 
     fn receive(&mut self, frame: &mut FrameBuffer) -> bool {
         match self.plug.inbox.pop() {
-            Some(next) => {
+            Some((source, next)) => {
                 *frame = next;
+                self.source = SwitchPort::new(source);
                 true
             }
             None => false,
         }
+    }
+
+    fn received_from(&self) -> SwitchPort {
+        self.source
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {

@@ -12,6 +12,9 @@ const MAX_ADDRESSES: usize = 256;
 /// How long an address is remembered without being seen (IEEE 802.1D, 7.9.2).
 const AGE: Duration = Duration::from_secs(300);
 
+/// How often old addresses are looked for, at most: that takes a look at all of them.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// Where an address is.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -26,6 +29,8 @@ pub(super) struct Table {
     places: HashMap<MacAddress, Place>,
     /// How many learnt addresses each port has.
     learnt: [usize; MAX_PORTS],
+    /// When old addresses were looked for last.
+    looked: Option<Instant>,
 }
 
 impl Table {
@@ -52,11 +57,12 @@ impl Table {
             Some(place) if place.port == port => place.seen = Some(now),
             _ if !address.is_station() => {}
             _ => {
-                self.remove(address);
                 if self.learnt[port] >= MAX_ADDRESSES {
                     self.expire(now);
                 }
+                // Who has no room for another does not make the switch forget where that one is.
                 if self.learnt[port] < MAX_ADDRESSES {
+                    self.remove(address);
                     self.learnt[port] += 1;
                     self.places.insert(address, Place { port, seen: Some(now) });
                 }
@@ -73,6 +79,10 @@ impl Table {
     }
 
     fn expire(&mut self, now: Instant) {
+        if self.looked.is_some_and(|looked| now.saturating_duration_since(looked) < BETWEEN_LOOKS) {
+            return;
+        }
+        self.looked = Some(now);
         let old = |place: &Place| place.seen.is_some_and(|seen| now.saturating_duration_since(seen) >= AGE);
         let learnt = &mut self.learnt;
         self.places.retain(|_, place| {

@@ -24,6 +24,9 @@ fn one_port_cannot_fill_the_table() {
     assert_eq!(table.places.len(), MAX_ADDRESSES);
     table.learn(address(20_000), 1, now);
     assert_eq!(table.find(address(20_000), now), Some(1));
+    // Nor can it make the others' places forgotten.
+    assert!(table.learn(address(20_000), 0, now));
+    assert_eq!(table.find(address(20_000), now), Some(1));
     // When the old ones are too old, there is room for new ones.
     table.learn(address(30_000), 0, now + AGE);
     assert_eq!(table.find(address(30_000), now + AGE), Some(0));

@@ -185,6 +185,28 @@ fn an_uplink_carries_frames_both_ways_and_ends() {
 }
 
 #[test]
+fn nobody_can_pretend_to_be_the_router_of_the_uplink() {
+    let (switch, [mut a, mut b, _c]) = three();
+    assert!(send(&mut a, &frame(Network::ROUTER, B, b"before there is one")));
+    receive(&mut b);
+    let _cable = switch.uplink(&[], b.number()).unwrap().unwrap();
+    assert!(!send(&mut a, &frame(Network::ROUTER, B, b"as if from the router")));
+    assert_eq!(receive(&mut b), None);
+}
+
+#[test]
+fn a_frame_that_was_fetched_says_which_port_it_came_in_by() {
+    let (_switch, [mut a, mut b, mut c]) = three();
+    send(&mut c, &frame(C, A, b"x"));
+    assert!(receive(&mut a).is_some());
+    assert_eq!(a.received_from(), c.number());
+    // An address that is made up does not change that.
+    send(&mut b, &frame(MacAddress([2, 7, 7, 7, 7, 7]), A, b"x"));
+    assert!(receive(&mut a).is_some());
+    assert_eq!(a.received_from(), b.number());
+}
+
+#[test]
 fn sixteen_ports_that_flood_one_share_it_fairly() {
     let switch = Switches::default().get("lab");
     let mut target = switch.plug(Some(A)).unwrap();

@@ -72,7 +72,7 @@ fn wait(stop: &OwnedFd, one: &impl Queue, other: &impl Queue) -> bool {
 fn carry(from: &mut impl Queue, to: &mut impl Queue, frame: &mut FrameBuffer) -> bool {
     let mut carried = 0;
     while carried < TURN && from.receive(frame) {
-        to.send(frame.frame());
+        to.send_from(from.received_from(), frame.frame());
         carried += 1;
     }
     if carried > 0 {

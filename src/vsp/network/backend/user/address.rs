@@ -2,25 +2,28 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::resolver;
+use super::resolver::Resolver;
 use crate::vsp::network::mac::MacAddress;
 
-/// How many guests get an address: one, or the partitions behind a switch.
+/// How many guests get an address at each port of a switch, or where there is none: that many may be behind a bridge.
 pub const MAX_GUESTS: u8 = 64;
+
+/// How many addresses there are for guests in all.
+pub const ADDRESSES: u8 = 254 - Network::FIRST_GUEST.octets()[3] + 1;
 
 const DNS_PORT: u16 = 53;
 
 /// See the module's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// The host's name server, if it has one.
-    pub resolver: Option<SocketAddr>,
+    /// Where name servers are known from. None if guests are to have none.
+    pub resolver: Option<Resolver>,
 }
 
 impl Default for Network {
-    /// With the name server that the host uses itself.
+    /// With the name servers that the host uses itself.
     fn default() -> Self {
-        Self { resolver: resolver::of_host() }
+        Self { resolver: Some(Resolver::of_host()) }
     }
 }
 
@@ -74,13 +77,19 @@ impl Network {
             }
     }
 
-    /// Where on the host, or beyond, what a guest sends to `destination` goes. None if that is nowhere.
-    pub fn outside(&self, destination: SocketAddr) -> Option<SocketAddr> {
+    /// Whether a guest asks its name server there.
+    pub fn is_name_server(&self, destination: SocketAddr) -> bool {
+        let is_own = matches!(destination.ip(), IpAddr::V4(Self::DNS) | IpAddr::V6(Self::DNS6));
+        self.resolver.is_some() && is_own && destination.port() == DNS_PORT
+    }
+
+    /// Where on the host, or beyond, what a guest sends to `destination` goes. None if that is nowhere, or a name server's.
+    pub fn outside(destination: SocketAddr) -> Option<SocketAddr> {
         let port = destination.port();
         let nowhere = match destination.ip() {
             IpAddr::V4(Self::GATEWAY) => return Some((Ipv4Addr::LOCALHOST, port).into()),
             IpAddr::V6(Self::GATEWAY6 | Self::LINK_LOCAL6) => return Some((Ipv6Addr::LOCALHOST, port).into()),
-            IpAddr::V4(Self::DNS) | IpAddr::V6(Self::DNS6) => return self.resolver.filter(|_| port == DNS_PORT),
+            IpAddr::V4(Self::DNS) | IpAddr::V6(Self::DNS6) => true,
             // Addresses that mean this host or this network to whoever sends to them.
             IpAddr::V4(address) => {
                 let [first, ..] = address.octets();

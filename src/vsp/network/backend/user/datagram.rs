@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use super::super::ports::SwitchPort;
+use super::budget::Ticket;
 use super::outbox::Outbox;
-use super::packet::{MAX_DATAGRAM, add_icmp, add_udp, add_unreachable, hop_limit};
+use super::packet::{MAX_DATAGRAM, Problem, add_icmp, add_problem, add_udp, hop_limit};
 use super::router::kind;
-use crate::vsp::network::mac::MacAddress;
+use super::share::Guest;
 
 /// How long a flow may be silent (RFC 4787 asks for two minutes at least).
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// How long a flow to a name server may be: a question and its answer.
+/// How long a flow to a name server that is not the network's own may be: a question and its answer.
 const SILENCE_OF_DNS: Duration = Duration::from_secs(20);
 
 /// How many datagrams a flow may have in a row before the others have their turn.
@@ -40,6 +42,8 @@ pub enum Kind {
 pub struct Key {
     /// What kind of datagrams.
     pub kind: Kind,
+    /// Where the guest is.
+    pub port: SwitchPort,
     /// The guest's end.
     pub guest: SocketAddr,
     /// The other end.
@@ -49,8 +53,8 @@ pub struct Key {
 /// How a flow reaches its peer.
 #[derive(Debug)]
 enum Way {
-    /// Through a socket of its own.
-    Connected(OwnedFd),
+    /// Through a socket of its own, which has its place in the budget.
+    Connected(OwnedFd, #[expect(dead_code, reason = "held")] Ticket),
     /// Through the socket of a forwarded port.
     Forwarded(Arc<UdpSocket>, SocketAddr),
 }
@@ -59,7 +63,7 @@ enum Way {
 #[derive(Debug)]
 pub struct Flow {
     key: Key,
-    mac: MacAddress,
+    guest: Guest,
     way: Way,
     readable: bool,
     last_used: Instant,
@@ -68,25 +72,30 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A flow from the guest to `outside`. None if the host has no socket or no way there.
-    pub fn connect(key: Key, mac: MacAddress, outside: SocketAddr, now: Instant) -> Option<Self> {
-        let family = if outside.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    /// A flow from the guest to `outside`.
+    ///
+    /// # Errors
+    /// The host has no socket or no way there.
+    pub(super) fn connect(
+        key: Key,
+        guest: Guest,
+        outside: SocketAddr,
+        ticket: Ticket,
+        now: Instant,
+    ) -> std::io::Result<Self> {
         let protocol = match (key.kind, outside.ip()) {
             (Kind::Udp, _) => None,
             (Kind::Ping, IpAddr::V4(_)) => Some(rustix::net::ipproto::ICMP),
             (Kind::Ping, IpAddr::V6(_)) => Some(rustix::net::ipproto::ICMPV6),
         };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, protocol).ok()?;
-        rustix::net::connect(&socket, &outside).ok()?;
-        let way = Way::Connected(socket);
-        Some(Self { key, mac, way, readable: false, last_used: now, last_packet: Vec::new() })
+        let way = Way::Connected(connect(outside, protocol)?, ticket);
+        Ok(Self { key, guest, way, readable: false, last_used: now, last_packet: Vec::new() })
     }
 
     /// A flow from `peer` outside through a forwarded port.
-    pub fn forwarded(key: Key, mac: MacAddress, socket: Arc<UdpSocket>, peer: SocketAddr, now: Instant) -> Self {
+    pub fn forwarded(key: Key, guest: Guest, socket: Arc<UdpSocket>, peer: SocketAddr, now: Instant) -> Self {
         let way = Way::Forwarded(socket, peer);
-        Self { key, mac, way, readable: false, last_used: now, last_packet: Vec::new() }
+        Self { key, guest, way, readable: false, last_used: now, last_packet: Vec::new() }
     }
 
     /// The ends, as the guest sees them.
@@ -94,20 +103,22 @@ impl Flow {
         self.key
     }
 
+    /// Whose flow it is.
+    pub fn guest(&self) -> Guest {
+        self.guest
+    }
+
     /// The socket to watch, if the flow has its own.
     pub fn socket(&self) -> Option<impl AsFd + '_> {
         match &self.way {
-            Way::Connected(socket) => Some(socket.as_fd()),
+            Way::Connected(socket, _) => Some(socket.as_fd()),
             Way::Forwarded(..) => None,
         }
     }
 
-    /// The peer outside, if the flow came through a forwarded port.
-    pub fn forwarded_peer(&self) -> Option<SocketAddr> {
-        match self.way {
-            Way::Connected(_) => None,
-            Way::Forwarded(_, peer) => Some(peer),
-        }
+    /// Whether the flow is that of `peer` outside through the forwarded port with that socket.
+    pub fn is_from(&self, socket: &Arc<UdpSocket>, peer: SocketAddr) -> bool {
+        matches!(&self.way, Way::Forwarded(own, from) if Arc::ptr_eq(own, socket) && *from == peer)
     }
 
     /// When the flow has been silent for too long.
@@ -121,16 +132,29 @@ impl Flow {
         self.last_used
     }
 
-    /// Sends a datagram of the guest's. `packet` is the IP packet that carries it. False if it was dropped.
-    pub fn send(&mut self, payload: &[u8], packet: &[u8], now: Instant) -> bool {
+    /// Sends a datagram of the guest's, whose Ethernet address may have changed. `packet` is the IP packet that carries it. False if it
+    /// was dropped.
+    pub fn send(&mut self, guest: Guest, payload: &[u8], packet: &[u8], outbox: &mut Outbox, now: Instant) -> bool {
         const QUOTE: usize = 64;
-        self.last_used = now;
+        (self.guest, self.last_used) = (guest, now);
         self.last_packet.clear();
         self.last_packet.extend_from_slice(&packet[..packet.len().min(QUOTE)]);
-        match &self.way {
-            Way::Connected(socket) => rustix::net::send(socket, payload, SendFlags::empty()).is_ok(),
-            Way::Forwarded(socket, peer) => socket.send_to(payload, peer).is_ok(),
+        let send = || match &self.way {
+            Way::Connected(socket, _) => rustix::net::send(socket, payload, SendFlags::empty()).map_err(Into::into),
+            Way::Forwarded(socket, peer) => socket.send_to(payload, peer),
+        };
+        // The first error may be that of an earlier datagram, and then this one was not sent.
+        let Err(error) = send() else { return true };
+        if error.kind() == ErrorKind::WouldBlock {
+            return false;
         }
+        add_problem(outbox, guest, self.ends(), Problem::of(&error), packet);
+        send().is_ok()
+    }
+
+    /// From whom the guest hears of the flow, and where.
+    fn ends(&self) -> (IpAddr, IpAddr) {
+        (self.key.peer.ip(), self.key.guest.ip())
     }
 
     /// The socket has something to say.
@@ -147,26 +171,26 @@ impl Flow {
     pub fn deliver(&mut self, payload: &[u8], outbox: &mut Outbox, now: Instant) {
         self.last_used = now;
         match self.key.kind {
-            Kind::Udp => add_udp(outbox, self.mac, self.key.peer, self.key.guest, payload),
+            Kind::Udp => add_udp(outbox, self.guest, self.key.peer, self.key.guest, payload),
             Kind::Ping => self.deliver_echo(payload, outbox),
         }
     }
 
     fn deliver_echo(&self, payload: &[u8], outbox: &mut Outbox) {
-        let ends = (self.key.peer.ip(), self.key.guest.ip());
+        let ends = self.ends();
         let reply = if ends.0.is_ipv4() { kind::ECHO_REPLY } else { kind::ECHO_REPLY6 };
         if payload.len() >= 8 && payload[0] == reply {
             let mut message = payload.to_vec();
             // The host's kernel has put an identifier of its own in the place of the guest's.
             message[4..6].copy_from_slice(&self.key.guest.port().to_be_bytes());
-            add_icmp(outbox, self.mac, ends, hop_limit(), &message);
+            add_icmp(outbox, self.guest, ends, hop_limit(), message);
         }
     }
 
     /// Reads what waits on the flow's own socket, for one turn. False when the flow has ended: nobody listens at the peer's.
     pub fn read(&mut self, scratch: &mut [u8], outbox: &mut Outbox, now: Instant) -> bool {
         for _ in 0..TURN {
-            let Way::Connected(socket) = &self.way else { break };
+            let Way::Connected(socket, _) = &self.way else { break };
             if outbox.is_full() {
                 return true;
             }
@@ -180,12 +204,10 @@ impl Flow {
                     match error.kind() {
                         ErrorKind::WouldBlock => self.readable = false,
                         ErrorKind::Interrupted => continue,
-                        _ if self.key.kind == Kind::Udp => {
-                            let ends = (self.key.peer.ip(), self.key.guest.ip());
-                            add_unreachable(outbox, self.mac, ends, &self.last_packet);
+                        _ => {
+                            add_problem(outbox, self.guest, self.ends(), Problem::of(&error), &self.last_packet);
                             return false;
                         }
-                        _ => return false,
                     }
                     return true;
                 }
@@ -193,6 +215,15 @@ impl Flow {
         }
         true
     }
+}
+
+/// A socket for datagrams that is connected to `outside` and never blocks.
+pub(super) fn connect(outside: SocketAddr, protocol: Option<rustix::net::Protocol>) -> std::io::Result<OwnedFd> {
+    let family = if outside.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, protocol)?;
+    rustix::net::connect(&socket, &outside)?;
+    Ok(socket)
 }
 
 /// Room for the longest datagram.

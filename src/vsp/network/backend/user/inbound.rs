@@ -10,9 +10,12 @@ use super::address::Network;
 use super::datagram::{self, Kind};
 use super::forward::{Forward, Protocol};
 use super::link::Link;
+use super::share::Guest;
 use super::stack::{LISTENER, PORT, Stack};
 use super::tcp;
-use crate::vsp::network::mac::MacAddress;
+
+/// How many connections or datagrams a port may have in a row before the others have their turn.
+const TURN: usize = 64;
 
 /// The first of the router's ports for peers of forwarded datagrams (RFC 6335's dynamic ports).
 pub(super) const FIRST_PORT: u16 = 49_152;
@@ -35,6 +38,7 @@ impl Stack {
                 listener.set_nonblocking(true).map_err(failed)?;
                 self.poll.add(&listener, LISTENER | self.listeners.len() as u64)?;
                 self.listeners.push((listener, forward.guest_port));
+                self.listeners_readable.push(false);
             }
             Protocol::Udp => {
                 let socket = UdpSocket::bind(forward.host).map_err(failed)?;
@@ -47,38 +51,47 @@ impl Stack {
         Ok(())
     }
 
-    /// The guest that forwarded ports lead to: the first that asked for an address, or the one that has the first address.
-    fn forward_target(&self) -> Option<(IpAddr, MacAddress)> {
-        let address = IpAddr::from(Network::FIRST_GUEST);
-        let mac = self.neighbors.find(address).or_else(|| self.dhcp.first())?;
-        Some((address, mac))
+    /// The guest that forwarded ports lead to, by the address that it has now.
+    fn forward_target(&self) -> Option<(IpAddr, Guest)> {
+        let (address, mac) = self.guests.target(self.target)?;
+        Some((address.into(), Guest { port: self.target, mac }))
     }
 
-    /// Takes the connections that wait at a port.
+    /// Takes the connections that wait at a port, for one turn.
     pub(super) fn accept(&mut self, index: usize, now: Instant) {
-        loop {
+        for _ in 0..TURN {
             let Some((listener, guest_port)) = self.listeners.get(index) else { return };
             let guest_port = *guest_port;
-            let Ok((host, _)) = listener.accept() else { return };
+            let host = match listener.accept() {
+                Ok((host, _)) => host,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
+                    continue;
+                }
+                Err(error) => {
+                    // Without a descriptor they wait on, until the next one comes.
+                    self.listeners_readable[index] = false;
+                    self.said.no_socket(&error);
+                    return;
+                }
+            };
             // Without a guest, or without room for another connection, nobody listens there: `host` is closed.
-            let Some((guest, mac)) = self.forward_target() else { continue };
-            if host.set_nonblocking(true).is_err() || self.make_room(now).is_none() {
+            let Some((address, guest)) = self.forward_target() else { continue };
+            if host.set_nonblocking(true).is_err() {
                 continue;
             }
-            let guest = SocketAddr::from((guest, guest_port));
-            let Some(peer) = self.free_port(|peer| self.connections.numbers.contains_key(&tcp::Key { guest, peer }))
-            else {
-                continue;
-            };
+            let Some(setup) = self.make_room(guest, now) else { continue };
+            let key = |peer| tcp::Key { port: guest.port, guest: SocketAddr::from((address, guest_port)), peer };
+            let Some(peer) = self.free_port(|peer| self.connections.numbers.contains_key(&key(peer))) else { continue };
             self.next_port = peer.port().wrapping_add(1).max(FIRST_PORT);
-            let key = tcp::Key { guest, peer };
-            let (seed, ticks) = (self.next_seed(), self.ticks(now));
-            let mut link = Link { incoming: None, outbox: &mut self.outbox, mac };
-            let flow = tcp::Flow::accept(key, &mut link, host, seed, ticks);
-            if let Some(number) = flow.ok().and_then(|flow| self.insert(key, flow)) {
+            let ticks = self.ticks(now);
+            let mut link = Link { incoming: None, outbox: &mut self.outbox, mac: guest.mac };
+            let flow = tcp::Flow::accept(key(peer), &mut link, host, setup, ticks);
+            if let Some(number) = flow.ok().and_then(|flow| self.insert(key(peer), flow)) {
                 self.drive(number, None, now);
             }
         }
+        self.listeners_readable[index] = true;
+        self.held_back = true;
     }
 
     /// An address of the router's with a port that nobody uses.
@@ -87,10 +100,13 @@ impl Stack {
         ports.map(|port| SocketAddr::from((Network::GATEWAY, port))).find(|peer| !in_use(*peer))
     }
 
-    /// Takes the datagrams that wait at a port.
+    /// Takes the datagrams that wait at a port, for one turn.
     pub(super) fn read_port(&mut self, index: usize, now: Instant) {
         self.ports_readable[index] = true;
-        while !self.outbox.is_full() {
+        for _ in 0..TURN {
+            if self.outbox.is_full() {
+                break;
+            }
             let (socket, guest_port) = &self.ports[index];
             let (socket, guest_port) = (socket.clone(), *guest_port);
             let (length, from) = match socket.recv_from(&mut self.scratch) {
@@ -102,27 +118,13 @@ impl Stack {
                 // An earlier answer found nobody; the next datagram has nothing to do with that.
                 Err(_) => continue,
             };
-            let Some((guest, mac)) = self.forward_target() else {
+            let Some((address, guest)) = self.forward_target() else {
                 self.outbox.count_dropped();
                 continue;
             };
-            let guest = SocketAddr::from((guest, guest_port));
-            let known = self
-                .datagrams
-                .flows
-                .iter()
-                .find(|(_, flow)| flow.forwarded_peer() == Some(from) && flow.key().guest == guest);
-            let number = match known.map(|(number, _)| *number) {
-                Some(number) => number,
-                None => {
-                    self.make_room_for_datagrams();
-                    let key = |peer| datagram::Key { kind: Kind::Udp, guest, peer };
-                    let peer = self.free_port(|peer| self.datagrams.numbers.contains_key(&key(peer)));
-                    let Some(peer) = peer else { continue };
-                    self.next_port = peer.port().wrapping_add(1).max(FIRST_PORT);
-                    let flow = datagram::Flow::forwarded(key(peer), mac, socket, from, now);
-                    self.datagrams.insert(key(peer), flow)
-                }
+            let Some(number) = self.forwarded_flow(socket, from, (address, guest_port).into(), guest, now) else {
+                self.outbox.count_dropped();
+                continue;
             };
             if let Some(flow) = self.datagrams.flows.get_mut(&number) {
                 flow.deliver(&self.scratch[..length], &mut self.outbox, now);
@@ -131,5 +133,26 @@ impl Stack {
             }
         }
         self.held_back = true;
+    }
+
+    /// The flow of a peer outside through a forwarded port to an address of the guest's, perhaps a new one.
+    fn forwarded_flow(
+        &mut self,
+        socket: Arc<UdpSocket>,
+        from: SocketAddr,
+        address: SocketAddr,
+        guest: Guest,
+        now: Instant,
+    ) -> Option<u64> {
+        let is_it = |flow: &datagram::Flow| flow.is_from(&socket, from) && flow.key().guest == address;
+        if let Some((number, _)) = self.datagrams.flows.iter().find(|(_, flow)| is_it(flow)) {
+            return Some(*number);
+        }
+        self.make_place_for_datagrams(guest, now)?;
+        let key = |peer| datagram::Key { kind: Kind::Udp, port: guest.port, guest: address, peer };
+        let peer = self.free_port(|peer| self.datagrams.numbers.contains_key(&key(peer)))?;
+        self.next_port = peer.port().wrapping_add(1).max(FIRST_PORT);
+        let flow = datagram::Flow::forwarded(key(peer), guest, socket, from, now);
+        Some(self.datagrams.insert(key(peer), flow))
     }
 }

@@ -5,7 +5,9 @@
 //! UDP peer and each ping has a socket of its own. The router's address stands for the host's loopback. IPv6 is the same on fd15:5d::/64.
 //!
 //! - [`stack`]: takes frames and gives frames, one guest's or several's. Deterministic but for what the host's sockets do.
-//! - [`tcp`], [`datagram`]: the flows. [`dhcp`], [`neighbors`], [`router`]: what a router does by itself.
+//! - [`tcp`], [`datagram`], [`dns`]: the flows. [`dhcp`] with [`leases`], [`guests`], [`router`]: what a router does by itself.
+//! - [`fragments`]: packets that guests sent in parts; [`packet`]: those of the network's own, cut to what the guest takes.
+//! - [`share`], [`budget`]: who gives up a flow when there is no room for another, within the network and within the process.
 //! - [`address`]: the network's addresses and what they stand for; [`forward`], `inbound`: ports of the host that lead to a guest.
 //! - [`outbox`]: frames for the guest; [`poll`]: readiness and timers in one descriptor.
 //!
@@ -18,24 +20,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Queue;
+pub use super::ports::SwitchPort;
+use super::ports::{Ports, USUAL_MTU};
 use crate::vsp::network::frame::{Frame, FrameBuffer};
 use address::Network;
+use budget::Budget;
 use forward::Forward;
 use stack::Stack;
 
 pub mod address;
+pub mod budget;
 pub mod datagram;
 pub mod dhcp;
+pub mod dns;
 pub mod forward;
+pub mod fragments;
+pub mod guests;
 mod inbound;
+pub mod leases;
 pub mod link;
-pub mod neighbors;
+mod lookups;
 mod outbound;
 pub mod outbox;
 pub mod packet;
 pub mod poll;
 pub mod resolver;
+mod room;
 pub mod router;
+pub mod share;
 pub mod stack;
 mod table;
 pub mod tcp;
@@ -76,11 +88,37 @@ impl User {
     /// # Errors
     /// See [`UserError`].
     pub fn open(network: Network, forwards: &[Forward], queues: u16) -> Result<Vec<Self>, UserError> {
-        let stack = Stack::new(network, forwards, Instant::now())?;
+        Self::open_with_mtu(network, forwards, queues, USUAL_MTU)
+    }
+
+    /// Makes a network whose guest takes IP packets of up to `mtu` bytes.
+    ///
+    /// # Errors
+    /// See [`UserError`].
+    pub fn open_with_mtu(
+        network: Network,
+        forwards: &[Forward],
+        queues: u16,
+        mtu: u16,
+    ) -> Result<Vec<Self>, UserError> {
+        let first = Self::behind(network, forwards, Arc::new(Ports::with_mtu(mtu)), SwitchPort::default())?;
+        let others = (1..queues).map(|_| Self { first: false, ..first.clone() }).collect::<Vec<_>>();
+        Ok(std::iter::once(first).chain(others).collect())
+    }
+
+    /// Makes a network behind a switch with those ports. What arrives at forwarded ports goes to the guest at `target`.
+    ///
+    /// # Errors
+    /// See [`UserError`].
+    pub fn behind(
+        network: Network,
+        forwards: &[Forward],
+        switch: Arc<Ports>,
+        target: SwitchPort,
+    ) -> Result<Self, UserError> {
+        let stack = Stack::behind(network, forwards, switch, target, &Budget::of_process(), Instant::now())?;
         let poll = stack.poll_handle();
-        let stack = Arc::new(Mutex::new(stack));
-        let queue = |index| Self { stack: stack.clone(), poll: poll.clone(), first: index == 0 };
-        Ok((0..queues.max(1)).map(queue).collect())
+        Ok(Self { stack: Arc::new(Mutex::new(stack)), poll, first: true })
     }
 
     fn lock(&self) -> MutexGuard<'_, Stack> {
@@ -91,6 +129,10 @@ impl User {
 impl Queue for User {
     fn send(&mut self, frame: Frame<'_>) -> bool {
         self.lock().receive(frame, Instant::now())
+    }
+
+    fn send_from(&mut self, port: SwitchPort, frame: Frame<'_>) -> bool {
+        self.lock().receive_from(port, frame, Instant::now())
     }
 
     fn receive(&mut self, frame: &mut FrameBuffer) -> bool {

@@ -1,12 +1,15 @@
 //! Frames that wait for the guest to fetch them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::vsp::network::frame::{ETHERNET_HEADER, FrameBuffer, Offload};
 use crate::vsp::network::mac::MacAddress;
 use crate::vsp::network::offload::headers::{IpVersion, ether_type};
 
+use super::super::ports::Ports;
 use super::address::Network;
+use super::share::Guest;
 
 /// How much may wait, beyond which flows hold back: some segments of the greatest length.
 const FULL: usize = 512 << 10;
@@ -29,9 +32,32 @@ pub struct Outbox {
     dropped: u64,
     /// Whether the frame that was added last is still there.
     has_last: bool,
+    ports: Arc<Ports>,
+    identification: u32,
 }
 
 impl Outbox {
+    /// Nothing waits yet. `ports` says what guests take, and identifications of packets begin with that number.
+    pub fn new(ports: Arc<Ports>, identification: u32) -> Self {
+        Self { ports, identification, ..Self::default() }
+    }
+
+    /// The longest IP packet that a guest takes.
+    pub fn mtu(&self, guest: Guest) -> u16 {
+        self.ports.mtu(guest.port)
+    }
+
+    /// A number for the fragments of one packet, which few had before.
+    pub fn next_identification(&mut self) -> u32 {
+        self.identification = self.identification.wrapping_add(1);
+        self.identification
+    }
+
+    /// Whether so many frames with so many bytes fit.
+    pub fn has_room(&self, frames: usize, bytes: usize) -> bool {
+        self.cost + bytes + frames * (ETHERNET_HEADER + FRAME_COST) <= OVERFULL
+    }
+
     /// Whether flows should hold back.
     pub fn is_full(&self) -> bool {
         self.cost >= FULL

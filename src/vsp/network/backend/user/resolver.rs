@@ -1,22 +1,84 @@
-//! The name server that the host uses.
+//! The name servers that the host uses: today's, because hosts change them (`resolv.conf(5)`).
 
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketType, netdevice};
 
 const FILE: &str = "/etc/resolv.conf";
+const PORT: u16 = 53;
 
-/// The first name server of `/etc/resolv.conf`.
-pub fn of_host() -> Option<SocketAddr> {
-    first(&fs::read_to_string(FILE).ok()?)
+/// How many servers are asked. The host's own library asks three.
+const MAX_SERVERS: usize = 8;
+
+/// How much of the file is read.
+const MAX_FILE: u64 = 64 << 10;
+
+/// Where name servers are known from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolver {
+    /// A file as `/etc/resolv.conf`, which is read for each new look-up: it may change, or come later.
+    File(PathBuf),
+    /// These.
+    Servers(Vec<SocketAddr>),
 }
 
-/// The first name server in a text of the format of `resolv.conf(5)`.
-pub fn first(text: &str) -> Option<SocketAddr> {
-    let servers = text.lines().filter_map(|line| {
+impl Resolver {
+    /// What this host uses itself.
+    pub fn of_host() -> Self {
+        Self::File(FILE.into())
+    }
+
+    /// The servers by now, in the order in which they are to be asked.
+    pub fn servers(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::File(path) => read(path).map(|text| parse(&text)).unwrap_or_default(),
+            Self::Servers(servers) => servers.clone(),
+        }
+    }
+}
+
+/// What a plain file says. Anything else could have us wait.
+fn read(path: &Path) -> Option<String> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    let mut bytes = Vec::new();
+    let is_plain = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    is_plain.then(|| file.take(MAX_FILE).read_to_end(&mut bytes))?.ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The name servers in a text of the format of `resolv.conf(5)`. Comments, options and search lists are passed over.
+pub fn parse(text: &str) -> Vec<SocketAddr> {
+    let mut servers = Vec::new();
+    for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
-        let is_server = words.next() == Some("nameserver");
-        words.next().filter(|_| is_server)
-    });
-    // A scope (fe80::1%eth0) is left out: such servers are passed over.
-    servers.filter_map(|server| server.parse::<IpAddr>().ok()).map(|address| (address, 53).into()).next()
+        if words.next() == Some("nameserver")
+            && let Some(server) = words.next().and_then(address)
+            && !servers.contains(&server)
+        {
+            servers.push(server);
+        }
+    }
+    servers.truncate(MAX_SERVERS);
+    servers
+}
+
+/// An address, if need be with the interface that it is to be reached by: fe80::1%eth0.
+fn address(text: &str) -> Option<SocketAddr> {
+    match text.split_once('%') {
+        None => text.parse::<IpAddr>().ok().map(|address| (address, PORT).into()),
+        Some((address, interface)) => {
+            let address = address.parse::<Ipv6Addr>().ok()?;
+            let index = interface.parse().ok().or_else(|| index(interface))?;
+            Some(SocketAddrV6::new(address, PORT, 0, index).into())
+        }
+    }
+}
+
+fn index(interface: &str) -> Option<u32> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    netdevice::name_to_index(socket, interface).ok()
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::address::Network;
 use super::outbox::Outbox;
 use super::packet::{LINK_HOP_LIMIT, add_icmp, hop_limit};
+use super::share::Guest;
 use crate::vsp::network::mac::MacAddress;
 use crate::vsp::network::offload::headers::ether_type;
 
@@ -37,6 +38,17 @@ pub fn receive_arp(packet: &[u8], outbox: &mut Outbox) -> Option<(IpAddr, MacAdd
     Some((Ipv4Addr::from(address).into(), sender))
 }
 
+/// Asks whoever has an address by ARP whether it is still there.
+pub fn ask_arp((address, mac): (Ipv4Addr, MacAddress), outbox: &mut Outbox) {
+    outbox.add(mac, ether_type::ARP, ARP, |question| {
+        question[..6].copy_from_slice(&ARP_KIND);
+        question[7] = 1;
+        question[8..14].copy_from_slice(&Network::ROUTER.0);
+        question[14..18].copy_from_slice(&Network::GATEWAY.octets());
+        question[24..28].copy_from_slice(&address.octets());
+    });
+}
+
 /// Kinds of ICMP and ICMPv6 messages.
 pub mod kind {
     /// A ping (RFC 792).
@@ -53,17 +65,14 @@ pub mod kind {
     pub(super) const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 }
 
-/// The longest ping that is answered: what a frame of the greatest MTU holds.
-const MAX_ECHO: usize = 9000;
-
 /// Answers a ping of one of the router's addresses.
-pub fn answer_echo(message: &[u8], (source, destination): (IpAddr, IpAddr), mac: MacAddress, outbox: &mut Outbox) {
-    if !(8..=MAX_ECHO).contains(&message.len()) {
+pub fn answer_echo(message: &[u8], (source, destination): (IpAddr, IpAddr), guest: Guest, outbox: &mut Outbox) {
+    if message.len() < 8 {
         return;
     }
     let mut answer = message.to_vec();
     answer[0] = if source.is_ipv4() { kind::ECHO_REPLY } else { kind::ECHO_REPLY6 };
-    add_icmp(outbox, mac, (destination, source), hop_limit(), &answer);
+    add_icmp(outbox, guest, (destination, source), hop_limit(), answer);
 }
 
 const SOURCE_LINK_ADDRESS: u8 = 1;
@@ -78,7 +87,7 @@ const LIFETIME: u32 = 86_400;
 pub fn receive_discovery(
     message: &[u8],
     source: Ipv6Addr,
-    mac: MacAddress,
+    guest: Guest,
     name_server: bool,
     outbox: &mut Outbox,
 ) -> Option<()> {
@@ -93,13 +102,13 @@ pub fn receive_discovery(
             answer.extend_from_slice(&target.octets());
             answer.extend_from_slice(&[TARGET_LINK_ADDRESS, 1]);
             answer.extend_from_slice(&Network::ROUTER.0);
-            add_icmp(outbox, mac, (target.into(), source.into()), LINK_HOP_LIMIT, &answer);
+            add_icmp(outbox, guest, (target.into(), source.into()), LINK_HOP_LIMIT, answer);
         }
         kind::ROUTER_SOLICITATION => {
             let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
             let to = if source.is_unspecified() { all_nodes } else { source };
             let ends = (Network::LINK_LOCAL6.into(), to.into());
-            add_icmp(outbox, mac, ends, LINK_HOP_LIMIT, &advertisement(name_server));
+            add_icmp(outbox, guest, ends, LINK_HOP_LIMIT, advertisement(name_server));
         }
         _ => {}
     }

@@ -6,34 +6,41 @@ use std::time::{Duration, Instant};
 
 use smoltcp::time::Instant as Ticks;
 
+use super::super::ports::{MAX_PORTS, Ports, SwitchPort};
 use super::UserError;
 use super::address::Network;
+use super::budget::{Budget, Member};
 use super::datagram;
-use super::dhcp;
+use super::dns;
 use super::forward::Forward;
+use super::fragments::Fragments;
+use super::guests::Guests;
 use super::inbound::FIRST_PORT;
+use super::leases::Leases;
 use super::link::Link;
-use super::neighbors::Neighbors;
 use super::outbox::Outbox;
+use super::packet::{Problem, add_problem};
 use super::poll::{Poll, Ready};
+use super::room::Said;
 use super::table::Table;
 use super::tcp::{self, Standing};
 use crate::vsp::network::frame::{Frame, FrameBuffer};
 
-/// How many TCP flows there may be: each has buffers of half a MiB, and a descriptor. Processes often may have 1024 of those.
+/// How many TCP flows there may be: each has buffers of up to half a MiB, and a descriptor.
 pub const MAX_CONNECTIONS: usize = 512;
 
 /// How many flows of datagrams there may be.
 pub const MAX_DATAGRAM_FLOWS: usize = 256;
 
-/// A connection that is silent for longer than this makes room for a new one (RFC 5382, 5).
-const IDLE: Duration = Duration::from_secs(300);
+/// How many look-ups there may be at a time. Each asks a few servers.
+pub const MAX_LOOKUPS: usize = 128;
 
 /// Tokens: the lower half numbers the flow, the upper half says what it is.
 pub(super) const CONNECTION: u64 = 1 << 32;
 pub(super) const DATAGRAMS: u64 = 2 << 32;
 pub(super) const LISTENER: u64 = 3 << 32;
 pub(super) const PORT: u64 = 4 << 32;
+pub(super) const LOOKUP: u64 = 5 << 32;
 pub(super) const NUMBER: u64 = 0xffff_ffff;
 
 /// See the module's description.
@@ -41,11 +48,23 @@ pub struct Stack {
     pub(super) network: Network,
     pub(super) outbox: Outbox,
     pub(super) poll: Arc<Poll>,
-    pub(super) neighbors: Neighbors,
-    pub(super) dhcp: dhcp::Server,
+    pub(super) guests: Guests,
+    /// Which of the ports has the guest that forwarded ports lead to.
+    pub(super) target: SwitchPort,
+    pub(super) leases: Leases,
+    pub(super) fragments: Fragments,
+    pub(super) switch: Arc<Ports>,
+    /// Who was at each of the ports when it sent last.
+    pub(super) occupants: [u32; MAX_PORTS],
+    pub(super) member: Member,
+    pub(super) said: Said,
     pub(super) connections: Table<tcp::Key, tcp::Flow>,
     pub(super) datagrams: Table<datagram::Key, datagram::Flow>,
+    pub(super) lookups: Table<dns::Key, dns::Lookup>,
+    pub(super) health: dns::Health,
     pub(super) listeners: Vec<(TcpListener, u16)>,
+    /// Listeners where more connections may wait.
+    pub(super) listeners_readable: Vec<bool>,
     pub(super) ports: Vec<(Arc<UdpSocket>, u16)>,
     /// Ports that have datagrams for the guest which found no room.
     pub(super) ports_readable: Vec<bool>,
@@ -61,20 +80,46 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A network with those ports forwarded into it.
+    /// A network of one guest with those ports forwarded into it.
     ///
     /// # Errors
     /// A port that cannot be had, or no descriptors.
     pub fn new(network: Network, forwards: &[Forward], start: Instant) -> Result<Self, UserError> {
+        Self::behind(network, forwards, Arc::default(), SwitchPort::default(), &Budget::of_process(), start)
+    }
+
+    /// A network behind a switch with those ports, with the host's ports forwarded to the guest at `target`, and a place in a budget of descriptors.
+    ///
+    /// # Errors
+    /// A port that cannot be had, or no descriptors.
+    pub fn behind(
+        network: Network,
+        forwards: &[Forward],
+        switch: Arc<Ports>,
+        target: SwitchPort,
+        budget: &Arc<Budget>,
+        start: Instant,
+    ) -> Result<Self, UserError> {
+        let poll = Arc::new(Poll::new()?);
+        let seed = random_seed();
         let mut stack = Self {
             network,
-            outbox: Outbox::default(),
-            poll: Arc::new(Poll::new()?),
-            neighbors: Neighbors::default(),
-            dhcp: dhcp::Server::default(),
+            outbox: Outbox::new(switch.clone(), seed as u32),
+            member: budget.join(poll.clone()),
+            poll,
+            guests: Guests::default(),
+            target,
+            leases: Leases::default(),
+            fragments: Fragments::default(),
+            occupants: std::array::from_fn(|port| switch.occupant(SwitchPort::new(port))),
+            switch,
+            said: Said::default(),
             connections: Table::new(),
             datagrams: Table::new(),
+            lookups: Table::new(),
+            health: dns::Health::default(),
             listeners: Vec::new(),
+            listeners_readable: Vec::new(),
             ports: Vec::new(),
             ports_readable: Vec::new(),
             next_port: FIRST_PORT,
@@ -82,7 +127,7 @@ impl Stack {
             timer_set: None,
             held_back: false,
             start,
-            seed: random_seed(),
+            seed,
             scratch: datagram::scratch(),
         };
         forwards.iter().try_for_each(|forward| stack.listen(*forward))?;
@@ -99,36 +144,33 @@ impl Stack {
         self.outbox.dropped()
     }
 
-    /// How many flows there are: connections and others.
+    /// How many flows there are: connections and others, look-ups included.
     pub fn flows(&self) -> (usize, usize) {
-        (self.connections.flows.len(), self.datagrams.flows.len())
+        (self.connections.flows.len(), self.datagrams.flows.len() + self.lookups.flows.len())
     }
 
     pub(super) fn ticks(&self, now: Instant) -> Ticks {
         Ticks::from_micros(now.saturating_duration_since(self.start).as_micros() as i64)
     }
 
-    /// Takes a frame from a guest. False if it was dropped.
+    /// Takes a frame from the guest. False if it was dropped.
     pub fn receive(&mut self, frame: Frame<'_>, now: Instant) -> bool {
+        self.receive_from(SwitchPort::default(), frame, now)
+    }
+
+    /// Takes a frame that came in by a port of the switch. False if it was dropped.
+    pub fn receive_from(&mut self, port: SwitchPort, frame: Frame<'_>, now: Instant) -> bool {
         let was_empty = self.outbox.is_empty();
-        let taken = self.receive_frame(frame, now).is_some();
+        let occupant = self.switch.occupant(port);
+        if std::mem::replace(&mut self.occupants[port.index()], occupant) != occupant {
+            self.forget(port, now);
+        }
+        let taken = self.receive_frame(port, frame, now).is_some();
         self.set_timer(now);
         if was_empty && !self.outbox.is_empty() {
             self.poll.wake();
         }
         taken
-    }
-
-    /// Ends the connection that has been silent for longest, if there is no room for another and it has been so for long enough.
-    pub(super) fn make_room(&mut self, now: Instant) -> Option<()> {
-        if self.connections.flows.len() < MAX_CONNECTIONS {
-            return Some(());
-        }
-        let ticks = self.ticks(now);
-        let (number, flow) = self.connections.flows.iter().min_by_key(|(_, flow)| flow.last_used())?;
-        let idle = Duration::from_micros((ticks - flow.last_used()).total_micros());
-        let (number, key) = (*number, flow.key());
-        (idle >= IDLE).then(|| self.connections.remove(number, &key))
     }
 
     pub(super) fn next_seed(&mut self) -> u64 {
@@ -141,8 +183,12 @@ impl Stack {
     pub(super) fn drive(&mut self, number: u64, packet: Option<&[u8]>, now: Instant) {
         let ticks = self.ticks(now);
         let Some(flow) = self.connections.flows.get_mut(&number) else { return };
-        let mut link = Link { incoming: packet, outbox: &mut self.outbox, mac: flow.mac() };
-        if flow.drive(&mut link, ticks) == Standing::Over {
+        let mut link = Link { incoming: packet, outbox: &mut self.outbox, mac: flow.guest().mac };
+        let mut standing = flow.drive(&mut link, ticks);
+        if flow.take_new() && self.poll.add(flow.socket(), CONNECTION | number).is_err() {
+            standing = Standing::Over;
+        }
+        if standing == Standing::Over {
             let key = flow.key();
             self.connections.remove(number, &key);
             return;
@@ -156,15 +202,6 @@ impl Stack {
 
     pub(super) fn wake_by(&mut self, time: Instant) {
         self.next_timer = Some(self.next_timer.map_or(time, |next| next.min(time)));
-    }
-
-    /// Ends the flow that has been silent for longest, if there is no room for another.
-    pub(super) fn make_room_for_datagrams(&mut self) {
-        while self.datagrams.flows.len() >= MAX_DATAGRAM_FLOWS {
-            let oldest = self.datagrams.flows.iter().min_by_key(|(_, flow)| flow.last_used());
-            let Some((number, key)) = oldest.map(|(number, flow)| (*number, flow.key())) else { return };
-            self.datagrams.remove(number, &key);
-        }
     }
 
     /// Fetches a frame for the guest. False if there is none now.
@@ -181,6 +218,7 @@ impl Stack {
         for ready in self.poll.ready() {
             self.attend(ready, now);
         }
+        self.pay_debts(now);
         if std::mem::take(&mut self.held_back) {
             self.resume(now);
         }
@@ -211,6 +249,7 @@ impl Stack {
                 }
             }
             LISTENER => self.accept(number as usize, now),
+            LOOKUP if ready.readable => self.read_lookup(number, now),
             PORT if ready.readable => self.read_port(number as usize, now),
             _ => {}
         }
@@ -235,6 +274,11 @@ impl Stack {
         let waiting = self.datagrams.flows.iter().filter(|(_, flow)| flow.is_readable());
         for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.read_datagrams(number, now);
+        }
+        for listener in 0..self.listeners.len() {
+            if self.listeners_readable[listener] {
+                self.accept(listener, now);
+            }
         }
         for port in 0..self.ports.len() {
             if self.ports_readable[port] {
@@ -269,6 +313,12 @@ impl Stack {
             true
         });
         next.into_iter().for_each(|time| self.wake_by(time));
+        self.run_lookups(now);
+        for late in self.fragments.expire(now) {
+            let own = if late.ends.0.is_ipv4() { Network::GATEWAY.into() } else { Network::GATEWAY6.into() };
+            add_problem(&mut self.outbox, late.guest, (own, late.ends.0), Problem::Reassembly, &late.packet);
+        }
+        self.fragments.deadline().into_iter().for_each(|time| self.wake_by(time));
     }
 
     fn set_timer(&mut self, now: Instant) {

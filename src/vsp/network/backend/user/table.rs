@@ -27,6 +27,11 @@ impl<K: Hash + Eq, F> Table<K, F> {
         self.next
     }
 
+    /// The flow with those ends.
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut F> {
+        self.flows.get_mut(self.numbers.get(key)?)
+    }
+
     pub(super) fn remove(&mut self, number: u64, key: &K) {
         self.flows.remove(&number);
         self.numbers.remove(key);

@@ -18,18 +18,34 @@ use smoltcp::socket::tcp::{self, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
+use super::super::ports::SwitchPort;
+use super::budget::Ticket;
 use super::link::{Link, interface};
+use super::share::Guest;
 use crate::vsp::network::mac::MacAddress;
 
-/// How much of what the guest sends may wait for the host.
-const RECEIVE_BUFFER: usize = 256 << 10;
+/// How much of what one side sends may wait for the other, and how much if the guest has [`MANY`] connections already.
+const BUFFER: usize = 256 << 10;
+const SMALL_BUFFER: usize = 64 << 10;
 
-/// How much of what the host sends may wait for the guest.
-const SEND_BUFFER: usize = 256 << 10;
+/// So many connections of one guest have great buffers, so that all of a network's together have less than 100 MiB.
+const MANY: usize = 64;
+
+/// How long a name server may take to accept a connection before the next one is tried.
+const TURN: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(2);
 
 /// How long a guest may leave data unacknowledged before the flow ends: as long as with Linux's own TCP. A cable that comes and goes may well take one
 /// attempt after the other, a minute apart, and the guest would never hear of the end.
+///
+/// `smoltcp` has a timeout of its own, but that one runs while there is nothing to acknowledge, too.
 const PATIENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(15 * 60);
+
+/// How long a handshake with the guest may take. Linux asks six times, in 127 s.
+const HANDSHAKE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(130);
+
+/// How long both sides may be silent before the guest is asked whether it still knows the connection (RFC 9293, 3.8.4). One that was reset
+/// says no; silence is no answer, because a guest may be paused.
+const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(2 * 60 * 60);
 
 /// How long an acknowledgement of a few bytes waits for an answer to go along with. Hosts wait up to 40 ms (Linux) or 200 ms.
 const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(10);
@@ -44,6 +60,8 @@ const MIN_SEGMENT: u16 = 536;
 /// The ends of a flow, as the guest sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
+    /// Where the guest is.
+    pub port: SwitchPort,
     /// The guest's end.
     pub guest: SocketAddr,
     /// The other end.
@@ -62,11 +80,19 @@ pub enum Standing {
 /// One flow.
 pub struct Flow {
     key: Key,
-    mac: MacAddress,
+    guest: Guest,
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     host: TcpStream,
+    /// The place of `host` in the budget.
+    _ticket: Ticket,
+    /// Where else the connection may go if `host` comes to nothing, the next one last.
+    others: Vec<SocketAddr>,
+    /// When the next of them has its turn.
+    next_turn: Instant,
+    /// `host` is new and has to be watched.
+    is_new: bool,
     /// The host's connection stands.
     connected: bool,
     readable: bool,
@@ -76,22 +102,27 @@ pub struct Flow {
     /// The guest's side has, and the host's peer knows.
     guest_ended: bool,
     last_used: Instant,
+    /// Since when the guest owes an answer without having sent anything.
+    owing_since: Option<Instant>,
 }
 
 impl Flow {
-    /// A flow that the guest begins, to `outside`. The guest's first packet has still to be given to [`drive`](Self::drive).
+    /// A flow that the guest begins, to the first of `outside` that accepts. The guest's first packet has still to be given to
+    /// [`drive`](Self::drive).
     ///
     /// # Errors
     /// The host has no socket or no way there.
-    pub fn connect(key: Key, link: &mut Link<'_>, outside: SocketAddr, seed: u64, now: Instant) -> io::Result<Self> {
-        let family = if outside.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        match rustix::net::connect(&socket, &outside) {
-            Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut flow = Self::new(key, link, socket.into(), seed, now);
+    pub(super) fn connect(
+        key: Key,
+        link: &mut Link<'_>,
+        mut outside: Vec<SocketAddr>,
+        setup: Setup,
+        now: Instant,
+    ) -> io::Result<Self> {
+        outside.reverse();
+        let host = connect_to_next(&mut outside)?;
+        let mut flow = Self::new(key, link, host, setup, now);
+        flow.others = outside;
         let peer = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
         let socket = flow.sockets.get_mut::<tcp::Socket<'_>>(flow.handle);
         socket.listen(peer).map_err(io::Error::other)?;
@@ -103,37 +134,48 @@ impl Flow {
     ///
     /// # Errors
     /// The ends make no connection.
-    pub fn accept(key: Key, link: &mut Link<'_>, host: TcpStream, seed: u64, now: Instant) -> io::Result<Self> {
-        let mut flow = Self::new(key, link, host, seed, now);
+    pub(super) fn accept(
+        key: Key,
+        link: &mut Link<'_>,
+        host: TcpStream,
+        setup: Setup,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let mut flow = Self::new(key, link, host, setup, now);
         flow.connected = true;
         let socket = flow.sockets.get_mut::<tcp::Socket<'_>>(flow.handle);
         let (guest, peer) = (IpEndpoint::from(key.guest), IpEndpoint::from(key.peer));
+        socket.set_keep_alive(Some(KEEP_ALIVE));
         socket.connect(flow.interface.context(), guest, peer).map_err(io::Error::other)?;
         Ok(flow)
     }
 
-    fn new(key: Key, link: &mut Link<'_>, host: TcpStream, seed: u64, now: Instant) -> Self {
-        let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
-        let mut socket = tcp::Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER));
+    fn new(key: Key, link: &mut Link<'_>, host: TcpStream, setup: Setup, now: Instant) -> Self {
+        let size = if setup.held < MANY { BUFFER } else { SMALL_BUFFER };
+        let buffer = || tcp::SocketBuffer::new(vec![0; size]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
-        socket.set_timeout(Some(PATIENCE));
-        // Small writes of the guest's go out as they come.
-        let _ = host.set_nodelay(true);
+        configure(&host);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         Self {
             key,
-            mac: link.mac,
-            interface: interface(link, seed, now),
+            guest: Guest { port: key.port, mac: link.mac },
+            interface: interface(link, setup.seed, now),
             sockets,
             handle,
             host,
+            _ticket: setup.ticket,
+            others: Vec::new(),
+            next_turn: now + TURN,
+            is_new: true,
             connected: false,
             readable: false,
             writable: false,
             host_ended: false,
             guest_ended: false,
             last_used: now,
+            owing_since: None,
         }
     }
 
@@ -142,9 +184,24 @@ impl Flow {
         self.key
     }
 
-    /// The guest's address.
-    pub fn mac(&self) -> MacAddress {
-        self.mac
+    /// Whose flow it is.
+    pub fn guest(&self) -> Guest {
+        self.guest
+    }
+
+    /// The guest's Ethernet address, which may have changed.
+    pub fn set_mac(&mut self, mac: MacAddress) {
+        self.guest.mac = mac;
+    }
+
+    #[cfg(test)]
+    pub(super) fn buffer_size(&self) -> usize {
+        self.sockets.get::<tcp::Socket<'_>>(self.handle).recv_capacity()
+    }
+
+    /// Whether the host's socket is another one than when this was asked last.
+    pub fn take_new(&mut self) -> bool {
+        std::mem::take(&mut self.is_new)
     }
 
     /// The host's socket, to be watched.
@@ -159,7 +216,49 @@ impl Flow {
 
     /// When the flow wants to be driven again without anything having happened.
     pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
-        self.interface.poll_at(now, &self.sockets)
+        let own = self.interface.poll_at(now, &self.sockets);
+        let turn = (!self.connected && !self.others.is_empty()).then_some(self.next_turn);
+        own.into_iter().chain(self.owing_until()).chain(turn).min()
+    }
+
+    /// When the guest has owed an answer for too long. None if it owes none.
+    fn owing_until(&self) -> Option<Instant> {
+        let patience = match self.state() {
+            State::SynSent | State::SynReceived => HANDSHAKE,
+            _ => PATIENCE,
+        };
+        self.owing_since.map(|since| since + patience)
+    }
+
+    fn state(&self) -> State {
+        self.sockets.get::<tcp::Socket<'_>>(self.handle).state()
+    }
+
+    /// Ends a flow whose guest owes an answer for too long.
+    fn watch_debt(&mut self, now: Instant) {
+        let waits_for_host = !self.connected;
+        let socket = self.sockets.get::<tcp::Socket<'_>>(self.handle);
+        let owes = match socket.state() {
+            State::SynReceived => !waits_for_host,
+            State::SynSent | State::FinWait1 | State::Closing | State::LastAck => true,
+            _ => socket.send_queue() > 0,
+        };
+        self.owing_since = owes.then(|| self.owing_since.unwrap_or(now));
+        if self.owing_until().is_some_and(|until| until <= now) {
+            self.give_up();
+        }
+    }
+
+    /// Ends the flow in favour of another one. Both sides hear of it.
+    pub fn evict(&mut self, link: &mut Link<'_>, now: Instant) {
+        self.give_up();
+        let _ = self.interface.poll_egress(now, link, &mut self.sockets);
+    }
+
+    /// Resets both sides.
+    fn give_up(&mut self) {
+        let _ = rustix::net::sockopt::set_socket_linger(&self.host, Some(Duration::ZERO));
+        self.refuse();
     }
 
     /// What the host's socket is ready for now.
@@ -172,11 +271,15 @@ impl Flow {
     pub fn drive(&mut self, link: &mut Link<'_>, now: Instant) -> Standing {
         if let Some(packet) = link.incoming {
             self.last_used = now;
-            self.guest().set_ack_delay(Some(if packet.len() < BULK { ACK_DELAY } else { AT_ONCE }));
+            self.owing_since = None;
+            self.side().set_ack_delay(Some(if packet.len() < BULK { ACK_DELAY } else { AT_ONCE }));
             let _ = self.interface.poll_ingress_single(now, link, &mut self.sockets);
         }
         if !self.connected && (self.readable || self.writable) {
-            self.finish_connecting();
+            self.finish_connecting(now);
+        }
+        if !self.connected && !self.others.is_empty() && now >= self.next_turn {
+            self.try_next(now);
         }
         if self.connected {
             let moved = self.move_to_host() | self.move_to_guest();
@@ -184,6 +287,7 @@ impl Flow {
                 self.last_used = now;
             }
         }
+        self.watch_debt(now);
         let _ = self.interface.poll_egress(now, link, &mut self.sockets);
         self.standing()
     }
@@ -194,26 +298,38 @@ impl Flow {
         (self.readable && socket.can_send()) || socket.send_queue() > 0
     }
 
-    fn guest(&mut self) -> &mut tcp::Socket<'static> {
+    fn side(&mut self) -> &mut tcp::Socket<'static> {
         self.sockets.get_mut(self.handle)
     }
 
-    fn finish_connecting(&mut self) {
+    /// Connects to the next place where the connection may go. False if there is none.
+    fn try_next(&mut self, now: Instant) -> bool {
+        let Ok(host) = connect_to_next(&mut self.others) else { return false };
+        configure(&host);
+        (self.host, self.is_new, self.next_turn) = (host, true, now + TURN);
+        (self.readable, self.writable) = (false, false);
+        true
+    }
+
+    fn finish_connecting(&mut self, now: Instant) {
         match self.host.take_error() {
             Ok(None) if self.host.peer_addr().is_ok() => {
                 self.connected = true;
-                self.guest().pause_synack(false);
+                // Not before: while the answer is paused, the timer would be due all the time.
+                self.side().set_keep_alive(Some(KEEP_ALIVE));
+                self.side().pause_synack(false);
             }
             // Not yet.
             Ok(None) => {}
+            Ok(Some(_)) | Err(_) if self.try_next(now) => {}
             Ok(Some(_)) | Err(_) => self.refuse(),
         }
     }
 
     /// Refuses the guest's connection, or resets it.
     fn refuse(&mut self) {
-        self.guest().pause_synack(false);
-        self.guest().abort();
+        self.side().pause_synack(false);
+        self.side().abort();
         self.host_ended = true;
         self.guest_ended = true;
     }
@@ -279,7 +395,7 @@ impl Flow {
     }
 
     fn standing(&mut self) -> Standing {
-        let state = self.guest().state();
+        let state = self.state();
         match state {
             State::Closed => {
                 if !(self.host_ended && self.guest_ended) {
@@ -295,6 +411,38 @@ impl Flow {
             _ => Standing::Open,
         }
     }
+}
+
+/// What a flow begins with.
+pub(super) struct Setup {
+    /// The place of the host's socket in the budget.
+    pub ticket: Ticket,
+    /// How many connections the guest has already.
+    pub held: usize,
+    /// For numbers that should differ.
+    pub seed: u64,
+}
+
+/// Begins a connection to the last of `places` to which there is a way, and takes it and those behind it away.
+fn connect_to_next(places: &mut Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut failure = io::ErrorKind::HostUnreachable.into();
+    while let Some(place) = places.pop() {
+        let family = if place.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        match rustix::net::connect(&socket, &place) {
+            Ok(()) | Err(Errno::INPROGRESS) => return Ok(socket.into()),
+            Err(error) => failure = error.into(),
+        }
+    }
+    Err(failure)
+}
+
+fn configure(host: &TcpStream) {
+    // Small writes of the guest's go out as they come.
+    let _ = host.set_nodelay(true);
+    // The guest may never ask again whether its peer is there: the host does, as often as it is set up to.
+    let _ = rustix::net::sockopt::set_socket_keepalive(host, true);
 }
 
 const SYN: u8 = 0x02;

@@ -18,6 +18,9 @@ pub const GUEST6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd15, 0x5d, 0, 
 
 pub const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
+/// A guest that takes longer frames than this takes them as they come.
+const UNCUT: usize = 20_000;
+
 /// The cable: cuts and completes what the network left open, as a NIC does for a guest that wants nothing special.
 pub struct Cable {
     pub queue: User,
@@ -29,15 +32,18 @@ pub struct Cable {
     pub uncut: usize,
     /// The longest frame that the guest takes.
     pub longest: usize,
+    /// How far the network's clock, and the guest's, are ahead of the host's.
+    pub ahead: Duration,
 }
 
 impl Cable {
     pub fn receive(&mut self) -> Option<Vec<u8>> {
-        if self.ready.is_empty() && self.queue.receive(&mut self.frame) {
+        let now = Instant::now() + self.ahead;
+        if self.ready.is_empty() && self.queue.lock().fetch(&mut self.frame, now) {
             self.received += 1;
             self.uncut += usize::from(self.frame.offload.segmentation.is_some());
             let (ready, longest) = (&mut self.ready, self.longest);
-            if longest > 1514 {
+            if longest > UNCUT {
                 // Nothing is to be cut, and nobody looks at checksums where it is measured how long things take.
                 return Some(std::mem::take(&mut self.frame.bytes));
             }
@@ -61,13 +67,13 @@ impl RxToken for Incoming {
     }
 }
 
-pub struct Outgoing<'a>(&'a mut User);
+pub struct Outgoing<'a>(&'a User, Instant);
 
 impl TxToken for Outgoing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
         let mut bytes = vec![0; length];
         let result = fill(&mut bytes);
-        self.0.send(Frame::plain(&bytes));
+        self.0.lock().receive(Frame::plain(&bytes), self.1);
         result
     }
 }
@@ -78,18 +84,18 @@ impl Device for Cable {
 
     fn receive(&mut self, _: Ticks) -> Option<(Incoming, Outgoing<'_>)> {
         let bytes = Cable::receive(self)?;
-        Some((Incoming(bytes), Outgoing(&mut self.queue)))
+        Some((Incoming(bytes), Outgoing(&self.queue, Instant::now() + self.ahead)))
     }
 
     fn transmit(&mut self, _: Ticks) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.queue))
+        Some(Outgoing(&self.queue, Instant::now() + self.ahead))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = self.longest;
-        if self.longest > 1514 {
+        if self.longest > UNCUT {
             capabilities.checksum.tcp = smoltcp::phy::Checksum::None;
         }
         capabilities
@@ -116,7 +122,8 @@ impl Guest {
 
     pub fn with_frames_of(longest: usize, queue: User) -> Self {
         let (frame, scratch) = (FrameBuffer::default(), FrameBuffer::default());
-        let mut cable = Cable { queue, frame, scratch, ready: Default::default(), received: 0, uncut: 0, longest };
+        let (ready, ahead) = Default::default();
+        let mut cable = Cable { queue, frame, scratch, ready, received: 0, uncut: 0, longest, ahead };
         let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(MAC.0)));
         let mut interface = Interface::new(config, &mut cable, Ticks::ZERO);
         interface.update_ip_addrs(|addresses| {
@@ -144,6 +151,11 @@ impl Guest {
         handle
     }
 
+    /// Has the guest know nothing of a connection any more.
+    pub fn forget(&mut self, handle: SocketHandle) {
+        self.sockets.remove(handle);
+    }
+
     pub fn listen(&mut self, port: u16) -> SocketHandle {
         let handle = self.add();
         self.socket(handle).listen(port).unwrap();
@@ -151,7 +163,7 @@ impl Guest {
     }
 
     pub fn step(&mut self) {
-        let now = Ticks::from_micros(self.start.elapsed().as_micros() as i64);
+        let now = Ticks::from_micros((self.start.elapsed() + self.cable.ahead).as_micros() as i64);
         self.interface.poll(now, &mut self.cable, &mut self.sockets);
     }
 
@@ -205,7 +217,7 @@ impl Guest {
 
     /// Sends a frame as it is.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
-        self.cable.queue.send(Frame::plain(bytes))
+        self.cable.queue.lock().receive(Frame::plain(bytes), Instant::now() + self.cable.ahead)
     }
 
     /// Waits for a frame for which `find` has a value.

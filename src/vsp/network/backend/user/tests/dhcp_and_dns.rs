@@ -7,7 +7,7 @@ use super::frames::{read_udp, udp};
 use super::*;
 use crate::vsp::network::mac::MacAddress;
 
-fn message(message_type: DhcpMessageType, mac: MacAddress) -> DhcpRepr<'static> {
+pub fn message(message_type: DhcpMessageType, mac: MacAddress) -> DhcpRepr<'static> {
     DhcpRepr {
         message_type,
         transaction_id: 0x1234,
@@ -84,18 +84,6 @@ fn an_address_that_is_not_the_guests_is_refused() {
 }
 
 #[test]
-fn every_guest_has_its_own_address_until_there_are_none_left() {
-    let mut server = dhcp::Server::default();
-    let guest = |number: u8| MacAddress([2, 0, 0, 0, 1, number]);
-    for number in 0..address::MAX_GUESTS {
-        assert_eq!(server.lease(guest(number)), Some(Network::guest(number)));
-    }
-    assert_eq!(server.lease(guest(200)), None);
-    assert_eq!(server.lease(guest(3)), Some(Network::guest(3)));
-    assert!(Network::is_guest(Network::guest(address::MAX_GUESTS - 1).into()));
-}
-
-#[test]
 fn names_are_asked_of_the_hosts_server() {
     let server = UdpSocket::bind(loopback(0)).unwrap();
     let resolver = server.local_addr().unwrap();
@@ -131,16 +119,20 @@ fn names_can_be_asked_for_over_tcp() {
 #[test]
 fn the_name_server_answers_nothing_else() {
     let network = network(Some(loopback(53)));
-    assert_eq!(network.outside((Network::DNS, 80).into()), None);
-    assert_eq!(network.outside((Network::DNS6, 53).into()), Some(loopback(53)));
-    assert_eq!(Network { resolver: None }.outside((Network::DNS, 53).into()), None);
+    assert!(network.is_name_server((Network::DNS, 53).into()) && network.is_name_server((Network::DNS6, 53).into()));
+    assert!(!network.is_name_server((Network::DNS, 80).into()));
+    assert_eq!(Network::outside((Network::DNS, 53).into()), None);
+    assert!(!Network { resolver: None }.is_name_server((Network::DNS, 53).into()));
 }
 
 #[test]
-fn the_hosts_name_server_is_the_first_of_its_file() {
-    let text =
-        "# comment\nsearch example.test\nnameserver fe80::1%eth0\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n";
-    assert_eq!(resolver::first(text), Some(([192, 0, 2, 53], 53).into()));
-    assert_eq!(resolver::first("options ndots:5\nnameserver"), None);
-    assert_eq!(resolver::first("nameserver ::1"), Some("[::1]:53".parse().unwrap()));
+fn the_hosts_name_servers_are_those_of_its_file_in_order() {
+    let text = "# comment\n; another\nsearch example.test\noptions ndots:5 timeout:1 rotate\n  nameserver  192.0.2.53 # first\nnameserver ::1\n\
+                nameserver nonsense\nnameserver 192.0.2.53\nnameserver fe80::1%lo\nnameserver fe80::1%nowhere\nnameserver 192.0.2.54\r\n";
+    let expected = ["192.0.2.53:53", "[::1]:53", "[fe80::1%1]:53", "192.0.2.54:53"];
+    assert_eq!(resolver::parse(text), expected.map(|server| server.parse::<SocketAddr>().unwrap()));
+    assert_eq!(resolver::parse("options ndots:5\nnameserver"), []);
+    assert_eq!(resolver::parse(&"nameserver 192.0.2.1\n".repeat(1000)).len(), 1);
+    let many: String = (0..200).map(|number| format!("nameserver 192.0.2.{number}\n")).collect();
+    assert_eq!(resolver::parse(&many).len(), 8);
 }

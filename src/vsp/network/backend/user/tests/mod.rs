@@ -7,18 +7,25 @@ use std::time::{Duration, Instant};
 
 use super::address::Network;
 use super::forward::Forward;
+use super::resolver::Resolver;
 use super::*;
 
 mod client;
 mod dhcp_and_dns;
+mod forwards;
+
 mod frames;
+mod long_packets;
+mod lookups;
 mod measure;
+mod shares;
+mod silence;
 mod tcp;
 mod udp;
 
 /// A network whose name server is `resolver`.
 fn network(resolver: Option<SocketAddr>) -> Network {
-    Network { resolver }
+    Network { resolver: resolver.map(|server| Resolver::Servers(vec![server])) }
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -7,7 +7,7 @@ use super::*;
 use crate::need::{Need, ready};
 
 /// A server on the loopback that answers each connection in a thread of its own.
-fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+pub fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind(loopback(0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let serve = Arc::new(serve);

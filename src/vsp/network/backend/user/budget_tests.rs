@@ -1,0 +1,61 @@
+use super::*;
+
+fn join(budget: &Arc<Budget>) -> Member {
+    budget.join(Arc::new(Poll::new().unwrap()))
+}
+
+#[test]
+fn one_network_may_have_all_and_then_no_more() {
+    let budget = Budget::new(10);
+    let member = join(&budget);
+    let mut tickets: Vec<_> = (0..10).map(|_| member.take().unwrap()).collect();
+    assert!(member.take().is_none());
+    tickets.pop();
+    assert!(member.take().is_some());
+}
+
+#[test]
+fn a_network_that_comes_later_gets_its_share_and_the_other_is_told() {
+    let budget = Budget::new(10);
+    let (first, second) = (join(&budget), join(&budget));
+    let mut firsts: Vec<_> = (0..10).map(|_| first.take().unwrap()).collect();
+    let seconds: Vec<_> = std::iter::from_fn(|| second.take()).take(100).collect();
+    assert_eq!(seconds.len(), 5);
+    assert!(!second.owes());
+    while first.owes() {
+        firsts.pop();
+        first.pay();
+    }
+    assert_eq!(firsts.len(), 5);
+    assert!(first.take().is_none() && second.take().is_none());
+}
+
+#[test]
+fn a_network_that_never_pays_costs_no_more_than_the_budget_once_more() {
+    let budget = Budget::new(30);
+    let idle = join(&budget);
+    let _held: Vec<_> = (0..30).map(|_| idle.take().unwrap()).collect();
+    let others: Vec<_> = (0..20).map(|_| join(&budget)).collect();
+    let mut tickets: Vec<Vec<Ticket>> = others.iter().map(|_| Vec::new()).collect();
+    for round in 0..1000 {
+        let (member, own) = (&others[round % 20], &mut tickets[round % 20]);
+        while member.owes() {
+            own.pop();
+            member.pay();
+        }
+        own.extend(member.take());
+        assert!(tickets.iter().map(Vec::len).sum::<usize>() <= 30);
+    }
+    assert!(tickets.iter().all(|tickets| !tickets.is_empty()));
+}
+
+#[test]
+fn a_network_that_is_gone_leaves_its_place() {
+    let budget = Budget::new(2);
+    let gone = join(&budget);
+    drop((gone.take(), gone.take()));
+    drop(gone);
+    let member = join(&budget);
+    let both = (member.take(), member.take());
+    assert!(both.0.is_some() && both.1.is_some());
+}
