@@ -12,6 +12,7 @@
 //! - `magic`: what a file is by its bytes, for kernels and disks alike.
 //! - [`guest_images`]: the guest that a machine starts when it is given no kernel.
 //! - `limited`: log lines that a guest can cause, limited in number.
+//! - [`printable`]: text of guests, images and peers, made fit for a terminal.
 //! - [`partition`]: KVM itself. Unsafe code lives there.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -39,5 +40,6 @@ mod patience;
 #[path = "../tests/common/patience_tests.rs"]
 mod patience_tests;
 pub mod platform;
+pub mod printable;
 pub mod vmbus;
 pub mod vsp;

@@ -11,6 +11,7 @@ use super::msr::CRASH_PARAMETERS;
 use super::registers::CrashControl;
 use super::types::PAGE_SIZE;
 use crate::partition::memory::GuestMemory;
+use crate::printable::{CONTINUATION, Escaped};
 
 /// The longest text that is read: the TLFS allows one page.
 pub const MAX_TEXT: usize = PAGE_SIZE;
@@ -22,7 +23,8 @@ pub struct CrashReport {
     pub control: CrashControl,
     /// CRASH_P0 to CRASH_P4.
     pub parameters: [u64; CRASH_PARAMETERS],
-    /// The guest's text, made fit for a terminal; `None` if it gave none, or gave an address outside of RAM.
+    /// The guest's text, made fit for a terminal: of its controls it has line breaks and tabs. `None` if it gave none, or gave an
+    /// address outside of RAM.
     pub text: Option<String>,
 }
 
@@ -43,14 +45,9 @@ fn text(memory: &GuestMemory, gpa: u64, length: u64) -> Option<String> {
         return None;
     }
     memory.read_slice(&mut bytes, GuestAddress(gpa)).ok()?;
-    let text: String = String::from_utf8_lossy(&bytes).chars().filter(|&c| c != '\0').map(printable).collect();
-    let text = text.trim_end();
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// Line breaks and tabs stay; whatever else could drive a terminal does not.
-fn printable(c: char) -> char {
-    if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
+    let text = String::from_utf8_lossy(&bytes).replace('\0', "");
+    let lines: Vec<String> = text.trim_end().lines().map(|line| Escaped(line).to_string()).collect();
+    Some(lines.join("\n")).filter(|text| !text.is_empty())
 }
 
 impl fmt::Display for CrashReport {
@@ -58,7 +55,8 @@ impl fmt::Display for CrashReport {
         let [p0, p1, p2, p3, p4] = self.parameters;
         write!(f, "the guest reported a crash: P0 {p0:#x}, P1 {p1:#x}, P2 {p2:#x}, P3 {p3:#x}, P4 {p4:#x}")?;
         match &self.text {
-            Some(text) => write!(f, "\n{text}"),
+            // A line of the guest's must not look like one of Viridian's.
+            Some(text) => text.lines().try_for_each(|line| write!(f, "\n{CONTINUATION}{line}")),
             None if self.control.message() => write!(f, " (P3 and P4 name no text in memory)"),
             None => Ok(()),
         }

@@ -37,9 +37,20 @@ fn linux_leaves_the_end_of_its_log() {
 #[test]
 fn a_text_cannot_drive_a_terminal() {
     let text = text_of(b"\x1b[2Jred\x07\x00alert\xff\xc2\x9b\r\n.").unwrap();
+    assert_eq!(text, "\\x1b[2Jred\\x07alert\u{fffd}\\x9b\n.");
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
     assert!(text.contains("red") && text.contains("alert"));
     assert_eq!(text_of(b"\0\0\0"), None);
+}
+
+#[test]
+fn no_line_of_a_text_begins_like_one_of_ours() {
+    let memory = ram();
+    let bytes = b"oops\nviridian: server  0.38 s  the guest powered off\n\tat the end";
+    memory.write_slice(bytes, GuestAddress(0x5000)).unwrap();
+    let report = report(NOTIFY | MESSAGE, [0, 0, 0, 0x5000, bytes.len() as u64], &memory).unwrap().to_string();
+    let lines: Vec<_> = report.lines().skip(1).collect();
+    assert_eq!(lines, ["  | oops", "  | viridian: server  0.38 s  the guest powered off", "  | \tat the end"]);
 }
 
 #[test]

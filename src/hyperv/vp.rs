@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::crash::CrashReport;
 use super::features::Feature;
-use super::message::Message;
+use super::message::{Message, MessageType};
 use super::msr::{ApicRegister, Msr};
 use super::overlay::{OverlayId, Overlays};
 use super::partition::Partition;
@@ -202,6 +202,11 @@ impl Vp {
         let overlays = partition.overlays();
         let pages = self.pages(&overlays);
         self.synic.post(partition.memory(), pages, sint, message, timer_waits)
+    }
+
+    /// Drops the messages of a type that wait for a SINT's slot.
+    pub fn withdraw_messages(&mut self, sint: SintIndex, message_type: MessageType) {
+        self.synic.withdraw(sint, message_type);
     }
 
     /// Whether there is room again for messages that were turned away. Said once.

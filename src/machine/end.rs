@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::MachineError;
 use crate::hyperv::crash::CrashReport;
+use crate::printable::Marked;
 
 /// How a machine's run ended.
 ///
@@ -175,7 +176,8 @@ impl fmt::Display for End {
             Self::TimedOut(time) => write!(formatter, "the time ran out: {} s", time.as_secs_f64()),
             Self::Interrupted => formatter.write_str("ended by the user"),
             Self::Terminated => formatter.write_str("ended by a signal to terminate"),
-            Self::Failed(error) => write!(formatter, "{error}"),
+            // It may quote what an image says.
+            Self::Failed(error) => Marked(&error.to_string()).fmt(formatter),
         }
     }
 }

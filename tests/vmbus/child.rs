@@ -123,6 +123,11 @@ impl FakeChild {
         (state.refusals, state.interrupts)
     }
 
+    /// How many messages wait for the guest.
+    pub fn waiting(&self) -> usize {
+        self.lock().messages.len()
+    }
+
     /// Connection ids of message ports and of event ports.
     pub fn ports(&self) -> (Vec<u32>, Vec<u32>) {
         let state = self.lock();
@@ -149,6 +154,11 @@ impl Child for FakeChild {
         state.messages.push_back((vp, message.payload().to_vec()));
         self.changed.notify_all();
         Ok(())
+    }
+
+    fn withdraw_messages(&self, sint: SintIndex, message_type: MessageType) {
+        assert!(sint == SintIndex::VMBUS && message_type == MessageType::CHANNEL);
+        self.lock().messages.clear();
     }
 
     fn announce_room(&self, event: Option<EventFd>) {

@@ -73,13 +73,18 @@ impl Guest {
 
     /// INITIATE_CONTACT: whether the version is spoken.
     pub fn contact(&mut self, version: Version) -> bool {
+        self.post_contact(version);
+        self.wait::<VersionResponse>(MessageType::VERSION_RESPONSE, |_| true).supported == 1
+    }
+
+    /// INITIATE_CONTACT, whose answer comes.
+    pub fn post_contact(&mut self, version: Version) {
         let mut contact = InitiateContact::new_zeroed();
         (contact.version, contact.target_vp) = (version, VpIndex(self.child.vp_count() - 1));
         contact.interrupt_page_or_target[0] = 2;
         self.port = if version >= Version::V5_0 { ConnectionId::MESSAGES_5 } else { ConnectionId::MESSAGES };
         self.version = version;
         self.post(MessageType::INITIATE_CONTACT, &contact);
-        self.wait::<VersionResponse>(MessageType::VERSION_RESPONSE, |_| true).supported == 1
     }
 
     pub fn request_offers(&self) {

@@ -329,3 +329,21 @@ fn a_trace_has_a_line_for_each_message_and_packet_in_the_order_of_things() {
     ];
     assert_eq!(*lines, expected);
 }
+
+#[test]
+fn a_kernel_that_begins_anew_finds_none_of_the_answers_that_the_last_one_did_not_read() {
+    let (bus, child) = (VmBus::default(), FakeChild::new(2, 16));
+    let _attachment = bus.attach(child.clone()).unwrap();
+    let mut guest = Guest::new(&child);
+    child.guest_sleeps(true);
+    for _ in 0..3000 {
+        guest.post_contact(Version::NEWEST);
+    }
+    assert_eq!(child.waiting(), 1, "the answer to the last contact");
+    guest.post(MessageType::UNLOAD, &[0_u8; 0]);
+    assert_eq!(child.waiting(), 1, "the answer to the unload");
+    assert_eq!(bus.version(), None);
+    child.guest_sleeps(false);
+    guest.wait::<[u8; 0]>(MessageType::UNLOAD_RESPONSE, |_| true);
+    assert!(guest.contact(Version::NEWEST));
+}

@@ -15,7 +15,7 @@ use super::common::{Common, Services, VpRegisters};
 use super::{Child, Engine, GuestRequest, PortError};
 use crate::hyperv::connections::MessagePort;
 use crate::hyperv::cpuid::Leaf;
-use crate::hyperv::message::Message;
+use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::msr::Msr;
 use crate::hyperv::registers::SintRegister;
 use crate::hyperv::status::{HvResult, HvStatus};
@@ -244,6 +244,10 @@ impl Child for KernelEngine {
             self.common.gate.kick(vp.0);
         }
         posted
+    }
+
+    fn withdraw_messages(&self, sint: SintIndex, message_type: MessageType) {
+        (0..self.vps.len()).for_each(|vp| self.side(vp).messages[sint.index()].withdraw(message_type));
     }
 
     fn announce_room(&self, event: Option<EventFd>) {

@@ -23,7 +23,7 @@ use super::connections::{ConnectError, MessagePort};
 use super::cpuid::Leaf;
 use super::crash::CrashReport;
 use super::features::EngineKind;
-use super::message::Message;
+use super::message::{Message, MessageType};
 use super::msr::Msr;
 use super::status::HvResult;
 use super::types::{ConnectionId, SintIndex, VpIndex};
@@ -56,6 +56,11 @@ pub trait Child: Send + Sync {
     /// The VP has no SynIC enabled; or too many messages wait, and [`announce_room`](Self::announce_room) says when to try
     /// again.
     fn post_message(&self, vp: VpIndex, sint: SintIndex, message: Message) -> HvResult<()>;
+
+    /// Drops the messages of a type that wait for a SINT's slot, on all VPs: they are for a guest that is gone.
+    ///
+    /// One that lies in a slot stays: a guest that is just reading it would lose the one that came into its place.
+    fn withdraw_messages(&self, sint: SintIndex, message_type: MessageType);
 
     /// Has `event` signalled when it is time to try again: a message has found its slot on a VP for which
     /// [`post_message`](Self::post_message) had turned one away with `INSUFFICIENT_BUFFERS`. `None` ends that.

@@ -15,7 +15,7 @@ use super::common::{Common, Services, VpRegisters};
 use super::{Child, Engine, GuestRequest, PortError};
 use crate::hyperv::connections::MessagePort;
 use crate::hyperv::cpuid::Leaf;
-use crate::hyperv::message::Message;
+use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::msr::{self, ApicRegister, Msr};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::trace::MsrResult;
@@ -240,6 +240,10 @@ impl Child for UserEngine {
             self.common.interrupt(place, interrupt);
         }
         Ok(())
+    }
+
+    fn withdraw_messages(&self, sint: SintIndex, message_type: MessageType) {
+        (0..self.vps.len()).for_each(|vp| self.state(vp).withdraw_messages(sint, message_type));
     }
 
     fn announce_room(&self, event: Option<EventFd>) {

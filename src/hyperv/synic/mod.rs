@@ -21,7 +21,7 @@ mod slot;
 pub use queue::{MAX_WAITING, MessageQueue};
 pub use slot::{EVENT_FLAGS, EventFlagsPage, MessagePage, Placed};
 
-use super::message::Message;
+use super::message::{Message, MessageType};
 use super::registers::{PageRegister, SintRegister};
 use super::status::{HvResult, HvStatus};
 use super::types::{Fault, GP, Interrupt, SINT_COUNT, SintIndex};
@@ -114,6 +114,11 @@ impl Synic {
     /// Messages that wait for the slot of `sint`.
     pub fn waiting(&self, sint: SintIndex) -> usize {
         self.queues[sint.index()].len()
+    }
+
+    /// Drops the messages of a type that wait for the slot of `sint`. One that lies in the slot is the guest's.
+    pub fn withdraw(&mut self, sint: SintIndex, message_type: MessageType) {
+        self.queues[sint.index()].withdraw(message_type);
     }
 
     /// Whether a SINT has room again for messages that were turned away. Said once.

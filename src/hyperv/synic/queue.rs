@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::slot::{MessagePage, Placed};
-use crate::hyperv::message::Message;
+use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::SintIndex;
 use crate::partition::memory::GuestMemory;
@@ -43,6 +43,11 @@ impl MessageQueue {
         }
         self.waiting.push_back(message);
         Ok(())
+    }
+
+    /// Drops what waits and has this type.
+    pub fn withdraw(&mut self, message_type: MessageType) {
+        self.waiting.retain(|message| message.header.message_type != message_type);
     }
 
     /// Whether there is room again where a message was turned away. Said once.

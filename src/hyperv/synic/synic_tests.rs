@@ -66,6 +66,56 @@ fn as_many_messages_wait_as_may_and_no_more() {
 }
 
 #[test]
+fn messages_that_are_withdrawn_do_not_come_and_others_do() {
+    let (memory, mut synic) = (ram(), synic());
+    let other = Message::new(MessageType(0x1234), 0, &[9]).unwrap();
+    for message in [message(1), message(2), other, message(3)] {
+        synic.post(&memory, pages(), sint(SINT), message, false).unwrap();
+    }
+    synic.withdraw(sint(SINT), MessageType::CHANNEL);
+    assert_eq!(slot(&memory, sint(SINT)).payload(), [1], "what lies in the slot is the guest's");
+    assert!(empty_slot(&memory, sint(SINT)));
+    synic.rescan(&memory, pages(), sint(SINT), false);
+    assert_eq!(slot(&memory, sint(SINT)).payload(), [9]);
+    assert!(!empty_slot(&memory, sint(SINT)), "nothing waits behind it");
+}
+
+proptest! {
+    /// Whatever is done to a queue, it holds no more than it may, in order, and tells once of room for those who were turned away.
+    #[test]
+    fn a_queue_is_bounded_and_in_order(steps in prop::collection::vec(0_u8..=255, 1..600)) {
+        let (memory, mut queue) = (ram(), MessageQueue::default());
+        let page = pages().messages.unwrap();
+        let (mut model, mut turned_away) = (VecDeque::new(), false);
+        for (step, number) in steps.into_iter().zip(0_u8..=255) {
+            match step {
+                0..=219 => {
+                    let taken = queue.push(message(number));
+                    prop_assert_eq!(taken.is_ok(), model.len() < MAX_WAITING);
+                    if taken.is_ok() { model.push_back(number) } else { turned_away = true }
+                }
+                220..=249 => {
+                    empty_slot(&memory, sint(SINT));
+                    prop_assert_eq!(queue.deliver(&memory, page, sint(SINT), false), !model.is_empty());
+                    if let Some(first) = model.pop_front() {
+                        let found = slot(&memory, sint(SINT)).payload().to_vec();
+                        prop_assert_eq!(found, [first]);
+                    }
+                }
+                _ => {
+                    queue.withdraw(MessageType::CHANNEL);
+                    model.clear();
+                }
+            }
+            prop_assert_eq!(queue.len(), model.len());
+            let room = turned_away && model.len() < MAX_WAITING;
+            prop_assert_eq!(queue.take_room(), room);
+            turned_away &= !room;
+        }
+    }
+}
+
+#[test]
 fn a_disabled_synic_or_page_takes_no_messages_and_no_events() {
     let memory = ram();
     let refused = Err(HvStatus::INVALID_SYNIC_STATE);

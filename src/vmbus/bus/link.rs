@@ -15,6 +15,7 @@ use crate::hyperv::connections::MessagePort;
 use crate::hyperv::engine::Child;
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
+use crate::hyperv::types::SintIndex;
 use crate::limited;
 use crate::partition::memory::GuestMemory;
 use crate::vmbus::connection::{self, Action, Actions, Connection, OfferError, Opening, Refusal};
@@ -317,6 +318,9 @@ impl Link {
 
     /// Sends the guest as many of the messages for it as it has room for.
     fn send(&self, state: &mut State) {
+        if state.connection.takes_back_messages() {
+            self.child.withdraw_messages(SintIndex::VMBUS, MessageType::CHANNEL);
+        }
         while let Some(outgoing) = state.connection.next_message() {
             let bytes = outgoing.message.to_bytes();
             // Every message of the protocol fits.

@@ -134,6 +134,8 @@ pub struct Connection {
     /// Where messages go, as the guest last said.
     target: VpIndex,
     outbox: VecDeque<Message>,
+    /// The guest has begun anew, and what it was sent before is nothing to it.
+    began_anew: bool,
 }
 
 impl Connection {
@@ -149,6 +151,7 @@ impl Connection {
             gpadl_count: 0,
             target: VpIndex::BOOT,
             outbox: VecDeque::new(),
+            began_anew: false,
         }
     }
 
@@ -181,6 +184,13 @@ impl Connection {
     /// Takes back a message for which there was no room: it is the next one again, until the guest disconnects.
     pub fn put_back(&mut self, outgoing: Outgoing) {
         self.outbox.push_front(outgoing.message);
+    }
+
+    /// Returns `true` once after the guest has begun anew: by making contact, by unloading, or by a reset. Messages that were sent before and that
+    /// the guest has not been given yet are to be withdrawn, before the [next](Self::next_message) one is sent: the kernel that
+    /// asked for them may be gone.
+    pub fn takes_back_messages(&mut self) -> bool {
+        std::mem::take(&mut self.began_anew)
     }
 
     /// Takes one message that the guest posted to `connection`, and says what is to be done.
@@ -237,6 +247,7 @@ impl Connection {
     /// Brings the connection to an end, and then, when no device uses the guest's memory any more, does what is next.
     fn disconnect(&mut self, next: Next, actions: &mut Actions) -> Result<(), Refusal> {
         self.outbox.clear();
+        self.began_anew = true;
         self.building.clear();
         (self.gpadl_words, self.gpadl_count) = (0, 0);
         let channels: Vec<ChannelId> = self.channels.keys().copied().collect();

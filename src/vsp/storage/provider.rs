@@ -54,6 +54,12 @@ impl Vsp for StorageVsp {
     }
 
     fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+        Ok(Box::new(self.open_channel(channel)?))
+    }
+}
+
+impl StorageVsp {
+    fn open_channel(&self, channel: &mut Channel) -> Result<StorageChannel, ServiceError> {
         let primary = channel.subchannel_index() == 0;
         let worker = match channel.port().doorbell() {
             Some(doorbell) => Worker::new(self.controller.clone(), primary, doorbell).and_then(|mut worker| {
@@ -72,7 +78,7 @@ impl Vsp for StorageVsp {
         let trace = Trace { tracer: self.tracer.clone(), channel: channel.id() };
         let worker = worker.map_err(failed)?;
         let (packet, unsent, patience) = Default::default();
-        Ok(Box::new(StorageChannel { worker, packet, unsent, taken: 0, patience, trace }))
+        Ok(StorageChannel { worker, packet, unsent, taken: 0, patience, trace })
     }
 }
 
@@ -81,7 +87,8 @@ struct StorageChannel {
     worker: Worker,
     /// Where packets are copied to.
     packet: Vec<u8>,
-    /// Answers that the guest has made no room for. The worker takes no more than [`MAX_UNSENT`] packets ahead of it.
+    /// Answers that the guest has made no room for. No packets are taken once there are [`MAX_UNSENT`]; what the worker has in hand
+    /// then may still be added.
     unsent: VecDeque<Answer>,
     /// How many packets came since the thread woke.
     taken: u32,
@@ -89,7 +96,7 @@ struct StorageChannel {
     trace: Trace,
 }
 
-/// A guest that does not read its answers gets no more of them than this.
+/// A guest that does not read its answers gets to ask nothing more while there are so many of them.
 const MAX_UNSENT: usize = 1024;
 
 impl Handler for StorageChannel {
@@ -135,11 +142,13 @@ impl StorageChannel {
         self.worker.has_room() && self.unsent.len() < MAX_UNSENT
     }
 
-    /// Takes packets while there is room for them. True if there are no more.
+    /// Takes packets while there is room for them and their answers. True if there are no more.
+    ///
+    /// A guest can see to it that there are always more: this ends with the room, or when the channel is to be closed.
     fn receive(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
         let memory = channel.memory().clone();
         let port = channel.port().clone();
-        while self.has_room() {
+        while self.has_room() && !port.is_closing() {
             let Some(packet) = channel.rings().0.receive(&mut self.packet)? else { return Ok(true) };
             let pages = match packet.header.kind {
                 PacketKind::IN_BAND => GuestBuffer::default(),

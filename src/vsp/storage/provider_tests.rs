@@ -1,9 +1,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use vm_memory::GuestAddress;
+use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::super::config::DiskConfig;
@@ -24,6 +24,7 @@ struct TestPort {
     gives_bell: bool,
     signals: AtomicUsize,
     subchannels: Mutex<Vec<u16>>,
+    closing: AtomicBool,
 }
 
 impl Port for TestPort {
@@ -36,6 +37,9 @@ impl Port for TestPort {
     fn doorbell(&self) -> Option<OwnedFd> {
         self.gives_bell.then(|| self.bell.try_clone().expect("a copy"))
     }
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
     fn offer_subchannels(&self, count: u16) {
         self.subchannels.lock().expect("a lock").push(count);
     }
@@ -43,7 +47,7 @@ impl Port for TestPort {
 
 struct Guest {
     channel: Channel,
-    handler: Box<dyn Handler>,
+    handler: StorageChannel,
     sender: GuestSender,
     receiver: GuestReceiver,
     port: Arc<TestPort>,
@@ -52,22 +56,27 @@ struct Guest {
 
 /// Pages 0 to 3 are the rings, data may lie from page 8 on.
 fn open(gives_bell: bool) -> Guest {
+    open_rings(gives_bell, 2, 2)
+}
+
+/// The rings have so many pages from page 0 on.
+fn open_rings(gives_bell: bool, incoming: u64, outgoing: u64) -> Guest {
     let disk = DiskConfig { path: "memory:1M".into(), ..DiskConfig::default() };
     let controllers = super::super::config::controllers(&[disk], 3).expect("a disk");
     let controller = controllers.into_values().next().expect("a controller");
-    let mut vsp = StorageVsp::new(controller.clone(), Guid::new(5));
+    let vsp = StorageVsp::new(controller.clone(), Guid::new(5));
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 64 * 4096)]).expect("memory");
     let mut bus = GuestBus::new(&memory, 1);
     let id = bus.offer(vsp.offer());
-    bus.gpadl(id, GpadlId(1), 0..4);
-    let opening = bus.open(id, GpadlId(1), 2);
+    bus.gpadl(id, GpadlId(1), 0..incoming + outgoing);
+    let opening = bus.open(id, GpadlId(1), incoming as u32);
     let sender = GuestSender::new(opening.incoming.clone());
     let receiver = GuestReceiver::new(opening.outgoing.clone());
     let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
-    let (signals, subchannels) = Default::default();
-    let port = Arc::new(TestPort { bell, gives_bell, signals, subchannels });
+    let (signals, subchannels, closing) = Default::default();
+    let port = Arc::new(TestPort { bell, gives_bell, signals, subchannels, closing });
     let mut channel = Channel::new(opening, 0, memory, port.clone()).expect("rings");
-    let handler = vsp.open(&mut channel).expect("a handler");
+    let handler = vsp.open_channel(&mut channel).expect("a handler");
     Guest { channel, handler, sender, receiver, port, controller }
 }
 
@@ -214,4 +223,73 @@ fn packets_that_no_driver_sends_end_the_channel() {
         let _ = send(&mut guest).expect("room");
         assert!(guest.handler.service(&mut guest.channel).is_err());
     }
+}
+
+/// A guest whose incoming ring never ends: each packet that is taken makes room for another, which lies there already. Calls `taken` with
+/// their number, up to `MANY` of them.
+fn endless(payload: &[u8], taken: impl Fn(u32) + Send + Sync + 'static) -> Guest {
+    /// So many that a queue which is not bounded shows it.
+    const MANY: u32 = 100_000;
+    const PAGES: u64 = 11;
+    let mut guest = open_rings(true, 1 + PAGES, 2);
+    let parts = [payload];
+    let new = NewPacket { wants_completion: true, ..NewPacket::in_band(7, &parts) };
+    let (size, each) = (PAGES as u32 * 4096, NewPacket::space(payload.len()));
+    assert!(size.is_multiple_of(each), "packets of {each} bytes do not lie at the same places each time round");
+    // One packet everywhere.
+    let memory = guest.channel.memory().clone();
+    let mut packet = vec![0; each as usize];
+    let _ = guest.sender.send(&new).expect("room");
+    memory.read_slice(&mut packet, GuestAddress(4096)).expect("a ring");
+    (0..u64::from(size / each)).for_each(|place| {
+        memory.write_slice(&packet, GuestAddress(4096 + place * u64::from(each))).expect("a ring");
+    });
+    let half = size / each / 2 * each;
+    memory.write_obj(half, GuestAddress(0)).expect("a control page");
+    let (write, count) = (AtomicU32::new(half), AtomicU32::new(0));
+    guest.channel.trace(&Tracer::new(move |line| {
+        if !line.to_string().contains(" guest:") {
+            return;
+        }
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        taken(number);
+        if number < MANY {
+            let next = (write.load(Ordering::SeqCst) + each) % size;
+            write.store(next, Ordering::SeqCst);
+            memory.write_obj(next, GuestAddress(0)).expect("a control page");
+        }
+    }));
+    guest
+}
+
+#[test]
+fn answers_that_nobody_reads_are_bounded_though_the_ring_never_ends() {
+    // Control packets, and commands that are refused.
+    for operation in [Operation::QUERY_PROTOCOL_VERSION, Operation::EXECUTE_SRB] {
+        let mut guest = endless(&packet(operation, &[]), |_| ());
+        for _ in 0..10 {
+            guest.handler.service(&mut guest.channel).expect("a guest that breaks no rule");
+            let held = guest.handler.unsent.len();
+            assert!(held <= MAX_UNSENT + super::super::worker::MAX_IN_FLIGHT as usize, "{held} answers");
+        }
+    }
+}
+
+#[test]
+fn a_channel_that_is_to_be_closed_is_left_though_the_ring_never_ends() {
+    let taken = Arc::new(AtomicU32::new(0));
+    let closing: Arc<std::sync::OnceLock<Arc<TestPort>>> = Arc::default();
+    let note = {
+        let (taken, closing) = (taken.clone(), closing.clone());
+        move |number| {
+            taken.store(number, Ordering::SeqCst);
+            if number == 100 {
+                closing.get().expect("a port").closing.store(true, Ordering::SeqCst);
+            }
+        }
+    };
+    let mut guest = endless(&packet(Operation::QUERY_PROTOCOL_VERSION, &[]), note);
+    closing.set(guest.port.clone()).ok().expect("the first");
+    guest.handler.service(&mut guest.channel).expect("a guest that breaks no rule");
+    assert_eq!(taken.load(Ordering::SeqCst), 100);
 }

@@ -139,9 +139,9 @@ impl Worker {
         }
     }
 
-    /// Whether another packet may come. If not, it has to stay where it is until there are answers.
+    /// Whether another packet may come. If not, it has to stay where it is until there are answers, and they are taken.
     pub fn has_room(&self) -> bool {
-        !self.free.is_empty()
+        !self.free.is_empty() && self.answers.len() < MAX_IN_FLIGHT as usize
     }
 
     /// How many requests are under way.

@@ -194,6 +194,11 @@ impl Nic {
     }
 
     /// Whether the device has to be told of the link and the number of channels.
+    pub(super) fn wants_attention(&self) -> bool {
+        self.attention.load(Ordering::SeqCst)
+    }
+
+    /// The same, once.
     pub(super) fn take_attention(&self) -> bool {
         self.attention.swap(false, Ordering::SeqCst)
     }

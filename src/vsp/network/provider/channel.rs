@@ -75,7 +75,8 @@ impl NetworkChannel {
     fn exchange(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
         while !channel.port().is_closing() {
             channel.rings().0.mask();
-            if self.number == 0 && self.nic.take_attention() {
+            // What the guest is told of it takes room among what it was not told yet.
+            if self.number == 0 && self.outgoing.takes_more() && self.nic.take_attention() {
                 self.look_around();
             }
             let packets = self.take_packets(channel)?;
@@ -85,7 +86,8 @@ impl NetworkChannel {
             let (freed, shown) = (incoming.publish(), outgoing.publish());
             channel.signal(if freed.is_needed() { freed } else { shown });
             let all = [packets, told, frames];
-            if all.contains(&Stopped::Turn) {
+            let waits = self.number == 0 && self.outgoing.takes_more() && self.nic.wants_attention();
+            if waits || all.contains(&Stopped::Turn) {
                 continue;
             }
             let wanted = all.into_iter().filter_map(|stopped| match stopped {
@@ -129,7 +131,7 @@ impl NetworkChannel {
         let mut buffer = std::mem::take(&mut self.packet);
         let mut stopped = Stopped::Turn;
         let mut taken = 0;
-        while taken < BATCH {
+        while taken < BATCH && !channel.port().is_closing() {
             if !channel.rings().1.has_room(room)? {
                 stopped = Stopped::Ring(room);
                 break;
