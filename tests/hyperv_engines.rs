@@ -121,7 +121,7 @@ fn a_crash_is_reported_with_its_text() {
     on_both_engines("crash", |_, outcome| {
         assert_eq!(outcome.code, Some(102), "{outcome}");
         let words = String::from_utf8_lossy(&outcome.stderr);
-        assert!(words.ends_with("\nKernel panic - not syncing: no init\nend of the log\n"), "{outcome}");
+        assert!(words.ends_with("\n  | Kernel panic - not syncing: no init\n  | end of the log\n"), "{outcome}");
     });
 }
 

@@ -10,6 +10,7 @@
  *   crash=long             a text of 64 KiB, of which a page is to be read
  *   crash=endless          a text of 2^64 - 1 bytes
  *   crash=unprintable      a text that would drive a terminal
+ *   crash=forged           a text whose lines look like the monitor's own
  *   crash=empty            a text of no bytes
  *   crash=elsewhere        five numbers, from the last VP
  *   crash=nothing          no report: CRASH_CTL without CrashNotify
@@ -46,6 +47,7 @@ static void report_registers(void *unused)
 static void crash(const char *how)
 {
     static const char text[] = "Kernel panic - not syncing: no init\nend of the log\n";
+    static const char forged[] = "oops\nviridian: warn: forged\r\nviridian: server  0.38 s  the guest powered off";
     static const char unprintable[] = "bell\a escape\x1b[2J null\0tab\tend";
     if (text_equal(how, "registers")) {
         report_registers(NULL);
@@ -67,6 +69,8 @@ static void crash(const char *how)
         report_text(text, UINT64_MAX);
     } else if (text_equal(how, "unprintable")) {
         report_text(unprintable, sizeof unprintable - 1);
+    } else if (text_equal(how, "forged")) {
+        report_text(forged, sizeof forged - 1);
     } else if (text_equal(how, "empty")) {
         report_text(text, 0);
     } else if (text_equal(how, "elsewhere")) {

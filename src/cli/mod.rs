@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand};
 use viridian::machine::end::{EXIT_CODES, code};
+use viridian::printable::Marked;
 
 mod check;
 mod closed;
@@ -71,7 +72,7 @@ fn raise_open_files() {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("viridian: {error:#}");
+    eprintln!("viridian: {}", Marked(&format!("{error:#}")));
     code::FAILED.into()
 }
 
@@ -102,7 +103,9 @@ fn start_log(verbose: u8) {
         .parse_default_env()
         .format(|out, record| {
             let level = record.level().as_str().to_ascii_lowercase();
-            writeln!(out, "viridian: {level}: {}\r", record.args())
+            // A line may quote a guest or an image; a terminal may be raw.
+            let line = Marked(&record.args().to_string()).to_string().replace('\n', "\r\n");
+            writeln!(out, "viridian: {level}: {line}\r")
         })
         .init();
 }

@@ -14,6 +14,7 @@ use viridian::machine::{End, Machine, Prepared};
 use viridian::partition::footprint::forget_start_up;
 use viridian::platform::console::ConsoleConfig;
 use viridian::platform::console::signals::EndSignals;
+use viridian::printable::Marked;
 
 use super::run::DISK_SIZES;
 
@@ -78,7 +79,8 @@ fn prepare(lab: Lab, file: &Path) -> Result<Vec<Ready>, u8> {
         match Builder::from(config).label_console().prepare() {
             Ok(machine) => Ok(Ready { name, machine }),
             Err(error) => {
-                eprintln!("viridian: {}: {name}: {error}; nothing was started", file.display());
+                let words = error.to_string();
+                eprintln!("viridian: {}: {name}: {}; nothing was started", file.display(), Marked(&words));
                 Err(error.exit_code())
             }
         }

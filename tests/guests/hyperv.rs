@@ -87,7 +87,7 @@ fn a_crash_report_is_102_and_its_parameters_are_told() {
 fn a_crash_text_is_told() {
     for place in ["text", "edge"] {
         let words = crash(&format!("crash={place}"));
-        assert!(words.ends_with("\nKernel panic - not syncing: no init\nend of the log\n"), "{place}: {words}");
+        assert!(words.ends_with("\n  | Kernel panic - not syncing: no init\n  | end of the log\n"), "{place}: {words}");
     }
 }
 
@@ -103,7 +103,7 @@ fn a_crash_text_that_is_nowhere_in_memory_is_not_told() {
 fn of_a_long_crash_text_one_page_is_told() {
     let words = crash("crash=long");
     assert_eq!(words.matches('x').count(), 4096 + words.lines().next().unwrap().matches('x').count());
-    assert!(crash("crash=endless").contains("\nKernel panic - not syncing: no init\n"));
+    assert!(crash("crash=endless").contains("\n  | Kernel panic - not syncing: no init\n"));
 }
 
 #[test]
@@ -111,6 +111,14 @@ fn a_crash_text_cannot_drive_a_terminal() {
     let words = crash("crash=unprintable");
     assert!(!words.contains(['\x1b', '\x07', '\0']), "{words:?}");
     assert!(words.contains("tab\tend"), "{words:?}");
+}
+
+#[test]
+fn no_line_of_a_crash_text_looks_like_one_of_ours() {
+    let words = crash("crash=forged");
+    let lines: Vec<_> = words.lines().skip(1).collect();
+    let expected = ["  | oops", "  | viridian: warn: forged", "  | viridian: server  0.38 s  the guest powered off"];
+    assert_eq!(lines, expected);
 }
 
 #[test]

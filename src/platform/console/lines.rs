@@ -1,26 +1,33 @@
 //! A console among others on standard output: whole lines, each with a label before it.
 //!
 //! A line goes out in one write, which pipes, files and terminals with room for it take whole: lines of several machines
-//! do not mix. Nothing is typed to such a console, for nobody could say to which.
+//! do not mix, and none can be taken for another machine's: see [`clean`]. Nothing is typed to such a console, for nobody could say to which.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::ConsoleError;
 use super::backend::Backend;
+use super::clean::clean;
 use super::endpoint::Endpoint;
 use super::stdio::{STANDARD_OUTPUT, advice};
+use crate::printable::Escaped;
 
-/// A longer line is broken: more a pipe does not take at once (PIPE_BUF), and some room is for the label.
+/// A longer line is broken.
 const LONGEST: usize = 3 << 10;
+/// What a pipe takes at once (PIPE_BUF).
+const WRITTEN: usize = 4 << 10;
+/// A label that leaves no more than this for the line is cut.
+const LEAST: usize = 1 << 10;
 
 pub(super) struct LinesBackend {
     label: String,
     output: Endpoint,
     /// A line whose end has not come yet.
     line: Vec<u8>,
-    /// The rest of a line that the output has taken in part.
-    rest: Vec<u8>,
+    /// Whole lines that the output has not taken yet, and the rest of one that it has taken in part.
+    rest: VecDeque<Vec<u8>>,
 }
 
 impl LinesBackend {
@@ -35,26 +42,33 @@ impl LinesBackend {
             let advice = advice(&source);
             ConsoleError::Write { to: STANDARD_OUTPUT.into(), source, advice }
         })?;
-        Ok(Self { label: format!("{label}: "), output, line: Vec::new(), rest: Vec::new() })
+        let mut label = format!("{}: ", Escaped(label));
+        label.truncate(label.floor_char_boundary(WRITTEN - LEAST));
+        Ok(Self { label, output, line: Vec::new(), rest: VecDeque::new() })
     }
 
     fn write_rest(&mut self) -> io::Result<()> {
-        while !self.rest.is_empty() {
-            let count = self.output.write(&self.rest)?;
-            self.rest.drain(..count);
+        while let Some(line) = self.rest.front_mut() {
+            let count = self.output.write(line)?;
+            line.drain(..count);
+            if line.is_empty() {
+                self.rest.pop_front();
+            }
         }
         Ok(())
     }
 
-    /// Writes what is held back and `more` as one line. If nothing goes, nothing has changed.
+    /// Ends the line that is held back with `more`. What the output does not take now is kept.
     fn write_line(&mut self, more: &[u8]) -> io::Result<()> {
-        let mut whole = [self.label.as_bytes(), &self.line, more].concat();
-        while whole.pop_if(|byte| matches!(byte, b'\r' | b'\n')).is_some() {}
-        whole.push(b'\n');
-        let count = self.output.write(&whole)?;
-        self.rest.extend_from_slice(&whole[count..]);
+        self.line.extend_from_slice(more);
+        while self.line.pop_if(|byte| matches!(byte, b'\r' | b'\n')).is_some() {}
+        let pieces = clean(&self.line, WRITTEN - self.label.len() - 1);
+        self.rest.extend(pieces.into_iter().map(|piece| format!("{}{piece}\n", self.label).into_bytes()));
         self.line.clear();
-        Ok(())
+        match self.write_rest() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            result => result,
+        }
     }
 }
 

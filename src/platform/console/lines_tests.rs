@@ -52,6 +52,27 @@ fn a_long_line_is_broken_and_nothing_of_it_is_lost() {
 }
 
 #[test]
+fn a_guest_cannot_overwrite_its_label_or_move_the_cursor() {
+    assert_eq!(printed(&[b"10%\rserver: forged\r\r\n"]), "lab: 10%\\x0dserver: forged\n");
+    assert_eq!(printed(&[b"\x1b[2A\x1b]0;title\x07x\n"]), "lab: \\x1b[2A\\x1b]0;title\\x07x\n");
+    assert_eq!(printed(&[b"\x9b1A \xc2\x9b1A \xc3\xbc\n"]), "lab: \\x9b1A \\x9b1A \u{fc}\n");
+}
+
+#[test]
+fn colours_stay_and_end_with_their_line() {
+    assert_eq!(printed(&[b"\x1b[0;32mOK\x1b[0m\n"]), "lab: \x1b[0;32mOK\x1b[0m\x1b[0m\n");
+    assert_eq!(printed(&[b"\x1b[31mred\nplain\n"]), "lab: \x1b[31mred\x1b[0m\nlab: plain\n");
+}
+
+#[test]
+fn a_line_that_grows_by_its_escapes_is_broken_and_every_part_has_the_label() {
+    let text = printed(&[&[0x1b; 3000], b"\x1b[3", b"1m\n"]);
+    assert!(text.lines().all(|line| line.starts_with("lab: ") && line.len() < 4096), "{text}");
+    assert_eq!(text.matches("\\x1b").count(), 3000);
+    assert!(text.ends_with("\x1b[31m\x1b[0m\n"));
+}
+
+#[test]
 fn what_a_reader_takes_late_is_not_lost() {
     let (mut reader, writer) = pipe().unwrap();
     let backend = LinesBackend::on("lab", writer.as_fd()).unwrap();

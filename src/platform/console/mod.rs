@@ -10,6 +10,7 @@
 
 mod backend;
 mod capture;
+mod clean;
 mod config;
 mod endpoint;
 mod file;

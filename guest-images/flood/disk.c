@@ -1,0 +1,137 @@
+/*
+ * More commands over a whole disk than it can carry out.
+ */
+#include "flood.h"
+#include "hyperv.h"
+#include "interfaces.h"
+#include "session.h"
+#include "storvsc.h"
+
+#define RING_PAGES 64
+/* At once: as many as fit into the ring, and fewer than the host takes. */
+#define COMMANDS_MAX 200
+#define EXECUTE_SRB 3
+#define FLAG_COMPLETION 1
+/* A parameter list of UNMAP has this many descriptors. */
+#define EXTENTS 255
+#define LIST_LENGTH (8 + 16 * EXTENTS)
+#define BLOCK 512
+
+struct body {
+    uint32_t operation, flags, status;
+    uint16_t length;
+    uint8_t srb_status, scsi_status, port, path, target, lun, cdb_length, sense_length, direction, reserved;
+    uint32_t data_length;
+    uint8_t cdb[20];
+    uint16_t reserved2;
+    uint8_t tag, action;
+    uint32_t srb_flags, timeout, key;
+};
+_Static_assert(sizeof(struct body) == 64, "a packet since Windows 8");
+
+static struct storvsc storvsc;
+static uint8_t *data;
+static uint64_t sent, answered;
+
+static void put(uint8_t *place, uint64_t value, unsigned bytes)
+{
+    while (bytes--) {
+        place[bytes] = value;
+        value >>= 8;
+    }
+}
+
+/* Sends a command whose data, if there are some, go out of a page; false if there is no room in the ring. */
+static bool fire(const uint8_t *cdb, unsigned cdb_length, uint32_t length)
+{
+    struct {
+        uint32_t reserved, count, length, offset;
+        uint64_t frame;
+    } range = {.count = 1, .length = length, .frame = (uint64_t)data / PAGE_SIZE};
+    struct body body = {
+        .operation = EXECUTE_SRB,
+        .flags = FLAG_COMPLETION,
+        .length = sizeof body - 12,
+        .cdb_length = cdb_length,
+        .sense_length = 20,
+        .direction = length ? SCSI_OUT : SCSI_NONE,
+        .data_length = length,
+    };
+    struct packet packet = {
+        .type = length ? PACKET_GPA_DIRECT : PACKET_IN_BAND,
+        .flags = PACKET_WANTS_COMPLETION,
+        .transaction = sent + 1,
+        .extra = &range,
+        .extra_length = length ? sizeof range : 0,
+        .payload = &body,
+        .payload_length = sizeof body,
+    };
+    memcpy(body.cdb, cdb, SCSI_CDB_MAX);
+    bool has_gone = channel_send(&storvsc.channel, &packet);
+    sent += has_gone;
+    return has_gone;
+}
+
+static void take_answers(void)
+{
+    struct packet_header header;
+    uint8_t body[sizeof(struct body)];
+    while (channel_take(&storvsc.channel, &header, body, sizeof body) >= 0)
+        answered++;
+}
+
+/* The command of a kind over so many blocks; the length of its data. */
+static uint32_t prepare(const char *kind, uint64_t blocks, uint8_t *cdb)
+{
+    if (text_equal(kind, "unmap")) {
+        cdb[0] = 0x42;
+        put(cdb + 7, LIST_LENGTH, 2);
+        put(data, LIST_LENGTH - 2, 2);
+        put(data + 2, LIST_LENGTH - 8, 2);
+        for (unsigned i = 0; i < EXTENTS; i++)
+            put(data + 8 + 16 * i + 8, blocks / (EXTENTS + 1), 4);
+        return LIST_LENGTH;
+    }
+    if (text_equal(kind, "headers")) {
+        memcpy(data, "QFI\xfb", 4);
+        cdb[0] = 0x2a;
+        put(cdb + 7, 1, 2);
+        return BLOCK;
+    }
+    /* VERIFY(16), which reads the medium; with BYTCHK 3 it compares each block with the one that came. */
+    cdb[0] = 0x8f;
+    put(cdb + 10, blocks, 4);
+    if (!text_equal(kind, "compare"))
+        return 0;
+    cdb[1] = 3 << 1;
+    return BLOCK;
+}
+
+bool flood_disk(const char *kind, void (*begun)(void))
+{
+    const struct offer *offer = vmbus_offer(&scsi_interface, NULL, 0);
+    uint8_t cdb[SCSI_CDB_MAX] = {0};
+    bool is_counted = text_equal(kind, "headers");
+    uint64_t count = command_line_number("n", is_counted ? 3000 : UINT64_MAX);
+    uint64_t blocks = command_line_number("blocks", 1 << 20);
+
+    if (!offer || !channel_open(&storvsc.channel, offer, pages_allocate_zeroed(2 * RING_PAGES), RING_PAGES, hyperv_vp_index()) ||
+        !storvsc_negotiate(&storvsc))
+        return FAILED("there is no disk");
+    data = pages_allocate_zeroed(1);
+    /* The first command hears of the power-on. */
+    fire(cdb, 6, 0);
+    WAIT_UNTIL((take_answers(), answered == sent), 20000);
+    uint32_t length = prepare(kind, blocks, cdb);
+    unsigned cdb_length = cdb[0] == 0x8f ? 16 : 10;
+    for (bool is_first = true; flood_goes_on() && answered < count; is_first = false) {
+        while (sent - answered < COMMANDS_MAX && sent <= count && fire(cdb, cdb_length, length))
+            ;
+        if (is_first)
+            begun();
+        wait_a_while();
+        take_answers();
+    }
+    print("%lu commands, %lu answers\n", sent, answered);
+    return true;
+}
