@@ -92,6 +92,11 @@ static uint32_t prepare(const char *kind, uint64_t blocks, uint8_t *cdb)
             put(data + 8 + 16 * i + 8, blocks / (EXTENTS + 1), 4);
         return LIST_LENGTH;
     }
+    if (text_equal(kind, "fill")) {
+        cdb[0] = 0x2a;
+        put(cdb + 7, PAGE_SIZE / BLOCK, 2);
+        return PAGE_SIZE;
+    }
     if (text_equal(kind, "headers")) {
         memcpy(data, "QFI\xfb", 4);
         cdb[0] = 0x2a;
@@ -126,7 +131,8 @@ bool flood_disk(const char *kind, void (*begun)(void))
     unsigned cdb_length = cdb[0] == 0x8f ? 16 : 10;
     for (bool is_first = true; flood_goes_on() && answered < count; is_first = false) {
         while (sent - answered < COMMANDS_MAX && sent <= count && fire(cdb, cdb_length, length))
-            ;
+            if (text_equal(kind, "fill"))
+                put(cdb + 2, sent * (PAGE_SIZE / BLOCK) % (blocks - PAGE_SIZE / BLOCK), 4);
         if (is_first)
             begun();
         wait_a_while();

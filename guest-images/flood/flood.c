@@ -2,6 +2,7 @@
  * A guest that asks for too much, in the way that the command line names. It prints "flooding" once it has begun.
  *
  *   flood=verify|compare|unmap   commands over a whole disk, again and again, whose answers it takes when they come
+ *   flood=fill                   writes from the first block on
  *   flood=headers                n=N writes (default 3000) of a qcow2 header to the disk's first block; then powers off
  *   flood=contacts               n=N INITIATE_CONTACTs (default 3000) without reading; says how many answers there are; powers off
  *   flood=ring                   moves a ring's write index round and round over packets that lie there
@@ -128,7 +129,7 @@ int main(void)
     if (text_equal(kind, "contacts"))
         contacts();
     bool is_of_disk = text_equal(kind, "verify") || text_equal(kind, "compare") || text_equal(kind, "unmap") ||
-                      text_equal(kind, "headers");
+                      text_equal(kind, "fill") || text_equal(kind, "headers");
     if (text_equal(kind, "ring") ? !flood_ring(say_begun) : is_of_disk ? !flood_disk(kind, say_begun) : !flood(kind))
         return EXIT_FAILED;
     print("VMBus is %s\n", vmbus_unload() ? "left" : "not left");

@@ -44,5 +44,5 @@ const char *interface_name(const struct guid *interface)
     for (unsigned i = 0; i < ARRAY_LENGTH(known); i++)
         if (!memcmp(interface, &known[i].interface, sizeof *interface))
             return known[i].name;
-    return "unknown";
+    return "other";
 }

@@ -222,3 +222,28 @@ fn a_step_that_fails_ends_it_with_1_and_is_named() {
     fail(|| with_disk(Forgetful { broken: false }), forgets);
     fail(|| with_disk(Forgetful { broken: true }), "FAILED: LUN 5: SYNCHRONIZE CACHE: NTSTATUS 0x");
 }
+
+/// A device that the guest has no driver for.
+struct Own;
+
+impl Vsp for Own {
+    fn offer(&self) -> Offer {
+        Offer::new(Guid::new(0x1234), Guid::new(7))
+    }
+
+    fn open(&mut self, _channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+        Err(ServiceError::Protocol("nobody opens it".into()))
+    }
+}
+
+#[test]
+fn a_device_of_a_library_user_is_listed_as_another_channel_and_left_alone() {
+    let limit = grown(Duration::from_secs(60));
+    let machine = Builder::new().device(|| Own).capture_console().timeout(limit).start().unwrap();
+    let console = machine.console().unwrap().clone();
+    let end = machine.wait();
+    let output = String::from_utf8(console.take()).unwrap();
+    assert!(matches!(end, End::PoweredOff), "{end}: {output}");
+    assert!(output.contains("    other        channel "), "{output}");
+    assert!(!output.contains("ok "), "{output}");
+}

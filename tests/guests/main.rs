@@ -8,6 +8,7 @@ mod common;
 mod console;
 mod embedded;
 mod ends;
+mod floods;
 mod hypercalls;
 mod hyperv;
 #[path = "../common/hyperv_images.rs"]
@@ -15,3 +16,4 @@ mod hyperv_images;
 mod images;
 mod lab;
 mod library;
+mod promptly;

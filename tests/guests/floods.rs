@@ -1,0 +1,33 @@
+//! Guests that ask for too much harm nobody, and are complained of in few words.
+
+use super::command::{image, limit, run_with};
+
+/// Runs the guest `flood` with this command line.
+fn flood(cmdline: &str, options: &[&str]) -> super::command::Run {
+    let (kernel, limit) = (image("flood"), limit(60));
+    let common =
+        ["run", "--kernel", kernel.to_str().unwrap(), "--cmdline", cmdline, "--timeout", &limit, "--cpus", "2"];
+    run_with(common.iter().chain(options))
+}
+
+#[test]
+fn a_warning_that_a_guest_causes_again_and_again_is_printed_once_for_each_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.raw");
+    std::fs::File::create(&disk).unwrap().set_len(1 << 20).unwrap();
+    let run = flood("flood=headers n=1000", &["--disk", disk.to_str().unwrap()]);
+    assert!(run.code == Some(0) && run.output.contains("1001 commands, 1001 answers"), "{run:?}");
+    assert_eq!(run.errors.matches("qcow2 header").count(), 1, "{run:?}");
+}
+
+#[test]
+fn a_kernel_that_makes_contact_anew_finds_no_more_than_the_answer_in_its_slot_and_its_own() {
+    let run = flood("flood=contacts n=3000", &[]);
+    assert!(run.code == Some(0) && run.output.contains("3000 contacts, 2 answers\n"), "{run:?}");
+}
+
+#[test]
+fn a_channel_is_closed_while_its_ring_never_ends() {
+    let run = flood("flood=ring seconds=1", &["--disk", "memory:1M", "--memory", "64M"]);
+    assert!(run.code == Some(0) && run.output.contains("VMBus is left\n"), "{run:?}");
+}

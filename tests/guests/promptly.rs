@@ -1,0 +1,207 @@
+//! TERM ends a machine within a second, whatever its guest and its devices are doing.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::command::{image, viridian};
+use crate::common::patience::holds_within;
+
+/// How long a machine may take to end, on a quiet host.
+const PROMPTLY: Duration = Duration::from_secs(1);
+/// How long a guest may take until it floods, there.
+const BEGIN: Duration = Duration::from_secs(60);
+const EXIT_TERMINATED: i32 = 143;
+
+/// A run of the program, killed if the test fails.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    #[track_caller]
+    fn expect_term_ends_it(mut self, what: &str) {
+        let begin = Instant::now();
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        let ended = holds_within(PROMPTLY, || self.0.try_wait().unwrap().is_some());
+        assert!(ended, "{what}: still there {:?} after TERM", begin.elapsed());
+        assert_eq!(self.0.wait().unwrap().code(), Some(EXIT_TERMINATED), "{what}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The program with the guest `flood`, its console not decided yet.
+fn flood(kind: &str, options: &str) -> Command {
+    let mut command = viridian();
+    command
+        .arg("run")
+        .arg("--kernel")
+        .arg(image("flood"))
+        .args(["--cmdline", &format!("flood={kind} blocks=0x7fffff00")]);
+    command.args(["--memory", "64M"]).args(options.split_whitespace());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Waits until the guest has written to the console file that it floods.
+#[track_caller]
+fn expect_begun(log: &Path, what: &str) {
+    let begun = || fs::read_to_string(log).is_ok_and(|text| text.contains("flooding"));
+    assert!(holds_within(BEGIN, begun), "{what}: {:?}", fs::read_to_string(log));
+}
+
+/// Floods of a kind, with these options, are ended by TERM.
+#[track_caller]
+fn expect_flood_ends(kind: &str, options: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let what = format!("flood={kind} {options}");
+    let running = Running::start(flood(kind, options).args(["--console", &format!("file:{}", log.display())]));
+    expect_begun(&log, &what);
+    running.expect_term_ends_it(&what);
+}
+
+fn sparse(folder: &Path, size: u64) -> PathBuf {
+    let path = folder.join("disk.raw");
+    fs::File::create(&path).unwrap().set_len(size).unwrap();
+    path
+}
+
+#[test]
+fn a_guest_that_halts_or_spins_on_all_its_processors() {
+    expect_flood_ends("nothing", "");
+    expect_flood_ends("spin", "--cpus 4");
+}
+
+#[test]
+fn a_guest_in_a_storm_of_hypercalls_or_doorbells() {
+    expect_flood_ends("calls", "--cpus 4");
+    expect_flood_ends("doorbells", "--cpus 4 --disk memory:1M");
+}
+
+#[test]
+fn a_guest_whose_ring_never_ends() {
+    expect_flood_ends("ring", "--cpus 2 --disk memory:1M");
+}
+
+#[test]
+#[ignore = "such commands outlive their machine"]
+fn a_flood_of_commands_over_a_whole_disk_in_memory() {
+    for kind in ["verify", "compare", "unmap"] {
+        expect_flood_ends(kind, "--disk memory:1T");
+    }
+}
+
+#[test]
+#[ignore = "such commands outlive their machine"]
+fn a_flood_of_commands_over_a_whole_disk_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = sparse(folder.path(), 1 << 40);
+    for kind in ["verify", "compare", "unmap", "fill"] {
+        expect_flood_ends(kind, &format!("--disk {},format=raw", disk.display()));
+    }
+}
+
+#[test]
+fn a_flood_of_writes_to_a_file_on_a_host_that_has_no_room_left() {
+    assert!(rustix::process::geteuid().is_root(), "this test mounts a file system, and must run as root");
+    let folder = tempfile::tempdir().unwrap();
+    let (mount, log) = (folder.path().join("small"), folder.path().join("log"));
+    fs::create_dir(&mount).unwrap();
+    let mut inner = flood("fill", "");
+    inner.args(["--disk", &format!("{},format=raw", mount.join("disk.raw").display())]);
+    inner.args(["--console", &format!("file:{}", log.display())]);
+    let script = format!(
+        "mount --make-rprivate / && mount -t tmpfs -o size=1M none {0} && truncate -s 1G {0}/disk.raw && exec \"$@\"",
+        mount.display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
+    let running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+    expect_begun(&log, "a full disk");
+    running.expect_term_ends_it("a full disk");
+}
+
+#[test]
+fn a_console_on_standard_output_that_nobody_reads() {
+    let mut running = Running::start(flood("console", "").stdout(Stdio::piped()));
+    let mut output = running.0.stdout.take().unwrap();
+    let mut first = [0; 64];
+    output.read_exact(&mut first).unwrap();
+    running.expect_term_ends_it("standard output that nobody reads");
+}
+
+#[test]
+fn a_console_on_a_socket_whose_client_does_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let running = Running::start(flood("console", "").args(["--console", &format!("unix:{}", path.display())]));
+    let mut client = None;
+    assert!(holds_within(BEGIN, || {
+        client = UnixStream::connect(&path).ok();
+        client.is_some()
+    }));
+    let mut first = [0; 64];
+    client.as_mut().unwrap().read_exact(&mut first).unwrap();
+    running.expect_term_ends_it("a client that does not read");
+}
+
+#[test]
+fn a_forward_whose_client_sends_and_whose_guest_does_not_answer() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let console = format!("file:{}", log.display());
+    let options = format!("--net user,fwd=tcp:{port}:80 --console {console}");
+    let running = Running::start(&mut flood("nothing", &options));
+    expect_begun(&log, "a forward");
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.set_nonblocking(true).unwrap();
+    while client.write(&[0; 65536]).is_ok() {}
+    running.expect_term_ends_it("a forward whose guest does not answer");
+}
+
+#[test]
+fn a_machine_that_starts_again_and_again() {
+    let mut command = viridian();
+    command.arg("run").arg("--kernel").arg(image("exits")).args(["--cmdline", "reset=acpi", "--on-reset", "restart"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).arg("-v");
+    let mut running = Running::start(&mut command);
+    let mut errors = running.0.stderr.take().unwrap();
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&said).contains("starts again") {
+        errors.read_exact(&mut byte).unwrap();
+        said.push(byte[0]);
+    }
+    running.expect_term_ends_it("a machine that starts again and again");
+}
+
+#[test]
+fn a_machine_that_is_still_starting() {
+    for delay in [0, 1, 2, 5, 10, 20, 50, 100] {
+        let mut running = Running::start(&mut flood("spin", "--cpus 4 --disk memory:1T --net user"));
+        std::thread::sleep(Duration::from_millis(delay));
+        kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
+        let ended = holds_within(PROMPTLY, || running.0.try_wait().unwrap().is_some());
+        assert!(ended, "still there, {delay} ms old, a while after TERM");
+        let status = running.0.wait().unwrap();
+        // Before the program listens for signals, TERM does what it does to any.
+        let by_signal = std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::TERM.as_raw());
+        assert!(by_signal || status.code() == Some(EXIT_TERMINATED), "{delay} ms: {status}");
+    }
+}
