@@ -10,6 +10,7 @@ use super::error::BootError;
 use super::file::ImageFile;
 use super::foreign;
 use super::image::{Kernel, Segment};
+use super::notes;
 
 /// `Elf64_Ehdr`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -83,16 +84,6 @@ pub(super) struct Program32 {
 }
 const _: () = assert!(size_of::<Program32>() == 32);
 
-/// `Elf32_Nhdr` and `Elf64_Nhdr`, which are the same.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(super) struct NoteHeader {
-    pub name_size: u32,
-    pub content_size: u32,
-    pub kind: u32,
-}
-const _: () = assert!(size_of::<NoteHeader>() == 12);
-
 pub(super) const MAGIC: &[u8] = b"\x7fELF";
 pub(super) const PT_LOAD: u32 = 1;
 pub(super) const PT_INTERP: u32 = 3;
@@ -100,11 +91,11 @@ pub(super) const PT_NOTE: u32 = 4;
 pub(super) const PT_TLS: u32 = 7;
 pub(super) const MACHINE_386: u16 = 3;
 pub(super) const MACHINE_X86_64: u16 = 62;
-/// `XEN_ELFNOTE_PHYS32_ENTRY` of Xen's public/elfnote.h: the physical address of the PVH entry.
-pub(super) const XEN_PHYS32_ENTRY: u32 = 18;
 
 /// A linker makes a dozen at most; a file may not make us hold more.
 const MAX_PROGRAM_HEADERS: u16 = 128;
+/// Linux has some 40 sections; compilers that give each function one make thousands.
+const MAX_SECTION_HEADERS: u16 = 4096;
 /// Linux has less than 1 KiB of notes.
 const MAX_NOTES_LENGTH: u64 = 64 << 10;
 const FORMAT: &str = "ELF file";
@@ -122,6 +113,10 @@ pub(super) struct Elf {
     pub class: Class,
     pub entry: u64,
     pub pvh_entry: Option<u64>,
+    /// What keeps a PVH note that may be there from being used.
+    pub unread_notes: Option<&'static str>,
+    /// The program that is to start this file. Kernels have one too: every Solo5 unikernel names one that does not exist.
+    pub interpreter: Option<String>,
     /// Whether it has thread-local storage.
     pub thread_local: bool,
     /// The segments that want memory.
@@ -135,6 +130,9 @@ struct Header {
     program_offset: u64,
     program_size: u16,
     program_count: u16,
+    section_offset: u64,
+    section_size: u16,
+    section_count: u16,
 }
 
 impl Elf {
@@ -145,28 +143,54 @@ impl Elf {
         }
         let header = Header::read(file, head)?;
         let programs = header.programs(file)?;
-        if programs.iter().any(|program| program.kind == PT_INTERP) {
-            return Err(foreign::refuse_program(file.name()));
-        }
-        let mut elf =
-            Self { class: header.class, entry: header.entry, pvh_entry: None, thread_local: false, loads: Vec::new() };
+        let mut elf = Self {
+            class: header.class,
+            entry: header.entry,
+            pvh_entry: None,
+            unread_notes: None,
+            interpreter: None,
+            thread_local: false,
+            loads: Vec::new(),
+        };
         for program in programs {
             match program.kind {
                 PT_LOAD if program.memory_size > 0 => {
                     file.require(&format!("segment {}", elf.loads.len()), program.offset, program.file_size)?;
                     elf.loads.push(program);
                 }
-                PT_NOTE if elf.pvh_entry.is_none() && program.file_size <= MAX_NOTES_LENGTH => {
+                PT_NOTE => {
                     file.require("the segment of notes", program.offset, program.file_size)?;
-                    let mut notes = vec![0; program.file_size as usize];
-                    file.read(program.offset, &mut notes)?;
-                    elf.pvh_entry = find_pvh_entry(&notes, program.alignment);
+                    elf.read_notes(file, program.offset, program.file_size, program.alignment)?;
                 }
+                PT_INTERP => elf.interpreter = Some(read_interpreter(file, &program)),
                 PT_TLS => elf.thread_local = true,
                 _ => {}
             }
         }
+        if elf.pvh_entry.is_none() {
+            for section in header.note_sections(file) {
+                elf.read_notes(file, section.offset, section.size, section.alignment)?;
+            }
+        }
         Ok(Some(elf))
+    }
+
+    /// Looks for a PVH entry in a part of the file that holds notes and lies wholly in it.
+    fn read_notes(&mut self, file: &ImageFile, offset: u64, length: u64, alignment: u64) -> Result<(), BootError> {
+        if self.pvh_entry.is_some() {
+            return Ok(());
+        }
+        if length > MAX_NOTES_LENGTH {
+            self.unread_notes = Some("are longer than 64 KiB, of which only the first are read");
+        }
+        let mut notes = vec![0; length.min(MAX_NOTES_LENGTH) as usize];
+        file.read(offset, &mut notes)?;
+        match notes::find_pvh_entry(&notes, alignment) {
+            Ok(Some(entry)) => (self.pvh_entry, self.unread_notes) = (Some(entry), None),
+            Ok(None) => {}
+            Err(problem) => self.unread_notes = self.unread_notes.or(Some(problem)),
+        }
+        Ok(())
     }
 
     /// The kernel that this file is, entered at the physical address `entry`.
@@ -244,6 +268,9 @@ impl Header {
             program_offset: header.program_offset.into(),
             program_size: header.program_size,
             program_count: header.program_count,
+            section_offset: header.section_offset.into(),
+            section_size: header.section_size,
+            section_count: header.section_count,
         })
     }
 
@@ -256,6 +283,9 @@ impl Header {
             program_offset: header.program_offset,
             program_size: header.program_size,
             program_count: header.program_count,
+            section_offset: header.section_offset,
+            section_size: header.section_size,
+            section_count: header.section_count,
         })
     }
 
@@ -284,6 +314,51 @@ impl Header {
         };
         Ok(table.chunks_exact(expected).filter_map(read).collect())
     }
+
+    /// The sections of notes, for a file whose linker made no segment of them. Sections are not needed to load a file: a
+    /// table that cannot be read has none.
+    fn note_sections(&self, file: &ImageFile) -> Vec<NoteSection> {
+        let expected = match self.class {
+            Class::Bits32 => 40,
+            Class::Bits64 => 64,
+        };
+        if usize::from(self.section_size) != expected || self.section_count > MAX_SECTION_HEADERS {
+            return Vec::new();
+        }
+        let mut table = vec![0; expected * usize::from(self.section_count)];
+        if file.read(self.section_offset, &mut table).is_err() {
+            return Vec::new();
+        }
+        let within = |section: &NoteSection| {
+            section.offset.checked_add(section.size).is_some_and(|end| section.size > 0 && end <= file.length())
+        };
+        table.chunks_exact(expected).filter_map(|bytes| NoteSection::read(self.class, bytes)).filter(within).collect()
+    }
+}
+
+/// Where a section of notes lies in the file.
+struct NoteSection {
+    offset: u64,
+    size: u64,
+    alignment: u64,
+}
+
+impl NoteSection {
+    /// Reads a section header, `Elf32_Shdr` or `Elf64_Shdr`. Returns `None` for a section of another kind.
+    fn read(class: Class, header: &[u8]) -> Option<Self> {
+        const SHT_NOTE: u32 = 7;
+        let narrow = |at: usize| Some(u32::from_le_bytes(*header.get(at..)?.first_chunk()?));
+        let wide = |at: usize| Some(u64::from_le_bytes(*header.get(at..)?.first_chunk()?));
+        if narrow(4)? != SHT_NOTE {
+            return None;
+        }
+        Some(match class {
+            Class::Bits32 => {
+                Self { offset: narrow(16)?.into(), size: narrow(20)?.into(), alignment: narrow(32)?.into() }
+            }
+            Class::Bits64 => Self { offset: wide(24)?, size: wide(32)?, alignment: wide(48)? },
+        })
+    }
 }
 
 impl From<Program32> for Program64 {
@@ -301,29 +376,15 @@ impl From<Program32> for Program64 {
     }
 }
 
-/// Looks for the PVH entry in a segment of notes (System V ABI, "Note Section"; Xen, docs/misc/pvh.pandoc).
-///
-/// Names and contents are padded to 4 bytes, or to 8 where the segment says so. Linux writes the address
-/// with 8 bytes, others with 4. Notes that do not add up end the search.
-fn find_pvh_entry(notes: &[u8], alignment: u64) -> Option<u64> {
-    let alignment = if alignment == 8 { 8 } else { 4 };
-    let mut rest = notes;
-    loop {
-        let (header, body) = NoteHeader::read_from_prefix(rest).ok()?;
-        let name = body.get(..header.name_size as usize)?;
-        // Padding counts from the note's start, whose header has 12 bytes.
-        let content_start = (size_of::<NoteHeader>() + name.len()).next_multiple_of(alignment);
-        let content_end = content_start.checked_add(header.content_size as usize)?;
-        let content = rest.get(content_start..content_end)?;
-        if header.kind == XEN_PHYS32_ENTRY && name == b"Xen\0" {
-            return match content.len() {
-                4 => Some(u32::from_le_bytes(content.try_into().ok()?).into()),
-                8 => Some(u64::from_le_bytes(content.try_into().ok()?)),
-                _ => None,
-            };
-        }
-        rest = rest.get(content_end.next_multiple_of(alignment)..)?;
+/// Reads the path of a program's interpreter as far as it can be shown.
+fn read_interpreter(file: &ImageFile, program: &Program64) -> String {
+    const LONGEST: u64 = 128;
+    let mut path = vec![0; program.file_size.min(LONGEST) as usize];
+    if file.read(program.offset, &mut path).is_err() {
+        path.clear();
     }
+    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(path).escape_default().to_string()
 }
 
 fn malformed(file: &ImageFile, problem: String) -> BootError {

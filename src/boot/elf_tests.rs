@@ -77,8 +77,6 @@ fn files_that_are_not_linked_to_be_loaded_are_named() {
     assert_eq!(with(1), "an object file or kernel module; link it to a kernel");
     assert_eq!(with(4), "a core dump; name a kernel");
     assert_eq!(with(0), "an ELF file of type 0; name a kernel");
-    let interpreted = elf64(0, &[program(PT_INTERP, 0, 0)], &[]);
-    assert_eq!(error(interpreted), "a program that wants an operating system under it; name a kernel");
 }
 
 #[test]
@@ -121,31 +119,59 @@ fn an_entry_that_is_a_virtual_address_is_translated() {
 }
 
 #[test]
-fn the_pvh_entry_is_found_in_either_width_and_alignment() {
-    let other = |alignment| note(b"GNU\0", 3, &[1; 20], alignment);
-    let short = note(b"Xen\0", XEN_PHYS32_ENTRY, &0x1234u32.to_le_bytes(), 4);
-    assert_eq!(find_pvh_entry(&[other(4), short].concat(), 4), Some(0x1234));
-    assert_eq!(find_pvh_entry(&[other(4), pvh_note(0x5678)].concat(), 0), Some(0x5678));
-    let wide = note(b"Xen\0", XEN_PHYS32_ENTRY, &0x9abcu64.to_le_bytes(), 8);
-    assert_eq!(find_pvh_entry(&[other(8), wide].concat(), 8), Some(0x9abc));
+fn of_notes_of_absurd_length_only_the_start_is_read() {
+    let mut bytes = elf64(0, &[program(PT_NOTE, 0, MAX_NOTES_LENGTH)], &[]);
+    assert!(error(bytes.clone()).starts_with("truncated: the segment of notes"));
+    bytes[64..120].copy_from_slice(program(PT_NOTE, CONTENT, MAX_NOTES_LENGTH + 16).as_bytes());
+    bytes.extend_from_slice(&note(b"Xen\0", 17, &[0; 64], 4));
+    bytes.resize((CONTENT + MAX_NOTES_LENGTH + 16) as usize, 1);
+    let elf = recognise(bytes.clone()).unwrap().unwrap();
+    assert_eq!(elf.pvh_entry, None);
+    assert_eq!(elf.unread_notes, Some("are longer than 64 KiB, of which only the first are read"));
+    let start = CONTENT as usize;
+    bytes[start..start + 24].copy_from_slice(&pvh_note(0x5678));
+    let elf = recognise(bytes).unwrap().unwrap();
+    assert_eq!((elf.pvh_entry, elf.unread_notes), (Some(0x5678), None));
 }
 
 #[test]
-fn notes_that_are_not_ours_or_do_not_add_up_give_no_entry() {
-    assert_eq!(find_pvh_entry(&note(b"Xen\0", 17, &[0; 8], 4), 4), None);
-    assert_eq!(find_pvh_entry(&note(b"Xem\0", XEN_PHYS32_ENTRY, &[0; 8], 4), 4), None);
-    assert_eq!(find_pvh_entry(&note(b"Xen\0", XEN_PHYS32_ENTRY, &[0; 3], 4), 4), None);
-    assert_eq!(find_pvh_entry(&pvh_note(1)[..20], 4), None);
-    let huge = NoteHeader { name_size: u32::MAX, content_size: u32::MAX, kind: XEN_PHYS32_ENTRY };
-    assert_eq!(find_pvh_entry(huge.as_bytes(), 8), None);
-    assert_eq!(find_pvh_entry(&[], 4), None);
+fn a_note_in_a_section_alone_is_found() {
+    let notes = pvh_note(0x5678);
+    let with = |wide: bool, kind: u32, count: u16, length: u64| {
+        let segment = loaded(CONTENT, 0x10_0000, 0x40, 0x40);
+        let content = [[0xf4; 0x40].as_slice(), &notes].concat();
+        let mut bytes = if wide { elf64(0, &[segment], &content) } else { elf32(0, &[segment], &content) };
+        let (table, at) = (bytes.len() as u64, CONTENT + 0x40);
+        if wide {
+            bytes[40..48].copy_from_slice(&table.to_le_bytes());
+            bytes[58..62].copy_from_slice(&[64, 0, count as u8, (count >> 8) as u8]);
+            bytes.extend_from_slice(&[0; 64]);
+            bytes.extend_from_slice([0, kind, 2, 0].as_bytes());
+            bytes.extend_from_slice([0, at, length, 0, 4, 0].as_bytes());
+        } else {
+            bytes[32..36].copy_from_slice(&(table as u32).to_le_bytes());
+            bytes[46..50].copy_from_slice(&[40, 0, count as u8, (count >> 8) as u8]);
+            bytes.extend_from_slice(&[0; 40]);
+            bytes.extend_from_slice([0, kind, 2, 0, at as u32, length as u32, 0, 0, 4, 0].as_bytes());
+        }
+        recognise(bytes).unwrap().unwrap().pvh_entry
+    };
+    for wide in [true, false] {
+        assert_eq!(with(wide, 7, 2, notes.len() as u64), Some(0x5678));
+        assert_eq!(with(wide, 1, 2, notes.len() as u64), None, "no notes");
+        assert_eq!(with(wide, 7, 1, notes.len() as u64), None, "not in the table");
+        assert_eq!(with(wide, 7, 3, notes.len() as u64), None, "the table is not in the file");
+        assert_eq!(with(wide, 7, 0xffff, notes.len() as u64), None, "a table beyond all measure");
+        assert_eq!(with(wide, 7, 2, u64::MAX), None, "a section beyond the file");
+    }
 }
 
 #[test]
-fn notes_of_absurd_length_are_not_read() {
-    let mut bytes = elf64(0, &[program(PT_NOTE, 0, MAX_NOTES_LENGTH + 1)], &[]);
-    assert_eq!(recognise(bytes.clone()).unwrap().unwrap().pvh_entry, None);
-    bytes[64..120].copy_from_slice(program(PT_NOTE, 0, MAX_NOTES_LENGTH).as_bytes());
-    assert!(error(bytes).starts_with("truncated: the segment of notes"));
-    assert_eq!(header64(0, 1).program_count, 1);
+fn an_interpreter_is_read_and_shown_as_far_as_it_is_one() {
+    let with = |offset, length, content: &[u8]| {
+        recognise(elf64(0, &[program(PT_INTERP, offset, length)], content)).unwrap().unwrap().interpreter
+    };
+    assert_eq!(with(CONTENT, 9, b"/lib/ld\0x"), Some("/lib/ld".into()));
+    assert_eq!(with(CONTENT, 4, b"\x1b[2J"), Some("\\u{1b}[2J".into()));
+    assert_eq!(with(u64::MAX, u64::MAX, b""), Some(String::new()));
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use zerocopy::IntoBytes;
 
 use super::acpi;
-use super::elf::{self, Header32, Header64, NoteHeader, Program32, Program64};
+use super::elf::{self, Header32, Header64, Program32, Program64};
 use super::multiboot;
+use super::notes::{NoteHeader, XEN_PHYS32_ENTRY};
 use crate::partition::memory::{self, GuestMemory};
 
 /// Guest memory of so many MiB.
@@ -134,7 +135,7 @@ pub(super) fn note(name: &[u8], kind: u32, content: &[u8], alignment: usize) -> 
 
 /// A note with a PVH entry as Linux writes it.
 pub(super) fn pvh_note(entry: u64) -> Vec<u8> {
-    note(b"Xen\0", elf::XEN_PHYS32_ENTRY, &entry.to_le_bytes(), 4)
+    note(b"Xen\0", XEN_PHYS32_ENTRY, &entry.to_le_bytes(), 4)
 }
 
 /// An ELF file with code at 1 MiB and a PVH entry there.

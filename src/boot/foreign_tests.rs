@@ -1,7 +1,7 @@
 use super::*;
 
 fn error(head: &[u8]) -> String {
-    refuse("k", head).to_string()
+    refuse("k", head.len() as u64, head).to_string()
 }
 
 fn at(offset: usize, bytes: &[u8]) -> Vec<u8> {
@@ -13,7 +13,7 @@ fn at(offset: usize, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn compressed_files_come_with_the_command_that_unpacks_them() {
-    let error = |name: &str, head: &[u8]| refuse(name, head).to_string();
+    let error = |name: &str, head: &[u8]| refuse(name, 9, head).to_string();
     assert_eq!(error("v.gz", b"\x1f\x8b\x08"), "v.gz is gzip-compressed; unpack it first: gunzip -k v.gz");
     assert_eq!(error("v.xz", b"\xfd7zXZ\0"), "v.xz is xz-compressed; unpack it first: unxz -k v.xz");
     let other = "unpack it first: gunzip < vmlinux > kernel (gunzip -k wants a name that ends in .gz)";
@@ -57,8 +57,34 @@ fn executables_for_firmware_are_named_with_their_machine() {
 
 #[test]
 fn a_boot_sector_comes_with_the_way_to_start_it() {
-    let expected = "k is a boot sector or a disk image; to start it in real mode as a boot sector, give flat:k";
-    assert_eq!(error(&at(0x1fe, b"\x55\xaa")), expected);
+    let sector = &at(0x1fe, b"\x55\xaa")[..0x200];
+    assert_eq!(error(sector), "k is a boot sector; to start it in real mode at 0x7c00, give flat:k");
+    let more = "k is a boot sector with more behind it, or a disk image; to start it in real mode at 0x7c00, give flat:k; \
+                else name the kernel that is in it, not the disk";
+    assert_eq!(error(&at(0x1fe, b"\x55\xaa")), more);
+}
+
+#[test]
+fn a_disk_is_told_from_a_boot_sector_by_what_it_is_divided_into() {
+    let mut disk = at(0x1fe, b"\x55\xaa");
+    disk[0x1c2] = 0x83;
+    disk[0x1ca] = 1;
+    assert!(error(&disk).starts_with("k is a disk image with a partition table; "), "{}", error(&disk));
+    disk[0x1ce] = 0x12;
+    assert!(error(&disk).starts_with("k is a boot sector with more behind it"), "no entry has such a status");
+    for (at, name) in [(0x36, "FAT16   "), (0x52, "FAT32   "), (3, "NTFS    ")] {
+        let mut disk = disk.clone();
+        disk[at..at + 8].copy_from_slice(name.as_bytes());
+        assert!(error(&disk).starts_with("k is a FAT or NTFS file system; "), "{name}");
+    }
+}
+
+#[test]
+fn an_initramfs_is_known_by_its_name_where_it_is_compressed() {
+    let text = refuse("boot/initrd.img-6.1", 9, b"\x28\xb5\x2f\xfd").to_string();
+    assert!(text.ends_with(
+        "is zstd-compressed, and by its name an initramfs; give it with --initrd, and a kernel with --kernel"
+    ));
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub(super) struct Kernel {
     pub initrd_limit: u64,
     /// The file's own setup header, which a bzImage wants back in its zero page.
     pub setup_header: Option<SetupHeader>,
+    /// What the user should know about how the protocol was chosen.
+    pub remark: Option<String>,
 }
 
 impl Kernel {
@@ -70,6 +72,7 @@ impl Kernel {
             // PVH and multiboot kernels read no more than 32 bits of the address.
             initrd_limit: HOLE_START,
             setup_header: None,
+            remark: None,
         }
     }
 }
@@ -83,37 +86,60 @@ pub(super) fn recognise(file: &ImageFile) -> Result<Kernel, BootError> {
     if bzimage::is_one(&head) {
         return bzimage::kernel(file, &head);
     }
-    match multiboot::Header::find(&head) {
-        Some(header) => multiboot::kernel(file, &header, None),
-        None => Err(foreign::refuse(file.name(), &head)),
-    }
+    let Some(header) = multiboot::Header::find(&head) else {
+        return Err(foreign::refuse(file.name(), file.length(), &head));
+    };
+    // Boot loaders, and so disk images, have the magic numbers too.
+    multiboot::kernel(file, &header, None)
+        .map_err(|error| foreign::identify(file.name(), file.length(), &head).unwrap_or(error))
 }
 
 fn recognise_elf(file: &ImageFile, head: &[u8], elf: elf::Elf) -> Result<Kernel, BootError> {
-    match (elf.class, elf.pvh_entry, multiboot::Header::find(head)) {
-        (elf::Class::Bits64, Some(entry), _) => elf.kernel(file, Protocol::Pvh, entry),
-        (_, _, Some(header)) => multiboot::kernel(file, &header, Some(elf)),
-        (_, Some(entry), None) => elf.kernel(file, Protocol::Pvh, entry),
-        (elf::Class::Bits64, None, None) => {
-            foreign::refuse_multiboot2(file.name(), head)?;
-            // Linux has no thread-local storage, a statically linked program nearly always.
-            if elf.thread_local {
-                return Err(foreign::refuse_program(file.name()));
-            }
-            let mut kernel = elf.kernel(file, Protocol::Linux64, elf.entry)?;
-            kernel.command_line_limit = super::linux::COMMAND_LINE_LIMIT;
-            kernel.initrd_limit = super::linux::INITRD_LIMIT;
-            Ok(kernel)
-        }
-        (elf::Class::Bits32, None, None) => {
-            foreign::refuse_multiboot2(file.name(), head)?;
-            Err(BootError::NotAKernel {
-                file: file.name().into(),
-                what: "a 32-bit ELF file without a multiboot header or PVH note".into(),
-                advice: "give it one of these in its first 8192 bytes or its notes, or name a 64-bit kernel".into(),
-            })
-        }
+    let (class, header) = (elf.class, multiboot::Header::find(head));
+    if let Some(entry) = elf.pvh_entry.filter(|_| class == elf::Class::Bits64 || header.is_none()) {
+        return elf.kernel(file, Protocol::Pvh, entry);
     }
+    let unread_notes = elf.unread_notes;
+    let mut kernel = match header {
+        Some(header) => multiboot::kernel(file, &header, Some(elf))?,
+        None => enter_bare_elf(file, head, &elf)?,
+    };
+    if let Some(problem) = unread_notes {
+        let protocol = kernel.protocol;
+        kernel.remark =
+            Some(format!("its ELF notes {problem}, and no PVH entry was found; it is entered by {protocol}"));
+    }
+    Ok(kernel)
+}
+
+/// An ELF file with neither a PVH note nor a multiboot header.
+fn enter_bare_elf(file: &ImageFile, head: &[u8], elf: &elf::Elf) -> Result<Kernel, BootError> {
+    foreign::refuse_multiboot2(file.name(), head)?;
+    if let Some(interpreter) = &elf.interpreter {
+        return Err(foreign::refuse_program(file.name(), interpreter));
+    }
+    if elf.class == elf::Class::Bits32 {
+        return Err(BootError::NotAKernel {
+            file: file.name().into(),
+            what: "a 32-bit ELF file without a multiboot header or PVH note".into(),
+            advice:
+                "give it one of these in its first 8192 bytes or its notes, or name a 64-bit kernel; for Linux, name \
+                     its bzImage"
+                    .into(),
+        });
+    }
+    // Linux has no thread-local storage, a statically linked program nearly always.
+    if elf.thread_local {
+        return Err(foreign::refuse_program(file.name(), ""));
+    }
+    let mut kernel = elf.kernel(file, Protocol::Linux64, elf.entry)?;
+    kernel.command_line_limit = super::linux::COMMAND_LINE_LIMIT;
+    kernel.initrd_limit = super::linux::INITRD_LIMIT;
+    let (entry, protocol) = (elf.entry, kernel.protocol);
+    kernel.remark = Some(format!(
+        "it has neither a PVH note nor a multiboot header; it is entered at {entry:#x} by the {protocol}"
+    ));
+    Ok(kernel)
 }
 
 #[cfg(test)]

@@ -43,11 +43,85 @@ fn an_elf_file_without_a_way_in_is_refused() {
     let bytes = elf32(0x10_0000, &[loaded(CONTENT, 0x10_0000, 16, 16)], &[0; 16]);
     let text = image(bytes).unwrap_err().to_string();
     let start = "the embedded image k is a 32-bit ELF file without a multiboot header or PVH note; ";
-    let advice = "give it one of these in its first 8192 bytes or its notes, or name a 64-bit kernel";
+    let advice = "give it one of these in its first 8192 bytes or its notes, or name a 64-bit kernel; for Linux, name its \
+                  bzImage";
     assert_eq!(text, format!("{start}{advice}"));
     let programs = [loaded(CONTENT, 0x40_0000, 16, 16), program(elf::PT_TLS, 0, 0)];
     let text = image(elf64(0x40_0000, &programs, &[0; 16])).unwrap_err().to_string();
     assert!(text.contains("is a program that wants an operating system under it"), "{text}");
+}
+
+/// Adds a segment to those of a kernel.
+fn interpreted(build: fn(u32, &[elf::Program64], &[u8]) -> Vec<u8>, content: &[u8], notes: u64) -> Vec<u8> {
+    const PATH: &[u8] = b"/nonexistent/solo5/\0";
+    let at = CONTENT + content.len() as u64;
+    let programs = [
+        program(elf::PT_INTERP, at, PATH.len() as u64),
+        loaded(CONTENT, 0x10_0000, 0x40, 0x40),
+        program(elf::PT_NOTE, CONTENT + 0x40, notes),
+    ];
+    build(0x10_0010, &programs, &[content, PATH].concat())
+}
+
+#[test]
+fn a_kernel_with_an_interpreter_is_a_program_only_if_nothing_else_says_how_it_is_entered() {
+    let wide = |entry: u32, programs: &[elf::Program64], content: &[u8]| elf64(entry.into(), programs, content);
+    let plain = [0xf4; 0x40];
+    let mut headed = multiboot_header(0);
+    headed.resize(0x40, 0xf4);
+    let noted = [plain.as_slice(), &pvh_note(0x10_0010)].concat();
+    for build in [wide, elf32] {
+        assert_eq!(protocol(interpreted(build, &headed, 0)), Protocol::Multiboot);
+        assert_eq!(protocol(interpreted(build, &noted, 24)), Protocol::Pvh);
+        let text = image(interpreted(build, &plain, 0)).unwrap_err().to_string();
+        let start = "the embedded image k is a Solo5 unikernel for another monitor; ";
+        assert_eq!(text, format!("{start}build it for the target virtio, which is a multiboot kernel"));
+    }
+    let path = b"/lib64/ld-linux-x86-64.so.2\0";
+    let programs = [program(elf::PT_INTERP, CONTENT, path.len() as u64), loaded(CONTENT, 0x40_0000, 16, 16)];
+    let text = image(elf64(0x40_0000, &programs, path)).unwrap_err().to_string();
+    let what = "a program that wants an operating system under it, and /lib64/ld-linux-x86-64.so.2 to load it";
+    assert_eq!(
+        text,
+        format!("the embedded image k is {what}; name a kernel, or give this one a PVH note or a multiboot header")
+    );
+}
+
+#[test]
+fn a_protocol_that_was_taken_for_want_of_a_pvh_entry_is_said() {
+    let remark = |bytes| image(bytes).unwrap().remark;
+    assert_eq!(remark(pvh_kernel()), None);
+    assert_eq!(remark(multiboot_kernel()), None);
+    assert_eq!(remark(bzimage(4096)), None);
+    let bare =
+        "it has neither a PVH note nor a multiboot header; it is entered at 0x100020 by the Linux 64-bit boot protocol";
+    assert_eq!(remark(bare_elf64()).unwrap(), bare);
+    let cut = |content: &[u8]| {
+        let notes = program(elf::PT_NOTE, CONTENT + 0x40, 20);
+        elf64(0x10_0010, &[loaded(CONTENT, 0x10_0000, 0x40, 0x40), notes], content)
+    };
+    let mut content = multiboot_header(0);
+    content.resize(0x40, 0xf4);
+    content.extend_from_slice(&pvh_note(0x10_0010));
+    let text = "its ELF notes do not add up, and no PVH entry was found; it is entered by multiboot";
+    assert_eq!(remark(cut(&content)).unwrap(), text);
+    content[0] = 0;
+    assert!(remark(cut(&content)).unwrap().ends_with("it is entered by Linux 64-bit boot protocol"));
+}
+
+#[test]
+fn a_disk_image_with_the_header_of_its_boot_loader_in_it_is_no_multiboot_kernel() {
+    let mut disk = vec![0; 8192];
+    disk[0x1fe..0x200].copy_from_slice(b"\x55\xaa");
+    disk[0x400..0x40c].copy_from_slice(&multiboot_header(3));
+    let text = image(disk.clone()).unwrap_err().to_string();
+    assert!(text.contains("is a boot sector with more behind it, or a disk image; to start it in real mode"), "{text}");
+    disk[0x1be..0x1ce].copy_from_slice(&[0x80, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]);
+    let text = image(disk).unwrap_err().to_string();
+    assert!(
+        text.ends_with("is a disk image with a partition table; name the kernel that is in it, not the disk"),
+        "{text}"
+    );
 }
 
 /// Kernels of every kind, to be damaged.

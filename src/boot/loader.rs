@@ -50,6 +50,9 @@ pub fn load(
     acpi: &acpi::Description,
 ) -> Result<Entry, BootError> {
     let (file, kernel_name, kernel) = open(kernel)?;
+    if let Some(remark) = &kernel.remark {
+        log::warn!("{}: {remark}", file.name());
+    }
     let initrd = initrd.map(|path| open_initrd(kernel.protocol, path)).transpose()?;
     let command_line = prepare_command_line(&file, &kernel, &kernel_name, command_line)?;
     let tables = acpi::tables(acpi)?;

@@ -30,6 +30,7 @@ pub mod layout;
 mod linux;
 mod loader;
 mod multiboot;
+mod notes;
 mod placement;
 mod pvh;
 mod source;
