@@ -24,6 +24,9 @@ pub(super) const OEM_ID: [u8; 6] = *b"VRIDIN";
 pub(super) const OEM_TABLE_ID: [u8; 8] = *b"VIRIDIAN";
 pub(super) const OEM_REVISION: u32 = 1;
 
+/// The last APIC id that is no broadcast to an xAPIC.
+pub(super) const LAST_XAPIC_ID: u32 = 254;
+
 /// As many VPs as we have names and room for.
 const MAX_PROCESSORS: usize = 1024;
 
@@ -187,8 +190,6 @@ fn madt(description: &Description) -> Sdt {
     /// As its bus has it.
     const CONFORMS: u16 = 0;
     const LEVEL_ACTIVE_HIGH: u16 = 0b1101;
-    /// The last APIC id that is no broadcast to an xAPIC.
-    const LAST_XAPIC_ID: u32 = 254;
 
     let mut madt = Sdt::new(*b"APIC", 36, REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     let mut entries = Vec::new();

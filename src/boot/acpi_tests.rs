@@ -105,7 +105,7 @@ fn the_ioapic_has_the_overrides_of_a_pc_and_of_a_timer_where_there_is_one() {
 fn more_processors_than_fit_are_refused() {
     assert!(tables(&machine(0..1024, true)).is_ok());
     let text = tables(&machine(0..1025, true)).unwrap_err().to_string();
-    let expected = "ACPI tables for 1025 VPs do not fit in the 131072 bytes below 1M; give --cpus 1024 or fewer";
+    let expected = "ACPI tables for 1025 VPs do not fit in the 65536 bytes below 1M; give --cpus 1024 or fewer";
     assert_eq!(text, expected);
 }
 

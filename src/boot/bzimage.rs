@@ -1,4 +1,7 @@
-//! The Linux bzImage: setup sectors, then the compressed kernel with its 64-bit entry (Linux, Documentation/x86/boot.rst).
+//! The Linux bzImage: setup sectors, then the compressed kernel with its entries (Linux, Documentation/x86/boot.rst).
+//!
+//! A kernel for x86-64 since Linux 3.8 says that it has a 64-bit entry, and is entered there. All others are entered by the
+//! 32-bit protocol: 32-bit kernels, older ones, and programs that only look like Linux, as memtest86+ does.
 //!
 //! linux-loader has a loader for it, which takes whatever follows the setup sectors for the kernel and so
 //! neither notices a file that is cut off nor leaves a signature at its end alone. The types are used from there.
@@ -10,7 +13,7 @@ use super::error::BootError;
 use super::file::ImageFile;
 use super::image::{Kernel, Segment};
 use super::layout::COMMAND_LINE;
-use super::linux::{BOOT_FLAG, HEADER_MAGIC, PROTOCOL_2_12, SetupHeader};
+use super::linux::{BOOT_FLAG, HEADER_MAGIC, LOADED_HIGH, PROTOCOL_2_12, SetupHeader};
 
 const SECTOR: u64 = 512;
 /// Where the setup header is in the file, and in the zero page.
@@ -21,6 +24,18 @@ const JUMP_END: usize = 0x202;
 const ENTRY_64: u64 = 0x200;
 /// `xloadflags`: there is a 64-bit entry.
 const XLF_KERNEL_64: u16 = 1 << 0;
+/// Where kernels are loaded that do not say where, and what `code32_start` counts from.
+const LOAD_HIGH: u64 = 0x10_0000;
+/// The first protocol whose command line is a pointer.
+const PROTOCOL_2_02: u16 = 0x202;
+/// The first with `initrd_addr_max`, and what holds before it.
+const PROTOCOL_2_03: u16 = 0x203;
+const INITRD_LIMIT_BEFORE: u64 = 0x3800_0000;
+/// The first with `cmdline_size`, and what holds before it.
+const PROTOCOL_2_06: u16 = 0x206;
+const COMMAND_LINE_LIMIT_BEFORE: u64 = 255;
+/// The first with `pref_address` and `init_size`.
+const PROTOCOL_2_10: u16 = 0x20a;
 const FORMAT: &str = "Linux bzImage";
 
 /// Whether a file that starts so is a bzImage of any age.
@@ -32,17 +47,17 @@ pub(super) fn is_one(head: &[u8]) -> bool {
 /// Where the parts of a bzImage go.
 pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError> {
     file.require("the setup header", HEADER_OFFSET as u64, size_of::<SetupHeader>() as u64)?;
-    let header = read_header(head);
+    let mut header = read_header(head);
     let (version, flags) = (header.version, header.xloadflags);
-    if version < PROTOCOL_2_12 || flags & XLF_KERNEL_64 == 0 {
+    if version < PROTOCOL_2_02 {
         return Err(BootError::NotAKernel {
             file: file.name().into(),
             what: format!(
-                "a Linux bzImage (boot protocol {}.{:02}) without a 64-bit entry",
+                "a Linux kernel of boot protocol {}.{:02}, which can only be started in real mode by a BIOS",
                 version >> 8,
                 version & 0xff
             ),
-            advice: "name a kernel built for x86-64, Linux 3.8 or later".into(),
+            advice: "name one of Linux 2.4 or later".into(),
         });
     }
     let malformed = |problem| BootError::Malformed { file: file.name().into(), format: FORMAT, problem };
@@ -54,22 +69,51 @@ pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError>
     // The size counts units of 16 bytes; a kernel may end within the last.
     file.require("the protected-mode code", offset, stated.saturating_sub(15))?;
     let length = stated.min(file.length() - offset);
-    if length <= ENTRY_64 {
+    let has_64_bit_entry = version >= PROTOCOL_2_12 && flags & XLF_KERNEL_64 != 0;
+    if has_64_bit_entry && length <= ENTRY_64 {
         return Err(malformed(format!("its protected-mode code has {length} bytes, so no 64-bit entry")));
     }
 
-    let address = header.pref_address;
+    let (address, entry) = if has_64_bit_entry {
+        (header.pref_address, header.pref_address.saturating_add(ENTRY_64))
+    } else {
+        place_32(&header)
+    };
     let memory_length = length.max(header.init_size.into());
     if address.checked_add(memory_length).is_none_or(|end| end > u64::from(u32::MAX)) {
         return Err(malformed(format!("it wants {memory_length} bytes at {address:#x}, not below 4 GiB")));
     }
+    if !(address..address + length).contains(&entry) {
+        return Err(malformed(format!("its entry {entry:#x} is outside of what it loads to {address:#x}")));
+    }
+    let protocol = if has_64_bit_entry { Protocol::Linux64 } else { Protocol::Linux32 };
+    if protocol == Protocol::Linux32 {
+        // Below 4 GiB, as was seen above.
+        header.code32_start = entry as u32;
+    }
+    let command_line_limit =
+        if version < PROTOCOL_2_06 { COMMAND_LINE_LIMIT_BEFORE } else { header.cmdline_size.into() };
+    let initrd_limit =
+        if version < PROTOCOL_2_03 { INITRD_LIMIT_BEFORE } else { u64::from(header.initrd_addr_max) + 1 };
     let segment = Segment { what: "the kernel".into(), offset, file_length: length, address, memory_length };
     Ok(Kernel {
-        command_line_limit: u64::from(header.cmdline_size).min(COMMAND_LINE.end - COMMAND_LINE.start - 1),
-        initrd_limit: u64::from(header.initrd_addr_max) + 1,
+        command_line_limit: command_line_limit.min(COMMAND_LINE.end - COMMAND_LINE.start - 1),
+        initrd_limit,
         setup_header: Some(header),
-        ..Kernel::new(Protocol::Linux64, address + ENTRY_64, vec![segment])
+        ..Kernel::new(protocol, entry, vec![segment])
     })
+}
+
+/// Where a kernel goes that is entered by the 32-bit protocol, and its entry.
+fn place_32(header: &SetupHeader) -> (u64, u64) {
+    let start = u64::from(header.code32_start);
+    if header.loadflags & LOADED_HIGH == 0 {
+        // A zImage: its setup code would move it down to where it starts.
+        return (start, start);
+    }
+    let (version, preferred) = (header.version, header.pref_address);
+    let address = if version >= PROTOCOL_2_10 && preferred != 0 { preferred } else { LOAD_HIGH };
+    (address, address.saturating_add(start.saturating_sub(LOAD_HIGH)))
 }
 
 /// The setup header, as far as this kernel's boot protocol has one; the rest stays zero, as the protocol asks.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::boot::fixtures::bzimage;
+use crate::boot::fixtures::{bzimage, bzimage32};
 
 fn recognise(bytes: Vec<u8>) -> Result<Kernel, BootError> {
     let file = ImageFile::embedded("k", bytes.leak()).unwrap();
@@ -62,12 +62,65 @@ fn no_setup_sectors_mean_four() {
 }
 
 #[test]
-fn kernels_without_a_64_bit_entry_are_refused() {
-    let tail = "without a 64-bit entry; name a kernel built for x86-64, Linux 3.8 or later";
-    assert_eq!(error(with(0x236, &[0, 0])), format!("a Linux bzImage (boot protocol 2.15) {tail}"));
-    assert_eq!(error(with(0x206, &[6, 2])), format!("a Linux bzImage (boot protocol 2.06) {tail}"));
+fn a_64_bit_entry_that_the_file_does_not_reach_is_refused() {
     let expected = "not a sound Linux bzImage: its protected-mode code has 512 bytes, so no 64-bit entry";
     assert_eq!(error(bzimage(512)), expected);
+    assert_eq!(recognise(bzimage32(512)).unwrap().entry, 0x100_0000);
+}
+
+/// A 32-bit kernel with other bytes in its header.
+fn with32(changes: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut bytes = bzimage32(4096);
+    for (offset, value) in changes {
+        bytes[*offset..offset + value.len()].copy_from_slice(value);
+    }
+    bytes
+}
+
+#[test]
+fn a_kernel_without_a_64_bit_entry_is_entered_by_the_32_bit_protocol() {
+    let kernel = recognise(bzimage32(4096)).unwrap();
+    assert_eq!((kernel.protocol, kernel.entry), (Protocol::Linux32, 0x100_0000));
+    assert_eq!((kernel.segments[0].address, kernel.segments[0].memory_length), (0x100_0000, 0x20_0000));
+    let start = kernel.setup_header.unwrap().code32_start;
+    assert_eq!(start, 0x100_0000);
+    // Before protocol 2.12 nobody says that there is a 64-bit entry, and the bits are something else.
+    let old = recognise(with32(&[(0x206, &[11, 2]), (0x236, &[1])])).unwrap();
+    assert_eq!((old.protocol, old.entry), (Protocol::Linux32, 0x100_0000));
+}
+
+#[test]
+fn the_32_bit_entry_is_as_far_into_the_code_as_the_header_says() {
+    let entry = |start: u32| recognise(with32(&[(0x214, &start.to_le_bytes())])).map(|kernel| kernel.entry);
+    assert_eq!(entry(0x10_0000).unwrap(), 0x100_0000);
+    assert_eq!(entry(0x10_0020).unwrap(), 0x100_0020);
+    assert_eq!(entry(0).unwrap(), 0x100_0000);
+    let text = entry(0x10_1000).unwrap_err().to_string();
+    assert!(text.ends_with("its entry 0x1001000 is outside of what it loads to 0x1000000"), "{text}");
+    assert!(entry(u32::MAX).is_err());
+}
+
+#[test]
+fn what_an_old_header_does_not_say_is_as_it_was_then() {
+    // Protocol 2.09 has no place that it prefers, 2.05 no length of the command line, 2.02 no limit for the initrd.
+    let limits = |version: u8| {
+        let kernel = recognise(with32(&[(0x206, &[version, 2])])).unwrap();
+        (kernel.segments[0].address, kernel.command_line_limit, kernel.initrd_limit)
+    };
+    assert_eq!(limits(10), (0x100_0000, 2047, 0x8000_0000));
+    assert_eq!(limits(9), (0x10_0000, 2047, 0x8000_0000));
+    assert_eq!(limits(5), (0x10_0000, 255, 0x8000_0000));
+    assert_eq!(limits(2), (0x10_0000, 255, 0x3800_0000));
+    let expected = "a Linux kernel of boot protocol 2.01, which can only be started in real mode by a BIOS; name one of Linux \
+                    2.4 or later";
+    assert_eq!(error(with32(&[(0x206, &[1, 2])])), expected);
+}
+
+#[test]
+fn a_zimage_goes_to_where_it_starts() {
+    let low = with32(&[(0x206, &[4, 2]), (0x211, &[0]), (0x214, &0x1000u32.to_le_bytes())]);
+    let kernel = recognise(low).unwrap();
+    assert_eq!((kernel.protocol, kernel.entry, kernel.segments[0].address), (Protocol::Linux32, 0x1000, 0x1000));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::boot::fixtures::{CONTENT, bare_elf64, elf32, elf64, header64, loaded, note, program, pvh_note};
+use crate::boot::fixtures::{CONTENT, bare_elf64, elf32, elf64, loaded, note, program, pvh_note};
 
 fn recognise(bytes: Vec<u8>) -> Result<Option<Elf>, BootError> {
     let file = ImageFile::embedded("k", bytes.leak()).unwrap();

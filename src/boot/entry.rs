@@ -20,6 +20,8 @@ use crate::partition::memory::{GuestMemory, PAGE_SIZE};
 pub enum Protocol {
     /// The 64-bit boot protocol (Linux, "The Linux/x86 Boot Protocol"): long mode, RSI has the zero page.
     Linux64,
+    /// The 32-bit boot protocol of the same document: protected mode, ESI has the zero page.
+    Linux32,
     /// Xen's PVH ABI, direct boot: protected mode, EBX has `hvm_start_info`.
     Pvh,
     /// Multiboot 0.6.96: protected mode, EAX has the magic number, EBX the boot information.
@@ -36,6 +38,7 @@ impl fmt::Display for Protocol {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Linux64 => "Linux 64-bit boot protocol",
+            Self::Linux32 => "Linux 32-bit boot protocol",
             Self::Pvh => "PVH",
             Self::Multiboot => "multiboot",
             Self::Flat16 => "flat image in real mode",
@@ -62,7 +65,7 @@ impl Protocol {
     fn mode(self) -> Mode {
         match self {
             Self::Flat16 => Mode::Real,
-            Self::Pvh | Self::Multiboot | Self::Flat32 => Mode::Protected,
+            Self::Linux32 | Self::Pvh | Self::Multiboot | Self::Flat32 => Mode::Protected,
             Self::Linux64 | Self::Flat64 => Mode::Long,
         }
     }

@@ -32,7 +32,7 @@ fn real_mode_starts_with_all_bases_zero_and_its_own_interrupt_table() {
 
 #[test]
 fn protected_mode_is_flat_and_without_paging() {
-    for protocol in [Protocol::Pvh, Protocol::Multiboot, Protocol::Flat32] {
+    for protocol in [Protocol::Linux32, Protocol::Pvh, Protocol::Multiboot, Protocol::Flat32] {
         let sregs = applied(protocol);
         assert_eq!((sregs.cr0, sregs.cr4, sregs.efer, sregs.idt.limit), (0x11, 0, 0, 0));
         assert_eq!((sregs.cs.selector, sregs.cs.db, sregs.cs.l, sregs.cs.limit), (0x10, 1, 0, u32::MAX));

@@ -183,6 +183,15 @@ pub(super) fn bzimage(length: usize) -> Vec<u8> {
     bytes
 }
 
+/// A bzImage of a 32-bit kernel, as Linux 6.1 has it.
+pub(super) fn bzimage32(length: usize) -> Vec<u8> {
+    let mut bytes = bzimage(length);
+    bytes[0x211] = 1;
+    bytes[0x214..0x218].copy_from_slice(&0x10_0000u32.to_le_bytes());
+    bytes[0x236] = 4;
+    bytes
+}
+
 /// An image that is part of the test program.
 pub(super) fn embed(bytes: Vec<u8>) -> super::KernelSource {
     super::KernelSource::Embedded { name: "test", bytes: bytes.leak() }

@@ -8,7 +8,8 @@
 //! 2. A multiboot header, in an ELF file of any class, or with addresses of its own in any file.
 //! 3. An ELF file of 32 bits with a PVH note.
 //! 4. An ELF file of 64 bits alone: Linux without a note, entered at `e_entry` by the 64-bit boot protocol.
-//! 5. A Linux bzImage, which looks like a PE executable and like a boot sector as well.
+//! 5. A Linux bzImage, which looks like a PE executable and like a boot sector as well: by its 64-bit entry where it has
+//!    one, else by its 32-bit entry.
 //!
 //! Everything else is refused with its name, see [`super::foreign`].
 
@@ -107,7 +108,7 @@ fn recognise_elf(file: &ImageFile, head: &[u8], elf: elf::Elf) -> Result<Kernel,
     if let Some(problem) = unread_notes {
         let protocol = kernel.protocol;
         kernel.remark =
-            Some(format!("its ELF notes {problem}, and no PVH entry was found; it is entered by {protocol}"));
+            Some(format!("its ELF notes {problem}, and no PVH entry was found; the protocol used is {protocol}"));
     }
     Ok(kernel)
 }

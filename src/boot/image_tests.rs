@@ -13,6 +13,7 @@ fn protocol(bytes: Vec<u8>) -> Protocol {
 #[test]
 fn each_kind_of_kernel_is_recognised() {
     assert_eq!(protocol(bzimage(4096)), Protocol::Linux64);
+    assert_eq!(protocol(bzimage32(4096)), Protocol::Linux32);
     assert_eq!(protocol(bare_elf64()), Protocol::Linux64);
     assert_eq!(protocol(pvh_kernel()), Protocol::Pvh);
     assert_eq!(protocol(multiboot_kernel()), Protocol::Multiboot);
@@ -103,10 +104,10 @@ fn a_protocol_that_was_taken_for_want_of_a_pvh_entry_is_said() {
     let mut content = multiboot_header(0);
     content.resize(0x40, 0xf4);
     content.extend_from_slice(&pvh_note(0x10_0010));
-    let text = "its ELF notes do not add up, and no PVH entry was found; it is entered by multiboot";
+    let text = "its ELF notes do not add up, and no PVH entry was found; the protocol used is multiboot";
     assert_eq!(remark(cut(&content)).unwrap(), text);
     content[0] = 0;
-    assert!(remark(cut(&content)).unwrap().ends_with("it is entered by Linux 64-bit boot protocol"));
+    assert!(remark(cut(&content)).unwrap().ends_with("the protocol used is Linux 64-bit boot protocol"));
 }
 
 #[test]
@@ -125,17 +126,17 @@ fn a_disk_image_with_the_header_of_its_boot_loader_in_it_is_no_multiboot_kernel(
 }
 
 /// Kernels of every kind, to be damaged.
-fn kernels() -> [Vec<u8>; 5] {
+fn kernels() -> [Vec<u8>; 6] {
     let addressed =
         [multiboot_header(0x1_0000), [0x10_0000u32, 0x10_0000, 0, 0x10_1000, 0x10_0000].map(u32::to_le_bytes).concat()];
-    [bzimage(4096), bare_elf64(), pvh_kernel(), multiboot_kernel(), addressed.concat()]
+    [bzimage(4096), bzimage32(4096), bare_elf64(), pvh_kernel(), multiboot_kernel(), addressed.concat()]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn damaged_kernels_are_refused_or_loaded_whole_inside_of_memory(
-        which in 0..5usize,
+        which in 0..6usize,
         damage in prop::collection::vec((0..0x500usize, prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(0x7f)]), 0..6),
         keep in prop_oneof![Just(1.0), 0.0..1.0],
     ) {

@@ -19,6 +19,8 @@ pub const SERIAL_PORT: u16 = 0x3f8;
 pub const SERIAL_IRQ: u32 = 4;
 /// Index port of the real-time clock; its data port follows.
 pub const RTC_PORT: u16 = 0x70;
+/// Index port of the colour display's video controller; its data port follows.
+pub const VIDEO_PORT: u16 = 0x3d4;
 /// The debug port: a byte written here goes to the console.
 pub const DEBUG_PORT: u16 = 0xe9;
 /// The exit port: a value written here ends the machine and becomes its exit code.
@@ -56,7 +58,16 @@ pub const CONVENTIONAL_END: u64 = 0x9_fc00;
 pub const EXTENDED_START: u64 = 0x10_0000;
 
 /// The ACPI tables, where a guest that was not told of them looks: the RSDP is at the start.
-pub const ACPI_TABLES: Range<u64> = 0xe_0000..EXTENDED_START;
+pub const ACPI_TABLES: Range<u64> = 0xe_0000..MP_TABLE.start;
+/// The MP table, where kernels from before ACPI look.
+pub const MP_TABLE: Range<u64> = 0xf_0000..SERVICE_CODE.start;
+/// The code behind the interrupt vectors, up to the reset vector.
+pub const SERVICE_CODE: Range<u64> = 0xf_f000..EXTENDED_START;
+
+/// The interrupt vectors of real mode.
+pub const INTERRUPT_VECTORS: Range<u64> = 0..BIOS_DATA_AREA.start;
+/// The BIOS data area.
+pub const BIOS_DATA_AREA: Range<u64> = 0x400..0x500;
 
 // Linux 6.1's decompressor clears the last 8 KiB below 0x9f000 while it still runs on the page tables
 // that it was entered with (find_trampoline_placement in its arch/x86/boot/compressed): stay below.

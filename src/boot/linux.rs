@@ -1,9 +1,9 @@
-//! The zero page of the 64-bit boot protocol (Linux, Documentation/x86/boot.rst and zero-page.rst).
+//! The zero page of the 64-bit and 32-bit boot protocols (Linux, Documentation/x86/boot.rst and zero-page.rst).
 
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, MapEntry};
+use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START, MapEntry};
 use super::loader::Handover;
 use crate::partition::memory::{GuestMemory, PAGE_SIZE};
 
@@ -27,7 +27,7 @@ pub(super) const PROTOCOL_2_12: u16 = 0x20c;
 /// `type_of_loader` of a loader that has no number.
 const LOADER_UNDEFINED: u8 = 0xff;
 /// `loadflags`: the protected-mode code lies above 1 MiB.
-const LOADED_HIGH: u8 = 1 << 0;
+pub(super) const LOADED_HIGH: u8 = 1 << 0;
 
 /// The setup header for a kernel that has none: an ELF file.
 fn default_header() -> SetupHeader {
@@ -40,7 +40,7 @@ fn default_header() -> SetupHeader {
     }
 }
 
-/// Writes the zero page. Returns its address, which the kernel finds in RSI.
+/// Writes the zero page. Returns its address, which the kernel finds in RSI (ESI).
 pub(super) fn write_zero_page(
     memory: &GuestMemory,
     header: Option<SetupHeader>,
@@ -57,6 +57,11 @@ pub(super) fn write_zero_page(
         header.ramdisk_size = (initrd.range.end - initrd.range.start) as u32;
     }
     page.hdr = header;
+    // What the BIOS calls 0x88 and 0xe801 would say, for kernels that are older than the map.
+    let upper = map.iter().find(|entry| entry.range.start == EXTENDED_START).map_or(0..0, |entry| entry.range.clone());
+    let upper_kibibytes = (upper.end - upper.start) >> 10;
+    page.screen_info.ext_mem_k = upper_kibibytes.min(0xfc00) as u16;
+    page.alt_mem_k = upper_kibibytes as u32;
     page.e820_entries = map.len() as u8;
     for (index, entry) in map.iter().enumerate() {
         let (addr, size) = (entry.range.start, entry.range.end - entry.range.start);

@@ -15,7 +15,7 @@ use super::image::{self, Kernel, Segment};
 use super::layout::{self, ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START};
 use super::placement::Placement;
 use super::source::KernelSource;
-use super::{flat, linux, multiboot, pvh};
+use super::{firmware, flat, linux, multiboot, pvh};
 use crate::partition::memory::{self, GuestMemory, HOLE_START, HUGE_PAGE, PAGE_SIZE};
 
 /// What boot information tells the kernel beside the memory map.
@@ -74,6 +74,7 @@ pub fn load(
     }
     let claim = |segment: &Segment| placement.claim(&segment.what, segment.address, segment.memory_length);
     let segments = kernel.segments.iter().map(claim).collect::<Result<Vec<_>, _>>()?;
+    let traces = firmware::claim(&mut placement, acpi)?;
     let mut handover = Handover::default();
     if let Some((initrd, name)) = &initrd {
         handover.initrd = Some(claim_initrd(initrd, &kernel, &mut placement)?);
@@ -95,6 +96,7 @@ pub fn load(
         initrd.load(memory, claim, 0, initrd.length())?;
     }
     write(memory, &tables_at, &tables)?;
+    traces.iter().try_for_each(|(place, bytes)| write(memory, place, bytes))?;
     entry::write_tables(kernel.protocol, memory).map_err(|source| write_error("the boot tables", source))?;
     if let Some(((page, line_at), text)) = information.zip(command_line) {
         write(memory, &line_at, &text)?;
@@ -195,7 +197,9 @@ fn hand_over(
     let map = layout::memory_map(size);
     let registers = &mut entry.registers;
     match kernel.protocol {
-        Protocol::Linux64 => registers.rsi = linux::write_zero_page(memory, kernel.setup_header, handover, &map)?,
+        Protocol::Linux64 | Protocol::Linux32 => {
+            registers.rsi = linux::write_zero_page(memory, kernel.setup_header, handover, &map)?
+        }
         Protocol::Pvh => registers.rbx = pvh::write_start_info(memory, handover, &map)?,
         Protocol::Multiboot => {
             registers.rax = multiboot::ENTRY_MAGIC.into();

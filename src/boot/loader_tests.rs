@@ -53,6 +53,23 @@ fn a_bzimage_finds_everything_through_its_zero_page() {
 }
 
 #[test]
+fn a_32_bit_bzimage_finds_the_same_in_protected_mode() {
+    let memory = machine(64);
+    let entry = load(&memory, &embed(bzimage32(4096)), None, "quiet", &one_vp()).unwrap();
+    let registers = entry.registers;
+    assert_eq!((entry.protocol, registers.rip, registers.rsi), (Protocol::Linux32, 0x100_0000, BOOT_INFORMATION.start));
+    assert_eq!((registers.rbx, registers.rbp, registers.rdi), (0, 0, 0), "as the protocol asks");
+    let page: boot_params = memory.read_obj(GuestAddress(registers.rsi)).unwrap();
+    let (start, loader) = (page.hdr.code32_start, page.hdr.type_of_loader);
+    assert_eq!((start, loader), (0x100_0000, 0xff));
+    assert_eq!(text(&memory, page.hdr.cmd_line_ptr.into()), "quiet");
+    let (small, large) = (page.screen_info.ext_mem_k, page.alt_mem_k);
+    assert_eq!((small, large), (0xfc00, 63 << 10), "the memory above 1 MiB, as BIOS calls give it");
+    let gdt: [u64; 4] = memory.read_obj(GuestAddress(layout::GDT)).unwrap();
+    assert_eq!(gdt[2..], [0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff], "selectors 0x10 and 0x18, flat");
+}
+
+#[test]
 fn an_elf_file_without_a_note_gets_a_zero_page_too() {
     let memory = machine(4);
     let entry = load(&memory, &embed(bare_elf64()), None, "", &one_vp()).unwrap();
@@ -236,6 +253,6 @@ fn memory_that_nothing_was_loaded_to_is_not_touched() {
     load(&memory, &kernel, None, "", &one_vp()).unwrap();
     let region = memory.iter().next().unwrap();
     let blocks = std::os::unix::fs::MetadataExt::blocks(&region.file_offset().unwrap().file().metadata().unwrap());
-    // Kernel, GDT, six page tables, zero page, command line, ACPI tables.
-    assert_eq!(blocks * 512, 11 * 4096);
+    // Kernel, GDT, six page tables, zero page, command line, ACPI tables; the firmware's data areas, MP table, services.
+    assert_eq!(blocks * 512, 15 * 4096);
 }

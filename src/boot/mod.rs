@@ -6,7 +6,7 @@
 //!
 //! | file | entered by |
 //! | --- | --- |
-//! | Linux bzImage | the 64-bit Linux boot protocol |
+//! | Linux bzImage | the 64-bit Linux boot protocol, or the 32-bit one where it has no 64-bit entry |
 //! | ELF with a PVH note | PVH |
 //! | ELF with a multiboot header, or any file with one that has addresses | multiboot |
 //! | ELF of 64 bits with neither | the 64-bit Linux boot protocol, at `e_entry` |
@@ -21,6 +21,7 @@ mod elf;
 mod entry;
 mod error;
 mod file;
+mod firmware;
 #[cfg(test)]
 mod fixtures;
 mod flat;

@@ -57,6 +57,9 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     }
     let engine = check::choose(&host, config.engine)?;
     let memory = memory::create(config.memory.size.0, config.memory.backing())?;
+    if let Some(warning) = memory::excess(config.memory.size.0) {
+        log::warn!("{}: {warning}", config.name);
+    }
     let irqchip = match config.irqchip {
         IrqchipKind::Apic => Irqchip::Split,
         IrqchipKind::Pc => Irqchip::Full,
@@ -76,6 +79,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
             let start = Instant::now();
             move || start.elapsed()
         }),
+        memory_size: config.memory.size.0,
         output: console.output(),
         input: console.input(),
     });

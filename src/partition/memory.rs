@@ -226,9 +226,47 @@ fn advise(mapping: &MmapRegion, part: Range<u64>, advice: libc::c_int) {
 
 /// Memory that the host could still give, in bytes. Where it does not say, there is no bound.
 fn available() -> u64 {
-    let kibibytes = |line: &str| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok();
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    text.lines().find_map(kibibytes).map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1024))
+    kibibytes(&text, "MemAvailable:").map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1024))
+}
+
+/// The value of a line of `/proc/meminfo`.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
+/// What to tell a user whose guest has `size` bytes of memory, if the host cannot give it all of them.
+pub fn excess(size: u64) -> Option<String> {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let read_limit = |group: &str| std::fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).ok();
+    let (limit, whose) = match (host_limit(&text), group_limit(&groups, read_limit)) {
+        (Some(host), Some(group)) if group < host => (group, "this process's control group may use"),
+        (Some(host), _) => (host, "this host has, swap space included"),
+        (None, group) => (group?, "this process's control group may use"),
+    };
+    (size > limit).then(|| {
+        let (size, limit) = (size.div_ceil(1 << 20), limit >> 20);
+        format!(
+            "the guest has {size} MiB of memory, more than the {limit} MiB that {whose}: if it uses them, the host ends this \
+             process; give a smaller --memory"
+        )
+    })
+}
+
+/// The host's memory and swap space in bytes, out of `/proc/meminfo`.
+fn host_limit(text: &str) -> Option<u64> {
+    let swap = kibibytes(text, "SwapTotal:").unwrap_or(0);
+    Some(kibibytes(text, "MemTotal:")?.saturating_add(swap).saturating_mul(1024))
+}
+
+/// The least limit of a control group and its ancestors, in bytes. `groups` is `/proc/self/cgroup`, and `read` gives a group's
+/// `memory.max`.
+fn group_limit(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let ancestors = std::path::Path::new(group).ancestors().filter_map(|group| group.to_str());
+    // A group without a limit says "max".
+    ancestors.filter_map(|group| read(group)?.trim().parse().ok()).min()
 }
 
 #[cfg(test)]

@@ -43,3 +43,27 @@ fn sizes_that_no_machine_has_are_refused_with_the_reason() {
     assert!(create((1 << 20) + 1, Backing::Private).unwrap_err().to_string().contains("4096"));
     assert!(create(3 << 20, Backing::HugePages).unwrap_err().to_string().contains("2M"));
 }
+
+#[test]
+fn a_guest_with_more_memory_than_the_host_is_told_of() {
+    assert_eq!(excess(1 << 20), None);
+    let text = excess(1 << 50).unwrap();
+    assert!(text.starts_with("the guest has 1073741824 MiB of memory, more than the "), "{text}");
+    assert!(text.ends_with("give a smaller --memory"), "{text}");
+}
+
+#[test]
+fn the_hosts_limit_is_that_of_its_memory_or_of_a_control_group() {
+    let info = "MemTotal:       24000 kB\nMemFree:        100 kB\nSwapTotal:      1000 kB\n";
+    assert_eq!(host_limit(info), Some(25_000 << 10));
+    assert_eq!(host_limit(""), None);
+    let read = |group: &str| match group {
+        "/a/b" => Some("max\n".to_owned()),
+        "/a" => Some("4096\n".to_owned()),
+        "/" => None,
+        group => panic!("{group}"),
+    };
+    assert_eq!(group_limit("1:cpu:/x\n0::/a/b\n", read), Some(4096));
+    assert_eq!(group_limit("0::/\n", read), None);
+    assert_eq!(group_limit("", read), None);
+}

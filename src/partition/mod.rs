@@ -17,6 +17,7 @@ pub mod footprint;
 pub mod gate;
 pub mod host;
 pub mod memory;
+mod pc_chips;
 pub mod routes;
 pub(crate) mod scheduling;
 mod standing;
@@ -239,9 +240,16 @@ fn create_irqchip(vm: &VmFd, irqchip: Irqchip) -> Result<Irqchip, HostError> {
     if irqchip == Irqchip::Full {
         match vm.create_irq_chip() {
             Ok(()) => {
+                if let Err(error) = pc_chips::initialise_pics(vm) {
+                    limited::info!("this KVM does not take a state of the PICs ({error}): they are as after a reset");
+                }
                 let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-                if let Err(error) = vm.create_pit2(pit) {
-                    limited::info!("this KVM has no interval timer ({error}): the guest gets none");
+                match vm.create_pit2(pit).map(|()| pc_chips::start_timer(vm)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        limited::info!("this KVM does not take a state of its timer ({error}): it stands still")
+                    }
+                    Err(error) => limited::info!("this KVM has no interval timer ({error}): the guest gets none"),
                 }
                 return Ok(Irqchip::Full);
             }

@@ -1,4 +1,4 @@
-//! The few classic devices that a small guest wants: serial, RTC, ACPI power, reset, exit port.
+//! The few classic devices that a small guest wants: serial, RTC, ACPI power, reset, exit port, and a display's cursor.
 //!
 //! A device is a pure state machine behind [`PortDevice`]: an access comes in, and what the
 //! machine must do about it, if anything, goes out as a [`PowerEvent`]. [`bus`] finds the device
@@ -10,6 +10,7 @@
 
 pub mod acpi_power;
 pub mod bus;
+pub mod cga;
 pub mod console;
 pub mod debug_ports;
 pub mod i8042;
@@ -63,6 +64,8 @@ pub struct Wiring {
     pub utc: Clock,
     /// A clock that never steps, since any origin, for the ACPI PM timer.
     pub monotonic: Clock,
+    /// The guest's memory in bytes, for the clock's memory to say.
+    pub memory_size: u64,
     /// Where the guest's bytes go.
     pub output: ConsoleOutput,
     /// Where the bytes typed to the guest come from.
@@ -86,16 +89,19 @@ impl Platform {
         serial::listen(&serial, &wiring.input);
         let power = acpi_power::AcpiPower::new(wiring.monotonic, wiring.system_control_interrupt);
         let power = Arc::new(Mutex::new(power));
+        let cga = Arc::new(Mutex::new(cga::Cga::default()));
         let i8042 = Arc::new(Mutex::new(i8042::I8042::new()));
 
         let mut bus = PortBus::new();
         let debug_port = debug_ports::DebugPort::new(wiring.output.clone());
         for (range, origin, device) in [
             (ports::SERIAL, ports::SERIAL.start, serial as bus::SharedDevice),
-            (ports::RTC, ports::RTC.start, bus::shared(rtc::Rtc::new(wiring.utc))),
+            (ports::RTC, ports::RTC.start, bus::shared(rtc::Rtc::new(wiring.utc, wiring.memory_size))),
             (ports::I8042_DATA, ports::I8042_DATA.start, i8042.clone()),
             (ports::I8042_COMMAND, ports::I8042_DATA.start, i8042),
             (ports::SYSTEM_CONTROL_A, ports::SYSTEM_CONTROL_A.start, bus::shared(i8042::SystemControlPortA::new())),
+            (ports::VIDEO_REGISTERS, ports::VIDEO_REGISTERS.start, cga.clone()),
+            (ports::VIDEO_CONTROL, ports::VIDEO_REGISTERS.start, cga),
             (ports::ACPI_POWER, ports::ACPI_POWER.start, power.clone()),
             (ports::RESET, ports::RESET.start, bus::shared(acpi_power::ResetControl::default())),
             (ports::EXIT, ports::EXIT.start, bus::shared(debug_ports::ExitPort)),

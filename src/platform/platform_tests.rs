@@ -21,6 +21,7 @@ fn wiring(console: &Console, interrupts: &Arc<AtomicUsize>) -> Wiring {
         system_control_interrupt: control,
         utc: Box::new(|| Duration::from_secs(1_000_000_000)),
         monotonic: Box::new(|| Duration::from_secs(1)),
+        memory_size: 64 << 20,
         output: console.output(),
         input: console.input(),
     }
@@ -54,6 +55,26 @@ fn every_way_out_of_the_machine_is_on_its_port() {
     assert_eq!(bench.write(0x92, &[1]), Some(PowerEvent::Reset));
     assert_eq!(bench.write(0xcf9, &[ports::RESET_VALUE]), Some(PowerEvent::Reset));
     assert_eq!(bench.write(0x604, &[0, 0x34]), Some(PowerEvent::PowerOff));
+}
+
+#[test]
+fn a_kernel_that_probes_for_a_pc_finds_its_memory_size_and_its_cursor() {
+    let bench = Bench::new();
+    let cmos = |register: u8| {
+        assert_eq!(bench.write(0x70, &[register]), None);
+        bench.read::<1>(0x71)[0]
+    };
+    assert_eq!(
+        [cmos(0x15), cmos(0x16), cmos(0x34), cmos(0x35)],
+        [0x80, 0x02, 0x00, 0x03],
+        "640 KiB, and 48 MiB above 16 MiB"
+    );
+    assert_eq!(bench.write(0x3d4, &[14, 3]), None);
+    assert_eq!(bench.write(0x3d4, &[15]), None);
+    assert_eq!(bench.write(0x3d5, &[0x20]), None);
+    assert_eq!(bench.read::<2>(0x3d4), [15, 0x20]);
+    assert_ne!(bench.read::<1>(0x3da), bench.read::<1>(0x3da), "the retrace comes and goes");
+    assert_eq!(bench.read::<1>(0x3d6), [0xff], "nobody is in between");
 }
 
 #[test]

@@ -21,6 +21,11 @@ pub const I8042_COMMAND: Range<u16> = 0x64..0x65;
 /// System control port A of the PS/2: fast reset and the A20 gate.
 pub const SYSTEM_CONTROL_A: Range<u16> = 0x92..0x93;
 
+/// The colour display's video controller: index and data port.
+pub const VIDEO_REGISTERS: Range<u16> = layout::VIDEO_PORT..layout::VIDEO_PORT + 2;
+/// Its mode, colours and status.
+pub const VIDEO_CONTROL: Range<u16> = layout::VIDEO_PORT + 4..layout::VIDEO_PORT + 7;
+
 /// ACPI power management: event block, control block and timer.
 pub const ACPI_POWER: Range<u16> = layout::PM1A_EVENT_PORT..layout::PM_TIMER_PORT + layout::PM_TIMER_LENGTH as u16;
 /// PM1a event block: status, then enable, 2 bytes each.

@@ -6,10 +6,12 @@
 //!
 //! There is no interrupt line: the enable bits of register B are kept, and register C shows in its flags what has
 //! happened since it was last read, but a guest has to look. (Linux keeps its time by better clocks and reads this one at boot.)
+//! The bytes of memory behind the clock say what a PC's setup program leaves there: see [`cmos`].
 //! Two liberties: a running clock shows its time in the format that register B names *now*, where the chip would want it
 //! set anew; and a time that does not exist, such as 31 February, becomes the day that it runs over to.
 
 mod calendar;
+mod cmos;
 
 use super::{Clock, PortDevice, PowerEvent};
 use calendar::Moment;
@@ -87,9 +89,9 @@ pub struct Rtc {
 }
 
 impl Rtc {
-    /// A clock that shows `utc`: the time since the Unix epoch.
-    pub fn new(utc: Clock) -> Self {
-        let mut memory = [0; 128];
+    /// A clock that shows `utc`, the time since the Unix epoch, in a machine with `memory_size` bytes of memory.
+    pub fn new(utc: Clock, memory_size: u64) -> Self {
+        let mut memory = cmos::memory(memory_size);
         memory[usize::from(REGISTER_A)] = REGISTER_A_START;
         memory[usize::from(REGISTER_B)] = HOURS_24;
         let mut rtc = Self { utc, index: REGISTER_D, memory, offset: 0, weekday_shift: 0, flags_read: 0 };

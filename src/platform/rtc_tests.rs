@@ -17,7 +17,7 @@ impl Bench {
     fn new(second: u64) -> Self {
         let now = Arc::new(AtomicU64::new(second * 1_000_000_000));
         let utc = now.clone();
-        Self { rtc: Rtc::new(Box::new(move || Duration::from_nanos(utc.load(Ordering::Relaxed)))), now }
+        Self { rtc: Rtc::new(Box::new(move || Duration::from_nanos(utc.load(Ordering::Relaxed))), 64 << 20), now }
     }
 
     fn advance(&self, by: Duration) {
