@@ -62,6 +62,18 @@ impl Protocol {
         matches!(self, Self::Flat16 | Self::Flat32 | Self::Flat64)
     }
 
+    /// The code and data segments with the selectors that a kernel may count on.
+    ///
+    /// The Linux boot protocol names __BOOT_CS and __BOOT_DS. Multiboot and PVH leave the selectors open, but there are kernels, xv6
+    /// for one, that load a table of their own and go on with the selectors that they were entered with, QEMU's.
+    fn select(self, code: kvm_segment, data: kvm_segment) -> (kvm_segment, kvm_segment) {
+        let (code_selector, data_selector) = match self {
+            Self::Pvh | Self::Multiboot => (0x08, 0x10),
+            _ => (0x10, 0x18),
+        };
+        (kvm_segment { selector: code_selector, ..code }, kvm_segment { selector: data_selector, ..data })
+    }
+
     fn mode(self) -> Mode {
         match self {
             Self::Flat16 => Mode::Real,
@@ -102,8 +114,8 @@ impl Entry {
     pub fn apply(&self, sregs: &mut kvm_sregs) {
         let (code, data) = match self.protocol.mode() {
             Mode::Real => (REAL_CODE, REAL_DATA),
-            Mode::Protected => (PROTECTED_CODE, FLAT_DATA),
-            Mode::Long => (LONG_CODE, FLAT_DATA),
+            Mode::Protected => self.protocol.select(PROTECTED_CODE, FLAT_DATA),
+            Mode::Long => self.protocol.select(LONG_CODE, FLAT_DATA),
         };
         sregs.cs = code;
         for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss] {
@@ -151,16 +163,16 @@ const DATA: u8 = 0x3;
 const CODE: u8 = 0xb;
 const BUSY_TSS: u8 = 0xb;
 
-// Selectors of the Linux boot protocol: __BOOT_CS is 0x10, __BOOT_DS is 0x18. The other protocols do not care.
+// The selectors of protected and long mode are the protocol's.
 const REAL_CODE: kvm_segment = segment(0, 0xffff, CODE);
 const REAL_DATA: kvm_segment = segment(0, 0xffff, DATA);
-const PROTECTED_CODE: kvm_segment = kvm_segment { db: 1, g: 1, ..segment(0x10, u32::MAX, CODE) };
-const LONG_CODE: kvm_segment = kvm_segment { l: 1, g: 1, ..segment(0x10, u32::MAX, CODE) };
-const FLAT_DATA: kvm_segment = kvm_segment { db: 1, g: 1, ..segment(0x18, u32::MAX, DATA) };
+const PROTECTED_CODE: kvm_segment = kvm_segment { db: 1, g: 1, ..segment(0, u32::MAX, CODE) };
+const LONG_CODE: kvm_segment = kvm_segment { l: 1, g: 1, ..segment(0, u32::MAX, CODE) };
+const FLAT_DATA: kvm_segment = kvm_segment { db: 1, g: 1, ..segment(0, u32::MAX, DATA) };
 // PVH asks for a task register with a limit of 0x67; VMX asks for one in any mode.
 const TASK: kvm_segment = kvm_segment { s: 0, ..segment(0x20, 0x67, BUSY_TSS) };
 
-/// Null, unused, code, data, task; the task's descriptor has two slots in long mode.
+/// Null, three for code and data, of which one is unused, and the task's, which has two slots in long mode.
 const GDT_LENGTH: usize = 6 * 8;
 
 /// The eight bytes that describe `segment` in a descriptor table (Intel SDM volume 3, 3.4.5).
@@ -192,10 +204,14 @@ pub(super) fn claim_tables(protocol: Protocol, placement: &mut Placement) -> Res
 pub(super) fn write_tables(protocol: Protocol, memory: &GuestMemory) -> Result<(), vm_memory::GuestMemoryError> {
     let code = match protocol.mode() {
         Mode::Real => return Ok(()),
-        Mode::Protected => &PROTECTED_CODE,
-        Mode::Long => &LONG_CODE,
+        Mode::Protected => PROTECTED_CODE,
+        Mode::Long => LONG_CODE,
     };
-    let table = [0, 0, descriptor(code), descriptor(&FLAT_DATA), descriptor(&TASK), 0];
+    let (code, data) = protocol.select(code, FLAT_DATA);
+    let mut table = [0; GDT_LENGTH / 8];
+    for segment in [code, data, TASK] {
+        table[usize::from(segment.selector / 8)] = descriptor(&segment);
+    }
     memory.write_slice(&table.map(u64::to_le_bytes).concat(), GuestAddress(GDT))?;
     if protocol.mode() == Mode::Long { memory.write_slice(&page_tables(), GuestAddress(PAGE_TABLES)) } else { Ok(()) }
 }

@@ -32,11 +32,15 @@ fn real_mode_starts_with_all_bases_zero_and_its_own_interrupt_table() {
 
 #[test]
 fn protected_mode_is_flat_and_without_paging() {
-    for protocol in [Protocol::Linux32, Protocol::Pvh, Protocol::Multiboot, Protocol::Flat32] {
+    let (linux, qemu) = ((0x10, 0x18), (0x08, 0x10));
+    for (protocol, selectors) in
+        [(Protocol::Linux32, linux), (Protocol::Pvh, qemu), (Protocol::Multiboot, qemu), (Protocol::Flat32, linux)]
+    {
         let sregs = applied(protocol);
+        assert_eq!((sregs.cs.selector, sregs.ss.selector), selectors, "{protocol}");
         assert_eq!((sregs.cr0, sregs.cr4, sregs.efer, sregs.idt.limit), (0x11, 0, 0, 0));
-        assert_eq!((sregs.cs.selector, sregs.cs.db, sregs.cs.l, sregs.cs.limit), (0x10, 1, 0, u32::MAX));
-        assert_eq!((sregs.ss.selector, sregs.ss.db, sregs.ss.base, sregs.ss.limit), (0x18, 1, 0, u32::MAX));
+        assert_eq!((sregs.cs.db, sregs.cs.l, sregs.cs.limit), (1, 0, u32::MAX));
+        assert_eq!((sregs.ss.db, sregs.ss.base, sregs.ss.limit), (1, 0, u32::MAX));
         assert_eq!((sregs.tr.limit, sregs.tr.type_, sregs.tr.s), (0x67, 0xb, 0));
     }
 }

@@ -161,9 +161,7 @@ pub enum BootError {
         position: usize,
     },
     /// The ACPI tables have no room.
-    #[error(
-        "ACPI tables for {processors} VPs do not fit in the {room} bytes below 1M; give --cpus {limit} or fewer"
-    )]
+    #[error("ACPI tables for {processors} VPs do not fit in the {room} bytes below 1M; give --cpus {limit} or fewer")]
     TablesTooLarge {
         /// How many VPs there are.
         processors: usize,

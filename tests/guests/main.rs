@@ -2,6 +2,7 @@
 
 mod bad_disks;
 mod bad_input;
+mod boot;
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
