@@ -16,6 +16,7 @@ use super::layout::{self, ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_
 use super::placement::Placement;
 use super::source::KernelSource;
 use super::{firmware, flat, linux, multiboot, pvh};
+use crate::limited;
 use crate::partition::memory::{self, GuestMemory, HOLE_START, HUGE_PAGE, PAGE_SIZE};
 
 /// What boot information tells the kernel beside the memory map.
@@ -51,7 +52,7 @@ pub fn load(
 ) -> Result<Entry, BootError> {
     let (file, kernel_name, kernel) = open(kernel)?;
     if let Some(remark) = &kernel.remark {
-        log::warn!("{}: {remark}", file.name());
+        limited::warn!("{}: {remark}", file.name());
     }
     let initrd = initrd.map(|path| open_initrd(kernel.protocol, path)).transpose()?;
     let command_line = prepare_command_line(&file, &kernel, &kernel_name, command_line)?;

@@ -19,6 +19,7 @@ use crate::hyperv::engine::{self, Engine, GuestRequest, Setup};
 use crate::hyperv::hypercall::Hypercalls;
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
 use crate::hyperv::types::VpIndex;
+use crate::limited;
 use crate::partition::cpuid::{self, Topology};
 use crate::partition::gate::Gate;
 use crate::partition::host::Host;
@@ -58,7 +59,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     let engine = check::choose(&host, config.engine)?;
     let memory = memory::create(config.memory.size.0, config.memory.backing())?;
     if let Some(warning) = memory::excess(config.memory.size.0) {
-        log::warn!("{}: {warning}", config.name);
+        limited::warn!(of: &config.name, "{}: {warning}", config.name);
     }
     let irqchip = match config.irqchip {
         IrqchipKind::Apic => Irqchip::Split,
