@@ -9,9 +9,10 @@ use viridian::machine::config::Engine;
 use viridian::vsp::storage::config::DiskConfig;
 
 use crate::common::nested::{Plan, times};
+use crate::common::patience::grown;
 use crate::guest::{self, WITH_DATA, text};
 
-const SOON: Duration = Duration::from_secs(240);
+const SOON: Duration = Duration::from_secs(60);
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let this = std::env::current_exe().expect("a test binary");
@@ -50,7 +51,7 @@ fn on_the_nested_host() {
         .start()
         .unwrap();
     let console = machine.console().unwrap();
-    let wait = |words: &str| drop(console.wait_for(words, SOON).unwrap_or_else(|missing| panic!("{missing}")));
+    let wait = |words: &str| drop(console.wait_for(words, grown(SOON)).unwrap_or_else(|missing| panic!("{missing}")));
     wait("disks: 32768.");
     for _ in 0..variable("TIMES").parse().unwrap() {
         let first = machine.disks().attach(&DiskConfig::of("memory:8M")).unwrap();
