@@ -48,8 +48,8 @@ fn plan(plan: &mut Plan, vps: u32) {
     for (name, engine, image, command_line) in RUNS {
         let kernel = Path::new(IMAGES).join(image);
         let script = format!(
-            "{VIRIDIAN} run --engine {engine} --test-device --timeout {PATIENCE} --cpus {vps} --kernel {} \
-             --cmdline 'engine={engine} checks=quiet {command_line}' </dev/null",
+            "{VIRIDIAN} run --engine {engine} --test-device --timeout $(({PATIENCE} * SLOWNESS)) --cpus {vps} --kernel {} \
+             --cmdline \"engine={engine} checks=quiet patience=$SLOWNESS {command_line}\" </dev/null",
             kernel.display()
         );
         plan.check(name, PATIENCE + 10, script);

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "time.h"
+
 /* Counts this vector's interrupts from now on, and ends them; or leaves that to the hypervisor (AutoEOI). */
 void count_interrupts(uint8_t vector);
 void count_interrupts_without_end(uint8_t vector);
@@ -22,4 +24,4 @@ bool wait_for_count(unsigned cpu, uint8_t vector, unsigned count);
 void wait_with_interrupts(uint64_t milliseconds);
 
 /* How long anything may take: only a broken machine takes so long. */
-#define PATIENCE_MILLISECONDS 10000
+#define PATIENCE_MILLISECONDS (10000 * patience())

@@ -4,6 +4,7 @@
 #include "time.h"
 
 #include "apic.h"
+#include "command_line.h"
 #include "fault.h"
 #include "interrupts.h"
 #include "memory.h"
@@ -110,6 +111,17 @@ const char *tsc_frequency_source(void)
 {
     tsc_frequency();
     return source;
+}
+
+uint64_t patience(void)
+{
+    static uint64_t times;
+    if (!times) {
+        times = command_line_number("patience", 1);
+        if (!times)
+            times = 1;
+    }
+    return times;
 }
 
 uint64_t deadline_after(uint64_t milliseconds)

@@ -17,6 +17,9 @@ void ticks_start(void);
 /* Waits with interrupts on, until one comes or for a moment; they are off before and afterwards. */
 void wait_a_while(void);
 
+/* How many times slower than usual the host is, as the command line says by `patience`: what limits of time are multiplied by. */
+uint64_t patience(void);
+
 /* The TSC's value that many milliseconds from now. */
 uint64_t deadline_after(uint64_t milliseconds);
 void delay_microseconds(uint64_t microseconds);

@@ -15,7 +15,7 @@
 #define VMBUS_NEWEST VMBUS_VERSION(5, 3)
 #define VMBUS_CHANNELS 2048
 /* How long anything may take: only a broken host takes so long. */
-#define VMBUS_PATIENCE_MILLISECONDS 20000
+#define VMBUS_PATIENCE_MILLISECONDS (20000 * patience())
 /* As a channel's VP: no interrupts. */
 #define VMBUS_NO_VP 0xffffffffU
 

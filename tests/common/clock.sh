@@ -15,6 +15,17 @@ do_some_work() {
     while [ $step -lt 2000 ]; do step=$((step + 1)); done
 }
 
+# Sets SLOWNESS to how many times longer than usual some work takes, rounded up.
+measure_slowness() {
+    look_at_clock
+    began=$now
+    do_some_work
+    look_at_clock
+    took=$((now - began))
+    [ $took -gt $usual ] || took=$usual
+    SLOWNESS=$(((took + usual - 1) / usual))
+}
+
 # Returns after so many seconds.
 wait_out() {
     left=$(($1 * 100))
@@ -22,12 +33,7 @@ wait_out() {
     while [ $left -gt 0 ]; do
         before=$now
         sleep 2
-        look_at_clock
-        began=$now
-        do_some_work
-        look_at_clock
-        took=$((now - began))
-        [ $took -gt $usual ] || took=$usual
-        left=$((left - (now - before) * usual / took))
+        measure_slowness
+        left=$((left - (now - before) / SLOWNESS))
     done
 }

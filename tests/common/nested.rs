@@ -107,7 +107,8 @@ impl Plan {
         self.options.push("--qemu".to_owned());
     }
 
-    /// Adds a check: a script for busybox's shell, run in an empty directory, that `seconds` are enough for.
+    /// Adds a check: a script for busybox's shell, run in an empty directory, that `seconds` are enough for. How many times slower
+    /// than usual the machine is then stands in `$SLOWNESS`.
     pub fn check(&mut self, name: &'static str, seconds: u32, script: impl Into<String>) {
         self.add(Check { name, after: None, seconds: seconds * MARGIN, script: script.into() });
     }
@@ -321,7 +322,8 @@ fn runner_script(checks: &[&Check]) -> String {
         let directory = quoted(&format!("/results/{name}"));
         script += &format!(
             "mkdir -p {directory}/files && cd {directory}/files || exit 1\n\
-             setsid sh -c {check} >../stdout 2>../stderr & check=$!\n\
+             measure_slowness\n\
+             SLOWNESS=$SLOWNESS setsid sh -c {check} >../stdout 2>../stderr & check=$!\n\
              {{ wait_out {seconds} && touch ../expired && kill -KILL -$check; }} & limit=$!\n\
              wait $check\n\
              echo $? >../code\n\

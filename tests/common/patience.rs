@@ -70,6 +70,11 @@ pub fn grown(limit: Duration) -> Duration {
     limit.mul_f64(2.0 * slowness())
 }
 
+/// Returns the word by which a guest image is told to be as patient.
+pub fn patience() -> String {
+    format!("patience={:.0}", slowness().ceil())
+}
+
 /// A time limit that has begun.
 #[derive(Debug)]
 pub struct Patience {

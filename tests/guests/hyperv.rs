@@ -2,11 +2,12 @@
 
 use super::command::{Run, image, limit, run_with};
 use super::hyperv_images::{failures, passed};
+use crate::common::patience::patience;
 
 /// Runs one of the images of the interface.
 fn run(name: &str, vps: u32, command_line: &str) -> Run {
     let (kernel, vps) = (image(name), vps.to_string());
-    let command_line = format!("engine=user checks=quiet {command_line}");
+    let command_line = format!("engine=user checks=quiet {} {command_line}", patience());
     run_with([
         "run",
         "--engine",

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::common::patience::grown;
+use crate::common::patience::{grown, patience};
 
 use super::device::{INTERFACE, TestDevice};
 use viridian::machine::End;
@@ -36,7 +36,7 @@ fn expect_all_checks(builder: Builder, devices: u128, command_line: &str) {
     let console = tempfile::NamedTempFile::new().unwrap();
     let mut builder = builder
         .kernel(kernel())
-        .cmdline(format!("checks=quiet devices={devices} {command_line}"))
+        .cmdline(format!("checks=quiet {} devices={devices} {command_line}", patience()))
         .console(ConsoleConfig::File(console.path().into()))
         .timeout(grown(Duration::from_secs(120)));
     for instance in 1..=devices {
