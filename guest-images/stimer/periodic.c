@@ -47,7 +47,7 @@ void periodic(void *unused)
         check_grid(name, EXPIRATIONS, period);
         CHECK_NAMED(own_log()->count <= (reference_time() - before) / period,
                     "%s: there are no more expirations than periods on VP %u", name, vp);
-        wait_with_interrupts(1);
+        drain();
         unsigned count = own_log()->count;
         wait_with_interrupts(3);
         CHECK_EQUAL_NAMED(own_log()->count, count, "%s: a timer that was disabled expires no more on VP %u", name, vp);

@@ -40,6 +40,22 @@ bool wait_for_expirations(unsigned count)
     return reached;
 }
 
+/* Whether this VP has been sent an interrupt that it has not taken; nobody but its timers sends it any of these vectors. */
+static bool is_interrupt_requested(void)
+{
+    bool requested = false;
+    for (unsigned word = VECTOR_OF(0) / 32; word <= VECTOR_DIRECT(HV_TIMERS - 1) / 32; word++)
+        requested |= apic_read(APIC_REQUEST + word) != 0;
+    return requested;
+}
+
+void drain(void)
+{
+    interrupts_on();
+    WAIT_UNTIL(!is_interrupt_requested(), PATIENCE_MILLISECONDS);
+    interrupts_off();
+}
+
 void start_over(void)
 {
     struct message message;
@@ -47,7 +63,7 @@ void start_over(void)
         wrmsr(HV_MSR_STIMER_CONFIG(timer), 0);
         wrmsr(HV_MSR_STIMER_COUNT(timer), 0);
     }
-    wait_with_interrupts(1);
+    drain();
     for (unsigned sint = 0; sint < HV_SINTS; sint++)
         while (message_take(sint, &message))
             ;

@@ -42,6 +42,8 @@ static inline struct log *own_log(void)
 
 /* Stops this VP's timers, empties its slots and its log. */
 void start_over(void);
+/* Takes the interrupts that were sent before; a timer may have sent its last one just before it was disabled. */
+void drain(void);
 /* Waits with interrupts on until this VP has seen so many expirations; false if it does not. */
 bool wait_for_expirations(unsigned count);
 
