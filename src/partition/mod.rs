@@ -25,7 +25,7 @@ pub mod tsc;
 pub mod vp;
 mod vp_state;
 
-pub use vp_state::Exception;
+pub use vp_state::{Exception, Readiness};
 
 use crate::limited;
 use host::{Host, HostError};
@@ -52,6 +52,7 @@ pub struct Partition {
     irqchip: Irqchip,
     routes: Routes,
     tsc_deadline: bool,
+    hyperv: bool,
 }
 
 impl Partition {
@@ -83,8 +84,9 @@ impl Partition {
         }
         let irqchip = create_irqchip(&vm, irqchip)?;
         let tsc_deadline = vm.check_extension(Cap::TscDeadlineTimer);
+        let hyperv = vm.check_extension(Cap::Hyperv);
         let routes = Routes::new(&vm, irqchip)?;
-        Ok(Self { vm, memory, irqchip, routes, tsc_deadline })
+        Ok(Self { vm, memory, irqchip, routes, tsc_deadline, hyperv })
     }
 
     /// The guest's memory.
@@ -100,6 +102,11 @@ impl Partition {
     /// Whether the local APICs have the TSC deadline timer.
     pub fn has_tsc_deadline(&self) -> bool {
         self.tsc_deadline
+    }
+
+    /// Whether KVM knows Hyper-V's MSRs, whoever answers the guest.
+    pub fn has_hyperv(&self) -> bool {
+        self.hyperv
     }
 
     /// Creates the VP with this APIC id. Call it in VP-index order: KVM's own look-ups are then direct.

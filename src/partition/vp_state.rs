@@ -32,6 +32,8 @@ pub(super) const RFLAGS_IF: u64 = 1 << 9;
 /// Flags of pending events: KVM shall not take back the NMIs and INITs that came since they were read.
 const ONLY_WHAT_CHANGES: u32 = 0;
 
+/// IA32_APIC_BASE.
+const X2APIC_ENABLED: u64 = 1 << 10;
 /// The EOI register of a local APIC in x2APIC mode.
 const X2APIC_EOI: u32 = 0x80b;
 /// TLFS, "EOI": the register whatever the mode.
@@ -44,6 +46,21 @@ pub enum Exception {
     UndefinedOpcode,
     /// #GP(0).
     GeneralProtection,
+}
+
+/// Whether a VP takes an interrupt, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It takes it with the next entry.
+    Taken,
+    /// Its interrupts are disabled, and nothing else is on its way.
+    Masked,
+    /// It has halted with its interrupts disabled.
+    Asleep,
+    /// Another event is on its way, or its task priority is too high.
+    Busy,
+    /// It waits for INIT or SIPI: what was pending is forgotten, as in a local APIC.
+    Reset,
 }
 
 impl Vp {
@@ -119,29 +136,36 @@ impl Vp {
 
     /// Hands the VP an interrupt that counts as acknowledged: nothing stays in service, and no EOI is owed.
     ///
-    /// False, and nothing has happened, while the VP cannot take an interrupt. An interrupt that is in service does not stand
+    /// Nothing has happened unless it returns [`Readiness::Taken`]. An interrupt that is in service does not stand
     /// in the way: a handler that enables interrupts before its EOI is interrupted.
     ///
     /// # Errors
     /// KVM's own.
-    pub fn inject_acknowledged(&self, vector: u8) -> Result<bool, HostError> {
+    pub fn inject_acknowledged(&self, vector: u8) -> Result<Readiness, HostError> {
         let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
-        let busy = [events.interrupt.injected, events.exception.injected, events.nmi.injected, events.interrupt.shadow];
-        let enabled = self.registers()?.rflags & RFLAGS_IF != 0;
-        if busy.iter().any(|flag| *flag != 0) || !enabled || self.is_held_back(vector)? {
-            return Ok(false);
+        let activity = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?.mp_state;
+        if !matches!(activity, KVM_MP_STATE_RUNNABLE | KVM_MP_STATE_HALTED) {
+            return Ok(Readiness::Reset);
         }
-        let state = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?;
-        match state.mp_state {
-            KVM_MP_STATE_RUNNABLE => {}
-            KVM_MP_STATE_HALTED => self.set_activity(KVM_MP_STATE_RUNNABLE)?,
-            _ => return Ok(false),
+        let halted = activity == KVM_MP_STATE_HALTED;
+        let busy = [events.interrupt.injected, events.exception.injected, events.nmi.injected, events.interrupt.shadow];
+        if busy.iter().any(|flag| *flag != 0) {
+            return Ok(Readiness::Busy);
+        }
+        if self.registers()?.rflags & RFLAGS_IF == 0 {
+            return Ok(if halted { Readiness::Asleep } else { Readiness::Masked });
+        }
+        if self.is_held_back(vector)? {
+            return Ok(Readiness::Busy);
+        }
+        if halted {
+            self.set_activity(KVM_MP_STATE_RUNNABLE)?;
         }
         events.interrupt.injected = 1;
         events.interrupt.nr = vector;
         events.interrupt.soft = 0;
         events.flags = ONLY_WHAT_CHANGES;
-        self.fd.set_vcpu_events(&events).map_err(HostError::call("an interrupt")).map(|()| true)
+        self.fd.set_vcpu_events(&events).map_err(HostError::call("an interrupt")).map(|()| Readiness::Taken)
     }
 
     /// Has the VP leave the guest with [`Exit::InterruptWindow`](super::vp::Exit::InterruptWindow) as soon as its
@@ -245,6 +269,29 @@ impl Vp {
         let level = apic_register(&apic, APIC_TMR + word) & bit != 0;
         self.set_apic(&apic)?;
         Ok(Some((vector, level)))
+    }
+
+    /// Whether [`end_taken`](Self::end_taken) works: by the x2APIC's register, or by Hyper-V's where KVM has that.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn can_end_by_register(&self, has_hyperv: bool) -> Result<bool, HostError> {
+        Ok(has_hyperv || self.system_registers()?.apic_base & X2APIC_ENABLED != 0)
+    }
+
+    /// Ends an interrupt that was sent to the local APIC, once the guest has taken it. Returns `true` if it is over.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn end_taken(&self, vector: u8) -> Result<bool, HostError> {
+        let apic = self.apic()?;
+        let has =
+            |first: usize| apic_register(&apic, first + usize::from(vector / 32) * 0x10) >> (vector % 32) & 1 != 0;
+        // Another one that has interrupted its handler ends first.
+        if highest(&apic, APIC_ISR) == Some(vector) {
+            return Ok((self.write_msr(X2APIC_EOI, 0) || self.write_msr(HV_EOI, 0)) && !has(APIC_IRR));
+        }
+        Ok(!has(APIC_ISR) && !has(APIC_IRR))
     }
 
     pub(super) fn apic(&self) -> Result<kvm_lapic_state, HostError> {

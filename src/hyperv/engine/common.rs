@@ -9,6 +9,7 @@ use kvm_bindings::{kvm_dtable, kvm_segment};
 use rustix::time::{ClockId, clock_gettime};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::auto_eoi::{Wait, Watches};
 use super::calls::Calls;
 use super::inbox::Inbox;
 use super::{PortError, Tracer};
@@ -30,7 +31,7 @@ use crate::partition::gate::Gate;
 use crate::partition::host::HostError;
 use crate::partition::routes::Message as ApicMessage;
 use crate::partition::vp::Vp;
-use crate::partition::{self, Irqchip, tsc};
+use crate::partition::{self, Irqchip, Readiness, tsc};
 
 /// IA32_PAT.
 const IA32_PAT: u32 = 0x277;
@@ -54,6 +55,8 @@ pub(super) struct Common {
     /// Signalled when there is room for messages again: see [`Child::announce_room`](super::Child::announce_room).
     pub room: Mutex<Option<EventFd>>,
     pub inboxes: Vec<Inbox>,
+    /// The VPs that cannot take an interrupt with AutoEOI yet.
+    pub watches: Watches,
     /// GPA ranges that nothing was loaded to, in pages.
     pub zeroed: Vec<Range<u64>>,
     /// What the guest's TSC is ahead of the host's.
@@ -181,24 +184,65 @@ impl Common {
             inbox.answer(start(vp, &context)?);
             self.gate.wake();
         }
-        if inbox.owed().is_none() { Ok(()) } else { self.deliver_owed(inbox, vp) }
+        let place = index.0 as usize;
+        if inbox.owed().is_none() && self.watches.sent(place).is_none() {
+            return Ok(());
+        }
+        self.deliver_owed(place, inbox, vp)
     }
 
     /// Hands the VP the AutoEOI interrupts that it is owed: one at a time, when it can take it.
-    fn deliver_owed(&self, inbox: &Inbox, vp: &mut Vp) -> Result<(), HostError> {
-        while let Some(vector) = inbox.owed() {
-            if vp.inject_acknowledged(vector)? {
-                inbox.paid(vector);
-            } else if self.kvm.irqchip() == Irqchip::Split && !vp.is_held_back(vector)? && vp.open_window()? {
-                return vp.single_step(false);
-            } else {
-                // Nothing tells when the task priority falls, or mostly that interrupts are enabled: look again after
-                // the next instruction.
-                inbox.mark();
-                return vp.single_step(true);
+    fn deliver_owed(&self, place: usize, inbox: &Inbox, vp: &mut Vp) -> Result<(), HostError> {
+        let mut step = false;
+        loop {
+            if let Some(sent) = self.watches.sent(place) {
+                if !vp.end_taken(sent)? {
+                    inbox.mark();
+                    self.watches.wait(place);
+                    break;
+                }
+                self.watches.end(place);
             }
+            let Some(vector) = inbox.owed() else { break };
+            match vp.inject_acknowledged(vector)? {
+                Readiness::Taken | Readiness::Reset => {
+                    inbox.paid(vector);
+                    self.watches.end(place);
+                    continue;
+                }
+                Readiness::Masked if self.kvm.irqchip() == Irqchip::Split && vp.open_window()? => {
+                    self.watches.end(place);
+                }
+                // Nothing tells when the task priority falls, or mostly that interrupts are enabled.
+                readiness @ (Readiness::Masked | Readiness::Busy) => {
+                    inbox.mark();
+                    if self.watches.wait(place) == Wait::Enough {
+                        if vp.can_end_by_register(self.kvm.has_hyperv())? {
+                            self.send_to_be_ended(place, inbox, vector);
+                        } else {
+                            step = readiness == Readiness::Masked;
+                        }
+                    }
+                }
+                Readiness::Asleep => {
+                    inbox.mark();
+                    self.watches.doze(place);
+                }
+            }
+            break;
         }
-        vp.single_step(false)
+        if self.watches.change_stepping(place, step) { vp.single_step(step) } else { Ok(()) }
+    }
+
+    /// Sends an AutoEOI interrupt to the local APIC, which hands it over as soon as it can. It is ended afterwards.
+    fn send_to_be_ended(&self, place: usize, inbox: &Inbox, vector: u8) {
+        match self.kvm.send(ApicMessage::fixed(self.apic_ids[place], vector)) {
+            Ok(()) => {
+                inbox.paid(vector);
+                self.watches.send(place, vector);
+            }
+            Err(error) => log::debug!("interrupt {vector:#x} of VP {place} is not sent: {error}"),
+        }
     }
 
     /// The VP can take interrupts again.

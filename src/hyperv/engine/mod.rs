@@ -8,6 +8,7 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 mod alarm;
+mod auto_eoi;
 mod calls;
 mod common;
 mod inbox;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use kvm_bindings::CpuId;
 
+use super::auto_eoi::Watches;
 use super::common::{Common, clocks};
 use super::inbox::Inbox;
 use super::kernel::KernelEngine;
@@ -140,6 +141,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     let common = Common {
         machine: setup.machine,
         kvm: setup.partition,
+        watches: Watches::new(setup.apic_ids.len(), setup.gate.clone()),
         gate: setup.gate,
         partition: Partition::new(config, memory, ReferenceTime::new(reference_tsc, clocks(tsc_offset))),
         inboxes: setup.apic_ids.iter().map(|_| Inbox::default()).collect(),

@@ -360,6 +360,7 @@ impl Engine for UserEngine {
 
     fn shut_down(&self) {
         self.alarm.close();
+        self.common.watches.close();
     }
 }
 
