@@ -1,8 +1,9 @@
 //! `viridian hv`.
 
 use viridian::hyperv::cpuid::Version;
+use viridian::hyperv::features::EngineKind;
 use viridian::machine::config::hyperv::Hv;
-use viridian::machine::interface::{Interface, Item, Offered};
+use viridian::machine::interface::{EngineReport, Interface, Item};
 
 /// What `viridian hv` is told.
 #[derive(clap::Args)]
@@ -31,11 +32,14 @@ pub fn hv(arguments: Arguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// The report's lines are no longer than this.
+const WIDTH: usize = 100;
+
 fn readable(interface: &Interface) -> String {
     let mut text = String::new();
     for engine in &interface.engines {
         match &engine.unavailable {
-            Some(reason) => text += &format!("The {} engine cannot run: {reason}\n", engine.engine),
+            Some(reason) => text += &wrapped(&format!("The {} engine cannot run: {reason}", engine.engine), "", "    "),
             None => text += &format!("The {} engine shows these CPUID leaves:\n", engine.engine),
         }
         for leaf in &engine.leaves {
@@ -49,19 +53,79 @@ fn readable(interface: &Interface) -> String {
         ("MSRs", &interface.msrs),
         ("Hypercalls", &interface.hypercalls),
     ] {
-        text += &format!("{title}\n");
-        items.iter().for_each(|item| text += &line(item));
+        text += &format!("{title:78} user kernel\n");
+        items.iter().for_each(|item| text += &line(item, &interface.engines));
         text += "\n";
     }
     text
 }
 
-fn line(item: &Item) -> String {
-    let mark = |offered: &Offered| if offered.offered { "yes" } else { "no" };
-    let why = match (&item.user, &item.kernel) {
-        (user, kernel) if user.why == kernel.why => user.why.clone(),
-        (user, kernel) => format!("user: {}; kernel: {}", user.why, kernel.why),
+/// A thing's line, and the reasons below it where they say more than yes and no.
+fn line(item: &Item, engines: &[EngineReport]) -> String {
+    let runs = |engine| engines.iter().any(|report| report.engine == engine && report.unavailable.is_none());
+    let mut marks = Vec::new();
+    let mut reasons: Vec<(&str, &str)> = Vec::new();
+    for (engine, name, offered) in
+        [(EngineKind::User, "user", &item.user), (EngineKind::Kernel, "kernel", &item.kernel)]
+    {
+        marks.push(match (runs(engine), offered.offered) {
+            // Why it cannot run is said once, above.
+            (false, _) => "-",
+            (true, true) => "yes",
+            (true, false) => "no",
+        });
+        if runs(engine) && offered.why != "offered" {
+            reasons.push((name, &offered.why));
+        }
+    }
+    let text = format!("  {:52} {:23} {:4} {}\n", item.name, item.place, marks[0], marks[1]);
+    let why = match reasons[..] {
+        [] => return text,
+        [(_, one), (_, other)] if one == other => one.to_owned(),
+        [(_, one)] if marks.contains(&"-") => one.to_owned(),
+        _ => reasons.iter().map(|(name, why)| format!("{name}: {why}")).collect::<Vec<_>>().join("; "),
     };
-    let marks = format!("user {:3} kernel {:3}", mark(&item.user), mark(&item.kernel));
-    format!("  {:52} {:22} {marks}  {why}\n", item.name, item.place)
+    text + &wrapped(&why, "      ", "      ")
+}
+
+/// The text in lines, broken between words.
+fn wrapped(text: &str, first_indent: &str, indent: &str) -> String {
+    let (mut lines, mut line) = (String::new(), first_indent.to_owned());
+    for word in text.split(' ') {
+        if line.trim_start().is_empty() {
+            line += word;
+        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+            line += " ";
+            line += word;
+        } else {
+            lines += &line;
+            lines += "\n";
+            line = format!("{indent}{word}");
+        }
+    }
+    lines + &line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        let text = wrapped(&"word ".repeat(60), "> ", "  ");
+        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        assert_eq!(text.matches("word").count(), 60);
+        assert!(text.starts_with("> word") && text.contains("\n  word"), "{text}");
+        assert_eq!(wrapped(&"x".repeat(200), "", "").len(), 201, "a word stays whole");
+    }
+
+    #[test]
+    fn no_line_of_the_report_is_too_long_and_no_reason_of_an_engine_is_repeated() {
+        let text = readable(&Interface::new(Hv::default(), Version::default()));
+        let longest = text.lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(longest.chars().count() <= WIDTH, "{longest}");
+        assert!(text.matches("cannot run").count() <= 2, "{text}");
+        assert!(text.matches("lacks KVM_CAP_HYPERV,").count() <= 1, "{text}");
+        assert!(text.contains("AccessSynicRegs") && text.contains("HvCallPostMessage"), "{text}");
+    }
 }

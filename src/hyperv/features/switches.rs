@@ -103,13 +103,11 @@ fn find(name: &str) -> Result<Feature, SwitchError> {
     let lower = name.to_ascii_lowercase();
     let exact = Feature::ALL.iter().copied().find(|feature| feature.name().eq_ignore_ascii_case(name));
     exact.ok_or_else(|| {
-        let nearest = Feature::ALL
-            .iter()
-            .copied()
-            .map(|feature| (strsim::jaro_winkler(&lower, &feature.name().to_ascii_lowercase()), feature))
-            .filter(|(likeness, _)| *likeness > 0.7)
-            .max_by(|(one, _), (other, _)| one.total_cmp(other))
-            .map(|(_, feature)| feature);
+        let distance = |feature: &Feature| strsim::damerau_levenshtein(&lower, &feature.name().to_ascii_lowercase());
+        // A neighbour is a slip of the finger or two away: one letter in four.
+        let is_near = |(distance, feature): &(usize, Feature)| *distance <= feature.name().len().min(lower.len()) / 4;
+        let neighbours = Feature::ALL.iter().map(|feature| (distance(feature), *feature)).filter(is_near);
+        let nearest = neighbours.min_by_key(|(distance, _)| *distance).map(|(_, feature)| feature);
         SwitchError::Unknown { name: name.to_owned(), nearest }
     })
 }
