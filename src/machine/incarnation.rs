@@ -72,18 +72,20 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     };
     let partition = Arc::new(partition);
     let interrupts = Interrupts::new(partition.clone());
+    let start = Instant::now();
     let mut platform = Platform::new(Wiring {
         serial_interrupt: interrupts.line(ports::SERIAL_IRQ),
         system_control_interrupt: interrupts.line(ports::SCI_IRQ),
         utc: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
-        monotonic: Box::new({
-            let start = Instant::now();
-            move || start.elapsed()
-        }),
+        monotonic: Box::new(move || start.elapsed()),
         memory_size: config.memory.size.0,
         output: console.output(),
         input: console.input(),
     });
+
+    if partition.irqchip() == Irqchip::Split {
+        platform.add_interval_timer(Box::new(move || start.elapsed()));
+    }
 
     let apic_ids = (0..topology.vps()).map(|index| topology.apic_id(index));
     let mut vps = apic_ids.map(|id| partition.create_vp(id)).collect::<Result<Vec<_>, _>>()?;

@@ -14,6 +14,7 @@ pub mod cga;
 pub mod console;
 pub mod debug_ports;
 pub mod i8042;
+pub mod interval_timer;
 pub mod ioapic;
 pub mod ports;
 pub mod rtc;
@@ -143,6 +144,15 @@ impl Platform {
             self.output.wait_for_room(gate);
         }
         event
+    }
+
+    /// Adds an interval timer that counts by `clock`, which never steps: for machines whose KVM emulates none.
+    pub fn add_interval_timer(&mut self, clock: Clock) {
+        let timer = Arc::new(Mutex::new(interval_timer::IntervalTimer::new(clock)));
+        for range in [ports::INTERVAL_TIMER, ports::SYSTEM_CONTROL_B] {
+            let attached = self.bus.attach(range, ports::INTERVAL_TIMER.start, timer.clone());
+            attached.expect("the platform's own ranges do not overlap");
+        }
     }
 
     /// Presses the power button: a guest with an ACPI driver shuts itself down.

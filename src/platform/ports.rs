@@ -14,6 +14,11 @@ pub const SERIAL: Range<u16> = layout::SERIAL_PORT..layout::SERIAL_PORT + 8;
 /// Index and data port of the real-time clock.
 pub const RTC: Range<u16> = layout::RTC_PORT..layout::RTC_PORT + 2;
 
+/// The interval timer: three channels and its control register.
+pub const INTERVAL_TIMER: Range<u16> = 0x40..0x44;
+/// System control port B of the PC AT: gate and output of the interval timer's third channel.
+pub const SYSTEM_CONTROL_B: Range<u16> = 0x61..0x62;
+
 /// The keyboard controller's data port. What lies between it and the command port belongs to others.
 pub const I8042_DATA: Range<u16> = 0x60..0x61;
 /// The keyboard controller's command and status port.
