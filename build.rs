@@ -18,7 +18,7 @@ const FLAT: &str = "guest-images/flat";
 
 /// No SSE and no x87: the images also run where KVM emulates ring 0, and interrupts save the general registers only.
 const COMPILE: &str = "-c -O2 -m64 -std=gnu11 -ffreestanding -mgeneral-regs-only -mno-red-zone -fno-pic -fno-stack-protector \
-    -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing -ffunction-sections -fdata-sections -Wall -Wextra -Werror -Iguest-images/runtime";
+    -fcf-protection=none -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-strict-aliasing -ffunction-sections -fdata-sections -Wall -Wextra -Werror -Iguest-images/runtime";
 const LINK: &str = "-m64 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack";
 
 /// One way to link an image: for which boot protocols, to which place, into which kind of file.

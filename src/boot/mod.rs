@@ -35,6 +35,7 @@ mod notes;
 mod placement;
 mod pvh;
 mod source;
+pub mod symbols;
 
 pub use entry::{Entry, Protocol};
 pub use error::{BootError, Occupant};

@@ -31,8 +31,13 @@ pub enum End {
     Exited(u32),
     /// The guest asked for a reset.
     Reset,
-    /// The guest's VP with this index took a triple fault.
-    TripleFault(u32),
+    /// A VP of the guest took a triple fault.
+    TripleFault {
+        /// The VP's index.
+        vp: u32,
+        /// Where, and what the reason may be: follows a sentence. Empty if nothing is known.
+        place: String,
+    },
     /// The guest's kernel reported a crash.
     Crashed(Box<CrashReport>),
     /// The time that the run was given ran out.
@@ -91,7 +96,7 @@ impl End {
             Self::PoweredOff => 0,
             Self::Exited(value) => u8::try_from(*value).unwrap_or(u8::MAX).min(code::GUEST_MAX),
             Self::Reset => code::RESET,
-            Self::TripleFault(_) => code::TRIPLE_FAULT,
+            Self::TripleFault { .. } => code::TRIPLE_FAULT,
             Self::Crashed(_) => code::CRASH,
             Self::TimedOut(_) => code::TIMEOUT,
             Self::Interrupted => code::INTERRUPTED,
@@ -139,7 +144,7 @@ impl End {
             Self::PoweredOff => plain("powered-off"),
             Self::Exited(value) => Report { value: Some(*value), ..plain("exited") },
             Self::Reset => plain("reset"),
-            Self::TripleFault(vp) => Report { vp: Some(*vp), ..plain("triple-fault") },
+            Self::TripleFault { vp, .. } => Report { vp: Some(*vp), ..plain("triple-fault") },
             Self::Crashed(report) => {
                 let crash = Crash { parameters: report.parameters, text: report.text.as_deref() };
                 Report { crash: Some(crash), ..plain("crashed") }
@@ -171,7 +176,7 @@ impl fmt::Display for End {
             }
             Self::Exited(value) => write!(formatter, "the guest wrote {value} to the exit port"),
             Self::Reset => formatter.write_str("the guest asked for a reset"),
-            Self::TripleFault(vp) => write!(formatter, "the guest took a triple fault on VP {vp}"),
+            Self::TripleFault { vp, place } => write!(formatter, "the guest took a triple fault on VP {vp}{place}"),
             Self::Crashed(report) => write!(formatter, "{report}"),
             Self::TimedOut(time) => write!(formatter, "the time ran out: {} s", time.as_secs_f64()),
             Self::Interrupted => formatter.write_str("ended by the user"),

@@ -14,7 +14,7 @@ fn every_code_is_listed_in_the_help() {
     let ends = [
         End::PoweredOff,
         End::Reset,
-        End::TripleFault(0),
+        End::TripleFault { vp: 0, place: String::new() },
         End::Crashed(Box::new(CrashReport { control: CrashControl(1 << 63), parameters: [0; 5], text: None })),
         End::TimedOut(Duration::from_secs(1)),
         End::Interrupted,
@@ -36,8 +36,9 @@ fn an_end_is_serialized_with_its_kind_its_code_and_what_it_carries() {
         r#"{"kind":"exited","exit-code":99,"message":"the guest wrote 300 (0x12c) to the exit port; the exit code is 99","value":300}"#
     );
     assert_eq!(json(End::PoweredOff), r#"{"kind":"powered-off","exit-code":0,"message":"the guest powered off"}"#);
-    assert!(json(End::TripleFault(2)).contains(r#""kind":"triple-fault","exit-code":101"#));
-    assert!(json(End::TripleFault(2)).ends_with(r#""vp":2}"#));
+    let triple_fault = json(End::TripleFault { vp: 2, place: " at 0x1000 (boom+0x1)".into() });
+    assert!(triple_fault.contains(r#""kind":"triple-fault","exit-code":101"#), "{triple_fault}");
+    assert!(triple_fault.contains("boom+0x1") && triple_fault.ends_with(r#""vp":2}"#), "{triple_fault}");
     assert!(json(End::TimedOut(Duration::from_millis(1500))).ends_with(r#""seconds":1.5}"#));
     let report =
         CrashReport { control: CrashControl(1 << 63), parameters: [1, 2, 3, 4, 5], text: Some("\"oops\"".into()) };

@@ -83,10 +83,12 @@ pub enum MachineError {
     #[error(transparent)]
     VmBus(#[from] AttachError),
     /// A VP cannot go on.
-    #[error("VP {vp}: {source}")]
+    #[error("VP {vp}: {source}{place}")]
     Vp {
         /// The VP's index.
         vp: u32,
+        /// What it was to execute, in words: follows a sentence.
+        place: String,
         /// Why.
         source: VpError,
     },

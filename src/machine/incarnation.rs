@@ -11,7 +11,9 @@ use super::check;
 use super::config::hyperv::Hv;
 use super::config::{Config, IrqchipKind};
 use super::interrupts::Interrupts;
+use super::report::Reporter;
 use super::{End, MachineError, Shared, test_device, thread_named};
+use crate::boot::symbols::Symbols;
 use crate::boot::{self, KernelSource, acpi};
 use crate::guest_images::EMBEDDED;
 use crate::hyperv::cpuid::Leaf;
@@ -34,6 +36,7 @@ struct Devices {
     interrupts: Interrupts,
     /// None where the hypervisor is hidden.
     engine: Option<Arc<dyn Engine>>,
+    reporter: Reporter,
 }
 
 /// Ends the engine of a life.
@@ -67,6 +70,8 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     };
     let partition = Partition::new(&host, memory, irqchip)?;
     let entry = load(config, &partition, topology)?;
+    // They are read again when a report wants them; a file that has none is an error of the start.
+    config.symbols.as_deref().map(Symbols::read).transpose()?;
     let Some(console) = shared.console.get() else {
         return Err(MachineError::Defect("a machine without a console".into()));
     };
@@ -136,7 +141,8 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         bind(index, *processor)?;
     }
     vp::prepare_kicks();
-    let devices = Arc::new(Devices { platform, interrupts, engine });
+    let reporter = Reporter::new(partition.memory().clone());
+    let devices = Arc::new(Devices { platform, interrupts, engine, reporter });
     let processor = |index: u32| host_processors.as_ref().map(|list| list[index as usize]);
     let mut vps = vps.into_iter().zip(0..);
     let first = vps.next();
@@ -234,15 +240,25 @@ impl VpThread<'_> {
             }
         }
         if self.shared.has_timed_out() {
-            self.tell_standing();
+            self.tell_standing(log::Level::Warn);
+        } else if self.shared.was_ended_by_a_signal() {
+            self.tell_standing(log::Level::Info);
         }
     }
 
     /// Tells where the VP stands, as far as that can be known.
-    fn tell_standing(&mut self) {
-        let (name, index) = (&self.shared.config.name, self.index);
+    fn tell_standing(&mut self, level: log::Level) {
+        if !log::log_enabled!(level) {
+            return;
+        }
+        let (config, index, reporter) = (&self.shared.config, self.index, &self.devices.reporter);
+        let name = &config.name;
         match self.vp.standing() {
-            Ok(Some(standing)) => log::warn!("{name}: VP {index} was {standing}"),
+            Ok(Some(mut standing)) => {
+                standing.symbol = reporter.name(config, &self.vp).map(|place| place.to_string());
+                let callers = reporter.callers(config, &self.vp);
+                log::log!(level, "{name}: VP {index} was {standing}{callers}");
+            }
             Ok(None) => log::info!("{name}: VP {index} was never started"),
             Err(error) => log::info!("{name}: where VP {index} was is unknown: {error}"),
         }
@@ -250,7 +266,7 @@ impl VpThread<'_> {
 
     /// One stay in the guest, and what the guest wanted.
     fn turn(&mut self) -> Result<Option<End>, MachineError> {
-        let Devices { platform, interrupts, engine } = self.devices;
+        let Devices { platform, interrupts, engine, reporter } = self.devices;
         let (index, vp) = (VpIndex(self.index), &mut self.vp);
         if let Some(engine) = engine.as_ref().filter(|engine| engine.needs_attention(index)) {
             if vp.is_accessing() {
@@ -259,7 +275,14 @@ impl VpThread<'_> {
                 engine.attend(index, vp)?;
             }
         }
-        match vp.run().map_err(|source| MachineError::Vp { vp: self.index, source })? {
+        let exit = match vp.run() {
+            Ok(exit) => exit,
+            Err(source) => {
+                let place = reporter.instruction(&self.shared.config, &self.vp);
+                return Err(MachineError::Vp { vp: self.index, place, source });
+            }
+        };
+        match exit {
             Exit::PortWrite { port: HYPERCALL_PORT, .. } => {
                 engine.as_ref().map_or(Ok(()), |engine| engine.hypercall(index, vp))?;
             }
@@ -280,7 +303,11 @@ impl VpThread<'_> {
             Exit::MsrWrite { number, value } => {
                 let written = engine.as_ref().map_or(Ok(None), |engine| engine.write_msr(index, vp, number, value))?;
                 vp.finish_msr_write(written.is_some());
-                return Ok(written.flatten().map(End::from));
+                let end = written.flatten().map(End::from);
+                if matches!(end, Some(End::Crashed(_))) {
+                    self.tell_standing(log::Level::Warn);
+                }
+                return Ok(end);
             }
             Exit::MmioRead { address, data } => interrupts.read(address, data),
             Exit::MmioWrite { address, data } => interrupts.write(address, data),
@@ -289,7 +316,10 @@ impl VpThread<'_> {
                 engine.as_ref().map_or(Ok(()), |engine| engine.interrupt_window(index, vp))?;
             }
             Exit::Kicked | Exit::Stepped => {}
-            Exit::Shutdown => return Ok(Some(End::TripleFault(self.index))),
+            Exit::Shutdown => {
+                let place = reporter.triple_fault(&self.shared.config, vp);
+                return Ok(Some(End::TripleFault { vp: self.index, place }));
+            }
         }
         Ok(None)
     }

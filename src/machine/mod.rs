@@ -32,6 +32,7 @@ pub mod interface;
 mod interrupts;
 pub mod lab;
 mod prepared;
+mod report;
 mod test_device;
 mod trace;
 
@@ -355,6 +356,11 @@ impl Shared {
 
     fn has_timed_out(&self) -> bool {
         matches!(self.state().end, Some(End::TimedOut(_)))
+    }
+
+    /// Whether somebody outside ended the run, for whom there is more to tell in the log.
+    fn was_ended_by_a_signal(&self) -> bool {
+        matches!(self.state().end, Some(End::Interrupted | End::Terminated))
     }
 
     /// Whether the machine is gone, or will be within this time.

@@ -24,8 +24,10 @@ mod standing;
 pub mod tsc;
 pub mod vp;
 mod vp_state;
+mod whereabouts;
 
 pub use vp_state::{Exception, Readiness};
+pub use whereabouts::{Mode, Whereabouts};
 
 use crate::limited;
 use host::{Host, HostError};

@@ -9,11 +9,13 @@ use super::vp::Vp;
 use super::vp_state::{APIC_IRR, APIC_ISR, APIC_TPR, RFLAGS_IF, apic_register, highest};
 
 /// See the module's description. Displayed, it follows a verb: "VP 0 was …".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// It waits for an interrupt.
     halted: bool,
     rip: u64,
+    /// The name of the code there, if somebody knows it.
+    pub symbol: Option<String>,
     interrupts_enabled: bool,
     /// Vectors, the highest of each kind.
     pending: Option<u8>,
@@ -37,6 +39,7 @@ impl Vp {
         Ok(Some(Standing {
             halted: activity == KVM_MP_STATE_HALTED,
             rip: registers.rip,
+            symbol: None,
             interrupts_enabled: registers.rflags & RFLAGS_IF != 0,
             pending: highest(&apic, APIC_IRR),
             in_service: highest(&apic, APIC_ISR),
@@ -50,7 +53,9 @@ impl fmt::Display for Standing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.halted { "halted" } else { "running" };
         let interrupts = if self.interrupts_enabled { "on" } else { "off" };
-        write!(formatter, "{state} at {:#x} with interrupts {interrupts}", self.rip)?;
+        write!(formatter, "{state} at {:#x}", self.rip)?;
+        self.symbol.as_ref().map_or(Ok(()), |symbol| write!(formatter, " ({symbol})"))?;
+        write!(formatter, " with interrupts {interrupts}")?;
         for (vector, what) in [(self.pending, "pending"), (self.in_service, "in service")] {
             vector.map_or(Ok(()), |vector| write!(formatter, ", vector {vector:#x} {what}"))?;
         }

@@ -3,6 +3,7 @@ use super::*;
 const HALTED: Standing = Standing {
     halted: true,
     rip: 0x10_2030,
+    symbol: None,
     interrupts_enabled: true,
     pending: None,
     in_service: None,
@@ -24,11 +25,12 @@ fn all_that_holds_it_up_is_said() {
         in_service: Some(0xf0),
         task_priority: 0x20,
         awaits_window: true,
+        symbol: Some("spin+0x4".into()),
         ..HALTED
     };
     assert_eq!(
         stuck.to_string(),
-        "running at 0x102030 with interrupts off, vector 0x31 pending, vector 0xf0 in service, task priority 0x20, \
+        "running at 0x102030 (spin+0x4) with interrupts off, vector 0x31 pending, vector 0xf0 in service, task priority 0x20, \
          an AutoEOI interrupt waiting"
     );
 }

@@ -123,12 +123,14 @@ pub struct Vp {
     accessing: bool,
     /// What the VP takes once its access is complete.
     exception: Option<Exception>,
+    /// Where the guest was at the exit before the last one, if registers come with each exit.
+    last_instruction: Option<u64>,
 }
 
 impl Vp {
     pub(super) fn new(fd: VcpuFd, run_size: usize) -> Result<Self, HostError> {
         let page = Arc::new(RunPage::map(&fd, run_size)?);
-        Ok(Self { fd, page, accessing: false, exception: None })
+        Ok(Self { fd, page, accessing: false, exception: None, last_instruction: None })
     }
 
     /// Sets what CPUID tells the guest on this VP.
@@ -208,6 +210,7 @@ impl Vp {
         if self.exception.is_some() {
             self.complete_access();
         }
+        self.last_instruction = self.synced_instruction();
         // The borrow that `run` returns ends here on purpose: what kvm-ioctls does not pass on (the size of
         // one port access) is in the run structure, and a borrow that is returned would lock that out.
         let kind = match self.fd.run() {
@@ -270,6 +273,11 @@ impl Vp {
             Kind::EndOfInterrupt(vector) => Ok(Exit::EndOfInterrupt { vector }),
             Kind::Shutdown => Ok(Exit::Shutdown),
         }
+    }
+
+    /// Where the guest was at the exit before the last one: all that is known where the last one left nothing.
+    pub fn last_instruction(&self) -> Option<u64> {
+        self.last_instruction
     }
 
     /// Answers [`Exit::MsrRead`]: with a value, or with #GP where there is none.

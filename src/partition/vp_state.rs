@@ -78,6 +78,12 @@ impl Vp {
         self.fd.sync_regs().regs
     }
 
+    /// The instruction pointer at the last exit; `None` before the first, and where registers do not come with exits.
+    pub(super) fn synced_instruction(&mut self) -> Option<u64> {
+        let synced = self.fd.get_kvm_run().kvm_valid_regs & SyncReg::Register as u64 != 0;
+        Some(self.synced_registers().rip).filter(|rip| synced && *rip != 0)
+    }
+
     /// The segment, table and control registers as they were at the last exit.
     pub fn synced_system_registers(&self) -> kvm_sregs {
         self.fd.sync_regs().sregs

@@ -52,7 +52,51 @@ fn every_way_to_reset_is_100() {
 
 #[test]
 fn a_triple_fault_is_101() {
-    expect("triple", 101, "the guest took a triple fault on VP 0");
+    let run = exits("triple", &[]);
+    assert_eq!(run.code, Some(101), "{run:?}");
+    let last = run.errors.lines().last().unwrap();
+    assert!(last.starts_with("viridian: the guest took a triple fault on VP 0 at 0x10"), "{last}");
+    for words in ["(triple+0x", " in 64-bit mode", "called from main+0x", "no interrupt descriptor table (IDT)"] {
+        assert!(last.contains(words), "{words}: {last}");
+    }
+}
+
+/// Runs these bytes in that mode.
+fn flat(bytes: &[u8], mode: u32) -> Run {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("flat");
+    std::fs::write(&file, bytes).unwrap();
+    let kernel = format!("flat:{},mode={mode}", file.display());
+    run_with(["run", "--timeout", "20", "--kernel", &kernel])
+}
+
+#[test]
+fn a_triple_fault_without_symbols_is_told_with_its_place_and_its_reason() {
+    // LIDT from [0x7c10], which holds a table of 0x1000 bytes at 0x200000, empty; then #UD.
+    let mut program = [0x0f, 0x01, 0x1d, 0x10, 0x7c, 0, 0, 0x0f, 0x0b].to_vec();
+    program.resize(16, 0x90);
+    program.extend([0xff, 0x0f, 0, 0, 0x20, 0]);
+    let run = flat(&program, 32);
+    assert_eq!(run.code, Some(101), "{run:?}");
+    assert!(run.errors.contains("on VP 0 at 0x7c07 in 32-bit protected mode"), "{run:?}");
+    assert!(run.errors.contains("(IDT) at 0x200000 has no entry for the double fault"), "{run:?}");
+}
+
+#[test]
+fn a_file_of_symbols_names_code_that_has_none_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let map = directory.path().join("System.map");
+    std::fs::write(&map, "0000000000007c00 T spin\n0000000000007d00 T end\n").unwrap();
+    let kernel = directory.path().join("flat");
+    std::fs::write(&kernel, [0x90, 0xeb, 0xfe]).unwrap();
+    let kernel = format!("flat:{},mode=64", kernel.display());
+    let map = map.to_str().unwrap();
+    let run = run_with(["run", "--timeout", "0.3", "--kernel", &kernel, "--symbols", map]);
+    assert_eq!(run.code, Some(124), "{run:?}");
+    assert!(run.errors.contains("VP 0 was running at 0x7c01 (spin+0x1) with interrupts off"), "{run:?}");
+    let run = run_with(["run", "--kernel", &kernel, "--symbols", "/nowhere/System.map"]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.errors.contains("/nowhere/System.map"), "{run:?}");
 }
 
 #[test]
@@ -63,6 +107,8 @@ fn a_guest_that_never_ends_runs_out_of_time() {
         assert_eq!(run.code, Some(124), "{run:?}");
         assert!(run.errors.ends_with("viridian: the time ran out: 0.3 s\n"), "{run:?}");
         assert!(run.errors.contains(&format!("VP 0 was {state} at 0x10")), "{run:?}");
+        assert!(run.errors.contains(&format!(" ({command_line}+0x")), "{run:?}");
+        assert!(run.errors.contains(", called from "), "{run:?}");
         assert!(start.elapsed() >= Duration::from_millis(300));
     }
 }

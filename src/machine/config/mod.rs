@@ -47,6 +47,12 @@ pub struct Config {
     #[cfg_attr(feature = "cli", arg(long, value_name = "STRING", allow_hyphen_values = true))]
     pub cmdline: String,
 
+    /// Where the names of the kernel's code are, for reports of where a processor was: an ELF file or a System.map
+    /// [default: the kernel itself]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbols: Option<PathBuf>,
+
     /// Guest memory: SIZE[,hugepages=on|,shared=on] [default: 256M]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>))]
     #[serde(deserialize_with = "text::or_table")]
@@ -127,6 +133,7 @@ impl Default for Config {
             kernel: None,
             initrd: None,
             cmdline: String::new(),
+            symbols: None,
             memory: Memory::default(),
             cpus: Cpus::default(),
             timeout: None,
@@ -289,6 +296,9 @@ impl Config {
         }
         self.disks.iter_mut().for_each(|disk| disk.rebase(folder));
         self.networks.iter_mut().for_each(|network| network.rebase(folder));
+        if let Some(symbols) = &mut self.symbols {
+            *symbols = folder.join(&*symbols);
+        }
         if let Some(initrd) = &mut self.initrd {
             *initrd = folder.join(&*initrd);
         }

@@ -1,0 +1,183 @@
+//! The names of a guest kernel's code: for reports of where a virtual processor was.
+//!
+//! They come from the symbol table of an ELF file (System V ABI, chapter 4) or from a `System.map`. Both are read
+//! when a report needs them, and both are somebody else's: sizes and counts are bounded, names are made fit for a
+//! terminal.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+mod elf;
+mod map;
+mod orc;
+pub mod stack;
+
+use super::file::ImageFile;
+use super::{BootError, KernelSource};
+use orc::Orc;
+
+/// A kernel with debug information has some 200,000 functions.
+const MAX_SYMBOLS: usize = 1 << 20;
+/// A name that is longer is cut.
+const MAX_NAME: usize = 120;
+/// A symbol without a size ends here at the latest.
+const MAX_REACH: u64 = 1 << 20;
+
+/// One function or label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Symbol {
+    address: u64,
+    /// 0 if unknown.
+    size: u64,
+    /// Where in the text its name is.
+    name: Range<u32>,
+}
+
+/// A part of the kernel that lies at another physical than virtual address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Load {
+    virtual_address: u64,
+    physical_address: u64,
+    size: u64,
+}
+
+/// The names of one kernel's code, by address.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    /// In the order of their addresses.
+    symbols: Vec<Symbol>,
+    /// Holds the names.
+    text: Vec<u8>,
+    /// Where code is.
+    code: Vec<Range<u64>>,
+    loads: Vec<Load>,
+    orc: Option<Orc>,
+    /// What the kernel's addresses are higher than the file's: it may have moved itself (KASLR).
+    slide: u64,
+}
+
+impl Symbols {
+    /// Reads the names in `file`, an ELF file or a `System.map`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is neither.
+    pub fn read(file: &Path) -> Result<Self, BootError> {
+        Self::of_image(&ImageFile::open(file)?)
+    }
+
+    /// Reads the names in the kernel itself. There are none if it is not an ELF file, or was stripped.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is malformed.
+    pub fn of_kernel(kernel: &KernelSource) -> Result<Self, BootError> {
+        match kernel {
+            KernelSource::Flat { .. } => Ok(Self::default()),
+            KernelSource::Embedded { name, bytes } => Self::of_elf(&ImageFile::embedded(name, bytes)?),
+            KernelSource::File(path) => Self::of_elf(&ImageFile::open(path)?),
+        }
+    }
+
+    fn of_image(file: &ImageFile) -> Result<Self, BootError> {
+        let symbols = match elf::read(file)? {
+            Some(symbols) => symbols,
+            None => map::read(file)?,
+        };
+        match symbols.is_empty() {
+            false => Ok(symbols),
+            true => Err(BootError::Malformed {
+                file: file.name().into(),
+                format: "file of symbols",
+                problem: "it names no code: it is a stripped ELF file, or no System.map".into(),
+            }),
+        }
+    }
+
+    fn of_elf(file: &ImageFile) -> Result<Self, BootError> {
+        Ok(elf::read(file)?.unwrap_or_default())
+    }
+
+    /// Sorts what was read.
+    fn new(mut symbols: Vec<Symbol>, text: Vec<u8>, code: Vec<Range<u64>>) -> Self {
+        // Of several at one address the first stays.
+        symbols.sort_by_key(|symbol| symbol.address);
+        symbols.dedup_by_key(|symbol| symbol.address);
+        Self { symbols, text, code, ..Self::default() }
+    }
+
+    /// Returns `true` if there are no names.
+    pub fn is_empty(&self) -> bool {
+        self.symbols.is_empty()
+    }
+
+    /// The address of a symbol in the file.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        let is_it = |symbol: &&Symbol| self.bytes(symbol) == name.as_bytes();
+        self.symbols.iter().find(is_it).map(|symbol| symbol.address)
+    }
+
+    /// Notes how much higher the kernel is than the file says.
+    pub fn slide_by(&mut self, slide: u64) {
+        self.slide = slide;
+    }
+
+    /// The name of the code at `address`.
+    pub fn name(&self, address: u64) -> Option<Place> {
+        let address = self.in_file(address)?;
+        let after = self.symbols.partition_point(|symbol| symbol.address <= address);
+        let symbol = self.symbols.get(after.checked_sub(1)?)?;
+        let offset = address - symbol.address;
+        let reach = if symbol.size == 0 { MAX_REACH } else { symbol.size };
+        (offset < reach).then(|| Place { name: printable(self.bytes(symbol)), offset })
+    }
+
+    /// Returns `true` if the kernel's code is at `address`.
+    pub fn is_code(&self, address: u64) -> bool {
+        self.in_file(address).is_some()
+    }
+
+    /// The address in the file of code that the guest has at `address`.
+    fn in_file(&self, address: u64) -> Option<u64> {
+        let is_code = |address: &u64| self.code.iter().any(|range| range.contains(address));
+        let slid = Some(address.wrapping_sub(self.slide)).filter(is_code);
+        // Before a kernel has page tables of its own it runs at physical addresses.
+        slid.or_else(|| {
+            let virtual_address = |load: &Load| {
+                let offset = address.checked_sub(load.physical_address).filter(|offset| *offset < load.size)?;
+                load.virtual_address.checked_add(offset)
+            };
+            self.loads.iter().filter_map(virtual_address).find(is_code)
+        })
+    }
+
+    fn bytes(&self, symbol: &Symbol) -> &[u8] {
+        self.text.get(symbol.name.start as usize..symbol.name.end as usize).unwrap_or_default()
+    }
+}
+
+/// A place in the kernel's code. Displayed as Linux does: `name+0x12`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    name: String,
+    offset: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}+{:#x}", self.name, self.offset)
+    }
+}
+
+/// A name without what could drive a terminal.
+fn printable(name: &[u8]) -> String {
+    let shown = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
+    let mut text: String = name.iter().take(MAX_NAME).map(shown).collect();
+    if name.len() > MAX_NAME {
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "symbols_tests.rs"]
+mod tests;
