@@ -99,7 +99,7 @@ fn next_signal(signals: &EndSignals, machine: &Machine) -> io::Result<Option<i32
     loop {
         let mut fds = [PollFd::from_borrowed_fd(machine.ended(), PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         match poll(&mut fds, interval) {
-            Ok(0) => machine.disks().check_sizes(),
+            Ok(0) => machine.disks().check_sizes_aside(),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

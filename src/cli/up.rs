@@ -112,7 +112,7 @@ fn wait(mut running: Vec<Running>, signals: &EndSignals, outcomes: &mut Vec<Outc
         let mut fds: Vec<_> = [PollFd::new(signals, PollFlags::IN)].into_iter().chain(ends).collect();
         let has_disks = running.iter().any(|run| !run.machine.disks().is_empty());
         match poll(&mut fds, has_disks.then_some(&DISK_SIZES)) {
-            Ok(0) => running.iter().for_each(|run| run.machine.disks().check_sizes()),
+            Ok(0) => running.iter().for_each(|run| run.machine.disks().check_sizes_aside()),
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error).context("cannot wait for the machines"),

@@ -174,6 +174,12 @@ pub trait Port: Send + Sync {
         false
     }
 
+    /// Returns `true` once the guest is gone for good, with its memory: its machine has ended, or starts again with another.
+    /// A handler that is dropped then need not wait for what still uses that memory.
+    fn is_guest_gone(&self) -> bool {
+        false
+    }
+
     /// Offers the guest subchannels 1 to `count` of this device, no more than there are VPs. The primary channel has to be
     /// open: call it from [`Handler::service`]. They go when the primary channel is closed.
     fn offer_subchannels(&self, count: u16);

@@ -108,6 +108,11 @@ impl Link {
         self.wake();
     }
 
+    /// Returns `true` once the guest is gone and [`disconnect`](Self::disconnect) works.
+    pub fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
     /// The bus's own thread.
     pub fn run(&self) {
         while !self.over.load(Ordering::SeqCst) {

@@ -139,6 +139,10 @@ impl Port for ChannelPort {
         self.closing.load(Ordering::SeqCst)
     }
 
+    fn is_guest_gone(&self) -> bool {
+        self.link.upgrade().is_none_or(|link| link.is_closing())
+    }
+
     fn offer_subchannels(&self, count: u16) {
         if let Some(link) = self.link.upgrade() {
             link.offer_subchannels(self.channel, count);

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::engine::cancel::Flag;
+use super::engine::lane::lane;
+use super::engine::pool::Pool;
 use super::scsi::{self, DataOut, Nexus, Outcome, Response, Sense, opcode};
 use super::storvsp::wire::Reply;
 use super::storvsp::{Demand, PacketError, Protocol, Scope};
@@ -33,6 +36,8 @@ pub struct Controller {
     changes: AtomicU64,
     /// To be called then.
     listener: Mutex<Option<Listener>>,
+    /// For commands that are much work for little.
+    lane: Pool,
 }
 
 type Listener = Box<dyn Fn() + Send + Sync>;
@@ -46,6 +51,7 @@ impl Controller {
             ready: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             listener: Mutex::default(),
+            lane: lane(),
         })
     }
 
@@ -66,13 +72,14 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes a unit away. What it has begun comes to its end; what comes now finds no unit.
+    /// Takes a unit away. What it has begun is cancelled, or finishes if it does so soon; what comes now finds no unit.
     pub fn detach(&self, lun: u8) -> Option<Arc<Unit>> {
         let gone = {
             let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
             units.get_mut(usize::from(lun))?.take()
         };
-        if gone.is_some() {
+        if let Some(unit) = &gone {
+            unit.cancel_jobs();
             self.units_changed();
         }
         gone
@@ -100,6 +107,11 @@ impl Controller {
         if resized {
             self.announce();
         }
+    }
+
+    /// Threads for commands that make the host do much more than the guest did.
+    pub(super) fn lane(&self) -> &Pool {
+        &self.lane
     }
 
     /// Has `listener` called, in place of the one before it, whenever [`changes`](Self::changes) has changed.
@@ -155,7 +167,7 @@ impl Controller {
 
     fn reset(&self, lun: Option<u8>, condition: Sense) {
         for (_, unit) in self.all().filter(|(found, _)| lun.is_none_or(|lun| lun == *found)) {
-            unit.with(|logical, _| logical.reset(condition));
+            unit.reset(condition);
         }
     }
 
@@ -165,14 +177,14 @@ impl Controller {
             return Execution::Answered(self.report_luns(lun, command));
         }
         let Some(unit) = lun.and_then(|lun| self.unit(lun)) else { return no_unit(command) };
-        let (outcome, image) = unit.with(|logical, image| {
+        let (outcome, begun) = unit.with(|logical, image, cancel| {
             let outcome = logical.execute(command);
-            let image = image.filter(|_| matches!(outcome, Outcome::Perform(_))).cloned();
-            (outcome, image)
+            let image = image.filter(|_| matches!(outcome, Outcome::Perform(_)));
+            (outcome, image.map(|image| (image.clone(), cancel.clone())))
         });
-        match (outcome, image) {
+        match (outcome, begun) {
             (Outcome::Done(response), _) => Execution::Answered(response),
-            (Outcome::Perform(job), Some(image)) => Execution::Begun { unit, image, job },
+            (Outcome::Perform(job), Some((image, cancel))) => Execution::Begun { unit, image, job, cancel },
             // A medium without an image cannot be.
             (Outcome::Perform(_), None) => Execution::Answered(Response::check(&Sense::MEDIUM_NOT_PRESENT, false)),
         }
@@ -184,7 +196,7 @@ impl Controller {
         match scsi::report_luns(command.cdb, luns) {
             Some(data) => {
                 if let Some(unit) = lun.and_then(|lun| self.unit(lun)) {
-                    unit.with(|logical, _| logical.luns_reported(command.nexus));
+                    unit.with(|logical, _, _| logical.luns_reported(command.nexus));
                 }
                 Response::with_data(data)
             }
@@ -194,7 +206,7 @@ impl Controller {
 
     fn units_changed(&self) {
         for (_, unit) in self.all() {
-            unit.with(|logical, _| logical.luns_changed());
+            unit.with(|logical, _, _| logical.luns_changed());
         }
         self.announce();
     }
@@ -224,7 +236,7 @@ pub(super) enum Execution {
     /// There is no such unit.
     NoUnit(Response),
     /// This is to be done.
-    Begun { unit: Arc<Unit>, image: Arc<Image>, job: scsi::Job },
+    Begun { unit: Arc<Unit>, image: Arc<Image>, job: scsi::Job, cancel: Flag },
 }
 
 /// What is said where there is no unit (SPC-4, 6.6.1 and 6.39). Linux takes an error of INQUIRY for success, so there is none.

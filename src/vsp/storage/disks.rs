@@ -12,7 +12,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::config::{self, ConfigError, DiskConfig};
 use super::controller::{Controller, MAX_LUNS};
@@ -68,13 +69,15 @@ pub struct Disks {
     tracer: Option<Tracer>,
     /// By their numbers. A controller stays when its last disk goes.
     controllers: Mutex<BTreeMap<u8, Arc<Controller>>>,
+    /// Whether a thread looks at the sizes.
+    checking: Arc<AtomicBool>,
 }
 
 impl Disks {
     /// No disks yet. Their controllers will be offered on `bus`, each with up to `max_subchannels` beside its primary
     /// channel, and their packets printed by the tracer.
     pub fn new(bus: VmBus, max_subchannels: u16, tracer: Option<Tracer>) -> Self {
-        Self { bus, max_subchannels, tracer, controllers: Mutex::default() }
+        Self { bus, max_subchannels, tracer, controllers: Mutex::default(), checking: Arc::default() }
     }
 
     /// Attaches all of a configuration's disks: those that name a LUN have it, the others the lowest that are free.
@@ -115,7 +118,7 @@ impl Disks {
 
     /// Takes a disk away, whatever the guest is doing with it. False if there is none.
     ///
-    /// What was begun on it comes to its end, and then its image is closed. A guest that runs is told to look.
+    /// Its long commands are cancelled, its short ones finish, and then its image is closed. A guest that runs is told to look.
     pub fn detach(&self, place: Place) -> bool {
         self.controller(place.controller).and_then(|controller| controller.detach(place.lun)).is_some()
     }
@@ -124,6 +127,28 @@ impl Disks {
     pub fn check_sizes(&self) {
         let controllers: Vec<_> = self.lock().values().cloned().collect();
         controllers.iter().for_each(|controller| controller.check_sizes());
+    }
+
+    /// The same on a thread of its own, unless one is still at it: a host that does not answer holds up nobody.
+    pub fn check_sizes_aside(&self) {
+        struct Done(Arc<AtomicBool>);
+        impl Drop for Done {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        if self.checking.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let done = Done(self.checking.clone());
+        let controllers: Vec<_> = self.lock().values().map(Arc::downgrade).collect();
+        let check = move || {
+            let _done = done;
+            controllers.iter().filter_map(Weak::upgrade).for_each(|controller| controller.check_sizes());
+        };
+        if let Err(error) = std::thread::Builder::new().name("disk-sizes".into()).spawn(check) {
+            log::debug!("the sizes of disks are not looked at: {error}");
+        }
     }
 
     /// Whether there has never been a disk.

@@ -71,4 +71,10 @@ fn a_new_size_is_a_change_that_the_guest_is_told_of() {
     image.as_file().set_len(2 << 20).unwrap();
     disks.check_sizes();
     assert_ne!(controller.changes(), before);
+    let before = controller.changes();
+    image.as_file().set_len(1 << 20).unwrap();
+    disks.check_sizes_aside();
+    while controller.changes() == before {
+        std::thread::yield_now();
+    }
 }

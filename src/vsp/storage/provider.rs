@@ -76,7 +76,8 @@ impl StorageVsp {
             self.controller.on_change(move || port.wake());
         }
         let trace = Trace { tracer: self.tracer.clone(), channel: channel.id() };
-        let worker = worker.map_err(failed)?;
+        let port = channel.port().clone();
+        let worker = worker.map_err(failed)?.until(move || port.is_guest_gone());
         let (packet, unsent, patience) = Default::default();
         Ok(StorageChannel { worker, packet, unsent, taken: 0, patience, trace })
     }

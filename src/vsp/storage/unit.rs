@@ -3,11 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::Disk;
+use super::engine::cancel::{Cancel, Flag};
 use super::engine::gate::Gate;
 use super::engine::perform;
 use super::engine::pool::Pool;
-use super::scsi::{DeviceKind, Failure, Finished, Identity, Job, LogicalUnit, Medium, Response};
+use super::scsi::{DeviceKind, Failure, Finished, Identity, Job, LogicalUnit, Medium, Response, Sense};
 use crate::vmbus::buffer::GuestBuffer;
+
+/// How many bytes a command may make the host go through, beyond those that it moves, before it goes to the lane.
+const MAX_AMPLIFIED: u64 = 64 << 10;
 
 /// A disk in use: what all who work on it share.
 pub struct Image {
@@ -33,16 +37,22 @@ impl Image {
         &self.gate
     }
 
-    /// Does a job on one of the image's threads, and has that thread call `then`.
+    /// Does a job on one of the image's threads, or on one of the `lane`'s if it is much work for little, and has that thread
+    /// call `then`.
     pub fn perform(
         self: &Arc<Self>,
+        lane: &Pool,
         job: Job,
         pages: GuestBuffer,
+        cancel: Cancel,
         then: impl FnOnce(Result<Finished, Failure>) + Send + 'static,
     ) {
         let image = self.clone();
-        self.pool.run(move || {
-            let result = perform(image.disk(), &image.gate, &job, &pages);
+        let amplified = job.action.amplified();
+        let cancel = if amplified == 0 { cancel.of_short() } else { cancel };
+        let pool = if amplified > MAX_AMPLIFIED { lane } else { &self.pool };
+        pool.run(move || {
+            let result = perform(image.disk(), &image.gate, &job, &pages, &cancel);
             // The guest may have its pages back as soon as it is told.
             drop((pages, image));
             then(result);
@@ -66,6 +76,8 @@ impl Image {
 struct State {
     logical: LogicalUnit,
     image: Option<Arc<Image>>,
+    /// The flag of the jobs that are begun now.
+    cancel: Flag,
 }
 
 /// A unit. Any thread may use it.
@@ -81,7 +93,7 @@ impl Unit {
     pub fn new(kind: DeviceKind, identity: Identity, image: Option<Arc<Image>>) -> std::io::Result<Arc<Self>> {
         let medium = image.as_ref().map(|image| image.medium()).transpose()?;
         let logical = LogicalUnit::new(kind, identity, medium);
-        Ok(Arc::new(Self { state: Mutex::new(State { logical, image }) }))
+        Ok(Arc::new(Self { state: Mutex::new(State { logical, image, cancel: Flag::default() }) }))
     }
 
     /// Puts another disc into a drive, or takes the disc away. The guest learns of it.
@@ -101,18 +113,34 @@ impl Unit {
     /// # Errors
     /// What the host says.
     pub fn check_size(&self) -> std::io::Result<bool> {
-        let mut state = self.lock();
-        let Some(image) = &state.image else { return Ok(false) };
+        let Some(image) = self.lock().image.clone() else { return Ok(false) };
+        // Without the lock: a host that does not answer must not hold up those who want the unit.
         let blocks = image.blocks()?;
-        let changed = state.logical.medium().is_some_and(|medium| medium.blocks != blocks);
+        let mut state = self.lock();
+        let same = state.image.as_ref().is_some_and(|now| Arc::ptr_eq(now, &image));
+        if !same || state.logical.medium().is_none_or(|medium| medium.blocks == blocks) {
+            return Ok(false);
+        }
         state.logical.resize(blocks);
-        Ok(changed)
+        Ok(true)
     }
 
-    /// Uses the SCSI side, and shows the image that goes with it.
-    pub(super) fn with<R>(&self, use_it: impl FnOnce(&mut LogicalUnit, Option<&Arc<Image>>) -> R) -> R {
+    /// Resets the unit: `condition` says how. What it has begun is cancelled.
+    pub fn reset(&self, condition: Sense) {
+        let mut state = self.lock();
+        std::mem::take(&mut state.cancel).set();
+        state.logical.reset(condition);
+    }
+
+    /// Cancels the jobs that were begun on the unit. Those that are begun from now on are not affected.
+    pub fn cancel_jobs(&self) {
+        std::mem::take(&mut self.lock().cancel).set();
+    }
+
+    /// Uses the SCSI side, and shows the image that goes with it and the flag of the jobs that are begun now.
+    pub(super) fn with<R>(&self, use_it: impl FnOnce(&mut LogicalUnit, Option<&Arc<Image>>, &Flag) -> R) -> R {
         let state = &mut *self.lock();
-        use_it(&mut state.logical, state.image.as_ref())
+        use_it(&mut state.logical, state.image.as_ref(), &state.cancel)
     }
 
     /// What the initiator is told of a job that has ended.

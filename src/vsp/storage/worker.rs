@@ -3,14 +3,18 @@
 //! A worker belongs to the thread of one channel. What goes straight to a file goes through its own ring, a batch with one
 //! system call; the rest is left to the image's threads. How many requests are in its hands is bounded: at the bound
 //! the channel leaves packets in the guest's ring.
+//!
+//! A worker that is dropped cancels its long commands, and waits for all that it has begun, since the guest may have its pages back afterwards.
+//! Where there is no guest any more, it waits a moment only: a disk that hangs does not keep a machine from its end.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::controller::{Controller, Execution, NEXUS, NoData};
+use super::engine::cancel::{Cancel, Flag};
 use super::engine::gate::Share;
 use super::engine::perform::{read_failure, write_failure};
 use super::engine::ring::{Completion, Operation, Ring};
@@ -85,7 +89,15 @@ pub struct Worker {
     answers: Vec<Answer>,
     /// The controller's changes that the guest was told of.
     noticed: u64,
+    /// Cancels what this channel has begun: the long commands, and all of them.
+    closed: Flag,
+    abandoned: Flag,
+    /// Whether the guest that the channel served is gone for good.
+    is_guest_gone: Box<dyn Fn() -> bool + Send>,
 }
+
+/// How long a worker waits for what it has begun where there is no guest any more.
+const GRACE: Duration = Duration::from_millis(300);
 
 impl Worker {
     /// The worker of a channel. `doorbell` is the eventfd that the channel's thread sleeps on: it is signalled when jobs are done.
@@ -125,7 +137,16 @@ impl Worker {
             mailbox: Arc::new(Mailbox { done: Mutex::default(), waker }),
             answers: Vec::new(),
             noticed,
+            closed: Flag::default(),
+            abandoned: Flag::default(),
+            is_guest_gone: Box::new(|| false),
         }
+    }
+
+    /// The same for a guest that may go: `is_guest_gone` tells when nothing can use the guest's memory any more.
+    pub fn until(mut self, is_guest_gone: impl Fn() -> bool + Send + 'static) -> Self {
+        self.is_guest_gone = Box::new(is_guest_gone);
+        self
     }
 
     /// Has jobs that are done signal the doorbell, for a channel whose thread sleeps on that and not in [`wait`](Self::wait).
@@ -181,7 +202,7 @@ impl Worker {
             Execution::NoUnit(response) => {
                 self.answers.push(Answer { transaction_id, reply: ticket.no_such_unit(&response) });
             }
-            Execution::Begun { unit, image, job } => {
+            Execution::Begun { unit, image, job, cancel } => {
                 let pending = Pending {
                     transaction_id,
                     ticket: *ticket,
@@ -192,12 +213,13 @@ impl Worker {
                     pages,
                     _share: None,
                 };
-                self.begin(pending, &image);
+                let (channel, guest) = (self.closed.clone(), self.abandoned.clone());
+                self.begin(pending, &image, Cancel { unit: cancel, channel, guest });
             }
         }
     }
 
-    fn begin(&mut self, mut pending: Pending, image: &Arc<Image>) {
+    fn begin(&mut self, mut pending: Pending, image: &Arc<Image>, cancel: Cancel) {
         // The caller asked has_room.
         let Some(tag) = self.free.pop() else { return };
         let direct = self.ring.as_mut().and_then(|ring| {
@@ -209,7 +231,8 @@ impl Worker {
             None => {
                 let mailbox = self.mailbox.clone();
                 let then = move |result| mailbox.post(tag, result);
-                image.perform(pending.job.clone(), pending.pages.clone(), then);
+                let (job, pages) = (pending.job.clone(), pending.pages.clone());
+                image.perform(self.controller.lane(), job, pages, cancel, then);
             }
         }
         self.pending[tag as usize] = Some(pending);
@@ -296,14 +319,37 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        self.closed.set();
         // The guest may have its pages back after this: nobody may use them any more. Where the thread would sleep is
         // not known here, so this looks again and again.
+        let mut alone_since = None;
         while self.in_flight() > 0 && self.turn(false).is_ok() {
             self.answers.clear();
+            if (self.is_guest_gone)() && alone_since.get_or_insert_with(Instant::now).elapsed() > GRACE {
+                self.abandon();
+                break;
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
         if self.primary {
             self.controller.reset_protocol();
+        }
+    }
+}
+
+impl Worker {
+    /// Leaves what is still under way to itself. It keeps the guest's memory for as long as it takes, and harms nobody.
+    fn abandon(&mut self) {
+        self.abandoned.set();
+        log::warn!(
+            "{} requests of the guest are still on their way to its disks: does one of them hang?",
+            self.in_flight()
+        );
+        let Some(ring) = self.ring.take().filter(|ring| ring.in_flight() > 0) else { return };
+        // The ring waits for what the kernel has in hand, and this thread must not.
+        let waiting = std::thread::Builder::new().name("disk-rest".into()).spawn(move || drop(ring));
+        if let Err(error) = waiting {
+            log::warn!("the end of a machine waits for its disks, for want of a thread: {error}");
         }
     }
 }

@@ -282,25 +282,6 @@ fn a_worker_that_goes_waits_for_its_requests() {
 }
 
 #[test]
-fn a_worker_that_goes_waits_for_threads_too_wherever_it_sleeps() {
-    both_ways(|ring| {
-        let controller = controller(&[memory_disk("4M")]);
-        let mut guest = Guest::new(&controller, ring);
-        guest.worker.notify_doorbell().expect("a working ring");
-        let pages = guest.pages(0, 512);
-        pages.write(0, &[5; 512]).expect("room");
-        // WRITE SAME of all blocks, which a thread does.
-        guest.send(1, 0, DataDirection::OUT, &ten(0x41, 0, 0), &pages);
-        guest.worker.poll().expect("a working ring");
-        drop(guest);
-        let mut guest = Guest::new(&controller, ring);
-        let back = guest.pages(0, 512);
-        guest.command(0, DataDirection::IN, &ten(0x28, 8191, 1), &back);
-        assert_eq!(back.read_value::<[u8; 4]>(508), Ok([5; 4]));
-    });
-}
-
-#[test]
 fn the_doorbell_rings_for_who_sleeps_on_it_elsewhere() {
     both_ways(|ring| {
         let controller = controller(&[memory_disk("1M")]);
@@ -333,6 +314,9 @@ fn notices_go_out_once_and_on_the_primary_channel_alone() {
     assert!(subchannel.notice().is_none());
     assert!(guest.worker.notice().is_some() && guest.worker.notice().is_none());
 }
+
+#[path = "worker_cancel_tests.rs"]
+mod cancel;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

@@ -60,7 +60,7 @@ fn extent(offset: u64, length: u64) -> Extent {
 }
 
 fn run(disk: &dyn Disk, action: Action, pages: &GuestBuffer) -> Result<Finished, Failure> {
-    perform(disk, &Arc::default(), &Job { action, durable: false }, pages)
+    perform(disk, &Arc::default(), &Job { action, durable: false }, pages, &Cancel::default())
 }
 
 #[test]
@@ -195,7 +195,7 @@ impl Machine {
         let response = match self.unit.execute(&request) {
             Outcome::Done(response) => response,
             Outcome::Perform(job) => {
-                let result = perform(&self.disk, &Arc::default(), &job, &buffer);
+                let result = perform(&self.disk, &Arc::default(), &job, &buffer, &Cancel::default());
                 self.unit.finish(&job, result)
             }
         };

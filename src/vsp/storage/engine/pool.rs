@@ -1,8 +1,10 @@
 //! A few threads for one disk: for what the ring cannot do, and for everything where there is no ring.
 //!
-//! Each disk has its own, so a slow one holds up nobody else. Threads start when they are first needed.
+//! Each disk has its own, so a slow one holds up nobody else. Threads start when they are first needed. A task that
+//! panics costs its thread nothing.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -10,6 +12,23 @@ use crate::limited;
 
 /// How many threads a disk has at most.
 const MAX_THREADS: usize = 4;
+
+/// What the threads of a pool are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The name of each thread.
+    pub name: &'static str,
+    /// How many threads there are at most.
+    pub max_threads: usize,
+    /// Their nice value: 0 for ordinary threads, 19 for the least weight.
+    pub nice: i32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { name: "disk", max_threads: MAX_THREADS, nice: 0 }
+    }
+}
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -30,17 +49,32 @@ struct Shared {
 /// See the module's description. Dropping it waits for what it has begun and what waits.
 #[derive(Default)]
 pub struct Pool {
+    settings: Settings,
     shared: Arc<Shared>,
 }
 
 impl Pool {
+    /// Returns a pool whose threads are as `settings` say.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, shared: Arc::default() }
+    }
+
     /// Has a thread do `task`. How many tasks wait is bounded by whoever makes them.
     pub fn run(&self, task: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
         state.tasks.push_back(Box::new(task));
-        if state.idle < state.tasks.len() && state.threads.len() < MAX_THREADS {
+        if state.idle < state.tasks.len() && state.threads.len() < self.settings.max_threads {
             let shared = self.shared.clone();
-            let thread = std::thread::Builder::new().name("disk".into()).spawn(move || shared.work());
+            let Settings { name, nice, .. } = self.settings;
+            let body = move || {
+                if nice != 0
+                    && let Err(error) = rustix::process::setpriority_process(None, nice)
+                {
+                    log::debug!("a disk's thread keeps its priority: {error}");
+                }
+                shared.work();
+            };
+            let thread = std::thread::Builder::new().name(name.into()).spawn(body);
             match thread {
                 Ok(thread) => state.threads.push(thread),
                 Err(error) if state.threads.is_empty() => {
@@ -87,7 +121,10 @@ impl Shared {
         loop {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
-                task();
+                // Whoever made the task answers for it; the thread is needed for others.
+                if catch_unwind(AssertUnwindSafe(task)).is_err() {
+                    log::error!("a task of a disk panicked");
+                }
                 state = self.lock();
             } else if state.closed {
                 return;

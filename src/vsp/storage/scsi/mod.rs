@@ -186,6 +186,21 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Returns the number of bytes that the host may have to go through although the initiator sent or gets none of them.
+    pub fn amplified(&self) -> u64 {
+        match self {
+            Self::Check(extent)
+            | Self::Compare { extent, repeat: Some(_) }
+            | Self::WriteSame { extent, .. }
+            | Self::Zero { extent, .. }
+            | Self::Allocation { extent, .. } => extent.length,
+            Self::Unmap(extents) => extents.iter().fold(0, |sum, extent| sum.saturating_add(extent.length)),
+            _ => 0,
+        }
+    }
+}
+
 /// An action, and whether it must be durable before the command ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
@@ -217,6 +232,12 @@ pub enum Failure {
     Miscompare(u64),
     /// The initiator's buffer does not hold what the command needs.
     Buffer,
+    /// The host cannot do such a thing to this medium.
+    Unsupported,
+    /// The job was cancelled: its unit was reset or removed, or its channel closed.
+    Aborted,
+    /// What holds the medium has failed as a whole.
+    Broken,
 }
 
 /// The SCSI status that a command ends with (SAM-5, 5.3.1).

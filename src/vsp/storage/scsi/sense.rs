@@ -78,6 +78,7 @@ impl Sense {
     pub const REPORTED_LUNS_CHANGED: Self = Self::attention(0x3f, 0x0e);
     pub const WRITE_PROTECTED: Self = Self::new(SenseKey::DataProtect, 0x27, 0x00);
     pub const SPACE_ALLOCATION_FAILED: Self = Self::new(SenseKey::DataProtect, 0x27, 0x07);
+    pub const IO_PROCESS_TERMINATED: Self = Self::new(SenseKey::AbortedCommand, 0x00, 0x06);
     pub const MISCOMPARE: Self = Self::new(SenseKey::Miscompare, 0x1d, 0x00);
 
     const fn new(key: SenseKey, code: u8, qualifier: u8) -> Self {

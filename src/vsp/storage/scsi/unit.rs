@@ -131,7 +131,9 @@ impl LogicalUnit {
             Failure::Write(byte) => Sense::WRITE_ERROR.with_information(block(byte)),
             Failure::NoSpace(byte) => Sense::SPACE_ALLOCATION_FAILED.with_information(block(byte)),
             Failure::Miscompare(offset) => Sense::MISCOMPARE.with_information(offset),
-            Failure::Buffer => Sense::INVALID_FIELD_IN_CDB,
+            Failure::Buffer | Failure::Unsupported => Sense::INVALID_FIELD_IN_CDB,
+            Failure::Aborted => Sense::IO_PROCESS_TERMINATED,
+            Failure::Broken => Sense::INTERNAL_TARGET_FAILURE,
         }
     }
 
