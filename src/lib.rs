@@ -10,6 +10,7 @@
 //! - [`platform`]: the few classic devices a small guest wants.
 //! - [`boot`]: a kernel file into memory, the first VP's state, the ACPI tables.
 //! - `magic`: what a file is by its bytes, for kernels and disks alike.
+//! - [`size`]: sizes as people write them, for memory and disks alike.
 //! - [`guest_images`]: the guest that a machine starts when it is given no kernel.
 //! - `limited`: log lines that a guest can cause, limited in number.
 //! - [`printable`]: text of guests, images and peers, made fit for a terminal.
@@ -41,5 +42,6 @@ mod patience;
 mod patience_tests;
 pub mod platform;
 pub mod printable;
+pub mod size;
 pub mod vmbus;
 pub mod vsp;

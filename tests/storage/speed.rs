@@ -16,7 +16,7 @@ fn speed_of_small_reads() {
     let image = tempfile::NamedTempFile::new().expect("a file");
     image.as_file().write_all_at(&vec![1; 64 << 20], 0).expect("room");
     for cache in [Cache::Writeback, Cache::None] {
-        let config = DiskConfig { path: image.path().into(), cache, readonly: true, ..DiskConfig::default() };
+        let config = DiskConfig { path: image.path().into(), cache, readonly: Some(true), ..DiskConfig::default() };
         let controller = controllers(&[config], 0).expect("a disk").remove(&0).expect("a controller");
         let mut guest = Initiator::new(controller, true);
         guest.negotiate();

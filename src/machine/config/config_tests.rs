@@ -121,9 +121,19 @@ fn the_help_names_every_setting_and_every_field_of_those_that_have_several() {
     for setting in toml::Table::try_from(&all).unwrap().keys() {
         assert!(help.contains(&format!("--{setting}")), "{setting}");
     }
-    for field in
-        ["hugepages=", "sockets=", "cores=", "threads=", "affinity=", "memory:", "readonly=", "lun=", "mac=", "fwd="]
-    {
+    for field in [
+        "hugepages=",
+        "sockets=",
+        "cores=",
+        "threads=",
+        "affinity=",
+        "memory:",
+        "readonly=",
+        "backing=",
+        "lun=",
+        "mac=",
+        "fwd=",
+    ] {
         assert!(help.contains(field), "{field}");
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub mod cpus;
 pub mod file;
 pub mod hyperv;
-pub mod size;
+pub use crate::size;
 pub mod text;
 
 use crate::boot::KernelSource;
@@ -89,7 +89,7 @@ pub struct Config {
 
     /// Disk or DVD, each time that it is given: a file, a block device, or memory:SIZE for scratch, as
     /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
-    /// media=disk|dvd,controller=N,lun=N]
+    /// backing=any,media=disk|dvd,controller=N,lun=N]; a comma in a value is written twice
     #[cfg_attr(feature = "cli", arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>))]
     #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskConfig>,

@@ -25,8 +25,8 @@ const DVD_SECTOR: u32 = 2048;
 pub struct DiskConfig {
     /// A file, a block device, or memory:SIZE for scratch that is gone at the end. A DVD drive without a path is empty.
     pub path: PathBuf,
-    /// The guest cannot write to it. DVDs are always so.
-    pub readonly: bool,
+    /// Whether the guest cannot write to it. Without a word, a DVD is read-only and a disk is not.
+    pub readonly: Option<bool>,
     /// What the host's page cache does.
     pub cache: Cache,
     /// The serial number that the guest sees. Without it, one that is made of the path.
@@ -37,6 +37,8 @@ pub struct DiskConfig {
     pub discard: bool,
     /// How the image is written.
     pub format: Format,
+    /// Where the files that a qcow2 image stands on may lie.
+    pub backing: BackingFiles,
     /// What the guest sees: a disk, or a DVD in a drive.
     pub media: Media,
     /// The controller that it hangs on, from 0.
@@ -69,6 +71,17 @@ pub enum Format {
     Qcow2,
 }
 
+/// Where the files that a qcow2 image stands on may lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackingFiles {
+    /// In the image's folder, or one below it: who made the image cannot show the guest other files of the host.
+    #[default]
+    Folder,
+    /// Anywhere: the image is trusted.
+    Any,
+}
+
 /// What the guest sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -84,12 +97,13 @@ impl Default for DiskConfig {
     fn default() -> Self {
         Self {
             path: PathBuf::new(),
-            readonly: false,
+            readonly: None,
             cache: Cache::default(),
             serial: None,
             sector: 512,
             discard: true,
             format: Format::default(),
+            backing: BackingFiles::default(),
             media: Media::default(),
             controller: 0,
             lun: None,
@@ -103,6 +117,11 @@ pub enum ConfigError {
     /// There is no path.
     #[error("a disk needs a path: --disk PATH, or --disk memory:SIZE for scratch")]
     NoPath,
+    /// A DVD is to be written.
+    #[error(
+        "{0} cannot be media=dvd,readonly=off: a DVD is always read-only; leave out readonly=off, or media=dvd for a disk"
+    )]
+    WritableDvd(PathBuf),
     /// The sector size is none.
     #[error("sector={0}: a disk's sectors have 512 or 4096 bytes")]
     Sector(u32),
@@ -156,13 +175,16 @@ impl DiskConfig {
 
     /// Whether the guest cannot write.
     pub fn readonly(&self) -> bool {
-        self.readonly || self.media == Media::Dvd
+        self.readonly.unwrap_or(self.media == Media::Dvd)
     }
 
     /// Finds what is wrong in the words themselves.
     fn check(&self) -> Result<(), ConfigError> {
         if self.path.as_os_str().is_empty() && self.media == Media::Disk {
             return Err(ConfigError::NoPath);
+        }
+        if self.media == Media::Dvd && self.readonly == Some(false) {
+            return Err(ConfigError::WritableDvd(self.path.clone()));
         }
         if !matches!(self.sector, 512 | 4096) {
             return Err(ConfigError::Sector(self.sector));

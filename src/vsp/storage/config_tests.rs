@@ -12,17 +12,18 @@ fn message(disks: &[DiskConfig]) -> String {
 fn words_are_those_of_the_command_line() {
     let disk: DiskConfig = toml::from_str(
         "path = 'a.img'\nreadonly = true\ncache = 'none'\nserial = 'S1'\nsector = 4096\ndiscard = false\nformat = 'raw'\n\
-         media = 'dvd'\ncontroller = 1\nlun = 5",
+         backing = 'any'\nmedia = 'dvd'\ncontroller = 1\nlun = 5",
     )
     .expect("a disk");
     let expected = DiskConfig {
         path: "a.img".into(),
-        readonly: true,
+        readonly: Some(true),
         cache: Cache::None,
         serial: Some("S1".into()),
         sector: 4096,
         discard: false,
         format: Format::Raw,
+        backing: BackingFiles::Any,
         media: Media::Dvd,
         controller: 1,
         lun: Some(5),
@@ -66,7 +67,8 @@ fn numbers_and_words_that_cannot_be_are_refused() {
         (disk("memory:1Q", None), "names no size"),
         (disk("memory:99999999999T", None), "names no size"),
         (disk("memory:0", None), "names no size"),
-        (disk("memory:1000", None), "multiple of 512 bytes"),
+        (disk("memory:1000", None), "multiple of its sectors of 512 bytes"),
+        (DiskConfig { media: Media::Dvd, readonly: Some(false), ..base() }, "leave out readonly=off"),
     ] {
         let text = message(std::slice::from_ref(&disk));
         assert!(text.contains(said), "{disk:?}: {text}");
@@ -80,7 +82,7 @@ fn only_memory_that_can_be_written_is_scratch() {
     for kept in [
         named("/tmp/memory:1M"),
         DiskConfig { serial: Some("scratch".into()), ..named("disk.img") },
-        DiskConfig { readonly: true, ..named("memory:1M") },
+        DiskConfig { readonly: Some(true), ..named("memory:1M") },
         DiskConfig { media: Media::Dvd, ..named("memory:1M") },
     ] {
         assert!(!kept.identity(0).scratch, "{kept:?}");

@@ -39,8 +39,8 @@ pub enum DiskError {
     #[error("with cache=none {path} takes blocks of {alignment} bytes; give sector={alignment}, or cache=writeback")]
     SectorTooSmall { path: PathBuf, alignment: usize },
     /// A size for memory: that no disk has.
-    #[error("memory:{0} names no size that is a multiple of {1} bytes; write for instance memory:1G")]
-    MemorySize(String, u32),
+    #[error("memory:{size} names no size for a disk: {reason}; write for instance memory:1G")]
+    MemorySize { size: String, reason: String },
     /// The format that was asked for is not the file's.
     #[error("{path} is no qcow2 image; leave out format=qcow2, or give format=raw")]
     NotQcow2 { path: PathBuf },
@@ -64,6 +64,15 @@ pub enum DiskError {
     /// A backing file is not there.
     #[error("{image} has the backing file {backing}, which cannot be used: {source}")]
     Backing { image: PathBuf, backing: PathBuf, source: Box<DiskError> },
+    /// A backing file could be any file of the host's.
+    #[error(
+        "{image} has the backing file {backing}{leads_to}, outside of {folder}: an image from somebody else could show the guest any \
+         file of this host like that; if you trust the image, give backing=any"
+    )]
+    BackingElsewhere { image: PathBuf, backing: PathBuf, leads_to: String, folder: PathBuf },
+    /// A backing chain would take too much memory.
+    #[error("{image} and the images above it would need more than {most} MiB of memory for their tables")]
+    BackingChainTooLarge { image: PathBuf, most: u64 },
     /// A backing chain comes back to itself.
     #[error(
         "{image} has the backing file {backing}, which is already above it in the chain: it would go round for ever"

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -39,15 +39,9 @@ enum Zeroing {
 impl FileDisk {
     /// The disk in an open file. With an `alignment` above 1 the file is open for direct I/O.
     pub fn new(file: File, alignment: usize, read_only: bool, discard: bool) -> Self {
+        let discard = discard && !read_only && can_discard(&file);
         let direct = DirectFile { file: Arc::new(file), alignment, guarded: false };
-        Self {
-            direct,
-            read_only,
-            discard: discard && !read_only,
-            guarded: false,
-            told: AtomicBool::new(false),
-            missing: AtomicU8::new(0),
-        }
+        Self { direct, read_only, discard, guarded: false, told: AtomicBool::new(false), missing: AtomicU8::new(0) }
     }
 
     /// The same, but writes that would make the file look like a qcow2 image fail.
@@ -96,13 +90,31 @@ impl FileDisk {
         };
         match fallocate(&self.direct.file, mode | FallocateFlags::KEEP_SIZE, offset, length) {
             Ok(()) => Ok(true),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            // A block device that lied about itself says REMOTEIO.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::REMOTEIO) => {
                 self.missing.fetch_or(how as u8, Ordering::Relaxed);
                 Ok(false)
             }
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether the host can give back parts of the file: only then may the guest be told that it can.
+fn can_discard(file: &File) -> bool {
+    let Ok(metadata) = file.metadata() else { return false };
+    if metadata.file_type().is_block_device() {
+        let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+        // A partition has its limits in the folder of its disk.
+        let limit = ["queue", "../queue"].into_iter().find_map(|queue| {
+            std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/{queue}/discard_max_bytes")).ok()
+        });
+        // Who does not tell is tried.
+        return limit.is_none_or(|limit| limit.trim() != "0");
+    }
+    // Behind the end of the file there is nothing to lose.
+    let end = metadata.len().next_multiple_of(4096);
+    fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, end, 4096).is_ok()
 }
 
 impl Disk for FileDisk {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
 
 use rustix::fs::{Mode, OFlags, SeekFrom, seek};
 use rustix::io::Errno;
@@ -13,6 +14,7 @@ use super::file::FileDisk;
 use super::lock::lock;
 use super::{Aligned, Disk, qcow2};
 use crate::magic::{self, Compression};
+use crate::size::Size;
 use crate::vsp::storage::config::{Cache, DiskConfig, Format};
 
 /// Linux's files and block devices end below this, and so do all sums of offsets and lengths.
@@ -22,11 +24,20 @@ const MAX_SIZE: u64 = 1 << 62;
 ///
 /// # Errors
 /// See [`DiskError`].
+///
+/// From the first call on, a write beyond the process' limit of file sizes is an error here, and no longer the end of
+/// the process by SIGXFSZ.
 pub fn open(config: &DiskConfig) -> Result<Box<dyn Disk>, DiskError> {
+    outlive_file_size_limit();
     let sector = config.sector();
     if let Some(size) = config.path.to_str().and_then(|path| path.strip_prefix("memory:")) {
         let whole = |bytes: &u64| (1..=MAX_SIZE).contains(bytes) && bytes.is_multiple_of(sector.into());
-        let bytes = parse_size(size).filter(whole).ok_or_else(|| DiskError::MemorySize(size.to_owned(), sector))?;
+        let wrong = |reason| DiskError::MemorySize { size: size.to_owned(), reason };
+        let bytes = size.parse().map_err(wrong)?;
+        let Size(bytes) = bytes;
+        if !whole(&bytes) {
+            return Err(wrong(format!("a disk is a multiple of its sectors of {sector} bytes, and not empty")));
+        }
         let disk = FileDisk::memory(bytes, config.discard);
         return Ok(Box::new(disk.map_err(|source| DiskError::Host { path: config.path.clone(), source })?));
     }
@@ -35,7 +46,7 @@ pub fn open(config: &DiskConfig) -> Result<Box<dyn Disk>, DiskError> {
     match config.format {
         Format::Qcow2 if !is_qcow2 => return Err(DiskError::NotQcow2 { path: config.path.clone() }),
         Format::Qcow2 | Format::Auto if is_qcow2 => {
-            let disk = qcow2::open(opened, config.discard)?;
+            let disk = qcow2::open(opened, config.discard, config.backing)?;
             let size = disk.size().map_err(|source| DiskError::Host { path: config.path.clone(), source })?;
             check_size(&config.path, size, sector)?;
             return Ok(Box::new(disk));
@@ -55,6 +66,17 @@ pub fn open(config: &DiskConfig) -> Result<Box<dyn Disk>, DiskError> {
     let disk = FileDisk::new(file, alignment, !write, config.discard);
     // A guest must not make its raw disk look like an image that names other files of the host.
     Ok(Box::new(if config.format == Format::Auto { disk.guarded() } else { disk }))
+}
+
+/// Has writes beyond the limit of file sizes (`ulimit -f`) fail instead of ending the process.
+fn outlive_file_size_limit() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // A handler, unlike a signal that is ignored, is not inherited by programs that are started.
+        if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
+            log::warn!("a limit of file sizes will end the process: {error}");
+        }
+    });
 }
 
 /// A file that is there, open, locked, and of the right kind.
@@ -184,18 +206,6 @@ fn direct_alignment(path: &Path, file: &File) -> Result<usize, DiskError> {
         }
     }
     Err(DiskError::NoDirect { path: path.to_owned(), source: last })
-}
-
-/// A number of bytes, with K, M, G or T after it.
-fn parse_size(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.char_indices().last()? {
-        (at, 'k' | 'K') => (&text[..at], 10),
-        (at, 'm' | 'M') => (&text[..at], 20),
-        (at, 'g' | 'G') => (&text[..at], 30),
-        (at, 't' | 'T') => (&text[..at], 40),
-        _ => (text, 0),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use std::io::Write;
 use std::process::Command;
 
 use super::*;
+use crate::need::{Need, ready};
 
 fn config(path: &Path) -> DiskConfig {
     DiskConfig { path: path.to_owned(), ..DiskConfig::default() }
@@ -53,7 +54,7 @@ fn sizes_that_no_disk_has_are_refused() {
 #[test]
 fn one_writer_or_many_readers_have_an_image() {
     let image = file(1 << 20);
-    let reader = DiskConfig { readonly: true, ..config(image.path()) };
+    let reader = DiskConfig { readonly: Some(true), ..config(image.path()) };
     let writer = open(&config(image.path())).expect("a disk");
     assert!(matches!(error(&config(image.path())), DiskError::Locked { .. }));
     assert!(matches!(error(&reader), DiskError::Locked { .. }));
@@ -129,13 +130,90 @@ fn images_that_are_not_raw_are_not_taken_for_raw_ones() {
 }
 
 #[test]
-fn sizes_of_memory_are_written_with_letters() {
+fn memory_has_the_sizes_of_every_other_option() {
     for (text, size) in
-        [("512", Some(512)), ("4k", Some(4096)), ("1M", Some(1 << 20)), ("2G", Some(2 << 30)), ("3T", Some(3 << 40))]
+        [("1MiB", 1 << 20), ("1m", 1 << 20), ("4K", 4096), ("1024", 1024), ("2GiB", 2 << 30), ("512B", 512)]
     {
-        assert_eq!(parse_size(text), size);
+        let disk = open(&config(Path::new(&format!("memory:{text}")))).expect("a disk");
+        assert_eq!(disk.size().expect("a size"), size, "{text}");
     }
-    for text in ["", "K", "1.5G", "-1", "1KB", "20000000000T", "ä"] {
-        assert_eq!(parse_size(text), None, "{text}");
+    for (text, reason) in [
+        ("1X", "is not a size"),
+        ("1000", "multiple of its sectors"),
+        ("99999999T", "64 bits"),
+        ("-1", "is not a size"),
+    ] {
+        let error = open(&config(Path::new(&format!("memory:{text}")))).err().expect("an error").to_string();
+        assert!(error.contains(reason), "{error}");
     }
+}
+
+/// Runs one of the tests below, which are ignored otherwise, by a shell command with this program as `"$0"`.
+#[track_caller]
+fn in_a_process(test: &str, script: &str) {
+    if !ready(&[Need::Namespaces, Need::Tool("qemu-img")]) {
+        return;
+    }
+    let name = format!("vsp::storage::disk::open::tests::{test}");
+    let script = format!("{script} exec \"$0\" --exact {name} --ignored --nocapture");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .arg(std::env::current_exe().expect("this"));
+    let output = command.output().expect("unshare");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_a_full_disk_and_not_the_end() {
+    in_a_process("under_a_limit", "ulimit -f 2048;");
+}
+
+#[test]
+#[ignore = "run by a_limit_of_file_sizes_is_a_full_disk_and_not_the_end"]
+fn under_a_limit() {
+    let image = tempfile::NamedTempFile::new().expect("a file");
+    let qcow2 = tempfile::NamedTempFile::new().expect("a file");
+    let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(qcow2.path()).arg("8M").status();
+    assert!(made.expect("qemu-img").success());
+    image.as_file().set_len(1 << 20).expect("room");
+    let disk = open(&config(image.path())).expect("a disk");
+    // ulimit counts blocks of 512 bytes, so the limit is 1 MiB.
+    disk.write((1 << 20) - 4096, &[1; 4096]).expect("a write below the limit");
+    let error = disk.write(1 << 20, &[1; 4096]).expect_err("a write above the limit");
+    assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+    let disk = open(&config(qcow2.path())).expect("a disk");
+    let failed = (0..128).find_map(|part| disk.write(part * 65536, &[1; 65536]).err()).expect("a full image");
+    assert_eq!(failed.kind(), ErrorKind::FileTooLarge);
+    let mut bytes = [0; 512];
+    disk.read(0, &mut bytes).expect("a read");
+    assert_eq!(bytes, [1; 512]);
+}
+
+#[test]
+fn a_disk_on_a_file_system_without_holes_does_not_offer_to_discard() {
+    in_a_process("on_ramfs", "mount -t ramfs none /mnt && cd /mnt &&");
+}
+
+#[test]
+#[ignore = "run by a_disk_on_a_file_system_without_holes_does_not_offer_to_discard"]
+fn on_ramfs() {
+    std::fs::write("disk.img", vec![1; 1 << 20]).expect("room");
+    let disk = open(&config(Path::new("disk.img"))).expect("a disk");
+    assert!(!disk.can_discard());
+    // Zeros can be written all the same, and what cannot be given back reads as zeros, too.
+    for (offset, deallocate) in [(0, false), (65536, true)] {
+        disk.zero(offset, 65536, deallocate).expect("zeros");
+        let mut bytes = vec![1; 65536];
+        disk.read(offset, &mut bytes).expect("a read");
+        assert!(bytes.iter().all(|byte| *byte == 0));
+    }
+    // An image there is full of zeros of its own.
+    let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "image.qcow2", "1M"]).status();
+    assert!(made.expect("qemu-img").success());
+    let disk = open(&config(Path::new("image.qcow2"))).expect("a disk");
+    disk.write(512, &[1; 512]).expect("a write to a part of a cluster");
+    disk.zero(0, 4096, false).expect("zeros");
+    disk.flush().expect("a flush");
 }

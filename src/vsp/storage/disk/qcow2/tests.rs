@@ -1,9 +1,12 @@
 use std::process::Command;
 
-use super::super::open;
+#[path = "fuzz_tests.rs"]
+mod fuzz;
+
+use super::super::open::open;
 use super::*;
 use crate::need::{Need, ready};
-use crate::vsp::storage::config::DiskConfig;
+use crate::vsp::storage::config::{BackingFiles, DiskConfig};
 
 /// A directory to make images in.
 struct Workshop(tempfile::TempDir);
@@ -13,6 +16,13 @@ impl Workshop {
     #[track_caller]
     fn new() -> Option<Self> {
         ready(&[Need::Tool("qemu-img")]).then(|| Self(tempfile::tempdir().expect("a directory")))
+    }
+
+    /// The same where nothing waits for a disk.
+    #[track_caller]
+    fn in_memory() -> Option<Self> {
+        let directory = || tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
+        ready(&[Need::Tool("qemu-img")]).then(|| Self(directory()))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -73,7 +83,7 @@ fn an_image_holds_what_is_written_and_shows_what_it_stands_on() {
 #[test]
 fn an_image_that_is_not_to_be_written_is_not() {
     let Some(workshop) = Workshop::new() else { return };
-    let config = DiskConfig { readonly: true, ..workshop.image("a.qcow2", None) };
+    let config = DiskConfig { readonly: Some(true), ..workshop.image("a.qcow2", None) };
     let disk = open(&config).expect("a disk");
     assert!(disk.read_only() && !disk.can_discard());
     assert!(disk.write(0, &[1; 512]).is_err());
@@ -228,4 +238,155 @@ fn random_damage_to_a_header_never_does_more_than_fail() {
             let _ = disk.flush();
         }
     }
+}
+
+#[test]
+fn refcounts_that_are_wrong_are_refused_where_the_image_is_written_and_say_what_is_wrong() {
+    let Some(workshop) = Workshop::new() else { return };
+    type Damage = fn(&Path, u64);
+    let cases: [(&str, Damage); 8] = [
+        // The case of a user: one byte, and the refcount table lies beyond the end.
+        ("ends before its table at 2147549184", |path, _| patch(path, 52, &[0x80])),
+        ("refcount table has 0 clusters", |path, _| patch(path, 56, &[0; 4])),
+        ("refcount table has 4294967295 clusters", |path, _| patch(path, 56, &[0xff; 4])),
+        ("refcount table is said to be at 0", |path, _| patch(path, 48, &[0; 8])),
+        ("nobody uses its header at 0", |path, table| patch(path, table, &[0; 8])),
+        ("its refcount block and its refcount table overlap", |path, table| {
+            patch(path, table, &(1_u64 << 16).to_be_bytes())
+        }),
+        ("its refcount block at 65537 lies across", |path, table| patch(path, table, &0x1_0200_u64.to_be_bytes())),
+        ("nobody uses its header at 0", |path, table| {
+            let file = std::fs::File::open(path).expect("a file");
+            let mut offset = [0; 8];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut offset, table).expect("an entry");
+            patch(path, u64::from_be_bytes(offset), &[0; 2]);
+        }),
+    ];
+    for (text, damage) in cases {
+        let config = workshop.image("a.qcow2", None);
+        damage(&config.path, 1 << 16);
+        let error = workshop.error(&config);
+        let text = text.replace("65537", "66048");
+        assert!(error.contains("damaged qcow2 image") && error.contains(&text), "{error}");
+        // Who only reads needs no refcounts.
+        let reader = DiskConfig { readonly: Some(true), ..config };
+        open(&reader).expect("a disk").read(0, &mut [0; 512]).expect("a read");
+    }
+}
+
+#[test]
+fn data_that_lie_in_tables_are_refused() {
+    let Some(workshop) = Workshop::new() else { return };
+    let config = workshop.image("a.qcow2", None);
+    open(&config).expect("a disk").write(0, &[1; 65536]).expect("a write");
+    let bytes = std::fs::read(&config.path).expect("an image");
+    let entry = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) & 0x00ff_ffff_ffff_fe00;
+    let (l1, refcounts) = (entry(40), entry(48));
+    let (l2, block) = (entry(l1 as usize), entry(refcounts as usize));
+    for (offset, what) in
+        [(l1, "first table"), (l2, "second table"), (refcounts, "refcount table"), (block, "refcount block")]
+    {
+        patch(&config.path, l2, &(offset | 1 << 63).to_be_bytes());
+        assert!(workshop.error(&config).contains(&format!("the guest's data at {offset} lie in its {what}")));
+        // As the target of a compressed cluster, too: giving it back would free the table.
+        patch(&config.path, l2, &(offset | 1 << 62).to_be_bytes());
+        assert!(workshop.error(&config).contains(what));
+    }
+}
+
+#[test]
+fn a_backing_file_elsewhere_wants_a_word_of_the_user() {
+    let Some(workshop) = Workshop::new() else { return };
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let secret = elsewhere.path().join("secret");
+    std::fs::write(&secret, vec![0x5e; 1 << 20]).expect("room");
+    std::fs::create_dir(workshop.path("below")).expect("a directory");
+    std::fs::write(workshop.path("below/base.raw"), vec![0x0b; 1 << 20]).expect("room");
+    std::os::unix::fs::symlink(&secret, workshop.path("link")).expect("a link");
+    std::os::unix::fs::symlink(elsewhere.path(), workshop.path("door")).expect("a link");
+    let up = format!("../{}/secret", elsewhere.path().file_name().expect("a name").to_str().expect("text"));
+    for name in [secret.to_str().expect("text"), &up, "link", "door/secret", "below/../link"] {
+        let config = workshop.image("top.qcow2", Some((name, "raw")));
+        let text = workshop.error(&config);
+        assert!(text.contains("give backing=any") && text.contains("outside of"), "{text}");
+        let trusted = DiskConfig { backing: BackingFiles::Any, ..config };
+        let mut bytes = [0; 512];
+        open(&trusted).expect("a disk").read(0, &mut bytes).expect("a read");
+        assert_eq!(bytes, [0x5e; 512]);
+        // Also at the end of a chain whose images lie where they should.
+        let nested = workshop.image("nested.qcow2", Some(("top.qcow2", "qcow2")));
+        assert!(workshop.error(&nested).contains("top.qcow2 has the backing file"));
+        open(&DiskConfig { backing: BackingFiles::Any, ..nested }).expect("a disk");
+    }
+    // A file that is not there is not looked for elsewhere: whether it is there is nobody's business.
+    let config = workshop.image("top.qcow2", Some(("link", "raw")));
+    std::fs::remove_file(&secret).expect("a file");
+    assert!(workshop.error(&config).contains("cannot be used: there is no"));
+    workshop.qemu_img(&["rebase", "-u", "-f", "qcow2", "-b", "/nowhere/at/all", "-F", "raw", "top.qcow2"]);
+    assert!(workshop.error(&config).contains("give backing=any"));
+    // Inside of the folder it may lie, by any name.
+    for name in ["below/base.raw", "./below/../below/base.raw", workshop.path("below/base.raw").to_str().expect("text")]
+    {
+        let mut bytes = [0; 512];
+        open(&workshop.image("top.qcow2", Some((name, "raw")))).expect("a disk").read(0, &mut bytes).expect("a read");
+        assert_eq!(bytes, [0x0b; 512]);
+    }
+    // An image that is named by a link stands where the user named it.
+    std::os::unix::fs::symlink(workshop.path("top.qcow2"), elsewhere.path().join("named.qcow2")).expect("a link");
+    let named = DiskConfig { path: elsewhere.path().join("named.qcow2"), ..DiskConfig::default() };
+    assert!(workshop.error(&named).contains("give backing=any"));
+}
+
+#[test]
+fn an_image_of_version_2_gives_clusters_back_where_nothing_lies_below() {
+    let Some(workshop) = Workshop::new() else { return };
+    for clusters in ["512", "65536"] {
+        let options = format!("compat=0.10,cluster_size={clusters}");
+        workshop.qemu_img(&["create", "-f", "qcow2", "-o", &options, "old.qcow2", "4M"]);
+        let disk = open(&DiskConfig { path: workshop.path("old.qcow2"), ..DiskConfig::default() }).expect("a disk");
+        assert!(disk.can_discard());
+        disk.write(0, &vec![1; 1 << 20]).expect("a write");
+        for (offset, length, deallocate) in [(512, 262_144, true), (300_544, 512, true), (524_288, 65_536, false)] {
+            disk.zero(offset, length, deallocate).expect("zeros");
+            let mut bytes = vec![1; length as usize + 1024];
+            disk.read(offset - 512, &mut bytes).expect("a read");
+            let (zeros, around) = (&bytes[512..512 + length as usize], [bytes[511], bytes[512 + length as usize]]);
+            assert!(zeros.iter().all(|byte| *byte == 0) && around == [1, 1], "{offset} {length}");
+        }
+        assert!(!disk.allocation(65536, 65536).expect("a map").1);
+        assert!(disk.allocation(524_288, 65536).expect("a map").1);
+        disk.flush().expect("a flush");
+        drop(disk);
+        workshop.qemu_img(&["check", "old.qcow2"]);
+    }
+}
+
+#[test]
+fn an_image_of_version_2_on_another_has_zeros_written_and_gives_nothing_back() {
+    let Some(workshop) = Workshop::new() else { return };
+    std::fs::write(workshop.path("base.raw"), vec![0x11; 4 << 20]).expect("room");
+    workshop.qemu_img(&["create", "-f", "qcow2", "-o", "compat=0.10", "-b", "base.raw", "-F", "raw", "old.qcow2"]);
+    let disk = open(&DiskConfig { path: workshop.path("old.qcow2"), ..DiskConfig::default() }).expect("a disk");
+    assert!(!disk.can_discard());
+    for deallocate in [true, false] {
+        disk.zero(65536, 131_072, deallocate).expect("zeros");
+        let mut bytes = vec![1; 131_072 + 2];
+        disk.read(65535, &mut bytes).expect("a read");
+        assert!(bytes[0] == 0x11 && bytes[131_073] == 0x11 && bytes[1..131_073].iter().all(|byte| *byte == 0));
+    }
+    drop(disk);
+    workshop.qemu_img(&["check", "old.qcow2"]);
+}
+
+#[test]
+fn what_is_zero_already_takes_no_space() {
+    let Some(workshop) = Workshop::new() else { return };
+    workshop.qemu_img(&["create", "-f", "qcow2", "large.qcow2", "1T"]);
+    let path = workshop.path("large.qcow2");
+    let disk = open(&DiskConfig { path: path.clone(), ..DiskConfig::default() }).expect("a disk");
+    for deallocate in [true, false] {
+        disk.zero(0, 1 << 40, deallocate).expect("zeros");
+    }
+    disk.flush().expect("a flush");
+    assert!(std::fs::metadata(path).expect("an image").len() < 1 << 20);
 }
