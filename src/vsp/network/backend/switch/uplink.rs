@@ -10,8 +10,12 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use super::super::Queue;
 use crate::vsp::network::frame::FrameBuffer;
 
-/// How many frames go one way before the other way has its turn.
-const TURN: usize = 256;
+/// How many frames go from the first queue to the other one before those of the other have their turn, and how many of these.
+///
+/// A network behind a switch makes an answer or two of each frame. It has to get rid of all of them in its turn: guests that ask much would
+/// fill it with answers to themselves otherwise, and leave no room for what others want.
+const TURN: usize = 64;
+const TURN_OF_OTHER: usize = 256;
 
 /// Carries frames both ways, in a thread of its own, until it is dropped.
 #[derive(Debug)]
@@ -31,7 +35,9 @@ impl Cable {
         let run = move || {
             let mut frame = FrameBuffer::default();
             while wait(&watched, &one, &other) {
-                while carry(&mut one, &mut other, &mut frame) | carry(&mut other, &mut one, &mut frame) {
+                while carry(&mut one, &mut other, &mut frame, TURN)
+                    | carry(&mut other, &mut one, &mut frame, TURN_OF_OTHER)
+                {
                     if is_set(&watched) {
                         return;
                     }
@@ -69,14 +75,14 @@ fn wait(stop: &OwnedFd, one: &impl Queue, other: &impl Queue) -> bool {
 }
 
 /// Whether there may be more.
-fn carry(from: &mut impl Queue, to: &mut impl Queue, frame: &mut FrameBuffer) -> bool {
+fn carry(from: &mut impl Queue, to: &mut impl Queue, frame: &mut FrameBuffer, turn: usize) -> bool {
     let mut carried = 0;
-    while carried < TURN && from.receive(frame) {
+    while carried < turn && from.receive(frame) {
         to.send_from(from.received_from(), frame.frame());
         carried += 1;
     }
     if carried > 0 {
         to.flush();
     }
-    carried == TURN
+    carried == turn
 }

@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use super::super::ports::SwitchPort;
 use super::budget::Ticket;
 use super::outbox::Outbox;
-use super::packet::{MAX_DATAGRAM, Problem, add_icmp, add_problem, add_udp, hop_limit};
+use super::packet::{Problem, add_icmp, add_problem, add_udp, hop_limit};
 use super::router::kind;
 use super::share::Guest;
 
@@ -27,6 +27,9 @@ const SILENCE_OF_DNS: Duration = Duration::from_secs(20);
 
 /// How many datagrams a flow may have in a row before the others have their turn.
 const TURN: usize = 64;
+
+/// No datagram is longer.
+const LONGEST: usize = u16::MAX as usize;
 
 /// What kind of datagrams a flow has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -226,7 +229,7 @@ pub(super) fn connect(outside: SocketAddr, protocol: Option<rustix::net::Protoco
     Ok(socket)
 }
 
-/// Room for the longest datagram.
+/// Room for the longest datagram, or ping.
 pub fn scratch() -> Box<[u8]> {
-    vec![0; MAX_DATAGRAM].into_boxed_slice()
+    vec![0; LONGEST].into_boxed_slice()
 }

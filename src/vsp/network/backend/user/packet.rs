@@ -17,9 +17,6 @@ const HOP_LIMIT: u8 = 64;
 /// Neighbour discovery takes no packet that could have come through a router (RFC 4861, 7.1).
 pub const LINK_HOP_LIMIT: u8 = 255;
 
-/// Room for the longest datagram, over IPv6.
-pub const MAX_DATAGRAM: usize = u16::MAX as usize - UDP_HEADER;
-
 /// What every host takes whole (RFC 8200, 5).
 const LEAST_MTU6: usize = 1280;
 

@@ -35,6 +35,9 @@ pub const MAX_DATAGRAM_FLOWS: usize = 256;
 /// How many look-ups there may be at a time. Each asks a few servers.
 pub const MAX_LOOKUPS: usize = 128;
 
+/// How many frames are fetched before the host's sockets and the time have their turn, whatever waits.
+const TURN: u32 = 64;
+
 /// Tokens: the lower half numbers the flow, the upper half says what it is.
 pub(super) const CONNECTION: u64 = 1 << 32;
 pub(super) const DATAGRAMS: u64 = 2 << 32;
@@ -74,6 +77,8 @@ pub struct Stack {
     pub(super) timer_set: Option<Instant>,
     /// There was no room for the guest; flows may have data for it that the host will not tell about again.
     pub(super) held_back: bool,
+    /// How many frames were fetched since the host's sockets had their turn.
+    pub(super) fetched: u32,
     pub(super) start: Instant,
     pub(super) seed: u64,
     pub(super) scratch: Box<[u8]>,
@@ -126,6 +131,7 @@ impl Stack {
             next_timer: None,
             timer_set: None,
             held_back: false,
+            fetched: 0,
             start,
             seed,
             scratch: datagram::scratch(),
@@ -206,9 +212,12 @@ impl Stack {
 
     /// Fetches a frame for the guest. False if there is none now.
     pub fn fetch(&mut self, frame: &mut FrameBuffer, now: Instant) -> bool {
-        if self.outbox.fetch(frame) {
+        self.fetched += 1;
+        if self.fetched < TURN && self.outbox.fetch(frame) {
             return true;
         }
+        // Answers to a guest that asks without end must not keep the others from theirs.
+        self.fetched = 0;
         self.work(now);
         self.outbox.fetch(frame)
     }

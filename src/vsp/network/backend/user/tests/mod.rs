@@ -24,7 +24,13 @@ mod tcp;
 mod udp;
 
 /// A network whose name server is `resolver`.
+///
+/// The networks of all tests share the budget of this process, so that takes the most that it may have.
 fn network(resolver: Option<SocketAddr>) -> Network {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
     Network { resolver: resolver.map(|server| Resolver::Servers(vec![server])) }
 }
 

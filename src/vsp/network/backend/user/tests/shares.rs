@@ -234,3 +234,80 @@ fn many_connections_of_one_guest_have_small_buffers() {
     assert_eq!(sizes.iter().filter(|size| **size == 256 << 10).count(), 64);
     assert_eq!(sizes.iter().filter(|size| **size == 64 << 10).count(), 36);
 }
+
+#[test]
+fn each_port_gets_packets_that_its_guest_takes() {
+    let peer = UdpSocket::bind(loopback(0)).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let ports = Arc::new(Ports::default());
+    let (target, budget) = (SwitchPort::new(1), Budget::new(100));
+    let mut stack = Stack::behind(network(None), &[], ports.clone(), target, &budget, Instant::now()).unwrap();
+    let now = Instant::now();
+    for (port, mtu, expected) in [(1, 9000, 1), (2, 1500, 4), (3, 576, 10)] {
+        let guest = guest(port, 15);
+        ports.plug(guest.port, mtu);
+        send(&mut stack, guest, &udp(guest, 7, peer.local_addr().map(|at| gateway(at.port())).unwrap(), b"x"), now);
+        let (_, from) = peer.recv_from(&mut [0; 8]).unwrap();
+        peer.send_to(&[7; 5000], from).unwrap();
+        let mut frames = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while frames.len() < expected {
+            frames.extend(drain(&mut stack, now));
+            assert!(Instant::now() < deadline, "{} frames", frames.len());
+        }
+        assert_eq!(frames.len(), expected);
+        assert!(frames.iter().all(|frame| frame.len() <= 14 + usize::from(mtu)));
+    }
+}
+
+#[test]
+fn a_neighbour_at_a_real_switch_gets_through_while_another_floods_the_uplink() {
+    use crate::vsp::network::backend::switch::Switches;
+    let (_listener, server) = server();
+    let switch = Switches::default().get("lab");
+    let (greedy, neighbour) = (guest(0, 66), guest(1, 15));
+    let mut flooding = switch.plug(Some(greedy.mac)).unwrap();
+    let mut honest = switch.plug(Some(neighbour.mac)).unwrap();
+    let _uplink = switch.uplink(&[], flooding.number()).unwrap().unwrap();
+    let mut frame = FrameBuffer::default();
+    for from in 1..=3000 {
+        flooding.send(Frame::plain(&tcp(greedy, from, server, 2)));
+        flooding.send(Frame::plain(&udp(greedy, from, gateway(9), b"x")));
+    }
+    for from in 1..=20_u16 {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        honest.send(Frame::plain(&tcp(neighbour, from, server, 2)));
+        flooding.send(Frame::plain(&tcp(greedy, 10_000 + from, server, 2)));
+        let flags = loop {
+            if honest.receive(&mut frame) && frame.bytes[23] == 6 && frame.bytes[36..38] == from.to_be_bytes() {
+                break frame.bytes[47];
+            }
+            assert!(Instant::now() < deadline, "connection {from} is not answered");
+            thread::yield_now();
+        };
+        assert_eq!(flags, ACCEPTED, "connection {from}");
+    }
+}
+
+#[test]
+fn answers_to_a_flood_do_not_keep_the_network_from_the_hosts_sockets() {
+    let (_listener, port) = server();
+    let mut stack = uplink(None, &Budget::new(100));
+    let (greedy, neighbour) = (guest(1, 66), guest(2, 15));
+    let now = Instant::now();
+    let ping = packet(greedy, 1, Network::GATEWAY, &[8, 0, 0, 0, 0, 1, 0, 1]);
+    send(&mut stack, neighbour, &tcp(neighbour, 7, port, 2), now);
+    let mut answered = false;
+    let mut frame = FrameBuffer::default();
+    for round in 0..100 {
+        // There is always an answer that waits.
+        for _ in 0..200 + u32::from(round == 0) {
+            send(&mut stack, greedy, &ping, now);
+        }
+        for _ in 0..200 {
+            assert!(stack.fetch(&mut frame, now));
+            answered |= frame.bytes[23] == 6 && frame.bytes[..6] == neighbour.mac.0 && frame.bytes[47] == ACCEPTED;
+        }
+    }
+    assert!(answered);
+}
