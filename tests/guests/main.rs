@@ -10,6 +10,7 @@ mod console;
 mod embedded;
 mod ends;
 mod floods;
+mod guest_image;
 mod hypercalls;
 mod hyperv;
 #[path = "../common/hyperv_images.rs"]
