@@ -33,6 +33,7 @@ mod need;
 #[cfg(test)]
 #[path = "../tests/common/need_tests.rs"]
 mod need_tests;
+mod panics;
 pub mod partition;
 #[cfg(test)]
 #[path = "../tests/common/patience.rs"]

@@ -63,6 +63,8 @@ statuses! {
     INVALID_REGISTER_VALUE = 0x50, "HV_STATUS_INVALID_REGISTER_VALUE";
     /// There is no such virtual trust level.
     INVALID_VTL_STATE = 0x51, "HV_STATUS_INVALID_VTL_STATE";
+    /// The operation failed, for a reason that is not the caller's.
+    OPERATION_FAILED = 0x71, "HV_STATUS_OPERATION_FAILED";
 }
 
 impl HvStatus {

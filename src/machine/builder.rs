@@ -1,6 +1,7 @@
 //! A machine in a Rust test: the same settings, a call each.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,16 @@ use std::time::Duration;
 use super::config::hyperv::Hv;
 use super::config::size::Size;
 use super::config::{Config, Engine, OnReset};
+use super::guest::Guest;
+use super::own::OwnDevices;
 use super::{Machine, MachineError, Prepared};
 use crate::boot::KernelSource;
 use crate::hyperv::hypercall::Hypercalls;
 use crate::partition::gate::Gate;
+use crate::platform::PortDevice;
 use crate::platform::console::ConsoleConfig;
+use crate::platform::mmio::MmioDevice;
+use crate::platform::msrs::MsrDevice;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
 use crate::vsp::network::config::NetworkOptions;
@@ -25,10 +31,12 @@ pub struct Builder {
     console: ConsoleUse,
     devices: Vec<Arc<dyn Fn() -> Box<dyn Vsp> + Send + Sync>>,
     calls: Vec<CallSetup>,
+    own: OwnDevices,
+    end_on_failure: bool,
 }
 
 /// Adds to the hypercalls that are answered.
-pub(super) type CallSetup = Arc<dyn Fn(&mut Hypercalls) + Send + Sync>;
+pub(super) type CallSetup = Arc<dyn Fn(&mut Hypercalls, &Guest) + Send + Sync>;
 
 /// What becomes of the console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +56,8 @@ pub(super) struct Extras {
     pub console: ConsoleUse,
     pub devices: Vec<Box<dyn Vsp>>,
     pub calls: Vec<CallSetup>,
+    pub own: OwnDevices,
+    pub end_on_failure: bool,
 }
 
 impl fmt::Debug for Builder {
@@ -64,7 +74,14 @@ impl Default for Builder {
 
 impl From<Config> for Builder {
     fn from(config: Config) -> Self {
-        Self { config, console: ConsoleUse::default(), devices: Vec::new(), calls: Vec::new() }
+        Self {
+            config,
+            console: ConsoleUse::default(),
+            devices: Vec::new(),
+            calls: Vec::new(),
+            own: OwnDevices::default(),
+            end_on_failure: false,
+        }
     }
 }
 
@@ -179,9 +196,90 @@ impl Builder {
     }
 
     /// Answers or watches hypercalls: `add` registers handlers and watchers, once for each life of a guest. See
-    /// [`hypercall`](crate::hyperv::hypercall) for how, and [`Hypercalls::watch`] for what a watcher does not see.
-    pub fn hypercalls(mut self, add: impl Fn(&mut Hypercalls) + Send + Sync + 'static) -> Self {
+    /// [`hypercall`](crate::hyperv::hypercall) for how, [`Guest`] for what a handler can do to the guest, and [`Hypercalls::watch`]
+    /// for what a watcher does not see.
+    ///
+    /// A handler that panics fails its call with HV_STATUS_OPERATION_FAILED, and the machine's [events](Machine::events) say so.
+    ///
+    /// ```no_run
+    /// use viridian::hyperv::hypercall::CallCode;
+    /// use viridian::hyperv::status::HvStatus;
+    /// use viridian::machine::builder::Builder;
+    ///
+    /// let builder = Builder::new().kernel("my-kernel").hypercalls(|calls, guest| {
+    ///     let guest = guest.clone();
+    ///     // Takes the address of a page, and fills the page.
+    ///     calls.simple(CallCode(0x7f00), "Fill", None, move |_call, address: u64| {
+    ///         guest.write(address, &[0xaa; 4096]).map_err(|_| HvStatus::INVALID_PARAMETER)
+    ///     });
+    /// });
+    /// # Ok::<(), viridian::machine::MachineError>(())
+    /// ```
+    pub fn hypercalls(mut self, add: impl Fn(&mut Hypercalls, &Guest) + Send + Sync + 'static) -> Self {
         self.calls.push(Arc::new(add));
+        self
+    }
+
+    /// Has a device answer I/O ports. As with [`mmio`](Self::mmio) and [`msrs`](Self::msrs), `make` makes it once for each life of a
+    /// guest; a device that panics is out of order for the rest of that life, and the machine's [events](Machine::events) say so.
+    ///
+    /// ```no_run
+    /// use viridian::machine::builder::Builder;
+    /// use viridian::machine::guest::Guest;
+    /// use viridian::platform::{PortDevice, PowerEvent};
+    ///
+    /// /// Copies the byte that is written to it to address 0x9000, and reads as the last one. 0xff ends the machine with 0.
+    /// struct Latch(Guest, u8);
+    ///
+    /// impl PortDevice for Latch {
+    ///     fn read(&mut self, _offset: u16, data: &mut [u8]) {
+    ///         data.fill(self.1);
+    ///     }
+    ///
+    ///     fn write(&mut self, _offset: u16, data: &[u8]) -> Option<PowerEvent> {
+    ///         self.1 = data[0];
+    ///         self.0.write(0x9000, &data[..1]).expect("the guest has memory there");
+    ///         (self.1 == 0xff).then_some(PowerEvent::Exit(0))
+    ///     }
+    /// }
+    ///
+    /// let builder = Builder::new().kernel("my-kernel").ports(0x300..0x301, |guest| Latch(guest.clone(), 0));
+    /// ```
+    pub fn ports<D: PortDevice + 'static>(
+        mut self,
+        ports: Range<u16>,
+        make: impl Fn(&Guest) -> D + Send + Sync + 'static,
+    ) -> Self {
+        self.own.ports.push((ports, Arc::new(move |guest| Box::new(make(guest)))));
+        self
+    }
+
+    /// Has a device answer a range of guest physical addresses, which must lie outside of memory and of what the machine has there
+    /// itself: from 0xc0000000 to 0xfec00000, or above all memory.
+    pub fn mmio<D: MmioDevice + 'static>(
+        mut self,
+        range: Range<u64>,
+        make: impl Fn(&Guest) -> D + Send + Sync + 'static,
+    ) -> Self {
+        self.own.mmio.push((range, Arc::new(move |guest| Box::new(make(guest)))));
+        self
+    }
+
+    /// Has a device answer MSRs, also those that KVM would answer itself. Hyper-V's and the local APIC's are not to be had.
+    pub fn msrs<D: MsrDevice + 'static>(
+        mut self,
+        range: Range<u32>,
+        make: impl Fn(&Guest) -> D + Send + Sync + 'static,
+    ) -> Self {
+        self.own.msrs.push((range, Arc::new(move |guest| Box::new(make(guest)))));
+        self
+    }
+
+    /// Ends the machine with [`End::DeviceFailed`](super::End::DeviceFailed) at the first failure: a VMBus channel that is not served
+    /// any more, because its device says so or panics or because the guest broke the rules, or another device, hypercall handler
+    /// or watcher that panics. Without it, the machine goes on and its [events](Machine::events) say so.
+    pub fn end_on_failure(mut self) -> Self {
+        self.end_on_failure = true;
         self
     }
 
@@ -216,6 +314,12 @@ impl Builder {
 
     fn extras(&self) -> Extras {
         let devices = self.devices.iter().map(|make| make()).collect();
-        Extras { console: self.console, devices, calls: self.calls.clone() }
+        Extras {
+            console: self.console,
+            devices,
+            calls: self.calls.clone(),
+            own: self.own.clone(),
+            end_on_failure: self.end_on_failure,
+        }
     }
 }

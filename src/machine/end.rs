@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::MachineError;
+use super::events::Failure;
 use crate::hyperv::crash::CrashReport;
 use crate::printable::Marked;
 
 /// How a machine's run ended.
 ///
 /// Serialized, it is a map for programs to read. `kind` is the variant's name (`powered-off`, `exited`, `reset`, `triple-fault`,
-/// `crashed`, `timed-out`, `interrupted`, `terminated`, `failed`), `exit-code` and `message` are there always, and
+/// `crashed`, `timed-out`, `interrupted`, `terminated`, `device-failed`, `failed`), `exit-code` and `message` are there always, and
 /// beside them what the variant has: `value`, `vp`, `seconds`, or a `crash` with its `parameters` and `text`.
 ///
 /// ```
@@ -46,6 +47,9 @@ pub enum End {
     Interrupted,
     /// Somebody told the process to terminate.
     Terminated,
+    /// A device, or other code of the library's user, failed in a machine that was to
+    /// [end then](super::builder::Builder::end_on_failure).
+    DeviceFailed(Failure),
     /// Viridian could not go on.
     Failed(MachineError),
 }
@@ -101,6 +105,7 @@ impl End {
             Self::TimedOut(_) => code::TIMEOUT,
             Self::Interrupted => code::INTERRUPTED,
             Self::Terminated => code::TERMINATED,
+            Self::DeviceFailed(_) => code::FAILED,
             Self::Failed(error) => error.exit_code(),
         }
     }
@@ -152,6 +157,7 @@ impl End {
             Self::TimedOut(time) => Report { seconds: Some(time.as_secs_f64()), ..plain("timed-out") },
             Self::Interrupted => plain("interrupted"),
             Self::Terminated => plain("terminated"),
+            Self::DeviceFailed(_) => plain("device-failed"),
             Self::Failed(_) => plain("failed"),
         }
     }
@@ -181,7 +187,8 @@ impl fmt::Display for End {
             Self::TimedOut(time) => write!(formatter, "the time ran out: {} s", time.as_secs_f64()),
             Self::Interrupted => formatter.write_str("ended by the user"),
             Self::Terminated => formatter.write_str("ended by a signal to terminate"),
-            // It may quote what an image says.
+            // They may quote what a guest or an image says.
+            Self::DeviceFailed(failure) => Marked(&failure.to_string()).fmt(formatter),
             Self::Failed(error) => Marked(&error.to_string()).fmt(formatter),
         }
     }

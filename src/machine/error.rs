@@ -103,6 +103,14 @@ pub enum MachineError {
         /// The host's answer.
         source: std::io::Error,
     },
+    /// A device or hypercall of the library's user cannot be had.
+    #[error("{what}: {problem}")]
+    Own {
+        /// Which, by where it is.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Viridian's own fault.
     #[error("a defect in Viridian: {0}; please report it")]
     Defect(String),

@@ -10,7 +10,9 @@ use kvm_bindings::kvm_cpuid_entry2;
 use super::check;
 use super::config::hyperv::Hv;
 use super::config::{Config, IrqchipKind};
-use super::interrupts::Interrupts;
+use super::exits::Counters;
+use super::guest::{Guest, Life, Seat};
+use super::interrupts::{IOAPIC_PAGE, Interrupts};
 use super::report::Reporter;
 use super::{End, MachineError, Shared, test_device, thread_named};
 use crate::boot::symbols::Symbols;
@@ -22,21 +24,42 @@ use crate::hyperv::hypercall::Hypercalls;
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
 use crate::hyperv::types::VpIndex;
 use crate::limited;
+use crate::panics::caught;
 use crate::partition::cpuid::{self, Topology};
 use crate::partition::gate::Gate;
 use crate::partition::host::Host;
 use crate::partition::memory::PAGE_SIZE;
 use crate::partition::vp::{self, Exit, Vp};
-use crate::partition::{Irqchip, Partition, memory};
+use crate::partition::{Irqchip, KVM_PAGES, Partition, memory};
+use crate::platform::mmio::MmioBus;
+use crate::platform::msrs::MsrBus;
 use crate::platform::{Platform, PowerEvent, Wiring, ports};
+
+/// Where the local APICs are, and where interrupt messages are sent to.
+const LOCAL_APICS: Range<u64> = 0xfee0_0000..0xfef0_0000;
+/// Turns that a VP may take to complete an access before it pauses: a string instruction may have many parts, and a guest
+/// chooses how many.
+const MAX_SETTLING: u32 = 16;
 
 /// What the VPs reach through ports and MMIO.
 struct Devices {
     platform: Platform,
+    mmio: MmioBus,
+    msrs: MsrBus,
     interrupts: Interrupts,
+    life: Arc<Life>,
     /// None where the hypervisor is hidden.
     engine: Option<Arc<dyn Engine>>,
     reporter: Reporter,
+}
+
+/// Ends what is to be reached of a life.
+struct LifeEnds<'a>(&'a Shared);
+
+impl Drop for LifeEnds<'_> {
+    fn drop(&mut self) {
+        self.0.set_life(None);
+    }
 }
 
 /// Ends the engine of a life.
@@ -94,12 +117,20 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
 
     let apic_ids = (0..topology.vps()).map(|index| topology.apic_id(index));
     let mut vps = apic_ids.map(|id| partition.create_vp(id)).collect::<Result<Vec<_>, _>>()?;
+    let apic_ids = (0..topology.vps()).map(|index| topology.apic_id(index));
+    let life = Arc::new(Life::new(partition.clone(), interrupts.clone(), &vps, apic_ids)?);
+    shared.set_life(Some(life.clone()));
+    let _life_ends = LifeEnds(shared);
+    let (guest, announcer) = (Guest::new(Arc::downgrade(shared)), &shared.announcer);
+    let msrs = shared.own.msrs(config.hv != Hv::Off, &guest, announcer)?;
     let engine = match &config.hv {
-        Hv::Off => None,
+        Hv::Off => {
+            partition.filter_msrs(&msrs.filtered())?;
+            None
+        }
         Hv::On(switches) => {
             let interrupts = interrupts.clone();
-            let mut calls = Hypercalls::standard();
-            shared.calls.iter().for_each(|add| add(&mut calls));
+            let calls = hypercalls(shared, &guest)?;
             Some(engine::create(Setup {
                 machine: config.name.clone(),
                 kind: engine,
@@ -111,6 +142,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
                 apic_ids: (0..topology.vps()).map(|index| topology.apic_id(index)).collect(),
                 gate: shared.gate.clone(),
                 zeroed: whole_pages(&entry.untouched),
+                other_msrs: msrs.filtered(),
                 calls,
                 level_eoi: Box::new(move |vector| interrupts.end_of_interrupt(vector)),
                 tracer: shared.tracer.clone(),
@@ -131,6 +163,10 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         test_device::attach(platform.bus_mut(), engine.as_ref(), &interrupts, topology.vps(), &config.name)
             .map_err(|error| MachineError::Defect(error.to_string()))?;
     }
+    shared.own.attach_ports(platform.bus_mut(), &guest, announcer)?;
+    let mut mmio = MmioBus::new(reserved(config));
+    interrupts.attach(&mut mmio).map_err(|error| MachineError::Defect(error.to_string()))?;
+    shared.own.attach_mmio(&mut mmio, &guest, announcer)?;
     shared.begin(engine.clone());
     // However this life ends, its engine ends with it, and before that its devices' work.
     let _engine_ends = EngineEnds(shared);
@@ -142,22 +178,48 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     }
     vp::prepare_kicks();
     let reporter = Reporter::new(partition.memory().clone());
-    let devices = Arc::new(Devices { platform, interrupts, engine, reporter });
+    let devices = Arc::new(Devices { platform, mmio, msrs, interrupts, life, engine, reporter });
     let processor = |index: u32| host_processors.as_ref().map(|list| list[index as usize]);
     let mut vps = vps.into_iter().zip(0..);
     let first = vps.next();
     let mut threads = Threads { gate: &shared.gate, handles: Vec::new() };
     for (vp, index) in vps {
         let (shared, devices, processor) = (shared.clone(), devices.clone(), processor(index));
-        let body = move || VpThread { index, vp, shared: &shared, devices: &devices }.run(processor);
+        let body = move || VpThread::new(index, vp, &shared, &devices).run(processor);
         let thread = thread_named(&config.name, index).spawn(body).map_err(MachineError::Thread)?;
         threads.handles.push(thread);
     }
     let _ = started.try_send(());
     if let Some((vp, index)) = first {
-        VpThread { index, vp, shared, devices: &devices }.run(processor(index));
+        VpThread::new(index, vp, shared, &devices).run(processor(index));
     }
     threads.join()
+}
+
+/// The calls of a life: the standard ones, and what the library's user adds.
+fn hypercalls(shared: &Shared, guest: &Guest) -> Result<Hypercalls, MachineError> {
+    let mut calls = Hypercalls::standard();
+    for add in &shared.calls {
+        caught(|| add(&mut calls, guest)).map_err(|message| MachineError::Own {
+            what: "hypercalls".into(),
+            problem: format!("adding them panicked: {message}"),
+        })?;
+    }
+    let announcer = shared.announcer.clone();
+    calls.on_panic(move |what, message| announcer.panicked(what, message));
+    Ok(calls)
+}
+
+/// The guest physical addresses that no device can claim.
+fn reserved(config: &Config) -> Vec<(Range<u64>, &'static str)> {
+    let memory = memory::ranges(config.memory.size.0).into_iter().map(|range| (range, "memory"));
+    let others = [
+        (KVM_PAGES, "KVM's own"),
+        (LOCAL_APICS, "the local APICs'"),
+        // Nobody's on the bus where KVM emulates it.
+        (if config.irqchip == IrqchipKind::Pc { IOAPIC_PAGE } else { 0..0 }, "the IOAPIC's"),
+    ];
+    memory.chain(others).collect()
 }
 
 /// Puts kernel, initrd, command line and ACPI tables into guest memory.
@@ -220,19 +282,34 @@ struct VpThread<'a> {
     vp: Vp,
     shared: &'a Shared,
     devices: &'a Devices,
+    seat: &'a Seat,
+    exits: &'a Counters,
 }
 
-impl VpThread<'_> {
+impl<'a> VpThread<'a> {
+    fn new(index: u32, vp: Vp, shared: &'a Shared, devices: &'a Devices) -> Self {
+        let place = index as usize;
+        Self { index, vp, shared, devices, seat: &devices.life.seats[place], exits: &shared.exits[place] }
+    }
+
     /// Runs the VP until the life ends, through its fault or another's.
     fn run(mut self, processor: Option<usize>) {
         let gate = &self.shared.gate;
+        self.seat.take();
         gate.enter(self.index, Box::new(self.vp.kicker()));
         // Leaves the gate and, should this thread panic, takes the others along.
         let _left = Left { shared: self.shared, index: self.index };
         if let Err(error) = processor.map_or(Ok(()), |processor| bind(self.index, processor)) {
             return self.shared.end_life(End::Failed(error));
         }
-        while gate.is_open() || gate.pass() {
+        let mut settling = 0;
+        loop {
+            // Before it pauses, the VP completes what it has begun: its registers can then be reached.
+            let is_settling = gate.is_pausing() && self.vp.is_accessing() && settling < MAX_SETTLING;
+            settling = if is_settling { settling + 1 } else { 0 };
+            if !gate.is_open() && !is_settling && !self.pass() {
+                break;
+            }
             match self.turn() {
                 Ok(None) => {}
                 Ok(Some(end)) => return self.shared.end_life(end),
@@ -244,6 +321,14 @@ impl VpThread<'_> {
         } else if self.shared.was_ended_by_a_signal() {
             self.tell_standing(log::Level::Info);
         }
+    }
+
+    /// Waits until the VP may run. False when it is to end instead.
+    fn pass(&self) -> bool {
+        self.seat.settle(!self.vp.is_accessing());
+        let go = self.shared.gate.pass();
+        self.seat.settle(false);
+        go
     }
 
     /// Tells where the VP stands, as far as that can be known.
@@ -266,13 +351,19 @@ impl VpThread<'_> {
 
     /// One stay in the guest, and what the guest wanted.
     fn turn(&mut self) -> Result<Option<End>, MachineError> {
-        let Devices { platform, interrupts, engine, reporter } = self.devices;
+        let Devices { platform, mmio, msrs, interrupts, engine, reporter, .. } = self.devices;
         let (index, vp) = (VpIndex(self.index), &mut self.vp);
-        if let Some(engine) = engine.as_ref().filter(|engine| engine.needs_attention(index)) {
-            if vp.is_accessing() {
+        let attention = engine.as_ref().filter(|engine| engine.needs_attention(index));
+        if vp.is_accessing() {
+            if attention.is_some() || self.seat.has_changes() || !self.shared.gate.is_open() {
                 vp.complete_access();
-            } else {
+            }
+        } else {
+            if let Some(engine) = attention {
                 engine.attend(index, vp)?;
+            }
+            if self.seat.has_changes() {
+                self.seat.apply(vp)?;
             }
         }
         let exit = match vp.run() {
@@ -282,6 +373,7 @@ impl VpThread<'_> {
                 return Err(MachineError::Vp { vp: self.index, place, source });
             }
         };
+        self.exits.count(&exit);
         match exit {
             Exit::PortWrite { port: HYPERCALL_PORT, .. } => {
                 engine.as_ref().map_or(Ok(()), |engine| engine.hypercall(index, vp))?;
@@ -297,10 +389,18 @@ impl VpThread<'_> {
             }
             Exit::PortRead { port, size, data } => platform.read_repeated(port, data, size),
             Exit::MsrRead { number } => {
-                let value = engine.as_ref().map_or(Ok(None), |engine| engine.read_msr(index, vp, number))?;
+                let value = match (msrs.read(self.index, number), engine) {
+                    (Some(value), _) => value,
+                    (None, Some(engine)) => engine.read_msr(index, vp, number)?,
+                    (None, None) => None,
+                };
                 vp.finish_msr_read(value);
             }
             Exit::MsrWrite { number, value } => {
+                if let Some(taken) = msrs.write(self.index, number, value) {
+                    vp.finish_msr_write(taken);
+                    return Ok(None);
+                }
                 let written = engine.as_ref().map_or(Ok(None), |engine| engine.write_msr(index, vp, number, value))?;
                 vp.finish_msr_write(written.is_some());
                 let end = written.flatten().map(End::from);
@@ -309,8 +409,8 @@ impl VpThread<'_> {
                 }
                 return Ok(end);
             }
-            Exit::MmioRead { address, data } => interrupts.read(address, data),
-            Exit::MmioWrite { address, data } => interrupts.write(address, data),
+            Exit::MmioRead { address, data } => mmio.read(address, data),
+            Exit::MmioWrite { address, data } => return Ok(mmio.write(address, data).map(End::from)),
             Exit::EndOfInterrupt { vector } => interrupts.end_of_interrupt(vector),
             Exit::InterruptWindow => {
                 engine.as_ref().map_or(Ok(()), |engine| engine.interrupt_window(index, vp))?;

@@ -1,12 +1,17 @@
 //! Interrupt lines: from a device to the local APICs, through KVM's controllers or our own IOAPIC.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::boot::layout::IOAPIC;
 use crate::partition::host::HostError;
 use crate::partition::{Irqchip, Partition};
-use crate::platform::InterruptLine;
 use crate::platform::ioapic::{Ioapic, LevelPin};
+use crate::platform::mmio::{MmioBus, MmioDevice, MmioError};
+use crate::platform::{InterruptLine, PowerEvent};
+
+/// Where the IOAPIC is, whoever emulates it.
+pub(super) const IOAPIC_PAGE: Range<u64> = IOAPIC..IOAPIC + 0x1000;
 
 /// The interrupt lines of one partition.
 #[derive(Clone)]
@@ -28,7 +33,8 @@ impl Interrupts {
         Box::new(move || complain(interrupts.pulse(line)))
     }
 
-    fn pulse(&self, line: u32) -> Result<(), HostError> {
+    /// The same at once, with KVM's answer.
+    pub fn pulse(&self, line: u32) -> Result<(), HostError> {
         match &self.ioapic {
             None => self.partition.pulse_line(line),
             Some(ioapic) => match lock(ioapic).pulse(line as usize) {
@@ -38,24 +44,14 @@ impl Interrupts {
         }
     }
 
-    /// Answers a read where no memory is: reads float high where no device is either.
-    pub fn read(&self, address: u64, data: &mut [u8]) {
-        match (&self.ioapic, offset(address)) {
-            (Some(ioapic), Some(offset)) => {
-                let value = lock(ioapic).read(offset).to_le_bytes();
-                data.iter_mut().zip(value.into_iter().chain([0; 4])).for_each(|(byte, value)| *byte = value);
+    /// Puts the IOAPIC on the bus, where it is ours.
+    pub fn attach(&self, bus: &mut MmioBus) -> Result<(), MmioError> {
+        match &self.ioapic {
+            Some(ioapic) => {
+                let page = IoapicPage { ioapic: ioapic.clone(), partition: self.partition.clone() };
+                bus.attach(IOAPIC_PAGE, "the IOAPIC's", page)
             }
-            _ => data.fill(0xff),
-        }
-    }
-
-    /// Takes a write where no memory is: it is lost where no device is either.
-    pub fn write(&self, address: u64, data: &[u8]) {
-        if let (Some(ioapic), Some(offset), [a, b, c, d, ..]) = (&self.ioapic, offset(address), data) {
-            let level = lock(ioapic).write(offset, u32::from_le_bytes([*a, *b, *c, *d]));
-            if let Some(LevelPin { pin, message }) = level {
-                complain(self.partition.watch_level_pin(pin as u32, message));
-            }
+            None => Ok(()),
         }
     }
 
@@ -68,9 +64,27 @@ impl Interrupts {
     }
 }
 
-/// Where in the IOAPIC's page `address` is.
-fn offset(address: u64) -> Option<u64> {
-    address.checked_sub(IOAPIC).filter(|offset| *offset < 0x1000)
+/// The IOAPIC as the VPs reach it.
+struct IoapicPage {
+    ioapic: Arc<Mutex<Ioapic>>,
+    partition: Arc<Partition>,
+}
+
+impl MmioDevice for IoapicPage {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        let value = lock(&self.ioapic).read(offset).to_le_bytes();
+        data.iter_mut().zip(value.into_iter().chain([0; 4])).for_each(|(byte, value)| *byte = value);
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Option<PowerEvent> {
+        if let [a, b, c, d, ..] = data {
+            let level = lock(&self.ioapic).write(offset, u32::from_le_bytes([*a, *b, *c, *d]));
+            if let Some(LevelPin { pin, message }) = level {
+                complain(self.partition.watch_level_pin(pin as u32, message));
+            }
+        }
+        None
+    }
 }
 
 fn lock(ioapic: &Mutex<Ioapic>) -> std::sync::MutexGuard<'_, Ioapic> {

@@ -15,7 +15,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,10 +27,14 @@ pub mod check;
 pub mod config;
 pub mod end;
 mod error;
+pub mod events;
+mod exits;
+pub mod guest;
 mod incarnation;
 pub mod interface;
 mod interrupts;
 pub mod lab;
+mod own;
 mod prepared;
 mod report;
 mod test_device;
@@ -38,6 +42,7 @@ mod trace;
 
 pub use end::End;
 pub use error::MachineError;
+pub use exits::Exits;
 pub use prepared::Prepared;
 
 use builder::{CallSetup, ConsoleUse, Extras};
@@ -46,10 +51,14 @@ use crate::hyperv::engine::{Engine, Tracer};
 use crate::limited;
 use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleConfig, ConsoleEvent};
-use crate::vmbus::bus::{self, VmBus};
+use crate::vmbus::bus::{self, FailureSink, VmBus};
 use crate::vsp::network::nics::Nics;
 use crate::vsp::storage::disks::Disks;
 use config::{Config, OnReset};
+use events::{Announcer, Events};
+use exits::Counters;
+use guest::{Guest, Life};
+use own::OwnDevices;
 
 /// A running machine.
 ///
@@ -67,6 +76,13 @@ struct Shared {
     tracer: Option<Arc<Tracer>>,
     /// What each life's hypercalls are beside the standard ones.
     calls: Vec<CallSetup>,
+    /// The devices of the library's user.
+    own: OwnDevices,
+    announcer: Arc<Announcer>,
+    /// The exits of each VP.
+    exits: Vec<Counters>,
+    /// What is to be reached of the guest's present life.
+    life: RwLock<Option<Arc<Life>>>,
     /// Its devices outlive resets.
     vmbus: VmBus,
     disks: Disks,
@@ -102,7 +118,8 @@ impl Machine {
 
     /// Builds a machine, whose VPs run as soon as the gate is open.
     fn build(config: &Config, extras: Extras, gate: Gate) -> Result<Self, MachineError> {
-        let Extras { console, devices, calls } = extras;
+        let Extras { console, devices, calls, own, end_on_failure } = extras;
+        let announcer = Arc::new(Announcer::new(&config.name));
         let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
         let label = (console == ConsoleUse::Labelled).then_some(config.name.as_str());
         let tracer = config.trace.as_ref().map(|trace| trace::tracer(trace, label)).transpose()?;
@@ -110,9 +127,14 @@ impl Machine {
             name: config.name.clone(),
             max_version: config.vmbus_max_version,
             tracer: trace::vmbus(tracer.as_ref()),
+            failures: FailureSink::new({
+                let announcer = announcer.clone();
+                move |failure| announcer.failed(failure.into())
+            }),
         });
+        let vps = config.cpus.topology()?.vps();
         // The primary channel is one VP's.
-        let subchannels = config.cpus.topology()?.vps().saturating_sub(1) as u16;
+        let subchannels = vps.saturating_sub(1) as u16;
         let disks = Disks::new(vmbus.clone(), subchannels, trace::storage(tracer.as_ref()));
         disks.attach_all(&config.machine_disks())?;
         let channels = subchannels.saturating_add(1);
@@ -124,6 +146,10 @@ impl Machine {
         let shared = Arc::new(Shared {
             config: config.clone(),
             calls,
+            own,
+            announcer,
+            exits: (0..vps).map(|_| Counters::default()).collect(),
+            life: RwLock::default(),
             tracer,
             vmbus,
             disks,
@@ -133,6 +159,9 @@ impl Machine {
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
             console: OnceLock::new(),
         });
+        if end_on_failure {
+            shared.announcer.end_on_failure(Arc::downgrade(&shared));
+        }
         // Weak: the console belongs to what it reports to.
         let machine = Arc::downgrade(&shared);
         let report = move |event| {
@@ -203,6 +232,36 @@ impl Machine {
     /// Lets the VPs and the guest's time go on.
     pub fn resume(&self) {
         self.shared.resume();
+    }
+
+    /// Returns a handle on the guest: its memory, registers and interrupts.
+    pub fn guest(&self) -> Guest {
+        Guest::new(Arc::downgrade(&self.shared))
+    }
+
+    /// Returns the machine's events, from its start on. Each call gives a listener of its own.
+    ///
+    /// ```no_run
+    /// # use viridian::machine::{Machine, builder::Builder, events::Event};
+    /// let machine = Builder::new().kernel("my-kernel").start()?;
+    /// for event in machine.events() {
+    ///     match event {
+    ///         Event::Failed(failure) => eprintln!("{failure}"),
+    ///         other => println!("{other:?}"),
+    ///     }
+    /// }
+    /// // There are no more: it has ended.
+    /// println!("{}", machine.wait());
+    /// # Ok::<(), viridian::machine::MachineError>(())
+    /// ```
+    pub fn events(&self) -> Events {
+        self.shared.announcer.events()
+    }
+
+    /// Returns how often the VPs have left the guest for Viridian so far. The count is final once the machine has
+    /// [ended](Self::ended).
+    pub fn exits(&self) -> Exits {
+        exits::sum(&self.shared.exits)
     }
 
     /// The machine's VMBus, to offer and rescind devices while it runs.
@@ -285,6 +344,7 @@ impl Shared {
             }
             let name = &self.config.name;
             limited::info!(of: name, "{name}: the guest asked for a reset: it starts again");
+            self.announcer.restarted();
         }
     }
 
@@ -341,14 +401,23 @@ impl Shared {
         self.gate.stop();
     }
 
-    /// Ends the run from outside.
-    fn stop(&self, end: End) {
-        let mut state = self.state();
+    /// Ends the run, and not only the guest's present life, from a device or a handler.
+    fn end_run(&self, end: End) {
+        self.set_end(&mut self.state(), end);
+    }
+
+    fn set_end(&self, state: &mut State, end: End) {
         match state.end {
             Some(End::Reset) if self.config.on_reset == OnReset::Restart => state.end = Some(end),
             _ => drop(state.end.get_or_insert(end)),
         }
         self.gate.stop();
+    }
+
+    /// Ends the run from outside.
+    fn stop(&self, end: End) {
+        let mut state = self.state();
+        self.set_end(&mut state, end);
         if std::mem::replace(&mut state.stopped, true) {
             self.console.get().inspect(|console| console.cancel());
         }
@@ -415,6 +484,7 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         // How it ended has been told by now, if it ended as it should.
         self.0.console.get().inspect(|console| console.end("a thread of the machine panicked"));
+        self.0.announcer.over();
         // An eventfd that nobody else writes has room.
         let _ = rustix::io::write(&self.0.ended, &1u64.to_ne_bytes());
     }

@@ -77,6 +77,18 @@ impl Gate {
         self.order.load(Ordering::SeqCst) == Order::Run as u8
     }
 
+    /// Returns `true` if the VPs are to pause: one atomic load.
+    pub fn is_pausing(&self) -> bool {
+        self.order.load(Ordering::SeqCst) == Order::Pause as u8
+    }
+
+    /// Calls `access` while every VP stands still at the gate, and keeps them there meanwhile. `None`, without a call, if they do
+    /// not. `access` must not use the gate.
+    pub fn while_paused<T>(&self, access: impl FnOnce() -> T) -> Option<T> {
+        let state = self.lock();
+        (state.order == Order::Pause && state.at_large == 0).then(access)
+    }
+
     /// Waits, on a VP's thread, until the VP may run. False when it is to end instead.
     pub fn pass(&self) -> bool {
         self.wait_for(|| true)

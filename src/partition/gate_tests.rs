@@ -84,3 +84,24 @@ fn a_stop_ends_waits_and_pauses_and_is_final() {
     assert!(!gate.is_open());
     gate.pause();
 }
+
+#[test]
+fn access_to_paused_vps_keeps_them_where_they_are() {
+    let (gate, turns) = (Arc::new(Gate::new()), Arc::new(AtomicU64::new(0)));
+    let vps: Vec<_> = (0..2).map(|index| spawn_vp(&gate, index, &turns)).collect();
+    assert!(gate.while_paused(|| ()).is_none(), "they run");
+    gate.pause();
+    assert!(gate.is_pausing());
+    let (resumed, before) = (gate.clone(), turns.load(Ordering::SeqCst));
+    let resumer = gate.while_paused(|| {
+        let resumer = thread::spawn(move || resumed.resume());
+        thread::sleep(Duration::from_millis(5));
+        assert_eq!(turns.load(Ordering::SeqCst), before, "a VP ran meanwhile");
+        resumer
+    });
+    resumer.expect("they stand still").join().unwrap();
+    assert!(!gate.is_pausing() && gate.while_paused(|| ()).is_none());
+    gate.stop();
+    assert!(gate.while_paused(|| ()).is_none(), "after a stop there is nobody to be reached");
+    vps.into_iter().for_each(|vp| vp.join().unwrap());
+}

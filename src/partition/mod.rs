@@ -18,6 +18,7 @@ pub mod gate;
 pub mod host;
 pub mod memory;
 mod pc_chips;
+pub mod registers;
 pub mod routes;
 pub(crate) mod scheduling;
 mod standing;
@@ -37,6 +38,9 @@ use routes::{Message, PINS, Route, Routes};
 /// Where Intel processors without unrestricted guest mode keep three pages for KVM: below the BIOS, in the hole.
 const TSS_ADDRESS: usize = 0xfffb_d000;
 const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+
+/// Guest physical addresses that KVM may use for itself.
+pub const KVM_PAGES: std::ops::Range<u64> = IDENTITY_MAP_ADDRESS..TSS_ADDRESS as u64 + 0x3000;
 
 /// Which interrupt controllers KVM emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //!
 //! A device is a pure state machine behind [`PortDevice`]: an access comes in, and what the
 //! machine must do about it, if anything, goes out as a [`PowerEvent`]. [`bus`] finds the device
-//! that a port belongs to, and [`Platform`] is the whole set as a guest finds it. What the guest
-//! prints and what is typed to it passes through a [`console`].
+//! that a port belongs to, [`mmio`] the one for an address outside of memory, [`msrs`] the one for an MSR; and [`Platform`]
+//! is the whole set as a guest finds it. What the guest prints and what is typed to it passes through a [`console`].
 //!
 //! No device here has a thread or a clock of its own: time is a function that the machine hands
 //! in, and an interrupt is a function that it hands in. What an event means to a run is the machine's business.
@@ -11,11 +11,14 @@
 pub mod acpi_power;
 pub mod bus;
 pub mod cga;
+mod claims;
 pub mod console;
 pub mod debug_ports;
 pub mod i8042;
 pub mod interval_timer;
 pub mod ioapic;
+pub mod mmio;
+pub mod msrs;
 pub mod ports;
 pub mod rtc;
 pub mod serial;

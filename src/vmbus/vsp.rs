@@ -5,6 +5,10 @@
 //! is closed. A handler runs on one thread, which sleeps on the channel's eventfd, and on whatever the handler
 //! [asks it to](Port::wake_on), and calls [`service`](Handler::service) each time it wakes.
 //!
+//! A handler that fails or panics ends its channel's service and nothing else. Who runs the machine is told: see
+//! [`Machine::events`](crate::machine::Machine::events) and
+//! [`Builder::end_on_failure`](crate::machine::builder::Builder::end_on_failure).
+//!
 //! ```
 //! use viridian::vmbus::guid::Guid;
 //! use viridian::vmbus::ring::NewPacket;
@@ -142,8 +146,8 @@ pub enum ServiceError {
     #[error("the host refuses what it takes: {0}")]
     Host(String),
     /// The device has a defect.
-    #[error("the device's own code panicked")]
-    Panicked,
+    #[error("the device's own code panicked: {0}")]
+    Panicked(String),
 }
 
 /// What a channel's surroundings do for it. Any thread may call.

@@ -7,6 +7,7 @@ use viridian::hyperv::hypercall::{CallCode, Hypercalls};
 use viridian::hyperv::status::HvStatus;
 use viridian::machine::End;
 use viridian::machine::builder::Builder;
+use viridian::machine::guest::Guest;
 
 use super::command::image;
 use crate::common::patience::grown;
@@ -14,7 +15,7 @@ use crate::common::patience::grown;
 const HALVE: CallCode = CallCode(0x7f00);
 
 /// A call that the TLFS does not have: half of a number that can be halved.
-fn halve(calls: &mut Hypercalls) {
+fn halve(calls: &mut Hypercalls, _guest: &Guest) {
     calls.simple(HALVE, "Halve", None, |_call, number: u64| match number % 2 {
         0 => Ok(number / 2),
         _ => Err(HvStatus::INVALID_PARAMETER),
@@ -41,7 +42,7 @@ fn a_library_user_answers_a_call_of_its_own() {
 
 #[test]
 fn a_library_user_answers_a_call_of_the_tlfs_otherwise() {
-    let builder = Builder::new().hypercalls(|calls| {
+    let builder = Builder::new().hypercalls(|calls, _guest| {
         calls.simple(CallCode::EXT_QUERY_CAPABILITIES, "Nothing", None, |_call, ()| Ok(0x77u64));
     });
     assert_eq!(call(builder, CallCode::EXT_QUERY_CAPABILITIES, 0), "status 0, output 119\n");
@@ -51,7 +52,7 @@ fn a_library_user_answers_a_call_of_the_tlfs_otherwise() {
 fn a_library_user_watches_calls_with_their_input() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let watched = seen.clone();
-    let builder = Builder::new().hypercalls(halve).hypercalls(move |calls| {
+    let builder = Builder::new().hypercalls(halve).hypercalls(move |calls, _guest| {
         let watched = watched.clone();
         calls.watch(move |call| {
             watched.lock().unwrap().push((call.input.code(), call.header::<u64>(), call.to_string()))

@@ -18,4 +18,5 @@ mod hyperv_images;
 mod images;
 mod lab;
 mod library;
+mod own;
 mod promptly;

@@ -59,6 +59,8 @@ pub struct Setup<'a> {
     pub gate: Arc<Gate>,
     /// GPA ranges that nothing was loaded to, in pages.
     pub zeroed: Vec<Range<u64>>,
+    /// MSRs that are answered by somebody else, as first MSR and count: their exits are wanted too.
+    pub other_msrs: Vec<(u32, u32)>,
     /// The calls that are answered.
     pub calls: Hypercalls,
     /// Who is told when the guest ends a level-triggered interrupt through the EOI MSR.
@@ -137,7 +139,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
         EngineKind::User => UserEngine::FILTERED,
         EngineKind::Kernel => KernelEngine::FILTERED,
     };
-    setup.partition.filter_msrs(filtered)?;
+    setup.partition.filter_msrs(&[filtered, &setup.other_msrs].concat())?;
     let common = Common {
         machine: setup.machine,
         kvm: setup.partition,

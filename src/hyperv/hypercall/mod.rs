@@ -4,6 +4,8 @@
 //! into the VP, or a fault. Both calling conventions, and memory, fast and XMM-fast parameters, are one
 //! thing to a handler: it gets typed input and gives typed output.
 //!
+//! A handler of a user that panics fails its call with `HV_STATUS_OPERATION_FAILED`; nothing else ends.
+//!
 //! [`Hypercalls`] is also how a user of this library joins in: it registers handlers of its own, or watches.
 //!
 //! ```

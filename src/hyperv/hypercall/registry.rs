@@ -12,6 +12,8 @@ use super::{Call, CallCode, Host, HypercallInput, HypercallResult, Registers, Si
 use crate::hyperv::features::Feature;
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, Fault, VpIndex};
+use crate::limited;
+use crate::panics::caught;
 use crate::partition::memory::GuestMemory;
 
 /// Reps that one exit answers; a longer list goes on with the next (TLFS, "Hypercall Continuation").
@@ -55,6 +57,7 @@ impl fmt::Display for Observation<'_> {
 }
 
 type Handler = dyn Fn(&Call<'_>, &Parts<'_>, &mut [u8]) -> HvResult<()> + Send + Sync;
+type PanicSink = dyn Fn(String, String) + Send + Sync;
 type Watcher = dyn Fn(&Observation<'_>) + Send + Sync;
 
 /// One action's input: the header's two parts, and the list element of a rep call.
@@ -73,6 +76,8 @@ pub struct Definition {
     /// What a caller must have been offered.
     pub requires: Option<Feature>,
     shape: Shape,
+    /// It is not one of [`Hypercalls::standard`].
+    own: bool,
     handler: Box<Handler>,
 }
 
@@ -89,6 +94,8 @@ pub struct Hypercalls {
     watchers: Vec<Box<Watcher>>,
     /// Calls that [`standard`](Self::standard) answers otherwise.
     replaced: BTreeSet<CallCode>,
+    /// Who is told of what panics, and of the panic's message.
+    on_panic: Option<Box<PanicSink>>,
 }
 
 /// Reads a header or element, whose size the shape has made sure of.
@@ -115,6 +122,7 @@ impl Hypercalls {
         let mut calls = Self::empty();
         super::handlers::register(&mut calls);
         calls.replaced.clear();
+        calls.definitions.values_mut().for_each(|definition| definition.own = false);
         calls
     }
 
@@ -127,6 +135,31 @@ impl Hypercalls {
     /// The calls that are answered, by code.
     pub fn definitions(&self) -> impl Iterator<Item = &Definition> {
         self.definitions.values()
+    }
+
+    /// Tells `sink` of handlers and watchers that panic, and of the panic's message. The guest gets
+    /// [`HvStatus::OPERATION_FAILED`], and its VP goes on.
+    pub(crate) fn on_panic(&mut self, sink: impl Fn(String, String) + Send + Sync + 'static) {
+        self.on_panic = Some(Box::new(sink));
+    }
+
+    fn panicked(&self, what: String, message: String) {
+        match &self.on_panic {
+            Some(sink) => sink(what, message),
+            None => limited::error!("{what} panicked: {message}"),
+        }
+    }
+
+    /// Calls a handler. A panic of one that is not ours is the call's failure.
+    fn handle(&self, definition: &Definition, call: &Call<'_>, parts: &Parts<'_>, output: &mut [u8]) -> HvResult<()> {
+        if !definition.own {
+            return (definition.handler)(call, parts, output);
+        }
+        caught(|| (definition.handler)(call, parts, output)).unwrap_or_else(|message| {
+            let Definition { code, name, .. } = definition;
+            self.panicked(format!("the handler of hypercall {name} ({:#06x})", code.0), message);
+            Err(HvStatus::OPERATION_FAILED)
+        })
     }
 
     /// Shows every call that reaches us to `watcher`, when it is over. Not to be seen are calls that KVM answers, on the kernel
@@ -219,7 +252,7 @@ impl Hypercalls {
         shape: Shape,
         handler: impl Fn(&Call<'_>, &Parts<'_>, &mut [u8]) -> HvResult<()> + Send + Sync + 'static,
     ) {
-        let definition = Definition { code, name: name.into(), requires, shape, handler: Box::new(handler) };
+        let definition = Definition { code, name: name.into(), requires, shape, own: true, handler: Box::new(handler) };
         self.definitions.insert(code, definition);
         self.replaced.insert(code);
     }
@@ -261,7 +294,7 @@ impl Hypercalls {
             Some(definition) if !is_allowed(definition, host) => HvStatus::ACCESS_DENIED,
             Some(definition) => {
                 let parts = Parts { header: parameters.as_bytes(), variable: &[], element: &[] };
-                (definition.handler)(&Call { code: input.code(), vp, host }, &parts, &mut []).into()
+                self.handle(definition, &Call { code: input.code(), vp, host }, &parts, &mut []).into()
             }
         };
         let outcome = Outcome::Done(status.into());
@@ -270,7 +303,11 @@ impl Hypercalls {
     }
 
     fn show(&self, observation: &Observation<'_>) {
-        self.watchers.iter().for_each(|watcher| watcher(observation));
+        for watcher in &self.watchers {
+            if let Err(message) = caught(|| watcher(observation)) {
+                self.panicked("a watcher of hypercalls".into(), message);
+            }
+        }
     }
 
     /// From the checks that need no memory to those that do; privilege first, as the TLFS prefers.
@@ -302,8 +339,8 @@ impl Hypercalls {
             Err(status) => return done(status),
         };
         let outcome = match definition.shape.rep {
-            None => run_once(definition, &call, &parameters, memory, registers),
-            Some(element) => run_reps(definition, &call, element, &parameters, memory, registers),
+            None => self.run_once(definition, &call, &parameters, memory, registers),
+            Some(element) => self.run_reps(definition, &call, element, &parameters, memory, registers),
         };
         *seen = parameters.input;
         outcome
@@ -319,54 +356,58 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Answers a simple call.
-fn run_once(
-    definition: &Definition,
-    call: &Call<'_>,
-    parameters: &Parameters,
-    memory: &GuestMemory,
-    registers: &mut Registers,
-) -> Outcome {
-    let mut output = Block::from_elem(0, parameters.sizes.output);
-    let parts = Parts::of(&parameters.input, parameters.sizes, 0, 0);
-    let result = (definition.handler)(call, &parts, &mut output);
-    if result.is_ok() {
-        write(parameters.output, 0, &output, memory, registers);
-    }
-    Outcome::Done(HvStatus::from(result).into())
-}
-
-/// Processes a list's elements in order, from the start index on.
-fn run_reps(
-    definition: &Definition,
-    call: &Call<'_>,
-    (element_in, element_out): (usize, usize),
-    parameters: &Parameters,
-    memory: &GuestMemory,
-    registers: &mut Registers,
-) -> Outcome {
-    let input = registers.input();
-    let (start, count) = (input.rep_start(), input.rep_count());
-    let end = count.min(start + REPS_PER_EXIT);
-    let mut output = Block::from_elem(0, (end - start) * element_out);
-    let mut status = HvStatus::SUCCESS;
-    let mut completed = start;
-    while completed < end && status == HvStatus::SUCCESS {
-        let parts = Parts::of(&parameters.input, parameters.sizes, completed, element_in);
-        let at = (completed - start) * element_out;
-        match (definition.handler)(call, &parts, &mut output[at..at + element_out]) {
-            Ok(()) => completed += 1,
-            Err(error) => status = error,
+impl Hypercalls {
+    /// Answers a simple call.
+    fn run_once(
+        &self,
+        definition: &Definition,
+        call: &Call<'_>,
+        parameters: &Parameters,
+        memory: &GuestMemory,
+        registers: &mut Registers,
+    ) -> Outcome {
+        let mut output = Block::from_elem(0, parameters.sizes.output);
+        let parts = Parts::of(&parameters.input, parameters.sizes, 0, 0);
+        let result = self.handle(definition, call, &parts, &mut output);
+        if result.is_ok() {
+            write(parameters.output, 0, &output, memory, registers);
         }
+        Outcome::Done(HvStatus::from(result).into())
     }
-    write(parameters.output, start * element_out, &output[..(completed - start) * element_out], memory, registers);
-    if registers.mode.long || status == HvStatus::SUCCESS && completed < count {
-        registers.set_input(input.with_rep_start(completed));
-    }
-    if status == HvStatus::SUCCESS && completed < count {
-        Outcome::Continue
-    } else {
-        Outcome::Done(HypercallResult { status, reps_completed: completed })
+
+    /// Processes a list's elements in order, from the start index on.
+    fn run_reps(
+        &self,
+        definition: &Definition,
+        call: &Call<'_>,
+        (element_in, element_out): (usize, usize),
+        parameters: &Parameters,
+        memory: &GuestMemory,
+        registers: &mut Registers,
+    ) -> Outcome {
+        let input = registers.input();
+        let (start, count) = (input.rep_start(), input.rep_count());
+        let end = count.min(start + REPS_PER_EXIT);
+        let mut output = Block::from_elem(0, (end - start) * element_out);
+        let mut status = HvStatus::SUCCESS;
+        let mut completed = start;
+        while completed < end && status == HvStatus::SUCCESS {
+            let parts = Parts::of(&parameters.input, parameters.sizes, completed, element_in);
+            let at = (completed - start) * element_out;
+            match self.handle(definition, call, &parts, &mut output[at..at + element_out]) {
+                Ok(()) => completed += 1,
+                Err(error) => status = error,
+            }
+        }
+        write(parameters.output, start * element_out, &output[..(completed - start) * element_out], memory, registers);
+        if registers.mode.long || status == HvStatus::SUCCESS && completed < count {
+            registers.set_input(input.with_rep_start(completed));
+        }
+        if status == HvStatus::SUCCESS && completed < count {
+            Outcome::Continue
+        } else {
+            Outcome::Done(HypercallResult { status, reps_completed: completed })
+        }
     }
 }
 

@@ -459,3 +459,34 @@ fn a_call_that_somebody_answers_himself_is_not_left_to_kvm() {
     assert!(!calls.left_to_kvm().contains(&CallCode::NOTIFY_LONG_SPIN_WAIT));
     assert_eq!(calls.left_to_kvm().len(), CallCode::ANSWERED_BY_KVM.len() - 1);
 }
+
+#[test]
+fn a_handler_that_panics_fails_its_call_and_is_told_with_its_name() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut calls = Hypercalls::standard();
+    calls.simple(ECHO, "Echo", None, |_: &Call<'_>, _: u64| -> HvResult<u64> { panic!("no echo here") });
+    calls.rep(DOUBLE, "Double", None, |_: &Call<'_>, (): (), element: u64| -> HvResult<u64> {
+        assert!(element != 3, "three");
+        Ok(2 * element)
+    });
+    calls.watch(|_| panic!("seen too much"));
+    let sink = told.clone();
+    calls.on_panic(move |what, message| sink.lock().unwrap().push((what, message)));
+
+    let memory = ram();
+    memory.write_slice([1_u64, 3, 5].as_bytes(), GuestAddress(INPUT)).unwrap();
+    let mut registers = Registers::new(Mode::LONG);
+    (registers.rcx, registers.rdx, registers.r8) = (HypercallInput::new(DOUBLE).with_rep_count(3).0, INPUT, OUTPUT);
+    let outcome = calls.dispatch(VpIndex(0), &IDLE(), &memory, &mut registers);
+    let one = HypercallResult { status: HvStatus::OPERATION_FAILED, reps_completed: 1 };
+    assert_eq!(outcome, Outcome::Done(one), "what was done before it counts");
+
+    registers.rcx = HypercallInput::new(ECHO).with_fast().0;
+    let outcome = calls.dispatch(VpIndex(0), &IDLE(), &memory, &mut registers);
+    assert_eq!(outcome, Outcome::Done(HvStatus::OPERATION_FAILED.into()));
+    let told = told.lock().unwrap();
+    let told: Vec<_> = told.iter().map(|(what, message)| (what.as_str(), message.as_str())).collect();
+    let watcher = ("a watcher of hypercalls", "seen too much");
+    let double = ("the handler of hypercall Double (0x7003)", "three");
+    assert_eq!(told, [double, watcher, ("the handler of hypercall Echo (0x7001)", "no echo here"), watcher]);
+}

@@ -1,12 +1,11 @@
 //! The thread of an open channel.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Device;
 use super::link::Link;
 use super::port::{ChannelPort, Work};
-use crate::limited;
+use crate::panics::caught;
 use crate::vmbus::connection::Opening;
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::vsp::{Channel, Handler, ServiceError};
@@ -34,7 +33,7 @@ impl ChannelThread {
                 link.closed(id);
             }
             Err(error) => {
-                link.complain(id, "does not open", &error);
+                link.failed(&self.device, Some(id), "does not open", error);
                 port.disconnect();
                 link.opened(id, false);
             }
@@ -48,11 +47,11 @@ impl ChannelThread {
         if let Some(tracer) = link.tracer() {
             channel.trace(tracer);
         }
-        let handler = guarded(|| device.vsp().open(&mut channel))?;
+        let handler = guarded(|| device.open(&mut channel))?;
         match link.connect_events(id, port) {
             Ok(()) => Ok((channel, handler)),
             Err(error) => {
-                bury(link, id, handler);
+                self.bury(id, handler);
                 Err(error)
             }
         }
@@ -76,22 +75,24 @@ impl ChannelThread {
                 result = guarded(|| handler.service(channel));
             }
             if let Err(error) = result {
-                self.link.complain(id, "is served no more until it is opened again", &error);
-                handler.take().into_iter().for_each(|handler| bury(&self.link, id, handler));
+                self.link.failed(&self.device, Some(id), "is served no more until it is opened again", error);
+                handler.take().into_iter().for_each(|handler| self.bury(id, handler));
             }
             work = self.port.wait();
         }
-        handler.into_iter().for_each(|handler| bury(&self.link, id, handler));
+        handler.into_iter().for_each(|handler| self.bury(id, handler));
+    }
+
+    /// Drops a handler, which is not always ours.
+    fn bury(&self, channel: ChannelId, handler: Box<dyn Handler>) {
+        if let Err(message) = caught(move || drop(handler)) {
+            let error = ServiceError::Panicked(message);
+            self.link.failed(&self.device, Some(channel), "is closed, and its handler fails", error);
+        }
     }
 }
 
 /// Calls a device's code, which is not always ours. A panic ends its service, not the bus.
 fn guarded<T>(code: impl FnOnce() -> Result<T, ServiceError>) -> Result<T, ServiceError> {
-    catch_unwind(AssertUnwindSafe(code)).unwrap_or(Err(ServiceError::Panicked))
-}
-
-fn bury(link: &Link, channel: ChannelId, handler: Box<dyn Handler>) {
-    if catch_unwind(AssertUnwindSafe(move || drop(handler))).is_err() {
-        limited::error!(of: link.name(), "channel {channel}: a device's handler panicked at its end");
-    }
+    caught(code).unwrap_or_else(|message| Err(ServiceError::Panicked(message)))
 }

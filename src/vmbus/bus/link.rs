@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::channel::ChannelThread;
 use super::port::ChannelPort;
-use super::{AttachError, Device, DeviceId, Settings, thread_named};
+use super::{AttachError, ChannelFailure, Device, DeviceId, FailureSink, Settings, thread_named};
 use crate::hyperv::connections::MessagePort;
 use crate::hyperv::engine::Child;
 use crate::hyperv::message::{Message, MessageType};
@@ -27,6 +27,7 @@ use crate::vmbus::vsp::ServiceError;
 pub(super) struct Link {
     name: String,
     tracer: Option<Tracer>,
+    failures: FailureSink,
     child: Arc<dyn Child>,
     /// Wakes the bus's own thread: there is room for messages, or a channel's thread has ended.
     attention: EventFd,
@@ -60,7 +61,7 @@ struct Open {
 
 impl Link {
     pub fn new(settings: &Settings, child: Arc<dyn Child>) -> io::Result<Arc<Self>> {
-        let Settings { name, max_version, tracer } = settings.clone();
+        let Settings { name, max_version, tracer, failures } = settings.clone();
         let settings = connection::Settings { max_version, vp_count: child.vp_count() };
         let state = State {
             connection: Connection::new(child.memory().clone(), settings),
@@ -71,6 +72,7 @@ impl Link {
         Ok(Arc::new(Self {
             name,
             tracer,
+            failures,
             child,
             attention: EventFd::new(libc::EFD_CLOEXEC)?,
             over: AtomicBool::new(false),
@@ -303,11 +305,6 @@ impl Link {
         self.child.disconnect(channel.connection());
     }
 
-    /// The machine's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     pub fn memory(&self) -> &GuestMemory {
         self.child.memory()
     }
@@ -316,9 +313,11 @@ impl Link {
         self.tracer.as_ref()
     }
 
-    /// Says what is wrong with a channel. A guest can have it said often.
-    pub fn complain(&self, channel: ChannelId, what: &str, error: &ServiceError) {
-        limited::warn!(of: &self.name, "{}: VMBus channel {channel} {what}: {error}", self.name);
+    /// Tells of a failure of a device. A guest can have it told often.
+    pub fn failed(&self, device: &Device, channel: Option<ChannelId>, what: &'static str, error: ServiceError) {
+        let failure = ChannelFailure::new(&device.offer, channel, what, error);
+        limited::warn!(of: &self.name, "{}: {failure}", self.name);
+        self.failures.take(failure);
     }
 
     /// Sends the guest as many of the messages for it as it has room for.

@@ -23,12 +23,17 @@ use super::connection::{Actions, Connection, MAX_CHANNELS, OfferError};
 use super::guid::Guid;
 use super::ids::{ChannelId, Version};
 use super::trace::Tracer;
-use super::vsp::{Offer, Vsp};
+use super::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 use crate::hyperv::engine::{Child, PortError};
+use crate::limited;
+use crate::panics::caught;
 
 mod channel;
+mod failure;
 mod link;
 mod port;
+
+pub use failure::{ChannelFailure, FailureSink};
 
 use link::Link;
 
@@ -41,11 +46,13 @@ pub struct Settings {
     pub max_version: Version,
     /// Where control messages and packets are printed (`--trace vmbus`).
     pub tracer: Option<Tracer>,
+    /// Who is told of the failures of devices.
+    pub failures: FailureSink,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "guest".into(), max_version: Version::NEWEST, tracer: None }
+        Self { name: "guest".into(), max_version: Version::NEWEST, tracer: None, failures: FailureSink::default() }
     }
 }
 
@@ -74,12 +81,30 @@ pub struct DeviceId(u64);
 struct Device {
     id: DeviceId,
     offer: Offer,
-    vsp: Mutex<Box<dyn Vsp>>,
+    /// There until the device is dropped.
+    vsp: Mutex<Option<Box<dyn Vsp>>>,
+    failures: FailureSink,
 }
 
 impl Device {
-    fn vsp(&self) -> MutexGuard<'_, Box<dyn Vsp>> {
-        self.vsp.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+        match &mut *self.vsp.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(vsp) => vsp.open(channel),
+            None => Err(ServiceError::Host("the device is gone".into())),
+        }
+    }
+}
+
+impl Drop for Device {
+    /// Drops the device's code, which is not always ours. A panic of it ends nobody else.
+    fn drop(&mut self) {
+        let vsp = self.vsp.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Err(message) = caught(move || drop(vsp)) {
+            let error = ServiceError::Panicked(message);
+            let failure = ChannelFailure::new(&self.offer, None, "is gone, and fails", error);
+            limited::error!("{failure}");
+            self.failures.take(failure);
+        }
     }
 }
 
@@ -121,7 +146,8 @@ impl VmBus {
             return Err(OfferError::TooMany);
         }
         let id = DeviceId(state.next_device);
-        let device = Arc::new(Device { id, offer, vsp: Mutex::new(vsp) });
+        let failures = self.0.settings.failures.clone();
+        let device = Arc::new(Device { id, offer, vsp: Mutex::new(Some(vsp)), failures });
         if let Some(link) = &state.link
             && let Err(error) = link.offer(&device)
         {

@@ -1,0 +1,169 @@
+//! What happens to a machine while it runs, for the program that started it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::{End, Shared};
+use crate::limited;
+use crate::vmbus::bus::ChannelFailure;
+
+/// Events that are kept for whoever asks later. A guest can have a device fail again and again.
+const KEPT: usize = 1024;
+
+/// What happened to a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A device, handler or watcher failed or panicked.
+    Failed(Failure),
+    /// The guest asked for a reset and starts again.
+    Restarted,
+}
+
+/// The failure of a device, or of other code that the library's user gave to a machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A VMBus channel does not open, or is served no more until the guest opens it again.
+    #[error(transparent)]
+    Channel(#[from] ChannelFailure),
+    /// Code of the library's user panicked.
+    #[error("{what} panicked: {message}")]
+    Panicked {
+        /// Which code: "the handler of hypercall Halve (0x7f00)", for instance.
+        what: String,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// The events of one machine, from its start on: see [`Machine::events`](super::Machine::events).
+///
+/// As an iterator, it waits for each next event and finishes with the machine. Of more than 1,024 events that nobody has taken
+/// yet, the oldest are gone.
+#[derive(Clone)]
+pub struct Events {
+    log: Arc<EventLog>,
+    /// The number of the event to be given next.
+    next: u64,
+}
+
+impl Events {
+    /// Waits for the next event. Returns `None` if none comes within `timeout`, or before the machine's end.
+    pub fn wait(&mut self, timeout: Duration) -> Option<Event> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Event> {
+        let mut state = self.log.lock();
+        loop {
+            let next = self.next.max(state.first);
+            if let Some(event) = state.events.get((next - state.first) as usize) {
+                self.next = next + 1;
+                return Some(event.clone());
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if state.over || left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            let changed = &self.log.changed;
+            state = match left {
+                Some(left) => changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.wait_until(None)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct EventLog {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The number of the first event that is kept.
+    first: u64,
+    events: VecDeque<Event>,
+    over: bool,
+}
+
+impl EventLog {
+    fn push(&self, event: Event) {
+        let mut state = self.lock();
+        if state.events.len() >= KEPT {
+            state.events.pop_front();
+            state.first += 1;
+        }
+        state.events.push_back(event);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the events of a machine.
+pub(super) struct Announcer {
+    name: String,
+    log: Arc<EventLog>,
+    /// The machine, if a failure is to end it.
+    ends: OnceLock<Weak<Shared>>,
+}
+
+impl Announcer {
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), log: Arc::default(), ends: OnceLock::new() }
+    }
+
+    /// Has the first failure from now on end the machine.
+    pub fn end_on_failure(&self, machine: Weak<Shared>) {
+        let _ = self.ends.set(machine);
+    }
+
+    /// Takes a failure.
+    pub fn failed(&self, failure: Failure) {
+        // The bus has logged what is a channel's.
+        if let Failure::Panicked { .. } = failure {
+            limited::error!(of: &self.name, "{}: {failure}", self.name);
+        }
+        self.log.push(Event::Failed(failure.clone()));
+        if let Some(machine) = self.ends.get().and_then(Weak::upgrade) {
+            machine.end_run(End::DeviceFailed(failure));
+        }
+    }
+
+    /// Takes a panic of the user's code.
+    pub fn panicked(&self, what: impl Into<String>, message: String) {
+        self.failed(Failure::Panicked { what: what.into(), message });
+    }
+
+    pub fn restarted(&self) {
+        self.log.push(Event::Restarted);
+    }
+
+    /// The machine is gone.
+    pub fn over(&self) {
+        self.log.lock().over = true;
+        self.log.changed.notify_all();
+    }
+
+    pub fn events(&self) -> Events {
+        Events { log: self.log.clone(), next: 0 }
+    }
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

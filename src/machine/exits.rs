@@ -1,0 +1,94 @@
+//! How often a machine's VPs left the guest for Viridian, and why.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
+use crate::partition::vp::Exit;
+
+macro_rules! exits {
+    ($($(#[$doc:meta])* $field:ident),* $(,)?) => {
+        /// How often the VPs of a machine have left the guest for Viridian, by reason: of all VPs, and of all lives of the guest.
+        ///
+        /// What KVM answers itself, doorbells and the timers of the local APICs for instance, is not in it.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub struct Exits {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl Exits {
+            /// All exits together.
+            pub fn total(&self) -> u64 {
+                [$(self.$field),*].iter().sum()
+            }
+        }
+
+        /// The exits of one VP, counted on its own thread. Aligned, so that no two VPs write to the same cache line.
+        #[derive(Default)]
+        #[repr(align(64))]
+        pub(super) struct Counters {
+            $($field: AtomicU64,)*
+        }
+
+        impl Counters {
+            fn add_to(&self, exits: &mut Exits) {
+                $(exits.$field += self.$field.load(Ordering::Relaxed);)*
+            }
+        }
+    };
+}
+
+exits! {
+    /// Hypercalls through our hypercall page.
+    hypercalls,
+    /// Doorbells that rang for a connection which no eventfd stands behind.
+    doorbells,
+    /// Reads of I/O ports; a string instruction that fits into one exit counts once.
+    port_reads,
+    /// Writes to other I/O ports.
+    port_writes,
+    /// Reads of guest physical addresses where no memory is.
+    mmio_reads,
+    /// Writes to such addresses.
+    mmio_writes,
+    /// Reads of MSRs.
+    msr_reads,
+    /// Writes to MSRs.
+    msr_writes,
+    /// Ends of level-triggered interrupts.
+    ends_of_interrupt,
+    /// Returns that Viridian itself asked for: pauses, interrupts that wait, single steps.
+    own,
+    /// Triple faults.
+    triple_faults,
+}
+
+impl Counters {
+    /// Counts an exit. Only the VP's own thread calls it.
+    pub fn count(&self, exit: &Exit<'_>) {
+        let counter = match exit {
+            Exit::PortWrite { port: HYPERCALL_PORT, .. } => &self.hypercalls,
+            Exit::PortWrite { port: SIGNAL_PORT, .. } => &self.doorbells,
+            Exit::PortRead { .. } => &self.port_reads,
+            Exit::PortWrite { .. } => &self.port_writes,
+            Exit::MmioRead { .. } => &self.mmio_reads,
+            Exit::MmioWrite { .. } => &self.mmio_writes,
+            Exit::MsrRead { .. } => &self.msr_reads,
+            Exit::MsrWrite { .. } => &self.msr_writes,
+            Exit::EndOfInterrupt { .. } => &self.ends_of_interrupt,
+            Exit::InterruptWindow | Exit::Stepped | Exit::Kicked => &self.own,
+            Exit::Shutdown => &self.triple_faults,
+        };
+        // One thread writes: no locked instruction is needed.
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+/// Adds the exits of all VPs up.
+pub(super) fn sum(counters: &[Counters]) -> Exits {
+    let mut exits = Exits::default();
+    counters.iter().for_each(|counters| counters.add_to(&mut exits));
+    exits
+}

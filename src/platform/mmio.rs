@@ -1,0 +1,111 @@
+//! The memory-mapped I/O (MMIO) space of one machine: which device answers which guest physical address where no memory is.
+//!
+//! An access belongs to the device that claims its first byte. Bytes past the end of that device's range belong to nobody:
+//! they read as ones and are dropped when written, as all bytes are where no device is.
+//!
+//! As on the [port bus](super::bus), devices are attached before the VPs run, and each has a lock of its own.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use super::PowerEvent;
+use super::bus::lock;
+use super::claims::Claims;
+
+/// A device that answers a range of guest physical addresses outside of memory.
+///
+/// `offset` counts from the start of the device's range. `data` is 1 to 8 bytes long and never reaches past the range; KVM
+/// cuts longer accesses, and those that cross a page.
+pub trait MmioDevice: Send {
+    /// Fills `data` with what the guest reads.
+    fn read(&mut self, offset: u64, data: &mut [u8]);
+    /// Takes what the guest wrote, and returns what the machine must do about it.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Option<PowerEvent>;
+}
+
+/// Why an MMIO range cannot be claimed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MmioError {
+    /// The range is empty.
+    #[error("the MMIO range {:#x}..{:#x} has no address", .0.start, .0.end)]
+    Empty(Range<u64>),
+    /// Part of the range is taken.
+    #[error("the MMIO range {:#x}..{:#x} overlaps {:#x}..{:#x}, which is {by}", wanted.start, wanted.end, taken.start, taken.end)]
+    Overlap {
+        /// The range asked for.
+        wanted: Range<u64>,
+        /// The range that is there already.
+        taken: Range<u64>,
+        /// What is there.
+        by: &'static str,
+    },
+}
+
+struct Claim {
+    device: Arc<Mutex<dyn MmioDevice>>,
+    what: &'static str,
+}
+
+/// The MMIO space. See the module's description.
+#[derive(Default)]
+pub struct MmioBus {
+    claims: Claims<u64, Claim>,
+    /// What never reaches the bus, and what it is.
+    reserved: Vec<(Range<u64>, &'static str)>,
+}
+
+impl MmioBus {
+    /// A bus where nobody answers, and where nobody can claim what is `reserved`: memory, for one, which accesses never leave.
+    pub fn new(reserved: Vec<(Range<u64>, &'static str)>) -> Self {
+        Self { claims: Claims::default(), reserved }
+    }
+
+    /// Has `device` answer `range`. `what` names it where another range overlaps.
+    ///
+    /// # Errors
+    /// An empty range, or one that overlaps another.
+    pub fn attach(
+        &mut self,
+        range: Range<u64>,
+        what: &'static str,
+        device: impl MmioDevice + 'static,
+    ) -> Result<(), MmioError> {
+        if range.is_empty() {
+            return Err(MmioError::Empty(range));
+        }
+        let overlaps = |other: &&(Range<u64>, _)| other.0.start < range.end && range.start < other.0.end;
+        if let Some((taken, by)) = self.reserved.iter().find(overlaps) {
+            return Err(MmioError::Overlap { wanted: range, taken: taken.clone(), by });
+        }
+        let claim = Claim { device: Arc::new(Mutex::new(device)), what };
+        self.claims.insert(range.clone(), claim).map_err(|taken| {
+            let by = self.claims.find(taken.start).map_or("another device's", |(_, claim)| claim.what);
+            MmioError::Overlap { wanted: range, taken, by }
+        })
+    }
+
+    /// Fills `data` with what a read of that many bytes at `address` gives.
+    pub fn read(&self, address: u64, data: &mut [u8]) {
+        data.fill(0xff);
+        if let Some((range, claim)) = self.claims.find(address) {
+            let length = reach(range, address, data.len());
+            lock(&claim.device).read(address - range.start, &mut data[..length]);
+        }
+    }
+
+    /// Writes `data` at `address`, and returns what the machine must do about it.
+    pub fn write(&self, address: u64, data: &[u8]) -> Option<PowerEvent> {
+        let (range, claim) = self.claims.find(address)?;
+        let length = reach(range, address, data.len());
+        lock(&claim.device).write(address - range.start, &data[..length])
+    }
+}
+
+/// How many of `length` bytes from `address` on are inside the range.
+fn reach(range: &Range<u64>, address: u64, length: usize) -> usize {
+    usize::try_from(range.end - address).unwrap_or(usize::MAX).min(length)
+}
+
+#[cfg(test)]
+#[path = "mmio_tests.rs"]
+mod tests;

@@ -1,0 +1,84 @@
+//! Model-specific registers (MSRs) that a device of the machine answers, instead of KVM.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use super::bus::lock;
+use super::claims::Claims;
+
+/// A device that answers MSRs. `vp` is the index of the processor that executes the instruction.
+pub trait MsrDevice: Send {
+    /// Answers RDMSR; `None` raises #GP.
+    fn read(&mut self, vp: u32, number: u32) -> Option<u64>;
+    /// Answers WRMSR; `false` raises #GP.
+    fn write(&mut self, vp: u32, number: u32, value: u64) -> bool;
+}
+
+/// Why MSRs cannot be claimed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("MSRs {:#x}..{:#x}: {problem}", range.start, range.end)]
+pub struct MsrError {
+    /// The range asked for.
+    pub range: Range<u32>,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+/// The MSRs of one machine that devices answer.
+#[derive(Default)]
+pub struct MsrBus {
+    claims: Claims<u32, Mutex<Box<dyn MsrDevice>>>,
+}
+
+impl MsrBus {
+    /// The local APIC's registers in x2APIC mode, which KVM lets nobody else answer (KVM documentation,
+    /// `KVM_X86_SET_MSR_FILTER`).
+    const X2APIC: Range<u32> = 0x800..0x900;
+    /// What KVM filters in one range: 0x600 bytes of bits.
+    const LONGEST: u32 = 0x3000;
+    /// Ranges of devices. KVM filters 16 ranges in all; the Hyper-V engines take up to six.
+    const MOST: usize = 10;
+
+    /// Has `device` answer the MSRs of `range`.
+    ///
+    /// # Errors
+    /// A range that is empty, too long for KVM, overlaps another, or that KVM never hands over.
+    pub fn attach(&mut self, range: Range<u32>, device: Box<dyn MsrDevice>) -> Result<(), MsrError> {
+        let refused = |problem| Err(MsrError { range: range.clone(), problem });
+        if range.is_empty() {
+            return refused("the range has no MSR");
+        }
+        if range.end - range.start > Self::LONGEST {
+            return refused("KVM filters at most 12,288 MSRs in one range");
+        }
+        if range.start < Self::X2APIC.end && Self::X2APIC.start < range.end {
+            return refused("0x800..0x900 are the local APIC's, which KVM does not hand over");
+        }
+        if self.claims.ranges().count() >= Self::MOST {
+            return refused("KVM has room for 10 ranges of MSRs beside Hyper-V's");
+        }
+        match self.claims.insert(range.clone(), Mutex::new(device)) {
+            Ok(()) => Ok(()),
+            Err(_) => refused("another device answers some of them"),
+        }
+    }
+
+    /// Returns the ranges as KVM's filter takes them: first MSR and count.
+    pub fn filtered(&self) -> Vec<(u32, u32)> {
+        self.claims.ranges().map(|range| (range.start, range.end - range.start)).collect()
+    }
+
+    /// Answers RDMSR by a device; `None` if no device does. `Some(None)` is #GP.
+    pub fn read(&self, vp: u32, number: u32) -> Option<Option<u64>> {
+        self.claims.find(number).map(|(_, device)| lock(device).read(vp, number))
+    }
+
+    /// Answers WRMSR by a device; `None` if no device does. `Some(false)` is #GP.
+    pub fn write(&self, vp: u32, number: u32, value: u64) -> Option<bool> {
+        self.claims.find(number).map(|(_, device)| lock(device).write(vp, number, value))
+    }
+}
+
+#[cfg(test)]
+#[path = "msrs_tests.rs"]
+mod tests;
