@@ -57,7 +57,7 @@ fn without_a_word_it_has_a_scratch_disk_and_a_network_and_uses_them() {
   network        channel 2 is open
     protocol     NVSP 0x60001, 39 sections to receive in
     adapter      02:15:5d:83:6e:8d, link up
-    DHCP         10.0.2.15, mask 255.255.255.0, for 86400 seconds
+    DHCP         10.0.2.15, mask 255.255.255.0, for 3600 seconds
     gateway      10.0.2.2 answers a ping after "
         );
         let output = succeed(&format!("--cpus {vps}"));
