@@ -117,7 +117,6 @@ fn a_neighbor_goes_on_beside_a_ring_that_never_ends() {
 }
 
 #[test]
-#[ignore = "such commands outlive their machine"]
 fn a_neighbor_goes_on_beside_a_flood_of_commands_over_a_whole_disk() {
     for kind in ["verify", "compare", "unmap"] {
         expect_goes_on(&format!("a flood of {kind}"), flood(kind, 1, "memory:16G"));

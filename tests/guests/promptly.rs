@@ -99,7 +99,6 @@ fn a_guest_whose_ring_never_ends() {
 }
 
 #[test]
-#[ignore = "such commands outlive their machine"]
 fn a_flood_of_commands_over_a_whole_disk_in_memory() {
     for kind in ["verify", "compare", "unmap"] {
         expect_flood_ends(kind, "--disk memory:1T");
@@ -107,7 +106,6 @@ fn a_flood_of_commands_over_a_whole_disk_in_memory() {
 }
 
 #[test]
-#[ignore = "such commands outlive their machine"]
 fn a_flood_of_commands_over_a_whole_disk_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let disk = sparse(folder.path(), 1 << 40);
