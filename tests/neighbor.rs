@@ -7,13 +7,17 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::need::{Need, ready};
 use common::patience::{grown, holds_within, slowness};
 use viridian::machine::builder::Builder;
 use viridian::machine::{End, Machine};
+use viridian::vsp::network::config::{Attachment, NetworkOptions};
 use viridian::vsp::storage::config::DiskConfig;
 
 /// The least share of its throughput that a neighbor keeps on a quiet host with two processors, beside a guest that has two VPs busy.
@@ -36,7 +40,9 @@ fn image(name: &str) -> PathBuf {
 fn machine(name: &str, kernel: &str, cmdline: &str, cpus: u32, disk: &str) -> Machine {
     let disk = DiskConfig { path: disk.into(), ..DiskConfig::default() };
     let builder = Builder::new().name(name).kernel(image(kernel)).cmdline(cmdline).memory(64 << 20).cpus(cpus);
-    builder.disk(disk).capture_console().start().unwrap()
+    // All of them are at one switch, with one way to the host's network.
+    let shared = Attachment::Switch { name: "neighbors".into(), uplink: true };
+    builder.disk(disk).net(NetworkOptions::new(shared)).capture_console().start().unwrap()
 }
 
 fn wait_for(machine: &Machine, text: &str) -> String {
@@ -117,10 +123,41 @@ fn a_neighbor_goes_on_beside_a_ring_that_never_ends() {
 }
 
 #[test]
+fn a_neighbor_goes_on_beside_a_flood_of_datagrams_through_the_network_that_both_share() {
+    expect_goes_on("a flood of datagrams", flood("network", 1, "memory:1M"));
+}
+
+#[test]
 fn a_neighbor_goes_on_beside_a_flood_of_commands_over_a_whole_disk() {
     for kind in ["verify", "compare", "unmap"] {
         expect_goes_on(&format!("a flood of {kind}"), flood(kind, 1, "memory:16G"));
     }
+}
+
+#[test]
+fn a_neighbor_goes_on_while_an_image_that_makes_no_sense_is_opened_again_and_again() {
+    const REFCOUNT_TABLE: u64 = 48;
+    if !ready(&[Need::Tool("qemu-img")]) {
+        return;
+    }
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.qcow2");
+    let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&path).arg("8M").status().unwrap();
+    assert!(made.success());
+    // The refcount table lies beyond the end of the file.
+    let image_file = fs::File::options().write(true).open(&path).unwrap();
+    image_file.write_all_at(&[0, 0, 0, 0, 0x80], REFCOUNT_TABLE).unwrap();
+    let neighbor = Neighbor::start();
+    let before = neighbor.work(Duration::from_millis(300));
+    for _ in 0..20 {
+        let disk = DiskConfig { path: path.clone(), ..DiskConfig::default() };
+        let evil = Builder::new().name("evil").kernel(image("flood")).cmdline("flood=fill seconds=1").disk(disk);
+        let Err(error) = evil.capture_console().start() else { panic!("the image is taken for a sound one") };
+        assert!(error.to_string().contains("refcount"), "{error}");
+    }
+    let after = neighbor.work(Duration::from_millis(300));
+    assert!(after > before * LEAST_SHARE / slowness(), "{before:.0} reads a second before, {after:.0} after");
 }
 
 /// Resident memory of this process, in bytes.
@@ -148,10 +185,11 @@ fn a_ring_that_never_ends_does_not_fill_the_hosts_memory() {
 #[test]
 #[ignore = "a measurement: scripts/bench-neighbor"]
 fn shares() {
-    let rows: [(&str, u32, &str); 6] = [
+    let rows: [(&str, u32, &str); 7] = [
         ("spin", 2, "memory:1M"),
         ("ring", 2, "memory:1M"),
         ("spin", 1, "memory:1M"),
+        ("network", 1, "memory:1M"),
         ("verify", 1, "memory:16G"),
         ("compare", 1, "memory:16G"),
         ("unmap", 1, "memory:16G"),

@@ -5,6 +5,7 @@
  *   flood=fill                   writes from the first block on
  *   flood=headers                n=N writes (default 3000) of a qcow2 header to the disk's first block; then powers off
  *   flood=contacts               n=N INITIATE_CONTACTs (default 3000) without reading; says how many answers there are; powers off
+ *   flood=network                datagrams from all ports in turn to the gateway
  *   flood=ring                   moves a ring's write index round and round over packets that lie there
  *   flood=doorbells|calls        signals a channel, or posts messages that are refused, from all processors
  *   flood=console                prints lines
@@ -130,7 +131,10 @@ int main(void)
         contacts();
     bool is_of_disk = text_equal(kind, "verify") || text_equal(kind, "compare") || text_equal(kind, "unmap") ||
                       text_equal(kind, "fill") || text_equal(kind, "headers");
-    if (text_equal(kind, "ring") ? !flood_ring(say_begun) : is_of_disk ? !flood_disk(kind, say_begun) : !flood(kind))
+    if (text_equal(kind, "ring") ? !flood_ring(say_begun)
+        : text_equal(kind, "network") ? !flood_network(say_begun)
+        : is_of_disk ? !flood_disk(kind, say_begun)
+                     : !flood(kind))
         return EXIT_FAILED;
     print("VMBus is %s\n", vmbus_unload() ? "left" : "not left");
     machine_power_off();

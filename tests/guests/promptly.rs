@@ -94,6 +94,11 @@ fn a_guest_in_a_storm_of_hypercalls_or_doorbells() {
 }
 
 #[test]
+fn a_flood_of_datagrams() {
+    expect_flood_ends("network", "--net user");
+}
+
+#[test]
 fn a_guest_whose_ring_never_ends() {
     expect_flood_ends("ring", "--cpus 2 --disk memory:1M");
 }
