@@ -23,6 +23,7 @@ use super::scsi::{self, Action, DataOut, Failure, Finished, Job, Response};
 use super::storvsp::wire::{DataDirection, Operation as VstorOperation, Reply};
 use super::storvsp::{self, PacketError, Request, Ticket};
 use super::unit::{Image, Unit};
+use crate::limited;
 use crate::vmbus::buffer::GuestBuffer;
 
 /// How many requests a channel has in hand at most. Linux's driver does not come near it: its ring of 128 KiB bounds it to about 300.
@@ -341,7 +342,7 @@ impl Worker {
     /// Leaves what is still under way to itself. It keeps the guest's memory for as long as it takes, and harms nobody.
     fn abandon(&mut self) {
         self.abandoned.set();
-        log::warn!(
+        limited::warn!(
             "{} requests of the guest are still on their way to its disks: does one of them hang?",
             self.in_flight()
         );
@@ -349,7 +350,7 @@ impl Worker {
         // The ring waits for what the kernel has in hand, and this thread must not.
         let waiting = std::thread::Builder::new().name("disk-rest".into()).spawn(move || drop(ring));
         if let Err(error) = waiting {
-            log::warn!("the end of a machine waits for its disks, for want of a thread: {error}");
+            limited::warn!("the end of a machine waits for its disks, for want of a thread: {error}");
         }
     }
 }

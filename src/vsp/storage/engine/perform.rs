@@ -8,6 +8,7 @@ use super::super::disk::{Aligned, CHUNK, Disk};
 use super::super::scsi::{Action, Extent, Failure, Finished, Job};
 use super::cancel::Cancel;
 use super::gate::Gate;
+use crate::limited;
 use crate::vmbus::buffer::{BufferError, GuestBuffer};
 
 /// How much is made zero or given back at one stroke: between two of them a job looks whether it is cancelled.
@@ -29,7 +30,7 @@ pub fn perform(
 ) -> Result<Finished, Failure> {
     let work = Work { disk, gate, pages, cancel };
     let result = catch_unwind(AssertUnwindSafe(|| cancel.scope(|| work.job(job)))).unwrap_or_else(|_| {
-        log::error!("a disk's driver panicked: the command that it worked on fails");
+        limited::error!("a disk's driver panicked: the command that it worked on fails");
         Err(Failure::Broken)
     });
     match result {

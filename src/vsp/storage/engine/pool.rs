@@ -123,7 +123,7 @@ impl Shared {
                 drop(state);
                 // Whoever made the task answers for it; the thread is needed for others.
                 if catch_unwind(AssertUnwindSafe(task)).is_err() {
-                    log::error!("a task of a disk panicked");
+                    limited::error!("a task of a disk panicked");
                 }
                 state = self.lock();
             } else if state.closed {
