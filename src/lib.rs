@@ -9,6 +9,7 @@
 //! - [`hyperv`]: the guest interface of the TLFS, on two engines.
 //! - [`platform`]: the few classic devices a small guest wants.
 //! - [`boot`]: a kernel file into memory, the first VP's state, the ACPI tables.
+//! - `records`: files that are written beside the console: traces and captures.
 //! - `magic`: what a file is by its bytes, for kernels and disks alike.
 //! - [`size`]: sizes as people write them, for memory and disks alike.
 //! - [`guest_images`]: the guest that a machine starts when it is given no kernel.
@@ -43,6 +44,7 @@ mod patience;
 mod patience_tests;
 pub mod platform;
 pub mod printable;
+pub mod records;
 pub mod size;
 pub mod vmbus;
 pub mod vsp;

@@ -6,9 +6,11 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
@@ -42,8 +44,49 @@ fn child() {
             terminal::restore();
             std::process::exit(3);
         }
+        "job" => live_as_a_job(console),
         _ => thread::sleep(Duration::from_secs(60)),
     }
+}
+
+/// Says its process id, answers what is typed, and ends by a signal.
+fn live_as_a_job(console: Console) {
+    let signals = signals::EndSignals::catch().unwrap();
+    let mut output = console.output();
+    writeln!(output, "process {}.", std::process::id()).unwrap();
+    let mut typed = [0; 100];
+    loop {
+        let count = console.input().take(&mut typed);
+        if count > 0 {
+            writeln!(output, "heard {}.", String::from_utf8_lossy(&typed[..count])).unwrap();
+        }
+        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+        if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 })).unwrap() > 0 {
+            break;
+        }
+    }
+    console.finish(None);
+    drop(console);
+    std::process::exit(0);
+}
+
+/// A terminal: its far end, and the terminal itself.
+fn terminal_pair() -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    // O_NOCTTY is not needed where the test runner has a terminal, and harmless where it has none.
+    let flags = rustix::fs::OFlags::NOCTTY.bits() as i32;
+    let slave = std::os::unix::fs::OpenOptionsExt::custom_flags(OpenOptions::new().read(true).write(true), flags)
+        .open(path)
+        .unwrap();
+    (master.into(), slave)
+}
+
+/// Returns `true` if keys are read one by one, without an echo.
+fn is_raw(terminal: &File) -> bool {
+    !tcgetattr(terminal).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
 }
 
 struct Run {
@@ -54,15 +97,7 @@ struct Run {
 
 impl Run {
     fn start(way: &str, controlling: bool) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        // O_NOCTTY is not needed where the test runner has a terminal, and harmless where it has none.
-        let flags = rustix::fs::OFlags::NOCTTY.bits() as i32;
-        let slave = std::os::unix::fs::OpenOptionsExt::custom_flags(OpenOptions::new().read(true).write(true), flags)
-            .open(path)
-            .unwrap();
+        let (master, slave) = terminal_pair();
         let program = std::env::current_exe().unwrap();
         let mut command = if controlling { Command::new("setsid") } else { Command::new(&program) };
         if controlling {
@@ -70,7 +105,7 @@ impl Run {
         }
         command.args(["--exact", "child", "--ignored", "--nocapture"]).env(WAY, way);
         command.stdin(OwnedFd::from(slave.try_clone().unwrap())).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut run = Self { master: master.into(), slave, child: command.spawn().unwrap() };
+        let mut run = Self { master, slave, child: command.spawn().unwrap() };
         run.wait_until_ready();
         run
     }
@@ -86,7 +121,7 @@ impl Run {
     }
 
     fn is_raw(&self) -> bool {
-        !tcgetattr(&self.slave).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
+        is_raw(&self.slave)
     }
 
     fn end(&mut self) -> ExitStatus {
@@ -131,4 +166,144 @@ fn after_a_panic_on_any_thread() {
 #[test]
 fn after_an_exit_that_says_so_first() {
     assert_eq!(Run::start("exit", false).end().code(), Some(3));
+}
+
+/// An interactive shell on a terminal, as a user has one.
+struct Shell {
+    master: File,
+    slave: Option<File>,
+    shell: Child,
+    seen: Arc<Mutex<String>>,
+}
+
+impl Shell {
+    fn start() -> Self {
+        let (master, slave) = terminal_pair();
+        // Without its editor the shell leaves the terminal's settings alone.
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait", "bash", "--norc", "--noprofile", "--noediting", "-i"]);
+        command.env("PS1", "").env(WAY, "job").env("JOB", std::env::current_exe().unwrap());
+        let end = || Stdio::from(slave.try_clone().unwrap());
+        let shell = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let seen = Arc::new(Mutex::new(String::new()));
+        let (mut reader, text) = (master.try_clone().unwrap(), seen.clone());
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count) = reader.read(&mut buffer) {
+                text.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        });
+        Self { master, slave: Some(slave), shell, seen }
+    }
+
+    fn type_text(&self, text: &str) {
+        (&self.master).write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Starts the job, with these words after its command line, and returns its process.
+    fn start_job(&self, after: &str) -> Pid {
+        self.type_text(&format!("\"$JOB\" --exact child --ignored --nocapture {after}\n"));
+        self.wait_for("the job's process", || self.answer("process ").is_some());
+        Pid::from_raw(self.answer("process ").unwrap().parse().unwrap()).unwrap()
+    }
+
+    /// What stands between `word` and a full stop in the output.
+    fn answer(&self, word: &str) -> Option<String> {
+        let seen = self.seen.lock().unwrap();
+        let (_, rest) = seen.split_once(word)?;
+        rest.split_once('.').map(|(answer, _)| answer.to_owned())
+    }
+
+    fn wait_for(&self, what: &str, condition: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !condition() {
+            assert!(begin.elapsed() < Duration::from_secs(120), "no {what}: {:?}", self.seen.lock().unwrap());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_raw(&self) -> bool {
+        is_raw(self.slave.as_ref().unwrap())
+    }
+
+    fn wait_for_state(&self, job: Pid, state: fn(char) -> bool) {
+        self.wait_for("such state", || state_of(job).is_some_and(state));
+    }
+
+    /// Ends a job, and expects a terminal that a shell can use.
+    fn end(self, job: Pid) {
+        kill_process(job, Signal::TERM).unwrap();
+        self.wait_for("end", || state_of(job).is_none());
+        assert!(!self.is_raw());
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+/// The state of a process as `ps` has it; none if it has ended.
+fn state_of(process: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+    stat.rsplit(") ").next()?.chars().next().filter(|state| *state != 'Z')
+}
+
+#[test]
+fn a_stopped_job_leaves_the_terminal_to_the_shell_and_ends_in_the_background() {
+    // Only the first of these is a signal that a process learns of.
+    for stop in [Signal::TSTP, Signal::STOP] {
+        let shell = Shell::start();
+        let job = shell.start_job("");
+        shell.wait_for("raw terminal", || shell.is_raw());
+        kill_process(job, stop).unwrap();
+        shell.wait_for_state(job, |state| state == 'T');
+        shell.wait_for("usable terminal", || !shell.is_raw());
+        shell.type_text("bg\n");
+        shell.wait_for_state(job, |state| state != 'T');
+        shell.end(job);
+    }
+}
+
+#[test]
+fn a_job_that_comes_back_to_the_front_is_typed_to_again() {
+    for stop in [Signal::TSTP, Signal::STOP] {
+        let shell = Shell::start();
+        let job = shell.start_job("");
+        shell.wait_for("raw terminal", || shell.is_raw());
+        kill_process(job, stop).unwrap();
+        shell.wait_for_state(job, |state| state == 'T');
+        shell.wait_for("usable terminal", || !shell.is_raw());
+        shell.type_text("fg\n");
+        shell.wait_for("raw terminal", || shell.is_raw());
+        shell.type_text("k");
+        shell.wait_for("answer", || shell.answer("heard ").is_some_and(|heard| heard == "k"));
+        shell.end(job);
+    }
+}
+
+#[test]
+fn a_job_that_starts_in_the_background_is_typed_to_once_it_is_in_front() {
+    let shell = Shell::start();
+    let job = shell.start_job("&");
+    assert!(!shell.is_raw());
+    shell.type_text("fg\n");
+    shell.wait_for("raw terminal", || shell.is_raw());
+    shell.type_text("k");
+    shell.wait_for("answer", || shell.answer("heard ").is_some_and(|heard| heard == "k"));
+    shell.end(job);
+}
+
+#[test]
+fn a_job_ends_with_its_terminal() {
+    let mut shell = Shell::start();
+    let job = shell.start_job("");
+    shell.wait_for("raw terminal", || shell.is_raw());
+    // The far end stays open in a thread that reads it: what hangs up is what the kernel does to the session's leader.
+    shell.slave = None;
+    kill_process(Pid::from_child(&shell.shell), Signal::HUP).unwrap();
+    kill_process(job, Signal::HUP).unwrap();
+    shell.wait_for("end", || state_of(job).is_none());
 }

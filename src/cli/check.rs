@@ -20,7 +20,7 @@ pub fn check(arguments: Arguments) -> anyhow::Result<u8> {
     if report.usable {
         return Ok(0);
     }
-    eprintln!("viridian: {}", report.reason);
+    super::say!("{}", report.reason);
     Ok(code::NO_KVM)
 }
 

@@ -1,18 +1,31 @@
 //! The command line: parse, call the library, print, exit code.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand};
 use viridian::machine::end::{EXIT_CODES, code};
 use viridian::printable::Marked;
+use viridian::records::{Records, survive_file_size_limit};
 
 mod check;
 mod closed;
 mod hv;
+mod logging;
+mod report;
 mod run;
 mod up;
+mod usage;
+
+/// Prints a line of the program's own on standard error, behind its name. Never waits for whoever reads that.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::cli::say_line(format_args!($($words)*))
+    };
+}
+use say;
 
 /// Launches guests that speak Hyper-V, on Linux KVM.
 #[derive(Parser)]
@@ -21,6 +34,10 @@ struct Arguments {
     /// Say more on standard error; twice for debugging, three times for everything
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
+
+    /// Say on standard error only what fails
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
 
     #[command(subcommand)]
     command: Command,
@@ -40,23 +57,24 @@ enum Command {
 
 /// Runs the program: its exit code is documented in [`EXIT_CODES`].
 pub fn main() -> ExitCode {
+    let code = run_program();
+    Records::standard_error().finish();
+    code.into()
+}
+
+fn run_program() -> u8 {
+    survive_file_size_limit();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let printed = if error.use_stderr() { Ok(()) } else { closed::expect_open() };
-            if let Err(error) = printed.and_then(|()| error.print().context("standard output")) {
-                return failed(&error);
-            }
-            return if error.use_stderr() { code::USAGE.into() } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return usage::explain(&error, std::env::args_os()).unwrap_or_else(|error| failed(&error)),
     };
-    start_log(arguments.verbose);
+    logging::start(arguments.verbose, arguments.quiet);
     raise_open_files();
-    match std::panic::catch_unwind(|| dispatch(arguments.command)) {
-        Ok(Ok(code)) => code.into(),
+    match catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command, arguments.quiet))) {
+        Ok(Ok(code)) => code,
         Ok(Err(error)) => failed(&error),
         // The panic's own words are on standard error already.
-        Err(_) => code::FAILED.into(),
+        Err(_) => code::FAILED,
     }
 }
 
@@ -71,41 +89,31 @@ fn raise_open_files() {
     }
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("viridian: {}", Marked(&format!("{error:#}")));
-    code::FAILED.into()
+fn failed(error: &anyhow::Error) -> u8 {
+    say!("{}", Marked(&format!("{error:#}")));
+    code::FAILED
 }
 
-/// Prints what a command has to say.
+/// See [`say!`].
+fn say_line(words: std::fmt::Arguments<'_>) {
+    Records::standard_error().put(format!("viridian: {words}\n").as_bytes(), 1);
+}
+
+/// Prints what a command has to say. A reader that has seen enough is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     closed::expect_open()?;
-    std::io::stdout().write_all(text.as_bytes()).context("standard output")
-}
-
-fn dispatch(command: Command) -> anyhow::Result<u8> {
-    match command {
-        Command::Run(arguments) => run::run(*arguments),
-        Command::Up(arguments) => up::up(arguments),
-        Command::Check(arguments) => check::check(arguments),
-        Command::Hv(arguments) => hv::hv(arguments),
+    let mut output = std::io::stdout();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("standard output"),
     }
 }
 
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => log::LevelFilter::Warn,
-        1 => log::LevelFilter::Info,
-        2 => log::LevelFilter::Debug,
-        _ => log::LevelFilter::Trace,
-    };
-    env_logger::Builder::new()
-        .filter_level(level)
-        .parse_default_env()
-        .format(|out, record| {
-            let level = record.level().as_str().to_ascii_lowercase();
-            // A line may quote a guest or an image; a terminal may be raw.
-            let line = Marked(&record.args().to_string()).to_string().replace('\n', "\r\n");
-            writeln!(out, "viridian: {level}: {line}\r")
-        })
-        .init();
+fn dispatch(command: Command, quiet: bool) -> anyhow::Result<u8> {
+    match command {
+        Command::Run(arguments) => run::run(*arguments, quiet),
+        Command::Up(arguments) => up::up(arguments, quiet),
+        Command::Check(arguments) => check::check(arguments),
+        Command::Hv(arguments) => hv::hv(arguments),
+    }
 }

@@ -2,18 +2,22 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Context;
-use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use signal_hook::consts::SIGINT;
 use viridian::machine::config::Config;
+use viridian::machine::config::file::FileError;
+use viridian::machine::end::code;
 use viridian::machine::{End, Machine};
 use viridian::partition::footprint::forget_start_up;
 use viridian::platform::console::ConsoleConfig;
 use viridian::platform::console::signals::EndSignals;
+
+use super::report::{self, exits_in_words};
+use super::say;
 
 /// The option that names a settings file.
 const CONFIG: &str = "config";
@@ -26,25 +30,27 @@ pub struct Arguments {
     dump_config: bool,
 
     #[command(flatten)]
+    report: report::Target,
+
+    #[command(flatten)]
     settings: Settings,
 }
 
-/// The settings: what the file says, overridden by the options.
-struct Settings(Config);
+/// The settings: what the file says, overridden by the options. A file that cannot be used is no fault of the command line.
+struct Settings(Result<Config, FileError>);
 
 impl FromArgMatches for Settings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let wrong = |error: &dyn std::fmt::Display| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n"));
-        let mut config = match matches.get_one::<PathBuf>(CONFIG) {
-            Some(path) => Config::load(path).map_err(|error| wrong(&error))?,
-            None => Config::default(),
+        let mut config = match matches.get_one::<PathBuf>(CONFIG).map(|path| Config::load(path)).transpose() {
+            Ok(config) => config.unwrap_or_default(),
+            Err(error) => return Ok(Self(Err(error))),
         };
         config.update_from_arg_matches(matches)?;
-        Ok(Self(config))
+        Ok(Self(Ok(config)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.update_from_arg_matches(matches)
+        self.0.as_mut().map_or(Ok(()), |config| config.update_from_arg_matches(matches))
     }
 }
 
@@ -65,8 +71,14 @@ impl clap::Args for Settings {
 }
 
 /// Runs one machine to its end.
-pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
-    let config = arguments.settings.0;
+pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
+    let config = match arguments.settings.0 {
+        Ok(config) => config,
+        Err(error) => {
+            say!("{error}");
+            return Ok(code::USAGE);
+        }
+    };
     if arguments.dump_config {
         let text = config.to_toml().context("these settings do not fit into a TOML file")?;
         super::print(&text)?;
@@ -75,18 +87,34 @@ pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
     if config.console == ConsoleConfig::Stdio {
         super::closed::expect_open()?;
     }
+    let report = match arguments.report.open([&config.console]) {
+        Ok(report) => report,
+        Err(error) => {
+            say!("{error}");
+            return Ok(code::USAGE);
+        }
+    };
     let signals = EndSignals::catch().context("cannot listen for signals")?;
+    let since = Instant::now();
+    let mut exits = None;
     let end = match Machine::start(&config) {
         Ok(machine) => {
             forget_start_up();
+            report.started(&config.name, &machine);
             while let Some(signal) = next_signal(&signals, &machine)? {
-                machine.stop(if signal == SIGINT { End::Interrupted } else { End::Terminated });
+                machine.stop(End::by_signal(signal));
             }
+            exits = Some(machine.exits());
             machine.wait()
         }
         Err(error) => End::Failed(error),
     };
-    eprintln!("viridian: {end}");
+    exits.inspect(|exits| log::info!("{}: {}", config.name, exits_in_words(exits)));
+    report.ended(&config.name, &end, since.elapsed(), exits);
+    report.done(end.exit_code());
+    if !quiet || matches!(end, End::Failed(_)) {
+        say!("{end}");
+    }
     Ok(end.exit_code())
 }
 

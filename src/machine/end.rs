@@ -47,6 +47,10 @@ pub enum End {
     Interrupted,
     /// Somebody told the process to terminate.
     Terminated,
+    /// The process's terminal has gone, or somebody said so (HUP).
+    HungUp,
+    /// Somebody told the process to quit (QUIT).
+    Quit,
     /// A device, or other code of the library's user, failed in a machine that was to
     /// [end then](super::builder::Builder::end_on_failure).
     DeviceFailed(Failure),
@@ -72,8 +76,12 @@ pub mod code {
     pub const FAILED: u8 = 125;
     /// KVM cannot be used here.
     pub const NO_KVM: u8 = 126;
+    /// HUP.
+    pub const HUNG_UP: u8 = 129;
     /// Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
+    /// QUIT.
+    pub const QUIT: u8 = 131;
     /// TERM.
     pub const TERMINATED: u8 = 143;
 }
@@ -90,10 +98,22 @@ Exit codes:
   124      --timeout ran out
   125      Viridian failed
   126      KVM cannot be used here (see viridian check)
-  130      ended by Ctrl-C
+  129      ended by HUP: the terminal has gone
+  130      ended by Ctrl-C (INT), or Ctrl-A x
+  131      ended by QUIT
   143      ended by TERM";
 
 impl End {
+    /// The end of a run that this signal ends: INT, HUP, QUIT, or TERM.
+    pub fn by_signal(signal: i32) -> Self {
+        match signal {
+            libc::SIGINT => Self::Interrupted,
+            libc::SIGHUP => Self::HungUp,
+            libc::SIGQUIT => Self::Quit,
+            _ => Self::Terminated,
+        }
+    }
+
     /// The exit code of the process that ran the machine.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -105,6 +125,8 @@ impl End {
             Self::TimedOut(_) => code::TIMEOUT,
             Self::Interrupted => code::INTERRUPTED,
             Self::Terminated => code::TERMINATED,
+            Self::HungUp => code::HUNG_UP,
+            Self::Quit => code::QUIT,
             Self::DeviceFailed(_) => code::FAILED,
             Self::Failed(error) => error.exit_code(),
         }
@@ -157,6 +179,8 @@ impl End {
             Self::TimedOut(time) => Report { seconds: Some(time.as_secs_f64()), ..plain("timed-out") },
             Self::Interrupted => plain("interrupted"),
             Self::Terminated => plain("terminated"),
+            Self::HungUp => plain("hung-up"),
+            Self::Quit => plain("quit"),
             Self::DeviceFailed(_) => plain("device-failed"),
             Self::Failed(_) => plain("failed"),
         }
@@ -187,6 +211,8 @@ impl fmt::Display for End {
             Self::TimedOut(time) => write!(formatter, "the time ran out: {} s", time.as_secs_f64()),
             Self::Interrupted => formatter.write_str("ended by the user"),
             Self::Terminated => formatter.write_str("ended by a signal to terminate"),
+            Self::HungUp => formatter.write_str("ended by a signal to hang up: the terminal has gone"),
+            Self::Quit => formatter.write_str("ended by a signal to quit"),
             // They may quote what a guest or an image says.
             Self::DeviceFailed(failure) => Marked(&failure.to_string()).fmt(formatter),
             Self::Failed(error) => Marked(&error.to_string()).fmt(formatter),

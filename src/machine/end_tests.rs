@@ -19,6 +19,8 @@ fn every_code_is_listed_in_the_help() {
         End::TimedOut(Duration::from_secs(1)),
         End::Interrupted,
         End::Terminated,
+        End::HungUp,
+        End::Quit,
     ];
     for end in ends {
         assert!(EXIT_CODES.contains(&format!("\n  {} ", end.exit_code())), "{end}");
@@ -36,6 +38,7 @@ fn an_end_is_serialized_with_its_kind_its_code_and_what_it_carries() {
         r#"{"kind":"exited","exit-code":99,"message":"the guest wrote 300 (0x12c) to the exit port; the exit code is 99","value":300}"#
     );
     assert_eq!(json(End::PoweredOff), r#"{"kind":"powered-off","exit-code":0,"message":"the guest powered off"}"#);
+    assert!(json(End::by_signal(libc::SIGHUP)).starts_with(r#"{"kind":"hung-up","exit-code":129,"#));
     let triple_fault = json(End::TripleFault { vp: 2, place: " at 0x1000 (boom+0x1)".into() });
     assert!(triple_fault.contains(r#""kind":"triple-fault","exit-code":101"#), "{triple_fault}");
     assert!(triple_fault.contains("boom+0x1") && triple_fault.ends_with(r#""vp":2}"#), "{triple_fault}");

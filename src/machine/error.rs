@@ -63,12 +63,14 @@ pub enum MachineError {
     #[error(transparent)]
     Engine(#[from] SetupError),
     /// The trace has nowhere to go.
-    #[error("--trace: cannot write {path}: {source}")]
+    #[error("--trace: cannot write {path}: {source}; {advice}")]
     Trace {
         /// The file.
         path: PathBuf,
         /// The host's answer.
         source: std::io::Error,
+        /// What to do about it.
+        advice: &'static str,
     },
     /// The disks that were asked for.
     #[error("--disk: {0}")]

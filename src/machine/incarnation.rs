@@ -6,8 +6,11 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kvm_bindings::kvm_cpuid_entry2;
+use rustix::io::Errno;
+use rustix::thread::CpuSet;
 
 use super::check;
+use super::config::cpus::CpusError;
 use super::config::hyperv::Hv;
 use super::config::{Config, IrqchipKind};
 use super::exits::Counters;
@@ -20,6 +23,7 @@ use crate::boot::{self, KernelSource, acpi};
 use crate::guest_images::EMBEDDED;
 use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::engine::{self, Engine, GuestRequest, Setup};
+use crate::hyperv::features::EngineKind;
 use crate::hyperv::hypercall::Hypercalls;
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
 use crate::hyperv::types::VpIndex;
@@ -83,6 +87,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
         return Err(MachineError::TooManyVps { count: topology.vps(), max: host.max_vps() });
     }
     let engine = check::choose(&host, config.engine)?;
+    log::info!("{}: {}", config.name, summary(config, engine));
     let memory = memory::create(config.memory.size.0, config.memory.backing())?;
     if let Some(warning) = memory::excess(config.memory.size.0) {
         limited::warn!(of: &config.name, "{}: {warning}", config.name);
@@ -95,6 +100,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     let entry = load(config, &partition, topology)?;
     // They are read again when a report wants them; a file that has none is an error of the start.
     config.symbols.as_deref().map(Symbols::read).transpose()?;
+    log::debug!("{}: the kernel is booted by {} at {:#x}", config.name, entry.protocol, entry.registers.rip);
     let Some(console) = shared.console.get() else {
         return Err(MachineError::Defect("a machine without a console".into()));
     };
@@ -220,6 +226,20 @@ fn reserved(config: &Config) -> Vec<(Range<u64>, &'static str)> {
         (if config.irqchip == IrqchipKind::Pc { IOAPIC_PAGE } else { 0..0 }, "the IOAPIC's"),
     ];
     memory.chain(others).collect()
+}
+
+/// What a machine is made of, in a line.
+fn summary(config: &Config, engine: EngineKind) -> String {
+    let hypervisor = match config.hv {
+        Hv::Off => "no hypervisor".into(),
+        Hv::On(_) => format!("the {engine} engine"),
+    };
+    let kernel = config.kernel.as_ref().map_or("embedded:vsc".into(), ToString::to_string);
+    let (disks, adapters) = (config.machine_disks().len(), config.machine_networks().len());
+    let (count, size) = (config.cpus.count, config.memory.size);
+    format!(
+        "{kernel} on {hypervisor}, with {count} VPs, {size} of memory, {disks} disks and {adapters} network adapters"
+    )
 }
 
 /// Puts kernel, initrd, command line and ACPI tables into guest memory.
@@ -461,11 +481,21 @@ impl Drop for Left<'_> {
 
 /// Binds the calling thread, which is VP `vp`'s, to a host processor.
 fn bind(vp: u32, processor: usize) -> Result<(), MachineError> {
-    let failed = |source: rustix::io::Errno| MachineError::Affinity { vp, processor, source: source.into() };
-    if processor >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(failed(rustix::io::Errno::INVAL));
+    if processor < CpuSet::MAX_CPU {
+        let mut set = CpuSet::new();
+        set.set(processor);
+        match rustix::thread::sched_setaffinity(None, &set) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INVAL) => {}
+            Err(error) => return Err(MachineError::Affinity { vp, processor, source: error.into() }),
+        }
     }
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(processor);
-    rustix::thread::sched_setaffinity(None, &set).map_err(failed)
+    Err(CpusError::NoProcessor { vp, processor, usable: usable_processors() }.into())
+}
+
+/// The host processors that this process, by its first thread, may use, as a list such as `0-3,8`.
+fn usable_processors() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.map_or("others only".into(), |list| list.trim().to_owned())
 }

@@ -20,9 +20,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::config::Config;
-use super::config::file::{FileError, read, with_nearest};
+use super::config::file::{self, FileError, from_table, read};
 use crate::vsp::network::config::{NetworkOptionsError, check_all};
 
 /// One of several machines.
@@ -60,17 +62,15 @@ pub enum LabError {
 /// What is wrong with a lab.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// It is no TOML, or no lab.
-    #[error("{0}")]
-    Toml(String),
-    /// The settings of a partition.
-    #[error("{partition}: {message}")]
-    Settings {
-        /// Its name, or its number where it has none.
-        partition: String,
-        /// What is wrong.
-        message: String,
-    },
+    /// It is no TOML, or no lab, or the settings of a partition are wrong.
+    #[error(transparent)]
+    Toml(file::Problem),
+    /// It has the settings of one machine.
+    #[error(
+        "these are settings of one machine, without a [[partition]]; run it with: viridian run --config FILE, or \
+         write [[partition]] and a name above them"
+    )]
+    OneMachine,
     /// There is nothing to start.
     #[error("there is no [[partition]]")]
     Empty,
@@ -106,14 +106,6 @@ pub enum Problem {
     Network(#[from] NetworkOptionsError),
 }
 
-/// The file as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(default)]
-    partition: Vec<toml::Table>,
-}
-
 impl Lab {
     /// Reads a file. Relative paths in it are relative to its folder.
     ///
@@ -122,7 +114,10 @@ impl Lab {
     pub fn load(path: &Path) -> Result<Self, LabError> {
         let content = read(path)?;
         let wrong = |problem| LabError::Content { path: path.to_owned(), problem };
-        let mut lab = Self::parse(&content).map_err(wrong)?;
+        let mut lab = match Self::parse(&content) {
+            Err(Problem::Toml(problem)) => return Err(problem.in_file(path).into()),
+            other => other.map_err(wrong)?,
+        };
         let folder = path.parent().unwrap_or(Path::new(""));
         lab.partitions.iter_mut().for_each(|partition| partition.config.rebase(folder));
         check_files(&lab.partitions).map_err(wrong)?;
@@ -134,8 +129,22 @@ impl Lab {
     /// # Errors
     /// See [`Problem`].
     pub fn parse(content: &str) -> Result<Self, Problem> {
-        let written: Written = toml::from_str(content).map_err(|error| Problem::Toml(error.to_string()))?;
-        let partitions = written.partition.into_iter().zip(1..).map(|(table, number)| partition(table, number));
+        let toml = |error: &toml::de::Error| Problem::Toml(file::Problem::new(content, None, error));
+        let mut table = DeTable::parse(content).map_err(|error| toml(&error))?.into_inner();
+        let partitions = table.remove("partition");
+        if let Some((key, _)) = table.iter().next() {
+            let is_machine = partitions.is_none() && toml::from_str::<Config>(content).is_ok();
+            return Err(match is_machine {
+                true => Problem::OneMachine,
+                false => Problem::Toml(file::Problem::unknown_key(content, key, &["partition"])),
+            });
+        }
+        let partitions = match partitions.map(|value| (value.span(), value.into_inner())) {
+            None => Vec::new(),
+            Some((_, DeValue::Array(partitions))) => partitions.into_iter().collect(),
+            Some((span, table)) => vec![Spanned::new(span, table)],
+        };
+        let partitions = partitions.into_iter().zip(1..).map(|(value, number)| partition(content, value, number));
         let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
         if partitions.is_empty() {
             return Err(Problem::Empty);
@@ -145,13 +154,18 @@ impl Lab {
     }
 }
 
-fn partition(mut table: toml::Table, number: usize) -> Result<Partition, Problem> {
-    let name = table.get("name").and_then(toml::Value::as_str).filter(|name| !name.is_empty());
+fn partition(content: &str, value: Spanned<DeValue<'_>>, number: usize) -> Result<Partition, Problem> {
+    let span = value.span();
+    let DeValue::Table(mut table) = value.into_inner() else {
+        return Err(Problem::Toml(file::Problem::at(content, span.start, "write each partition as [[partition]]")));
+    };
+    let name = table.get("name").and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty());
     let name = name.ok_or(Problem::Unnamed(number))?.to_owned();
-    let wrong =
-        |error: toml::de::Error| Problem::Settings { partition: name.clone(), message: with_nearest(error.message()) };
-    let after = table.remove("after").map(Vec::deserialize).transpose().map_err(wrong)?;
-    Ok(Partition { config: Config::deserialize(table).map_err(wrong)?, after: after.unwrap_or_default() })
+    let in_partition = |problem: file::Problem| Problem::Toml(problem.with_context(&name));
+    let after = table.remove("after").map(|value| Vec::deserialize(ValueDeserializer::from(value))).transpose();
+    let after = after.map_err(|error| in_partition(file::Problem::new(content, None, &error)))?;
+    let config = from_table(content, Spanned::new(span, table)).map_err(in_partition)?;
+    Ok(Partition { config, after: after.unwrap_or_default() })
 }
 
 fn check(partitions: &[Partition]) -> Result<(), Problem> {

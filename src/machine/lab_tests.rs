@@ -36,12 +36,21 @@ fn partitions_that_wait_for_each_other_are_named_and_those_that_wait_for_them_ar
 #[test]
 fn what_makes_no_lab_is_refused() {
     refused("", "no [[partition]]");
-    refused("[[partitions]]", "partitions");
+    refused("[[partitions]]", "line 1, column 3: unknown key `partitions`; did you mean `partition`?");
+    refused("memory = '1G'\ncpus = 2", "viridian run --config");
+    refused("partition = 3", "[[partition]]");
+    refused(
+        "[[partition]]\nname = 'a'\n\nmemory = ['1G']",
+        "line 4, column 10: a: memory: expected a string or a table",
+    );
     refused("[[partition]]\nmemory = '1G'", "number 1 has no name");
     refused("[[partition]]\nname = ''", "number 1 has no name");
     refused("[[partition]]\nname = 'a'\n[[partition]]\nname = 'a'", "two partitions are called a");
     refused("[[partition]]\nname = 'a'\nafter = ['b']", "after b, which does not exist");
-    refused("[[partition]]\nname = 'a'\nmemroy = '1G'", "a: unknown key `memroy`; did you mean `memory`?");
+    refused(
+        "[[partition]]\nname = 'a'\nmemroy = '1G'",
+        "line 3, column 1: a: unknown key `memroy`; did you mean `memory`?",
+    );
     refused("[[partition]]\nname = 'a'\nafter = 'b'", "a: ");
     let same = "net = 'switch=lab,mac=02:00:00:00:00:01'";
     let text = format!("[[partition]]\nname = 'a'\n{same}\n[[partition]]\nname = 'b'\n{same}");

@@ -51,6 +51,7 @@ use crate::hyperv::engine::{Engine, Tracer};
 use crate::limited;
 use crate::partition::gate::Gate;
 use crate::platform::console::{Capture, Console, ConsoleConfig, ConsoleEvent};
+use crate::records;
 use crate::vmbus::bus::{self, FailureSink, VmBus};
 use crate::vsp::network::nics::Nics;
 use crate::vsp::storage::disks::Disks;
@@ -121,8 +122,8 @@ impl Machine {
         let Extras { console, devices, calls, own, end_on_failure } = extras;
         let announcer = Arc::new(Announcer::new(&config.name));
         let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
-        let label = (console == ConsoleUse::Labelled).then_some(config.name.as_str());
-        let tracer = config.trace.as_ref().map(|trace| trace::tracer(trace, label)).transpose()?;
+        records::survive_file_size_limit();
+        let tracer = trace::tracer(config, console == ConsoleUse::Labelled)?;
         let vmbus = VmBus::new(bus::Settings {
             name: config.name.clone(),
             max_version: config.vmbus_max_version,
@@ -452,6 +453,7 @@ impl Shared {
         let outside = self.state().stopped;
         let deadline = outside.then(|| Instant::now() + PATIENCE);
         let written = self.console.get().is_none_or(|console| console.finish(deadline));
+        self.tracer.iter().for_each(|tracer| tracer.finish());
         if !written && outside {
             log::warn!("{}: the last output of the guest was not read, and is lost", self.config.name);
         }

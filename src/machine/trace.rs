@@ -1,21 +1,28 @@
 //! Where a machine's traces go.
 
-use std::fs::File;
-use std::io::{LineWriter, Write};
 use std::sync::Arc;
 
 use super::MachineError;
-use super::config::hyperv::{Trace, TraceKind};
-use crate::hyperv::engine::{TraceKinds, Tracer};
+use super::config::Config;
+use super::config::hyperv::TraceKind;
+use crate::hyperv::engine::{TraceFormat, TraceKinds, Tracer};
+use crate::records::{self, Records};
 use crate::vmbus;
 
-/// Whoever writes the trace that is asked for. On standard error it has the `label` before each line, if there is one.
-pub(super) fn tracer(trace: &Trace, label: Option<&str>) -> Result<Arc<Tracer>, MachineError> {
-    let sink: Box<dyn Write + Send> = match &trace.file {
-        None => Box::new(std::io::stderr()),
+/// Whoever writes the trace that is asked for, if one is. Where several partitions `share` standard error, each line names its own.
+pub(super) fn tracer(config: &Config, share: bool) -> Result<Option<Arc<Tracer>>, MachineError> {
+    let Some(trace) = &config.trace else { return Ok(None) };
+    let records = match &trace.file {
+        None => Records::standard_error().clone(),
         Some(path) => {
-            let failed = |source| MachineError::Trace { path: path.clone(), source };
-            Box::new(LineWriter::new(File::create(path).map_err(failed)?))
+            let note = match config.trace_format {
+                TraceFormat::Text => records::lines_dropped,
+                TraceFormat::Json => records::json_lines_dropped,
+            };
+            Records::create(path, format!("the trace {}", path.display()), note).map_err(|errno| {
+                let advice = records::advice_on_opening(errno);
+                MachineError::Trace { path: path.clone(), source: errno.into(), advice }
+            })?
         }
     };
     let has = |kind| trace.kinds.contains(&kind);
@@ -27,29 +34,30 @@ pub(super) fn tracer(trace: &Trace, label: Option<&str>) -> Result<Arc<Tracer>, 
         storage: has(TraceKind::Storage),
         network: has(TraceKind::Network),
     };
-    let tracer = Tracer::new(kinds, sink);
-    Ok(Arc::new(match label.filter(|_| trace.file.is_none()) {
-        Some(label) => tracer.labelled(label),
-        None => tracer,
-    }))
+    let shared = share && trace.file.is_none();
+    Ok(Some(Arc::new(Tracer::new(kinds, config.trace_format, records, &config.name, shared))))
 }
 
 /// The same for VMBus, if it is to be traced.
 pub(super) fn vmbus(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
-    lines(tracer, |kinds| kinds.vmbus)
+    lines(tracer, "vmbus", |kinds| kinds.vmbus)
 }
 
 /// The same for storage, if it is to be traced.
 pub(super) fn storage(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
-    lines(tracer, |kinds| kinds.storage)
+    lines(tracer, "storage", |kinds| kinds.storage)
 }
 
 /// The same for network adapters, if they are to be traced.
 pub(super) fn network(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
-    lines(tracer, |kinds| kinds.network)
+    lines(tracer, "network", |kinds| kinds.network)
 }
 
-fn lines(tracer: Option<&Arc<Tracer>>, wanted: fn(TraceKinds) -> bool) -> Option<vmbus::trace::Tracer> {
+fn lines(
+    tracer: Option<&Arc<Tracer>>,
+    kind: &'static str,
+    wanted: fn(TraceKinds) -> bool,
+) -> Option<vmbus::trace::Tracer> {
     let tracer = tracer.filter(|tracer| wanted(tracer.kinds()))?.clone();
-    Some(vmbus::trace::Tracer::new(move |line| tracer.line(line)))
+    Some(vmbus::trace::Tracer::new(move |line| tracer.line(kind, line)))
 }

@@ -71,7 +71,34 @@ fn unknown_options_commands_and_values() {
     expect(&run(""), 2, &["Usage"]);
     refused("--engine fast", &["fast", "auto", "kernel", "user"]);
     refused("--on-reset never", &["never", "restart"]);
-    refused("stray", &["stray"]);
+    refused("stray", &["stray", "viridian run --kernel stray"]);
+    refused("vm.toml", &["viridian run --config vm.toml", "viridian up vm.toml"]);
+}
+
+#[test]
+fn options_of_other_programs() {
+    let run = run_with(["run", "-m", "512", "-smp", "4", "-kernel", "bzImage", "-append", "a b", "-nographic"]);
+    expect(&run, 2, &["--memory 512M", "--cpus 4", "--kernel bzImage", "--cmdline 'a b'", "-nographic is no option"]);
+    expect(&run_with(["-hda", "a.img"]), 2, &["--disk a.img"]);
+    refused("--api-socket /tmp/x", &["--report FILE"]);
+}
+
+#[test]
+fn arguments_that_are_not_utf_8() {
+    use std::os::unix::ffi::OsStrExt;
+    let argument = std::ffi::OsStr::from_bytes(b"a\xffb");
+    let run = run_with(["run".as_ref(), "--cmdline".as_ref(), argument]);
+    expect(&run, 2, &["argument 3", r#""a\xFFb""#, "is not UTF-8"]);
+}
+
+#[test]
+fn log_filters_that_name_nothing() {
+    let run =
+        |filters: &str| Run::from(super::command::viridian().arg("run").env("RUST_LOG", filters).output().unwrap());
+    let wrong = run("garbage");
+    assert!(wrong.code == Some(0) && wrong.errors.contains("RUST_LOG is ignored: `garbage`"), "{wrong:?}");
+    let right = run("viridian=info");
+    assert!(right.errors.contains("exits to this process") && !right.errors.contains("RUST_LOG"), "{right:?}");
 }
 
 #[test]
@@ -99,7 +126,8 @@ fn processors_that_no_machine_has() {
     refused("--cpus 4,sockets=3", &["3 sockets", "not 4"]);
     refused("--cpus 2,affinity=0", &["each of the 2"]);
     refused("--cpus 1,affinity=x", &["affinity", "0-3"]);
-    expect(&run("run --cpus 1,affinity=4000"), 125, &["affinity", "4000"]);
+    refused("--cpus 1,affinity=999", &["VP 0", "host processor 999", "may use 0"]);
+    refused("--cpus 1,affinity=4000", &["host processor 4000", "may use 0"]);
 }
 
 #[test]
@@ -108,6 +136,8 @@ fn times_that_are_none() {
     refused("--timeout 0", &["above 0"]);
     refused("--timeout -1", &["--timeout"]);
     refused("--timeout nan", &["--timeout"]);
+    refused("--timeout 1e300", &["1e300 seconds are longer"]);
+    assert!(run("run --timeout 1e300").errors.len() < 300);
 }
 
 #[test]
@@ -122,10 +152,11 @@ fn consoles_that_cannot_be() {
 #[test]
 fn traces_that_cannot_be() {
     refused("--trace vmbos", &["vmbos", "vmbus"]);
-    refused("--trace vmbus=/nowhere/trace", &["--trace", "/nowhere/trace"]);
+    refused("--trace vmbus=/nowhere/trace", &["--trace", "/nowhere/trace", "create the directory"]);
+    refused("--trace all,vmbus", &["`all`"]);
     let full = run("run --trace vmbus=/dev/full");
     assert_eq!(full.code, Some(0), "{full:?}");
-    assert_eq!(full.errors.matches("the trace ends here").count(), 1, "{full:?}");
+    assert_eq!(full.errors.matches("the trace /dev/full ends here").count(), 1, "{full:?}");
 }
 
 #[test]
@@ -197,10 +228,20 @@ fn settings_files_that_do_not_read() {
         let path = folder.file("vm.toml", content.as_bytes());
         run_with(["run", "--config", path.to_str().unwrap()])
     };
-    expect(&config("name = 'x'\nkernal = 'y'"), 2, &["vm.toml:2", "kernal", "kernel"]);
-    expect(&config("cpus = []"), 2, &["vm.toml:1"]);
-    expect(&config("memory = "), 2, &["vm.toml:1"]);
-    expect(&config("memory = { size = '1G', pages = 2 }"), 2, &["vm.toml:1", "pages"]);
+    for (content, words) in [
+        ("name = 'x'\nkernal = 'y'", "vm.toml:2:1: unknown key `kernal`; did you mean `kernel`?"),
+        ("cpus = []", "vm.toml:1:8: cpus: expected a string or a table, found an array"),
+        ("memory = ", "vm.toml:1:10: "),
+        ("\nmemory = { size = '1G', pages = 2 }", "vm.toml:2:25: memory: unknown key `pages`"),
+        ("[memory]\nsize = 'lots'", "vm.toml:2:8: memory.size: `lots` is not a size"),
+        ("timeout = 'soon'", "vm.toml:1:11: timeout: expected a number, found string \"soon\""),
+        ("engine = 'fast'", "vm.toml:1:10: engine: unknown value `fast`; known are: auto, kernel, user"),
+        ("[[partition]]\nname = 'a'", "run them with: viridian up "),
+    ] {
+        let run = config(content);
+        expect(&run, 2, &[words]);
+        assert!(!run.errors.contains("Usage") && run.errors.lines().count() == 1, "{run:?}");
+    }
     refused("--config /nowhere.toml", &["/nowhere.toml"]);
     refused(&format!("--config {}", image("hello").display()), &["UTF-8"]);
     refused("--config /dev/zero", &["/dev/zero"]);
@@ -226,7 +267,9 @@ fn standard_output_that_nobody_reads() {
     let script = format!("{{ {program} run --kernel {} --cmdline spew=200000; echo $? >&2; }} | true", exits.display());
     let run = shell(&script);
     assert!(run.errors.contains("standard output") && run.errors.ends_with("\n125\n"), "{run:?}");
-    for command in ["check", "run --dump-config", "--help"] {
+    for command in ["hv", "check", "run --dump-config", "--help"] {
+        let run = shell(&format!("{{ {program} {command}; echo $? >&2; }} | true"));
+        assert_eq!(run.errors, "0\n", "a reader that has seen enough is no failure of {command}");
         let run = shell(&format!("{program} {command} >/dev/full"));
         assert_eq!(run.code, Some(125), "{run:?}");
         assert!(run.errors.contains("standard output"), "{run:?}");
@@ -249,6 +292,11 @@ fn no_dev_kvm() {
     expect(&run, 126, &["/dev/kvm: not found", "modprobe"]);
     let run = with_mounts("mount -t tmpfs none /dev", &format!("{PROGRAM} check"));
     assert_eq!(run.code, Some(126), "{run:?}");
+    let lab = format!("{}/examples/peers.toml", env!("CARGO_MANIFEST_DIR"));
+    let run = with_mounts("mount -t tmpfs none /dev", &format!("{PROGRAM} up {lab}"));
+    expect(&run, 126, &["/dev/kvm: not found", "modprobe", "nothing was started"]);
+    let run = with_mounts("mount -t tmpfs none /dev", &format!("{PROGRAM} hv"));
+    assert!(run.code == Some(0) && run.output.contains("cannot run: /dev/kvm: not found"), "{run:?}");
     let run = with_mounts("mount --bind /dev/null /dev/kvm", &format!("{PROGRAM} run"));
     expect(&run, 126, &["/dev/kvm", "not KVM"]);
     let run = with_mounts("mount --bind /etc/hostname /dev/kvm", &format!("{PROGRAM} run"));
@@ -287,4 +335,21 @@ fn a_full_disk_under_the_console() {
         format!("{PROGRAM} run --kernel {} --cmdline spew=200000 --console file:{path}/log", image("exits").display());
     let run = with_mounts(&format!("mount -t tmpfs -o size=64k none {path}"), &command);
     expect(&run, 125, &["log", "space"]);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files() {
+    let folder = Folder::new();
+    let log = folder.0.path().join("log");
+    let (image, log) = (image("exits"), log.display());
+    let run = shell(&format!(
+        "ulimit -f 8; exec {PROGRAM} run --kernel {} --cmdline spew=200000 --console file:{log}",
+        image.display()
+    ));
+    expect(&run, 125, &["/log", "ulimit -f"]);
+    let run = shell(&format!(
+        "ulimit -f 8; exec {PROGRAM} run --kernel {} --trace all={log} --cmdline exit=7 >/dev/null",
+        image.display()
+    ));
+    assert_eq!(run.code, Some(7), "{run:?}");
 }

@@ -126,7 +126,8 @@ fn signals_end_a_run_with_their_codes() {
     for (signal, code, words) in [
         (rustix::process::Signal::INT, 130, "ended by the user"),
         (rustix::process::Signal::TERM, 143, "ended by a signal to terminate"),
-        (rustix::process::Signal::HUP, 143, "ended by a signal to terminate"),
+        (rustix::process::Signal::HUP, 129, "ended by a signal to hang up: the terminal has gone"),
+        (rustix::process::Signal::QUIT, 131, "ended by a signal to quit"),
     ] {
         let image = image("exits");
         let arguments = ["run", "--kernel", image.to_str().unwrap(), "--cmdline", "spew=100000000"];
@@ -140,4 +141,25 @@ fn signals_end_a_run_with_their_codes() {
         assert_eq!(run.code, Some(code), "{run:?}");
         assert!(run.errors.ends_with(&format!("viridian: {words}\n")), "{run:?}");
     }
+}
+
+#[test]
+fn a_run_under_nohup_outlives_its_terminal() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let program = env!("CARGO_BIN_EXE_viridian");
+    let script =
+        format!("trap '' HUP; exec {program} run --kernel {} --cmdline spew=100000000", image("exits").display());
+    let mut command = std::process::Command::new("sh");
+    let mut child = command
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut started = [0];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut started).unwrap();
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143), "TERM ended it, and not HUP");
 }

@@ -18,5 +18,6 @@ mod hyperv_images;
 mod images;
 mod lab;
 mod library;
+mod outputs;
 mod own;
 mod promptly;

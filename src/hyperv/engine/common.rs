@@ -254,14 +254,14 @@ impl Common {
     /// A line for an MSR access, if they are traced.
     pub fn trace_msr(&self, vp: VpIndex, number: u32, access: impl FnOnce() -> MsrResult) {
         if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.kinds().msr) {
-            tracer.line(MsrAccess { vp, number, access: access() });
+            tracer.line("msr", MsrAccess { vp, number, access: access() });
         }
     }
 
     /// A line for a SynIC event, if they are traced.
     pub fn trace_synic(&self, event: impl FnOnce() -> SynicEvent) {
         if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.kinds().synic) {
-            tracer.line(event());
+            tracer.line("synic", event());
         }
     }
 

@@ -18,7 +18,7 @@ mod trace;
 mod user;
 
 pub use setup::{Setup, SetupError, create, offer};
-pub use trace::{TraceKinds, Tracer};
+pub use trace::{TraceFormat, TraceKinds, Tracer};
 
 use super::connections::{ConnectError, MessagePort};
 use super::cpuid::Leaf;

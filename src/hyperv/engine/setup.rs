@@ -133,7 +133,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     let memory = setup.partition.memory().clone();
     let mut calls = setup.calls;
     if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.kinds().hypercall) {
-        calls.watch(move |observation| tracer.line(observation));
+        calls.watch(move |observation| tracer.line("hypercall", observation));
     }
     let filtered = match setup.kind {
         EngineKind::User => UserEngine::FILTERED,

@@ -1,11 +1,10 @@
 //! `--trace`: what happens at the interface, one readable line an event.
 
 use std::fmt;
-use std::io::Write;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::hyperv::trace::Line;
+use crate::records::Records;
 
 /// Which events are traced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,19 +23,52 @@ pub struct TraceKinds {
     pub network: bool,
 }
 
+/// How the lines of a trace are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum TraceFormat {
+    /// For people: time and event
+    #[default]
+    Text,
+    /// For programs: a JSON object on each line, with the fields time (in seconds), partition, kind and event
+    Json,
+}
+
 /// Writes lines. Whoever does not trace has none.
 pub struct Tracer {
     kinds: TraceKinds,
     start: Instant,
-    /// None when writing has failed: the trace ends there, the machine goes on.
-    sink: Mutex<Option<Box<dyn Write + Send>>>,
-    label: String,
+    records: Records,
+    format: TraceFormat,
+    /// Whose trace it is.
+    partition: String,
+    /// Lines of text name the partition, since others write to the same place.
+    shared: bool,
+}
+
+/// Text as a JSON string.
+struct JsonText<T>(T);
+
+impl<T: fmt::Display> fmt::Display for JsonText<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("\"")?;
+        for character in self.0.to_string().chars() {
+            match character {
+                '"' | '\\' => write!(formatter, "\\{character}")?,
+                '\0'..'\x20' => write!(formatter, "\\u{:04x}", u32::from(character))?,
+                _ => write!(formatter, "{character}")?,
+            }
+        }
+        formatter.write_str("\"")
+    }
 }
 
 impl Tracer {
-    /// Traces `kinds` to `sink`; times count from now.
-    pub fn new(kinds: TraceKinds, sink: Box<dyn Write + Send>) -> Self {
-        Self { kinds, start: Instant::now(), sink: Mutex::new(Some(sink)), label: String::new() }
+    /// Traces `kinds` of a partition to `records`; times count from now. Lines of text begin with the partition's name if the
+    /// output is `shared`.
+    pub fn new(kinds: TraceKinds, format: TraceFormat, records: Records, partition: &str, shared: bool) -> Self {
+        Self { kinds, start: Instant::now(), records, format, partition: partition.to_owned(), shared }
     }
 
     /// What is traced.
@@ -44,20 +76,38 @@ impl Tracer {
         self.kinds
     }
 
-    /// Puts `label` before each line: whose it is, where others write into the same sink.
-    pub fn labelled(self, label: &str) -> Self {
-        Self { label: format!("{label}: "), ..self }
+    /// Writes one line about an event of that kind, without waiting for whoever reads it.
+    pub fn line(&self, kind: &str, event: impl fmt::Display) {
+        let elapsed = self.start.elapsed();
+        let line = match self.format {
+            TraceFormat::Text => {
+                let line = Line { time: (elapsed.as_nanos() / 100) as u64, event };
+                if self.shared { format!("{}: {line}\n", self.partition) } else { format!("{line}\n") }
+            }
+            TraceFormat::Json => {
+                let (time, partition) = (elapsed.as_secs_f64(), JsonText(&self.partition));
+                let (kind, event) = (JsonText(kind), JsonText(event));
+                format!("{{\"time\":{time:.7},\"partition\":{partition},\"kind\":{kind},\"event\":{event}}}\n")
+            }
+        };
+        self.records.put(line.as_bytes(), 1);
     }
 
-    /// Writes one line, at once. With a sink that fails the trace ends, which is told once.
-    pub fn line(&self, event: impl fmt::Display) {
-        let time = (self.start.elapsed().as_nanos() / 100) as u64;
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(file) = sink.as_mut() else { return };
-        let line = format!("{}{}\n", self.label, Line { time, event });
-        if let Err(error) = file.write_all(line.as_bytes()) {
-            log::warn!("the trace ends here: {error}");
-            *sink = None;
+    /// Waits until the last line is written, but not for a reader that has stopped.
+    pub fn finish(&self) {
+        self.records.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::JsonText;
+
+    #[test]
+    fn any_text_is_a_json_string() {
+        for text in ["", "plain", "a \"quote\" and \\", "line\nline\t\u{1}\u{7f}\u{2028}ü"] {
+            let json = JsonText(text).to_string();
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text, "{json}");
         }
     }
 }

@@ -63,6 +63,16 @@ pub enum CpusError {
         /// The entry that is wrong.
         entry: String,
     },
+    /// The host has no such processor, or keeps it from this process.
+    #[error("--cpus affinity: VP {vp} cannot run on host processor {processor}: this process may use {usable}")]
+    NoProcessor {
+        /// The VP's index.
+        vp: u32,
+        /// The processor that is named.
+        processor: usize,
+        /// Those that there are, as a list such as `0-3`.
+        usable: String,
+    },
     /// The affinity list names another number of processors than there are VPs.
     #[error("--cpus affinity={list} names {named} host processors; it must name one for each of the {count} VPs")]
     AffinityCount {

@@ -108,7 +108,11 @@ impl FromStr for Trace {
             Some((kinds, file)) => (kinds, Some(PathBuf::from(file))),
             None => (text, None),
         };
-        let names = TraceKind::ALL.map(|(name, _)| name);
+        if kinds == "all" {
+            return Ok(Self { kinds: TraceKind::ALL.map(|(_, kind)| kind).into(), file });
+        }
+        let mut names = TraceKind::ALL.map(|(name, _)| name).to_vec();
+        names.push("all");
         let kind = |word: &str| {
             let known = TraceKind::ALL.iter().find(|(name, _)| *name == word);
             known.map(|(_, kind)| *kind).ok_or_else(|| text::unknown("kind of trace", word, &names))
@@ -121,7 +125,10 @@ impl fmt::Display for Trace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name =
             |kind: &TraceKind| TraceKind::ALL.iter().find(|(_, known)| known == kind).map_or("", |(name, _)| *name);
-        formatter.write_str(&self.kinds.iter().map(name).collect::<Vec<_>>().join(","))?;
+        match TraceKind::ALL.iter().all(|(_, kind)| self.kinds.contains(kind)) {
+            true => formatter.write_str("all")?,
+            false => formatter.write_str(&self.kinds.iter().map(name).collect::<Vec<_>>().join(","))?,
+        }
         self.file.as_ref().map_or(Ok(()), |file| write!(formatter, "={}", file.display()))
     }
 }

@@ -13,6 +13,7 @@ pub mod text;
 
 use crate::boot::KernelSource;
 use crate::hyperv::cpuid::Version;
+use crate::hyperv::engine::TraceFormat;
 use crate::partition::memory::Backing;
 use crate::platform::console::ConsoleConfig;
 use crate::vmbus;
@@ -107,10 +108,16 @@ pub struct Config {
     #[serde(with = "text::plain")]
     pub vmbus_max_version: vmbus::ids::Version,
 
-    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, or several of them; =FILE prints into a file
+    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, several of them, or all; =FILE prints into
+    /// a file, whose reader, if it is a pipe, must be there first
     #[cfg_attr(feature = "cli", arg(long, value_name = "KIND,...[=FILE]"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+
+    /// How the lines of a trace are written [default: text]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FORMAT"))]
+    #[serde(skip_serializing_if = "is_default")]
+    pub trace_format: TraceFormat,
 
     /// Which interrupt controllers the guest finds: local APICs and an IOAPIC, or with them a PC's 8259s and 8254 timer
     /// [default: apic]
@@ -145,11 +152,17 @@ impl Default for Config {
             networks: Vec::new(),
             vmbus_max_version: vmbus::ids::Version::NEWEST,
             trace: None,
+            trace_format: TraceFormat::Text,
             irqchip: IrqchipKind::Apic,
             test_device: false,
             on_reset: OnReset::Exit,
         }
     }
+}
+
+/// For `#[serde(skip_serializing_if)]`.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Guest memory.
@@ -243,7 +256,9 @@ impl TryFrom<f64> for Seconds {
     fn try_from(seconds: f64) -> Result<Self, String> {
         match Duration::try_from_secs_f64(seconds) {
             Ok(time) if !time.is_zero() => Ok(Self(seconds)),
-            _ => Err(format!("{seconds} is not a time; write seconds above 0, such as 30 or 0.5")),
+            // As it is written, and not as 300 digits.
+            _ if seconds > 0.0 => Err(format!("{seconds:?} seconds are longer than any run; leave the time out")),
+            _ => Err(format!("{seconds:?} is not a time; write seconds above 0, such as 30 or 0.5")),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 /// What came of reading a backend's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,19 @@ pub(super) trait Backend: Send {
 
     /// Somebody may have come.
     fn open_door(&mut self) {}
+
+    /// What to poll for news that concern neither input nor output.
+    fn notices(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// There are news. May stop the process for a while.
+    fn heed(&mut self) {}
+
+    /// Looks at what no descriptor tells of; returns when to look again at the latest.
+    fn glance(&mut self) -> Option<Duration> {
+        None
+    }
 
     /// Names the place in an error about writing to it, and says what to do about that error.
     fn explain(&self, error: &io::Error) -> (String, &'static str);

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::ConsoleError;
 use super::backend::Backend;
 use super::clean::clean;
-use super::endpoint::Endpoint;
 use super::stdio::{STANDARD_OUTPUT, advice};
 use crate::printable::Escaped;
+use crate::records::endpoint::Endpoint;
 
 /// A longer line is broken.
 const LONGEST: usize = 3 << 10;

@@ -70,6 +70,7 @@ enum Printed {
 #[derive(Default)]
 struct Ready {
     source: bool,
+    notices: bool,
     hang_up: bool,
     door: bool,
 }
@@ -88,8 +89,13 @@ impl Pump {
             };
             // Even with more to print, look at the input: a guest that never stops must not keep its user from doing so.
             let in_flight = printed == Printed::Blocked || self.backend.holds();
+            let glance = self.backend.glance().and_then(|time| Timespec::try_from(time).ok());
+            let timeout = timeout.map_or(glance, |time| Some(glance.map_or(time, |glance| glance.min(time))));
             let sleeps = self.output.may_sleep(wake_at, in_flight);
             let ready = self.poll(printed, if sleeps { timeout } else { Some(AT_ONCE) });
+            if ready.notices {
+                self.backend.heed();
+            }
             if ready.hang_up {
                 self.backend.hang_up();
             }
@@ -174,7 +180,7 @@ impl Pump {
     }
 
     fn poll(&self, printed: Printed, timeout: Option<Timespec>) -> Ready {
-        let mut fds: SmallVec<[PollFd<'_>; 4]> = SmallVec::new();
+        let mut fds: SmallVec<[PollFd<'_>; 5]> = SmallVec::new();
         fds.push(PollFd::new(&*self.waker, PollFlags::IN));
         let mut add = |fd, flags| {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -185,6 +191,7 @@ impl Pump {
         let sink = self.backend.sink().filter(|_| !writing.is_empty() || self.backend.has_visitors());
         let sink = sink.map(|fd| add(fd, writing));
         let door = self.backend.door().map(|fd| add(fd, PollFlags::IN));
+        let notices = self.backend.notices().map(|fd| add(fd, PollFlags::IN));
         if poll(&mut fds, timeout.as_ref()).is_err() {
             return Ready::default();
         }
@@ -194,6 +201,7 @@ impl Pump {
         let found = |index: Option<usize>| index.map_or(PollFlags::empty(), |index| fds[index].revents());
         Ready {
             source: !found(source).is_empty(),
+            notices: !found(notices).is_empty(),
             hang_up: found(sink).intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
             door: !found(door).is_empty(),
         }

@@ -12,7 +12,8 @@ use signal_hook::{SigId, flag, low_level};
 
 use super::terminal;
 
-/// While this lives, INT, TERM, HUP and QUIT end nothing by themselves but are reported here.
+/// While this lives, INT, TERM, HUP and QUIT end nothing by themselves but are reported here. A HUP that this process was
+/// started to ignore (`nohup`) stays ignored.
 pub struct EndSignals {
     receiver: UnixStream,
     latest: Arc<AtomicUsize>,
@@ -28,7 +29,8 @@ impl EndSignals {
         let (receiver, sender) = UnixStream::pair()?;
         let latest = Arc::new(AtomicUsize::new(0));
         let mut signals = Self { receiver, latest, registrations: Vec::new() };
-        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        let hang_up = if ignores(SIGHUP) { None } else { Some(SIGHUP) };
+        for signal in [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hang_up) {
             // In this order: who is woken finds the number there.
             let number = flag::register_usize(signal, signals.latest.clone(), signal as usize)?;
             signals.registrations.push(number);
@@ -60,6 +62,14 @@ impl Drop for EndSignals {
             low_level::unregister(registration);
         }
     }
+}
+
+/// Returns `true` if this process ignores the signal now.
+fn ignores(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// For a program that handles no signals: has INT, TERM, HUP and QUIT end the process as they always do, but

@@ -1,13 +1,16 @@
 //! A console on standard input and output.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use super::ConsoleError;
 use super::backend::{Backend, Typed};
-use super::endpoint::Endpoint;
+use super::jobs::{GLANCE, JobControl};
 use super::keys::{Command, HELP, Keys};
-use super::terminal::{NotRaw, RawMode};
+use super::terminal::{NotRaw, RawMode, is_in_foreground};
+use crate::records::Records;
+use crate::records::endpoint::Endpoint;
 
 pub(super) const STANDARD_OUTPUT: &str = "standard output";
 
@@ -15,8 +18,15 @@ pub(super) struct StdioBackend {
     /// `None` once the input has ended, or where there is none.
     input: Option<Endpoint>,
     output: Endpoint,
-    /// On a terminal: our keys, and its settings to be put back.
-    terminal: Option<(Keys, RawMode)>,
+    terminal: Option<Terminal>,
+}
+
+/// An input that is a terminal.
+struct Terminal {
+    keys: Keys,
+    /// None while somebody else has the terminal in the foreground: to read it would stop this process.
+    raw: Option<RawMode>,
+    jobs: JobControl,
 }
 
 impl StdioBackend {
@@ -31,13 +41,27 @@ impl StdioBackend {
             let advice = advice(&source);
             ConsoleError::Write { to: STANDARD_OUTPUT.into(), source, advice }
         })?;
-        let raw = RawMode::enter(input);
-        // A terminal that somebody else has in the foreground is not ours to read: it would stop us.
-        let input = match raw {
-            Err(NotRaw::InBackground) => None,
-            _ => Endpoint::for_reading(input).ok(),
+        let terminal = match RawMode::enter(input) {
+            Err(NotRaw::NotATerminal) => None,
+            raw => Some(Terminal {
+                keys: Keys::default(),
+                raw: raw.ok(),
+                jobs: JobControl::listen().map_err(ConsoleError::Start)?,
+            }),
         };
-        Ok(Self { input, output, terminal: raw.ok().map(|raw| (Keys::default(), raw)) })
+        Ok(Self { input: Endpoint::for_reading(input).ok(), output, terminal })
+    }
+
+    /// Looks whose the terminal is, and has it raw where it is ours.
+    fn look_at_terminal(&mut self) {
+        let Some((terminal, input)) = self.terminal.as_mut().zip(self.input.as_ref()) else { return };
+        // Its settings are whatever a shell has made them.
+        terminal.raw = None;
+        match RawMode::enter(input.as_fd()) {
+            Ok(raw) => terminal.raw = Some(raw),
+            Err(NotRaw::InBackground) => {}
+            Err(NotRaw::NotATerminal) => self.input = None,
+        }
     }
 }
 
@@ -51,11 +75,16 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
 
 impl Backend for StdioBackend {
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        self.input.as_ref().map(|input| input.as_fd())
+        let waits = self.terminal.as_ref().is_some_and(|terminal| terminal.raw.is_none());
+        self.input.as_ref().filter(|_| !waits).map(|input| input.as_fd())
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Typed {
         let Some(input) = &self.input else { return Typed::Bytes(0) };
+        if let Some(terminal) = self.terminal.as_mut().filter(|_| !is_in_foreground(input.as_fd())) {
+            terminal.raw = None;
+            return Typed::Bytes(0);
+        }
         let count = match input.read(buffer) {
             Ok(count) if count > 0 => count,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
@@ -64,12 +93,12 @@ impl Backend for StdioBackend {
                 0
             }
         };
-        let Some((keys, _)) = &mut self.terminal else { return Typed::Bytes(count) };
-        match keys.filter(&mut buffer[..count]) {
+        let Some(terminal) = &mut self.terminal else { return Typed::Bytes(count) };
+        match terminal.keys.filter(&mut buffer[..count]) {
             (_, Some(Command::Quit)) => Typed::Quit,
             (count, command) => {
                 if command == Some(Command::Help) {
-                    let _ = io::stderr().write_all(HELP.as_bytes());
+                    Records::standard_error().put(HELP.as_bytes(), 1);
                 }
                 Typed::Bytes(count)
             }
@@ -82,6 +111,25 @@ impl Backend for StdioBackend {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.output.write(bytes)
+    }
+
+    fn notices(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(|terminal| terminal.jobs.as_fd())
+    }
+
+    fn heed(&mut self) {
+        if let Some(terminal) = &self.terminal {
+            terminal.jobs.heed();
+            self.look_at_terminal();
+        }
+    }
+
+    fn glance(&mut self) -> Option<Duration> {
+        if self.terminal.as_ref()?.raw.is_none() {
+            self.look_at_terminal();
+        }
+        let waits = self.input.is_some() && self.terminal.as_ref()?.raw.is_none();
+        waits.then_some(GLANCE)
     }
 
     fn explain(&self, error: &io::Error) -> (String, &'static str) {

@@ -3,14 +3,20 @@
 //! Dropping the console puts it back, and a panic hook does before the panic's message is printed. Two
 //! ends of a process pass by both, and whoever brings them about calls [`restore`] first: `std::process::exit`, and
 //! a signal (see [`super::signals`]). Only after a SIGKILL is a terminal left raw; `stty sane` helps.
+//!
+//! A terminal is put back only if its settings are still those that were made here: a shell that has taken it since, or another
+//! machine on it, has its own.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use rustix::io::Errno;
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
 };
+use signal_hook::consts::SIGTTOU;
+use vmm_sys_util::signal::{block_signal, unblock_signal};
 
 /// A terminal that is raw now.
 struct Raw {
@@ -18,10 +24,14 @@ struct Raw {
     device: u64,
     /// The settings to put back.
     settings: Termios,
+    /// The settings in raw mode.
+    raw: Termios,
     users: usize,
+    id: u64,
 }
 
 static RAW: Mutex<Vec<Raw>> = Mutex::new(Vec::new());
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 fn raw_terminals() -> MutexGuard<'static, Vec<Raw>> {
     RAW.lock().unwrap_or_else(PoisonError::into_inner)
@@ -29,9 +39,32 @@ fn raw_terminals() -> MutexGuard<'static, Vec<Raw>> {
 
 impl Raw {
     fn restore(self) {
+        if !tcgetattr(&self.terminal).is_ok_and(|now| is_same(&now, &self.raw)) {
+            return;
+        }
+        // In the background the kernel would stop this process for it.
+        let blocked = block_signal(SIGTTOU).is_ok();
         // A terminal that is gone needs nothing.
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.settings);
+        if blocked {
+            let _ = unblock_signal(SIGTTOU);
+        }
     }
+}
+
+/// Compares what raw mode changes.
+fn is_same(one: &Termios, other: &Termios) -> bool {
+    let parts = |settings: &Termios| {
+        let keys = [SpecialCodeIndex::VQUIT, SpecialCodeIndex::VSUSP, SpecialCodeIndex::VMIN, SpecialCodeIndex::VTIME];
+        let local = settings.local_modes - LocalModes::PENDIN - LocalModes::FLUSHO;
+        (settings.input_modes, settings.output_modes, local, keys.map(|key| settings.special_codes[key]))
+    };
+    parts(one) == parts(other)
+}
+
+/// Returns `true` unless somebody else has this terminal, which controls the process, in the foreground.
+pub(super) fn is_in_foreground(terminal: BorrowedFd<'_>) -> bool {
+    !tcgetpgrp(terminal).is_ok_and(|foreground| foreground != rustix::process::getpgrp())
 }
 
 /// Gives every terminal that is raw its settings back. May be called from any thread, any number of times.
@@ -60,14 +93,14 @@ impl From<Errno> for NotRaw {
 /// Output is still processed, so that a line of the host's own starts where it should.
 #[derive(Debug)]
 pub(super) struct RawMode {
-    device: u64,
+    id: u64,
 }
 
 impl RawMode {
     /// Makes a terminal raw. Several users share one terminal's raw mode.
     pub fn enter(terminal: BorrowedFd<'_>) -> Result<Self, NotRaw> {
         let settings = tcgetattr(terminal)?;
-        if tcgetpgrp(terminal).is_ok_and(|foreground| foreground != rustix::process::getpgrp()) {
+        if !is_in_foreground(terminal) {
             return Err(NotRaw::InBackground);
         }
         let device = rustix::fs::fstat(terminal)?.st_rdev;
@@ -75,19 +108,22 @@ impl RawMode {
         let mut raw_terminals = raw_terminals();
         if let Some(raw) = raw_terminals.iter_mut().find(|raw| raw.device == device) {
             raw.users += 1;
-            return Ok(Self { device });
+            return Ok(Self { id: raw.id });
         }
         let ours = rustix::io::fcntl_dupfd_cloexec(terminal, 3)?;
         tcsetattr(terminal, OptionalActions::Now, &raw(&settings))?;
-        raw_terminals.push(Raw { terminal: ours, device, settings, users: 1 });
-        Ok(Self { device })
+        // As the terminal has them now: a driver may not take every setting.
+        let raw = tcgetattr(terminal)?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        raw_terminals.push(Raw { terminal: ours, device, settings, raw, users: 1, id });
+        Ok(Self { id })
     }
 }
 
 impl Drop for RawMode {
     fn drop(&mut self) {
         let mut raw_terminals = raw_terminals();
-        if let Some(place) = raw_terminals.iter().position(|raw| raw.device == self.device) {
+        if let Some(place) = raw_terminals.iter().position(|raw| raw.id == self.id) {
             raw_terminals[place].users -= 1;
             if raw_terminals[place].users == 0 {
                 raw_terminals.swap_remove(place).restore();

@@ -54,3 +54,15 @@ fn what_is_no_terminal_is_left_alone() {
     let null = OpenOptions::new().read(true).open("/dev/null").unwrap();
     assert_eq!(RawMode::enter(null.as_fd()).unwrap_err(), NotRaw::NotATerminal);
 }
+
+#[test]
+fn what_somebody_else_has_set_since_is_left_alone() {
+    let (_master, slave) = terminal();
+    let raw = RawMode::enter(slave.as_fd()).unwrap();
+    let mut theirs = tcgetattr(&slave).unwrap();
+    theirs.local_modes |= LocalModes::ICANON;
+    tcsetattr(&slave, OptionalActions::Now, &theirs).unwrap();
+    drop(raw);
+    let now = tcgetattr(&slave).unwrap();
+    assert!(now.local_modes.contains(LocalModes::ICANON) && !now.local_modes.contains(LocalModes::ECHO));
+}

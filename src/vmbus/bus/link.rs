@@ -203,6 +203,7 @@ impl Link {
         if let Some(tracer) = self.tracer.as_ref().filter(|_| !busy) {
             tracer.line(format_args!("guest: {}", MessageLine(message)));
         }
+        log::trace!("{}: guest: {}", self.name, MessageLine(message));
         self.carry_out(&mut state, actions);
         self.send(&mut state);
         if busy { Err(HvStatus::INSUFFICIENT_BUFFERS) } else { Ok(()) }
@@ -211,6 +212,7 @@ impl Link {
     /// A channel's thread has opened its channel, or could not and ends.
     pub fn opened(self: &Arc<Self>, channel: ChannelId, success: bool) {
         let mut state = self.lock();
+        log::debug!("{}: VMBus channel {channel} {}", self.name, if success { "is open" } else { "cannot be opened" });
         if !success {
             self.thread_ends(&mut state, channel);
         }
@@ -222,6 +224,7 @@ impl Link {
     /// A channel's thread has closed its channel and ends.
     pub fn closed(self: &Arc<Self>, channel: ChannelId) {
         let mut state = self.lock();
+        log::debug!("{}: VMBus channel {channel} is closed", self.name);
         self.thread_ends(&mut state, channel);
         let actions = state.connection.closed(channel);
         self.carry_out(&mut state, actions);
@@ -260,6 +263,7 @@ impl Link {
     /// Gives a channel the thread that opens it.
     fn open(self: &Arc<Self>, state: &mut State, opening: Opening) {
         let channel = opening.channel;
+        log::debug!("{}: the guest opens VMBus channel {channel} by version {}", self.name, opening.version);
         let entry = state.channels.get_mut(&channel).filter(|_| !state.closing);
         let started = match entry.map(|entry| self.start(entry, opening)) {
             Some(Ok(started)) => started,
@@ -337,6 +341,7 @@ impl Link {
             if let Some(tracer) = &self.tracer {
                 tracer.line(format_args!("host: {}", MessageLine(&bytes)));
             }
+            log::trace!("{}: host: {}", self.name, MessageLine(&bytes));
         }
     }
 

@@ -3,16 +3,17 @@
 //! A section, one interface, and then a block for each frame with its time in nanoseconds and its direction as the guest sees it. Checksums that are
 //! left open are completed in the capture, so that nobody takes them for errors.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::frame::{Checksum, Frame, FrameBuffer};
 use super::offload::checksum;
+use crate::records::{self, Records};
 
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
+const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 const ETHERNET: u32 = 1;
@@ -22,7 +23,11 @@ mod option {
     pub const INTERFACE_NAME: u16 = 2;
     pub const RESOLUTION: u16 = 9;
     pub const FLAGS: u16 = 2;
+    pub const INTERFACE_DROPPED: u16 = 5;
 }
+
+/// Bytes of frames that are written together at most.
+const BATCH: usize = 64 << 10;
 
 /// Which way a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,33 +40,90 @@ pub enum Direction {
 
 /// A capture cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the capture {path}: {source}")]
+#[error("cannot write the capture {path}: {source}; {advice}")]
 pub struct CaptureError {
     /// The file.
     pub path: PathBuf,
     /// The host's answer.
     pub source: io::Error,
+    /// What to do about it.
+    pub advice: &'static str,
 }
 
-/// A capture that is being written.
+/// A capture into a file. It never waits for a reader of the file: frames that one is too slow for are counted in it.
+#[derive(Debug)]
+pub struct Capture {
+    /// Writes into memory, which takes everything.
+    batch: Writer<Vec<u8>>,
+    frames: u64,
+    records: Records,
+}
+
+impl Capture {
+    /// Begins a capture in a file, which is replaced if it exists.
+    ///
+    /// # Errors
+    /// The file cannot be written, or is a pipe that nobody reads.
+    pub fn create(path: &Path, interface: &str) -> Result<Self, CaptureError> {
+        let failed = |source: io::Error, advice| CaptureError { path: path.to_path_buf(), source, advice };
+        let name = format!("the capture {}", path.display());
+        let records = Records::create(path, name, statistics)
+            .map_err(|errno| failed(errno.into(), records::advice_on_opening(errno)))?;
+        let batch = Writer::new(Vec::new(), interface).map_err(|error| failed(error, "name another file"))?;
+        let mut capture = Self { batch, frames: 0, records };
+        capture.flush();
+        Ok(capture)
+    }
+
+    /// Adds a frame.
+    pub fn add(&mut self, time: SystemTime, direction: Direction, frame: Frame<'_>) {
+        // Memory takes everything.
+        let _ = self.batch.add(time, direction, frame);
+        self.frames += 1;
+        if self.batch.output.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    /// Gives all frames to the file.
+    pub fn flush(&mut self) {
+        if !self.batch.output.is_empty() {
+            self.records.put(&self.batch.output, self.frames);
+            self.batch.output.clear();
+            self.frames = 0;
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The block that tells of dropped frames.
+fn statistics(_dropped: u64, total: u64) -> Vec<u8> {
+    let nanoseconds = nanoseconds(SystemTime::now());
+    let mut body = Vec::new();
+    for word in [0, (nanoseconds >> 32) as u32, nanoseconds as u32] {
+        body.extend_from_slice(&word.to_le_bytes());
+    }
+    push_option(&mut body, option::INTERFACE_DROPPED, &total.to_le_bytes());
+    let mut block = Vec::new();
+    // Memory takes everything.
+    let _ = write_block(&mut block, INTERFACE_STATISTICS, &[&body, &[0; 4]]);
+    block
+}
+
+fn nanoseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
+/// Writes the format.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     output: W,
     scratch: FrameBuffer,
-}
-
-impl Writer<BufWriter<File>> {
-    /// Begins a capture in a file, which is replaced if it exists.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn create(path: &Path, interface: &str) -> Result<Self, CaptureError> {
-        let failed = |source| CaptureError { path: path.to_path_buf(), source };
-        let file = File::create(path).map_err(failed)?;
-        let mut writer = Self::new(BufWriter::new(file), interface).map_err(failed)?;
-        writer.flush().map_err(failed)?;
-        Ok(writer)
-    }
 }
 
 impl<W: Write> Writer<W> {
@@ -100,7 +162,7 @@ impl<W: Write> Writer<W> {
             }
             _ => frame.bytes,
         };
-        let nanoseconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let nanoseconds = nanoseconds(time);
         let length = bytes.len() as u32;
         let words = [0, (nanoseconds >> 32) as u32, nanoseconds as u32, length, length];
         let mut header = [0; 20];
@@ -109,14 +171,6 @@ impl<W: Write> Writer<W> {
         let mut options = Vec::with_capacity(12);
         push_option(&mut options, option::FLAGS, &(direction as u32).to_le_bytes());
         write_block(&mut self.output, ENHANCED_PACKET, &[&header, bytes, padding, &options, &[0; 4]])
-    }
-
-    /// Gives everything to the output.
-    ///
-    /// # Errors
-    /// The output's own.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
     }
 }
 

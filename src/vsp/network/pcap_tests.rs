@@ -58,7 +58,7 @@ fn open_checksums_are_completed_in_the_capture() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_named() {
-    let error = Writer::create(Path::new("/nowhere/at/all.pcapng"), "net0").unwrap_err().to_string();
+    let error = Capture::create(Path::new("/nowhere/at/all.pcapng"), "net0").unwrap_err().to_string();
     assert!(error.contains("/nowhere/at/all.pcapng") && error.contains("No such file"), "{error}");
 }
 
@@ -70,15 +70,15 @@ fn wireshark_reads_a_capture_and_finds_right_checksums() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.pcapng");
-    let mut writer = Writer::create(&path, "net0").unwrap();
+    let mut capture = Capture::create(&path, "net0").unwrap();
     for frame in [packet(false, protocol::TCP, 100), packet(true, protocol::UDP, 50)] {
         let mut open = frame.clone();
         let headers = Headers::parse(&open).unwrap();
         let checksum = checksum::leave_open(&mut open, &headers).unwrap();
         let offload = crate::vsp::network::frame::Offload { checksum, segmentation: None };
-        writer.add(SystemTime::now(), Direction::Outbound, Frame { bytes: &open, offload }).unwrap();
+        capture.add(SystemTime::now(), Direction::Outbound, Frame { bytes: &open, offload });
     }
-    writer.flush().unwrap();
+    drop(capture);
     let fields = [
         "-o",
         "tcp.check_checksum:TRUE",

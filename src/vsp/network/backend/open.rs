@@ -13,7 +13,7 @@ use super::user::{User, UserError};
 use crate::vsp::network::config::{Attachment, NetworkOptions};
 use crate::vsp::network::mac::MacAddress;
 use crate::vsp::network::nic::Backend;
-use crate::vsp::network::pcap::{CaptureError, Writer};
+use crate::vsp::network::pcap::{Capture, CaptureError};
 
 /// Why an adapter cannot be plugged in.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +73,8 @@ pub fn open(
     switches: &Switches,
     name: &str,
 ) -> Result<Backend, BackendError> {
-    let capture = options.pcap.as_ref().map(|path| Writer::create(path, name)).transpose()?;
-    let capture: Option<SharedCapture> = capture.map(|writer| Arc::new(Mutex::new(Some(writer))));
+    let capture = options.pcap.as_ref().map(|path| Capture::create(path, name)).transpose()?;
+    let capture: Option<SharedCapture> = capture.map(|capture| Arc::new(Mutex::new(capture)));
     let boxed = |queue: Box<dyn Queue>| match &capture {
         Some(capture) => Box::new(Captured::new(queue, capture.clone())),
         None => queue,

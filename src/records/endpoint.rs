@@ -14,7 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 const AT_ONCE: usize = 4096;
 
 /// Our own handle to a file that somebody else has open too.
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     fd: OwnedFd,
     asks_first: bool,
 }
@@ -28,6 +28,11 @@ impl Endpoint {
     /// A handle for writing.
     pub fn for_writing(fd: BorrowedFd<'_>) -> io::Result<Self> {
         Self::new(fd, OFlags::WRONLY)
+    }
+
+    /// A handle to a file that nobody else has open, with `O_NONBLOCK` set.
+    pub fn of_own(fd: OwnedFd) -> Self {
+        Self { fd, asks_first: false }
     }
 
     fn new(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<Self> {

@@ -1,0 +1,218 @@
+//! What is said of a command line that makes no sense: clap's words, and where the options are another program's, ours for them.
+
+use std::ffi::OsString;
+use std::io::ErrorKind as Io;
+use std::path::Path;
+
+use anyhow::Context;
+use clap::error::{ContextKind, ErrorKind};
+use viridian::machine::end::code;
+
+use super::{closed, say};
+
+/// What an option of another program is here.
+enum Here {
+    /// An option whose value has the same meaning.
+    Option(&'static str),
+    /// An option whose value without a unit is in MiB there, and bytes here.
+    Memory,
+    /// A disk: the file is a field among others there.
+    Disk,
+    /// Something else, in words.
+    Words(&'static str),
+}
+
+/// Options of QEMU, Firecracker, Cloud Hypervisor and crosvm.
+const FOREIGN: &[(&[&str], Here)] = &[
+    (&["-m", "--mem", "--ram"], Here::Memory),
+    (&["-smp", "--smp", "--vcpus", "-c"], Here::Option("--cpus")),
+    (&["-kernel"], Here::Option("--kernel")),
+    (&["-initrd", "--initramfs", "-i"], Here::Option("--initrd")),
+    (&["-append", "--append", "--params", "-p"], Here::Option("--cmdline")),
+    (&["-drive", "-hda", "-hdb", "-blockdev", "--drive", "--rwdisk", "--block", "--rwroot", "--root"], Here::Disk),
+    (&["-cdrom", "--cdrom"], Here::Words("--disk FILE,media=dvd is a DVD in a drive")),
+    (
+        &["-net", "-nic", "-netdev", "--netdev", "--tap"],
+        Here::Words("--net user, --net tap=NAME or --net switch=NAME is a network adapter"),
+    ),
+    (&["-device", "--device"], Here::Words("a guest has Hyper-V's devices: --disk and --net add some")),
+    (
+        &["-serial", "-monitor", "-chardev", "--serial"],
+        Here::Words("--console stdio, none, file:PATH, pty or unix:PATH says where the serial console goes"),
+    ),
+    (
+        &["-nographic", "-display", "-vga", "-curses"],
+        Here::Words("leave it out: the serial console is on this terminal unless --console says otherwise"),
+    ),
+    (&["-cpu", "--cpu"], Here::Words("the guest has the host's processor; --hv switches what Hyper-V offers")),
+    (
+        &["-enable-kvm", "-accel", "-machine", "-M", "--accel", "--machine"],
+        Here::Words("leave it out: every machine runs on KVM, and there is one kind of them"),
+    ),
+    (
+        &["-no-reboot", "-no-shutdown", "--no-reboot"],
+        Here::Words("leave it out: a reset ends the run unless --on-reset restart is given"),
+    ),
+    (&["-name", "--id"], Here::Option("--name")),
+    (
+        &["-bios", "--firmware", "--bios", "-pflash"],
+        Here::Words("there is no firmware: --kernel FILE is booted directly"),
+    ),
+    (&["-d", "-D"], Here::Words("--trace KIND,...[=FILE] prints what the guest does; -vv prints what Viridian does")),
+    (&["-s", "-S", "-gdb", "--gdb"], Here::Words("there is no gdb server yet; --trace all tells what the guest does")),
+    (
+        &["--api-socket", "--api-sock", "--api-path", "-qmp", "-mon", "--no-api"],
+        Here::Words("there is no API socket; --report FILE writes JSON about the run"),
+    ),
+    (&["--config-file"], Here::Option("--config")),
+    (&["--log-file", "--log-path"], Here::Words("messages go to standard error: 2>FILE puts them into a file")),
+    (&["--level", "--log-level"], Here::Words("-v, -vv or -vvv say more, -q says less")),
+    (
+        &["--seccomp", "--rng", "--no-seccomp", "--balloon", "-sandbox"],
+        Here::Words("leave it out: there is no such thing here"),
+    ),
+    (&["-daemonize", "-pidfile"], Here::Words("run it in the background with --console none or file:PATH, and &")),
+];
+
+/// Prints what is wrong, or the help that was asked for, and returns the exit code.
+///
+/// # Errors
+/// Standard output takes no help.
+pub fn explain(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
+    let arguments: Vec<_> = arguments.skip(1).collect();
+    // QEMU's -hda begins like -h.
+    let asks_help = !arguments.iter().any(|argument| argument == "-hda" || argument == "-hdb");
+    if !error.use_stderr() && asks_help {
+        closed::expect_open()?;
+        return match error.print() {
+            Err(error) if error.kind() == Io::BrokenPipe => Ok(0),
+            other => other.map(|()| 0).context("standard output"),
+        };
+    }
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        for (argument, number) in arguments.iter().zip(1..).filter(|(argument, _)| argument.to_str().is_none()) {
+            say!(
+                "argument {number}, {argument:?}, is not UTF-8; write it in UTF-8, and a file's name as a link that is"
+            );
+        }
+        return Ok(code::USAGE);
+    }
+    let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let hints = hints(error, &arguments);
+    if hints.is_empty() {
+        // To standard error, which may be closed: then nobody wants to know.
+        let _ = error.print();
+    } else {
+        hints.iter().for_each(|hint| say!("{hint}"));
+        say!("viridian run --help lists all options");
+    }
+    Ok(code::USAGE)
+}
+
+/// What to write instead, where that is known.
+fn hints(error: &clap::Error, arguments: &[String]) -> Vec<String> {
+    use ErrorKind::{DisplayHelp, InvalidSubcommand, TooManyValues, UnknownArgument};
+    if !matches!(error.kind(), UnknownArgument | InvalidSubcommand | TooManyValues | DisplayHelp) {
+        return Vec::new();
+    }
+    let kind = if error.kind() == ErrorKind::InvalidSubcommand {
+        ContextKind::InvalidSubcommand
+    } else {
+        ContextKind::InvalidArg
+    };
+    let wrong = error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let runs = arguments.iter().any(|argument| argument == "run");
+    if !wrong.starts_with('-') && error.kind() != DisplayHelp {
+        return stray(&wrong, runs, error.kind() == ErrorKind::InvalidSubcommand).into_iter().collect();
+    }
+    let mut hints: Vec<_> = (0..arguments.len()).filter_map(|index| translated(&arguments[index..])).collect();
+    hints.dedup();
+    hints
+}
+
+/// What a word without an option may be: a kernel, or a file of settings.
+fn stray(word: &str, runs: bool, is_command: bool) -> Option<String> {
+    let is_file = Path::new(word).is_file() || word.contains(['/', '.']);
+    if !(runs || (is_command && is_file)) {
+        return None;
+    }
+    Some(if word.ends_with(".toml") {
+        format!("{word}: write viridian run --config {word}, or viridian up {word} if it describes several machines")
+    } else {
+        format!("{word}: run takes no file without an option; write viridian run --kernel {word} to boot it")
+    })
+}
+
+/// What the first of these arguments is here, if it is another program's; its value may be the second.
+fn translated(arguments: &[String]) -> Option<String> {
+    let (option, inline) = match arguments[0].split_once('=') {
+        Some((option, value)) => (option, Some(value)),
+        None => (&*arguments[0], None),
+    };
+    let (_, here) = FOREIGN.iter().find(|(names, _)| names.contains(&option))?;
+    let next = arguments.get(1).map(String::as_str).filter(|next| !next.starts_with('-'));
+    let value = inline.or(next);
+    let ours = match here {
+        Here::Option(ours) => format!("write {ours} {}", value.map_or("...".into(), quoted)),
+        Here::Memory => {
+            let size = value.unwrap_or("512M").trim_start_matches("size=").split(',').next().unwrap_or_default();
+            let unit = if size.bytes().all(|byte| byte.is_ascii_digit()) { "M" } else { "" };
+            format!("write --memory {size}{unit}")
+        }
+        Here::Disk => {
+            let fields = value.unwrap_or_default().split(',');
+            let file = fields.clone().find_map(|field| field.strip_prefix("file=").or(field.strip_prefix("path=")));
+            let plain = fields.clone().find(|field| !field.is_empty() && !field.contains('='));
+            format!("write --disk {}", quoted(file.or(plain).unwrap_or("FILE")))
+        }
+        Here::Words(words) => (*words).to_owned(),
+    };
+    Some(format!("{option} is no option of this program: {ours}"))
+}
+
+/// A value as a shell takes it.
+fn quoted(value: &str) -> String {
+    let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:,=@+%".contains(&byte));
+    if plain && !value.is_empty() { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn expect(line: &str, ours: &str) {
+        let arguments: Vec<_> = line.split('|').map(str::to_owned).collect();
+        let translated = translated(&arguments).unwrap();
+        assert!(translated.ends_with(ours), "{translated}");
+    }
+
+    #[test]
+    fn options_of_other_programs_have_ours_beside_them() {
+        expect("-m|512", "write --memory 512M");
+        expect("-m|2G", "write --memory 2G");
+        expect("-smp|4", "write --cpus 4");
+        expect("-append|console=ttyS0 quiet", "write --cmdline 'console=ttyS0 quiet'");
+        expect("-append|it's", r"write --cmdline 'it'\''s'");
+        expect("-drive|file=a.img,format=raw,if=virtio", "write --disk a.img");
+        expect("-hda|a.img", "write --disk a.img");
+        expect("-drive", "write --disk FILE");
+        expect("--config-file=vm.json", "write --config vm.json");
+        expect("-kernel|-initrd", "write --kernel ...");
+    }
+
+    #[test]
+    fn our_own_options_are_nobody_elses() {
+        use clap::CommandFactory;
+        let command = super::super::Arguments::command();
+        for option in command.get_subcommands().flat_map(clap::Command::get_arguments) {
+            let names = [
+                option.get_long().map(|long| format!("--{long}")),
+                option.get_short().map(|short| format!("-{short}")),
+            ];
+            for name in names.iter().flatten() {
+                assert!(!FOREIGN.iter().any(|(foreign, _)| foreign.contains(&name.as_str())), "{name}");
+            }
+        }
+    }
+}
