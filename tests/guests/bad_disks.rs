@@ -111,7 +111,7 @@ fn images_of_sizes_that_no_disk_has() {
     let sectors = format!("{},sector=4096", folder.image("sectors", (1 << 20) + 512));
     refused(&disks(&[&sectors]), &["sectors of 4096"]);
     refused(&disks(&["memory:"]), &["memory:1G"]);
-    refused(&disks(&["memory:1000"]), &["multiple of 512"]);
+    refused(&disks(&["memory:1000"]), &["multiple of its sectors of 512"]);
 }
 
 #[test]
@@ -192,6 +192,10 @@ fn qcow2_images_that_are_broken() {
     let cut = folder.qcow2("cut.qcow2", None);
     fs::File::options().write(true).open(&cut).unwrap().set_len(100_000).unwrap();
     refused(&disks(&[&cut]), &["cut.qcow2 is a damaged qcow2 image", "qemu-img check"]);
+    // Its refcount table is said to lie beyond its end: the first write would have ended the process.
+    let bad = folder.qcow2("bad.qcow2", None);
+    fs::OpenOptions::new().write(true).open(&bad).unwrap().write_all_at(&[0x80], 52).unwrap();
+    refused(&disks(&[&bad]), &["bad.qcow2 is a damaged qcow2 image", "ends before its table at 2147549184"]);
     refused(&disks(&[&format!("{},format=qcow2", folder.image("raw", 1 << 20))]), &["is no qcow2 image"]);
 }
 
