@@ -1,8 +1,11 @@
 use super::*;
 
+/// What was written, and where.
+type Writes = Vec<(u64, Vec<u8>)>;
+
 /// Remembers what was written, and reads as the offset of each byte.
 #[derive(Default)]
-struct Latch(Arc<Mutex<Vec<(u64, Vec<u8>)>>>);
+struct Latch(Arc<Mutex<Writes>>);
 
 impl MmioDevice for Latch {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
@@ -21,7 +24,7 @@ fn bus() -> MmioBus {
 
 #[test]
 fn a_device_sees_accesses_to_its_range_as_offsets_cut_at_its_end() {
-    let (mut bus, written) = (bus(), Arc::default());
+    let (mut bus, written) = (bus(), Arc::<Mutex<Writes>>::default());
     bus.attach(0x2000..0x2006, "a latch's", Latch(Arc::clone(&written))).unwrap();
     let mut data = [0; 4];
     bus.read(0x2001, &mut data);

@@ -9,7 +9,7 @@ impl MsrDevice for Numbers {
     }
 
     fn write(&mut self, _vp: u32, _number: u32, value: u64) -> bool {
-        value % 2 == 0
+        value.is_multiple_of(2)
     }
 }
 

@@ -106,7 +106,7 @@ impl MsrDevice for Even {
     }
 
     fn write(&mut self, _vp: u32, _number: u32, value: u64) -> bool {
-        let even = value % 2 == 0;
+        let even = value.is_multiple_of(2);
         if even {
             self.0 = value;
         }

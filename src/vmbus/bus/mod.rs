@@ -6,7 +6,7 @@
 //!
 //! # Threads
 //! The guest's control messages are taken on the VP's thread that posts them; all they do there is change
-//! the [`Connection`] under a lock. Each open channel has a thread, on which alone its [`Handler`](super::vsp::Handler) is made, runs
+//! the [`Connection`] under a lock. Each open channel has a thread, on which alone its [`Handler`] is made, runs
 //! and is dropped. One thread more, the bus's own, goes on sending when the guest has made room for messages, and
 //! buries the threads of channels that were closed. Nothing polls.
 //!
