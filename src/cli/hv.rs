@@ -112,10 +112,10 @@ mod tests {
 
     #[test]
     fn long_texts_are_broken_between_words() {
-        let text = wrapped(&"word ".repeat(60), "> ", "  ");
+        let text = wrapped(&["word"; 60].join(" "), "  ", "    ");
         assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
         assert_eq!(text.matches("word").count(), 60);
-        assert!(text.starts_with("> word") && text.contains("\n  word"), "{text}");
+        assert!(text.starts_with("  word") && text.contains("\n    word"), "{text}");
         assert_eq!(wrapped(&"x".repeat(200), "", "").len(), 201, "a word stays whole");
     }
 
