@@ -207,7 +207,7 @@ fn durable_writes_and_compare_and_write_work_beside_plain_ones() {
     });
 }
 
-/// A disk whose reads wait for leave.
+/// A disk whose reads say that they have begun, and wait for leave.
 struct Slow(Arc<std::sync::Barrier>);
 
 impl Disk for Slow {
@@ -221,6 +221,7 @@ impl Disk for Slow {
         false
     }
     fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+        self.0.wait();
         self.0.wait();
         Ok(())
     }
@@ -250,6 +251,8 @@ fn a_slow_disk_holds_up_no_other_and_one_that_goes_finishes_first() {
         let fast = guest.pages(1, 4096);
         let read = guest.command(0, DataDirection::IN, &ten(0x28, 0, 8), &fast);
         assert_eq!((read.scsi_status, guest.worker.in_flight()), (0, 1));
+        // What has not begun when the disk goes away is cancelled.
+        barrier.wait();
         // Taken away, it still ends what it began; what comes after finds no unit.
         drop(controller.detach(1).expect("a unit"));
         let gone = guest.command(1, DataDirection::IN, &ten(0x28, 0, 8), &fast);
