@@ -50,7 +50,7 @@ pub struct Config {
 
     /// Where the names of the kernel's code are, for reports of where a processor was: an ELF file or a System.map
     /// [default: the kernel itself]
-    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symbols: Option<PathBuf>,
 
