@@ -34,6 +34,8 @@ static BATCH: Batch = Batch::new(|plan| {
     plan.check("two", 60, boot("vmlinux", &format!("{REPORT}; reboot -f"), "--memory 1G --cpus 2 --engine kernel"));
     let crash = format!("{REPORT}; sleep 1; echo c > /proc/sysrq-trigger");
     plan.check("four", 60, boot("vmlinux", &crash, "--memory 5G --cpus 4,sockets=2,cores=2 --engine user"));
+    let clock = "cat /sys/devices/system/clocksource/clocksource0/current_clocksource; dmesg | grep Hypervisor";
+    plan.check("hv off", 60, boot("vmlinux", clock, "--hv off --cpus 2 --report report"));
     plan.check("timeout", 60, boot("vmlinux", "sleep 1000", "--timeout 3"));
 });
 
@@ -107,6 +109,25 @@ fn a_crash_is_102_with_the_kernels_last_words() {
         let errors = outcome.errors();
         assert!(errors.contains("viridian: the guest reported a crash"), "{outcome}");
         assert!(errors.contains("Kernel panic - not syncing: sysrq triggered crash"), "{outcome}");
+    });
+}
+
+/// Port reads and writes, of which the console's text alone takes several hundred.
+fn port_exits(outcome: &Outcome) -> u64 {
+    let text = String::from_utf8_lossy(&outcome.files[Path::new("report")]).into_owned();
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let exits = events.filter_map(|event| event.get("exits").cloned()).next().unwrap();
+    ["port-reads", "port-writes"].iter().map(|kind| exits[*kind].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn without_hyper_v_linux_takes_its_time_from_kvm_and_polls_no_ports_for_it() {
+    BATCH.outcome("hv off", |outcome| {
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        assert!(outcome.text().contains("Linux is in user space."), "{outcome}");
+        assert!(outcome.text().contains("Hypervisor detected: KVM\r\n"), "{outcome}");
+        assert!(outcome.text().contains("kvm-clock\r\n"), "{outcome}");
+        assert!(port_exits(outcome) < 10_000, "{} port exits: {outcome}", port_exits(outcome));
     });
 }
 

@@ -155,8 +155,11 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
             })?)
         }
     };
-    let hypervisor: Vec<_> = engine.iter().flat_map(|engine| engine.leaves()).map(hypervisor_leaf).collect();
     let supported = host.supported_cpuid()?;
+    let hypervisor = match &engine {
+        Some(engine) => engine.leaves().into_iter().map(hypervisor_leaf).collect(),
+        None => cpuid::kvm_leaves(&supported, vps[0].tsc_frequency()),
+    };
     for (vp, index) in vps.iter_mut().zip(0..) {
         vp.set_cpuid(&cpuid::leaves(&supported, topology, index, partition.has_tsc_deadline(), &hypervisor))?;
         vp.set_firmware_state()?;
@@ -231,7 +234,7 @@ fn reserved(config: &Config) -> Vec<(Range<u64>, &'static str)> {
 /// What a machine is made of, in a line.
 fn summary(config: &Config, engine: EngineKind) -> String {
     let hypervisor = match config.hv {
-        Hv::Off => "no hypervisor".into(),
+        Hv::Off => "plain KVM, without Hyper-V".into(),
         Hv::On(_) => format!("the {engine} engine"),
     };
     let kernel = config.kernel.as_ref().map_or("embedded:vsc".into(), ToString::to_string);

@@ -1,8 +1,10 @@
 //! What CPUID tells a guest: KVM's list, less what the machine lacks, plus the machine's own topology.
 //!
-//! Sources: Intel SDM volume 2A, "CPUID"; AMD APM volume 3, appendix E.
+//! Sources: Intel SDM volume 2A, "CPUID"; AMD APM volume 3, appendix E; Linux, Documentation/virt/kvm/x86/cpuid.rst.
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
+
+use super::APIC_FREQUENCY;
 
 /// How many processors a machine has, and how they sit in packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ const CMP_LEGACY: u32 = 1 << 1;
 const SVM: u32 = 1 << 2;
 const TOPOLOGY_EXTENSIONS: u32 = 1 << 22;
 
-/// KVM's own paravirtual leaves: a guest of this machine is to find Hyper-V or nothing.
+/// The leaves of hypervisors. KVM's list has its own paravirtual ones there, which a guest that finds Hyper-V is not to see.
 const HYPERVISOR_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ffff;
 
 /// The leaves for VP `index`, from the host's `supported` list.
@@ -104,6 +106,35 @@ pub fn leaves(
     entries.extend(extended_topology(topology, apic_id));
     entries.extend_from_slice(hypervisor);
     entries
+}
+
+/// KVM's signature and features.
+const KVM_SIGNATURE: u32 = 0x4000_0000;
+const KVM_FEATURES: u32 = 0x4000_0001;
+/// Frequencies in kHz: of the TSC in EAX, of the local APICs' timers in EBX. VMware's, and since then not VMware's alone.
+const FREQUENCIES: u32 = 0x4000_0010;
+/// What is left of KVM's features: the clock (its first MSRs, its present ones, and that it is in step on all processors),
+/// and that no port wants a delay. The rest wants something of the VMM (asynchronous page faults, stolen time), or is a matter of speed.
+const KVM_FEATURES_SHOWN: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 24;
+
+/// KVM's own paravirtual leaves, for a machine without Hyper-V: a guest that finds them knows the frequency of its TSC and reads
+/// the time from memory, where it would else measure one clock by polling another.
+///
+/// From the host's `supported` list; none if that has none. The frequency is in Hz.
+pub fn kvm_leaves(supported: &CpuId, tsc_frequency: Option<u64>) -> Vec<kvm_cpuid_entry2> {
+    let find = |function| supported.as_slice().iter().find(|entry| entry.function == function);
+    let (Some(signature), Some(features)) = (find(KVM_SIGNATURE), find(KVM_FEATURES)) else { return Vec::new() };
+    let mut leaves = vec![
+        kvm_cpuid_entry2 { eax: KVM_FEATURES, ..*signature },
+        // EDX has hints, of how a host schedules its VPs: KVM gives none.
+        kvm_cpuid_entry2 { function: KVM_FEATURES, eax: features.eax & KVM_FEATURES_SHOWN, ..Default::default() },
+    ];
+    if let Some(eax) = tsc_frequency.and_then(|frequency| u32::try_from(frequency / 1000).ok()) {
+        let ebx = (APIC_FREQUENCY / 1000) as u32;
+        leaves[0].eax = FREQUENCIES;
+        leaves.push(kvm_cpuid_entry2 { function: FREQUENCIES, eax, ebx, ..Default::default() });
+    }
+    leaves
 }
 
 fn basic_features(entry: &mut kvm_cpuid_entry2, topology: Topology, apic_id: u32, tsc_deadline: bool) {

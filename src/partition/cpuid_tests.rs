@@ -68,6 +68,48 @@ fn the_hypervisors_leaves_come_with_its_bit() {
     assert_eq!(find(&entries, 0x4000_0000, 0).eax, 7);
 }
 
+/// A host's list with KVM's leaves, of which all features are set.
+fn with_kvm() -> CpuId {
+    let (ebx, ecx, edx) = (0x4b4d_564b, 0x564b_4d56, 0x4d);
+    let signature = kvm_cpuid_entry2 { function: KVM_SIGNATURE, eax: 0x4000_0001, ebx, ecx, edx, ..Default::default() };
+    let features = kvm_cpuid_entry2 { function: KVM_FEATURES, eax: u32::MAX, edx: u32::MAX, ..Default::default() };
+    CpuId::from_entries(&[signature, features]).unwrap()
+}
+
+#[test]
+fn of_kvms_own_features_the_clock_is_left() {
+    let leaves = kvm_leaves(&with_kvm(), Some(2_400_000_123));
+    let signature = find(&leaves, 0x4000_0000, 0);
+    let name = [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes).concat();
+    assert_eq!((signature.eax, &name[..]), (0x4000_0010, &b"KVMKVMKVM\0\0\0"[..]));
+    let features = find(&leaves, 0x4000_0001, 0);
+    assert_eq!((features.eax, features.edx), (0x0100_000b, 0));
+    let frequencies = find(&leaves, 0x4000_0010, 0);
+    assert_eq!((frequencies.eax, frequencies.ebx, frequencies.ecx), (2_400_000, 1_000_000, 0));
+}
+
+#[test]
+fn a_feature_that_kvm_lacks_is_not_shown() {
+    let mut supported = with_kvm();
+    supported.as_mut_slice()[1].eax = 1 << 3 | 1 << 4;
+    assert_eq!(find(&kvm_leaves(&supported, None), KVM_FEATURES, 0).eax, 1 << 3);
+}
+
+#[test]
+fn without_a_known_frequency_the_leaf_of_frequencies_is_missing() {
+    for tsc in [None, Some(u64::MAX)] {
+        let leaves = kvm_leaves(&with_kvm(), tsc);
+        assert_eq!(leaves.iter().map(|leaf| leaf.function).collect::<Vec<_>>(), [KVM_SIGNATURE, KVM_FEATURES]);
+        assert_eq!(leaves[0].eax, KVM_FEATURES);
+    }
+}
+
+#[test]
+fn a_host_without_kvms_leaves_gives_none() {
+    let bare = CpuId::from_entries(&[kvm_cpuid_entry2::default()]).unwrap();
+    assert!(kvm_leaves(&bare, Some(2_400_000_000)).is_empty());
+}
+
 proptest! {
     #[test]
     fn ids_are_unique_and_their_fields_give_the_place_back(sockets in 1u32..9, cores in 1u32..9, threads in 1u32..5) {

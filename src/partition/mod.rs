@@ -42,6 +42,9 @@ const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
 /// Guest physical addresses that KVM may use for itself.
 pub const KVM_PAGES: std::ops::Range<u64> = IDENTITY_MAP_ADDRESS..TSS_ADDRESS as u64 + 0x3000;
 
+/// KVM's local APICs count at this frequency, in Hz.
+pub const APIC_FREQUENCY: u64 = 1_000_000_000;
+
 /// Which interrupt controllers KVM emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Irqchip {

@@ -21,10 +21,7 @@ use crate::limited;
 use crate::partition::gate::Gate;
 use crate::partition::host::{Host, HostError};
 use crate::partition::vp::Vp;
-use crate::partition::{self, tsc};
-
-/// KVM's local APICs count at this frequency, in Hz.
-const APIC_FREQUENCY: u64 = 1_000_000_000;
+use crate::partition::{self, APIC_FREQUENCY, tsc};
 
 /// Why no engine can be had.
 #[derive(Debug, thiserror::Error)]

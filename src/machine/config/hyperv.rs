@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::text;
 use crate::hyperv::features::{SwitchError, Switches};
 
-/// `--hv`: the hypervisor as its engine has it, changed by switches, or hidden.
+/// `--hv`: Hyper-V as its engine has it, changed by switches, or hidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Hv {
     /// Offered, with these changes.
     On(Switches),
-    /// The guest finds no hypervisor.
+    /// Hidden. The guest finds the hypervisor that is left, plain KVM, with KVM's clock and nothing else of its own.
     Off,
 }
 

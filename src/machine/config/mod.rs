@@ -78,8 +78,8 @@ pub struct Config {
     #[cfg_attr(feature = "cli", arg(long, value_name = "ENGINE"))]
     pub engine: Engine,
 
-    /// What the guest is offered of Hyper-V: on, off, or +NAME,-NAME for privileges and hints by their TLFS names
-    /// (viridian hv lists them) [default: on]
+    /// What the guest is offered of Hyper-V: on, off (it finds plain KVM, with KVM's clock), or +NAME,-NAME for privileges
+    /// and hints by their TLFS names (viridian hv lists them) [default: on]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT", allow_hyphen_values = true))]
     pub hv: Hv,
 
