@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
-use crate::{changes, kills, plug, roots, tools};
+use crate::{changes, discards, kills, plug, roots, tools};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// Installs what is missing of the tools that it is given.
@@ -14,7 +14,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What runs in the guests.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disks/guest");
 /// What the guests' root disk holds beside busybox.
-const PACKAGES: [&str; 4] = ["e2fsprogs", "fio", "kexec-tools", "sg3-utils"];
+const PACKAGES: [&str; 5] = ["e2fsprogs", "fio", "kexec-tools", "sg3-utils", "util-linux"];
 
 /// Machines that have their roots on disks.
 pub static WITH_ROOTS: OnBoth =
@@ -22,6 +22,7 @@ pub static WITH_ROOTS: OnBoth =
 
 fn plan_roots(plan: &mut Plan, engine: &str) {
     tools::plan(plan, engine);
+    discards::plan(plan, engine);
     roots::plan(plan, engine);
 }
 
@@ -65,7 +66,7 @@ pub fn with_root_disk() -> &'static Path {
     static GUEST: OnceLock<PathBuf> = OnceLock::new();
     GUEST.get_or_init(|| {
         let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
-        let options: Vec<&str> = ["--disk", "128M", "--cdrom", SCRIPTS].into_iter().chain(packages).collect();
+        let options: Vec<&str> = ["--disk", "192M", "--cdrom", SCRIPTS].into_iter().chain(packages).collect();
         make("disks-test", &options)
     })
 }

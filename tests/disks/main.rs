@@ -5,6 +5,7 @@
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
+mod discards;
 mod guest;
 mod kills;
 mod plug;
