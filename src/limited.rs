@@ -106,6 +106,11 @@ impl Site {
         }
     }
 
+    /// Whether one more line may be printed by somebody else, for the process.
+    pub(crate) fn allows_one_more(&'static self) -> bool {
+        self.judge("", Instant::now()) != Verdict::LeaveOut
+    }
+
     fn print(&self, line: Arguments<'_>) {
         log::log!(target: self.target, self.level, "{line}");
     }

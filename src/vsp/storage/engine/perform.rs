@@ -1,7 +1,6 @@
 //! Doing a SCSI job on a disk, blocking: what there is no faster way for.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::super::disk::{Aligned, CHUNK, Disk};
@@ -9,6 +8,7 @@ use super::super::scsi::{Action, Extent, Failure, Finished, Job};
 use super::cancel::Cancel;
 use super::gate::Gate;
 use crate::limited;
+use crate::panics::caught;
 use crate::vmbus::buffer::{BufferError, GuestBuffer};
 
 /// How much is made zero or given back at one stroke: between two of them a job looks whether it is cancelled.
@@ -29,8 +29,8 @@ pub fn perform(
     cancel: &Cancel,
 ) -> Result<Finished, Failure> {
     let work = Work { disk, gate, pages, cancel };
-    let result = catch_unwind(AssertUnwindSafe(|| cancel.scope(|| work.job(job)))).unwrap_or_else(|_| {
-        limited::error!("a disk's driver panicked: the command that it worked on fails");
+    let result = caught(|| cancel.scope(|| work.job(job))).unwrap_or_else(|message| {
+        limited::error!("a disk's driver panicked: {message}: the command that it worked on fails");
         Err(Failure::Broken)
     });
     match result {

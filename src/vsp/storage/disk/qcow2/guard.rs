@@ -19,7 +19,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -28,6 +27,7 @@ use imago::file::File;
 use imago::io_buffers::{IoVector, IoVectorMut};
 use imago::storage::drivers::CommonStorageHelper;
 
+use crate::panics::caught;
 use crate::vsp::storage::disk::open::Opened;
 use crate::vsp::storage::engine::cancel;
 
@@ -244,7 +244,7 @@ impl Guard {
         }
         let here = 0_u8;
         let outer = STACK.replace(Some((&raw const here).addr()));
-        let result = catch_unwind(AssertUnwindSafe(call));
+        let result = caught(call);
         STACK.set(outer);
         result.unwrap_or_else(|_| {
             self.broken.store(true, Ordering::Release);
