@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ConsoleInput;
+use crate::printable::Marked;
 
 /// Output that is kept for a program that does not take it. From there on the oldest half goes.
 const CAPACITY: usize = 16 << 20;
@@ -13,7 +14,7 @@ const TAIL: usize = 2000;
 
 /// The wait for a text was in vain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}; the last output is:\n{}", self.reason(), String::from_utf8_lossy(tail))]
+#[error("{}", with_tail(&self.reason(), tail))]
 pub struct NotSeen {
     /// What was waited for.
     pub text: String,
@@ -37,12 +38,17 @@ impl NotSeen {
 
 /// Nobody reads what is typed: the machine has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nothing can be typed: the machine has ended: {end}; the last output is:\n{}", String::from_utf8_lossy(tail))]
+#[error("{}", with_tail(&format!("nothing can be typed: the machine has ended: {end}"), tail))]
 pub struct NotTyped {
     /// How the machine ended, in words.
     pub end: String,
     /// The end of the output that nobody took, up to 2,000 bytes.
     pub tail: Vec<u8>,
+}
+
+/// The guest's words are escaped: whoever prints the error may have a terminal.
+fn with_tail(reason: &str, tail: &[u8]) -> String {
+    Marked(&format!("{reason}; the last output is:\n{}", String::from_utf8_lossy(tail))).to_string()
 }
 
 #[derive(Default)]

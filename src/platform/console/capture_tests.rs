@@ -65,7 +65,10 @@ fn a_machines_end_ends_a_wait_at_once_and_is_told_with_the_last_output() {
     assert!(told.contains("before the machine ended: the guest took a triple fault"), "{told}");
     assert!(told.ends_with("Kernel panic"), "{told}");
     let error = capture.type_text("root\n").unwrap_err();
-    assert!(error.to_string().contains("ended: the guest took a triple fault; the last output is:\nKernel"), "{error}");
+    assert!(
+        error.to_string().contains("ended: the guest took a triple fault; the last output is:\n  | Kernel"),
+        "{error}"
+    );
     // What came before the end can still be waited for.
     assert_eq!(capture.wait_for("panic", LONG).unwrap(), b"Kernel panic");
 }
