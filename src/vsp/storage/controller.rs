@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::engine::budget::Budget;
 use super::engine::cancel::Flag;
 use super::engine::lane::lane;
 use super::engine::pool::Pool;
@@ -38,6 +39,8 @@ pub struct Controller {
     listener: Mutex<Option<Listener>>,
     /// For commands that are much work for little.
     lane: Pool,
+    /// For the others.
+    budget: Arc<Budget>,
 }
 
 type Listener = Box<dyn Fn() + Send + Sync>;
@@ -52,6 +55,7 @@ impl Controller {
             changes: AtomicU64::new(0),
             listener: Mutex::default(),
             lane: lane(),
+            budget: Arc::default(),
         })
     }
 
@@ -112,6 +116,11 @@ impl Controller {
     /// Threads for commands that make the host do much more than the guest did.
     pub(super) fn lane(&self) -> &Pool {
         &self.lane
+    }
+
+    /// What the threads of its disks share.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Has `listener` called, in place of the one before it, whenever [`changes`](Self::changes) has changed.

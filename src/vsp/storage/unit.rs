@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::controller::Controller;
 use super::disk::Disk;
 use super::engine::cancel::{Cancel, Flag};
 use super::engine::gate::Gate;
@@ -37,11 +38,11 @@ impl Image {
         &self.gate
     }
 
-    /// Does a job on one of the image's threads, or on one of the `lane`'s if it is much work for little, and has that thread
+    /// Does a job on one of the image's threads, or in the controller's lane if it is much work for little, and has that thread
     /// call `then`.
     pub fn perform(
         self: &Arc<Self>,
-        lane: &Pool,
+        controller: &Controller,
         job: Job,
         pages: GuestBuffer,
         cancel: Cancel,
@@ -50,13 +51,17 @@ impl Image {
         let image = self.clone();
         let amplified = job.action.amplified();
         let cancel = if amplified == 0 { cancel.of_short() } else { cancel };
-        let pool = if amplified > MAX_AMPLIFIED { lane } else { &self.pool };
-        pool.run(move || {
+        let task = move || {
             let result = perform(image.disk(), &image.gate, &job, &pages, &cancel);
             // The guest may have its pages back as soon as it is told.
             drop((pages, image));
             then(result);
-        });
+        };
+        if amplified > MAX_AMPLIFIED {
+            controller.lane().run(task);
+        } else {
+            self.pool.run_within(Some(controller.budget()), task);
+        }
     }
 
     fn blocks(&self) -> std::io::Result<u64> {

@@ -233,7 +233,7 @@ impl Worker {
                 let mailbox = self.mailbox.clone();
                 let then = move |result| mailbox.post(tag, result);
                 let (job, pages) = (pending.job.clone(), pending.pages.clone());
-                image.perform(self.controller.lane(), job, pages, cancel, then);
+                image.perform(&self.controller, job, pages, cancel, then);
             }
         }
         self.pending[tag as usize] = Some(pending);

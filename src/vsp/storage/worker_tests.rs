@@ -10,6 +10,7 @@ use super::super::disk::Disk;
 use super::super::scsi::{DeviceKind, Identity};
 use super::super::storvsp::wire::{NtStatus, PacketHeader, ProtocolVersion, ScsiRequest, SrbStatus, Version};
 use super::*;
+use crate::need::{Need, ready};
 use crate::partition::memory::{self, GuestMemory};
 use crate::patience::Patience;
 
@@ -347,4 +348,43 @@ proptest! {
         }
         prop_assert_eq!(guest.worker.in_flight(), 0);
     }
+}
+
+#[test]
+fn a_host_without_room_is_space_allocation_failed_until_there_is_room() {
+    if !ready(&[Need::Namespaces, Need::Tool("mount"), Need::Tool("qemu-img")]) {
+        return;
+    }
+    let mount = tempfile::tempdir().expect("a directory");
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).current_dir(mount.path()).status().is_ok_and(|status| status.success())
+    };
+    let place = mount.path().to_str().expect("a plain path");
+    assert!(run("mount", &["-t", "tmpfs", "-o", "size=2M", "none", place]));
+    let worked = std::panic::catch_unwind(|| {
+        both_ways(|ring| {
+            for (name, format) in [("raw", Format::Raw), ("qcow2", Format::Qcow2)] {
+                let (disk, ballast) = (mount.path().join(name), mount.path().join("ballast"));
+                let image = disk.to_str().expect("a plain path");
+                assert!(run("qemu-img", &["create", "-q", "-f", name, image, "8M"]));
+                std::fs::write(&ballast, vec![1; 3 << 19]).expect("room");
+                let config = DiskConfig { path: disk.clone(), format, ..DiskConfig::default() };
+                let mut guest = Guest::new(&controller(&[config]), ring);
+                let pages = guest.pages(0, 1 << 20);
+                pages.write(0, &vec![7; 1 << 20]).expect("room");
+                let mut write = || guest.command(0, DataDirection::OUT, &ten(0x2a, 0, 2048), &pages);
+                let full = write();
+                assert_eq!((full.srb_status, full.scsi_status), (SrbStatus::ERROR.with_autosense(), 2), "{name}");
+                // DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT.
+                assert_eq!((full.cdb[2] & 0xf, full.cdb[12], full.cdb[13]), (7, 0x27, 7), "{name}");
+                std::fs::remove_file(&ballast).expect("the ballast");
+                assert_eq!(write().srb_status, SrbStatus::SUCCESS, "{name}");
+                drop(guest);
+                std::fs::remove_file(&disk).expect("the image");
+            }
+        });
+    });
+    assert!(run("umount", &["--lazy", place]));
+    worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }

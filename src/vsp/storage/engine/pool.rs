@@ -1,14 +1,15 @@
 //! A few threads for one disk: for what the ring cannot do, and for everything where there is no ring.
 //!
-//! Each disk has its own, so a slow one holds up nobody else. Threads start when they are first needed. A task that
-//! panics costs its thread nothing.
+//! Each disk has its own, so a slow one holds up nobody else; a [`Budget`] bounds what all disks of a controller have. Threads
+//! start when they are first needed. A task that panics costs its thread nothing.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use super::budget::{Budget, LATE_NICE};
 use crate::limited;
+use crate::panics::caught;
 
 /// How many threads a disk has at most.
 const MAX_THREADS: usize = 4;
@@ -61,12 +62,23 @@ impl Pool {
 
     /// Has a thread do `task`. How many tasks wait is bounded by whoever makes them.
     pub fn run(&self, task: impl FnOnce() + Send + 'static) {
+        self.run_within(None, task);
+    }
+
+    /// The same with as many threads as the budget allows, if there is one.
+    pub fn run_within(&self, budget: Option<&Arc<Budget>>, task: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
         state.tasks.push_back(Box::new(task));
-        if state.idle < state.tasks.len() && state.threads.len() < self.settings.max_threads {
+        let is_first = state.threads.is_empty();
+        let wants_thread = state.idle < state.tasks.len() && state.threads.len() < self.settings.max_threads;
+        let part = budget.filter(|_| wants_thread).map(|budget| budget.take(is_first));
+        let is_late = matches!(part, Some(None));
+        if wants_thread && (is_first || !is_late) {
             let shared = self.shared.clone();
             let Settings { name, nice, .. } = self.settings;
+            let nice = if is_late { LATE_NICE } else { nice };
             let body = move || {
+                let _part = part;
                 if nice != 0
                     && let Err(error) = rustix::process::setpriority_process(None, nice)
                 {
@@ -122,8 +134,8 @@ impl Shared {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
                 // Whoever made the task answers for it; the thread is needed for others.
-                if catch_unwind(AssertUnwindSafe(task)).is_err() {
-                    limited::error!("a task of a disk panicked");
+                if let Err(message) = caught(task) {
+                    limited::error!("a task of a disk panicked: {message}");
                 }
                 state = self.lock();
             } else if state.closed {

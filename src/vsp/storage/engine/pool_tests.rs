@@ -1,6 +1,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::super::budget;
 use super::*;
 use crate::patience::receive_within;
 
@@ -32,4 +33,47 @@ fn a_pool_that_goes_does_first_what_it_was_given() {
     }
     drop((pool, done));
     assert_eq!(all.into_iter().count(), 100);
+}
+
+/// Has each pool do as many tasks at once as it has threads, then says how many these are, and with which nice values.
+fn threads_of(pools: &[Pool], budget: &Arc<Budget>) -> Vec<Vec<i32>> {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Arc::new(Mutex::new(gone));
+    let (told, nices) = mpsc::channel();
+    for (number, pool) in pools.iter().enumerate() {
+        for _ in 0..MAX_THREADS {
+            let (gone, told) = (gone.clone(), told.clone());
+            pool.run_within(Some(budget), move || {
+                told.send((number, rustix::process::getpriority_process(None).expect("a nice value")))
+                    .expect("a listener");
+                // Nobody sends: it returns once the other side is dropped.
+                let _ = gone.lock().expect("a lock").recv();
+            });
+        }
+    }
+    let started: usize = pools.iter().map(|pool| pool.shared.lock().threads.len()).sum();
+    let mut all = vec![Vec::new(); pools.len()];
+    for _ in 0..started {
+        let (number, nice) = receive_within(&nices, Duration::from_secs(10)).expect("every thread");
+        all[number].push(nice);
+    }
+    drop(go);
+    all
+}
+
+#[test]
+fn the_disks_of_a_controller_share_their_threads_and_each_has_one() {
+    let budget = Arc::default();
+    let pools: Vec<Pool> = (0..64).map(|_| Pool::default()).collect();
+    let all = threads_of(&pools, &budget);
+    assert!(all.iter().all(|threads| (1..=MAX_THREADS).contains(&threads.len())), "{all:?}");
+    assert_eq!(all.iter().flatten().count(), 64 + budget::MAX_MORE, "{all:?}");
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let heavy = all.iter().flatten().filter(|nice| **nice == own).count();
+    assert_eq!(heavy, budget::MAX_FIRST + budget::MAX_MORE, "{all:?}");
+    assert!(all.iter().flatten().all(|nice| [own, LATE_NICE].contains(nice)), "{all:?}");
+
+    // Disks that are gone leave their parts to those that come.
+    drop(pools);
+    assert_eq!(threads_of(&[Pool::default()], &budget), [vec![own; MAX_THREADS]]);
 }
