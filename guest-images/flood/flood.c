@@ -6,6 +6,8 @@
  *   flood=headers                n=N writes (default 3000) of a qcow2 header to the disk's first block; then powers off
  *   flood=contacts               n=N INITIATE_CONTACTs (default 3000) without reading; says how many answers there are; powers off
  *   flood=network                datagrams from all ports in turn to the gateway
+ *   flood=lookups                look-ups of a name from all ports in turn
+ *   flood=streams                port=N streams to that port of the gateway; has begun once the first one has taken some bytes
  *   flood=ring                   moves a ring's write index round and round over packets that lie there
  *   flood=doorbells|calls        signals a channel, or posts messages that are refused, from all processors
  *   flood=console                prints lines
@@ -126,13 +128,14 @@ int main(void)
     checks_be_quiet();
     if (!session_begin())
         return EXIT_FAILED;
+    bool is_of_network = text_equal(kind, "network") || text_equal(kind, "lookups") || text_equal(kind, "streams");
     end = seconds ? deadline_after(seconds * 1000) : UINT64_MAX;
     if (text_equal(kind, "contacts"))
         contacts();
     bool is_of_disk = text_equal(kind, "verify") || text_equal(kind, "compare") || text_equal(kind, "unmap") ||
                       text_equal(kind, "fill") || text_equal(kind, "headers");
     if (text_equal(kind, "ring") ? !flood_ring(say_begun)
-        : text_equal(kind, "network") ? !flood_network(say_begun)
+        : is_of_network ? !flood_network(kind, say_begun)
         : is_of_disk ? !flood_disk(kind, say_begun)
                      : !flood(kind))
         return EXIT_FAILED;

@@ -11,7 +11,7 @@
 bool flood_goes_on(void);
 /* Commands to the first disk; `begun` is called when they flow. False, after a word, if there is none to be had. */
 bool flood_disk(const char *kind, void (*begun)(void));
-/* Datagrams from all ports in turn; false, after a word, without a network. */
-bool flood_network(void (*begun)(void));
+/* Datagrams, look-ups or streams from all ports in turn; false, after a word, without a network. */
+bool flood_network(const char *kind, void (*begun)(void));
 /* A ring of which packets seem to come without end. */
 bool flood_ring(void (*begun)(void));

@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::command::{image, viridian};
-use crate::common::patience::holds_within;
+use crate::common::need::{Need, ready};
+use crate::common::patience::{grown, holds_within};
 
 /// How long a machine may take to end, on a quiet host.
 const PROMPTLY: Duration = Duration::from_secs(1);
@@ -119,24 +121,131 @@ fn a_flood_of_commands_over_a_whole_disk_in_a_file() {
     }
 }
 
-#[test]
-fn a_flood_of_writes_to_a_file_on_a_host_that_has_no_room_left() {
-    assert!(rustix::process::geteuid().is_root(), "this test mounts a file system, and must run as root");
+/// A guest that fills its disk, `small/disk`, which `make` makes where the host has a megabyte only, is ended by TERM.
+#[track_caller]
+fn expect_full_host_ends(make: &str, format: &str) {
     let folder = tempfile::tempdir().unwrap();
     let (mount, log) = (folder.path().join("small"), folder.path().join("log"));
     fs::create_dir(&mount).unwrap();
     let mut inner = flood("fill", "");
-    inner.args(["--disk", &format!("{},format=raw", mount.join("disk.raw").display())]);
+    inner.args(["--disk", &format!("{},format={format}", mount.join("disk").display())]);
     inner.args(["--console", &format!("file:{}", log.display())]);
-    let script = format!(
-        "mount --make-rprivate / && mount -t tmpfs -o size=1M none {0} && truncate -s 1G {0}/disk.raw && exec \"$@\"",
-        mount.display()
-    );
+    let script = format!("mount -t tmpfs -o size=1M none {0} && {make} {0}/disk 1G && exec \"$@\"", mount.display());
+    let running = Running::start(&mut in_own_mounts(&script, &inner));
+    expect_begun(&log, make);
+    running.expect_term_ends_it(make);
+}
+
+/// What the command does, after a script that may mount what it likes: nobody else sees it.
+fn in_own_mounts(script: &str, inner: &Command) -> Command {
+    assert!(rustix::process::geteuid().is_root(), "this test mounts a file system, and must run as root");
     let mut command = Command::new("unshare");
+    let script = format!("mount --make-rprivate / && {script}");
     command.args(["--mount", "sh", "-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
-    let running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-    expect_begun(&log, "a full disk");
-    running.expect_term_ends_it("a full disk");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+#[test]
+fn a_flood_of_writes_to_a_file_on_a_host_that_has_no_room_left() {
+    expect_full_host_ends("f() { truncate -s $2 $1; }; f", "raw");
+    if ready(&[Need::Tool("qemu-img")]) {
+        expect_full_host_ends("qemu-img create -q -f qcow2", "qcow2");
+    }
+}
+
+/// A pipe with a name.
+fn fifo(folder: &Path) -> PathBuf {
+    let path = folder.join("fifo");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+/// A reader that reads when it is told to.
+fn reader(fifo: &Path) -> fs::File {
+    rustix::fs::open(fifo, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap().into()
+}
+
+/// Waits until so many bytes have come through a pipe, and leaves what comes after them in there.
+#[track_caller]
+fn expect_bytes(reader: &mut fs::File, count: usize, what: &str) {
+    let mut seen = 0;
+    let come = || {
+        let mut some = vec![0; count - seen];
+        seen += reader.read(&mut some).unwrap_or(0);
+        seen == count
+    };
+    assert!(holds_within(BEGIN, come), "{what}: too little comes");
+}
+
+#[test]
+fn a_trace_or_a_capture_whose_reader_stalls_or_goes() {
+    for (kind, option) in [
+        ("ring", "--cpus 2 --disk memory:1M --trace all="),
+        ("network", "--net user --trace all="),
+        ("network", "--net user,pcap="),
+    ] {
+        for stays in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, log) = (fifo(folder.path()), folder.path().join("log"));
+            let what = format!("flood={kind} {option}FIFO, whose reader {}", if stays { "stalls" } else { "goes" });
+            let mut reader = reader(&path);
+            let options = format!("{option}{} --console file:{}", path.display(), log.display());
+            let running = Running::start(&mut flood(kind, &options));
+            expect_begun(&log, &what);
+            expect_bytes(&mut reader, 64, &what);
+            let reader = stays.then_some(reader);
+            running.expect_term_ends_it(&what);
+            drop(reader);
+        }
+    }
+}
+
+#[test]
+fn a_console_in_a_pipe_whose_reader_stalls_or_goes() {
+    for stays in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = fifo(folder.path());
+        let what = if stays { "a console whose reader stalls" } else { "a console whose reader goes" };
+        let mut reader = reader(&path);
+        let running = Running::start(&mut flood("console", &format!("--console file:{}", path.display())));
+        expect_bytes(&mut reader, 64, what);
+        let reader = stays.then_some(reader);
+        running.expect_term_ends_it(what);
+        drop(reader);
+    }
+}
+
+#[test]
+fn a_flood_of_lookups_in_a_name_server_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (servers, log) = (folder.path().join("servers"), folder.path().join("log"));
+    // An address of the loopback that nobody else is at.
+    let server = UdpSocket::bind(("127.83.41.7", 53)).expect("port 53 of an address of the loopback");
+    fs::write(&servers, "nameserver 127.83.41.7\n").unwrap();
+    let inner = flood("lookups", &format!("--net user --console file:{}", log.display()));
+    let script = format!("mount --bind {} \"$(readlink -f /etc/resolv.conf)\" && exec \"$@\"", servers.display());
+    let running = Running::start(&mut in_own_mounts(&script, &inner));
+    expect_begun(&log, "look-ups");
+    server.set_read_timeout(Some(grown(BEGIN))).unwrap();
+    server.recv_from(&mut [0; 512]).expect("a look-up");
+    running.expect_term_ends_it("look-ups");
+}
+
+#[test]
+fn streams_to_a_host_that_does_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // The host keeps little of what the guest sends.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let options = format!("--net user --console file:{}", log.display());
+    let running = Running::start(&mut flood(&format!("streams port={port}"), &options));
+    expect_begun(&log, "streams");
+    let (peer, _) = listener.accept().unwrap();
+    running.expect_term_ends_it("streams");
+    drop(peer);
 }
 
 #[test]
