@@ -171,3 +171,28 @@ fn more_is_told_where_more_is_wanted() {
     assert!(debug.contains("viridian: debug: guest: ") && debug.len() > info.len(), "{debug}");
     assert!(told("-vvv").len() > debug.len());
 }
+
+#[test]
+fn a_comma_in_a_path_is_doubled_where_commas_separate() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    File::create(at("a,b.img")).unwrap().set_len(1 << 20).unwrap();
+    let options = [
+        format!("--disk={},readonly=on", at("a,,b.img")),
+        format!("--disk=path={},readonly=on,lun=3", at("a,,b.img")),
+        format!("--net=user,pcap={}", at("c,,d.pcap")),
+        // One path and nothing else: no comma separates.
+        format!("--console=file:{}", at("e,f")),
+        format!("--trace=vmbus,hypercall={}", at("g,h")),
+        format!("--report={}", at("i,j")),
+    ];
+    let run = run(&BUSY[..3], &[&options[..], &[BUSY[5].to_owned()]].concat());
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for name in ["c,d.pcap", "e,f", "g,h", "i,j"] {
+        assert!(std::fs::metadata(at(name)).is_ok_and(|file| file.len() > 0), "{name}: {run:?}");
+    }
+    let mistaken = super::command::run_with(["run", &format!("--disk={}", at("a,b.img"))]);
+    assert_eq!(mistaken.code, Some(2), "{mistaken:?}");
+    assert!(mistaken.errors.contains("`b.img` is not of the form key=value; a comma"), "{mistaken:?}");
+    assert!(mistaken.errors.contains("is written twice"), "{mistaken:?}");
+}

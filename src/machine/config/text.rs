@@ -191,7 +191,11 @@ impl<'de> Deserializer<'de> for List<'_> {
                 // A first entry such as `/tmp/a=b` is a value with an equals sign, not a key.
                 Some((key, value)) if position > 0 || is_key(key) => (key.to_owned(), value.to_owned()),
                 _ if position == 0 && !fields.is_empty() => (fields[0].to_owned(), entry),
-                _ => return Err(TextError(format!("`{entry}` is not of the form key=value"))),
+                _ => {
+                    return Err(TextError(format!(
+                        "`{entry}` is not of the form key=value; a comma that belongs to a value is written twice"
+                    )));
+                }
             };
             entries.push((key, Value(value)));
         }
