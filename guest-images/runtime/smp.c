@@ -18,6 +18,8 @@
 /* KVM has a processor up in microseconds; a loaded host that emulates ring 0 may take far longer. */
 #define START_MILLISECONDS 5000
 #define SECOND_SIPI_MILLISECONDS 20
+/* How long a processor that was woken may take to begin. */
+#define AGAIN_MILLISECONDS 100
 
 #define TASK_RSP0 1 /* in 32-bit words */
 #define TASK_IO_MAP 25
@@ -41,6 +43,7 @@ static void set_up(unsigned index, uint32_t apic_id, void *stack_top)
     cpu->apic_id = apic_id;
     cpu->online = false;
     cpu->function = NULL;
+    cpu->woken = 0;
 }
 
 /* Gives this processor its GS base, and a GDT of its own with user segments and a task state segment. */
@@ -77,6 +80,7 @@ void smp_initialize(void)
 static void on_wake(struct interrupt_frame *frame)
 {
     (void)frame;
+    atomic_add(&this_cpu()->woken, 1);
     apic_end_of_interrupt();
 }
 
@@ -90,6 +94,7 @@ _Noreturn void smp_secondary_start(struct cpu *cpu)
     for (;;) {
         cpu_function *function = atomic_load(&cpu->function);
         if (function) {
+            atomic_store(&cpu->begun, true);
             /* What was sent to this processor before has come by then. */
             take_interrupts();
             function(cpu->argument);
@@ -135,16 +140,37 @@ unsigned smp_start_all(void)
     return cpu_count;
 }
 
+static void wake(const struct cpu *cpu)
+{
+    apic_send(cpu->apic_id, APIC_FIXED | APIC_ASSERT | VECTOR_WAKE);
+}
+
 void smp_run(unsigned index, cpu_function *function, void *argument)
 {
     cpus[index].argument = argument;
+    atomic_store(&cpus[index].begun, false);
+    cpus[index].woken_before = atomic_load(&cpus[index].woken);
     atomic_store(&cpus[index].function, function);
-    apic_send(cpus[index].apic_id, APIC_FIXED | APIC_ASSERT | VECTOR_WAKE);
+    wake(&cpus[index]);
 }
 
 bool smp_wait(unsigned index, uint64_t milliseconds)
 {
-    return WAIT_UNTIL(!atomic_load(&cpus[index].function), milliseconds);
+    struct cpu *cpu = &cpus[index];
+    uint64_t give_up_at = deadline_after(milliseconds);
+    /*
+     * QEMU's VMRUN forgets that the guest's STI holds interrupts back for an instruction, so that now and then one is taken between
+     * the STI and the HLT of wait_for_interrupt: the processor then sleeps on. Only one that has taken its interrupt is
+     * woken again, for an interrupt must not be lost.
+     */
+    uint64_t turn = milliseconds < AGAIN_MILLISECONDS ? milliseconds : AGAIN_MILLISECONDS;
+    while (!WAIT_UNTIL(!atomic_load(&cpu->function), turn)) {
+        if (rdtsc() >= give_up_at)
+            return false;
+        if (!atomic_load(&cpu->begun) && atomic_load(&cpu->woken) != cpu->woken_before)
+            wake(cpu);
+    }
+    return true;
 }
 
 bool smp_call(unsigned index, cpu_function *function, void *argument, uint64_t milliseconds)

@@ -23,6 +23,10 @@ struct cpu {
     /* Work to do, set by smp_run and cleared when done. */
     cpu_function *function;
     void *argument;
+    /* Whether it has begun with that work. */
+    bool begun;
+    /* The interrupts that it took to wake up, and how many those were before it was last given work. */
+    unsigned woken, woken_before;
     uint64_t gdt[8];
     uint32_t task_state[26];
 };

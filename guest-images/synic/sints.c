@@ -86,6 +86,14 @@ static void look_in_service(void *argument)
     service->in_service = apic_read(APIC_IN_SERVICE + service->vector / 32) >> service->vector % 32 & 1;
 }
 
+/* On the user engine for a moment after the interrupt, where the VP could not take it for long. */
+static bool is_in_service(unsigned vp, unsigned vector)
+{
+    struct service service = {vector, true};
+    smp_call(vp, look_in_service, &service, PATIENCE_MILLISECONDS);
+    return service.in_service;
+}
+
 void auto_eoi(void)
 {
     interrupt_counts_clear();
@@ -98,9 +106,8 @@ void auto_eoi(void)
                 test_device(TEST_SINT_SET, vp, sint, 0);
                 CHECK_NAMED(wait_for_count(vp, VECTOR_OF(sint), round),
                             "AutoEOI SINT%u interrupts VP %u the time %u, nobody having ended it", sint, vp, round);
-                struct service service = {VECTOR_OF(sint), true};
-                smp_call(vp, look_in_service, &service, PATIENCE_MILLISECONDS);
-                CHECK_NAMED(!service.in_service, "AutoEOI SINT%u leaves nothing in service on VP %u", sint, vp);
+                CHECK_NAMED(WAIT_UNTIL(!is_in_service(vp, VECTOR_OF(sint)), PATIENCE_MILLISECONDS),
+                            "AutoEOI SINT%u leaves nothing in service on VP %u", sint, vp);
             }
             sint_set_on(vp, sint, VECTOR_OF(sint));
         }
