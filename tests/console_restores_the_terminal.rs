@@ -1,6 +1,8 @@
 //! The terminal is put back however the process ends: each test ends a child process, which is this binary again
 //! with a pseudo-terminal for standard input, in another way.
 
+mod common;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -8,8 +10,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::patience::holds_within;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -215,11 +218,8 @@ impl Shell {
     }
 
     fn wait_for(&self, what: &str, condition: impl Fn() -> bool) {
-        let begin = Instant::now();
-        while !condition() {
-            assert!(begin.elapsed() < Duration::from_secs(120), "no {what}: {:?}", self.seen.lock().unwrap());
-            thread::sleep(Duration::from_millis(5));
-        }
+        let came = holds_within(Duration::from_secs(30), condition);
+        assert!(came, "no {what}: {:?}", self.seen.lock().unwrap());
     }
 
     fn is_raw(&self) -> bool {

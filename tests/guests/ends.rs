@@ -67,7 +67,7 @@ fn flat(bytes: &[u8], mode: u32) -> Run {
     let file = directory.path().join("flat");
     std::fs::write(&file, bytes).unwrap();
     let kernel = format!("flat:{},mode={mode}", file.display());
-    run_with(["run", "--timeout", "20", "--kernel", &kernel])
+    run_with(["run", "--timeout", &limit(20), "--kernel", &kernel])
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use viridian::machine::builder::Builder;
 
-use super::command::{Run, run};
+use super::command::{Run, limit, run};
 
 /// A guest with a header of its own, two files, and an assembly function; it greets with what the compiler was told.
 const MAIN: &str = r#"
@@ -50,7 +50,7 @@ fn a_guest_of_ones_own_is_built_outside_of_the_tree_and_runs() {
     let built = build(folder.path(), &["my guest", "-o", "my-guest.elf", "--", "-DGREETING=\"Hello from outside\""]);
     assert_eq!((built.code, built.errors.as_str()), (Some(0), ""), "{built:?}");
     let image = folder.path().join("my-guest.elf");
-    let run = run(&format!("run --timeout 60 --net none --kernel {}", image.display()));
+    let run = run(&format!("run --timeout {} --net none --kernel {}", limit(60), image.display()));
     assert_eq!(run.code, Some(7), "{run:?}");
     assert!(run.output.contains("Hello from outside, 42"), "{run:?}");
     let end = Builder::new().kernel(&image).start().unwrap().wait();

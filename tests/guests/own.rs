@@ -18,8 +18,9 @@ use viridian::vmbus::guid::{Guid, interface};
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 
 use super::command::image;
+use crate::common::patience::grown;
 
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_secs(60);
 const PORT: u16 = 0x300;
 const MMIO: u64 = 0xd000_0000;
 const MSR: u32 = 0x1234_5678;
@@ -27,7 +28,7 @@ const CALL: CallCode = CallCode(0x7f01);
 
 /// A machine with the guest image `own`, which does what its command line says.
 fn own(command_line: impl Into<String>) -> Builder {
-    Builder::new().kernel(image("own")).cmdline(command_line).capture_console().timeout(LONG)
+    Builder::new().kernel(image("own")).cmdline(command_line).capture_console().timeout(grown(LONG))
 }
 
 fn start(builder: Builder) -> Machine {
@@ -41,8 +42,8 @@ fn embedded() -> KernelSource {
 
 /// Waits for a line of this image, and returns what stands behind the name.
 fn line(console: &Capture, name: &str) -> String {
-    console.wait_for(&format!("{name}: "), LONG).unwrap();
-    let line = String::from_utf8(console.wait_for("\n", LONG).unwrap()).unwrap();
+    console.wait_for(&format!("{name}: "), grown(LONG)).unwrap();
+    let line = String::from_utf8(console.wait_for("\n", grown(LONG)).unwrap()).unwrap();
     line.trim_end().to_owned()
 }
 
@@ -288,9 +289,9 @@ fn a_vmbus_device_that_fails_is_an_event_and_an_end_where_that_is_wanted() {
         (Fault::RefusesService, "again: out of sectors"),
     ] {
         let builder =
-            Builder::new().kernel_source(embedded()).capture_console().timeout(LONG).device(move || Disk(fault));
+            Builder::new().kernel_source(embedded()).capture_console().timeout(grown(LONG)).device(move || Disk(fault));
         let machine = start(builder.clone());
-        let event = machine.events().wait(LONG).unwrap();
+        let event = machine.events().wait(grown(LONG)).unwrap();
         let Event::Failed(Failure::Channel(failure)) = event else { panic!("{event:?}") };
         assert_eq!((failure.interface, failure.instance), (interface::SCSI, Guid::new(7)));
         assert!(failure.channel.is_some() && failure.to_string().contains(word), "{failure}");
@@ -417,7 +418,8 @@ fn a_program_reads_and_sets_the_registers_of_a_paused_guest() {
 #[test]
 fn registers_can_be_reached_wherever_a_pause_finds_the_guest() {
     // It prints all the time: most pauses find it in an access.
-    let builder = Builder::new().kernel(image("exits")).cmdline("spew=1000000000").capture_console().timeout(LONG);
+    let builder =
+        Builder::new().kernel(image("exits")).cmdline("spew=1000000000").capture_console().timeout(grown(LONG));
     let machine = start(builder);
     let guest = machine.guest();
     for _ in 0..100 {
@@ -426,7 +428,7 @@ fn registers_can_be_reached_wherever_a_pause_finds_the_guest() {
         guest.set_registers(0, &registers).unwrap();
         machine.resume();
     }
-    machine.console().unwrap().wait_for("\n", LONG).unwrap();
+    machine.console().unwrap().wait_for("\n", grown(LONG)).unwrap();
     let printed = String::from_utf8(machine.console().unwrap().take()).unwrap();
     let whole = printed.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let places: Vec<_> = whole.lines().map(|line| u64::from_str_radix(&line[..16], 16).unwrap()).collect();
@@ -443,7 +445,7 @@ fn devices_are_made_for_each_life_and_restarts_are_events() {
         .kernel(image("exits"))
         .cmdline("reset=acpi")
         .on_reset(viridian::machine::config::OnReset::Restart)
-        .timeout(LONG)
+        .timeout(grown(LONG))
         .ports(PORT..PORT + 1, move |guest| {
             guest.write(0x9_0000, b"before the guest runs").unwrap();
             *count.lock().unwrap() += 1;
@@ -451,8 +453,8 @@ fn devices_are_made_for_each_life_and_restarts_are_events() {
         });
     let machine = start(builder);
     let mut events = machine.events();
-    assert_eq!(events.wait(LONG), Some(Event::Restarted));
-    assert_eq!(events.wait(LONG), Some(Event::Restarted));
+    assert_eq!(events.wait(grown(LONG)), Some(Event::Restarted));
+    assert_eq!(events.wait(grown(LONG)), Some(Event::Restarted));
     machine.stop(End::Terminated);
     assert!(matches!(machine.wait(), End::Terminated));
     assert!(*made.lock().unwrap() >= 2);

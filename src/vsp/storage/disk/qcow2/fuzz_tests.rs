@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::*;
+use crate::patience::receive_within;
 use crate::vsp::storage::config::BackingFiles;
 
 /// How many images are tried.
 const MUTATIONS: u64 = 2000;
 /// How much memory the process has. An image of a few MiB needs a fraction of it.
 const MEMORY: u64 = 3 << 30;
-/// An image takes milliseconds. On the slowest host, nothing takes this long.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// An image takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The folder of the images, and which of them the child is to try.
 const FOLDER: &str = "VIRIDIAN_FUZZ_FOLDER";
 const RANGE: &str = "VIRIDIAN_FUZZ_RANGE";
@@ -283,7 +284,7 @@ fn no_damaged_image_ends_the_process_hangs_or_takes_all_memory() {
     });
     let mut last = String::from("nothing");
     loop {
-        match said.recv_timeout(PATIENCE) {
+        match receive_within(&said, PATIENCE) {
             Ok(line) if line.starts_with("at ") => last = line,
             Ok(line) if line.starts_with("opened ") => last = line,
             Ok(line) => eprintln!("{line}"),

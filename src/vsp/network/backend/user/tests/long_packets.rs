@@ -9,6 +9,7 @@ use super::frames::frame;
 use super::share::Guest as Whose;
 use super::stack::Stack;
 use super::*;
+use crate::patience::grown;
 use crate::vsp::network::offload::checksum;
 use crate::vsp::network::offload::headers::{Headers, be16, ether_type, protocol, set_be16};
 
@@ -105,7 +106,7 @@ fn pseudo(to: IpAddr, protocol: u8, message: &[u8]) -> u64 {
 
 /// Sends a datagram of each length to an echo server, in fragments, and reads the answers.
 fn echo_datagrams(gateway: IpAddr, server: UdpSocket, mtu: u16, lengths: &[usize]) {
-    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    server.set_read_timeout(Some(grown(Duration::from_secs(20)))).unwrap();
     let port = server.local_addr().unwrap().port();
     let count = lengths.len();
     let echo = thread::spawn(move || {
