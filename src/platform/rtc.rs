@@ -6,7 +6,7 @@
 //!
 //! There is no interrupt line: the enable bits of register B are kept, and register C shows in its flags what has
 //! happened since it was last read, but a guest has to look. (Linux keeps its time by better clocks and reads this one at boot.)
-//! The bytes of memory behind the clock say what a PC's setup program leaves there: see [`cmos`].
+//! The bytes of memory behind the clock say what a PC's setup program leaves there: see `cmos`.
 //! Two liberties: a running clock shows its time in the format that register B names *now*, where the chip would want it
 //! set anew; and a time that does not exist, such as 31 February, becomes the day that it runs over to.
 

@@ -1,7 +1,7 @@
 //! The lane of a controller: a few threads of low weight for commands that make the host do far more than the guest did.
 //!
 //! VERIFY, WRITE SAME, UNMAP and their like cost a guest one packet and the host up to terabytes of work. They get at
-//! most [`MAX_THREADS`] threads a controller, whatever the number of disks, and these run at the lowest priority: on a
+//! most `MAX_THREADS` threads a controller, whatever the number of disks, and these run at the lowest priority: on a
 //! busy host the virtual processors of every machine come first, on an idle one nothing is lost.
 
 use super::pool::{Pool, Settings};
