@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use common::patience::holds_within;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
@@ -64,8 +65,10 @@ fn live_as_a_job(console: Console) {
             writeln!(output, "heard {}.", String::from_utf8_lossy(&typed[..count])).unwrap();
         }
         let mut fds = [PollFd::new(&signals, PollFlags::IN)];
-        if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 })).unwrap() > 0 {
-            break;
+        // Being stopped and continued interrupts it.
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 })) {
+            Ok(0) | Err(Errno::INTR) => {}
+            ended => break assert_eq!(ended, Ok(1)),
         }
     }
     console.finish(None);
