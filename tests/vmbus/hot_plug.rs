@@ -3,12 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use super::child::FakeChild;
 use super::device::{TestDevice, command};
 use super::guest::Guest;
-use super::protocol::{SOON, asking, eventually, frames, request};
+use super::protocol::{A_WHILE, SOON, asking, eventually, frames, request};
 use viridian::vmbus::bus::{DeviceId, VmBus};
 use viridian::vmbus::guid::Guid;
 use viridian::vmbus::ids::{Version, VpIndex};
@@ -150,9 +149,10 @@ fn a_device_that_is_rescinded_while_it_opens_does_not_open() {
         let opening = scope.spawn(|| guest.open(channel, &frames(0, 8), VpIndex(0)).is_none());
         eventually("the open", || begun.load(Ordering::SeqCst) == 1);
         bus.rescind(id);
-        assert!(guest.was_rescinded(channel, SOON));
+        assert!(!guest.was_rescinded(channel, A_WHILE), "the device may use the guest's pages");
         (0..2).for_each(|_| go.send(()).unwrap());
         assert!(opening.join().unwrap());
+        assert!(guest.was_rescinded(channel, SOON));
     });
     eventually("the device's end", || alive.load(Ordering::SeqCst) == 0);
     guest.release(channel);
@@ -172,8 +172,7 @@ fn a_guest_may_open_and_be_rescinded_while_the_device_still_closes() {
     guest.post(MessageType::CLOSECHANNEL, &ChannelReference { channel });
     std::thread::scope(|scope| {
         let again = scope.spawn(|| guest.open(channel, &frames(8, 8), VpIndex(0)).is_some());
-        let waiting = Duration::from_millis(50);
-        let early = guest.find(MessageType::OPENCHANNEL_RESULT, |_: &OpenResult| true, waiting);
+        let early = guest.find(MessageType::OPENCHANNEL_RESULT, |_: &OpenResult| true, A_WHILE);
         assert_eq!(early, None, "the channel opens before it is closed");
         (0..2).for_each(|_| go.send(()).unwrap());
         assert!(again.join().unwrap(), "it opens when it has closed");
@@ -181,9 +180,10 @@ fn a_guest_may_open_and_be_rescinded_while_the_device_still_closes() {
     guest.teardown(channel, gpadl);
     guest.post(MessageType::CLOSECHANNEL, &ChannelReference { channel });
     bus.rescind(id);
+    assert!(!guest.was_rescinded(channel, A_WHILE), "the device uses the guest's pages");
+    go.send(()).unwrap();
     assert!(guest.was_rescinded(channel, SOON));
     guest.release(channel);
-    go.send(()).unwrap();
     eventually("the device's end", || alive.load(Ordering::SeqCst) == 0);
     drop(open);
 }

@@ -72,6 +72,8 @@ pub(super) struct Entry {
     pub(super) standing: Standing,
     /// The device is gone, or about to go.
     pub(super) withdrawn: bool,
+    /// The guest is told of the rescind only when the device has closed the channel.
+    pub(super) untold: bool,
     pub(super) usage: Usage,
     pub(super) gpadls: Arc<GpadlTable>,
     /// GPADLs that the guest wants back and the device still has, with their words.
@@ -84,6 +86,7 @@ impl Entry {
             offer,
             standing: Standing::Waiting,
             withdrawn: false,
+            untold: false,
             usage: Usage::Closed,
             gpadls: Arc::default(),
             leaving: BTreeMap::new(),

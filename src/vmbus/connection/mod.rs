@@ -254,6 +254,7 @@ impl Connection {
         for channel in channels {
             let Some(entry) = self.channels.get_mut(&channel) else { continue };
             entry.standing = Standing::Waiting;
+            entry.untold = false;
             entry.gpadls = Arc::default();
             entry.leaving.clear();
             // A subchannel lives no longer than its primary is open.

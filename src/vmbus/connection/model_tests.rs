@@ -91,6 +91,10 @@ enum Device {
 struct Seen {
     offered: bool,
     rescinded: bool,
+    /// The host has taken the offer back, and tells of it when the device has closed the channel.
+    untold: bool,
+    /// The host has taken the offer back, and leaves the channel open.
+    retired: bool,
     device: Device,
     ring: Option<u32>,
     reopen: Option<u32>,
@@ -106,6 +110,12 @@ struct Model {
     connected: bool,
     requested: bool,
     channels: BTreeMap<u32, Seen>,
+}
+
+impl Seen {
+    fn is_gone(&self) -> bool {
+        self.rescinded || self.untold
+    }
 }
 
 impl Model {
@@ -130,11 +140,11 @@ impl Model {
             Step::Open { channel, gpadl } => known(channel).is_some_and(|seen| {
                 let closed = seen.device == Device::Closed && seen.gpadls.contains(&gpadl);
                 let closing = seen.device == Device::Closing && seen.reopen.is_none();
-                !seen.rescinded && (closed || closing)
+                !seen.is_gone() && (closed || closing)
             }),
-            Step::Close { channel } => known(channel).is_some_and(|seen| seen.rescinded || seen.device == Device::Open),
+            Step::Close { channel } => known(channel).is_some_and(|seen| seen.is_gone() || seen.device == Device::Open),
             Step::Release { channel } => known(channel)
-                .is_some_and(|seen| seen.rescinded || matches!(seen.device, Device::Closed | Device::Closing)),
+                .is_some_and(|seen| seen.is_gone() || matches!(seen.device, Device::Closed | Device::Closing)),
             _ => true,
         }
     }
@@ -217,6 +227,7 @@ impl Model {
             Message::RescindChannelOffer(body) => {
                 let seen = self.channel(body.channel.0);
                 prop_assert!(seen.offered && !seen.rescinded);
+                prop_assert!(seen.retired || seen.device == Device::Closed, "told while the device has the rings");
                 (seen.offered, seen.rescinded, seen.reopen) = (false, true, None);
             }
             Message::OpenResult(result) if result.status == Status::SUCCESS => {
@@ -285,7 +296,11 @@ fn perform(guest: &mut Guest, model: &mut Model, step: &Step) -> Actions {
             Actions::new()
         }
         Step::Rescind { channel } => guest.host.rescind(ChannelId(channel)),
-        Step::Retire { channel } => guest.host.retire(ChannelId(channel)),
+        Step::Retire { channel } => {
+            let seen = model.channel(channel);
+            seen.retired |= !seen.untold;
+            guest.host.retire(ChannelId(channel))
+        }
     }
 }
 
@@ -307,6 +322,9 @@ proptest! {
                 model.follow(step);
             }
             let actions = perform(&mut guest, &mut model, step);
+            for (channel, entry) in &guest.host.channels {
+                model.channel(channel.0).untold = entry.untold;
+            }
             let refused = actions.iter().any(|action| matches!(action, Action::Refuse(_)));
             prop_assert_eq!(refused && by_guest, !legal, "{:?} {:?}", step, actions);
             actions.iter().try_for_each(|action| model.take_action(action))?;

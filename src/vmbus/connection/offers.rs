@@ -73,6 +73,9 @@ impl Connection {
     }
 
     /// Takes an offer back, whatever the guest is doing with the channel, and those of its subchannels.
+    ///
+    /// The guest is told of a channel that is in use when the device has closed it: Linux frees the pages of the rings as soon as it is
+    /// told, and waits for no answer.
     pub fn rescind(&mut self, channel: ChannelId) -> Actions {
         let mut actions = Actions::new();
         let subchannels = self.subchannels(channel);
@@ -84,7 +87,7 @@ impl Connection {
     pub fn retire(&mut self, channel: ChannelId) -> Actions {
         let mut actions = Actions::new();
         let subchannels = self.subchannels(channel);
-        [channel].into_iter().chain(subchannels).for_each(|channel| self.withdraw(channel, &mut actions));
+        [channel].into_iter().chain(subchannels).for_each(|channel| self.withdraw(channel, false, &mut actions));
         actions
     }
 
@@ -102,14 +105,16 @@ impl Connection {
     }
 
     fn cut_off(&mut self, channel: ChannelId, actions: &mut Actions) {
-        self.withdraw(channel, actions);
+        self.withdraw(channel, true, actions);
         // There is no wish to open it again any more.
         self.channels.get_mut(&channel).and_then(|entry| entry.begin_close(channel, actions));
     }
 
-    fn withdraw(&mut self, channel: ChannelId, actions: &mut Actions) {
+    /// `closes` says that the device closes the channel, if it is in use.
+    fn withdraw(&mut self, channel: ChannelId, closes: bool, actions: &mut Actions) {
         let Some(entry) = self.channels.get_mut(&channel).filter(|entry| !entry.withdrawn) else { return };
         entry.withdrawn = true;
+        entry.untold = closes && !matches!(entry.usage, Usage::Closed);
         if let Some(OpenChannel { open_id, .. }) = entry.usage.take_reopen() {
             self.send_open_result(channel, open_id, Status::UNSUCCESSFUL);
         }
@@ -134,6 +139,16 @@ impl Connection {
             self.outbox.remove(index);
         } else {
             entry.standing = Standing::Rescinded;
+            if !entry.untold {
+                self.outbox.push_back(Message::RescindChannelOffer(ChannelReference { channel }));
+            }
+        }
+    }
+
+    /// Tells the guest of a rescind that waited for the device to close the channel.
+    pub(super) fn tell_of_late_rescind(&mut self, channel: ChannelId) {
+        let Some(entry) = self.channels.get_mut(&channel) else { return };
+        if std::mem::take(&mut entry.untold) && entry.standing == Standing::Rescinded {
             self.outbox.push_back(Message::RescindChannelOffer(ChannelReference { channel }));
         }
     }

@@ -118,6 +118,7 @@ impl Connection {
     /// Goes on with what waited for the device to let go of the channel.
     fn now_closed(&mut self, channel: ChannelId, actions: &mut Actions) {
         self.torn_down_by_close(channel);
+        self.tell_of_late_rescind(channel);
         self.settle(channel, actions);
         if let Err(refusal) = self.finish_disconnect() {
             actions.push(Action::Refuse(refusal));
