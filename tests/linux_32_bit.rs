@@ -9,6 +9,7 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use common::nested::{Batch, OnBoth};
 
@@ -24,11 +25,14 @@ static BATCHES: OnBoth =
     OnBoth { kernel: Batch::new(|plan| describe(plan, "kernel")), user: Batch::new(|plan| describe(plan, "user")) };
 
 fn describe(plan: &mut common::nested::Plan, engine: &str) {
-    let guest = &format!("{ROOT}/target/linux-32-bit-test-{engine}");
-    let made = Command::new(Path::new(ROOT).join("scripts/linux-guest"))
-        .args(["--flavour", "686", "--drivers", "--output", guest])
-        .status();
-    assert!(made.as_ref().is_ok_and(|status| status.success()), "scripts/linux-guest failed: {made:?}");
+    static MADE: OnceLock<()> = OnceLock::new();
+    let guest = &format!("{ROOT}/target/linux-32-bit-test");
+    MADE.get_or_init(|| {
+        let made = Command::new(Path::new(ROOT).join("scripts/linux-guest"))
+            .args(["--flavour", "686", "--drivers", "--output", guest])
+            .status();
+        assert!(made.as_ref().is_ok_and(|status| status.success()), "scripts/linux-guest failed: {made:?}");
+    });
     let viridian = env!("CARGO_BIN_EXE_viridian");
     for file in [viridian, &format!("{guest}/vmlinuz"), &format!("{guest}/initrd.img")] {
         plan.file(file);

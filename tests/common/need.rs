@@ -15,7 +15,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What to leave out, and why: `qemu-img: no package here; nested host: no QEMU`.
@@ -69,7 +69,7 @@ impl Need {
         match self {
             Self::Tool(program) => {
                 let package = package(program).unwrap_or_else(|| panic!("tests/common/tools has no {program}"));
-                (!is_program(program)).then(|| format!("{program} is not installed: apt-get install {package}"))
+                path_of(program).is_none().then(|| format!("{program} is not installed: apt-get install {package}"))
             }
             Self::Namespaces => (!succeeds("unshare", &["--net", "--mount", "true"]))
                 .then(|| "network and mount namespaces cannot be made: run the test as root".to_owned()),
@@ -162,10 +162,11 @@ fn package(program: &str) -> Option<&'static str> {
     tools().find(|(name, _)| *name == program).map(|(_, package)| package)
 }
 
-/// Returns `true` if a program is installed. Many are where the path of a user does not lead.
-pub fn is_program(name: &str) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    path.split(':').any(|directory| Path::new(directory).join(name).is_file())
+/// Returns the path of a program that is installed. Many are where the path of a user does not lead. The shell of the nested host prefers
+/// busybox's own to any that it is not told the path of.
+pub fn path_of(name: &str) -> Option<PathBuf> {
+    let path = format!("/usr/sbin:/sbin:{}", std::env::var("PATH").unwrap_or_default());
+    path.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.is_absolute() && path.is_file())
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {

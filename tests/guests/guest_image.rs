@@ -7,6 +7,7 @@ use std::process::Command;
 use viridian::machine::builder::Builder;
 
 use super::command::{Run, limit, run};
+use crate::common::need::{Need, ready};
 
 /// A guest with a header of its own, two files, and an assembly function; it greets with what the compiler was told.
 const MAIN: &str = r#"
@@ -46,6 +47,9 @@ fn guest() -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn a_guest_of_ones_own_is_built_outside_of_the_tree_and_runs() {
+    if !ready(&[Need::Tool("cc")]) {
+        return;
+    }
     let (folder, _) = guest();
     let built = build(folder.path(), &["my guest", "-o", "my-guest.elf", "--", "-DGREETING=\"Hello from outside\""]);
     assert_eq!((built.code, built.errors.as_str()), (Some(0), ""), "{built:?}");
@@ -59,6 +63,9 @@ fn a_guest_of_ones_own_is_built_outside_of_the_tree_and_runs() {
 
 #[test]
 fn what_is_wrong_with_a_guest_of_ones_own_is_said_with_what_to_do() {
+    if !ready(&[Need::Tool("cc")]) {
+        return;
+    }
     let (folder, sources) = guest();
     let wrong = |arguments: &[&str], code: i32, words: &[&str]| {
         let run = build(folder.path(), arguments);

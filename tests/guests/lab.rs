@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::bad_input::with_mounts;
 use super::command::{Run, image, run_with, viridian};
-use crate::common::need::{Need, ready};
+use crate::common::need::{Need, path_of, ready};
 use crate::common::patience::grown;
 
 /// Writes a lab into a folder. `IMAGES/` in it stands for the folder of the guest images.
@@ -242,7 +242,7 @@ fn what_a_partition_cannot_have_is_told_before_any_runs() {
 
 #[test]
 fn a_tap_that_a_user_may_not_have_is_told_before_any_runs() {
-    if !ready(&[Need::Namespaces, Need::Tun]) {
+    if !ready(&[Need::Namespaces, Need::Tun, Need::Tool("ip")]) {
         return;
     }
     let devices = "mount -t tmpfs none /dev && chmod 755 /dev && mkdir /dev/net && mknod -m 666 /dev/kvm c 10 232 && \
@@ -263,7 +263,9 @@ fn a_tap_that_a_user_may_not_have_is_told_before_any_runs() {
             fs::write(path, lab.replace(image("hello-pvh").to_str().unwrap(), "hello-pvh")).unwrap();
             assert!(Command::new("chmod").args(["-R", "a+rwX"]).arg(folder.path()).status().unwrap().success());
             let up = format!("{as_nobody} {}/viridian up {path}", folder.path().display());
-            let command = format!("unshare --net sh -c 'ip tuntap add dev others mode tap user 1 && exec {up}'");
+            let ip = path_of("ip").unwrap();
+            let command =
+                format!("unshare --net sh -c '{} tuntap add dev others mode tap user 1 && exec {up}'", ip.display());
             with_mounts(devices, &command)
         });
         expect_nothing_ran(&run, folder.path(), 2, &words);
