@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use viridian::partition::memory::{self, PAGE_SIZE};
-use viridian::vmbus::buffer::GuestBuffer;
+use viridian::memory::buffer::GuestBuffer;
+use viridian::memory::{self, PAGE_SIZE};
 use viridian::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use viridian::vmbus::ring::{IncomingRing, NewPacket, OutgoingRing, RingMemory};
 

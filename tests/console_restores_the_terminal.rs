@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
-use viridian::platform::console::{Console, ConsoleConfig, signals, terminal};
+use viridian::console::{Console, ConsoleConfig, signals, terminal};
 
 const WAY: &str = "VIRIDIAN_TEST_WAY_TO_END";
 

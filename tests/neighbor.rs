@@ -17,7 +17,8 @@ use common::need::{Need, ready};
 use common::patience::{grown, holds_within, slowness};
 use viridian::machine::builder::Builder;
 use viridian::machine::{End, Machine};
-use viridian::vsp::network::config::{Attachment, NetworkOptions};
+use viridian::net::attachment::Attachment;
+use viridian::vsp::network::config::NetworkOptions;
 use viridian::vsp::storage::config::DiskConfig;
 
 /// The least share of its throughput that a neighbor keeps on a quiet host with two processors, beside a guest that has two VPs busy.

@@ -13,7 +13,8 @@ use viridian::boot::KernelSource;
 use viridian::guest_images::PEER;
 use viridian::machine::builder::Builder;
 use viridian::machine::{End, Machine};
-use viridian::vsp::network::config::{Attachment, NetworkOptions};
+use viridian::net::attachment::Attachment;
+use viridian::vsp::network::config::NetworkOptions;
 use viridian::vsp::network::nic::Nic;
 
 /// How long anything may take: hours where a million frames are exchanged by guests that KVM emulates.

@@ -8,9 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::entry::Protocol;
 use super::error::BootError;
 use super::file::ImageFile;
-use super::foreign;
 use super::image::{Kernel, Segment};
-use super::notes;
+use super::{foreign, notes};
 
 /// `Elf64_Ehdr`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -13,7 +13,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::error::BootError;
 use super::layout::{GDT, PAGE_TABLES};
 use super::placement::Placement;
-use crate::partition::memory::{GuestMemory, PAGE_SIZE};
+use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// How a kernel is told what it needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

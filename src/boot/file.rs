@@ -8,7 +8,7 @@ use std::path::Path;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryError, MmapRegion, VolatileMemory};
 
 use super::error::{BootError, Occupant};
-use crate::partition::memory::{GuestMemory, PAGE_SIZE};
+use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// An open kernel or initrd.
 #[derive(Debug)]

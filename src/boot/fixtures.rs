@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use zerocopy::IntoBytes;
 
-use super::acpi;
 use super::elf::{self, Header32, Header64, Program32, Program64};
-use super::multiboot;
 use super::notes::{NoteHeader, XEN_PHYS32_ENTRY};
-use crate::partition::memory::{self, GuestMemory};
+use super::{acpi, multiboot};
+use crate::memory::{self, GuestMemory};
 
 /// Guest memory of so many MiB.
 pub(super) fn machine(mebibytes: u64) -> GuestMemory {

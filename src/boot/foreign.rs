@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::BootError;
-use crate::magic::{self, Compression};
+use crate::host::magic::{self, Compression};
 
 /// What a file is by the bytes at a certain place.
 struct Mark {

@@ -19,7 +19,7 @@ use super::file::ImageFile;
 use super::layout::COMMAND_LINE;
 use super::linux::SetupHeader;
 use super::{bzimage, elf, foreign, multiboot};
-use crate::partition::memory::HOLE_START;
+use crate::memory::HOLE_START;
 
 /// As much of a file as recognition looks at: up to the volume descriptor of an ISO 9660 image.
 const HEAD_LENGTH: usize = 0x9000;

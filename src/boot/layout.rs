@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::partition::memory::{self, HOLE_END, HOLE_START};
+use crate::memory::{self, HOLE_END, HOLE_START};
 
 /// Where the IOAPIC is, in a machine that has one.
 pub const IOAPIC: u64 = 0xfec0_0000;

@@ -5,7 +5,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START, MapEntry};
 use super::loader::Handover;
-use crate::partition::memory::{GuestMemory, PAGE_SIZE};
+use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// The part of the zero page that a bzImage brings with it.
 pub(super) type SetupHeader = setup_header;

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
 
-use super::acpi;
 use super::entry::{self, Entry, Protocol};
 use super::error::{BootError, Occupant};
 use super::file::ImageFile;
@@ -15,9 +14,9 @@ use super::image::{self, Kernel, Segment};
 use super::layout::{self, ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START};
 use super::placement::Placement;
 use super::source::KernelSource;
-use super::{firmware, flat, linux, multiboot, pvh};
-use crate::limited;
-use crate::partition::memory::{self, GuestMemory, HOLE_START, HUGE_PAGE, PAGE_SIZE};
+use super::{acpi, firmware, flat, linux, multiboot, pvh};
+use crate::host::limited;
+use crate::memory::{self, GuestMemory, HOLE_START, HUGE_PAGE, PAGE_SIZE};
 
 /// What boot information tells the kernel beside the memory map.
 #[derive(Debug, Default)]
@@ -37,7 +36,7 @@ pub(super) struct Handover {
 /// # Examples
 /// ```
 /// use viridian::boot::{self, KernelSource, Protocol, acpi};
-/// let memory = viridian::partition::memory::create(1 << 20, viridian::partition::memory::Backing::Shared).unwrap();
+/// let memory = viridian::memory::create(1 << 20, viridian::memory::Backing::Shared).unwrap();
 /// let kernel = KernelSource::Embedded { name: "example", bytes: &[0xf4] };
 /// let machine = acpi::Description { apic_ids: vec![0], pics: false };
 /// let error = boot::load(&memory, &kernel, None, "", &machine).unwrap_err();

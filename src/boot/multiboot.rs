@@ -10,7 +10,7 @@ use super::file::ImageFile;
 use super::image::{Kernel, Segment};
 use super::layout::{BOOT_INFORMATION, COMMAND_LINE, CONVENTIONAL_END, EXTENDED_START, MapEntry, MemoryKind};
 use super::loader::Handover;
-use crate::partition::memory::{GuestMemory, HOLE_START};
+use crate::memory::{GuestMemory, HOLE_START};
 
 /// The header lies wholly in this much of the file.
 const SEARCH_LENGTH: usize = 8192;

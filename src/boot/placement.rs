@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::error::{BootError, Occupant};
 use super::layout::{self, MemoryKind};
-use crate::partition::memory::{self, HOLE_START, PAGE_SIZE};
+use crate::memory::{self, HOLE_START, PAGE_SIZE};
 
 /// The claims on one machine's memory.
 #[derive(Clone, Debug)]

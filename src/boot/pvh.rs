@@ -7,7 +7,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, MapEntry};
 use super::loader::Handover;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// The version with a memory map.
 const VERSION: u32 = 1;

@@ -1,8 +1,8 @@
 //! `viridian hv`.
 
+use viridian::config::hyperv::Hv;
 use viridian::hyperv::cpuid::Version;
 use viridian::hyperv::features::EngineKind;
-use viridian::machine::config::hyperv::Hv;
 use viridian::machine::interface::{EngineReport, Interface, Item};
 
 /// What `viridian hv` is told.

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand};
+use viridian::host::records::{Records, survive_file_size_limit};
 use viridian::machine::end::{EXIT_CODES, code};
-use viridian::printable::Marked;
-use viridian::records::{Records, survive_file_size_limit};
+use viridian::wire::printable::Marked;
 
 mod check;
 mod closed;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use viridian::console::ConsoleConfig;
+use viridian::host::records::Records;
 use viridian::machine::{End, Exits, Machine};
-use viridian::platform::console::ConsoleConfig;
-use viridian::records::Records;
 
 /// The option of `run` and `up`.
 #[derive(clap::Args)]

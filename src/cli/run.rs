@@ -8,13 +8,13 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use viridian::machine::config::Config;
-use viridian::machine::config::file::FileError;
+use viridian::config::Config;
+use viridian::config::file::FileError;
+use viridian::console::ConsoleConfig;
+use viridian::console::signals::EndSignals;
+use viridian::host::footprint::forget_start_up;
 use viridian::machine::end::code;
 use viridian::machine::{End, Machine};
-use viridian::partition::footprint::forget_start_up;
-use viridian::platform::console::ConsoleConfig;
-use viridian::platform::console::signals::EndSignals;
 
 use super::report::{self, exits_in_words};
 use super::say;

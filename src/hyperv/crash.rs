@@ -10,8 +10,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use super::msr::CRASH_PARAMETERS;
 use super::registers::CrashControl;
 use super::types::PAGE_SIZE;
-use crate::partition::memory::GuestMemory;
-use crate::printable::{CONTINUATION, Escaped};
+use crate::memory::GuestMemory;
+use crate::wire::printable::{CONTINUATION, Escaped};
 
 /// The longest text that is read: the TLFS allows one page.
 pub const MAX_TEXT: usize = PAGE_SIZE;

@@ -15,7 +15,6 @@
 pub mod connections;
 pub mod cpuid;
 pub mod crash;
-pub mod engine;
 pub mod features;
 pub mod hypercall;
 pub mod message;

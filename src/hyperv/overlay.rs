@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::types::{PAGE_SIZE, VpIndex, page_of};
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// A page's content.
 pub type Page = [u8; PAGE_SIZE];

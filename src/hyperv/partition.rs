@@ -15,7 +15,7 @@ use super::reftime::{Reading, ReferenceTime};
 use super::registers::{CrashControl, HypercallRegister, PageRegister, ReenlightenmentControl};
 use super::types::{Fault, GP, Interrupt, PAGE_SIZE, VpIndex};
 use super::vp::Action;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// What is fixed for a partition's life.
 pub struct PartitionConfig {
@@ -212,7 +212,7 @@ impl Partition {
     }
 
     /// The overlays, locked. While the lock is held none of them moves.
-    pub(super) fn overlays(&self) -> MutexGuard<'_, Overlays> {
+    pub(crate) fn overlays(&self) -> MutexGuard<'_, Overlays> {
         self.overlays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

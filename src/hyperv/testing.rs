@@ -10,7 +10,7 @@ use super::partition::{Partition, PartitionConfig};
 use super::reftime::{Reading, ReferenceTime};
 use super::types::SintIndex;
 use super::vp::{Moment, Vp};
-use crate::partition::memory::{self, GuestMemory};
+use crate::memory::{self, GuestMemory};
 use zerocopy::FromBytes;
 
 /// RAM of the test machines: 1 MiB.

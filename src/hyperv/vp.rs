@@ -276,7 +276,7 @@ impl Vp {
     }
 
     /// Where its SynIC's pages can be reached, as long as the overlays stay as they are.
-    pub(super) fn pages(&self, overlays: &Overlays) -> Pages {
+    pub(crate) fn pages(&self, overlays: &Overlays) -> Pages {
         Pages {
             messages: overlays.visible(OverlayId::Simp(self.index)).map(MessagePage),
             event_flags: overlays.visible(OverlayId::Siefp(self.index)).map(EventFlagsPage),

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::MachineError;
-use super::config::Engine;
+use crate::config::Engine;
 use crate::hyperv::features::EngineKind;
-use crate::partition::host::{CAPABILITIES, Capability, Host, Need};
+use crate::kvm::host::{CAPABILITIES, Capability, Host, Need};
 
 /// Both engines, the preferred one first.
 const PREFERENCE: [EngineKind; 2] = [EngineKind::Kernel, EngineKind::User];

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::MachineError;
 use super::events::Failure;
 use crate::hyperv::crash::CrashReport;
-use crate::printable::Marked;
+use crate::wire::printable::Marked;
 
 /// How a machine's run ended.
 ///

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::config::cpus::CpusError;
 use super::end::code;
 use crate::boot::BootError;
-use crate::hyperv::engine::SetupError;
-use crate::partition::host::HostError;
-use crate::partition::memory::MemoryError;
-use crate::partition::vp::VpError;
-use crate::platform::console::ConsoleError;
+use crate::config::cpus::CpusError;
+use crate::console::ConsoleError;
+use crate::engine::SetupError;
+use crate::kvm::host::HostError;
+use crate::kvm::vp::VpError;
+use crate::memory::MemoryError;
 use crate::vmbus::bus::AttachError;
 use crate::vmbus::connection::OfferError;
 use crate::vsp::network::nics::AttachError as NetworkError;

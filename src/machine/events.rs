@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::{End, Shared};
-use crate::limited;
+use crate::host::limited;
 use crate::vmbus::bus::ChannelFailure;
 
 /// Events that are kept for whoever asks later. A guest can have a device fail again and again.

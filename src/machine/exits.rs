@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
-use crate::partition::vp::Exit;
+use crate::kvm::vp::Exit;
 
 macro_rules! exits {
     ($($(#[$doc:meta])* $field:ident),* $(,)?) => {

@@ -26,11 +26,11 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::interrupts::Interrupts;
 use super::{End, Shared};
-use crate::partition::Partition;
-use crate::partition::host::HostError;
-use crate::partition::registers::VpRegisters;
-use crate::partition::routes::{Message, PINS};
-use crate::partition::vp::Vp;
+use crate::kvm::Partition;
+use crate::kvm::host::HostError;
+use crate::kvm::registers::VpRegisters;
+use crate::kvm::routes::{Message, PINS};
+use crate::kvm::vp::Vp;
 
 /// Where interrupt messages are sent to (Intel SDM volume 3, "Message Address Register Format").
 const MESSAGES: std::ops::Range<u64> = 0xfee0_0000..0xfef0_0000;

@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::check;
-use super::config::hyperv::Hv;
+use crate::config::hyperv::Hv;
+use crate::engine;
 use crate::hyperv::cpuid::{self, Identity, Version};
-use crate::hyperv::engine;
 use crate::hyperv::features::{EngineKind, Feature, Offer, Switches, Verdict};
 use crate::hyperv::hypercall::{CallCode, Hypercalls};
 use crate::hyperv::msr::Msr;
-use crate::partition::host::Host;
+use crate::kvm::host::Host;
 
 const ENGINES: [EngineKind; 2] = [EngineKind::User, EngineKind::Kernel];
 

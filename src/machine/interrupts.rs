@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::boot::layout::IOAPIC;
-use crate::partition::host::HostError;
-use crate::partition::{Irqchip, Partition};
+use crate::kvm::host::HostError;
+use crate::kvm::{Irqchip, Partition};
 use crate::platform::ioapic::{Ioapic, LevelPin};
 use crate::platform::mmio::{MmioBus, MmioDevice, MmioError};
 use crate::platform::{InterruptLine, PowerEvent};

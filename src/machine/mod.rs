@@ -24,7 +24,6 @@ use rustix::io::Errno;
 
 pub mod builder;
 pub mod check;
-pub mod config;
 pub mod end;
 mod error;
 pub mod events;
@@ -33,7 +32,6 @@ pub mod guest;
 mod incarnation;
 pub mod interface;
 mod interrupts;
-pub mod lab;
 mod own;
 mod prepared;
 mod report;
@@ -47,15 +45,14 @@ pub use prepared::Prepared;
 
 use builder::{CallSetup, ConsoleUse, Extras};
 
-use crate::hyperv::engine::{Engine, Tracer};
-use crate::limited;
-use crate::partition::gate::Gate;
-use crate::platform::console::{Capture, Console, ConsoleConfig, ConsoleEvent};
-use crate::records;
+use crate::config::{Config, OnReset};
+use crate::console::{Capture, Console, ConsoleConfig, ConsoleEvent};
+use crate::engine::{Engine, Tracer};
+use crate::host::{limited, records};
+use crate::kvm::gate::Gate;
 use crate::vmbus::bus::{self, FailureSink, VmBus};
 use crate::vsp::network::nics::Nics;
 use crate::vsp::storage::disks::Disks;
-use config::{Config, OnReset};
 use events::{Announcer, Events};
 use exits::Counters;
 use guest::{Guest, Life};

@@ -8,14 +8,14 @@ use std::sync::OnceLock;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::config::Config;
 use crate::boot::KernelSource;
 use crate::boot::symbols::stack::{Registers, Stack, View};
 use crate::boot::symbols::{Place, Symbols};
+use crate::config::Config;
 use crate::guest_images::EMBEDDED;
-use crate::partition::memory::{GuestMemory, PAGE_SIZE};
-use crate::partition::vp::Vp;
-use crate::partition::{Mode, Whereabouts};
+use crate::kvm::vp::Vp;
+use crate::kvm::{Mode, Whereabouts};
+use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// The longest instruction.
 const MAX_INSTRUCTION: usize = 15;

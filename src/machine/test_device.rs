@@ -13,12 +13,12 @@ use std::thread::{self, JoinHandle};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::interrupts::Interrupts;
+use crate::engine::{Engine, PortError};
+use crate::host::limited;
 use crate::hyperv::connections::MessagePort;
-use crate::hyperv::engine::{Engine, PortError};
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, SintIndex, VpIndex};
-use crate::limited;
 use crate::platform::bus::{AttachError, PortBus, shared};
 use crate::platform::{InterruptLine, PortDevice, PowerEvent};
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::MachineError;
-use super::config::Config;
-use super::config::hyperv::TraceKind;
-use crate::hyperv::engine::{TraceFormat, TraceKinds, Tracer};
-use crate::records::{self, Records};
+use crate::config::Config;
+use crate::config::hyperv::TraceKind;
+use crate::engine::{TraceFormat, TraceKinds, Tracer};
+use crate::host::records::{self, Records};
 use crate::vmbus;
 
 /// Whoever writes the trace that is asked for, if one is. Where several partitions `share` standard error, each line names its own.

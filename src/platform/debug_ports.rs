@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use super::{PortDevice, PowerEvent, console::ConsoleOutput, ports};
+use super::{PortDevice, PowerEvent, ports};
+use crate::console::ConsoleOutput;
 
 /// Ends the run with the value written: 1, 2 or 4 bytes at the first port. Reads as zero.
 pub struct ExitPort;

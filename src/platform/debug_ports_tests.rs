@@ -1,5 +1,5 @@
 use super::*;
-use crate::platform::console::Console;
+use crate::console::Console;
 
 #[test]
 fn the_exit_value_is_what_was_written_in_its_width() {

@@ -3,7 +3,7 @@
 //! Nothing here raises a level and keeps it: a device pulses its pin. A pin that the guest made
 //! level-triggered is delivered once, and again only after the guest's EOI, as on the chip.
 
-use crate::partition::routes::Message;
+use crate::kvm::routes::Message;
 
 /// Redirection table entries: the input pins.
 pub const PINS: usize = 24;

@@ -3,7 +3,7 @@
 //! A device is a pure state machine behind [`PortDevice`]: an access comes in, and what the
 //! machine must do about it, if anything, goes out as a [`PowerEvent`]. [`bus`] finds the device
 //! that a port belongs to, [`mmio`] the one for an address outside of memory, [`msrs`] the one for an MSR; and [`Platform`]
-//! is the whole set as a guest finds it. What the guest prints and what is typed to it passes through a [`console`].
+//! is the whole set as a guest finds it. What the guest prints and what is typed to it passes through a [`console`](crate::console).
 //!
 //! No device here has a thread or a clock of its own: time is a function that the machine hands
 //! in, and an interrupt is a function that it hands in. What an event means to a run is the machine's business.
@@ -12,7 +12,6 @@ pub mod acpi_power;
 pub mod bus;
 pub mod cga;
 mod claims;
-pub mod console;
 pub mod debug_ports;
 pub mod i8042;
 pub mod interval_timer;
@@ -26,9 +25,9 @@ pub mod serial;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::partition::gate::Gate;
+use crate::console::{ConsoleInput, ConsoleOutput};
+use crate::kvm::gate::Gate;
 use bus::PortBus;
-use console::{ConsoleInput, ConsoleOutput};
 
 /// What a guest asked of the whole machine by touching a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use super::*;
-use crate::partition::gate::Kick;
-use console::{Capture, Console, ConsoleConfig};
+use crate::console::{Capture, Console, ConsoleConfig};
+use crate::kvm::gate::Kick;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use vm_superio::Trigger;
 
 use super::bus::lock;
-use super::console::{ConsoleInput, ConsoleOutput};
 use super::{InterruptLine, PortDevice, PowerEvent};
+use crate::console::{ConsoleInput, ConsoleOutput};
 
 /// The receive buffer, or the divisor's low byte.
 const DATA: u8 = 0;

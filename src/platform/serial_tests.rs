@@ -1,5 +1,5 @@
 use super::*;
-use crate::platform::console::{Capture, Console};
+use crate::console::{Capture, Console};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const INTERRUPT_ENABLE: u16 = 1;

@@ -8,9 +8,9 @@
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, little_endian};
 
-use super::buffer::{BufferError, GuestBuffer};
 use super::packet::{GpaDirectHeader, GpaRangeHeader};
-use crate::partition::memory::{GuestMemory, PAGE_SIZE};
+use crate::memory::buffer::{BufferError, GuestBuffer};
+use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// The most page numbers that a GPADL can have: its header gives their length in 16 bits.
 /// 32 MiB less a few pages; Linux's network driver limits its buffers to 31 MiB for that reason.

@@ -1,7 +1,7 @@
 use super::*;
-use crate::vmbus::guid::{Guid, interface};
 use crate::vmbus::ids::{ChannelId, GpadlId};
 use crate::vmbus::wire::{ChannelReference, Status};
+use crate::wire::guid::{Guid, interface};
 use zerocopy::FromZeros;
 
 #[test]

@@ -11,22 +11,18 @@
 //!
 //! - [`bus`]: a machine's bus, on which devices are offered.
 //! - [`connection`]: the control protocol of one guest, from version negotiation to unload.
-//! - [`wire`], [`message`], [`packet`], [`guid`], [`ids`]: what goes over the wire.
-//! - [`gpadl`], [`buffer`]: pages that the guest describes, and access to them.
+//! - [`wire`], [`message`], [`packet`], [`ids`]: what goes over the wire.
+//! - [`gpadl`]: pages that the guest describes.
 //! - [`ring`]: the rings themselves.
 //! - [`vsp`]: what a device implements, and the channel that it gets.
 //! - [`trace`]: any message or packet as one readable line.
 
-pub(crate) mod bell;
-pub mod buffer;
 pub mod bus;
 pub mod connection;
 pub mod gpadl;
-pub mod guid;
 pub mod ids;
 pub mod message;
 pub mod packet;
-pub(crate) mod patience;
 pub mod ring;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -9,7 +9,7 @@ use super::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
 use super::message::message;
 use super::vsp::Offer;
 use super::wire::{GpadlBody, GpadlHeader, InitiateContact, MessageType, OpenChannel, UserDefined};
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// A bus that a guest has made contact with.
 pub struct GuestBus {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::guid::{Guid, interface};
 use super::packet::PacketHeader;
 use super::wire::{
     ChannelReference, GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, InitiateContact,
     MessageHeader, MessageType, ModifyChannel, ModifyChannelResponse, OfferChannel, OpenChannel, OpenResult,
     TlConnectRequest, TlConnectResult, VersionResponse,
 };
+use crate::wire::guid::{Guid, interface};
 
 /// Where the lines go. A line comes without its end, and from any thread, which may hold a lock of the bus.
 #[derive(Clone)]

@@ -10,7 +10,7 @@
 //! [`Builder::end_on_failure`](crate::machine::builder::Builder::end_on_failure).
 //!
 //! ```
-//! use viridian::vmbus::guid::Guid;
+//! use viridian::wire::guid::Guid;
 //! use viridian::vmbus::ring::NewPacket;
 //! use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 //!
@@ -44,17 +44,17 @@ use std::sync::Arc;
 
 use super::connection::{GpadlTable, Opening};
 use super::gpadl::{Gpadl, RangeError};
-use super::guid::Guid;
 use super::ids::{ChannelId, GpadlId, Version};
 use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, Tap, WriteError};
 use super::trace::{PacketLine, Tracer};
 use super::wire::{UserDefined, offer_flags};
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
+use crate::wire::guid::Guid;
 
 /// What the guest is told of a channel before it opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// What kind of device: see [`interface`](super::guid::interface).
+    /// What kind of device: see [`interface`](crate::wire::guid::interface).
     pub interface: Guid,
     /// Which one of its kind. No two devices of a machine have the same.
     pub instance: Guid,

@@ -10,8 +10,8 @@ use std::fmt;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use super::guid::Guid;
 use super::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
+use crate::wire::guid::Guid;
 
 /// The most bytes that a message has: the payload of a SynIC message (TLFS, `HV_MESSAGE_PAYLOAD_BYTE_COUNT`).
 pub const MAX_MESSAGE: usize = crate::hyperv::message::MAX_PAYLOAD;
@@ -170,7 +170,7 @@ pub struct VersionResponse {
 wire! { 188,
 /// `OFFERCHANNEL`: a device, or one more channel of it, can be opened.
 pub struct OfferChannel {
-    /// What kind of device it is: see [`interface`](super::guid::interface).
+    /// What kind of device it is: see [`interface`](crate::wire::guid::interface).
     pub interface: Guid,
     /// Which one of its kind.
     pub instance: Guid,

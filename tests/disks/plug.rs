@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use viridian::config::Engine;
 use viridian::machine::End;
 use viridian::machine::builder::Builder;
-use viridian::machine::config::Engine;
 use viridian::vsp::storage::config::DiskConfig;
 
 use crate::common::nested::{Plan, times};

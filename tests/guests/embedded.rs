@@ -4,15 +4,15 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use viridian::block::Disk;
 use viridian::machine::End;
 use viridian::machine::builder::Builder;
-use viridian::vmbus::guid::{Guid, interface};
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 use viridian::vsp::storage::controller::Controller;
-use viridian::vsp::storage::disk::Disk;
 use viridian::vsp::storage::provider::StorageVsp;
 use viridian::vsp::storage::scsi::{DeviceKind, Identity};
 use viridian::vsp::storage::unit::{Image, Unit};
+use viridian::wire::guid::{Guid, interface};
 
 use super::command::{image, run};
 use crate::common::patience::grown;

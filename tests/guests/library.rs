@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use viridian::config::OnReset;
+use viridian::console::ConsoleConfig;
 use viridian::machine::builder::Builder;
-use viridian::machine::config::OnReset;
 use viridian::machine::{End, Machine};
-use viridian::platform::console::ConsoleConfig;
 
 use super::command::image;
 use crate::common::patience::grown;

@@ -4,18 +4,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use viridian::boot::KernelSource;
+use viridian::console::Capture;
 use viridian::hyperv::hypercall::CallCode;
 use viridian::hyperv::status::HvStatus;
 use viridian::machine::builder::Builder;
 use viridian::machine::events::{Event, Failure};
 use viridian::machine::guest::{AccessError, Guest};
 use viridian::machine::{End, Machine, MachineError};
-use viridian::platform::console::Capture;
 use viridian::platform::mmio::MmioDevice;
 use viridian::platform::msrs::MsrDevice;
 use viridian::platform::{PortDevice, PowerEvent};
-use viridian::vmbus::guid::{Guid, interface};
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
+use viridian::wire::guid::{Guid, interface};
 
 use super::command::image;
 use crate::common::patience::grown;
@@ -444,7 +444,7 @@ fn devices_are_made_for_each_life_and_restarts_are_events() {
     let builder = Builder::new()
         .kernel(image("exits"))
         .cmdline("reset=acpi")
-        .on_reset(viridian::machine::config::OnReset::Restart)
+        .on_reset(viridian::config::OnReset::Restart)
         .timeout(grown(LONG))
         .ports(PORT..PORT + 1, move |guest| {
             guest.write(0x9_0000, b"before the guest runs").unwrap();

@@ -5,10 +5,11 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use viridian::config::Engine;
 use viridian::machine::End;
 use viridian::machine::builder::Builder;
-use viridian::machine::config::Engine;
-use viridian::vsp::network::config::{Attachment, NetworkOptions};
+use viridian::net::attachment::Attachment;
+use viridian::vsp::network::config::NetworkOptions;
 use viridian::vsp::network::nvsp::wire::Version;
 
 use crate::common::nested::{Plan, is_full, times};

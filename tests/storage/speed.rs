@@ -4,7 +4,8 @@
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use viridian::vsp::storage::config::{Cache, DiskConfig, controllers};
+use viridian::block::Cache;
+use viridian::vsp::storage::config::{DiskConfig, controllers};
 
 use crate::target::Initiator;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
-use viridian::partition::memory::{self, GuestMemory};
-use viridian::vmbus::buffer::GuestBuffer;
+use viridian::memory::buffer::GuestBuffer;
+use viridian::memory::{self, GuestMemory};
 use viridian::vsp::storage::config::{DiskConfig, controllers};
 use viridian::vsp::storage::controller::Controller;
 use viridian::vsp::storage::storvsp::wire::{

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use viridian::engine::{Child, PortError};
 use viridian::hyperv::connections::MessagePort;
-use viridian::hyperv::engine::{Child, PortError};
 use viridian::hyperv::message::{Message, MessageType};
 use viridian::hyperv::status::{HvResult, HvStatus};
 use viridian::hyperv::types::{ConnectionId, SintIndex, VpIndex};
-use viridian::partition::memory::GuestMemory;
+use viridian::memory::GuestMemory;
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 

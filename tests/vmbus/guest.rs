@@ -22,7 +22,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::child::{FakeChild, PATIENCE};
 use crate::common::patience::Patience;
-use viridian::hyperv::engine::Child;
+use viridian::engine::Child;
 
 /// Bytes of ranges that a header and a body have room for.
 const IN_HEADER: usize = 240 - size_of::<MessageHeader>() - size_of::<GpadlHeader>();
@@ -145,7 +145,7 @@ impl Guest {
 
     /// The offer of a device's channel.
     pub fn offer(&self, instance: u128, subchannel: u16) -> OfferChannel {
-        let instance = viridian::vmbus::guid::Guid::new(instance);
+        let instance = viridian::wire::guid::Guid::new(instance);
         self.wait(MessageType::OFFERCHANNEL, |offer: &OfferChannel| {
             offer.instance == instance && offer.subchannel_index == subchannel
         })

@@ -9,10 +9,10 @@ use super::device::{TestDevice, command};
 use super::guest::Guest;
 use super::protocol::{A_WHILE, SOON, asking, eventually, frames, request};
 use viridian::vmbus::bus::{DeviceId, VmBus};
-use viridian::vmbus::guid::Guid;
 use viridian::vmbus::ids::{Version, VpIndex};
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 use viridian::vmbus::wire::{ChannelReference, MessageType, OpenResult};
+use viridian::wire::guid::Guid;
 use zerocopy::IntoBytes;
 
 /// Counts how many of it there are, and stops at each step until the test lets it go on.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::common::patience::{grown, patience};
 
 use super::device::{INTERFACE, TestDevice};
+use viridian::console::ConsoleConfig;
 use viridian::machine::End;
 use viridian::machine::builder::Builder;
-use viridian::platform::console::ConsoleConfig;
 use viridian::vmbus::bus::VmBus;
-use viridian::vmbus::guid::Guid;
 use viridian::vmbus::ids::Version;
+use viridian::wire::guid::Guid;
 
 fn kernel() -> PathBuf {
     Path::new(env!("VIRIDIAN_GUEST_IMAGES")).join("vmbus")

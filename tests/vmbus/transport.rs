@@ -4,7 +4,7 @@ use super::child::FakeChild;
 use super::device::{Request, TestDevice, command, pattern};
 use super::guest::{Guest, GuestChannel};
 use super::protocol::{SOON, asking, frames, request};
-use viridian::hyperv::engine::Child;
+use viridian::engine::Child;
 use viridian::vmbus::bus::VmBus;
 use viridian::vmbus::ids::{Version, VpIndex};
 use viridian::vmbus::packet::{GpaDirectHeader, GpaRangeHeader, PacketKind, TransferPagesHeader, TransferRange};

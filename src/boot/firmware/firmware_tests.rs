@@ -1,7 +1,7 @@
 use super::*;
 use crate::boot::fixtures::machine;
 use crate::boot::layout;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 use vm_memory::{Bytes, GuestAddress};
 
 fn description(apic_ids: Vec<u32>, pics: bool) -> Description {

@@ -3,7 +3,7 @@ use crate::hyperv::hypercall::{HypercallInput, InitialVpContext, Mode, Outcome, 
 use crate::hyperv::msr::Msr;
 use crate::hyperv::testing::{everything, ram};
 use crate::hyperv::types::ConnectionId;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 use std::cell::RefCell;
 use std::ops::Range;
 use vm_memory::{Bytes, GuestAddress};

@@ -8,7 +8,7 @@ use super::HypercallInput;
 use super::registers::{FAST_BYTES, GENERAL_BYTES, Registers};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{PAGE_SIZE, PAGE_SIZE_64};
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// What parameters a call takes. Sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

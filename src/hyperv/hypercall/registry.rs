@@ -9,12 +9,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::parameters::{self, Block, Output, Parameters, Shape, Sizes};
 use super::{Call, CallCode, Host, HypercallInput, HypercallResult, Registers, SignalEvent};
+use crate::host::limited;
+use crate::host::panics::caught;
 use crate::hyperv::features::Feature;
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, Fault, VpIndex};
-use crate::limited;
-use crate::panics::caught;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// Reps that one exit answers; a longer list goes on with the next (TLFS, "Hypercall Continuation").
 const REPS_PER_EXIT: usize = 128;

@@ -25,7 +25,7 @@ use super::message::{Message, MessageType};
 use super::registers::{PageRegister, SintRegister};
 use super::status::{HvResult, HvStatus};
 use super::types::{Fault, GP, Interrupt, SINT_COUNT, SintIndex};
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// SVERSION.
 pub const VERSION: u64 = 1;
@@ -48,7 +48,7 @@ pub struct Synic {
     /// SIEFP, as written. The page itself is an overlay.
     pub(super) siefp: PageRegister,
     /// SIMP, as written. The page itself is an overlay.
-    pub(super) simp: PageRegister,
+    pub(crate) simp: PageRegister,
     sints: [SintRegister; SINT_COUNT],
     queues: [MessageQueue; SINT_COUNT],
 }

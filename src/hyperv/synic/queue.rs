@@ -6,7 +6,7 @@ use super::slot::{MessagePage, Placed};
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::SintIndex;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// Messages that may wait for one slot. The TLFS gives a port sixteen buffers; four ports may share a SINT.
 pub const MAX_WAITING: usize = 64;

@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 
 use crate::hyperv::message::{MESSAGE_SIZE, Message};
 use crate::hyperv::types::SintIndex;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 /// Event flags per SINT (`HV_EVENT_FLAGS_COUNT`).
 pub const EVENT_FLAGS: u16 = 2048;

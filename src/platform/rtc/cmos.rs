@@ -2,7 +2,7 @@
 //! Information"; Bochs and QEMU for what lies above 16 MiB).
 
 use crate::boot::layout::memory_map;
-use crate::partition::memory::HOLE_END;
+use crate::memory::HOLE_END;
 
 /// Equipment: a coprocessor, a display of 80 columns in colour. No drives for diskettes. See also the BIOS data area.
 const EQUIPMENT: u8 = 1 << 1 | 0b10 << 4;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Device;
 use super::link::Link;
 use super::port::{ChannelPort, Work};
-use crate::panics::caught;
+use crate::host::panics::caught;
 use crate::vmbus::connection::Opening;
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::vsp::{Channel, Handler, ServiceError};

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::vmbus::guid::Guid;
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::vsp::{Offer, ServiceError};
+use crate::wire::guid::Guid;
 
 /// The failure of a device: a channel of it does not open, or is served no more until the guest opens it again. Either the device's
 /// code panicked or says so, or the guest broke the rules.

@@ -20,13 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::connection::{Actions, Connection, MAX_CHANNELS, OfferError};
-use super::guid::Guid;
 use super::ids::{ChannelId, Version};
 use super::trace::Tracer;
 use super::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
-use crate::hyperv::engine::{Child, PortError};
-use crate::limited;
-use crate::panics::caught;
+use crate::engine::{Child, PortError};
+use crate::host::limited;
+use crate::host::panics::caught;
+use crate::wire::guid::Guid;
 
 mod channel;
 mod failure;

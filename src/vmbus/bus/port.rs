@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::link::Link;
-use crate::hyperv::engine::Child;
+use crate::engine::Child;
+use crate::host::bell::Bell;
+use crate::host::event::into_descriptor;
+use crate::host::limited;
 use crate::hyperv::types::SintIndex;
-use crate::limited;
-use crate::partition::event::into_descriptor;
-use crate::vmbus::bell::Bell;
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
 use crate::vmbus::vsp::Port;
 

@@ -1,8 +1,8 @@
 use super::test_guest::*;
 use super::*;
-use crate::vmbus::guid::Guid;
 use crate::vmbus::message::ParseError;
 use crate::vmbus::wire::{MessageType, Status, TlConnectRequest};
+use crate::wire::guid::Guid;
 
 #[test]
 fn every_version_is_agreed_on_and_answered_in_its_own_way() {

@@ -26,7 +26,7 @@ use super::message::{Message, Request};
 use super::ring::RingMemory;
 use super::wire::{InitiateContact, UserDefined, VersionResponse};
 use crate::hyperv::types::SintIndex;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 
 mod channel;
 mod gpadls;

@@ -28,9 +28,9 @@ pub enum OfferError {
     )]
     Duplicate {
         /// Its kind.
-        interface: crate::vmbus::guid::Guid,
+        interface: crate::wire::guid::Guid,
         /// Which of its kind.
-        instance: crate::vmbus::guid::Guid,
+        instance: crate::wire::guid::Guid,
         /// Which of its channels.
         subchannel_index: u16,
     },

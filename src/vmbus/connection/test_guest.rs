@@ -1,13 +1,13 @@
 //! A guest to test the host's end with.
 
 use super::*;
-use crate::vmbus::guid::{Guid, interface};
 use crate::vmbus::message::message;
 use crate::vmbus::vsp::Offer;
 use crate::vmbus::wire::{
     ChannelReference, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, MessageType, OpenChannel, OpenResult,
     Status,
 };
+use crate::wire::guid::{Guid, interface};
 use vm_memory::GuestAddress;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 

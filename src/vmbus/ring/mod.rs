@@ -22,9 +22,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_memory::GuestAddress;
 
-use super::buffer::GuestBuffer;
 use super::packet::{PacketFooter, PacketHeader, PacketKind};
-use crate::partition::memory::PAGE_SIZE;
+use crate::memory::PAGE_SIZE;
+use crate::memory::buffer::GuestBuffer;
 
 pub mod guest;
 mod incoming;

@@ -1,6 +1,6 @@
 use super::guest::{GuestReceiver, GuestSender};
 use super::*;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 

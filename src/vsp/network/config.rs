@@ -9,37 +9,14 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::backend::tap::is_interface_name;
-use super::backend::user::forward::Forward;
-use super::mac::MacAddress;
 use super::nvsp::wire::Version;
-
-/// Fewer bytes than this no IPv4 host takes whole (RFC 791).
-pub const MIN_MTU: u16 = 576;
-
-/// The longest packets of usual networks ("jumbo frames").
-pub const MAX_MTU: u16 = 9000;
+use crate::net::attachment::{Attachment, MAX_MTU, MIN_MTU};
+use crate::net::mac::MacAddress;
+use crate::net::tap::is_interface_name;
+use crate::net::user::forward::Forward;
 
 /// Linux opens no more channels for an adapter.
 pub const MAX_QUEUES: u16 = 64;
-
-/// What an adapter is plugged into.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attachment {
-    /// A network in this process, with NAT to the host's.
-    User,
-    /// A tap device of the host.
-    Tap(String),
-    /// A switch that the partitions of this process share.
-    Switch {
-        /// Which one.
-        name: String,
-        /// Whether it leads to a network as [`User`](Self::User) has, too.
-        uplink: bool,
-    },
-    /// Nothing.
-    None,
-}
 
 /// One network adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,14 +4,14 @@ use serde::de::value::{Error, MapDeserializer};
 #[test]
 fn the_command_line_is_read() {
     let text = "user,fwd=tcp:8080:80,fwd=udp:5353:53,mac=02:00:00:00:00:01,mtu=9000,queues=4,pcap=/tmp/a.pcapng";
-    let options: NetworkOptions = crate::machine::config::text::parse(text).unwrap();
+    let options: NetworkOptions = crate::config::text::parse(text).unwrap();
     assert_eq!(
         (options.attachment, options.forwards.len(), options.mtu, options.queues),
         (Attachment::User, 2, 9000, 4)
     );
-    let options: NetworkOptions = crate::machine::config::text::parse("tap=tap0,queues=4").unwrap();
+    let options: NetworkOptions = crate::config::text::parse("tap=tap0,queues=4").unwrap();
     assert_eq!((options.attachment, options.queues), (Attachment::Tap("tap0".to_string()), 4));
-    let parse = |text: &str| crate::machine::config::text::parse::<NetworkOptions>(text).unwrap_err().to_string();
+    let parse = |text: &str| crate::config::text::parse::<NetworkOptions>(text).unwrap_err().to_string();
     assert!(parse("user,queue=4").contains("did you mean `queues`?"));
     assert!(parse("usr").contains("did you mean `user`?"));
     assert!(parse("user,nvsp=3").contains("give one of 1, 2, 4, 5, 6, 6.1"));

@@ -2,7 +2,8 @@
 //!
 //! ```no_run
 //! # use viridian::machine::builder::Builder;
-//! # use viridian::vsp::network::config::{Attachment, NetworkOptions};
+//! # use viridian::net::attachment::Attachment;
+//! # use viridian::vsp::network::config::NetworkOptions;
 //! let machine = Builder::new().kernel("vmlinuz").net(NetworkOptions::new(Attachment::User)).start()?;
 //! if let Some(nic) = machine.nics().get(0) {
 //!     nic.set_link(false); // pulls the cable out
@@ -16,14 +17,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::backend::open::{self, BackendError};
-use super::backend::switch::Switches;
-use super::config::{Attachment, NetworkOptions, NetworkOptionsError, check_all};
-use super::mac::MacAddress;
+use super::config::{NetworkOptions, NetworkOptionsError, check_all};
 use super::nic::Nic;
 use super::nvsp::device::Device;
 use super::provider::NetworkVsp;
 use super::rndis::adapter::{Adapter, Settings};
+use crate::net::attachment::Attachment;
+use crate::net::mac::MacAddress;
+use crate::net::open::{BackendError, Plug, open};
+use crate::net::switch::Switches;
 use crate::vmbus::bus::{DeviceId, VmBus};
 use crate::vmbus::connection::OfferError;
 use crate::vmbus::trace::Tracer;
@@ -115,7 +117,16 @@ impl Nics {
         }
         let queues = options.queues.min(self.channels);
         let name = format!("{}/net{number}", self.partition);
-        let backend = open::open(options, address, queues, Switches::of_process(), &name)?;
+        let plug = Plug {
+            attachment: &options.attachment,
+            forwards: &options.forwards,
+            address,
+            mtu: options.mtu,
+            queues,
+            pcap: options.pcap.as_deref(),
+            name: &name,
+        };
+        let backend = open(&plug, Switches::of_process())?;
         let settings = Settings { address, mtu: options.mtu, queues, link_speed: LINK_SPEED, name: name.clone() };
         let device = Device::new(options.nvsp, Adapter::new(settings, Arc::default()));
         let nic = Nic::new(device, backend);

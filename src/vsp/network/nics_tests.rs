@@ -1,6 +1,6 @@
-use super::super::config::Attachment;
 use super::*;
-use crate::vmbus::guid::interface;
+use crate::net::attachment::Attachment;
+use crate::wire::guid::interface;
 
 fn nics(channels: u16) -> Nics {
     Nics::new(VmBus::default(), "test", channels, None)

@@ -9,13 +9,13 @@ use super::nvsp::wire::{
     SendBuffer, SendBufferComplete, SendRndisPacket, SendRndisPacketComplete, Subchannel, SwitchDataPath, Version,
     VfAssociation, split,
 };
-use super::offload::headers::{Headers, IpVersion, be16, protocol};
-use super::offload::vlan::TagControl;
 use super::rndis::packet::{DataMessage, DataMessages};
 use super::rndis::wire::{
     Complete, HEADER, IndicateStatus, Initialize, InitializeComplete, MessageHeader, MessageType as RndisType,
     QueryComplete, Request, RequestId, ResetComplete,
 };
+use crate::net::offload::headers::{Headers, IpVersion, be16, protocol};
+use crate::net::offload::vlan::TagControl;
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::trace::Tracer;
 

@@ -1,7 +1,7 @@
 use super::*;
+use crate::net::offload::testing::packet;
 use crate::vmbus::ids::GpadlId;
 use crate::vsp::network::nvsp::wire::{Status, indirection_table, message};
-use crate::vsp::network::offload::testing::packet;
 use crate::vsp::network::rndis::info::{Information, Vlan};
 use crate::vsp::network::rndis::oid::Oid;
 use crate::vsp::network::rndis::packet::header;

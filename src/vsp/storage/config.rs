@@ -8,9 +8,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::controller::{Controller, MAX_LUNS};
-use super::disk::{self, DiskError};
 use super::scsi::{DeviceKind, Identity};
 use super::unit::{Image, Unit};
+use crate::block::{self, BackingFiles, Cache, DiskError, Format, ImageOptions};
 
 /// How many controllers a machine has at most, as on Hyper-V.
 pub const MAX_CONTROLLERS: u8 = 4;
@@ -45,41 +45,6 @@ pub struct DiskConfig {
     pub controller: u8,
     /// Its number on the controller, 0 to 63. Without it, the lowest that is free.
     pub lun: Option<u8>,
-}
-
-/// What the host's page cache does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cache {
-    /// It holds what the guest writes until the guest flushes.
-    #[default]
-    Writeback,
-    /// It is passed by.
-    None,
-}
-
-/// How an image is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// As the file says.
-    #[default]
-    Auto,
-    /// Byte by byte.
-    Raw,
-    /// As QEMU's qcow2.
-    Qcow2,
-}
-
-/// Where the files that a qcow2 image stands on may lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BackingFiles {
-    /// In the image's folder, or one below it: who made the image cannot show the guest other files of the host.
-    #[default]
-    Folder,
-    /// Anywhere: the image is trusted.
-    Any,
 }
 
 /// What the guest sees.
@@ -224,7 +189,17 @@ impl DiskConfig {
         if self.path.as_os_str().is_empty() {
             return Ok(None);
         }
-        Ok(Some(Image::new(disk::open(self)?, self.sector())))
+        let sector = self.sector();
+        let options = ImageOptions {
+            path: self.path.clone(),
+            readonly: self.readonly(),
+            cache: self.cache,
+            sector,
+            discard: self.discard,
+            format: self.format,
+            backing: self.backing,
+        };
+        Ok(Some(Image::new(block::open(&options)?, sector)))
     }
 
     /// Makes the unit for that place.

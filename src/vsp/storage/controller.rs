@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::engine::budget::Budget;
-use super::engine::cancel::Flag;
-use super::engine::lane::lane;
-use super::engine::pool::Pool;
 use super::scsi::{self, DataOut, Nexus, Outcome, Response, Sense, opcode};
 use super::storvsp::wire::Reply;
 use super::storvsp::{Demand, PacketError, Protocol, Scope};
 use super::unit::{Image, Unit};
-use crate::limited;
+use crate::block::budget::Budget;
+use crate::block::cancel::Flag;
+use crate::block::lane::lane;
+use crate::block::pool::Pool;
+use crate::host::limited;
 
 /// How many units a controller has at most: LUNs 0 to 63, as on Hyper-V.
 pub const MAX_LUNS: usize = 64;

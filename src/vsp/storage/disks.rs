@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::config::{self, ConfigError, DiskConfig};
 use super::controller::{Controller, MAX_LUNS};
-use super::disk::DiskError;
 use super::provider::StorageVsp;
+use crate::block::DiskError;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 use crate::vmbus::trace::Tracer;

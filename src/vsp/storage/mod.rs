@@ -5,16 +5,14 @@
 //! - [`storvsp`]: the protocol in the channels, pure.
 //! - [`scsi`]: the target behind it, pure.
 //! - [`provider`]: the device on VMBus; [`worker`]: one channel's work; [`controller`], [`mod@unit`]: what channels share.
-//! - [`engine`]: how I/O is done.
-//! - [`disk`]: where the blocks lie.
+//! - [`block`](crate::block): disk images and how their I/O is done.
 //! - [`config`]: what a user says of a disk; [`disks`]: a machine's disks, which may come and go.
 //! - [`trace`]: any packet as one readable line.
 
 pub mod config;
 pub mod controller;
-pub mod disk;
 pub mod disks;
-pub mod engine;
+pub(crate) mod perform;
 pub mod provider;
 pub mod scsi;
 pub mod storvsp;

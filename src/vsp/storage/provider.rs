@@ -8,15 +8,15 @@ use super::controller::Controller;
 use super::storvsp::wire::MAX_PACKET;
 use super::trace::PacketLine;
 use super::worker::{Answer, Worker};
-use crate::vmbus::buffer::GuestBuffer;
+use crate::host::patience::Patience;
+use crate::memory::buffer::GuestBuffer;
 use crate::vmbus::gpadl::Gpadl;
-use crate::vmbus::guid::{Guid, interface};
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::packet::PacketKind;
-use crate::vmbus::patience::Patience;
 use crate::vmbus::ring::{NewPacket, OutgoingRing, Packet};
 use crate::vmbus::trace::Tracer;
 use crate::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
+use crate::wire::guid::{Guid, interface};
 
 /// The instance GUID of a machine's controllers, which have their numbers in the last byte: "viridian scsi" in ASCII.
 const INSTANCE: u128 = 0x76697269_6469_616e_7363_736900000000;

@@ -11,7 +11,7 @@ use super::super::storvsp::wire::{
     DataDirection, NtStatus, Operation, PacketHeader, ProtocolVersion, ScsiRequest, SrbStatus, Version,
 };
 use super::*;
-use crate::partition::memory::GuestMemory;
+use crate::memory::GuestMemory;
 use crate::vmbus::ids::GpadlId;
 use crate::vmbus::packet::{GpaDirectHeader, GpaRangeHeader};
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::controller::Controller;
-use super::disk::Disk;
-use super::engine::cancel::{Cancel, Flag};
-use super::engine::gate::Gate;
-use super::engine::perform;
-use super::engine::pool::Pool;
 use super::scsi::{DeviceKind, Failure, Finished, Identity, Job, LogicalUnit, Medium, Response, Sense};
-use crate::vmbus::buffer::GuestBuffer;
+use crate::block::Disk;
+use crate::block::cancel::{Cancel, Flag};
+use crate::block::gate::Gate;
+use crate::block::pool::Pool;
+use crate::memory::buffer::GuestBuffer;
+use crate::vsp::storage::perform;
 
 /// How many bytes a command may make the host go through, beyond those that it moves, before it goes to the lane.
 const MAX_AMPLIFIED: u64 = 64 << 10;
@@ -52,7 +52,7 @@ impl Image {
         let amplified = job.action.amplified();
         let cancel = if amplified == 0 { cancel.of_short() } else { cancel };
         let task = move || {
-            let result = perform(image.disk(), &image.gate, &job, &pages, &cancel);
+            let result = perform::perform(image.disk(), &image.gate, &job, &pages, &cancel);
             // The guest may have its pages back as soon as it is told.
             drop((pages, image));
             then(result);

@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::controller::{Controller, Execution, NEXUS, NoData};
-use super::engine::cancel::{Cancel, Flag};
-use super::engine::gate::Share;
-use super::engine::perform::{read_failure, write_failure};
-use super::engine::ring::{Completion, Operation, Ring};
-use super::engine::vectored::Vectors;
 use super::scsi::{self, Action, DataOut, Failure, Finished, Job, Response};
 use super::storvsp::wire::{DataDirection, Operation as VstorOperation, Reply};
 use super::storvsp::{self, PacketError, Request, Ticket};
 use super::unit::{Image, Unit};
-use crate::limited;
-use crate::vmbus::buffer::GuestBuffer;
+use crate::block::cancel::{Cancel, Flag};
+use crate::block::gate::Share;
+use crate::block::ring::{Completion, Operation, Ring};
+use crate::block::vectored::Vectors;
+use crate::host::limited;
+use crate::memory::buffer::GuestBuffer;
+use crate::vsp::storage::perform::{read_failure, write_failure};
 
 /// How many requests a channel has in hand at most. Linux's driver does not come near it: its ring of 128 KiB bounds it to about 300.
 pub const MAX_IN_FLIGHT: u32 = 512;

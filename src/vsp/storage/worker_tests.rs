@@ -5,13 +5,14 @@ use proptest::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::super::config::{DiskConfig, Format};
-use super::super::disk::Disk;
+use super::super::config::DiskConfig;
 use super::super::scsi::{DeviceKind, Identity};
 use super::super::storvsp::wire::{NtStatus, PacketHeader, ProtocolVersion, ScsiRequest, SrbStatus, Version};
 use super::*;
+use crate::block::Disk;
+use crate::block::Format;
+use crate::memory::{self, GuestMemory};
 use crate::need::{Need, ready};
-use crate::partition::memory::{self, GuestMemory};
 use crate::patience::Patience;
 
 fn doorbell() -> OwnedFd {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::vsp::network::frame::FrameBuffer;
+use crate::net::frame::FrameBuffer;
 
 /// How much may wait, counted with [`FRAME_COST`]: some segments of the greatest length.
 const INBOX: usize = 1 << 20;

@@ -14,15 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::backend::Queue;
-use super::backend::none::Nowhere;
-use super::backend::switch::uplink::Cable;
-use super::frame::FrameBuffer;
 use super::nvsp::device::Device;
 use super::nvsp::path::Path;
 use super::nvsp::sections::Sections;
 use super::nvsp::wire::Version;
 use super::rndis::statistics::Statistics;
+use crate::net::frame::FrameBuffer;
+use crate::net::none::Nowhere;
+use crate::net::switch::uplink::Cable;
+use crate::net::{Backend, Queue};
 use crate::vmbus::vsp::Port;
 use inbox::Inbox;
 
@@ -38,16 +38,6 @@ const HANDED_OVER: usize = 256;
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A backend as an adapter uses it.
-pub struct Backend {
-    /// A queue for each channel.
-    pub queues: Vec<Box<dyn Queue>>,
-    /// Whether frames come out of all queues, a connection's always out of the same. If not, they all come out of the first one.
-    pub spreads: bool,
-    /// What leads from a switch to the rest of the world, to be kept.
-    pub uplink: Option<Arc<Cable>>,
 }
 
 /// What all channels of an adapter go by.

@@ -15,10 +15,10 @@ use super::wire::{
     ReceiveBufferComplete, RevokeBuffer, SendBufferComplete, SendRndisPacketComplete, Status, Subchannel,
     SwitchDataPath, Version, indirection_table, message, split,
 };
+use crate::net::frame::ETHERNET_HEADER;
 use crate::vmbus::gpadl::Gpadl;
 use crate::vmbus::ids::GpadlId;
 use crate::vmbus::vsp::Channel;
-use crate::vsp::network::frame::ETHERNET_HEADER;
 use crate::vsp::network::rndis::adapter::{Adapter, Messages, Refusal as RndisRefusal};
 
 /// Pieces of a GPA-direct packet, as Hyper-V answers. Drivers know themselves.
@@ -313,7 +313,7 @@ impl Device {
         outcome
     }
 
-    fn buffer(&self, id: GpadlId, gpadls: &impl Gpadls, least: u32) -> Option<crate::vmbus::buffer::GuestBuffer> {
+    fn buffer(&self, id: GpadlId, gpadls: &impl Gpadls, least: u32) -> Option<crate::memory::buffer::GuestBuffer> {
         let gpadl = gpadls.find(id)?;
         let buffer = gpadl.single()?;
         (least as usize..=MAX_BUFFER).contains(&buffer.len()).then(|| buffer.clone())

@@ -3,15 +3,15 @@
 //! A [`Path`] does not change; a new one takes its place. So the channels' threads share it without a lock, and a frame is
 //! treated by one set of rules from start to end.
 
-use crate::vmbus::buffer::GuestBuffer;
+use crate::memory::buffer::GuestBuffer;
+use crate::net::frame::{ETHERNET_HEADER, VLAN_TAG};
+use crate::net::mac::MacAddress;
+use crate::net::rss::Scaling;
 use crate::vmbus::ids::GpadlId;
-use crate::vsp::network::frame::{ETHERNET_HEADER, VLAN_TAG};
-use crate::vsp::network::mac::MacAddress;
 use crate::vsp::network::rndis::adapter::Adapter;
 use crate::vsp::network::rndis::offload::Offloads;
 use crate::vsp::network::rndis::oid::packet_filter;
 use crate::vsp::network::rndis::packet::MAX_PACKET_HEADER;
-use crate::vsp::network::rss::Scaling;
 
 /// How the receive buffer is divided.
 #[derive(Clone, Debug)]

@@ -7,13 +7,13 @@
 use super::path::{Path, ReceiveBuffer};
 use super::sections::{Sections, Transaction};
 use super::wire::{MessageType, SendRndisPacket, message};
-use crate::vmbus::buffer::BufferError;
+use crate::memory::buffer::BufferError;
+use crate::net::frame::{Checksum, ETHERNET_HEADER, FrameBuffer};
+use crate::net::offload::headers::{Headers, IpVersion, protocol};
+use crate::net::offload::segment::Segmenter;
+use crate::net::offload::transmit::complete_for_guest;
+use crate::net::offload::vlan;
 use crate::vmbus::packet::TransferRange;
-use crate::vsp::network::frame::{Checksum, ETHERNET_HEADER, FrameBuffer};
-use crate::vsp::network::offload::headers::{Headers, IpVersion, protocol};
-use crate::vsp::network::offload::segment::Segmenter;
-use crate::vsp::network::offload::transmit::complete_for_guest;
-use crate::vsp::network::offload::vlan;
 use crate::vsp::network::rndis::info::{Information, PacketId, ReceiveChecksum};
 use crate::vsp::network::rndis::packet::{MAX_PACKET_HEADER, header};
 

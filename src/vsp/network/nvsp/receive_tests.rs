@@ -1,9 +1,9 @@
 use super::super::testing::*;
 use super::super::wire::{NdisConfig, split};
 use super::*;
-use crate::vsp::network::frame::{Offload, Segmentation};
-use crate::vsp::network::offload::checksum;
-use crate::vsp::network::offload::testing::{self, packet};
+use crate::net::frame::{Offload, Segmentation};
+use crate::net::offload::checksum;
+use crate::net::offload::testing::{self, packet};
 use crate::vsp::network::rndis::info::Vlan;
 use crate::vsp::network::rndis::oid::Oid;
 use crate::vsp::network::rndis::packet::{DataMessage, DataMessages};

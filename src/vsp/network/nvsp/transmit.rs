@@ -7,10 +7,10 @@ use zerocopy::FromBytes;
 
 use super::path::Path;
 use super::wire::{MessageType, SendRndisPacket, Status, split};
-use crate::vmbus::buffer::{BufferError, GuestBuffer};
-use crate::vsp::network::frame::{ETHERNET_HEADER, Frame, FrameBuffer, MAX_FRAME, Offload};
-use crate::vsp::network::offload::transmit::{TransmitError, prepare_checksum, prepare_large_send};
-use crate::vsp::network::offload::vlan;
+use crate::memory::buffer::{BufferError, GuestBuffer};
+use crate::net::frame::{ETHERNET_HEADER, Frame, FrameBuffer, MAX_FRAME, Offload};
+use crate::net::offload::transmit::{TransmitError, prepare_checksum, prepare_large_send};
+use crate::net::offload::vlan;
 use crate::vsp::network::rndis::adapter::{MAX_CONTROL, MAX_TRANSFER};
 use crate::vsp::network::rndis::info::TransmitChecksum;
 use crate::vsp::network::rndis::packet::{DataMessage, DataMessages, PacketError};
@@ -161,10 +161,10 @@ fn prepare(buffer: &mut FrameBuffer, path: &Path, message: &DataMessage<'_>) -> 
     buffer.offload = Offload::default();
     // Version 1 was not offered.
     match message.information.large_send.filter(|large_send| large_send.is_version_2()) {
-        Some(large_send) => prepare_large_send(buffer, large_send)?,
+        Some(large_send) => prepare_large_send(buffer, large_send.into())?,
         None => {
             if let Some(checksum) = message.information.checksum.filter(|checksum| *checksum != 0) {
-                prepare_checksum(buffer, TransmitChecksum(checksum))?;
+                prepare_checksum(buffer, TransmitChecksum(checksum).into())?;
             }
             if length > path.max_tagged_frame() {
                 return Err(FrameError::Length(length));

@@ -1,10 +1,10 @@
 use super::super::testing::*;
 use super::super::wire::message;
 use super::*;
-use crate::vsp::network::frame::Checksum;
-use crate::vsp::network::offload::headers::{Headers, protocol};
-use crate::vsp::network::offload::segment::finish;
-use crate::vsp::network::offload::testing::packet;
+use crate::net::frame::Checksum;
+use crate::net::offload::headers::{Headers, protocol};
+use crate::net::offload::segment::finish;
+use crate::net::offload::testing::packet;
 use crate::vsp::network::rndis::info::{Information, LargeSend, Vlan};
 use crate::vsp::network::rndis::packet::header;
 
@@ -82,7 +82,7 @@ fn open_checksums_tags_and_large_segments_come_out_right() {
     for frame in &frames {
         assert_eq!(frame[12..18], [0x81, 0, 0x61, 0x23, 8, 0]);
         let headers = Headers::parse(frame).unwrap();
-        assert_eq!(crate::vsp::network::offload::checksum::is_right(frame, &headers), Some(true));
+        assert_eq!(crate::net::offload::checksum::is_right(frame, &headers), Some(true));
     }
     whole.truncate(500);
     whole[16..18].copy_from_slice(&486_u16.to_be_bytes());

@@ -9,11 +9,11 @@ use super::super::nvsp::transmit::{Transmitter, read_request};
 use super::super::nvsp::wire::{SendRndisPacket, Status};
 use super::super::trace::ChannelTrace;
 use super::outgoing::{BATCH, MAX_PAYLOAD, Outgoing, Stopped};
-use crate::vmbus::buffer::GuestBuffer;
+use crate::host::patience::Patience;
+use crate::memory::buffer::GuestBuffer;
 use crate::vmbus::gpadl::Gpadl;
 use crate::vmbus::ids::GpadlId;
 use crate::vmbus::packet::PacketKind;
-use crate::vmbus::patience::Patience;
 use crate::vmbus::ring::{NewPacket, Packet};
 use crate::vmbus::vsp::{Channel, Handler, ServiceError};
 

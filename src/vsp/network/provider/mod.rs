@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::nic::Nic;
 use super::trace::ChannelTrace;
-use crate::vmbus::guid::{Guid, interface};
 use crate::vmbus::trace::Tracer;
 use crate::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
+use crate::wire::guid::{Guid, interface};
 use channel::NetworkChannel;
 
 mod channel;

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 use zerocopy::IntoBytes;
 
-use super::super::frame::FrameBuffer;
 use super::super::nic::{Nic, Shared};
 use super::super::nvsp::device::Action;
 use super::super::nvsp::receive::{MAX_RANGES, RESERVED, ReceiveError, Receiver, TransferPacket};
 use super::super::nvsp::sections::Sections;
 use super::super::nvsp::wire::Version;
 use super::super::trace::ChannelTrace;
+use crate::net::frame::FrameBuffer;
 use crate::vmbus::packet::{PacketKind, TransferPagesHeader};
 use crate::vmbus::ring::{Mark, NewPacket, OutgoingRing};
 use crate::vmbus::vsp::{Channel, ServiceError};

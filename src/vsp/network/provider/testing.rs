@@ -10,20 +10,21 @@ use vm_memory::GuestAddress;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::NetworkVsp;
-use crate::partition::memory::GuestMemory;
-use crate::vmbus::bell::Bell;
-use crate::vmbus::buffer::GuestBuffer;
+use crate::host::bell::Bell;
+use crate::memory::GuestMemory;
+use crate::memory::buffer::GuestBuffer;
+use crate::net::Backend;
+use crate::net::Queue;
+use crate::net::frame::{Frame, FrameBuffer};
+use crate::net::mac::MacAddress;
+use crate::net::switch::{Port as SwitchPort, Switch};
 use crate::vmbus::ids::GpadlId;
 use crate::vmbus::packet::{PacketKind, TransferPagesHeader, TransferRange};
 use crate::vmbus::ring::NewPacket;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
 use crate::vmbus::vsp::{Channel, Handler, Port, Vsp};
-use crate::vsp::network::backend::Queue;
-use crate::vsp::network::backend::switch::{Port as SwitchPort, Switch};
-use crate::vsp::network::frame::{Frame, FrameBuffer};
-use crate::vsp::network::mac::MacAddress;
-use crate::vsp::network::nic::{Backend, Nic};
+use crate::vsp::network::nic::Nic;
 use crate::vsp::network::nvsp::device::{Device, rndis_complete};
 use crate::vsp::network::nvsp::wire::{
     Init, MessageType, NdisConfig, ReceiveBufferComplete, SendBuffer, SendRndisPacket, Status, Version, message, split,

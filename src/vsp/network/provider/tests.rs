@@ -5,15 +5,15 @@ use zerocopy::FromBytes;
 
 use super::outgoing::MAX_UNSENT;
 use super::testing::*;
+use crate::net::Queue;
+use crate::net::frame::Frame;
+use crate::net::offload::headers::protocol;
+use crate::net::offload::testing::packet;
 use crate::vmbus::packet::PacketKind;
 use crate::vmbus::ring::NewPacket;
-use crate::vsp::network::backend::Queue;
-use crate::vsp::network::frame::Frame;
 use crate::vsp::network::nvsp::wire::{
     MessageType, RevokeBuffer, SendBuffer, SendRndisPacket, Status, Subchannel, Version, message, split,
 };
-use crate::vsp::network::offload::headers::protocol;
-use crate::vsp::network::offload::testing::packet;
 use crate::vsp::network::rndis::oid::Oid;
 use crate::vsp::network::rndis::wire::{
     IndicateStatus, MessageHeader, MessageType as RndisType, Status as RndisStatus, message as rndis,

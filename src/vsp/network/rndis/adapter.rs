@@ -14,9 +14,9 @@ use super::wire::{
     Complete, HEADER, IndicateStatus, Initialize, InitializeComplete, MessageHeader, MessageType, ObjectHeader,
     QueryComplete, Request, RequestId, ResetComplete, Status, message,
 };
-use crate::vsp::network::frame::{ETHERNET_HEADER, VLAN_TAG};
-use crate::vsp::network::mac::MacAddress;
-use crate::vsp::network::rss::Scaling;
+use crate::net::frame::{ETHERNET_HEADER, VLAN_TAG};
+use crate::net::mac::MacAddress;
+use crate::net::rss::Scaling;
 
 /// The longest control message: a driver that sets a table, a key, and then some, stays far below.
 pub const MAX_CONTROL: usize = 4096;

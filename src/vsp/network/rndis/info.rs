@@ -3,7 +3,9 @@
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::wire::{InformationHeader, InformationType};
-use crate::vsp::network::offload::vlan::TagControl;
+use crate::net::offload::headers::{IpVersion, protocol};
+use crate::net::offload::transmit::{Checksums, Cut};
+use crate::net::offload::vlan::TagControl;
 
 /// What a guest wants summed (`NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, transmit).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,21 @@ impl TransmitChecksum {
     pub fn ip_header(self) -> bool {
         self.0 & 0x10 != 0
     }
+}
+
+impl From<TransmitChecksum> for Checksums {
+    fn from(wanted: TransmitChecksum) -> Self {
+        let tcp = wanted.tcp().then_some(protocol::TCP);
+        Self {
+            version: version(wanted.is_ipv6()),
+            ip_header: wanted.ip_header(),
+            transport: tcp.or(wanted.udp().then_some(protocol::UDP)),
+        }
+    }
+}
+
+fn version(is_ipv6: bool) -> IpVersion {
+    if is_ipv6 { IpVersion::V6 } else { IpVersion::V4 }
 }
 
 /// What a guest need not sum (`NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, receive).
@@ -64,6 +81,12 @@ impl LargeSend {
     /// The frame holds IPv6. If not, IPv4.
     pub fn is_ipv6(self) -> bool {
         self.0 & 1 << 31 != 0
+    }
+}
+
+impl From<LargeSend> for Cut {
+    fn from(wanted: LargeSend) -> Self {
+        Self { version: version(wanted.is_ipv6()), size: wanted.segment_size() }
     }
 }
 

@@ -243,7 +243,7 @@ impl Offloads {
 
 /// `NDIS_OFFLOAD_ENCAPSULATION`: checksums and segmentation are done on Ethernet frames.
 pub fn encapsulation() -> Vec<u8> {
-    const HEADER: u32 = crate::vsp::network::frame::ETHERNET_HEADER as u32;
+    const HEADER: u32 = crate::net::frame::ETHERNET_HEADER as u32;
     let header = ObjectHeader { object_type: ObjectHeader::OFFLOAD_ENCAPSULATION, revision: 1, size: 28 };
     [header.as_bytes(), [1, ETHERNET, HEADER, 1, ETHERNET, HEADER].as_bytes()].concat()
 }

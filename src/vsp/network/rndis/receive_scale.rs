@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::wire::{ObjectHeader, Status};
-use crate::vsp::network::rss::{KEY, MAX_TABLE, Scaling, hash_type};
+use crate::net::rss::{KEY, MAX_TABLE, Scaling, hash_type};
 use crate::vsp::network::wire;
 
 wire! { 20,

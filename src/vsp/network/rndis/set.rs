@@ -6,7 +6,7 @@ use super::adapter::Adapter;
 use super::oid::{Oid, packet_filter};
 use super::wire::Status;
 use super::{offload, receive_scale};
-use crate::vsp::network::mac::MacAddress;
+use crate::net::mac::MacAddress;
 
 /// The longest multicast list. Guests with more groups ask for all multicast frames.
 pub const MAX_MULTICAST: usize = 32;

@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 
 use super::oid::Oid;
 use super::wire::ObjectHeader;
-use crate::vsp::network::mac::MacAddress;
+use crate::net::mac::MacAddress;
 
 /// Frames and bytes of one kind.
 #[derive(Debug, Default)]

@@ -112,12 +112,7 @@ impl Request<'_> {
     }
 }
 
-/// `N` bytes at `at`, which the caller knows to be there.
-pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut array = [0; N];
-    array.copy_from_slice(&bytes[at..at + N]);
-    array
-}
+pub(super) use crate::wire::array;
 
 /// A range of the medium, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,95 @@
+//! Cancellation of jobs: a reset, a removal or the end of a channel makes long jobs stop at their next step.
+//!
+//! A flag is set once and never cleared. A unit replaces its flag when it is reset, so that later jobs are not affected;
+//! a channel has one flag for its whole life.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that tells jobs to stop. Clones are the same flag.
+#[derive(Clone, Debug, Default)]
+pub struct Flag(Arc<AtomicBool>);
+
+impl Flag {
+    /// Tells the jobs that have this flag to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Returns `true` once the flag is set.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The flags of one job.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel {
+    /// Set when the job's unit is reset or removed.
+    pub unit: Flag,
+    /// Set when the job's channel is closed. Plain reads and writes, which are short, end all the same.
+    pub channel: Flag,
+    /// Set when the job's guest is gone and nothing waits for the job.
+    pub guest: Flag,
+}
+
+impl Cancel {
+    /// The flags of a job that is short, and ends although its channel is closed.
+    pub fn of_short(mut self) -> Self {
+        self.channel = Flag::default();
+        self
+    }
+
+    /// Returns `true` if nobody waits for the job any more.
+    pub fn is_set(&self) -> bool {
+        self.unit.is_set() || self.channel.is_set() || self.guest.is_set()
+    }
+
+    /// Runs `job` on this thread, so that [`current_is_set`] tells of these flags meanwhile.
+    pub fn scope<R>(&self, job: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Cancel>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.with(|current| current.replace(self.0.take()));
+            }
+        }
+        let _restore = Restore(CURRENT.with(|current| current.replace(Some(self.clone()))));
+        job()
+    }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Cancel>> = const { RefCell::new(None) };
+}
+
+/// Returns `true` if the job that this thread works on is cancelled: for code that has no [`Cancel`] at hand.
+pub fn current_is_set() -> bool {
+    CURRENT.with(|current| current.borrow().as_ref().is_some_and(Cancel::is_set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_cancelled_by_any_of_its_flags_and_only_within_its_scope() {
+        for which in 0..3 {
+            let cancel = Cancel::default();
+            assert!(!cancel.scope(current_is_set));
+            [&cancel.unit, &cancel.channel, &cancel.guest][which].set();
+            assert_eq!(cancel.clone().of_short().is_set(), which != 1);
+            assert!(cancel.is_set() && cancel.scope(current_is_set) && !current_is_set());
+        }
+    }
+
+    #[test]
+    fn a_scope_ends_with_a_panic_too() {
+        let cancel = Cancel::default();
+        cancel.unit.set();
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            cancel.scope(|| std::panic::resume_unwind(Box::new(())));
+        }));
+        assert!(unwound.is_err() && !current_is_set());
+    }
+}

@@ -1,0 +1,221 @@
+//! Finds images that were cut short, or whose tables and refcounts contradict each other, before imago believes them.
+//!
+//! An image that is written is looked at more closely: imago allocates clusters by their refcounts, so tables must lie
+//! apart from each other and from the guest's data, and must be counted.
+
+use super::super::error::DiskError;
+use super::super::open::Opened;
+use super::header::Header;
+use crate::wire::array;
+
+/// The longest L1 table, as in QEMU: 32 MiB.
+const MAX_L1_ENTRIES: u64 = 4 << 20;
+/// The longest refcount table, as in QEMU: 8 MiB.
+const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
+/// How much of an image's L2 tables, and of its refcount blocks, is looked at: beyond that it would take too long.
+const MAX_BYTES: u64 = 64 << 20;
+/// The part of a table entry that is an offset.
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// The part of an entry of the refcount table that is an offset.
+const REFCOUNT_OFFSET: u64 = !0x1ff;
+/// In an L2 entry: the cluster is compressed.
+const COMPRESSED: u64 = 1 << 62;
+
+/// Clusters that hold a table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Table {
+    first: u64,
+    count: u64,
+    what: &'static str,
+}
+
+/// Checks all tables of an image.
+///
+/// # Errors
+/// [`DiskError::Damaged`] with what is wrong.
+pub(super) fn tables(header: &Header, opened: &Opened) -> Result<(), DiskError> {
+    let checker = Checker { header, opened, cluster: 1 << header.cluster_bits };
+    let l1 = checker.l1()?;
+    let tables = if opened.write { checker.refcounts(&l1)? } else { Vec::new() };
+    checker.l2(&l1, &tables)
+}
+
+struct Checker<'a> {
+    header: &'a Header,
+    opened: &'a Opened,
+    cluster: u64,
+}
+
+impl Checker<'_> {
+    fn damaged<T>(&self, reason: String) -> Result<T, DiskError> {
+        Err(DiskError::Damaged { path: self.opened.path.clone(), reason })
+    }
+
+    /// The offsets of the L2 tables, which lie inside the file.
+    fn l1(&self) -> Result<Vec<u64>, DiskError> {
+        let Header { l1_entries, l1_offset, size, .. } = *self.header;
+        // No overflow: a cluster has at most 2 MiB, so a table maps at most 512 GiB.
+        let needed = size.div_ceil(self.cluster * (self.cluster / 8));
+        if l1_entries > MAX_L1_ENTRIES || l1_entries < needed {
+            return self.damaged(format!("its first table has {l1_entries} entries and should have {needed}"));
+        }
+        let entries = self.table(l1_offset, l1_entries)?;
+        let offsets: Vec<u64> = entries.into_iter().map(|entry| entry & OFFSET).filter(|offset| *offset != 0).collect();
+        for offset in &offsets {
+            self.inside(*offset, "table")?;
+        }
+        Ok(offsets)
+    }
+
+    /// A whole cluster at `offset` lies inside the file, and where clusters lie.
+    fn inside(&self, offset: u64, what: &str) -> Result<(), DiskError> {
+        if !offset.is_multiple_of(self.cluster) {
+            return self.damaged(format!("its {what} at {offset} lies across clusters"));
+        }
+        match offset.checked_add(self.cluster) {
+            Some(end) if end <= self.opened.size => Ok(()),
+            _ => self.damaged(format!("it ends before its {what} at {offset}: it was cut short")),
+        }
+    }
+
+    /// Looks at the guest's clusters: they lie inside the file, and apart from `tables`.
+    fn l2(&self, l1: &[u64], tables: &[Table]) -> Result<(), DiskError> {
+        let mut budget = MAX_BYTES;
+        for offset in l1 {
+            if budget < self.cluster {
+                break;
+            }
+            budget -= self.cluster;
+            for entry in self.table(*offset, self.cluster / 8)? {
+                let (start, end) = self.data(entry);
+                if end == 0 {
+                    continue;
+                }
+                if start >= self.opened.size {
+                    return self.damaged(format!("it ends before its cluster at {start}: it was cut short"));
+                }
+                // The tables are in order and lie apart: the last that starts before the end is the one to look at.
+                let last = tables.partition_point(|table| table.first * self.cluster < end);
+                let table = last.checked_sub(1).map(|last| &tables[last]);
+                if let Some(table) = table.filter(|table| (table.first + table.count) * self.cluster > start) {
+                    return self.damaged(format!("the guest's data at {start} lie in its {}", table.what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Start and end of what an L2 entry names; both 0 if that is nothing.
+    fn data(&self, entry: u64) -> (u64, u64) {
+        if entry & COMPRESSED == 0 {
+            let start = entry & OFFSET;
+            return (start, if start == 0 { 0 } else { start + self.cluster });
+        }
+        let offset_bits = 62 - (self.header.cluster_bits - 8);
+        let start = entry & ((1 << offset_bits) - 1) & (OFFSET | 0x1ff);
+        let sectors = (entry & (COMPRESSED - 1)) >> offset_bits;
+        (start, (start & !511) + (sectors + 1) * 512)
+    }
+
+    /// Checks the refcounts of all tables. Returns these, in their order.
+    fn refcounts(&self, l1: &[u64]) -> Result<Vec<Table>, DiskError> {
+        let Header { refcount_offset, refcount_clusters, l1_offset, l1_entries, .. } = *self.header;
+        let bytes = refcount_clusters * self.cluster;
+        if refcount_clusters == 0 || bytes > MAX_REFCOUNT_TABLE.max(self.cluster) {
+            return self.damaged(format!("its refcount table has {refcount_clusters} clusters"));
+        }
+        if refcount_offset == 0 || !refcount_offset.is_multiple_of(self.cluster) {
+            return self.damaged(format!("its refcount table is said to be at {refcount_offset}, where none can be"));
+        }
+        let blocks = self.table(refcount_offset, bytes / 8)?;
+        let mut tables = vec![
+            Table { first: 0, count: 1, what: "header" },
+            Table { first: refcount_offset / self.cluster, count: refcount_clusters, what: "refcount table" },
+        ];
+        if l1_entries > 0 {
+            let count = (l1_entries * 8).div_ceil(self.cluster);
+            tables.push(Table { first: l1_offset / self.cluster, count, what: "first table" });
+        }
+        tables.extend(l1.iter().map(|offset| Table { first: offset / self.cluster, count: 1, what: "second table" }));
+        for offset in blocks.iter().filter(|offset| **offset != 0) {
+            if offset & !REFCOUNT_OFFSET != 0 {
+                return self.damaged(format!("an entry of its refcount table, {offset:#x}, is none"));
+            }
+            self.inside(*offset, "refcount block")?;
+            tables.push(Table { first: offset / self.cluster, count: 1, what: "refcount block" });
+        }
+        tables.sort_unstable();
+        if let Some(pair) = tables.windows(2).find(|pair| pair[0].first + pair[0].count > pair[1].first) {
+            let (what, other) = (pair[0].what, pair[1].what);
+            let at = pair[1].first * self.cluster;
+            return self.damaged(format!("its {what} and its {other} overlap at {at}"));
+        }
+        self.counted(&tables, &blocks)?;
+        Ok(tables)
+    }
+
+    /// Every cluster of a table has a refcount: else it would be allocated for something else.
+    fn counted(&self, tables: &[Table], blocks: &[u64]) -> Result<(), DiskError> {
+        let bits = 1_u64 << self.header.refcount_order;
+        let per_block = self.cluster * 8 / bits;
+        let mut budget = MAX_BYTES;
+        let mut known = None;
+        let mut block = Vec::new();
+        for table in tables {
+            for cluster in table.first..table.first + table.count {
+                let (index, at) = (cluster / per_block, cluster % per_block);
+                if known != Some(index) {
+                    let Some(offset) = blocks.get(index as usize).filter(|offset| **offset != 0) else {
+                        return self.not_counted(table, cluster);
+                    };
+                    if budget < self.cluster {
+                        return Ok(());
+                    }
+                    budget -= self.cluster;
+                    block = self.bytes(*offset, self.cluster)?;
+                    known = Some(index);
+                }
+                if !has_count(&block, at, bits) {
+                    return self.not_counted(table, cluster);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn not_counted<T>(&self, table: &Table, cluster: u64) -> Result<T, DiskError> {
+        let at = cluster * self.cluster;
+        self.damaged(format!(
+            "its refcounts say that nobody uses its {} at {at} (qemu-img check -r all repairs them)",
+            table.what
+        ))
+    }
+
+    fn table(&self, offset: u64, entries: u64) -> Result<Vec<u64>, DiskError> {
+        let bytes = self.bytes(offset, entries * 8)?;
+        Ok(bytes.chunks_exact(8).map(|entry| u64::from_be_bytes(array(entry, 0))).collect())
+    }
+
+    fn bytes(&self, offset: u64, length: u64) -> Result<Vec<u8>, DiskError> {
+        if offset > self.opened.size {
+            return self.damaged(format!("it ends before its table at {offset}: it was cut short"));
+        }
+        let mut bytes = vec![0; length as usize];
+        match self.opened.read(offset, &mut bytes) {
+            Ok(read) if read == bytes.len() => Ok(bytes),
+            Ok(_) => self.damaged(format!("it ends inside its table at {offset}: it was cut short")),
+            Err(error) => self.damaged(error.to_string()),
+        }
+    }
+}
+
+/// Whether entry `at` of a refcount block is more than 0.
+fn has_count(block: &[u8], at: u64, bits: u64) -> bool {
+    let first = (at * bits / 8) as usize;
+    if bits >= 8 {
+        return block[first..first + (bits / 8) as usize].iter().any(|byte| *byte != 0);
+    }
+    // Smaller ones lie in a byte from its lowest bit on.
+    let shift = at * bits % 8;
+    block[first] >> shift & ((1 << bits) - 1) as u8 != 0
+}

@@ -1,0 +1,78 @@
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use imago::StorageExt;
+
+use super::*;
+use crate::block::Cache;
+use crate::block::cancel::Cancel;
+
+/// A guarded file of four clusters, with its header closed.
+fn guarded(directory: &Path, cluster: u64) -> Guarded {
+    let path = directory.join("image");
+    std::fs::write(&path, vec![0x5a; 4 * cluster as usize]).expect("room");
+    let opened = Opened::new(&path, true, Cache::Writeback).expect("a file");
+    let file = File::try_from(opened.file.try_clone().expect("a copy")).expect("a file");
+    let (guarded, seal) = Guarded::qcow2(file, cluster);
+    // Until it is sealed, all of it can be written.
+    guarded.write(&[0x77; 100][..], 0).expect("an open header");
+    seal.close(&opened).expect("a read");
+    guarded
+}
+
+#[test]
+fn nothing_but_the_place_of_the_refcount_table_is_written_to_the_first_cluster() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for cluster in [512, 4096, 65536] {
+        let file = guarded(directory.path(), cluster);
+        file.write(&[1; 12][..], 48).expect("the refcount table moves");
+        for (offset, length) in
+            [(0, 512), (0, cluster), (47, 2), (59, 2), (cluster - 1, 2), (cluster - 512, 1024), (24, 8)]
+        {
+            let bytes = vec![1; length as usize];
+            assert!(file.write(&bytes[..], offset).is_err(), "{length} bytes at {offset} of {cluster}");
+            assert!(file.write_zeroes(offset, length).is_err());
+        }
+        file.write(&vec![1; cluster as usize][..], cluster).expect("another cluster");
+        // What direct I/O writes along is as it was.
+        let mut block = vec![0x5a; 512];
+        block[..100].fill(0x77);
+        block[48..60].fill(9);
+        file.write(&block[..], 0).expect("the same");
+        let mut kept = [0; 512];
+        std::fs::File::open(directory.path().join("image"))
+            .expect("a file")
+            .read_exact_at(&mut kept, 0)
+            .expect("bytes");
+        assert_eq!(kept, block[..]);
+    }
+}
+
+#[test]
+fn a_recursion_without_end_is_an_error_and_the_last_call() {
+    fn go_round(file: &Guarded, depth: u64) -> u64 {
+        let room = [depth; 64];
+        let _ = file.mem_align();
+        // Deeper than any stack goes.
+        let deeper = if depth == u64::MAX { 0 } else { go_round(file, depth + 1) };
+        std::hint::black_box(&room)[0] + deeper
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, guard) = (guarded(directory.path(), 512), Guard::default());
+    assert!(guard.run(|| Ok(file.mem_align())).is_ok() && !guard.is_broken());
+    assert!(guard.run(|| Ok(go_round(&file, 0))).is_err() && guard.is_broken());
+    assert!(guard.run(|| -> io::Result<()> { panic!("imago is called again") }).is_err());
+    // Another disk on the same thread is not concerned.
+    assert!(Guard::default().run(|| Ok(file.mem_align())).is_ok());
+}
+
+#[test]
+fn a_cancelled_command_reads_no_more_tables() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = guarded(directory.path(), 512);
+    let cancel = Cancel::default();
+    let read = || file.read(&mut [0; 512][..], 512);
+    assert!(cancel.scope(read).is_ok());
+    cancel.unit.set();
+    assert!(cancel.scope(read).is_err() && read().is_ok());
+}

@@ -1,0 +1,335 @@
+//! qcow2 images with backing files, by the crate imago.
+//!
+//! What an image says of itself is checked first, all along the backing chain, so that a guest does not start on a
+//! chain that is broken, goes round, was cut short, or leads to files that the user did not mean. Only files that were
+//! found so are ever opened.
+//!
+//! - `header`: the first cluster.
+//! - `check`: tables and refcounts.
+//! - `guard`: what is left is an error of that disk, and never the end of the process.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use imago::qcow2::Qcow2;
+use imago::raw::Raw;
+use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
+
+use super::error::DiskError;
+use super::open::Opened;
+use super::{CHUNK, Disk};
+use crate::block::{BackingFiles, Cache};
+use crate::host::magic;
+
+mod check;
+mod guard;
+mod header;
+
+use guard::{Guard, Guarded};
+use header::{Backing, Header};
+
+/// How many backing files an image may stand on.
+const MAX_CHAIN: usize = 32;
+/// How many bytes of tables imago may keep in memory for a chain.
+const MAX_TABLES: u64 = 1 << 30;
+/// How many L2 tables of an image imago keeps in memory.
+const CACHED_L2_TABLES: u64 = 128;
+/// How much is zeroed at a time where there is no better way.
+const ZEROS: u64 = CHUNK as u64;
+
+type Access = FormatAccess<Guarded>;
+
+/// Whether the file says that it is a qcow2 image.
+pub(super) fn has_magic(opened: &Opened) -> Result<bool, DiskError> {
+    let mut head = [0; magic::QCOW2.len()];
+    let read = opened.read(0, &mut head).map_err(|source| DiskError::Host { path: opened.path.clone(), source })?;
+    Ok(read == head.len() && head == magic::QCOW2)
+}
+
+/// A qcow2 image.
+pub(super) struct Qcow2Disk {
+    /// Written while clusters are given back, read for all else. None once the disk is dropped.
+    access: RwLock<Option<Access>>,
+    guard: Guard,
+    version: u32,
+    cluster: u64,
+    write: bool,
+    discard: Discard,
+}
+
+/// How clusters are given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Discard {
+    /// They stay.
+    No,
+    /// As clusters that read as zeros: version 3 has them.
+    ToZero,
+    /// As clusters that are not there, where nothing below the image would show.
+    ToNothing,
+}
+
+/// Opens an image and all that it stands on.
+pub(super) fn open(opened: Opened, discard: bool, backing: BackingFiles) -> Result<Qcow2Disk, DiskError> {
+    let write = opened.write;
+    let mut chain = Chain { above: Vec::new(), folder: folder_of(&opened.path, backing)?, tables: 0 };
+    let header = Header::read(&opened)?;
+    let discard = match header.version {
+        _ if !discard || !write => Discard::No,
+        2 if header.backing.is_some() => Discard::No,
+        2 => Discard::ToNothing,
+        _ => Discard::ToZero,
+    };
+    let (guard, version, cluster) = (Guard::default(), header.version, 1 << header.cluster_bits);
+    let access = open_layer(opened, header, &mut chain, &guard)?;
+    Ok(Qcow2Disk { access: RwLock::new(Some(access)), guard, version, cluster, write, discard })
+}
+
+/// What is known of a chain on the way down.
+struct Chain {
+    /// Device and inode of the images that were opened.
+    above: Vec<(u64, u64)>,
+    /// Where backing files must lie, if not anywhere.
+    folder: Option<PathBuf>,
+    /// How many bytes of tables imago may keep in memory.
+    tables: u64,
+}
+
+fn folder_of(image: &Path, backing: BackingFiles) -> Result<Option<PathBuf>, DiskError> {
+    if backing == BackingFiles::Any {
+        return Ok(None);
+    }
+    let folder = image.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = std::fs::canonicalize(folder);
+    folder.map(Some).map_err(|source| DiskError::Host { path: image.to_owned(), source })
+}
+
+fn open_layer(opened: Opened, header: Header, chain: &mut Chain, guard: &Guard) -> Result<Access, DiskError> {
+    chain.above.push(opened.identity);
+    check::tables(&header, &opened)?;
+    let cluster = 1_u64 << header.cluster_bits;
+    chain.tables += header.l1_entries.min(CACHED_L2_TABLES) * cluster + header.l1_entries * 8;
+    if chain.tables > MAX_TABLES {
+        return Err(DiskError::BackingChainTooLarge { image: opened.path, most: MAX_TABLES >> 20 });
+    }
+    let backing = match &header.backing {
+        Some(backing) => Some(open_backing(&opened.path, backing, chain, guard)?),
+        None => None,
+    };
+    let damaged = |error: io::Error| DiskError::Damaged { path: opened.path.clone(), reason: error.to_string() };
+    let file = opened.file.try_clone().and_then(imago::file::File::try_from).map_err(damaged)?;
+    let (file, seal) = Guarded::qcow2(file, cluster);
+    let builder = Qcow2::<Guarded>::builder(file).write(opened.write).backing(backing).data_file(None);
+    let image = guard.run(|| builder.open(DenyImplicitOpenGate::default()).map(FormatAccess::new)).map_err(damaged)?;
+    seal.close(&opened).map_err(damaged)?;
+    Ok(image)
+}
+
+fn open_backing(image: &Path, backing: &Backing, chain: &mut Chain, guard: &Guard) -> Result<Access, DiskError> {
+    let path = image.parent().unwrap_or(Path::new("")).join(&backing.path);
+    if chain.above.len() > MAX_CHAIN {
+        return Err(DiskError::BackingChainTooLong { image: image.to_owned(), most: MAX_CHAIN });
+    }
+    let path = chain.allow(image, path)?;
+    let fails =
+        |source| DiskError::Backing { image: image.to_owned(), backing: path.clone(), source: Box::new(source) };
+    // Before it is opened: an image above it is locked by us.
+    if let Ok(metadata) = std::fs::metadata(&path) {
+        use std::os::unix::fs::MetadataExt;
+        if chain.above.contains(&(metadata.dev(), metadata.ino())) {
+            return Err(DiskError::BackingLoop { image: image.to_owned(), backing: path });
+        }
+    }
+    let opened = Opened::new(&path, false, Cache::Writeback).map_err(fails)?;
+    let is_qcow2 = match backing.format.as_deref() {
+        Some("raw") => false,
+        Some("qcow2") => true,
+        Some(other) => {
+            let feature = format!("a backing file of the format {other}");
+            return Err(DiskError::Unsupported { path: image.to_owned(), feature });
+        }
+        None => has_magic(&opened).map_err(fails)?,
+    };
+    if !is_qcow2 && backing.format.is_none() {
+        opened.refuse_foreign().map_err(fails)?;
+    }
+    if is_qcow2 {
+        // What is wrong further down is told as it is: the chain names itself.
+        let header = Header::read(&opened)?;
+        return open_layer(opened, header, chain, guard);
+    }
+    if opened.size == 0 {
+        return Err(fails(DiskError::Empty { path: path.clone() }));
+    }
+    let host = |source| fails(DiskError::Host { path: path.clone(), source });
+    let file = imago::file::File::try_from(opened.file).map_err(host)?;
+    Ok(FormatAccess::new(Raw::open_image(Guarded::raw(file), false).map_err(host)?))
+}
+
+impl Chain {
+    /// Refuses a backing file that could be any file of the host's: who made the image may not be who runs it.
+    ///
+    /// Returns the path to open, without links in it where it matters.
+    fn allow(&self, image: &Path, path: PathBuf) -> Result<PathBuf, DiskError> {
+        use std::os::unix::fs::FileTypeExt;
+        let Some(folder) = &self.folder else { return Ok(path) };
+        let elsewhere = |leads_to| DiskError::BackingElsewhere {
+            image: image.to_owned(),
+            backing: path.clone(),
+            leads_to,
+            folder: folder.clone(),
+        };
+        let real = match std::fs::canonicalize(&path) {
+            Ok(real) => real,
+            // It is not there, or cannot be looked at. Where it would be is all that may be told.
+            Err(_) => {
+                let inside = path.parent().and_then(|parent| std::fs::canonicalize(parent).ok());
+                return match inside.filter(|inside| inside.starts_with(folder)) {
+                    Some(_) => Ok(path),
+                    None => Err(elsewhere(String::new())),
+                };
+            }
+        };
+        let is_device = std::fs::metadata(&real).is_ok_and(|metadata| metadata.file_type().is_block_device());
+        match real.starts_with(folder) {
+            true if is_device => Err(elsewhere(" (a block device)".into())),
+            true => Ok(real),
+            false if real == path => Err(elsewhere(String::new())),
+            false => Err(elsewhere(format!(" (which is {})", real.display()))),
+        }
+    }
+}
+
+impl Qcow2Disk {
+    /// Has imago do something.
+    fn with<R>(&self, call: impl FnOnce(&Access) -> io::Result<R>) -> io::Result<R> {
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        let access = access.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        self.guard.run(|| call(access))
+    }
+
+    /// Has imago do something that breaks the mappings which others may be using.
+    fn alone<R>(&self, call: impl FnOnce(&mut Access) -> io::Result<R>) -> io::Result<R> {
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        let access = access.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        self.guard.run(|| call(access))
+    }
+
+    /// Makes a part of the disk read as zeros, of which nothing is zero yet.
+    fn zero_part(&self, offset: u64, length: u64, deallocate: bool) -> io::Result<()> {
+        match self.discard {
+            Discard::ToZero if deallocate => self.alone(|access| access.discard_to_zero(offset, length)),
+            Discard::ToNothing if deallocate => {
+                // Whole clusters alone can go. The last one of the disk may be cut off.
+                let start = offset.next_multiple_of(self.cluster);
+                let end = offset + length;
+                let end = if end == self.size()? { end } else { end - end % self.cluster };
+                if start >= end {
+                    return self.write_zeros(offset, length);
+                }
+                self.alone(|access| access.discard_to_backing(start, end - start))?;
+                self.write_zeros(offset, start - offset)?;
+                self.write_zeros(end, offset + length - end)
+            }
+            // Version 2 has no other zeros than data.
+            _ if self.version == 2 => self.write_zeros(offset, length),
+            _ => self.with(|access| access.write_zeroes(offset, length)),
+        }
+    }
+
+    fn write_zeros(&self, offset: u64, length: u64) -> io::Result<()> {
+        let zeros = vec![0; length.min(ZEROS) as usize];
+        let mut at = 0;
+        while at < length {
+            let now = (length - at).min(ZEROS);
+            self.write(offset + at, &zeros[..now as usize])?;
+            at += now;
+        }
+        Ok(())
+    }
+}
+
+impl Disk for Qcow2Disk {
+    fn size(&self) -> io::Result<u64> {
+        self.with(|access| Ok(access.size()))
+    }
+
+    fn read_only(&self) -> bool {
+        !self.write
+    }
+
+    fn can_discard(&self) -> bool {
+        self.discard != Discard::No
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.with(|access| access.read(bytes, offset))
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.with(|access| access.write(bytes, offset))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if !self.write {
+            return Ok(());
+        }
+        self.with(|access| {
+            // The tables first, which imago caches; then everything to the disk.
+            access.flush()?;
+            access.sync()
+        })
+    }
+
+    fn zero(&self, offset: u64, length: u64, deallocate: bool) -> io::Result<()> {
+        let deallocate = deallocate && self.can_discard();
+        let mut at = 0;
+        while at < length {
+            let (mapping, found) = self.with(|access| {
+                let (mapping, found) = access.get_mapping(offset + at, length - at)?;
+                // Preallocated clusters read as zeros, and can be given back.
+                let zero = match mapping {
+                    imago::Mapping::Zero { explicit, .. } => !(explicit && deallocate),
+                    _ => false,
+                };
+                Ok((zero, found))
+            })?;
+            if found == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if !mapping {
+                self.zero_part(offset + at, found, deallocate)?;
+            }
+            at += found;
+        }
+        Ok(())
+    }
+
+    fn allocation(&self, offset: u64, length: u64) -> io::Result<(u64, bool)> {
+        self.with(|access| {
+            let (mapping, length) = access.get_mapping(offset, length)?;
+            Ok((length, !matches!(mapping, imago::Mapping::Zero { .. } | imago::Mapping::Eof { .. })))
+        })
+    }
+}
+
+impl Drop for Qcow2Disk {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            log::warn!("the last writes to a qcow2 image are lost: {error}");
+        }
+        let access = self.access.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if self.guard.is_broken() {
+            // imago would flush what it has, and nobody knows what that is. The file is closed with the process.
+            std::mem::forget(access);
+        } else {
+            let _ = self.guard.run(|| {
+                drop(access);
+                Ok(())
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,392 @@
+use std::process::Command;
+
+#[path = "fuzz_tests.rs"]
+mod fuzz;
+
+use super::super::open::open;
+use super::*;
+use crate::block::{BackingFiles, ImageOptions};
+use crate::need::{Need, ready};
+
+/// A directory to make images in.
+struct Workshop(tempfile::TempDir);
+
+impl Workshop {
+    /// Returns `None` where a reason leaves the test out.
+    #[track_caller]
+    fn new() -> Option<Self> {
+        ready(&[Need::Tool("qemu-img")]).then(|| Self(tempfile::tempdir().expect("a directory")))
+    }
+
+    /// The same where nothing waits for a disk.
+    #[track_caller]
+    fn in_memory() -> Option<Self> {
+        let directory = || tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
+        ready(&[Need::Tool("qemu-img")]).then(|| Self(directory()))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn qemu_img(&self, arguments: &[&str]) {
+        let output = Command::new("qemu-img").args(arguments).current_dir(&self.0).output().expect("qemu-img");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// An image of 4 MiB, on another if `backing` names one.
+    fn image(&self, name: &str, backing: Option<(&str, &str)>) -> ImageOptions {
+        match backing {
+            Some((backing, format)) => {
+                self.qemu_img(&["create", "-f", "qcow2", "-b", backing, "-F", format, name, "4M"]);
+            }
+            None => self.qemu_img(&["create", "-f", "qcow2", name, "4M"]),
+        }
+        ImageOptions { path: self.path(name), ..ImageOptions::default() }
+    }
+
+    fn error(&self, config: &ImageOptions) -> String {
+        open(config).err().expect("an error").to_string()
+    }
+}
+
+/// Changes bytes of a file.
+fn patch(path: &Path, offset: u64, bytes: &[u8]) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("a file");
+    std::os::unix::fs::FileExt::write_all_at(&file, bytes, offset).expect("room");
+}
+
+#[test]
+fn an_image_holds_what_is_written_and_shows_what_it_stands_on() {
+    let Some(workshop) = Workshop::new() else { return };
+    std::fs::write(workshop.path("base.raw"), vec![0x11; 2 << 20]).expect("room");
+    workshop.image("middle.qcow2", Some(("base.raw", "raw")));
+    let config = workshop.image("top.qcow2", Some(("middle.qcow2", "qcow2")));
+    let disk = open(&config).expect("a disk");
+    assert_eq!(disk.size().expect("a size"), 4 << 20);
+    let mut bytes = vec![0; 8192];
+    disk.read((2 << 20) - 4096, &mut bytes).expect("a read");
+    // The base is shorter than what stands on it.
+    assert!(bytes[..4096].iter().all(|byte| *byte == 0x11) && bytes[4096..].iter().all(|byte| *byte == 0));
+    disk.write(1 << 20, &[0x22; 512]).expect("a write");
+    disk.zero(0, 65536, true).expect("zeros");
+    disk.flush().expect("a flush");
+    drop(disk);
+    workshop.qemu_img(&["check", "top.qcow2"]);
+    workshop.qemu_img(&["convert", "-O", "raw", "top.qcow2", "flat"]);
+    let flat = std::fs::read(workshop.path("flat")).expect("an image");
+    assert!(flat[..65536].iter().all(|byte| *byte == 0) && flat[65536] == 0x11);
+    assert!(flat[1 << 20..(1 << 20) + 512].iter().all(|byte| *byte == 0x22) && flat[(1 << 20) + 512] == 0x11);
+    assert_eq!(std::fs::read(workshop.path("base.raw")).expect("an image"), vec![0x11; 2 << 20]);
+}
+
+#[test]
+fn an_image_that_is_not_to_be_written_is_not() {
+    let Some(workshop) = Workshop::new() else { return };
+    let config = ImageOptions { readonly: true, ..workshop.image("a.qcow2", None) };
+    let disk = open(&config).expect("a disk");
+    assert!(disk.read_only() && !disk.can_discard());
+    assert!(disk.write(0, &[1; 512]).is_err());
+}
+
+#[test]
+fn space_is_told_and_given_back() {
+    let Some(workshop) = Workshop::new() else { return };
+    let disk = open(&workshop.image("a.qcow2", None)).expect("a disk");
+    disk.write(65536, &[1; 65536]).expect("a write");
+    let map = |offset| disk.allocation(offset, 1 << 20).expect("a map");
+    assert_eq!((map(0), map(65536)), ((65536, false), (65536, true)));
+    disk.zero(65536, 65536, true).expect("zeros");
+    assert!(!map(65536).1);
+    let mut bytes = [1; 512];
+    disk.read(65536, &mut bytes).expect("a read");
+    assert_eq!(bytes, [0; 512]);
+}
+
+#[test]
+fn a_missing_backing_file_is_named_with_the_image_that_wants_it() {
+    let Some(workshop) = Workshop::new() else { return };
+    workshop.image("base.qcow2", None);
+    let config = workshop.image("top.qcow2", Some(("base.qcow2", "qcow2")));
+    std::fs::remove_file(workshop.path("base.qcow2")).expect("a file");
+    let text = workshop.error(&config);
+    assert!(text.contains("top.qcow2 has the backing file") && text.contains("base.qcow2"), "{text}");
+}
+
+#[test]
+fn a_backing_chain_that_goes_round_is_found() {
+    let Some(workshop) = Workshop::new() else { return };
+    workshop.image("a.qcow2", None);
+    workshop.image("b.qcow2", Some(("a.qcow2", "qcow2")));
+    let config = workshop.image("c.qcow2", Some(("b.qcow2", "qcow2")));
+    workshop.qemu_img(&["rebase", "-u", "-f", "qcow2", "-b", "c.qcow2", "-F", "qcow2", "a.qcow2"]);
+    let text = workshop.error(&config);
+    assert!(text.contains("a.qcow2 has the backing file") && text.contains("round for ever"), "{text}");
+    // The shortest way round, by another name of the same file.
+    let own = workshop.image("own.qcow2", None);
+    std::os::unix::fs::symlink("own.qcow2", workshop.path("link.qcow2")).expect("a link");
+    workshop.qemu_img(&["rebase", "-u", "-f", "qcow2", "-b", "link.qcow2", "-F", "qcow2", "own.qcow2"]);
+    assert!(workshop.error(&own).contains("round for ever"));
+}
+
+#[test]
+fn a_chain_without_end_is_given_up() {
+    let Some(workshop) = Workshop::new() else { return };
+    workshop.image("0", None);
+    for number in 1..=MAX_CHAIN + 1 {
+        workshop.image(&number.to_string(), Some((&(number - 1).to_string(), "qcow2")));
+    }
+    let at = |number: usize| ImageOptions { path: workshop.path(&number.to_string()), ..ImageOptions::default() };
+    assert!(open(&at(MAX_CHAIN)).is_ok());
+    let text = workshop.error(&at(MAX_CHAIN + 1));
+    assert!(text.contains("more than 32 backing files"), "{text}");
+}
+
+#[test]
+fn an_image_in_use_is_locked_and_so_is_what_it_stands_on() {
+    let Some(workshop) = Workshop::new() else { return };
+    let base = workshop.image("base.qcow2", None);
+    let first = workshop.image("first.qcow2", Some(("base.qcow2", "qcow2")));
+    let second = workshop.image("second.qcow2", Some(("base.qcow2", "qcow2")));
+    let _first = open(&first).expect("a disk");
+    let _second = open(&second).expect("a disk");
+    assert!(workshop.error(&base).contains("is in use"));
+    assert!(workshop.error(&first).contains("is in use"));
+}
+
+#[test]
+fn an_image_that_was_cut_short_is_found_wherever_it_ends() {
+    let Some(workshop) = Workshop::new() else { return };
+    let config = workshop.image("a.qcow2", None);
+    let disk = open(&config).expect("a disk");
+    disk.write(0, &[1; 1 << 20]).expect("a write");
+    disk.flush().expect("a flush");
+    drop(disk);
+    let whole = std::fs::read(&config.path).expect("an image");
+    assert!(open(&config).is_ok());
+    for length in (0..whole.len() - 65536).step_by(32768).filter(|length| *length > 0) {
+        std::fs::write(&config.path, &whole[..length]).expect("room");
+        let text = workshop.error(&config);
+        assert!(text.contains("damaged") || text.contains("cut short"), "{length}: {text}");
+    }
+}
+
+#[test]
+fn headers_that_promise_what_we_do_not_are_refused() {
+    let Some(workshop) = Workshop::new() else { return };
+    let config = workshop.image("a.qcow2", None);
+    let whole = std::fs::read(&config.path).expect("an image");
+    let long = |number: u64| number.to_be_bytes().to_vec();
+    let word = |number: u32| number.to_be_bytes().to_vec();
+    for (offset, bytes, said) in [
+        (4, word(4), "version 4"),
+        (20, word(8), "2^8 bytes"),
+        (20, word(60), "2^60 bytes"),
+        (32, word(1), "encryption"),
+        (36, word(u32::MAX), "entries"),
+        (36, word(0), "entries"),
+        (24, long(1 << 61), "entries"),
+        (40, long(u64::MAX), "cut short"),
+        (72, long(2), "marked as corrupt"),
+        (72, long(4), "external data file"),
+        (72, long(1 << 40), "incompatible features"),
+        (8, long(u64::MAX), "name of its backing file"),
+    ] {
+        std::fs::write(&config.path, &whole).expect("room");
+        patch(&config.path, offset, &bytes);
+        let text = workshop.error(&config);
+        assert!(text.contains(said), "{offset}: {text}");
+    }
+}
+
+#[test]
+fn backing_files_that_are_no_paths_are_refused() {
+    let Some(workshop) = Workshop::new() else { return };
+    let config = workshop.image("a.qcow2", None);
+    for name in ["nbd://127.0.0.1/x", "json:{\"driver\":\"raw\"}"] {
+        patch(&config.path, 8, &[&1024_u64.to_be_bytes()[..], &(name.len() as u32).to_be_bytes()].concat());
+        patch(&config.path, 1024, name.as_bytes());
+        let text = workshop.error(&config);
+        assert!(text.contains("which is no path"), "{text}");
+    }
+}
+
+#[test]
+fn random_damage_to_a_header_never_does_more_than_fail() {
+    let Some(workshop) = Workshop::new() else { return };
+    let config = workshop.image("a.qcow2", None);
+    let disk = open(&config).expect("a disk");
+    disk.write(0, &[1; 65536]).expect("a write");
+    drop(disk);
+    let whole = std::fs::read(&config.path).expect("an image");
+    let mut random = 0x1234_5678_9abc_def0_u64;
+    for _ in 0..300 {
+        std::fs::write(&config.path, &whole).expect("room");
+        for _ in 0..3 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Anywhere in the header, or in the tables behind it.
+            let table = random >> 60 & 3;
+            let offset = table * 65536 + (random >> 8) % 104;
+            patch(&config.path, offset, &[(random >> 32) as u8]);
+        }
+        if let Ok(disk) = open(&config) {
+            let size = disk.size().expect("a size");
+            let mut bytes = vec![0; 4096];
+            let _ = disk.read(0, &mut bytes);
+            let _ = disk.read(size.saturating_sub(4096), &mut bytes);
+            let _ = disk.write(8192, &bytes);
+            let _ = disk.flush();
+        }
+    }
+}
+
+#[test]
+fn refcounts_that_are_wrong_are_refused_where_the_image_is_written_and_say_what_is_wrong() {
+    let Some(workshop) = Workshop::new() else { return };
+    type Damage = fn(&Path, u64);
+    let cases: [(&str, Damage); 8] = [
+        // The case of a user: one byte, and the refcount table lies beyond the end.
+        ("ends before its table at 2147549184", |path, _| patch(path, 52, &[0x80])),
+        ("refcount table has 0 clusters", |path, _| patch(path, 56, &[0; 4])),
+        ("refcount table has 4294967295 clusters", |path, _| patch(path, 56, &[0xff; 4])),
+        ("refcount table is said to be at 0", |path, _| patch(path, 48, &[0; 8])),
+        ("nobody uses its header at 0", |path, table| patch(path, table, &[0; 8])),
+        ("its refcount block and its refcount table overlap", |path, table| {
+            patch(path, table, &(1_u64 << 16).to_be_bytes())
+        }),
+        ("its refcount block at 65537 lies across", |path, table| patch(path, table, &0x1_0200_u64.to_be_bytes())),
+        ("nobody uses its header at 0", |path, table| {
+            let file = std::fs::File::open(path).expect("a file");
+            let mut offset = [0; 8];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut offset, table).expect("an entry");
+            patch(path, u64::from_be_bytes(offset), &[0; 2]);
+        }),
+    ];
+    for (text, damage) in cases {
+        let config = workshop.image("a.qcow2", None);
+        damage(&config.path, 1 << 16);
+        let error = workshop.error(&config);
+        let text = text.replace("65537", "66048");
+        assert!(error.contains("damaged qcow2 image") && error.contains(&text), "{error}");
+        // Who only reads needs no refcounts.
+        let reader = ImageOptions { readonly: true, ..config };
+        open(&reader).expect("a disk").read(0, &mut [0; 512]).expect("a read");
+    }
+}
+
+#[test]
+fn data_that_lie_in_tables_are_refused() {
+    let Some(workshop) = Workshop::new() else { return };
+    let config = workshop.image("a.qcow2", None);
+    open(&config).expect("a disk").write(0, &[1; 65536]).expect("a write");
+    let bytes = std::fs::read(&config.path).expect("an image");
+    let entry = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) & 0x00ff_ffff_ffff_fe00;
+    let (l1, refcounts) = (entry(40), entry(48));
+    let (l2, block) = (entry(l1 as usize), entry(refcounts as usize));
+    for (offset, what) in
+        [(l1, "first table"), (l2, "second table"), (refcounts, "refcount table"), (block, "refcount block")]
+    {
+        patch(&config.path, l2, &(offset | 1 << 63).to_be_bytes());
+        assert!(workshop.error(&config).contains(&format!("the guest's data at {offset} lie in its {what}")));
+        // As the target of a compressed cluster, too: giving it back would free the table.
+        patch(&config.path, l2, &(offset | 1 << 62).to_be_bytes());
+        assert!(workshop.error(&config).contains(what));
+    }
+}
+
+#[test]
+fn a_backing_file_elsewhere_wants_a_word_of_the_user() {
+    let Some(workshop) = Workshop::new() else { return };
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let secret = elsewhere.path().join("secret");
+    std::fs::write(&secret, vec![0x5e; 1 << 20]).expect("room");
+    std::fs::create_dir(workshop.path("below")).expect("a directory");
+    std::fs::write(workshop.path("below/base.raw"), vec![0x0b; 1 << 20]).expect("room");
+    std::os::unix::fs::symlink(&secret, workshop.path("link")).expect("a link");
+    std::os::unix::fs::symlink(elsewhere.path(), workshop.path("door")).expect("a link");
+    let up = format!("../{}/secret", elsewhere.path().file_name().expect("a name").to_str().expect("text"));
+    for name in [secret.to_str().expect("text"), &up, "link", "door/secret", "below/../link"] {
+        let config = workshop.image("top.qcow2", Some((name, "raw")));
+        let text = workshop.error(&config);
+        assert!(text.contains("give backing=any") && text.contains("outside of"), "{text}");
+        let trusted = ImageOptions { backing: BackingFiles::Any, ..config };
+        let mut bytes = [0; 512];
+        open(&trusted).expect("a disk").read(0, &mut bytes).expect("a read");
+        assert_eq!(bytes, [0x5e; 512]);
+        // Also at the end of a chain whose images lie where they should.
+        let nested = workshop.image("nested.qcow2", Some(("top.qcow2", "qcow2")));
+        assert!(workshop.error(&nested).contains("top.qcow2 has the backing file"));
+        open(&ImageOptions { backing: BackingFiles::Any, ..nested }).expect("a disk");
+    }
+    // A file that is not there is not looked for elsewhere: whether it is there is nobody's business.
+    let config = workshop.image("top.qcow2", Some(("link", "raw")));
+    std::fs::remove_file(&secret).expect("a file");
+    assert!(workshop.error(&config).contains("cannot be used: there is no"));
+    workshop.qemu_img(&["rebase", "-u", "-f", "qcow2", "-b", "/nowhere/at/all", "-F", "raw", "top.qcow2"]);
+    assert!(workshop.error(&config).contains("give backing=any"));
+    // Inside of the folder it may lie, by any name.
+    for name in ["below/base.raw", "./below/../below/base.raw", workshop.path("below/base.raw").to_str().expect("text")]
+    {
+        let mut bytes = [0; 512];
+        open(&workshop.image("top.qcow2", Some((name, "raw")))).expect("a disk").read(0, &mut bytes).expect("a read");
+        assert_eq!(bytes, [0x0b; 512]);
+    }
+    // An image that is named by a link stands where the user named it.
+    std::os::unix::fs::symlink(workshop.path("top.qcow2"), elsewhere.path().join("named.qcow2")).expect("a link");
+    let named = ImageOptions { path: elsewhere.path().join("named.qcow2"), ..ImageOptions::default() };
+    assert!(workshop.error(&named).contains("give backing=any"));
+}
+
+#[test]
+fn an_image_of_version_2_gives_clusters_back_where_nothing_lies_below() {
+    let Some(workshop) = Workshop::new() else { return };
+    for clusters in ["512", "65536"] {
+        let options = format!("compat=0.10,cluster_size={clusters}");
+        workshop.qemu_img(&["create", "-f", "qcow2", "-o", &options, "old.qcow2", "4M"]);
+        let disk = open(&ImageOptions { path: workshop.path("old.qcow2"), ..ImageOptions::default() }).expect("a disk");
+        assert!(disk.can_discard());
+        disk.write(0, &vec![1; 1 << 20]).expect("a write");
+        for (offset, length, deallocate) in [(512, 262_144, true), (300_544, 512, true), (524_288, 65_536, false)] {
+            disk.zero(offset, length, deallocate).expect("zeros");
+            let mut bytes = vec![1; length as usize + 1024];
+            disk.read(offset - 512, &mut bytes).expect("a read");
+            let (zeros, around) = (&bytes[512..512 + length as usize], [bytes[511], bytes[512 + length as usize]]);
+            assert!(zeros.iter().all(|byte| *byte == 0) && around == [1, 1], "{offset} {length}");
+        }
+        assert!(!disk.allocation(65536, 65536).expect("a map").1);
+        assert!(disk.allocation(524_288, 65536).expect("a map").1);
+        disk.flush().expect("a flush");
+        drop(disk);
+        workshop.qemu_img(&["check", "old.qcow2"]);
+    }
+}
+
+#[test]
+fn an_image_of_version_2_on_another_has_zeros_written_and_gives_nothing_back() {
+    let Some(workshop) = Workshop::new() else { return };
+    std::fs::write(workshop.path("base.raw"), vec![0x11; 4 << 20]).expect("room");
+    workshop.qemu_img(&["create", "-f", "qcow2", "-o", "compat=0.10", "-b", "base.raw", "-F", "raw", "old.qcow2"]);
+    let disk = open(&ImageOptions { path: workshop.path("old.qcow2"), ..ImageOptions::default() }).expect("a disk");
+    assert!(!disk.can_discard());
+    for deallocate in [true, false] {
+        disk.zero(65536, 131_072, deallocate).expect("zeros");
+        let mut bytes = vec![1; 131_072 + 2];
+        disk.read(65535, &mut bytes).expect("a read");
+        assert!(bytes[0] == 0x11 && bytes[131_073] == 0x11 && bytes[1..131_073].iter().all(|byte| *byte == 0));
+    }
+    drop(disk);
+    workshop.qemu_img(&["check", "old.qcow2"]);
+}
+
+#[test]
+fn what_is_zero_already_takes_no_space() {
+    let Some(workshop) = Workshop::new() else { return };
+    workshop.qemu_img(&["create", "-f", "qcow2", "large.qcow2", "1T"]);
+    let path = workshop.path("large.qcow2");
+    let disk = open(&ImageOptions { path: path.clone(), ..ImageOptions::default() }).expect("a disk");
+    for deallocate in [true, false] {
+        disk.zero(0, 1 << 40, deallocate).expect("zeros");
+    }
+    disk.flush().expect("a flush");
+    assert!(std::fs::metadata(path).expect("an image").len() < 1 << 20);
+}

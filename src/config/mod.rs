@@ -1,0 +1,332 @@
+//! What a machine is made of: one definition that is the command line, its help, and the TOML file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub mod cpus;
+pub mod file;
+pub mod hyperv;
+pub use crate::wire::size;
+pub mod text;
+
+use crate::boot::KernelSource;
+use crate::console::ConsoleConfig;
+use crate::engine::TraceFormat;
+use crate::hyperv::cpuid::Version;
+use crate::memory::Backing;
+use crate::net::attachment::Attachment;
+use crate::vmbus;
+use crate::vsp::network::config::NetworkOptions;
+use crate::vsp::storage::config::DiskConfig;
+use cpus::Cpus;
+use hyperv::{Hv, Trace};
+use size::Size;
+
+/// A machine's settings. In a TOML file they have the names of the options, without the dashes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Name of the partition, for logs and thread names [default: guest]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    pub name: String,
+
+    /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, flat:PATH@ADDR,mode=16|32|64 (mode 16 by
+    /// default, ADDR 0x7c00), or a guest image of this program, embedded:vsc|peer; without it, embedded:vsc with a scratch
+    /// disk unless --disk names others, and with --net user unless --net names others
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelSource>,
+
+    /// Initial RAM disk, or the module of a multiboot kernel
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<PathBuf>,
+
+    /// Command line of the kernel
+    #[cfg_attr(feature = "cli", arg(long, value_name = "STRING", allow_hyphen_values = true))]
+    pub cmdline: String,
+
+    /// Where the names of the kernel's code are, for reports of where a processor was: an ELF file or a System.map
+    /// [default: the kernel itself]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbols: Option<PathBuf>,
+
+    /// Guest memory: SIZE[,hugepages=on|,shared=on] [default: 256M]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>))]
+    #[serde(deserialize_with = "text::or_table")]
+    pub memory: Memory,
+
+    /// Virtual processors, 1 to 64: N[,sockets=N,cores=N,threads=N,affinity=LIST] [default: 1]; LIST names a
+    /// host processor for each VP, such as 0-3 or 0:2:4:6
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", allow_negative_numbers = true, value_parser = text::parse::<Cpus>))]
+    #[serde(deserialize_with = "text::or_table")]
+    pub cpus: Cpus,
+
+    /// End the run with code 124 after this time; fractions are allowed
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS", allow_negative_numbers = true))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Seconds>,
+
+    /// Where the guest's serial console goes: stdio, none, file:PATH, pty or unix:PATH [default: stdio]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE"))]
+    pub console: ConsoleConfig,
+
+    /// Who implements the Hyper-V interface [default: auto]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "ENGINE"))]
+    pub engine: Engine,
+
+    /// What the guest is offered of Hyper-V: on, off (it finds plain KVM, with KVM's clock), or +NAME,-NAME for privileges
+    /// and hints by their TLFS names (viridian hv lists them) [default: on]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT", allow_hyphen_values = true))]
+    pub hv: Hv,
+
+    /// Version of the hypervisor that the guest finds: MAJOR.MINOR.BUILD [default: 10.0.20348]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
+    #[serde(with = "text::plain")]
+    pub hv_version: Version,
+
+    /// Disk or DVD, each time that it is given: a file, a block device, or memory:SIZE for scratch, as
+    /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
+    /// backing=any,media=disk|dvd,controller=N,lun=N]; a comma in a value is written twice
+    #[cfg_attr(feature = "cli", arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>))]
+    #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskConfig>,
+
+    /// Network adapter, each time that it is given: user (NAT without privileges), tap=NAME, switch=NAME (shared by the
+    /// machines of one process) or none, with [,mac=ADDRESS,mtu=576..9000,queues=N,pcap=FILE,nvsp=1|2|4|5|6|6.1]
+    /// (nvsp is the newest version of the protocol that the guest gets); user takes
+    /// fwd=tcp|udp:PORT:GUESTPORT (ADDRESS:PORT:GUESTPORT) as often as wanted, and so does switch with uplink=user
+    #[cfg_attr(feature = "cli", arg(long = "net", value_name = "WHERE", value_parser = text::parse::<NetworkOptions>))]
+    #[serde(rename = "net", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkOptions>,
+
+    /// Newest version of VMBus that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
+    #[serde(with = "text::plain")]
+    pub vmbus_max_version: vmbus::ids::Version,
+
+    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, several of them, or all; =FILE prints into
+    /// a file, whose reader, if it is a pipe, must be there first
+    #[cfg_attr(feature = "cli", arg(long, value_name = "KIND,...[=FILE]"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+
+    /// How the lines of a trace are written [default: text]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FORMAT"))]
+    #[serde(skip_serializing_if = "is_default")]
+    pub trace_format: TraceFormat,
+
+    /// Which interrupt controllers the guest finds: local APICs and an IOAPIC, or with them a PC's 8259s and 8254 timer
+    /// [default: apic]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHICH"))]
+    pub irqchip: IrqchipKind,
+
+    /// Add devices compatible with QEMU's hyperv-testdev and pc-testdev, for kvm-unit-tests
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub test_device: bool,
+
+    /// What a guest's request for a reset does: end the run with code 100, or start the guest again [default: exit]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT"))]
+    pub on_reset: OnReset,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "guest".into(),
+            kernel: None,
+            initrd: None,
+            cmdline: String::new(),
+            symbols: None,
+            memory: Memory::default(),
+            cpus: Cpus::default(),
+            timeout: None,
+            console: ConsoleConfig::Stdio,
+            engine: Engine::Auto,
+            hv: Hv::default(),
+            hv_version: Version::default(),
+            disks: Vec::new(),
+            networks: Vec::new(),
+            vmbus_max_version: vmbus::ids::Version::NEWEST,
+            trace: None,
+            trace_format: TraceFormat::Text,
+            irqchip: IrqchipKind::Apic,
+            test_device: false,
+            on_reset: OnReset::Exit,
+        }
+    }
+}
+
+/// For `#[serde(skip_serializing_if)]`.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Guest memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Memory {
+    /// How much.
+    pub size: Size,
+    /// Whether it comes from the 2 MiB pages that the host has reserved. Without it the host's transparent huge pages
+    /// are used, where there are any.
+    pub hugepages: bool,
+    /// Whether it is a memfd, which other processes can map. Linux has no transparent huge pages for those.
+    pub shared: bool,
+}
+
+impl Memory {
+    /// What it is made of.
+    pub fn backing(&self) -> Backing {
+        match self {
+            Self { hugepages: true, .. } => Backing::HugePages,
+            Self { shared: true, .. } => Backing::Shared,
+            _ => Backing::Private,
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { size: Size(256 << 20), hugepages: false, shared: false }
+    }
+}
+
+/// Who implements the Hyper-V interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// The kernel engine where it is complete, else the user engine
+    Auto,
+    /// KVM's own emulation
+    Kernel,
+    /// Viridian itself, on plain KVM
+    User,
+}
+
+/// Which interrupt controllers the guest finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum IrqchipKind {
+    /// Local APICs and an IOAPIC, as in a Generation 2 virtual machine of Hyper-V
+    Apic,
+    /// A PC's full set, inside KVM: for guests that want 8259s and an 8254, and at the cost of a slower end
+    Pc,
+}
+
+/// What a guest's request for a reset does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReset {
+    /// End the run with code 100
+    Exit,
+    /// Start the guest again
+    Restart,
+}
+
+/// A time in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Seconds(f64);
+
+impl Seconds {
+    /// The time as a duration.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs_f64(self.0)
+    }
+}
+
+/// A duration that can be waited for: none of zero, and none beyond a century.
+impl From<Duration> for Seconds {
+    fn from(time: Duration) -> Self {
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        Self(time.clamp(Duration::from_nanos(1), CENTURY).as_secs_f64())
+    }
+}
+
+impl TryFrom<f64> for Seconds {
+    type Error = String;
+
+    fn try_from(seconds: f64) -> Result<Self, String> {
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(time) if !time.is_zero() => Ok(Self(seconds)),
+            // As it is written, and not as 300 digits.
+            _ if seconds > 0.0 => Err(format!("{seconds:?} seconds are longer than any run; leave the time out")),
+            _ => Err(format!("{seconds:?} is not a time; write seconds above 0, such as 30 or 0.5")),
+        }
+    }
+}
+
+impl std::str::FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse::<f64>();
+        seconds.map_err(|_| format!("`{text}` is not a time; write seconds, such as 30 or 0.5"))?.try_into()
+    }
+}
+
+/// The disk that the embedded guest gets.
+const SCRATCH_DISK: &str = "memory:64M";
+
+impl Config {
+    /// The disks that the machine has: those that are named, and for the embedded guest a scratch disk if none is.
+    pub fn machine_disks(&self) -> Vec<DiskConfig> {
+        match self.kernel {
+            None if self.disks.is_empty() => vec![DiskConfig::of(SCRATCH_DISK)],
+            _ => self.disks.clone(),
+        }
+    }
+
+    /// The network adapters that the machine has: those that are named, and for the embedded guest one on the user network
+    /// if none is.
+    pub fn machine_networks(&self) -> Vec<NetworkOptions> {
+        match self.kernel {
+            None if self.networks.is_empty() => vec![NetworkOptions::new(Attachment::User)],
+            _ => self.networks.clone(),
+        }
+    }
+
+    /// The files that the machine creates or empties: for its console, traces and captures.
+    pub fn written_files(&self) -> impl Iterator<Item = &Path> {
+        let console = match &self.console {
+            ConsoleConfig::File(path) | ConsoleConfig::Unix(path) => Some(path),
+            _ => None,
+        };
+        let trace = self.trace.as_ref().and_then(|trace| trace.file.as_ref());
+        let captures = self.networks.iter().filter_map(|network| network.pcap.as_ref());
+        console.into_iter().chain(trace).chain(captures).map(PathBuf::as_path)
+    }
+
+    /// Has relative paths start at `folder`: those in a file are relative to the file.
+    pub fn rebase(&mut self, folder: &Path) {
+        if let Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) = &mut self.kernel {
+            *path = folder.join(&*path);
+        }
+        self.disks.iter_mut().for_each(|disk| disk.rebase(folder));
+        self.networks.iter_mut().for_each(|network| network.rebase(folder));
+        if let Some(symbols) = &mut self.symbols {
+            *symbols = folder.join(&*symbols);
+        }
+        if let Some(initrd) = &mut self.initrd {
+            *initrd = folder.join(&*initrd);
+        }
+        if let Some(Trace { file: Some(file), .. }) = &mut self.trace {
+            *file = folder.join(&*file);
+        }
+        if let ConsoleConfig::File(path) | ConsoleConfig::Unix(path) = &mut self.console {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+#[cfg(all(test, feature = "cli"))]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,250 @@
+//! A machine's console: what the guest prints, and what is typed to it.
+//!
+//! [`Console::open`] gives a console on one of the places of [`ConsoleConfig`], with one thread that does all its I/O (for
+//! [`ConsoleConfig::None`] there is none), and [`Console::capture`] one for a program. Devices print to its
+//! [`ConsoleOutput`] and take from its [`ConsoleInput`]. At a run's end, [`Console::finish`] waits for
+//! the last byte to be written; dropping the console ends its thread and closes what it opened.
+//!
+//! While nobody reads a `pty` or `unix` console, the newest 64 KiB of output are kept for whoever comes next. A
+//! `unix` socket's file is removed at the end; after a SIGKILL it stays, and the next machine replaces it.
+
+mod backend;
+mod capture;
+mod clean;
+mod config;
+mod file;
+mod input;
+mod jobs;
+mod keys;
+mod lines;
+mod output;
+mod pty;
+mod pump;
+pub mod signals;
+mod stdio;
+pub mod terminal;
+mod unix;
+mod wake;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::kvm::gate::Gate;
+use backend::Backend;
+pub use capture::{Capture, NotSeen, NotTyped};
+pub use config::{ConsoleConfig, ConsoleParseError};
+pub use input::ConsoleInput;
+use output::OutputQueue;
+use pump::Pump;
+use wake::Waker;
+
+/// Why a console does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsoleError {
+    /// The file or socket cannot be opened.
+    #[error("cannot open {} for the console: {source}; {advice}", path.display())]
+    Open {
+        /// The path given.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// Somebody listens on the socket.
+    #[error("cannot open {} for the console: another process listens there; name another path, or end that process", path.display())]
+    SocketInUse {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// The host has no pseudo-terminal for us.
+    #[error("cannot make a pseudo-terminal for the console: {0}; is /dev/pts mounted?")]
+    Pty(#[source] io::Error),
+    /// The guest's output cannot be written.
+    #[error("cannot write the guest's console to {to}: {source}; {advice}")]
+    Write {
+        /// Where it was to go.
+        to: String,
+        /// The host's answer.
+        source: io::Error,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// The host has no thread or file descriptor for the console.
+    #[error("cannot start the console: {0}; raise the limits on open files and processes (ulimit -n, ulimit -u)")]
+    Start(#[source] io::Error),
+}
+
+/// What a console tells its machine, on the console's own thread.
+#[derive(Debug)]
+pub enum ConsoleEvent {
+    /// The user typed Ctrl-A x: end the machine.
+    Quit,
+    /// The output cannot be written. Told once; what the guest prints from now on is dropped.
+    Failed(ConsoleError),
+}
+
+type EventSink = Box<dyn Fn(ConsoleEvent) + Send>;
+
+/// An open console. See the module's description.
+pub struct Console {
+    output: ConsoleOutput,
+    input: Arc<ConsoleInput>,
+    pty: Option<PathBuf>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Console {
+    /// Opens the console that `config` describes. `events` must not wait for the console.
+    ///
+    /// # Errors
+    /// The place cannot be opened.
+    pub fn open(config: &ConsoleConfig, events: impl Fn(ConsoleEvent) + Send + 'static) -> Result<Self, ConsoleError> {
+        let (backend, pty): (Box<dyn Backend>, _) = match config {
+            ConsoleConfig::None => return Ok(Self::without_thread(Sink::Nowhere)),
+            ConsoleConfig::Stdio => (Box::new(stdio::StdioBackend::open()?), None),
+            ConsoleConfig::File(path) => (Box::new(file::FileBackend::open(path)?), None),
+            ConsoleConfig::Unix(path) => (Box::new(unix::UnixBackend::open(path)?), None),
+            ConsoleConfig::Pty => {
+                let backend = pty::PtyBackend::open()?;
+                let path = backend.path().to_owned();
+                (Box::new(backend), Some(path))
+            }
+        };
+        Self::start(backend, pty, Box::new(events))
+    }
+
+    /// A console that shares standard output with others: it prints whole lines, each with `label` before it, and nothing is
+    /// typed to it. `events` as for [`open`](Self::open).
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn labelled(label: &str, events: impl Fn(ConsoleEvent) + Send + 'static) -> Result<Self, ConsoleError> {
+        Self::start(Box::new(lines::LinesBackend::open(label)?), None, Box::new(events))
+    }
+
+    /// A console for a program, which watches and types through the [`Capture`].
+    pub fn capture() -> (Self, Capture) {
+        let transcript = Arc::new(capture::Transcript::default());
+        let console = Self::without_thread(Sink::Capture(transcript.clone()));
+        let input = console.input.clone();
+        (console, Capture { transcript, input })
+    }
+
+    fn without_thread(sink: Sink) -> Self {
+        Self { output: ConsoleOutput(sink), input: Arc::new(ConsoleInput::new(None)), pty: None, thread: None }
+    }
+
+    fn start(backend: Box<dyn Backend>, pty: Option<PathBuf>, events: EventSink) -> Result<Self, ConsoleError> {
+        let waker = Arc::new(Waker::new().map_err(ConsoleError::Start)?);
+        let output = Arc::new(OutputQueue::new(waker.clone()));
+        let input = Arc::new(ConsoleInput::new(Some(waker.clone())));
+        let pump = Pump {
+            backend,
+            output: output.clone(),
+            input: input.clone(),
+            waker,
+            events,
+            batch: Default::default(),
+            held_since: None,
+        };
+        let thread = thread::Builder::new().name("console".into()).spawn(move || pump.run());
+        let thread = Some(thread.map_err(ConsoleError::Start)?);
+        Ok(Self { output: ConsoleOutput(Sink::Queue(output)), input, pty, thread })
+    }
+
+    /// Where devices print.
+    pub fn output(&self) -> ConsoleOutput {
+        self.output.clone()
+    }
+
+    /// Where the serial port takes what is typed.
+    pub fn input(&self) -> Arc<ConsoleInput> {
+        self.input.clone()
+    }
+
+    /// The path of a `pty` console's other end.
+    pub fn pty_path(&self) -> Option<&Path> {
+        self.pty.as_deref()
+    }
+
+    /// Waits until all that was printed is written, and says whether it is. Call it when no VP runs any more.
+    ///
+    /// Without a deadline it waits for as long as the reader takes. [`cancel`](Self::cancel), from another thread, ends the
+    /// wait, and so does a write that fails. A console that nobody has opened is not waited for.
+    pub fn finish(&self, deadline: Option<Instant>) -> bool {
+        match &self.output.0 {
+            Sink::Queue(queue) => queue.finish(deadline),
+            Sink::Nowhere | Sink::Capture(_) => true,
+        }
+    }
+
+    /// Tells whoever waits at a [`Capture`] that the machine has ended, and how.
+    pub fn end(&self, how: &str) {
+        if let Sink::Capture(transcript) = &self.output.0 {
+            transcript.end(how);
+        }
+    }
+
+    /// Drops what is not written yet and all that comes, and ends the console's I/O. Never waits.
+    pub fn cancel(&self) {
+        if let Sink::Queue(queue) = &self.output.0 {
+            queue.close();
+        }
+    }
+}
+
+impl Drop for Console {
+    /// Ends the thread, without waiting for any reader.
+    fn drop(&mut self) {
+        self.cancel();
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, the panic's message has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where devices print. Writing to it never fails and never waits: see [`wait_for_room`](Self::wait_for_room).
+#[derive(Clone)]
+pub struct ConsoleOutput(Sink);
+
+#[derive(Clone)]
+enum Sink {
+    Nowhere,
+    Queue(Arc<OutputQueue>),
+    Capture(Arc<capture::Transcript>),
+}
+
+impl ConsoleOutput {
+    /// Holds the calling VP back, at its partition's gate, while more is printed than can be written.
+    ///
+    /// To be called after a VP's access to a device, without any lock.
+    pub fn wait_for_room(&self, gate: &Arc<Gate>) {
+        if let Sink::Queue(queue) = &self.0 {
+            queue.wait_for_room(gate);
+        }
+    }
+}
+
+impl io::Write for ConsoleOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.0 {
+            Sink::Nowhere => {}
+            Sink::Queue(queue) => queue.push(bytes),
+            Sink::Capture(transcript) => transcript.push(bytes),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "console_tests.rs"]
+mod tests;

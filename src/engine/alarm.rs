@@ -1,0 +1,102 @@
+//! The clock that wakes synthetic timers: one thread a partition, asleep until the earliest deadline.
+
+use std::num::NonZeroU64;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::host::limited;
+
+/// What is called with a VP's number when its deadline has come.
+pub(super) type Wake = Arc<dyn Fn(usize) + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    /// When each VP wants to be woken.
+    deadlines: Vec<Option<Instant>>,
+    closed: bool,
+}
+
+/// The deadlines of a partition's VPs.
+pub(super) struct Alarm {
+    state: Mutex<State>,
+    changed: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Alarm {
+    /// No deadline for any of `vps` VPs, and no thread yet.
+    pub fn new(vps: usize) -> Self {
+        let state = State { deadlines: vec![None; vps], closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new(), thread: Mutex::default() }
+    }
+
+    /// Has VP `vp` woken after `time`, or no longer. The thread that wakes starts with the first deadline.
+    pub fn set(self: &Arc<Self>, vp: usize, time: Option<Duration>, wake: &Wake) {
+        let deadline = time.and_then(|time| Instant::now().checked_add(time));
+        let mut state = self.lock();
+        if state.closed || state.deadlines[vp] == deadline {
+            return;
+        }
+        let earliest = state.deadlines.iter().flatten().min().copied();
+        state.deadlines[vp] = deadline;
+        drop(state);
+        if deadline.is_some_and(|deadline| earliest.is_none_or(|earliest| deadline < earliest)) {
+            self.changed.notify_one();
+            self.start(wake);
+        }
+    }
+
+    fn start(self: &Arc<Self>, wake: &Wake) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            let (alarm, wake) = (self.clone(), wake.clone());
+            let spawned = thread::Builder::new().name("timers".into()).spawn(move || alarm.run(&*wake));
+            *thread = spawned.inspect_err(|error| limited::error!("no thread for synthetic timers: {error}")).ok();
+        }
+    }
+
+    fn run(&self, wake: &(dyn Fn(usize) + Send + Sync)) {
+        // By default the kernel may wake us 50 us late, half a timer's shortest period.
+        if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
+            log::debug!("synthetic timers may be 50 us late: {error}");
+        }
+        let mut state = self.lock();
+        while !state.closed {
+            let now = Instant::now();
+            let due = state.deadlines.iter().position(|deadline| deadline.is_some_and(|deadline| deadline <= now));
+            if let Some(vp) = due {
+                state.deadlines[vp] = None;
+                drop(state);
+                wake(vp);
+                state = self.lock();
+                continue;
+            }
+            state = match state.deadlines.iter().flatten().min() {
+                Some(earliest) => {
+                    let left = earliest.saturating_duration_since(now);
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Ends the thread. No deadline counts any more.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            log::error!("the thread of the synthetic timers panicked");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "alarm_tests.rs"]
+mod tests;

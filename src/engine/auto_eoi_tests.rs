@@ -1,0 +1,50 @@
+use super::*;
+
+#[test]
+fn a_vp_runs_freely_for_some_rounds_and_then_it_is_enough() {
+    let (mut watch, mut now) = (Watch::default(), Instant::now());
+    for round in 0..FREE_ROUNDS {
+        let time = FIRST_ROUND * (1 << round);
+        assert_eq!(watch.fail(now), Wait::For(time));
+        assert_eq!(watch.fail(now + time / 2), Wait::Rest, "an exit of the guest's own does not count");
+        now += time;
+    }
+    for later in 0..10 {
+        for step in 0..STEPS {
+            assert_eq!(watch.fail(now), Wait::Enough, "step {step} of round {later}");
+        }
+        let Wait::For(time) = watch.fail(now) else { panic!("it runs freely again") };
+        assert!(time <= Duration::from_millis(2), "{time:?}");
+        now += time;
+    }
+}
+
+#[test]
+fn an_interrupt_that_was_sent_is_looked_for_and_nothing_else_is_done() {
+    let (mut watch, mut now) = (Watch { sent: Some(0x50), ..Watch::default() }, Instant::now());
+    for round in 0..100 {
+        let Wait::For(time) = watch.fail(now) else { panic!("round {round}") };
+        now += time;
+    }
+}
+
+#[test]
+fn a_vp_that_waits_is_driven_out_and_one_that_is_done_is_not() {
+    struct Kicked(std::sync::mpsc::Sender<()>);
+    impl crate::kvm::gate::Kick for Kicked {
+        fn kick(&self) {
+            let _ = self.0.send(());
+        }
+    }
+    let (sender, kicks) = std::sync::mpsc::channel();
+    let gate = Arc::new(Gate::new());
+    gate.enter(1, Box::new(Kicked(sender)));
+    let watches = Watches::new(2, gate);
+    assert!(matches!(watches.wait(1), Wait::For(_)));
+    kicks.recv().expect("the VP is driven out");
+    watches.end(1);
+    assert_eq!(watches.wait(1), Wait::For(FIRST_ROUND), "it begins anew");
+    watches.end(1);
+    watches.close();
+    assert!(kicks.try_iter().count() <= 1, "nobody waits any more");
+}

@@ -1,0 +1,425 @@
+//! What both engines have: ports and connections, the hypercall page, starts of VPs, the host's clocks.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use kvm_bindings::{kvm_dtable, kvm_segment};
+use rustix::time::{ClockId, clock_gettime};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::auto_eoi::{Wait, Watches};
+use super::calls::Calls;
+use super::inbox::Inbox;
+use super::{PortError, Tracer};
+use crate::host::limited;
+use crate::hyperv::connections::{Connections, EventPort, MessagePort, Port};
+use crate::hyperv::cpuid::Leaf;
+use crate::hyperv::features::Features;
+use crate::hyperv::hypercall::{Host, Hypercalls, InitialVpContext, SegmentRegister, TableRegister, VpRegister, VpSet};
+use crate::hyperv::message::MessageType;
+use crate::hyperv::msr::Msr;
+use crate::hyperv::page::{HypercallPage, SIGNAL_PORT};
+use crate::hyperv::partition::Partition;
+use crate::hyperv::reftime::Reading;
+use crate::hyperv::status::{HvResult, HvStatus};
+use crate::hyperv::trace::{MsrAccess, MsrResult, SynicEvent};
+use crate::hyperv::types::{ConnectionId, Interrupt, SintIndex, VpIndex};
+use crate::hyperv::vp::Moment;
+use crate::kvm::gate::Gate;
+use crate::kvm::host::HostError;
+use crate::kvm::routes::Message as ApicMessage;
+use crate::kvm::vp::Vp;
+use crate::kvm::{self, Irqchip, Readiness, tsc};
+
+/// IA32_PAT.
+const IA32_PAT: u32 = 0x277;
+
+/// What the engines share.
+pub(super) struct Common {
+    /// The machine's name, for the log.
+    pub machine: String,
+    /// The KVM machine.
+    pub kvm: Arc<kvm::Partition>,
+    pub gate: Arc<Gate>,
+    /// Partition-wide registers, overlays, features, reference time.
+    pub partition: Partition,
+    pub apic_ids: Vec<u32>,
+    pub leaves: Vec<Leaf>,
+    pub calls: Hypercalls,
+    pub page: HypercallPage,
+    pub connections: RwLock<Connections>,
+    /// The eventfds of event ports, which KVM signals.
+    pub doorbells: Mutex<BTreeMap<ConnectionId, EventFd>>,
+    /// Signalled when there is room for messages again: see [`Child::announce_room`](super::Child::announce_room).
+    pub room: Mutex<Option<EventFd>>,
+    pub inboxes: Vec<Inbox>,
+    /// The VPs that cannot take an interrupt with AutoEOI yet.
+    pub watches: Watches,
+    /// GPA ranges that nothing was loaded to, in pages.
+    pub zeroed: Vec<Range<u64>>,
+    /// What the guest's TSC is ahead of the host's.
+    pub tsc_offset: i64,
+    pub tracer: Option<Arc<Tracer>>,
+}
+
+/// An event port that is an eventfd: for the calls that do not ring the doorbell.
+struct EventFdPort(EventFd);
+
+impl EventPort for EventFdPort {
+    fn flag_count(&self) -> u16 {
+        1
+    }
+
+    fn signal(&self, _flag: u16) {
+        // Fails only when the count is full: then the other side has plenty to wake up for.
+        let _ = self.0.write(1);
+    }
+}
+
+/// The host's clocks now, for a guest whose TSC is `tsc_offset` ahead.
+pub(super) fn clocks(tsc_offset: i64) -> Reading {
+    let guest_tsc = tsc::now().wrapping_add_signed(tsc_offset);
+    let monotonic = clock_gettime(ClockId::Monotonic);
+    Reading { guest_tsc, monotonic: monotonic.tv_sec as u64 * 1_000_000_000 + monotonic.tv_nsec as u64 }
+}
+
+impl Common {
+    /// The host's clocks now.
+    pub fn reading(&self) -> Reading {
+        clocks(self.tsc_offset)
+    }
+
+    /// The times that an access may ask for.
+    pub fn moment(&self) -> Moment {
+        Moment { reading: self.reading(), runtime: 0 }
+    }
+
+    /// The same on a VP's own thread, whose CPU time is the VP's.
+    pub fn moment_on_vp(&self) -> Moment {
+        let runtime = clock_gettime(ClockId::ThreadCPUTime);
+        let runtime = Duration::new(runtime.tv_sec as u64, runtime.tv_nsec as u32);
+        Moment { reading: self.reading(), runtime: (runtime.as_nanos() / 100) as u64 }
+    }
+
+    /// Whether there is such a VP, and its number to index with.
+    pub fn place(&self, vp: VpIndex) -> HvResult<usize> {
+        let place = vp.0 as usize;
+        if place < self.apic_ids.len() { Ok(place) } else { Err(HvStatus::INVALID_VP_INDEX) }
+    }
+
+    /// Raises an interrupt on a VP that exists.
+    pub fn interrupt(&self, vp: usize, interrupt: Interrupt) {
+        self.trace_synic(|| SynicEvent::Interrupt { vp: VpIndex(vp as u32), interrupt });
+        if interrupt.auto_eoi {
+            self.inboxes[vp].owe(interrupt.vector);
+            self.gate.kick(vp as u32);
+            return;
+        }
+        let message = ApicMessage::fixed(self.apic_ids[vp], interrupt.vector);
+        if let Err(error) = self.kvm.send(message) {
+            log::debug!("interrupt {:#x} of VP {vp} is lost: {error}", interrupt.vector);
+        }
+    }
+
+    /// Opens a port for messages.
+    pub fn connect_messages(&self, id: ConnectionId, port: Arc<dyn MessagePort>) -> Result<(), PortError> {
+        Ok(self.connections_mut().connect(id, Port::Message(port))?)
+    }
+
+    /// Opens a port for events, with its doorbell.
+    pub fn connect_events(&self, id: ConnectionId, event: EventFd) -> Result<(), PortError> {
+        let copy = || event.try_clone().map_err(|source| HostError::Call { call: "a doorbell's eventfd", source });
+        let mut connections = self.connections_mut();
+        connections.connect(id, Port::Event(Arc::new(EventFdPort(copy()?))))?;
+        if let Err(error) = self.kvm.connect_port(&event, SIGNAL_PORT, Some(id.0)) {
+            connections.disconnect(id);
+            return Err(error.into());
+        }
+        self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).insert(id, event);
+        Ok(())
+    }
+
+    /// Closes a port, and its doorbell.
+    pub fn disconnect(&self, id: ConnectionId) {
+        self.connections_mut().disconnect(id);
+        let event = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(Err(error)) = event.map(|event| self.kvm.disconnect_port(&event, SIGNAL_PORT, Some(id.0))) {
+            limited::warn!(of: &self.machine, "{}: the doorbell of {id} stays: {error}", self.machine);
+        }
+    }
+
+    /// Whom to tell of room for messages.
+    pub fn announce_room(&self, event: Option<EventFd>) {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = event;
+    }
+
+    /// There is room for messages that were turned away.
+    pub fn has_room(&self) {
+        if let Some(event) = &*self.room.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Fails only when the count is full: then the other side has plenty to wake up for.
+            let _ = event.write(1);
+        }
+    }
+
+    fn connections_mut(&self) -> std::sync::RwLockWriteGuard<'_, Connections> {
+        self.connections.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> std::sync::RwLockReadGuard<'_, Connections> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever answers the guest's calls, on behalf of `host`.
+    pub fn calls<'a>(&'a self, host: &'a dyn Host) -> Calls<'a> {
+        Calls { calls: &self.calls, page: &self.page, memory: self.partition.memory(), host }
+    }
+
+    /// What others asked for, on the VP's own thread.
+    pub fn attend(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
+        let inbox = &self.inboxes[index.0 as usize];
+        inbox.open();
+        if let Some(context) = inbox.asked() {
+            inbox.answer(start(vp, &context)?);
+            self.gate.wake();
+        }
+        let place = index.0 as usize;
+        if inbox.owed().is_none() && self.watches.sent(place).is_none() {
+            return Ok(());
+        }
+        self.deliver_owed(place, inbox, vp)
+    }
+
+    /// Hands the VP the AutoEOI interrupts that it is owed: one at a time, when it can take it.
+    fn deliver_owed(&self, place: usize, inbox: &Inbox, vp: &mut Vp) -> Result<(), HostError> {
+        let mut step = false;
+        loop {
+            if let Some(sent) = self.watches.sent(place) {
+                if !vp.end_taken(sent)? {
+                    inbox.mark();
+                    self.watches.wait(place);
+                    break;
+                }
+                self.watches.end(place);
+            }
+            let Some(vector) = inbox.owed() else { break };
+            match vp.inject_acknowledged(vector)? {
+                Readiness::Taken | Readiness::Reset => {
+                    inbox.paid(vector);
+                    self.watches.end(place);
+                    continue;
+                }
+                Readiness::Masked if self.kvm.irqchip() == Irqchip::Split && vp.open_window()? => {
+                    self.watches.end(place);
+                }
+                // Nothing tells when the task priority falls, or mostly that interrupts are enabled.
+                readiness @ (Readiness::Masked | Readiness::Busy) => {
+                    inbox.mark();
+                    if self.watches.wait(place) == Wait::Enough {
+                        if vp.can_end_by_register(self.kvm.has_hyperv())? {
+                            self.send_to_be_ended(place, inbox, vector);
+                        } else {
+                            step = readiness == Readiness::Masked;
+                        }
+                    }
+                }
+                Readiness::Asleep => {
+                    inbox.mark();
+                    self.watches.doze(place);
+                }
+            }
+            break;
+        }
+        if self.watches.change_stepping(place, step) { vp.single_step(step) } else { Ok(()) }
+    }
+
+    /// Sends an AutoEOI interrupt to the local APIC, which hands it over as soon as it can. It is ended afterwards.
+    fn send_to_be_ended(&self, place: usize, inbox: &Inbox, vector: u8) {
+        match self.kvm.send(ApicMessage::fixed(self.apic_ids[place], vector)) {
+            Ok(()) => {
+                inbox.paid(vector);
+                self.watches.send(place, vector);
+            }
+            Err(error) => log::debug!("interrupt {vector:#x} of VP {place} is not sent: {error}"),
+        }
+    }
+
+    /// The VP can take interrupts again.
+    pub fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
+        vp.close_window();
+        self.attend(index, vp)
+    }
+
+    /// A line for an MSR access, if they are traced.
+    pub fn trace_msr(&self, vp: VpIndex, number: u32, access: impl FnOnce() -> MsrResult) {
+        if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.kinds().msr) {
+            tracer.line("msr", MsrAccess { vp, number, access: access() });
+        }
+    }
+
+    /// A line for a SynIC event, if they are traced.
+    pub fn trace_synic(&self, event: impl FnOnce() -> SynicEvent) {
+        if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.kinds().synic) {
+            tracer.line("synic", event());
+        }
+    }
+
+    /// A line for a message, if they are traced.
+    pub fn trace_message(&self, vp: VpIndex, sint: SintIndex, message: (MessageType, usize), status: HvResult<()>) {
+        let status = status.into();
+        self.trace_synic(|| SynicEvent::Message { vp, sint, message_type: message.0, size: message.1, status });
+    }
+
+    /// A line for an event flag, if they are traced.
+    pub fn trace_flag(&self, vp: VpIndex, sint: SintIndex, flag: u16, status: HvResult<()>) {
+        self.trace_synic(|| SynicEvent::Flag { vp, sint, flag, status: status.into() });
+    }
+}
+
+/// Starts a VP that waits for INIT or SIPI.
+fn start(vp: &Vp, context: &InitialVpContext) -> Result<HvResult<()>, HostError> {
+    if !vp.awaits_start()? {
+        return Ok(Err(HvStatus::INVALID_VP_STATE));
+    }
+    let mut system = vp.system_registers()?;
+    let before = system;
+    system.cs = segment(&context.cs);
+    system.ds = segment(&context.ds);
+    system.es = segment(&context.es);
+    system.fs = segment(&context.fs);
+    system.gs = segment(&context.gs);
+    system.ss = segment(&context.ss);
+    system.tr = segment(&context.tr);
+    system.ldt = segment(&context.ldtr);
+    system.idt = table(&context.idtr);
+    system.gdt = table(&context.gdtr);
+    (system.efer, system.cr0, system.cr3, system.cr4) = (context.efer, context.cr0, context.cr3, context.cr4);
+    let mut general = vp.registers()?;
+    (general.rip, general.rsp, general.rflags) = (context.rip, context.rsp, context.rflags);
+    // KVM judges whether a processor can be in this state.
+    let taken = vp.set_system_registers(&system).and_then(|()| vp.set_registers(&general));
+    if taken.is_err() || !vp.write_msr(IA32_PAT, context.pat) {
+        vp.set_system_registers(&before)?;
+        return Ok(Err(HvStatus::INVALID_PARAMETER));
+    }
+    vp.start().map(Ok)
+}
+
+fn segment(register: &SegmentRegister) -> kvm_segment {
+    let attributes = register.attributes;
+    let bit = |bit: u16| (attributes >> bit & 1) as u8;
+    let present = bit(7);
+    kvm_segment {
+        base: register.base,
+        limit: register.limit,
+        selector: register.selector,
+        type_: (attributes & 0xf) as u8,
+        s: bit(4),
+        dpl: (attributes >> 5 & 3) as u8,
+        present,
+        avl: bit(12),
+        l: bit(13),
+        db: bit(14),
+        g: bit(15),
+        unusable: 1 - present,
+        padding: 0,
+    }
+}
+
+fn table(register: &TableRegister) -> kvm_dtable {
+    kvm_dtable { base: register.base, limit: register.limit, ..Default::default() }
+}
+
+/// The registers of a VP that a guest may name in a hypercall: each engine keeps them elsewhere.
+pub(super) trait VpRegisters {
+    /// [`Host::read_register`].
+    fn read_register(&self, vp: VpIndex, msr: Msr) -> HvResult<u64>;
+    /// [`Host::write_register`].
+    fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()>;
+}
+
+/// The machine, as hypercalls see it.
+pub(super) struct Services<'a> {
+    pub common: &'a Common,
+    pub registers: &'a dyn VpRegisters,
+}
+
+impl Host for Services<'_> {
+    fn features(&self) -> Features {
+        self.common.partition.features()
+    }
+
+    fn guest_os_id(&self) -> u64 {
+        self.common.partition.guest_os_id()
+    }
+
+    fn vp_count(&self) -> u32 {
+        self.common.apic_ids.len() as u32
+    }
+
+    fn post_message(&self, id: ConnectionId, message_type: MessageType, payload: &[u8]) -> HvResult<()> {
+        let port = self.common.connections().message_port(id)?;
+        port.post(message_type, payload)
+    }
+
+    fn signal_event(&self, id: ConnectionId, flag: u16) -> HvResult<()> {
+        let port = self.common.connections().event_port(id, flag)?;
+        port.signal(flag);
+        Ok(())
+    }
+
+    fn send_interrupt(&self, targets: &VpSet, vector: u8) {
+        for vp in targets.members(self.vp_count()) {
+            self.common.interrupt(vp.0 as usize, Interrupt { vector, auto_eoi: false });
+        }
+    }
+
+    fn long_spin_wait(&self, _spin_count: u32) {
+        std::thread::yield_now();
+    }
+
+    /// Has the VP's own thread start it, and waits for what becomes of it.
+    fn start_vp(&self, caller: VpIndex, vp: VpIndex, context: &InitialVpContext) -> HvResult<()> {
+        let Common { inboxes, gate, .. } = self.common;
+        let (own, inbox) = (&inboxes[self.common.place(caller)?], &inboxes[self.common.place(vp)?]);
+        if own.await_another(true) {
+            gate.wake();
+        }
+        let mut answer = None;
+        if inbox.ask(context) {
+            gate.kick(vp.0);
+            // The caller counts as paused meanwhile: the other VP may be.
+            gate.wait_for(|| inbox.is_answered());
+            answer = inbox.take_answer();
+        }
+        own.await_another(false);
+        answer.unwrap_or(Err(HvStatus::INVALID_VP_STATE))
+    }
+
+    fn vp_of_apic_id(&self, apic_id: u32) -> Option<VpIndex> {
+        let place = self.common.apic_ids.iter().position(|id| *id == apic_id)?;
+        Some(VpIndex(place as u32))
+    }
+
+    fn read_register(&self, vp: VpIndex, register: VpRegister) -> HvResult<u128> {
+        match register {
+            VpRegister::Cpuid(function) => {
+                let leaf =
+                    self.common.leaves.iter().find(|leaf| leaf.function == function).copied().unwrap_or_default();
+                Ok([leaf.edx, leaf.ecx, leaf.ebx, leaf.eax]
+                    .into_iter()
+                    .fold(0, |value, part| value << 32 | u128::from(part)))
+            }
+            VpRegister::Msr(msr) => self.registers.read_register(vp, msr).map(u128::from),
+        }
+    }
+
+    fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()> {
+        self.registers.write_register(vp, msr, value)
+    }
+
+    fn zeroed_pages(&self) -> Vec<Range<u64>> {
+        self.common.zeroed.clone()
+    }
+}

@@ -1,0 +1,172 @@
+//! From what a user asked for and what the host has to an engine that runs.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, RwLock};
+
+use kvm_bindings::CpuId;
+
+use super::auto_eoi::Watches;
+use super::common::{Common, clocks};
+use super::inbox::Inbox;
+use super::kernel::KernelEngine;
+use super::user::{LevelEoi, UserEngine};
+use super::{Engine, Tracer};
+use crate::host::limited;
+use crate::hyperv::cpuid::{self, Identity, Leaf, Version};
+use crate::hyperv::features::{EngineKind, Feature, Features, Offer, SwitchError, Switches};
+use crate::hyperv::hypercall::Hypercalls;
+use crate::hyperv::page::{HypercallPage, KvmCall};
+use crate::hyperv::partition::{Partition, PartitionConfig};
+use crate::hyperv::reftime::ReferenceTime;
+use crate::kvm::gate::Gate;
+use crate::kvm::host::{Host, HostError};
+use crate::kvm::vp::Vp;
+use crate::kvm::{self, APIC_FREQUENCY, tsc};
+
+/// Why no engine can be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// What the user switched.
+    #[error("--hv: {0}")]
+    Switch(#[from] SwitchError),
+    /// KVM.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// What an engine is made of.
+pub struct Setup<'a> {
+    /// The machine's name, for the log.
+    pub machine: String,
+    /// Which engine.
+    pub kind: EngineKind,
+    /// What the user switched.
+    pub switches: &'a Switches,
+    /// The version in leaf 0x40000002.
+    pub version: Version,
+    /// The host.
+    pub host: &'a Host,
+    /// The machine.
+    pub partition: Arc<kvm::Partition>,
+    /// Its VPs, in their order, as created.
+    pub vps: &'a [Vp],
+    /// Their APIC ids.
+    pub apic_ids: Vec<u32>,
+    /// The gate that they pass.
+    pub gate: Arc<Gate>,
+    /// GPA ranges that nothing was loaded to, in pages.
+    pub zeroed: Vec<Range<u64>>,
+    /// MSRs that are answered by somebody else, as first MSR and count: their exits are wanted too.
+    pub other_msrs: Vec<(u32, u32)>,
+    /// The calls that are answered.
+    pub calls: Hypercalls,
+    /// Who is told when the guest ends a level-triggered interrupt through the EOI MSR.
+    pub level_eoi: LevelEoi,
+    /// Who traces.
+    pub tracer: Option<Arc<Tracer>>,
+}
+
+/// What KVM supports, for the kernel engine.
+fn kvm_features(host: &Host) -> Result<(Features, u32), HostError> {
+    let leaves: Vec<Leaf> = host.supported_hyperv_cpuid()?.as_slice().iter().map(leaf).collect();
+    let retries = leaves.iter().find(|leaf| leaf.function == 0x4000_0004).map_or(cpuid::NEVER_NOTIFY, |leaf| leaf.ebx);
+    Ok((cpuid::features_in(&leaves), retries))
+}
+
+fn leaf(entry: &kvm_bindings::kvm_cpuid_entry2) -> Leaf {
+    Leaf { function: entry.function, eax: entry.eax, ebx: entry.ebx, ecx: entry.ecx, edx: entry.edx }
+}
+
+/// What `kind` offers on this host, and why no more.
+///
+/// # Errors
+/// Switches that the engine can never follow, or KVM's own.
+pub fn offer(kind: EngineKind, host: &Host, switches: &Switches) -> Result<(Offer, u32), SetupError> {
+    switches.check(kind)?;
+    let (kvm, retries) = match kind {
+        EngineKind::User => (Features::NONE, cpuid::NEVER_NOTIFY),
+        EngineKind::Kernel => kvm_features(host)?,
+    };
+    Ok((Offer::new(kind, kvm, switches), retries))
+}
+
+/// Makes the engine. The VPs have no CPUID leaves yet.
+///
+/// # Errors
+/// Switches that the engine can never follow, or KVM's own.
+pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
+    let first = setup.vps.first();
+    let tsc_frequency = first.and_then(Vp::tsc_frequency);
+    let mut switches = *setup.switches;
+    if tsc_frequency.is_none() {
+        limited::info!("KVM does not know the TSC's frequency: the guest is not told of it");
+        switches.set(Feature::AccessFrequencyRegs, false);
+    }
+    let (offer, spinlock_retries) = offer(setup.kind, setup.host, &switches)?;
+    let features = offer.features();
+    let identity = Identity { version: setup.version, spinlock_retries, ..Identity::default() };
+
+    let offsets: Vec<_> = setup.vps.iter().map(Vp::tsc_offset).collect();
+    let tsc_offset = offsets.first().copied().flatten();
+    // Measured offsets differ by what a measurement takes.
+    const ALIKE: u64 = 50_000;
+    let alike = offsets.iter().all(|offset| offset.zip(tsc_offset).is_some_and(|(a, b)| a.abs_diff(b) < ALIKE));
+    let reference_tsc = tsc_frequency.filter(|_| tsc::is_reliable() && alike);
+    if reference_tsc.is_none() && setup.kind == EngineKind::User {
+        limited::info!("the host's TSC cannot carry the reference time: the guest reads it from an MSR");
+    }
+    let tsc_offset = tsc_offset.unwrap_or_default();
+
+    let kvm_call = (setup.kind == EngineKind::Kernel).then(|| kvm_call(&setup.host.supported_cpuid()));
+    let left_to_kvm = setup.calls.left_to_kvm();
+    let page = HypercallPage::new(kvm_call.map(|instruction| (instruction, &left_to_kvm[..])));
+    let config = PartitionConfig {
+        features,
+        vp_count: setup.vps.len() as u32,
+        tsc_frequency: tsc_frequency.unwrap_or_default(),
+        apic_frequency: APIC_FREQUENCY,
+        hypercall_page: Box::new(*page.content()),
+    };
+    let memory = setup.partition.memory().clone();
+    let mut calls = setup.calls;
+    if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.kinds().hypercall) {
+        calls.watch(move |observation| tracer.line("hypercall", observation));
+    }
+    let filtered = match setup.kind {
+        EngineKind::User => UserEngine::FILTERED,
+        EngineKind::Kernel => KernelEngine::FILTERED,
+    };
+    setup.partition.filter_msrs(&[filtered, &setup.other_msrs].concat())?;
+    let common = Common {
+        machine: setup.machine,
+        kvm: setup.partition,
+        watches: Watches::new(setup.apic_ids.len(), setup.gate.clone()),
+        gate: setup.gate,
+        partition: Partition::new(config, memory, ReferenceTime::new(reference_tsc, clocks(tsc_offset))),
+        inboxes: setup.apic_ids.iter().map(|_| Inbox::default()).collect(),
+        apic_ids: setup.apic_ids,
+        leaves: cpuid::leaves(features, &identity),
+        calls,
+        page,
+        connections: RwLock::default(),
+        doorbells: Mutex::default(),
+        room: Mutex::default(),
+        zeroed: setup.zeroed,
+        tsc_offset,
+        tracer: setup.tracer,
+    };
+    Ok(match setup.kind {
+        EngineKind::User => UserEngine::new(common, setup.level_eoi),
+        EngineKind::Kernel => KernelEngine::new(common),
+    })
+}
+
+/// The instruction that KVM takes a hypercall by: the host processor's own.
+fn kvm_call(supported: &Result<CpuId, HostError>) -> KvmCall {
+    const INTEL: u32 = u32::from_le_bytes(*b"Genu");
+    let leaves = supported.as_ref().map_or(&[][..], |leaves| leaves.as_slice());
+    match leaves.iter().find(|entry| entry.function == 0) {
+        Some(vendor) if vendor.ebx == INTEL => KvmCall::Vmcall,
+        _ => KvmCall::Vmmcall,
+    }
+}

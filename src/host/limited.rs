@@ -1,0 +1,190 @@
+//! Log lines that a guest, a peer or an image can cause, limited in number.
+//!
+//! [`warn!`], [`error!`] and [`info!`] here are those of the `log` crate with a limit: each call site prints [`BURST`] lines and then one
+//! every [`INTERVAL`], which says how many were left out. With `of: name`, each machine has limits of its own, so that a guest
+//! cannot use up the lines of its neighbours; without it, the process has one. [`finish`] sums up what was left out
+//! when a machine ends.
+//!
+//! Limits belong to the call site and not to a device or a channel: a guest could have those made anew as often as it likes.
+//! Lines at `debug` and `trace` are not limited: who asks for them wants all of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Arguments;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+/// Lines that a call site prints at once, for each machine.
+pub(crate) const BURST: u32 = 5;
+/// Time after which it prints another one.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
+/// Machines with limits of their own. More of them share one: there is no bound to their number, but there is one to this memory.
+const MAX_MACHINES: usize = 256;
+
+/// All call sites that have printed something.
+static SITES: Mutex<Vec<&'static Site>> = Mutex::new(Vec::new());
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is printed; `left_out` others were not since the last one.
+    Print {
+        left_out: u64,
+        last: bool,
+    },
+    LeaveOut,
+}
+
+/// A bucket of lines that may still be printed.
+#[derive(Debug)]
+struct Bucket {
+    lines: u32,
+    /// When the bucket was full, or was last filled up by a line.
+    filled: Instant,
+    left_out: u64,
+}
+
+impl Bucket {
+    fn new(now: Instant) -> Self {
+        Self { lines: BURST, filled: now, left_out: 0 }
+    }
+
+    /// Judges a line that comes now.
+    fn judge(&mut self, now: Instant) -> Verdict {
+        let intervals = now.saturating_duration_since(self.filled).as_secs() / INTERVAL.as_secs();
+        let missing = u64::from(BURST - self.lines);
+        if intervals >= missing {
+            (self.lines, self.filled) = (BURST, now);
+        } else {
+            // Fewer than the burst, so that both fit.
+            self.lines += intervals as u32;
+            self.filled += INTERVAL * intervals as u32;
+        }
+        if self.lines == 0 {
+            self.left_out = self.left_out.saturating_add(1);
+            return Verdict::LeaveOut;
+        }
+        self.lines -= 1;
+        Verdict::Print { left_out: std::mem::take(&mut self.left_out), last: self.lines == 0 }
+    }
+}
+
+/// The state of one call site. Made by the macros.
+#[derive(Debug)]
+pub(crate) struct Site {
+    level: Level,
+    target: &'static str,
+    machines: Mutex<Machines>,
+}
+
+#[derive(Debug)]
+struct Machines {
+    buckets: BTreeMap<String, Bucket>,
+    /// Whether [`SITES`] has the site.
+    is_listed: bool,
+}
+
+impl Site {
+    pub(crate) const fn new(level: Level, target: &'static str) -> Self {
+        Self { level, target, machines: Mutex::new(Machines { buckets: BTreeMap::new(), is_listed: false }) }
+    }
+
+    /// Prints a line, or counts it. Without a name for `machine`, the limit is the process's.
+    pub(crate) fn log(&'static self, machine: &str, line: Arguments<'_>) {
+        match self.judge(machine, Instant::now()) {
+            Verdict::LeaveOut => {}
+            Verdict::Print { left_out: 0, last: false } => self.print(line),
+            Verdict::Print { left_out: 0, last: true } => {
+                self.print(format_args!(
+                    "{line} (from now on, lines like this one are counted, and printed once a minute)"
+                ));
+            }
+            Verdict::Print { left_out, .. } => {
+                self.print(format_args!("{line} ({left_out} lines like this one were left out before it)"));
+            }
+        }
+    }
+
+    /// Whether one more line may be printed by somebody else, for the process.
+    pub(crate) fn allows_one_more(&'static self) -> bool {
+        self.judge("", Instant::now()) != Verdict::LeaveOut
+    }
+
+    fn print(&self, line: Arguments<'_>) {
+        log::log!(target: self.target, self.level, "{line}");
+    }
+
+    fn judge(&'static self, machine: &str, now: Instant) -> Verdict {
+        let mut machines = self.lock();
+        let Machines { buckets, is_listed } = &mut *machines;
+        let list = !std::mem::replace(is_listed, true);
+        let machine = if buckets.len() < MAX_MACHINES || buckets.contains_key(machine) { machine } else { "" };
+        let verdict = match buckets.get_mut(machine) {
+            Some(bucket) => bucket.judge(now),
+            None => buckets.entry(machine.to_owned()).or_insert_with(|| Bucket::new(now)).judge(now),
+        };
+        drop(machines);
+        if list {
+            sites().push(self);
+        }
+        verdict
+    }
+
+    /// Forgets a machine, and returns the number of its lines that were left out.
+    fn finish(&self, machine: &str) -> u64 {
+        self.lock().buckets.remove(machine).map_or(0, |bucket| bucket.left_out)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Machines> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn sites() -> MutexGuard<'static, Vec<&'static Site>> {
+    SITES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says how many lines of a machine were left out, and forgets the machine: it has ended.
+pub(crate) fn finish(machine: &str) {
+    let all: Vec<_> = sites().clone();
+    for level in [Level::Error, Level::Warn, Level::Info] {
+        let of_level = all.iter().filter(|site| site.level == level);
+        let left_out = of_level.map(|site| site.finish(machine)).fold(0, u64::saturating_add);
+        if left_out > 0 {
+            log::log!(level, "{machine}: {left_out} more lines like the ones above were left out");
+        }
+    }
+}
+
+/// Logs at a level, with a limit: see the module's description.
+macro_rules! limited {
+    ($level:ident, of: $machine:expr, $($line:tt)+) => {{
+        static SITE: $crate::host::limited::Site = $crate::host::limited::Site::new(log::Level::$level, module_path!());
+        if log::log_enabled!(log::Level::$level) {
+            SITE.log($machine, format_args!($($line)+));
+        }
+    }};
+    ($level:ident, $($line:tt)+) => { $crate::host::limited::limited!($level, of: "", $($line)+) };
+}
+
+/// [`log::warn!`] with a limit.
+macro_rules! warn_ {
+    ($($line:tt)+) => { $crate::host::limited::limited!(Warn, $($line)+) };
+}
+
+/// [`log::error!`] with a limit.
+macro_rules! error_ {
+    ($($line:tt)+) => { $crate::host::limited::limited!(Error, $($line)+) };
+}
+
+/// [`log::info!`] with a limit.
+macro_rules! info_ {
+    ($($line:tt)+) => { $crate::host::limited::limited!(Info, $($line)+) };
+}
+
+pub(crate) use {error_ as error, info_ as info, limited, warn_ as warn};
+
+#[cfg(test)]
+#[path = "limited_tests.rs"]
+mod tests;

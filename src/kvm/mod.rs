@@ -1,0 +1,273 @@
+//! KVM itself: virtual machines, their memory, virtual processors (VPs), interrupts, exits.
+//!
+//! Unsafe code lives here and nowhere else.
+#![allow(unsafe_code)]
+
+use kvm_bindings::{
+    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, KVM_PIT_SPEAKER_DUMMY,
+    kvm_clock_data, kvm_enable_cap, kvm_msi, kvm_pit_config, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, IoEventAddress, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, NoDatamatch, VmFd};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+use vmm_sys_util::eventfd::EventFd;
+
+pub mod cpuid;
+pub mod gate;
+pub mod host;
+mod pc_chips;
+pub mod registers;
+pub mod routes;
+mod standing;
+pub mod tsc;
+pub mod vp;
+mod vp_state;
+mod whereabouts;
+
+pub use vp_state::{Exception, Readiness};
+pub use whereabouts::{Mode, Whereabouts};
+
+use crate::host::limited;
+use crate::memory::GuestMemory;
+use host::{Host, HostError};
+use routes::{Message, PINS, Route, Routes};
+
+/// Where Intel processors without unrestricted guest mode keep three pages for KVM: below the BIOS, in the hole.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+
+/// Guest physical addresses that KVM may use for itself.
+pub const KVM_PAGES: std::ops::Range<u64> = IDENTITY_MAP_ADDRESS..TSS_ADDRESS as u64 + 0x3000;
+
+/// KVM's local APICs count at this frequency, in Hz.
+pub const APIC_FREQUENCY: u64 = 1_000_000_000;
+
+/// Which interrupt controllers KVM emulates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Irqchip {
+    /// Local APICs, IOAPIC, PIC and interval timer: a PC's set.
+    Full,
+    /// Local APICs only. Interrupt lines are the user's to emulate, and are sent as messages.
+    Split,
+}
+
+/// One KVM virtual machine: a child partition.
+pub struct Partition {
+    vm: VmFd,
+    memory: GuestMemory,
+    irqchip: Irqchip,
+    routes: Routes,
+    tsc_deadline: bool,
+    hyperv: bool,
+}
+
+impl Partition {
+    /// Creates a virtual machine with `memory` and interrupt controllers, and no VP yet.
+    ///
+    /// Not every KVM has the full set: see [`irqchip`](Self::irqchip) for what it became.
+    ///
+    /// # Errors
+    /// KVM's own, or that it lacks what no machine can do without.
+    pub fn new(host: &Host, memory: GuestMemory, irqchip: Irqchip) -> Result<Self, HostError> {
+        let vm = host.kvm().create_vm().map_err(HostError::call("a new virtual machine"))?;
+        vm.set_tss_address(TSS_ADDRESS).map_err(HostError::call("the task state segment's address"))?;
+        // Not every KVM knows this one, and one that does not, does not need it.
+        if vm.check_extension(Cap::SetIdentityMapAddr) {
+            vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(HostError::call("the identity map's address"))?;
+        }
+        for (slot, region) in memory.iter().enumerate() {
+            let host_address =
+                region.get_host_address(MemoryRegionAddress(0)).map_err(|_| HostError::UnmappedMemory)? as u64;
+            let region = kvm_userspace_memory_region {
+                slot: slot as u32,
+                guest_phys_addr: region.start_addr().raw_value(),
+                memory_size: region.len(),
+                userspace_addr: host_address,
+                flags: 0,
+            };
+            // SAFETY: the region is mapped for as long as `memory` lives, which `self` keeps next to the VM.
+            unsafe { vm.set_user_memory_region(region) }.map_err(HostError::call("the guest's memory"))?;
+        }
+        let irqchip = create_irqchip(&vm, irqchip)?;
+        let tsc_deadline = vm.check_extension(Cap::TscDeadlineTimer);
+        let hyperv = vm.check_extension(Cap::Hyperv);
+        let routes = Routes::new(&vm, irqchip)?;
+        Ok(Self { vm, memory, irqchip, routes, tsc_deadline, hyperv })
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// Which interrupt controllers KVM emulates here.
+    pub fn irqchip(&self) -> Irqchip {
+        self.irqchip
+    }
+
+    /// Whether the local APICs have the TSC deadline timer.
+    pub fn has_tsc_deadline(&self) -> bool {
+        self.tsc_deadline
+    }
+
+    /// Whether KVM knows Hyper-V's MSRs, whoever answers the guest.
+    pub fn has_hyperv(&self) -> bool {
+        self.hyperv
+    }
+
+    /// Creates the VP with this APIC id. Call it in VP-index order: KVM's own look-ups are then direct.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn create_vp(&self, apic_id: u32) -> Result<vp::Vp, HostError> {
+        let fd = self.vm.create_vcpu(apic_id.into()).map_err(HostError::call("a new virtual processor"))?;
+        vp::Vp::new(fd, self.vm.run_size())
+    }
+
+    /// Raises and lowers the interrupt line `line` of KVM's IOAPIC and PICs. For [`Irqchip::Full`].
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn pulse_line(&self, line: u32) -> Result<(), HostError> {
+        let set = |active| self.vm.set_irq_line(line, active).map_err(HostError::call("an interrupt line"));
+        set(true).and_then(|()| set(false))
+    }
+
+    /// Has KVM return with [`vp::Exit::EndOfInterrupt`] when a processor ends an interrupt of this level-triggered
+    /// pin. For [`Irqchip::Split`].
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn watch_level_pin(&self, pin: u32, message: Message) -> Result<(), HostError> {
+        self.routes.set(&self.vm, pin, Route::Message(message))
+    }
+
+    /// Has `event` send `message` inside KVM, and says under which GSI.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn connect_message(&self, event: &EventFd, message: Message) -> Result<u32, HostError> {
+        let gsi = self.routes.add(&self.vm, Route::Message(message))?;
+        self.vm.register_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd"))?;
+        Ok(gsi)
+    }
+
+    /// Has `event` raise a SINT of a VP on KVM's own SynIC, inside KVM, and says under which GSI.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn connect_sint(&self, event: &EventFd, vp: u32, sint: u32) -> Result<u32, HostError> {
+        let gsi = self.routes.add(&self.vm, Route::Sint { vp, sint })?;
+        self.vm.register_irqfd(event, gsi).map_err(HostError::call("a SINT's eventfd"))?;
+        Ok(gsi)
+    }
+
+    /// Has a GSI of [`connect_message`](Self::connect_message) send another message.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn redirect_message(&self, gsi: u32, message: Message) -> Result<(), HostError> {
+        self.routes.set(&self.vm, gsi, Route::Message(message))
+    }
+
+    /// Takes a GSI of [`connect_message`](Self::connect_message) back.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn disconnect_message(&self, event: &EventFd, gsi: u32) -> Result<(), HostError> {
+        self.vm.unregister_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd back"))?;
+        self.routes.remove(&self.vm, gsi)
+    }
+
+    /// Has the guest's accesses to these ranges of MSRs (first, count) come to us, also where KVM could handle them.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn filter_msrs(&self, ranges: &[(u32, u32)]) -> Result<(), HostError> {
+        let args = [KVM_MSR_EXIT_REASON_FILTER.into(), 0, 0, 0];
+        let exits = kvm_enable_cap { cap: KVM_CAP_X86_USER_SPACE_MSR, args, ..Default::default() };
+        self.vm.enable_cap(&exits).map_err(HostError::call("MSR exits"))?;
+        // A cleared bit denies KVM the MSR.
+        let longest = ranges.iter().map(|(_, count)| count.div_ceil(8) as usize).max().unwrap_or(0);
+        let bitmap = vec![0; longest];
+        let flags = MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE;
+        let range = |(base, msr_count)| MsrFilterRange { flags, base, msr_count, bitmap: &bitmap };
+        let ranges: Vec<_> = ranges.iter().copied().map(range).collect();
+        self.vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &ranges).map_err(HostError::call("an MSR filter"))
+    }
+
+    /// KVM's clock of this machine, which Hyper-V's reference time on the kernel engine follows.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn clock(&self) -> Result<u64, HostError> {
+        self.vm.get_clock().map(|data| data.clock).map_err(HostError::call("the machine's clock"))
+    }
+
+    /// Sets KVM's clock of this machine, in nanoseconds.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn set_clock(&self, clock: u64) -> Result<(), HostError> {
+        let data = kvm_clock_data { clock, ..Default::default() };
+        self.vm.set_clock(&data).map_err(HostError::call("the machine's new clock"))
+    }
+
+    /// Has a guest's write to I/O port `port` signal `event` inside KVM, without an exit.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn connect_port(&self, event: &EventFd, port: u16, value: Option<u32>) -> Result<(), HostError> {
+        let address = IoEventAddress::Pio(port.into());
+        match value {
+            Some(value) => self.vm.register_ioevent(event, &address, value),
+            None => self.vm.register_ioevent(event, &address, NoDatamatch),
+        }
+        .map_err(HostError::call("a doorbell"))
+    }
+
+    /// Takes back what [`connect_port`](Self::connect_port) did, with the same arguments.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn disconnect_port(&self, event: &EventFd, port: u16, value: Option<u32>) -> Result<(), HostError> {
+        let address = IoEventAddress::Pio(port.into());
+        match value {
+            Some(value) => self.vm.unregister_ioevent(event, &address, value),
+            None => self.vm.unregister_ioevent(event, &address, NoDatamatch),
+        }
+        .map_err(HostError::call("a doorbell back"))
+    }
+
+    /// Sends an interrupt message.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn send(&self, message: Message) -> Result<(), HostError> {
+        let msi = kvm_msi { address_lo: message.address, data: message.data, ..Default::default() };
+        self.vm.signal_msi(msi).map(drop).map_err(HostError::call("an interrupt message"))
+    }
+}
+
+fn create_irqchip(vm: &VmFd, irqchip: Irqchip) -> Result<Irqchip, HostError> {
+    if irqchip == Irqchip::Full {
+        match vm.create_irq_chip() {
+            Ok(()) => {
+                if let Err(error) = pc_chips::initialise_pics(vm) {
+                    limited::info!("this KVM does not take a state of the PICs ({error}): they are as after a reset");
+                }
+                let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+                match vm.create_pit2(pit).map(|()| pc_chips::start_timer(vm)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        limited::info!("this KVM does not take a state of its timer ({error}): it stands still")
+                    }
+                    Err(error) => limited::info!("this KVM has no interval timer ({error}): the guest gets none"),
+                }
+                return Ok(Irqchip::Full);
+            }
+            Err(error) => limited::info!("this KVM has no IOAPIC and PICs ({error}): Viridian emulates the IOAPIC"),
+        }
+    }
+    let split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, args: [PINS.into(), 0, 0, 0], ..Default::default() };
+    vm.enable_cap(&split).map(|()| Irqchip::Split).map_err(HostError::call("local APICs"))
+}

@@ -1,0 +1,454 @@
+//! One virtual processor: its registers, its way into the guest and its exits.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Once};
+
+use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_HCALL, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+
+use super::gate::Kick;
+use super::host::HostError;
+use super::vp_state::{APIC_LINT0, APIC_LINT1, EXT_INT, Exception, set_apic_register};
+use crate::host::limited;
+
+/// `HV_STATUS_INVALID_HYPERCALL_CODE`.
+const INVALID_HYPERCALL_CODE: u64 = 2;
+
+/// Why a VP cannot run on. The machine ends with it.
+#[derive(Debug, thiserror::Error)]
+pub enum VpError {
+    /// KVM cannot emulate what the guest did.
+    #[error("KVM cannot go on (internal error {suberror}: {meaning}) at instruction pointer {rip:#x}")]
+    Internal {
+        /// KVM's number for it.
+        suberror: u32,
+        /// The number in words.
+        meaning: &'static str,
+        /// Where the guest was.
+        rip: u64,
+    },
+    /// The processor refused the guest's state.
+    #[error("the processor refused to enter the guest (hardware reason {reason:#x}) at instruction pointer {rip:#x}")]
+    Entry {
+        /// The hardware's code for it.
+        reason: u64,
+        /// Where the guest was.
+        rip: u64,
+    },
+    /// An exit that this machine did not ask for.
+    #[error("KVM returned with an exit that Viridian does not know: {0}")]
+    Unknown(String),
+    /// KVM_RUN itself failed.
+    #[error("KVM_RUN failed: {source} at instruction pointer {rip:#x}")]
+    Run {
+        /// The kernel's answer.
+        source: io::Error,
+        /// Where the guest was.
+        rip: u64,
+    },
+}
+
+/// Why the VP left the guest.
+#[derive(Debug)]
+pub enum Exit<'a> {
+    /// A read from an I/O port.
+    PortRead {
+        /// The port.
+        port: u16,
+        /// Bytes a repetition.
+        size: usize,
+        /// To be filled: `size` bytes for each repetition.
+        data: &'a mut [u8],
+    },
+    /// A write to an I/O port.
+    PortWrite {
+        /// The port.
+        port: u16,
+        /// Bytes a repetition.
+        size: usize,
+        /// What was written: `size` bytes for each repetition.
+        data: &'a [u8],
+    },
+    /// A read where no memory is.
+    MmioRead {
+        /// The GPA.
+        address: u64,
+        /// To be filled.
+        data: &'a mut [u8],
+    },
+    /// A write where no memory is.
+    MmioWrite {
+        /// The GPA.
+        address: u64,
+        /// What was written.
+        data: &'a [u8],
+    },
+    /// RDMSR of an MSR that is [filtered](super::Partition::filter_msrs). Goes on after [`Vp::finish_msr_read`].
+    MsrRead {
+        /// The MSR.
+        number: u32,
+    },
+    /// WRMSR of an MSR that is [filtered](super::Partition::filter_msrs). Goes on after [`Vp::finish_msr_write`].
+    MsrWrite {
+        /// The MSR.
+        number: u32,
+        /// What was written.
+        value: u64,
+    },
+    /// The VP can take interrupts again: see [`Vp::open_window`].
+    InterruptWindow,
+    /// A single step is done.
+    Stepped,
+    /// A processor ended a level-triggered interrupt that is [watched](super::Partition::watch_level_pin).
+    EndOfInterrupt {
+        /// The interrupt's vector.
+        vector: u8,
+    },
+    /// A triple fault.
+    Shutdown,
+    /// Nothing of the guest's: somebody kicked this VP.
+    Kicked,
+}
+
+/// One virtual processor. It belongs to one thread at a time; see [`Kicker`] for the others.
+pub struct Vp {
+    pub(super) fd: VcpuFd,
+    page: Arc<RunPage>,
+    /// The last exit was an access that KVM completes with the next entry.
+    accessing: bool,
+    /// What the VP takes once its access is complete.
+    exception: Option<Exception>,
+    /// Where the guest was at the exit before the last one, if registers come with each exit.
+    last_instruction: Option<u64>,
+}
+
+impl Vp {
+    pub(super) fn new(fd: VcpuFd, run_size: usize) -> Result<Self, HostError> {
+        let page = Arc::new(RunPage::map(&fd, run_size)?);
+        Ok(Self { fd, page, accessing: false, exception: None, last_instruction: None })
+    }
+
+    /// Sets what CPUID tells the guest on this VP.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn set_cpuid(&self, entries: &[kvm_cpuid_entry2]) -> Result<(), HostError> {
+        let failed = HostError::call("the CPUID leaves");
+        let entries = CpuId::from_entries(entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG));
+        entries.and_then(|entries| self.fd.set_cpuid2(&entries)).map_err(failed)
+    }
+
+    /// The general registers.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn registers(&self) -> Result<kvm_regs, HostError> {
+        self.fd.get_regs().map_err(HostError::call("the general registers"))
+    }
+
+    /// Sets the general registers.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn set_registers(&self, registers: &kvm_regs) -> Result<(), HostError> {
+        self.fd.set_regs(registers).map_err(HostError::call("new general registers"))
+    }
+
+    /// The segment, table and control registers.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn system_registers(&self) -> Result<kvm_sregs, HostError> {
+        self.fd.get_sregs().map_err(HostError::call("the system registers"))
+    }
+
+    /// Sets the segment, table and control registers.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn set_system_registers(&self, registers: &kvm_sregs) -> Result<(), HostError> {
+        self.fd.set_sregs(registers).map_err(HostError::call("new system registers"))
+    }
+
+    /// Puts the VP into the state in which a PC's firmware hands over: memory cached, and the PIC's
+    /// interrupts and NMIs reaching the local APIC's two pins.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn set_firmware_state(&self) -> Result<(), HostError> {
+        const MTRR_DEFAULT_TYPE: u32 = 0x2ff;
+        const MTRRS_ON_WRITE_BACK: u64 = 1 << 11 | 6;
+        let entry = kvm_msr_entry { index: MTRR_DEFAULT_TYPE, data: MTRRS_ON_WRITE_BACK, ..Default::default() };
+        match Msrs::from_entries(&[entry]).map(|msrs| self.fd.set_msrs(&msrs)) {
+            Ok(Ok(1)) => {}
+            _ => limited::info!("this KVM has no MTRRs: the guest finds them switched off"),
+        }
+        let mut apic = self.fd.get_lapic().map_err(HostError::call("the local APIC's registers"))?;
+        const NMI: u32 = 4 << 8;
+        set_apic_register(&mut apic, APIC_LINT0, EXT_INT);
+        set_apic_register(&mut apic, APIC_LINT1, NMI);
+        self.fd.set_lapic(&apic).map_err(HostError::call("new local APIC registers"))
+    }
+
+    /// A handle that drives this VP out of the guest. Make it on the thread that will [`run`](Self::run) the VP.
+    pub fn kicker(&self) -> Kicker {
+        // SAFETY: gettid has no preconditions.
+        let thread = unsafe { libc::gettid() };
+        Kicker { page: self.page.clone(), thread }
+    }
+
+    /// Runs the guest until it needs us.
+    ///
+    /// # Errors
+    /// The VP cannot go on.
+    pub fn run(&mut self) -> Result<Exit<'_>, VpError> {
+        if self.exception.is_some() {
+            self.complete_access();
+        }
+        self.last_instruction = self.synced_instruction();
+        // The borrow that `run` returns ends here on purpose: what kvm-ioctls does not pass on (the size of
+        // one port access) is in the run structure, and a borrow that is returned would lock that out.
+        let kind = match self.fd.run() {
+            Ok(exit) => Kind::of(&exit),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                self.page.clear_immediate_exit();
+                self.accessing = false;
+                if let Some(exception) = self.exception.take() {
+                    self.inject(exception).map_err(|error| VpError::Unknown(error.to_string()))?;
+                }
+                return Ok(Exit::Kicked);
+            }
+            Err(error) => return Err(VpError::Run { source: error.into(), rip: self.rip() }),
+        };
+        let kind = match kind {
+            Ok(kind) => kind,
+            Err(failure) => return Err(self.explain(failure)),
+        };
+        self.accessing = kind.is_access();
+        let run = self.fd.get_kvm_run();
+        match kind {
+            Kind::Port { out } => {
+                // SAFETY: KVM_EXIT_IO makes `io` the active member.
+                let io = unsafe { run.__bindgen_anon_1.io };
+                let (size, length) = (usize::from(io.size), usize::from(io.size) * io.count as usize);
+                // SAFETY: KVM puts `size * count` bytes at `data_offset` in the mapping of the run
+                // structure, which lives as long as `self`; nobody else has it while we hold `&mut self`.
+                let data = unsafe {
+                    let start = std::ptr::from_mut(run).cast::<u8>().add(io.data_offset as usize);
+                    std::slice::from_raw_parts_mut(start, length)
+                };
+                Ok(match out {
+                    true => Exit::PortWrite { port: io.port, size, data },
+                    false => Exit::PortRead { port: io.port, size, data },
+                })
+            }
+            Kind::Mmio => {
+                // SAFETY: KVM_EXIT_MMIO makes `mmio` the active member.
+                let mmio = unsafe { &mut run.__bindgen_anon_1.mmio };
+                let data = &mut mmio.data[..(mmio.len as usize).min(8)];
+                Ok(match mmio.is_write {
+                    0 => Exit::MmioRead { address: mmio.phys_addr, data },
+                    _ => Exit::MmioWrite { address: mmio.phys_addr, data },
+                })
+            }
+            Kind::MsrRead(number) => Ok(Exit::MsrRead { number }),
+            Kind::MsrWrite(number, value) => Ok(Exit::MsrWrite { number, value }),
+            Kind::Hyperv => {
+                // SAFETY: KVM_EXIT_HYPERV makes `hyperv` the active member.
+                let exit = unsafe { &mut run.__bindgen_anon_1.hyperv };
+                if exit.type_ == KVM_EXIT_HYPERV_HCALL {
+                    // KVM passes a hypercall on only when the guest makes it past our page. It gets an answer
+                    // that every call has.
+                    exit.u.hcall.result = INVALID_HYPERCALL_CODE;
+                }
+                Ok(Exit::Kicked)
+            }
+            Kind::InterruptWindow => Ok(Exit::InterruptWindow),
+            Kind::Stepped => Ok(Exit::Stepped),
+            Kind::EndOfInterrupt(vector) => Ok(Exit::EndOfInterrupt { vector }),
+            Kind::Shutdown => Ok(Exit::Shutdown),
+        }
+    }
+
+    /// Where the guest was at the exit before the last one: all that is known where the last one left nothing.
+    pub fn last_instruction(&self) -> Option<u64> {
+        self.last_instruction
+    }
+
+    /// Answers [`Exit::MsrRead`]: with a value, or with #GP where there is none.
+    pub fn finish_msr_read(&mut self, value: Option<u64>) {
+        let run = self.fd.get_kvm_run();
+        run.__bindgen_anon_1.msr.error = value.is_none().into();
+        run.__bindgen_anon_1.msr.data = value.unwrap_or_default();
+    }
+
+    /// Answers [`Exit::MsrWrite`]: taken, or #GP.
+    pub fn finish_msr_write(&mut self, taken: bool) {
+        self.fd.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
+    }
+
+    /// Whether the VP is half-way through an access: its events are not to be touched before that is
+    /// [complete](Self::complete_access).
+    pub fn is_accessing(&self) -> bool {
+        self.accessing
+    }
+
+    /// Has the next [`run`](Self::run) complete the access and return with [`Exit::Kicked`].
+    pub fn complete_access(&self) {
+        self.page.immediate_exit().store(1, Ordering::SeqCst);
+    }
+
+    /// Has the VP take an exception, once its access is complete.
+    pub fn raise(&mut self, exception: Exception) {
+        self.exception = Some(exception);
+    }
+
+    fn explain(&mut self, failure: Failure) -> VpError {
+        let rip = self.rip();
+        match failure {
+            Failure::Internal => {
+                // SAFETY: KVM_EXIT_INTERNAL_ERROR makes `internal` the active member.
+                let suberror = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal.suberror };
+                let meaning = match suberror {
+                    1 => "it cannot emulate the instruction",
+                    2 => "exceptions arrived in an order that it cannot deliver",
+                    3 => "an exit came while it delivered an event",
+                    4 => "an exit that it did not expect",
+                    _ => "it does not say more",
+                };
+                VpError::Internal { suberror, meaning, rip }
+            }
+            Failure::Entry(reason) => VpError::Entry { reason, rip },
+            Failure::Unknown(what) => VpError::Unknown(what),
+        }
+    }
+
+    /// The instruction pointer, for an error message.
+    fn rip(&self) -> u64 {
+        self.fd.get_regs().map_or(0, |registers| registers.rip)
+    }
+}
+
+/// What an exit is, without its data.
+enum Kind {
+    Port { out: bool },
+    Mmio,
+    MsrRead(u32),
+    MsrWrite(u32, u64),
+    Hyperv,
+    InterruptWindow,
+    Stepped,
+    EndOfInterrupt(u8),
+    Shutdown,
+}
+
+/// An exit after which the VP cannot go on.
+enum Failure {
+    Internal,
+    Entry(u64),
+    Unknown(String),
+}
+
+impl Kind {
+    /// Whether KVM completes what the guest did with the next entry.
+    fn is_access(&self) -> bool {
+        matches!(self, Self::Port { .. } | Self::Mmio | Self::MsrRead(_) | Self::MsrWrite(..) | Self::Hyperv)
+    }
+
+    fn of(exit: &VcpuExit<'_>) -> Result<Self, Failure> {
+        match exit {
+            VcpuExit::IoOut(..) => Ok(Self::Port { out: true }),
+            VcpuExit::IoIn(..) => Ok(Self::Port { out: false }),
+            VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..) => Ok(Self::Mmio),
+            VcpuExit::X86Rdmsr(exit) => Ok(Self::MsrRead(exit.index)),
+            VcpuExit::X86Wrmsr(exit) => Ok(Self::MsrWrite(exit.index, exit.data)),
+            VcpuExit::Hyperv => Ok(Self::Hyperv),
+            VcpuExit::IrqWindowOpen => Ok(Self::InterruptWindow),
+            VcpuExit::Debug(_) => Ok(Self::Stepped),
+            VcpuExit::IoapicEoi(vector) => Ok(Self::EndOfInterrupt(*vector)),
+            VcpuExit::Shutdown => Ok(Self::Shutdown),
+            VcpuExit::InternalError => Err(Failure::Internal),
+            VcpuExit::FailEntry(reason, _) => Err(Failure::Entry(*reason)),
+            other => Err(Failure::Unknown(format!("{other:?}"))),
+        }
+    }
+}
+
+/// A second mapping of a VP's run structure, of which only `immediate_exit` is used.
+///
+/// kvm-ioctls' own mapping is exclusive to the VP's thread; a mapping of our own lets any other thread set that one byte.
+struct RunPage {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: all access goes through one atomic byte.
+unsafe impl Send for RunPage {}
+// SAFETY: as above.
+unsafe impl Sync for RunPage {}
+
+impl RunPage {
+    fn map(fd: &VcpuFd, size: usize) -> Result<Self, HostError> {
+        // SAFETY: a new shared mapping at an address of the kernel's choice.
+        let start = unsafe {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(HostError::Call { call: "a VP's run structure", source: io::Error::last_os_error() });
+        }
+        NonNull::new(start.cast()).map(|start| Self { start, size }).ok_or(HostError::UnmappedMemory)
+    }
+
+    fn immediate_exit(&self) -> &AtomicU8 {
+        let offset = std::mem::offset_of!(kvm_run, immediate_exit);
+        // SAFETY: the byte lies in the mapping, which lives as long as `self`; KVM only reads it.
+        unsafe { AtomicU8::from_ptr(self.start.add(offset).as_ptr()) }
+    }
+
+    fn clear_immediate_exit(&self) {
+        self.immediate_exit().store(0, Ordering::SeqCst);
+    }
+}
+
+impl Drop for RunPage {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `size` are those of our mapping, to which no reference is left.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
+    }
+}
+
+/// Drives one VP out of the guest; see [`super::gate`].
+pub struct Kicker {
+    page: Arc<RunPage>,
+    thread: libc::pid_t,
+}
+
+impl Kick for Kicker {
+    fn kick(&self) {
+        self.page.immediate_exit().store(1, Ordering::SeqCst);
+        // SAFETY: tgkill has no memory effects. A thread that has ended is not signalled by mistake: its
+        // VP leaves the gate, under the lock under which it is kicked, before it ends.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.thread, kick_signal()) };
+    }
+}
+
+/// The signal that drives VPs out of the guest. Its handler does nothing: that the system call ends is all.
+fn kick_signal() -> libc::c_int {
+    SIGRTMIN()
+}
+
+/// Makes the signal that drives VPs out of the guest harmless. Before the first VP runs.
+pub fn prepare_kicks() {
+    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Err(error) = register_signal_handler(kick_signal(), nothing) {
+            log::error!("cannot handle the signal that stops processors: {error}");
+        }
+    });
+}

@@ -1,0 +1,279 @@
+//! Scattered pages of guest memory, seen as one buffer.
+//!
+//! Addresses are translated once, when the buffer is made: each run of pages that lie side by side
+//! in the host's mapping keeps that mapping alive and knows its place in it. An access then
+//! costs a bounds check and a copy. Guest memory changes under our feet at any time; copy what
+//! matters before checking it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use smallvec::SmallVec;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MmapRegion, VolatileMemory, VolatileSlice};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::memory::{GuestMemory, PAGE_SIZE};
+
+/// Why guest memory cannot be used as a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BufferError {
+    /// The guest named a page that it does not have.
+    #[error("page {frame:#x} is not in guest memory")]
+    NoSuchPage {
+        /// The page's number: its address divided by the page size.
+        frame: u64,
+    },
+    /// The access goes beyond the end.
+    #[error("{length} bytes at offset {offset} go beyond the end of a buffer of {size}")]
+    OutOfBounds {
+        /// Where the access starts.
+        offset: usize,
+        /// How long it is.
+        length: usize,
+        /// How long the buffer is.
+        size: usize,
+    },
+    /// The pages do not hold the bytes that the buffer is to have.
+    #[error("{pages} pages do not hold {length} bytes from offset {offset} of the first")]
+    WrongPageCount {
+        /// How many pages there are.
+        pages: usize,
+        /// Where the buffer starts in the first page.
+        offset: usize,
+        /// How long it is to be.
+        length: usize,
+    },
+}
+
+/// Pages that lie side by side, both for the guest and for the host.
+#[derive(Clone, Debug)]
+struct Run {
+    /// Where the run starts in the buffer.
+    start: usize,
+    length: usize,
+    address: GuestAddress,
+    mapping: Arc<MmapRegion<()>>,
+    /// Where the run starts in the mapping.
+    offset: usize,
+}
+
+/// A share in the mappings of some guest pages. Most are in one.
+pub type Mappings = SmallVec<[Arc<MmapRegion<()>>; 1]>;
+
+/// See the module's description.
+#[derive(Clone, Debug, Default)]
+pub struct GuestBuffer {
+    /// In order, without gaps. Most buffers are one run.
+    runs: SmallVec<[Run; 1]>,
+    length: usize,
+}
+
+impl Run {
+    /// Whether the page at this guest address is in the same mapping, right behind the run.
+    fn is_followed_by(&self, page: u64) -> bool {
+        self.address.0 + self.length as u64 == page
+            && self.mapping.size() - self.offset - self.length >= PAGE_SIZE as usize
+    }
+}
+
+impl GuestBuffer {
+    /// The buffer of `length` bytes from byte `offset` of the first of the pages numbered `frames`.
+    ///
+    /// # Errors
+    /// A page that guest memory does not have, or more or fewer pages than the bytes touch.
+    pub fn new(
+        memory: &GuestMemory,
+        frames: impl ExactSizeIterator<Item = u64>,
+        offset: usize,
+        length: usize,
+    ) -> Result<Self, BufferError> {
+        const PAGE: usize = PAGE_SIZE as usize;
+        let pages = frames.len();
+        let end = offset.checked_add(length).filter(|end| offset < PAGE && end.div_ceil(PAGE) == pages);
+        let end = end.ok_or(BufferError::WrongPageCount { pages, offset, length })?;
+        let mut buffer = Self::default();
+        for (index, frame) in frames.enumerate() {
+            let first = if index == 0 { offset } else { 0 };
+            let last = (end - index * PAGE).min(PAGE);
+            buffer.append(memory, frame, first..last)?;
+        }
+        Ok(buffer)
+    }
+
+    fn append(&mut self, memory: &GuestMemory, frame: u64, bytes: Range<usize>) -> Result<(), BufferError> {
+        let nowhere = BufferError::NoSuchPage { frame };
+        let page = frame.checked_mul(PAGE_SIZE).ok_or(nowhere)?;
+        if let Some(run) = self.runs.last_mut().filter(|run| run.is_followed_by(page)) {
+            run.length += bytes.len();
+            self.length += bytes.len();
+            return Ok(());
+        }
+        let region = memory.find_region(GuestAddress(page)).ok_or(nowhere)?;
+        let in_region = page - region.start_addr().0;
+        if region.len() - in_region < PAGE_SIZE {
+            return Err(nowhere);
+        }
+        let address = GuestAddress(page + bytes.start as u64);
+        let offset = in_region as usize + bytes.start;
+        let mapping = region.get_mmap();
+        self.runs.push(Run { start: self.length, length: bytes.len(), address, mapping, offset });
+        self.length += bytes.len();
+        Ok(())
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the buffer has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The part of the buffer from `offset`, `length` bytes long.
+    ///
+    /// # Errors
+    /// The part goes beyond the end.
+    pub fn part(&self, offset: usize, length: usize) -> Result<Self, BufferError> {
+        let mut part = Self { runs: SmallVec::new(), length };
+        let mut start = 0;
+        for (run, within) in self.touched(offset, length)? {
+            part.runs.push(Run {
+                start,
+                length: within.len(),
+                address: GuestAddress(run.address.0 + within.start as u64),
+                mapping: run.mapping.clone(),
+                offset: run.offset + within.start,
+            });
+            start += within.len();
+        }
+        Ok(part)
+    }
+
+    /// The first `length` bytes of the buffer.
+    ///
+    /// # Errors
+    /// It has fewer.
+    pub fn shortened(self, length: usize) -> Result<Self, BufferError> {
+        if length == self.length { Ok(self) } else { self.part(0, length) }
+    }
+
+    /// What keeps all of the buffer mapped.
+    pub fn mappings(&self) -> Mappings {
+        let mut mappings = Mappings::new();
+        for run in &self.runs {
+            if mappings.last().is_none_or(|last| !Arc::ptr_eq(last, &run.mapping)) {
+                mappings.push(run.mapping.clone());
+            }
+        }
+        mappings
+    }
+
+    /// Copies out of the buffer.
+    ///
+    /// # Errors
+    /// The access goes beyond the end; then nothing is copied.
+    #[inline]
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), BufferError> {
+        let mut rest = bytes;
+        for slice in self.slices(offset, rest.len())? {
+            let (now, later) = rest.split_at_mut(slice.len());
+            slice.copy_to(now);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Copies into the buffer.
+    ///
+    /// # Errors
+    /// The access goes beyond the end; then nothing is copied.
+    #[inline]
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), BufferError> {
+        let mut rest = bytes;
+        for slice in self.slices(offset, rest.len())? {
+            let (now, later) = rest.split_at(slice.len());
+            slice.copy_from(now);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Copies a value out of the buffer.
+    ///
+    /// # Errors
+    /// The access goes beyond the end.
+    #[inline]
+    pub fn read_value<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, BufferError> {
+        let mut value = T::new_zeroed();
+        self.read(offset, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// The pieces of host memory that make up a part of the buffer, for vectored I/O.
+    ///
+    /// # Errors
+    /// The part goes beyond the end.
+    #[inline]
+    pub fn slices(
+        &self,
+        offset: usize,
+        length: usize,
+    ) -> Result<impl Iterator<Item = VolatileSlice<'_, ()>>, BufferError> {
+        // A run lies inside its mapping, so get_slice gives what it is asked for.
+        Ok(self
+            .touched(offset, length)?
+            .filter_map(|(run, within)| run.mapping.get_slice(run.offset + within.start, within.len()).ok()))
+    }
+
+    /// The same pieces as guest addresses and lengths.
+    ///
+    /// # Errors
+    /// The part goes beyond the end.
+    pub fn segments(
+        &self,
+        offset: usize,
+        length: usize,
+    ) -> Result<impl Iterator<Item = (GuestAddress, usize)>, BufferError> {
+        let segment =
+            |(run, within): (&Run, Range<usize>)| (GuestAddress(run.address.0 + within.start as u64), within.len());
+        Ok(self.touched(offset, length)?.map(segment))
+    }
+
+    /// The 32-bit word at `offset`, to be shared with the guest.
+    ///
+    /// # Errors
+    /// The word goes beyond the end or across two runs, or is not aligned.
+    #[inline]
+    pub fn word(&self, offset: usize) -> Result<&AtomicU32, BufferError> {
+        let length = size_of::<u32>();
+        let found = self.touched(offset, length)?.next().filter(|(_, within)| within.len() == length);
+        found
+            .and_then(|(run, within)| run.mapping.get_atomic_ref(run.offset + within.start).ok())
+            .ok_or(BufferError::OutOfBounds { offset, length, size: self.length })
+    }
+
+    /// The runs that `offset..offset + length` touches, each with the range inside of it.
+    #[inline]
+    fn touched(&self, offset: usize, length: usize) -> Result<impl Iterator<Item = (&Run, Range<usize>)>, BufferError> {
+        let size = self.length;
+        let end = offset.checked_add(length).filter(|end| *end <= size);
+        let end = end.ok_or(BufferError::OutOfBounds { offset, length, size })?;
+        let first = match self.runs.len() {
+            0 | 1 => 0,
+            _ => self.runs.partition_point(|run| run.start + run.length <= offset),
+        };
+        let runs = self.runs[first..].iter().take_while(move |run| run.start < end && offset < end);
+        Ok(runs.map(move |run| {
+            let from = offset.saturating_sub(run.start);
+            let to = (end - run.start).min(run.length);
+            (run, from..to)
+        }))
+    }
+}
+
+#[cfg(test)]
+#[path = "buffer_tests.rs"]
+mod tests;

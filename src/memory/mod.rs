@@ -1,0 +1,277 @@
+//! Guest memory: where it lies and what backs it.
+//!
+//! RAM starts at guest physical address (GPA) 0 and is mapped sparsely: memory that neither guest nor loader
+//! touched costs the host nothing. What does not fit below [`HOLE_START`] continues at [`HOLE_END`]; the hole
+//! between carries the interrupt controllers and the VMBus MMIO range.
+//!
+//! What the host gives at a touch is decided by [`Backing`]. Its pages' size is most of what a boot costs beside
+//! the guest's own work: each first touch of a page leaves the guest. Linux touches 17,000 pages of 4 KiB on its way
+//! to user space, and takes half as long again with them as with huge pages, which hosts give to private memory but, as
+//! they come, never to a memfd (`/sys/kernel/mm/transparent_hugepage/shmem_enabled`).
+#![allow(unsafe_code)]
+
+pub mod buffer;
+
+use std::fs::File;
+use std::ops::Range;
+
+use rustix::fs::MemfdFlags;
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+};
+
+/// Guest memory as every floor sees it.
+pub type GuestMemory = GuestMemoryMmap<()>;
+
+/// First GPA of the hole below 4 GiB.
+pub const HOLE_START: u64 = 0xc000_0000;
+/// First GPA after the hole below 4 GiB.
+pub const HOLE_END: u64 = 0x1_0000_0000;
+/// The least memory that a machine can have: the real-mode address space.
+pub const MIN_SIZE: u64 = 1 << 20;
+/// The memory's granularity.
+pub const PAGE_SIZE: u64 = 4096;
+/// What the processor maps with one entry where it can, in bytes.
+pub const HUGE_PAGE: u64 = 2 << 20;
+
+/// What guest memory is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// This process's own memory, in transparent huge pages where the host has them. The first 2 MiB come page by page,
+    /// so that a small guest stays small, unless it turns out to be [large](prefer_huge_pages).
+    Private,
+    /// A memfd, which can be handed to other processes. It comes page by page.
+    Shared,
+    /// A memfd in the host's reserved huge pages of 2 MiB.
+    HugePages,
+}
+
+/// Why guest memory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The size is below [`MIN_SIZE`] or not a multiple of the page size.
+    #[error("guest memory of {size} bytes is {problem}")]
+    Size {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// What is wrong with it, and what would be right.
+        problem: &'static str,
+    },
+    /// The host has no room for what the kernel must remember of so much memory.
+    #[error(
+        "{size} bytes of guest memory are more than this host can serve: KVM alone would need {overhead} bytes \
+         to keep account of it, and {available} are free; give a smaller --memory"
+    )]
+    Overhead {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// What KVM would take, in bytes.
+        overhead: u64,
+        /// What the host has left, in bytes.
+        available: u64,
+    },
+    /// The host has no memfd for us.
+    #[error("cannot create a memory file for {size} bytes of guest memory: {source}{advice}")]
+    Create {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// What to do about it.
+        advice: &'static str,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// The memfd cannot be mapped.
+    #[error("cannot map {size} bytes of guest memory: {source}{advice}")]
+    Map {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// What to do about it.
+        advice: &'static str,
+        /// The host's answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The GPA ranges that `size` bytes of RAM occupy, lowest first.
+pub fn ranges(size: u64) -> Vec<Range<u64>> {
+    let low = size.min(HOLE_START);
+    [0..low, HOLE_END..HOLE_END + (size - low)].into_iter().filter(|range| !range.is_empty()).collect()
+}
+
+/// Creates `size` bytes of zeroed guest memory.
+///
+/// # Errors
+/// A size that no machine can have, or a host without room for it.
+pub fn create(size: u64, backing: Backing) -> Result<GuestMemory, MemoryError> {
+    if size < MIN_SIZE {
+        return Err(MemoryError::Size { size, problem: "less than the 1M that a PC has at least" });
+    }
+    if !size.is_multiple_of(PAGE_SIZE) {
+        return Err(MemoryError::Size { size, problem: "not a multiple of 4096" });
+    }
+    if backing == Backing::HugePages && !size.is_multiple_of(HUGE_PAGE) {
+        return Err(MemoryError::Size { size, problem: "not a multiple of 2M, as hugepages=on needs" });
+    }
+    // KVM allocates a reverse map, 8 bytes for each page of 4 KiB, as soon as it hears of the memory.
+    let (overhead, available) = (size / 512, available());
+    if overhead > available / 2 {
+        return Err(MemoryError::Overhead { size, overhead, available });
+    }
+    let advice = match backing {
+        Backing::HugePages => "; is there room in /proc/sys/vm/nr_hugepages?",
+        _ => "; give a smaller --memory",
+    };
+    let unmapped = |source: Box<dyn std::error::Error + Send + Sync>| MemoryError::Map { size, advice, source };
+    let file = file(size, backing).map_err(|source| MemoryError::Create { size, advice, source })?;
+
+    let mut offset = 0;
+    let mut regions = Vec::new();
+    for range in ranges(size) {
+        let length = range.end - range.start;
+        let mapping = match &file {
+            Some(file) => map_file(file, offset, length, backing),
+            None => map_private(length, range.start),
+        };
+        let region = GuestRegionMmap::new(mapping.map_err(|error| unmapped(error.into()))?, GuestAddress(range.start));
+        regions.push(region.ok_or_else(|| unmapped("it reaches beyond the last address".into()))?);
+        offset += length;
+    }
+    GuestMemory::from_regions(regions).map_err(|error| unmapped(error.into()))
+}
+
+/// The file behind the memory, where there is one.
+fn file(size: u64, backing: Backing) -> std::io::Result<Option<File>> {
+    let kind = match backing {
+        Backing::Private => return Ok(None),
+        Backing::Shared => MemfdFlags::empty(),
+        Backing::HugePages => MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB,
+    };
+    let file = File::from(rustix::fs::memfd_create("guest-memory", MemfdFlags::CLOEXEC | kind)?);
+    file.set_len(size)?;
+    Ok(Some(file))
+}
+
+const READ_AND_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+
+fn map_file(file: &File, offset: u64, length: u64, backing: Backing) -> Result<MmapRegion, MmapRegionError> {
+    // Reserved pages are claimed now: a guest that touches one that is not there would end the process by SIGBUS.
+    let flags = libc::MAP_SHARED | if backing == Backing::HugePages { 0 } else { libc::MAP_NORESERVE };
+    let file = file.try_clone().map_err(MmapRegionError::Mmap)?;
+    MmapRegion::build(Some(FileOffset::new(file, offset)), length as usize, READ_AND_WRITE, flags)
+}
+
+/// Maps private memory for the guest's addresses from `start` on, at an address where huge pages can be had: KVM maps
+/// one only where it is aligned on both sides.
+fn map_private(length: u64, start: u64) -> Result<MmapRegion, MmapRegionError> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let small = HUGE_PAGE.saturating_sub(start).min(length);
+    let plug = if small < length { Plug::above_aligned_room(length) } else { None };
+    let mapping = MmapRegion::build(None, length as usize, READ_AND_WRITE, flags)?;
+    drop(plug);
+    advise(&mapping, 0..small, libc::MADV_NOHUGEPAGE);
+    advise(&mapping, small..length, libc::MADV_HUGEPAGE);
+    Ok(mapping)
+}
+
+/// Has huge pages used from the first page on: for a guest that is known to need many.
+pub fn prefer_huge_pages(memory: &GuestMemory) {
+    let private = |region: &&GuestRegionMmap| region.file_offset().is_none();
+    for region in memory.iter().filter(private) {
+        advise(region, 0..region.len(), libc::MADV_HUGEPAGE);
+    }
+}
+
+/// An inaccessible mapping that keeps others from its place.
+///
+/// Linux puts a mapping at the top of the highest gap that has room for it. With what is above an aligned room taken, the
+/// next mapping of that length lands there; should another thread's come between, alignment is all that is lost.
+struct Plug {
+    address: usize,
+    length: usize,
+}
+
+impl Plug {
+    /// Finds room for `length` bytes from a multiple of [`HUGE_PAGE`] on, and takes what is above it.
+    fn above_aligned_room(length: u64) -> Option<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let whole = length.checked_add(HUGE_PAGE)? as usize;
+        // SAFETY: a new mapping, at an address that the host chooses, which nobody knows of.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        let (start, room) = (start as usize, length as usize);
+        let end = start.next_multiple_of(HUGE_PAGE as usize) + room;
+        // SAFETY: this is the first part of the mapping above, page-aligned and not beyond its end.
+        unsafe { libc::munmap(start as *mut _, end - start) };
+        Some(Self { address: end, length: start + whole - end })
+    }
+}
+
+impl Drop for Plug {
+    fn drop(&mut self) {
+        if self.length > 0 {
+            // SAFETY: what is left of the mapping that `above_aligned_room` made, which nobody knows of.
+            unsafe { libc::munmap(self.address as *mut _, self.length) };
+        }
+    }
+}
+
+/// Tells the host what is wanted of part of a mapping. A host without huge pages refuses; then there are none.
+fn advise(mapping: &MmapRegion, part: Range<u64>, advice: libc::c_int) {
+    let length = (part.end - part.start) as usize;
+    if length > 0 && part.end <= mapping.size() as u64 {
+        // SAFETY: the part lies within the mapping, and this advice changes nothing of what the memory holds.
+        unsafe { libc::madvise(mapping.as_ptr().wrapping_add(part.start as usize).cast(), length, advice) };
+    }
+}
+
+/// Memory that the host could still give, in bytes. Where it does not say, there is no bound.
+fn available() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    kibibytes(&text, "MemAvailable:").map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1024))
+}
+
+/// The value of a line of `/proc/meminfo`.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
+/// What to tell a user whose guest has `size` bytes of memory, if the host cannot give it all of them.
+pub fn excess(size: u64) -> Option<String> {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let read_limit = |group: &str| std::fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).ok();
+    let (limit, whose) = match (host_limit(&text), group_limit(&groups, read_limit)) {
+        (Some(host), Some(group)) if group < host => (group, "this process's control group may use"),
+        (Some(host), _) => (host, "this host has, swap space included"),
+        (None, group) => (group?, "this process's control group may use"),
+    };
+    (size > limit).then(|| {
+        let (size, limit) = (size.div_ceil(1 << 20), limit >> 20);
+        format!(
+            "the guest has {size} MiB of memory, more than the {limit} MiB that {whose}: if it uses them, the host ends this \
+             process; give a smaller --memory"
+        )
+    })
+}
+
+/// The host's memory and swap space in bytes, out of `/proc/meminfo`.
+fn host_limit(text: &str) -> Option<u64> {
+    let swap = kibibytes(text, "SwapTotal:").unwrap_or(0);
+    Some(kibibytes(text, "MemTotal:")?.saturating_add(swap).saturating_mul(1024))
+}
+
+/// The least limit of a control group and its ancestors, in bytes. `groups` is `/proc/self/cgroup`, and `read` gives a group's
+/// `memory.max`.
+fn group_limit(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let ancestors = std::path::Path::new(group).ancestors().filter_map(|group| group.to_str());
+    // A group without a limit says "max".
+    ancestors.filter_map(|group| read(group)?.trim().parse().ok()).min()
+}
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -1,0 +1,84 @@
+//! The Internet checksum (RFC 1071).
+
+use super::headers::{Headers, IpVersion, be16, protocol, set_be16};
+use crate::net::frame::Checksum;
+
+/// Adds up the 16-bit words of `bytes`, as if they stood at an even offset. Not folded: sums can be added to each other.
+pub fn sum(bytes: &[u8]) -> u64 {
+    // Adding 32-bit words into 64 bits loses no carry below 16 GiB. The byte order does not matter until the end (RFC 1071, 2.B).
+    let mut words = bytes.chunks_exact(4);
+    let mut sum = 0;
+    for word in &mut words {
+        sum += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    }
+    let mut last = [0; 4];
+    let rest = words.remainder();
+    last[..rest.len()].copy_from_slice(rest);
+    sum + u64::from(u32::from_ne_bytes(last))
+}
+
+/// Folds a sum into 16 bits, in the byte order of the network.
+pub fn fold(mut sum: u64) -> u16 {
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    u16::from_be(sum as u16)
+}
+
+/// The sum of the pseudo header of a packet whose transport header and payload are `length` bytes long.
+pub fn pseudo_header(frame: &[u8], headers: &Headers, length: usize) -> u64 {
+    let length = (length as u32).to_be_bytes();
+    sum(headers.addresses(frame)) + sum(&length) + sum(&[0, 0, 0, headers.protocol])
+}
+
+/// Completes the checksum of a frame if it was left open.
+pub fn complete(frame: &mut [u8], checksum: Checksum) {
+    let Checksum::Partial { start, offset } = checksum else { return };
+    let (start, place) = (usize::from(start), usize::from(start) + usize::from(offset));
+    let end = Headers::parse(frame).map_or(frame.len(), |headers| headers.end);
+    let Some(covered) = frame.get(start..end) else { return };
+    let value = !fold(sum(covered));
+    // A UDP checksum of 0 would say that there is none (RFC 768); TCP takes either.
+    set_be16(frame, place, if value == 0 { 0xffff } else { value });
+}
+
+/// Computes the header checksum of an IPv4 packet.
+pub fn complete_ipv4_header(frame: &mut [u8], headers: &Headers) {
+    const CHECKSUM: usize = 10;
+    if headers.version == IpVersion::V4 {
+        set_be16(frame, headers.network + CHECKSUM, 0);
+        let header = frame.get(headers.network..headers.transport).unwrap_or_default();
+        let value = !fold(sum(header));
+        set_be16(frame, headers.network + CHECKSUM, value);
+    }
+}
+
+/// Writes the pseudo header's sum into the place of a TCP or UDP checksum, and says what is left to do.
+/// None if the packet has no such checksum.
+pub fn leave_open(frame: &mut [u8], headers: &Headers) -> Option<Checksum> {
+    let offset = headers.checksum_offset()?;
+    let start = u16::try_from(headers.transport).ok()?;
+    let sum = pseudo_header(frame, headers, headers.end - headers.transport);
+    set_be16(frame, headers.transport + usize::from(offset), fold(sum));
+    Some(Checksum::Partial { start, offset })
+}
+
+/// Whether the TCP or UDP checksum in a frame is right. None if it has none.
+pub fn is_right(frame: &[u8], headers: &Headers) -> Option<bool> {
+    let offset = headers.checksum_offset()?;
+    let place = headers.transport + usize::from(offset);
+    if headers.protocol == protocol::UDP && be16(frame, place)? == 0 {
+        return (headers.version == IpVersion::V4).then_some(true);
+    }
+    let covered = frame.get(headers.transport..headers.end)?;
+    Some(fold(pseudo_header(frame, headers, covered.len()) + sum(covered)) == 0xffff)
+}
+
+/// Whether the header checksum of an IPv4 packet is right.
+pub fn is_ipv4_header_right(frame: &[u8], headers: &Headers) -> bool {
+    frame.get(headers.network..headers.transport).is_some_and(|header| fold(sum(header)) == 0xffff)
+}
+
+#[cfg(test)]
+#[path = "checksum_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+//! What a guest asks to be done to a frame that it sends.
+
+use super::checksum;
+use super::headers::{Headers, IpVersion, be16, protocol, set_be16};
+use crate::net::frame::{Checksum, FrameBuffer, Segmentation};
+
+/// Why a frame is not what the guest says it is. It is dropped; nobody else is harmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransmitError {
+    /// It carries no IP packet, or one with broken headers.
+    #[error("work is wanted on a frame that holds no whole IP packet")]
+    NotIp,
+    /// It carries the other version of IP.
+    #[error("the frame does not hold the IP version that the guest names")]
+    OtherVersion,
+    /// It carries no TCP or UDP header.
+    #[error("the frame holds no whole TCP or UDP header")]
+    NoTransport,
+    /// It is to be cut into pieces without payload.
+    #[error("a maximum segment size of {0} makes no sense")]
+    SegmentSize(u32),
+}
+
+/// The checksums that a guest leaves to the adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checksums {
+    /// The IP version that the guest says the frame holds.
+    pub version: IpVersion,
+    /// Whether the IPv4 header's checksum is open.
+    pub ip_header: bool,
+    /// The protocol whose checksum is open: TCP or UDP of [`protocol`].
+    pub transport: Option<u8>,
+}
+
+/// A segment that is to be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The IP version that the guest says the frame holds.
+    pub version: IpVersion,
+    /// Payload bytes of each piece.
+    pub size: u32,
+}
+
+/// Prepares a frame whose checksum the guest left open.
+///
+/// The guest says where the TCP header is, and leaves the sum of the pseudo header in the checksum's place (MS-DOC
+/// `NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`). We look ourselves: it costs little, and then nobody downstream needs to trust the guest.
+///
+/// # Errors
+/// The frame is not what the guest says.
+pub fn prepare_checksum(buffer: &mut FrameBuffer, wanted: Checksums) -> Result<(), TransmitError> {
+    let headers = Headers::parse(&buffer.bytes).ok_or(TransmitError::NotIp)?;
+    if headers.version != wanted.version {
+        return Err(TransmitError::OtherVersion);
+    }
+    if wanted.ip_header {
+        checksum::complete_ipv4_header(&mut buffer.bytes, &headers);
+    }
+    if let Some(named) = wanted.transport {
+        if headers.protocol != named {
+            return Err(TransmitError::NoTransport);
+        }
+        let open = checksum::leave_open(&mut buffer.bytes, &headers).ok_or(TransmitError::NoTransport)?;
+        buffer.offload.checksum = open;
+    }
+    Ok(())
+}
+
+/// Prepares a TCP segment that is to be cut (large send offload, version 2).
+///
+/// The guest leaves the IP packet's length 0 and the checksums open; they are made right for the uncut segment.
+///
+/// # Errors
+/// The frame is not what the guest says.
+pub fn prepare_large_send(buffer: &mut FrameBuffer, wanted: Cut) -> Result<(), TransmitError> {
+    let size = u16::try_from(wanted.size).ok().filter(|size| *size > 0);
+    let size = size.ok_or(TransmitError::SegmentSize(wanted.size))?;
+    let bytes = &mut buffer.bytes;
+    let headers = Headers::parse(bytes).ok_or(TransmitError::NotIp)?;
+    if headers.version != wanted.version {
+        return Err(TransmitError::OtherVersion);
+    }
+    if headers.protocol != protocol::TCP || headers.checksum_offset().is_none() {
+        return Err(TransmitError::NoTransport);
+    }
+    let data = usize::from(bytes[headers.transport + 12] >> 4) * 4;
+    let payload = headers.transport + data;
+    if data < 20 || payload > headers.end {
+        return Err(TransmitError::NoTransport);
+    }
+    let length = u16::try_from(headers.end - headers.network).map_err(|_| TransmitError::NotIp)?;
+    match headers.version {
+        IpVersion::V4 => set_be16(bytes, headers.network + 2, length),
+        IpVersion::V6 => set_be16(bytes, headers.network + 4, length.saturating_sub(40)),
+    }
+    checksum::complete_ipv4_header(bytes, &headers);
+    buffer.offload.checksum = checksum::leave_open(bytes, &headers).ok_or(TransmitError::NoTransport)?;
+    // A segment that needs no cut is an ordinary one; the kernel refuses to cut it.
+    if headers.end - payload > usize::from(size) {
+        let headers = u16::try_from(payload).map_err(|_| TransmitError::NotIp)?;
+        buffer.offload.segmentation = Some(Segmentation { version: wanted.version, size, headers });
+    }
+    Ok(())
+}
+
+/// Whether the IP packet in a frame says how long it is.
+pub fn has_length(frame: &[u8], headers: &Headers) -> bool {
+    let offset = if headers.version == IpVersion::V4 { 2 } else { 4 };
+    be16(frame, headers.network + offset).is_some_and(|length| length != 0)
+}
+
+/// Completes what is left open in a frame that is for a guest which has not switched the offload on.
+pub fn complete_for_guest(buffer: &mut FrameBuffer) {
+    checksum::complete(&mut buffer.bytes, buffer.offload.checksum);
+    buffer.offload.checksum = Checksum::Verified;
+}
+
+#[cfg(test)]
+#[path = "transmit_tests.rs"]
+mod tests;

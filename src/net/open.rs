@@ -1,0 +1,119 @@
+//! From what a user says of an adapter to the backend that it is plugged into.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::attachment::Attachment;
+use super::capture::{Captured, SharedCapture};
+use super::none::Nowhere;
+use super::switch::{SwitchError, Switches, UplinkError};
+use super::tap::{Tap, TapError};
+use super::user::address::Network;
+use super::user::forward::Forward;
+use super::user::{User, UserError};
+use super::{Backend, Queue};
+use crate::net::mac::MacAddress;
+use crate::net::pcap::{Capture, CaptureError};
+
+/// Why an adapter cannot be plugged in.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The tap.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The network in this process.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The switch.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
+    /// The switch's uplink was made without these ports.
+    #[error("switch={0} has its uplink already; give fwd= to the adapter that comes first with uplink=user")]
+    Uplink(String),
+    /// The capture.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The host has no thread or no descriptors for it.
+    #[error("cannot set up an adapter: {0}")]
+    Host(#[from] io::Error),
+}
+
+impl From<UplinkError> for BackendError {
+    fn from(error: UplinkError) -> Self {
+        match error {
+            UplinkError::User(error) => error.into(),
+            UplinkError::Switch(error) => error.into(),
+            UplinkError::Cable(error) => error.into(),
+        }
+    }
+}
+
+impl BackendError {
+    /// Whether it is the host that fails, and not what the user says or has.
+    pub fn is_hosts(&self) -> bool {
+        match self {
+            Self::Tap(error) => error.is_hosts(),
+            Self::User(UserError::Poll(_)) | Self::Switch(SwitchError::Eventfd(_)) | Self::Host(_) => true,
+            Self::User(UserError::Listen { .. })
+            | Self::Switch(SwitchError::NoPort | SwitchError::SameAddress(_))
+            | Self::Uplink(_)
+            | Self::Capture(_) => false,
+        }
+    }
+}
+
+/// An adapter, and what it is to be plugged into.
+pub struct Plug<'a> {
+    /// What it is plugged into.
+    pub attachment: &'a Attachment,
+    /// Ports of the host that lead to the guest.
+    pub forwards: &'a [Forward],
+    /// The adapter's address.
+    pub address: MacAddress,
+    /// The longest IP packet that the guest takes.
+    pub mtu: u16,
+    /// How many channels the guest may open, each of which gets a queue.
+    pub queues: u16,
+    /// A file that gets every frame.
+    pub pcap: Option<&'a Path>,
+    /// What a capture calls the adapter.
+    pub name: &'a str,
+}
+
+/// Plugs in an adapter.
+///
+/// # Errors
+/// See [`BackendError`].
+pub fn open(plug: &Plug<'_>, switches: &Switches) -> Result<Backend, BackendError> {
+    let capture = plug.pcap.map(|path| Capture::create(path, plug.name)).transpose()?;
+    let capture: Option<SharedCapture> = capture.map(|capture| Arc::new(Mutex::new(capture)));
+    let boxed = |queue: Box<dyn Queue>| match &capture {
+        Some(capture) => Box::new(Captured::new(queue, capture.clone())),
+        None => queue,
+    };
+    let mut backend = Backend { queues: Vec::new(), spreads: false, uplink: None };
+    let queues = plug.queues;
+    match plug.attachment {
+        Attachment::None => backend.queues.extend((0..queues).map(|_| boxed(Box::new(Nowhere)))),
+        Attachment::User => {
+            let ways = User::open_with_mtu(Network::default(), plug.forwards, queues, plug.mtu)?;
+            backend.queues.extend(ways.into_iter().map(|way| boxed(Box::new(way))));
+        }
+        Attachment::Tap(name) => {
+            let taps = Tap::open(name, queues)?;
+            backend.queues.extend(taps.into_iter().map(|tap| boxed(Box::new(tap))));
+            backend.spreads = queues > 1;
+        }
+        Attachment::Switch { name, uplink } => {
+            let switch = switches.get(name);
+            let port = switch.plug_with_mtu(Some(plug.address), plug.mtu)?;
+            if *uplink {
+                let made = switch.uplink(plug.forwards, port.number())?;
+                backend.uplink = Some(made.ok_or_else(|| BackendError::Uplink(name.clone()))?);
+            }
+            backend.queues.extend((0..queues).map(|_| boxed(Box::new(port.clone()))));
+        }
+    }
+    Ok(backend)
+}

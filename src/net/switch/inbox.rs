@@ -1,0 +1,132 @@
+//! What waits at a port of a switch.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::{MAX_PORTS, lock};
+use crate::net::frame::{Frame, FrameBuffer};
+
+/// How much may wait in a port's inbox, counted with [`FRAME_COST`].
+const INBOX: usize = 4 << 20;
+
+/// What a frame costs beside its bytes: even empty ones need memory.
+const FRAME_COST: usize = 256;
+
+/// What waits for a port.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// By the port that it comes from.
+    from: [Source; MAX_PORTS],
+    cost: usize,
+    /// Whose turn is next.
+    turn: usize,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    frames: VecDeque<FrameBuffer>,
+    cost: usize,
+}
+
+const fn cost(length: usize) -> usize {
+    length + FRAME_COST
+}
+
+impl Waiting {
+    /// Adds a frame. Says how many were dropped for it: perhaps the frame itself.
+    fn push(&mut self, source: usize, frame: Frame<'_>) -> u64 {
+        let wanted = cost(frame.bytes.len());
+        let mut dropped = 0;
+        while self.cost + wanted > INBOX {
+            // With the new frame counted in, so that who has most already does not get in.
+            let load = |port: &usize| self.from[*port].cost + if *port == source { wanted } else { 0 };
+            let longest = (0..MAX_PORTS).max_by_key(load).unwrap_or(source);
+            dropped += 1;
+            match self.from[longest].frames.pop_back_if(|_| longest != source) {
+                Some(victim) => self.uncount(longest, victim.bytes.len()),
+                None => return dropped,
+            }
+        }
+        let mut buffer = FrameBuffer::default();
+        buffer.set(frame);
+        self.from[source].frames.push_back(buffer);
+        self.from[source].cost += wanted;
+        self.cost += wanted;
+        dropped
+    }
+
+    fn uncount(&mut self, port: usize, length: usize) {
+        self.from[port].cost -= cost(length);
+        self.cost -= cost(length);
+    }
+
+    fn pop(&mut self) -> Option<(usize, FrameBuffer)> {
+        if self.cost == 0 {
+            return None;
+        }
+        for step in 1..=MAX_PORTS {
+            let port = (self.turn + step) % MAX_PORTS;
+            if let Some(frame) = self.from[port].frames.pop_front() {
+                self.turn = port;
+                self.uncount(port, frame.bytes.len());
+                return Some((port, frame));
+            }
+        }
+        None
+    }
+}
+
+/// A port's inbox.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    waiting: Mutex<Waiting>,
+    ready: OwnedFd,
+    dropped: AtomicU64,
+}
+
+impl Inbox {
+    pub(super) fn new() -> io::Result<Self> {
+        let ready = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { waiting: Mutex::default(), ready, dropped: AtomicU64::new(0) })
+    }
+
+    /// Turns readable when a frame waits.
+    pub(super) fn readiness(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Adds a frame from port `source`, or drops it, or another one.
+    pub(super) fn push(&self, source: usize, frame: Frame<'_>) {
+        let mut waiting = lock(&self.waiting);
+        let was_empty = waiting.cost == 0;
+        let dropped = waiting.push(source, frame);
+        if was_empty && waiting.cost > 0 {
+            // The counter never comes near its bound: it is reset when the inbox is empty.
+            let _ = rustix::io::write(&self.ready, &1_u64.to_ne_bytes());
+        }
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    /// The next frame, from the source whose turn it is, and that source.
+    pub(super) fn pop(&self) -> Option<(usize, FrameBuffer)> {
+        let mut waiting = lock(&self.waiting);
+        let frame = waiting.pop();
+        if frame.is_none() {
+            let _ = rustix::io::read(&self.ready, &mut [0_u8; 8]);
+        }
+        frame
+    }
+}
+
+#[cfg(test)]
+#[path = "inbox_tests.rs"]
+mod tests;

@@ -1,0 +1,246 @@
+//! A learning switch between the partitions of one process.
+//!
+//! A frame goes to the port where its destination was last seen, or to all other ports if it is for a group or for nobody that is known. VLAN tags are
+//! passed on and not looked at. Frames stay as guests leave them: with open checksums and uncut, from one guest's memory to the other's.
+//!
+//! Nobody waits for anybody: a port's inbox has a bound, and what does not fit is dropped and counted. It is dropped from the port that has
+//! most in that inbox, and the inbox is emptied by turns, so that a port that floods takes nothing from the others.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use super::Queue;
+pub use super::ports::MAX_PORTS;
+use super::ports::{Ports, SwitchPort, USUAL_MTU};
+use super::user::address::Network;
+use super::user::forward::Forward;
+use super::user::{User, UserError};
+use crate::net::frame::{ETHERNET_HEADER, Frame, FrameBuffer, MAX_FRAME};
+use crate::net::mac::MacAddress;
+use inbox::Inbox;
+use table::Table;
+use uplink::Cable;
+
+mod inbox;
+mod table;
+pub mod uplink;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The switches of a process, by name. A switch exists as long as somebody is plugged in.
+#[derive(Debug, Default)]
+pub struct Switches {
+    switches: Mutex<HashMap<String, Weak<Switch>>>,
+}
+
+impl Switches {
+    /// Those that the machines of this process share.
+    pub fn of_process() -> &'static Self {
+        static SWITCHES: LazyLock<Switches> = LazyLock::new(Switches::default);
+        &SWITCHES
+    }
+
+    /// The switch called `name`.
+    pub fn get(&self, name: &str) -> Arc<Switch> {
+        let mut switches = lock(&self.switches);
+        if let Some(switch) = switches.get(name).and_then(Weak::upgrade) {
+            return switch;
+        }
+        switches.retain(|_, switch| switch.strong_count() > 0);
+        let switch = Arc::new(Switch::default());
+        switches.insert(name.to_string(), Arc::downgrade(&switch));
+        switch
+    }
+}
+
+/// Why nothing can be plugged in.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// There are no more ports.
+    #[error("the switch has {MAX_PORTS} ports, and all are in use; use a second switch")]
+    NoPort,
+    /// Frames for one would be the other's.
+    #[error("another adapter at the switch has the address {0}; give one of them another mac=")]
+    SameAddress(MacAddress),
+    /// The host has no eventfd for us.
+    #[error("cannot create an eventfd: {0}; raise the limit on open files (ulimit -n)")]
+    Eventfd(#[from] io::Error),
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct Switch {
+    table: Mutex<Table>,
+    ports: Mutex<[Option<Arc<Inbox>>; MAX_PORTS]>,
+    /// What the uplink's network has to know of the ports.
+    known: Arc<Ports>,
+    uplink: Mutex<Weak<Cable>>,
+}
+
+#[derive(Debug)]
+struct Plug {
+    switch: Arc<Switch>,
+    port: usize,
+    inbox: Arc<Inbox>,
+}
+
+impl Drop for Plug {
+    fn drop(&mut self) {
+        // Whoever gets the port next must find it forgotten.
+        let mut ports = lock(&self.switch.ports);
+        lock(&self.switch.table).forget(self.port);
+        ports[self.port] = None;
+    }
+}
+
+/// A way into a switch. Clones share the port: what waits at it, one of them fetches.
+#[derive(Clone, Debug)]
+pub struct Port {
+    plug: Arc<Plug>,
+    targets: Vec<Arc<Inbox>>,
+    /// Where the frame came in that was fetched last.
+    source: SwitchPort,
+}
+
+impl Switch {
+    /// Plugs in a NIC with that address, or something that has none of its own.
+    ///
+    /// # Errors
+    /// See [`SwitchError`].
+    pub fn plug(self: &Arc<Self>, address: Option<MacAddress>) -> Result<Port, SwitchError> {
+        self.plug_with_mtu(address, USUAL_MTU)
+    }
+
+    /// Plugs in a NIC that takes IP packets of up to `mtu` bytes.
+    ///
+    /// # Errors
+    /// See [`SwitchError`].
+    pub fn plug_with_mtu(self: &Arc<Self>, address: Option<MacAddress>, mtu: u16) -> Result<Port, SwitchError> {
+        let inbox = Arc::new(Inbox::new()?);
+        let port = {
+            let mut ports = lock(&self.ports);
+            let port = ports.iter().position(Option::is_none).ok_or(SwitchError::NoPort)?;
+            if let Some(address) = address.filter(|address| !lock(&self.table).pin(*address, port)) {
+                return Err(SwitchError::SameAddress(address));
+            }
+            ports[port] = Some(inbox.clone());
+            self.known.plug(SwitchPort::new(port), mtu);
+            port
+        };
+        let plug = Arc::new(Plug { switch: self.clone(), port, inbox });
+        Ok(Port { plug, targets: Vec::new(), source: SwitchPort::default() })
+    }
+}
+
+impl Switch {
+    /// The cable to a network in this process, which is there as long as somebody holds it. The first one makes it, with those ports
+    /// forwarded to the guest at `target`. None for another one who wants ports forwarded.
+    ///
+    /// # Errors
+    /// A port cannot be had, or there is no room at the switch, or none in the host.
+    pub fn uplink(
+        self: &Arc<Self>,
+        forwards: &[Forward],
+        target: SwitchPort,
+    ) -> Result<Option<Arc<Cable>>, UplinkError> {
+        let mut uplink = lock(&self.uplink);
+        if let Some(cable) = uplink.upgrade() {
+            return Ok(forwards.is_empty().then_some(cable));
+        }
+        let way = User::behind(Network::default(), forwards, self.known.clone(), target)?;
+        // The router's address is its own, so that no guest can pretend to be the router.
+        let cable = Arc::new(Cable::connect(self.plug(Some(Network::ROUTER))?, way)?);
+        *uplink = Arc::downgrade(&cable);
+        Ok(Some(cable))
+    }
+}
+
+/// Why a switch has no uplink.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// The network.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The switch.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
+    /// The cable.
+    #[error("cannot connect the uplink: {0}")]
+    Cable(#[from] io::Error),
+}
+
+impl Port {
+    /// Where it is plugged in.
+    pub fn number(&self) -> SwitchPort {
+        SwitchPort::new(self.plug.port)
+    }
+
+    fn send_at(&mut self, frame: Frame<'_>, now: Instant) -> bool {
+        let (Some(destination), Some(source)) = (MacAddress::destination(frame.bytes), MacAddress::source(frame.bytes))
+        else {
+            return false;
+        };
+        if !(ETHERNET_HEADER..=MAX_FRAME).contains(&frame.bytes.len()) {
+            return false;
+        }
+        let Plug { switch, port, .. } = &*self.plug;
+        let known = {
+            let mut table = lock(&switch.table);
+            if !table.learn(source, *port, now) {
+                return false;
+            }
+            if destination.is_group() { None } else { table.find(destination, now) }
+        };
+        // No inbox is locked while the ports are: who is plugged in or out waits for nobody.
+        match known {
+            // It is on the side that the frame comes from.
+            Some(to) if to == *port => return true,
+            Some(to) => self.targets.extend(lock(&switch.ports)[to].clone()),
+            None => {
+                let ports = lock(&switch.ports);
+                let others = ports.iter().enumerate().filter(|(other, _)| other != port);
+                self.targets.extend(others.filter_map(|(_, inbox)| inbox.clone()));
+            }
+        }
+        self.targets.drain(..).for_each(|inbox| inbox.push(*port, frame));
+        true
+    }
+}
+
+impl Queue for Port {
+    fn send(&mut self, frame: Frame<'_>) -> bool {
+        self.send_at(frame, Instant::now())
+    }
+
+    fn receive(&mut self, frame: &mut FrameBuffer) -> bool {
+        match self.plug.inbox.pop() {
+            Some((source, next)) => {
+                *frame = next;
+                self.source = SwitchPort::new(source);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn received_from(&self) -> SwitchPort {
+        self.source
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.plug.inbox.readiness())
+    }
+
+    fn dropped(&self) -> u64 {
+        self.plug.inbox.dropped()
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,256 @@
+//! Fragments of IP packets, put together again (RFC 791, 3.2; RFC 8200, 4.5; RFC 5722). A pure function of frames and time.
+//!
+//! A packet whose fragments overlap is refused as a whole, with whatever is still to come of it. One that is not whole in time is
+//! dropped, and its sender is told. What waits is bounded for each port of the switch: the oldest of a port makes room for its next.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::packet::{IPV6_HEADER, addresses};
+use super::share::Guest;
+use crate::net::frame::ETHERNET_HEADER;
+use crate::net::offload::checksum;
+use crate::net::offload::headers::{FragmentField, Headers, IpVersion, ether_type, set_be16};
+
+/// How long fragments wait for the rest (RFC 8200, 4.5, has a minute; Linux 30 s for IPv4).
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE6: Duration = Duration::from_secs(60);
+
+/// How many packets may wait at a time, and with how many bytes, for each port.
+pub(super) const MAX_PACKETS: usize = 64;
+pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// How many fragments a packet may have. The longest one has 119 at an MTU of 576.
+pub(super) const MAX_PIECES: usize = 512;
+
+/// No IP packet is longer, with its header (IPv4) or without (IPv6).
+const LONGEST: usize = 65_535;
+
+/// What a packet costs beside its bytes.
+const PACKET_COST: usize = 512;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    guest: Guest,
+    ends: (IpAddr, IpAddr),
+    identification: u32,
+    /// For IPv4 alone: packets of two protocols may have the same identification.
+    protocol: u8,
+}
+
+/// What became of a fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The frame with the whole packet.
+    Whole(Vec<u8>),
+    /// The rest is still to come.
+    Waits,
+    /// It makes no sense, or contradicts others.
+    Refused,
+    /// It makes no sense, and the sender is to be told which byte of the packet is wrong (ICMPv6 parameter problem).
+    Wrong(u32),
+}
+
+#[derive(Debug)]
+struct Packet {
+    key: Key,
+    until: Instant,
+    /// The frame up to where the payload begins, from the first fragment, once that has come.
+    header: Option<Vec<u8>>,
+    /// Where in the header the number of the next protocol stands, and that number. IPv6 only.
+    next: Option<(usize, u8)>,
+    payload: Vec<u8>,
+    /// Which parts of the payload have come, in order.
+    pieces: Vec<(usize, usize)>,
+    /// Length of the payload, once the last fragment has come.
+    length: Option<usize>,
+    /// Fragments overlapped: nothing of this packet is taken any more.
+    refused: bool,
+}
+
+/// A packet that did not become whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// Whose it is.
+    pub guest: Guest,
+    /// From where it was to go where.
+    pub ends: (IpAddr, IpAddr),
+    /// The IP packet as its first fragment had it.
+    pub packet: Vec<u8>,
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct Fragments {
+    /// The oldest first.
+    packets: Vec<Packet>,
+}
+
+impl Packet {
+    fn cost(&self) -> usize {
+        self.payload.len() + self.header.as_ref().map_or(0, Vec::len) + PACKET_COST
+    }
+
+    fn refuse(&mut self) -> Outcome {
+        self.refused = true;
+        (self.header, self.payload, self.pieces) = (None, Vec::new(), Vec::new());
+        Outcome::Refused
+    }
+
+    /// Takes a part of the payload.
+    fn add(&mut self, start: usize, bytes: &[u8], is_last: bool) -> Outcome {
+        let end = start + bytes.len();
+        let longest = self.pieces.last().map_or(0, |(_, end)| *end);
+        let fits = match self.length {
+            Some(length) => end <= length && (!is_last || end == length),
+            None => !is_last || end >= longest,
+        };
+        if self.refused || !fits {
+            return self.refuse();
+        }
+        let place = self.pieces.partition_point(|piece| piece.0 < start);
+        if self.pieces.get(place) == Some(&(start, end)) && self.payload[start..end] == *bytes {
+            // The network has doubled it.
+            return Outcome::Waits;
+        }
+        let before = place.checked_sub(1).map_or(0, |before| self.pieces[before].1);
+        let after = self.pieces.get(place).map_or(usize::MAX, |piece| piece.0);
+        if start < before || end > after || self.pieces.len() >= MAX_PIECES {
+            return self.refuse();
+        }
+        self.pieces.insert(place, (start, end));
+        if self.payload.len() < end {
+            self.payload.resize(end, 0);
+        }
+        self.payload[start..end].copy_from_slice(bytes);
+        if is_last {
+            self.length = Some(end);
+        }
+        Outcome::Waits
+    }
+
+    fn is_whole(&self) -> bool {
+        let come: usize = self.pieces.iter().map(|(start, end)| end - start).sum();
+        self.header.is_some() && self.length == Some(come)
+    }
+
+    /// The frame with the whole packet.
+    fn frame(self) -> Option<Vec<u8>> {
+        let mut frame = self.header?;
+        let payload_at = frame.len();
+        frame.extend_from_slice(&self.payload);
+        match self.next {
+            None => {
+                let length = frame.len() - ETHERNET_HEADER;
+                set_be16(&mut frame, ETHERNET_HEADER + 2, length as u16);
+                set_be16(&mut frame, ETHERNET_HEADER + 6, 0);
+            }
+            Some((place, next)) => {
+                let length = frame.len() - ETHERNET_HEADER - IPV6_HEADER;
+                set_be16(&mut frame, ETHERNET_HEADER + 4, length as u16);
+                *frame.get_mut(place)? = next;
+            }
+        }
+        if self.next.is_none() {
+            let headers = Headers::parse(&frame).filter(|headers| headers.transport == payload_at)?;
+            checksum::complete_ipv4_header(&mut frame, &headers);
+        }
+        Some(frame)
+    }
+}
+
+impl Fragments {
+    /// Takes a frame with a fragment.
+    pub fn add(&mut self, guest: Guest, frame: &[u8], headers: &Headers, now: Instant) -> Outcome {
+        let Some(field) = FragmentField::find(frame, headers) else { return Outcome::Refused };
+        let Some(ends) = addresses(frame, headers) else { return Outcome::Refused };
+        let is_v6 = headers.version == IpVersion::V6;
+        // What stands before the payload travels in every fragment; the Ethernet header is the network's own form.
+        let network = frame.get(headers.network..field.header_end).unwrap_or_default();
+        let Some(payload) = frame.get(field.payload..headers.end) else { return Outcome::Refused };
+        // All but the last end where the next can begin, and none is empty.
+        if payload.is_empty() || (field.more && payload.len() % 8 != 0) {
+            return if is_v6 { Outcome::Wrong(4) } else { Outcome::Refused };
+        }
+        let fixed = if is_v6 { network.len() - IPV6_HEADER } else { network.len() };
+        if fixed + field.offset + payload.len() > LONGEST {
+            return if is_v6 { Outcome::Wrong((field.at + 2 - headers.network) as u32) } else { Outcome::Refused };
+        }
+        // A VLAN tag is left out: nothing that the network answers has one.
+        let kind = if is_v6 { ether_type::IPV6 } else { ether_type::IPV4 };
+        let header = || [&frame[..12], &kind.to_be_bytes(), network].concat();
+        let next = is_v6.then_some((field.next_at - headers.network + ETHERNET_HEADER, field.next));
+        let protocol = if is_v6 { 0 } else { headers.protocol };
+        let key = Key { guest, ends, identification: field.identification, protocol };
+        if field.offset == 0 && !field.more {
+            // It is whole: an atomic fragment (RFC 6946) has nothing to do with others of that identification.
+            let until = now + PATIENCE;
+            let (pieces, length) = (Vec::new(), Some(payload.len()));
+            let payload = payload.to_vec();
+            let packet = Packet { key, until, header: Some(header()), next, payload, pieces, length, refused: false };
+            return packet.frame().map_or(Outcome::Refused, Outcome::Whole);
+        }
+        let place = self.packets.iter().position(|packet| packet.key == key);
+        let place = place.unwrap_or_else(|| {
+            let until = now + if is_v6 { PATIENCE6 } else { PATIENCE };
+            let (header, payload, pieces) = Default::default();
+            self.packets.push(Packet { key, until, header, next: None, payload, pieces, length: None, refused: false });
+            self.packets.len() - 1
+        });
+        let packet = &mut self.packets[place];
+        let outcome = packet.add(field.offset, payload, !field.more);
+        if field.offset == 0 && !packet.refused {
+            (packet.header, packet.next) = (Some(header()), next);
+        }
+        if packet.is_whole() {
+            return self.packets.remove(place).frame().map_or(Outcome::Refused, Outcome::Whole);
+        }
+        self.make_room(guest);
+        outcome
+    }
+
+    /// Drops the oldest of a port's as long as it has too much.
+    fn make_room(&mut self, guest: Guest) {
+        let is_ports = |packet: &&Packet| packet.key.guest.port == guest.port;
+        loop {
+            let own = self.packets.iter().filter(is_ports);
+            let (count, bytes) = own.fold((0, 0), |(count, bytes), packet| (count + 1, bytes + packet.cost()));
+            if count <= MAX_PACKETS && bytes <= MAX_BYTES {
+                return;
+            }
+            let Some(oldest) = self.packets.iter().position(|packet| is_ports(&packet)) else { return };
+            self.packets.remove(oldest);
+        }
+    }
+
+    /// When the next packet has waited for too long.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.packets.iter().map(|packet| packet.until).min()
+    }
+
+    /// Drops what has waited for too long. Returns those whose senders are to be told: their first fragment has come.
+    pub fn expire(&mut self, now: Instant) -> Vec<Expired> {
+        let mut expired = Vec::new();
+        self.packets.retain_mut(|packet| {
+            let keep = packet.until > now;
+            if let Some(mut header) = packet.header.take_if(|_| !keep) {
+                let first = packet.pieces.first().map_or(0, |piece| piece.1);
+                header.drain(..ETHERNET_HEADER);
+                header.extend_from_slice(&packet.payload[..first]);
+                expired.push(Expired { guest: packet.key.guest, ends: packet.key.ends, packet: header });
+            }
+            keep
+        });
+        expired
+    }
+
+    /// Drops what a port's guest has sent: another is there now.
+    pub fn forget(&mut self, port: super::SwitchPort) {
+        self.packets.retain(|packet| packet.key.guest.port != port);
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.packets.len(), self.packets.iter().map(Packet::cost).sum())
+    }
+}

@@ -1,0 +1,212 @@
+//! Room for another flow: within the network, and within the process.
+
+use std::io;
+use std::time::Instant;
+
+use super::super::ports::SwitchPort;
+use super::budget::Ticket;
+use super::link::Link;
+use super::share::{Guest, Held, Victim, victim};
+use super::stack::{MAX_CONNECTIONS, MAX_DATAGRAM_FLOWS, MAX_LOOKUPS, Stack};
+use super::tcp;
+
+/// A connection of a guest's own that is silent for longer than this makes room for a new one of its (RFC 5382, 5).
+const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// What the log was told already. A guest can bring all of it about again and again.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    connections: bool,
+    addresses: bool,
+    descriptors: bool,
+    pub(super) servers: bool,
+}
+
+fn once(said: &mut bool, say: impl FnOnce()) {
+    if !std::mem::replace(said, true) {
+        say();
+    }
+}
+
+impl Said {
+    fn no_connection(&mut self) {
+        once(&mut self.connections, || {
+            crate::host::limited::warn!(
+                "a user network has {MAX_CONNECTIONS} connections, as many as it may; the guest that has most gives up one that it uses least"
+            );
+        });
+    }
+
+    /// There is no address left for a guest.
+    pub(super) fn no_address(&mut self, guest: Guest) {
+        once(&mut self.addresses, || {
+            crate::host::limited::warn!(
+                "a user network has no address left for {}: its adapter has asked for too many",
+                guest.mac
+            );
+        });
+    }
+
+    fn no_place(&mut self, limit: usize) {
+        once(&mut self.descriptors, || {
+            crate::host::limited::warn!(
+                "the user networks of this process have {limit} sockets, a third of its limit on open files; the guest that has most gives up one that it uses least; raise the limit (ulimit -n)"
+            );
+        });
+    }
+
+    /// The host has no socket for a flow: perhaps for want of descriptors.
+    pub(super) fn no_socket(&mut self, error: &io::Error) {
+        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+            once(&mut self.descriptors, || {
+                crate::host::limited::warn!(
+                    "a user network cannot open a socket: {error}; raise the limit on open files (ulimit -n)"
+                );
+            });
+        }
+    }
+}
+
+/// What a flow is that has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Connection,
+    Datagrams,
+    Lookup,
+}
+
+impl Stack {
+    fn connections_held(&self) -> impl Iterator<Item = Held<Instant>> + Clone {
+        let start = self.start;
+        self.connections.flows.iter().map(move |(number, flow)| Held {
+            number: *number,
+            guest: flow.guest(),
+            last_used: start + std::time::Duration::from_micros(flow.last_used().total_micros().max(0) as u64),
+        })
+    }
+
+    fn datagrams_held(&self) -> impl Iterator<Item = Held<Instant>> + Clone {
+        let flows = self.datagrams.flows.iter();
+        flows.map(|(number, flow)| Held { number: *number, guest: flow.guest(), last_used: flow.last_used() })
+    }
+
+    fn lookups_held(&self) -> impl Iterator<Item = Held<Instant>> + Clone {
+        let flows = self.lookups.flows.iter();
+        flows.map(|(number, flow)| Held { number: *number, guest: flow.guest(), last_used: flow.begun() })
+    }
+
+    /// Whether a flow may go for another of the same guest's: a connection only if nobody uses it.
+    fn may_go(victim: &Victim<Instant>, kind: Flow, now: Instant) -> bool {
+        let idle = now.saturating_duration_since(victim.flow.last_used);
+        !victim.is_own || kind != Flow::Connection || idle >= IDLE
+    }
+
+    /// Makes room for another connection of a guest's. None if it is to be refused.
+    pub(super) fn make_room(&mut self, guest: Guest, now: Instant) -> Option<tcp::Setup> {
+        if self.connections.flows.len() >= MAX_CONNECTIONS {
+            self.said.no_connection();
+            let victim =
+                victim(Some(guest), self.connections_held()).filter(|it| Self::may_go(it, Flow::Connection, now))?;
+            self.evict(Flow::Connection, victim.flow.number, now);
+        }
+        let ticket = self.take_ticket(guest, now)?;
+        let held = self.connections.flows.values().filter(|flow| flow.guest() == guest).count();
+        Some(tcp::Setup { ticket, held, seed: self.next_seed() })
+    }
+
+    /// Makes room in the table for another flow of a guest's datagrams.
+    pub(super) fn make_place_for_datagrams(&mut self, guest: Guest, now: Instant) -> Option<()> {
+        if self.datagrams.flows.len() >= MAX_DATAGRAM_FLOWS {
+            let victim = victim(Some(guest), self.datagrams_held())?;
+            self.evict(Flow::Datagrams, victim.flow.number, now);
+        }
+        Some(())
+    }
+
+    /// Makes room for another flow of a guest's datagrams with a socket of its own.
+    pub(super) fn make_room_for_datagrams(&mut self, guest: Guest, now: Instant) -> Option<Ticket> {
+        self.make_place_for_datagrams(guest, now)?;
+        self.take_ticket(guest, now)
+    }
+
+    /// Makes room for another look-up of a guest's.
+    pub(super) fn make_room_for_lookup(&mut self, guest: Guest, now: Instant) -> Option<()> {
+        if self.lookups.flows.len() >= MAX_LOOKUPS {
+            let victim = victim(Some(guest), self.lookups_held())?;
+            self.evict(Flow::Lookup, victim.flow.number, now);
+        }
+        Some(())
+    }
+
+    /// The place of another descriptor. If there is none left in the process, the guest that has most here gives one up.
+    fn take_ticket(&mut self, guest: Guest, now: Instant) -> Option<Ticket> {
+        self.pay_debts(now);
+        if let Some(ticket) = self.member.take() {
+            return Some(ticket);
+        }
+        self.said.no_place(self.member.limit());
+        self.evict_any(Some(guest), now)?;
+        self.member.take()
+    }
+
+    /// Ends the flow of any kind that is to go for another of `newcomer`'s.
+    fn evict_any(&mut self, newcomer: Option<Guest>, now: Instant) -> Option<()> {
+        let tag = |kind: Flow| move |held: Held<Instant>| (kind, held);
+        let all: Vec<_> = self.connections_held().map(tag(Flow::Connection)).collect();
+        let all: Vec<_> = all
+            .into_iter()
+            .chain(self.datagrams_held().map(tag(Flow::Datagrams)))
+            .chain(self.lookups_held().map(tag(Flow::Lookup)))
+            .collect();
+        let numbered = all.iter().enumerate().map(|(place, (_, held))| Held { number: place as u64, ..*held });
+        let victim = victim(newcomer, numbered)?;
+        let (kind, held) = *all.get(victim.flow.number as usize)?;
+        if !Self::may_go(&victim, kind, now) {
+            return None;
+        }
+        self.evict(kind, held.number, now);
+        Some(())
+    }
+
+    /// Gives up what other networks of the process want.
+    pub(super) fn pay_debts(&mut self, now: Instant) {
+        while self.member.owes() {
+            self.member.pay();
+            let _ = self.evict_any(None, now);
+        }
+    }
+
+    fn evict(&mut self, kind: Flow, number: u64, now: Instant) {
+        let ticks = self.ticks(now);
+        match kind {
+            Flow::Connection => {
+                let Some(flow) = self.connections.flows.get_mut(&number) else { return };
+                let (key, mac) = (flow.key(), flow.guest().mac);
+                flow.evict(&mut Link { incoming: None, outbox: &mut self.outbox, mac }, ticks);
+                self.connections.remove(number, &key);
+            }
+            Flow::Datagrams => {
+                let Some(key) = self.datagrams.flows.get(&number).map(|flow| flow.key()) else { return };
+                self.datagrams.remove(number, &key);
+            }
+            Flow::Lookup => {
+                let Some(key) = self.lookups.flows.get(&number).map(|flow| flow.key()) else { return };
+                self.lookups.remove(number, &key);
+            }
+        }
+    }
+
+    /// Forgets all that belongs to a port of the switch: another guest is there now.
+    pub(super) fn forget(&mut self, port: SwitchPort, now: Instant) {
+        self.guests.forget(port);
+        self.leases.forget(port);
+        self.fragments.forget(port);
+        let of_port = |(_, held): &(Flow, Held<Instant>)| held.guest.port == port;
+        let mut gone: Vec<_> = self.connections_held().map(|held| (Flow::Connection, held)).filter(of_port).collect();
+        gone.extend(self.datagrams_held().map(|held| (Flow::Datagrams, held)).filter(of_port));
+        gone.extend(self.lookups_held().map(|held| (Flow::Lookup, held)).filter(of_port));
+        for (kind, held) in gone {
+            self.evict(kind, held.number, now);
+        }
+    }
+}
