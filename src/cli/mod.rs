@@ -12,6 +12,7 @@ use viridian::wire::printable::Marked;
 
 mod check;
 mod closed;
+mod fleet;
 mod hv;
 mod logging;
 mod report;

@@ -1,12 +1,13 @@
 //! `--report`: a run as lines of JSON, for programs.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use viridian::console::ConsoleConfig;
+use viridian::fleet::Event;
 use viridian::host::records::Records;
-use viridian::machine::{End, Exits, Machine};
+use viridian::machine::Exits;
 
 /// The option of `run` and `up`.
 #[derive(clap::Args)]
@@ -20,16 +21,12 @@ pub struct Target {
 /// Writes the lines, where they are wanted.
 pub struct Report(Option<Records>);
 
-/// One line.
+/// The last line: the program ends.
 #[derive(Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Event<'a> {
-    /// A machine runs.
-    Started { time: f64, partition: &'a str, process: u32, pty: Option<&'a Path> },
-    /// A machine has ended, or could not start.
-    Ended { time: f64, partition: &'a str, seconds: f64, end: &'a End, exits: Option<Exits> },
-    /// The program ends.
-    Done { time: f64, code: u8 },
+#[serde(tag = "event", rename = "done")]
+struct Done {
+    time: f64,
+    code: u8,
 }
 
 impl Target {
@@ -55,23 +52,18 @@ impl Target {
 }
 
 impl Report {
-    /// A machine runs.
-    pub fn started(&self, partition: &str, machine: &Machine) {
-        let (time, pty) = (now(), machine.pty_path());
-        self.write(&Event::Started { time, partition, process: std::process::id(), pty });
+    /// Writes what happened to a machine.
+    pub fn event(&self, event: &Event) {
+        self.write(event);
     }
 
-    /// A machine has ended; one that never started has no exits.
-    pub fn ended(&self, partition: &str, end: &End, time: Duration, exits: Option<Exits>) {
-        self.write(&Event::Ended { time: now(), partition, seconds: time.as_secs_f64(), end, exits });
-    }
-
-    /// The program is about to end with that exit code.
+    /// Writes that the program is about to end with that exit code.
     pub fn done(&self, code: u8) {
-        self.write(&Event::Done { time: now(), code });
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.write(&Done { time, code });
     }
 
-    fn write(&self, event: &Event<'_>) {
+    fn write(&self, event: &impl Serialize) {
         if let Some(records) = &self.0 {
             match serde_json::to_string(event) {
                 Ok(line) => records.put(format!("{line}\n").as_bytes(), 1),
@@ -79,11 +71,6 @@ impl Report {
             }
         }
     }
-}
-
-/// Seconds since 1970.
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The counts that are not zero, in words.

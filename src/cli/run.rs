@@ -1,23 +1,18 @@
 //! `viridian run`.
 
-use std::io;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use viridian::config::Config;
 use viridian::config::file::FileError;
-use viridian::console::ConsoleConfig;
-use viridian::console::signals::EndSignals;
-use viridian::host::footprint::forget_start_up;
+use viridian::fleet::{Fleet, Outcome, exit_code};
+use viridian::machine::End;
+use viridian::machine::builder::Builder;
 use viridian::machine::end::code;
-use viridian::machine::{End, Machine};
 
-use super::report::{self, exits_in_words};
-use super::say;
+use super::fleet::Run;
+use super::{report, say};
 
 /// The option that names a settings file.
 const CONFIG: &str = "config";
@@ -84,59 +79,14 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         super::print(&text)?;
         return Ok(0);
     }
-    if config.console == ConsoleConfig::Stdio {
-        super::closed::expect_open()?;
-    }
-    let report = match arguments.report.open([&config.console]) {
-        Ok(report) => report,
-        Err(error) => {
-            say!("{error}");
-            return Ok(code::USAGE);
-        }
+    let fleet = Fleet::from(Builder::from(config));
+    let Some(Run { outcomes, report, .. }) = super::fleet::run(&fleet, &arguments.report)? else {
+        return Ok(code::USAGE);
     };
-    let signals = EndSignals::catch().context("cannot listen for signals")?;
-    let since = Instant::now();
-    let mut exits = None;
-    let end = match Machine::start(&config) {
-        Ok(machine) => {
-            forget_start_up();
-            report.started(&config.name, &machine);
-            while let Some(signal) = next_signal(&signals, &machine)? {
-                machine.stop(End::by_signal(signal));
-            }
-            exits = Some(machine.exits());
-            machine.wait()
-        }
-        Err(error) => End::Failed(error),
-    };
-    exits.inspect(|exits| log::info!("{}: {}", config.name, exits_in_words(exits)));
-    report.ended(&config.name, &end, since.elapsed(), exits);
-    report.done(end.exit_code());
-    if !quiet || matches!(end, End::Failed(_)) {
+    let code = exit_code(&outcomes);
+    report.done(code);
+    for Outcome { end, .. } in outcomes.iter().filter(|outcome| !quiet || matches!(*outcome.end, End::Failed(_))) {
         say!("{end}");
     }
-    Ok(end.exit_code())
-}
-
-/// How often disks are looked at: somebody may have changed the size of an image.
-pub(super) const DISK_SIZES: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-
-/// Waits for a signal; none when the machine is gone. Meanwhile has the guest notice disks that are made larger.
-fn next_signal(signals: &EndSignals, machine: &Machine) -> io::Result<Option<i32>> {
-    let interval = (!machine.disks().is_empty()).then_some(&DISK_SIZES);
-    loop {
-        let mut fds = [PollFd::from_borrowed_fd(machine.ended(), PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        match poll(&mut fds, interval) {
-            Ok(0) => machine.disks().check_sizes_aside(),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let [ended, signalled] = fds.map(|fd| !fd.revents().is_empty());
-        if ended {
-            return Ok(None);
-        }
-        if signalled {
-            return signals.wait().map(Some);
-        }
-    }
+    Ok(code)
 }

@@ -1,4 +1,7 @@
-//! Several machines from one file.
+//! Several machines that run together: start order, events, status, ends.
+//!
+//! A fleet comes from a TOML file or from [builders](Builder). Each `[[partition]]` of a file has the settings of a machine, and with
+//! `after` the names of those that start before it:
 //!
 //! ```toml
 //! [[partition]]
@@ -14,222 +17,135 @@
 //! after = ["server"]
 //! ```
 //!
-//! Each partition has the settings of a machine, and with `after` the names of those that are to run before it starts.
+//! [`Fleet::prepare`] opens, loads and checks everything that the machines need, so that a mistake in one of them shows before any
+//! guest runs. [`PreparedFleet::start`] starts them.
+//!
+//! ```no_run
+//! use viridian::fleet::{Event, Fleet};
+//!
+//! let fleet = Fleet::load("lab.toml".as_ref())?.prepare()?.start()?;
+//! for event in fleet.events()? {
+//!     match event {
+//!         Event::Started { partition, .. } => println!("{partition} runs"),
+//!         Event::Ended { outcome, .. } => println!("{}: {}", outcome.partition, outcome.end),
+//!         _ => {}
+//!     }
+//! }
+//! for outcome in fleet.wait() {
+//!     println!("{}", serde_json::to_string(&outcome)?);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use std::io;
 
 use crate::config::Config;
-use crate::config::file::{self, FileError, from_table, read};
-use crate::vsp::network::config::{NetworkOptionsError, check_all};
+use crate::machine::builder::Builder;
+use crate::machine::{End, MachineError, Prepared};
 
-/// One of several machines.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Partition {
-    /// Its settings.
-    pub config: Config,
-    /// The names of those that start before it.
-    pub after: Vec<String>,
+mod events;
+mod file;
+mod log;
+mod outcome;
+mod running;
+
+pub use events::Events;
+pub use file::FleetError;
+pub use outcome::{Event, Outcome, exit_code};
+pub use running::{RunningFleet, Status};
+
+/// Machines that are to run together, in the order in which they start.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    members: Vec<Member>,
 }
 
-/// Several machines, in the order in which they start.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lab {
-    /// None starts before those that it names.
-    pub partitions: Vec<Partition>,
+#[derive(Clone, Debug)]
+struct Member {
+    builder: Builder,
 }
 
-/// Why a file makes no lab.
-#[derive(Debug, thiserror::Error)]
-pub enum LabError {
-    /// The file cannot be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Something in it is wrong.
-    #[error("{path}: {problem}")]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: Problem,
-    },
+impl Member {
+    fn name(&self) -> &str {
+        &self.builder.config().name
+    }
 }
 
-/// What is wrong with a lab.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// It is no TOML, or no lab, or the settings of a partition are wrong.
-    #[error(transparent)]
-    Toml(file::Problem),
-    /// It has the settings of one machine.
-    #[error(
-        "these are settings of one machine, without a [[partition]]; run it with: viridian run --config FILE, or \
-         write [[partition]] and a name above them"
-    )]
-    OneMachine,
-    /// There is nothing to start.
-    #[error("there is no [[partition]]")]
-    Empty,
-    /// A partition cannot be told from others.
-    #[error("partition number {0} has no name; give each a name of its own")]
-    Unnamed(usize),
-    /// Two cannot be told from each other.
-    #[error("two partitions are called {0}; give each a name of its own")]
-    SameName(String),
-    /// There is no such partition.
-    #[error("{partition} is to start after {missing}, which does not exist")]
-    Unknown {
-        /// Who waits.
-        partition: String,
-        /// Whom it waits for.
-        missing: String,
-    },
-    /// Some wait for each other.
-    #[error("these wait for each other by after=, and none would start: {}", .0.join(", "))]
-    Cycle(Vec<String>),
-    /// Two would write over each other.
-    #[error("{first} and {second} both write {path}; give one of them another file")]
-    SameFile {
-        /// Who writes it.
-        first: String,
-        /// Who does, too.
-        second: String,
-        /// The file.
-        path: PathBuf,
-    },
-    /// Adapters are in each other's way.
-    #[error(transparent)]
-    Network(#[from] NetworkOptionsError),
+/// A fleet of one machine.
+impl From<Builder> for Fleet {
+    fn from(builder: Builder) -> Self {
+        Self { members: vec![Member { builder }] }
+    }
 }
 
-impl Lab {
-    /// Reads a file. Relative paths in it are relative to its folder.
+impl Fleet {
+    /// Returns the settings of the machines, in the order in which they start.
+    pub fn configs(&self) -> impl Iterator<Item = &Config> {
+        self.members.iter().map(|member| member.builder.config())
+    }
+
+    /// Changes a machine, to give it devices or handlers that a file cannot describe. Does nothing if there is no machine of this
+    /// name.
+    ///
+    /// ```no_run
+    /// use viridian::fleet::Fleet;
+    ///
+    /// let fleet = Fleet::load("lab.toml".as_ref())?.customize("client", |machine| machine.end_on_failure());
+    /// # Ok::<(), viridian::fleet::FleetError>(())
+    /// ```
+    pub fn customize(mut self, name: &str, change: impl FnOnce(Builder) -> Builder) -> Self {
+        if let Some(member) = self.members.iter_mut().find(|member| member.name() == name) {
+            member.builder = change(member.builder.clone());
+        }
+        self
+    }
+
+    /// Opens, loads and checks all that the machines need. No guest runs yet.
     ///
     /// # Errors
-    /// What is wrong with it; see [`LabError`].
-    pub fn load(path: &Path) -> Result<Self, LabError> {
-        let content = read(path)?;
-        let wrong = |problem| LabError::Content { path: path.to_owned(), problem };
-        let mut lab = match Self::parse(&content) {
-            Err(Problem::Toml(problem)) => return Err(problem.in_file(path).into()),
-            other => other.map_err(wrong)?,
+    /// Returns the first machine that cannot run, and why. No machine has run then, and nothing of any is left.
+    pub fn prepare(&self) -> Result<PreparedFleet, PrepareError> {
+        let prepare = |member: &Member| match member.builder.prepare() {
+            Ok(machine) => Ok((member.name().to_owned(), machine)),
+            Err(error) => Err(PrepareError { partition: member.name().to_owned(), error: Box::new(error) }),
         };
-        let folder = path.parent().unwrap_or(Path::new(""));
-        lab.partitions.iter_mut().for_each(|partition| partition.config.rebase(folder));
-        check_files(&lab.partitions).map_err(wrong)?;
-        Ok(lab)
+        Ok(PreparedFleet { machines: self.members.iter().map(prepare).collect::<Result<_, _>>()? })
     }
+}
 
-    /// Reads a file's content.
+/// A machine of a fleet that cannot run.
+#[derive(Debug, thiserror::Error)]
+#[error("{partition}: {error}")]
+pub struct PrepareError {
+    /// The name of the machine.
+    pub partition: String,
+    /// The reason.
+    #[source]
+    pub error: Box<MachineError>,
+}
+
+/// The end of a machine that never ran.
+impl From<PrepareError> for Outcome {
+    fn from(PrepareError { partition, error }: PrepareError) -> Self {
+        Self::never_started(partition, End::Failed(*error))
+    }
+}
+
+/// Machines that have all that they need, and whose guests have not run yet.
+///
+/// Dropping it releases everything.
+#[must_use = "the guests run once the fleet is started"]
+pub struct PreparedFleet {
+    machines: Vec<(String, Prepared)>,
+}
+
+impl PreparedFleet {
+    /// Starts the machines one after the other. If one of them cannot start, those that follow do not start either, and those
+    /// that run already are [stopped](RunningFleet::stop); its [`Outcome`] says why.
     ///
     /// # Errors
-    /// See [`Problem`].
-    pub fn parse(content: &str) -> Result<Self, Problem> {
-        let toml = |error: &toml::de::Error| Problem::Toml(file::Problem::new(content, None, error));
-        let mut table = DeTable::parse(content).map_err(|error| toml(&error))?.into_inner();
-        let partitions = table.remove("partition");
-        if let Some((key, _)) = table.iter().next() {
-            let is_machine = partitions.is_none() && toml::from_str::<Config>(content).is_ok();
-            return Err(match is_machine {
-                true => Problem::OneMachine,
-                false => Problem::Toml(file::Problem::unknown_key(content, key, &["partition"])),
-            });
-        }
-        let partitions = match partitions.map(|value| (value.span(), value.into_inner())) {
-            None => Vec::new(),
-            Some((_, DeValue::Array(partitions))) => partitions.into_iter().collect(),
-            Some((span, table)) => vec![Spanned::new(span, table)],
-        };
-        let partitions = partitions.into_iter().zip(1..).map(|(value, number)| partition(content, value, number));
-        let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
-        if partitions.is_empty() {
-            return Err(Problem::Empty);
-        }
-        check(&partitions)?;
-        Ok(Self { partitions: in_order(partitions)? })
+    /// The host has no thread or no file descriptor to watch the machines.
+    pub fn start(self) -> io::Result<RunningFleet> {
+        RunningFleet::start(self.machines)
     }
 }
-
-fn partition(content: &str, value: Spanned<DeValue<'_>>, number: usize) -> Result<Partition, Problem> {
-    let span = value.span();
-    let DeValue::Table(mut table) = value.into_inner() else {
-        return Err(Problem::Toml(file::Problem::at(content, span.start, "write each partition as [[partition]]")));
-    };
-    let name = table.get("name").and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty());
-    let name = name.ok_or(Problem::Unnamed(number))?.to_owned();
-    let in_partition = |problem: file::Problem| Problem::Toml(problem.with_context(&name));
-    let after = table.remove("after").map(|value| Vec::deserialize(ValueDeserializer::from(value))).transpose();
-    let after = after.map_err(|error| in_partition(file::Problem::new(content, None, &error)))?;
-    let config = from_table(content, Spanned::new(span, table)).map_err(in_partition)?;
-    Ok(Partition { config, after: after.unwrap_or_default() })
-}
-
-fn check(partitions: &[Partition]) -> Result<(), Problem> {
-    let mut names = BTreeSet::new();
-    for Partition { config, .. } in partitions {
-        if !names.insert(&config.name) {
-            return Err(Problem::SameName(config.name.clone()));
-        }
-    }
-    for Partition { config, after } in partitions {
-        if let Some(missing) = after.iter().find(|name| !names.contains(name)) {
-            return Err(Problem::Unknown { partition: config.name.clone(), missing: missing.clone() });
-        }
-    }
-    let adapters = partitions.iter().flat_map(|Partition { config, .. }| {
-        config.networks.iter().enumerate().map(|(index, options)| (&*config.name, index, options))
-    });
-    Ok(check_all(adapters)?)
-}
-
-/// Expects that no file is written twice. Devices, such as `/dev/null`, may be.
-fn check_files(partitions: &[Partition]) -> Result<(), Problem> {
-    let mut writers = BTreeMap::new();
-    for Partition { config, .. } in partitions {
-        let is_device = |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
-        for path in config.written_files().filter(|path| !is_device(path)) {
-            if let Some(first) = writers.insert(path, &config.name) {
-                let (first, second) = (first.clone(), config.name.clone());
-                return Err(Problem::SameFile { first, second, path: path.to_owned() });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Those first that wait for nobody, else as they are written.
-fn in_order(mut waiting: Vec<Partition>) -> Result<Vec<Partition>, Problem> {
-    let mut ordered: Vec<Partition> = Vec::new();
-    while !waiting.is_empty() {
-        let runs = |name: &String| ordered.iter().any(|partition| partition.config.name == *name);
-        match waiting.iter().position(|partition| partition.after.iter().all(runs)) {
-            Some(next) => ordered.push(waiting.remove(next)),
-            None => return Err(Problem::Cycle(cycle(&waiting))),
-        }
-    }
-    Ok(ordered)
-}
-
-/// The names of some that wait for each other in a ring, of partitions that all wait for one of them.
-fn cycle(waiting: &[Partition]) -> Vec<String> {
-    let mut path: Vec<String> = Vec::new();
-    let mut name = waiting.first().map(|partition| partition.config.name.clone());
-    while let Some(next) = name {
-        if let Some(start) = path.iter().position(|known| *known == next) {
-            return path.split_off(start);
-        }
-        let partition = waiting.iter().find(|partition| partition.config.name == next);
-        let is_waiting = |name: &&String| waiting.iter().any(|partition| partition.config.name == **name);
-        name = partition.and_then(|partition| partition.after.iter().find(is_waiting).cloned());
-        path.push(next);
-    }
-    path
-}
-
-#[cfg(test)]
-#[path = "lab_tests.rs"]
-mod tests;

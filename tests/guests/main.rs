@@ -9,6 +9,7 @@ mod common;
 mod console;
 mod embedded;
 mod ends;
+mod fleet;
 mod floods;
 mod guest_image;
 mod hypercalls;

@@ -1,8 +1,8 @@
 use super::*;
 
 fn order(content: &str) -> Result<Vec<String>, String> {
-    let lab = Lab::parse(content).map_err(|problem| problem.to_string())?;
-    Ok(lab.partitions.into_iter().map(|partition| partition.config.name).collect())
+    let partitions = parse(content).map_err(|problem| problem.to_string())?;
+    Ok(partitions.into_iter().map(|partition| partition.config.name).collect())
 }
 
 #[track_caller]
@@ -20,8 +20,8 @@ fn partitions_start_after_those_that_they_name_and_else_as_they_are_written() {
 
 #[test]
 fn a_partition_has_all_settings_of_a_machine() {
-    let lab = Lab::parse("[[partition]]\nname = 'a'\nmemory = '64M'\nnet = 'switch=lab'\ncpus = 2").unwrap();
-    let config = &lab.partitions[0].config;
+    let partitions = parse("[[partition]]\nname = 'a'\nmemory = '64M'\nnet = 'switch=lab'\ncpus = 2").unwrap();
+    let config = &partitions[0].config;
     assert_eq!((config.memory.size.0, config.cpus.count, config.networks.len()), (64 << 20, 2, 1));
 }
 
@@ -34,7 +34,7 @@ fn partitions_that_wait_for_each_other_are_named_and_those_that_wait_for_them_ar
 }
 
 #[test]
-fn what_makes_no_lab_is_refused() {
+fn a_file_without_a_usable_fleet_is_refused() {
     refused("", "no [[partition]]");
     refused("[[partitions]]", "line 1, column 3: unknown key `partitions`; did you mean `partition`?");
     refused("memory = '1G'\ncpus = 2", "viridian run --config");
@@ -64,7 +64,7 @@ fn a_file_is_written_by_one_partition_and_a_device_by_any() {
     let load = |one: &str, other: &str| {
         let text = format!("[[partition]]\nname = 'a'\n{one}\n[[partition]]\nname = 'b'\n{other}");
         std::fs::write(&path, text).unwrap();
-        Lab::load(&path).map(drop).map_err(|error| error.to_string())
+        Fleet::load(&path).map(drop).map_err(|error| error.to_string())
     };
     let error = load("console = 'file:log'", "net = 'none,pcap=log'").unwrap_err();
     assert!(error.contains("a and b both write") && error.contains("log; give one of them another"), "{error}");

@@ -1,0 +1,79 @@
+//! Runs the machines of `run` and `up` to their ends.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use viridian::console::ConsoleConfig;
+use viridian::console::signals::EndSignals;
+use viridian::fleet::{Event, Events, Fleet, Outcome};
+use viridian::host::footprint::forget_start_up;
+use viridian::machine::End;
+
+use super::report::{Report, Target, exits_in_words};
+use super::say;
+
+/// A run that is over.
+pub struct Run {
+    /// The ends of the machines, in the order in which they ended.
+    pub outcomes: Vec<Outcome>,
+    /// Whether all machines could be prepared. If not, `outcomes` has the one that could not, and none has run.
+    pub prepared: bool,
+    /// The report, without its last line.
+    pub report: Report,
+}
+
+/// Runs the machines, and ends them at a signal. Returns `None` after saying why if the report cannot be written.
+pub fn run(fleet: &Fleet, report: &Target) -> anyhow::Result<Option<Run>> {
+    let consoles = || fleet.configs().map(|config| &config.console);
+    if consoles().any(|console| *console == ConsoleConfig::Stdio) {
+        super::closed::expect_open()?;
+    }
+    let report = match report.open(consoles()) {
+        Ok(report) => report,
+        Err(error) => {
+            say!("{error}");
+            return Ok(None);
+        }
+    };
+    let signals = EndSignals::catch().context("cannot listen for signals")?;
+    let prepared = match fleet.prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let outcome = Outcome::from(error);
+            report.event(&outcome.clone().into());
+            return Ok(Some(Run { outcomes: vec![outcome], prepared: false, report }));
+        }
+    };
+    let fleet = prepared.start().context("cannot watch the machines")?;
+    forget_start_up();
+    let mut events = fleet.events().context("cannot watch the machines")?;
+    while let Some(event) = next(&mut events, &signals, |signal| fleet.stop(|| End::by_signal(signal)))? {
+        if let Event::Ended { outcome: Outcome { partition, exits: Some(exits), .. }, .. } = &event {
+            log::info!("{partition}: {}", exits_in_words(exits));
+        }
+        report.event(&event);
+    }
+    Ok(Some(Run { outcomes: fleet.wait(), prepared: true, report }))
+}
+
+/// Waits for the next event of the machines. Returns `None` after their ends.
+fn next(events: &mut Events, signals: &EndSignals, mut signalled: impl FnMut(i32)) -> anyhow::Result<Option<Event>> {
+    loop {
+        if let Some(event) = events.wait(Duration::ZERO) {
+            return Ok(Some(event));
+        }
+        if events.is_over() {
+            return Ok(None);
+        }
+        let mut fds = [PollFd::new(events, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for the machines"),
+        }
+        if !fds[1].revents().is_empty() {
+            signalled(signals.wait().context("cannot listen for signals")?);
+        }
+    }
+}

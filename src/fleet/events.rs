@@ -1,0 +1,67 @@
+//! The events of a fleet, from its start on, for any number of listeners.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Event;
+use super::log::Log;
+
+/// The events of a fleet, from its start on: see [`RunningFleet::events`](super::RunningFleet::events).
+///
+/// As an iterator, it waits for each next event and finishes after the last machine's end. [`AsFd`] gives a descriptor to poll: it
+/// is readable if [`wait`](Self::wait) has something to return, and remains so once the last machine has ended.
+pub struct Events {
+    log: Arc<Log>,
+    /// The number of the event to be given next.
+    next: usize,
+    changed: Arc<OwnedFd>,
+}
+
+impl Events {
+    pub(super) fn new(log: Arc<Log>, changed: Arc<OwnedFd>) -> Self {
+        Self { log, next: 0, changed }
+    }
+
+    /// Waits for the next event. Returns `None` if none comes within `timeout`, or before the end of the last machine.
+    pub fn wait(&mut self, timeout: Duration) -> Option<Event> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Returns `true` if the last machine has ended and every event was taken.
+    pub fn is_over(&self) -> bool {
+        self.log.is_over(self.next)
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Event> {
+        loop {
+            if let Some(event) = self.log.take(self.next, &self.changed) {
+                self.next += 1;
+                return Some(event);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if self.is_over() || left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            // An interrupted poll is followed by another look.
+            let _ = poll(&mut [PollFd::new(&*self.changed, PollFlags::IN)], timeout.as_ref());
+        }
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.changed.as_fd()
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.wait_until(None)
+    }
+}

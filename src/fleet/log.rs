@@ -1,0 +1,87 @@
+//! What was said about a fleet so far, and who is told when there is more.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::{Event, Outcome};
+
+/// The events of a fleet: two for each machine at most, so all are kept.
+#[derive(Default)]
+pub(super) struct Log {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<Event>,
+    over: bool,
+    listeners: Vec<Weak<OwnedFd>>,
+}
+
+impl Log {
+    pub fn push(&self, event: Event) {
+        let mut state = self.lock();
+        state.events.push(event);
+        state.wake();
+    }
+
+    /// The last machine has ended.
+    pub fn finish(&self) {
+        let mut state = self.lock();
+        state.over = true;
+        state.wake();
+    }
+
+    /// Returns the event with this number. If there is none yet, `changed` becomes readable when there is.
+    pub fn take(&self, number: usize, changed: &OwnedFd) -> Option<Event> {
+        let state = self.lock();
+        let event = state.events.get(number).cloned();
+        if !state.over && number + 1 >= state.events.len() {
+            // All that the listener was woken for is taken. An eventfd that was not written has nothing to read.
+            let _ = rustix::io::read(changed, &mut [0; 8]);
+        }
+        event
+    }
+
+    pub fn is_over(&self, next: usize) -> bool {
+        let state = self.lock();
+        state.over && next >= state.events.len()
+    }
+
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let ended = |event: &Event| match event {
+            Event::Ended { outcome, .. } => Some(outcome.clone()),
+            Event::Started { .. } => None,
+        };
+        self.lock().events.iter().filter_map(ended).collect()
+    }
+
+    /// Returns a descriptor that is readable from now on whenever there is something to take.
+    pub fn listen(&self) -> rustix::io::Result<Arc<OwnedFd>> {
+        let changed = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let mut state = self.lock();
+        state.listeners.retain(|listener| listener.strong_count() > 0);
+        state.listeners.push(Arc::downgrade(&changed));
+        if state.over || !state.events.is_empty() {
+            ring(&changed);
+        }
+        Ok(changed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wake(&self) {
+        self.listeners.iter().filter_map(Weak::upgrade).for_each(|changed| ring(&changed));
+    }
+}
+
+fn ring(changed: &OwnedFd) {
+    // It fails only where the count is at its highest, and the descriptor is readable then.
+    let _ = rustix::io::write(changed, &1u64.to_ne_bytes());
+}

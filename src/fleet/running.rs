@@ -1,0 +1,253 @@
+//! A fleet whose machines run, and the thread that watches them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::log::Log;
+use super::{Event, Events, Outcome};
+use crate::machine::{End, Exits, Machine, Prepared};
+
+/// How often disks are looked at: somebody may have changed the size of an image.
+const DISK_SIZES: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// The watching thread calls little.
+const STACK: usize = 256 << 10;
+
+/// Machines that run together. They end by themselves, or by [`stop`](Self::stop).
+///
+/// Once a second it looks for disk images that have changed their size, and tells their guests.
+///
+/// Dropping it ends all machines, and returns when nothing of them is left.
+pub struct RunningFleet {
+    shared: Arc<Shared>,
+    watcher: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    members: Vec<Running>,
+    log: Arc<Log>,
+    /// Readable once the last machine has ended.
+    ended: OwnedFd,
+}
+
+struct Running {
+    name: String,
+    since: Instant,
+    state: RwLock<State>,
+}
+
+enum State {
+    Runs(Machine),
+    /// It is being taken down.
+    Ending(Exits),
+    Ended(Outcome),
+}
+
+/// The present state of one machine of a fleet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The machine's name.
+    pub partition: String,
+    /// The other end of its `pty` console.
+    pub pty: Option<PathBuf>,
+    /// How often its VPs have left the guest for this process so far. `None` if it never started.
+    pub exits: Option<Exits>,
+    /// The end of a machine that does not run any more.
+    pub outcome: Option<Outcome>,
+}
+
+impl RunningFleet {
+    pub(super) fn start(ready: Vec<(String, Prepared)>) -> io::Result<Self> {
+        let log = Arc::new(Log::default());
+        let ended = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let mut members = Vec::new();
+        for (name, machine) in ready {
+            let since = Instant::now();
+            let (event, state) = match machine.start() {
+                Ok(machine) => (Event::started(&name, machine.pty_path().map(Into::into)), State::Runs(machine)),
+                Err(error) => {
+                    let outcome = Outcome::never_started(name.clone(), End::Failed(error));
+                    let outcome = Outcome { time: since.elapsed(), ..outcome };
+                    (outcome.clone().into(), State::Ended(outcome))
+                }
+            };
+            let failed = matches!(state, State::Ended(_));
+            log.push(event);
+            members.push(Running { name, since, state: RwLock::new(state) });
+            if failed {
+                members.iter().for_each(|running| running.stop(End::Interrupted));
+                break;
+            }
+        }
+        let shared = Arc::new(Shared { members, log, ended });
+        let watch = {
+            let shared = shared.clone();
+            move || shared.watch()
+        };
+        // Without the thread the machines end with `shared`.
+        let watcher = thread::Builder::new().name("fleet".into()).stack_size(STACK).spawn(watch)?;
+        Ok(Self { shared, watcher: Some(watcher) })
+    }
+
+    /// Returns the events of the fleet, from its start on. Each call gives a listener of its own.
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
+    pub fn events(&self) -> io::Result<Events> {
+        Ok(Events::new(self.shared.log.clone(), self.shared.log.listen()?))
+    }
+
+    /// Returns the present state of each machine that was started, in the order of their start.
+    pub fn status(&self) -> Vec<Status> {
+        self.shared.members.iter().map(Running::status).collect()
+    }
+
+    /// Does something with a machine that runs. Returns `None` if it has ended, or if there is none of this name.
+    ///
+    /// The machine's end is not reported before `access` returns: do not wait for that in it.
+    pub fn with<T>(&self, name: &str, access: impl FnOnce(&Machine) -> T) -> Option<T> {
+        self.shared.members.iter().find(|running| running.name == name)?.with(access)
+    }
+
+    /// Ends all machines that still run, each with an end from `end`. Does not wait. A second call gives up on console output that
+    /// nobody reads.
+    pub fn stop(&self, end: impl Fn() -> End) {
+        self.shared.members.iter().for_each(|running| running.stop(end()));
+    }
+
+    /// Becomes readable once the last machine has ended and [`wait`](Self::wait) will not block.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.shared.ended.as_fd()
+    }
+
+    /// Waits for the end of all machines, and returns how they ended, in the order in which they did.
+    pub fn wait(mut self) -> Vec<Outcome> {
+        self.join();
+        self.shared.log.outcomes()
+    }
+
+    fn join(&mut self) {
+        if self.watcher.take().map(JoinHandle::join).is_some_and(|joined| joined.is_err()) {
+            log::error!("the thread that watches the machines panicked");
+        }
+    }
+}
+
+impl Drop for RunningFleet {
+    fn drop(&mut self) {
+        if self.watcher.is_some() {
+            self.stop(|| End::Terminated);
+            self.stop(|| End::Terminated);
+            self.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Takes each machine down as it ends, until none runs.
+    fn watch(&self) {
+        // Also when this thread panics: whoever waits for the end must learn of it.
+        let _over = Over(self);
+        let mut left: Vec<_> = self.members.iter().filter(|member| member.runs()).collect();
+        while !left.is_empty() {
+            match wait_for_ends(&left) {
+                Ok(ended) => {
+                    let (ended, others) = left.into_iter().zip(ended).partition::<Vec<_>, _>(|(_, ended)| *ended);
+                    ended.iter().for_each(|(member, _)| member.take_down(&self.log));
+                    left = others.into_iter().map(|(member, _)| member).collect();
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    log::error!("the machines cannot be watched, and end: {error}");
+                    left.iter().for_each(|member| member.stop(End::Terminated));
+                    left.drain(..).for_each(|member| member.take_down(&self.log));
+                }
+            }
+        }
+    }
+}
+
+/// Waits until one of the machines ends, or the sizes of disks are to be looked at. Returns which have ended.
+fn wait_for_ends(members: &[&Running]) -> Result<Vec<bool>, Errno> {
+    // Others read, too. Only this thread writes, and not before it has let go of these.
+    let states: Vec<_> = members.iter().map(|member| member.state()).collect();
+    let machines = || states.iter().filter_map(|state| state.machine());
+    let mut fds: Vec<_> = machines().map(|machine| PollFd::from_borrowed_fd(machine.ended(), PollFlags::IN)).collect();
+    let has_disks = machines().any(|machine| !machine.disks().is_empty());
+    if poll(&mut fds, has_disks.then_some(&DISK_SIZES))? == 0 {
+        machines().for_each(|machine| machine.disks().check_sizes_aside());
+    }
+    Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
+}
+
+impl State {
+    fn machine(&self) -> Option<&Machine> {
+        match self {
+            Self::Runs(machine) => Some(machine),
+            Self::Ending(_) | Self::Ended(_) => None,
+        }
+    }
+}
+
+impl Running {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, state: State) -> State {
+        std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state)
+    }
+
+    fn runs(&self) -> bool {
+        self.state().machine().is_some()
+    }
+
+    fn with<T>(&self, access: impl FnOnce(&Machine) -> T) -> Option<T> {
+        self.state().machine().map(access)
+    }
+
+    fn stop(&self, end: End) {
+        self.with(|machine| machine.stop(end));
+    }
+
+    /// Takes down a machine that has ended, and says how it did.
+    fn take_down(&self, log: &Log) {
+        let Some((time, exits)) = self.with(|machine| (self.since.elapsed(), machine.exits())) else { return };
+        let State::Runs(machine) = self.set(State::Ending(exits)) else { return };
+        let outcome = Outcome { partition: self.name.clone(), time, end: Arc::new(machine.wait()), exits: Some(exits) };
+        self.set(State::Ended(outcome.clone()));
+        log.push(outcome.into());
+    }
+
+    fn status(&self) -> Status {
+        let partition = self.name.clone();
+        match &*self.state() {
+            State::Runs(machine) => {
+                let pty = machine.pty_path().map(Into::into);
+                Status { partition, pty, exits: Some(machine.exits()), outcome: None }
+            }
+            State::Ending(exits) => Status { partition, pty: None, exits: Some(*exits), outcome: None },
+            State::Ended(outcome) => {
+                Status { partition, pty: None, exits: outcome.exits, outcome: Some(outcome.clone()) }
+            }
+        }
+    }
+}
+
+/// Tells everybody who waits that no machine runs any more, when it is dropped.
+struct Over<'a>(&'a Shared);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.log.finish();
+        // An eventfd that nobody else writes has room.
+        let _ = rustix::io::write(&self.0.ended, &1u64.to_ne_bytes());
+    }
+}
