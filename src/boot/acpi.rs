@@ -39,7 +39,7 @@ pub struct Description {
     pub pics: bool,
 }
 
-/// The tables for a machine, to be put at the start of [`ACPI_TABLES`].
+/// Returns the tables for a machine, to be put at the start of [`ACPI_TABLES`].
 ///
 /// # Errors
 /// More VPs than there is room for.
@@ -90,7 +90,7 @@ fn bytes(table: &dyn Aml) -> Vec<u8> {
     bytes
 }
 
-/// The fixed ACPI description table (5.2.9).
+/// Returns the fixed ACPI description table (5.2.9).
 fn fadt(dsdt: u64, facs: u64) -> FADT {
     /// There are ISA devices, the serial port and the clock. That there is no 8042 flag keeps guests from looking for
     /// a keyboard; the reset line of port 0x64 is used without it.
@@ -181,7 +181,7 @@ struct SourceOverride {
 }
 const _: () = assert!(size_of::<SourceOverride>() == 10);
 
-/// The multiple APIC description table (5.2.12).
+/// Returns the multiple APIC description table (5.2.12).
 fn madt(description: &Description) -> Sdt {
     const REVISION: u8 = 5;
     /// There is a pair of 8259 interrupt controllers as well.

@@ -38,13 +38,13 @@ const COMMAND_LINE_LIMIT_BEFORE: u64 = 255;
 const PROTOCOL_2_10: u16 = 0x20a;
 const FORMAT: &str = "Linux bzImage";
 
-/// Whether a file that starts so is a bzImage of any age.
+/// Returns `true` if a file that starts so is a bzImage of any age.
 pub(super) fn is_one(head: &[u8]) -> bool {
     head.get(0x1fe..0x200) == Some(&BOOT_FLAG.to_le_bytes())
         && head.get(0x202..0x206) == Some(&HEADER_MAGIC.to_le_bytes())
 }
 
-/// Where the parts of a bzImage go.
+/// Returns where the parts of a bzImage go.
 pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError> {
     file.require("the setup header", HEADER_OFFSET as u64, size_of::<SetupHeader>() as u64)?;
     let mut header = read_header(head);
@@ -116,7 +116,7 @@ fn place_32(header: &SetupHeader) -> (u64, u64) {
     (address, address.saturating_add(start.saturating_sub(LOAD_HIGH)))
 }
 
-/// The setup header, as far as this kernel's boot protocol has one; the rest stays zero, as the protocol asks.
+/// Returns the setup header, as far as this kernel's boot protocol has one; the rest stays zero, as the protocol asks.
 fn read_header(head: &[u8]) -> SetupHeader {
     let mut header = SetupHeader::default();
     let end = JUMP_END + usize::from(head[JUMP_END - 1]);

@@ -46,7 +46,7 @@ pub(super) fn dsdt(description: &Description) -> Sdt {
     dsdt
 }
 
-/// A processor, whose `_UID` is the one in the MADT.
+/// Returns a processor, whose `_UID` is the one in the MADT.
 fn processor(index: usize) -> impl Aml {
     struct Processor(usize);
     impl Aml for Processor {

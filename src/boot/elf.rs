@@ -192,7 +192,7 @@ impl Elf {
         Ok(())
     }
 
-    /// The kernel that this file is, entered at the physical address `entry`.
+    /// Returns the kernel that this file is, entered at the physical address `entry`.
     pub(super) fn kernel(&self, file: &ImageFile, protocol: Protocol, entry: u64) -> Result<Kernel, BootError> {
         let mut segments = Vec::with_capacity(self.loads.len());
         for (index, load) in self.loads.iter().enumerate() {
@@ -222,7 +222,7 @@ impl Elf {
         Ok(Kernel::new(protocol, entry, segments))
     }
 
-    /// The physical address of the virtual address `e_entry`, or `e_entry` itself if it is not one.
+    /// Returns the physical address of the virtual address `e_entry`, or `e_entry` itself if it is not one.
     ///
     /// The System V ABI has virtual addresses there, and GRUB takes it at its word; a kernel that is linked to
     /// high addresses but starts at low ones has the latter there as a rule.
@@ -288,7 +288,7 @@ impl Header {
         })
     }
 
-    /// The program headers, those of 32-bit files widened.
+    /// Returns the program headers, those of 32-bit files widened.
     fn programs(&self, file: &ImageFile) -> Result<Vec<Program64>, BootError> {
         let expected = match self.class {
             Class::Bits32 => size_of::<Program32>(),
@@ -314,7 +314,7 @@ impl Header {
         Ok(table.chunks_exact(expected).filter_map(read).collect())
     }
 
-    /// The sections of notes, for a file whose linker made no segment of them. Sections are not needed to load a file: a
+    /// Returns the sections of notes, for a file whose linker made no segment of them. Sections are not needed to load a file: a
     /// table that cannot be read has none.
     fn note_sections(&self, file: &ImageFile) -> Vec<NoteSection> {
         let expected = match self.class {

@@ -57,12 +57,12 @@ enum Mode {
 }
 
 impl Protocol {
-    /// Whether this is one of the three ways into a flat image, which hand nothing over.
+    /// Returns `true` if this is one of the three ways into a flat image, which hand nothing over.
     pub(super) fn is_flat(self) -> bool {
         matches!(self, Self::Flat16 | Self::Flat32 | Self::Flat64)
     }
 
-    /// The code and data segments with the selectors that a kernel may count on.
+    /// Returns the code and data segments with the selectors that a kernel may count on.
     ///
     /// The Linux boot protocol names __BOOT_CS and __BOOT_DS. Multiboot and PVH leave the selectors open, but there are kernels, xv6
     /// for one, that load a table of their own and go on with the selectors that they were entered with, QEMU's.
@@ -105,7 +105,7 @@ const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 
 impl Entry {
-    /// An entry at `rip` with all other registers zero.
+    /// Creates an entry at `rip` with all other registers zero.
     pub(super) fn new(protocol: Protocol, rip: u64) -> Self {
         Self { protocol, registers: kvm_regs { rip, rflags: RFLAGS, ..Default::default() }, untouched: Vec::new() }
     }
@@ -139,7 +139,7 @@ impl Entry {
     }
 }
 
-/// A segment that is present, with base 0; `kind` is the descriptor's type field.
+/// Returns a segment that is present, with base 0; `kind` is the descriptor's type field.
 const fn segment(selector: u16, limit: u32, kind: u8) -> kvm_segment {
     kvm_segment {
         base: 0,
@@ -175,7 +175,7 @@ const TASK: kvm_segment = kvm_segment { s: 0, ..segment(0x20, 0x67, BUSY_TSS) };
 /// Null, three for code and data, of which one is unused, and the task's, which has two slots in long mode.
 const GDT_LENGTH: usize = 6 * 8;
 
-/// The eight bytes that describe `segment` in a descriptor table (Intel SDM volume 3, 3.4.5).
+/// Returns the eight bytes that describe `segment` in a descriptor table (Intel SDM volume 3, 3.4.5).
 fn descriptor(segment: &kvm_segment) -> u64 {
     let limit = u64::from(if segment.g == 1 { segment.limit >> 12 } else { segment.limit });
     let access = u64::from(segment.type_ | segment.s << 4 | segment.dpl << 5 | segment.present << 7);
@@ -216,7 +216,7 @@ pub(super) fn write_tables(protocol: Protocol, memory: &GuestMemory) -> Result<(
     if protocol.mode() == Mode::Long { memory.write_slice(&page_tables(), GuestAddress(PAGE_TABLES)) } else { Ok(()) }
 }
 
-/// The first 4 GiB, mapped to themselves in pages of 2 MiB, which every processor in long mode has.
+/// Returns the first 4 GiB, mapped to themselves in pages of 2 MiB, which every processor in long mode has.
 ///
 /// A page map level 4, a page directory pointer table and four page directories (Intel SDM volume 3, 4.5).
 fn page_tables() -> Vec<u8> {

@@ -37,7 +37,7 @@ impl ImageFile {
         Self::with_content(name, metadata.len(), Content::File(file))
     }
 
-    /// An image that is part of this program.
+    /// Returns an image that is part of this program.
     pub(super) fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, BootError> {
         Self::with_content(format!("the embedded image {name}"), bytes.len() as u64, Content::Embedded(bytes))
     }
@@ -54,12 +54,12 @@ impl ImageFile {
         &self.name
     }
 
-    /// How many bytes it had when it was opened.
+    /// Returns how many bytes it had when it was opened.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Its first bytes, `limit` at most.
+    /// Returns its first bytes, `limit` at most.
     pub(super) fn head(&self, limit: usize) -> Result<Vec<u8>, BootError> {
         let mut head = vec![0; usize::try_from(self.length).map_or(limit, |length| length.min(limit))];
         self.read(0, &mut head)?;

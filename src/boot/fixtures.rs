@@ -14,7 +14,7 @@ pub(super) fn machine(mebibytes: u64) -> GuestMemory {
     memory::create(mebibytes << 20, memory::Backing::Shared).unwrap()
 }
 
-/// The tables' input for a machine with one VP.
+/// Returns the tables' input for a machine with one VP.
 pub(super) fn one_vp() -> acpi::Description {
     acpi::Description { apic_ids: vec![0], pics: false }
 }
@@ -26,12 +26,12 @@ pub(super) fn save(directory: &tempfile::TempDir, name: &str, bytes: &[u8]) -> P
     path
 }
 
-/// The path as it appears in messages.
+/// Returns the path as it appears in messages.
 pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// A program header that loads `file_size` bytes at `offset` to `address`.
+/// Returns a program header that loads `file_size` bytes at `offset` to `address`.
 pub(super) fn loaded(offset: u64, address: u64, file_size: u64, memory_size: u64) -> Program64 {
     Program64 {
         kind: elf::PT_LOAD,
@@ -44,7 +44,7 @@ pub(super) fn loaded(offset: u64, address: u64, file_size: u64, memory_size: u64
     }
 }
 
-/// A program header of another kind.
+/// Returns a program header of another kind.
 pub(super) fn program(kind: u32, offset: u64, file_size: u64) -> Program64 {
     Program64 { kind, offset, file_size, alignment: 4, ..Default::default() }
 }
@@ -70,7 +70,7 @@ pub(super) fn header64(entry: u64, programs: usize) -> Header64 {
     }
 }
 
-/// A 64-bit ELF file: headers, then `content` at [`CONTENT`].
+/// Returns a 64-bit ELF file: headers, then `content` at [`CONTENT`].
 pub(super) fn elf64(entry: u64, programs: &[Program64], content: &[u8]) -> Vec<u8> {
     let mut bytes = header64(entry, programs.len()).as_bytes().to_vec();
     bytes.extend_from_slice(programs.as_bytes());
@@ -79,7 +79,7 @@ pub(super) fn elf64(entry: u64, programs: &[Program64], content: &[u8]) -> Vec<u
     bytes
 }
 
-/// A 32-bit ELF file: headers, then `content` at [`CONTENT`].
+/// Returns a 32-bit ELF file: headers, then `content` at [`CONTENT`].
 pub(super) fn elf32(entry: u32, programs: &[Program64], content: &[u8]) -> Vec<u8> {
     let header = header64(0, programs.len());
     let mut ident = header.ident;
@@ -122,7 +122,7 @@ pub(super) fn elf32(entry: u32, programs: &[Program64], content: &[u8]) -> Vec<u
 /// Where the builders of ELF files put the content.
 pub(super) const CONTENT: u64 = 0x400;
 
-/// One note, padded to `alignment`.
+/// Returns one note, padded to `alignment`.
 pub(super) fn note(name: &[u8], kind: u32, content: &[u8], alignment: usize) -> Vec<u8> {
     let header = NoteHeader { name_size: name.len() as u32, content_size: content.len() as u32, kind };
     let mut bytes = [header.as_bytes(), name].concat();
@@ -132,12 +132,12 @@ pub(super) fn note(name: &[u8], kind: u32, content: &[u8], alignment: usize) -> 
     bytes
 }
 
-/// A note with a PVH entry as Linux writes it.
+/// Returns a note with a PVH entry as Linux writes it.
 pub(super) fn pvh_note(entry: u64) -> Vec<u8> {
     note(b"Xen\0", XEN_PHYS32_ENTRY, &entry.to_le_bytes(), 4)
 }
 
-/// An ELF file with code at 1 MiB and a PVH entry there.
+/// Returns an ELF file with code at 1 MiB and a PVH entry there.
 pub(super) fn pvh_kernel() -> Vec<u8> {
     let notes = pvh_note(0x10_0010);
     let programs =
@@ -145,25 +145,25 @@ pub(super) fn pvh_kernel() -> Vec<u8> {
     elf64(0x10_0000, &programs, &[[0xf4; 0x40].as_slice(), &notes].concat())
 }
 
-/// An ELF file with code at 1 MiB and nothing that says how it is entered.
+/// Returns an ELF file with code at 1 MiB and nothing that says how it is entered.
 pub(super) fn bare_elf64() -> Vec<u8> {
     elf64(0x10_0020, &[loaded(CONTENT, 0x10_0000, 0x40, 0x2000)], &[0xf4; 0x40])
 }
 
-/// A multiboot header without addresses.
+/// Returns a multiboot header without addresses.
 pub(super) fn multiboot_header(flags: u32) -> Vec<u8> {
     let checksum = 0u32.wrapping_sub(multiboot::HEADER_MAGIC).wrapping_sub(flags);
     [multiboot::HEADER_MAGIC, flags, checksum].as_bytes().to_vec()
 }
 
-/// A 32-bit ELF file with a multiboot header at 1 MiB, entered after it.
+/// Returns a 32-bit ELF file with a multiboot header at 1 MiB, entered after it.
 pub(super) fn multiboot_kernel() -> Vec<u8> {
     let mut content = multiboot_header(3);
     content.resize(0x40, 0xf4);
     elf32(0x10_000c, &[loaded(CONTENT, 0x10_0000, 0x40, 0x3000)], &content)
 }
 
-/// A bzImage with one setup sector, `length` bytes of protected-mode code, and what Linux writes into its header.
+/// Returns a bzImage with one setup sector, `length` bytes of protected-mode code, and what Linux writes into its header.
 pub(super) fn bzimage(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; 1024];
     let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
@@ -182,7 +182,7 @@ pub(super) fn bzimage(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A bzImage of a 32-bit kernel, as Linux 6.1 has it.
+/// Returns a bzImage of a 32-bit kernel, as Linux 6.1 has it.
 pub(super) fn bzimage32(length: usize) -> Vec<u8> {
     let mut bytes = bzimage(length);
     bytes[0x211] = 1;
@@ -191,7 +191,7 @@ pub(super) fn bzimage32(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// An image that is part of the test program.
+/// Returns an image that is part of the test program.
 pub(super) fn embed(bytes: Vec<u8>) -> super::KernelSource {
     super::KernelSource::Embedded { name: "test", bytes: bytes.leak() }
 }

@@ -16,7 +16,7 @@ const REAL_MODE_LIMIT: u64 = 0x1_0000;
 const FLAT_LIMIT: u64 = 1 << 32;
 const FORMAT: &str = "flat image";
 
-/// The kernel that a flat image is.
+/// Returns the kernel that a flat image is.
 pub(super) fn kernel(file: &ImageFile, address: u64, mode: FlatMode) -> Result<Kernel, BootError> {
     let (protocol, limit, advice) = match mode {
         FlatMode::Real16 => (Protocol::Flat16, REAL_MODE_LIMIT, "enter it lower, or in mode=32"),

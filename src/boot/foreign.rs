@@ -73,7 +73,7 @@ pub(super) fn refuse(file: &str, length: u64, head: &[u8]) -> BootError {
     )
 }
 
-/// The error for a file that carries the mark of something else than a kernel. Returns `None` for one that does not.
+/// Returns the error for a file that carries the mark of something else than a kernel. Returns `None` for one that does not.
 pub(super) fn identify(file: &str, length: u64, head: &[u8]) -> Option<BootError> {
     let error = |what: String, advice: String| Some(not_a_kernel(file, what, advice));
     if let Some(compression) = Compression::of(head) {
@@ -123,7 +123,7 @@ fn name_boot_sector(file: &str, length: u64, head: &[u8]) -> Option<(&'static st
     }
 }
 
-/// Whether the first sector has a table of partitions: four entries of 16 bytes, none with a status that there is not, and one
+/// Returns `true` if the first sector has a table of partitions: four entries of 16 bytes, none with a status that there is not, and one
 /// at least with a type and a length.
 fn has_partitions(head: &[u8]) -> bool {
     let Some(table) = head.get(0x1be..0x1fe) else { return false };

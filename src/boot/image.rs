@@ -63,7 +63,7 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// A kernel without wishes as to its initrd and command line.
+    /// Creates a kernel without requirements for its initrd and command line.
     pub(super) fn new(protocol: Protocol, entry: u64, segments: Vec<Segment>) -> Self {
         Self {
             protocol,

@@ -103,7 +103,7 @@ pub struct MapEntry {
     pub kind: MemoryKind,
 }
 
-/// The memory map of a machine with `size` bytes of memory, as every boot protocol tells it.
+/// Returns the memory map of a machine with `size` bytes of memory, as every boot protocol tells it.
 ///
 /// ```
 /// use viridian::boot::layout::{memory_map, MemoryKind};
@@ -131,9 +131,9 @@ pub fn memory_map(size: u64) -> Vec<MapEntry> {
     map
 }
 
-/// How large a machine's memory must be, in whole MiB, to have memory up to `end`.
+/// Returns how large a machine's memory must be, in whole MiB, to have memory up to `end`.
 ///
-/// None if no machine has: `end` lies in the hole, or beyond what a processor can address.
+/// Returns `None` if no machine has: `end` lies in the hole, or beyond what a processor can address.
 pub fn size_reaching(end: u64) -> Option<u64> {
     /// No x86-64 processor has more than 52 bits of physical address.
     const LIMIT: u64 = 1 << 52;

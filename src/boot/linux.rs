@@ -29,7 +29,7 @@ const LOADER_UNDEFINED: u8 = 0xff;
 /// `loadflags`: the protected-mode code lies above 1 MiB.
 pub(super) const LOADED_HIGH: u8 = 1 << 0;
 
-/// The setup header for a kernel that has none: an ELF file.
+/// Returns the setup header for a kernel that has none: an ELF file.
 fn default_header() -> SetupHeader {
     SetupHeader {
         boot_flag: BOOT_FLAG,

@@ -132,7 +132,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The command line's bytes with their final NUL; none for a flat image.
+/// Returns the command line's bytes with their final NUL; none for a flat image.
 fn prepare_command_line(
     file: &ImageFile,
     kernel: &Kernel,

@@ -62,7 +62,7 @@ impl Header {
         })
     }
 
-    /// The one segment that the header's own addresses describe.
+    /// Returns the one segment that the header's own addresses describe.
     fn segment(&self, file: &ImageFile) -> Result<Segment, BootError> {
         let Addresses { header, load, load_end, bss_end, entry } = self.addresses;
         let difference = |what: &str, above: u32, below: u32| {
@@ -91,7 +91,7 @@ impl Header {
     }
 }
 
-/// Where the parts of a multiboot kernel go: as its header says, or else as its ELF header does.
+/// Returns where the parts of a multiboot kernel go: as its header says, or else as its ELF header does.
 pub(super) fn kernel(file: &ImageFile, header: &Header, elf: Option<Elf>) -> Result<Kernel, BootError> {
     let unknown = header.flags & UNKNOWN_WISHES;
     if unknown != 0 {
@@ -110,7 +110,7 @@ pub(super) fn kernel(file: &ImageFile, header: &Header, elf: Option<Elf>) -> Res
     }
 }
 
-/// The command line that a kernel gets: as with QEMU and the first GRUB, it begins with the kernel's name.
+/// Returns the command line that a kernel gets: as with QEMU and the first GRUB, it begins with the kernel's name.
 pub(super) fn command_line(kernel: &str, arguments: &str) -> String {
     if arguments.is_empty() { kernel.into() } else { format!("{kernel} {arguments}") }
 }
@@ -204,7 +204,7 @@ pub(super) fn write_information(
     Ok(BOOT_INFORMATION.start)
 }
 
-/// Whether `entry` is the memory between the first mebibyte and the first hole above it.
+/// Returns `true` if `entry` is the memory between the first mebibyte and the first hole above it.
 fn is_upper(entry: &MapEntry) -> bool {
     entry.kind == MemoryKind::Usable && entry.range.start == EXTENDED_START && entry.range.end <= HOLE_START
 }

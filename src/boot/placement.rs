@@ -21,7 +21,7 @@ impl Placement {
         Self { size, advice, claims: Vec::new() }
     }
 
-    /// The machine's memory in bytes.
+    /// Returns the machine's memory in bytes.
     pub(super) fn memory_size(&self) -> u64 {
         self.size
     }
@@ -54,7 +54,7 @@ impl Placement {
         self.claims.iter().find(|claim| claim.range.start < range.end && range.start < claim.range.end)
     }
 
-    /// The highest page-aligned place for `length` bytes of usable memory that ends at or below `limit`.
+    /// Returns the highest page-aligned place for `length` bytes of usable memory that ends at or below `limit`.
     pub(super) fn highest(&self, length: u64, limit: u64) -> Option<u64> {
         self.usable().into_iter().rev().find_map(|ram| {
             let mut end = ram.end.min(limit);
@@ -71,7 +71,7 @@ impl Placement {
         })
     }
 
-    /// The lowest page-aligned place for `length` bytes of usable memory at or above `from`, below 4 GiB.
+    /// Returns the lowest page-aligned place for `length` bytes of usable memory at or above `from`, below 4 GiB.
     pub(super) fn lowest(&self, length: u64, from: u64) -> Option<u64> {
         self.usable().into_iter().filter(|ram| ram.end <= HOLE_START).find_map(|ram| {
             let mut start = ram.start.max(from).next_multiple_of(PAGE_SIZE);
@@ -85,7 +85,7 @@ impl Placement {
         })
     }
 
-    /// The usable ranges that nobody claims, lowest first.
+    /// Returns the usable ranges that nobody claims, lowest first.
     pub(super) fn free(&self) -> Vec<Range<u64>> {
         let mut free = Vec::new();
         for ram in self.usable() {

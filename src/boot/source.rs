@@ -22,7 +22,7 @@ pub enum FlatMode {
 }
 
 impl FlatMode {
-    /// The mode's width in bits, its name on the command line.
+    /// Returns the mode's width in bits, its name on the command line.
     pub fn bits(self) -> u32 {
         match self {
             Self::Real16 => 16,

@@ -86,7 +86,7 @@ pub enum CpusError {
 }
 
 impl Cpus {
-    /// How the VPs sit in packages.
+    /// Returns how the VPs sit in packages.
     ///
     /// # Errors
     /// A count that no machine has, or a topology that does not multiply to it.
@@ -110,7 +110,7 @@ impl Cpus {
         }
     }
 
-    /// The host processor that each VP is bound to, in their order; none where the host decides.
+    /// Returns the host processor that each VP is bound to, in their order; none where the host decides.
     ///
     /// # Errors
     /// A list that does not read, or does not name a processor for each VP.

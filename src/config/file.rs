@@ -84,7 +84,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The settings file for these settings.
+    /// Returns the settings file for these settings.
     ///
     /// # Errors
     /// A path that is not UTF-8: TOML cannot hold it.
@@ -110,7 +110,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place of the byte at `offset`.
+    /// Returns the place of the byte at `offset`.
     fn of(content: &str, offset: usize) -> Self {
         let before = String::from_utf8_lossy(&content.as_bytes()[..offset.min(content.len())]);
         let last_line = before.rsplit('\n').next().unwrap_or_default();
@@ -147,7 +147,7 @@ impl Problem {
         Self::at(content, key.span().start, &text::unknown("key", key.get_ref(), known))
     }
 
-    /// The same problem, in the part of the file that is called so.
+    /// Returns the same problem, with the part of the file that it is in.
     pub(crate) fn with_context(self, part: &str) -> Self {
         Self { message: format!("{part}: {}", self.message), ..self }
     }
@@ -157,7 +157,7 @@ impl Problem {
     }
 }
 
-/// The dotted key whose value is at that offset.
+/// Returns the dotted key whose value is at that offset.
 fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
     // The span of a [table] is its heading's alone.
     let at = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| match value.get_ref() {

@@ -180,7 +180,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What it is made of.
+    /// Returns what it is made of.
     pub fn backing(&self) -> Backing {
         match self {
             Self { hugepages: true, .. } => Backing::HugePages,
@@ -237,7 +237,7 @@ pub enum OnReset {
 pub struct Seconds(f64);
 
 impl Seconds {
-    /// The time as a duration.
+    /// Returns the time as a duration.
     pub fn duration(self) -> Duration {
         Duration::from_secs_f64(self.0)
     }
@@ -277,7 +277,7 @@ impl std::str::FromStr for Seconds {
 const SCRATCH_DISK: &str = "memory:64M";
 
 impl Config {
-    /// The disks that the machine has: those that are named, and for the embedded guest a scratch disk if none is.
+    /// Returns the disks that the machine has: those that are named, and for the embedded guest a scratch disk if none is.
     pub fn machine_disks(&self) -> Vec<DiskConfig> {
         match self.kernel {
             None if self.disks.is_empty() => vec![DiskConfig::of(SCRATCH_DISK)],
@@ -285,7 +285,7 @@ impl Config {
         }
     }
 
-    /// The network adapters that the machine has: those that are named, and for the embedded guest one on the user network
+    /// Returns the network adapters that the machine has: those that are named, and for the embedded guest one on the user network
     /// if none is.
     pub fn machine_networks(&self) -> Vec<NetworkOptions> {
         match self.kernel {
@@ -294,7 +294,7 @@ impl Config {
         }
     }
 
-    /// The files that the machine creates or empties: for its console, traces and captures.
+    /// Returns the files that the machine creates or empties: for its console, traces and captures.
     pub fn written_files(&self) -> impl Iterator<Item = &Path> {
         let console = match &self.console {
             ConsoleConfig::File(path) | ConsoleConfig::Unix(path) => Some(path),

@@ -25,13 +25,13 @@ pub(super) trait Backend: Send {
         Typed::Bytes(0)
     }
 
-    /// What to poll for room for output. `None` while nobody is there to read it.
+    /// What to poll for room for output. Returns `None` while nobody is there to read it.
     fn sink(&self) -> Option<BorrowedFd<'_>>;
 
     /// Writes some of `bytes` and says how many; `WouldBlock` means that the sink is to be polled.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Whether some of what was written is held back until more comes.
+    /// Returns `true` if some of what was written is held back until more comes.
     fn holds(&self) -> bool {
         false
     }
@@ -41,7 +41,7 @@ pub(super) trait Backend: Send {
         Ok(())
     }
 
-    /// Whether readers come and go. If so the sink is polled for hang-up even when there is nothing to write.
+    /// Returns `true` if readers come and go. If so the sink is polled for hang-up even when there is nothing to write.
     fn has_visitors(&self) -> bool {
         false
     }

@@ -11,7 +11,7 @@ use crate::wire::printable::Escaped;
 /// Ends all colours.
 const RESET: &str = "\x1b[0m";
 
-/// The line `raw`, without its end, in pieces of at most `room` bytes that each end with their colours.
+/// Returns the line `raw`, without its end, in pieces of at most `room` bytes that each end with their colours.
 pub(super) fn clean(raw: &[u8], room: usize) -> Vec<String> {
     let mut pieces = Pieces { room: room - RESET.len(), done: Vec::new(), piece: String::new(), is_coloured: false };
     for chunk in raw.utf8_chunks() {
@@ -60,7 +60,7 @@ impl Pieces {
     }
 }
 
-/// The length of a sequence that selects colours (`CSI … m`) at the start of `text`, if there is one.
+/// Returns the length of a sequence that selects colours (`CSI … m`) at the start of `text`, if there is one.
 fn colour_length(text: &str) -> Option<usize> {
     const LONGEST: usize = 24;
     let parameters = text.strip_prefix("\x1b[")?;

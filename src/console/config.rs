@@ -78,7 +78,7 @@ impl FromStr for ConsoleConfig {
     }
 }
 
-/// The known word that is most like `word`, if it is like one at all.
+/// Returns the known word that is most like `word`, if it is like one at all.
 fn nearest(word: &str) -> Option<&'static str> {
     let likeness = |kind: &&str| strsim::damerau_levenshtein(&word.to_lowercase(), kind);
     KINDS.into_iter().min_by_key(likeness).filter(|kind| likeness(kind) <= 2)

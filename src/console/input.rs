@@ -29,7 +29,7 @@ pub struct ConsoleInput {
 }
 
 impl ConsoleInput {
-    /// An empty input whose source, if it has one, sleeps on `waker`.
+    /// Creates an empty input whose source, if it has one, sleeps on `waker`.
     pub(super) fn new(waker: Option<Arc<Waker>>) -> Self {
         Self { waker, ..Self::default() }
     }
@@ -59,7 +59,7 @@ impl ConsoleInput {
         count
     }
 
-    /// How many bytes may come now. When none may, the waker is woken as soon as they may again.
+    /// Returns how many bytes may come now. When none may, the waker is woken as soon as they may again.
     pub(super) fn room(&self) -> usize {
         let mut state = self.lock();
         let room = CAPACITY.saturating_sub(state.bytes.len());

@@ -31,12 +31,12 @@ pub(super) struct LinesBackend {
 }
 
 impl LinesBackend {
-    /// The process's own standard output.
+    /// Returns the process's own standard output.
     pub fn open(label: &str) -> Result<Self, ConsoleError> {
         Self::on(label, io::stdout().as_fd())
     }
 
-    /// The same on any file. One that cannot be written is an error.
+    /// Returns the same on any file. One that cannot be written is an error.
     pub fn on(label: &str, output: BorrowedFd<'_>) -> Result<Self, ConsoleError> {
         let output = Endpoint::for_writing(output).map_err(|source| {
             let advice = advice(&source);

@@ -117,7 +117,7 @@ impl Console {
         Self::start(backend, pty, Box::new(events))
     }
 
-    /// A console that shares standard output with others: it prints whole lines, each with `label` before it, and nothing is
+    /// Returns a console that shares standard output with others: it prints whole lines, each with `label` before it, and nothing is
     /// typed to it. `events` as for [`open`](Self::open).
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Console {
         Self::start(Box::new(lines::LinesBackend::open(label)?), None, Box::new(events))
     }
 
-    /// A console for a program, which watches and types through the [`Capture`].
+    /// Returns a console for a program, which watches and types through the [`Capture`].
     pub fn capture() -> (Self, Capture) {
         let transcript = Arc::new(capture::Transcript::default());
         let console = Self::without_thread(Sink::Capture(transcript.clone()));
@@ -156,17 +156,17 @@ impl Console {
         Ok(Self { output: ConsoleOutput(Sink::Queue(output)), input, pty, thread })
     }
 
-    /// Where devices print.
+    /// Returns where devices print.
     pub fn output(&self) -> ConsoleOutput {
         self.output.clone()
     }
 
-    /// Where the serial port takes what is typed.
+    /// Returns where the serial port takes what is typed.
     pub fn input(&self) -> Arc<ConsoleInput> {
         self.input.clone()
     }
 
-    /// The path of a `pty` console's other end.
+    /// Returns the path of a `pty` console's other end.
     pub fn pty_path(&self) -> Option<&Path> {
         self.pty.as_deref()
     }

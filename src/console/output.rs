@@ -42,7 +42,7 @@ pub(super) struct OutputQueue {
 }
 
 impl OutputQueue {
-    /// An empty queue, whose taker sleeps on `waker`.
+    /// Creates an empty queue, whose taker sleeps on `waker`.
     pub fn new(waker: Arc<Waker>) -> Self {
         let state = State {
             bytes: Vec::new(),
@@ -100,7 +100,7 @@ impl OutputQueue {
     }
 
     /// Called by the console's thread before it sleeps: it has bytes `in_flight` or not, and is to be woken when the
-    /// queue has `wake_at` bytes. False when it has them already.
+    /// queue has `wake_at` bytes. Returns `false` when it has them already.
     pub fn may_sleep(&self, wake_at: usize, in_flight: bool) -> bool {
         let mut state = self.lock();
         state.in_flight = in_flight;
@@ -123,17 +123,17 @@ impl OutputQueue {
         self.waker.wake();
     }
 
-    /// Whether the queue was closed.
+    /// Returns `true` if the queue was closed.
     pub fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
-    /// Whether nothing more will be printed.
+    /// Returns `true` if nothing more will be printed.
     pub fn is_finishing(&self) -> bool {
         self.lock().finishing
     }
 
-    /// Waits until all is written, the queue closes, or the deadline has passed. True if nothing was lost.
+    /// Waits until all is written, the queue closes, or the deadline has passed. Returns `true` if nothing was lost.
     pub fn finish(&self, deadline: Option<Instant>) -> bool {
         self.lock().finishing = true;
         self.waker.wake();

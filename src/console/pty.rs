@@ -54,7 +54,7 @@ impl PtyBackend {
         Ok(Self { master, opened, path, visited: false, typing: false })
     }
 
-    /// Where the slave is.
+    /// Returns where the slave is.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -30,12 +30,12 @@ struct Terminal {
 }
 
 impl StdioBackend {
-    /// The process's own standard input and output.
+    /// Returns the process's own standard input and output.
     pub fn open() -> Result<Self, ConsoleError> {
         Self::on(io::stdin().as_fd(), io::stdout().as_fd())
     }
 
-    /// The same on any two files. An input that cannot be read has ended; an output that cannot be written is an error.
+    /// Returns the same on any two files. An input that cannot be read has ended; an output that cannot be written is an error.
     pub fn on(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Self, ConsoleError> {
         let output = Endpoint::for_writing(output).map_err(|source| {
             let advice = advice(&source);

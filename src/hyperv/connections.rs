@@ -24,7 +24,7 @@ pub trait MessagePort: Send + Sync {
 
 /// Takes events that the guest signals. Called on the signalling VP's thread.
 pub trait EventPort: Send + Sync {
-    /// How many flags it has, from 0 on.
+    /// Returns how many flags it has, from 0 on.
     fn flag_count(&self) -> u16;
     /// Flag `flag`, below [`flag_count`](Self::flag_count), was signalled.
     fn signal(&self, flag: u16);
@@ -83,7 +83,7 @@ impl Connections {
         self.ports.remove(&id)
     }
 
-    /// The port for messages under `id`.
+    /// Returns the port for messages under `id`.
     ///
     /// # Errors
     /// The statuses of HvCallPostMessage.
@@ -95,7 +95,7 @@ impl Connections {
         }
     }
 
-    /// The port for events under `id`, if it has `flag`.
+    /// Returns the port for events under `id`, if it has `flag`.
     ///
     /// # Errors
     /// The statuses of HvCallSignalEvent.

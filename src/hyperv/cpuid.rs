@@ -93,7 +93,7 @@ impl Default for Identity {
     }
 }
 
-/// The leaves that show `features` and `identity` to a guest, in order and without gaps.
+/// Returns the leaves that show `features` and `identity` to a guest, in order and without gaps.
 pub fn leaves(features: Features, identity: &Identity) -> Vec<Leaf> {
     (FIRST_LEAF..=LAST_LEAF).map(|function| leaf(function, features, identity)).collect()
 }
@@ -113,7 +113,7 @@ pub const fn leaf_name(function: u32) -> &'static str {
     }
 }
 
-/// What the leaves of a guest or of KVM say of features.
+/// Returns what the leaves of a guest or of KVM say of features.
 pub fn features_in(leaves: &[Leaf]) -> Features {
     let word = |word: Word| {
         let (function, register) = word.place();

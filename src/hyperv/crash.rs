@@ -29,7 +29,7 @@ pub struct CrashReport {
 }
 
 impl CrashReport {
-    /// Takes the report that a write of `control` announces. `None` if it announces none.
+    /// Takes the report that a write of `control` announces. Returns `None` if it announces none.
     pub fn take(control: CrashControl, parameters: [u64; CRASH_PARAMETERS], memory: &GuestMemory) -> Option<Self> {
         control.notify().then(|| {
             let text = control.message().then(|| text(memory, parameters[3], parameters[4])).flatten();

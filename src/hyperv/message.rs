@@ -24,7 +24,7 @@ impl MessageType {
     /// `HvMessageTimerExpired`.
     pub const TIMER_EXPIRED: Self = Self(0x8000_0010);
 
-    /// Whether the type is the hypervisor's own, which no guest may send.
+    /// Returns `true` if the type is the hypervisor's own, which no guest may send.
     pub const fn is_hypervisor(self) -> bool {
         self.0 & 0x8000_0000 != 0
     }
@@ -69,7 +69,7 @@ pub struct Message {
 const _: () = assert!(size_of::<Message>() == MESSAGE_SIZE);
 
 impl Message {
-    /// A message with this payload, or `None` if the payload is longer than 240 bytes.
+    /// Creates a message with this payload, or `None` if the payload is longer than 240 bytes.
     pub fn new(message_type: MessageType, origination_id: u64, payload: &[u8]) -> Option<Self> {
         let mut bytes = [0; MAX_PAYLOAD];
         bytes.get_mut(..payload.len())?.copy_from_slice(payload);
@@ -78,7 +78,7 @@ impl Message {
         Some(Self { header, payload: bytes })
     }
 
-    /// The message of an expired timer.
+    /// Returns the message of an expired timer.
     pub fn timer_expired(timer: TimerIndex, expiration_time: u64, delivery_time: u64) -> Self {
         let content =
             TimerMessagePayload { timer_index: timer.get().into(), reserved: 0, expiration_time, delivery_time };
@@ -94,7 +94,7 @@ impl Message {
         Self { header, payload }
     }
 
-    /// The bytes of payload that count.
+    /// Returns the bytes of payload that count.
     pub fn payload(&self) -> &[u8] {
         &self.payload[..usize::from(self.header.payload_size).min(MAX_PAYLOAD)]
     }

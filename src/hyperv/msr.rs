@@ -62,7 +62,7 @@ pub enum Msr {
 pub struct CrashParameter(u8);
 
 impl CrashParameter {
-    /// Its number, below [`CRASH_PARAMETERS`].
+    /// Returns its number, below [`CRASH_PARAMETERS`].
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -76,7 +76,7 @@ const STIMER0_CONFIG: u32 = 0x4000_00b0;
 const CRASH_P0: u32 = 0x4000_0100;
 
 impl Msr {
-    /// What the MSR of this number is, if it is one of ours.
+    /// Returns what the MSR of this number is, if it is one of ours.
     pub fn decode(number: u32) -> Option<Self> {
         Some(match number {
             0x4000_0000 => Self::GuestOsId,
@@ -113,12 +113,12 @@ impl Msr {
         })
     }
 
-    /// All of them, in the order of their numbers.
+    /// Returns all of them, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = (u32, Self)> {
         (FIRST..FIRST + COUNT).filter_map(|number| Some((number, Self::decode(number)?)))
     }
 
-    /// The privilege or feature without which an access faults.
+    /// Returns the privilege or feature without which an access faults.
     pub const fn requires(self) -> Feature {
         match self {
             Self::GuestOsId | Self::Hypercall => Feature::AccessHypercallMsrs,
@@ -142,12 +142,12 @@ impl Msr {
         }
     }
 
-    /// Whether a guest with these features may touch it.
+    /// Returns `true` if a guest with these features may touch it.
     pub const fn is_accessible(self, features: Features) -> bool {
         features.has(self.requires())
     }
 
-    /// Whether all VPs share it.
+    /// Returns `true` if all VPs share it.
     pub const fn is_partition_wide(self) -> bool {
         matches!(
             self,
@@ -167,7 +167,7 @@ impl Msr {
         )
     }
 
-    /// The register that HvCallGetVpRegisters and HvCallSetVpRegisters know under this name.
+    /// Returns the register that HvCallGetVpRegisters and HvCallSetVpRegisters know under this name.
     ///
     /// These are the registers that a guest may name: those that it reaches by MSR as well.
     pub fn from_register_name(name: u32) -> Option<Self> {

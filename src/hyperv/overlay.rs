@@ -87,7 +87,7 @@ impl Overlays {
         Ok(())
     }
 
-    /// Takes `id` away, brings back what it covered, and gives the content that it had. `None` if it was not shown.
+    /// Takes `id` away, brings back what it covered, and gives the content that it had. Returns `None` if it was not shown.
     pub fn hide(&mut self, memory: &GuestMemory, id: OverlayId) -> Option<Box<Page>> {
         let gpa = self.places.remove(&id)?;
         let stack = self.stacks.get_mut(&gpa)?;
@@ -107,7 +107,7 @@ impl Overlays {
         Some(seen)
     }
 
-    /// Where `id` is seen by the guest; `None` if it is not shown, or covered by another overlay.
+    /// Returns where `id` is seen by the guest, or `None` if it is not shown, or covered by another overlay.
     pub fn visible(&self, id: OverlayId) -> Option<u64> {
         let gpa = *self.places.get(&id)?;
         let (top, _) = self.stacks.get(&gpa)?.layers.last()?;

@@ -131,7 +131,7 @@ impl Assembler {
 }
 
 impl HypercallPage {
-    /// The page of the user engine, or with `kvm` that of the kernel engine, which passes these calls on by that instruction.
+    /// Creates the page of the user engine, or with `kvm` that of the kernel engine, which passes these calls on by that instruction.
     pub fn new(kvm: Option<(KvmCall, &[CallCode])>) -> Self {
         let [low, middle, high, top] = fast_signal().to_le_bytes();
         let passed_on = kvm.map_or(&[][..], |(_, calls)| calls);
@@ -181,35 +181,35 @@ impl HypercallPage {
         Self { content: code.finish(), doorbells: [doorbell64, doorbell32], call }
     }
 
-    /// The page's bytes.
+    /// Returns the page's bytes.
     pub fn content(&self) -> &Page {
         &self.content
     }
 
     /// Where a VP goes on whose doorbell has exited with RIP at `rip`, with the call's status in RAX (EDX:EAX): at the
-    /// RET, past the instruction that would clear it. `None` if `rip` is not at a doorbell of ours.
+    /// RET, past the instruction that would clear it. Returns `None` if `rip` is not at a doorbell of ours.
     pub fn after_doorbell(&self, rip: u64) -> Option<u64> {
         let (_, ret) = self.doorbells.into_iter().find(|(out, _)| is_out(rip, *out))?;
         Some(page_start(rip) + ret)
     }
 
-    /// Whether a write to [`HYPERCALL_PORT`] with RIP at `rip` comes from our code.
+    /// Returns `true` if a write to [`HYPERCALL_PORT`] with RIP at `rip` comes from our code.
     pub fn is_call(&self, rip: u64) -> bool {
         is_out(rip, self.call + 1)
     }
 
-    /// Where a VP goes on that must make its call once more. `None` if `rip` is not at a call of ours.
+    /// Where a VP goes on that must make its call once more. Returns `None` if `rip` is not at a call of ours.
     pub fn call_again(&self, rip: u64) -> Option<u64> {
         self.is_call(rip).then(|| page_start(rip) + self.call)
     }
 }
 
-/// The input value of a fast HvCallSignalEvent, which fits into 32 bits.
+/// Returns the input value of a fast HvCallSignalEvent, which fits into 32 bits.
 fn fast_signal() -> u32 {
     HypercallInput::new(CallCode::SIGNAL_EVENT).with_fast().0 as u32
 }
 
-/// Whether `rip` is at the two-byte OUT at this offset of a page, or just behind it.
+/// Returns `true` if `rip` is at the two-byte OUT at this offset of a page, or just behind it.
 fn is_out(rip: u64, out: u64) -> bool {
     let offset = rip % PAGE_SIZE_64;
     offset == out || offset == out + 2

@@ -53,27 +53,27 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// A partition as it is created, or after a reset.
+    /// Creates a partition in the state after a reset.
     pub fn new(config: PartitionConfig, memory: GuestMemory, time: ReferenceTime) -> Self {
         Self { config, memory, time: RwLock::new(time), registers: Mutex::default(), overlays: Mutex::default() }
     }
 
-    /// What is fixed.
+    /// Returns what is fixed.
     pub fn config(&self) -> &PartitionConfig {
         &self.config
     }
 
-    /// What the guest is offered.
+    /// Returns what the guest is offered.
     pub fn features(&self) -> Features {
         self.config.features
     }
 
-    /// The guest's memory.
+    /// Returns the guest's memory.
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
     }
 
-    /// The reference time at `now`.
+    /// Returns the reference time at `now`.
     pub fn reference_time(&self, now: Reading) -> u64 {
         self.time.read().unwrap_or_else(PoisonError::into_inner).at(now)
     }
@@ -97,7 +97,7 @@ impl Partition {
         }
     }
 
-    /// The guest's OS id; 0 until it has set one, and until then it may make no hypercall.
+    /// Returns the guest's OS id; 0 until it has set one, and until then it may make no hypercall.
     pub fn guest_os_id(&self) -> u64 {
         self.registers().guest_os_id
     }
@@ -109,7 +109,7 @@ impl Partition {
         *registers = Registers::default();
     }
 
-    /// The interrupt that tells the guest of a migration or a restore, if it asked for one.
+    /// Returns the interrupt that tells the guest of a migration or a restore, if it asked for one.
     pub fn reenlightenment(&self) -> Option<(VpIndex, Interrupt)> {
         let control = self.registers().reenlightenment;
         control.enabled().then(|| (control.target(), Interrupt { vector: control.vector(), auto_eoi: false }))
@@ -211,7 +211,7 @@ impl Partition {
         self.registers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The overlays, locked. While the lock is held none of them moves.
+    /// Returns the overlays, locked. While the lock is held none of them moves.
     pub(crate) fn overlays(&self) -> MutexGuard<'_, Overlays> {
         self.overlays.lock().unwrap_or_else(PoisonError::into_inner)
     }

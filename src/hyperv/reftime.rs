@@ -44,7 +44,7 @@ pub struct ReferenceTime {
     latest: AtomicU64,
 }
 
-/// The scale for a TSC of this frequency, or `None` where 64 bits cannot carry it (10 MHz and less).
+/// Returns the scale for a TSC of this frequency, or `None` where 64 bits cannot carry it (10 MHz and less).
 pub fn tsc_scale(frequency: u64) -> Option<u64> {
     let scale = (u128::from(UNITS_PER_SECOND) << 64).checked_div(u128::from(frequency))?;
     u64::try_from(scale).ok()
@@ -55,7 +55,7 @@ fn scaled(tsc: u64, scale: u64) -> u64 {
 }
 
 impl ReferenceTime {
-    /// A clock that reads 0 at `now`. Name the TSC's frequency only if the TSC is invariant and the same on every VP.
+    /// Creates a clock that reads 0 at `now`. Name the TSC's frequency only if the TSC is invariant and the same on every VP.
     pub fn new(tsc_frequency: Option<u64>, now: Reading) -> Self {
         let source = match tsc_frequency.and_then(tsc_scale) {
             Some(scale) => Source::Tsc { scale, offset: 0, sequence: 1 },
@@ -66,13 +66,13 @@ impl ReferenceTime {
         time
     }
 
-    /// The time at `now`: what TIME_REF_COUNT reads.
+    /// Returns the time at `now`: what TIME_REF_COUNT reads.
     pub fn at(&self, now: Reading) -> u64 {
         let time = self.paused_at.unwrap_or_else(|| self.computed(now));
         self.latest.fetch_max(time, Ordering::Relaxed).max(time)
     }
 
-    /// The reference TSC page's content. Sequence 0 where the TSC does not drive the clock.
+    /// Returns the reference TSC page's content. Sequence 0 where the TSC does not drive the clock.
     pub fn page(&self) -> ReferenceTscPage {
         match self.source {
             Source::Tsc { scale, offset, sequence } => ReferenceTscPage { sequence, reserved: 0, scale, offset },
@@ -80,7 +80,7 @@ impl ReferenceTime {
         }
     }
 
-    /// Whether the reference TSC page is of use.
+    /// Returns `true` if the reference TSC page is of use.
     pub fn has_page(&self) -> bool {
         matches!(self.source, Source::Tsc { .. })
     }
@@ -98,7 +98,7 @@ impl ReferenceTime {
 
     /// Lets the clock go on from where it stood, before any VP runs again.
     ///
-    /// True if the page's content has changed: then rewrite it wherever it is shown.
+    /// Returns `true` if the page's content has changed: then rewrite it wherever it is shown.
     pub fn resume(&mut self, now: Reading) -> bool {
         match self.paused_at.take() {
             Some(time) => {
@@ -132,7 +132,7 @@ impl ReferenceTime {
     }
 }
 
-/// The sequence that follows. 0 and 0xffffffff are never shown: 0 invalidates the page, and guests of
+/// Returns the sequence that follows. 0 and 0xffffffff are never shown: 0 invalidates the page, and guests of
 /// TLFS versions before 5 took 0xffffffff for the same.
 fn next_sequence(sequence: u32) -> u32 {
     match sequence.wrapping_add(1) {

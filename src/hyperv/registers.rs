@@ -16,22 +16,22 @@ const fn bit(value: u64, number: u32) -> bool {
 pub struct HypercallRegister(pub u64);
 
 impl HypercallRegister {
-    /// Whether the page is shown.
+    /// Returns `true` if the page is shown.
     pub const fn enabled(self) -> bool {
         bit(self.0, 0)
     }
 
-    /// Whether the register is immutable until reset.
+    /// Returns `true` if the register is immutable until reset.
     pub const fn locked(self) -> bool {
         bit(self.0, 1)
     }
 
-    /// The GPA of the page.
+    /// Returns the GPA of the page.
     pub const fn gpa(self) -> u64 {
         page_of(self.0)
     }
 
-    /// The same with the page hidden.
+    /// Returns the same with the page hidden.
     pub const fn disabled(self) -> Self {
         Self(self.0 & !1)
     }
@@ -42,12 +42,12 @@ impl HypercallRegister {
 pub struct PageRegister(pub u64);
 
 impl PageRegister {
-    /// Whether the page is shown.
+    /// Returns `true` if the page is shown.
     pub const fn enabled(self) -> bool {
         bit(self.0, 0)
     }
 
-    /// The GPA of the page.
+    /// Returns the GPA of the page.
     pub const fn gpa(self) -> u64 {
         page_of(self.0)
     }
@@ -63,27 +63,27 @@ impl SintRegister {
     /// The lowest vector that a SINT may raise.
     pub const FIRST_VECTOR: u8 = 16;
 
-    /// The vector that the source raises.
+    /// Returns the vector that the source raises.
     pub const fn vector(self) -> u8 {
         self.0 as u8
     }
 
-    /// Whether nothing comes through.
+    /// Returns `true` if nothing comes through.
     pub const fn masked(self) -> bool {
         bit(self.0, 16)
     }
 
-    /// Whether the hypervisor does the end-of-interrupt.
+    /// Returns `true` if the hypervisor does the end-of-interrupt.
     pub const fn auto_eoi(self) -> bool {
         bit(self.0, 17)
     }
 
-    /// Whether a guest may write it: a source that raises interrupts raises none of an exception's vectors.
+    /// Returns `true` if a guest may write it: a source that raises interrupts raises none of an exception's vectors.
     pub const fn is_valid(self) -> bool {
         self.masked() || self.vector() >= Self::FIRST_VECTOR
     }
 
-    /// Whether the guest polls: everything comes through, but no interrupt is raised.
+    /// Returns `true` if the guest polls: everything comes through, but no interrupt is raised.
     pub const fn polling(self) -> bool {
         bit(self.0, 18)
     }
@@ -103,42 +103,42 @@ impl TimerConfig {
     /// Bits that must be zero: 63 to 20 and 15 to 13.
     pub const RESERVED: u64 = !0xf_ffff | 0xe000;
 
-    /// Whether the timer runs.
+    /// Returns `true` if the timer runs.
     pub const fn enabled(self) -> bool {
         bit(self.0, 0)
     }
 
-    /// Whether it starts anew at each expiration.
+    /// Returns `true` if it starts anew at each expiration.
     pub const fn periodic(self) -> bool {
         bit(self.0, 1)
     }
 
-    /// Whether a late expiration is skipped rather than made up for.
+    /// Returns `true` if a late expiration is skipped rather than made up for.
     pub const fn lazy(self) -> bool {
         bit(self.0, 2)
     }
 
-    /// Whether writing a count enables the timer.
+    /// Returns `true` if writing a count enables the timer.
     pub const fn auto_enable(self) -> bool {
         bit(self.0, 3)
     }
 
-    /// The vector of direct mode.
+    /// Returns the vector of direct mode.
     pub const fn vector(self) -> u8 {
         (self.0 >> 4) as u8
     }
 
-    /// Whether expiration raises [`vector`](Self::vector) rather than sending a message.
+    /// Returns `true` if expiration raises [`vector`](Self::vector) rather than sending a message.
     pub const fn direct(self) -> bool {
         bit(self.0, 12)
     }
 
-    /// The source whose slot takes the message.
+    /// Returns the source whose slot takes the message.
     pub const fn sint(self) -> SintIndex {
         SintIndex::from_low_bits(self.0 >> 16)
     }
 
-    /// The same, enabled or not.
+    /// Returns a copy that is enabled or not.
     pub const fn with_enabled(self, enabled: bool) -> Self {
         Self(self.0 & !1 | enabled as u64)
     }
@@ -152,7 +152,7 @@ impl CrashControl {
     /// What a read tells the guest: CrashNotify and CrashMessage are supported.
     pub const SUPPORTED: Self = Self(0b11 << 62);
 
-    /// The parameter registers are complete: take them.
+    /// Returns the parameter registers are complete: take them.
     pub const fn notify(self) -> bool {
         bit(self.0, 63)
     }
@@ -162,12 +162,12 @@ impl CrashControl {
         bit(self.0, 62)
     }
 
-    /// The guest will write no dump of its own.
+    /// Returns the guest will write no dump of its own.
     pub const fn no_crash_dump(self) -> bool {
         bit(self.0, 61)
     }
 
-    /// Where the crash occurred, if before the operating system ran; else 0.
+    /// Returns where the crash occurred, if before the operating system ran; else 0.
     pub const fn pre_os_id(self) -> u8 {
         (self.0 >> 58) as u8 & 7
     }
@@ -181,17 +181,17 @@ impl ReenlightenmentControl {
     /// Bits that must be zero: 31 to 17 and 15 to 8.
     pub const RESERVED: u64 = 0xfffe_ff00;
 
-    /// The interrupt's vector.
+    /// Returns the interrupt's vector.
     pub const fn vector(self) -> u8 {
         self.0 as u8
     }
 
-    /// Whether the guest wants it.
+    /// Returns `true` if the guest wants it.
     pub const fn enabled(self) -> bool {
         bit(self.0, 16)
     }
 
-    /// The VP that takes it.
+    /// Returns the VP that takes it.
     pub const fn target(self) -> VpIndex {
         VpIndex((self.0 >> 32) as u32)
     }

@@ -17,7 +17,7 @@ macro_rules! statuses {
         impl HvStatus {
             $($(#[$doc])* pub const $name: Self = Self($value);)*
 
-            /// The TLFS name, if it has one here.
+            /// Returns the TLFS name, if it has one here.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some($tlfs),)*

@@ -20,7 +20,7 @@ pub const MAX_CATCH_UP: u64 = 16;
 /// A timer has expired; `nominal` is when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiration {
-    /// Which timer.
+    /// The timer.
     pub timer: TimerIndex,
     /// When it was due.
     pub nominal: u64,
@@ -139,7 +139,7 @@ impl Timers {
         timer.start(now);
     }
 
-    /// When the shell must call [`expire`](Self::expire) next, in reference time.
+    /// Returns when the shell must call [`expire`](Self::expire) next, in reference time.
     pub fn next_deadline(&self) -> Option<u64> {
         self.timers
             .iter()
@@ -167,7 +167,7 @@ impl Timers {
         })
     }
 
-    /// The expirations whose messages wait for the slot of a SINT, in the timers' order.
+    /// Returns the expirations whose messages wait for the slot of a SINT, in the timers' order.
     pub fn undelivered(&self) -> impl Iterator<Item = Expiration> {
         TimerIndex::all().filter_map(|index| {
             let timer = &self.timers[index.index()];
@@ -186,7 +186,7 @@ impl Timers {
         }
     }
 
-    /// Gives up a lazy timer's late expiration if the next is almost due. True if it did.
+    /// Gives up a lazy timer's late expiration if the next is almost due. Returns `true` if it did.
     ///
     /// Asked when the slot that the message waited for has become free: the last quarter of a period
     /// counts as "shortly before the next timer is due".

@@ -90,7 +90,7 @@ fn apic_name(register: ApicRegister) -> &'static str {
     }
 }
 
-/// A register's fields in words, for the registers that have some.
+/// Returns a register's fields in words, for the registers that have some.
 fn decoded(f: &mut fmt::Formatter<'_>, msr: Msr, value: u64) -> fmt::Result {
     let page = |f: &mut fmt::Formatter<'_>, enabled: bool, gpa: u64| {
         if enabled { write!(f, " (page at {gpa:#x})") } else { f.write_str(" (no page)") }
@@ -189,7 +189,7 @@ impl fmt::Display for SynicEvent {
     }
 }
 
-/// A hypercall: name, how it was made, its parameters as far as they are known, and its result.
+/// Returns a hypercall: name, how it was made, its parameters as far as they are known, and its result.
 pub(super) fn hypercall(f: &mut fmt::Formatter<'_>, observation: &Observation<'_>) -> fmt::Result {
     let input = observation.input;
     write!(f, "{} {}", observation.vp, input.code())?;

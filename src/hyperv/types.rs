@@ -9,7 +9,7 @@ pub const PAGE_SIZE: usize = 4096;
 /// The same as a guest physical address (GPA) counts.
 pub const PAGE_SIZE_64: u64 = PAGE_SIZE as u64;
 
-/// The GPA of the page in which `gpa` lies.
+/// Returns the GPA of the page in which `gpa` lies.
 pub const fn page_of(gpa: u64) -> u64 {
     gpa & !(PAGE_SIZE_64 - 1)
 }
@@ -29,7 +29,7 @@ impl VpIndex {
     /// The partition's first VP.
     pub const BOOT: Self = Self(0);
 
-    /// The VP that is meant when `caller` names this one.
+    /// Returns the VP that is meant when `caller` names this one.
     pub fn or_caller(self, caller: VpIndex) -> VpIndex {
         if self == Self::SELF { caller } else { self }
     }
@@ -53,7 +53,7 @@ impl fmt::Display for VpIndex {
 pub struct ConnectionId(pub u32);
 
 impl ConnectionId {
-    /// Whether the reserved bits are zero.
+    /// Returns `true` if the reserved bits are zero.
     pub const fn is_valid(self) -> bool {
         self.0 >> 24 == 0
     }
@@ -86,27 +86,27 @@ impl SintIndex {
     /// The source that carries VMBus messages and interrupts.
     pub const VMBUS: Self = Self(2);
 
-    /// The source of this number, if there is one.
+    /// Creates the source of this number, if there is one.
     pub const fn new(index: u8) -> Option<Self> {
         if (index as usize) < SINT_COUNT { Some(Self(index)) } else { None }
     }
 
-    /// The source that the low four bits of a register field name.
+    /// Returns the source that the low four bits of a register field name.
     pub const fn from_low_bits(bits: u64) -> Self {
         Self((bits & 0xf) as u8)
     }
 
-    /// Its number.
+    /// Returns its number.
     pub const fn get(self) -> u8 {
         self.0
     }
 
-    /// Its number, to index with.
+    /// Returns its number, to index with.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// All sixteen.
+    /// Returns all sixteen.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..SINT_COUNT as u8).map(Self)
     }
@@ -126,22 +126,22 @@ pub const TIMER_COUNT: usize = 4;
 pub struct TimerIndex(u8);
 
 impl TimerIndex {
-    /// The timer of this number, if there is one.
+    /// Creates the timer of this number, if there is one.
     pub const fn new(index: u8) -> Option<Self> {
         if (index as usize) < TIMER_COUNT { Some(Self(index)) } else { None }
     }
 
-    /// Its number.
+    /// Returns its number.
     pub const fn get(self) -> u8 {
         self.0
     }
 
-    /// Its number, to index with.
+    /// Returns its number, to index with.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// All four.
+    /// Returns all four.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..TIMER_COUNT as u8).map(Self)
     }

@@ -65,22 +65,22 @@ pub struct Vp {
 }
 
 impl Vp {
-    /// A VP as it is created.
+    /// Creates a VP in the state after a reset.
     pub fn new(index: VpIndex) -> Self {
         Self { index, synic: Synic::default(), timers: Timers::default(), assist: PageRegister::default() }
     }
 
-    /// Its index.
+    /// Returns its index.
     pub fn index(&self) -> VpIndex {
         self.index
     }
 
-    /// Its SynIC.
+    /// Returns its SynIC.
     pub fn synic(&self) -> &Synic {
         &self.synic
     }
 
-    /// When [`tick`](Self::tick) must be called next, in reference time. Ask after every call that took `&mut self`.
+    /// Returns when [`tick`](Self::tick) must be called next, in reference time. Ask after every call that took `&mut self`.
     pub fn next_deadline(&self) -> Option<u64> {
         self.timers.next_deadline()
     }
@@ -209,7 +209,7 @@ impl Vp {
         self.synic.withdraw(sint, message_type);
     }
 
-    /// Whether there is room again for messages that were turned away. Said once.
+    /// Returns `true` if there is room again for messages that were turned away. Said once.
     pub fn take_message_room(&mut self) -> bool {
         self.synic.take_room()
     }
@@ -275,7 +275,7 @@ impl Vp {
         self.synic.interrupt(sint)
     }
 
-    /// Where its SynIC's pages can be reached, as long as the overlays stay as they are.
+    /// Returns where its SynIC's pages can be reached, as long as the overlays stay as they are.
     pub(crate) fn pages(&self, overlays: &Overlays) -> Pages {
         Pages {
             messages: overlays.visible(OverlayId::Simp(self.index)).map(MessagePage),

@@ -23,7 +23,7 @@ impl Topology {
         self.sockets * self.cores * self.threads
     }
 
-    /// The x2APIC id of VP `index`: thread, core and package number, each in a field of its own.
+    /// Returns the x2APIC id of VP `index`: thread, core and package number, each in a field of its own.
     pub fn apic_id(self, index: u32) -> u32 {
         let (thread, core) = (index % self.threads, index / self.threads % self.cores);
         let package = index / (self.threads * self.cores);
@@ -67,7 +67,7 @@ const TOPOLOGY_EXTENSIONS: u32 = 1 << 22;
 /// The leaves of hypervisors. KVM's list has its own paravirtual ones there, which a guest that finds Hyper-V is not to see.
 const HYPERVISOR_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ffff;
 
-/// The leaves for VP `index`, from the host's `supported` list.
+/// Returns the leaves for VP `index`, from the host's `supported` list.
 ///
 /// `tsc_deadline`: whether KVM's local APICs have that timer, which KVM's list does not tell before Linux 6. `hypervisor`:
 /// the leaves from 0x40000000 on; without any, the guest finds no hypervisor.

@@ -46,7 +46,7 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// A gate that stands open.
+    /// Creates an open gate.
     pub fn new() -> Self {
         let state = State { order: Order::Run, at_large: 0, kicks: Vec::new() };
         Self { state: Mutex::new(state), changed: Condvar::new(), order: AtomicU8::new(Order::Run as u8) }
@@ -72,7 +72,7 @@ impl Gate {
         self.lock().kicks.iter().filter(|(vp, _)| *vp == index).for_each(|(_, kick)| kick.kick());
     }
 
-    /// Whether the gate stands open: one atomic load, for the VP's way into the guest.
+    /// Returns `true` if the gate stands open: one atomic load, for the VP's way into the guest.
     pub fn is_open(&self) -> bool {
         self.order.load(Ordering::SeqCst) == Order::Run as u8
     }
@@ -89,7 +89,7 @@ impl Gate {
         (state.order == Order::Pause && state.at_large == 0).then(access)
     }
 
-    /// Waits, on a VP's thread, until the VP may run. False when it is to end instead.
+    /// Waits, on a VP's thread, until the VP may run. Returns `false` when it is to end instead.
     pub fn pass(&self) -> bool {
         self.wait_for(|| true)
     }
@@ -97,7 +97,7 @@ impl Gate {
     /// Waits, on a VP's thread, for something outside of the guest, and for leave to run.
     ///
     /// A VP that waits here counts as paused. `ready` is asked again after each [`wake`](Self::wake).
-    /// False when the VP is to end instead, whether it was ready or not.
+    /// Returns `false` when the VP is to end instead, whether it was ready or not.
     pub fn wait_for(&self, mut ready: impl FnMut() -> bool) -> bool {
         let mut state = self.lock();
         let mut parked = false;

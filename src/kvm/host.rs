@@ -72,7 +72,7 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// An error of the KVM call `call`, for `map_err`.
+    /// Returns an error of the KVM call `call`, for `map_err`.
     pub(crate) fn call(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
         move |error| Self::Call { call, source: error.into() }
     }
@@ -169,33 +169,33 @@ impl Host {
         }
     }
 
-    /// Whether KVM has a capability.
+    /// Returns `true` if KVM has a capability.
     pub fn has(&self, capability: &Capability) -> bool {
         self.kvm.check_extension_raw(capability.number.into()) > 0
     }
 
-    /// The capabilities that `need` asks for and KVM has not.
+    /// Returns the capabilities that `need` asks for and KVM has not.
     pub fn lacks(&self, need: Need) -> impl Iterator<Item = &'static Capability> {
         CAPABILITIES.iter().filter(move |wanted| wanted.need == need && !self.has(wanted))
     }
 
-    /// The most virtual processors that one machine can have here.
+    /// Returns the most virtual processors that one machine can have here.
     pub fn max_vps(&self) -> usize {
         self.kvm.get_max_vcpus()
     }
 
-    /// The processor features that KVM can give a guest.
+    /// Returns the processor features that KVM can give a guest.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn supported_cpuid(&self) -> Result<CpuId, HostError> {
         self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(HostError::call("the list of CPUID features"))
     }
 
-    /// The Hyper-V leaves that KVM can emulate.
+    /// Returns the Hyper-V leaves that KVM can emulate.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn supported_hyperv_cpuid(&self) -> Result<CpuId, HostError> {
         let failed = HostError::call("the list of Hyper-V features");
         let mut leaves = CpuId::new(KVM_MAX_CPUID_ENTRIES).map_err(|_| HostError::UnmappedMemory)?;

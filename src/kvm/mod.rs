@@ -94,7 +94,7 @@ impl Partition {
         Ok(Self { vm, memory, irqchip, routes, tsc_deadline, hyperv })
     }
 
-    /// The guest's memory.
+    /// Returns the guest's memory.
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
     }
@@ -104,12 +104,12 @@ impl Partition {
         self.irqchip
     }
 
-    /// Whether the local APICs have the TSC deadline timer.
+    /// Returns `true` if the local APICs have the TSC deadline timer.
     pub fn has_tsc_deadline(&self) -> bool {
         self.tsc_deadline
     }
 
-    /// Whether KVM knows Hyper-V's MSRs, whoever answers the guest.
+    /// Returns `true` if KVM knows Hyper-V's MSRs, whoever answers the guest.
     pub fn has_hyperv(&self) -> bool {
         self.hyperv
     }
@@ -117,7 +117,7 @@ impl Partition {
     /// Creates the VP with this APIC id. Call it in VP-index order: KVM's own look-ups are then direct.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn create_vp(&self, apic_id: u32) -> Result<vp::Vp, HostError> {
         let fd = self.vm.create_vcpu(apic_id.into()).map_err(HostError::call("a new virtual processor"))?;
         vp::Vp::new(fd, self.vm.run_size())
@@ -126,7 +126,7 @@ impl Partition {
     /// Raises and lowers the interrupt line `line` of KVM's IOAPIC and PICs. For [`Irqchip::Full`].
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn pulse_line(&self, line: u32) -> Result<(), HostError> {
         let set = |active| self.vm.set_irq_line(line, active).map_err(HostError::call("an interrupt line"));
         set(true).and_then(|()| set(false))
@@ -136,7 +136,7 @@ impl Partition {
     /// pin. For [`Irqchip::Split`].
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn watch_level_pin(&self, pin: u32, message: Message) -> Result<(), HostError> {
         self.routes.set(&self.vm, pin, Route::Message(message))
     }
@@ -144,7 +144,7 @@ impl Partition {
     /// Has `event` send `message` inside KVM, and says under which GSI.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn connect_message(&self, event: &EventFd, message: Message) -> Result<u32, HostError> {
         let gsi = self.routes.add(&self.vm, Route::Message(message))?;
         self.vm.register_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd"))?;
@@ -154,7 +154,7 @@ impl Partition {
     /// Has `event` raise a SINT of a VP on KVM's own SynIC, inside KVM, and says under which GSI.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn connect_sint(&self, event: &EventFd, vp: u32, sint: u32) -> Result<u32, HostError> {
         let gsi = self.routes.add(&self.vm, Route::Sint { vp, sint })?;
         self.vm.register_irqfd(event, gsi).map_err(HostError::call("a SINT's eventfd"))?;
@@ -164,7 +164,7 @@ impl Partition {
     /// Has a GSI of [`connect_message`](Self::connect_message) send another message.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn redirect_message(&self, gsi: u32, message: Message) -> Result<(), HostError> {
         self.routes.set(&self.vm, gsi, Route::Message(message))
     }
@@ -172,7 +172,7 @@ impl Partition {
     /// Takes a GSI of [`connect_message`](Self::connect_message) back.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn disconnect_message(&self, event: &EventFd, gsi: u32) -> Result<(), HostError> {
         self.vm.unregister_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd back"))?;
         self.routes.remove(&self.vm, gsi)
@@ -181,7 +181,7 @@ impl Partition {
     /// Has the guest's accesses to these ranges of MSRs (first, count) come to us, also where KVM could handle them.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn filter_msrs(&self, ranges: &[(u32, u32)]) -> Result<(), HostError> {
         let args = [KVM_MSR_EXIT_REASON_FILTER.into(), 0, 0, 0];
         let exits = kvm_enable_cap { cap: KVM_CAP_X86_USER_SPACE_MSR, args, ..Default::default() };
@@ -198,7 +198,7 @@ impl Partition {
     /// KVM's clock of this machine, which Hyper-V's reference time on the kernel engine follows.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn clock(&self) -> Result<u64, HostError> {
         self.vm.get_clock().map(|data| data.clock).map_err(HostError::call("the machine's clock"))
     }
@@ -206,7 +206,7 @@ impl Partition {
     /// Sets KVM's clock of this machine, in nanoseconds.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn set_clock(&self, clock: u64) -> Result<(), HostError> {
         let data = kvm_clock_data { clock, ..Default::default() };
         self.vm.set_clock(&data).map_err(HostError::call("the machine's new clock"))
@@ -215,7 +215,7 @@ impl Partition {
     /// Has a guest's write to I/O port `port` signal `event` inside KVM, without an exit.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn connect_port(&self, event: &EventFd, port: u16, value: Option<u32>) -> Result<(), HostError> {
         let address = IoEventAddress::Pio(port.into());
         match value {
@@ -228,7 +228,7 @@ impl Partition {
     /// Takes back what [`connect_port`](Self::connect_port) did, with the same arguments.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn disconnect_port(&self, event: &EventFd, port: u16, value: Option<u32>) -> Result<(), HostError> {
         let address = IoEventAddress::Pio(port.into());
         match value {
@@ -241,7 +241,7 @@ impl Partition {
     /// Sends an interrupt message.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn send(&self, message: Message) -> Result<(), HostError> {
         let msi = kvm_msi { address_lo: message.address, data: message.data, ..Default::default() };
         self.vm.signal_msi(msi).map(drop).map_err(HostError::call("an interrupt message"))

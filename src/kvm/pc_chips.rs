@@ -27,7 +27,7 @@ const CHANNELS: [Channel; 3] = [
 /// Puts the timer into the state of [`CHANNELS`].
 ///
 /// # Errors
-/// KVM's own.
+/// Returns the error of the KVM ioctl.
 pub(super) fn start_timer(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
     let mut timer = vm.get_pit2()?;
     for (state, Channel { mode, access, count, gate }) in timer.channels.iter_mut().zip(CHANNELS) {
@@ -54,7 +54,7 @@ pub(super) fn start_timer(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
 /// programs the PICs, and UEFI masks them too.
 ///
 /// # Errors
-/// KVM's own.
+/// Returns the error of the KVM ioctl.
 pub(super) fn initialise_pics(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
     const CASCADE: u8 = 1 << 2;
     for (chip_id, vectors, masked) in [(KVM_IRQCHIP_PIC_MASTER, 0x08, !CASCADE), (KVM_IRQCHIP_PIC_SLAVE, 0x70, 0xff)] {

@@ -31,7 +31,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A fixed, edge-triggered interrupt for the processor with this APIC id (below 256).
+    /// Returns a fixed, edge-triggered interrupt for the processor with this APIC id (below 256).
     pub fn fixed(apic_id: u32, vector: u8) -> Self {
         Self { address: 0xfee0_0000 | (apic_id & 0xff) << 12, data: vector.into() }
     }
@@ -53,7 +53,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// The lines as [`pin_entries`] has them, and no message.
+    /// Creates a table with the lines of [`pin_entries`] and no messages.
     pub(super) fn new(vm: &VmFd, irqchip: Irqchip) -> Result<Self, HostError> {
         let routes = Self { irqchip, routes: Mutex::default() };
         if irqchip == Irqchip::Full {

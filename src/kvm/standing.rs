@@ -26,10 +26,10 @@ pub struct Standing {
 }
 
 impl Vp {
-    /// Where the VP stands; `None` while it waits for INIT or SIPI.
+    /// Returns where the VP stands, or `None` while it waits for INIT or SIPI.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn standing(&mut self) -> Result<Option<Standing>, HostError> {
         let activity = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?.mp_state;
         if matches!(activity, KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED) {

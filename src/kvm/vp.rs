@@ -135,17 +135,17 @@ impl Vp {
     /// Sets what CPUID tells the guest on this VP.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn set_cpuid(&self, entries: &[kvm_cpuid_entry2]) -> Result<(), HostError> {
         let failed = HostError::call("the CPUID leaves");
         let entries = CpuId::from_entries(entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG));
         entries.and_then(|entries| self.fd.set_cpuid2(&entries)).map_err(failed)
     }
 
-    /// The general registers.
+    /// Returns the general registers.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn registers(&self) -> Result<kvm_regs, HostError> {
         self.fd.get_regs().map_err(HostError::call("the general registers"))
     }
@@ -153,15 +153,15 @@ impl Vp {
     /// Sets the general registers.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn set_registers(&self, registers: &kvm_regs) -> Result<(), HostError> {
         self.fd.set_regs(registers).map_err(HostError::call("new general registers"))
     }
 
-    /// The segment, table and control registers.
+    /// Returns the segment, table and control registers.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn system_registers(&self) -> Result<kvm_sregs, HostError> {
         self.fd.get_sregs().map_err(HostError::call("the system registers"))
     }
@@ -169,7 +169,7 @@ impl Vp {
     /// Sets the segment, table and control registers.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn set_system_registers(&self, registers: &kvm_sregs) -> Result<(), HostError> {
         self.fd.set_sregs(registers).map_err(HostError::call("new system registers"))
     }
@@ -178,7 +178,7 @@ impl Vp {
     /// interrupts and NMIs reaching the local APIC's two pins.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn set_firmware_state(&self) -> Result<(), HostError> {
         const MTRR_DEFAULT_TYPE: u32 = 0x2ff;
         const MTRRS_ON_WRITE_BACK: u64 = 1 << 11 | 6;
@@ -194,7 +194,7 @@ impl Vp {
         self.fd.set_lapic(&apic).map_err(HostError::call("new local APIC registers"))
     }
 
-    /// A handle that drives this VP out of the guest. Make it on the thread that will [`run`](Self::run) the VP.
+    /// Returns a handle that drives this VP out of the guest. Make it on the thread that will [`run`](Self::run) the VP.
     pub fn kicker(&self) -> Kicker {
         // SAFETY: gettid has no preconditions.
         let thread = unsafe { libc::gettid() };
@@ -274,7 +274,7 @@ impl Vp {
         }
     }
 
-    /// Where the guest was at the exit before the last one: all that is known where the last one left nothing.
+    /// Returns where the guest was at the exit before the last one: all that is known where the last one left nothing.
     pub fn last_instruction(&self) -> Option<u64> {
         self.last_instruction
     }
@@ -291,7 +291,7 @@ impl Vp {
         self.fd.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
     }
 
-    /// Whether the VP is half-way through an access: its events are not to be touched before that is
+    /// Returns `true` if the VP is half-way through an access: its events are not to be touched before that is
     /// [complete](Self::complete_access).
     pub fn is_accessing(&self) -> bool {
         self.accessing
@@ -327,7 +327,7 @@ impl Vp {
         }
     }
 
-    /// The instruction pointer, for an error message.
+    /// Returns the instruction pointer, for an error message.
     fn rip(&self) -> u64 {
         self.fd.get_regs().map_or(0, |registers| registers.rip)
     }
@@ -354,7 +354,7 @@ enum Failure {
 }
 
 impl Kind {
-    /// Whether KVM completes what the guest did with the next entry.
+    /// Returns `true` if KVM completes what the guest did with the next entry.
     fn is_access(&self) -> bool {
         matches!(self, Self::Port { .. } | Self::Mmio | Self::MsrRead(_) | Self::MsrWrite(..) | Self::Hyperv)
     }
@@ -437,7 +437,7 @@ impl Kick for Kicker {
     }
 }
 
-/// The signal that drives VPs out of the guest. Its handler does nothing: that the system call ends is all.
+/// Returns the signal that drives VPs out of the guest. Its handler does nothing: that the system call ends is all.
 fn kick_signal() -> libc::c_int {
     SIGRTMIN()
 }

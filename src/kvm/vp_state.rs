@@ -73,18 +73,18 @@ impl Vp {
         self.fd.set_sync_valid_reg(SyncReg::SystemRegister);
     }
 
-    /// The general registers as they were at the last exit.
+    /// Returns the general registers as they were at the last exit.
     pub fn synced_registers(&self) -> kvm_regs {
         self.fd.sync_regs().regs
     }
 
-    /// The instruction pointer at the last exit; `None` before the first, and where registers do not come with exits.
+    /// Returns the instruction pointer at the last exit; `None` before the first, and where registers do not come with exits.
     pub(super) fn synced_instruction(&mut self) -> Option<u64> {
         let synced = self.fd.get_kvm_run().kvm_valid_regs & SyncReg::Register as u64 != 0;
         Some(self.synced_registers().rip).filter(|rip| synced && *rip != 0)
     }
 
-    /// The segment, table and control registers as they were at the last exit.
+    /// Returns the segment, table and control registers as they were at the last exit.
     pub fn synced_system_registers(&self) -> kvm_sregs {
         self.fd.sync_regs().sregs
     }
@@ -95,10 +95,10 @@ impl Vp {
         self.fd.set_sync_dirty_reg(SyncReg::Register);
     }
 
-    /// The x87 and SSE registers.
+    /// Returns the x87 and SSE registers.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn fpu(&self) -> Result<kvm_fpu, HostError> {
         self.fd.get_fpu().map_err(HostError::call("the FPU's registers"))
     }
@@ -106,19 +106,19 @@ impl Vp {
     /// Sets the x87 and SSE registers.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn set_fpu(&self, fpu: &kvm_fpu) -> Result<(), HostError> {
         self.fd.set_fpu(fpu).map_err(HostError::call("new FPU registers"))
     }
 
-    /// Reads an MSR as the host sees it; `None` if KVM does not know it.
+    /// Reads an MSR as the host sees it, or `None` if KVM does not know it.
     pub fn read_msr(&self, index: u32) -> Option<u64> {
         let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]).ok()?;
         let count = self.fd.get_msrs(&mut msrs).ok()?;
         (count == 1).then(|| msrs.as_slice()[0].data)
     }
 
-    /// Writes an MSR with the host's right, which is more than the guest's. False if KVM does not take it.
+    /// Writes an MSR with the host's right, which is more than the guest's. Returns `false` if KVM does not take it.
     #[must_use]
     pub fn write_msr(&self, index: u32, data: u64) -> bool {
         let msrs = Msrs::from_entries(&[kvm_msr_entry { index, data, ..Default::default() }]);
@@ -146,7 +146,7 @@ impl Vp {
     /// in the way: a handler that enables interrupts before its EOI is interrupted.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn inject_acknowledged(&self, vector: u8) -> Result<Readiness, HostError> {
         let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
         let activity = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?.mp_state;
@@ -181,7 +181,7 @@ impl Vp {
     /// send between his reading and his writing.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn open_window(&mut self) -> Result<bool, HostError> {
         const DELIVERY_AND_MASK: u32 = 1 << 16 | 7 << 8;
         let listens = apic_register(&self.apic()?, APIC_LINT0) & DELIVERY_AND_MASK == EXT_INT;
@@ -194,10 +194,10 @@ impl Vp {
         self.fd.get_kvm_run().request_interrupt_window = 0;
     }
 
-    /// Whether the local APIC's task priority holds an interrupt of this vector back.
+    /// Returns `true` if the local APIC's task priority holds an interrupt of this vector back.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn is_held_back(&self, vector: u8) -> Result<bool, HostError> {
         Ok(u32::from(vector) >> 4 <= self.task_priority()? >> 4 & 0xf)
     }
@@ -205,17 +205,17 @@ impl Vp {
     /// Has the VP leave the guest after each instruction, or no longer.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn single_step(&self, on: bool) -> Result<(), HostError> {
         let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };
         let debug = kvm_guest_debug { control, ..Default::default() };
         self.fd.set_guest_debug(&debug).map_err(HostError::call("single steps"))
     }
 
-    /// Whether the VP waits for an INIT or a SIPI.
+    /// Returns `true` if the VP waits for an INIT or a SIPI.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn awaits_start(&self) -> Result<bool, HostError> {
         let state = self.fd.get_mp_state().map_err(HostError::call("a VP's activity"))?;
         Ok(matches!(state.mp_state, KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED))
@@ -224,7 +224,7 @@ impl Vp {
     /// Lets a VP run that waits for an INIT or a SIPI.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn start(&self) -> Result<(), HostError> {
         self.set_activity(KVM_MP_STATE_RUNNABLE)
     }
@@ -233,10 +233,10 @@ impl Vp {
         self.fd.set_mp_state(kvm_mp_state { mp_state }).map_err(HostError::call("a VP's new activity"))
     }
 
-    /// The task priority of the local APIC.
+    /// Returns the task priority of the local APIC.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn task_priority(&self) -> Result<u32, HostError> {
         Ok(apic_register(&self.apic()?, APIC_TPR))
     }
@@ -244,7 +244,7 @@ impl Vp {
     /// Sets the task priority of the local APIC.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn set_task_priority(&self, priority: u8) -> Result<(), HostError> {
         if priority.is_multiple_of(16) {
             // By CR8, which touches nothing else of the local APIC: not the interrupts that others are sending.
@@ -261,7 +261,7 @@ impl Vp {
     /// KVM does not tell that it has ended with [`Exit::EndOfInterrupt`](super::vp::Exit::EndOfInterrupt).
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn end_of_interrupt(&self) -> Result<Option<(u8, bool)>, HostError> {
         let mut apic = self.apic()?;
         let Some(vector) = highest(&apic, APIC_ISR) else { return Ok(None) };
@@ -277,10 +277,10 @@ impl Vp {
         Ok(Some((vector, level)))
     }
 
-    /// Whether [`end_taken`](Self::end_taken) works: by the x2APIC's register, or by Hyper-V's where KVM has that.
+    /// Returns `true` if [`end_taken`](Self::end_taken) works: by the x2APIC's register, or by Hyper-V's where KVM has that.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn can_end_by_register(&self, has_hyperv: bool) -> Result<bool, HostError> {
         Ok(has_hyperv || self.system_registers()?.apic_base & X2APIC_ENABLED != 0)
     }
@@ -288,7 +288,7 @@ impl Vp {
     /// Ends an interrupt that was sent to the local APIC, once the guest has taken it. Returns `true` if it is over.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn end_taken(&self, vector: u8) -> Result<bool, HostError> {
         let apic = self.apic()?;
         let has =
@@ -308,12 +308,12 @@ impl Vp {
         self.fd.set_lapic(apic).map_err(HostError::call("new local APIC registers"))
     }
 
-    /// The guest's TSC frequency, in Hz; `None` where KVM does not know it.
+    /// Returns the guest's TSC frequency, in Hz, or `None` if KVM does not know it.
     pub fn tsc_frequency(&self) -> Option<u64> {
         self.fd.get_tsc_khz().ok().filter(|khz| *khz > 0).map(|khz| u64::from(khz) * 1000)
     }
 
-    /// What the guest's TSC is ahead of the host's, if the two tick alike.
+    /// Returns what the guest's TSC is ahead of the host's, if the two tick alike.
     ///
     /// KVM before Linux 5.16 does not say, and then it is measured: to a fraction of a microsecond, and exactly where
     /// KVM leaves the TSC alone.
@@ -343,14 +343,14 @@ impl Vp {
     /// Switches a capability of this VP on; what `argument` must be, KVM's documentation says.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn enable(&self, capability: u32, argument: u64, name: &'static str) -> Result<(), HostError> {
         let capability = kvm_enable_cap { cap: capability, args: [argument, 0, 0, 0], ..Default::default() };
         self.fd.enable_cap(&capability).map_err(HostError::call(name))
     }
 }
 
-/// The highest vector in the 256 bits that begin with this register.
+/// Returns the highest vector in the 256 bits that begin with this register.
 pub(super) fn highest(apic: &kvm_lapic_state, first: usize) -> Option<u8> {
     (0..8u8).rev().find_map(|word| {
         let bits = apic_register(apic, first + usize::from(word) * 0x10);

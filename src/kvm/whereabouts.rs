@@ -28,7 +28,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Bytes of a word on the stack; `None` where stacks are not worth a look.
+    /// Bytes of a word on the stack, or `None` if stacks are not worth a look.
     pub fn word(self) -> Option<u64> {
         match self {
             Self::Real | Self::Protected16 => None,
@@ -74,10 +74,10 @@ pub struct Whereabouts {
 }
 
 impl Vp {
-    /// Where the VP is.
+    /// Returns where the VP is.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     pub fn whereabouts(&self) -> Result<Whereabouts, HostError> {
         let (general, system) = (self.registers()?, self.system_registers()?);
         let mode = match (system.cr0 & CR0_PE != 0, system.efer & EFER_LMA != 0) {
@@ -104,7 +104,7 @@ impl Vp {
         })
     }
 
-    /// The physical address that the VP's page tables have for a linear one; `None` if it is not mapped.
+    /// Returns the physical address that the VP's page tables have for a linear one, or `None` if it is not mapped.
     pub fn guest_physical(&self, address: u64) -> Option<u64> {
         let translation = self.fd.translate_gva(address).ok()?;
         (translation.valid != 0).then_some(translation.physical_address)

@@ -70,7 +70,7 @@ pub struct GuestBuffer {
 }
 
 impl Run {
-    /// Whether the page at this guest address is in the same mapping, right behind the run.
+    /// Returns `true` if the page at this guest address is in the same mapping, right behind the run.
     fn is_followed_by(&self, page: u64) -> bool {
         self.address.0 + self.length as u64 == page
             && self.mapping.size() - self.offset - self.length >= PAGE_SIZE as usize
@@ -78,7 +78,7 @@ impl Run {
 }
 
 impl GuestBuffer {
-    /// The buffer of `length` bytes from byte `offset` of the first of the pages numbered `frames`.
+    /// Creates the buffer of `length` bytes from byte `offset` of the first of the pages numbered `frames`.
     ///
     /// # Errors
     /// A page that guest memory does not have, or more or fewer pages than the bytes touch.
@@ -127,12 +127,12 @@ impl GuestBuffer {
         self.length
     }
 
-    /// Whether the buffer has no bytes.
+    /// Returns `true` if the buffer has no bytes.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// The part of the buffer from `offset`, `length` bytes long.
+    /// Returns the part of the buffer from `offset`, `length` bytes long.
     ///
     /// # Errors
     /// The part goes beyond the end.
@@ -152,7 +152,7 @@ impl GuestBuffer {
         Ok(part)
     }
 
-    /// The first `length` bytes of the buffer.
+    /// Returns the first `length` bytes of the buffer.
     ///
     /// # Errors
     /// It has fewer.
@@ -160,7 +160,7 @@ impl GuestBuffer {
         if length == self.length { Ok(self) } else { self.part(0, length) }
     }
 
-    /// What keeps all of the buffer mapped.
+    /// Returns what keeps all of the buffer mapped.
     pub fn mappings(&self) -> Mappings {
         let mut mappings = Mappings::new();
         for run in &self.runs {
@@ -212,7 +212,7 @@ impl GuestBuffer {
         Ok(value)
     }
 
-    /// The pieces of host memory that make up a part of the buffer, for vectored I/O.
+    /// Returns the pieces of host memory that make up a part of the buffer, for vectored I/O.
     ///
     /// # Errors
     /// The part goes beyond the end.
@@ -228,7 +228,7 @@ impl GuestBuffer {
             .filter_map(|(run, within)| run.mapping.get_slice(run.offset + within.start, within.len()).ok()))
     }
 
-    /// The same pieces as guest addresses and lengths.
+    /// Returns the same pieces as guest addresses and lengths.
     ///
     /// # Errors
     /// The part goes beyond the end.
@@ -242,7 +242,7 @@ impl GuestBuffer {
         Ok(self.touched(offset, length)?.map(segment))
     }
 
-    /// The 32-bit word at `offset`, to be shared with the guest.
+    /// Returns the 32-bit word at `offset`, to be shared with the guest.
     ///
     /// # Errors
     /// The word goes beyond the end or across two runs, or is not aligned.
@@ -255,7 +255,7 @@ impl GuestBuffer {
             .ok_or(BufferError::OutOfBounds { offset, length, size: self.length })
     }
 
-    /// The runs that `offset..offset + length` touches, each with the range inside of it.
+    /// Returns the runs that `offset..offset + length` touches, each with the range inside of it.
     #[inline]
     fn touched(&self, offset: usize, length: usize) -> Result<impl Iterator<Item = (&Run, Range<usize>)>, BufferError> {
         let size = self.length;

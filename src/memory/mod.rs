@@ -93,7 +93,7 @@ pub enum MemoryError {
     },
 }
 
-/// The GPA ranges that `size` bytes of RAM occupy, lowest first.
+/// Returns the GPA ranges that `size` bytes of RAM occupy, lowest first.
 pub fn ranges(size: u64) -> Vec<Range<u64>> {
     let low = size.min(HOLE_START);
     [0..low, HOLE_END..HOLE_END + (size - low)].into_iter().filter(|range| !range.is_empty()).collect()
@@ -140,7 +140,7 @@ pub fn create(size: u64, backing: Backing) -> Result<GuestMemory, MemoryError> {
     GuestMemory::from_regions(regions).map_err(|error| unmapped(error.into()))
 }
 
-/// The file behind the memory, where there is one.
+/// Returns the file behind the memory, where there is one.
 fn file(size: u64, backing: Backing) -> std::io::Result<Option<File>> {
     let kind = match backing {
         Backing::Private => return Ok(None),
@@ -233,7 +233,7 @@ fn available() -> u64 {
     kibibytes(&text, "MemAvailable:").map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1024))
 }
 
-/// The value of a line of `/proc/meminfo`.
+/// Returns the value of a line of `/proc/meminfo`.
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())
 }
@@ -257,13 +257,13 @@ pub fn excess(size: u64) -> Option<String> {
     })
 }
 
-/// The host's memory and swap space in bytes, out of `/proc/meminfo`.
+/// Returns the host's memory and swap space in bytes, out of `/proc/meminfo`.
 fn host_limit(text: &str) -> Option<u64> {
     let swap = kibibytes(text, "SwapTotal:").unwrap_or(0);
     Some(kibibytes(text, "MemTotal:")?.saturating_add(swap).saturating_mul(1024))
 }
 
-/// The least limit of a control group and its ancestors, in bytes. `groups` is `/proc/self/cgroup`, and `read` gives a group's
+/// Returns the least limit of a control group and its ancestors, in bytes. `groups` is `/proc/self/cgroup`, and `read` gives a group's
 /// `memory.max`.
 fn group_limit(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;

@@ -24,7 +24,7 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// A frame to which nothing is to be done.
+    /// Returns a frame to which nothing is to be done.
     pub fn plain(bytes: &'a [u8]) -> Self {
         Self { bytes, offload: Offload::default() }
     }
@@ -40,7 +40,7 @@ pub struct FrameBuffer {
 }
 
 impl FrameBuffer {
-    /// The frame in the buffer.
+    /// Returns the frame in the buffer.
     pub fn frame(&self) -> Frame<'_> {
         Frame { bytes: &self.bytes, offload: self.offload }
     }

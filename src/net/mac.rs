@@ -31,7 +31,7 @@ impl MacAddress {
     /// Everybody.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// The address of the NIC number `index` of the partition called `name`, where none is given.
+    /// Returns the address of the NIC number `index` of the partition called `name`, where none is given.
     ///
     /// The same name and number have the same address in every run, so that guests keep the name of the interface and the DHCP
     /// lease. It is locally administered and starts with 02:15:5d, after Hyper-V's 00:15:5d.
@@ -44,22 +44,22 @@ impl MacAddress {
         Self([0x02, 0x15, 0x5d, high, middle, low])
     }
 
-    /// Whether the address names a group, of which broadcast is one.
+    /// Returns `true` if the address names a group, of which broadcast is one.
     pub fn is_group(&self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// Whether the address can be that of a NIC: neither a group nor zero.
+    /// Returns `true` if the address can be that of a NIC: neither a group nor zero.
     pub fn is_station(&self) -> bool {
         !self.is_group() && self.0 != [0; 6]
     }
 
-    /// The address that a frame is for, if it is long enough to say so.
+    /// Returns the address that a frame is for, if it is long enough to say so.
     pub fn destination(frame: &[u8]) -> Option<Self> {
         Self::read_from_prefix(frame).ok().map(|(address, _)| address)
     }
 
-    /// The address that a frame says it is from.
+    /// Returns the address that a frame says it is from.
     pub fn source(frame: &[u8]) -> Option<Self> {
         Self::destination(frame.get(6..)?)
     }

@@ -37,7 +37,7 @@ pub struct Backend {
 
 /// A way into a backend and out of it.
 pub trait Queue: Send {
-    /// Sends a frame. False if there was no room and it was dropped.
+    /// Sends a frame. Returns `false` if there was no room and it was dropped.
     fn send(&mut self, frame: Frame<'_>) -> bool;
 
     /// Sends a frame that came in by a switch's port. For backends that give each port its share.
@@ -45,7 +45,7 @@ pub trait Queue: Send {
         self.send(frame)
     }
 
-    /// The port that the frame came in by which was received last.
+    /// Returns the port that the frame came in by which was received last.
     fn received_from(&self) -> SwitchPort {
         SwitchPort::default()
     }
@@ -53,10 +53,10 @@ pub trait Queue: Send {
     /// Has everything go out that [`send`](Self::send) may have held back. Called when no more frames follow at once.
     fn flush(&mut self) {}
 
-    /// Fetches a frame into `frame`. False if none waits; then [`readiness`](Self::readiness) turns readable when one does.
+    /// Fetches a frame into `frame`. Returns `false` if none waits; then [`readiness`](Self::readiness) turns readable when one does.
     fn receive(&mut self, frame: &mut FrameBuffer) -> bool;
 
-    /// Turns readable when there may be frames. None if there never will be any.
+    /// Turns readable when there may be frames. Returns `None` if there never will be any.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
 
     /// Frames that the backend dropped because nobody fetched them, as far as it knows.

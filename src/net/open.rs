@@ -50,7 +50,7 @@ impl From<UplinkError> for BackendError {
 }
 
 impl BackendError {
-    /// Whether it is the host that fails, and not what the user says or has.
+    /// Returns `true` if it is the host that fails, and not what the user says or has.
     pub fn is_hosts(&self) -> bool {
         match self {
             Self::Tap(error) => error.is_hosts(),
@@ -84,7 +84,7 @@ pub struct Plug<'a> {
 /// Plugs in an adapter.
 ///
 /// # Errors
-/// See [`BackendError`].
+/// Returns a [`BackendError`].
 pub fn open(plug: &Plug<'_>, switches: &Switches) -> Result<Backend, BackendError> {
     let capture = plug.pcap.map(|path| Capture::create(path, plug.name)).transpose()?;
     let capture: Option<SharedCapture> = capture.map(|capture| Arc::new(Mutex::new(capture)));

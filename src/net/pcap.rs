@@ -101,7 +101,7 @@ impl Drop for Capture {
     }
 }
 
-/// The block that tells of dropped frames.
+/// Returns the block that tells of dropped frames.
 fn statistics(_dropped: u64, total: u64) -> Vec<u8> {
     let nanoseconds = nanoseconds(SystemTime::now());
     let mut body = Vec::new();
@@ -174,7 +174,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// How many bytes are missing to a whole number of words.
+/// Returns how many bytes are missing to a whole number of words.
 fn padding(length: usize) -> usize {
     length.wrapping_neg() % 4
 }

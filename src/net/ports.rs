@@ -23,7 +23,7 @@ impl SwitchPort {
         Self((index % MAX_PORTS) as u8)
     }
 
-    /// Its number.
+    /// Returns its number.
     pub fn index(self) -> usize {
         self.0.into()
     }
@@ -55,7 +55,7 @@ impl Ports {
         self.occupants[port.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The longest IP packet that the port's guest takes.
+    /// Returns the longest IP packet that the port's guest takes.
     pub fn mtu(&self, port: SwitchPort) -> u16 {
         self.mtus[port.index()].load(Ordering::Relaxed).max(MIN_MTU)
     }

@@ -29,7 +29,7 @@ pub mod hash_type {
     pub const UDP_IPV6: u32 = 0x8000;
 }
 
-/// The Toeplitz hash of `input`: for each bit that is set, the 32 bits of the key that start there.
+/// Returns the Toeplitz hash of `input`: for each bit that is set, the 32 bits of the key that start there.
 pub fn toeplitz(key: &[u8; KEY], input: &[u8]) -> u32 {
     let mut window = u32::from_be_bytes([key[0], key[1], key[2], key[3]]);
     let mut hash = 0;
@@ -58,7 +58,7 @@ pub struct Scaling {
 }
 
 impl Scaling {
-    /// The hash of a frame. None if it is no IP packet, or of a kind that the guest wants no hash of.
+    /// Returns the hash of a frame. Returns `None` if it is no IP packet, or of a kind that the guest wants no hash of.
     pub fn hash(&self, frame: &[u8]) -> Option<u32> {
         let headers = Headers::parse(frame)?;
         let (with_ports, without) = match (headers.version, headers.protocol) {
@@ -85,7 +85,7 @@ impl Scaling {
         Some(toeplitz(&self.key, &input[..length]))
     }
 
-    /// The channel for frames with that hash.
+    /// Returns the channel for frames with that hash.
     pub fn channel(&self, hash: u32) -> u16 {
         match self.table.len() {
             0 => 0,

@@ -42,7 +42,7 @@ pub struct AcpiPower {
 }
 
 impl AcpiPower {
-    /// The blocks after power-on. `clock` never steps; `interrupt` is the SCI.
+    /// Creates the blocks after power-on. `clock` never steps; `interrupt` is the SCI.
     pub fn new(clock: Clock, interrupt: InterruptLine) -> Self {
         let mut power = Self { clock, interrupt, status: 0, enable: 0, control: SCI_EN, carry_cleared: 0 };
         power.carry_cleared = power.timer();
@@ -55,12 +55,12 @@ impl AcpiPower {
         self.raise_if_enabled();
     }
 
-    /// The 32-bit timer. (Where a FADT says 24 bits, a guest masks the rest away itself.)
+    /// Returns the 32-bit timer. (Where a FADT says 24 bits, a guest masks the rest away itself.)
     fn timer(&self) -> u32 {
         ((self.clock)().as_nanos() * u128::from(TIMER_FREQUENCY) / 1_000_000_000) as u32
     }
 
-    /// The status register, brought up to date.
+    /// Returns the status register, brought up to date.
     fn status(&mut self) -> u16 {
         const HIGHEST: u32 = 1 << 31;
         if (self.timer() ^ self.carry_cleared) & HIGHEST != 0 {

@@ -60,7 +60,7 @@ pub struct PortBus {
 }
 
 impl PortBus {
-    /// A bus where nobody answers.
+    /// Creates a bus without devices.
     pub fn new() -> Self {
         Self::default()
     }

@@ -26,7 +26,7 @@ pub struct DebugPort {
 }
 
 impl DebugPort {
-    /// A debug port that prints to `output`.
+    /// Creates a debug port that prints to `output`.
     pub fn new(output: ConsoleOutput) -> Self {
         Self { output }
     }

@@ -73,7 +73,7 @@ impl Default for I8042 {
 }
 
 impl I8042 {
-    /// A controller after power-on and self-test.
+    /// Creates a controller after power-on and self-test.
     pub fn new() -> Self {
         let mut memory = [0; 32];
         memory[0] = COMMAND_BYTE_SYSTEM | KEYBOARD_OFF | AUXILIARY_OFF;
@@ -176,7 +176,7 @@ impl SystemControlPortA {
     const FAST_RESET: u8 = 0x01;
     const A20: u8 = 0x02;
 
-    /// The port after power-on, with the A20 gate open.
+    /// Creates the port after power-on, with the A20 gate open.
     pub fn new() -> Self {
         Self { value: Self::A20 }
     }

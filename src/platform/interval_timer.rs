@@ -51,7 +51,7 @@ struct Channel {
 }
 
 impl Channel {
-    /// A channel as a PC's firmware leaves it: mode 2 or 3, the longest period.
+    /// Creates a channel as a PC's firmware leaves it: mode 2 or 3, the longest period.
     fn new(mode: u8, gate: bool) -> Self {
         Self {
             mode,
@@ -66,7 +66,7 @@ impl Channel {
         }
     }
 
-    /// How far it has counted.
+    /// Returns how far it has counted.
     fn ticks(&self, now: Duration) -> u64 {
         if !self.gate && self.mode != 1 && self.mode != 5 {
             return self.stopped;
@@ -177,7 +177,7 @@ pub struct IntervalTimer {
 }
 
 impl IntervalTimer {
-    /// The timer as a PC's firmware leaves it. `clock` never steps.
+    /// Creates the timer as a PC's firmware leaves it. `clock` never steps.
     pub fn new(clock: Clock) -> Self {
         let channels = [Channel::new(2, true), Channel::new(2, true), Channel::new(3, false)];
         Self { clock, channels, speaker: 0, refresh: false }

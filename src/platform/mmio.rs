@@ -55,7 +55,7 @@ pub struct MmioBus {
 }
 
 impl MmioBus {
-    /// A bus where nobody answers, and where nobody can claim what is `reserved`: memory, for one, which accesses never leave.
+    /// Creates a bus without devices, and where nobody can claim what is `reserved`: memory, for one, which accesses never leave.
     pub fn new(reserved: Vec<(Range<u64>, &'static str)>) -> Self {
         Self { claims: Claims::default(), reserved }
     }

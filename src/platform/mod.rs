@@ -115,7 +115,7 @@ impl Platform {
         Self { bus, output: wiring.output, power }
     }
 
-    /// The bus, for devices that the machine adds before the VPs run.
+    /// Returns the bus, for devices that the machine adds before the VPs run.
     pub fn bus_mut(&mut self) -> &mut PortBus {
         &mut self.bus
     }

@@ -68,12 +68,12 @@ impl MsrBus {
         self.claims.ranges().map(|range| (range.start, range.end - range.start)).collect()
     }
 
-    /// Answers RDMSR by a device; `None` if no device does. `Some(None)` is #GP.
+    /// Answers RDMSR by a device, or `None` if no device does. `Some(None)` is #GP.
     pub fn read(&self, vp: u32, number: u32) -> Option<Option<u64>> {
         self.claims.find(number).map(|(_, device)| lock(device).read(vp, number))
     }
 
-    /// Answers WRMSR by a device; `None` if no device does. `Some(false)` is #GP.
+    /// Answers WRMSR by a device, or `None` if no device does. `Some(false)` is #GP.
     pub fn write(&self, vp: u32, number: u32, value: u64) -> Option<bool> {
         self.claims.find(number).map(|(_, device)| lock(device).write(vp, number, value))
     }

@@ -89,7 +89,7 @@ pub struct Rtc {
 }
 
 impl Rtc {
-    /// A clock that shows `utc`, the time since the Unix epoch, in a machine with `memory_size` bytes of memory.
+    /// Creates a clock that shows `utc`, the time since the Unix epoch, in a machine with `memory_size` bytes of memory.
     pub fn new(utc: Clock, memory_size: u64) -> Self {
         let mut memory = cmos::memory(memory_size);
         memory[usize::from(REGISTER_A)] = REGISTER_A_START;
@@ -141,7 +141,7 @@ impl Rtc {
         }
     }
 
-    /// Whether updates are off, and the time registers plain memory.
+    /// Returns `true` if updates are off, and the time registers plain memory.
     fn is_held(&self) -> bool {
         self.byte(REGISTER_B) & SET != 0 || self.is_divider_reset()
     }
@@ -207,7 +207,7 @@ impl Rtc {
         })
     }
 
-    /// The guest's calendar at a second of its time.
+    /// Returns the guest's calendar at a second of its time.
     fn moment(&self, second: i128) -> Moment {
         // The time is a u64 of the host's seconds and a year of at most five digits: this never saturates.
         let mut moment = Moment::at(i64::try_from(second).unwrap_or(i64::MAX / 2));
@@ -231,7 +231,7 @@ impl Rtc {
         }
     }
 
-    /// The hour in the hours register, 0 to 23 unless it is nonsense.
+    /// Returns the hour in the hours register, 0 to 23 unless it is nonsense.
     fn hour(&self) -> i64 {
         if self.byte(REGISTER_B) & HOURS_24 != 0 {
             return i64::from(self.number(HOURS));
@@ -264,13 +264,13 @@ impl Rtc {
         (self.utc)().as_nanos() as i128
     }
 
-    /// The guest's time, in nanoseconds since the Unix epoch.
+    /// Returns the guest's time, in nanoseconds since the Unix epoch.
     fn time(&self) -> i128 {
         self.host_time() + self.offset
     }
 }
 
-/// The periodic rate in Hz for a rate selection, with a 32,768 Hz crystal ("Periodic Interrupt Rate and Square Wave Frequency").
+/// Returns the periodic rate in Hz for a rate selection, with a 32,768 Hz crystal ("Periodic Interrupt Rate and Square Wave Frequency").
 fn rate(selection: u8) -> i128 {
     match selection {
         0 => 0,

@@ -36,7 +36,7 @@ pub struct Serial {
 }
 
 impl Serial {
-    /// A serial port that prints to `output` and receives from `input`. See also [`listen`].
+    /// Creates a serial port that prints to `output` and receives from `input`. See also [`listen`].
     pub fn new(interrupt: InterruptLine, output: ConsoleOutput, input: Arc<ConsoleInput>) -> Self {
         Self { uart: vm_superio::Serial::new(Line(interrupt), output), input }
     }

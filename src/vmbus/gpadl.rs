@@ -63,7 +63,7 @@ impl Gpadl {
     /// Reads `count` ranges that make up `list` exactly.
     ///
     /// # Errors
-    /// See [`RangeError`].
+    /// Returns a [`RangeError`].
     pub fn parse(memory: &GuestMemory, count: usize, list: &[u8]) -> Result<Self, RangeError> {
         if count == 0 {
             return Err(RangeError::Empty);
@@ -90,18 +90,18 @@ impl Gpadl {
     /// Reads the ranges of a GPA-direct packet from what stands between its header and its payload.
     ///
     /// # Errors
-    /// See [`RangeError`].
+    /// Returns a [`RangeError`].
     pub fn from_packet(memory: &GuestMemory, extra: &[u8]) -> Result<Self, RangeError> {
         let (header, list) = GpaDirectHeader::read_from_prefix(extra).map_err(|_| RangeError::TooShort)?;
         Self::parse(memory, header.range_count as usize, list)
     }
 
-    /// The ranges. There is one at least, and none is empty.
+    /// Returns the ranges. There is one at least, and none is empty.
     pub fn ranges(&self) -> &[GuestBuffer] {
         &self.ranges
     }
 
-    /// The only range of a GPADL that has one, as those of rings and of network buffers do.
+    /// Returns the only range of a GPADL that has one, as those of rings and of network buffers do.
     pub fn single(&self) -> Option<&GuestBuffer> {
         match &self.ranges[..] {
             [range] => Some(range),
@@ -109,17 +109,17 @@ impl Gpadl {
         }
     }
 
-    /// How many page numbers the list has.
+    /// Returns how many page numbers the list has.
     pub fn pages(&self) -> usize {
         self.pages
     }
 
-    /// How many bytes the ranges have in all.
+    /// Returns how many bytes the ranges have in all.
     pub fn len(&self) -> usize {
         self.ranges.iter().map(GuestBuffer::len).sum()
     }
 
-    /// Whether there are no ranges, as in a default value.
+    /// Returns `true` if there are no ranges, as in a default value.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
@@ -149,7 +149,7 @@ impl GpadlBuilder {
         Ok(Self { range_count: range_count.into(), announced, list: Vec::with_capacity(announced) })
     }
 
-    /// Takes the part of the list that a header or a body carries. True when the list is complete.
+    /// Takes the part of the list that a header or a body carries. Returns `true` when the list is complete.
     ///
     /// # Errors
     /// More than was announced, or a torn number.
@@ -165,7 +165,7 @@ impl GpadlBuilder {
         Ok(received == self.announced)
     }
 
-    /// What the host has to keep for it, in 64-bit words.
+    /// Returns what the host has to keep for it, in 64-bit words.
     pub fn words(&self) -> usize {
         self.announced / size_of::<u64>()
     }
@@ -173,7 +173,7 @@ impl GpadlBuilder {
     /// Checks the complete list and makes it a GPADL.
     ///
     /// # Errors
-    /// See [`RangeError`].
+    /// Returns a [`RangeError`].
     pub fn finish(&self, memory: &GuestMemory) -> Result<Gpadl, RangeError> {
         Gpadl::parse(memory, self.range_count, &self.list)
     }

@@ -37,7 +37,7 @@ id! {
 }
 
 impl ChannelId {
-    /// Where the guest signals the channel. As on Hyper-V, the SINT stands above the channel's id.
+    /// Returns where the guest signals the channel. As on Hyper-V, the SINT stands above the channel's id.
     pub fn connection(self) -> ConnectionId {
         ConnectionId(0x2000 | self.0)
     }
@@ -78,7 +78,7 @@ impl Version {
     /// The newest version that this host speaks.
     pub const NEWEST: Self = Self::V5_3;
 
-    /// The version `major.minor`, whether anybody speaks it or not.
+    /// Creates the version `major.minor`, supported or not.
     pub const fn new(major: u16, minor: u16) -> Self {
         Self((major as u32) << 16 | minor as u32)
     }

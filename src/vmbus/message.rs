@@ -52,7 +52,7 @@ impl<'a> Request<'a> {
     /// Reads a message. What follows a body of fixed length is ignored: later versions append fields.
     ///
     /// # Errors
-    /// See [`ParseError`].
+    /// Returns a [`ParseError`].
     pub fn parse(message: &'a [u8]) -> Result<Self, ParseError> {
         if message.len() > MAX_MESSAGE {
             return Err(ParseError::Length(message.len()));
@@ -110,7 +110,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// The message as it goes into the SynIC message's payload.
+    /// Returns the message as it goes into the SynIC message's payload.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::VersionResponse(body) => message(MessageType::VERSION_RESPONSE, body),

@@ -25,7 +25,7 @@ impl PacketKind {
     /// The answer to a packet with [`PacketHeader::COMPLETION_REQUESTED`].
     pub const COMPLETION: Self = Self(0xb);
 
-    /// What people call the kind.
+    /// Returns what people call the kind.
     pub fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::IN_BAND => "in-band",
@@ -73,12 +73,12 @@ impl PacketHeader {
         u32::from(self.length8) * 8
     }
 
-    /// Where the payload starts, in bytes.
+    /// Returns where the payload starts, in bytes.
     pub fn payload_offset(&self) -> u32 {
         u32::from(self.payload_offset8) * 8
     }
 
-    /// Whether the sender waits for a completion.
+    /// Returns `true` if the sender waits for a completion.
     pub fn wants_completion(&self) -> bool {
         self.flags & Self::COMPLETION_REQUESTED != 0
     }

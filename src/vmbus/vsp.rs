@@ -69,7 +69,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The primary channel of an ordinary device.
+    /// Creates the primary channel of an ordinary device.
     pub fn new(interface: Guid, instance: Guid) -> Self {
         let flags = offer_flags::ENUMERATE_DEVICE_INTERFACE;
         Self {
@@ -82,7 +82,7 @@ impl Offer {
         }
     }
 
-    /// A channel through which pipe messages go: each payload starts with a pipe header, as keyboard and mouse have it.
+    /// Returns a channel through which pipe messages go: each payload starts with a pipe header, as keyboard and mouse have it.
     pub fn pipe(interface: Guid, instance: Guid) -> Self {
         const PIPE_MODE_MESSAGE: u8 = 4;
         let mut offer = Self::new(interface, instance);
@@ -91,12 +91,12 @@ impl Offer {
         offer
     }
 
-    /// Whether it is of the device with these GUIDs.
+    /// Returns `true` if it is of the device with these GUIDs.
     pub fn is_of(&self, interface: Guid, instance: Guid) -> bool {
         self.interface == interface && self.instance == instance
     }
 
-    /// The same device's channel number `index`.
+    /// Returns the same device's channel number `index`.
     pub fn subchannel(&self, index: u16) -> Self {
         Self { subchannel_index: index, ..self.clone() }
     }
@@ -104,7 +104,7 @@ impl Offer {
 
 /// A device.
 pub trait Vsp: Send {
-    /// What the guest is told.
+    /// Returns what the guest is told.
     fn offer(&self) -> Offer;
 
     /// A guest's driver opens one of the device's channels: the primary, or a subchannel that the device
@@ -158,7 +158,7 @@ pub trait Port: Send + Sync {
     /// Has the handler's thread call [`Handler::service`] soon, for instance because I/O has ended.
     fn wake(&self);
 
-    /// An eventfd that does what [`wake`](Self::wake) does when it is signalled, for the kernel to signal. Without one,
+    /// Returns an eventfd that does what [`wake`](Self::wake) does when it is signalled, for the kernel to signal. Without one,
     /// devices whose I/O the kernel ends must use threads of their own.
     fn doorbell(&self) -> Option<OwnedFd> {
         None
@@ -173,7 +173,7 @@ pub trait Port: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Whether the channel is about to be closed, so that [`Handler::service`] should return though there is more to do.
+    /// Returns `true` if the channel is about to be closed, so that [`Handler::service`] should return though there is more to do.
     fn is_closing(&self) -> bool {
         false
     }
@@ -228,7 +228,7 @@ impl Channel {
         self.outgoing.tap(tap("host"));
     }
 
-    /// The channel's id.
+    /// Returns the channel's id.
     pub fn id(&self) -> ChannelId {
         self.id
     }
@@ -238,12 +238,12 @@ impl Channel {
         self.subchannel_index
     }
 
-    /// What guest and host speak.
+    /// Returns what guest and host speak.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// What the driver had to say when it opened the channel.
+    /// Returns what the driver had to say when it opened the channel.
     pub fn user_defined(&self) -> &UserDefined {
         &self.user_defined
     }
@@ -253,17 +253,17 @@ impl Channel {
         &self.memory
     }
 
-    /// The channel's surroundings, to be kept by whoever ends I/O on other threads.
+    /// Returns the channel's surroundings, to be kept by whoever ends I/O on other threads.
     pub fn port(&self) -> &Arc<dyn Port> {
         &self.port
     }
 
-    /// A GPADL that the guest has made on this channel. Keep it, and look nothing up twice that was checked once.
+    /// Returns a GPADL that the guest has made on this channel. Keep it, and look nothing up twice that was checked once.
     pub fn gpadl(&self, gpadl: GpadlId) -> Option<Arc<Gpadl>> {
         self.gpadls.get(gpadl)
     }
 
-    /// All of them, for [`each_packet`](Self::each_packet)'s closure.
+    /// Returns all of them, for [`each_packet`](Self::each_packet)'s closure.
     pub fn gpadls(&self) -> &Arc<GpadlTable> {
         &self.gpadls
     }

@@ -27,7 +27,7 @@ macro_rules! message_types {
         impl MessageType {
             $(pub const $constant: Self = Self($value);)*
 
-            /// The protocol's name of the type, if it has one.
+            /// Returns the protocol's name of the type, if it has one.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $(Self::$constant => Some(stringify!($constant)),)*
@@ -148,7 +148,7 @@ pub struct MessageTarget {
 }}
 
 impl InitiateContact {
-    /// What [`interrupt_page_or_target`](Self::interrupt_page_or_target) says from version 5.0.
+    /// Returns what [`interrupt_page_or_target`](Self::interrupt_page_or_target) says from version 5.0.
     pub fn target(&self) -> MessageTarget {
         zerocopy::transmute!(self.interrupt_page_or_target)
     }
@@ -236,7 +236,7 @@ pub struct ChannelReference {
 wire! { 140,
 /// `OPENCHANNEL`: the guest offers the rings' pages and asks for the channel to be opened.
 pub struct OpenChannel {
-    /// Which channel.
+    /// The channel.
     pub channel: ChannelId,
     /// Chosen by the guest; comes back in [`OpenResult::open_id`].
     pub open_id: u32,
@@ -258,7 +258,7 @@ impl OpenChannel {
 wire! { 12,
 /// `OPENCHANNEL_RESULT`.
 pub struct OpenResult {
-    /// Which channel.
+    /// The channel.
     pub channel: ChannelId,
     /// As in [`OpenChannel::open_id`].
     pub open_id: u32,
@@ -338,7 +338,7 @@ pub struct TlConnectResult {
 wire! { 8,
 /// `MODIFYCHANNEL`: the guest wants the channel's interrupts on another VP.
 pub struct ModifyChannel {
-    /// Which channel.
+    /// The channel.
     pub channel: ChannelId,
     /// Where to.
     pub target_vp: VpIndex,
@@ -347,7 +347,7 @@ pub struct ModifyChannel {
 wire! { 8,
 /// `MODIFYCHANNEL_RESPONSE`, of version 5.3: the old VP gets no more interrupts.
 pub struct ModifyChannelResponse {
-    /// Which channel.
+    /// The channel.
     pub channel: ChannelId,
     /// Whether it was done.
     pub status: Status,

@@ -115,7 +115,7 @@ fn processors(machine: &Description) -> impl Iterator<Item = Processor> {
     })
 }
 
-/// Where the interrupts of the ISA bus go: "I/O interrupt assignment entries" and those of local interrupts (4.3.4, 4.3.5).
+/// Returns where the interrupts of the ISA bus go: "I/O interrupt assignment entries" and those of local interrupts (4.3.4, 4.3.5).
 fn interrupts(machine: &Description) -> impl Iterator<Item = [u8; 8]> {
     const IO: u8 = 3;
     const LOCAL: u8 = 4;
@@ -138,7 +138,7 @@ fn interrupts(machine: &Description) -> impl Iterator<Item = [u8; 8]> {
     io.chain(external).chain([nmi])
 }
 
-/// The byte that makes the sum of these bytes zero.
+/// Returns the byte that makes the sum of these bytes zero.
 fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte))
 }

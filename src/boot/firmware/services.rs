@@ -94,7 +94,7 @@ const CODE: &[(Service, &[u8])] = &[
     (Service::Unsupported, UNSUPPORTED),
 ];
 
-/// The service behind a vector, or `None` where a PC has none.
+/// Returns the service behind a vector, or `None` where a PC has none.
 fn service(vector: u8) -> Option<Service> {
     Some(match vector {
         0x08 => Service::Tick,
@@ -118,7 +118,7 @@ fn offset(wanted: Service) -> usize {
     CODE.iter().take_while(|(service, _)| *service != wanted).map(|(_, bytes)| bytes.len()).sum()
 }
 
-/// The interrupt vectors: an offset and a segment each.
+/// Returns the interrupt vectors: an offset and a segment each.
 pub(super) fn vectors() -> Vec<u8> {
     let base = SERVICE_CODE.start - (SEGMENT << 4);
     let vector =
@@ -126,7 +126,7 @@ pub(super) fn vectors() -> Vec<u8> {
     (0..=u8::MAX).flat_map(|number| vector(number).to_le_bytes()).collect()
 }
 
-/// The code, to be put at [`SERVICE_CODE`]: the last 4 KiB below 1 MiB.
+/// Returns the code, to be put at [`SERVICE_CODE`]: the last 4 KiB below 1 MiB.
 pub(super) fn code() -> Vec<u8> {
     let mut code: Vec<u8> = CODE.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
     code.resize((SERVICE_CODE.end - SERVICE_CODE.start) as usize, 0);

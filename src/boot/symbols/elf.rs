@@ -93,7 +93,7 @@ struct Header {
     name_section: usize,
 }
 
-/// Reads what `file` says of its code; `None` if it is no ELF file of the PC's.
+/// Reads what `file` says of its code, or `None` if it is no ELF file of the PC's.
 pub(super) fn read(file: &ImageFile) -> Result<Option<Symbols>, BootError> {
     let head = file.head(size_of::<Header64>())?;
     let Some(header) = header(&head) else { return Ok(None) };

@@ -110,7 +110,7 @@ impl Symbols {
         self.symbols.is_empty()
     }
 
-    /// The address of a symbol in the file.
+    /// Returns the address of a symbol in the file.
     pub fn address_of(&self, name: &str) -> Option<u64> {
         let is_it = |symbol: &&Symbol| self.bytes(symbol) == name.as_bytes();
         self.symbols.iter().find(is_it).map(|symbol| symbol.address)
@@ -121,7 +121,7 @@ impl Symbols {
         self.slide = slide;
     }
 
-    /// The name of the code at `address`.
+    /// Returns the name of the code at `address`.
     pub fn name(&self, address: u64) -> Option<Place> {
         let address = self.in_file(address)?;
         let after = self.symbols.partition_point(|symbol| symbol.address <= address);
@@ -136,7 +136,7 @@ impl Symbols {
         self.in_file(address).is_some()
     }
 
-    /// The address in the file of code that the guest has at `address`.
+    /// Returns the address in the file of code that the guest has at `address`.
     fn in_file(&self, address: u64) -> Option<u64> {
         let is_code = |address: &u64| self.code.iter().any(|range| range.contains(address));
         let slid = Some(address.wrapping_sub(self.slide)).filter(is_code);
@@ -168,7 +168,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A name without what could drive a terminal.
+/// Returns a name without what could drive a terminal.
 fn printable(name: &[u8]) -> String {
     let shown = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
     let mut text: String = name.iter().take(MAX_NAME).map(shown).collect();

@@ -46,12 +46,12 @@ pub(super) struct Orc {
 }
 
 impl Orc {
-    /// The tables, from the content of their sections. Linux 6.4 and later has a third section, `.orc_header`.
+    /// Creates the tables, from the content of their sections. Linux 6.4 and later has a third section, `.orc_header`.
     pub fn new(first: u64, places: Vec<u8>, entries: Vec<u8>, has_header: bool) -> Self {
         Self { first, places, entries, renumbered: has_header }
     }
 
-    /// The entry for the code at `address`, an address in the file.
+    /// Returns the entry for the code at `address`, an address in the file.
     fn entry(&self, address: u64) -> Option<&[u8]> {
         let count = (self.places.len() / 4).min(self.entries.len() / ENTRY_SIZE);
         let place = |index: usize| {
@@ -76,7 +76,7 @@ impl Orc {
         }
     }
 
-    /// The registers in the caller of the code at `address` in the file; `None` where that is not known.
+    /// Returns the registers in the caller of the code at `address` in the file, or `None` if that is not known.
     pub fn caller(&self, address: u64, registers: Registers, view: &dyn View) -> Option<Registers> {
         let entry = self.entry(address)?;
         let offset = |at: usize| i64::from(i16::from_le_bytes([entry[at], entry[at + 1]]));

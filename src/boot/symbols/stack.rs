@@ -77,7 +77,7 @@ pub(super) fn read_word(view: &dyn View, address: u64, width: u64) -> Option<u64
     view.read(address, &mut bytes[..length]).then(|| u64::from_le_bytes(bytes))
 }
 
-/// The name of the code before a return address: a call may be a function's last instruction.
+/// Returns the name of the code before a return address: a call may be a function's last instruction.
 fn caller(symbols: &Symbols, return_address: u64) -> Option<Place> {
     let mut place = symbols.name(return_address.checked_sub(1)?)?;
     place.offset += 1;

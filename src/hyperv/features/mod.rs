@@ -38,7 +38,7 @@ impl Word {
     pub const ALL: [Self; 6] =
         [Self::RegisterPrivileges, Self::CallPrivileges, Self::Features, Self::Hints, Self::Hardware, Self::Nested];
 
-    /// The leaf and the register's name.
+    /// Returns the leaf and the register's name.
     pub const fn place(self) -> (u32, &'static str) {
         match self {
             Self::RegisterPrivileges => (0x4000_0003, "EAX"),
@@ -72,34 +72,34 @@ impl Features {
     /// None.
     pub const NONE: Self = Self(0);
 
-    /// Whether the feature is in the set.
+    /// Returns `true` if the feature is in the set.
     pub const fn has(self, feature: Feature) -> bool {
         self.0 >> feature as u32 & 1 != 0
     }
 
-    /// The set with the feature.
+    /// Returns the set with the feature.
     #[must_use]
     pub const fn with(self, feature: Feature) -> Self {
         Self(self.0 | 1 << feature as u32)
     }
 
-    /// The set without the feature.
+    /// Returns the set without the feature.
     #[must_use]
     pub const fn without(self, feature: Feature) -> Self {
         Self(self.0 & !(1 << feature as u32))
     }
 
-    /// The set's members, in the table's order.
+    /// Returns the set's members, in the table's order.
     pub fn iter(self) -> impl Iterator<Item = Feature> {
         Feature::ALL.iter().copied().filter(move |feature| self.has(*feature))
     }
 
-    /// The value of a CPUID register that shows this set.
+    /// Returns the value of a CPUID register that shows this set.
     pub fn word(self, word: Word) -> u32 {
         self.iter().filter(|feature| feature.word() == word).fold(0, |value, feature| value | 1 << feature.bit())
     }
 
-    /// The set that a CPUID register's value shows, less the bits that have no name.
+    /// Returns the set that a CPUID register's value shows, less the bits that have no name.
     pub fn from_word(word: Word, value: u32) -> Self {
         Feature::ALL
             .iter()
@@ -108,7 +108,7 @@ impl Features {
             .collect()
     }
 
-    /// What is in both sets or either.
+    /// Returns what is in both sets or either.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)

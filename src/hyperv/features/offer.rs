@@ -41,7 +41,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether the guest gets it.
+    /// Returns `true` if the guest gets it.
     pub const fn is_offered(self) -> bool {
         matches!(self, Self::Offered)
     }
@@ -68,7 +68,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// What `engine` offers on a host whose KVM supports `kvm` (empty for the user engine), after the user's switches.
+    /// Returns what `engine` offers on a host whose KVM supports `kvm` (empty for the user engine), after the user's switches.
     ///
     /// A feature that is switched on against the verdict "cannot be had" stays off;
     /// [`Switches::check`] tells the user so beforehand.
@@ -83,12 +83,12 @@ impl Offer {
         Self { features, verdicts }
     }
 
-    /// What the guest gets.
+    /// Returns what the guest gets.
     pub fn features(&self) -> Features {
         self.features
     }
 
-    /// Why the guest gets `feature`, or does not.
+    /// Returns why the guest gets `feature`, or does not.
     pub fn verdict(&self, feature: Feature) -> Verdict {
         self.verdicts[feature as usize]
     }
@@ -113,7 +113,7 @@ fn first_unmet_need(verdicts: &[Verdict]) -> Option<(usize, Feature)> {
 }
 
 impl Feature {
-    /// Where `engine` stands on it.
+    /// Returns where `engine` stands on it.
     pub const fn support(self, engine: EngineKind) -> Support {
         match engine {
             EngineKind::User => self.on_user_engine(),

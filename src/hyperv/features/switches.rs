@@ -42,12 +42,12 @@ pub enum SwitchError {
 }
 
 impl Switches {
-    /// What is switched on.
+    /// Returns what is switched on.
     pub const fn on(&self) -> Features {
         self.on
     }
 
-    /// What is switched off.
+    /// Returns what is switched off.
     pub const fn off(&self) -> Features {
         self.off
     }

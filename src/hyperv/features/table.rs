@@ -25,42 +25,42 @@ macro_rules! features {
             /// All that have a name, in the order of their leaves and bits.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The TLFS name.
+            /// Returns the TLFS name.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
                 }
             }
 
-            /// The CPUID register that shows it.
+            /// Returns the CPUID register that shows it.
             pub const fn word(self) -> Word {
                 match self {
                     $(Self::$name => $word,)*
                 }
             }
 
-            /// Its bit there.
+            /// Returns its bit there.
             pub const fn bit(self) -> u32 {
                 match self {
                     $(Self::$name => $bit,)*
                 }
             }
 
-            /// What the user engine has to say to it.
+            /// Returns what the user engine has to say to it.
             pub(super) const fn on_user_engine(self) -> Support {
                 match self {
                     $(Self::$name => $user,)*
                 }
             }
 
-            /// What the kernel engine has to say to it.
+            /// Returns what the kernel engine has to say to it.
             pub(super) const fn on_kernel_engine(self) -> Support {
                 match self {
                     $(Self::$name => $kernel,)*
                 }
             }
 
-            /// What it is of no use without.
+            /// Returns what it is of no use without.
             pub const fn needs(self) -> &'static [Self] {
                 match self {
                     $(Self::$name => &[$($(Self::$needed),+)?],)*

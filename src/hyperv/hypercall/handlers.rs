@@ -101,7 +101,7 @@ fn notify_long_spin_wait(call: &Call<'_>, input: NotifyLongSpinWait) -> HvResult
     Ok(())
 }
 
-/// The vector of an IPI: 16 to 255. The status for another is KVM's.
+/// Returns the vector of an IPI: 16 to 255. The status for another is KVM's.
 fn ipi_vector(vector: u32) -> HvResult<u8> {
     u8::try_from(vector).ok().filter(|vector| *vector >= 16).ok_or(HvStatus::INVALID_HYPERCALL_INPUT)
 }

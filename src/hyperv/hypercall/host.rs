@@ -20,7 +20,7 @@ pub enum VpRegister {
 }
 
 impl VpRegister {
-    /// The register of this `HV_REGISTER_NAME`, if a guest may name it.
+    /// Returns the register of this `HV_REGISTER_NAME`, if a guest may name it.
     pub fn from_name(name: u32) -> Option<Self> {
         match name {
             0x0100 => Some(Self::Cpuid(0x4000_0002)),
@@ -44,11 +44,11 @@ impl fmt::Display for VpRegister {
 ///
 /// It is called on the calling VP's thread, and may take any VP's lock: the dispatcher's caller holds none.
 pub trait Host {
-    /// What the guest is offered.
+    /// Returns what the guest is offered.
     fn features(&self) -> Features;
     /// GUEST_OS_ID: 0 until the guest has identified itself.
     fn guest_os_id(&self) -> u64;
-    /// How many VPs the partition has.
+    /// Returns how many VPs the partition has.
     fn vp_count(&self) -> u32;
 
     /// Posts a message through a connection. The type and the payload's length have been checked.
@@ -77,7 +77,7 @@ pub trait Host {
     /// # Errors
     /// The VP runs already, or the state is not one that a processor can have.
     fn start_vp(&self, caller: VpIndex, vp: VpIndex, context: &InitialVpContext) -> HvResult<()>;
-    /// The VP whose local APIC has this id.
+    /// Returns the VP whose local APIC has this id.
     fn vp_of_apic_id(&self, apic_id: u32) -> Option<VpIndex>;
     /// Reads a register of a VP that exists.
     ///
@@ -96,7 +96,7 @@ pub trait Host {
 /// What a handler knows of the call beside its parameters.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// Which call.
+    /// The call.
     pub code: CallCode,
     /// Who calls.
     pub vp: VpIndex,

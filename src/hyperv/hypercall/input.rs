@@ -11,60 +11,60 @@ impl HypercallInput {
     /// Bits 30 to 27, 47 to 44 and 63 to 60 must be zero, and so must bit 31 (Is Nested): we are nobody's L0.
     pub const RESERVED: u64 = 0xf000_f000_f800_0000;
 
-    /// A simple call with its parameters in memory.
+    /// Creates a simple call with its parameters in memory.
     pub const fn new(code: CallCode) -> Self {
         Self(code.0 as u64)
     }
 
-    /// The call code.
+    /// Returns the call code.
     pub const fn code(self) -> CallCode {
         CallCode(self.0 as u16)
     }
 
-    /// Whether the parameters are in registers.
+    /// Returns `true` if the parameters are in registers.
     pub const fn fast(self) -> bool {
         self.0 >> 16 & 1 != 0
     }
 
-    /// The variable header's size in units of 8 bytes.
+    /// Returns the variable header's size in units of 8 bytes.
     pub const fn variable_header(self) -> usize {
         (self.0 >> 17 & 0x3ff) as usize
     }
 
-    /// How many reps there are.
+    /// Returns the number of reps.
     pub const fn rep_count(self) -> usize {
         (self.0 >> 32 & 0xfff) as usize
     }
 
-    /// The first rep that is still to be done.
+    /// Returns the first rep that is still to be done.
     pub const fn rep_start(self) -> usize {
         (self.0 >> 48 & 0xfff) as usize
     }
 
-    /// Whether all reserved bits are zero.
+    /// Returns `true` if all reserved bits are zero.
     pub const fn is_well_formed(self) -> bool {
         self.0 & Self::RESERVED == 0
     }
 
-    /// The same in registers.
+    /// Creates the same in registers.
     #[must_use]
     pub const fn with_fast(self) -> Self {
         Self(self.0 | 1 << 16)
     }
 
-    /// The same with a variable header of this many units of 8 bytes.
+    /// Creates the same with a variable header of this many units of 8 bytes.
     #[must_use]
     pub const fn with_variable_header(self, qwords: usize) -> Self {
         Self(self.0 | (qwords as u64 & 0x3ff) << 17)
     }
 
-    /// The same with this rep count.
+    /// Creates the same with this rep count.
     #[must_use]
     pub const fn with_rep_count(self, count: usize) -> Self {
         Self(self.0 & !(0xfff << 32) | (count as u64 & 0xfff) << 32)
     }
 
-    /// The same with this rep start index.
+    /// Creates the same with this rep start index.
     #[must_use]
     pub const fn with_rep_start(self, index: usize) -> Self {
         Self(self.0 & !(0xfff << 48) | (index as u64 & 0xfff) << 48)
@@ -81,7 +81,7 @@ pub struct HypercallResult {
 }
 
 impl HypercallResult {
-    /// The word.
+    /// Returns the word.
     pub const fn bits(self) -> u64 {
         self.status.0 as u64 | (self.reps_completed as u64 & 0xfff) << 32
     }

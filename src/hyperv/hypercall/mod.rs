@@ -49,7 +49,7 @@ macro_rules! call_codes {
         impl CallCode {
             $(pub const $name: Self = Self($value);)*
 
-            /// The TLFS name, if it has one here.
+            /// Returns the TLFS name, if it has one here.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some($tlfs),)*

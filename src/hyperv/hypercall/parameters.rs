@@ -109,7 +109,7 @@ fn fast_output_offset(sizes: Sizes) -> usize {
     sizes.input.next_multiple_of(16)
 }
 
-/// Whether fast input of this size needs XMM registers.
+/// Returns `true` if fast input of this size needs XMM registers.
 pub(super) const fn input_needs_xmm(sizes: Sizes) -> bool {
     sizes.input > GENERAL_BYTES
 }

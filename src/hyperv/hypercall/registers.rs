@@ -26,7 +26,7 @@ impl Mode {
     /// 32-bit protected mode, ring 0.
     pub const PROTECTED: Self = Self { protected: true, cpl: 0, long: false };
 
-    /// Whether a hypercall is legal here.
+    /// Returns `true` if a hypercall is legal here.
     pub const fn may_call(self) -> bool {
         self.protected && self.cpl == 0
     }
@@ -55,23 +55,23 @@ const fn join(high: u64, low: u64) -> u64 {
 }
 
 impl Registers {
-    /// All zero, in this mode.
+    /// Creates registers that are all zero, in this mode.
     pub const fn new(mode: Mode) -> Self {
         let xmm = [[0; 16]; XMM_REGISTERS];
         Self { mode, rax: 0, rbx: 0, rcx: 0, rdx: 0, rsi: 0, rdi: 0, r8: 0, xmm, xmm_changed: false }
     }
 
-    /// The hypercall input value.
+    /// Returns the hypercall input value.
     pub const fn input(&self) -> HypercallInput {
         HypercallInput(if self.mode.long { self.rcx } else { join(self.rdx, self.rax) })
     }
 
-    /// The input parameters' GPA, or the first eight bytes of fast input.
+    /// Returns the input parameters' GPA, or the first eight bytes of fast input.
     pub const fn first(&self) -> u64 {
         if self.mode.long { self.rdx } else { join(self.rbx, self.rcx) }
     }
 
-    /// The output parameters' GPA, or the second eight bytes of fast input.
+    /// Returns the output parameters' GPA, or the second eight bytes of fast input.
     pub const fn second(&self) -> u64 {
         if self.mode.long { self.r8 } else { join(self.rdi, self.rsi) }
     }
@@ -96,7 +96,7 @@ impl Registers {
         }
     }
 
-    /// The registers' block of fast parameters.
+    /// Returns the registers' block of fast parameters.
     pub(super) fn fast_block(&self) -> [u8; FAST_BYTES] {
         let mut block = [0; FAST_BYTES];
         block[..8].copy_from_slice(&self.first().to_le_bytes());

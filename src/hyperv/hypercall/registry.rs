@@ -44,7 +44,7 @@ pub struct Observation<'a> {
 }
 
 impl Observation<'_> {
-    /// The input header, as its type.
+    /// Returns the input header, as its type.
     pub fn header<T: FromBytes + KnownLayout + Immutable>(&self) -> Option<T> {
         Some(T::read_from_prefix(self.parameters).ok()?.0)
     }
@@ -112,12 +112,12 @@ fn qwords(bytes: &[u8]) -> Vec<u64> {
 }
 
 impl Hypercalls {
-    /// A registry that knows no call.
+    /// Returns a registry that knows no call.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// The calls of the TLFS that Viridian answers.
+    /// Returns the calls of the TLFS that Viridian answers.
     pub fn standard() -> Self {
         let mut calls = Self::empty();
         super::handlers::register(&mut calls);
@@ -126,13 +126,13 @@ impl Hypercalls {
         calls
     }
 
-    /// The calls that a host which answers some itself may go on to answer: those of [`CallCode::ANSWERED_BY_KVM`] that nobody has
+    /// Returns the calls that a host which answers some itself may go on to answer: those of [`CallCode::ANSWERED_BY_KVM`] that nobody has
     /// registered a handler of his own for.
     pub fn left_to_kvm(&self) -> Vec<CallCode> {
         CallCode::ANSWERED_BY_KVM.into_iter().filter(|code| !self.replaced.contains(code)).collect()
     }
 
-    /// The calls that are answered, by code.
+    /// Returns the calls that are answered, by code.
     pub fn definitions(&self) -> impl Iterator<Item = &Definition> {
         self.definitions.values()
     }
@@ -257,7 +257,7 @@ impl Hypercalls {
         self.replaced.insert(code);
     }
 
-    /// Whether a call uses XMM registers, so that [`Registers::xmm`] must be filled before it is dispatched.
+    /// Returns `true` if a call uses XMM registers, so that [`Registers::xmm`] must be filled before it is dispatched.
     pub fn needs_xmm(&self, registers: &Registers) -> bool {
         let input = registers.input();
         input.fast()

@@ -23,7 +23,7 @@ impl VpSet {
         Self { banks: Box::new([0; BANKS]) }
     }
 
-    /// All that a partition can have.
+    /// Returns all that a partition can have.
     pub fn all() -> Self {
         Self { banks: Box::new([u64::MAX; BANKS]) }
     }
@@ -55,12 +55,12 @@ impl VpSet {
         }
     }
 
-    /// Whether the VP is in the set.
+    /// Returns `true` if the VP is in the set.
     pub fn contains(&self, vp: VpIndex) -> bool {
         self.banks.get(vp.0 as usize / 64).is_some_and(|bank| bank >> (vp.0 % 64) & 1 != 0)
     }
 
-    /// The members below `count`, in order.
+    /// Returns the members below `count`, in order.
     pub fn members(&self, count: u32) -> impl Iterator<Item = VpIndex> {
         (0..count.min(BANKS as u32 * 64)).map(VpIndex).filter(|vp| self.contains(*vp))
     }

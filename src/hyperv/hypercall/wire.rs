@@ -133,7 +133,7 @@ wire! {
 
     /// List element of HvCallSetVpRegisters.
     struct RegisterAssignment(32) {
-        /// Which register.
+        /// The register.
         name: u32,
         /// Must be zero.
         reserved: [u32; 3],

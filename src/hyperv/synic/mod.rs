@@ -76,12 +76,12 @@ impl Synic {
         self.scontrol = value;
     }
 
-    /// Whether messages and events may come.
+    /// Returns `true` if messages and events may come.
     pub fn enabled(&self) -> bool {
         self.scontrol & 1 != 0
     }
 
-    /// A SINT's register.
+    /// Returns a SINT's register.
     pub fn sint(&self, sint: SintIndex) -> SintRegister {
         self.sints[sint.index()]
     }
@@ -99,14 +99,14 @@ impl Synic {
         Ok(())
     }
 
-    /// The interrupt that `sint` raises now: `None` if it is masked or polled.
+    /// Returns the interrupt that `sint` raises now: `None` if it is masked or polled.
     pub fn interrupt(&self, sint: SintIndex) -> Option<Interrupt> {
         let register = self.sint(sint);
         (!register.masked() && !register.polling())
             .then(|| Interrupt { vector: register.vector(), auto_eoi: register.auto_eoi() })
     }
 
-    /// The SINTs that raise `vector`: those whose queues an end of interrupt rescans.
+    /// Returns the SINTs that raise `vector`: those whose queues an end of interrupt rescans.
     pub fn sints_of_vector(&self, vector: u8) -> impl Iterator<Item = SintIndex> {
         SintIndex::all().filter(move |sint| self.sint(*sint).vector() == vector && !self.sint(*sint).masked())
     }
@@ -121,7 +121,7 @@ impl Synic {
         self.queues[sint.index()].withdraw(message_type);
     }
 
-    /// Whether a SINT has room again for messages that were turned away. Said once.
+    /// Returns `true` if a SINT has room again for messages that were turned away. Said once.
     pub fn take_room(&mut self) -> bool {
         // Each is asked: none may say it again later.
         self.queues.iter_mut().filter_map(|queue| queue.take_room().then_some(())).count() > 0
@@ -162,7 +162,7 @@ impl Synic {
         self.queues[sint.index()].deliver(memory, page, sint, timer_waits).then(|| self.interrupt(sint))?
     }
 
-    /// Puts a message straight into its slot: a timer's, whose buffer is its own. False if it must wait.
+    /// Puts a message straight into its slot: a timer's, whose buffer is its own. Returns `false` if it must wait.
     pub fn place(&self, memory: &GuestMemory, pages: Pages, sint: SintIndex, message: &Message, more: bool) -> bool {
         self.enabled() && pages.messages.is_some_and(|page| page.place(memory, sint, message, more) == Placed::InSlot)
     }

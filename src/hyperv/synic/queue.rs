@@ -22,12 +22,12 @@ pub struct MessageQueue {
 }
 
 impl MessageQueue {
-    /// How many wait.
+    /// Returns how many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether none waits.
+    /// Returns `true` if none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -50,14 +50,14 @@ impl MessageQueue {
         self.waiting.retain(|message| message.header.message_type != message_type);
     }
 
-    /// Whether there is room again where a message was turned away. Said once.
+    /// Returns `true` if there is room again where a message was turned away. Said once.
     pub fn take_room(&mut self) -> bool {
         let room = self.turned_away && self.waiting.len() < MAX_WAITING;
         self.turned_away &= !room;
         room
     }
 
-    /// Puts the first message into its slot, if there is one and the slot is free. True if it did: then interrupt the VP.
+    /// Puts the first message into its slot, if there is one and the slot is free. Returns `true` if it did: then interrupt the VP.
     ///
     /// `more` says that something waits behind the queue, so that MessagePending must be set in any case.
     pub fn deliver(&mut self, memory: &GuestMemory, page: MessagePage, sint: SintIndex, more: bool) -> bool {

@@ -25,7 +25,7 @@ pub fn fold(mut sum: u64) -> u16 {
     u16::from_be(sum as u16)
 }
 
-/// The sum of the pseudo header of a packet whose transport header and payload are `length` bytes long.
+/// Returns the sum of the pseudo header of a packet whose transport header and payload are `length` bytes long.
 pub fn pseudo_header(frame: &[u8], headers: &Headers, length: usize) -> u64 {
     let length = (length as u32).to_be_bytes();
     sum(headers.addresses(frame)) + sum(&length) + sum(&[0, 0, 0, headers.protocol])
@@ -54,7 +54,7 @@ pub fn complete_ipv4_header(frame: &mut [u8], headers: &Headers) {
 }
 
 /// Writes the pseudo header's sum into the place of a TCP or UDP checksum, and says what is left to do.
-/// None if the packet has no such checksum.
+/// Returns `None` if the packet has no such checksum.
 pub fn leave_open(frame: &mut [u8], headers: &Headers) -> Option<Checksum> {
     let offset = headers.checksum_offset()?;
     let start = u16::try_from(headers.transport).ok()?;
@@ -63,7 +63,7 @@ pub fn leave_open(frame: &mut [u8], headers: &Headers) -> Option<Checksum> {
     Some(Checksum::Partial { start, offset })
 }
 
-/// Whether the TCP or UDP checksum in a frame is right. None if it has none.
+/// Returns `true` if the TCP or UDP checksum in a frame is right. Returns `None` if it has none.
 pub fn is_right(frame: &[u8], headers: &Headers) -> Option<bool> {
     let offset = headers.checksum_offset()?;
     let place = headers.transport + usize::from(offset);
@@ -74,7 +74,7 @@ pub fn is_right(frame: &[u8], headers: &Headers) -> Option<bool> {
     Some(fold(pseudo_header(frame, headers, covered.len()) + sum(covered)) == 0xffff)
 }
 
-/// Whether the header checksum of an IPv4 packet is right.
+/// Returns `true` if the header checksum of an IPv4 packet is right.
 pub fn is_ipv4_header_right(frame: &[u8], headers: &Headers) -> bool {
     frame.get(headers.network..headers.transport).is_some_and(|header| fold(sum(header)) == 0xffff)
 }

@@ -61,7 +61,7 @@ const FRAGMENT: u8 = 44;
 /// No sane packet has more extension headers.
 const MAX_EXTENSIONS: usize = 8;
 
-/// The 16-bit big-endian number at `offset`.
+/// Returns the 16-bit big-endian number at `offset`.
 pub(crate) fn be16(bytes: &[u8], offset: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(offset..offset.checked_add(2)?)?.try_into().ok()?))
 }
@@ -76,7 +76,7 @@ pub(crate) fn set_be16(bytes: &mut [u8], offset: usize, value: u16) {
 impl Headers {
     /// Finds the headers of a frame that carries IP, behind up to two VLAN tags.
     ///
-    /// None for any other frame, and for one that is too short or contradicts itself. The IP packet's length may be 0, as guests
+    /// Returns `None` for any other frame, and for one that is too short or contradicts itself. The IP packet's length may be 0, as guests
     /// leave it for [segmentation](super::super::frame::Segmentation): then it ends where the frame ends.
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let mut type_offset = 12;
@@ -159,7 +159,7 @@ impl Headers {
         Some(Self { version: IpVersion::V6, network, transport: network + transport, protocol, fragment, end })
     }
 
-    /// Where in its transport header a packet of this protocol has its checksum. None if it is a fragment or neither TCP nor UDP,
+    /// Returns where in its transport header a packet of this protocol has its checksum. Returns `None` if it is a fragment or neither TCP nor UDP,
     /// or if the header is not all there.
     pub fn checksum_offset(&self) -> Option<u16> {
         let (offset, header) = match self.protocol {
@@ -170,7 +170,7 @@ impl Headers {
         (!self.fragment && self.transport + header <= self.end).then_some(offset)
     }
 
-    /// The source and destination addresses.
+    /// Returns the source and destination addresses.
     pub fn addresses<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         let range = match self.version {
             IpVersion::V4 => self.network + 12..self.network + 20,
@@ -179,7 +179,7 @@ impl Headers {
         frame.get(range).unwrap_or_default()
     }
 
-    /// The source and destination ports of TCP and UDP, four bytes.
+    /// Returns the source and destination ports of TCP and UDP, four bytes.
     pub fn ports<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
         self.checksum_offset()?;
         frame.get(self.transport..self.transport + 4)
@@ -208,7 +208,7 @@ pub struct FragmentField {
 }
 
 impl FragmentField {
-    /// Finds what a fragment says of itself. None if the packet is whole.
+    /// Finds what a fragment says of itself. Returns `None` if the packet is whole.
     pub fn find(frame: &[u8], headers: &Headers) -> Option<Self> {
         let network = headers.network;
         let packet = frame.get(network..headers.end)?;

@@ -22,7 +22,7 @@ pub struct Segmenter<'a> {
 }
 
 impl<'a> Segmenter<'a> {
-    /// Begins to cut a frame. None if it is not to be cut, or is no TCP segment.
+    /// Begins to cut a frame. Returns `None` if it is not to be cut, or is no TCP segment.
     pub fn new(frame: &Frame<'a>) -> Option<Self> {
         let size = usize::from(frame.offload.segmentation?.size);
         let headers = Headers::parse(frame.bytes).filter(|headers| headers.protocol == protocol::TCP)?;
@@ -34,12 +34,12 @@ impl<'a> Segmenter<'a> {
         Some(Self { frame: frame.bytes, headers, payload, size, done: 0 })
     }
 
-    /// How many pieces there are, at least one.
+    /// Returns how many pieces there are, at least one.
     pub fn pieces(&self) -> usize {
         (self.headers.end - self.payload).div_ceil(self.size).max(1)
     }
 
-    /// Puts the next piece into `piece`, its TCP checksum left open. False when there is none left.
+    /// Puts the next piece into `piece`, its TCP checksum left open. Returns `false` when there is none left.
     pub fn next_into(&mut self, piece: &mut FrameBuffer) -> bool {
         let total = self.headers.end - self.payload;
         let first = self.done == 0;

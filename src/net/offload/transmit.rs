@@ -103,7 +103,7 @@ pub fn prepare_large_send(buffer: &mut FrameBuffer, wanted: Cut) -> Result<(), T
     Ok(())
 }
 
-/// Whether the IP packet in a frame says how long it is.
+/// Returns `true` if the IP packet in a frame says how long it is.
 pub fn has_length(frame: &[u8], headers: &Headers) -> bool {
     let offset = if headers.version == IpVersion::V4 { 2 } else { 4 };
     be16(frame, headers.network + offset).is_some_and(|length| length != 0)

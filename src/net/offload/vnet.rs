@@ -39,7 +39,7 @@ impl VnetHeader {
     /// Bit of [`segmentation_type`](Self::segmentation_type): the segment marks congestion (ECN).
     pub const CONGESTION: u8 = 0x80;
 
-    /// The header of a frame.
+    /// Returns the header of a frame.
     pub fn of(frame: &Frame<'_>) -> Self {
         let mut header = Self::new_zeroed();
         match frame.offload.checksum {
@@ -60,7 +60,7 @@ impl VnetHeader {
         header
     }
 
-    /// What the header says about `frame`. None if it says what this program never asked for, or contradicts the frame.
+    /// Returns what the header says about `frame`. Returns `None` if it says what this program never asked for, or contradicts the frame.
     pub fn offload(&self, frame: &[u8]) -> Option<Offload> {
         let checksum = if self.flags & Self::NEEDS_CHECKSUM != 0 {
             let place = usize::from(self.checksum_start) + usize::from(self.checksum_offset);

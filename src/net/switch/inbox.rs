@@ -116,7 +116,7 @@ impl Inbox {
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
-    /// The next frame, from the source whose turn it is, and that source.
+    /// Returns the next frame, from the source whose turn it is, and that source.
     pub(super) fn pop(&self) -> Option<(usize, FrameBuffer)> {
         let mut waiting = lock(&self.waiting);
         let frame = waiting.pop();

@@ -39,13 +39,13 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// Those that the machines of this process share.
+    /// Returns those that the machines of this process share.
     pub fn of_process() -> &'static Self {
         static SWITCHES: LazyLock<Switches> = LazyLock::new(Switches::default);
         &SWITCHES
     }
 
-    /// The switch called `name`.
+    /// Returns the switch called `name`.
     pub fn get(&self, name: &str) -> Arc<Switch> {
         let mut switches = lock(&self.switches);
         if let Some(switch) = switches.get(name).and_then(Weak::upgrade) {
@@ -111,7 +111,7 @@ impl Switch {
     /// Plugs in a NIC with that address, or something that has none of its own.
     ///
     /// # Errors
-    /// See [`SwitchError`].
+    /// Returns a [`SwitchError`].
     pub fn plug(self: &Arc<Self>, address: Option<MacAddress>) -> Result<Port, SwitchError> {
         self.plug_with_mtu(address, USUAL_MTU)
     }
@@ -119,7 +119,7 @@ impl Switch {
     /// Plugs in a NIC that takes IP packets of up to `mtu` bytes.
     ///
     /// # Errors
-    /// See [`SwitchError`].
+    /// Returns a [`SwitchError`].
     pub fn plug_with_mtu(self: &Arc<Self>, address: Option<MacAddress>, mtu: u16) -> Result<Port, SwitchError> {
         let inbox = Arc::new(Inbox::new()?);
         let port = {
@@ -138,8 +138,8 @@ impl Switch {
 }
 
 impl Switch {
-    /// The cable to a network in this process, which is there as long as somebody holds it. The first one makes it, with those ports
-    /// forwarded to the guest at `target`. None for another one who wants ports forwarded.
+    /// Returns the cable to a network in this process, which is there as long as somebody holds it. The first one makes it, with those ports
+    /// forwarded to the guest at `target`. Returns `None` for another one who wants ports forwarded.
     ///
     /// # Errors
     /// A port cannot be had, or there is no room at the switch, or none in the host.
@@ -175,7 +175,7 @@ pub enum UplinkError {
 }
 
 impl Port {
-    /// Where it is plugged in.
+    /// Returns where it is plugged in.
     pub fn number(&self) -> SwitchPort {
         SwitchPort::new(self.plug.port)
     }

@@ -34,7 +34,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Says for good that `address` is at `port`. False if it is elsewhere for good.
+    /// Says for good that `address` is at `port`. Returns `false` if it is elsewhere for good.
     pub(super) fn pin(&mut self, address: MacAddress, port: usize) -> bool {
         if self.places.get(&address).is_some_and(|place| place.seen.is_none()) {
             return false;
@@ -50,7 +50,7 @@ impl Table {
         }
     }
 
-    /// Learns that `address` is at `port`. False if it is known to be elsewhere for good: then somebody pretends to be another.
+    /// Learns that `address` is at `port`. Returns `false` if it is known to be elsewhere for good: then somebody pretends to be another.
     pub(super) fn learn(&mut self, address: MacAddress, port: usize, now: Instant) -> bool {
         match self.places.get_mut(&address) {
             Some(place) if place.seen.is_none() => return place.port == port,
@@ -71,7 +71,7 @@ impl Table {
         true
     }
 
-    /// The port where `address` is.
+    /// Returns the port where `address` is.
     pub(super) fn find(&self, address: MacAddress, now: Instant) -> Option<usize> {
         let place = self.places.get(&address)?;
         let fresh = place.seen.is_none_or(|seen| now.saturating_duration_since(seen) < AGE);

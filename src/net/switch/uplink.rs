@@ -63,7 +63,7 @@ fn is_set(stop: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(stop, PollFlags::IN)], Some(&nothing)).is_ok_and(|ready| ready > 0)
 }
 
-/// Waits until one of the queues has something. False when it is time to stop.
+/// Waits until one of the queues has something. Returns `false` when it is time to stop.
 fn wait(stop: &OwnedFd, one: &impl Queue, other: &impl Queue) -> bool {
     let mut descriptors = vec![PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN)];
     let queues = [one.readiness(), other.readiness()];
@@ -74,7 +74,7 @@ fn wait(stop: &OwnedFd, one: &impl Queue, other: &impl Queue) -> bool {
     }
 }
 
-/// Whether there may be more.
+/// Returns `true` if there may be more.
 fn carry(from: &mut impl Queue, to: &mut impl Queue, frame: &mut FrameBuffer, turn: usize) -> bool {
     let mut carried = 0;
     while carried < turn && from.receive(frame) {

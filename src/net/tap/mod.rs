@@ -69,7 +69,7 @@ pub enum TapError {
 }
 
 impl TapError {
-    /// Whether it is the host that fails, and not what the user says or has.
+    /// Returns `true` if it is the host that fails, and not what the user says or has.
     pub fn is_hosts(&self) -> bool {
         matches!(self, Self::NoDriver | Self::Device(_) | Self::Other { .. })
     }
@@ -79,7 +79,7 @@ fn user() -> String {
     rustix::process::getuid().as_raw().to_string()
 }
 
-/// Whether Linux takes `name` for an interface.
+/// Returns `true` if Linux takes `name` for an interface.
 pub fn is_interface_name(name: &str) -> bool {
     let forbidden = |character: char| character == '/' || character == ':' || character.is_whitespace();
     (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && !name.contains(forbidden)
@@ -95,7 +95,7 @@ impl Tap {
     /// Opens `queues` queues of the tap called `name`, which is created if it does not exist. A created one goes up, and away with its last queue.
     ///
     /// # Errors
-    /// See [`TapError`].
+    /// Returns a [`TapError`].
     pub fn open(name: &str, queues: u16) -> Result<Vec<Self>, TapError> {
         if !is_interface_name(name) {
             return Err(TapError::Name(name.to_string()));
@@ -126,7 +126,7 @@ impl Tap {
     }
 }
 
-/// Whether there is an interface of that name, in the network namespace of this thread.
+/// Returns `true` if there is an interface of that name, in the network namespace of this thread.
 fn exists(name: &str) -> bool {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
     socket.is_ok_and(|socket| netdevice::name_to_index(socket, name).is_ok())

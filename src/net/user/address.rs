@@ -49,13 +49,13 @@ impl Network {
     /// The router on the link.
     pub const LINK_LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
-    /// The guest number `index`.
+    /// Returns the guest number `index`.
     pub fn guest(index: u8) -> Ipv4Addr {
         let [a, b, c, d] = Self::FIRST_GUEST.octets();
         Ipv4Addr::new(a, b, c, d.saturating_add(index))
     }
 
-    /// Whether an address is one of those that this host answers for itself.
+    /// Returns `true` if an address is one of those that this host answers for itself.
     pub fn is_own(address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => address == Self::GATEWAY || address == Self::DNS,
@@ -63,7 +63,7 @@ impl Network {
         }
     }
 
-    /// Whether an address can be a guest's.
+    /// Returns `true` if an address can be a guest's.
     pub fn is_guest(address: IpAddr) -> bool {
         !Self::is_own(address)
             && match address {
@@ -77,13 +77,13 @@ impl Network {
             }
     }
 
-    /// Whether a guest asks its name server there.
+    /// Returns `true` if a guest asks its name server there.
     pub fn is_name_server(&self, destination: SocketAddr) -> bool {
         let is_own = matches!(destination.ip(), IpAddr::V4(Self::DNS) | IpAddr::V6(Self::DNS6));
         self.resolver.is_some() && is_own && destination.port() == DNS_PORT
     }
 
-    /// Where on the host, or beyond, what a guest sends to `destination` goes. None if that is nowhere, or a name server's.
+    /// Returns where on the host, or beyond, what a guest sends to `destination` goes. Returns `None` if that is nowhere, or a name server's.
     pub fn outside(destination: SocketAddr) -> Option<SocketAddr> {
         let port = destination.port();
         let nowhere = match destination.ip() {

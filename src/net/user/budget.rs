@@ -38,7 +38,7 @@ impl Account {
 }
 
 impl Budget {
-    /// What the networks of this process share.
+    /// Returns what the networks of this process share.
     pub fn of_process() -> Arc<Self> {
         static BUDGET: LazyLock<Arc<Budget>> = LazyLock::new(|| {
             let most = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
@@ -47,12 +47,12 @@ impl Budget {
         BUDGET.clone()
     }
 
-    /// A budget of so many descriptors.
+    /// Creates a budget of `limit` descriptors.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, accounts: Mutex::default() })
     }
 
-    /// How many descriptors there are.
+    /// Returns the number of descriptors.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -77,7 +77,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Takes a descriptor's place. None if this network would have most, and there is no place left.
+    /// Takes a descriptor's place. Returns `None` if this network would have most, and there is no place left.
     pub(super) fn take(&self) -> Option<Ticket> {
         let accounts = self.budget.accounts();
         let used: usize = accounts.iter().map(|account| account.kept()).sum();
@@ -93,12 +93,12 @@ impl Member {
         Some(Ticket(self.account.clone()))
     }
 
-    /// How many descriptors all networks may have together.
+    /// Returns how many descriptors all networks may have together.
     pub(super) fn limit(&self) -> usize {
         self.budget.limit()
     }
 
-    /// Whether something is to be given up.
+    /// Returns `true` if something is to be given up.
     pub(super) fn owes(&self) -> bool {
         self.account.owed.load(Ordering::SeqCst) > 0
     }

@@ -75,7 +75,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A flow from the guest to `outside`.
+    /// Returns a flow from the guest to `outside`.
     ///
     /// # Errors
     /// The host has no socket or no way there.
@@ -95,13 +95,13 @@ impl Flow {
         Ok(Self { key, guest, way, readable: false, last_used: now, last_packet: Vec::new() })
     }
 
-    /// A flow from `peer` outside through a forwarded port.
+    /// Returns a flow from `peer` outside through a forwarded port.
     pub fn forwarded(key: Key, guest: Guest, socket: Arc<UdpSocket>, peer: SocketAddr, now: Instant) -> Self {
         let way = Way::Forwarded(socket, peer);
         Self { key, guest, way, readable: false, last_used: now, last_packet: Vec::new() }
     }
 
-    /// The ends, as the guest sees them.
+    /// Returns the ends, as the guest sees them.
     pub fn key(&self) -> Key {
         self.key
     }
@@ -111,7 +111,7 @@ impl Flow {
         self.guest
     }
 
-    /// The socket to watch, if the flow has its own.
+    /// Returns the socket to watch, if the flow has its own.
     pub fn socket(&self) -> Option<impl AsFd + '_> {
         match &self.way {
             Way::Connected(socket, _) => Some(socket.as_fd()),
@@ -119,23 +119,23 @@ impl Flow {
         }
     }
 
-    /// Whether the flow is that of `peer` outside through the forwarded port with that socket.
+    /// Returns `true` if the flow is that of `peer` outside through the forwarded port with that socket.
     pub fn is_from(&self, socket: &Arc<UdpSocket>, peer: SocketAddr) -> bool {
         matches!(&self.way, Way::Forwarded(own, from) if Arc::ptr_eq(own, socket) && *from == peer)
     }
 
-    /// When the flow has been silent for too long.
+    /// Returns when the flow has been silent for too long.
     pub fn deadline(&self) -> Instant {
         let is_dns = self.key.peer.port() == 53;
         self.last_used + if is_dns { SILENCE_OF_DNS } else { SILENCE }
     }
 
-    /// When the flow was last used.
+    /// Returns when the flow was last used.
     pub fn last_used(&self) -> Instant {
         self.last_used
     }
 
-    /// Sends a datagram of the guest's, whose Ethernet address may have changed. `packet` is the IP packet that carries it. False if it
+    /// Sends a datagram of the guest's, whose Ethernet address may have changed. `packet` is the IP packet that carries it. Returns `false` if it
     /// was dropped.
     pub fn send(&mut self, guest: Guest, payload: &[u8], packet: &[u8], outbox: &mut Outbox, now: Instant) -> bool {
         const QUOTE: usize = 64;
@@ -165,7 +165,7 @@ impl Flow {
         self.readable = true;
     }
 
-    /// Whether there may be more to read.
+    /// Returns `true` if there may be more to read.
     pub fn is_readable(&self) -> bool {
         self.readable
     }
@@ -190,7 +190,7 @@ impl Flow {
         }
     }
 
-    /// Reads what waits on the flow's own socket, for one turn. False when the flow has ended: nobody listens at the peer's.
+    /// Reads what waits on the flow's own socket, for one turn. Returns `false` when the flow has ended: nobody listens at the peer's.
     pub fn read(&mut self, scratch: &mut [u8], outbox: &mut Outbox, now: Instant) -> bool {
         for _ in 0..TURN {
             let Way::Connected(socket, _) = &self.way else { break };
@@ -220,7 +220,7 @@ impl Flow {
     }
 }
 
-/// A socket for datagrams that is connected to `outside` and never blocks.
+/// Returns a socket for datagrams that is connected to `outside` and never blocks.
 pub(super) fn connect(outside: SocketAddr, protocol: Option<rustix::net::Protocol>) -> std::io::Result<OwnedFd> {
     let family = if outside.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

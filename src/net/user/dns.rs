@@ -106,19 +106,19 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// A look-up that nobody has been asked for yet.
+    /// Creates a look-up for which no server has been asked yet.
     pub fn new(key: Key, guest: Guest, question: &[u8], mut servers: Vec<SocketAddr>, now: Instant) -> Self {
         servers.reverse();
         let question = question.to_vec();
         Self { key, guest, question, servers, asked: Vec::new(), no_help: None, next_turn: now, begun: now }
     }
 
-    /// The look-up, as the guest sees it.
+    /// Returns the look-up, as the guest sees it.
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// Whether it is that question that is looked up.
+    /// Returns `true` if it is that question that is looked up.
     pub fn is_for(&self, question: &[u8]) -> bool {
         self.question == question
     }
@@ -128,12 +128,12 @@ impl Lookup {
         self.guest
     }
 
-    /// When it was begun.
+    /// Returns when it was begun.
     pub fn begun(&self) -> Instant {
         self.begun
     }
 
-    /// When the next server is to be asked, or the guest to be told that there is no answer.
+    /// Returns when the next server is to be asked, or the guest to be told that there is no answer.
     pub fn deadline(&self) -> Instant {
         if self.servers.is_empty() { self.begun + PATIENCE } else { self.next_turn }
     }
@@ -209,13 +209,13 @@ impl Lookup {
     }
 }
 
-/// Whether a server says that it cannot find out, so that another might.
+/// Returns `true` if a server says that it cannot find out, so that another might.
 fn is_no_help(answer: &[u8]) -> bool {
     const ANSWER: u8 = 0x80;
     answer[2] & ANSWER != 0 && matches!(answer[3] & 0xf, SERVER_FAILURE | NOT_IMPLEMENTED | REFUSED)
 }
 
-/// Where the question in a message ends, if it is one question.
+/// Returns where the question in a message ends, if it is one question.
 fn end_of_question(message: &[u8]) -> Option<usize> {
     if message.get(4..6)? != [0, 1] {
         return None;
@@ -232,7 +232,7 @@ fn end_of_question(message: &[u8]) -> Option<usize> {
     (place + 5 <= message.len()).then_some(place + 5)
 }
 
-/// An answer that says that the server has failed (RFC 1035, 4.1.1). `question` has a header.
+/// Returns an answer that says that the server has failed (RFC 1035, 4.1.1). `question` has a header.
 pub fn failure(question: &[u8]) -> Vec<u8> {
     let end = end_of_question(question);
     let mut answer = question[..end.unwrap_or(HEADER)].to_vec();

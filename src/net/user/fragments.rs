@@ -134,7 +134,7 @@ impl Packet {
         self.header.is_some() && self.length == Some(come)
     }
 
-    /// The frame with the whole packet.
+    /// Returns the frame with the whole packet.
     fn frame(self) -> Option<Vec<u8>> {
         let mut frame = self.header?;
         let payload_at = frame.len();
@@ -223,7 +223,7 @@ impl Fragments {
         }
     }
 
-    /// When the next packet has waited for too long.
+    /// Returns when the next packet has waited for too long.
     pub fn deadline(&self) -> Option<Instant> {
         self.packets.iter().map(|packet| packet.until).min()
     }

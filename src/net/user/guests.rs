@@ -72,7 +72,7 @@ impl Guests {
         before.map(Seen::place)
     }
 
-    /// Where forwarded ports lead to that belong to the guest at `port`.
+    /// Returns where forwarded ports lead to that belong to the guest at `port`.
     pub fn target(&self, port: SwitchPort) -> Option<Place> {
         self.ports[port.index()].target().map(Seen::place)
     }

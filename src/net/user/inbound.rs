@@ -50,7 +50,7 @@ impl Stack {
         Ok(())
     }
 
-    /// The guest that forwarded ports lead to, by the address that it has now.
+    /// Returns the guest that forwarded ports lead to, by the address that it has now.
     fn forward_target(&self) -> Option<(IpAddr, Guest)> {
         let (address, mac) = self.guests.target(self.target)?;
         Some((address.into(), Guest { port: self.target, mac }))
@@ -93,7 +93,7 @@ impl Stack {
         self.held_back = true;
     }
 
-    /// An address of the router's with a port that nobody uses.
+    /// Returns an address of the router's with a port that nobody uses.
     fn free_port(&self, in_use: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
         let ports = (self.next_port..=u16::MAX).chain(FIRST_PORT..self.next_port);
         ports.map(|port| SocketAddr::from((Network::GATEWAY, port))).find(|peer| !in_use(*peer))
@@ -134,7 +134,7 @@ impl Stack {
         self.held_back = true;
     }
 
-    /// The flow of a peer outside through a forwarded port to an address of the guest's, perhaps a new one.
+    /// Returns the flow of a peer outside through a forwarded port to an address of the guest's, perhaps a new one.
     fn forwarded_flow(
         &mut self,
         socket: Arc<UdpSocket>,

@@ -39,7 +39,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// The address of a guest, which gets one if it has none and there is one left.
+    /// Returns the address of a guest, which gets one if it has none and there is one left.
     pub fn offer(&mut self, guest: Guest, now: Instant) -> Option<Ipv4Addr> {
         if let Some(lease) = self.leases.iter_mut().find(|lease| lease.guest == guest) {
             lease.until = lease.until.max(now + OFFER);
@@ -79,7 +79,7 @@ impl Leases {
         own < GUARANTEED || (own < usize::from(MAX_GUESTS) && beyond < COMMON)
     }
 
-    /// Whether the guest may have another address, perhaps because one of its port's that is not in use was taken back.
+    /// Returns `true` if the guest may have another address, perhaps because one of its port's that is not in use was taken back.
     fn make_room(&mut self, guest: Guest, now: Instant) -> bool {
         if self.has_room(guest) {
             return true;

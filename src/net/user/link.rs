@@ -109,7 +109,7 @@ impl Device for Link<'_> {
     }
 }
 
-/// An interface without sockets: it refuses every connection.
+/// Returns an interface without sockets: it refuses every connection.
 pub fn interface(link: &mut Link<'_>, seed: u64, now: Instant) -> Interface {
     let mut config = Config::new(HardwareAddress::Ip);
     config.random_seed = seed;

@@ -9,7 +9,7 @@ use super::share::Guest;
 use super::stack::{LOOKUP, Stack};
 
 impl Stack {
-    /// The host's name servers by now, in the order in which they are to be asked.
+    /// Returns the host's name servers by now, in the order in which they are to be asked.
     pub(super) fn name_servers(&mut self, now: Instant) -> Vec<SocketAddr> {
         let mut servers = self.network.resolver.as_ref().map(|resolver| resolver.servers()).unwrap_or_default();
         self.health.sort(&mut servers, now);

@@ -86,7 +86,7 @@ impl User {
     /// Makes a network and `queues` ways into it. The forwarded ports are bound when this returns.
     ///
     /// # Errors
-    /// See [`UserError`].
+    /// Returns a [`UserError`].
     pub fn open(network: Network, forwards: &[Forward], queues: u16) -> Result<Vec<Self>, UserError> {
         Self::open_with_mtu(network, forwards, queues, USUAL_MTU)
     }
@@ -94,7 +94,7 @@ impl User {
     /// Makes a network whose guest takes IP packets of up to `mtu` bytes.
     ///
     /// # Errors
-    /// See [`UserError`].
+    /// Returns a [`UserError`].
     pub fn open_with_mtu(
         network: Network,
         forwards: &[Forward],
@@ -109,7 +109,7 @@ impl User {
     /// Makes a network behind a switch with those ports. What arrives at forwarded ports goes to the guest at `target`.
     ///
     /// # Errors
-    /// See [`UserError`].
+    /// Returns a [`UserError`].
     pub fn behind(
         network: Network,
         forwards: &[Forward],

@@ -30,17 +30,17 @@ struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
-    /// The packet.
+    /// Returns the packet.
     fn packet(&self) -> Option<&'a [u8]> {
         self.frame.get(self.headers.network..self.headers.end)
     }
 
-    /// What the packet carries.
+    /// Returns what the packet carries.
     fn transport(&self) -> Option<&'a [u8]> {
         self.frame.get(self.headers.transport..self.headers.end)
     }
 
-    /// Where it is from and where it is to go. None if the guest cannot have sent that.
+    /// Returns where it is from and where it is to go. Returns `None` if the guest cannot have sent that.
     fn sockets(&self) -> Option<(SocketAddr, SocketAddr)> {
         let ports = self.headers.ports(self.frame)?;
         let guest = SocketAddr::from((self.source, be16(ports, 0)?));
@@ -163,7 +163,7 @@ impl Stack {
         Some(())
     }
 
-    /// Begins a flow for a connection of the guest's. None if it is to be refused.
+    /// Begins a flow for a connection of the guest's. Returns `None` if it is to be refused.
     fn connect(&mut self, key: tcp::Key, mac: MacAddress, now: Instant) -> Option<u64> {
         let outside = match Network::outside(key.peer) {
             Some(outside) => vec![outside],

@@ -42,28 +42,28 @@ impl Outbox {
         Self { ports, identification, ..Self::default() }
     }
 
-    /// The longest IP packet that a guest takes.
+    /// Returns the longest IP packet that a guest takes.
     pub fn mtu(&self, guest: Guest) -> u16 {
         self.ports.mtu(guest.port)
     }
 
-    /// A number for the fragments of one packet, which few had before.
+    /// Returns a number for the fragments of one packet, which few had before.
     pub fn next_identification(&mut self) -> u32 {
         self.identification = self.identification.wrapping_add(1);
         self.identification
     }
 
-    /// Whether so many frames with so many bytes fit.
+    /// Returns `true` if so many frames with so many bytes fit.
     pub fn has_room(&self, frames: usize, bytes: usize) -> bool {
         self.cost + bytes + frames * (ETHERNET_HEADER + FRAME_COST) <= OVERFULL
     }
 
-    /// Whether flows should hold back.
+    /// Returns `true` if flows should hold back.
     pub fn is_full(&self) -> bool {
         self.cost >= FULL
     }
 
-    /// Whether nothing waits.
+    /// Returns `true` if nothing waits.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
@@ -114,7 +114,7 @@ impl Outbox {
         self.add(to, kind, length, fill)
     }
 
-    /// The frame that was added last, for its offload to be set. None if it was dropped.
+    /// Returns the frame that was added last, for its offload to be set. Returns `None` if it was dropped.
     pub fn last(&mut self) -> Option<&mut FrameBuffer> {
         self.frames.back_mut().filter(|_| self.has_last)
     }

@@ -20,7 +20,7 @@ pub const LINK_HOP_LIMIT: u8 = 255;
 /// What every host takes whole (RFC 8200, 5).
 const LEAST_MTU6: usize = 1280;
 
-/// The source and destination of a packet. None if they are of two versions.
+/// Returns the source and destination of a packet. Returns `None` if they are of two versions.
 pub fn addresses(packet: &[u8], headers: &Headers) -> Option<(IpAddr, IpAddr)> {
     let bytes = headers.addresses(packet);
     match headers.version {
@@ -54,7 +54,7 @@ struct Part {
     more: bool,
 }
 
-/// How much payload a packet to `guest` has at most, with that much before it in every fragment. Whole blocks of eight bytes.
+/// Returns how much payload a packet to `guest` has at most, with that much before it in every fragment. Whole blocks of eight bytes.
 fn room(outbox: &Outbox, guest: Guest, version: IpVersion) -> (usize, usize) {
     let mtu = usize::from(outbox.mtu(guest));
     match version {
@@ -141,7 +141,7 @@ fn add_part(outbox: &mut Outbox, guest: Guest, header: Header, part: Option<Part
     }
 }
 
-/// The sum of the pseudo header of TCP, UDP and ICMPv6.
+/// Returns the sum of the pseudo header of TCP, UDP and ICMPv6.
 fn pseudo_header((source, destination): (IpAddr, IpAddr), protocol: u8, length: usize) -> u64 {
     let addresses = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -221,7 +221,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// What an error of a socket means for the guest.
+    /// Returns what an error of a socket means for the guest.
     pub fn of(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::HostUnreachable => Self::Host,
@@ -270,7 +270,7 @@ pub fn add_problem(outbox: &mut Outbox, guest: Guest, ends: (IpAddr, IpAddr), pr
     add_icmp(outbox, guest, ends, HOP_LIMIT, message);
 }
 
-/// A hop limit for packets that are for a guest.
+/// Returns a hop limit for packets that are for a guest.
 pub fn hop_limit() -> u8 {
     HOP_LIMIT
 }

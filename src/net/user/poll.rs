@@ -54,7 +54,7 @@ impl Poll {
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), events)?)
     }
 
-    /// What got ready since the last call.
+    /// Returns what got ready since the last call.
     pub fn ready(&self) -> Vec<Ready> {
         const BATCH: usize = 256;
         let mut events: Vec<Event> = Vec::with_capacity(BATCH);

@@ -27,12 +27,12 @@ pub enum Resolver {
 }
 
 impl Resolver {
-    /// What this host uses itself.
+    /// Returns what this host uses itself.
     pub fn of_host() -> Self {
         Self::File(FILE.into())
     }
 
-    /// The servers by now, in the order in which they are to be asked.
+    /// Returns the servers by now, in the order in which they are to be asked.
     pub fn servers(&self) -> Vec<SocketAddr> {
         match self {
             Self::File(path) => read(path).map(|text| parse(&text)).unwrap_or_default(),
@@ -50,7 +50,7 @@ fn read(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The name servers in a text of the format of `resolv.conf(5)`. Comments, options and search lists are passed over.
+/// Returns the name servers in a text of the format of `resolv.conf(5)`. Comments, options and search lists are passed over.
 pub fn parse(text: &str) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for line in text.lines() {
@@ -66,7 +66,7 @@ pub fn parse(text: &str) -> Vec<SocketAddr> {
     servers
 }
 
-/// An address, if need be with the interface that it is to be reached by: fe80::1%eth0.
+/// Returns an address, if need be with the interface that it is to be reached by: fe80::1%eth0.
 fn address(text: &str) -> Option<SocketAddr> {
     match text.split_once('%') {
         None => text.parse::<IpAddr>().ok().map(|address| (address, PORT).into()),

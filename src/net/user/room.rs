@@ -95,13 +95,13 @@ impl Stack {
         flows.map(|(number, flow)| Held { number: *number, guest: flow.guest(), last_used: flow.begun() })
     }
 
-    /// Whether a flow may go for another of the same guest's: a connection only if nobody uses it.
+    /// Returns `true` if a flow may go for another of the same guest's: a connection only if nobody uses it.
     fn may_go(victim: &Victim<Instant>, kind: Flow, now: Instant) -> bool {
         let idle = now.saturating_duration_since(victim.flow.last_used);
         !victim.is_own || kind != Flow::Connection || idle >= IDLE
     }
 
-    /// Makes room for another connection of a guest's. None if it is to be refused.
+    /// Makes room for another connection of a guest's. Returns `None` if it is to be refused.
     pub(super) fn make_room(&mut self, guest: Guest, now: Instant) -> Option<tcp::Setup> {
         if self.connections.flows.len() >= MAX_CONNECTIONS {
             self.said.no_connection();
@@ -138,7 +138,7 @@ impl Stack {
         Some(())
     }
 
-    /// The place of another descriptor. If there is none left in the process, the guest that has most here gives one up.
+    /// Returns the place of another descriptor. If there is none left in the process, the guest that has most here gives one up.
     fn take_ticket(&mut self, guest: Guest, now: Instant) -> Option<Ticket> {
         self.pay_debts(now);
         if let Some(ticket) = self.member.take() {

@@ -115,7 +115,7 @@ pub fn receive_discovery(
     Some(())
 }
 
-/// A router advertisement: there is a router, guests make up their own addresses with the prefix, and there is a name server (RFC 8106).
+/// Returns a router advertisement: there is a router, guests make up their own addresses with the prefix, and there is a name server (RFC 8106).
 fn advertisement(name_server: bool) -> Vec<u8> {
     const LIFETIME_OF_ROUTER: u16 = 9000;
     let [high, low] = LIFETIME_OF_ROUTER.to_be_bytes();

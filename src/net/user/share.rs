@@ -37,7 +37,7 @@ pub struct Victim<T> {
     pub is_own: bool,
 }
 
-/// Finds the least recently used flow of the guest that has most, if `newcomer` had one more. None if `newcomer` would have most and has none to give.
+/// Finds the least recently used flow of the guest that has most, if `newcomer` had one more. Returns `None` if `newcomer` would have most and has none to give.
 pub fn victim<T: Copy + Ord>(
     newcomer: Option<Guest>,
     flows: impl Iterator<Item = Held<T>> + Clone,

@@ -83,7 +83,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A network of one guest with those ports forwarded into it.
+    /// Creates a network of one guest with those ports forwarded into it.
     ///
     /// # Errors
     /// A port that cannot be had, or no descriptors.
@@ -91,7 +91,7 @@ impl Stack {
         Self::behind(network, forwards, Arc::default(), SwitchPort::default(), &Budget::of_process(), start)
     }
 
-    /// A network behind a switch with those ports, with the host's ports forwarded to the guest at `target`, and a place in a budget of descriptors.
+    /// Returns a network behind a switch with those ports, with the host's ports forwarded to the guest at `target`, and a place in a budget of descriptors.
     ///
     /// # Errors
     /// A port that cannot be had, or no descriptors.
@@ -138,7 +138,7 @@ impl Stack {
         Ok(stack)
     }
 
-    /// What turns readable when [`fetch`](Self::fetch) should be called.
+    /// Returns what turns readable when [`fetch`](Self::fetch) should be called.
     pub fn poll_handle(&self) -> Arc<Poll> {
         self.poll.clone()
     }
@@ -148,7 +148,7 @@ impl Stack {
         self.outbox.dropped()
     }
 
-    /// How many flows there are: connections and others, look-ups included.
+    /// Returns how many flows there are: connections and others, look-ups included.
     pub fn flows(&self) -> (usize, usize) {
         (self.connections.flows.len(), self.datagrams.flows.len() + self.lookups.flows.len())
     }
@@ -157,12 +157,12 @@ impl Stack {
         Ticks::from_micros(now.saturating_duration_since(self.start).as_micros() as i64)
     }
 
-    /// Takes a frame from the guest. False if it was dropped.
+    /// Takes a frame from the guest. Returns `false` if it was dropped.
     pub fn receive(&mut self, frame: Frame<'_>, now: Instant) -> bool {
         self.receive_from(SwitchPort::default(), frame, now)
     }
 
-    /// Takes a frame that came in by a port of the switch. False if it was dropped.
+    /// Takes a frame that came in by a port of the switch. Returns `false` if it was dropped.
     pub fn receive_from(&mut self, port: SwitchPort, frame: Frame<'_>, now: Instant) -> bool {
         let was_empty = self.outbox.is_empty();
         let occupant = self.switch.occupant(port);
@@ -208,7 +208,7 @@ impl Stack {
         self.next_timer = Some(self.next_timer.map_or(time, |next| next.min(time)));
     }
 
-    /// Fetches a frame for the guest. False if there is none now.
+    /// Fetches a frame for the guest. Returns `false` if there is none now.
     pub fn fetch(&mut self, frame: &mut FrameBuffer, now: Instant) -> bool {
         self.fetched += 1;
         if self.fetched < TURN && self.outbox.fetch(frame) {

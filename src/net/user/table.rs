@@ -27,7 +27,7 @@ impl<K: Hash + Eq, F> Table<K, F> {
         self.next
     }
 
-    /// The flow with those ends.
+    /// Returns the flow with those ends.
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut F> {
         self.flows.get_mut(self.numbers.get(key)?)
     }

@@ -107,7 +107,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A flow that the guest begins, to the first of `outside` that accepts. The guest's first packet has still to be given to
+    /// Returns a flow that the guest begins, to the first of `outside` that accepts. The guest's first packet has still to be given to
     /// [`drive`](Self::drive).
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl Flow {
         Ok(flow)
     }
 
-    /// A flow that somebody outside has begun. `host` does not block.
+    /// Returns a flow that somebody outside has begun. `host` does not block.
     ///
     /// # Errors
     /// The ends make no connection.
@@ -179,7 +179,7 @@ impl Flow {
         }
     }
 
-    /// The ends, as the guest sees them.
+    /// Returns the ends, as the guest sees them.
     pub fn key(&self) -> Key {
         self.key
     }
@@ -199,29 +199,29 @@ impl Flow {
         self.sockets.get::<tcp::Socket<'_>>(self.handle).recv_capacity()
     }
 
-    /// Whether the host's socket is another one than when this was asked last.
+    /// Returns `true` if the host's socket is another one than when this was asked last.
     pub fn take_new(&mut self) -> bool {
         std::mem::take(&mut self.is_new)
     }
 
-    /// The host's socket, to be watched.
+    /// Returns the host's socket, to be watched.
     pub fn socket(&self) -> &TcpStream {
         &self.host
     }
 
-    /// When the flow was last used by either side.
+    /// Returns when the flow was last used by either side.
     pub fn last_used(&self) -> Instant {
         self.last_used
     }
 
-    /// When the flow wants to be driven again without anything having happened.
+    /// Returns when the flow wants to be driven again without anything having happened.
     pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let own = self.interface.poll_at(now, &self.sockets);
         let turn = (!self.connected && !self.others.is_empty()).then_some(self.next_turn);
         own.into_iter().chain(self.owing_until()).chain(turn).min()
     }
 
-    /// When the guest has owed an answer for too long. None if it owes none.
+    /// Returns when the guest has owed an answer for too long. Returns `None` if it owes none.
     fn owing_until(&self) -> Option<Instant> {
         let patience = match self.state() {
             State::SynSent | State::SynReceived => HANDSHAKE,
@@ -292,7 +292,7 @@ impl Flow {
         self.standing()
     }
 
-    /// Whether there is data for the guest that found no room in the outbox or in the buffer, and may have it now.
+    /// Returns `true` if there is data for the guest that found no room in the outbox or in the buffer, and may have it now.
     pub fn waits_for_guest(&self) -> bool {
         let socket = self.sockets.get::<tcp::Socket<'_>>(self.handle);
         (self.readable && socket.can_send()) || socket.send_queue() > 0
@@ -302,7 +302,7 @@ impl Flow {
         self.sockets.get_mut(self.handle)
     }
 
-    /// Connects to the next place where the connection may go. False if there is none.
+    /// Connects to the next place where the connection may go. Returns `false` if there is none.
     fn try_next(&mut self, now: Instant) -> bool {
         let Ok(host) = connect_to_next(&mut self.others) else { return false };
         configure(&host);
@@ -334,7 +334,7 @@ impl Flow {
         self.guest_ended = true;
     }
 
-    /// Whether anything was moved.
+    /// Returns `true` if anything was moved.
     fn move_to_host(&mut self) -> bool {
         let mut moved = false;
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
@@ -367,7 +367,7 @@ impl Flow {
         moved
     }
 
-    /// Whether anything was moved.
+    /// Returns `true` if anything was moved.
     fn move_to_guest(&mut self) -> bool {
         let mut moved = false;
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
@@ -453,12 +453,12 @@ fn flags(packet: &[u8], transport: usize) -> u8 {
     packet.get(transport + 13).copied().unwrap_or(0)
 }
 
-/// Whether a packet begins a connection. Its TCP header starts at `transport`.
+/// Returns `true` if a packet begins a connection. Its TCP header starts at `transport`.
 pub fn is_first(packet: &[u8], transport: usize) -> bool {
     flags(packet, transport) & (SYN | RESET | ACKNOWLEDGE) == SYN
 }
 
-/// A packet that names a smaller maximum segment size than every link bears, with that size in its place.
+/// Returns a packet that names a smaller maximum segment size than every link bears, with that size in its place.
 ///
 /// A guest could name one so small that nothing fits beside the options. The packet's checksum is not looked at any more.
 pub fn with_raised_segment_size(packet: &[u8], transport: usize) -> Option<Vec<u8>> {

@@ -23,7 +23,7 @@ const EPOCH: i64 = 719_468;
 const DAYS_BEFORE: [i64; 12] = [0, 31, 61, 92, 122, 153, 184, 214, 245, 275, 306, 337];
 
 impl Moment {
-    /// The moment that many seconds after the Unix epoch.
+    /// Returns the moment that many seconds after the Unix epoch.
     pub fn at(seconds: i64) -> Self {
         let days = seconds.div_euclid(SECONDS_PER_DAY);
         let of_day = seconds.rem_euclid(SECONDS_PER_DAY);

@@ -9,7 +9,7 @@ const EQUIPMENT: u8 = 1 << 1 | 0b10 << 4;
 const BASE_KIBIBYTES: u16 = 640;
 const MIB: u64 = 1 << 20;
 
-/// The memory of a machine with `memory_size` bytes. The clock's own registers are zero.
+/// Returns the memory of a machine with `memory_size` bytes. The clock's own registers are zero.
 ///
 /// No diskettes (0x10), no disks (0x12), no shutdown reason (0x0f), no diagnosis (0x0e).
 pub(super) fn memory(memory_size: u64) -> [u8; 128] {

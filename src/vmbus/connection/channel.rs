@@ -49,7 +49,7 @@ impl Usage {
         }
     }
 
-    /// The wish to open the channel again, which comes to nothing.
+    /// Returns the wish to open the channel again, which comes to nothing.
     pub(super) fn take_reopen(&mut self) -> Option<OpenChannel> {
         match self {
             Self::Closing { reopen, .. } => reopen.take(),
@@ -57,7 +57,7 @@ impl Usage {
         }
     }
 
-    /// The GPADL of the rings that the device uses or may use.
+    /// Returns the GPADL of the rings that the device uses or may use.
     pub(super) fn ring(&self) -> Option<GpadlId> {
         match self {
             Self::Closed => None,
@@ -93,17 +93,17 @@ impl Entry {
         }
     }
 
-    /// Whether the guest may name the channel.
+    /// Returns `true` if the guest may name the channel.
     pub(super) fn is_known(&self) -> bool {
         matches!(self.standing, Standing::Offered | Standing::Rescinded)
     }
 
-    /// Whether both are offers of the same channel of the same device.
+    /// Returns `true` if both are offers of the same channel of the same device.
     pub(super) fn is_twin(&self, other: &Offer) -> bool {
         self.is_sibling(other) && self.offer.subchannel_index == other.subchannel_index
     }
 
-    /// Whether both are offers of the same device.
+    /// Returns `true` if both are offers of the same device.
     pub(super) fn is_sibling(&self, other: &Offer) -> bool {
         self.offer.interface == other.interface && self.offer.instance == other.instance
     }

@@ -25,7 +25,7 @@ pub const MAX_BUILDING: usize = 256;
 pub struct GpadlTable(Mutex<BTreeMap<GpadlId, (Arc<Gpadl>, usize)>>);
 
 impl GpadlTable {
-    /// The GPADL that the guest calls `gpadl`, if it has made one and not begun to tear it down.
+    /// Returns the GPADL that the guest calls `gpadl`, if it has made one and not begun to tear it down.
     pub fn get(&self, gpadl: GpadlId) -> Option<Arc<Gpadl>> {
         self.lock().get(&gpadl).map(|(pages, _)| pages.clone())
     }
@@ -76,7 +76,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Adds to an unfinished GPADL. True once it is finished; gone if it cannot be.
+    /// Adds to an unfinished GPADL. Returns `true` once it is finished; gone if it cannot be.
     fn extend_gpadl(&mut self, gpadl: GpadlId, ranges: &[u8]) -> Result<bool, Refusal> {
         let (channel, builder) = self.building.get_mut(&gpadl).ok_or(Refusal::NoSuchGpadl(gpadl))?;
         let (channel, words) = (*channel, builder.words());

@@ -74,7 +74,7 @@ pub type Actions = SmallVec<[Action; 2]>;
 /// What a device needs to open a channel.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    /// Which channel.
+    /// The channel.
     pub channel: ChannelId,
     /// The guest-to-host ring.
     pub incoming: RingMemory,
@@ -139,7 +139,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection to a guest that has not made contact yet.
+    /// Creates a connection to a guest that has not made contact yet.
     pub fn new(memory: GuestMemory, settings: Settings) -> Self {
         Self {
             memory,
@@ -155,19 +155,19 @@ impl Connection {
         }
     }
 
-    /// Whether messages may be posted to `connection` at all. Hosts that speak no 5.x know only the first port, by which guests
+    /// Returns `true` if messages may be posted to `connection` at all. Hosts that speak no 5.x know only the first port, by which guests
     /// find out.
     pub fn listens_on(&self, connection: ConnectionId) -> bool {
         connection == ConnectionId::MESSAGES
             || connection == ConnectionId::MESSAGES_5 && self.settings.max_version >= Version::V5_0
     }
 
-    /// Whether the guest has to read messages before it may post more (`HV_STATUS_INSUFFICIENT_BUFFERS`).
+    /// Returns `true` if the guest has to read messages before it may post more (`HV_STATUS_INSUFFICIENT_BUFFERS`).
     pub fn is_busy(&self) -> bool {
         self.outbox.len() >= MAX_HELD_BACK
     }
 
-    /// The version that guest and host speak, if they do.
+    /// Returns the version that guest and host speak, if they do.
     pub fn version(&self) -> Option<Version> {
         match self.state {
             State::Connected { version, .. } => Some(version),
@@ -175,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// The next message for the guest. It is forgotten here.
+    /// Returns the next message for the guest. It is forgotten here.
     pub fn next_message(&mut self) -> Option<Outgoing> {
         let (vp, sint) = (self.target, SintIndex::VMBUS);
         self.outbox.pop_front().map(|message| Outgoing { vp, sint, message })

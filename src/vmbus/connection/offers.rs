@@ -49,7 +49,7 @@ impl Connection {
     /// waits for that.
     ///
     /// # Errors
-    /// See [`OfferError`].
+    /// Returns a [`OfferError`].
     pub fn offer(&mut self, offer: Offer) -> Result<ChannelId, OfferError> {
         if self.channels.values().any(|entry| !entry.withdrawn && entry.is_twin(&offer)) {
             let Offer { interface, instance, subchannel_index, .. } = offer;
@@ -96,7 +96,7 @@ impl Connection {
         self.subchannels(primary).into_iter().for_each(|channel| self.cut_off(channel, actions));
     }
 
-    /// The subchannels of a channel. Only primary ones have any.
+    /// Returns the subchannels of a channel. Only primary ones have any.
     fn subchannels(&self, primary: ChannelId) -> Vec<ChannelId> {
         let Some(Entry { offer, .. }) = self.channels.get(&primary) else { return Vec::new() };
         let is_subchannel = |entry: &Entry| entry.offer.subchannel_index != 0 && entry.is_sibling(offer);
@@ -207,7 +207,7 @@ impl Connection {
         }
     }
 
-    /// The channel, if the guest may name it.
+    /// Returns the channel, if the guest may name it.
     pub(super) fn known(&mut self, channel: ChannelId) -> Result<&mut Entry, Refusal> {
         let entry = self.channels.get_mut(&channel).filter(|entry| entry.is_known());
         entry.ok_or(Refusal::NoSuchChannel(channel))

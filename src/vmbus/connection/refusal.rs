@@ -70,7 +70,7 @@ pub enum Refusal {
     State {
         /// What the guest asks for.
         message_type: MessageType,
-        /// Which channel.
+        /// The channel.
         channel: ChannelId,
         /// What the channel is.
         usage: &'static str,

@@ -26,7 +26,7 @@ impl Guest {
         Self { host: Connection::new(memory, settings), port: ConnectionId::MESSAGES_5 }
     }
 
-    /// A guest that has connected, and has read its offers of devices 1 to `devices`.
+    /// Returns a guest that has connected, and has read its offers of devices 1 to `devices`.
     pub(super) fn connected(devices: u128) -> Self {
         let mut guest = Self::new();
         for device in 1..=devices {

@@ -59,7 +59,7 @@ impl GuestSender {
         Ok(if was_empty { Signal::Needed } else { Signal::NotNeeded })
     }
 
-    /// Asks the host to signal when `needed` bytes fit; 0 takes it back. True when they fit already.
+    /// Asks the host to signal when `needed` bytes fit; 0 takes it back. Returns `true` when they fit already.
     pub fn set_pending(&mut self, needed: u32) -> bool {
         self.memory.pending_send_size().store(needed, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -130,7 +130,7 @@ impl GuestReceiver {
         self.memory.interrupt_mask().store(1, Ordering::SeqCst);
     }
 
-    /// Unmasks them. True when there is more to read.
+    /// Unmasks them. Returns `true` when there is more to read.
     pub fn end_read(&mut self) -> bool {
         self.memory.interrupt_mask().store(0, Ordering::SeqCst);
         fence(Ordering::SeqCst);

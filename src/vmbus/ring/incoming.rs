@@ -47,7 +47,7 @@ impl IncomingRing {
         self.tap = Some(tap);
     }
 
-    /// The next packet, left where it is. It stays there until [`publish`](Self::publish).
+    /// Returns the next packet, left where it is. It stays there until [`publish`](Self::publish).
     ///
     /// # Errors
     /// An index or a packet that makes no sense.
@@ -129,7 +129,7 @@ impl IncomingRing {
         self.memory.interrupt_mask().store(1, Ordering::Relaxed);
     }
 
-    /// Lets the guest signal again. True when packets came before it could know: read on.
+    /// Lets the guest signal again. Returns `true` when packets came before it could know: read on.
     /// Without a [`publish`](Self::publish) before it, a guest that sees unread packets would not signal.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl IncomingRing {
         Ok(self.read != self.write)
     }
 
-    /// Whether the guest minds the size that an [`OutgoingRing`](super::OutgoingRing) waits for.
+    /// Returns `true` if the guest minds the size that an [`OutgoingRing`](super::OutgoingRing) waits for.
     /// One that does not has to be polled for room.
     #[inline]
     pub fn guest_minds_room(&self) -> bool {
@@ -160,7 +160,7 @@ pub struct IncomingPacket<'a> {
 }
 
 impl<'a> IncomingPacket<'a> {
-    /// The header: a copy, checked against the ring.
+    /// Returns the header: a copy, checked against the ring.
     pub fn header(&self) -> &PacketHeader {
         &self.header
     }
@@ -170,7 +170,7 @@ impl<'a> IncomingPacket<'a> {
         self.header.kind
     }
 
-    /// How many bytes of payload there are.
+    /// Returns the number of bytes of payload.
     pub fn payload_length(&self) -> usize {
         (self.header.length() - self.header.payload_offset()) as usize
     }
@@ -198,7 +198,7 @@ impl<'a> IncomingPacket<'a> {
         self.read(offset, value.as_mut_bytes()).then_some(value)
     }
 
-    /// The payload where it lies, to be copied onward in one go.
+    /// Returns the payload where it lies, to be copied onward in one go.
     pub fn slices(&self) -> impl Iterator<Item = VolatileSlice<'a, ()>> + use<'a> {
         let start = self.memory.advance(self.offset, self.header.payload_offset()) as usize;
         let length = self.payload_length();

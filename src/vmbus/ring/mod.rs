@@ -74,7 +74,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// Whether it has to be sent.
+    /// Returns `true` if it has to be sent.
     pub fn is_needed(self) -> bool {
         self == Self::Needed
     }
@@ -170,7 +170,7 @@ impl RingMemory {
         Ok((upstream, downstream))
     }
 
-    /// A ring of the pages in a part of `range`, whose start is at the start of a page.
+    /// Creates a ring of the pages in a part of `range`, whose start is at the start of a page.
     fn new(range: &GuestBuffer, offset: usize, length: usize) -> Option<Self> {
         const PAGE: usize = PAGE_SIZE as usize;
         let size = length.checked_sub(PAGE)?;
@@ -182,7 +182,7 @@ impl RingMemory {
         Some(Self { control, data, size: size.try_into().ok()? })
     }
 
-    /// How many bytes of packets there is room for, less one.
+    /// Returns how many bytes of packets there is room for, less one.
     pub fn size(&self) -> u32 {
         self.size
     }
@@ -223,13 +223,13 @@ impl RingMemory {
         }
     }
 
-    /// How far `to` lies behind `from`.
+    /// Returns how far `to` lies behind `from`.
     #[inline]
     fn distance(&self, from: u32, to: u32) -> u32 {
         if to >= from { to - from } else { self.size - from + to }
     }
 
-    /// The place `length` bytes behind `at`, both less than the ring's size.
+    /// Returns the place `length` bytes behind `at`, both less than the ring's size.
     #[inline]
     fn advance(&self, at: u32, length: u32) -> u32 {
         let to_end = self.size - at;
@@ -295,17 +295,17 @@ pub struct NewPacket<'a> {
 }
 
 impl<'a> NewPacket<'a> {
-    /// A packet with its payload in it, for which no completion is wanted.
+    /// Returns a packet with its payload in it, for which no completion is wanted.
     pub fn in_band(transaction_id: u64, payload: &'a [&'a [u8]]) -> Self {
         Self { kind: PacketKind::IN_BAND, wants_completion: false, transaction_id, extra: &[], payload }
     }
 
-    /// The answer to the packet that came with `transaction_id` and wants a completion.
+    /// Returns the answer to the packet that came with `transaction_id` and wants a completion.
     pub fn completion(transaction_id: u64, payload: &'a [&'a [u8]]) -> Self {
         Self { kind: PacketKind::COMPLETION, ..Self::in_band(transaction_id, payload) }
     }
 
-    /// How many bytes a packet with so much payload, and nothing else, takes in a ring.
+    /// Returns how many bytes a packet with so much payload, and nothing else, takes in a ring.
     pub fn space(payload: usize) -> u32 {
         let length = payload.next_multiple_of(UNIT as usize).saturating_add((HEADER + FOOTER) as usize);
         u32::try_from(length).unwrap_or(u32::MAX)
@@ -315,7 +315,7 @@ impl<'a> NewPacket<'a> {
         self.payload.iter().map(|piece| piece.len()).sum()
     }
 
-    /// The header that it gets, and how many bytes it takes in a ring of `size` bytes.
+    /// Returns the header that it gets, and how many bytes it takes in a ring of `size` bytes.
     #[inline]
     fn layout(&self, size: u32) -> Result<(PacketHeader, u32), RingError> {
         let payload_offset = HEADER as usize + self.extra.len();

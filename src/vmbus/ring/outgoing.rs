@@ -86,7 +86,7 @@ impl OutgoingRing {
     }
 
     /// Asks the guest to signal once there is room for `needed` bytes ([`WriteError::Full`] says how many).
-    /// Publishes first: a guest that sees no packets makes no room. True when there is room already.
+    /// Publishes first: a guest that sees no packets makes no room. Returns `true` when there is room already.
     ///
     /// A guest that does not [mind](super::IncomingRing::guest_minds_room) the request never signals.
     ///
@@ -100,7 +100,7 @@ impl OutgoingRing {
         Ok((self.has_room(needed)?, signal))
     }
 
-    /// Whether a packet fits that takes `needed` bytes ([`NewPacket::space`]).
+    /// Returns `true` if a packet fits that takes `needed` bytes ([`NewPacket::space`]).
     ///
     /// # Errors
     /// A read index that points nowhere.
@@ -112,12 +112,12 @@ impl OutgoingRing {
         Ok(self.room() > needed)
     }
 
-    /// Where the next packet goes.
+    /// Returns where the next packet goes.
     pub fn mark(&self) -> Mark {
         Mark(self.written)
     }
 
-    /// Whether the guest has read all that was written before `mark`.
+    /// Returns `true` if the guest has read all that was written before `mark`.
     ///
     /// # Errors
     /// A read index that points nowhere.
@@ -133,7 +133,7 @@ impl OutgoingRing {
         Ok(is_read(self))
     }
 
-    /// What [`wait_for_room`](Self::wait_for_room) takes for the guest to signal when it has read everything.
+    /// Returns what [`wait_for_room`](Self::wait_for_room) takes for the guest to signal when it has read everything.
     pub fn all_room(&self) -> u32 {
         self.memory.size() - 1
     }

@@ -93,7 +93,7 @@ impl NetworkOptions {
         Self { attachment, forwards: Vec::new(), mac: None, mtu: 1500, queues: 1, nvsp: Version::NEWEST, pcap: None }
     }
 
-    /// The address of this adapter, number `index` of the partition called `partition`.
+    /// Returns the address of this adapter, number `index` of the partition called `partition`.
     pub fn address(&self, partition: &str, index: usize) -> MacAddress {
         self.mac.unwrap_or_else(|| MacAddress::derived(partition, index))
     }
@@ -108,7 +108,7 @@ impl NetworkOptions {
     /// Checks what can be checked before anything is opened.
     ///
     /// # Errors
-    /// See [`NetworkOptionsError`].
+    /// Returns a [`NetworkOptionsError`].
     pub fn check(&self) -> Result<(), NetworkOptionsError> {
         if !(MIN_MTU..=MAX_MTU).contains(&self.mtu) {
             return Err(NetworkOptionsError::Mtu(self.mtu));

@@ -60,7 +60,7 @@ impl From<io::Error> for AttachError {
 }
 
 impl AttachError {
-    /// Whether it is the host that fails, and not what the user says or has.
+    /// Returns `true` if it is the host that fails, and not what the user says or has.
     pub fn is_hosts(&self) -> bool {
         match self {
             Self::Backend(error) => error.is_hosts(),
@@ -138,7 +138,7 @@ impl Nics {
         Ok(number)
     }
 
-    /// Takes an adapter away, whatever the guest is doing with it. False if there is none.
+    /// Takes an adapter away, whatever the guest is doing with it. Returns `false` if there is none.
     ///
     /// What it was plugged into is free when this returns. Linux waits for the answers to all that it has sent before it lets go of
     /// an adapter, but from the moment that it hears of the end on, it listens to none. So its cable is pulled first, and it is told when it
@@ -150,7 +150,7 @@ impl Nics {
         self.bus.retire(device)
     }
 
-    /// An adapter, to plug its cable in or out and to read its counters.
+    /// Returns an adapter, to plug its cable in or out and to read its counters.
     pub fn get(&self, number: u8) -> Option<Arc<Nic>> {
         self.lock().get(&number).map(|attached| attached.nic.clone())
     }

@@ -22,7 +22,7 @@ use crate::vmbus::trace::Tracer;
 /// How many bytes of an object are shown.
 const SHOWN: usize = 32;
 
-/// A message of NVSP.
+/// Returns a message of NVSP.
 pub fn nvsp(payload: &[u8]) -> String {
     let Some((message_type, body)) = split(payload) else {
         return format!("NVSP: {} bytes, no message", payload.len());
@@ -40,7 +40,7 @@ fn version(number: u32) -> String {
         .map_or_else(|| format!("unknown version {number:#x}"), |version| format!("version {version}"))
 }
 
-/// None if the body is too short.
+/// Returns `None` if the body is too short.
 fn nvsp_details(message_type: MessageType, body: &[u8]) -> Option<String> {
     Some(match message_type {
         MessageType::INIT => {
@@ -101,7 +101,7 @@ fn nvsp_details(message_type: MessageType, body: &[u8]) -> Option<String> {
     })
 }
 
-/// The RNDIS messages of a transfer: one line each.
+/// Returns the RNDIS messages of a transfer: one line each.
 pub fn rndis(transfer: &[u8]) -> Vec<String> {
     let is_data = read::<MessageHeader>(transfer).is_some_and(|header| header.message_type == RndisType::PACKET);
     if !is_data {
@@ -114,7 +114,7 @@ pub fn rndis(transfer: &[u8]) -> Vec<String> {
     DataMessages::new(transfer).map(line).collect()
 }
 
-/// A control message.
+/// Returns a control message.
 pub fn control(message: &[u8]) -> String {
     let Some(header) = read::<MessageHeader>(message) else {
         return format!("RNDIS: {} bytes, no message", message.len());
@@ -162,7 +162,7 @@ fn control_details(message_type: RndisType, body: &[u8]) -> Option<String> {
     })
 }
 
-/// The start of a value, after a space. Nothing if there is no value.
+/// Returns the start of a value, after a space. Nothing if there is no value.
 fn hex(value: &[u8]) -> String {
     let mut text = String::new();
     if !value.is_empty() {
@@ -199,7 +199,7 @@ fn data(message: &DataMessage<'_>) -> String {
     line
 }
 
-/// A frame on its way to the guest, before it gets its notes.
+/// Returns a frame on its way to the guest, before it gets its notes.
 pub fn incoming(bytes: &[u8]) -> String {
     format!("frame: {} bytes{}", bytes.len(), frame(bytes))
 }
@@ -232,12 +232,12 @@ pub(super) struct ChannelTrace {
 }
 
 impl ChannelTrace {
-    /// Those of a channel, if there is a tracer.
+    /// Creates the trace of a channel.
     pub fn new(tracer: Option<Tracer>, channel: ChannelId) -> Self {
         Self { tracer, channel }
     }
 
-    /// The channel.
+    /// Returns the channel.
     pub fn channel(&self) -> ChannelId {
         self.channel
     }

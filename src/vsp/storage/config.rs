@@ -128,17 +128,17 @@ pub enum ConfigError {
 }
 
 impl DiskConfig {
-    /// The disk that `--disk PATH` is.
+    /// Returns the disk that `--disk PATH` is.
     pub fn of(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), ..Self::default() }
     }
 
-    /// The size of a sector as the guest sees it.
+    /// Returns the size of a sector as the guest sees it.
     pub fn sector(&self) -> u32 {
         if self.media == Media::Dvd { DVD_SECTOR } else { self.sector }
     }
 
-    /// Whether the guest cannot write.
+    /// Returns `true` if the guest cannot write.
     pub fn readonly(&self) -> bool {
         self.readonly.unwrap_or(self.media == Media::Dvd)
     }
@@ -176,7 +176,7 @@ impl DiskConfig {
         }
     }
 
-    /// Whether it is memory:SIZE.
+    /// Returns `true` if it is memory:SIZE.
     fn is_memory(&self) -> bool {
         self.path.to_str().is_some_and(|path| path.starts_with("memory:"))
     }

@@ -46,7 +46,7 @@ pub struct Controller {
 type Listener = Box<dyn Fn() + Send + Sync>;
 
 impl Controller {
-    /// A controller without units, and up to `max_subchannels` beside its primary channel.
+    /// Creates a controller without units, and up to `max_subchannels` beside its primary channel.
     pub fn new(max_subchannels: u16) -> Arc<Self> {
         Arc::new(Self {
             units: RwLock::new([const { None }; MAX_LUNS]),
@@ -62,7 +62,7 @@ impl Controller {
     /// Adds a unit. A guest that runs is told to look: see [`changes`](Self::changes).
     ///
     /// # Errors
-    /// See [`AttachError`].
+    /// Returns a [`AttachError`].
     pub fn attach(&self, lun: u8, unit: Arc<Unit>) -> Result<(), AttachError> {
         {
             let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +89,7 @@ impl Controller {
         gone
     }
 
-    /// The unit with that LUN.
+    /// Returns the unit with that LUN.
     pub fn unit(&self, lun: u8) -> Option<Arc<Unit>> {
         self.units.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(lun))?.clone()
     }
@@ -118,7 +118,7 @@ impl Controller {
         &self.lane
     }
 
-    /// What the threads of its disks share.
+    /// Returns what the threads of its disks share.
     pub(super) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
@@ -128,18 +128,18 @@ impl Controller {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
     }
 
-    /// A number that changes when units come, go, or get another size; the primary channel then sends [`notice`](Self::notice).
+    /// Returns a number that changes when units come, go, or get another size; the primary channel then sends [`notice`](Self::notice).
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// What tells the guest to look for units, if it listens.
+    /// Returns what tells the guest to look for units, if it listens.
     pub fn notice(&self) -> Option<Reply> {
         use super::storvsp::wire::Operation;
         self.protocol().wants_notices().then(|| Reply::notice(Operation::ENUMERATE_BUS))
     }
 
-    /// Whether commands may come.
+    /// Returns `true` if commands may come.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
@@ -248,7 +248,7 @@ pub(super) enum Execution {
     Begun { unit: Arc<Unit>, image: Arc<Image>, job: scsi::Job, cancel: Flag },
 }
 
-/// What is said where there is no unit (SPC-4, 6.6.1 and 6.39). Linux takes an error of INQUIRY for success, so there is none.
+/// Returns what is said where there is no unit (SPC-4, 6.6.1 and 6.39). Linux takes an error of INQUIRY for success, so there is none.
 fn no_unit(command: &scsi::Request<'_>) -> Execution {
     let sense = Sense::LOGICAL_UNIT_NOT_SUPPORTED;
     match command.cdb[0] {

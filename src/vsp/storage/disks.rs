@@ -33,7 +33,7 @@ pub struct Place {
 }
 
 impl AttachError {
-    /// Whether it is the host that fails, and not what the user says or has.
+    /// Returns `true` if it is the host that fails, and not what the user says or has.
     pub fn is_hosts(&self) -> bool {
         matches!(
             self,
@@ -116,7 +116,7 @@ impl Disks {
         Ok(place)
     }
 
-    /// Takes a disk away, whatever the guest is doing with it. False if there is none.
+    /// Takes a disk away, whatever the guest is doing with it. Returns `false` if there is none.
     ///
     /// Its long commands are cancelled, its short ones finish, and then its image is closed. A guest that runs is told to look.
     pub fn detach(&self, place: Place) -> bool {
@@ -151,12 +151,12 @@ impl Disks {
         }
     }
 
-    /// Whether there has never been a disk.
+    /// Returns `true` if there has never been a disk.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
-    /// A controller that has, or had, disks.
+    /// Returns a controller that has, or had, disks.
     pub fn controller(&self, number: u8) -> Option<Arc<Controller>> {
         self.lock().get(&number).cloned()
     }

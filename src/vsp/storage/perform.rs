@@ -251,7 +251,7 @@ impl Work<'_> {
     }
 }
 
-/// What the guest is told of a failed read at `offset`.
+/// Returns what the guest is told of a failed read at `offset`.
 pub(in crate::vsp::storage) fn read_failure(offset: u64, error: &io::Error) -> Failure {
     log::debug!("reading the disk at {offset} failed: {error}");
     match error.kind() {
@@ -260,7 +260,7 @@ pub(in crate::vsp::storage) fn read_failure(offset: u64, error: &io::Error) -> F
     }
 }
 
-/// What the guest is told of a failed write at `offset`.
+/// Returns what the guest is told of a failed write at `offset`.
 pub(in crate::vsp::storage) fn write_failure(offset: u64, error: &io::Error) -> Failure {
     log::debug!("writing the disk at {offset} failed: {error}");
     match error.kind() {

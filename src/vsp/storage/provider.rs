@@ -32,17 +32,17 @@ pub struct StorageVsp {
 }
 
 impl StorageVsp {
-    /// A machine's controller of this number.
+    /// Returns a machine's controller of this number.
     pub fn numbered(controller: Arc<Controller>, number: u8) -> Self {
         Self::new(controller, Guid::new(INSTANCE | u128::from(number)))
     }
 
-    /// The controller, under an instance GUID that no other device of the machine has.
+    /// Creates the controller, under an instance GUID that no other device of the machine has.
     pub fn new(controller: Arc<Controller>, instance: Guid) -> Self {
         Self { controller, instance, tracer: None }
     }
 
-    /// The same with every packet traced.
+    /// Returns the same with every packet traced.
     pub fn traced(self, tracer: Option<Tracer>) -> Self {
         Self { tracer, ..self }
     }
@@ -143,7 +143,7 @@ impl StorageChannel {
         self.worker.has_room() && self.unsent.len() < MAX_UNSENT
     }
 
-    /// Takes packets while there is room for them and their answers. True if there are no more.
+    /// Takes packets while there is room for them and their answers. Returns `true` if there are no more.
     ///
     /// A guest can see to it that there are always more: this ends with the room, or when the channel is to be closed.
     fn receive(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
@@ -171,7 +171,7 @@ impl StorageChannel {
         Ok(false)
     }
 
-    /// Writes what there is room for. True if that is all.
+    /// Writes what there is room for. Returns `true` if that is all.
     fn send(&mut self, outgoing: &mut OutgoingRing) -> Result<bool, ServiceError> {
         let room = NewPacket::space(MAX_PACKET);
         while let Some(answer) = self.unsent.front() {

@@ -30,7 +30,7 @@ impl fmt::Display for PacketLine<'_> {
     }
 }
 
-/// What the guest asks for.
+/// Returns what the guest asks for.
 fn request(request: &ScsiRequest, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     let ScsiRequest { path_id, target_id, lun, cdb_length, .. } = *request;
     let mut cdb = [0; MAX_CDB_LENGTH];
@@ -51,7 +51,7 @@ fn request(request: &ScsiRequest, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// How it ended.
+/// Returns how it ended.
 fn end(request: &ScsiRequest, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     let status = SrbStatus(request.srb_status.0 & !SrbStatus::AUTOSENSE_VALID);
     write!(out, "LUN {} {status:?}", request.lun)?;
@@ -70,7 +70,7 @@ fn end(request: &ScsiRequest, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// The first block and how many, of commands that name blocks (SBC-3, chapter 5).
+/// Returns the first block and how many, of commands that name blocks (SBC-3, chapter 5).
 fn blocks(cdb: &[u8; MAX_CDB_LENGTH]) -> Option<(u64, u64)> {
     let number = |from: usize, to: usize| cdb[from..to].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     Some(match cdb[0] {

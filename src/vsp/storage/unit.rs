@@ -28,12 +28,12 @@ impl Image {
         Arc::new(Self { disk, gate: Arc::default(), pool: Pool::default(), block_size })
     }
 
-    /// The disk.
+    /// Returns the disk.
     pub fn disk(&self) -> &dyn Disk {
         &*self.disk
     }
 
-    /// What keeps atomic commands whole.
+    /// Returns what keeps atomic commands whole.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
@@ -91,7 +91,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// A unit with `image` in it. Only a drive can be empty.
+    /// Creates a unit with `image` in it. Only a drive can be empty.
     ///
     /// # Errors
     /// What the host says when asked for the disk's size.
@@ -113,10 +113,10 @@ impl Unit {
         Ok(())
     }
 
-    /// Looks whether the disk has another size than before, and has the guest learn of it. True if it has.
+    /// Looks whether the disk has another size than before, and has the guest learn of it. Returns `true` if it has.
     ///
     /// # Errors
-    /// What the host says.
+    /// Returns the host's error.
     pub fn check_size(&self) -> std::io::Result<bool> {
         let Some(image) = self.lock().image.clone() else { return Ok(false) };
         // Without the lock: a host that does not answer must not hold up those who want the unit.
@@ -148,7 +148,7 @@ impl Unit {
         use_it(&mut state.logical, state.image.as_ref(), &state.cancel)
     }
 
-    /// What the initiator is told of a job that has ended.
+    /// Returns what the initiator is told of a job that has ended.
     pub(super) fn finish(&self, job: &Job, result: Result<Finished, Failure>) -> Response {
         match result {
             Ok(Finished::Done) => Response::GOOD,

@@ -101,10 +101,10 @@ pub struct Worker {
 const GRACE: Duration = Duration::from_millis(300);
 
 impl Worker {
-    /// The worker of a channel. `doorbell` is the eventfd that the channel's thread sleeps on: it is signalled when jobs are done.
+    /// Creates the worker of a channel. `doorbell` is the eventfd that the channel's thread sleeps on: it is signalled when jobs are done.
     ///
     /// # Errors
-    /// What the host says of the eventfd.
+    /// Returns the host's error for the eventfd.
     pub fn new(controller: Arc<Controller>, primary: bool, doorbell: OwnedFd) -> io::Result<Self> {
         Self::with_ring(controller, primary, doorbell, new_ring())
     }
@@ -121,7 +121,7 @@ impl Worker {
         Ok(Self::assemble(controller, primary, ring, Waker::Doorbell(doorbell)))
     }
 
-    /// The worker of a channel whose thread only a call of `wake` wakes. All I/O is left to the images' threads.
+    /// Creates the worker of a channel whose thread only a call of `wake` wakes. All I/O is left to the images' threads.
     /// Such a thread sleeps elsewhere: [`wait`](Self::wait) does not.
     pub fn with_threads(controller: Arc<Controller>, primary: bool, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self::assemble(controller, primary, None, Waker::Call(Box::new(wake)))
@@ -144,7 +144,7 @@ impl Worker {
         }
     }
 
-    /// The same for a guest that may go: `is_guest_gone` tells when nothing can use the guest's memory any more.
+    /// Returns the same for a guest that may go: `is_guest_gone` tells when nothing can use the guest's memory any more.
     pub fn until(mut self, is_guest_gone: impl Fn() -> bool + Send + 'static) -> Self {
         self.is_guest_gone = Box::new(is_guest_gone);
         self
@@ -153,7 +153,7 @@ impl Worker {
     /// Has jobs that are done signal the doorbell, for a channel whose thread sleeps on that and not in [`wait`](Self::wait).
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Returns the kernel's error.
     pub fn notify_doorbell(&mut self) -> io::Result<()> {
         match (&mut self.ring, &self.mailbox.waker) {
             (Some(ring), Waker::Doorbell(doorbell)) => ring.notify(doorbell.try_clone()?),
@@ -161,12 +161,12 @@ impl Worker {
         }
     }
 
-    /// Whether another packet may come. If not, it has to stay where it is until there are answers, and they are taken.
+    /// Returns `true` if another packet may come. If not, it has to stay where it is until there are answers, and they are taken.
     pub fn has_room(&self) -> bool {
         !self.free.is_empty() && self.answers.len() < MAX_IN_FLIGHT as usize
     }
 
-    /// How many requests are under way.
+    /// Returns how many requests are under way.
     pub fn in_flight(&self) -> usize {
         self.pending.len() - self.free.len()
     }
@@ -242,7 +242,7 @@ impl Worker {
     /// Submits what was taken, and finishes what is done, without sleeping.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Returns the kernel's error.
     pub fn poll(&mut self) -> io::Result<()> {
         self.turn(false)
     }
@@ -250,7 +250,7 @@ impl Worker {
     /// The same, and sleeps until something is done or the doorbell is signalled.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Returns the kernel's error.
     pub fn wait(&mut self) -> io::Result<()> {
         let nothing_to_say = self.answers.is_empty();
         self.turn(nothing_to_say)
@@ -298,17 +298,17 @@ impl Worker {
         self.answers.push(Answer { transaction_id: pending.transaction_id, reply });
     }
 
-    /// The answers that there are. The channel sends them, or keeps them until there is room.
+    /// Returns the answers that there are. The channel sends them, or keeps them until there is room.
     pub fn answers(&mut self) -> impl Iterator<Item = Answer> + '_ {
         self.answers.drain(..)
     }
 
-    /// Whether there may be a [`notice`](Self::notice).
+    /// Returns `true` if there may be a [`notice`](Self::notice).
     pub fn has_notice(&self) -> bool {
         self.primary && self.noticed != self.controller.changes()
     }
 
-    /// What the guest must be told without having asked, once: units have come or gone.
+    /// Returns what the guest must be told without having asked, once: units have come or gone.
     pub fn notice(&mut self) -> Option<Reply> {
         let changes = self.controller.changes();
         if !self.primary || std::mem::replace(&mut self.noticed, changes) == changes {

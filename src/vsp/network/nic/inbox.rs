@@ -22,7 +22,7 @@ impl Inbox {
         self.frames.is_empty()
     }
 
-    /// Adds a frame. False if there is no room and it is dropped.
+    /// Adds a frame. Returns `false` if there is no room and it is dropped.
     pub fn push(&mut self, frame: FrameBuffer, hash: Option<u32>) -> bool {
         let cost = frame.bytes.len() + FRAME_COST;
         if self.cost + cost > INBOX {

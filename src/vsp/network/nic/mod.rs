@@ -48,7 +48,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The sections of the path's receive buffer, if there is one.
+    /// Returns the sections of the path's receive buffer, if there is one.
     pub fn sections(&self) -> MutexGuard<'_, Option<Sections>> {
         lock(&self.sections)
     }
@@ -79,12 +79,12 @@ impl Lane {
         }
     }
 
-    /// Whether the channel is open.
+    /// Returns `true` if the channel is open.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// The way into the backend.
+    /// Returns the way into the backend.
     pub fn queue(&self) -> MutexGuard<'_, Box<dyn Queue>> {
         lock(&self.queue)
     }
@@ -121,7 +121,7 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// An adapter on that backend.
+    /// Creates an adapter on that backend.
     pub fn new(device: Device, backend: Backend) -> Arc<Self> {
         Arc::new(Self {
             statistics: device.adapter().statistics().clone(),
@@ -135,7 +135,7 @@ impl Nic {
         })
     }
 
-    /// What the adapter has counted.
+    /// Returns what the adapter has counted.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
     }
@@ -166,12 +166,12 @@ impl Nic {
         }
     }
 
-    /// Whether the cable is plugged in.
+    /// Returns `true` if the cable is plugged in.
     pub fn is_link_up(&self) -> bool {
         self.link_up.load(Ordering::SeqCst)
     }
 
-    /// The version of NVSP that the guest's driver and this host have agreed upon, if they have.
+    /// Returns the version of NVSP that the guest's driver and this host have agreed upon, if they have.
     pub fn nvsp_version(&self) -> Option<Version> {
         self.device().version()
     }
@@ -183,22 +183,22 @@ impl Nic {
         }
     }
 
-    /// Whether the device has to be told of the link and the number of channels.
+    /// Returns `true` if the device has to be told of the link and the number of channels.
     pub(super) fn wants_attention(&self) -> bool {
         self.attention.load(Ordering::SeqCst)
     }
 
-    /// The same, once.
+    /// Returns the same, once.
     pub(super) fn take_attention(&self) -> bool {
         self.attention.swap(false, Ordering::SeqCst)
     }
 
-    /// The state machine of the primary channel.
+    /// Returns the state machine of the primary channel.
     pub(super) fn device(&self) -> MutexGuard<'_, Device> {
         lock(&self.device)
     }
 
-    /// What frames go by now. While it is held, it does not change.
+    /// Returns what frames go by now. While it is held, it does not change.
     pub(super) fn shared(&self) -> RwLockReadGuard<'_, Shared> {
         self.shared.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -214,12 +214,12 @@ impl Nic {
         shared.path = path.clone();
     }
 
-    /// The lane of a channel, if there may be such a channel.
+    /// Returns the lane of a channel, if there may be such a channel.
     pub(super) fn lane(&self, channel: u16) -> Option<&Lane> {
         self.lanes.get(usize::from(channel))
     }
 
-    /// How many channels are open.
+    /// Returns how many channels are open.
     pub(super) fn open_channels(&self) -> u16 {
         self.lanes.iter().filter(|lane| lane.is_open()).count() as u16
     }
@@ -256,7 +256,7 @@ impl Nic {
         self.update_path(device.path());
     }
 
-    /// Fetches a frame that is for a channel, with its hash. None if none waits.
+    /// Fetches a frame that is for a channel, with its hash. Returns `None` if none waits.
     ///
     /// Frames that turn out to be for other channels are handed to those on the way; if that are too many at a time, the rest waits for the
     /// [next wake](Self::wake_on_frames).
@@ -283,7 +283,7 @@ impl Nic {
     }
 
     /// Hands frames that wait to the channels that they are for, while the primary one cannot take its own.
-    /// False if it need not fetch any for others.
+    /// Returns `false` if it need not fetch any for others.
     pub(super) fn distribute(&self, channel: u16, path: &Path, frame: &mut FrameBuffer) -> bool {
         let Some(lane) = self.lane(channel).filter(|_| channel == 0 && !self.spreads && self.open_channels() > 1)
         else {
@@ -305,7 +305,7 @@ impl Nic {
             .try_for_each(|lane| lane.queue().readiness().map_or(Ok(()), |source| port.wake_on(source)))
     }
 
-    /// The lanes out of whose queues a channel fetches frames: the primary channel looks after those of channels that are closed.
+    /// Returns the lanes out of whose queues a channel fetches frames: the primary channel looks after those of channels that are closed.
     fn sources(&self, channel: u16) -> impl Iterator<Item = &Lane> {
         let all = if self.spreads { self.lanes.len() } else { 1 };
         let is_source =
@@ -313,7 +313,7 @@ impl Nic {
         self.lanes.iter().take(all).enumerate().filter(is_source).map(|(_, lane)| lane)
     }
 
-    /// The lane of another channel that a frame is for, if it is not the primary one, and the frame's hash.
+    /// Returns the lane of another channel that a frame is for, if it is not the primary one, and the frame's hash.
     fn route(&self, path: &Path, frame: &FrameBuffer) -> (Option<&Lane>, Option<u32>) {
         let (to, hash) = path.channel(&frame.bytes);
         (self.lane(to).filter(|other| to != 0 && other.is_open()), hash)

@@ -41,7 +41,7 @@ const DEFAULT_MTU: u16 = 1500;
 
 /// Where the state machine finds the GPADLs that the guest has made known to the channel.
 pub trait Gpadls {
-    /// The GPADL of that name.
+    /// Returns the GPADL of that name.
     fn find(&self, id: GpadlId) -> Option<Arc<Gpadl>>;
 }
 
@@ -125,7 +125,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device whose channel is about to be opened. It speaks no newer version than `newest`.
+    /// Creates a device whose channel is about to be opened. It speaks no newer version than `newest`.
     pub fn new(newest: Version, adapter: Adapter) -> Self {
         Self { newest, version: None, adapter, path: Arc::default(), generation: 0, subchannels_asked: false }
     }
@@ -139,17 +139,17 @@ impl Device {
         self.path = Arc::default();
     }
 
-    /// The version that was agreed upon.
+    /// Returns the version that was agreed upon.
     pub fn version(&self) -> Option<Version> {
         self.version
     }
 
-    /// The adapter.
+    /// Returns the adapter.
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
     }
 
-    /// What frames go by now.
+    /// Returns what frames go by now.
     pub fn path(&self) -> &Arc<Path> {
         &self.path
     }

@@ -30,7 +30,7 @@ pub struct ReceiveBuffer {
     pub generation: u64,
 }
 
-/// The size of a section of the receive buffer: a frame of the greatest length with its notes, in whole cache lines.
+/// Returns the size of a section of the receive buffer: a frame of the greatest length with its notes, in whole cache lines.
 pub fn receive_section(mtu: u16) -> u32 {
     const CACHE_LINE: usize = 64;
     // Every control message has to fit, too; the friendly name makes the longest.
@@ -87,7 +87,7 @@ impl Path {
         (self.packet_filter, self.address, self.multicast) = (packet_filter, address, multicast.to_vec());
     }
 
-    /// Whether the guest wants a frame.
+    /// Returns `true` if the guest wants a frame.
     pub fn wants(&self, frame: &[u8]) -> bool {
         let Some(destination) = MacAddress::destination(frame) else { return false };
         let bits = match destination {
@@ -102,17 +102,17 @@ impl Path {
         self.running && self.packet_filter & (bits | packet_filter::PROMISCUOUS) != 0
     }
 
-    /// The longest frame, without a VLAN tag, that is not to be cut.
+    /// Returns the longest frame, without a VLAN tag, that is not to be cut.
     pub fn max_frame(&self) -> usize {
         usize::from(self.mtu) + ETHERNET_HEADER
     }
 
-    /// The longest frame that the guest gets in one section, its tag included.
+    /// Returns the longest frame that the guest gets in one section, its tag included.
     pub fn max_tagged_frame(&self) -> usize {
         self.max_frame() + VLAN_TAG
     }
 
-    /// The channel that a frame goes to, and its hash if there is one.
+    /// Returns the channel that a frame goes to, and its hash if there is one.
     pub fn channel(&self, frame: &[u8]) -> (u16, Option<u32>) {
         let Some(scaling) = self.scaling.as_ref().filter(|_| self.channels > 1) else { return (0, None) };
         match scaling.hash(frame) {

@@ -67,17 +67,17 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// The way in of channel number `channel`. Messages are filled up to `message_length`.
+    /// Creates the receiver of channel number `channel`. Messages are filled up to `message_length`.
     pub fn new(channel: u16, message_length: usize) -> Self {
         Self { channel, message_length, transaction: None, ranges: Vec::new(), piece: FrameBuffer::default() }
     }
 
-    /// Whether the packet should be sent before more frames are added.
+    /// Returns `true` if the packet should be sent before more frames are added.
     pub fn is_full(&self) -> bool {
         self.ranges.len() >= ENOUGH_RANGES
     }
 
-    /// Whether there is nothing to send.
+    /// Returns `true` if there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
@@ -192,12 +192,12 @@ impl Receiver {
         Ok(())
     }
 
-    /// The packet of all frames since the last one. None if there are none.
+    /// Returns the packet of all frames since the last one. Returns `None` if there are none.
     pub fn finish(&mut self, path: &Path) -> Option<TransferPacket> {
         self.packet(path, SendRndisPacket::DATA)
     }
 
-    /// A packet with one control message. Frames that wait have to be sent before.
+    /// Returns a packet with one control message. Frames that wait have to be sent before.
     ///
     /// # Errors
     /// The guest has not given sections back; try again when it has.

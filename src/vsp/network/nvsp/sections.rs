@@ -50,17 +50,17 @@ impl Sections {
         Self { states: vec![Section::Free; count as usize], next, first_free, free: count as usize }
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub fn len(&self) -> usize {
         self.states.len()
     }
 
-    /// Whether there are none at all.
+    /// Returns `true` if there are none at all.
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
     }
 
-    /// How many are free.
+    /// Returns how many are free.
     pub fn free(&self) -> usize {
         self.free
     }

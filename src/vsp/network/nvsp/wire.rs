@@ -69,7 +69,7 @@ impl Version {
     /// The newest one.
     pub const NEWEST: Self = Self::V6_1;
 
-    /// The version as it stands in [`Init`].
+    /// Returns the version as it stands in [`Init`].
     pub fn number(self) -> u32 {
         match self {
             Self::V1 => 2,
@@ -81,12 +81,12 @@ impl Version {
         }
     }
 
-    /// The version that stands for a number in [`Init`].
+    /// Returns the version that stands for a number in [`Init`].
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.number() == number)
     }
 
-    /// How long every message is that the host sends, at least: drivers copy so much.
+    /// Returns how long every message is that the host sends, at least: drivers copy so much.
     pub fn message_length(self) -> usize {
         if self < Self::V6_1 { 28 } else { 40 }
     }

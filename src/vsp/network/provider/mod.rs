@@ -30,22 +30,22 @@ pub struct NetworkVsp {
 }
 
 impl NetworkVsp {
-    /// A machine's adapter of this number.
+    /// Returns a machine's adapter of this number.
     pub fn numbered(nic: Arc<Nic>, number: u8) -> Self {
         Self::new(nic, Self::instance(number))
     }
 
-    /// The adapter, under an instance GUID that no other device of the machine has.
+    /// Creates the adapter, under an instance GUID that no other device of the machine has.
     pub fn new(nic: Arc<Nic>, instance: Guid) -> Self {
         Self { nic, instance, tracer: None }
     }
 
-    /// The instance GUID of a machine's adapter of this number.
+    /// Returns the instance GUID of a machine's adapter of this number.
     pub fn instance(number: u8) -> Guid {
         Guid::new(INSTANCE | u128::from(number))
     }
 
-    /// The same with every message traced.
+    /// Returns the same with every message traced.
     pub fn traced(self, tracer: Option<Tracer>) -> Self {
         Self { tracer, ..self }
     }

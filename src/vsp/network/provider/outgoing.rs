@@ -31,7 +31,7 @@ const MAX_ACTIONS: usize = 8;
 /// The longest payload: the message with the send indirection table.
 pub(super) const MAX_PAYLOAD: usize = 128;
 
-/// The room that a packet with so many ranges takes.
+/// Returns the room that a packet with so many ranges takes.
 fn transfer_room(ranges: usize) -> u32 {
     NewPacket::space(size_of::<TransferPagesHeader>() + ranges * 8 + MAX_PAYLOAD)
 }
@@ -87,12 +87,12 @@ impl Outgoing {
         }
     }
 
-    /// How many frames were fetched since this was called last.
+    /// Returns how many frames were fetched since this was called last.
     pub fn take_delivered(&mut self) -> u32 {
         std::mem::take(&mut self.delivered)
     }
 
-    /// Whether there is room for what may come of another packet.
+    /// Returns `true` if there is room for what may come of another packet.
     pub fn takes_more(&self) -> bool {
         self.unsent.len() + MAX_ACTIONS <= MAX_UNSENT
     }
@@ -187,7 +187,7 @@ impl Outgoing {
         Ok(stopped.unwrap_or(Stopped::Empty))
     }
 
-    /// While this channel's frames have to wait, has others get theirs. False if that is no matter of this channel's.
+    /// While this channel's frames have to wait, has others get theirs. Returns `false` if that is no matter of this channel's.
     pub fn distribute(&mut self, nic: &Nic) -> bool {
         let path = nic.shared().path.clone();
         nic.distribute(self.channel, &path, &mut self.frame)
@@ -223,7 +223,7 @@ impl Outgoing {
     }
 }
 
-/// Whether the longest segment finds room, or all that can be expected of a small buffer.
+/// Returns `true` if the longest segment finds room, or all that can be expected of a small buffer.
 fn has_enough(sections: &Sections) -> bool {
     const LONGEST_SEGMENT: usize = 48;
     sections.free() >= (RESERVED + LONGEST_SEGMENT).min(sections.len() / 2 + RESERVED / 2 + 1)

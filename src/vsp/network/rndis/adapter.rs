@@ -88,7 +88,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// An adapter that waits to be initialised.
+    /// Creates an adapter that waits to be initialised.
     pub fn new(settings: Settings, statistics: Arc<Statistics>) -> Self {
         let (address, mtu) = (settings.address, settings.mtu);
         Self {
@@ -116,32 +116,32 @@ impl Adapter {
         self.mtu = mtu.min(self.settings.mtu);
     }
 
-    /// What the adapter was made with.
+    /// Returns what the adapter was made with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// What it counts.
+    /// Returns what it counts.
     pub fn statistics(&self) -> &Arc<Statistics> {
         &self.statistics
     }
 
-    /// Whether frames may travel: the driver has initialised the adapter and the link is up.
+    /// Returns `true` if frames may travel: the driver has initialised the adapter and the link is up.
     pub fn is_running(&self) -> bool {
         self.initialized && self.link_up
     }
 
-    /// What the guest has switched on.
+    /// Returns what the guest has switched on.
     pub fn offloads(&self) -> Offloads {
         self.offloads
     }
 
-    /// How frames are spread over channels.
+    /// Returns how frames are spread over channels.
     pub fn scaling(&self) -> Option<&Scaling> {
         self.scaling.as_ref()
     }
 
-    /// The largest IP packet in use.
+    /// Returns the largest IP packet in use.
     pub fn mtu(&self) -> u16 {
         self.mtu
     }
@@ -302,7 +302,7 @@ impl Adapter {
         })
     }
 
-    /// The name in UTF-16, in a field of the size that `NDIS_FRIENDLY_NAME` has.
+    /// Returns the name in UTF-16, in a field of the size that `NDIS_FRIENDLY_NAME` has.
     fn friendly_name(&self) -> Vec<u8> {
         let mut name = [0_u16; 256];
         name.iter_mut().zip(self.settings.name.encode_utf16().take(255)).for_each(|(place, unit)| *place = unit);
@@ -334,7 +334,7 @@ fn keep_alive(body: &[u8]) -> Option<Outcome> {
     Some(answer(message(MessageType::KEEPALIVE_COMPLETE, &complete, &[]), false))
 }
 
-/// A query or set and its information. The information is None if it is not inside of the message.
+/// Returns a query or set and its information. The information is None if it is not inside of the message.
 fn read_request(body: &[u8]) -> Option<(Request, Option<&[u8]>)> {
     let (request, _) = Request::read_from_prefix(body).ok()?;
     let start = request.information_offset as usize;
@@ -346,7 +346,7 @@ fn read_request(body: &[u8]) -> Option<(Request, Option<&[u8]>)> {
     Some((request, information))
 }
 
-/// The revision of the structure that a driver asks for: it sends the structure's header along.
+/// Returns the revision of the structure that a driver asks for: it sends the structure's header along.
 fn revision(information: &[u8]) -> u8 {
     ObjectHeader::read_from_prefix(information).map_or(3, |(header, _)| header.revision)
 }

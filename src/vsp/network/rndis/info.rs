@@ -17,17 +17,17 @@ impl TransmitChecksum {
         self.0 & 2 != 0
     }
 
-    /// The TCP checksum.
+    /// Returns the TCP checksum.
     pub fn tcp(self) -> bool {
         self.0 & 4 != 0
     }
 
-    /// The UDP checksum.
+    /// Returns the UDP checksum.
     pub fn udp(self) -> bool {
         self.0 & 8 != 0
     }
 
-    /// The IPv4 header's checksum.
+    /// Returns the IPv4 header's checksum.
     pub fn ip_header(self) -> bool {
         self.0 & 0x10 != 0
     }
@@ -68,7 +68,7 @@ impl ReceiveChecksum {
 pub struct LargeSend(pub u32);
 
 impl LargeSend {
-    /// The payload of each piece.
+    /// Returns the payload of each piece.
     pub fn segment_size(self) -> u32 {
         self.0 & 0xf_ffff
     }

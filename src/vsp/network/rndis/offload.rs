@@ -115,7 +115,7 @@ pub struct OffloadParameters {
 }}
 
 impl Offloads {
-    /// All that this adapter can do. Coalesced segments need NVSP 6.1 and a driver that puts them together.
+    /// Returns all that this adapter can do. Coalesced segments need NVSP 6.1 and a driver that puts them together.
     pub fn all(coalescing: bool) -> Self {
         Self {
             ipv4: BothWays::ON,
@@ -130,7 +130,7 @@ impl Offloads {
         }
     }
 
-    /// What is in both.
+    /// Returns what is in both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -248,7 +248,7 @@ pub fn encapsulation() -> Vec<u8> {
     [header.as_bytes(), [1, ETHERNET, HEADER, 1, ETHERNET, HEADER].as_bytes()].concat()
 }
 
-/// Whether a guest asks for offloads on what is no Ethernet frame: words at 4 and 16 are 1 if it asks, those after them are 2 then.
+/// Returns `true` if a guest asks for offloads on what is no Ethernet frame: words at 4 and 16 are 1 if it asks, those after them are 2 then.
 pub fn is_encapsulation_supported(information: &[u8]) -> bool {
     let word = |index: usize| {
         information

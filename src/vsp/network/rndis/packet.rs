@@ -65,7 +65,7 @@ impl<'a> DataMessages<'a> {
 impl<'a> Iterator for DataMessages<'a> {
     type Item = Result<DataMessage<'a>, PacketError>;
 
-    /// The next message. After an error there are no more: nobody knows where the next one would start.
+    /// Returns the next message. After an error there are no more: nobody knows where the next one would start.
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
@@ -111,7 +111,7 @@ fn parse(body: &[u8]) -> Result<DataMessage<'_>, PacketError> {
     Ok(DataMessage { frame, information: Information::parse(notes)? })
 }
 
-/// What stands before a frame of `length` bytes, and how long that is. The frame follows at once.
+/// Returns what stands before a frame of `length` bytes, and how long that is. The frame follows at once.
 pub fn header(information: &Information, length: usize) -> ([u8; MAX_PACKET_HEADER], usize) {
     let mut bytes = [0; MAX_PACKET_HEADER];
     let mut notes = [0; MAX_INFORMATION];

@@ -61,7 +61,7 @@ impl Parameters {
     pub const DISABLE: u16 = 0x10;
 }
 
-/// What the adapter can do.
+/// Returns what the adapter can do.
 pub fn capabilities(queues: u16) -> Vec<u8> {
     const SIZE: usize = 18;
     const TCP_IPV4: u32 = 0x100;
@@ -77,7 +77,7 @@ pub fn capabilities(queues: u16) -> Vec<u8> {
     capabilities.as_bytes()[..SIZE].to_vec()
 }
 
-/// What the guest has set up.
+/// Returns what the guest has set up.
 pub fn parameters(scaling: Option<&Scaling>) -> Vec<u8> {
     let mut parameters = Parameters::new_zeroed();
     let size = size_of::<Parameters>();

@@ -97,7 +97,7 @@ impl Adapter {
     }
 }
 
-/// A string in UTF-16, without the zero that may end it.
+/// Returns a string in UTF-16, without the zero that may end it.
 fn text(information: &[u8], offset: u32, length: u32) -> Result<String, Status> {
     let start = offset as usize;
     let length = usize::try_from(length).ok().filter(|length| *length <= MAX_PARAMETER).ok_or(Status::INVALID_DATA)?;

@@ -91,7 +91,7 @@ pub struct Statistics {
 const COUNTED: u32 = 0x003f_87ff;
 
 impl Statistics {
-    /// The value of a counter, if `oid` is one.
+    /// Returns the value of a counter, if `oid` is one.
     pub fn counter(&self, oid: Oid) -> Option<u64> {
         let Self { transmit, receive } = self;
         Some(match oid {

@@ -102,7 +102,7 @@ wire! { 20,
 pub struct Request {
     /// Comes back in the answer.
     pub request_id: u32,
-    /// Which object.
+    /// The object.
     pub oid: Oid,
     /// Length of the information.
     pub information_length: u32,

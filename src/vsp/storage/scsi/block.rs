@@ -37,7 +37,7 @@ impl Place {
         Self { lba: request.be64(2), blocks: request.be32(10).into() }
     }
 
-    /// The bytes on the medium.
+    /// Returns the bytes on the medium.
     pub fn extent(self, medium: &Medium) -> Result<Extent, Sense> {
         let end = self.lba.checked_add(self.blocks);
         if self.lba > medium.blocks || end.is_none_or(|end| end > medium.blocks) {
@@ -49,7 +49,7 @@ impl Place {
         Ok(Extent { offset: self.lba * size, length: self.blocks * size })
     }
 
-    /// The same for a command that moves data.
+    /// Returns the same for a command that moves data.
     fn transfer(self, medium: &Medium) -> Result<Extent, Sense> {
         let extent = self.extent(medium)?;
         if extent.length > MAX_TRANSFER.into() { Err(Sense::INVALID_FIELD_IN_CDB) } else { Ok(extent) }

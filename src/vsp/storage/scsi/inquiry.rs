@@ -45,7 +45,7 @@ fn device_type(kind: DeviceKind) -> u8 {
     }
 }
 
-/// What INQUIRY says where there is no unit: peripheral qualifier 011b, no device type.
+/// Returns what INQUIRY says where there is no unit: peripheral qualifier 011b, no device type.
 ///
 /// Linux looks at INQUIRY before anything else, and through storvsc it cannot see an error there.
 pub fn absent_unit_inquiry(allocation_length: usize) -> Vec<u8> {

@@ -48,9 +48,9 @@ pub mod opcode {
 
 /// The bytes that came with a command. The initiator can change them at any time: each is read once.
 pub trait DataOut {
-    /// How many there are.
+    /// Returns how many there are.
     fn length(&self) -> usize;
-    /// Copies those from `offset`. False if they are not all there.
+    /// Copies those from `offset`. Returns `false` if they are not all there.
     fn copy(&self, offset: usize, into: &mut [u8]) -> bool;
 }
 
@@ -102,7 +102,7 @@ impl Request<'_> {
         u64::from_be_bytes(array(self.cdb, at))
     }
 
-    /// The parameter list of `length` bytes, as the CDB announces it.
+    /// Returns the parameter list of `length` bytes, as the CDB announces it.
     fn parameters(&self, length: usize) -> Result<Vec<u8>, Sense> {
         if length > self.data_out.length() {
             return Err(Sense::INVALID_FIELD_IN_CDB);
@@ -291,7 +291,7 @@ enum Reply {
     Perform(Job),
 }
 
-/// An answer, cut to the allocation length (SPC-4, 4.2.5.6).
+/// Returns an answer, cut to the allocation length (SPC-4, 4.2.5.6).
 fn answer(mut data: Vec<u8>, allocation_length: usize) -> Result<Reply, Sense> {
     data.truncate(allocation_length);
     Ok(Reply::Data(data))

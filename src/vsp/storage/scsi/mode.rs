@@ -44,7 +44,7 @@ impl ModePages {
     const ALL_SET: Self = Self { write_cache: true, descriptor_sense: true, software_write_protect: true };
     const NONE_SET: Self = Self { write_cache: false, descriptor_sense: false, software_write_protect: false };
 
-    /// A page, with the two bytes that name it.
+    /// Returns a page, with the two bytes that name it.
     fn page(&self, code: u8, prevented: bool) -> Vec<u8> {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         match code {
@@ -76,7 +76,7 @@ impl ModePages {
         }
     }
 
-    /// The bits of a page that MODE SELECT may change.
+    /// Returns the bits of a page that MODE SELECT may change.
     fn changeable(code: u8) -> Vec<u8> {
         let (all, none) = (Self::ALL_SET.page(code, false), Self::NONE_SET.page(code, false));
         let mut mask: Vec<u8> = all.iter().zip(&none).map(|(all, none)| all ^ none).collect();

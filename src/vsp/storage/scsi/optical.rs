@@ -119,7 +119,7 @@ impl LogicalUnit {
     }
 }
 
-/// The drive's features (MMC-6, 5.3): code, version and flags (persistent is 2, current 1), data.
+/// Returns the drive's features (MMC-6, 5.3): code, version and flags (persistent is 2, current 1), data.
 fn features(profile: u16) -> Vec<(u16, u8, Vec<u8>)> {
     let [cd, dvd] = [CD_ROM, DVD_ROM].map(|known| u8::from(known == profile));
     let readable = cd | dvd;

@@ -105,7 +105,7 @@ impl LogicalUnit {
     }
 }
 
-/// The answer to GET LBA STATUS: `map` as descriptors, from the extent's start on.
+/// Returns the answer to GET LBA STATUS: `map` as descriptors, from the extent's start on.
 pub(super) fn lba_status(medium: &Medium, extent: Extent, map: &[(u64, bool)], limit: usize) -> Vec<u8> {
     let size = u64::from(medium.block_size);
     let mut data = vec![0; HEADER];

@@ -5,7 +5,7 @@ use super::table::{self, Command, Lookup};
 use super::unit::LogicalUnit;
 use super::{MAX_CDB_LENGTH, Reply, Request, answer, array};
 
-/// REPORT LUNS for a target that has these units. `None` where the CDB makes no sense.
+/// REPORT LUNS for a target that has these units. Returns `None` if the CDB makes no sense.
 pub fn report_luns(cdb: &[u8; MAX_CDB_LENGTH], luns: impl Iterator<Item = u8>) -> Option<Vec<u8>> {
     let allocation_length = u32::from_be_bytes(array(cdb, 6)) as usize;
     let well_known_only = match cdb[2] {

@@ -93,7 +93,7 @@ enum Refusal {
 }
 
 impl Reservations {
-    /// Whether `nexus` may do what has that kind of access.
+    /// Returns `true` if `nexus` may do what has that kind of access.
     pub fn admit(&self, nexus: Nexus, access: Access) -> bool {
         if self.reserved_by.is_some_and(|holder| holder != nexus) {
             return access == Access::Patient;

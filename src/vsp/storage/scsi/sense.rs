@@ -91,12 +91,12 @@ impl Sense {
 }
 
 impl Sense {
-    /// The same with the INFORMATION field set.
+    /// Creates the same with the INFORMATION field set.
     pub const fn with_information(self, information: u64) -> Self {
         Self { information: Some(information), ..self }
     }
 
-    /// The descriptor format if `descriptor` (SPC-4, 4.5.2), else the fixed one (4.5.3).
+    /// Returns the descriptor format if `descriptor` (SPC-4, 4.5.2), else the fixed one (4.5.3).
     pub fn encode(&self, descriptor: bool) -> SenseBytes {
         if descriptor { self.encode_descriptor() } else { self.encode_fixed() }
     }

@@ -78,7 +78,7 @@ impl Command {
         1 + self.usage.len()
     }
 
-    /// The CDB usage map (SPC-4, 6.35.3).
+    /// Returns the CDB usage map (SPC-4, 6.35.3).
     pub fn usage_map(&self) -> impl Iterator<Item = u8> + '_ {
         let service_action = self.service_action.unwrap_or(0);
         let first = self.usage.first().map(|byte| byte | service_action);
@@ -93,7 +93,7 @@ pub(super) enum Lookup {
     NoSuchOpcode,
 }
 
-/// The command that a CDB asks of a unit.
+/// Returns the command that a CDB asks of a unit.
 pub(super) fn find(unit: &LogicalUnit, request: &Request<'_>) -> Lookup {
     find_by_code(unit, request.byte(0), request.byte(1) & 0x1f)
 }
@@ -120,7 +120,7 @@ pub fn command_name(cdb: &[u8; MAX_CDB_LENGTH]) -> Option<&'static str> {
     COMMANDS.iter().find(is_it).map(|command| command.name)
 }
 
-/// All commands that a unit knows, in the order of their opcodes.
+/// Returns all commands that a unit knows, in the order of their opcodes.
 pub(super) fn known_to(unit: &LogicalUnit) -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().filter(|command| command.on.includes(unit))
 }

@@ -42,7 +42,7 @@ pub struct Medium {
 }
 
 impl Medium {
-    /// The number of the last block. A medium has at least one.
+    /// Returns the number of the last block. A medium has at least one.
     pub(super) fn last_block(&self) -> u64 {
         self.blocks.saturating_sub(1)
     }
@@ -72,7 +72,7 @@ pub struct LogicalUnit {
 }
 
 impl LogicalUnit {
-    /// A unit just powered on, with `medium` in it. A disk always has one.
+    /// Creates a unit just powered on, with `medium` in it. A disk always has one.
     pub fn new(kind: DeviceKind, identity: Identity, medium: Option<Medium>) -> Self {
         let mut unit = Self {
             kind,
@@ -108,7 +108,7 @@ impl LogicalUnit {
         }
     }
 
-    /// What the initiator is told of a job that has ended.
+    /// Returns what the initiator is told of a job that has ended.
     pub fn finish(&self, job: &Job, result: Result<Finished, Failure>) -> Response {
         match result {
             Ok(Finished::Done) => Response::GOOD,
@@ -161,14 +161,14 @@ impl LogicalUnit {
         (command.run)(self, request)
     }
 
-    /// The medium, if it can be used now.
+    /// Returns the medium, if it can be used now.
     pub(super) fn ready(&self) -> Result<Medium, Sense> {
         let absent = if self.tray_open { Sense::MEDIUM_NOT_PRESENT_TRAY_OPEN } else { Sense::MEDIUM_NOT_PRESENT };
         let medium = self.medium.filter(|_| !self.tray_open).ok_or(absent)?;
         if self.stopped { Err(Sense::INITIALIZING_COMMAND_REQUIRED) } else { Ok(medium) }
     }
 
-    /// The medium, if it can be written now.
+    /// Returns the medium, if it can be written now.
     pub(super) fn writable(&self) -> Result<Medium, Sense> {
         let medium = self.ready()?;
         if medium.read_only || self.mode.software_write_protect { Err(Sense::WRITE_PROTECTED) } else { Ok(medium) }
@@ -239,7 +239,7 @@ impl LogicalUnit {
         self.medium_changed();
     }
 
-    /// The medium that is in the drive, whether the tray is open or not.
+    /// Returns the medium that is in the drive, whether the tray is open or not.
     pub fn medium(&self) -> Option<&Medium> {
         self.medium.as_ref()
     }

@@ -68,7 +68,7 @@ pub enum PacketError {
 }
 
 impl Protocol {
-    /// A controller that offers up to `max_subchannels` beside its primary channel.
+    /// Creates a controller that offers up to `max_subchannels` beside its primary channel.
     pub fn new(max_subchannels: u16) -> Self {
         Self { state: State::Closed, max_subchannels }
     }
@@ -78,12 +78,12 @@ impl Protocol {
         self.state = State::Closed;
     }
 
-    /// Whether SCSI requests may come.
+    /// Returns `true` if SCSI requests may come.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }
 
-    /// Whether the driver listens to [`Operation::ENUMERATE_BUS`].
+    /// Returns `true` if the driver listens to [`Operation::ENUMERATE_BUS`].
     pub fn wants_notices(&self) -> bool {
         matches!(self.state, State::Ready(version) if version >= Version::WIN7)
     }
@@ -163,7 +163,7 @@ impl Protocol {
     }
 }
 
-/// The operation of a packet, if it is one.
+/// Returns the operation of a packet, if it is one.
 pub fn operation(packet: &[u8]) -> Option<Operation> {
     PacketHeader::read_from_prefix(packet).ok().map(|(header, _)| header.operation)
 }
@@ -227,7 +227,7 @@ impl Request {
 }
 
 impl Ticket {
-    /// The reply to a command that ended with `response`, having moved `moved` bytes of `wanted`.
+    /// Returns the reply to a command that ended with `response`, having moved `moved` bytes of `wanted`.
     pub fn complete(&self, response: &Response, moved: u32, wanted: u32) -> Reply {
         match response.status {
             Status::Good if moved < wanted => self.reply(SrbStatus::DATA_OVERRUN, response, moved),
@@ -236,12 +236,12 @@ impl Ticket {
         }
     }
 
-    /// The reply to a command for a unit that is not there. It makes Linux remove the device.
+    /// Returns the reply to a command for a unit that is not there. It makes Linux remove the device.
     pub fn no_such_unit(&self, response: &Response) -> Reply {
         self.reply(SrbStatus::INVALID_LUN, response, 0)
     }
 
-    /// The reply to a request that makes no sense.
+    /// Returns the reply to a request that makes no sense.
     pub fn refuse(&self, status: SrbStatus) -> Reply {
         self.reply(status, &Response { status: Status::CheckCondition, ..Response::GOOD }, 0)
     }

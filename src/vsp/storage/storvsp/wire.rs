@@ -22,7 +22,7 @@ macro_rules! open_enum {
         impl $type {
             $( $(#[$item])* pub const $name: Self = Self($value); )+
 
-            /// What people call it.
+            /// Returns what people call it.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $( Self::$name => Some(stringify!($name)), )+
@@ -116,7 +116,7 @@ impl SrbStatus {
     /// A flag: there are sense data in the reply.
     pub const AUTOSENSE_VALID: u8 = 0x80;
 
-    /// The status with that flag.
+    /// Returns the status with that flag.
     pub fn with_autosense(self) -> Self {
         Self(self.0 | Self::AUTOSENSE_VALID)
     }
@@ -139,7 +139,7 @@ impl Version {
     /// Windows 10.
     pub const WIN10: Self = Self(0x0602);
 
-    /// Whether it is one of those.
+    /// Returns `true` if it is one of those.
     pub fn is_known(self) -> bool {
         matches!(self, Self::WIN6 | Self::WIN7 | Self::WIN8 | Self::WIN8_1 | Self::WIN10)
     }
@@ -260,12 +260,12 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer to a packet of `request_length` bytes.
+    /// Creates an answer to a packet of `request_length` bytes.
     pub fn new(request_length: usize, status: NtStatus, body: &[u8]) -> Self {
         Self::of(Operation::COMPLETE_IO, request_length, status, body)
     }
 
-    /// A notice that the guest did not ask for.
+    /// Returns a notice that the guest did not ask for.
     pub fn notice(operation: Operation) -> Self {
         Self::of(operation, MAX_PACKET, NtStatus::SUCCESS, &[])
     }
@@ -279,7 +279,7 @@ impl Reply {
         Self { bytes, length: request_length.clamp(MIN_PACKET, MAX_PACKET) as u8 }
     }
 
-    /// What goes into the ring.
+    /// Returns what goes into the ring.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length.into()]
     }
