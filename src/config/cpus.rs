@@ -1,25 +1,25 @@
-//! `--cpus`: how many VPs, how they sit in packages, and where on the host they run.
+//! `--cpus`: the number of VPs, their topology, and the host processors that they run on.
 
 use serde::{Deserialize, Serialize};
 
 use crate::kvm::cpuid::Topology;
 
-/// The most VPs that a machine can have. Sixty-four make one bank of a Hyper-V VP set.
+/// The maximum number of VPs of a machine. Sixty-four fill one bank of a Hyper-V VP set.
 pub const MAX_VPS: u32 = 64;
 
 /// The processors of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Cpus {
-    /// Virtual processors in all.
+    /// Number of virtual processors.
     pub count: u32,
-    /// Packages; by default one.
+    /// Number of packages; one by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sockets: Option<u32>,
-    /// Cores in a package; by default what is left over.
+    /// Cores per package; by default as many as the count needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores: Option<u32>,
-    /// Threads in a core; by default one.
+    /// Threads per core; one by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
     /// A host processor for each VP, in their order: `0-3`, or `0:2:4-5`.
@@ -33,7 +33,7 @@ impl Default for Cpus {
     }
 }
 
-/// Why a machine cannot have these processors.
+/// An invalid setting for the processors of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CpusError {
     /// Too many, or none.
@@ -44,52 +44,52 @@ pub enum CpusError {
         "--cpus {count}: {sockets} sockets of {cores} cores of {threads} threads are {product} processors, not {count}"
     )]
     Topology {
-        /// VPs in all.
+        /// Number of VPs.
         count: u32,
         /// Packages.
         sockets: u32,
-        /// Cores in a package.
+        /// Cores per package.
         cores: u32,
-        /// Threads in a core.
+        /// Threads per core.
         threads: u32,
-        /// What they multiply to.
+        /// Their product.
         product: u64,
     },
-    /// The affinity list does not read.
+    /// The affinity list is malformed.
     #[error("--cpus affinity={list}: `{entry}` is not a host processor's number or a range such as 0-3")]
     Affinity {
         /// The whole list.
         list: String,
-        /// The entry that is wrong.
+        /// The malformed entry.
         entry: String,
     },
-    /// The host has no such processor, or keeps it from this process.
+    /// The host has no such processor, or this process may not use it.
     #[error("--cpus affinity: VP {vp} cannot run on host processor {processor}: this process may use {usable}")]
     NoProcessor {
         /// The VP's index.
         vp: u32,
         /// The processor that is named.
         processor: usize,
-        /// Those that there are, as a list such as `0-3`.
+        /// The usable processors, as a list such as `0-3`.
         usable: String,
     },
-    /// The affinity list names another number of processors than there are VPs.
+    /// The affinity list does not name one processor for each VP.
     #[error("--cpus affinity={list} names {named} host processors; it must name one for each of the {count} VPs")]
     AffinityCount {
         /// The whole list.
         list: String,
-        /// How many it names.
+        /// Number of processors in the list.
         named: usize,
-        /// VPs in all.
+        /// Number of VPs.
         count: u32,
     },
 }
 
 impl Cpus {
-    /// Returns how the VPs sit in packages.
+    /// Returns the topology of the VPs.
     ///
     /// # Errors
-    /// A count that no machine has, or a topology that does not multiply to it.
+    /// Returns an error if the count is out of range, or if the topology does not multiply to it.
     pub fn topology(&self) -> Result<Topology, CpusError> {
         let count = self.count;
         if !(1..=MAX_VPS).contains(&count) {
@@ -110,10 +110,10 @@ impl Cpus {
         }
     }
 
-    /// Returns the host processor that each VP is bound to, in their order; none where the host decides.
+    /// Returns the host processor that each VP is bound to, in VP order, or `None` if the VPs are not bound.
     ///
     /// # Errors
-    /// A list that does not read, or does not name a processor for each VP.
+    /// Returns an error if the list is malformed, or does not name one processor for each VP.
     pub fn host_processors(&self) -> Result<Option<Vec<usize>>, CpusError> {
         let Some(list) = &self.affinity else { return Ok(None) };
         let mut processors = Vec::new();

@@ -9,51 +9,51 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::{Config, text};
 
-/// No settings file is longer; a longer file is something else.
+/// Maximum size of a settings file. A longer file is something else.
 const MAX_LENGTH: u64 = 1 << 20;
 
-/// Why a settings file cannot be used.
+/// An error in a settings file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{path}: cannot be read: {source}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// The host's answer.
+        /// The error of the host.
         source: std::io::Error,
     },
-    /// It is too long.
+    /// The file is too long.
     #[error("{path}: longer than 1M; is this a settings file?")]
     Length {
         /// The file.
         path: PathBuf,
     },
-    /// It is no text.
+    /// The file is not text.
     #[error("{path}: not UTF-8 text; is this a settings file?")]
     NotText {
         /// The file.
         path: PathBuf,
     },
-    /// It is a file for several machines.
+    /// The file describes several machines.
     #[error("{path}: this file describes several machines, each a [[partition]]; run them with: viridian up {path}")]
     Several {
         /// The file.
         path: PathBuf,
     },
-    /// Something in it is wrong.
+    /// The content is invalid.
     #[error("{path}:{}:{}: {message}", place.line, place.column)]
     Content {
         /// The file.
         path: PathBuf,
-        /// Where in it.
+        /// The place of the error.
         place: Place,
-        /// What is wrong.
+        /// The description of the error.
         message: String,
     },
 }
 
-/// Reads a file of settings.
+/// Reads a settings file.
 pub(crate) fn read(path: &Path) -> Result<String, FileError> {
     let failed = |source| FileError::Read { path: path.to_owned(), source };
     let mut content = String::new();
@@ -72,7 +72,8 @@ impl Config {
     /// Reads the settings file at `path`. Relative paths in it are relative to its folder.
     ///
     /// # Errors
-    /// The file cannot be read, or says something that no machine has; with file, line and the nearest known key.
+    /// Returns an error if the file cannot be read or is invalid. The error names file and line, and for an unknown key
+    /// the nearest known one.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let content = read(path)?;
         let table = DeTable::parse(&content).map_err(|error| (Problem::new(&content, None, &error)).in_file(path))?;
@@ -84,23 +85,23 @@ impl Config {
         Ok(config)
     }
 
-    /// Returns the settings file for these settings.
+    /// Returns these settings as the text of a settings file.
     ///
     /// # Errors
-    /// A path that is not UTF-8: TOML cannot hold it.
+    /// Returns an error if a path is not UTF-8, because TOML cannot express it.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
 }
 
-/// Reads a machine's settings out of a table of a file with that content.
+/// Reads the settings of a machine from a table of a file with that content.
 pub(crate) fn from_table(content: &str, table: Spanned<DeTable<'_>>) -> Result<Config, Problem> {
     // Kept to find the key that an error is about.
     let keys = table.get_ref().clone();
     Config::deserialize(toml::Deserializer::from(table)).map_err(|error| Problem::new(content, Some(&keys), &error))
 }
 
-/// A place in a text file, from 1.
+/// A position in a text file, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The line.
@@ -110,7 +111,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Returns the place of the byte at `offset`.
+    /// Returns the position of the byte at `offset`.
     fn of(content: &str, offset: usize) -> Self {
         let before = String::from_utf8_lossy(&content.as_bytes()[..offset.min(content.len())]);
         let last_line = before.rsplit('\n').next().unwrap_or_default();
@@ -118,18 +119,18 @@ impl Place {
     }
 }
 
-/// Something that is wrong in a TOML file.
+/// An error in the content of a TOML file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {}, column {}: {message}", place.line, place.column)]
 pub struct Problem {
-    /// Where.
+    /// Its position.
     pub place: Place,
-    /// What.
+    /// Its description.
     pub message: String,
 }
 
 impl Problem {
-    /// Says what a TOML error means, of which `keys` names the key if it is a value that is wrong.
+    /// Translates an error of the TOML parser. `keys` is used to name the key whose value is wrong.
     pub(crate) fn new(content: &str, keys: Option<&DeTable<'_>>, error: &toml::de::Error) -> Self {
         let offset = error.span().map_or(0, |span| span.start);
         let message = plain(error.message());
@@ -137,17 +138,17 @@ impl Problem {
         Self { place: Place::of(content, offset), message: key + &message }
     }
 
-    /// Says `message` of the place at `offset`.
+    /// Creates an error with `message` at `offset`.
     pub(crate) fn at(content: &str, offset: usize, message: &str) -> Self {
         Self { place: Place::of(content, offset), message: message.to_owned() }
     }
 
-    /// Says that there is no such key, but `known` ones.
+    /// Creates an error for an unknown key; `known` lists the valid ones.
     pub(crate) fn unknown_key(content: &str, key: &Spanned<DeString<'_>>, known: &[&str]) -> Self {
         Self::at(content, key.span().start, &text::unknown("key", key.get_ref(), known))
     }
 
-    /// Returns the same problem, with the part of the file that it is in.
+    /// Adds the name of the part of the file to the error.
     pub(crate) fn with_context(self, part: &str) -> Self {
         Self { message: format!("{part}: {}", self.message), ..self }
     }
@@ -169,7 +170,8 @@ fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
     table.iter().find_map(at)
 }
 
-/// Serde's message in the words of TOML. It names every known key after an unknown one; the nearest is enough.
+/// Rewrites serde's message in TOML's terms. Of the known keys that serde lists after an unknown one, it keeps the
+/// nearest.
 fn plain(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     match (message.starts_with("unknown field"), message.starts_with("unknown variant"), quoted.next()) {

@@ -1,4 +1,4 @@
-//! `--hv` and `--trace`: what the guest is offered of Hyper-V, and what is said of it.
+//! `--hv` and `--trace`: the Hyper-V features that the guest is offered, and what is traced.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::text;
 use crate::hyperv::features::{SwitchError, Switches};
 
-/// `--hv`: Hyper-V as its engine has it, changed by switches, or hidden.
+/// `--hv`: Hyper-V as the engine offers it, with changes, or no Hyper-V.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Hv {
     /// Offered, with these changes.
     On(Switches),
-    /// Hidden. The guest finds the hypervisor that is left, plain KVM, with KVM's clock and nothing else of its own.
+    /// Not offered. The guest finds plain KVM, with KVM's clock as its only paravirtual feature.
     Off,
 }
 
@@ -61,20 +61,20 @@ impl From<Hv> for String {
     }
 }
 
-/// Something that can be traced.
+/// A kind of event that can be traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TraceKind {
     /// Hypercalls.
     Hypercall,
     /// Synthetic MSRs.
     Msr,
-    /// Messages, event flags, interrupts.
+    /// SynIC messages, event flags and interrupts.
     Synic,
     /// VMBus control messages, and the headers of packets.
     Vmbus,
-    /// Storage requests and their ends.
+    /// Storage requests and completions.
     Storage,
-    /// Messages of NVSP and RNDIS, and frames.
+    /// NVSP and RNDIS messages, and frames.
     Network,
 }
 
@@ -93,9 +93,9 @@ impl TraceKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Trace {
-    /// What is traced.
+    /// The kinds of events to trace.
     pub kinds: Vec<TraceKind>,
-    /// Where to; standard error without.
+    /// The output file; standard error if `None`.
     pub file: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! What a machine is made of: one definition that is the command line, its help, and the TOML file.
+//! The settings of a machine: one definition for the command line, its help, and the TOML file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use cpus::Cpus;
 use hyperv::{Hv, Trace};
 use size::Size;
 
-/// A machine's settings. In a TOML file they have the names of the options, without the dashes.
+/// The settings of a machine. The keys of the TOML file are the names of the options, without the dashes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -33,9 +33,9 @@ pub struct Config {
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub name: String,
 
-    /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, flat:PATH@ADDR,mode=16|32|64 (mode 16 by
-    /// default, ADDR 0x7c00), or a guest image of this program, embedded:vsc|peer; without it, embedded:vsc with a scratch
-    /// disk unless --disk names others, and with --net user unless --net names others
+    /// Kernel to boot: a Linux bzImage or vmlinux, a PVH or multiboot ELF, flat:PATH@ADDR,mode=16|32|64 (by default
+    /// mode 16 at 0x7c00), or an embedded guest, embedded:vsc|peer. Without this option, embedded:vsc boots, with a
+    /// scratch disk unless --disk is given, and with --net user unless --net is given
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelSource>,
@@ -49,8 +49,7 @@ pub struct Config {
     #[cfg_attr(feature = "cli", arg(long, value_name = "STRING", allow_hyphen_values = true))]
     pub cmdline: String,
 
-    /// Where the names of the kernel's code are, for reports of where a processor was: an ELF file or a System.map
-    /// [default: the kernel itself]
+    /// ELF file or System.map with the kernel's symbols, for reports of where a VP was [default: the kernel itself]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symbols: Option<PathBuf>,
@@ -60,68 +59,67 @@ pub struct Config {
     #[serde(deserialize_with = "text::or_table")]
     pub memory: Memory,
 
-    /// Virtual processors, 1 to 64: N[,sockets=N,cores=N,threads=N,affinity=LIST] [default: 1]; LIST names a
-    /// host processor for each VP, such as 0-3 or 0:2:4:6
+    /// Virtual processors, 1 to 64: N[,sockets=N,cores=N,threads=N,affinity=LIST] [default: 1]; LIST has a host
+    /// processor for each VP, such as 0-3 or 0:2:4:6
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", allow_negative_numbers = true, value_parser = text::parse::<Cpus>))]
     #[serde(deserialize_with = "text::or_table")]
     pub cpus: Cpus,
 
-    /// End the run with code 124 after this time; fractions are allowed
+    /// End the run with exit code 124 after this time; fractions are allowed
     #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS", allow_negative_numbers = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Seconds>,
 
-    /// Where the guest's serial console goes: stdio, none, file:PATH, pty or unix:PATH [default: stdio]
+    /// Destination of the guest's serial console: stdio, none, file:PATH, pty or unix:PATH [default: stdio]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE"))]
     pub console: ConsoleConfig,
 
-    /// Who implements the Hyper-V interface [default: auto]
+    /// Implementation of the Hyper-V interface [default: auto]
     #[cfg_attr(feature = "cli", arg(long, value_name = "ENGINE"))]
     pub engine: Engine,
 
-    /// What the guest is offered of Hyper-V: on, off (it finds plain KVM, with KVM's clock), or +NAME,-NAME for privileges
+    /// Hyper-V features that the guest is offered: on, off (plain KVM, with KVM's clock), or +NAME,-NAME for privileges
     /// and hints by their TLFS names (viridian hv lists them) [default: on]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT", allow_hyphen_values = true))]
     pub hv: Hv,
 
-    /// Version of the hypervisor that the guest finds: MAJOR.MINOR.BUILD [default: 10.0.20348]
+    /// Hypervisor version that the guest finds: MAJOR.MINOR.BUILD [default: 10.0.20348]
     #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
     #[serde(with = "text::plain")]
     pub hv_version: Version,
 
-    /// Disk or DVD, each time that it is given: a file, a block device, or memory:SIZE for scratch, as
+    /// Disk or DVD; repeat for more: a file, a block device, or memory:SIZE for scratch space, as
     /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
-    /// backing=any,media=disk|dvd,controller=N,lun=N]; a comma in a value is written twice
+    /// backing=any,media=disk|dvd,controller=N,lun=N]. Write a comma in a value twice
     #[cfg_attr(feature = "cli", arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>))]
     #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskConfig>,
 
-    /// Network adapter, each time that it is given: user (NAT without privileges), tap=NAME, switch=NAME (shared by the
-    /// machines of one process) or none, with [,mac=ADDRESS,mtu=576..9000,queues=N,pcap=FILE,nvsp=1|2|4|5|6|6.1]
-    /// (nvsp is the newest version of the protocol that the guest gets); user takes
-    /// fwd=tcp|udp:PORT:GUESTPORT (ADDRESS:PORT:GUESTPORT) as often as wanted, and so does switch with uplink=user
+    /// Network adapter; repeat for more: user (NAT without privileges), tap=NAME, switch=NAME (shared by the machines
+    /// of one process) or none, with [,mac=ADDRESS,mtu=576..9000,queues=N,pcap=FILE,nvsp=1|2|4|5|6|6.1] (nvsp limits
+    /// the protocol version). user, and switch with uplink=user, also take fwd=tcp|udp:PORT:GUESTPORT (or
+    /// ADDRESS:PORT:GUESTPORT), any number of times
     #[cfg_attr(feature = "cli", arg(long = "net", value_name = "WHERE", value_parser = text::parse::<NetworkOptions>))]
     #[serde(rename = "net", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkOptions>,
 
-    /// Newest version of VMBus that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
+    /// Newest VMBus version that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
     #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
     #[serde(with = "text::plain")]
     pub vmbus_max_version: vmbus::ids::Version,
 
-    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, several of them, or all; =FILE prints into
-    /// a file, whose reader, if it is a pipe, must be there first
+    /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, a list of them, or all. =FILE
+    /// prints to a file; a named pipe needs its reader first
     #[cfg_attr(feature = "cli", arg(long, value_name = "KIND,...[=FILE]"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
 
-    /// How the lines of a trace are written [default: text]
+    /// Format of trace lines [default: text]
     #[cfg_attr(feature = "cli", arg(long, value_name = "FORMAT"))]
     #[serde(skip_serializing_if = "is_default")]
     pub trace_format: TraceFormat,
 
-    /// Which interrupt controllers the guest finds: local APICs and an IOAPIC, or with them a PC's 8259s and 8254 timer
-    /// [default: apic]
+    /// Interrupt controllers: local APICs and an IOAPIC, or also a PC's 8259s and 8254 timer [default: apic]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHICH"))]
     pub irqchip: IrqchipKind,
 
@@ -129,7 +127,7 @@ pub struct Config {
     #[cfg_attr(feature = "cli", arg(long))]
     pub test_device: bool,
 
-    /// What a guest's request for a reset does: end the run with code 100, or start the guest again [default: exit]
+    /// On a reset by the guest: exit with code 100, or restart the guest [default: exit]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT"))]
     pub on_reset: OnReset,
 }
@@ -170,17 +168,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Memory {
-    /// How much.
+    /// The size.
     pub size: Size,
-    /// Whether it comes from the 2 MiB pages that the host has reserved. Without it the host's transparent huge pages
-    /// are used, where there are any.
+    /// Whether the memory comes from the host's reserved 2 MiB pages. Otherwise transparent huge pages are used, if the
+    /// host has them.
     pub hugepages: bool,
-    /// Whether it is a memfd, which other processes can map. Linux has no transparent huge pages for those.
+    /// Whether the memory is a memfd, which other processes can map. Linux has no transparent huge pages for memfds.
     pub shared: bool,
 }
 
 impl Memory {
-    /// Returns what it is made of.
+    /// Returns the kind of memory to allocate.
     pub fn backing(&self) -> Backing {
         match self {
             Self { hugepages: true, .. } => Backing::HugePages,
@@ -196,38 +194,38 @@ impl Default for Memory {
     }
 }
 
-/// Who implements the Hyper-V interface.
+/// Implementation of the Hyper-V interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
-    /// The kernel engine where it is complete, else the user engine
+    /// The kernel engine if it is complete, else the user engine
     Auto,
-    /// KVM's own emulation
+    /// KVM's emulation
     Kernel,
-    /// Viridian itself, on plain KVM
+    /// Viridian's own code on plain KVM
     User,
 }
 
-/// Which interrupt controllers the guest finds.
+/// Interrupt controllers of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum IrqchipKind {
-    /// Local APICs and an IOAPIC, as in a Generation 2 virtual machine of Hyper-V
+    /// Local APICs and an IOAPIC, as in a Hyper-V Generation 2 virtual machine
     Apic,
-    /// A PC's full set, inside KVM: for guests that want 8259s and an 8254, and at the cost of a slower end
+    /// A PC's full set, emulated by KVM: for guests that need 8259s and an 8254; the machine takes longer to end
     Pc,
 }
 
-/// What a guest's request for a reset does.
+/// Reaction to a reset by the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum OnReset {
-    /// End the run with code 100
+    /// Exit with code 100
     Exit,
-    /// Start the guest again
+    /// Restart the guest
     Restart,
 }
 
@@ -243,7 +241,7 @@ impl Seconds {
     }
 }
 
-/// A duration that can be waited for: none of zero, and none beyond a century.
+/// Converts a duration to a valid time limit: more than zero, and at most a century.
 impl From<Duration> for Seconds {
     fn from(time: Duration) -> Self {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -273,11 +271,11 @@ impl std::str::FromStr for Seconds {
     }
 }
 
-/// The disk that the embedded guest gets.
+/// The disk of the embedded guest.
 const SCRATCH_DISK: &str = "memory:64M";
 
 impl Config {
-    /// Returns the disks that the machine has: those that are named, and for the embedded guest a scratch disk if none is.
+    /// Returns the machine's disks: those that are configured, or a scratch disk for the embedded guest.
     pub fn machine_disks(&self) -> Vec<DiskConfig> {
         match self.kernel {
             None if self.disks.is_empty() => vec![DiskConfig::of(SCRATCH_DISK)],
@@ -285,8 +283,8 @@ impl Config {
         }
     }
 
-    /// Returns the network adapters that the machine has: those that are named, and for the embedded guest one on the user network
-    /// if none is.
+    /// Returns the machine's network adapters: those that are configured, or one on the user network for the embedded
+    /// guest.
     pub fn machine_networks(&self) -> Vec<NetworkOptions> {
         match self.kernel {
             None if self.networks.is_empty() => vec![NetworkOptions::new(Attachment::User)],
@@ -294,7 +292,7 @@ impl Config {
         }
     }
 
-    /// Returns the files that the machine creates or empties: for its console, traces and captures.
+    /// Returns the files that the machine creates or truncates: for its console, traces and captures.
     pub fn written_files(&self) -> impl Iterator<Item = &Path> {
         let console = match &self.console {
             ConsoleConfig::File(path) | ConsoleConfig::Unix(path) => Some(path),
@@ -305,7 +303,7 @@ impl Config {
         console.into_iter().chain(trace).chain(captures).map(PathBuf::as_path)
     }
 
-    /// Has relative paths start at `folder`: those in a file are relative to the file.
+    /// Makes relative paths relative to `folder`. Paths in a settings file are relative to the file.
     pub fn rebase(&mut self, folder: &Path) {
         if let Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) = &mut self.kernel {
             *path = folder.join(&*path);

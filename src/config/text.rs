@@ -1,8 +1,8 @@
-//! `key=value` lists: how an option with several fields is written on the command line.
+//! `key=value` lists: the command-line syntax of an option with several fields.
 //!
-//! `512M,hugepages=on` fills a struct by its serde description: the first entry may leave out its key, and
-//! stands for the struct's first field. A comma that belongs to a value is written twice, as QEMU has it.
-//! The same struct comes from a TOML file as a table, or there too as such a string.
+//! `512M,hugepages=on` fills a struct by its serde description. The first entry may omit its key, and then sets the
+//! struct's first field. A comma in a value is written twice, as in QEMU. In a TOML file, the same struct is a table or
+//! such a string.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-/// What is wrong with a `key=value` list.
+/// An error in a `key=value` list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TextError(String);
@@ -38,7 +38,7 @@ impl de::Error for TextError {
     }
 }
 
-/// "unknown key `hugepage`; did you mean `hugepages`?", or the list of what is known.
+/// Returns an error such as "unknown key `hugepage`; did you mean `hugepages`?", or one with the list of known keys.
 pub(crate) fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(word, name), *name)).min();
     match nearest {
@@ -49,10 +49,11 @@ pub(crate) fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     }
 }
 
-/// Reads a `key=value` list.
+/// Parses a `key=value` list.
 ///
 /// # Errors
-/// An unknown key (with the nearest known one), a key given twice or missing, or a value that its field cannot have.
+/// Returns an error for an unknown key (with the nearest known one), a key that is repeated or missing, or a value that
+/// does not fit its field.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, TextError> {
     T::deserialize(List(text))
 }
@@ -60,7 +61,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, TextError> {
 /// For `#[serde(deserialize_with)]`: a `key=value` string, or a table.
 ///
 /// # Errors
-/// As [`parse`], or the file format's own.
+/// Returns the errors of [`parse`] and of the file format.
 pub fn or_table<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Either::<T>::deserialize(deserializer).map(|Either(value)| value)
 }
@@ -68,7 +69,7 @@ pub fn or_table<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D)
 /// For `#[serde(deserialize_with)]`: a list of `key=value` strings or tables, or just one.
 ///
 /// # Errors
-/// As [`parse`], or the file format's own.
+/// Returns the errors of [`parse`] and of the file format.
 pub fn or_tables<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     struct Several<T>(PhantomData<T>);
     impl<'de, T: DeserializeOwned> Visitor<'de> for Several<T> {
@@ -90,7 +91,7 @@ pub fn or_tables<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D
     deserializer.deserialize_any(Several(PhantomData))
 }
 
-/// For `#[serde(with)]`: a value that files, like the command line, hold as its text.
+/// For `#[serde(with)]`: a value that is written as text in files, as on the command line.
 pub mod plain {
     use std::fmt::Display;
     use std::str::FromStr;
@@ -100,7 +101,7 @@ pub mod plain {
     /// Writes the value's text.
     ///
     /// # Errors
-    /// The file format's own.
+    /// Returns the error of the file format.
     pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
@@ -108,7 +109,7 @@ pub mod plain {
     /// Reads the value's text.
     ///
     /// # Errors
-    /// What is wrong with the text, or the file format's own.
+    /// Returns an error if the text is invalid, or the error of the file format.
     pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: Display>,
@@ -118,7 +119,7 @@ pub mod plain {
     }
 }
 
-/// For `#[serde(with)]`: an optional value that files, like the command line, hold as its text.
+/// For `#[serde(with)]`: an optional value that is written as text in files, as on the command line.
 pub mod optional {
     use std::fmt::Display;
     use std::str::FromStr;
@@ -128,7 +129,7 @@ pub mod optional {
     /// Writes the value's text.
     ///
     /// # Errors
-    /// The file format's own.
+    /// Returns the error of the file format.
     pub fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => serializer.collect_str(value),
@@ -139,7 +140,7 @@ pub mod optional {
     /// Reads the value's text.
     ///
     /// # Errors
-    /// What is wrong with the text, or the file format's own.
+    /// Returns an error if the text is invalid, or the error of the file format.
     pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
     where
         T: FromStr<Err: Display>,
@@ -173,7 +174,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Either<T> {
     }
 }
 
-/// A whole list. What the struct's fields are called, serde tells when it asks for them.
+/// A list that has not been parsed. The names of the struct's fields come from serde when it asks for them.
 struct List<'a>(&'a str);
 
 impl<'de> Deserializer<'de> for List<'_> {
@@ -216,7 +217,7 @@ fn is_key(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
-/// Splits at commas; two commas in a row are one that belongs to the value.
+/// Splits at commas. Two consecutive commas are one comma of the value.
 fn split_entries(text: &str) -> Vec<String> {
     let mut entries = vec![String::new()];
     let mut characters = text.chars().peekable();
@@ -229,7 +230,7 @@ fn split_entries(text: &str) -> Vec<String> {
     entries
 }
 
-/// One value, read as whatever its field asks for.
+/// A value that is parsed as the type that its field asks for.
 struct Value(String);
 
 impl IntoDeserializer<'_, TextError> for Value {

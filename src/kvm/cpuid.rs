@@ -1,4 +1,4 @@
-//! What CPUID tells a guest: KVM's list, less what the machine lacks, plus the machine's own topology.
+//! CPUID of a guest: KVM's list, minus the features that the machine lacks, plus the machine's topology.
 //!
 //! Sources: Intel SDM volume 2A, "CPUID"; AMD APM volume 3, appendix E; Linux, Documentation/virt/kvm/x86/cpuid.rst.
 
@@ -6,7 +6,7 @@ use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
 use super::APIC_FREQUENCY;
 
-/// How many processors a machine has, and how they sit in packages.
+/// The number of processors of a machine, and their topology.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topology {
     /// Packages.
@@ -18,24 +18,24 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// VPs in all.
+    /// Returns the number of VPs.
     pub fn vps(self) -> u32 {
         self.sockets * self.cores * self.threads
     }
 
-    /// Returns the x2APIC id of VP `index`: thread, core and package number, each in a field of its own.
+    /// Returns the x2APIC id of VP `index`. Thread, core and package number each have a field of their own.
     pub fn apic_id(self, index: u32) -> u32 {
         let (thread, core) = (index % self.threads, index / self.threads % self.cores);
         let package = index / (self.threads * self.cores);
         package << self.package_shift() | core << self.core_shift() | thread
     }
 
-    /// Bits of an APIC id that number the threads of one core.
+    /// Number of bits of an APIC id that number the threads of a core.
     fn core_shift(self) -> u32 {
         bits_for(self.threads)
     }
 
-    /// Bits of an APIC id below the package number.
+    /// Number of bits of an APIC id below the package number.
     fn package_shift(self) -> u32 {
         self.core_shift() + bits_for(self.cores)
     }
@@ -45,7 +45,7 @@ impl Topology {
     }
 }
 
-/// Bits that number `count` things.
+/// Number of bits that can number `count` things.
 fn bits_for(count: u32) -> u32 {
     count.next_power_of_two().trailing_zeros()
 }
@@ -54,23 +54,23 @@ fn bits_for(count: u32) -> u32 {
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
-/// Leaf 1, ECX: features that this machine has nothing behind: debug store (two bits), MONITOR, VMX, SMX, speed step, TM2,
-/// xTPR, PDCM. (VMX and SVM: a nested hypervisor would want the nested half of the Hyper-V interface too.)
+/// Leaf 1, ECX: features that this machine does not implement: debug store (two bits), MONITOR, VMX, SMX, speed step,
+/// TM2, xTPR, PDCM. (VMX and SVM: a nested hypervisor would also need the nested part of the Hyper-V interface.)
 const LACKING_1_ECX: u32 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 14 | 1 << 15;
-/// Leaf 1, EDX: more than one logical processor a package.
+/// Leaf 1, EDX: a package has more than one logical processor.
 const HTT: u32 = 1 << 28;
 /// Leaf 0x80000001, ECX.
 const CMP_LEGACY: u32 = 1 << 1;
 const SVM: u32 = 1 << 2;
 const TOPOLOGY_EXTENSIONS: u32 = 1 << 22;
 
-/// The leaves of hypervisors. KVM's list has its own paravirtual ones there, which a guest that finds Hyper-V is not to see.
+/// The leaves of hypervisors. KVM's list has its own paravirtual leaves there, which a guest with Hyper-V must not see.
 const HYPERVISOR_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ffff;
 
 /// Returns the leaves for VP `index`, from the host's `supported` list.
 ///
-/// `tsc_deadline`: whether KVM's local APICs have that timer, which KVM's list does not tell before Linux 6. `hypervisor`:
-/// the leaves from 0x40000000 on; without any, the guest finds no hypervisor.
+/// `tsc_deadline`: KVM's local APICs have the TSC deadline timer (KVM's list does not show it before Linux 6).
+/// `hypervisor`: the leaves from 0x40000000 on. If it is empty, the guest finds no hypervisor.
 pub fn leaves(
     supported: &CpuId,
     topology: Topology,
@@ -111,22 +111,23 @@ pub fn leaves(
 /// KVM's signature and features.
 const KVM_SIGNATURE: u32 = 0x4000_0000;
 const KVM_FEATURES: u32 = 0x4000_0001;
-/// Frequencies in kHz: of the TSC in EAX, of the local APICs' timers in EBX. VMware's, and since then not VMware's alone.
+/// Frequencies in kHz: the TSC in EAX, the local APICs' timers in EBX. Introduced by VMware, also used by others.
 const FREQUENCIES: u32 = 0x4000_0010;
-/// What is left of KVM's features: the clock (its first MSRs, its present ones, and that it is in step on all processors),
-/// and that no port wants a delay. The rest wants something of the VMM (asynchronous page faults, stolen time), or is a matter of speed.
+/// The KVM features that are shown: the clock (its first MSRs, its present MSRs, and that it is synchronous on all
+/// processors), and that port I/O needs no delay. The others need support in the VMM (asynchronous page faults, stolen
+/// time) or are only optimizations.
 const KVM_FEATURES_SHOWN: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 24;
 
-/// KVM's own paravirtual leaves, for a machine without Hyper-V: a guest that finds them knows the frequency of its TSC and reads
-/// the time from memory, where it would else measure one clock by polling another.
+/// Returns KVM's own paravirtual leaves, for a machine without Hyper-V. With them a guest knows its TSC frequency and
+/// reads the time from memory; without them it measures one clock by polling another.
 ///
-/// From the host's `supported` list; none if that has none. The frequency is in Hz.
+/// `supported` is the host's list; if it has no such leaves, there are none. The frequency is in Hz.
 pub fn kvm_leaves(supported: &CpuId, tsc_frequency: Option<u64>) -> Vec<kvm_cpuid_entry2> {
     let find = |function| supported.as_slice().iter().find(|entry| entry.function == function);
     let (Some(signature), Some(features)) = (find(KVM_SIGNATURE), find(KVM_FEATURES)) else { return Vec::new() };
     let mut leaves = vec![
         kvm_cpuid_entry2 { eax: KVM_FEATURES, ..*signature },
-        // EDX has hints, of how a host schedules its VPs: KVM gives none.
+        // EDX has hints about how a host schedules its VPs: KVM gives none.
         kvm_cpuid_entry2 { function: KVM_FEATURES, eax: features.eax & KVM_FEATURES_SHOWN, ..Default::default() },
     ];
     if let Some(eax) = tsc_frequency.and_then(|frequency| u32::try_from(frequency / 1000).ok()) {

@@ -1,4 +1,4 @@
-//! The host's KVM: opening it, and what it offers.
+//! The host's KVM: opens it, and reports what it offers.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -16,26 +16,26 @@ mod requests {
 }
 use requests::KVM_GET_SUPPORTED_HV_CPUID;
 
-/// Where Linux puts KVM.
+/// The path of KVM's device.
 const DEVICE: &CStr = c"/dev/kvm";
 
-/// Why KVM cannot be used on this host, and what to do about it.
+/// The reason why KVM cannot be used on this host, with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// There is no such device.
+    /// The device does not exist.
     #[error(
         "/dev/kvm: not found; load KVM (modprobe kvm-intel or kvm-amd), enable virtualization in the firmware, \
          or, in a virtual machine, enable nesting on its host"
     )]
     Missing,
-    /// The device exists but this user may not open it.
+    /// The device exists, but this user may not open it.
     #[error(
         "/dev/kvm: permission denied; {opening}join the group {group}: sudo usermod -aG {group} $USER, then log in again"
     )]
     Forbidden {
-        /// The group that the device belongs to, or should.
+        /// The group that owns the device, or should own it.
         group: String,
-        /// How to let that group in, where it is not.
+        /// The command that gives access to that group, if it has none.
         opening: &'static str,
     },
     /// Something else is at that path.
@@ -44,18 +44,18 @@ pub enum HostError {
         /// What was found there.
         what: String,
     },
-    /// It cannot be opened for another reason.
+    /// Opening it failed for another reason.
     #[error("/dev/kvm: cannot be opened: {0}")]
     Open(io::Error),
-    /// KVM's interface is not the one we speak.
+    /// The version of KVM's API is not the one that Viridian uses.
     #[error("/dev/kvm: its API is version {0}, Viridian needs {KVM_API_VERSION}; update the host's kernel")]
     Version(i32),
-    /// KVM lacks something without which no machine can run.
+    /// KVM lacks a capability that every machine needs.
     #[error("this host's KVM lacks {name} ({purpose}); Linux 5.10 or later has it")]
     Lacks {
         /// The capability's name in the kernel's headers.
         name: &'static str,
-        /// What it is needed for.
+        /// The purpose of the capability.
         purpose: &'static str,
     },
     /// Guest memory has no address in this process.
@@ -64,21 +64,21 @@ pub enum HostError {
     /// A KVM call failed.
     #[error("KVM refused {call}: {source}")]
     Call {
-        /// What was asked.
+        /// The call.
         call: &'static str,
-        /// The kernel's answer.
+        /// The error of the kernel.
         source: io::Error,
     },
 }
 
 impl HostError {
-    /// Returns an error of the KVM call `call`, for `map_err`.
+    /// Returns a conversion of errors of the KVM call `call`, for `map_err`.
     pub(crate) fn call(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
         move |error| Self::Call { call, source: error.into() }
     }
 }
 
-/// What does not work without a capability.
+/// What a capability is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
@@ -88,18 +88,18 @@ pub enum Need {
     KernelEngine,
     /// The user engine.
     UserEngine,
-    /// One thing that a guest can do without.
+    /// A feature that a guest can do without.
     Comfort,
 }
 
 /// One capability that Viridian asks KVM about.
 #[derive(Debug)]
 pub struct Capability {
-    /// What does not work without it.
+    /// What the capability is needed for.
     pub need: Need,
     /// Its name in the kernel's headers.
     pub name: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: &'static str,
     number: u32,
 }
@@ -110,7 +110,7 @@ macro_rules! capabilities {
     };
 }
 
-/// All that Viridian asks KVM about.
+/// All capabilities that Viridian uses.
 pub const CAPABILITIES: &[Capability] = capabilities! {
     Machine KVM_CAP_USER_MEMORY "guest memory"
     Machine KVM_CAP_EXT_CPUID "what CPUID tells guests"
@@ -143,10 +143,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens KVM and makes sure that it can run a machine at all.
+    /// Opens KVM and checks that it can run a machine.
     ///
     /// # Errors
-    /// What stands in the way, and the remedy.
+    /// Returns the obstacle, with a remedy.
     pub fn open() -> Result<Self, HostError> {
         let host = Self::open_unchecked()?;
         let lacking = host.lacks(Need::Machine).next();
@@ -156,10 +156,10 @@ impl Host {
         }
     }
 
-    /// Opens KVM without asking for more than its API version, to report what it offers.
+    /// Opens KVM and checks only its API version, to report what it offers.
     ///
     /// # Errors
-    /// What stands in the way, and the remedy.
+    /// Returns the obstacle, with a remedy.
     pub fn open_unchecked() -> Result<Self, HostError> {
         let kvm = Kvm::new_with_path(DEVICE).map_err(|error| explain(error.into()))?;
         match kvm.get_api_version() {
@@ -174,12 +174,12 @@ impl Host {
         self.kvm.check_extension_raw(capability.number.into()) > 0
     }
 
-    /// Returns the capabilities that `need` asks for and KVM has not.
+    /// Returns the capabilities that are required for `need` and missing in KVM.
     pub fn lacks(&self, need: Need) -> impl Iterator<Item = &'static Capability> {
         CAPABILITIES.iter().filter(move |wanted| wanted.need == need && !self.has(wanted))
     }
 
-    /// Returns the most virtual processors that one machine can have here.
+    /// Returns the maximum number of VPs of a machine on this host.
     pub fn max_vps(&self) -> usize {
         self.kvm.get_max_vcpus()
     }
@@ -199,7 +199,7 @@ impl Host {
     pub fn supported_hyperv_cpuid(&self) -> Result<CpuId, HostError> {
         let failed = HostError::call("the list of Hyper-V features");
         let mut leaves = CpuId::new(KVM_MAX_CPUID_ENTRIES).map_err(|_| HostError::UnmappedMemory)?;
-        // SAFETY: the structure has room for the number of entries that it says.
+        // SAFETY: the structure has room for the number of entries that it states.
         let result =
             unsafe { ioctl_with_mut_ptr(&self.kvm, KVM_GET_SUPPORTED_HV_CPUID(), leaves.as_mut_fam_struct_ptr()) };
         if result == 0 { Ok(leaves) } else { Err(failed(kvm_ioctls::Error::last())) }
@@ -221,7 +221,7 @@ fn explain(error: io::Error) -> HostError {
     }
 }
 
-/// Who may open KVM's device, and what is left to do.
+/// Returns an error that says who may open KVM's device, and how to get access.
 fn forbidden() -> HostError {
     const GROUP_MAY: u32 = 0o060;
     let device = std::fs::metadata("/dev/kvm").ok().filter(|device| device.gid() != 0);
@@ -235,7 +235,7 @@ fn forbidden() -> HostError {
     let is_open = device.is_some_and(|device| device.mode() & GROUP_MAY == GROUP_MAY);
     match group {
         Some(group) if is_open => HostError::Forbidden { group, opening: "" },
-        // Root's alone, as where udev has no rule for it.
+        // Only root has access, as on hosts without a udev rule for it.
         _ => HostError::Forbidden {
             group: "kvm".into(),
             opening: "let a group in: sudo chgrp kvm /dev/kvm && sudo chmod g+rw /dev/kvm; and ",

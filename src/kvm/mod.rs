@@ -1,6 +1,6 @@
 //! KVM itself: virtual machines, their memory, virtual processors (VPs), interrupts, exits.
 //!
-//! Unsafe code lives here and nowhere else.
+//! Outside of this module, only `memory`, `host` and a few named files contain unsafe code.
 #![allow(unsafe_code)]
 
 use kvm_bindings::{
@@ -31,7 +31,7 @@ use crate::memory::GuestMemory;
 use host::{Host, HostError};
 use routes::{Message, PINS, Route, Routes};
 
-/// Where Intel processors without unrestricted guest mode keep three pages for KVM: below the BIOS, in the hole.
+/// The three pages that KVM needs on Intel processors without unrestricted guest mode: below the BIOS, in the hole.
 const TSS_ADDRESS: usize = 0xfffb_d000;
 const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
 
@@ -41,12 +41,12 @@ pub const KVM_PAGES: std::ops::Range<u64> = IDENTITY_MAP_ADDRESS..TSS_ADDRESS as
 /// KVM's local APICs count at this frequency, in Hz.
 pub const APIC_FREQUENCY: u64 = 1_000_000_000;
 
-/// Which interrupt controllers KVM emulates.
+/// The interrupt controllers that KVM emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Irqchip {
     /// Local APICs, IOAPIC, PIC and interval timer: a PC's set.
     Full,
-    /// Local APICs only. Interrupt lines are the user's to emulate, and are sent as messages.
+    /// Local APICs only. The VMM emulates the interrupt lines and sends them as messages.
     Split,
 }
 
@@ -63,14 +63,14 @@ pub struct Partition {
 impl Partition {
     /// Creates a virtual machine with `memory` and interrupt controllers, and no VP yet.
     ///
-    /// Not every KVM has the full set: see [`irqchip`](Self::irqchip) for what it became.
+    /// Some hosts' KVM lacks the full set: [`irqchip`](Self::irqchip) returns what the machine got.
     ///
     /// # Errors
-    /// KVM's own, or that it lacks what no machine can do without.
+    /// Returns the error of the KVM ioctl, or an error if KVM lacks a feature that every machine needs.
     pub fn new(host: &Host, memory: GuestMemory, irqchip: Irqchip) -> Result<Self, HostError> {
         let vm = host.kvm().create_vm().map_err(HostError::call("a new virtual machine"))?;
         vm.set_tss_address(TSS_ADDRESS).map_err(HostError::call("the task state segment's address"))?;
-        // Not every KVM knows this one, and one that does not, does not need it.
+        // Some versions of KVM do not have this call; those do not need it.
         if vm.check_extension(Cap::SetIdentityMapAddr) {
             vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(HostError::call("the identity map's address"))?;
         }
@@ -99,7 +99,7 @@ impl Partition {
         &self.memory
     }
 
-    /// Which interrupt controllers KVM emulates here.
+    /// Returns which interrupt controllers KVM emulates.
     pub fn irqchip(&self) -> Irqchip {
         self.irqchip
     }
@@ -109,12 +109,12 @@ impl Partition {
         self.tsc_deadline
     }
 
-    /// Returns `true` if KVM knows Hyper-V's MSRs, whoever answers the guest.
+    /// Returns `true` if KVM implements Hyper-V's MSRs, even if Viridian answers the guest's accesses.
     pub fn has_hyperv(&self) -> bool {
         self.hyperv
     }
 
-    /// Creates the VP with this APIC id. Call it in VP-index order: KVM's own look-ups are then direct.
+    /// Creates the VP with this APIC id. Create VPs in VP-index order, so that KVM's look-ups are direct.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -132,7 +132,7 @@ impl Partition {
         set(true).and_then(|()| set(false))
     }
 
-    /// Has KVM return with [`vp::Exit::EndOfInterrupt`] when a processor ends an interrupt of this level-triggered
+    /// Makes KVM return with [`vp::Exit::EndOfInterrupt`] when a processor ends an interrupt of this level-triggered
     /// pin. For [`Irqchip::Split`].
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl Partition {
         self.routes.set(&self.vm, pin, Route::Message(message))
     }
 
-    /// Has `event` send `message` inside KVM, and says under which GSI.
+    /// Makes `event` send `message` inside KVM, and returns the GSI.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -151,7 +151,7 @@ impl Partition {
         Ok(gsi)
     }
 
-    /// Has `event` raise a SINT of a VP on KVM's own SynIC, inside KVM, and says under which GSI.
+    /// Makes `event` raise a SINT of a VP on KVM's own SynIC, inside KVM, and returns the GSI.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -161,7 +161,7 @@ impl Partition {
         Ok(gsi)
     }
 
-    /// Has a GSI of [`connect_message`](Self::connect_message) send another message.
+    /// Changes the message of a GSI of [`connect_message`](Self::connect_message).
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -169,7 +169,7 @@ impl Partition {
         self.routes.set(&self.vm, gsi, Route::Message(message))
     }
 
-    /// Takes a GSI of [`connect_message`](Self::connect_message) back.
+    /// Releases a GSI of [`connect_message`](Self::connect_message).
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -178,7 +178,8 @@ impl Partition {
         self.routes.remove(&self.vm, gsi)
     }
 
-    /// Has the guest's accesses to these ranges of MSRs (first, count) come to us, also where KVM could handle them.
+    /// Makes the guest's accesses to these ranges of MSRs (first, count) exit to this process, even if KVM implements
+    /// the MSRs.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -195,7 +196,7 @@ impl Partition {
         self.vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &ranges).map_err(HostError::call("an MSR filter"))
     }
 
-    /// KVM's clock of this machine, which Hyper-V's reference time on the kernel engine follows.
+    /// Returns KVM's clock of this machine. On the kernel engine, Hyper-V's reference time follows it.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -212,7 +213,7 @@ impl Partition {
         self.vm.set_clock(&data).map_err(HostError::call("the machine's new clock"))
     }
 
-    /// Has a guest's write to I/O port `port` signal `event` inside KVM, without an exit.
+    /// Makes a guest's write to I/O port `port` signal `event` inside KVM, without an exit.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -225,7 +226,7 @@ impl Partition {
         .map_err(HostError::call("a doorbell"))
     }
 
-    /// Takes back what [`connect_port`](Self::connect_port) did, with the same arguments.
+    /// Undoes [`connect_port`](Self::connect_port); takes the same arguments.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.

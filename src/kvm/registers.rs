@@ -1,4 +1,4 @@
-//! A VP's registers, for other threads than its own.
+//! Access to a VP's registers from other threads.
 
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 
@@ -9,22 +9,22 @@ use super::Partition;
 use super::host::HostError;
 use super::vp::Vp;
 
-/// A second handle on a VP, for its registers. KVM makes a caller wait for as long as the VP is in the guest: use it while
-/// that is out of question.
+/// A second handle on a VP, for its registers. KVM blocks the caller while the VP is in the guest, so use it only when
+/// the VP is not running.
 pub struct VpRegisters(VcpuFd);
 
 impl Partition {
     /// Returns a handle on the registers of a VP of this partition.
     ///
     /// # Errors
-    /// Returns what the host refuses: a descriptor, or a mapping of the run structure.
+    /// Returns an error if the host refuses a descriptor or a mapping of the run structure.
     pub fn registers_of(&self, vp: &Vp) -> Result<VpRegisters, HostError> {
-        // SAFETY: the VP's descriptor is open for as long as `vp` is borrowed.
+        // SAFETY: the VP's descriptor is open while `vp` is borrowed.
         let descriptor = unsafe { BorrowedFd::borrow_raw(vp.fd.as_raw_fd()) };
         let copy = descriptor.try_clone_to_owned();
         let copy = copy.map_err(|source| HostError::Call { call: "a VP's second descriptor", source })?;
-        // SAFETY: the descriptor is that of a VP of this machine, whose run structure has the size that `vm` knows, and from now
-        // on is the new handle's alone.
+        // SAFETY: the descriptor belongs to a VP of this machine, whose run structure has the size that `vm` has
+        // stored. From now on only the new handle owns it.
         let second = unsafe { self.vm.create_vcpu_from_rawfd(copy.into_raw_fd()) };
         second.map(VpRegisters).map_err(HostError::call("a VP's second handle"))
     }

@@ -1,7 +1,7 @@
-//! Interrupt routing: which message, or which pin of KVM's interrupt controllers, each GSI raises.
+//! Interrupt routing: the message or the pin of KVM's interrupt controllers that each GSI raises.
 //!
-//! KVM takes the table as a whole. The first [`PINS`] GSIs are the interrupt lines; those after are ours
-//! to give to irqfds that send messages. (KVM documentation, 4.52 `KVM_SET_GSI_ROUTING`.)
+//! KVM takes the whole table at once. The first [`PINS`] GSIs are the interrupt lines. The others are allocated here to
+//! irqfds that send messages. (KVM documentation, 4.52 `KVM_SET_GSI_ROUTING`.)
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,13 +18,13 @@ use super::host::HostError;
 
 /// Interrupt lines: the pins of an IOAPIC.
 pub const PINS: u32 = 24;
-/// KVM's own bound on GSIs.
+/// KVM's limit on GSIs.
 const MAX_GSI: u32 = 4096;
 
-/// An interrupt message as the local APICs take it (Intel SDM volume 3, "Message Signalled Interrupts").
+/// An interrupt message to local APICs (Intel SDM volume 3, "Message Signalled Interrupts").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The address: which processors.
+    /// The address: it selects the processors.
     pub address: u32,
     /// The data: vector, delivery mode, trigger mode.
     pub data: u32,
@@ -37,7 +37,7 @@ impl Message {
     }
 }
 
-/// What a GSI of ours raises.
+/// What an allocated GSI raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// An interrupt message.
@@ -62,7 +62,7 @@ impl Routes {
         Ok(routes)
     }
 
-    /// Routes a GSI that is free so far to `message`, and says which.
+    /// Routes a free GSI to `route`, and returns the GSI.
     pub(super) fn add(&self, vm: &VmFd, route: Route) -> Result<u32, HostError> {
         let mut routes = self.lock();
         let free = (PINS..MAX_GSI).find(|gsi| !routes.contains_key(gsi));
@@ -72,7 +72,7 @@ impl Routes {
         self.install(vm, &routes).inspect_err(|_| _ = routes.remove(&gsi)).map(|()| gsi)
     }
 
-    /// Routes `gsi` to another message.
+    /// Changes the route of `gsi`.
     pub(super) fn set(&self, vm: &VmFd, gsi: u32, route: Route) -> Result<(), HostError> {
         let mut routes = self.lock();
         match routes.insert(gsi, route) {
@@ -81,7 +81,7 @@ impl Routes {
         }
     }
 
-    /// Makes `gsi` free again.
+    /// Frees `gsi`.
     pub(super) fn remove(&self, vm: &VmFd, gsi: u32) -> Result<(), HostError> {
         let mut routes = self.lock();
         routes.remove(&gsi);
@@ -101,8 +101,8 @@ impl Routes {
     }
 }
 
-/// Each line to its pin of the IOAPIC and the first sixteen to the PICs too; line 0, the interval timer's, to the
-/// IOAPIC's pin 2, as in PCs and in our MADT.
+/// Returns routes from each line to its pin of the IOAPIC, and from the first sixteen also to the PICs. Line 0, the
+/// interval timer's, goes to the IOAPIC's pin 2, as in PCs and in the MADT.
 fn pin_entries() -> Vec<kvm_irq_routing_entry> {
     let entry = |gsi, irqchip, pin| kvm_irq_routing_entry {
         gsi,

@@ -1,4 +1,4 @@
-//! Where a VP stands, for somebody who wonders why its guest does not go on.
+//! The state of a VP, to explain why its guest makes no progress.
 
 use std::fmt;
 
@@ -8,25 +8,25 @@ use super::host::HostError;
 use super::vp::Vp;
 use super::vp_state::{APIC_IRR, APIC_ISR, APIC_TPR, RFLAGS_IF, apic_register, highest};
 
-/// See the module's description. Displayed, it follows a verb: "VP 0 was …".
+/// The state of a VP. Displayed, it follows a verb: "VP 0 was …".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// It waits for an interrupt.
+    /// The VP waits for an interrupt.
     halted: bool,
     rip: u64,
-    /// The name of the code there, if somebody knows it.
+    /// The name of the code there, if it is known.
     pub symbol: Option<String>,
     interrupts_enabled: bool,
-    /// Vectors, the highest of each kind.
+    /// The highest vector of each kind.
     pending: Option<u8>,
     in_service: Option<u8>,
     task_priority: u32,
-    /// We wait for it to enable interrupts.
+    /// The engine waits for the VP to enable interrupts.
     awaits_window: bool,
 }
 
 impl Vp {
-    /// Returns where the VP stands, or `None` while it waits for INIT or SIPI.
+    /// Returns the state of the VP, or `None` while it waits for INIT or SIPI.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.

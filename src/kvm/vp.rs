@@ -1,4 +1,4 @@
-//! One virtual processor: its registers, its way into the guest and its exits.
+//! One virtual processor: its registers, entry into the guest, and exits.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -18,7 +18,7 @@ use crate::host::limited;
 /// `HV_STATUS_INVALID_HYPERCALL_CODE`.
 const INVALID_HYPERCALL_CODE: u64 = 2;
 
-/// Why a VP cannot run on. The machine ends with it.
+/// An error after which the VP cannot continue. It ends the machine.
 #[derive(Debug, thiserror::Error)]
 pub enum VpError {
     /// KVM cannot emulate what the guest did.
@@ -26,103 +26,103 @@ pub enum VpError {
     Internal {
         /// KVM's number for it.
         suberror: u32,
-        /// The number in words.
+        /// Description of the number.
         meaning: &'static str,
-        /// Where the guest was.
+        /// Instruction pointer of the guest.
         rip: u64,
     },
     /// The processor refused the guest's state.
     #[error("the processor refused to enter the guest (hardware reason {reason:#x}) at instruction pointer {rip:#x}")]
     Entry {
-        /// The hardware's code for it.
+        /// The hardware's code.
         reason: u64,
-        /// Where the guest was.
+        /// Instruction pointer of the guest.
         rip: u64,
     },
-    /// An exit that this machine did not ask for.
+    /// An exit that this machine did not request.
     #[error("KVM returned with an exit that Viridian does not know: {0}")]
     Unknown(String),
     /// KVM_RUN itself failed.
     #[error("KVM_RUN failed: {source} at instruction pointer {rip:#x}")]
     Run {
-        /// The kernel's answer.
+        /// The error of the kernel.
         source: io::Error,
-        /// Where the guest was.
+        /// Instruction pointer of the guest.
         rip: u64,
     },
 }
 
-/// Why the VP left the guest.
+/// The reason why the VP left the guest.
 #[derive(Debug)]
 pub enum Exit<'a> {
     /// A read from an I/O port.
     PortRead {
         /// The port.
         port: u16,
-        /// Bytes a repetition.
+        /// Bytes per repetition.
         size: usize,
-        /// To be filled: `size` bytes for each repetition.
+        /// The buffer to fill: `size` bytes for each repetition.
         data: &'a mut [u8],
     },
     /// A write to an I/O port.
     PortWrite {
         /// The port.
         port: u16,
-        /// Bytes a repetition.
+        /// Bytes per repetition.
         size: usize,
-        /// What was written: `size` bytes for each repetition.
+        /// The data written: `size` bytes for each repetition.
         data: &'a [u8],
     },
-    /// A read where no memory is.
+    /// A read of an address without memory.
     MmioRead {
         /// The GPA.
         address: u64,
-        /// To be filled.
+        /// The buffer to fill.
         data: &'a mut [u8],
     },
-    /// A write where no memory is.
+    /// A write to an address without memory.
     MmioWrite {
         /// The GPA.
         address: u64,
-        /// What was written.
+        /// The data written.
         data: &'a [u8],
     },
-    /// RDMSR of an MSR that is [filtered](super::Partition::filter_msrs). Goes on after [`Vp::finish_msr_read`].
+    /// RDMSR of a [filtered](super::Partition::filter_msrs) MSR. Call [`Vp::finish_msr_read`] before the next entry.
     MsrRead {
         /// The MSR.
         number: u32,
     },
-    /// WRMSR of an MSR that is [filtered](super::Partition::filter_msrs). Goes on after [`Vp::finish_msr_write`].
+    /// WRMSR of a [filtered](super::Partition::filter_msrs) MSR. Call [`Vp::finish_msr_write`] before the next entry.
     MsrWrite {
         /// The MSR.
         number: u32,
-        /// What was written.
+        /// The value written.
         value: u64,
     },
     /// The VP can take interrupts again: see [`Vp::open_window`].
     InterruptWindow,
-    /// A single step is done.
+    /// A single step has finished.
     Stepped,
-    /// A processor ended a level-triggered interrupt that is [watched](super::Partition::watch_level_pin).
+    /// A processor ended a [watched](super::Partition::watch_level_pin) level-triggered interrupt.
     EndOfInterrupt {
         /// The interrupt's vector.
         vector: u8,
     },
     /// A triple fault.
     Shutdown,
-    /// Nothing of the guest's: somebody kicked this VP.
+    /// Another thread kicked this VP; the guest requested nothing.
     Kicked,
 }
 
-/// One virtual processor. It belongs to one thread at a time; see [`Kicker`] for the others.
+/// One virtual processor. It belongs to one thread at a time; other threads use a [`Kicker`].
 pub struct Vp {
     pub(super) fd: VcpuFd,
     page: Arc<RunPage>,
-    /// The last exit was an access that KVM completes with the next entry.
+    /// The last exit was an access that KVM completes on the next entry.
     accessing: bool,
-    /// What the VP takes once its access is complete.
+    /// An exception to raise once the access is complete.
     exception: Option<Exception>,
-    /// Where the guest was at the exit before the last one, if registers come with each exit.
+    /// Instruction pointer of the guest at the exit before the last one, if registers are synchronized with each exit.
     last_instruction: Option<u64>,
 }
 
@@ -132,7 +132,7 @@ impl Vp {
         Ok(Self { fd, page, accessing: false, exception: None, last_instruction: None })
     }
 
-    /// Sets what CPUID tells the guest on this VP.
+    /// Sets the CPUID leaves of this VP.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -174,8 +174,8 @@ impl Vp {
         self.fd.set_sregs(registers).map_err(HostError::call("new system registers"))
     }
 
-    /// Puts the VP into the state in which a PC's firmware hands over: memory cached, and the PIC's
-    /// interrupts and NMIs reaching the local APIC's two pins.
+    /// Sets the state in which a PC's firmware starts a kernel: memory is cached, and the PIC's interrupts and NMIs are
+    /// connected to the local APIC's two pins.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -194,24 +194,25 @@ impl Vp {
         self.fd.set_lapic(&apic).map_err(HostError::call("new local APIC registers"))
     }
 
-    /// Returns a handle that drives this VP out of the guest. Make it on the thread that will [`run`](Self::run) the VP.
+    /// Returns a handle that forces this VP out of the guest. Create it on the thread that will [`run`](Self::run) the
+    /// VP.
     pub fn kicker(&self) -> Kicker {
         // SAFETY: gettid has no preconditions.
         let thread = unsafe { libc::gettid() };
         Kicker { page: self.page.clone(), thread }
     }
 
-    /// Runs the guest until it needs us.
+    /// Runs the guest until the next exit.
     ///
     /// # Errors
-    /// The VP cannot go on.
+    /// Returns an error if the VP cannot continue.
     pub fn run(&mut self) -> Result<Exit<'_>, VpError> {
         if self.exception.is_some() {
             self.complete_access();
         }
         self.last_instruction = self.synced_instruction();
-        // The borrow that `run` returns ends here on purpose: what kvm-ioctls does not pass on (the size of
-        // one port access) is in the run structure, and a borrow that is returned would lock that out.
+        // The borrow that `run` returns ends here on purpose. The run structure contains what kvm-ioctls does not pass
+        // on (the size of one port access), and a borrow that is returned would block access to it.
         let kind = match self.fd.run() {
             Ok(exit) => Kind::of(&exit),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
@@ -261,8 +262,8 @@ impl Vp {
                 // SAFETY: KVM_EXIT_HYPERV makes `hyperv` the active member.
                 let exit = unsafe { &mut run.__bindgen_anon_1.hyperv };
                 if exit.type_ == KVM_EXIT_HYPERV_HCALL {
-                    // KVM passes a hypercall on only when the guest makes it past our page. It gets an answer
-                    // that every call has.
+                    // KVM passes on a hypercall only if the guest makes it without using our page. It gets a result
+                    // that every call can have.
                     exit.u.hcall.result = INVALID_HYPERCALL_CODE;
                 }
                 Ok(Exit::Kicked)
@@ -274,35 +275,36 @@ impl Vp {
         }
     }
 
-    /// Returns where the guest was at the exit before the last one: all that is known where the last one left nothing.
+    /// Returns the instruction pointer of the guest at the exit before the last one, for cases where the last exit left
+    /// no state.
     pub fn last_instruction(&self) -> Option<u64> {
         self.last_instruction
     }
 
-    /// Answers [`Exit::MsrRead`]: with a value, or with #GP where there is none.
+    /// Completes [`Exit::MsrRead`] with a value, or with #GP for `None`.
     pub fn finish_msr_read(&mut self, value: Option<u64>) {
         let run = self.fd.get_kvm_run();
         run.__bindgen_anon_1.msr.error = value.is_none().into();
         run.__bindgen_anon_1.msr.data = value.unwrap_or_default();
     }
 
-    /// Answers [`Exit::MsrWrite`]: taken, or #GP.
+    /// Completes [`Exit::MsrWrite`], or raises #GP if `taken` is `false`.
     pub fn finish_msr_write(&mut self, taken: bool) {
         self.fd.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
     }
 
-    /// Returns `true` if the VP is half-way through an access: its events are not to be touched before that is
-    /// [complete](Self::complete_access).
+    /// Returns `true` if the VP is in the middle of an access. Its pending events must not be changed until the access
+    /// is [complete](Self::complete_access).
     pub fn is_accessing(&self) -> bool {
         self.accessing
     }
 
-    /// Has the next [`run`](Self::run) complete the access and return with [`Exit::Kicked`].
+    /// Makes the next [`run`](Self::run) complete the access and return with [`Exit::Kicked`].
     pub fn complete_access(&self) {
         self.page.immediate_exit().store(1, Ordering::SeqCst);
     }
 
-    /// Has the VP take an exception, once its access is complete.
+    /// Raises an exception in the VP once its access is complete.
     pub fn raise(&mut self, exception: Exception) {
         self.exception = Some(exception);
     }
@@ -333,7 +335,7 @@ impl Vp {
     }
 }
 
-/// What an exit is, without its data.
+/// The kind of an exit, without its data.
 enum Kind {
     Port { out: bool },
     Mmio,
@@ -346,7 +348,7 @@ enum Kind {
     Shutdown,
 }
 
-/// An exit after which the VP cannot go on.
+/// An exit after which the VP cannot continue.
 enum Failure {
     Internal,
     Entry(u64),
@@ -354,7 +356,7 @@ enum Failure {
 }
 
 impl Kind {
-    /// Returns `true` if KVM completes what the guest did with the next entry.
+    /// Returns `true` if KVM completes the guest's access on the next entry.
     fn is_access(&self) -> bool {
         matches!(self, Self::Port { .. } | Self::Mmio | Self::MsrRead(_) | Self::MsrWrite(..) | Self::Hyperv)
     }
@@ -380,7 +382,7 @@ impl Kind {
 
 /// A second mapping of a VP's run structure, of which only `immediate_exit` is used.
 ///
-/// kvm-ioctls' own mapping is exclusive to the VP's thread; a mapping of our own lets any other thread set that one byte.
+/// kvm-ioctls' own mapping belongs to the VP's thread. This second mapping lets other threads set that one byte.
 struct RunPage {
     start: NonNull<u8>,
     size: usize,
@@ -422,7 +424,7 @@ impl Drop for RunPage {
     }
 }
 
-/// Drives one VP out of the guest; see [`super::gate`].
+/// Forces one VP out of the guest; see [`super::gate`].
 pub struct Kicker {
     page: Arc<RunPage>,
     thread: libc::pid_t,
@@ -437,12 +439,13 @@ impl Kick for Kicker {
     }
 }
 
-/// Returns the signal that drives VPs out of the guest. Its handler does nothing: that the system call ends is all.
+/// Returns the signal that forces VPs out of the guest. Its handler does nothing: it only has to interrupt the system
+/// call.
 fn kick_signal() -> libc::c_int {
     SIGRTMIN()
 }
 
-/// Makes the signal that drives VPs out of the guest harmless. Before the first VP runs.
+/// Installs the handler of the signal that forces VPs out of the guest. Call it before the first VP runs.
 pub fn prepare_kicks() {
     extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
     static ONCE: Once = Once::new();

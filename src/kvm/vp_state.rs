@@ -1,4 +1,4 @@
-//! The parts of a VP's state that only the Hyper-V engines touch: registers that come with an exit, MSRs, pending events.
+//! The parts of a VP's state that only the Hyper-V engines use: synchronized registers, MSRs, pending events.
 
 use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED,
@@ -29,17 +29,17 @@ pub(super) const EXT_INT: u32 = 7 << 8;
 
 pub(super) const RFLAGS_IF: u64 = 1 << 9;
 
-/// Flags of pending events: KVM shall not take back the NMIs and INITs that came since they were read.
+/// Flags of pending events: KVM must not discard NMIs and INITs that arrived since the state was read.
 const ONLY_WHAT_CHANGES: u32 = 0;
 
 /// IA32_APIC_BASE.
 const X2APIC_ENABLED: u64 = 1 << 10;
 /// The EOI register of a local APIC in x2APIC mode.
 const X2APIC_EOI: u32 = 0x80b;
-/// TLFS, "EOI": the register whatever the mode.
+/// TLFS, "EOI": works in every mode of the local APIC.
 const HV_EOI: u32 = 0x4000_0070;
 
-/// An exception that a VP takes instead of going on.
+/// An exception to raise in a VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
     /// #UD.
@@ -48,26 +48,26 @@ pub enum Exception {
     GeneralProtection,
 }
 
-/// Whether a VP takes an interrupt, and why not.
+/// Whether a VP can take an interrupt, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It takes it with the next entry.
+    /// The VP takes it on the next entry.
     Taken,
-    /// Its interrupts are disabled, and nothing else is on its way.
+    /// Interrupts are disabled, and no other event is pending.
     Masked,
-    /// It has halted with its interrupts disabled.
+    /// The VP is halted with interrupts disabled.
     Asleep,
-    /// Another event is on its way, or its task priority is too high.
+    /// Another event is pending, or the task priority is too high.
     Busy,
-    /// It waits for INIT or SIPI: what was pending is forgotten, as in a local APIC.
+    /// The VP waits for INIT or SIPI. As in a local APIC, pending interrupts are discarded.
     Reset,
 }
 
 impl Vp {
-    /// Has the registers come with each exit, for [`synced_registers`](Self::synced_registers) and
+    /// Makes KVM copy the registers on each exit, for [`synced_registers`](Self::synced_registers) and
     /// [`synced_system_registers`](Self::synced_system_registers).
     ///
-    /// KVM copies them in a fraction of the time that a system call of their own would take.
+    /// That takes a fraction of the time of a separate system call.
     pub fn sync_registers(&mut self) {
         self.fd.set_sync_valid_reg(SyncReg::Register);
         self.fd.set_sync_valid_reg(SyncReg::SystemRegister);
@@ -78,7 +78,8 @@ impl Vp {
         self.fd.sync_regs().regs
     }
 
-    /// Returns the instruction pointer at the last exit; `None` before the first, and where registers do not come with exits.
+    /// Returns the instruction pointer at the last exit, or `None` before the first exit or if registers are not
+    /// synchronized.
     pub(super) fn synced_instruction(&mut self) -> Option<u64> {
         let synced = self.fd.get_kvm_run().kvm_valid_regs & SyncReg::Register as u64 != 0;
         Some(self.synced_registers().rip).filter(|rip| synced && *rip != 0)
@@ -89,7 +90,7 @@ impl Vp {
         self.fd.sync_regs().sregs
     }
 
-    /// Sets the general registers with the next entry.
+    /// Sets the general registers on the next entry.
     pub fn set_synced_registers(&mut self, registers: &kvm_regs) {
         self.fd.sync_regs_mut().regs = *registers;
         self.fd.set_sync_dirty_reg(SyncReg::Register);
@@ -111,21 +112,21 @@ impl Vp {
         self.fd.set_fpu(fpu).map_err(HostError::call("new FPU registers"))
     }
 
-    /// Reads an MSR as the host sees it, or `None` if KVM does not know it.
+    /// Reads an MSR with host privileges, or returns `None` if KVM does not implement it.
     pub fn read_msr(&self, index: u32) -> Option<u64> {
         let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]).ok()?;
         let count = self.fd.get_msrs(&mut msrs).ok()?;
         (count == 1).then(|| msrs.as_slice()[0].data)
     }
 
-    /// Writes an MSR with the host's right, which is more than the guest's. Returns `false` if KVM does not take it.
+    /// Writes an MSR with host privileges, which are more than the guest's. Returns `false` if KVM refuses the write.
     #[must_use]
     pub fn write_msr(&self, index: u32, data: u64) -> bool {
         let msrs = Msrs::from_entries(&[kvm_msr_entry { index, data, ..Default::default() }]);
         msrs.is_ok_and(|msrs| self.fd.set_msrs(&msrs).is_ok_and(|count| count == 1))
     }
 
-    /// Has the VP take an exception with the next entry. It must not be half-way through an access.
+    /// Raises an exception on the next entry. The VP must not be in the middle of an access.
     pub(super) fn inject(&self, exception: Exception) -> Result<(), HostError> {
         let mut events = self.fd.get_vcpu_events().map_err(HostError::call("pending events"))?;
         let (vector, has_error_code) = match exception {
@@ -140,10 +141,10 @@ impl Vp {
         self.fd.set_vcpu_events(&events).map_err(HostError::call("an exception"))
     }
 
-    /// Hands the VP an interrupt that counts as acknowledged: nothing stays in service, and no EOI is owed.
+    /// Injects an interrupt as already acknowledged: nothing stays in service, and no EOI is needed.
     ///
-    /// Nothing has happened unless it returns [`Readiness::Taken`]. An interrupt that is in service does not stand
-    /// in the way: a handler that enables interrupts before its EOI is interrupted.
+    /// The interrupt is injected only if this returns [`Readiness::Taken`]. An interrupt in service does not prevent
+    /// that: a handler that enables interrupts before its EOI is interrupted.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -174,11 +175,12 @@ impl Vp {
         self.fd.set_vcpu_events(&events).map_err(HostError::call("an interrupt")).map(|()| Readiness::Taken)
     }
 
-    /// Has the VP leave the guest with [`Exit::InterruptWindow`](super::vp::Exit::InterruptWindow) as soon as its
-    /// interrupts are enabled. False, and nothing has happened, where KVM does not do that: its local APIC must listen to a PIC.
+    /// Makes the VP exit with [`Exit::InterruptWindow`](super::vp::Exit::InterruptWindow) as soon as its interrupts are
+    /// enabled. Returns `false`, without effect, if KVM does not support that: the local APIC must be connected to a
+    /// PIC.
     ///
-    /// It must do so by itself. Who writes the local APIC's registers to change that loses the interrupts which other processors
-    /// send between his reading and his writing.
+    /// The guest must have made that connection itself. Writing the local APIC's registers from here would lose
+    /// interrupts that other processors send between the read and the write.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -189,12 +191,12 @@ impl Vp {
         Ok(listens)
     }
 
-    /// Takes [`open_window`](Self::open_window) back.
+    /// Undoes [`open_window`](Self::open_window).
     pub fn close_window(&mut self) {
         self.fd.get_kvm_run().request_interrupt_window = 0;
     }
 
-    /// Returns `true` if the local APIC's task priority holds an interrupt of this vector back.
+    /// Returns `true` if the local APIC's task priority blocks an interrupt with this vector.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -202,7 +204,7 @@ impl Vp {
         Ok(u32::from(vector) >> 4 <= self.task_priority()? >> 4 & 0xf)
     }
 
-    /// Has the VP leave the guest after each instruction, or no longer.
+    /// Enables or disables an exit after each instruction.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -221,7 +223,7 @@ impl Vp {
         Ok(matches!(state.mp_state, KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED))
     }
 
-    /// Lets a VP run that waits for an INIT or a SIPI.
+    /// Starts a VP that waits for an INIT or a SIPI.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -247,7 +249,7 @@ impl Vp {
     /// Returns the error of the KVM ioctl.
     pub fn set_task_priority(&self, priority: u8) -> Result<(), HostError> {
         if priority.is_multiple_of(16) {
-            // By CR8, which touches nothing else of the local APIC: not the interrupts that others are sending.
+            // Uses CR8, which changes nothing else in the local APIC, such as interrupts that others are sending.
             let mut system = self.system_registers()?;
             system.cr8 = u64::from(priority >> 4);
             return self.set_system_registers(&system);
@@ -257,15 +259,15 @@ impl Vp {
         self.set_apic(&apic)
     }
 
-    /// Ends the interrupt of highest priority that is in service. Gives its vector, and whether it is level-triggered and
-    /// KVM does not tell that it has ended with [`Exit::EndOfInterrupt`](super::vp::Exit::EndOfInterrupt).
+    /// Ends the interrupt in service with the highest priority. Returns its vector, and whether it is level-triggered
+    /// and KVM does not report its end with [`Exit::EndOfInterrupt`](super::vp::Exit::EndOfInterrupt).
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
     pub fn end_of_interrupt(&self) -> Result<Option<(u8, bool)>, HostError> {
         let mut apic = self.apic()?;
         let Some(vector) = highest(&apic, APIC_ISR) else { return Ok(None) };
-        // By a register, which touches nothing else of the local APIC: not the interrupts that others are sending.
+        // Uses a register, which changes nothing else in the local APIC, such as interrupts that others are sending.
         if self.write_msr(X2APIC_EOI, 0) || self.write_msr(HV_EOI, 0) {
             return Ok(Some((vector, false)));
         }
@@ -277,7 +279,8 @@ impl Vp {
         Ok(Some((vector, level)))
     }
 
-    /// Returns `true` if [`end_taken`](Self::end_taken) works: by the x2APIC's register, or by Hyper-V's where KVM has that.
+    /// Returns `true` if [`end_taken`](Self::end_taken) works: through the x2APIC's register, or Hyper-V's if KVM
+    /// implements it.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -285,7 +288,8 @@ impl Vp {
         Ok(has_hyperv || self.system_registers()?.apic_base & X2APIC_ENABLED != 0)
     }
 
-    /// Ends an interrupt that was sent to the local APIC, once the guest has taken it. Returns `true` if it is over.
+    /// Ends an interrupt that was sent to the local APIC, if the guest has taken it. Returns `true` once the interrupt
+    /// has ended.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -293,7 +297,7 @@ impl Vp {
         let apic = self.apic()?;
         let has =
             |first: usize| apic_register(&apic, first + usize::from(vector / 32) * 0x10) >> (vector % 32) & 1 != 0;
-        // Another one that has interrupted its handler ends first.
+        // If another interrupt has interrupted its handler, that one ends first.
         if highest(&apic, APIC_ISR) == Some(vector) {
             return Ok((self.write_msr(X2APIC_EOI, 0) || self.write_msr(HV_EOI, 0)) && !has(APIC_IRR));
         }
@@ -313,10 +317,10 @@ impl Vp {
         self.fd.get_tsc_khz().ok().filter(|khz| *khz > 0).map(|khz| u64::from(khz) * 1000)
     }
 
-    /// Returns what the guest's TSC is ahead of the host's, if the two tick alike.
+    /// Returns the offset of the guest's TSC from the host's, if both tick at the same rate.
     ///
-    /// KVM before Linux 5.16 does not say, and then it is measured: to a fraction of a microsecond, and exactly where
-    /// KVM leaves the TSC alone.
+    /// KVM before Linux 5.16 does not report it. Then it is measured: to a fraction of a microsecond, and exactly if
+    /// KVM does not change the TSC.
     pub fn tsc_offset(&self) -> Option<i64> {
         let mut offset = 0i64;
         let attribute = kvm_device_attr {
@@ -340,7 +344,7 @@ impl Vp {
         Some(if (bounds.0..=bounds.1).contains(&0) { 0 } else { bounds.0.midpoint(bounds.1) })
     }
 
-    /// Switches a capability of this VP on; what `argument` must be, KVM's documentation says.
+    /// Enables a capability of this VP. KVM's documentation describes `argument`.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -350,7 +354,7 @@ impl Vp {
     }
 }
 
-/// Returns the highest vector in the 256 bits that begin with this register.
+/// Returns the highest vector in the 256 bits that begin at this register.
 pub(super) fn highest(apic: &kvm_lapic_state, first: usize) -> Option<u8> {
     (0..8u8).rev().find_map(|word| {
         let bits = apic_register(apic, first + usize::from(word) * 0x10);

@@ -1,4 +1,4 @@
-//! The registers that tell where a VP is, whatever its mode.
+//! The registers that show where a VP is executing, in every mode.
 
 use std::fmt;
 
@@ -12,23 +12,23 @@ const EFER_LMA: u64 = 1 << 10;
 const RESET_IP: u64 = 0xfff0;
 const RESET_BASE: u64 = 0xffff_0000;
 
-/// How a VP executes.
+/// The execution mode of a VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Real mode.
     Real,
-    /// Protected mode, in a segment of 16 bits.
+    /// Protected mode, in a 16-bit segment.
     Protected16,
-    /// Protected mode, in a segment of 32 bits.
+    /// Protected mode, in a 32-bit segment.
     Protected32,
-    /// Long mode, in a segment of 16 or 32 bits.
+    /// Long mode, in a 16-bit or 32-bit segment.
     Compatibility,
-    /// Long mode, in a segment of 64 bits.
+    /// Long mode, in a 64-bit segment.
     Long64,
 }
 
 impl Mode {
-    /// Bytes of a word on the stack, or `None` if stacks are not worth a look.
+    /// Size of a word on the stack in bytes, or `None` if the stack is not examined in this mode.
     pub fn word(self) -> Option<u64> {
         match self {
             Self::Real | Self::Protected16 => None,
@@ -50,7 +50,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Where a VP is. Addresses are linear.
+/// Where a VP is executing. Addresses are linear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whereabouts {
     /// CS:RIP.
@@ -59,22 +59,22 @@ pub struct Whereabouts {
     pub stack: u64,
     /// SS:RBP.
     pub frame: u64,
-    /// How it executes.
+    /// The execution mode.
     pub mode: Mode,
-    /// Whether its addresses go through page tables.
+    /// Whether paging is enabled.
     pub paging: bool,
     /// CR2.
     pub page_fault: u64,
-    /// IDTR, base.
+    /// IDTR base.
     pub interrupt_table: u64,
-    /// IDTR, limit.
+    /// IDTR limit.
     pub interrupt_table_limit: u16,
-    /// It has not executed anything since its reset.
+    /// The VP has not executed anything since its reset.
     pub is_reset: bool,
 }
 
 impl Vp {
-    /// Returns where the VP is.
+    /// Returns where the VP is executing.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl.
@@ -104,7 +104,7 @@ impl Vp {
         })
     }
 
-    /// Returns the physical address that the VP's page tables have for a linear one, or `None` if it is not mapped.
+    /// Returns the physical address for a linear address, by the VP's page tables, or `None` if it is not mapped.
     pub fn guest_physical(&self, address: u64) -> Option<u64> {
         let translation = self.fd.translate_gva(address).ok()?;
         (translation.valid != 0).then_some(translation.physical_address)

@@ -1,9 +1,8 @@
-//! Scattered pages of guest memory, seen as one buffer.
+//! Scattered pages of guest memory as one buffer.
 //!
-//! Addresses are translated once, when the buffer is made: each run of pages that lie side by side
-//! in the host's mapping keeps that mapping alive and knows its place in it. An access then
-//! costs a bounds check and a copy. Guest memory changes under our feet at any time; copy what
-//! matters before checking it.
+//! Addresses are translated once, when the buffer is created. Each run of pages that are contiguous in the host's
+//! mapping keeps that mapping alive and stores its position in it. An access then costs a bounds check and a copy. The
+//! guest can change its memory at any time, so copy data before checking it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,53 +14,53 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::memory::{GuestMemory, PAGE_SIZE};
 
-/// Why guest memory cannot be used as a buffer.
+/// An invalid buffer, or an access outside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BufferError {
-    /// The guest named a page that it does not have.
+    /// The guest named a page that is not in its memory.
     #[error("page {frame:#x} is not in guest memory")]
     NoSuchPage {
         /// The page's number: its address divided by the page size.
         frame: u64,
     },
-    /// The access goes beyond the end.
+    /// The access exceeds the buffer.
     #[error("{length} bytes at offset {offset} go beyond the end of a buffer of {size}")]
     OutOfBounds {
-        /// Where the access starts.
+        /// Start of the access.
         offset: usize,
-        /// How long it is.
+        /// Length of the access.
         length: usize,
-        /// How long the buffer is.
+        /// Length of the buffer.
         size: usize,
     },
-    /// The pages do not hold the bytes that the buffer is to have.
+    /// The number of pages does not match the length of the buffer.
     #[error("{pages} pages do not hold {length} bytes from offset {offset} of the first")]
     WrongPageCount {
-        /// How many pages there are.
+        /// Number of pages.
         pages: usize,
-        /// Where the buffer starts in the first page.
+        /// Start of the buffer in the first page.
         offset: usize,
-        /// How long it is to be.
+        /// Length of the buffer.
         length: usize,
     },
 }
 
-/// Pages that lie side by side, both for the guest and for the host.
+/// Pages that are contiguous for both the guest and the host.
 #[derive(Clone, Debug)]
 struct Run {
-    /// Where the run starts in the buffer.
+    /// Start of the run in the buffer.
     start: usize,
     length: usize,
     address: GuestAddress,
     mapping: Arc<MmapRegion<()>>,
-    /// Where the run starts in the mapping.
+    /// Start of the run in the mapping.
     offset: usize,
 }
 
-/// A share in the mappings of some guest pages. Most are in one.
+/// References to the mappings of some guest pages. Usually there is only one.
 pub type Mappings = SmallVec<[Arc<MmapRegion<()>>; 1]>;
 
-/// See the module's description.
+/// Scattered pages of guest memory; see the module's description.
 #[derive(Clone, Debug, Default)]
 pub struct GuestBuffer {
     /// In order, without gaps. Most buffers are one run.
@@ -70,7 +69,7 @@ pub struct GuestBuffer {
 }
 
 impl Run {
-    /// Returns `true` if the page at this guest address is in the same mapping, right behind the run.
+    /// Returns `true` if the page at this guest address follows the run directly in the same mapping.
     fn is_followed_by(&self, page: u64) -> bool {
         self.address.0 + self.length as u64 == page
             && self.mapping.size() - self.offset - self.length >= PAGE_SIZE as usize
@@ -78,10 +77,11 @@ impl Run {
 }
 
 impl GuestBuffer {
-    /// Creates the buffer of `length` bytes from byte `offset` of the first of the pages numbered `frames`.
+    /// Creates a buffer of `length` bytes that starts at byte `offset` of the first page. `frames` are the page
+    /// numbers.
     ///
     /// # Errors
-    /// A page that guest memory does not have, or more or fewer pages than the bytes touch.
+    /// Returns an error if a page is not in guest memory, or if there are more or fewer pages than the bytes need.
     pub fn new(
         memory: &GuestMemory,
         frames: impl ExactSizeIterator<Item = u64>,
@@ -135,7 +135,7 @@ impl GuestBuffer {
     /// Returns the part of the buffer from `offset`, `length` bytes long.
     ///
     /// # Errors
-    /// The part goes beyond the end.
+    /// Returns an error if the part exceeds the buffer.
     pub fn part(&self, offset: usize, length: usize) -> Result<Self, BufferError> {
         let mut part = Self { runs: SmallVec::new(), length };
         let mut start = 0;
@@ -155,12 +155,12 @@ impl GuestBuffer {
     /// Returns the first `length` bytes of the buffer.
     ///
     /// # Errors
-    /// It has fewer.
+    /// Returns an error if the buffer is shorter.
     pub fn shortened(self, length: usize) -> Result<Self, BufferError> {
         if length == self.length { Ok(self) } else { self.part(0, length) }
     }
 
-    /// Returns what keeps all of the buffer mapped.
+    /// Returns references that keep the whole buffer mapped.
     pub fn mappings(&self) -> Mappings {
         let mut mappings = Mappings::new();
         for run in &self.runs {
@@ -174,7 +174,7 @@ impl GuestBuffer {
     /// Copies out of the buffer.
     ///
     /// # Errors
-    /// The access goes beyond the end; then nothing is copied.
+    /// Returns an error, and copies nothing, if the access exceeds the buffer.
     #[inline]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), BufferError> {
         let mut rest = bytes;
@@ -189,7 +189,7 @@ impl GuestBuffer {
     /// Copies into the buffer.
     ///
     /// # Errors
-    /// The access goes beyond the end; then nothing is copied.
+    /// Returns an error, and copies nothing, if the access exceeds the buffer.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), BufferError> {
         let mut rest = bytes;
@@ -204,7 +204,7 @@ impl GuestBuffer {
     /// Copies a value out of the buffer.
     ///
     /// # Errors
-    /// The access goes beyond the end.
+    /// Returns an error if the access exceeds the buffer.
     #[inline]
     pub fn read_value<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, BufferError> {
         let mut value = T::new_zeroed();
@@ -212,26 +212,26 @@ impl GuestBuffer {
         Ok(value)
     }
 
-    /// Returns the pieces of host memory that make up a part of the buffer, for vectored I/O.
+    /// Returns the slices of host memory that make up a part of the buffer, for vectored I/O.
     ///
     /// # Errors
-    /// The part goes beyond the end.
+    /// Returns an error if the part exceeds the buffer.
     #[inline]
     pub fn slices(
         &self,
         offset: usize,
         length: usize,
     ) -> Result<impl Iterator<Item = VolatileSlice<'_, ()>>, BufferError> {
-        // A run lies inside its mapping, so get_slice gives what it is asked for.
+        // A run is inside its mapping, so get_slice succeeds.
         Ok(self
             .touched(offset, length)?
             .filter_map(|(run, within)| run.mapping.get_slice(run.offset + within.start, within.len()).ok()))
     }
 
-    /// Returns the same pieces as guest addresses and lengths.
+    /// Returns the same part as guest addresses and lengths.
     ///
     /// # Errors
-    /// The part goes beyond the end.
+    /// Returns an error if the part exceeds the buffer.
     pub fn segments(
         &self,
         offset: usize,
@@ -242,10 +242,10 @@ impl GuestBuffer {
         Ok(self.touched(offset, length)?.map(segment))
     }
 
-    /// Returns the 32-bit word at `offset`, to be shared with the guest.
+    /// Returns the 32-bit word at `offset`, which is shared with the guest.
     ///
     /// # Errors
-    /// The word goes beyond the end or across two runs, or is not aligned.
+    /// Returns an error if the word exceeds the buffer, spans two runs, or is not aligned.
     #[inline]
     pub fn word(&self, offset: usize) -> Result<&AtomicU32, BufferError> {
         let length = size_of::<u32>();
@@ -255,7 +255,7 @@ impl GuestBuffer {
             .ok_or(BufferError::OutOfBounds { offset, length, size: self.length })
     }
 
-    /// Returns the runs that `offset..offset + length` touches, each with the range inside of it.
+    /// Returns the runs that `offset..offset + length` touches, each with the range inside it.
     #[inline]
     fn touched(&self, offset: usize, length: usize) -> Result<impl Iterator<Item = (&Run, Range<usize>)>, BufferError> {
         let size = self.length;

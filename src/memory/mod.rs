@@ -1,13 +1,13 @@
-//! Guest memory: where it lies and what backs it.
+//! Guest memory: its layout and what backs it.
 //!
-//! RAM starts at guest physical address (GPA) 0 and is mapped sparsely: memory that neither guest nor loader
-//! touched costs the host nothing. What does not fit below [`HOLE_START`] continues at [`HOLE_END`]; the hole
-//! between carries the interrupt controllers and the VMBus MMIO range.
+//! RAM starts at guest physical address (GPA) 0 and is mapped sparsely: memory that neither guest nor loader has
+//! touched costs the host nothing. RAM that does not fit below [`HOLE_START`] continues at [`HOLE_END`]. The hole in
+//! between contains the interrupt controllers and the VMBus MMIO range.
 //!
-//! What the host gives at a touch is decided by [`Backing`]. Its pages' size is most of what a boot costs beside
-//! the guest's own work: each first touch of a page leaves the guest. Linux touches 17,000 pages of 4 KiB on its way
-//! to user space, and takes half as long again with them as with huge pages, which hosts give to private memory but, as
-//! they come, never to a memfd (`/sys/kernel/mm/transparent_hugepage/shmem_enabled`).
+//! [`Backing`] decides which pages the host allocates. Their size dominates the cost of a boot, apart from the guest's
+//! own work, because each first touch of a page exits the guest. Linux touches 17,000 pages of 4 KiB on its way to user
+//! space, and takes half as long again with them as with huge pages. Hosts give huge pages to private memory but, by
+//! default, never to a memfd (`/sys/kernel/mm/transparent_hugepage/shmem_enabled`).
 #![allow(unsafe_code)]
 
 pub mod buffer;
@@ -21,74 +21,74 @@ use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
 };
 
-/// Guest memory as every floor sees it.
+/// Guest memory.
 pub type GuestMemory = GuestMemoryMmap<()>;
 
 /// First GPA of the hole below 4 GiB.
 pub const HOLE_START: u64 = 0xc000_0000;
 /// First GPA after the hole below 4 GiB.
 pub const HOLE_END: u64 = 0x1_0000_0000;
-/// The least memory that a machine can have: the real-mode address space.
+/// Minimum size of guest memory: the real-mode address space.
 pub const MIN_SIZE: u64 = 1 << 20;
-/// The memory's granularity.
+/// Page size in bytes.
 pub const PAGE_SIZE: u64 = 4096;
-/// What the processor maps with one entry where it can, in bytes.
+/// Size of a huge page, in bytes.
 pub const HUGE_PAGE: u64 = 2 << 20;
 
-/// What guest memory is made of.
+/// What backs guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
-    /// This process's own memory, in transparent huge pages where the host has them. The first 2 MiB come page by page,
-    /// so that a small guest stays small, unless it turns out to be [large](prefer_huge_pages).
+    /// Anonymous memory of this process, with transparent huge pages if the host has them. The first 2 MiB use small
+    /// pages, so that a small guest stays small, unless the guest is known to be [large](prefer_huge_pages).
     Private,
-    /// A memfd, which can be handed to other processes. It comes page by page.
+    /// A memfd, which can be passed to other processes. It uses small pages.
     Shared,
-    /// A memfd in the host's reserved huge pages of 2 MiB.
+    /// A memfd in the host's reserved 2 MiB pages.
     HugePages,
 }
 
-/// Why guest memory cannot be had.
+/// The reason why guest memory cannot be allocated.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// The size is below [`MIN_SIZE`] or not a multiple of the page size.
     #[error("guest memory of {size} bytes is {problem}")]
     Size {
-        /// The size asked for, in bytes.
+        /// The requested size, in bytes.
         size: u64,
-        /// What is wrong with it, and what would be right.
+        /// The problem with the size, and a valid size.
         problem: &'static str,
     },
-    /// The host has no room for what the kernel must remember of so much memory.
+    /// The host lacks memory for the kernel's own data about guest memory of this size.
     #[error(
         "{size} bytes of guest memory are more than this host can serve: KVM alone would need {overhead} bytes \
          to keep account of it, and {available} are free; give a smaller --memory"
     )]
     Overhead {
-        /// The size asked for, in bytes.
+        /// The requested size, in bytes.
         size: u64,
-        /// What KVM would take, in bytes.
+        /// The memory that KVM would need, in bytes.
         overhead: u64,
-        /// What the host has left, in bytes.
+        /// The memory that the host has available, in bytes.
         available: u64,
     },
-    /// The host has no memfd for us.
+    /// The memfd cannot be created.
     #[error("cannot create a memory file for {size} bytes of guest memory: {source}{advice}")]
     Create {
-        /// The size asked for, in bytes.
+        /// The requested size, in bytes.
         size: u64,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
-        /// The host's answer.
+        /// The error of the host.
         source: std::io::Error,
     },
     /// The memfd cannot be mapped.
     #[error("cannot map {size} bytes of guest memory: {source}{advice}")]
     Map {
-        /// The size asked for, in bytes.
+        /// The requested size, in bytes.
         size: u64,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
-        /// The host's answer.
+        /// The error of the host.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -102,7 +102,7 @@ pub fn ranges(size: u64) -> Vec<Range<u64>> {
 /// Creates `size` bytes of zeroed guest memory.
 ///
 /// # Errors
-/// A size that no machine can have, or a host without room for it.
+/// Returns an error if the size is invalid, or if the host lacks the memory.
 pub fn create(size: u64, backing: Backing) -> Result<GuestMemory, MemoryError> {
     if size < MIN_SIZE {
         return Err(MemoryError::Size { size, problem: "less than the 1M that a PC has at least" });
@@ -113,7 +113,7 @@ pub fn create(size: u64, backing: Backing) -> Result<GuestMemory, MemoryError> {
     if backing == Backing::HugePages && !size.is_multiple_of(HUGE_PAGE) {
         return Err(MemoryError::Size { size, problem: "not a multiple of 2M, as hugepages=on needs" });
     }
-    // KVM allocates a reverse map, 8 bytes for each page of 4 KiB, as soon as it hears of the memory.
+    // KVM allocates a reverse map, 8 bytes for each 4 KiB page, as soon as the memory is registered.
     let (overhead, available) = (size / 512, available());
     if overhead > available / 2 {
         return Err(MemoryError::Overhead { size, overhead, available });
@@ -140,7 +140,7 @@ pub fn create(size: u64, backing: Backing) -> Result<GuestMemory, MemoryError> {
     GuestMemory::from_regions(regions).map_err(|error| unmapped(error.into()))
 }
 
-/// Returns the file behind the memory, where there is one.
+/// Creates the file that backs the memory, if the backing has one.
 fn file(size: u64, backing: Backing) -> std::io::Result<Option<File>> {
     let kind = match backing {
         Backing::Private => return Ok(None),
@@ -155,14 +155,15 @@ fn file(size: u64, backing: Backing) -> std::io::Result<Option<File>> {
 const READ_AND_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
 
 fn map_file(file: &File, offset: u64, length: u64, backing: Backing) -> Result<MmapRegion, MmapRegionError> {
-    // Reserved pages are claimed now: a guest that touches one that is not there would end the process by SIGBUS.
+    // Reserved pages are allocated now. Otherwise a guest that touches a page that is not available would end the
+    // process by SIGBUS.
     let flags = libc::MAP_SHARED | if backing == Backing::HugePages { 0 } else { libc::MAP_NORESERVE };
     let file = file.try_clone().map_err(MmapRegionError::Mmap)?;
     MmapRegion::build(Some(FileOffset::new(file, offset)), length as usize, READ_AND_WRITE, flags)
 }
 
-/// Maps private memory for the guest's addresses from `start` on, at an address where huge pages can be had: KVM maps
-/// one only where it is aligned on both sides.
+/// Maps private memory for the guest addresses from `start` on, at a host address that allows huge pages: KVM maps a
+/// huge page only if it is aligned on both sides.
 fn map_private(length: u64, start: u64) -> Result<MmapRegion, MmapRegionError> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let small = HUGE_PAGE.saturating_sub(start).min(length);
@@ -174,7 +175,7 @@ fn map_private(length: u64, start: u64) -> Result<MmapRegion, MmapRegionError> {
     Ok(mapping)
 }
 
-/// Has huge pages used from the first page on: for a guest that is known to need many.
+/// Enables huge pages from the first page on, for a guest that is known to need many.
 pub fn prefer_huge_pages(memory: &GuestMemory) {
     let private = |region: &&GuestRegionMmap| region.file_offset().is_none();
     for region in memory.iter().filter(private) {
@@ -182,21 +183,22 @@ pub fn prefer_huge_pages(memory: &GuestMemory) {
     }
 }
 
-/// An inaccessible mapping that keeps others from its place.
+/// An inaccessible mapping that reserves address space.
 ///
-/// Linux puts a mapping at the top of the highest gap that has room for it. With what is above an aligned room taken, the
-/// next mapping of that length lands there; should another thread's come between, alignment is all that is lost.
+/// Linux places a mapping at the top of the highest gap that is large enough. If this mapping occupies what is above an
+/// aligned gap, the next mapping of that length goes into the gap. If another thread maps memory in between, only the
+/// alignment is lost.
 struct Plug {
     address: usize,
     length: usize,
 }
 
 impl Plug {
-    /// Finds room for `length` bytes from a multiple of [`HUGE_PAGE`] on, and takes what is above it.
+    /// Finds room for `length` bytes at a multiple of [`HUGE_PAGE`], and occupies the space above it.
     fn above_aligned_room(length: u64) -> Option<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let whole = length.checked_add(HUGE_PAGE)? as usize;
-        // SAFETY: a new mapping, at an address that the host chooses, which nobody knows of.
+        // SAFETY: a new mapping, at an address that the kernel chooses. Nothing else refers to it.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return None;
@@ -212,22 +214,22 @@ impl Plug {
 impl Drop for Plug {
     fn drop(&mut self) {
         if self.length > 0 {
-            // SAFETY: what is left of the mapping that `above_aligned_room` made, which nobody knows of.
+            // SAFETY: the rest of the mapping that `above_aligned_room` made. Nothing else refers to it.
             unsafe { libc::munmap(self.address as *mut _, self.length) };
         }
     }
 }
 
-/// Tells the host what is wanted of part of a mapping. A host without huge pages refuses; then there are none.
+/// Advises the host about part of a mapping. A host without huge pages refuses; then there are none.
 fn advise(mapping: &MmapRegion, part: Range<u64>, advice: libc::c_int) {
     let length = (part.end - part.start) as usize;
     if length > 0 && part.end <= mapping.size() as u64 {
-        // SAFETY: the part lies within the mapping, and this advice changes nothing of what the memory holds.
+        // SAFETY: the part is inside the mapping, and this advice does not change the content of the memory.
         unsafe { libc::madvise(mapping.as_ptr().wrapping_add(part.start as usize).cast(), length, advice) };
     }
 }
 
-/// Memory that the host could still give, in bytes. Where it does not say, there is no bound.
+/// Returns the memory that the host has available, in bytes, or the maximum if it is unknown.
 fn available() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     kibibytes(&text, "MemAvailable:").map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1024))
@@ -238,7 +240,7 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())
 }
 
-/// What to tell a user whose guest has `size` bytes of memory, if the host cannot give it all of them.
+/// Returns a warning if the host cannot provide all of `size` bytes of guest memory.
 pub fn excess(size: u64) -> Option<String> {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -263,8 +265,8 @@ fn host_limit(text: &str) -> Option<u64> {
     Some(kibibytes(text, "MemTotal:")?.saturating_add(swap).saturating_mul(1024))
 }
 
-/// Returns the least limit of a control group and its ancestors, in bytes. `groups` is `/proc/self/cgroup`, and `read` gives a group's
-/// `memory.max`.
+/// Returns the lowest limit of a control group and its ancestors, in bytes. `groups` is the content of
+/// `/proc/self/cgroup`; `read` returns the `memory.max` of a group.
 fn group_limit(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let ancestors = std::path::Path::new(group).ancestors().filter_map(|group| group.to_str());

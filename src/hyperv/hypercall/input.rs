@@ -46,25 +46,25 @@ impl HypercallInput {
         self.0 & Self::RESERVED == 0
     }
 
-    /// Creates the same in registers.
+    /// Returns a copy whose parameters are in registers.
     #[must_use]
     pub const fn with_fast(self) -> Self {
         Self(self.0 | 1 << 16)
     }
 
-    /// Creates the same with a variable header of this many units of 8 bytes.
+    /// Returns a copy with a variable header of this many units of 8 bytes.
     #[must_use]
     pub const fn with_variable_header(self, qwords: usize) -> Self {
         Self(self.0 | (qwords as u64 & 0x3ff) << 17)
     }
 
-    /// Creates the same with this rep count.
+    /// Returns a copy with this rep count.
     #[must_use]
     pub const fn with_rep_count(self, count: usize) -> Self {
         Self(self.0 & !(0xfff << 32) | (count as u64 & 0xfff) << 32)
     }
 
-    /// Creates the same with this rep start index.
+    /// Returns a copy with this rep start index.
     #[must_use]
     pub const fn with_rep_start(self, index: usize) -> Self {
         Self(self.0 & !(0xfff << 48) | (index as u64 & 0xfff) << 48)

@@ -91,7 +91,7 @@ impl Sense {
 }
 
 impl Sense {
-    /// Creates the same with the INFORMATION field set.
+    /// Returns a copy with the INFORMATION field set.
     pub const fn with_information(self, information: u64) -> Self {
         Self { information: Some(information), ..self }
     }
