@@ -1,7 +1,7 @@
-//! Connections: the guest's names for ports of the parent (TLFS, "Ports and Connections").
+//! Connections: the guest's ids for ports of the parent partition (TLFS, "Ports and Connections").
 //!
-//! A service provider opens a port under a connection id that the guest is told of, and gets what the guest
-//! posts or signals there.
+//! A service provider opens a port under a connection id that the guest knows, and receives what the guest posts or
+//! signals there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,45 +10,45 @@ use super::message::MessageType;
 use super::status::{HvResult, HvStatus};
 use super::types::ConnectionId;
 
-/// How many connections a partition may have: one for each VMBus channel, and a few for VMBus itself.
+/// Maximum number of connections of a partition: one for each VMBus channel, and a few for VMBus itself.
 pub const MAX_CONNECTIONS: usize = 4096;
 
-/// Takes messages that the guest posts. Called on the posting VP's thread.
+/// Receives messages that the guest posts. Called on the posting VP's thread.
 pub trait MessagePort: Send + Sync {
-    /// Takes one message of at most 240 bytes.
+    /// Receives one message of at most 240 bytes.
     ///
     /// # Errors
-    /// It has no room now ([`HvStatus::INSUFFICIENT_BUFFERS`]), or does not want it.
+    /// Returns an error if there is no room ([`HvStatus::INSUFFICIENT_BUFFERS`]), or if the message is refused.
     fn post(&self, message_type: MessageType, payload: &[u8]) -> HvResult<()>;
 }
 
-/// Takes events that the guest signals. Called on the signalling VP's thread.
+/// Receives events that the guest signals. Called on the signalling VP's thread.
 pub trait EventPort: Send + Sync {
-    /// Returns how many flags it has, from 0 on.
+    /// Returns the number of flags, which are numbered from 0.
     fn flag_count(&self) -> u16;
-    /// Flag `flag`, below [`flag_count`](Self::flag_count), was signalled.
+    /// Handles a signal on flag `flag`, which is below [`flag_count`](Self::flag_count).
     fn signal(&self, flag: u16);
 }
 
-/// A port of the parent.
+/// A port of the parent partition.
 #[derive(Clone)]
 pub enum Port {
-    /// Takes messages.
+    /// Receives messages.
     Message(Arc<dyn MessagePort>),
-    /// Takes events.
+    /// Receives events.
     Event(Arc<dyn EventPort>),
 }
 
-/// Why a connection cannot be made.
+/// The reason why a connection cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The id has reserved bits set.
     #[error("{0} is no connection id: it has more than 24 bits")]
     Invalid(ConnectionId),
-    /// The id names a port already.
+    /// The id is in use.
     #[error("{0} is in use")]
     InUse(ConnectionId),
-    /// There are [`MAX_CONNECTIONS`].
+    /// There are already [`MAX_CONNECTIONS`].
     #[error("there are {MAX_CONNECTIONS} connections already")]
     TooMany,
 }
@@ -63,7 +63,7 @@ impl Connections {
     /// Opens a port under `id`.
     ///
     /// # Errors
-    /// The id is invalid or in use, or there are too many.
+    /// Returns an error if the id is invalid or in use, or if there are too many connections.
     pub fn connect(&mut self, id: ConnectionId, port: Port) -> Result<(), ConnectError> {
         if !id.is_valid() {
             return Err(ConnectError::Invalid(id));
@@ -78,15 +78,15 @@ impl Connections {
         Ok(())
     }
 
-    /// Closes the port under `id`, and gives it back.
+    /// Closes the port under `id`, and returns it.
     pub fn disconnect(&mut self, id: ConnectionId) -> Option<Port> {
         self.ports.remove(&id)
     }
 
-    /// Returns the port for messages under `id`.
+    /// Returns the message port under `id`.
     ///
     /// # Errors
-    /// The statuses of HvCallPostMessage.
+    /// Returns the status for HvCallPostMessage.
     pub fn message_port(&self, id: ConnectionId) -> HvResult<Arc<dyn MessagePort>> {
         match self.ports.get(&id) {
             Some(Port::Message(port)) => Ok(port.clone()),
@@ -95,10 +95,10 @@ impl Connections {
         }
     }
 
-    /// Returns the port for events under `id`, if it has `flag`.
+    /// Returns the event port under `id`, if it has `flag`.
     ///
     /// # Errors
-    /// The statuses of HvCallSignalEvent.
+    /// Returns the status for HvCallSignalEvent.
     pub fn event_port(&self, id: ConnectionId, flag: u16) -> HvResult<Arc<dyn EventPort>> {
         match self.ports.get(&id) {
             Some(Port::Event(port)) if flag < port.flag_count() => Ok(port.clone()),

@@ -7,15 +7,15 @@ use super::features::{Features, Word};
 
 /// First hypervisor leaf.
 pub const FIRST_LEAF: u32 = 0x4000_0000;
-/// Last hypervisor leaf that we give.
+/// Last hypervisor leaf.
 pub const LAST_LEAF: u32 = 0x4000_000a;
-/// CPUID.1:ECX: a hypervisor is present. The machine sets it beside these leaves.
+/// CPUID.1:ECX: a hypervisor is present. The machine sets it together with these leaves.
 pub const HYPERVISOR_PRESENT: u32 = 1 << 31;
 
 /// One CPUID leaf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leaf {
-    /// The value of EAX that asks for it.
+    /// The leaf's number: the value of EAX that selects it.
     pub function: u32,
     /// EAX.
     pub eax: u32,
@@ -39,7 +39,7 @@ pub struct Version {
 }
 
 impl Default for Version {
-    /// Windows Server 2022's.
+    /// The version of Windows Server 2022.
     fn default() -> Self {
         Self { major: 10, minor: 0, build: 20348 }
     }
@@ -71,20 +71,21 @@ impl FromStr for Version {
     }
 }
 
-/// What the leaves show beside the features.
+/// The content of the leaves apart from the features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Leaf 0x40000002.
     pub version: Version,
-    /// Leaf 0x40000005: the VPs that a partition may have.
+    /// Leaf 0x40000005: maximum number of VPs of a partition.
     pub max_vps: u32,
-    /// Leaf 0x40000004: how often to try a spinlock before HvCallNotifyLongSpinWait; [`NEVER_NOTIFY`] for never.
+    /// Leaf 0x40000004: number of attempts to take a spinlock before HvCallNotifyLongSpinWait; [`NEVER_NOTIFY`] for
+    /// never.
     pub spinlock_retries: u32,
-    /// Leaf 0x40000004: the width of a physical address, or 0 to say nothing.
+    /// Leaf 0x40000004: width of a physical address in bits, or 0 for unspecified.
     pub physical_address_bits: u8,
 }
 
-/// The guest need not tell of long spins.
+/// The guest need not report long spins.
 pub const NEVER_NOTIFY: u32 = u32::MAX;
 
 impl Default for Identity {
@@ -98,7 +99,7 @@ pub fn leaves(features: Features, identity: &Identity) -> Vec<Leaf> {
     (FIRST_LEAF..=LAST_LEAF).map(|function| leaf(function, features, identity)).collect()
 }
 
-/// What a hypervisor leaf is about.
+/// Returns the subject of a hypervisor leaf.
 pub const fn leaf_name(function: u32) -> &'static str {
     match function {
         0x4000_0000 => "highest leaf and vendor",
@@ -113,7 +114,7 @@ pub const fn leaf_name(function: u32) -> &'static str {
     }
 }
 
-/// Returns what the leaves of a guest or of KVM say of features.
+/// Returns the features that the leaves of a guest or of KVM show.
 pub fn features_in(leaves: &[Leaf]) -> Features {
     let word = |word: Word| {
         let (function, register) = word.place();

@@ -1,7 +1,7 @@
-//! A guest's last words (TLFS, "Partition Crash Enlightenment").
+//! The crash report of a guest (TLFS, "Partition Crash Enlightenment").
 //!
-//! A guest puts what it knows into CRASH_P0 to CRASH_P4 and writes CRASH_CTL. Linux either fills the
-//! registers (the error, its OS id, RIP, RAX, RSP), or leaves the end of its log: the address in P3, the length in P4.
+//! A guest writes details to CRASH_P0 to CRASH_P4, then writes CRASH_CTL. Linux either sets the registers (the error,
+//! its OS id, RIP, RAX, RSP), or passes the end of its log: the address in P3, the length in P4.
 
 use std::fmt;
 
@@ -13,23 +13,23 @@ use super::types::PAGE_SIZE;
 use crate::memory::GuestMemory;
 use crate::wire::printable::{CONTINUATION, Escaped};
 
-/// The longest text that is read: the TLFS allows one page.
+/// Maximum length of the text: the TLFS allows one page.
 pub const MAX_TEXT: usize = PAGE_SIZE;
 
-/// What a guest reported.
+/// A crash report from the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrashReport {
     /// CRASH_CTL as written.
     pub control: CrashControl,
     /// CRASH_P0 to CRASH_P4.
     pub parameters: [u64; CRASH_PARAMETERS],
-    /// The guest's text, made fit for a terminal: of its controls it has line breaks and tabs. `None` if it gave none, or gave an
-    /// address outside of RAM.
+    /// The guest's text, safe for a terminal: its only control characters are line breaks and tabs. `None` if the guest
+    /// passed no text, or an address outside of RAM.
     pub text: Option<String>,
 }
 
 impl CrashReport {
-    /// Takes the report that a write of `control` announces. Returns `None` if it announces none.
+    /// Reads the report that a write of `control` announces, or returns `None` if it announces none.
     pub fn take(control: CrashControl, parameters: [u64; CRASH_PARAMETERS], memory: &GuestMemory) -> Option<Self> {
         control.notify().then(|| {
             let text = control.message().then(|| text(memory, parameters[3], parameters[4])).flatten();
@@ -55,7 +55,7 @@ impl fmt::Display for CrashReport {
         let [p0, p1, p2, p3, p4] = self.parameters;
         write!(f, "the guest reported a crash: P0 {p0:#x}, P1 {p1:#x}, P2 {p2:#x}, P3 {p3:#x}, P4 {p4:#x}")?;
         match &self.text {
-            // A line of the guest's must not look like one of Viridian's.
+            // A line from the guest must not look like one from Viridian.
             Some(text) => text.lines().try_for_each(|line| write!(f, "\n{CONTINUATION}{line}")),
             None if self.control.message() => write!(f, " (P3 and P4 name no text in memory)"),
             None => Ok(()),

@@ -1,4 +1,4 @@
-//! SynIC messages as they lie in memory (TLFS, "SynIC Messages"; `HV_MESSAGE`, `HV_TIMER_MESSAGE_PAYLOAD`).
+//! The memory layout of SynIC messages (TLFS, "SynIC Messages"; `HV_MESSAGE`, `HV_TIMER_MESSAGE_PAYLOAD`).
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::types::TimerIndex;
 
-/// `HV_MESSAGE_SIZE`: a slot of the SIM page.
+/// `HV_MESSAGE_SIZE`: the size of a slot of the SIM page.
 pub const MESSAGE_SIZE: usize = 256;
 /// `HV_MESSAGE_MAX_PAYLOAD_BYTE_COUNT`.
 pub const MAX_PAYLOAD: usize = 240;
 
-/// `HV_MESSAGE_TYPE`. Open; zero marks an empty slot.
+/// `HV_MESSAGE_TYPE`. Unknown values are kept; zero marks an empty slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct MessageType(pub u32);
@@ -24,7 +24,7 @@ impl MessageType {
     /// `HvMessageTimerExpired`.
     pub const TIMER_EXPIRED: Self = Self(0x8000_0010);
 
-    /// Returns `true` if the type is the hypervisor's own, which no guest may send.
+    /// Returns `true` if the type is reserved for the hypervisor, so that no guest may send it.
     pub const fn is_hypervisor(self) -> bool {
         self.0 & 0x8000_0000 != 0
     }
@@ -44,9 +44,9 @@ impl fmt::Display for MessageType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MessageHeader {
-    /// What the message is; written last, so that a guest that sees it sees the whole message.
+    /// The type of the message. It is written last, so that a guest that sees it sees the whole message.
     pub message_type: MessageType,
-    /// Bytes of payload that count.
+    /// Length of the payload in bytes.
     pub payload_size: u8,
     /// `HV_MESSAGE_FLAGS`: bit 0 is MessagePending.
     pub flags: u8,
@@ -57,13 +57,13 @@ pub struct MessageHeader {
 }
 const _: () = assert!(size_of::<MessageHeader>() == 16);
 
-/// `HV_MESSAGE`: what lies in a slot.
+/// `HV_MESSAGE`: the content of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Message {
     /// Its type, size and sender.
     pub header: MessageHeader,
-    /// The payload, of which [`MessageHeader::payload_size`] bytes count.
+    /// The payload, of which [`MessageHeader::payload_size`] bytes are valid.
     pub payload: [u8; MAX_PAYLOAD],
 }
 const _: () = assert!(size_of::<Message>() == MESSAGE_SIZE);
@@ -94,7 +94,7 @@ impl Message {
         Self { header, payload }
     }
 
-    /// Returns the bytes of payload that count.
+    /// Returns the valid bytes of the payload.
     pub fn payload(&self) -> &[u8] {
         &self.payload[..usize::from(self.header.payload_size).min(MAX_PAYLOAD)]
     }
@@ -110,13 +110,13 @@ impl fmt::Debug for Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TimerMessagePayload {
-    /// Which of the four.
+    /// The number of the timer.
     pub timer_index: u32,
     /// Zero.
     pub reserved: u32,
-    /// When the timer was due, in reference time.
+    /// The time when the timer was due, in reference time.
     pub expiration_time: u64,
-    /// When the message was placed into its slot.
+    /// The time when the message was placed into its slot.
     pub delivery_time: u64,
 }
 const _: () = assert!(size_of::<TimerMessagePayload>() == 24);

@@ -1,16 +1,16 @@
 //! The guest interface of the Hypervisor Top Level Functional Specification (TLFS).
 //!
-//! Everything here is a pure state machine: registers, bytes and times go in, registers, bytes and
-//! actions come out. There is no thread, no system call and no clock. The two engines are thin
-//! shells around it: the user engine hands every MSR exit and every hypercall to this code, the
-//! kernel engine those that KVM does not answer itself. `docs/engines.md` says where the two differ.
+//! Everything here is a pure state machine: its input and output are registers, bytes, times and actions. There is no
+//! thread, no system call and no clock. The two engines are thin shells around it. The user engine passes every MSR
+//! exit and every hypercall to this code; the kernel engine passes those that KVM does not answer itself.
+//! `docs/engines.md` lists the differences.
 //!
-//! - [`features`] says what a guest is offered, [`cpuid`] shows it to the guest.
-//! - [`partition`] and [`vp`] own the state behind the synthetic MSRs that [`msr`] names and decodes.
+//! - [`features`] decides what a guest is offered, [`cpuid`] shows it to the guest.
+//! - [`partition`] and [`vp`] own the state behind the synthetic MSRs, which [`msr`] names and decodes.
 //! - [`overlay`] lays hypervisor pages over guest memory.
-//! - [`synic`] delivers messages and event flags, [`stimer`] expires timers, [`reftime`] tells the time.
-//! - [`hypercall`] decodes, checks and answers calls; [`page`] is the code that makes them.
-//! - [`crash`] reads a guest's last words; [`trace`] prints what happened, one line an event.
+//! - [`synic`] delivers messages and event flags, [`stimer`] expires timers, [`reftime`] keeps the time.
+//! - [`hypercall`] decodes, checks and dispatches calls; [`page`] contains the code that makes them.
+//! - [`crash`] reads crash reports; [`trace`] formats events, one line each.
 
 pub mod connections;
 pub mod cpuid;

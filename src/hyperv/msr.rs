@@ -1,16 +1,15 @@
-//! The synthetic MSRs: their numbers, names and who may touch them.
+//! The synthetic MSRs: their numbers, names and required privileges.
 //!
-//! [`Msr::decode`] turns an MSR number into what it means; [`super::vp`] and [`super::partition`]
-//! answer the access.
+//! [`Msr::decode`] converts an MSR number; [`super::vp`] and [`super::partition`] handle the access.
 
 use std::fmt;
 
 use super::features::{Feature, Features};
 use super::types::{SINT_COUNT, SintIndex, TIMER_COUNT, TimerIndex};
 
-/// First MSR number of the range that belongs to the hypervisor.
+/// First MSR number of the hypervisor's range.
 pub const FIRST: u32 = 0x4000_0000;
-/// How many numbers the range has; the rest of 0x4000xxxx is not ours.
+/// Number of MSRs in the range; the rest of 0x4000xxxx is not handled here.
 pub const COUNT: u32 = 0x1000;
 
 /// A local APIC register with an MSR of its own (TLFS, "Local APIC MSR Accesses").
@@ -68,7 +67,7 @@ impl CrashParameter {
     }
 }
 
-/// How many crash parameters there are.
+/// Number of crash parameters.
 pub const CRASH_PARAMETERS: usize = 5;
 
 const SINT0: u32 = 0x4000_0090;
@@ -76,7 +75,7 @@ const STIMER0_CONFIG: u32 = 0x4000_00b0;
 const CRASH_P0: u32 = 0x4000_0100;
 
 impl Msr {
-    /// Returns what the MSR of this number is, if it is one of ours.
+    /// Returns the MSR with this number, if it is a synthetic MSR.
     pub fn decode(number: u32) -> Option<Self> {
         Some(match number {
             0x4000_0000 => Self::GuestOsId,
@@ -113,12 +112,12 @@ impl Msr {
         })
     }
 
-    /// Returns all of them, in the order of their numbers.
+    /// Returns all MSRs, ordered by number.
     pub fn all() -> impl Iterator<Item = (u32, Self)> {
         (FIRST..FIRST + COUNT).filter_map(|number| Some((number, Self::decode(number)?)))
     }
 
-    /// Returns the privilege or feature without which an access faults.
+    /// Returns the privilege or feature that an access requires.
     pub const fn requires(self) -> Feature {
         match self {
             Self::GuestOsId | Self::Hypercall => Feature::AccessHypercallMsrs,
@@ -142,12 +141,12 @@ impl Msr {
         }
     }
 
-    /// Returns `true` if a guest with these features may touch it.
+    /// Returns `true` if a guest with these features may access it.
     pub const fn is_accessible(self, features: Features) -> bool {
         features.has(self.requires())
     }
 
-    /// Returns `true` if all VPs share it.
+    /// Returns `true` if it is shared by all VPs.
     pub const fn is_partition_wide(self) -> bool {
         matches!(
             self,
@@ -167,9 +166,9 @@ impl Msr {
         )
     }
 
-    /// Returns the register that HvCallGetVpRegisters and HvCallSetVpRegisters know under this name.
+    /// Returns the register with this name in HvCallGetVpRegisters and HvCallSetVpRegisters.
     ///
-    /// These are the registers that a guest may name: those that it reaches by MSR as well.
+    /// A guest may access only registers that it can also access by MSR.
     pub fn from_register_name(name: u32) -> Option<Self> {
         Some(match name {
             0x0009_0000 => Self::VpRuntime,
@@ -232,7 +231,7 @@ impl fmt::Display for Msr {
     }
 }
 
-// The decoder above spells these counts out as number ranges.
+// The decoder above contains these counts as number ranges.
 const _: () = assert!(SINT_COUNT == 16 && TIMER_COUNT == 4 && CRASH_PARAMETERS == 5);
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Overlay pages: hypervisor pages that cover guest memory (TLFS, "GPA Overlay Pages").
 //!
-//! While an overlay is shown at a GPA, guest and hypervisor see its content there; the page that it
-//! covers keeps its own, which comes back when the overlay goes. KVM cannot lay one page over another
-//! without a memory slot each, so contents are swapped instead: what the guest sees always lies in its
-//! RAM, and what is covered waits here.
+//! While an overlay is shown at a GPA, guest and hypervisor see its content there. The page that it covers keeps its
+//! own content, which reappears when the overlay is removed. KVM cannot cover a page without a memory slot for each
+//! overlay, so contents are swapped instead: the visible content is always in the guest's RAM, and the covered content
+//! is stored here.
 //!
-//! Several overlays may be shown at one GPA, by a mistake of the guest. The TLFS leaves open which one is
-//! seen; here it is the one that was shown last, and those below wait with their content until it goes. Nothing
-//! writes to an overlay that is covered except [`Overlays::rewrite`], which writes to where its content waits.
+//! A guest can show several overlays at one GPA by mistake. The TLFS does not define which one is visible. Here it is
+//! the one shown last; the others keep their content until it is removed. Nothing writes to a covered overlay except
+//! [`Overlays::rewrite`], which writes to its stored content.
 //!
-//! An overlay's content comes into being when it is enabled, moves with it, and ends when it is disabled.
+//! An overlay's content is created when it is enabled, moves with it, and is discarded when it is disabled.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use super::types::{PAGE_SIZE, VpIndex, page_of};
 use crate::memory::GuestMemory;
 
-/// A page's content.
+/// The content of a page.
 pub type Page = [u8; PAGE_SIZE];
 
-/// Which overlay. There is at most one of each, so a guest can make us hold no more than three pages a VP and two.
+/// An overlay. There is at most one of each kind, so a guest can make us store at most three pages per VP and two more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OverlayId {
     /// The hypercall page.
@@ -36,16 +36,16 @@ pub enum OverlayId {
     VpAssist(VpIndex),
 }
 
-/// The GPA does not lie in RAM.
+/// The GPA is not in RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an overlay page cannot lie at {0:#x}: there is no RAM")]
 pub struct NoMemory(pub u64);
 
-/// What is shown at one GPA.
+/// The overlays at one GPA.
 struct Stack {
-    /// What the guest itself has there.
+    /// The guest's own content.
     covered: Box<Page>,
-    /// From the bottom up; the last one's content lies in RAM, and its page here is stale.
+    /// From bottom to top. The content of the last one is in RAM, and its page here is stale.
     layers: Vec<(OverlayId, Box<Page>)>,
 }
 
@@ -57,10 +57,10 @@ pub struct Overlays {
 }
 
 impl Overlays {
-    /// Shows `id` at the page of `gpa`: with `content` if it was not shown, with the content that it has if it moves.
+    /// Shows `id` at the page of `gpa`: with `content` if it was not shown, else with its present content.
     ///
     /// # Errors
-    /// There is no RAM at `gpa`. Then nothing has changed.
+    /// Returns an error, and changes nothing, if there is no RAM at `gpa`.
     pub fn show(&mut self, memory: &GuestMemory, id: OverlayId, gpa: u64, content: &Page) -> Result<(), NoMemory> {
         let gpa = page_of(gpa);
         if self.places.get(&id) == Some(&gpa) {
@@ -87,7 +87,7 @@ impl Overlays {
         Ok(())
     }
 
-    /// Takes `id` away, brings back what it covered, and gives the content that it had. Returns `None` if it was not shown.
+    /// Removes `id`, restores what it covered, and returns its content, or `None` if it was not shown.
     pub fn hide(&mut self, memory: &GuestMemory, id: OverlayId) -> Option<Box<Page>> {
         let gpa = self.places.remove(&id)?;
         let stack = self.stacks.get_mut(&gpa)?;
@@ -107,20 +107,20 @@ impl Overlays {
         Some(seen)
     }
 
-    /// Returns where `id` is seen by the guest, or `None` if it is not shown, or covered by another overlay.
+    /// Returns the GPA at which the guest sees `id`, or `None` if it is not shown or is covered by another overlay.
     pub fn visible(&self, id: OverlayId) -> Option<u64> {
         let gpa = *self.places.get(&id)?;
         let (top, _) = self.stacks.get(&gpa)?.layers.last()?;
         (*top == id).then_some(gpa)
     }
 
-    /// Replaces the first bytes of an overlay's content, seen or covered. Does nothing if it is not shown.
+    /// Replaces the first bytes of an overlay's content, whether visible or covered. Does nothing if it is not shown.
     ///
-    /// The write is not atomic; see [`super::partition`] for how the reference TSC page is changed under a reader.
+    /// The write is not atomic; [`super::partition`] describes how the reference TSC page is changed under a reader.
     pub fn rewrite(&mut self, memory: &GuestMemory, id: OverlayId, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(PAGE_SIZE)];
         if let Some(gpa) = self.visible(id) {
-            // The range was checked when the overlay was shown, and RAM does not go away.
+            // The range was checked when the overlay was shown, and RAM is never removed.
             let _ = memory.write_slice(bytes, GuestAddress(gpa));
         } else if let Some(stack) = self.places.get(&id).and_then(|gpa| self.stacks.get_mut(gpa))
             && let Some((_, waiting)) = stack.layers.iter_mut().find(|(layer, _)| *layer == id)
@@ -129,7 +129,7 @@ impl Overlays {
         }
     }
 
-    /// Takes every overlay away, as a reset does.
+    /// Removes all overlays, for a reset.
     pub fn hide_all(&mut self, memory: &GuestMemory) {
         for (gpa, stack) in std::mem::take(&mut self.stacks) {
             write(memory, gpa, &stack.covered);

@@ -1,9 +1,9 @@
 //! The code of the hypercall page.
 //!
-//! The page's content is the hypervisor's, so it can be a doorbell. HvCallSignalEvent in its fast form with
-//! flag number 0 writes the connection id to [`SIGNAL_PORT`]: where an ioeventfd waits for that id, KVM signals it and the
-//! VP goes on at once. Any other call writes to [`HYPERCALL_PORT`], which exits to user space, and
-//! so does the doorbell for an id that nobody waits for. On the kernel engine the calls that KVM answers go to KVM by
+//! The hypervisor provides the content of the page, so the page can be a doorbell. HvCallSignalEvent in its fast form
+//! with flag number 0 writes the connection id to [`SIGNAL_PORT`]. If an ioeventfd is registered for that id, KVM
+//! signals it and the VP continues at once. Any other call writes to [`HYPERCALL_PORT`], which exits to user space, and
+//! so does the doorbell for an id without an ioeventfd. On the kernel engine, the calls that KVM answers go to KVM by
 //! VMCALL or VMMCALL instead.
 //!
 //! ```text
@@ -38,22 +38,22 @@
 //!         ret
 //! ```
 //!
-//! Only RAX (EAX) changes before an exit, and only where it is no input: the 64-bit convention does not use RAX, and the
-//! 32-bit code has compared EAX by then. RFLAGS is not preserved; no caller of a function expects that.
+//! Only RAX (EAX) changes before an exit, and only if it is not an input: the 64-bit convention does not use RAX, and
+//! the 32-bit code has compared EAX by then. RFLAGS is not preserved; callers of a function do not expect that.
 //!
-//! User space finds RIP at the OUT or behind it: KVM differs with how it got there. [`HypercallPage`]'s
-//! methods take both, and give an address that is neither, which KVM does not touch when the VP goes on.
+//! User space finds RIP at the OUT or behind it, depending on how KVM executed it. [`HypercallPage`]'s methods accept
+//! both, and return an address that is neither, which KVM does not adjust when the VP continues.
 
 use super::hypercall::{CallCode, HypercallInput};
 use super::overlay::Page;
 use super::types::{PAGE_SIZE, PAGE_SIZE_64};
 
-/// The port whose 32-bit writes ring for connections. Unused on PCs; below 0x100, as the code's OUT needs.
+/// The port to which the guest writes connection ids (32 bits). Unused on PCs; below 0x100, as the code's OUT requires.
 pub const SIGNAL_PORT: u16 = 0xec;
-/// The port whose byte writes are hypercalls. The same holds.
+/// The port to which the guest writes a byte for a hypercall. Unused on PCs; below 0x100.
 pub const HYPERCALL_PORT: u16 = 0xea;
 
-/// The instruction that KVM takes a hypercall by.
+/// The instruction for hypercalls to KVM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvmCall {
     /// VMCALL, on Intel.
@@ -62,13 +62,13 @@ pub enum KvmCall {
     Vmmcall,
 }
 
-/// The page and the places in it that user space must know.
+/// The page, and the places in it that user space needs.
 #[derive(Clone, Debug)]
 pub struct HypercallPage {
     content: Box<Page>,
     /// The doorbell's OUT and the RET behind it: in the 64-bit code and in the 32-bit code.
     doorbells: [(u64, u64); 2],
-    /// The NOP before the other calls' OUT.
+    /// The NOP before the OUT of the other calls.
     call: u64,
 }
 
@@ -81,7 +81,7 @@ enum Label {
     Kvm,
 }
 
-/// Just enough of an assembler: bytes, and jumps over at most 127 of them.
+/// A minimal assembler: bytes, and jumps over at most 127 of them.
 #[derive(Default)]
 struct Assembler {
     code: Vec<u8>,
@@ -111,7 +111,7 @@ impl Assembler {
         self.labels.push((label, self.code.len()));
     }
 
-    /// OUT SIGNAL_PORT, EAX; XOR EAX, EAX; RET. Gives where OUT and RET are.
+    /// Emits OUT SIGNAL_PORT, EAX; XOR EAX, EAX; RET. Returns the places of OUT and RET.
     fn ring(&mut self) -> (u64, u64) {
         let out = self.emit(&[0xe7, SIGNAL_PORT as u8]);
         self.emit(&[0x31, 0xc0]);
@@ -121,7 +121,7 @@ impl Assembler {
     fn finish(mut self) -> Box<Page> {
         for (target, from) in self.jumps {
             let to = self.labels.iter().find(|(label, _)| *label == target).map_or(from, |(_, at)| *at);
-            // Fits: the code is a fraction of the page, and the tests walk every jump.
+            // The jump is short enough: the code is a fraction of the page, and the tests follow every jump.
             self.code[from - 1] = (to as i64 - from as i64) as i8 as u8;
         }
         let mut page = Box::new([0xcc; PAGE_SIZE]);
@@ -131,7 +131,8 @@ impl Assembler {
 }
 
 impl HypercallPage {
-    /// Creates the page of the user engine, or with `kvm` that of the kernel engine, which passes these calls on by that instruction.
+    /// Creates the page of the user engine, or, with `kvm`, that of the kernel engine, which passes these calls on by
+    /// that instruction.
     pub fn new(kvm: Option<(KvmCall, &[CallCode])>) -> Self {
         let [low, middle, high, top] = fast_signal().to_le_bytes();
         let passed_on = kvm.map_or(&[][..], |(_, calls)| calls);
@@ -186,19 +187,19 @@ impl HypercallPage {
         &self.content
     }
 
-    /// Where a VP goes on whose doorbell has exited with RIP at `rip`, with the call's status in RAX (EDX:EAX): at the
-    /// RET, past the instruction that would clear it. Returns `None` if `rip` is not at a doorbell of ours.
+    /// Returns where a VP continues whose doorbell has exited with RIP at `rip`, with the call's status in RAX
+    /// (EDX:EAX): at the RET, past the instruction that would clear it. Returns `None` if `rip` is not at a doorbell.
     pub fn after_doorbell(&self, rip: u64) -> Option<u64> {
         let (_, ret) = self.doorbells.into_iter().find(|(out, _)| is_out(rip, *out))?;
         Some(page_start(rip) + ret)
     }
 
-    /// Returns `true` if a write to [`HYPERCALL_PORT`] with RIP at `rip` comes from our code.
+    /// Returns `true` if a write to [`HYPERCALL_PORT`] with RIP at `rip` comes from this page.
     pub fn is_call(&self, rip: u64) -> bool {
         is_out(rip, self.call + 1)
     }
 
-    /// Where a VP goes on that must make its call once more. Returns `None` if `rip` is not at a call of ours.
+    /// Returns where a VP continues that must repeat its call. Returns `None` if `rip` is not at a call.
     pub fn call_again(&self, rip: u64) -> Option<u64> {
         self.is_call(rip).then(|| page_start(rip) + self.call)
     }

@@ -1,7 +1,7 @@
-//! What the VPs of a partition share: features, memory, overlays, the clock and the partition-wide MSRs.
+//! The state that the VPs of a partition share: features, memory, overlays, the clock and the partition-wide MSRs.
 //!
-//! Locks are taken in this order: a VP's, then [`Partition`]'s registers, then its overlays. None
-//! is held while anything waits.
+//! Locks are taken in this order: a VP's, then [`Partition`]'s registers, then its overlays. None is held during a
+//! wait.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -17,21 +17,21 @@ use super::types::{Fault, GP, Interrupt, PAGE_SIZE, VpIndex};
 use super::vp::Action;
 use crate::memory::GuestMemory;
 
-/// What is fixed for a partition's life.
+/// The fixed settings of a partition.
 pub struct PartitionConfig {
-    /// What the guest is offered.
+    /// The features that the guest is offered.
     pub features: Features,
-    /// How many VPs there are.
+    /// Number of VPs.
     pub vp_count: u32,
     /// TSC_FREQUENCY, in Hz.
     pub tsc_frequency: u64,
     /// APIC_FREQUENCY, in Hz.
     pub apic_frequency: u64,
-    /// What the hypercall page shows; see [`super::page`].
+    /// The content of the hypercall page; see [`super::page`].
     pub hypercall_page: Box<Page>,
 }
 
-/// The partition-wide MSRs that have a value of their own.
+/// The partition-wide MSRs with a value of their own.
 #[derive(Default)]
 struct Registers {
     guest_os_id: u64,
@@ -58,12 +58,12 @@ impl Partition {
         Self { config, memory, time: RwLock::new(time), registers: Mutex::default(), overlays: Mutex::default() }
     }
 
-    /// Returns what is fixed.
+    /// Returns the fixed settings.
     pub fn config(&self) -> &PartitionConfig {
         &self.config
     }
 
-    /// Returns what the guest is offered.
+    /// Returns the features that the guest is offered.
     pub fn features(&self) -> Features {
         self.config.features
     }
@@ -78,44 +78,45 @@ impl Partition {
         self.time.read().unwrap_or_else(PoisonError::into_inner).at(now)
     }
 
-    /// How many nanoseconds from `now` a timer with this deadline may sleep; see [`ReferenceTime::until`].
+    /// Returns the time in nanoseconds from `now` until a timer with this deadline is due; see
+    /// [`ReferenceTime::until`].
     pub fn nanoseconds_until(&self, deadline: u64, now: Reading) -> Option<u64> {
         self.time.read().unwrap_or_else(PoisonError::into_inner).until(deadline, now)
     }
 
-    /// Stops the reference clock. Call it when no VP runs any more.
+    /// Stops the reference clock. Call it when no VP is running.
     pub fn pause(&self, now: Reading) {
         self.time.write().unwrap_or_else(PoisonError::into_inner).pause(now);
     }
 
-    /// Starts the reference clock again, and puts the reference TSC page right. Call it before any VP runs.
+    /// Restarts the reference clock, and updates the reference TSC page. Call it before any VP runs.
     pub fn resume(&self, now: Reading) {
         let mut time = self.time.write().unwrap_or_else(PoisonError::into_inner);
         if time.resume(now) {
-            // No VP runs, so no guest reads the page while it changes.
+            // No VP is running, so no guest reads the page while it changes.
             self.overlays().rewrite(&self.memory, OverlayId::ReferenceTsc, time.page().as_bytes());
         }
     }
 
-    /// Returns the guest's OS id; 0 until it has set one, and until then it may make no hypercall.
+    /// Returns the guest's OS id, or 0 until the guest has set one. Until then it may make no hypercalls.
     pub fn guest_os_id(&self) -> u64 {
         self.registers().guest_os_id
     }
 
-    /// Brings the registers and overlays to the state after creation. The clock runs on.
+    /// Resets the registers and overlays to the state after creation. The clock continues.
     pub fn reset(&self) {
         let mut registers = self.registers();
         self.overlays().hide_all(&self.memory);
         *registers = Registers::default();
     }
 
-    /// Returns the interrupt that tells the guest of a migration or a restore, if it asked for one.
+    /// Returns the interrupt that announces a migration or a restore, if the guest has requested one.
     pub fn reenlightenment(&self) -> Option<(VpIndex, Interrupt)> {
         let control = self.registers().reenlightenment;
         control.enabled().then(|| (control.target(), Interrupt { vector: control.vector(), auto_eoi: false }))
     }
 
-    /// Reads a partition-wide MSR that the guest has the privilege for.
+    /// Reads a partition-wide MSR for which the guest has the privilege.
     pub(super) fn read(&self, msr: Msr, now: Reading) -> Result<u64, Fault> {
         Ok(match msr {
             Msr::TimeRefCount => self.reference_time(now),
@@ -129,13 +130,13 @@ impl Partition {
             Msr::ReenlightenmentControl => self.registers().reenlightenment.0,
             Msr::TscEmulationControl => self.registers().tsc_emulation,
             Msr::TscInvariantControl => self.registers().tsc_invariant,
-            // RESET reads as 0. The guest's TSC is never emulated: its frequency does not change under it.
+            // RESET reads as 0. The guest's TSC is never emulated, because its frequency does not change.
             Msr::Reset | Msr::TscEmulationStatus => 0,
             _ => return Err(GP),
         })
     }
 
-    /// Writes a partition-wide MSR that the guest has the privilege for.
+    /// Writes a partition-wide MSR for which the guest has the privilege.
     pub(super) fn write(&self, msr: Msr, value: u64) -> Result<Option<Action>, Fault> {
         let mut registers = self.registers();
         match msr {
@@ -157,7 +158,7 @@ impl Partition {
             }
             Msr::TscEmulationControl if value & !1 == 0 => registers.tsc_emulation = value,
             Msr::TscEmulationStatus if value == 0 => {}
-            // Once the guest has been shown an invariant TSC it cannot be taken back.
+            // Once the guest has seen an invariant TSC, this cannot be undone.
             Msr::TscInvariantControl if value & !1 == 0 => registers.tsc_invariant |= value,
             _ => return Err(GP),
         }
@@ -186,7 +187,7 @@ impl Partition {
     }
 
     fn write_reference_tsc(&self, registers: &mut Registers, value: PageRegister) -> Result<(), Fault> {
-        // The clock's lock is held so that no resume slips between reading its page and showing it.
+        // The clock's lock is held, so that no resume can happen between reading its page and showing it.
         let time = self.time.read().unwrap_or_else(PoisonError::into_inner);
         let mut content = [0; PAGE_SIZE];
         let page = time.page();
@@ -196,7 +197,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Shows, moves or hides an overlay, as its register says.
+    /// Shows, moves or hides an overlay according to its register.
     pub(super) fn lay(&self, id: OverlayId, enabled: bool, gpa: u64, content: &Page) -> Result<(), Fault> {
         let mut overlays = self.overlays();
         if enabled {
@@ -211,7 +212,7 @@ impl Partition {
         self.registers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the overlays, locked. While the lock is held none of them moves.
+    /// Locks and returns the overlays. While the lock is held, none of them moves.
     pub(crate) fn overlays(&self) -> MutexGuard<'_, Overlays> {
         self.overlays.lock().unwrap_or_else(PoisonError::into_inner)
     }

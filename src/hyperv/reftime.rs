@@ -1,23 +1,23 @@
 //! Reference time: the partition's clock, in units of 100 ns (TLFS, "Reference Counter" and
 //! "Partition Reference Time Enlightenment").
 //!
-//! Where the host's TSC is fit for it, reference time *is* a function of the guest's TSC, and that
-//! function's scale and offset are what the reference TSC page shows: the MSR and the page agree to
-//! the tick because they are one formula. Elsewhere the clock counts the host's monotonic time, and the page's
-//! sequence is 0, which sends the guest to the MSR.
+//! If the host's TSC is suitable, reference time is a function of the guest's TSC, and the reference TSC page contains
+//! the scale and offset of that function. The MSR and the page always agree, because both use the same formula.
+//! Otherwise the clock counts the host's monotonic time, and the page's sequence is 0, which makes the guest use the
+//! MSR.
 //!
-//! The clock stands still while the partition is paused. It never steps back, whichever VP asks.
+//! The clock stops while the partition is paused. It never steps back, on any VP.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::registers::ReferenceTscPage;
 
-/// Reference-time units in a second.
+/// Reference-time units per second.
 pub const UNITS_PER_SECOND: u64 = 10_000_000;
-/// Nanoseconds in a reference-time unit.
+/// Nanoseconds per reference-time unit.
 pub const NANOSECONDS_PER_UNIT: u64 = 100;
 
-/// The host's clocks, read at one instant.
+/// The host's clocks, read at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// The TSC as the guest reads it.
@@ -26,7 +26,7 @@ pub struct Reading {
     pub monotonic: u64,
 }
 
-/// What drives the clock.
+/// The source of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// reference = ((guest TSC * scale) >> 64) + offset.
@@ -40,11 +40,11 @@ enum Source {
 pub struct ReferenceTime {
     source: Source,
     paused_at: Option<u64>,
-    /// The latest time that anybody was told.
+    /// The latest time that was returned.
     latest: AtomicU64,
 }
 
-/// Returns the scale for a TSC of this frequency, or `None` where 64 bits cannot carry it (10 MHz and less).
+/// Returns the scale for a TSC of this frequency, or `None` if it does not fit in 64 bits (10 MHz and less).
 pub fn tsc_scale(frequency: u64) -> Option<u64> {
     let scale = (u128::from(UNITS_PER_SECOND) << 64).checked_div(u128::from(frequency))?;
     u64::try_from(scale).ok()
@@ -55,7 +55,8 @@ fn scaled(tsc: u64, scale: u64) -> u64 {
 }
 
 impl ReferenceTime {
-    /// Creates a clock that reads 0 at `now`. Name the TSC's frequency only if the TSC is invariant and the same on every VP.
+    /// Creates a clock that reads 0 at `now`. Pass the TSC's frequency only if the TSC is invariant and the same on
+    /// every VP.
     pub fn new(tsc_frequency: Option<u64>, now: Reading) -> Self {
         let source = match tsc_frequency.and_then(tsc_scale) {
             Some(scale) => Source::Tsc { scale, offset: 0, sequence: 1 },
@@ -66,13 +67,13 @@ impl ReferenceTime {
         time
     }
 
-    /// Returns the time at `now`: what TIME_REF_COUNT reads.
+    /// Returns the time at `now`, which is the value of TIME_REF_COUNT.
     pub fn at(&self, now: Reading) -> u64 {
         let time = self.paused_at.unwrap_or_else(|| self.computed(now));
         self.latest.fetch_max(time, Ordering::Relaxed).max(time)
     }
 
-    /// Returns the reference TSC page's content. Sequence 0 where the TSC does not drive the clock.
+    /// Returns the content of the reference TSC page. The sequence is 0 if the clock does not use the TSC.
     pub fn page(&self) -> ReferenceTscPage {
         match self.source {
             Source::Tsc { scale, offset, sequence } => ReferenceTscPage { sequence, reserved: 0, scale, offset },
@@ -80,25 +81,26 @@ impl ReferenceTime {
         }
     }
 
-    /// Returns `true` if the reference TSC page is of use.
+    /// Returns `true` if the reference TSC page is valid.
     pub fn has_page(&self) -> bool {
         matches!(self.source, Source::Tsc { .. })
     }
 
-    /// How many nanoseconds after `now` the clock reads `deadline`: 0 if it does already, `None` while it stands still.
+    /// Returns the time in nanoseconds from `now` until the clock reads `deadline`: 0 if it has passed, `None` while
+    /// the clock is stopped.
     pub fn until(&self, deadline: u64, now: Reading) -> Option<u64> {
         let time = self.at(now);
         self.paused_at.is_none().then(|| deadline.saturating_sub(time).saturating_mul(NANOSECONDS_PER_UNIT))
     }
 
-    /// Stops the clock, once no VP runs any more.
+    /// Stops the clock. Call it when no VP is running.
     pub fn pause(&mut self, now: Reading) {
         self.paused_at.get_or_insert(self.computed(now).max(*self.latest.get_mut()));
     }
 
-    /// Lets the clock go on from where it stood, before any VP runs again.
+    /// Restarts the clock from the time at which it stopped. Call it before any VP runs.
     ///
-    /// Returns `true` if the page's content has changed: then rewrite it wherever it is shown.
+    /// Returns `true` if the page's content has changed, so that it must be rewritten where it is shown.
     pub fn resume(&mut self, now: Reading) -> bool {
         match self.paused_at.take() {
             Some(time) => {
@@ -114,11 +116,11 @@ impl ReferenceTime {
             Source::Tsc { scale, offset, .. } => scaled(now.guest_tsc, scale).wrapping_add_signed(offset),
             Source::Monotonic { offset } => (now.monotonic / NANOSECONDS_PER_UNIT).wrapping_add_signed(offset),
         };
-        // A reading taken before the clock was set, as another processor's may be, is before time began.
+        // A reading from before the clock was set, possibly on another processor, counts as time 0.
         time.cast_signed().max(0).cast_unsigned()
     }
 
-    /// Makes the clock read `time` at `now`.
+    /// Sets the clock to `time` at `now`.
     fn set(&mut self, time: u64, now: Reading) {
         match &mut self.source {
             Source::Tsc { scale, offset, sequence } => {
@@ -132,8 +134,8 @@ impl ReferenceTime {
     }
 }
 
-/// Returns the sequence that follows. 0 and 0xffffffff are never shown: 0 invalidates the page, and guests of
-/// TLFS versions before 5 took 0xffffffff for the same.
+/// Returns the next sequence. 0 and 0xffffffff are never shown: 0 invalidates the page, and guests for TLFS versions
+/// before 5 used 0xffffffff for that.
 fn next_sequence(sequence: u32) -> u32 {
     match sequence.wrapping_add(1) {
         0 | u32::MAX => 1,

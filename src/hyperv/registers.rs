@@ -1,7 +1,7 @@
-//! The bits of the synthetic registers, each named as the TLFS names them.
+//! The bits of the synthetic registers, by their TLFS names.
 //!
-//! Reserved bits that the TLFS calls RsvdP are kept as written; those it calls RsvdZ are checked
-//! where the register is written, with the masks that stand here.
+//! Reserved bits that the TLFS calls RsvdP are kept as written. Those that it calls RsvdZ are checked when the register
+//! is written, with the masks defined here.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -11,7 +11,7 @@ const fn bit(value: u64, number: u32) -> bool {
     value >> number & 1 != 0
 }
 
-/// HYPERCALL: where the hypercall page lies (TLFS, "Establishing the Hypercall Interface").
+/// HYPERCALL: the location of the hypercall page (TLFS, "Establishing the Hypercall Interface").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HypercallRegister(pub u64);
 
@@ -31,13 +31,13 @@ impl HypercallRegister {
         page_of(self.0)
     }
 
-    /// Returns the same with the page hidden.
+    /// Returns a copy with the page hidden.
     pub const fn disabled(self) -> Self {
         Self(self.0 & !1)
     }
 }
 
-/// SIMP, SIEFP, REFERENCE_TSC and VP_ASSIST_PAGE: where an overlay page lies. Bits 1 to 11 are RsvdP.
+/// SIMP, SIEFP, REFERENCE_TSC and VP_ASSIST_PAGE: the location of an overlay page. Bits 1 to 11 are RsvdP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageRegister(pub u64);
 
@@ -68,22 +68,23 @@ impl SintRegister {
         self.0 as u8
     }
 
-    /// Returns `true` if nothing comes through.
+    /// Returns `true` if the source is masked.
     pub const fn masked(self) -> bool {
         bit(self.0, 16)
     }
 
-    /// Returns `true` if the hypervisor does the end-of-interrupt.
+    /// Returns `true` if the hypervisor performs the end-of-interrupt.
     pub const fn auto_eoi(self) -> bool {
         bit(self.0, 17)
     }
 
-    /// Returns `true` if a guest may write it: a source that raises interrupts raises none of an exception's vectors.
+    /// Returns `true` if a guest may write this value: a source that raises interrupts must not use the vector of an
+    /// exception.
     pub const fn is_valid(self) -> bool {
         self.masked() || self.vector() >= Self::FIRST_VECTOR
     }
 
-    /// Returns `true` if the guest polls: everything comes through, but no interrupt is raised.
+    /// Returns `true` if the guest polls: messages and events are delivered, but no interrupt is raised.
     pub const fn polling(self) -> bool {
         bit(self.0, 18)
     }
@@ -108,12 +109,12 @@ impl TimerConfig {
         bit(self.0, 0)
     }
 
-    /// Returns `true` if it starts anew at each expiration.
+    /// Returns `true` if it restarts at each expiration.
     pub const fn periodic(self) -> bool {
         bit(self.0, 1)
     }
 
-    /// Returns `true` if a late expiration is skipped rather than made up for.
+    /// Returns `true` if a late expiration is skipped instead of made up for.
     pub const fn lazy(self) -> bool {
         bit(self.0, 2)
     }
@@ -123,17 +124,17 @@ impl TimerConfig {
         bit(self.0, 3)
     }
 
-    /// Returns the vector of direct mode.
+    /// Returns the vector for direct mode.
     pub const fn vector(self) -> u8 {
         (self.0 >> 4) as u8
     }
 
-    /// Returns `true` if expiration raises [`vector`](Self::vector) rather than sending a message.
+    /// Returns `true` if expiration raises [`vector`](Self::vector) instead of sending a message.
     pub const fn direct(self) -> bool {
         bit(self.0, 12)
     }
 
-    /// Returns the source whose slot takes the message.
+    /// Returns the source that receives the message.
     pub const fn sint(self) -> SintIndex {
         SintIndex::from_low_bits(self.0 >> 16)
     }
@@ -149,31 +150,31 @@ impl TimerConfig {
 pub struct CrashControl(pub u64);
 
 impl CrashControl {
-    /// What a read tells the guest: CrashNotify and CrashMessage are supported.
+    /// The value on reads: CrashNotify and CrashMessage are supported.
     pub const SUPPORTED: Self = Self(0b11 << 62);
 
-    /// Returns the parameter registers are complete: take them.
+    /// Returns `true` if the parameter registers are complete and can be read.
     pub const fn notify(self) -> bool {
         bit(self.0, 63)
     }
 
-    /// P3 and P4 are the address and the length of a text.
+    /// Returns `true` if P3 and P4 are the address and the length of a text.
     pub const fn message(self) -> bool {
         bit(self.0, 62)
     }
 
-    /// Returns the guest will write no dump of its own.
+    /// Returns `true` if the guest will not write a dump itself.
     pub const fn no_crash_dump(self) -> bool {
         bit(self.0, 61)
     }
 
-    /// Returns where the crash occurred, if before the operating system ran; else 0.
+    /// Returns the place of a crash before the operating system ran, else 0.
     pub const fn pre_os_id(self) -> u8 {
         (self.0 >> 58) as u8 & 7
     }
 }
 
-/// `HV_REENLIGHTENMENT_CONTROL`: which interrupt follows a migration.
+/// `HV_REENLIGHTENMENT_CONTROL`: the interrupt after a migration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReenlightenmentControl(pub u64);
 
@@ -186,28 +187,28 @@ impl ReenlightenmentControl {
         self.0 as u8
     }
 
-    /// Returns `true` if the guest wants it.
+    /// Returns `true` if the guest has enabled it.
     pub const fn enabled(self) -> bool {
         bit(self.0, 16)
     }
 
-    /// Returns the VP that takes it.
+    /// Returns the VP that receives it.
     pub const fn target(self) -> VpIndex {
         VpIndex((self.0 >> 32) as u32)
     }
 }
 
-/// `HV_REFERENCE_TSC_PAGE` without its reserved tail.
+/// `HV_REFERENCE_TSC_PAGE` without its reserved part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ReferenceTscPage {
-    /// Changes whenever scale or offset do; 0 says: read TIME_REF_COUNT instead.
+    /// Changes together with scale or offset. With 0, the guest reads TIME_REF_COUNT instead.
     pub sequence: u32,
     /// Zero.
     pub reserved: u32,
-    /// 2^64 times the length of a TSC tick, in 100 ns.
+    /// 2^64 times the length of a TSC tick in units of 100 ns.
     pub scale: u64,
-    /// What to add.
+    /// The offset to add.
     pub offset: i64,
 }
 const _: () = assert!(size_of::<ReferenceTscPage>() == 24);
@@ -216,7 +217,7 @@ const _: () = assert!(size_of::<ReferenceTscPage>() == 24);
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VpAssistPage {
-    /// `HV_VIRTUAL_APIC_ASSIST`: bit 0 is "No EOI Required". We never set it: a guest's EOI is always its own.
+    /// `HV_VIRTUAL_APIC_ASSIST`: bit 0 is "No EOI Required". It is never set: guests always write EOI.
     pub apic_assist: u32,
     /// Zero.
     pub reserved: u32,

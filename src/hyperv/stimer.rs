@@ -1,41 +1,41 @@
 //! The four synthetic timers of one VP (TLFS, "Synthetic Timers").
 //!
-//! A timer expires at an absolute reference time; a periodic one on a grid that begins when it is enabled,
-//! so that lateness never adds up. This module says what expires when. The shell sleeps until
-//! [`Timers::next_deadline`] and then calls [`Timers::expire`]; nothing polls.
+//! A timer expires at an absolute reference time. The expirations of a periodic timer are multiples of the period from
+//! the time when it was enabled, so that delays do not accumulate. This module decides what expires when. The engine
+//! sleeps until [`Timers::next_deadline`] and then calls [`Timers::expire`]; nothing polls.
 //!
-//! A timer has one message buffer. While its message waits for a busy slot the timer makes no further one, and
-//! has no deadline: the guest's EOM brings it back. What it missed meanwhile, or while the host was late, is made up
-//! for with expirations at half the period (the TLFS's "period modulation"), up to [`MAX_CATCH_UP`] of them;
-//! the rest is skipped. A lazy timer skips whatever it missed, and a late message also if the next is almost due.
+//! A timer has one message buffer. While its message waits for a busy slot, the timer sends no other and has no
+//! deadline; it resumes on the guest's EOM. Expirations that it missed meanwhile, or because the host was late, are
+//! made up for at half the period (the TLFS's "period modulation"), up to [`MAX_CATCH_UP`] of them; the rest is
+//! skipped. A lazy timer skips all missed expirations, and also a late message if the next expiration is almost due.
 
 use super::registers::TimerConfig;
 use super::types::{Fault, GP, TIMER_COUNT, TimerIndex};
 
-/// The shortest period that is kept, in reference time: 100 us. A shorter one would only keep the host busy.
+/// Shortest supported period, in reference time: 100 us. A shorter one would only load the host.
 pub const MIN_PERIOD: u64 = 1000;
-/// Missed expirations that a timer makes up for.
+/// Number of missed expirations that a timer makes up for.
 pub const MAX_CATCH_UP: u64 = 16;
 
-/// A timer has expired; `nominal` is when it was due.
+/// An expiration of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiration {
     /// The timer.
     pub timer: TimerIndex,
-    /// When it was due.
+    /// The time when it was due.
     pub nominal: u64,
-    /// Its configuration then.
+    /// The configuration at that time.
     pub config: TimerConfig,
 }
 
-/// Where a running timer stands.
+/// The state of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Not counting.
+    /// Not running.
     Idle,
-    /// To expire at `fire`, which is `nominal` unless the timer is catching up.
+    /// Expires at `fire`, which is `nominal` unless the timer is catching up.
     Armed { nominal: u64, fire: u64 },
-    /// Expired at `nominal`; its message waits for a slot.
+    /// Expired at `nominal`; the message waits for a slot.
     Undelivered { nominal: u64 },
 }
 
@@ -53,7 +53,7 @@ impl Timer {
         self.count.max(MIN_PERIOD)
     }
 
-    /// Starts the timer from what its registers say, forgetting what it was at.
+    /// Starts the timer from its registers and discards its previous state.
     fn start(&mut self, now: u64) {
         self.phase = if !self.config.enabled() || self.count == 0 {
             Phase::Idle
@@ -63,7 +63,7 @@ impl Timer {
         };
     }
 
-    /// Goes on after the expiration due at `nominal` was delivered at `now`.
+    /// Continues after the expiration due at `nominal` was delivered at `now`.
     fn delivered(&mut self, nominal: u64, now: u64) {
         if !self.config.periodic() {
             self.phase = Phase::Idle;
@@ -72,7 +72,7 @@ impl Timer {
         let period = self.period();
         let missed = now.saturating_sub(nominal) / period;
         let kept = if self.config.lazy() { 0 } else { missed.min(MAX_CATCH_UP) };
-        // Skip all but the last `kept` of the missed, then go on along the grid.
+        // Skips all but the last `kept` missed expirations, then continues at multiples of the period.
         let next = nominal.saturating_add((missed - kept + 1).saturating_mul(period));
         let fire = if kept > 0 { now.saturating_add(period / 2) } else { next };
         self.phase = Phase::Armed { nominal: next, fire: fire.max(next) };
@@ -102,10 +102,10 @@ impl Timers {
         self.timers[timer.index()].count
     }
 
-    /// Writes STIMERn_CONFIG at `now`. An expiration that is not delivered yet is forgotten.
+    /// Writes STIMERn_CONFIG at `now`. An undelivered expiration is discarded.
     ///
     /// # Errors
-    /// #GP for reserved bits, for direct mode where it is not offered, and for enabling it with a vector below 16.
+    /// Returns #GP for reserved bits, for direct mode if it is not offered, and for enabling it with a vector below 16.
     pub fn set_config(&mut self, timer: TimerIndex, value: u64, direct_offered: bool, now: u64) -> Result<(), Fault> {
         let mut config = TimerConfig(value);
         if value & TimerConfig::RESERVED != 0 || config.direct() && !direct_offered {
@@ -114,8 +114,8 @@ impl Timers {
         if config.direct() && config.enabled() && config.vector() < 16 {
             return Err(GP);
         }
-        // An enabled timer with SINT 0 for its message is disabled at once. One that is enabled before it
-        // has a count stays enabled, and starts with the count.
+        // An enabled timer that sends its message to SINT 0 is disabled at once. A timer that is enabled before it has
+        // a count stays enabled, and starts when the count is written.
         if !config.direct() && config.sint().get() == 0 {
             config = config.with_enabled(false);
         }
@@ -125,7 +125,7 @@ impl Timers {
         Ok(())
     }
 
-    /// Writes STIMERn_COUNT at `now`: 0 disables the timer, anything else enables one with AutoEnable.
+    /// Writes STIMERn_COUNT at `now`: 0 disables the timer; any other value enables a timer with AutoEnable.
     pub fn set_count(&mut self, timer: TimerIndex, count: u64, now: u64) {
         let timer = &mut self.timers[timer.index()];
         timer.count = count;
@@ -133,13 +133,13 @@ impl Timers {
         if count == 0 {
             timer.config = config.with_enabled(false);
         } else if config.auto_enable() {
-            // The rule about SINT 0 holds here as well.
+            // The rule for SINT 0 also applies here.
             timer.config = config.with_enabled(config.direct() || config.sint().get() != 0);
         }
         timer.start(now);
     }
 
-    /// Returns when the shell must call [`expire`](Self::expire) next, in reference time.
+    /// Returns the time of the next call to [`expire`](Self::expire), in reference time.
     pub fn next_deadline(&self) -> Option<u64> {
         self.timers
             .iter()
@@ -150,8 +150,8 @@ impl Timers {
             .min()
     }
 
-    /// Takes the next expiration that is due at `now`. It then counts as undelivered until
-    /// [`delivered`](Self::delivered) is called; a one-shot timer is disabled from here on.
+    /// Returns the next expiration that is due at `now`. It is undelivered until [`delivered`](Self::delivered) is
+    /// called. A one-shot timer is disabled.
     pub fn expire(&mut self, now: u64) -> Option<Expiration> {
         TimerIndex::all().find_map(|index| {
             let timer = &mut self.timers[index.index()];
@@ -178,7 +178,7 @@ impl Timers {
         })
     }
 
-    /// A message or interrupt for the timer's expiration went out at `now`: it goes on to the next.
+    /// Records that the timer's expiration was delivered at `now`, and continues with the next.
     pub fn delivered(&mut self, timer: TimerIndex, now: u64) {
         let timer = &mut self.timers[timer.index()];
         if let Phase::Undelivered { nominal } = timer.phase {
@@ -186,10 +186,10 @@ impl Timers {
         }
     }
 
-    /// Gives up a lazy timer's late expiration if the next is almost due. Returns `true` if it did.
+    /// Skips a lazy timer's late expiration if the next one is almost due. Returns `true` if it did.
     ///
-    /// Asked when the slot that the message waited for has become free: the last quarter of a period
-    /// counts as "shortly before the next timer is due".
+    /// Called when the slot that the message waited for is free. The last quarter of a period counts as "shortly before
+    /// the next timer is due".
     pub fn skip_if_stale(&mut self, timer: TimerIndex, now: u64) -> bool {
         let timer = &mut self.timers[timer.index()];
         let Phase::Undelivered { nominal } = timer.phase else { return false };

@@ -1,4 +1,4 @@
-//! What the tests of this floor share.
+//! Helpers for the tests of this module.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -20,14 +20,14 @@ pub fn ram() -> GuestMemory {
     memory::create(RAM, memory::Backing::Private).unwrap()
 }
 
-/// Content for all of RAM that tells pages apart.
+/// Returns content for all of RAM in which every page differs.
 pub fn patterned() -> Vec<u8> {
     let mut bytes = vec![0; RAM as usize];
     bytes.chunks_mut(4096).zip((1..=255).cycle()).for_each(|(page, number)| page.fill(number));
     bytes
 }
 
-/// All that the user engine can offer.
+/// Returns everything that the user engine can offer.
 pub fn everything() -> Features {
     let mut switches = Switches::default();
     Feature::ALL.iter().for_each(|feature| switches.set(*feature, true));
@@ -42,7 +42,7 @@ pub fn partition_with(features: Features) -> Partition {
         apic_frequency: 1_000_000_000,
         hypercall_page: Box::new(*HypercallPage::new(None).content()),
     };
-    // 10 MHz cannot carry the page, so the clock is the monotonic one: tests set the time directly.
+    // A TSC of 10 MHz does not allow the page, so the clock is the monotonic one: tests set the time directly.
     Partition::new(config, ram(), ReferenceTime::new(None, Reading::default()))
 }
 
@@ -50,7 +50,7 @@ pub fn partition() -> Partition {
     partition_with(everything())
 }
 
-/// The moment when reference time is `time`.
+/// Returns the moment when the reference time is `time`.
 pub fn at(time: u64) -> Moment {
     Moment { reading: Reading { guest_tsc: 0, monotonic: time * 100 }, runtime: 0 }
 }
@@ -71,11 +71,11 @@ pub mod number {
     pub const STIMER0_COUNT: u32 = 0x4000_00b1;
 }
 
-/// Where the tests' VPs have their pages.
+/// The addresses of the test VPs' pages.
 pub const SIMP: u64 = 0x1000;
 pub const SIEFP: u64 = 0x2000;
 
-/// A VP with its pages enabled and SINT `n` unmasked at vector 0x40 + n.
+/// Creates a VP with its pages enabled and SINT `n` unmasked at vector 0x40 + n.
 pub fn vp(partition: &Partition) -> Vp {
     let mut vp = Vp::new(super::types::VpIndex(0));
     let mut write = |msr, value| vp.write_msr(msr, value, partition, at(0)).map(drop).unwrap();
@@ -89,14 +89,14 @@ pub fn sint(index: u8) -> SintIndex {
     SintIndex::new(index).unwrap()
 }
 
-/// The message in a slot, as the guest sees it.
+/// Returns the message in a slot, as the guest sees it.
 pub fn slot(memory: &GuestMemory, sint: SintIndex) -> Message {
     let mut bytes = [0; 256];
     memory.read_slice(&mut bytes, GuestAddress(SIMP + sint.index() as u64 * 256)).unwrap();
     Message::read_from_bytes(&bytes).unwrap()
 }
 
-/// The guest takes the message out of a slot, and says whether it must write EOM.
+/// Takes the message out of a slot as a guest does, and returns `true` if it must write EOM.
 pub fn empty_slot(memory: &GuestMemory, sint: SintIndex) -> bool {
     let slot = SIMP + sint.index() as u64 * 256;
     memory.write_obj(0u32, GuestAddress(slot)).unwrap();

@@ -1,6 +1,6 @@
-//! What happened, one readable line an event: for `--trace hypercall,msr,synic`.
+//! Events as readable lines, for `--trace hypercall,msr,synic`.
 //!
-//! Nothing here is called unless somebody traces.
+//! Nothing here is called unless tracing is enabled.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ use super::vp::MsrRead;
 pub struct Line<T> {
     /// Reference time.
     pub time: u64,
-    /// What happened.
+    /// The event.
     pub event: T,
 }
 
@@ -35,15 +35,15 @@ impl<T: fmt::Display> fmt::Display for Line<T> {
 /// An MSR access and its result.
 #[derive(Clone, Copy, Debug)]
 pub struct MsrAccess {
-    /// Whose.
+    /// The VP.
     pub vp: VpIndex,
     /// The MSR's number.
     pub number: u32,
-    /// What was read or written, and whether that was allowed.
+    /// The value read or written, and whether the access was allowed.
     pub access: MsrResult,
 }
 
-/// What became of an MSR access.
+/// The result of an MSR access.
 #[derive(Clone, Copy, Debug)]
 pub enum MsrResult {
     /// RDMSR.
@@ -90,7 +90,7 @@ fn apic_name(register: ApicRegister) -> &'static str {
     }
 }
 
-/// Returns a register's fields in words, for the registers that have some.
+/// Writes the fields of a register in words, if it has any.
 fn decoded(f: &mut fmt::Formatter<'_>, msr: Msr, value: u64) -> fmt::Result {
     let page = |f: &mut fmt::Formatter<'_>, enabled: bool, gpa: u64| {
         if enabled { write!(f, " (page at {gpa:#x})") } else { f.write_str(" (no page)") }
@@ -139,38 +139,38 @@ fn flags(f: &mut fmt::Formatter<'_>, flags: &[(bool, &str)]) -> fmt::Result {
     f.write_str(")")
 }
 
-/// What the SynIC did.
+/// An event of the SynIC.
 #[derive(Clone, Copy, Debug)]
 pub enum SynicEvent {
     /// A message was posted to a VP.
     Message {
-        /// To whom.
+        /// The VP.
         vp: VpIndex,
-        /// To which source.
+        /// The source.
         sint: SintIndex,
-        /// Of which type.
+        /// The type.
         message_type: MessageType,
         /// Bytes of payload.
         size: usize,
-        /// How it went.
+        /// The status.
         status: HvStatus,
     },
     /// An event flag was set on a VP.
     Flag {
-        /// On whom.
+        /// The VP.
         vp: VpIndex,
-        /// Of which source.
+        /// The source.
         sint: SintIndex,
-        /// Which.
+        /// The flag.
         flag: u16,
-        /// How it went.
+        /// The status.
         status: HvStatus,
     },
     /// An interrupt was raised on a VP.
     Interrupt {
-        /// On whom.
+        /// The VP.
         vp: VpIndex,
-        /// Which.
+        /// The interrupt.
         interrupt: Interrupt,
     },
 }
@@ -189,7 +189,7 @@ impl fmt::Display for SynicEvent {
     }
 }
 
-/// Returns a hypercall: name, how it was made, its parameters as far as they are known, and its result.
+/// Writes a hypercall: name, form, known parameters, and result.
 pub(super) fn hypercall(f: &mut fmt::Formatter<'_>, observation: &Observation<'_>) -> fmt::Result {
     let input = observation.input;
     write!(f, "{} {}", observation.vp, input.code())?;

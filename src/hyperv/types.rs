@@ -1,4 +1,4 @@
-//! The ids and units of the TLFS, as types that a caller cannot swap.
+//! The ids and units of the TLFS as types, so that they cannot be confused.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Size of every page that guest and hypervisor share.
 pub const PAGE_SIZE: usize = 4096;
-/// The same as a guest physical address (GPA) counts.
+/// The same as a GPA offset.
 pub const PAGE_SIZE_64: u64 = PAGE_SIZE as u64;
 
 /// Returns the GPA of the page in which `gpa` lies.
@@ -29,7 +29,7 @@ impl VpIndex {
     /// The partition's first VP.
     pub const BOOT: Self = Self(0);
 
-    /// Returns the VP that is meant when `caller` names this one.
+    /// Returns the VP that this index names when `caller` uses it.
     pub fn or_caller(self, caller: VpIndex) -> VpIndex {
         if self == Self::SELF { caller } else { self }
     }
@@ -65,7 +65,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// `HV_PARTITION_ID`. A child partition only ever names itself.
+/// `HV_PARTITION_ID`. A child partition names only itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct PartitionId(pub u64);
@@ -75,7 +75,7 @@ impl PartitionId {
     pub const SELF: Self = Self(u64::MAX);
 }
 
-/// How many synthetic interrupt sources a VP has.
+/// Number of synthetic interrupt sources of a VP.
 pub const SINT_COUNT: usize = 16;
 
 /// `HV_SYNIC_SINT_INDEX`: one of a VP's sixteen synthetic interrupt sources.
@@ -101,12 +101,12 @@ impl SintIndex {
         self.0
     }
 
-    /// Returns its number, to index with.
+    /// Returns its number as an index.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// Returns all sixteen.
+    /// Returns all sixteen sources.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..SINT_COUNT as u8).map(Self)
     }
@@ -118,7 +118,7 @@ impl fmt::Display for SintIndex {
     }
 }
 
-/// How many synthetic timers a VP has.
+/// Number of synthetic timers of a VP.
 pub const TIMER_COUNT: usize = 4;
 
 /// One of a VP's four synthetic timers.
@@ -136,12 +136,12 @@ impl TimerIndex {
         self.0
     }
 
-    /// Returns its number, to index with.
+    /// Returns its number as an index.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// Returns all four.
+    /// Returns all four timers.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..TIMER_COUNT as u8).map(Self)
     }
@@ -149,17 +149,17 @@ impl TimerIndex {
 
 /// An interrupt for the VP's local APIC: edge-triggered, fixed delivery.
 ///
-/// With `auto_eoi` the hypervisor does the end-of-interrupt itself when the VP takes the
-/// interrupt (TLFS, "SINTx Registers"); the vector must then not stay in service.
+/// With `auto_eoi`, the hypervisor performs the end-of-interrupt when the VP takes the interrupt (TLFS, "SINTx
+/// Registers"). The vector must then not stay in service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupt {
     /// The vector, 16 to 255.
     pub vector: u8,
-    /// Whether the hypervisor owes the end-of-interrupt.
+    /// Whether the hypervisor performs the end-of-interrupt.
     pub auto_eoi: bool,
 }
 
-/// An exception for the VP instead of a result.
+/// An exception that the VP gets instead of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// #GP(0).
@@ -177,5 +177,5 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Shorthand of this floor's MSR handlers.
+/// Short name for MSR handlers.
 pub(crate) const GP: Fault = Fault::GeneralProtection;

@@ -1,8 +1,7 @@
-//! One virtual processor's side of the interface: its MSRs, its SynIC, its timers.
+//! The Hyper-V state of one virtual processor: its MSRs, its SynIC, its timers.
 //!
-//! An access or an event comes in, with the time; what the shell must do about it goes out as [`Action`]s.
-//! A VP's state stands behind a lock of its own in the shell: device threads post messages and
-//! signal events to a VP that runs.
+//! The input is an access or an event, with the time. The output is a list of [`Action`]s for the engine. The engine
+//! keeps a lock for each VP, because device threads post messages and signal events to a running VP.
 
 use smallvec::SmallVec;
 
@@ -19,7 +18,7 @@ use super::stimer::{Expiration, Timers};
 use super::synic::{self, EventFlagsPage, MessagePage, Pages, Synic};
 use super::types::{Fault, GP, Interrupt, PAGE_SIZE, SintIndex, VpIndex};
 
-/// What the shell must do.
+/// An action for the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Raise an interrupt on this VP.
@@ -28,34 +27,34 @@ pub enum Action {
     ApicWrite(ApicRegister, u64),
     /// Reset the machine.
     Reset,
-    /// The guest has crashed and said so.
+    /// The guest has reported a crash.
     Crash(Box<CrashReport>),
 }
 
-/// What is to be done, in this order.
+/// Actions to take, in this order.
 pub type Actions = SmallVec<[Action; 2]>;
 
-/// What an MSR read yields.
+/// The result of an MSR read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MsrRead {
     /// The value.
     Value(u64),
-    /// The value that this register of the VP's local APIC has.
+    /// The value of this register of the VP's local APIC.
     Apic(ApicRegister),
-    /// Zero, once an interrupt has come or the shell has had enough of waiting (GUEST_IDLE).
+    /// Zero, after an interrupt has arrived or the engine stops waiting (GUEST_IDLE).
     Idle,
 }
 
-/// The times that an access may ask for, read when it came.
+/// The times that an access can need, read when it arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     /// The host's clocks.
     pub reading: Reading,
-    /// VP_RUNTIME: how long the VP has run, in 100 ns.
+    /// VP_RUNTIME: the time for which the VP has run, in units of 100 ns.
     pub runtime: u64,
 }
 
-/// A VP's state.
+/// The state of a VP.
 #[derive(Debug)]
 pub struct Vp {
     index: VpIndex,
@@ -70,22 +69,23 @@ impl Vp {
         Self { index, synic: Synic::default(), timers: Timers::default(), assist: PageRegister::default() }
     }
 
-    /// Returns its index.
+    /// Returns the VP's index.
     pub fn index(&self) -> VpIndex {
         self.index
     }
 
-    /// Returns its SynIC.
+    /// Returns the VP's SynIC.
     pub fn synic(&self) -> &Synic {
         &self.synic
     }
 
-    /// Returns when [`tick`](Self::tick) must be called next, in reference time. Ask after every call that took `&mut self`.
+    /// Returns the time of the next call to [`tick`](Self::tick), in reference time. It can change with every call that
+    /// takes `&mut self`.
     pub fn next_deadline(&self) -> Option<u64> {
         self.timers.next_deadline()
     }
 
-    /// Brings the VP to the state after creation, and takes its overlays away.
+    /// Resets the VP to the state after creation, and removes its overlays.
     pub fn reset(&mut self, partition: &Partition) {
         for id in [OverlayId::Simp(self.index), OverlayId::Siefp(self.index), OverlayId::VpAssist(self.index)] {
             partition.overlays().hide(partition.memory(), id);
@@ -93,19 +93,19 @@ impl Vp {
         *self = Self::new(self.index);
     }
 
-    /// Answers RDMSR.
+    /// Handles RDMSR.
     ///
     /// # Errors
-    /// #GP: no such MSR, no privilege, or not to be read.
+    /// Returns #GP if there is no such MSR, the privilege is missing, or the MSR is not readable.
     pub fn read_msr(&self, number: u32, partition: &Partition, now: Moment) -> Result<MsrRead, Fault> {
         let msr = Msr::decode(number).filter(|msr| msr.is_accessible(partition.features())).ok_or(GP)?;
         self.read(msr, partition, now)
     }
 
-    /// Reads a register that the guest has the privilege for.
+    /// Reads a register for which the guest has the privilege.
     ///
     /// # Errors
-    /// #GP: it is not to be read.
+    /// Returns #GP if it is not readable.
     pub fn read(&self, msr: Msr, partition: &Partition, now: Moment) -> Result<MsrRead, Fault> {
         Ok(MsrRead::Value(match msr {
             Msr::VpIndex => self.index.0.into(),
@@ -126,19 +126,20 @@ impl Vp {
         }))
     }
 
-    /// Answers WRMSR.
+    /// Handles WRMSR.
     ///
     /// # Errors
-    /// #GP: no such MSR, no privilege, not to be written, or not with this value. Then nothing has changed.
+    /// Returns #GP, and changes nothing, if there is no such MSR, the privilege is missing, the MSR is not writable, or
+    /// the value is invalid.
     pub fn write_msr(&mut self, number: u32, value: u64, partition: &Partition, now: Moment) -> Result<Actions, Fault> {
         let msr = Msr::decode(number).filter(|msr| msr.is_accessible(partition.features())).ok_or(GP)?;
         self.write(msr, value, partition, now)
     }
 
-    /// Writes a register that the guest has the privilege for.
+    /// Writes a register for which the guest has the privilege.
     ///
     /// # Errors
-    /// #GP: it is not to be written, or not with this value. Then nothing has changed.
+    /// Returns #GP, and changes nothing, if it is not writable or the value is invalid.
     pub fn write(&mut self, msr: Msr, value: u64, partition: &Partition, now: Moment) -> Result<Actions, Fault> {
         match msr {
             Msr::VpIndex | Msr::VpRuntime | Msr::Sversion | Msr::GuestIdle => return Err(GP),
@@ -161,7 +162,7 @@ impl Vp {
                 return Ok(self.rescan_all(partition, now));
             }
             Msr::Sint(sint) => self.synic.set_sint(sint, value)?,
-            // A trigger: the value does not matter.
+            // Any value triggers a rescan.
             Msr::Eom => return Ok(self.rescan_all(partition, now)),
             Msr::StimerConfig(timer) => {
                 let direct = partition.features().has(Feature::DirectSyntheticTimers);
@@ -177,21 +178,21 @@ impl Vp {
         Ok(Actions::new())
     }
 
-    /// Expires what timers are due. Call it when the deadline has come, on any thread; earlier does no harm.
+    /// Expires all timers that are due. Call it at the deadline, on any thread; an earlier call is harmless.
     pub fn tick(&mut self, partition: &Partition, now: Moment) -> Actions {
         let mut actions = Actions::new();
         let time = partition.reference_time(now.reading);
-        // Bounded: an expired timer is due again half a MIN_PERIOD later at the earliest.
+        // The loop is bounded: an expired timer is due again half a MIN_PERIOD later at the earliest.
         while let Some(expiration) = self.timers.expire(time) {
             actions.extend(self.deliver_expiration(expiration, partition, time).map(Action::Interrupt));
         }
         actions
     }
 
-    /// Posts a message to a SINT of this VP, from any thread. Gives the interrupt to raise, if any.
+    /// Posts a message to a SINT of this VP, from any thread. Returns the interrupt to raise, if any.
     ///
     /// # Errors
-    /// The SynIC or its page is disabled, or too many messages wait.
+    /// Returns an error if the SynIC or its page is disabled, or if too many messages wait.
     pub fn post_message(
         &mut self,
         sint: SintIndex,
@@ -209,22 +210,22 @@ impl Vp {
         self.synic.withdraw(sint, message_type);
     }
 
-    /// Returns `true` if there is room again for messages that were turned away. Said once.
+    /// Returns `true`, once, if there is room again for messages that were refused.
     pub fn take_message_room(&mut self) -> bool {
         self.synic.take_room()
     }
 
-    /// Sets an event flag of a SINT of this VP, from any thread. Gives the interrupt to raise, if any.
+    /// Sets an event flag of a SINT of this VP, from any thread. Returns the interrupt to raise, if any.
     ///
     /// # Errors
-    /// No such flag; or the SynIC, its page or the SINT is disabled.
+    /// Returns an error if there is no such flag, or if the SynIC, its page or the SINT is disabled.
     pub fn signal_event(&self, sint: SintIndex, flag: u16, partition: &Partition) -> HvResult<Option<Interrupt>> {
         let overlays = partition.overlays();
         let pages = self.pages(&overlays);
         self.synic.signal(partition.memory(), pages, sint, flag)
     }
 
-    /// The guest has ended the interrupt of this vector: messages that wait for its SINTs may go out.
+    /// Handles the end of the interrupt with this vector: delivers messages that wait for its SINTs.
     pub fn end_of_interrupt(&mut self, vector: u8, partition: &Partition, now: Moment) -> Actions {
         let sints: SmallVec<[SintIndex; 2]> = self.synic.sints_of_vector(vector).collect();
         let time = partition.reference_time(now.reading);
@@ -236,7 +237,7 @@ impl Vp {
         SintIndex::all().filter_map(|sint| self.rescan(sint, partition, time)).map(Action::Interrupt).collect()
     }
 
-    /// Delivers what waits for the slot of `sint`: posted messages first, then timers'.
+    /// Delivers what waits for the slot of `sint`: first posted messages, then those of timers.
     fn rescan(&mut self, sint: SintIndex, partition: &Partition, time: u64) -> Option<Interrupt> {
         if self.synic.waiting(sint) > 0 {
             let timer_waits = self.waiting_timers(sint).next().is_some();
@@ -262,7 +263,7 @@ impl Vp {
         }
         let sint = config.sint();
         if self.synic.waiting(sint) > 0 {
-            // The slot is busy and MessagePending set: this message's turn comes after those that wait.
+            // The slot is busy and MessagePending is set: this message is delivered after those that wait.
             return None;
         }
         let more = self.waiting_timers(sint).any(|other| other.timer != timer);
@@ -275,7 +276,7 @@ impl Vp {
         self.synic.interrupt(sint)
     }
 
-    /// Returns where its SynIC's pages can be reached, as long as the overlays stay as they are.
+    /// Returns the addresses of the SynIC's pages, which are valid while the overlays are locked.
     pub(crate) fn pages(&self, overlays: &Overlays) -> Pages {
         Pages {
             messages: overlays.visible(OverlayId::Simp(self.index)).map(MessagePage),
@@ -289,7 +290,7 @@ impl Vp {
     }
 }
 
-/// Checks what the TLFS reserves ("Local APIC MSR Accesses"); the APIC itself judges the rest.
+/// Checks the bits that the TLFS reserves ("Local APIC MSR Accesses"); the APIC checks the rest.
 fn apic_write(register: ApicRegister, value: u64) -> Result<Actions, Fault> {
     let reserved = match register {
         ApicRegister::Eoi => !u64::from(u32::MAX),

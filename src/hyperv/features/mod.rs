@@ -1,10 +1,9 @@
-//! What a guest is offered: privileges, features, hints (TLFS, "Feature and Interface Discovery").
+//! The features that a guest is offered: privileges, features, hints (TLFS, "Feature and Interface Discovery").
 //!
-//! One table, [`Feature`], names every bit of the CPUID leaves 0x40000003, 0x40000004, 0x40000006 and
-//! 0x4000000A as the TLFS names it. The leaves, `--hv +name,-name`, `viridian hv` and the checks before
-//! an MSR or a hypercall is answered all read it. [`offer`](Offer::new) computes what a machine's
-//! guest gets: what the engine can do, less what the host lacks, changed by the user's switches, less
-//! what has lost something that it depends on.
+//! One table, [`Feature`], lists every bit of the CPUID leaves 0x40000003, 0x40000004, 0x40000006 and 0x4000000A by its
+//! TLFS name. It is used by the leaves, by `--hv +name,-name` and `viridian hv`, and by the checks before an MSR access
+//! or a hypercall. [`Offer::new`] computes what the guest of a machine gets: what the engine supports, minus what the
+//! host lacks, changed by the user's switches, minus features whose dependencies are missing.
 
 mod offer;
 mod switches;
@@ -27,14 +26,14 @@ pub enum Word {
     Features,
     /// 0x40000004 EAX: recommendations.
     Hints,
-    /// 0x40000006 EAX: hardware in use by the hypervisor.
+    /// 0x40000006 EAX: hardware that the hypervisor uses.
     Hardware,
     /// 0x4000000A EAX: nested virtualization.
     Nested,
 }
 
 impl Word {
-    /// All of them.
+    /// All words.
     pub const ALL: [Self; 6] =
         [Self::RegisterPrivileges, Self::CallPrivileges, Self::Features, Self::Hints, Self::Hardware, Self::Nested];
 
@@ -51,16 +50,16 @@ impl Word {
     }
 }
 
-/// Where an engine stands on a feature.
+/// An engine's support for a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
     /// Viridian implements it.
     Ours,
-    /// KVM implements it, where this host's KVM says so.
+    /// KVM implements it, if this host's KVM reports it.
     Kvm,
-    /// It can be switched on; the text says why it is off.
+    /// Supported, but off by default; the text gives the reason.
     OptIn(&'static str),
-    /// It cannot be had; the text says why.
+    /// Not supported; the text gives the reason.
     Never(&'static str),
 }
 
@@ -69,7 +68,7 @@ pub enum Support {
 pub struct Features(u128);
 
 impl Features {
-    /// None.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
     /// Returns `true` if the feature is in the set.
@@ -94,12 +93,12 @@ impl Features {
         Feature::ALL.iter().copied().filter(move |feature| self.has(*feature))
     }
 
-    /// Returns the value of a CPUID register that shows this set.
+    /// Returns the value of a CPUID register for this set.
     pub fn word(self, word: Word) -> u32 {
         self.iter().filter(|feature| feature.word() == word).fold(0, |value, feature| value | 1 << feature.bit())
     }
 
-    /// Returns the set that a CPUID register's value shows, less the bits that have no name.
+    /// Returns the set in a CPUID register, without bits that have no name.
     pub fn from_word(word: Word, value: u32) -> Self {
         Feature::ALL
             .iter()
@@ -108,7 +107,7 @@ impl Features {
             .collect()
     }
 
-    /// Returns what is in both sets or either.
+    /// Returns the union of both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)

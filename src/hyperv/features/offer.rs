@@ -1,16 +1,16 @@
-//! From what an engine can do to what this guest gets.
+//! Computes which features a guest gets from what its engine supports.
 
 use std::fmt;
 
 use super::{Feature, Features, Support, Switches};
 
-/// Who implements the interface.
+/// The implementation of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
     /// Viridian, on plain KVM.
     User,
-    /// KVM, with Viridian for what KVM leaves out.
+    /// KVM, with Viridian for what KVM does not implement.
     Kernel,
 }
 
@@ -30,13 +30,13 @@ pub enum Verdict {
     Offered,
     /// Off unless the user switches it on, for this reason.
     OffByDefault(&'static str),
-    /// The engine cannot do it, for this reason.
+    /// The engine does not support it, for this reason.
     Unsupported(&'static str),
     /// This host's KVM does not have it.
     NotInKvm,
     /// The user switched it off.
     SwitchedOff,
-    /// It is of no use without the other, which is not offered.
+    /// It depends on another feature, which is not offered.
     Needs(Feature),
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What one guest gets, and why it gets no more.
+/// The features that one guest gets, and the reasons for those that it does not get.
 #[derive(Clone, Debug)]
 pub struct Offer {
     features: Features,
@@ -68,14 +68,15 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Returns what `engine` offers on a host whose KVM supports `kvm` (empty for the user engine), after the user's switches.
+    /// Computes what `engine` offers on a host whose KVM supports `kvm` (empty for the user engine), after the user's
+    /// switches.
     ///
-    /// A feature that is switched on against the verdict "cannot be had" stays off;
-    /// [`Switches::check`] tells the user so beforehand.
+    /// A feature that the engine does not support stays off even if the user switches it on. [`Switches::check`]
+    /// reports that.
     pub fn new(engine: EngineKind, kvm: Features, switches: &Switches) -> Self {
         let mut verdicts: Vec<Verdict> =
             Feature::ALL.iter().map(|&feature| verdict(feature, engine, kvm, switches)).collect();
-        // A feature falls with what it needs, and takes with it what needs it.
+        // A feature is dropped if one that it needs is missing. That can in turn drop others.
         while let Some((index, missing)) = first_unmet_need(&verdicts) {
             verdicts[index] = Verdict::Needs(missing);
         }
@@ -83,12 +84,12 @@ impl Offer {
         Self { features, verdicts }
     }
 
-    /// Returns what the guest gets.
+    /// Returns the features that the guest gets.
     pub fn features(&self) -> Features {
         self.features
     }
 
-    /// Returns why the guest gets `feature`, or does not.
+    /// Returns whether the guest gets `feature`, and why.
     pub fn verdict(&self, feature: Feature) -> Verdict {
         self.verdicts[feature as usize]
     }
@@ -113,7 +114,7 @@ fn first_unmet_need(verdicts: &[Verdict]) -> Option<(usize, Feature)> {
 }
 
 impl Feature {
-    /// Returns where `engine` stands on it.
+    /// Returns the support of `engine` for the feature.
     pub const fn support(self, engine: EngineKind) -> Support {
         match engine {
             EngineKind::User => self.on_user_engine(),

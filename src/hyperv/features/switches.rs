@@ -1,21 +1,21 @@
-//! `--hv +name,-name`: the user's changes to what a guest is offered.
+//! `--hv +name,-name`: the user's changes to the offered features.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{EngineKind, Feature, Features, Support};
 
-/// Features that the user switched on and off.
+/// Features that the user switches on and off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switches {
     on: Features,
     off: Features,
 }
 
-/// Why a list of switches is not one.
+/// An invalid list of switches.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SwitchError {
-    /// The item does not begin with a sign.
+    /// The item has no sign.
     #[error("'{0}' switches nothing: write +{0} to offer it or -{0} to hide it")]
     NoSign(String),
     /// There is no feature of this name.
@@ -26,33 +26,33 @@ pub enum SwitchError {
     Unknown {
         /// The name as written.
         name: String,
-        /// The feature whose name is most like it, if any is.
+        /// The feature with the most similar name, if any is similar.
         nearest: Option<Feature>,
     },
-    /// The engine cannot offer what is to be switched on.
+    /// The engine does not support a feature that is switched on.
     #[error("the {engine} engine cannot offer {}: {reason}", feature.name())]
     CannotOffer {
         /// The engine in use.
         engine: EngineKind,
-        /// What was to be switched on.
+        /// The feature.
         feature: Feature,
-        /// Why it cannot.
+        /// The reason why it is not supported.
         reason: &'static str,
     },
 }
 
 impl Switches {
-    /// Returns what is switched on.
+    /// Returns the features that are switched on.
     pub const fn on(&self) -> Features {
         self.on
     }
 
-    /// Returns what is switched off.
+    /// Returns the features that are switched off.
     pub const fn off(&self) -> Features {
         self.off
     }
 
-    /// Switches one feature; the last word counts.
+    /// Switches one feature. The last call for a feature counts.
     pub fn set(&mut self, feature: Feature, on: bool) {
         (self.on, self.off) = if on {
             (self.on.with(feature), self.off.without(feature))
@@ -61,10 +61,10 @@ impl Switches {
         };
     }
 
-    /// Whether `engine` can offer all that is switched on.
+    /// Checks that `engine` supports everything that is switched on.
     ///
     /// # Errors
-    /// The first feature that it cannot offer on any host.
+    /// Returns the first feature that the engine does not support on any host.
     pub fn check(&self, engine: EngineKind) -> Result<(), SwitchError> {
         self.on.iter().try_for_each(|feature| match feature.support(engine) {
             Support::Never(reason) => Err(SwitchError::CannotOffer { engine, feature, reason }),
@@ -104,7 +104,7 @@ fn find(name: &str) -> Result<Feature, SwitchError> {
     let exact = Feature::ALL.iter().copied().find(|feature| feature.name().eq_ignore_ascii_case(name));
     exact.ok_or_else(|| {
         let distance = |feature: &Feature| strsim::damerau_levenshtein(&lower, &feature.name().to_ascii_lowercase());
-        // A neighbour is a slip of the finger or two away: one letter in four.
+        // A name is similar if at most one letter in four differs.
         let is_near = |(distance, feature): &(usize, Feature)| *distance <= feature.name().len().min(lower.len()) / 4;
         let neighbours = Feature::ALL.iter().map(|feature| (distance(feature), *feature)).filter(is_near);
         let nearest = neighbours.min_by_key(|(distance, _)| *distance).map(|(_, feature)| feature);

@@ -22,7 +22,7 @@ macro_rules! features {
         }
 
         impl Feature {
-            /// All that have a name, in the order of their leaves and bits.
+            /// All features that have a name, in the order of their leaves and bits.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// Returns the TLFS name.
@@ -39,28 +39,28 @@ macro_rules! features {
                 }
             }
 
-            /// Returns its bit there.
+            /// Returns its bit in that register.
             pub const fn bit(self) -> u32 {
                 match self {
                     $(Self::$name => $bit,)*
                 }
             }
 
-            /// Returns what the user engine has to say to it.
+            /// Returns the user engine's support for it.
             pub(super) const fn on_user_engine(self) -> Support {
                 match self {
                     $(Self::$name => $user,)*
                 }
             }
 
-            /// Returns what the kernel engine has to say to it.
+            /// Returns the kernel engine's support for it.
             pub(super) const fn on_kernel_engine(self) -> Support {
                 match self {
                     $(Self::$name => $kernel,)*
                 }
             }
 
-            /// Returns what it is of no use without.
+            /// Returns the features that it depends on.
             pub const fn needs(self) -> &'static [Self] {
                 match self {
                     $(Self::$name => &[$($(Self::$needed),+)?],)*
@@ -173,5 +173,5 @@ features! {
     EnlightenedTlb, Nested, 22, user Never(ONE_LEVEL), kernel Never(ONE_LEVEL);
 }
 
-// A set of features is a word of 128 bits.
+// A set of features is a 128-bit word.
 const _: () = assert!(Feature::ALL.len() <= 128);

@@ -1,4 +1,4 @@
-//! The calls of the TLFS that Viridian answers.
+//! The hypercalls of the TLFS that Viridian implements.
 
 use zerocopy::FromZeros;
 
@@ -101,7 +101,7 @@ fn notify_long_spin_wait(call: &Call<'_>, input: NotifyLongSpinWait) -> HvResult
     Ok(())
 }
 
-/// Returns the vector of an IPI: 16 to 255. The status for another is KVM's.
+/// Returns the vector of an IPI, 16 to 255. Other vectors get the same status as from KVM.
 fn ipi_vector(vector: u32) -> HvResult<u8> {
     u8::try_from(vector).ok().filter(|vector| *vector >= 16).ok_or(HvStatus::INVALID_HYPERCALL_INPUT)
 }
@@ -121,7 +121,7 @@ fn send_ipi_ex(call: &Call<'_>, input: SendSyntheticClusterIpiEx, banks: &[u64])
     Ok(())
 }
 
-/// The Ex forms are there only where their hint is.
+/// Checks that the hint for the Ex forms is offered.
 fn check_ex(call: &Call<'_>) -> HvResult<()> {
     require(call.host.features().has(Feature::UseExProcessorMasks), HvStatus::ACCESS_DENIED)
 }
@@ -135,7 +135,7 @@ const SPACE_FLAGS: u64 =
 const LIST_FLAGS: u64 = FlushFlags::ALL_PROCESSORS | FlushFlags::ALL_VIRTUAL_ADDRESS_SPACES;
 
 fn flush_targets(input: &Flush) -> VpSet {
-    // Windows Server 2012 means all processors when it names none.
+    // Windows Server 2012 passes an empty mask for all processors.
     if input.flags.0 & FlushFlags::ALL_PROCESSORS != 0 || input.processor_mask == 0 {
         VpSet::all()
     } else {
@@ -159,7 +159,7 @@ fn flush_space_ex(call: &Call<'_>, input: FlushEx, banks: &[u64]) -> HvResult<()
     call.host.flush_tlb(&flush_targets_ex(call, &input, banks)?)
 }
 
-/// A host flushes whole TLBs, so each range is more than served.
+/// Flushes whole TLBs, which includes each range.
 fn flush_list(call: &Call<'_>, input: Flush, _range: u64) -> HvResult<()> {
     check_flush(input.flags, LIST_FLAGS)?;
     call.host.flush_tlb(&flush_targets(&input))
@@ -205,7 +205,7 @@ fn start_vp(call: &Call<'_>, input: StartVirtualProcessor) -> HvResult<()> {
     check_partition(input.partition_id)?;
     input.target_vtl.check()?;
     let vp = check_vp(call, input.vp_index)?;
-    // A VP that calls does not wait to be started.
+    // A VP that makes a call has already been started.
     require(vp != call.vp, HvStatus::INVALID_VP_STATE)?;
     call.host.start_vp(call.vp, vp, &input.context)
 }

@@ -1,4 +1,4 @@
-//! What hypercall handlers ask of the machine around them.
+//! The interface from hypercall handlers to the machine.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use crate::hyperv::msr::Msr;
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, VpIndex};
 
-/// A register that a guest may name in HvCallGetVpRegisters: what it can reach by CPUID or by MSR as well.
+/// A register that a guest may access by HvCallGetVpRegisters: one that it can also access by CPUID or by MSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VpRegister {
     /// A CPUID leaf: EAX in the low 32 bits, EDX in the high.
@@ -20,7 +20,7 @@ pub enum VpRegister {
 }
 
 impl VpRegister {
-    /// Returns the register of this `HV_REGISTER_NAME`, if a guest may name it.
+    /// Returns the register for this `HV_REGISTER_NAME`, if a guest may access it.
     pub fn from_name(name: u32) -> Option<Self> {
         match name {
             0x0100 => Some(Self::Cpuid(0x4000_0002)),
@@ -40,65 +40,65 @@ impl fmt::Display for VpRegister {
     }
 }
 
-/// The machine, as hypercalls see it. The engines implement it.
+/// The machine, as hypercall handlers see it. The engines implement it.
 ///
-/// It is called on the calling VP's thread, and may take any VP's lock: the dispatcher's caller holds none.
+/// Methods are called on the calling VP's thread, and may take any VP's lock: the dispatcher's caller holds none.
 pub trait Host {
-    /// Returns what the guest is offered.
+    /// Returns the features that the guest is offered.
     fn features(&self) -> Features;
-    /// GUEST_OS_ID: 0 until the guest has identified itself.
+    /// Returns GUEST_OS_ID, which is 0 until the guest has identified itself.
     fn guest_os_id(&self) -> u64;
-    /// Returns how many VPs the partition has.
+    /// Returns the number of VPs of the partition.
     fn vp_count(&self) -> u32;
 
-    /// Posts a message through a connection. The type and the payload's length have been checked.
+    /// Posts a message through a connection. The type and the length of the payload have been checked.
     ///
     /// # Errors
-    /// No such connection, or its port does not take the message.
+    /// Returns an error if there is no such connection, or if its port refuses the message.
     fn post_message(&self, connection: ConnectionId, message_type: MessageType, payload: &[u8]) -> HvResult<()>;
     /// Signals an event through a connection.
     ///
     /// # Errors
-    /// No such connection, or its port has no such flag.
+    /// Returns an error if there is no such connection, or if its port has no such flag.
     fn signal_event(&self, connection: ConnectionId, flag: u16) -> HvResult<()>;
     /// Raises a fixed interrupt on each VP of the set.
     fn send_interrupt(&self, targets: &VpSet, vector: u8);
-    /// The calling VP spins on something that another VP holds: lets that one run.
+    /// Handles a VP that has been spinning on a lock which another VP holds: lets that VP run.
     fn long_spin_wait(&self, spin_count: u32);
-    /// Flushes the TLBs of a set of VPs, all of them. Only a host that offers the hint is asked.
+    /// Flushes the TLBs of a set of VPs completely. Called only if the hint is offered.
     ///
     /// # Errors
-    /// The host cannot.
+    /// Returns an error if the host does not support it.
     fn flush_tlb(&self, _targets: &VpSet) -> HvResult<()> {
         Err(HvStatus::OPERATION_DENIED)
     }
-    /// Starts a VP that waits for INIT or SIPI, in the state given, for another one that calls.
+    /// Starts a VP that waits for INIT or SIPI in the given state, on behalf of the calling VP.
     ///
     /// # Errors
-    /// The VP runs already, or the state is not one that a processor can have.
+    /// Returns an error if the VP is already running, or if the state is invalid.
     fn start_vp(&self, caller: VpIndex, vp: VpIndex, context: &InitialVpContext) -> HvResult<()>;
     /// Returns the VP whose local APIC has this id.
     fn vp_of_apic_id(&self, apic_id: u32) -> Option<VpIndex>;
-    /// Reads a register of a VP that exists.
+    /// Reads a register of an existing VP.
     ///
     /// # Errors
-    /// The register is not to be read.
+    /// Returns an error if the register is not readable.
     fn read_register(&self, vp: VpIndex, register: VpRegister) -> HvResult<u128>;
-    /// Writes a register of a VP that exists.
+    /// Writes a register of an existing VP.
     ///
     /// # Errors
-    /// The register is not to be written, or not with this value.
+    /// Returns an error if the register is not writable, or if the value is invalid.
     fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()>;
-    /// GPA ranges that are known to be zeroes still, in pages, largest first.
+    /// Returns the GPA ranges that are known to be still zero, in pages, largest first.
     fn zeroed_pages(&self) -> Vec<Range<u64>>;
 }
 
-/// What a handler knows of the call beside its parameters.
+/// What a handler knows about the call apart from its parameters.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// The call.
     pub code: CallCode,
-    /// Who calls.
+    /// The calling VP.
     pub vp: VpIndex,
     /// The machine.
     pub host: &'a dyn Host,

@@ -3,12 +3,13 @@
 use super::CallCode;
 use crate::hyperv::status::HvStatus;
 
-/// The 64-bit word that says which call is made, and how.
+/// The 64-bit word that selects the call and its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HypercallInput(pub u64);
 
 impl HypercallInput {
-    /// Bits 30 to 27, 47 to 44 and 63 to 60 must be zero, and so must bit 31 (Is Nested): we are nobody's L0.
+    /// Bits 30 to 27, 47 to 44 and 63 to 60 must be zero, and so must bit 31 (Is Nested), because we have no nested
+    /// hypervisor.
     pub const RESERVED: u64 = 0xf000_f000_f800_0000;
 
     /// Creates a simple call with its parameters in memory.
@@ -26,7 +27,7 @@ impl HypercallInput {
         self.0 >> 16 & 1 != 0
     }
 
-    /// Returns the variable header's size in units of 8 bytes.
+    /// Returns the size of the variable header in units of 8 bytes.
     pub const fn variable_header(self) -> usize {
         (self.0 >> 17 & 0x3ff) as usize
     }
@@ -36,7 +37,7 @@ impl HypercallInput {
         (self.0 >> 32 & 0xfff) as usize
     }
 
-    /// Returns the first rep that is still to be done.
+    /// Returns the first rep that remains to be done.
     pub const fn rep_start(self) -> usize {
         (self.0 >> 48 & 0xfff) as usize
     }
@@ -71,12 +72,12 @@ impl HypercallInput {
     }
 }
 
-/// The 64-bit word that a call leaves in RAX or EDX:EAX.
+/// The 64-bit word that a call returns in RAX or EDX:EAX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HypercallResult {
-    /// How it went.
+    /// The status of the call.
     pub status: HvStatus,
-    /// How many reps are complete, counted from the first of the list. 0 for simple calls.
+    /// Number of completed reps, counted from the first of the list; 0 for simple calls.
     pub reps_completed: usize,
 }
 

@@ -1,23 +1,23 @@
-//! Hypercalls: decoded, checked, answered (TLFS, "Hypercall Interface").
+//! Hypercalls: decoding, checks and dispatch (TLFS, "Hypercall Interface").
 //!
-//! The shell fills [`Registers`] from the VP and calls [`Hypercalls::dispatch`]; what comes back are the registers to put
-//! into the VP, or a fault. Both calling conventions, and memory, fast and XMM-fast parameters, are one
-//! thing to a handler: it gets typed input and gives typed output.
+//! The engine fills [`Registers`] from the VP and calls [`Hypercalls::dispatch`], which returns the registers to put
+//! into the VP, or a fault. Handlers do not see the two calling conventions, or whether parameters are in memory, fast
+//! or XMM-fast: they get typed input and return typed output.
 //!
-//! A handler of a user that panics fails its call with `HV_STATUS_OPERATION_FAILED`; nothing else ends.
+//! If a user's handler panics, its call fails with `HV_STATUS_OPERATION_FAILED`, and nothing else is affected.
 //!
-//! [`Hypercalls`] is also how a user of this library joins in: it registers handlers of its own, or watches.
+//! Library users register their own handlers and watchers with [`Hypercalls`].
 //!
 //! ```
 //! use viridian::hyperv::hypercall::{CallCode, Hypercalls};
 //! use viridian::hyperv::status::HvStatus;
 //!
 //! let mut calls = Hypercalls::standard();
-//! // A call of our own: takes a number, gives its half.
+//! A call of our own: it takes a number and returns its half.
 //! calls.simple(CallCode(0x7f00), "Halve", None, |_call, number: u64| {
 //!     if number % 2 == 0 { Ok(number / 2) } else { Err(HvStatus::INVALID_PARAMETER) }
 //! });
-//! // And a watch over all calls.
+//! A watcher of all calls.
 //! calls.watch(|observation| println!("{}", observation));
 //! ```
 
@@ -39,7 +39,8 @@ pub use wire::*;
 
 use std::fmt;
 
-/// A hypercall's code. Open: see [`Hypercalls::definitions`] for those that are answered.
+/// The code of a hypercall. Unknown codes are valid values; [`Hypercalls::definitions`] lists those that are
+/// implemented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallCode(pub u16);
 
@@ -49,7 +50,7 @@ macro_rules! call_codes {
         impl CallCode {
             $(pub const $name: Self = Self($value);)*
 
-            /// Returns the TLFS name, if it has one here.
+            /// Returns the TLFS name, if the code is known.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some($tlfs),)*
@@ -79,7 +80,7 @@ call_codes! {
 }
 
 impl CallCode {
-    /// The calls that KVM answers itself, which the kernel engine's hypercall page passes on to it.
+    /// The calls that KVM answers itself. The kernel engine's hypercall page passes them to KVM.
     pub const ANSWERED_BY_KVM: [Self; 7] = [
         Self::NOTIFY_LONG_SPIN_WAIT,
         Self::SEND_SYNTHETIC_CLUSTER_IPI,

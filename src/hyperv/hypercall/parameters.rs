@@ -1,5 +1,4 @@
-//! Where a call's parameters lie, and whether they may lie there (TLFS, "Alignment Requirements" and
-//! "XMM Fast Hypercall Input").
+//! The location of a call's parameters, and its checks (TLFS, "Alignment Requirements" and "XMM Fast Hypercall Input").
 
 use smallvec::SmallVec;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -10,12 +9,12 @@ use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{PAGE_SIZE, PAGE_SIZE_64};
 use crate::memory::GuestMemory;
 
-/// What parameters a call takes. Sizes in bytes.
+/// The parameters that a call takes. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     /// The fixed part of the input header.
     pub header: usize,
-    /// Whether a variable part may follow.
+    /// Whether a variable part can follow.
     pub variable: bool,
     /// The output of a simple call.
     pub output: usize,
@@ -23,12 +22,12 @@ pub(super) struct Shape {
     pub rep: Option<(usize, usize)>,
 }
 
-/// The sizes of one call's parameter blocks.
+/// The sizes of the parameter blocks of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
-    /// Fixed header, padded.
+    /// The fixed header, padded.
     pub header: usize,
-    /// Variable header.
+    /// The variable header.
     pub variable: usize,
     /// All input: header, variable header and list, padded.
     pub input: usize,
@@ -41,7 +40,7 @@ const fn padded(size: usize) -> usize {
 }
 
 impl Shape {
-    /// Checks the input value's rep fields and header size against the call.
+    /// Checks the input value's rep fields and header size for this call.
     pub fn sizes(self, input: HypercallInput) -> HvResult<Sizes> {
         let (count, start) = (input.rep_count(), input.rep_start());
         let reps_fit = match self.rep {
@@ -54,7 +53,7 @@ impl Shape {
         let (element_in, element_out) = self.rep.unwrap_or((0, 0));
         let header = padded(self.header);
         let variable = input.variable_header() * 8;
-        // At most 4095 reps of elements of a page each: nothing here overflows.
+        // There are at most 4095 reps with elements of at most a page, so nothing overflows.
         Ok(Sizes {
             header,
             variable,
@@ -64,19 +63,19 @@ impl Shape {
     }
 }
 
-/// A copy of a call's input, made once.
+/// A copy of a call's input. It is copied only once.
 pub(super) type Block = SmallVec<[u8; 256]>;
 
-/// Where output goes.
+/// The destination of the output.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Output {
-    /// To this GPA, which has been checked.
+    /// Memory at this GPA, which has been checked.
     Memory(u64),
-    /// Into the registers' block at this offset.
+    /// The registers' block at this offset.
     Fast(usize),
 }
 
-/// A call's parameters: what came in, and where what goes out belongs.
+/// The parameters of a call: the input, and the destination of the output.
 pub(super) struct Parameters {
     pub sizes: Sizes,
     pub input: Block,
@@ -94,7 +93,7 @@ pub(super) fn read_memory(memory: &GuestMemory, registers: &Registers, sizes: Si
     Ok(Parameters { sizes, input, output: Output::Memory(registers.second()) })
 }
 
-/// Copies a call's input out of registers. The caller has checked that it may lie there.
+/// Copies a call's input out of registers. The caller has checked that this is allowed.
 pub(super) fn read_fast(registers: &Registers, sizes: Sizes) -> HvResult<Parameters> {
     let offset = fast_output_offset(sizes);
     if sizes.input > FAST_BYTES || offset + sizes.output > FAST_BYTES {
@@ -104,7 +103,7 @@ pub(super) fn read_fast(registers: &Registers, sizes: Sizes) -> HvResult<Paramet
     Ok(Parameters { sizes, input, output: Output::Fast(offset) })
 }
 
-/// Output begins at the first 16 bytes that input leaves free.
+/// Output begins at the first 16-byte boundary after the input.
 fn fast_output_offset(sizes: Sizes) -> usize {
     sizes.input.next_multiple_of(16)
 }
@@ -114,7 +113,8 @@ pub(super) const fn input_needs_xmm(sizes: Sizes) -> bool {
     sizes.input > GENERAL_BYTES
 }
 
-/// A parameter list is aligned to 8 bytes, lies in RAM, and crosses no page. An empty one's address is ignored.
+/// Checks that a parameter list is aligned to 8 bytes, is in RAM, and does not cross a page. The address of an empty
+/// list is ignored.
 fn check(memory: &GuestMemory, gpa: u64, size: usize) -> HvResult<()> {
     if size == 0 {
         return Ok(());

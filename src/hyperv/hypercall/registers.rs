@@ -1,22 +1,22 @@
-//! Which register carries what (TLFS, "Hypercall Register Conventions (x86/x64)").
+//! The registers that carry parameters (TLFS, "Hypercall Register Conventions (x86/x64)").
 
 use super::{HypercallInput, HypercallResult};
 
-/// XMM0 to XMM5 carry parameters.
+/// Number of XMM registers that carry parameters: XMM0 to XMM5.
 pub const XMM_REGISTERS: usize = 6;
-/// Bytes of parameters that fit into registers: RDX, R8 and six XMM registers.
+/// Number of parameter bytes that fit into registers: RDX, R8 and six XMM registers.
 pub(super) const FAST_BYTES: usize = 16 + XMM_REGISTERS * 16;
-/// Bytes of parameters that fit into general registers.
+/// Number of parameter bytes that fit into general registers.
 pub(super) const GENERAL_BYTES: usize = 16;
 
-/// The state of the processor that decides whether it may call, and by which convention.
+/// The processor state that decides whether a call is allowed, and which convention it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
     /// CR0.PE.
     pub protected: bool,
     /// The current privilege level.
     pub cpl: u8,
-    /// EFER.LMA and CS.L: the 64-bit convention.
+    /// EFER.LMA and CS.L: the 64-bit convention is used.
     pub long: bool,
 }
 
@@ -26,7 +26,7 @@ impl Mode {
     /// 32-bit protected mode, ring 0.
     pub const PROTECTED: Self = Self { protected: true, cpl: 0, long: false };
 
-    /// Returns `true` if a hypercall is legal here.
+    /// Returns `true` if a hypercall is allowed in this mode.
     pub const fn may_call(self) -> bool {
         self.protected && self.cpl == 0
     }
@@ -44,9 +44,9 @@ pub struct Registers {
     pub rsi: u64,
     pub rdi: u64,
     pub r8: u64,
-    /// XMM0 to XMM5. Needed only where [`super::Hypercalls::needs_xmm`] says so.
+    /// XMM0 to XMM5. Needed only if [`super::Hypercalls::needs_xmm`] returns `true`.
     pub xmm: [[u8; 16]; XMM_REGISTERS],
-    /// Whether the call has changed [`xmm`](Self::xmm), so that it must be put back into the VP.
+    /// Whether the call has changed [`xmm`](Self::xmm), so that it must be written back to the VP.
     pub xmm_changed: bool,
 }
 
@@ -76,7 +76,7 @@ impl Registers {
         if self.mode.long { self.r8 } else { join(self.rdi, self.rsi) }
     }
 
-    /// Changes the input value, as a call does that goes on later.
+    /// Changes the input value, for a call that continues later.
     pub(super) fn set_input(&mut self, input: HypercallInput) {
         if self.mode.long {
             self.rcx = input.0;
@@ -86,7 +86,7 @@ impl Registers {
         }
     }
 
-    /// Leaves the result value where the caller looks for it.
+    /// Sets the result value in the registers of the calling convention.
     pub(super) fn set_result(&mut self, result: HypercallResult) {
         if self.mode.long {
             self.rax = result.bits();
@@ -96,7 +96,7 @@ impl Registers {
         }
     }
 
-    /// Returns the registers' block of fast parameters.
+    /// Returns the block of fast parameters.
     pub(super) fn fast_block(&self) -> [u8; FAST_BYTES] {
         let mut block = [0; FAST_BYTES];
         block[..8].copy_from_slice(&self.first().to_le_bytes());
@@ -105,7 +105,7 @@ impl Registers {
         block
     }
 
-    /// Puts fast output into the block at `offset`, a multiple of 16. Only a 64-bit caller has it.
+    /// Puts fast output into the block at `offset`, a multiple of 16. Only 64-bit callers get fast output.
     pub(super) fn set_fast_output(&mut self, offset: usize, output: &[u8]) {
         let mut block = self.fast_block();
         block[offset..offset + output.len()].copy_from_slice(output);

@@ -1,4 +1,4 @@
-//! Which calls are answered, and how a call gets to its handler and back.
+//! The registry of hypercalls, and the dispatch of a call to its handler and back.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,35 +16,35 @@ use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, Fault, VpIndex};
 use crate::memory::GuestMemory;
 
-/// Reps that one exit answers; a longer list goes on with the next (TLFS, "Hypercall Continuation").
+/// Number of reps per exit. A longer list continues with the next exit (TLFS, "Hypercall Continuation").
 const REPS_PER_EXIT: usize = 128;
 
-/// What becomes of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is done; the registers hold its result.
+    /// The call is complete; the registers hold its result.
     Done(HypercallResult),
-    /// It is not: the registers hold the call again, with a new rep start index, for the VP to make once more.
+    /// The call is incomplete. The registers hold it again, with a new rep start index, and the VP repeats it.
     Continue,
-    /// It is refused with an exception; the registers are as they were.
+    /// The call raised an exception; the registers are unchanged.
     Fault(Fault),
 }
 
-/// What a watcher sees of a call.
+/// A call as a watcher sees it.
 #[derive(Debug)]
 pub struct Observation<'a> {
-    /// Who called.
+    /// The calling VP.
     pub vp: VpIndex,
     /// The input value.
     pub input: HypercallInput,
     /// The input parameters; empty if they could not be read.
     pub parameters: &'a [u8],
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
 impl Observation<'_> {
-    /// Returns the input header, as its type.
+    /// Returns the input header as the type `T`.
     pub fn header<T: FromBytes + KnownLayout + Immutable>(&self) -> Option<T> {
         Some(T::read_from_prefix(self.parameters).ok()?.0)
     }
@@ -60,23 +60,23 @@ type Handler = dyn Fn(&Call<'_>, &Parts<'_>, &mut [u8]) -> HvResult<()> + Send +
 type PanicSink = dyn Fn(String, String) + Send + Sync;
 type Watcher = dyn Fn(&Observation<'_>) + Send + Sync;
 
-/// One action's input: the header's two parts, and the list element of a rep call.
+/// The input of one action: the header's two parts, and the list element of a rep call.
 struct Parts<'a> {
     header: &'a [u8],
     variable: &'a [u8],
     element: &'a [u8],
 }
 
-/// A call that is answered.
+/// A hypercall that is implemented.
 pub struct Definition {
     /// Its code.
     pub code: CallCode,
     /// Its name.
     pub name: Cow<'static, str>,
-    /// What a caller must have been offered.
+    /// The feature that the caller must have been offered.
     pub requires: Option<Feature>,
     shape: Shape,
-    /// It is not one of [`Hypercalls::standard`].
+    /// Whether it is not one of [`Hypercalls::standard`].
     own: bool,
     handler: Box<Handler>,
 }
@@ -87,18 +87,18 @@ impl fmt::Debug for Definition {
     }
 }
 
-/// The calls that are answered, and who watches. A later registration of a code replaces the earlier.
+/// The implemented calls, and the watchers. A later registration of a code replaces an earlier one.
 #[derive(Default)]
 pub struct Hypercalls {
     definitions: BTreeMap<CallCode, Definition>,
     watchers: Vec<Box<Watcher>>,
-    /// Calls that [`standard`](Self::standard) answers otherwise.
+    /// Calls of [`standard`](Self::standard) that were replaced.
     replaced: BTreeSet<CallCode>,
-    /// Who is told of what panics, and of the panic's message.
+    /// Called with the name of the code that panicked, and the panic's message.
     on_panic: Option<Box<PanicSink>>,
 }
 
-/// Reads a header or element, whose size the shape has made sure of.
+/// Reads a header or element. The shape guarantees its size.
 fn typed<T: FromBytes>(bytes: &[u8]) -> HvResult<T> {
     Ok(T::read_from_prefix(bytes).map_err(|_| HvStatus::INVALID_HYPERCALL_INPUT)?.0)
 }
@@ -112,12 +112,12 @@ fn qwords(bytes: &[u8]) -> Vec<u64> {
 }
 
 impl Hypercalls {
-    /// Returns a registry that knows no call.
+    /// Creates an empty registry.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Returns the calls of the TLFS that Viridian answers.
+    /// Creates a registry with the calls of the TLFS that Viridian implements.
     pub fn standard() -> Self {
         let mut calls = Self::empty();
         super::handlers::register(&mut calls);
@@ -126,19 +126,19 @@ impl Hypercalls {
         calls
     }
 
-    /// Returns the calls that a host which answers some itself may go on to answer: those of [`CallCode::ANSWERED_BY_KVM`] that nobody has
-    /// registered a handler of his own for.
+    /// Returns the calls that KVM may still answer itself: those of [`CallCode::ANSWERED_BY_KVM`] for which no user has
+    /// registered a handler.
     pub fn left_to_kvm(&self) -> Vec<CallCode> {
         CallCode::ANSWERED_BY_KVM.into_iter().filter(|code| !self.replaced.contains(code)).collect()
     }
 
-    /// Returns the calls that are answered, by code.
+    /// Returns the implemented calls, ordered by code.
     pub fn definitions(&self) -> impl Iterator<Item = &Definition> {
         self.definitions.values()
     }
 
-    /// Tells `sink` of handlers and watchers that panic, and of the panic's message. The guest gets
-    /// [`HvStatus::OPERATION_FAILED`], and its VP goes on.
+    /// Calls `sink` when a handler or watcher panics, with the panic's message. The guest gets
+    /// [`HvStatus::OPERATION_FAILED`], and its VP continues.
     pub(crate) fn on_panic(&mut self, sink: impl Fn(String, String) + Send + Sync + 'static) {
         self.on_panic = Some(Box::new(sink));
     }
@@ -150,7 +150,7 @@ impl Hypercalls {
         }
     }
 
-    /// Calls a handler. A panic of one that is not ours is the call's failure.
+    /// Calls a handler. If a user's handler panics, the call fails.
     fn handle(&self, definition: &Definition, call: &Call<'_>, parts: &Parts<'_>, output: &mut [u8]) -> HvResult<()> {
         if !definition.own {
             return (definition.handler)(call, parts, output);
@@ -162,13 +162,14 @@ impl Hypercalls {
         })
     }
 
-    /// Shows every call that reaches us to `watcher`, when it is over. Not to be seen are calls that KVM answers, on the kernel
-    /// engine, and on both the fast signals that reach a connection's eventfd inside KVM.
+    /// Calls `watcher` for every call that reaches this process, when it is complete. Not visible are the calls that
+    /// KVM answers on the kernel engine, and, on both engines, fast signals that reach a connection's eventfd inside
+    /// KVM.
     pub fn watch(&mut self, watcher: impl Fn(&Observation<'_>) + Send + Sync + 'static) {
         self.watchers.push(Box::new(watcher));
     }
 
-    /// Answers a simple call with input `I` (`()` for none) and output `O`.
+    /// Registers a simple call with input `I` (`()` for none) and output `O`.
     pub fn simple<I, O>(
         &mut self,
         code: CallCode,
@@ -186,7 +187,7 @@ impl Hypercalls {
         });
     }
 
-    /// Answers a simple call whose header `I` may be followed by a variable number of 8-byte values.
+    /// Registers a simple call whose header `I` can be followed by a variable number of 8-byte values.
     pub fn simple_variable<I, O>(
         &mut self,
         code: CallCode,
@@ -204,7 +205,8 @@ impl Hypercalls {
         });
     }
 
-    /// Answers a rep call with header `H`: `handler` is called for each input element `E` and gives an output element `O`.
+    /// Registers a rep call with header `H`. `handler` is called for each input element `E` and returns an output
+    /// element `O`.
     pub fn rep<H, E, O>(
         &mut self,
         code: CallCode,
@@ -224,7 +226,7 @@ impl Hypercalls {
         });
     }
 
-    /// Answers a rep call whose header `H` may be followed by a variable number of 8-byte values.
+    /// Registers a rep call whose header `H` can be followed by a variable number of 8-byte values.
     pub fn rep_variable<H, E, O>(
         &mut self,
         code: CallCode,
@@ -285,7 +287,7 @@ impl Hypercalls {
         outcome
     }
 
-    /// Answers the doorbell where it has rung for a connection that no eventfd stands behind.
+    /// Handles a doorbell write for a connection that has no eventfd.
     pub fn doorbell(&self, vp: VpIndex, host: &dyn Host, connection: u32) -> HvStatus {
         let input = HypercallInput::new(CallCode::SIGNAL_EVENT).with_fast();
         let parameters = SignalEvent { connection_id: ConnectionId(connection), flag_number: 0, reserved: 0 };
@@ -310,7 +312,7 @@ impl Hypercalls {
         }
     }
 
-    /// From the checks that need no memory to those that do; privilege first, as the TLFS prefers.
+    /// Runs the checks that need no memory first; privilege comes first, as the TLFS prefers.
     fn answer(&self, call: Call<'_>, memory: &GuestMemory, registers: &mut Registers, seen: &mut Block) -> Outcome {
         let done = |status: HvStatus| Outcome::Done(status.into());
         let input = registers.input();
@@ -348,7 +350,7 @@ impl Hypercalls {
 }
 
 impl<'a> Parts<'a> {
-    /// The action's that element `index` of a list of elements of this size asks for.
+    /// Returns the parts for element `index` of a list with elements of this size.
     fn of(input: &'a [u8], sizes: Sizes, index: usize, element: usize) -> Self {
         let (header, rest) = input.split_at(sizes.header);
         let (variable, list) = rest.split_at(sizes.variable);
@@ -357,7 +359,7 @@ impl<'a> Parts<'a> {
 }
 
 impl Hypercalls {
-    /// Answers a simple call.
+    /// Runs a simple call.
     fn run_once(
         &self,
         definition: &Definition,
@@ -375,7 +377,7 @@ impl Hypercalls {
         Outcome::Done(HvStatus::from(result).into())
     }
 
-    /// Processes a list's elements in order, from the start index on.
+    /// Processes the elements of a list in order, starting at the start index.
     fn run_reps(
         &self,
         definition: &Definition,
@@ -415,8 +417,8 @@ fn is_allowed(definition: &Definition, host: &dyn Host) -> bool {
     definition.requires.is_none_or(|feature| host.features().has(feature))
 }
 
-/// Fast parameters beyond two registers need a feature of their own for input, and another for output,
-/// which only a 64-bit caller has.
+/// Fast parameters beyond two registers need one feature for input and another for output. Output also requires a
+/// 64-bit caller.
 fn may_use_xmm(sizes: Sizes, registers: &Registers, host: &dyn Host) -> bool {
     let features = host.features();
     let input = !parameters::input_needs_xmm(sizes) || features.has(Feature::XmmRegistersForFastHypercallAvailable);
@@ -424,7 +426,7 @@ fn may_use_xmm(sizes: Sizes, registers: &Registers, host: &dyn Host) -> bool {
     input && output
 }
 
-/// Puts output where it belongs, `offset` bytes behind the start of the output parameters.
+/// Writes output at `offset` bytes behind the start of the output parameters.
 fn write(place: Output, offset: usize, output: &[u8], memory: &GuestMemory, registers: &mut Registers) {
     if output.is_empty() {
         return;

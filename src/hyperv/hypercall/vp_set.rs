@@ -1,4 +1,4 @@
-//! `HV_VP_SET`: which virtual processors a call is about.
+//! `HV_VP_SET`: a set of virtual processors.
 
 use std::fmt;
 
@@ -18,27 +18,27 @@ pub struct VpSet {
 }
 
 impl VpSet {
-    /// Nobody.
+    /// Returns the empty set.
     pub fn none() -> Self {
         Self { banks: Box::new([0; BANKS]) }
     }
 
-    /// Returns all that a partition can have.
+    /// Returns the set of all VPs that a partition can have.
     pub fn all() -> Self {
         Self { banks: Box::new([u64::MAX; BANKS]) }
     }
 
-    /// VPs 0 to 63, by a processor mask.
+    /// Returns the VPs 0 to 63 in a processor mask.
     pub fn from_mask(mask: u64) -> Self {
         let mut set = Self::none();
         set.banks[0] = mask;
         set
     }
 
-    /// Reads a generic set: its two fixed fields, and the banks that came as variable header.
+    /// Reads a generic set: its two fixed fields, and the banks of the variable header.
     ///
     /// # Errors
-    /// The number of banks is not that of the bits in `valid_banks`, or the format is unknown.
+    /// Returns an error if the number of banks does not match the bits in `valid_banks`, or if the format is unknown.
     pub fn from_generic(format: u64, valid_banks: u64, contents: &[u64]) -> HvResult<Self> {
         if contents.len() != valid_banks.count_ones() as usize {
             return Err(HvStatus::INVALID_HYPERCALL_INPUT);

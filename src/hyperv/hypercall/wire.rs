@@ -1,6 +1,6 @@
-//! The parameters of the hypercalls that we answer, as they lie in memory.
+//! The parameters of the implemented hypercalls, as they are in memory.
 //!
-//! Fields that the TLFS calls padding are ignored; those that it calls RsvdZ are named `reserved` and checked.
+//! Fields that the TLFS calls padding are ignored. Those that it calls RsvdZ are named `reserved` and checked.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -22,18 +22,18 @@ macro_rules! wire {
     };
 }
 
-/// `HV_INPUT_VTL`. A guest of ours has VTL 0 only.
+/// `HV_INPUT_VTL`. Guests have only VTL 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct InputVtl(pub u8);
 
 impl InputVtl {
-    /// Checks that no VTL but 0 is meant.
+    /// Checks that the VTL is 0.
     ///
     /// # Errors
-    /// Another is, or a reserved bit is set.
+    /// Returns an error for another VTL, or if a reserved bit is set.
     pub fn check(self) -> HvResult<()> {
-        // Bit 4 says that the target in bits 0 to 3 counts.
+        // Bit 4 makes the target in bits 0 to 3 valid.
         if self.0 & !0x10 == 0 { Ok(()) } else { Err(HvStatus::INVALID_PARAMETER) }
     }
 }
@@ -41,13 +41,13 @@ impl InputVtl {
 wire! {
     /// Input of HvCallPostMessage.
     struct PostMessage(256) {
-        /// Where to.
+        /// The connection.
         connection_id: ConnectionId,
         /// Padding.
         padding: u32,
-        /// What it is; not zero, and not one of the hypervisor's own.
+        /// The type; not zero, and not one of the hypervisor's own.
         message_type: MessageType,
-        /// Bytes of payload that count.
+        /// Length of the payload in bytes.
         payload_size: u32,
         /// The payload.
         payload: [u8; MAX_PAYLOAD],
@@ -55,9 +55,9 @@ wire! {
 
     /// Input of HvCallSignalEvent.
     struct SignalEvent(8) {
-        /// Where to.
+        /// The connection.
         connection_id: ConnectionId,
-        /// Which of the port's flags.
+        /// The flag of the port.
         flag_number: u16,
         /// Must be zero.
         reserved: u16,
@@ -65,27 +65,27 @@ wire! {
 
     /// Input of HvCallNotifyLongSpinWait.
     struct NotifyLongSpinWait(8) {
-        /// How long the caller has spun.
+        /// Number of spins.
         spin_count: u32,
-        /// Not checked: the call cannot fail.
+        /// Not checked, because the call cannot fail.
         reserved: u32,
     }
 
     /// Input of HvCallSendSyntheticClusterIpi.
     struct SendSyntheticClusterIpi(16) {
-        /// 16 to 255.
+        /// Vector, 16 to 255.
         vector: u32,
         /// VTL 0.
         target_vtl: InputVtl,
-        /// KVM insists that it is zero, and so do we.
+        /// Must be zero, as with KVM.
         reserved: [u8; 3],
-        /// A bit for each of VPs 0 to 63.
+        /// One bit for each of VPs 0 to 63.
         processor_mask: u64,
     }
 
     /// Header of HvCallSendSyntheticClusterIpiEx; the set's banks follow.
     struct SendSyntheticClusterIpiEx(24) {
-        /// 16 to 255.
+        /// Vector, 16 to 255.
         vector: u32,
         /// VTL 0.
         target_vtl: InputVtl,
@@ -93,7 +93,7 @@ wire! {
         padding: [u8; 3],
         /// The set's format.
         format: u64,
-        /// Which banks follow.
+        /// The banks that follow.
         valid_banks: u64,
     }
 
@@ -103,7 +103,7 @@ wire! {
         address_space: u64,
         /// `HV_FLUSH_*`.
         flags: FlushFlags,
-        /// A bit for each of VPs 0 to 63.
+        /// One bit for each of VPs 0 to 63.
         processor_mask: u64,
     }
 
@@ -115,15 +115,15 @@ wire! {
         flags: FlushFlags,
         /// The set's format.
         format: u64,
-        /// Which banks follow.
+        /// The banks that follow.
         valid_banks: u64,
     }
 
     /// Header of HvCallGetVpRegisters and HvCallSetVpRegisters.
     struct VpRegisters(16) {
-        /// The caller's own.
+        /// The caller's own partition.
         partition_id: PartitionId,
-        /// Whose registers.
+        /// The VP whose registers are accessed.
         vp_index: VpIndex,
         /// VTL 0.
         target_vtl: InputVtl,
@@ -143,7 +143,7 @@ wire! {
 
     /// Header of HvCallGetVpIndexFromApicId.
     struct GetVpIndexFromApicId(16) {
-        /// The caller's own.
+        /// The caller's own partition.
         partition_id: PartitionId,
         /// VTL 0.
         target_vtl: InputVtl,
@@ -153,15 +153,15 @@ wire! {
 
     /// Input of HvCallStartVirtualProcessor.
     struct StartVirtualProcessor(240) {
-        /// The caller's own.
+        /// The caller's own partition.
         partition_id: PartitionId,
-        /// Who is to start.
+        /// The VP to start.
         vp_index: VpIndex,
         /// VTL 0.
         target_vtl: InputVtl,
         /// Padding.
         padding: [u8; 3],
-        /// How.
+        /// Its initial state.
         context: InitialVpContext,
     }
 
@@ -237,14 +237,14 @@ wire! {
 
     /// Output of HvExtCallGetBootZeroedMemory.
     struct BootZeroedMemory(4088) {
-        /// How many ranges count.
+        /// Number of valid ranges.
         count: u64,
         /// The ranges.
         ranges: [ZeroedRange; MAX_ZEROED_RANGES],
     }
 }
 
-/// As many ranges as HvExtCallGetBootZeroedMemory can give.
+/// Maximum number of ranges that HvExtCallGetBootZeroedMemory can return.
 pub const MAX_ZEROED_RANGES: usize = 255;
 
 /// `HV_FLUSH_*`.
@@ -253,12 +253,12 @@ pub const MAX_ZEROED_RANGES: usize = 255;
 pub struct FlushFlags(pub u64);
 
 impl FlushFlags {
-    /// On all VPs.
+    /// Flush on all VPs.
     pub const ALL_PROCESSORS: u64 = 1;
-    /// In all address spaces.
+    /// Flush in all address spaces.
     pub const ALL_VIRTUAL_ADDRESS_SPACES: u64 = 2;
-    /// Global mappings may stay. Makes no sense for a list.
+    /// Keep global mappings. Invalid for a list.
     pub const NON_GLOBAL_MAPPINGS_ONLY: u64 = 4;
-    /// The list may hold ranges of large pages. Not offered.
+    /// The list can contain ranges of large pages. Not offered.
     pub const USE_EXTENDED_RANGE_FORMAT: u64 = 8;
 }

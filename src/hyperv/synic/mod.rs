@@ -1,19 +1,19 @@
 //! The synthetic interrupt controller of one VP (TLFS, "Virtual Interrupt Controller" and
 //! "Inter-Partition Communication").
 //!
-//! A guest owns sixteen SINTs. The hypervisor reaches it through two pages that the guest names by
-//! MSR: the SIMP, a slot per SINT for one message, and the SIEFP, 2048 event flags per SINT. A message
-//! that finds its slot busy waits here until the guest writes EOM or ends the SINT's interrupt.
+//! A guest owns sixteen SINTs. The hypervisor reaches it through two pages that the guest sets by MSR: the SIMP holds a
+//! slot for one message per SINT, the SIEFP 2048 event flags per SINT. If the slot of a message is busy, the message
+//! waits here until the guest writes EOM or ends the SINT's interrupt.
 //!
-//! This module decides *what* to deliver and *when*. How an interrupt gets into the processor is
-//! the engine's business, also where AutoEOI is asked for: [`Interrupt::auto_eoi`] says that the
-//! vector must not stay in service once the VP has taken it. User space does not see a VP take an interrupt,
-//! so the user engine holds such a vector back from the local APIC: when the VP is out of the guest and can
-//! take it, it is injected as an interrupt already acknowledged, which leaves nothing in service. That
-//! costs an exit or two an interrupt, which is why guests are told to do without (`DeprecateAutoEoi`).
+//! This module decides *what* to deliver and *when*. Injecting the interrupt is the engine's job, also with AutoEOI:
+//! [`Interrupt::auto_eoi`] means that the vector must not stay in service once the VP has taken it. User space cannot
+//! observe when a VP takes an interrupt. So the user engine does not send such a vector to the local APIC. When the VP
+//! is out of the guest and can take it, it is injected as an interrupt that is already acknowledged, which leaves
+//! nothing in service. That costs one or two exits per interrupt, so guests are told not to use it
+//! (`DeprecateAutoEoi`).
 //!
-//! A VP's SynIC is used under that VP's lock, from whatever thread posts. On the kernel engine KVM writes
-//! timer messages into the same slots from the VP's thread, so there this code runs on that thread alone.
+//! A VP's SynIC is used under that VP's lock, from the thread that posts. On the kernel engine, KVM writes timer
+//! messages into the same slots from the VP's thread, so there this code runs only on that thread.
 
 mod queue;
 mod slot;
@@ -29,10 +29,10 @@ use crate::memory::GuestMemory;
 
 /// SVERSION.
 pub const VERSION: u64 = 1;
-/// SCONTROL at reset. The published TLFS has 0; Hyper-V and KVM start enabled, and guests have come to rely on it.
+/// SCONTROL at reset. The published TLFS has 0. Hyper-V and KVM start with 1, and guests rely on that.
 pub const SCONTROL_RESET: u64 = 1;
 
-/// Where a VP's two pages can be reached now: `None` where a page is disabled, or covered by another overlay.
+/// The addresses of a VP's two pages; `None` if a page is disabled or covered by another overlay.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pages {
     /// The SIMP's.
@@ -76,7 +76,7 @@ impl Synic {
         self.scontrol = value;
     }
 
-    /// Returns `true` if messages and events may come.
+    /// Returns `true` if messages and events can be delivered.
     pub fn enabled(&self) -> bool {
         self.scontrol & 1 != 0
     }
@@ -89,7 +89,7 @@ impl Synic {
     /// Writes a SINT's register.
     ///
     /// # Errors
-    /// #GP for a vector below 16, unless the source is masked: guests write the reset value back.
+    /// Returns #GP for a vector below 16, unless the source is masked: guests write the reset value back.
     pub fn set_sint(&mut self, sint: SintIndex, value: u64) -> Result<(), Fault> {
         let register = SintRegister(value);
         if !register.is_valid() {
@@ -99,40 +99,40 @@ impl Synic {
         Ok(())
     }
 
-    /// Returns the interrupt that `sint` raises now: `None` if it is masked or polled.
+    /// Returns the interrupt that `sint` raises now, or `None` if it is masked or polled.
     pub fn interrupt(&self, sint: SintIndex) -> Option<Interrupt> {
         let register = self.sint(sint);
         (!register.masked() && !register.polling())
             .then(|| Interrupt { vector: register.vector(), auto_eoi: register.auto_eoi() })
     }
 
-    /// Returns the SINTs that raise `vector`: those whose queues an end of interrupt rescans.
+    /// Returns the SINTs that raise `vector`. Their queues are rescanned at an end of interrupt.
     pub fn sints_of_vector(&self, vector: u8) -> impl Iterator<Item = SintIndex> {
         SintIndex::all().filter(move |sint| self.sint(*sint).vector() == vector && !self.sint(*sint).masked())
     }
 
-    /// Messages that wait for the slot of `sint`.
+    /// Returns the number of messages that wait for the slot of `sint`.
     pub fn waiting(&self, sint: SintIndex) -> usize {
         self.queues[sint.index()].len()
     }
 
-    /// Drops the messages of a type that wait for the slot of `sint`. One that lies in the slot is the guest's.
+    /// Drops the messages of a type that wait for the slot of `sint`. A message in the slot stays.
     pub fn withdraw(&mut self, sint: SintIndex, message_type: MessageType) {
         self.queues[sint.index()].withdraw(message_type);
     }
 
-    /// Returns `true` if a SINT has room again for messages that were turned away. Said once.
+    /// Returns `true`, once, if a SINT has room again for messages that it refused.
     pub fn take_room(&mut self) -> bool {
-        // Each is asked: none may say it again later.
+        // Every queue is asked, so that none reports it again later.
         self.queues.iter_mut().filter_map(|queue| queue.take_room().then_some(())).count() > 0
     }
 
-    /// Posts a message: into its slot, or behind those that wait for it. Gives the interrupt to raise, if any.
+    /// Posts a message to its slot, or behind the waiting ones. Returns the interrupt to raise, if any.
     ///
     /// `timer_waits` as for [`rescan`](Self::rescan).
     ///
     /// # Errors
-    /// The SynIC or the SIM page is disabled, or as many messages wait as may.
+    /// Returns an error if the SynIC or the SIM page is disabled, or if too many messages wait.
     pub fn post(
         &mut self,
         memory: &GuestMemory,
@@ -148,9 +148,9 @@ impl Synic {
         Ok(self.rescan(memory, pages, sint, timer_waits))
     }
 
-    /// Delivers the first message that waits for `sint`, if its slot is free. Gives the interrupt to raise, if any.
+    /// Delivers the first message that waits for `sint`, if its slot is free. Returns the interrupt to raise, if any.
     ///
-    /// `timer_waits` says that a timer's message waits behind the queue, so that MessagePending must be set.
+    /// `timer_waits`: a timer's message waits behind the queue, so MessagePending must be set.
     pub fn rescan(
         &mut self,
         memory: &GuestMemory,
@@ -162,15 +162,15 @@ impl Synic {
         self.queues[sint.index()].deliver(memory, page, sint, timer_waits).then(|| self.interrupt(sint))?
     }
 
-    /// Puts a message straight into its slot: a timer's, whose buffer is its own. Returns `false` if it must wait.
+    /// Places a timer's message directly into its slot. Returns `false` if it must wait.
     pub fn place(&self, memory: &GuestMemory, pages: Pages, sint: SintIndex, message: &Message, more: bool) -> bool {
         self.enabled() && pages.messages.is_some_and(|page| page.place(memory, sint, message, more) == Placed::InSlot)
     }
 
-    /// Sets an event flag. Gives the interrupt to raise, if the flag was clear.
+    /// Sets an event flag. Returns the interrupt to raise, if the flag was clear.
     ///
     /// # Errors
-    /// No such flag; or the SynIC, the SIEF page or the SINT is disabled.
+    /// Returns an error if there is no such flag, or if the SynIC, the SIEF page or the SINT is disabled.
     pub fn signal(
         &self,
         memory: &GuestMemory,

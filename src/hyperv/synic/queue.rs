@@ -1,4 +1,4 @@
-//! The messages that wait for one slot.
+//! The queue of messages that wait for one slot.
 
 use std::collections::VecDeque;
 
@@ -8,34 +8,35 @@ use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::SintIndex;
 use crate::memory::GuestMemory;
 
-/// Messages that may wait for one slot. The TLFS gives a port sixteen buffers; four ports may share a SINT.
+/// Maximum number of messages that wait for one slot. The TLFS gives a port sixteen buffers; four ports can share a
+/// SINT.
 pub const MAX_WAITING: usize = 64;
 
-/// Messages in the order in which they were posted, bounded by [`MAX_WAITING`].
+/// Messages in the order of posting, at most [`MAX_WAITING`].
 ///
-/// The kernel engine, whose SynIC registers are KVM's, uses it without a [`super::Synic`] around.
+/// The kernel engine uses it without a [`super::Synic`], because KVM has the SynIC registers.
 #[derive(Debug, Default)]
 pub struct MessageQueue {
     waiting: VecDeque<Message>,
-    /// A message found no room, and its sender has not heard of any since.
+    /// A message was refused for lack of room, and its sender has not been notified since.
     turned_away: bool,
 }
 
 impl MessageQueue {
-    /// Returns how many wait.
+    /// Returns the number of waiting messages.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Returns `true` if none waits.
+    /// Returns `true` if no message waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Has a message wait.
+    /// Adds a message.
     ///
     /// # Errors
-    /// [`HvStatus::INSUFFICIENT_BUFFERS`] where as many wait as may.
+    /// Returns [`HvStatus::INSUFFICIENT_BUFFERS`] if the queue is full.
     pub fn push(&mut self, message: Message) -> HvResult<()> {
         if self.waiting.len() >= MAX_WAITING {
             self.turned_away = true;
@@ -45,21 +46,22 @@ impl MessageQueue {
         Ok(())
     }
 
-    /// Drops what waits and has this type.
+    /// Drops waiting messages of this type.
     pub fn withdraw(&mut self, message_type: MessageType) {
         self.waiting.retain(|message| message.header.message_type != message_type);
     }
 
-    /// Returns `true` if there is room again where a message was turned away. Said once.
+    /// Returns `true`, once, if there is room again after a message was refused.
     pub fn take_room(&mut self) -> bool {
         let room = self.turned_away && self.waiting.len() < MAX_WAITING;
         self.turned_away &= !room;
         room
     }
 
-    /// Puts the first message into its slot, if there is one and the slot is free. Returns `true` if it did: then interrupt the VP.
+    /// Places the first message into its slot, if there is one and the slot is free. Returns `true` if it did, so that
+    /// the VP must be interrupted.
     ///
-    /// `more` says that something waits behind the queue, so that MessagePending must be set in any case.
+    /// `more`: something waits behind the queue, so MessagePending must be set in any case.
     pub fn deliver(&mut self, memory: &GuestMemory, page: MessagePage, sint: SintIndex, more: bool) -> bool {
         let more = more || self.waiting.len() > 1;
         let placed =

@@ -1,11 +1,11 @@
-//! A message slot and an event-flag array in guest memory, shared with a guest that runs.
+//! A message slot and an event-flag array in guest memory, shared with a running guest.
 //!
-//! A slot is free while its message type is zero. The hypervisor fills a free slot and writes the type
-//! last; the guest takes the message out, writes zero to the type, and *then* reads MessagePending. So
-//! the hypervisor, finding a slot busy, sets MessagePending and *then* looks at the type again: one of the
-//! two sees the other, and no message is left waiting with nobody to fetch it (`HV_MESSAGE`).
+//! A slot is free while its message type is zero. The hypervisor fills a free slot and writes the type last. The guest
+//! takes the message, writes zero to the type, and *then* reads MessagePending. If the hypervisor finds the slot busy,
+//! it sets MessagePending and *then* checks the type again. So at least one of the two sees the other's write, and no
+//! message is left waiting (`HV_MESSAGE`).
 //!
-//! Nothing in these pages is believed: all that is ever read back is "zero or not".
+//! Nothing in these pages is trusted: all that is ever read back is "zero or not".
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
 
@@ -22,12 +22,12 @@ pub const EVENT_FLAGS: u16 = 2048;
 const FLAGS_OFFSET: u64 = 5;
 const MESSAGE_PENDING: u8 = 1;
 
-/// What became of a message.
+/// The result of placing a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {
-    /// It lies in the slot.
+    /// The message is in the slot.
     InSlot,
-    /// The slot is busy; MessagePending is set, so the guest will write EOM when it has emptied the slot.
+    /// The slot is busy. MessagePending is set, so the guest will write EOM when it has emptied the slot.
     Busy,
 }
 
@@ -40,9 +40,9 @@ impl MessagePage {
         self.0 + (sint.index() * MESSAGE_SIZE) as u64
     }
 
-    /// Places `message` into the slot of `sint` if it is free; `more` says that others wait behind it.
+    /// Places `message` into the slot of `sint` if it is free. `more`: others wait behind it.
     ///
-    /// The caller is the only writer: it holds the VP's lock.
+    /// The caller is the only writer, because it holds the VP's lock.
     pub fn place(self, memory: &GuestMemory, sint: SintIndex, message: &Message, more: bool) -> Placed {
         let slot = self.slot(sint);
         if !is_free(memory, slot) {
@@ -55,7 +55,7 @@ impl MessagePage {
         let mut content = *message;
         content.header.flags = if more { MESSAGE_PENDING } else { 0 };
         let bytes = content.as_bytes();
-        // The page was checked when its register was written; RAM does not go away.
+        // The page was checked when its register was written, and RAM is never removed.
         let _ = memory.write_slice(&bytes[4..], GuestAddress(slot + 4));
         let _ = memory.store(message.header.message_type.0, GuestAddress(slot), Ordering::Release);
         Placed::InSlot
@@ -79,7 +79,7 @@ fn set_pending(memory: &GuestMemory, slot: u64) {
 pub struct EventFlagsPage(pub u64);
 
 impl EventFlagsPage {
-    /// Sets a flag atomically, and says whether it was clear.
+    /// Sets a flag atomically, and returns `true` if it was clear.
     pub fn set(self, memory: &GuestMemory, sint: SintIndex, flag: u16) -> bool {
         debug_assert!(flag < EVENT_FLAGS);
         let word = self.0 + (sint.index() * MESSAGE_SIZE) as u64 + u64::from(flag / 32) * 4;
