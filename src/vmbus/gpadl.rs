@@ -1,9 +1,8 @@
-//! GPADLs: lists of guest pages that the guest makes known to a channel.
+//! GPADLs: lists of guest pages that the guest shares with a channel.
 //!
-//! A GPADL is one or more ranges, each with a length, an offset into its first page and the numbers of the pages that it
-//! touches. A control message holds 26 of those numbers, so a large GPADL arrives in pieces: a header that says how
-//! long the list will be, and bodies that go on where the last message ended.
-//! GPA-direct packets hold the same list in one piece.
+//! A GPADL consists of one or more ranges. Each has a length, an offset into its first page, and the numbers of the
+//! pages that it touches. A control message has room for 26 page numbers, so a large GPADL arrives in pieces: a header
+//! with the length of the list, and bodies that continue it. GPA-direct packets contain the same list in one piece.
 
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, little_endian};
@@ -12,42 +11,42 @@ use super::packet::{GpaDirectHeader, GpaRangeHeader};
 use crate::memory::buffer::{BufferError, GuestBuffer};
 use crate::memory::{GuestMemory, PAGE_SIZE};
 
-/// The most page numbers that a GPADL can have: its header gives their length in 16 bits.
-/// 32 MiB less a few pages; Linux's network driver limits its buffers to 31 MiB for that reason.
+/// Maximum number of page numbers of a GPADL: its header gives their length in 16 bits. That is 32 MiB minus a few
+/// pages, so Linux's network driver limits its buffers to 31 MiB.
 pub const MAX_PAGES: usize = (u16::MAX as usize - size_of::<GpaRangeHeader>()) / size_of::<u64>();
 
-/// Why a list of ranges is refused.
+/// The reason why a list of ranges is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
-    /// The list has no ranges at all.
+    /// The list is empty.
     #[error("the list has no ranges")]
     Empty,
-    /// A list is made of units of eight bytes.
+    /// The length is not a multiple of eight bytes.
     #[error("{0} bytes are no whole number of 64-bit words")]
     Unaligned(usize),
-    /// A range is empty, or starts after its first page.
+    /// A range is empty, or starts beyond its first page.
     #[error("a range of {byte_count} bytes from offset {byte_offset} of its first page makes no sense")]
     Range {
         /// The range's length.
         byte_count: u32,
-        /// Where it starts in its first page.
+        /// The offset into its first page.
         byte_offset: u32,
     },
-    /// The ranges want more bytes than are there.
+    /// The list is shorter than its ranges.
     #[error("the ranges want more page numbers than the list carries")]
     TooShort,
-    /// There are more bytes than the ranges want.
+    /// The list is longer than its ranges.
     #[error("the list carries {0} bytes more than its ranges want")]
     TooLong(usize),
-    /// More came than the header announced.
+    /// More bytes arrived than the header announced.
     #[error("{announced} bytes were announced, {received} came")]
     Overrun {
-        /// What the header announced.
+        /// The announced length.
         announced: usize,
-        /// What came.
+        /// The received length.
         received: usize,
     },
-    /// A page does not exist.
+    /// A page is not in guest memory.
     #[error(transparent)]
     Buffer(#[from] BufferError),
 }
@@ -60,7 +59,7 @@ pub struct Gpadl {
 }
 
 impl Gpadl {
-    /// Reads `count` ranges that make up `list` exactly.
+    /// Parses `count` ranges, which must fill `list` exactly.
     ///
     /// # Errors
     /// Returns a [`RangeError`].
@@ -87,7 +86,7 @@ impl Gpadl {
         if rest.is_empty() { Ok(gpadl) } else { Err(RangeError::TooLong(rest.len())) }
     }
 
-    /// Reads the ranges of a GPA-direct packet from what stands between its header and its payload.
+    /// Parses the ranges of a GPA-direct packet, which are between its header and its payload.
     ///
     /// # Errors
     /// Returns a [`RangeError`].
@@ -96,12 +95,12 @@ impl Gpadl {
         Self::parse(memory, header.range_count as usize, list)
     }
 
-    /// Returns the ranges. There is one at least, and none is empty.
+    /// Returns the ranges. There is at least one, and none is empty.
     pub fn ranges(&self) -> &[GuestBuffer] {
         &self.ranges
     }
 
-    /// Returns the only range of a GPADL that has one, as those of rings and of network buffers do.
+    /// Returns the range of a GPADL that has exactly one, as those of rings and of network buffers do.
     pub fn single(&self) -> Option<&GuestBuffer> {
         match &self.ranges[..] {
             [range] => Some(range),
@@ -109,12 +108,12 @@ impl Gpadl {
         }
     }
 
-    /// Returns how many page numbers the list has.
+    /// Returns the number of page numbers in the list.
     pub fn pages(&self) -> usize {
         self.pages
     }
 
-    /// Returns how many bytes the ranges have in all.
+    /// Returns the total length of the ranges, in bytes.
     pub fn len(&self) -> usize {
         self.ranges.iter().map(GuestBuffer::len).sum()
     }
@@ -125,7 +124,7 @@ impl Gpadl {
     }
 }
 
-/// A GPADL whose messages are still coming in.
+/// A GPADL whose messages have not all arrived.
 #[derive(Clone, Debug)]
 pub struct GpadlBuilder {
     range_count: usize,
@@ -134,10 +133,10 @@ pub struct GpadlBuilder {
 }
 
 impl GpadlBuilder {
-    /// What a GPADL's header announces. Keeps room for `range_bytes`, so [`MAX_PAGES`] bounds it.
+    /// Begins the GPADL that a header announces. Allocates `range_bytes`, which [`MAX_PAGES`] limits.
     ///
     /// # Errors
-    /// A list that cannot come to a good end.
+    /// Returns an error if the announced list cannot be valid.
     pub fn new(range_count: u16, range_bytes: u16) -> Result<Self, RangeError> {
         let announced = usize::from(range_bytes);
         if range_count == 0 {
@@ -149,10 +148,10 @@ impl GpadlBuilder {
         Ok(Self { range_count: range_count.into(), announced, list: Vec::with_capacity(announced) })
     }
 
-    /// Takes the part of the list that a header or a body carries. Returns `true` when the list is complete.
+    /// Adds the part of the list in a header or body. Returns `true` when the list is complete.
     ///
     /// # Errors
-    /// More than was announced, or a torn number.
+    /// Returns an error if the part exceeds the announced length, or is not a multiple of eight bytes.
     pub fn append(&mut self, part: &[u8]) -> Result<bool, RangeError> {
         let received = self.list.len() + part.len();
         if !part.len().is_multiple_of(size_of::<u64>()) {
@@ -165,12 +164,12 @@ impl GpadlBuilder {
         Ok(received == self.announced)
     }
 
-    /// Returns what the host has to keep for it, in 64-bit words.
+    /// Returns the size that the host stores for it, in 64-bit words.
     pub fn words(&self) -> usize {
         self.announced / size_of::<u64>()
     }
 
-    /// Checks the complete list and makes it a GPADL.
+    /// Checks the complete list and converts it to a GPADL.
     ///
     /// # Errors
     /// Returns a [`RangeError`].

@@ -1,7 +1,7 @@
-//! The numbers by which guest and host call things, each a type of its own.
+//! The numbers that guest and host use as ids, each with its own type.
 //!
-//! All of them travel in messages, so they are plain data; none of them is checked by being made. Those that the
-//! hypervisor knows as well are the TLFS's own.
+//! All of them are part of messages, so they are plain data, and any value can be created. Ids that the hypervisor uses
+//! as well have the TLFS's types.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,25 +28,26 @@ macro_rules! id {
 }
 
 id! {
-    /// A channel, by the host's numbering (Linux: "child relid"). Also the number of its event flag in the SIEFP.
+    /// A channel, numbered by the host (Linux: "child relid"). Also the number of its event flag in the SIEFP.
     ChannelId, "{}"
 }
 id! {
-    /// A guest physical address descriptor list (GPADL), by the guest's numbering.
+    /// A guest physical address descriptor list (GPADL), numbered by the guest.
     GpadlId, "{:#x}"
 }
 
 impl ChannelId {
-    /// Returns where the guest signals the channel. As on Hyper-V, the SINT stands above the channel's id.
+    /// Returns the connection on which the guest signals the channel. As on Hyper-V, the SINT is in the bits above the
+    /// channel's id.
     pub fn connection(self) -> ConnectionId {
         ConnectionId(0x2000 | self.0)
     }
 }
 
 impl ConnectionId {
-    /// Where guests post control messages before VMBus 5.0.
+    /// The connection for control messages before VMBus 5.0.
     pub const MESSAGES: Self = Self(1);
-    /// Where guests of VMBus 5.0 and later post control messages.
+    /// The connection for control messages since VMBus 5.0.
     pub const MESSAGES_5: Self = Self(4);
 }
 
@@ -58,24 +59,24 @@ pub struct Version(pub u32);
 impl Version {
     /// Windows 8, Server 2012.
     pub const V2_4: Self = Self::new(2, 4);
-    /// Windows 8.1, Server 2012 R2. From here the guest chooses the VP that gets the messages.
+    /// Windows 8.1, Server 2012 R2. The guest chooses the VP that receives messages.
     pub const V3_0: Self = Self::new(3, 0);
-    /// Windows 10. From here hvsocket connects.
+    /// Windows 10. Adds hvsocket connections.
     pub const V4_0: Self = Self::new(4, 0);
-    /// Windows 10 RS3. From here channels can be retargeted.
+    /// Windows 10 RS3. Channels can be retargeted.
     pub const V4_1: Self = Self::new(4, 1);
-    /// Windows 10 RS3. From here the version response names the connection id and the guest names the SINT.
+    /// Windows 10 RS3. The version response contains the connection id, and the guest chooses the SINT.
     pub const V5_0: Self = Self::new(5, 0);
-    /// Windows 10 RS4. From here the guest names the VTL.
+    /// Windows 10 RS4. The guest chooses the VTL.
     pub const V5_1: Self = Self::new(5, 1);
     /// Windows 10 RS5, Server 2019.
     pub const V5_2: Self = Self::new(5, 2);
-    /// Server 2022. From here retargeting is acknowledged.
+    /// Server 2022. Retargeting is acknowledged.
     pub const V5_3: Self = Self::new(5, 3);
-    /// Every version that this host speaks, oldest first.
+    /// Every supported version, oldest first.
     pub const ALL: [Self; 8] =
         [Self::V2_4, Self::V3_0, Self::V4_0, Self::V4_1, Self::V5_0, Self::V5_1, Self::V5_2, Self::V5_3];
-    /// The newest version that this host speaks.
+    /// The newest supported version.
     pub const NEWEST: Self = Self::V5_3;
 
     /// Creates the version `major.minor`, supported or not.
@@ -96,7 +97,7 @@ impl fmt::Debug for Version {
     }
 }
 
-/// A version that this host does not speak.
+/// A version that is not supported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no VMBus version that Viridian speaks; give one of 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2, 5.3")]
 pub struct UnknownVersion(String);

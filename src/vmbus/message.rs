@@ -1,4 +1,4 @@
-//! Control messages as values: what a guest may ask ([`Request`]) and what the host may say ([`Message`]).
+//! Control messages as values: those of the guest ([`Request`]) and those of the host ([`Message`]).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -16,9 +16,9 @@ pub enum Request<'a> {
     RequestOffers,
     OpenChannel(OpenChannel),
     CloseChannel(ChannelReference),
-    /// With the first bytes of the ranges.
+    /// With the first part of the ranges.
     GpadlHeader(GpadlHeader, &'a [u8]),
-    /// With more bytes of the ranges.
+    /// With the next part of the ranges.
     GpadlBody(GpadlBody, &'a [u8]),
     GpadlTeardown(GpadlTeardown),
     RelidReleased(ChannelReference),
@@ -27,29 +27,29 @@ pub enum Request<'a> {
     ModifyChannel(ModifyChannel),
 }
 
-/// Why bytes are no [`Request`].
+/// The reason why bytes are not a [`Request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// Not even a header, or more than a SynIC message holds.
+    /// The message is shorter than a header, or longer than a SynIC message.
     #[error("a control message has 8 to 240 bytes, this one {0}")]
     Length(usize),
-    /// The body is shorter than the type's.
+    /// The body is too short for its type.
     #[error("{message_type} has {needed} bytes at least, this one {length}")]
     Short {
-        /// The type that the header names.
+        /// The type in the header.
         message_type: MessageType,
-        /// The length of such a message.
+        /// The minimum length of the type.
         needed: usize,
-        /// The length of this one.
+        /// The actual length.
         length: usize,
     },
-    /// No message of the guest's has this type.
+    /// Guests do not send messages of this type.
     #[error("{0} is no message that a guest sends")]
     Type(MessageType),
 }
 
 impl<'a> Request<'a> {
-    /// Reads a message. What follows a body of fixed length is ignored: later versions append fields.
+    /// Parses a message. Bytes after a body of fixed length are ignored, because later versions append fields.
     ///
     /// # Errors
     /// Returns a [`ParseError`].
@@ -110,7 +110,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Returns the message as it goes into the SynIC message's payload.
+    /// Returns the message as the payload of a SynIC message.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::VersionResponse(body) => message(MessageType::VERSION_RESPONSE, body),
@@ -127,7 +127,7 @@ impl Message {
     }
 }
 
-/// Puts a header before `body`.
+/// Prepends a header to `body`.
 pub fn message(message_type: MessageType, body: &(impl IntoBytes + Immutable + ?Sized)) -> Vec<u8> {
     let header = MessageHeader { message_type, reserved: 0 };
     [header.as_bytes(), body.as_bytes()].concat()

@@ -1,14 +1,14 @@
-//! What lies in a channel's rings: packets, as plain data.
+//! The packets in a channel's rings, as plain data.
 //!
-//! A packet is a [`PacketHeader`], more header as its kind wants it, the payload up to the next multiple of
-//! eight bytes, and a [`PacketFooter`]. Lengths and offsets in the header count units of eight bytes
-//! and leave out the footer. (Linux: `struct vmpacket_descriptor` and what follows it in `include/linux/hyperv.h`.)
+//! A packet consists of a [`PacketHeader`], a further header that depends on its kind, the payload padded to a multiple
+//! of eight bytes, and a [`PacketFooter`]. Lengths and offsets in the header are in units of eight bytes and do not
+//! include the footer. (Linux: `struct vmpacket_descriptor` and the following structures in `include/linux/hyperv.h`.)
 
 use std::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// An open enum of packet kinds.
+/// The kind of a packet. Unknown kinds are kept.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct PacketKind(pub u16);
@@ -16,16 +16,16 @@ pub struct PacketKind(pub u16);
 impl PacketKind {
     /// The payload is in the packet.
     pub const IN_BAND: Self = Self(6);
-    /// The payload describes data that lies in pages of a GPADL that both sides know: [`TransferPagesHeader`].
+    /// The payload describes data in pages of a shared GPADL: [`TransferPagesHeader`].
     pub const TRANSFER_PAGES: Self = Self(7);
-    /// The payload describes data that lies in pages named by the packet: [`GpaDirectHeader`].
+    /// The payload describes data in pages that the packet lists: [`GpaDirectHeader`].
     pub const GPA_DIRECT: Self = Self(9);
-    /// The request of that transaction is to be cancelled.
+    /// Cancels the request with that transaction id.
     pub const CANCEL: Self = Self(0xa);
-    /// The answer to a packet with [`PacketHeader::COMPLETION_REQUESTED`].
+    /// The reply to a packet with [`PacketHeader::COMPLETION_REQUESTED`].
     pub const COMPLETION: Self = Self(0xb);
 
-    /// Returns what people call the kind.
+    /// Returns the usual name of the kind.
     pub fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::IN_BAND => "in-band",
@@ -47,19 +47,19 @@ impl fmt::Debug for PacketKind {
     }
 }
 
-/// What every packet starts with.
+/// The start of every packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PacketHeader {
-    /// How to read the rest.
+    /// The kind of the packet.
     pub kind: PacketKind,
-    /// Where the payload starts, in units of eight bytes from the start of this header.
+    /// Start of the payload, in units of eight bytes from the start of this header.
     pub payload_offset8: u16,
-    /// Where it ends, in the same units.
+    /// End of the payload, in the same units.
     pub length8: u16,
     /// See [`COMPLETION_REQUESTED`](Self::COMPLETION_REQUESTED).
     pub flags: u16,
-    /// Chosen by who asks; comes back in the completion.
+    /// Chosen by the requester; returned in the completion.
     pub transaction_id: u64,
 }
 const _: () = assert!(size_of::<PacketHeader>() == 16);
@@ -73,7 +73,7 @@ impl PacketHeader {
         u32::from(self.length8) * 8
     }
 
-    /// Returns where the payload starts, in bytes.
+    /// Returns the offset of the payload in bytes.
     pub fn payload_offset(&self) -> u32 {
         u32::from(self.payload_offset8) * 8
     }
@@ -84,29 +84,31 @@ impl PacketHeader {
     }
 }
 
-/// What every packet ends with. Nobody reads it.
+/// The end of every packet. It is not evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PacketFooter {
     /// 0.
     pub reserved: u32,
-    /// Where this packet starts in the ring.
+    /// The packet's offset in the ring.
     pub packet_offset: u32,
 }
 const _: () = assert!(size_of::<PacketFooter>() == 8);
 
-/// Follows the header of a [`GPA_DIRECT`](PacketKind::GPA_DIRECT) packet. The ranges follow, each a [`GpaRangeHeader`] and its page numbers.
+/// Follows the header of a [`GPA_DIRECT`](PacketKind::GPA_DIRECT) packet. The ranges follow, each a [`GpaRangeHeader`]
+/// and its page numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GpaDirectHeader {
     /// 0.
     pub reserved: u32,
-    /// How many ranges follow.
+    /// Number of ranges that follow.
     pub range_count: u32,
 }
 const _: () = assert!(size_of::<GpaDirectHeader>() == 8);
 
-/// Starts a range of guest memory, in GPADLs and in GPA-direct packets. As many page numbers follow as the range touches.
+/// The start of a range of guest memory in GPADLs and in GPA-direct packets. One page number follows for each page that
+/// the range touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GpaRangeHeader {
@@ -121,18 +123,18 @@ const _: () = assert!(size_of::<GpaRangeHeader>() == 8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TransferPagesHeader {
-    /// Which buffer the ranges lie in, by agreement between device and driver.
+    /// The buffer that contains the ranges, as device and driver have agreed.
     pub page_set: u16,
     /// Whether the sender owns the buffer.
     pub sender_owns_set: u8,
     /// 0.
     pub reserved: u8,
-    /// How many ranges follow.
+    /// Number of ranges that follow.
     pub range_count: u32,
 }
 const _: () = assert!(size_of::<TransferPagesHeader>() == 8);
 
-/// A range of the buffer that a [`TransferPagesHeader`] names.
+/// A range of the buffer that a [`TransferPagesHeader`] refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TransferRange {

@@ -1,4 +1,4 @@
-//! A guest's half of what it takes to open a channel, for tests of devices.
+//! The guest's side of opening a channel, for tests of devices.
 
 use std::ops::Range;
 
@@ -11,13 +11,13 @@ use super::vsp::Offer;
 use super::wire::{GpadlBody, GpadlHeader, InitiateContact, MessageType, OpenChannel, UserDefined};
 use crate::memory::GuestMemory;
 
-/// A bus that a guest has made contact with.
+/// A bus that a guest has connected to.
 pub struct GuestBus {
     connection: Connection,
 }
 
 impl GuestBus {
-    /// That of a guest with this memory and so many VPs.
+    /// Creates the bus of a guest with this memory and number of VPs.
     pub fn new(memory: &GuestMemory, vp_count: u32) -> Self {
         let settings = Settings { max_version: Version::NEWEST, vp_count };
         let mut bus = Self { connection: Connection::new(memory.clone(), settings) };
@@ -32,16 +32,16 @@ impl GuestBus {
         self.connection.receive(ConnectionId::MESSAGES_5, bytes)
     }
 
-    /// The host offers a channel, and the guest asks for it.
+    /// Offers a channel, and requests it as a guest.
     pub fn offer(&mut self, offer: Offer) -> ChannelId {
         let channel = self.connection.offer(offer).expect("an offer");
         self.post(&message(MessageType::REQUESTOFFERS, &[0_u8; 0]));
         channel
     }
 
-    /// The guest makes pages known.
+    /// Creates a GPADL as a guest.
     pub fn gpadl(&mut self, channel: ChannelId, gpadl: GpadlId, pages: Range<u64>) {
-        /// A message has room for so many.
+        /// Number of page numbers per message.
         const WORDS: usize = 20;
         let bytes = (pages.end - pages.start) * 4096;
         let words: Vec<u64> = [bytes].into_iter().chain(pages).collect();
@@ -54,7 +54,7 @@ impl GuestBus {
         }
     }
 
-    /// The guest opens a channel on rings of so many pages each, and gets what the host needs for that.
+    /// Opens a channel as a guest, on rings with this many pages each, and returns what the device needs.
     pub fn open(&mut self, channel: ChannelId, ring_gpadl: GpadlId, ring_pages: u32) -> Opening {
         let request = OpenChannel {
             channel,
@@ -70,7 +70,7 @@ impl GuestBus {
         }
     }
 
-    /// The host has opened it.
+    /// Completes the opening of a channel.
     pub fn opened(&mut self, channel: ChannelId) {
         assert!(self.connection.opened(channel, true).is_empty());
     }

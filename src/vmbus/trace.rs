@@ -1,6 +1,6 @@
-//! Any control message or packet header as one readable line, for `--trace vmbus`.
+//! Control messages and packet headers as readable lines, for `--trace vmbus`.
 //!
-//! What cannot be decoded is shown as bytes: a trace is most wanted where something is wrong.
+//! What cannot be decoded is shown as bytes, because a trace is needed most when something is wrong.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::wire::{
 };
 use crate::wire::guid::{Guid, interface};
 
-/// Where the lines go. A line comes without its end, and from any thread, which may hold a lock of the bus.
+/// The output of a trace. Lines come without a line end, from any thread, possibly under a lock of the bus.
 #[derive(Clone)]
 pub struct Tracer(Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>);
 
 impl Tracer {
-    /// Has each line given to `write`.
+    /// Creates a tracer that passes each line to `write`.
     pub fn new(write: impl Fn(fmt::Arguments<'_>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(write))
     }
@@ -37,7 +37,7 @@ impl fmt::Debug for Tracer {
     }
 }
 
-/// A control message of either side, to be printed.
+/// A control message of either side, for printing.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLine<'a>(pub &'a [u8]);
 
@@ -59,7 +59,7 @@ fn read<T: FromBytes + KnownLayout + Immutable>(body: &[u8]) -> Option<(T, &[u8]
 }
 
 impl MessageLine<'_> {
-    /// Prints the body; none if it cannot be read.
+    /// Prints the body. Returns `None` if it cannot be decoded.
     fn describe(&self, message_type: MessageType, body: &[u8], out: &mut fmt::Formatter<'_>) -> Option<fmt::Result> {
         Some(match message_type {
             MessageType::REQUESTOFFERS
@@ -139,7 +139,7 @@ fn offer(offer: &OfferChannel, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(out, ", signals to {}", offer.connection)
 }
 
-/// An interface by its name, or else by its GUID.
+/// An interface, shown by its name if it is known, else by its GUID.
 struct Device(Guid);
 
 impl fmt::Display for Device {
@@ -151,7 +151,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// Bytes in hexadecimal, no more of them than a line holds.
+/// Bytes in hexadecimal, at most as many as fit on a line.
 struct Bytes<'a>(&'a [u8]);
 
 impl fmt::Display for Bytes<'_> {
@@ -163,7 +163,7 @@ impl fmt::Display for Bytes<'_> {
     }
 }
 
-/// A packet's header, to be printed.
+/// A packet's header, for printing.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketLine<'a>(pub &'a PacketHeader);
 

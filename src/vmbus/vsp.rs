@@ -1,11 +1,11 @@
-//! What a device implements, and the channel that it is served through.
+//! The traits that a device implements, and the channel that it gets.
 //!
-//! A virtualization service provider (VSP) is the host's end of a synthetic device. It describes itself in an [`Offer`]; each
-//! time that a guest's driver opens a channel of it, it makes a [`Handler`] for that channel, which lives until the channel
-//! is closed. A handler runs on one thread, which sleeps on the channel's eventfd, and on whatever the handler
-//! [asks it to](Port::wake_on), and calls [`service`](Handler::service) each time it wakes.
+//! A virtualization service provider (VSP) is the host's side of a synthetic device. It describes itself in an
+//! [`Offer`]. Each time a guest's driver opens one of its channels, it creates a [`Handler`] for that channel, which
+//! exists until the channel is closed. A handler runs on one thread, which sleeps on the channel's eventfd and on what
+//! the handler [adds](Port::wake_on), and calls [`service`](Handler::service) each time it wakes.
 //!
-//! A handler that fails or panics ends its channel's service and nothing else. Who runs the machine is told: see
+//! A handler that fails or panics ends only its channel's service. The failure is reported: see
 //! [`Machine::events`](crate::machine::Machine::events) and
 //! [`Builder::end_on_failure`](crate::machine::builder::Builder::end_on_failure).
 //!
@@ -14,7 +14,7 @@
 //! use viridian::vmbus::ring::NewPacket;
 //! use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 //!
-//! /// Sends every packet, of up to 4096 bytes, back as the completion of itself.
+//! Returns every packet, of up to 4096 bytes, as its own completion.
 //! struct Echo;
 //!
 //! struct EchoChannel(Vec<u8>);
@@ -51,25 +51,25 @@ use super::wire::{UserDefined, offer_flags};
 use crate::memory::GuestMemory;
 use crate::wire::guid::Guid;
 
-/// What the guest is told of a channel before it opens it.
+/// The description of a channel in its offer to the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// What kind of device: see [`interface`](crate::wire::guid::interface).
+    /// The kind of device: see [`interface`](crate::wire::guid::interface).
     pub interface: Guid,
-    /// Which one of its kind. No two devices of a machine have the same.
+    /// The instance. No two devices of a machine have the same.
     pub instance: Guid,
     /// 0 for the primary channel, which every device has.
     pub subchannel_index: u16,
     /// See [`offer_flags`].
     pub flags: u16,
-    /// The MMIO space that the device wants, in MiB.
+    /// The MMIO space that the device needs, in MiB.
     pub mmio_megabytes: u16,
-    /// Bytes that device and driver agree about.
+    /// Data for the driver; its meaning depends on the device.
     pub user_defined: UserDefined,
 }
 
 impl Offer {
-    /// Creates the primary channel of an ordinary device.
+    /// Creates an offer of the primary channel of an ordinary device.
     pub fn new(interface: Guid, instance: Guid) -> Self {
         let flags = offer_flags::ENUMERATE_DEVICE_INTERFACE;
         Self {
@@ -82,7 +82,7 @@ impl Offer {
         }
     }
 
-    /// Returns a channel through which pipe messages go: each payload starts with a pipe header, as keyboard and mouse have it.
+    /// Creates an offer of a pipe channel: each payload starts with a pipe header, as for keyboard and mouse.
     pub fn pipe(interface: Guid, instance: Guid) -> Self {
         const PIPE_MODE_MESSAGE: u8 = 4;
         let mut offer = Self::new(interface, instance);
@@ -91,12 +91,12 @@ impl Offer {
         offer
     }
 
-    /// Returns `true` if it is of the device with these GUIDs.
+    /// Returns `true` if the offer is of the device with these GUIDs.
     pub fn is_of(&self, interface: Guid, instance: Guid) -> bool {
         self.interface == interface && self.instance == instance
     }
 
-    /// Returns the same device's channel number `index`.
+    /// Returns the offer of the same device's channel number `index`.
     pub fn subchannel(&self, index: u16) -> Self {
         Self { subchannel_index: index, ..self.clone() }
     }
@@ -104,92 +104,96 @@ impl Offer {
 
 /// A device.
 pub trait Vsp: Send {
-    /// Returns what the guest is told.
+    /// Returns the device's offer.
     fn offer(&self) -> Offer;
 
-    /// A guest's driver opens one of the device's channels: the primary, or a subchannel that the device
-    /// [asked for](Port::offer_subchannels).
+    /// Opens one of the device's channels for the guest's driver: the primary channel, or a subchannel that the device
+    /// [offered](Port::offer_subchannels).
     ///
     /// # Errors
-    /// The channel does not open, and the driver is told so.
+    /// If this returns an error, the channel is not opened, and the driver is notified.
     fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError>;
 }
 
-/// What serves one open channel. Dropped when the channel is closed: by then it must use no guest memory any more.
+/// Serves one open channel. It is dropped when the channel is closed, and must not use guest memory afterwards.
 pub trait Handler: Send {
-    /// Does what there is to do, and returns when there is nothing left: the guest has signalled, or [`Port::wake`] was called.
+    /// Processes all pending work and returns. Called when the guest has signalled or [`Port::wake`] was called.
     ///
     /// # Errors
-    /// The guest broke the rules. The channel is served no more until the guest has closed and opened it.
+    /// Returns an error if the guest violated the protocol. The channel is then not served until the guest has closed
+    /// and reopened it.
     fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError>;
 
-    /// The guest wants the pages of a GPADL back; having returned, the handler uses them no more.
+    /// Releases a GPADL that the guest tears down. The handler must not use its pages after it returns.
     fn release_gpadl(&mut self, _gpadl: GpadlId) {}
 }
 
-/// Why a channel is served no more.
+/// The reason why a channel is no longer served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
-    /// A ring is broken.
+    /// A ring is corrupt.
     #[error(transparent)]
     Ring(#[from] RingError),
     /// A packet could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// A packet names pages that make no sense.
+    /// A packet refers to invalid pages.
     #[error("a packet is refused: {0}")]
     Ranges(#[from] RangeError),
-    /// The device's own protocol was broken.
+    /// The device's own protocol was violated.
     #[error("{0}")]
     Protocol(String),
-    /// The host does not do what the channel needs.
+    /// The host refused a resource that the channel needs.
     #[error("the host refuses what it takes: {0}")]
     Host(String),
-    /// The device has a defect.
+    /// The device's code panicked.
     #[error("the device's own code panicked: {0}")]
     Panicked(String),
 }
 
-/// What a channel's surroundings do for it. Any thread may call.
+/// The services of the bus for a channel. They can be called from any thread.
 pub trait Port: Send + Sync {
-    /// Interrupts the guest.
+    /// Signals the guest.
     fn signal_guest(&self);
 
-    /// Has the handler's thread call [`Handler::service`] soon, for instance because I/O has ended.
+    /// Schedules a call to [`Handler::service`] on the handler's thread, for instance because I/O has completed.
     fn wake(&self);
 
-    /// Returns an eventfd that does what [`wake`](Self::wake) does when it is signalled, for the kernel to signal. Without one,
-    /// devices whose I/O the kernel ends must use threads of their own.
+    /// Returns an eventfd that has the effect of [`wake`](Self::wake) when it is signalled, for use by the kernel. If
+    /// there is none, devices must use threads of their own for I/O.
     fn doorbell(&self) -> Option<OwnedFd> {
         None
     }
 
-    /// Has the handler's thread call [`Handler::service`] once `source` is readable: at once if it is already, and not again before this is
-    /// called again. The source must not be duplicated; it is forgotten when it is closed.
+    /// Schedules a call to [`Handler::service`] on the handler's thread once `source` is readable: at once if it
+    /// already is, and only once per call of this function. The source must not be duplicated; it is removed when it is
+    /// closed.
     ///
     /// # Errors
-    /// The host has no descriptors for it, or `source` is nothing that one can wait for.
+    /// Returns an error if the host lacks descriptors, or if `source` cannot be polled.
     fn wake_on(&self, _source: BorrowedFd<'_>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Returns `true` if the channel is about to be closed, so that [`Handler::service`] should return though there is more to do.
+    /// Returns `true` if the channel is about to be closed, so that [`Handler::service`] should return even if there is
+    /// more to do.
     fn is_closing(&self) -> bool {
         false
     }
 
-    /// Returns `true` once the guest is gone for good, with its memory: its machine has ended, or starts again with another.
-    /// A handler that is dropped then need not wait for what still uses that memory.
+    /// Returns `true` once the guest and its memory are permanently gone: its machine has ended, or restarts with new
+    /// memory. A handler that is dropped then need not wait for I/O that still uses that memory.
     fn is_guest_gone(&self) -> bool {
         false
     }
 
-    /// Offers the guest subchannels 1 to `count` of this device, no more than there are VPs. The primary channel has to be
-    /// open: call it from [`Handler::service`]. They go when the primary channel is closed.
+    /// Offers the guest subchannels 1 to `count` of this device, at most as many as there are VPs. The primary channel
+    /// must be open: call this from [`Handler::service`]. The subchannels are removed when the primary channel is
+    /// closed.
     fn offer_subchannels(&self, count: u16);
 }
 
-/// An open channel, as a handler sees it.
+/// An open channel, for use by its handler.
 pub struct Channel {
     id: ChannelId,
     subchannel_index: u16,
@@ -203,10 +207,10 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Takes up the rings of a channel that the guest opens.
+    /// Creates a channel on the rings that the guest provided.
     ///
     /// # Errors
-    /// Rings whose indexes point nowhere.
+    /// Returns an error if an index of a ring is invalid.
     pub fn new(
         opening: Opening,
         subchannel_index: u16,
@@ -218,7 +222,7 @@ impl Channel {
         Ok(Self { id: channel, subchannel_index, version, user_defined, incoming, outgoing, gpadls, memory, port })
     }
 
-    /// Has the header of every packet traced from now on.
+    /// Traces the header of every packet from now on.
     pub fn trace(&mut self, tracer: &Tracer) {
         let tap = |side: &'static str| {
             let (tracer, id) = (tracer.clone(), self.id);
@@ -233,66 +237,69 @@ impl Channel {
         self.id
     }
 
-    /// 0 for the primary channel.
+    /// Returns the index of the subchannel, 0 for the primary channel.
     pub fn subchannel_index(&self) -> u16 {
         self.subchannel_index
     }
 
-    /// Returns what guest and host speak.
+    /// Returns the version that guest and host use.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Returns what the driver had to say when it opened the channel.
+    /// Returns the data that the driver passed when it opened the channel.
     pub fn user_defined(&self) -> &UserDefined {
         &self.user_defined
     }
 
-    /// Guest memory, to read GPA-direct packets with ([`Gpadl::from_packet`]).
+    /// Returns guest memory, for [`Gpadl::from_packet`].
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
     }
 
-    /// Returns the channel's surroundings, to be kept by whoever ends I/O on other threads.
+    /// Returns the channel's port, for use by other threads that complete I/O.
     pub fn port(&self) -> &Arc<dyn Port> {
         &self.port
     }
 
-    /// Returns a GPADL that the guest has made on this channel. Keep it, and look nothing up twice that was checked once.
+    /// Returns a GPADL that the guest has created on this channel. Keep it: a second look-up could return a different
+    /// one.
     pub fn gpadl(&self, gpadl: GpadlId) -> Option<Arc<Gpadl>> {
         self.gpadls.get(gpadl)
     }
 
-    /// Returns all of them, for [`each_packet`](Self::each_packet)'s closure.
+    /// Returns the table of GPADLs, for the closure of [`each_packet`](Self::each_packet).
     pub fn gpadls(&self) -> &Arc<GpadlTable> {
         &self.gpadls
     }
 
-    /// Both rings, for handlers that want more than [`each_packet`](Self::each_packet) does. Signals are then theirs to
-    /// [send](Self::signal).
+    /// Returns both rings, for handlers that need more than [`each_packet`](Self::each_packet). Such a handler must
+    /// [send](Self::signal) signals itself.
     pub fn rings(&mut self) -> (&mut IncomingRing, &mut OutgoingRing) {
         (&mut self.incoming, &mut self.outgoing)
     }
 
-    /// Signals the guest if that is needed.
+    /// Signals the guest if that is necessary.
     pub fn signal(&self, signal: Signal) {
         if signal.is_needed() {
             self.port.signal_guest();
         }
     }
 
-    /// Shows the guest the packets that were written to the outgoing ring.
+    /// Makes the packets in the outgoing ring visible to the guest.
     pub fn publish(&mut self) {
         let signal = self.outgoing.publish();
         self.signal(signal);
     }
 
-    /// Copies each packet that is there into `buffer` and hands it to `answer`, until there are no more, or no room for an answer of
-    /// `room` bytes of payload; then it is to be called again when the guest signals that there is. (A guest that does not
-    /// [mind](IncomingRing::guest_minds_room) has to be polled.) Signals once for all packets that were found together.
+    /// Copies each packet into `buffer` and passes it to `answer`, until there are no more packets, or no room for a
+    /// reply with `room` bytes of payload. In the latter case, call it again when the guest signals. (A guest that does
+    /// not [evaluate](IncomingRing::guest_minds_room) the request must be polled.) Signals once for all packets that
+    /// were processed together.
     ///
     /// # Errors
-    /// A broken ring, or what `answer` says; then the guest has been shown all that was written before.
+    /// Returns an error if a ring is corrupt, or the error of `answer`. Packets that were written before are visible to
+    /// the guest.
     pub fn each_packet(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -339,7 +346,7 @@ impl Channel {
     }
 }
 
-/// Why a channel's packets were read no further.
+/// The reason why no more packets of a channel were read.
 enum Stopped {
     Empty,
     Full,

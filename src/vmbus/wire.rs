@@ -1,10 +1,10 @@
-//! The control messages of VMBus 2.4 to 5.3, as they lie in a SynIC message's payload.
+//! The control messages of VMBus 2.4 to 5.3, as the payload of SynIC messages.
 //!
-//! A message is a [`MessageHeader`] and one of the bodies below. The protocol was never published as a
-//! document; names and layout follow Linux's `include/linux/hyperv.h` (`struct vmbus_channel_*`) and
-//! OpenVMM's `vmbus_core`. Multi-byte fields are little-endian, as this host is.
+//! A message is a [`MessageHeader`] and one of the bodies below. There is no published specification. Names and layout
+//! follow Linux's `include/linux/hyperv.h` (`struct vmbus_channel_*`) and OpenVMM's `vmbus_core`. Multi-byte fields are
+//! little-endian, like this host.
 //!
-//! The headers of the packets inside a channel are in [`packet`](super::packet).
+//! The headers of packets in a channel are in [`packet`](super::packet).
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use super::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
 use crate::wire::guid::Guid;
 
-/// The most bytes that a message has: the payload of a SynIC message (TLFS, `HV_MESSAGE_PAYLOAD_BYTE_COUNT`).
+/// Maximum length of a message: the payload of a SynIC message (TLFS, `HV_MESSAGE_PAYLOAD_BYTE_COUNT`).
 pub const MAX_MESSAGE: usize = crate::hyperv::message::MAX_PAYLOAD;
 
-/// An open enum of message types: an unknown number stays what it is.
+/// The type of a message. Unknown types are kept.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct MessageType(pub u32);
@@ -27,7 +27,7 @@ macro_rules! message_types {
         impl MessageType {
             $(pub const $constant: Self = Self($value);)*
 
-            /// Returns the protocol's name of the type, if it has one.
+            /// Returns the protocol's name of the type, if it is known.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $(Self::$constant => Some(stringify!($constant)),)*
@@ -83,11 +83,11 @@ impl fmt::Display for MessageType {
 pub struct Status(pub u32);
 
 impl Status {
-    /// It was done.
+    /// Success.
     pub const SUCCESS: Self = Self(0);
-    /// It was not done (`STATUS_UNSUCCESSFUL`).
+    /// The request failed (`STATUS_UNSUCCESSFUL`).
     pub const UNSUCCESSFUL: Self = Self(0xc000_0001);
-    /// Nobody listens there (`STATUS_CONNECTION_REFUSED`).
+    /// There is no listener (`STATUS_CONNECTION_REFUSED`).
     pub const CONNECTION_REFUSED: Self = Self(0xc000_0236);
 }
 
@@ -111,104 +111,106 @@ macro_rules! wire {
 }
 
 wire! { 8,
-/// What every message starts with.
+/// The start of every message.
 pub struct MessageHeader {
-    /// What follows.
+    /// The type of the body.
     pub message_type: MessageType,
     /// 0.
     pub reserved: u32,
 }}
 
 wire! { 32,
-/// `INITIATE_CONTACT`: the guest asks for a version and says where answers are to go. Linux tries versions from the newest down.
+/// `INITIATE_CONTACT`: the guest requests a version and sets the target of replies. Linux tries versions from the
+/// newest down.
 pub struct InitiateContact {
-    /// The version that the guest would speak.
+    /// The requested version.
     pub version: Version,
-    /// The VP whose SynIC gets the host's messages, from version 3.0.
+    /// The VP whose SynIC receives the host's messages, from version 3.0.
     pub target_vp: VpIndex,
-    /// See [`InitiateContact::target`]; up to version 4.1 the GPA of the interrupt page, which dedicated interrupts have replaced.
+    /// See [`InitiateContact::target`]. Up to version 4.1, this is the GPA of the interrupt page, which dedicated
+    /// interrupts have replaced.
     pub interrupt_page_or_target: [u8; 8],
-    /// GPA of the page by which the host would defer signals. This host never does.
+    /// GPA of the page with which a host can defer signals. This host does not use it.
     pub parent_to_child_monitor_page: u64,
-    /// GPA of the page by which the guest would defer signals, if an offer told it to. No offer of this host does.
+    /// GPA of the page with which a guest can defer signals, if an offer allows it. This host's offers do not.
     pub child_to_parent_monitor_page: u64,
 }}
 
 wire! { 8,
-/// From version 5.0, in the place of the interrupt page: which SINT and VTL get the host's messages.
+/// From version 5.0, in place of the interrupt page: the SINT and VTL that receive the host's messages.
 pub struct MessageTarget {
-    /// The SINT, of version 5.0. Linux asks for 2.
+    /// The SINT, from version 5.0. Linux uses 2.
     pub sint: u8,
-    /// The virtual trust level, of version 5.1.
+    /// The virtual trust level, from version 5.1.
     pub vtl: u8,
     /// 0.
     pub reserved: [u8; 2],
-    /// Of version 6.0, so 0 here.
+    /// From version 6.0, so 0 here.
     pub feature_flags: u32,
 }}
 
 impl InitiateContact {
-    /// Returns what [`interrupt_page_or_target`](Self::interrupt_page_or_target) says from version 5.0.
+    /// Returns [`interrupt_page_or_target`](Self::interrupt_page_or_target) as interpreted from version 5.0.
     pub fn target(&self) -> MessageTarget {
         zerocopy::transmute!(self.interrupt_page_or_target)
     }
 }
 
 wire! { 8,
-/// `VERSION_RESPONSE`: whether the version asked for is spoken.
+/// `VERSION_RESPONSE`: tells the guest whether the requested version is supported.
 pub struct VersionResponse {
-    /// 1 if so.
+    /// 1 if it is supported.
     pub supported: u8,
-    /// 0 if the connection stands; otherwise it failed although the version is right.
+    /// 0 if the connection is established. Otherwise it failed although the version is supported.
     pub connection_state: u8,
     /// 0.
     pub reserved: u16,
-    /// From version 5.0 where the guest has to post its messages from now on; before that, the version.
+    /// From version 5.0, the connection to which the guest posts its messages from now on; before that, the version.
     pub connection_id: u32,
 }}
 
 wire! { 188,
 /// `OFFERCHANNEL`: a device, or one more channel of it, can be opened.
 pub struct OfferChannel {
-    /// What kind of device it is: see [`interface`](crate::wire::guid::interface).
+    /// The kind of device: see [`interface`](crate::wire::guid::interface).
     pub interface: Guid,
-    /// Which one of its kind.
+    /// The instance.
     pub instance: Guid,
     /// 0.
     pub reserved: [u32; 4],
     /// See [`offer_flags`].
     pub flags: u16,
-    /// The MMIO space that the device wants, in MiB.
+    /// The MMIO space that the device needs, in MiB.
     pub mmio_megabytes: u16,
-    /// The device's own; for pipes, the pipe's mode comes first.
+    /// Data of the device; for pipes, it starts with the pipe's mode.
     pub user_defined: UserDefined,
     /// 0 for the primary channel.
     pub subchannel_index: u16,
-    /// MMIO space that the device could use on top, in MiB.
+    /// Additional MMIO space that the device can use, in MiB.
     pub mmio_megabytes_optional: u16,
-    /// The channel's id from now on, until the guest releases it.
+    /// The channel's id, until the guest releases it.
     pub channel: ChannelId,
     /// The monitored-notification slot.
     pub monitor_id: u8,
-    /// Whether `monitor_id` counts.
+    /// Whether `monitor_id` is valid.
     pub monitor_allocated: u8,
-    /// 1: signals go by `connection` alone, without a bit in the interrupt page.
+    /// 1: signals use only `connection`, without a bit in the interrupt page.
     pub is_dedicated_interrupt: u16,
-    /// Where the guest signals the host.
+    /// The connection on which the guest signals the host.
     pub connection: ConnectionId,
 }}
 
 /// Bits of [`OfferChannel::flags`].
 pub mod offer_flags {
-    /// The device is to be shown to user space.
+    /// The device is shown to user space.
     pub const ENUMERATE_DEVICE_INTERFACE: u16 = 1;
-    /// The channel is a pipe: each packet's payload has a pipe header of its own.
+    /// The channel is a pipe: each packet's payload has a pipe header.
     pub const NAMED_PIPE_MODE: u16 = 0x10;
     /// The channel is an hvsocket connection.
     pub const TLNPI_PROVIDER: u16 = 0x2000;
 }
 
-/// Bytes that a device and its driver agree about.
+/// Data for the driver; its meaning depends on the device.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct UserDefined(pub [u8; 120]);
@@ -227,31 +229,31 @@ impl fmt::Debug for UserDefined {
 }
 
 wire! { 4,
-/// `RESCIND_CHANNELOFFER`, `CLOSECHANNEL` and `RELID_RELEASED`: which channel it is about.
+/// `RESCIND_CHANNELOFFER`, `CLOSECHANNEL` and `RELID_RELEASED`: the channel that the message is about.
 pub struct ChannelReference {
     /// The channel.
     pub channel: ChannelId,
 }}
 
 wire! { 140,
-/// `OPENCHANNEL`: the guest offers the rings' pages and asks for the channel to be opened.
+/// `OPENCHANNEL`: the guest provides the rings' pages and asks to open the channel.
 pub struct OpenChannel {
     /// The channel.
     pub channel: ChannelId,
-    /// Chosen by the guest; comes back in [`OpenResult::open_id`].
+    /// Chosen by the guest; returned in [`OpenResult::open_id`].
     pub open_id: u32,
-    /// The pages of both rings, guest to host first.
+    /// The pages of both rings, guest-to-host first.
     pub ring_gpadl: GpadlId,
     /// The VP that the host interrupts, or [`OpenChannel::NO_INTERRUPTS`].
     pub target_vp: VpIndex,
     /// First page of the host-to-guest ring, in pages from the start of the GPADL.
     pub downstream_offset: u32,
-    /// The driver's own.
+    /// Data of the driver.
     pub user_defined: UserDefined,
 }}
 
 impl OpenChannel {
-    /// In [`target_vp`](Self::target_vp): the guest looks by itself.
+    /// In [`target_vp`](Self::target_vp): the guest polls.
     pub const NO_INTERRUPTS: VpIndex = VpIndex(u32::MAX);
 }
 
@@ -262,12 +264,12 @@ pub struct OpenResult {
     pub channel: ChannelId,
     /// As in [`OpenChannel::open_id`].
     pub open_id: u32,
-    /// Whether it is open now.
+    /// The result.
     pub status: Status,
 }}
 
 wire! { 12,
-/// `GPADL_HEADER`: the first of the messages that describe a GPADL. As many of its ranges follow as fit.
+/// `GPADL_HEADER`: the first message about a GPADL. As many of its ranges follow as fit.
 pub struct GpadlHeader {
     /// The channel that the GPADL belongs to.
     pub channel: ChannelId,
@@ -275,14 +277,14 @@ pub struct GpadlHeader {
     pub gpadl: GpadlId,
     /// Length of the ranges, in bytes, over all messages.
     pub range_bytes: u16,
-    /// How many ranges there are.
+    /// Number of ranges.
     pub range_count: u16,
 }}
 
 wire! { 8,
 /// `GPADL_BODY`: more of the ranges.
 pub struct GpadlBody {
-    /// Which one of the bodies this is; Linux leaves it 0.
+    /// The number of the body; Linux leaves it 0.
     pub message_number: u32,
     /// As in the header.
     pub gpadl: GpadlId,
@@ -295,61 +297,61 @@ pub struct GpadlCreated {
     pub channel: ChannelId,
     /// As in the header.
     pub gpadl: GpadlId,
-    /// Whether the host knows it now.
+    /// The result.
     pub status: Status,
 }}
 
 wire! { 8,
-/// `GPADL_TEARDOWN`: the guest wants its pages back.
+/// `GPADL_TEARDOWN`: the guest asks to release its pages.
 pub struct GpadlTeardown {
     /// The channel that the GPADL belongs to.
     pub channel: ChannelId,
-    /// Which one.
+    /// The GPADL.
     pub gpadl: GpadlId,
 }}
 
 wire! { 4,
-/// `GPADL_TORNDOWN`: the host uses the pages no more.
+/// `GPADL_TORNDOWN`: the host no longer uses the pages.
 pub struct GpadlTorndown {
-    /// Which one.
+    /// The GPADL.
     pub gpadl: GpadlId,
 }}
 
 wire! { 32,
 /// `TL_CONNECT_REQUEST`: the guest connects an hvsocket to a service of the host. From version 5.2 a silo id may follow.
 pub struct TlConnectRequest {
-    /// The guest's end.
+    /// The endpoint of the guest.
     pub endpoint: Guid,
-    /// The host's service.
+    /// The service of the host.
     pub service: Guid,
 }}
 
 wire! { 36,
-/// `TL_CONNECT_RESULT`: sent, from version 4.1, where no offer comes.
+/// `TL_CONNECT_RESULT`: sent from version 4.1 if the connection fails.
 pub struct TlConnectResult {
     /// As in the request.
     pub endpoint: Guid,
     /// As in the request.
     pub service: Guid,
-    /// Why not.
+    /// The reason.
     pub status: Status,
 }}
 
 wire! { 8,
-/// `MODIFYCHANNEL`: the guest wants the channel's interrupts on another VP.
+/// `MODIFYCHANNEL`: the guest moves the channel's interrupts to another VP.
 pub struct ModifyChannel {
     /// The channel.
     pub channel: ChannelId,
-    /// Where to.
+    /// The new VP.
     pub target_vp: VpIndex,
 }}
 
 wire! { 8,
-/// `MODIFYCHANNEL_RESPONSE`, of version 5.3: the old VP gets no more interrupts.
+/// `MODIFYCHANNEL_RESPONSE`, from version 5.3: the old VP gets no more interrupts.
 pub struct ModifyChannelResponse {
     /// The channel.
     pub channel: ChannelId,
-    /// Whether it was done.
+    /// The result.
     pub status: Status,
 }}
 

@@ -1,4 +1,4 @@
-//! What the connection remembers of one channel: how it stands with the guest, and how with the device.
+//! The state of one channel in the connection: as the guest knows it, and as the device uses it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::vmbus::wire::OpenChannel;
 pub(super) enum Standing {
     /// Nothing yet.
     Waiting,
-    /// That it is offered.
+    /// The channel is offered.
     Offered,
-    /// That it was offered and is no more; the guest still owes us its release.
+    /// The offer was rescinded; the guest has not released the channel yet.
     Rescinded,
-    /// It did, and has let go of it.
+    /// The offer was rescinded, and the guest has released the channel.
     Released,
 }
 
-/// What the device does with a channel. The one thing that changes without the guest is the end of `Opening` and `Closing`.
+/// How the device uses a channel. Only the ends of `Opening` and `Closing` happen without a message from the guest.
 #[derive(Clone, Debug)]
 pub(super) enum Usage {
     Closed,
@@ -32,7 +32,8 @@ pub(super) enum Usage {
     Open {
         ring: GpadlId,
     },
-    /// With the guest's wish to open it again, which it may send at once: there is no answer to a close that it could wait for.
+    /// Contains the guest's request to open the channel again, which it may send at once: CLOSECHANNEL has no reply
+    /// that it could wait for.
     Closing {
         ring: GpadlId,
         reopen: Option<OpenChannel>,
@@ -49,7 +50,7 @@ impl Usage {
         }
     }
 
-    /// Returns the wish to open the channel again, which comes to nothing.
+    /// Takes the request to open the channel again, which is dropped.
     pub(super) fn take_reopen(&mut self) -> Option<OpenChannel> {
         match self {
             Self::Closing { reopen, .. } => reopen.take(),
@@ -70,13 +71,13 @@ impl Usage {
 pub(super) struct Entry {
     pub(super) offer: Offer,
     pub(super) standing: Standing,
-    /// The device is gone, or about to go.
+    /// The device has been removed, or is about to be.
     pub(super) withdrawn: bool,
-    /// The guest is told of the rescind only when the device has closed the channel.
+    /// The guest is notified of the rescind only when the device has closed the channel.
     pub(super) untold: bool,
     pub(super) usage: Usage,
     pub(super) gpadls: Arc<GpadlTable>,
-    /// GPADLs that the guest wants back and the device still has, with their words.
+    /// GPADLs that the guest has torn down and the device has not released yet, with their sizes in words.
     pub(super) leaving: BTreeMap<GpadlId, usize>,
 }
 
@@ -93,7 +94,7 @@ impl Entry {
         }
     }
 
-    /// Returns `true` if the guest may name the channel.
+    /// Returns `true` if the guest may refer to the channel.
     pub(super) fn is_known(&self) -> bool {
         matches!(self.standing, Standing::Offered | Standing::Rescinded)
     }
@@ -108,8 +109,8 @@ impl Entry {
         self.offer.interface == other.interface && self.offer.instance == other.instance
     }
 
-    /// Has the device close the channel if it is open. One that is opening is closed when it has opened.
-    /// Returns the wish to open it again that comes to nothing by this.
+    /// Makes the device close the channel if it is open. A channel that is opening is closed once it is open. Returns
+    /// the request to open it again, which is dropped.
     pub(super) fn begin_close(&mut self, channel: ChannelId, actions: &mut Actions) -> Option<OpenChannel> {
         match &mut self.usage {
             Usage::Open { ring } => {

@@ -10,14 +10,14 @@ use crate::vmbus::ids::{ChannelId, GpadlId};
 use crate::vmbus::message::Message;
 use crate::vmbus::wire::{GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, Status};
 
-/// How many GPADLs a guest can have at a time. Linux has one for each open channel and two more for each network adapter.
+/// Maximum number of GPADLs of a guest. Linux has one for each open channel and two more for each network adapter.
 pub const MAX_GPADLS: usize = 8192;
 
-/// How many 64-bit words the lists of all GPADLs can have together, so 4 GiB of guest pages.
-/// A network adapter of Linux has 31 MiB of buffers at the very most, 16 MiB by default, and 256 KiB or more of rings for each VP.
+/// Maximum number of 64-bit words in the lists of all GPADLs: 4 GiB of guest pages. A network adapter of Linux has at
+/// most 31 MiB of buffers, by default 16 MiB, and 256 KiB or more of rings for each VP.
 pub const MAX_GPADL_WORDS: usize = 1 << 20;
 
-/// How many GPADLs can be unfinished at a time. Linux sends one after the other; other guests might send one from each VP.
+/// Maximum number of incomplete GPADLs. Linux sends one after the other; other guests might send one from each VP.
 pub const MAX_BUILDING: usize = 256;
 
 /// The GPADLs of one channel, shared with the device that serves it.
@@ -25,7 +25,7 @@ pub const MAX_BUILDING: usize = 256;
 pub struct GpadlTable(Mutex<BTreeMap<GpadlId, (Arc<Gpadl>, usize)>>);
 
 impl GpadlTable {
-    /// Returns the GPADL that the guest calls `gpadl`, if it has made one and not begun to tear it down.
+    /// Returns the guest's GPADL `gpadl`, if it is complete and the guest has not begun to tear it down.
     pub fn get(&self, gpadl: GpadlId) -> Option<Arc<Gpadl>> {
         self.lock().get(&gpadl).map(|(pages, _)| pages.clone())
     }
@@ -48,19 +48,19 @@ impl Connection {
 
     pub(super) fn gpadl_body(&mut self, body: GpadlBody, ranges: &[u8]) -> Result<(), Refusal> {
         let gpadl = body.gpadl;
-        // Without a channel there is nothing that an answer could name.
+        // Without a channel, there is nothing that a reply could refer to.
         let (channel, _) = self.building.get(&gpadl).ok_or(Refusal::NoSuchGpadl(gpadl))?;
         let channel = *channel;
         let result = self.extend_gpadl(gpadl, ranges);
         self.answer_gpadl(channel, gpadl, result)
     }
 
-    /// Takes up a GPADL that its header announces.
+    /// Begins the GPADL that a header announces.
     fn begin_gpadl(&mut self, header: &GpadlHeader) -> Result<(), Refusal> {
         let GpadlHeader { channel, gpadl, range_bytes, range_count } = *header;
         let entry = self.known(channel)?;
         let taken = entry.gpadls.get(gpadl).is_some() || entry.leaving.contains_key(&gpadl);
-        // A body does not say for which channel it is, so unfinished ones need ids of their own.
+        // A body does not name its channel, so the ids of incomplete GPADLs must be unique.
         if taken || self.building.contains_key(&gpadl) {
             return Err(Refusal::DuplicateGpadl(gpadl));
         }
@@ -76,7 +76,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Adds to an unfinished GPADL. Returns `true` once it is finished; gone if it cannot be.
+    /// Adds to an incomplete GPADL. Returns `true` once it is complete. An invalid one is discarded.
     fn extend_gpadl(&mut self, gpadl: GpadlId, ranges: &[u8]) -> Result<bool, Refusal> {
         let (channel, builder) = self.building.get_mut(&gpadl).ok_or(Refusal::NoSuchGpadl(gpadl))?;
         let (channel, words) = (*channel, builder.words());
@@ -115,8 +115,8 @@ impl Connection {
         result.map(|_| ())
     }
 
-    /// A GPADL that no device can be using goes at once, that of the rings when the channel is closed, any other when
-    /// the device says so.
+    /// Handles the teardown of a GPADL. One that no device can be using is removed at once, that of the rings when the
+    /// channel is closed, and any other when the device has released it.
     pub(super) fn gpadl_teardown(&mut self, request: GpadlTeardown, actions: &mut Actions) -> Result<(), Refusal> {
         let GpadlTeardown { channel, gpadl } = request;
         let entry = self.known(channel)?;
@@ -130,7 +130,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells the guest that it has its pages back, if it is waiting for that.
+    /// Notifies the guest that its pages were released, if it waits for that.
     pub(super) fn torn_down(&mut self, channel: ChannelId, gpadl: GpadlId) {
         let Some(entry) = self.channels.get_mut(&channel) else { return };
         if let Some(words) = entry.leaving.remove(&gpadl) {
@@ -139,14 +139,14 @@ impl Connection {
         }
     }
 
-    /// The device has closed the channel, and so uses none of its GPADLs.
+    /// Handles a channel that the device has closed: it no longer uses any of its GPADLs.
     pub(super) fn torn_down_by_close(&mut self, channel: ChannelId) {
         let Some(entry) = self.channels.get(&channel) else { return };
         let leaving: Vec<GpadlId> = entry.leaving.keys().copied().collect();
         leaving.into_iter().for_each(|gpadl| self.torn_down(channel, gpadl));
     }
 
-    /// The guest has let go of the channel and expects no more answers about its GPADLs.
+    /// Drops the GPADLs of a channel that the guest has released. The guest expects no more replies about them.
     pub(super) fn forget_gpadls(&mut self, channel: ChannelId) {
         let Some(entry) = self.channels.get_mut(&channel) else { return };
         let mut gone: Vec<usize> = std::mem::take(&mut entry.leaving).into_values().collect();

@@ -1,19 +1,20 @@
 //! The control protocol of one guest: versions, offers, GPADLs, opening and closing, unload.
 //!
-//! A [`Connection`] takes the guest's messages and the host's wishes, and says what is to be done in [`Action`]s.
-//! What it has to say to the guest waits in it until the caller asks for the [`next_message`](Connection::next_message): a SynIC
-//! slot holds one message at a time. The caller carries out all actions of a call before it sends the next message, so that
-//! the guest never hears of what has not happened yet.
+//! A [`Connection`] processes the guest's messages and the host's requests, and returns [`Action`]s. Its messages for
+//! the guest wait in it until the caller asks for the [`next_message`](Connection::next_message), because a SynIC slot
+//! holds one message at a time. The caller carries out all actions of a call before it sends the next message, so the
+//! guest is never told of something that has not happened yet.
 //!
-//! What takes a device time is answered later: [`Action::Open`] by [`opened`](Connection::opened), [`Action::Close`] by
-//! [`closed`](Connection::closed), [`Action::ReleaseGpadl`] by [`gpadl_released`](Connection::gpadl_released). The guest, and the
-//! host's user, may go on meanwhile: a channel can be rescinded while it opens, and a crashed guest's next kernel can make
-//! contact while the rings of the last are still being let go of. It is answered when they are.
+//! Actions that take a device time are completed later: [`Action::Open`] by [`opened`](Connection::opened),
+//! [`Action::Close`] by [`closed`](Connection::closed), [`Action::ReleaseGpadl`] by
+//! [`gpadl_released`](Connection::gpadl_released). Meanwhile, the guest and the host can continue. A channel can be
+//! rescinded while it opens. The next kernel of a crashed guest can make contact while the rings of the previous one
+//! are being released; it is answered once they are.
 //!
 //! # Bounds
-//! A guest can make the host hold [`MAX_GPADLS`] GPADLs of [`MAX_GPADL_WORDS`] words in all, [`MAX_BUILDING`]
-//! of them unfinished, and some [`MAX_HELD_BACK`] messages; a guest that asks on without reading answers is refused, which
-//! `HvCallPostMessage` reports as `HV_STATUS_INSUFFICIENT_BUFFERS`, and has to try again.
+//! A guest can make the host hold [`MAX_GPADLS`] GPADLs of [`MAX_GPADL_WORDS`] words in total, [`MAX_BUILDING`] of them
+//! incomplete, and about [`MAX_HELD_BACK`] messages. A guest that posts requests without reading the replies is
+//! refused: `HvCallPostMessage` returns `HV_STATUS_INSUFFICIENT_BUFFERS`, and the guest has to try again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -39,36 +40,37 @@ pub use gpadls::{GpadlTable, MAX_BUILDING, MAX_GPADL_WORDS, MAX_GPADLS};
 pub use offers::{MAX_CHANNELS, OfferError};
 pub use refusal::Refusal;
 
-/// When so many messages wait for the guest, it gets to ask nothing more. More than enough for every offer and rescind.
+/// When this many messages wait for the guest, its requests are refused. It is more than enough for every offer and
+/// rescind.
 pub const MAX_HELD_BACK: usize = 2 * MAX_CHANNELS + 2;
 
-/// What a connection depends on.
+/// The settings of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The newest version that the guest gets (`--vmbus-max-version`).
+    /// The newest version that the guest can use (`--vmbus-max-version`).
     pub max_version: Version,
-    /// How many VPs the partition has.
+    /// Number of VPs of the partition.
     pub vp_count: u32,
 }
 
-/// What the caller is to do.
+/// An action for the caller.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Have the device open the channel, then call [`Connection::opened`].
+    /// Make the device open the channel, then call [`Connection::opened`].
     Open(Box<Opening>),
-    /// Have the device let go of the channel's rings and GPADLs, then call [`Connection::closed`].
+    /// Make the device release the channel's rings and GPADLs, then call [`Connection::closed`].
     Close(ChannelId),
-    /// Have the device let go of the GPADL, then call [`Connection::gpadl_released`].
+    /// Make the device release the GPADL, then call [`Connection::gpadl_released`].
     ReleaseGpadl(ChannelId, GpadlId),
     /// Send the channel's interrupts to another VP from now on.
     Retarget(ChannelId, VpIndex),
-    /// The channel is no more and its id free; nothing of it is in use.
+    /// The channel has been removed. Its id is free, and none of its memory is in use.
     Remove(ChannelId),
-    /// Nothing; for the log.
+    /// Nothing to do; for the log.
     Refuse(Refusal),
 }
 
-/// The answer to one call. Most have one action or none.
+/// The result of one call: usually one action, or none.
 pub type Actions = SmallVec<[Action; 2]>;
 
 /// What a device needs to open a channel.
@@ -82,22 +84,22 @@ pub struct Opening {
     pub outgoing: RingMemory,
     /// The VP to interrupt, if any.
     pub target: Option<VpIndex>,
-    /// What the driver has to say.
+    /// The driver's data.
     pub user_defined: UserDefined,
-    /// The channel's GPADLs, now and later.
+    /// The channel's GPADLs, including those that it gets later.
     pub gpadls: Arc<GpadlTable>,
-    /// What guest and host speak.
+    /// The version that guest and host use.
     pub version: Version,
 }
 
-/// A message on its way to the guest.
+/// A message for the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The VP that gets it.
+    /// The target VP.
     pub vp: VpIndex,
-    /// The SINT that gets it.
+    /// The target SINT.
     pub sint: SintIndex,
-    /// What it says.
+    /// The content.
     pub message: Message,
 }
 
@@ -108,11 +110,11 @@ enum State {
         version: Version,
         offers_requested: bool,
     },
-    /// Channels of the last connection are still being closed.
+    /// Channels of the previous connection are still being closed.
     Disconnecting(Next),
 }
 
-/// What the guest waits for while its last connection comes to an end.
+/// What happens next once the previous connection has ended.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Contact(InitiateContact),
@@ -128,13 +130,13 @@ pub struct Connection {
     state: State,
     channels: BTreeMap<ChannelId, Entry>,
     building: BTreeMap<GpadlId, (ChannelId, GpadlBuilder)>,
-    /// Words and number of all GPADLs, unfinished ones and those on their way out included.
+    /// Size in words and number of all GPADLs, including those that are incomplete or being torn down.
     gpadl_words: usize,
     gpadl_count: usize,
-    /// Where messages go, as the guest last said.
+    /// The target of messages, as the guest set it last.
     target: VpIndex,
     outbox: VecDeque<Message>,
-    /// The guest has begun anew, and what it was sent before is nothing to it.
+    /// The guest has started again, so messages for its previous connection are obsolete.
     began_anew: bool,
 }
 
@@ -155,8 +157,8 @@ impl Connection {
         }
     }
 
-    /// Returns `true` if messages may be posted to `connection` at all. Hosts that speak no 5.x know only the first port, by which guests
-    /// find out.
+    /// Returns `true` if messages may be posted to `connection`. Hosts without 5.x have only the first port, by which
+    /// guests detect that.
     pub fn listens_on(&self, connection: ConnectionId) -> bool {
         connection == ConnectionId::MESSAGES
             || connection == ConnectionId::MESSAGES_5 && self.settings.max_version >= Version::V5_0
@@ -167,7 +169,7 @@ impl Connection {
         self.outbox.len() >= MAX_HELD_BACK
     }
 
-    /// Returns the version that guest and host speak, if they do.
+    /// Returns the version that guest and host have agreed on.
     pub fn version(&self) -> Option<Version> {
         match self.state {
             State::Connected { version, .. } => Some(version),
@@ -175,28 +177,29 @@ impl Connection {
         }
     }
 
-    /// Returns the next message for the guest. It is forgotten here.
+    /// Removes and returns the next message for the guest.
     pub fn next_message(&mut self) -> Option<Outgoing> {
         let (vp, sint) = (self.target, SintIndex::VMBUS);
         self.outbox.pop_front().map(|message| Outgoing { vp, sint, message })
     }
 
-    /// Takes back a message for which there was no room: it is the next one again, until the guest disconnects.
+    /// Puts back a message for which there was no room, so that it is the next one again, unless the guest has
+    /// disconnected since.
     pub fn put_back(&mut self, outgoing: Outgoing) {
         self.outbox.push_front(outgoing.message);
     }
 
-    /// Returns `true` once after the guest has begun anew: by making contact, by unloading, or by a reset. Messages that were sent before and that
-    /// the guest has not been given yet are to be withdrawn, before the [next](Self::next_message) one is sent: the kernel that
-    /// asked for them may be gone.
+    /// Returns `true` once after the guest has started again: by making contact, by unloading, or by a reset. Messages
+    /// that were sent before and not delivered yet must then be withdrawn before the [next](Self::next_message) one is
+    /// sent, because the kernel that they are for may no longer exist.
     pub fn takes_back_messages(&mut self) -> bool {
         std::mem::take(&mut self.began_anew)
     }
 
-    /// Takes one message that the guest posted to `connection`, and says what is to be done.
+    /// Processes one message that the guest posted to `connection`, and returns the actions to take.
     ///
-    /// Never fails: a message that the protocol does not allow now is answered as the protocol answers it, or dropped, with a
-    /// [`Refusal`] for the log.
+    /// Never fails: a message that the protocol does not allow now is answered as the protocol answers it, or dropped
+    /// with a [`Refusal`] for the log.
     pub fn receive(&mut self, connection: ConnectionId, message: &[u8]) -> Actions {
         let mut actions = Actions::new();
         if let Err(refusal) = self.try_receive(connection, message, &mut actions) {
@@ -207,7 +210,7 @@ impl Connection {
 
     fn try_receive(&mut self, connection: ConnectionId, message: &[u8], actions: &mut Actions) -> Result<(), Refusal> {
         let request = Request::parse(message)?;
-        // These two are taken at any time: a kernel that starts after a crash knows nothing of what was before.
+        // These two are accepted at any time: a kernel that starts after a crash does not know the previous state.
         match request {
             Request::InitiateContact(contact) => return self.disconnect(Next::Contact(contact), actions),
             Request::Unload => return self.disconnect(Next::Unload, actions),
@@ -235,7 +238,7 @@ impl Connection {
         }
     }
 
-    /// Forgets the guest, whose machine is being reset. Channels are closed; offers stand for the next guest.
+    /// Handles a reset of the machine. Channels are closed; offers stay for the next guest.
     pub fn reset(&mut self) -> Actions {
         let mut actions = Actions::new();
         if let Err(refusal) = self.disconnect(Next::Reset, &mut actions) {
@@ -244,7 +247,7 @@ impl Connection {
         actions
     }
 
-    /// Brings the connection to an end, and then, when no device uses the guest's memory any more, does what is next.
+    /// Ends the connection. When no device uses the guest's memory any longer, continues with `next`.
     fn disconnect(&mut self, next: Next, actions: &mut Actions) -> Result<(), Refusal> {
         self.outbox.clear();
         self.began_anew = true;
@@ -257,7 +260,7 @@ impl Connection {
             entry.untold = false;
             entry.gpadls = Arc::default();
             entry.leaving.clear();
-            // A subchannel lives no longer than its primary is open.
+            // A subchannel does not outlive its open primary channel.
             entry.withdrawn |= entry.offer.subchannel_index != 0;
             entry.begin_close(channel, actions);
             self.settle(channel, actions);
@@ -295,7 +298,7 @@ impl Connection {
         agreed.map(|_| ())
     }
 
-    /// Decides about a version, and where messages go.
+    /// Decides about the version and the target of messages.
     fn agree(&mut self, contact: &InitiateContact) -> Result<Version, Refusal> {
         let InitiateContact { version, mut target_vp, .. } = *contact;
         self.target = VpIndex::BOOT;
@@ -321,7 +324,7 @@ impl Connection {
     }
 }
 
-/// Where a guest posts its messages once a version is agreed on.
+/// Returns the connection to which a guest posts its messages once a version is agreed on.
 fn message_connection(version: Version) -> ConnectionId {
     if version >= Version::V5_0 { ConnectionId::MESSAGES_5 } else { ConnectionId::MESSAGES }
 }

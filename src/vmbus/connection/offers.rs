@@ -13,39 +13,41 @@ use crate::vmbus::wire::{
     ChannelReference, MessageType, OfferChannel, OpenChannel, Status, TlConnectRequest, TlConnectResult,
 };
 
-/// Channel ids are event flags of one SINT, of which there are 2048 (TLFS, `HV_EVENT_FLAGS_COUNT`), and 0 is none.
+/// Channel ids are event flags of one SINT, of which there are 2048 (TLFS, `HV_EVENT_FLAGS_COUNT`), and 0 is not a
+/// channel.
 pub const MAX_CHANNELS: usize = 2047;
 
-/// The monitor id that guests take for none.
+/// The monitor id that means none.
 const NO_MONITOR: u8 = 0xff;
 
-/// Why a channel cannot be offered.
+/// The reason why a channel cannot be offered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OfferError {
-    /// The device is offered already.
+    /// The device is already offered.
     #[error(
         "a device {interface} with instance {instance} and subchannel {subchannel_index} is offered already; give each device an instance GUID of its own"
     )]
     Duplicate {
-        /// Its kind.
+        /// Its interface.
         interface: crate::wire::guid::Guid,
-        /// Which of its kind.
+        /// Its instance.
         instance: crate::wire::guid::Guid,
-        /// Which of its channels.
+        /// The index of its channel.
         subchannel_index: u16,
     },
-    /// A subchannel needs a primary channel that the guest has open.
+    /// A subchannel requires that the guest has opened the primary channel.
     #[error("subchannel {0} is of no use: its device's primary channel is not open")]
     NoPrimary(u16),
-    /// There are no ids left.
+    /// No channel id is free.
     #[error("VMBus has room for {MAX_CHANNELS} channels; offer fewer devices or subchannels")]
     TooMany,
 }
 
 impl Connection {
-    /// Offers a channel: at once to a guest that has requested offers, else with the others.
+    /// Offers a channel: at once to a guest that has requested offers, else together with the others.
     ///
-    /// The channel keeps its id until [`Action::Remove`]. Where the guest has yet to release the last offer of the same device, this one
+    /// The channel keeps its id until [`Action::Remove`]. If the guest has not yet released the previous offer of the
+    /// same device, this offer waits for that.
     /// waits for that.
     ///
     /// # Errors
@@ -72,10 +74,10 @@ impl Connection {
         Err(OfferError::TooMany)
     }
 
-    /// Takes an offer back, whatever the guest is doing with the channel, and those of its subchannels.
+    /// Rescinds an offer and those of its subchannels at once, even if the channel is in use.
     ///
-    /// The guest is told of a channel that is in use when the device has closed it: Linux frees the pages of the rings as soon as it is
-    /// told, and waits for no answer.
+    /// The guest is notified of a channel in use only when the device has closed it, because Linux then frees the pages
+    /// of the rings at once, without waiting for a reply.
     pub fn rescind(&mut self, channel: ChannelId) -> Actions {
         let mut actions = Actions::new();
         let subchannels = self.subchannels(channel);
@@ -83,7 +85,7 @@ impl Connection {
         actions
     }
 
-    /// Takes an offer back, and those of its subchannels. Channels that are open stay so until the guest lets go of them.
+    /// Rescinds an offer and those of its subchannels. Open channels stay open until the guest closes them.
     pub fn retire(&mut self, channel: ChannelId) -> Actions {
         let mut actions = Actions::new();
         let subchannels = self.subchannels(channel);
@@ -91,12 +93,12 @@ impl Connection {
         actions
     }
 
-    /// Takes back the offers of a channel's subchannels and closes those: they live no longer than their primary is open.
+    /// Rescinds and closes the subchannels of a channel: they do not outlive their open primary channel.
     pub(super) fn cut_off_subchannels(&mut self, primary: ChannelId, actions: &mut Actions) {
         self.subchannels(primary).into_iter().for_each(|channel| self.cut_off(channel, actions));
     }
 
-    /// Returns the subchannels of a channel. Only primary ones have any.
+    /// Returns the subchannels of a channel. Only primary channels have any.
     fn subchannels(&self, primary: ChannelId) -> Vec<ChannelId> {
         let Some(Entry { offer, .. }) = self.channels.get(&primary) else { return Vec::new() };
         let is_subchannel = |entry: &Entry| entry.offer.subchannel_index != 0 && entry.is_sibling(offer);
@@ -106,11 +108,11 @@ impl Connection {
 
     fn cut_off(&mut self, channel: ChannelId, actions: &mut Actions) {
         self.withdraw(channel, true, actions);
-        // There is no wish to open it again any more.
+        // A request to open it again is dropped.
         self.channels.get_mut(&channel).and_then(|entry| entry.begin_close(channel, actions));
     }
 
-    /// `closes` says that the device closes the channel, if it is in use.
+    /// `closes`: the device closes the channel, if it is in use.
     fn withdraw(&mut self, channel: ChannelId, closes: bool, actions: &mut Actions) {
         let Some(entry) = self.channels.get_mut(&channel).filter(|entry| !entry.withdrawn) else { return };
         entry.withdrawn = true;
@@ -127,7 +129,7 @@ impl Connection {
         if entry.standing != Standing::Offered {
             return;
         }
-        // A guest that has not read the offer yet, nor guessed it, never needs to know.
+        // A guest that has neither read the offer nor guessed the id need not be notified.
         let is_offer = |message: &Message| matches!(message, Message::OfferChannel(offer) if offer.channel == channel);
         let unread = self.outbox.iter().position(is_offer);
         let untouched = matches!(entry.usage, Usage::Closed)
@@ -145,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// Tells the guest of a rescind that waited for the device to close the channel.
+    /// Notifies the guest of a rescind that waited for the device to close the channel.
     pub(super) fn tell_of_late_rescind(&mut self, channel: ChannelId) {
         let Some(entry) = self.channels.get_mut(&channel) else { return };
         if std::mem::take(&mut entry.untold) && entry.standing == Standing::Rescinded {
@@ -163,7 +165,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Offers every channel that waits to be offered and whose twin, if any, the guest has let go of.
+    /// Offers every channel that waits to be offered, unless the guest has not released its twin yet.
     fn announce(&mut self) {
         if !matches!(self.state, State::Connected { offers_requested: true, .. }) {
             return;
@@ -198,7 +200,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Removes a channel that neither device nor guest knows any more, and ends the connection if it was waiting for that.
+    /// Removes a channel that neither device nor guest uses any longer, and ends the connection if that was waiting for
+    /// it.
     pub(super) fn settle(&mut self, channel: ChannelId, actions: &mut Actions) {
         let Some(entry) = self.channels.get(&channel) else { return };
         if matches!(entry.usage, Usage::Closed) && entry.withdrawn && !entry.is_known() {
@@ -207,7 +210,7 @@ impl Connection {
         }
     }
 
-    /// Returns the channel, if the guest may name it.
+    /// Returns the channel, if the guest may refer to it.
     pub(super) fn known(&mut self, channel: ChannelId) -> Result<&mut Entry, Refusal> {
         let entry = self.channels.get_mut(&channel).filter(|entry| entry.is_known());
         entry.ok_or(Refusal::NoSuchChannel(channel))

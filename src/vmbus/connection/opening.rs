@@ -56,12 +56,12 @@ impl Connection {
         Ok(())
     }
 
-    /// The device has opened the channel, or could not. The answer to [`Action::Open`].
+    /// Completes [`Action::Open`]: the device has opened the channel, or failed to.
     pub fn opened(&mut self, channel: ChannelId, success: bool) -> Actions {
         let mut actions = Actions::new();
         let Some(entry) = self.channels.get_mut(&channel) else { return actions };
         let Usage::Opening { open_id, ring } = entry.usage else { return actions };
-        // A guest that has moved on meanwhile gets the channel closed again.
+        // If the guest no longer wants the channel, it is closed again.
         let wanted = entry.standing == Standing::Offered;
         let known = entry.is_known();
         if success {
@@ -90,7 +90,7 @@ impl Connection {
                 self.cut_off_subchannels(channel, actions);
                 Ok(())
             }
-            // The host has begun to close it already.
+            // The host has already begun to close it.
             (_, Standing::Rescinded) => Ok(()),
             (usage, _) => {
                 let message_type = MessageType::CLOSECHANNEL;
@@ -99,7 +99,7 @@ impl Connection {
         }
     }
 
-    /// The device has let go of the channel. The answer to [`Action::Close`].
+    /// Completes [`Action::Close`]: the device no longer uses the channel.
     pub fn closed(&mut self, channel: ChannelId) -> Actions {
         let mut actions = Actions::new();
         let Some(entry) = self.channels.get_mut(&channel) else { return actions };
@@ -115,7 +115,7 @@ impl Connection {
         actions
     }
 
-    /// Goes on with what waited for the device to let go of the channel.
+    /// Continues with what waited for the device to close the channel.
     fn now_closed(&mut self, channel: ChannelId, actions: &mut Actions) {
         self.torn_down_by_close(channel);
         self.tell_of_late_rescind(channel);
@@ -125,7 +125,7 @@ impl Connection {
         }
     }
 
-    /// The device has let go of a GPADL. The answer to [`Action::ReleaseGpadl`].
+    /// Completes [`Action::ReleaseGpadl`]: the device no longer uses the GPADL.
     pub fn gpadl_released(&mut self, channel: ChannelId, gpadl: GpadlId) -> Actions {
         self.torn_down(channel, gpadl);
         Actions::new()

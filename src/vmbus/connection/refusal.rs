@@ -1,4 +1,4 @@
-//! Why a guest's message was not followed.
+//! Reasons to refuse a guest's message.
 
 use crate::vmbus::gpadl::RangeError;
 use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
@@ -6,35 +6,35 @@ use crate::vmbus::message::ParseError;
 use crate::vmbus::ring::RingError;
 use crate::vmbus::wire::MessageType;
 
-/// A message that the protocol does not allow, or that asks for too much. Only the guest that sent it is the worse for it.
+/// A message that the protocol does not allow, or that exceeds a limit. It affects only the guest that sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is no message.
+    /// The message is malformed.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// It came to the wrong place.
+    /// It was posted to the wrong connection.
     #[error("the message came to {connection} instead of {expected}")]
     WrongConnection {
-        /// Where it came.
+        /// The actual connection.
         connection: ConnectionId,
-        /// Where it should have come.
+        /// The expected connection.
         expected: ConnectionId,
     },
-    /// It takes a connection.
+    /// The message requires a connection.
     #[error("the guest has not made contact, or not got its answer yet")]
     NotConnected,
-    /// The guest does not read what it asked for.
+    /// The guest does not read the replies.
     #[error("the guest asks on without reading the answers")]
     Busy,
-    /// The version is not spoken. Guests try versions from the newest down, so this is nothing to worry about.
+    /// The version is not supported. Guests try versions from the newest down, so this is normal.
     #[error("the guest asks for VMBus {version}, and {max_version} is the newest it gets")]
     Version {
-        /// What the guest asks for.
+        /// The requested version.
         version: Version,
-        /// What it can have.
+        /// The newest supported version.
         max_version: Version,
     },
-    /// The version agreed on does not have the message.
+    /// The message does not exist in this version.
     #[error("{message_type} is not part of VMBus {version}")]
     NotInVersion {
         /// The message.
@@ -42,54 +42,54 @@ pub enum Refusal {
         /// The version.
         version: Version,
     },
-    /// A VP that the partition does not have.
+    /// The partition does not have this VP.
     #[error("{target} is not one of the partition's {vp_count} VPs")]
     NoSuchVp {
-        /// Which one.
+        /// The VP.
         target: VpIndex,
-        /// How many there are.
+        /// Number of VPs.
         vp_count: u32,
     },
-    /// VMBus uses one SINT.
+    /// VMBus uses only one SINT.
     #[error("the guest wants messages on SINT{0} instead of SINT2")]
     Sint(u8),
-    /// There is one VTL.
+    /// There is only one VTL.
     #[error("the guest wants messages in VTL {0}, and the partition has only VTL 0")]
     Vtl(u8),
-    /// Offers are requested once a connection.
+    /// Offers can be requested once per connection.
     #[error("the guest has requested the offers already")]
     OffersRequested,
-    /// The guest was never offered the channel, or has released it.
+    /// The channel was never offered to the guest, or has been released.
     #[error("channel {0} is not offered to the guest")]
     NoSuchChannel(ChannelId),
-    /// The channel is gone, as the guest will read.
+    /// The channel was rescinded; the notification is on its way.
     #[error("channel {0} has been rescinded")]
     Rescinded(ChannelId),
-    /// Not in that state.
+    /// The message is not allowed in the channel's state.
     #[error("{message_type} makes no sense while channel {channel} is {usage}")]
     State {
-        /// What the guest asks for.
+        /// The message.
         message_type: MessageType,
         /// The channel.
         channel: ChannelId,
-        /// What the channel is.
+        /// The channel's state.
         usage: &'static str,
     },
     /// The channel has no such GPADL.
     #[error("the guest has no GPADL {0} there")]
     NoSuchGpadl(GpadlId),
-    /// The id is taken.
+    /// The id is in use.
     #[error("GPADL {0} exists already")]
     DuplicateGpadl(GpadlId),
-    /// The GPADL is no list of guest pages.
+    /// The GPADL is not a valid list of guest pages.
     #[error("GPADL {gpadl} is refused: {reason}")]
     Gpadl {
-        /// Which one.
+        /// The GPADL.
         gpadl: GpadlId,
-        /// Why.
+        /// The reason.
         reason: RangeError,
     },
-    /// The guest has as many GPADLs as it can have.
+    /// The guest has the maximum number or size of GPADLs.
     #[error("GPADL {0} is one too many, or too large for what all may have")]
     TooManyGpadls(GpadlId),
     /// The ring's GPADL has several ranges.
@@ -98,7 +98,7 @@ pub enum Refusal {
     /// The ring's GPADL has the wrong shape.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// hvsocket is not there.
+    /// hvsocket is not supported.
     #[error("nobody listens on hvsocket")]
     NoHvsocket,
 }

@@ -1,4 +1,4 @@
-//! A guest to test the host's end with.
+//! A guest for tests of the host's side.
 
 use super::*;
 use crate::vmbus::message::message;
@@ -13,7 +13,7 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 pub(super) const PAGES: u64 = 64;
 
-/// A guest and its host's end, with what a test asks most.
+/// A guest and the host's side of its connection, with the most common operations of tests.
 pub(super) struct Guest {
     pub(super) host: Connection,
     pub(super) port: ConnectionId,
@@ -26,7 +26,7 @@ impl Guest {
         Self { host: Connection::new(memory, settings), port: ConnectionId::MESSAGES_5 }
     }
 
-    /// Returns a guest that has connected, and has read its offers of devices 1 to `devices`.
+    /// Creates a guest that has connected, and has read its offers of devices 1 to `devices`.
     pub(super) fn connected(devices: u128) -> Self {
         let mut guest = Self::new();
         for device in 1..=devices {
@@ -74,7 +74,7 @@ impl Guest {
         self.post(MessageType::RELID_RELEASED, &ChannelReference { channel: ChannelId(channel) })
     }
 
-    /// Opens a channel on a GPADL of the same number, and reads the answers.
+    /// Opens a channel on a GPADL with the same number, and reads the replies.
     pub(super) fn open_fully(&mut self, channel: u32) {
         assert!(self.gpadl(channel, channel, &[0, 1, 2, 3]).is_empty());
         assert!(matches!(self.open(channel, channel)[..], [Action::Open(_)]));

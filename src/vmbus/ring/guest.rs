@@ -1,8 +1,8 @@
-//! The guest's ends of both rings, for tests, benchmarks and loop-backs.
+//! The guest's side of both rings, for tests, benchmarks and loopbacks.
 //!
-//! Written after the rules that Linux's `drivers/hv/ring_buffer.c` follows, and sharing only the ring's memory with the
-//! host's ends: where the two disagree, tests fail. Like Linux, the sender publishes every packet by itself
-//! and keeps no state outside of the ring.
+//! It follows the rules of Linux's `drivers/hv/ring_buffer.c` and shares only the ring's memory with the host's side:
+//! if the two disagree, tests fail. Like Linux, the sender publishes every packet separately and keeps no state outside
+//! of the ring.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -11,13 +11,13 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{FEATURE_PENDING_SEND_SIZE, FOOTER, HEADER, NewPacket, Packet, RingMemory, Signal, WriteError};
 use crate::vmbus::packet::PacketHeader;
 
-/// The guest's end of the guest-to-host ring.
+/// The guest's side of the guest-to-host ring.
 #[derive(Debug)]
 pub struct GuestSender {
     memory: RingMemory,
 }
 
-/// The guest's end of the host-to-guest ring.
+/// The guest's side of the host-to-guest ring.
 #[derive(Debug)]
 pub struct GuestReceiver {
     memory: RingMemory,
@@ -41,7 +41,7 @@ impl GuestSender {
     /// Sends a packet.
     ///
     /// # Errors
-    /// The ring is full, or too small for the packet.
+    /// Returns an error if the ring is full, or too small for the packet.
     #[inline]
     pub fn send(&mut self, packet: &NewPacket<'_>) -> Result<Signal, WriteError> {
         let (header, needed) = packet.layout(self.memory.size())?;
@@ -59,14 +59,14 @@ impl GuestSender {
         Ok(if was_empty { Signal::Needed } else { Signal::NotNeeded })
     }
 
-    /// Asks the host to signal when `needed` bytes fit; 0 takes it back. Returns `true` when they fit already.
+    /// Asks the host to signal when `needed` bytes fit; 0 undoes this. Returns `true` if they already fit.
     pub fn set_pending(&mut self, needed: u32) -> bool {
         self.memory.pending_send_size().store(needed, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         self.room() > needed
     }
 
-    /// Becomes an old guest, which never signals because of what the host waits for.
+    /// Emulates an old guest, which does not evaluate the size that the host waits for.
     #[cfg(test)]
     pub fn mind_no_room(&mut self) {
         self.memory.features().store(0, Ordering::SeqCst);
@@ -105,7 +105,7 @@ impl GuestReceiver {
         Some(Packet { header, extra, payload })
     }
 
-    /// Gives the room of the packets that were read back to the host.
+    /// Returns the space of the packets that were read to the host.
     pub fn close(&mut self) -> Signal {
         let start = self.memory.read_index().load(Ordering::Relaxed);
         self.memory.read_index().store(self.read, Ordering::Release);
@@ -121,7 +121,7 @@ impl GuestReceiver {
         let size = self.memory.size();
         let room = if write >= self.read { size - (write - self.read) } else { self.read - write };
         let freed = if self.read >= start { self.read - start } else { size - start + self.read };
-        // Wraps, as Linux's does, when the host has written since and so does not wait.
+        // The arithmetic wraps, as in Linux, if the host has written since and so does not wait.
         if room.wrapping_sub(freed) <= pending && room > pending { Signal::Needed } else { Signal::NotNeeded }
     }
 
@@ -130,7 +130,7 @@ impl GuestReceiver {
         self.memory.interrupt_mask().store(1, Ordering::SeqCst);
     }
 
-    /// Unmasks them. Returns `true` when there is more to read.
+    /// Unmasks interrupts. Returns `true` if there is more to read.
     pub fn end_read(&mut self) -> bool {
         self.memory.interrupt_mask().store(0, Ordering::SeqCst);
         fence(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! The host's end of the guest-to-host ring.
+//! The host's side of the guest-to-host ring.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{FEATURE_PENDING_SEND_SIZE, FOOTER, HEADER, Packet, RingError, RingMemory, Signal, Tap};
 use crate::vmbus::packet::{PacketHeader, PacketKind};
 
-/// The host's end of the guest-to-host ring.
+/// The host's side of the guest-to-host ring.
 ///
 /// ```text
 /// ring.mask();
@@ -22,35 +22,35 @@ use crate::vmbus::packet::{PacketHeader, PacketKind};
 #[derive(Debug)]
 pub struct IncomingRing {
     memory: RingMemory,
-    /// Where the next packet starts. Ours alone: what the guest makes of the ring's read index is its own affair.
+    /// Position of the next packet. It is private: the read index in the ring, which the guest can change, is not used.
     read: u32,
     /// The read index that the guest knows.
     published: u32,
-    /// The write index when we last looked.
+    /// The write index when it was last read.
     write: u32,
     tap: Option<Tap>,
 }
 
 impl IncomingRing {
-    /// Takes up the ring where its indexes stand.
+    /// Starts with the ring's present indexes.
     ///
     /// # Errors
-    /// An index that points nowhere.
+    /// Returns an error if an index is invalid.
     pub fn new(memory: RingMemory) -> Result<Self, RingError> {
         let read = memory.load_index(memory.read_index(), "read")?;
         let write = memory.load_index(memory.write_index(), "write")?;
         Ok(Self { memory, read, published: read, write, tap: None })
     }
 
-    /// Has the header of each packet that is read shown to `tap`.
+    /// Calls `tap` with the header of each packet that is read.
     pub fn tap(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }
 
-    /// Returns the next packet, left where it is. It stays there until [`publish`](Self::publish).
+    /// Returns the next packet without copying it. It stays in the ring until [`publish`](Self::publish).
     ///
     /// # Errors
-    /// An index or a packet that makes no sense.
+    /// Returns an error if an index or a packet is invalid.
     #[inline]
     pub fn next_packet(&mut self) -> Result<Option<IncomingPacket<'_>>, RingError> {
         if self.read == self.write {
@@ -77,10 +77,10 @@ impl IncomingRing {
         Ok(Some(IncomingPacket { memory: &self.memory, header, offset }))
     }
 
-    /// Copies the next packet into `buffer`, which grows to the longest packet; the ring's size bounds that.
+    /// Copies the next packet into `buffer`, which grows to the longest packet; the ring's size limits that.
     ///
     /// # Errors
-    /// An index or a packet that makes no sense.
+    /// Returns an error if an index or a packet is invalid.
     #[inline]
     pub fn receive<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<Option<Packet<'b>>, RingError> {
         let Some(packet) = self.next_packet()? else {
@@ -96,7 +96,7 @@ impl IncomingRing {
         Ok(Some(Packet { header: packet.header, extra, payload }))
     }
 
-    /// Gives the room of the packets that were read back to the guest.
+    /// Returns the space of the packets that were read to the guest.
     #[inline]
     pub fn publish(&mut self) -> Signal {
         if self.read == self.published {
@@ -113,27 +113,27 @@ impl IncomingRing {
         if pending == 0 {
             return Signal::NotNeeded;
         }
-        // An index that makes no sense is found out when the next packet is read.
+        // An invalid index is detected when the next packet is read.
         let Ok(write) = self.memory.load_index(self.memory.write_index(), "write") else {
             return Signal::NotNeeded;
         };
         let room = self.memory.size() - self.memory.distance(self.read, write);
-        // No room before means that the guest has written since, so it does not wait for what we saw.
+        // If there was no room before, the guest has written since, so it does not wait for this room.
         let was_short = room.checked_sub(freed).is_some_and(|before| before <= pending);
         if room > pending && was_short { Signal::Needed } else { Signal::NotNeeded }
     }
 
-    /// Tells the guest not to signal: the host is awake and will read all there is.
+    /// Tells the guest not to signal, because the host is awake and will read everything.
     #[inline]
     pub fn mask(&mut self) {
         self.memory.interrupt_mask().store(1, Ordering::Relaxed);
     }
 
-    /// Lets the guest signal again. Returns `true` when packets came before it could know: read on.
-    /// Without a [`publish`](Self::publish) before it, a guest that sees unread packets would not signal.
+    /// Lets the guest signal again. Returns `true` if packets arrived before this took effect, so that the host must
+    /// continue to read. Call [`publish`](Self::publish) first: a guest that sees unread packets does not signal.
     ///
     /// # Errors
-    /// A write index that points nowhere.
+    /// Returns an error if the write index is invalid.
     #[inline]
     pub fn unmask(&mut self) -> Result<bool, RingError> {
         debug_assert_eq!(self.read, self.published, "publish before you unmask");
@@ -143,15 +143,15 @@ impl IncomingRing {
         Ok(self.read != self.write)
     }
 
-    /// Returns `true` if the guest minds the size that an [`OutgoingRing`](super::OutgoingRing) waits for.
-    /// One that does not has to be polled for room.
+    /// Returns `true` if the guest evaluates the size that an [`OutgoingRing`](super::OutgoingRing) waits for.
+    /// Otherwise, the host must poll for room.
     #[inline]
     pub fn guest_minds_room(&self) -> bool {
         self.memory.features().load(Ordering::Relaxed) & FEATURE_PENDING_SEND_SIZE != 0
     }
 }
 
-/// A packet that is still in the ring. The guest may change it while it is there: read each byte once.
+/// A packet that is still in the ring. The guest can change it at any time, so read each byte only once.
 #[derive(Clone, Copy, Debug)]
 pub struct IncomingPacket<'a> {
     memory: &'a RingMemory,
@@ -160,12 +160,12 @@ pub struct IncomingPacket<'a> {
 }
 
 impl<'a> IncomingPacket<'a> {
-    /// Returns the header: a copy, checked against the ring.
+    /// Returns a copy of the header, checked against the ring.
     pub fn header(&self) -> &PacketHeader {
         &self.header
     }
 
-    /// How to read the rest.
+    /// Returns the kind of the packet.
     pub fn kind(&self) -> PacketKind {
         self.header.kind
     }
@@ -175,14 +175,14 @@ impl<'a> IncomingPacket<'a> {
         (self.header.length() - self.header.payload_offset()) as usize
     }
 
-    /// Copies what stands between header and payload.
+    /// Copies the bytes between header and payload.
     pub fn extra(&self) -> Vec<u8> {
         let mut bytes = vec![0; (self.header.payload_offset() - HEADER) as usize];
         self.memory.copy_out(self.memory.advance(self.offset, HEADER), &mut bytes);
         bytes
     }
 
-    /// Copies payload from byte `offset` on. False, and nothing copied, if it has fewer bytes.
+    /// Copies payload from byte `offset`. Returns `false`, and copies nothing, if the payload is too short.
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> bool {
         let inside = offset.checked_add(bytes.len()).is_some_and(|end| end <= self.payload_length());
         if inside {
@@ -192,13 +192,13 @@ impl<'a> IncomingPacket<'a> {
         inside
     }
 
-    /// Copies a value from byte `offset` of the payload on, if it has as many bytes.
+    /// Copies a value from byte `offset` of the payload, if the payload is long enough.
     pub fn read_value<T: FromBytes + IntoBytes>(&self, offset: usize) -> Option<T> {
         let mut value = T::new_zeroed();
         self.read(offset, value.as_mut_bytes()).then_some(value)
     }
 
-    /// Returns the payload where it lies, to be copied onward in one go.
+    /// Returns the payload as slices of guest memory, to be copied in one pass.
     pub fn slices(&self) -> impl Iterator<Item = VolatileSlice<'a, ()>> + use<'a> {
         let start = self.memory.advance(self.offset, self.header.payload_offset()) as usize;
         let length = self.payload_length();

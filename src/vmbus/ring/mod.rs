@@ -1,20 +1,20 @@
 //! A channel's rings.
 //!
-//! A ring is a page of control words and then pages of data. One side writes packets and moves the
-//! write index, the other reads them and moves the read index; equal indexes mean an empty ring, so a ring is never
-//! filled to the last byte. A channel has two, one for each direction: the host's ends are [`IncomingRing`] and
+//! A ring is a page of control words followed by pages of data. One side writes packets and advances the write index,
+//! the other reads them and advances the read index. Equal indexes mean an empty ring, so a ring is never filled
+//! completely. A channel has two rings, one for each direction. The host's sides are [`IncomingRing`] and
 //! [`OutgoingRing`], the guest's are in [`guest`].
 //!
 //! # Signals
-//! Each side signals the other only where the other may be asleep (Linux: `drivers/hv/ring_buffer.c`):
+//! Each side signals the other only if the other may be asleep (Linux: `drivers/hv/ring_buffer.c`):
 //!
-//! - The writer, having moved the write index, signals if the reader does not mask interrupts and had read
-//!   everything that was there before.
-//! - A writer that found too little room leaves the size that it waits for in the ring. The reader, having moved the read index,
-//!   signals if that turned too little room into enough.
+//! - After it advances the write index, the writer signals if the reader does not mask interrupts and had read
+//!   everything before this packet.
+//! - A writer without enough room stores the size that it waits for in the ring. After it advances the read index, the
+//!   reader signals if this read freed enough room for that size.
 //!
-//! Either rule has one side store what it did and then look, with a full fence between, while the other stores what it waits for and then
-//! looks: one of them sees the other, and no signal is lost.
+//! With both rules, one side stores its progress and then checks, with a full fence in between, while the other stores
+//! what it waits for and then checks. At least one of them sees the other's store, so no signal is lost.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,21 +33,22 @@ mod outgoing;
 pub use incoming::{IncomingPacket, IncomingRing};
 pub use outgoing::{Mark, OutgoingRing};
 
-/// Bit of the feature word: the side that writes this ring leaves the size that it waits for, and minds it in the other ring.
+/// Bit of the feature word: the side that writes this ring stores the size that it waits for, and evaluates that of the
+/// other ring.
 const FEATURE_PENDING_SEND_SIZE: u32 = 1;
 
-/// Every packet starts at a multiple of this.
+/// Packets start at multiples of this size.
 const UNIT: u32 = 8;
 
 const HEADER: u32 = size_of::<PacketHeader>() as u32;
 const FOOTER: u32 = size_of::<PacketFooter>() as u32;
 
-/// Sees the header of each packet that goes through a ring, for traces.
+/// Observes the header of each packet in a ring, for traces.
 #[derive(Clone)]
 pub struct Tap(Arc<dyn Fn(&PacketHeader) + Send + Sync>);
 
 impl Tap {
-    /// Has each header shown to `see`.
+    /// Creates a tap that calls `see` with each header.
     pub fn new(see: impl Fn(&PacketHeader) + Send + Sync + 'static) -> Self {
         Self(Arc::new(see))
     }
@@ -63,82 +64,82 @@ impl fmt::Debug for Tap {
     }
 }
 
-/// Whether the other side has to be signalled.
+/// Whether the other side must be signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a signal that is needed and not sent leaves the other side asleep"]
 pub enum Signal {
-    /// It may be asleep.
+    /// The other side may be asleep.
     Needed,
-    /// It will look by itself.
+    /// The other side will check without a signal.
     NotNeeded,
 }
 
 impl Signal {
-    /// Returns `true` if it has to be sent.
+    /// Returns `true` if the signal must be sent.
     pub fn is_needed(self) -> bool {
         self == Self::Needed
     }
 }
 
-/// What is wrong with a ring. Nothing here heals: the channel is to be closed.
+/// A corrupt ring. There is no recovery: the channel must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
-    /// No pair of rings has these pages.
+    /// The pages are not a valid pair of rings.
     #[error(
         "a GPADL of {bytes} bytes at {address:#x}, split after {downstream_offset} pages, holds no two rings of whole pages"
     )]
     Geometry {
-        /// How long the GPADL's range is.
+        /// Length of the GPADL's range.
         bytes: usize,
-        /// Where it starts.
+        /// Its address.
         address: u64,
-        /// Where the guest would have the second ring start.
+        /// Start of the second ring, as set by the guest.
         downstream_offset: u32,
     },
-    /// An index of the other side points nowhere.
+    /// An index of the other side is invalid.
     #[error("the {name} index {value:#x} is no place for a packet in a ring of {size:#x} bytes")]
     Index {
-        /// Which one.
+        /// The name of the index.
         name: &'static str,
-        /// What it is.
+        /// Its value.
         value: u32,
-        /// How much data the ring has room for.
+        /// Size of the ring's data area.
         size: u32,
     },
-    /// A packet's header contradicts itself or the ring.
+    /// A packet's header is inconsistent with itself or with the ring.
     #[error(
         "the packet at {offset:#x} has its payload at {payload_offset} of {length} bytes, with {available} in the ring"
     )]
     Packet {
-        /// Where the packet starts.
+        /// Position of the packet.
         offset: u32,
-        /// Where it says its payload starts.
+        /// Offset of its payload, as stated.
         payload_offset: u32,
-        /// How long it says it is.
+        /// Its length, as stated.
         length: u32,
-        /// How much has been written from its start on.
+        /// Number of bytes written from its start on.
         available: u32,
     },
-    /// A packet that can never be written.
+    /// The packet is too large to be written.
     #[error("a packet of {length} bytes fits neither a packet's header nor a ring of {size} bytes")]
     TooLong {
-        /// How long it would be.
+        /// Its length.
         length: usize,
-        /// How much data the ring has room for.
+        /// Size of the ring's data area.
         size: u32,
     },
 }
 
-/// Why a packet was not written.
+/// The reason why a packet was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// There is no room now.
+    /// There is not enough room at present.
     #[error("the ring has no room for {needed} bytes")]
     Full {
-        /// How many bytes the packet takes in the ring.
+        /// The space that the packet needs in the ring, in bytes.
         needed: u32,
     },
-    /// There never will be.
+    /// The packet can never be written.
     #[error(transparent)]
     Ring(#[from] RingError),
 }
@@ -155,7 +156,7 @@ impl RingMemory {
     /// Splits a GPADL's range into the guest-to-host ring and, from page `downstream_offset`, the host-to-guest ring.
     ///
     /// # Errors
-    /// The range does not consist of whole pages, two at least for each ring.
+    /// Returns an error unless the range consists of whole pages, at least two for each ring.
     pub fn pair(range: &GuestBuffer, downstream_offset: u32) -> Result<(Self, Self), RingError> {
         let address = range.segments(0, range.len()).ok().and_then(|mut segments| segments.next());
         let address = address.map_or(0, |(GuestAddress(address), _)| address);
@@ -170,7 +171,7 @@ impl RingMemory {
         Ok((upstream, downstream))
     }
 
-    /// Creates a ring of the pages in a part of `range`, whose start is at the start of a page.
+    /// Creates a ring of the pages in a part of `range`, whose start is page-aligned.
     fn new(range: &GuestBuffer, offset: usize, length: usize) -> Option<Self> {
         const PAGE: usize = PAGE_SIZE as usize;
         let size = length.checked_sub(PAGE)?;
@@ -182,7 +183,7 @@ impl RingMemory {
         Some(Self { control, data, size: size.try_into().ok()? })
     }
 
-    /// Returns how many bytes of packets there is room for, less one.
+    /// Returns the size of the data area. It can hold one byte less.
     pub fn size(&self) -> u32 {
         self.size
     }
@@ -223,13 +224,13 @@ impl RingMemory {
         }
     }
 
-    /// Returns how far `to` lies behind `from`.
+    /// Returns the distance from `from` to `to`.
     #[inline]
     fn distance(&self, from: u32, to: u32) -> u32 {
         if to >= from { to - from } else { self.size - from + to }
     }
 
-    /// Returns the place `length` bytes behind `at`, both less than the ring's size.
+    /// Returns the position `length` bytes behind `at`, both less than the ring's size.
     #[inline]
     fn advance(&self, at: u32, length: u32) -> u32 {
         let to_end = self.size - at;
@@ -254,7 +255,7 @@ impl RingMemory {
         }
     }
 
-    /// Writes a packet that there is room for, and returns where the next one goes.
+    /// Writes a packet for which there is room, and returns the position of the next.
     #[inline]
     fn put(&self, start: u32, header: &PacketHeader, packet: &NewPacket<'_>) -> u32 {
         use zerocopy::IntoBytes;
@@ -279,33 +280,33 @@ impl RingMemory {
     }
 }
 
-/// A packet to be written.
+/// A packet to write.
 #[derive(Clone, Copy, Debug)]
 pub struct NewPacket<'a> {
-    /// How to read it.
+    /// The kind of the packet.
     pub kind: PacketKind,
-    /// Whether the other side is to send a completion.
+    /// Whether the other side must send a completion.
     pub wants_completion: bool,
-    /// Comes back in the completion, or came with what this completes.
+    /// The id to return in the completion, or the id of the completed packet.
     pub transaction_id: u64,
-    /// What the kind has between header and payload; a multiple of eight bytes.
+    /// The kind's further header, between header and payload; a multiple of eight bytes.
     pub extra: &'a [u8],
     /// The payload, in pieces. It is padded to a multiple of eight bytes.
     pub payload: &'a [&'a [u8]],
 }
 
 impl<'a> NewPacket<'a> {
-    /// Returns a packet with its payload in it, for which no completion is wanted.
+    /// Creates a packet that contains its payload, and needs no completion.
     pub fn in_band(transaction_id: u64, payload: &'a [&'a [u8]]) -> Self {
         Self { kind: PacketKind::IN_BAND, wants_completion: false, transaction_id, extra: &[], payload }
     }
 
-    /// Returns the answer to the packet that came with `transaction_id` and wants a completion.
+    /// Creates the completion of the packet with `transaction_id`.
     pub fn completion(transaction_id: u64, payload: &'a [&'a [u8]]) -> Self {
         Self { kind: PacketKind::COMPLETION, ..Self::in_band(transaction_id, payload) }
     }
 
-    /// Returns how many bytes a packet with so much payload, and nothing else, takes in a ring.
+    /// Returns the number of bytes that a packet with a payload of this size, and no further header, takes in a ring.
     pub fn space(payload: usize) -> u32 {
         let length = payload.next_multiple_of(UNIT as usize).saturating_add((HEADER + FOOTER) as usize);
         u32::try_from(length).unwrap_or(u32::MAX)
@@ -315,7 +316,7 @@ impl<'a> NewPacket<'a> {
         self.payload.iter().map(|piece| piece.len()).sum()
     }
 
-    /// Returns the header that it gets, and how many bytes it takes in a ring of `size` bytes.
+    /// Returns its header, and the number of bytes that it takes in a ring of `size` bytes.
     #[inline]
     fn layout(&self, size: u32) -> Result<(PacketHeader, u32), RingError> {
         let payload_offset = HEADER as usize + self.extra.len();
@@ -328,7 +329,7 @@ impl<'a> NewPacket<'a> {
         }
         let header = PacketHeader {
             kind: self.kind,
-            // The payload does not start after the end, which is in range.
+            // The payload starts at or before the end, which is in range.
             payload_offset8: (payload_offset / UNIT as usize) as u16,
             length8,
             flags: if self.wants_completion { PacketHeader::COMPLETION_REQUESTED } else { 0 },
@@ -343,9 +344,9 @@ impl<'a> NewPacket<'a> {
 pub struct Packet<'a> {
     /// Its header, checked against its length.
     pub header: PacketHeader,
-    /// What the kind has between header and payload.
+    /// The kind's further header, between header and payload.
     pub extra: &'a [u8],
-    /// The payload, with the padding.
+    /// The payload, including the padding.
     pub payload: &'a [u8],
 }
 

@@ -1,37 +1,37 @@
-//! The host's end of the host-to-guest ring.
+//! The host's side of the host-to-guest ring.
 
 use std::sync::atomic::{Ordering, fence};
 
 use super::{FEATURE_PENDING_SEND_SIZE, NewPacket, RingError, RingMemory, Signal, Tap, WriteError};
 
-/// A place between two packets of a ring.
+/// A position between two packets of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark(u64);
 
-/// The host's end of the host-to-guest ring.
+/// The host's side of the host-to-guest ring.
 ///
-/// Packets are written one by one and shown to the guest together by [`publish`](Self::publish).
+/// Packets are written one by one, and made visible to the guest together by [`publish`](Self::publish).
 #[derive(Debug)]
 pub struct OutgoingRing {
     memory: RingMemory,
-    /// Where the next packet goes.
+    /// Position of the next packet.
     write: u32,
     /// The write index that the guest knows.
     published: u32,
-    /// The read index when we last looked.
+    /// The read index when it was last read.
     read: u32,
-    /// Bytes written since the ring was taken up.
+    /// Bytes written since the ring was created.
     written: u64,
-    /// Whether we left a size that we wait for.
+    /// Whether a size that the host waits for is stored in the ring.
     waiting: bool,
     tap: Option<Tap>,
 }
 
 impl OutgoingRing {
-    /// Takes up the ring where its indexes stand.
+    /// Starts with the ring's present indexes.
     ///
     /// # Errors
-    /// An index that points nowhere.
+    /// Returns an error if an index is invalid.
     pub fn new(memory: RingMemory) -> Result<Self, RingError> {
         let read = memory.load_index(memory.read_index(), "read")?;
         let write = memory.load_index(memory.write_index(), "write")?;
@@ -40,15 +40,16 @@ impl OutgoingRing {
         Ok(Self { memory, write, published: write, read, written: 0, waiting: false, tap: None })
     }
 
-    /// Has the header of each packet that is written shown to `tap`.
+    /// Calls `tap` with the header of each packet that is written.
     pub fn tap(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }
 
-    /// Writes a packet that the guest will see with the next [`publish`](Self::publish).
+    /// Writes a packet, which the guest sees after the next [`publish`](Self::publish).
     ///
     /// # Errors
-    /// No room now ([`wait_for_room`](Self::wait_for_room)), or never.
+    /// Returns an error if there is no room now (see [`wait_for_room`](Self::wait_for_room)), or if the packet is too
+    /// large.
     #[inline]
     pub fn write(&mut self, packet: &NewPacket<'_>) -> Result<(), WriteError> {
         let (header, needed) = packet.layout(self.memory.size())?;
@@ -67,7 +68,7 @@ impl OutgoingRing {
         Ok(())
     }
 
-    /// Shows the guest what was written.
+    /// Makes the written packets visible to the guest.
     #[inline]
     pub fn publish(&mut self) -> Signal {
         let before = self.published;
@@ -80,18 +81,18 @@ impl OutgoingRing {
         if self.memory.interrupt_mask().load(Ordering::Acquire) != 0 {
             return Signal::NotNeeded;
         }
-        // Whatever the guest put there: only `before` means that it saw nothing to do.
+        // The guest may have changed this value. Only if it equals `before` has the guest seen nothing to do.
         let read = self.memory.read_index().load(Ordering::Relaxed);
         if read == before { Signal::Needed } else { Signal::NotNeeded }
     }
 
-    /// Asks the guest to signal once there is room for `needed` bytes ([`WriteError::Full`] says how many).
-    /// Publishes first: a guest that sees no packets makes no room. Returns `true` when there is room already.
+    /// Asks the guest to signal once there is room for `needed` bytes (see [`WriteError::Full`]). Publishes first,
+    /// because a guest that sees no packets frees no room. Returns `true` if there is already room.
     ///
-    /// A guest that does not [mind](super::IncomingRing::guest_minds_room) the request never signals.
+    /// A guest that does not [evaluate](super::IncomingRing::guest_minds_room) the request never signals.
     ///
     /// # Errors
-    /// A read index that points nowhere.
+    /// Returns an error if the read index is invalid.
     pub fn wait_for_room(&mut self, needed: u32) -> Result<(bool, Signal), RingError> {
         let signal = self.publish();
         self.waiting = true;
@@ -100,10 +101,10 @@ impl OutgoingRing {
         Ok((self.has_room(needed)?, signal))
     }
 
-    /// Returns `true` if a packet fits that takes `needed` bytes ([`NewPacket::space`]).
+    /// Returns `true` if there is room for a packet that takes `needed` bytes ([`NewPacket::space`]).
     ///
     /// # Errors
-    /// A read index that points nowhere.
+    /// Returns an error if the read index is invalid.
     #[inline]
     pub fn has_room(&mut self, needed: u32) -> Result<bool, RingError> {
         if self.room() <= needed {
@@ -112,15 +113,15 @@ impl OutgoingRing {
         Ok(self.room() > needed)
     }
 
-    /// Returns where the next packet goes.
+    /// Returns the position of the next packet.
     pub fn mark(&self) -> Mark {
         Mark(self.written)
     }
 
-    /// Returns `true` if the guest has read all that was written before `mark`.
+    /// Returns `true` if the guest has read everything before `mark`.
     ///
     /// # Errors
-    /// A read index that points nowhere.
+    /// Returns an error if the read index is invalid.
     pub fn is_read(&mut self, mark: Mark) -> Result<bool, RingError> {
         let is_read = |ring: &Self| {
             let unread = ring.memory.distance(ring.read, ring.write);
@@ -133,7 +134,8 @@ impl OutgoingRing {
         Ok(is_read(self))
     }
 
-    /// Returns what [`wait_for_room`](Self::wait_for_room) takes for the guest to signal when it has read everything.
+    /// Returns the argument of [`wait_for_room`](Self::wait_for_room) with which the guest signals when it has read
+    /// everything.
     pub fn all_room(&self) -> u32 {
         self.memory.size() - 1
     }
