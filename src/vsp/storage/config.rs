@@ -1,4 +1,4 @@
-//! What a user says of a disk: `--disk PATH`, `--disk path=…,readonly=…`, or a table in a file.
+//! The settings of a disk: `--disk PATH`, `--disk path=…,readonly=…`, or a table in a file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,49 +12,50 @@ use super::scsi::{DeviceKind, Identity};
 use super::unit::{Image, Unit};
 use crate::block::{self, BackingFiles, Cache, DiskError, Format, ImageOptions};
 
-/// How many controllers a machine has at most, as on Hyper-V.
+/// Maximum number of controllers of a machine, as on Hyper-V.
 pub const MAX_CONTROLLERS: u8 = 4;
-/// The longest serial number: VPD page 83 has to hold it with the vendor's name.
+/// Maximum length of a serial number: it must fit in VPD page 83 together with the vendor's name.
 const MAX_SERIAL: usize = 36;
-/// The size of a DVD's blocks.
+/// Block size of a DVD.
 const DVD_SECTOR: u32 = 2048;
 
 /// A disk or a DVD.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DiskConfig {
-    /// A file, a block device, or memory:SIZE for scratch that is gone at the end. A DVD drive without a path is empty.
+    /// A file, a block device, or memory:SIZE for scratch space that is lost at the end. A DVD drive without a path is
+    /// empty.
     pub path: PathBuf,
-    /// Whether the guest cannot write to it. Without a word, a DVD is read-only and a disk is not.
+    /// Whether the guest cannot write. By default, a DVD is read-only and a disk is not.
     pub readonly: Option<bool>,
-    /// What the host's page cache does.
+    /// How the host's page cache is used.
     pub cache: Cache,
-    /// The serial number that the guest sees. Without it, one that is made of the path.
+    /// The serial number that the guest sees. By default, it is derived from the path.
     pub serial: Option<String>,
-    /// Bytes in a sector: 512 or 4096.
+    /// Sector size in bytes: 512 or 4096.
     pub sector: u32,
-    /// Blocks that the guest discards are given back to the host.
+    /// Whether blocks that the guest discards are released on the host.
     pub discard: bool,
-    /// How the image is written.
+    /// The image format.
     pub format: Format,
-    /// Where the files that a qcow2 image stands on may lie.
+    /// Where backing files of a qcow2 image may be.
     pub backing: BackingFiles,
-    /// What the guest sees: a disk, or a DVD in a drive.
+    /// The device that the guest sees: a disk, or a drive with a DVD.
     pub media: Media,
-    /// The controller that it hangs on, from 0.
+    /// The controller's number, from 0.
     pub controller: u8,
-    /// Its number on the controller, 0 to 63. Without it, the lowest that is free.
+    /// The LUN, 0 to 63. By default, the lowest free one.
     pub lun: Option<u8>,
 }
 
-/// What the guest sees.
+/// The device that the guest sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Media {
     /// A disk.
     #[default]
     Disk,
-    /// A DVD in a drive.
+    /// A drive with a DVD.
     Dvd,
 }
 
@@ -76,64 +77,64 @@ impl Default for DiskConfig {
     }
 }
 
-/// Why disks cannot be had.
+/// An error in the settings of disks, or in an image.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is no path.
+    /// The path is missing.
     #[error("a disk needs a path: --disk PATH, or --disk memory:SIZE for scratch")]
     NoPath,
-    /// A DVD is to be written.
+    /// A DVD cannot be writable.
     #[error(
         "{0} cannot be media=dvd,readonly=off: a DVD is always read-only; leave out readonly=off, or media=dvd for a disk"
     )]
     WritableDvd(PathBuf),
-    /// The sector size is none.
+    /// The sector size is invalid.
     #[error("sector={0}: a disk's sectors have 512 or 4096 bytes")]
     Sector(u32),
-    /// The serial number cannot be told.
+    /// The serial number is invalid.
     #[error("serial={0:?}: a serial number has 1 to 36 printable ASCII characters")]
     Serial(String),
-    /// There is no such controller.
+    /// The controller number is too high.
     #[error("controller={0} is too high: there are controllers 0 to {most}", most = MAX_CONTROLLERS - 1)]
     Controller(u8),
-    /// There is no such LUN.
+    /// The LUN is too high.
     #[error("lun={0} is too high: a controller has LUNs 0 to 63")]
     Lun(u8),
-    /// Two disks want one place.
+    /// Two disks have the same controller and LUN.
     #[error("{first} and {second} both have controller={controller},lun={lun}; give one of them another lun=")]
     SamePlace {
-        /// One.
+        /// The first disk.
         first: PathBuf,
-        /// The other.
+        /// The second disk.
         second: PathBuf,
         /// Their controller.
         controller: u8,
-        /// Their number on it.
+        /// Their LUN.
         lun: u8,
     },
-    /// There are too many.
+    /// The controller is full.
     #[error("controller={0} has no free LUN for {1}; give the disk another controller=")]
     Full(u8, PathBuf),
     /// The image cannot be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The host cannot do it.
+    /// The host failed.
     #[error("cannot use {path}: {source}")]
     Host {
         /// The image.
         path: PathBuf,
-        /// The host's answer.
+        /// The error of the host.
         source: io::Error,
     },
 }
 
 impl DiskConfig {
-    /// Returns the disk that `--disk PATH` is.
+    /// Returns the settings for `--disk PATH`.
     pub fn of(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), ..Self::default() }
     }
 
-    /// Returns the size of a sector as the guest sees it.
+    /// Returns the sector size that the guest sees.
     pub fn sector(&self) -> u32 {
         if self.media == Media::Dvd { DVD_SECTOR } else { self.sector }
     }
@@ -143,7 +144,7 @@ impl DiskConfig {
         self.readonly.unwrap_or(self.media == Media::Dvd)
     }
 
-    /// Finds what is wrong in the words themselves.
+    /// Checks the settings, without opening the image.
     fn check(&self) -> Result<(), ConfigError> {
         if self.path.as_os_str().is_empty() && self.media == Media::Disk {
             return Err(ConfigError::NoPath);
@@ -169,7 +170,7 @@ impl DiskConfig {
         }
     }
 
-    /// Has a relative path start at `folder`.
+    /// Makes a relative path relative to `folder`.
     pub fn rebase(&mut self, folder: &Path) {
         if !self.is_memory() && !self.path.as_os_str().is_empty() {
             self.path = folder.join(&self.path);
@@ -184,7 +185,7 @@ impl DiskConfig {
     /// Opens the image, if there is one.
     ///
     /// # Errors
-    /// What is wrong with the image.
+    /// Returns an error if the image cannot be used.
     pub fn image(&self) -> Result<Option<Arc<Image>>, ConfigError> {
         if self.path.as_os_str().is_empty() {
             return Ok(None);
@@ -202,10 +203,10 @@ impl DiskConfig {
         Ok(Some(Image::new(block::open(&options)?, sector)))
     }
 
-    /// Makes the unit for that place.
+    /// Creates the unit for that LUN.
     ///
     /// # Errors
-    /// What is wrong with the words or the image.
+    /// Returns an error if the settings are invalid or the image cannot be used.
     pub fn unit(&self, lun: u8) -> Result<Arc<Unit>, ConfigError> {
         self.check()?;
         let kind = match self.media {
@@ -216,7 +217,7 @@ impl DiskConfig {
         unit.map_err(|source| ConfigError::Host { path: self.path.clone(), source })
     }
 
-    /// The same each time that the same image has the same place, and without its path in it.
+    /// Derives an identity from image and LUN. It is the same each time, and does not contain the path.
     fn identity(&self, lun: u8) -> Identity {
         let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let named = self.serial.as_ref().map(|serial| serial.as_bytes());
@@ -231,10 +232,10 @@ impl DiskConfig {
     }
 }
 
-/// Gives every disk its place: those that name a LUN have it, the others the lowest that are free.
+/// Assigns every disk a controller and LUN: those that name a LUN get it, the others get the lowest free ones.
 ///
 /// # Errors
-/// What is wrong in the words, and two disks in one place.
+/// Returns an error if the settings are invalid, or if two disks have the same place.
 pub fn places<'a>(disks: &'a [DiskConfig]) -> Result<Vec<(u8, u8)>, ConfigError> {
     let mut taken: BTreeMap<(u8, u8), &'a DiskConfig> = BTreeMap::new();
     for disk in disks {
@@ -255,15 +256,15 @@ pub fn places<'a>(disks: &'a [DiskConfig]) -> Result<Vec<(u8, u8)>, ConfigError>
     disks.iter().map(place).collect()
 }
 
-/// Opens all disks and hangs them on their controllers, each with up to `max_subchannels`.
+/// Opens all disks and attaches them to their controllers, each with up to `max_subchannels`.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// Returns the first error.
 pub fn controllers(disks: &[DiskConfig], max_subchannels: u16) -> Result<BTreeMap<u8, Arc<Controller>>, ConfigError> {
     let mut controllers = BTreeMap::new();
     for (disk, (number, lun)) in disks.iter().zip(places(disks)?) {
         let controller = controllers.entry(number).or_insert_with(|| Controller::new(max_subchannels));
-        // The place is free: `places` saw to it.
+        // The LUN is free: `places` has checked that.
         controller.attach(lun, disk.unit(lun)?).map_err(|_| ConfigError::Lun(lun))?;
     }
     Ok(controllers)

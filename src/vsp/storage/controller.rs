@@ -1,4 +1,4 @@
-//! A SCSI controller: up to 64 units, and what its channels share.
+//! A SCSI controller: up to 64 units, and the state that its channels share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -13,13 +13,13 @@ use crate::block::lane::lane;
 use crate::block::pool::Pool;
 use crate::host::limited;
 
-/// How many units a controller has at most: LUNs 0 to 63, as on Hyper-V.
+/// Maximum number of units of a controller: LUNs 0 to 63, as on Hyper-V.
 pub const MAX_LUNS: usize = 64;
 
-/// Why a unit cannot be attached.
+/// The reason why a unit cannot be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
-    /// There are LUNs 0 to 63.
+    /// The LUN is too high.
     #[error("lun={0} is too high: a controller has LUNs 0 to 63")]
     NoSuchLun(u8),
     /// Another unit has that LUN.
@@ -27,19 +27,19 @@ pub enum AttachError {
     Taken(u8),
 }
 
-/// See the module's description. Any thread may use it.
+/// A SCSI controller; see the module's description. Any thread may use it.
 pub struct Controller {
     units: RwLock<[Option<Arc<Unit>>; MAX_LUNS]>,
     protocol: Mutex<Protocol>,
-    /// Whether commands may come: what the protocol says, to be read without its lock.
+    /// Whether commands are accepted: a copy of the protocol's state that is read without its lock.
     ready: AtomicBool,
-    /// How many times units have come, gone, or got another size.
+    /// Number of times that units were attached, detached or resized.
     changes: AtomicU64,
-    /// To be called then.
+    /// Called after each such change.
     listener: Mutex<Option<Listener>>,
-    /// For commands that are much work for little.
+    /// Threads for commands that cause much work.
     lane: Pool,
-    /// For the others.
+    /// Threads for the others.
     budget: Arc<Budget>,
 }
 
@@ -59,7 +59,7 @@ impl Controller {
         })
     }
 
-    /// Adds a unit. A guest that runs is told to look: see [`changes`](Self::changes).
+    /// Attaches a unit. A running guest is notified: see [`changes`](Self::changes).
     ///
     /// # Errors
     /// Returns a [`AttachError`].
@@ -76,7 +76,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes a unit away. What it has begun is cancelled, or finishes if it does so soon; what comes now finds no unit.
+    /// Detaches a unit. Commands under way are cancelled, or finish if they are short. Later commands find no unit.
     pub fn detach(&self, lun: u8) -> Option<Arc<Unit>> {
         let gone = {
             let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
@@ -94,8 +94,8 @@ impl Controller {
         self.units.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(lun))?.clone()
     }
 
-    /// Looks whether disks have other sizes than before. The guest learns of it from its next command, and is told to look
-    /// so that there is one.
+    /// Checks whether the sizes of disks have changed. The guest learns of a change from its next command, and is
+    /// notified so that it sends one.
     pub fn check_sizes(&self) {
         let mut resized = false;
         for (lun, unit) in self.all() {
@@ -113,38 +113,39 @@ impl Controller {
         }
     }
 
-    /// Threads for commands that make the host do much more than the guest did.
+    /// Returns the threads for commands that cause the host much more work than the guest.
     pub(super) fn lane(&self) -> &Pool {
         &self.lane
     }
 
-    /// Returns what the threads of its disks share.
+    /// Returns the budget that the threads of its disks share.
     pub(super) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// Has `listener` called, in place of the one before it, whenever [`changes`](Self::changes) has changed.
+    /// Calls `listener` whenever [`changes`](Self::changes) changes. Replaces the previous listener.
     pub fn on_change(&self, listener: impl Fn() + Send + Sync + 'static) {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
     }
 
-    /// Returns a number that changes when units come, go, or get another size; the primary channel then sends [`notice`](Self::notice).
+    /// Returns a number that changes when units are attached, detached or resized. The primary channel then sends
+    /// [`notice`](Self::notice).
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Returns what tells the guest to look for units, if it listens.
+    /// Returns the packet that asks the guest to rescan its units, if its driver supports that.
     pub fn notice(&self) -> Option<Reply> {
         use super::storvsp::wire::Operation;
         self.protocol().wants_notices().then(|| Reply::notice(Operation::ENUMERATE_BUS))
     }
 
-    /// Returns `true` if commands may come.
+    /// Returns `true` if commands are accepted.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// The primary channel was opened or closed.
+    /// Resets the protocol, because the primary channel was opened or closed.
     pub fn reset_protocol(&self) {
         let mut protocol = self.protocol();
         protocol.reset();
@@ -152,10 +153,10 @@ impl Controller {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Takes a packet that is no SCSI command. Besides the reply, says how many subchannels to offer.
+    /// Processes a packet that is not a SCSI command. Returns the reply, and the number of subchannels to offer.
     ///
     /// # Errors
-    /// A packet that cannot be answered.
+    /// Returns an error if the packet cannot be answered.
     pub fn control(&self, primary: bool, packet: &[u8]) -> Result<(Reply, Option<u16>), PacketError> {
         let (reply, demand) = {
             let mut protocol = self.protocol();
@@ -180,7 +181,7 @@ impl Controller {
         }
     }
 
-    /// Takes a SCSI command for the unit that `lun` names, if it names one. Besides the outcome, says who works on it.
+    /// Executes a SCSI command on the unit at `lun`, if there is one.
     pub(super) fn execute(&self, lun: Option<u8>, command: &scsi::Request<'_>) -> Execution {
         if command.cdb[0] == opcode::REPORT_LUNS {
             return Execution::Answered(self.report_luns(lun, command));
@@ -194,12 +195,13 @@ impl Controller {
         match (outcome, begun) {
             (Outcome::Done(response), _) => Execution::Answered(response),
             (Outcome::Perform(job), Some((image, cancel))) => Execution::Begun { unit, image, job, cancel },
-            // A medium without an image cannot be.
+            // A medium always has an image.
             (Outcome::Perform(_), None) => Execution::Answered(Response::check(&Sense::MEDIUM_NOT_PRESENT, false)),
         }
     }
 
-    /// REPORT LUNS is answered whether the unit exists or not: so Linux finds the units when there is no LUN 0.
+    /// REPORT LUNS is answered even if the unit does not exist, so that Linux finds the other units when there is no
+    /// LUN 0.
     fn report_luns(&self, lun: Option<u8>, command: &scsi::Request<'_>) -> Response {
         let luns = self.all().map(|(lun, _)| lun).filter(|_| lun.is_some());
         match scsi::report_luns(command.cdb, luns) {
@@ -220,7 +222,7 @@ impl Controller {
         self.announce();
     }
 
-    /// Has the guest look.
+    /// Notifies the guest.
     fn announce(&self) {
         self.changes.fetch_add(1, Ordering::Release);
         if let Some(listener) = &*self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -238,17 +240,18 @@ impl Controller {
     }
 }
 
-/// What became of a command.
+/// The result of a command.
 pub(super) enum Execution {
-    /// It has ended.
+    /// The command is complete.
     Answered(Response),
     /// There is no such unit.
     NoUnit(Response),
-    /// This is to be done.
+    /// This job must be performed.
     Begun { unit: Arc<Unit>, image: Arc<Image>, job: scsi::Job, cancel: Flag },
 }
 
-/// Returns what is said where there is no unit (SPC-4, 6.6.1 and 6.39). Linux takes an error of INQUIRY for success, so there is none.
+/// Returns the response if there is no unit (SPC-4, 6.6.1 and 6.39). INQUIRY succeeds, because Linux treats its error
+/// as success.
 fn no_unit(command: &scsi::Request<'_>) -> Execution {
     let sense = Sense::LOGICAL_UNIT_NOT_SUPPORTED;
     match command.cdb[0] {
@@ -265,7 +268,7 @@ fn no_unit(command: &scsi::Request<'_>) -> Execution {
     }
 }
 
-/// No data at all: for commands that go the other way.
+/// No data, for commands that transfer data to the initiator.
 pub(super) struct NoData;
 
 impl DataOut for NoData {
@@ -278,7 +281,7 @@ impl DataOut for NoData {
     }
 }
 
-/// A guest is one initiator.
+/// The nexus of the guest, which is the only initiator.
 pub(super) const NEXUS: Nexus = Nexus::GUEST;
 
 #[cfg(test)]

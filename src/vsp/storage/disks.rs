@@ -1,11 +1,11 @@
-//! A machine's disks: those that it starts with, and those that come and go while it runs.
+//! A machine's disks: those that it starts with, and those that are attached and detached while it runs.
 //!
 //! ```no_run
 //! # use viridian::machine::builder::Builder;
 //! # use viridian::vsp::storage::config::DiskConfig;
 //! let machine = Builder::new().kernel("vmlinuz").disk(DiskConfig::of("root.img")).start()?;
 //! let place = machine.disks().attach(&DiskConfig::of("memory:1G"))?;
-//! // ... the guest finds it, uses it, and lets go of it
+//! ... the guest finds it, uses it, and releases it
 //! machine.disks().detach(place);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -23,17 +23,17 @@ use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 use crate::vmbus::trace::Tracer;
 
-/// Where a disk hangs.
+/// The place of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// The controller, from 0.
+    /// The controller's number, from 0.
     pub controller: u8,
-    /// The disk's number on it.
+    /// The disk's LUN.
     pub lun: u8,
 }
 
 impl AttachError {
-    /// Returns `true` if it is the host that fails, and not what the user says or has.
+    /// Returns `true` if the host failed, and `false` if the settings or the image are wrong.
     pub fn is_hosts(&self) -> bool {
         matches!(
             self,
@@ -48,13 +48,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a disk cannot be attached.
+/// The reason why a disk cannot be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// What is wrong with the disk.
+    /// The settings or the image are wrong.
     #[error(transparent)]
     Disk(#[from] ConfigError),
-    /// Another disk is there.
+    /// Another disk has this place.
     #[error("{0} is taken; give the disk another lun=, or another controller=")]
     Taken(Place),
     /// Its controller cannot be offered.
@@ -62,28 +62,28 @@ pub enum AttachError {
     Offer(#[from] OfferError),
 }
 
-/// See the module's description. Any thread may use it.
+/// The disks of a machine; see the module's description. Any thread may use it.
 pub struct Disks {
     bus: VmBus,
     max_subchannels: u16,
     tracer: Option<Tracer>,
-    /// By their numbers. A controller stays when its last disk goes.
+    /// The controllers by number. A controller stays when its last disk is detached.
     controllers: Mutex<BTreeMap<u8, Arc<Controller>>>,
-    /// Whether a thread looks at the sizes.
+    /// Whether a thread is checking the sizes.
     checking: Arc<AtomicBool>,
 }
 
 impl Disks {
-    /// No disks yet. Their controllers will be offered on `bus`, each with up to `max_subchannels` beside its primary
-    /// channel, and their packets printed by the tracer.
+    /// Creates an empty set. Controllers will be offered on `bus`, each with up to `max_subchannels` beside its primary
+    /// channel, and `tracer` will trace their packets.
     pub fn new(bus: VmBus, max_subchannels: u16, tracer: Option<Tracer>) -> Self {
         Self { bus, max_subchannels, tracer, controllers: Mutex::default(), checking: Arc::default() }
     }
 
-    /// Attaches all of a configuration's disks: those that name a LUN have it, the others the lowest that are free.
+    /// Attaches all configured disks: those that name a LUN get it, the others get the lowest free ones.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// Returns the first error.
     pub(crate) fn attach_all(&self, disks: &[DiskConfig]) -> Result<(), AttachError> {
         let mut controllers = self.lock();
         for (number, controller) in config::controllers(disks, self.max_subchannels)? {
@@ -93,10 +93,10 @@ impl Disks {
         Ok(())
     }
 
-    /// Attaches one disk more. A guest that runs is told to look.
+    /// Attaches another disk. A running guest is notified.
     ///
     /// # Errors
-    /// What is wrong with it, or its place.
+    /// Returns an error if the disk or its place cannot be used.
     pub fn attach(&self, disk: &DiskConfig) -> Result<Place, AttachError> {
         let mut controllers = self.lock();
         let number = disk.controller;
@@ -116,20 +116,20 @@ impl Disks {
         Ok(place)
     }
 
-    /// Takes a disk away, whatever the guest is doing with it. Returns `false` if there is none.
+    /// Detaches a disk at once, even if the guest uses it. Returns `false` if there is none.
     ///
-    /// Its long commands are cancelled, its short ones finish, and then its image is closed. A guest that runs is told to look.
+    /// Long commands are cancelled, short ones finish, and then the image is closed. A running guest is notified.
     pub fn detach(&self, place: Place) -> bool {
         self.controller(place.controller).and_then(|controller| controller.detach(place.lun)).is_some()
     }
 
-    /// Looks whether disks have other sizes than before. A guest that runs is told to look at those that have.
+    /// Checks whether the sizes of disks have changed. A running guest is notified of those that have.
     pub fn check_sizes(&self) {
         let controllers: Vec<_> = self.lock().values().cloned().collect();
         controllers.iter().for_each(|controller| controller.check_sizes());
     }
 
-    /// The same on a thread of its own, unless one is still at it: a host that does not answer holds up nobody.
+    /// Does the same on a separate thread, unless one is still running: a host that does not respond blocks nobody.
     pub fn check_sizes_aside(&self) {
         struct Done(Arc<AtomicBool>);
         impl Drop for Done {

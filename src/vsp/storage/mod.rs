@@ -1,13 +1,14 @@
 //! The storage service provider: SCSI controllers for Hyper-V's storage driver (hv_storvsc), whose disks are files of the host.
 //!
-//! From the guest's side inwards:
+//! From the guest's side to the host's:
 //!
-//! - [`storvsp`]: the protocol in the channels, pure.
-//! - [`scsi`]: the target behind it, pure.
-//! - [`provider`]: the device on VMBus; [`worker`]: one channel's work; [`controller`], [`mod@unit`]: what channels share.
-//! - [`block`](crate::block): disk images and how their I/O is done.
-//! - [`config`]: what a user says of a disk; [`disks`]: a machine's disks, which may come and go.
-//! - [`trace`]: any packet as one readable line.
+//! - [`storvsp`]: the protocol of the channels, pure.
+//! - [`scsi`]: the SCSI target, pure.
+//! - [`provider`]: the device on VMBus; [`worker`]: the requests of one channel; [`controller`], [`mod@unit`]: shared
+//!   by channels.
+//! - [`block`](crate::block): disk images and their I/O.
+//! - [`config`]: the settings of a disk; [`disks`]: a machine's disks, with hot plug.
+//! - [`trace`]: packets as readable lines.
 
 pub mod config;
 pub mod controller;

@@ -1,4 +1,4 @@
-//! Doing a SCSI job on a disk, blocking: what there is no faster way for.
+//! Performs a SCSI job on a disk, blocking: for jobs that have no faster path.
 
 use std::io;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::host::panics::caught;
 use crate::memory::buffer::{BufferError, GuestBuffer};
 use crate::vsp::storage::scsi::{Action, Extent, Failure, Finished, Job};
 
-/// How much is made zero or given back at one stroke: between two of them a job looks whether it is cancelled.
+/// Number of bytes that are zeroed or released in one step. Between steps, a job checks whether it is cancelled.
 const ZERO_STEP: u64 = 32 << 20;
-/// How much PRE-FETCH reads ahead at most. It is a hint, and the host's memory is not the guest's to fill.
+/// Maximum number of bytes that PRE-FETCH reads ahead. It is a hint, and must not fill the host's memory.
 const MAX_PREFETCH: u64 = 8 << 20;
-/// How many pieces of an image GET LBA STATUS looks at. The rest is told by the next command.
+/// Maximum number of pieces of an image that GET LBA STATUS examines. The next command continues there.
 const MAX_ALLOCATION_STEPS: usize = 4096;
 
-/// Does `job` on `disk`, with the initiator's `pages`, until `cancel` is set.
+/// Performs `job` on `disk` with the initiator's `pages`, until `cancel` is set.
 ///
-/// Never panics: a disk that does is [`Failure::Broken`].
+/// Never panics: if the disk panics, this returns [`Failure::Broken`].
 pub fn perform(
     disk: &dyn Disk,
     gate: &Arc<Gate>,
@@ -34,7 +34,7 @@ pub fn perform(
         Err(Failure::Broken)
     });
     match result {
-        // What a cancelled job failed of is no matter: it may be the cancelling itself.
+        // The error of a cancelled job is irrelevant, because the cancellation may have caused it.
         Err(_) if cancel.is_set() => Err(Failure::Aborted),
         result => result,
     }
@@ -63,7 +63,7 @@ impl Work<'_> {
                 _share = self.gate.share();
                 true
             }
-            // These take their leave for each step, so that an atomic command need not wait for all of them.
+            // These enter the gate for each step, so that an atomic command need not wait for all of them.
             Action::WriteSame { .. } | Action::Zero { .. } | Action::Unmap(_) => true,
             _ => false,
         };
@@ -84,7 +84,7 @@ impl Work<'_> {
                 self.disk.read_pages(extent.offset, &pages).map_err(|error| read_failure(extent.offset, &error))
             }
             Action::Write(extent) => self.write(*extent, 0),
-            // Done by whoever called.
+            // The caller does this.
             Action::Flush | Action::Allocation { .. } => Ok(()),
             Action::Check(extent) => self.check(*extent),
             Action::Compare { extent, repeat } => self.compare(*extent, *repeat),
@@ -108,7 +108,7 @@ impl Work<'_> {
         }
     }
 
-    /// Fails if the job is cancelled.
+    /// Returns an error if the job is cancelled.
     fn go_on(&self) -> Result<(), Failure> {
         if self.cancel.is_set() { Err(Failure::Aborted) } else { Ok(()) }
     }
@@ -133,7 +133,8 @@ impl Work<'_> {
         })
     }
 
-    /// Cuts the extent into steps, and shows each with its place in the extent, its offset and its length.
+    /// Splits the extent into steps, and calls the function with the position in the extent, the offset and the length
+    /// of each.
     fn steps(
         &self,
         extent: Extent,
@@ -150,7 +151,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Reads what takes space of the extent. There is nothing that could be wrong with a hole.
+    /// Reads the allocated parts of the extent. Holes cannot have errors.
     fn check(&self, extent: Extent) -> Result<(), Failure> {
         let mut at = 0;
         while at < extent.length {
@@ -168,7 +169,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Reads the extent a piece at a time, and shows each piece with its place in the extent.
+    /// Reads the extent in pieces, and calls the function with each piece and its position in the extent.
     fn chunks(
         &self,
         extent: Extent,
@@ -187,7 +188,7 @@ impl Work<'_> {
         self.chunks(extent, |at, bytes| {
             let expected = &mut expected[..bytes.len()];
             match repeat.map(|repeat| repeat as usize) {
-                // A chunk is a whole number of blocks.
+                // A chunk consists of whole blocks.
                 Some(repeat) => {
                     for block in expected.chunks_mut(repeat) {
                         self.pages.read(0, block).map_err(|_: BufferError| Failure::Buffer)?;
@@ -251,7 +252,7 @@ impl Work<'_> {
     }
 }
 
-/// Returns what the guest is told of a failed read at `offset`.
+/// Returns the failure to report for a failed read at `offset`.
 pub(in crate::vsp::storage) fn read_failure(offset: u64, error: &io::Error) -> Failure {
     log::debug!("reading the disk at {offset} failed: {error}");
     match error.kind() {
@@ -260,7 +261,7 @@ pub(in crate::vsp::storage) fn read_failure(offset: u64, error: &io::Error) -> F
     }
 }
 
-/// Returns what the guest is told of a failed write at `offset`.
+/// Returns the failure to report for a failed write at `offset`.
 pub(in crate::vsp::storage) fn write_failure(offset: u64, error: &io::Error) -> Failure {
     log::debug!("writing the disk at {offset} failed: {error}");
     match error.kind() {

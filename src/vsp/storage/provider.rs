@@ -1,4 +1,4 @@
-//! A controller as a device on VMBus: what binds a [`Worker`] to a channel's rings.
+//! A controller as a VMBus device: connects a [`Worker`] to a channel's rings.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,13 +18,13 @@ use crate::vmbus::trace::Tracer;
 use crate::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 use crate::wire::guid::{Guid, interface};
 
-/// The instance GUID of a machine's controllers, which have their numbers in the last byte: "viridian scsi" in ASCII.
+/// The instance GUID of a machine's controllers, "viridian scsi" in ASCII; the last byte is the controller's number.
 const INSTANCE: u128 = 0x76697269_6469_616e_7363_736900000000;
 
-/// The transaction id of a packet that the guest did not ask for.
+/// The transaction id of a packet that is not a reply.
 const UNSOLICITED: u64 = 0;
 
-/// A SCSI controller that a guest finds on VMBus.
+/// A SCSI controller as a VMBus device.
 pub struct StorageVsp {
     controller: Arc<Controller>,
     instance: Guid,
@@ -32,7 +32,7 @@ pub struct StorageVsp {
 }
 
 impl StorageVsp {
-    /// Returns a machine's controller of this number.
+    /// Creates a machine's controller with this number.
     pub fn numbered(controller: Arc<Controller>, number: u8) -> Self {
         Self::new(controller, Guid::new(INSTANCE | u128::from(number)))
     }
@@ -42,7 +42,7 @@ impl StorageVsp {
         Self { controller, instance, tracer: None }
     }
 
-    /// Returns the same with every packet traced.
+    /// Traces every packet.
     pub fn traced(self, tracer: Option<Tracer>) -> Self {
         Self { tracer, ..self }
     }
@@ -86,18 +86,18 @@ impl StorageVsp {
 /// One open channel.
 struct StorageChannel {
     worker: Worker,
-    /// Where packets are copied to.
+    /// The buffer into which packets are copied.
     packet: Vec<u8>,
-    /// Answers that the guest has made no room for. No packets are taken once there are [`MAX_UNSENT`]; what the worker has in hand
-    /// then may still be added.
+    /// Replies for which the guest's ring has no room. At [`MAX_UNSENT`], no more packets are read, but requests that
+    /// the worker already has may add more.
     unsent: VecDeque<Answer>,
-    /// How many packets came since the thread woke.
+    /// Number of packets since the thread woke.
     taken: u32,
     patience: Patience,
     trace: Trace,
 }
 
-/// A guest that does not read its answers gets to ask nothing more while there are so many of them.
+/// At this number of unread replies, no more requests of the guest are read.
 const MAX_UNSENT: usize = 1024;
 
 impl Handler for StorageChannel {
@@ -110,7 +110,7 @@ impl Handler for StorageChannel {
 }
 
 impl StorageChannel {
-    /// Takes requests and sends answers until there is nothing left to do.
+    /// Processes requests and sends replies until there is nothing left to do.
     fn exchange(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
         while !channel.port().is_closing() {
             channel.rings().0.mask();
@@ -128,7 +128,7 @@ impl StorageChannel {
                     return Ok(());
                 }
             } else if !emptied {
-                // The ring stays masked: what ends next wakes us, and then there is room.
+                // The ring stays masked: the next completion wakes the thread, and then there is room.
                 if !self.has_room() {
                     return Ok(());
                 }
@@ -143,9 +143,9 @@ impl StorageChannel {
         self.worker.has_room() && self.unsent.len() < MAX_UNSENT
     }
 
-    /// Takes packets while there is room for them and their answers. Returns `true` if there are no more.
+    /// Reads packets while there is room for them and their replies. Returns `true` if there are no more.
     ///
-    /// A guest can see to it that there are always more: this ends with the room, or when the channel is to be closed.
+    /// The guest can keep its ring full, so this ends when there is no more room, or when the channel must close.
     fn receive(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
         let memory = channel.memory().clone();
         let port = channel.port().clone();
@@ -171,7 +171,7 @@ impl StorageChannel {
         Ok(false)
     }
 
-    /// Writes what there is room for. Returns `true` if that is all.
+    /// Sends replies while there is room in the ring. Returns `true` if all were sent.
     fn send(&mut self, outgoing: &mut OutgoingRing) -> Result<bool, ServiceError> {
         let room = NewPacket::space(MAX_PACKET);
         while let Some(answer) = self.unsent.front() {
@@ -196,7 +196,7 @@ impl StorageChannel {
     }
 }
 
-/// Where a channel's packets are printed, if they are.
+/// The trace of a channel's packets, if it is enabled.
 struct Trace {
     tracer: Option<Tracer>,
     channel: ChannelId,
@@ -211,7 +211,7 @@ impl Trace {
     }
 }
 
-/// A command has one buffer.
+/// Returns the only range: a command has one buffer.
 fn single_range(ranges: Gpadl) -> Result<GuestBuffer, ServiceError> {
     let several = || ServiceError::Protocol(format!("a storage packet has {} ranges", ranges.ranges().len()));
     ranges.single().cloned().ok_or_else(several)

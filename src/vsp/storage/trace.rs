@@ -1,4 +1,4 @@
-//! Any storage packet as one readable line, for `--trace storage`.
+//! Storage packets as readable lines, for `--trace storage`.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 use super::scsi::{self, MAX_CDB_LENGTH};
 use super::storvsp::wire::{DataDirection, Operation, PacketHeader, ScsiRequest, SrbStatus};
 
-/// A packet of either side, to be printed.
+/// A packet of either side, for printing.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketLine<'a>(pub &'a [u8]);
 
@@ -16,13 +16,13 @@ impl fmt::Display for PacketLine<'_> {
         let Ok((header, body)) = PacketHeader::read_from_prefix(self.0) else {
             return write!(out, "no packet: {} bytes", self.0.len());
         };
-        // Guests of old hosts' times end a request before its last fields.
+        // Guests for old hosts send a request without its last fields.
         let mut bytes = [0; size_of::<ScsiRequest>()];
         let length = body.len().min(bytes.len());
         bytes[..length].copy_from_slice(&body[..length]);
         match (header.operation, ScsiRequest::read_from_bytes(&bytes)) {
             (Operation::EXECUTE_SRB, Ok(request)) => self::request(&request, out),
-            // Only commands are answered by a structure of that length.
+            // Only replies to commands contain a structure of this length.
             (Operation::COMPLETE_IO, Ok(request)) if usize::from(request.length) == bytes.len() => end(&request, out),
             (Operation::COMPLETE_IO, _) => write!(out, "{:?}", header.status),
             (operation, _) => write!(out, "{operation:?}"),
@@ -30,7 +30,7 @@ impl fmt::Display for PacketLine<'_> {
     }
 }
 
-/// Returns what the guest asks for.
+/// Prints a request.
 fn request(request: &ScsiRequest, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     let ScsiRequest { path_id, target_id, lun, cdb_length, .. } = *request;
     let mut cdb = [0; MAX_CDB_LENGTH];
@@ -51,7 +51,7 @@ fn request(request: &ScsiRequest, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// Returns how it ended.
+/// Prints the result of a request.
 fn end(request: &ScsiRequest, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     let status = SrbStatus(request.srb_status.0 & !SrbStatus::AUTOSENSE_VALID);
     write!(out, "LUN {} {status:?}", request.lun)?;
@@ -70,7 +70,7 @@ fn end(request: &ScsiRequest, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// Returns the first block and how many, of commands that name blocks (SBC-3, chapter 5).
+/// Returns the first block and the number of blocks, for commands that name blocks (SBC-3, chapter 5).
 fn blocks(cdb: &[u8; MAX_CDB_LENGTH]) -> Option<(u64, u64)> {
     let number = |from: usize, to: usize| cdb[from..to].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     Some(match cdb[0] {

@@ -1,4 +1,4 @@
-//! A unit of a controller: the SCSI side of it, and the image that its blocks lie in.
+//! A unit of a controller: its SCSI state, and the image with its blocks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,10 +11,11 @@ use crate::block::pool::Pool;
 use crate::memory::buffer::GuestBuffer;
 use crate::vsp::storage::perform;
 
-/// How many bytes a command may make the host go through, beyond those that it moves, before it goes to the lane.
+/// Number of bytes that a command may make the host process, beyond those that it transfers, before it is moved to the
+/// lane.
 const MAX_AMPLIFIED: u64 = 64 << 10;
 
-/// A disk in use: what all who work on it share.
+/// A disk in use, with the state that its users share.
 pub struct Image {
     disk: Box<dyn Disk>,
     gate: Arc<Gate>,
@@ -23,7 +24,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Takes a disk into use, with blocks of `block_size` bytes.
+    /// Creates an image from a disk, with blocks of `block_size` bytes.
     pub fn new(disk: Box<dyn Disk>, block_size: u32) -> Arc<Self> {
         Arc::new(Self { disk, gate: Arc::default(), pool: Pool::default(), block_size })
     }
@@ -33,13 +34,13 @@ impl Image {
         &*self.disk
     }
 
-    /// Returns what keeps atomic commands whole.
+    /// Returns the gate that makes atomic commands atomic.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
 
-    /// Does a job on one of the image's threads, or in the controller's lane if it is much work for little, and has that thread
-    /// call `then`.
+    /// Performs a job on one of the image's threads, or in the controller's lane if it causes much work. That thread
+    /// then calls `then`.
     pub fn perform(
         self: &Arc<Self>,
         controller: &Controller,
@@ -53,7 +54,7 @@ impl Image {
         let cancel = if amplified == 0 { cancel.of_short() } else { cancel };
         let task = move || {
             let result = perform::perform(image.disk(), &image.gate, &job, &pages, &cancel);
-            // The guest may have its pages back as soon as it is told.
+            // The guest may reuse its pages as soon as it is notified.
             drop((pages, image));
             then(result);
         };
@@ -81,7 +82,7 @@ impl Image {
 struct State {
     logical: LogicalUnit,
     image: Option<Arc<Image>>,
-    /// The flag of the jobs that are begun now.
+    /// The cancel flag of jobs that start now.
     cancel: Flag,
 }
 
@@ -94,17 +95,17 @@ impl Unit {
     /// Creates a unit with `image` in it. Only a drive can be empty.
     ///
     /// # Errors
-    /// What the host says when asked for the disk's size.
+    /// Returns an error if the host cannot determine the disk's size.
     pub fn new(kind: DeviceKind, identity: Identity, image: Option<Arc<Image>>) -> std::io::Result<Arc<Self>> {
         let medium = image.as_ref().map(|image| image.medium()).transpose()?;
         let logical = LogicalUnit::new(kind, identity, medium);
         Ok(Arc::new(Self { state: Mutex::new(State { logical, image, cancel: Flag::default() }) }))
     }
 
-    /// Puts another disc into a drive, or takes the disc away. The guest learns of it.
+    /// Inserts another disc into a drive, or removes the disc. The guest is notified.
     ///
     /// # Errors
-    /// What the host says when asked for the disc's size; then nothing has changed.
+    /// Returns an error, and changes nothing, if the host cannot determine the disc's size.
     pub fn change_medium(&self, image: Option<Arc<Image>>) -> std::io::Result<()> {
         let medium = image.as_ref().map(|image| image.medium()).transpose()?;
         let mut state = self.lock();
@@ -113,13 +114,13 @@ impl Unit {
         Ok(())
     }
 
-    /// Looks whether the disk has another size than before, and has the guest learn of it. Returns `true` if it has.
+    /// Checks whether the size of the disk has changed, and if so notifies the guest and returns `true`.
     ///
     /// # Errors
     /// Returns the host's error.
     pub fn check_size(&self) -> std::io::Result<bool> {
         let Some(image) = self.lock().image.clone() else { return Ok(false) };
-        // Without the lock: a host that does not answer must not hold up those who want the unit.
+        // Without the lock, so that a host that does not respond does not block users of the unit.
         let blocks = image.blocks()?;
         let mut state = self.lock();
         let same = state.image.as_ref().is_some_and(|now| Arc::ptr_eq(now, &image));
@@ -130,25 +131,25 @@ impl Unit {
         Ok(true)
     }
 
-    /// Resets the unit: `condition` says how. What it has begun is cancelled.
+    /// Resets the unit and reports `condition`. Jobs under way are cancelled.
     pub fn reset(&self, condition: Sense) {
         let mut state = self.lock();
         std::mem::take(&mut state.cancel).set();
         state.logical.reset(condition);
     }
 
-    /// Cancels the jobs that were begun on the unit. Those that are begun from now on are not affected.
+    /// Cancels the unit's jobs under way. Later jobs are not affected.
     pub fn cancel_jobs(&self) {
         std::mem::take(&mut self.lock().cancel).set();
     }
 
-    /// Uses the SCSI side, and shows the image that goes with it and the flag of the jobs that are begun now.
+    /// Calls `use_it` with the SCSI state, the image, and the cancel flag of jobs that start now.
     pub(super) fn with<R>(&self, use_it: impl FnOnce(&mut LogicalUnit, Option<&Arc<Image>>, &Flag) -> R) -> R {
         let state = &mut *self.lock();
         use_it(&mut state.logical, state.image.as_ref(), &state.cancel)
     }
 
-    /// Returns what the initiator is told of a job that has ended.
+    /// Returns the response for a finished job.
     pub(super) fn finish(&self, job: &Job, result: Result<Finished, Failure>) -> Response {
         match result {
             Ok(Finished::Done) => Response::GOOD,

@@ -1,16 +1,16 @@
-//! Reading and writing blocks (SBC-3, chapter 5).
+//! Commands that read and write blocks (SBC-3, chapter 5).
 
 use super::sense::Sense;
 use super::unit::{LogicalUnit, Medium};
 use super::{Action, Extent, Job, Reply, Request, answer};
 
-/// The most bytes that one command moves between initiator and medium; VPD page B0 tells it.
-/// It bounds the iovecs of a request: fewer than the 1024 that the kernel takes, however scattered the pages are.
+/// Maximum number of bytes that a command transfers, as reported in VPD page B0. It limits the iovecs of a request to
+/// fewer than the kernel's 1024, even if all pages are scattered.
 pub const MAX_TRANSFER: u32 = 1 << 20;
-/// The most blocks that COMPARE AND WRITE takes: its field has eight bits.
+/// Maximum number of blocks of COMPARE AND WRITE, whose field has eight bits.
 pub(super) const MAX_COMPARE_AND_WRITE: u8 = 255;
 
-/// Where a command works: its first block and how many.
+/// The blocks of a command: the first block and their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub lba: u64,
@@ -21,7 +21,7 @@ impl Place {
     pub fn of_6(request: &Request<'_>) -> Self {
         let lba = request.be32(0) & 0x1f_ffff;
         let blocks = request.byte(4);
-        // 0 means 256 in the six-byte commands alone.
+        // Only in the six-byte commands, 0 means 256.
         Self { lba: lba.into(), blocks: if blocks == 0 { 256 } else { blocks.into() } }
     }
 
@@ -37,11 +37,11 @@ impl Place {
         Self { lba: request.be64(2), blocks: request.be32(10).into() }
     }
 
-    /// Returns the bytes on the medium.
+    /// Returns the byte range on the medium.
     pub fn extent(self, medium: &Medium) -> Result<Extent, Sense> {
         let end = self.lba.checked_add(self.blocks);
         if self.lba > medium.blocks || end.is_none_or(|end| end > medium.blocks) {
-            // The first block that is not there is the one to tell.
+            // The first block that does not exist is reported.
             return Err(Sense::LBA_OUT_OF_RANGE.with_information(self.lba.max(medium.blocks)));
         }
         // No overflow: the medium has at most i64::MAX bytes.
@@ -49,7 +49,7 @@ impl Place {
         Ok(Extent { offset: self.lba * size, length: self.blocks * size })
     }
 
-    /// Returns the same for a command that moves data.
+    /// Returns the byte range for a command that transfers data.
     fn transfer(self, medium: &Medium) -> Result<Extent, Sense> {
         let extent = self.extent(medium)?;
         if extent.length > MAX_TRANSFER.into() { Err(Sense::INVALID_FIELD_IN_CDB) } else { Ok(extent) }
@@ -60,17 +60,17 @@ fn perform(action: Action, durable: bool) -> Result<Reply, Sense> {
     Ok(Reply::Perform(Job { action, durable }))
 }
 
-/// SYNCHRONIZE CACHE, and what else must leave nothing behind.
+/// Returns a job that flushes: for SYNCHRONIZE CACHE, and other commands that need it.
 pub(super) fn flush() -> Reply {
     Reply::Perform(Job { action: Action::Flush, durable: true })
 }
 
-/// FUA, which is bit 3 of byte 1 in all commands that have it. DPO, bit 4, is a hint and without effect.
+/// Returns FUA, bit 3 of byte 1 in all commands that have it. DPO, bit 4, is a hint without effect.
 fn fua(request: &Request<'_>) -> bool {
     request.bit(1, 3)
 }
 
-/// The four commands of one kind, which differ in where the fields are.
+/// Defines the commands of one kind, which differ only in the location of their fields.
 macro_rules! sizes {
     ($( $(#[$doc:meta])* $name:ident = $common:ident($place:ident) )+) => {
         impl LogicalUnit {
@@ -114,7 +114,7 @@ impl LogicalUnit {
 
     fn read_blocks(&mut self, request: &Request<'_>, place: Place, durable: bool) -> Result<Reply, Sense> {
         let mut extent = place.transfer(&self.ready()?)?;
-        // An initiator that made too little room gets what fits.
+        // If the initiator's buffer is too small, it gets what fits.
         extent.length = extent.length.min(request.room as u64);
         if extent.length == 0 { Ok(Reply::Good) } else { perform(Action::Read(extent), durable) }
     }
@@ -158,7 +158,7 @@ impl LogicalUnit {
         perform(Action::WriteAndVerify { extent, compare }, true)
     }
 
-    /// VERIFY (SBC-3, 5.33 on): BYTCHK says what to compare the blocks with.
+    /// VERIFY (SBC-3, 5.33 on): BYTCHK selects what the blocks are compared with.
     fn verify(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
         let medium = self.ready()?;
         let repeat = match byte_check(request) {
@@ -189,7 +189,7 @@ impl LogicalUnit {
         perform(Action::CompareAndWrite(extent), fua(request))
     }
 
-    /// PRE-FETCH (SBC-3, 5.9 and 5.10): 0 blocks mean all up to the end.
+    /// PRE-FETCH (SBC-3, 5.9 and 5.10): 0 blocks mean all blocks up to the end.
     fn prefetch(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
         let medium = self.ready()?;
         let mut extent = place.extent(&medium)?;
@@ -200,8 +200,8 @@ impl LogicalUnit {
         if extent.length == 0 { Ok(Reply::Good) } else { perform(Action::Prefetch(extent), false) }
     }
 
-    /// SYNCHRONIZE CACHE (SBC-3, 5.26 and 5.27): all of the cache, whatever blocks are named. An initiator
-    /// that asks for the answer at once (IMMED) gets it when all is done, which SBC-3 allows.
+    /// SYNCHRONIZE CACHE (SBC-3, 5.26 and 5.27): flushes the whole cache, whatever blocks are named. With IMMED, the
+    /// reply still comes only at the end, which SBC-3 allows.
     fn synchronize_cache(&mut self, _: &Request<'_>, place: Place) -> Result<Reply, Sense> {
         place.extent(&self.ready()?)?;
         Ok(flush())
@@ -235,7 +235,7 @@ impl LogicalUnit {
         data[0..8].copy_from_slice(&medium.last_block().to_be_bytes());
         data[8..12].copy_from_slice(&medium.block_size.to_be_bytes());
         data[13] = physical_exponent(medium.block_size);
-        // LBPME: blocks can be given back. LBPRZ: they read as zeros then.
+        // LBPME: blocks can be released. LBPRZ: they then read as zeros.
         data[14] = if medium.provisioning { 0xc0 } else { 0 };
         answer(data, request.be32(10) as usize)
     }
@@ -261,7 +261,7 @@ fn buffer_holds(request: &Request<'_>, length: u64) -> Result<(), Sense> {
     if (request.data_out.length() as u64) < length { Err(Sense::INVALID_FIELD_IN_CDB) } else { Ok(()) }
 }
 
-/// Logarithm of how many logical blocks make up 4096 bytes, the unit that host files are best written in.
+/// Returns the logarithm of the number of logical blocks in 4096 bytes, the best unit for writes to host files.
 pub(super) fn physical_exponent(block_size: u32) -> u8 {
     (4096 / block_size.clamp(512, 4096)).ilog2() as u8
 }

@@ -6,12 +6,12 @@ use super::sense::Sense;
 use super::unit::{DeviceKind, LogicalUnit};
 use super::{Reply, Request, answer};
 
-// Hyper-V's own names: Linux lets such disks have WRITE SAME, and Windows has its drivers for them.
+// Hyper-V's own names: Linux allows such disks WRITE SAME, and Windows has drivers for them.
 const VENDOR: &[u8; 8] = b"Msft    ";
 const DISK: &[u8; 16] = b"Virtual Disk    ";
 const DVD: &[u8; 16] = b"Virtual DVD-ROM ";
 const REVISION: &[u8; 4] = b"1.0 ";
-/// In the bytes that are the vendor's own: our guest image writes to no other disk.
+/// Marker in the vendor-specific bytes: the embedded guest writes only to disks with it.
 const SCRATCH: &[u8; 7] = b"scratch";
 
 /// Version descriptors (SPC-4, table 139): SAM-5, SPC-4 and the device's own standard.
@@ -27,7 +27,7 @@ const BLOCK_LIMITS: u8 = 0xb0;
 const BLOCK_DEVICE_CHARACTERISTICS: u8 = 0xb1;
 const LOGICAL_BLOCK_PROVISIONING: u8 = 0xb2;
 
-/// In ascending order, as SPC-4 wants them listed.
+/// In ascending order, as SPC-4 requires.
 const DISK_PAGES: &[u8] = &[
     SUPPORTED_PAGES,
     UNIT_SERIAL_NUMBER,
@@ -45,9 +45,9 @@ fn device_type(kind: DeviceKind) -> u8 {
     }
 }
 
-/// Returns what INQUIRY says where there is no unit: peripheral qualifier 011b, no device type.
+/// Returns the INQUIRY data for a missing unit: peripheral qualifier 011b, no device type.
 ///
-/// Linux looks at INQUIRY before anything else, and through storvsc it cannot see an error there.
+/// Linux sends INQUIRY first, and through storvsc it cannot see an error of it.
 pub fn absent_unit_inquiry(allocation_length: usize) -> Vec<u8> {
     let mut data = vec![0; 36];
     data[0] = 0x7f;
@@ -128,7 +128,7 @@ impl LogicalUnit {
         body
     }
 
-    /// Block Limits (SBC-3, 6.6.4). All that it limits is enforced where it is used.
+    /// Block Limits (SBC-3, 6.6.4). All of these limits are enforced by the commands.
     fn block_limits(&self) -> Vec<u8> {
         let mut page = vec![0; 64];
         let Some(medium) = self.medium else { return page.split_off(4) };
@@ -149,7 +149,7 @@ impl LogicalUnit {
     /// Logical Block Provisioning (SBC-3, 6.6.6).
     fn provisioning_page(&self) -> Vec<u8> {
         match self.medium {
-            // UNMAP and both WRITE SAME, zeros afterwards; thin provisioning.
+            // UNMAP and both WRITE SAME; blocks read as zeros afterwards; thin provisioning.
             Some(medium) if medium.provisioning => vec![0, 0xe4, 0x02, 0],
             _ => vec![0; 4],
         }

@@ -1,14 +1,14 @@
 //! A SCSI target, as a pure state machine (SAM-5, SPC-4, SBC-3, MMC-6).
 //!
-//! A [`LogicalUnit`] takes a command with its parameter data and says either how it ends or what is to be
-//! done on the medium. Whoever does that reports back, and the unit turns the result into status and sense
-//! data. Nothing here touches a file, a thread or a clock.
+//! A [`LogicalUnit`] takes a command with its parameter data, and returns either its response or a job to perform on
+//! the medium. The result of the job goes back to the unit, which converts it to status and sense data. Nothing here
+//! uses a file, a thread or a clock.
 //!
-//! - `table`: every command there is, in one list: the dispatcher, REPORT SUPPORTED OPERATION CODES,
-//!   reservation conflicts and the check of reserved bits all read it.
-//! - `unit`: the unit and the way that every command takes through it.
+//! - `table`: one list of all commands, used by the dispatcher, REPORT SUPPORTED OPERATION CODES, reservation conflicts
+//!   and the check of reserved bits.
+//! - `unit`: the unit, and the processing that all commands have in common.
 //! - `inquiry`, `mode`, `block`, `provisioning`, `reservation`, `optical`, `report`: the commands.
-//! - [`sense`]: what went wrong.
+//! - [`sense`]: sense data.
 
 use smallvec::SmallVec;
 
@@ -33,10 +33,10 @@ pub use sense::{Sense, SenseBytes, SenseKey};
 pub use table::command_name;
 pub use unit::{DeviceKind, Identity, LogicalUnit, Medium};
 
-/// The longest CDB that storvsp carries.
+/// Maximum length of a CDB in storvsp.
 pub const MAX_CDB_LENGTH: usize = 16;
 
-/// Opcodes that the transport must know itself, since they are answered for units that do not exist.
+/// Opcodes that the transport uses, because they are answered even if the unit does not exist.
 pub mod opcode {
     /// INQUIRY.
     pub const INQUIRY: u8 = 0x12;
@@ -46,11 +46,11 @@ pub mod opcode {
     pub const REPORT_LUNS: u8 = 0xa0;
 }
 
-/// The bytes that came with a command. The initiator can change them at any time: each is read once.
+/// The data that came with a command. The initiator can change it at any time, so each byte is read once.
 pub trait DataOut {
-    /// Returns how many there are.
+    /// Returns the length in bytes.
     fn length(&self) -> usize;
-    /// Copies those from `offset`. Returns `false` if they are not all there.
+    /// Copies bytes from `offset`. Returns `false` if there are too few.
     fn copy(&self, offset: usize, into: &mut [u8]) -> bool;
 }
 
@@ -68,16 +68,16 @@ impl DataOut for [u8] {
     }
 }
 
-/// A command as it comes from an initiator.
+/// A command from an initiator.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// Who asks.
+    /// The initiator.
     pub nexus: Nexus,
     /// The command descriptor block, with zeros after its end.
     pub cdb: &'a [u8; MAX_CDB_LENGTH],
-    /// What came with it.
+    /// The data that came with it.
     pub data_out: &'a dyn DataOut,
-    /// How many bytes the initiator has room for.
+    /// Size of the initiator's buffer, in bytes.
     pub room: usize,
 }
 
@@ -102,7 +102,7 @@ impl Request<'_> {
         u64::from_be_bytes(array(self.cdb, at))
     }
 
-    /// Returns the parameter list of `length` bytes, as the CDB announces it.
+    /// Returns the parameter list, whose length the CDB states.
     fn parameters(&self, length: usize) -> Result<Vec<u8>, Sense> {
         if length > self.data_out.length() {
             return Err(Sense::INVALID_FIELD_IN_CDB);
@@ -117,72 +117,73 @@ pub(super) use crate::wire::array;
 /// A range of the medium, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Where it starts.
+    /// Start of the range.
     pub offset: u64,
-    /// How long it is.
+    /// Length of the range.
     pub length: u64,
 }
 
-/// What is to be done on the medium.
+/// An operation on the medium.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Read into the initiator's buffer.
     Read(Extent),
     /// Write from the initiator's buffer.
     Write(Extent),
-    /// Make all that was written durable. The job's own durability says nothing here.
+    /// Make all earlier writes durable. The job's `durable` flag has no meaning here.
     Flush,
-    /// See whether the blocks can be read.
+    /// Check that the blocks can be read.
     Check(Extent),
-    /// Compare the blocks with the initiator's buffer; with `repeat`, each with the same `repeat` bytes.
+    /// Compare the blocks with the initiator's buffer; with `repeat`, compare each with the same `repeat` bytes.
     Compare {
         /// The blocks.
         extent: Extent,
-        /// How many bytes of the buffer go with each block, if not all of the buffer with all of them.
+        /// Number of bytes of the buffer that are compared with each block, unless the buffer covers all blocks.
         repeat: Option<u32>,
     },
-    /// Write from the buffer, then see that the medium has it: by comparing, or else by reading.
+    /// Write from the buffer, then check the medium by comparing, or else by reading.
     WriteAndVerify {
         /// The blocks.
         extent: Extent,
         /// Whether to compare.
         compare: bool,
     },
-    /// Compare the blocks with the first half of the buffer, and if they are equal write the second; at one stroke.
+    /// Atomically: compare the blocks with the first half of the buffer, and if they are equal, write the second half.
     CompareAndWrite(Extent),
-    /// Replace the blocks by their OR with the buffer, at one stroke.
+    /// Atomically replace the blocks by their OR with the buffer.
     Or(Extent),
-    /// Write the same pattern over and over.
+    /// Write the same pattern to every block.
     WriteSame {
         /// The blocks.
         extent: Extent,
-        /// A block's worth of bytes.
+        /// The content of one block.
         pattern: Vec<u8>,
     },
-    /// Write zeros; with `deallocate`, giving space back to the host if that can be done.
+    /// Write zeros; with `deallocate`, release the blocks on the host if possible.
     Zero {
         /// The blocks.
         extent: Extent,
-        /// Whether they may take no space afterwards.
+        /// Whether the blocks may be released.
         deallocate: bool,
     },
-    /// Give space back to the host; the blocks read as zeros.
+    /// Release the blocks on the host; they then read as zeros.
     Unmap(SmallVec<[Extent; 1]>),
-    /// The blocks will be read soon.
+    /// A hint that the blocks will be read soon.
     Prefetch(Extent),
-    /// Tell which parts of the extent take space: [`Finished::Allocation`].
+    /// Determine which parts of the extent are allocated: [`Finished::Allocation`].
     Allocation {
         /// The blocks.
         extent: Extent,
-        /// How many parts are wanted at most, from the first on.
+        /// Maximum number of parts to return, from the first on.
         limit: usize,
-        /// How many bytes of answer the initiator takes.
+        /// Size of the reply that the initiator accepts, in bytes.
         room: usize,
     },
 }
 
 impl Action {
-    /// Returns the number of bytes that the host may have to go through although the initiator sent or gets none of them.
+    /// Returns the number of bytes that the host may have to process although the initiator neither sends nor receives
+    /// them.
     pub fn amplified(&self) -> u64 {
         match self {
             Self::Check(extent)
@@ -196,102 +197,104 @@ impl Action {
     }
 }
 
-/// An action, and whether it must be durable before the command ends.
+/// An action, and whether it must be durable before the command completes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// A write is on stable storage before the command ends (FUA, or the write cache is off); a read comes from there.
+    /// A write is on stable storage before the command completes (FUA, or the write cache is off); a read comes from
+    /// stable storage.
     pub durable: bool,
 }
 
-/// How a job ended well.
+/// The result of a successful job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// It is done.
+    /// The job is complete.
     Done,
-    /// What [`Action::Allocation`] found: lengths in bytes from the extent's start on, and whether they take space.
+    /// The result of [`Action::Allocation`]: lengths in bytes from the extent's start on, and whether they are
+    /// allocated.
     Allocation(Vec<(u64, bool)>),
 }
 
-/// How a job failed.
+/// The reason why a job failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The host cannot read the medium at this byte.
     Read(u64),
     /// The host cannot write the medium at this byte.
     Write(u64),
-    /// The host has no room for this byte.
+    /// The host has no space for this byte.
     NoSpace(u64),
     /// The medium differs from the buffer, first at this byte of the buffer.
     Miscompare(u64),
-    /// The initiator's buffer does not hold what the command needs.
+    /// The initiator's buffer is too small for the command.
     Buffer,
-    /// The host cannot do such a thing to this medium.
+    /// The host does not support this operation on this medium.
     Unsupported,
     /// The job was cancelled: its unit was reset or removed, or its channel closed.
     Aborted,
-    /// What holds the medium has failed as a whole.
+    /// The driver of the medium has failed.
     Broken,
 }
 
-/// The SCSI status that a command ends with (SAM-5, 5.3.1).
+/// The SCSI status of a command (SAM-5, 5.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
-    /// It is done.
+    /// The command succeeded.
     Good = 0x00,
-    /// It is not, or not only: see the sense data.
+    /// The command failed, or there is something to report: see the sense data.
     CheckCondition = 0x02,
-    /// It may not be done: another initiator has reserved the unit.
+    /// Another initiator has reserved the unit.
     ReservationConflict = 0x18,
 }
 
-/// How a command ends.
+/// The response to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Its status.
     pub status: Status,
-    /// Sense data, if there is any.
+    /// Sense data, if any.
     pub sense: Option<SenseBytes>,
-    /// What goes into the initiator's buffer, as far as there is room.
+    /// Data for the initiator's buffer, as far as it has room.
     pub data: Vec<u8>,
 }
 
 impl Response {
-    /// All is well, and there is nothing to tell.
+    /// Success without data.
     pub const GOOD: Self = Self { status: Status::Good, sense: None, data: Vec::new() };
 
-    /// CHECK CONDITION with that sense, in the descriptor format or the fixed one.
+    /// Returns CHECK CONDITION with this sense, in the descriptor format or the fixed one.
     pub fn check(sense: &Sense, descriptor: bool) -> Self {
         Self { status: Status::CheckCondition, sense: Some(sense.encode(descriptor)), data: Vec::new() }
     }
 
-    /// All is well, and this is the answer.
+    /// Returns success with this data.
     pub fn with_data(data: Vec<u8>) -> Self {
         Self { data, ..Self::GOOD }
     }
 }
 
-/// What is to become of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has ended.
+    /// The command is complete.
     Done(Response),
-    /// Do this, then ask [`LogicalUnit::finish`].
+    /// The job must be performed and its result passed to [`LogicalUnit::finish`].
     Perform(Job),
 }
 
-/// What a command's function says: like [`Outcome`], before status and sense data are made of it.
+/// The result of a command's function: like [`Outcome`], before conversion to status and sense data.
 enum Reply {
     Good,
-    /// An answer, cut to the allocation length already.
+    /// Data, already cut to the allocation length.
     Data(Vec<u8>),
     Conflict,
     Perform(Job),
 }
 
-/// Returns an answer, cut to the allocation length (SPC-4, 4.2.5.6).
+/// Returns data, cut to the allocation length (SPC-4, 4.2.5.6).
 fn answer(mut data: Vec<u8>, allocation_length: usize) -> Result<Reply, Sense> {
     data.truncate(allocation_length);
     Ok(Reply::Data(data))

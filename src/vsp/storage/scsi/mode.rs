@@ -1,4 +1,5 @@
-//! Mode pages: what the initiator can see and set of the unit's manner (SPC-4, 6.9 on and 7.5; SBC-3, 6.5; MMC-6, 7).
+//! Mode pages: settings of the unit that the initiator can read and change (SPC-4, 6.9 on and 7.5; SBC-3, 6.5; MMC-6,
+//! 7).
 
 use super::sense::Sense;
 use super::unit::{DeviceKind, LogicalUnit};
@@ -22,14 +23,14 @@ const DESCRIPTOR_SENSE: u8 = 0x04;
 /// SWP in byte 4 of the Control page.
 const SOFTWARE_WRITE_PROTECT: u8 = 0x08;
 
-/// What can be set.
+/// The settings that can be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ModePages {
-    /// Writes may end before they are durable.
+    /// Writes may complete before they are durable.
     pub write_cache: bool,
-    /// Sense data come in the descriptor format.
+    /// Sense data uses the descriptor format.
     pub descriptor_sense: bool,
-    /// The initiator wants the medium protected.
+    /// The initiator has write-protected the medium.
     pub software_write_protect: bool,
 }
 
@@ -40,11 +41,11 @@ impl Default for ModePages {
 }
 
 impl ModePages {
-    /// Everything that can be set, set: the changeable bits are those that this changes.
+    /// All changeable settings set. The bits that this changes are the changeable bits.
     const ALL_SET: Self = Self { write_cache: true, descriptor_sense: true, software_write_protect: true };
     const NONE_SET: Self = Self { write_cache: false, descriptor_sense: false, software_write_protect: false };
 
-    /// Returns a page, with the two bytes that name it.
+    /// Returns a page, including its two-byte header.
     fn page(&self, code: u8, prevented: bool) -> Vec<u8> {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         match code {
@@ -59,7 +60,7 @@ impl ModePages {
                     flag(self.descriptor_sense, DESCRIPTOR_SENSE),
                     flag(self.software_write_protect, SOFTWARE_WRITE_PROTECT),
                 );
-                // Commands may be reordered; how long BUSY can last is not limited.
+                // Commands may be reordered; the duration of BUSY is not limited.
                 vec![code, 10, format, 0x10, protect, 0, 0, 0, 0xff, 0xff, 0, 0]
             }
             // Nothing is ever reported (DEXCPT).
@@ -84,7 +85,7 @@ impl ModePages {
         mask
     }
 
-    /// Takes over what a page from MODE SELECT sets.
+    /// Applies a page from MODE SELECT.
     fn set(&mut self, page: &[u8]) -> Result<(), Sense> {
         let code = page[0] & 0x3f;
         let (current, changeable) = (self.page(code, false), Self::changeable(code));
@@ -193,7 +194,7 @@ impl LogicalUnit {
         self.mode_select(request, descriptors.into(), header[4] & 1 != 0, rest)
     }
 
-    /// All of the list is looked at before any of it takes effect (SPC-4, 6.9).
+    /// Checks the whole list before any of it takes effect (SPC-4, 6.9).
     fn mode_select(
         &mut self,
         request: &Request<'_>,
@@ -221,11 +222,11 @@ impl LogicalUnit {
             self.mode = mode;
             self.raise_for_others(Some(request.nexus), Sense::MODE_PARAMETERS_CHANGED);
         }
-        // What was written while the cache was on must not stay behind in it.
+        // Data that was written while the cache was on must not stay in it.
         Ok(if self.mode.write_cache || self.ready().is_err() { Reply::Good } else { super::block::flush() })
     }
 
-    /// A block descriptor may only say what is so already: the medium cannot be formatted.
+    /// Accepts a block descriptor only if it changes nothing: the medium cannot be formatted.
     fn accept_block_descriptor(&self, descriptor: &[u8], long: bool) -> Result<(), Sense> {
         let (blocks, size) = match (descriptor.len(), long) {
             (0, _) => return Ok(()),
@@ -246,11 +247,11 @@ impl LogicalUnit {
 }
 
 fn select_list(request: &Request<'_>, length: usize) -> Result<Vec<u8>, Sense> {
-    // SP: nothing can be saved.
+    // SP: settings cannot be saved.
     if request.bit(1, 0) { Err(Sense::INVALID_FIELD_IN_CDB) } else { request.parameters(length) }
 }
 
-/// No list at all changes nothing, and is no error (SPC-4, 6.9).
+/// An empty list changes nothing, and is not an error (SPC-4, 6.9).
 fn too_short(list: &[u8]) -> Result<Reply, Sense> {
     if list.is_empty() { Ok(Reply::Good) } else { Err(Sense::PARAMETER_LIST_LENGTH_ERROR) }
 }

@@ -1,4 +1,4 @@
-//! What a DVD drive has over a disk: the part of MMC-6 that Linux's sr and its readers use.
+//! The commands of a DVD drive: the part of MMC-6 that Linux's sr and its readers use.
 //!
 //! A disc is one finished session with one data track.
 
@@ -8,14 +8,14 @@ use super::{Reply, Request, answer};
 
 const CD_ROM: u16 = 0x0008;
 const DVD_ROM: u16 = 0x0010;
-/// A larger disc than any CD is taken for a DVD: 80 minutes of 75 blocks a second.
+/// A disc larger than any CD is treated as a DVD: 80 minutes of 75 blocks a second.
 const CD_BLOCKS: u64 = 80 * 60 * 75;
 /// The number of the lead-out in a table of contents.
 const LEAD_OUT: u8 = 0xaa;
-/// Minutes, seconds and frames count from two seconds before the first block.
+/// Offset of minutes, seconds and frames: they count from two seconds before the first block.
 const PREGAP: u64 = 150;
 
-/// What happened to the medium, as GET EVENT STATUS NOTIFICATION tells it (MMC-6, 6.6.2.3).
+/// A media event, as GET EVENT STATUS NOTIFICATION reports it (MMC-6, 6.6.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum MediaEvent {
@@ -38,7 +38,7 @@ impl LogicalUnit {
     pub(super) fn read_toc(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
         let medium = self.ready()?;
         let by_time = request.bit(1, 1);
-        // The format of MMC is in byte 2; that of the first readers in the two high bits of byte 9.
+        // MMC has the format in byte 2; early drives had it in the two high bits of byte 9.
         let format = if request.byte(2) & 0x0f == 0 { request.byte(9) >> 6 } else { request.byte(2) & 0x0f };
         let from = request.byte(6);
         let track = |number: u8, lba: u64| {
@@ -85,7 +85,7 @@ impl LogicalUnit {
         answer(data, request.be16(7).into())
     }
 
-    /// GET EVENT STATUS NOTIFICATION: media events, and only when polled for.
+    /// GET EVENT STATUS NOTIFICATION: media events, only by polling.
     pub(super) fn get_event_status(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
         const MEDIA: u8 = 4;
         if !request.bit(1, 0) {
@@ -99,14 +99,14 @@ impl LogicalUnit {
         answer(vec![0, 6, MEDIA, 1 << MEDIA, event, status, 0, 0], request.be16(7).into())
     }
 
-    /// READ DISC INFORMATION: the standard kind.
+    /// READ DISC INFORMATION: standard disc information only.
     pub(super) fn read_disc_information(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
         self.ready()?;
         if request.byte(1) & 7 != 0 {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
         let mut data = vec![0; 34];
-        // One finished session with one track, on a finalized disc that anybody may use.
+        // One finished session with one track, on a finalized disc of unrestricted use.
         data[..9].copy_from_slice(&[0, 32, 0x0e, 1, 1, 1, 1, 0x20, 0]);
         data[16..24].fill(0xff); // no lead-in and lead-out to be written
         answer(data, request.be16(7).into())

@@ -1,4 +1,4 @@
-//! Giving blocks back, and writing many at once (SBC-3, 4.7, 5.5, 5.28, 5.43 and 5.44).
+//! Commands that release blocks, or write many blocks at once (SBC-3, 4.7, 5.5, 5.28, 5.43 and 5.44).
 
 use smallvec::SmallVec;
 
@@ -7,11 +7,11 @@ use super::sense::Sense;
 use super::unit::{LogicalUnit, Medium};
 use super::{Action, Extent, Job, Reply, Request, array};
 
-/// The most ranges that one UNMAP may name; VPD page B0 tells it.
+/// Maximum number of ranges of UNMAP, as reported in VPD page B0.
 pub(super) const MAX_UNMAP_DESCRIPTORS: usize = 256;
-/// The most blocks that one WRITE SAME writes, in its short form and its long one; VPD page B0 tells it.
+/// Maximum number of blocks of WRITE SAME, in both forms, as reported in VPD page B0.
 pub(super) const MAX_WRITE_SAME: u64 = 0xffff;
-/// The most descriptors that GET LBA STATUS gives at once.
+/// Maximum number of descriptors that GET LBA STATUS returns.
 const MAX_STATUS_DESCRIPTORS: usize = 256;
 
 const HEADER: usize = 8;
@@ -58,7 +58,7 @@ impl LogicalUnit {
         self.write_same(request, Place::of_10(request), false)
     }
 
-    /// WRITE SAME (16), which knows NDOB: no data come with it, and zeros are meant.
+    /// WRITE SAME (16), which has NDOB: no data is sent, and zeros are written.
     pub(super) fn write_same_16(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
         self.write_same(request, Place::of_16(request), request.bit(1, 0))
     }
@@ -69,7 +69,7 @@ impl LogicalUnit {
         if deallocate && !medium.provisioning {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
-        // 0 blocks mean all up to the end (WSNZ is 0).
+        // 0 blocks mean all blocks up to the end (WSNZ is 0).
         let rest = medium.blocks.saturating_sub(place.lba);
         let place = if place.blocks == 0 { Place { blocks: rest, ..place } } else { place };
         let extent = place.extent(&medium)?;
@@ -99,20 +99,20 @@ impl LogicalUnit {
             return Err(Sense::LBA_OUT_OF_RANGE.with_information(lba));
         }
         let room = request.be32(10) as usize;
-        // Without room for a descriptor one is found all the same: the header tells of it.
+        // Even without room for a descriptor, one is determined, because the header counts it.
         let limit = (room.saturating_sub(HEADER) / DESCRIPTOR).clamp(1, MAX_STATUS_DESCRIPTORS);
         Ok(Reply::Perform(Job { action: Action::Allocation { extent, limit, room }, durable: false }))
     }
 }
 
-/// Returns the answer to GET LBA STATUS: `map` as descriptors, from the extent's start on.
+/// Returns the data of GET LBA STATUS: `map` as descriptors, from the extent's start on.
 pub(super) fn lba_status(medium: &Medium, extent: Extent, map: &[(u64, bool)], limit: usize) -> Vec<u8> {
     let size = u64::from(medium.block_size);
     let mut data = vec![0; HEADER];
     let (mut start, mut end) = (extent.offset / size, extent.offset);
     for (length, allocated) in map.iter().take(limit) {
         end = end.saturating_add(*length);
-        // A block that takes space in part takes space.
+        // A block that is partly allocated counts as allocated.
         let last = if *allocated { end.div_ceil(size) } else { end / size };
         let blocks = u32::try_from(last.saturating_sub(start)).unwrap_or(u32::MAX);
         if blocks == 0 {

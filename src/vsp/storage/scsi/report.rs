@@ -1,11 +1,11 @@
-//! What a target tells of its units and commands (SPC-4, 6.33 and 6.35).
+//! Commands that report units and commands (SPC-4, 6.33 and 6.35).
 
 use super::sense::Sense;
 use super::table::{self, Command, Lookup};
 use super::unit::LogicalUnit;
 use super::{MAX_CDB_LENGTH, Reply, Request, answer, array};
 
-/// REPORT LUNS for a target that has these units. Returns `None` if the CDB makes no sense.
+/// Returns the data of REPORT LUNS for a target with these units, or `None` if the CDB is invalid.
 pub fn report_luns(cdb: &[u8; MAX_CDB_LENGTH], luns: impl Iterator<Item = u8>) -> Option<Vec<u8>> {
     let allocation_length = u32::from_be_bytes(array(cdb, 6)) as usize;
     let well_known_only = match cdb[2] {
@@ -27,7 +27,7 @@ pub fn report_luns(cdb: &[u8; MAX_CDB_LENGTH], luns: impl Iterator<Item = u8>) -
 }
 
 impl LogicalUnit {
-    /// REPORT LUNS, for a unit that is all of its target. Where there are more the controller answers.
+    /// REPORT LUNS of a target with only this unit. If there are more, the controller answers.
     pub(super) fn report_own_lun(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
         report_luns(request.cdb, [0].into_iter()).map(Reply::Data).ok_or(Sense::INVALID_FIELD_IN_CDB)
     }
@@ -60,7 +60,7 @@ impl LogicalUnit {
         data
     }
 
-    /// Options 1 and 2 want an opcode without and with service actions; 3 takes both.
+    /// Options 1 and 2 require an opcode without and with service actions; 3 accepts both.
     fn one_command(&self, option: u8, opcode: u8, service_action: u16, timeouts: bool) -> Result<Vec<u8>, Sense> {
         let has_actions = table::known_to(self)
             .find(|command| command.opcode == opcode)
@@ -92,7 +92,7 @@ fn supported(command: &Command, timeouts: bool) -> Vec<u8> {
     data
 }
 
-/// A timeouts descriptor (SPC-4, 6.35.4) that recommends none.
+/// A timeouts descriptor (SPC-4, 6.35.4) without recommendations.
 const NO_TIMEOUTS: [u8; 12] = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[cfg(test)]

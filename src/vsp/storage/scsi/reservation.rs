@@ -1,7 +1,7 @@
-//! Reservations: who may use the unit (SPC-4, 5.13, 6.14 and 6.15), and RESERVE and RELEASE of SPC-2.
+//! Reservations of the unit (SPC-4, 5.13, 6.14 and 6.15), and RESERVE and RELEASE of SPC-2.
 //!
-//! A guest is one initiator, but the rules are kept for any number of them: registrations and what each
-//! may do are told apart by [`Nexus`].
+//! A guest is one initiator, but the rules are implemented for any number of them: [`Nexus`] distinguishes
+//! registrations and access rights.
 
 use super::sense::Sense;
 use super::table::Access;
@@ -17,12 +17,12 @@ impl Nexus {
     pub const GUEST: Self = Self(0);
 }
 
-/// How many initiators may register.
+/// Maximum number of registered initiators.
 const MAX_REGISTRANTS: usize = 64;
-/// PERSISTENT RESERVE OUT comes with a list of this length, and no other (SPC-4, table 219).
+/// Length of the parameter list of PERSISTENT RESERVE OUT (SPC-4, table 219).
 const PARAMETER_LIST: u32 = 24;
 
-/// Who may do what (SPC-4, table 64).
+/// The types of reservations (SPC-4, table 64).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
@@ -68,7 +68,7 @@ struct Registrant {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reservation {
-    /// Who made it; with the all-registrants kinds every registrant holds it.
+    /// The initiator that made it. With the all-registrants types, every registrant holds it.
     nexus: Nexus,
     kind: Kind,
 }
@@ -79,21 +79,21 @@ pub(super) struct Reservations {
     generation: u32,
     registrants: Vec<Registrant>,
     reservation: Option<Reservation>,
-    /// RESERVE (6) or (10).
+    /// The initiator that used RESERVE (6) or (10).
     reserved_by: Option<Nexus>,
 }
 
-/// What others are to be told after a change.
+/// Unit attentions for other initiators after a change.
 type Notices = Vec<(Nexus, Sense)>;
 
-/// Why a service action is refused.
+/// The reason why a service action is refused.
 enum Refusal {
     Conflict,
     Sense(Sense),
 }
 
 impl Reservations {
-    /// Returns `true` if `nexus` may do what has that kind of access.
+    /// Returns `true` if `nexus` may use a command with this kind of access.
     pub fn admit(&self, nexus: Nexus, access: Access) -> bool {
         if self.reserved_by.is_some_and(|holder| holder != nexus) {
             return access == Access::Patient;
@@ -107,12 +107,12 @@ impl Reservations {
         enters || self.holds(nexus)
     }
 
-    /// Who is registered.
+    /// Returns the registered initiators.
     pub fn registered(&self) -> impl Iterator<Item = Nexus> + '_ {
         self.registrants.iter().map(|registrant| registrant.nexus)
     }
 
-    /// A reset ends what RESERVE began; persistent reservations outlive it.
+    /// Handles a reset, which ends RESERVE; persistent reservations stay.
     pub fn reset(&mut self) {
         self.reserved_by = None;
     }
@@ -158,7 +158,7 @@ impl Reservations {
         Ok(Vec::new())
     }
 
-    /// Takes a registration away, and the reservation that ends with it (SPC-4, 5.13.11.2.3).
+    /// Removes a registration, and the reservation that ends with it (SPC-4, 5.13.11.2.3).
     fn unregister(&mut self, nexus: Nexus) -> Notices {
         self.registrants.retain(|registrant| registrant.nexus != nexus);
         match self.reservation {
@@ -208,7 +208,7 @@ impl Reservations {
         notices
     }
 
-    /// PREEMPT (SPC-4, 5.13.11.2.6). Nothing is ever in the way to abort, so PREEMPT AND ABORT is the same.
+    /// PREEMPT (SPC-4, 5.13.11.2.6). There is never a command to abort, so PREEMPT AND ABORT is the same.
     fn preempt(&mut self, nexus: Nexus, victim: u64, kind: Kind) -> Result<Notices, Refusal> {
         let takes_over = match self.reservation {
             Some(reservation) if reservation.kind.is_for_all_registrants() => victim == 0,
@@ -255,7 +255,7 @@ impl LogicalUnit {
         }
         let list = request.parameters(PARAMETER_LIST as usize)?;
         let (key, service_key) = (u64::from_be_bytes(array(&list, 0)), u64::from_be_bytes(array(&list, 8)));
-        // SPEC_I_PT and APTPL are not supported; ALL_TG_PT is without effect where there is one port.
+        // SPEC_I_PT and APTPL are not supported; ALL_TG_PT has no effect with one port.
         if list[20] & 0x09 != 0 {
             return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST);
         }
@@ -341,7 +341,7 @@ impl LogicalUnit {
         Ok(Reply::Good)
     }
 
-    /// RELEASE (6) and (10). Who holds nothing releases nothing, and is told that all is well.
+    /// RELEASE (6) and (10). An initiator that holds no reservation gets GOOD, without effect.
     pub(super) fn release(&mut self, _: &Request<'_>) -> Result<Reply, Sense> {
         if !self.reservations.registrants.is_empty() {
             return Ok(Reply::Conflict);

@@ -1,51 +1,51 @@
-//! Sense data: what went wrong, in the words of SPC-4 (chapter 4.5).
+//! Sense data (SPC-4, chapter 4.5).
 //!
-//! The same facts have two encodings. An initiator chooses with D_SENSE in the Control mode page; both fit
-//! in the 20 bytes that a storvsp packet has for them.
+//! Sense data has two encodings. The initiator chooses with D_SENSE in the Control mode page. Both fit in the 20 bytes
+//! of a storvsp packet.
 
 use smallvec::SmallVec;
 
 /// Encoded sense data.
 pub type SenseBytes = SmallVec<[u8; 20]>;
 
-/// The general kind of trouble (SPC-4, table 43).
+/// The sense key (SPC-4, table 43).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SenseKey {
-    /// Nothing.
+    /// No error.
     NoSense = 0x0,
-    /// The unit or its medium is not there, or not spinning.
+    /// The unit or its medium is missing or stopped.
     NotReady = 0x2,
-    /// The medium lost data or cannot be written.
+    /// The medium has lost data or cannot be written.
     MediumError = 0x3,
-    /// The device itself fails.
+    /// The device has failed.
     HardwareError = 0x4,
-    /// The command makes no sense to this unit.
+    /// The unit does not support the command or its parameters.
     IllegalRequest = 0x5,
-    /// Something has changed since the initiator last looked.
+    /// Something has changed since the initiator's last command.
     UnitAttention = 0x6,
-    /// The blocks may not be written.
+    /// The blocks are write-protected.
     DataProtect = 0x7,
-    /// The command was given up.
+    /// The command was aborted.
     AbortedCommand = 0xb,
-    /// The data differ from what is on the medium.
+    /// The data differs from the medium.
     Miscompare = 0xe,
 }
 
-/// What went wrong: a sense key, and ASC and ASCQ that explain it (SPC-4, annex F).
+/// A sense key, with the ASC and ASCQ that explain it (SPC-4, annex F).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sense {
-    /// The general kind.
+    /// The sense key.
     pub key: SenseKey,
     /// Additional sense code.
     pub code: u8,
     /// Additional sense code qualifier.
     pub qualifier: u8,
-    /// A block, or a byte offset in the data: it depends on the command.
+    /// A block or a byte offset in the data, depending on the command.
     pub information: Option<u64>,
 }
 
-/// The senses that this target gives, named as SPC-4 names their codes.
+/// The sense codes of this target, by their SPC-4 names.
 #[allow(missing_docs)]
 impl Sense {
     pub const NONE: Self = Self::new(SenseKey::NoSense, 0x00, 0x00);
@@ -103,7 +103,7 @@ impl Sense {
 
     fn encode_fixed(&self) -> SenseBytes {
         let mut bytes = [0; 18];
-        // The field has 32 bits; a block beyond them is left out rather than told wrong.
+        // The field has 32 bits; a block number beyond them is omitted.
         let information = self.information.and_then(|information| u32::try_from(information).ok());
         bytes[0] = 0x70 | if information.is_some() { 0x80 } else { 0 };
         bytes[2] = self.key as u8;

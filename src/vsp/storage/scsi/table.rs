@@ -1,31 +1,31 @@
-//! Every command there is: one list, from which all that must agree on it is made.
+//! One list of all commands, from which everything about them is derived.
 
 use super::sense::Sense;
 use super::unit::{DeviceKind, LogicalUnit};
 use super::{MAX_CDB_LENGTH, Reply, Request};
 
-/// How a command goes with reservations and unit attentions.
+/// How a command interacts with reservations and unit attentions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Always allowed, and leaves unit attentions pending (SAM-5, 5.14).
+    /// Always allowed; leaves unit attentions pending (SAM-5, 5.14).
     Patient,
     /// Always allowed (SPC-4, table 65, "Allowed" throughout).
     Free,
-    /// PERSISTENT RESERVE OUT, which checks for itself.
+    /// PERSISTENT RESERVE OUT, which has its own checks.
     Reserving,
-    /// Reads: in the way of exclusive access only.
+    /// Reads: conflicts only with exclusive access.
     Read,
-    /// Writes, or changes the unit: in the way of every reservation.
+    /// Writes or changes the unit: conflicts with every reservation.
     Write,
 }
 
-/// Which devices know a command.
+/// The devices that support a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum On {
     All,
     Disk,
     Optical,
-    /// Disks that can give blocks back.
+    /// Disks that can release blocks.
     ThinDisk,
 }
 
@@ -42,21 +42,21 @@ impl On {
 
 /// A command.
 pub(super) struct Command {
-    /// As it is called here: `read_10`.
+    /// Its name in this module, such as `read_10`.
     pub name: &'static str,
     pub opcode: u8,
     pub service_action: Option<u8>,
     pub on: On,
     pub access: Access,
-    /// The bits of the CDB that are looked at, byte by byte from the second on. All others must be 0.
+    /// The bits of the CDB that are evaluated, from the second byte on. All others must be 0.
     pub usage: &'static [u8],
     pub run: fn(&mut LogicalUnit, &Request<'_>) -> Result<Reply, Sense>,
 }
 
 impl Command {
-    /// Refuses bits that this command does not know.
+    /// Refuses bits that this command does not support.
     pub fn check(&self, kind: DeviceKind, request: &Request<'_>) -> Result<(), Sense> {
-        // MMC's early readers put a format into the CONTROL byte and a LUN into byte 1.
+        // Early MMC drives had a format in the CONTROL byte and a LUN in byte 1.
         let lenient = kind == DeviceKind::Optical;
         let last = self.usage.len();
         for (index, (byte, usage)) in request.cdb[1..].iter().zip(self.usage).enumerate() {
@@ -86,14 +86,14 @@ impl Command {
     }
 }
 
-/// What [`find`] found.
+/// The result of [`find`].
 pub(super) enum Lookup {
     Found(&'static Command),
     NoSuchServiceAction,
     NoSuchOpcode,
 }
 
-/// Returns the command that a CDB asks of a unit.
+/// Returns the unit's command for a CDB.
 pub(super) fn find(unit: &LogicalUnit, request: &Request<'_>) -> Lookup {
     find_by_code(unit, request.byte(0), request.byte(1) & 0x1f)
 }
@@ -113,19 +113,19 @@ pub(super) fn find_by_code(unit: &LogicalUnit, opcode: u8, service_action: u8) -
     missing
 }
 
-/// What a command is called, whichever unit it is for.
+/// Returns the name of a command, for any unit.
 pub fn command_name(cdb: &[u8; MAX_CDB_LENGTH]) -> Option<&'static str> {
     let action = cdb[1] & 0x1f;
     let is_it = |command: &&Command| command.opcode == cdb[0] && command.service_action.is_none_or(|own| own == action);
     COMMANDS.iter().find(is_it).map(|command| command.name)
 }
 
-/// Returns all commands that a unit knows, in the order of their opcodes.
+/// Returns all commands that a unit supports, ordered by opcode.
 pub(super) fn known_to(unit: &LogicalUnit) -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().filter(|command| command.on.includes(unit))
 }
 
-/// Where each opcode's commands start in [`COMMANDS`]; its length for opcodes that nobody knows.
+/// Index in [`COMMANDS`] of each opcode's first command, or its length for unknown opcodes.
 static FIRST: [u8; 256] = {
     let mut first = [COMMANDS.len() as u8; 256];
     let mut index = COMMANDS.len();

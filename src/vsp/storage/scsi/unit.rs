@@ -1,4 +1,4 @@
-//! A logical unit, and the way that every command takes through it.
+//! A logical unit, and the processing that all commands have in common.
 
 use smallvec::SmallVec;
 
@@ -11,33 +11,33 @@ use super::{Action, Failure, Finished, Job, Outcome, Reply, Request, Response, S
 /// What kind of device a unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// A disk that stays where it is (SBC-3).
+    /// A disk (SBC-3).
     Disk,
-    /// A drive that reads DVDs (MMC-6).
+    /// A DVD drive (MMC-6).
     Optical,
 }
 
-/// What a unit says of itself.
+/// The identity of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The unit's serial number: printable ASCII, at most 36 characters.
     pub serial: String,
-    /// A name that no other unit has, for the NAA designator.
+    /// A number that is unique to the unit, for the NAA designator.
     pub unique: u64,
-    /// What is on it matters to nobody: a guest that only tries things out may write to it.
+    /// Whether the content is disposable, so that a guest may write test data.
     pub scratch: bool,
 }
 
-/// What lies in the device.
+/// The medium in the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Medium {
     /// Size of a logical block in bytes: a power of two from 512 to 4096.
     pub block_size: u32,
-    /// How many there are.
+    /// Number of blocks.
     pub blocks: u64,
     /// Whether the medium cannot be written.
     pub read_only: bool,
-    /// Whether blocks can be given back to the host.
+    /// Whether blocks can be released on the host.
     pub provisioning: bool,
 }
 
@@ -48,7 +48,8 @@ impl Medium {
     }
 }
 
-/// How many unit attentions may wait for one initiator. Each condition waits at most once, and there are few.
+/// Maximum number of unit attentions that are pending for one initiator. Each condition is pending at most once, and
+/// there are few.
 const MAX_ATTENTIONS: usize = 8;
 
 /// One logical unit. See [`LogicalUnit::execute`].
@@ -56,15 +57,15 @@ const MAX_ATTENTIONS: usize = 8;
 pub struct LogicalUnit {
     pub(super) kind: DeviceKind,
     pub(super) identity: Identity,
-    /// What is in the drive, whether the tray is open or not.
+    /// The medium in the drive, whether the tray is open or not.
     pub(super) medium: Option<Medium>,
-    /// The tray is out: what is in it cannot be reached.
+    /// The tray is open, so the medium cannot be accessed.
     pub(super) tray_open: bool,
     /// START STOP UNIT stopped the unit.
     pub(super) stopped: bool,
     /// PREVENT ALLOW MEDIUM REMOVAL locked the tray.
     pub(super) removal_prevented: bool,
-    /// What GET EVENT STATUS NOTIFICATION has not told yet.
+    /// The event that GET EVENT STATUS NOTIFICATION has not reported yet.
     pub(super) media_event: Option<super::optical::MediaEvent>,
     pub(super) mode: ModePages,
     pub(super) reservations: Reservations,
@@ -72,7 +73,7 @@ pub struct LogicalUnit {
 }
 
 impl LogicalUnit {
-    /// Creates a unit just powered on, with `medium` in it. A disk always has one.
+    /// Creates a unit in the power-on state, with `medium` in it. A disk always has one.
     pub fn new(kind: DeviceKind, identity: Identity, medium: Option<Medium>) -> Self {
         let mut unit = Self {
             kind,
@@ -90,7 +91,7 @@ impl LogicalUnit {
         unit
     }
 
-    /// Takes a command.
+    /// Executes a command.
     pub fn execute(&mut self, request: &Request<'_>) -> Outcome {
         let outcome = match self.dispatch(request) {
             Ok(Reply::Good) => Outcome::Done(Response::GOOD),
@@ -101,14 +102,14 @@ impl LogicalUnit {
         };
         match outcome {
             Outcome::Perform(Job { action, durable }) => {
-                // With the write cache off, an acknowledged write is a durable one.
+                // If the write cache is off, an acknowledged write must be durable.
                 Outcome::Perform(Job { durable: durable || !self.mode.write_cache, action })
             }
             done => done,
         }
     }
 
-    /// Returns what the initiator is told of a job that has ended.
+    /// Returns the response for a finished job.
     pub fn finish(&self, job: &Job, result: Result<Finished, Failure>) -> Response {
         match result {
             Ok(Finished::Done) => Response::GOOD,
@@ -137,13 +138,13 @@ impl LogicalUnit {
         }
     }
 
-    /// CHECK CONDITION in the sense format that the initiator chose.
+    /// Returns CHECK CONDITION in the sense format that the initiator chose.
     fn check(&self, sense: &Sense) -> Response {
         Response::check(sense, self.mode.descriptor_sense)
     }
 
     fn dispatch(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        // The unit tells of what has changed before it looks at anything else (SAM-5, 5.14).
+        // A unit attention is reported before anything else is checked (SAM-5, 5.14).
         let found = table::find(self, request);
         let patient = matches!(found, Lookup::Found(command) if command.access == Access::Patient);
         if !patient && let Some(attention) = self.take_attention(request.nexus) {
@@ -161,22 +162,22 @@ impl LogicalUnit {
         (command.run)(self, request)
     }
 
-    /// Returns the medium, if it can be used now.
+    /// Returns the medium, if it is accessible.
     pub(super) fn ready(&self) -> Result<Medium, Sense> {
         let absent = if self.tray_open { Sense::MEDIUM_NOT_PRESENT_TRAY_OPEN } else { Sense::MEDIUM_NOT_PRESENT };
         let medium = self.medium.filter(|_| !self.tray_open).ok_or(absent)?;
         if self.stopped { Err(Sense::INITIALIZING_COMMAND_REQUIRED) } else { Ok(medium) }
     }
 
-    /// Returns the medium, if it can be written now.
+    /// Returns the medium, if it is writable.
     pub(super) fn writable(&self) -> Result<Medium, Sense> {
         let medium = self.ready()?;
         if medium.read_only || self.mode.software_write_protect { Err(Sense::WRITE_PROTECTED) } else { Ok(medium) }
     }
 
-    /// Makes `nexus` learn of `condition` with its next command.
+    /// Reports `condition` to `nexus` with its next command.
     pub(super) fn raise(&mut self, nexus: Nexus, condition: Sense) {
-        // A reset says more than what came before it.
+        // A reset supersedes earlier conditions.
         if condition.code == Sense::POWER_ON.code {
             self.attentions.retain(|(whose, _)| *whose != nexus);
         }
@@ -186,7 +187,7 @@ impl LogicalUnit {
         }
     }
 
-    /// Makes everybody but `except` learn of `condition`.
+    /// Reports `condition` to all initiators except `except`.
     pub(super) fn raise_for_others(&mut self, except: Option<Nexus>, condition: Sense) {
         let mut all: SmallVec<[Nexus; 4]> = self.reservations.registered().collect();
         all.push(Nexus::GUEST);
@@ -202,17 +203,17 @@ impl LogicalUnit {
         Some(self.attentions.remove(first).1)
     }
 
-    /// REPORT LUNS has told what this condition is about (SPC-4, 6.33).
+    /// Clears the condition that REPORT LUNS has resolved (SPC-4, 6.33).
     pub fn luns_reported(&mut self, nexus: Nexus) {
         self.attentions.retain(|(whose, condition)| (*whose, *condition) != (nexus, Sense::REPORTED_LUNS_CHANGED));
     }
 
-    /// The list of units beside this one has changed.
+    /// Handles a change of the target's list of units.
     pub fn luns_changed(&mut self) {
         self.raise_for_others(None, Sense::REPORTED_LUNS_CHANGED);
     }
 
-    /// The unit is reset: `condition` says how. Persistent reservations stay (SPC-4, 5.13).
+    /// Resets the unit, and reports `condition`. Persistent reservations stay (SPC-4, 5.13).
     pub fn reset(&mut self, condition: Sense) {
         self.stopped = false;
         self.removal_prevented = false;
@@ -221,7 +222,7 @@ impl LogicalUnit {
         self.raise_for_others(None, condition);
     }
 
-    /// The medium's size has changed; everybody learns of it.
+    /// Changes the size of the medium, and reports it to all initiators.
     pub fn resize(&mut self, blocks: u64) {
         if let Some(medium) = &mut self.medium
             && medium.blocks != blocks
@@ -231,7 +232,7 @@ impl LogicalUnit {
         }
     }
 
-    /// Another medium is in the drive, or none any more.
+    /// Replaces or removes the medium in the drive.
     pub fn change_medium(&mut self, medium: Option<Medium>) {
         self.medium = medium;
         self.tray_open = false;
@@ -257,7 +258,7 @@ impl LogicalUnit {
         self.ready().map(|_| Reply::Good)
     }
 
-    /// REQUEST SENSE: what would have stopped the next command (SPC-4, 6.39).
+    /// REQUEST SENSE: reports the condition that would stop the next command (SPC-4, 6.39).
     pub(super) fn request_sense(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
         let descriptor = request.bit(1, 0);
         let sense = self.take_attention(request.nexus).or_else(|| self.ready().err()).unwrap_or(Sense::NONE);
@@ -268,7 +269,7 @@ impl LogicalUnit {
     pub(super) fn start_stop(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
         let (start, load_eject, power_condition) = (request.bit(4, 0), request.bit(4, 1), request.byte(4) >> 4);
         if power_condition != 0 {
-            // There are no power conditions to be in: all of them are met.
+            // There are no power conditions, so all are accepted.
             return Ok(Reply::Good);
         }
         if load_eject {

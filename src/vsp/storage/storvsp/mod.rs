@@ -1,8 +1,8 @@
-//! The protocol between hv_storvsc and us, as hosts from Windows 7 to 10 speak it: a pure state machine.
+//! The protocol between hv_storvsc and the host, as in Windows 7 to 10: a pure state machine.
 //!
-//! The driver opens the primary channel and says: begin; do you speak that version; what can you do; end. Then it may ask for
+//! The driver opens the primary channel and negotiates: begin, protocol version, properties, end. Then it can request
 //! subchannels, and each channel carries SCSI requests. [`Protocol`] is the state of a controller, which its channels
-//! share; [`Request`] is what is left of a packet with a SCSI command when all in it was checked.
+//! share. [`Request`] is a checked packet with a SCSI command.
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -15,10 +15,10 @@ use wire::{
     ScsiRequest, SrbStatus, Version,
 };
 
-/// The most bytes of sense data that a reply holds.
+/// Maximum length of the sense data in a reply.
 pub const MAX_SENSE: usize = 20;
 
-/// How far the driver has come.
+/// The progress of the negotiation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed,
@@ -28,41 +28,41 @@ enum State {
     Ready(Version),
 }
 
-/// What the channels of one controller have agreed on with the driver.
+/// The result of the negotiation, shared by the channels of a controller.
 #[derive(Debug)]
 pub struct Protocol {
     state: State,
     max_subchannels: u16,
 }
 
-/// What a packet asks for, beyond its reply.
+/// What a packet requests apart from its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
     /// Nothing.
     Nothing,
-    /// The driver starts afresh: units are as after power-on.
+    /// The driver starts the negotiation: units are reset as after power-on.
     Begin,
-    /// Offer that many subchannels.
+    /// Offer this many subchannels.
     OfferSubchannels(u16),
     /// Reset units.
     Reset(Scope),
 }
 
-/// What is reset.
+/// The scope of a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One unit.
     Lun(u8),
-    /// All of them, by their bus.
+    /// All units, by a bus reset.
     Bus,
-    /// All of them, by their controller.
+    /// All units, by a controller reset.
     Adapter,
 }
 
 /// A packet that cannot be answered. It is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
-    /// It is shorter than any packet.
+    /// The packet is too short.
     #[error("a storage packet of {0} bytes is too short")]
     TooShort(usize),
 }
@@ -73,25 +73,25 @@ impl Protocol {
         Self { state: State::Closed, max_subchannels }
     }
 
-    /// The primary channel was closed or opened.
+    /// Resets the state, because the primary channel was closed or opened.
     pub fn reset(&mut self) {
         self.state = State::Closed;
     }
 
-    /// Returns `true` if SCSI requests may come.
+    /// Returns `true` if SCSI requests are accepted.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }
 
-    /// Returns `true` if the driver listens to [`Operation::ENUMERATE_BUS`].
+    /// Returns `true` if the driver supports [`Operation::ENUMERATE_BUS`].
     pub fn wants_notices(&self) -> bool {
         matches!(self.state, State::Ready(version) if version >= Version::WIN7)
     }
 
-    /// Takes a packet that is no SCSI request. Only the `primary` channel negotiates.
+    /// Processes a packet that is not a SCSI request. Only the `primary` channel negotiates.
     ///
     /// # Errors
-    /// A packet that is none.
+    /// Returns an error if the packet is too short.
     pub fn control(&mut self, primary: bool, packet: &[u8]) -> Result<(Reply, Demand), PacketError> {
         let (header, body) = PacketHeader::read_from_prefix(packet).map_err(|_| PacketError::TooShort(packet.len()))?;
         let reply = |status, body: &[u8]| Reply::new(packet.len(), status, body);
@@ -114,7 +114,7 @@ impl Protocol {
                 self.state = State::Begun;
                 done(Demand::Begin)
             }
-            // Linux asks for one version after the other until one is taken.
+            // Linux tries one version after the other until one is accepted.
             (Operation::QUERY_PROTOCOL_VERSION, State::Begun | State::Versioned(_)) => {
                 let Ok((asked, _)) = ProtocolVersion::read_from_prefix(body) else {
                     return refuse(NtStatus::INVALID_PARAMETER);
@@ -140,7 +140,7 @@ impl Protocol {
                     None => refuse(NtStatus::INVALID_PARAMETER),
                 }
             }
-            // We have no Fibre Channel adapter.
+            // The controller is not a Fibre Channel adapter.
             (Operation::FCHBA_DATA, _) => refuse(NtStatus::INVALID_DEVICE_REQUEST),
             _ => refuse(NtStatus::INVALID_DEVICE_STATE),
         }
@@ -171,33 +171,33 @@ pub fn operation(packet: &[u8]) -> Option<Operation> {
 /// A SCSI command from the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The unit, if the address is one that we have: bus 0, target 0.
+    /// The unit, if the address exists: bus 0, target 0.
     pub lun: Option<u8>,
     /// The command, with zeros after its end.
     pub cdb: [u8; MAX_CDB_LENGTH],
-    /// Which way data go.
+    /// Direction of the data.
     pub direction: DataDirection,
-    /// How many bytes of the guest's pages are meant.
+    /// Length of the data in the guest's pages, in bytes.
     pub length: u32,
-    /// How to answer.
+    /// The data for the reply.
     pub ticket: Ticket,
 }
 
-/// What a reply must repeat of its request.
+/// The fields that a reply copies from its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     packet_length: usize,
     address: [u8; 4],
     cdb_length: u8,
-    /// Room for sense data.
+    /// Maximum length of the sense data.
     sense: u8,
 }
 
 impl Request {
-    /// Reads an EXECUTE_SRB packet that came with `pages` bytes of guest memory.
+    /// Parses an EXECUTE_SRB packet with `pages` bytes of guest memory.
     ///
     /// # Errors
-    /// The reply that refuses it.
+    /// Returns the reply that refuses the packet.
     pub fn parse(packet: &[u8], pages: usize) -> Result<Self, Reply> {
         let mut bytes = [0; size_of::<ScsiRequest>()];
         let body = packet.get(size_of::<PacketHeader>()..).unwrap_or(&[]);
@@ -210,7 +210,7 @@ impl Request {
             packet_length: packet.len(),
             address: [request.port_number, request.path_id, request.target_id, request.lun],
             cdb_length: request.cdb_length,
-            // Hosts up to Windows 7 had 18 bytes for sense data, and Linux says how many it has.
+            // Hosts up to Windows 7 had 18 bytes for sense data; Linux states how many it has.
             sense: request.sense_length.min(MAX_SENSE as u8),
         };
         let length = request.data_transfer_length;
@@ -227,7 +227,7 @@ impl Request {
 }
 
 impl Ticket {
-    /// Returns the reply to a command that ended with `response`, having moved `moved` bytes of `wanted`.
+    /// Returns the reply to a command that ended with `response` after transferring `moved` of `wanted` bytes.
     pub fn complete(&self, response: &Response, moved: u32, wanted: u32) -> Reply {
         match response.status {
             Status::Good if moved < wanted => self.reply(SrbStatus::DATA_OVERRUN, response, moved),
@@ -236,12 +236,12 @@ impl Ticket {
         }
     }
 
-    /// Returns the reply to a command for a unit that is not there. It makes Linux remove the device.
+    /// Returns the reply to a command for a missing unit. Linux then removes the device.
     pub fn no_such_unit(&self, response: &Response) -> Reply {
         self.reply(SrbStatus::INVALID_LUN, response, 0)
     }
 
-    /// Returns the reply to a request that makes no sense.
+    /// Returns the reply to an invalid request.
     pub fn refuse(&self, status: SrbStatus) -> Reply {
         self.reply(status, &Response { status: Status::CheckCondition, ..Response::GOOD }, 0)
     }

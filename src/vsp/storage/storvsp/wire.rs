@@ -1,15 +1,15 @@
-//! What goes over the wire, as plain data (Linux: `drivers/scsi/storvsc_drv.c`; Windows calls them VSTOR packets).
+//! The packets of the protocol as plain data (Linux: `drivers/scsi/storvsc_drv.c`; Windows calls them VSTOR packets).
 //!
-//! Every packet is a [`PacketHeader`] and what its operation wants after it, filled up to 64 bytes; hosts up to Windows 7
-//! knew only the first 48 of them. A reply is as long as its request.
+//! Every packet consists of a [`PacketHeader`] and the data of its operation, padded to 64 bytes; up to Windows 7,
+//! packets had only the first 48. A reply is as long as its request.
 
 use std::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// The longest packet.
+/// Maximum length of a packet.
 pub const MAX_PACKET: usize = size_of::<PacketHeader>() + size_of::<ScsiRequest>();
-/// The shortest packet that holds a SCSI request: up to Windows 7 it ended before [`ScsiRequest::reserved`].
+/// Minimum length of a packet with a SCSI request: up to Windows 7 it ended before [`ScsiRequest::reserved`].
 pub const MIN_PACKET: usize = 48;
 
 macro_rules! open_enum {
@@ -22,7 +22,7 @@ macro_rules! open_enum {
         impl $type {
             $( $(#[$item])* pub const $name: Self = Self($value); )+
 
-            /// Returns what people call it.
+            /// Returns the usual name.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $( Self::$name => Some(stringify!($name)), )+
@@ -43,11 +43,11 @@ macro_rules! open_enum {
 }
 
 open_enum! {
-    /// What a packet is about.
+    /// The operation of a packet.
     Operation: u32 {
-        /// Host to guest: the answer to any other packet.
+        /// Host to guest: the reply to any other packet.
         COMPLETE_IO = 1,
-        /// Host to guest: a device has gone.
+        /// Host to guest: a device was removed.
         REMOVE_DEVICE = 2,
         /// A SCSI command.
         EXECUTE_SRB = 3,
@@ -59,37 +59,37 @@ open_enum! {
         RESET_BUS = 6,
         /// The first packet.
         BEGIN_INITIALIZATION = 7,
-        /// Commands may follow.
+        /// Ends the negotiation; commands can follow.
         END_INITIALIZATION = 8,
-        /// Does the host speak that version?
+        /// Requests a protocol version.
         QUERY_PROTOCOL_VERSION = 9,
-        /// What can the controller do?
+        /// Requests the controller's properties.
         QUERY_PROPERTIES = 10,
-        /// Host to guest: units have come or gone, look again.
+        /// Host to guest: units have changed, rescan.
         ENUMERATE_BUS = 11,
-        /// The names of a Fibre Channel adapter.
+        /// Requests the names of a Fibre Channel adapter.
         FCHBA_DATA = 12,
-        /// Offer that many subchannels.
+        /// Requests subchannels.
         CREATE_SUB_CHANNELS = 13,
     }
 }
 
 open_enum! {
-    /// How a packet was taken: an NTSTATUS.
+    /// The result of a packet: an NTSTATUS.
     NtStatus: u32 {
-        /// Well.
+        /// Success.
         SUCCESS = 0,
         /// There was more data than room.
         BUFFER_OVERFLOW = 0x8000_0005,
-        /// A number makes no sense.
+        /// A value is invalid.
         INVALID_PARAMETER = 0xc000_000d,
-        /// This controller does not do that.
+        /// The controller does not support this.
         INVALID_DEVICE_REQUEST = 0xc000_0010,
-        /// Not that version.
+        /// The version is not supported.
         REVISION_MISMATCH = 0xc000_0059,
         /// There is no such unit.
         DEVICE_DOES_NOT_EXIST = 0xc000_00c0,
-        /// Not now.
+        /// Not allowed in this state.
         INVALID_DEVICE_STATE = 0xc000_0184,
         /// The command failed.
         IO_DEVICE_ERROR = 0xc000_0185,
@@ -97,13 +97,13 @@ open_enum! {
 }
 
 open_enum! {
-    /// How a SCSI request ended, in the words of Windows' SRBs. The two high bits are flags.
+    /// The result of a SCSI request, as in Windows' SRBs. The two high bits are flags.
     SrbStatus: u8 {
-        /// Well.
+        /// Success.
         SUCCESS = 0x01,
-        /// Not well: see the SCSI status.
+        /// Failure: see the SCSI status.
         ERROR = 0x04,
-        /// The request makes no sense.
+        /// The request is invalid.
         INVALID_REQUEST = 0x06,
         /// There was more data than room.
         DATA_OVERRUN = 0x12,
@@ -113,7 +113,7 @@ open_enum! {
 }
 
 impl SrbStatus {
-    /// A flag: there are sense data in the reply.
+    /// Flag: the reply contains sense data.
     pub const AUTOSENSE_VALID: u8 = 0x80;
 
     /// Returns the status with that flag.
@@ -139,56 +139,56 @@ impl Version {
     /// Windows 10.
     pub const WIN10: Self = Self(0x0602);
 
-    /// Returns `true` if it is one of those.
+    /// Returns `true` if it is one of these versions.
     pub fn is_known(self) -> bool {
         matches!(self, Self::WIN6 | Self::WIN7 | Self::WIN8 | Self::WIN8_1 | Self::WIN10)
     }
 }
 
-/// What every packet starts with.
+/// The start of every packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PacketHeader {
-    /// What it is about.
+    /// The operation.
     pub operation: Operation,
-    /// 1 asks for a completion.
+    /// 1 requests a completion.
     pub flags: u32,
-    /// In replies: how it went.
+    /// In replies: the result.
     pub status: NtStatus,
 }
 const _: () = assert!(size_of::<PacketHeader>() == 12);
 
-/// A SCSI command, and in the reply its end (Linux: `struct vmscsi_request`).
+/// A SCSI command, and in the reply its result (Linux: `struct vmscsi_request`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ScsiRequest {
     /// Length of this structure.
     pub length: u16,
-    /// How it ended, for the driver.
+    /// The result, for the driver.
     pub srb_status: SrbStatus,
-    /// How it ended, in the words of SCSI.
+    /// The SCSI status.
     pub scsi_status: u8,
     /// The guest's number for the controller.
     pub port_number: u8,
-    /// The bus: we have 0.
+    /// The bus, always 0.
     pub path_id: u8,
-    /// The target: we have 0.
+    /// The target, always 0.
     pub target_id: u8,
     /// The unit.
     pub lun: u8,
-    /// How much of `cdb` counts.
+    /// Length of the command in `cdb`.
     pub cdb_length: u8,
-    /// Room for sense data; in the reply, how many there are.
+    /// Room for sense data; in the reply, its length.
     pub sense_length: u8,
-    /// Which way data go: see [`DataDirection`].
+    /// Direction of the data: see [`DataDirection`].
     pub data_in: DataDirection,
     /// 0.
     pub properties: u8,
-    /// How many bytes of the guest's pages are meant; in the reply, how many were moved.
+    /// Length of the data in bytes; in the reply, the number of bytes transferred.
     pub data_transfer_length: u32,
     /// The command; in the reply, the sense data.
     pub cdb: [u8; 20],
-    /// From here on since Windows 8.
+    /// The fields from here on exist since Windows 8.
     pub reserved: u16,
     /// The guest's number for the command, if it has one.
     pub queue_tag: u8,
@@ -196,9 +196,9 @@ pub struct ScsiRequest {
     pub queue_action: u8,
     /// SRB_FLAGS_* of Windows.
     pub srb_flags: u32,
-    /// How long the guest waits, in seconds.
+    /// The guest's timeout, in seconds.
     pub timeout: u32,
-    /// The guest's order of things.
+    /// The guest's sort key.
     pub queue_sort_key: u32,
 }
 const _: () = assert!(size_of::<ScsiRequest>() == 52);
@@ -206,30 +206,30 @@ const _: () = assert!(MAX_PACKET == 64);
 const _: () = assert!(std::mem::offset_of!(ScsiRequest, reserved) + size_of::<PacketHeader>() == MIN_PACKET);
 
 open_enum! {
-    /// Which way data go.
+    /// Direction of the data.
     DataDirection: u8 {
         /// From the guest to the disk.
         OUT = 0,
         /// From the disk to the guest.
         IN = 1,
-        /// Not at all.
+        /// No data.
         NONE = 2,
     }
 }
 
-/// What the controller can do (Linux: `struct vmstorage_channel_properties`).
+/// The properties of the controller (Linux: `struct vmstorage_channel_properties`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ChannelProperties {
     /// 0.
     pub reserved: u32,
-    /// How many subchannels there can be.
+    /// Maximum number of subchannels.
     pub max_subchannels: u16,
     /// 0.
     pub reserved2: u16,
     /// See [`MULTI_CHANNEL`](Self::MULTI_CHANNEL).
     pub flags: u32,
-    /// The most bytes that a request moves.
+    /// Maximum number of bytes per request.
     pub max_transfer_bytes: u32,
     /// 0.
     pub reserved3: [u32; 2],
@@ -237,17 +237,17 @@ pub struct ChannelProperties {
 const _: () = assert!(size_of::<ChannelProperties>() == 24);
 
 impl ChannelProperties {
-    /// A flag: there can be subchannels.
+    /// Flag: there can be subchannels.
     pub const MULTI_CHANNEL: u32 = 1;
 }
 
-/// The version that a packet asks for.
+/// The version that a packet requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ProtocolVersion {
     /// The version.
     pub version: Version,
-    /// Of interest to Windows alone.
+    /// Used only by Windows.
     pub revision: u16,
 }
 const _: () = assert!(size_of::<ProtocolVersion>() == 4);
@@ -260,12 +260,12 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Creates an answer to a packet of `request_length` bytes.
+    /// Creates a reply to a packet of `request_length` bytes.
     pub fn new(request_length: usize, status: NtStatus, body: &[u8]) -> Self {
         Self::of(Operation::COMPLETE_IO, request_length, status, body)
     }
 
-    /// Returns a notice that the guest did not ask for.
+    /// Creates a notification, which is not a reply.
     pub fn notice(operation: Operation) -> Self {
         Self::of(operation, MAX_PACKET, NtStatus::SUCCESS, &[])
     }
@@ -279,7 +279,7 @@ impl Reply {
         Self { bytes, length: request_length.clamp(MIN_PACKET, MAX_PACKET) as u8 }
     }
 
-    /// Returns what goes into the ring.
+    /// Returns the bytes to write into the ring.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length.into()]
     }
