@@ -1,6 +1,6 @@
-//! The option `--net`: what a partition's network adapter is plugged into, and how it is set up.
+//! The option `--net`: the settings of a network adapter, and the network that it is attached to.
 //!
-//! `user,fwd=tcp:8080:80`, `tap=tap0,queues=4`, `switch=lab`, `none`; the same fields make a table of the machine's file.
+//! `user,fwd=tcp:8080:80`, `tap=tap0,queues=4`, `switch=lab`, `none`; in a settings file, the same fields form a table.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,29 +15,29 @@ use crate::net::mac::MacAddress;
 use crate::net::tap::is_interface_name;
 use crate::net::user::forward::Forward;
 
-/// Linux opens no more channels for an adapter.
+/// Maximum number of channels of an adapter, as in Linux.
 pub const MAX_QUEUES: u16 = 64;
 
-/// One network adapter.
+/// The settings of a network adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkOptions {
-    /// What it is plugged into: `user`, `tap=NAME`, `switch=NAME` (with `uplink=user`) or `none`.
+    /// The network: `user`, `tap=NAME`, `switch=NAME` (with `uplink=user`) or `none`.
     pub attachment: Attachment,
-    /// Ports of the host that lead to the guest: `fwd=tcp:8080:80`, as often as wanted.
+    /// Ports of the host that are forwarded to the guest: `fwd=tcp:8080:80`, any number of times.
     pub forwards: Vec<Forward>,
-    /// The adapter's address; made up from the partition's name if not given.
+    /// The adapter's address; by default, it is derived from the partition's name.
     pub mac: Option<MacAddress>,
-    /// The largest IP packet that the guest may use.
+    /// Size of the largest IP packet that the guest may use.
     pub mtu: u16,
-    /// How many channels the guest may open.
+    /// Maximum number of channels that the guest may open.
     pub queues: u16,
-    /// The newest version of NVSP that the guest gets.
+    /// The newest version of NVSP that the guest can use.
     pub nvsp: Version,
-    /// A file that gets every frame, for Wireshark.
+    /// A file to which every frame is written, for Wireshark.
     pub pcap: Option<PathBuf>,
 }
 
-/// What is wrong with an adapter's options, or with those of several together.
+/// An error in an adapter's settings, or a conflict between adapters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkOptionsError {
     /// See [`MIN_MTU`] and [`MAX_MTU`].
@@ -46,41 +46,41 @@ pub enum NetworkOptionsError {
     /// See [`MAX_QUEUES`].
     #[error("queues={0} is out of range; give 1 to {MAX_QUEUES}")]
     Queues(u16),
-    /// Linux has no interface of that name.
+    /// Linux does not allow this interface name.
     #[error("tap={0} names no interface; give 1 to 15 characters without slashes, colons and spaces")]
     TapName(String),
-    /// A switch without a name.
+    /// The switch has no name.
     #[error("switch= needs a name, such as switch=lab")]
     SwitchName,
-    /// There is nobody who would forward.
+    /// The network does not support forwards.
     #[error("fwd={0} needs a network that this program runs: user, or switch=NAME,uplink=user")]
     Forward(Forward),
-    /// Two adapters have one address.
+    /// Two adapters have the same address.
     #[error("{first} and {second} both have the address {mac}; give one of them another mac=")]
     DuplicateMac {
-        /// Who has it.
+        /// The first adapter.
         first: String,
-        /// Who has it, too.
+        /// The second adapter.
         second: String,
         /// The address.
         mac: MacAddress,
     },
-    /// Two adapters have one tap: each would get some of the frames.
+    /// Two adapters have the same tap, so that each would get only some of the frames.
     #[error("{first} and {second} both have tap={tap}; give one of them another tap, or connect both by switch=")]
     DuplicateTap {
-        /// Who has it.
+        /// The first adapter.
         first: String,
-        /// Who has it, too.
+        /// The second adapter.
         second: String,
         /// The tap.
         tap: String,
     },
-    /// Two forwards have one port of the host.
+    /// Two forwards have the same port of the host.
     #[error("{first} and {second} both forward {forward}; give one of them another port of the host")]
     DuplicateForward {
-        /// Who forwards it.
+        /// The first adapter.
         first: String,
-        /// Who does, too.
+        /// The second adapter.
         second: String,
         /// The forward.
         forward: Forward,
@@ -88,7 +88,7 @@ pub enum NetworkOptionsError {
 }
 
 impl NetworkOptions {
-    /// Options with nothing but an attachment.
+    /// Creates settings with this network and defaults for the rest.
     pub fn new(attachment: Attachment) -> Self {
         Self { attachment, forwards: Vec::new(), mac: None, mtu: 1500, queues: 1, nvsp: Version::NEWEST, pcap: None }
     }
@@ -98,14 +98,14 @@ impl NetworkOptions {
         self.mac.unwrap_or_else(|| MacAddress::derived(partition, index))
     }
 
-    /// Has a relative path start at `folder`.
+    /// Makes a relative path relative to `folder`.
     pub fn rebase(&mut self, folder: &Path) {
         if let Some(pcap) = &mut self.pcap {
             *pcap = folder.join(&*pcap);
         }
     }
 
-    /// Checks what can be checked before anything is opened.
+    /// Checks the settings, without opening anything.
     ///
     /// # Errors
     /// Returns a [`NetworkOptionsError`].
@@ -131,10 +131,10 @@ impl NetworkOptions {
     }
 }
 
-/// Checks all adapters of all partitions, each given with its partition's name and its number there.
+/// Checks all adapters of all partitions. Each comes with its partition's name and its number there.
 ///
 /// # Errors
-/// What is wrong with one of them, or an address or a port that two of them have.
+/// Returns an error if the settings of one are invalid, or if two have the same address or port.
 pub fn check_all<'a>(
     adapters: impl IntoIterator<Item = (&'a str, usize, &'a NetworkOptions)>,
 ) -> Result<(), NetworkOptionsError> {
@@ -195,14 +195,14 @@ struct Fields {
 }
 
 impl<'de> Deserialize<'de> for NetworkOptions {
-    /// By hand, because `fwd` may be given several times, and because `tap=NAME` says what kind it is.
+    /// Implemented by hand, because `fwd` can be given several times, and because `tap=NAME` selects the kind.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_struct("NetworkOptions", FIELDS, OptionsVisitor)
     }
 }
 
 impl Serialize for NetworkOptions {
-    /// As [`deserialize`](Self::deserialize) reads it.
+    /// Writes the format that [`deserialize`](Self::deserialize) reads.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { attachment, forwards, mac, mtu, queues, nvsp, pcap } = self;
         let mut map = serializer.serialize_map(None)?;
@@ -308,7 +308,7 @@ impl Fields {
     }
 }
 
-/// One forward or a list of them.
+/// One forward, or a list of them.
 struct Several(Vec<Forward>);
 
 impl<'de> Deserialize<'de> for Several {

@@ -1,17 +1,19 @@
-//! The network service provider: what `hv_netvsc` and Windows's `netvsc` find on the other side of their channel.
+//! The network service provider: the host's side of `hv_netvsc` and Windows's `netvsc`.
 //!
-//! Two protocols lie on top of each other. *NVSP* is the channel's own: it agrees on a version, makes two buffers in guest memory
-//! known (one that the host receives into, one that the guest sends from), asks for subchannels, and carries RNDIS messages. *RNDIS* is that of an
-//! Ethernet adapter: objects to get and set, and frames with notes about checksums and the like.
+//! There are two protocols, one inside the other. *NVSP* is the channel's own: it negotiates a version, shares two
+//! buffers in guest memory (a receive buffer, which the host fills, and a send buffer, which the guest fills), requests
+//! subchannels, and carries RNDIS messages. *RNDIS* is the protocol of an Ethernet adapter: objects to get and set, and
+//! frames with per-packet information about checksums and the like.
 //!
-//! - [`nvsp`]: the channel's protocol, as a state machine, and the path of frames through the buffers.
+//! - [`nvsp`]: the channel's protocol as a state machine, and the transfer of frames through the buffers.
 //! - [`rndis`]: the adapter.
-//! - [`net`](crate::net): offloads, and the networks that an adapter is plugged into.
-//! - [`nic`]: an adapter as its channels share it; [`provider`]: what binds it to a channel's rings; [`nics`]: those of a machine.
-//! - [`config`]: the option `--net` and its checks; [`trace`]: a line for each message.
+//! - [`net`](crate::net): offloads, and the networks that an adapter is attached to.
+//! - [`nic`]: an adapter's state that its channels share; [`provider`]: connects it to a channel's rings; [`nics`]: a
+//!   machine's adapters.
+//! - [`config`]: the option `--net` and its checks; [`trace`]: messages as readable lines.
 //!
-//! A guest can only harm itself: what it says is copied once, checked, and refused if it makes no sense. A backend that is
-//! overloaded drops frames and counts them; nothing waits for it.
+//! A guest can harm only itself: its messages are copied once, checked, and refused if they are invalid. An overloaded
+//! backend drops frames and counts them; nothing waits for it.
 
 pub mod config;
 pub mod nic;

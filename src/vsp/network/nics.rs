@@ -1,4 +1,4 @@
-//! A machine's network adapters: those that it starts with, and those that come and go while it runs.
+//! A machine's network adapters: those that it starts with, and those that are attached and detached while it runs.
 //!
 //! ```no_run
 //! # use viridian::machine::builder::Builder;
@@ -30,25 +30,25 @@ use crate::vmbus::bus::{DeviceId, VmBus};
 use crate::vmbus::connection::OfferError;
 use crate::vmbus::trace::Tracer;
 
-/// How many adapters a machine has at most.
+/// Maximum number of adapters of a machine.
 pub const MAX_NICS: u8 = 16;
 
-/// Bits in a second, as guests are told: what a virtual switch of Hyper-V says.
+/// Link speed that the guest sees, in bits per second; the same as for a virtual switch of Hyper-V.
 const LINK_SPEED: u64 = 10_000_000_000;
 
-/// Why an adapter cannot be attached.
+/// The reason why an adapter cannot be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// What is wrong with what was said.
+    /// The settings are wrong.
     #[error(transparent)]
     Options(#[from] NetworkOptionsError),
-    /// What it would be plugged into.
+    /// The backend cannot be opened.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// There are too many.
     #[error("a machine has at most {MAX_NICS} network adapters")]
     TooMany,
-    /// It cannot be offered.
+    /// The device cannot be offered.
     #[error(transparent)]
     Offer(#[from] OfferError),
 }
@@ -60,7 +60,7 @@ impl From<io::Error> for AttachError {
 }
 
 impl AttachError {
-    /// Returns `true` if it is the host that fails, and not what the user says or has.
+    /// Returns `true` if the host failed, and `false` if the settings are wrong.
     pub fn is_hosts(&self) -> bool {
         match self {
             Self::Backend(error) => error.is_hosts(),
@@ -70,13 +70,13 @@ impl AttachError {
     }
 }
 
-/// See the module's description. Any thread may use it.
+/// The network adapters of a machine; see the module's description. Any thread may use it.
 pub struct Nics {
     bus: VmBus,
     partition: String,
     channels: u16,
     tracer: Option<Tracer>,
-    /// By their numbers.
+    /// The adapters by number.
     nics: Mutex<BTreeMap<u8, Attached>>,
 }
 
@@ -87,24 +87,25 @@ struct Attached {
 }
 
 impl Nics {
-    /// No adapters yet. Theirs will be offered on `bus`, each with up to `channels`, and their messages printed by the tracer.
+    /// Creates an empty set. Adapters will be offered on `bus`, each with up to `channels` channels, and `tracer` will
+    /// trace their messages.
     pub fn new(bus: VmBus, partition: &str, channels: u16, tracer: Option<Tracer>) -> Self {
         Self { bus, partition: partition.to_string(), channels: channels.max(1), tracer, nics: Mutex::default() }
     }
 
-    /// Attaches all of a configuration's adapters.
+    /// Attaches all configured adapters.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// Returns the first error.
     pub(crate) fn attach_all(&self, all: &[NetworkOptions]) -> Result<(), AttachError> {
         check_all(all.iter().enumerate().map(|(index, options)| (&*self.partition, index, options)))?;
         all.iter().try_for_each(|options| self.attach(options).map(drop))
     }
 
-    /// Attaches an adapter under the lowest number that is free, and returns that. A guest that runs finds it.
+    /// Attaches an adapter with the lowest free number, and returns the number. A running guest is notified.
     ///
     /// # Errors
-    /// What is wrong with it, or with what it is plugged into.
+    /// Returns an error if the settings are wrong, or if the backend cannot be opened.
     pub fn attach(&self, options: &NetworkOptions) -> Result<u8, AttachError> {
         options.check()?;
         let mut nics = self.lock();
@@ -130,7 +131,7 @@ impl Nics {
         let settings = Settings { address, mtu: options.mtu, queues, link_speed: LINK_SPEED, name: name.clone() };
         let device = Device::new(options.nvsp, Adapter::new(settings, Arc::default()));
         let nic = Nic::new(device, backend);
-        // Nothing is plugged in, and the guest is to see that: it waits for nobody then.
+        // There is no network, and a guest that sees the link down does not wait for one.
         nic.set_link(options.attachment != Attachment::None);
         let vsp = NetworkVsp::numbered(nic.clone(), number).traced(self.tracer.clone());
         let device = self.bus.offer(Box::new(vsp))?;
@@ -138,11 +139,12 @@ impl Nics {
         Ok(number)
     }
 
-    /// Takes an adapter away, whatever the guest is doing with it. Returns `false` if there is none.
+    /// Detaches an adapter even if the guest uses it. Returns `false` if there is none.
     ///
-    /// What it was plugged into is free when this returns. Linux waits for the answers to all that it has sent before it lets go of
-    /// an adapter, but from the moment that it hears of the end on, it listens to none. So its cable is pulled first, and it is told when it
-    /// sends no more: that takes a quarter of a second, or three where a guest goes on.
+    /// Its backend is free when this returns. Linux waits for the completions of everything that it has sent before it
+    /// releases an adapter, but after a rescind it no longer receives them. So the link is set down first, and the
+    /// adapter is rescinded when the guest has stopped sending. That takes a quarter of a second, or three seconds if
+    /// the guest continues.
     pub fn detach(&self, number: u8) -> bool {
         let Some(Attached { nic, device, .. }) = self.lock().remove(&number) else { return false };
         nic.unplug();
@@ -150,7 +152,7 @@ impl Nics {
         self.bus.retire(device)
     }
 
-    /// Returns an adapter, to plug its cable in or out and to read its counters.
+    /// Returns an adapter, to set its link or read its counters.
     pub fn get(&self, number: u8) -> Option<Arc<Nic>> {
         self.lock().get(&number).map(|attached| attached.nic.clone())
     }

@@ -1,4 +1,4 @@
-//! A line for each message: what `--trace network` prints.
+//! Messages as readable lines, for `--trace network`.
 
 use std::fmt::Write;
 
@@ -19,10 +19,10 @@ use crate::net::offload::vlan::TagControl;
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::trace::Tracer;
 
-/// How many bytes of an object are shown.
+/// Number of bytes of an object that are shown.
 const SHOWN: usize = 32;
 
-/// Returns a message of NVSP.
+/// Formats an NVSP message.
 pub fn nvsp(payload: &[u8]) -> String {
     let Some((message_type, body)) = split(payload) else {
         return format!("NVSP: {} bytes, no message", payload.len());
@@ -101,7 +101,7 @@ fn nvsp_details(message_type: MessageType, body: &[u8]) -> Option<String> {
     })
 }
 
-/// Returns the RNDIS messages of a transfer: one line each.
+/// Formats the RNDIS messages of a transfer, one line each.
 pub fn rndis(transfer: &[u8]) -> Vec<String> {
     let is_data = read::<MessageHeader>(transfer).is_some_and(|header| header.message_type == RndisType::PACKET);
     if !is_data {
@@ -114,7 +114,7 @@ pub fn rndis(transfer: &[u8]) -> Vec<String> {
     DataMessages::new(transfer).map(line).collect()
 }
 
-/// Returns a control message.
+/// Formats a control message.
 pub fn control(message: &[u8]) -> String {
     let Some(header) = read::<MessageHeader>(message) else {
         return format!("RNDIS: {} bytes, no message", message.len());
@@ -162,7 +162,7 @@ fn control_details(message_type: RndisType, body: &[u8]) -> Option<String> {
     })
 }
 
-/// Returns the start of a value, after a space. Nothing if there is no value.
+/// Returns the start of a value in hexadecimal, after a space, or nothing if there is no value.
 fn hex(value: &[u8]) -> String {
     let mut text = String::new();
     if !value.is_empty() {
@@ -199,12 +199,12 @@ fn data(message: &DataMessage<'_>) -> String {
     line
 }
 
-/// Returns a frame on its way to the guest, before it gets its notes.
+/// Formats a frame for the guest, before its header is added.
 pub fn incoming(bytes: &[u8]) -> String {
     format!("frame: {} bytes{}", bytes.len(), frame(bytes))
 }
 
-/// What a frame is, in a few words.
+/// Formats a frame in a few words.
 fn frame(frame: &[u8]) -> String {
     let Some(headers) = Headers::parse(frame) else {
         return be16(frame, 12).map_or_else(String::new, |kind| format!(" of type {kind:#06x}"));
@@ -225,7 +225,7 @@ fn frame(frame: &[u8]) -> String {
     }
 }
 
-/// Where a channel's messages are printed, if they are.
+/// The trace of a channel's messages, if it is enabled.
 pub(super) struct ChannelTrace {
     tracer: Option<Tracer>,
     channel: ChannelId,
@@ -242,16 +242,16 @@ impl ChannelTrace {
         self.channel
     }
 
-    /// A packet of `side`: guest or host.
+    /// Traces a packet of `side`: guest or host.
     pub fn nvsp(&self, side: &str, transaction: u64, payload: &[u8]) {
-        // A completion may have no message.
+        // A completion need not have a message.
         if let Some(tracer) = self.tracer.as_ref().filter(|_| !payload.is_empty()) {
             let line = nvsp(payload);
             tracer.line(format_args!("network channel {} {side}: transaction {transaction:#x} {line}", self.channel));
         }
     }
 
-    /// RNDIS messages of `side`.
+    /// Traces RNDIS messages of `side`.
     pub fn rndis(&self, side: &str, transfer: &[u8]) {
         if let Some(tracer) = &self.tracer {
             for line in rndis(transfer) {
@@ -260,7 +260,7 @@ impl ChannelTrace {
         }
     }
 
-    /// A frame for the guest.
+    /// Traces a frame for the guest.
     pub fn frame(&self, frame: &[u8]) {
         if let Some(tracer) = &self.tracer {
             tracer.line(format_args!("network channel {} host: {}", self.channel, incoming(frame)));

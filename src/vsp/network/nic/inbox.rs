@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use crate::net::frame::FrameBuffer;
 
-/// How much may wait, counted with [`FRAME_COST`]: some segments of the greatest length.
+/// Maximum size of the waiting frames, including [`FRAME_COST`]: some segments of maximum length.
 const INBOX: usize = 1 << 20;
 
-/// What a frame costs beside its bytes: even empty ones need memory.
+/// Memory overhead of a frame.
 const FRAME_COST: usize = 256;
 
 /// Frames in order, each with its hash if it has one.
@@ -22,7 +22,7 @@ impl Inbox {
         self.frames.is_empty()
     }
 
-    /// Adds a frame. Returns `false` if there is no room and it is dropped.
+    /// Adds a frame. Returns `false` if there is no room and the frame was dropped.
     pub fn push(&mut self, frame: FrameBuffer, hash: Option<u32>) -> bool {
         let cost = frame.bytes.len() + FRAME_COST;
         if self.cost + cost > INBOX {

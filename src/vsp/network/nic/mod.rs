@@ -1,12 +1,15 @@
-//! A network adapter as its channels share it: the path of frames, the sections, and the queues into the backend.
+//! The state of a network adapter that its channels share: the path of frames, the sections, and the queues of the
+//! backend.
 //!
-//! Each channel has a `Lane`: a queue that it sends by, and frames that wait for it. The lanes outlive the channels: a guest may close and open them as it
-//! likes. A backend that spreads connections over its queues itself gives each channel the frames of its queue; for others the primary channel
-//! fetches all frames and hands them to the channels that the guest's indirection table names.
+//! Each channel has a `Lane`: a queue to send on, and frames that wait for it. The lanes exist independently of the
+//! channels, which a guest can close and open at any time. If a backend distributes connections over its queues itself,
+//! each channel gets the frames of its own queue. Otherwise the primary channel fetches all frames and passes them to
+//! the channels that the guest's indirection table selects.
 //!
 //! # Locks
-//! A channel holds the `Shared` for reading while it moves a batch of frames, and the primary channel takes it for writing to change the path: then
-//! no channel uses the old one. In it go a lane's queue, then sections or a lane's inbox, then a lane's port.
+//! A channel holds the read lock of `Shared` while it moves a batch of frames. The primary channel takes the write lock
+//! to change the path, so no channel uses the old path afterwards. Inside this lock come a lane's queue, then sections
+//! or a lane's inbox, then a lane's port.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,19 +31,19 @@ use inbox::Inbox;
 
 mod inbox;
 
-/// A guest that has sent nothing for so long has done with sending: its TCP would have sent once more after 200 ms.
+/// A guest that has sent nothing for this long has stopped sending: its TCP would have retransmitted after 200 ms.
 const QUIET: Duration = Duration::from_millis(250);
-/// Linux looks at the cable every other second at most.
+/// Maximum time to wait for the guest to stop. Linux checks the link at most every other second.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How many frames one channel hands to others at a time: there may be no end of them.
+/// Maximum number of frames that one channel passes to others at a time, because the supply can be endless.
 const HANDED_OVER: usize = 256;
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What all channels of an adapter go by.
+/// The state that all channels of an adapter use.
 #[derive(Default)]
 pub(super) struct Shared {
     pub path: Arc<Path>,
@@ -48,7 +51,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Returns the sections of the path's receive buffer, if there is one.
+    /// Locks and returns the sections of the path's receive buffer, if there is one.
     pub fn sections(&self) -> MutexGuard<'_, Option<Sections>> {
         lock(&self.sections)
     }
@@ -61,9 +64,9 @@ pub(super) struct Lane {
     port: Mutex<Option<Arc<dyn Port>>>,
     /// Whether there is a port.
     open: AtomicBool,
-    /// How many of the queue's dropped frames have been counted.
+    /// Number of the queue's dropped frames that have been counted.
     dropped: Mutex<u64>,
-    /// How many batches of packets the guest has sent.
+    /// Number of batches of packets that the guest has sent.
     batches: AtomicU64,
 }
 
@@ -84,12 +87,12 @@ impl Lane {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// Returns the way into the backend.
+    /// Locks and returns the queue of the backend.
     pub fn queue(&self) -> MutexGuard<'_, Box<dyn Queue>> {
         lock(&self.queue)
     }
 
-    /// The guest has sent something.
+    /// Counts a batch from the guest.
     pub fn count_batch(&self) {
         self.batches.fetch_add(1, Ordering::Relaxed);
     }
@@ -106,7 +109,7 @@ impl Lane {
     }
 }
 
-/// See the module's description.
+/// A network adapter; see the module's description.
 pub struct Nic {
     statistics: Arc<Statistics>,
     shared: RwLock<Shared>,
@@ -114,14 +117,14 @@ pub struct Nic {
     lanes: Box<[Lane]>,
     spreads: bool,
     link_up: AtomicBool,
-    /// The link or the number of channels may be another than the device knows.
+    /// The link or the number of channels may differ from what the device knows.
     attention: AtomicBool,
-    /// What goes with the backend.
+    /// Kept for as long as the backend.
     uplink: Mutex<Option<Arc<Cable>>>,
 }
 
 impl Nic {
-    /// Creates an adapter on that backend.
+    /// Creates an adapter on this backend.
     pub fn new(device: Device, backend: Backend) -> Arc<Self> {
         Arc::new(Self {
             statistics: device.adapter().statistics().clone(),
@@ -135,24 +138,25 @@ impl Nic {
         })
     }
 
-    /// Returns what the adapter has counted.
+    /// Returns the adapter's counters.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
     }
 
-    /// Plugs the cable in or pulls it out. A guest that has set up the adapter is told.
+    /// Sets the link up or down. A guest that has initialised the adapter is notified.
     pub fn set_link(&self, up: bool) {
         self.link_up.store(up, Ordering::SeqCst);
         self.ask_attention();
     }
 
-    /// Lets go of the backend for good, whose place with the host is free when this returns. Frames go nowhere from now on.
+    /// Disconnects from the backend permanently. Its resources on the host are free when this returns, and frames are
+    /// dropped from now on.
     pub fn unplug(&self) {
         self.lanes.iter().for_each(|lane| *lane.queue() = Box::new(Nowhere));
         *lock(&self.uplink) = None;
     }
 
-    /// Pulls the cable, and returns when the guest has stopped sending, or seems not to do so.
+    /// Sets the link down, and returns when the guest has stopped sending, or after a time limit.
     pub fn quiet_down(&self) {
         if !self.lanes.first().is_some_and(Lane::is_open) {
             return;
@@ -166,12 +170,12 @@ impl Nic {
         }
     }
 
-    /// Returns `true` if the cable is plugged in.
+    /// Returns `true` if the link is up.
     pub fn is_link_up(&self) -> bool {
         self.link_up.load(Ordering::SeqCst)
     }
 
-    /// Returns the version of NVSP that the guest's driver and this host have agreed upon, if they have.
+    /// Returns the negotiated version of NVSP.
     pub fn nvsp_version(&self) -> Option<Version> {
         self.device().version()
     }
@@ -183,27 +187,27 @@ impl Nic {
         }
     }
 
-    /// Returns `true` if the device has to be told of the link and the number of channels.
+    /// Returns `true` if the device must be updated with the link and the number of channels.
     pub(super) fn wants_attention(&self) -> bool {
         self.attention.load(Ordering::SeqCst)
     }
 
-    /// Returns the same, once.
+    /// Returns the same, and clears it.
     pub(super) fn take_attention(&self) -> bool {
         self.attention.swap(false, Ordering::SeqCst)
     }
 
-    /// Returns the state machine of the primary channel.
+    /// Locks and returns the state machine of the primary channel.
     pub(super) fn device(&self) -> MutexGuard<'_, Device> {
         lock(&self.device)
     }
 
-    /// Returns what frames go by now. While it is held, it does not change.
+    /// Locks the shared state for reading. It does not change while the lock is held.
     pub(super) fn shared(&self) -> RwLockReadGuard<'_, Shared> {
         self.shared.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has all channels go by a new path. When this returns, none uses the old one.
+    /// Changes the path of all channels. When this returns, no channel uses the old one.
     pub(super) fn update_path(&self, path: &Arc<Path>) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         let generation = |path: &Path| path.receive.as_ref().map(|buffer| buffer.generation);
@@ -214,17 +218,17 @@ impl Nic {
         shared.path = path.clone();
     }
 
-    /// Returns the lane of a channel, if there may be such a channel.
+    /// Returns the lane of a channel, if the channel can exist.
     pub(super) fn lane(&self, channel: u16) -> Option<&Lane> {
         self.lanes.get(usize::from(channel))
     }
 
-    /// Returns how many channels are open.
+    /// Returns the number of open channels.
     pub(super) fn open_channels(&self) -> u16 {
         self.lanes.iter().filter(|lane| lane.is_open()).count() as u16
     }
 
-    /// A channel is open. The primary one begins anew.
+    /// Handles the opening of a channel. Opening the primary channel restarts the device.
     pub(super) fn open(&self, channel: u16, port: Arc<dyn Port>) {
         if channel == 0 {
             self.restart();
@@ -235,7 +239,7 @@ impl Nic {
         self.ask_attention();
     }
 
-    /// A channel is closed: what it had of the guest's is the guest's again, and its queue is the primary channel's.
+    /// Handles the closing of a channel: its sections return to the host, and the primary channel serves its queue.
     pub(super) fn close(&self, channel: u16) {
         if let Some(lane) = self.lane(channel) {
             lane.set_port(None);
@@ -256,10 +260,10 @@ impl Nic {
         self.update_path(device.path());
     }
 
-    /// Fetches a frame that is for a channel, with its hash. Returns `None` if none waits.
+    /// Fetches a frame for a channel, with its hash. Returns `None` if there is none.
     ///
-    /// Frames that turn out to be for other channels are handed to those on the way; if that are too many at a time, the rest waits for the
-    /// [next wake](Self::wake_on_frames).
+    /// Frames for other channels are passed on to them. If there are too many at a time, the rest waits for the [next
+    /// wake-up](Self::wake_on_frames).
     pub(super) fn fetch(&self, channel: u16, path: &Path, frame: &mut FrameBuffer) -> Option<Option<u32>> {
         let lane = self.lane(channel)?;
         if let Some((waiting, hash)) = lock(&lane.inbox).pop() {
@@ -282,8 +286,8 @@ impl Nic {
         None
     }
 
-    /// Hands frames that wait to the channels that they are for, while the primary one cannot take its own.
-    /// Returns `false` if it need not fetch any for others.
+    /// Passes waiting frames on to their channels while the primary channel cannot accept its own. Returns `false` if
+    /// this channel fetches none for others.
     pub(super) fn distribute(&self, channel: u16, path: &Path, frame: &mut FrameBuffer) -> bool {
         let Some(lane) = self.lane(channel).filter(|_| channel == 0 && !self.spreads && self.open_channels() > 1)
         else {
@@ -299,13 +303,14 @@ impl Nic {
         true
     }
 
-    /// Has the channel's thread woken when more frames come that it is to fetch.
+    /// Wakes the channel's thread when there are more frames that it must fetch.
     pub(super) fn wake_on_frames(&self, channel: u16, port: &dyn Port) -> io::Result<()> {
         self.sources(channel)
             .try_for_each(|lane| lane.queue().readiness().map_or(Ok(()), |source| port.wake_on(source)))
     }
 
-    /// Returns the lanes out of whose queues a channel fetches frames: the primary channel looks after those of channels that are closed.
+    /// Returns the lanes from whose queues a channel fetches frames. The primary channel also serves those of closed
+    /// channels.
     fn sources(&self, channel: u16) -> impl Iterator<Item = &Lane> {
         let all = if self.spreads { self.lanes.len() } else { 1 };
         let is_source =
@@ -313,7 +318,7 @@ impl Nic {
         self.lanes.iter().take(all).enumerate().filter(is_source).map(|(_, lane)| lane)
     }
 
-    /// Returns the lane of another channel that a frame is for, if it is not the primary one, and the frame's hash.
+    /// Returns the lane of another channel that a frame is for, unless that is the primary one, and the frame's hash.
     fn route(&self, path: &Path, frame: &FrameBuffer) -> (Option<&Lane>, Option<u32>) {
         let (to, hash) = path.channel(&frame.bytes);
         (self.lane(to).filter(|other| to != 0 && other.is_open()), hash)

@@ -1,7 +1,8 @@
 //! The state machine of the primary channel.
 //!
-//! A driver asks for a version ([`Init`]), says what it is set up for, gives the two buffers, and then speaks RNDIS. It may ask for subchannels
-//! once. It may take its buffers back at any time; to begin anew it closes the channel and opens it again.
+//! A driver requests a version ([`Init`]), states its configuration, shares the two buffers, and then uses RNDIS. It
+//! can request subchannels once. It can revoke its buffers at any time. To start again, it closes the channel and
+//! reopens it.
 
 use std::sync::Arc;
 
@@ -21,27 +22,27 @@ use crate::vmbus::ids::GpadlId;
 use crate::vmbus::vsp::Channel;
 use crate::vsp::network::rndis::adapter::{Adapter, Messages, Refusal as RndisRefusal};
 
-/// Pieces of a GPA-direct packet, as Hyper-V answers. Drivers know themselves.
+/// Maximum number of pieces of a GPA-direct packet, as in Hyper-V. Drivers know this themselves.
 const MAX_PIECES: u32 = 34;
 
-/// The size of a section of the send buffer: so much is worth a copy by the guest (Linux copies frames that fit).
+/// Section size of the send buffer. Linux copies frames that fit in a section.
 pub const SEND_SECTION: u32 = 6144;
 
-/// Fewer sections than this make no receive buffer.
+/// Minimum number of sections of a receive buffer.
 const MIN_RECEIVE_SECTIONS: u32 = 16;
 
-/// The largest buffer of a guest: a GPADL has no more pages than that anyway.
+/// Maximum size of a guest's buffer: a GPADL does not have more pages.
 const MAX_BUFFER: usize = 32 << 20;
 
-/// The smallest MTU that a guest may announce (IPv4's least).
+/// Minimum MTU that a guest may announce (IPv4's minimum).
 const MIN_MTU: u16 = 68;
 
-/// The MTU of drivers that do not announce one.
+/// MTU of drivers that do not announce one.
 const DEFAULT_MTU: u16 = 1500;
 
-/// Where the state machine finds the GPADLs that the guest has made known to the channel.
+/// Access to the GPADLs that the guest has created on the channel.
 pub trait Gpadls {
-    /// Returns the GPADL of that name.
+    /// Returns the GPADL with this id.
     fn find(&self, id: GpadlId) -> Option<Arc<Gpadl>>;
 }
 
@@ -51,55 +52,55 @@ impl Gpadls for Channel {
     }
 }
 
-/// What the channel's owner is to do, in order.
+/// An action for the owner of the channel, to be taken in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Answer the packet that was given to [`Device::receive`]. The payload may be empty.
+    /// Reply to the packet that was passed to [`Device::receive`]. The payload may be empty.
     Complete(Vec<u8>),
-    /// Send a packet in band, without asking for a completion.
+    /// Send an in-band packet that needs no completion.
     Send(Vec<u8>),
     /// Send an RNDIS control message through the receive buffer.
     Indicate(Vec<u8>),
-    /// Take the new [`Device::path`] on every channel. When this has been done, the old one's memory is the guest's again.
+    /// Use the new [`Device::path`] on every channel. After that, the guest may reuse the memory of the old one.
     UpdatePath,
-    /// Offer so many subchannels.
+    /// Offer this number of subchannels.
     OfferSubchannels(u16),
 }
 
-/// Actions.
+/// A list of actions.
 pub type Actions = SmallVec<[Action; 3]>;
 
-/// Why a message was not obeyed, for the log.
+/// The reason why a message was refused, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is cut off.
+    /// The message is too short.
     #[error("{message_type} with {length} bytes is too short")]
     Short {
-        /// What it is.
+        /// Its type.
         message_type: MessageType,
-        /// How long its body is.
+        /// Length of its body.
         length: usize,
     },
-    /// It does not belong here, or not now.
+    /// The message is not allowed, or not in this state.
     #[error("{0} is not allowed now")]
     Unexpected(MessageType),
-    /// It is empty.
+    /// The packet is empty.
     #[error("a packet without a message")]
     Empty,
-    /// The GPADL does not exist, or is no single range, or too small or too large.
+    /// The GPADL does not exist, is not a single range, or has the wrong size.
     #[error("GPADL {0} makes no buffer")]
     Buffer(GpadlId),
-    /// The adapter dropped it.
+    /// The adapter refused it.
     #[error(transparent)]
     Rndis(#[from] RndisRefusal),
 }
 
-/// What came of a message.
+/// The result of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// What is to be done.
+    /// The actions to take.
     pub actions: Actions,
-    /// Why nothing else is done.
+    /// The reason why the message was refused, if it was.
     pub refusal: Option<Refusal>,
 }
 
@@ -113,7 +114,7 @@ impl Outcome {
     }
 }
 
-/// See the module's description.
+/// The state machine; see the module's description.
 #[derive(Debug)]
 pub struct Device {
     newest: Version,
@@ -125,12 +126,13 @@ pub struct Device {
 }
 
 impl Device {
-    /// Creates a device whose channel is about to be opened. It speaks no newer version than `newest`.
+    /// Creates a device whose channel is about to be opened. It accepts versions up to `newest`.
     pub fn new(newest: Version, adapter: Adapter) -> Self {
         Self { newest, version: None, adapter, path: Arc::default(), generation: 0, subchannels_asked: false }
     }
 
-    /// The channel was closed, or opened: back to the start. All channels have to take the new [`path`](Self::path).
+    /// Returns to the initial state, because the channel was closed or opened. All channels must use the new
+    /// [`path`](Self::path).
     pub fn restart(&mut self) {
         let mtu = self.adapter.settings().mtu;
         self.adapter.restart(mtu, false);
@@ -139,7 +141,7 @@ impl Device {
         self.path = Arc::default();
     }
 
-    /// Returns the version that was agreed upon.
+    /// Returns the negotiated version.
     pub fn version(&self) -> Option<Version> {
         self.version
     }
@@ -149,24 +151,24 @@ impl Device {
         &self.adapter
     }
 
-    /// Returns what frames go by now.
+    /// Returns the present path of frames.
     pub fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
-    /// Plugs the cable in or pulls it out.
+    /// Sets the link up or down.
     pub fn set_link(&mut self, up: bool) -> Actions {
         let messages = self.adapter.set_link(up);
         self.follow(messages)
     }
 
-    /// Changes the speed that the guest is told.
+    /// Changes the link speed that the guest sees.
     pub fn set_link_speed(&mut self, bits_per_second: u64) -> Actions {
         let messages = self.adapter.set_link_speed(bits_per_second);
         messages.into_iter().map(Action::Indicate).collect()
     }
 
-    /// Takes a packet of the primary channel that is not about frames: in band, and no RNDIS packet.
+    /// Processes an in-band packet of the primary channel that is not an RNDIS packet.
     pub fn receive(&mut self, payload: &[u8], gpadls: &impl Gpadls) -> Outcome {
         let Some((message_type, body)) = split(payload) else { return Outcome::refused(Refusal::Empty, done()) };
         let Some(version) = self.version else {
@@ -188,7 +190,8 @@ impl Device {
             MessageType::REVOKE_SEND_BUFFER => {
                 with(message_type, body, |RevokeBuffer { .. }| self.change_path(|path| path.send = None))
             }
-            // There is no virtual function. The completion has no status: the guest is told that it was done, and nothing is.
+            // There is no virtual function. The completion has no status, so the guest assumes success, and nothing
+            // happens.
             MessageType::SWITCH_DATA_PATH if version >= Version::V4 => {
                 with(message_type, body, |SwitchDataPath { .. }| Outcome::actions(done()))
             }
@@ -206,7 +209,7 @@ impl Device {
         }
     }
 
-    /// Takes the RNDIS control messages of a transfer: `SEND_RNDIS_PACKET` that is not about frames. Completes it, too.
+    /// Processes and completes a `SEND_RNDIS_PACKET` with RNDIS control messages.
     pub fn receive_control(&mut self, transfer: &[u8]) -> Outcome {
         if self.path.receive.is_none() {
             let refusal = Refusal::Unexpected(MessageType::SEND_RNDIS_PACKET);
@@ -223,7 +226,7 @@ impl Device {
         Outcome { actions, refusal: outcome.refusal.map(Refusal::Rndis) }
     }
 
-    /// The path has to follow the adapter before the guest reads that it was done.
+    /// The path must follow the adapter's state before the guest reads the reply.
     fn follow(&mut self, messages: Messages) -> Actions {
         let adapter = &self.adapter;
         Arc::make_mut(&mut self.path).follow(adapter);
@@ -254,7 +257,7 @@ impl Device {
     }
 
     fn configure(&mut self, version: Version, config: &NdisConfig) -> Outcome {
-        // What is set up already was divided by the old frame length.
+        // An existing buffer was divided for the old frame length.
         if self.path.receive.is_some() {
             return Outcome::refused(Refusal::Unexpected(MessageType::SEND_NDIS_CONFIG), done());
         }
@@ -337,13 +340,13 @@ impl Device {
         Outcome::actions(actions)
     }
 
-    /// So many channels are open now, the primary one included.
+    /// Updates the number of open channels, including the primary one.
     pub fn set_channels(&mut self, channels: u16) -> Actions {
         self.change_path(|path| path.channels = channels);
         smallvec![Action::UpdatePath]
     }
 
-    /// The guest takes a GPADL back, revoked or not: what lies in it is used no more when the actions have been carried out.
+    /// Handles the teardown of a GPADL, revoked or not: its memory is no longer used once the actions have been taken.
     pub fn release(&mut self, gpadl: GpadlId) -> Actions {
         self.change_path(|path| {
             path.receive.take_if(|buffer| buffer.gpadl == gpadl);
@@ -352,7 +355,7 @@ impl Device {
         smallvec![Action::UpdatePath]
     }
 
-    /// Changes the path, and completes the message that wants it.
+    /// Changes the path, and completes the message that requires this.
     fn change_path(&mut self, change: impl FnOnce(&mut Path)) -> Outcome {
         let path = Arc::make_mut(&mut self.path);
         change(path);
@@ -366,18 +369,18 @@ impl Device {
     }
 }
 
-/// Completes a message that has no answer, should the guest have asked for a completion.
+/// Completes a message without a reply, in case the guest has requested a completion.
 fn done() -> Actions {
     smallvec![Action::Complete(Vec::new())]
 }
 
-/// Answers a packet with RNDIS messages.
+/// Returns the completion of a packet with RNDIS messages.
 pub fn rndis_complete(status: Status) -> Vec<u8> {
     let length = Version::V1.message_length();
     message(MessageType::SEND_RNDIS_PACKET_COMPLETE, &SendRndisPacketComplete { status }, length)
 }
 
-/// Reads the body of a message.
+/// Parses the body of a message.
 fn with<T: FromBytes + KnownLayout + Immutable>(
     message_type: MessageType,
     body: &[u8],

@@ -1,12 +1,14 @@
-//! NVSP, the protocol of a network channel, and the way of frames through the buffers that it sets up.
+//! NVSP, the protocol of a network channel, and the transfer of frames through its buffers.
 //!
 //! - [`wire`]: the messages.
-//! - [`device`]: the state machine of the primary channel: version, buffers, subchannels, and the RNDIS adapter behind it.
-//! - [`path`]: what the state machine has set up, as the channels that move frames see it.
-//! - [`transmit`]: frames from the guest, [`receive`]: frames to the guest, [`sections`]: who owns which part of the receive buffer.
+//! - [`device`]: the state machine of the primary channel: version, buffers, subchannels, and the RNDIS adapter.
+//! - [`path`]: the result of the negotiation, for the channels that move frames.
+//! - [`transmit`]: frames from the guest, [`receive`]: frames to the guest, [`sections`]: ownership of the receive
+//!   buffer's sections.
 //!
-//! The primary channel carries all but the data of subchannels. A channel's thread reads packets from its ring, gives those that
-//! are about frames to [`transmit`] and [`receive`], and the rest, on the primary channel, to the [`Device`](device::Device).
+//! The primary channel carries everything except the data of subchannels. A channel's thread reads packets from its
+//! ring. It passes packets with frames to [`transmit`] and [`receive`] and, on the primary channel, all others to the
+//! [`Device`](device::Device).
 
 pub mod device;
 pub mod path;

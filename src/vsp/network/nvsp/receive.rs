@@ -1,8 +1,9 @@
 //! Frames to the guest.
 //!
-//! Each frame goes into a section of the receive buffer, with an RNDIS header and its notes before it. A TCP segment that is longer than the network
-//! allows goes into as many sections as it needs, if the driver can put it together again; if not, it is cut.
-//! A packet then tells the guest about a number of sections at once. How many are left in the end bounds what can wait for the guest.
+//! Each frame goes into a section of the receive buffer, after an RNDIS header with per-packet information. A TCP
+//! segment that is longer than the MTU goes into as many sections as it needs if the driver supports that; otherwise it
+//! is segmented. One packet announces several sections to the guest. The number of free sections limits what can wait
+//! for the guest.
 
 use super::path::{Path, ReceiveBuffer};
 use super::sections::{Sections, Transaction};
@@ -17,28 +18,28 @@ use crate::vmbus::packet::TransferRange;
 use crate::vsp::network::rndis::info::{Information, PacketId, ReceiveChecksum};
 use crate::vsp::network::rndis::packet::{MAX_PACKET_HEADER, header};
 
-/// The most ranges in a transfer-pages packet that drivers of NDIS 6 take.
+/// Maximum number of ranges in a transfer-pages packet for drivers of NDIS 6.
 pub const MAX_RANGES: usize = 375;
 
-/// A packet that has so many ranges is sent before the next frame: the longest segment still fits.
+/// A packet with this many ranges is sent before the next frame is added. The longest segment still fits.
 const ENOUGH_RANGES: usize = 256;
 
-/// Sections that frames leave free, so that control messages always get through.
+/// Number of sections that are reserved for control messages.
 pub const RESERVED: usize = 8;
 
-/// Why a frame does not reach the guest.
+/// The reason why a frame does not reach the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiveError {
-    /// The guest has not given sections back in time.
+    /// The guest has not returned any sections.
     #[error("no section of the receive buffer is free")]
     Full,
-    /// The frame is longer than the network allows.
+    /// The frame is longer than the MTU allows.
     #[error("a frame of {0} bytes")]
     Length(usize),
     /// There is no receive buffer.
     #[error("there is no receive buffer")]
     NoBuffer,
-    /// A section is not where it should be.
+    /// The section exceeds the buffer.
     #[error(transparent)]
     Buffer(#[from] BufferError),
 }
@@ -46,17 +47,17 @@ pub enum ReceiveError {
 /// A transfer-pages packet for the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferPacket {
-    /// The packet's transaction id. A completion is wanted.
+    /// The packet's transaction id. A completion is required.
     pub transaction: Transaction,
-    /// The packet's page set: the guest's name for the buffer.
+    /// The packet's page set: the guest's id for the buffer.
     pub page_set: u16,
-    /// The sections, as far as they are used.
+    /// The used parts of the sections.
     pub ranges: Vec<TransferRange>,
     /// The payload.
     pub payload: Vec<u8>,
 }
 
-/// One channel's way in: collects frames for the next packet.
+/// The receive side of one channel: collects frames for the next packet.
 #[derive(Debug)]
 pub struct Receiver {
     channel: u16,
@@ -67,7 +68,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Creates the receiver of channel number `channel`. Messages are filled up to `message_length`.
+    /// Creates the receiver of channel number `channel`. Messages are padded to `message_length`.
     pub fn new(channel: u16, message_length: usize) -> Self {
         Self { channel, message_length, transaction: None, ranges: Vec::new(), piece: FrameBuffer::default() }
     }
@@ -82,10 +83,10 @@ impl Receiver {
         self.ranges.is_empty()
     }
 
-    /// Puts a frame into sections. It is changed on the way.
+    /// Puts a frame into sections. The frame is modified.
     ///
     /// # Errors
-    /// The frame does not get through, or, of a segment that had to be cut, not all pieces do.
+    /// Returns an error if the frame does not fit, or if not all pieces of a segmented frame fit.
     pub fn add(
         &mut self,
         path: &Path,
@@ -139,7 +140,7 @@ impl Receiver {
         self.write(buffer, sections, &information, &frame.bytes)
     }
 
-    /// Spreads a long segment over sections of one packet (NVSP 6.1, RSC over VMBus).
+    /// Distributes a long segment over sections of one packet (NVSP 6.1, RSC over VMBus).
     fn add_coalesced(
         &mut self,
         buffer: &ReceiveBuffer,
@@ -156,7 +157,7 @@ impl Receiver {
             let first = if index == 0 { PacketId::FIRST } else { 0 };
             let last = if index + 1 == pieces { PacketId::LAST } else { 0 };
             let packet_id = PacketId { version: 1, flags: PacketId::PART | first | last, id: 0 };
-            // Only the first message's other notes count.
+            // Only the first message's per-packet information is evaluated.
             let others = if index == 0 { information } else { Information::default() };
             self.write(buffer, sections, &Information { packet_id: Some(packet_id), ..others }, piece)?;
         }
@@ -192,15 +193,15 @@ impl Receiver {
         Ok(())
     }
 
-    /// Returns the packet of all frames since the last one. Returns `None` if there are none.
+    /// Returns the packet with all frames since the last one, or `None` if there are none.
     pub fn finish(&mut self, path: &Path) -> Option<TransferPacket> {
         self.packet(path, SendRndisPacket::DATA)
     }
 
-    /// Returns a packet with one control message. Frames that wait have to be sent before.
+    /// Returns a packet with one control message. Waiting frames must be sent before.
     ///
     /// # Errors
-    /// The guest has not given sections back; try again when it has.
+    /// Returns an error if no section is free; try again when the guest has returned some.
     pub fn control(
         &mut self,
         path: &Path,
@@ -222,10 +223,11 @@ impl Receiver {
     }
 }
 
-/// Completes a checksum that was left open, and says what the guest need not sum, if anything, and if it has switched that on.
+/// Completes a checksum that was left open, and returns the per-packet information about verified checksums if the
+/// guest has enabled it.
 ///
-/// There is a note that a checksum does not stand in its place, but Linux does not heed it where it sums by itself or passes the frame on,
-/// and does not tell when it does.
+/// RNDIS can mark a checksum as incomplete, but Linux ignores that when it verifies checksums itself or forwards the
+/// frame, and the host cannot know when it does.
 fn finish_checksum(path: &Path, frame: &mut FrameBuffer) -> Option<u32> {
     let is_local = match frame.offload.checksum {
         Checksum::Unverified => return None,
@@ -244,7 +246,7 @@ fn finish_checksum(path: &Path, frame: &mut FrameBuffer) -> Option<u32> {
         (IpVersion::V6, protocol::UDP) => (offloads.udp6.receive, ReceiveChecksum::UDP_SUCCEEDED),
         _ => return None,
     };
-    // Nobody has looked at the IP header of a frame from elsewhere.
+    // The IP header of a frame from another host has not been checked.
     let ip = headers.version == IpVersion::V4 && offloads.ipv4.receive && is_local;
     on.then_some(note | if ip { ReceiveChecksum::IP_SUCCEEDED } else { 0 })
 }

@@ -1,34 +1,35 @@
-//! Who owns which section of the receive buffer.
+//! The ownership of the receive buffer's sections.
 //!
-//! A section is free, or the guest's. A packet hands several to the guest at once, under one transaction; the guest's completion of that
-//! transaction gives all of them back. A guest can give back only what it has, and only once.
+//! A section is free, or belongs to the guest. A packet passes several sections to the guest as one transaction, and
+//! the guest's completion of that transaction returns all of them. A guest can return only what it has, and only once.
 
 /// Marks the end of a chain.
 const END: u32 = u32::MAX;
 
-/// What a section is.
+/// The state of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Section {
     Free,
-    /// The guest's, not the first of its transaction.
+    /// Owned by the guest; not the first of its transaction.
     Follower,
-    /// The guest's, the first of its transaction. That channel's guest side has to give it back.
+    /// Owned by the guest; the first of its transaction. It must be returned on this channel.
     Head {
         channel: u16,
     },
 }
 
-/// Names sections that went to the guest together. It is the number of the first one, so nothing has to be looked up.
+/// Identifies the sections that went to the guest together. It is the number of the first one, so that no look-up is
+/// needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Transaction(pub u64);
 
-/// A completion that gives back what the guest does not have.
+/// A completion for sections that the guest does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("channel {channel} completes transaction {transaction:#x}, which is not its own")]
 pub struct NotOwned {
-    /// Where the completion came in.
+    /// The channel of the completion.
     pub channel: u16,
-    /// What it names.
+    /// The transaction.
     pub transaction: u64,
 }
 
@@ -36,36 +37,37 @@ pub struct NotOwned {
 #[derive(Clone, Debug)]
 pub struct Sections {
     states: Vec<Section>,
-    /// For each section the one after it in its chain: of free ones, or of a transaction.
+    /// For each section, the next one in its chain: of free sections, or of a transaction.
     next: Vec<u32>,
     first_free: u32,
     free: usize,
 }
 
 impl Sections {
-    /// `count` free sections.
+    /// Creates `count` free sections.
     pub fn new(count: u32) -> Self {
         let next = (1..count).chain([END]).take(count as usize).collect();
         let first_free = if count == 0 { END } else { 0 };
         Self { states: vec![Section::Free; count as usize], next, first_free, free: count as usize }
     }
 
-    /// Returns how many there are.
+    /// Returns the number of sections.
     pub fn len(&self) -> usize {
         self.states.len()
     }
 
-    /// Returns `true` if there are none at all.
+    /// Returns `true` if there are no sections at all.
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
     }
 
-    /// Returns how many are free.
+    /// Returns the number of free sections.
     pub fn free(&self) -> usize {
         self.free
     }
 
-    /// Takes a free section for a packet on `channel`. The first one of a packet begins a transaction; give it as `transaction` for the others.
+    /// Takes a free section for a packet on `channel`. The first section of a packet begins a transaction; pass that as
+    /// `transaction` for the others.
     pub fn take(&mut self, channel: u16, transaction: Option<Transaction>) -> Option<u32> {
         let section = self.first_free;
         let index = section as usize;
@@ -75,7 +77,7 @@ impl Sections {
                 self.states[index] = Section::Head { channel };
                 self.next[index] = END;
             }
-            // Behind the head: the order in which sections come back does not matter.
+            // Inserted behind the head, because the order of the chain does not matter.
             Some(Transaction(head)) => {
                 let head = usize::try_from(head).ok().filter(|head| *head < self.states.len())?;
                 self.states[index] = Section::Follower;
@@ -88,10 +90,10 @@ impl Sections {
         Some(section)
     }
 
-    /// Takes back all sections of a transaction and says how many they were.
+    /// Takes back all sections of a transaction, and returns their number.
     ///
     /// # Errors
-    /// The guest does not have them, or has them on another channel.
+    /// Returns an error if the guest does not have them, or has them on another channel.
     pub fn give_back(&mut self, channel: u16, transaction: Transaction) -> Result<usize, NotOwned> {
         let refused = NotOwned { channel, transaction: transaction.0 };
         let head = u32::try_from(transaction.0).map_err(|_| refused)?;
@@ -112,7 +114,7 @@ impl Sections {
         Ok(count)
     }
 
-    /// Takes back all that a channel's guest side has: the channel was closed.
+    /// Takes back all sections of a channel, because it was closed.
     pub fn give_back_all(&mut self, channel: u16) {
         for head in 0..self.states.len() {
             if self.states[head] == (Section::Head { channel }) {

@@ -1,7 +1,8 @@
 //! Frames from the guest.
 //!
-//! A packet's RNDIS messages lie in a section of the send buffer, in guest pages that the packet names, or begin in the former and go on in the
-//! latter. They are copied out once, all of them; from then on the guest cannot change what is checked and sent.
+//! A packet's RNDIS messages are in a section of the send buffer, in guest pages that the packet lists, or begin in the
+//! section and continue in the pages. They are all copied once; after that, the guest cannot change what is checked and
+//! sent.
 
 use zerocopy::FromBytes;
 
@@ -16,34 +17,34 @@ use crate::vsp::network::rndis::info::TransmitChecksum;
 use crate::vsp::network::rndis::packet::{DataMessage, DataMessages, PacketError};
 use crate::vsp::network::rndis::statistics::Statistics;
 
-/// Why a packet's RNDIS messages cannot be had.
+/// The reason why a packet's RNDIS messages cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GatherError {
-    /// It names a section, and there is no send buffer.
+    /// The packet names a section, but there is no send buffer.
     #[error("section {0} of a send buffer that does not exist")]
     NoSendBuffer(u32),
-    /// It uses more of a section than there is.
+    /// The packet uses more than a section.
     #[error("{length} bytes in a section of {size}")]
     SectionLength {
-        /// What it uses.
+        /// The length that it uses.
         length: u32,
-        /// How long a section is.
+        /// Size of a section.
         size: u32,
     },
-    /// The messages are too long in all.
+    /// The messages are too long.
     #[error("a transfer of {length} bytes, {most} at most are allowed")]
     TooLong {
-        /// How long they are.
+        /// Their length.
         length: usize,
-        /// How long they may be.
+        /// Maximum length.
         most: usize,
     },
-    /// The section is beyond the buffer's end.
+    /// The section exceeds the buffer.
     #[error(transparent)]
     Buffer(#[from] BufferError),
 }
 
-/// Reads a `SEND_RNDIS_PACKET` message.
+/// Parses a `SEND_RNDIS_PACKET` message.
 pub fn read_request(payload: &[u8]) -> Option<SendRndisPacket> {
     match split(payload)? {
         (MessageType::SEND_RNDIS_PACKET, body) => SendRndisPacket::read_from_prefix(body).ok().map(|(body, _)| body),
@@ -51,18 +52,18 @@ pub fn read_request(payload: &[u8]) -> Option<SendRndisPacket> {
     }
 }
 
-/// Why a frame from the guest was dropped.
+/// The reason why a frame from the guest was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// It is shorter than an Ethernet header, or longer than the network allows.
+    /// It is shorter than an Ethernet header, or longer than allowed.
     #[error("a frame of {0} bytes")]
     Length(usize),
-    /// It is not what the guest says it is.
+    /// It does not match its per-packet information.
     #[error(transparent)]
     Offload(#[from] TransmitError),
 }
 
-/// One channel's way out. It keeps only memory that is used again and again.
+/// The transmit side of one channel. It keeps only reusable buffers.
 #[derive(Debug, Default)]
 pub struct Transmitter {
     transfer: Vec<u8>,
@@ -73,7 +74,7 @@ impl Transmitter {
     /// Copies a packet's messages out of guest memory.
     ///
     /// # Errors
-    /// The guest names memory that it does not have, or too much.
+    /// Returns an error if the guest names memory that it does not have, or too much of it.
     pub fn gather(
         &mut self,
         path: &Path,
@@ -105,14 +106,14 @@ impl Transmitter {
         Ok(&self.transfer)
     }
 
-    /// The messages that were gathered last.
+    /// Returns the messages that were gathered last.
     pub fn transfer(&self) -> &[u8] {
         &self.transfer
     }
 
-    /// Sends the frames of a packet and says how to complete it.
+    /// Sends the frames of a packet and returns the status for its completion.
     ///
-    /// `send` gets each frame with what is left to be done to it, and returns whether there was room for it.
+    /// `send` is called with each frame and its pending offloads, and returns `false` if there was no room for it.
     pub fn send(
         &mut self,
         path: &Path,
@@ -149,7 +150,7 @@ impl Transmitter {
     }
 }
 
-/// Makes `buffer` the frame of a message, as backends want it.
+/// Converts a message to a frame for the backend.
 fn prepare(buffer: &mut FrameBuffer, path: &Path, message: &DataMessage<'_>) -> Result<(), FrameError> {
     let length = message.frame.len();
     let longest = if message.information.large_send.is_some() { MAX_FRAME } else { path.max_tagged_frame() };

@@ -1,4 +1,4 @@
-//! NVSP's messages as they lie in a packet's payload. Names and layouts follow Linux's `drivers/net/hyperv/hyperv_net.h`.
+//! NVSP's messages as the payload of packets. Names and layouts follow Linux's `drivers/net/hyperv/hyperv_net.h`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::vmbus::ids::GpadlId;
 use crate::vsp::network::{held_as_text, open_enum, wire};
 
 open_enum! {
-/// An open enum of message types. Version 1 begins at 100, 2 at 109, 4 at 128, 5 at 131, 6 at 135.
+/// The type of a message. Unknown types are kept. Version 1 begins at 100, 2 at 109, 4 at 128, 5 at 131, 6 at 135.
 MessageType: u32, "message type {}";
     INIT = 1;
     INIT_COMPLETE = 2;
@@ -34,7 +34,7 @@ MessageType: u32, "message type {}";
 }
 
 open_enum! {
-/// An open enum of statuses.
+/// The status of a request. Unknown values are kept.
 Status: u32, "status {}";
     NONE = 0;
     SUCCESS = 1;
@@ -64,12 +64,12 @@ pub enum Version {
 }
 
 impl Version {
-    /// All of them, oldest first. There never was a version 3.
+    /// All versions, oldest first. There is no version 3.
     pub const ALL: [Self; 6] = [Self::V1, Self::V2, Self::V4, Self::V5, Self::V6, Self::V6_1];
-    /// The newest one.
+    /// The newest version.
     pub const NEWEST: Self = Self::V6_1;
 
-    /// Returns the version as it stands in [`Init`].
+    /// Returns the version's number in [`Init`].
     pub fn number(self) -> u32 {
         match self {
             Self::V1 => 2,
@@ -81,12 +81,12 @@ impl Version {
         }
     }
 
-    /// Returns the version that stands for a number in [`Init`].
+    /// Returns the version with this number in [`Init`].
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.number() == number)
     }
 
-    /// Returns how long every message is that the host sends, at least: drivers copy so much.
+    /// Returns the minimum length of the host's messages: drivers copy that many bytes.
     pub fn message_length(self) -> usize {
         if self < Self::V6_1 { 28 } else { 40 }
     }
@@ -105,7 +105,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// A text that names no version.
+/// The text is not a version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no NVSP version; give one of 1, 2, 4, 5, 6, 6.1")]
 pub struct UnknownVersion(String);
@@ -124,27 +124,27 @@ impl FromStr for Version {
 held_as_text!(Version);
 
 wire! { 8,
-/// `INIT`: the guest asks for a version. Linux asks for one after the other, newest first.
+/// `INIT`: the guest requests a version. Linux tries one after the other, newest first.
 pub struct Init {
-    /// The oldest version that would do.
+    /// The oldest acceptable version.
     pub minimum: u32,
-    /// The newest.
+    /// The newest acceptable version.
     pub maximum: u32,
 }}
 
 wire! { 12,
 /// `INIT_COMPLETE`.
 pub struct InitComplete {
-    /// The version. Only version 1 still looks at it.
+    /// The version, evaluated only by version 1.
     pub version: u32,
-    /// How many pieces a packet may have.
+    /// Maximum number of pieces in a packet.
     pub maximum_pieces: u32,
-    /// Whether the version is spoken.
+    /// Whether the version is supported.
     pub status: Status,
 }}
 
 wire! { 8,
-/// `SEND_NDIS_VERSION`: which NDIS the driver is written for.
+/// `SEND_NDIS_VERSION`: the NDIS version of the driver.
 pub struct NdisVersion {
     /// 6.
     pub major: u32,
@@ -153,129 +153,129 @@ pub struct NdisVersion {
 }}
 
 wire! { 8,
-/// `SEND_RECEIVE_BUFFER` and `SEND_SEND_BUFFER`: the guest gives memory.
+/// `SEND_RECEIVE_BUFFER` and `SEND_SEND_BUFFER`: the guest shares memory.
 pub struct SendBuffer {
     /// The memory.
     pub gpadl: GpadlId,
-    /// The guest's name for it, which transfer-pages packets carry.
+    /// The guest's id for it, which transfer-pages packets contain.
     pub id: u16,
     /// 0.
     pub reserved: u16,
 }}
 
 wire! { 24,
-/// `SEND_RECEIVE_BUFFER_COMPLETE`: how the host divides the receive buffer. No host ever made more than one division.
+/// `SEND_RECEIVE_BUFFER_COMPLETE`: the division of the receive buffer. Hosts always use one division.
 pub struct ReceiveBufferComplete {
-    /// Whether the host takes it.
+    /// Whether the buffer is accepted.
     pub status: Status,
     /// 1.
     pub division_count: u32,
-    /// Where the division starts.
+    /// Start of the division.
     pub offset: u32,
-    /// The size of a section.
+    /// Size of a section in bytes.
     pub section_size: u32,
-    /// How many sections there are.
+    /// Number of sections.
     pub section_count: u32,
-    /// Where the division ends.
+    /// End of the division.
     pub end_offset: u32,
 }}
 
 wire! { 8,
 /// `SEND_SEND_BUFFER_COMPLETE`.
 pub struct SendBufferComplete {
-    /// Whether the host takes it.
+    /// Whether the buffer is accepted.
     pub status: Status,
-    /// The size of the sections into which the guest is to divide it.
+    /// Size of the sections into which the guest divides it.
     pub section_size: u32,
 }}
 
 wire! { 4,
-/// `REVOKE_RECEIVE_BUFFER` and `REVOKE_SEND_BUFFER`: the guest wants its memory back.
+/// `REVOKE_RECEIVE_BUFFER` and `REVOKE_SEND_BUFFER`: the guest revokes the memory.
 pub struct RevokeBuffer {
-    /// As it was given.
+    /// The id from [`SendBuffer`].
     pub id: u16,
     /// 0.
     pub reserved: u16,
 }}
 
 wire! { 12,
-/// `SEND_RNDIS_PACKET`: there are RNDIS messages, from either side.
+/// `SEND_RNDIS_PACKET`: contains RNDIS messages, from either side.
 pub struct SendRndisPacket {
     /// 0: data, 1: control.
     pub channel_type: u32,
-    /// Which section of the send buffer the messages begin in, or [`NO_SECTION`](Self::NO_SECTION).
+    /// The section of the send buffer in which the messages begin, or [`NO_SECTION`](Self::NO_SECTION).
     pub section: u32,
-    /// How much of it they use.
+    /// Number of bytes in it.
     pub section_length: u32,
 }}
 
 impl SendRndisPacket {
-    /// All of the messages are elsewhere.
+    /// No section: all messages are in other memory.
     pub const NO_SECTION: u32 = u32::MAX;
     /// In [`channel_type`](Self::channel_type): frames.
     pub const DATA: u32 = 0;
-    /// In [`channel_type`](Self::channel_type): the adapter is meant.
+    /// In [`channel_type`](Self::channel_type): control messages for the adapter.
     pub const CONTROL: u32 = 1;
 }
 
 wire! { 4,
-/// `SEND_RNDIS_PACKET_COMPLETE`: the other side may use the memory again.
+/// `SEND_RNDIS_PACKET_COMPLETE`: the other side may reuse the memory.
 pub struct SendRndisPacketComplete {
-    /// Whether the messages made sense.
+    /// Whether the messages were valid.
     pub status: Status,
 }}
 
 wire! { 16,
-/// `SEND_NDIS_CONFIG`: what the driver is set up for.
+/// `SEND_NDIS_CONFIG`: the configuration of the driver.
 pub struct NdisConfig {
-    /// The longest frame, which is the MTU and an Ethernet header.
+    /// Length of the longest frame: the MTU plus an Ethernet header.
     pub frame_length: u32,
     /// 0.
     pub reserved: u32,
-    /// See the constants; not aligned as one number would be.
+    /// Capability bits; not aligned like a 64-bit number.
     pub capabilities: [u32; 2],
 }}
 
 impl NdisConfig {
-    /// In the first word of [`capabilities`](Self::capabilities): a virtual function may take over.
+    /// In the first word of [`capabilities`](Self::capabilities): the driver supports a virtual function.
     pub const VIRTUAL_FUNCTION: u32 = 1 << 2;
-    /// VLAN tags travel beside the frame.
+    /// VLAN tags are in the per-packet information.
     pub const VLAN: u32 = 1 << 3;
-    /// The driver puts coalesced segments together.
+    /// The driver reassembles coalesced segments.
     pub const COALESCING: u32 = 1 << 7;
 }
 
 wire! { 8,
-/// `SEND_VF_ASSOCIATION`: whether there is a virtual function that may take over. This host has none.
+/// `SEND_VF_ASSOCIATION`: whether there is a virtual function. This host has none.
 pub struct VfAssociation {
-    /// 1 if so.
+    /// 1 if there is one.
     pub allocated: u32,
-    /// Which one.
+    /// Its serial number.
     pub serial: u32,
 }}
 
 wire! { 4,
-/// `SWITCH_DATA_PATH`: the guest wants frames to go another way.
+/// `SWITCH_DATA_PATH`: the guest selects another path for frames.
 pub struct SwitchDataPath {
     /// 0: this channel, 1: the virtual function.
     pub active: u32,
 }}
 
 wire! { 8,
-/// `SUBCHANNEL`, both ways: the guest asks for subchannels, the host says how many there will be.
+/// `SUBCHANNEL`, in both directions: the guest requests subchannels, and the host replies with their number.
 pub struct Subchannel {
-    /// 1 (allocate) from the guest; a [`Status`] from the host.
+    /// From the guest: 1 (allocate); from the host: a [`Status`].
     pub operation_or_status: u32,
-    /// How many.
+    /// Number of subchannels.
     pub count: u32,
 }}
 
 wire! { 8,
-/// `SEND_INDIRECTION_TABLE`: the host says which channels to send on. The table follows at the offset.
+/// `SEND_INDIRECTION_TABLE`: the channels on which the guest should send. The table follows at the offset.
 pub struct IndirectionTable {
-    /// How many entries there are: 16.
+    /// Number of entries: 16.
     pub count: u32,
-    /// Where they start, from the message's start.
+    /// Offset of the entries from the message's start.
     pub offset: u32,
 }}
 
@@ -289,7 +289,7 @@ pub struct OidQueryComplete {
 }}
 
 wire! { 8,
-/// The start of the answer to `PD_API` (PacketDirect, which this host does not have).
+/// The start of the reply to `PD_API` (PacketDirect, which this host does not support).
 pub struct PacketDirectComplete {
     /// As in the request.
     pub operation: u32,
@@ -297,13 +297,14 @@ pub struct PacketDirectComplete {
     pub status: Status,
 }}
 
-/// How many entries the send indirection table has.
+/// Number of entries of the send indirection table.
 pub const SEND_TABLE: usize = 16;
 
-/// Where it starts. Drivers before NVSP 6.1 look there whatever the message says, to mend a mistake of some hosts.
+/// Offset of the table. Drivers before NVSP 6.1 ignore the message's offset and use this one, because some hosts sent a
+/// wrong offset.
 pub const SEND_TABLE_OFFSET: usize = 40;
 
-/// Puts the type before a body, and fills up with zeros to `length`.
+/// Prepends the type to a body, and pads with zeros to `length`.
 pub fn message(message_type: MessageType, body: &(impl IntoBytes + Immutable), length: usize) -> Vec<u8> {
     let mut bytes = [message_type.as_bytes(), body.as_bytes()].concat();
     if bytes.len() < length {
@@ -312,12 +313,12 @@ pub fn message(message_type: MessageType, body: &(impl IntoBytes + Immutable), l
     bytes
 }
 
-/// Takes the type off a message.
+/// Splits the type from a message.
 pub fn split(payload: &[u8]) -> Option<(MessageType, &[u8])> {
     MessageType::read_from_prefix(payload).ok()
 }
 
-/// `SEND_INDIRECTION_TABLE` that spreads over `channels` channels.
+/// Returns a `SEND_INDIRECTION_TABLE` that distributes over `channels` channels.
 pub fn indirection_table(channels: u32) -> Vec<u8> {
     let body = IndirectionTable { count: SEND_TABLE as u32, offset: SEND_TABLE_OFFSET as u32 };
     let mut bytes = message(MessageType::SEND_INDIRECTION_TABLE, &body, SEND_TABLE_OFFSET);

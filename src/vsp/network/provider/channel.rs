@@ -1,4 +1,4 @@
-//! What the thread of a channel does.
+//! The thread of a channel.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use crate::vmbus::vsp::{Channel, Handler, ServiceError};
 /// One open channel.
 pub(super) struct NetworkChannel {
     nic: Arc<Nic>,
-    /// 0 is the primary one.
+    /// Number of the channel; 0 is the primary one.
     number: u16,
     transmitter: Transmitter,
-    /// Where packets are copied to.
+    /// The buffer into which packets are copied.
     packet: Vec<u8>,
     outgoing: Outgoing,
-    /// How many frames the guest has sent since the thread woke.
+    /// Number of frames that the guest has sent since the thread woke.
     sent: u32,
     patience: Patience,
     trace: ChannelTrace,
@@ -36,7 +36,8 @@ impl Handler for NetworkChannel {
     fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
         self.sent = 0;
         self.exchange(channel)?;
-        // For frames to the guest it never pays: they gather in the backend anyway, and the guest idles for want of them.
+        // For frames to the guest, batching has no benefit: they collect in the backend anyway, and the guest idles
+        // without them.
         let delivered = self.outgoing.take_delivered();
         self.patience.adapt(self.sent.max(delivered.min(1)));
         Ok(())
@@ -57,7 +58,7 @@ impl Drop for NetworkChannel {
 }
 
 impl NetworkChannel {
-    /// Channel number `number` of an adapter, which has just been opened.
+    /// Creates the handler of channel number `number` of an adapter, which has just been opened.
     pub fn new(nic: Arc<Nic>, number: u16, trace: ChannelTrace) -> Self {
         Self {
             nic,
@@ -75,7 +76,7 @@ impl NetworkChannel {
     fn exchange(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
         while !channel.port().is_closing() {
             channel.rings().0.mask();
-            // What the guest is told of it takes room among what it was not told yet.
+            // The resulting messages to the guest need room among the unsent ones.
             if self.number == 0 && self.outgoing.takes_more() && self.nic.take_attention() {
                 self.look_around();
             }
@@ -94,7 +95,7 @@ impl NetworkChannel {
                 Stopped::Ring(room) => Some(room),
                 _ => None,
             });
-            // The least: whoever wants more looks again when there is so much.
+            // The minimum: with that much room, each waiter checks again.
             if let Some(room) = wanted.min() {
                 let (has_room, signal) = channel.rings().1.wait_for_room(room)?;
                 channel.signal(signal);
@@ -102,7 +103,7 @@ impl NetworkChannel {
                     continue;
                 }
             }
-            // Packets that wait for room come again when the guest signals that there is.
+            // Packets that wait for room are read again when the guest signals.
             if !matches!(packets, Stopped::Ring(_)) && channel.rings().0.unmask()? {
                 continue;
             }
@@ -115,7 +116,7 @@ impl NetworkChannel {
         Ok(())
     }
 
-    /// The cable may have been pulled, or another channel opened or closed.
+    /// Updates the device, because the link may have changed, or another channel was opened or closed.
     fn look_around(&mut self) {
         let nic = self.nic.clone();
         let mut device = nic.device();
@@ -125,7 +126,7 @@ impl NetworkChannel {
         self.carry_out(actions, None);
     }
 
-    /// Takes packets, as long as they can be completed.
+    /// Reads packets while there is room for their completions.
     fn take_packets(&mut self, channel: &mut Channel) -> Result<Stopped, ServiceError> {
         let room = NewPacket::space(MAX_PAYLOAD);
         let mut buffer = std::mem::take(&mut self.packet);
@@ -197,11 +198,11 @@ impl NetworkChannel {
         }
     }
 
-    /// The guest has done with sections.
+    /// Handles a completion that returns sections.
     fn give_back(&self, transaction: Transaction) {
         let shared = self.nic.shared();
         let mut sections = shared.sections();
-        // Sections of a buffer that was revoked may come back late.
+        // Sections of a revoked buffer may be returned late.
         if let Some(Err(error)) = sections.as_mut().map(|sections| sections.give_back(self.number, transaction)) {
             log::debug!("{error}");
         }
@@ -218,7 +219,7 @@ impl NetworkChannel {
         status
     }
 
-    /// Hands control messages to the device.
+    /// Passes control messages to the device.
     fn control(&mut self, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> Outcome {
         let path = self.nic.shared().path.clone();
         match self.transmitter.gather(&path, request, ranges) {
@@ -241,7 +242,7 @@ impl NetworkChannel {
         self.carry_out(outcome.actions, transaction);
     }
 
-    /// Does what the device wants done, or puts it behind what waits already.
+    /// Takes the device's actions, or queues them behind the unsent messages.
     fn carry_out(&mut self, actions: Actions, transaction: Option<u64>) {
         for action in actions {
             match action {

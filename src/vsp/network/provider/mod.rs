@@ -1,7 +1,7 @@
-//! An adapter as a device on VMBus: what binds a [`Nic`] to its channels' rings.
+//! An adapter as a VMBus device: connects a [`Nic`] to its channels' rings.
 //!
-//! `channel` is what the thread of one channel does: it takes the guest's packets, and carries out what the device wants done.
-//! `outgoing` is the way to the guest: messages that wait to be told, and frames.
+//! `channel` is the thread of one channel: it reads the guest's packets, and takes the device's actions. `outgoing` is
+//! the direction to the guest: unsent messages, and frames.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-/// The instance GUID of a machine's adapters, which have their numbers in the last byte: "viridian net" in ASCII.
+/// The instance GUID of a machine's adapters, "viridian net" in ASCII; the last byte is the adapter's number.
 const INSTANCE: u128 = 0x76697269_6469_616e_6e65_740000000000;
 
-/// A network adapter that a guest finds on VMBus.
+/// A network adapter as a VMBus device.
 pub struct NetworkVsp {
     nic: Arc<Nic>,
     instance: Guid,
@@ -30,7 +30,7 @@ pub struct NetworkVsp {
 }
 
 impl NetworkVsp {
-    /// Returns a machine's adapter of this number.
+    /// Creates a machine's adapter with this number.
     pub fn numbered(nic: Arc<Nic>, number: u8) -> Self {
         Self::new(nic, Self::instance(number))
     }
@@ -40,12 +40,12 @@ impl NetworkVsp {
         Self { nic, instance, tracer: None }
     }
 
-    /// Returns the instance GUID of a machine's adapter of this number.
+    /// Returns the instance GUID of a machine's adapter with this number.
     pub fn instance(number: u8) -> Guid {
         Guid::new(INSTANCE | u128::from(number))
     }
 
-    /// Returns the same with every message traced.
+    /// Traces every message.
     pub fn traced(self, tracer: Option<Tracer>) -> Self {
         Self { tracer, ..self }
     }

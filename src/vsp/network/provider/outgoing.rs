@@ -1,4 +1,4 @@
-//! The way to the guest: messages that wait to be told, and frames.
+//! The direction to the guest: unsent messages, and frames.
 
 use std::collections::VecDeque;
 
@@ -16,66 +16,66 @@ use crate::vmbus::packet::{PacketKind, TransferPagesHeader};
 use crate::vmbus::ring::{Mark, NewPacket, OutgoingRing};
 use crate::vmbus::vsp::{Channel, ServiceError};
 
-/// The transaction id of a packet that the guest did not ask for.
+/// The transaction id of a packet that is not a reply.
 const UNSOLICITED: u64 = 0;
 
-/// How many packets, and how many frames, have their turn before the other way has.
+/// Number of packets, and of frames, that are processed before the other direction gets its turn.
 pub(super) const BATCH: usize = 256;
 
-/// A guest that does not read what it is told, or does not give back sections, is told no more than this.
+/// Maximum number of unsent messages of a guest that does not read them or does not return sections.
 pub(super) const MAX_UNSENT: usize = 64;
 
-/// More than one packet's actions, and those of a change of the link beside.
+/// Number of messages that a packet's actions and a link change together do not exceed.
 const MAX_ACTIONS: usize = 8;
 
-/// The longest payload: the message with the send indirection table.
+/// Maximum length of a payload: the message with the send indirection table.
 pub(super) const MAX_PAYLOAD: usize = 128;
 
-/// Returns the room that a packet with so many ranges takes.
+/// Returns the space that a packet with this number of ranges needs in a ring.
 fn transfer_room(ranges: usize) -> u32 {
     NewPacket::space(size_of::<TransferPagesHeader>() + ranges * 8 + MAX_PAYLOAD)
 }
 
-/// What the guest is to be told, in order.
+/// A message for the guest, in order.
 enum Unsent {
-    /// The answer to the packet with that transaction id.
+    /// The completion of the packet with this transaction id.
     Completion(u64, Vec<u8>),
-    /// A message in band.
+    /// An in-band message.
     Message(Vec<u8>),
     /// An RNDIS control message, through the receive buffer.
     Control(Vec<u8>),
-    /// So many subchannels: by VMBus, after what was told before.
+    /// This number of subchannels: offered by VMBus, after the earlier messages are sent.
     Subchannels(u16),
 }
 
-/// Why a channel's thread stops doing something.
+/// The reason why a channel's thread stops an activity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
     /// There is nothing left.
     Empty,
-    /// Others have their turn.
+    /// The other activities get their turn.
     Turn,
-    /// The outgoing ring has too little room for a packet that takes so many bytes.
+    /// The outgoing ring lacks room for a packet of this size in bytes.
     Ring(u32),
-    /// The guest has too many sections. It gives them back by packets.
+    /// The guest has too many sections. It returns them by packets.
     Sections,
 }
 
-/// See the module's description.
+/// The direction to the guest; see the module's description.
 pub(super) struct Outgoing {
     channel: u16,
     receiver: Receiver,
-    /// Where frames for the guest are fetched to.
+    /// The buffer into which frames are fetched.
     frame: FrameBuffer,
-    /// Behind the last frames that were written.
+    /// Position behind the last frames that were written.
     mark: Mark,
-    /// How many frames were fetched since it was asked last.
+    /// Number of frames fetched since the last call of [`take_delivered`](Self::take_delivered).
     delivered: u32,
     unsent: VecDeque<Unsent>,
 }
 
 impl Outgoing {
-    /// That of channel number `channel`.
+    /// Creates the state of channel number `channel`.
     pub fn new(channel: u16) -> Self {
         Self {
             channel,
@@ -87,17 +87,17 @@ impl Outgoing {
         }
     }
 
-    /// Returns how many frames were fetched since this was called last.
+    /// Returns the number of frames that were fetched since the last call.
     pub fn take_delivered(&mut self) -> u32 {
         std::mem::take(&mut self.delivered)
     }
 
-    /// Returns `true` if there is room for what may come of another packet.
+    /// Returns `true` if there is room for the messages that another packet can cause.
     pub fn takes_more(&self) -> bool {
         self.unsent.len() + MAX_ACTIONS <= MAX_UNSENT
     }
 
-    /// Puts what is to be told behind what waits already. A completion is for the packet of that transaction id, if it wants one.
+    /// Queues a message. A completion is for the packet with that transaction id, if it requires one.
     pub fn put(&mut self, action: Action, transaction: Option<u64>) {
         let unsent = match action {
             Action::Complete(payload) => transaction.map(|transaction| Unsent::Completion(transaction, payload)),
@@ -109,7 +109,7 @@ impl Outgoing {
         self.unsent.extend(unsent);
     }
 
-    /// Tells the guest what it is to be told.
+    /// Sends the unsent messages.
     pub fn tell(&mut self, channel: &mut Channel, nic: &Nic, trace: &ChannelTrace) -> Result<Stopped, ServiceError> {
         while let Some(unsent) = self.unsent.front() {
             let room = NewPacket::space(MAX_PAYLOAD);
@@ -142,7 +142,7 @@ impl Outgoing {
                         Err(error) => log::debug!("a control message for the guest was dropped: {error}"),
                     }
                 }
-                // A driver that does not know yet how many it gets would not open them.
+                // A driver that does not yet know the number of subchannels would not open them.
                 Unsent::Subchannels(count) => {
                     let count = *count;
                     channel.publish();
@@ -154,10 +154,10 @@ impl Outgoing {
         Ok(Stopped::Empty)
     }
 
-    /// Delivers the frames that wait, as far as the guest has room for them. The rest waits in the backend, which has bounds.
+    /// Delivers waiting frames while the guest has room for them. The rest waits in the backend, which is bounded.
     ///
-    /// Frames that come while the guest has not read the last ones wait until it has, and are then told together: a guest that is busy gets more
-    /// at a time, and its VPs are left alone meanwhile.
+    /// Frames that arrive before the guest has read the previous ones wait until it has, and are then delivered
+    /// together. So a busy guest gets more frames at a time, and fewer interrupts.
     pub fn deliver(&mut self, channel: &mut Channel, nic: &Nic, trace: &ChannelTrace) -> Result<Stopped, ServiceError> {
         let (incoming, ring) = channel.rings();
         if incoming.guest_minds_room() && !ring.is_read(self.mark)? {
@@ -187,13 +187,14 @@ impl Outgoing {
         Ok(stopped.unwrap_or(Stopped::Empty))
     }
 
-    /// While this channel's frames have to wait, has others get theirs. Returns `false` if that is no matter of this channel's.
+    /// Lets other channels get their frames while this channel's frames have to wait. Returns `false` if this channel
+    /// does not fetch frames for others.
     pub fn distribute(&mut self, nic: &Nic) -> bool {
         let path = nic.shared().path.clone();
         nic.distribute(self.channel, &path, &mut self.frame)
     }
 
-    /// Puts the next frame into sections. Says why there is no next one.
+    /// Puts the next frame into sections. Returns the reason if there is no next one.
     fn add_next(&mut self, nic: &Nic, shared: &Shared, trace: &ChannelTrace) -> Option<Stopped> {
         let path = &shared.path;
         if path.running && !shared.sections().as_ref().is_some_and(has_enough) {
@@ -223,13 +224,13 @@ impl Outgoing {
     }
 }
 
-/// Returns `true` if the longest segment finds room, or all that can be expected of a small buffer.
+/// Returns `true` if there is room for the longest segment, or as much room as a small buffer can have.
 fn has_enough(sections: &Sections) -> bool {
     const LONGEST_SEGMENT: usize = 48;
     sections.free() >= (RESERVED + LONGEST_SEGMENT).min(sections.len() / 2 + RESERVED / 2 + 1)
 }
 
-/// Writes a packet that there is room for.
+/// Writes a packet for which there is room.
 fn write(ring: &mut OutgoingRing, packet: &TransferPacket) -> Result<(), ServiceError> {
     let TransferPacket { transaction, page_set, ranges, payload } = packet;
     let header =

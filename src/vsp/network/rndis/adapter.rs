@@ -1,4 +1,4 @@
-//! The adapter: answers control messages.
+//! The adapter, which answers control messages.
 
 use std::sync::Arc;
 
@@ -18,65 +18,65 @@ use crate::net::frame::{ETHERNET_HEADER, VLAN_TAG};
 use crate::net::mac::MacAddress;
 use crate::net::rss::Scaling;
 
-/// The longest control message: a driver that sets a table, a key, and then some, stays far below.
+/// Maximum length of a control message. A driver that sets a table and a key needs far less.
 pub const MAX_CONTROL: usize = 4096;
 
-/// How many data messages a transfer may carry. Linux batches no more than this into a section of the send buffer.
+/// Maximum number of data messages in a transfer. Linux puts at most this many into a section of the send buffer.
 pub const MAX_PACKETS: u32 = 8;
 
 /// Data messages of a transfer start at multiples of two to this power.
 const ALIGNMENT_FACTOR: u32 = 3;
 
-/// The longest transfer that we take: a segment of the greatest length, and its notes.
+/// Maximum length of a transfer: a segment of maximum length with its per-packet information.
 pub const MAX_TRANSFER: usize = 128 << 10;
 
-/// What an adapter is made with.
+/// The settings of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The permanent address.
     pub address: MacAddress,
-    /// The largest IP packet that may be used.
+    /// Size of the largest IP packet.
     pub mtu: u16,
-    /// How many channels there can be.
+    /// Maximum number of channels.
     pub queues: u16,
-    /// Bits in a second, as guests are told.
+    /// Link speed that the guest sees, in bits per second.
     pub link_speed: u64,
-    /// What the guest may call the adapter. At most 255 characters of it count.
+    /// The friendly name of the adapter, up to 255 characters.
     pub name: String,
 }
 
 /// Messages for the guest.
 pub type Messages = SmallVec<[Vec<u8>; 2]>;
 
-/// What came of a control message.
+/// The result of a control message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Messages for the guest, in order.
     pub replies: Messages,
-    /// Whether the path of frames has to follow: the filter, the offloads or the scaling may be others now.
+    /// Whether the path of frames must be updated, because the filter, the offloads or the scaling may have changed.
     pub changed: bool,
-    /// Why the message was dropped, for the log.
+    /// The reason why the message was dropped, for the log.
     pub refusal: Option<Refusal>,
 }
 
-/// Why a control message was dropped without an answer: there was nothing to answer to.
+/// The reason why a control message was dropped without a reply: it cannot be replied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Its length is not what its header says, or its body is not all there.
+    /// Its length does not match its header, or its body is incomplete.
     #[error("a control message of {0} bytes is cut off")]
     Length(usize),
-    /// No message of a guest's has this type.
+    /// Guests do not send messages of this type.
     #[error("{0} is no control message that a guest sends")]
     Type(MessageType),
 }
 
-/// See the module's description.
+/// The adapter; see the module's description.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     pub(super) settings: Settings,
     pub(super) packet_filter: u32,
     pub(super) multicast: Vec<MacAddress>,
-    /// The current address, which the guest may set.
+    /// The current address, which the guest can set.
     pub(super) address: MacAddress,
     pub(super) offloads: Offloads,
     pub(super) scaling: Option<Scaling>,
@@ -88,7 +88,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// Creates an adapter that waits to be initialised.
+    /// Creates an adapter that has not been initialised.
     pub fn new(settings: Settings, statistics: Arc<Statistics>) -> Self {
         let (address, mtu) = (settings.address, settings.mtu);
         Self {
@@ -106,9 +106,9 @@ impl Adapter {
         }
     }
 
-    /// Back to the start, as when a driver opens the channel anew. The link stays as it is.
+    /// Returns to the initial state, as when a driver reopens the channel. The link does not change.
     ///
-    /// `mtu` is what the driver has announced, `coalescing` whether it can put segments together.
+    /// `mtu` is the MTU that the driver announced; `coalescing` is `true` if it reassembles segments.
     pub fn restart(&mut self, mtu: u16, coalescing: bool) {
         let link_up = self.link_up;
         *self = Self::new(self.settings.clone(), self.statistics.clone());
@@ -116,37 +116,37 @@ impl Adapter {
         self.mtu = mtu.min(self.settings.mtu);
     }
 
-    /// Returns what the adapter was made with.
+    /// Returns the settings of the adapter.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Returns what it counts.
+    /// Returns the counters.
     pub fn statistics(&self) -> &Arc<Statistics> {
         &self.statistics
     }
 
-    /// Returns `true` if frames may travel: the driver has initialised the adapter and the link is up.
+    /// Returns `true` if frames are transferred: the driver has initialised the adapter and the link is up.
     pub fn is_running(&self) -> bool {
         self.initialized && self.link_up
     }
 
-    /// Returns what the guest has switched on.
+    /// Returns the offloads that the guest has enabled.
     pub fn offloads(&self) -> Offloads {
         self.offloads
     }
 
-    /// Returns how frames are spread over channels.
+    /// Returns the distribution of frames over channels.
     pub fn scaling(&self) -> Option<&Scaling> {
         self.scaling.as_ref()
     }
 
-    /// Returns the largest IP packet in use.
+    /// Returns the size of the largest IP packet in use.
     pub fn mtu(&self) -> u16 {
         self.mtu
     }
 
-    /// Which frames the guest wants: bits, its address, and its groups.
+    /// Returns the packet filter: bits, the guest's address, and its multicast groups.
     pub fn filter(&self) -> (u32, MacAddress, &[MacAddress]) {
         (self.packet_filter, self.address, &self.multicast)
     }
@@ -155,7 +155,7 @@ impl Adapter {
         Offloads::all(self.coalescing)
     }
 
-    /// Takes a control message. It may be followed by padding.
+    /// Processes a control message, possibly followed by padding.
     pub fn receive(&mut self, bytes: &[u8]) -> Outcome {
         let cut_off = Refusal::Length(bytes.len());
         let refused = |refusal| Outcome { refusal: Some(refusal), ..Outcome::default() };
@@ -229,14 +229,14 @@ impl Adapter {
         let complete = Complete { request_id: request.request_id, status };
         let mut outcome = answer(message(MessageType::SET_COMPLETE, &complete, &[]), status == Status::SUCCESS);
         if outcome.changed && request.oid == Oid::TCP_OFFLOAD_PARAMETERS {
-            // Windows waits for this before it uses what it has switched on.
+            // Windows waits for this before it uses the offloads that it has enabled.
             let now = self.offloads.to_bytes(3);
             outcome.replies.push(indicate(Status::TASK_OFFLOAD_CURRENT_CONFIG, &now));
         }
         Some(outcome)
     }
 
-    /// Plugs the cable in or pulls it out: messages for a driver that has initialised the adapter.
+    /// Sets the link up or down. Returns messages for a driver that has initialised the adapter.
     pub fn set_link(&mut self, up: bool) -> Messages {
         let changed = self.link_up != up;
         self.link_up = up;
@@ -244,7 +244,7 @@ impl Adapter {
         if changed && self.initialized { smallvec![indicate(status, &[])] } else { Messages::new() }
     }
 
-    /// Changes the speed that guests are told.
+    /// Changes the link speed that the guest sees.
     pub fn set_link_speed(&mut self, bits_per_second: u64) -> Messages {
         self.settings.link_speed = bits_per_second;
         let units = self.link_speed_units();
@@ -252,7 +252,7 @@ impl Adapter {
         indicated.into_iter().collect()
     }
 
-    /// In units of 100 bits a second, as `OID_GEN_LINK_SPEED` counts.
+    /// Returns the link speed in units of 100 bits per second, for `OID_GEN_LINK_SPEED`.
     fn link_speed_units(&self) -> u32 {
         u32::try_from(self.settings.link_speed / 100).unwrap_or(u32::MAX)
     }
@@ -321,7 +321,7 @@ impl Adapter {
     }
 }
 
-/// No loopback, transfers do not pend, priorities and VLAN tags beside the frame (`NDIS_MAC_OPTION_*`).
+/// No loopback, transfers do not pend, priorities and VLAN tags in the per-packet information (`NDIS_MAC_OPTION_*`).
 const MAC_OPTIONS: u32 = 0x1 | 0x4 | 0x8 | 0x40 | 0x200;
 
 fn answer(reply: Vec<u8>, changed: bool) -> Outcome {
@@ -334,7 +334,7 @@ fn keep_alive(body: &[u8]) -> Option<Outcome> {
     Some(answer(message(MessageType::KEEPALIVE_COMPLETE, &complete, &[]), false))
 }
 
-/// Returns a query or set and its information. The information is None if it is not inside of the message.
+/// Parses a query or set and its information, which is `None` if it exceeds the message.
 fn read_request(body: &[u8]) -> Option<(Request, Option<&[u8]>)> {
     let (request, _) = Request::read_from_prefix(body).ok()?;
     let start = request.information_offset as usize;
@@ -346,12 +346,12 @@ fn read_request(body: &[u8]) -> Option<(Request, Option<&[u8]>)> {
     Some((request, information))
 }
 
-/// Returns the revision of the structure that a driver asks for: it sends the structure's header along.
+/// Returns the revision of the structure that a driver requests, from the structure's header that it sends.
 fn revision(information: &[u8]) -> u8 {
     ObjectHeader::read_from_prefix(information).map_or(3, |(header, _)| header.revision)
 }
 
-/// Tells the guest that something has changed.
+/// Returns a message that reports a change to the guest.
 fn indicate(status: Status, buffer: &[u8]) -> Vec<u8> {
     let buffer_offset = if buffer.is_empty() { 0 } else { size_of::<IndicateStatus>() as u32 };
     let body = IndicateStatus { status, buffer_length: buffer.len() as u32, buffer_offset };

@@ -1,4 +1,4 @@
-//! Per-packet information: the notes beside a frame.
+//! Per-packet information.
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -7,27 +7,27 @@ use crate::net::offload::headers::{IpVersion, protocol};
 use crate::net::offload::transmit::{Checksums, Cut};
 use crate::net::offload::vlan::TagControl;
 
-/// What a guest wants summed (`NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, transmit).
+/// The checksums that a guest requests (`NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, transmit).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransmitChecksum(pub u32);
 
 impl TransmitChecksum {
-    /// The frame holds IPv6. If not, IPv4.
+    /// Returns `true` if the frame is IPv6, `false` if it is IPv4.
     pub fn is_ipv6(self) -> bool {
         self.0 & 2 != 0
     }
 
-    /// Returns the TCP checksum.
+    /// Returns `true` if the TCP checksum is requested.
     pub fn tcp(self) -> bool {
         self.0 & 4 != 0
     }
 
-    /// Returns the UDP checksum.
+    /// Returns `true` if the UDP checksum is requested.
     pub fn udp(self) -> bool {
         self.0 & 8 != 0
     }
 
-    /// Returns the IPv4 header's checksum.
+    /// Returns `true` if the IPv4 header's checksum is requested.
     pub fn ip_header(self) -> bool {
         self.0 & 0x10 != 0
     }
@@ -48,7 +48,7 @@ fn version(is_ipv6: bool) -> IpVersion {
     if is_ipv6 { IpVersion::V6 } else { IpVersion::V4 }
 }
 
-/// What a guest need not sum (`NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, receive).
+/// The checksums that a guest need not verify (`NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, receive).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceiveChecksum(pub u32);
 
@@ -59,26 +59,26 @@ impl ReceiveChecksum {
     pub const UDP_SUCCEEDED: u32 = 0x10;
     /// The IPv4 header's checksum is right.
     pub const IP_SUCCEEDED: u32 = 0x20;
-    /// The data is right, but what stands in the checksum's place is not its sum.
+    /// The data is right, but the checksum field is not its checksum.
     pub const TCP_VALUE_INVALID: u32 = 0x80;
 }
 
-/// How a guest wants a TCP segment cut (`NDIS_TCP_LARGE_SEND_OFFLOAD_NET_BUFFER_LIST_INFO`, version 2).
+/// How to segment a TCP packet (`NDIS_TCP_LARGE_SEND_OFFLOAD_NET_BUFFER_LIST_INFO`, version 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LargeSend(pub u32);
 
 impl LargeSend {
-    /// Returns the payload of each piece.
+    /// Returns the payload size of each segment.
     pub fn segment_size(self) -> u32 {
         self.0 & 0xf_ffff
     }
 
-    /// Version 2, the only one that this host offers.
+    /// Returns `true` for version 2, the only one that is offered.
     pub fn is_version_2(self) -> bool {
         self.0 & 1 << 30 != 0
     }
 
-    /// The frame holds IPv6. If not, IPv4.
+    /// Returns `true` if the frame is IPv6, `false` if it is IPv4.
     pub fn is_ipv6(self) -> bool {
         self.0 & 1 << 31 != 0
     }
@@ -90,7 +90,7 @@ impl From<LargeSend> for Cut {
     }
 }
 
-/// A VLAN tag beside a frame (`NDIS_NET_BUFFER_LIST_8021Q_INFO`): the same fields as in the frame, in another order.
+/// A VLAN tag (`NDIS_NET_BUFFER_LIST_8021Q_INFO`): the same fields as in a frame, in another order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vlan(pub u32);
 
@@ -108,7 +108,7 @@ impl From<TagControl> for Vlan {
     }
 }
 
-/// The place of a message in a coalesced segment (Linux: `struct rndis_pktinfo_id`).
+/// The position of a message in a coalesced segment (Linux: `struct rndis_pktinfo_id`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PacketId {
@@ -121,58 +121,58 @@ pub struct PacketId {
 }
 
 impl PacketId {
-    /// The message is a part.
+    /// The message is part of a segment.
     pub const PART: u8 = 1;
-    /// The first one.
+    /// The message is the first part.
     pub const FIRST: u8 = 2;
-    /// The last one.
+    /// The message is the last part.
     pub const LAST: u8 = 4;
 }
 
-/// The notes beside a frame, those that this host understands.
+/// The per-packet information of a frame, as far as it is supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Information {
-    /// From a guest: what to sum. To a guest: what it need not sum.
+    /// From a guest: the checksums to compute. To a guest: the checksums that are verified.
     pub checksum: Option<u32>,
-    /// From a guest: how to cut.
+    /// From a guest: how to segment.
     pub large_send: Option<LargeSend>,
     /// The tag.
     pub vlan: Option<Vlan>,
-    /// The hash by which the channel was chosen.
+    /// The hash that selected the channel.
     pub hash: Option<u32>,
-    /// To a guest: the place in a coalesced segment.
+    /// To a guest: the position in a coalesced segment.
     pub packet_id: Option<PacketId>,
 }
 
-/// Why notes cannot be read.
+/// The reason why per-packet information cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InformationError {
-    /// A piece is shorter than its header, or longer than what is left.
+    /// An element is shorter than its header, or longer than the rest.
     #[error("a piece of {size} bytes among the {left} that are left")]
     Size {
-        /// What it says.
+        /// The stated size.
         size: u32,
-        /// What there is.
+        /// The remaining length.
         left: usize,
     },
-    /// A value is not inside of its piece.
+    /// A value is outside of its element.
     #[error("a value at {offset} in a piece of {size} bytes")]
     Value {
-        /// Where it is said to be.
+        /// The stated offset.
         offset: u32,
-        /// How long the piece is.
+        /// Size of the element.
         size: u32,
     },
 }
 
-/// Longest notes that [`Information::write`] makes: five pieces.
+/// Maximum length of what [`Information::write`] writes: five elements.
 pub const MAX_INFORMATION: usize = 5 * (size_of::<InformationHeader>() + 4);
 
 impl Information {
-    /// Reads notes. Unknown kinds are skipped; of two pieces of a kind the last one counts.
+    /// Parses per-packet information. Unknown kinds are skipped; the last element of a kind counts.
     ///
     /// # Errors
-    /// A piece that does not fit.
+    /// Returns an error if an element does not fit.
     pub fn parse(mut bytes: &[u8]) -> Result<Self, InformationError> {
         let mut information = Self::default();
         while !bytes.is_empty() {
@@ -209,7 +209,7 @@ impl Information {
         Ok(())
     }
 
-    /// Writes the notes and says how long they are. `bytes` has room for [`MAX_INFORMATION`].
+    /// Writes the per-packet information and returns its length. `bytes` has room for [`MAX_INFORMATION`].
     pub fn write(&self, bytes: &mut [u8; MAX_INFORMATION]) -> usize {
         const PIECE: usize = size_of::<InformationHeader>() + 4;
         let id = self.packet_id.map(|id| zerocopy::transmute!(id));

@@ -1,11 +1,12 @@
-//! What an adapter does for its guest, and what of that the guest has switched on (MS-DOC `NDIS_OFFLOAD`, `NDIS_OFFLOAD_PARAMETERS`).
+//! The offloads of an adapter, and which of them the guest has enabled (MS-DOC `NDIS_OFFLOAD`,
+//! `NDIS_OFFLOAD_PARAMETERS`).
 
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::wire::ObjectHeader;
 use crate::vsp::network::wire;
 
-/// Whether something is done on the way out and on the way in.
+/// An offload in the two directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BothWays {
     /// For frames from the guest.
@@ -22,7 +23,7 @@ impl BothWays {
     }
 }
 
-/// Which work the adapter does.
+/// A set of offloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offloads {
     /// The IPv4 header's checksum.
@@ -35,20 +36,20 @@ pub struct Offloads {
     pub tcp6: BothWays,
     /// UDP over IPv6.
     pub udp6: BothWays,
-    /// Cutting of TCP segments from the guest, over IPv4.
+    /// Segmentation of TCP packets from the guest, over IPv4.
     pub large_send4: bool,
     /// The same over IPv6.
     pub large_send6: bool,
-    /// TCP segments may come to the guest uncut, over IPv4 (receive segment coalescing).
+    /// TCP segments are delivered to the guest without segmentation, over IPv4 (receive segment coalescing).
     pub coalescing4: bool,
     /// The same over IPv6.
     pub coalescing6: bool,
 }
 
-/// The longest segment that a guest may leave uncut, as Windows Server has it. Leaves room for headers below 64 KiB.
+/// Maximum length of a packet for segmentation, as in Windows Server. It leaves room for headers below 64 KiB.
 pub const MAX_LARGE_SEND: u32 = 0xf53c;
 
-/// The fewest pieces that a segment is worth cutting for.
+/// Minimum number of segments.
 const MIN_SEGMENTS: u32 = 2;
 
 /// `NDIS_ENCAPSULATION_IEEE_802_3`.
@@ -71,9 +72,10 @@ pub struct NdisOffload {
     pub large_send_v1: [u32; 4],
     /// 0.
     pub ipsec_v1: [u32; 7],
-    /// Encapsulation, longest segment, fewest pieces.
+    /// Encapsulation, maximum length, minimum number of segments.
     pub large_send_ipv4: [u32; 3],
-    /// Encapsulation, longest segment, fewest pieces, and whether extension headers and TCP options may be there.
+    /// Encapsulation, maximum length, minimum number of segments, and whether extension headers and TCP options are
+    /// allowed.
     pub large_send_ipv6: [u32; 4],
     /// 0.
     pub flags: u32,
@@ -88,7 +90,7 @@ pub struct NdisOffload {
 }}
 
 wire! { 26,
-/// `NDIS_OFFLOAD_PARAMETERS`, revision 3. Each byte says what is to be switched: see [`Offloads::switch`].
+/// `NDIS_OFFLOAD_PARAMETERS`, revision 3. Each byte enables or disables an offload: see [`Offloads::switch`].
 pub struct OffloadParameters {
     /// Type, revision, size.
     pub header: [u8; 4],
@@ -115,7 +117,7 @@ pub struct OffloadParameters {
 }}
 
 impl Offloads {
-    /// Returns all that this adapter can do. Coalesced segments need NVSP 6.1 and a driver that puts them together.
+    /// Returns all offloads of this adapter. Coalesced segments require NVSP 6.1 and a driver that reassembles them.
     pub fn all(coalescing: bool) -> Self {
         Self {
             ipv4: BothWays::ON,
@@ -130,7 +132,7 @@ impl Offloads {
         }
     }
 
-    /// Returns what is in both.
+    /// Returns the intersection of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -146,19 +148,20 @@ impl Offloads {
         }
     }
 
-    /// `NDIS_OFFLOAD` as drivers of that revision know it.
+    /// Returns `NDIS_OFFLOAD` for drivers with this revision.
     pub fn to_bytes(&self, revision: u8) -> Vec<u8> {
         let (revision, size) = match revision {
             0 | 1 => (1, 112),
             2 => (2, 144),
             _ => (3, size_of::<NdisOffload>()),
         };
-        // Bits of two, each "supported" at 1: IP options, TCP options, TCP, UDP, IPv4's header (which IPv6 does not have).
+        // Fields of two bits, with 1 for "supported": IP options, TCP options, TCP, UDP, IPv4's header (which IPv6 does
+        // not have).
         let checksums = |ip: bool, tcp: bool, udp: bool| {
             let flags = u32::from(ip) * 0x101 + u32::from(tcp) * 0x14 + u32::from(udp) * 0x40;
             if flags == 0 { [0, 0] } else { [ETHERNET, flags] }
         };
-        // There the lowest bits are extension headers, which go with TCP.
+        // Here the lowest bits are extension headers, which are enabled with TCP.
         let checksums6 = |tcp: bool, udp: bool| {
             let flags = u32::from(tcp) * 0x15 + u32::from(udp) * 0x40;
             if flags == 0 { [0, 0] } else { [ETHERNET, flags] }
@@ -180,7 +183,8 @@ impl Offloads {
         offload.as_bytes()[..size].to_vec()
     }
 
-    /// Switches what `NDIS_OFFLOAD_PARAMETERS` says, as far as `supported` has it. False, and nothing is switched, if that makes no sense.
+    /// Applies `NDIS_OFFLOAD_PARAMETERS`, as far as `supported` allows. Returns `false`, and changes nothing, if it is
+    /// invalid.
     #[must_use]
     pub fn switch(&mut self, information: &[u8], supported: &Self) -> bool {
         const REVISION_1: usize = 20;
@@ -222,7 +226,8 @@ impl Offloads {
         true
     }
 
-    /// Switches what a keyword of the driver's configuration names (MS-DOC "Standardized INF Keywords"). `value` is a digit: 1 is out, 2 is in.
+    /// Applies a keyword of the driver's configuration (MS-DOC "Standardized INF Keywords"). `value` is a digit: 1 is
+    /// transmit, 2 is receive.
     pub fn configure(&mut self, keyword: &str, value: u8, supported: &Self) {
         let both = BothWays { transmit: value & 1 != 0, receive: value & 2 != 0 };
         match keyword {
@@ -241,14 +246,15 @@ impl Offloads {
     }
 }
 
-/// `NDIS_OFFLOAD_ENCAPSULATION`: checksums and segmentation are done on Ethernet frames.
+/// Returns `NDIS_OFFLOAD_ENCAPSULATION`: checksums and segmentation work on Ethernet frames.
 pub fn encapsulation() -> Vec<u8> {
     const HEADER: u32 = crate::net::frame::ETHERNET_HEADER as u32;
     let header = ObjectHeader { object_type: ObjectHeader::OFFLOAD_ENCAPSULATION, revision: 1, size: 28 };
     [header.as_bytes(), [1, ETHERNET, HEADER, 1, ETHERNET, HEADER].as_bytes()].concat()
 }
 
-/// Returns `true` if a guest asks for offloads on what is no Ethernet frame: words at 4 and 16 are 1 if it asks, those after them are 2 then.
+/// Returns `true` if the guest requests offloads only on Ethernet frames. The words at 4 and 16 are 1 for a request;
+/// the words after them are then 2.
 pub fn is_encapsulation_supported(information: &[u8]) -> bool {
     let word = |index: usize| {
         information

@@ -3,7 +3,7 @@
 use crate::vsp::network::open_enum;
 
 open_enum! {
-/// An open enum of object identifiers: those that this adapter answers, of which there is a list in `GEN_SUPPORTED_LIST`.
+/// The id of an object. Unknown ids are kept; `GEN_SUPPORTED_LIST` lists those that this adapter supports.
 Oid: u32, "OID {:#010x}";
     GEN_SUPPORTED_LIST = 0x0001_0101;
     GEN_HARDWARE_STATUS = 0x0001_0102;
@@ -73,18 +73,18 @@ Oid: u32, "OID {:#010x}";
     TCP_OFFLOAD_HARDWARE_CAPABILITIES = 0xfc01_020d;
 }
 
-/// Bits of [`Oid::GEN_CURRENT_PACKET_FILTER`] (`NDIS_PACKET_TYPE_*`): which frames the guest wants.
+/// Bits of [`Oid::GEN_CURRENT_PACKET_FILTER`] (`NDIS_PACKET_TYPE_*`): the frames that the guest wants.
 pub mod packet_filter {
-    /// Those for its own address.
+    /// Frames for its own address.
     pub const DIRECTED: u32 = 0x01;
-    /// Those for the groups of its multicast list.
+    /// Frames for the groups of its multicast list.
     pub const MULTICAST: u32 = 0x02;
-    /// Those for any group.
+    /// Frames for any group.
     pub const ALL_MULTICAST: u32 = 0x04;
-    /// Those for everybody.
+    /// Broadcast frames.
     pub const BROADCAST: u32 = 0x08;
-    /// All.
+    /// All frames.
     pub const PROMISCUOUS: u32 = 0x20;
-    /// What there is of bits.
+    /// All bits.
     pub const ALL: u32 = 0xfff;
 }

@@ -1,51 +1,51 @@
-//! Data messages: frames with their notes, one or several in a transfer.
+//! Data messages: frames with per-packet information, one or several in a transfer.
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::info::{Information, InformationError, MAX_INFORMATION};
 use super::wire::{HEADER, MessageHeader, MessageType, Packet};
 
-/// What a data message has before its notes.
+/// Length of a data message before its per-packet information.
 pub const PACKET_HEADER: usize = HEADER + size_of::<Packet>();
 
-/// What a data message for a guest has before its frame, at most.
+/// Maximum length of a data message for a guest before its frame.
 pub const MAX_PACKET_HEADER: usize = PACKET_HEADER + MAX_INFORMATION;
 
-/// Why a transfer cannot be read to its end.
+/// The reason why a transfer cannot be parsed completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
-    /// A message is shorter than its header, or longer than what is left.
+    /// A message is shorter than its header, or longer than the rest.
     #[error("a message of {length} bytes among the {left} that are left")]
     Length {
-        /// What it says.
+        /// The stated length.
         length: u32,
-        /// What there is.
+        /// The remaining length.
         left: usize,
     },
-    /// Only data messages travel here.
+    /// The transfer contains another type of message.
     #[error("a message of type {0} among data messages")]
     Type(MessageType),
-    /// Something is not inside of its message.
+    /// A part is outside of its message.
     #[error("{length} bytes at {offset} in a message with {body} bytes after its header")]
     Range {
-        /// Where it is said to be.
+        /// The stated offset.
         offset: u32,
-        /// How long it is said to be.
+        /// The stated length.
         length: u32,
-        /// What there is.
+        /// Length of the message after its header.
         body: usize,
     },
-    /// The notes cannot be read.
+    /// The per-packet information is invalid.
     #[error(transparent)]
     Information(#[from] InformationError),
 }
 
-/// A frame and its notes.
+/// A frame and its per-packet information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataMessage<'a> {
     /// The frame.
     pub frame: &'a [u8],
-    /// The notes.
+    /// The per-packet information.
     pub information: Information,
 }
 
@@ -56,7 +56,7 @@ pub struct DataMessages<'a> {
 }
 
 impl<'a> DataMessages<'a> {
-    /// Begins to read a transfer.
+    /// Creates an iterator over a transfer.
     pub fn new(transfer: &'a [u8]) -> Self {
         Self { rest: transfer }
     }
@@ -65,7 +65,7 @@ impl<'a> DataMessages<'a> {
 impl<'a> Iterator for DataMessages<'a> {
     type Item = Result<DataMessage<'a>, PacketError>;
 
-    /// Returns the next message. After an error there are no more: nobody knows where the next one would start.
+    /// Returns the next message. After an error there are no more, because the start of the next one is unknown.
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
@@ -78,7 +78,7 @@ impl<'a> Iterator for DataMessages<'a> {
     }
 }
 
-/// Takes one message off the front and returns what follows its header.
+/// Splits one message off the front and returns its bytes after the header.
 fn split<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], PacketError> {
     let left = rest.len();
     let (header, _) = MessageHeader::read_from_prefix(rest).map_err(|_| PacketError::Length { length: 0, left })?;
@@ -111,7 +111,7 @@ fn parse(body: &[u8]) -> Result<DataMessage<'_>, PacketError> {
     Ok(DataMessage { frame, information: Information::parse(notes)? })
 }
 
-/// Returns what stands before a frame of `length` bytes, and how long that is. The frame follows at once.
+/// Returns the bytes before a frame of `length` bytes, and their number. The frame follows directly.
 pub fn header(information: &Information, length: usize) -> ([u8; MAX_PACKET_HEADER], usize) {
     let mut bytes = [0; MAX_PACKET_HEADER];
     let mut notes = [0; MAX_INFORMATION];

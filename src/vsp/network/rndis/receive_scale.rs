@@ -1,4 +1,4 @@
-//! Receive-side scaling as objects (MS-DOC `NDIS_RECEIVE_SCALE_CAPABILITIES`, `NDIS_RECEIVE_SCALE_PARAMETERS`).
+//! The objects for receive-side scaling (MS-DOC `NDIS_RECEIVE_SCALE_CAPABILITIES`, `NDIS_RECEIVE_SCALE_PARAMETERS`).
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -15,16 +15,16 @@ pub struct Capabilities {
     pub flags: u32,
     /// 1.
     pub interrupt_messages: u32,
-    /// How many channels there can be.
+    /// Maximum number of channels.
     pub receive_queues: u32,
-    /// How many entries the table may have.
+    /// Maximum number of table entries.
     pub table_entries: u16,
     /// 0.
     pub padding: u16,
 }}
 
 wire! { 40,
-/// `NDIS_RECEIVE_SCALE_PARAMETERS`, revision 2. Table and key lie where it says.
+/// `NDIS_RECEIVE_SCALE_PARAMETERS`, revision 2. It contains the offsets of table and key.
 pub struct Parameters {
     /// Type, revision, size.
     pub header: ObjectHeader,
@@ -38,30 +38,30 @@ pub struct Parameters {
     pub table_size: u16,
     /// 0.
     pub padding0: u16,
-    /// Where the table starts.
+    /// Offset of the table.
     pub table_offset: u32,
     /// Length of the key in bytes.
     pub key_size: u16,
     /// 0.
     pub padding1: u16,
-    /// Where the key starts.
+    /// Offset of the key.
     pub key_offset: u32,
     /// Not used: offset, number and size of processor masks.
     pub processor_masks: [u32; 3],
 }}
 
 impl Parameters {
-    /// Hash function and types stay as they are.
+    /// Hash function and types do not change.
     pub const HASH_INFORMATION_UNCHANGED: u16 = 2;
-    /// The table stays as it is.
+    /// The table does not change.
     pub const TABLE_UNCHANGED: u16 = 4;
-    /// The key stays as it is.
+    /// The key does not change.
     pub const KEY_UNCHANGED: u16 = 8;
-    /// No scaling from now on.
+    /// Disables scaling.
     pub const DISABLE: u16 = 0x10;
 }
 
-/// Returns what the adapter can do.
+/// Returns the capabilities of the adapter.
 pub fn capabilities(queues: u16) -> Vec<u8> {
     const SIZE: usize = 18;
     const TCP_IPV4: u32 = 0x100;
@@ -77,7 +77,7 @@ pub fn capabilities(queues: u16) -> Vec<u8> {
     capabilities.as_bytes()[..SIZE].to_vec()
 }
 
-/// Returns what the guest has set up.
+/// Returns the present parameters.
 pub fn parameters(scaling: Option<&Scaling>) -> Vec<u8> {
     let mut parameters = Parameters::new_zeroed();
     let size = size_of::<Parameters>();
@@ -96,12 +96,12 @@ pub fn parameters(scaling: Option<&Scaling>) -> Vec<u8> {
     [parameters.as_bytes(), table, &scaling.key].concat()
 }
 
-/// Takes what a guest sets. `queues` is how many channels there can be.
+/// Applies the guest's parameters. `queues` is the maximum number of channels.
 ///
 /// # Errors
-/// The status to answer with. Then nothing has changed.
+/// Returns the status of the reply, and changes nothing, if they are invalid.
 pub fn set(scaling: &mut Option<Scaling>, information: &[u8], queues: u16) -> Result<(), Status> {
-    // Older drivers send shorter structures, and do not fill in the header: vmswitch does not look at it either.
+    // Older drivers send shorter structures, and do not fill in the header. vmswitch does not check it, either.
     let mut parameters = Parameters::new_zeroed();
     let length = information.len().min(size_of::<Parameters>());
     if length < 12 {

@@ -8,17 +8,17 @@ use super::wire::Status;
 use super::{offload, receive_scale};
 use crate::net::mac::MacAddress;
 
-/// The longest multicast list. Guests with more groups ask for all multicast frames.
+/// Maximum length of the multicast list. Guests with more groups request all multicast frames.
 pub const MAX_MULTICAST: usize = 32;
 
-/// The longest keyword and value of a configuration parameter, in bytes.
+/// Maximum length of the keyword and value of a configuration parameter, in bytes.
 const MAX_PARAMETER: usize = 255;
 
 impl Adapter {
     /// Sets an object.
     ///
     /// # Errors
-    /// The status to answer with. Then nothing has changed.
+    /// Returns the status of the reply, and changes nothing, if the value is invalid.
     pub(super) fn set(&mut self, oid: Oid, information: &[u8]) -> Result<(), Status> {
         match oid {
             Oid::GEN_CURRENT_PACKET_FILTER => self.set_packet_filter(information),
@@ -37,7 +37,7 @@ impl Adapter {
             Oid::GEN_RECEIVE_SCALE_PARAMETERS => {
                 receive_scale::set(&mut self.scaling, information, self.settings.queues)
             }
-            // Nothing depends on them; a driver that cannot set them complains.
+            // They have no effect, but a driver that cannot set them complains.
             Oid::GEN_NETWORK_LAYER_ADDRESSES
             | Oid::GEN_CURRENT_LOOKAHEAD
             | Oid::GEN_PROTOCOL_OPTIONS
@@ -75,7 +75,7 @@ impl Adapter {
         Ok(())
     }
 
-    /// `RNDIS_CONFIG_PARAMETER_INFO`: a keyword and its value, both in UTF-16, as they would stand in the Windows registry.
+    /// `RNDIS_CONFIG_PARAMETER_INFO`: a keyword and its value, both in UTF-16, as in the Windows registry.
     fn set_parameter(&mut self, information: &[u8]) -> Result<(), Status> {
         const STRING: u32 = 2;
         let (words, _) = <[u32; 5]>::read_from_prefix(information).map_err(|_| Status::INVALID_LENGTH)?;
@@ -97,7 +97,7 @@ impl Adapter {
     }
 }
 
-/// Returns a string in UTF-16, without the zero that may end it.
+/// Returns a UTF-16 string, without a trailing zero.
 fn text(information: &[u8], offset: u32, length: u32) -> Result<String, Status> {
     let start = offset as usize;
     let length = usize::try_from(length).ok().filter(|length| *length <= MAX_PARAMETER).ok_or(Status::INVALID_DATA)?;

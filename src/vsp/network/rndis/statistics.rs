@@ -1,4 +1,4 @@
-//! What an adapter counts.
+//! The counters of an adapter.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,7 +25,7 @@ impl Traffic {
     }
 }
 
-/// One direction's counters.
+/// The counters of one direction.
 #[derive(Debug, Default)]
 pub struct Direction {
     directed: Traffic,
@@ -36,7 +36,7 @@ pub struct Direction {
 }
 
 impl Direction {
-    /// Counts a frame that got through.
+    /// Counts a transferred frame.
     pub fn count(&self, frame: &[u8]) {
         let traffic = match MacAddress::destination(frame) {
             Some(MacAddress::BROADCAST) => &self.broadcast,
@@ -47,38 +47,38 @@ impl Direction {
         traffic.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
     }
 
-    /// Counts a frame that made no sense.
+    /// Counts an invalid frame.
     pub fn count_error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts frames for which there was no room.
+    /// Counts frames that were dropped for lack of room.
     pub fn count_dropped(&self, frames: u64) {
         self.dropped.fetch_add(frames, Ordering::Relaxed);
     }
 
-    /// Frames that got through.
+    /// Returns the number of transferred frames.
     pub fn frames(&self) -> u64 {
         self.directed.frames() + self.multicast.frames() + self.broadcast.frames()
     }
 
-    /// Their bytes.
+    /// Returns the number of transferred bytes.
     pub fn bytes(&self) -> u64 {
         self.directed.bytes() + self.multicast.bytes() + self.broadcast.bytes()
     }
 
-    /// Frames that made no sense.
+    /// Returns the number of invalid frames.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
 
-    /// Frames for which there was no room.
+    /// Returns the number of frames that were dropped for lack of room.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// The counters of one adapter. All of its channels count into them.
+/// The counters of one adapter, which all of its channels share.
 #[derive(Debug, Default)]
 pub struct Statistics {
     /// From the guest.
@@ -87,7 +87,7 @@ pub struct Statistics {
     pub receive: Direction,
 }
 
-/// `NDIS_STATISTICS_FLAGS_VALID_*` of all that we count.
+/// `NDIS_STATISTICS_FLAGS_VALID_*` of all implemented counters.
 const COUNTED: u32 = 0x003f_87ff;
 
 impl Statistics {
@@ -124,7 +124,7 @@ impl Statistics {
         })
     }
 
-    /// `NDIS_STATISTICS_INFO`: all counters in one structure.
+    /// Returns `NDIS_STATISTICS_INFO`: all counters in one structure.
     pub fn to_bytes(&self) -> Vec<u8> {
         let Self { transmit, receive } = self;
         let counters = [

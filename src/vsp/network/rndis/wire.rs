@@ -1,4 +1,5 @@
-//! The messages as they lie in memory. All fields are little-endian, as this host is; offsets count from the byte after the message's header.
+//! The layout of messages in memory. All fields are little-endian, like this host; offsets count from the byte after
+//! the message's header.
 
 use zerocopy::{Immutable, IntoBytes};
 
@@ -6,7 +7,7 @@ use super::oid::Oid;
 use crate::vsp::network::{open_enum, wire};
 
 open_enum! {
-/// An open enum of message types.
+/// The type of a message. Unknown types are kept.
 MessageType: u32, "message type {:#x}";
     PACKET = 1;
     INITIALIZE = 2;
@@ -24,7 +25,7 @@ MessageType: u32, "message type {:#x}";
 }
 
 open_enum! {
-/// An open enum of NDIS status codes.
+/// An NDIS status code. Unknown codes are kept.
 Status: u32, "status {:#x}";
     SUCCESS = 0;
     MEDIA_CONNECT = 0x4001_000b;
@@ -44,33 +45,33 @@ Status: u32, "status {:#x}";
 }
 
 wire! { 8,
-/// What every message starts with.
+/// The start of every message.
 pub struct MessageHeader {
-    /// What follows.
+    /// The type of the body.
     pub message_type: MessageType,
-    /// Length of the whole message, with this header.
+    /// Length of the whole message, including this header.
     pub length: u32,
 }}
 
 wire! { 16,
-/// `REMOTE_NDIS_INITIALIZE_MSG`: the driver begins.
+/// `REMOTE_NDIS_INITIALIZE_MSG`: the driver initialises the adapter.
 pub struct Initialize {
-    /// Comes back in the answer.
+    /// Returned in the reply.
     pub request_id: u32,
     /// 1.
     pub major_version: u32,
     /// 0.
     pub minor_version: u32,
-    /// The longest message that the driver takes.
+    /// Maximum length of a message that the driver accepts.
     pub max_transfer_size: u32,
 }}
 
 wire! { 44,
 /// `REMOTE_NDIS_INITIALIZE_CMPLT`.
 pub struct InitializeComplete {
-    /// As in the request.
+    /// The id of the request.
     pub request_id: u32,
-    /// Whether the adapter is ready.
+    /// The result.
     pub status: Status,
     /// 1.
     pub major_version: u32,
@@ -80,9 +81,9 @@ pub struct InitializeComplete {
     pub device_flags: u32,
     /// 0: Ethernet.
     pub medium: u32,
-    /// How many data messages one transfer may carry.
+    /// Maximum number of data messages in a transfer.
     pub max_packets_per_message: u32,
-    /// How long a transfer may be.
+    /// Maximum length of a transfer.
     pub max_transfer_size: u32,
     /// Messages in a transfer start at multiples of two to this power.
     pub packet_alignment_factor: u32,
@@ -93,20 +94,20 @@ pub struct InitializeComplete {
 wire! { 4,
 /// `REMOTE_NDIS_HALT_MSG` and `REMOTE_NDIS_KEEPALIVE_MSG`.
 pub struct RequestId {
-    /// Comes back in the answer, if there is one.
+    /// Returned in the reply, if there is one.
     pub request_id: u32,
 }}
 
 wire! { 20,
 /// `REMOTE_NDIS_QUERY_MSG` and `REMOTE_NDIS_SET_MSG`. Information may follow.
 pub struct Request {
-    /// Comes back in the answer.
+    /// Returned in the reply.
     pub request_id: u32,
     /// The object.
     pub oid: Oid,
     /// Length of the information.
     pub information_length: u32,
-    /// Where the information starts.
+    /// Offset of the information.
     pub information_offset: u32,
     /// 0.
     pub handle: u32,
@@ -115,59 +116,59 @@ pub struct Request {
 wire! { 16,
 /// `REMOTE_NDIS_QUERY_CMPLT`. The information follows.
 pub struct QueryComplete {
-    /// As in the request.
+    /// The id of the request.
     pub request_id: u32,
-    /// Whether the adapter knows the object.
+    /// The result.
     pub status: Status,
     /// Length of the information.
     pub information_length: u32,
-    /// Where the information starts.
+    /// Offset of the information.
     pub information_offset: u32,
 }}
 
 wire! { 8,
 /// `REMOTE_NDIS_SET_CMPLT` and `REMOTE_NDIS_KEEPALIVE_CMPLT`.
 pub struct Complete {
-    /// As in the request.
+    /// The id of the request.
     pub request_id: u32,
-    /// Whether it was done.
+    /// The result.
     pub status: Status,
 }}
 
 wire! { 8,
 /// `REMOTE_NDIS_RESET_CMPLT`.
 pub struct ResetComplete {
-    /// Whether it was done.
+    /// The result.
     pub status: Status,
-    /// Whether the driver has to set packet filter and multicast list again.
+    /// Whether the driver must set packet filter and multicast list again.
     pub addressing_reset: u32,
 }}
 
 wire! { 12,
 /// `REMOTE_NDIS_INDICATE_STATUS_MSG`. The status buffer may follow.
 pub struct IndicateStatus {
-    /// What has changed.
+    /// The change.
     pub status: Status,
     /// Length of the status buffer.
     pub buffer_length: u32,
-    /// Where the status buffer starts.
+    /// Offset of the status buffer.
     pub buffer_offset: u32,
 }}
 
 wire! { 36,
 /// `REMOTE_NDIS_PACKET_MSG`. Per-packet information and the frame follow.
 pub struct Packet {
-    /// Where the frame starts.
+    /// Offset of the frame.
     pub data_offset: u32,
     /// Length of the frame.
     pub data_length: u32,
-    /// 0: nobody uses out-of-band data.
+    /// 0: out-of-band data is not used.
     pub out_of_band_offset: u32,
     /// 0.
     pub out_of_band_length: u32,
     /// 0.
     pub out_of_band_count: u32,
-    /// Where the per-packet information starts, or 0.
+    /// Offset of the per-packet information, or 0.
     pub information_offset: u32,
     /// Its length.
     pub information_length: u32,
@@ -178,18 +179,18 @@ pub struct Packet {
 }}
 
 wire! { 12,
-/// `RNDIS_PER_PACKET_INFO`: starts a piece of per-packet information.
+/// `RNDIS_PER_PACKET_INFO`: the start of an element of per-packet information.
 pub struct InformationHeader {
-    /// Length of the piece, with this header.
+    /// Length of the element, including this header.
     pub size: u32,
-    /// What it is. The top bit says that it is VMBus's own and not NDIS's.
+    /// The kind of the element. The top bit means that it is defined by VMBus and not by NDIS.
     pub information_type: InformationType,
-    /// Where its value starts, from the start of this header.
+    /// Offset of the value from the start of this header.
     pub value_offset: u32,
 }}
 
 open_enum! {
-/// An open enum of kinds of per-packet information.
+/// The kind of an element. Unknown kinds are kept.
 InformationType: u32, "information type {:#x}";
     CHECKSUM = 0;
     LARGE_SEND = 2;
@@ -199,11 +200,11 @@ InformationType: u32, "information type {:#x}";
 }
 
 wire! { 4,
-/// Starts every structure of NDIS 6 (`NDIS_OBJECT_HEADER`).
+/// The start of every structure of NDIS 6 (`NDIS_OBJECT_HEADER`).
 pub struct ObjectHeader {
     /// See the constants.
     pub object_type: u8,
-    /// Which fields there are.
+    /// The revision, which determines the fields.
     pub revision: u8,
     /// Length of the structure.
     pub size: u16,
@@ -225,7 +226,7 @@ impl ObjectHeader {
 /// Length of [`MessageHeader`].
 pub const HEADER: usize = size_of::<MessageHeader>();
 
-/// Puts a header before a body and what follows it.
+/// Prepends a header to a body and the rest.
 pub fn message(message_type: MessageType, body: &(impl IntoBytes + Immutable), rest: &[u8]) -> Vec<u8> {
     let body = body.as_bytes();
     let length = (HEADER + body.len() + rest.len()) as u32;
