@@ -1,8 +1,8 @@
-//! The ACPI tables: what the guest is told about the machine (ACPI 6.5).
+//! The ACPI tables, which describe the machine to the guest (ACPI 6.5).
 //!
-//! The platform is a fixed-hardware one that is always in ACPI mode: no SMI command port, PM1a registers and a PM
-//! timer, soft off by S5, a reset register. Tables lie in [`ACPI_TABLES`], the RSDP first, where a guest that
-//! was not told of it finds it by its signature. The DSDT has a file of its own, `dsdt.rs`.
+//! The platform is fixed hardware that is always in ACPI mode: no SMI command port, PM1a registers and a PM timer, soft
+//! off by S5, a reset register. Tables are in [`ACPI_TABLES`]. The RSDP comes first, so that a guest without another
+//! pointer to it finds it by its signature. The DSDT is in `dsdt.rs`.
 
 use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
@@ -24,25 +24,25 @@ pub(super) const OEM_ID: [u8; 6] = *b"VRIDIN";
 pub(super) const OEM_TABLE_ID: [u8; 8] = *b"VIRIDIAN";
 pub(super) const OEM_REVISION: u32 = 1;
 
-/// The last APIC id that is no broadcast to an xAPIC.
+/// The last APIC id that is not the broadcast id of xAPICs.
 pub(super) const LAST_XAPIC_ID: u32 = 254;
 
-/// As many VPs as we have names and room for.
+/// Maximum number of VPs, limited by names and space.
 const MAX_PROCESSORS: usize = 1024;
 
-/// What the tables tell of one machine beyond what all machines have.
+/// The properties in which the tables of machines differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// The x2APIC id of each VP, in the order of their indices.
+    /// The x2APIC id of each VP, in VP-index order.
     pub apic_ids: Vec<u32>,
-    /// Whether there are a PC's pair of 8259 interrupt controllers and its interval timer, beside the IOAPIC.
+    /// Whether the machine has a PC's two 8259 interrupt controllers and its interval timer, in addition to the IOAPIC.
     pub pics: bool,
 }
 
-/// Returns the tables for a machine, to be put at the start of [`ACPI_TABLES`].
+/// Returns the tables of a machine, to be written at the start of [`ACPI_TABLES`].
 ///
 /// # Errors
-/// More VPs than there is room for.
+/// Returns an error if there are too many VPs.
 pub fn tables(description: &Description) -> Result<Vec<u8>, BootError> {
     let too_large = || BootError::TablesTooLarge {
         processors: description.apic_ids.len(),
@@ -52,7 +52,7 @@ pub fn tables(description: &Description) -> Result<Vec<u8>, BootError> {
     if description.apic_ids.len() > MAX_PROCESSORS {
         return Err(too_large());
     }
-    // Pointers go backwards, so tables are laid out from the leaves up; the RSDP's place at the front is kept free.
+    // A table points to tables that were appended before it. The space for the RSDP at the start is reserved.
     let mut area = Area { bytes: vec![0; Rsdp::len()] };
     let dsdt = area.append(dsdt::dsdt(description).as_slice());
     let facs = area.append(FACS::new().as_bytes());
@@ -69,13 +69,14 @@ pub fn tables(description: &Description) -> Result<Vec<u8>, BootError> {
     Ok(area.bytes)
 }
 
-/// Tables one after the other from the start of [`ACPI_TABLES`].
+/// Consecutive tables from the start of [`ACPI_TABLES`].
 struct Area {
     bytes: Vec<u8>,
 }
 
 impl Area {
-    /// Appends a table and returns its guest physical address. The FACS wants 64-byte alignment; all get it.
+    /// Appends a table and returns its guest physical address. All tables get the 64-byte alignment that the FACS
+    /// requires.
     fn append(&mut self, table: &[u8]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
         let address = ACPI_TABLES.start + self.bytes.len() as u64;
@@ -92,11 +93,11 @@ fn bytes(table: &dyn Aml) -> Vec<u8> {
 
 /// Returns the fixed ACPI description table (5.2.9).
 fn fadt(dsdt: u64, facs: u64) -> FADT {
-    /// There are ISA devices, the serial port and the clock. That there is no 8042 flag keeps guests from looking for
-    /// a keyboard; the reset line of port 0x64 is used without it.
+    /// There are ISA devices: the serial port and the clock. Without the 8042 flag, guests do not search for a
+    /// keyboard; the reset line of port 0x64 works without the flag.
     const LEGACY_DEVICES: u16 = 1 << 0;
     const VGA_NOT_PRESENT: u16 = 1 << 2;
-    /// Latencies above 100 and 1000 µs say that there is neither C2 nor C3.
+    /// Latencies above 100 and 1000 µs mean that C2 and C3 are not supported.
     const NO_SLEEP_STATE: u16 = 0xffff;
 
     let port = |port: u16, length: u8, access| GAS::new(AddressSpace::SystemIo, 8 * length, 0, access, port.into());
@@ -108,7 +109,7 @@ fn fadt(dsdt: u64, facs: u64) -> FADT {
         .flag(Flags::FixRtc)
         .flag(Flags::TmrValExt)
         .flag(Flags::ResetRegSup);
-    // Old guests read the 32-bit fields, new ones the 64-bit fields; they must agree.
+    // Old guests read the 32-bit fields, new ones the 64-bit fields, so both are set.
     fadt.dsdt = (dsdt as u32).into();
     fadt.x_dsdt = dsdt.into();
     fadt.firmware_ctrl = (facs as u32).into();
@@ -184,10 +185,10 @@ const _: () = assert!(size_of::<SourceOverride>() == 10);
 /// Returns the multiple APIC description table (5.2.12).
 fn madt(description: &Description) -> Sdt {
     const REVISION: u8 = 5;
-    /// There is a pair of 8259 interrupt controllers as well.
+    /// There are also two 8259 interrupt controllers.
     const PCAT_COMPAT: u32 = 1 << 0;
     const ENABLED: u32 = 1 << 0;
-    /// As its bus has it.
+    /// Conforms to the specification of the bus.
     const CONFORMS: u16 = 0;
     const LEVEL_ACTIVE_HIGH: u16 = 0b1101;
 

@@ -1,10 +1,10 @@
-//! The Linux bzImage: setup sectors, then the compressed kernel with its entries (Linux, Documentation/x86/boot.rst).
+//! The Linux bzImage: setup sectors, followed by the compressed kernel (Linux, Documentation/x86/boot.rst).
 //!
-//! A kernel for x86-64 since Linux 3.8 says that it has a 64-bit entry, and is entered there. All others are entered by the
-//! 32-bit protocol: 32-bit kernels, older ones, and programs that only look like Linux, as memtest86+ does.
+//! A kernel for x86-64 since Linux 3.8 states that it has a 64-bit entry, and is entered there. All others are entered
+//! by the 32-bit protocol: 32-bit kernels, older ones, and programs that only look like Linux, such as memtest86+.
 //!
-//! linux-loader has a loader for it, which takes whatever follows the setup sectors for the kernel and so
-//! neither notices a file that is cut off nor leaves a signature at its end alone. The types are used from there.
+//! linux-loader's loader treats everything after the setup sectors as the kernel. So it neither detects truncated files
+//! nor skips a signature at the end. Only its types are used here.
 
 use vm_memory::ByteValued;
 
@@ -16,35 +16,35 @@ use super::layout::COMMAND_LINE;
 use super::linux::{BOOT_FLAG, HEADER_MAGIC, LOADED_HIGH, PROTOCOL_2_12, SetupHeader};
 
 const SECTOR: u64 = 512;
-/// Where the setup header is in the file, and in the zero page.
+/// Offset of the setup header in the file, and in the zero page.
 pub(super) const HEADER_OFFSET: usize = 0x1f1;
-/// The header ends this much after the offset in its jump instruction's second byte.
+/// The header ends this many bytes after the offset in the second byte of its jump instruction.
 const JUMP_END: usize = 0x202;
-/// The 64-bit entry, counted from the start of the protected-mode code.
+/// The 64-bit entry, relative to the start of the protected-mode code.
 const ENTRY_64: u64 = 0x200;
 /// `xloadflags`: there is a 64-bit entry.
 const XLF_KERNEL_64: u16 = 1 << 0;
-/// Where kernels are loaded that do not say where, and what `code32_start` counts from.
+/// The address of kernels that do not specify one, and the base of `code32_start`.
 const LOAD_HIGH: u64 = 0x10_0000;
 /// The first protocol whose command line is a pointer.
 const PROTOCOL_2_02: u16 = 0x202;
-/// The first with `initrd_addr_max`, and what holds before it.
+/// The first with `initrd_addr_max`, and the limit before it.
 const PROTOCOL_2_03: u16 = 0x203;
 const INITRD_LIMIT_BEFORE: u64 = 0x3800_0000;
-/// The first with `cmdline_size`, and what holds before it.
+/// The first with `cmdline_size`, and the limit before it.
 const PROTOCOL_2_06: u16 = 0x206;
 const COMMAND_LINE_LIMIT_BEFORE: u64 = 255;
 /// The first with `pref_address` and `init_size`.
 const PROTOCOL_2_10: u16 = 0x20a;
 const FORMAT: &str = "Linux bzImage";
 
-/// Returns `true` if a file that starts so is a bzImage of any age.
+/// Returns `true` if a file that starts with `head` is a bzImage of any version.
 pub(super) fn is_one(head: &[u8]) -> bool {
     head.get(0x1fe..0x200) == Some(&BOOT_FLAG.to_le_bytes())
         && head.get(0x202..0x206) == Some(&HEADER_MAGIC.to_le_bytes())
 }
 
-/// Returns where the parts of a bzImage go.
+/// Returns the segments of a bzImage.
 pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError> {
     file.require("the setup header", HEADER_OFFSET as u64, size_of::<SetupHeader>() as u64)?;
     let mut header = read_header(head);
@@ -62,11 +62,11 @@ pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError>
     }
     let malformed = |problem| BootError::Malformed { file: file.name().into(), format: FORMAT, problem };
 
-    // A count of 0 means 4, for the sake of loaders from before boot protocol 2.00.
+    // A count of 0 means 4, for compatibility with loaders before boot protocol 2.00.
     let sectors = if header.setup_sects == 0 { 4 } else { u64::from(header.setup_sects) };
     let offset = (sectors + 1) * SECTOR;
     let stated = u64::from(header.syssize) * 16;
-    // The size counts units of 16 bytes; a kernel may end within the last.
+    // The size is in units of 16 bytes; the kernel can end within the last.
     file.require("the protected-mode code", offset, stated.saturating_sub(15))?;
     let length = stated.min(file.length() - offset);
     let has_64_bit_entry = version >= PROTOCOL_2_12 && flags & XLF_KERNEL_64 != 0;
@@ -88,7 +88,7 @@ pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError>
     }
     let protocol = if has_64_bit_entry { Protocol::Linux64 } else { Protocol::Linux32 };
     if protocol == Protocol::Linux32 {
-        // Below 4 GiB, as was seen above.
+        // Below 4 GiB, as checked above.
         header.code32_start = entry as u32;
     }
     let command_line_limit =
@@ -104,11 +104,11 @@ pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError>
     })
 }
 
-/// Where a kernel goes that is entered by the 32-bit protocol, and its entry.
+/// Returns the address of a kernel that is entered by the 32-bit protocol, and its entry.
 fn place_32(header: &SetupHeader) -> (u64, u64) {
     let start = u64::from(header.code32_start);
     if header.loadflags & LOADED_HIGH == 0 {
-        // A zImage: its setup code would move it down to where it starts.
+        // The setup code of a zImage would move it down to its start address.
         return (start, start);
     }
     let (version, preferred) = (header.version, header.pref_address);
@@ -116,7 +116,8 @@ fn place_32(header: &SetupHeader) -> (u64, u64) {
     (address, address.saturating_add(start.saturating_sub(LOAD_HIGH)))
 }
 
-/// Returns the setup header, as far as this kernel's boot protocol has one; the rest stays zero, as the protocol asks.
+/// Returns the setup header, as far as this kernel's boot protocol defines it. The rest is zero, as the protocol
+/// requires.
 fn read_header(head: &[u8]) -> SetupHeader {
     let mut header = SetupHeader::default();
     let end = JUMP_END + usize::from(head[JUMP_END - 1]);

@@ -1,6 +1,6 @@
 //! The DSDT: processors, the classic devices, the VMBus device and S5 (ACPI 6.5, chapters 6 to 8 and 20).
 //!
-//! In ASL it reads:
+//! In ASL:
 //!
 //! ```text
 //! Name (_S5, Package { 5, 5, 0, 0 })
@@ -13,9 +13,9 @@
 //! }
 //! ```
 //!
-//! Hyper-V's own firmware has the VMBus device in a module device that carries the MMIO window, and guests expect that:
-//! Linux reads the `_CRS` of the VMBus device, which must be there, then of its ancestors up to the first with a memory
-//! window (vmbus_acpi_add in its drivers/hv/vmbus_drv.c); FreeBSD looks for the window in the parent alone.
+//! Hyper-V's firmware has the VMBus device inside a module device with the MMIO window, and guests expect that. Linux
+//! reads the `_CRS` of the VMBus device, which must exist, then of its ancestors up to the first with a memory window
+//! (vmbus_acpi_add in its drivers/hv/vmbus_drv.c). FreeBSD searches only the parent for the window.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -26,9 +26,9 @@ use acpi_tables::sdt::Sdt;
 use super::acpi::{Description, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
 use super::layout::{RTC_PORT, S5_SLEEP_TYPE, SERIAL_IRQ, SERIAL_PORT, VMBUS_MMIO};
 
-/// Builds the table for a machine. `description` names 4096 VPs at most: their names have three digits.
+/// Builds the table of a machine. `description` has at most 4096 VPs, because their names have three digits.
 pub(super) fn dsdt(description: &Description) -> Sdt {
-    /// From 2 on, integers have 64 bits.
+    /// From revision 2 on, integers have 64 bits.
     const REVISION: u8 = 2;
     let mut dsdt = Sdt::new(*b"DSDT", 36, REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     let sleep: [&dyn Aml; 4] = [&S5_SLEEP_TYPE, &S5_SLEEP_TYPE, &0u8, &0u8];
@@ -46,7 +46,7 @@ pub(super) fn dsdt(description: &Description) -> Sdt {
     dsdt
 }
 
-/// Returns a processor, whose `_UID` is the one in the MADT.
+/// Returns a processor, with the same `_UID` as in the MADT.
 fn processor(index: usize) -> impl Aml {
     struct Processor(usize);
     impl Aml for Processor {
@@ -68,7 +68,7 @@ fn serial_port(devices: &mut Vec<u8>) {
     Device::new("COM1".into(), vec![&id, &uid, &resources]).to_aml_bytes(devices);
 }
 
-/// The real-time clock, without its interrupt: it has no alarm.
+/// The real-time clock. It has no interrupt, because it has no alarm.
 fn clock(devices: &mut Vec<u8>) {
     let id = Name::new("_HID".into(), &EISAName::new("PNP0B00"));
     let ports = IO::new(RTC_PORT, RTC_PORT, 1, 2);

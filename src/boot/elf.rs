@@ -1,7 +1,7 @@
-//! ELF files of both classes (System V ABI, chapters 4 and 5), and the Xen note by which a kernel offers a PVH entry.
+//! ELF files of both classes (System V ABI, chapters 4 and 5), and the Xen note with a kernel's PVH entry.
 //!
-//! linux-loader has a loader for ELF files. It takes neither 32-bit files nor notes with an 8-byte alignment, does not look
-//! at class, machine or type, and reads segments that lie over one another as often as they are named.
+//! linux-loader's ELF loader accepts neither 32-bit files nor notes with an 8-byte alignment, does not check class,
+//! machine or type, and reads overlapping segments repeatedly.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -91,9 +91,9 @@ pub(super) const PT_TLS: u32 = 7;
 pub(super) const MACHINE_386: u16 = 3;
 pub(super) const MACHINE_X86_64: u16 = 62;
 
-/// A linker makes a dozen at most; a file may not make us hold more.
+/// Limit on the memory that a file can use. Linkers create at most a dozen.
 const MAX_PROGRAM_HEADERS: u16 = 128;
-/// Linux has some 40 sections; compilers that give each function one make thousands.
+/// Linux has about 40 sections; compilers that give each function its own section create thousands.
 const MAX_SECTION_HEADERS: u16 = 4096;
 /// Linux has less than 1 KiB of notes.
 const MAX_NOTES_LENGTH: u64 = 64 << 10;
@@ -106,23 +106,23 @@ pub(super) enum Class {
     Bits64,
 }
 
-/// What booting needs to know of an ELF file.
+/// The parts of an ELF file that booting needs.
 #[derive(Clone, Debug)]
 pub(super) struct Elf {
     pub class: Class,
     pub entry: u64,
     pub pvh_entry: Option<u64>,
-    /// What keeps a PVH note that may be there from being used.
+    /// The reason why a PVH note, if there is one, could not be read.
     pub unread_notes: Option<&'static str>,
-    /// The program that is to start this file. Kernels have one too: every Solo5 unikernel names one that does not exist.
+    /// The interpreter of a program. Kernels can have one, too: every Solo5 unikernel names one that does not exist.
     pub interpreter: Option<String>,
     /// Whether it has thread-local storage.
     pub thread_local: bool,
-    /// The segments that want memory.
+    /// The segments to load.
     pub loads: Vec<Program64>,
 }
 
-/// The fields of either header that are used.
+/// The fields that are used of either header.
 struct Header {
     class: Class,
     entry: u64,
@@ -135,7 +135,7 @@ struct Header {
 }
 
 impl Elf {
-    /// Reads the headers of `file` if it is an ELF file, and refuses one that no x86 machine can start.
+    /// Parses the headers of `file` if it is an ELF file. Refuses files that no x86 machine can boot.
     pub(super) fn recognise(file: &ImageFile, head: &[u8]) -> Result<Option<Self>, BootError> {
         if !head.starts_with(MAGIC) {
             return Ok(None);
@@ -174,7 +174,7 @@ impl Elf {
         Ok(Some(elf))
     }
 
-    /// Looks for a PVH entry in a part of the file that holds notes and lies wholly in it.
+    /// Searches for a PVH entry in a part of the file that contains notes.
     fn read_notes(&mut self, file: &ImageFile, offset: u64, length: u64, alignment: u64) -> Result<(), BootError> {
         if self.pvh_entry.is_some() {
             return Ok(());
@@ -192,7 +192,7 @@ impl Elf {
         Ok(())
     }
 
-    /// Returns the kernel that this file is, entered at the physical address `entry`.
+    /// Returns the kernel in this file, with the physical address `entry` as its entry.
     pub(super) fn kernel(&self, file: &ImageFile, protocol: Protocol, entry: u64) -> Result<Kernel, BootError> {
         let mut segments = Vec::with_capacity(self.loads.len());
         for (index, load) in self.loads.iter().enumerate() {
@@ -224,8 +224,8 @@ impl Elf {
 
     /// Returns the physical address of the virtual address `e_entry`, or `e_entry` itself if it is not one.
     ///
-    /// The System V ABI has virtual addresses there, and GRUB takes it at its word; a kernel that is linked to
-    /// high addresses but starts at low ones has the latter there as a rule.
+    /// By the System V ABI, it is a virtual address, and GRUB treats it as such. But in kernels that are linked to high
+    /// addresses and start at low ones, it is usually a physical address.
     pub(super) fn physical_entry(&self) -> u64 {
         let offset_in =
             |load: &Program64| self.entry.checked_sub(load.virtual_address).filter(|at| *at < load.memory_size);
@@ -288,7 +288,7 @@ impl Header {
         })
     }
 
-    /// Returns the program headers, those of 32-bit files widened.
+    /// Returns the program headers. Those of 32-bit files are converted to 64 bits.
     fn programs(&self, file: &ImageFile) -> Result<Vec<Program64>, BootError> {
         let expected = match self.class {
             Class::Bits32 => size_of::<Program32>(),
@@ -314,8 +314,8 @@ impl Header {
         Ok(table.chunks_exact(expected).filter_map(read).collect())
     }
 
-    /// Returns the sections of notes, for a file whose linker made no segment of them. Sections are not needed to load a file: a
-    /// table that cannot be read has none.
+    /// Returns the note sections, for a file without a note segment. Loading does not need sections, so an unreadable
+    /// table counts as empty.
     fn note_sections(&self, file: &ImageFile) -> Vec<NoteSection> {
         let expected = match self.class {
             Class::Bits32 => 40,
@@ -335,7 +335,7 @@ impl Header {
     }
 }
 
-/// Where a section of notes lies in the file.
+/// The location of a note section in the file.
 struct NoteSection {
     offset: u64,
     size: u64,
@@ -343,7 +343,7 @@ struct NoteSection {
 }
 
 impl NoteSection {
-    /// Reads a section header, `Elf32_Shdr` or `Elf64_Shdr`. Returns `None` for a section of another kind.
+    /// Parses a section header, `Elf32_Shdr` or `Elf64_Shdr`. Returns `None` for a section of another kind.
     fn read(class: Class, header: &[u8]) -> Option<Self> {
         const SHT_NOTE: u32 = 7;
         let narrow = |at: usize| Some(u32::from_le_bytes(*header.get(at..)?.first_chunk()?));
@@ -375,7 +375,7 @@ impl From<Program32> for Program64 {
     }
 }
 
-/// Reads the path of a program's interpreter as far as it can be shown.
+/// Reads the path of a program's interpreter, as far as it is printable.
 fn read_interpreter(file: &ImageFile, program: &Program64) -> String {
     const LONGEST: u64 = 128;
     let mut path = vec![0; program.file_size.min(LONGEST) as usize];

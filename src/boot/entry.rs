@@ -1,8 +1,8 @@
-//! The state in which VP 0 enters a kernel, as data: the partition floor puts it into the processor.
+//! The state in which VP 0 enters a kernel, as data. The machine writes it to the VP.
 //!
-//! A fresh VP is in its reset state (Intel SDM volume 3, 10.1.1). [`Entry::apply`] changes what a protocol
-//! asks for and leaves the rest. No protocol gets an interrupt descriptor table: interrupts are
-//! off, and an exception before the kernel has its own table is a triple fault.
+//! A new VP is in its reset state (Intel SDM volume 3, 10.1.1). [`Entry::apply`] changes what a protocol requires and
+//! leaves the rest. No protocol provides an interrupt descriptor table: interrupts are off, and an exception before the
+//! kernel has its own table is a triple fault.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use super::layout::{GDT, PAGE_TABLES};
 use super::placement::Placement;
 use crate::memory::{GuestMemory, PAGE_SIZE};
 
-/// How a kernel is told what it needs to know.
+/// The boot protocol, by which a kernel gets its information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// The 64-bit boot protocol (Linux, "The Linux/x86 Boot Protocol"): long mode, RSI has the zero page.
@@ -57,15 +57,15 @@ enum Mode {
 }
 
 impl Protocol {
-    /// Returns `true` if this is one of the three ways into a flat image, which hand nothing over.
+    /// Returns `true` if this is one of the three modes of flat images, which get no boot information.
     pub(super) fn is_flat(self) -> bool {
         matches!(self, Self::Flat16 | Self::Flat32 | Self::Flat64)
     }
 
-    /// Returns the code and data segments with the selectors that a kernel may count on.
+    /// Returns the code and data segments with the selectors that kernels expect.
     ///
-    /// The Linux boot protocol names __BOOT_CS and __BOOT_DS. Multiboot and PVH leave the selectors open, but there are kernels, xv6
-    /// for one, that load a table of their own and go on with the selectors that they were entered with, QEMU's.
+    /// The Linux boot protocol specifies __BOOT_CS and __BOOT_DS. Multiboot and PVH do not specify selectors, but some
+    /// kernels, such as xv6, load their own table and continue with the selectors of the entry, which must be QEMU's.
     fn select(self, code: kvm_segment, data: kvm_segment) -> (kvm_segment, kvm_segment) {
         let (code_selector, data_selector) = match self {
             Self::Pvh | Self::Multiboot => (0x08, 0x10),
@@ -86,15 +86,15 @@ impl Protocol {
 /// The state in which VP 0 enters the kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// The protocol that the kernel was recognised to speak.
+    /// The kernel's boot protocol.
     pub protocol: Protocol,
     /// The general registers, RIP and RFLAGS.
     pub registers: kvm_regs,
-    /// The usable GPA ranges that nothing was loaded to: zeroes still.
+    /// The usable GPA ranges that were not written, so that they are still zero.
     pub untouched: Vec<Range<u64>>,
 }
 
-/// RFLAGS with nothing set but the bit that always is: interrupts are off, the direction is up.
+/// RFLAGS with only the bit that is always set: interrupts are off, the direction flag is clear.
 const RFLAGS: u64 = 1 << 1;
 const CR0_PE: u64 = 1 << 0;
 /// Always set since the Pentium.
@@ -121,7 +121,7 @@ impl Entry {
         for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss] {
             *segment = data;
         }
-        // Reset leaves the caches off (CD and NW); a kernel is entered as firmware would, with them on.
+        // Reset leaves the caches off (CD and NW). Firmware would enable them before it starts a kernel.
         sregs.cr0 = CR0_ET;
         if self.protocol.mode() == Mode::Real {
             return;
@@ -139,7 +139,7 @@ impl Entry {
     }
 }
 
-/// Returns a segment that is present, with base 0; `kind` is the descriptor's type field.
+/// Returns a present segment with base 0; `kind` is the descriptor's type field.
 const fn segment(selector: u16, limit: u32, kind: u8) -> kvm_segment {
     kvm_segment {
         base: 0,
@@ -158,24 +158,24 @@ const fn segment(selector: u16, limit: u32, kind: u8) -> kvm_segment {
     }
 }
 
-// Descriptor types (Intel SDM volume 3, 3.4.5.1 and 3.5), all accessed or busy already.
+// Descriptor types (Intel SDM volume 3, 3.4.5.1 and 3.5), with the accessed or busy bit set.
 const DATA: u8 = 0x3;
 const CODE: u8 = 0xb;
 const BUSY_TSS: u8 = 0xb;
 
-// The selectors of protected and long mode are the protocol's.
+// The selectors of protected and long mode depend on the protocol.
 const REAL_CODE: kvm_segment = segment(0, 0xffff, CODE);
 const REAL_DATA: kvm_segment = segment(0, 0xffff, DATA);
 const PROTECTED_CODE: kvm_segment = kvm_segment { db: 1, g: 1, ..segment(0, u32::MAX, CODE) };
 const LONG_CODE: kvm_segment = kvm_segment { l: 1, g: 1, ..segment(0, u32::MAX, CODE) };
 const FLAT_DATA: kvm_segment = kvm_segment { db: 1, g: 1, ..segment(0, u32::MAX, DATA) };
-// PVH asks for a task register with a limit of 0x67; VMX asks for one in any mode.
+// PVH requires a task register with a limit of 0x67; VMX requires one in any mode.
 const TASK: kvm_segment = kvm_segment { s: 0, ..segment(0x20, 0x67, BUSY_TSS) };
 
-/// Null, three for code and data, of which one is unused, and the task's, which has two slots in long mode.
+/// Null, three for code and data, of which one is unused, and the task's, which takes two slots in long mode.
 const GDT_LENGTH: usize = 6 * 8;
 
-/// Returns the eight bytes that describe `segment` in a descriptor table (Intel SDM volume 3, 3.4.5).
+/// Returns the eight-byte descriptor of `segment` (Intel SDM volume 3, 3.4.5).
 fn descriptor(segment: &kvm_segment) -> u64 {
     let limit = u64::from(if segment.g == 1 { segment.limit >> 12 } else { segment.limit });
     let access = u64::from(segment.type_ | segment.s << 4 | segment.dpl << 5 | segment.present << 7);
@@ -189,7 +189,7 @@ fn descriptor(segment: &kvm_segment) -> u64 {
         | (base >> 24 & 0xff) << 56
 }
 
-/// Claims the memory of the tables that an entry by `protocol` runs on.
+/// Claims the memory of the tables that an entry by `protocol` uses.
 pub(super) fn claim_tables(protocol: Protocol, placement: &mut Placement) -> Result<(), BootError> {
     if protocol.mode() != Mode::Real {
         placement.claim("the boot GDT", GDT, GDT_LENGTH as u64)?;
@@ -200,7 +200,7 @@ pub(super) fn claim_tables(protocol: Protocol, placement: &mut Placement) -> Res
     Ok(())
 }
 
-/// Writes the tables that an entry by `protocol` runs on.
+/// Writes the tables that an entry by `protocol` uses.
 pub(super) fn write_tables(protocol: Protocol, memory: &GuestMemory) -> Result<(), vm_memory::GuestMemoryError> {
     let code = match protocol.mode() {
         Mode::Real => return Ok(()),

@@ -1,10 +1,10 @@
-//! Why a kernel cannot be started, in words for the person who named it.
+//! Errors that prevent a kernel from booting, with remedies.
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
 
-/// A range of guest memory and what was to lie there.
+/// A range of guest memory and its intended content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occupant {
     /// What it is, with its article: "the kernel".
@@ -19,7 +19,7 @@ impl fmt::Display for Occupant {
     }
 }
 
-/// Why a kernel cannot be started. `file` is the path or the image's name as the user knows it.
+/// The reason why a kernel cannot be booted. `file` is the path or the image's name.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The file cannot be opened.
@@ -27,19 +27,19 @@ pub enum BootError {
     Open {
         /// The file.
         file: String,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
-        /// The host's answer.
+        /// The error of the host.
         source: io::Error,
     },
-    /// A directory, a pipe, a device: nothing that has a length and can be read at any place.
+    /// Not a regular file: a directory, a pipe, or a device.
     #[error("{file} is {kind}; {advice}")]
     NotRegular {
         /// The file.
         file: String,
-        /// What it is, with its article.
+        /// The kind of file, with its article.
         kind: &'static str,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
     },
     /// The file cannot be read.
@@ -47,73 +47,73 @@ pub enum BootError {
     Read {
         /// The file.
         file: String,
-        /// Where.
+        /// The offset of the read.
         offset: u64,
-        /// How much.
+        /// The length of the read.
         length: u64,
-        /// The host's answer.
+        /// The error of the host.
         source: io::Error,
     },
-    /// The file has no bytes.
+    /// The file is empty.
     #[error("{file} is empty; {advice}")]
     Empty {
         /// The file.
         file: String,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
     },
-    /// The file ends before something that it announces.
+    /// The file is truncated.
     #[error(
         "{file} is truncated: {part} reaches to byte {end}, but the file has only {length}; copy or build it again"
     )]
     Truncated {
         /// The file.
         file: String,
-        /// What is missing, wholly or in part.
+        /// The part that is incomplete or missing.
         part: String,
-        /// Where the part ends.
+        /// The end of the part.
         end: u64,
-        /// How long the file is.
+        /// Length of the file.
         length: u64,
     },
-    /// The file is of a known kind, but contradicts itself or asks for the impossible.
+    /// The file has a known format, but is inconsistent or has impossible requirements.
     #[error("{file} is not a sound {format}: {problem}")]
     Malformed {
         /// The file.
         file: String,
-        /// What the file claims to be.
+        /// The format.
         format: &'static str,
-        /// What is wrong, with which numbers.
+        /// The problem, with numbers.
         problem: String,
     },
-    /// The file is something else than a kernel that can be started here.
+    /// The file is not a kernel that can be booted here.
     #[error("{file} is {what}; {advice}")]
     NotAKernel {
         /// The file.
         file: String,
-        /// What it is, with its article.
+        /// The kind of file, with its article.
         what: String,
-        /// What to do about it.
+        /// A remedy.
         advice: String,
     },
-    /// Two things want the same memory.
+    /// Two parts need the same memory.
     #[error("{first} and {second} overlap in guest memory; {advice}")]
     Overlap {
-        /// The one that came later.
+        /// The part that was placed later.
         first: Occupant,
-        /// The one that was there.
+        /// The part that was placed first.
         second: Occupant,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
     },
-    /// Something lies where the machine has no memory.
+    /// A part is outside of the machine's memory.
     #[error("{what} lies outside of the machine's {memory} bytes of memory; {}", remedy(*.needed))]
     OutsideMemory {
-        /// What, and where.
+        /// The part and its range.
         what: Occupant,
-        /// The memory that the machine has.
+        /// Size of the machine's memory.
         memory: u64,
-        /// The memory that would do, if any does.
+        /// A sufficient memory size, if there is one.
         needed: Option<u64>,
     },
     /// The initrd does not fit beside the kernel.
@@ -124,24 +124,24 @@ pub enum BootError {
     InitrdTooLarge {
         /// The initrd's file.
         file: String,
-        /// The initrd's length.
+        /// Length of the initrd.
         initrd: u64,
         /// The kernel.
         kernel: Occupant,
-        /// The memory that the machine has.
+        /// Size of the machine's memory.
         memory: u64,
-        /// First address that the kernel does not accept for an initrd's last byte.
+        /// The first address that the kernel does not accept for the last byte of an initrd.
         limit: u64,
-        /// The memory that would do, if any does.
+        /// A sufficient memory size, if there is one.
         needed: Option<u64>,
     },
-    /// A flat image has no way to find an initrd.
+    /// A flat image cannot have an initrd.
     #[error("a flat image takes no initrd; leave out --initrd {file}")]
     InitrdForFlat {
         /// The initrd's file.
         file: String,
     },
-    /// A flat image has no way to find a command line.
+    /// A flat image cannot have a command line.
     #[error("a flat image takes no command line; leave out --cmdline")]
     CommandLineForFlat,
     /// The command line is longer than the kernel accepts.
@@ -149,33 +149,33 @@ pub enum BootError {
     CommandLineTooLong {
         /// The kernel's file.
         file: String,
-        /// How long it is.
+        /// Its length.
         length: u64,
-        /// How long it may be.
+        /// Maximum length.
         limit: u64,
     },
-    /// The command line would end early.
+    /// The command line contains a NUL.
     #[error("the command line has a NUL at byte {position}, where the kernel would see its end; leave it out")]
     CommandLineNul {
-        /// Where.
+        /// Its position.
         position: usize,
     },
-    /// The ACPI tables have no room.
+    /// The ACPI tables do not fit.
     #[error("ACPI tables for {processors} VPs do not fit in the {room} bytes below 1M; give --cpus {limit} or fewer")]
     TablesTooLarge {
-        /// How many VPs there are.
+        /// Number of VPs.
         processors: usize,
-        /// The room.
+        /// Size of the available space.
         room: u64,
-        /// How many VPs there may be.
+        /// Maximum number of VPs.
         limit: usize,
     },
-    /// Guest memory cannot be written; the checks before should have found the reason.
+    /// Guest memory cannot be written. Earlier checks should have found the reason.
     #[error("cannot write {what} to guest memory: {source}")]
     Write {
-        /// What.
+        /// The content.
         what: String,
-        /// The memory's answer.
+        /// The error of the memory.
         source: vm_memory::GuestMemoryError,
     },
 }

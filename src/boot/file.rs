@@ -1,4 +1,4 @@
-//! The bytes of a kernel or initrd: a regular file, or an image that is part of this program.
+//! The content of a kernel or initrd: a regular file, or an image that is embedded in this program.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
@@ -29,7 +29,8 @@ impl ImageFile {
     pub(super) fn open(path: &Path) -> Result<Self, BootError> {
         let name = path.display().to_string();
         let failed = |source| open_error(&name, source);
-        // Ask before opening, since opening a device can do something, and again afterwards, since the name may mean another file by then.
+        // Checked before opening, because opening a device can have effects, and again afterwards, because the name may
+        // refer to another file by then.
         refuse_irregular(&name, std::fs::metadata(path).map_err(failed)?.file_type())?;
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
@@ -37,7 +38,7 @@ impl ImageFile {
         Self::with_content(name, metadata.len(), Content::File(file))
     }
 
-    /// Returns an image that is part of this program.
+    /// Creates an image that is embedded in this program.
     pub(super) fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, BootError> {
         Self::with_content(format!("the embedded image {name}"), bytes.len() as u64, Content::Embedded(bytes))
     }
@@ -49,24 +50,24 @@ impl ImageFile {
         Ok(Self { name, length, content })
     }
 
-    /// What to call it in a message.
+    /// Returns its name for messages.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns how many bytes it had when it was opened.
+    /// Returns its length when it was opened.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Returns its first bytes, `limit` at most.
+    /// Returns its first bytes, at most `limit`.
     pub(super) fn head(&self, limit: usize) -> Result<Vec<u8>, BootError> {
         let mut head = vec![0; usize::try_from(self.length).map_or(limit, |length| length.min(limit))];
         self.read(0, &mut head)?;
         Ok(head)
     }
 
-    /// Fails unless the file reaches to `offset + length`, where `part` ends.
+    /// Returns an error unless the file reaches to `offset + length`, the end of `part`.
     pub(super) fn require(&self, part: &str, offset: u64, length: u64) -> Result<(), BootError> {
         let end = offset.saturating_add(length);
         if end <= self.length {
@@ -85,8 +86,8 @@ impl ImageFile {
         .map_err(|source| BootError::Read { file: self.name.clone(), offset, length, source })
     }
 
-    /// Copies bytes from `offset` on into the claimed range `to` of fresh memory, `length` of them. Pages of zeroes are
-    /// left as they are: nobody pays for them.
+    /// Copies `length` bytes from `offset` into the claimed range `to` of fresh memory. Pages of zeroes are not
+    /// written, so that the host need not allocate them.
     pub(super) fn load(&self, memory: &GuestMemory, to: &Occupant, offset: u64, length: u64) -> Result<(), BootError> {
         let failed = |source| BootError::Read { file: self.name.clone(), offset, length, source };
         let result = match &self.content {
@@ -105,10 +106,10 @@ impl ImageFile {
     }
 }
 
-/// Maps a part of a file and says where in the mapping it starts. A file that has become too short is not mapped, nor are
-/// some files of some file systems.
+/// Maps a part of a file and returns its start in the mapping. A file that has become too short cannot be mapped, and
+/// some file systems do not support it.
 ///
-/// Copying out of a mapping takes a third of the time that reading into guest memory takes.
+/// Copying out of a mapping takes a third of the time of reading into guest memory.
 fn map(file: &File, offset: u64, length: u64) -> Option<(MmapRegion, usize)> {
     file.metadata().ok().filter(|metadata| offset.checked_add(length).is_some_and(|end| end <= metadata.len()))?;
     let before = offset % PAGE_SIZE;
@@ -130,7 +131,7 @@ fn copy_mapped(
     let source = mapping.as_volatile_slice();
     let mut done = 0;
     while done < length {
-        // To the end of the guest's page.
+        // Up to the end of the guest's page.
         let target = address + done;
         let piece = &mut page[..(PAGE_SIZE - target % PAGE_SIZE).min(length - done) as usize];
         source.read_slice(piece, start + done as usize)?;
@@ -146,7 +147,7 @@ fn copy_mapped(
 fn copy(mut file: &File, offset: u64, memory: &GuestMemory, address: u64, length: u64) -> Result<(), GuestMemoryError> {
     file.seek(SeekFrom::Start(offset)).map_err(GuestMemoryError::IOError)?;
     let mut done = 0;
-    // One read may bring less: Linux reads 2 GiB at most at a time.
+    // A read can return fewer bytes: Linux reads at most 2 GiB at a time.
     while done < length {
         let count = usize::try_from(length - done).unwrap_or(usize::MAX);
         done += match memory.read_volatile_from(GuestAddress(address + done), &mut file, count)? {

@@ -1,4 +1,4 @@
-//! Kernels that tests build on the fly, and what tests share.
+//! Kernels that tests build, and other helpers of tests.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::notes::{NoteHeader, XEN_PHYS32_ENTRY};
 use super::{acpi, multiboot};
 use crate::memory::{self, GuestMemory};
 
-/// Guest memory of so many MiB.
+/// Creates guest memory of this size in MiB.
 pub(super) fn machine(mebibytes: u64) -> GuestMemory {
     memory::create(mebibytes << 20, memory::Backing::Shared).unwrap()
 }
@@ -19,7 +19,7 @@ pub(super) fn one_vp() -> acpi::Description {
     acpi::Description { apic_ids: vec![0], pics: false }
 }
 
-/// Writes a file into a directory that lives as long as the test.
+/// Writes a file into a temporary directory.
 pub(super) fn save(directory: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = directory.path().join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -119,7 +119,7 @@ pub(super) fn elf32(entry: u32, programs: &[Program64], content: &[u8]) -> Vec<u
     bytes
 }
 
-/// Where the builders of ELF files put the content.
+/// Offset of the content in the ELF files that are built here.
 pub(super) const CONTENT: u64 = 0x400;
 
 /// Returns one note, padded to `alignment`.
@@ -145,7 +145,7 @@ pub(super) fn pvh_kernel() -> Vec<u8> {
     elf64(0x10_0000, &programs, &[[0xf4; 0x40].as_slice(), &notes].concat())
 }
 
-/// Returns an ELF file with code at 1 MiB and nothing that says how it is entered.
+/// Returns an ELF file with code at 1 MiB, without a note or header for its entry.
 pub(super) fn bare_elf64() -> Vec<u8> {
     elf64(0x10_0020, &[loaded(CONTENT, 0x10_0000, 0x40, 0x2000)], &[0xf4; 0x40])
 }

@@ -1,4 +1,4 @@
-//! Flat images: a file that goes into memory as it is, and is entered at its first byte.
+//! Flat images: files that are loaded unchanged and entered at their first byte.
 
 use std::ops::Range;
 
@@ -10,13 +10,13 @@ use super::layout::STACKS;
 use super::placement::Placement;
 use super::source::FlatMode;
 
-/// What real mode reaches with a segment base of 0, and so IP.
+/// What real mode reaches with a segment base of 0, which limits IP.
 const REAL_MODE_LIMIT: u64 = 0x1_0000;
-/// What the other modes reach by a flat segment or the identity map.
+/// What the other modes reach through a flat segment or the identity map.
 const FLAT_LIMIT: u64 = 1 << 32;
 const FORMAT: &str = "flat image";
 
-/// Returns the kernel that a flat image is.
+/// Returns the kernel for a flat image.
 pub(super) fn kernel(file: &ImageFile, address: u64, mode: FlatMode) -> Result<Kernel, BootError> {
     let (protocol, limit, advice) = match mode {
         FlatMode::Real16 => (Protocol::Flat16, REAL_MODE_LIMIT, "enter it lower, or in mode=32"),
@@ -33,12 +33,12 @@ pub(super) fn kernel(file: &ImageFile, address: u64, mode: FlatMode) -> Result<K
     Ok(Kernel::new(protocol, address, vec![segment]))
 }
 
-/// Claims the image's first stack. Returns its end, where the stack pointer starts.
+/// Claims the image's initial stack. Returns its end, where the stack pointer starts.
 pub(super) fn claim_stack(protocol: Protocol, placement: &mut Placement) -> Result<u64, BootError> {
     let reachable = |stack: &&Range<u64>| protocol != Protocol::Flat16 || stack.end <= REAL_MODE_LIMIT;
     let mut stacks = STACKS.iter().filter(reachable);
     let free = stacks.find(|stack| placement.occupant(stack).is_none());
-    // With none free, claiming the first says who is in its way.
+    // If none is free, claiming the first returns an error that names the conflict.
     let stack = free.unwrap_or(&STACKS[0]);
     placement.claim("the initial stack", stack.start, stack.end - stack.start)?;
     Ok(stack.end)

@@ -1,11 +1,11 @@
-//! Names for files that are no kernel this machine can start, and what to do with them instead.
+//! Errors for files that cannot be booted: what they are, and what to do instead.
 
 use std::path::Path;
 
 use super::error::BootError;
 use crate::host::magic::{self, Compression};
 
-/// What a file is by the bytes at a certain place.
+/// A file format, recognised by the bytes at an offset.
 struct Mark {
     offset: usize,
     bytes: &'static [u8],
@@ -24,7 +24,7 @@ const OTHER_MACHINE: &str = "name a kernel built for x86-64";
 const NO_FIRMWARE: &str = "a machine here has no firmware: name a kernel";
 const INITRAMFS: &str = "give it with --initrd, and a kernel with --kernel";
 
-/// The most telling marks first.
+/// The most specific marks come first.
 const MARKS: &[Mark] = &[
     mark(0x8001, b"CD001", "an ISO 9660 image", DISK),
     mark(0x200, b"EFI PART", "a disk image with a GPT", DISK),
@@ -52,7 +52,7 @@ const MARKS: &[Mark] = &[
     mark(0x438, b"\x53\xef", "an ext2, ext3 or ext4 file system", DISK),
 ];
 
-/// Says what a file is that no one here can start, from its first bytes and its length.
+/// Returns the error for a file that cannot be booted, by its first bytes and its length.
 pub(super) fn refuse(file: &str, length: u64, head: &[u8]) -> BootError {
     if let Err(error) = refuse_multiboot2(file, head) {
         return error;
@@ -73,7 +73,7 @@ pub(super) fn refuse(file: &str, length: u64, head: &[u8]) -> BootError {
     )
 }
 
-/// Returns the error for a file that carries the mark of something else than a kernel. Returns `None` for one that does not.
+/// Returns the error for a file with the mark of another format, or `None` if it has none.
 pub(super) fn identify(file: &str, length: u64, head: &[u8]) -> Option<BootError> {
     let error = |what: String, advice: String| Some(not_a_kernel(file, what, advice));
     if let Some(compression) = Compression::of(head) {
@@ -102,13 +102,13 @@ pub(super) fn identify(file: &str, length: u64, head: &[u8]) -> Option<BootError
     error(what.into(), advice)
 }
 
-/// Says what begins with a sector that a PC's firmware would start.
+/// Returns the kind of a file that begins with a boot sector.
 fn name_boot_sector(file: &str, length: u64, head: &[u8]) -> Option<(&'static str, String)> {
     const SECTOR: u64 = 512;
     if !magic::has(head, 0x1fe, b"\x55\xaa") {
         return None;
     }
-    // A FAT file system has its name at one of two places, depending on its width.
+    // A FAT file system has its name at one of two offsets, depending on its width.
     let file_system = [(0x36, "FAT1"), (0x52, "FAT32"), (3, "NTFS"), (3, "EXFAT")];
     if file_system.iter().any(|(at, name)| magic::has(head, *at, name.as_bytes())) {
         return Some(("a FAT or NTFS file system", DISK.into()));
@@ -123,8 +123,8 @@ fn name_boot_sector(file: &str, length: u64, head: &[u8]) -> Option<(&'static st
     }
 }
 
-/// Returns `true` if the first sector has a table of partitions: four entries of 16 bytes, none with a status that there is not, and one
-/// at least with a type and a length.
+/// Returns `true` if the first sector has a partition table: four entries of 16 bytes with valid statuses, at least one
+/// of them with a type and a length.
 fn has_partitions(head: &[u8]) -> bool {
     let Some(table) = head.get(0x1be..0x1fe) else { return false };
     let mut entries = table.chunks_exact(16);
@@ -132,7 +132,7 @@ fn has_partitions(head: &[u8]) -> bool {
     entries.clone().all(|entry| entry[0] & 0x7f == 0) && entries.any(used)
 }
 
-/// Refuses a kernel that has a header for Multiboot 2 (Multiboot2 Specification, 3.1.1). To be asked when it has no other.
+/// Refuses a kernel with a Multiboot 2 header (Multiboot2 Specification, 3.1.1). Call it if there is no other header.
 pub(super) fn refuse_multiboot2(file: &str, head: &[u8]) -> Result<(), BootError> {
     const MAGIC: u32 = 0xe852_50d6;
     let word = |header: &[u8], at: usize| {
@@ -149,7 +149,7 @@ pub(super) fn refuse_multiboot2(file: &str, head: &[u8]) -> Result<(), BootError
     Err(not_a_kernel(file, "a multiboot 2 kernel".into(), advice.into()))
 }
 
-/// Refuses a PE executable that is no bzImage.
+/// Refuses a PE executable that is not a bzImage.
 fn refuse_executable(file: &str, head: &[u8]) -> BootError {
     let header =
         head.get(0x3c..0x40).map(|bytes| bytes.iter().rev().fold(0, |word, byte| word << 8 | usize::from(*byte)));
@@ -165,9 +165,10 @@ fn refuse_executable(file: &str, head: &[u8]) -> BootError {
     not_a_kernel(file, format!("a PE executable for {machine}, which only EFI or Windows can start"), advice.into())
 }
 
-/// An ELF program with neither a PVH note nor a multiboot header. `interpreter` is the one that it names, if any.
+/// Refuses an ELF program with neither a PVH note nor a multiboot header. `interpreter` is the interpreter that it
+/// names, if any.
 pub(super) fn refuse_program(file: &str, interpreter: &str) -> BootError {
-    // Unikernels for Solo5's own monitors name this one, so that nobody starts them by mistake.
+    // Unikernels for Solo5's own monitors name this interpreter to prevent them from being started by mistake.
     if interpreter.starts_with("/nonexistent/solo5/") {
         let advice = "build it for the target virtio, which is a multiboot kernel";
         return not_a_kernel(file, "a Solo5 unikernel for another monitor".into(), advice.into());
@@ -179,7 +180,7 @@ pub(super) fn refuse_program(file: &str, interpreter: &str) -> BootError {
     not_a_kernel(file, what, "name a kernel, or give this one a PVH note or a multiboot header".into())
 }
 
-/// An ELF file for a processor that this is not.
+/// Refuses an ELF file for another processor.
 pub(super) fn refuse_machine(file: &str, machine: u16) -> BootError {
     let name = match machine {
         2 | 18 | 43 => "SPARC",
@@ -198,7 +199,7 @@ pub(super) fn refuse_machine(file: &str, machine: u16) -> BootError {
     not_a_kernel(file, format!("an ELF file for {name}"), OTHER_MACHINE.into())
 }
 
-/// Refuses ELF files that are not linked to be loaded, by their `e_type`.
+/// Refuses ELF files whose `e_type` is not executable.
 pub(super) fn refuse_elf_kind(file: &str, kind: u16) -> Result<(), BootError> {
     const EXECUTABLE: u16 = 2;
     const SHARED: u16 = 3;

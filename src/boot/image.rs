@@ -1,17 +1,17 @@
-//! What a file is, is found out from the file.
+//! Determines the format of a kernel file.
 //!
-//! A file can be several things at once. The order is:
+//! A file can match several formats. The order is:
 //!
-//! 1. An ELF file with a PVH note, if it is of 64 bits. The note is a kernel's own word that it can be entered
-//!    so; Linux since 5.0, FreeBSD and Xen itself give it. `e_entry` of such a file is no such word: Linux has its
-//!    64-bit boot protocol there, others the entry for some loader of their own.
+//! 1. A 64-bit ELF file with a PVH note. The note guarantees that the kernel can be entered that way; Linux since 5.0,
+//! FreeBSD and Xen have it. `e_entry` of such a file is less reliable: in Linux it is the entry of the 64-bit boot
+//! protocol, in others an entry for some loader of their own.
 //! 2. A multiboot header, in an ELF file of any class, or with addresses of its own in any file.
-//! 3. An ELF file of 32 bits with a PVH note.
-//! 4. An ELF file of 64 bits alone: Linux without a note, entered at `e_entry` by the 64-bit boot protocol.
-//! 5. A Linux bzImage, which looks like a PE executable and like a boot sector as well: by its 64-bit entry where it has
-//!    one, else by its 32-bit entry.
+//! 3. A 32-bit ELF file with a PVH note.
+//! 4. Any other 64-bit ELF file: Linux without a note, entered at `e_entry` by the 64-bit boot protocol.
+//! 5. A Linux bzImage, which also looks like a PE executable and a boot sector: entered at its 64-bit entry if it has
+//! one, else at its 32-bit entry.
 //!
-//! Everything else is refused with its name, see [`super::foreign`].
+//! All other files are refused with an error that names their kind, see [`super::foreign`].
 
 use super::entry::Protocol;
 use super::error::BootError;
@@ -21,44 +21,44 @@ use super::linux::SetupHeader;
 use super::{bzimage, elf, foreign, multiboot};
 use crate::memory::HOLE_START;
 
-/// As much of a file as recognition looks at: up to the volume descriptor of an ISO 9660 image.
+/// Number of bytes that are examined, up to the volume descriptor of an ISO 9660 image.
 const HEAD_LENGTH: usize = 0x9000;
 
-/// One part of a kernel file, and the memory that it wants.
+/// One part of a kernel file, and the memory for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// What to call it in a message, with its article.
+    /// Its name for messages, with its article.
     pub what: String,
-    /// Where it is in the file.
+    /// Offset in the file.
     pub offset: u64,
-    /// How long it is in the file.
+    /// Length in the file.
     pub file_length: u64,
-    /// Where it goes.
+    /// Address in guest memory.
     pub address: u64,
-    /// How much memory it wants, zeroes after the file's bytes. At least `file_length`.
+    /// Length in memory: the file's bytes, followed by zeroes. At least `file_length`.
     pub memory_length: u64,
 }
 
 impl Segment {
-    /// First address after it.
+    /// Returns the first address after it.
     pub(super) fn end(&self) -> u64 {
         self.address.saturating_add(self.memory_length)
     }
 }
 
-/// A recognised kernel: where its parts go, and how it is entered.
+/// A recognised kernel: its segments and its entry.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
     pub protocol: Protocol,
     pub segments: Vec<Segment>,
     pub entry: u64,
-    /// The longest command line that it takes, without the final NUL.
+    /// Maximum length of the command line, without the final NUL.
     pub command_line_limit: u64,
-    /// First address that an initrd must not reach.
+    /// The first address that an initrd must not reach.
     pub initrd_limit: u64,
-    /// The file's own setup header, which a bzImage wants back in its zero page.
+    /// The file's setup header, which is copied to the zero page of a bzImage.
     pub setup_header: Option<SetupHeader>,
-    /// What the user should know about how the protocol was chosen.
+    /// A warning about the choice of the protocol.
     pub remark: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl Kernel {
             segments,
             entry,
             command_line_limit: COMMAND_LINE.end - COMMAND_LINE.start - 1,
-            // PVH and multiboot kernels read no more than 32 bits of the address.
+            // PVH and multiboot kernels read only 32 bits of the address.
             initrd_limit: HOLE_START,
             setup_header: None,
             remark: None,
@@ -78,7 +78,7 @@ impl Kernel {
     }
 }
 
-/// Finds out what `file` is.
+/// Determines the format of `file`.
 pub(super) fn recognise(file: &ImageFile) -> Result<Kernel, BootError> {
     let head = file.head(HEAD_LENGTH)?;
     if let Some(elf) = elf::Elf::recognise(file, &head)? {
@@ -90,7 +90,7 @@ pub(super) fn recognise(file: &ImageFile) -> Result<Kernel, BootError> {
     let Some(header) = multiboot::Header::find(&head) else {
         return Err(foreign::refuse(file.name(), file.length(), &head));
     };
-    // Boot loaders, and so disk images, have the magic numbers too.
+    // Boot loaders, and so disk images, contain the magic numbers, too.
     multiboot::kernel(file, &header, None)
         .map_err(|error| foreign::identify(file.name(), file.length(), &head).unwrap_or(error))
 }
@@ -113,7 +113,7 @@ fn recognise_elf(file: &ImageFile, head: &[u8], elf: elf::Elf) -> Result<Kernel,
     Ok(kernel)
 }
 
-/// An ELF file with neither a PVH note nor a multiboot header.
+/// Returns the kernel for an ELF file with neither a PVH note nor a multiboot header.
 fn enter_bare_elf(file: &ImageFile, head: &[u8], elf: &elf::Elf) -> Result<Kernel, BootError> {
     foreign::refuse_multiboot2(file.name(), head)?;
     if let Some(interpreter) = &elf.interpreter {
@@ -129,7 +129,7 @@ fn enter_bare_elf(file: &ImageFile, head: &[u8], elf: &elf::Elf) -> Result<Kerne
                     .into(),
         });
     }
-    // Linux has no thread-local storage, a statically linked program nearly always.
+    // Linux has no thread-local storage; statically linked programs nearly always have some.
     if elf.thread_local {
         return Err(foreign::refuse_program(file.name(), ""));
     }

@@ -1,16 +1,16 @@
-//! The machine's address map: which ports, interrupts and addresses the ACPI tables promise, and where boot structures lie.
+//! The machine's address map: ports, interrupts and addresses of devices, and the places of boot structures.
 //!
-//! The constants are promises in two directions. The ACPI tables ([`super::acpi`]) tell the guest about them, and
-//! the devices on the platform floor answer there. Boot structures lie below 640 KiB, so that a machine with
-//! 1 MiB boots too. A kernel may use their memory as soon as it no longer needs what they say.
+//! The ACPI tables ([`super::acpi`]) tell the guest these constants, and the devices in [`crate::platform`] use them.
+//! Boot structures are below 640 KiB, so that a machine with 1 MiB boots, too. A kernel may reuse their memory once it
+//! no longer needs them.
 
 use std::ops::Range;
 
 use crate::memory::{self, HOLE_END, HOLE_START};
 
-/// Where the IOAPIC is, in a machine that has one.
+/// Address of the IOAPIC, in a machine that has one.
 pub const IOAPIC: u64 = 0xfec0_0000;
-/// Where each VP's local APIC is until the guest moves it.
+/// Address of each VP's local APIC until the guest moves it.
 pub const LOCAL_APIC: u64 = 0xfee0_0000;
 
 /// First of the eight ports of the serial port COM1.
@@ -40,26 +40,26 @@ pub const PM_TIMER_PORT: u16 = 0x608;
 pub const PM_TIMER_LENGTH: u8 = 4;
 /// The reset register (ACPI 6.5, 4.8.3.6), also the chipset reset port of a PC.
 pub const RESET_PORT: u16 = 0xcf9;
-/// What the guest writes to [`RESET_PORT`] to reset the machine.
+/// The value that the guest writes to [`RESET_PORT`] to reset the machine.
 pub const RESET_VALUE: u8 = 6;
 /// The system control interrupt.
 pub const SCI_IRQ: u32 = 9;
 /// SLP_TYP of the PM1a control block for S5, soft off (ACPI 6.5, 7.4.2.6).
 pub const S5_SLEEP_TYPE: u8 = 5;
 
-/// The MMIO range that VMBus devices may claim: below the interrupt controllers and KVM's own pages.
+/// The MMIO range for VMBus devices: below the interrupt controllers and KVM's own pages.
 pub const VMBUS_MMIO: Range<u64> = 0xf800_0000..IOAPIC;
 const _: () = assert!(HOLE_START <= VMBUS_MMIO.start && VMBUS_MMIO.end <= HOLE_END);
 const _: () = assert!(VMBUS_MMIO.start < VMBUS_MMIO.end && VMBUS_MMIO.end <= LOCAL_APIC);
 
 /// End of conventional memory: a PC's extended BIOS data area begins here.
 pub const CONVENTIONAL_END: u64 = 0x9_fc00;
-/// Where memory goes on after the hole for video memory and firmware.
+/// Start of memory after the hole for video memory and firmware.
 pub const EXTENDED_START: u64 = 0x10_0000;
 
-/// The ACPI tables, where a guest that was not told of them looks: the RSDP is at the start.
+/// The ACPI tables, where a guest without another pointer searches: the RSDP is at the start.
 pub const ACPI_TABLES: Range<u64> = 0xe_0000..MP_TABLE.start;
-/// The MP table, where kernels from before ACPI look.
+/// The MP table, where kernels from before ACPI search.
 pub const MP_TABLE: Range<u64> = 0xf_0000..SERVICE_CODE.start;
 /// The code behind the interrupt vectors, up to the reset vector.
 pub const SERVICE_CODE: Range<u64> = 0xf_f000..EXTENDED_START;
@@ -69,28 +69,28 @@ pub const INTERRUPT_VECTORS: Range<u64> = 0..BIOS_DATA_AREA.start;
 /// The BIOS data area.
 pub const BIOS_DATA_AREA: Range<u64> = 0x400..0x500;
 
-// Linux 6.1's decompressor clears the last 8 KiB below 0x9f000 while it still runs on the page tables
-// that it was entered with (find_trampoline_placement in its arch/x86/boot/compressed): stay below.
-/// The descriptor table that 32-bit and 64-bit entries run with.
+// Linux 6.1's decompressor clears the last 8 KiB below 0x9f000 while it still uses the page tables of its entry
+// (find_trampoline_placement in its arch/x86/boot/compressed), so stay below.
+/// The descriptor table of 32-bit and 64-bit entries.
 pub const GDT: u64 = 0x9_1000;
 /// Six pages of page tables for 64-bit entries.
 pub const PAGE_TABLES: u64 = 0x9_2000;
-/// One page for what the boot protocol hands over: zero page, `hvm_start_info`, multiboot information.
+/// One page for the protocol's boot information: zero page, `hvm_start_info`, or multiboot information.
 pub const BOOT_INFORMATION: Range<u64> = 0x9_8000..0x9_9000;
 /// The kernel's command line with its final NUL.
 pub const COMMAND_LINE: Range<u64> = 0x9_9000..0x9_d000;
-/// Where a flat image's first stack can be: the first of these that the image leaves free.
+/// Places for a flat image's initial stack: the first that does not overlap the image is used.
 ///
-/// The first is what a boot sector expects, and real mode without segments reaches the first two.
+/// The first is what a boot sector expects. Real mode without segments reaches the first two.
 pub const STACKS: [Range<u64>; 3] = [0x6c00..0x7c00, 0xf000..0x1_0000, 0x8_f000..0x9_0000];
 
-/// What a range of guest physical memory is to the guest; the values are those of E820, multiboot and PVH alike.
+/// The kind of a range of guest physical memory. The values are those of E820, multiboot and PVH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum MemoryKind {
-    /// The guest's to use.
+    /// Usable by the guest.
     Usable = 1,
-    /// Not to be touched, but for ACPI tables to be read there.
+    /// Reserved, apart from reading ACPI tables there.
     Reserved = 2,
 }
 
@@ -99,11 +99,11 @@ pub enum MemoryKind {
 pub struct MapEntry {
     /// The guest physical addresses.
     pub range: Range<u64>,
-    /// What they are.
+    /// The kind of memory.
     pub kind: MemoryKind,
 }
 
-/// Returns the memory map of a machine with `size` bytes of memory, as every boot protocol tells it.
+/// Returns the memory map of a machine with `size` bytes of memory, for all boot protocols.
 ///
 /// ```
 /// use viridian::boot::layout::{memory_map, MemoryKind};
@@ -131,9 +131,9 @@ pub fn memory_map(size: u64) -> Vec<MapEntry> {
     map
 }
 
-/// Returns how large a machine's memory must be, in whole MiB, to have memory up to `end`.
+/// Returns the memory size, in whole MiB, of a machine that has memory up to `end`.
 ///
-/// Returns `None` if no machine has: `end` lies in the hole, or beyond what a processor can address.
+/// Returns `None` if there is no such size: `end` is in the hole, or beyond the physical address space.
 pub fn size_reaching(end: u64) -> Option<u64> {
     /// No x86-64 processor has more than 52 bits of physical address.
     const LIMIT: u64 = 1 << 52;

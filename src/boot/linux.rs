@@ -7,15 +7,15 @@ use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START,
 use super::loader::Handover;
 use crate::memory::{GuestMemory, PAGE_SIZE};
 
-/// The part of the zero page that a bzImage brings with it.
+/// The part of the zero page that a bzImage contains.
 pub(super) type SetupHeader = setup_header;
 
 const _: () = assert!(size_of::<boot_params>() as u64 == PAGE_SIZE);
 const _: () = assert!(BOOT_INFORMATION.end - BOOT_INFORMATION.start >= PAGE_SIZE);
 
-/// `COMMAND_LINE_SIZE` of x86 Linux, less the NUL, for kernels that do not say.
+/// `COMMAND_LINE_SIZE` of x86 Linux, minus the NUL, for kernels that do not state their limit.
 pub(super) const COMMAND_LINE_LIMIT: u64 = 2047;
-/// What every x86-64 Linux says as the highest address of an initrd, for a file that does not say.
+/// The highest address of an initrd in every x86-64 Linux, for files that do not state it.
 pub(super) const INITRD_LIMIT: u64 = 0x8000_0000;
 
 /// "HdrS": a setup header of boot protocol 2.00 or later.
@@ -24,9 +24,9 @@ pub(super) const HEADER_MAGIC: u32 = 0x5372_6448;
 pub(super) const BOOT_FLAG: u16 = 0xaa55;
 /// Boot protocol 2.12, the first with `xloadflags`.
 pub(super) const PROTOCOL_2_12: u16 = 0x20c;
-/// `type_of_loader` of a loader that has no number.
+/// `type_of_loader` for a loader without a number.
 const LOADER_UNDEFINED: u8 = 0xff;
-/// `loadflags`: the protected-mode code lies above 1 MiB.
+/// `loadflags`: the protected-mode code is above 1 MiB.
 pub(super) const LOADED_HIGH: u8 = 1 << 0;
 
 /// Returns the setup header for a kernel that has none: an ELF file.
@@ -40,7 +40,7 @@ fn default_header() -> SetupHeader {
     }
 }
 
-/// Writes the zero page. Returns its address, which the kernel finds in RSI (ESI).
+/// Writes the zero page. Returns its address, which the kernel gets in RSI (ESI).
 pub(super) fn write_zero_page(
     memory: &GuestMemory,
     header: Option<SetupHeader>,
@@ -52,12 +52,12 @@ pub(super) fn write_zero_page(
     header.cmd_line_ptr = COMMAND_LINE.start as u32;
     let mut page = boot_params { acpi_rsdp_addr: ACPI_TABLES.start, ..Default::default() };
     if let Some(initrd) = &handover.initrd {
-        // Always below the hole, so 32 bits hold both.
+        // Always below the hole, so both fit in 32 bits.
         header.ramdisk_image = initrd.range.start as u32;
         header.ramdisk_size = (initrd.range.end - initrd.range.start) as u32;
     }
     page.hdr = header;
-    // What the BIOS calls 0x88 and 0xe801 would say, for kernels that are older than the map.
+    // The results of BIOS calls 0x88 and 0xe801, for kernels that do not use the memory map.
     let upper = map.iter().find(|entry| entry.range.start == EXTENDED_START).map_or(0..0, |entry| entry.range.clone());
     let upper_kibibytes = (upper.end - upper.start) >> 10;
     page.screen_info.ext_mem_k = upper_kibibytes.min(0xfc00) as u16;

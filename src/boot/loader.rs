@@ -1,7 +1,7 @@
-//! From a named kernel to memory that is filled and an entry that is described.
+//! Loads a kernel into guest memory, and returns the state of its entry.
 //!
-//! Loading has two halves. First everything gets its place ([`Placement`]), and whatever can be wrong is found; then
-//! the memory is written. Bytes of files go from the host's page cache to guest memory without a stop between.
+//! Loading has two phases. First, every part gets its place ([`Placement`]), and all errors are found. Then the memory
+//! is written. The content of files is copied directly from the host's page cache to guest memory.
 
 use std::path::Path;
 
@@ -18,20 +18,21 @@ use super::{acpi, firmware, flat, linux, multiboot, pvh};
 use crate::host::limited;
 use crate::memory::{self, GuestMemory, HOLE_START, HUGE_PAGE, PAGE_SIZE};
 
-/// What boot information tells the kernel beside the memory map.
+/// Boot information for the kernel, apart from the memory map.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
     pub initrd: Option<Occupant>,
-    /// The initrd's file name, for protocols that name their modules.
+    /// The file name of the initrd, for protocols that pass the names of modules.
     pub initrd_name: String,
 }
 
-/// Puts a kernel, its initrd and command line, and the ACPI tables into `memory`, and says how VP 0 enters.
+/// Loads a kernel, its initrd and command line, and the ACPI tables into `memory`, and returns the state in which VP 0
+/// enters the kernel.
 ///
-/// `memory` must be fresh: what a kernel wants zeroed is zero because nobody touched it, and stays untouched.
+/// `memory` must be new: memory that the kernel requires to be zero is not written.
 ///
 /// # Errors
-/// Whatever is wrong with the files, and what does not fit. `memory` may have been written to then.
+/// Returns an error if a file is invalid or something does not fit. `memory` may have been modified then.
 ///
 /// # Examples
 /// ```
@@ -67,7 +68,7 @@ pub fn load(
         let page = placement.claim("the boot information", BOOT_INFORMATION.start, length)?;
         information = Some((page, placement.claim("the command line", COMMAND_LINE.start, text.len() as u64)?));
     }
-    // The segment that reaches highest first, so that the advice is enough for all.
+    // The segment with the highest end first, so that the remedy is sufficient for all.
     if let Some(highest) = kernel.segments.iter().max_by_key(|segment| segment.end()) {
         let range = highest.address..highest.end();
         placement.require_memory(&Occupant { what: highest.what.clone(), range })?;
@@ -105,7 +106,7 @@ pub fn load(
     Ok(entry)
 }
 
-/// Opens the kernel and finds out what it is. The name is the one that it is told itself.
+/// Opens the kernel and determines its format. Returns also the name that is passed to the kernel.
 fn open(source: &KernelSource) -> Result<(ImageFile, String, Kernel), BootError> {
     let (file, name) = match source {
         KernelSource::File(path) | KernelSource::Flat { path, .. } => (ImageFile::open(path)?, file_name(path)),
@@ -132,7 +133,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Returns the command line's bytes with their final NUL; none for a flat image.
+/// Returns the command line's bytes with their final NUL; empty for a flat image.
 fn prepare_command_line(
     file: &ImageFile,
     kernel: &Kernel,
@@ -160,7 +161,8 @@ fn overlap_advice(protocol: Protocol) -> &'static str {
     if protocol.is_flat() { "give another address: flat:PATH@ADDRESS" } else { "link the kernel to other addresses" }
 }
 
-/// Finds the initrd a place: for multiboot the lowest above the kernel, as GRUB does, else the highest that the kernel takes.
+/// Places the initrd: for multiboot at the lowest address above the kernel, as GRUB does, else at the highest that the
+/// kernel accepts.
 fn claim_initrd(initrd: &ImageFile, kernel: &Kernel, placement: &mut Placement) -> Result<Occupant, BootError> {
     let length = initrd.length();
     let limit = kernel.initrd_limit.min(HOLE_START);
@@ -186,7 +188,7 @@ fn claim_initrd(initrd: &ImageFile, kernel: &Kernel, placement: &mut Placement) 
     })
 }
 
-/// Writes the protocol's boot information and points the registers at it.
+/// Writes the protocol's boot information, and sets the registers to its address.
 fn hand_over(
     memory: &GuestMemory,
     kernel: &Kernel,

@@ -1,18 +1,18 @@
-//! A kernel file into guest memory, the first VP's state, and the ACPI tables.
+//! Loads a kernel file into guest memory, and creates the first VP's state and the ACPI tables.
 //!
-//! [`load`] takes what a user named as kernel ([`KernelSource`]), finds out what it is, puts it into memory with its initrd,
-//! command line and boot information, and describes as data how VP 0 enters it ([`Entry`]). What it is, is
-//! found out from the file; a file that is no kernel is refused with what it is and what to do ([`BootError`]).
+//! [`load`] takes the kernel that the user named ([`KernelSource`]), determines its format, loads it with its initrd,
+//! command line and boot information, and returns the state in which VP 0 enters it ([`Entry`]). A file that is not a
+//! kernel is refused with an error that names its kind and a remedy ([`BootError`]).
 //!
-//! | file | entered by |
+//! | file | boot protocol |
 //! | --- | --- |
-//! | Linux bzImage | the 64-bit Linux boot protocol, or the 32-bit one where it has no 64-bit entry |
+//! | Linux bzImage | the 64-bit Linux boot protocol, or the 32-bit one if it has no 64-bit entry |
 //! | ELF with a PVH note | PVH |
 //! | ELF with a multiboot header, or any file with one that has addresses | multiboot |
-//! | ELF of 64 bits with neither | the 64-bit Linux boot protocol, at `e_entry` |
-//! | `flat:PATH@ADDRESS,mode=…` | as it says |
+//! | 64-bit ELF with neither | the 64-bit Linux boot protocol, at `e_entry` |
+//! | `flat:PATH@ADDRESS,mode=…` | none |
 //!
-//! [`layout`] is the machine's address map; [`acpi`] tells the guest about it. Nothing here runs a guest.
+//! [`layout`] is the machine's address map, which [`acpi`] describes to the guest. Nothing here runs a guest.
 
 pub mod acpi;
 mod bzimage;

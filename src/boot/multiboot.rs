@@ -1,4 +1,4 @@
-//! Multiboot kernels (Multiboot Specification 0.6.96): the header in the image, and the information handed over.
+//! Multiboot kernels (Multiboot Specification 0.6.96): the header in the image, and the boot information.
 
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -12,19 +12,19 @@ use super::layout::{BOOT_INFORMATION, COMMAND_LINE, CONVENTIONAL_END, EXTENDED_S
 use super::loader::Handover;
 use crate::memory::{GuestMemory, HOLE_START};
 
-/// The header lies wholly in this much of the file.
+/// The header is in this part of the file.
 const SEARCH_LENGTH: usize = 8192;
 pub(super) const HEADER_MAGIC: u32 = 0x1bad_b002;
-/// What a kernel finds in EAX.
+/// The value of EAX at entry.
 pub(super) const ENTRY_MAGIC: u32 = 0x2bad_b002;
-/// The header has addresses of its own, which go before those of an ELF header.
+/// The header has addresses of its own, which take precedence over those of an ELF header.
 pub(super) const HAS_ADDRESSES: u32 = 1 << 16;
-/// The low half of the flags are wishes that a loader must know. Of the known ones, page-aligned modules and
-/// memory information are always given; a video mode is only a preference.
+/// The low half of the flags are requirements that a loader must support. Of the known ones, page-aligned modules and
+/// memory information are always provided; a video mode is only a preference.
 const UNKNOWN_WISHES: u32 = 0xfff8;
 const FORMAT: &str = "multiboot image";
 
-/// The header's fields, and where in the file they are.
+/// The fields of the header, and its offset in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     offset: u64,
@@ -45,7 +45,7 @@ pub(super) struct Addresses {
 const _: () = assert!(size_of::<Addresses>() == 20);
 
 impl Header {
-    /// Looks for a header whose checksum is right.
+    /// Searches for a header with a valid checksum.
     pub(super) fn find(head: &[u8]) -> Option<Self> {
         let head = &head[..head.len().min(SEARCH_LENGTH)];
         (0..head.len()).step_by(4).find_map(|offset| {
@@ -62,7 +62,7 @@ impl Header {
         })
     }
 
-    /// Returns the one segment that the header's own addresses describe.
+    /// Returns the segment that the header's own addresses describe.
     fn segment(&self, file: &ImageFile) -> Result<Segment, BootError> {
         let Addresses { header, load, load_end, bss_end, entry } = self.addresses;
         let difference = |what: &str, above: u32, below: u32| {
@@ -91,7 +91,7 @@ impl Header {
     }
 }
 
-/// Returns where the parts of a multiboot kernel go: as its header says, or else as its ELF header does.
+/// Returns the segments of a multiboot kernel, according to its multiboot header, or else its ELF header.
 pub(super) fn kernel(file: &ImageFile, header: &Header, elf: Option<Elf>) -> Result<Kernel, BootError> {
     let unknown = header.flags & UNKNOWN_WISHES;
     if unknown != 0 {
@@ -110,7 +110,7 @@ pub(super) fn kernel(file: &ImageFile, header: &Header, elf: Option<Elf>) -> Res
     }
 }
 
-/// Returns the command line that a kernel gets: as with QEMU and the first GRUB, it begins with the kernel's name.
+/// Returns the kernel's command line. As with QEMU and GRUB Legacy, it begins with the kernel's name.
 pub(super) fn command_line(kernel: &str, arguments: &str) -> String {
     if arguments.is_empty() { kernel.into() } else { format!("{kernel} {arguments}") }
 }
@@ -149,7 +149,7 @@ pub(super) struct Module {
 }
 const _: () = assert!(size_of::<Module>() == 16);
 
-/// An entry of the memory map, section 3.3. `size` does not count itself.
+/// An entry of the memory map, section 3.3. `size` does not include itself.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 pub(super) struct Memory {
@@ -166,7 +166,7 @@ const HAS_MODULES: u32 = 1 << 3;
 const HAS_MAP: u32 = 1 << 6;
 const HAS_LOADER_NAME: u32 = 1 << 9;
 
-/// Writes the information with all that it points to. Returns its address, which the kernel finds in EBX.
+/// Writes the information and what it points to. Returns its address, which the kernel gets in EBX.
 pub(super) fn write_information(
     memory: &GuestMemory,
     handover: &Handover,
@@ -193,7 +193,7 @@ pub(super) fn write_information(
     };
     if let Some(initrd) = &handover.initrd {
         let text = append(&[handover.initrd_name.as_bytes(), b"\0"].concat());
-        // Placed below the hole, so 32 bits hold the addresses.
+        // Below the hole, so the addresses fit in 32 bits.
         let module = Module { start: initrd.range.start as u32, end: initrd.range.end as u32, text, reserved: 0 };
         information.flags |= HAS_MODULES;
         information.module_count = 1;

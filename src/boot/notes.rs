@@ -1,8 +1,8 @@
-//! The Xen note by which an ELF file offers a PVH entry (System V ABI, "Note Section"; Xen, docs/misc/pvh.pandoc).
+//! The Xen note that contains an ELF file's PVH entry (System V ABI, "Note Section"; Xen, docs/misc/pvh.pandoc).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// `Elf32_Nhdr` and `Elf64_Nhdr`, which are the same.
+/// `Elf32_Nhdr` and `Elf64_Nhdr`, which are identical.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct NoteHeader {
@@ -15,36 +15,36 @@ const _: () = assert!(size_of::<NoteHeader>() == 12);
 /// `XEN_ELFNOTE_PHYS32_ENTRY` of Xen's public/elfnote.h: the physical address of the PVH entry.
 pub(super) const XEN_PHYS32_ENTRY: u32 = 18;
 
-/// Looks for the PVH entry in a segment or section of notes.
+/// Searches for the PVH entry in a note segment or section.
 ///
-/// The ABI pads names and contents to 8 bytes in a segment that is aligned to 8, but linkers put notes that are padded to 4
-/// into such a segment too. So the padding that the alignment asks for is tried first, and the other one after it.
+/// In a segment that is aligned to 8, the ABI pads names and contents to 8 bytes, but linkers also put notes with a
+/// padding of 4 into such segments. So the padding that matches the alignment is tried first, then the other.
 ///
 /// # Errors
-/// What is wrong with notes that cannot be followed to their end and hold no PVH entry up to there.
+/// Returns the problem of notes that are malformed and contain no PVH entry before the malformed part.
 pub(super) fn find_pvh_entry(notes: &[u8], alignment: u64) -> Result<Option<u64>, &'static str> {
     let paddings = if alignment == 8 { [8, 4] } else { [4, 8] };
     let mut outcomes = paddings.map(|padding| walk(notes, padding)).into_iter();
     if let Some(entry) = outcomes.clone().find_map(|outcome| outcome.ok().flatten()) {
         return Ok(Some(entry));
     }
-    // Notes that one of the paddings explains in full are sound, and have no entry.
+    // Notes that parse completely with one of the paddings are valid, and have no entry.
     let sound = outcomes.clone().any(|outcome| outcome.is_ok());
     if sound { Ok(None) } else { outcomes.next().unwrap_or(Ok(None)) }
 }
 
-/// Follows the notes, each padded to `padding` bytes. Linux writes the entry's address with 8 bytes, others with 4.
+/// Parses the notes, each padded to `padding` bytes. Linux writes the entry's address with 8 bytes, others with 4.
 fn walk(notes: &[u8], padding: usize) -> Result<Option<u64>, &'static str> {
     const CUT: &str = "do not add up";
     let mut rest = notes;
     loop {
-        // What the linker leaves after the last note is zeroes.
+        // The linker fills the space after the last note with zeroes.
         if rest.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
         let (header, body) = NoteHeader::read_from_prefix(rest).map_err(|_| CUT)?;
         let name = body.get(..header.name_size as usize).ok_or(CUT)?;
-        // Padding counts from the note's start, whose header has 12 bytes.
+        // Padding is relative to the note's start. Its header has 12 bytes.
         let content_start = (size_of::<NoteHeader>() + name.len()).next_multiple_of(padding);
         let content_end = content_start.checked_add(header.content_size as usize).ok_or(CUT)?;
         let content = rest.get(content_start..content_end).ok_or(CUT)?;

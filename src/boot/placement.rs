@@ -1,4 +1,4 @@
-//! Who lies where in guest memory: every range that loading fills is claimed first, so that none overlaps.
+//! The layout of guest memory during loading: every range that is written is claimed first, so that none overlap.
 
 use std::ops::Range;
 
@@ -6,17 +6,17 @@ use super::error::{BootError, Occupant};
 use super::layout::{self, MemoryKind};
 use crate::memory::{self, HOLE_START, PAGE_SIZE};
 
-/// The claims on one machine's memory.
+/// The claimed ranges of one machine's memory.
 #[derive(Clone, Debug)]
 pub(super) struct Placement {
     size: u64,
-    /// What to advise when two claims overlap; depends on who chose the addresses.
+    /// The remedy for overlaps, which depends on who chose the addresses.
     advice: &'static str,
     claims: Vec<Occupant>,
 }
 
 impl Placement {
-    /// Nothing claimed yet in a machine of `size` bytes.
+    /// Creates a layout without claims, for a machine with `size` bytes of memory.
     pub(super) fn new(size: u64, advice: &'static str) -> Self {
         Self { size, advice, claims: Vec::new() }
     }
@@ -26,7 +26,7 @@ impl Placement {
         self.size
     }
 
-    /// Claims `length` bytes from `start` on, or says who is there already, or that nothing is.
+    /// Claims `length` bytes from `start`. Returns an error if the range is occupied, or outside of memory.
     pub(super) fn claim(&mut self, what: impl Into<String>, start: u64, length: u64) -> Result<Occupant, BootError> {
         let claim = Occupant { what: what.into(), range: start..start.saturating_add(length) };
         self.require_memory(&claim)?;
@@ -37,24 +37,24 @@ impl Placement {
         Ok(claim)
     }
 
-    /// Fails if the machine has no memory in any part of the range.
+    /// Returns an error if any part of the range is outside of memory.
     pub(super) fn require_memory(&self, claim: &Occupant) -> Result<(), BootError> {
         let Range { start, end } = claim.range;
         if memory::ranges(self.size).iter().any(|ram| ram.start <= start && end <= ram.end) {
             return Ok(());
         }
-        // A range across the hole is not helped by more memory.
+        // More memory does not help a range across the hole.
         let across = start < HOLE_START && end > HOLE_START;
         let needed = layout::size_reaching(end).filter(|_| !across);
         Err(BootError::OutsideMemory { what: claim.clone(), memory: self.size, needed })
     }
 
-    /// Who lies in any part of `range`.
+    /// Returns the claim that overlaps `range`.
     pub(super) fn occupant(&self, range: &Range<u64>) -> Option<&Occupant> {
         self.claims.iter().find(|claim| claim.range.start < range.end && range.start < claim.range.end)
     }
 
-    /// Returns the highest page-aligned place for `length` bytes of usable memory that ends at or below `limit`.
+    /// Returns the highest page-aligned address for `length` bytes of usable memory that end at or below `limit`.
     pub(super) fn highest(&self, length: u64, limit: u64) -> Option<u64> {
         self.usable().into_iter().rev().find_map(|ram| {
             let mut end = ram.end.min(limit);
@@ -71,7 +71,7 @@ impl Placement {
         })
     }
 
-    /// Returns the lowest page-aligned place for `length` bytes of usable memory at or above `from`, below 4 GiB.
+    /// Returns the lowest page-aligned address for `length` bytes of usable memory at or above `from`, below 4 GiB.
     pub(super) fn lowest(&self, length: u64, from: u64) -> Option<u64> {
         self.usable().into_iter().filter(|ram| ram.end <= HOLE_START).find_map(|ram| {
             let mut start = ram.start.max(from).next_multiple_of(PAGE_SIZE);
@@ -85,7 +85,7 @@ impl Placement {
         })
     }
 
-    /// Returns the usable ranges that nobody claims, lowest first.
+    /// Returns the usable ranges that are not claimed, lowest first.
     pub(super) fn free(&self) -> Vec<Range<u64>> {
         let mut free = Vec::new();
         for ram in self.usable() {

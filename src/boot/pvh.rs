@@ -1,4 +1,4 @@
-//! What a kernel finds that is entered by the PVH ABI (Xen, docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h).
+//! Boot information by the PVH ABI (Xen, docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h).
 
 use linux_loader::loader::elf::start_info::{
     XEN_HVM_START_MAGIC_VALUE, hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 const MODULE: u64 = BOOT_INFORMATION.start + size_of::<hvm_start_info>() as u64;
 const MAP: u64 = MODULE + size_of::<hvm_modlist_entry>() as u64;
 
-/// Writes `hvm_start_info` with all that it points to. Returns its address, which the kernel finds in EBX.
+/// Writes `hvm_start_info` and what it points to. Returns its address, which the kernel gets in EBX.
 pub(super) fn write_start_info(
     memory: &GuestMemory,
     handover: &Handover,

@@ -1,4 +1,4 @@
-//! What a user names as the kernel.
+//! The kernel that the user names.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use crate::guest_images;
 
-/// Where a flat image goes unless its user says otherwise: where a PC's firmware puts a boot sector.
+/// Default address of a flat image: where a PC's firmware loads a boot sector.
 pub const DEFAULT_FLAT_ADDRESS: u64 = 0x7c00;
 
-/// Which mode a flat image is entered in.
+/// The mode in which a flat image is entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FlatMode {
     /// Real mode, all segment bases 0.
@@ -22,7 +22,7 @@ pub enum FlatMode {
 }
 
 impl FlatMode {
-    /// Returns the mode's width in bits, its name on the command line.
+    /// Returns the width of the mode in bits, which is its name on the command line.
     pub fn bits(self) -> u32 {
         match self {
             Self::Real16 => 16,
@@ -32,9 +32,9 @@ impl FlatMode {
     }
 }
 
-/// What to start.
+/// The kernel to boot.
 ///
-/// Parses from the command line's form and prints as it:
+/// The text form is that of the command line:
 ///
 /// ```
 /// use viridian::boot::KernelSource;
@@ -44,67 +44,67 @@ impl FlatMode {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelSource {
-    /// A file that says itself what it is.
+    /// A file whose format is determined from its content.
     File(PathBuf),
-    /// A file that goes into memory as it is: `flat:PATH[@ADDRESS][,mode=16|32|64]`. The path has no comma.
+    /// A file that is loaded unchanged: `flat:PATH[@ADDRESS][,mode=16|32|64]`. The path must not contain a comma.
     Flat {
         /// The file.
         path: PathBuf,
-        /// Where it goes, and where it is entered.
+        /// Address of the image and its entry.
         address: u64,
-        /// How it is entered.
+        /// Mode of the entry.
         mode: FlatMode,
     },
-    /// An image that is part of this program: `embedded:NAME`. Says itself what it is.
+    /// An image that is embedded in this program: `embedded:NAME`. Its format is determined from its content.
     Embedded {
-        /// What to call it.
+        /// Its name.
         name: &'static str,
         /// The image.
         bytes: &'static [u8],
     },
 }
 
-/// Why a text names no kernel.
+/// The reason why a text does not name a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// There is no file name.
+    /// The file name is missing.
     #[error("{text:?} names no file; write PATH, or flat:PATH@ADDRESS,mode=16|32|64")]
     NoPath {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// There is no such image.
+    /// There is no embedded image with this name.
     #[error("there is no embedded image {name:?}; there are {}", guest_images::ALL.map(|(name, _)| name).join(" and "))]
     NoImage {
-        /// What was given.
+        /// The name.
         name: String,
     },
-    /// The address is not a number.
+    /// The address is invalid.
     #[error("{address:?} in {text:?} is not an address; write it as 0x7c00 or 31744")]
     Address {
-        /// What was given.
+        /// The text.
         text: String,
-        /// What stands after the `@`.
+        /// The part after the `@`.
         address: String,
     },
-    /// There is no such mode.
+    /// The mode is invalid.
     #[error("there is no mode {mode:?}; write mode=16 (real), mode=32 (protected) or mode=64 (long)")]
     Mode {
-        /// What was given.
+        /// The mode.
         mode: String,
     },
-    /// There is no such key.
+    /// The key is unknown.
     #[error("a flat image has no setting {key:?}; did you mean {nearest:?}?")]
     Key {
-        /// What was given.
+        /// The key.
         key: String,
-        /// The known key that resembles it most.
+        /// The most similar known key.
         nearest: &'static str,
     },
-    /// A key was given twice.
+    /// A key is repeated.
     #[error("{key:?} is given twice in {text:?}")]
     Twice {
-        /// What was given.
+        /// The text.
         text: String,
         /// The key.
         key: &'static str,

@@ -1,10 +1,10 @@
-//! What a PC's firmware leaves below 1 MiB and kernels read there.
+//! The data that a PC's firmware leaves below 1 MiB for kernels.
 //!
-//! There is no firmware here. But kernels that were written for PCs look for its traces: Xen and Linux take the end of
-//! conventional memory out of the BIOS data area, xv6 and GNU Mach find their processors in the MP table, and a boot sector calls the
-//! services behind the interrupt vectors. So these are written before the VPs run:
+//! There is no firmware here. But kernels that were written for PCs expect its data: Xen and Linux read the end of
+//! conventional memory from the BIOS data area, xv6 and GNU Mach find their processors in the MP table, and boot
+//! sectors call the services behind the interrupt vectors. So these are written before the VPs run:
 //!
-//! | where | what |
+//! | address | content |
 //! | --- | --- |
 //! | 0 to 0x3ff | the interrupt vectors of real mode, to the [`services`] |
 //! | 0x400 to 0x4ff | the BIOS data area: see [`data_area`] |
@@ -12,8 +12,8 @@
 //! | 0xf0000 | the MP table: see [`mp_table`] |
 //! | 0xff000 to 0xfffff | the code of the services, the reset vector, the machine's model |
 //!
-//! The memory map reserves all that is not the kernel's as soon as it has its own interrupt table, as on a PC: from the
-//! extended data area up. A kernel that is loaded over one of the parts is right: that part is left out.
+//! As on a PC, the memory map reserves what the kernel may not overwrite after it has its own interrupt table: from the
+//! extended data area up. If a kernel is loaded over one of the parts, the kernel wins and that part is not written.
 
 mod data_area;
 mod mp_table;
@@ -27,10 +27,10 @@ use super::error::{BootError, Occupant};
 use super::layout::{BIOS_DATA_AREA, CONVENTIONAL_END, INTERRUPT_VECTORS, MP_TABLE, SERVICE_CODE};
 use super::placement::Placement;
 
-/// The parts that have a place, with their bytes.
+/// The parts that were placed, with their content.
 pub(super) type Parts = Vec<(Occupant, Vec<u8>)>;
 
-/// Claims a place for each part that nothing else lies over.
+/// Claims memory for each part that does not overlap anything else.
 pub(super) fn claim(placement: &mut Placement, machine: &Description) -> Result<Parts, BootError> {
     let midnight_distance = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % (24 * 60 * 60);
     let vectors = INTERRUPT_VECTORS.start;

@@ -1,6 +1,6 @@
 //! The MP table (Intel, MultiProcessor Specification 1.4, chapter 4), for kernels from before ACPI.
 //!
-//! It says what the ACPI tables say, as far as it can: its APIC ids have 8 bits, so processors beyond them are left out.
+//! It agrees with the ACPI tables, but its APIC ids have 8 bits, so processors with higher ids are omitted.
 
 use zerocopy::{Immutable, IntoBytes};
 
@@ -12,7 +12,7 @@ const REVISION: u8 = 4;
 const ISA_BUS: u8 = 0;
 const IOAPIC_ID: u8 = 0;
 
-/// "MP floating pointer structure" (4.1). Without an IMCR: interrupts of the PICs come through the local APIC.
+/// "MP floating pointer structure" (4.1). There is no IMCR: interrupts of the PICs come through the local APIC.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
 struct Pointer {
@@ -58,7 +58,7 @@ struct Processor {
 }
 const _: () = assert!(size_of::<Processor>() == 20);
 
-/// Builds the pointer and, behind it, the table, to be put at [`MP_TABLE`].
+/// Builds the pointer and the table behind it, to be written at [`MP_TABLE`].
 pub(super) fn mp_table(machine: &Description) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut count = 0;
@@ -99,7 +99,7 @@ fn processors(machine: &Description) -> impl Iterator<Item = Processor> {
     const APIC_VERSION: u8 = 0x14;
     const ENABLED: u8 = 1 << 0;
     const BOOT_PROCESSOR: u8 = 1 << 1;
-    /// Family 6, and the features that the specification asks for: FPU, CMPXCHG8B and local APIC. CPUID has the rest.
+    /// Family 6, and the features that the specification requires: FPU, CMPXCHG8B and local APIC. CPUID has the others.
     const SIGNATURE: u32 = 0x600;
     const FEATURES: u32 = 1 << 0 | 1 << 8 | 1 << 9;
 
@@ -115,7 +115,8 @@ fn processors(machine: &Description) -> impl Iterator<Item = Processor> {
     })
 }
 
-/// Returns where the interrupts of the ISA bus go: "I/O interrupt assignment entries" and those of local interrupts (4.3.4, 4.3.5).
+/// Returns the routing of the ISA bus's interrupts: "I/O interrupt assignment entries" and those of local interrupts
+/// (4.3.4, 4.3.5).
 fn interrupts(machine: &Description) -> impl Iterator<Item = [u8; 8]> {
     const IO: u8 = 3;
     const LOCAL: u8 = 4;
@@ -127,7 +128,8 @@ fn interrupts(machine: &Description) -> impl Iterator<Item = [u8; 8]> {
     const ALL_LOCAL_APICS: u8 = 0xff;
 
     let pics = machine.pics;
-    // The interval timer's interrupt 0 is the IOAPIC's pin 2, and interrupt 2 is the second PIC's, which has none.
+    // The interval timer's interrupt 0 is the IOAPIC's pin 2. Interrupt 2 is the cascade of the second PIC, which has
+    // no pin.
     let sources = (0..16u8).filter(move |irq| if *irq == 0 { pics } else { *irq != 2 });
     let io = sources.map(|irq| {
         let flags = if u32::from(irq) == SCI_IRQ { LEVEL_ACTIVE_HIGH } else { CONFORMS };

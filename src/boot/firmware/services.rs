@@ -1,4 +1,4 @@
-//! The services behind the interrupt vectors of real mode: as much of a BIOS as costs nothing.
+//! The services behind the interrupt vectors of real mode: a minimal BIOS.
 //!
 //! | interrupt | service |
 //! | --- | --- |
@@ -6,19 +6,19 @@
 //! | 0x09 to 0x0f, 0x70 to 0x77 | acknowledges the hardware's interrupt |
 //! | 0x10 | function 0x0e prints a character to the console; others do nothing |
 //! | 0x11, 0x12 | the equipment word, the conventional memory in KiB |
-//! | 0x16 | there is no key: functions 0 and 0x10 wait for ever, others say so |
+//! | 0x16 | there is no key: functions 0 and 0x10 wait forever, others report it |
 //! | 0x18, 0x19 | nothing to boot from: reset |
 //! | 0x1a | function 0 gives the ticks |
 //! | 0x13, 0x14, 0x15, 0x17, and 0x1a's others | carry and AH = 0x86: not supported |
 //! | others | return |
 //!
-//! A guest without disks has no more use for more.
+//! That is all that a guest without disks needs.
 
 use crate::boot::layout::{DEBUG_PORT, SERVICE_CODE};
 
-/// The segment that reaches the code and, at its end, the reset vector.
+/// The segment that reaches the code and the reset vector at its end.
 const SEGMENT: u64 = 0xf000;
-/// Where a jump to F000:FFF0, the reset vector, arrives; and the machine's model behind it.
+/// The target of a jump to F000:FFF0, the reset vector. The machine's model follows it.
 const RESET_VECTOR: usize = 0xff0;
 const MODEL: usize = 0xffe;
 /// A PC/AT.
@@ -94,7 +94,7 @@ const CODE: &[(Service, &[u8])] = &[
     (Service::Unsupported, UNSUPPORTED),
 ];
 
-/// Returns the service behind a vector, or `None` where a PC has none.
+/// Returns the service behind a vector, or `None` if a PC has none.
 fn service(vector: u8) -> Option<Service> {
     Some(match vector {
         0x08 => Service::Tick,
@@ -106,14 +106,14 @@ fn service(vector: u8) -> Option<Service> {
         0x16 => Service::Keyboard,
         0x18 | 0x19 => Service::Reset,
         0x1a => Service::Time,
-        // Pointers to tables of video, diskettes and hard disks, and what is left to programs.
+        // Pointers to tables of video, diskettes and hard disks, and vectors for programs.
         0x1d..=0x1f | 0x41 | 0x46 | 0x60..=0x67 | 0x78.. => return None,
         0x70..=0x77 => Service::AcknowledgeBoth,
         _ => Service::Return,
     })
 }
 
-/// Where a service is, counted from the start of the code.
+/// Returns the offset of a service from the start of the code.
 fn offset(wanted: Service) -> usize {
     CODE.iter().take_while(|(service, _)| *service != wanted).map(|(_, bytes)| bytes.len()).sum()
 }
@@ -126,7 +126,7 @@ pub(super) fn vectors() -> Vec<u8> {
     (0..=u8::MAX).flat_map(|number| vector(number).to_le_bytes()).collect()
 }
 
-/// Returns the code, to be put at [`SERVICE_CODE`]: the last 4 KiB below 1 MiB.
+/// Returns the code, to be written at [`SERVICE_CODE`]: the last 4 KiB below 1 MiB.
 pub(super) fn code() -> Vec<u8> {
     let mut code: Vec<u8> = CODE.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
     code.resize((SERVICE_CODE.end - SERVICE_CODE.start) as usize, 0);

@@ -1,4 +1,4 @@
-//! The symbol table and what else of an ELF file's sections helps to tell where code was.
+//! The symbol table of an ELF file, and other sections that help to locate code.
 
 use std::ops::Range;
 
@@ -77,14 +77,14 @@ const STT_NOTYPE: u8 = 0;
 const STT_FUNC: u8 = 2;
 const STB_GLOBAL: u8 = 1;
 
-/// A kernel has some 50 sections, with debug information some 80.
+/// A kernel has about 50 sections; with debug information, about 80.
 const MAX_SECTIONS: usize = 4096;
 const MAX_PROGRAMS: usize = 128;
 const MAX_NAMES: u64 = 64 << 20;
-/// Linux's has some 7 MB.
+/// Linux's has about 7 MB.
 const MAX_ORC: u64 = 64 << 20;
 
-/// The fields of either header that are used.
+/// The fields that are used of either header.
 struct Header {
     wide: bool,
     /// Offset, entry size and count.
@@ -93,7 +93,7 @@ struct Header {
     name_section: usize,
 }
 
-/// Reads what `file` says of its code, or `None` if it is no ELF file of the PC's.
+/// Reads the symbols of `file`, or returns `None` if it is not an ELF file for x86.
 pub(super) fn read(file: &ImageFile) -> Result<Option<Symbols>, BootError> {
     let head = file.head(size_of::<Header64>())?;
     let Some(header) = header(&head) else { return Ok(None) };
@@ -111,7 +111,7 @@ pub(super) fn read(file: &ImageFile) -> Result<Option<Symbols>, BootError> {
 }
 
 fn header(head: &[u8]) -> Option<Header> {
-    // Little-endian.
+    // Little-endian files only.
     if !head.starts_with(MAGIC) || head.get(5) != Some(&1) {
         return None;
     }
@@ -161,7 +161,7 @@ impl Header {
         Ok(programs.into_iter().filter(|program| program.kind == PT_LOAD).map(load).filter(moves).collect())
     }
 
-    /// Reads a table of at most `max` entries.
+    /// Reads a table with at most `max` entries.
     fn table<T>(
         &self,
         file: &ImageFile,
@@ -198,7 +198,7 @@ impl Header {
             matches!(entry.info & 0xf, STT_NOTYPE | STT_FUNC) && code.iter().any(|range| range.contains(&entry.value))
         };
         let mut entries: Vec<_> = entries.filter(is_code).collect();
-        // Of several at one address, functions and global ones first.
+        // If there are several at one address, functions and global symbols come first.
         entries.sort_by_key(|entry| (entry.info & 0xf != STT_FUNC, entry.info >> 4 != STB_GLOBAL));
         let symbols = entries.into_iter().filter_map(|entry| {
             let name = text.get(entry.name as usize..)?;
@@ -251,10 +251,10 @@ impl From<Symbol32> for Symbol64 {
     }
 }
 
-/// Reads a part of the file, `max` bytes of it at most.
+/// Reads a part of the file, at most `max` bytes.
 fn content(file: &ImageFile, what: &str, offset: u64, size: u64, max: u64) -> Result<Vec<u8>, BootError> {
     let size = size.min(max);
-    // Before there is memory for it.
+    // Checked before memory is allocated.
     file.require(what, offset, size)?;
     let mut bytes = vec![0; size as usize];
     file.read(offset, &mut bytes)?;

@@ -1,4 +1,4 @@
-//! `System.map` and `/proc/kallsyms`: lines of an address, a letter for the kind, and a name.
+//! `System.map` and `/proc/kallsyms`: lines with an address, a letter for the kind, and a name.
 
 use super::{MAX_SYMBOLS, Symbol, Symbols};
 use crate::boot::BootError;
@@ -27,11 +27,11 @@ fn symbols(text: &[u8]) -> impl Iterator<Item = Symbol> {
     text.split(|byte| *byte == b'\n').filter_map(move |line| {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let address = u64::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 16).ok()?;
-        // Functions and labels, global, local and weak.
+        // Functions and labels: global, local and weak.
         let is_code = matches!(words.next()?, b"t" | b"T" | b"w" | b"W");
         let name = words.next()?;
         let offset = u32::try_from(name.as_ptr() as usize - start).ok()?;
-        // An ordinary user reads zeroes in /proc/kallsyms.
+        // Unprivileged users read zeroes in /proc/kallsyms.
         (is_code && address != 0).then(|| Symbol { address, size: 0, name: offset..offset + name.len() as u32 })
     })
 }

@@ -1,8 +1,7 @@
-//! The names of a guest kernel's code: for reports of where a virtual processor was.
+//! The symbols of a guest kernel's code, for reports of where a VP was.
 //!
-//! They come from the symbol table of an ELF file (System V ABI, chapter 4) or from a `System.map`. Both are read
-//! when a report needs them, and both are somebody else's: sizes and counts are bounded, names are made fit for a
-//! terminal.
+//! They come from the symbol table of an ELF file (System V ABI, chapter 4) or from a `System.map`. Both are read only
+//! when a report needs them. Neither is trusted: sizes and counts are bounded, and names are made safe for a terminal.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,24 +16,24 @@ use super::file::ImageFile;
 use super::{BootError, KernelSource};
 use orc::Orc;
 
-/// A kernel with debug information has some 200,000 functions.
+/// A kernel with debug information has about 200,000 functions.
 const MAX_SYMBOLS: usize = 1 << 20;
-/// A name that is longer is cut.
+/// Longer names are truncated.
 const MAX_NAME: usize = 120;
-/// A symbol without a size ends here at the latest.
+/// Maximum extent of a symbol without a size.
 const MAX_REACH: u64 = 1 << 20;
 
 /// One function or label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Symbol {
     address: u64,
-    /// 0 if unknown.
+    /// Size in bytes, or 0 if unknown.
     size: u64,
-    /// Where in the text its name is.
+    /// The range of its name in the text.
     name: Range<u32>,
 }
 
-/// A part of the kernel that lies at another physical than virtual address.
+/// A part of the kernel whose physical address differs from its virtual address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Load {
     virtual_address: u64,
@@ -42,34 +41,34 @@ struct Load {
     size: u64,
 }
 
-/// The names of one kernel's code, by address.
+/// The symbols of one kernel's code, ordered by address.
 #[derive(Debug, Default)]
 pub struct Symbols {
-    /// In the order of their addresses.
+    /// Ordered by address.
     symbols: Vec<Symbol>,
-    /// Holds the names.
+    /// The names.
     text: Vec<u8>,
-    /// Where code is.
+    /// The address ranges of code.
     code: Vec<Range<u64>>,
     loads: Vec<Load>,
     orc: Option<Orc>,
-    /// What the kernel's addresses are higher than the file's: it may have moved itself (KASLR).
+    /// The offset of the kernel's addresses from those in the file: the kernel may have relocated itself (KASLR).
     slide: u64,
 }
 
 impl Symbols {
-    /// Reads the names in `file`, an ELF file or a `System.map`.
+    /// Reads the symbols in `file`, an ELF file or a `System.map`.
     ///
     /// # Errors
-    /// The file cannot be read, or is neither.
+    /// Returns an error if the file cannot be read, or has neither format.
     pub fn read(file: &Path) -> Result<Self, BootError> {
         Self::of_image(&ImageFile::open(file)?)
     }
 
-    /// Reads the names in the kernel itself. There are none if it is not an ELF file, or was stripped.
+    /// Reads the symbols of the kernel's file. There are none if it is not an ELF file, or if it was stripped.
     ///
     /// # Errors
-    /// The file cannot be read, or is malformed.
+    /// Returns an error if the file cannot be read, or is malformed.
     pub fn of_kernel(kernel: &KernelSource) -> Result<Self, BootError> {
         match kernel {
             KernelSource::Flat { .. } => Ok(Self::default()),
@@ -97,15 +96,15 @@ impl Symbols {
         Ok(elf::read(file)?.unwrap_or_default())
     }
 
-    /// Sorts what was read.
+    /// Sorts the symbols.
     fn new(mut symbols: Vec<Symbol>, text: Vec<u8>, code: Vec<Range<u64>>) -> Self {
-        // Of several at one address the first stays.
+        // If there are several at one address, the first stays.
         symbols.sort_by_key(|symbol| symbol.address);
         symbols.dedup_by_key(|symbol| symbol.address);
         Self { symbols, text, code, ..Self::default() }
     }
 
-    /// Returns `true` if there are no names.
+    /// Returns `true` if there are no symbols.
     pub fn is_empty(&self) -> bool {
         self.symbols.is_empty()
     }
@@ -116,12 +115,12 @@ impl Symbols {
         self.symbols.iter().find(is_it).map(|symbol| symbol.address)
     }
 
-    /// Notes how much higher the kernel is than the file says.
+    /// Sets the offset of the kernel's addresses from those in the file.
     pub fn slide_by(&mut self, slide: u64) {
         self.slide = slide;
     }
 
-    /// Returns the name of the code at `address`.
+    /// Returns the symbol of the code at `address`.
     pub fn name(&self, address: u64) -> Option<Place> {
         let address = self.in_file(address)?;
         let after = self.symbols.partition_point(|symbol| symbol.address <= address);
@@ -136,11 +135,11 @@ impl Symbols {
         self.in_file(address).is_some()
     }
 
-    /// Returns the address in the file of code that the guest has at `address`.
+    /// Returns the address in the file of the code that the guest has at `address`.
     fn in_file(&self, address: u64) -> Option<u64> {
         let is_code = |address: &u64| self.code.iter().any(|range| range.contains(address));
         let slid = Some(address.wrapping_sub(self.slide)).filter(is_code);
-        // Before a kernel has page tables of its own it runs at physical addresses.
+        // Before a kernel has its own page tables, it runs at physical addresses.
         slid.or_else(|| {
             let virtual_address = |load: &Load| {
                 let offset = address.checked_sub(load.physical_address).filter(|offset| *offset < load.size)?;
@@ -155,7 +154,7 @@ impl Symbols {
     }
 }
 
-/// A place in the kernel's code. Displayed as Linux does: `name+0x12`.
+/// A place in the kernel's code. Displayed as in Linux: `name+0x12`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     name: String,
@@ -168,7 +167,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Returns a name without what could drive a terminal.
+/// Returns a name without terminal control characters.
 fn printable(name: &[u8]) -> String {
     let shown = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
     let mut text: String = name.iter().take(MAX_NAME).map(shown).collect();

@@ -1,14 +1,14 @@
 //! ORC, Linux's tables for finding the caller of any instruction (Linux, Documentation/arch/x86/orc-unwinder.rst).
 //!
-//! `.orc_unwind_ip` has a sorted list of places, each as a distance from where it stands itself; `.orc_unwind` has for each
-//! place an entry of six bytes that is valid up to the next place: what the stack pointer and the frame pointer were
-//! in the caller.
+//! `.orc_unwind_ip` is a sorted list of places, each relative to its own address. `.orc_unwind` has for each place an
+//! entry of six bytes, which is valid up to the next place. It describes the stack pointer and the frame pointer of the
+//! caller.
 
 use super::stack::{Registers, View, read_word};
 
 const ENTRY_SIZE: usize = 6;
 
-// Registers, as entries number them.
+// Numbers of registers in entries.
 const UNDEFINED: u8 = 0;
 const PREVIOUS_STACK: u8 = 1;
 const FRAME: u8 = 4;
@@ -21,27 +21,27 @@ const SAVED_FRAME: u64 = 32;
 const SAVED_INSTRUCTION: u64 = 128;
 const SAVED_STACK: u64 = 152;
 
-/// What an entry says of its code.
+/// The kind of code that an entry describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// The outermost code, or code that nothing is known of.
+    /// The outermost code, or code without information.
     End,
-    /// It was called.
+    /// Code that was called.
     Call,
-    /// An interrupt or exception came to it; the registers of before are on the stack.
+    /// Code that was entered by an interrupt or exception; the previous registers are on the stack.
     Interrupted,
-    /// The same, with less of them.
+    /// The same, with only some of the registers on the stack.
     InterruptedPartly,
 }
 
 /// The tables of one kernel.
 #[derive(Debug)]
 pub(super) struct Orc {
-    /// The address of the list of places.
+    /// Address of the list of places.
     first: u64,
     places: Vec<u8>,
     entries: Vec<u8>,
-    /// Linux 6.4 numbers the kinds anew.
+    /// Whether the kinds are numbered as in Linux 6.4 and later.
     renumbered: bool,
 }
 
@@ -51,7 +51,7 @@ impl Orc {
         Self { first, places, entries, renumbered: has_header }
     }
 
-    /// Returns the entry for the code at `address`, an address in the file.
+    /// Returns the entry for the code at `address`, which is an address in the file.
     fn entry(&self, address: u64) -> Option<&[u8]> {
         let count = (self.places.len() / 4).min(self.entries.len() / ENTRY_SIZE);
         let place = |index: usize| {
@@ -76,7 +76,7 @@ impl Orc {
         }
     }
 
-    /// Returns the registers in the caller of the code at `address` in the file, or `None` if that is not known.
+    /// Returns the registers in the caller of the code at `address` in the file, or `None` if they are unknown.
     pub fn caller(&self, address: u64, registers: Registers, view: &dyn View) -> Option<Registers> {
         let entry = self.entry(address)?;
         let offset = |at: usize| i64::from(i16::from_le_bytes([entry[at], entry[at + 1]]));

@@ -1,26 +1,26 @@
-//! Who called the code that a virtual processor is in, as far as its stack tells.
+//! The callers of the code that a VP executes, as far as its stack shows.
 //!
-//! A stack is the guest's to fill. Whatever is on it, a walk reads a bounded number of words and ends.
+//! The guest can write anything to its stack. A walk reads a bounded number of words and always ends.
 
 use std::fmt;
 
 use super::{Place, Symbols};
 
-/// The longest list of callers.
+/// Maximum number of callers.
 const MAX_CALLERS: usize = 16;
-/// Without tables and frame pointers: the words that are looked at, and the names that are told.
+/// Without tables and frame pointers: maximum number of words that are examined, and of names that are reported.
 const MAX_WORDS: u64 = 512;
 const MAX_FOUND: usize = 8;
-/// Two frames may be so far apart.
+/// Maximum distance between two frames.
 const MAX_FRAME: u64 = 64 << 10;
 
-/// A guest's memory by its linear addresses.
+/// Access to a guest's memory by linear addresses.
 pub trait View {
-    /// Fills `bytes` from `address` on. Returns `false` if not all of it is mapped.
+    /// Fills `bytes` from `address`. Returns `false` if not all of it is mapped.
     fn read(&self, address: u64, bytes: &mut [u8]) -> bool;
 }
 
-/// The registers that a walk begins with.
+/// The registers at which a walk starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
     /// RIP.
@@ -29,21 +29,21 @@ pub struct Registers {
     pub stack: u64,
     /// RBP.
     pub frame: u64,
-    /// Bytes of a word on the stack: 4 or 8.
+    /// Size of a word on the stack in bytes: 4 or 8.
     pub width: u64,
 }
 
-/// What a stack told.
+/// The result of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stack {
-    /// The callers, the innermost first.
+    /// The callers, innermost first.
     Callers(Vec<Place>),
-    /// Return addresses that were found on the stack, the innermost first. Some may be of calls that are over.
+    /// Return addresses that were found on the stack, innermost first. Some may be from calls that have returned.
     Found(Vec<Place>),
 }
 
 impl Stack {
-    /// Walks the stack, by the best means that the kernel offers.
+    /// Walks the stack by the most reliable method that the kernel supports.
     pub fn walk(symbols: &Symbols, registers: Registers, view: &dyn View) -> Self {
         let by_tables = by_tables(symbols, registers, view);
         let by_frames = by_frames(symbols, registers, view);
@@ -56,7 +56,7 @@ impl Stack {
 }
 
 impl fmt::Display for Stack {
-    /// Follows a sentence; empty if nothing was found.
+    /// Formats the text that follows a sentence; empty if nothing was found.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (words, places) = match self {
             Self::Callers(places) => (", called from", places),
@@ -77,7 +77,7 @@ pub(super) fn read_word(view: &dyn View, address: u64, width: u64) -> Option<u64
     view.read(address, &mut bytes[..length]).then(|| u64::from_le_bytes(bytes))
 }
 
-/// Returns the name of the code before a return address: a call may be a function's last instruction.
+/// Returns the symbol of the code before a return address, because a call can be a function's last instruction.
 fn caller(symbols: &Symbols, return_address: u64) -> Option<Place> {
     let mut place = symbols.name(return_address.checked_sub(1)?)?;
     place.offset += 1;
@@ -92,7 +92,7 @@ fn by_tables(symbols: &Symbols, start: Registers, view: &dyn View) -> Vec<Place>
         let Some(address) = symbols.in_file(registers.instruction.wrapping_sub(inner)) else { break };
         let Some(next) = orc.caller(address, registers, view) else { break };
         let Some(place) = caller(symbols, next.instruction) else { break };
-        // From one stack a kernel switches to another, but two calls on one do not share a frame.
+        // A kernel can switch stacks, but two calls on the same stack do not share a frame.
         if next.stack == registers.stack {
             break;
         }
@@ -102,7 +102,7 @@ fn by_tables(symbols: &Symbols, start: Registers, view: &dyn View) -> Vec<Place>
     callers
 }
 
-/// Follows the frame pointers: each points at the one before, with the return address above it.
+/// Follows the frame pointers: each points to the previous one, with the return address above it.
 fn by_frames(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<Place> {
     let (width, mut frame, mut below) = (registers.width, registers.frame, registers.stack);
     let mut callers = Vec::new();
@@ -114,7 +114,7 @@ fn by_frames(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<Pl
         let Some(return_address) = above.and_then(|address| read_word(view, address, width)) else { break };
         let Some(place) = caller(symbols, return_address) else { break };
         callers.push(place);
-        // The frame below is smaller: the chain goes up, and ends.
+        // A frame must be above the previous one, so the chain ends.
         below = frame.saturating_add(width);
         let Some(next) = read_word(view, frame, width) else { break };
         frame = next;
@@ -122,7 +122,7 @@ fn by_frames(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<Pl
     callers
 }
 
-/// Looks for return addresses: words that point behind a call in the kernel's code.
+/// Searches for return addresses: words that point behind a call in the kernel's code.
 fn on_the_stack(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<Place> {
     let (width, mut found) = (registers.width, Vec::new());
     let first = registers.stack / width * width;
@@ -148,7 +148,7 @@ fn follows_a_call(view: &dyn View, address: u64) -> bool {
     }
     const NEAR_RELATIVE: u8 = 0xe8;
     const INDIRECT: u8 = 0xff;
-    // Opcode 0xff with 2 in the middle of its second byte, of all the lengths that it can have.
+    // Opcode 0xff with 2 in the middle of its second byte, in all possible lengths.
     let indirect = |length: usize| bytes[7 - length] == INDIRECT && bytes[8 - length] >> 3 & 7 == 2;
     bytes[2] == NEAR_RELATIVE || [2, 3, 4, 6, 7].into_iter().any(indirect)
 }
