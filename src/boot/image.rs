@@ -3,13 +3,13 @@
 //! A file can match several formats. The order is:
 //!
 //! 1. A 64-bit ELF file with a PVH note. The note guarantees that the kernel can be entered that way; Linux since 5.0,
-//! FreeBSD and Xen have it. `e_entry` of such a file is less reliable: in Linux it is the entry of the 64-bit boot
-//! protocol, in others an entry for some loader of their own.
+//!    FreeBSD and Xen have it. `e_entry` of such a file is less reliable: in Linux it is the entry of the 64-bit boot
+//!    protocol, in others an entry for some loader of their own.
 //! 2. A multiboot header, in an ELF file of any class, or with addresses of its own in any file.
 //! 3. A 32-bit ELF file with a PVH note.
 //! 4. Any other 64-bit ELF file: Linux without a note, entered at `e_entry` by the 64-bit boot protocol.
 //! 5. A Linux bzImage, which also looks like a PE executable and a boot sector: entered at its 64-bit entry if it has
-//! one, else at its 32-bit entry.
+//!    one, else at its 32-bit entry.
 //!
 //! All other files are refused with an error that names their kind, see [`super::foreign`].
 

@@ -1,21 +1,21 @@
-//! What a console's thread asks of the place where the console goes.
+//! The interface from a console's thread to the console's destination.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// What came of reading a backend's source.
+/// The result of reading a backend's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Typed {
-    /// This many bytes for the guest; none if nothing is there now, or ever will be.
+    /// Number of bytes for the guest; 0 if there are none now, or never will be.
     Bytes(usize),
-    /// The user asks for the machine's end.
+    /// The user asks to end the machine.
     Quit,
 }
 
-/// Where a console goes. No call may block.
+/// The destination of a console. No call may block.
 pub(super) trait Backend: Send {
-    /// What to poll for input, as long as some may come.
+    /// Returns the descriptor to poll for input, as long as there can be any.
     fn source(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -25,51 +25,52 @@ pub(super) trait Backend: Send {
         Typed::Bytes(0)
     }
 
-    /// What to poll for room for output. Returns `None` while nobody is there to read it.
+    /// Returns the descriptor to poll for room for output, or `None` while there is no reader.
     fn sink(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Writes some of `bytes` and says how many; `WouldBlock` means that the sink is to be polled.
+    /// Writes some of `bytes` and returns their number. `WouldBlock` means that the sink must be polled.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Returns `true` if some of what was written is held back until more comes.
+    /// Returns `true` if some of the written output is held back until more arrives.
     fn holds(&self) -> bool {
         false
     }
 
-    /// Writes what is held back: nothing has come for a while, or nothing more will. `WouldBlock` as for [`write`](Self::write).
+    /// Writes the output that is held back, because no more has arrived for a while, or none will. `WouldBlock` as for
+    /// [`write`](Self::write).
     fn let_go(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Returns `true` if readers come and go. If so the sink is polled for hang-up even when there is nothing to write.
+    /// Returns `true` if readers come and go. Then the sink is polled for hang-up even if there is nothing to write.
     fn has_visitors(&self) -> bool {
         false
     }
 
-    /// The sink has hung up.
+    /// Handles a hang-up of the sink.
     fn hang_up(&mut self) {}
 
-    /// What to poll for somebody to come, while nobody is there.
+    /// Returns the descriptor to poll for a new reader, while there is none.
     fn door(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// Somebody may have come.
+    /// Handles a possible new reader.
     fn open_door(&mut self) {}
 
-    /// What to poll for news that concern neither input nor output.
+    /// Returns the descriptor to poll for events that concern neither input nor output.
     fn notices(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// There are news. May stop the process for a while.
+    /// Handles such an event. May stop the process for a while.
     fn heed(&mut self) {}
 
-    /// Looks at what no descriptor tells of; returns when to look again at the latest.
+    /// Checks for changes that no descriptor reports. Returns the maximum time until the next check.
     fn glance(&mut self) -> Option<Duration> {
         None
     }
 
-    /// Names the place in an error about writing to it, and says what to do about that error.
+    /// Returns the destination's name for an error about writing to it, and a remedy.
     fn explain(&self, error: &io::Error) -> (String, &'static str);
 }

@@ -1,4 +1,4 @@
-//! A console for programs: waits for what the guest prints, and types.
+//! A console for programs: waits for output of the guest, and types.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 use super::ConsoleInput;
 use crate::wire::printable::Marked;
 
-/// Output that is kept for a program that does not take it. From there on the oldest half goes.
+/// Maximum size of output that the program has not taken. Beyond it, the oldest half is dropped.
 const CAPACITY: usize = 16 << 20;
 
-/// How much of the output's end an error shows, in bytes.
+/// Maximum length of the output's end in an error, in bytes.
 const TAIL: usize = 2000;
 
-/// The wait for a text was in vain.
+/// The text did not appear.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", with_tail(&self.reason(), tail))]
 pub struct NotSeen {
-    /// What was waited for.
+    /// The text.
     pub text: String,
-    /// How long it was waited for.
+    /// The time that was waited.
     pub waited: Duration,
-    /// How the machine ended, in words, if it did: then nothing more was to come.
+    /// How the machine ended, in words, if it did, so that there was no more output.
     pub end: Option<String>,
-    /// The end of what came instead, up to 2,000 bytes.
+    /// The end of the output instead, up to 2,000 bytes.
     pub tail: Vec<u8>,
 }
 
@@ -36,17 +36,17 @@ impl NotSeen {
     }
 }
 
-/// Nobody reads what is typed: the machine has ended.
+/// The machine has ended, so nothing reads what is typed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", with_tail(&format!("nothing can be typed: the machine has ended: {end}"), tail))]
 pub struct NotTyped {
     /// How the machine ended, in words.
     pub end: String,
-    /// The end of the output that nobody took, up to 2,000 bytes.
+    /// The end of the output that was not taken, up to 2,000 bytes.
     pub tail: Vec<u8>,
 }
 
-/// The guest's words are escaped: whoever prints the error may have a terminal.
+/// The guest's output is escaped, because the error may be printed on a terminal.
 fn with_tail(reason: &str, tail: &[u8]) -> String {
     Marked(&format!("{reason}; the last output is:\n{}", String::from_utf8_lossy(tail))).to_string()
 }
@@ -59,9 +59,9 @@ pub(super) struct Transcript {
 
 #[derive(Default)]
 struct State {
-    /// What was printed and nobody took.
+    /// The output that was not taken.
     bytes: Vec<u8>,
-    /// How the machine ended, in words, once it has.
+    /// How the machine ended, in words, if it has.
     end: Option<String>,
 }
 
@@ -81,7 +81,7 @@ impl Transcript {
         self.changed.notify_all();
     }
 
-    /// Nothing more will be printed or read. The first word counts.
+    /// Ends the output and input. Only the first call has an effect.
     pub fn end(&self, how: &str) {
         self.lock().end.get_or_insert_with(|| how.into());
         self.changed.notify_all();
@@ -94,7 +94,7 @@ impl Transcript {
 
 /// The program's end of a captured console: see [`Console::capture`](super::Console::capture).
 ///
-/// Output that is waited for or taken is used up: the next wait looks only at what came after it.
+/// Output that is waited for or taken is consumed: the next wait examines only what follows it.
 #[derive(Clone)]
 pub struct Capture {
     pub(super) transcript: Arc<Transcript>,
@@ -102,17 +102,18 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Waits until the guest has printed `text`, and returns everything up to its end. Does not wait for a machine that has
+    /// Waits until the guest has printed `text`, and returns the output up to its end. Does not wait if the machine has
     /// ended.
     ///
     /// # Errors
-    /// The text did not come in time, or the machine ended without it. Nothing is used up.
+    /// Returns an error if the text does not appear in time, or if the machine ends without it. No output is consumed
+    /// then.
     pub fn wait_for(&self, text: &str, timeout: Duration) -> Result<Vec<u8>, NotSeen> {
         let deadline = Instant::now().checked_add(timeout);
         let mut seen = 0;
         let mut state = self.transcript.lock();
         loop {
-            // Look again only at what is new, and at what may be the text's beginning. Somebody else may have taken some.
+            // Searches only new output, and what can be the beginning of the text. Another thread may have taken some.
             let from = seen.min(state.bytes.len()).saturating_sub(text.len());
             if let Some(place) = find(&state.bytes[from..], text.as_bytes()) {
                 return Ok(state.bytes.drain(..from + place + text.len()).collect());
@@ -130,21 +131,21 @@ impl Capture {
         }
     }
 
-    /// Everything that the guest has printed so far.
+    /// Returns the output of the guest so far.
     pub fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.transcript.lock().bytes)
     }
 
-    /// Types to the guest. Never waits: what the guest does not read yet is kept for it.
+    /// Types to the guest. Never blocks: what the guest has not read yet is kept for it.
     ///
     /// # Errors
-    /// The machine has ended.
+    /// Returns an error if the machine has ended.
     pub fn type_bytes(&self, bytes: &[u8]) -> Result<(), NotTyped> {
         let state = self.transcript.lock();
         if let Some(end) = &state.end {
             return Err(NotTyped { end: end.clone(), tail: state.tail() });
         }
-        // The device that is told may print.
+        // The device that is notified may print.
         drop(state);
         self.input.put(bytes);
         Ok(())
@@ -153,7 +154,7 @@ impl Capture {
     /// Types a text to the guest.
     ///
     /// # Errors
-    /// As [`type_bytes`](Self::type_bytes).
+    /// Returns the error of [`type_bytes`](Self::type_bytes).
     pub fn type_text(&self, text: &str) -> Result<(), NotTyped> {
         self.type_bytes(text.as_bytes())
     }

@@ -1,7 +1,7 @@
-//! What a guest prints, as lines among those of others.
+//! The output of a guest as lines among those of other guests.
 //!
-//! A guest could overwrite its label by a carriage return, or lines of others by moving the cursor. Colours stay, and end with the
-//! line; whatever else could drive a terminal is shown as an escape.
+//! A guest could overwrite its label with a carriage return, or other guests' lines by moving the cursor. Colours are
+//! kept, and end with the line. All other terminal control sequences are shown as escapes.
 
 use std::fmt::Write;
 use std::mem::take;
@@ -11,7 +11,7 @@ use crate::wire::printable::Escaped;
 /// Ends all colours.
 const RESET: &str = "\x1b[0m";
 
-/// Returns the line `raw`, without its end, in pieces of at most `room` bytes that each end with their colours.
+/// Returns the line `raw`, without its end, in pieces of at most `room` bytes. Each piece ends its colours.
 pub(super) fn clean(raw: &[u8], room: usize) -> Vec<String> {
     let mut pieces = Pieces { room: room - RESET.len(), done: Vec::new(), piece: String::new(), is_coloured: false };
     for chunk in raw.utf8_chunks() {
@@ -43,7 +43,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// Adds what must not be cut.
+    /// Adds a part that must not be split.
     fn add(&mut self, part: &str, is_colour: bool) {
         if self.piece.len() + part.len() > self.room {
             self.end();

@@ -1,4 +1,4 @@
-//! Which console a machine has, as the command line and the configuration file spell it.
+//! The setting for a machine's console, as in the command line and the settings file.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,42 +6,42 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a guest's console goes: `stdio`, `none`, `file:PATH`, `pty` or `unix:PATH`.
+/// The destination of a guest's console: `stdio`, `none`, `file:PATH`, `pty` or `unix:PATH`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ConsoleConfig {
     /// Standard input and output.
     #[default]
     Stdio,
-    /// Nowhere: output is dropped and nothing is typed.
+    /// None: output is dropped, and there is no input.
     None,
-    /// Output into a file, which is created or truncated. Nothing is typed.
+    /// A file for output, which is created or truncated. There is no input.
     File(PathBuf),
     /// A new pseudo-terminal.
     Pty,
-    /// A Unix stream socket at this path that takes one client at a time.
+    /// A Unix stream socket at this path, which accepts one client at a time.
     Unix(PathBuf),
 }
 
-/// Why a console cannot be read from a string.
+/// The reason why a text is not a console setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConsoleParseError {
-    /// No such kind of console.
+    /// The kind of console is unknown.
     #[error("there is no console {word:?}{}; give one of stdio, none, file:PATH, pty, unix:PATH",
         nearest.map(|word| format!(" (is {word} meant?)")).unwrap_or_default())]
     Unknown {
-        /// What was given.
+        /// The text.
         word: String,
-        /// The known word that is most like it, if any is.
+        /// The most similar known word, if any is similar.
         nearest: Option<&'static str>,
     },
-    /// A kind that needs a path has none.
+    /// The kind needs a path.
     #[error("console {kind} needs a path: {kind}:PATH")]
     NoPath {
         /// The kind of console.
         kind: &'static str,
     },
-    /// A kind that has no path was given one.
+    /// The kind takes no path.
     #[error("console {kind} takes no path: give {kind} alone, or file:PATH to write to a file")]
     NeedlessPath {
         /// The kind of console.
@@ -78,7 +78,7 @@ impl FromStr for ConsoleConfig {
     }
 }
 
-/// Returns the known word that is most like `word`, if it is like one at all.
+/// Returns the known word that is most similar to `word`, if any is similar.
 fn nearest(word: &str) -> Option<&'static str> {
     let likeness = |kind: &&str| strsim::damerau_levenshtein(&word.to_lowercase(), kind);
     KINDS.into_iter().min_by_key(likeness).filter(|kind| likeness(kind) <= 2)

@@ -1,4 +1,4 @@
-//! A console into a file.
+//! A console that writes to a file.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ pub(super) struct FileBackend {
 }
 
 impl FileBackend {
-    /// Creates the file, or empties it.
+    /// Creates or truncates the file.
     pub fn open(path: &Path) -> Result<Self, ConsoleError> {
         let fd = records::create(path).map_err(|errno| ConsoleError::Open {
             path: path.into(),

@@ -1,14 +1,14 @@
-//! What was typed and the guest has not read yet.
+//! Input that was typed and that the guest has not read yet.
 //!
-//! The serial port takes from here as its FIFO has room. The console's thread reads its source only while there is
-//! room here, so a guest that does not read holds its source back instead of losing what comes.
+//! The serial port takes bytes from here as its FIFO has room. The console's thread reads its source only while there
+//! is room here, so the source of a guest that does not read is held back, and no input is lost.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::wake::Waker;
 
-/// Bytes that are read ahead of the guest.
+/// Maximum number of bytes that are read ahead.
 pub(super) const CAPACITY: usize = 4096;
 
 type Listener = Arc<dyn Fn() + Send + Sync>;
@@ -16,11 +16,11 @@ type Listener = Arc<dyn Fn() + Send + Sync>;
 #[derive(Default)]
 struct State {
     bytes: VecDeque<u8>,
-    /// The console's thread found no room, and wants to know when there is some.
+    /// The console's thread has found no room, and must be woken when there is some.
     held_back: bool,
 }
 
-/// Bytes on their way from a console to a serial port. See the module's description.
+/// Bytes from a console to a serial port; see the module's description.
 #[derive(Default)]
 pub struct ConsoleInput {
     state: Mutex<State>,
@@ -29,12 +29,12 @@ pub struct ConsoleInput {
 }
 
 impl ConsoleInput {
-    /// Creates an empty input whose source, if it has one, sleeps on `waker`.
+    /// Creates an empty input. The thread that reads its source, if it has one, sleeps on `waker`.
     pub(super) fn new(waker: Option<Arc<Waker>>) -> Self {
         Self { waker, ..Self::default() }
     }
 
-    /// Has `listener` called, on the typing thread, whenever bytes have come. Replaces the one before.
+    /// Calls `listener`, on the typing thread, whenever bytes arrive. Replaces the previous listener.
     pub fn listen(&self, listener: Box<dyn Fn() + Send + Sync>) {
         let listener: Listener = listener.into();
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener.clone());
@@ -43,7 +43,7 @@ impl ConsoleInput {
         }
     }
 
-    /// Takes as many bytes as there are and fit in `buffer`, and says how many.
+    /// Moves as many bytes as fit into `buffer`, and returns their number.
     pub fn take(&self, buffer: &mut [u8]) -> usize {
         let mut state = self.lock();
         let count = state.bytes.len().min(buffer.len());
@@ -59,7 +59,7 @@ impl ConsoleInput {
         count
     }
 
-    /// Returns how many bytes may come now. When none may, the waker is woken as soon as they may again.
+    /// Returns the number of bytes for which there is room. If there is none, the waker is woken when there is some.
     pub(super) fn room(&self) -> usize {
         let mut state = self.lock();
         let room = CAPACITY.saturating_sub(state.bytes.len());
@@ -67,7 +67,7 @@ impl ConsoleInput {
         room
     }
 
-    /// Appends typed bytes, however many, and tells the listener.
+    /// Appends typed bytes, without limit, and calls the listener.
     pub(super) fn put(&self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;

@@ -1,7 +1,8 @@
-//! Job control: what a program that makes its terminal raw owes to a shell.
+//! Job control, for a program that makes its terminal raw.
 //!
-//! A stop (`kill -TSTP`; Ctrl-Z goes to the guest) puts the terminal back first. After `fg` or `bg` the console looks again whose the terminal is:
-//! SIGCONT says when, except for a job that was started in the background and never stopped, for which it looks now and then.
+//! A stop (`kill -TSTP`; Ctrl-Z goes to the guest) restores the terminal first. After `fg` or `bg`, the console checks
+//! again whether it is in the foreground. SIGCONT reports that, except for a job that was started in the background and
+//! never stopped: that one checks periodically.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,20 +16,20 @@ use signal_hook::{SigId, flag, low_level};
 
 use super::terminal;
 
-/// How often a job in the background looks whether it has come to the front.
+/// Interval at which a background job checks whether it is in the foreground.
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
 
-/// A stop was asked for, and nobody has seen to it.
+/// A stop was requested and has not been handled.
 static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
-/// While nobody listens, a stop is what it always is. A handler that signal-hook has installed stays.
+/// While there is no listener, a stop has its default effect. A handler that signal-hook has installed stays installed.
 static NOBODY_LISTENS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     let nobody = Arc::new(AtomicBool::new(true));
     let _ = flag::register_conditional_default(SIGTSTP, nobody.clone());
     nobody
 });
 
-/// While this lives, a stop waits for [`heed`](Self::heed).
+/// While this exists, a stop waits for [`heed`](Self::heed).
 pub(super) struct JobControl {
     receiver: UnixStream,
     registrations: Vec<SigId>,
@@ -42,7 +43,7 @@ impl JobControl {
         LISTENERS.fetch_add(1, Ordering::SeqCst);
         NOBODY_LISTENS.store(false, Ordering::SeqCst);
         let mut jobs = Self { receiver, registrations: Vec::new() };
-        // In this order: who is woken finds the flag set.
+        // In this order, so that a thread that is woken finds the flag set.
         jobs.registrations.push(flag::register(SIGTSTP, STOP.clone())?);
         for signal in [SIGTSTP, SIGCONT] {
             jobs.registrations.push(low_level::pipe::register(signal, sender.try_clone()?)?);
@@ -50,11 +51,11 @@ impl JobControl {
         Ok(jobs)
     }
 
-    /// Stops the process if that was asked for, with its terminal put back, and returns once it goes on. Call it when the
-    /// descriptor is readable.
+    /// If a stop was requested, restores the terminal, stops the process, and returns when it continues. Call this when
+    /// the descriptor is readable.
     pub fn heed(&self) {
         while (&self.receiver).read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
-        // Several consoles may have been told: the process stops once.
+        // Several consoles may have been notified; the process stops once.
         if STOP.swap(false, Ordering::SeqCst) && !is_orphaned() {
             terminal::restore();
             let _ = low_level::emulate_default_handler(SIGTSTP);
@@ -62,7 +63,7 @@ impl JobControl {
     }
 }
 
-/// Readable after a stop was asked for, and after each continuation.
+/// Readable after a stop was requested, and after each continuation.
 impl AsFd for JobControl {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
@@ -80,7 +81,7 @@ impl Drop for JobControl {
     }
 }
 
-/// Returns `true` if no shell could continue this process: the kernel does not let SIGTSTP stop it then.
+/// Returns `true` if no shell could continue this process. Then the kernel does not let SIGTSTP stop it.
 fn is_orphaned() -> bool {
     let session = rustix::process::getsid(None).ok();
     let parents = rustix::process::getppid().and_then(|parent| rustix::process::getsid(Some(parent)).ok());

@@ -1,4 +1,4 @@
-//! The keys that Viridian keeps for itself on a terminal: Ctrl-A and one more.
+//! The key combinations of Viridian on a terminal: Ctrl-A and another key.
 
 /// Printed on Ctrl-A h.
 pub(super) const HELP: &str = "\r\n\
@@ -10,7 +10,7 @@ pub(super) const HELP: &str = "\r\n\
 const CTRL_A: u8 = 0x01;
 const CTRL_C: u8 = 0x03;
 
-/// What a key asks of Viridian.
+/// A command of the user to Viridian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Quit,
@@ -24,9 +24,10 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Takes Viridian's keys out of `bytes`, in place. Leaves what is for the guest and its length, and the last command.
+    /// Removes Viridian's keys from `bytes`, in place. Returns the length of what remains for the guest, and the last
+    /// command.
     ///
-    /// After Ctrl-A, a key without a meaning is dropped together with it.
+    /// An unknown key after Ctrl-A is dropped together with it.
     pub fn filter(&mut self, bytes: &mut [u8]) -> (usize, Option<Command>) {
         let (mut kept, mut command) = (0, None);
         for index in 0..bytes.len() {

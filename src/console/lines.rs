@@ -1,7 +1,8 @@
-//! A console among others on standard output: whole lines, each with a label before it.
+//! A console that shares standard output with others: whole lines, each with a label.
 //!
-//! A line goes out in one write, which pipes, files and terminals with room for it take whole: lines of several machines
-//! do not mix, and none can be taken for another machine's: see [`clean`]. Nothing is typed to such a console, for nobody could say to which.
+//! A line is written by one call, which pipes, files and terminals with enough room accept completely. So lines of
+//! several machines do not mix, and no line can look like another machine's: see [`clean`]. Such a console has no
+//! input, because the user could not select a machine.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -14,29 +15,29 @@ use super::stdio::{STANDARD_OUTPUT, advice};
 use crate::host::records::endpoint::Endpoint;
 use crate::wire::printable::Escaped;
 
-/// A longer line is broken.
+/// Maximum length of a line; a longer one is split.
 const LONGEST: usize = 3 << 10;
-/// What a pipe takes at once (PIPE_BUF).
+/// Maximum size of an atomic write to a pipe (PIPE_BUF).
 const WRITTEN: usize = 4 << 10;
-/// A label that leaves no more than this for the line is cut.
+/// Minimum length that a label leaves for the line; longer labels are truncated.
 const LEAST: usize = 1 << 10;
 
 pub(super) struct LinesBackend {
     label: String,
     output: Endpoint,
-    /// A line whose end has not come yet.
+    /// An incomplete line.
     line: Vec<u8>,
-    /// Whole lines that the output has not taken yet, and the rest of one that it has taken in part.
+    /// Complete lines that have not been written, and the rest of one that has been written in part.
     rest: VecDeque<Vec<u8>>,
 }
 
 impl LinesBackend {
-    /// Returns the process's own standard output.
+    /// Opens the process's standard output.
     pub fn open(label: &str) -> Result<Self, ConsoleError> {
         Self::on(label, io::stdout().as_fd())
     }
 
-    /// Returns the same on any file. One that cannot be written is an error.
+    /// Opens a console on any file. Returns an error if it is not writable.
     pub fn on(label: &str, output: BorrowedFd<'_>) -> Result<Self, ConsoleError> {
         let output = Endpoint::for_writing(output).map_err(|source| {
             let advice = advice(&source);
@@ -58,7 +59,7 @@ impl LinesBackend {
         Ok(())
     }
 
-    /// Ends the line that is held back with `more`. What the output does not take now is kept.
+    /// Completes the line that is held back with `more`. What cannot be written now is kept.
     fn write_line(&mut self, more: &[u8]) -> io::Result<()> {
         self.line.extend_from_slice(more);
         while self.line.pop_if(|byte| matches!(byte, b'\r' | b'\n')).is_some() {}

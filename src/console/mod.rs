@@ -1,12 +1,12 @@
-//! A machine's console: what the guest prints, and what is typed to it.
+//! A machine's console: the guest's output, and the input that is typed to it.
 //!
-//! [`Console::open`] gives a console on one of the places of [`ConsoleConfig`], with one thread that does all its I/O (for
-//! [`ConsoleConfig::None`] there is none), and [`Console::capture`] one for a program. Devices print to its
-//! [`ConsoleOutput`] and take from its [`ConsoleInput`]. At a run's end, [`Console::finish`] waits for
-//! the last byte to be written; dropping the console ends its thread and closes what it opened.
+//! [`Console::open`] opens a console at a [`ConsoleConfig`] destination, with one thread for all its I/O (for
+//! [`ConsoleConfig::None`] there is none); [`Console::capture`] creates one for a program. Devices print to its
+//! [`ConsoleOutput`] and read from its [`ConsoleInput`]. At the end of a run, [`Console::finish`] waits until all
+//! output is written. Dropping the console ends its thread and closes what it opened.
 //!
-//! While nobody reads a `pty` or `unix` console, the newest 64 KiB of output are kept for whoever comes next. A
-//! `unix` socket's file is removed at the end; after a SIGKILL it stays, and the next machine replaces it.
+//! While a `pty` or `unix` console has no reader, the newest 64 KiB of output are kept for the next one. The file of a
+//! `unix` socket is removed at the end. After a SIGKILL it stays, and the next machine replaces it.
 
 mod backend;
 mod capture;
@@ -41,55 +41,55 @@ use output::OutputQueue;
 use pump::Pump;
 use wake::Waker;
 
-/// Why a console does not work.
+/// An error of a console.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsoleError {
     /// The file or socket cannot be opened.
     #[error("cannot open {} for the console: {source}; {advice}", path.display())]
     Open {
-        /// The path given.
+        /// The path.
         path: PathBuf,
-        /// The host's answer.
+        /// The error of the host.
         source: io::Error,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
     },
-    /// Somebody listens on the socket.
+    /// Another process listens on the socket.
     #[error("cannot open {} for the console: another process listens there; name another path, or end that process", path.display())]
     SocketInUse {
-        /// The path given.
+        /// The path.
         path: PathBuf,
     },
-    /// The host has no pseudo-terminal for us.
+    /// The host cannot create a pseudo-terminal.
     #[error("cannot make a pseudo-terminal for the console: {0}; is /dev/pts mounted?")]
     Pty(#[source] io::Error),
     /// The guest's output cannot be written.
     #[error("cannot write the guest's console to {to}: {source}; {advice}")]
     Write {
-        /// Where it was to go.
+        /// The destination.
         to: String,
-        /// The host's answer.
+        /// The error of the host.
         source: io::Error,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
     },
-    /// The host has no thread or file descriptor for the console.
+    /// The host lacks a thread or file descriptor for the console.
     #[error("cannot start the console: {0}; raise the limits on open files and processes (ulimit -n, ulimit -u)")]
     Start(#[source] io::Error),
 }
 
-/// What a console tells its machine, on the console's own thread.
+/// An event that a console reports to its machine, on the console's thread.
 #[derive(Debug)]
 pub enum ConsoleEvent {
-    /// The user typed Ctrl-A x: end the machine.
+    /// The user typed Ctrl-A x to end the machine.
     Quit,
-    /// The output cannot be written. Told once; what the guest prints from now on is dropped.
+    /// The output cannot be written. Reported once; further output is dropped.
     Failed(ConsoleError),
 }
 
 type EventSink = Box<dyn Fn(ConsoleEvent) + Send>;
 
-/// An open console. See the module's description.
+/// An open console; see the module's description.
 pub struct Console {
     output: ConsoleOutput,
     input: Arc<ConsoleInput>,
@@ -101,7 +101,7 @@ impl Console {
     /// Opens the console that `config` describes. `events` must not wait for the console.
     ///
     /// # Errors
-    /// The place cannot be opened.
+    /// Returns an error if the destination cannot be opened.
     pub fn open(config: &ConsoleConfig, events: impl Fn(ConsoleEvent) + Send + 'static) -> Result<Self, ConsoleError> {
         let (backend, pty): (Box<dyn Backend>, _) = match config {
             ConsoleConfig::None => return Ok(Self::without_thread(Sink::Nowhere)),
@@ -117,16 +117,16 @@ impl Console {
         Self::start(backend, pty, Box::new(events))
     }
 
-    /// Returns a console that shares standard output with others: it prints whole lines, each with `label` before it, and nothing is
-    /// typed to it. `events` as for [`open`](Self::open).
+    /// Returns a console that shares standard output with others. It prints whole lines, each with `label` before it, and has no
+    /// input. `events` as for [`open`](Self::open).
     ///
     /// # Errors
-    /// Standard output cannot be written.
+    /// Returns an error if standard output is not writable.
     pub fn labelled(label: &str, events: impl Fn(ConsoleEvent) + Send + 'static) -> Result<Self, ConsoleError> {
         Self::start(Box::new(lines::LinesBackend::open(label)?), None, Box::new(events))
     }
 
-    /// Returns a console for a program, which watches and types through the [`Capture`].
+    /// Returns a console for a program, which reads and types through the [`Capture`].
     pub fn capture() -> (Self, Capture) {
         let transcript = Arc::new(capture::Transcript::default());
         let console = Self::without_thread(Sink::Capture(transcript.clone()));
@@ -156,25 +156,25 @@ impl Console {
         Ok(Self { output: ConsoleOutput(Sink::Queue(output)), input, pty, thread })
     }
 
-    /// Returns where devices print.
+    /// Returns the output to which devices print.
     pub fn output(&self) -> ConsoleOutput {
         self.output.clone()
     }
 
-    /// Returns where the serial port takes what is typed.
+    /// Returns the input from which the serial port reads.
     pub fn input(&self) -> Arc<ConsoleInput> {
         self.input.clone()
     }
 
-    /// Returns the path of a `pty` console's other end.
+    /// Returns the path of the other end of a `pty` console.
     pub fn pty_path(&self) -> Option<&Path> {
         self.pty.as_deref()
     }
 
-    /// Waits until all that was printed is written, and says whether it is. Call it when no VP runs any more.
+    /// Waits until all output is written, and returns `true` if it was. Call it when no VP is running.
     ///
-    /// Without a deadline it waits for as long as the reader takes. [`cancel`](Self::cancel), from another thread, ends the
-    /// wait, and so does a write that fails. A console that nobody has opened is not waited for.
+    /// Without a deadline, it waits as long as the reader takes. A call of [`cancel`](Self::cancel) on another thread
+    /// ends the wait, and so does a failed write. It does not wait for a console that nobody has opened.
     pub fn finish(&self, deadline: Option<Instant>) -> bool {
         match &self.output.0 {
             Sink::Queue(queue) => queue.finish(deadline),
@@ -182,14 +182,14 @@ impl Console {
         }
     }
 
-    /// Tells whoever waits at a [`Capture`] that the machine has ended, and how.
+    /// Reports the machine's end to threads that wait at a [`Capture`].
     pub fn end(&self, how: &str) {
         if let Sink::Capture(transcript) = &self.output.0 {
             transcript.end(how);
         }
     }
 
-    /// Drops what is not written yet and all that comes, and ends the console's I/O. Never waits.
+    /// Drops unwritten and further output, and ends the console's I/O. Never blocks.
     pub fn cancel(&self) {
         if let Sink::Queue(queue) = &self.output.0 {
             queue.close();
@@ -198,7 +198,7 @@ impl Console {
 }
 
 impl Drop for Console {
-    /// Ends the thread, without waiting for any reader.
+    /// Ends the thread, without waiting for a reader.
     fn drop(&mut self) {
         self.cancel();
         if let Some(thread) = self.thread.take() {
@@ -208,7 +208,7 @@ impl Drop for Console {
     }
 }
 
-/// Where devices print. Writing to it never fails and never waits: see [`wait_for_room`](Self::wait_for_room).
+/// The output for devices. Writing to it never fails and never blocks: see [`wait_for_room`](Self::wait_for_room).
 #[derive(Clone)]
 pub struct ConsoleOutput(Sink);
 
@@ -220,9 +220,9 @@ enum Sink {
 }
 
 impl ConsoleOutput {
-    /// Holds the calling VP back, at its partition's gate, while more is printed than can be written.
+    /// Makes the calling VP wait, at its partition's gate, while there is more output than can be written.
     ///
-    /// To be called after a VP's access to a device, without any lock.
+    /// Call it after a VP's access to a device, without holding a lock.
     pub fn wait_for_room(&self, gate: &Arc<Gate>) {
         if let Sink::Queue(queue) = &self.0 {
             queue.wait_for_room(gate);

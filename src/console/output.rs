@@ -1,10 +1,10 @@
-//! What the guest printed and nobody has written out yet.
+//! Output of the guest that has not been written yet.
 //!
-//! VP threads push, the console's thread takes everything at once. A queue that has reached [`CAPACITY`] is full: the VP that
-//! printed last finishes its access and then waits at its partition's gate, where a pause or a stop still finds it, until
-//! the console's thread has taken the queue. So a guest that prints faster than its reader reads is slowed down and
-//! loses nothing; what is held is at most the capacity plus one access of each VP (4 KiB for string output), and as
-//! much again in the hands of the console's thread.
+//! VP threads append, and the console's thread takes everything at once. A queue that has reached [`CAPACITY`] is full:
+//! the VP that printed last completes its access and then waits at its partition's gate until the console's thread has
+//! taken the queue. A pause or a stop still reaches it there. So a guest that prints faster than its reader reads is
+//! slowed down, and loses nothing. The queue holds at most the capacity plus one access of each VP (4 KiB for string
+//! output), and the console's thread as much again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,36 +13,36 @@ use std::time::Instant;
 use super::wake::Waker;
 use crate::kvm::gate::Gate;
 
-/// Bytes in the queue from which on VPs wait.
+/// Number of bytes in the queue at which VPs wait.
 pub(super) const CAPACITY: usize = 64 << 10;
 
 struct State {
     bytes: Vec<u8>,
-    /// The length from which on a push wakes the console's thread.
+    /// The length at which an append wakes the console's thread.
     wake_at: usize,
     /// Whether the console's thread holds bytes that it has not written.
     in_flight: bool,
-    /// Nothing more will be printed.
+    /// There will be no more output.
     finishing: bool,
     /// Output is dropped from now on, because it cannot be written or need not be.
     closed: bool,
-    /// Some output was.
+    /// Some output was dropped.
     lost: bool,
-    /// Gates where a VP waits for room.
+    /// Gates at which a VP waits for room.
     waiting: Vec<Arc<Gate>>,
 }
 
-/// The queue between VPs and the console's thread. See the module's description.
+/// The queue between VPs and the console's thread; see the module's description.
 pub(super) struct OutputQueue {
     state: Mutex<State>,
-    /// Signalled when the last byte was written, or the queue closed.
+    /// Signalled when the last byte is written, or the queue is closed.
     settled: Condvar,
     full: AtomicBool,
     waker: Arc<Waker>,
 }
 
 impl OutputQueue {
-    /// Creates an empty queue, whose taker sleeps on `waker`.
+    /// Creates an empty queue. The thread that takes from it sleeps on `waker`.
     pub fn new(waker: Arc<Waker>) -> Self {
         let state = State {
             bytes: Vec::new(),
@@ -56,7 +56,7 @@ impl OutputQueue {
         Self { state: Mutex::new(state), settled: Condvar::new(), full: AtomicBool::new(false), waker }
     }
 
-    /// Appends what a guest printed. Never waits: see [`wait_for_room`](Self::wait_for_room).
+    /// Appends output of a guest. Never blocks: see [`wait_for_room`](Self::wait_for_room).
     pub fn push(&self, bytes: &[u8]) {
         let mut state = self.lock();
         if state.closed {
@@ -74,10 +74,10 @@ impl OutputQueue {
         }
     }
 
-    /// Waits at `gate`, on a VP's thread that holds no lock, while the queue is full. One atomic load when it is not.
+    /// Waits at `gate`, on a VP's thread without locks, while the queue is full. Costs one atomic load if it is not.
     pub fn wait_for_room(&self, gate: &Arc<Gate>) {
         if self.full.load(Ordering::Relaxed) {
-            // Whether the VP may go on or is to end, it learns on its next way through the gate.
+            // The VP learns whether it may run or must end when it passes the gate next.
             gate.wait_for(|| self.has_room_or_remembers(gate));
         }
     }
@@ -99,8 +99,8 @@ impl OutputQueue {
         self.let_in(state);
     }
 
-    /// Called by the console's thread before it sleeps: it has bytes `in_flight` or not, and is to be woken when the
-    /// queue has `wake_at` bytes. Returns `false` when it has them already.
+    /// Called by the console's thread before it sleeps. `in_flight` says whether it has unwritten bytes. It is woken
+    /// when the queue has `wake_at` bytes. Returns `false` if the queue already has them.
     pub fn may_sleep(&self, wake_at: usize, in_flight: bool) -> bool {
         let mut state = self.lock();
         state.in_flight = in_flight;
@@ -112,7 +112,7 @@ impl OutputQueue {
         sleep
     }
 
-    /// Drops what is queued, and all that will be.
+    /// Drops the queue's content and all further output.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -128,12 +128,13 @@ impl OutputQueue {
         self.lock().closed
     }
 
-    /// Returns `true` if nothing more will be printed.
+    /// Returns `true` if there will be no more output.
     pub fn is_finishing(&self) -> bool {
         self.lock().finishing
     }
 
-    /// Waits until all is written, the queue closes, or the deadline has passed. Returns `true` if nothing was lost.
+    /// Waits until all output is written, the queue is closed, or the deadline has passed. Returns `true` if nothing
+    /// was lost.
     pub fn finish(&self, deadline: Option<Instant>) -> bool {
         self.lock().finishing = true;
         self.waker.wake();
@@ -148,7 +149,8 @@ impl OutputQueue {
         !state.lost
     }
 
-    /// Ends the wait of all VPs, now that the queue is empty: without the queue's lock, which they take at the gate.
+    /// Ends the wait of all VPs, because the queue is empty. The queue's lock is released first, because they take it
+    /// at the gate.
     fn let_in(&self, mut state: MutexGuard<'_, State>) {
         self.full.store(false, Ordering::Relaxed);
         let waiting = std::mem::take(&mut state.waiting);

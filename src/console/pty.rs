@@ -1,7 +1,7 @@
-//! A console on a pseudo-terminal of its own, whose other end anyone may open and leave again.
+//! A console on its own pseudo-terminal, whose other end can be opened and closed by users.
 //!
-//! Linux says when the last user of the slave has closed it (the master hangs up), but not when the next one opens it.
-//! inotify does: so nobody has to look now and then.
+//! Linux reports when the last user of the slave has closed it (the master hangs up), but not when the next one opens
+//! it. inotify does, so nothing has to poll.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -22,17 +22,17 @@ use super::backend::{Backend, Typed};
 
 pub(super) struct PtyBackend {
     master: OwnedFd,
-    /// Tells when somebody opens the slave.
+    /// Reports when the slave is opened.
     opened: OwnedFd,
     path: PathBuf,
-    /// Somebody reads the slave.
+    /// The slave has a reader.
     visited: bool,
-    /// What was typed before the last user left may not be read yet.
+    /// Input from before the last user left may be unread.
     typing: bool,
 }
 
 impl PtyBackend {
-    /// Makes a new pseudo-terminal, in raw mode.
+    /// Creates a new pseudo-terminal in raw mode.
     pub fn open() -> Result<Self, ConsoleError> {
         Self::try_open().map_err(ConsoleError::Pty)
     }
@@ -43,18 +43,18 @@ impl PtyBackend {
         rustix::pty::unlockpt(&master)?;
         rustix::fs::fcntl_setfl(&master, OFlags::NONBLOCK)?;
         let path = PathBuf::from(OsString::from_vec(rustix::pty::ptsname(&master, Vec::new())?.into_bytes()));
-        // The slave's settings, set through the master: they last as long as it does.
+        // The slave's settings, set through the master: they exist as long as the master.
         let mut settings = tcgetattr(&master)?;
         settings.make_raw();
         tcsetattr(&master, OptionalActions::Now, &settings)?;
-        // A slave that was never opened does not count as hung up yet.
+        // A slave that was never opened does not count as hung up.
         drop(rustix::fs::open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?);
         let opened = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         inotify::add_watch(&opened, &path, WatchFlags::OPEN)?;
         Ok(Self { master, opened, path, visited: false, typing: false })
     }
 
-    /// Returns where the slave is.
+    /// Returns the path of the slave.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -75,7 +75,7 @@ impl Backend for PtyBackend {
         match rustix::io::read(&self.master, buffer) {
             Ok(count) if count > 0 => return Typed::Bytes(count),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // EIO is how a master says that the slave is closed and all read.
+            // EIO on a master means that the slave is closed and everything is read.
             _ => (self.visited, self.typing) = (false, false),
         }
         Typed::Bytes(0)
@@ -86,13 +86,13 @@ impl Backend for PtyBackend {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // The master takes bytes for a slave that is closed, and they are lost.
+        // The master accepts bytes for a closed slave, and they are lost.
         if self.has_hung_up() {
             self.visited = false;
             return Err(ErrorKind::WouldBlock.into());
         }
         match rustix::io::write(&self.master, bytes) {
-            // What a slave has no room for is not an error either.
+            // A slave without enough room is not an error, either.
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
             other => Ok(other?),
         }

@@ -1,8 +1,8 @@
-//! The console's thread: the only one that reads or writes its backend.
+//! The console's thread, which does all I/O of its backend.
 //!
-//! It sleeps in one poll, on its eventfd and on whatever the backend waits for. The first byte after a silence is
-//! written at once; what follows within [`LINGER`] goes out together, so a guest that prints a byte per exit costs about
-//! one write a millisecond and wakes nobody meanwhile.
+//! It sleeps in one poll, on its eventfd and on the descriptors of the backend. The first byte after a pause is written
+//! at once. Output that follows within [`LINGER`] is written together, so a guest that prints one byte per exit causes
+//! about one write per millisecond and no other wake-ups.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use super::output::{self, OutputQueue};
 use super::wake::Waker;
 use super::{ConsoleError, ConsoleEvent, EventSink};
 
-/// How long output that follows on other output waits for company.
+/// The time for which output that follows other output is collected.
 const LINGER: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-/// How long a backend may hold output back while nothing more comes.
+/// The maximum time for which a backend holds output back.
 const PATIENCE: Duration = Duration::from_millis(200);
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-/// As much output does not wait longer.
+/// Amount of output that is not delayed further.
 const ENOUGH: usize = output::CAPACITY / 4;
-/// Output that is kept for the next reader, while nobody is there: the newest.
+/// Maximum amount of output that is kept for the next reader while there is none.
 const BACKLOG: usize = output::CAPACITY;
 
 pub(super) struct Pump {
@@ -34,11 +34,11 @@ pub(super) struct Pump {
     pub waker: Arc<Waker>,
     pub events: EventSink,
     pub batch: Batch,
-    /// Since when the backend has been holding output back, with nothing more to print.
+    /// The time since which the backend holds output back with nothing more to print.
     pub held_since: Option<Instant>,
 }
 
-/// Output in the hands of the console's thread.
+/// Output that the console's thread has taken.
 #[derive(Default)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
@@ -51,22 +51,22 @@ impl Batch {
     }
 }
 
-/// How the attempt to print went.
+/// The result of an attempt to print.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Printed {
-    /// There was nothing.
+    /// There was nothing to print.
     Nothing,
-    /// All that there was.
+    /// Everything was written.
     All,
-    /// All, but the backend holds some of it back, for so long at most.
+    /// Everything was accepted, but the backend holds some of it back, at most for this time.
     Held(Duration),
     /// The sink is full.
     Blocked,
-    /// Nobody is there.
+    /// There is no reader.
     Kept,
 }
 
-/// What the poll found.
+/// The result of the poll.
 #[derive(Default)]
 struct Ready {
     source: bool,
@@ -87,7 +87,8 @@ impl Pump {
                 Printed::Kept => (ENOUGH, None),
                 Printed::Blocked => (usize::MAX, None),
             };
-            // Even with more to print, look at the input: a guest that never stops must not keep its user from doing so.
+            // Input is checked even if there is more to print, so that a guest that never stops printing can be
+            // stopped.
             let in_flight = printed == Printed::Blocked || self.backend.holds();
             let glance = self.backend.glance().and_then(|time| Timespec::try_from(time).ok());
             let timeout = timeout.map_or(glance, |time| Some(glance.map_or(time, |glance| glance.min(time))));
@@ -108,7 +109,7 @@ impl Pump {
         }
     }
 
-    /// Writes what there is.
+    /// Writes the output.
     fn print(&mut self) -> Printed {
         if self.backend.sink().is_none() {
             return self.blocked();
@@ -136,7 +137,7 @@ impl Pump {
         Printed::All
     }
 
-    /// There is nothing new: has the backend let go of what it holds back, if that was long enough.
+    /// If nothing new has arrived for long enough, makes the backend write what it holds back.
     fn print_held(&mut self) -> Printed {
         if !self.backend.holds() {
             return Printed::Nothing;
@@ -154,7 +155,7 @@ impl Pump {
         Printed::Nothing
     }
 
-    /// The sink took nothing: because it is full, or because its reader has just left.
+    /// Handles a sink that accepts nothing, because it is full or because its reader has just left.
     fn blocked(&mut self) -> Printed {
         if self.backend.sink().is_some() {
             return Printed::Blocked;
@@ -163,7 +164,7 @@ impl Pump {
         Printed::Kept
     }
 
-    /// Keeps the newest output for whoever comes next.
+    /// Keeps the newest output for the next reader.
     fn keep(&mut self) {
         let mut news = Vec::new();
         self.output.take(&mut news);
@@ -218,7 +219,7 @@ impl Pump {
 }
 
 impl Drop for Pump {
-    /// Nobody waits for a console that is gone, even if this thread panicked.
+    /// Releases waiting threads, even if this thread panicked.
     fn drop(&mut self) {
         self.output.close();
     }

@@ -1,4 +1,4 @@
-//! The signals that end a process, as something that a thread can wait for.
+//! The signals that end a process, in a form that a thread can wait for.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,8 +12,8 @@ use signal_hook::{SigId, flag, low_level};
 
 use super::terminal;
 
-/// While this lives, INT, TERM, HUP and QUIT end nothing by themselves but are reported here. A HUP that this process was
-/// started to ignore (`nohup`) stays ignored.
+/// While this exists, INT, TERM, HUP and QUIT do not end the process but are reported here. If HUP was ignored when
+/// this process started (`nohup`), it stays ignored.
 pub struct EndSignals {
     receiver: UnixStream,
     latest: Arc<AtomicUsize>,
@@ -24,14 +24,14 @@ impl EndSignals {
     /// Starts to catch the signals.
     ///
     /// # Errors
-    /// The process has no file descriptors left.
+    /// Returns an error if the process has no file descriptors left.
     pub fn catch() -> io::Result<Self> {
         let (receiver, sender) = UnixStream::pair()?;
         let latest = Arc::new(AtomicUsize::new(0));
         let mut signals = Self { receiver, latest, registrations: Vec::new() };
         let hang_up = if ignores(SIGHUP) { None } else { Some(SIGHUP) };
         for signal in [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hang_up) {
-            // In this order: who is woken finds the number there.
+            // In this order, so that a thread that is woken finds the number.
             let number = flag::register_usize(signal, signals.latest.clone(), signal as usize)?;
             signals.registrations.push(number);
             signals.registrations.push(low_level::pipe::register(signal, sender.try_clone()?)?);
@@ -42,7 +42,7 @@ impl EndSignals {
     /// Waits for the next signal and returns its number.
     ///
     /// # Errors
-    /// Never in practice.
+    /// Does not happen in practice.
     pub fn wait(&self) -> io::Result<i32> {
         (&self.receiver).read_exact(&mut [0])?;
         Ok(self.latest.load(Ordering::SeqCst) as i32)
@@ -64,7 +64,7 @@ impl Drop for EndSignals {
     }
 }
 
-/// Returns `true` if this process ignores the signal now.
+/// Returns `true` if this process ignores the signal at present.
 fn ignores(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -72,11 +72,11 @@ fn ignores(signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// For a program that handles no signals: has INT, TERM, HUP and QUIT end the process as they always do, but
-/// put the terminal back first. Takes a thread, for as long as the process lives.
+/// For a program that handles no signals: lets INT, TERM, HUP and QUIT end the process as usual, but restores the
+/// terminal first. Uses a thread for the life of the process.
 ///
 /// # Errors
-/// The process has no file descriptors or no threads left.
+/// Returns an error if the process has no file descriptors or threads left.
 pub fn restore_terminal_on_signals() -> io::Result<()> {
     let signals = EndSignals::catch()?;
     thread::Builder::new().name("signals".into()).spawn(move || {

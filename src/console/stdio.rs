@@ -15,7 +15,7 @@ use crate::host::records::endpoint::Endpoint;
 pub(super) const STANDARD_OUTPUT: &str = "standard output";
 
 pub(super) struct StdioBackend {
-    /// `None` once the input has ended, or where there is none.
+    /// `None` if the input has ended, or if there is none.
     input: Option<Endpoint>,
     output: Endpoint,
     terminal: Option<Terminal>,
@@ -24,18 +24,18 @@ pub(super) struct StdioBackend {
 /// An input that is a terminal.
 struct Terminal {
     keys: Keys,
-    /// None while somebody else has the terminal in the foreground: to read it would stop this process.
+    /// `None` while another process is in the terminal's foreground: reading it would stop this process.
     raw: Option<RawMode>,
     jobs: JobControl,
 }
 
 impl StdioBackend {
-    /// Returns the process's own standard input and output.
+    /// Opens the process's standard input and output.
     pub fn open() -> Result<Self, ConsoleError> {
         Self::on(io::stdin().as_fd(), io::stdout().as_fd())
     }
 
-    /// Returns the same on any two files. An input that cannot be read has ended; an output that cannot be written is an error.
+    /// Opens a console on any two files. An unreadable input counts as ended; an unwritable output is an error.
     pub fn on(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Self, ConsoleError> {
         let output = Endpoint::for_writing(output).map_err(|source| {
             let advice = advice(&source);
@@ -52,10 +52,10 @@ impl StdioBackend {
         Ok(Self { input: Endpoint::for_reading(input).ok(), output, terminal })
     }
 
-    /// Looks whose the terminal is, and has it raw where it is ours.
+    /// Checks whether the process is in the terminal's foreground, and if so makes it raw.
     fn look_at_terminal(&mut self) {
         let Some((terminal, input)) = self.terminal.as_mut().zip(self.input.as_ref()) else { return };
-        // Its settings are whatever a shell has made them.
+        // A shell may have changed its settings.
         terminal.raw = None;
         match RawMode::enter(input.as_fd()) {
             Ok(raw) => terminal.raw = Some(raw),

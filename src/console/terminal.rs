@@ -1,11 +1,11 @@
-//! The user's terminal: raw while a guest has it, and put back however the process ends.
+//! The user's terminal: raw while a guest uses it, and restored however the process ends.
 //!
-//! Dropping the console puts it back, and a panic hook does before the panic's message is printed. Two
-//! ends of a process pass by both, and whoever brings them about calls [`restore`] first: `std::process::exit`, and
-//! a signal (see [`super::signals`]). Only after a SIGKILL is a terminal left raw; `stty sane` helps.
+//! Dropping the console restores it, and so does a panic hook before the panic's message is printed. Two ways to end a
+//! process bypass both, and need a call of [`restore`] before: `std::process::exit`, and a signal (see
+//! [`super::signals`]). Only a SIGKILL leaves a terminal raw; `stty sane` helps.
 //!
-//! A terminal is put back only if its settings are still those that were made here: a shell that has taken it since, or another
-//! machine on it, has its own.
+//! A terminal is restored only if it still has the settings that were made here. A shell or another machine may have
+//! changed them since.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +18,11 @@ use rustix::termios::{
 use signal_hook::consts::SIGTTOU;
 use vmm_sys_util::signal::{block_signal, unblock_signal};
 
-/// A terminal that is raw now.
+/// A terminal that is raw at present.
 struct Raw {
     terminal: OwnedFd,
     device: u64,
-    /// The settings to put back.
+    /// The settings to restore.
     settings: Termios,
     /// The settings in raw mode.
     raw: Termios,
@@ -42,9 +42,9 @@ impl Raw {
         if !tcgetattr(&self.terminal).is_ok_and(|now| is_same(&now, &self.raw)) {
             return;
         }
-        // In the background the kernel would stop this process for it.
+        // Otherwise the kernel would stop this process in the background.
         let blocked = block_signal(SIGTTOU).is_ok();
-        // A terminal that is gone needs nothing.
+        // If the terminal is gone, there is nothing to do.
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.settings);
         if blocked {
             let _ = unblock_signal(SIGTTOU);
@@ -52,7 +52,7 @@ impl Raw {
     }
 }
 
-/// Compares what raw mode changes.
+/// Compares the settings that raw mode changes.
 fn is_same(one: &Termios, other: &Termios) -> bool {
     let parts = |settings: &Termios| {
         let keys = [SpecialCodeIndex::VQUIT, SpecialCodeIndex::VSUSP, SpecialCodeIndex::VMIN, SpecialCodeIndex::VTIME];
@@ -62,22 +62,22 @@ fn is_same(one: &Termios, other: &Termios) -> bool {
     parts(one) == parts(other)
 }
 
-/// Returns `true` unless somebody else has this terminal, which controls the process, in the foreground.
+/// Returns `true` unless this is the process's controlling terminal and another process group is in its foreground.
 pub(super) fn is_in_foreground(terminal: BorrowedFd<'_>) -> bool {
     !tcgetpgrp(terminal).is_ok_and(|foreground| foreground != rustix::process::getpgrp())
 }
 
-/// Gives every terminal that is raw its settings back. May be called from any thread, any number of times.
+/// Restores every raw terminal. May be called from any thread, any number of times.
 pub fn restore() {
     raw_terminals().drain(..).for_each(Raw::restore);
 }
 
-/// Why a file is not made raw.
+/// The reason why a file cannot be made raw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotRaw {
-    /// It is no terminal, or none that works.
+    /// It is not a working terminal.
     NotATerminal,
-    /// The terminal is in somebody else's foreground: touching it would stop this process.
+    /// Another process group is in the terminal's foreground: changing it would stop this process.
     InBackground,
 }
 
@@ -89,15 +89,15 @@ impl From<Errno> for NotRaw {
 
 /// A terminal in raw mode, until this is dropped.
 ///
-/// Raw means: each key goes to the guest at once, unchanged and without an echo; of the keys that signal, only Ctrl-C does.
-/// Output is still processed, so that a line of the host's own starts where it should.
+/// In raw mode, each key goes to the guest at once, unchanged and without an echo. Of the keys that cause signals, only
+/// Ctrl-C still does. Output is still processed, so that the host's own lines start in the first column.
 #[derive(Debug)]
 pub(super) struct RawMode {
     id: u64,
 }
 
 impl RawMode {
-    /// Makes a terminal raw. Several users share one terminal's raw mode.
+    /// Makes a terminal raw. Several users can share one terminal's raw mode.
     pub fn enter(terminal: BorrowedFd<'_>) -> Result<Self, NotRaw> {
         let settings = tcgetattr(terminal)?;
         if !is_in_foreground(terminal) {
@@ -112,7 +112,7 @@ impl RawMode {
         }
         let ours = rustix::io::fcntl_dupfd_cloexec(terminal, 3)?;
         tcsetattr(terminal, OptionalActions::Now, &raw(&settings))?;
-        // As the terminal has them now: a driver may not take every setting.
+        // Reads the settings back, because a driver may not accept all of them.
         let raw = tcgetattr(terminal)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         raw_terminals.push(Raw { terminal: ours, device, settings, raw, users: 1, id });
@@ -137,7 +137,7 @@ fn raw(settings: &Termios) -> Termios {
     raw.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IGNCR | InputModes::ISTRIP;
     raw.input_modes -= InputModes::IXON | InputModes::BRKINT | InputModes::PARMRK | InputModes::INPCK;
     raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHONL | LocalModes::IEXTEN;
-    // Ctrl-C must not throw away what the guest printed.
+    // Ctrl-C must not discard the guest's output.
     raw.local_modes |= LocalModes::ISIG | LocalModes::NOFLSH;
     for off in [SpecialCodeIndex::VQUIT, SpecialCodeIndex::VSUSP] {
         raw.special_codes[off] = 0;
@@ -147,7 +147,7 @@ fn raw(settings: &Termios) -> Termios {
     raw
 }
 
-/// Has a panic on any thread restore the terminal before its message is printed.
+/// Makes a panic on any thread restore the terminal before its message is printed.
 fn restore_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

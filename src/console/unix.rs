@@ -1,4 +1,4 @@
-//! A console on a Unix stream socket that takes one client at a time; others queue until it has left.
+//! A console on a Unix stream socket that accepts one client at a time; others wait in the queue.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use super::ConsoleError;
 use super::backend::{Backend, Typed};
 
-/// The pause before a client is let in that could not be.
+/// Delay before the next attempt if a client could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
 
 struct Client {
     stream: UnixStream,
-    /// It sends nothing more.
+    /// The client sends nothing more.
     sent_all: bool,
-    /// It reads nothing more. What it sent before is still for the guest.
+    /// The client reads nothing more. What it sent before is still passed to the guest.
     reads_no_more: bool,
 }
 
@@ -25,12 +25,12 @@ pub(super) struct UnixBackend {
     listener: UnixListener,
     client: Option<Client>,
     path: PathBuf,
-    /// Device and inode of the socket file that is ours to remove.
+    /// Device and inode of the socket file, which is removed at the end.
     file: (u64, u64),
 }
 
 impl UnixBackend {
-    /// Listens at `path`. A socket file that a killed process left there is replaced; one that somebody listens on is not.
+    /// Listens at `path`. Replaces a stale socket file of a killed process, but not one with a listener.
     pub fn open(path: &Path) -> Result<Self, ConsoleError> {
         let failed = |source: io::Error| {
             let advice = match source.kind() {
@@ -46,7 +46,7 @@ impl UnixBackend {
         };
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && is_socket(path) => {
-                // Two machines that find the same stale file at the same moment can still take it from each other.
+                // If two machines find the same stale file at the same time, one can still remove the other's.
                 if !is_stale(path) {
                     return Err(ConsoleError::SocketInUse { path: path.into() });
                 }
@@ -59,7 +59,7 @@ impl UnixBackend {
         Ok(Self { listener, client: None, path: path.into(), file: (metadata.dev(), metadata.ino()) })
     }
 
-    /// Lets go of a client that has nothing to do here any more.
+    /// Disconnects a client that neither sends nor reads.
     fn dismiss(&mut self) {
         self.client.take_if(|client| client.reads_no_more && client.sent_all);
     }
@@ -97,7 +97,7 @@ impl Backend for UnixBackend {
         let Some(client) = &mut self.client else { return Err(ErrorKind::WouldBlock.into()) };
         match client.stream.write(bytes) {
             Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                // The client has left; that is no failure of ours.
+                // The client has left, which is not an error.
                 self.hang_up();
                 Err(ErrorKind::WouldBlock.into())
             }
@@ -124,7 +124,8 @@ impl Backend for UnixBackend {
         match self.listener.accept().and_then(|(stream, _)| stream.set_nonblocking(true).map(|()| stream)) {
             Ok(stream) => self.client = Some(Client { stream, sent_all: false, reads_no_more: false }),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            // Out of file descriptors, say. The client still waits at the door: ask again, but not at full speed.
+            // For example, there are no file descriptors left. The client is still in the queue: try again, with a
+            // delay.
             Err(_) => std::thread::sleep(RETRY),
         }
     }

@@ -1,11 +1,11 @@
-//! Gets a thread out of its poll.
+//! Wakes a thread from its poll.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// An eventfd that a thread sleeps on among other things.
+/// An eventfd that a thread polls, among other descriptors.
 pub(super) struct Waker(OwnedFd);
 
 impl Waker {
@@ -15,11 +15,11 @@ impl Waker {
 
     /// Makes the thread's current or next poll return.
     pub fn wake(&self) {
-        // It can only fail when the count is at its limit, and then the thread is awake.
+        // It fails only if the counter is at its limit, and then the thread is awake.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Takes back all wakes so far.
+    /// Clears all previous wakes.
     pub fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }

@@ -1,8 +1,8 @@
-//! ACPI's fixed power management hardware (ACPI 6.5, section 4.8): the PM1a event and control blocks, the PM timer,
-//! and the reset register (section 4.8.3.6) at the port where chipsets have had it since Intel's PIIX.
+//! ACPI's fixed power management hardware (ACPI 6.5, section 4.8): the PM1a event and control blocks, the PM timer, and
+//! the reset register (section 4.8.3.6) at its usual port since Intel's PIIX.
 //!
-//! The hardware starts in ACPI mode and stays there, so a FADT for it has no SMI command port. Of the wake-up and
-//! alarm events only the power button ever happens; the timer's carry shows in its status bit but raises no interrupt.
+//! The hardware is always in ACPI mode, so its FADT has no SMI command port. Of the wake-up and alarm events, only the
+//! power button occurs. The timer's carry sets its status bit but raises no interrupt.
 
 use super::{Clock, InterruptLine, PortDevice, PowerEvent, ports};
 
@@ -16,18 +16,19 @@ const TIMER: u16 = ports::PM_TIMER - ports::ACPI_POWER.start;
 const TIMER_CARRY: u16 = 1 << 0;
 /// PM1 status and enable: the power button was pressed.
 const POWER_BUTTON: u16 = 1 << 8;
-/// PM1 enable: the bits that can be set: timer, global lock, power button, sleep button, RTC, PCI Express wake-up.
+/// PM1 enable: the writable bits: timer, global lock, power button, sleep button, RTC, PCI Express wake-up.
 const ENABLE_BITS: u16 = TIMER_CARRY | 1 << 5 | POWER_BUTTON | 1 << 9 | 1 << 10 | 1 << 14;
 
 /// PM1 control: events raise SCI, not SMI. Always set.
 const SCI_EN: u16 = 1 << 0;
-/// PM1 control: bus master reload, global lock release, sleep type: kept. The rest is reserved or write-only.
+/// PM1 control: the stored bits: bus master reload, global lock release, sleep type. The others are reserved or
+/// write-only.
 const CONTROL_BITS: u16 = 1 << 1 | SLP_TYP;
 const SLP_TYP: u16 = 7 << 10;
-/// PM1 control: enters the sleep state that SLP_TYP names. Reads as zero.
+/// PM1 control: enters the sleep state in SLP_TYP. Reads as zero.
 const SLP_EN: u16 = 1 << 13;
 
-/// Counts a second ("Power Management Timer").
+/// Frequency in Hz ("Power Management Timer").
 pub const TIMER_FREQUENCY: u32 = 3_579_545;
 
 /// PM1a event block, PM1a control block and PM timer.
@@ -37,12 +38,12 @@ pub struct AcpiPower {
     status: u16,
     enable: u16,
     control: u16,
-    /// The timer when its carry bit was last cleared.
+    /// The timer's value when its carry bit was last cleared.
     carry_cleared: u32,
 }
 
 impl AcpiPower {
-    /// Creates the blocks after power-on. `clock` never steps; `interrupt` is the SCI.
+    /// Creates the blocks in the power-on state. `clock` is monotonic; `interrupt` is the SCI.
     pub fn new(clock: Clock, interrupt: InterruptLine) -> Self {
         let mut power = Self { clock, interrupt, status: 0, enable: 0, control: SCI_EN, carry_cleared: 0 };
         power.carry_cleared = power.timer();
@@ -55,12 +56,12 @@ impl AcpiPower {
         self.raise_if_enabled();
     }
 
-    /// Returns the 32-bit timer. (Where a FADT says 24 bits, a guest masks the rest away itself.)
+    /// Returns the 32-bit timer. (If the FADT specifies 24 bits, guests mask the rest.)
     fn timer(&self) -> u32 {
         ((self.clock)().as_nanos() * u128::from(TIMER_FREQUENCY) / 1_000_000_000) as u32
     }
 
-    /// Returns the status register, brought up to date.
+    /// Updates and returns the status register.
     fn status(&mut self) -> u16 {
         const HIGHEST: u32 = 1 << 31;
         if (self.timer() ^ self.carry_cleared) & HIGHEST != 0 {
@@ -83,7 +84,7 @@ impl AcpiPower {
         self.raise_if_enabled();
     }
 
-    /// The power button that is pressed and enabled raises SCI, whichever came first.
+    /// Raises SCI if the power button is pressed and enabled, in either order.
     fn raise_if_enabled(&self) {
         if self.status & self.enable & POWER_BUTTON != 0 {
             (self.interrupt)();
@@ -111,7 +112,7 @@ impl PortDevice for AcpiPower {
     fn write(&mut self, offset: u16, data: &[u8]) -> Option<PowerEvent> {
         let mut written = [None; 12];
         written.iter_mut().skip(offset.into()).zip(data).for_each(|(slot, byte)| *slot = Some(*byte));
-        // A register that is touched in part takes the rest from itself: for the status, nothing to clear.
+        // A partial access takes the other bytes from the register; for the status, they clear nothing.
         let word = |register: u16, rest: u16| {
             let [low, high] = [written[usize::from(register)], written[usize::from(register) + 1]];
             let [rest_low, rest_high] = rest.to_le_bytes();
@@ -129,16 +130,16 @@ impl PortDevice for AcpiPower {
     }
 }
 
-/// The reset control register of PC chipsets, which the FADT names as its reset register.
+/// The reset control register of PC chipsets, which is the FADT's reset register.
 #[derive(Default)]
 pub struct ResetControl {
     value: u8,
 }
 
 impl ResetControl {
-    /// Whether the reset is of the whole system or of the CPU alone: the same thing here.
+    /// Resets the whole system or only the CPU: the same here.
     const SYSTEM: u8 = 1 << 1;
-    /// Going from 0 to 1 resets.
+    /// A change from 0 to 1 resets.
     const RESET: u8 = 1 << 2;
     /// Whether a reset cycles the power.
     const FULL: u8 = 1 << 3;

@@ -1,47 +1,47 @@
-//! The I/O port space of one machine: which device answers which port.
+//! The I/O port space of one machine: finds the device for a port.
 //!
-//! An access belongs to the device that claims its first port. Bytes past the end of that device's range
-//! belong to nobody: they read as ones, as an undriven ISA bus does, and are dropped when written. So a
-//! PCI configuration access to port 0xcf8, which nobody claims, never reaches the reset register at 0xcf9.
+//! An access belongs to the device that claims its first port. Bytes past the end of that device's range belong to no
+//! device: they read as ones, like an undriven ISA bus, and are ignored on writes. So an access to PCI configuration at
+//! port 0xcf8, which no device claims, never reaches the reset register at 0xcf9.
 //!
-//! Devices are attached before the VPs run. From then on the look-up needs no lock, and each device has its own.
+//! Devices are attached before the VPs run. After that, the look-up needs no lock, and each device has its own.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{PortDevice, PowerEvent};
 
-/// A device on the bus. Whoever attached it may keep another handle, to feed it from outside.
+/// A device on the bus. The code that attached it may keep another handle.
 pub type SharedDevice = Arc<Mutex<dyn PortDevice>>;
 
-/// Wraps a device that only its ports lead to.
+/// Wraps a device that is accessed only through its ports.
 pub fn shared(device: impl PortDevice + 'static) -> SharedDevice {
     Arc::new(Mutex::new(device))
 }
 
-/// Locks a device. One whose lock is poisoned goes on: a device's state is plain data, valid after any write.
+/// Locks a device. A poisoned lock is ignored: a device's state is plain data, valid after any write.
 pub(super) fn lock<T: ?Sized>(device: &Mutex<T>) -> MutexGuard<'_, T> {
     device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why a device cannot be attached.
+/// The reason why a device cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
     /// Part of the range belongs to another device.
     #[error("ports {:#x} to {:#x} overlap ports {:#x} to {:#x}, which another device answers",
         wanted.start, wanted.end - 1, taken.start, taken.end - 1)]
     Overlap {
-        /// The range asked for.
+        /// The requested range.
         wanted: Range<u16>,
-        /// The range that is there already.
+        /// The existing range.
         taken: Range<u16>,
     },
-    /// The range has no port, or starts below the port that its device counts from.
+    /// The range is empty, or starts below the device's origin.
     #[error("ports {:#x}..{:#x}, counted from {origin:#x}, are not a range for a device", wanted.start, wanted.end)]
     Range {
-        /// The range asked for.
+        /// The requested range.
         wanted: Range<u16>,
-        /// The port that the device counts from.
+        /// The device's origin.
         origin: u16,
     },
 }
@@ -52,10 +52,10 @@ struct Claim {
     device: SharedDevice,
 }
 
-/// The port space. See the module's description.
+/// The port space; see the module's description.
 #[derive(Default)]
 pub struct PortBus {
-    /// In ascending order of ports, disjoint.
+    /// In ascending order of ports, without overlaps.
     claims: Vec<Claim>,
 }
 
@@ -65,12 +65,12 @@ impl PortBus {
         Self::default()
     }
 
-    /// Has `device` answer `ports`, which it sees as offsets from port `origin`.
+    /// Attaches `device` to `ports`, which it sees as offsets from port `origin`.
     ///
     /// A device with several ranges is attached once for each, with the same origin.
     ///
     /// # Errors
-    /// An empty range, or one that overlaps another.
+    /// Returns an error for an empty range, or one that overlaps another.
     pub fn attach(&mut self, ports: Range<u16>, origin: u16, device: SharedDevice) -> Result<(), AttachError> {
         if ports.is_empty() || ports.start < origin {
             return Err(AttachError::Range { wanted: ports, origin });
@@ -83,7 +83,7 @@ impl PortBus {
         Ok(())
     }
 
-    /// Fills `data` with what a read of that many bytes at `port` gives.
+    /// Fills `data` with the result of a read at `port`.
     pub fn read(&self, port: u16, data: &mut [u8]) {
         data.fill(0xff);
         if let Some(claim) = self.find(port) {
@@ -92,19 +92,19 @@ impl PortBus {
         }
     }
 
-    /// Writes `data` at `port`, and says what the machine must do about it.
+    /// Writes `data` at `port`. Returns an event for the machine, if there is one.
     pub fn write(&self, port: u16, data: &[u8]) -> Option<PowerEvent> {
         let claim = self.find(port)?;
         let length = claim.reach(port, data.len());
         lock(&claim.device).write(port - claim.origin, &data[..length])
     }
 
-    /// String input: as many reads of `size` bytes at `port` as fill `data`.
+    /// String input: fills `data` with reads of `size` bytes at `port`.
     pub fn read_repeated(&self, port: u16, data: &mut [u8], size: usize) {
         data.chunks_mut(size.max(1)).for_each(|item| self.read(port, item));
     }
 
-    /// String output: `data` in writes of `size` bytes to `port`. Ends at the first that the machine must act on.
+    /// String output: writes `data` in units of `size` bytes to `port`. Stops at the first event for the machine.
     pub fn write_repeated(&self, port: u16, data: &[u8], size: usize) -> Option<PowerEvent> {
         data.chunks(size.max(1)).find_map(|item| self.write(port, item))
     }
@@ -116,7 +116,7 @@ impl PortBus {
 }
 
 impl Claim {
-    /// How many of `length` bytes from `port` on are inside the claim.
+    /// Returns how many of `length` bytes from `port` are inside the claim.
     fn reach(&self, port: u16, length: usize) -> usize {
         length.min(usize::from(self.ports.end - port))
     }

@@ -1,11 +1,12 @@
-//! A colour display's video controller (IBM Color/Graphics Monitor Adapter), as far as kernels look for one.
+//! The video controller of a colour display (IBM Color/Graphics Monitor Adapter), as far as kernels access it.
 //!
-//! Kernels for PCs print to the text memory at 0xb8000 and move the cursor by the controller's registers, and some stop where the cursor
-//! does not read back as they wrote it. The memory there is plain RAM. Nobody sees what is printed: the console is the serial port.
+//! Kernels for PCs print to the text memory at 0xb8000 and move the cursor by the controller's registers. Some stop if
+//! the cursor does not read back as written. The memory there is plain RAM. The text is not displayed: the console is
+//! the serial port.
 
 use super::{PortDevice, PowerEvent};
 
-/// Ports, counted from the index register.
+/// Ports, relative to the index register.
 const INDEX: u16 = 0;
 const DATA: u16 = 1;
 const MODE: u16 = 4;
@@ -14,7 +15,7 @@ const STATUS: u16 = 6;
 
 /// The 6845's registers.
 const REGISTERS: usize = 18;
-/// As a BIOS sets them for 80 columns and 25 rows.
+/// The values that a BIOS sets for 80 columns and 25 rows.
 const TEXT_80_25: [u8; REGISTERS] =
     [0x71, 0x50, 0x5a, 0x0a, 0x1f, 0x06, 0x19, 0x1c, 0x02, 0x07, 0x06, 0x07, 0, 0, 0, 0, 0, 0];
 /// Mode: 80 columns, video on, blinking.
@@ -25,7 +26,7 @@ const COLOUR_START: u8 = 0x30;
 const BETWEEN_LINES: u8 = 1 << 0;
 const RETRACE: u8 = 1 << 3;
 
-/// The controller. See the module's description.
+/// The controller; see the module's description.
 pub struct Cga {
     index: u8,
     registers: [u8; REGISTERS],
@@ -48,7 +49,7 @@ impl Cga {
             MODE => self.mode,
             COLOUR => self.colour,
             STATUS => {
-                // Whoever waits for either state waits for one more read.
+                // A guest that waits for either state finds it after at most one more read.
                 self.status ^= BETWEEN_LINES | RETRACE;
                 self.status
             }

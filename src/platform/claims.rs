@@ -1,8 +1,8 @@
-//! Who has claimed which part of an address space.
+//! The claimed ranges of an address space.
 
 use std::ops::Range;
 
-/// Disjoint ranges of addresses `K`, each with what answers there.
+/// Ranges of addresses `K` without overlaps, each with the device for it.
 pub(super) struct Claims<K, D> {
     /// In ascending order.
     list: Vec<(Range<K>, D)>,

@@ -1,4 +1,4 @@
-//! Two ports that test kernels love: the exit port, as QEMU's isa-debug-exit has it, and Bochs' debug port.
+//! Two ports for test kernels: the exit port, as QEMU's isa-debug-exit, and Bochs' debug port.
 
 use std::io::Write;
 
@@ -20,7 +20,7 @@ impl PortDevice for ExitPort {
     }
 }
 
-/// Prints each byte written. Reads as its own number, by which a guest can tell that it is there.
+/// Prints each byte written. Reads as its own number, so that a guest can detect it.
 pub struct DebugPort {
     output: ConsoleOutput,
 }
@@ -38,7 +38,7 @@ impl PortDevice for DebugPort {
     }
 
     fn write(&mut self, _offset: u16, data: &[u8]) -> Option<PowerEvent> {
-        // Printing never fails: a console that cannot print has told the machine.
+        // Printing never fails: a console that cannot print notifies the machine.
         let _ = self.output.write(data);
         None
     }

@@ -1,15 +1,16 @@
-//! The keyboard controller of a PC that nobody plugged a keyboard into, and the PS/2's system control port A.
+//! A PC's keyboard controller without a keyboard, and the PS/2's system control port A.
 //!
-//! Guests want this controller for its output port, whose lines drive the CPU's reset and the A20 gate (IBM PS/2
-//! Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller"). So it answers its own commands in full,
-//! says of the auxiliary port that it is not there, and gives a byte sent to the keyboard the answer of a controller
-//! whose keyboard is silent: 0xfe, resend, with the time-out bit in the status. A driver that probes gives up without waiting.
+//! Guests use this controller for its output port, whose lines drive the CPU's reset and the A20 gate (IBM PS/2
+//! Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller"). It implements its own commands
+//! completely, and reports that there is no auxiliary port. A byte sent to the keyboard gets the reply of a controller
+//! whose keyboard does not respond: 0xfe, resend, with the time-out bit in the status. So a driver that probes gives up
+//! without waiting.
 //!
-//! KVM has no A20 gate: the line's state is remembered and read back, and address bit 20 always counts.
+//! KVM has no A20 gate: the line's state is stored and read back, but address bit 20 is always used.
 
 use super::{PortDevice, PowerEvent};
 
-/// The data port's offset from the controller's first port, and the command and status port's.
+/// Offsets of the data port and of the command and status port from the controller's first port.
 const DATA: u16 = 0;
 const COMMAND: u16 = 4;
 
@@ -35,7 +36,7 @@ const AUXILIARY_OFF: u8 = 0x20;
 const RESET_LINE: u8 = 0x01;
 /// Output port: the A20 gate.
 const A20: u8 = 0x02;
-/// Output port as it stands after power-on: keyboard clock and data high, no reset, A20 open.
+/// Output port after power-on: keyboard clock and data high, no reset, A20 open.
 const OUTPUT_PORT_START: u8 = 0xc0 | A20 | RESET_LINE;
 /// Input port: keyboard unlocked, colour display, no manufacturing jumper.
 const INPUT_PORT: u8 = 0xb0;
@@ -43,10 +44,10 @@ const INPUT_PORT: u8 = 0xb0;
 const RESEND: u8 = 0xfe;
 const SELF_TEST_PASSED: u8 = 0x55;
 const INTERFACE_TEST_PASSED: u8 = 0x00;
-/// The auxiliary interface test's answer for a clock line that stays low: nothing is connected that could work.
+/// Result of the auxiliary interface test for a clock line that stays low: nothing is connected.
 const CLOCK_STUCK_LOW: u8 = 0x01;
 
-/// What the next byte at the data port is for.
+/// The purpose of the next byte at the data port.
 #[derive(Clone, Copy)]
 enum DataFor {
     Keyboard,
@@ -73,7 +74,7 @@ impl Default for I8042 {
 }
 
 impl I8042 {
-    /// Creates a controller after power-on and self-test.
+    /// Creates a controller in the state after power-on and self-test.
     pub fn new() -> Self {
         let mut memory = [0; 32];
         memory[0] = COMMAND_BYTE_SYSTEM | KEYBOARD_OFF | AUXILIARY_OFF;
@@ -109,12 +110,13 @@ impl I8042 {
             0xc0 => self.answer(INPUT_PORT),
             0xd0 => self.answer(self.output_port),
             0xd1 => self.data_for = DataFor::OutputPort,
-            // With an auxiliary port, 0xd3's byte would come back marked as its own: unmarked, it says that there is none.
+            // With an auxiliary port, the byte of 0xd3 would come back marked as its own. Unmarked, it shows that there
+            // is none.
             0xd2 | 0xd3 => self.data_for = DataFor::OutputBuffer,
             0xd4 => self.data_for = DataFor::Auxiliary,
             0xdd => self.output_port &= !A20,
             0xdf => self.output_port |= A20,
-            // Pulses low the output lines whose bits are clear.
+            // Pulses the output lines low whose bits are clear.
             0xf0..=0xff if command & RESET_LINE == 0 => return Some(PowerEvent::Reset),
             _ => {}
         }
@@ -160,7 +162,7 @@ impl PortDevice for I8042 {
     }
 }
 
-/// System control port A (port 0x92): a fast way to the reset line and to the A20 gate, which is open either way here.
+/// System control port A (port 0x92): a fast path to the reset line and to the A20 gate, which has no effect.
 pub struct SystemControlPortA {
     value: u8,
 }
@@ -176,7 +178,7 @@ impl SystemControlPortA {
     const FAST_RESET: u8 = 0x01;
     const A20: u8 = 0x02;
 
-    /// Creates the port after power-on, with the A20 gate open.
+    /// Creates the port in the power-on state, with the A20 gate open.
     pub fn new() -> Self {
         Self { value: Self::A20 }
     }

@@ -1,28 +1,30 @@
-//! The PC's interval timer (Intel 8254) without its interrupt, and system control port B, which gates its third channel.
+//! The PC's interval timer (Intel 8254) without its interrupt, and system control port B, which gates its third
+//! channel.
 //!
-//! For machines that have local APICs only: a guest measures its other clocks against these counters. Linux measures its TSC so
-//! where no CPUID leaf tells, and polls ports for as long as nothing counts there. Where KVM emulates the timer, this one is not used.
+//! It is for machines that have only local APICs. Guests calibrate their other clocks with these counters: Linux does
+//! that for its TSC if no CPUID leaf has the frequency, and polls ports forever if nothing counts there. If KVM
+//! emulates the timer, this one is not used.
 
 use std::time::Duration;
 
 use super::{Clock, PortDevice, PowerEvent};
 
-/// Counts a second.
+/// Frequency in Hz.
 const FREQUENCY: u128 = 1_193_182;
-/// Ports, counted from the first channel's.
+/// Ports, relative to the first channel's.
 const CONTROL: u16 = 3;
 const PORT_B: u16 = 0x61 - 0x40;
-/// The channel whose gate and output port B has.
+/// The channel whose gate and output are in port B.
 const SPEAKER: usize = 2;
 
 // Port B.
 const GATE: u8 = 1 << 0;
 const SPEAKER_DATA: u8 = 1 << 1;
-/// Changes with each refresh of the memory, every 15 us.
+/// Toggles with each memory refresh, every 15 us.
 const REFRESH: u8 = 1 << 4;
 const OUTPUT: u8 = 1 << 5;
 
-/// Which bytes of a counter are read and written.
+/// The bytes of a counter that are accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bytes {
     Low = 1,
@@ -30,28 +32,28 @@ enum Bytes {
     Both = 3,
 }
 
-/// One counter.
+/// A counter.
 #[derive(Debug)]
 struct Channel {
     mode: u8,
     bytes: Bytes,
-    /// 0x10000 instead of 0.
+    /// The count; 0x10000 instead of 0.
     reload: u64,
-    /// When it began to count from `reload`.
+    /// The time at which it started to count from `reload`.
     start: Duration,
     gate: bool,
-    /// What it had counted when its gate was closed.
+    /// The count when its gate was closed.
     stopped: u64,
     /// The low byte of a new count that is written in two parts.
     written: Option<u8>,
-    /// Values that are read before the counter itself, each a byte.
+    /// Latched bytes, which are read before the counter itself.
     latched: [Option<u8>; 3],
-    /// The next byte of the counter that is read is the high one.
+    /// The next read returns the high byte.
     high_next: bool,
 }
 
 impl Channel {
-    /// Creates a channel as a PC's firmware leaves it: mode 2 or 3, the longest period.
+    /// Creates a channel in the state that a PC's firmware leaves: mode 2 or 3, the longest period.
     fn new(mode: u8, gate: bool) -> Self {
         Self {
             mode,
@@ -66,7 +68,7 @@ impl Channel {
         }
     }
 
-    /// Returns how far it has counted.
+    /// Returns the number of ticks counted.
     fn ticks(&self, now: Duration) -> u64 {
         if !self.gate && self.mode != 1 && self.mode != 5 {
             return self.stopped;
@@ -78,7 +80,7 @@ impl Channel {
         let ticks = self.ticks(now);
         match self.mode {
             2 => (self.reload - ticks % self.reload) as u16,
-            // By two, so that its output is a square wave.
+            // It counts by two, so that its output is a square wave.
             3 => (self.reload - ticks.wrapping_mul(2) % self.reload) as u16 & !1,
             _ => self.reload.wrapping_sub(ticks) as u16,
         }
@@ -101,7 +103,7 @@ impl Channel {
         if !gate {
             self.stopped = self.ticks(now);
         } else if matches!(self.mode, 0 | 4) {
-            // It counts on.
+            // The counter continues.
             let passed = u128::from(self.stopped) * 1_000_000_000 / FREQUENCY;
             self.start = now.saturating_sub(Duration::from_nanos(passed as u64));
         } else {
@@ -125,7 +127,7 @@ impl Channel {
     }
 
     fn latch_count(&mut self, now: Duration) {
-        // A count that was latched stays until it is read.
+        // A latched count stays until it is read.
         if self.latched[1].is_none() && self.latched[2].is_none() {
             let [low, high] = self.count(now).to_le_bytes();
             (self.latched[1], self.latched[2]) = match self.bytes {
@@ -177,7 +179,7 @@ pub struct IntervalTimer {
 }
 
 impl IntervalTimer {
-    /// Creates the timer as a PC's firmware leaves it. `clock` never steps.
+    /// Creates the timer in the state that a PC's firmware leaves. `clock` is monotonic.
     pub fn new(clock: Clock) -> Self {
         let channels = [Channel::new(2, true), Channel::new(2, true), Channel::new(3, false)];
         Self { clock, channels, speaker: 0, refresh: false }
@@ -187,7 +189,7 @@ impl IntervalTimer {
         let read_back = command >> 6 == 3;
         for (index, channel) in self.channels.iter_mut().enumerate() {
             if read_back {
-                // A clear bit asks for something.
+                // A clear bit requests a value.
                 if command >> (index + 1) & 1 != 0 {
                     if command & 1 << 5 == 0 {
                         channel.latch_count(now);

@@ -1,14 +1,14 @@
-//! The I/O APIC (Intel 82093AA data sheet), for partitions in which KVM emulates the local APICs only.
+//! The I/O APIC (Intel 82093AA data sheet), for partitions in which KVM emulates only the local APICs.
 //!
-//! Nothing here raises a level and keeps it: a device pulses its pin. A pin that the guest made
-//! level-triggered is delivered once, and again only after the guest's EOI, as on the chip.
+//! Devices pulse their pins; no level stays asserted. A level-triggered pin is delivered once, and again only after the
+//! guest's EOI, as on the chip.
 
 use crate::kvm::routes::Message;
 
-/// Redirection table entries: the input pins.
+/// Number of redirection table entries, one for each input pin.
 pub const PINS: usize = 24;
 
-/// A pin that is level-triggered now, and its message: its EOIs must come to [`Ioapic::end_of_interrupt`].
+/// A level-triggered pin and its message. Its EOIs must be passed to [`Ioapic::end_of_interrupt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LevelPin {
     /// The pin.
@@ -28,7 +28,7 @@ const MASKED: u64 = 1 << 16;
 const READ_ONLY: u64 = 1 << 12 | REMOTE_IRR;
 const WRITABLE: u64 = 0xff00_0000_0001_ffff & !READ_ONLY;
 
-/// Registers behind the window.
+/// Registers accessed through the window.
 const ID: u8 = 0;
 const VERSION_REGISTER: u8 = 1;
 const ARBITRATION: u8 = 2;
@@ -76,7 +76,7 @@ impl Ioapic {
         None
     }
 
-    /// A device raises and lowers `pin`.
+    /// Pulses `pin`. Returns the message to send, if there is one.
     pub fn pulse(&mut self, pin: usize) -> Option<Message> {
         let entry = self.entries.get_mut(pin)?;
         if *entry & MASKED != 0 {
@@ -92,7 +92,7 @@ impl Ioapic {
         Some(message(*entry))
     }
 
-    /// A processor ended its interrupt `vector`: what had to wait goes out.
+    /// Handles the end of interrupt `vector`. Returns the messages that waited for it.
     pub fn end_of_interrupt(&mut self, vector: u8) -> Vec<Message> {
         let mut messages = Vec::new();
         for (pin, entry) in self.entries.iter_mut().enumerate() {
@@ -110,7 +110,7 @@ impl Ioapic {
         messages
     }
 
-    /// Which table entry `select` means, and which half of it.
+    /// Returns the table entry that `select` selects, and the shift of its half.
     fn entry(&self, select: u8) -> Option<(usize, u32)> {
         let index = usize::from(select.checked_sub(TABLE)?);
         (index / 2 < PINS).then_some((index / 2, index as u32 % 2 * 32))
@@ -121,7 +121,7 @@ impl Ioapic {
         let half = 0xffff_ffff << shift & WRITABLE;
         *entry = *entry & !half | u64::from(value) << shift & half;
         if *entry & LEVEL == 0 {
-            // An edge has no EOI to wait for: software clears a stuck remote IRR in this way.
+            // An edge has no EOI; software clears a stuck remote IRR this way.
             *entry &= !REMOTE_IRR;
             self.pending &= !(1 << pin);
         }
@@ -134,7 +134,7 @@ fn message(entry: u64) -> Message {
     let destination = (entry >> 56) as u32;
     let logical = if entry & LOGICAL != 0 { 1 << 2 } else { 0 };
     let level = if entry & LEVEL != 0 { ASSERT | LEVEL as u32 } else { 0 };
-    // Vector and delivery mode lie alike in both.
+    // Vector and delivery mode have the same position in both.
     Message { address: 0xfee0_0000 | destination << 12 | logical, data: entry as u32 & 0x7ff | level }
 }
 

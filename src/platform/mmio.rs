@@ -1,7 +1,7 @@
-//! The memory-mapped I/O (MMIO) space of one machine: which device answers which guest physical address where no memory is.
+//! The memory-mapped I/O (MMIO) space of one machine: finds the device for a guest physical address without memory.
 //!
-//! An access belongs to the device that claims its first byte. Bytes past the end of that device's range belong to nobody:
-//! they read as ones and are dropped when written, as all bytes are where no device is.
+//! An access belongs to the device that claims its first byte. Bytes past the end of that device's range belong to no
+//! device: they read as ones and are ignored on writes, as everywhere without a device.
 //!
 //! As on the [port bus](super::bus), devices are attached before the VPs run, and each has a lock of its own.
 
@@ -12,18 +12,18 @@ use super::PowerEvent;
 use super::bus::lock;
 use super::claims::Claims;
 
-/// A device that answers a range of guest physical addresses outside of memory.
+/// A device at a range of guest physical addresses outside of memory.
 ///
-/// `offset` counts from the start of the device's range. `data` is 1 to 8 bytes long and never reaches past the range; KVM
-/// cuts longer accesses, and those that cross a page.
+/// `offset` is relative to the start of the device's range. `data` is 1 to 8 bytes long and never exceeds the range;
+/// KVM splits longer accesses, and those that cross a page.
 pub trait MmioDevice: Send {
     /// Fills `data` with what the guest reads.
     fn read(&mut self, offset: u64, data: &mut [u8]);
-    /// Takes what the guest wrote, and returns what the machine must do about it.
+    /// Handles a write of the guest. Returns an event for the machine, if there is one.
     fn write(&mut self, offset: u64, data: &[u8]) -> Option<PowerEvent>;
 }
 
-/// Why an MMIO range cannot be claimed.
+/// The reason why an MMIO range cannot be claimed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MmioError {
     /// The range is empty.
@@ -32,11 +32,11 @@ pub enum MmioError {
     /// Part of the range is taken.
     #[error("the MMIO range {:#x}..{:#x} overlaps {:#x}..{:#x}, which is {by}", wanted.start, wanted.end, taken.start, taken.end)]
     Overlap {
-        /// The range asked for.
+        /// The requested range.
         wanted: Range<u64>,
-        /// The range that is there already.
+        /// The existing range.
         taken: Range<u64>,
-        /// What is there.
+        /// What the existing range is.
         by: &'static str,
     },
 }
@@ -46,24 +46,25 @@ struct Claim {
     what: &'static str,
 }
 
-/// The MMIO space. See the module's description.
+/// The MMIO space; see the module's description.
 #[derive(Default)]
 pub struct MmioBus {
     claims: Claims<u64, Claim>,
-    /// What never reaches the bus, and what it is.
+    /// The ranges that never reach the bus, and what they are.
     reserved: Vec<(Range<u64>, &'static str)>,
 }
 
 impl MmioBus {
-    /// Creates a bus without devices, and where nobody can claim what is `reserved`: memory, for one, which accesses never leave.
+    /// Creates a bus without devices. `reserved` ranges cannot be claimed, for instance memory, whose accesses do not
+    /// exit.
     pub fn new(reserved: Vec<(Range<u64>, &'static str)>) -> Self {
         Self { claims: Claims::default(), reserved }
     }
 
-    /// Has `device` answer `range`. `what` names it where another range overlaps.
+    /// Attaches `device` to `range`. `what` describes it in errors about overlaps.
     ///
     /// # Errors
-    /// An empty range, or one that overlaps another.
+    /// Returns an error for an empty range, or one that overlaps another.
     pub fn attach(
         &mut self,
         range: Range<u64>,
@@ -84,7 +85,7 @@ impl MmioBus {
         })
     }
 
-    /// Fills `data` with what a read of that many bytes at `address` gives.
+    /// Fills `data` with the result of a read at `address`.
     pub fn read(&self, address: u64, data: &mut [u8]) {
         data.fill(0xff);
         if let Some((range, claim)) = self.claims.find(address) {
@@ -93,7 +94,7 @@ impl MmioBus {
         }
     }
 
-    /// Writes `data` at `address`, and returns what the machine must do about it.
+    /// Writes `data` at `address`. Returns an event for the machine, if there is one.
     pub fn write(&self, address: u64, data: &[u8]) -> Option<PowerEvent> {
         let (range, claim) = self.claims.find(address)?;
         let length = reach(range, address, data.len());
@@ -101,7 +102,7 @@ impl MmioBus {
     }
 }
 
-/// How many of `length` bytes from `address` on are inside the range.
+/// Returns how many of `length` bytes from `address` are inside the range.
 fn reach(range: &Range<u64>, address: u64, length: usize) -> usize {
     usize::try_from(range.end - address).unwrap_or(usize::MAX).min(length)
 }

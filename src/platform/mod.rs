@@ -1,12 +1,12 @@
-//! The few classic devices that a small guest wants: serial, RTC, ACPI power, reset, exit port, and a display's cursor.
+//! The few classic devices of a small machine: serial port, RTC, ACPI power, reset, exit port, and a display's cursor.
 //!
-//! A device is a pure state machine behind [`PortDevice`]: an access comes in, and what the
-//! machine must do about it, if anything, goes out as a [`PowerEvent`]. [`bus`] finds the device
-//! that a port belongs to, [`mmio`] the one for an address outside of memory, [`msrs`] the one for an MSR; and [`Platform`]
-//! is the whole set as a guest finds it. What the guest prints and what is typed to it passes through a [`console`](crate::console).
+//! A device is a pure state machine behind [`PortDevice`]: its input is an access, its output a [`PowerEvent`] if the
+//! machine must act. [`bus`] finds the device for a port, [`mmio`] the one for an address outside of memory, [`msrs`]
+//! the one for an MSR. [`Platform`] is the complete set of devices. The guest's output and input go through a
+//! [`console`](crate::console).
 //!
-//! No device here has a thread or a clock of its own: time is a function that the machine hands
-//! in, and an interrupt is a function that it hands in. What an event means to a run is the machine's business.
+//! No device has a thread or a clock: the machine passes in functions for time and for interrupts. The machine decides
+//! what an event means for a run.
 
 pub mod acpi_power;
 pub mod bus;
@@ -29,7 +29,7 @@ use crate::console::{ConsoleInput, ConsoleOutput};
 use crate::kvm::gate::Gate;
 use bus::PortBus;
 
-/// What a guest asked of the whole machine by touching a device.
+/// A request from the guest to its machine, made by accessing a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerEvent {
     /// The guest turned the machine off.
@@ -40,24 +40,25 @@ pub enum PowerEvent {
     Exit(u32),
 }
 
-/// A device that answers I/O ports.
+/// A device at I/O ports.
 ///
-/// `offset` is the first port touched, counted as the device was attached; `data` is 1 to 4 bytes long (3 where a
-/// longer access was cut at the end of the range) and never reaches past the range.
+/// `offset` is the first accessed port, relative to the device's origin. `data` is 1 to 4 bytes long (3 if a longer
+/// access was cut at the end of the range) and never exceeds the range.
 pub trait PortDevice: Send {
     /// Fills `data` with what the guest reads.
     fn read(&mut self, offset: u16, data: &mut [u8]);
-    /// Takes what the guest wrote, and says what the machine must do about it.
+    /// Handles a write of the guest. Returns an event for the machine, if there is one.
     fn write(&mut self, offset: u16, data: &[u8]) -> Option<PowerEvent>;
 }
 
-/// An edge on an interrupt line: called by the device, delivered by whoever made it (an irqfd, say).
+/// Raises an edge on an interrupt line. The device calls it; its creator delivers the interrupt, for instance with an
+/// irqfd.
 pub type InterruptLine = Box<dyn Fn() + Send>;
 
-/// A clock that a device reads: the time since an origin that the device names.
+/// A clock for a device: the time since an origin that the device defines.
 pub type Clock = Box<dyn Fn() -> Duration + Send>;
 
-/// What the devices need from their machine.
+/// The resources of the machine for its devices.
 pub struct Wiring {
     /// Raises [`ports::SERIAL_IRQ`].
     pub serial_interrupt: InterruptLine,
@@ -65,19 +66,19 @@ pub struct Wiring {
     pub system_control_interrupt: InterruptLine,
     /// The wall clock: UTC since the Unix epoch.
     pub utc: Clock,
-    /// A clock that never steps, since any origin, for the ACPI PM timer.
+    /// A monotonic clock with any origin, for the ACPI PM timer.
     pub monotonic: Clock,
-    /// The guest's memory in bytes, for the clock's memory to say.
+    /// Size of the guest's memory in bytes, for the RTC's memory.
     pub memory_size: u64,
-    /// Where the guest's bytes go.
+    /// Destination of the guest's output.
     pub output: ConsoleOutput,
-    /// Where the bytes typed to the guest come from.
+    /// Source of the guest's input.
     pub input: Arc<ConsoleInput>,
 }
 
-/// The platform's devices on their ports, as one guest finds them. Shared by the VP threads.
+/// The platform's devices on their ports, shared by the VP threads.
 ///
-/// A guest that was reset gets a new `Platform` on the same console.
+/// After a reset, the guest gets a new `Platform` on the same console.
 pub struct Platform {
     bus: PortBus,
     output: ConsoleOutput,
@@ -85,7 +86,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Builds the devices and puts them on their [`ports`].
+    /// Creates the devices and attaches them to their [`ports`].
     pub fn new(wiring: Wiring) -> Self {
         let serial = serial::Serial::new(wiring.serial_interrupt, wiring.output.clone(), wiring.input.clone());
         let serial = Arc::new(Mutex::new(serial));
@@ -120,35 +121,36 @@ impl Platform {
         &mut self.bus
     }
 
-    /// Answers a VP's read of 1, 2 or 4 bytes from `port`.
+    /// Handles a VP's read of 1, 2 or 4 bytes from `port`.
     pub fn read(&self, port: u16, data: &mut [u8]) {
         self.bus.read(port, data);
     }
 
-    /// Takes a VP's write of 1, 2 or 4 bytes to `port`.
+    /// Handles a VP's write of 1, 2 or 4 bytes to `port`.
     ///
-    /// To be called on the VP's own thread: when it prints more than the console can hold, it waits at `gate`,
-    /// holding no lock, until there is room again or the VP is to end.
+    /// Call it on the VP's own thread. If the VP prints more than the console can hold, it waits at `gate`, without
+    /// locks, until there is room or the VP must end.
     pub fn write(&self, port: u16, data: &[u8], gate: &Arc<Gate>) -> Option<PowerEvent> {
         self.write_repeated(port, data, data.len(), gate)
     }
 
-    /// Answers string input (`rep ins`): fills `data` by accesses of `size` bytes to the same port.
+    /// Handles string input (`rep ins`): fills `data` by accesses of `size` bytes to the same port.
     pub fn read_repeated(&self, port: u16, data: &mut [u8], size: usize) {
         self.bus.read_repeated(port, data, size);
     }
 
-    /// Takes string output (`rep outs`): `data` in accesses of `size` bytes to the same port. See [`write`](Self::write).
+    /// Handles string output (`rep outs`): writes `data` by accesses of `size` bytes to the same port. See
+    /// [`write`](Self::write).
     pub fn write_repeated(&self, port: u16, data: &[u8], size: usize, gate: &Arc<Gate>) -> Option<PowerEvent> {
         let event = self.bus.write_repeated(port, data, size);
-        // Only who prints is held back.
+        // Only VPs that print can be made to wait.
         if event.is_none() && (ports::SERIAL.contains(&port) || ports::DEBUG.contains(&port)) {
             self.output.wait_for_room(gate);
         }
         event
     }
 
-    /// Adds an interval timer that counts by `clock`, which never steps: for machines whose KVM emulates none.
+    /// Adds an interval timer that counts by `clock`, which is monotonic, for machines whose KVM emulates none.
     pub fn add_interval_timer(&mut self, clock: Clock) {
         let timer = Arc::new(Mutex::new(interval_timer::IntervalTimer::new(clock)));
         for range in [ports::INTERVAL_TIMER, ports::SYSTEM_CONTROL_B] {
@@ -157,7 +159,7 @@ impl Platform {
         }
     }
 
-    /// Presses the power button: a guest with an ACPI driver shuts itself down.
+    /// Presses the power button, so that a guest with an ACPI driver shuts down.
     pub fn press_power_button(&self) {
         bus::lock(&self.power).press_power_button();
     }

@@ -1,4 +1,4 @@
-//! Model-specific registers (MSRs) that a device of the machine answers, instead of KVM.
+//! Model-specific registers (MSRs) that a device handles instead of KVM.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -6,43 +6,43 @@ use std::sync::Mutex;
 use super::bus::lock;
 use super::claims::Claims;
 
-/// A device that answers MSRs. `vp` is the index of the processor that executes the instruction.
+/// A device with MSRs. `vp` is the index of the VP that executes the instruction.
 pub trait MsrDevice: Send {
-    /// Answers RDMSR; `None` raises #GP.
+    /// Handles RDMSR; `None` raises #GP.
     fn read(&mut self, vp: u32, number: u32) -> Option<u64>;
-    /// Answers WRMSR; `false` raises #GP.
+    /// Handles WRMSR; `false` raises #GP.
     fn write(&mut self, vp: u32, number: u32, value: u64) -> bool;
 }
 
-/// Why MSRs cannot be claimed.
+/// The reason why MSRs cannot be claimed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("MSRs {:#x}..{:#x}: {problem}", range.start, range.end)]
 pub struct MsrError {
-    /// The range asked for.
+    /// The requested range.
     pub range: Range<u32>,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: &'static str,
 }
 
-/// The MSRs of one machine that devices answer.
+/// The MSRs of one machine that devices handle.
 #[derive(Default)]
 pub struct MsrBus {
     claims: Claims<u32, Mutex<Box<dyn MsrDevice>>>,
 }
 
 impl MsrBus {
-    /// The local APIC's registers in x2APIC mode, which KVM lets nobody else answer (KVM documentation,
+    /// The local APIC's registers in x2APIC mode, which KVM always handles itself (KVM documentation,
     /// `KVM_X86_SET_MSR_FILTER`).
     const X2APIC: Range<u32> = 0x800..0x900;
-    /// What KVM filters in one range: 0x600 bytes of bits.
+    /// Maximum length of a range in KVM's filter: 0x600 bytes of bits.
     const LONGEST: u32 = 0x3000;
-    /// Ranges of devices. KVM filters 16 ranges in all; the Hyper-V engines take up to six.
+    /// Maximum number of ranges of devices. KVM's filter has 16 ranges; the Hyper-V engines use up to six.
     const MOST: usize = 10;
 
-    /// Has `device` answer the MSRs of `range`.
+    /// Attaches `device` to the MSRs of `range`.
     ///
     /// # Errors
-    /// A range that is empty, too long for KVM, overlaps another, or that KVM never hands over.
+    /// Returns an error for a range that is empty, too long for KVM, overlaps another, or is always handled by KVM.
     pub fn attach(&mut self, range: Range<u32>, device: Box<dyn MsrDevice>) -> Result<(), MsrError> {
         let refused = |problem| Err(MsrError { range: range.clone(), problem });
         if range.is_empty() {
@@ -63,17 +63,17 @@ impl MsrBus {
         }
     }
 
-    /// Returns the ranges as KVM's filter takes them: first MSR and count.
+    /// Returns the ranges for KVM's filter: first MSR and count.
     pub fn filtered(&self) -> Vec<(u32, u32)> {
         self.claims.ranges().map(|range| (range.start, range.end - range.start)).collect()
     }
 
-    /// Answers RDMSR by a device, or `None` if no device does. `Some(None)` is #GP.
+    /// Handles RDMSR by a device, or returns `None` if no device claims the MSR. `Some(None)` is #GP.
     pub fn read(&self, vp: u32, number: u32) -> Option<Option<u64>> {
         self.claims.find(number).map(|(_, device)| lock(device).read(vp, number))
     }
 
-    /// Answers WRMSR by a device, or `None` if no device does. `Some(false)` is #GP.
+    /// Handles WRMSR by a device, or returns `None` if no device claims the MSR. `Some(false)` is #GP.
     pub fn write(&self, vp: u32, number: u32, value: u64) -> Option<bool> {
         self.claims.find(number).map(|(_, device)| lock(device).write(vp, number, value))
     }

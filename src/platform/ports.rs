@@ -1,7 +1,7 @@
-//! Where the platform's devices are: I/O ports and interrupt lines.
+//! The I/O ports and interrupt lines of the platform's devices.
 //!
-//! The classic ones are where every PC has had them since the IBM AT. The ACPI ones are ours to choose: a guest
-//! reads them from the FADT.
+//! The classic devices have their usual ports since the IBM AT. The ACPI ports are arbitrary; a guest reads them from
+//! the FADT.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub const INTERVAL_TIMER: Range<u16> = 0x40..0x44;
 /// System control port B of the PC AT: gate and output of the interval timer's third channel.
 pub const SYSTEM_CONTROL_B: Range<u16> = 0x61..0x62;
 
-/// The keyboard controller's data port. What lies between it and the command port belongs to others.
+/// The keyboard controller's data port. The ports between it and the command port belong to other devices.
 pub const I8042_DATA: Range<u16> = 0x60..0x61;
 /// The keyboard controller's command and status port.
 pub const I8042_COMMAND: Range<u16> = 0x64..0x65;

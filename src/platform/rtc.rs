@@ -1,14 +1,14 @@
-//! The real-time clock: Motorola's MC146818 as a PC has it, behind an index and a data port.
+//! The real-time clock: Motorola's MC146818 as in a PC, behind an index and a data port.
 //!
-//! Section names below are those of the MC146818 data sheet. The time is the host's UTC plus an offset, and a guest
-//! that sets its clock moves the offset; so the clock goes on by itself, and nothing ticks here.
-//! The century is where the FADT points: register 0x32, in the same format as the year.
+//! Section names are those of the MC146818 data sheet. The time is the host's UTC plus an offset, and a guest that sets
+//! its clock changes the offset. So nothing has to tick. The century is in register 0x32, as stated in the FADT, in the
+//! same format as the year.
 //!
-//! There is no interrupt line: the enable bits of register B are kept, and register C shows in its flags what has
-//! happened since it was last read, but a guest has to look. (Linux keeps its time by better clocks and reads this one at boot.)
-//! The bytes of memory behind the clock say what a PC's setup program leaves there: see `cmos`.
-//! Two liberties: a running clock shows its time in the format that register B names *now*, where the chip would want it
-//! set anew; and a time that does not exist, such as 31 February, becomes the day that it runs over to.
+//! There is no interrupt line: the enable bits of register B are stored, and register C shows the events since it was
+//! last read, but a guest must poll. (Linux uses better clocks, and reads this one at boot.) The memory behind the
+//! clock contains what a PC's setup program leaves there: see `cmos`. There are two simplifications. A running clock
+//! always shows its time in the present format of register B, while the chip would have to be set again. A time that
+//! does not exist, such as 31 February, becomes the corresponding later day.
 
 mod calendar;
 mod cmos;
@@ -30,7 +30,7 @@ const REGISTER_A: u8 = 0x0a;
 const REGISTER_B: u8 = 0x0b;
 const REGISTER_C: u8 = 0x0c;
 const REGISTER_D: u8 = 0x0d;
-/// Not the chip's: where PCs keep the century.
+/// The register in which PCs keep the century; not part of the chip.
 pub const CENTURY: u8 = 0x32;
 
 /// Register A: update in progress (read only).
@@ -58,7 +58,7 @@ const PF: u8 = 0x40;
 const AF: u8 = 0x20;
 const UF: u8 = 0x10;
 
-/// Register D: valid RAM and time, for the battery never runs out.
+/// Register D: RAM and time are valid, because the battery is never empty.
 const VRT: u8 = 0x80;
 
 /// In 12-hour mode, afternoon.
@@ -67,22 +67,22 @@ const PM: u8 = 0x80;
 const DO_NOT_CARE: u8 = 0xc0;
 
 const SECOND: i128 = 1_000_000_000;
-/// UIP goes up this long before an update ("Update Cycle", tBUC), and the update itself takes no time here.
+/// UIP is set this long before an update ("Update Cycle", tBUC). The update itself takes no time.
 const BEFORE_UPDATE: i128 = 244_000;
-/// From the divider's release to the first update ("Divider Control").
+/// Time from the divider's release to the first update ("Divider Control").
 const AFTER_DIVIDER_RESET: i128 = SECOND / 2;
-/// An alarm repeats at least daily, so looking back further finds nothing new.
+/// An alarm repeats at least daily, so it is sufficient to look back this far.
 const ALARM_HORIZON: i128 = 24 * 60 * 60;
 
-/// The real-time clock. See the module's description.
+/// The real-time clock; see the module's description.
 pub struct Rtc {
     utc: Clock,
     index: u8,
-    /// Everything but the running time. While the clock is held the time registers are here too.
+    /// All registers except the running time. While the clock is held, it includes the time registers.
     memory: [u8; 128],
-    /// The guest's time less the host's, in nanoseconds. Its part below a second is the divider's phase.
+    /// The guest's time minus the host's, in nanoseconds. The part below a second is the divider's phase.
     offset: i128,
-    /// The guest's day of the week less the calendar's: the chip only counts days, whatever they are called.
+    /// The guest's day of the week minus the calendar's: the chip only counts days.
     weekday_shift: u8,
     /// The host's time when register C was last read.
     flags_read: i128,
@@ -127,7 +127,7 @@ impl Rtc {
         }
     }
 
-    /// Writes register A or B, either of which can stop the clock and start it again.
+    /// Writes register A or B. Either can stop and restart the clock.
     fn set_control(&mut self, register: u8, value: u8) {
         let (was_held, was_reset) = (self.is_held(), self.is_divider_reset());
         self.set_byte(register, value);
@@ -141,7 +141,7 @@ impl Rtc {
         }
     }
 
-    /// Returns `true` if updates are off, and the time registers plain memory.
+    /// Returns `true` if updates are off, so that the time registers are plain memory.
     fn is_held(&self) -> bool {
         self.byte(REGISTER_B) & SET != 0 || self.is_divider_reset()
     }
@@ -150,7 +150,7 @@ impl Rtc {
         self.byte(REGISTER_A) & DIVIDER_RESET == DIVIDER_RESET
     }
 
-    /// Puts the running time into the registers.
+    /// Copies the running time into the registers.
     fn hold(&mut self) {
         let moment = self.moment(self.time().div_euclid(SECOND));
         for register in [SECONDS, MINUTES, HOURS, DAY_OF_WEEK, DAY_OF_MONTH, MONTH, YEAR, CENTURY] {
@@ -158,7 +158,7 @@ impl Rtc {
         }
     }
 
-    /// Goes on from the time in the registers, at the divider's phase.
+    /// Continues from the time in the registers, at the divider's phase.
     fn release(&mut self) {
         let second = calendar::seconds_from_epoch(
             i64::from(self.number(CENTURY)) * 100 + i64::from(self.number(YEAR)),
@@ -175,12 +175,13 @@ impl Rtc {
         self.flags_read = self.host_time();
     }
 
-    /// UIP: an update is less than [`BEFORE_UPDATE`] away. A program that sees it clear has that long to read.
+    /// Returns UIP: `true` if an update is less than [`BEFORE_UPDATE`] away. A program that sees it clear has that much
+    /// time to read.
     fn update_is_near(&self) -> bool {
         !self.is_held() && self.time().rem_euclid(SECOND) >= SECOND - BEFORE_UPDATE
     }
 
-    /// Reads register C: what has happened since it was last read.
+    /// Reads register C: the events since it was last read.
     fn take_flags(&mut self) -> u8 {
         let (then, now) = (self.flags_read, self.host_time());
         self.flags_read = now;
@@ -207,15 +208,15 @@ impl Rtc {
         })
     }
 
-    /// Returns the guest's calendar at a second of its time.
+    /// Returns the guest's calendar for a second of its time.
     fn moment(&self, second: i128) -> Moment {
-        // The time is a u64 of the host's seconds and a year of at most five digits: this never saturates.
+        // The time is a u64 of the host's seconds plus a year of at most five digits, so this never saturates.
         let mut moment = Moment::at(i64::try_from(second).unwrap_or(i64::MAX / 2));
         moment.weekday = (moment.weekday - 1 + self.weekday_shift) % 7 + 1;
         moment
     }
 
-    /// What a time register shows, in the format that register B asks for.
+    /// Returns the content of a time register, in the format that register B selects.
     fn encode(&self, register: u8, moment: &Moment) -> u8 {
         let afternoon = if moment.hour >= 12 { PM } else { 0 };
         match register {
@@ -231,7 +232,7 @@ impl Rtc {
         }
     }
 
-    /// Returns the hour in the hours register, 0 to 23 unless it is nonsense.
+    /// Returns the hour in the hours register, 0 to 23 if it is valid.
     fn hour(&self) -> i64 {
         if self.byte(REGISTER_B) & HOURS_24 != 0 {
             return i64::from(self.number(HOURS));
@@ -282,7 +283,7 @@ fn rate(selection: u8) -> i128 {
 impl PortDevice for Rtc {
     fn read(&mut self, offset: u16, data: &mut [u8]) {
         for (port, byte) in (offset..).zip(data) {
-            // The index port cannot be read: nobody drives the bus.
+            // The index port is not readable, so the bus floats.
             *byte = if port == 0 { 0xff } else { self.read_register(self.index) };
         }
     }

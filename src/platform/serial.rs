@@ -1,6 +1,6 @@
 //! The first serial port: a 16550 by vm-superio, between a guest and its console.
 //!
-//! Sent bytes go to the console's output at once. Typed ones go into the receive FIFO as it has room;
+//! Sent bytes go to the console's output at once. Typed bytes go into the receive FIFO as it has room;
 //! the rest waits in the console's input, which in turn holds its source back. So nothing is lost when a
 //! guest reads slowly, late or never.
 
@@ -41,11 +41,11 @@ impl Serial {
         Self { uart: vm_superio::Serial::new(Line(interrupt), output), input }
     }
 
-    /// Moves typed bytes into the FIFO, as many as it has room for.
+    /// Moves as many typed bytes into the FIFO as it has room for.
     pub fn receive(&mut self) {
         let mut bytes = [0; 64];
         loop {
-            // In loopback mode the line is cut off: what is typed waits for its end.
+            // In loopback mode the line is disconnected, and typed bytes wait.
             let room = if self.is_looped_back() { 0 } else { self.uart.fifo_capacity().min(bytes.len()) };
             let count = self.input.take(&mut bytes[..room]);
             if count == 0 {
@@ -78,7 +78,7 @@ impl Serial {
     }
 }
 
-/// Has `serial` take what is typed to `input` from now on, until it is dropped.
+/// Makes `serial` receive what is typed to `input`, until it is dropped.
 pub fn listen(serial: &Arc<Mutex<Serial>>, input: &ConsoleInput) {
     let serial = Arc::downgrade(serial);
     input.listen(Box::new(move || {

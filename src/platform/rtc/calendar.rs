@@ -1,4 +1,4 @@
-//! The Gregorian calendar, forwards and backwards without end.
+//! The Gregorian calendar, extended without limit in both directions.
 
 /// A second in the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,20 +17,20 @@ pub(super) struct Moment {
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 const DAYS_PER_400_YEARS: i64 = 400 * 365 + 97;
-/// From 1 March of the year 0 to the Unix epoch.
+/// Days from 1 March of the year 0 to the Unix epoch.
 const EPOCH: i64 = 719_468;
 /// Days before the month's first in a year that begins in March, whose leap day is its last.
 const DAYS_BEFORE: [i64; 12] = [0, 31, 61, 92, 122, 153, 184, 214, 245, 275, 306, 337];
 
 impl Moment {
-    /// Returns the moment that many seconds after the Unix epoch.
+    /// Returns the moment `seconds` after the Unix epoch.
     pub fn at(seconds: i64) -> Self {
         let days = seconds.div_euclid(SECONDS_PER_DAY);
         let of_day = seconds.rem_euclid(SECONDS_PER_DAY);
         let since_march = days + EPOCH;
         let cycle = since_march.div_euclid(DAYS_PER_400_YEARS);
         let of_cycle = since_march.rem_euclid(DAYS_PER_400_YEARS);
-        // Years end with their leap day, if any; so take the leap days out to find the year.
+        // Years end with their leap day, if they have one, so the leap days are removed to find the year.
         let of_years = of_cycle - of_cycle / 1460 + of_cycle / 36524 - of_cycle / 146_096;
         let year = of_years / 365;
         let of_year = of_cycle - (365 * year + year / 4 - year / 100);
@@ -47,7 +47,7 @@ impl Moment {
     }
 }
 
-/// Seconds from the Unix epoch to a moment. A field that is too large, or 0 for a month or a day, runs over into the next.
+/// Returns the seconds from the Unix epoch to a moment. A field that is out of range carries into the next larger one.
 pub(super) fn seconds_from_epoch(year: i64, month: i64, day: i64, hour: i64, minute: i64, second: i64) -> i64 {
     // Months since March of the year 0.
     let months = year * 12 + month - 3;

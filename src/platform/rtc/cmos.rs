@@ -1,4 +1,4 @@
-//! What a PC's setup program leaves in the memory of the clock (IBM PC/AT Technical Reference, "Real-Time Clock/CMOS RAM
+//! The content of the clock's memory as left by a PC's setup program (IBM PC/AT Technical Reference, "Real-Time Clock/CMOS RAM
 //! Information"; Bochs and QEMU for what lies above 16 MiB).
 
 use crate::boot::layout::memory_map;
@@ -22,7 +22,7 @@ pub(super) fn memory(memory_size: u64) -> [u8; 128] {
 
     put(0x14, &[EQUIPMENT]);
     put(0x15, &BASE_KIBIBYTES.to_le_bytes());
-    // In KiB above 1 MiB, twice: what setup was told, and what the self-test found.
+    // In KiB above 1 MiB, twice: as configured in setup, and as found by the self-test.
     let extended = bounded(length_from(MIB) >> 10);
     put(0x17, &extended);
     put(0x30, &extended);
