@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use viridian::memory::buffer::GuestBuffer;
-use viridian::memory::{self, PAGE_SIZE};
-use viridian::vmbus::ring::guest::{GuestReceiver, GuestSender};
-use viridian::vmbus::ring::{IncomingRing, NewPacket, OutgoingRing, RingMemory};
+use viridian::internals::memory::{self, PAGE_SIZE};
+use viridian::internals::vmbus::{GuestReceiver, GuestSender};
+use viridian::internals::vmbus::{RingMemory, incoming, outgoing};
+use viridian::vmbus::vsp::GuestBuffer;
+use viridian::vmbus::vsp::NewPacket;
 
 const ROUNDS: usize = 5;
 /// Payloads: a storage request without data is about as small as packets get; a page is what hvsocket and large requests carry.
@@ -31,7 +32,7 @@ fn rings(pages: u32) -> (RingMemory, RingMemory) {
 fn buffer(pages: u32) -> GuestBuffer {
     let memory = memory::create(16 << 20, memory::Backing::Private).expect("16 MiB of memory");
     let length = u64::from(pages) * PAGE_SIZE;
-    GuestBuffer::new(&memory, (0..pages).map(u64::from), 0, length as usize).expect("pages in memory")
+    memory::buffer(&memory, (0..pages).map(u64::from), 0, length as usize).expect("pages in memory")
 }
 
 /// Runs `receive` on a thread of its own, `send` on another, and returns packets a second.
@@ -70,7 +71,7 @@ fn race(time: Duration, mut send: impl FnMut() -> usize + Send, mut receive: imp
 fn guest_to_host(time: Duration, pages: u32, length: usize) -> f64 {
     let (memory, _) = rings(pages);
     let mut sender = GuestSender::new(memory.clone());
-    let mut incoming = IncomingRing::new(memory).expect("a fresh ring");
+    let mut incoming = incoming(memory).expect("a fresh ring");
     incoming.mask();
     let payload = vec![0x5a; length];
     let mut buffer = Vec::new();
@@ -98,7 +99,7 @@ fn host_to_guest(time: Duration, pages: u32, length: usize) -> f64 {
     let (_, memory) = rings(pages);
     let mut receiver = GuestReceiver::new(memory.clone());
     receiver.begin_read();
-    let mut outgoing = OutgoingRing::new(memory).expect("a fresh ring");
+    let mut outgoing = outgoing(memory).expect("a fresh ring");
     let payload = vec![0x5a; length];
     let mut buffer = Vec::new();
     let send = move || {

@@ -2,53 +2,57 @@
 //!
 //! One process is the parent partition. Each KVM virtual machine in it is a child partition.
 //!
-//! The modules are floors, from the top down. Each uses only modules that stand below it:
+//! ```no_run
+//! use viridian::{Builder, End};
 //!
-//! - [`fleet`]: several machines from one file.
-//! - [`machine`]: one machine, from its configuration to its end.
+//! let machine = Builder::new().kernel("my-kernel").cmdline("test=all").capture_console().start()?;
+//! let console = machine.console().expect("it is captured");
+//! console.wait_for("all tests passed", std::time::Duration::from_secs(60))?;
+//! assert!(matches!(machine.wait(), End::PoweredOff));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`machine`]: one machine, from its configuration to its end. [`Builder`] makes one in a program.
+//! - [`fleet`]: several machines, for example from one file.
 //! - [`config`]: the settings of a machine. One definition gives the command line, its help and the TOML file.
-//! - [`vsp`]: the service providers behind VMBus devices: storage and network.
-//! - [`vmbus`]: offers, channels, rings.
-//! - [`engine`]: the two implementations of the Hyper-V interface.
-//! - [`hyperv`]: the protocol of the TLFS, without threads and ioctls.
-//! - [`platform`]: ports, MMIO, interrupt lines and the few classic devices of a small machine.
-//! - [`console`]: where the serial console of a machine goes.
-//! - [`boot`]: loads a kernel file, sets the first VP's state, writes the ACPI tables.
-//! - [`block`]: disk images, and the threads and rings that do their I/O.
-//! - [`net`]: Ethernet frames, offloads, and the networks that adapters are plugged into.
-//! - [`kvm`]: KVM's virtual machines and virtual processors.
-//! - [`memory`]: guest memory and buffers in it.
-//! - [`host`]: what the process asks of its host.
-//! - [`wire`]: wire types, and sizes and words as text.
+//! - [`vmbus`]: devices of your own for the guest's VMBus: see [`vmbus::vsp`].
+//! - [`hyperv`]: hypercalls of your own: see [`hyperv::hypercall`].
+//! - [`platform`]: devices of your own on I/O ports, MMIO addresses and MSRs.
+//! - [`vsp`]: disks and network adapters that come and go while a machine runs.
+//! - [`process`]: signals and output of a program that runs machines.
 //!
-//! [`guest_images`] holds the guest that a machine starts when it is given no kernel.
-//! Only [`host`], [`kvm`] and [`memory`] contain `unsafe` code, and the few files in other modules that
-//! `tests/architecture.rs` names.
+//! `examples/` has a program for each. `ARCHITECTURE.md` describes how the crate is built; what it does not list
+//! here is private.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+// Some items are used by tests only, and are still to go.
+#![allow(dead_code, unused_imports)]
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("Viridian runs on x86-64 Linux hosts only: it needs KVM and speaks the x64 interface of Hyper-V");
 
-pub mod block;
-pub mod boot;
+mod block;
+mod boot;
 pub mod config;
-pub mod console;
-pub mod engine;
+mod console;
+mod engine;
 pub mod fleet;
-pub mod guest_images;
-pub mod host;
+mod guest_images;
+mod host;
 pub mod hyperv;
-pub mod kvm;
+#[cfg(feature = "_internals")]
+#[doc(hidden)]
+pub mod internals;
+mod kvm;
 pub mod machine;
-pub mod memory;
+mod memory;
 #[cfg(test)]
 #[path = "../tests/common/need.rs"]
 mod need;
 #[cfg(test)]
 #[path = "../tests/common/need_tests.rs"]
 mod need_tests;
-pub mod net;
+mod net;
 #[cfg(test)]
 #[path = "../tests/common/patience.rs"]
 mod patience;
@@ -58,4 +62,16 @@ mod patience_tests;
 pub mod platform;
 pub mod vmbus;
 pub mod vsp;
-pub mod wire;
+mod wire;
+
+pub use config::Config;
+pub use fleet::Fleet;
+pub use machine::{Builder, End, Machine, MachineError};
+
+/// What a program that runs machines may want for its own process: signals, output that never waits, safe text.
+pub mod process {
+    pub use crate::console::signals::{EndSignals, restore_terminal_on_signals};
+    pub use crate::host::footprint::forget_start_up;
+    pub use crate::host::records::{Records, survive_file_size_limit};
+    pub use crate::wire::printable::Marked;
+}

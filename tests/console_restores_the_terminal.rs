@@ -18,7 +18,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
-use viridian::console::{Console, ConsoleConfig, signals, terminal};
+use viridian::config::ConsoleConfig;
+use viridian::internals::console::{Console, terminal};
+use viridian::process as signals;
 
 const WAY: &str = "VIRIDIAN_TEST_WAY_TO_END";
 

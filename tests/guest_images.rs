@@ -36,8 +36,8 @@ fn multiboot_header(image: &[u8]) -> Option<[u32; 8]> {
 
 #[test]
 fn the_embedded_image_is_small_and_boots_by_pvh_and_by_linux_entry() {
-    let embedded = viridian::guest_images::EMBEDDED;
-    assert_eq!((embedded, viridian::guest_images::PEER), (&*image("vsc"), &*image("peer")));
+    let embedded = viridian::internals::guest_images::EMBEDDED;
+    assert_eq!((embedded, viridian::internals::guest_images::PEER), (&*image("vsc"), &*image("peer")));
     assert!(is_elf(embedded, ELFCLASS64) && has_xen_note(embedded));
     assert!(embedded.len() < 96 << 10, "the embedded image has {} bytes", embedded.len());
 }

@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
 use common::patience::holds_within;
-use viridian::console::{Console, ConsoleConfig};
-use viridian::machine::builder::Builder;
+use viridian::Builder;
+use viridian::config::ConsoleConfig;
+use viridian::internals::console::Console;
 use viridian::machine::{End, Machine};
 
 /// Counts the bytes that are allocated and not freed: exact, where the resident memory is at the allocator's mercy.

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use common::need::{Need, ready};
 use common::patience::{grown, holds_within, slowness};
-use viridian::machine::builder::Builder;
+use viridian::Builder;
 use viridian::machine::{End, Machine};
-use viridian::net::attachment::Attachment;
-use viridian::vsp::network::config::NetworkOptions;
-use viridian::vsp::storage::config::DiskConfig;
+use viridian::vsp::network::Attachment;
+use viridian::vsp::network::NetworkOptions;
+use viridian::vsp::storage::DiskConfig;
 
 /// The least share of its throughput that a neighbor keeps on a quiet host with two processors, beside a guest that has two VPs busy.
 /// On a busy host less is left for the neighbor, too. The exact share is for the script.

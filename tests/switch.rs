@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::patience::holds_within;
-use viridian::boot::KernelSource;
-use viridian::guest_images::PEER;
-use viridian::machine::builder::Builder;
+use viridian::Builder;
+use viridian::config::KernelSource;
+use viridian::internals::guest_images::PEER;
 use viridian::machine::{End, Machine};
-use viridian::net::attachment::Attachment;
-use viridian::vsp::network::config::NetworkOptions;
-use viridian::vsp::network::nic::Nic;
+use viridian::vsp::network::Attachment;
+use viridian::vsp::network::NetworkOptions;
+use viridian::vsp::network::Nic;
 
 /// How long anything may take: hours where a million frames are exchanged by guests that KVM emulates.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);

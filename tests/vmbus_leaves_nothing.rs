@@ -24,10 +24,11 @@ use child::FakeChild;
 use common::patience::holds_within;
 use device::TestDevice;
 use guest::Guest;
+use viridian::Builder;
+use viridian::hyperv::VpIndex;
 use viridian::machine::End;
-use viridian::machine::builder::Builder;
-use viridian::vmbus::bus::VmBus;
-use viridian::vmbus::ids::{Version, VpIndex};
+use viridian::vmbus::Version;
+use viridian::vmbus::VmBus;
 
 fn descriptors_and_threads() -> (usize, usize) {
     let count = |directory| fs::read_dir(directory).unwrap().count();

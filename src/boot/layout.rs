@@ -104,13 +104,6 @@ pub struct MapEntry {
 }
 
 /// Returns the memory map of a machine with `size` bytes of memory, for all boot protocols.
-///
-/// ```
-/// use viridian::boot::layout::{memory_map, MemoryKind};
-/// let map = memory_map(1 << 20);
-/// assert_eq!(map[0].range, 0..0x9fc00);
-/// assert_eq!(map[1].kind, MemoryKind::Reserved);
-/// ```
 pub fn memory_map(size: u64) -> Vec<MapEntry> {
     let usable = |range| MapEntry { range, kind: MemoryKind::Usable };
     let mut map = Vec::with_capacity(4);

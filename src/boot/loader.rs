@@ -33,16 +33,6 @@ pub(super) struct Handover {
 ///
 /// # Errors
 /// Returns an error if a file is invalid or something does not fit. `memory` may have been modified then.
-///
-/// # Examples
-/// ```
-/// use viridian::boot::{self, KernelSource, Protocol, acpi};
-/// let memory = viridian::memory::create(1 << 20, viridian::memory::Backing::Shared).unwrap();
-/// let kernel = KernelSource::Embedded { name: "example", bytes: &[0xf4] };
-/// let machine = acpi::Description { apic_ids: vec![0], pics: false };
-/// let error = boot::load(&memory, &kernel, None, "", &machine).unwrap_err();
-/// assert!(error.to_string().starts_with("the embedded image example is"));
-/// ```
 pub fn load(
     memory: &GuestMemory,
     kernel: &KernelSource,

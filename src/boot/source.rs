@@ -23,7 +23,7 @@ pub enum FlatMode {
 
 impl FlatMode {
     /// Returns the width of the mode in bits, which is its name on the command line.
-    pub fn bits(self) -> u32 {
+    pub(crate) fn bits(self) -> u32 {
         match self {
             Self::Real16 => 16,
             Self::Protected32 => 32,
@@ -37,7 +37,7 @@ impl FlatMode {
 /// The text form is that of the command line:
 ///
 /// ```
-/// use viridian::boot::KernelSource;
+/// use viridian::config::KernelSource;
 /// let flat: KernelSource = "flat:boot.bin,mode=32".parse().unwrap();
 /// assert_eq!(flat.to_string(), "flat:boot.bin@0x7c00,mode=32");
 /// assert_eq!("vmlinuz".parse(), Ok(KernelSource::File("vmlinuz".into())));

@@ -1,8 +1,8 @@
 //! `viridian check`.
 
-use viridian::kvm::host::Need;
+use viridian::machine::check::Need;
 use viridian::machine::check::Report;
-use viridian::machine::end::code;
+use viridian::machine::code;
 
 /// What `viridian check` is told.
 #[derive(clap::Args)]

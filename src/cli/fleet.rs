@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use viridian::console::ConsoleConfig;
-use viridian::console::signals::EndSignals;
+use viridian::config::ConsoleConfig;
 use viridian::fleet::{Event, Events, Fleet, Outcome};
-use viridian::host::footprint::forget_start_up;
 use viridian::machine::End;
+use viridian::process::EndSignals;
+use viridian::process::forget_start_up;
 
 use super::report::{Report, Target, exits_in_words};
 use super::say;

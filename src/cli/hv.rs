@@ -1,8 +1,8 @@
 //! `viridian hv`.
 
-use viridian::config::hyperv::Hv;
-use viridian::hyperv::cpuid::Version;
-use viridian::hyperv::features::EngineKind;
+use viridian::config::Hv;
+use viridian::config::HypervisorVersion;
+use viridian::machine::interface::EngineKind;
 use viridian::machine::interface::{EngineReport, Interface, Item};
 
 /// What `viridian hv` is told.
@@ -18,7 +18,7 @@ pub struct Arguments {
 
     /// As for run: the version that the guest finds
     #[arg(long, value_name = "VERSION", default_value_t)]
-    hv_version: Version,
+    hv_version: HypervisorVersion,
 }
 
 /// Prints what each engine offers a guest on this host.
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn no_line_of_the_report_is_too_long_and_no_reason_of_an_engine_is_repeated() {
-        let text = readable(&Interface::new(Hv::default(), Version::default()));
+        let text = readable(&Interface::new(Hv::default(), HypervisorVersion::default()));
         let longest = text.lines().max_by_key(|line| line.chars().count()).unwrap();
         assert!(longest.chars().count() <= WIDTH, "{longest}");
         assert!(text.matches("cannot run").count() <= 2, "{text}");

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use env_logger::{Builder, Target};
 use log::LevelFilter;
-use viridian::host::records::Records;
-use viridian::wire::printable::Marked;
+use viridian::process::Marked;
+use viridian::process::Records;
 
 /// Parts that log by their own names: this program, and libraries in it.
 const PARTS: [&str; 4] = ["viridian", "smoltcp", "imago", "env_logger"];

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand};
-use viridian::host::records::{Records, survive_file_size_limit};
-use viridian::machine::end::{EXIT_CODES, code};
-use viridian::wire::printable::Marked;
+use viridian::machine::{EXIT_CODES, code};
+use viridian::process::{Marked, Records, survive_file_size_limit};
 
 mod check;
 mod closed;

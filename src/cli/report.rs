@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use viridian::console::ConsoleConfig;
+use viridian::config::ConsoleConfig;
 use viridian::fleet::Event;
-use viridian::host::records::Records;
 use viridian::machine::Exits;
+use viridian::process::Records;
 
 /// The option of `run` and `up`.
 #[derive(clap::Args)]

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
 use viridian::config::Config;
-use viridian::config::file::FileError;
+use viridian::config::FileError;
 use viridian::fleet::{Fleet, Outcome, exit_code};
+use viridian::machine::Builder;
 use viridian::machine::End;
-use viridian::machine::builder::Builder;
-use viridian::machine::end::code;
+use viridian::machine::code;
 
 use super::fleet::Run;
 use super::{report, say};

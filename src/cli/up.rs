@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use viridian::fleet::{Fleet, Outcome, exit_code};
-use viridian::machine::end::code;
+use viridian::machine::code;
 
 use super::fleet::{Run, run};
 use super::{report, say};

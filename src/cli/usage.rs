@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::error::{ContextKind, ErrorKind};
-use viridian::machine::end::code;
+use viridian::machine::code;
 
 use super::{closed, say};
 

@@ -90,7 +90,7 @@ impl Cpus {
     ///
     /// # Errors
     /// Returns an error if the count is out of range, or if the topology does not multiply to it.
-    pub fn topology(&self) -> Result<Topology, CpusError> {
+    pub(crate) fn topology(&self) -> Result<Topology, CpusError> {
         let count = self.count;
         if !(1..=MAX_VPS).contains(&count) {
             return Err(CpusError::Count(count));
@@ -114,7 +114,7 @@ impl Cpus {
     ///
     /// # Errors
     /// Returns an error if the list is malformed, or does not name one processor for each VP.
-    pub fn host_processors(&self) -> Result<Option<Vec<usize>>, CpusError> {
+    pub(crate) fn host_processors(&self) -> Result<Option<Vec<usize>>, CpusError> {
         let Some(list) = &self.affinity else { return Ok(None) };
         let mut processors = Vec::new();
         for entry in list.split(':') {

@@ -5,24 +5,26 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub mod cpus;
-pub mod file;
-pub mod hyperv;
-pub use crate::wire::size;
-pub mod text;
+pub(crate) mod cpus;
+pub(crate) mod file;
+pub(crate) mod hyperv;
+pub(crate) mod text;
 
-use crate::boot::KernelSource;
-use crate::console::ConsoleConfig;
-use crate::engine::TraceFormat;
-use crate::hyperv::cpuid::Version;
+pub use crate::boot::{FlatMode, KernelSource};
+pub use crate::console::ConsoleConfig;
+pub use crate::engine::TraceFormat;
+pub use crate::hyperv::cpuid::Version as HypervisorVersion;
+pub use crate::hyperv::features::{Feature, Switches};
+pub use crate::vmbus::Version as VmBusVersion;
+pub use crate::vsp::network::NetworkOptions;
+pub use crate::vsp::storage::DiskConfig;
+pub use crate::wire::size::Size;
+pub use cpus::Cpus;
+pub use file::FileError;
+pub use hyperv::{Hv, Trace, TraceKind};
+
 use crate::memory::Backing;
 use crate::net::attachment::Attachment;
-use crate::vmbus;
-use crate::vsp::network::config::NetworkOptions;
-use crate::vsp::storage::config::DiskConfig;
-use cpus::Cpus;
-use hyperv::{Hv, Trace};
-use size::Size;
 
 /// The settings of a machine. The keys of the TOML file are the names of the options, without the dashes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,7 +88,7 @@ pub struct Config {
     /// Hypervisor version that the guest finds: MAJOR.MINOR.BUILD [default: 10.0.20348]
     #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
     #[serde(with = "text::plain")]
-    pub hv_version: Version,
+    pub hv_version: HypervisorVersion,
 
     /// Disk or DVD; repeat for more: a file, a block device, or memory:SIZE for scratch space, as
     /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
@@ -106,7 +108,7 @@ pub struct Config {
     /// Newest VMBus version that the guest gets: 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3 [default: 5.3]
     #[cfg_attr(feature = "cli", arg(long, value_name = "VERSION"))]
     #[serde(with = "text::plain")]
-    pub vmbus_max_version: vmbus::ids::Version,
+    pub vmbus_max_version: VmBusVersion,
 
     /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, a list of them, or all. =FILE
     /// prints to a file; a named pipe needs its reader first
@@ -146,10 +148,10 @@ impl Default for Config {
             console: ConsoleConfig::Stdio,
             engine: Engine::Auto,
             hv: Hv::default(),
-            hv_version: Version::default(),
+            hv_version: HypervisorVersion::default(),
             disks: Vec::new(),
             networks: Vec::new(),
-            vmbus_max_version: vmbus::ids::Version::NEWEST,
+            vmbus_max_version: VmBusVersion::NEWEST,
             trace: None,
             trace_format: TraceFormat::Text,
             irqchip: IrqchipKind::Apic,
@@ -179,7 +181,7 @@ pub struct Memory {
 
 impl Memory {
     /// Returns the kind of memory to allocate.
-    pub fn backing(&self) -> Backing {
+    pub(crate) fn backing(&self) -> Backing {
         match self {
             Self { hugepages: true, .. } => Backing::HugePages,
             Self { shared: true, .. } => Backing::Shared,
@@ -276,7 +278,7 @@ const SCRATCH_DISK: &str = "memory:64M";
 
 impl Config {
     /// Returns the machine's disks: those that are configured, or a scratch disk for the embedded guest.
-    pub fn machine_disks(&self) -> Vec<DiskConfig> {
+    pub(crate) fn machine_disks(&self) -> Vec<DiskConfig> {
         match self.kernel {
             None if self.disks.is_empty() => vec![DiskConfig::of(SCRATCH_DISK)],
             _ => self.disks.clone(),
@@ -285,7 +287,7 @@ impl Config {
 
     /// Returns the machine's network adapters: those that are configured, or one on the user network for the embedded
     /// guest.
-    pub fn machine_networks(&self) -> Vec<NetworkOptions> {
+    pub(crate) fn machine_networks(&self) -> Vec<NetworkOptions> {
         match self.kernel {
             None if self.networks.is_empty() => vec![NetworkOptions::new(Attachment::User)],
             _ => self.networks.clone(),
@@ -293,7 +295,7 @@ impl Config {
     }
 
     /// Returns the files that the machine creates or truncates: for its console, traces and captures.
-    pub fn written_files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn written_files(&self) -> impl Iterator<Item = &Path> {
         let console = match &self.console {
             ConsoleConfig::File(path) | ConsoleConfig::Unix(path) => Some(path),
             _ => None,
@@ -304,7 +306,7 @@ impl Config {
     }
 
     /// Makes relative paths relative to `folder`. Paths in a settings file are relative to the file.
-    pub fn rebase(&mut self, folder: &Path) {
+    pub(crate) fn rebase(&mut self, folder: &Path) {
         if let Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) = &mut self.kernel {
             *path = folder.join(&*path);
         }

@@ -92,7 +92,7 @@ impl Transcript {
     }
 }
 
-/// The program's end of a captured console: see [`Console::capture`](super::Console::capture).
+/// The program's end of a captured console: see `Console::capture`.
 ///
 /// Output that is waited for or taken is consumed: the next wait examines only what follows it.
 #[derive(Clone)]

@@ -98,7 +98,7 @@ pub trait Child: Send + Sync {
 
 impl EngineKind {
     /// Whether the MSR's state is with Viridian, and not with KVM.
-    pub fn keeps(self, msr: Msr) -> bool {
+    pub(crate) fn keeps(self, msr: Msr) -> bool {
         match self {
             Self::User => true,
             Self::Kernel => kernel::is_ours(msr),

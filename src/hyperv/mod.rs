@@ -5,31 +5,34 @@
 //! exit and every hypercall to this code; the kernel engine passes those that KVM does not answer itself.
 //! `docs/engines.md` lists the differences.
 //!
-//! - [`features`] decides what a guest is offered, [`cpuid`] shows it to the guest.
-//! - [`partition`] and [`vp`] own the state behind the synthetic MSRs, which [`msr`] names and decodes.
-//! - [`overlay`] lays hypervisor pages over guest memory.
-//! - [`synic`] delivers messages and event flags, [`stimer`] expires timers, [`reftime`] keeps the time.
-//! - [`hypercall`] decodes, checks and dispatches calls; [`page`] contains the code that makes them.
-//! - [`crash`] reads crash reports; [`trace`] formats events, one line each.
+//! - `features` decides what a guest is offered, `cpuid` shows it to the guest.
+//! - `partition` and `vp` own the state behind the synthetic MSRs, which `msr` names and decodes.
+//! - `overlay` lays hypervisor pages over guest memory.
+//! - `synic` delivers messages and event flags, `stimer` expires timers, `reftime` keeps the time.
+//! - [`hypercall`] decodes, checks and dispatches calls; `page` contains the code that makes them.
+//! - `crash` reads crash reports; `trace` formats events, one line each.
 
-pub mod connections;
-pub mod cpuid;
-pub mod crash;
-pub mod features;
+pub(crate) mod connections;
+pub(crate) mod cpuid;
+pub(crate) mod crash;
+pub(crate) mod features;
 pub mod hypercall;
-pub mod message;
-pub mod msr;
-pub mod overlay;
-pub mod page;
-pub mod partition;
-pub mod reftime;
-pub mod registers;
-pub mod status;
-pub mod stimer;
-pub mod synic;
-pub mod trace;
-pub mod types;
-pub mod vp;
+pub(crate) mod message;
+pub(crate) mod msr;
+pub(crate) mod overlay;
+pub(crate) mod page;
+pub(crate) mod partition;
+pub(crate) mod reftime;
+pub(crate) mod registers;
+pub(crate) mod status;
+pub(crate) mod stimer;
+pub(crate) mod synic;
+pub(crate) mod trace;
+pub(crate) mod types;
+pub(crate) mod vp;
+
+pub use status::{HvResult, HvStatus};
+pub use types::VpIndex;
 
 #[cfg(test)]
 mod testing;

@@ -18,7 +18,7 @@ macro_rules! statuses {
             $($(#[$doc])* pub const $name: Self = Self($value);)*
 
             /// Returns the TLFS name, if the status is known.
-            pub const fn name(self) -> Option<&'static str> {
+            pub(crate) const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some($tlfs),)*
                     _ => None,
@@ -69,7 +69,7 @@ statuses! {
 
 impl HvStatus {
     /// Returns `Ok` for success and `Err` for any other status.
-    pub fn ok(self) -> HvResult<()> {
+    pub(crate) fn ok(self) -> HvResult<()> {
         if self == Self::SUCCESS { Ok(()) } else { Err(self) }
     }
 }

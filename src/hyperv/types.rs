@@ -23,14 +23,14 @@ pub struct VpIndex(pub u32);
 
 impl VpIndex {
     /// `HV_ANY_VP`.
-    pub const ANY: Self = Self(u32::MAX);
+    pub(crate) const ANY: Self = Self(u32::MAX);
     /// `HV_VP_INDEX_SELF`: the calling VP.
-    pub const SELF: Self = Self(u32::MAX - 1);
+    pub(crate) const SELF: Self = Self(u32::MAX - 1);
     /// The partition's first VP.
-    pub const BOOT: Self = Self(0);
+    pub(crate) const BOOT: Self = Self(0);
 
     /// Returns the VP that this index names when `caller` uses it.
-    pub fn or_caller(self, caller: VpIndex) -> VpIndex {
+    pub(crate) fn or_caller(self, caller: VpIndex) -> VpIndex {
         if self == Self::SELF { caller } else { self }
     }
 }
@@ -72,7 +72,7 @@ pub struct PartitionId(pub u64);
 
 impl PartitionId {
     /// `HV_PARTITION_ID_SELF`.
-    pub const SELF: Self = Self(u64::MAX);
+    pub(crate) const SELF: Self = Self(u64::MAX);
 }
 
 /// Number of synthetic interrupt sources of a VP.

@@ -11,7 +11,6 @@ use super::own::OwnDevices;
 use super::{Machine, MachineError, Prepared};
 use crate::boot::KernelSource;
 use crate::config::hyperv::Hv;
-use crate::config::size::Size;
 use crate::config::{Config, Engine, OnReset};
 use crate::console::ConsoleConfig;
 use crate::hyperv::hypercall::Hypercalls;
@@ -23,6 +22,7 @@ use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
 use crate::vsp::network::config::NetworkOptions;
 use crate::vsp::storage::config::DiskConfig;
+use crate::wire::size::Size;
 
 /// Builds a machine. What is not said is as on the command line, but for the console: it goes nowhere.
 #[derive(Clone)]
@@ -203,8 +203,8 @@ impl Builder {
     ///
     /// ```no_run
     /// use viridian::hyperv::hypercall::CallCode;
-    /// use viridian::hyperv::status::HvStatus;
-    /// use viridian::machine::builder::Builder;
+    /// use viridian::hyperv::HvStatus;
+    /// use viridian::Builder;
     ///
     /// let builder = Builder::new().kernel("my-kernel").hypercalls(|calls, guest| {
     ///     let guest = guest.clone();
@@ -224,8 +224,8 @@ impl Builder {
     /// guest; a device that panics is out of order for the rest of that life, and the machine's [events](Machine::events) say so.
     ///
     /// ```no_run
-    /// use viridian::machine::builder::Builder;
-    /// use viridian::machine::guest::Guest;
+    /// use viridian::Builder;
+    /// use viridian::machine::Guest;
     /// use viridian::platform::{PortDevice, PowerEvent};
     ///
     /// /// Copies the byte that is written to it to address 0x9000, and reads as the last one. 0xff ends the machine with 0.

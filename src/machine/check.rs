@@ -5,13 +5,14 @@ use serde::Serialize;
 use super::MachineError;
 use crate::config::Engine;
 use crate::hyperv::features::EngineKind;
-use crate::kvm::host::{CAPABILITIES, Capability, Host, Need};
+pub use crate::kvm::host::Need;
+use crate::kvm::host::{CAPABILITIES, Capability, Host};
 
 /// Both engines, the preferred one first.
 const PREFERENCE: [EngineKind; 2] = [EngineKind::Kernel, EngineKind::User];
 
 /// The names of the capabilities that KVM lacks for an engine.
-pub fn lacking(engine: EngineKind, host: &Host) -> Vec<&'static str> {
+pub(crate) fn lacking(engine: EngineKind, host: &Host) -> Vec<&'static str> {
     let need = match engine {
         EngineKind::Kernel => Need::KernelEngine,
         EngineKind::User => Need::UserEngine,
@@ -23,7 +24,7 @@ pub fn lacking(engine: EngineKind, host: &Host) -> Vec<&'static str> {
 ///
 /// # Errors
 /// The host cannot run the one that was asked for, or any.
-pub fn choose(host: &Host, wanted: Engine) -> Result<EngineKind, MachineError> {
+pub(crate) fn choose(host: &Host, wanted: Engine) -> Result<EngineKind, MachineError> {
     let candidates: &[EngineKind] = match wanted {
         Engine::Auto => &PREFERENCE,
         Engine::Kernel => &[EngineKind::Kernel],

@@ -61,29 +61,29 @@ pub enum End {
 /// Exit codes that are no guest's: every command of the program uses them.
 pub mod code {
     /// The highest that a guest can choose through the exit port.
-    pub const GUEST_MAX: u8 = 99;
+    pub(crate) const GUEST_MAX: u8 = 99;
     /// The guest asked for a reset.
-    pub const RESET: u8 = 100;
+    pub(crate) const RESET: u8 = 100;
     /// A triple fault.
-    pub const TRIPLE_FAULT: u8 = 101;
+    pub(crate) const TRIPLE_FAULT: u8 = 101;
     /// The guest reported a crash.
-    pub const CRASH: u8 = 102;
+    pub(crate) const CRASH: u8 = 102;
     /// The command line, or a file that it names, is wrong.
     pub const USAGE: u8 = 2;
     /// The time ran out.
-    pub const TIMEOUT: u8 = 124;
+    pub(crate) const TIMEOUT: u8 = 124;
     /// Viridian failed.
     pub const FAILED: u8 = 125;
     /// KVM cannot be used here.
     pub const NO_KVM: u8 = 126;
     /// HUP.
-    pub const HUNG_UP: u8 = 129;
+    pub(crate) const HUNG_UP: u8 = 129;
     /// Ctrl-C.
-    pub const INTERRUPTED: u8 = 130;
+    pub(crate) const INTERRUPTED: u8 = 130;
     /// QUIT.
-    pub const QUIT: u8 = 131;
+    pub(crate) const QUIT: u8 = 131;
     /// TERM.
-    pub const TERMINATED: u8 = 143;
+    pub(crate) const TERMINATED: u8 = 143;
 }
 
 /// The exit codes as the help and the README print them.

@@ -1,7 +1,7 @@
 //! The guest of a running machine, as the program that started it reaches it: memory, registers, interrupts.
 //!
 //! ```no_run
-//! use viridian::machine::{End, builder::Builder};
+//! use viridian::{Builder, End};
 //!
 //! let machine = Builder::new().kernel("my-kernel").start()?;
 //! let guest = machine.guest();
@@ -216,7 +216,7 @@ impl Guest {
     ///
     /// ```no_run
     /// use viridian::hyperv::hypercall::CallCode;
-    /// use viridian::machine::{End, builder::Builder};
+    /// use viridian::{Builder, End};
     ///
     /// let machine = Builder::new().kernel("my-kernel").hypercalls(|calls, guest| {
     ///     let guest = guest.clone();

@@ -1,7 +1,7 @@
 //! One machine, from a configuration to its end.
 //!
 //! ```no_run
-//! use viridian::machine::{Machine, builder::Builder};
+//! use viridian::{Builder, Machine};
 //!
 //! let machine = Builder::new().cmdline("greeting").memory(64 << 20).cpus(2).start()?;
 //! let end = machine.wait();
@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
-pub mod builder;
+pub(crate) mod builder;
 pub mod check;
-pub mod end;
+pub(crate) mod end;
 mod error;
-pub mod events;
+pub(crate) mod events;
 mod exits;
-pub mod guest;
+pub(crate) mod guest;
 mod incarnation;
 pub mod interface;
 mod interrupts;
@@ -38,24 +38,28 @@ mod report;
 mod test_device;
 mod trace;
 
-pub use end::End;
+pub use crate::console::{Capture, NotSeen, NotTyped};
+pub use builder::Builder;
+pub use end::{EXIT_CODES, End, code};
 pub use error::MachineError;
+pub use events::{Event, Events, Failure};
 pub use exits::Exits;
+pub use guest::{AccessError, Guest, kvm_regs, kvm_sregs};
 pub use prepared::Prepared;
 
 use builder::{CallSetup, ConsoleUse, Extras};
 
 use crate::config::{Config, OnReset};
-use crate::console::{Capture, Console, ConsoleConfig, ConsoleEvent};
+use crate::console::{Console, ConsoleConfig, ConsoleEvent};
 use crate::engine::{Engine, Tracer};
 use crate::host::{limited, records};
 use crate::kvm::gate::Gate;
 use crate::vmbus::bus::{self, FailureSink, VmBus};
 use crate::vsp::network::nics::Nics;
 use crate::vsp::storage::disks::Disks;
-use events::{Announcer, Events};
+use events::Announcer;
 use exits::Counters;
-use guest::{Guest, Life};
+use guest::Life;
 use own::OwnDevices;
 
 /// A running machine.
@@ -240,7 +244,7 @@ impl Machine {
     /// Returns the machine's events, from its start on. Each call gives a listener of its own.
     ///
     /// ```no_run
-    /// # use viridian::machine::{Machine, builder::Builder, events::Event};
+    /// # use viridian::{Builder, Machine, machine::Event};
     /// let machine = Builder::new().kernel("my-kernel").start()?;
     /// for event in machine.events() {
     ///     match event {

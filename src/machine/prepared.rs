@@ -3,7 +3,7 @@
 //! Whoever starts several machines prepares all of them first: what is wrong with one is known before any guest has run.
 //!
 //! ```no_run
-//! use viridian::machine::{Machine, builder::Builder};
+//! use viridian::{Builder, Machine};
 //!
 //! let builders = ["server", "client"].map(|name| Builder::new().name(name).kernel("my-kernel"));
 //! let ready = builders.iter().map(Builder::prepare).collect::<Result<Vec<_>, _>>()?;

@@ -82,7 +82,7 @@ impl GuestBuffer {
     ///
     /// # Errors
     /// Returns an error if a page is not in guest memory, or if there are more or fewer pages than the bytes need.
-    pub fn new(
+    pub(crate) fn new(
         memory: &GuestMemory,
         frames: impl ExactSizeIterator<Item = u64>,
         offset: usize,
@@ -156,12 +156,12 @@ impl GuestBuffer {
     ///
     /// # Errors
     /// Returns an error if the buffer is shorter.
-    pub fn shortened(self, length: usize) -> Result<Self, BufferError> {
+    pub(crate) fn shortened(self, length: usize) -> Result<Self, BufferError> {
         if length == self.length { Ok(self) } else { self.part(0, length) }
     }
 
     /// Returns references that keep the whole buffer mapped.
-    pub fn mappings(&self) -> Mappings {
+    pub(crate) fn mappings(&self) -> Mappings {
         let mut mappings = Mappings::new();
         for run in &self.runs {
             if mappings.last().is_none_or(|last| !Arc::ptr_eq(last, &run.mapping)) {
@@ -217,7 +217,7 @@ impl GuestBuffer {
     /// # Errors
     /// Returns an error if the part exceeds the buffer.
     #[inline]
-    pub fn slices(
+    pub(crate) fn slices(
         &self,
         offset: usize,
         length: usize,
@@ -232,7 +232,7 @@ impl GuestBuffer {
     ///
     /// # Errors
     /// Returns an error if the part exceeds the buffer.
-    pub fn segments(
+    pub(crate) fn segments(
         &self,
         offset: usize,
         length: usize,
@@ -247,7 +247,7 @@ impl GuestBuffer {
     /// # Errors
     /// Returns an error if the word exceeds the buffer, spans two runs, or is not aligned.
     #[inline]
-    pub fn word(&self, offset: usize) -> Result<&AtomicU32, BufferError> {
+    pub(crate) fn word(&self, offset: usize) -> Result<&AtomicU32, BufferError> {
         let length = size_of::<u32>();
         let found = self.touched(offset, length)?.next().filter(|(_, within)| within.len() == length);
         found

@@ -29,13 +29,13 @@ pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
     /// Everybody.
-    pub const BROADCAST: Self = Self([0xff; 6]);
+    pub(crate) const BROADCAST: Self = Self([0xff; 6]);
 
     /// Returns the address of the NIC number `index` of the partition called `name`, where none is given.
     ///
     /// The same name and number have the same address in every run, so that guests keep the name of the interface and the DHCP
     /// lease. It is locally administered and starts with 02:15:5d, after Hyper-V's 00:15:5d.
-    pub fn derived(name: &str, index: usize) -> Self {
+    pub(crate) fn derived(name: &str, index: usize) -> Self {
         // FNV-1a: short, and stable over versions of the compiler and of this program.
         let bytes = name.bytes().chain([0]).chain((index as u64).to_le_bytes());
         let hash =
@@ -45,22 +45,22 @@ impl MacAddress {
     }
 
     /// Returns `true` if the address names a group, of which broadcast is one.
-    pub fn is_group(&self) -> bool {
+    pub(crate) fn is_group(&self) -> bool {
         self.0[0] & 1 != 0
     }
 
     /// Returns `true` if the address can be that of a NIC: neither a group nor zero.
-    pub fn is_station(&self) -> bool {
+    pub(crate) fn is_station(&self) -> bool {
         !self.is_group() && self.0 != [0; 6]
     }
 
     /// Returns the address that a frame is for, if it is long enough to say so.
-    pub fn destination(frame: &[u8]) -> Option<Self> {
+    pub(crate) fn destination(frame: &[u8]) -> Option<Self> {
         Self::read_from_prefix(frame).ok().map(|(address, _)| address)
     }
 
     /// Returns the address that a frame says it is from.
-    pub fn source(frame: &[u8]) -> Option<Self> {
+    pub(crate) fn source(frame: &[u8]) -> Option<Self> {
         Self::destination(frame.get(6..)?)
     }
 }

@@ -1,26 +1,29 @@
 //! The few classic devices of a small machine: serial port, RTC, ACPI power, reset, exit port, and a display's cursor.
 //!
 //! A device is a pure state machine behind [`PortDevice`]: its input is an access, its output a [`PowerEvent`] if the
-//! machine must act. [`bus`] finds the device for a port, [`mmio`] the one for an address outside of memory, [`msrs`]
-//! the one for an MSR. [`Platform`] is the complete set of devices. The guest's output and input go through a
-//! [`console`](crate::console).
+//! machine must act. `bus` finds the device for a port, `mmio` the one for an address outside of memory, `msrs`
+//! the one for an MSR. `Platform` is the complete set of devices. The guest's output and input go through a
+//! `console`.
 //!
 //! No device has a thread or a clock: the machine passes in functions for time and for interrupts. The machine decides
 //! what an event means for a run.
 
-pub mod acpi_power;
-pub mod bus;
-pub mod cga;
+pub(crate) mod acpi_power;
+pub(crate) mod bus;
+pub(crate) mod cga;
 mod claims;
-pub mod debug_ports;
-pub mod i8042;
-pub mod interval_timer;
-pub mod ioapic;
-pub mod mmio;
-pub mod msrs;
-pub mod ports;
-pub mod rtc;
-pub mod serial;
+pub(crate) mod debug_ports;
+pub(crate) mod i8042;
+pub(crate) mod interval_timer;
+pub(crate) mod ioapic;
+pub(crate) mod mmio;
+pub(crate) mod msrs;
+pub(crate) mod ports;
+pub(crate) mod rtc;
+pub(crate) mod serial;
+
+pub use mmio::MmioDevice;
+pub use msrs::MsrDevice;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,13 +56,13 @@ pub trait PortDevice: Send {
 
 /// Raises an edge on an interrupt line. The device calls it; its creator delivers the interrupt, for instance with an
 /// irqfd.
-pub type InterruptLine = Box<dyn Fn() + Send>;
+pub(crate) type InterruptLine = Box<dyn Fn() + Send>;
 
 /// A clock for a device: the time since an origin that the device defines.
-pub type Clock = Box<dyn Fn() -> Duration + Send>;
+pub(crate) type Clock = Box<dyn Fn() -> Duration + Send>;
 
 /// The resources of the machine for its devices.
-pub struct Wiring {
+pub(crate) struct Wiring {
     /// Raises [`ports::SERIAL_IRQ`].
     pub serial_interrupt: InterruptLine,
     /// Raises [`ports::SCI_IRQ`].
@@ -79,7 +82,7 @@ pub struct Wiring {
 /// The platform's devices on their ports, shared by the VP threads.
 ///
 /// After a reset, the guest gets a new `Platform` on the same console.
-pub struct Platform {
+pub(crate) struct Platform {
     bus: PortBus,
     output: ConsoleOutput,
     power: Arc<Mutex<acpi_power::AcpiPower>>,

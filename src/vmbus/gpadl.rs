@@ -63,7 +63,7 @@ impl Gpadl {
     ///
     /// # Errors
     /// Returns a [`RangeError`].
-    pub fn parse(memory: &GuestMemory, count: usize, list: &[u8]) -> Result<Self, RangeError> {
+    pub(crate) fn parse(memory: &GuestMemory, count: usize, list: &[u8]) -> Result<Self, RangeError> {
         if count == 0 {
             return Err(RangeError::Empty);
         }
@@ -109,7 +109,7 @@ impl Gpadl {
     }
 
     /// Returns the number of page numbers in the list.
-    pub fn pages(&self) -> usize {
+    pub(crate) fn pages(&self) -> usize {
         self.pages
     }
 

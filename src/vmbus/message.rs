@@ -11,6 +11,7 @@ use super::wire::{
 /// A message from the guest to the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the bodies are documented")]
+#[allow(clippy::enum_variant_names, reason = "the names are those of the protocol")]
 pub enum Request<'a> {
     InitiateContact(InitiateContact),
     RequestOffers,
@@ -96,6 +97,7 @@ fn read<T: FromBytes + KnownLayout + Immutable>(
 /// A message from the host to the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the bodies are documented")]
+#[allow(clippy::enum_variant_names, reason = "the names are those of the protocol")]
 pub enum Message {
     VersionResponse(VersionResponse),
     OfferChannel(OfferChannel),

@@ -7,25 +7,30 @@
 //! Channels are set up by *control messages* over the SynIC. The host *offers* a channel. The guest describes pages in
 //! a *GPADL* and *opens* the channel on them. From then on, both communicate through the rings.
 //!
-//! Everything except [`bus`] is a pure state machine; the bus has the threads, eventfds and hypercalls.
+//! Everything except `bus` is a pure state machine; the bus has the threads, eventfds and hypercalls.
 //!
-//! - [`bus`]: a machine's bus, on which devices are offered.
-//! - [`connection`]: the control protocol of one guest, from version negotiation to unload.
-//! - [`wire`], [`message`], [`packet`], [`ids`]: the formats of messages and packets.
-//! - [`gpadl`]: lists of guest pages.
-//! - [`ring`]: the rings.
+//! - `bus`: a machine's bus, on which devices are offered.
+//! - `connection`: the control protocol of one guest, from version negotiation to unload.
+//! - `wire`, `message`, `packet`, `ids`: the formats of messages and packets.
+//! - `gpadl`: lists of guest pages.
+//! - `ring`: the rings.
 //! - [`vsp`]: the traits that a device implements, and its channel.
-//! - [`trace`]: messages and packets as readable lines.
+//! - `trace`: messages and packets as readable lines.
 
-pub mod bus;
-pub mod connection;
-pub mod gpadl;
-pub mod ids;
-pub mod message;
-pub mod packet;
-pub mod ring;
+pub(crate) mod bus;
+pub(crate) mod connection;
+pub(crate) mod gpadl;
+pub(crate) mod ids;
+pub(crate) mod message;
+pub(crate) mod packet;
+pub(crate) mod ring;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod trace;
+pub(crate) mod trace;
 pub mod vsp;
-pub mod wire;
+pub(crate) mod wire;
+
+pub use crate::wire::guid::{Guid, interface};
+pub use bus::{ChannelFailure, DeviceId, VmBus};
+pub use connection::OfferError;
+pub use ids::{ChannelId, GpadlId, Version};

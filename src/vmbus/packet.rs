@@ -18,15 +18,15 @@ impl PacketKind {
     pub const IN_BAND: Self = Self(6);
     /// The payload describes data in pages of a shared GPADL: [`TransferPagesHeader`].
     pub const TRANSFER_PAGES: Self = Self(7);
-    /// The payload describes data in pages that the packet lists: [`GpaDirectHeader`].
+    /// The payload describes data in pages that the packet lists: `GpaDirectHeader`.
     pub const GPA_DIRECT: Self = Self(9);
     /// Cancels the request with that transaction id.
     pub const CANCEL: Self = Self(0xa);
-    /// The reply to a packet with [`PacketHeader::COMPLETION_REQUESTED`].
+    /// The reply to a packet with `PacketHeader::COMPLETION_REQUESTED`.
     pub const COMPLETION: Self = Self(0xb);
 
     /// Returns the usual name of the kind.
-    pub fn name(self) -> Option<&'static str> {
+    pub(crate) fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::IN_BAND => "in-band",
             Self::TRANSFER_PAGES => "transfer-pages",
@@ -57,7 +57,7 @@ pub struct PacketHeader {
     pub payload_offset8: u16,
     /// End of the payload, in the same units.
     pub length8: u16,
-    /// See [`COMPLETION_REQUESTED`](Self::COMPLETION_REQUESTED).
+    /// See `COMPLETION_REQUESTED`.
     pub flags: u16,
     /// Chosen by the requester; returned in the completion.
     pub transaction_id: u64,
@@ -66,15 +66,15 @@ const _: () = assert!(size_of::<PacketHeader>() == 16);
 
 impl PacketHeader {
     /// In [`flags`](Self::flags): the sender waits for a completion.
-    pub const COMPLETION_REQUESTED: u16 = 1;
+    pub(crate) const COMPLETION_REQUESTED: u16 = 1;
 
     /// Length of the packet without its footer, in bytes.
-    pub fn length(&self) -> u32 {
+    pub(crate) fn length(&self) -> u32 {
         u32::from(self.length8) * 8
     }
 
     /// Returns the offset of the payload in bytes.
-    pub fn payload_offset(&self) -> u32 {
+    pub(crate) fn payload_offset(&self) -> u32 {
         u32::from(self.payload_offset8) * 8
     }
 

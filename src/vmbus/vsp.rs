@@ -7,14 +7,13 @@
 //!
 //! A handler that fails or panics ends only its channel's service. The failure is reported: see
 //! [`Machine::events`](crate::machine::Machine::events) and
-//! [`Builder::end_on_failure`](crate::machine::builder::Builder::end_on_failure).
+//! [`Builder::end_on_failure`](crate::Builder::end_on_failure).
 //!
 //! ```
-//! use viridian::wire::guid::Guid;
-//! use viridian::vmbus::ring::NewPacket;
-//! use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
+//! use viridian::vmbus::Guid;
+//! use viridian::vmbus::vsp::{Channel, Handler, NewPacket, Offer, ServiceError, Vsp};
 //!
-//! Returns every packet, of up to 4096 bytes, as its own completion.
+//! /// Returns every packet, of up to 4096 bytes, as its own completion.
 //! struct Echo;
 //!
 //! struct EchoChannel(Vec<u8>);
@@ -42,13 +41,18 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::connection::{GpadlTable, Opening};
-use super::gpadl::{Gpadl, RangeError};
+pub use super::connection::GpadlTable;
+pub use super::gpadl::{Gpadl, RangeError};
+pub use super::packet::{PacketHeader, PacketKind, TransferPagesHeader, TransferRange};
+pub use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, WriteError};
+pub use super::wire::{UserDefined, offer_flags};
+pub use crate::memory::GuestMemory;
+pub use crate::memory::buffer::{BufferError, GuestBuffer};
+
+use super::connection::Opening;
 use super::ids::{ChannelId, GpadlId, Version};
-use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, Tap, WriteError};
+use super::ring::Tap;
 use super::trace::{PacketLine, Tracer};
-use super::wire::{UserDefined, offer_flags};
-use crate::memory::GuestMemory;
 use crate::wire::guid::Guid;
 
 /// The description of a channel in its offer to the guest.
@@ -92,12 +96,12 @@ impl Offer {
     }
 
     /// Returns `true` if the offer is of the device with these GUIDs.
-    pub fn is_of(&self, interface: Guid, instance: Guid) -> bool {
+    pub(crate) fn is_of(&self, interface: Guid, instance: Guid) -> bool {
         self.interface == interface && self.instance == instance
     }
 
     /// Returns the offer of the same device's channel number `index`.
-    pub fn subchannel(&self, index: u16) -> Self {
+    pub(crate) fn subchannel(&self, index: u16) -> Self {
         Self { subchannel_index: index, ..self.clone() }
     }
 }
@@ -211,7 +215,7 @@ impl Channel {
     ///
     /// # Errors
     /// Returns an error if an index of a ring is invalid.
-    pub fn new(
+    pub(crate) fn new(
         opening: Opening,
         subchannel_index: u16,
         memory: GuestMemory,
@@ -223,7 +227,7 @@ impl Channel {
     }
 
     /// Traces the header of every packet from now on.
-    pub fn trace(&mut self, tracer: &Tracer) {
+    pub(crate) fn trace(&mut self, tracer: &Tracer) {
         let tap = |side: &'static str| {
             let (tracer, id) = (tracer.clone(), self.id);
             Tap::new(move |header| tracer.line(format_args!("channel {id} {side}: {}", PacketLine(header))))

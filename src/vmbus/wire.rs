@@ -200,7 +200,7 @@ pub struct OfferChannel {
     pub connection: ConnectionId,
 }}
 
-/// Bits of [`OfferChannel::flags`].
+/// Bits of `OfferChannel::flags`.
 pub mod offer_flags {
     /// The device is shown to user space.
     pub const ENUMERATE_DEVICE_INTERFACE: u16 = 1;

@@ -75,7 +75,7 @@ macro_rules! interfaces {
             $($(#[$doc])* pub const $constant: Guid = Guid::new($value);)*
 
             /// What people call the interface, for logs and traces.
-            pub fn name(interface: Guid) -> Option<&'static str> {
+            pub(crate) fn name(interface: Guid) -> Option<&'static str> {
                 match interface {
                     $($constant => Some($name),)*
                     _ => None,

@@ -27,7 +27,7 @@ fn is_dangerous(c: char) -> bool {
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text of several lines: the second and all that follow begin with [`CONTINUATION`].
+/// Text of several lines: the second and all that follow begin with `CONTINUATION`.
 #[derive(Clone, Copy, Debug)]
 pub struct Marked<'a>(pub &'a str);
 

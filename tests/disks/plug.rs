@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use viridian::Builder;
 use viridian::config::Engine;
 use viridian::machine::End;
-use viridian::machine::builder::Builder;
-use viridian::vsp::storage::config::DiskConfig;
+use viridian::vsp::storage::DiskConfig;
 
 use crate::common::nested::{Plan, times};
 use crate::common::patience::grown;

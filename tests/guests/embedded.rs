@@ -4,15 +4,15 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use viridian::block::Disk;
+use viridian::Builder;
+use viridian::internals::Disk;
+use viridian::internals::storage::Controller;
+use viridian::internals::storage::StorageVsp;
+use viridian::internals::storage::{DeviceKind, Identity};
+use viridian::internals::storage::{Image, Unit};
 use viridian::machine::End;
-use viridian::machine::builder::Builder;
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
-use viridian::vsp::storage::controller::Controller;
-use viridian::vsp::storage::provider::StorageVsp;
-use viridian::vsp::storage::scsi::{DeviceKind, Identity};
-use viridian::vsp::storage::unit::{Image, Unit};
-use viridian::wire::guid::{Guid, interface};
+use viridian::vmbus::{Guid, interface};
 
 use super::command::{image, run};
 use crate::common::patience::grown;

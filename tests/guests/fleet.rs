@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use viridian::Builder;
 use viridian::fleet::{Event, Fleet, exit_code};
 use viridian::machine::End;
-use viridian::machine::builder::Builder;
-use viridian::vsp::storage::config::DiskConfig;
+use viridian::vsp::storage::DiskConfig;
 
 use super::command::image;
 use crate::common::patience::grown;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use viridian::machine::builder::Builder;
+use viridian::Builder;
 
 use super::command::{Run, limit, run};
 use crate::common::need::{Need, ready};

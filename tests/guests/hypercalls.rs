@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use viridian::Builder;
+use viridian::hyperv::HvStatus;
 use viridian::hyperv::hypercall::{CallCode, Hypercalls};
-use viridian::hyperv::status::HvStatus;
 use viridian::machine::End;
-use viridian::machine::builder::Builder;
-use viridian::machine::guest::Guest;
+use viridian::machine::Guest;
 
 use super::command::image;
 use crate::common::patience::grown;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use viridian::Builder;
+use viridian::config::ConsoleConfig;
 use viridian::config::OnReset;
-use viridian::console::ConsoleConfig;
-use viridian::machine::builder::Builder;
 use viridian::machine::{End, Machine};
 
 use super::command::image;

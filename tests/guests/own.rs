@@ -3,19 +3,19 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use viridian::boot::KernelSource;
-use viridian::console::Capture;
+use viridian::Builder;
+use viridian::config::KernelSource;
+use viridian::hyperv::HvStatus;
 use viridian::hyperv::hypercall::CallCode;
-use viridian::hyperv::status::HvStatus;
-use viridian::machine::builder::Builder;
-use viridian::machine::events::{Event, Failure};
-use viridian::machine::guest::{AccessError, Guest};
+use viridian::machine::Capture;
+use viridian::machine::{AccessError, Guest};
 use viridian::machine::{End, Machine, MachineError};
-use viridian::platform::mmio::MmioDevice;
-use viridian::platform::msrs::MsrDevice;
+use viridian::machine::{Event, Failure};
+use viridian::platform::MmioDevice;
+use viridian::platform::MsrDevice;
 use viridian::platform::{PortDevice, PowerEvent};
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
-use viridian::wire::guid::{Guid, interface};
+use viridian::vmbus::{Guid, interface};
 
 use super::command::image;
 use crate::common::patience::grown;
@@ -37,7 +37,7 @@ fn start(builder: Builder) -> Machine {
 
 /// The guest that drives disks.
 fn embedded() -> KernelSource {
-    KernelSource::Embedded { name: "vsc", bytes: viridian::guest_images::EMBEDDED }
+    KernelSource::Embedded { name: "vsc", bytes: viridian::internals::guest_images::EMBEDDED }
 }
 
 /// Waits for a line of this image, and returns what stands behind the name.

@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use viridian::Builder;
 use viridian::config::Engine;
 use viridian::machine::End;
-use viridian::machine::builder::Builder;
-use viridian::net::attachment::Attachment;
-use viridian::vsp::network::config::NetworkOptions;
-use viridian::vsp::network::nvsp::wire::Version;
+use viridian::vsp::network::Attachment;
+use viridian::vsp::network::NetworkOptions;
+use viridian::vsp::network::Version;
 
 use crate::common::nested::{Plan, is_full, times};
 use crate::common::patience::grown;

@@ -4,8 +4,9 @@
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use viridian::block::Cache;
-use viridian::vsp::storage::config::{DiskConfig, controllers};
+use viridian::internals::storage::controllers;
+use viridian::vsp::storage::Cache;
+use viridian::vsp::storage::DiskConfig;
 
 use crate::target::Initiator;
 

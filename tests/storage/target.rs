@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
-use viridian::memory::buffer::GuestBuffer;
-use viridian::memory::{self, GuestMemory};
-use viridian::vsp::storage::config::{DiskConfig, controllers};
-use viridian::vsp::storage::controller::Controller;
-use viridian::vsp::storage::storvsp::wire::{
+use viridian::internals::memory::{self, GuestMemory};
+use viridian::internals::storage::Controller;
+use viridian::internals::storage::controllers;
+use viridian::internals::storage::wire::{
     DataDirection, NtStatus, Operation, PacketHeader, ProtocolVersion, ScsiRequest, Version,
 };
-use viridian::vsp::storage::worker::{Answer, Worker};
+use viridian::internals::storage::{Answer, Worker};
+use viridian::vmbus::vsp::GuestBuffer;
+use viridian::vsp::storage::DiskConfig;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 const MAX_DATA: usize = 1 << 20;
@@ -85,7 +86,7 @@ impl Initiator {
                 let header = PacketHeader { operation: Operation::EXECUTE_SRB, flags: 1, status: NtStatus::SUCCESS };
                 let packet = [header.as_bytes(), request.as_bytes()].concat();
                 let frames = [u64::from(256 + sent % depth)].into_iter();
-                let pages = GuestBuffer::new(&self.memory, frames, 0, 4096).expect("a page");
+                let pages = memory::buffer(&self.memory, frames, 0, 4096).expect("a page");
                 self.worker.take(sent.into(), &packet, pages).expect("a packet");
                 sent += 1;
             }
@@ -98,7 +99,7 @@ impl Initiator {
     pub fn command(&mut self, cdb: &[u8], direction: DataDirection, data: &[u8], room: usize) -> Ended {
         let length = if direction == DataDirection::OUT { data.len() } else { room };
         let frames: Vec<u64> = (0..length.div_ceil(4096) as u64).map(|page| 2 * page + 256).collect();
-        let pages = GuestBuffer::new(&self.memory, frames.into_iter(), 0, length).expect("guest pages");
+        let pages = memory::buffer(&self.memory, frames.into_iter(), 0, length).expect("guest pages");
         pages.write(0, &vec![0xcc; length]).expect("room");
         if direction == DataDirection::OUT {
             pages.write(0, data).expect("room");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use viridian::vsp::storage::config::{DiskConfig, Media};
+use viridian::vsp::storage::{DiskConfig, Media};
 
 use crate::common::need::{Need, ready};
 use crate::target::Target;

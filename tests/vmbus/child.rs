@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use viridian::engine::{Child, PortError};
-use viridian::hyperv::connections::MessagePort;
-use viridian::hyperv::message::{Message, MessageType};
-use viridian::hyperv::status::{HvResult, HvStatus};
-use viridian::hyperv::types::{ConnectionId, SintIndex, VpIndex};
-use viridian::memory::GuestMemory;
+use viridian::hyperv::VpIndex;
+use viridian::hyperv::{HvResult, HvStatus};
+use viridian::internals::hyperv::MessagePort;
+use viridian::internals::hyperv::{ConnectionId, SintIndex};
+use viridian::internals::hyperv::{Message, MessageType};
+use viridian::internals::memory::GuestMemory;
+use viridian::internals::{Child, PortError};
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use viridian::memory::buffer::GuestBuffer;
-use viridian::vmbus::gpadl::Gpadl;
-use viridian::vmbus::ids::GpadlId;
-use viridian::vmbus::packet::{PacketKind, TransferPagesHeader, TransferRange};
-use viridian::vmbus::ring::{NewPacket, WriteError};
+use viridian::vmbus::GpadlId;
+use viridian::vmbus::Guid;
+use viridian::vmbus::vsp::Gpadl;
+use viridian::vmbus::vsp::GuestBuffer;
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
-use viridian::wire::guid::Guid;
+use viridian::vmbus::vsp::{NewPacket, WriteError};
+use viridian::vmbus::vsp::{PacketKind, TransferPagesHeader, TransferRange};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `6563686f-0000-0000-0000-000000000000`, "echo" in ASCII.

@@ -6,23 +6,25 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use viridian::hyperv::status::HvStatus;
-use viridian::vmbus::gpadl::Gpadl;
-use viridian::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
-use viridian::vmbus::message::message;
-use viridian::vmbus::packet::GpaRangeHeader;
-use viridian::vmbus::ring::guest::{GuestReceiver, GuestSender};
-use viridian::vmbus::ring::{NewPacket, RingMemory, WriteError};
-use viridian::vmbus::wire::{
+use viridian::hyperv::HvStatus;
+use viridian::hyperv::VpIndex;
+use viridian::internals::hyperv::ConnectionId;
+use viridian::internals::vmbus::GpaRangeHeader;
+use viridian::internals::vmbus::message;
+use viridian::internals::vmbus::{self, RingMemory};
+use viridian::internals::vmbus::{
     ChannelReference, GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, InitiateContact,
     MessageHeader, MessageType, ModifyChannel, ModifyChannelResponse, OfferChannel, OpenChannel, OpenResult, Status,
     UserDefined, VersionResponse,
 };
+use viridian::internals::vmbus::{GuestReceiver, GuestSender};
+use viridian::vmbus::vsp::{NewPacket, WriteError};
+use viridian::vmbus::{ChannelId, GpadlId, Version};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::child::{FakeChild, PATIENCE};
 use crate::common::patience::Patience;
-use viridian::engine::Child;
+use viridian::internals::Child;
 
 /// Bytes of ranges that a header and a body have room for.
 const IN_HEADER: usize = 240 - size_of::<MessageHeader>() - size_of::<GpadlHeader>();
@@ -145,7 +147,7 @@ impl Guest {
 
     /// The offer of a device's channel.
     pub fn offer(&self, instance: u128, subchannel: u16) -> OfferChannel {
-        let instance = viridian::wire::guid::Guid::new(instance);
+        let instance = viridian::vmbus::Guid::new(instance);
         self.wait(MessageType::OFFERCHANNEL, |offer: &OfferChannel| {
             offer.instance == instance && offer.subchannel_index == subchannel
         })
@@ -186,7 +188,7 @@ impl Guest {
     pub fn open(&self, channel: ChannelId, frames: &[u64], vp: VpIndex) -> Option<GuestChannel<'_>> {
         let gpadl = self.gpadl(channel, frames)?;
         let list: Vec<u64> = [&[frames.len() as u64 * 4096], frames].concat();
-        let pages = Gpadl::parse(self.child.memory(), 1, list.as_bytes()).unwrap();
+        let pages = vmbus::gpadl(self.child.memory(), 1, list.as_bytes()).unwrap();
         let downstream_offset = frames.len() as u32 / 2;
         let (upstream, downstream) = RingMemory::pair(pages.single().unwrap(), downstream_offset).unwrap();
         let opened = GuestChannel {

@@ -8,11 +8,12 @@ use super::child::FakeChild;
 use super::device::{TestDevice, command};
 use super::guest::Guest;
 use super::protocol::{A_WHILE, SOON, asking, eventually, frames, request};
-use viridian::vmbus::bus::{DeviceId, VmBus};
-use viridian::vmbus::ids::{Version, VpIndex};
+use viridian::hyperv::VpIndex;
+use viridian::internals::vmbus::{ChannelReference, MessageType, OpenResult};
+use viridian::vmbus::Guid;
+use viridian::vmbus::Version;
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
-use viridian::vmbus::wire::{ChannelReference, MessageType, OpenResult};
-use viridian::wire::guid::Guid;
+use viridian::vmbus::{DeviceId, VmBus};
 use zerocopy::IntoBytes;
 
 /// Counts how many of it there are, and stops at each step until the test lets it go on.

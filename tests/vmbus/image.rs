@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::common::patience::{grown, patience};
 
 use super::device::{INTERFACE, TestDevice};
-use viridian::console::ConsoleConfig;
+use viridian::Builder;
+use viridian::config::ConsoleConfig;
 use viridian::machine::End;
-use viridian::machine::builder::Builder;
-use viridian::vmbus::bus::VmBus;
-use viridian::vmbus::ids::Version;
-use viridian::wire::guid::Guid;
+use viridian::vmbus::Guid;
+use viridian::vmbus::Version;
+use viridian::vmbus::VmBus;
 
 fn kernel() -> PathBuf {
     Path::new(env!("VIRIDIAN_GUEST_IMAGES")).join("vmbus")

@@ -9,14 +9,17 @@ use super::device::{Request, TestDevice, command};
 use super::guest::Guest;
 use crate::common::patience::holds_within;
 use std::sync::Arc;
-use viridian::hyperv::status::HvStatus;
-use viridian::vmbus::bus::{AttachError, Settings, VmBus};
-use viridian::vmbus::connection::OfferError;
-use viridian::vmbus::ids::{ConnectionId, GpadlId, Version, VpIndex};
-use viridian::vmbus::message::message;
-use viridian::vmbus::ring::NewPacket;
-use viridian::vmbus::trace::Tracer;
-use viridian::vmbus::wire::{MessageType, OfferChannel, OpenChannel};
+use viridian::hyperv::HvStatus;
+use viridian::hyperv::VpIndex;
+use viridian::internals::hyperv::ConnectionId;
+use viridian::internals::vmbus::Tracer;
+use viridian::internals::vmbus::message;
+use viridian::internals::vmbus::{AttachError, Settings};
+use viridian::internals::vmbus::{MessageType, OfferChannel, OpenChannel};
+use viridian::vmbus::OfferError;
+use viridian::vmbus::VmBus;
+use viridian::vmbus::vsp::NewPacket;
+use viridian::vmbus::{GpadlId, Version};
 use zerocopy::IntoBytes;
 
 pub const SOON: Duration = Duration::from_secs(20);
@@ -111,7 +114,7 @@ fn a_guest_that_does_not_read_is_told_to_wait_and_loses_nothing() {
     assert_eq!(post(), Err(HvStatus::INSUFFICIENT_BUFFERS));
     child.guest_sleeps(false);
     for _ in 0..accepted {
-        guest.wait(MessageType::OPENCHANNEL_RESULT, |_: &viridian::vmbus::wire::OpenResult| true);
+        guest.wait(MessageType::OPENCHANNEL_RESULT, |_: &viridian::internals::vmbus::OpenResult| true);
     }
     assert_eq!(post(), Ok(()));
 }
@@ -164,7 +167,7 @@ fn malformed_messages_are_refused_and_the_bus_lives() {
     }
     assert_eq!(guest.gpadl(channel, &[1 << 40]), None, "a page that is not there");
     assert!(guest.open(channel, &frames(0, 8), VpIndex(7)).is_none(), "a VP that is not there");
-    let port = viridian::hyperv::message::MessageType::TIMER_EXPIRED;
+    let port = viridian::internals::hyperv::MessageType::TIMER_EXPIRED;
     assert_eq!(child.guest_posts_type(port, &[]), Err(HvStatus::INVALID_PARAMETER));
     guest.open(channel, &frames(0, 8), VpIndex(0)).unwrap().close();
 }

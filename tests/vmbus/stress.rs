@@ -11,8 +11,9 @@ use super::device::{TestDevice, command};
 use super::guest::{Guest, GuestChannel};
 use super::protocol::{asking, frames, request};
 use crate::common::patience::Patience;
-use viridian::vmbus::bus::VmBus;
-use viridian::vmbus::ids::{ChannelId, Version, VpIndex};
+use viridian::hyperv::VpIndex;
+use viridian::vmbus::VmBus;
+use viridian::vmbus::{ChannelId, Version};
 use zerocopy::IntoBytes;
 
 const DEVICES: u64 = 3;

@@ -4,11 +4,13 @@ use super::child::FakeChild;
 use super::device::{Request, TestDevice, command, pattern};
 use super::guest::{Guest, GuestChannel};
 use super::protocol::{SOON, asking, frames, request};
-use viridian::engine::Child;
-use viridian::vmbus::bus::VmBus;
-use viridian::vmbus::ids::{Version, VpIndex};
-use viridian::vmbus::packet::{GpaDirectHeader, GpaRangeHeader, PacketKind, TransferPagesHeader, TransferRange};
-use viridian::vmbus::ring::NewPacket;
+use viridian::hyperv::VpIndex;
+use viridian::internals::Child;
+use viridian::internals::vmbus::{GpaDirectHeader, GpaRangeHeader};
+use viridian::vmbus::Version;
+use viridian::vmbus::VmBus;
+use viridian::vmbus::vsp::NewPacket;
+use viridian::vmbus::vsp::{PacketKind, TransferPagesHeader, TransferRange};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::IntoBytes;
 

@@ -115,7 +115,7 @@ fn first_unmet_need(verdicts: &[Verdict]) -> Option<(usize, Feature)> {
 
 impl Feature {
     /// Returns the support of `engine` for the feature.
-    pub const fn support(self, engine: EngineKind) -> Support {
+    pub(crate) const fn support(self, engine: EngineKind) -> Support {
         match engine {
             EngineKind::User => self.on_user_engine(),
             EngineKind::Kernel => self.on_kernel_engine(),

@@ -43,12 +43,12 @@ pub enum SwitchError {
 
 impl Switches {
     /// Returns the features that are switched on.
-    pub const fn on(&self) -> Features {
+    pub(crate) const fn on(&self) -> Features {
         self.on
     }
 
     /// Returns the features that are switched off.
-    pub const fn off(&self) -> Features {
+    pub(crate) const fn off(&self) -> Features {
         self.off
     }
 
@@ -65,7 +65,7 @@ impl Switches {
     ///
     /// # Errors
     /// Returns the first feature that the engine does not support on any host.
-    pub fn check(&self, engine: EngineKind) -> Result<(), SwitchError> {
+    pub(crate) fn check(&self, engine: EngineKind) -> Result<(), SwitchError> {
         self.on.iter().try_for_each(|feature| match feature.support(engine) {
             Support::Never(reason) => Err(SwitchError::CannotOffer { engine, feature, reason }),
             _ => Ok(()),

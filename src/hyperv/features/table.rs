@@ -23,7 +23,7 @@ macro_rules! features {
 
         impl Feature {
             /// All features that have a name, in the order of their leaves and bits.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// Returns the TLFS name.
             pub const fn name(self) -> &'static str {
@@ -33,14 +33,14 @@ macro_rules! features {
             }
 
             /// Returns the CPUID register that shows it.
-            pub const fn word(self) -> Word {
+            pub(crate) const fn word(self) -> Word {
                 match self {
                     $(Self::$name => $word,)*
                 }
             }
 
             /// Returns its bit in that register.
-            pub const fn bit(self) -> u32 {
+            pub(crate) const fn bit(self) -> u32 {
                 match self {
                     $(Self::$name => $bit,)*
                 }
@@ -61,7 +61,7 @@ macro_rules! features {
             }
 
             /// Returns the features that it depends on.
-            pub const fn needs(self) -> &'static [Self] {
+            pub(crate) const fn needs(self) -> &'static [Self] {
                 match self {
                     $(Self::$name => &[$($(Self::$needed),+)?],)*
                 }

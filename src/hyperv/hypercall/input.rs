@@ -10,10 +10,10 @@ pub struct HypercallInput(pub u64);
 impl HypercallInput {
     /// Bits 30 to 27, 47 to 44 and 63 to 60 must be zero, and so must bit 31 (Is Nested), because we have no nested
     /// hypervisor.
-    pub const RESERVED: u64 = 0xf000_f000_f800_0000;
+    pub(crate) const RESERVED: u64 = 0xf000_f000_f800_0000;
 
     /// Creates a simple call with its parameters in memory.
-    pub const fn new(code: CallCode) -> Self {
+    pub(crate) const fn new(code: CallCode) -> Self {
         Self(code.0 as u64)
     }
 
@@ -28,7 +28,7 @@ impl HypercallInput {
     }
 
     /// Returns the size of the variable header in units of 8 bytes.
-    pub const fn variable_header(self) -> usize {
+    pub(crate) const fn variable_header(self) -> usize {
         (self.0 >> 17 & 0x3ff) as usize
     }
 
@@ -43,31 +43,31 @@ impl HypercallInput {
     }
 
     /// Returns `true` if all reserved bits are zero.
-    pub const fn is_well_formed(self) -> bool {
+    pub(crate) const fn is_well_formed(self) -> bool {
         self.0 & Self::RESERVED == 0
     }
 
     /// Returns a copy whose parameters are in registers.
     #[must_use]
-    pub const fn with_fast(self) -> Self {
+    pub(crate) const fn with_fast(self) -> Self {
         Self(self.0 | 1 << 16)
     }
 
     /// Returns a copy with a variable header of this many units of 8 bytes.
     #[must_use]
-    pub const fn with_variable_header(self, qwords: usize) -> Self {
+    pub(crate) const fn with_variable_header(self, qwords: usize) -> Self {
         Self(self.0 | (qwords as u64 & 0x3ff) << 17)
     }
 
     /// Returns a copy with this rep count.
     #[must_use]
-    pub const fn with_rep_count(self, count: usize) -> Self {
+    pub(crate) const fn with_rep_count(self, count: usize) -> Self {
         Self(self.0 & !(0xfff << 32) | (count as u64 & 0xfff) << 32)
     }
 
     /// Returns a copy with this rep start index.
     #[must_use]
-    pub const fn with_rep_start(self, index: usize) -> Self {
+    pub(crate) const fn with_rep_start(self, index: usize) -> Self {
         Self(self.0 & !(0xfff << 48) | (index as u64 & 0xfff) << 48)
     }
 }
@@ -83,7 +83,7 @@ pub struct HypercallResult {
 
 impl HypercallResult {
     /// Returns the word.
-    pub const fn bits(self) -> u64 {
+    pub(crate) const fn bits(self) -> u64 {
         self.status.0 as u64 | (self.reps_completed as u64 & 0xfff) << 32
     }
 }

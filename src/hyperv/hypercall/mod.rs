@@ -1,6 +1,6 @@
 //! Hypercalls: decoding, checks and dispatch (TLFS, "Hypercall Interface").
 //!
-//! The engine fills [`Registers`] from the VP and calls [`Hypercalls::dispatch`], which returns the registers to put
+//! The engine fills `Registers` from the VP and calls `Hypercalls::dispatch`, which returns the registers to put
 //! into the VP, or a fault. Handlers do not see the two calling conventions, or whether parameters are in memory, fast
 //! or XMM-fast: they get typed input and return typed output.
 //!
@@ -10,14 +10,14 @@
 //!
 //! ```
 //! use viridian::hyperv::hypercall::{CallCode, Hypercalls};
-//! use viridian::hyperv::status::HvStatus;
+//! use viridian::hyperv::HvStatus;
 //!
 //! let mut calls = Hypercalls::standard();
-//! A call of our own: it takes a number and returns its half.
+//! // A call of our own: it takes a number and returns its half.
 //! calls.simple(CallCode(0x7f00), "Halve", None, |_call, number: u64| {
 //!     if number % 2 == 0 { Ok(number / 2) } else { Err(HvStatus::INVALID_PARAMETER) }
 //! });
-//! A watcher of all calls.
+//! // A watcher of all calls.
 //! calls.watch(|observation| println!("{}", observation));
 //! ```
 
@@ -30,16 +30,18 @@ mod registry;
 mod vp_set;
 mod wire;
 
-pub use host::{Call, Host, VpRegister};
+pub use host::Call;
+pub(crate) use host::{Host, VpRegister};
 pub use input::{HypercallInput, HypercallResult};
-pub use registers::{Mode, Registers, XMM_REGISTERS};
-pub use registry::{Definition, Hypercalls, Observation, Outcome};
-pub use vp_set::VpSet;
-pub use wire::*;
+pub(crate) use registers::{Mode, Registers, XMM_REGISTERS};
+pub(crate) use registry::Definition;
+pub use registry::{Hypercalls, Observation, Outcome};
+pub(crate) use vp_set::VpSet;
+pub(crate) use wire::*;
 
 use std::fmt;
 
-/// The code of a hypercall. Unknown codes are valid values; [`Hypercalls::definitions`] lists those that are
+/// The code of a hypercall. Unknown codes are valid values; `Hypercalls::definitions` lists those that are
 /// implemented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallCode(pub u16);
@@ -51,7 +53,7 @@ macro_rules! call_codes {
             $(pub const $name: Self = Self($value);)*
 
             /// Returns the TLFS name, if the code is known.
-            pub const fn name(self) -> Option<&'static str> {
+            pub(crate) const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some($tlfs),)*
                     _ => None,
@@ -81,7 +83,7 @@ call_codes! {
 
 impl CallCode {
     /// The calls that KVM answers itself. The kernel engine's hypercall page passes them to KVM.
-    pub const ANSWERED_BY_KVM: [Self; 7] = [
+    pub(crate) const ANSWERED_BY_KVM: [Self; 7] = [
         Self::NOTIFY_LONG_SPIN_WAIT,
         Self::SEND_SYNTHETIC_CLUSTER_IPI,
         Self::SEND_SYNTHETIC_CLUSTER_IPI_EX,

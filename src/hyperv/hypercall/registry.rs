@@ -113,7 +113,7 @@ fn qwords(bytes: &[u8]) -> Vec<u64> {
 
 impl Hypercalls {
     /// Creates an empty registry.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::default()
     }
 
@@ -128,12 +128,12 @@ impl Hypercalls {
 
     /// Returns the calls that KVM may still answer itself: those of [`CallCode::ANSWERED_BY_KVM`] for which no user has
     /// registered a handler.
-    pub fn left_to_kvm(&self) -> Vec<CallCode> {
+    pub(crate) fn left_to_kvm(&self) -> Vec<CallCode> {
         CallCode::ANSWERED_BY_KVM.into_iter().filter(|code| !self.replaced.contains(code)).collect()
     }
 
     /// Returns the implemented calls, ordered by code.
-    pub fn definitions(&self) -> impl Iterator<Item = &Definition> {
+    pub(crate) fn definitions(&self) -> impl Iterator<Item = &Definition> {
         self.definitions.values()
     }
 
@@ -260,7 +260,7 @@ impl Hypercalls {
     }
 
     /// Returns `true` if a call uses XMM registers, so that [`Registers::xmm`] must be filled before it is dispatched.
-    pub fn needs_xmm(&self, registers: &Registers) -> bool {
+    pub(crate) fn needs_xmm(&self, registers: &Registers) -> bool {
         let input = registers.input();
         input.fast()
             && self
@@ -271,7 +271,13 @@ impl Hypercalls {
     }
 
     /// Answers the call that `vp` has made.
-    pub fn dispatch(&self, vp: VpIndex, host: &dyn Host, memory: &GuestMemory, registers: &mut Registers) -> Outcome {
+    pub(crate) fn dispatch(
+        &self,
+        vp: VpIndex,
+        host: &dyn Host,
+        memory: &GuestMemory,
+        registers: &mut Registers,
+    ) -> Outcome {
         let input = registers.input();
         let mut seen = Block::new();
         let outcome = if registers.mode.may_call() && host.guest_os_id() != 0 {
@@ -288,7 +294,7 @@ impl Hypercalls {
     }
 
     /// Handles a doorbell write for a connection that has no eventfd.
-    pub fn doorbell(&self, vp: VpIndex, host: &dyn Host, connection: u32) -> HvStatus {
+    pub(crate) fn doorbell(&self, vp: VpIndex, host: &dyn Host, connection: u32) -> HvStatus {
         let input = HypercallInput::new(CallCode::SIGNAL_EVENT).with_fast();
         let parameters = SignalEvent { connection_id: ConnectionId(connection), flag_number: 0, reserved: 0 };
         let status = match self.definitions.get(&input.code()) {

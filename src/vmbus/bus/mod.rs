@@ -127,6 +127,7 @@ struct State {
 
 impl VmBus {
     /// A bus without devices and without a guest.
+    #[doc(hidden)]
     pub fn new(settings: Settings) -> Self {
         Self(Arc::new(Inner { settings, state: Mutex::default() }))
     }
@@ -206,6 +207,7 @@ impl VmBus {
     ///
     /// # Errors
     /// See [`AttachError`].
+    #[doc(hidden)]
     pub fn attach(&self, child: Arc<dyn Child>) -> Result<Attachment, AttachError> {
         let mut state = self.lock();
         if state.link.is_some() {

@@ -36,14 +36,14 @@ impl IncomingRing {
     ///
     /// # Errors
     /// Returns an error if an index is invalid.
-    pub fn new(memory: RingMemory) -> Result<Self, RingError> {
+    pub(crate) fn new(memory: RingMemory) -> Result<Self, RingError> {
         let read = memory.load_index(memory.read_index(), "read")?;
         let write = memory.load_index(memory.write_index(), "write")?;
         Ok(Self { memory, read, published: read, write, tap: None })
     }
 
     /// Calls `tap` with the header of each packet that is read.
-    pub fn tap(&mut self, tap: Tap) {
+    pub(crate) fn tap(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }
 
@@ -52,7 +52,7 @@ impl IncomingRing {
     /// # Errors
     /// Returns an error if an index or a packet is invalid.
     #[inline]
-    pub fn next_packet(&mut self) -> Result<Option<IncomingPacket<'_>>, RingError> {
+    pub(crate) fn next_packet(&mut self) -> Result<Option<IncomingPacket<'_>>, RingError> {
         if self.read == self.write {
             self.write = self.memory.load_index(self.memory.write_index(), "write")?;
             if self.read == self.write {

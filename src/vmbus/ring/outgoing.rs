@@ -32,7 +32,7 @@ impl OutgoingRing {
     ///
     /// # Errors
     /// Returns an error if an index is invalid.
-    pub fn new(memory: RingMemory) -> Result<Self, RingError> {
+    pub(crate) fn new(memory: RingMemory) -> Result<Self, RingError> {
         let read = memory.load_index(memory.read_index(), "read")?;
         let write = memory.load_index(memory.write_index(), "write")?;
         memory.pending_send_size().store(0, Ordering::Relaxed);
@@ -41,7 +41,7 @@ impl OutgoingRing {
     }
 
     /// Calls `tap` with the header of each packet that is written.
-    pub fn tap(&mut self, tap: Tap) {
+    pub(crate) fn tap(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }
 
@@ -114,7 +114,7 @@ impl OutgoingRing {
     }
 
     /// Returns the position of the next packet.
-    pub fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark(self.written)
     }
 
@@ -122,7 +122,7 @@ impl OutgoingRing {
     ///
     /// # Errors
     /// Returns an error if the read index is invalid.
-    pub fn is_read(&mut self, mark: Mark) -> Result<bool, RingError> {
+    pub(crate) fn is_read(&mut self, mark: Mark) -> Result<bool, RingError> {
         let is_read = |ring: &Self| {
             let unread = ring.memory.distance(ring.read, ring.write);
             ring.written.saturating_sub(unread.into()) >= mark.0
@@ -136,7 +136,7 @@ impl OutgoingRing {
 
     /// Returns the argument of [`wait_for_room`](Self::wait_for_room) with which the guest signals when it has read
     /// everything.
-    pub fn all_room(&self) -> u32 {
+    pub(crate) fn all_room(&self) -> u32 {
         self.memory.size() - 1
     }
 

@@ -40,10 +40,10 @@ pub struct NetworkOptions {
 /// An error in an adapter's settings, or a conflict between adapters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkOptionsError {
-    /// See [`MIN_MTU`] and [`MAX_MTU`].
+    /// See `MIN_MTU` and `MAX_MTU`.
     #[error("mtu={0} is out of range; give {MIN_MTU} to {MAX_MTU}")]
     Mtu(u16),
-    /// See [`MAX_QUEUES`].
+    /// See `MAX_QUEUES`.
     #[error("queues={0} is out of range; give 1 to {MAX_QUEUES}")]
     Queues(u16),
     /// Linux does not allow this interface name.
@@ -94,12 +94,12 @@ impl NetworkOptions {
     }
 
     /// Returns the address of this adapter, number `index` of the partition called `partition`.
-    pub fn address(&self, partition: &str, index: usize) -> MacAddress {
+    pub(crate) fn address(&self, partition: &str, index: usize) -> MacAddress {
         self.mac.unwrap_or_else(|| MacAddress::derived(partition, index))
     }
 
     /// Makes a relative path relative to `folder`.
-    pub fn rebase(&mut self, folder: &Path) {
+    pub(crate) fn rebase(&mut self, folder: &Path) {
         if let Some(pcap) = &mut self.pcap {
             *pcap = folder.join(&*pcap);
         }
@@ -109,7 +109,7 @@ impl NetworkOptions {
     ///
     /// # Errors
     /// Returns a [`NetworkOptionsError`].
-    pub fn check(&self) -> Result<(), NetworkOptionsError> {
+    pub(crate) fn check(&self) -> Result<(), NetworkOptionsError> {
         if !(MIN_MTU..=MAX_MTU).contains(&self.mtu) {
             return Err(NetworkOptionsError::Mtu(self.mtu));
         }

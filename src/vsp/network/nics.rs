@@ -1,9 +1,9 @@
 //! A machine's network adapters: those that it starts with, and those that are attached and detached while it runs.
 //!
 //! ```no_run
-//! # use viridian::machine::builder::Builder;
-//! # use viridian::net::attachment::Attachment;
-//! # use viridian::vsp::network::config::NetworkOptions;
+//! # use viridian::Builder;
+//! # use viridian::vsp::network::Attachment;
+//! # use viridian::vsp::network::NetworkOptions;
 //! let machine = Builder::new().kernel("vmlinuz").net(NetworkOptions::new(Attachment::User)).start()?;
 //! if let Some(nic) = machine.nics().get(0) {
 //!     nic.set_link(false); // pulls the cable out
@@ -89,7 +89,7 @@ struct Attached {
 impl Nics {
     /// Creates an empty set. Adapters will be offered on `bus`, each with up to `channels` channels, and `tracer` will
     /// trace their messages.
-    pub fn new(bus: VmBus, partition: &str, channels: u16, tracer: Option<Tracer>) -> Self {
+    pub(crate) fn new(bus: VmBus, partition: &str, channels: u16, tracer: Option<Tracer>) -> Self {
         Self { bus, partition: partition.to_string(), channels: channels.max(1), tracer, nics: Mutex::default() }
     }
 

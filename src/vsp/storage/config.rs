@@ -135,12 +135,12 @@ impl DiskConfig {
     }
 
     /// Returns the sector size that the guest sees.
-    pub fn sector(&self) -> u32 {
+    pub(crate) fn sector(&self) -> u32 {
         if self.media == Media::Dvd { DVD_SECTOR } else { self.sector }
     }
 
     /// Returns `true` if the guest cannot write.
-    pub fn readonly(&self) -> bool {
+    pub(crate) fn readonly(&self) -> bool {
         self.readonly.unwrap_or(self.media == Media::Dvd)
     }
 
@@ -171,7 +171,7 @@ impl DiskConfig {
     }
 
     /// Makes a relative path relative to `folder`.
-    pub fn rebase(&mut self, folder: &Path) {
+    pub(crate) fn rebase(&mut self, folder: &Path) {
         if !self.is_memory() && !self.path.as_os_str().is_empty() {
             self.path = folder.join(&self.path);
         }
@@ -186,7 +186,7 @@ impl DiskConfig {
     ///
     /// # Errors
     /// Returns an error if the image cannot be used.
-    pub fn image(&self) -> Result<Option<Arc<Image>>, ConfigError> {
+    pub(crate) fn image(&self) -> Result<Option<Arc<Image>>, ConfigError> {
         if self.path.as_os_str().is_empty() {
             return Ok(None);
         }
@@ -207,7 +207,7 @@ impl DiskConfig {
     ///
     /// # Errors
     /// Returns an error if the settings are invalid or the image cannot be used.
-    pub fn unit(&self, lun: u8) -> Result<Arc<Unit>, ConfigError> {
+    pub(crate) fn unit(&self, lun: u8) -> Result<Arc<Unit>, ConfigError> {
         self.check()?;
         let kind = match self.media {
             Media::Disk => DeviceKind::Disk,

@@ -1,11 +1,11 @@
 //! A machine's disks: those that it starts with, and those that are attached and detached while it runs.
 //!
 //! ```no_run
-//! # use viridian::machine::builder::Builder;
-//! # use viridian::vsp::storage::config::DiskConfig;
+//! # use viridian::Builder;
+//! # use viridian::vsp::storage::DiskConfig;
 //! let machine = Builder::new().kernel("vmlinuz").disk(DiskConfig::of("root.img")).start()?;
 //! let place = machine.disks().attach(&DiskConfig::of("memory:1G"))?;
-//! ... the guest finds it, uses it, and releases it
+//! // ... the guest finds it, uses it, and releases it
 //! machine.disks().detach(place);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -34,7 +34,7 @@ pub struct Place {
 
 impl AttachError {
     /// Returns `true` if the host failed, and `false` if the settings or the image are wrong.
-    pub fn is_hosts(&self) -> bool {
+    pub(crate) fn is_hosts(&self) -> bool {
         matches!(
             self,
             Self::Offer(_) | Self::Disk(ConfigError::Host { .. } | ConfigError::Disk(DiskError::Host { .. }))
@@ -76,7 +76,7 @@ pub struct Disks {
 impl Disks {
     /// Creates an empty set. Controllers will be offered on `bus`, each with up to `max_subchannels` beside its primary
     /// channel, and `tracer` will trace their packets.
-    pub fn new(bus: VmBus, max_subchannels: u16, tracer: Option<Tracer>) -> Self {
+    pub(crate) fn new(bus: VmBus, max_subchannels: u16, tracer: Option<Tracer>) -> Self {
         Self { bus, max_subchannels, tracer, controllers: Mutex::default(), checking: Arc::default() }
     }
 
@@ -130,7 +130,7 @@ impl Disks {
     }
 
     /// Does the same on a separate thread, unless one is still running: a host that does not respond blocks nobody.
-    pub fn check_sizes_aside(&self) {
+    pub(crate) fn check_sizes_aside(&self) {
         struct Done(Arc<AtomicBool>);
         impl Drop for Done {
             fn drop(&mut self) {
@@ -157,7 +157,7 @@ impl Disks {
     }
 
     /// Returns a controller that has, or had, disks.
-    pub fn controller(&self, number: u8) -> Option<Arc<Controller>> {
+    pub(crate) fn controller(&self, number: u8) -> Option<Arc<Controller>> {
         self.lock().get(&number).cloned()
     }
 

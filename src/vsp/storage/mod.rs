@@ -2,21 +2,25 @@
 //!
 //! From the guest's side to the host's:
 //!
-//! - [`storvsp`]: the protocol of the channels, pure.
-//! - [`scsi`]: the SCSI target, pure.
-//! - [`provider`]: the device on VMBus; [`worker`]: the requests of one channel; [`controller`], [`mod@unit`]: shared
+//! - `storvsp`: the protocol of the channels, pure.
+//! - `scsi`: the SCSI target, pure.
+//! - `provider`: the device on VMBus; `worker`: the requests of one channel; `controller`, `unit`: shared
 //!   by channels.
-//! - [`block`](crate::block): disk images and their I/O.
-//! - [`config`]: the settings of a disk; [`disks`]: a machine's disks, with hot plug.
-//! - [`trace`]: packets as readable lines.
+//! - `block`: disk images and their I/O.
+//! - `config`: the settings of a disk; `disks`: a machine's disks, with hot plug.
+//! - `trace`: packets as readable lines.
 
-pub mod config;
-pub mod controller;
-pub mod disks;
+pub(crate) mod config;
+pub(crate) mod controller;
+pub(crate) mod disks;
 pub(crate) mod perform;
-pub mod provider;
-pub mod scsi;
-pub mod storvsp;
-pub mod trace;
-pub mod unit;
-pub mod worker;
+pub(crate) mod provider;
+pub(crate) mod scsi;
+pub(crate) mod storvsp;
+pub(crate) mod trace;
+pub(crate) mod unit;
+pub(crate) mod worker;
+
+pub use crate::block::{BackingFiles, Cache, Format};
+pub use config::{ConfigError, DiskConfig, Media};
+pub use disks::{AttachError, Disks, Place};

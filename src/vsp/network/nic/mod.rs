@@ -125,7 +125,7 @@ pub struct Nic {
 
 impl Nic {
     /// Creates an adapter on this backend.
-    pub fn new(device: Device, backend: Backend) -> Arc<Self> {
+    pub(crate) fn new(device: Device, backend: Backend) -> Arc<Self> {
         Arc::new(Self {
             statistics: device.adapter().statistics().clone(),
             shared: RwLock::default(),
@@ -151,13 +151,13 @@ impl Nic {
 
     /// Disconnects from the backend permanently. Its resources on the host are free when this returns, and frames are
     /// dropped from now on.
-    pub fn unplug(&self) {
+    pub(crate) fn unplug(&self) {
         self.lanes.iter().for_each(|lane| *lane.queue() = Box::new(Nowhere));
         *lock(&self.uplink) = None;
     }
 
     /// Sets the link down, and returns when the guest has stopped sending, or after a time limit.
-    pub fn quiet_down(&self) {
+    pub(crate) fn quiet_down(&self) {
         if !self.lanes.first().is_some_and(Lane::is_open) {
             return;
         }

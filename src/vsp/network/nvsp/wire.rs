@@ -70,7 +70,7 @@ impl Version {
     pub const NEWEST: Self = Self::V6_1;
 
     /// Returns the version's number in [`Init`].
-    pub fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u32 {
         match self {
             Self::V1 => 2,
             Self::V2 => 0x3_0002,
@@ -82,12 +82,12 @@ impl Version {
     }
 
     /// Returns the version with this number in [`Init`].
-    pub fn from_number(number: u32) -> Option<Self> {
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.number() == number)
     }
 
     /// Returns the minimum length of the host's messages: drivers copy that many bytes.
-    pub fn message_length(self) -> usize {
+    pub(crate) fn message_length(self) -> usize {
         if self < Self::V6_1 { 28 } else { 40 }
     }
 }

@@ -149,7 +149,7 @@ impl Offloads {
     }
 
     /// Returns `NDIS_OFFLOAD` for drivers with this revision.
-    pub fn to_bytes(&self, revision: u8) -> Vec<u8> {
+    pub fn to_bytes(self, revision: u8) -> Vec<u8> {
         let (revision, size) = match revision {
             0 | 1 => (1, 112),
             2 => (2, 144),

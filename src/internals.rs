@@ -1,0 +1,70 @@
+//! What the tests, benches and fuzzers of this package use beside the public interface. It changes without notice.
+#![allow(missing_docs)]
+
+pub use crate::block::Disk;
+pub use crate::engine::{Child, PortError};
+
+pub mod guest_images {
+    pub use crate::guest_images::{EMBEDDED, PEER};
+}
+
+pub mod console {
+    pub use crate::console::{Console, terminal};
+}
+
+pub mod hyperv {
+    pub use crate::hyperv::connections::MessagePort;
+    pub use crate::hyperv::message::{Message, MessageType};
+    pub use crate::hyperv::types::{ConnectionId, SintIndex};
+}
+
+pub mod memory {
+    use crate::memory::buffer::{BufferError, GuestBuffer};
+
+    pub use crate::memory::{Backing, GuestMemory, PAGE_SIZE, create};
+
+    pub fn buffer(
+        memory: &GuestMemory,
+        frames: impl ExactSizeIterator<Item = u64>,
+        offset: usize,
+        length: usize,
+    ) -> Result<GuestBuffer, BufferError> {
+        GuestBuffer::new(memory, frames, offset, length)
+    }
+}
+
+pub mod storage {
+    pub use crate::vsp::storage::config::controllers;
+    pub use crate::vsp::storage::controller::Controller;
+    pub use crate::vsp::storage::provider::StorageVsp;
+    pub use crate::vsp::storage::scsi::{DeviceKind, Identity};
+    pub use crate::vsp::storage::storvsp::wire;
+    pub use crate::vsp::storage::unit::{Image, Unit};
+    pub use crate::vsp::storage::worker::{Answer, Worker};
+}
+
+pub mod vmbus {
+    use crate::memory::GuestMemory;
+    use crate::vmbus::gpadl::{Gpadl, RangeError};
+    use crate::vmbus::ring::{IncomingRing, OutgoingRing, RingError};
+
+    pub use crate::vmbus::bus::{AttachError, Attachment, Settings};
+    pub use crate::vmbus::message::message;
+    pub use crate::vmbus::packet::{GpaDirectHeader, GpaRangeHeader};
+    pub use crate::vmbus::ring::RingMemory;
+    pub use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
+    pub use crate::vmbus::trace::Tracer;
+    pub use crate::vmbus::wire::*;
+
+    pub fn gpadl(memory: &GuestMemory, count: usize, list: &[u8]) -> Result<Gpadl, RangeError> {
+        Gpadl::parse(memory, count, list)
+    }
+
+    pub fn incoming(memory: RingMemory) -> Result<IncomingRing, RingError> {
+        IncomingRing::new(memory)
+    }
+
+    pub fn outgoing(memory: RingMemory) -> Result<OutgoingRing, RingError> {
+        OutgoingRing::new(memory)
+    }
+}
