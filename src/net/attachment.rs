@@ -1,25 +1,25 @@
-//! What an adapter is plugged into, and how long its packets may be.
+//! The network that an adapter is attached to, and the limits of its MTU.
 
-/// Fewer bytes than this no IPv4 host takes whole (RFC 791).
+/// Minimum MTU: every IPv4 host accepts packets of this size (RFC 791).
 pub const MIN_MTU: u16 = 576;
 
-/// The longest packets of usual networks ("jumbo frames").
+/// Maximum MTU: the longest packets of usual networks ("jumbo frames").
 pub const MAX_MTU: u16 = 9000;
 
-/// What an adapter is plugged into.
+/// The network that an adapter is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// A network in this process, with NAT to the host's.
+    /// A network in this process, with NAT to the host's network.
     User,
     /// A tap device of the host.
     Tap(String),
     /// A switch that the partitions of this process share.
     Switch {
-        /// Which one.
+        /// The name of the switch.
         name: String,
-        /// Whether it leads to a network as [`User`](Self::User) has, too.
+        /// Whether the switch is connected to a network like that of [`User`](Self::User).
         uplink: bool,
     },
-    /// Nothing.
+    /// None.
     None,
 }

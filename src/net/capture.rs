@@ -1,4 +1,4 @@
-//! A queue whose frames are captured on the way.
+//! A queue whose frames are captured.
 
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use super::ports::SwitchPort;
 use crate::net::frame::{Frame, FrameBuffer};
 use crate::net::pcap::{Capture, Direction};
 
-/// The capture that all queues of a NIC write.
+/// The capture to which all queues of a NIC write.
 pub type SharedCapture = Arc<Mutex<Capture>>;
 
-/// See the module's description.
+/// A captured queue; see the module's description.
 pub struct Captured<Q> {
     queue: Q,
     capture: SharedCapture,
 }
 
 impl<Q: Queue> Captured<Q> {
-    /// Captures what goes through `queue`.
+    /// Captures the frames of `queue`.
     pub fn new(queue: Q, capture: SharedCapture) -> Self {
         Self { queue, capture }
     }
@@ -53,7 +53,7 @@ impl<Q: Queue> Queue for Captured<Q> {
         let received = self.queue.receive(frame);
         match received {
             true => self.capture().add(SystemTime::now(), Direction::Inbound, frame.frame()),
-            // Nothing more follows at once, so it is a good time to let readers of the file catch up.
+            // No more frames follow at once, so readers of the file can catch up.
             false => self.capture().flush(),
         }
         received

@@ -1,7 +1,7 @@
-//! Ethernet frames between a guest and a backend, and what is still to be done to them.
+//! Ethernet frames between a guest and a backend, and their pending offloads.
 //!
-//! A guest hands over frames whose checksum it left open, and TCP segments of up to 64 KiB that are to be cut
-//! into many. A backend that can pass such frames on as they are, does; for the others the work is done in [`offload`](super::offload).
+//! A guest sends frames with incomplete checksums, and TCP segments of up to 64 KiB that must be segmented. A backend
+//! that supports such frames gets them unchanged. For the others, [`offload`](super::offload) does the work.
 
 use super::offload::headers::IpVersion;
 
@@ -11,26 +11,26 @@ pub const ETHERNET_HEADER: usize = 14;
 /// Length of an 802.1Q tag.
 pub const VLAN_TAG: usize = 4;
 
-/// The longest frame that travels inside of this program: an IP packet of the greatest length with an Ethernet header and two tags.
+/// Maximum length of a frame in this program: an IP packet of maximum length with an Ethernet header and two tags.
 pub const MAX_FRAME: usize = u16::MAX as usize + ETHERNET_HEADER + 2 * VLAN_TAG;
 
-/// A frame and what is still to be done to it.
+/// A frame and its pending offloads.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// The frame from its destination address on, without frame check sequence.
+    /// The frame, starting with its destination address, without frame check sequence.
     pub bytes: &'a [u8],
-    /// What is to be done.
+    /// The pending offloads.
     pub offload: Offload,
 }
 
 impl<'a> Frame<'a> {
-    /// Returns a frame to which nothing is to be done.
+    /// Creates a frame without pending offloads.
     pub fn plain(bytes: &'a [u8]) -> Self {
         Self { bytes, offload: Offload::default() }
     }
 }
 
-/// A frame that owns its bytes. Made to be filled again and again.
+/// A frame that owns its bytes. It is meant to be reused.
 #[derive(Clone, Debug, Default)]
 pub struct FrameBuffer {
     /// As in [`Frame::bytes`].
@@ -53,39 +53,40 @@ impl FrameBuffer {
     }
 }
 
-/// What is still to be done to a frame, or need not be done any more.
+/// The offloads that are pending for a frame, or already done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offload {
     /// The TCP or UDP checksum.
     pub checksum: Checksum,
-    /// The frame is longer than the network allows: cut it.
+    /// Set if the frame is longer than the network allows and must be segmented.
     pub segmentation: Option<Segmentation>,
 }
 
 /// The state of a frame's TCP or UDP checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
-    /// It stands in the frame; nobody has verified it.
+    /// The checksum is complete, but not verified.
     #[default]
     Unverified,
-    /// It stands in the frame, and somebody has found it right.
+    /// The checksum is complete and verified.
     Verified,
-    /// It is to be computed: over the bytes from `start` to the end. In its place stands the sum of the pseudo header.
+    /// The checksum must be computed over the bytes from `start` to the end. The field contains the sum of the pseudo
+    /// header.
     Partial {
-        /// Where the transport header starts.
+        /// Offset of the transport header.
         start: u16,
-        /// Where in the transport header the checksum has its place.
+        /// Offset of the checksum in the transport header.
         offset: u16,
     },
 }
 
-/// How a TCP segment that is too long is to be cut.
+/// How to segment a TCP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segmentation {
-    /// The IP version that carries the segment.
+    /// The IP version of the packet.
     pub version: IpVersion,
-    /// How many bytes of payload a segment is to have.
+    /// Number of payload bytes per segment.
     pub size: u16,
-    /// Length of all headers, from the frame's start to the payload's.
+    /// Length of all headers, from the frame's start to the payload.
     pub headers: u16,
 }

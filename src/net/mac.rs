@@ -28,15 +28,15 @@ use crate::wire::held_as_text;
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// Everybody.
+    /// The broadcast address.
     pub(crate) const BROADCAST: Self = Self([0xff; 6]);
 
-    /// Returns the address of the NIC number `index` of the partition called `name`, where none is given.
+    /// Returns the default address of NIC number `index` of the partition called `name`.
     ///
-    /// The same name and number have the same address in every run, so that guests keep the name of the interface and the DHCP
-    /// lease. It is locally administered and starts with 02:15:5d, after Hyper-V's 00:15:5d.
+    /// The same name and number have the same address in every run, so that guests keep the interface's name and the
+    /// DHCP lease. It is locally administered and starts with 02:15:5d, after Hyper-V's 00:15:5d.
     pub(crate) fn derived(name: &str, index: usize) -> Self {
-        // FNV-1a: short, and stable over versions of the compiler and of this program.
+        // FNV-1a is short, and independent of the versions of the compiler and of this program.
         let bytes = name.bytes().chain([0]).chain((index as u64).to_le_bytes());
         let hash =
             bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
@@ -44,22 +44,22 @@ impl MacAddress {
         Self([0x02, 0x15, 0x5d, high, middle, low])
     }
 
-    /// Returns `true` if the address names a group, of which broadcast is one.
+    /// Returns `true` if the address is a group address; broadcast is one.
     pub(crate) fn is_group(&self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// Returns `true` if the address can be that of a NIC: neither a group nor zero.
+    /// Returns `true` if the address can belong to a NIC: neither a group nor zero.
     pub(crate) fn is_station(&self) -> bool {
         !self.is_group() && self.0 != [0; 6]
     }
 
-    /// Returns the address that a frame is for, if it is long enough to say so.
+    /// Returns the destination address of a frame, unless it is too short.
     pub(crate) fn destination(frame: &[u8]) -> Option<Self> {
         Self::read_from_prefix(frame).ok().map(|(address, _)| address)
     }
 
-    /// Returns the address that a frame says it is from.
+    /// Returns the source address of a frame, unless it is too short.
     pub(crate) fn source(frame: &[u8]) -> Option<Self> {
         Self::destination(frame.get(6..)?)
     }
@@ -72,13 +72,13 @@ impl fmt::Display for MacAddress {
     }
 }
 
-/// A text that is no address of a NIC.
+/// The text is not the address of a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadMacAddress {
-    /// It has another form.
+    /// The format is wrong.
     #[error("'{0}' is no MAC address; write it like 02:15:5d:00:00:01")]
     Form(String),
-    /// It names a group, or nobody.
+    /// The address is a group address, or zero.
     #[error("{0} is a {1} address, which no NIC can have; the first byte has to be even, such as 02")]
     NoStation(MacAddress, &'static str),
 }
@@ -86,7 +86,7 @@ pub enum BadMacAddress {
 impl FromStr for MacAddress {
     type Err = BadMacAddress;
 
-    /// Takes colons or hyphens, but not a mix of them.
+    /// Accepts colons or hyphens, but not a mix of them.
     fn from_str(text: &str) -> Result<Self, BadMacAddress> {
         let form = || BadMacAddress::Form(text.to_string());
         let separator = if text.contains('-') { '-' } else { ':' };

@@ -1,8 +1,9 @@
-//! Ethernet frames, offloads, and the networks that adapters are plugged into: a tap, a NAT in this process, a switch, nothing.
+//! Ethernet frames, offloads, and the networks that adapters are attached to: a tap, a NAT in this process, a switch,
+//! none.
 //!
-//! A NIC has as many [`Queue`]s into its backend as it has channels. A queue takes a frame or drops it, at once; and it has a
-//! descriptor that turns readable when frames wait. Frames may come uncut and with checksums left open: NICs see to that.
-//! Which thread uses which queue is the NIC's choice; each queue is used by one at a time.
+//! A NIC has one [`Queue`] of its backend for each channel. A queue accepts or drops a frame at once, and has a
+//! descriptor that becomes readable when frames wait. Frames can be unsegmented and have incomplete checksums, which
+//! NICs handle. The NIC decides which thread uses which queue; each queue is used by one thread at a time.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -25,41 +26,43 @@ pub mod switch;
 pub mod tap;
 pub mod user;
 
-/// A backend as an adapter uses it.
+/// A backend, as an adapter uses it.
 pub struct Backend {
-    /// A queue for each channel.
+    /// One queue for each channel.
     pub queues: Vec<Box<dyn Queue>>,
-    /// Whether frames come out of all queues, a connection's always out of the same. If not, they all come out of the first one.
+    /// Whether frames come from all queues, with each connection on one queue. Otherwise they all come from the first
+    /// one.
     pub spreads: bool,
-    /// What leads from a switch to the rest of the world, to be kept.
+    /// The connection from a switch to its uplink network, which must be kept.
     pub uplink: Option<Arc<Cable>>,
 }
 
-/// A way into a backend and out of it.
+/// A queue of a backend, for both directions.
 pub trait Queue: Send {
     /// Sends a frame. Returns `false` if there was no room and it was dropped.
     fn send(&mut self, frame: Frame<'_>) -> bool;
 
-    /// Sends a frame that came in by a switch's port. For backends that give each port its share.
+    /// Sends a frame that arrived at a switch's port, for backends with per-port limits.
     fn send_from(&mut self, _port: SwitchPort, frame: Frame<'_>) -> bool {
         self.send(frame)
     }
 
-    /// Returns the port that the frame came in by which was received last.
+    /// Returns the port at which the last received frame arrived.
     fn received_from(&self) -> SwitchPort {
         SwitchPort::default()
     }
 
-    /// Has everything go out that [`send`](Self::send) may have held back. Called when no more frames follow at once.
+    /// Sends everything that [`send`](Self::send) has held back. Called when no more frames follow at once.
     fn flush(&mut self) {}
 
-    /// Fetches a frame into `frame`. Returns `false` if none waits; then [`readiness`](Self::readiness) turns readable when one does.
+    /// Fetches a frame into `frame`. Returns `false` if there is none; then [`readiness`](Self::readiness) becomes
+    /// readable when there is.
     fn receive(&mut self, frame: &mut FrameBuffer) -> bool;
 
-    /// Turns readable when there may be frames. Returns `None` if there never will be any.
+    /// Returns a descriptor that is readable when there may be frames, or `None` if there never will be any.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Frames that the backend dropped because nobody fetched them, as far as it knows.
+    /// Returns the number of frames that the backend dropped because they were not fetched, as far as it is known.
     fn dropped(&self) -> u64 {
         0
     }

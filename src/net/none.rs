@@ -1,11 +1,11 @@
-//! A cable that leads nowhere.
+//! A backend without a network.
 
 use std::os::fd::BorrowedFd;
 
 use super::Queue;
 use crate::net::frame::{Frame, FrameBuffer};
 
-/// Takes every frame and has none.
+/// Drops every frame and delivers none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nowhere;
 

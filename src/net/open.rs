@@ -1,4 +1,4 @@
-//! From what a user says of an adapter to the backend that it is plugged into.
+//! Opens the backend for an adapter's settings.
 
 use std::io;
 use std::path::Path;
@@ -16,25 +16,25 @@ use super::{Backend, Queue};
 use crate::net::mac::MacAddress;
 use crate::net::pcap::{Capture, CaptureError};
 
-/// Why an adapter cannot be plugged in.
+/// The reason why a backend cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// The tap.
+    /// An error of the tap.
     #[error(transparent)]
     Tap(#[from] TapError),
-    /// The network in this process.
+    /// An error of the network in this process.
     #[error(transparent)]
     User(#[from] UserError),
-    /// The switch.
+    /// An error of the switch.
     #[error(transparent)]
     Switch(#[from] SwitchError),
-    /// The switch's uplink was made without these ports.
+    /// The switch's uplink was created without these forwards.
     #[error("switch={0} has its uplink already; give fwd= to the adapter that comes first with uplink=user")]
     Uplink(String),
-    /// The capture.
+    /// An error of the capture.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// The host has no thread or no descriptors for it.
+    /// The host lacks a thread or a descriptor.
     #[error("cannot set up an adapter: {0}")]
     Host(#[from] io::Error),
 }
@@ -50,7 +50,7 @@ impl From<UplinkError> for BackendError {
 }
 
 impl BackendError {
-    /// Returns `true` if it is the host that fails, and not what the user says or has.
+    /// Returns `true` if the host failed, and `false` if the settings are wrong.
     pub fn is_hosts(&self) -> bool {
         match self {
             Self::Tap(error) => error.is_hosts(),
@@ -63,25 +63,25 @@ impl BackendError {
     }
 }
 
-/// An adapter, and what it is to be plugged into.
+/// An adapter, and the network to attach it to.
 pub struct Plug<'a> {
-    /// What it is plugged into.
+    /// The network.
     pub attachment: &'a Attachment,
-    /// Ports of the host that lead to the guest.
+    /// Ports of the host that are forwarded to the guest.
     pub forwards: &'a [Forward],
     /// The adapter's address.
     pub address: MacAddress,
-    /// The longest IP packet that the guest takes.
+    /// Size of the largest IP packet that the guest accepts.
     pub mtu: u16,
-    /// How many channels the guest may open, each of which gets a queue.
+    /// Maximum number of channels, each of which gets a queue.
     pub queues: u16,
-    /// A file that gets every frame.
+    /// A file to which every frame is written.
     pub pcap: Option<&'a Path>,
-    /// What a capture calls the adapter.
+    /// The adapter's name in a capture.
     pub name: &'a str,
 }
 
-/// Plugs in an adapter.
+/// Opens the backend of an adapter.
 ///
 /// # Errors
 /// Returns a [`BackendError`].

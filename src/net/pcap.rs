@@ -1,7 +1,8 @@
-//! Captures in the pcapng format (draft-ietf-opsawg-pcapng), as Wireshark and tcpdump read them.
+//! Captures in the pcapng format (draft-ietf-opsawg-pcapng), for Wireshark and tcpdump.
 //!
-//! A section, one interface, and then a block for each frame with its time in nanoseconds and its direction as the guest sees it. Checksums that are
-//! left open are completed in the capture, so that nobody takes them for errors.
+//! A capture contains a section, one interface, and a block for each frame with its time in nanoseconds and its
+//! direction from the guest's point of view. Incomplete checksums are completed in the capture, so that they do not
+//! look like errors.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -26,10 +27,10 @@ mod option {
     pub const INTERFACE_DROPPED: u16 = 5;
 }
 
-/// Bytes of frames that are written together at most.
+/// Maximum number of bytes of frames that are written together.
 const BATCH: usize = 64 << 10;
 
-/// Which way a frame goes.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the guest.
@@ -38,32 +39,33 @@ pub enum Direction {
     Outbound = 2,
 }
 
-/// A capture cannot be written.
+/// The capture cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the capture {path}: {source}; {advice}")]
 pub struct CaptureError {
     /// The file.
     pub path: PathBuf,
-    /// The host's answer.
+    /// The error of the host.
     pub source: io::Error,
-    /// What to do about it.
+    /// A remedy.
     pub advice: &'static str,
 }
 
-/// A capture into a file. It never waits for a reader of the file: frames that one is too slow for are counted in it.
+/// A capture to a file. It never waits for a reader of the file: frames that a reader is too slow for are counted in
+/// the capture.
 #[derive(Debug)]
 pub struct Capture {
-    /// Writes into memory, which takes everything.
+    /// Writes to memory, which does not fail.
     batch: Writer<Vec<u8>>,
     frames: u64,
     records: Records,
 }
 
 impl Capture {
-    /// Begins a capture in a file, which is replaced if it exists.
+    /// Creates a capture in a file, which is replaced if it exists.
     ///
     /// # Errors
-    /// The file cannot be written, or is a pipe that nobody reads.
+    /// Returns an error if the file is not writable, or is a pipe without a reader.
     pub fn create(path: &Path, interface: &str) -> Result<Self, CaptureError> {
         let failed = |source: io::Error, advice| CaptureError { path: path.to_path_buf(), source, advice };
         let name = format!("the capture {}", path.display());
@@ -77,7 +79,7 @@ impl Capture {
 
     /// Adds a frame.
     pub fn add(&mut self, time: SystemTime, direction: Direction, frame: Frame<'_>) {
-        // Memory takes everything.
+        // Writing to memory does not fail.
         let _ = self.batch.add(time, direction, frame);
         self.frames += 1;
         if self.batch.output.len() >= BATCH {
@@ -85,7 +87,7 @@ impl Capture {
         }
     }
 
-    /// Gives all frames to the file.
+    /// Writes all frames to the file.
     pub fn flush(&mut self) {
         if !self.batch.output.is_empty() {
             self.records.put(&self.batch.output, self.frames);
@@ -101,7 +103,7 @@ impl Drop for Capture {
     }
 }
 
-/// Returns the block that tells of dropped frames.
+/// Returns the block with the number of dropped frames.
 fn statistics(_dropped: u64, total: u64) -> Vec<u8> {
     let nanoseconds = nanoseconds(SystemTime::now());
     let mut body = Vec::new();
@@ -110,7 +112,7 @@ fn statistics(_dropped: u64, total: u64) -> Vec<u8> {
     }
     push_option(&mut body, option::INTERFACE_DROPPED, &total.to_le_bytes());
     let mut block = Vec::new();
-    // Memory takes everything.
+    // Writing to memory does not fail.
     let _ = write_block(&mut block, INTERFACE_STATISTICS, &[&body, &[0; 4]]);
     block
 }
@@ -127,12 +129,12 @@ pub struct Writer<W: Write> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a capture of an interface with that name.
+    /// Starts a capture of an interface with that name.
     ///
     /// # Errors
-    /// The output's own.
+    /// Returns the error of the output.
     pub fn new(mut output: W, interface: &str) -> io::Result<Self> {
-        // Version 1.0, length of the section unknown.
+        // Version 1.0; the length of the section is unknown.
         let mut section = Vec::new();
         section.extend_from_slice(&BYTE_ORDER.to_le_bytes());
         section.extend_from_slice(&[1, 0, 0, 0]);
@@ -152,7 +154,7 @@ impl<W: Write> Writer<W> {
     /// Adds a frame.
     ///
     /// # Errors
-    /// The output's own.
+    /// Returns the error of the output.
     pub fn add(&mut self, time: SystemTime, direction: Direction, frame: Frame<'_>) -> io::Result<()> {
         let bytes = match frame.offload.checksum {
             Checksum::Partial { .. } => {
@@ -174,7 +176,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Returns how many bytes are missing to a whole number of words.
+/// Returns the number of bytes to the next multiple of the word size.
 fn padding(length: usize) -> usize {
     length.wrapping_neg() % 4
 }
@@ -187,7 +189,7 @@ fn push_option(block: &mut Vec<u8>, code: u16, value: &[u8]) {
     block.resize(block.len() + padding(value.len()), 0);
 }
 
-/// Writes a block: type and length before its parts, the length again after them. Each part but the frame is whole words long.
+/// Writes a block: type and length, its parts, and the length again. All parts except the frame consist of whole words.
 fn write_block(output: &mut impl Write, kind: u32, parts: &[&[u8]]) -> io::Result<()> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>() as u32 + 12;
     output.write_all(&kind.to_le_bytes())?;

@@ -1,16 +1,16 @@
-//! The ports of a switch, as a network behind its uplink knows them.
+//! The ports of a switch, for the network behind its uplink.
 
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use super::attachment::MIN_MTU;
 
-/// How many ports a switch has.
+/// Number of ports of a switch.
 pub const MAX_PORTS: usize = 32;
 
-/// The longest IP packet of a usual Ethernet.
+/// Maximum size of an IP packet on a usual Ethernet.
 pub const USUAL_MTU: u16 = 1500;
 
-/// The port of a switch that a frame came in by, which no guest can forge. The first where there is no switch.
+/// The port of a switch at which a frame arrived, which no guest can forge. Without a switch, it is the first port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SwitchPort(u8);
 
@@ -18,7 +18,7 @@ impl SwitchPort {
     /// The first port.
     pub const DEFAULT: Self = Self(0);
 
-    /// Port number `index`. A switch has no more than [`MAX_PORTS`].
+    /// Returns port number `index`, which is below [`MAX_PORTS`].
     pub fn new(index: usize) -> Self {
         Self((index % MAX_PORTS) as u8)
     }
@@ -29,11 +29,11 @@ impl SwitchPort {
     }
 }
 
-/// What a switch says of its ports.
+/// The state of a switch's ports.
 #[derive(Debug)]
 pub struct Ports {
     mtus: [AtomicU16; MAX_PORTS],
-    /// Counts who was plugged in.
+    /// Number of times that something was plugged into each port.
     occupants: [AtomicU32; MAX_PORTS],
 }
 
@@ -44,23 +44,23 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// Ports whose guests all have that MTU.
+    /// Creates ports whose guests all have this MTU.
     pub fn with_mtu(mtu: u16) -> Self {
         Self { mtus: std::array::from_fn(|_| AtomicU16::new(mtu)), occupants: Default::default() }
     }
 
-    /// Somebody with that MTU was plugged in.
+    /// Records that a guest with this MTU was plugged in.
     pub fn plug(&self, port: SwitchPort, mtu: u16) {
         self.mtus[port.index()].store(mtu, Ordering::Relaxed);
         self.occupants[port.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the longest IP packet that the port's guest takes.
+    /// Returns the size of the largest IP packet that the port's guest accepts.
     pub fn mtu(&self, port: SwitchPort) -> u16 {
         self.mtus[port.index()].load(Ordering::Relaxed).max(MIN_MTU)
     }
 
-    /// Differs for each who was plugged in there.
+    /// Returns a number that differs for each guest that was plugged in there.
     pub fn occupant(&self, port: SwitchPort) -> u32 {
         self.occupants[port.index()].load(Ordering::Relaxed)
     }

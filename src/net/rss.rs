@@ -1,19 +1,19 @@
-//! Receive-side scaling: which channel a frame goes to (MS-DOC "RSS Hashing Functions", "Indirection Table").
+//! Receive-side scaling: selects the channel for a frame (MS-DOC "RSS Hashing Functions", "Indirection Table").
 //!
-//! A hash over addresses and ports, keyed by the guest, picks an entry of a table that the guest fills with channel numbers.
-//! So all frames of a connection come in through one channel, in order, and connections spread over all.
+//! A hash over addresses and ports, with the guest's key, selects an entry of the guest's table of channel numbers. So
+//! all frames of a connection arrive on one channel, in order, and connections are distributed over all channels.
 
 use super::offload::headers::{Headers, IpVersion, protocol};
 
-/// Length of the key that guests give.
+/// Length of the key.
 pub const KEY: usize = 40;
 
-/// How many entries an indirection table has at most.
+/// Maximum number of entries of an indirection table.
 pub const MAX_TABLE: usize = 128;
 
-/// Hash types, as `NDIS_RECEIVE_SCALE_PARAMETERS` has them.
+/// Hash types, as in `NDIS_RECEIVE_SCALE_PARAMETERS`.
 pub mod hash_type {
-    /// The Toeplitz hash function, the only one there is.
+    /// The Toeplitz hash function, the only one that exists.
     pub const TOEPLITZ: u32 = 1;
     /// Addresses of IPv4.
     pub const IPV4: u32 = 0x100;
@@ -29,7 +29,7 @@ pub mod hash_type {
     pub const UDP_IPV6: u32 = 0x8000;
 }
 
-/// Returns the Toeplitz hash of `input`: for each bit that is set, the 32 bits of the key that start there.
+/// Returns the Toeplitz hash of `input`: for each set bit, the 32 bits of the key that start there.
 pub fn toeplitz(key: &[u8; KEY], input: &[u8]) -> u32 {
     let mut window = u32::from_be_bytes([key[0], key[1], key[2], key[3]]);
     let mut hash = 0;
@@ -46,19 +46,20 @@ pub fn toeplitz(key: &[u8; KEY], input: &[u8]) -> u32 {
     hash
 }
 
-/// What a guest has set up.
+/// The guest's parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scaling {
     /// See [`hash_type`].
     pub hash_types: u32,
     /// The hash function's key.
     pub key: [u8; KEY],
-    /// Channel numbers. Not empty, and a power of two long or not: the hash is taken modulo its length.
+    /// Channel numbers. Not empty; the length need not be a power of two, because the hash is taken modulo the length.
     pub table: Vec<u16>,
 }
 
 impl Scaling {
-    /// Returns the hash of a frame. Returns `None` if it is no IP packet, or of a kind that the guest wants no hash of.
+    /// Returns the hash of a frame, or `None` if it is not an IP packet, or of a kind that the guest does not want
+    /// hashed.
     pub fn hash(&self, frame: &[u8]) -> Option<u32> {
         let headers = Headers::parse(frame)?;
         let (with_ports, without) = match (headers.version, headers.protocol) {
@@ -73,7 +74,7 @@ impl Scaling {
         let addresses = headers.addresses(frame);
         input.get_mut(..addresses.len())?.copy_from_slice(addresses);
         let mut length = addresses.len();
-        // A fragment has no ports, or not in every piece: all of them go by address.
+        // Not every fragment has ports, so fragments are hashed only by addresses.
         match headers.ports(frame).filter(|_| self.hash_types & with_ports != 0) {
             Some(ports) => {
                 input[length..length + 4].copy_from_slice(ports);

@@ -3,9 +3,11 @@
 use super::headers::{Headers, IpVersion, be16, protocol, set_be16};
 use crate::net::frame::Checksum;
 
-/// Adds up the 16-bit words of `bytes`, as if they stood at an even offset. Not folded: sums can be added to each other.
+/// Sums the 16-bit words of `bytes`, as if they started at an even offset. The result is not folded, so sums can be
+/// added.
 pub fn sum(bytes: &[u8]) -> u64 {
-    // Adding 32-bit words into 64 bits loses no carry below 16 GiB. The byte order does not matter until the end (RFC 1071, 2.B).
+    // Adding 32-bit words into 64 bits loses no carry below 16 GiB. The byte order only matters at the end (RFC 1071,
+    // 2.B).
     let mut words = bytes.chunks_exact(4);
     let mut sum = 0;
     for word in &mut words {
@@ -17,7 +19,7 @@ pub fn sum(bytes: &[u8]) -> u64 {
     sum + u64::from(u32::from_ne_bytes(last))
 }
 
-/// Folds a sum into 16 bits, in the byte order of the network.
+/// Folds a sum into 16 bits, in network byte order.
 pub fn fold(mut sum: u64) -> u16 {
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -31,14 +33,14 @@ pub fn pseudo_header(frame: &[u8], headers: &Headers, length: usize) -> u64 {
     sum(headers.addresses(frame)) + sum(&length) + sum(&[0, 0, 0, headers.protocol])
 }
 
-/// Completes the checksum of a frame if it was left open.
+/// Completes the checksum of a frame if it is incomplete.
 pub fn complete(frame: &mut [u8], checksum: Checksum) {
     let Checksum::Partial { start, offset } = checksum else { return };
     let (start, place) = (usize::from(start), usize::from(start) + usize::from(offset));
     let end = Headers::parse(frame).map_or(frame.len(), |headers| headers.end);
     let Some(covered) = frame.get(start..end) else { return };
     let value = !fold(sum(covered));
-    // A UDP checksum of 0 would say that there is none (RFC 768); TCP takes either.
+    // A UDP checksum of 0 would mean that there is none (RFC 768); TCP accepts either.
     set_be16(frame, place, if value == 0 { 0xffff } else { value });
 }
 
@@ -53,8 +55,8 @@ pub fn complete_ipv4_header(frame: &mut [u8], headers: &Headers) {
     }
 }
 
-/// Writes the pseudo header's sum into the place of a TCP or UDP checksum, and says what is left to do.
-/// Returns `None` if the packet has no such checksum.
+/// Writes the pseudo header's sum into a TCP or UDP checksum field, and returns the pending offload. Returns `None` if
+/// the packet has no such checksum.
 pub fn leave_open(frame: &mut [u8], headers: &Headers) -> Option<Checksum> {
     let offset = headers.checksum_offset()?;
     let start = u16::try_from(headers.transport).ok()?;
@@ -63,7 +65,7 @@ pub fn leave_open(frame: &mut [u8], headers: &Headers) -> Option<Checksum> {
     Some(Checksum::Partial { start, offset })
 }
 
-/// Returns `true` if the TCP or UDP checksum in a frame is right. Returns `None` if it has none.
+/// Returns `true` if the TCP or UDP checksum in a frame is correct, or `None` if it has none.
 pub fn is_right(frame: &[u8], headers: &Headers) -> Option<bool> {
     let offset = headers.checksum_offset()?;
     let place = headers.transport + usize::from(offset);
@@ -74,7 +76,7 @@ pub fn is_right(frame: &[u8], headers: &Headers) -> Option<bool> {
     Some(fold(pseudo_header(frame, headers, covered.len()) + sum(covered)) == 0xffff)
 }
 
-/// Returns `true` if the header checksum of an IPv4 packet is right.
+/// Returns `true` if the header checksum of an IPv4 packet is correct.
 pub fn is_ipv4_header_right(frame: &[u8], headers: &Headers) -> bool {
     frame.get(headers.network..headers.transport).is_some_and(|header| fold(sum(header)) == 0xffff)
 }

@@ -1,4 +1,4 @@
-//! Where a frame's headers are.
+//! Locates the headers in a frame.
 
 /// The version of the Internet Protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ pub mod protocol {
     pub const ICMP6: u8 = 58;
 }
 
-/// Ethernet's protocol numbers (IEEE 802).
+/// Ethernet protocol numbers (IEEE 802).
 pub mod ether_type {
     /// IPv4.
     pub const IPV4: u16 = 0x0800;
@@ -35,30 +35,30 @@ pub mod ether_type {
     pub const PROVIDER_VLAN: u16 = 0x88a8;
 }
 
-/// Where the headers of an IP packet are in its frame.
+/// The offsets of an IP packet's headers in its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
     /// The IP version.
     pub version: IpVersion,
-    /// Where the IP header starts.
+    /// Offset of the IP header.
     pub network: usize,
-    /// Where the transport header starts.
+    /// Offset of the transport header.
     pub transport: usize,
-    /// What the transport protocol is, by IP protocol number.
+    /// The IP protocol number of the transport protocol.
     pub protocol: u8,
-    /// Whether the packet is a fragment, so that it has not all of the transport's header and payload.
+    /// Whether the packet is a fragment, which does not contain the complete transport header and payload.
     pub fragment: bool,
-    /// Where the packet ends: short frames are padded.
+    /// The end of the packet, because short frames are padded.
     pub end: usize,
 }
 
-/// Extension headers of IPv6 that only say which header follows and how long they are (RFC 8200, section 4).
+/// Extension headers of IPv6 that contain only the next header and their length (RFC 8200, section 4).
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const DESTINATION: u8 = 60;
 const FRAGMENT: u8 = 44;
 
-/// No sane packet has more extension headers.
+/// Maximum number of extension headers.
 const MAX_EXTENSIONS: usize = 8;
 
 /// Returns the 16-bit big-endian number at `offset`.
@@ -74,10 +74,10 @@ pub(crate) fn set_be16(bytes: &mut [u8], offset: usize, value: u16) {
 }
 
 impl Headers {
-    /// Finds the headers of a frame that carries IP, behind up to two VLAN tags.
+    /// Locates the headers of a frame with an IP packet, behind up to two VLAN tags.
     ///
-    /// Returns `None` for any other frame, and for one that is too short or contradicts itself. The IP packet's length may be 0, as guests
-    /// leave it for [segmentation](super::super::frame::Segmentation): then it ends where the frame ends.
+    /// Returns `None` for any other frame, and for one that is too short or inconsistent. The IP packet's length may be
+    /// 0, as guests set it for [segmentation](super::super::frame::Segmentation): then the packet ends with the frame.
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let mut type_offset = 12;
         let mut ether_type = be16(frame, type_offset)?;
@@ -151,7 +151,7 @@ impl Headers {
                 return None;
             }
             if is_later_fragment {
-                // Whatever header comes next is in the first fragment.
+                // All further headers are in the first fragment.
                 break;
             }
         }
@@ -159,8 +159,8 @@ impl Headers {
         Some(Self { version: IpVersion::V6, network, transport: network + transport, protocol, fragment, end })
     }
 
-    /// Returns where in its transport header a packet of this protocol has its checksum. Returns `None` if it is a fragment or neither TCP nor UDP,
-    /// or if the header is not all there.
+    /// Returns the offset of the checksum in the transport header, or `None` if the packet is a fragment, is neither
+    /// TCP nor UDP, or is incomplete.
     pub fn checksum_offset(&self) -> Option<u16> {
         let (offset, header) = match self.protocol {
             protocol::TCP => (16, 20),
@@ -186,29 +186,29 @@ impl Headers {
     }
 }
 
-/// What a fragment says of itself.
+/// The fragmentation fields of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentField {
-    /// Where in the frame it says so: IPv4's header, or the extension header of IPv6.
+    /// Offset of these fields in the frame: in IPv4's header, or in the fragment header of IPv6.
     pub at: usize,
-    /// Where the part of the packet ends that every fragment has.
+    /// End of the part of the packet that every fragment has.
     pub header_end: usize,
-    /// Where the fragment's part of the payload begins.
+    /// Start of the fragment's payload.
     pub payload: usize,
-    /// The same for all fragments of a packet.
+    /// The id that all fragments of a packet have in common.
     pub identification: u32,
-    /// Where the fragment's part of the payload has its place.
+    /// Position of the fragment's payload in the packet's payload.
     pub offset: usize,
-    /// There are fragments behind this one.
+    /// Whether more fragments follow.
     pub more: bool,
-    /// Where the number of the payload's protocol is to stand once the fragment header is gone.
+    /// Offset of the field for the next header's number once the fragment header is removed.
     pub next_at: usize,
     /// That number.
     pub next: u8,
 }
 
 impl FragmentField {
-    /// Finds what a fragment says of itself. Returns `None` if the packet is whole.
+    /// Returns the fragmentation fields of a packet, or `None` if it is not a fragment.
     pub fn find(frame: &[u8], headers: &Headers) -> Option<Self> {
         let network = headers.network;
         let packet = frame.get(network..headers.end)?;

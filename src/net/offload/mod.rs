@@ -1,8 +1,8 @@
-//! Checksums and segmentation: what guests leave open and somebody has to do.
+//! Checksums and segmentation that guests leave to the adapter.
 //!
-//! Between a guest and a tap, nothing is done at all: [`vnet`] translates what one side left open into the other
-//! side's words. Towards a backend that wants finished frames, [`checksum`] and [`segment`] do the work here, and the guest saves the cost
-//! of many small messages anyway. What a guest claims about a frame is checked against the frame: see [`transmit`].
+//! Between a guest and a tap, nothing has to be computed: [`vnet`] translates pending offloads between both formats.
+//! For a backend that needs complete frames, [`checksum`] and [`segment`] do the work here; the guest still saves the
+//! cost of many small messages. What a guest states about a frame is checked against the frame: see [`transmit`].
 
 pub mod checksum;
 pub mod headers;

@@ -1,4 +1,4 @@
-//! Cutting long TCP segments into short ones, as a NIC does (TCP segmentation offload, large send offload).
+//! Segments long TCP packets, as a NIC does (TCP segmentation offload, large send offload).
 
 use super::checksum;
 use super::headers::{Headers, IpVersion, be16, protocol, set_be16};
@@ -9,20 +9,20 @@ const FIN: u8 = 0x01;
 const PUSH: u8 = 0x08;
 const CONGESTION_WINDOW_REDUCED: u8 = 0x80;
 
-/// Cuts one frame. Each [`next_into`](Self::next_into) gives the next piece.
+/// Segments one frame. Each call of [`next_into`](Self::next_into) returns the next segment.
 #[derive(Debug)]
 pub struct Segmenter<'a> {
     frame: &'a [u8],
     headers: Headers,
-    /// Where the TCP payload starts.
+    /// Offset of the TCP payload.
     payload: usize,
     size: usize,
-    /// How much of the payload has been given out.
+    /// Number of payload bytes already processed.
     done: usize,
 }
 
 impl<'a> Segmenter<'a> {
-    /// Begins to cut a frame. Returns `None` if it is not to be cut, or is no TCP segment.
+    /// Starts to segment a frame. Returns `None` if it needs no segmentation, or is not a TCP packet.
     pub fn new(frame: &Frame<'a>) -> Option<Self> {
         let size = usize::from(frame.offload.segmentation?.size);
         let headers = Headers::parse(frame.bytes).filter(|headers| headers.protocol == protocol::TCP)?;
@@ -34,12 +34,12 @@ impl<'a> Segmenter<'a> {
         Some(Self { frame: frame.bytes, headers, payload, size, done: 0 })
     }
 
-    /// Returns how many pieces there are, at least one.
+    /// Returns the number of segments, at least one.
     pub fn pieces(&self) -> usize {
         (self.headers.end - self.payload).div_ceil(self.size).max(1)
     }
 
-    /// Puts the next piece into `piece`, its TCP checksum left open. Returns `false` when there is none left.
+    /// Puts the next segment into `piece`, with an incomplete TCP checksum. Returns `false` if there is none left.
     pub fn next_into(&mut self, piece: &mut FrameBuffer) -> bool {
         let total = self.headers.end - self.payload;
         let first = self.done == 0;
@@ -54,13 +54,14 @@ impl<'a> Segmenter<'a> {
         bytes.extend_from_slice(&self.frame[from..from + length]);
         self.fix_network(bytes);
         self.fix_transport(bytes, first, self.done + length == total);
-        // An empty segment is given out once, too.
+        // An empty packet is one segment.
         self.done += length.max(1);
         piece.offload = Offload { checksum: self.finish(bytes), segmentation: None };
         true
     }
 
-    /// Lengths, and the identification of an IPv4 packet, which counts up (RFC 6864 lets it be anything if packets do not get fragmented).
+    /// Sets the lengths, and increments the identification of IPv4 packets (RFC 6864 allows any value for packets that
+    /// are not fragmented).
     fn fix_network(&self, bytes: &mut [u8]) {
         let network = self.headers.network;
         let length = bytes.len() - network;
@@ -96,7 +97,7 @@ impl<'a> Segmenter<'a> {
     }
 }
 
-/// Hands `frame` to `send` as frames to which nothing is left to do. `scratch` is only there to be used again.
+/// Passes `frame` to `send` as frames without pending offloads. `scratch` is a reusable buffer.
 pub fn finish(frame: &Frame<'_>, scratch: &mut FrameBuffer, mut send: impl FnMut(&[u8])) {
     if let Some(mut segmenter) = Segmenter::new(frame) {
         while segmenter.next_into(scratch) {

@@ -1,22 +1,22 @@
-//! What a guest asks to be done to a frame that it sends.
+//! The offloads that a guest requests for a frame that it sends.
 
 use super::checksum;
 use super::headers::{Headers, IpVersion, be16, protocol, set_be16};
 use crate::net::frame::{Checksum, FrameBuffer, Segmentation};
 
-/// Why a frame is not what the guest says it is. It is dropped; nobody else is harmed.
+/// The reason why a frame does not match the guest's statements. It is dropped, which affects only the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransmitError {
-    /// It carries no IP packet, or one with broken headers.
+    /// The frame has no IP packet, or one with invalid headers.
     #[error("work is wanted on a frame that holds no whole IP packet")]
     NotIp,
-    /// It carries the other version of IP.
+    /// The frame has the other version of IP.
     #[error("the frame does not hold the IP version that the guest names")]
     OtherVersion,
-    /// It carries no TCP or UDP header.
+    /// The frame has no TCP or UDP header.
     #[error("the frame holds no whole TCP or UDP header")]
     NoTransport,
-    /// It is to be cut into pieces without payload.
+    /// The segments would have no payload.
     #[error("a maximum segment size of {0} makes no sense")]
     SegmentSize(u32),
 }
@@ -24,30 +24,31 @@ pub enum TransmitError {
 /// The checksums that a guest leaves to the adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksums {
-    /// The IP version that the guest says the frame holds.
+    /// The IP version, as stated by the guest.
     pub version: IpVersion,
-    /// Whether the IPv4 header's checksum is open.
+    /// Whether the IPv4 header's checksum is incomplete.
     pub ip_header: bool,
-    /// The protocol whose checksum is open: TCP or UDP of [`protocol`].
+    /// The protocol whose checksum is incomplete: TCP or UDP of [`protocol`].
     pub transport: Option<u8>,
 }
 
-/// A segment that is to be cut.
+/// The segmentation that a guest requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// The IP version that the guest says the frame holds.
+    /// The IP version, as stated by the guest.
     pub version: IpVersion,
-    /// Payload bytes of each piece.
+    /// Payload bytes per segment.
     pub size: u32,
 }
 
-/// Prepares a frame whose checksum the guest left open.
+/// Prepares a frame with an incomplete checksum.
 ///
-/// The guest says where the TCP header is, and leaves the sum of the pseudo header in the checksum's place (MS-DOC
-/// `NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`). We look ourselves: it costs little, and then nobody downstream needs to trust the guest.
+/// The guest states the offset of the TCP header, and writes the sum of the pseudo header into the checksum field
+/// (MS-DOC `NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`). The offset is computed here instead, which costs little, so
+/// that no later code needs to trust the guest.
 ///
 /// # Errors
-/// The frame is not what the guest says.
+/// Returns an error if the frame does not match the guest's statements.
 pub fn prepare_checksum(buffer: &mut FrameBuffer, wanted: Checksums) -> Result<(), TransmitError> {
     let headers = Headers::parse(&buffer.bytes).ok_or(TransmitError::NotIp)?;
     if headers.version != wanted.version {
@@ -66,12 +67,12 @@ pub fn prepare_checksum(buffer: &mut FrameBuffer, wanted: Checksums) -> Result<(
     Ok(())
 }
 
-/// Prepares a TCP segment that is to be cut (large send offload, version 2).
+/// Prepares a TCP packet for segmentation (large send offload, version 2).
 ///
-/// The guest leaves the IP packet's length 0 and the checksums open; they are made right for the uncut segment.
+/// The guest sets the IP packet's length to 0 and leaves the checksums incomplete. They are set for the whole packet.
 ///
 /// # Errors
-/// The frame is not what the guest says.
+/// Returns an error if the frame does not match the guest's statements.
 pub fn prepare_large_send(buffer: &mut FrameBuffer, wanted: Cut) -> Result<(), TransmitError> {
     let size = u16::try_from(wanted.size).ok().filter(|size| *size > 0);
     let size = size.ok_or(TransmitError::SegmentSize(wanted.size))?;
@@ -95,7 +96,7 @@ pub fn prepare_large_send(buffer: &mut FrameBuffer, wanted: Cut) -> Result<(), T
     }
     checksum::complete_ipv4_header(bytes, &headers);
     buffer.offload.checksum = checksum::leave_open(bytes, &headers).ok_or(TransmitError::NoTransport)?;
-    // A segment that needs no cut is an ordinary one; the kernel refuses to cut it.
+    // A packet that fits in one segment is an ordinary one; the kernel refuses to segment it.
     if headers.end - payload > usize::from(size) {
         let headers = u16::try_from(payload).map_err(|_| TransmitError::NotIp)?;
         buffer.offload.segmentation = Some(Segmentation { version: wanted.version, size, headers });
@@ -103,13 +104,13 @@ pub fn prepare_large_send(buffer: &mut FrameBuffer, wanted: Cut) -> Result<(), T
     Ok(())
 }
 
-/// Returns `true` if the IP packet in a frame says how long it is.
+/// Returns `true` if the IP packet in a frame has its length set.
 pub fn has_length(frame: &[u8], headers: &Headers) -> bool {
     let offset = if headers.version == IpVersion::V4 { 2 } else { 4 };
     be16(frame, headers.network + offset).is_some_and(|length| length != 0)
 }
 
-/// Completes what is left open in a frame that is for a guest which has not switched the offload on.
+/// Completes the checksums of a frame for a guest that has not enabled the offload.
 pub fn complete_for_guest(buffer: &mut FrameBuffer) {
     checksum::complete(&mut buffer.bytes, buffer.offload.checksum);
     buffer.offload.checksum = Checksum::Verified;

@@ -1,16 +1,16 @@
-//! 802.1Q tags: in the frame for backends, beside the frame for guests.
+//! 802.1Q tags: in the frame for backends, in the per-packet information for guests.
 
 use super::headers::{be16, ether_type};
 use crate::net::frame::{Checksum, ETHERNET_HEADER, FrameBuffer, VLAN_TAG};
 
-/// Where a tag stands: after the two addresses.
+/// Offset of the tag, after the two addresses.
 const PLACE: usize = 12;
 
 /// A tag's control information: priority, drop eligibility and VLAN id, from the top (IEEE 802.1Q, 9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagControl(pub u16);
 
-/// Puts a tag into a frame.
+/// Inserts a tag into a frame.
 pub fn insert(buffer: &mut FrameBuffer, tag: TagControl) {
     if buffer.bytes.len() < ETHERNET_HEADER {
         return;
@@ -21,7 +21,7 @@ pub fn insert(buffer: &mut FrameBuffer, tag: TagControl) {
     move_offsets(buffer, |offset| offset.saturating_add(VLAN_TAG as u16));
 }
 
-/// Takes the outermost tag out of a frame, if it is a customer's (802.1Q) tag.
+/// Removes and returns the outermost tag of a frame, if it is a customer's (802.1Q) tag.
 pub fn remove(buffer: &mut FrameBuffer) -> Option<TagControl> {
     let tag = TagControl(be16(&buffer.bytes, PLACE + 2)?);
     if be16(&buffer.bytes, PLACE)? != ether_type::VLAN || buffer.bytes.len() < ETHERNET_HEADER + VLAN_TAG {

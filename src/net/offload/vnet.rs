@@ -1,11 +1,11 @@
-//! The header that tap devices put before a frame: `struct virtio_net_hdr` (VIRTIO 1.2, 5.1.6; Linux: `include/uapi/linux/virtio_net.h`).
+//! The header of tap devices: `struct virtio_net_hdr` (VIRTIO 1.2, 5.1.6; Linux: `include/uapi/linux/virtio_net.h`).
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::headers::{Headers, IpVersion};
 use crate::net::frame::{Checksum, Frame, Offload, Segmentation};
 
-/// What stands before a frame, in this host's byte order.
+/// The header before each frame, in host byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VnetHeader {
@@ -15,11 +15,11 @@ pub struct VnetHeader {
     pub segmentation_type: u8,
     /// Length of all headers.
     pub header_length: u16,
-    /// Length of a piece's payload.
+    /// Payload length of a segment.
     pub segment_size: u16,
-    /// Where the checksummed bytes start.
+    /// Start of the bytes to sum.
     pub checksum_start: u16,
-    /// Where the checksum is, from `checksum_start`.
+    /// Offset of the checksum from `checksum_start`.
     pub checksum_offset: u16,
 }
 const _: () = assert!(size_of::<VnetHeader>() == 10);
@@ -28,7 +28,7 @@ const _: () = assert!(size_of::<VnetHeader>() == 10);
 pub const VNET_HEADER: usize = size_of::<VnetHeader>();
 
 impl VnetHeader {
-    /// In [`flags`](Self::flags): the checksum is to be computed.
+    /// In [`flags`](Self::flags): the checksum must be computed.
     pub const NEEDS_CHECKSUM: u8 = 1;
     /// In [`flags`](Self::flags): the checksum has been verified.
     pub const CHECKSUM_VALID: u8 = 2;
@@ -36,10 +36,10 @@ impl VnetHeader {
     pub const TCP4: u8 = 1;
     /// In [`segmentation_type`](Self::segmentation_type): TCP over IPv6.
     pub const TCP6: u8 = 4;
-    /// Bit of [`segmentation_type`](Self::segmentation_type): the segment marks congestion (ECN).
+    /// Bit of [`segmentation_type`](Self::segmentation_type): the packet marks congestion (ECN).
     pub const CONGESTION: u8 = 0x80;
 
-    /// Returns the header of a frame.
+    /// Returns the header for a frame.
     pub fn of(frame: &Frame<'_>) -> Self {
         let mut header = Self::new_zeroed();
         match frame.offload.checksum {
@@ -60,7 +60,8 @@ impl VnetHeader {
         header
     }
 
-    /// Returns what the header says about `frame`. Returns `None` if it says what this program never asked for, or contradicts the frame.
+    /// Returns the offloads that the header states for `frame`, or `None` if they were not negotiated or do not match
+    /// the frame.
     pub fn offload(&self, frame: &[u8]) -> Option<Offload> {
         let checksum = if self.flags & Self::NEEDS_CHECKSUM != 0 {
             let place = usize::from(self.checksum_start) + usize::from(self.checksum_offset);
@@ -80,7 +81,7 @@ impl VnetHeader {
             _ => return None,
         };
         let headers = Headers::parse(frame).filter(|headers| headers.version == version)?;
-        // The kernel's own header_length is a hint only; count it ourselves.
+        // The kernel's header_length is only a hint, so it is computed here.
         let data = frame.get(headers.transport + 12)? >> 4;
         let end = headers.transport + usize::from(data) * 4;
         if self.segment_size == 0 || end > headers.end {

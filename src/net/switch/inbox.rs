@@ -1,4 +1,4 @@
-//! What waits at a port of a switch.
+//! The frames that wait at a port of a switch.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,19 +11,19 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::{MAX_PORTS, lock};
 use crate::net::frame::{Frame, FrameBuffer};
 
-/// How much may wait in a port's inbox, counted with [`FRAME_COST`].
+/// Maximum size of a port's inbox, including [`FRAME_COST`].
 const INBOX: usize = 4 << 20;
 
-/// What a frame costs beside its bytes: even empty ones need memory.
+/// Memory overhead of a frame.
 const FRAME_COST: usize = 256;
 
-/// What waits for a port.
+/// The frames that wait at a port.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By the port that it comes from.
+    /// By the port that they come from.
     from: [Source; MAX_PORTS],
     cost: usize,
-    /// Whose turn is next.
+    /// The next source.
     turn: usize,
 }
 
@@ -38,12 +38,12 @@ const fn cost(length: usize) -> usize {
 }
 
 impl Waiting {
-    /// Adds a frame. Says how many were dropped for it: perhaps the frame itself.
+    /// Adds a frame. Returns the number of frames that were dropped, which may include this one.
     fn push(&mut self, source: usize, frame: Frame<'_>) -> u64 {
         let wanted = cost(frame.bytes.len());
         let mut dropped = 0;
         while self.cost + wanted > INBOX {
-            // With the new frame counted in, so that who has most already does not get in.
+            // Includes the new frame, so that the source with the most cannot add more.
             let load = |port: &usize| self.from[*port].cost + if *port == source { wanted } else { 0 };
             let longest = (0..MAX_PORTS).max_by_key(load).unwrap_or(source);
             dropped += 1;
@@ -95,7 +95,7 @@ impl Inbox {
         Ok(Self { waiting: Mutex::default(), ready, dropped: AtomicU64::new(0) })
     }
 
-    /// Turns readable when a frame waits.
+    /// Returns a descriptor that is readable when a frame waits.
     pub(super) fn readiness(&self) -> BorrowedFd<'_> {
         self.ready.as_fd()
     }
@@ -104,19 +104,19 @@ impl Inbox {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Adds a frame from port `source`, or drops it, or another one.
+    /// Adds a frame from port `source`, or drops it or another one.
     pub(super) fn push(&self, source: usize, frame: Frame<'_>) {
         let mut waiting = lock(&self.waiting);
         let was_empty = waiting.cost == 0;
         let dropped = waiting.push(source, frame);
         if was_empty && waiting.cost > 0 {
-            // The counter never comes near its bound: it is reset when the inbox is empty.
+            // The counter never reaches its limit: it is reset when the inbox is empty.
             let _ = rustix::io::write(&self.ready, &1_u64.to_ne_bytes());
         }
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
-    /// Returns the next frame, from the source whose turn it is, and that source.
+    /// Returns the next frame, in rotation over the sources, and its source.
     pub(super) fn pop(&self) -> Option<(usize, FrameBuffer)> {
         let mut waiting = lock(&self.waiting);
         let frame = waiting.pop();

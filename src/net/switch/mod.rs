@@ -1,10 +1,12 @@
 //! A learning switch between the partitions of one process.
 //!
-//! A frame goes to the port where its destination was last seen, or to all other ports if it is for a group or for nobody that is known. VLAN tags are
-//! passed on and not looked at. Frames stay as guests leave them: with open checksums and uncut, from one guest's memory to the other's.
+//! A frame goes to the port where its destination was last seen, or to all other ports if it is for a group or an
+//! unknown address. VLAN tags are passed on without evaluation. Frames are passed on as guests send them, with
+//! incomplete checksums and unsegmented, from one guest's memory to the other's.
 //!
-//! Nobody waits for anybody: a port's inbox has a bound, and what does not fit is dropped and counted. It is dropped from the port that has
-//! most in that inbox, and the inbox is emptied by turns, so that a port that floods takes nothing from the others.
+//! Nothing waits: a port's inbox has a limit, and frames beyond it are dropped and counted. The port that has the most
+//! frames in that inbox loses them, and the inbox is emptied in rotation. So a port that floods takes nothing from the
+//! others.
 
 use std::collections::HashMap;
 use std::io;
@@ -32,14 +34,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The switches of a process, by name. A switch exists as long as somebody is plugged in.
+/// The switches of a process, by name. A switch exists as long as something is plugged in.
 #[derive(Debug, Default)]
 pub struct Switches {
     switches: Mutex<HashMap<String, Weak<Switch>>>,
 }
 
 impl Switches {
-    /// Returns those that the machines of this process share.
+    /// Returns the switches that the machines of this process share.
     pub fn of_process() -> &'static Self {
         static SWITCHES: LazyLock<Switches> = LazyLock::new(Switches::default);
         &SWITCHES
@@ -58,26 +60,26 @@ impl Switches {
     }
 }
 
-/// Why nothing can be plugged in.
+/// The reason why nothing can be plugged in.
 #[derive(Debug, thiserror::Error)]
 pub enum SwitchError {
-    /// There are no more ports.
+    /// All ports are in use.
     #[error("the switch has {MAX_PORTS} ports, and all are in use; use a second switch")]
     NoPort,
-    /// Frames for one would be the other's.
+    /// The address is already in use.
     #[error("another adapter at the switch has the address {0}; give one of them another mac=")]
     SameAddress(MacAddress),
-    /// The host has no eventfd for us.
+    /// The host cannot create an eventfd.
     #[error("cannot create an eventfd: {0}; raise the limit on open files (ulimit -n)")]
     Eventfd(#[from] io::Error),
 }
 
-/// See the module's description.
+/// A learning switch; see the module's description.
 #[derive(Debug, Default)]
 pub struct Switch {
     table: Mutex<Table>,
     ports: Mutex<[Option<Arc<Inbox>>; MAX_PORTS]>,
-    /// What the uplink's network has to know of the ports.
+    /// The state of the ports, for the uplink's network.
     known: Arc<Ports>,
     uplink: Mutex<Weak<Cable>>,
 }
@@ -91,24 +93,24 @@ struct Plug {
 
 impl Drop for Plug {
     fn drop(&mut self) {
-        // Whoever gets the port next must find it forgotten.
+        // The next user of the port must not find the old addresses.
         let mut ports = lock(&self.switch.ports);
         lock(&self.switch.table).forget(self.port);
         ports[self.port] = None;
     }
 }
 
-/// A way into a switch. Clones share the port: what waits at it, one of them fetches.
+/// A port of a switch. Clones share the port: each waiting frame is fetched by one of them.
 #[derive(Clone, Debug)]
 pub struct Port {
     plug: Arc<Plug>,
     targets: Vec<Arc<Inbox>>,
-    /// Where the frame came in that was fetched last.
+    /// The port at which the last fetched frame arrived.
     source: SwitchPort,
 }
 
 impl Switch {
-    /// Plugs in a NIC with that address, or something that has none of its own.
+    /// Plugs in a NIC with this address, or something that has no address.
     ///
     /// # Errors
     /// Returns a [`SwitchError`].
@@ -116,7 +118,7 @@ impl Switch {
         self.plug_with_mtu(address, USUAL_MTU)
     }
 
-    /// Plugs in a NIC that takes IP packets of up to `mtu` bytes.
+    /// Plugs in a NIC that accepts IP packets of up to `mtu` bytes.
     ///
     /// # Errors
     /// Returns a [`SwitchError`].
@@ -138,11 +140,11 @@ impl Switch {
 }
 
 impl Switch {
-    /// Returns the cable to a network in this process, which is there as long as somebody holds it. The first one makes it, with those ports
-    /// forwarded to the guest at `target`. Returns `None` for another one who wants ports forwarded.
+    /// Returns the cable to a network in this process, which exists as long as it is used. The first call creates it,
+    /// with ports forwarded to the guest at `target`. Returns `None` for a later call with forwards.
     ///
     /// # Errors
-    /// A port cannot be had, or there is no room at the switch, or none in the host.
+    /// Returns an error if a port is not available, or if the switch or the host lacks resources.
     pub fn uplink(
         self: &Arc<Self>,
         forwards: &[Forward],
@@ -153,29 +155,29 @@ impl Switch {
             return Ok(forwards.is_empty().then_some(cable));
         }
         let way = User::behind(Network::default(), forwards, self.known.clone(), target)?;
-        // The router's address is its own, so that no guest can pretend to be the router.
+        // The router's address is pinned, so that no guest can pretend to be the router.
         let cable = Arc::new(Cable::connect(self.plug(Some(Network::ROUTER))?, way)?);
         *uplink = Arc::downgrade(&cable);
         Ok(Some(cable))
     }
 }
 
-/// Why a switch has no uplink.
+/// The reason why a switch has no uplink.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
-    /// The network.
+    /// An error of the network.
     #[error(transparent)]
     User(#[from] UserError),
-    /// The switch.
+    /// An error of the switch.
     #[error(transparent)]
     Switch(#[from] SwitchError),
-    /// The cable.
+    /// An error of the cable.
     #[error("cannot connect the uplink: {0}")]
     Cable(#[from] io::Error),
 }
 
 impl Port {
-    /// Returns where it is plugged in.
+    /// Returns the number of the port.
     pub fn number(&self) -> SwitchPort {
         SwitchPort::new(self.plug.port)
     }
@@ -196,9 +198,9 @@ impl Port {
             }
             if destination.is_group() { None } else { table.find(destination, now) }
         };
-        // No inbox is locked while the ports are: who is plugged in or out waits for nobody.
+        // No inbox is locked while the ports are, so plugging in and out never waits.
         match known {
-            // It is on the side that the frame comes from.
+            // The destination is at the port from which the frame comes.
             Some(to) if to == *port => return true,
             Some(to) => self.targets.extend(lock(&switch.ports)[to].clone()),
             None => {

@@ -1,4 +1,4 @@
-//! Who is where: the addresses that a switch has learnt. A pure function of frames and time.
+//! The addresses that a switch has learnt. A pure function of frames and time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,35 +6,35 @@ use std::time::{Duration, Instant};
 use super::MAX_PORTS;
 use crate::net::mac::MacAddress;
 
-/// How many addresses one port may be known for. A guest that makes up more only harms itself.
+/// Maximum number of addresses of a port. A guest that uses more harms only itself.
 const MAX_ADDRESSES: usize = 256;
 
-/// How long an address is remembered without being seen (IEEE 802.1D, 7.9.2).
+/// Time after which an unused address is forgotten (IEEE 802.1D, 7.9.2).
 const AGE: Duration = Duration::from_secs(300);
 
-/// How often old addresses are looked for, at most: that takes a look at all of them.
+/// Minimum interval between searches for old addresses, each of which checks all of them.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
-/// Where an address is.
+/// The location of an address.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     port: usize,
-    /// None for the address of the NIC that is plugged in: it neither ages nor moves.
+    /// `None` for the address of a plugged-in NIC, which neither ages nor moves.
     seen: Option<Instant>,
 }
 
-/// See the module's description.
+/// The table of addresses; see the module's description.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     places: HashMap<MacAddress, Place>,
-    /// How many learnt addresses each port has.
+    /// Number of learnt addresses of each port.
     learnt: [usize; MAX_PORTS],
-    /// When old addresses were looked for last.
+    /// Time of the last search for old addresses.
     looked: Option<Instant>,
 }
 
 impl Table {
-    /// Says for good that `address` is at `port`. Returns `false` if it is elsewhere for good.
+    /// Assigns `address` to `port` permanently. Returns `false` if it is assigned to another port permanently.
     pub(super) fn pin(&mut self, address: MacAddress, port: usize) -> bool {
         if self.places.get(&address).is_some_and(|place| place.seen.is_none()) {
             return false;
@@ -50,7 +50,8 @@ impl Table {
         }
     }
 
-    /// Learns that `address` is at `port`. Returns `false` if it is known to be elsewhere for good: then somebody pretends to be another.
+    /// Learns that `address` is at `port`. Returns `false` if it is assigned to another port permanently, so that the
+    /// sender is an impostor.
     pub(super) fn learn(&mut self, address: MacAddress, port: usize, now: Instant) -> bool {
         match self.places.get_mut(&address) {
             Some(place) if place.seen.is_none() => return place.port == port,
@@ -60,7 +61,7 @@ impl Table {
                 if self.learnt[port] >= MAX_ADDRESSES {
                     self.expire(now);
                 }
-                // Who has no room for another does not make the switch forget where that one is.
+                // A port without room for another address does not affect where that address is known.
                 if self.learnt[port] < MAX_ADDRESSES {
                     self.remove(address);
                     self.learnt[port] += 1;
@@ -92,7 +93,7 @@ impl Table {
         });
     }
 
-    /// Forgets all that is known of a port: it was unplugged.
+    /// Removes all addresses of a port, because it was unplugged.
     pub(super) fn forget(&mut self, port: usize) {
         self.places.retain(|_, place| place.port != port);
         self.learnt[port] = 0;

@@ -10,14 +10,14 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use super::super::Queue;
 use crate::net::frame::FrameBuffer;
 
-/// How many frames go from the first queue to the other one before those of the other have their turn, and how many of these.
+/// Maximum number of frames in one direction before the other direction gets its turn.
 ///
-/// A network behind a switch makes an answer or two of each frame. It has to get rid of all of them in its turn: guests that ask much would
-/// fill it with answers to themselves otherwise, and leave no room for what others want.
+/// A network behind a switch sends one or two replies to each frame. It must be able to send all of them in its turn.
+/// Otherwise, guests with many requests would fill it with replies to themselves, and leave no room for others.
 const TURN: usize = 64;
 const TURN_OF_OTHER: usize = 256;
 
-/// Carries frames both ways, in a thread of its own, until it is dropped.
+/// Transfers frames in both directions, on a thread of its own, until it is dropped.
 #[derive(Debug)]
 pub struct Cable {
     stop: Arc<OwnedFd>,
@@ -28,7 +28,7 @@ impl Cable {
     /// Connects two queues.
     ///
     /// # Errors
-    /// The host has no thread or no eventfd for us.
+    /// Returns an error if the host lacks a thread or an eventfd.
     pub fn connect(mut one: impl Queue + 'static, mut other: impl Queue + 'static) -> io::Result<Self> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let watched = stop.clone();
@@ -63,7 +63,7 @@ fn is_set(stop: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(stop, PollFlags::IN)], Some(&nothing)).is_ok_and(|ready| ready > 0)
 }
 
-/// Waits until one of the queues has something. Returns `false` when it is time to stop.
+/// Waits until one of the queues has frames. Returns `false` if the thread must stop.
 fn wait(stop: &OwnedFd, one: &impl Queue, other: &impl Queue) -> bool {
     let mut descriptors = vec![PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN)];
     let queues = [one.readiness(), other.readiness()];

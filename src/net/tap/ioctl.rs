@@ -1,4 +1,5 @@
-//! The system calls of tap devices that no crate has in a safe form (Linux: `include/uapi/linux/if_tun.h`, `netdevice(7)`).
+//! The system calls of tap devices for which no crate has a safe interface (Linux: `include/uapi/linux/if_tun.h`,
+//! `netdevice(7)`).
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -17,7 +18,7 @@ struct InterfaceRequest {
 const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>());
 
 impl InterfaceRequest {
-    /// The caller has checked that the name is short enough; a longer one is cut off, and still ends with a zero.
+    /// The caller has checked the length of the name; a longer one is truncated, and still ends with a zero.
     fn new(name: &str, flags: libc::c_int) -> Self {
         let mut request = Self { name: [0; libc::IFNAMSIZ], flags: flags as libc::c_short, rest: [0; 22] };
         let room = &mut request.name[..libc::IFNAMSIZ - 1];
@@ -31,8 +32,9 @@ fn check(result: libc::c_int) -> Result<(), Errno> {
 }
 
 fn call(fd: RawFd, number: libc::Ioctl, request: &mut InterfaceRequest) -> Result<(), Errno> {
-    // SAFETY: every `number` that this module passes takes a pointer to a `struct ifreq`, which `InterfaceRequest` is in size
-    // and layout; the reference is valid for reading and writing during the call, and the kernel keeps no copy of it.
+    // SAFETY: every `number` that this module passes takes a pointer to a `struct ifreq`, and `InterfaceRequest` has
+    // that size and layout. The reference is valid for reading and writing during the call, and the kernel keeps no
+    // copy of it.
     check(unsafe { libc::ioctl(fd, number, std::ptr::from_mut(request)) })
 }
 
@@ -43,14 +45,14 @@ pub(super) fn attach(file: &File, name: &str, several: bool) -> Result<(), Errno
     call(file.as_raw_fd(), libc::TUNSETIFF, &mut request)
 }
 
-/// Says how long the header before each frame is.
+/// Sets the length of the header before each frame.
 pub(super) fn set_header_length(file: &File, length: usize) -> Result<(), Errno> {
     let length = length as libc::c_int;
     // SAFETY: TUNSETVNETHDRSZ reads an int through the pointer, and `length` lives until the call returns.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&length)) })
 }
 
-/// Says that frames may come with their checksum left open and TCP segments uncut.
+/// Allows frames with incomplete checksums, and unsegmented TCP packets.
 pub(super) fn allow_open_frames(file: &File) -> Result<(), Errno> {
     let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     // SAFETY: TUNSETOFFLOAD takes a number, not a pointer.

@@ -1,7 +1,8 @@
 //! A tap device: frames go to the host's network stack (Linux: `Documentation/networking/tuntap.rst`).
 //!
-//! Each frame travels with a [`VnetHeader`], so that checksums and segmentation stay open from end to end and the host's hardware does them, or nobody.
-//! A device with several queues spreads connections over them: an answer comes in where the question went out.
+//! Each frame has a [`VnetHeader`], so that checksums and segmentation can stay incomplete end to end and are done by
+//! the host's hardware, or not at all. A device with several queues distributes connections over them: a connection's
+//! packets arrive on the queue on which it sends.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
@@ -19,24 +20,24 @@ use crate::net::offload::vnet::{VNET_HEADER, VnetHeader};
 
 mod ioctl;
 
-/// The longest name of an interface (`IFNAMSIZ` less the zero).
+/// Maximum length of an interface's name (`IFNAMSIZ` minus the zero).
 pub const MAX_NAME: usize = 15;
 
 const DEVICE: &str = "/dev/net/tun";
 
-/// Why a tap device cannot be used.
+/// The reason why a tap device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TapError {
-    /// Linux would cut the name off.
+    /// Linux would truncate the name.
     #[error("'{0}' is no name of an interface: give 1 to 15 characters without slashes, colons and spaces")]
     Name(String),
     /// The kernel has no tap devices.
     #[error("{DEVICE} does not exist; load the driver: modprobe tun")]
     NoDriver,
-    /// The device file may not be opened.
+    /// The device file cannot be opened.
     #[error("{DEVICE} may not be opened: {0}; give this user leave to read and write it")]
     Device(io::Error),
-    /// There is no such interface, and it may not be created.
+    /// The interface does not exist, and this user may not create it.
     #[error(
         "there is no tap '{0}' and it takes root to create one; as root: ip tuntap add dev {0} mode tap user {user} multi_queue && ip link set {0} up",
         user = user()
@@ -45,31 +46,31 @@ pub enum TapError {
     /// The interface belongs to another user.
     #[error("tap '{0}' is another user's; as root, give it to this one: ip tuntap del dev {0} mode tap multi_queue; ip tuntap add dev {0} mode tap user {user} multi_queue", user = user())]
     NotAllowed(String),
-    /// Another program has it.
+    /// Another program uses it.
     #[error("tap '{0}' is in use by another program; end that, or name another tap")]
     Busy(String),
-    /// It is no tap, or has another number of queues.
+    /// It is not a tap, or has another number of queues.
     #[error("'{name}' exists, but not as a tap with {queues} queues; {remedy}")]
     Kind {
         /// The interface.
         name: String,
-        /// How many queues are wanted.
+        /// The requested number of queues.
         queues: u16,
-        /// What to do.
+        /// A remedy.
         remedy: &'static str,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("tap '{name}' cannot be used: {source}")]
     Other {
         /// The interface.
         name: String,
-        /// The kernel's answer.
+        /// The error of the kernel.
         source: io::Error,
     },
 }
 
 impl TapError {
-    /// Returns `true` if it is the host that fails, and not what the user says or has.
+    /// Returns `true` if the host failed, and `false` if the settings are wrong.
     pub fn is_hosts(&self) -> bool {
         matches!(self, Self::NoDriver | Self::Device(_) | Self::Other { .. })
     }
@@ -79,7 +80,7 @@ fn user() -> String {
     rustix::process::getuid().as_raw().to_string()
 }
 
-/// Returns `true` if Linux takes `name` for an interface.
+/// Returns `true` if Linux accepts `name` as the name of an interface.
 pub fn is_interface_name(name: &str) -> bool {
     let forbidden = |character: char| character == '/' || character == ':' || character.is_whitespace();
     (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && !name.contains(forbidden)
@@ -92,7 +93,8 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Opens `queues` queues of the tap called `name`, which is created if it does not exist. A created one goes up, and away with its last queue.
+    /// Opens `queues` queues of the tap called `name`, which is created if it does not exist. A created tap is set up,
+    /// and removed with its last queue.
     ///
     /// # Errors
     /// Returns a [`TapError`].
@@ -107,7 +109,7 @@ impl Tap {
             let file = open_device()?;
             match ioctl::attach(&file, name, several) {
                 Ok(()) => taps.push(Self::configure(file, name)?),
-                // A device that was made for several queues wants to hear so for one, too.
+                // A device that was created for several queues requires the flag even for a single one.
                 Err(Errno::INVAL) if !several && taps.is_empty() => several = true,
                 Err(error) => return Err(explain(name, queues, exists, error)),
             }
@@ -126,7 +128,7 @@ impl Tap {
     }
 }
 
-/// Returns `true` if there is an interface of that name, in the network namespace of this thread.
+/// Returns `true` if there is an interface with that name in this thread's network namespace.
 fn exists(name: &str) -> bool {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
     socket.is_ok_and(|socket| netdevice::name_to_index(socket, name).is_ok())
@@ -161,7 +163,7 @@ impl Queue for Tap {
     fn send(&mut self, frame: Frame<'_>) -> bool {
         let header = VnetHeader::of(&frame);
         loop {
-            // A device that is down takes nothing, as a cable that is not plugged in.
+            // A device that is down accepts no frames, like a link that is down.
             match rustix::io::writev(&self.file, &[IoSlice::new(header.as_bytes()), IoSlice::new(frame.bytes)]) {
                 Err(Errno::INTR) => {}
                 result => return result.is_ok(),

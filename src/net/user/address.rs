@@ -1,36 +1,37 @@
-//! The network's addresses, and what they stand for.
+//! The network's addresses and their meaning.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::resolver::Resolver;
 use crate::net::mac::MacAddress;
 
-/// How many guests get an address at each port of a switch, or where there is none: that many may be behind a bridge.
+/// Maximum number of guests with an address at each port of a switch, or without a switch: that many may be behind a
+/// bridge.
 pub const MAX_GUESTS: u8 = 64;
 
-/// How many addresses there are for guests in all.
+/// Total number of addresses for guests.
 pub const ADDRESSES: u8 = 254 - Network::FIRST_GUEST.octets()[3] + 1;
 
 const DNS_PORT: u16 = 53;
 
-/// See the module's description.
+/// The configuration of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// Where name servers are known from. None if guests are to have none.
+    /// The source of name servers, or `None` if guests get none.
     pub resolver: Option<Resolver>,
 }
 
 impl Default for Network {
-    /// With the name servers that the host uses itself.
+    /// A network with the host's own name servers.
     fn default() -> Self {
         Self { resolver: Some(Resolver::of_host()) }
     }
 }
 
 impl Network {
-    /// The router's Ethernet address, which stands for everything that is not a guest.
+    /// The router's Ethernet address, which represents everything that is not a guest.
     pub const ROUTER: MacAddress = MacAddress([0x02, 0x15, 0x5d, 0x00, 0x02, 0x02]);
-    /// The router, and the host's loopback.
+    /// The router, and the host's loopback address.
     pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
     /// The name server.
     pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
@@ -38,24 +39,24 @@ impl Network {
     pub const FIRST_GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
     /// The netmask.
     pub const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
-    /// Everybody in the network.
+    /// The broadcast address of the network.
     pub const BROADCAST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 255);
-    /// The network's prefix for IPv6, 64 bits of it.
+    /// The network's prefix for IPv6, of 64 bits.
     pub const PREFIX6: Ipv6Addr = Ipv6Addr::new(0xfd15, 0x5d, 0, 0, 0, 0, 0, 0);
-    /// The router, and the host's loopback.
+    /// The router, and the host's loopback address.
     pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd15, 0x5d, 0, 0, 0, 0, 0, 2);
     /// The name server.
     pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd15, 0x5d, 0, 0, 0, 0, 0, 3);
-    /// The router on the link.
+    /// The router's link-local address.
     pub const LINK_LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
-    /// Returns the guest number `index`.
+    /// Returns the address of guest number `index`.
     pub fn guest(index: u8) -> Ipv4Addr {
         let [a, b, c, d] = Self::FIRST_GUEST.octets();
         Ipv4Addr::new(a, b, c, d.saturating_add(index))
     }
 
-    /// Returns `true` if an address is one of those that this host answers for itself.
+    /// Returns `true` if an address is one of those at which this network itself responds.
     pub fn is_own(address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => address == Self::GATEWAY || address == Self::DNS,
@@ -63,7 +64,7 @@ impl Network {
         }
     }
 
-    /// Returns `true` if an address can be a guest's.
+    /// Returns `true` if an address can belong to a guest.
     pub fn is_guest(address: IpAddr) -> bool {
         !Self::is_own(address)
             && match address {
@@ -77,20 +78,21 @@ impl Network {
             }
     }
 
-    /// Returns `true` if a guest asks its name server there.
+    /// Returns `true` if the destination is the network's name server.
     pub fn is_name_server(&self, destination: SocketAddr) -> bool {
         let is_own = matches!(destination.ip(), IpAddr::V4(Self::DNS) | IpAddr::V6(Self::DNS6));
         self.resolver.is_some() && is_own && destination.port() == DNS_PORT
     }
 
-    /// Returns where on the host, or beyond, what a guest sends to `destination` goes. Returns `None` if that is nowhere, or a name server's.
+    /// Returns the real destination of what a guest sends to `destination`, or `None` if there is none, or if it is a
+    /// name server.
     pub fn outside(destination: SocketAddr) -> Option<SocketAddr> {
         let port = destination.port();
         let nowhere = match destination.ip() {
             IpAddr::V4(Self::GATEWAY) => return Some((Ipv4Addr::LOCALHOST, port).into()),
             IpAddr::V6(Self::GATEWAY6 | Self::LINK_LOCAL6) => return Some((Ipv6Addr::LOCALHOST, port).into()),
             IpAddr::V4(Self::DNS) | IpAddr::V6(Self::DNS6) => true,
-            // Addresses that mean this host or this network to whoever sends to them.
+            // Addresses that mean the sender's own host or network.
             IpAddr::V4(address) => {
                 let [first, ..] = address.octets();
                 first == 0 || first >= 224 || address.is_loopback() || address.is_link_local()

@@ -1,8 +1,9 @@
-//! How many descriptors the networks of a process may have for their flows, all together.
+//! The budget of descriptors for the flows of all networks of a process.
 //!
-//! Disks, consoles, and whoever uses this crate as a library want descriptors, too: the networks have a third of what the process may
-//! have (`RLIMIT_NOFILE`). When these are used up, a network that has fewer than another still gets one, and the one that has most
-//! is told to give one up. It does so when its guest's thread next comes by: until then there are more, at most twice as many.
+//! Disks, consoles, and library users need descriptors, too, so the networks have a third of what the process may have
+//! (`RLIMIT_NOFILE`). When these are used up, a network that has fewer than another still gets one, and the one that
+//! has the most is told to give one up. It does so when its guest's thread runs next. Until then there are more, at
+//! most twice as many.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -11,34 +12,34 @@ use rustix::process::{Resource, getrlimit};
 
 use super::poll::Poll;
 
-/// The most that makes sense, where the process may have any number.
+/// The limit if the process may have any number of descriptors.
 const MOST: usize = 1 << 16;
 
-/// See the module's description.
+/// The budget; see the module's description.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
     accounts: Mutex<Vec<Arc<Account>>>,
 }
 
-/// What one network has.
+/// The share of one network.
 #[derive(Debug)]
 struct Account {
     held: AtomicUsize,
-    /// How many it has been told to give up.
+    /// Number of descriptors that it must give up.
     owed: AtomicUsize,
     poll: Arc<Poll>,
 }
 
 impl Account {
-    /// How many it will have when it has given up what it owes.
+    /// Returns the number that it will have after giving up what it must.
     fn kept(&self) -> usize {
         self.held.load(Ordering::SeqCst).saturating_sub(self.owed.load(Ordering::SeqCst))
     }
 }
 
 impl Budget {
-    /// Returns what the networks of this process share.
+    /// Returns the budget of this process.
     pub fn of_process() -> Arc<Self> {
         static BUDGET: LazyLock<Arc<Budget>> = LazyLock::new(|| {
             let most = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
@@ -52,7 +53,7 @@ impl Budget {
         Arc::new(Self { limit, accounts: Mutex::default() })
     }
 
-    /// Returns the number of descriptors.
+    /// Returns the total number of descriptors.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -61,7 +62,7 @@ impl Budget {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes part in the budget. `poll` is woken when something is to be given up.
+    /// Adds a member to the budget. `poll` is woken when it must give something up.
     pub(super) fn join(self: &Arc<Self>, poll: Arc<Poll>) -> Member {
         let account = Arc::new(Account { held: AtomicUsize::new(0), owed: AtomicUsize::new(0), poll });
         self.accounts().push(account.clone());
@@ -69,7 +70,7 @@ impl Budget {
     }
 }
 
-/// A network that takes part in a budget.
+/// A network with a share of a budget.
 #[derive(Debug)]
 pub(super) struct Member {
     budget: Arc<Budget>,
@@ -77,7 +78,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Takes a descriptor's place. Returns `None` if this network would have most, and there is no place left.
+    /// Reserves a descriptor. Returns `None` if none is left and this network would have the most.
     pub(super) fn take(&self) -> Option<Ticket> {
         let accounts = self.budget.accounts();
         let used: usize = accounts.iter().map(|account| account.kept()).sum();
@@ -93,17 +94,17 @@ impl Member {
         Some(Ticket(self.account.clone()))
     }
 
-    /// Returns how many descriptors all networks may have together.
+    /// Returns the total number of descriptors for all networks.
     pub(super) fn limit(&self) -> usize {
         self.budget.limit()
     }
 
-    /// Returns `true` if something is to be given up.
+    /// Returns `true` if the network must give something up.
     pub(super) fn owes(&self) -> bool {
         self.account.owed.load(Ordering::SeqCst) > 0
     }
 
-    /// Something was given up, or there is nothing.
+    /// Records that something was given up, or that there is nothing to give up.
     pub(super) fn pay(&self) {
         let less = |owed: usize| owed.checked_sub(1);
         let _ = self.account.owed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
@@ -116,7 +117,7 @@ impl Drop for Member {
     }
 }
 
-/// The place of one descriptor, until it is dropped.
+/// A reserved descriptor, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Ticket(Arc<Account>);
 

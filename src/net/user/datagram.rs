@@ -1,8 +1,8 @@
-//! Flows of datagrams: UDP, and pings of hosts beyond the router.
+//! Flows of datagrams: UDP, and pings to hosts beyond the router.
 //!
-//! Each flow has a host socket of its own that is connected to the peer, so that the kernel lets in nothing from anybody else and tells
-//! when nobody listens there. What arrives at a forwarded port goes through the port's own socket, and each of its peers has a
-//! port of the router's to be answered at. A flow that is silent ends.
+//! Each flow has its own host socket, which is connected to the peer. So the kernel accepts nothing from others, and
+//! reports if the peer does not listen. Packets to a forwarded port arrive at the port's own socket, and each of its
+//! peers gets a port of the router for replies. A flow ends after a period of silence.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -19,19 +19,19 @@ use super::packet::{Problem, add_icmp, add_problem, add_udp, hop_limit};
 use super::router::kind;
 use super::share::Guest;
 
-/// How long a flow may be silent (RFC 4787 asks for two minutes at least).
+/// Maximum silence of a flow (RFC 4787 requires at least two minutes).
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// How long a flow to a name server that is not the network's own may be: a question and its answer.
+/// Maximum silence of a flow to another name server than the network's own: enough for a question and its answer.
 const SILENCE_OF_DNS: Duration = Duration::from_secs(20);
 
-/// How many datagrams a flow may have in a row before the others have their turn.
+/// Maximum number of consecutive datagrams of a flow before the others get their turn.
 const TURN: usize = 64;
 
-/// No datagram is longer.
+/// Maximum length of a datagram.
 const LONGEST: usize = u16::MAX as usize;
 
-/// What kind of datagrams a flow has.
+/// The kind of a flow's datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// UDP.
@@ -40,23 +40,23 @@ pub enum Kind {
     Ping,
 }
 
-/// The ends of a flow, as the guest sees them.
+/// The endpoints of a flow, as the guest sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// What kind of datagrams.
+    /// The kind of datagrams.
     pub kind: Kind,
-    /// Where the guest is.
+    /// The guest's port of the switch.
     pub port: SwitchPort,
-    /// The guest's end.
+    /// The guest's endpoint.
     pub guest: SocketAddr,
-    /// The other end.
+    /// The peer's endpoint.
     pub peer: SocketAddr,
 }
 
 /// How a flow reaches its peer.
 #[derive(Debug)]
 enum Way {
-    /// Through a socket of its own, which has its place in the budget.
+    /// Through its own socket, which is reserved in the budget.
     Connected(OwnedFd, #[expect(dead_code, reason = "held")] Ticket),
     /// Through the socket of a forwarded port.
     Forwarded(Arc<UdpSocket>, SocketAddr),
@@ -70,15 +70,15 @@ pub struct Flow {
     way: Way,
     readable: bool,
     last_used: Instant,
-    /// The start of the guest's last packet, for the case that nobody listens.
+    /// The start of the guest's last packet, for an ICMP error.
     last_packet: Vec<u8>,
 }
 
 impl Flow {
-    /// Returns a flow from the guest to `outside`.
+    /// Creates a flow from the guest to `outside`.
     ///
     /// # Errors
-    /// The host has no socket or no way there.
+    /// Returns an error if the host has no socket or no route.
     pub(super) fn connect(
         key: Key,
         guest: Guest,
@@ -95,23 +95,23 @@ impl Flow {
         Ok(Self { key, guest, way, readable: false, last_used: now, last_packet: Vec::new() })
     }
 
-    /// Returns a flow from `peer` outside through a forwarded port.
+    /// Creates a flow from the outside peer `peer` through a forwarded port.
     pub fn forwarded(key: Key, guest: Guest, socket: Arc<UdpSocket>, peer: SocketAddr, now: Instant) -> Self {
         let way = Way::Forwarded(socket, peer);
         Self { key, guest, way, readable: false, last_used: now, last_packet: Vec::new() }
     }
 
-    /// Returns the ends, as the guest sees them.
+    /// Returns the endpoints, as the guest sees them.
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// Whose flow it is.
+    /// Returns the guest of the flow.
     pub fn guest(&self) -> Guest {
         self.guest
     }
 
-    /// Returns the socket to watch, if the flow has its own.
+    /// Returns the socket to watch, if the flow has one of its own.
     pub fn socket(&self) -> Option<impl AsFd + '_> {
         match &self.way {
             Way::Connected(socket, _) => Some(socket.as_fd()),
@@ -119,24 +119,24 @@ impl Flow {
         }
     }
 
-    /// Returns `true` if the flow is that of `peer` outside through the forwarded port with that socket.
+    /// Returns `true` if the flow belongs to the outside peer `peer` of the forwarded port with that socket.
     pub fn is_from(&self, socket: &Arc<UdpSocket>, peer: SocketAddr) -> bool {
         matches!(&self.way, Way::Forwarded(own, from) if Arc::ptr_eq(own, socket) && *from == peer)
     }
 
-    /// Returns when the flow has been silent for too long.
+    /// Returns the time at which the flow ends if it stays silent.
     pub fn deadline(&self) -> Instant {
         let is_dns = self.key.peer.port() == 53;
         self.last_used + if is_dns { SILENCE_OF_DNS } else { SILENCE }
     }
 
-    /// Returns when the flow was last used.
+    /// Returns the time at which the flow was last used.
     pub fn last_used(&self) -> Instant {
         self.last_used
     }
 
-    /// Sends a datagram of the guest's, whose Ethernet address may have changed. `packet` is the IP packet that carries it. Returns `false` if it
-    /// was dropped.
+    /// Sends a datagram of the guest, whose Ethernet address may have changed. `packet` is its IP packet. Returns
+    /// `false` if it was dropped.
     pub fn send(&mut self, guest: Guest, payload: &[u8], packet: &[u8], outbox: &mut Outbox, now: Instant) -> bool {
         const QUOTE: usize = 64;
         (self.guest, self.last_used) = (guest, now);
@@ -146,7 +146,7 @@ impl Flow {
             Way::Connected(socket, _) => rustix::net::send(socket, payload, SendFlags::empty()).map_err(Into::into),
             Way::Forwarded(socket, peer) => socket.send_to(payload, peer),
         };
-        // The first error may be that of an earlier datagram, and then this one was not sent.
+        // The first error may belong to an earlier datagram. In that case this one was not sent.
         let Err(error) = send() else { return true };
         if error.kind() == ErrorKind::WouldBlock {
             return false;
@@ -155,22 +155,22 @@ impl Flow {
         send().is_ok()
     }
 
-    /// From whom the guest hears of the flow, and where.
+    /// Returns source and destination of packets to the guest.
     fn ends(&self) -> (IpAddr, IpAddr) {
         (self.key.peer.ip(), self.key.guest.ip())
     }
 
-    /// The socket has something to say.
+    /// Records that the socket is readable.
     pub fn set_readable(&mut self) {
         self.readable = true;
     }
 
-    /// Returns `true` if there may be more to read.
+    /// Returns `true` if the socket may be readable.
     pub fn is_readable(&self) -> bool {
         self.readable
     }
 
-    /// Gives the guest a datagram from the peer.
+    /// Delivers a datagram from the peer to the guest.
     pub fn deliver(&mut self, payload: &[u8], outbox: &mut Outbox, now: Instant) {
         self.last_used = now;
         match self.key.kind {
@@ -184,13 +184,14 @@ impl Flow {
         let reply = if ends.0.is_ipv4() { kind::ECHO_REPLY } else { kind::ECHO_REPLY6 };
         if payload.len() >= 8 && payload[0] == reply {
             let mut message = payload.to_vec();
-            // The host's kernel has put an identifier of its own in the place of the guest's.
+            // The host's kernel has replaced the guest's identifier with its own.
             message[4..6].copy_from_slice(&self.key.guest.port().to_be_bytes());
             add_icmp(outbox, self.guest, ends, hop_limit(), message);
         }
     }
 
-    /// Reads what waits on the flow's own socket, for one turn. Returns `false` when the flow has ended: nobody listens at the peer's.
+    /// Reads from the flow's own socket, for one turn. Returns `false` if the flow has ended, because the peer does not
+    /// listen.
     pub fn read(&mut self, scratch: &mut [u8], outbox: &mut Outbox, now: Instant) -> bool {
         for _ in 0..TURN {
             let Way::Connected(socket, _) = &self.way else { break };
@@ -220,7 +221,7 @@ impl Flow {
     }
 }
 
-/// Returns a socket for datagrams that is connected to `outside` and never blocks.
+/// Creates a non-blocking datagram socket that is connected to `outside`.
 pub(super) fn connect(outside: SocketAddr, protocol: Option<rustix::net::Protocol>) -> std::io::Result<OwnedFd> {
     let family = if outside.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -229,7 +230,7 @@ pub(super) fn connect(outside: SocketAddr, protocol: Option<rustix::net::Protoco
     Ok(socket)
 }
 
-/// Room for the longest datagram, or ping.
+/// Returns a buffer for the longest datagram or ping.
 pub fn scratch() -> Box<[u8]> {
     vec![0; LONGEST].into_boxed_slice()
 }

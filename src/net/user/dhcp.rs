@@ -1,4 +1,4 @@
-//! The network's DHCP server (RFC 2131). Who has which address, [`Leases`] decides.
+//! The network's DHCP server (RFC 2131). [`Leases`] assigns the addresses.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -12,25 +12,25 @@ use super::packet::add_udp;
 use super::share::Guest;
 use crate::net::mac::MacAddress;
 
-/// Where servers listen.
+/// The port on which servers listen.
 pub const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
 /// The option with the name servers (RFC 2132, 3.8).
 const NAME_SERVER: u8 = 6;
 
-/// What a message from a guest has led to.
+/// The result of a guest's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The guest has this address now.
     Given(Ipv4Addr),
-    /// Something else was said, or nothing.
+    /// There was another reply, or none.
     Other,
-    /// There is no address left for the guest.
+    /// There is no free address for the guest.
     NoneLeft,
 }
 
-/// Answers a message from a guest, if there is an answer. `name_server` says whether there is one.
+/// Processes a message from a guest, and replies if necessary. `name_server`: whether there is a name server.
 pub fn receive(
     leases: &mut Leases,
     message: &[u8],
@@ -54,7 +54,7 @@ pub fn receive(
         }
         _ => return None,
     };
-    // Who only wants to be informed has an address of its own.
+    // A guest that only requests information has an address of its own.
     let address = if wants_address { leases.offer(guest, now) } else { Some(Ipv4Addr::UNSPECIFIED) };
     let Some(address) = address else { return Some(Answer::NoneLeft) };
     let wanted = request.requested_ip.or((!request.client_ip.is_unspecified()).then_some(request.client_ip));
@@ -99,7 +99,7 @@ pub fn receive(
     if taken {
         leases.take(guest, now);
     }
-    // A guest that renews has its address already and wants the answer there (RFC 2131, 4.1).
+    // A guest that renews its lease already uses its address, and expects the reply there (RFC 2131, 4.1).
     let (to, mac) = match request.client_ip {
         Ipv4Addr::UNSPECIFIED => (Ipv4Addr::BROADCAST, MacAddress::BROADCAST),
         client => (client, guest.mac),

@@ -1,7 +1,7 @@
-//! Look-ups: a question that a guest asks of the network's name server, and the host's servers that are asked for it.
+//! DNS look-ups: a guest's question to the network's name server, and the host's servers that are asked.
 //!
-//! One server after the other is asked until one answers, a second apart, or at once where the last one is not there. An answer that comes late is as
-//! good as any. When all have failed, or there are none, the guest is told so (SERVFAIL) instead of waiting.
+//! Servers are asked in order until one replies, a second apart, or at once if the last one does not exist. Late
+//! replies are accepted. If all servers have failed, or if there are none, the guest gets SERVFAIL instead of waiting.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,19 +16,19 @@ use super::budget::Ticket;
 use super::datagram::connect;
 use super::share::Guest;
 
-/// How long a server has before the next one is asked as well.
+/// Time after which the next server is asked as well.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How long a look-up takes at most. Guests ask again after five seconds, by themselves.
+/// Maximum duration of a look-up. Guests ask again after five seconds by themselves.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// How long a server that did not answer where another did is asked last.
+/// Time for which a server that did not reply while another did is asked last.
 const DEAD: Duration = Duration::from_secs(60);
 
-/// How many servers are remembered as dead.
+/// Maximum number of servers that are remembered as dead.
 const MAX_DEAD: usize = 32;
 
-/// How many datagrams are read at a time, whatever servers send.
+/// Maximum number of datagrams that are read at a time.
 const MAX_ANSWERS: usize = 64;
 
 /// Length of a message's header (RFC 1035, 4.1.1).
@@ -38,27 +38,27 @@ const SERVER_FAILURE: u8 = 2;
 const NOT_IMPLEMENTED: u8 = 4;
 const REFUSED: u8 = 5;
 
-/// A look-up, as the guest sees it.
+/// The identity of a look-up, as the guest sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Where the guest is.
+    /// The guest's port of the switch.
     pub port: SwitchPort,
-    /// Who asks.
+    /// The guest's endpoint.
     pub guest: SocketAddr,
-    /// Which of the network's addresses is asked.
+    /// The address of the network that was asked.
     pub server: SocketAddr,
     /// The question's number.
     pub number: u16,
 }
 
-/// Which servers were found to be dead.
+/// The servers that seem to be dead.
 #[derive(Debug, Default)]
 pub struct Health {
     dead_until: HashMap<SocketAddr, Instant>,
 }
 
 impl Health {
-    /// Puts those that seem to be dead last.
+    /// Moves those that seem to be dead to the end.
     pub fn sort(&self, servers: &mut [SocketAddr], now: Instant) {
         servers.sort_by_key(|server| self.dead_until.get(server).is_some_and(|until| *until > now));
     }
@@ -81,25 +81,25 @@ struct Asked {
     _ticket: Ticket,
 }
 
-/// What is left of a look-up.
+/// The state of a look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// No answer yet.
+    /// There is no answer yet.
     Waits,
-    /// Here it is.
+    /// The answer.
     Answered(Vec<u8>),
 }
 
-/// See the module's description.
+/// A look-up; see the module's description.
 #[derive(Debug)]
 pub struct Lookup {
     key: Key,
     guest: Guest,
     question: Vec<u8>,
-    /// Those that have not been asked yet, the next one last.
+    /// Servers that have not been asked yet; the next one is last.
     servers: Vec<SocketAddr>,
     asked: Vec<Asked>,
-    /// What a server said that could not help.
+    /// The reply of a server that could not help.
     no_help: Option<Vec<u8>>,
     next_turn: Instant,
     begun: Instant,
@@ -113,39 +113,40 @@ impl Lookup {
         Self { key, guest, question, servers, asked: Vec::new(), no_help: None, next_turn: now, begun: now }
     }
 
-    /// Returns the look-up, as the guest sees it.
+    /// Returns the identity of the look-up.
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// Returns `true` if it is that question that is looked up.
+    /// Returns `true` if the look-up is for this question.
     pub fn is_for(&self, question: &[u8]) -> bool {
         self.question == question
     }
 
-    /// Who wants to know.
+    /// Returns the guest.
     pub fn guest(&self) -> Guest {
         self.guest
     }
 
-    /// Returns when it was begun.
+    /// Returns the time at which it began.
     pub fn begun(&self) -> Instant {
         self.begun
     }
 
-    /// Returns when the next server is to be asked, or the guest to be told that there is no answer.
+    /// Returns the time at which the next server must be asked, or the guest gets SERVFAIL.
     pub fn deadline(&self) -> Instant {
         if self.servers.is_empty() { self.begun + PATIENCE } else { self.next_turn }
     }
 
-    /// The guest asks once more: so are those that have been asked.
+    /// Asks the same servers again, because the guest has repeated its question.
     pub fn repeat(&self) {
         for Asked { socket, .. } in &self.asked {
             let _ = rustix::net::send(socket, &self.question, SendFlags::empty());
         }
     }
 
-    /// Asks further servers, if it is time. `watch` is given each new socket, and false if it cannot be watched.
+    /// Asks further servers if it is time. `watch` is called with each new socket, and returns `false` if it cannot be
+    /// watched.
     pub(super) fn advance(
         &mut self,
         now: Instant,
@@ -175,7 +176,7 @@ impl Lookup {
         Standing::Waits
     }
 
-    /// Reads what servers have answered.
+    /// Reads the servers' replies.
     pub fn read(&mut self, scratch: &mut [u8], health: &mut Health, now: Instant) -> Standing {
         let mut place = 0;
         for _ in 0..MAX_ANSWERS {
@@ -183,12 +184,12 @@ impl Lookup {
             match rustix::net::recv(socket, &mut *scratch, RecvFlags::empty()) {
                 Ok((length, _)) => {
                     let answer = &scratch[..length.min(scratch.len())];
-                    // Whatever has another number is no answer to this.
+                    // A reply with another number does not belong to this question.
                     if answer.len() < HEADER || answer[..2] != self.question[..2] {
                         continue;
                     }
                     if !is_no_help(answer) {
-                        // Those that were asked before and have said nothing are asked later from now on.
+                        // Servers that were asked before and have not replied are asked later from now on.
                         self.asked[..place].iter().for_each(|silent| health.mark(silent.server, now));
                         return Standing::Answered(answer.to_vec());
                     }
@@ -201,7 +202,7 @@ impl Lookup {
                 Err(Errno::INTR) => continue,
                 Err(_) => health.mark(*server, now),
             }
-            // This one has nothing more to say: it is the next one's turn.
+            // This server has nothing more to say, so the next one gets its turn.
             self.asked.remove(place);
             self.next_turn = now;
         }
@@ -209,13 +210,13 @@ impl Lookup {
     }
 }
 
-/// Returns `true` if a server says that it cannot find out, so that another might.
+/// Returns `true` if a server reports that it failed, so that another might succeed.
 fn is_no_help(answer: &[u8]) -> bool {
     const ANSWER: u8 = 0x80;
     answer[2] & ANSWER != 0 && matches!(answer[3] & 0xf, SERVER_FAILURE | NOT_IMPLEMENTED | REFUSED)
 }
 
-/// Returns where the question in a message ends, if it is one question.
+/// Returns the end of the question in a message, if there is exactly one.
 fn end_of_question(message: &[u8]) -> Option<usize> {
     if message.get(4..6)? != [0, 1] {
         return None;
@@ -232,11 +233,11 @@ fn end_of_question(message: &[u8]) -> Option<usize> {
     (place + 5 <= message.len()).then_some(place + 5)
 }
 
-/// Returns an answer that says that the server has failed (RFC 1035, 4.1.1). `question` has a header.
+/// Returns a SERVFAIL reply (RFC 1035, 4.1.1). `question` has a header.
 pub fn failure(question: &[u8]) -> Vec<u8> {
     let end = end_of_question(question);
     let mut answer = question[..end.unwrap_or(HEADER)].to_vec();
-    // An answer; what was asked, and whether recursion was wanted, as in the question; recursion is available.
+    // A reply, with the question's opcode and recursion flag; recursion is available.
     answer[2] = 0x80 | answer[2] & 0x79;
     answer[3] = 0x80 | SERVER_FAILURE;
     answer[4..HEADER].fill(0);

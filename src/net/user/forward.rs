@@ -1,4 +1,4 @@
-//! Ports of the host that lead to a guest: `tcp:8080:80`.
+//! Ports of the host that are forwarded to a guest: `tcp:8080:80`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use crate::wire::held_as_text;
 
-/// What is forwarded.
+/// The protocol of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// Connections.
+    /// TCP connections.
     Tcp,
-    /// Datagrams.
+    /// UDP datagrams.
     Udp,
 }
 
@@ -24,14 +24,15 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// `PROTOCOL:[ADDRESS:]PORT:GUESTPORT`: what arrives at the host's port goes to the guest's. Without an address only the host itself gets through.
+/// `PROTOCOL:[ADDRESS:]PORT:GUESTPORT`: forwards the host's port to the guest's. Without an address, only the host
+/// itself can connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Forward {
-    /// What is forwarded.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Where the host listens.
+    /// The host's address and port.
     pub host: SocketAddr,
-    /// Where the guest does.
+    /// The guest's port.
     pub guest_port: u16,
 }
 
@@ -39,7 +40,7 @@ impl fmt::Display for Forward {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:", self.protocol)?;
         if self.host.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
-            // An IPv6 address has its brackets from the socket address.
+            // The brackets of an IPv6 address come from the socket address.
             let address = self.host.to_string();
             let end = address.rfind(':').unwrap_or(address.len());
             write!(formatter, "{}:", &address[..end])?;
@@ -48,7 +49,7 @@ impl fmt::Display for Forward {
     }
 }
 
-/// A text that is no forward.
+/// The text is not a forward.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is no port to forward: {problem}; write it like tcp:8080:80, udp:5353:53 or tcp:0.0.0.0:8080:80")]
 pub struct BadForward {

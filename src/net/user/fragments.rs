@@ -1,7 +1,8 @@
-//! Fragments of IP packets, put together again (RFC 791, 3.2; RFC 8200, 4.5; RFC 5722). A pure function of frames and time.
+//! Reassembly of fragmented IP packets (RFC 791, 3.2; RFC 8200, 4.5; RFC 5722). A pure function of frames and time.
 //!
-//! A packet whose fragments overlap is refused as a whole, with whatever is still to come of it. One that is not whole in time is
-//! dropped, and its sender is told. What waits is bounded for each port of the switch: the oldest of a port makes room for its next.
+//! A packet with overlapping fragments is refused completely, including fragments that arrive later. A packet that is
+//! not complete in time is dropped, and its sender is notified. The incomplete packets of each port of the switch are
+//! limited: the oldest one of a port is dropped for a new one.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -12,21 +13,21 @@ use crate::net::frame::ETHERNET_HEADER;
 use crate::net::offload::checksum;
 use crate::net::offload::headers::{FragmentField, Headers, IpVersion, ether_type, set_be16};
 
-/// How long fragments wait for the rest (RFC 8200, 4.5, has a minute; Linux 30 s for IPv4).
+/// Maximum time to wait for missing fragments (RFC 8200, 4.5: a minute; Linux: 30 s for IPv4).
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE6: Duration = Duration::from_secs(60);
 
-/// How many packets may wait at a time, and with how many bytes, for each port.
+/// Maximum number of incomplete packets, and of their bytes, for each port.
 pub(super) const MAX_PACKETS: usize = 64;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 
-/// How many fragments a packet may have. The longest one has 119 at an MTU of 576.
+/// Maximum number of fragments of a packet. The longest packet has 119 at an MTU of 576.
 pub(super) const MAX_PIECES: usize = 512;
 
-/// No IP packet is longer, with its header (IPv4) or without (IPv6).
+/// Maximum length of an IP packet, with its header (IPv4) or without (IPv6).
 const LONGEST: usize = 65_535;
 
-/// What a packet costs beside its bytes.
+/// Memory overhead of a packet.
 const PACKET_COST: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +35,20 @@ struct Key {
     guest: Guest,
     ends: (IpAddr, IpAddr),
     identification: u32,
-    /// For IPv4 alone: packets of two protocols may have the same identification.
+    /// Only for IPv4: packets of two protocols can have the same identification.
     protocol: u8,
 }
 
-/// What became of a fragment.
+/// The result of adding a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The frame with the whole packet.
+    /// The frame with the complete packet.
     Whole(Vec<u8>),
-    /// The rest is still to come.
+    /// Fragments are missing.
     Waits,
-    /// It makes no sense, or contradicts others.
+    /// The fragment is invalid, or contradicts others.
     Refused,
-    /// It makes no sense, and the sender is to be told which byte of the packet is wrong (ICMPv6 parameter problem).
+    /// The fragment is invalid, and the sender must be told the offset of the wrong byte (ICMPv6 parameter problem).
     Wrong(u32),
 }
 
@@ -55,34 +56,34 @@ pub enum Outcome {
 struct Packet {
     key: Key,
     until: Instant,
-    /// The frame up to where the payload begins, from the first fragment, once that has come.
+    /// The frame up to the payload, from the first fragment, once it has arrived.
     header: Option<Vec<u8>>,
-    /// Where in the header the number of the next protocol stands, and that number. IPv6 only.
+    /// Offset in the header of the next protocol's number, and that number. IPv6 only.
     next: Option<(usize, u8)>,
     payload: Vec<u8>,
-    /// Which parts of the payload have come, in order.
+    /// The parts of the payload that have arrived, in order.
     pieces: Vec<(usize, usize)>,
-    /// Length of the payload, once the last fragment has come.
+    /// Length of the payload, once the last fragment has arrived.
     length: Option<usize>,
-    /// Fragments overlapped: nothing of this packet is taken any more.
+    /// Fragments overlapped, so the packet is refused.
     refused: bool,
 }
 
-/// A packet that did not become whole.
+/// A packet that was not complete in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expired {
-    /// Whose it is.
+    /// The guest that sent it.
     pub guest: Guest,
-    /// From where it was to go where.
+    /// Source and destination.
     pub ends: (IpAddr, IpAddr),
-    /// The IP packet as its first fragment had it.
+    /// The IP packet, as in its first fragment.
     pub packet: Vec<u8>,
 }
 
-/// See the module's description.
+/// The incomplete packets; see the module's description.
 #[derive(Debug, Default)]
 pub struct Fragments {
-    /// The oldest first.
+    /// Oldest first.
     packets: Vec<Packet>,
 }
 
@@ -97,7 +98,7 @@ impl Packet {
         Outcome::Refused
     }
 
-    /// Takes a part of the payload.
+    /// Adds a part of the payload.
     fn add(&mut self, start: usize, bytes: &[u8], is_last: bool) -> Outcome {
         let end = start + bytes.len();
         let longest = self.pieces.last().map_or(0, |(_, end)| *end);
@@ -110,7 +111,7 @@ impl Packet {
         }
         let place = self.pieces.partition_point(|piece| piece.0 < start);
         if self.pieces.get(place) == Some(&(start, end)) && self.payload[start..end] == *bytes {
-            // The network has doubled it.
+            // The fragment was duplicated.
             return Outcome::Waits;
         }
         let before = place.checked_sub(1).map_or(0, |before| self.pieces[before].1);
@@ -134,7 +135,7 @@ impl Packet {
         self.header.is_some() && self.length == Some(come)
     }
 
-    /// Returns the frame with the whole packet.
+    /// Returns the frame with the complete packet.
     fn frame(self) -> Option<Vec<u8>> {
         let mut frame = self.header?;
         let payload_at = frame.len();
@@ -160,15 +161,15 @@ impl Packet {
 }
 
 impl Fragments {
-    /// Takes a frame with a fragment.
+    /// Adds a frame with a fragment.
     pub fn add(&mut self, guest: Guest, frame: &[u8], headers: &Headers, now: Instant) -> Outcome {
         let Some(field) = FragmentField::find(frame, headers) else { return Outcome::Refused };
         let Some(ends) = addresses(frame, headers) else { return Outcome::Refused };
         let is_v6 = headers.version == IpVersion::V6;
-        // What stands before the payload travels in every fragment; the Ethernet header is the network's own form.
+        // The part before the payload is in every fragment; the Ethernet header is replaced.
         let network = frame.get(headers.network..field.header_end).unwrap_or_default();
         let Some(payload) = frame.get(field.payload..headers.end) else { return Outcome::Refused };
-        // All but the last end where the next can begin, and none is empty.
+        // All but the last fragment end at a multiple of eight bytes, and none is empty.
         if payload.is_empty() || (field.more && payload.len() % 8 != 0) {
             return if is_v6 { Outcome::Wrong(4) } else { Outcome::Refused };
         }
@@ -176,14 +177,14 @@ impl Fragments {
         if fixed + field.offset + payload.len() > LONGEST {
             return if is_v6 { Outcome::Wrong((field.at + 2 - headers.network) as u32) } else { Outcome::Refused };
         }
-        // A VLAN tag is left out: nothing that the network answers has one.
+        // A VLAN tag is removed, because the network does not reply to tagged frames.
         let kind = if is_v6 { ether_type::IPV6 } else { ether_type::IPV4 };
         let header = || [&frame[..12], &kind.to_be_bytes(), network].concat();
         let next = is_v6.then_some((field.next_at - headers.network + ETHERNET_HEADER, field.next));
         let protocol = if is_v6 { 0 } else { headers.protocol };
         let key = Key { guest, ends, identification: field.identification, protocol };
         if field.offset == 0 && !field.more {
-            // It is whole: an atomic fragment (RFC 6946) has nothing to do with others of that identification.
+            // It is complete: an atomic fragment (RFC 6946) is independent of others with that identification.
             let until = now + PATIENCE;
             let (pieces, length) = (Vec::new(), Some(payload.len()));
             let payload = payload.to_vec();
@@ -209,7 +210,7 @@ impl Fragments {
         outcome
     }
 
-    /// Drops the oldest of a port's as long as it has too much.
+    /// Drops the oldest packets of a port while it exceeds its limits.
     fn make_room(&mut self, guest: Guest) {
         let is_ports = |packet: &&Packet| packet.key.guest.port == guest.port;
         loop {
@@ -223,12 +224,12 @@ impl Fragments {
         }
     }
 
-    /// Returns when the next packet has waited for too long.
+    /// Returns the time at which the next packet expires.
     pub fn deadline(&self) -> Option<Instant> {
         self.packets.iter().map(|packet| packet.until).min()
     }
 
-    /// Drops what has waited for too long. Returns those whose senders are to be told: their first fragment has come.
+    /// Drops expired packets. Returns those whose senders must be notified: their first fragment has arrived.
     pub fn expire(&mut self, now: Instant) -> Vec<Expired> {
         let mut expired = Vec::new();
         self.packets.retain_mut(|packet| {
@@ -244,7 +245,7 @@ impl Fragments {
         expired
     }
 
-    /// Drops what a port's guest has sent: another is there now.
+    /// Drops the packets of a port, because another guest uses it now.
     pub fn forget(&mut self, port: super::SwitchPort) {
         self.packets.retain(|packet| packet.key.guest.port != port);
     }

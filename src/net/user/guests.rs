@@ -1,8 +1,8 @@
-//! Which guest has which address: learnt from what guests send, and from what DHCP gives them.
+//! The addresses of guests, learnt from what guests send and from DHCP.
 //!
-//! Forwarded ports lead to one port of the switch. If that has shown several addresses, they lead to the one that was there first among
-//! those that have been seen since the last one came: a guest that changes its address is followed, and one that only has another beside it keeps its
-//! forwards. Whoever is in doubt is asked by ARP, and a guest answers that at once.
+//! Forwarded ports lead to one port of the switch. If several addresses were seen there, they lead to the earliest of
+//! those that have been seen since the newest one appeared. So a guest that changes its address is followed, and a
+//! guest that adds an address keeps its forwards. In doubt, the guest is asked by ARP, which it answers at once.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -12,41 +12,42 @@ use super::address::Network;
 use super::share::Guest;
 use crate::net::mac::MacAddress;
 
-/// How many addresses are remembered of each port.
+/// Maximum number of addresses that are remembered for each port.
 const MAX_ADDRESSES: usize = 16;
 
-/// Whoever has the forwards and is silent for so long is asked whether it is there, when another is seen.
+/// Time after which the silent owner of the forwards is asked whether it is still there, when another address appears.
 const DOUBT: Duration = Duration::from_secs(10);
 
-/// An address that a port has shown.
+/// An address that was seen at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     address: Ipv4Addr,
     mac: MacAddress,
-    /// How many addresses had come when it was last seen.
+    /// The number of addresses that had appeared when it was last seen.
     at: u64,
     last_seen: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Port {
-    /// In the order in which they came.
+    /// In order of appearance.
     seen: Vec<Seen>,
-    /// How many addresses have come.
+    /// Number of addresses that have appeared.
     came: u64,
 }
 
-/// See the module's description.
+/// The known addresses; see the module's description.
 #[derive(Debug, Default)]
 pub struct Guests {
     ports: [Port; MAX_PORTS],
 }
 
-/// An address, and who has it.
+/// An address, and the Ethernet address of its owner.
 pub type Place = (Ipv4Addr, MacAddress);
 
 impl Guests {
-    /// Learns that `address` is the guest's. Returns who had the forwarded ports until now, to be asked whether it is still there, if that is in doubt.
+    /// Learns that `address` belongs to `guest`. Returns the present owner of the forwarded ports if it must be asked
+    /// whether it is still there.
     pub fn learn(&mut self, address: IpAddr, guest: Guest, now: Instant) -> Option<Place> {
         let IpAddr::V4(address) = address else { return None };
         if !guest.mac.is_station() || !Network::is_guest(address.into()) {
@@ -72,12 +73,12 @@ impl Guests {
         before.map(Seen::place)
     }
 
-    /// Returns where forwarded ports lead to that belong to the guest at `port`.
+    /// Returns the target of forwarded ports for the guest at `port`.
     pub fn target(&self, port: SwitchPort) -> Option<Place> {
         self.ports[port.index()].target().map(Seen::place)
     }
 
-    /// Forgets what a port has shown: another guest is there now.
+    /// Forgets the addresses of a port, because another guest uses it now.
     pub fn forget(&mut self, port: SwitchPort) {
         self.ports[port.index()] = Port::default();
     }

@@ -13,7 +13,7 @@ use super::share::Guest;
 use super::stack::{LISTENER, PORT, Stack};
 use super::{UserError, tcp};
 
-/// How many connections or datagrams a port may have in a row before the others have their turn.
+/// Maximum number of consecutive connections or datagrams of a port before the others get their turn.
 const TURN: usize = 64;
 
 /// The first of the router's ports for peers of forwarded datagrams (RFC 6335's dynamic ports).
@@ -50,13 +50,13 @@ impl Stack {
         Ok(())
     }
 
-    /// Returns the guest that forwarded ports lead to, by the address that it has now.
+    /// Returns the guest to which forwarded ports lead, and its present address.
     fn forward_target(&self) -> Option<(IpAddr, Guest)> {
         let (address, mac) = self.guests.target(self.target)?;
         Some((address.into(), Guest { port: self.target, mac }))
     }
 
-    /// Takes the connections that wait at a port, for one turn.
+    /// Accepts the connections that wait at a port, for one turn.
     pub(super) fn accept(&mut self, index: usize, now: Instant) {
         for _ in 0..TURN {
             let Some((listener, guest_port)) = self.listeners.get(index) else { return };
@@ -67,13 +67,13 @@ impl Stack {
                     continue;
                 }
                 Err(error) => {
-                    // Without a descriptor they wait on, until the next one comes.
+                    // Without a descriptor, they wait until the next one arrives.
                     self.listeners_readable[index] = false;
                     self.said.no_socket(&error);
                     return;
                 }
             };
-            // Without a guest, or without room for another connection, nobody listens there: `host` is closed.
+            // Without a guest or room for another connection, `host` is closed.
             let Some((address, guest)) = self.forward_target() else { continue };
             if host.set_nonblocking(true).is_err() {
                 continue;
@@ -93,13 +93,13 @@ impl Stack {
         self.held_back = true;
     }
 
-    /// Returns an address of the router's with a port that nobody uses.
+    /// Returns an address of the router with an unused port.
     fn free_port(&self, in_use: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
         let ports = (self.next_port..=u16::MAX).chain(FIRST_PORT..self.next_port);
         ports.map(|port| SocketAddr::from((Network::GATEWAY, port))).find(|peer| !in_use(*peer))
     }
 
-    /// Takes the datagrams that wait at a port, for one turn.
+    /// Reads the datagrams that wait at a port, for one turn.
     pub(super) fn read_port(&mut self, index: usize, now: Instant) {
         self.ports_readable[index] = true;
         for _ in 0..TURN {
@@ -114,7 +114,7 @@ impl Stack {
                     self.ports_readable[index] = false;
                     return;
                 }
-                // An earlier answer found nobody; the next datagram has nothing to do with that.
+                // The error belongs to an earlier reply, not to the next datagram.
                 Err(_) => continue,
             };
             let Some((address, guest)) = self.forward_target() else {
@@ -134,7 +134,8 @@ impl Stack {
         self.held_back = true;
     }
 
-    /// Returns the flow of a peer outside through a forwarded port to an address of the guest's, perhaps a new one.
+    /// Returns the flow of an outside peer through a forwarded port to an address of the guest; creates it if
+    /// necessary.
     fn forwarded_flow(
         &mut self,
         socket: Arc<UdpSocket>,

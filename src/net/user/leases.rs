@@ -1,8 +1,8 @@
-//! Which guest has which address by DHCP. A pure function of requests and time.
+//! The assignment of addresses by DHCP. A pure function of requests and time.
 //!
-//! Each port of a switch is sure of [`GUARANTEED`] addresses, whatever the others do; it may have up to [`MAX_GUESTS`] as long as there are more.
-//! An offer that nobody takes lasts a minute, and makes room for another before that. A lease that has run out is kept for its guest until another
-//! one wants the room.
+//! Each port of a switch is guaranteed [`GUARANTEED`] addresses. It can have up to [`MAX_GUESTS`] while there are free
+//! ones. An offer that is not accepted expires after a minute, and can be reassigned before that. An expired lease is
+//! kept for its guest until the address is needed.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ use super::super::ports::MAX_PORTS;
 use super::address::{ADDRESSES, MAX_GUESTS, Network};
 use super::share::Guest;
 
-/// How long a guest may use its address before it asks again.
+/// Duration of a lease.
 pub const LEASE: Duration = Duration::from_secs(3600);
 
-/// How long an offer stands. Clients wait for other offers for some seconds, and ask again a few times.
+/// Duration of an offer. Clients wait some seconds for other offers, and repeat their request a few times.
 const OFFER: Duration = Duration::from_secs(60);
 
-/// How many addresses each port is sure of.
+/// Number of addresses that each port is guaranteed.
 pub const GUARANTEED: usize = 5;
 
-/// How many there are beside those. The switch's other end is no guest.
+/// Number of the other addresses. The switch's uplink is not a guest.
 const COMMON: usize = ADDRESSES as usize - (MAX_PORTS - 1) * GUARANTEED;
 
 #[derive(Clone, Copy, Debug)]
@@ -28,18 +28,18 @@ struct Lease {
     index: u8,
     guest: Guest,
     until: Instant,
-    /// The guest has taken the offer.
+    /// The guest has accepted the offer.
     taken: bool,
 }
 
-/// See the module's description.
+/// The assigned addresses; see the module's description.
 #[derive(Debug, Default)]
 pub struct Leases {
     leases: Vec<Lease>,
 }
 
 impl Leases {
-    /// Returns the address of a guest, which gets one if it has none and there is one left.
+    /// Returns the address of a guest. Assigns one if it has none and there is a free one.
     pub fn offer(&mut self, guest: Guest, now: Instant) -> Option<Ipv4Addr> {
         if let Some(lease) = self.leases.iter_mut().find(|lease| lease.guest == guest) {
             lease.until = lease.until.max(now + OFFER);
@@ -53,7 +53,7 @@ impl Leases {
         Some(Network::guest(index))
     }
 
-    /// A guest takes its address, or asks for it once more.
+    /// Records that a guest accepts or renews its address.
     pub fn take(&mut self, guest: Guest, now: Instant) {
         if let Some(lease) = self.leases.iter_mut().find(|lease| lease.guest == guest) {
             lease.until = now + LEASE;
@@ -61,12 +61,12 @@ impl Leases {
         }
     }
 
-    /// A guest gives its address back.
+    /// Records that a guest releases its address.
     pub fn release(&mut self, guest: Guest) {
         self.leases.retain(|lease| lease.guest != guest);
     }
 
-    /// Takes back whatever a port's guests have: others are there now.
+    /// Releases all addresses of a port, because other guests use it now.
     pub fn forget(&mut self, port: super::SwitchPort) {
         self.leases.retain(|lease| lease.guest.port != port);
     }
@@ -79,7 +79,7 @@ impl Leases {
         own < GUARANTEED || (own < usize::from(MAX_GUESTS) && beyond < COMMON)
     }
 
-    /// Returns `true` if the guest may have another address, perhaps because one of its port's that is not in use was taken back.
+    /// Returns `true` if the guest can have another address, after an unused one of its port was released if necessary.
     fn make_room(&mut self, guest: Guest, now: Instant) -> bool {
         if self.has_room(guest) {
             return true;

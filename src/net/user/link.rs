@@ -1,4 +1,5 @@
-//! How TCP flows reach the guest: `smoltcp`'s idea of a device, for IP packets that are neither cut nor summed.
+//! The connection between TCP flows and the guest: a device for `smoltcp`, for IP packets that are unsegmented and
+//! without checksums.
 
 use std::num::NonZeroUsize;
 
@@ -13,20 +14,20 @@ use crate::net::frame::Segmentation;
 use crate::net::mac::MacAddress;
 use crate::net::offload::headers::{Headers, IpVersion, ether_type};
 
-/// The longest packet, uncut. An IP packet has no more than 65535 bytes.
+/// Maximum size of an unsegmented packet. An IP packet has at most 65535 bytes.
 const LONGEST: NonZeroUsize = NonZeroUsize::new(64_000).unwrap();
 
-/// How packets get from a flow to the guest, and one packet from the guest to the flow.
+/// Transfers packets from a flow to the guest, and one packet from the guest to the flow.
 pub struct Link<'a> {
     /// The packet from the guest.
     pub incoming: Option<&'a [u8]>,
-    /// Where packets to the guest go.
+    /// The queue for packets to the guest.
     pub outbox: &'a mut Outbox,
-    /// The guest's address.
+    /// The guest's Ethernet address.
     pub mac: MacAddress,
 }
 
-/// The packet from the guest, handed over once.
+/// The packet from the guest, which is taken once.
 pub struct Incoming<'a>(&'a [u8]);
 
 impl RxToken for Incoming<'_> {
@@ -35,7 +36,7 @@ impl RxToken for Incoming<'_> {
     }
 }
 
-/// Room for one packet to the guest.
+/// Space for one packet to the guest.
 pub struct Outgoing<'a> {
     outbox: &'a mut Outbox,
     mac: MacAddress,
@@ -45,7 +46,7 @@ pub struct Outgoing<'a> {
 impl TxToken for Outgoing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
         let mut version = IpVersion::V4;
-        // The version stands in the packet, which is filled in later than the frame's type: put that right then.
+        // The IP version is in the packet, which is filled in after the frame's type, so the type is corrected then.
         let result = self.outbox.add_ip(self.mac, version, length, |packet| {
             let result = fill(packet);
             if packet.first().is_some_and(|first| first >> 4 == 6) {
@@ -101,20 +102,21 @@ impl Device for Link<'_> {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = LONGEST.get();
-        // What the guest sends never left this host, and what it gets is left open.
+        // Packets from the guest never left this host, and those to the guest are left incomplete.
         capabilities.checksum.tcp = Checksum::None;
-        // smoltcp 0.14 does not say how an uncut segment of IPv6 is to be cut (`dispatch_ip` leaves the note out): it cuts those itself.
+        // smoltcp 0.14 does not report how an unsegmented IPv6 packet must be segmented (`dispatch_ip` omits it), so it
+        // segments those itself.
         capabilities.segmentation.tcpv4 = Some(LONGEST);
         capabilities
     }
 }
 
-/// Returns an interface without sockets: it refuses every connection.
+/// Creates an interface without sockets, which refuses every connection.
 pub fn interface(link: &mut Link<'_>, seed: u64, now: Instant) -> Interface {
     let mut config = Config::new(HardwareAddress::Ip);
     config.random_seed = seed;
     let mut interface = Interface::new(config, link, now);
-    // Every address is its own, and every guest its neighbour.
+    // Every address belongs to it, and every guest is its neighbour.
     interface.set_any_ip(true);
     interface.update_ip_addrs(|addresses| {
         let _ = addresses.push(IpCidr::new(smoltcp::wire::IpAddress::v4(0, 0, 0, 0), 0));

@@ -1,4 +1,4 @@
-//! What the network does with questions for its name server.
+//! The network's handling of DNS questions.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::share::Guest;
 use super::stack::{LOOKUP, Stack};
 
 impl Stack {
-    /// Returns the host's name servers by now, in the order in which they are to be asked.
+    /// Returns the host's present name servers, in the order in which they are asked.
     pub(super) fn name_servers(&mut self, now: Instant) -> Vec<SocketAddr> {
         let mut servers = self.network.resolver.as_ref().map(|resolver| resolver.servers()).unwrap_or_default();
         self.health.sort(&mut servers, now);
@@ -23,7 +23,7 @@ impl Stack {
         servers
     }
 
-    /// Takes a question of a guest's.
+    /// Handles a question from a guest.
     pub(super) fn look_up(
         &mut self,
         guest: Guest,
@@ -39,7 +39,7 @@ impl Stack {
             return Some(());
         }
         if let Some(number) = self.lookups.numbers.get(&key).copied() {
-            // The guest has given up the other question of that number.
+            // The guest has given up its other question with that number.
             self.lookups.remove(number, &key);
         }
         self.pay_debts(now);
@@ -60,7 +60,7 @@ impl Stack {
         self.finish_lookup(number, standing);
     }
 
-    /// A server has answered, or is not there.
+    /// Handles a reply from a server, or its absence.
     pub(super) fn read_lookup(&mut self, number: u64, now: Instant) {
         let Some(lookup) = self.lookups.flows.get_mut(&number) else { return };
         let standing = lookup.read(&mut self.scratch, &mut self.health, now);
@@ -70,7 +70,7 @@ impl Stack {
         }
     }
 
-    /// Asks further servers where it is time to.
+    /// Asks further servers where it is time.
     pub(super) fn run_lookups(&mut self, now: Instant) {
         for number in self.lookups.flows.keys().copied().collect::<Vec<_>>() {
             self.advance_lookup(number, now);

@@ -1,18 +1,23 @@
-//! A network in this process: NAT, DHCP and DNS for guests, without privileges and without any set-up on the host.
+//! A network in this process: NAT, DHCP and DNS for guests, without privileges or configuration of the host.
 //!
-//! A guest finds a router at 10.0.2.2, a name server at 10.0.2.3, and gets 10.0.2.15 for itself. What it sends to the rest of the world leaves
-//! through ordinary sockets of this process: each TCP connection of the guest ends here and goes on as one of the host's; each
-//! UDP peer and each ping has a socket of its own. The router's address stands for the host's loopback. IPv6 is the same on fd15:5d::/64.
+//! A guest finds a router at 10.0.2.2 and a name server at 10.0.2.3, and gets 10.0.2.15 for itself. Its packets to
+//! other addresses leave through ordinary sockets of this process: each TCP connection of the guest ends here and
+//! continues as one of the host; each UDP peer and each ping has a socket of its own. The router's address represents
+//! the host's loopback. IPv6 works the same on fd15:5d::/64.
 //!
-//! - [`stack`]: takes frames and gives frames, one guest's or several's. Deterministic but for what the host's sockets do.
-//! - [`tcp`], [`datagram`], [`dns`]: the flows. [`dhcp`] with [`leases`], [`guests`], [`router`]: what a router does by itself.
-//! - [`fragments`]: packets that guests sent in parts; [`packet`]: those of the network's own, cut to what the guest takes.
-//! - [`share`], [`budget`]: who gives up a flow when there is no room for another, within the network and within the process.
-//! - [`address`]: the network's addresses and what they stand for; [`forward`], `inbound`: ports of the host that lead to a guest.
+//! - [`stack`]: processes frames of one guest or several. Deterministic apart from the host's sockets.
+//! - [`tcp`], [`datagram`], [`dns`]: the flows. [`dhcp`] with [`leases`], [`guests`], [`router`]: the router's own
+//!   services.
+//! - [`fragments`]: reassembly of guests' packets; [`packet`]: the network's own packets, fragmented as the guest
+//!   requires.
+//! - [`share`], [`budget`]: selects the flow that must end if there is no room for another, in the network and in the
+//!   process.
+//! - [`address`]: the network's addresses and their meaning; [`forward`], `inbound`: ports of the host that lead to a
+//!   guest.
 //! - [`outbox`]: frames for the guest; [`poll`]: readiness and timers in one descriptor.
 //!
-//! Everything is bounded: flows by number, buffers by size, silence by time. A guest that does not read fills its own buffers, and then its
-//! peer's. What is not TCP is dropped and counted when there is no room.
+//! Everything is bounded: flows by number, buffers by size, silence by time. A guest that does not read fills its own
+//! buffers, and then its peer's. Packets other than TCP are dropped and counted if there is no room.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,29 +57,29 @@ pub mod stack;
 mod table;
 pub mod tcp;
 
-/// Why there can be no network.
+/// The reason why a network cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// A port of the host cannot be had.
+    /// A port of the host is not available.
     #[error("cannot listen on {address} for fwd={forward}: {source}{advice}")]
     Listen {
-        /// What was asked for.
+        /// The forward.
         forward: Forward,
-        /// Where.
+        /// The address and port.
         address: std::net::SocketAddr,
-        /// The host's answer.
+        /// The error of the host.
         source: io::Error,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
     },
-    /// The host has no descriptors for us.
+    /// The host lacks descriptors.
     #[error("cannot set up a network: {0}; raise the limit on open files (ulimit -n)")]
     Poll(#[from] io::Error),
 }
 
-/// One NIC's way into its own network.
+/// A queue of one NIC into its own network.
 ///
-/// All queues send; frames for the guest come out of the first one, in the order in which they are to be received.
+/// All queues send. Frames for the guest come only from the first one, in their order.
 #[derive(Clone)]
 pub struct User {
     stack: Arc<Mutex<Stack>>,
@@ -83,7 +88,7 @@ pub struct User {
 }
 
 impl User {
-    /// Makes a network and `queues` ways into it. The forwarded ports are bound when this returns.
+    /// Creates a network and `queues` queues. The forwarded ports are bound when this returns.
     ///
     /// # Errors
     /// Returns a [`UserError`].
@@ -91,7 +96,7 @@ impl User {
         Self::open_with_mtu(network, forwards, queues, USUAL_MTU)
     }
 
-    /// Makes a network whose guest takes IP packets of up to `mtu` bytes.
+    /// Creates a network whose guest accepts IP packets of up to `mtu` bytes.
     ///
     /// # Errors
     /// Returns a [`UserError`].
@@ -106,7 +111,7 @@ impl User {
         Ok(std::iter::once(first).chain(others).collect())
     }
 
-    /// Makes a network behind a switch with those ports. What arrives at forwarded ports goes to the guest at `target`.
+    /// Creates a network behind a switch with those ports. Forwarded ports lead to the guest at `target`.
     ///
     /// # Errors
     /// Returns a [`UserError`].

@@ -1,4 +1,4 @@
-//! From the guest to the host, and beyond: what its frames ask for.
+//! From the guest to the host, and beyond.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::net::frame::{ETHERNET_HEADER, Frame};
 use crate::net::mac::MacAddress;
 use crate::net::offload::headers::{Headers, IpVersion, be16, ether_type, protocol};
 
-/// An IP packet of a guest's, in its frame.
+/// An IP packet of a guest, in its frame.
 struct Received<'a> {
     frame: &'a [u8],
     headers: Headers,
@@ -30,17 +30,17 @@ struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
-    /// Returns the packet.
+    /// Returns the IP packet.
     fn packet(&self) -> Option<&'a [u8]> {
         self.frame.get(self.headers.network..self.headers.end)
     }
 
-    /// Returns what the packet carries.
+    /// Returns the payload of the IP packet.
     fn transport(&self) -> Option<&'a [u8]> {
         self.frame.get(self.headers.transport..self.headers.end)
     }
 
-    /// Returns where it is from and where it is to go. Returns `None` if the guest cannot have sent that.
+    /// Returns source and destination, or `None` if the guest cannot have this source.
     fn sockets(&self) -> Option<(SocketAddr, SocketAddr)> {
         let ports = self.headers.ports(self.frame)?;
         let guest = SocketAddr::from((self.source, be16(ports, 0)?));
@@ -92,7 +92,7 @@ impl Stack {
         }
     }
 
-    /// A guest has shown its address. Whoever had the forwarded ports is asked whether it is still there, if that is in doubt.
+    /// Learns a guest's address. If necessary, asks the owner of the forwarded ports whether it is still there.
     pub(super) fn learn(&mut self, address: IpAddr, guest: Guest, now: Instant) {
         let has_forwards = !(self.listeners.is_empty() && self.ports.is_empty());
         if let Some(in_doubt) = self.guests.learn(address, guest, now).filter(|_| has_forwards) {
@@ -100,7 +100,7 @@ impl Stack {
         }
     }
 
-    /// Takes a whole IP packet.
+    /// Processes a complete IP packet.
     fn receive_packet(&mut self, guest: Guest, frame: &[u8], headers: &Headers, now: Instant) -> Option<()> {
         let (source, destination) = addresses(frame, headers)?;
         let received = Received { frame, headers: *headers, source, destination, guest };
@@ -115,7 +115,7 @@ impl Stack {
         }
     }
 
-    /// Tells the sender of a packet that may not pass the router, as traceroute wants to hear it.
+    /// Returns `true` and notifies the sender if a packet's hop limit has expired, as for traceroute.
     fn has_no_hops_left(&mut self, received: &Received<'_>) -> bool {
         let &Received { frame, headers, source, destination, guest } = received;
         let (place, own) = match headers.version {
@@ -153,7 +153,7 @@ impl Stack {
                 self.drive(number, Some(packet), now);
             }
             None => {
-                // An interface without sockets answers as a host does where nobody listens.
+                // An interface without sockets replies like a host without a listener.
                 let (seed, ticks) = (self.seed, self.ticks(now));
                 let mut link = Link { incoming: Some(packet), outbox: &mut self.outbox, mac };
                 let mut sockets = SocketSet::new(Vec::new());
@@ -163,7 +163,7 @@ impl Stack {
         Some(())
     }
 
-    /// Begins a flow for a connection of the guest's. Returns `None` if it is to be refused.
+    /// Creates a flow for a guest's connection. Returns `None` if it must be refused.
     fn connect(&mut self, key: tcp::Key, mac: MacAddress, now: Instant) -> Option<u64> {
         let outside = match Network::outside(key.peer) {
             Some(outside) => vec![outside],
@@ -234,7 +234,7 @@ impl Stack {
         self.send_datagram(key, received, message, now)
     }
 
-    /// Sends what a packet carries by its flow, or by a new one.
+    /// Sends the payload of a packet through its flow, or a new one.
     fn send_datagram(
         &mut self,
         key: datagram::Key,
@@ -266,7 +266,7 @@ impl Stack {
         sent.then_some(())
     }
 
-    /// Watches the socket of a new flow, if it has one of its own.
+    /// Watches the socket of a new flow, if it has its own.
     fn insert_datagrams(&mut self, key: datagram::Key, flow: datagram::Flow) -> Option<u64> {
         let number = self.datagrams.insert(key, flow);
         let socket = self.datagrams.flows.get(&number)?.socket();

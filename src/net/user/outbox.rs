@@ -1,4 +1,4 @@
-//! Frames that wait for the guest to fetch them.
+//! The queue of frames for the guest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,74 +11,74 @@ use super::super::ports::Ports;
 use super::address::Network;
 use super::share::Guest;
 
-/// How much may wait, beyond which flows hold back: some segments of the greatest length.
+/// Size at which flows stop adding frames: some segments of maximum length.
 const FULL: usize = 512 << 10;
 
-/// How much may wait at all. Answers to the guest's own frames may go so far; then they are dropped.
+/// Maximum size. Replies to the guest's own frames are dropped beyond it.
 const OVERFULL: usize = 1 << 20;
 
-/// What a frame costs beside its bytes.
+/// Memory overhead of a frame.
 const FRAME_COST: usize = 512;
 
-/// Buffers that are kept to be used again.
+/// Maximum number of buffers that are kept for reuse.
 const SPARE: usize = 64;
 
-/// See the module's description.
+/// The waiting frames; see the module's description.
 #[derive(Debug, Default)]
 pub struct Outbox {
     frames: VecDeque<FrameBuffer>,
     spare: Vec<FrameBuffer>,
     cost: usize,
     dropped: u64,
-    /// Whether the frame that was added last is still there.
+    /// Whether the last added frame is still in the queue.
     has_last: bool,
     ports: Arc<Ports>,
     identification: u32,
 }
 
 impl Outbox {
-    /// Nothing waits yet. `ports` says what guests take, and identifications of packets begin with that number.
+    /// Creates an empty queue. `ports` has the guests' MTUs; identifications of packets start with `identification`.
     pub fn new(ports: Arc<Ports>, identification: u32) -> Self {
         Self { ports, identification, ..Self::default() }
     }
 
-    /// Returns the longest IP packet that a guest takes.
+    /// Returns the size of the largest IP packet that a guest accepts.
     pub fn mtu(&self, guest: Guest) -> u16 {
         self.ports.mtu(guest.port)
     }
 
-    /// Returns a number for the fragments of one packet, which few had before.
+    /// Returns a number for the fragments of one packet that has not been used recently.
     pub fn next_identification(&mut self) -> u32 {
         self.identification = self.identification.wrapping_add(1);
         self.identification
     }
 
-    /// Returns `true` if so many frames with so many bytes fit.
+    /// Returns `true` if there is room for this number of frames and bytes.
     pub fn has_room(&self, frames: usize, bytes: usize) -> bool {
         self.cost + bytes + frames * (ETHERNET_HEADER + FRAME_COST) <= OVERFULL
     }
 
-    /// Returns `true` if flows should hold back.
+    /// Returns `true` if flows must stop adding frames.
     pub fn is_full(&self) -> bool {
         self.cost >= FULL
     }
 
-    /// Returns `true` if nothing waits.
+    /// Returns `true` if no frame waits.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Frames that were dropped.
+    /// Returns the number of dropped frames.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Counts a datagram that did not get so far as to be a frame.
+    /// Counts a datagram that was dropped before it became a frame.
     pub fn count_dropped(&mut self) {
         self.dropped += 1;
     }
 
-    /// Adds a frame from the router with a payload of `length` bytes, zero until `fill` has filled them in.
+    /// Adds a frame from the router with a payload of `length` bytes, which are zero until `fill` fills them in.
     pub fn add<R>(&mut self, to: MacAddress, ether_type: u16, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.offload = Offload::default();
@@ -114,12 +114,12 @@ impl Outbox {
         self.add(to, kind, length, fill)
     }
 
-    /// Returns the frame that was added last, for its offload to be set. Returns `None` if it was dropped.
+    /// Returns the last added frame, so that its offload can be set, or `None` if it was dropped.
     pub fn last(&mut self) -> Option<&mut FrameBuffer> {
         self.frames.back_mut().filter(|_| self.has_last)
     }
 
-    /// Takes the next frame; what is in `frame` is lost.
+    /// Moves the next frame into `frame`, whose content is lost.
     pub fn fetch(&mut self, frame: &mut FrameBuffer) -> bool {
         let Some(next) = self.frames.pop_front() else { return false };
         self.cost -= next.bytes.len() + FRAME_COST;

@@ -1,4 +1,4 @@
-//! IP and UDP packets that the network makes itself.
+//! IP and UDP packets of the network itself.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,13 +14,13 @@ const FRAGMENT_HEADER: usize = 8;
 const FRAGMENT: u8 = 44;
 const UDP_HEADER: usize = 8;
 const HOP_LIMIT: u8 = 64;
-/// Neighbour discovery takes no packet that could have come through a router (RFC 4861, 7.1).
+/// Neighbour discovery refuses packets that may have come through a router (RFC 4861, 7.1).
 pub const LINK_HOP_LIMIT: u8 = 255;
 
-/// What every host takes whole (RFC 8200, 5).
+/// The packet size that every IPv6 host accepts (RFC 8200, 5).
 const LEAST_MTU6: usize = 1280;
 
-/// Returns the source and destination of a packet. Returns `None` if they are of two versions.
+/// Returns the source and destination of a packet, or `None` if their IP versions differ.
 pub fn addresses(packet: &[u8], headers: &Headers) -> Option<(IpAddr, IpAddr)> {
     let bytes = headers.addresses(packet);
     match headers.version {
@@ -38,15 +38,15 @@ pub fn addresses(packet: &[u8], headers: &Headers) -> Option<(IpAddr, IpAddr)> {
 /// A packet without its payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
-    /// From where and where to.
+    /// Source and destination.
     pub ends: (IpAddr, IpAddr),
-    /// What it carries.
+    /// The protocol of the payload.
     pub protocol: u8,
     /// How many routers it may pass.
     pub hop_limit: u8,
 }
 
-/// Which part of a packet's payload a fragment has.
+/// The position of a fragment in a packet's payload.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     identification: u32,
@@ -54,7 +54,8 @@ struct Part {
     more: bool,
 }
 
-/// Returns how much payload a packet to `guest` has at most, with that much before it in every fragment. Whole blocks of eight bytes.
+/// Returns the maximum payload of a packet to `guest`, with the given number of bytes before it in every fragment, in
+/// whole blocks of eight bytes.
 fn room(outbox: &Outbox, guest: Guest, version: IpVersion) -> (usize, usize) {
     let mtu = usize::from(outbox.mtu(guest));
     match version {
@@ -70,7 +71,7 @@ fn version_of(address: IpAddr) -> IpVersion {
     if address.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 }
 }
 
-/// Adds an IP packet, in fragments if it is longer than the guest's link allows.
+/// Adds an IP packet, fragmented if it exceeds the guest's MTU.
 fn add_ip(outbox: &mut Outbox, guest: Guest, header: Header, payload: &[u8]) {
     let version = version_of(header.ends.0);
     let fixed = if version == IpVersion::V4 { IPV4_HEADER } else { 0 };
@@ -81,7 +82,7 @@ fn add_ip(outbox: &mut Outbox, guest: Guest, header: Header, payload: &[u8]) {
     if payload.len() <= room {
         return add_part(outbox, guest, header, None, payload);
     }
-    // One that is lost takes the others with it.
+    // If one fragment is lost, the others are useless.
     let pieces = payload.len().div_ceil(block);
     if !outbox.has_room(pieces, payload.len() + pieces * (IPV6_HEADER + FRAGMENT_HEADER)) {
         return outbox.count_dropped();
@@ -136,12 +137,12 @@ fn add_part(outbox: &mut Outbox, guest: Guest, header: Header, part: Option<Part
                 packet[IPV6_HEADER + extension..].copy_from_slice(payload);
             });
         }
-        // No flow has ends of two versions.
+        // The endpoints of a flow have the same version.
         _ => {}
     }
 }
 
-/// Returns the sum of the pseudo header of TCP, UDP and ICMPv6.
+/// Returns the sum of the pseudo header for TCP, UDP and ICMPv6.
 fn pseudo_header((source, destination): (IpAddr, IpAddr), protocol: u8, length: usize) -> u64 {
     let addresses = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -171,7 +172,7 @@ pub fn add_udp(outbox: &mut Outbox, guest: Guest, source: SocketAddr, destinatio
     let header = Header { ends, protocol: protocol::UDP, hop_limit: HOP_LIMIT };
     let is_whole = length <= room(outbox, guest, version_of(ends.0)).0;
     if !is_whole {
-        // Nobody can complete a sum over several frames.
+        // A sum over several frames cannot be left to an offload.
         let sum = !checksum::fold(pseudo_header(ends, protocol::UDP, length) + checksum::sum(&datagram));
         set_be16(&mut datagram, 6, if sum == 0 { 0xffff } else { sum });
     }
@@ -181,7 +182,7 @@ pub fn add_udp(outbox: &mut Outbox, guest: Guest, source: SocketAddr, destinatio
     }
 }
 
-/// Leaves the TCP or UDP checksum of the packet that was added last open.
+/// Leaves the TCP or UDP checksum of the last added packet incomplete.
 pub fn finish_transport(outbox: &mut Outbox) {
     let Some(frame) = outbox.last() else { return };
     if let Some(headers) = Headers::parse(&frame.bytes) {
@@ -189,7 +190,7 @@ pub fn finish_transport(outbox: &mut Outbox) {
     }
 }
 
-/// Adds a message of ICMP or ICMPv6 and completes its checksum, which stands at offset 2.
+/// Adds an ICMP or ICMPv6 message and completes its checksum, which is at offset 2.
 pub fn add_icmp(outbox: &mut Outbox, guest: Guest, ends: (IpAddr, IpAddr), hop_limit: u8, mut message: Vec<u8>) {
     let (protocol, pseudo) = match ends.0 {
         IpAddr::V4(_) => (protocol::ICMP, 0),
@@ -201,27 +202,27 @@ pub fn add_icmp(outbox: &mut Outbox, guest: Guest, ends: (IpAddr, IpAddr), hop_l
     add_ip(outbox, guest, Header { ends, protocol, hop_limit }, &message);
 }
 
-/// What became of a guest's packet, for ICMP to tell.
+/// The fate of a guest's packet, as reported by ICMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// Nobody listens at that port.
+    /// There is no listener at that port.
     Port,
-    /// The host is not there.
+    /// The host is unreachable.
     Host,
-    /// There is no way to its network.
+    /// The network is unreachable.
     Network,
-    /// The host's own rules forbid it.
+    /// The host's rules forbid it.
     Forbidden,
-    /// It has passed too many routers.
+    /// The hop limit has expired.
     HopLimit,
-    /// Its fragments were not all there in time.
+    /// Fragments were missing.
     Reassembly,
-    /// What stands at that place makes no sense. IPv6 alone tells so here.
+    /// The value at that offset is invalid. Used only for IPv6.
     Parameter(u32),
 }
 
 impl Problem {
-    /// Returns what an error of a socket means for the guest.
+    /// Returns the problem for an error of a socket.
     pub fn of(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::HostUnreachable => Self::Host,
@@ -232,7 +233,7 @@ impl Problem {
         }
     }
 
-    /// Type and code of ICMP (RFC 792) and ICMPv6 (RFC 4443).
+    /// Returns type and code for ICMP (RFC 792) and ICMPv6 (RFC 4443).
     fn kind(self, version: IpVersion) -> [u8; 2] {
         match (self, version) {
             (Self::Network, IpVersion::V4) => [3, 0],
@@ -253,10 +254,10 @@ impl Problem {
     }
 }
 
-/// Tells the sender of the IP packet that begins with `packet` what became of it. `ends` are those of the message.
+/// Notifies the sender of the IP packet that begins with `packet`. `ends` are those of the message.
 pub fn add_problem(outbox: &mut Outbox, guest: Guest, ends: (IpAddr, IpAddr), problem: Problem, packet: &[u8]) {
     let version = version_of(ends.0);
-    // The header and eight bytes; over IPv6 as much as every link bears.
+    // The header and eight bytes; for IPv6, as much as every link supports.
     let quoted = match version {
         IpVersion::V4 => usize::from(packet.first().map_or(0, |first| first & 0xf)) * 4 + 8,
         IpVersion::V6 => LEAST_MTU6 - IPV6_HEADER - 8,
@@ -270,7 +271,7 @@ pub fn add_problem(outbox: &mut Outbox, guest: Guest, ends: (IpAddr, IpAddr), pr
     add_icmp(outbox, guest, ends, HOP_LIMIT, message);
 }
 
-/// Returns a hop limit for packets that are for a guest.
+/// Returns the hop limit of packets to a guest.
 pub fn hop_limit() -> u8 {
     HOP_LIMIT
 }

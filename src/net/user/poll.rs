@@ -1,4 +1,4 @@
-//! Readiness of many sockets, a timer and a wake-up, in one descriptor that turns readable when there is work.
+//! Readiness of many sockets, a timer and a wake-up, combined in one descriptor.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,22 +8,22 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
-/// Tokens of what is no socket.
+/// Tokens of what is not a socket.
 const TIMER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 
-/// What a socket is ready for.
+/// The readiness of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// As given to [`Poll::add`].
     pub token: u64,
-    /// There is something to read, or an end, or an error.
+    /// There is something to read, an end, or an error.
     pub readable: bool,
     /// There is room to write, or an error.
     pub writable: bool,
 }
 
-/// See the module's description.
+/// The set of sockets; see the module's description.
 #[derive(Debug)]
 pub struct Poll {
     epoll: OwnedFd,
@@ -32,10 +32,10 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Nothing to wait for yet.
+    /// Creates an empty set.
     ///
     /// # Errors
-    /// The host has no descriptors left.
+    /// Returns an error if the host has no descriptors left.
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
@@ -45,16 +45,16 @@ impl Poll {
         Ok(Self { epoll, timer, wake })
     }
 
-    /// Watches a socket until it is closed. Tells once when it gets ready, not as long as it is.
+    /// Watches a socket until it is closed. Its readiness is reported once per change.
     ///
     /// # Errors
-    /// The host's own.
+    /// Returns the error of the host.
     pub fn add(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), events)?)
     }
 
-    /// Returns what got ready since the last call.
+    /// Returns the changes since the last call.
     pub fn ready(&self) -> Vec<Ready> {
         const BATCH: usize = 256;
         let mut events: Vec<Event> = Vec::with_capacity(BATCH);
@@ -80,9 +80,9 @@ impl Poll {
         ready
     }
 
-    /// Turns the descriptor readable after that time, or never.
+    /// Makes the descriptor readable after this time, or never.
     pub fn set_timer(&self, after: Option<Duration>) {
-        // A time of zero would stop the timer.
+        // A time of zero would disable the timer.
         let after = after.map(|after| after.max(Duration::from_nanos(1)));
         let value =
             after.and_then(|after| Timespec::try_from(after).ok()).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
@@ -90,7 +90,7 @@ impl Poll {
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value: value });
     }
 
-    /// Turns the descriptor readable.
+    /// Makes the descriptor readable.
     pub fn wake(&self) {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }

@@ -1,4 +1,4 @@
-//! The name servers that the host uses: today's, because hosts change them (`resolv.conf(5)`).
+//! The host's present name servers (`resolv.conf(5)`).
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -11,28 +11,28 @@ use rustix::net::{AddressFamily, SocketType, netdevice};
 const FILE: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
 
-/// How many servers are asked. The host's own library asks three.
+/// Maximum number of servers that are asked. The host's own library asks three.
 const MAX_SERVERS: usize = 8;
 
-/// How much of the file is read.
+/// Maximum number of bytes of the file that are read.
 const MAX_FILE: u64 = 64 << 10;
 
-/// Where name servers are known from.
+/// The source of name servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolver {
-    /// A file as `/etc/resolv.conf`, which is read for each new look-up: it may change, or come later.
+    /// A file like `/etc/resolv.conf`, which is read for each new look-up, because it may change.
     File(PathBuf),
-    /// These.
+    /// A fixed list.
     Servers(Vec<SocketAddr>),
 }
 
 impl Resolver {
-    /// Returns what this host uses itself.
+    /// Returns the source that the host itself uses.
     pub fn of_host() -> Self {
         Self::File(FILE.into())
     }
 
-    /// Returns the servers by now, in the order in which they are to be asked.
+    /// Returns the present servers, in the order in which they are asked.
     pub fn servers(&self) -> Vec<SocketAddr> {
         match self {
             Self::File(path) => read(path).map(|text| parse(&text)).unwrap_or_default(),
@@ -41,7 +41,7 @@ impl Resolver {
     }
 }
 
-/// What a plain file says. Anything else could have us wait.
+/// Reads a regular file. Other kinds of files could block.
 fn read(path: &Path) -> Option<String> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     let mut bytes = Vec::new();
@@ -50,7 +50,8 @@ fn read(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Returns the name servers in a text of the format of `resolv.conf(5)`. Comments, options and search lists are passed over.
+/// Returns the name servers in a text in the format of `resolv.conf(5)`. Comments, options and search lists are
+/// ignored.
 pub fn parse(text: &str) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for line in text.lines() {
@@ -66,7 +67,7 @@ pub fn parse(text: &str) -> Vec<SocketAddr> {
     servers
 }
 
-/// Returns an address, if need be with the interface that it is to be reached by: fe80::1%eth0.
+/// Parses an address, possibly with an interface: fe80::1%eth0.
 fn address(text: &str) -> Option<SocketAddr> {
     match text.split_once('%') {
         None => text.parse::<IpAddr>().ok().map(|address| (address, PORT).into()),

@@ -1,4 +1,4 @@
-//! Room for another flow: within the network, and within the process.
+//! Makes room for another flow, within the limits of the network and of the process.
 
 use std::io;
 use std::time::Instant;
@@ -10,10 +10,10 @@ use super::share::{Guest, Held, Victim, victim};
 use super::stack::{MAX_CONNECTIONS, MAX_DATAGRAM_FLOWS, MAX_LOOKUPS, Stack};
 use super::tcp;
 
-/// A connection of a guest's own that is silent for longer than this makes room for a new one of its (RFC 5382, 5).
+/// Idle time after which a guest's connection can be ended for a new one of the same guest (RFC 5382, 5).
 const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// What the log was told already. A guest can bring all of it about again and again.
+/// The messages that were logged already. A guest can cause each of them repeatedly.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     connections: bool,
@@ -37,7 +37,7 @@ impl Said {
         });
     }
 
-    /// There is no address left for a guest.
+    /// Logs that there is no address for a guest.
     pub(super) fn no_address(&mut self, guest: Guest) {
         once(&mut self.addresses, || {
             crate::host::limited::warn!(
@@ -55,7 +55,7 @@ impl Said {
         });
     }
 
-    /// The host has no socket for a flow: perhaps for want of descriptors.
+    /// Logs that the host has no socket for a flow, possibly for lack of descriptors.
     pub(super) fn no_socket(&mut self, error: &io::Error) {
         if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
             once(&mut self.descriptors, || {
@@ -67,7 +67,7 @@ impl Said {
     }
 }
 
-/// What a flow is that has to go.
+/// The kind of a flow that can be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Connection,
@@ -95,13 +95,13 @@ impl Stack {
         flows.map(|(number, flow)| Held { number: *number, guest: flow.guest(), last_used: flow.begun() })
     }
 
-    /// Returns `true` if a flow may go for another of the same guest's: a connection only if nobody uses it.
+    /// Returns `true` if a flow can be ended for another one of the same guest: a connection only if it is idle.
     fn may_go(victim: &Victim<Instant>, kind: Flow, now: Instant) -> bool {
         let idle = now.saturating_duration_since(victim.flow.last_used);
         !victim.is_own || kind != Flow::Connection || idle >= IDLE
     }
 
-    /// Makes room for another connection of a guest's. Returns `None` if it is to be refused.
+    /// Makes room for another connection of a guest. Returns `None` if it must be refused.
     pub(super) fn make_room(&mut self, guest: Guest, now: Instant) -> Option<tcp::Setup> {
         if self.connections.flows.len() >= MAX_CONNECTIONS {
             self.said.no_connection();
@@ -114,7 +114,7 @@ impl Stack {
         Some(tcp::Setup { ticket, held, seed: self.next_seed() })
     }
 
-    /// Makes room in the table for another flow of a guest's datagrams.
+    /// Makes room in the table for another datagram flow of a guest.
     pub(super) fn make_place_for_datagrams(&mut self, guest: Guest, now: Instant) -> Option<()> {
         if self.datagrams.flows.len() >= MAX_DATAGRAM_FLOWS {
             let victim = victim(Some(guest), self.datagrams_held())?;
@@ -123,13 +123,13 @@ impl Stack {
         Some(())
     }
 
-    /// Makes room for another flow of a guest's datagrams with a socket of its own.
+    /// Makes room for another datagram flow of a guest, with its own socket.
     pub(super) fn make_room_for_datagrams(&mut self, guest: Guest, now: Instant) -> Option<Ticket> {
         self.make_place_for_datagrams(guest, now)?;
         self.take_ticket(guest, now)
     }
 
-    /// Makes room for another look-up of a guest's.
+    /// Makes room for another look-up of a guest.
     pub(super) fn make_room_for_lookup(&mut self, guest: Guest, now: Instant) -> Option<()> {
         if self.lookups.flows.len() >= MAX_LOOKUPS {
             let victim = victim(Some(guest), self.lookups_held())?;
@@ -138,7 +138,7 @@ impl Stack {
         Some(())
     }
 
-    /// Returns the place of another descriptor. If there is none left in the process, the guest that has most here gives one up.
+    /// Reserves another descriptor. If the process has none left, the guest with the most on this network loses one.
     fn take_ticket(&mut self, guest: Guest, now: Instant) -> Option<Ticket> {
         self.pay_debts(now);
         if let Some(ticket) = self.member.take() {
@@ -149,7 +149,7 @@ impl Stack {
         self.member.take()
     }
 
-    /// Ends the flow of any kind that is to go for another of `newcomer`'s.
+    /// Ends a flow of any kind in favour of `newcomer`.
     fn evict_any(&mut self, newcomer: Option<Guest>, now: Instant) -> Option<()> {
         let tag = |kind: Flow| move |held: Held<Instant>| (kind, held);
         let all: Vec<_> = self.connections_held().map(tag(Flow::Connection)).collect();
@@ -168,7 +168,7 @@ impl Stack {
         Some(())
     }
 
-    /// Gives up what other networks of the process want.
+    /// Gives up flows that other networks of the process need.
     pub(super) fn pay_debts(&mut self, now: Instant) {
         while self.member.owes() {
             self.member.pay();
@@ -196,7 +196,7 @@ impl Stack {
         }
     }
 
-    /// Forgets all that belongs to a port of the switch: another guest is there now.
+    /// Removes everything that belongs to a port of the switch, because another guest uses it now.
     pub(super) fn forget(&mut self, port: SwitchPort, now: Instant) {
         self.guests.forget(port);
         self.leases.forget(port);

@@ -1,4 +1,4 @@
-//! What a router answers by itself: who has its addresses, and whether it is there.
+//! The router's own replies: ARP, neighbour discovery and pings.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,10 +12,10 @@ use crate::net::offload::headers::ether_type;
 /// Length of an ARP packet for IPv4 on Ethernet (RFC 826).
 const ARP: usize = 28;
 
-/// What such a packet starts with: Ethernet, IPv4, their lengths.
+/// The start of such a packet: Ethernet, IPv4, and their address lengths.
 const ARP_KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
 
-/// Answers an ARP request for one of the router's addresses. Returns who asks, if that can be learnt.
+/// Answers an ARP request for one of the router's addresses. Returns the sender, if it can be learnt.
 pub fn receive_arp(packet: &[u8], outbox: &mut Outbox) -> Option<(IpAddr, MacAddress)> {
     let packet: &[u8; ARP] = packet.first_chunk()?;
     let operation = packet[7];
@@ -38,7 +38,7 @@ pub fn receive_arp(packet: &[u8], outbox: &mut Outbox) -> Option<(IpAddr, MacAdd
     Some((Ipv4Addr::from(address).into(), sender))
 }
 
-/// Asks whoever has an address by ARP whether it is still there.
+/// Asks by ARP whether the owner of an address is still there.
 pub fn ask_arp((address, mac): (Ipv4Addr, MacAddress), outbox: &mut Outbox) {
     outbox.add(mac, ether_type::ARP, ARP, |question| {
         question[..6].copy_from_slice(&ARP_KIND);
@@ -53,11 +53,11 @@ pub fn ask_arp((address, mac): (Ipv4Addr, MacAddress), outbox: &mut Outbox) {
 pub mod kind {
     /// A ping (RFC 792).
     pub const ECHO: u8 = 8;
-    /// Its answer.
+    /// Its reply.
     pub const ECHO_REPLY: u8 = 0;
     /// A ping (RFC 4443).
     pub const ECHO6: u8 = 128;
-    /// Its answer.
+    /// Its reply.
     pub const ECHO_REPLY6: u8 = 129;
     pub(super) const ROUTER_SOLICITATION: u8 = 133;
     pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
@@ -80,10 +80,10 @@ const TARGET_LINK_ADDRESS: u8 = 2;
 const PREFIX: u8 = 3;
 const NAME_SERVERS: u8 = 25;
 
-/// How long what a router advertises holds, in seconds.
+/// Lifetime of the router's advertisements, in seconds.
 const LIFETIME: u32 = 86_400;
 
-/// Answers neighbour discovery for IPv6 (RFC 4861). `name_server` says whether there is one.
+/// Answers neighbour discovery for IPv6 (RFC 4861). `name_server`: whether there is a name server.
 pub fn receive_discovery(
     message: &[u8],
     source: Ipv6Addr,
@@ -115,7 +115,8 @@ pub fn receive_discovery(
     Some(())
 }
 
-/// Returns a router advertisement: there is a router, guests make up their own addresses with the prefix, and there is a name server (RFC 8106).
+/// Returns a router advertisement: there is a router, guests create their own addresses from the prefix, and there may
+/// be a name server (RFC 8106).
 fn advertisement(name_server: bool) -> Vec<u8> {
     const LIFETIME_OF_ROUTER: u16 = 9000;
     let [high, low] = LIFETIME_OF_ROUTER.to_be_bytes();

@@ -1,43 +1,45 @@
-//! Who gives up a flow where there is no room for another.
+//! Selects the flow that must end if there is no room for another.
 //!
-//! Whoever has most: first the switch's port, which no guest can forge, then the Ethernet address behind it. So one that opens flows without end
-//! takes from itself as soon as others want some, and what others have is never touched by it.
+//! It is taken from whoever has the most: first from the switch's port, which no guest can forge, then from the
+//! Ethernet address behind it. So a guest that opens many flows loses its own as soon as others need some, and never
+//! affects the flows of others.
 
 use std::collections::HashMap;
 
 use super::super::ports::{MAX_PORTS, SwitchPort};
 use crate::net::mac::MacAddress;
 
-/// A guest as the network tells it from others.
+/// A guest, as the network distinguishes it from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Guest {
-    /// Where its frames come in.
+    /// The port at which its frames arrive.
     pub port: SwitchPort,
     /// Its Ethernet address.
     pub mac: MacAddress,
 }
 
-/// A flow that may have to go.
+/// A flow that can be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held<T> {
     /// Its number.
     pub number: u64,
-    /// Whose it is.
+    /// Its guest.
     pub guest: Guest,
-    /// When it was last used.
+    /// The time at which it was last used.
     pub last_used: T,
 }
 
-/// The flow that has to go.
+/// The flow that must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Victim<T> {
     /// The flow.
     pub flow: Held<T>,
-    /// It belongs to the one who wants another, or to one of the same port who has no more.
+    /// Whether it belongs to the guest that needs another, or to one at the same port with equally few.
     pub is_own: bool,
 }
 
-/// Finds the least recently used flow of the guest that has most, if `newcomer` had one more. Returns `None` if `newcomer` would have most and has none to give.
+/// Returns the least recently used flow of the guest that has the most, if `newcomer` had one more. Returns `None` if
+/// `newcomer` would have the most and has none.
 pub fn victim<T: Copy + Ord>(
     newcomer: Option<Guest>,
     flows: impl Iterator<Item = Held<T>> + Clone,
@@ -46,7 +48,7 @@ pub fn victim<T: Copy + Ord>(
     let new_port = newcomer.map(|guest| guest.port.index());
     let guests = || flows.clone().map(|held| held.guest).chain(newcomer);
     guests().for_each(|guest| ports[guest.port.index()] += 1);
-    // Who wants one more does not take from others that have as many.
+    // A guest that needs one more does not take from others that have as many.
     let most = (0..MAX_PORTS).max_by_key(|port| (ports[*port], Some(*port) == new_port))?;
     let mut macs = HashMap::new();
     let at_most = guests().filter(|guest| guest.port.index() == most);
@@ -55,7 +57,7 @@ pub fn victim<T: Copy + Ord>(
     let of_port = flows.filter(|held| held.guest.port.index() == most);
     if let Some(newcomer) = newcomer.filter(|guest| guest.port.index() == most && macs[&guest.mac] == count) {
         let own = of_port.clone().filter(|held| held.guest == newcomer).min_by_key(|held| held.last_used);
-        // One that has none as yet, where all others of its port have one each, has to look at theirs as at its own.
+        // If it has none, and all others of its port have one each, theirs count as its own.
         let flow = own.or_else(|| of_port.min_by_key(|held| held.last_used))?;
         return Some(Victim { flow, is_own: true });
     }

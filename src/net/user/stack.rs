@@ -1,4 +1,4 @@
-//! The network itself: frames in, frames out, and flows in between.
+//! The network: processes frames, and connects them with flows.
 
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -24,19 +24,19 @@ use super::tcp::{self, Standing};
 use super::{UserError, datagram, dns};
 use crate::net::frame::{Frame, FrameBuffer};
 
-/// How many TCP flows there may be: each has buffers of up to half a MiB, and a descriptor.
+/// Maximum number of TCP flows. Each has buffers of up to half a MiB, and a descriptor.
 pub const MAX_CONNECTIONS: usize = 512;
 
-/// How many flows of datagrams there may be.
+/// Maximum number of flows of datagrams.
 pub const MAX_DATAGRAM_FLOWS: usize = 256;
 
-/// How many look-ups there may be at a time. Each asks a few servers.
+/// Maximum number of simultaneous look-ups. Each asks a few servers.
 pub const MAX_LOOKUPS: usize = 128;
 
-/// How many frames are fetched before the host's sockets and the time have their turn, whatever waits.
+/// Maximum number of frames that are fetched before the host's sockets and timers get their turn.
 const TURN: u32 = 64;
 
-/// Tokens: the lower half numbers the flow, the upper half says what it is.
+/// Tokens: the lower half is the number of the flow, the upper half its kind.
 pub(super) const CONNECTION: u64 = 1 << 32;
 pub(super) const DATAGRAMS: u64 = 2 << 32;
 pub(super) const LISTENER: u64 = 3 << 32;
@@ -44,18 +44,18 @@ pub(super) const PORT: u64 = 4 << 32;
 pub(super) const LOOKUP: u64 = 5 << 32;
 pub(super) const NUMBER: u64 = 0xffff_ffff;
 
-/// See the module's description.
+/// The network; see the module's description.
 pub struct Stack {
     pub(super) network: Network,
     pub(super) outbox: Outbox,
     pub(super) poll: Arc<Poll>,
     pub(super) guests: Guests,
-    /// Which of the ports has the guest that forwarded ports lead to.
+    /// The port with the guest to which forwarded ports lead.
     pub(super) target: SwitchPort,
     pub(super) leases: Leases,
     pub(super) fragments: Fragments,
     pub(super) switch: Arc<Ports>,
-    /// Who was at each of the ports when it sent last.
+    /// The occupant of each port when it last sent.
     pub(super) occupants: [u32; MAX_PORTS],
     pub(super) member: Member,
     pub(super) said: Said,
@@ -64,18 +64,18 @@ pub struct Stack {
     pub(super) lookups: Table<dns::Key, dns::Lookup>,
     pub(super) health: dns::Health,
     pub(super) listeners: Vec<(TcpListener, u16)>,
-    /// Listeners where more connections may wait.
+    /// Listeners at which more connections may wait.
     pub(super) listeners_readable: Vec<bool>,
     pub(super) ports: Vec<(Arc<UdpSocket>, u16)>,
-    /// Ports that have datagrams for the guest which found no room.
+    /// Forwarded ports with datagrams for which the guest had no room.
     pub(super) ports_readable: Vec<bool>,
     pub(super) next_port: u16,
-    /// When the next flow wants to be driven, at the earliest.
+    /// The earliest time at which a flow must be driven.
     pub(super) next_timer: Option<Instant>,
     pub(super) timer_set: Option<Instant>,
-    /// There was no room for the guest; flows may have data for it that the host will not tell about again.
+    /// There was no room for the guest, so flows may have data for it that the host does not report again.
     pub(super) held_back: bool,
-    /// How many frames were fetched since the host's sockets had their turn.
+    /// Number of frames that were fetched since the host's sockets had their turn.
     pub(super) fetched: u32,
     pub(super) start: Instant,
     pub(super) seed: u64,
@@ -83,18 +83,19 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Creates a network of one guest with those ports forwarded into it.
+    /// Creates a network for one guest, with those ports forwarded to it.
     ///
     /// # Errors
-    /// A port that cannot be had, or no descriptors.
+    /// Returns an error if a port is not available, or if there are no descriptors.
     pub fn new(network: Network, forwards: &[Forward], start: Instant) -> Result<Self, UserError> {
         Self::behind(network, forwards, Arc::default(), SwitchPort::default(), &Budget::of_process(), start)
     }
 
-    /// Returns a network behind a switch with those ports, with the host's ports forwarded to the guest at `target`, and a place in a budget of descriptors.
+    /// Creates a network behind a switch with those ports. The host's ports are forwarded to the guest at `target`, and
+    /// descriptors come from a shared budget.
     ///
     /// # Errors
-    /// A port that cannot be had, or no descriptors.
+    /// Returns an error if a port is not available, or if there are no descriptors.
     pub fn behind(
         network: Network,
         forwards: &[Forward],
@@ -138,17 +139,17 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Returns what turns readable when [`fetch`](Self::fetch) should be called.
+    /// Returns the descriptor that is readable when [`fetch`](Self::fetch) should be called.
     pub fn poll_handle(&self) -> Arc<Poll> {
         self.poll.clone()
     }
 
-    /// Frames for the guest that were dropped.
+    /// Returns the number of frames for the guest that were dropped.
     pub fn dropped(&self) -> u64 {
         self.outbox.dropped()
     }
 
-    /// Returns how many flows there are: connections and others, look-ups included.
+    /// Returns the number of flows: connections, and others including look-ups.
     pub fn flows(&self) -> (usize, usize) {
         (self.connections.flows.len(), self.datagrams.flows.len() + self.lookups.flows.len())
     }
@@ -157,12 +158,12 @@ impl Stack {
         Ticks::from_micros(now.saturating_duration_since(self.start).as_micros() as i64)
     }
 
-    /// Takes a frame from the guest. Returns `false` if it was dropped.
+    /// Processes a frame from the guest. Returns `false` if it was dropped.
     pub fn receive(&mut self, frame: Frame<'_>, now: Instant) -> bool {
         self.receive_from(SwitchPort::default(), frame, now)
     }
 
-    /// Takes a frame that came in by a port of the switch. Returns `false` if it was dropped.
+    /// Processes a frame that arrived at a port of the switch. Returns `false` if it was dropped.
     pub fn receive_from(&mut self, port: SwitchPort, frame: Frame<'_>, now: Instant) -> bool {
         let was_empty = self.outbox.is_empty();
         let occupant = self.switch.occupant(port);
@@ -178,7 +179,7 @@ impl Stack {
     }
 
     pub(super) fn next_seed(&mut self) -> u64 {
-        // SplitMix64: initial sequence numbers have to differ; that a guest cannot guess its own is not needed.
+        // SplitMix64: initial sequence numbers must differ; a guest may be able to guess its own.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.seed ^ self.seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb)
@@ -208,19 +209,19 @@ impl Stack {
         self.next_timer = Some(self.next_timer.map_or(time, |next| next.min(time)));
     }
 
-    /// Fetches a frame for the guest. Returns `false` if there is none now.
+    /// Fetches a frame for the guest. Returns `false` if there is none.
     pub fn fetch(&mut self, frame: &mut FrameBuffer, now: Instant) -> bool {
         self.fetched += 1;
         if self.fetched < TURN && self.outbox.fetch(frame) {
             return true;
         }
-        // Answers to a guest that asks without end must not keep the others from theirs.
+        // Replies to a guest with endless requests must not keep the others from their turn.
         self.fetched = 0;
         self.work(now);
         self.outbox.fetch(frame)
     }
 
-    /// Does what the host's sockets and the time want done.
+    /// Handles events of the host's sockets and timers.
     fn work(&mut self, now: Instant) {
         for ready in self.poll.ready() {
             self.attend(ready, now);
@@ -234,7 +235,7 @@ impl Stack {
             self.run_timers(now);
         }
         self.set_timer(now);
-        // More than one round may be needed before the descriptor says so again.
+        // More than one round may be needed before the descriptor reports it again.
         if self.held_back {
             self.poll.wake();
         }
@@ -272,7 +273,7 @@ impl Stack {
         self.held_back |= flow.is_readable();
     }
 
-    /// There may be room again for those who had to wait.
+    /// Continues flows that waited for room.
     fn resume(&mut self, now: Instant) {
         let waiting = self.connections.flows.iter().filter(|(_, flow)| flow.waits_for_guest());
         for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
@@ -336,7 +337,7 @@ impl Stack {
     }
 }
 
-/// Something that differs from run to run.
+/// Returns a number that differs from run to run.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)

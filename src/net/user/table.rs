@@ -1,11 +1,11 @@
-//! Flows by number and by their ends.
+//! Flows by number and by endpoints.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::stack::NUMBER;
 
-/// See the module's description.
+/// A table of flows; see the module's description.
 #[derive(Debug)]
 pub(super) struct Table<K, F> {
     pub(super) flows: HashMap<u64, F>,
@@ -18,16 +18,16 @@ impl<K: Hash + Eq, F> Table<K, F> {
         Self { flows: HashMap::new(), numbers: HashMap::new(), next: 0 }
     }
 
-    /// Adds a flow and says its number.
+    /// Adds a flow and returns its number.
     pub(super) fn insert(&mut self, key: K, flow: F) -> u64 {
-        // Numbers are not used twice within four billion flows, so that an event that comes late finds nobody.
+        // A number is reused only after four billion flows, so that a late event does not find another flow.
         self.next = (self.next + 1) & NUMBER;
         self.flows.insert(self.next, flow);
         self.numbers.insert(key, self.next);
         self.next
     }
 
-    /// Returns the flow with those ends.
+    /// Returns the flow with these endpoints.
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut F> {
         self.flows.get_mut(self.numbers.get(key)?)
     }

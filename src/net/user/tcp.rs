@@ -1,11 +1,12 @@
-//! TCP flows: a connection of the guest's that ends here, and one of the host's that goes on.
+//! TCP flows: a connection of the guest that ends here, and a corresponding one of the host.
 //!
-//! The guest's side is a socket of `smoltcp`, with an interface to itself: so a packet costs the same however many flows there are. Segments come
-//! from the guest uncut, and over IPv4 go to it uncut. The host's side is a socket that never blocks. The two are coupled by the guest's side's
-//! buffers: when one side does not read, the buffer fills, and the other side is not read from any more.
+//! The guest's side is a socket of `smoltcp` with its own interface, so that the cost of a packet does not depend on
+//! the number of flows. Segments come from the guest unsegmented, and for IPv4 are delivered unsegmented. The host's
+//! side is a non-blocking socket. The buffers of the guest's side couple both: if one side does not read, the buffer
+//! fills, and the other side is no longer read.
 //!
-//! A connection from the guest is accepted only when the host's connection stands; if that fails, the guest's is refused. An end or a
-//! reset of one side becomes one of the other.
+//! A connection from the guest is accepted only when the host's connection is established; if that fails, it is
+//! refused. An end or a reset of one side is passed on to the other.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -24,54 +25,55 @@ use super::link::{Link, interface};
 use super::share::Guest;
 use crate::net::mac::MacAddress;
 
-/// How much of what one side sends may wait for the other, and how much if the guest has [`MANY`] connections already.
+/// Size of the buffer for each direction, and its size if the guest already has [`MANY`] connections.
 const BUFFER: usize = 256 << 10;
 const SMALL_BUFFER: usize = 64 << 10;
 
-/// So many connections of one guest have great buffers, so that all of a network's together have less than 100 MiB.
+/// Number of a guest's connections with large buffers. All connections of a network together have less than 100 MiB.
 const MANY: usize = 64;
 
-/// How long a name server may take to accept a connection before the next one is tried.
+/// Time after which the next name server is tried if one does not accept a connection.
 const TURN: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(2);
 
-/// How long a guest may leave data unacknowledged before the flow ends: as long as with Linux's own TCP. A cable that comes and goes may well take one
-/// attempt after the other, a minute apart, and the guest would never hear of the end.
+/// Maximum time for which a guest may leave data unacknowledged before the flow ends: as long as in Linux's TCP. After
+/// a link failure, retransmissions can be a minute apart, and the guest would never learn of an earlier end.
 ///
-/// `smoltcp` has a timeout of its own, but that one runs while there is nothing to acknowledge, too.
+/// `smoltcp` has its own timeout, but it also runs if there is nothing to acknowledge.
 const PATIENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(15 * 60);
 
-/// How long a handshake with the guest may take. Linux asks six times, in 127 s.
+/// Maximum duration of a handshake with the guest. Linux tries six times, in 127 s.
 const HANDSHAKE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(130);
 
-/// How long both sides may be silent before the guest is asked whether it still knows the connection (RFC 9293, 3.8.4). One that was reset
-/// says no; silence is no answer, because a guest may be paused.
+/// Idle time after which the guest is asked whether it still knows the connection (RFC 9293, 3.8.4). If it does not, it
+/// sends a reset. Silence does not end the connection, because a guest can be paused.
 const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(2 * 60 * 60);
 
-/// How long an acknowledgement of a few bytes waits for an answer to go along with. Hosts wait up to 40 ms (Linux) or 200 ms.
+/// Delay of an acknowledgement of a few bytes, so that it can be sent with a reply. Hosts wait up to 40 ms (Linux) or
+/// 200 ms.
 const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(10);
 
-/// A packet of so many bytes is one of many: who sends them waits for acknowledgements.
+/// A packet of this size belongs to a bulk transfer, whose sender waits for acknowledgements.
 const BULK: usize = 576;
 const AT_ONCE: smoltcp::time::Duration = smoltcp::time::Duration::ZERO;
 
-/// The smallest maximum segment size that a guest may have (RFC 879 has 536 as default, and every link bears that).
+/// Minimum value of a guest's maximum segment size (536 is the default of RFC 879, and every link supports it).
 const MIN_SEGMENT: u16 = 536;
 
-/// The ends of a flow, as the guest sees them.
+/// The endpoints of a flow, as the guest sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Where the guest is.
+    /// The guest's port of the switch.
     pub port: SwitchPort,
-    /// The guest's end.
+    /// The guest's endpoint.
     pub guest: SocketAddr,
-    /// The other end.
+    /// The peer's endpoint.
     pub peer: SocketAddr,
 }
 
-/// What there is left of a flow.
+/// The state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It goes on.
+    /// The flow continues.
     Open,
     /// Both sides have ended.
     Over,
@@ -85,33 +87,33 @@ pub struct Flow {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     host: TcpStream,
-    /// The place of `host` in the budget.
+    /// The reservation of `host` in the budget.
     _ticket: Ticket,
-    /// Where else the connection may go if `host` comes to nothing, the next one last.
+    /// Alternative destinations if `host` fails; the next one is last.
     others: Vec<SocketAddr>,
-    /// When the next of them has its turn.
+    /// Time at which the next of them is tried.
     next_turn: Instant,
-    /// `host` is new and has to be watched.
+    /// `host` is new and must be watched.
     is_new: bool,
-    /// The host's connection stands.
+    /// The host's connection is established.
     connected: bool,
     readable: bool,
     writable: bool,
-    /// The host's side has said all it had to say.
+    /// The host's side has ended.
     host_ended: bool,
-    /// The guest's side has, and the host's peer knows.
+    /// The guest's side has ended, and the host's peer knows.
     guest_ended: bool,
     last_used: Instant,
-    /// Since when the guest owes an answer without having sent anything.
+    /// Time since which the guest owes a reply without having sent anything.
     owing_since: Option<Instant>,
 }
 
 impl Flow {
-    /// Returns a flow that the guest begins, to the first of `outside` that accepts. The guest's first packet has still to be given to
-    /// [`drive`](Self::drive).
+    /// Creates a flow that the guest begins, to the first of `outside` that accepts. The guest's first packet must then
+    /// be passed to [`drive`](Self::drive).
     ///
     /// # Errors
-    /// The host has no socket or no way there.
+    /// Returns an error if the host has no socket or no route.
     pub(super) fn connect(
         key: Key,
         link: &mut Link<'_>,
@@ -130,10 +132,10 @@ impl Flow {
         Ok(flow)
     }
 
-    /// Returns a flow that somebody outside has begun. `host` does not block.
+    /// Creates a flow that an outside peer has begun. `host` is non-blocking.
     ///
     /// # Errors
-    /// The ends make no connection.
+    /// Returns an error if the endpoints are invalid.
     pub(super) fn accept(
         key: Key,
         link: &mut Link<'_>,
@@ -179,17 +181,17 @@ impl Flow {
         }
     }
 
-    /// Returns the ends, as the guest sees them.
+    /// Returns the endpoints, as the guest sees them.
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// Whose flow it is.
+    /// Returns the guest of the flow.
     pub fn guest(&self) -> Guest {
         self.guest
     }
 
-    /// The guest's Ethernet address, which may have changed.
+    /// Sets the guest's Ethernet address, which may have changed.
     pub fn set_mac(&mut self, mac: MacAddress) {
         self.guest.mac = mac;
     }
@@ -199,29 +201,29 @@ impl Flow {
         self.sockets.get::<tcp::Socket<'_>>(self.handle).recv_capacity()
     }
 
-    /// Returns `true` if the host's socket is another one than when this was asked last.
+    /// Returns `true` if the host's socket has changed since the last call.
     pub fn take_new(&mut self) -> bool {
         std::mem::take(&mut self.is_new)
     }
 
-    /// Returns the host's socket, to be watched.
+    /// Returns the host's socket, which must be watched.
     pub fn socket(&self) -> &TcpStream {
         &self.host
     }
 
-    /// Returns when the flow was last used by either side.
+    /// Returns the time at which the flow was last used by either side.
     pub fn last_used(&self) -> Instant {
         self.last_used
     }
 
-    /// Returns when the flow wants to be driven again without anything having happened.
+    /// Returns the time at which the flow must be driven again without an event.
     pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let own = self.interface.poll_at(now, &self.sockets);
         let turn = (!self.connected && !self.others.is_empty()).then_some(self.next_turn);
         own.into_iter().chain(self.owing_until()).chain(turn).min()
     }
 
-    /// Returns when the guest has owed an answer for too long. Returns `None` if it owes none.
+    /// Returns the time at which the guest's overdue reply ends the flow, or `None` if it owes none.
     fn owing_until(&self) -> Option<Instant> {
         let patience = match self.state() {
             State::SynSent | State::SynReceived => HANDSHAKE,
@@ -234,7 +236,7 @@ impl Flow {
         self.sockets.get::<tcp::Socket<'_>>(self.handle).state()
     }
 
-    /// Ends a flow whose guest owes an answer for too long.
+    /// Ends a flow whose guest owes a reply for too long.
     fn watch_debt(&mut self, now: Instant) {
         let waits_for_host = !self.connected;
         let socket = self.sockets.get::<tcp::Socket<'_>>(self.handle);
@@ -249,7 +251,7 @@ impl Flow {
         }
     }
 
-    /// Ends the flow in favour of another one. Both sides hear of it.
+    /// Ends the flow in favour of another one. Both sides are notified.
     pub fn evict(&mut self, link: &mut Link<'_>, now: Instant) {
         self.give_up();
         let _ = self.interface.poll_egress(now, link, &mut self.sockets);
@@ -261,13 +263,13 @@ impl Flow {
         self.refuse();
     }
 
-    /// What the host's socket is ready for now.
+    /// Sets the readiness of the host's socket.
     pub fn set_ready(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.writable |= writable;
     }
 
-    /// Takes the packet in `link` from the guest, if there is one, and moves data both ways.
+    /// Processes the packet in `link`, if there is one, and moves data in both directions.
     pub fn drive(&mut self, link: &mut Link<'_>, now: Instant) -> Standing {
         if let Some(packet) = link.incoming {
             self.last_used = now;
@@ -292,7 +294,8 @@ impl Flow {
         self.standing()
     }
 
-    /// Returns `true` if there is data for the guest that found no room in the outbox or in the buffer, and may have it now.
+    /// Returns `true` if there is data for the guest that had no room in the outbox or in the buffer, and may have it
+    /// now.
     pub fn waits_for_guest(&self) -> bool {
         let socket = self.sockets.get::<tcp::Socket<'_>>(self.handle);
         (self.readable && socket.can_send()) || socket.send_queue() > 0
@@ -302,7 +305,7 @@ impl Flow {
         self.sockets.get_mut(self.handle)
     }
 
-    /// Connects to the next place where the connection may go. Returns `false` if there is none.
+    /// Connects to the next alternative destination. Returns `false` if there is none.
     fn try_next(&mut self, now: Instant) -> bool {
         let Ok(host) = connect_to_next(&mut self.others) else { return false };
         configure(&host);
@@ -315,18 +318,18 @@ impl Flow {
         match self.host.take_error() {
             Ok(None) if self.host.peer_addr().is_ok() => {
                 self.connected = true;
-                // Not before: while the answer is paused, the timer would be due all the time.
+                // Not before: while the reply is delayed, the timer would always be due.
                 self.side().set_keep_alive(Some(KEEP_ALIVE));
                 self.side().pause_synack(false);
             }
-            // Not yet.
+            // Not yet established.
             Ok(None) => {}
             Ok(Some(_)) | Err(_) if self.try_next(now) => {}
             Ok(Some(_)) | Err(_) => self.refuse(),
         }
     }
 
-    /// Refuses the guest's connection, or resets it.
+    /// Refuses or resets the guest's connection.
     fn refuse(&mut self) {
         self.side().pause_synack(false);
         self.side().abort();
@@ -355,7 +358,7 @@ impl Flow {
                 Err(_) => break,
             }
         }
-        // All that the guest had to say has been said: say so.
+        // The guest has sent everything, so the end is passed on.
         let ended = matches!(socket.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
         if ended && !self.guest_ended && !socket.can_recv() {
             self.guest_ended = true;
@@ -399,12 +402,13 @@ impl Flow {
         match state {
             State::Closed => {
                 if !(self.host_ended && self.guest_ended) {
-                    // The guest has reset the connection: so do we.
+                    // The guest has reset the connection, so the host's is reset, too.
                     let _ = rustix::net::sockopt::set_socket_linger(&self.host, Some(Duration::ZERO));
                 }
                 Standing::Over
             }
-            // The guest knows that it is over; if our last word gets lost, it asks again and is told so.
+            // The guest knows that the connection is over. If the last acknowledgement is lost, it retransmits and is
+            // told again.
             State::TimeWait if self.guest_ended => Standing::Over,
             // A listening socket that has seen no valid first packet.
             State::Listen => Standing::Over,
@@ -413,17 +417,17 @@ impl Flow {
     }
 }
 
-/// What a flow begins with.
+/// The parameters of a new flow.
 pub(super) struct Setup {
-    /// The place of the host's socket in the budget.
+    /// The reservation of the host's socket in the budget.
     pub ticket: Ticket,
-    /// How many connections the guest has already.
+    /// Number of connections that the guest already has.
     pub held: usize,
-    /// For numbers that should differ.
+    /// A seed for numbers that must differ.
     pub seed: u64,
 }
 
-/// Begins a connection to the last of `places` to which there is a way, and takes it and those behind it away.
+/// Begins a connection to the last of `places` that has a route, and removes it and those behind it.
 fn connect_to_next(places: &mut Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut failure = io::ErrorKind::HostUnreachable.into();
     while let Some(place) = places.pop() {
@@ -439,9 +443,9 @@ fn connect_to_next(places: &mut Vec<SocketAddr>) -> io::Result<TcpStream> {
 }
 
 fn configure(host: &TcpStream) {
-    // Small writes of the guest's go out as they come.
+    // Small writes of the guest are sent at once.
     let _ = host.set_nodelay(true);
-    // The guest may never ask again whether its peer is there: the host does, as often as it is set up to.
+    // The guest may never probe its peer, so the host does, at its configured interval.
     let _ = rustix::net::sockopt::set_socket_keepalive(host, true);
 }
 
@@ -453,14 +457,15 @@ fn flags(packet: &[u8], transport: usize) -> u8 {
     packet.get(transport + 13).copied().unwrap_or(0)
 }
 
-/// Returns `true` if a packet begins a connection. Its TCP header starts at `transport`.
+/// Returns `true` if a packet opens a connection. Its TCP header is at `transport`.
 pub fn is_first(packet: &[u8], transport: usize) -> bool {
     flags(packet, transport) & (SYN | RESET | ACKNOWLEDGE) == SYN
 }
 
-/// Returns a packet that names a smaller maximum segment size than every link bears, with that size in its place.
+/// Returns a copy of a packet with its maximum segment size raised, if that is smaller than every link supports.
 ///
-/// A guest could name one so small that nothing fits beside the options. The packet's checksum is not looked at any more.
+/// A guest could set it so small that nothing fits beside the options. The packet's checksum is not verified
+/// afterwards.
 pub fn with_raised_segment_size(packet: &[u8], transport: usize) -> Option<Vec<u8>> {
     const END: u8 = 0;
     const NOTHING: u8 = 1;
