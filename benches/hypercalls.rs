@@ -1,4 +1,4 @@
-//! What the ways out of a guest cost: on this host, and on the nested one with both engines.
+//! The cost of leaving a guest: on this host, and on the nested one with both engines.
 //!
 //! Run it through `scripts/bench-hypercalls`. The guest image `costs` measures.
 

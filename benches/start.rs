@@ -1,4 +1,4 @@
-//! What a start costs on this host: time to the guest, the whole process, and memory beside the guest's own.
+//! The cost of a start on this host: time to the guest, the whole process, and memory beside the guest's own.
 //!
 //! Run it through `scripts/bench-start`.
 

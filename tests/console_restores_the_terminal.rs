@@ -1,5 +1,5 @@
-//! The terminal is put back however the process ends: each test ends a child process, which is this binary again
-//! with a pseudo-terminal for standard input, in another way.
+//! The terminal is restored however the process ends. Each test ends a child process in a different way; the child is
+//! this binary with a pseudo-terminal as its standard input.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What comes with the library for somebody who does not want the program.
+//! The dependencies of the library without the program.
 
 use std::collections::BTreeSet;
 use std::process::Command;

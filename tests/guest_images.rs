@@ -1,4 +1,4 @@
-//! The files that the build script makes of `guest-images/`: each is what its boot protocol says such a file is.
+//! The files that the build script makes from `guest-images/` match their boot protocols.
 
 use std::fs;
 use std::path::Path;

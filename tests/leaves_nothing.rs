@@ -1,4 +1,4 @@
-//! What was started and has ended leaves no thread, file descriptor, mapping or memory behind; what is idle sleeps.
+//! A machine that has ended leaves no thread, file descriptor, mapping or memory behind; an idle one sleeps.
 //!
 //! Each test counts what a whole process has, so each runs in a process of its own: this binary again.
 

@@ -1,4 +1,4 @@
-//! The guest that `scripts/linux-guest` makes, booted by QEMU: it must not be the guest's fault when a VMM fails with it.
+//! The guest of `scripts/linux-guest`, booted by QEMU, so that a failure in another VMM is not the guest's fault.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What one machine does to another in the same process: a neighbor at work goes on beside a guest that floods.
+//! The effect of a machine on another one in the same process: a neighbor makes progress beside a guest that floods.
 //!
 //! The neighbor's work is counted alone and beside the flood, in turns, so that what else the host does counts on both sides.
 //! `scripts/bench-neighbor` prints the shares with long turns.

@@ -1,4 +1,4 @@
-//! Guest images on the nested host's real KVM, with either engine: the kernel engine runs nowhere else in these tests.
+//! Guest images on the nested host's KVM, with both engines: in these tests, the kernel engine runs only there.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The nested test host itself: what later tests take for granted of it.
+//! The nested test host itself: the properties on which other tests depend.
 
 mod common;
 

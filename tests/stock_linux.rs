@@ -1,4 +1,4 @@
-//! Debian's stock kernel under Viridian, on the nested host: it boots, sees its machine, and ends in every way.
+//! Debian's stock kernel on the nested host: it boots, finds its machine's devices, and ends in every way.
 
 mod common;
 

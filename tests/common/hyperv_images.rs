@@ -1,4 +1,4 @@
-//! What the Hyper-V images print of their checks.
+//! Expected output of the checks in the Hyper-V images.
 
 /// The checks that failed in an image's output. An image that did not come to its end has failed as well.
 pub fn failures(output: &str) -> Vec<String> {

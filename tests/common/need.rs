@@ -1,7 +1,7 @@
-//! What a test needs of the host beside cargo and a C compiler.
+//! The requirements of a test on the host, apart from cargo and a C compiler.
 //!
-//! A test that could not run is no pass. One that needs something begins with [`ready`]: where that is missing the test
-//! fails with what to do about it. Only a reason in `VIRIDIAN_SKIP` leaves it out, and `scripts/test`, which installs
+//! A test that could not run does not pass. A test with requirements begins with [`ready`]: if one is missing, the test
+//! fails with a remedy. Only a reason in `VIRIDIAN_SKIP` leaves it out, and `scripts/test`, which installs
 //! the programs that it can install, lists at its end every test that was left out, and why.
 //!
 //! ```ignore

@@ -1,4 +1,4 @@
-//! What changes under a running guest: its driver, its disk's size, the host's space; and the version of its VMBus.
+//! Changes under a running guest: its driver, its disk's size, the host's free space, and the version of VMBus.
 
 use crate::common::nested::{Plan, times};
 use crate::guest::{self, WITH_DATA, expect_power_off, expect_words};

@@ -1,4 +1,4 @@
-//! Discards on images that cannot give blocks back, or not all of them: Linux may hear that they are not supported, and no error.
+//! Discards on images that cannot release blocks, or not all of them: Linux may see no support, but no error.
 
 use crate::common::nested::Plan;
 use crate::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};

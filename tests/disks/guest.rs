@@ -1,4 +1,4 @@
-//! The guests of these tests, and how they are started.
+//! The guests of these tests, and how to start them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A machine that is killed at any moment has lost nothing that its guest was told is on the disk.
+//! A killed machine has lost nothing that its guest was told is on the disk.
 
 use crate::common::nested::{Plan, times};
 use crate::guest::{self, NEED, WITH_DATA, text};

@@ -1,4 +1,4 @@
-//! Other kernels on the root disk: the same once more, and Debian's for real machines.
+//! Other kernels with a root disk: the same kernel again, and Debian's for real machines.
 
 use crate::common::nested::Plan;
 use crate::guest::{self, WITH_ROOTS, expect_power_off, expect_words};

@@ -1,4 +1,4 @@
-//! Root on a disk, and the tools that judge the others: sg3_utils, fio, e2fsprogs.
+//! A root file system on a disk, and tools that check the others: sg3_utils, fio, e2fsprogs.
 
 use crate::common::nested::{Plan, is_full};
 use crate::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};

@@ -1,4 +1,4 @@
-//! Disks that cannot be had: said before a guest starts, with what to do about it.
+//! Errors in disks are reported before a guest starts, with a remedy.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Bad input ends at once, with the documented code and a message that says what to do.
+//! Invalid input ends a run at once, with the documented exit code and a message with a remedy.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Kernels of every make are entered as they ask for, and find what they look for on a PC.
+//! Kernels of every format are entered as their protocol requires, and find what they expect from a PC.
 
 use std::fs;
 

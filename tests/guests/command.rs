@@ -1,4 +1,4 @@
-//! The `viridian` program as a user runs it.
+//! The program `viridian`, as a user runs it.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,4 @@
-//! The console from the command line: whatever standard input and output are.
+//! The console on the command line, with any kind of standard input and output.
 
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};

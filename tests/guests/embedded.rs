@@ -1,4 +1,4 @@
-//! The embedded guest: what `viridian run` shows without a kernel. It uses what VMBus offers it, and fails when that does.
+//! The embedded guest that `viridian run` starts without a kernel. It uses its VMBus devices, and fails if they do.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Exit codes and last words.
+//! Exit codes, and the messages about a run's end.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! Guests that ask for too much harm nobody, and are complained of in few words.
+//! Guests that flood the host harm nobody else, and cause only a few log messages.
 
 use super::command::{image, limit, run_with};
 

@@ -1,4 +1,4 @@
-//! `scripts/guest-image`: guests that are built outside of this tree.
+//! `scripts/guest-image`: guests that are built outside of this source tree.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Hypercalls of a library user's own: this file is the example.
+//! Hypercalls of a library user: this file is the example.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

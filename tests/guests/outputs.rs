@@ -1,4 +1,4 @@
-//! Outputs beside the console: traces, captures, the report, and standard error. None of them stops a guest or blocks its end.
+//! Outputs other than the console: traces, captures, the report, and standard error. None of them blocks a guest or its end.
 
 use std::fs::File;
 use std::io::Read;

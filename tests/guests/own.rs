@@ -1,4 +1,4 @@
-//! What a library user adds to a machine, and how its failures are told: this file is the example.
+//! Devices that a library user adds to a machine, and how their failures are reported: this file is the example.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! TERM ends a machine within a second, whatever its guest and its devices are doing.
+//! TERM ends a machine within a second, whatever its guest and its devices do.
 
 use std::fs;
 use std::io::{Read, Write};

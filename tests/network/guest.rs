@@ -1,4 +1,4 @@
-//! The guest of these tests, how it is started, and how to read what it says.
+//! The guest of these tests: how to start it, and how to read its output.
 
 use std::process::Command;
 use std::sync::OnceLock;

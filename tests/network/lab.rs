@@ -1,4 +1,4 @@
-//! Two guests on one switch, of which one has a tap with one channel, too.
+//! Two guests on one switch; one of them also has a tap with one channel.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The tools, and what they say.
+//! The tools, and their results.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

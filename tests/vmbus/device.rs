@@ -1,4 +1,4 @@
-//! The device that guests of these tests speak to, and which the guest image `vmbus` knows.
+//! The device that the guests of these tests use, and for which the guest image `vmbus` has a driver.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

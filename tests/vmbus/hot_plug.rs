@@ -1,4 +1,4 @@
-//! Devices that come and go while the guest runs, also while it opens or closes their channels.
+//! Devices are offered and rescinded while the guest runs, also while it opens or closes their channels.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};

@@ -1,4 +1,4 @@
-//! The guest image `vmbus` on this host's KVM: a driver in a guest, and devices that this test offers through the library.
+//! The guest image `vmbus` on this host's KVM: a driver in a guest, with devices that this test offers through the library.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! VMBus from the guest's messages to the devices' threads, without KVM: a guest in Rust on a child that is not real.
+//! VMBus from the guest's messages to the devices' threads, without KVM: a guest in Rust on a simulated child partition.
 
 mod child;
 #[path = "../common/mod.rs"]
