@@ -63,7 +63,7 @@ fn no_setup_sectors_mean_four() {
 
 #[test]
 fn a_64_bit_entry_that_the_file_does_not_reach_is_refused() {
-    let expected = "not a sound Linux bzImage: its protected-mode code has 512 bytes, so no 64-bit entry";
+    let expected = "not a valid Linux bzImage: its protected-mode code has 512 bytes, so no 64-bit entry";
     assert_eq!(error(bzimage(512)), expected);
     assert_eq!(recognise(bzimage32(512)).unwrap().entry, 0x100_0000);
 }

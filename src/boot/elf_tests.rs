@@ -16,7 +16,7 @@ fn kernel_error(entry: u64, programs: &[Program64]) -> String {
     let file = ImageFile::embedded("k", elf64(entry, programs, &[0xf4; 64]).leak()).unwrap();
     let elf = Elf::recognise(&file, &file.head(0x9000).unwrap()).unwrap().unwrap();
     let error = elf.kernel(&file, Protocol::Linux64, entry).unwrap_err().to_string();
-    error.trim_start_matches("the embedded image k is not a sound ELF file: ").into()
+    error.trim_start_matches("the embedded image k is not a valid ELF file: ").into()
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn headers_that_make_no_sense_are_refused_with_the_numbers() {
     let with = |offset: usize, value: u8| {
         let mut bytes = bare_elf64();
         bytes[offset] = value;
-        error(bytes).trim_start_matches("not a sound ELF file: ").to_string()
+        error(bytes).trim_start_matches("not a valid ELF file: ").to_string()
     };
     assert_eq!(with(4, 3), "its class is 3");
     assert_eq!(with(5, 0), "its data encoding is 0");

@@ -77,7 +77,7 @@ pub enum BootError {
         length: u64,
     },
     /// The file has a known format, but is inconsistent or has impossible requirements.
-    #[error("{file} is not a sound {format}: {problem}")]
+    #[error("{file} is not a valid {format}: {problem}")]
     Malformed {
         /// The file.
         file: String,
@@ -107,7 +107,7 @@ pub enum BootError {
         advice: &'static str,
     },
     /// A part is outside of the machine's memory.
-    #[error("{what} lies outside of the machine's {memory} bytes of memory; {}", remedy(*.needed))]
+    #[error("{what} is outside of the machine's {memory} bytes of memory; {}", remedy(*.needed))]
     OutsideMemory {
         /// The part and its range.
         what: Occupant,
@@ -155,7 +155,7 @@ pub enum BootError {
         limit: u64,
     },
     /// The command line contains a NUL.
-    #[error("the command line has a NUL at byte {position}, where the kernel would see its end; leave it out")]
+    #[error("the command line has a NUL at byte {position}, which would end it there; remove it")]
     CommandLineNul {
         /// Its position.
         position: usize,

@@ -16,7 +16,7 @@ fn the_whole_file_goes_to_its_address_and_is_entered_there() {
 fn an_address_that_the_mode_does_not_reach_is_refused() {
     let error = |address, mode| kernel(&file(), address, mode).unwrap_err().to_string();
     let text = error(0x1_0000, FlatMode::Real16);
-    let start = "the embedded image k is not a sound flat image: ";
+    let start = "the embedded image k is not a valid flat image: ";
     assert_eq!(text, format!("{start}0x10000 is beyond what mode=16 reaches at entry; enter it lower, or in mode=32"));
     assert!(error(1 << 32, FlatMode::Protected32).ends_with("beyond what mode=32 reaches at entry; enter it lower"));
     assert!(error(u64::MAX, FlatMode::Long64).contains("mode=64"));

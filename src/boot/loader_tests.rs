@@ -184,7 +184,7 @@ fn overlaps_name_both_sides_and_say_what_to_do() {
 fn a_kernel_too_large_for_the_memory_names_what_would_do_for_all_of_it() {
     let programs = [load_program(0x10_0000, 0x20_0000), load_program(0x80_0000, 0x1000)];
     let text = error(2, &embed(elf64(0x10_0000, &programs, &[0xf4; 64])), None, "");
-    let expected = "the kernel's segment 1 (0x800000..0x801000) lies outside of the machine's 2097152 bytes of memory; \
+    let expected = "the kernel's segment 1 (0x800000..0x801000) is outside of the machine's 2097152 bytes of memory; \
                     give --memory 9M or more";
     assert_eq!(text, expected);
 }
@@ -237,7 +237,7 @@ fn a_command_line_too_long_or_with_a_nul_is_refused() {
     assert_eq!(text, expected);
     load(&machine(32), &kernel, None, &"x".repeat(2047), &one_vp()).unwrap();
     let text = error(32, &kernel, None, "a\0b");
-    assert_eq!(text, "the command line has a NUL at byte 1, where the kernel would see its end; leave it out");
+    assert_eq!(text, "the command line has a NUL at byte 1, which would end it there; remove it");
     // The longest that anybody gets fills its place to the last byte.
     let memory = machine(2);
     load(&memory, &embed(pvh_kernel()), None, &"x".repeat(16383), &one_vp()).unwrap();

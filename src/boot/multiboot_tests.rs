@@ -67,7 +67,7 @@ fn addresses_of_zero_mean_the_whole_file_and_no_bss() {
 
 #[test]
 fn addresses_that_make_no_sense_are_refused_with_the_numbers() {
-    let error = |addresses| error(addressed(64, 4096, addresses)).replace("not a sound multiboot image: ", "");
+    let error = |addresses| error(addressed(64, 4096, addresses)).replace("not a valid multiboot image: ", "");
     assert_eq!(error([0xf0000, 0x10_0000, 0, 0, 0]), "its header_addr (0xf0000) is below 0x100000");
     assert_eq!(error([0x10_0041, 0x10_0000, 0, 0, 0]), "its load_addr (0x100000) is before the start of the file");
     assert_eq!(error([64, 0, u32::MAX, 0, 0]), TRUNCATED);
@@ -87,11 +87,11 @@ const TRUNCATED: &str = "truncated: what its multiboot header loads reaches to b
 fn a_header_that_asks_for_the_unknown_is_refused() {
     let mut bytes = multiboot_header(8);
     bytes.resize(100, 0);
-    let expected = "not a sound multiboot image: its header requires features (0x8) that multiboot does not have";
+    let expected = "not a valid multiboot image: its header requires features (0x8) that multiboot does not have";
     assert_eq!(error(bytes), expected);
     let mut bytes = multiboot_header(3);
     bytes.resize(100, 0);
-    let expected = "not a sound multiboot image: its header has no addresses, and it is not an ELF file either";
+    let expected = "not a valid multiboot image: its header has no addresses, and it is not an ELF file either";
     assert_eq!(error(bytes), expected);
 }
 

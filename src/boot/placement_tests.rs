@@ -18,7 +18,7 @@ fn claims_that_touch_are_fine_and_claims_that_overlap_name_both_sides() {
 #[test]
 fn a_claim_outside_of_memory_names_the_size_that_would_do() {
     let error = |start, length| placement(2).claim("the kernel", start, length).unwrap_err().to_string();
-    let start = "the kernel (0x1fffff..0x200001) lies outside of the machine's 2097152 bytes of memory; ";
+    let start = "the kernel (0x1fffff..0x200001) is outside of the machine's 2097152 bytes of memory; ";
     assert_eq!(error(0x1f_ffff, 2), format!("{start}give --memory 3M or more"));
     assert!(error(4 << 30, 1).ends_with("give --memory 3073M or more"));
     let impossible = "no machine has memory there, so link or place it elsewhere";

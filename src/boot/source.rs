@@ -68,7 +68,7 @@ pub enum KernelSource {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// The file name is missing.
-    #[error("{text:?} names no file; write PATH, or flat:PATH@ADDRESS,mode=16|32|64")]
+    #[error("{text:?} does not name a file; write PATH, or flat:PATH@ADDRESS,mode=16|32|64")]
     NoPath {
         /// The text.
         text: String,

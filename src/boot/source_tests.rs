@@ -36,8 +36,8 @@ fn a_flat_image_has_an_address_and_a_mode_by_default() {
 
 #[test]
 fn what_is_wrong_with_a_flat_image_is_quoted() {
-    assert_eq!(error(""), "\"\" names no file; write PATH, or flat:PATH@ADDRESS,mode=16|32|64");
-    assert!(error("flat:@1").contains("names no file"));
+    assert_eq!(error(""), "\"\" does not name a file; write PATH, or flat:PATH@ADDRESS,mode=16|32|64");
+    assert!(error("flat:@1").contains("does not name a file"));
     for address in ["", "0x", "7c00", "-1", "+1", "0x+1", "0x1_0", "18446744073709551616"] {
         let text = format!("flat:x@{address}");
         let expected = format!("{address:?} in {text:?} is not an address; write it as 0x7c00 or 31744");

@@ -104,7 +104,7 @@ impl FromStr for Trace {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kinds, file) = match text.split_once('=') {
-            Some((_, "")) => return Err(format!("`{text}` names no file after the equals sign")),
+            Some((_, "")) => return Err(format!("`{text}` has no file name after the equals sign")),
             Some((kinds, file)) => (kinds, Some(PathBuf::from(file))),
             None => (text, None),
         };

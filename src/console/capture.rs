@@ -38,7 +38,7 @@ impl NotSeen {
 
 /// The machine has ended, so nothing reads what is typed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", with_tail(&format!("nothing can be typed: the machine has ended: {end}"), tail))]
+#[error("{}", with_tail(&format!("cannot type: the machine has ended: {end}"), tail))]
 pub struct NotTyped {
     /// How the machine ended, in words.
     pub end: String,

@@ -61,7 +61,7 @@ pub enum ConsoleError {
         path: PathBuf,
     },
     /// The host cannot create a pseudo-terminal.
-    #[error("cannot make a pseudo-terminal for the console: {0}; is /dev/pts mounted?")]
+    #[error("cannot create a pseudo-terminal for the console: {0}; is /dev/pts mounted?")]
     Pty(#[source] io::Error),
     /// The guest's output cannot be written.
     #[error("cannot write the guest's console to {to}: {source}; {advice}")]

@@ -43,7 +43,7 @@ pub enum Port {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The id has reserved bits set.
-    #[error("{0} is no connection id: it has more than 24 bits")]
+    #[error("{0} is not a connection id: it has more than 24 bits")]
     Invalid(ConnectionId),
     /// The id is in use.
     #[error("{0} is in use")]

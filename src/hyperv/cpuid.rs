@@ -53,7 +53,7 @@ impl fmt::Display for Version {
 
 /// The text is not a version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no version: write major.minor.build, as in 10.0.20348")]
+#[error("'{0}' is not a version; write major.minor.build, such as 10.0.20348")]
 pub struct VersionError(String);
 
 impl FromStr for Version {

@@ -254,13 +254,15 @@ fn create_irqchip(vm: &VmFd, irqchip: Irqchip) -> Result<Irqchip, HostError> {
         match vm.create_irq_chip() {
             Ok(()) => {
                 if let Err(error) = pc_chips::initialise_pics(vm) {
-                    limited::info!("this KVM does not take a state of the PICs ({error}): they are as after a reset");
+                    limited::info!(
+                        "this KVM does not accept a state for the PICs ({error}): they stay in their reset state"
+                    );
                 }
                 let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
                 match vm.create_pit2(pit).map(|()| pc_chips::start_timer(vm)) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        limited::info!("this KVM does not take a state of its timer ({error}): it stands still")
+                        limited::info!("this KVM does not accept a state for its timer ({error}): it does not run")
                     }
                     Err(error) => limited::info!("this KVM has no interval timer ({error}): the guest gets none"),
                 }

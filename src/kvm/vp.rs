@@ -22,7 +22,7 @@ const INVALID_HYPERCALL_CODE: u64 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum VpError {
     /// KVM cannot emulate what the guest did.
-    #[error("KVM cannot go on (internal error {suberror}: {meaning}) at instruction pointer {rip:#x}")]
+    #[error("KVM cannot continue (internal error {suberror}: {meaning}) at instruction pointer {rip:#x}")]
     Internal {
         /// KVM's number for it.
         suberror: u32,
@@ -185,7 +185,7 @@ impl Vp {
         let entry = kvm_msr_entry { index: MTRR_DEFAULT_TYPE, data: MTRRS_ON_WRITE_BACK, ..Default::default() };
         match Msrs::from_entries(&[entry]).map(|msrs| self.fd.set_msrs(&msrs)) {
             Ok(Ok(1)) => {}
-            _ => limited::info!("this KVM has no MTRRs: the guest finds them switched off"),
+            _ => limited::info!("this KVM has no MTRRs: the guest finds them disabled"),
         }
         let mut apic = self.fd.get_lapic().map_err(HostError::call("the local APIC's registers"))?;
         const NMI: u32 = 4 << 8;

@@ -76,10 +76,10 @@ impl fmt::Display for MacAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadMacAddress {
     /// The format is wrong.
-    #[error("'{0}' is no MAC address; write it like 02:15:5d:00:00:01")]
+    #[error("'{0}' is not a MAC address; write it like 02:15:5d:00:00:01")]
     Form(String),
     /// The address is a group address, or zero.
-    #[error("{0} is a {1} address, which no NIC can have; the first byte has to be even, such as 02")]
+    #[error("{0} is a {1} address, which no NIC can have; use an even first byte, such as 02")]
     NoStation(MacAddress, &'static str),
 }
 

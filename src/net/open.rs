@@ -29,7 +29,7 @@ pub enum BackendError {
     #[error(transparent)]
     Switch(#[from] SwitchError),
     /// The switch's uplink was created without these forwards.
-    #[error("switch={0} has its uplink already; give fwd= to the adapter that comes first with uplink=user")]
+    #[error("switch={0} already has an uplink; give fwd= to the first adapter with uplink=user")]
     Uplink(String),
     /// An error of the capture.
     #[error(transparent)]

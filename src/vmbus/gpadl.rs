@@ -22,10 +22,10 @@ pub enum RangeError {
     #[error("the list has no ranges")]
     Empty,
     /// The length is not a multiple of eight bytes.
-    #[error("{0} bytes are no whole number of 64-bit words")]
+    #[error("{0} bytes are not a multiple of 64-bit words")]
     Unaligned(usize),
     /// A range is empty, or starts beyond its first page.
-    #[error("a range of {byte_count} bytes from offset {byte_offset} of its first page makes no sense")]
+    #[error("a range of {byte_count} bytes from offset {byte_offset} of its first page is invalid")]
     Range {
         /// The range's length.
         byte_count: u32,
@@ -33,13 +33,13 @@ pub enum RangeError {
         byte_offset: u32,
     },
     /// The list is shorter than its ranges.
-    #[error("the ranges want more page numbers than the list carries")]
+    #[error("the ranges need more page numbers than the list contains")]
     TooShort,
     /// The list is longer than its ranges.
-    #[error("the list carries {0} bytes more than its ranges want")]
+    #[error("the list is {0} bytes longer than its ranges")]
     TooLong(usize),
     /// More bytes arrived than the header announced.
-    #[error("{announced} bytes were announced, {received} came")]
+    #[error("{announced} bytes were announced, {received} were received")]
     Overrun {
         /// The announced length.
         announced: usize,

@@ -99,7 +99,7 @@ impl fmt::Debug for Version {
 
 /// A version that is not supported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no VMBus version that Viridian speaks; give one of 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2, 5.3")]
+#[error("'{0}' is not a supported VMBus version; give one of 2.4, 3.0, 4.0, 4.1, 5.0, 5.1, 5.2, 5.3")]
 pub struct UnknownVersion(String);
 
 impl FromStr for Version {

@@ -45,7 +45,7 @@ pub enum ParseError {
         length: usize,
     },
     /// Guests do not send messages of this type.
-    #[error("{0} is no message that a guest sends")]
+    #[error("{0} is not a message of a guest")]
     Type(MessageType),
 }
 

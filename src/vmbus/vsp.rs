@@ -148,7 +148,7 @@ pub enum ServiceError {
     #[error("{0}")]
     Protocol(String),
     /// The host refused a resource that the channel needs.
-    #[error("the host refuses what it takes: {0}")]
+    #[error("the host refused a resource: {0}")]
     Host(String),
     /// The device's code panicked.
     #[error("the device's own code panicked: {0}")]

@@ -223,7 +223,7 @@ fn what_a_partition_cannot_have_is_told_before_any_runs() {
     let late = "net = ['switch=lab-up,uplink=user', 'switch=lab-up,uplink=user,fwd=tcp:18081:80']";
     let cases = [
         (taken.as_str(), 2, &["--net", "cannot listen", "another port"][..]),
-        (late, 2, &["switch=lab-up has its uplink already"]),
+        (late, 2, &["switch=lab-up already has an uplink"]),
         ("net = 'tap=lo'", 2, &["'lo' exists, but not as a tap"]),
         ("net = 'none,pcap=nowhere/capture'", 2, &["nowhere/capture", "No such file"]),
         ("kernel = 'nowhere'", 2, &["nowhere", "No such file"]),
@@ -250,7 +250,7 @@ fn a_tap_that_a_user_may_not_have_is_told_before_any_runs() {
     let as_nobody = "/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups";
     for (tap, words) in [
         ("unknown", ["there is no tap 'unknown'", "ip tuntap add dev unknown mode tap user 65534"]),
-        ("others", ["tap 'others' is another user's", "ip tuntap del dev others"]),
+        ("others", ["tap 'others' belongs to another user", "ip tuntap del dev others"]),
     ] {
         // Everything lies where another user may go, and who may use which device is told in a /dev of its own.
         let folder = tempfile::tempdir().unwrap();

@@ -87,7 +87,7 @@ impl Symbols {
             true => Err(BootError::Malformed {
                 file: file.name().into(),
                 format: "file of symbols",
-                problem: "it names no code: it is a stripped ELF file, or no System.map".into(),
+                problem: "it has no symbols: it is a stripped ELF file, or not a System.map".into(),
             }),
         }
     }

@@ -16,7 +16,7 @@ pub struct Switches {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SwitchError {
     /// The item has no sign.
-    #[error("'{0}' switches nothing: write +{0} to offer it or -{0} to hide it")]
+    #[error("'{0}' has no sign; write +{0} to offer it or -{0} to hide it")]
     NoSign(String),
     /// There is no feature of this name.
     #[error("there is no privilege or hint named '{name}'; {}", nearest.map_or_else(

@@ -8,16 +8,16 @@ use crate::net::frame::{Checksum, FrameBuffer, Segmentation};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransmitError {
     /// The frame has no IP packet, or one with invalid headers.
-    #[error("work is wanted on a frame that holds no whole IP packet")]
+    #[error("an offload is requested for a frame without a complete IP packet")]
     NotIp,
     /// The frame has the other version of IP.
-    #[error("the frame does not hold the IP version that the guest names")]
+    #[error("the frame does not have the IP version that the guest states")]
     OtherVersion,
     /// The frame has no TCP or UDP header.
-    #[error("the frame holds no whole TCP or UDP header")]
+    #[error("the frame has no complete TCP or UDP header")]
     NoTransport,
     /// The segments would have no payload.
-    #[error("a maximum segment size of {0} makes no sense")]
+    #[error("a maximum segment size of {0} is invalid")]
     SegmentSize(u32),
 }
 

@@ -29,25 +29,25 @@ const DEVICE: &str = "/dev/net/tun";
 #[derive(Debug, thiserror::Error)]
 pub enum TapError {
     /// Linux would truncate the name.
-    #[error("'{0}' is no name of an interface: give 1 to 15 characters without slashes, colons and spaces")]
+    #[error("'{0}' is not an interface name: give 1 to 15 characters without slashes, colons and spaces")]
     Name(String),
     /// The kernel has no tap devices.
     #[error("{DEVICE} does not exist; load the driver: modprobe tun")]
     NoDriver,
     /// The device file cannot be opened.
-    #[error("{DEVICE} may not be opened: {0}; give this user leave to read and write it")]
+    #[error("{DEVICE} cannot be opened: {0}; give this user permission to read and write it")]
     Device(io::Error),
     /// The interface does not exist, and this user may not create it.
     #[error(
-        "there is no tap '{0}' and it takes root to create one; as root: ip tuntap add dev {0} mode tap user {user} multi_queue && ip link set {0} up",
+        "there is no tap '{0}', and only root can create one; as root: ip tuntap add dev {0} mode tap user {user} multi_queue && ip link set {0} up",
         user = user()
     )]
     Unknown(String),
     /// The interface belongs to another user.
-    #[error("tap '{0}' is another user's; as root, give it to this one: ip tuntap del dev {0} mode tap multi_queue; ip tuntap add dev {0} mode tap user {user} multi_queue", user = user())]
+    #[error("tap '{0}' belongs to another user; as root, give it to this one: ip tuntap del dev {0} mode tap multi_queue; ip tuntap add dev {0} mode tap user {user} multi_queue", user = user())]
     NotAllowed(String),
     /// Another program uses it.
-    #[error("tap '{0}' is in use by another program; end that, or name another tap")]
+    #[error("tap '{0}' is in use by another program; stop that program, or name another tap")]
     Busy(String),
     /// It is not a tap, or has another number of queues.
     #[error("'{name}' exists, but not as a tap with {queues} queues; {remedy}")]

@@ -51,7 +51,7 @@ impl fmt::Display for Forward {
 
 /// The text is not a forward.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no port to forward: {problem}; write it like tcp:8080:80, udp:5353:53 or tcp:0.0.0.0:8080:80")]
+#[error("'{text}' is not a port forward: {problem}; write it like tcp:8080:80, udp:5353:53 or tcp:0.0.0.0:8080:80")]
 pub struct BadForward {
     text: String,
     problem: &'static str,
@@ -71,8 +71,8 @@ impl FromStr for Forward {
         let (rest, guest_port) = rest.rsplit_once(':').ok_or(bad("the guest's port is missing"))?;
         let (address, port) = rest.rsplit_once(':').map_or((None, rest), |(address, port)| (Some(address), port));
         let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-        let port = number(port).ok_or(bad("the host's port is no number from 1 to 65535"))?;
-        let guest_port = number(guest_port).ok_or(bad("the guest's port is no number from 1 to 65535"))?;
+        let port = number(port).ok_or(bad("the host's port is not a number from 1 to 65535"))?;
+        let guest_port = number(guest_port).ok_or(bad("the guest's port is not a number from 1 to 65535"))?;
         let address = match address {
             None => Ipv4Addr::LOCALHOST.into(),
             Some(address) => {

@@ -17,9 +17,9 @@ fn other_texts_are_refused_with_the_reason() {
         ("icmp:1:2", "neither tcp nor udp"),
         ("tcp:80", "guest's port is missing"),
         ("tcp:0:80", "host's port"),
-        ("tcp:80:", "guest's port is no number"),
+        ("tcp:80:", "guest's port is not a number"),
         ("tcp:70000:80", "host's port"),
-        ("tcp:80:http", "guest's port is no number"),
+        ("tcp:80:http", "guest's port is not a number"),
         ("tcp:host:80:80", "host's address"),
     ] {
         let error = text.parse::<Forward>().unwrap_err().to_string();

@@ -91,7 +91,7 @@ impl User {
     /// Creates a network and `queues` queues. The forwarded ports are bound when this returns.
     ///
     /// # Errors
-    /// Returns a [`UserError`].
+    /// Returns an [`UserError`].
     pub fn open(network: Network, forwards: &[Forward], queues: u16) -> Result<Vec<Self>, UserError> {
         Self::open_with_mtu(network, forwards, queues, USUAL_MTU)
     }
@@ -99,7 +99,7 @@ impl User {
     /// Creates a network whose guest accepts IP packets of up to `mtu` bytes.
     ///
     /// # Errors
-    /// Returns a [`UserError`].
+    /// Returns an [`UserError`].
     pub fn open_with_mtu(
         network: Network,
         forwards: &[Forward],
@@ -114,7 +114,7 @@ impl User {
     /// Creates a network behind a switch with those ports. Forwarded ports lead to the guest at `target`.
     ///
     /// # Errors
-    /// Returns a [`UserError`].
+    /// Returns an [`UserError`].
     pub fn behind(
         network: Network,
         forwards: &[Forward],

@@ -36,7 +36,7 @@ pub enum OfferError {
         subchannel_index: u16,
     },
     /// A subchannel requires that the guest has opened the primary channel.
-    #[error("subchannel {0} is of no use: its device's primary channel is not open")]
+    #[error("subchannel {0} cannot be offered: its device's primary channel is not open")]
     NoPrimary(u16),
     /// No channel id is free.
     #[error("VMBus has room for {MAX_CHANNELS} channels; offer fewer devices or subchannels")]
@@ -51,7 +51,7 @@ impl Connection {
     /// waits for that.
     ///
     /// # Errors
-    /// Returns a [`OfferError`].
+    /// Returns an [`OfferError`].
     pub fn offer(&mut self, offer: Offer) -> Result<ChannelId, OfferError> {
         if self.channels.values().any(|entry| !entry.withdrawn && entry.is_twin(&offer)) {
             let Offer { interface, instance, subchannel_index, .. } = offer;

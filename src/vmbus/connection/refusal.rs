@@ -13,7 +13,7 @@ pub enum Refusal {
     #[error(transparent)]
     Parse(#[from] ParseError),
     /// It was posted to the wrong connection.
-    #[error("the message came to {connection} instead of {expected}")]
+    #[error("the message was posted to {connection} instead of {expected}")]
     WrongConnection {
         /// The actual connection.
         connection: ConnectionId,
@@ -21,13 +21,13 @@ pub enum Refusal {
         expected: ConnectionId,
     },
     /// The message requires a connection.
-    #[error("the guest has not made contact, or not got its answer yet")]
+    #[error("the guest has not made contact, or has not got the reply yet")]
     NotConnected,
     /// The guest does not read the replies.
-    #[error("the guest asks on without reading the answers")]
+    #[error("the guest sends requests without reading the replies")]
     Busy,
     /// The version is not supported. Guests try versions from the newest down, so this is normal.
-    #[error("the guest asks for VMBus {version}, and {max_version} is the newest it gets")]
+    #[error("the guest requests VMBus {version}, but the newest supported version is {max_version}")]
     Version {
         /// The requested version.
         version: Version,
@@ -51,10 +51,10 @@ pub enum Refusal {
         vp_count: u32,
     },
     /// VMBus uses only one SINT.
-    #[error("the guest wants messages on SINT{0} instead of SINT2")]
+    #[error("the guest requests messages on SINT{0} instead of SINT2")]
     Sint(u8),
     /// There is only one VTL.
-    #[error("the guest wants messages in VTL {0}, and the partition has only VTL 0")]
+    #[error("the guest requests messages in VTL {0}, but the partition has only VTL 0")]
     Vtl(u8),
     /// Offers can be requested once per connection.
     #[error("the guest has requested the offers already")]
@@ -66,7 +66,7 @@ pub enum Refusal {
     #[error("channel {0} has been rescinded")]
     Rescinded(ChannelId),
     /// The message is not allowed in the channel's state.
-    #[error("{message_type} makes no sense while channel {channel} is {usage}")]
+    #[error("{message_type} is not allowed while channel {channel} is {usage}")]
     State {
         /// The message.
         message_type: MessageType,
@@ -90,7 +90,7 @@ pub enum Refusal {
         reason: RangeError,
     },
     /// The guest has the maximum number or size of GPADLs.
-    #[error("GPADL {0} is one too many, or too large for what all may have")]
+    #[error("GPADL {0} exceeds the limit on the number or the total size of GPADLs")]
     TooManyGpadls(GpadlId),
     /// The ring's GPADL has several ranges.
     #[error("the rings' GPADL {0} is not one range of pages")]
@@ -99,6 +99,6 @@ pub enum Refusal {
     #[error(transparent)]
     Ring(#[from] RingError),
     /// hvsocket is not supported.
-    #[error("nobody listens on hvsocket")]
+    #[error("hvsocket is not supported")]
     NoHvsocket,
 }

@@ -97,7 +97,7 @@ pub enum RingError {
         downstream_offset: u32,
     },
     /// An index of the other side is invalid.
-    #[error("the {name} index {value:#x} is no place for a packet in a ring of {size:#x} bytes")]
+    #[error("the {name} index {value:#x} is invalid in a ring of {size:#x} bytes")]
     Index {
         /// The name of the index.
         name: &'static str,

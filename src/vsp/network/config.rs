@@ -47,13 +47,13 @@ pub enum NetworkOptionsError {
     #[error("queues={0} is out of range; give 1 to {MAX_QUEUES}")]
     Queues(u16),
     /// Linux does not allow this interface name.
-    #[error("tap={0} names no interface; give 1 to 15 characters without slashes, colons and spaces")]
+    #[error("tap={0} is not an interface name; give 1 to 15 characters without slashes, colons and spaces")]
     TapName(String),
     /// The switch has no name.
     #[error("switch= needs a name, such as switch=lab")]
     SwitchName,
     /// The network does not support forwards.
-    #[error("fwd={0} needs a network that this program runs: user, or switch=NAME,uplink=user")]
+    #[error("fwd={0} needs a network of this program: user, or switch=NAME,uplink=user")]
     Forward(Forward),
     /// Two adapters have the same address.
     #[error("{first} and {second} both have the address {mac}; give one of them another mac=")]

@@ -77,7 +77,7 @@ fn the_second_adapter_of_a_switch_shares_its_uplink_but_not_its_ports() {
     nics.attach(&NetworkOptions::new(switch.clone())).unwrap();
     let forwards = vec!["tcp:1:1".parse().unwrap()];
     let error = nics.attach(&NetworkOptions { forwards, ..NetworkOptions::new(switch) }).unwrap_err();
-    assert!(error.to_string().contains("comes first"), "{error}");
+    assert!(error.to_string().contains("the first adapter"), "{error}");
 }
 
 #[test]

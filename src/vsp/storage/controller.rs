@@ -62,7 +62,7 @@ impl Controller {
     /// Attaches a unit. A running guest is notified: see [`changes`](Self::changes).
     ///
     /// # Errors
-    /// Returns a [`AttachError`].
+    /// Returns an [`AttachError`].
     pub fn attach(&self, lun: u8, unit: Arc<Unit>) -> Result<(), AttachError> {
         {
             let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +105,7 @@ impl Controller {
                     limited::info!("the disk with lun={lun} has a new size");
                 }
                 Ok(false) => {}
-                Err(error) => limited::warn!("cannot learn the size of the disk with lun={lun}: {error}"),
+                Err(error) => limited::warn!("cannot determine the size of the disk with lun={lun}: {error}"),
             }
         }
         if resized {

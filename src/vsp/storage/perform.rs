@@ -30,7 +30,7 @@ pub fn perform(
 ) -> Result<Finished, Failure> {
     let work = Work { disk, gate, pages, cancel };
     let result = caught(|| cancel.scope(|| work.job(job))).unwrap_or_else(|message| {
-        limited::error!("a disk's driver panicked: {message}: the command that it worked on fails");
+        limited::error!("a disk's driver panicked: {message}: its present command fails");
         Err(Failure::Broken)
     });
     match result {

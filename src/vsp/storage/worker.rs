@@ -342,15 +342,12 @@ impl Worker {
     /// Leaves what is still under way to itself. It keeps the guest's memory for as long as it takes, and harms nobody.
     fn abandon(&mut self) {
         self.abandoned.set();
-        limited::warn!(
-            "{} requests of the guest are still on their way to its disks: does one of them hang?",
-            self.in_flight()
-        );
+        limited::warn!("{} requests of the guest have not completed: does one of its disks hang?", self.in_flight());
         let Some(ring) = self.ring.take().filter(|ring| ring.in_flight() > 0) else { return };
         // The ring waits for what the kernel has in hand, and this thread must not.
         let waiting = std::thread::Builder::new().name("disk-rest".into()).spawn(move || drop(ring));
         if let Err(error) = waiting {
-            limited::warn!("the end of a machine waits for its disks, for want of a thread: {error}");
+            limited::warn!("a machine's end waits for its disks, because a thread cannot be started: {error}");
         }
     }
 }

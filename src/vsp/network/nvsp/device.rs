@@ -88,7 +88,7 @@ pub enum Refusal {
     #[error("a packet without a message")]
     Empty,
     /// The GPADL does not exist, is not a single range, or has the wrong size.
-    #[error("GPADL {0} makes no buffer")]
+    #[error("GPADL {0} is not a valid buffer")]
     Buffer(GpadlId),
     /// The adapter refused it.
     #[error(transparent)]

@@ -32,7 +32,7 @@ pub enum GatherError {
         size: u32,
     },
     /// The messages are too long.
-    #[error("a transfer of {length} bytes, {most} at most are allowed")]
+    #[error("a transfer of {length} bytes, but at most {most} are allowed")]
     TooLong {
         /// Their length.
         length: usize,

@@ -107,7 +107,7 @@ impl fmt::Display for Version {
 
 /// The text is not a version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no NVSP version; give one of 1, 2, 4, 5, 6, 6.1")]
+#[error("'{0}' is not an NVSP version; give one of 1, 2, 4, 5, 6, 6.1")]
 pub struct UnknownVersion(String);
 
 impl FromStr for Version {

@@ -109,7 +109,7 @@ impl NetworkChannel {
             }
             if frames == Stopped::Empty || self.outgoing.distribute(&self.nic) {
                 let woken = self.nic.wake_on_frames(self.number, &**channel.port());
-                woken.map_err(|error| ServiceError::Host(format!("an adapter hears of no frames: {error}")))?;
+                woken.map_err(|error| ServiceError::Host(format!("an adapter cannot wait for frames: {error}")))?;
             }
             return Ok(());
         }
@@ -178,7 +178,7 @@ impl NetworkChannel {
                 Ok(())
             }
             _ if !self.outgoing.takes_more() => {
-                Err(ServiceError::Protocol("the guest asks on and does not take the answers".into()))
+                Err(ServiceError::Protocol("the guest sends requests without reading the replies".into()))
             }
             _ if self.number != 0 => {
                 log::debug!("a control message on subchannel {}", self.number);

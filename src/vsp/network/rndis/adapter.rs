@@ -63,10 +63,10 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Its length does not match its header, or its body is incomplete.
-    #[error("a control message of {0} bytes is cut off")]
+    #[error("a control message of {0} bytes is truncated")]
     Length(usize),
     /// Guests do not send messages of this type.
-    #[error("{0} is no control message that a guest sends")]
+    #[error("{0} is not a control message of a guest")]
     Type(MessageType),
 }
 

@@ -148,7 +148,7 @@ pub struct Information {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InformationError {
     /// An element is shorter than its header, or longer than the rest.
-    #[error("a piece of {size} bytes among the {left} that are left")]
+    #[error("an element of {size} bytes, but only {left} are left")]
     Size {
         /// The stated size.
         size: u32,
@@ -156,7 +156,7 @@ pub enum InformationError {
         left: usize,
     },
     /// A value is outside of its element.
-    #[error("a value at {offset} in a piece of {size} bytes")]
+    #[error("a value at {offset} in an element of {size} bytes")]
     Value {
         /// The stated offset.
         offset: u32,

@@ -15,7 +15,7 @@ pub const MAX_PACKET_HEADER: usize = PACKET_HEADER + MAX_INFORMATION;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
     /// A message is shorter than its header, or longer than the rest.
-    #[error("a message of {length} bytes among the {left} that are left")]
+    #[error("a message of {length} bytes, but only {left} are left")]
     Length {
         /// The stated length.
         length: u32,
