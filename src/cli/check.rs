@@ -4,7 +4,7 @@ use viridian::machine::check::Need;
 use viridian::machine::check::Report;
 use viridian::machine::code;
 
-/// What `viridian check` is told.
+/// The options of `viridian check`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Print the report as JSON

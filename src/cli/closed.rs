@@ -1,7 +1,7 @@
-//! Whether standard output was closed when the process started.
+//! Detects that standard output was closed when the process started.
 //!
-//! Rust's runtime opens `/dev/null` in place of a closed standard descriptor before `main`, and what the guest
-//! prints would vanish without a word. So this looks before the runtime does.
+//! Rust's runtime opens `/dev/null` in place of a closed standard descriptor before `main`, and the guest's output
+//! would be lost silently. So this code checks before the runtime starts.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn look() {
-    // SAFETY: fcntl with F_GETFD takes no pointer; that the descriptor may not be open is what it is asked.
+    // SAFETY: fcntl with F_GETFD takes no pointer, and accepts a descriptor that is not open.
     let closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } < 0;
     CLOSED.store(closed, Ordering::Relaxed);
 }
 
-// SAFETY: the dynamic linker calls the functions of this section before main, one after the other. This one uses
-// nothing of Rust's runtime.
+// SAFETY: the dynamic linker calls the functions of this section before main, one after the other. This one does not
+// use Rust's runtime.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = look;
 
-/// Fails if nothing that is printed can reach anybody.
+/// Returns an error if standard output was closed.
 pub fn expect_open() -> anyhow::Result<()> {
     anyhow::ensure!(
         !CLOSED.load(Ordering::Relaxed),

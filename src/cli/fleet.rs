@@ -14,7 +14,7 @@ use viridian::process::forget_start_up;
 use super::report::{Report, Target, exits_in_words};
 use super::say;
 
-/// A run that is over.
+/// A finished run.
 pub struct Run {
     /// The ends of the machines, in the order in which they ended.
     pub outcomes: Vec<Outcome>,
@@ -24,7 +24,8 @@ pub struct Run {
     pub report: Report,
 }
 
-/// Runs the machines, and ends them at a signal. Returns `None` after saying why if the report cannot be written.
+/// Runs the machines, and ends them at a signal. Returns `None`, after printing the reason, if the report cannot be
+/// written.
 pub fn run(fleet: &Fleet, report: &Target) -> anyhow::Result<Option<Run>> {
     let consoles = || fleet.configs().map(|config| &config.console);
     if consoles().any(|console| *console == ConsoleConfig::Stdio) {

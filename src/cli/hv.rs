@@ -5,7 +5,7 @@ use viridian::config::HypervisorVersion;
 use viridian::machine::interface::EngineKind;
 use viridian::machine::interface::{EngineReport, Interface, Item};
 
-/// What `viridian hv` is told.
+/// The options of `viridian hv`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Print the report as JSON
@@ -32,7 +32,7 @@ pub fn hv(arguments: Arguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// The report's lines are no longer than this.
+/// Maximum length of the report's lines.
 const WIDTH: usize = 100;
 
 fn readable(interface: &Interface) -> String {
@@ -60,7 +60,7 @@ fn readable(interface: &Interface) -> String {
     text
 }
 
-/// A thing's line, and the reasons below it where they say more than yes and no.
+/// Formats one item, followed by the reasons if yes and no are not enough.
 fn line(item: &Item, engines: &[EngineReport]) -> String {
     let runs = |engine| engines.iter().any(|report| report.engine == engine && report.unavailable.is_none());
     let mut marks = Vec::new();
@@ -69,7 +69,7 @@ fn line(item: &Item, engines: &[EngineReport]) -> String {
         [(EngineKind::User, "user", &item.user), (EngineKind::Kernel, "kernel", &item.kernel)]
     {
         marks.push(match (runs(engine), offered.offered) {
-            // Why it cannot run is said once, above.
+            // The reason is printed once, above.
             (false, _) => "-",
             (true, true) => "yes",
             (true, false) => "no",
@@ -88,7 +88,7 @@ fn line(item: &Item, engines: &[EngineReport]) -> String {
     text + &wrapped(&why, "      ", "      ")
 }
 
-/// The text in lines, broken between words.
+/// Breaks the text into lines, between words.
 fn wrapped(text: &str, first_indent: &str, indent: &str) -> String {
     let (mut lines, mut line) = (String::new(), first_indent.to_owned());
     for word in text.split(' ') {

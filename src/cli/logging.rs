@@ -1,4 +1,4 @@
-//! What the program says while it runs: `-v`, `-q` and `RUST_LOG`.
+//! The program's messages: `-v`, `-q` and `RUST_LOG`.
 
 use std::io::Write;
 
@@ -7,12 +7,12 @@ use log::LevelFilter;
 use viridian::process::Marked;
 use viridian::process::Records;
 
-/// Parts that log by their own names: this program, and libraries in it.
+/// The names under which this program and its libraries log.
 const PARTS: [&str; 4] = ["viridian", "smoltcp", "imago", "env_logger"];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts to log: from that level on, and as the variable `RUST_LOG` wants it.
+/// Starts logging at the level for the options, or according to the variable `RUST_LOG`.
 pub fn start(verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
         (true, _) => LevelFilter::Error,
@@ -34,11 +34,11 @@ pub fn start(verbose: u8, quiet: bool) {
             wrong => wrong,
         },
     });
-    // Through the one output that never waits for its reader.
+    // Uses the output that never waits for its reader.
     builder.target(Target::Pipe(Box::new(Records::standard_error().clone())));
     builder.format(|out, record| {
         let level = record.level().as_str().to_ascii_lowercase();
-        // A line may quote a guest or an image.
+        // A line may contain text from a guest or an image.
         writeln!(out, "viridian: {level}: {}", Marked(&record.args().to_string()))
     });
     builder.init();
@@ -47,7 +47,7 @@ pub fn start(verbose: u8, quiet: bool) {
     }
 }
 
-/// Says what is wrong with filters such as `warn,viridian::vmbus=debug/text`; none if they can be followed.
+/// Returns the problem of filters such as `warn,viridian::vmbus=debug/text`, or `None` if they are valid.
 fn misread(filters: &str) -> Option<String> {
     let filters = filters.split('/').next().unwrap_or_default();
     let is_level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());

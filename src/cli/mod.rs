@@ -19,7 +19,7 @@ mod run;
 mod up;
 mod usage;
 
-/// Prints a line of the program's own on standard error, behind its name. Never waits for whoever reads that.
+/// Prints a line on standard error, prefixed with the program's name. Never waits for the reader.
 macro_rules! say {
     ($($words:tt)*) => {
         $crate::cli::say_line(format_args!($($words)*))
@@ -31,11 +31,11 @@ use say;
 #[derive(Parser)]
 #[command(name = "viridian", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 struct Arguments {
-    /// Say more on standard error; twice for debugging, three times for everything
+    /// Print more on standard error; twice for debugging, three times for everything
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
 
-    /// Say on standard error only what fails
+    /// Print only failures on standard error
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
@@ -49,13 +49,13 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Start several machines from one file, and wait for all of them
     Up(up::Arguments),
-    /// Say what this host's KVM offers, which engine will run and why
+    /// Report what this host's KVM offers, which engine will run, and why
     Check(check::Arguments),
-    /// Print what each engine offers a guest: every CPUID leaf and bit, MSR and hypercall, and why
+    /// Print every CPUID bit, MSR and hypercall that each engine offers a guest, and why
     Hv(hv::Arguments),
 }
 
-/// Runs the program: its exit code is documented in [`EXIT_CODES`].
+/// Runs the program. Its exit codes are documented in [`EXIT_CODES`].
 pub fn main() -> ExitCode {
     let code = run_program();
     Records::standard_error().finish();
@@ -73,13 +73,13 @@ fn run_program() -> u8 {
     match catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command, arguments.quiet))) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => failed(&error),
-        // The panic's own words are on standard error already.
+        // The panic's message is already on standard error.
         Err(_) => code::FAILED,
     }
 }
 
-/// Raises the soft limit on open files to the hard one. Shells keep the soft one low for old programs that use `select`; each connection of a
-/// guest's and each eventfd of a device's wants a descriptor.
+/// Raises the soft limit on open files to the hard limit. Shells keep the soft limit low for old programs that use
+/// `select`, but each connection of a guest and each eventfd of a device needs a descriptor.
 fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -99,7 +99,7 @@ fn say_line(words: std::fmt::Arguments<'_>) {
     Records::standard_error().put(format!("viridian: {words}\n").as_bytes(), 1);
 }
 
-/// Prints what a command has to say. A reader that has seen enough is no error.
+/// Prints the output of a command. It is not an error if the reader stops reading early.
 fn print(text: &str) -> anyhow::Result<()> {
     closed::expect_open()?;
     let mut output = std::io::stdout();

@@ -1,4 +1,4 @@
-//! `--report`: a run as lines of JSON, for programs.
+//! `--report`: the events of a run as JSON lines, for programs.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,16 +12,16 @@ use viridian::process::Records;
 /// The option of `run` and `up`.
 #[derive(clap::Args)]
 pub struct Target {
-    /// Write a JSON line for each start and end of a machine, with exit code and counts, into a file; - is standard output,
-    /// where no console may be
+    /// Write JSON lines about the start and the end of each machine, with exit code and counts, to a file; - is
+    /// standard output, which then must not be a console
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
 
-/// Writes the lines, where they are wanted.
+/// Writes the lines, if they are requested.
 pub struct Report(Option<Records>);
 
-/// The last line: the program ends.
+/// The last line: the program is about to end.
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "done")]
 struct Done {
@@ -33,7 +33,7 @@ impl Target {
     /// Opens the report.
     ///
     /// # Errors
-    /// The file cannot be written, or standard output is one of the `consoles` already.
+    /// Returns an error if the file is not writable, or if standard output is also one of the `consoles`.
     pub fn open<'a>(&self, consoles: impl IntoIterator<Item = &'a ConsoleConfig>) -> Result<Report, String> {
         let Some(path) = &self.report else { return Ok(Report(None)) };
         let records = if path.as_os_str() == "-" {
@@ -52,12 +52,12 @@ impl Target {
 }
 
 impl Report {
-    /// Writes what happened to a machine.
+    /// Writes an event of a machine.
     pub fn event(&self, event: &Event) {
         self.write(event);
     }
 
-    /// Writes that the program is about to end with that exit code.
+    /// Writes that the program is about to end with this exit code.
     pub fn done(&self, code: u8) {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         self.write(&Done { time, code });
@@ -67,13 +67,13 @@ impl Report {
         if let Some(records) = &self.0 {
             match serde_json::to_string(event) {
                 Ok(line) => records.put(format!("{line}\n").as_bytes(), 1),
-                Err(error) => log::warn!("the report lacks a line: {error}"),
+                Err(error) => log::warn!("a line of the report is lost: {error}"),
             }
         }
     }
 }
 
-/// The counts that are not zero, in words.
+/// Returns the counts that are not zero, in words.
 pub fn exits_in_words(exits: &Exits) -> String {
     let counts = serde_json::to_value(exits).unwrap_or_default();
     let counts = counts.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() != Some(0));

@@ -17,7 +17,7 @@ use super::{report, say};
 /// The option that names a settings file.
 const CONFIG: &str = "config";
 
-/// What `viridian run` is told.
+/// The options of `viridian run`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Print the settings as a TOML file instead of running
@@ -31,7 +31,7 @@ pub struct Arguments {
     settings: Settings,
 }
 
-/// The settings: what the file says, overridden by the options. A file that cannot be used is no fault of the command line.
+/// The settings: those of the file, overridden by the options. An invalid file is not an error of the command line.
 struct Settings(Result<Config, FileError>);
 
 impl FromArgMatches for Settings {
@@ -56,7 +56,7 @@ impl clap::Args for Settings {
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
             .help("Take the settings from this TOML file first; options override it");
-        // Nothing is required: what the options leave out, the file or the defaults say.
+        // Nothing is required: missing options are taken from the file or the defaults.
         Config::augment_args_for_update(command.arg(file))
     }
 

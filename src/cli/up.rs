@@ -8,11 +8,11 @@ use viridian::machine::code;
 use super::fleet::{Run, run};
 use super::{report, say};
 
-/// What `viridian up` is told.
+/// The options of `viridian up`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A TOML file with a [[partition]] for each machine: its settings as `run --config` reads them, a name, and with
-    /// after = ["NAME"] who is to run before it
+    /// A TOML file with a [[partition]] for each machine: its settings as for `run --config`, a name, and optionally
+    /// after = ["NAME"], the machines that must start first
     #[arg(value_name = "FILE")]
     lab: PathBuf,
 
@@ -42,7 +42,7 @@ pub fn up(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-/// Says on standard error how each ended, in the order in which they did.
+/// Prints on standard error how each machine ended, in the order of their ends.
 fn print_table(outcomes: &[Outcome]) {
     const HEADING: &str = "partition";
     let width = outcomes.iter().map(|outcome| outcome.partition.chars().count()).fold(HEADING.len(), usize::max);

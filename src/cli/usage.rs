@@ -1,4 +1,5 @@
-//! What is said of a command line that makes no sense: clap's words, and where the options are another program's, ours for them.
+//! Messages about an invalid command line: clap's messages, and for options of other programs, the corresponding
+//! options here.
 
 use std::ffi::OsString;
 use std::io::ErrorKind as Io;
@@ -10,15 +11,15 @@ use viridian::machine::code;
 
 use super::{closed, say};
 
-/// What an option of another program is here.
+/// The counterpart of another program's option.
 enum Here {
     /// An option whose value has the same meaning.
     Option(&'static str),
-    /// An option whose value without a unit is in MiB there, and bytes here.
+    /// An option whose value without a unit is in MiB there, and in bytes here.
     Memory,
-    /// A disk: the file is a field among others there.
+    /// A disk: there, the file is one of several fields.
     Disk,
-    /// Something else, in words.
+    /// Another explanation.
     Words(&'static str),
 }
 
@@ -38,13 +39,13 @@ const FOREIGN: &[(&[&str], Here)] = &[
     (&["-device", "--device"], Here::Words("a guest has Hyper-V's devices: --disk and --net add some")),
     (
         &["-serial", "-monitor", "-chardev", "--serial"],
-        Here::Words("--console stdio, none, file:PATH, pty or unix:PATH says where the serial console goes"),
+        Here::Words("--console stdio, none, file:PATH, pty or unix:PATH sets the destination of the serial console"),
     ),
     (
         &["-nographic", "-display", "-vga", "-curses"],
         Here::Words("leave it out: the serial console is on this terminal unless --console says otherwise"),
     ),
-    (&["-cpu", "--cpu"], Here::Words("the guest has the host's processor; --hv switches what Hyper-V offers")),
+    (&["-cpu", "--cpu"], Here::Words("the guest has the host's processor; --hv changes the offered Hyper-V features")),
     (
         &["-enable-kvm", "-accel", "-machine", "-M", "--accel", "--machine"],
         Here::Words("leave it out: every machine runs on KVM, and there is one kind of them"),
@@ -59,28 +60,28 @@ const FOREIGN: &[(&[&str], Here)] = &[
         Here::Words("there is no firmware: --kernel FILE is booted directly"),
     ),
     (&["-d", "-D"], Here::Words("--trace KIND,...[=FILE] prints what the guest does; -vv prints what Viridian does")),
-    (&["-s", "-S", "-gdb", "--gdb"], Here::Words("there is no gdb server yet; --trace all tells what the guest does")),
+    (&["-s", "-S", "-gdb", "--gdb"], Here::Words("there is no gdb server yet; --trace all prints what the guest does")),
     (
         &["--api-socket", "--api-sock", "--api-path", "-qmp", "-mon", "--no-api"],
         Here::Words("there is no API socket; --report FILE writes JSON about the run"),
     ),
     (&["--config-file"], Here::Option("--config")),
-    (&["--log-file", "--log-path"], Here::Words("messages go to standard error: 2>FILE puts them into a file")),
-    (&["--level", "--log-level"], Here::Words("-v, -vv or -vvv say more, -q says less")),
+    (&["--log-file", "--log-path"], Here::Words("messages go to standard error: 2>FILE writes them to a file")),
+    (&["--level", "--log-level"], Here::Words("-v, -vv or -vvv print more, -q prints less")),
     (
         &["--seccomp", "--rng", "--no-seccomp", "--balloon", "-sandbox"],
-        Here::Words("leave it out: there is no such thing here"),
+        Here::Words("leave it out: there is no counterpart here"),
     ),
     (&["-daemonize", "-pidfile"], Here::Words("run it in the background with --console none or file:PATH, and &")),
 ];
 
-/// Prints what is wrong, or the help that was asked for, and returns the exit code.
+/// Prints the error, or the requested help, and returns the exit code.
 ///
 /// # Errors
-/// Standard output takes no help.
+/// Returns an error if standard output is not writable.
 pub fn explain(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
     let arguments: Vec<_> = arguments.skip(1).collect();
-    // QEMU's -hda begins like -h.
+    // QEMU's -hda starts like -h.
     let asks_help = !arguments.iter().any(|argument| argument == "-hda" || argument == "-hdb");
     if !error.use_stderr() && asks_help {
         closed::expect_open()?;
@@ -100,7 +101,7 @@ pub fn explain(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -
     let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let hints = hints(error, &arguments);
     if hints.is_empty() {
-        // To standard error, which may be closed: then nobody wants to know.
+        // Standard error may be closed; then the message is lost.
         let _ = error.print();
     } else {
         hints.iter().for_each(|hint| say!("{hint}"));
@@ -109,7 +110,7 @@ pub fn explain(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -
     Ok(code::USAGE)
 }
 
-/// What to write instead, where that is known.
+/// Returns what to write instead, where that is known.
 fn hints(error: &clap::Error, arguments: &[String]) -> Vec<String> {
     use ErrorKind::{DisplayHelp, InvalidSubcommand, TooManyValues, UnknownArgument};
     if !matches!(error.kind(), UnknownArgument | InvalidSubcommand | TooManyValues | DisplayHelp) {
@@ -130,7 +131,7 @@ fn hints(error: &clap::Error, arguments: &[String]) -> Vec<String> {
     hints
 }
 
-/// What a word without an option may be: a kernel, or a file of settings.
+/// Returns a hint for a word without an option, which may be a kernel or a settings file.
 fn stray(word: &str, runs: bool, is_command: bool) -> Option<String> {
     let is_file = Path::new(word).is_file() || word.contains(['/', '.']);
     if !(runs || (is_command && is_file)) {
@@ -143,7 +144,8 @@ fn stray(word: &str, runs: bool, is_command: bool) -> Option<String> {
     })
 }
 
-/// What the first of these arguments is here, if it is another program's; its value may be the second.
+/// Returns the counterpart of the first argument, if it is another program's option. The second argument may be its
+/// value.
 fn translated(arguments: &[String]) -> Option<String> {
     let (option, inline) = match arguments[0].split_once('=') {
         Some((option, value)) => (option, Some(value)),
@@ -167,10 +169,10 @@ fn translated(arguments: &[String]) -> Option<String> {
         }
         Here::Words(words) => (*words).to_owned(),
     };
-    Some(format!("{option} is no option of this program: {ours}"))
+    Some(format!("{option} is not an option of this program: {ours}"))
 }
 
-/// A value as a shell takes it.
+/// Quotes a value for a shell.
 fn quoted(value: &str) -> String {
     let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:,=@+%".contains(&byte));
     if plain && !value.is_empty() { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }

@@ -1,4 +1,4 @@
-//! What a channel's thread sleeps on.
+//! Wakes a channel's thread.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,16 +11,17 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::host::event::into_descriptor;
 
-/// An eventfd, and with it whatever else a device wants to be woken by.
+/// A bell: an eventfd that wakes a channel's thread, together with other descriptors that a device adds.
 ///
-/// Most devices have nothing else; then a sleep is one system call on the eventfd alone. Others get an epoll that has the eventfd in it.
+/// Most devices add none; then waiting is one system call on the eventfd. Otherwise it uses an epoll that contains the
+/// eventfd.
 #[derive(Debug)]
 pub(crate) struct Bell {
     eventfd: EventFd,
     watch: OnceLock<Watch>,
 }
 
-/// An epoll, and the eventfd under the descriptor that the epoll knows it by.
+/// An epoll, and the eventfd's descriptor that is registered in it.
 #[derive(Debug)]
 struct Watch {
     epoll: OwnedFd,
@@ -28,34 +29,34 @@ struct Watch {
 }
 
 impl Bell {
-    /// One that nobody has rung.
+    /// Creates a bell that has not been rung.
     ///
     /// # Errors
-    /// The host has no descriptor for it.
+    /// Returns an error if the host lacks a descriptor.
     pub fn new() -> io::Result<Self> {
         Ok(Self { eventfd: EventFd::new(libc::EFD_CLOEXEC)?, watch: OnceLock::new() })
     }
 
-    /// Wakes whoever sleeps, or is about to.
+    /// Wakes the thread that waits, or the next one that will.
     pub fn ring(&self) {
-        // Fails, or waits, only where 2^64 - 1 calls have not been heard.
+        // Fails or blocks only after 2^64 - 1 calls without a wait.
         let _ = self.eventfd.write(1);
     }
 
-    /// A copy of the eventfd, which rings when it is written.
+    /// Returns a copy of the eventfd. Writing to it rings the bell.
     ///
     /// # Errors
-    /// The host has no descriptor for it.
+    /// Returns an error if the host lacks a descriptor.
     pub fn eventfd(&self) -> io::Result<EventFd> {
         self.eventfd.try_clone()
     }
 
-    /// Rings once `source` is readable, if it is not already; once, until this is called again.
+    /// Rings once `source` is readable: at once if it already is, and only once per call.
     ///
-    /// The source must not be duplicated: when it is closed, it is forgotten.
+    /// The source must not be duplicated. It is removed when it is closed.
     ///
     /// # Errors
-    /// The host has no memory or no descriptors for it, or `source` is nothing that one can wait for.
+    /// Returns an error if the host lacks memory or descriptors, or if `source` cannot be polled.
     pub fn ring_on(&self, source: BorrowedFd<'_>) -> io::Result<()> {
         let epoll = self.epoll()?;
         let (token, once) = (EventData::new_u64(0), EventFlags::IN | EventFlags::ONESHOT);
@@ -70,22 +71,22 @@ impl Bell {
             return Ok(&watch.epoll);
         }
         let watch = Watch { epoll: epoll::create(CreateFlags::CLOEXEC)?, eventfd: into_descriptor(self.eventfd()?) };
-        // Each write is an edge, so it need not be read.
+        // Each write is an edge, so the eventfd need not be read.
         let edges = EventFlags::IN | EventFlags::ET;
         epoll::add(&watch.epoll, &watch.eventfd, EventData::new_u64(0), edges)?;
         let watch = self.watch.get_or_init(|| watch);
-        // Who sleeps on the eventfd alone has to know.
+        // Wakes a thread that waits on the eventfd alone.
         self.ring();
         Ok(&watch.epoll)
     }
 
-    /// Sleeps until it rings. A ring may be heard twice, and many as one.
+    /// Waits until the bell rings. A wake-up may be repeated, and several may be combined.
     ///
     /// # Errors
-    /// None that a descriptor which is open gives, but for an interruption by a signal.
+    /// Returns an error only if the wait was interrupted by a signal.
     pub fn wait(&self) -> io::Result<()> {
         let Some(watch) = self.watch.get() else { return self.eventfd.read().map(drop) };
-        // What has happened is found out by looking: that something has is enough.
+        // The caller checks what has happened, so the events themselves are not needed.
         let mut room = [const { MaybeUninit::uninit() }; 8];
         epoll::wait(&watch.epoll, &mut room, None)?;
         Ok(())

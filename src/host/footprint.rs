@@ -1,4 +1,4 @@
-//! What the process keeps in memory beside its guests.
+//! The memory of the process apart from its guests.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Gives back the pages of the program's text that start-up alone has touched; those that are needed again come back from the
-/// page cache by themselves. For when the machine runs: half of a small one's resident memory would be the parsing of options.
+/// Releases pages of the program's text that only start-up has used; pages that are needed again are read from the page
+/// cache. To be called when the machine runs: otherwise half of a small machine's resident memory would be the parsing
+/// of options.
 ///
-/// Not under a debugger, whose breakpoints are changes to the text.
+/// Do not use it under a debugger, whose breakpoints modify the text.
 pub fn forget_start_up() {
     let traced = |status: String| !status.lines().any(|line| line == "TracerPid:\t0");
     if fs::read_to_string("/proc/self/status").map_or(true, traced) {
@@ -17,13 +18,15 @@ pub fn forget_start_up() {
     }
     let (Ok(program), Ok(maps)) = (fs::read_link("/proc/self/exe"), fs::read("/proc/self/maps")) else { return };
     for Range { start, end } in maps.split(|byte| *byte == b'\n').filter_map(|line| text(line, &program)) {
-        // SAFETY: this is a private mapping of the program's own file without leave to write, so its pages are the file's and
-        // nothing is lost: what is touched again is read again. It is there as long as the process is.
+        // SAFETY: this is a private mapping of the program's own file without write permission. Its pages are those of
+        // the file, so nothing is lost: pages that are accessed again are read again. The mapping exists as long as the
+        // process.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
 }
 
-/// The addresses of a mapping of the program's text, if a line of /proc/self/maps (proc_pid_maps(5)) is of one.
+/// Returns the addresses of a mapping of the program's text, if the line of /proc/self/maps (proc_pid_maps(5))
+/// describes one.
 fn text(line: &[u8], program: &Path) -> Option<Range<usize>> {
     let path = line.iter().position(|byte| *byte == b'/')?;
     let mut words = str::from_utf8(&line[..path]).ok()?.split_ascii_whitespace();

@@ -1,12 +1,12 @@
-//! Log lines that a guest, a peer or an image can cause, limited in number.
+//! Rate limits for log lines that a guest, a peer or an image can cause.
 //!
-//! [`warn!`], [`error!`] and [`info!`] here are those of the `log` crate with a limit: each call site prints [`BURST`] lines and then one
-//! every [`INTERVAL`], which says how many were left out. With `of: name`, each machine has limits of its own, so that a guest
-//! cannot use up the lines of its neighbours; without it, the process has one. [`finish`] sums up what was left out
-//! when a machine ends.
+//! [`warn!`], [`error!`] and [`info!`] here are those of the `log` crate with a limit: each call site prints [`BURST`]
+//! lines and then one every [`INTERVAL`], which includes the number of suppressed lines. With `of: name`, each machine
+//! has its own limits, so that a guest cannot use up those of its neighbours. Otherwise the limit is that of the
+//! process. [`finish`] prints the number of suppressed lines when a machine ends.
 //!
-//! Limits belong to the call site and not to a device or a channel: a guest could have those made anew as often as it likes.
-//! Lines at `debug` and `trace` are not limited: who asks for them wants all of them.
+//! Limits belong to the call site and not to a device or a channel, which a guest could create repeatedly. Lines at
+//! `debug` and `trace` are not limited, because they are only printed on request.
 
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
@@ -15,20 +15,20 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-/// Lines that a call site prints at once, for each machine.
+/// Number of lines that a call site prints without delay, for each machine.
 pub(crate) const BURST: u32 = 5;
-/// Time after which it prints another one.
+/// Interval between further lines.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
-/// Machines with limits of their own. More of them share one: there is no bound to their number, but there is one to this memory.
+/// Number of machines with their own limits. Further machines share one, so that this memory is bounded.
 const MAX_MACHINES: usize = 256;
 
 /// All call sites that have printed something.
 static SITES: Mutex<Vec<&'static Site>> = Mutex::new(Vec::new());
 
-/// What becomes of a line.
+/// Whether a line is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It is printed; `left_out` others were not since the last one.
+    /// It is printed; `left_out` lines were suppressed since the last one.
     Print {
         left_out: u64,
         last: bool,
@@ -36,11 +36,11 @@ enum Verdict {
     LeaveOut,
 }
 
-/// A bucket of lines that may still be printed.
+/// A bucket of lines that may be printed.
 #[derive(Debug)]
 struct Bucket {
     lines: u32,
-    /// When the bucket was full, or was last filled up by a line.
+    /// The time when the bucket was full, or was last filled by a line.
     filled: Instant,
     left_out: u64,
 }
@@ -50,14 +50,14 @@ impl Bucket {
         Self { lines: BURST, filled: now, left_out: 0 }
     }
 
-    /// Judges a line that comes now.
+    /// Decides about a line at this time.
     fn judge(&mut self, now: Instant) -> Verdict {
         let intervals = now.saturating_duration_since(self.filled).as_secs() / INTERVAL.as_secs();
         let missing = u64::from(BURST - self.lines);
         if intervals >= missing {
             (self.lines, self.filled) = (BURST, now);
         } else {
-            // Fewer than the burst, so that both fit.
+            // Fewer than the burst, so both fit.
             self.lines += intervals as u32;
             self.filled += INTERVAL * intervals as u32;
         }
@@ -70,7 +70,7 @@ impl Bucket {
     }
 }
 
-/// The state of one call site. Made by the macros.
+/// The state of one call site, created by the macros.
 #[derive(Debug)]
 pub(crate) struct Site {
     level: Level,
@@ -81,7 +81,7 @@ pub(crate) struct Site {
 #[derive(Debug)]
 struct Machines {
     buckets: BTreeMap<String, Bucket>,
-    /// Whether [`SITES`] has the site.
+    /// Whether the site is in [`SITES`].
     is_listed: bool,
 }
 
@@ -90,7 +90,7 @@ impl Site {
         Self { level, target, machines: Mutex::new(Machines { buckets: BTreeMap::new(), is_listed: false }) }
     }
 
-    /// Prints a line, or counts it. Without a name for `machine`, the limit is the process's.
+    /// Prints or counts a line. Without a name for `machine`, the limit is that of the process.
     pub(crate) fn log(&'static self, machine: &str, line: Arguments<'_>) {
         match self.judge(machine, Instant::now()) {
             Verdict::LeaveOut => {}
@@ -106,7 +106,7 @@ impl Site {
         }
     }
 
-    /// Whether one more line may be printed by somebody else, for the process.
+    /// Returns `true` if other code may print one more line for the process.
     pub(crate) fn allows_one_more(&'static self) -> bool {
         self.judge("", Instant::now()) != Verdict::LeaveOut
     }
@@ -131,7 +131,7 @@ impl Site {
         verdict
     }
 
-    /// Forgets a machine, and returns the number of its lines that were left out.
+    /// Removes a machine, and returns the number of its suppressed lines.
     fn finish(&self, machine: &str) -> u64 {
         self.lock().buckets.remove(machine).map_or(0, |bucket| bucket.left_out)
     }
@@ -145,7 +145,7 @@ fn sites() -> MutexGuard<'static, Vec<&'static Site>> {
     SITES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says how many lines of a machine were left out, and forgets the machine: it has ended.
+/// Prints the number of suppressed lines of a machine that has ended, and removes it.
 pub(crate) fn finish(machine: &str) {
     let all: Vec<_> = sites().clone();
     for level in [Level::Error, Level::Warn, Level::Info] {
@@ -157,7 +157,7 @@ pub(crate) fn finish(machine: &str) {
     }
 }
 
-/// Logs at a level, with a limit: see the module's description.
+/// Logs at a level, with a limit; see the module's description.
 macro_rules! limited {
     ($level:ident, of: $machine:expr, $($line:tt)+) => {{
         static SITE: $crate::host::limited::Site = $crate::host::limited::Site::new(log::Level::$level, module_path!());

@@ -1,8 +1,8 @@
-//! What a file that a user names is by its bytes, where it is of no use as it is.
+//! File formats that cannot be used directly, recognised by their content.
 
 use std::path::Path;
 
-/// A compression by its magic number, with the name's usual ending and the tool that unpacks it.
+/// A compression format: its magic number, the usual file name extension, and the tool to decompress it.
 pub(crate) struct Compression {
     bytes: &'static [u8],
     pub name: &'static str,
@@ -22,14 +22,14 @@ const COMPRESSIONS: &[Compression] = &[
 ];
 
 impl Compression {
-    /// The compression of a file with this head, if it is compressed.
+    /// Returns the compression format of a file that starts with `head`, if it is compressed.
     pub fn of(head: &[u8]) -> Option<&'static Self> {
         COMPRESSIONS.iter().find(|compression| head.starts_with(compression.bytes))
     }
 
-    /// How to unpack `file`, which is wanted as a `kind`.
+    /// Returns how to decompress `file` to use it as a `kind`.
     ///
-    /// The tools keep the file with `-k` and drop the ending; without the ending they want to be told where to write.
+    /// The tools keep the file with `-k` and remove the extension. Without the extension, they need an output file.
     pub fn advice(&self, file: &Path, kind: &str) -> String {
         let (Self { ending, tool, .. }, name) = (self, file.display());
         match file.extension() {
@@ -39,12 +39,12 @@ impl Compression {
     }
 }
 
-/// How a file must begin to be a qcow2 image.
+/// The first bytes of a qcow2 image.
 pub(crate) const QCOW2: [u8; 4] = *b"QFI\xfb";
-/// How a VHD image's last 512 bytes begin, and a growing one's first.
+/// The start of a VHD image's last 512 bytes, and of a dynamic one's first.
 const VHD: &[u8] = b"conectix";
 
-/// Formats of disk images by where their magic is, and what it is.
+/// Disk image formats, with the offset and content of their magic number.
 const DISK_FORMATS: &[(usize, &[u8], &str)] = &[
     (0, &QCOW2, "qcow2"),
     (0, b"KDMV", "VMDK"),
@@ -55,17 +55,17 @@ const DISK_FORMATS: &[(usize, &[u8], &str)] = &[
     (0, b"QED\0", "QED"),
 ];
 
-/// The format of the disk image that has this head, if it is not raw.
+/// Returns the format of a disk image that starts with `head`, if it is not raw.
 pub(crate) fn disk_format(head: &[u8]) -> Option<&'static str> {
     DISK_FORMATS.iter().find(|(offset, magic, _)| has(head, *offset, magic)).map(|(_, _, name)| *name)
 }
 
-/// The same of an image that has this tail of 512 bytes: a VHD image of fixed size has nothing else.
+/// Returns the format of a disk image with this tail of 512 bytes: a VHD image of fixed size has no other mark.
 pub(crate) fn disk_format_by_tail(tail: &[u8]) -> Option<&'static str> {
     tail.starts_with(VHD).then_some("VHD")
 }
 
-/// Whether these bytes are in the head at this place.
+/// Returns `true` if these bytes are at this offset of the head.
 pub(crate) fn has(head: &[u8], offset: usize, bytes: &[u8]) -> bool {
     head.get(offset..).is_some_and(|rest| rest.starts_with(bytes))
 }

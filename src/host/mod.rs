@@ -1,12 +1,12 @@
-//! What the process asks of its host: events, sleeping threads, scheduling, the kinds of files.
+//! Services of the host: events, wake-ups, scheduling, file formats, output files.
 //!
 //! - [`event`]: eventfds as descriptors.
-//! - `bell`: what a channel's thread sleeps on.
-//! - `patience`, `scheduling`: when a woken thread waits for its turn.
-//! - `magic`: the kind of a file, by its first bytes.
-//! - `limited`: log lines that a guest can cause, limited in number.
-//! - `panics`: calls code that is not ours, and returns what it panicked with.
-//! - [`records`]: files written beside the console, whole records at a time.
+//! - `bell`: wakes a channel's thread.
+//! - `patience`, `scheduling`: decide whether a woken thread waits for its turn.
+//! - `magic`: the format of a file, by its first bytes.
+//! - `limited`: rate limits for log lines that a guest can cause.
+//! - `panics`: calls code of others, and returns the message if it panics.
+//! - [`records`]: output files other than the console, written in whole records.
 //! - [`footprint`]: resident memory of the process.
 #![allow(unsafe_code)]
 

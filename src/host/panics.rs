@@ -1,7 +1,8 @@
-//! Calls code that is not ours, and returns what it panicked with.
+//! Calls code of others, and returns the message if it panics.
 //!
-//! The panic hook prints a panic's message before anybody can catch it. A guest that makes such code panic again and again would fill
-//! the log of the host by that, so of the panics that are caught here the hook sees as many as [`limited`](crate::host::limited) allows.
+//! The panic hook prints a panic's message before it can be caught. A guest that makes such code panic repeatedly could
+//! fill the host's log. So the hook sees only as many of the panics that are caught here as
+//! [`limited`](crate::host::limited) allows.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,11 +14,11 @@ use log::Level;
 use crate::host::limited::Site;
 
 thread_local! {
-    /// How many calls of [`caught`] this thread is in.
+    /// Number of calls of [`caught`] in which this thread is.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What the hook may print for the whole process.
+/// The limit of the hook for the whole process.
 static HOOK: Site = Site::new(Level::Error, module_path!());
 
 /// Calls `code`.
@@ -32,7 +33,7 @@ pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     result
 }
 
-/// Puts the limit before the hook that there is. A program that sets its own later has all panics there.
+/// Installs the limit in front of the present hook. A program that sets its own hook later gets all panics.
 fn limit_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -52,7 +53,7 @@ fn message(payload: Box<dyn Any + Send>) -> String {
         (_, Some(text)) => text.clone(),
         _ => "(no message)".to_owned(),
     };
-    // A payload may be anything, and panic when it is dropped.
+    // A payload can be of any type, and can panic when it is dropped.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(another);
     }

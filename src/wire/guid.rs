@@ -1,4 +1,4 @@
-//! GUIDs as VMBus carries them, and the interfaces that guests have drivers for.
+//! GUIDs of VMBus, and those of the interfaces for which guests have drivers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ pub struct Guid {
 const _: () = assert!(size_of::<Guid>() == 16);
 
 impl Guid {
-    /// The GUID that prints as the 128-bit number `value` in hexadecimal, hyphens aside.
+    /// Creates the GUID whose hexadecimal digits, without hyphens, are the 128-bit number `value`.
     pub const fn new(value: u128) -> Self {
         Self {
             data1: (value >> 96) as u32,
@@ -49,9 +49,9 @@ impl fmt::Debug for Guid {
     }
 }
 
-/// A text that is no GUID.
+/// The text is not a GUID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no GUID; write it like ba6163d9-04a1-4d29-b605-72e2ffb1dc7f")]
+#[error("'{0}' is not a GUID; write it like ba6163d9-04a1-4d29-b605-72e2ffb1dc7f")]
 pub struct BadGuid(String);
 
 impl FromStr for Guid {
@@ -69,12 +69,12 @@ impl FromStr for Guid {
 
 macro_rules! interfaces {
     ($($(#[$doc:meta])* $constant:ident = $value:literal, $name:literal;)*) => {
-        /// The interfaces that guests know, by the GUID of the offer.
+        /// The GUIDs of the interfaces that guests support.
         pub mod interface {
             use super::Guid;
             $($(#[$doc])* pub const $constant: Guid = Guid::new($value);)*
 
-            /// What people call the interface, for logs and traces.
+            /// Returns the usual name of the interface, for logs and traces.
             pub(crate) fn name(interface: Guid) -> Option<&'static str> {
                 match interface {
                     $($constant => Some($name),)*
@@ -108,17 +108,17 @@ interfaces! {
     VSOCK_TEMPLATE = 0x00000000_facb_11e6_bd58_64006a7986d3, "vsock";
     /// Virtual PCI bus for passed-through devices.
     PCI = 0x44c4f61d_4444_4400_9d52_802e27ede19f, "PCI";
-    /// Integration service: is the guest alive?
+    /// Integration service: checks whether the guest is alive.
     HEARTBEAT = 0x57164f39_9115_4e78_ab55_382f3bd5422d, "heartbeat";
-    /// Integration service: shut the guest down.
+    /// Integration service: shuts the guest down.
     SHUTDOWN = 0x0e0b6031_5213_4934_818b_38d90ced39db, "shutdown";
-    /// Integration service: set the guest's clock.
+    /// Integration service: sets the guest's clock.
     TIME_SYNC = 0x9527e630_d0ae_497b_adce_e80ab0175caf, "time sync";
     /// Integration service: key-value pairs.
     KVP = 0xa9a0f4e7_5a45_4d96_b827_8a841e8c03e6, "KVP";
-    /// Integration service: freeze file systems for a backup.
+    /// Integration service: freezes file systems for a backup.
     VSS = 0x35fa2e29_ea23_4236_96ae_3a6ebacba440, "VSS";
-    /// Integration service: copy a file into the guest.
+    /// Integration service: copies a file into the guest.
     FILE_COPY = 0x34d14be3_dee4_41c8_9ae7_6b174977c192, "file copy";
     /// Remote desktop's data channel, for which Linux has no driver.
     REMOTE_DESKTOP = 0x276aacf4_ac15_426c_98dd_7521ad3f01fe, "remote desktop";

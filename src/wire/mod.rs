@@ -1,21 +1,21 @@
-//! Types as they go over a wire or stand in a text: GUIDs, open enums, sizes.
+//! Types of wire formats and of text: GUIDs, open enums, sizes.
 //!
 //! - [`guid`]: GUIDs of interfaces and instances.
-//! - [`printable`]: text of guests, images and peers, made fit for a terminal.
-//! - [`size`]: sizes as users write them, for example `256MiB`.
+//! - [`printable`]: makes text from guests, images and peers safe for a terminal.
+//! - [`size`]: sizes with units, such as `256MiB`.
 
 pub mod guid;
 pub mod printable;
 pub mod size;
 
-/// `N` bytes at `at`, which the caller knows to be there.
+/// Returns `N` bytes at `at`. The caller guarantees that they exist.
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[at..at + N]);
     array
 }
 
-/// Plain data of a size that is known.
+/// Defines plain data types with a known size.
 macro_rules! wire {
     ($size:literal, $(#[$doc:meta])* pub struct $name:ident { $($body:tt)* }) => {
         $(#[$doc])*
@@ -30,7 +30,7 @@ macro_rules! wire {
 }
 pub(crate) use wire;
 
-/// A number with names for some of its values. An unknown one stays what it is.
+/// Defines a number type with names for some of its values. Unknown values are kept.
 macro_rules! open_enum {
     ($(#[$doc:meta])* $name:ident: $inner:ty, $unknown:literal; $($constant:ident = $value:literal;)*) => {
         $(#[$doc])*
@@ -44,10 +44,10 @@ macro_rules! open_enum {
         #[allow(missing_docs, reason = "the names are the protocol's own")]
         impl $name {
             $(pub const $constant: Self = Self($value);)*
-            /// Those that have names.
+            /// The values that have names.
             pub const ALL: &[Self] = &[$(Self::$constant),*];
 
-            /// The protocol's name of the value, if it has one.
+            /// Returns the protocol's name of the value, if it has one.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $(Self::$constant => Some(stringify!($constant)),)*
@@ -74,7 +74,7 @@ macro_rules! open_enum {
 }
 pub(crate) use open_enum;
 
-/// Has files and the command line hold a value as its text.
+/// Implements conversions so that files and the command line contain a value as text.
 macro_rules! held_as_text {
     ($name:ty) => {
         impl<'de> serde::Deserialize<'de> for $name {

@@ -1,11 +1,12 @@
-//! Text of guests, images and peers, made fit for a terminal and a log.
+//! Makes text from guests, images and peers safe for a terminal and a log.
 //!
-//! Such text could move the cursor, change colours or titles, and start lines that look like Viridian's own. [`Escaped`] shows as
-//! escapes what could do so; [`Marked`] keeps the text's lines, and marks each but the first as a continuation.
+//! Such text could move the cursor, change colours or titles, and start lines that look like Viridian's own.
+//! [`Escaped`] replaces such characters by escapes; [`Marked`] keeps the lines of the text, and marks each except the
+//! first as a continuation.
 
 use std::fmt::{self, Write};
 
-/// Text of one line, whatever it contains.
+/// Text that is printed as one line, whatever it contains.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -19,19 +20,19 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Whether a character can do something else than be seen: controls other than the tab, other ends of lines, and what changes the
-/// direction of the text around it.
+/// Returns `true` if a character has an effect other than being visible: controls except the tab, line separators, and
+/// characters that change the direction of text.
 fn is_dangerous(c: char) -> bool {
     c.is_control() && c != '\t'
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text of several lines: the second and all that follow begin with `CONTINUATION`.
+/// Text of several lines. All lines except the first begin with `CONTINUATION`.
 #[derive(Clone, Copy, Debug)]
 pub struct Marked<'a>(pub &'a str);
 
-/// What marks a line that goes on with the text of the line before it.
+/// Marks a line as a continuation of the previous one.
 pub const CONTINUATION: &str = "  | ";
 
 impl fmt::Display for Marked<'_> {

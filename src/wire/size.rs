@@ -1,4 +1,4 @@
-//! Sizes as people write them: `256M`, `1G`, `4096`.
+//! Sizes with units: `256M`, `1G`, `4096`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -78,7 +78,11 @@ fn unknown_options_commands_and_values() {
 #[test]
 fn options_of_other_programs() {
     let run = run_with(["run", "-m", "512", "-smp", "4", "-kernel", "bzImage", "-append", "a b", "-nographic"]);
-    expect(&run, 2, &["--memory 512M", "--cpus 4", "--kernel bzImage", "--cmdline 'a b'", "-nographic is no option"]);
+    expect(
+        &run,
+        2,
+        &["--memory 512M", "--cpus 4", "--kernel bzImage", "--cmdline 'a b'", "-nographic is not an option"],
+    );
     expect(&run_with(["-hda", "a.img"]), 2, &["--disk a.img"]);
     refused("--api-socket /tmp/x", &["--report FILE"]);
 }

@@ -1,8 +1,8 @@
-//! A file descriptor that was given to us, read and written without ever blocking.
+//! An inherited file descriptor that is read and written without blocking.
 //!
-//! `O_NONBLOCK` belongs to the open file, which we share with whoever gave it: our parent's shell would find its
-//! terminal non-blocking. So we open the file once more through /proc. Where that cannot be done (a socket, no
-//! permission, no /proc) we ask poll first and move no more than a pipe takes at once.
+//! `O_NONBLOCK` belongs to the open file, which is shared with the parent: the shell would find its terminal
+//! non-blocking. So the file is opened again through /proc. If that fails (a socket, no permission, no /proc), poll is
+//! called first, and no more is transferred than a pipe accepts at once.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,27 +10,27 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// POSIX's PIPE_BUF on Linux: a pipe that polls writable takes that many bytes at once.
+/// PIPE_BUF on Linux: a pipe that polls writable accepts this many bytes at once.
 const AT_ONCE: usize = 4096;
 
-/// Our own handle to a file that somebody else has open too.
+/// A separate handle to a file that another process may also have open.
 pub(crate) struct Endpoint {
     fd: OwnedFd,
     asks_first: bool,
 }
 
 impl Endpoint {
-    /// A handle for reading.
+    /// Creates a handle for reading.
     pub fn for_reading(fd: BorrowedFd<'_>) -> io::Result<Self> {
         Self::new(fd, OFlags::RDONLY)
     }
 
-    /// A handle for writing.
+    /// Creates a handle for writing.
     pub fn for_writing(fd: BorrowedFd<'_>) -> io::Result<Self> {
         Self::new(fd, OFlags::WRONLY)
     }
 
-    /// A handle to a file that nobody else has open, with `O_NONBLOCK` set.
+    /// Creates a handle to a file that no other process has open, with `O_NONBLOCK` set.
     pub fn of_own(fd: OwnedFd) -> Self {
         Self { fd, asks_first: false }
     }
@@ -48,7 +48,7 @@ impl Endpoint {
         Ok(Self { fd, asks_first: kind != FileType::RegularFile })
     }
 
-    /// Reads what is there. `WouldBlock` when nothing is, 0 at the end.
+    /// Reads available bytes. Returns `WouldBlock` if there are none, and 0 at the end.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.asks_first && !self.is_ready(PollFlags::IN)? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -56,7 +56,7 @@ impl Endpoint {
         Ok(rustix::io::read(&self.fd, buffer)?)
     }
 
-    /// Writes as much as goes. `WouldBlock` when nothing does.
+    /// Writes as much as possible. Returns `WouldBlock` if nothing can be written.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         if !self.asks_first {
             return Ok(rustix::io::write(&self.fd, bytes)?);

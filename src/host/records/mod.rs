@@ -1,8 +1,9 @@
-//! Files that a machine writes beside its console, whole records at a time: lines of a trace, blocks of a capture.
+//! Output files other than the console, written in whole records: lines of a trace, blocks of a capture.
 //!
-//! Whoever writes is often a VP's or a channel's thread, and must not wait for a reader. A record is written at once where that works. While the reader of
-//! a pipe or terminal is behind, up to [`CAPACITY`] bytes are kept, and a thread that exists only meanwhile writes them; beyond that records are dropped, counted,
-//! and replaced by a note that says how many are missing. The end of a run waits for a reader that makes progress, but never for one that has stopped.
+//! The writer is often a VP's or a channel's thread, and must not wait for a reader. A record is written at once if
+//! possible. While the reader of a pipe or terminal is behind, up to [`CAPACITY`] bytes are kept, and a temporary
+//! thread writes them. Beyond that, records are dropped and counted, and replaced by a note with their number. The end
+//! of a run waits for a reader that makes progress, but not for one that has stopped.
 
 pub(crate) mod endpoint;
 
@@ -21,22 +22,23 @@ use rustix::io::Errno;
 
 use endpoint::Endpoint;
 
-/// Bytes that are kept for a reader that is behind.
+/// Maximum number of bytes that are kept for a slow reader.
 pub const CAPACITY: usize = 1 << 20;
-/// A reader that has taken nothing for so long has stopped: the end does not wait for it.
+/// A reader that has taken nothing for this long has stopped: the end does not wait for it.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The end waits no longer for any reader.
+/// Maximum time that the end waits for a reader.
 const LONGEST_END: Duration = Duration::from_secs(2);
-/// How long the thread that writes what is kept sleeps before it looks whether it is still wanted.
+/// Interval at which the writing thread checks whether it is still needed.
 const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// Creates or empties a file for writing. The descriptor is non-blocking: a pipe without a reader is an error (`ENXIO`).
+/// Creates or truncates a file for writing. The descriptor is non-blocking, so a pipe without a reader is an error
+/// (`ENXIO`).
 pub(crate) fn create(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))
 }
 
-/// Says what to do about a file that cannot be opened for writing.
+/// Returns a remedy for a file that cannot be opened for writing.
 pub(crate) fn advice_on_opening(errno: Errno) -> &'static str {
     match errno {
         Errno::ISDIR => "name a file in that directory",
@@ -48,7 +50,7 @@ pub(crate) fn advice_on_opening(errno: Errno) -> &'static str {
     }
 }
 
-/// Says what to do about a file that cannot be written any more.
+/// Returns a remedy for a file that can no longer be written.
 pub(crate) fn advice_on_writing(errno: Errno) -> &'static str {
     match errno {
         Errno::PIPE => "its reader has gone; start the reader again",
@@ -57,17 +59,18 @@ pub(crate) fn advice_on_writing(errno: Errno) -> &'static str {
     }
 }
 
-/// Keeps the process alive when a file reaches the limit on its size (`ulimit -f`): the write then fails with `EFBIG`, where
-/// otherwise SIGXFSZ ends the process and every machine in it. Changes how the whole process handles that signal.
+/// Keeps the process alive when a file reaches its size limit (`ulimit -f`): the write then fails with `EFBIG`.
+/// Otherwise SIGXFSZ would end the process and every machine in it. This changes the handling of that signal for the
+/// whole process.
 pub fn survive_file_size_limit() {
     static HANDLER: LazyLock<()> = LazyLock::new(|| {
-        // Any handler will do. A program's own one, if there is one, is still called.
+        // Any handler is sufficient. An existing handler of the program is still called.
         let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     });
     LazyLock::force(&HANDLER);
 }
 
-/// Makes the record that stands for dropped ones: how many since the last note, and how many in all.
+/// Creates the record that replaces dropped ones, from their number since the last note and the total.
 pub(crate) type Note = fn(dropped: u64, total: u64) -> Vec<u8>;
 
 /// An output of whole records. Clones share it. See the module's description.
@@ -85,36 +88,37 @@ struct Shared {
     /// Signalled when bytes were written, or none will be.
     progress: Condvar,
     name: String,
-    /// What is told when the output fails or its reader is behind. Standard error, where this would be printed, has nobody to tell.
+    /// What is notified if the output fails or its reader is slow. For standard error, where this would be printed,
+    /// there is none.
     is_log: bool,
     note: Note,
 }
 
 struct State {
-    /// None once writing has failed.
+    /// `None` once writing has failed.
     output: Option<Endpoint>,
     kept: VecDeque<u8>,
-    /// Records that were dropped and not noted yet.
+    /// Number of records that were dropped and are not in a note yet.
     dropped: u64,
     total_dropped: u64,
-    /// When bytes were last written, or the reader was found behind.
+    /// The time when bytes were last written, or the reader was found to be behind.
     last_progress: Instant,
-    /// The thread runs.
+    /// Whether the thread runs.
     draining: bool,
-    /// Nothing more is written by the thread.
+    /// The thread writes nothing more.
     closed: bool,
 }
 
 impl Records {
-    /// Creates or empties the file at `path`. `name` says in messages what it is.
+    /// Creates or truncates the file at `path`. `name` is its name in messages.
     ///
     /// # Errors
-    /// The file cannot be opened, or is a pipe that nobody reads.
+    /// Returns an error if the file cannot be opened, or is a pipe without a reader.
     pub(crate) fn create(path: &Path, name: String, note: Note) -> Result<Self, Errno> {
         Ok(Self::new(Some(Endpoint::of_own(create(path)?)), name, false, note))
     }
 
-    /// Standard error of this process, for lines.
+    /// Returns the standard error of this process, for lines.
     pub fn standard_error() -> &'static Self {
         static STANDARD_ERROR: LazyLock<Records> = LazyLock::new(|| {
             let output = Endpoint::for_writing(io::stderr().as_fd()).ok();
@@ -123,16 +127,16 @@ impl Records {
         &STANDARD_ERROR
     }
 
-    /// Standard output of this process, for lines.
+    /// Returns the standard output of this process, for lines.
     pub fn standard_output() -> Self {
         let output = Endpoint::for_writing(io::stdout().as_fd()).ok();
         Self::new(output, "standard output".into(), false, json_lines_dropped)
     }
 
-    /// Creates or empties a file for lines of JSON.
+    /// Creates or truncates a file for JSON lines.
     ///
     /// # Errors
-    /// The file cannot be opened, or is a pipe that nobody reads; with the path, and what to do.
+    /// Returns an error, with the path and a remedy, if the file cannot be opened or is a pipe without a reader.
     pub fn create_lines(path: &Path) -> Result<Self, String> {
         Self::create(path, path.display().to_string(), json_lines_dropped).map_err(|errno| {
             let (path, error, advice) = (path.display(), io::Error::from(errno), advice_on_opening(errno));
@@ -173,18 +177,18 @@ impl Records {
         }
     }
 
-    /// Waits until all is written, but not for a reader that has stopped. Returns `true` if nothing is left.
+    /// Waits until everything is written, unless the reader has stopped. Returns `true` if nothing is left.
     pub fn finish(&self) -> bool {
         self.0.shared.finish()
     }
 }
 
-/// A line for lines that were dropped.
+/// Returns a line that reports dropped lines.
 pub(crate) fn lines_dropped(dropped: u64, _total: u64) -> Vec<u8> {
     format!("viridian: {dropped} lines are missing here: their reader was too slow\n").into_bytes()
 }
 
-/// The same as a line of JSON.
+/// Returns a JSON line that reports dropped lines.
 pub(crate) fn json_lines_dropped(dropped: u64, _total: u64) -> Vec<u8> {
     format!("{{\"dropped\":{dropped}}}\n").into_bytes()
 }
@@ -211,11 +215,11 @@ impl Owner {
     fn start_thread(&self) {
         let shared = self.shared.clone();
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        // The one before has written all that it had, and ended.
+        // The previous thread has written everything and ended.
         let _ = thread.take().map(JoinHandle::join);
         match thread::Builder::new().name("records".into()).spawn(move || shared.drain()) {
             Ok(started) => *thread = Some(started),
-            // Without a thread the next record takes along what is kept.
+            // Without a thread, the next record writes what is kept.
             Err(_) => self.shared.lock().draining = false,
         }
     }
@@ -243,14 +247,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the output has failed.
+    /// Logs that the output has failed.
     fn tell(&self, error: Option<Errno>) {
         if let Some(errno) = error.filter(|_| !self.is_log) {
             log::warn!("{} ends here: {}; {}", self.name, io::Error::from(errno), advice_on_writing(errno));
         }
     }
 
-    /// The thread: writes what is kept as the reader takes it, and ends with the last byte.
+    /// The thread: writes what is kept as the reader accepts it, and ends with the last byte.
     fn drain(&self) {
         loop {
             let mut state = self.lock();
@@ -264,7 +268,7 @@ impl Shared {
                 drop(state);
                 return self.tell(result.err());
             }
-            // The file is polled without the lock, so by a handle of its own.
+            // The file is polled without the lock, so with a separate handle.
             let file = state.output.as_ref().and_then(|output| output.as_fd().try_clone_to_owned().ok());
             drop(state);
             self.progress.notify_all();
@@ -310,7 +314,7 @@ impl State {
         if self.kept.is_empty() {
             self.last_progress = Instant::now();
         }
-        // What is written in part is kept whatever its length: nobody could read on behind it.
+        // The rest of a partly written record is kept whatever its length, because a partial record is unreadable.
         if written > 0 || (self.dropped == 0 && self.kept.len() + records.len() <= CAPACITY) {
             self.kept.extend(&records[written..]);
             return Ok(());
@@ -320,7 +324,7 @@ impl State {
         Ok(())
     }
 
-    /// Writes as much of what is kept as goes, and then notes what was dropped.
+    /// Writes as much as possible of what is kept, then a note about dropped records.
     fn write_kept(&mut self, note: Note) -> Result<(), Errno> {
         loop {
             while !self.kept.is_empty() {
@@ -340,7 +344,7 @@ impl State {
         }
     }
 
-    /// Writes as much as goes, and says how much. With an error the output ends.
+    /// Writes as much as possible, and returns the number of bytes. After an error, the output ends.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         let mut written = 0;
         while let Some(output) = self.output.as_ref().filter(|_| written < bytes.len()) {

@@ -10,7 +10,7 @@ use crate::vmbus::connection::Opening;
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::vsp::{Channel, Handler, ServiceError};
 
-/// What a channel's thread works with.
+/// The state of a channel's thread.
 pub(super) struct ChannelThread {
     pub link: Arc<Link>,
     pub device: Arc<Device>,
@@ -19,7 +19,7 @@ pub(super) struct ChannelThread {
 }
 
 impl ChannelThread {
-    /// The thread's whole life: opens the channel, serves it until it is to be closed, and closes it.
+    /// Opens the channel, serves it until it must close, and closes it.
     pub fn run(self, opening: Opening) {
         let Self { link, port, .. } = &self;
         let id = opening.channel;
@@ -83,7 +83,7 @@ impl ChannelThread {
         handler.into_iter().for_each(|handler| self.bury(id, handler));
     }
 
-    /// Drops a handler, which is not always ours.
+    /// Drops a handler, which may be a library user's code.
     fn bury(&self, channel: ChannelId, handler: Box<dyn Handler>) {
         if let Err(message) = caught(move || drop(handler)) {
             let error = ServiceError::Panicked(message);
@@ -92,7 +92,7 @@ impl ChannelThread {
     }
 }
 
-/// Calls a device's code, which is not always ours. A panic ends its service, not the bus.
+/// Calls a device's code, which may be a library user's. A panic ends its service, not the bus.
 fn guarded<T>(code: impl FnOnce() -> Result<T, ServiceError>) -> Result<T, ServiceError> {
     caught(code).unwrap_or_else(|message| Err(ServiceError::Panicked(message)))
 }

@@ -1,4 +1,4 @@
-//! Failures of devices, for who wants to know of them.
+//! Reports of failed devices.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use crate::vmbus::ids::ChannelId;
 use crate::vmbus::vsp::{Offer, ServiceError};
 use crate::wire::guid::Guid;
 
-/// The failure of a device: a channel of it does not open, or is served no more until the guest opens it again. Either the device's
-/// code panicked or says so, or the guest broke the rules.
+/// The failure of a device: one of its channels cannot be opened, or is no longer served until the guest reopens it.
+/// The device's code panicked or returned an error, or the guest violated the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ChannelFailure {
-    /// What kind of device it is.
+    /// The kind of the device.
     pub interface: Guid,
-    /// Which of its kind.
+    /// Its instance.
     pub instance: Guid,
-    /// The channel, if it is about one.
+    /// The channel, if the failure concerns one.
     pub channel: Option<ChannelId>,
-    /// What becomes of the channel.
+    /// The consequence for the channel.
     what: &'static str,
-    /// Why.
+    /// The reason.
     pub error: ServiceError,
 }
 
@@ -41,12 +41,12 @@ impl fmt::Display for ChannelFailure {
     }
 }
 
-/// Takes the failures of a bus's devices, on any thread.
+/// Receives the failures of a bus's devices, on any thread.
 #[derive(Clone, Default)]
 pub struct FailureSink(Option<Arc<dyn Fn(ChannelFailure) + Send + Sync>>);
 
 impl FailureSink {
-    /// Has `take` called for each failure.
+    /// Creates a sink that calls `take` for each failure.
     pub fn new(take: impl Fn(ChannelFailure) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(take)))
     }

@@ -1,4 +1,4 @@
-//! A bus's connection to one guest: the control protocol with its effects.
+//! A bus's connection to one guest: executes the actions of the control protocol.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,13 +23,13 @@ use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version};
 use crate::vmbus::trace::{MessageLine, Tracer};
 use crate::vmbus::vsp::ServiceError;
 
-/// See the module's description.
+/// The connection; see the module's description.
 pub(super) struct Link {
     name: String,
     tracer: Option<Tracer>,
     failures: FailureSink,
     child: Arc<dyn Child>,
-    /// Wakes the bus's own thread: there is room for messages, or a channel's thread has ended.
+    /// Wakes the bus's own thread, because there is room for messages or a channel's thread has ended.
     attention: EventFd,
     over: AtomicBool,
     state: Mutex<State>,
@@ -38,15 +38,15 @@ pub(super) struct Link {
 struct State {
     connection: Connection,
     channels: BTreeMap<ChannelId, Entry>,
-    /// Threads that have nothing to do any more but to end.
+    /// Threads that are about to end.
     ended: Vec<JoinHandle<()>>,
-    /// No channel is opened any more.
+    /// No more channels are opened.
     closing: bool,
 }
 
-/// A channel that is offered, or was.
+/// A channel that is, or was, offered.
 struct Entry {
-    /// None once it is rescinded.
+    /// `None` once it is rescinded.
     device: Option<Arc<Device>>,
     id: DeviceId,
     subchannel_index: u16,
@@ -80,7 +80,7 @@ impl Link {
         }))
     }
 
-    /// Opens the ports: from now on the guest can make contact.
+    /// Opens the message ports, so that the guest can make contact.
     pub fn connect(self: &Arc<Self>) -> Result<(), AttachError> {
         self.child.announce_room(Some(self.attention.try_clone().map_err(AttachError::Descriptor)?));
         for id in self.ports() {
@@ -95,7 +95,7 @@ impl Link {
         ids.map(|id| state.connection.listens_on(id).then_some(id)).into_iter().flatten()
     }
 
-    /// Closes ports and channels. All threads but the bus's own are gone when this returns, and that one is about to end.
+    /// Closes ports and channels. When this returns, all threads have ended except the bus's own, which is about to.
     pub fn disconnect(&self) {
         self.ports().for_each(|id| self.child.disconnect(id));
         self.child.announce_room(None);
@@ -110,15 +110,15 @@ impl Link {
         self.wake();
     }
 
-    /// Returns `true` once the guest is gone and [`disconnect`](Self::disconnect) works.
+    /// Returns `true` once the guest is gone and [`disconnect`](Self::disconnect) is running.
     pub fn is_closing(&self) -> bool {
         self.lock().closing
     }
 
-    /// The bus's own thread.
+    /// Runs the bus's own thread.
     pub fn run(&self) {
         while !self.over.load(Ordering::SeqCst) {
-            // Interrupted, it looks for nothing.
+            // After an interruption, the checks below find nothing to do.
             let _ = self.attention.read();
             let mut state = self.lock();
             self.send(&mut state);
@@ -173,8 +173,8 @@ impl Link {
         self.send(&mut state);
     }
 
-    /// Takes back the offers of a device, by [`Connection::rescind`] or [`Connection::retire`]. Gives what was shared of it, to be
-    /// dropped without a lock.
+    /// Rescinds the offers of a device, by [`Connection::rescind`] or [`Connection::retire`]. Returns the references to
+    /// it, which must be dropped without a lock.
     pub fn take_back(
         self: &Arc<Self>,
         id: DeviceId,
@@ -195,7 +195,7 @@ impl Link {
         shares
     }
 
-    /// Takes a message of the guest's.
+    /// Processes a message from the guest.
     fn receive(self: &Arc<Self>, id: ConnectionId, message: &[u8]) -> HvResult<()> {
         let mut state = self.lock();
         let actions = state.connection.receive(id, message);
@@ -209,7 +209,7 @@ impl Link {
         if busy { Err(HvStatus::INSUFFICIENT_BUFFERS) } else { Ok(()) }
     }
 
-    /// A channel's thread has opened its channel, or could not and ends.
+    /// Called by a channel's thread that has opened its channel, or failed to and ends.
     pub fn opened(self: &Arc<Self>, channel: ChannelId, success: bool) {
         let mut state = self.lock();
         log::debug!("{}: VMBus channel {channel} {}", self.name, if success { "is open" } else { "cannot be opened" });
@@ -221,7 +221,7 @@ impl Link {
         self.send(&mut state);
     }
 
-    /// A channel's thread has closed its channel and ends.
+    /// Called by a channel's thread that has closed its channel and ends.
     pub fn closed(self: &Arc<Self>, channel: ChannelId) {
         let mut state = self.lock();
         log::debug!("{}: VMBus channel {channel} is closed", self.name);
@@ -231,7 +231,7 @@ impl Link {
         self.send(&mut state);
     }
 
-    /// A channel's thread has let go of a GPADL.
+    /// Called by a channel's thread that has released a GPADL.
     pub fn gpadl_released(self: &Arc<Self>, channel: ChannelId, gpadl: GpadlId) {
         let mut state = self.lock();
         let actions = state.connection.gpadl_released(channel, gpadl);
@@ -246,7 +246,7 @@ impl Link {
         }
     }
 
-    /// Does what the protocol wants done. Nothing here waits.
+    /// Executes the protocol's actions. Nothing here blocks.
     fn carry_out(self: &Arc<Self>, state: &mut State, actions: Actions) {
         for action in actions {
             match action {
@@ -260,7 +260,7 @@ impl Link {
         }
     }
 
-    /// Gives a channel the thread that opens it.
+    /// Starts the thread that opens a channel.
     fn open(self: &Arc<Self>, state: &mut State, opening: Opening) {
         let channel = opening.channel;
         log::debug!("{}: the guest opens VMBus channel {channel} by version {}", self.name, opening.version);
@@ -279,7 +279,7 @@ impl Link {
         }
     }
 
-    /// Starts the thread of a channel. False where there is no device for it any more.
+    /// Starts the thread of a channel. Returns `false` if its device is gone.
     fn start(self: &Arc<Self>, entry: &mut Entry, opening: Opening) -> io::Result<bool> {
         let Entry { device: Some(device), subchannel_index, open: open @ None, .. } = entry else { return Ok(false) };
         let channel = opening.channel;
@@ -296,7 +296,7 @@ impl Link {
         Ok(true)
     }
 
-    /// Has the guest's signals ring the channel's doorbell.
+    /// Connects the guest's signals to the channel's doorbell.
     pub fn connect_events(&self, channel: ChannelId, port: &ChannelPort) -> Result<(), ServiceError> {
         let doorbell = port.eventfd().map_err(|error| error.to_string());
         let connected = doorbell.and_then(|doorbell| {
@@ -317,14 +317,14 @@ impl Link {
         self.tracer.as_ref()
     }
 
-    /// Tells of a failure of a device. A guest can have it told often.
+    /// Reports a failure of a device. A guest can cause this repeatedly.
     pub fn failed(&self, device: &Device, channel: Option<ChannelId>, what: &'static str, error: ServiceError) {
         let failure = ChannelFailure::new(&device.offer, channel, what, error);
         limited::warn!(of: &self.name, "{}: {failure}", self.name);
         self.failures.take(failure);
     }
 
-    /// Sends the guest as many of the messages for it as it has room for.
+    /// Sends the guest as many waiting messages as it has room for.
     fn send(&self, state: &mut State) {
         if state.connection.takes_back_messages() {
             self.child.withdraw_messages(SintIndex::VMBUS, MessageType::CHANNEL);
@@ -356,7 +356,7 @@ fn with_port(state: &State, channel: ChannelId, tell: impl FnOnce(&ChannelPort))
     }
 }
 
-/// Where the guest posts its control messages.
+/// The port to which the guest posts its control messages.
 struct Mailbox {
     link: Weak<Link>,
     id: ConnectionId,

@@ -1,18 +1,18 @@
-//! VMBus as a running machine has it: the devices that are offered, and the guest that they are offered to.
+//! The VMBus of a running machine: the offered devices, and the guest.
 //!
-//! A [`VmBus`] outlives the guest. Devices come and go at any time, [offered](VmBus::offer) and
-//! [rescinded](VmBus::rescind) by whoever has the bus; [`attach`](VmBus::attach) joins it to a child partition, and dropping the
-//! [`Attachment`] takes it off again, so that the devices of a machine are there for the guest that comes after a reset.
+//! A [`VmBus`] exists independently of the guest. Devices can be [offered](VmBus::offer) and
+//! [rescinded](VmBus::rescind) at any time. [`attach`](VmBus::attach) connects it to a child partition, and dropping
+//! the [`Attachment`] disconnects it. So a machine's devices stay for the guest that starts after a reset.
 //!
 //! # Threads
-//! The guest's control messages are taken on the VP's thread that posts them; all they do there is change
-//! the [`Connection`] under a lock. Each open channel has a thread, on which alone its [`Handler`] is made, runs
-//! and is dropped. One thread more, the bus's own, goes on sending when the guest has made room for messages, and
-//! buries the threads of channels that were closed. Nothing polls.
+//! The guest's control messages are processed on the VP's thread that posts them; that only changes the [`Connection`]
+//! under a lock. Each open channel has a thread, on which its [`Handler`] is created, called and dropped. The bus's own
+//! thread sends further messages when the guest has made room for them, and joins the threads of closed channels.
+//! Nothing polls.
 //!
 //! # Locks
-//! The bus's devices first, then an attachment's state, then a channel's target, then whatever the child
-//! locks to post or to signal. No device's code is called under any of them.
+//! The order is: the bus's devices, an attachment's state, a channel's target, and the locks that the child takes to
+//! post or to signal. No device's code is called under any of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,16 +37,16 @@ pub use failure::{ChannelFailure, FailureSink};
 
 use link::Link;
 
-/// What a bus is made with.
+/// The settings of a bus.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// For the names of threads, and for logs.
+    /// Used in the names of threads, and in logs.
     pub name: String,
-    /// The newest version that the guest gets (`--vmbus-max-version`).
+    /// The newest version that the guest can use (`--vmbus-max-version`).
     pub max_version: Version,
-    /// Where control messages and packets are printed (`--trace vmbus`).
+    /// Traces control messages and packets (`--trace vmbus`).
     pub tracer: Option<Tracer>,
-    /// Who is told of the failures of devices.
+    /// Receives the failures of devices.
     pub failures: FailureSink,
 }
 
@@ -56,24 +56,24 @@ impl Default for Settings {
     }
 }
 
-/// Why a bus cannot be attached to a child.
+/// The reason why a bus cannot be attached to a child.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// It is attached to another.
+    /// It is attached to another child.
     #[error("this VMBus serves another machine; make one for each")]
     InUse,
-    /// The child has no ports for it.
+    /// A port cannot be opened.
     #[error("VMBus cannot be reached by the guest: {0}")]
     Port(#[from] PortError),
-    /// The host has no descriptor for it.
+    /// The host lacks a descriptor.
     #[error("VMBus needs an eventfd: {0}")]
     Descriptor(std::io::Error),
-    /// The host has no thread for it.
+    /// The host lacks a thread.
     #[error("VMBus cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// One device of a bus. No other ever has the same.
+/// Identifies a device of a bus. Ids are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(u64);
 
@@ -81,7 +81,7 @@ pub struct DeviceId(u64);
 struct Device {
     id: DeviceId,
     offer: Offer,
-    /// There until the device is dropped.
+    /// `Some` until the device is dropped.
     vsp: Mutex<Option<Box<dyn Vsp>>>,
     failures: FailureSink,
 }
@@ -96,7 +96,7 @@ impl Device {
 }
 
 impl Drop for Device {
-    /// Drops the device's code, which is not always ours. A panic of it ends nobody else.
+    /// Drops the device's code, which may be a library user's. If it panics, nothing else is affected.
     fn drop(&mut self) {
         let vsp = self.vsp.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Err(message) = caught(move || drop(vsp)) {
@@ -108,7 +108,7 @@ impl Drop for Device {
     }
 }
 
-/// See the module's description. Clones are the same bus.
+/// The VMBus of a machine; see the module's description. Clones refer to the same bus.
 #[derive(Clone, Default)]
 pub struct VmBus(Arc<Inner>);
 
@@ -126,16 +126,16 @@ struct State {
 }
 
 impl VmBus {
-    /// A bus without devices and without a guest.
+    /// Creates a bus without devices and without a guest.
     #[doc(hidden)]
     pub fn new(settings: Settings) -> Self {
         Self(Arc::new(Inner { settings, state: Mutex::default() }))
     }
 
-    /// Offers a device: at once to a guest that runs, and to those that come after it.
+    /// Offers a device: to the running guest at once, and to later guests.
     ///
     /// # Errors
-    /// See [`OfferError`].
+    /// Returns an [`OfferError`].
     pub fn offer(&self, vsp: Box<dyn Vsp>) -> Result<DeviceId, OfferError> {
         let offer = vsp.offer().subchannel(0);
         let mut state = self.lock();
@@ -161,17 +161,19 @@ impl VmBus {
         Ok(id)
     }
 
-    /// Takes a device away, whatever the guest is doing with it. False if it is gone already.
+    /// Removes a device at once, even if the guest uses it. Returns `false` if it is already gone.
     ///
-    /// Its handlers end without regard to the guest; the device itself is dropped when the last has ended, soon after this.
+    /// Its handlers end without waiting for the guest. The device itself is dropped soon afterwards, when the last one
+    /// has ended.
     pub fn rescind(&self, device: DeviceId) -> bool {
         self.take_back(device, Connection::rescind)
     }
 
-    /// Takes a device away from a guest that may be waiting for it. False if it is gone already.
+    /// Removes a device from a guest that may wait for it. Returns `false` if it is already gone.
     ///
-    /// The guest is told, and channels that are open are served until it lets go of them: Linux's network driver, for one, waits
-    /// for the answers to all that it has sent before it does, for as long as it takes. [`rescind`](Self::rescind) ends that.
+    /// The guest is notified, and open channels are served until it closes them. Linux's network driver, for example,
+    /// first waits for the completions of everything that it has sent, without a time limit. [`rescind`](Self::rescind)
+    /// ends that.
     pub fn retire(&self, device: DeviceId) -> bool {
         self.take_back(device, Connection::retire)
     }
@@ -180,25 +182,25 @@ impl VmBus {
         let mut state = self.lock();
         let found = state.devices.remove(&device);
         let shares = state.link.as_ref().map(|link| link.take_back(device, take_back));
-        // Dropping a device may take its time, and may use the bus.
+        // Dropping a device may take long, and may use the bus.
         drop(state);
         drop(shares);
         found.is_some()
     }
 
-    /// The device with these GUIDs, if it is offered.
+    /// Returns the device with these GUIDs, if it is offered.
     pub fn device(&self, interface: Guid, instance: Guid) -> Option<DeviceId> {
         let state = self.lock();
         let mut devices = state.devices.values();
         devices.find(|device| device.offer.is_of(interface, instance)).map(|device| device.id)
     }
 
-    /// How many devices there are.
+    /// Returns the number of devices.
     pub fn device_count(&self) -> usize {
         self.lock().devices.len()
     }
 
-    /// The version that host and guest speak, if they do.
+    /// Returns the version that host and guest have agreed on.
     pub fn version(&self) -> Option<Version> {
         self.lock().link.as_ref().and_then(|link| link.version())
     }
@@ -206,7 +208,7 @@ impl VmBus {
     /// Offers the devices to a guest, until the attachment is dropped.
     ///
     /// # Errors
-    /// See [`AttachError`].
+    /// Returns an [`AttachError`].
     #[doc(hidden)]
     pub fn attach(&self, child: Arc<dyn Child>) -> Result<Attachment, AttachError> {
         let mut state = self.lock();
@@ -215,7 +217,7 @@ impl VmBus {
         }
         let link = Link::new(&self.0.settings, child).map_err(AttachError::Descriptor)?;
         for device in state.devices.values() {
-            // A link without a guest has room for as many devices as a bus.
+            // Without a guest, a link has room for as many devices as a bus.
             if let Err(error) = link.offer(device) {
                 log::warn!("{}: {error}", self.0.settings.name);
             }
@@ -227,7 +229,7 @@ impl VmBus {
         let thread = thread_named(&self.0.settings.name, "vmbus").spawn(run).map_err(AttachError::Thread)?;
         let attachment = Attachment { bus: self.clone(), link: link.clone(), thread: Some(thread) };
         state.link = Some(link.clone());
-        // Outside of the lock: an attachment that is dropped takes it.
+        // Without the lock, because dropping an attachment takes it.
         drop(state);
         link.connect()?;
         Ok(attachment)
@@ -246,8 +248,8 @@ impl fmt::Debug for VmBus {
 
 /// A bus in use by a child partition.
 ///
-/// Drop it when no VP runs any more and before the partition: all channels are closed then, no thread is left, and nobody uses the
-/// guest's memory.
+/// Drop it when no VP is running, and before the partition. All channels are then closed, no thread is left, and guest
+/// memory is no longer used.
 pub struct Attachment {
     bus: VmBus,
     link: Arc<Link>,
@@ -258,12 +260,12 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         self.bus.lock().link = None;
         self.link.disconnect();
-        // It ends now, and a panic of its own changes nothing about that.
+        // It ends now. A panic in it does not change that.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Thread names have 15 bytes; what the thread is for matters more than the end of the partition's name.
+/// Thread names have 15 bytes; the purpose is more important than the end of the partition's name.
 fn thread_named(partition: &str, purpose: &str) -> thread::Builder {
     let room = 14_usize.saturating_sub(purpose.len());
     let partition: String = partition.chars().filter(char::is_ascii_graphic).take(room).collect();

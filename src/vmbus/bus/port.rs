@@ -1,4 +1,4 @@
-//! What a channel's handler, and whoever ends I/O for it, can do to its surroundings.
+//! The port of a channel, for its handler and for threads that complete its I/O.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -16,29 +16,29 @@ use crate::hyperv::types::SintIndex;
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
 use crate::vmbus::vsp::Port;
 
-/// The port of one channel while it is open. Afterwards it does nothing.
+/// The port of one open channel. After the channel is closed, it has no effect.
 pub(super) struct ChannelPort {
     channel: ChannelId,
     link: Weak<Link>,
     bell: Bell,
     closing: AtomicBool,
-    /// GPADLs that the guest wants back.
+    /// GPADLs that the guest tears down.
     leaving: Mutex<Vec<GpadlId>>,
     target: Mutex<Target>,
 }
 
-/// Whom signals interrupt. Held while one is sent, so that none goes the old way after a change.
+/// The VP that signals interrupt. Locked while a signal is sent, so that none goes to the old VP after a change.
 struct Target {
-    /// None once the channel is closed: who keeps the port does not keep the child.
+    /// `None` once the channel is closed, so that the port does not keep the child alive.
     child: Option<Arc<dyn Child>>,
     vp: Option<VpIndex>,
 }
 
-/// What a channel's thread is woken for.
+/// The reason why a channel's thread was woken.
 pub(super) enum Work {
-    /// To look after the rings, having let go of these GPADLs.
+    /// Release these GPADLs, then serve the rings.
     Serve(Vec<GpadlId>),
-    /// To close the channel.
+    /// Close the channel.
     Close,
 }
 
@@ -59,29 +59,29 @@ impl ChannelPort {
         })
     }
 
-    /// An eventfd that wakes the channel's thread.
+    /// Returns an eventfd that wakes the channel's thread.
     pub fn eventfd(&self) -> io::Result<EventFd> {
         self.bell.eventfd()
     }
 
-    /// Has signals go to another VP. None goes to the old one when this returns.
+    /// Changes the VP that signals interrupt. When this returns, no signal goes to the old VP.
     pub fn retarget(&self, vp: VpIndex) {
         self.target().vp = Some(vp);
     }
 
-    /// Has the thread let go of a GPADL.
+    /// Makes the thread release a GPADL.
     pub fn release(&self, gpadl: GpadlId) {
         self.leaving().push(gpadl);
         self.wake();
     }
 
-    /// Has the thread close the channel.
+    /// Makes the thread close the channel.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.wake();
     }
 
-    /// Sleeps until there is work.
+    /// Waits until there is work.
     pub fn wait(&self) -> Work {
         loop {
             if self.is_closing() {
@@ -92,14 +92,14 @@ impl ChannelPort {
                 Ok(()) => return Work::Serve(std::mem::take(&mut *self.leaving())),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    limited::error!("channel {}: it hears of nothing more: {error}", self.channel);
+                    limited::error!("channel {}: waiting for work failed: {error}", self.channel);
                     return Work::Close;
                 }
             }
         }
     }
 
-    /// Makes the port of no effect: the channel is closed.
+    /// Disables the port, because the channel is closed.
     pub fn disconnect(&self) {
         *self.target() = Target { child: None, vp: None };
     }
