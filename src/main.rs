@@ -1,5 +1,4 @@
 //! The `viridian` program. See the library for everything that is not a command line.
-#![deny(unsafe_code)]
 
 mod cli;
 

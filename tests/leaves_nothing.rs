@@ -28,6 +28,7 @@ static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+#[allow(unsafe_code, reason = "an allocator that counts is `unsafe` by its trait")]
 // SAFETY: every call is the system allocator's, with its own arguments; `realloc` and `alloc_zeroed` come down to these.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

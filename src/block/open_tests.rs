@@ -77,7 +77,7 @@ fn another_process_is_kept_out_too_and_its_death_ends_that() {
     command.arg("--no-fork").arg(image.path()).args(["sh", "-c", "echo held; exec sleep 60"]);
     let mut holder = command.stdout(std::process::Stdio::piped()).spawn().expect("flock");
     let mut said = [0; 5];
-    std::io::Read::read_exact(holder.stdout.as_mut().expect("a pipe"), &mut said).expect("a word");
+    io::Read::read_exact(holder.stdout.as_mut().expect("a pipe"), &mut said).expect("a word");
     assert!(matches!(error(&config(image.path())), DiskError::Locked { .. }));
     holder.kill().expect("a process");
     holder.wait().expect("an end");

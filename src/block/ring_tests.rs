@@ -62,7 +62,7 @@ fn failures_say_where_and_a_short_file_is_one() {
     file.write_all_at(&[1; 5000], 0).expect("room");
     let (_, short) = vectors(&memory, 0, 8192);
     ring.push(1, Arc::new(file), Operation::Read(short, 0)).expect("room");
-    let read_only = std::fs::File::open("/dev/null").expect("/dev/null");
+    let read_only = File::open("/dev/null").expect("/dev/null");
     let (_, refused) = vectors(&memory, 4, 4096);
     let write = Operation::Write { vectors: refused, offset: 0, durable: false };
     ring.push(2, Arc::new(read_only), write).expect("room");

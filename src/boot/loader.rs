@@ -190,7 +190,7 @@ fn hand_over(
     let registers = &mut entry.registers;
     match kernel.protocol {
         Protocol::Linux64 | Protocol::Linux32 => {
-            registers.rsi = linux::write_zero_page(memory, kernel.setup_header, handover, &map)?
+            registers.rsi = linux::write_zero_page(memory, kernel.setup_header, handover, &map)?;
         }
         Protocol::Pvh => registers.rbx = pvh::write_start_info(memory, handover, &map)?,
         Protocol::Multiboot => {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::boot::error::Occupant;
 use crate::boot::fixtures::{machine, multiboot_header, multiboot_kernel};
-use crate::boot::{elf, layout};
+use crate::boot::layout;
 use proptest::prelude::*;
 
 /// A file with a header at `offset` that has addresses, `length` bytes long.
@@ -15,7 +15,7 @@ fn addressed(offset: usize, length: usize, addresses: [u32; 5]) -> Vec<u8> {
 fn recognise(bytes: Vec<u8>) -> Result<Kernel, BootError> {
     let file = ImageFile::embedded("k", bytes.leak()).unwrap();
     let head = file.head(0x9000).unwrap();
-    let elf = elf::Elf::recognise(&file, &head).unwrap();
+    let elf = Elf::recognise(&file, &head).unwrap();
     kernel(&file, &Header::find(&head).unwrap(), elf)
 }
 

@@ -116,15 +116,11 @@ fn hints(error: &clap::Error, arguments: &[String]) -> Vec<String> {
     if !matches!(error.kind(), UnknownArgument | InvalidSubcommand | TooManyValues | DisplayHelp) {
         return Vec::new();
     }
-    let kind = if error.kind() == ErrorKind::InvalidSubcommand {
-        ContextKind::InvalidSubcommand
-    } else {
-        ContextKind::InvalidArg
-    };
+    let kind = if error.kind() == InvalidSubcommand { ContextKind::InvalidSubcommand } else { ContextKind::InvalidArg };
     let wrong = error.get(kind).map(ToString::to_string).unwrap_or_default();
     let runs = arguments.iter().any(|argument| argument == "run");
     if !wrong.starts_with('-') && error.kind() != DisplayHelp {
-        return stray(&wrong, runs, error.kind() == ErrorKind::InvalidSubcommand).into_iter().collect();
+        return stray(&wrong, runs, error.kind() == InvalidSubcommand).into_iter().collect();
     }
     let mut hints: Vec<_> = (0..arguments.len()).filter_map(|index| translated(&arguments[index..])).collect();
     hints.dedup();

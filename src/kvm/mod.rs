@@ -262,7 +262,7 @@ fn create_irqchip(vm: &VmFd, irqchip: Irqchip) -> Result<Irqchip, HostError> {
                 match vm.create_pit2(pit).map(|()| pc_chips::start_timer(vm)) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        limited::info!("this KVM does not accept a state for its timer ({error}): it does not run")
+                        limited::info!("this KVM does not accept a state for its timer ({error}): it does not run");
                     }
                     Err(error) => limited::info!("this KVM has no interval timer ({error}): the guest gets none"),
                 }

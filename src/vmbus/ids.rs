@@ -14,7 +14,8 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $format:literal) => {
         $(#[$doc])*
         #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+            FromBytes, IntoBytes, Immutable, KnownLayout,
         )]
         #[repr(transparent)]
         pub struct $name(pub u32);

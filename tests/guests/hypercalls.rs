@@ -55,7 +55,7 @@ fn a_library_user_watches_calls_with_their_input() {
     let builder = Builder::new().hypercalls(halve).hypercalls(move |calls, _guest| {
         let watched = watched.clone();
         calls.watch(move |call| {
-            watched.lock().unwrap().push((call.input.code(), call.header::<u64>(), call.to_string()))
+            watched.lock().unwrap().push((call.input.code(), call.header::<u64>(), call.to_string()));
         });
     });
     call(builder, HALVE, 42);

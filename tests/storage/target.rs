@@ -135,7 +135,7 @@ impl Target {
         let mut primary = Initiator::new(controller.clone(), true);
         primary.negotiate();
         let socket = directory.path().join("target");
-        serve(&socket, controller.clone());
+        serve(&socket, controller);
         Self { socket, _primary: primary, _directory: directory }
     }
 }

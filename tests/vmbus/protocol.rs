@@ -239,7 +239,7 @@ fn a_channel_that_wants_no_interrupts_gets_none() {
 fn subchannels_are_no_more_than_vps_and_go_with_the_primary() {
     let (bus, child) = (VmBus::default(), FakeChild::new(3, 256));
     let device = TestDevice::new(1);
-    bus.offer(Box::new(device.clone())).unwrap();
+    bus.offer(Box::new(device)).unwrap();
     let _attachment = bus.attach(child.clone()).unwrap();
     let guest = Guest::connected(&child, Version::NEWEST);
     let primary = guest.offer(1, 0).channel;

@@ -252,7 +252,7 @@ fn refcounts_that_are_wrong_are_refused_where_the_image_is_written_and_say_what_
         ("refcount table is said to be at 0", |path, _| patch(path, 48, &[0; 8])),
         ("nobody uses its header at 0", |path, table| patch(path, table, &[0; 8])),
         ("its refcount block and its refcount table overlap", |path, table| {
-            patch(path, table, &(1_u64 << 16).to_be_bytes())
+            patch(path, table, &(1_u64 << 16).to_be_bytes());
         }),
         ("its refcount block at 65537 lies across", |path, table| patch(path, table, &0x1_0200_u64.to_be_bytes())),
         ("nobody uses its header at 0", |path, table| {

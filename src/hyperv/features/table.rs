@@ -12,7 +12,9 @@ const IDLE_SPINS: &str = "KVM wakes a VP only for interrupts that it may take, s
 const NOT_RECOMMENDED: &str = "Hyper-V itself does not recommend it to a guest of this kind";
 
 macro_rules! features {
-    ($($name:ident, $word:path, $bit:literal, user $user:expr, kernel $kernel:expr $(, needs $($needed:ident)+)?;)*) => {
+    ($(
+        $name:ident, $word:path, $bit:literal, user $user:expr, kernel $kernel:expr $(, needs $($needed:ident)+)?;
+    )*) => {
         /// A privilege, feature or hint, by its TLFS name.
         #[allow(missing_docs, reason = "the names are the specification's")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

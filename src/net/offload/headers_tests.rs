@@ -6,7 +6,7 @@ fn headers_are_found_behind_tags() {
     let plain = packet(false, protocol::TCP, 10);
     let headers = Headers::parse(&plain).unwrap();
     assert_eq!((headers.network, headers.transport, headers.end), (14, 34, plain.len()));
-    let mut tagged = plain.clone();
+    let mut tagged = plain;
     tagged.splice(12..12, [0x81, 0, 0, 5]);
     tagged.splice(12..12, [0x88, 0xa8, 0, 6]);
     let headers = Headers::parse(&tagged).unwrap();

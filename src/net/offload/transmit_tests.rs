@@ -100,7 +100,7 @@ fn claims_that_do_not_fit_the_frame_are_refused() {
     assert_eq!(large_send(&tcp, 0xf_ffff), Err(TransmitError::SegmentSize(0xf_ffff)));
     assert_eq!(large_send(&tcp, 100 | 1 << 31), Err(TransmitError::OtherVersion));
     assert_eq!(large_send(&packet(false, protocol::UDP, 10), 100), Err(TransmitError::NoTransport));
-    let mut bad = tcp.clone();
+    let mut bad = tcp;
     bad[46] = 0xf0;
     assert_eq!(large_send(&bad, 100), Err(TransmitError::NoTransport));
 }

@@ -6,7 +6,7 @@ use crate::net::frame::Segmentation;
 #[test]
 fn a_tag_goes_in_and_comes_out_and_offsets_follow() {
     let bytes = packet(false, protocol::TCP, 100);
-    let mut buffer = FrameBuffer { bytes: bytes.clone(), ..FrameBuffer::default() };
+    let mut buffer = FrameBuffer { bytes, ..FrameBuffer::default() };
     buffer.offload.checksum = Checksum::Partial { start: 34, offset: 16 };
     buffer.offload.segmentation = Some(Segmentation { version: IpVersion::V4, size: 50, headers: 58 });
     let before = buffer.clone();

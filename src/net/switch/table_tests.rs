@@ -50,7 +50,7 @@ proptest! {
         pinned in proptest::collection::vec((0..6_u32, 0..4_usize), 0..3),
     ) {
         let mut table = Table::default();
-        let mut model: std::collections::HashMap<u32, (usize, Option<Instant>)> = Default::default();
+        let mut model: HashMap<u32, (usize, Option<Instant>)> = Default::default();
         let mut now = Instant::now();
         for (number, port) in pinned {
             // Whoever comes first has it.

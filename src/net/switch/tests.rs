@@ -164,7 +164,7 @@ fn an_uplink_carries_frames_both_ways_and_ends() {
     let switches = Switches::default();
     let (one, other) = (switches.get("one"), switches.get("other"));
     let (mut a, mut b) = (one.plug(Some(A)).unwrap(), other.plug(Some(B)).unwrap());
-    let cable = uplink::Cable::connect(one.plug(None).unwrap(), other.plug(None).unwrap()).unwrap();
+    let cable = Cable::connect(one.plug(None).unwrap(), other.plug(None).unwrap()).unwrap();
     let wait = |port: &mut Port| {
         let mut frame = None;
         let arrived = || {

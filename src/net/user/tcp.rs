@@ -429,7 +429,7 @@ pub(super) struct Setup {
 
 /// Begins a connection to the last of `places` that has a route, and removes it and those behind it.
 fn connect_to_next(places: &mut Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut failure = io::ErrorKind::HostUnreachable.into();
+    let mut failure = ErrorKind::HostUnreachable.into();
     while let Some(place) = places.pop() {
         let family = if place.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

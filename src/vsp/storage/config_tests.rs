@@ -29,7 +29,7 @@ fn words_are_those_of_the_command_line() {
         lun: Some(5),
     };
     assert_eq!(disk, expected);
-    assert_eq!(toml::from_str::<DiskConfig>("path = 'x'").expect("a disk"), super::tests::disk("x", None));
+    assert_eq!(toml::from_str::<DiskConfig>("path = 'x'").expect("a disk"), tests::disk("x", None));
     assert!(toml::from_str::<DiskConfig>("pth = 'x'").is_err());
 }
 

@@ -49,7 +49,7 @@ fn announce(stack: &mut Stack, guest: Guest, address: Ipv4Addr, now: Instant) {
     arp.extend_from_slice(&address.octets());
     arp.extend_from_slice(&[0; 6]);
     arp.extend_from_slice(&address.octets());
-    let mut frame = super::frames::frame(ether_type::ARP, &arp);
+    let mut frame = frames::frame(ether_type::ARP, &arp);
     frame[..6].fill(0xff);
     frame[6..12].copy_from_slice(&guest.mac.0);
     assert!(send(stack, guest, &frame, now));

@@ -193,7 +193,7 @@ proptest::proptest! {
         let port = TcpListener::bind(loopback(0)).unwrap();
         let to = port.local_addr().unwrap().port();
         let mut guest = Guest::new(network(None), &[]);
-        let mut segment = tail.clone();
+        let mut segment = tail;
         segment[..2].copy_from_slice(&1234_u16.to_be_bytes());
         segment[2..4].copy_from_slice(&to.to_be_bytes());
         for flags in if known { vec![2, 0x10, flags] } else { vec![flags] } {

@@ -164,7 +164,7 @@ fn datagrams_above_the_mtu_go_out_and_come_back_over_ipv6() {
 fn a_datagram_of_a_peer_above_the_mtu_comes_through_a_forwarded_port() {
     let port = UdpSocket::bind(loopback(0)).unwrap().local_addr().unwrap().port();
     let mut guest = Guest::new(network(None), &[forward(&format!("udp:{port}:53"))]);
-    guest.send(&super::frames::udp(1, gateway(9), b"here I am"));
+    guest.send(&frames::udp(1, gateway(9), b"here I am"));
     let client = UdpSocket::bind(loopback(0)).unwrap();
     for length in [1473, 65_000] {
         client.send_to(&pattern(length), loopback(port)).unwrap();
@@ -317,7 +317,7 @@ fn the_sender_of_a_packet_that_is_not_whole_in_time_is_told() {
 #[test]
 fn a_packet_that_may_pass_no_router_is_answered_as_traceroute_expects() {
     let mut guest = Guest::new(network(None), &[]);
-    let mut probe = super::frames::udp(33_434, (Ipv4Addr::new(192, 0, 2, 1), 33_434).into(), b"probe");
+    let mut probe = frames::udp(33_434, (Ipv4Addr::new(192, 0, 2, 1), 33_434).into(), b"probe");
     probe[22] = 1;
     assert!(!guest.send(&probe));
     guest.expect("time exceeded", |frame| {

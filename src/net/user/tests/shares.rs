@@ -139,7 +139,7 @@ fn a_connection_that_gives_way_is_reset_on_both_sides() {
     let reset = drain(&mut stack, later).iter().any(|frame| frame[36..38] == [0, 1] && frame[47] & 4 != 0);
     assert!(reset, "the guest hears of it");
     let error = accepted.read(&mut [0]).map_err(|error| error.kind());
-    assert_eq!(error, Err(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(error, Err(io::ErrorKind::ConnectionReset));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn a_connection_through_a_forwarded_port_stays_however_long_it_is_silent() {
 #[test]
 fn an_end_after_a_long_silence_is_an_end_and_no_reset() {
     let (send, receive) = std::sync::mpsc::channel::<()>();
-    let receive = std::sync::Mutex::new(receive);
+    let receive = Mutex::new(receive);
     let port = server(move |stream| {
         receive.lock().unwrap().recv().unwrap();
         drop(stream);
@@ -126,7 +126,7 @@ fn a_guest_that_leaves_data_unacknowledged_loses_the_connection_in_time() {
     assert_eq!(guest.cable.queue.lock().flows().0, 1);
     pass_unseen(&mut guest, 2 * MINUTE);
     assert_eq!(guest.cable.queue.lock().flows().0, 0);
-    assert_eq!(receive_within(&receive, Duration::from_secs(10)).unwrap(), Err(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(receive_within(&receive, Duration::from_secs(10)).unwrap(), Err(io::ErrorKind::ConnectionReset));
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn what_is_small_is_acknowledged_by_its_answer() {
 #[test]
 fn a_server_that_does_not_read_stops_the_guest_and_not_the_network() {
     let (send, receive) = std::sync::mpsc::channel::<()>();
-    let receive = std::sync::Mutex::new(receive);
+    let receive = Mutex::new(receive);
     let port = server(move |mut stream| {
         receive.lock().unwrap().recv().unwrap();
         let mut received = Vec::new();
@@ -147,7 +147,7 @@ fn a_reset_goes_through_both_ways() {
     guest.run("the byte to be sent", |guest| (guest.socket(handle).send_queue() == 0).then_some(()));
     guest.socket(handle).abort();
     let end = guest.run("the guest's reset", |_| receive.try_recv().ok());
-    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
 }
 
 #[test]

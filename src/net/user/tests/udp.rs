@@ -56,7 +56,7 @@ fn a_silent_flow_ends_in_time() {
     let server = UdpSocket::bind(loopback(0)).unwrap();
     let port = server.local_addr().unwrap().port();
     let start = Instant::now();
-    let mut stack = stack::Stack::new(network(None), &[], start).unwrap();
+    let mut stack = Stack::new(network(None), &[], start).unwrap();
     assert!(stack.receive(Frame::plain(&udp(9, gateway(port), b"x")), start));
     let mut frame = FrameBuffer::default();
     assert!(!stack.fetch(&mut frame, start + Duration::from_secs(119)));

@@ -130,7 +130,7 @@ fn packets_that_make_no_sense_are_completed_with_an_error() {
         (data(0, 6145), vec![]),
         (data(170, 6144), vec![]),
         (data(u32::MAX - 1, 1), vec![]),
-        (data(NONE, 0), vec![zeros.clone()]),
+        (data(NONE, 0), vec![zeros]),
         (data(NONE, 0), vec![guest.buffer(0, 1 << 20)]),
     ] {
         let (status, frames, statistics) = send(&path, &request, &ranges);

@@ -117,7 +117,7 @@ fn every_object_in_the_list_can_be_queried_or_set() {
 #[test]
 fn the_longest_answer_fits_into_a_section() {
     let mut adapter = initialized();
-    let table = crate::net::rss::Scaling { hash_types: 1, key: [0; 40], table: vec![0; 128] };
+    let table = Scaling { hash_types: 1, key: [0; 40], table: vec![0; 128] };
     adapter.scaling = Some(table);
     let section = crate::vsp::network::nvsp::path::receive_section(576) as usize;
     for oid in Oid::ALL {
