@@ -1,0 +1,243 @@
+//! Who may use whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::modules::{ModulePath, Tree};
+
+/// The floors, from the top down. A module uses those of its own floor and of the floors below it.
+const FLOORS: [&[&str]; 21] = [
+    // The program. It reaches the library as any other user does.
+    &["main", "cli"],
+    // What the package's own tests, benches and fuzzers see.
+    &["internals"],
+    &["fleet"],
+    &["machine"],
+    // Above the providers: a machine's settings hold those of its disks, its adapters and its console, and each part
+    // defines its own.
+    &["config"],
+    &["vsp"],
+    // What every device does when its machine pauses, resumes, is reset or saved.
+    &["device"],
+    &["vmbus"],
+    &["engine"],
+    &["hyperv"],
+    &["platform"],
+    &["console"],
+    &["boot"],
+    // Bytes alone. A machine that is given no kernel boots them.
+    &["guest_images"],
+    &["block"],
+    &["net"],
+    // Above the memory: a VM maps it.
+    &["kvm"],
+    &["memory"],
+    &["host"],
+    &["wire"],
+    // Only tests use these. They come from `tests/common`.
+    &["need", "patience", "need_tests", "patience_tests"],
+];
+
+/// Returns the floor of a module, from the top.
+fn floor(name: &str) -> Option<usize> {
+    FLOORS.iter().position(|names| names.contains(&name))
+}
+
+/// Returns what modules use that stands above them. Modules for tests may use what they like: a test of a device
+/// brings up a machine.
+fn steps_up(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for module in tree.production().filter(|module| !module.path.is_empty()) {
+        let name = &module.path[0];
+        let Some(own) = floor(name) else {
+            found.push(format!("{}: `{name}` is not in the list of floors", module.source.name()));
+            continue;
+        };
+        for (line, path) in &module.references {
+            let targets = [path.clone(), tree.resolve(path)];
+            // What the root itself defines has no floor.
+            let targets: BTreeSet<_> = targets.iter().filter_map(|path| path.first()).collect();
+            for target in targets.into_iter().filter(|target| tree.modules.contains_key(&vec![(*target).clone()])) {
+                if target != name && floor(target).is_none_or(|floor| floor < own) {
+                    found.push(format!("{}:{line}: `{name}` uses `{target}`", module.source.name()));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Steps of which each closes a circle within a folder today. The list may only become shorter.
+const CLOSE_CIRCLES: [(&str, &str); 32] = [
+    // Formats of kernel files fill in what `image` defines, and `image` tries each; loaders fill in what `loader` hands over.
+    ("boot::image", "bzimage"),
+    ("boot::image", "elf"),
+    ("boot::image", "multiboot"),
+    ("boot::image", "linux"),
+    ("boot::linux", "loader"),
+    ("boot::pvh", "loader"),
+    ("boot::multiboot", "loader"),
+    ("boot::dsdt", "acpi"),
+    ("block::qcow2", "open"),
+    ("hyperv::trace", "hypercall"),
+    ("hyperv::partition", "vp"),
+    ("hyperv::features::switches", "offer"),
+    ("hyperv::hypercall::handlers", "registry"),
+    // The methods of a VP stand in two files.
+    ("kvm::vp_state", "vp"),
+    ("machine::error", "end"),
+    ("machine::events", "end"),
+    ("net::offload", "frame"),
+    // The steps of the stack stand in files of their own.
+    ("net::user::inbound", "stack"),
+    ("net::user::room", "stack"),
+    ("net::user::table", "stack"),
+    ("vmbus::connection", "vsp"),
+    ("vmbus::bus::channel", "link"),
+    ("vmbus::bus::port", "link"),
+    ("vmbus::connection::gpadls", "channel"),
+    ("vsp::network::rndis::set", "adapter"),
+    ("vsp::storage::unit", "controller"),
+    // The commands of a unit stand in files of their own.
+    ("vsp::storage::scsi::unit", "block"),
+    ("vsp::storage::scsi::unit", "mode"),
+    ("vsp::storage::scsi::unit", "optical"),
+    ("vsp::storage::scsi::unit", "provisioning"),
+    ("vsp::storage::scsi::unit", "reservation"),
+    ("vsp::storage::scsi::unit", "table"),
+];
+
+/// The steps between the modules of one folder, by the folder: who uses whom, and a line that does so.
+type Steps = BTreeMap<ModulePath, BTreeMap<String, BTreeMap<String, String>>>;
+
+/// Returns the steps between modules of the same folder.
+///
+/// A folder's own `mod.rs` takes no part: it names its children, and they name what is common to them.
+fn steps_within_folders(tree: &Tree) -> Steps {
+    let mut steps = Steps::new();
+    for module in tree.production() {
+        for (line, path) in &module.references {
+            let target = tree.resolve(path);
+            let common = module.path.iter().zip(&target).take_while(|(own, other)| own == other).count();
+            if let (Some(own), Some(other)) = (module.path.get(common), target.get(common)) {
+                let of_folder = steps.entry(module.path[..common].to_vec()).or_default();
+                let of_module = of_folder.entry(own.clone()).or_default();
+                of_module.entry(other.clone()).or_insert_with(|| format!("{}:{line}", module.source.name()));
+            }
+        }
+    }
+    steps
+}
+
+/// Takes the steps of `known` away, each `folder::module` and the module beside it. Returns those that are not there.
+fn take_away<'a>(steps: &mut Steps, known: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut unknown = Vec::new();
+    for (from, to) in known {
+        let mut folder: ModulePath = from.split("::").map(str::to_owned).collect();
+        let module = folder.pop().unwrap_or_default();
+        let of_module = steps.get_mut(&folder).and_then(|of_folder| of_folder.get_mut(&module));
+        if of_module.and_then(|of_module| of_module.remove(*to)).is_none() {
+            unknown.push((*from, *to));
+        }
+    }
+    unknown
+}
+
+/// Returns the circles between modules of one folder, each with a line that makes each of its steps.
+fn circles(steps: &Steps) -> Vec<String> {
+    let mut found = Vec::new();
+    for (folder, of_folder) in steps {
+        let mut told = BTreeSet::new();
+        for start in of_folder.keys() {
+            if let Some(circle) = circle_through(of_folder, start)
+                && told.insert(circle.iter().copied().collect::<BTreeSet<_>>())
+            {
+                let step = |at: usize| {
+                    let (from, to) = (circle[at], circle[(at + 1) % circle.len()]);
+                    format!("{from} uses {to} ({})", of_folder[from][to])
+                };
+                let steps = (0..circle.len()).map(step).collect::<Vec<_>>().join(", ");
+                found.push(format!("in {}: {steps}", folder.join("::")));
+            }
+        }
+    }
+    found
+}
+
+/// Returns a shortest circle through `start`.
+fn circle_through<'a>(
+    steps: &'a BTreeMap<String, BTreeMap<String, String>>,
+    start: &'a String,
+) -> Option<Vec<&'a String>> {
+    let mut seen = BTreeSet::new();
+    let mut ways = vec![vec![start]];
+    while !ways.is_empty() {
+        let mut longer = Vec::new();
+        for way in ways {
+            for next in steps.get(way[way.len() - 1]).into_iter().flat_map(|steps| steps.keys()) {
+                if next == start {
+                    return Some(way);
+                }
+                if seen.insert(next) {
+                    longer.push([way.clone(), vec![next]].concat());
+                }
+            }
+        }
+        ways = longer;
+    }
+    None
+}
+
+#[test]
+fn a_module_uses_its_own_floor_and_those_below() {
+    let found = steps_up(&crate::TREE);
+    assert!(found.is_empty(), "a lower floor uses a higher one:\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_two_modules_of_a_folder_use_each_other() {
+    let mut steps = steps_within_folders(&crate::TREE);
+    let gone = take_away(&mut steps, &CLOSE_CIRCLES);
+    assert!(gone.is_empty(), "take these out of CLOSE_CIRCLES, they are mended: {gone:?}");
+    let found = circles(&steps);
+    assert!(found.is_empty(), "circles between modules:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_step_up_is_found() {
+    let tree = Tree::of(&[
+        ("src/lib.rs", "mod vmbus; mod vsp; mod attic;"),
+        ("src/vmbus.rs", "use crate::vsp::Disk;\n#[cfg(test)] mod tests { use crate::vsp; }"),
+        ("src/vsp.rs", "use crate::vmbus::Channel; use crate::Root; // crate::machine"),
+        ("src/attic.rs", ""),
+    ]);
+    let expected = ["src/attic.rs: `attic` is not in the list of floors", "src/vmbus.rs:1: `vmbus` uses `vsp`"];
+    assert_eq!(steps_up(&tree), expected);
+}
+
+#[test]
+fn a_step_up_through_an_import_of_another_module_is_found() {
+    let tree = Tree::of(&[
+        ("src/lib.rs", "mod kvm; mod memory; mod wire;"),
+        ("src/kvm.rs", "pub use crate::memory::Pages;"),
+        ("src/memory.rs", "pub fn f() -> crate::wire::Size { super::kvm::Pages }"),
+        ("src/wire.rs", ""),
+    ]);
+    assert_eq!(steps_up(&tree), ["src/memory.rs:1: `memory` uses `kvm`"]);
+}
+
+#[test]
+fn circles_are_found_at_every_depth() {
+    let tree = Tree::of(&[
+        ("src/lib.rs", "mod a; mod b;"),
+        ("src/a/mod.rs", "mod x; mod y; mod z; pub use z::Z;"),
+        ("src/a/x.rs", "use super::y::Y;\nuse crate::b;"),
+        ("src/a/y.rs", "\nuse super::Z;"),
+        ("src/a/z.rs", "fn f() { crate::a::x::g() }"),
+        ("src/b.rs", "#[cfg(test)]\nuse crate::a;"),
+    ]);
+    let mut steps = steps_within_folders(&tree);
+    let circle = "in a: x uses y (src/a/x.rs:1), y uses z (src/a/y.rs:2), z uses x (src/a/z.rs:1)";
+    assert_eq!(circles(&steps), [circle]);
+    assert_eq!(take_away(&mut steps, &[("a::y", "z"), ("a::z", "y")]), [("a::z", "y")]);
+    assert_eq!(circles(&steps), Vec::<String>::new());
+}
