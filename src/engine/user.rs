@@ -1,7 +1,8 @@
 //! The user engine: the whole interface in Viridian, on plain KVM.
 //!
 //! MSRs arrive through a filter, hypercalls through the port that our page writes to. Interrupts leave as messages
-//! to the local APICs. An interrupt with AutoEOI is handed to the VP, between two of its
+//! to the local APICs, each by an ioctl. An irqfd would take longer, and its route would have to follow the vector of
+//! its SINT (`docs/engines.md`). An interrupt with AutoEOI is handed to the VP, between two of its
 //! instructions, as one that has been acknowledged, so that nothing stays in service.
 
 use std::sync::atomic::{AtomicU64, Ordering};

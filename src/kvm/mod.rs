@@ -141,16 +141,6 @@ impl Partition {
         self.routes.set(&self.vm, pin, Route::Message(message))
     }
 
-    /// Makes `event` send `message` inside KVM, and returns the GSI.
-    ///
-    /// # Errors
-    /// Returns the error of the KVM ioctl.
-    pub fn connect_message(&self, event: &EventFd, message: Message) -> Result<u32, HostError> {
-        let gsi = self.routes.add(&self.vm, Route::Message(message))?;
-        self.vm.register_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd"))?;
-        Ok(gsi)
-    }
-
     /// Makes `event` raise a SINT of a VP on KVM's own SynIC, inside KVM, and returns the GSI.
     ///
     /// # Errors
@@ -159,23 +149,6 @@ impl Partition {
         let gsi = self.routes.add(&self.vm, Route::Sint { vp, sint })?;
         self.vm.register_irqfd(event, gsi).map_err(HostError::call("a SINT's eventfd"))?;
         Ok(gsi)
-    }
-
-    /// Changes the message of a GSI of [`connect_message`](Self::connect_message).
-    ///
-    /// # Errors
-    /// Returns the error of the KVM ioctl.
-    pub fn redirect_message(&self, gsi: u32, message: Message) -> Result<(), HostError> {
-        self.routes.set(&self.vm, gsi, Route::Message(message))
-    }
-
-    /// Releases a GSI of [`connect_message`](Self::connect_message).
-    ///
-    /// # Errors
-    /// Returns the error of the KVM ioctl.
-    pub fn disconnect_message(&self, event: &EventFd, gsi: u32) -> Result<(), HostError> {
-        self.vm.unregister_irqfd(event, gsi).map_err(HostError::call("an interrupt's eventfd back"))?;
-        self.routes.remove(&self.vm, gsi)
     }
 
     /// Makes the guest's accesses to these ranges of MSRs (first, count) exit to this process, even if KVM implements

@@ -1,7 +1,7 @@
 //! Interrupt routing: the message or the pin of KVM's interrupt controllers that each GSI raises.
 //!
 //! KVM takes the whole table at once. The first [`PINS`] GSIs are the interrupt lines. The others are allocated here to
-//! irqfds that send messages. (KVM documentation, 4.52 `KVM_SET_GSI_ROUTING`.)
+//! irqfds that raise SINTs of KVM's own SynIC. (KVM documentation, 4.52 `KVM_SET_GSI_ROUTING`.)
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -79,13 +79,6 @@ impl Routes {
             Some(before) if before == route => Ok(()),
             _ => self.install(vm, &routes),
         }
-    }
-
-    /// Frees `gsi`.
-    pub(super) fn remove(&self, vm: &VmFd, gsi: u32) -> Result<(), HostError> {
-        let mut routes = self.lock();
-        routes.remove(&gsi);
-        self.install(vm, &routes)
     }
 
     fn install(&self, vm: &VmFd, routes: &BTreeMap<u32, Route>) -> Result<(), HostError> {
