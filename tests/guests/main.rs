@@ -9,6 +9,7 @@ mod common;
 mod console;
 mod embedded;
 mod ends;
+mod examples;
 mod fleet;
 mod floods;
 mod guest_image;
