@@ -23,8 +23,6 @@
 //!
 //! `examples/` has a program for each. `ARCHITECTURE.md` describes how the crate is built; what it does not list
 //! here is private.
-// Some items are used by tests only, and are still to go.
-#![allow(dead_code, unused_imports)]
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("Viridian runs on x86-64 Linux hosts only: it needs KVM and speaks the x64 interface of Hyper-V");

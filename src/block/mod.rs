@@ -31,7 +31,6 @@ pub mod ring;
 pub mod vectored;
 
 pub use error::DiskError;
-pub use file::FileDisk;
 pub use open::open;
 pub use options::{BackingFiles, Cache, Format, ImageOptions};
 

@@ -37,7 +37,7 @@ mod pvh;
 mod source;
 pub mod symbols;
 
-pub use entry::{Entry, Protocol};
-pub use error::{BootError, Occupant};
+pub use entry::Entry;
+pub use error::BootError;
 pub use loader::load;
-pub use source::{DEFAULT_FLAT_ADDRESS, FlatMode, KernelSource, SourceError};
+pub use source::{FlatMode, KernelSource};

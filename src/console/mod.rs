@@ -35,7 +35,7 @@ use std::time::Instant;
 use crate::kvm::gate::Gate;
 use backend::Backend;
 pub use capture::{Capture, NotSeen, NotTyped};
-pub use config::{ConsoleConfig, ConsoleParseError};
+pub use config::ConsoleConfig;
 pub use input::ConsoleInput;
 use output::OutputQueue;
 use pump::Pump;

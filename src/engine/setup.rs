@@ -122,7 +122,6 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     let page = HypercallPage::new(kvm_call.map(|instruction| (instruction, &left_to_kvm[..])));
     let config = PartitionConfig {
         features,
-        vp_count: setup.vps.len() as u32,
         tsc_frequency: tsc_frequency.unwrap_or_default(),
         apic_frequency: APIC_FREQUENCY,
         hypercall_page: Box::new(*page.content()),

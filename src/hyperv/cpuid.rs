@@ -9,9 +9,6 @@ use super::features::{Features, Word};
 pub const FIRST_LEAF: u32 = 0x4000_0000;
 /// Last hypervisor leaf.
 pub const LAST_LEAF: u32 = 0x4000_000a;
-/// CPUID.1:ECX: a hypervisor is present. The machine sets it together with these leaves.
-pub const HYPERVISOR_PRESENT: u32 = 1 << 31;
-
 /// One CPUID leaf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leaf {

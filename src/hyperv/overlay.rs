@@ -130,6 +130,7 @@ impl Overlays {
     }
 
     /// Removes all overlays, for a reset.
+    #[cfg(test)]
     pub fn hide_all(&mut self, memory: &GuestMemory) {
         for (gpa, stack) in std::mem::take(&mut self.stacks) {
             write(memory, gpa, &stack.covered);

@@ -13,7 +13,9 @@ use super::msr::{CRASH_PARAMETERS, Msr};
 use super::overlay::{NoMemory, OverlayId, Overlays, Page};
 use super::reftime::{Reading, ReferenceTime};
 use super::registers::{CrashControl, HypercallRegister, PageRegister, ReenlightenmentControl};
-use super::types::{Fault, GP, Interrupt, PAGE_SIZE, VpIndex};
+use super::types::{Fault, GP, PAGE_SIZE};
+#[cfg(test)]
+use super::types::{Interrupt, VpIndex};
 use super::vp::Action;
 use crate::memory::GuestMemory;
 
@@ -21,8 +23,6 @@ use crate::memory::GuestMemory;
 pub struct PartitionConfig {
     /// The features that the guest is offered.
     pub features: Features,
-    /// Number of VPs.
-    pub vp_count: u32,
     /// TSC_FREQUENCY, in Hz.
     pub tsc_frequency: u64,
     /// APIC_FREQUENCY, in Hz.
@@ -56,11 +56,6 @@ impl Partition {
     /// Creates a partition in the state after a reset.
     pub fn new(config: PartitionConfig, memory: GuestMemory, time: ReferenceTime) -> Self {
         Self { config, memory, time: RwLock::new(time), registers: Mutex::default(), overlays: Mutex::default() }
-    }
-
-    /// Returns the fixed settings.
-    pub fn config(&self) -> &PartitionConfig {
-        &self.config
     }
 
     /// Returns the features that the guest is offered.
@@ -104,6 +99,7 @@ impl Partition {
     }
 
     /// Resets the registers and overlays to the state after creation. The clock continues.
+    #[cfg(test)]
     pub fn reset(&self) {
         let mut registers = self.registers();
         self.overlays().hide_all(&self.memory);
@@ -111,6 +107,7 @@ impl Partition {
     }
 
     /// Returns the interrupt that announces a migration or a restore, if the guest has requested one.
+    #[cfg(test)]
     pub fn reenlightenment(&self) -> Option<(VpIndex, Interrupt)> {
         let control = self.registers().reenlightenment;
         control.enabled().then(|| (control.target(), Interrupt { vector: control.vector(), auto_eoi: false }))

@@ -101,7 +101,6 @@ fn reserved_bits_of_page_registers_are_kept() {
 fn tsc_partition() -> Partition {
     let config = PartitionConfig {
         features: everything(),
-        vp_count: 2,
         tsc_frequency: 1_000_000_000,
         apic_frequency: 1,
         hypercall_page: Box::new(*HypercallPage::new(None).content()),

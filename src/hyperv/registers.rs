@@ -5,7 +5,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::types::{PAGE_SIZE, SintIndex, VpIndex, page_of};
+#[cfg(test)]
+use super::types::VpIndex;
+use super::types::{PAGE_SIZE, SintIndex, page_of};
 
 const fn bit(value: u64, number: u32) -> bool {
     value >> number & 1 != 0
@@ -193,6 +195,7 @@ impl ReenlightenmentControl {
     }
 
     /// Returns the VP that receives it.
+    #[cfg(test)]
     pub const fn target(self) -> VpIndex {
         VpIndex((self.0 >> 32) as u32)
     }

@@ -67,13 +67,6 @@ statuses! {
     OPERATION_FAILED = 0x71, "HV_STATUS_OPERATION_FAILED";
 }
 
-impl HvStatus {
-    /// Returns `Ok` for success and `Err` for any other status.
-    pub(crate) fn ok(self) -> HvResult<()> {
-        if self == Self::SUCCESS { Ok(()) } else { Err(self) }
-    }
-}
-
 impl From<HvResult<()>> for HvStatus {
     fn from(result: HvResult<()>) -> Self {
         result.err().unwrap_or(Self::SUCCESS)

@@ -2,7 +2,6 @@
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::cpuid::Identity;
 use super::features::{EngineKind, Feature, Features, Offer, Switches};
 use super::message::Message;
 use super::page::HypercallPage;
@@ -37,7 +36,6 @@ pub fn everything() -> Features {
 pub fn partition_with(features: Features) -> Partition {
     let config = PartitionConfig {
         features,
-        vp_count: Identity::default().max_vps,
         tsc_frequency: 2_000_000_000,
         apic_frequency: 1_000_000_000,
         hypercall_page: Box::new(*HypercallPage::new(None).content()),

@@ -69,11 +69,6 @@ impl Vp {
         Self { index, synic: Synic::default(), timers: Timers::default(), assist: PageRegister::default() }
     }
 
-    /// Returns the VP's index.
-    pub fn index(&self) -> VpIndex {
-        self.index
-    }
-
     /// Returns the VP's SynIC.
     pub fn synic(&self) -> &Synic {
         &self.synic
@@ -86,6 +81,7 @@ impl Vp {
     }
 
     /// Resets the VP to the state after creation, and removes its overlays.
+    #[cfg(test)]
     pub fn reset(&mut self, partition: &Partition) {
         for id in [OverlayId::Simp(self.index), OverlayId::Siefp(self.index), OverlayId::VpAssist(self.index)] {
             partition.overlays().hide(partition.memory(), id);

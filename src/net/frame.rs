@@ -25,6 +25,7 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Creates a frame without pending offloads.
+    #[cfg(test)]
     pub fn plain(bytes: &'a [u8]) -> Self {
         Self { bytes, offload: Offload::default() }
     }

@@ -16,6 +16,7 @@ pub struct SwitchPort(u8);
 
 impl SwitchPort {
     /// The first port.
+    #[cfg(test)]
     pub const DEFAULT: Self = Self(0);
 
     /// Returns port number `index`, which is below [`MAX_PORTS`].

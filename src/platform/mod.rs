@@ -85,6 +85,7 @@ pub(crate) struct Wiring {
 pub(crate) struct Platform {
     bus: PortBus,
     output: ConsoleOutput,
+    #[allow(dead_code, reason = "nobody presses the power button yet")]
     power: Arc<Mutex<acpi_power::AcpiPower>>,
 }
 
@@ -125,6 +126,7 @@ impl Platform {
     }
 
     /// Handles a VP's read of 1, 2 or 4 bytes from `port`.
+    #[cfg(test)]
     pub fn read(&self, port: u16, data: &mut [u8]) {
         self.bus.read(port, data);
     }
@@ -133,6 +135,7 @@ impl Platform {
     ///
     /// Call it on the VP's own thread. If the VP prints more than the console can hold, it waits at `gate`, without
     /// locks, until there is room or the VP must end.
+    #[cfg(test)]
     pub fn write(&self, port: u16, data: &[u8], gate: &Arc<Gate>) -> Option<PowerEvent> {
         self.write_repeated(port, data, data.len(), gate)
     }
@@ -163,6 +166,7 @@ impl Platform {
     }
 
     /// Presses the power button, so that a guest with an ACPI driver shuts down.
+    #[allow(dead_code, reason = "nobody presses the power button yet")]
     pub fn press_power_button(&self) {
         bus::lock(&self.power).press_power_button();
     }

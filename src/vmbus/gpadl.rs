@@ -13,6 +13,7 @@ use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// Maximum number of page numbers of a GPADL: its header gives their length in 16 bits. That is 32 MiB minus a few
 /// pages, so Linux's network driver limits its buffers to 31 MiB.
+#[cfg(test)]
 pub const MAX_PAGES: usize = (u16::MAX as usize - size_of::<GpaRangeHeader>()) / size_of::<u64>();
 
 /// The reason why a list of ranges is refused.
@@ -109,6 +110,7 @@ impl Gpadl {
     }
 
     /// Returns the number of page numbers in the list.
+    #[cfg(test)]
     pub(crate) fn pages(&self) -> usize {
         self.pages
     }

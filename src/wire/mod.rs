@@ -45,6 +45,7 @@ macro_rules! open_enum {
         impl $name {
             $(pub const $constant: Self = Self($value);)*
             /// The values that have names.
+            #[allow(dead_code, reason = "not every list is used")]
             pub const ALL: &[Self] = &[$(Self::$constant),*];
 
             /// Returns the protocol's name of the value, if it has one.

@@ -54,12 +54,14 @@ impl HypercallInput {
     }
 
     /// Returns a copy with a variable header of this many units of 8 bytes.
+    #[cfg(test)]
     #[must_use]
     pub(crate) const fn with_variable_header(self, qwords: usize) -> Self {
         Self(self.0 | (qwords as u64 & 0x3ff) << 17)
     }
 
     /// Returns a copy with this rep count.
+    #[cfg(test)]
     #[must_use]
     pub(crate) const fn with_rep_count(self, count: usize) -> Self {
         Self(self.0 & !(0xfff << 32) | (count as u64 & 0xfff) << 32)

@@ -22,8 +22,10 @@ pub struct Mode {
 
 impl Mode {
     /// 64-bit mode, ring 0.
+    #[cfg(test)]
     pub const LONG: Self = Self { protected: true, cpl: 0, long: true };
     /// 32-bit protected mode, ring 0.
+    #[cfg(test)]
     pub const PROTECTED: Self = Self { protected: true, cpl: 0, long: false };
 
     /// Returns `true` if a hypercall is allowed in this mode.

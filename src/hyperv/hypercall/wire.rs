@@ -259,6 +259,4 @@ impl FlushFlags {
     pub const ALL_VIRTUAL_ADDRESS_SPACES: u64 = 2;
     /// Keep global mappings. Invalid for a list.
     pub const NON_GLOBAL_MAPPINGS_ONLY: u64 = 4;
-    /// The list can contain ranges of large pages. Not offered.
-    pub const USE_EXTENDED_RANGE_FORMAT: u64 = 8;
 }

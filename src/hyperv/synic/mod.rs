@@ -18,7 +18,9 @@
 mod queue;
 mod slot;
 
-pub use queue::{MAX_WAITING, MessageQueue};
+#[cfg(test)]
+pub use queue::MAX_WAITING;
+pub use queue::MessageQueue;
 pub use slot::{EVENT_FLAGS, EventFlagsPage, MessagePage, Placed};
 
 use super::message::{Message, MessageType};

@@ -35,6 +35,7 @@ impl<'a> Segmenter<'a> {
     }
 
     /// Returns the number of segments, at least one.
+    #[cfg(test)]
     pub fn pieces(&self) -> usize {
         (self.headers.end - self.payload).div_ceil(self.size).max(1)
     }
@@ -98,6 +99,7 @@ impl<'a> Segmenter<'a> {
 }
 
 /// Passes `frame` to `send` as frames without pending offloads. `scratch` is a reusable buffer.
+#[cfg(test)]
 pub fn finish(frame: &Frame<'_>, scratch: &mut FrameBuffer, mut send: impl FnMut(&[u8])) {
     if let Some(mut segmenter) = Segmenter::new(frame) {
         while segmenter.next_into(scratch) {

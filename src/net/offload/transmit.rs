@@ -1,7 +1,9 @@
 //! The offloads that a guest requests for a frame that it sends.
 
 use super::checksum;
-use super::headers::{Headers, IpVersion, be16, protocol, set_be16};
+#[cfg(test)]
+use super::headers::be16;
+use super::headers::{Headers, IpVersion, protocol, set_be16};
 use crate::net::frame::{Checksum, FrameBuffer, Segmentation};
 
 /// The reason why a frame does not match the guest's statements. It is dropped, which affects only the guest.
@@ -105,6 +107,7 @@ pub fn prepare_large_send(buffer: &mut FrameBuffer, wanted: Cut) -> Result<(), T
 }
 
 /// Returns `true` if the IP packet in a frame has its length set.
+#[cfg(test)]
 pub fn has_length(frame: &[u8], headers: &Headers) -> bool {
     let offset = if headers.version == IpVersion::V4 { 2 } else { 4 };
     be16(frame, headers.network + offset).is_some_and(|length| length != 0)

@@ -39,8 +39,6 @@ impl Network {
     pub const FIRST_GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
     /// The netmask.
     pub const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
-    /// The broadcast address of the network.
-    pub const BROADCAST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 255);
     /// The network's prefix for IPv6, of 64 bits.
     pub const PREFIX6: Ipv6Addr = Ipv6Addr::new(0xfd15, 0x5d, 0, 0, 0, 0, 0, 0);
     /// The router, and the host's loopback address.

@@ -25,8 +25,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Queue;
+use super::ports::Ports;
 pub use super::ports::SwitchPort;
-use super::ports::{Ports, USUAL_MTU};
+#[cfg(test)]
+use super::ports::USUAL_MTU;
 use crate::net::frame::{Frame, FrameBuffer};
 use address::Network;
 use budget::Budget;
@@ -92,6 +94,7 @@ impl User {
     ///
     /// # Errors
     /// Returns an [`UserError`].
+    #[cfg(test)]
     pub fn open(network: Network, forwards: &[Forward], queues: u16) -> Result<Vec<Self>, UserError> {
         Self::open_with_mtu(network, forwards, queues, USUAL_MTU)
     }

@@ -87,6 +87,7 @@ impl Stack {
     ///
     /// # Errors
     /// Returns an error if a port is not available, or if there are no descriptors.
+    #[cfg(test)]
     pub fn new(network: Network, forwards: &[Forward], start: Instant) -> Result<Self, UserError> {
         Self::behind(network, forwards, Arc::default(), SwitchPort::default(), &Budget::of_process(), start)
     }
@@ -150,6 +151,7 @@ impl Stack {
     }
 
     /// Returns the number of flows: connections, and others including look-ups.
+    #[cfg(test)]
     pub fn flows(&self) -> (usize, usize) {
         (self.connections.flows.len(), self.datagrams.flows.len() + self.lookups.flows.len())
     }

@@ -36,7 +36,9 @@ mod opening;
 mod refusal;
 
 use channel::{Entry, Standing, Usage};
-pub use gpadls::{GpadlTable, MAX_BUILDING, MAX_GPADL_WORDS, MAX_GPADLS};
+pub use gpadls::GpadlTable;
+#[cfg(test)]
+use gpadls::{MAX_BUILDING, MAX_GPADL_WORDS};
 pub use offers::{MAX_CHANNELS, OfferError};
 pub use refusal::Refusal;
 
@@ -119,6 +121,7 @@ enum State {
 enum Next {
     Contact(InitiateContact),
     Unload,
+    #[cfg(test)]
     Reset,
 }
 
@@ -239,6 +242,7 @@ impl Connection {
     }
 
     /// Handles a reset of the machine. Channels are closed; offers stay for the next guest.
+    #[cfg(test)]
     pub fn reset(&mut self) -> Actions {
         let mut actions = Actions::new();
         if let Err(refusal) = self.disconnect(Next::Reset, &mut actions) {
@@ -278,6 +282,7 @@ impl Connection {
         match next {
             Next::Contact(contact) => return self.answer_contact(&contact),
             Next::Unload => self.outbox.push_back(Message::UnloadResponse),
+            #[cfg(test)]
             Next::Reset => self.target = VpIndex::BOOT,
         }
         Ok(())

@@ -2,11 +2,15 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+#[cfg(test)]
 use vm_memory::VolatileSlice;
+#[cfg(test)]
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{FEATURE_PENDING_SEND_SIZE, FOOTER, HEADER, Packet, RingError, RingMemory, Signal, Tap};
-use crate::vmbus::packet::{PacketHeader, PacketKind};
+use crate::vmbus::packet::PacketHeader;
+#[cfg(test)]
+use crate::vmbus::packet::PacketKind;
 
 /// The host's side of the guest-to-host ring.
 ///
@@ -160,22 +164,20 @@ pub struct IncomingPacket<'a> {
 }
 
 impl<'a> IncomingPacket<'a> {
-    /// Returns a copy of the header, checked against the ring.
-    pub fn header(&self) -> &PacketHeader {
-        &self.header
-    }
-
     /// Returns the kind of the packet.
+    #[cfg(test)]
     pub fn kind(&self) -> PacketKind {
         self.header.kind
     }
 
     /// Returns the number of bytes of payload.
+    #[cfg(test)]
     pub fn payload_length(&self) -> usize {
         (self.header.length() - self.header.payload_offset()) as usize
     }
 
     /// Copies the bytes between header and payload.
+    #[cfg(test)]
     pub fn extra(&self) -> Vec<u8> {
         let mut bytes = vec![0; (self.header.payload_offset() - HEADER) as usize];
         self.memory.copy_out(self.memory.advance(self.offset, HEADER), &mut bytes);
@@ -183,6 +185,7 @@ impl<'a> IncomingPacket<'a> {
     }
 
     /// Copies payload from byte `offset`. Returns `false`, and copies nothing, if the payload is too short.
+    #[cfg(test)]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> bool {
         let inside = offset.checked_add(bytes.len()).is_some_and(|end| end <= self.payload_length());
         if inside {
@@ -193,12 +196,14 @@ impl<'a> IncomingPacket<'a> {
     }
 
     /// Copies a value from byte `offset` of the payload, if the payload is long enough.
+    #[cfg(test)]
     pub fn read_value<T: FromBytes + IntoBytes>(&self, offset: usize) -> Option<T> {
         let mut value = T::new_zeroed();
         self.read(offset, value.as_mut_bytes()).then_some(value)
     }
 
     /// Returns the payload as slices of guest memory, to be copied in one pass.
+    #[cfg(test)]
     pub fn slices(&self) -> impl Iterator<Item = VolatileSlice<'a, ()>> + use<'a> {
         let start = self.memory.advance(self.offset, self.header.payload_offset()) as usize;
         let length = self.payload_length();

@@ -26,11 +26,12 @@ use super::packet::{PacketFooter, PacketHeader, PacketKind};
 use crate::memory::PAGE_SIZE;
 use crate::memory::buffer::GuestBuffer;
 
+#[cfg(any(test, feature = "_internals"))]
 pub mod guest;
 mod incoming;
 mod outgoing;
 
-pub use incoming::{IncomingPacket, IncomingRing};
+pub use incoming::IncomingRing;
 pub use outgoing::{Mark, OutgoingRing};
 
 /// Bit of the feature word: the side that writes this ring stores the size that it waits for, and evaluates that of the

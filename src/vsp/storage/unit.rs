@@ -106,6 +106,7 @@ impl Unit {
     ///
     /// # Errors
     /// Returns an error, and changes nothing, if the host cannot determine the disc's size.
+    #[cfg(test)]
     pub fn change_medium(&self, image: Option<Arc<Image>>) -> std::io::Result<()> {
         let medium = image.as_ref().map(|image| image.medium()).transpose()?;
         let mut state = self.lock();

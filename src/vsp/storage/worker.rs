@@ -251,6 +251,7 @@ impl Worker {
     ///
     /// # Errors
     /// Returns the kernel's error.
+    #[cfg(any(test, feature = "_internals"))]
     pub fn wait(&mut self) -> io::Result<()> {
         let nothing_to_say = self.answers.is_empty();
         self.turn(nothing_to_say)

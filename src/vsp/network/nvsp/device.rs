@@ -162,12 +162,6 @@ impl Device {
         self.follow(messages)
     }
 
-    /// Changes the link speed that the guest sees.
-    pub fn set_link_speed(&mut self, bits_per_second: u64) -> Actions {
-        let messages = self.adapter.set_link_speed(bits_per_second);
-        messages.into_iter().map(Action::Indicate).collect()
-    }
-
     /// Processes an in-band packet of the primary channel that is not an RNDIS packet.
     pub fn receive(&mut self, payload: &[u8], gpadls: &impl Gpadls) -> Outcome {
         let Some((message_type, body)) = split(payload) else { return Outcome::refused(Refusal::Empty, done()) };
@@ -308,7 +302,7 @@ impl Device {
             let outcome = self.complete(MessageType::SEND_SEND_BUFFER_COMPLETE, &failed);
             return Outcome::refused(Refusal::Buffer(request.gpadl), outcome.actions);
         };
-        let buffer = SendBuffer { memory, gpadl: request.gpadl, id: request.id, section_size: SEND_SECTION };
+        let buffer = SendBuffer { memory, gpadl: request.gpadl, section_size: SEND_SECTION };
         let complete = SendBufferComplete { status: Status::SUCCESS, section_size: SEND_SECTION };
         let mut outcome = self.change_path(|path| path.send = Some(buffer));
         outcome.actions = smallvec![Action::UpdatePath];

@@ -47,8 +47,6 @@ pub struct SendBuffer {
     pub memory: GuestBuffer,
     /// The GPADL of that memory.
     pub gpadl: GpadlId,
-    /// The guest's id for it.
-    pub id: u16,
     /// Size of a section in bytes.
     pub section_size: u32,
 }

@@ -79,6 +79,7 @@ impl Receiver {
     }
 
     /// Returns `true` if there is nothing to send.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }

@@ -57,6 +57,7 @@ impl Sections {
     }
 
     /// Returns `true` if there are no sections at all.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
     }

@@ -237,8 +237,6 @@ pub struct NdisConfig {
 }}
 
 impl NdisConfig {
-    /// In the first word of [`capabilities`](Self::capabilities): the driver supports a virtual function.
-    pub const VIRTUAL_FUNCTION: u32 = 1 << 2;
     /// VLAN tags are in the per-packet information.
     pub const VLAN: u32 = 1 << 3;
     /// The driver reassembles coalesced segments.

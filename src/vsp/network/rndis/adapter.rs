@@ -245,6 +245,7 @@ impl Adapter {
     }
 
     /// Changes the link speed that the guest sees.
+    #[cfg(test)]
     pub fn set_link_speed(&mut self, bits_per_second: u64) -> Messages {
         self.settings.link_speed = bits_per_second;
         let units = self.link_speed_units();

@@ -59,8 +59,6 @@ impl ReceiveChecksum {
     pub const UDP_SUCCEEDED: u32 = 0x10;
     /// The IPv4 header's checksum is right.
     pub const IP_SUCCEEDED: u32 = 0x20;
-    /// The data is right, but the checksum field is not its checksum.
-    pub const TCP_VALUE_INVALID: u32 = 0x80;
 }
 
 /// How to segment a TCP packet (`NDIS_TCP_LARGE_SEND_OFFLOAD_NET_BUFFER_LIST_INFO`, version 2).

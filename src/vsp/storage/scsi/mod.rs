@@ -29,7 +29,7 @@ pub use block::MAX_TRANSFER;
 pub use inquiry::absent_unit_inquiry;
 pub use report::report_luns;
 pub use reservation::Nexus;
-pub use sense::{Sense, SenseBytes, SenseKey};
+pub use sense::{Sense, SenseBytes};
 pub use table::command_name;
 pub use unit::{DeviceKind, Identity, LogicalUnit, Medium};
 

@@ -233,6 +233,7 @@ impl LogicalUnit {
     }
 
     /// Replaces or removes the medium in the drive.
+    #[cfg(test)]
     pub fn change_medium(&mut self, medium: Option<Medium>) {
         self.medium = medium;
         self.tray_open = false;
