@@ -5,44 +5,33 @@ use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::types::TimerIndex;
+use crate::wire::{open_enum, wire};
 
 /// `HV_MESSAGE_SIZE`: the size of a slot of the SIM page.
 pub const MESSAGE_SIZE: usize = 256;
 /// `HV_MESSAGE_MAX_PAYLOAD_BYTE_COUNT`.
 pub const MAX_PAYLOAD: usize = 240;
 
+open_enum! {
 /// `HV_MESSAGE_TYPE`. Unknown values are kept; zero marks an empty slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct MessageType(pub u32);
+MessageType: u32, "type {:#x}";
+    /// The slot is empty.
+    NONE = 0, "HvMessageTypeNone";
+    /// The type of the messages that VMBus sends. The TLFS has no name for it.
+    CHANNEL = 1, "type 0x1";
+    /// A synthetic timer has expired.
+    TIMER_EXPIRED = 0x8000_0010, "HvMessageTimerExpired";
+}
 
 impl MessageType {
-    /// `HvMessageTypeNone`: the slot is empty.
-    pub const NONE: Self = Self(0);
-    /// The type of the messages that VMBus sends.
-    pub const CHANNEL: Self = Self(1);
-    /// `HvMessageTimerExpired`.
-    pub const TIMER_EXPIRED: Self = Self(0x8000_0010);
-
     /// Returns `true` if the type is reserved for the hypervisor, so that no guest may send it.
     pub const fn is_hypervisor(self) -> bool {
         self.0 & 0x8000_0000 != 0
     }
 }
 
-impl fmt::Display for MessageType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NONE => f.write_str("HvMessageTypeNone"),
-            Self::TIMER_EXPIRED => f.write_str("HvMessageTimerExpired"),
-            Self(other) => write!(f, "type {other:#x}"),
-        }
-    }
-}
-
+wire! { 16,
 /// `HV_MESSAGE_HEADER`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
 pub struct MessageHeader {
     /// The type of the message. It is written last, so that a guest that sees it sees the whole message.
     pub message_type: MessageType,
@@ -54,8 +43,7 @@ pub struct MessageHeader {
     pub reserved: u16,
     /// The port for posted messages, zero for timers.
     pub origination_id: u64,
-}
-const _: () = assert!(size_of::<MessageHeader>() == 16);
+}}
 
 /// `HV_MESSAGE`: the content of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -106,9 +94,8 @@ impl fmt::Debug for Message {
     }
 }
 
+wire! { 24,
 /// `HV_TIMER_MESSAGE_PAYLOAD`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
 pub struct TimerMessagePayload {
     /// The number of the timer.
     pub timer_index: u32,
@@ -118,5 +105,4 @@ pub struct TimerMessagePayload {
     pub expiration_time: u64,
     /// The time when the message was placed into its slot.
     pub delivery_time: u64,
-}
-const _: () = assert!(size_of::<TimerMessagePayload>() == 24);
+}}

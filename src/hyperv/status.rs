@@ -1,34 +1,13 @@
 //! `HV_STATUS`: the status of a hypercall.
 
-use std::fmt;
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-/// `HV_STATUS`. Unknown values are kept.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct HvStatus(pub u16);
+use crate::wire::open_enum;
 
 /// The result of a hypercall handler: its output, or the status of the failure.
 pub type HvResult<T> = Result<T, HvStatus>;
 
-macro_rules! statuses {
-    ($($(#[$doc:meta])* $name:ident = $value:literal, $tlfs:literal;)*) => {
-        impl HvStatus {
-            $($(#[$doc])* pub const $name: Self = Self($value);)*
-
-            /// Returns the TLFS name, if the status is known.
-            pub(crate) const fn name(self) -> Option<&'static str> {
-                match self.0 {
-                    $($value => Some($tlfs),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-statuses! {
+open_enum! {
+/// `HV_STATUS`. Unknown values are kept.
+HvStatus: u16, "HV_STATUS {:#x}";
     /// The call succeeded.
     SUCCESS = 0x00, "HV_STATUS_SUCCESS";
     /// No such call.
@@ -70,20 +49,5 @@ statuses! {
 impl From<HvResult<()>> for HvStatus {
     fn from(result: HvResult<()>) -> Self {
         result.err().unwrap_or(Self::SUCCESS)
-    }
-}
-
-impl fmt::Display for HvStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "HV_STATUS {:#x}", self.0),
-        }
-    }
-}
-
-impl fmt::Debug for HvStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }

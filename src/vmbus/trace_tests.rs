@@ -30,7 +30,7 @@ fn messages_of_both_sides_read_well() {
     assert_eq!(line(&bytes), "GPADL_HEADER 0xe1e10 of channel 1: 1 ranges in 24 bytes, 24 here");
 
     let result = OpenResult { channel: ChannelId(1), open_id: 3, status: Status::UNSUCCESSFUL };
-    let expected = "OPENCHANNEL_RESULT channel 1 (open 3): failure 0xc0000001";
+    let expected = "OPENCHANNEL_RESULT channel 1 (open 3): STATUS_UNSUCCESSFUL";
     assert_eq!(line(&Message::OpenResult(result).to_bytes()), expected);
 }
 

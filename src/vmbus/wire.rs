@@ -12,33 +12,14 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
 use crate::wire::guid::Guid;
+use crate::wire::{open_enum, wire};
 
 /// Maximum length of a message: the payload of a SynIC message (TLFS, `HV_MESSAGE_PAYLOAD_BYTE_COUNT`).
 pub const MAX_MESSAGE: usize = crate::hyperv::message::MAX_PAYLOAD;
 
+open_enum! {
 /// The type of a message. Unknown types are kept.
-#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct MessageType(pub u32);
-
-macro_rules! message_types {
-    ($($constant:ident = $value:literal;)*) => {
-        #[allow(missing_docs, reason = "the names are the protocol's own; the bodies are documented")]
-        impl MessageType {
-            $(pub const $constant: Self = Self($value);)*
-
-            /// Returns the protocol's name of the type, if it is known.
-            pub fn name(self) -> Option<&'static str> {
-                match self {
-                    $(Self::$constant => Some(stringify!($constant)),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-message_types! {
+MessageType: u32, "message type {}";
     OFFERCHANNEL = 1;
     RESCIND_CHANNELOFFER = 2;
     REQUESTOFFERS = 3;
@@ -62,52 +43,15 @@ message_types! {
     MODIFYCHANNEL_RESPONSE = 24;
 }
 
-impl fmt::Debug for MessageType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => formatter.write_str(name),
-            None => write!(formatter, "message type {}", self.0),
-        }
-    }
-}
-
-impl fmt::Display for MessageType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, formatter)
-    }
-}
-
+open_enum! {
 /// An NTSTATUS: 0 is success.
-#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct Status(pub u32);
-
-impl Status {
+Status: u32, "failure {:#x}";
     /// Success.
-    pub const SUCCESS: Self = Self(0);
-    /// The request failed (`STATUS_UNSUCCESSFUL`).
-    pub const UNSUCCESSFUL: Self = Self(0xc000_0001);
-    /// There is no listener (`STATUS_CONNECTION_REFUSED`).
-    pub const CONNECTION_REFUSED: Self = Self(0xc000_0236);
-}
-
-impl fmt::Debug for Status {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::SUCCESS => formatter.write_str("success"),
-            Self(status) => write!(formatter, "failure {status:#x}"),
-        }
-    }
-}
-
-macro_rules! wire {
-    ($size:literal, $(#[$doc:meta])* pub struct $name:ident { $($body:tt)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-        #[repr(C)]
-        pub struct $name { $($body)* }
-        const _: () = assert!(size_of::<$name>() == $size);
-    };
+    SUCCESS = 0, "success";
+    /// The request failed.
+    UNSUCCESSFUL = 0xc000_0001, "STATUS_UNSUCCESSFUL";
+    /// There is no listener.
+    CONNECTION_REFUSED = 0xc000_0236, "STATUS_CONNECTION_REFUSED";
 }
 
 wire! { 8,

@@ -15,10 +15,19 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     array
 }
 
-/// Defines plain data types with a known size.
+/// Declares a structure of a protocol or of guest memory: plain data whose size is fixed.
+///
+/// ```text
+/// wire! { 8,
+/// /// What it is.
+/// pub struct Name {
+///     /// What it holds.
+///     pub field: u64,
+/// }}
+/// ```
 macro_rules! wire {
-    ($size:literal, $(#[$doc:meta])* pub struct $name:ident { $($body:tt)* }) => {
-        $(#[$doc])*
+    ($size:expr, $(#[$attribute:meta])* pub struct $name:ident { $($body:tt)* }) => {
+        $(#[$attribute])*
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq,
             zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
@@ -30,10 +39,28 @@ macro_rules! wire {
 }
 pub(crate) use wire;
 
-/// Defines a number type with names for some of its values. Unknown values are kept.
+/// Declares a number of a protocol that has names for some of its values. Unknown values are kept.
+///
+/// The name of a value is the constant's, unless a text follows the value. The text after the type is for values
+/// without a name.
+///
+/// ```text
+/// open_enum! {
+/// /// What it is.
+/// Name: u16, "name {:#x}";
+///     /// What it means.
+///     FIRST = 1;
+///     SECOND = 2, "the second";
+/// }
+/// ```
 macro_rules! open_enum {
-    ($(#[$doc:meta])* $name:ident: $inner:ty, $unknown:literal; $($constant:ident = $value:literal;)*) => {
-        $(#[$doc])*
+    (@name $constant:ident) => { stringify!($constant) };
+    (@name $constant:ident $text:literal) => { $text };
+    (
+        $(#[$attribute:meta])* $name:ident: $inner:ty, $unknown:literal;
+        $($(#[$doc:meta])* $constant:ident = $value:literal $(, $text:literal)?;)*
+    ) => {
+        $(#[$attribute])*
         #[derive(
             Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash,
             zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
@@ -41,17 +68,17 @@ macro_rules! open_enum {
         #[repr(transparent)]
         pub struct $name(pub $inner);
 
-        #[allow(missing_docs, reason = "the names are the protocol's own")]
+        #[allow(missing_docs, reason = "a name without a description is the protocol's own")]
         impl $name {
-            $(pub const $constant: Self = Self($value);)*
+            $($(#[$doc])* pub const $constant: Self = Self($value);)*
             /// The values that have names.
             #[allow(dead_code, reason = "not every list is used")]
-            pub const ALL: &[Self] = &[$(Self::$constant),*];
+            pub(crate) const ALL: &[Self] = &[$(Self::$constant),*];
 
-            /// Returns the protocol's name of the value, if it has one.
-            pub fn name(self) -> Option<&'static str> {
+            /// Returns the name of the value, if it has one.
+            pub(crate) const fn name(self) -> Option<&'static str> {
                 match self {
-                    $(Self::$constant => Some(stringify!($constant)),)*
+                    $(Self::$constant => Some($crate::wire::open_enum!(@name $constant $($text)?)),)*
                     _ => None,
                 }
             }
@@ -92,3 +119,7 @@ macro_rules! held_as_text {
     };
 }
 pub(crate) use held_as_text;
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -39,31 +39,12 @@ pub use registry::{Hypercalls, Observation, Outcome};
 pub(crate) use vp_set::VpSet;
 pub(crate) use wire::*;
 
-use std::fmt;
+use crate::wire::open_enum;
 
+open_enum! {
 /// The code of a hypercall. Unknown codes are valid values; `Hypercalls::definitions` lists those that are
 /// implemented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallCode(pub u16);
-
-macro_rules! call_codes {
-    ($($name:ident = $value:literal, $tlfs:literal;)*) => {
-        #[allow(missing_docs, reason = "the names are the specification's")]
-        impl CallCode {
-            $(pub const $name: Self = Self($value);)*
-
-            /// Returns the TLFS name, if the code is known.
-            pub(crate) const fn name(self) -> Option<&'static str> {
-                match self.0 {
-                    $($value => Some($tlfs),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-call_codes! {
+CallCode: u16, "call {:#06x}";
     FLUSH_VIRTUAL_ADDRESS_SPACE = 0x0002, "HvCallFlushVirtualAddressSpace";
     FLUSH_VIRTUAL_ADDRESS_LIST = 0x0003, "HvCallFlushVirtualAddressList";
     NOTIFY_LONG_SPIN_WAIT = 0x0008, "HvCallNotifyLongSpinWait";
@@ -92,13 +73,4 @@ impl CallCode {
         Self::FLUSH_VIRTUAL_ADDRESS_LIST,
         Self::FLUSH_VIRTUAL_ADDRESS_LIST_EX,
     ];
-}
-
-impl fmt::Display for CallCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "call {:#06x}", self.0),
-        }
-    }
 }

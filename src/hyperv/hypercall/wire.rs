@@ -7,20 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::hyperv::message::{MAX_PAYLOAD, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, PartitionId, VpIndex};
-
-macro_rules! wire {
-    ($($(#[$doc:meta])* struct $name:ident($size:literal) { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-            #[repr(C)]
-            pub struct $name {
-                $($(#[$field_doc])* pub $field: $kind,)*
-            }
-            const _: () = assert!(size_of::<$name>() == $size);
-        )*
-    };
-}
+use crate::wire::wire;
 
 /// `HV_INPUT_VTL`. Guests have only VTL 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -38,211 +25,225 @@ impl InputVtl {
     }
 }
 
-wire! {
-    /// Input of HvCallPostMessage.
-    struct PostMessage(256) {
-        /// The connection.
-        connection_id: ConnectionId,
-        /// Padding.
-        padding: u32,
-        /// The type; not zero, and not one of the hypervisor's own.
-        message_type: MessageType,
-        /// Length of the payload in bytes.
-        payload_size: u32,
-        /// The payload.
-        payload: [u8; MAX_PAYLOAD],
-    }
+wire! { 256,
+/// Input of HvCallPostMessage.
+pub struct PostMessage {
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// Padding.
+    pub padding: u32,
+    /// The type; not zero, and not one of the hypervisor's own.
+    pub message_type: MessageType,
+    /// Length of the payload in bytes.
+    pub payload_size: u32,
+    /// The payload.
+    pub payload: [u8; MAX_PAYLOAD],
+}}
 
-    /// Input of HvCallSignalEvent.
-    struct SignalEvent(8) {
-        /// The connection.
-        connection_id: ConnectionId,
-        /// The flag of the port.
-        flag_number: u16,
-        /// Must be zero.
-        reserved: u16,
-    }
+wire! { 8,
+/// Input of HvCallSignalEvent.
+pub struct SignalEvent {
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// The flag of the port.
+    pub flag_number: u16,
+    /// Must be zero.
+    pub reserved: u16,
+}}
 
-    /// Input of HvCallNotifyLongSpinWait.
-    struct NotifyLongSpinWait(8) {
-        /// Number of spins.
-        spin_count: u32,
-        /// Not checked, because the call cannot fail.
-        reserved: u32,
-    }
+wire! { 8,
+/// Input of HvCallNotifyLongSpinWait.
+pub struct NotifyLongSpinWait {
+    /// Number of spins.
+    pub spin_count: u32,
+    /// Not checked, because the call cannot fail.
+    pub reserved: u32,
+}}
 
-    /// Input of HvCallSendSyntheticClusterIpi.
-    struct SendSyntheticClusterIpi(16) {
-        /// Vector, 16 to 255.
-        vector: u32,
-        /// VTL 0.
-        target_vtl: InputVtl,
-        /// Must be zero, as with KVM.
-        reserved: [u8; 3],
-        /// One bit for each of VPs 0 to 63.
-        processor_mask: u64,
-    }
+wire! { 16,
+/// Input of HvCallSendSyntheticClusterIpi.
+pub struct SendSyntheticClusterIpi {
+    /// Vector, 16 to 255.
+    pub vector: u32,
+    /// VTL 0.
+    pub target_vtl: InputVtl,
+    /// Must be zero, as with KVM.
+    pub reserved: [u8; 3],
+    /// One bit for each of VPs 0 to 63.
+    pub processor_mask: u64,
+}}
 
-    /// Header of HvCallSendSyntheticClusterIpiEx; the set's banks follow.
-    struct SendSyntheticClusterIpiEx(24) {
-        /// Vector, 16 to 255.
-        vector: u32,
-        /// VTL 0.
-        target_vtl: InputVtl,
-        /// Padding.
-        padding: [u8; 3],
-        /// The set's format.
-        format: u64,
-        /// The banks that follow.
-        valid_banks: u64,
-    }
+wire! { 24,
+/// Header of HvCallSendSyntheticClusterIpiEx; the set's banks follow.
+pub struct SendSyntheticClusterIpiEx {
+    /// Vector, 16 to 255.
+    pub vector: u32,
+    /// VTL 0.
+    pub target_vtl: InputVtl,
+    /// Padding.
+    pub padding: [u8; 3],
+    /// The set's format.
+    pub format: u64,
+    /// The banks that follow.
+    pub valid_banks: u64,
+}}
 
-    /// Input of HvCallFlushVirtualAddressSpace, header of HvCallFlushVirtualAddressList.
-    struct Flush(24) {
-        /// CR3.
-        address_space: u64,
-        /// `HV_FLUSH_*`.
-        flags: FlushFlags,
-        /// One bit for each of VPs 0 to 63.
-        processor_mask: u64,
-    }
+wire! { 24,
+/// Input of HvCallFlushVirtualAddressSpace, header of HvCallFlushVirtualAddressList.
+pub struct Flush {
+    /// CR3.
+    pub address_space: u64,
+    /// `HV_FLUSH_*`.
+    pub flags: FlushFlags,
+    /// One bit for each of VPs 0 to 63.
+    pub processor_mask: u64,
+}}
 
-    /// Header of the flushes' Ex forms; the set's banks follow.
-    struct FlushEx(32) {
-        /// CR3.
-        address_space: u64,
-        /// `HV_FLUSH_*`.
-        flags: FlushFlags,
-        /// The set's format.
-        format: u64,
-        /// The banks that follow.
-        valid_banks: u64,
-    }
+wire! { 32,
+/// Header of the flushes' Ex forms; the set's banks follow.
+pub struct FlushEx {
+    /// CR3.
+    pub address_space: u64,
+    /// `HV_FLUSH_*`.
+    pub flags: FlushFlags,
+    /// The set's format.
+    pub format: u64,
+    /// The banks that follow.
+    pub valid_banks: u64,
+}}
 
-    /// Header of HvCallGetVpRegisters and HvCallSetVpRegisters.
-    struct VpRegisters(16) {
-        /// The caller's own partition.
-        partition_id: PartitionId,
-        /// The VP whose registers are accessed.
-        vp_index: VpIndex,
-        /// VTL 0.
-        target_vtl: InputVtl,
-        /// Must be zero.
-        reserved: [u8; 3],
-    }
+wire! { 16,
+/// Header of HvCallGetVpRegisters and HvCallSetVpRegisters.
+pub struct VpRegisters {
+    /// The caller's own partition.
+    pub partition_id: PartitionId,
+    /// The VP whose registers are accessed.
+    pub vp_index: VpIndex,
+    /// VTL 0.
+    pub target_vtl: InputVtl,
+    /// Must be zero.
+    pub reserved: [u8; 3],
+}}
 
-    /// List element of HvCallSetVpRegisters.
-    struct RegisterAssignment(32) {
-        /// The register.
-        name: u32,
-        /// Must be zero.
-        reserved: [u32; 3],
-        /// Its new value.
-        value: [u64; 2],
-    }
+wire! { 32,
+/// List element of HvCallSetVpRegisters.
+pub struct RegisterAssignment {
+    /// The register.
+    pub name: u32,
+    /// Must be zero.
+    pub reserved: [u32; 3],
+    /// Its new value.
+    pub value: [u64; 2],
+}}
 
-    /// Header of HvCallGetVpIndexFromApicId.
-    struct GetVpIndexFromApicId(16) {
-        /// The caller's own partition.
-        partition_id: PartitionId,
-        /// VTL 0.
-        target_vtl: InputVtl,
-        /// Padding.
-        padding: [u8; 7],
-    }
+wire! { 16,
+/// Header of HvCallGetVpIndexFromApicId.
+pub struct GetVpIndexFromApicId {
+    /// The caller's own partition.
+    pub partition_id: PartitionId,
+    /// VTL 0.
+    pub target_vtl: InputVtl,
+    /// Padding.
+    pub padding: [u8; 7],
+}}
 
-    /// Input of HvCallStartVirtualProcessor.
-    struct StartVirtualProcessor(240) {
-        /// The caller's own partition.
-        partition_id: PartitionId,
-        /// The VP to start.
-        vp_index: VpIndex,
-        /// VTL 0.
-        target_vtl: InputVtl,
-        /// Padding.
-        padding: [u8; 3],
-        /// Its initial state.
-        context: InitialVpContext,
-    }
+wire! { 240,
+/// Input of HvCallStartVirtualProcessor.
+pub struct StartVirtualProcessor {
+    /// The caller's own partition.
+    pub partition_id: PartitionId,
+    /// The VP to start.
+    pub vp_index: VpIndex,
+    /// VTL 0.
+    pub target_vtl: InputVtl,
+    /// Padding.
+    pub padding: [u8; 3],
+    /// Its initial state.
+    pub context: InitialVpContext,
+}}
 
-    /// `HV_INITIAL_VP_CONTEXT`.
-    struct InitialVpContext(224) {
-        /// RIP.
-        rip: u64,
-        /// RSP.
-        rsp: u64,
-        /// RFLAGS.
-        rflags: u64,
-        /// CS.
-        cs: SegmentRegister,
-        /// DS.
-        ds: SegmentRegister,
-        /// ES.
-        es: SegmentRegister,
-        /// FS.
-        fs: SegmentRegister,
-        /// GS.
-        gs: SegmentRegister,
-        /// SS.
-        ss: SegmentRegister,
-        /// The task register.
-        tr: SegmentRegister,
-        /// The local descriptor table's register.
-        ldtr: SegmentRegister,
-        /// The interrupt descriptor table.
-        idtr: TableRegister,
-        /// The global descriptor table.
-        gdtr: TableRegister,
-        /// EFER.
-        efer: u64,
-        /// CR0.
-        cr0: u64,
-        /// CR3.
-        cr3: u64,
-        /// CR4.
-        cr4: u64,
-        /// The page attribute table.
-        pat: u64,
-    }
+wire! { 224,
+/// `HV_INITIAL_VP_CONTEXT`.
+pub struct InitialVpContext {
+    /// RIP.
+    pub rip: u64,
+    /// RSP.
+    pub rsp: u64,
+    /// RFLAGS.
+    pub rflags: u64,
+    /// CS.
+    pub cs: SegmentRegister,
+    /// DS.
+    pub ds: SegmentRegister,
+    /// ES.
+    pub es: SegmentRegister,
+    /// FS.
+    pub fs: SegmentRegister,
+    /// GS.
+    pub gs: SegmentRegister,
+    /// SS.
+    pub ss: SegmentRegister,
+    /// The task register.
+    pub tr: SegmentRegister,
+    /// The local descriptor table's register.
+    pub ldtr: SegmentRegister,
+    /// The interrupt descriptor table.
+    pub idtr: TableRegister,
+    /// The global descriptor table.
+    pub gdtr: TableRegister,
+    /// EFER.
+    pub efer: u64,
+    /// CR0.
+    pub cr0: u64,
+    /// CR3.
+    pub cr3: u64,
+    /// CR4.
+    pub cr4: u64,
+    /// The page attribute table.
+    pub pat: u64,
+}}
 
-    /// `HV_X64_SEGMENT_REGISTER`.
-    struct SegmentRegister(16) {
-        /// Base.
-        base: u64,
-        /// Limit.
-        limit: u32,
-        /// Selector.
-        selector: u16,
-        /// Type, S, DPL and P in the low byte; AVL, L, D/B and G in the high four bits.
-        attributes: u16,
-    }
+wire! { 16,
+/// `HV_X64_SEGMENT_REGISTER`.
+pub struct SegmentRegister {
+    /// Base.
+    pub base: u64,
+    /// Limit.
+    pub limit: u32,
+    /// Selector.
+    pub selector: u16,
+    /// Type, S, DPL and P in the low byte; AVL, L, D/B and G in the high four bits.
+    pub attributes: u16,
+}}
 
-    /// `HV_X64_TABLE_REGISTER`.
-    struct TableRegister(16) {
-        /// Padding.
-        padding: [u16; 3],
-        /// Limit.
-        limit: u16,
-        /// Base.
-        base: u64,
-    }
+wire! { 16,
+/// `HV_X64_TABLE_REGISTER`.
+pub struct TableRegister {
+    /// Padding.
+    pub padding: [u16; 3],
+    /// Limit.
+    pub limit: u16,
+    /// Base.
+    pub base: u64,
+}}
 
-    /// A range of HvExtCallGetBootZeroedMemory, in pages.
-    struct ZeroedRange(16) {
-        /// First page.
-        start: u64,
-        /// Number of pages.
-        count: u64,
-    }
+wire! { 16,
+/// A range of HvExtCallGetBootZeroedMemory, in pages.
+pub struct ZeroedRange {
+    /// First page.
+    pub start: u64,
+    /// Number of pages.
+    pub count: u64,
+}}
 
-    /// Output of HvExtCallGetBootZeroedMemory.
-    struct BootZeroedMemory(4088) {
-        /// Number of valid ranges.
-        count: u64,
-        /// The ranges.
-        ranges: [ZeroedRange; MAX_ZEROED_RANGES],
-    }
-}
+wire! { 4088,
+/// Output of HvExtCallGetBootZeroedMemory.
+pub struct BootZeroedMemory {
+    /// Number of valid ranges.
+    pub count: u64,
+    /// The ranges.
+    pub ranges: [ZeroedRange; MAX_ZEROED_RANGES],
+}}
 
 /// Maximum number of ranges that HvExtCallGetBootZeroedMemory can return.
 pub const MAX_ZEROED_RANGES: usize = 255;

@@ -7,109 +7,78 @@ use std::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::wire::{open_enum, wire};
+
 /// Maximum length of a packet.
 pub const MAX_PACKET: usize = size_of::<PacketHeader>() + size_of::<ScsiRequest>();
 /// Minimum length of a packet with a SCSI request: up to Windows 7 it ended before [`ScsiRequest::reserved`].
 pub const MIN_PACKET: usize = 48;
 
-macro_rules! open_enum {
-    ($(#[$doc:meta])* $type:ident: $raw:ty { $( $(#[$item:meta])* $name:ident = $value:literal, )+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-        #[repr(transparent)]
-        pub struct $type(pub $raw);
-
-        impl $type {
-            $( $(#[$item])* pub const $name: Self = Self($value); )+
-
-            /// Returns the usual name.
-            pub fn name(self) -> Option<&'static str> {
-                match self {
-                    $( Self::$name => Some(stringify!($name)), )+
-                    _ => None,
-                }
-            }
-        }
-
-        impl fmt::Debug for $type {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self.name() {
-                    Some(name) => formatter.write_str(name),
-                    None => write!(formatter, "{:#x}", self.0),
-                }
-            }
-        }
-    };
+open_enum! {
+/// The operation of a packet.
+Operation: u32, "{:#x}";
+    /// Host to guest: the reply to any other packet.
+    COMPLETE_IO = 1;
+    /// Host to guest: a device was removed.
+    REMOVE_DEVICE = 2;
+    /// A SCSI command.
+    EXECUTE_SRB = 3;
+    /// Reset one unit.
+    RESET_LUN = 4;
+    /// Reset the controller.
+    RESET_ADAPTER = 5;
+    /// Reset the bus.
+    RESET_BUS = 6;
+    /// The first packet.
+    BEGIN_INITIALIZATION = 7;
+    /// Ends the negotiation; commands can follow.
+    END_INITIALIZATION = 8;
+    /// Requests a protocol version.
+    QUERY_PROTOCOL_VERSION = 9;
+    /// Requests the controller's properties.
+    QUERY_PROPERTIES = 10;
+    /// Host to guest: units have changed, rescan.
+    ENUMERATE_BUS = 11;
+    /// Requests the names of a Fibre Channel adapter.
+    FCHBA_DATA = 12;
+    /// Requests subchannels.
+    CREATE_SUB_CHANNELS = 13;
 }
 
 open_enum! {
-    /// The operation of a packet.
-    Operation: u32 {
-        /// Host to guest: the reply to any other packet.
-        COMPLETE_IO = 1,
-        /// Host to guest: a device was removed.
-        REMOVE_DEVICE = 2,
-        /// A SCSI command.
-        EXECUTE_SRB = 3,
-        /// Reset one unit.
-        RESET_LUN = 4,
-        /// Reset the controller.
-        RESET_ADAPTER = 5,
-        /// Reset the bus.
-        RESET_BUS = 6,
-        /// The first packet.
-        BEGIN_INITIALIZATION = 7,
-        /// Ends the negotiation; commands can follow.
-        END_INITIALIZATION = 8,
-        /// Requests a protocol version.
-        QUERY_PROTOCOL_VERSION = 9,
-        /// Requests the controller's properties.
-        QUERY_PROPERTIES = 10,
-        /// Host to guest: units have changed, rescan.
-        ENUMERATE_BUS = 11,
-        /// Requests the names of a Fibre Channel adapter.
-        FCHBA_DATA = 12,
-        /// Requests subchannels.
-        CREATE_SUB_CHANNELS = 13,
-    }
+/// The result of a packet: an NTSTATUS.
+NtStatus: u32, "{:#x}";
+    /// Success.
+    SUCCESS = 0;
+    /// There was more data than room.
+    BUFFER_OVERFLOW = 0x8000_0005;
+    /// A value is invalid.
+    INVALID_PARAMETER = 0xc000_000d;
+    /// The controller does not support this.
+    INVALID_DEVICE_REQUEST = 0xc000_0010;
+    /// The version is not supported.
+    REVISION_MISMATCH = 0xc000_0059;
+    /// There is no such unit.
+    DEVICE_DOES_NOT_EXIST = 0xc000_00c0;
+    /// Not allowed in this state.
+    INVALID_DEVICE_STATE = 0xc000_0184;
+    /// The command failed.
+    IO_DEVICE_ERROR = 0xc000_0185;
 }
 
 open_enum! {
-    /// The result of a packet: an NTSTATUS.
-    NtStatus: u32 {
-        /// Success.
-        SUCCESS = 0,
-        /// There was more data than room.
-        BUFFER_OVERFLOW = 0x8000_0005,
-        /// A value is invalid.
-        INVALID_PARAMETER = 0xc000_000d,
-        /// The controller does not support this.
-        INVALID_DEVICE_REQUEST = 0xc000_0010,
-        /// The version is not supported.
-        REVISION_MISMATCH = 0xc000_0059,
-        /// There is no such unit.
-        DEVICE_DOES_NOT_EXIST = 0xc000_00c0,
-        /// Not allowed in this state.
-        INVALID_DEVICE_STATE = 0xc000_0184,
-        /// The command failed.
-        IO_DEVICE_ERROR = 0xc000_0185,
-    }
-}
-
-open_enum! {
-    /// The result of a SCSI request, as in Windows' SRBs. The two high bits are flags.
-    SrbStatus: u8 {
-        /// Success.
-        SUCCESS = 0x01,
-        /// Failure: see the SCSI status.
-        ERROR = 0x04,
-        /// The request is invalid.
-        INVALID_REQUEST = 0x06,
-        /// There was more data than room.
-        DATA_OVERRUN = 0x12,
-        /// There is no such unit.
-        INVALID_LUN = 0x20,
-    }
+/// The result of a SCSI request, as in Windows' SRBs. The two high bits are flags.
+SrbStatus: u8, "{:#x}";
+    /// Success.
+    SUCCESS = 0x01;
+    /// Failure: see the SCSI status.
+    ERROR = 0x04;
+    /// The request is invalid.
+    INVALID_REQUEST = 0x06;
+    /// There was more data than room.
+    DATA_OVERRUN = 0x12;
+    /// There is no such unit.
+    INVALID_LUN = 0x20;
 }
 
 impl SrbStatus {
@@ -145,9 +114,8 @@ impl Version {
     }
 }
 
+wire! { 12,
 /// The start of every packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
 pub struct PacketHeader {
     /// The operation.
     pub operation: Operation,
@@ -155,12 +123,10 @@ pub struct PacketHeader {
     pub flags: u32,
     /// In replies: the result.
     pub status: NtStatus,
-}
-const _: () = assert!(size_of::<PacketHeader>() == 12);
+}}
 
+wire! { 52,
 /// A SCSI command, and in the reply its result (Linux: `struct vmscsi_request`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
 pub struct ScsiRequest {
     /// Length of this structure.
     pub length: u16,
@@ -200,26 +166,23 @@ pub struct ScsiRequest {
     pub timeout: u32,
     /// The guest's sort key.
     pub queue_sort_key: u32,
-}
-const _: () = assert!(size_of::<ScsiRequest>() == 52);
+}}
 const _: () = assert!(MAX_PACKET == 64);
 const _: () = assert!(std::mem::offset_of!(ScsiRequest, reserved) + size_of::<PacketHeader>() == MIN_PACKET);
 
 open_enum! {
-    /// Direction of the data.
-    DataDirection: u8 {
-        /// From the guest to the disk.
-        OUT = 0,
-        /// From the disk to the guest.
-        IN = 1,
-        /// No data.
-        NONE = 2,
-    }
+/// Direction of the data.
+DataDirection: u8, "{:#x}";
+    /// From the guest to the disk.
+    OUT = 0;
+    /// From the disk to the guest.
+    IN = 1;
+    /// No data.
+    NONE = 2;
 }
 
+wire! { 24,
 /// The properties of the controller (Linux: `struct vmstorage_channel_properties`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
 pub struct ChannelProperties {
     /// 0.
     pub reserved: u32,
@@ -233,24 +196,21 @@ pub struct ChannelProperties {
     pub max_transfer_bytes: u32,
     /// 0.
     pub reserved3: [u32; 2],
-}
-const _: () = assert!(size_of::<ChannelProperties>() == 24);
+}}
 
 impl ChannelProperties {
     /// Flag: there can be subchannels.
     pub const MULTI_CHANNEL: u32 = 1;
 }
 
+wire! { 4,
 /// The version that a packet requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
 pub struct ProtocolVersion {
     /// The version.
     pub version: Version,
     /// Used only by Windows.
     pub revision: u16,
-}
-const _: () = assert!(size_of::<ProtocolVersion>() == 4);
+}}
 
 /// A packet to the guest.
 #[derive(Clone, Copy, PartialEq, Eq)]
