@@ -1,4 +1,14 @@
 //! The settings of a machine: one definition for the command line, its help, and the TOML file.
+//!
+//! ```
+//! use viridian::Config;
+//! use viridian::vsp::storage::DiskConfig;
+//!
+//! let mut config = Config { cmdline: "quiet".into(), ..Config::default() };
+//! config.disks.push(DiskConfig::of("memory:64M"));
+//! assert!(config.to_toml()?.contains("cmdline = \"quiet\""));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
