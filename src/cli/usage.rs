@@ -6,6 +6,7 @@ use std::io::ErrorKind as Io;
 use std::path::Path;
 
 use anyhow::Context;
+use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
 use viridian::machine::code;
 
@@ -103,6 +104,9 @@ pub fn explain(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -
     if hints.is_empty() {
         // Standard error may be closed; then the message is lost.
         let _ = error.print();
+        if let Some(example) = example(error) {
+            say!("{example}");
+        }
     } else {
         hints.iter().for_each(|hint| say!("{hint}"));
         say!("viridian run --help lists all options");
@@ -120,11 +124,30 @@ fn hints(error: &clap::Error, arguments: &[String]) -> Vec<String> {
     let wrong = error.get(kind).map(ToString::to_string).unwrap_or_default();
     let runs = arguments.iter().any(|argument| argument == "run");
     if !wrong.starts_with('-') && error.kind() != DisplayHelp {
-        return stray(&wrong, runs, error.kind() == InvalidSubcommand).into_iter().collect();
+        let hint = stray(&wrong, runs, error.kind() == InvalidSubcommand);
+        // A command that is nearly right has clap's suggestion.
+        let is_unknown = error.kind() == InvalidSubcommand && error.get(ContextKind::SuggestedSubcommand).is_none();
+        return hint.or_else(|| is_unknown.then(|| no_command(&wrong))).into_iter().collect();
     }
     let mut hints: Vec<_> = (0..arguments.len()).filter_map(|index| translated(&arguments[index..])).collect();
     hints.dedup();
     hints
+}
+
+/// Returns an error for a word in a command's place, with the commands.
+fn no_command(word: &str) -> String {
+    let known = super::Arguments::command();
+    let known: Vec<_> = known.get_subcommands().map(clap::Command::get_name).collect();
+    format!("{word} is no command; known are: {}. To start a machine: viridian run --kernel FILE", known.join(", "))
+}
+
+/// Returns an example of an option whose value is wrong, where its syntax is not obvious.
+fn example(error: &clap::Error) -> Option<&'static str> {
+    let is_value = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue);
+    let option = error.get(ContextKind::InvalidArg).filter(|_| is_value)?.to_string();
+    option
+        .starts_with("--cpus ")
+        .then_some("for example: --cpus 4, or --cpus 4,cores=2,threads=2; all of them run from the start")
 }
 
 /// Returns a hint for a word without an option, which may be a kernel or a settings file.
@@ -199,9 +222,32 @@ mod tests {
         expect("-kernel|-initrd", "write --kernel ...");
     }
 
+    #[track_caller]
+    fn refusal(line: &str) -> clap::Error {
+        use clap::Parser;
+        super::super::Arguments::try_parse_from(line.split(' ')).err().unwrap()
+    }
+
+    #[test]
+    fn a_word_that_is_no_command_is_answered_with_the_commands() {
+        let error = refusal("viridian guest");
+        let hints = hints(&error, &["guest".into()]);
+        assert_eq!(hints.len(), 1);
+        assert!(hints[0].starts_with("guest is no command; known are: run, up, check, hv"), "{hints:?}");
+        let error = refusal("viridian chekc");
+        assert!(super::hints(&error, &["chekc".into()]).is_empty(), "clap suggests the right one");
+    }
+
+    #[test]
+    fn wrong_processors_are_answered_with_an_example() {
+        let wrong = refusal("viridian run --kernel x --cpus boot=4");
+        assert!(wrong.to_string().contains("unknown key `boot`; known are: count"), "{wrong}");
+        assert!(example(&wrong).unwrap().contains("--cpus 4"));
+        assert_eq!(example(&refusal("viridian run --kernel x --timeout soon")), None);
+    }
+
     #[test]
     fn our_own_options_are_nobody_elses() {
-        use clap::CommandFactory;
         let command = super::super::Arguments::command();
         for option in command.get_subcommands().flat_map(clap::Command::get_arguments) {
             let names = [
