@@ -220,7 +220,8 @@ fn open(config: &ConsoleConfig) -> Console {
 
 /// How often the consoles' threads have gone to sleep.
 fn sleeps() -> u64 {
-    let status = threads_named("console").into_iter().map(|task| fs::read_to_string(task.join("status")).unwrap());
+    // A thread that was joined may leave the list of the process between the look at it and this one.
+    let status = threads_named("console").into_iter().filter_map(|task| fs::read_to_string(task.join("status")).ok());
     let line =
         |status: String| status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:\t")?.parse().ok());
     status.map(|status| line(status).unwrap_or(0u64)).sum()

@@ -147,8 +147,11 @@ fn the_code_is_that_of_the_first_that_fails_and_the_others_come_to_their_ends() 
     assert_eq!(run.code, Some(32), "{run:?}");
     assert!(run.output.contains("good: All is well"), "{run:?}");
     let table = table(&run);
-    assert_eq!(table[0], ("bad".into(), "the guest wrote 32 to the exit port".into()), "{run:?}");
-    assert_eq!(table[2], ("late".into(), format!("the time ran out: {limit} s")), "{run:?}");
+    // The table has the order of the ends. `good` does much more than `bad`, and on a busy host even more than `late`.
+    let end = |name: &str| table.iter().position(|(partition, _)| partition == name).unwrap();
+    assert_eq!(table[end("bad")].1, "the guest wrote 32 to the exit port", "{run:?}");
+    assert_eq!(table[end("late")].1, format!("the time ran out: {limit} s"), "{run:?}");
+    assert!(end("bad") < end("late") && table.len() == 3, "{run:?}");
 }
 
 #[test]
