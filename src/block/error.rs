@@ -42,8 +42,8 @@ pub enum DiskError {
     #[error("memory:{size} names no size for a disk: {reason}; write for instance memory:1G")]
     MemorySize { size: String, reason: String },
     /// The format that was asked for is not the file's.
-    #[error("{path} is no qcow2 image; leave out format=qcow2, or give format=raw")]
-    NotQcow2 { path: PathBuf },
+    #[error("{path} is no {format} image; leave out format={format}, or give format=raw")]
+    NotInFormat { path: PathBuf, format: &'static str },
     /// A qcow2 image is broken.
     #[error("{path} is a damaged qcow2 image: {reason}; see what can be saved with: qemu-img check {path}")]
     Damaged { path: PathBuf, reason: String },

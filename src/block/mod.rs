@@ -24,6 +24,7 @@ pub mod gate;
 pub mod lane;
 mod lock;
 mod open;
+mod opened;
 mod options;
 pub mod pool;
 mod qcow2;

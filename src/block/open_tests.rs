@@ -1,6 +1,8 @@
 use std::io::Write;
 use std::process::Command;
 
+use rustix::fs::OFlags;
+
 use super::*;
 use crate::need::{Need, ready};
 
@@ -104,7 +106,7 @@ fn the_format_goes_by_the_magic_unless_it_is_given() {
     assert_eq!(raw.size().expect("a size"), 1 << 20);
     let other = file(1 << 20);
     let not_qcow2 = ImageOptions { format: Format::Qcow2, ..config(other.path()) };
-    assert!(matches!(error(&not_qcow2), DiskError::NotQcow2 { .. }));
+    assert!(matches!(error(&not_qcow2), DiskError::NotInFormat { .. }));
 }
 
 #[test]

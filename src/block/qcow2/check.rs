@@ -4,7 +4,7 @@
 //! apart from each other and from the guest's data, and must be counted.
 
 use super::super::error::DiskError;
-use super::super::open::Opened;
+use super::super::opened::Opened;
 use super::header::Header;
 use crate::wire::array;
 

@@ -28,7 +28,7 @@ use imago::io_buffers::{IoVector, IoVectorMut};
 use imago::storage::drivers::CommonStorageHelper;
 
 use crate::block::cancel;
-use crate::block::open::Opened;
+use crate::block::opened::Opened;
 use crate::host::panics::caught;
 
 /// How much stack imago may use. A chain of images uses a part of it, and the threads that call imago have twice as much.

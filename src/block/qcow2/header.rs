@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::error::DiskError;
-use super::super::open::Opened;
+use super::super::opened::Opened;
 use crate::host::magic;
 use crate::wire::array;
 

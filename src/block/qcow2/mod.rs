@@ -17,9 +17,9 @@ use imago::raw::Raw;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 
 use super::error::DiskError;
-use super::open::Opened;
+use super::opened::Opened;
 use super::{CHUNK, Disk};
-use crate::block::{BackingFiles, Cache};
+use crate::block::{BackingFiles, Cache, ImageOptions};
 use crate::host::magic;
 
 mod check;
@@ -67,6 +67,14 @@ enum Discard {
     ToZero,
     /// As clusters that are not there, where nothing below the image would show.
     ToNothing,
+}
+
+/// Opens the image as a disk.
+///
+/// # Errors
+/// See [`open`].
+pub(super) fn open_disk(opened: Opened, options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
+    Ok(Box::new(open(opened, options.discard, options.backing)?))
 }
 
 /// Opens an image and all that it stands on.

@@ -1,0 +1,116 @@
+//! An image file before its format is known: open, locked, and of a kind that can be a disk.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, SeekFrom, seek};
+use rustix::io::Errno;
+
+use super::Aligned;
+use super::error::DiskError;
+use super::lock::lock;
+use super::options::Cache;
+use crate::host::magic::{self, Compression};
+
+/// A file that is there, open, locked, and of the right kind.
+pub(super) struct Opened {
+    pub path: PathBuf,
+    pub file: File,
+    pub write: bool,
+    /// Its size in bytes, block device or not.
+    pub size: u64,
+    /// Device and inode: what tells files apart whatever they are called.
+    pub identity: (u64, u64),
+}
+
+impl Opened {
+    pub fn new(path: &Path, write: bool, cache: Cache) -> Result<Self, DiskError> {
+        let host = |source| DiskError::Host { path: path.to_owned(), source };
+        let not_a_disk = |what| DiskError::NotADisk { path: path.to_owned(), what };
+        // Looked at before it is opened: to open a FIFO or a terminal has effects.
+        let kind = std::fs::metadata(path).map_err(|error| refused(path, write, error))?.file_type();
+        match () {
+            () if kind.is_file() || kind.is_block_device() => {}
+            () if kind.is_dir() => return Err(not_a_disk("a directory")),
+            () if kind.is_fifo() => return Err(not_a_disk("a FIFO")),
+            () if kind.is_socket() => return Err(not_a_disk("a socket")),
+            () => return Err(not_a_disk("a character device")),
+        }
+        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        let direct = if cache == Cache::None { OFlags::DIRECT } else { OFlags::empty() };
+        // NONBLOCK only matters if it has become a FIFO since.
+        let flags = access | direct | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::INVAL) if cache == Cache::None => {
+                return Err(DiskError::NoDirect { path: path.to_owned(), source: Errno::INVAL.into() });
+            }
+            Err(error) => return Err(refused(path, write, error.into())),
+        };
+        // io_uring gives up on files that are open so, where it would otherwise have a thread wait.
+        rustix::fs::fcntl_setfl(&file, direct).map_err(|error| host(error.into()))?;
+        let metadata = file.metadata().map_err(host)?;
+        if !metadata.is_file() && !metadata.file_type().is_block_device() {
+            return Err(not_a_disk("no longer what it was"));
+        }
+        lock(&file, path, write)?;
+        let size = seek(&file, SeekFrom::End(0)).map_err(|error| host(error.into()))?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { path: path.to_owned(), file, write, size, identity })
+    }
+
+    /// Reads what is there of `bytes.len()` bytes from `offset`, by whatever alignment the file wants.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        const ALIGNMENT: u64 = 4096;
+        let start = offset - offset % ALIGNMENT;
+        let skip = (offset - start) as usize;
+        let mut aligned = Aligned::new((skip + bytes.len()).next_multiple_of(ALIGNMENT as usize));
+        let mut filled = 0;
+        while filled < aligned.bytes().len() {
+            match self.file.read_at(&mut aligned.bytes()[filled..], start + filled as u64)? {
+                0 => break,
+                count => filled += count,
+            }
+            if filled % ALIGNMENT as usize != 0 {
+                break; // the end of the file
+            }
+        }
+        let found = filled.saturating_sub(skip).min(bytes.len());
+        bytes[..found].copy_from_slice(&aligned.bytes()[skip..skip + found]);
+        Ok(found)
+    }
+
+    /// Refuses what is an image, but not one whose bytes are a disk's: a guest would find no disk in it, and spoil it.
+    pub fn refuse_foreign(&self) -> Result<(), DiskError> {
+        let path = || self.path.clone();
+        let read = |offset| {
+            let mut bytes = [0; 512];
+            let found = self.read(offset, &mut bytes);
+            found.map(|found| bytes[..found].to_vec()).map_err(|source| DiskError::Host { path: path(), source })
+        };
+        let head = read(0)?;
+        if let Some(compression) = Compression::of(&head) {
+            let advice = compression.advice(&self.path, "disk.img");
+            return Err(DiskError::Compressed { path: path(), how: compression.name, advice });
+        }
+        match magic::disk_format(&head).or(magic::disk_format_by_tail(&read(self.size.saturating_sub(512))?)) {
+            Some(format) => Err(DiskError::Foreign { path: path(), format }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn refused(path: &Path, write: bool, error: io::Error) -> DiskError {
+    let path = path.to_owned();
+    let wanted = if write { "read and written" } else { "read" };
+    match error.kind() {
+        ErrorKind::NotFound => DiskError::Missing { path },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            let advice = if write { "; if it is not to be written, give readonly=on" } else { "" };
+            DiskError::Denied { path, wanted, advice, source: error }
+        }
+        _ => DiskError::Host { path, source: error },
+    }
+}
