@@ -10,6 +10,7 @@
  *   loop                                spins for ever
  *   spew=BYTES                          prints that many bytes of numbered lines, then powers off
  *   echo, echo=interrupt                prints what is typed, until a line says "quit"
+ *   button [presses=N]                  powers off when the power button was pressed N times (1)
  */
 #include "exits.h"
 
@@ -139,6 +140,7 @@ int main(void)
     } ends[] = {
         {"exit", exit_with}, {"poweroff", power_off}, {"reset", reset}, {"triple", triple}, {"fault", fault},
         {"halt", halt},      {"loop", loop},          {"spew", spew},   {"echo", echo},
+        {"button", button},
     };
     for (unsigned i = 0; i < ARRAY_LENGTH(ends); i++) {
         const char *value = command_line_value(ends[i].name);

@@ -101,10 +101,10 @@ fn fadt(dsdt: u64, facs: u64) -> FADT {
     const NO_SLEEP_STATE: u16 = 0xffff;
 
     let port = |port: u16, length: u8, access| GAS::new(AddressSpace::SystemIo, 8 * length, 0, access, port.into());
+    // Without the flag `PwrButton`, the power button is the fixed one of the PM1 registers.
     let mut fadt = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
-        .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
         .flag(Flags::FixRtc)
         .flag(Flags::TmrValExt)

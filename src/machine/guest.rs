@@ -25,12 +25,13 @@ pub use kvm_bindings::{kvm_regs, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::interrupts::Interrupts;
-use super::{End, Shared};
+use super::{End, Machine, Shared};
 use crate::kvm::Partition;
 use crate::kvm::host::HostError;
 use crate::kvm::registers::VpRegisters;
 use crate::kvm::routes::{Message, PINS};
 use crate::kvm::vp::Vp;
+use crate::platform::PowerButton;
 
 /// Where interrupt messages are sent to (Intel SDM volume 3, "Message Address Register Format").
 const MESSAGES: std::ops::Range<u64> = 0xfee0_0000..0xfef0_0000;
@@ -241,6 +242,22 @@ impl Guest {
     }
 }
 
+impl Machine {
+    /// Presses the power button. The guest decides what to do: an operating system with an ACPI driver usually shuts
+    /// down, and [`wait`](Self::wait) then returns [`End::PoweredOff`].
+    ///
+    /// While the machine is paused, the guest sees the press after it resumes.
+    ///
+    /// # Errors
+    /// Returns [`AccessError::NoGuest`] if the machine has ended, or is just starting again.
+    pub fn press_power_button(&self) -> Result<(), AccessError> {
+        self.guest().with(|_, life| {
+            life.power_button.press();
+            Ok(())
+        })
+    }
+}
+
 impl Shared {
     /// From now on this is what is to be reached. Waits until nobody reaches for what was before.
     pub(super) fn set_life(&self, life: Option<Arc<Life>>) {
@@ -266,6 +283,7 @@ impl Shared {
 pub(super) struct Life {
     partition: Arc<Partition>,
     interrupts: Interrupts,
+    power_button: PowerButton,
     pub seats: Vec<Seat>,
 }
 
@@ -291,9 +309,10 @@ impl Life {
     pub fn new(
         partition: Arc<Partition>,
         interrupts: Interrupts,
+        power_button: PowerButton,
         vps: &[Vp],
         apic_ids: impl Iterator<Item = u32>,
-    ) -> Result<Self, HostError> {
+    ) -> Result<Arc<Self>, HostError> {
         let seat = |(vp, apic_id)| {
             Ok(Seat {
                 apic_id,
@@ -305,7 +324,7 @@ impl Life {
             })
         };
         let seats = vps.iter().zip(apic_ids).map(seat).collect::<Result<_, HostError>>()?;
-        Ok(Self { partition, interrupts, seats })
+        Ok(Arc::new(Self { partition, interrupts, power_button, seats }))
     }
 
     fn seat(&self, vp: u32) -> Result<&Seat, AccessError> {

@@ -124,7 +124,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     let apic_ids = (0..topology.vps()).map(|index| topology.apic_id(index));
     let mut vps = apic_ids.map(|id| partition.create_vp(id)).collect::<Result<Vec<_>, _>>()?;
     let apic_ids = (0..topology.vps()).map(|index| topology.apic_id(index));
-    let life = Arc::new(Life::new(partition.clone(), interrupts.clone(), &vps, apic_ids)?);
+    let life = Life::new(partition.clone(), interrupts.clone(), platform.power_button(), &vps, apic_ids)?;
     shared.set_life(Some(life.clone()));
     let _life_ends = LifeEnds(shared);
     let (guest, announcer) = (Guest::new(Arc::downgrade(shared)), &shared.announcer);

@@ -51,7 +51,6 @@ impl AcpiPower {
     }
 
     /// Presses the power button.
-    #[allow(dead_code, reason = "nobody presses the power button yet")]
     pub fn press_power_button(&mut self) {
         self.status |= POWER_BUTTON;
         self.raise_if_enabled();

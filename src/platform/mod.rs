@@ -79,13 +79,23 @@ pub(crate) struct Wiring {
     pub input: Arc<ConsoleInput>,
 }
 
+/// The power button of a [`Platform`]. Any thread may press it.
+#[derive(Clone)]
+pub(crate) struct PowerButton(Arc<Mutex<acpi_power::AcpiPower>>);
+
+impl PowerButton {
+    /// Presses and releases the button. Presses that the guest has not seen yet count as one.
+    pub fn press(&self) {
+        bus::lock(&self.0).press_power_button();
+    }
+}
+
 /// The platform's devices on their ports, shared by the VP threads.
 ///
 /// After a reset, the guest gets a new `Platform` on the same console.
 pub(crate) struct Platform {
     bus: PortBus,
     output: ConsoleOutput,
-    #[allow(dead_code, reason = "nobody presses the power button yet")]
     power: Arc<Mutex<acpi_power::AcpiPower>>,
 }
 
@@ -165,10 +175,9 @@ impl Platform {
         }
     }
 
-    /// Presses the power button, so that a guest with an ACPI driver shuts down.
-    #[allow(dead_code, reason = "nobody presses the power button yet")]
-    pub fn press_power_button(&self) {
-        bus::lock(&self.power).press_power_button();
+    /// Returns the power button. A guest with an ACPI driver shuts down when it is pressed.
+    pub fn power_button(&self) -> PowerButton {
+        PowerButton(self.power.clone())
     }
 }
 

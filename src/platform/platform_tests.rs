@@ -115,7 +115,7 @@ fn a_pci_probe_does_not_reset_the_machine() {
 fn the_power_button_raises_the_sci() {
     let bench = Bench::new();
     bench.write(0x602, &[0, 1]);
-    bench.platform.press_power_button();
+    bench.platform.power_button().press();
     assert_eq!(bench.interrupts.load(Ordering::Relaxed), 0x100);
 }
 

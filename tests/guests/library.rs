@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use viridian::Builder;
 use viridian::config::ConsoleConfig;
 use viridian::config::OnReset;
-use viridian::machine::{End, Machine};
+use viridian::config::{Config, IrqchipKind};
+use viridian::machine::{AccessError, End, Machine};
 
 use super::command::image;
 use crate::common::patience::grown;
@@ -19,6 +21,11 @@ fn exits(command_line: &str) -> Builder {
         .cmdline(command_line)
         .capture_console()
         .timeout(grown(Duration::from_secs(60)))
+}
+
+fn with_irqchip(builder: &Builder, irqchip: IrqchipKind) -> Builder {
+    let config = Config { irqchip, ..builder.config().clone() };
+    Builder::from(config).capture_console()
 }
 
 fn start(builder: Builder) -> Machine {
@@ -71,6 +78,36 @@ fn a_paused_machine_stands_still_until_it_is_resumed() {
     }
     machine.stop(End::Interrupted);
     assert!(matches!(machine.wait(), End::Interrupted));
+}
+
+#[test]
+fn a_guest_that_knows_acpi_powers_off_when_the_button_is_pressed() {
+    for (line, irqchip) in [("button presses=3", IrqchipKind::Apic), ("button", IrqchipKind::Pc)] {
+        let presses = if line == "button" { 1 } else { 3 };
+        let machine = start(with_irqchip(&exits(line), irqchip));
+        let console = machine.console().unwrap();
+        for press in 1..=presses {
+            console.wait_for("waiting for the button\n", grown(SOON)).unwrap();
+            machine.press_power_button().unwrap();
+            console.wait_for(&format!("pressed {press}\n"), grown(SOON)).unwrap();
+        }
+        let end = machine.wait();
+        assert!(matches!(end, End::PoweredOff), "{irqchip:?}: {end}");
+    }
+}
+
+#[test]
+fn a_press_waits_for_the_machine_to_resume_and_needs_a_guest() {
+    let machine = start(exits("button"));
+    machine.console().unwrap().wait_for("waiting for the button\n", grown(SOON)).unwrap();
+    machine.pause();
+    machine.press_power_button().unwrap();
+    assert_eq!(machine.console().unwrap().take(), b"");
+    machine.resume();
+    machine.console().unwrap().wait_for("pressed 1\n", grown(SOON)).unwrap();
+    poll(&mut [PollFd::new(&machine.ended(), PollFlags::IN)], None).unwrap();
+    let error = machine.press_power_button().unwrap_err();
+    assert!(matches!(error, AccessError::NoGuest), "{error}");
 }
 
 #[test]
