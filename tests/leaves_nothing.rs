@@ -136,7 +136,7 @@ fn start_and_stop(round: usize) {
         3 => return drop(exits("loop").cpus(2).prepare().unwrap()),
         _ => {
             let machine = exits("loop").cpus(2).start().unwrap();
-            machine.pause();
+            machine.pause().unwrap();
             machine.stop(End::Interrupted);
             machine.wait()
         }

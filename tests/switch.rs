@@ -125,7 +125,7 @@ fn sixteen_partitions_get_their_share() {
         );
         mean > 100.0 && off <= 0.2
     });
-    machines.iter().for_each(Machine::pause);
+    machines.iter().for_each(|machine| machine.pause().unwrap());
     let (mut sent, mut got) = (0, 0);
     for (now, before) in counts(&nics).iter().zip(&before) {
         (sent, got) = (sent + now.0 - before.0, got + now.1 - before.1);

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::hold::Hold;
+
 /// A flag that tells jobs to stop. Clones are the same flag.
 #[derive(Clone, Debug, Default)]
 pub struct Flag(Arc<AtomicBool>);
@@ -32,6 +34,8 @@ pub struct Cancel {
     pub channel: Flag,
     /// Set when the job's guest is gone and nothing waits for the job.
     pub guest: Flag,
+    /// Holds the job while its machine is paused.
+    pub hold: Hold,
 }
 
 impl Cancel {

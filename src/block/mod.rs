@@ -7,7 +7,7 @@
 //! - [`pool`]: a few threads a disk, for all else, and for everything where the host forbids io_uring.
 //! - [`budget`]: how many threads the disks of a controller have between them.
 //! - [`lane`]: threads of low weight for commands that cost the host far more than the guest.
-//! - [`cancel`]: stops long jobs. [`gate`]: keeps atomic commands whole. [`vectored`]: guest pages as the kernel wants them.
+//! - [`cancel`]: stops long jobs. [`hold`]: holds them while a machine is paused. [`gate`]: keeps atomic commands whole. [`vectored`]: guest pages as the kernel wants them.
 
 use std::fs::File;
 use std::io;
@@ -21,6 +21,7 @@ pub mod cancel;
 mod error;
 mod file;
 pub mod gate;
+pub mod hold;
 pub mod lane;
 mod lock;
 mod open;

@@ -1,8 +1,7 @@
 //! An io_uring: requests to files go in, and come back done. The other place here that needs `unsafe`.
 //!
 //! A [`Ring`] owns what the kernel uses (files, and guest pages through [`Vectors`]) for as long as it uses it.
-//! Its thread can sleep in it, until a request is done or an eventfd is signalled; or elsewhere, on an eventfd
-//! that the ring signals.
+//! Its thread sleeps elsewhere, on an eventfd that the ring signals.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -45,9 +44,6 @@ struct InFlight {
     operation: Operation,
 }
 
-/// The tag of the eventfd's poll request. Tags of requests have 32 bits.
-const WATCH: u64 = 1 << 32;
-
 /// See the module's description.
 pub struct Ring {
     /// Before the requests: it must go first.
@@ -55,9 +51,6 @@ pub struct Ring {
     /// By tag.
     requests: Vec<Option<InFlight>>,
     in_flight: usize,
-    watched: Option<OwnedFd>,
-    /// The watch must be asked for again.
-    unwatched: bool,
 }
 
 impl Ring {
@@ -81,25 +74,15 @@ impl Ring {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let requests = (0..capacity).map(|_| None).collect();
-        Ok(Self { ring, requests, in_flight: 0, watched: None, unwatched: false })
+        Ok(Self { ring, requests, in_flight: 0 })
     }
 
-    /// Makes [`enter`](Self::enter) return when `eventfd` is signalled. Nobody needs to read it.
-    pub fn watch(&mut self, eventfd: OwnedFd) {
-        self.watched = Some(eventfd);
-        self.unwatched = true;
-    }
-
-    /// Signals `eventfd` each time that a request is done, for a thread that sleeps on that and not in the ring.
+    /// Signals `eventfd` each time that a request is done, for a thread that sleeps on that.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn notify(&mut self, eventfd: OwnedFd) -> io::Result<()> {
-        self.ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
-        // To watch the same one would be to wake up for having woken up.
-        self.watched = None;
-        self.unwatched = false;
-        Ok(())
+        self.ring.submitter().register_eventfd(eventfd.as_raw_fd())
     }
 
     /// How many requests are in the kernel's hands.
@@ -137,20 +120,12 @@ impl Ring {
         unsafe { self.ring.submission().push(entry) }.map_err(|_| io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Submits all that was pushed, and if `wait` sleeps until a request is done or the watched eventfd is signalled.
+    /// Submits all that was pushed.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn enter(&mut self, wait: bool) -> io::Result<()> {
-        if self.unwatched
-            && let Some(eventfd) = &self.watched
-        {
-            let poll = opcode::PollAdd::new(types::Fd(eventfd.as_raw_fd()), libc::POLLIN as u32).multi(true);
-            self.queue(&poll.build().user_data(WATCH))?;
-            self.unwatched = false;
-        }
-        let idle = !wait && self.ring.submission().is_empty();
-        if idle { Ok(()) } else { self.submit(usize::from(wait)) }
+    /// Returns the kernel's error.
+    pub fn enter(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() { Ok(()) } else { self.submit(0) }
     }
 
     fn submit(&mut self, wait_for: usize) -> io::Result<()> {
@@ -172,10 +147,6 @@ impl Ring {
             self.submit(0)?;
         }
         while let Some(entry) = self.next() {
-            if entry.user_data() == WATCH {
-                self.unwatched = !cqueue::more(entry.flags());
-                continue;
-            }
             let tag = entry.user_data() as u32;
             let Some(mut request) = self.requests.get_mut(tag as usize).and_then(Option::take) else { continue };
             match request.progress(entry.result()) {

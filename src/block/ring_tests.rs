@@ -1,13 +1,9 @@
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
-
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::*;
 use crate::memory::buffer::GuestBuffer;
 use crate::memory::{self, GuestMemory};
 use crate::need::{Need, ready};
-use crate::patience::grown;
 
 /// Returns `None` where a reason leaves the test out.
 #[track_caller]
@@ -25,7 +21,7 @@ fn vectors(memory: &GuestMemory, frame: u64, length: usize) -> (GuestBuffer, Vec
 fn finish(ring: &mut Ring, count: usize) -> Vec<(u32, Result<(), io::ErrorKind>)> {
     let mut done = Vec::new();
     while done.len() < count {
-        ring.enter(true).expect("a working ring");
+        ring.submit(1).expect("a working ring");
         let note = |completion: Completion| {
             done.push((completion.tag, completion.result.map_err(|(_, error)| error.kind())));
         };
@@ -101,25 +97,6 @@ fn more_requests_than_the_ring_submits_at_once_all_come_back() {
 }
 
 #[test]
-fn sleeping_ends_each_time_that_the_watched_eventfd_is_signalled() {
-    let Some(mut ring) = ring() else { return };
-    let doorbell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
-    ring.watch(doorbell.try_clone().expect("a copy"));
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(20));
-                rustix::io::write(&doorbell, &1_u64.to_ne_bytes()).expect("a signal");
-            });
-            let before = Instant::now();
-            ring.enter(true).expect("a working ring");
-            ring.reap(|_| {}).expect("a working ring");
-            assert!(before.elapsed() < grown(Duration::from_secs(5)));
-        }
-    });
-}
-
-#[test]
 fn a_ring_that_goes_waits_for_what_the_kernel_has() {
     let Some(mut ring) = ring() else { return };
     let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
@@ -127,7 +104,7 @@ fn a_ring_that_goes_waits_for_what_the_kernel_has() {
     let (pages, vectors) = vectors(&memory, 0, 65536);
     pages.write(0, &[7; 65536]).expect("room");
     ring.push(0, file.clone(), Operation::Write { vectors, offset: 0, durable: true }).expect("room");
-    ring.enter(false).expect("a working ring");
+    ring.enter().expect("a working ring");
     drop(ring);
     let mut bytes = vec![0; 65536];
     file.read_exact_at(&mut bytes, 0).expect("all of it");

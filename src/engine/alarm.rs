@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::host::limited;
+use crate::kvm::gate::{Gate, Kick};
 
 /// What is called with a VP's number when its deadline has come.
 pub(super) type Wake = Arc<dyn Fn(usize) + Send + Sync>;
@@ -21,14 +22,16 @@ struct State {
 pub(super) struct Alarm {
     state: Mutex<State>,
     changed: Condvar,
+    /// Where the thread stops when the machine pauses.
+    gate: Arc<Gate>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Alarm {
     /// No deadline for any of `vps` VPs, and no thread yet.
-    pub fn new(vps: usize) -> Self {
+    pub fn new(vps: usize, gate: Arc<Gate>) -> Self {
         let state = State { deadlines: vec![None; vps], closed: false };
-        Self { state: Mutex::new(state), changed: Condvar::new(), thread: Mutex::default() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), gate, thread: Mutex::default() }
     }
 
     /// Has VP `vp` woken after `time`, or no longer. The thread that wakes starts with the first deadline.
@@ -56,13 +59,20 @@ impl Alarm {
         }
     }
 
-    fn run(&self, wake: &(dyn Fn(usize) + Send + Sync)) {
+    fn run(self: &Arc<Self>, wake: &(dyn Fn(usize) + Send + Sync)) {
         // By default the kernel may wake us 50 us late, half a timer's shortest period.
         if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
             log::debug!("synthetic timers may be 50 us late: {error}");
         }
+        let _member = self.gate.join(Box::new(LookUp(self.clone())));
         let mut state = self.lock();
         while !state.closed {
+            if self.gate.is_pausing() {
+                drop(state);
+                self.gate.pass();
+                state = self.lock();
+                continue;
+            }
             let now = Instant::now();
             let due = state.deadlines.iter().position(|deadline| deadline.is_some_and(|deadline| deadline <= now));
             if let Some(vp) = due {
@@ -94,6 +104,17 @@ impl Alarm {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the thread look at the gate.
+struct LookUp(Arc<Alarm>);
+
+impl Kick for LookUp {
+    fn kick(&self) {
+        // Whoever is about to sleep has the lock until it does.
+        drop(self.0.lock());
+        self.0.changed.notify_one();
     }
 }
 

@@ -5,7 +5,7 @@ fn alarm(vps: usize) -> (Arc<Alarm>, Wake, mpsc::Receiver<usize>) {
     let (sender, receiver) = mpsc::channel();
     let sender = Mutex::new(sender);
     let wake = Arc::new(move |vp| sender.lock().unwrap().send(vp).unwrap());
-    (Arc::new(Alarm::new(vps)), wake, receiver)
+    (Arc::new(Alarm::new(vps, Arc::default())), wake, receiver)
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Watches {
     pub fn new(vps: usize, gate: Arc<Gate>) -> Self {
         Self {
             vps: (0..vps).map(|_| Mutex::default()).collect(),
-            alarm: Arc::new(Alarm::new(vps)),
+            alarm: Arc::new(Alarm::new(vps, gate.clone())),
             wake: Arc::new(move |vp| gate.kick(vp as u32)),
         }
     }

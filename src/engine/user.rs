@@ -46,7 +46,7 @@ impl UserEngine {
     pub const FILTERED: &'static [(u32, u32)] = &[(msr::FIRST, msr::COUNT)];
 
     pub fn new(common: Common, level_eoi: LevelEoi) -> Arc<Self> {
-        let count = common.apic_ids.len();
+        let (count, gate) = (common.apic_ids.len(), common.gate.clone());
         let vps = (0..count).map(|index| Mutex::new(VpState::new(VpIndex(index as u32)))).collect();
         Arc::new_cyclic(|engine: &Weak<Self>| {
             let engine = engine.clone();
@@ -57,7 +57,7 @@ impl UserEngine {
                 }
             };
             let commands = (0..count).map(|_| AtomicU64::new(0)).collect();
-            Self { common, vps, alarm: Arc::new(Alarm::new(count)), wake: Arc::new(wake), level_eoi, commands }
+            Self { common, vps, alarm: Arc::new(Alarm::new(count, gate)), wake: Arc::new(wake), level_eoi, commands }
         })
     }
 

@@ -1,4 +1,7 @@
-//! The gate that every VP thread passes before it enters the guest: it decides which VPs may run.
+//! The gate at which the threads of a machine stop: it decides which VPs may run.
+//!
+//! Every VP thread passes the gate before it enters the guest. Other threads that write guest memory are
+//! [members](Gate::join) too: a pause is complete once all of them are parked.
 //!
 //! Any thread may order a pause, a resume or a stop at any time. Nothing polls, and no kick is lost: the order is
 //! written first, then each VP's `immediate_exit` is set, then its thread is signalled. A VP that has not entered the
@@ -6,12 +9,20 @@
 //! that, the VP clears `immediate_exit` *before* it reads the order. So if it does not see an order, that order's kick
 //! is still to come.
 
+use std::cell::Cell;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Forces one VP to leave the guest, or keeps it from entering.
+thread_local! {
+    /// The address of the gate that the thread is a member of, or 0.
+    static GATE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Makes one member of a gate look at the gate's order.
 pub trait Kick: Send {
-    /// Makes the VP's current or next entry into the guest return promptly. May be called from any thread.
+    /// Makes a VP's current or next entry into the guest return promptly, or wakes another thread from its sleep. May be called from
+    /// any thread. It must not use the gate, nor take a lock under which its thread uses the gate.
     fn kick(&self);
 }
 
@@ -26,10 +37,19 @@ enum Order {
 
 struct State {
     order: Order,
-    /// Number of VP threads that are registered and not parked here.
+    /// Number of threads that are registered and not parked here.
     at_large: usize,
-    kicks: Vec<(u32, Box<dyn Kick>)>,
+    /// By VP index, or above all of those the number of another member.
+    kicks: Vec<(u64, Box<dyn Kick>)>,
+    next_member: u64,
+    /// How often the members were let go on.
+    resumes: u64,
+    /// No member comes any more.
+    finished: bool,
 }
+
+/// The number of the first member that is not a VP.
+const FIRST_MEMBER: u64 = 1 << 32;
 
 /// The gate of one partition. See the module's description.
 pub struct Gate {
@@ -45,31 +65,73 @@ impl Default for Gate {
     }
 }
 
+impl fmt::Debug for Gate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Gate").field("order", &self.order).finish_non_exhaustive()
+    }
+}
+
 impl Gate {
     /// Creates an open gate.
     pub fn new() -> Self {
-        let state = State { order: Order::Run, at_large: 0, kicks: Vec::new() };
+        let state = State {
+            order: Order::Run,
+            at_large: 0,
+            kicks: Vec::new(),
+            next_member: FIRST_MEMBER,
+            resumes: 0,
+            finished: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new(), order: AtomicU8::new(Order::Run as u8) }
     }
 
     /// Registers VP `index`, from its own thread. The VP counts as running until it parks or [leaves](Self::leave).
     pub fn enter(&self, index: u32, kick: Box<dyn Kick>) {
-        let mut state = self.lock();
-        state.kicks.push((index, kick));
+        self.add(&mut self.lock(), index.into(), kick);
+    }
+
+    fn add(&self, state: &mut State, member: u64, kick: Box<dyn Kick>) {
+        state.kicks.push((member, kick));
         state.at_large += 1;
+        GATE.set(self.address());
+    }
+
+    /// Makes the calling thread a member until the result is dropped. It counts as running until it parks in [`pass`](Self::pass),
+    /// and must do so soon after a kick while the gate [pauses](Self::is_pausing).
+    pub fn join(self: &Arc<Self>, kick: Box<dyn Kick>) -> Member {
+        let mut state = self.lock();
+        let member = state.next_member;
+        state.next_member += 1;
+        self.add(&mut state, member, kick);
+        drop(state);
+        Member { gate: self.clone(), member }
+    }
+
+    /// Returns `true` if the calling thread is a member. [`pause`](Self::pause) would wait for itself there.
+    pub fn is_own_thread(&self) -> bool {
+        GATE.get() == self.address()
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     /// Removes VP `index`, whose thread is about to end.
     pub fn leave(&self, index: u32) {
+        self.remove(index.into());
+    }
+
+    fn remove(&self, member: u64) {
         let mut state = self.lock();
-        state.kicks.retain(|(vp, _)| *vp != index);
+        state.kicks.retain(|(other, _)| *other != member);
         state.at_large -= 1;
+        GATE.set(0);
         self.changed.notify_all();
     }
 
     /// Forces VP `index` out of the guest once, so that it checks for pending work.
     pub fn kick(&self, index: u32) {
-        self.lock().kicks.iter().filter(|(vp, _)| *vp == index).for_each(|(_, kick)| kick.kick());
+        self.lock().kicks.iter().filter(|(vp, _)| *vp == u64::from(index)).for_each(|(_, kick)| kick.kick());
     }
 
     /// Returns `true` if the gate is open. This is one atomic load.
@@ -127,13 +189,36 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Stops every VP and returns when none is in the guest. Does nothing after a stop.
-    pub fn pause(&self) {
+    /// Returns how often the members were let go on, for [`pause_since`](Self::pause_since).
+    pub fn resumes(&self) -> u64 {
+        self.lock().resumes
+    }
+
+    /// Stops every member and returns when all are parked. After a stop, it waits for the members of the next life.
+    ///
+    /// Returns `false` if a resume came first, or if there is no [next life](Self::finish).
+    pub fn pause(&self) -> bool {
+        self.pause_since(self.resumes())
+    }
+
+    /// As [`pause`](Self::pause), but returns `false` if there was a resume after the call of [`resumes`](Self::resumes)
+    /// that returned `resumes`.
+    pub fn pause_since(&self, resumes: u64) -> bool {
         let mut state = self.lock();
-        self.give(&mut state, Order::Pause);
-        while state.at_large > 0 && state.order == Order::Pause {
+        while !state.finished && state.resumes == resumes {
+            self.give(&mut state, Order::Pause);
+            if state.order == Order::Pause && state.at_large == 0 {
+                return true;
+            }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        false
+    }
+
+    /// Ends every [`pause`](Self::pause): the gate is not reopened any more.
+    pub fn finish(&self) {
+        self.lock().finished = true;
+        self.changed.notify_all();
     }
 
     /// Orders a pause without waiting for it.
@@ -143,7 +228,10 @@ impl Gate {
 
     /// Lets paused VPs run again.
     pub fn resume(&self) {
-        self.give(&mut self.lock(), Order::Run);
+        let mut state = self.lock();
+        state.resumes += 1;
+        self.give(&mut state, Order::Run);
+        self.changed.notify_all();
     }
 
     /// Reopens the gate after a stop, once the previous VPs have left and before new ones enter.
@@ -151,6 +239,7 @@ impl Gate {
         let mut state = self.lock();
         state.order = Order::Run;
         self.order.store(Order::Run as u8, Ordering::SeqCst);
+        self.changed.notify_all();
     }
 
     /// Orders every VP to end. Only [`reopen`](Self::reopen) undoes this. Does not wait for the VPs: join their
@@ -173,6 +262,18 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread's membership of a gate, from [`Gate::join`]. Ends when dropped, on the thread that joined.
+pub struct Member {
+    gate: Arc<Gate>,
+    member: u64,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.gate.remove(self.member);
     }
 }
 

@@ -82,7 +82,8 @@ fn a_stop_ends_waits_and_pauses_and_is_final() {
     assert!(!vp.join().unwrap());
     gate.resume();
     assert!(!gate.is_open());
-    gate.pause();
+    gate.finish();
+    assert!(!gate.pause());
 }
 
 #[test]
@@ -104,4 +105,88 @@ fn access_to_paused_vps_keeps_them_where_they_are() {
     gate.stop();
     assert!(gate.while_paused(|| ()).is_none(), "after a stop there is nobody to be reached");
     vps.into_iter().for_each(|vp| vp.join().unwrap());
+}
+
+/// A thread that is a member and sleeps on a condition variable of its own.
+struct Sleeper(Arc<(Mutex<bool>, Condvar)>);
+
+impl Kick for Sleeper {
+    fn kick(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_one();
+    }
+}
+
+#[test]
+fn a_pause_waits_for_members_that_are_no_vps() {
+    let gate = Arc::new(Gate::new());
+    let turns = Arc::new(AtomicU64::new(0));
+    let (joined, has_joined) = std::sync::mpsc::channel();
+    let thread = thread::spawn({
+        let (gate, turns) = (gate.clone(), turns.clone());
+        move || {
+            let woken = Arc::new((Mutex::new(false), Condvar::new()));
+            let _member = gate.join(Box::new(Sleeper(woken.clone())));
+            assert!(gate.is_own_thread());
+            joined.send(()).unwrap();
+            loop {
+                let asleep = woken.0.lock().unwrap();
+                *woken.1.wait_while(asleep, |woken| !*woken).unwrap() = false;
+                turns.fetch_add(1, Ordering::SeqCst);
+                if !gate.pass() {
+                    return;
+                }
+            }
+        }
+    });
+    has_joined.recv().unwrap();
+    assert!(!gate.is_own_thread());
+    for _ in 0..100 {
+        assert!(gate.pause());
+        let seen = turns.load(Ordering::SeqCst);
+        assert!(seen > 0, "it has not parked");
+        thread::yield_now();
+        assert_eq!(turns.load(Ordering::SeqCst), seen);
+        gate.resume();
+    }
+    gate.stop();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_pause_that_comes_after_a_stop_waits_for_the_next_life_or_the_end() {
+    for is_reopened in [true, false] {
+        let gate = Arc::new(Gate::new());
+        gate.stop();
+        let pause = thread::spawn({
+            let gate = gate.clone();
+            move || gate.pause()
+        });
+        thread::sleep(Duration::from_millis(5));
+        if is_reopened {
+            gate.reopen();
+        } else {
+            gate.finish();
+        }
+        assert_eq!(pause.join().unwrap(), is_reopened);
+        assert_eq!(gate.is_pausing(), is_reopened);
+    }
+}
+
+#[test]
+fn a_resume_ends_a_pause_that_is_not_complete() {
+    let gate = Arc::new(Gate::new());
+    // It never parks.
+    gate.enter(0, Box::new(Flag::default()));
+    let pause = thread::spawn({
+        let gate = gate.clone();
+        move || gate.pause()
+    });
+    while !gate.is_pausing() {
+        thread::yield_now();
+    }
+    gate.resume();
+    assert!(!pause.join().unwrap());
+    assert!(gate.is_open());
+    gate.leave(0);
 }

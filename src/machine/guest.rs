@@ -8,7 +8,7 @@
 //! guest.write(0x9000, b"ping")?;
 //! guest.send_message(0xfee0_0000, 0x41)?; // vector 0x41 to the processor with APIC id 0
 //!
-//! machine.pause();
+//! machine.pause()?;
 //! let mut registers = guest.registers(0)?;
 //! println!("VP 0 is at {:#x}", registers.rip);
 //! registers.rbx = 1;

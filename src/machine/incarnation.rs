@@ -6,17 +6,15 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kvm_bindings::kvm_cpuid_entry2;
-use rustix::io::Errno;
-use rustix::thread::CpuSet;
 
 use super::exits::Counters;
 use super::guest::{Guest, Life, Seat};
 use super::interrupts::{IOAPIC_PAGE, Interrupts};
+use super::processors::bind;
 use super::report::Reporter;
 use super::{End, MachineError, Shared, check, test_device, thread_named};
 use crate::boot::symbols::Symbols;
 use crate::boot::{self, KernelSource, acpi};
-use crate::config::cpus::CpusError;
 use crate::config::hyperv::Hv;
 use crate::config::{Config, IrqchipKind};
 use crate::engine::{self, Engine, GuestRequest, Setup};
@@ -29,7 +27,7 @@ use crate::hyperv::hypercall::Hypercalls;
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
 use crate::hyperv::types::VpIndex;
 use crate::kvm::cpuid::{self, Topology};
-use crate::kvm::gate::Gate;
+use crate::kvm::gate::{Gate, Member};
 use crate::kvm::host::Host;
 use crate::kvm::vp::{self, Exit, Vp};
 use crate::kvm::{Irqchip, KVM_PAGES, Partition};
@@ -78,7 +76,7 @@ impl Drop for EngineEnds<'_> {
 /// Lives one life on the calling thread, which becomes VP 0's. Says `started` when the VPs are about to run.
 ///
 /// How the life ended stands in `shared`, unless this fails.
-pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Result<(), MachineError> {
+pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncSender<()>) -> Result<(), MachineError> {
     let config = &shared.config;
     let topology = config.cpus.topology()?;
     let host_processors = config.cpus.host_processors()?;
@@ -169,8 +167,15 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     }
     enter(&vps[0], &entry)?;
     if config.test_device {
-        test_device::attach(platform.bus_mut(), engine.as_ref(), &interrupts, topology.vps(), &config.name)
-            .map_err(|error| MachineError::Defect(error.to_string()))?;
+        test_device::attach(
+            platform.bus_mut(),
+            engine.as_ref(),
+            &shared.gate,
+            &interrupts,
+            topology.vps(),
+            &config.name,
+        )
+        .map_err(|error| MachineError::Defect(error.to_string()))?;
     }
     shared.own.attach_ports(platform.bus_mut(), &guest, announcer)?;
     let mut mmio = MmioBus::new(reserved(config));
@@ -191,6 +196,7 @@ pub(super) fn live(shared: &Arc<Shared>, started: &mpsc::SyncSender<()>) -> Resu
     let processor = |index: u32| host_processors.as_ref().map(|list| list[index as usize]);
     let mut vps = vps.into_iter().zip(0..);
     let first = vps.next();
+    drop(building);
     let mut threads = Threads { gate: &shared.gate, handles: Vec::new() };
     for (vp, index) in vps {
         let (shared, devices, processor) = (shared.clone(), devices.clone(), processor(index));
@@ -480,25 +486,4 @@ impl Drop for Left<'_> {
                 .end_life(End::Failed(MachineError::Defect(format!("the thread of VP {} panicked", self.index))));
         }
     }
-}
-
-/// Binds the calling thread, which is VP `vp`'s, to a host processor.
-fn bind(vp: u32, processor: usize) -> Result<(), MachineError> {
-    if processor < CpuSet::MAX_CPU {
-        let mut set = CpuSet::new();
-        set.set(processor);
-        match rustix::thread::sched_setaffinity(None, &set) {
-            Ok(()) => return Ok(()),
-            Err(Errno::INVAL) => {}
-            Err(error) => return Err(MachineError::Affinity { vp, processor, source: error.into() }),
-        }
-    }
-    Err(CpusError::NoProcessor { vp, processor, usable: usable_processors() }.into())
-}
-
-/// The host processors that this process, by its first thread, may use, as a list such as `0-3,8`.
-fn usable_processors() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    list.map_or("others only".into(), |list| list.trim().to_owned())
 }

@@ -32,8 +32,11 @@ pub(crate) mod guest;
 mod incarnation;
 pub mod interface;
 mod interrupts;
+mod over;
 mod own;
+mod pausing;
 mod prepared;
+mod processors;
 mod report;
 mod test_device;
 mod trace;
@@ -45,6 +48,7 @@ pub use error::MachineError;
 pub use events::{Event, Events, Failure};
 pub use exits::Exits;
 pub use guest::{AccessError, Guest, kvm_regs, kvm_sregs};
+pub use pausing::PauseError;
 pub use prepared::Prepared;
 
 use builder::{CallSetup, ConsoleUse, Extras};
@@ -90,6 +94,8 @@ struct Shared {
     disks: Disks,
     nics: Nics,
     gate: Arc<Gate>,
+    /// Held by whoever pauses the machine, until it is paused.
+    pausing: Mutex<()>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
     ended: OwnedFd,
@@ -105,8 +111,10 @@ struct State {
     stopped: bool,
     /// The engine of the present life, once its VPs run.
     engine: Option<Arc<dyn Engine>>,
-    /// Whether the VPs were told to pause, and time with them.
+    /// Whether the machine is to be paused, also in its next life.
     paused: bool,
+    /// Whether the engine's time stands still.
+    time_stands: bool,
 }
 
 impl Machine {
@@ -120,12 +128,14 @@ impl Machine {
 
     /// Builds a machine, whose VPs run as soon as the gate is open.
     fn build(config: &Config, extras: Extras, gate: Gate) -> Result<Self, MachineError> {
+        let gate = Arc::new(gate);
         let Extras { console, devices, calls, own, end_on_failure } = extras;
         let announcer = Arc::new(Announcer::new(&config.name));
         let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
         records::survive_file_size_limit();
         let tracer = trace::tracer(config, console == ConsoleUse::Labelled)?;
         let vmbus = VmBus::new(bus::Settings {
+            gate: gate.clone(),
             name: config.name.clone(),
             max_version: config.vmbus_max_version,
             tracer: trace::vmbus(tracer.as_ref()),
@@ -157,7 +167,8 @@ impl Machine {
             disks,
             nics,
             state: Mutex::new(State { paused: !gate.is_open(), ..State::default() }),
-            gate: Arc::new(gate),
+            gate,
+            pausing: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
             console: OnceLock::new(),
         });
@@ -226,9 +237,14 @@ impl Machine {
         self.shared.stop(end);
     }
 
-    /// Halts every VP and the guest's time; returns when no VP is in the guest.
-    pub fn pause(&self) {
-        self.shared.pause();
+    /// Stops the guest, its time, and everything that works for it: when this returns, no thread of the process writes to the
+    /// guest's memory. Disk requests that were under way have ended, or wait between two steps. A machine that is paused
+    /// already stays so.
+    ///
+    /// # Errors
+    /// See [`PauseError`].
+    pub fn pause(&self) -> Result<(), PauseError> {
+        self.shared.pause()
     }
 
     /// Lets the VPs and the guest's time go on.
@@ -336,12 +352,18 @@ impl Shared {
     /// The whole run, on VP 0's thread: one life of the guest, and another after each reset where that is wanted.
     fn live(self: Arc<Self>, started: mpsc::SyncSender<()>) -> End {
         // Also when this thread panics: whoever waits for the end must learn of it.
-        let _over = Over(&self);
+        let _over = over::Over(&self);
+        // A pause waits for what is written to the memory of a new life.
+        let mut building = self.gate.join(Box::new(pausing::NeverAsleep));
         loop {
-            if let Err(error) = incarnation::live(&self, &started) {
+            if let Err(error) = incarnation::live(&self, building, &started) {
                 self.end_life(End::Failed(error));
             }
+            // Before the gate is reopened: a pause that waits for the next life waits until it is built.
+            building = self.gate.join(Box::new(pausing::NeverAsleep));
             if let Some(end) = self.end_or_restart() {
+                drop(building);
+                self.gate.finish();
                 return self.finish_console(end);
             }
             let name = &self.config.name;
@@ -367,9 +389,9 @@ impl Shared {
     /// A life's VPs are about to run, on this engine.
     fn begin(&self, engine: Option<Arc<dyn Engine>>) {
         let mut state = self.state();
-        state.engine = engine;
+        (state.engine, state.time_stands) = (engine, false);
         if state.paused {
-            state.engine.iter().for_each(|engine| engine.pause());
+            state.stop_time();
         }
     }
 
@@ -378,22 +400,6 @@ impl Shared {
         let engine = self.state().engine.take();
         // Without the lock: its threads end here, and they may want it.
         engine.inspect(|engine| engine.shut_down());
-    }
-
-    fn pause(&self) {
-        self.gate.pause();
-        let mut state = self.state();
-        if !std::mem::replace(&mut state.paused, true) {
-            state.engine.iter().for_each(|engine| engine.pause());
-        }
-    }
-
-    fn resume(&self) {
-        let mut state = self.state();
-        if std::mem::replace(&mut state.paused, false) {
-            state.engine.iter().for_each(|engine| engine.resume());
-        }
-        self.gate.resume();
     }
 
     /// Ends the guest's present life. The first end counts.
@@ -477,19 +483,6 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells everybody who waits that the machine is gone, when it is dropped.
-struct Over<'a>(&'a Shared);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        // How it ended has been told by now, if it ended as it should.
-        self.0.console.get().inspect(|console| console.end("a thread of the machine panicked"));
-        self.0.announcer.over();
-        // An eventfd that nobody else writes has room.
-        let _ = rustix::io::write(&self.0.ended, &1u64.to_ne_bytes());
     }
 }
 

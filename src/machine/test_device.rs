@@ -19,6 +19,7 @@ use crate::hyperv::connections::MessagePort;
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, SintIndex, VpIndex};
+use crate::kvm::gate::{Gate, Kick};
 use crate::platform::bus::{AttachError, PortBus, shared};
 use crate::platform::{InterruptLine, PortDevice, PowerEvent};
 
@@ -45,6 +46,7 @@ const EVENTS_COUNT: u8 = 8;
 pub(super) fn attach(
     bus: &mut PortBus,
     engine: Option<&Arc<dyn Engine>>,
+    gate: &Arc<Gate>,
     interrupts: &Interrupts,
     vps: u32,
     machine: &str,
@@ -53,6 +55,7 @@ pub(super) fn attach(
         let device = HypervDevice {
             machine: machine.to_owned(),
             engine: Arc::downgrade(engine),
+            gate: gate.clone(),
             events: BTreeMap::new(),
             counted: BTreeMap::new(),
         };
@@ -161,6 +164,7 @@ struct HypervDevice {
     machine: String,
     // Weak: the engine's connections hold ports of ours.
     engine: Weak<dyn Engine>,
+    gate: Arc<Gate>,
     events: BTreeMap<ConnectionId, EventRelay>,
     counted: BTreeMap<ConnectionId, EventFd>,
 }
@@ -178,7 +182,7 @@ impl HypervDevice {
                 engine.connect_messages(id, Arc::new(echo)).map_err(said)
             }
             EVENTS_CREATE => {
-                let relay = EventRelay::new(&engine, vp, sint, id).map_err(|error| error.to_string())?;
+                let relay = EventRelay::new(&engine, &self.gate, vp, sint, id).map_err(|error| error.to_string())?;
                 engine.connect_events(id, relay.event()?).map_err(said)?;
                 self.events.insert(id, relay);
                 Ok(())
@@ -233,11 +237,23 @@ struct EventRelay {
 }
 
 impl EventRelay {
-    fn new(engine: &Arc<dyn Engine>, vp: VpIndex, sint: SintIndex, id: ConnectionId) -> std::io::Result<Self> {
+    fn new(
+        engine: &Arc<dyn Engine>,
+        gate: &Arc<Gate>,
+        vp: VpIndex,
+        sint: SintIndex,
+        id: ConnectionId,
+    ) -> std::io::Result<Self> {
         let (event, stopped) = (EventFd::new(0)?, Arc::new(AtomicBool::new(false)));
         let (signalled, stop, engine) = (event.try_clone()?, stopped.clone(), Arc::downgrade(engine));
+        let (gate, kick) = (gate.clone(), event.try_clone()?);
         let relay = move || {
+            // Should the machine pause, the kick is taken for a signal: an event more does a test no harm.
+            let _member = gate.join(Box::new(Signal(kick)));
             while signalled.read().is_ok() && !stop.load(Ordering::SeqCst) {
+                if gate.is_pausing() {
+                    gate.pass();
+                }
                 let Some(engine) = engine.upgrade() else { return };
                 if let Err(status) = engine.signal_event(vp, sint, id.0 as u16) {
                     log::debug!("an event for {vp} is lost: {status}");
@@ -250,6 +266,14 @@ impl EventRelay {
 
     fn event(&self) -> Result<EventFd, String> {
         self.event.try_clone().map_err(|error| error.to_string())
+    }
+}
+
+struct Signal(EventFd);
+
+impl Kick for Signal {
+    fn kick(&self) {
+        let _ = self.0.write(1);
     }
 }
 

@@ -128,6 +128,21 @@ pub trait Handler: Send {
     /// and reopened it.
     fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError>;
 
+    /// Brings what is under way to an end or to a halt, because the machine pauses. Returns `true` once nothing that the device
+    /// has begun uses guest memory; until then it is called again each time that the channel's thread is woken.
+    ///
+    /// After `true`, no other method is called until [`resume`](Self::resume), or until the handler is dropped because the
+    /// machine has ended.
+    ///
+    /// # Errors
+    /// As [`service`](Self::service).
+    fn pause(&mut self, _channel: &mut Channel) -> Result<bool, ServiceError> {
+        Ok(true)
+    }
+
+    /// Ends a pause, or one that had only begun. [`service`](Self::service) is called next.
+    fn resume(&mut self) {}
+
     /// Releases a GPADL that the guest tears down. The handler must not use its pages after it returns.
     fn release_gpadl(&mut self, _gpadl: GpadlId) {}
 }
@@ -179,9 +194,9 @@ pub trait Port: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Returns `true` if the channel is about to be closed, so that [`Handler::service`] should return even if there is
-    /// more to do.
-    fn is_closing(&self) -> bool {
+    /// Returns `true` if [`Handler::service`] should return even if there is more to do: the channel is about to be closed,
+    /// or the machine pauses. After a pause it is called again.
+    fn should_return(&self) -> bool {
         false
     }
 
@@ -326,7 +341,7 @@ impl Channel {
                 }
                 Stopped::Empty if !self.incoming.unmask()? => return Ok(()),
                 Stopped::Empty => {}
-                Stopped::Closing => return Ok(()),
+                Stopped::Early => return Ok(()),
             }
         }
     }
@@ -338,8 +353,8 @@ impl Channel {
         answer: &mut impl FnMut(&mut OutgoingRing, Packet<'_>) -> Result<(), ServiceError>,
     ) -> Result<Stopped, ServiceError> {
         while self.outgoing.has_room(room)? {
-            if self.port.is_closing() {
-                return Ok(Stopped::Closing);
+            if self.port.should_return() {
+                return Ok(Stopped::Early);
             }
             match self.incoming.receive(buffer)? {
                 Some(packet) => answer(&mut self.outgoing, packet)?,
@@ -354,7 +369,7 @@ impl Channel {
 enum Stopped {
     Empty,
     Full,
-    Closing,
+    Early,
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ const PUBLIC: [&str; 9] = ["config", "fleet", "hyperv", "internals", "machine", 
 const MAX_LINES: usize = 500;
 
 /// Files that have more, and how many.
-const LONGER: [(&str, usize); 1] = [("src/machine/incarnation.rs", 504)];
+const LONGER: [(&str, usize); 0] = [];
 
 /// Columns of a line of code: `max_width` of `rustfmt.toml`. The formatter leaves a line alone that it cannot break.
 const MAX_WIDTH: usize = 120;

@@ -70,7 +70,7 @@ fn a_paused_machine_stands_still_until_it_is_resumed() {
     let console = machine.console().unwrap();
     for _ in 0..20 {
         console.wait_for("\n", grown(SOON)).unwrap();
-        machine.pause();
+        machine.pause().unwrap();
         console.take();
         std::thread::sleep(Duration::from_millis(5));
         assert_eq!(console.take(), b"", "it printed while it was paused");
@@ -147,7 +147,7 @@ fn no_time_at_all_is_a_limit_too() {
 fn a_stop_ends_a_machine_that_starts_again_and_again() {
     let machine = start(exits("reset=acpi").on_reset(OnReset::Restart));
     std::thread::sleep(Duration::from_millis(100));
-    machine.pause();
+    machine.pause().unwrap();
     machine.resume();
     machine.stop(End::Terminated);
     assert!(matches!(machine.wait(), End::Terminated));
@@ -199,7 +199,7 @@ fn pauses_and_resumes_from_several_threads_never_lose_a_kick() {
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..300 {
-                    machine.pause();
+                    machine.pause().unwrap();
                     machine.resume();
                 }
             });

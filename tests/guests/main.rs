@@ -22,4 +22,5 @@ mod lab;
 mod library;
 mod outputs;
 mod own;
+mod pausing;
 mod promptly;

@@ -1,5 +1,6 @@
 //! Devices that a library user adds to a machine, and how their failures are reported: this file is the example.
 
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use viridian::hyperv::HvStatus;
 use viridian::hyperv::hypercall::CallCode;
 use viridian::machine::Capture;
 use viridian::machine::{AccessError, Guest};
-use viridian::machine::{End, Machine, MachineError};
+use viridian::machine::{End, Machine, MachineError, PauseError};
 use viridian::machine::{Event, Failure};
 use viridian::platform::MmioDevice;
 use viridian::platform::MsrDevice;
@@ -230,6 +231,21 @@ fn a_hypercall_handler_stops_the_machine() {
 }
 
 #[test]
+fn a_handler_cannot_pause_its_own_machine_and_is_told_so() {
+    let (give, given) = mpsc::channel::<Arc<Machine>>();
+    let (tell, told) = mpsc::channel();
+    let (given, tell) = (Arc::new(Mutex::new(given)), Arc::new(Mutex::new(tell)));
+    let machine = Arc::new(start(page_call(move |_, _| {
+        let machine = given.lock().unwrap().recv().unwrap();
+        tell.lock().unwrap().send(machine.pause()).unwrap();
+        Ok(0)
+    })));
+    give.send(machine.clone()).unwrap();
+    assert_eq!(told.recv().unwrap(), Err(PauseError::FromWithin));
+    assert!(line(machine.console().unwrap(), "call").starts_with("status 0,"), "the guest goes on");
+}
+
+#[test]
 fn a_hypercall_handler_that_panics_fails_its_call_and_is_named_as_the_users() {
     let machine = start(page_call(|_, _| panic!("out of {}", "luck")));
     let told = line(machine.console().unwrap(), "call");
@@ -398,7 +414,7 @@ fn a_program_reads_and_sets_the_registers_of_a_paused_guest() {
     assert!(matches!(guest.registers(0), Err(AccessError::Running(0))));
     assert!(matches!(guest.set_registers(0, &Default::default()), Err(AccessError::Running(0))));
     let mut registers = loop {
-        machine.pause();
+        machine.pause().unwrap();
         let registers = guest.registers(0).unwrap();
         if registers.rbx == 0x1234 {
             break registers;
@@ -424,7 +440,7 @@ fn registers_can_be_reached_wherever_a_pause_finds_the_guest() {
     let guest = machine.guest();
     let mut reached = 0;
     while reached < 100 {
-        machine.pause();
+        machine.pause().unwrap();
         match guest.registers(0) {
             Ok(registers) => {
                 guest.set_registers(0, &registers).unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use viridian::internals::memory::{self, GuestMemory};
 use viridian::internals::storage::Controller;
 use viridian::internals::storage::controllers;
@@ -27,6 +27,8 @@ fn doorbell() -> OwnedFd {
 /// A driver with one channel, which has one request at a time.
 pub struct Initiator {
     worker: Worker,
+    /// Rings when requests are done.
+    bell: OwnedFd,
     memory: GuestMemory,
     pub lun: u8,
 }
@@ -39,8 +41,9 @@ pub struct Ended {
 
 impl Initiator {
     pub fn new(controller: Arc<Controller>, primary: bool) -> Self {
-        let worker = Worker::new(controller, primary, doorbell()).expect("a worker");
-        Self { worker, memory: memory::create(8 << 20, memory::Backing::Private).expect("guest memory"), lun: 0 }
+        let bell = doorbell();
+        let worker = Worker::new(controller, primary, bell.try_clone().expect("a copy")).expect("a worker");
+        Self { worker, bell, memory: memory::create(8 << 20, memory::Backing::Private).expect("guest memory"), lun: 0 }
     }
 
     /// Negotiates, as Linux does.
@@ -58,18 +61,26 @@ impl Initiator {
         }
     }
 
+    /// Waits until something is done.
+    fn wait(&mut self) -> Vec<Answer> {
+        loop {
+            self.worker.poll().expect("a working ring");
+            let answers: Vec<_> = self.worker.answers().collect();
+            if !answers.is_empty() {
+                return answers;
+            }
+            poll(&mut [PollFd::new(&self.bell, PollFlags::IN)], None).expect("an eventfd");
+            rustix::io::read(&self.bell, &mut [0; 8]).expect("an eventfd");
+        }
+    }
+
     fn send(&mut self, operation: Operation, body: &[u8], pages: GuestBuffer) -> Answer {
         let header = PacketHeader { operation, flags: 1, status: NtStatus::SUCCESS };
         let mut packet = header.as_bytes().to_vec();
         packet.extend_from_slice(body);
         packet.resize(64, 0);
         self.worker.take(7, &packet, pages).expect("a packet");
-        loop {
-            self.worker.wait().expect("a working ring");
-            if let Some(answer) = self.worker.answers().next() {
-                return answer;
-            }
-        }
+        self.wait().remove(0)
     }
 
     /// Reads `count` times 4096 bytes, with `depth` requests at a time under way.
@@ -90,8 +101,7 @@ impl Initiator {
                 self.worker.take(sent.into(), &packet, pages).expect("a packet");
                 sent += 1;
             }
-            self.worker.wait().expect("a working ring");
-            done += self.worker.answers().count() as u32;
+            done += self.wait().len() as u32;
         }
     }
 

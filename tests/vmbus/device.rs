@@ -136,7 +136,7 @@ impl TestHandler {
     /// Takes packets and answers them, until there is nothing more to do or no room to do it.
     fn serve(&mut self, channel: &mut Channel) -> Result<Stopped, ServiceError> {
         loop {
-            if channel.port().is_closing() {
+            if channel.port().should_return() {
                 return Ok(Stopped::Closing);
             }
             if let Some((transaction_id, payload)) = &self.answer {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Device;
 use super::link::Link;
-use super::port::{ChannelPort, Work};
+use super::port::{ChannelPort, WakeThread, Work};
 use crate::host::panics::caught;
 use crate::vmbus::connection::Opening;
 use crate::vmbus::ids::ChannelId;
@@ -23,6 +23,11 @@ impl ChannelThread {
     pub fn run(self, opening: Opening) {
         let Self { link, port, .. } = &self;
         let id = opening.channel;
+        let gate = port.gate();
+        let _member = gate.join(Box::new(WakeThread(port.clone())));
+        if gate.is_pausing() {
+            gate.pass();
+        }
         match self.open(opening) {
             Ok((mut channel, handler)) => {
                 link.opened(id, true);
@@ -63,6 +68,9 @@ impl ChannelThread {
         // The guest may have written packets before it opened the channel.
         let mut work = Work::Serve(Vec::new());
         while let Work::Serve(leaving) = work {
+            if self.port.gate().is_pausing() {
+                self.park(channel, &mut handler);
+            }
             let mut result = Ok(());
             if let Some(handler) = &mut handler {
                 result = guarded(|| {
@@ -75,12 +83,41 @@ impl ChannelThread {
                 result = guarded(|| handler.service(channel));
             }
             if let Err(error) = result {
-                self.link.failed(&self.device, Some(id), "is served no more until it is opened again", error);
-                handler.take().into_iter().for_each(|handler| self.bury(id, handler));
+                self.give_up(id, &mut handler, error);
             }
             work = self.port.wait();
         }
         handler.into_iter().for_each(|handler| self.bury(id, handler));
+    }
+
+    /// Stays while the machine is paused, with nothing in flight.
+    fn park(&self, channel: &mut Channel, handler: &mut Option<Box<dyn Handler>>) {
+        let gate = self.port.gate();
+        while gate.is_pausing() {
+            match handler.as_mut().map_or(Ok(true), |handler| guarded(|| handler.pause(channel))) {
+                Ok(true) => {
+                    gate.pass();
+                    break;
+                }
+                Ok(false) => self.port.sleep(),
+                Err(error) => self.give_up(channel.id(), handler, error),
+            }
+        }
+        let resumed = handler.as_mut().map_or(Ok(()), |handler| {
+            guarded(|| {
+                handler.resume();
+                Ok(())
+            })
+        });
+        if let Err(error) = resumed {
+            self.give_up(channel.id(), handler, error);
+        }
+    }
+
+    /// Ends the service of a channel that its guest still has open.
+    fn give_up(&self, channel: ChannelId, handler: &mut Option<Box<dyn Handler>>, error: ServiceError) {
+        self.link.failed(&self.device, Some(channel), "is served no more until it is opened again", error);
+        handler.take().into_iter().for_each(|handler| self.bury(channel, handler));
     }
 
     /// Drops a handler, which may be a library user's code.

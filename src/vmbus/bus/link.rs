@@ -17,6 +17,7 @@ use crate::hyperv::connections::MessagePort;
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::SintIndex;
+use crate::kvm::gate::Gate;
 use crate::memory::GuestMemory;
 use crate::vmbus::connection::{self, Action, Actions, Connection, OfferError, Opening, Refusal};
 use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version};
@@ -29,6 +30,7 @@ pub(super) struct Link {
     tracer: Option<Tracer>,
     failures: FailureSink,
     child: Arc<dyn Child>,
+    gate: Arc<Gate>,
     /// Wakes the bus's own thread, because there is room for messages or a channel's thread has ended.
     attention: EventFd,
     over: AtomicBool,
@@ -61,7 +63,7 @@ struct Open {
 
 impl Link {
     pub fn new(settings: &Settings, child: Arc<dyn Child>) -> io::Result<Arc<Self>> {
-        let Settings { name, max_version, tracer, failures } = settings.clone();
+        let Settings { name, max_version, tracer, failures, gate } = settings.clone();
         let settings = connection::Settings { max_version, vp_count: child.vp_count() };
         let state = State {
             connection: Connection::new(child.memory().clone(), settings),
@@ -74,6 +76,7 @@ impl Link {
             tracer,
             failures,
             child,
+            gate,
             attention: EventFd::new(libc::EFD_CLOEXEC)?,
             over: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -126,6 +129,18 @@ impl Link {
             drop(state);
             ended.into_iter().for_each(|thread| self.bury(thread));
         }
+    }
+
+    /// Waits for what other threads are writing to guest memory. The machine is paused, and nothing is written after this.
+    pub fn settle(&self) {
+        let state = self.lock();
+        open_ports(&state).for_each(|port| port.settle());
+    }
+
+    /// Sends what had to wait for the end of a pause.
+    pub fn resume(&self) {
+        self.wake();
+        open_ports(&self.lock()).for_each(|port| port.send_owed());
     }
 
     fn wake(&self) {
@@ -283,7 +298,8 @@ impl Link {
     fn start(self: &Arc<Self>, entry: &mut Entry, opening: Opening) -> io::Result<bool> {
         let Entry { device: Some(device), subchannel_index, open: open @ None, .. } = entry else { return Ok(false) };
         let channel = opening.channel;
-        let port = ChannelPort::new(channel, Arc::downgrade(self), self.child.clone(), opening.target)?;
+        let port =
+            ChannelPort::new(channel, Arc::downgrade(self), self.gate.clone(), self.child.clone(), opening.target)?;
         let port = Arc::new(port);
         let body = ChannelThread {
             link: self.clone(),
@@ -326,6 +342,10 @@ impl Link {
 
     /// Sends the guest as many waiting messages as it has room for.
     fn send(&self, state: &mut State) {
+        // They are sent when the machine goes on.
+        if self.gate.is_pausing() {
+            return;
+        }
         if state.connection.takes_back_messages() {
             self.child.withdraw_messages(SintIndex::VMBUS, MessageType::CHANNEL);
         }
@@ -348,6 +368,10 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn open_ports(state: &State) -> impl Iterator<Item = &ChannelPort> {
+    state.channels.values().filter_map(|entry| entry.open.as_ref()).map(|open| &*open.port)
 }
 
 fn with_port(state: &State, channel: ChannelId, tell: impl FnOnce(&ChannelPort)) {

@@ -26,6 +26,7 @@ use super::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 use crate::engine::{Child, PortError};
 use crate::host::limited;
 use crate::host::panics::caught;
+use crate::kvm::gate::Gate;
 use crate::wire::guid::Guid;
 
 mod channel;
@@ -48,11 +49,19 @@ pub struct Settings {
     pub tracer: Option<Tracer>,
     /// Receives the failures of devices.
     pub failures: FailureSink,
+    /// Where the threads of channels stop while the machine is paused.
+    pub gate: Arc<Gate>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "guest".into(), max_version: Version::NEWEST, tracer: None, failures: FailureSink::default() }
+        Self {
+            name: "guest".into(),
+            max_version: Version::NEWEST,
+            tracer: None,
+            failures: FailureSink::default(),
+            gate: Arc::default(),
+        }
     }
 }
 
@@ -203,6 +212,19 @@ impl VmBus {
     /// Returns the version that host and guest have agreed on.
     pub fn version(&self) -> Option<Version> {
         self.lock().link.as_ref().and_then(|link| link.version())
+    }
+
+    /// Completes a pause: the gate has stopped the threads of the channels, and after this no other thread writes to guest memory
+    /// on the bus's account. Control messages and signals wait for [`resume`](Self::resume).
+    pub(crate) fn settle(&self) {
+        let link = self.lock().link.clone();
+        link.inspect(|link| link.settle());
+    }
+
+    /// Sends what had to wait during a pause. The gate has been opened.
+    pub(crate) fn resume(&self) {
+        let link = self.lock().link.clone();
+        link.inspect(|link| link.resume());
     }
 
     /// Offers the devices to a guest, until the attachment is dropped.

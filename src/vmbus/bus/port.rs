@@ -13,6 +13,7 @@ use crate::host::bell::Bell;
 use crate::host::event::into_descriptor;
 use crate::host::limited;
 use crate::hyperv::types::SintIndex;
+use crate::kvm::gate::{Gate, Kick};
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
 use crate::vmbus::vsp::Port;
 
@@ -21,7 +22,11 @@ pub(super) struct ChannelPort {
     channel: ChannelId,
     link: Weak<Link>,
     bell: Bell,
+    /// Where the channel's thread stops when the machine pauses.
+    gate: Arc<Gate>,
     closing: AtomicBool,
+    /// A signal that was to be sent during a pause.
+    owed: AtomicBool,
     /// GPADLs that the guest tears down.
     leaving: Mutex<Vec<GpadlId>>,
     target: Mutex<Target>,
@@ -46,6 +51,7 @@ impl ChannelPort {
     pub fn new(
         channel: ChannelId,
         link: Weak<Link>,
+        gate: Arc<Gate>,
         child: Arc<dyn Child>,
         target: Option<VpIndex>,
     ) -> io::Result<Self> {
@@ -53,6 +59,8 @@ impl ChannelPort {
             channel,
             link,
             bell: Bell::new()?,
+            gate,
+            owed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             leaving: Mutex::default(),
             target: Mutex::new(Target { child: Some(child), vp: target }),
@@ -99,6 +107,36 @@ impl ChannelPort {
         }
     }
 
+    /// Sleeps until the channel's thread is woken, even if there is nothing to serve.
+    pub fn sleep(&self) {
+        if let Err(error) = self.bell.wait()
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            limited::error!("channel {}: it cannot sleep: {error}", self.channel);
+        }
+    }
+
+    /// Waits for a signal that another thread is sending. The machine is paused, and none is sent after this.
+    pub fn settle(&self) {
+        drop(self.target());
+    }
+
+    /// Sends the signal that had to wait for the end of a pause.
+    pub fn send_owed(&self) {
+        if self.owed.swap(false, Ordering::SeqCst) {
+            self.signal_guest();
+        }
+    }
+
+    /// Returns the gate at which the channel's thread stops.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
     /// Disables the port, because the channel is closed.
     pub fn disconnect(&self) {
         *self.target() = Target { child: None, vp: None };
@@ -113,9 +151,21 @@ impl ChannelPort {
     }
 }
 
+/// Wakes the thread of a channel, so that it looks at the gate.
+pub(super) struct WakeThread(pub Arc<ChannelPort>);
+
+impl Kick for WakeThread {
+    fn kick(&self) {
+        self.0.wake();
+    }
+}
+
 impl Port for ChannelPort {
     fn signal_guest(&self) {
         let target = self.target();
+        if self.gate.is_pausing() && !self.gate.is_own_thread() {
+            return self.owed.store(true, Ordering::SeqCst);
+        }
         let Target { child: Some(child), vp: Some(vp) } = &*target else { return };
         // Channel ids are event flags: they are below 2048.
         if let Err(status) = child.signal_event(*vp, SintIndex::VMBUS, self.channel.0 as u16) {
@@ -135,8 +185,8 @@ impl Port for ChannelPort {
         self.bell.ring_on(source)
     }
 
-    fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+    fn should_return(&self) -> bool {
+        self.is_closing() || self.gate.is_pausing()
     }
 
     fn is_guest_gone(&self) -> bool {

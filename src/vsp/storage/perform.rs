@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::block::cancel::Cancel;
 use crate::block::gate::Gate;
+use crate::block::hold::Active;
 use crate::block::{Aligned, CHUNK, Disk};
 use crate::host::limited;
 use crate::host::panics::caught;
@@ -28,7 +29,14 @@ pub fn perform(
     pages: &GuestBuffer,
     cancel: &Cancel,
 ) -> Result<Finished, Failure> {
-    let work = Work { disk, gate, pages, cancel };
+    let active = cancel.hold.enter();
+    // A job that has leave of the gate for all of its steps must not keep it through a pause: others wait for it.
+    let keeps_gate = matches!(
+        job.action,
+        Action::CompareAndWrite(_) | Action::Or(_) | Action::Write(_) | Action::WriteAndVerify { .. }
+    );
+    let held = (!keeps_gate).then_some(&active);
+    let work = Work { disk, gate, pages, cancel, held };
     let result = caught(|| cancel.scope(|| work.job(job))).unwrap_or_else(|message| {
         limited::error!("a disk's driver panicked: {message}: its present command fails");
         Err(Failure::Broken)
@@ -45,6 +53,8 @@ struct Work<'a> {
     gate: &'a Arc<Gate>,
     pages: &'a GuestBuffer,
     cancel: &'a Cancel,
+    /// Where the job waits between two steps while the machine is paused, if it can.
+    held: Option<&'a Active<'a>>,
 }
 
 impl Work<'_> {
@@ -110,6 +120,7 @@ impl Work<'_> {
 
     /// Returns an error if the job is cancelled.
     fn go_on(&self) -> Result<(), Failure> {
+        self.held.inspect(|held| held.point());
         if self.cancel.is_set() { Err(Failure::Aborted) } else { Ok(()) }
     }
 

@@ -61,23 +61,16 @@ impl Vsp for StorageVsp {
 impl StorageVsp {
     fn open_channel(&self, channel: &mut Channel) -> Result<StorageChannel, ServiceError> {
         let primary = channel.subchannel_index() == 0;
-        let worker = match channel.port().doorbell() {
-            Some(doorbell) => Worker::new(self.controller.clone(), primary, doorbell).and_then(|mut worker| {
-                worker.notify_doorbell()?;
-                Ok(worker)
-            }),
-            None => {
-                let port = channel.port().clone();
-                Ok(Worker::with_threads(self.controller.clone(), primary, move || port.wake()))
-            }
-        };
+        let no_doorbell = || ServiceError::Host("a disk controller has no eventfd to be woken by".into());
+        let doorbell = channel.port().doorbell().ok_or_else(no_doorbell)?;
+        let worker = Worker::new(self.controller.clone(), primary, doorbell).map_err(failed)?;
         if primary {
             let port = channel.port().clone();
             self.controller.on_change(move || port.wake());
         }
         let trace = Trace { tracer: self.tracer.clone(), channel: channel.id() };
         let port = channel.port().clone();
-        let worker = worker.map_err(failed)?.until(move || port.is_guest_gone());
+        let worker = worker.until(move || port.is_guest_gone());
         let (packet, unsent, patience) = Default::default();
         Ok(StorageChannel { worker, packet, unsent, taken: 0, patience, trace })
     }
@@ -107,12 +100,23 @@ impl Handler for StorageChannel {
         self.patience.adapt(self.taken);
         Ok(())
     }
+
+    fn pause(&mut self, _channel: &mut Channel) -> Result<bool, ServiceError> {
+        let is_quiet = self.worker.hold().map_err(failed)?;
+        // They reach the guest after the pause.
+        self.unsent.extend(self.worker.answers());
+        Ok(is_quiet)
+    }
+
+    fn resume(&mut self) {
+        self.worker.release();
+    }
 }
 
 impl StorageChannel {
     /// Processes requests and sends replies until there is nothing left to do.
     fn exchange(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
-        while !channel.port().is_closing() {
+        while !channel.port().should_return() {
             channel.rings().0.mask();
             let emptied = self.receive(channel)?;
             self.worker.poll().map_err(failed)?;
@@ -149,7 +153,7 @@ impl StorageChannel {
     fn receive(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
         let memory = channel.memory().clone();
         let port = channel.port().clone();
-        while self.has_room() && !port.is_closing() {
+        while self.has_room() && !port.should_return() {
             let Some(packet) = channel.rings().0.receive(&mut self.packet)? else { return Ok(true) };
             let pages = match packet.header.kind {
                 PacketKind::IN_BAND => GuestBuffer::default(),

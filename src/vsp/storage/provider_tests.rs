@@ -1,6 +1,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use vm_memory::{Bytes, GuestAddress};
@@ -18,10 +19,9 @@ use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
 use crate::vmbus::vsp::Port;
 
-/// A channel's surroundings, with an eventfd for a doorbell or without.
+/// A channel's surroundings.
 struct TestPort {
     bell: OwnedFd,
-    gives_bell: bool,
     signals: AtomicUsize,
     subchannels: Mutex<Vec<u16>>,
     closing: AtomicBool,
@@ -35,9 +35,9 @@ impl Port for TestPort {
         rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).expect("an eventfd");
     }
     fn doorbell(&self) -> Option<OwnedFd> {
-        self.gives_bell.then(|| self.bell.try_clone().expect("a copy"))
+        Some(self.bell.try_clone().expect("a copy"))
     }
-    fn is_closing(&self) -> bool {
+    fn should_return(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
     fn offer_subchannels(&self, count: u16) {
@@ -55,12 +55,12 @@ struct Guest {
 }
 
 /// Pages 0 to 3 are the rings, data may lie from page 8 on.
-fn open(gives_bell: bool) -> Guest {
-    open_rings(gives_bell, 2, 2)
+fn open() -> Guest {
+    open_rings(2, 2)
 }
 
 /// The rings have so many pages from page 0 on.
-fn open_rings(gives_bell: bool, incoming: u64, outgoing: u64) -> Guest {
+fn open_rings(incoming: u64, outgoing: u64) -> Guest {
     let disk = DiskConfig { path: "memory:1M".into(), ..DiskConfig::default() };
     let controllers = super::super::config::controllers(&[disk], 3).expect("a disk");
     let controller = controllers.into_values().next().expect("a controller");
@@ -74,7 +74,7 @@ fn open_rings(gives_bell: bool, incoming: u64, outgoing: u64) -> Guest {
     let receiver = GuestReceiver::new(opening.outgoing.clone());
     let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
     let (signals, subchannels, closing) = Default::default();
-    let port = Arc::new(TestPort { bell, gives_bell, signals, subchannels, closing });
+    let port = Arc::new(TestPort { bell, signals, subchannels, closing });
     let mut channel = Channel::new(opening, 0, memory, port.clone()).expect("rings");
     let handler = vsp.open_channel(&mut channel).expect("a handler");
     Guest { channel, handler, sender, receiver, port, controller }
@@ -150,54 +150,77 @@ impl Guest {
 
 #[test]
 fn a_driver_negotiates_and_writes_and_reads_through_its_rings() {
-    for gives_bell in [true, false] {
-        let mut guest = open(gives_bell);
-        guest.negotiate();
-        assert_eq!(*guest.port.subchannels.lock().expect("a lock"), [2]);
-        let memory = guest.channel.memory().clone();
-        let pages = |frames: &[u64]| GuestBuffer::new(&memory, frames.iter().copied(), 0, 8192).expect("pages");
-        pages(&[8, 20]).write(0, &[0x61; 8192]).expect("room");
-        guest.send(100, &srb(DataDirection::OUT, 8192, &[0x2a, 0, 0, 0, 0, 9, 0, 0, 16, 0]), &[8, 20]);
-        assert_eq!(guest.next().0, 100);
-        guest.send(101, &srb(DataDirection::IN, 8192, &[0x28, 0, 0, 0, 0, 9, 0, 0, 16, 0]), &[31, 30]);
-        let (id, _, payload) = guest.next();
-        let request = ScsiRequest::read_from_prefix(&payload[12..]).expect("a reply").0;
-        assert_eq!((id, request.srb_status, request.data_transfer_length), (101, SrbStatus::SUCCESS, 8192));
-        let mut bytes = [0; 8192];
-        pages(&[31, 30]).read(0, &mut bytes).expect("room");
-        assert_eq!(bytes, [0x61; 8192]);
-    }
+    let mut guest = open();
+    guest.negotiate();
+    assert_eq!(*guest.port.subchannels.lock().expect("a lock"), [2]);
+    let memory = guest.channel.memory().clone();
+    let pages = |frames: &[u64]| GuestBuffer::new(&memory, frames.iter().copied(), 0, 8192).expect("pages");
+    pages(&[8, 20]).write(0, &[0x61; 8192]).expect("room");
+    guest.send(100, &srb(DataDirection::OUT, 8192, &[0x2a, 0, 0, 0, 0, 9, 0, 0, 16, 0]), &[8, 20]);
+    assert_eq!(guest.next().0, 100);
+    guest.send(101, &srb(DataDirection::IN, 8192, &[0x28, 0, 0, 0, 0, 9, 0, 0, 16, 0]), &[31, 30]);
+    let (id, _, payload) = guest.next();
+    let request = ScsiRequest::read_from_prefix(&payload[12..]).expect("a reply").0;
+    assert_eq!((id, request.srb_status, request.data_transfer_length), (101, SrbStatus::SUCCESS, 8192));
+    let mut bytes = [0; 8192];
+    pages(&[31, 30]).read(0, &mut bytes).expect("room");
+    assert_eq!(bytes, [0x61; 8192]);
 }
 
 #[test]
 fn a_batch_is_answered_with_few_interrupts_and_a_full_ring_loses_nothing() {
-    for gives_bell in [true, false] {
-        let mut guest = open(gives_bell);
-        guest.negotiate();
-        let before = guest.port.signals.load(Ordering::SeqCst);
-        let (mut sent, mut received) = (0, 0);
-        while received < 500 {
-            let read = srb(DataDirection::IN, 4096, &[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
-            while sent < 500 && sent - received < 30 {
-                guest.send(1000 + sent, &read, &[10 + sent % 30]);
-                sent += 1;
-            }
-            let (id, _, payload) = guest.next();
-            assert!((1000..1000 + sent).contains(&id));
-            assert_eq!(
-                ScsiRequest::read_from_prefix(&payload[12..]).expect("a reply").0.srb_status,
-                SrbStatus::SUCCESS
-            );
-            received += 1;
+    let mut guest = open();
+    guest.negotiate();
+    let before = guest.port.signals.load(Ordering::SeqCst);
+    let (mut sent, mut received) = (0, 0);
+    while received < 500 {
+        let read = srb(DataDirection::IN, 4096, &[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+        while sent < 500 && sent - received < 30 {
+            guest.send(1000 + sent, &read, &[10 + sent % 30]);
+            sent += 1;
         }
-        let signals = guest.port.signals.load(Ordering::SeqCst) - before;
-        assert!(signals <= 510, "{signals} interrupts");
+        let (id, _, payload) = guest.next();
+        assert!((1000..1000 + sent).contains(&id));
+        assert_eq!(ScsiRequest::read_from_prefix(&payload[12..]).expect("a reply").0.srb_status, SrbStatus::SUCCESS);
+        received += 1;
     }
+    let signals = guest.port.signals.load(Ordering::SeqCst) - before;
+    assert!(signals <= 510, "{signals} interrupts");
+}
+
+#[test]
+fn requests_of_a_paused_channel_end_or_wait_and_are_answered_afterwards() {
+    let mut guest = open();
+    guest.negotiate();
+    let read = srb(DataDirection::IN, 4096, &[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+    for id in 0..20 {
+        guest.send(1000 + id, &read, &[10 + id]);
+    }
+    guest.handler.service(&mut guest.channel).expect("a sound guest");
+    let mut patience = crate::patience::Patience::new(Duration::from_secs(10));
+    while !guest.handler.pause(&mut guest.channel).expect("a sound guest") {
+        assert!(!patience.is_over(), "the channel is not quiet");
+        std::thread::yield_now();
+    }
+    let memory = guest.channel.memory().clone();
+    let pages = GuestBuffer::new(&memory, (0..64_u64).collect::<Vec<_>>().into_iter(), 0, 64 << 12).expect("pages");
+    let contents = || {
+        let mut bytes = vec![0; 64 << 12];
+        pages.read(0, &mut bytes).expect("pages");
+        bytes
+    };
+    let before = contents();
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(contents() == before, "a channel that is paused has written to guest memory");
+    guest.handler.resume();
+    let mut answered: Vec<u64> = (0..20).map(|_| guest.next().0).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, (1000..1020).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_guest_is_told_of_a_disk_that_comes_while_it_runs() {
-    let mut guest = open(true);
+    let mut guest = open();
     guest.negotiate();
     let disk = DiskConfig { path: "memory:1M".into(), ..DiskConfig::default() };
     guest.controller.attach(1, disk.unit(1).expect("a unit")).expect("room");
@@ -219,7 +242,7 @@ fn packets_that_no_driver_sends_end_the_channel() {
     };
     type Send = fn(&mut Guest) -> Result<crate::vmbus::ring::Signal, crate::vmbus::ring::WriteError>;
     for send in [short as Send, silent, completion, nowhere] {
-        let mut guest = open(true);
+        let mut guest = open();
         let _ = send(&mut guest).expect("room");
         assert!(guest.handler.service(&mut guest.channel).is_err());
     }
@@ -231,7 +254,7 @@ fn endless(payload: &[u8], taken: impl Fn(u32) + Send + Sync + 'static) -> Guest
     /// So many that a queue which is not bounded shows it.
     const MANY: u32 = 100_000;
     const PAGES: u64 = 11;
-    let mut guest = open_rings(true, 1 + PAGES, 2);
+    let mut guest = open_rings(1 + PAGES, 2);
     let parts = [payload];
     let new = NewPacket { wants_completion: true, ..NewPacket::in_band(7, &parts) };
     let (size, each) = (PAGES as u32 * 4096, NewPacket::space(payload.len()));

@@ -4,14 +4,19 @@
 //! system call; the rest is left to the image's threads. How many requests are in its hands is bounded: at the bound
 //! the channel leaves packets in the guest's ring.
 //!
+//! While the machine is paused, a worker [begins nothing and lets nothing go on](Worker::hold).
+//!
 //! A worker that is dropped cancels its long commands, and waits for all that it has begun, since the guest may have its pages back afterwards.
 //! Where there is no guest any more, it waits a moment only: a disk that hangs does not keep a machine from its end.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::controller::{Controller, Execution, NEXUS, NoData};
 use super::scsi::{self, Action, DataOut, Failure, Finished, Job, Response};
@@ -20,6 +25,7 @@ use super::storvsp::{self, PacketError, Request, Ticket};
 use super::unit::{Image, Unit};
 use crate::block::cancel::{Cancel, Flag};
 use crate::block::gate::Share;
+use crate::block::hold::Hold;
 use crate::block::ring::{Completion, Operation, Ring};
 use crate::block::vectored::Vectors;
 use crate::host::limited;
@@ -54,23 +60,19 @@ struct Pending {
 /// Jobs that threads have done, until the worker looks.
 struct Mailbox {
     done: Mutex<Vec<(u32, Result<Finished, Failure>)>>,
-    waker: Waker,
-}
-
-/// What wakes the channel's thread.
-enum Waker {
-    Doorbell(OwnedFd),
-    Call(Box<dyn Fn() + Send + Sync>),
+    /// The eventfd that the channel's thread sleeps on.
+    doorbell: OwnedFd,
 }
 
 impl Mailbox {
     fn post(&self, tag: u32, result: Result<Finished, Failure>) {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push((tag, result));
-        match &self.waker {
-            // A full counter wakes as well as one that is not.
-            Waker::Doorbell(doorbell) => drop(rustix::io::write(doorbell, &1_u64.to_ne_bytes())),
-            Waker::Call(wake) => wake(),
-        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A full counter wakes as well as one that is not.
+        let _ = rustix::io::write(&self.doorbell, &1_u64.to_ne_bytes());
     }
 
     fn take(&self) -> Vec<(u32, Result<Finished, Failure>)> {
@@ -93,6 +95,7 @@ pub struct Worker {
     /// Cancels what this channel has begun: the long commands, and all of them.
     closed: Flag,
     abandoned: Flag,
+    hold: Hold,
     /// Whether the guest that the channel served is gone for good.
     is_guest_gone: Box<dyn Fn() -> bool + Send>,
 }
@@ -116,49 +119,34 @@ impl Worker {
         mut ring: Option<Ring>,
     ) -> io::Result<Self> {
         if let Some(ring) = &mut ring {
-            ring.watch(doorbell.try_clone()?);
+            ring.notify(doorbell.try_clone()?)?;
         }
-        Ok(Self::assemble(controller, primary, ring, Waker::Doorbell(doorbell)))
-    }
-
-    /// Creates the worker of a channel whose thread only a call of `wake` wakes. All I/O is left to the images' threads.
-    /// Such a thread sleeps elsewhere: [`wait`](Self::wait) does not.
-    pub fn with_threads(controller: Arc<Controller>, primary: bool, wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::assemble(controller, primary, None, Waker::Call(Box::new(wake)))
-    }
-
-    fn assemble(controller: Arc<Controller>, primary: bool, ring: Option<Ring>, waker: Waker) -> Self {
         let noticed = controller.changes();
-        Self {
+        let mailbox = Arc::new(Mailbox { done: Mutex::default(), doorbell });
+        let hold = Hold::new({
+            let mailbox = mailbox.clone();
+            move || mailbox.wake()
+        });
+        Ok(Self {
             controller,
             primary,
             ring,
             pending: (0..MAX_IN_FLIGHT).map(|_| None).collect(),
             free: (0..MAX_IN_FLIGHT).rev().collect(),
-            mailbox: Arc::new(Mailbox { done: Mutex::default(), waker }),
+            mailbox,
             answers: Vec::new(),
             noticed,
             closed: Flag::default(),
             abandoned: Flag::default(),
+            hold,
             is_guest_gone: Box::new(|| false),
-        }
+        })
     }
 
     /// Returns the same for a guest that may go: `is_guest_gone` tells when nothing can use the guest's memory any more.
     pub fn until(mut self, is_guest_gone: impl Fn() -> bool + Send + 'static) -> Self {
         self.is_guest_gone = Box::new(is_guest_gone);
         self
-    }
-
-    /// Has jobs that are done signal the doorbell, for a channel whose thread sleeps on that and not in [`wait`](Self::wait).
-    ///
-    /// # Errors
-    /// Returns the kernel's error.
-    pub fn notify_doorbell(&mut self) -> io::Result<()> {
-        match (&mut self.ring, &self.mailbox.waker) {
-            (Some(ring), Waker::Doorbell(doorbell)) => ring.notify(doorbell.try_clone()?),
-            _ => Ok(()),
-        }
     }
 
     /// Returns `true` if another packet may come. If not, it has to stay where it is until there are answers, and they are taken.
@@ -215,7 +203,7 @@ impl Worker {
                     _share: None,
                 };
                 let (channel, guest) = (self.closed.clone(), self.abandoned.clone());
-                self.begin(pending, &image, Cancel { unit: cancel, channel, guest });
+                self.begin(pending, &image, Cancel { unit: cancel, channel, guest, hold: self.hold.clone() });
             }
         }
     }
@@ -244,37 +232,17 @@ impl Worker {
     /// # Errors
     /// Returns the kernel's error.
     pub fn poll(&mut self) -> io::Result<()> {
-        self.turn(false)
-    }
-
-    /// The same, and sleeps until something is done or the doorbell is signalled.
-    ///
-    /// # Errors
-    /// Returns the kernel's error.
-    #[cfg(any(test, feature = "_internals"))]
-    pub fn wait(&mut self) -> io::Result<()> {
-        let nothing_to_say = self.answers.is_empty();
-        self.turn(nothing_to_say)
-    }
-
-    fn turn(&mut self, sleep: bool) -> io::Result<()> {
-        match &mut self.ring {
-            Some(ring) => {
-                ring.enter(sleep)?;
-                let mut done = Vec::new();
-                ring.reap(|completion| done.push(completion))?;
-                for Completion { tag, result } in done {
-                    self.finish(tag, |job| match (result, &job.action) {
-                        (Ok(()), _) => Ok(Finished::Done),
-                        (Err((offset, error)), Action::Read(_)) => Err(read_failure(offset, &error)),
-                        (Err((offset, error)), _) => Err(write_failure(offset, &error)),
-                    });
-                }
+        if let Some(ring) = &mut self.ring {
+            ring.enter()?;
+            let mut done = Vec::new();
+            ring.reap(|completion| done.push(completion))?;
+            for Completion { tag, result } in done {
+                self.finish(tag, |job| match (result, &job.action) {
+                    (Ok(()), _) => Ok(Finished::Done),
+                    (Err((offset, error)), Action::Read(_)) => Err(read_failure(offset, &error)),
+                    (Err((offset, error)), _) => Err(write_failure(offset, &error)),
+                });
             }
-            None => match &self.mailbox.waker {
-                Waker::Doorbell(doorbell) if sleep => sleep_on(doorbell)?,
-                _ => {}
-            },
         }
         for (tag, result) in self.mailbox.take() {
             self.finish(tag, |_| result);
@@ -297,6 +265,23 @@ impl Worker {
             answer(&pending.ticket, &response, pending.direction, &pending.pages)
         };
         self.answers.push(Answer { transaction_id: pending.transaction_id, reply });
+    }
+
+    /// Begins no job and lets no job go on until [`release`](Self::release). Short jobs that are under way end; long ones stop
+    /// at their next step. Returns `true` once nothing uses the disks and guest memory; until then, the doorbell is signalled
+    /// when it is worth calling this again.
+    ///
+    /// # Errors
+    /// Returns the kernel's error.
+    pub fn hold(&mut self) -> io::Result<bool> {
+        self.hold.begin();
+        self.poll()?;
+        Ok(self.hold.is_quiet() && self.ring.as_ref().is_none_or(|ring| ring.in_flight() == 0))
+    }
+
+    /// Ends a [`hold`](Self::hold).
+    pub fn release(&mut self) {
+        self.hold.end();
     }
 
     /// Returns the answers that there are. The channel sends them, or keeps them until there is room.
@@ -322,16 +307,18 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.closed.set();
-        // The guest may have its pages back after this: nobody may use them any more. Where the thread would sleep is
-        // not known here, so this looks again and again.
+        self.hold.end();
+        // The guest may have its pages back after this: nobody may use them any more.
         let mut alone_since = None;
-        while self.in_flight() > 0 && self.turn(false).is_ok() {
+        while self.in_flight() > 0 && self.poll().is_ok() {
             self.answers.clear();
             if (self.is_guest_gone)() && alone_since.get_or_insert_with(Instant::now).elapsed() > GRACE {
                 self.abandon();
                 break;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            if self.in_flight() > 0 && sleep_on(&self.mailbox.doorbell, GRACE).is_err() {
+                break;
+            }
         }
         if self.primary {
             self.controller.reset_protocol();
@@ -413,16 +400,16 @@ fn new_ring() -> Option<Ring> {
     }
 }
 
-/// Sleeps until the eventfd is signalled, and takes the signal.
-fn sleep_on(doorbell: &OwnedFd) -> io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, poll};
-    match poll(&mut [PollFd::new(doorbell, PollFlags::IN)], None) {
+/// Sleeps until the eventfd is signalled, and takes the signal; or until the time is over.
+fn sleep_on(doorbell: &OwnedFd, most: Duration) -> io::Result<()> {
+    let time = Timespec::try_from(most).ok();
+    match poll(&mut [PollFd::new(&doorbell.as_fd(), PollFlags::IN)], time.as_ref()) {
+        Ok(0) | Err(Errno::INTR) => return Ok(()),
         Ok(_) => {}
-        Err(rustix::io::Errno::INTR) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
     match rustix::io::read(doorbell, &mut [0; 8]) {
-        Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

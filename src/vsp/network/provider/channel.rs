@@ -74,7 +74,7 @@ impl NetworkChannel {
 
     /// Moves packets and frames until there is nothing left to do.
     fn exchange(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
-        while !channel.port().is_closing() {
+        while !channel.port().should_return() {
             channel.rings().0.mask();
             // The resulting messages to the guest need room among the unsent ones.
             if self.number == 0 && self.outgoing.takes_more() && self.nic.take_attention() {
@@ -132,7 +132,7 @@ impl NetworkChannel {
         let mut buffer = std::mem::take(&mut self.packet);
         let mut stopped = Stopped::Turn;
         let mut taken = 0;
-        while taken < BATCH && !channel.port().is_closing() {
+        while taken < BATCH && !channel.port().should_return() {
             if !channel.rings().1.has_room(room)? {
                 stopped = Stopped::Ring(room);
                 break;

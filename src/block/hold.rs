@@ -1,0 +1,106 @@
+//! Holds the jobs of a channel while its machine is paused.
+//!
+//! A job takes part while it works: it [enters](Hold::enter) before it uses the disk or guest memory, and leaves when its
+//! [`Active`] is dropped. A long job can be held between two steps, at a [point](Active::point) where it has no leave of the
+//! [gate](super::gate): other jobs of the disk can then end. Jobs that are not begun when the hold begins wait in
+//! [`enter`](Hold::enter).
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// The hold of one channel. Clones are the same hold.
+#[derive(Clone, Default)]
+pub struct Hold(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    holding: AtomicBool,
+    active: AtomicUsize,
+    lock: Mutex<()>,
+    changed: Condvar,
+    /// Called when the last active job leaves during a hold.
+    wake: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// A job that works. It ceases to when dropped.
+pub struct Active<'a>(&'a Inner);
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Hold").field("active", &self.0.active).finish_non_exhaustive()
+    }
+}
+
+impl Hold {
+    /// Creates a hold that is not in force. `wake` is called, on a job's thread, when the last active job leaves during a hold.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner { wake: Some(Box::new(wake)), ..Inner::default() }))
+    }
+
+    /// Puts the hold in force, and returns without waiting.
+    pub fn begin(&self) {
+        self.0.holding.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets the jobs go on.
+    pub fn end(&self) {
+        self.0.holding.store(false, Ordering::SeqCst);
+        drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.changed.notify_all();
+    }
+
+    /// Returns `true` if no job works.
+    pub fn is_quiet(&self) -> bool {
+        self.0.active.load(Ordering::SeqCst) == 0
+    }
+
+    /// Counts the calling thread's job as active, after the end of a hold that is in force.
+    pub fn enter(&self) -> Active<'_> {
+        self.0.enter();
+        Active(&self.0)
+    }
+}
+
+impl Inner {
+    fn enter(&self) {
+        loop {
+            // First counted, then looked: whoever begins a hold and then finds nothing active can rely on it.
+            self.active.fetch_add(1, Ordering::SeqCst);
+            if !self.holding.load(Ordering::SeqCst) {
+                return;
+            }
+            self.leave();
+            let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            while self.holding.load(Ordering::SeqCst) {
+                guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    fn leave(&self) {
+        if self.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.holding.load(Ordering::SeqCst) {
+            self.wake.iter().for_each(|wake| wake());
+        }
+    }
+}
+
+impl Active<'_> {
+    /// Waits for the end of a hold, if one is in force. The job must have no leave of the disk's gate.
+    pub fn point(&self) {
+        if self.0.holding.load(Ordering::SeqCst) {
+            self.0.leave();
+            self.0.enter();
+        }
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+#[cfg(test)]
+#[path = "hold_tests.rs"]
+mod tests;
