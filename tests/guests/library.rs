@@ -100,7 +100,7 @@ fn a_guest_that_knows_acpi_powers_off_when_the_button_is_pressed() {
 fn a_press_waits_for_the_machine_to_resume_and_needs_a_guest() {
     let machine = start(exits("button"));
     machine.console().unwrap().wait_for("waiting for the button\n", grown(SOON)).unwrap();
-    machine.pause();
+    machine.pause().unwrap();
     machine.press_power_button().unwrap();
     assert_eq!(machine.console().unwrap().take(), b"");
     machine.resume();
