@@ -5,21 +5,19 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use kvm_bindings::{kvm_dtable, kvm_segment};
 use rustix::time::{ClockId, clock_gettime};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::auto_eoi::{Wait, Watches};
 use super::calls::Calls;
 use super::inbox::Inbox;
+use super::start::start;
 use super::{PortError, Tracer};
 use crate::host::limited;
 use crate::hyperv::connections::{Connections, EventPort, MessagePort, Port};
 use crate::hyperv::cpuid::Leaf;
-use crate::hyperv::features::Features;
-use crate::hyperv::hypercall::{Host, Hypercalls, InitialVpContext, SegmentRegister, TableRegister, VpRegister, VpSet};
+use crate::hyperv::hypercall::{Host, Hypercalls};
 use crate::hyperv::message::MessageType;
-use crate::hyperv::msr::Msr;
 use crate::hyperv::page::{HypercallPage, SIGNAL_PORT};
 use crate::hyperv::partition::Partition;
 use crate::hyperv::reftime::Reading;
@@ -32,9 +30,6 @@ use crate::kvm::host::HostError;
 use crate::kvm::routes::Message as ApicMessage;
 use crate::kvm::vp::Vp;
 use crate::kvm::{self, Irqchip, Readiness, tsc};
-
-/// IA32_PAT.
-const IA32_PAT: u32 = 0x277;
 
 /// What the engines share.
 pub(super) struct Common {
@@ -110,6 +105,8 @@ impl Common {
     }
 
     /// Raises an interrupt on a VP that exists.
+    ///
+    /// By an ioctl, which is faster than an irqfd here: see `docs/engines.md`.
     pub fn interrupt(&self, vp: usize, interrupt: Interrupt) {
         self.trace_synic(|| SynicEvent::Interrupt { vp: VpIndex(vp as u32), interrupt });
         if interrupt.auto_eoi {
@@ -167,7 +164,7 @@ impl Common {
         self.connections.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connections(&self) -> std::sync::RwLockReadGuard<'_, Connections> {
+    pub fn connections(&self) -> std::sync::RwLockReadGuard<'_, Connections> {
         self.connections.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -274,152 +271,5 @@ impl Common {
     /// A line for an event flag, if they are traced.
     pub fn trace_flag(&self, vp: VpIndex, sint: SintIndex, flag: u16, status: HvResult<()>) {
         self.trace_synic(|| SynicEvent::Flag { vp, sint, flag, status: status.into() });
-    }
-}
-
-/// Starts a VP that waits for INIT or SIPI.
-fn start(vp: &Vp, context: &InitialVpContext) -> Result<HvResult<()>, HostError> {
-    if !vp.awaits_start()? {
-        return Ok(Err(HvStatus::INVALID_VP_STATE));
-    }
-    let mut system = vp.system_registers()?;
-    let before = system;
-    system.cs = segment(&context.cs);
-    system.ds = segment(&context.ds);
-    system.es = segment(&context.es);
-    system.fs = segment(&context.fs);
-    system.gs = segment(&context.gs);
-    system.ss = segment(&context.ss);
-    system.tr = segment(&context.tr);
-    system.ldt = segment(&context.ldtr);
-    system.idt = table(&context.idtr);
-    system.gdt = table(&context.gdtr);
-    (system.efer, system.cr0, system.cr3, system.cr4) = (context.efer, context.cr0, context.cr3, context.cr4);
-    let mut general = vp.registers()?;
-    (general.rip, general.rsp, general.rflags) = (context.rip, context.rsp, context.rflags);
-    // KVM judges whether a processor can be in this state.
-    let taken = vp.set_system_registers(&system).and_then(|()| vp.set_registers(&general));
-    if taken.is_err() || !vp.write_msr(IA32_PAT, context.pat) {
-        vp.set_system_registers(&before)?;
-        return Ok(Err(HvStatus::INVALID_PARAMETER));
-    }
-    vp.start().map(Ok)
-}
-
-fn segment(register: &SegmentRegister) -> kvm_segment {
-    let attributes = register.attributes;
-    let bit = |bit: u16| (attributes >> bit & 1) as u8;
-    let present = bit(7);
-    kvm_segment {
-        base: register.base,
-        limit: register.limit,
-        selector: register.selector,
-        type_: (attributes & 0xf) as u8,
-        s: bit(4),
-        dpl: (attributes >> 5 & 3) as u8,
-        present,
-        avl: bit(12),
-        l: bit(13),
-        db: bit(14),
-        g: bit(15),
-        unusable: 1 - present,
-        padding: 0,
-    }
-}
-
-fn table(register: &TableRegister) -> kvm_dtable {
-    kvm_dtable { base: register.base, limit: register.limit, ..Default::default() }
-}
-
-/// The registers of a VP that a guest may name in a hypercall: each engine keeps them elsewhere.
-pub(super) trait VpRegisters {
-    /// [`Host::read_register`].
-    fn read_register(&self, vp: VpIndex, msr: Msr) -> HvResult<u64>;
-    /// [`Host::write_register`].
-    fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()>;
-}
-
-/// The machine, as hypercalls see it.
-pub(super) struct Services<'a> {
-    pub common: &'a Common,
-    pub registers: &'a dyn VpRegisters,
-}
-
-impl Host for Services<'_> {
-    fn features(&self) -> Features {
-        self.common.partition.features()
-    }
-
-    fn guest_os_id(&self) -> u64 {
-        self.common.partition.guest_os_id()
-    }
-
-    fn vp_count(&self) -> u32 {
-        self.common.apic_ids.len() as u32
-    }
-
-    fn post_message(&self, id: ConnectionId, message_type: MessageType, payload: &[u8]) -> HvResult<()> {
-        let port = self.common.connections().message_port(id)?;
-        port.post(message_type, payload)
-    }
-
-    fn signal_event(&self, id: ConnectionId, flag: u16) -> HvResult<()> {
-        let port = self.common.connections().event_port(id, flag)?;
-        port.signal(flag);
-        Ok(())
-    }
-
-    fn send_interrupt(&self, targets: &VpSet, vector: u8) {
-        for vp in targets.members(self.vp_count()) {
-            self.common.interrupt(vp.0 as usize, Interrupt { vector, auto_eoi: false });
-        }
-    }
-
-    fn long_spin_wait(&self, _spin_count: u32) {
-        std::thread::yield_now();
-    }
-
-    /// Has the VP's own thread start it, and waits for what becomes of it.
-    fn start_vp(&self, caller: VpIndex, vp: VpIndex, context: &InitialVpContext) -> HvResult<()> {
-        let Common { inboxes, gate, .. } = self.common;
-        let (own, inbox) = (&inboxes[self.common.place(caller)?], &inboxes[self.common.place(vp)?]);
-        if own.await_another(true) {
-            gate.wake();
-        }
-        let mut answer = None;
-        if inbox.ask(context) {
-            gate.kick(vp.0);
-            // The caller counts as paused meanwhile: the other VP may be.
-            gate.wait_for(|| inbox.is_answered());
-            answer = inbox.take_answer();
-        }
-        own.await_another(false);
-        answer.unwrap_or(Err(HvStatus::INVALID_VP_STATE))
-    }
-
-    fn vp_of_apic_id(&self, apic_id: u32) -> Option<VpIndex> {
-        let place = self.common.apic_ids.iter().position(|id| *id == apic_id)?;
-        Some(VpIndex(place as u32))
-    }
-
-    fn read_register(&self, vp: VpIndex, register: VpRegister) -> HvResult<u128> {
-        match register {
-            VpRegister::Cpuid(function) => {
-                let leaf =
-                    self.common.leaves.iter().find(|leaf| leaf.function == function).copied().unwrap_or_default();
-                Ok([leaf.edx, leaf.ecx, leaf.ebx, leaf.eax]
-                    .into_iter()
-                    .fold(0, |value, part| value << 32 | u128::from(part)))
-            }
-            VpRegister::Msr(msr) => self.registers.read_register(vp, msr).map(u128::from),
-        }
-    }
-
-    fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()> {
-        self.registers.write_register(vp, msr, value)
-    }
-
-    fn zeroed_pages(&self) -> Vec<Range<u64>> {
-        self.common.zeroed.clone()
     }
 }

@@ -11,22 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::common::{Common, Services, VpRegisters};
-use super::{Child, Engine, GuestRequest, PortError};
+use super::common::Common;
+use super::shell::{Backend, Caller};
 use crate::host::limited;
-use crate::hyperv::connections::MessagePort;
-use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::message::{Message, MessageType};
-use crate::hyperv::msr::Msr;
+use crate::hyperv::msr::{ApicRegister, Msr};
 use crate::hyperv::registers::SintRegister;
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::synic::{EVENT_FLAGS, MessageQueue};
-use crate::hyperv::trace::MsrResult;
-use crate::hyperv::types::{ConnectionId, Fault, GP, SINT_COUNT, SintIndex, VpIndex};
-use crate::hyperv::vp::{Action, Actions, MsrRead, Vp as VpState};
+use crate::hyperv::types::{Fault, GP, Interrupt, SINT_COUNT, SintIndex, VpIndex};
+use crate::hyperv::vp::{Actions, Moment, MsrRead, Vp as VpState};
 use crate::kvm::host::HostError;
 use crate::kvm::vp::Vp;
-use crate::memory::GuestMemory;
 
 const SCONTROL: u32 = 0x4000_0080;
 
@@ -87,38 +83,8 @@ impl KernelEngine {
         }
     }
 
-    /// Puts waiting messages into free slots. On the VP's own thread: KVM's timers use the slots too, from there.
-    fn deliver(&self, place: usize) {
-        let VpSide { state, messages, interrupts } = &mut *self.side(place);
-        let overlays = self.common.partition.overlays();
-        let Some(page) = state.pages(&overlays).messages.filter(|_| state.synic().enabled()) else { return };
-        for (queue, sint) in messages.iter_mut().zip(SintIndex::all()) {
-            if !queue.is_empty() && queue.deliver(self.memory(), page, sint, false) {
-                if queue.take_room() {
-                    self.common.has_room();
-                }
-                self.raise(place, interrupts, sint);
-            }
-        }
-    }
-
-    /// Sets an event flag of a VP that exists.
-    fn set_flag(&self, place: usize, sint: SintIndex, flag: u16) -> HvResult<()> {
-        let VpSide { state, interrupts, .. } = &mut *self.side(place);
-        if flag >= EVENT_FLAGS {
-            return Err(HvStatus::INVALID_PARAMETER);
-        }
-        let overlays = self.common.partition.overlays();
-        let page = state.pages(&overlays).event_flags.filter(|_| state.synic().enabled());
-        if page.ok_or(HvStatus::INVALID_SYNIC_STATE)?.set(self.memory(), sint, flag) {
-            self.raise(place, interrupts, sint);
-        }
-        Ok(())
-    }
-
     /// Writes an MSR that is ours, on the VP's own thread, with KVM told where it must know.
-    fn write(&self, index: VpIndex, vp: &Vp, msr: Msr, value: u64) -> Result<Actions, Fault> {
-        let place = index.0 as usize;
+    fn write(&self, place: usize, vp: &Vp, msr: Msr, value: u64) -> Result<Actions, Fault> {
         let now = self.common.moment();
         let actions = self.side(place).state.write(msr, value, &self.common.partition, now)?;
         if is_shared(msr) {
@@ -130,76 +96,14 @@ impl KernelEngine {
         }
         Ok(actions)
     }
-
-    fn services<'a>(&'a self, registers: &'a OwnRegisters<'a>) -> Services<'a> {
-        Services { common: &self.common, registers }
-    }
-
-    fn registers<'a>(&'a self, index: VpIndex, vp: &'a Vp) -> OwnRegisters<'a> {
-        OwnRegisters { engine: self, index, vp }
-    }
 }
 
-/// The registers that a caller may name: ours of any VP, and of its own those that KVM keeps.
-struct OwnRegisters<'a> {
-    engine: &'a KernelEngine,
-    index: VpIndex,
-    vp: &'a Vp,
-}
-
-impl VpRegisters for OwnRegisters<'_> {
-    fn read_register(&self, vp: VpIndex, msr: Msr) -> HvResult<u64> {
-        let place = self.engine.common.place(vp)?;
-        if is_ours(msr) || msr == Msr::VpIndex {
-            let now = self.engine.common.moment();
-            return match self.engine.side(place).state.read(msr, &self.engine.common.partition, now) {
-                Ok(MsrRead::Value(value)) => Ok(value),
-                _ => Err(HvStatus::INVALID_PARAMETER),
-            };
-        }
-        let number = self.kept_by_kvm(vp, msr)?;
-        self.vp.read_msr(number).ok_or(HvStatus::INVALID_PARAMETER)
+/// The number of an MSR that KVM keeps: KVM answers for a VP on that VP's thread only.
+fn kept_by_kvm(caller: Caller<'_>, place: usize, msr: Msr) -> HvResult<u32> {
+    if !caller.is_at(place) {
+        return Err(HvStatus::INVALID_VP_STATE);
     }
-
-    fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()> {
-        let place = self.engine.common.place(vp)?;
-        match msr {
-            // What these do, a hypercall cannot; the others are not to be written by anybody.
-            Msr::Reset | Msr::CrashControl | Msr::GuestOsId => return Err(HvStatus::INVALID_PARAMETER),
-            Msr::VpIndex
-            | Msr::VpRuntime
-            | Msr::Sversion
-            | Msr::TimeRefCount
-            | Msr::TscFrequency
-            | Msr::ApicFrequency => {
-                return Err(HvStatus::INVALID_PARAMETER);
-            }
-            // KVM lets the host write what it would refuse the guest.
-            Msr::Sint(_) if !SintRegister(value).is_valid() => return Err(HvStatus::INVALID_REGISTER_VALUE),
-            _ => {}
-        }
-        if is_ours(msr) && !is_shared(msr) {
-            let Common { partition, .. } = &self.engine.common;
-            let written = self.engine.side(place).state.write(msr, value, partition, self.engine.common.moment());
-            return written.map(drop).map_err(|_| HvStatus::INVALID_REGISTER_VALUE);
-        }
-        let number = self.kept_by_kvm(vp, msr)?;
-        if is_ours(msr) {
-            let written = self.engine.write(self.index, self.vp, msr, value);
-            return written.map(drop).map_err(|_| HvStatus::INVALID_REGISTER_VALUE);
-        }
-        self.vp.write_msr(number, value).then_some(()).ok_or(HvStatus::INVALID_REGISTER_VALUE)
-    }
-}
-
-impl OwnRegisters<'_> {
-    /// The MSR's number, if it is one of the caller's own: KVM answers for a VP on that VP's thread only.
-    fn kept_by_kvm(&self, vp: VpIndex, msr: Msr) -> HvResult<u32> {
-        if vp != self.index {
-            return Err(HvStatus::INVALID_VP_STATE);
-        }
-        number_of(msr).ok_or(HvStatus::INVALID_PARAMETER)
-    }
+    number_of(msr).ok_or(HvStatus::INVALID_PARAMETER)
 }
 
 fn number_of(msr: Msr) -> Option<u32> {
@@ -218,75 +122,12 @@ fn is_shared(msr: Msr) -> bool {
     matches!(msr, Msr::GuestOsId | Msr::Scontrol | Msr::Siefp | Msr::Simp | Msr::Eom)
 }
 
-impl Child for KernelEngine {
-    fn memory(&self) -> &GuestMemory {
-        self.common.partition.memory()
+impl Backend for KernelEngine {
+    fn common(&self) -> &Common {
+        &self.common
     }
 
-    fn vp_count(&self) -> u32 {
-        self.common.apic_ids.len() as u32
-    }
-
-    fn post_message(&self, vp: VpIndex, sint: SintIndex, message: Message) -> HvResult<()> {
-        let place = self.common.place(vp)?;
-        let traced = (message.header.message_type, message.payload().len());
-        let mut side = self.side(place);
-        let synic = side.state.synic();
-        let posted = if synic.enabled() && synic.simp.enabled() {
-            side.messages[sint.index()].push(message)
-        } else {
-            Err(HvStatus::INVALID_SYNIC_STATE)
-        };
-        drop(side);
-        self.common.trace_message(vp, sint, traced, posted);
-        if posted.is_ok() {
-            self.common.inboxes[place].mark();
-            self.common.gate.kick(vp.0);
-        }
-        posted
-    }
-
-    fn withdraw_messages(&self, sint: SintIndex, message_type: MessageType) {
-        (0..self.vps.len()).for_each(|vp| self.side(vp).messages[sint.index()].withdraw(message_type));
-    }
-
-    fn announce_room(&self, event: Option<EventFd>) {
-        self.common.announce_room(event);
-    }
-
-    fn signal_event(&self, vp: VpIndex, sint: SintIndex, flag: u16) -> HvResult<()> {
-        let place = self.common.place(vp)?;
-        let signalled = self.set_flag(place, sint, flag);
-        self.common.trace_flag(vp, sint, flag, signalled);
-        signalled
-    }
-
-    fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()> {
-        let place = self.common.place(vp)?;
-        self.raise(place, &mut self.side(place).interrupts, sint);
-        Ok(())
-    }
-
-    fn connect_messages(&self, id: ConnectionId, port: Arc<dyn MessagePort>) -> Result<(), PortError> {
-        self.common.connect_messages(id, port)
-    }
-
-    fn connect_events(&self, id: ConnectionId, event: EventFd) -> Result<(), PortError> {
-        self.common.connect_events(id, event)
-    }
-
-    fn disconnect(&self, id: ConnectionId) {
-        self.common.disconnect(id);
-    }
-}
-
-impl Engine for KernelEngine {
-    fn leaves(&self) -> Vec<Leaf> {
-        self.common.leaves.clone()
-    }
-
-    fn adopt(&self, _index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
-        vp.sync_registers();
+    fn adopt(&self, vp: &mut Vp) -> Result<(), HostError> {
         vp.enable(kvm_bindings::KVM_CAP_HYPERV_SYNIC2, 0, "Hyper-V's interrupt controller")?;
         vp.enable(kvm_bindings::KVM_CAP_HYPERV_ENFORCE_CPUID, 1, "holding the guest to what CPUID offers")?;
         // The TLFS has a SynIC enabled from the start; not every KVM does.
@@ -296,76 +137,123 @@ impl Engine for KernelEngine {
         Ok(())
     }
 
-    fn needs_attention(&self, index: VpIndex) -> bool {
-        self.common.inboxes[index.0 as usize].is_full()
+    /// Puts waiting messages into free slots. On the VP's own thread: KVM's timers use the slots too, from there.
+    fn deliver(&self, place: usize) {
+        let VpSide { state, messages, interrupts } = &mut *self.side(place);
+        let overlays = self.common.partition.overlays();
+        let Some(page) = state.pages(&overlays).messages.filter(|_| state.synic().enabled()) else { return };
+        for (queue, sint) in messages.iter_mut().zip(SintIndex::all()) {
+            if !queue.is_empty() && queue.deliver(self.common.partition.memory(), page, sint, false) {
+                if queue.take_room() {
+                    self.common.has_room();
+                }
+                self.raise(place, interrupts, sint);
+            }
+        }
     }
 
-    fn attend(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
-        self.common.attend(index, vp)?;
-        self.deliver(index.0 as usize);
-        Ok(())
+    fn post_message(&self, place: usize, sint: SintIndex, message: Message) -> HvResult<Option<Interrupt>> {
+        let mut side = self.side(place);
+        let synic = side.state.synic();
+        if !(synic.enabled() && synic.simp.enabled()) {
+            return Err(HvStatus::INVALID_SYNIC_STATE);
+        }
+        side.messages[sint.index()].push(message)?;
+        drop(side);
+        self.common.inboxes[place].mark();
+        self.common.gate.kick(place as u32);
+        Ok(None)
     }
 
-    fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
-        self.common.interrupt_window(index, vp)
+    fn withdraw_messages(&self, place: usize, sint: SintIndex, message_type: MessageType) {
+        self.side(place).messages[sint.index()].withdraw(message_type);
     }
 
-    fn read_msr(&self, index: VpIndex, _vp: &mut Vp, number: u32) -> Result<Option<u64>, HostError> {
-        let moment = self.common.moment();
-        let read = self.side(index.0 as usize).state.read_msr(number, &self.common.partition, moment);
-        self.common.trace_msr(index, number, || MsrResult::Read(read));
-        Ok(match read {
-            Ok(MsrRead::Value(value)) => Some(value),
-            Ok(MsrRead::Idle) => Some(0),
-            Ok(MsrRead::Apic(_)) | Err(_) => None,
-        })
+    fn signal_event(&self, place: usize, sint: SintIndex, flag: u16) -> HvResult<Option<Interrupt>> {
+        let VpSide { state, interrupts, .. } = &mut *self.side(place);
+        if flag >= EVENT_FLAGS {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        let overlays = self.common.partition.overlays();
+        let page = state.pages(&overlays).event_flags.filter(|_| state.synic().enabled());
+        if page.ok_or(HvStatus::INVALID_SYNIC_STATE)?.set(self.common.partition.memory(), sint, flag) {
+            self.raise(place, interrupts, sint);
+        }
+        Ok(None)
     }
 
-    fn write_msr(
-        &self,
-        index: VpIndex,
-        vp: &mut Vp,
-        number: u32,
-        value: u64,
-    ) -> Result<Option<Option<GuestRequest>>, HostError> {
+    fn raise_sint(&self, place: usize, sint: SintIndex) {
+        self.raise(place, &mut self.side(place).interrupts, sint);
+    }
+
+    fn read_msr(&self, place: usize, number: u32, now: Moment) -> Result<MsrRead, Fault> {
+        self.side(place).state.read_msr(number, &self.common.partition, now)
+    }
+
+    fn write_msr(&self, place: usize, vp: &Vp, number: u32, value: u64) -> Result<Actions, Fault> {
         let msr = Msr::decode(number).filter(|msr| msr.is_accessible(self.common.partition.features()));
-        let written = msr.ok_or(GP).and_then(|msr| self.write(index, vp, msr, value));
-        self.common.trace_msr(index, number, || MsrResult::Written(value, written.as_ref().map(drop).map_err(|_| GP)));
-        let Ok(actions) = written else { return Ok(None) };
-        Ok(Some(actions.into_iter().find_map(|action| match action {
-            Action::Reset => Some(GuestRequest::Reset),
-            Action::Crash(report) => Some(GuestRequest::Crash(report)),
-            Action::Interrupt(_) | Action::ApicWrite(..) => None,
-        })))
+        msr.ok_or(GP).and_then(|msr| self.write(place, vp, msr, value))
     }
 
-    fn hypercall(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services(&self.registers(index, vp))).hypercall(index, vp)?;
-        answer.into_iter().for_each(|answer| answer.apply(vp));
-        Ok(())
+    /// Does nothing: KVM's own SynIC raises what an access causes.
+    fn interrupt(&self, _place: usize, _interrupt: Interrupt) {}
+
+    /// KVM keeps the MSRs of the local APIC.
+    fn read_apic(&self, _place: usize, _vp: &Vp, _register: ApicRegister) -> Result<Option<u64>, HostError> {
+        Ok(None)
     }
 
-    fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError> {
-        let answer = self.common.calls(&self.services(&self.registers(index, vp))).doorbell(index, vp, connection);
-        answer.into_iter().for_each(|answer| answer.apply(vp));
-        Ok(())
+    fn write_apic(&self, _: usize, _: &mut Vp, _: ApicRegister, _: u64) -> Result<bool, HostError> {
+        Ok(true)
+    }
+
+    /// Any VP's registers that are ours can be named, and of its own those that KVM keeps.
+    fn read_register(&self, caller: Caller<'_>, place: usize, msr: Msr) -> HvResult<u64> {
+        if is_ours(msr) || msr == Msr::VpIndex {
+            let now = self.common.moment();
+            return match self.side(place).state.read(msr, &self.common.partition, now) {
+                Ok(MsrRead::Value(value)) => Ok(value),
+                _ => Err(HvStatus::INVALID_PARAMETER),
+            };
+        }
+        let number = kept_by_kvm(caller, place, msr)?;
+        caller.vp.read_msr(number).ok_or(HvStatus::INVALID_PARAMETER)
+    }
+
+    fn write_register(&self, caller: Caller<'_>, place: usize, msr: Msr, value: u64) -> HvResult<()> {
+        match msr {
+            Msr::GuestOsId => return Err(HvStatus::INVALID_PARAMETER),
+            // KVM lets the host write what it would refuse the guest.
+            Msr::Sint(_) if !SintRegister(value).is_valid() => return Err(HvStatus::INVALID_REGISTER_VALUE),
+            _ => {}
+        }
+        let refused = |_| HvStatus::INVALID_REGISTER_VALUE;
+        if is_ours(msr) && !is_shared(msr) {
+            let written = self.side(place).state.write(msr, value, &self.common.partition, self.common.moment());
+            return written.map(drop).map_err(refused);
+        }
+        let number = kept_by_kvm(caller, place, msr)?;
+        if is_ours(msr) {
+            return self.write(place, caller.vp, msr, value).map(drop).map_err(refused);
+        }
+        caller.vp.write_msr(number, value).then_some(()).ok_or(HvStatus::INVALID_REGISTER_VALUE)
     }
 
     fn pause(&self) {
-        self.common.partition.pause(self.common.reading());
         let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
         if paused.is_none() {
             *paused = self.common.kvm.clock().inspect_err(|error| limited::warn!("the clock runs on: {error}")).ok();
         }
     }
 
-    fn resume(&self) {
+    fn prepare_resume(&self) {
         let clock = self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err(error)) = clock.map(|clock| self.common.kvm.set_clock(clock)) {
             limited::warn!("the guest's clock has stepped: {error}");
         }
-        self.common.partition.resume(self.common.reading());
     }
+
+    fn resumed(&self) {}
 
     fn shut_down(&self) {}
 }

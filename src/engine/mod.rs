@@ -14,6 +14,8 @@ mod common;
 mod inbox;
 mod kernel;
 mod setup;
+mod shell;
+mod start;
 mod trace;
 mod user;
 
