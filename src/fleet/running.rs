@@ -246,8 +246,8 @@ struct Over<'a>(&'a Shared);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        self.0.log.finish();
-        // An eventfd that nobody else writes has room.
+        // An eventfd that nobody else writes has room. It goes first: who has seen the last event finds it readable.
         let _ = rustix::io::write(&self.0.ended, &1u64.to_ne_bytes());
+        self.0.log.finish();
     }
 }

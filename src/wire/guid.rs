@@ -68,11 +68,11 @@ impl FromStr for Guid {
 }
 
 macro_rules! interfaces {
-    ($($(#[$doc:meta])* $constant:ident = $value:literal, $name:literal;)*) => {
+    ($($(#[$doc:meta])* $visibility:vis $constant:ident = $value:literal, $name:literal;)*) => {
         /// The GUIDs of the interfaces that guests support.
         pub mod interface {
             use super::Guid;
-            $($(#[$doc])* pub const $constant: Guid = Guid::new($value);)*
+            $($(#[$doc])* $visibility const $constant: Guid = Guid::new($value);)*
 
             /// Returns the usual name of the interface, for logs and traces.
             pub(crate) fn name(interface: Guid) -> Option<&'static str> {
@@ -87,41 +87,41 @@ macro_rules! interfaces {
 
 interfaces! {
     /// Synthetic SCSI controller (Linux: hv_storvsc).
-    SCSI = 0xba6163d9_04a1_4d29_b605_72e2ffb1dc7f, "SCSI";
+    pub SCSI = 0xba6163d9_04a1_4d29_b605_72e2ffb1dc7f, "SCSI";
     /// Synthetic IDE controller: the same protocol on a disk that the firmware also shows as IDE.
-    IDE = 0x32412632_86cb_44a2_9b5c_50d1417354f5, "IDE";
+    pub(crate) IDE = 0x32412632_86cb_44a2_9b5c_50d1417354f5, "IDE";
     /// Synthetic Fibre Channel adapter.
-    FIBRE_CHANNEL = 0x2f9bcc4a_0069_4af3_b76b_6fd0be528cda, "Fibre Channel";
+    pub(crate) FIBRE_CHANNEL = 0x2f9bcc4a_0069_4af3_b76b_6fd0be528cda, "Fibre Channel";
     /// Synthetic network adapter (Linux: hv_netvsc).
-    NETWORK = 0xf8615163_df3e_46c5_913f_f2d2f965ed0e, "network";
+    pub NETWORK = 0xf8615163_df3e_46c5_913f_f2d2f965ed0e, "network";
     /// Synthetic video (Linux: hyperv_fb, hyperv_drm).
-    VIDEO = 0xda0a7802_e377_4aac_8e77_0558eb1073f8, "video";
+    pub VIDEO = 0xda0a7802_e377_4aac_8e77_0558eb1073f8, "video";
     /// Synthetic keyboard.
-    KEYBOARD = 0xf912ad6d_2b17_48ea_bd65_f927a61c7684, "keyboard";
+    pub KEYBOARD = 0xf912ad6d_2b17_48ea_bd65_f927a61c7684, "keyboard";
     /// Synthetic mouse.
-    MOUSE = 0xcfa8b69e_5b4a_4cc0_b98b_8ba1a1f3f95a, "mouse";
+    pub MOUSE = 0xcfa8b69e_5b4a_4cc0_b98b_8ba1a1f3f95a, "mouse";
     /// Dynamic memory (Linux: hv_balloon).
-    BALLOON = 0x525074dc_8985_46e2_8057_a307dc18a502, "balloon";
+    pub BALLOON = 0x525074dc_8985_46e2_8057_a307dc18a502, "balloon";
     /// Network Direct: RDMA, for which Linux has no driver in `hv_vmbus`.
-    NETWORK_DIRECT = 0x8c2eaf3d_32a7_4b09_ab99_bd1f1c86b501, "network direct";
+    pub(crate) NETWORK_DIRECT = 0x8c2eaf3d_32a7_4b09_ab99_bd1f1c86b501, "network direct";
     /// hvsocket on a vsock port: the first group of the GUID is the port number, 0 in this template.
-    VSOCK_TEMPLATE = 0x00000000_facb_11e6_bd58_64006a7986d3, "vsock";
+    pub VSOCK_TEMPLATE = 0x00000000_facb_11e6_bd58_64006a7986d3, "vsock";
     /// Virtual PCI bus for passed-through devices.
-    PCI = 0x44c4f61d_4444_4400_9d52_802e27ede19f, "PCI";
+    pub PCI = 0x44c4f61d_4444_4400_9d52_802e27ede19f, "PCI";
     /// Integration service: checks whether the guest is alive.
-    HEARTBEAT = 0x57164f39_9115_4e78_ab55_382f3bd5422d, "heartbeat";
+    pub HEARTBEAT = 0x57164f39_9115_4e78_ab55_382f3bd5422d, "heartbeat";
     /// Integration service: shuts the guest down.
-    SHUTDOWN = 0x0e0b6031_5213_4934_818b_38d90ced39db, "shutdown";
+    pub SHUTDOWN = 0x0e0b6031_5213_4934_818b_38d90ced39db, "shutdown";
     /// Integration service: sets the guest's clock.
-    TIME_SYNC = 0x9527e630_d0ae_497b_adce_e80ab0175caf, "time sync";
+    pub TIME_SYNC = 0x9527e630_d0ae_497b_adce_e80ab0175caf, "time sync";
     /// Integration service: key-value pairs.
-    KVP = 0xa9a0f4e7_5a45_4d96_b827_8a841e8c03e6, "KVP";
+    pub KVP = 0xa9a0f4e7_5a45_4d96_b827_8a841e8c03e6, "KVP";
     /// Integration service: freezes file systems for a backup.
-    VSS = 0x35fa2e29_ea23_4236_96ae_3a6ebacba440, "VSS";
+    pub VSS = 0x35fa2e29_ea23_4236_96ae_3a6ebacba440, "VSS";
     /// Integration service: copies a file into the guest.
-    FILE_COPY = 0x34d14be3_dee4_41c8_9ae7_6b174977c192, "file copy";
+    pub FILE_COPY = 0x34d14be3_dee4_41c8_9ae7_6b174977c192, "file copy";
     /// Remote desktop's data channel, for which Linux has no driver.
-    REMOTE_DESKTOP = 0x276aacf4_ac15_426c_98dd_7521ad3f01fe, "remote desktop";
+    pub REMOTE_DESKTOP = 0x276aacf4_ac15_426c_98dd_7521ad3f01fe, "remote desktop";
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
-use crate::{changes, discards, kills, plug, roots, tools};
+use crate::{changes, discards, kills, pausing, plug, roots, tools};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// Installs what is missing of the tools that it is given.
@@ -14,7 +14,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What runs in the guests.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disks/guest");
 /// What the guests' root disk holds beside busybox.
-const PACKAGES: [&str; 5] = ["e2fsprogs", "fio", "kexec-tools", "sg3-utils", "util-linux"];
+const PACKAGES: [&str; 6] = ["e2fsprogs", "fio", "iperf3", "kexec-tools", "sg3-utils", "util-linux"];
 
 /// Machines that have their roots on disks.
 pub static WITH_ROOTS: OnBoth =
@@ -24,6 +24,7 @@ fn plan_roots(plan: &mut Plan, engine: &str) {
     tools::plan(plan, engine);
     discards::plan(plan, engine);
     roots::plan(plan, engine);
+    pausing::plan(plan, engine);
 }
 
 /// Machines that live in their memory, and have disks for data.

@@ -8,6 +8,7 @@ mod common;
 mod discards;
 mod guest;
 mod kills;
+mod pausing;
 mod plug;
 mod roots;
 mod tools;

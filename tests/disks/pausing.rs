@@ -1,0 +1,94 @@
+//! A machine that is paused under fio and iperf3: nothing writes to its guest's memory, and both find everything in order
+//! afterwards. This uses the library, so the test binary runs itself on the nested host.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use viridian::Builder;
+use viridian::config::Engine;
+use viridian::machine::{End, Machine};
+use viridian::vsp::network::{Attachment, NetworkOptions};
+use viridian::vsp::storage::DiskConfig;
+
+use crate::common::nested::{Plan, times};
+use crate::common::patience::grown;
+use crate::guest::{self, WITH_ROOTS, text};
+
+const SOON: Duration = Duration::from_secs(90);
+const MEMORY: u64 = 384 << 20;
+/// How long the load goes on, in the guest's time: longer than all the pauses take to come.
+const LOAD_SECONDS: u32 = 40;
+
+pub fn plan(plan: &mut Plan, engine: &str) {
+    let this = std::env::current_exe().expect("a test binary");
+    plan.file(text(&this));
+    plan.option("--package", "iperf3");
+    let (guest, this) = (guest::with_root_disk().display(), this.display());
+    let count = times(4);
+    let script = format!(
+        "ifconfig lo 127.0.0.1 up; iperf3 --server --daemon; \
+         GUEST={guest} ENGINE={engine} TIMES={count} {this} --ignored --exact --nocapture pausing::on_the_nested_host"
+    );
+    plan.check("pausing", 180 + 10 * count, script);
+}
+
+#[test]
+fn a_machine_stands_still_under_fio_and_iperf3_and_both_go_on() {
+    WITH_ROOTS.outcomes("pausing", |outcome| {
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        assert!(outcome.text().contains("1 passed"), "{outcome}");
+        outcome.text().lines().filter(|line| line.starts_with("measured: ")).for_each(|line| println!("{line}"));
+    });
+}
+
+#[test]
+#[ignore = "a part of a_machine_stands_still_under_fio_and_iperf3_and_both_go_on, for the nested host"]
+fn on_the_nested_host() {
+    let variable = |name: &str| std::env::var(name).unwrap();
+    let guest = PathBuf::from(variable("GUEST"));
+    let engine = if variable("ENGINE") == "kernel" { Engine::Kernel } else { Engine::User };
+    let machine = Builder::new()
+        .engine(engine)
+        .memory(MEMORY)
+        .cpus(2)
+        .kernel(guest.join("vmlinux"))
+        .initrd(guest.join("initrd.img"))
+        .cmdline(format!("console=ttyS0 quiet panic=-1 root=LABEL=root run=\"load 5201 {LOAD_SECONDS}\""))
+        .disk(DiskConfig::of("/dev/vda"))
+        .disk(DiskConfig { lun: Some(1), ..DiskConfig::of("memory:32M") })
+        .net(NetworkOptions::new(Attachment::User))
+        .capture_console()
+        .start()
+        .unwrap();
+    let console = machine.console().unwrap();
+    let wait = |words: &str| drop(console.wait_for(words, grown(SOON)).unwrap_or_else(|missing| panic!("{missing}")));
+    wait("loaded");
+    let changed = changed_pages(&machine, Duration::ZERO);
+    assert!(changed > 0, "the load is none");
+    for _ in 0..variable("TIMES").parse().unwrap() {
+        thread::sleep(Duration::from_millis(500));
+        machine.pause().unwrap();
+        let written = changed_pages(&machine, Duration::from_secs(1));
+        machine.resume();
+        assert_eq!(written, 0, "pages were written to while the machine was paused");
+    }
+    println!("measured: {changed} pages change while memory is read twice, none in a second of a pause");
+    wait("fio is done");
+    wait("iperf3 is done");
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+/// Reads the guest's memory twice, with so much time in between. Returns how many pages differ.
+fn changed_pages(machine: &Machine, time: Duration) -> usize {
+    let memory = || {
+        let mut bytes = vec![0; MEMORY as usize];
+        machine.guest().read(0, &mut bytes).unwrap();
+        bytes
+    };
+    let before = memory();
+    thread::sleep(time);
+    let after = memory();
+    before.chunks(4096).zip(after.chunks(4096)).filter(|(before, after)| before != after).count()
+}
