@@ -2,10 +2,12 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -80,15 +82,26 @@ impl Bell {
         Ok(&watch.epoll)
     }
 
-    /// Waits until the bell rings. A wake-up may be repeated, and several may be combined.
+    /// Waits until the bell rings, or at most for `time`. A wake-up may be repeated, and several may be combined.
     ///
     /// # Errors
     /// Returns an error only if the wait was interrupted by a signal.
-    pub fn wait(&self) -> io::Result<()> {
-        let Some(watch) = self.watch.get() else { return self.eventfd.read().map(drop) };
+    pub fn wait(&self, time: Option<Duration>) -> io::Result<()> {
+        // A time that is too long for the kernel is as good as none.
+        let limit = time.and_then(|time| Timespec::try_from(time).ok());
+        let Some(watch) = self.watch.get() else {
+            if let Some(limit) = &limit {
+                // SAFETY: the descriptor is the eventfd's, which lives as long as `self`.
+                let eventfd = unsafe { BorrowedFd::borrow_raw(self.eventfd.as_raw_fd()) };
+                if poll(&mut [PollFd::from_borrowed_fd(eventfd, PollFlags::IN)], Some(limit))? == 0 {
+                    return Ok(());
+                }
+            }
+            return self.eventfd.read().map(drop);
+        };
         // The caller checks what has happened, so the events themselves are not needed.
         let mut room = [const { MaybeUninit::uninit() }; 8];
-        epoll::wait(&watch.epoll, &mut room, None)?;
+        epoll::wait(&watch.epoll, &mut room, limit.as_ref())?;
         Ok(())
     }
 

@@ -24,7 +24,7 @@ fn rings(bell: &Bell) -> bool {
     let ready =
         poll(&mut [PollFd::new(&bell.readiness(), PollFlags::IN)], Some(&Timespec::default())).expect("a bell") > 0;
     if ready {
-        bell.wait().expect("a bell");
+        bell.wait(None).expect("a bell");
     }
     ready
 }
@@ -100,7 +100,7 @@ fn who_sleeps_already_hears_of_a_new_source() {
         let bell = bell.clone();
         thread::spawn(move || {
             // That there is a source, and the source itself.
-            (0..2).for_each(|_| bell.wait().expect("a bell"));
+            (0..2).for_each(|_| bell.wait(None).expect("a bell"));
         })
     };
     thread::sleep(Duration::from_millis(20));
@@ -114,4 +114,19 @@ fn who_sleeps_already_hears_of_a_new_source() {
 fn what_cannot_be_waited_for_is_an_error() {
     let file = tempfile::tempfile().expect("a file");
     assert!(Bell::new().expect("a bell").ring_on(file.as_fd()).is_err());
+}
+
+#[test]
+fn a_wait_with_a_time_ends_without_a_ring() {
+    let source = source();
+    for bell in [Bell::new().expect("a bell"), listening(&source)] {
+        let start = std::time::Instant::now();
+        bell.wait(Some(Duration::from_millis(20))).expect("a bell");
+        assert!(start.elapsed() >= Duration::from_millis(20));
+        bell.ring();
+        bell.wait(Some(Duration::from_secs(3600))).expect("a bell");
+        assert!(!rings(&bell), "the ring was heard");
+        bell.ring();
+        bell.wait(Some(Duration::MAX)).expect("a bell");
+    }
 }

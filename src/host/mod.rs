@@ -7,6 +7,7 @@
 //! - `limited`: rate limits for log lines that a guest can cause.
 //! - `panics`: calls code of others, and returns the message if it panics.
 //! - [`records`]: output files other than the console, written in whole records.
+//! - `stopwatch`: a clock that can stand still.
 //! - [`footprint`]: resident memory of the process.
 #![allow(unsafe_code)]
 
@@ -19,3 +20,4 @@ pub(crate) mod panics;
 pub(crate) mod patience;
 pub mod records;
 pub(crate) mod scheduling;
+pub(crate) mod stopwatch;

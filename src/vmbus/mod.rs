@@ -14,6 +14,7 @@
 //! - `wire`, `message`, `packet`, `ids`: the formats of messages and packets.
 //! - `gpadl`: lists of guest pages.
 //! - `ring`: the rings.
+//! - `requests`: from the host to the handler of a channel.
 //! - [`vsp`]: the traits that a device implements, and its channel.
 //! - `trace`: messages and packets as readable lines.
 
@@ -23,6 +24,7 @@ pub(crate) mod gpadl;
 pub(crate) mod ids;
 pub(crate) mod message;
 pub(crate) mod packet;
+pub(crate) mod requests;
 pub(crate) mod ring;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -40,10 +40,12 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use super::connection::GpadlTable;
 pub use super::gpadl::{Gpadl, RangeError};
 pub use super::packet::{PacketHeader, PacketKind, TransferPagesHeader, TransferRange};
+pub use super::requests::{Requested, Requests, Unsent};
 pub use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, WriteError};
 pub use super::wire::{UserDefined, offer_flags};
 pub use crate::memory::GuestMemory;
@@ -192,6 +194,16 @@ pub trait Port: Send + Sync {
     /// Returns an error if the host lacks descriptors, or if `source` cannot be polled.
     fn wake_on(&self, _source: BorrowedFd<'_>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Schedules a call to [`Handler::service`] on the handler's thread after `time`, in which pauses of the machine do not
+    /// count. Replaces what was scheduled before; `None` cancels it. Calls for other reasons come as well, so a handler
+    /// compares its deadlines with the [`time`](Self::time).
+    fn wake_after(&self, _time: Option<Duration>) {}
+
+    /// Returns the time since the channel was opened. Pauses of the machine do not count.
+    fn time(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Returns `true` if [`Handler::service`] should return even if there is more to do: the channel is about to be closed,

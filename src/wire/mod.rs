@@ -42,7 +42,7 @@ pub(crate) use wire;
 /// Declares a number of a protocol that has names for some of its values. Unknown values are kept.
 ///
 /// The name of a value is the constant's, unless a text follows the value. The text after the type is for values
-/// without a name.
+/// without a name. After it, `names of the crate` hides the constants from users of the library.
 ///
 /// ```text
 /// open_enum! {
@@ -56,8 +56,14 @@ pub(crate) use wire;
 macro_rules! open_enum {
     (@name $constant:ident) => { stringify!($constant) };
     (@name $constant:ident $text:literal) => { $text };
+    ($(#[$attribute:meta])* $name:ident: $inner:ty, $unknown:literal; $($constants:tt)*) => {
+        $crate::wire::open_enum! { @define pub, $(#[$attribute])* $name: $inner, $unknown; $($constants)* }
+    };
+    ($(#[$attribute:meta])* $name:ident: $inner:ty, $unknown:literal, names of the crate; $($constants:tt)*) => {
+        $crate::wire::open_enum! { @define pub(crate), $(#[$attribute])* $name: $inner, $unknown; $($constants)* }
+    };
     (
-        $(#[$attribute:meta])* $name:ident: $inner:ty, $unknown:literal;
+        @define $visibility:vis, $(#[$attribute:meta])* $name:ident: $inner:ty, $unknown:literal;
         $($(#[$doc:meta])* $constant:ident = $value:literal $(, $text:literal)?;)*
     ) => {
         $(#[$attribute])*
@@ -70,7 +76,7 @@ macro_rules! open_enum {
 
         #[allow(missing_docs, reason = "a name without a description is the protocol's own")]
         impl $name {
-            $($(#[$doc])* pub const $constant: Self = Self($value);)*
+            $($(#[$doc])* $visibility const $constant: Self = Self($value);)*
             /// The values that have names.
             #[allow(dead_code, reason = "not every list is used")]
             pub(crate) const ALL: &[Self] = &[$(Self::$constant),*];

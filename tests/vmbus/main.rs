@@ -9,4 +9,5 @@ mod hot_plug;
 mod image;
 mod protocol;
 mod stress;
+mod timers;
 mod transport;

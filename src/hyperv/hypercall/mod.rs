@@ -44,7 +44,7 @@ use crate::wire::open_enum;
 open_enum! {
 /// The code of a hypercall. Unknown codes are valid values; `Hypercalls::definitions` lists those that are
 /// implemented.
-CallCode: u16, "call {:#06x}";
+CallCode: u16, "call {:#06x}", names of the crate;
     FLUSH_VIRTUAL_ADDRESS_SPACE = 0x0002, "HvCallFlushVirtualAddressSpace";
     FLUSH_VIRTUAL_ADDRESS_LIST = 0x0003, "HvCallFlushVirtualAddressList";
     NOTIFY_LONG_SPIN_WAIT = 0x0008, "HvCallNotifyLongSpinWait";

@@ -23,6 +23,7 @@ impl ChannelThread {
     pub fn run(self, opening: Opening) {
         let Self { link, port, .. } = &self;
         let id = opening.channel;
+        port.enter();
         let gate = port.gate();
         let _member = gate.join(Box::new(WakeThread(port.clone())));
         if gate.is_pausing() {
@@ -93,6 +94,7 @@ impl ChannelThread {
     /// Stays while the machine is paused, with nothing in flight.
     fn park(&self, channel: &mut Channel, handler: &mut Option<Box<dyn Handler>>) {
         let gate = self.port.gate();
+        self.port.stop_timer();
         while gate.is_pausing() {
             match handler.as_mut().map_or(Ok(true), |handler| guarded(|| handler.pause(channel))) {
                 Ok(true) => {
@@ -103,6 +105,7 @@ impl ChannelThread {
                 Err(error) => self.give_up(channel.id(), handler, error),
             }
         }
+        self.port.start_timer();
         let resumed = handler.as_mut().map_or(Ok(()), |handler| {
             guarded(|| {
                 handler.resume();

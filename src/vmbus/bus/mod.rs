@@ -33,6 +33,7 @@ mod channel;
 mod failure;
 mod link;
 mod port;
+mod timer;
 
 pub use failure::{ChannelFailure, FailureSink};
 

@@ -3,11 +3,14 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::link::Link;
+use super::timer::Timer;
 use crate::engine::Child;
 use crate::host::bell::Bell;
 use crate::host::event::into_descriptor;
@@ -29,6 +32,9 @@ pub(super) struct ChannelPort {
     owed: AtomicBool,
     /// GPADLs that the guest tears down.
     leaving: Mutex<Vec<GpadlId>>,
+    timer: Mutex<Timer>,
+    /// The channel's thread.
+    thread: OnceLock<ThreadId>,
     target: Mutex<Target>,
 }
 
@@ -63,6 +69,8 @@ impl ChannelPort {
             owed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             leaving: Mutex::default(),
+            timer: Mutex::new(Timer::new(Instant::now())),
+            thread: OnceLock::new(),
             target: Mutex::new(Target { child: Some(child), vp: target }),
         })
     }
@@ -95,7 +103,10 @@ impl ChannelPort {
             if self.is_closing() {
                 return Work::Close;
             }
-            match self.bell.wait() {
+            let time = self.timer().left(Instant::now());
+            let waited = self.bell.wait(time);
+            self.timer().take_expired(Instant::now());
+            match waited {
                 Ok(()) if self.is_closing() => return Work::Close,
                 Ok(()) => return Work::Serve(std::mem::take(&mut *self.leaving())),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -109,7 +120,7 @@ impl ChannelPort {
 
     /// Sleeps until the channel's thread is woken, even if there is nothing to serve.
     pub fn sleep(&self) {
-        if let Err(error) = self.bell.wait()
+        if let Err(error) = self.bell.wait(None)
             && error.kind() != io::ErrorKind::Interrupted
         {
             limited::error!("channel {}: it cannot sleep: {error}", self.channel);
@@ -146,6 +157,25 @@ impl ChannelPort {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Records that the calling thread is the channel's.
+    pub fn enter(&self) {
+        let _ = self.thread.set(thread::current().id());
+    }
+
+    /// Stops the time of the timer, because the machine pauses.
+    pub fn stop_timer(&self) {
+        self.timer().stop(Instant::now());
+    }
+
+    /// Lets the time of the timer go on.
+    pub fn start_timer(&self) {
+        self.timer().resume(Instant::now());
+    }
+
+    fn timer(&self) -> MutexGuard<'_, Timer> {
+        self.timer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn leaving(&self) -> MutexGuard<'_, Vec<GpadlId>> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,6 +209,18 @@ impl Port for ChannelPort {
 
     fn doorbell(&self) -> Option<OwnedFd> {
         self.eventfd().map(into_descriptor).inspect_err(|error| limited::warn!("no eventfd for a device: {error}")).ok()
+    }
+
+    fn wake_after(&self, time: Option<Duration>) {
+        self.timer().set(time, Instant::now());
+        // The channel's own thread looks at the timer before it waits again. From another thread, it must be told.
+        if self.thread.get() != Some(&thread::current().id()) {
+            self.wake();
+        }
+    }
+
+    fn time(&self) -> Duration {
+        self.timer().time(Instant::now())
     }
 
     fn wake_on(&self, source: BorrowedFd<'_>) -> io::Result<()> {

@@ -234,7 +234,7 @@ impl Open {
         let bell = self.port.bell.readiness();
         let rings = poll(&mut [PollFd::new(&bell, PollFlags::IN)], Some(&patience)).expect("an eventfd") > 0;
         if rings {
-            self.port.bell.wait().expect("an eventfd");
+            self.port.bell.wait(None).expect("an eventfd");
         }
         rings
     }
