@@ -34,12 +34,13 @@ pub mod memory {
 }
 
 pub mod storage {
+    pub use crate::block::Image;
     pub use crate::vsp::storage::config::controllers;
     pub use crate::vsp::storage::controller::Controller;
     pub use crate::vsp::storage::provider::StorageVsp;
     pub use crate::vsp::storage::scsi::{DeviceKind, Identity};
     pub use crate::vsp::storage::storvsp::wire;
-    pub use crate::vsp::storage::unit::{Image, Unit};
+    pub use crate::vsp::storage::unit::Unit;
     pub use crate::vsp::storage::worker::{Answer, Worker};
 }
 

@@ -1,7 +1,7 @@
-//! Cancellation of jobs: a reset, a removal or the end of a channel makes long jobs stop at their next step.
+//! Cancellation of requests: a reset, a removal or the end of a queue makes long requests stop at their next step.
 //!
-//! A flag is set once and never cleared. A unit replaces its flag when it is reset, so that later jobs are not affected;
-//! a channel has one flag for its whole life.
+//! A flag is set once and never cleared. A device replaces its flag when it is reset, so that later requests are not
+//! affected; a queue has one flag for its whole life.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::hold::Hold;
 
-/// A flag that tells jobs to stop. Clones are the same flag.
+/// A flag that tells requests to stop. Clones are the same flag.
 #[derive(Clone, Debug, Default)]
 pub struct Flag(Arc<AtomicBool>);
 
 impl Flag {
-    /// Tells the jobs that have this flag to stop.
+    /// Tells the requests that have this flag to stop.
     pub fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -25,33 +25,33 @@ impl Flag {
     }
 }
 
-/// The flags of one job.
+/// The flags of one request.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
-    /// Set when the job's unit is reset or removed.
-    pub unit: Flag,
-    /// Set when the job's channel is closed. Plain reads and writes, which are short, end all the same.
-    pub channel: Flag,
-    /// Set when the job's guest is gone and nothing waits for the job.
+    /// Set when the target of the request is reset or removed.
+    pub target: Flag,
+    /// Set when the request's queue is closed. Plain reads and writes, which are short, end all the same.
+    pub queue: Flag,
+    /// Set when the guest is gone and nothing waits for the request.
     pub guest: Flag,
-    /// Holds the job while its machine is paused.
+    /// Holds the request while its machine is paused.
     pub hold: Hold,
 }
 
 impl Cancel {
-    /// The flags of a job that is short, and ends although its channel is closed.
+    /// Returns the flags of a request that is short, and ends although its queue is closed.
     pub fn of_short(mut self) -> Self {
-        self.channel = Flag::default();
+        self.queue = Flag::default();
         self
     }
 
-    /// Returns `true` if nobody waits for the job any more.
+    /// Returns `true` if nothing waits for the request any more.
     pub fn is_set(&self) -> bool {
-        self.unit.is_set() || self.channel.is_set() || self.guest.is_set()
+        self.target.is_set() || self.queue.is_set() || self.guest.is_set()
     }
 
-    /// Runs `job` on this thread, so that [`current_is_set`] tells of these flags meanwhile.
-    pub fn scope<R>(&self, job: impl FnOnce() -> R) -> R {
+    /// Runs `work` on this thread, so that [`current_is_set`] tells of these flags meanwhile.
+    pub fn scope<R>(&self, work: impl FnOnce() -> R) -> R {
         struct Restore(Option<Cancel>);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -59,7 +59,7 @@ impl Cancel {
             }
         }
         let _restore = Restore(CURRENT.with(|current| current.replace(Some(self.clone()))));
-        job()
+        work()
     }
 }
 
@@ -67,7 +67,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Cancel>> = const { RefCell::new(None) };
 }
 
-/// Returns `true` if the job that this thread works on is cancelled: for code that has no [`Cancel`] at hand.
+/// Returns `true` if the request that this thread works on is cancelled: for code that has no [`Cancel`] at hand.
 pub fn current_is_set() -> bool {
     CURRENT.with(|current| current.borrow().as_ref().is_some_and(Cancel::is_set))
 }
@@ -77,11 +77,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_is_cancelled_by_any_of_its_flags_and_only_within_its_scope() {
+    fn a_request_is_cancelled_by_any_of_its_flags_and_only_within_its_scope() {
         for which in 0..3 {
             let cancel = Cancel::default();
             assert!(!cancel.scope(current_is_set));
-            [&cancel.unit, &cancel.channel, &cancel.guest][which].set();
+            [&cancel.target, &cancel.queue, &cancel.guest][which].set();
             assert_eq!(cancel.clone().of_short().is_set(), which != 1);
             assert!(cancel.is_set() && cancel.scope(current_is_set) && !current_is_set());
         }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_scope_ends_with_a_panic_too() {
         let cancel = Cancel::default();
-        cancel.unit.set();
+        cancel.target.set();
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             cancel.scope(|| std::panic::resume_unwind(Box::new(())));
         }));

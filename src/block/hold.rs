@@ -1,8 +1,8 @@
-//! Holds the jobs of a channel while its machine is paused.
+//! Holds the requests of a channel while its machine is paused.
 //!
-//! A job takes part while it works: it [enters](Hold::enter) before it uses the disk or guest memory, and leaves when its
-//! [`Active`] is dropped. A long job can be held between two steps, at a [point](Active::point) where it has no leave of the
-//! [gate](super::gate): other jobs of the disk can then end. Jobs that are not begun when the hold begins wait in
+//! A request takes part while it works: it [enters](Hold::enter) before it uses the disk or guest memory, and leaves when its
+//! [`Active`] is dropped. A long request can be held between two steps, at a [point](Active::point) where it has no leave of the
+//! [gate](super::gate): other requests of the disk can then end. Requests that are not begun when the hold begins wait in
 //! [`enter`](Hold::enter).
 
 use std::fmt;
@@ -19,11 +19,11 @@ struct Inner {
     active: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
-    /// Called when the last active job leaves during a hold.
+    /// Called when the last active request leaves during a hold.
     wake: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// A job that works. It ceases to when dropped.
+/// A request that works. It ceases to when dropped.
 pub struct Active<'a>(&'a Inner);
 
 impl fmt::Debug for Hold {
@@ -33,7 +33,7 @@ impl fmt::Debug for Hold {
 }
 
 impl Hold {
-    /// Creates a hold that is not in force. `wake` is called, on a job's thread, when the last active job leaves during a hold.
+    /// Creates a hold that is not in force. `wake` is called, on a request's thread, when the last active request leaves during a hold.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner { wake: Some(Box::new(wake)), ..Inner::default() }))
     }
@@ -43,19 +43,19 @@ impl Hold {
         self.0.holding.store(true, Ordering::SeqCst);
     }
 
-    /// Lets the jobs go on.
+    /// Lets the requests go on.
     pub fn end(&self) {
         self.0.holding.store(false, Ordering::SeqCst);
         drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.changed.notify_all();
     }
 
-    /// Returns `true` if no job works.
+    /// Returns `true` if no request works.
     pub fn is_quiet(&self) -> bool {
         self.0.active.load(Ordering::SeqCst) == 0
     }
 
-    /// Counts the calling thread's job as active, after the end of a hold that is in force.
+    /// Counts the calling thread's request as active, after the end of a hold that is in force.
     pub fn enter(&self) -> Active<'_> {
         self.0.enter();
         Active(&self.0)
@@ -86,7 +86,7 @@ impl Inner {
 }
 
 impl Active<'_> {
-    /// Waits for the end of a hold, if one is in force. The job must have no leave of the disk's gate.
+    /// Waits for the end of a hold, if one is in force. The request must have no leave of the disk's gate.
     pub fn point(&self) {
         if self.0.holding.load(Ordering::SeqCst) {
             self.0.leave();

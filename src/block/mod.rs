@@ -3,11 +3,18 @@
 //! A [`Disk`] reads and writes ranges of bytes, blocking. One that lies one to one in a file also shows that file
 //! ([`Disk::file`]), and then data go straight between guest pages and the file, with any number of requests in flight.
 //!
-//! - [`ring`]: io_uring, for reads, writes and flushes of disks that lie one to one in a file.
-//! - [`pool`]: a few threads a disk, for all else, and for everything where the host forbids io_uring.
-//! - [`budget`]: how many threads the disks of a controller have between them.
-//! - [`lane`]: threads of low weight for commands that cost the host far more than the guest.
-//! - [`cancel`]: stops long jobs. [`hold`]: holds them while a machine is paused. [`gate`]: keeps atomic commands whole. [`vectored`]: guest pages as the kernel wants them.
+//! A device makes a [`Request`] and submits it to its [`Queue`], with the [`Image`] that it is for and the guest memory that
+//! it fills or writes. The queue returns it with its result. Nothing here knows SCSI, or any other protocol of a guest.
+//!
+//! - [`open`](mod@open), `options`, `opened`, `lock`, `error`: from the options of an image to the disk.
+//! - `file`, `qcow2`: the formats.
+//! - [`request`]: requests, and their results.
+//! - [`queue`]: one user's requests in flight. [`image`]: a disk in use.
+//! - `ring`: io_uring, for reads, writes and flushes of disks that lie one to one in a file.
+//! - `perform`: all other requests, on a thread of `pool`, which has a few for each disk, or of [`threads`], for requests that cost
+//!   the host far more than the guest. `budget`: the number of threads that the disks of a controller have together.
+//! - [`cancel`]: stops long requests. `hold`: holds them while a machine is paused. `gate`: keeps atomic requests atomic.
+//!   `vectored`: guest pages as the kernel wants them.
 
 use std::fs::File;
 use std::io;
@@ -16,25 +23,34 @@ use std::sync::Arc;
 use crate::block::vectored::Vectors;
 use crate::memory::buffer::GuestBuffer;
 
-pub mod budget;
+mod budget;
 pub mod cancel;
 mod error;
 mod file;
-pub mod gate;
-pub mod hold;
-pub mod lane;
+mod gate;
+mod hold;
+pub mod image;
 mod lock;
 mod open;
 mod opened;
 mod options;
-pub mod pool;
+mod perform;
+mod pool;
 mod qcow2;
-pub mod ring;
-pub mod vectored;
+pub mod queue;
+pub mod request;
+mod ring;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod threads;
+mod vectored;
 
 pub use error::DiskError;
+pub use image::Image;
 pub use open::open;
 pub use options::{BackingFiles, Cache, Format, ImageOptions};
+pub use queue::Queue;
+pub use request::Request;
 
 /// How much is copied at a time where data cannot go straight.
 pub(super) const CHUNK: usize = 256 << 10;

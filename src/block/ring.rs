@@ -14,7 +14,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::vectored::Vectors;
 
 /// What is to be done to a file.
-pub enum Operation {
+pub enum FileOperation {
     /// Fill the pages from that offset.
     Read(Vectors, u64),
     /// Write the pages at that offset; if `durable`, for good.
@@ -41,7 +41,7 @@ pub struct Completion {
 /// A request that the kernel has.
 struct InFlight {
     file: Arc<File>,
-    operation: Operation,
+    operation: FileOperation,
 }
 
 /// See the module's description.
@@ -94,7 +94,7 @@ impl Ring {
     ///
     /// # Errors
     /// What the kernel says when it must be asked to make room.
-    pub fn push(&mut self, tag: u32, file: Arc<File>, operation: Operation) -> io::Result<()> {
+    pub fn push(&mut self, tag: u32, file: Arc<File>, operation: FileOperation) -> io::Result<()> {
         let request = InFlight { file, operation };
         let entry = request.entry(tag);
         match self.requests.get_mut(tag as usize) {
@@ -180,26 +180,26 @@ impl InFlight {
     fn entry(&self, tag: u32) -> squeue::Entry {
         let file = types::Fd(self.file.as_raw_fd());
         let entry = match &self.operation {
-            Operation::Read(vectors, offset) => {
+            FileOperation::Read(vectors, offset) => {
                 let (pieces, count) = vectors.raw();
                 opcode::Readv::new(file, pieces, count).offset(*offset).build()
             }
-            Operation::Write { vectors, offset, durable } => {
+            FileOperation::Write { vectors, offset, durable } => {
                 let (pieces, count) = vectors.raw();
                 let flags = if *durable { libc::RWF_DSYNC } else { 0 };
                 opcode::Writev::new(file, pieces, count).offset(*offset).rw_flags(flags).build()
             }
-            Operation::Flush => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
+            FileOperation::Flush => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
         };
         entry.user_data(tag.into())
     }
 
     fn progress(&mut self, result: i32) -> Progress {
         let (vectors, offset, at_zero) = match &mut self.operation {
-            Operation::Flush if result < 0 => return Self::failed(0, result),
-            Operation::Flush => return Progress::Done(Ok(())),
-            Operation::Read(vectors, offset) => (vectors, offset, io::ErrorKind::UnexpectedEof),
-            Operation::Write { vectors, offset, .. } => (vectors, offset, io::ErrorKind::WriteZero),
+            FileOperation::Flush if result < 0 => return Self::failed(0, result),
+            FileOperation::Flush => return Progress::Done(Ok(())),
+            FileOperation::Read(vectors, offset) => (vectors, offset, io::ErrorKind::UnexpectedEof),
+            FileOperation::Write { vectors, offset, .. } => (vectors, offset, io::ErrorKind::WriteZero),
         };
         if result < 0 {
             return Self::failed(*offset, result);

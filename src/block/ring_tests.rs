@@ -38,12 +38,12 @@ fn what_is_written_is_read_back() {
     let file = Arc::new(tempfile::tempfile().expect("a file"));
     let (out, out_vectors) = vectors(&memory, 0, 8192);
     out.write(0, &[0x5a; 8192]).expect("room");
-    let write = Operation::Write { vectors: out_vectors, offset: 4096, durable: true };
+    let write = FileOperation::Write { vectors: out_vectors, offset: 4096, durable: true };
     ring.push(0, file.clone(), write).expect("room");
     assert_eq!(finish(&mut ring, 1), [(0, Ok(()))]);
     let (back, back_vectors) = vectors(&memory, 16, 8192);
-    ring.push(3, file.clone(), Operation::Read(back_vectors, 4096)).expect("room");
-    ring.push(4, file, Operation::Flush).expect("room");
+    ring.push(3, file.clone(), FileOperation::Read(back_vectors, 4096)).expect("room");
+    ring.push(4, file, FileOperation::Flush).expect("room");
     assert_eq!(finish(&mut ring, 2), [(3, Ok(())), (4, Ok(()))]);
     let mut bytes = [0; 8192];
     back.read(0, &mut bytes).expect("room");
@@ -57,10 +57,10 @@ fn failures_say_where_and_a_short_file_is_one() {
     let file = tempfile::tempfile().expect("a file");
     file.write_all_at(&[1; 5000], 0).expect("room");
     let (_, short) = vectors(&memory, 0, 8192);
-    ring.push(1, Arc::new(file), Operation::Read(short, 0)).expect("room");
+    ring.push(1, Arc::new(file), FileOperation::Read(short, 0)).expect("room");
     let read_only = File::open("/dev/null").expect("/dev/null");
     let (_, refused) = vectors(&memory, 4, 4096);
-    let write = Operation::Write { vectors: refused, offset: 0, durable: false };
+    let write = FileOperation::Write { vectors: refused, offset: 0, durable: false };
     ring.push(2, Arc::new(read_only), write).expect("room");
     let done = finish(&mut ring, 2);
     assert_eq!(done[0], (1, Err(io::ErrorKind::UnexpectedEof)));
@@ -71,9 +71,9 @@ fn failures_say_where_and_a_short_file_is_one() {
 fn a_tag_in_use_or_out_of_range_is_refused() {
     let Some(mut ring) = ring() else { return };
     let file = Arc::new(tempfile::tempfile().expect("a file"));
-    ring.push(1, file.clone(), Operation::Flush).expect("room");
-    assert!(ring.push(1, file.clone(), Operation::Flush).is_err());
-    assert!(ring.push(8, file, Operation::Flush).is_err());
+    ring.push(1, file.clone(), FileOperation::Flush).expect("room");
+    assert!(ring.push(1, file.clone(), FileOperation::Flush).is_err());
+    assert!(ring.push(8, file, FileOperation::Flush).is_err());
     assert_eq!(finish(&mut ring, 1), [(1, Ok(()))]);
 }
 
@@ -86,7 +86,7 @@ fn more_requests_than_the_ring_submits_at_once_all_come_back() {
         for tag in 0..8 {
             let (pages, vectors) = vectors(&memory, tag.into(), 4096);
             pages.write(0, &[tag as u8 + round; 4096]).expect("room");
-            let write = Operation::Write { vectors, offset: u64::from(tag) * 4096, durable: false };
+            let write = FileOperation::Write { vectors, offset: u64::from(tag) * 4096, durable: false };
             ring.push(tag, file.clone(), write).expect("room");
         }
         assert_eq!(finish(&mut ring, 8).len(), 8);
@@ -103,7 +103,7 @@ fn a_ring_that_goes_waits_for_what_the_kernel_has() {
     let file = Arc::new(tempfile::tempfile().expect("a file"));
     let (pages, vectors) = vectors(&memory, 0, 65536);
     pages.write(0, &[7; 65536]).expect("room");
-    ring.push(0, file.clone(), Operation::Write { vectors, offset: 0, durable: true }).expect("room");
+    ring.push(0, file.clone(), FileOperation::Write { vectors, offset: 0, durable: true }).expect("room");
     ring.enter().expect("a working ring");
     drop(ring);
     let mut bytes = vec![0; 65536];

@@ -49,7 +49,7 @@ const UNLIMITED: [(&str, usize, &str); 9] = [
     ("src/engine/alarm.rs", 1, "when the machine ends"),
     ("src/kvm/vp.rs", 1, "when a VP's thread starts"),
     ("src/vmbus/bus/mod.rs", 1, "when the machine ends"),
-    ("src/vsp/storage/worker.rs", 1, "once for the process"),
+    ("src/block/queue.rs", 1, "once for the process"),
 ];
 
 /// Calls that end the process or the thread if what they expect is not so.

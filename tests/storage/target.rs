@@ -42,7 +42,7 @@ pub struct Ended {
 impl Initiator {
     pub fn new(controller: Arc<Controller>, primary: bool) -> Self {
         let bell = doorbell();
-        let worker = Worker::new(controller, primary, bell.try_clone().expect("a copy")).expect("a worker");
+        let worker = Worker::new(controller, primary, bell.try_clone().expect("a copy"), || false).expect("a worker");
         Self { worker, bell, memory: memory::create(8 << 20, memory::Backing::Private).expect("guest memory"), lun: 0 }
     }
 

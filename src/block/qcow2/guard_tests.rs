@@ -73,6 +73,6 @@ fn a_cancelled_command_reads_no_more_tables() {
     let cancel = Cancel::default();
     let read = || file.read(&mut [0; 512][..], 512);
     assert!(cancel.scope(read).is_ok());
-    cancel.unit.set();
+    cancel.target.set();
     assert!(cancel.scope(read).is_err() && read().is_ok());
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::controller::{Controller, MAX_LUNS};
 use super::scsi::{DeviceKind, Identity};
-use super::unit::{Image, Unit};
-use crate::block::{self, BackingFiles, Cache, DiskError, Format, ImageOptions};
+use super::unit::Unit;
+use crate::block::{self, BackingFiles, Cache, DiskError, Format, Image, ImageOptions};
 
 /// Maximum number of controllers of a machine, as on Hyper-V.
 pub const MAX_CONTROLLERS: u8 = 4;

@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use super::scsi::{self, DataOut, Nexus, Outcome, Response, Sense, opcode};
 use super::storvsp::wire::Reply;
 use super::storvsp::{Demand, PacketError, Protocol, Scope};
-use super::unit::{Image, Unit};
-use crate::block::budget::Budget;
+use super::unit::Unit;
+use crate::block::Image;
 use crate::block::cancel::Flag;
-use crate::block::lane::lane;
-use crate::block::pool::Pool;
+use crate::block::threads::SharedThreads;
 use crate::host::limited;
 
 /// Maximum number of units of a controller: LUNs 0 to 63, as on Hyper-V.
@@ -37,10 +36,8 @@ pub struct Controller {
     changes: AtomicU64,
     /// Called after each such change.
     listener: Mutex<Option<Listener>>,
-    /// Threads for commands that cause much work.
-    lane: Pool,
-    /// Threads for the others.
-    budget: Arc<Budget>,
+    /// The threads that its disks share.
+    threads: Arc<SharedThreads>,
 }
 
 type Listener = Box<dyn Fn() + Send + Sync>;
@@ -54,8 +51,7 @@ impl Controller {
             ready: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             listener: Mutex::default(),
-            lane: lane(),
-            budget: Arc::default(),
+            threads: Arc::default(),
         })
     }
 
@@ -113,14 +109,9 @@ impl Controller {
         }
     }
 
-    /// Returns the threads for commands that cause the host much more work than the guest.
-    pub(super) fn lane(&self) -> &Pool {
-        &self.lane
-    }
-
-    /// Returns the budget that the threads of its disks share.
-    pub(super) fn budget(&self) -> &Arc<Budget> {
-        &self.budget
+    /// Returns the threads that its disks share.
+    pub(super) fn threads(&self) -> &Arc<SharedThreads> {
+        &self.threads
     }
 
     /// Calls `listener` whenever [`changes`](Self::changes) changes. Replaces the previous listener.
@@ -182,7 +173,7 @@ impl Controller {
     }
 
     /// Executes a SCSI command on the unit at `lun`, if there is one.
-    pub(super) fn execute(&self, lun: Option<u8>, command: &scsi::Request<'_>) -> Execution {
+    pub(super) fn execute(&self, lun: Option<u8>, command: &scsi::Command<'_>) -> Execution {
         if command.cdb[0] == opcode::REPORT_LUNS {
             return Execution::Answered(self.report_luns(lun, command));
         }
@@ -202,7 +193,7 @@ impl Controller {
 
     /// REPORT LUNS is answered even if the unit does not exist, so that Linux finds the other units when there is no
     /// LUN 0.
-    fn report_luns(&self, lun: Option<u8>, command: &scsi::Request<'_>) -> Response {
+    fn report_luns(&self, lun: Option<u8>, command: &scsi::Command<'_>) -> Response {
         let luns = self.all().map(|(lun, _)| lun).filter(|_| lun.is_some());
         match scsi::report_luns(command.cdb, luns) {
             Some(data) => {
@@ -252,7 +243,7 @@ pub(super) enum Execution {
 
 /// Returns the response if there is no unit (SPC-4, 6.6.1 and 6.39). INQUIRY succeeds, because Linux treats its error
 /// as success.
-fn no_unit(command: &scsi::Request<'_>) -> Execution {
+fn no_unit(command: &scsi::Command<'_>) -> Execution {
     let sense = Sense::LOGICAL_UNIT_NOT_SUPPORTED;
     match command.cdb[0] {
         opcode::INQUIRY if command.cdb[1] & 1 == 0 => {

@@ -11,7 +11,7 @@ fn unit(size: &str) -> Arc<Unit> {
 fn execute(controller: &Controller, lun: Option<u8>, cdb: &[u8]) -> Execution {
     let mut padded = [0; 16];
     padded[..cdb.len()].copy_from_slice(cdb);
-    controller.execute(lun, &scsi::Request { nexus: NEXUS, cdb: &padded, data_out: &NoData, room: 4096 })
+    controller.execute(lun, &scsi::Command { nexus: NEXUS, cdb: &padded, data_out: &NoData, room: 4096 })
 }
 
 fn data(controller: &Controller, lun: Option<u8>, cdb: &[u8]) -> Vec<u8> {

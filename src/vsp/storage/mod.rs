@@ -3,17 +3,17 @@
 //! From the guest's side to the host's:
 //!
 //! - `storvsp`: the protocol of the channels, pure.
-//! - `scsi`: the SCSI target, pure.
+//! - `scsi`: the SCSI target, pure. It makes requests to disks: see `block`.
 //! - `provider`: the device on VMBus; `worker`: the requests of one channel; `controller`, `unit`: shared
 //!   by channels.
-//! - `block`: disk images and their I/O.
 //! - `config`: the settings of a disk; `disks`: a machine's disks, with hot plug.
 //! - `trace`: packets as readable lines.
 
 pub(crate) mod config;
 pub(crate) mod controller;
 pub(crate) mod disks;
-pub(crate) mod perform;
+#[cfg(test)]
+mod model_tests;
 pub(crate) mod provider;
 pub(crate) mod scsi;
 pub(crate) mod storvsp;

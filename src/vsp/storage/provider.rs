@@ -63,14 +63,14 @@ impl StorageVsp {
         let primary = channel.subchannel_index() == 0;
         let no_doorbell = || ServiceError::Host("a disk controller has no eventfd to be woken by".into());
         let doorbell = channel.port().doorbell().ok_or_else(no_doorbell)?;
-        let worker = Worker::new(self.controller.clone(), primary, doorbell).map_err(failed)?;
+        let port = channel.port().clone();
+        let is_guest_gone = move || port.is_guest_gone();
+        let worker = Worker::new(self.controller.clone(), primary, doorbell, is_guest_gone).map_err(failed)?;
         if primary {
             let port = channel.port().clone();
             self.controller.on_change(move || port.wake());
         }
         let trace = Trace { tracer: self.tracer.clone(), channel: channel.id() };
-        let port = channel.port().clone();
-        let worker = worker.until(move || port.is_guest_gone());
         let (packet, unsent, patience) = Default::default();
         Ok(StorageChannel { worker, packet, unsent, taken: 0, patience, trace })
     }

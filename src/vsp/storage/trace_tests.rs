@@ -1,5 +1,5 @@
 use super::super::scsi::{Response, Sense};
-use super::super::storvsp::Request;
+use super::super::storvsp::Srb;
 use super::super::storvsp::wire::{NtStatus, Reply};
 use super::*;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn commands_are_named_with_their_blocks_or_their_bytes() {
 #[test]
 fn ends_are_told_with_their_sense_in_both_formats() {
     let read = command(DataDirection::IN, 4096, &[0x28]);
-    let ticket = Request::parse(&read, 4096).expect("a request").ticket;
+    let ticket = Srb::parse(&read, 4096).expect("a request").ticket;
     assert_eq!(line(ticket.complete(&Response::GOOD, 4096, 4096).bytes()), "LUN 3 SUCCESS, 4096 bytes");
     for descriptor in [false, true] {
         let failed = Response::check(&Sense::LBA_OUT_OF_RANGE, descriptor);

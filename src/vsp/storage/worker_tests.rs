@@ -1,4 +1,6 @@
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,8 +11,8 @@ use super::super::config::DiskConfig;
 use super::super::scsi::{DeviceKind, Identity};
 use super::super::storvsp::wire::{NtStatus, PacketHeader, ProtocolVersion, ScsiRequest, SrbStatus, Version};
 use super::*;
-use crate::block::Disk;
-use crate::block::Format;
+use crate::block::queue::{GRACE, new_ring, sleep_on};
+use crate::block::{Disk, Format, Image};
 use crate::memory::{self, GuestMemory};
 use crate::need::{Need, ready};
 use crate::patience::{Patience, grown};
@@ -25,6 +27,7 @@ const SOON: Duration = Duration::from_millis(100);
 /// A guest with one channel.
 struct Guest {
     worker: Worker,
+    bell: OwnedFd,
     memory: GuestMemory,
 }
 
@@ -56,9 +59,18 @@ fn ten(opcode: u8, block: u32, blocks: u16) -> [u8; 10] {
 impl Guest {
     /// A guest that has negotiated, and heard of its disk's power-on.
     fn new(controller: &Arc<Controller>, ring: bool) -> Self {
-        let ring = if ring { new_ring() } else { None };
-        let worker = Worker::with_ring(controller.clone(), true, doorbell(), ring).expect("a worker");
-        let mut guest = Self { worker, memory: memory::create(64 << 20, memory::Backing::Private).expect("memory") };
+        Self::that_goes(controller, ring, || false)
+    }
+
+    /// The same, and `is_gone` tells when it is gone.
+    fn that_goes(controller: &Arc<Controller>, ring: bool, is_gone: impl Fn() -> bool + Send + 'static) -> Self {
+        let bell = doorbell();
+        let ring = if ring { new_ring(MAX_IN_FLIGHT) } else { None };
+        let (copy, threads) = (bell.try_clone().expect("a copy"), controller.threads().clone());
+        let queue = Queue::with_ring(ring, MAX_IN_FLIGHT, copy, threads, is_gone).expect("a queue");
+        let worker = Worker::with_queue(controller.clone(), true, queue);
+        let memory = memory::create(64 << 20, memory::Backing::Private).expect("memory");
+        let mut guest = Self { worker, bell, memory };
         let version = ProtocolVersion { version: Version::WIN10, revision: 0 };
         for (operation, body) in [
             (VstorOperation::BEGIN_INITIALIZATION, &[][..]),
@@ -90,7 +102,7 @@ impl Guest {
         while answers.len() < count {
             self.worker.poll().expect("a working ring");
             if self.worker.answers.is_empty() {
-                sleep_on(&self.worker.mailbox.doorbell, SOON).expect("an eventfd");
+                sleep_on(&self.bell, SOON).expect("an eventfd");
             }
             answers.extend(self.worker.answers());
         }
@@ -297,7 +309,7 @@ fn the_doorbell_rings_for_who_sleeps_on_it_elsewhere() {
     both_ways(|ring| {
         let controller = controller(&[memory_disk("1M")]);
         let mut guest = Guest::new(&controller, ring);
-        let bell = guest.worker.mailbox.doorbell.try_clone().expect("a copy");
+        let bell = guest.bell.try_clone().expect("a copy");
         let pages = guest.pages(0, 4096);
         let mut patience = Patience::new(Duration::from_secs(10));
         for id in 0..20 {
@@ -317,7 +329,7 @@ fn the_doorbell_rings_for_who_sleeps_on_it_elsewhere() {
 fn notices_go_out_once_and_on_the_primary_channel_alone() {
     let controller = controller(&[memory_disk("1M")]);
     let mut guest = Guest::new(&controller, false);
-    let mut subchannel = Worker::with_ring(controller.clone(), false, doorbell(), None).expect("a worker");
+    let mut subchannel = Worker::new(controller.clone(), false, doorbell(), || false).expect("a worker");
     assert!(guest.worker.notice().is_none());
     controller.attach(1, memory_disk("1M").unit(1).expect("a unit")).expect("room");
     assert!(subchannel.notice().is_none());

@@ -1,10 +1,10 @@
 //! INQUIRY and the vital product data pages (SPC-4, 6.6 and 7.8; SBC-3, 6.6).
 
-use super::block::{MAX_COMPARE_AND_WRITE, MAX_TRANSFER, physical_exponent};
+use super::blocks::{MAX_COMPARE_AND_WRITE, MAX_TRANSFER, physical_exponent};
 use super::provisioning::{MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
 use super::sense::Sense;
 use super::unit::{DeviceKind, LogicalUnit};
-use super::{Reply, Request, answer};
+use super::{Command, Reply, answer};
 
 // Hyper-V's own names: Linux allows such disks WRITE SAME, and Windows has drivers for them.
 const VENDOR: &[u8; 8] = b"Msft    ";
@@ -60,14 +60,14 @@ pub fn absent_unit_inquiry(allocation_length: usize) -> Vec<u8> {
 
 impl LogicalUnit {
     /// INQUIRY.
-    pub(super) fn inquiry(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let page = request.byte(2);
-        let data = match request.bit(1, 0) {
+    pub(super) fn inquiry(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let page = command.byte(2);
+        let data = match command.bit(1, 0) {
             false if page != 0 => return Err(Sense::INVALID_FIELD_IN_CDB),
             false => self.standard_inquiry(),
             true => self.vital_product_data(page)?,
         };
-        answer(data, request.be16(3).into())
+        answer(data, command.be16(3).into())
     }
 
     fn standard_inquiry(&self) -> Vec<u8> {

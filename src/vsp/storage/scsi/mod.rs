@@ -7,12 +7,13 @@
 //! - `table`: one list of all commands, used by the dispatcher, REPORT SUPPORTED OPERATION CODES, reservation conflicts
 //!   and the check of reserved bits.
 //! - `unit`: the unit, and the processing that all commands have in common.
-//! - `inquiry`, `mode`, `block`, `provisioning`, `reservation`, `optical`, `report`: the commands.
+//! - `inquiry`, `mode`, `blocks`, `provisioning`, `reservation`, `optical`, `report`: the commands.
 //! - [`sense`]: sense data.
 
-use smallvec::SmallVec;
+use crate::block;
+use crate::block::request::Operation;
 
-mod block;
+mod blocks;
 mod inquiry;
 mod mode;
 mod optical;
@@ -25,7 +26,7 @@ mod table;
 mod testing;
 mod unit;
 
-pub use block::MAX_TRANSFER;
+pub use blocks::MAX_TRANSFER;
 pub use inquiry::absent_unit_inquiry;
 pub use report::report_luns;
 pub use reservation::Nexus;
@@ -70,7 +71,7 @@ impl DataOut for [u8] {
 
 /// A command from an initiator.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
+pub struct Command<'a> {
     /// The initiator.
     pub nexus: Nexus,
     /// The command descriptor block, with zeros after its end.
@@ -81,7 +82,7 @@ pub struct Request<'a> {
     pub room: usize,
 }
 
-impl Request<'_> {
+impl Command<'_> {
     fn byte(&self, at: usize) -> u8 {
         self.cdb[at]
     }
@@ -114,128 +115,20 @@ impl Request<'_> {
 
 pub(super) use crate::wire::array;
 
-/// A range of the medium, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// Start of the range.
-    pub offset: u64,
-    /// Length of the range.
-    pub length: u64,
-}
-
-/// An operation on the medium.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Read into the initiator's buffer.
-    Read(Extent),
-    /// Write from the initiator's buffer.
-    Write(Extent),
-    /// Make all earlier writes durable. The job's `durable` flag has no meaning here.
-    Flush,
-    /// Check that the blocks can be read.
-    Check(Extent),
-    /// Compare the blocks with the initiator's buffer; with `repeat`, compare each with the same `repeat` bytes.
-    Compare {
-        /// The blocks.
-        extent: Extent,
-        /// Number of bytes of the buffer that are compared with each block, unless the buffer covers all blocks.
-        repeat: Option<u32>,
-    },
-    /// Write from the buffer, then check the medium by comparing, or else by reading.
-    WriteAndVerify {
-        /// The blocks.
-        extent: Extent,
-        /// Whether to compare.
-        compare: bool,
-    },
-    /// Atomically: compare the blocks with the first half of the buffer, and if they are equal, write the second half.
-    CompareAndWrite(Extent),
-    /// Atomically replace the blocks by their OR with the buffer.
-    Or(Extent),
-    /// Write the same pattern to every block.
-    WriteSame {
-        /// The blocks.
-        extent: Extent,
-        /// The content of one block.
-        pattern: Vec<u8>,
-    },
-    /// Write zeros; with `deallocate`, release the blocks on the host if possible.
-    Zero {
-        /// The blocks.
-        extent: Extent,
-        /// Whether the blocks may be released.
-        deallocate: bool,
-    },
-    /// Release the blocks on the host; they then read as zeros.
-    Unmap(SmallVec<[Extent; 1]>),
-    /// A hint that the blocks will be read soon.
-    Prefetch(Extent),
-    /// Determine which parts of the extent are allocated: [`Finished::Allocation`].
-    Allocation {
-        /// The blocks.
-        extent: Extent,
-        /// Maximum number of parts to return, from the first on.
-        limit: usize,
-        /// Size of the reply that the initiator accepts, in bytes.
-        room: usize,
-    },
-}
-
-impl Action {
-    /// Returns the number of bytes that the host may have to process although the initiator neither sends nor receives
-    /// them.
-    pub fn amplified(&self) -> u64 {
-        match self {
-            Self::Check(extent)
-            | Self::Compare { extent, repeat: Some(_) }
-            | Self::WriteSame { extent, .. }
-            | Self::Zero { extent, .. }
-            | Self::Allocation { extent, .. } => extent.length,
-            Self::Unmap(extents) => extents.iter().fold(0, |sum, extent| sum.saturating_add(extent.length)),
-            _ => 0,
-        }
-    }
-}
-
-/// An action, and whether it must be durable before the command completes.
+/// A request to the medium, and what its response depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// The action.
-    pub action: Action,
-    /// A write is on stable storage before the command completes (FUA, or the write cache is off); a read comes from
-    /// stable storage.
-    pub durable: bool,
+    /// The request.
+    pub request: block::Request,
+    /// Maximum length of the data in the response, in bytes.
+    pub allocation_length: usize,
 }
 
-/// The result of a successful job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// The job is complete.
-    Done,
-    /// The result of [`Action::Allocation`]: lengths in bytes from the extent's start on, and whether they are
-    /// allocated.
-    Allocation(Vec<(u64, bool)>),
-}
-
-/// The reason why a job failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The host cannot read the medium at this byte.
-    Read(u64),
-    /// The host cannot write the medium at this byte.
-    Write(u64),
-    /// The host has no space for this byte.
-    NoSpace(u64),
-    /// The medium differs from the buffer, first at this byte of the buffer.
-    Miscompare(u64),
-    /// The initiator's buffer is too small for the command.
-    Buffer,
-    /// The host does not support this operation on this medium.
-    Unsupported,
-    /// The job was cancelled: its unit was reset or removed, or its channel closed.
-    Aborted,
-    /// The driver of the medium has failed.
-    Broken,
+impl Job {
+    /// Returns a job whose response has no data.
+    pub fn of(operation: Operation, durable: bool) -> Self {
+        Self { request: block::Request { operation, durable }, allocation_length: 0 }
+    }
 }
 
 /// The SCSI status of a command (SAM-5, 5.3.1).

@@ -3,7 +3,7 @@
 
 use super::sense::Sense;
 use super::unit::{DeviceKind, LogicalUnit};
-use super::{Reply, Request, answer};
+use super::{Command, Reply, answer};
 
 const READ_WRITE_ERROR_RECOVERY: u8 = 0x01;
 const CACHING: u8 = 0x08;
@@ -111,27 +111,27 @@ impl LogicalUnit {
     }
 
     /// MODE SENSE (6).
-    pub(super) fn mode_sense_6(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let pages = self.sense_pages(request)?;
-        let descriptor = self.block_descriptor(request, false);
+    pub(super) fn mode_sense_6(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let pages = self.sense_pages(command)?;
+        let descriptor = self.block_descriptor(command, false);
         let mut data = vec![0, 0, self.device_specific(), descriptor.len() as u8];
         data.extend_from_slice(&descriptor);
         data.extend_from_slice(&pages);
         data[0] = (data.len() - 1) as u8;
-        answer(data, request.byte(4).into())
+        answer(data, command.byte(4).into())
     }
 
     /// MODE SENSE (10).
-    pub(super) fn mode_sense_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let long = request.bit(1, 4);
-        let pages = self.sense_pages(request)?;
-        let descriptor = self.block_descriptor(request, long);
+    pub(super) fn mode_sense_10(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let long = command.bit(1, 4);
+        let pages = self.sense_pages(command)?;
+        let descriptor = self.block_descriptor(command, long);
         let mut data = vec![0, 0, 0, self.device_specific(), u8::from(long), 0, 0, descriptor.len() as u8];
         data.extend_from_slice(&descriptor);
         data.extend_from_slice(&pages);
         let length = (data.len() - 2) as u16;
         data[..2].copy_from_slice(&length.to_be_bytes());
-        answer(data, request.be16(7).into())
+        answer(data, command.be16(7).into())
     }
 
     /// Byte 2 or 3 of the header (SBC-3, 6.5.1): WP, and DPOFUA.
@@ -143,8 +143,8 @@ impl LogicalUnit {
         0x10 | if protected { 0x80 } else { 0 }
     }
 
-    fn block_descriptor(&self, request: &Request<'_>, long: bool) -> Vec<u8> {
-        let Some(medium) = self.medium.filter(|_| self.kind == DeviceKind::Disk && !request.bit(1, 3)) else {
+    fn block_descriptor(&self, command: &Command<'_>, long: bool) -> Vec<u8> {
+        let Some(medium) = self.medium.filter(|_| self.kind == DeviceKind::Disk && !command.bit(1, 3)) else {
             return Vec::new();
         };
         let mut descriptor = vec![0; if long { 16 } else { 8 }];
@@ -159,8 +159,8 @@ impl LogicalUnit {
         descriptor
     }
 
-    fn sense_pages(&self, request: &Request<'_>) -> Result<Vec<u8>, Sense> {
-        let (code, subpage) = (request.byte(2) & 0x3f, request.byte(3));
+    fn sense_pages(&self, command: &Command<'_>) -> Result<Vec<u8>, Sense> {
+        let (code, subpage) = (command.byte(2) & 0x3f, command.byte(3));
         let known = self.mode_pages();
         let wanted = match (code, subpage) {
             (ALL_PAGES, 0 | ALL_SUBPAGES) => known,
@@ -170,7 +170,7 @@ impl LogicalUnit {
             },
             _ => return Err(Sense::INVALID_FIELD_IN_CDB),
         };
-        let page = |code: &u8| match request.byte(2) >> 6 {
+        let page = |code: &u8| match command.byte(2) >> 6 {
             0 => Ok(self.mode.page(*code, self.removal_prevented)),
             1 => Ok(ModePages::changeable(*code)),
             2 => Ok(ModePages::default().page(*code, false)),
@@ -180,24 +180,24 @@ impl LogicalUnit {
     }
 
     /// MODE SELECT (6).
-    pub(super) fn mode_select_6(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let list = select_list(request, request.byte(4).into())?;
+    pub(super) fn mode_select_6(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let list = select_list(command, command.byte(4).into())?;
         let Some((header, rest)) = list.split_first_chunk::<4>() else { return too_short(&list) };
-        self.mode_select(request, header[3].into(), false, rest)
+        self.mode_select(command, header[3].into(), false, rest)
     }
 
     /// MODE SELECT (10).
-    pub(super) fn mode_select_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let list = select_list(request, request.be16(7).into())?;
+    pub(super) fn mode_select_10(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let list = select_list(command, command.be16(7).into())?;
         let Some((header, rest)) = list.split_first_chunk::<8>() else { return too_short(&list) };
         let descriptors = u16::from_be_bytes([header[6], header[7]]);
-        self.mode_select(request, descriptors.into(), header[4] & 1 != 0, rest)
+        self.mode_select(command, descriptors.into(), header[4] & 1 != 0, rest)
     }
 
     /// Checks the whole list before any of it takes effect (SPC-4, 6.9).
     fn mode_select(
         &mut self,
-        request: &Request<'_>,
+        command: &Command<'_>,
         descriptors: usize,
         long: bool,
         rest: &[u8],
@@ -220,10 +220,10 @@ impl LogicalUnit {
         }
         if mode != self.mode {
             self.mode = mode;
-            self.raise_for_others(Some(request.nexus), Sense::MODE_PARAMETERS_CHANGED);
+            self.raise_for_others(Some(command.nexus), Sense::MODE_PARAMETERS_CHANGED);
         }
         // Data that was written while the cache was on must not stay in it.
-        Ok(if self.mode.write_cache || self.ready().is_err() { Reply::Good } else { super::block::flush() })
+        Ok(if self.mode.write_cache || self.ready().is_err() { Reply::Good } else { super::blocks::flush() })
     }
 
     /// Accepts a block descriptor only if it changes nothing: the medium cannot be formatted.
@@ -246,9 +246,9 @@ impl LogicalUnit {
     }
 }
 
-fn select_list(request: &Request<'_>, length: usize) -> Result<Vec<u8>, Sense> {
+fn select_list(command: &Command<'_>, length: usize) -> Result<Vec<u8>, Sense> {
     // SP: settings cannot be saved.
-    if request.bit(1, 0) { Err(Sense::INVALID_FIELD_IN_CDB) } else { request.parameters(length) }
+    if command.bit(1, 0) { Err(Sense::INVALID_FIELD_IN_CDB) } else { command.parameters(length) }
 }
 
 /// An empty list changes nothing, and is not an error (SPC-4, 6.9).

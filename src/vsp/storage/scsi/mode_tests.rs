@@ -1,7 +1,8 @@
 use super::super::testing::{MEDIUM, check, check_with, data, disk, dvd, job, outcome, response, unit};
 use super::super::unit::Medium;
-use super::super::{Action, Outcome, Response};
+use super::super::{Outcome, Response};
 use super::*;
+use crate::block::request::Operation;
 
 /// MODE SELECT (6) of these pages.
 fn select(unit: &mut LogicalUnit, pages: &[u8]) -> Outcome {
@@ -42,7 +43,7 @@ fn what_can_be_changed_is_told_and_saving_is_not_possible() {
 fn switching_the_cache_off_flushes_it() {
     let mut unit = disk();
     let list = [&[0, 0, 0, 0, 8, 18][..], &[0; 18]].concat();
-    assert_eq!(job(&mut unit, &[0x15, 0x10, 0, 0, 24, 0], &list).action, Action::Flush);
+    assert_eq!(job(&mut unit, &[0x15, 0x10, 0, 0, 24, 0], &list).request.operation, Operation::Flush);
 }
 
 #[test]

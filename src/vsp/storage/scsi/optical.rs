@@ -4,7 +4,7 @@
 
 use super::sense::Sense;
 use super::unit::{LogicalUnit, Medium};
-use super::{Reply, Request, answer};
+use super::{Command, Reply, answer};
 
 const CD_ROM: u16 = 0x0008;
 const DVD_ROM: u16 = 0x0010;
@@ -35,12 +35,12 @@ impl LogicalUnit {
     }
 
     /// READ TOC/PMA/ATIP: the table of contents and the sessions.
-    pub(super) fn read_toc(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_toc(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let medium = self.ready()?;
-        let by_time = request.bit(1, 1);
+        let by_time = command.bit(1, 1);
         // MMC has the format in byte 2; early drives had it in the two high bits of byte 9.
-        let format = if request.byte(2) & 0x0f == 0 { request.byte(9) >> 6 } else { request.byte(2) & 0x0f };
-        let from = request.byte(6);
+        let format = if command.byte(2) & 0x0f == 0 { command.byte(9) >> 6 } else { command.byte(2) & 0x0f };
+        let from = command.byte(6);
         let track = |number: u8, lba: u64| {
             let mut entry = vec![0, 0x14, number, 0];
             entry.extend_from_slice(&address(lba, by_time));
@@ -56,12 +56,12 @@ impl LogicalUnit {
         let mut data = ((body.len() + 2) as u16).to_be_bytes().to_vec();
         data.extend_from_slice(&[1, 1]);
         data.extend_from_slice(&body);
-        answer(data, request.be16(7).into())
+        answer(data, command.be16(7).into())
     }
 
     /// GET CONFIGURATION: profiles and features.
-    pub(super) fn get_configuration(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let (wanted, start) = (request.byte(1) & 3, request.be16(2));
+    pub(super) fn get_configuration(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let (wanted, start) = (command.byte(1) & 3, command.be16(2));
         let profile = self.disc().map_or(0, |medium| if medium.blocks > CD_BLOCKS { DVD_ROM } else { CD_ROM });
         let mut body = Vec::new();
         for (code, flags, data) in features(profile) {
@@ -82,40 +82,40 @@ impl LogicalUnit {
         data.extend_from_slice(&[0, 0]);
         data.extend_from_slice(&profile.to_be_bytes());
         data.extend_from_slice(&body);
-        answer(data, request.be16(7).into())
+        answer(data, command.be16(7).into())
     }
 
     /// GET EVENT STATUS NOTIFICATION: media events, only by polling.
-    pub(super) fn get_event_status(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn get_event_status(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         const MEDIA: u8 = 4;
-        if !request.bit(1, 0) {
+        if !command.bit(1, 0) {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
-        if request.byte(4) & 1 << MEDIA == 0 {
-            return answer(vec![0, 2, 0x80, 1 << MEDIA], request.be16(7).into());
+        if command.byte(4) & 1 << MEDIA == 0 {
+            return answer(vec![0, 2, 0x80, 1 << MEDIA], command.be16(7).into());
         }
         let event = self.media_event.take().map_or(0, |event| event as u8);
         let status = u8::from(self.tray_open) | if self.disc().is_some() { 2 } else { 0 };
-        answer(vec![0, 6, MEDIA, 1 << MEDIA, event, status, 0, 0], request.be16(7).into())
+        answer(vec![0, 6, MEDIA, 1 << MEDIA, event, status, 0, 0], command.be16(7).into())
     }
 
     /// READ DISC INFORMATION: standard disc information only.
-    pub(super) fn read_disc_information(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_disc_information(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         self.ready()?;
-        if request.byte(1) & 7 != 0 {
+        if command.byte(1) & 7 != 0 {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
         let mut data = vec![0; 34];
         // One finished session with one track, on a finalized disc of unrestricted use.
         data[..9].copy_from_slice(&[0, 32, 0x0e, 1, 1, 1, 1, 0x20, 0]);
         data[16..24].fill(0xff); // no lead-in and lead-out to be written
-        answer(data, request.be16(7).into())
+        answer(data, command.be16(7).into())
     }
 
     /// MECHANISM STATUS: no changer, nothing under way.
-    pub(super) fn mechanism_status(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn mechanism_status(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let door_open = if self.tray_open { 0x10 } else { 0 };
-        answer(vec![0, door_open, 0, 0, 0, 1, 0, 0], request.be16(8).into())
+        answer(vec![0, door_open, 0, 0, 0, 1, 0, 0], command.be16(8).into())
     }
 }
 

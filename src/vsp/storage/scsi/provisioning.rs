@@ -2,10 +2,12 @@
 
 use smallvec::SmallVec;
 
-use super::block::Place;
+use super::blocks::Place;
 use super::sense::Sense;
 use super::unit::{LogicalUnit, Medium};
-use super::{Action, Extent, Job, Reply, Request, array};
+use super::{Command, Job, Reply, array};
+use crate::block::Request;
+use crate::block::request::{Extent, Operation};
 
 /// Maximum number of ranges of UNMAP, as reported in VPD page B0.
 pub(super) const MAX_UNMAP_DESCRIPTORS: usize = 256;
@@ -19,9 +21,9 @@ const DESCRIPTOR: usize = 16;
 
 impl LogicalUnit {
     /// UNMAP.
-    pub(super) fn unmap(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn unmap(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let medium = self.writable()?;
-        let list = request.parameters(request.be16(7).into())?;
+        let list = command.parameters(command.be16(7).into())?;
         if list.is_empty() {
             return Ok(Reply::Good);
         }
@@ -50,22 +52,22 @@ impl LogicalUnit {
         if extents.is_empty() {
             return Ok(Reply::Good);
         }
-        Ok(Reply::Perform(Job { action: Action::Unmap(extents), durable: false }))
+        Ok(Reply::Perform(Job::of(Operation::Unmap(extents), false)))
     }
 
     /// WRITE SAME (10).
-    pub(super) fn write_same_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        self.write_same(request, Place::of_10(request), false)
+    pub(super) fn write_same_10(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        self.write_same(command, Place::of_10(command), false)
     }
 
     /// WRITE SAME (16), which has NDOB: no data is sent, and zeros are written.
-    pub(super) fn write_same_16(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        self.write_same(request, Place::of_16(request), request.bit(1, 0))
+    pub(super) fn write_same_16(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        self.write_same(command, Place::of_16(command), command.bit(1, 0))
     }
 
-    fn write_same(&mut self, request: &Request<'_>, place: Place, no_data: bool) -> Result<Reply, Sense> {
+    fn write_same(&mut self, command: &Command<'_>, place: Place, no_data: bool) -> Result<Reply, Sense> {
         let medium = self.writable()?;
-        let deallocate = request.bit(1, 3);
+        let deallocate = command.bit(1, 3);
         if deallocate && !medium.provisioning {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
@@ -74,34 +76,35 @@ impl LogicalUnit {
         let place = if place.blocks == 0 { Place { blocks: rest, ..place } } else { place };
         let extent = place.extent(&medium)?;
         let data = if no_data { 0 } else { medium.block_size as usize };
-        if place.blocks > MAX_WRITE_SAME || request.data_out.length() != data {
+        if place.blocks > MAX_WRITE_SAME || command.data_out.length() != data {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
-        let pattern = request.parameters(data)?;
+        let pattern = command.parameters(data)?;
         if extent.length == 0 {
             return Ok(Reply::Good);
         }
-        let action = if pattern.iter().all(|byte| *byte == 0) {
-            Action::Zero { extent, deallocate }
+        let operation = if pattern.iter().all(|byte| *byte == 0) {
+            Operation::Zero { extent, deallocate }
         } else {
-            Action::WriteSame { extent, pattern }
+            Operation::Fill { extent, pattern }
         };
-        Ok(Reply::Perform(Job { action, durable: false }))
+        Ok(Reply::Perform(Job::of(operation, false)))
     }
 
     /// GET LBA STATUS.
-    pub(super) fn get_lba_status(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn get_lba_status(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let medium = self.ready()?;
-        let lba = request.be64(2);
+        let lba = command.be64(2);
         let place = Place { lba, blocks: medium.blocks.saturating_sub(lba) };
         let extent = place.extent(&medium)?;
         if extent.length == 0 {
             return Err(Sense::LBA_OUT_OF_RANGE.with_information(lba));
         }
-        let room = request.be32(10) as usize;
+        let room = command.be32(10) as usize;
         // Even without room for a descriptor, one is determined, because the header counts it.
         let limit = (room.saturating_sub(HEADER) / DESCRIPTOR).clamp(1, MAX_STATUS_DESCRIPTORS);
-        Ok(Reply::Perform(Job { action: Action::Allocation { extent, limit, room }, durable: false }))
+        let request = Request { operation: Operation::Map { extent, limit }, durable: false };
+        Ok(Reply::Perform(Job { request, allocation_length: room }))
     }
 }
 

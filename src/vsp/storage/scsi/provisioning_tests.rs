@@ -1,7 +1,8 @@
+use super::super::Response;
 use super::super::testing::{MEDIUM, check_with, decode, disk, job, outcome, response, unit};
 use super::super::unit::DeviceKind;
-use super::super::{Failure, Finished, Response};
 use super::*;
+use crate::block::request::{RequestError, Success};
 
 fn extent(offset: u64, length: u64) -> Extent {
     Extent { offset, length }
@@ -28,7 +29,10 @@ fn unmap_takes_many_ranges_and_leaves_out_the_empty_ones() {
     let mut unit = disk();
     let list = list(&[(0, 8), (1000, 0), (992, 8)]);
     let job = job(&mut unit, &unmap(list.len()), &list);
-    assert_eq!(job.action, Action::Unmap([extent(0, 4096), extent(992 * 512, 4096)].into_iter().collect()));
+    assert_eq!(
+        job.request.operation,
+        Operation::Unmap([extent(0, 4096), extent(992 * 512, 4096)].into_iter().collect())
+    );
 }
 
 #[test]
@@ -57,17 +61,17 @@ fn write_same_becomes_zeros_where_that_is_what_it_writes() {
     let mut unit = disk();
     let ten = |flags: u8| [0x41, flags, 0, 0, 0, 8, 0, 0, 8, 0];
     let place = extent(4096, 4096);
-    let zeros = |deallocate| Action::Zero { extent: place, deallocate };
-    assert_eq!(job(&mut unit, &ten(8), &[0; 512]).action, zeros(true));
-    assert_eq!(job(&mut unit, &ten(0), &[0; 512]).action, zeros(false));
+    let zeros = |deallocate| Operation::Zero { extent: place, deallocate };
+    assert_eq!(job(&mut unit, &ten(8), &[0; 512]).request.operation, zeros(true));
+    assert_eq!(job(&mut unit, &ten(0), &[0; 512]).request.operation, zeros(false));
     let pattern = vec![7; 512];
-    let same = Action::WriteSame { extent: place, pattern: pattern.clone() };
-    assert_eq!(job(&mut unit, &ten(0), &pattern).action, same);
+    let same = Operation::Fill { extent: place, pattern: pattern.clone() };
+    assert_eq!(job(&mut unit, &ten(0), &pattern).request.operation, same);
     // Data that are not zeros are written, UNMAP or not (SBC-3, 5.43).
-    assert_eq!(job(&mut unit, &ten(8), &pattern).action, same);
+    assert_eq!(job(&mut unit, &ten(8), &pattern).request.operation, same);
     // NDOB: no data come.
     let sixteen = [0x93, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0];
-    assert_eq!(job(&mut unit, &sixteen, &[]).action, zeros(true));
+    assert_eq!(job(&mut unit, &sixteen, &[]).request.operation, zeros(true));
     assert_eq!(check_with(&mut unit, &sixteen, &[0; 512]), Sense::INVALID_FIELD_IN_CDB);
 }
 
@@ -80,7 +84,7 @@ fn write_same_wants_one_block_of_data_and_knows_its_limit() {
     }
     // No blocks are all up to the end.
     let rest = job(&mut unit, &[0x41, 0, 0, 0, 0x03, 0xe0, 0, 0, 0, 0], &[0; 512]);
-    assert_eq!(rest.action, Action::Zero { extent: extent(992 * 512, 8 * 512), deallocate: false });
+    assert_eq!(rest.request.operation, Operation::Zero { extent: extent(992 * 512, 8 * 512), deallocate: false });
     let mut large = super::super::testing::unit(DeviceKind::Disk, Some(Medium { blocks: 1 << 20, ..MEDIUM }));
     let sixteen = |blocks: u32| {
         let mut cdb = [0; 16];
@@ -105,10 +109,11 @@ fn lba_status_tells_blocks_from_the_first_that_was_asked_for() {
     let mut unit = disk();
     let mut cdb = [0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 56, 0, 0];
     let asked = job(&mut unit, &cdb, &[]);
-    assert_eq!(asked.action, Action::Allocation { extent: extent(5120, 990 * 512), limit: 3, room: 56 });
+    assert_eq!(asked.request.operation, Operation::Map { extent: extent(5120, 990 * 512), limit: 3 });
+    assert_eq!(asked.allocation_length, 56);
     // The second part ends in the middle of a block, which then counts as taking space.
     let map = vec![(1024, false), (700, true), (10_000, false)];
-    let response = unit.finish(&asked, Ok(Finished::Allocation(map)));
+    let response = unit.finish(&asked, Ok(Success::Map(map)));
     let descriptor = |at: usize| {
         let data = &response.data[8 + 16 * at..24 + 16 * at];
         (data[7], data[11], data[12])
@@ -124,7 +129,7 @@ fn a_failed_unmap_is_a_write_error() {
     let mut unit = disk();
     let list = list(&[(0, 8)]);
     let job = job(&mut unit, &unmap(list.len()), &list);
-    let response = unit.finish(&job, Err(Failure::Write(0)));
+    let response = unit.finish(&job, Err(RequestError::Write(0)));
     assert_eq!(decode(&response.sense.expect("sense data")), Sense::WRITE_ERROR);
     assert!(matches!(outcome(&mut unit, 0, &unmap(0), &[]), super::super::Outcome::Done(_)));
 }

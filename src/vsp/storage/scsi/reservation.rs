@@ -6,7 +6,7 @@
 use super::sense::Sense;
 use super::table::Access;
 use super::unit::LogicalUnit;
-use super::{Reply, Request, answer, array};
+use super::{Command, Reply, answer, array};
 
 /// An initiator as this unit sees it (SAM-5: an I_T nexus).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -249,23 +249,23 @@ impl Reservations {
 
 impl LogicalUnit {
     /// PERSISTENT RESERVE OUT.
-    pub(super) fn persistent_reserve_out(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        if request.be32(5) != PARAMETER_LIST {
+    pub(super) fn persistent_reserve_out(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        if command.be32(5) != PARAMETER_LIST {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
         }
-        let list = request.parameters(PARAMETER_LIST as usize)?;
+        let list = command.parameters(PARAMETER_LIST as usize)?;
         let (key, service_key) = (u64::from_be_bytes(array(&list, 0)), u64::from_be_bytes(array(&list, 8)));
         // SPEC_I_PT and APTPL are not supported; ALL_TG_PT has no effect with one port.
         if list[20] & 0x09 != 0 {
             return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST);
         }
-        let (nexus, action) = (request.nexus, request.byte(1) & 0x1f);
+        let (nexus, action) = (command.nexus, command.byte(1) & 0x1f);
         let held = &mut self.reservations;
         let registers = matches!(action, 0 | 6);
         if held.reserved_by.is_some() || !registers && held.key_of(nexus) != Some(key) {
             return Ok(Reply::Conflict);
         }
-        let kind = Kind::parse(request.byte(2));
+        let kind = Kind::parse(command.byte(2));
         let result = match action {
             0 | 6 => held.register(nexus, key, service_key, action == 6),
             1 => held.reserve(nexus, kind?),
@@ -284,15 +284,15 @@ impl LogicalUnit {
     }
 
     /// READ KEYS.
-    pub(super) fn read_keys(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_keys(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let held = &self.reservations;
         let mut data = held.header(held.registrants.len() * 8);
         held.registrants.iter().for_each(|registrant| data.extend_from_slice(&registrant.key.to_be_bytes()));
-        answer(data, request.be16(7).into())
+        answer(data, command.be16(7).into())
     }
 
     /// READ RESERVATION.
-    pub(super) fn read_reservation(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_reservation(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let held = &self.reservations;
         let mut data = held.header(if held.reservation.is_some() { 16 } else { 0 });
         if let Some(reservation) = held.reservation {
@@ -300,16 +300,16 @@ impl LogicalUnit {
             data.extend_from_slice(&holder.unwrap_or(0).to_be_bytes());
             data.extend_from_slice(&[0, 0, 0, 0, 0, reservation.kind as u8, 0, 0]);
         }
-        answer(data, request.be16(7).into())
+        answer(data, command.be16(7).into())
     }
 
     /// REPORT CAPABILITIES: all six types, and nothing else.
-    pub(super) fn report_capabilities(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        answer(vec![0, 8, 0, 0x80, 0xea, 0x01, 0, 0], request.be16(7).into())
+    pub(super) fn report_capabilities(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        answer(vec![0, 8, 0, 0x80, 0xea, 0x01, 0, 0], command.be16(7).into())
     }
 
     /// READ FULL STATUS.
-    pub(super) fn read_full_status(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_full_status(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         const DESCRIPTOR: usize = 24;
         const TRANSPORT_ID: usize = 24;
         let held = &self.reservations;
@@ -329,20 +329,20 @@ impl LogicalUnit {
             descriptor[31] = 1;
             data.extend_from_slice(&descriptor);
         }
-        answer(data, request.be16(7).into())
+        answer(data, command.be16(7).into())
     }
 
     /// RESERVE (6) and (10) of SPC-2. They do not mix with persistent reservations (SPC-4, 5.13.3).
-    pub(super) fn reserve(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn reserve(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         if !self.reservations.registrants.is_empty() {
             return Ok(Reply::Conflict);
         }
-        self.reservations.reserved_by = Some(request.nexus);
+        self.reservations.reserved_by = Some(command.nexus);
         Ok(Reply::Good)
     }
 
     /// RELEASE (6) and (10). An initiator that holds no reservation gets GOOD, without effect.
-    pub(super) fn release(&mut self, _: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn release(&mut self, _: &Command<'_>) -> Result<Reply, Sense> {
         if !self.reservations.registrants.is_empty() {
             return Ok(Reply::Conflict);
         }

@@ -2,7 +2,7 @@
 
 use super::sense::Sense;
 use super::unit::{DeviceKind, LogicalUnit};
-use super::{MAX_CDB_LENGTH, Reply, Request};
+use super::{Command, MAX_CDB_LENGTH, Reply};
 
 /// How a command interacts with reservations and unit attentions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ impl On {
     }
 }
 
-/// A command.
-pub(super) struct Command {
+/// The definition of a command.
+pub(super) struct Definition {
     /// Its name in this module, such as `read_10`.
     pub name: &'static str,
     pub opcode: u8,
@@ -50,16 +50,16 @@ pub(super) struct Command {
     pub access: Access,
     /// The bits of the CDB that are evaluated, from the second byte on. All others must be 0.
     pub usage: &'static [u8],
-    pub run: fn(&mut LogicalUnit, &Request<'_>) -> Result<Reply, Sense>,
+    pub run: fn(&mut LogicalUnit, &Command<'_>) -> Result<Reply, Sense>,
 }
 
-impl Command {
+impl Definition {
     /// Refuses bits that this command does not support.
-    pub fn check(&self, kind: DeviceKind, request: &Request<'_>) -> Result<(), Sense> {
+    pub fn check(&self, kind: DeviceKind, command: &Command<'_>) -> Result<(), Sense> {
         // Early MMC drives had a format in the CONTROL byte and a LUN in byte 1.
         let lenient = kind == DeviceKind::Optical;
         let last = self.usage.len();
-        for (index, (byte, usage)) in request.cdb[1..].iter().zip(self.usage).enumerate() {
+        for (index, (byte, usage)) in command.cdb[1..].iter().zip(self.usage).enumerate() {
             let usage = match index + 1 {
                 1 if self.service_action.is_some() => usage | 0x1f,
                 1 if lenient => usage | 0xe0,
@@ -88,25 +88,25 @@ impl Command {
 
 /// The result of [`find`].
 pub(super) enum Lookup {
-    Found(&'static Command),
+    Found(&'static Definition),
     NoSuchServiceAction,
     NoSuchOpcode,
 }
 
 /// Returns the unit's command for a CDB.
-pub(super) fn find(unit: &LogicalUnit, request: &Request<'_>) -> Lookup {
-    find_by_code(unit, request.byte(0), request.byte(1) & 0x1f)
+pub(super) fn find(unit: &LogicalUnit, command: &Command<'_>) -> Lookup {
+    find_by_code(unit, command.byte(0), command.byte(1) & 0x1f)
 }
 
 pub(super) fn find_by_code(unit: &LogicalUnit, opcode: u8, service_action: u8) -> Lookup {
     let start = usize::from(FIRST[usize::from(opcode)]);
     let mut missing = Lookup::NoSuchOpcode;
-    for command in COMMANDS[start..].iter().take_while(|command| command.opcode == opcode) {
-        if !command.on.includes(unit) {
+    for definition in COMMANDS[start..].iter().take_while(|definition| definition.opcode == opcode) {
+        if !definition.on.includes(unit) {
             continue;
         }
-        if command.service_action.is_none_or(|action| action == service_action) {
-            return Lookup::Found(command);
+        if definition.service_action.is_none_or(|action| action == service_action) {
+            return Lookup::Found(definition);
         }
         missing = Lookup::NoSuchServiceAction;
     }
@@ -116,13 +116,15 @@ pub(super) fn find_by_code(unit: &LogicalUnit, opcode: u8, service_action: u8) -
 /// Returns the name of a command, for any unit.
 pub fn command_name(cdb: &[u8; MAX_CDB_LENGTH]) -> Option<&'static str> {
     let action = cdb[1] & 0x1f;
-    let is_it = |command: &&Command| command.opcode == cdb[0] && command.service_action.is_none_or(|own| own == action);
-    COMMANDS.iter().find(is_it).map(|command| command.name)
+    let is_it = |definition: &&Definition| {
+        definition.opcode == cdb[0] && definition.service_action.is_none_or(|own| own == action)
+    };
+    COMMANDS.iter().find(is_it).map(|definition| definition.name)
 }
 
 /// Returns all commands that a unit supports, ordered by opcode.
-pub(super) fn known_to(unit: &LogicalUnit) -> impl Iterator<Item = &'static Command> {
-    COMMANDS.iter().filter(|command| command.on.includes(unit))
+pub(super) fn known_to(unit: &LogicalUnit) -> impl Iterator<Item = &'static Definition> {
+    COMMANDS.iter().filter(|definition| definition.on.includes(unit))
 }
 
 /// Index in [`COMMANDS`] of each opcode's first command, or its length for unknown opcodes.
@@ -139,7 +141,7 @@ static FIRST: [u8; 256] = {
 macro_rules! commands {
     ($( $opcode:literal $(/ $service_action:literal)? $on:ident $access:ident $run:ident [$($usage:literal)+] )+) => {
         /// Sorted by opcode.
-        static COMMANDS: &[Command] = &[$(Command {
+        static COMMANDS: &[Definition] = &[$(Definition {
             name: stringify!($run),
             opcode: $opcode,
             service_action: commands!(@action $($service_action)?),

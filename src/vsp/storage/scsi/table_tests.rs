@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_list_is_sorted_and_names_nothing_twice() {
-    let order = |command: &Command| (command.opcode, command.service_action);
+    let order = |definition: &Definition| (definition.opcode, definition.service_action);
     assert!(COMMANDS.windows(2).all(|pair| pair[0].opcode <= pair[1].opcode));
     for (index, command) in COMMANDS.iter().enumerate() {
         assert!(COMMANDS[..index].iter().all(|other| order(other) != order(command)), "{:?}", order(command));

@@ -1,7 +1,7 @@
 //! What the tests of the SCSI target share.
 
 use super::{
-    DataOut, DeviceKind, Identity, Job, LogicalUnit, MAX_CDB_LENGTH, Medium, Nexus, Outcome, Request, Response, Sense,
+    Command, DataOut, DeviceKind, Identity, Job, LogicalUnit, MAX_CDB_LENGTH, Medium, Nexus, Outcome, Response, Sense,
     SenseBytes, Status,
 };
 
@@ -37,7 +37,7 @@ pub(super) fn outcome(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8], data: &[u8
             self.0.copy(offset, into)
         }
     }
-    unit.execute(&Request { nexus: Nexus(nexus), cdb: &padded, data_out: &Bytes(data), room: 65536 })
+    unit.execute(&Command { nexus: Nexus(nexus), cdb: &padded, data_out: &Bytes(data), room: 65536 })
 }
 
 /// The response of a command that ends at once.

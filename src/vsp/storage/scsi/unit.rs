@@ -6,7 +6,8 @@ use super::mode::ModePages;
 use super::reservation::{Nexus, Reservations};
 use super::sense::Sense;
 use super::table::{self, Access, Lookup};
-use super::{Action, Failure, Finished, Job, Outcome, Reply, Request, Response, Status, block, provisioning};
+use super::{Command, Job, Outcome, Reply, Response, Status, blocks, provisioning};
+use crate::block::request::{Operation, RequestError, Success};
 
 /// What kind of device a unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +93,8 @@ impl LogicalUnit {
     }
 
     /// Executes a command.
-    pub fn execute(&mut self, request: &Request<'_>) -> Outcome {
-        let outcome = match self.dispatch(request) {
+    pub fn execute(&mut self, command: &Command<'_>) -> Outcome {
+        let outcome = match self.dispatch(command) {
             Ok(Reply::Good) => Outcome::Done(Response::GOOD),
             Ok(Reply::Data(data)) => Outcome::Done(Response::with_data(data)),
             Ok(Reply::Conflict) => Outcome::Done(Response { status: Status::ReservationConflict, ..Response::GOOD }),
@@ -101,40 +102,41 @@ impl LogicalUnit {
             Err(sense) => Outcome::Done(self.check(&sense)),
         };
         match outcome {
-            Outcome::Perform(Job { action, durable }) => {
+            Outcome::Perform(mut job) => {
                 // If the write cache is off, an acknowledged write must be durable.
-                Outcome::Perform(Job { durable: durable || !self.mode.write_cache, action })
+                job.request.durable |= !self.mode.write_cache;
+                Outcome::Perform(job)
             }
             done => done,
         }
     }
 
     /// Returns the response for a finished job.
-    pub fn finish(&self, job: &Job, result: Result<Finished, Failure>) -> Response {
+    pub fn finish(&self, job: &Job, result: Result<Success, RequestError>) -> Response {
         match result {
-            Ok(Finished::Done) => Response::GOOD,
-            Ok(Finished::Allocation(map)) => match (&job.action, &self.medium) {
-                (Action::Allocation { extent, limit, room }, Some(medium)) => {
+            Ok(Success::Done) => Response::GOOD,
+            Ok(Success::Map(map)) => match (&job.request.operation, &self.medium) {
+                (Operation::Map { extent, limit }, Some(medium)) => {
                     let mut data = provisioning::lba_status(medium, *extent, &map, *limit);
-                    data.truncate(*room);
+                    data.truncate(job.allocation_length);
                     Response::with_data(data)
                 }
                 _ => self.check(&Sense::INTERNAL_TARGET_FAILURE),
             },
-            Err(failure) => self.check(&self.sense_of(failure)),
+            Err(error) => self.check(&self.sense_of(error)),
         }
     }
 
-    fn sense_of(&self, failure: Failure) -> Sense {
+    fn sense_of(&self, error: RequestError) -> Sense {
         let block = |byte: u64| byte / self.medium.map_or(512, |medium| u64::from(medium.block_size));
-        match failure {
-            Failure::Read(byte) => Sense::UNRECOVERED_READ_ERROR.with_information(block(byte)),
-            Failure::Write(byte) => Sense::WRITE_ERROR.with_information(block(byte)),
-            Failure::NoSpace(byte) => Sense::SPACE_ALLOCATION_FAILED.with_information(block(byte)),
-            Failure::Miscompare(offset) => Sense::MISCOMPARE.with_information(offset),
-            Failure::Buffer | Failure::Unsupported => Sense::INVALID_FIELD_IN_CDB,
-            Failure::Aborted => Sense::IO_PROCESS_TERMINATED,
-            Failure::Broken => Sense::INTERNAL_TARGET_FAILURE,
+        match error {
+            RequestError::Read(byte) => Sense::UNRECOVERED_READ_ERROR.with_information(block(byte)),
+            RequestError::Write(byte) => Sense::WRITE_ERROR.with_information(block(byte)),
+            RequestError::NoSpace(byte) => Sense::SPACE_ALLOCATION_FAILED.with_information(block(byte)),
+            RequestError::Miscompare(offset) => Sense::MISCOMPARE.with_information(offset),
+            RequestError::Buffer | RequestError::Unsupported => Sense::INVALID_FIELD_IN_CDB,
+            RequestError::Cancelled => Sense::IO_PROCESS_TERMINATED,
+            RequestError::Broken => Sense::INTERNAL_TARGET_FAILURE,
         }
     }
 
@@ -143,23 +145,23 @@ impl LogicalUnit {
         Response::check(sense, self.mode.descriptor_sense)
     }
 
-    fn dispatch(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    fn dispatch(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         // A unit attention is reported before anything else is checked (SAM-5, 5.14).
-        let found = table::find(self, request);
-        let patient = matches!(found, Lookup::Found(command) if command.access == Access::Patient);
-        if !patient && let Some(attention) = self.take_attention(request.nexus) {
+        let found = table::find(self, command);
+        let patient = matches!(found, Lookup::Found(definition) if definition.access == Access::Patient);
+        if !patient && let Some(attention) = self.take_attention(command.nexus) {
             return Err(attention);
         }
-        let command = match found {
-            Lookup::Found(command) => command,
+        let definition = match found {
+            Lookup::Found(definition) => definition,
             Lookup::NoSuchServiceAction => return Err(Sense::INVALID_FIELD_IN_CDB),
             Lookup::NoSuchOpcode => return Err(Sense::INVALID_OPCODE),
         };
-        if !self.reservations.admit(request.nexus, command.access) {
+        if !self.reservations.admit(command.nexus, definition.access) {
             return Ok(Reply::Conflict);
         }
-        command.check(self.kind, request)?;
-        (command.run)(self, request)
+        definition.check(self.kind, command)?;
+        (definition.run)(self, command)
     }
 
     /// Returns the medium, if it is accessible.
@@ -255,20 +257,20 @@ impl LogicalUnit {
     }
 
     /// TEST UNIT READY.
-    pub(super) fn test_unit_ready(&mut self, _: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn test_unit_ready(&mut self, _: &Command<'_>) -> Result<Reply, Sense> {
         self.ready().map(|_| Reply::Good)
     }
 
     /// REQUEST SENSE: reports the condition that would stop the next command (SPC-4, 6.39).
-    pub(super) fn request_sense(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let descriptor = request.bit(1, 0);
-        let sense = self.take_attention(request.nexus).or_else(|| self.ready().err()).unwrap_or(Sense::NONE);
-        super::answer(sense.encode(descriptor).to_vec(), request.byte(4).into())
+    pub(super) fn request_sense(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let descriptor = command.bit(1, 0);
+        let sense = self.take_attention(command.nexus).or_else(|| self.ready().err()).unwrap_or(Sense::NONE);
+        super::answer(sense.encode(descriptor).to_vec(), command.byte(4).into())
     }
 
     /// START STOP UNIT (SBC-3, 5.25).
-    pub(super) fn start_stop(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let (start, load_eject, power_condition) = (request.bit(4, 0), request.bit(4, 1), request.byte(4) >> 4);
+    pub(super) fn start_stop(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let (start, load_eject, power_condition) = (command.bit(4, 0), command.bit(4, 1), command.byte(4) >> 4);
         if power_condition != 0 {
             // There are no power conditions, so all are accepted.
             return Ok(Reply::Good);
@@ -280,7 +282,7 @@ impl LogicalUnit {
             return self.move_tray(!start);
         }
         self.stopped = !start;
-        Ok(if start || self.medium.is_none() { Reply::Good } else { block::flush() })
+        Ok(if start || self.medium.is_none() { Reply::Good } else { blocks::flush() })
     }
 
     fn move_tray(&mut self, open: bool) -> Result<Reply, Sense> {
@@ -296,8 +298,8 @@ impl LogicalUnit {
     }
 
     /// PREVENT ALLOW MEDIUM REMOVAL (SPC-4, 6.17).
-    pub(super) fn prevent_allow(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        self.removal_prevented = request.bit(4, 0);
+    pub(super) fn prevent_allow(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        self.removal_prevented = command.bit(4, 0);
         Ok(Reply::Good)
     }
 }

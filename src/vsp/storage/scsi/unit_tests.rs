@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::super::testing::{MEDIUM, check, data, decode, disk, dvd, job, outcome, response, unit};
-use super::super::{Action, Extent, Failure, Finished, MAX_TRANSFER, Outcome, Response, Sense, Status};
+use super::super::{MAX_TRANSFER, Outcome, Response, Sense, Status};
 use super::*;
+use crate::block::request::Extent;
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
 const REQUEST_SENSE: [u8; 6] = [3, 0, 0, 0, 252, 0];
@@ -66,7 +67,7 @@ fn reported_luns_need_not_be_told_any_more() {
 #[test]
 fn a_stopped_disk_is_not_ready_until_it_is_started() {
     let mut unit = disk();
-    assert!(matches!(start_stop(&mut unit, 0), Outcome::Perform(Job { action: Action::Flush, .. })));
+    assert!(matches!(start_stop(&mut unit, 0), Outcome::Perform(job) if job.request.operation == Operation::Flush));
     assert_eq!(check(&mut unit, &TEST_UNIT_READY), Sense::INITIALIZING_COMMAND_REQUIRED);
     assert_eq!(check(&mut unit, &READ_CAPACITY), Sense::INITIALIZING_COMMAND_REQUIRED);
     assert_eq!(start_stop(&mut unit, 1), Outcome::Done(Response::GOOD));
@@ -113,35 +114,35 @@ fn failures_name_the_block_and_what_kind_they_are() {
     let mut unit = disk();
     let job = job(&mut unit, &[0x28, 0, 0, 0, 0, 8, 0, 0, 1, 0], &[]);
     for (failure, sense, information) in [
-        (Failure::Read(4096), Sense::UNRECOVERED_READ_ERROR, 8),
-        (Failure::Write(1023), Sense::WRITE_ERROR, 1),
-        (Failure::NoSpace(512), Sense::SPACE_ALLOCATION_FAILED, 1),
-        (Failure::Miscompare(77), Sense::MISCOMPARE, 77),
+        (RequestError::Read(4096), Sense::UNRECOVERED_READ_ERROR, 8),
+        (RequestError::Write(1023), Sense::WRITE_ERROR, 1),
+        (RequestError::NoSpace(512), Sense::SPACE_ALLOCATION_FAILED, 1),
+        (RequestError::Miscompare(77), Sense::MISCOMPARE, 77),
     ] {
         let response = unit.finish(&job, Err(failure));
         let bytes = response.sense.expect("sense data");
         assert_eq!((response.status, decode(&bytes)), (Status::CheckCondition, sense));
         assert_eq!((bytes[0], bytes[6]), (0xf0, information));
     }
-    assert_eq!(unit.finish(&job, Ok(Finished::Done)), Response::GOOD);
+    assert_eq!(unit.finish(&job, Ok(Success::Done)), Response::GOOD);
 }
 
-/// The extents that an action works on, and how many bytes it wants from the initiator.
-fn reach(action: &Action) -> (Vec<Extent>, u64) {
-    match action {
-        Action::Read(extent) | Action::Check(extent) | Action::Prefetch(extent) => (vec![*extent], 0),
-        Action::Zero { extent, .. } | Action::Allocation { extent, .. } => (vec![*extent], 0),
-        Action::WriteSame { extent, pattern } => {
+/// The extents that an operation works on, and how many bytes it wants from the initiator.
+fn reach(operation: &Operation) -> (Vec<Extent>, u64) {
+    match operation {
+        Operation::Read(extent) | Operation::Check(extent) | Operation::Prefetch(extent) => (vec![*extent], 0),
+        Operation::Zero { extent, .. } | Operation::Map { extent, .. } => (vec![*extent], 0),
+        Operation::Fill { extent, pattern } => {
             assert_eq!(pattern.len(), 512);
             (vec![*extent], 0)
         }
-        Action::Write(extent) | Action::Or(extent) | Action::WriteAndVerify { extent, .. } => {
+        Operation::Write(extent) | Operation::Or(extent) | Operation::WriteAndVerify { extent, .. } => {
             (vec![*extent], extent.length)
         }
-        Action::Compare { extent, repeat } => (vec![*extent], repeat.map_or(extent.length, u64::from)),
-        Action::CompareAndWrite(extent) => (vec![*extent], 2 * extent.length),
-        Action::Unmap(extents) => (extents.to_vec(), 0),
-        Action::Flush => (Vec::new(), 0),
+        Operation::Compare { extent, repeat } => (vec![*extent], repeat.map_or(extent.length, u64::from)),
+        Operation::CompareAndWrite(extent) => (vec![*extent], 2 * extent.length),
+        Operation::Unmap(extents) => (extents.to_vec(), 0),
+        Operation::Flush => (Vec::new(), 0),
     }
 }
 
@@ -168,8 +169,8 @@ proptest! {
                 fn copy(&self, offset: usize, into: &mut [u8]) -> bool { self.0[..].copy(offset, into) }
             }
             let data_out = Bytes(bytes);
-            let request = Request { nexus: Nexus(u16::from(mask[0] % 3)), cdb: &cdb, data_out: &data_out, room };
-            match unit.execute(&request) {
+            let command = Command { nexus: Nexus(u16::from(mask[0] % 3)), cdb: &cdb, data_out: &data_out, room };
+            match unit.execute(&command) {
                 Outcome::Done(response) => {
                     prop_assert_eq!(response.sense.is_some(), response.status == Status::CheckCondition);
                     prop_assert!(response.sense.is_none_or(|sense| sense.len() <= 20));
@@ -177,13 +178,13 @@ proptest! {
                 }
                 Outcome::Perform(job) => {
                     let block = u64::from(unit.medium().expect("a medium").block_size);
-                    let (extents, wanted) = reach(&job.action);
+                    let (extents, wanted) = reach(&job.request.operation);
                     for extent in extents {
                         prop_assert!(extent.length > 0 && extent.offset + extent.length <= 1000 * block);
                         prop_assert_eq!(extent.offset % block, 0);
                     }
                     prop_assert!(wanted <= length as u64);
-                    if let Action::Read(extent) = job.action {
+                    if let Operation::Read(extent) = job.request.operation {
                         prop_assert!(extent.length <= room as u64 && extent.length <= u64::from(MAX_TRANSFER));
                     }
                 }
@@ -201,5 +202,5 @@ fn a_medium_that_grew_is_written_to_its_new_end() {
     unit.change_medium(Some(Medium { blocks: 1001, ..MEDIUM }));
     assert_eq!(check(&mut unit, &TEST_UNIT_READY), Sense::MEDIUM_MAY_HAVE_CHANGED);
     let extent = Extent { offset: 512_000, length: 512 };
-    assert_eq!(job(&mut unit, &cdb, &[0; 512]).action, Action::Write(extent));
+    assert_eq!(job(&mut unit, &cdb, &[0; 512]).request.operation, Operation::Write(extent));
 }

@@ -2,7 +2,7 @@
 //!
 //! The driver opens the primary channel and negotiates: begin, protocol version, properties, end. Then it can request
 //! subchannels, and each channel carries SCSI requests. [`Protocol`] is the state of a controller, which its channels
-//! share. [`Request`] is a checked packet with a SCSI command.
+//! share. [`Srb`] is a checked packet with a SCSI command.
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -168,9 +168,9 @@ pub fn operation(packet: &[u8]) -> Option<Operation> {
     PacketHeader::read_from_prefix(packet).ok().map(|(header, _)| header.operation)
 }
 
-/// A SCSI command from the guest.
+/// A SCSI request block: a command from the guest, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct Srb {
     /// The unit, if the address exists: bus 0, target 0.
     pub lun: Option<u8>,
     /// The command, with zeros after its end.
@@ -193,7 +193,7 @@ pub struct Ticket {
     sense: u8,
 }
 
-impl Request {
+impl Srb {
     /// Parses an EXECUTE_SRB packet with `pages` bytes of guest memory.
     ///
     /// # Errors

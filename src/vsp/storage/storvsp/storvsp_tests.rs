@@ -152,24 +152,24 @@ fn body(reply: &Reply) -> (NtStatus, ScsiRequest) {
 #[test]
 fn a_request_is_read_with_zeros_behind_its_cdb() {
     let packet = execute(|request| request.cdb[4..].fill(0xee));
-    let request = Request::parse(&packet, 4096).expect("a request");
+    let request = Srb::parse(&packet, 4096).expect("a request");
     assert_eq!((request.lun, request.length), (Some(3), 4096));
     assert_eq!(request.cdb, [0x28, 0, 0, 0, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0, 0, 0, 0, 0, 0]);
     // As Windows 7 sent it.
-    assert_eq!(Request::parse(&packet[..48], 4096).expect("a request").cdb, request.cdb);
+    assert_eq!(Srb::parse(&packet[..48], 4096).expect("a request").cdb, request.cdb);
 }
 
 #[test]
 fn another_bus_or_target_has_no_units() {
     for change in [|request: &mut ScsiRequest| request.path_id = 1, |request: &mut ScsiRequest| request.target_id = 1] {
-        assert_eq!(Request::parse(&execute(change), 4096).expect("a request").lun, None);
+        assert_eq!(Srb::parse(&execute(change), 4096).expect("a request").lun, None);
     }
 }
 
 #[test]
 fn lengths_that_do_not_fit_are_refused() {
     let refused = |packet: &[u8], pages| {
-        let (status, reply) = body(&Request::parse(packet, pages).expect_err("a refusal"));
+        let (status, reply) = body(&Srb::parse(packet, pages).expect_err("a refusal"));
         assert_eq!((status, reply.srb_status), (NtStatus::INVALID_DEVICE_REQUEST, SrbStatus::INVALID_REQUEST));
         assert_eq!((reply.data_transfer_length, reply.lun), (0, 3));
     };
@@ -182,7 +182,7 @@ fn lengths_that_do_not_fit_are_refused() {
 
 #[test]
 fn completions_tell_what_storvsc_looks_at() {
-    let ticket = Request::parse(&execute(|_| ()), 4096).expect("a request").ticket;
+    let ticket = Srb::parse(&execute(|_| ()), 4096).expect("a request").ticket;
     let (status, good) = body(&ticket.complete(&Response::GOOD, 4096, 4096));
     assert_eq!((status, good.srb_status, good.scsi_status), (NtStatus::SUCCESS, SrbStatus::SUCCESS, 0));
     assert_eq!((good.data_transfer_length, good.sense_length, good.lun), (4096, 0, 3));
@@ -209,7 +209,7 @@ fn completions_tell_what_storvsc_looks_at() {
 #[test]
 fn a_guest_gets_no_more_sense_data_than_it_has_room_for() {
     for (room, length) in [(0, 0), (18, 18), (20, 18), (255, 18), (8, 8)] {
-        let ticket = Request::parse(&execute(|request| request.sense_length = room), 4096).expect("a request").ticket;
+        let ticket = Srb::parse(&execute(|request| request.sense_length = room), 4096).expect("a request").ticket;
         let (_, reply) = body(&ticket.complete(&Response::check(&Sense::WRITE_ERROR, false), 0, 0));
         assert_eq!(reply.sense_length, length);
         assert_eq!(reply.srb_status.0 & SrbStatus::AUTOSENSE_VALID != 0, length > 0);
@@ -233,7 +233,7 @@ proptest! {
                 }
                 Err(_) => prop_assert!(packet.len() < 12),
             }
-            if let Ok(request) = Request::parse(&packet, 4096) {
+            if let Ok(request) = Srb::parse(&packet, 4096) {
                 prop_assert!(request.length <= 4096);
             }
         }

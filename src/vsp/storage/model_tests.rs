@@ -1,145 +1,14 @@
-use std::sync::Mutex;
+//! A disk is a vector of bytes, whatever commands it gets.
 
 use proptest::prelude::*;
 
-use super::*;
+use super::scsi::{
+    Command as ScsiCommand, DeviceKind, Identity, LogicalUnit, Medium, Nexus, Outcome, Response, Status,
+};
+use crate::block::testing::{VectorDisk, pages, perform};
 use crate::memory::{self, GuestMemory};
-use crate::vsp::storage::scsi::{DeviceKind, Identity, LogicalUnit, Medium, Nexus, Outcome, Request, Response, Status};
 
-/// A disk in a vector, which can be told to fail.
-struct VectorDisk {
-    bytes: Mutex<Vec<u8>>,
-    fails_at: Option<(u64, io::ErrorKind)>,
-}
-
-impl VectorDisk {
-    fn new(size: usize) -> Self {
-        Self { bytes: Mutex::new((0..size).map(|at| (at / 7) as u8).collect()), fails_at: None }
-    }
-
-    fn range<R>(&self, offset: u64, length: usize, see: impl FnOnce(&mut [u8]) -> R) -> io::Result<R> {
-        match self.fails_at {
-            Some((at, kind)) if (offset..offset + length as u64).contains(&at) => Err(kind.into()),
-            _ => Ok(see(&mut self.bytes.lock().expect("a lock")[offset as usize..offset as usize + length])),
-        }
-    }
-}
-
-impl Disk for VectorDisk {
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.bytes.lock().expect("a lock").len() as u64)
-    }
-    fn read_only(&self) -> bool {
-        false
-    }
-    fn can_discard(&self) -> bool {
-        true
-    }
-    fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.range(offset, bytes.len(), |range| bytes.copy_from_slice(range))
-    }
-    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.range(offset, bytes.len(), |range| range.copy_from_slice(bytes))
-    }
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn zero(&self, offset: u64, length: u64, _: bool) -> io::Result<()> {
-        self.range(offset, length as usize, |range| range.fill(0))
-    }
-}
-
-fn pages(memory: &GuestMemory, length: usize) -> GuestBuffer {
-    // Every other page, so that the buffer is in pieces.
-    let frames: Vec<u64> = (0..length.div_ceil(4096) as u64).map(|page| 2 * page).collect();
-    GuestBuffer::new(memory, frames.into_iter(), 0, length).expect("pages")
-}
-
-fn extent(offset: u64, length: u64) -> Extent {
-    Extent { offset, length }
-}
-
-fn run(disk: &dyn Disk, action: Action, pages: &GuestBuffer) -> Result<Finished, Failure> {
-    perform(disk, &Arc::default(), &Job { action, durable: false }, pages, &Cancel::default())
-}
-
-#[test]
-fn comparing_finds_the_first_byte_that_differs_beyond_a_chunk_too() {
-    let memory = memory::create(4 << 20, memory::Backing::Private).expect("memory");
-    let disk = VectorDisk::new(1 << 20);
-    let all = extent(0, 600 << 10);
-    let buffer = pages(&memory, 600 << 10);
-    run(&disk, Action::Read(all), &buffer).expect("a read");
-    assert_eq!(run(&disk, Action::Compare { extent: all, repeat: None }, &buffer), Ok(Finished::Done));
-    buffer.write(300_001, &[0xee]).expect("room");
-    let compare = Action::Compare { extent: all, repeat: None };
-    assert_eq!(run(&disk, compare, &buffer), Err(Failure::Miscompare(300_001)));
-}
-
-#[test]
-fn a_repeated_block_is_compared_with_each_block() {
-    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
-    let disk = VectorDisk::new(1 << 20);
-    let buffer = pages(&memory, 512);
-    let pattern = vec![9; 512];
-    buffer.write(0, &pattern).expect("room");
-    let range = extent(512, 2048);
-    run(&disk, Action::WriteSame { extent: range, pattern }, &GuestBuffer::default()).expect("a write");
-    let compare = |extent| Action::Compare { extent, repeat: Some(512) };
-    assert_eq!(run(&disk, compare(range), &buffer), Ok(Finished::Done));
-    assert_eq!(run(&disk, compare(extent(512, 2560)), &buffer), Err(Failure::Miscompare(2048)));
-}
-
-#[test]
-fn compare_and_write_writes_only_what_it_compared() {
-    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
-    let disk = VectorDisk::new(8192);
-    let buffer = pages(&memory, 1024);
-    run(&disk, Action::Read(extent(512, 512)), &buffer).expect("a read");
-    buffer.write(512, &[3; 512]).expect("room");
-    let action = || Action::CompareAndWrite(extent(512, 512));
-    assert_eq!(run(&disk, action(), &buffer), Ok(Finished::Done));
-    assert!(matches!(run(&disk, action(), &buffer), Err(Failure::Miscompare(_))));
-    let mut now = [0; 512];
-    disk.read(512, &mut now).expect("a read");
-    assert_eq!(now, [3; 512]);
-}
-
-#[test]
-fn failures_say_what_failed_where() {
-    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
-    let buffer = pages(&memory, 4096);
-    let mut disk = VectorDisk::new(1 << 20);
-    for (kind, failure) in [
-        (io::ErrorKind::Other, Failure::Write(512)),
-        (io::ErrorKind::StorageFull, Failure::NoSpace(512)),
-        (io::ErrorKind::QuotaExceeded, Failure::NoSpace(512)),
-        (io::ErrorKind::FileTooLarge, Failure::NoSpace(512)),
-    ] {
-        disk.fails_at = Some((600, kind));
-        assert_eq!(run(&disk, Action::Write(extent(512, 512)), &buffer), Err(failure));
-        assert_eq!(run(&disk, Action::Read(extent(512, 512)), &buffer), Err(Failure::Read(512)));
-        assert_eq!(run(&disk, Action::Check(extent(0, 512)), &buffer), Ok(Finished::Done));
-    }
-    disk.fails_at = Some((300 << 10, io::ErrorKind::Other));
-    assert_eq!(run(&disk, Action::Check(extent(0, 1 << 20)), &buffer), Err(Failure::Read(256 << 10)));
-}
-
-#[test]
-fn a_job_never_goes_beyond_the_initiators_pages() {
-    let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
-    let buffer = pages(&memory, 512);
-    let disk = VectorDisk::new(8192);
-    let two = extent(0, 1024);
-    for action in [Action::Read(two), Action::Write(two), Action::Or(two), Action::CompareAndWrite(extent(0, 512))] {
-        let before = disk.bytes.lock().expect("a lock").clone();
-        let result = run(&disk, action.clone(), &buffer);
-        assert!(matches!(result, Err(Failure::Buffer | Failure::Miscompare(_))), "{action:?}: {result:?}");
-        assert_eq!(*disk.bytes.lock().expect("a lock"), before);
-    }
-}
-
-/// A command of the model test, in blocks.
+/// A command, in blocks.
 #[derive(Clone, Debug)]
 enum Command {
     Read(u8, u8),
@@ -191,11 +60,11 @@ impl Machine {
         let out = pages(&self.memory, data.len());
         out.write(0, data).expect("room");
         let buffer = if room > 0 { pages(&self.memory, room) } else { out.clone() };
-        let request = Request { nexus: Nexus::GUEST, cdb: &padded, data_out: &out, room };
-        let response = match self.unit.execute(&request) {
+        let command = ScsiCommand { nexus: Nexus::GUEST, cdb: &padded, data_out: &out, room };
+        let response = match self.unit.execute(&command) {
             Outcome::Done(response) => response,
             Outcome::Perform(job) => {
-                let result = perform(&self.disk, &Arc::default(), &job, &buffer, &Cancel::default());
+                let result = perform(&self.disk, &job.request, &buffer);
                 self.unit.finish(&job, result)
             }
         };

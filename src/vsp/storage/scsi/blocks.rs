@@ -2,7 +2,8 @@
 
 use super::sense::Sense;
 use super::unit::{LogicalUnit, Medium};
-use super::{Action, Extent, Job, Reply, Request, answer};
+use super::{Command, Job, Reply, answer};
+use crate::block::request::{Extent, Operation};
 
 /// Maximum number of bytes that a command transfers, as reported in VPD page B0. It limits the iovecs of a request to
 /// fewer than the kernel's 1024, even if all pages are scattered.
@@ -18,23 +19,23 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub fn of_6(request: &Request<'_>) -> Self {
-        let lba = request.be32(0) & 0x1f_ffff;
-        let blocks = request.byte(4);
+    pub fn of_6(command: &Command<'_>) -> Self {
+        let lba = command.be32(0) & 0x1f_ffff;
+        let blocks = command.byte(4);
         // Only in the six-byte commands, 0 means 256.
         Self { lba: lba.into(), blocks: if blocks == 0 { 256 } else { blocks.into() } }
     }
 
-    pub fn of_10(request: &Request<'_>) -> Self {
-        Self { lba: request.be32(2).into(), blocks: request.be16(7).into() }
+    pub fn of_10(command: &Command<'_>) -> Self {
+        Self { lba: command.be32(2).into(), blocks: command.be16(7).into() }
     }
 
-    pub fn of_12(request: &Request<'_>) -> Self {
-        Self { lba: request.be32(2).into(), blocks: request.be32(6).into() }
+    pub fn of_12(command: &Command<'_>) -> Self {
+        Self { lba: command.be32(2).into(), blocks: command.be32(6).into() }
     }
 
-    pub fn of_16(request: &Request<'_>) -> Self {
-        Self { lba: request.be64(2), blocks: request.be32(10).into() }
+    pub fn of_16(command: &Command<'_>) -> Self {
+        Self { lba: command.be64(2), blocks: command.be32(10).into() }
     }
 
     /// Returns the byte range on the medium.
@@ -56,26 +57,26 @@ impl Place {
     }
 }
 
-fn perform(action: Action, durable: bool) -> Result<Reply, Sense> {
-    Ok(Reply::Perform(Job { action, durable }))
+fn perform(operation: Operation, durable: bool) -> Result<Reply, Sense> {
+    Ok(Reply::Perform(Job::of(operation, durable)))
 }
 
 /// Returns a job that flushes: for SYNCHRONIZE CACHE, and other commands that need it.
 pub(super) fn flush() -> Reply {
-    Reply::Perform(Job { action: Action::Flush, durable: true })
+    Reply::Perform(Job::of(Operation::Flush, true))
 }
 
 /// Returns FUA, bit 3 of byte 1 in all commands that have it. DPO, bit 4, is a hint without effect.
-fn fua(request: &Request<'_>) -> bool {
-    request.bit(1, 3)
+fn fua(command: &Command<'_>) -> bool {
+    command.bit(1, 3)
 }
 
 /// Defines the commands of one kind, which differ only in the location of their fields.
 macro_rules! sizes {
     ($( $(#[$doc:meta])* $name:ident = $common:ident($place:ident) )+) => {
         impl LogicalUnit {
-            $( $(#[$doc])* pub(super) fn $name(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-                self.$common(request, Place::$place(request))
+            $( $(#[$doc])* pub(super) fn $name(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+                self.$common(command, Place::$place(command))
             } )+
         }
     };
@@ -104,67 +105,67 @@ sizes! {
 }
 
 impl LogicalUnit {
-    fn read_plain(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
-        self.read_blocks(request, place, false)
+    fn read_plain(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+        self.read_blocks(command, place, false)
     }
 
-    fn read(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
-        self.read_blocks(request, place, fua(request))
+    fn read(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+        self.read_blocks(command, place, fua(command))
     }
 
-    fn read_blocks(&mut self, request: &Request<'_>, place: Place, durable: bool) -> Result<Reply, Sense> {
+    fn read_blocks(&mut self, command: &Command<'_>, place: Place, durable: bool) -> Result<Reply, Sense> {
         let mut extent = place.transfer(&self.ready()?)?;
         // If the initiator's buffer is too small, it gets what fits.
-        extent.length = extent.length.min(request.room as u64);
-        if extent.length == 0 { Ok(Reply::Good) } else { perform(Action::Read(extent), durable) }
+        extent.length = extent.length.min(command.room as u64);
+        if extent.length == 0 { Ok(Reply::Good) } else { perform(Operation::Read(extent), durable) }
     }
 
-    fn write_plain(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
-        self.write_blocks(request, place, Action::Write, false)
+    fn write_plain(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+        self.write_blocks(command, place, Operation::Write, false)
     }
 
-    fn write(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
-        self.write_blocks(request, place, Action::Write, fua(request))
+    fn write(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+        self.write_blocks(command, place, Operation::Write, fua(command))
     }
 
-    fn or(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
-        self.write_blocks(request, place, Action::Or, fua(request))
+    fn or(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+        self.write_blocks(command, place, Operation::Or, fua(command))
     }
 
     fn write_blocks(
         &mut self,
-        request: &Request<'_>,
+        command: &Command<'_>,
         place: Place,
-        action: fn(Extent) -> Action,
+        operation: fn(Extent) -> Operation,
         durable: bool,
     ) -> Result<Reply, Sense> {
         let extent = place.transfer(&self.writable()?)?;
-        buffer_holds(request, extent.length)?;
-        if extent.length == 0 { Ok(Reply::Good) } else { perform(action(extent), durable) }
+        buffer_holds(command, extent.length)?;
+        if extent.length == 0 { Ok(Reply::Good) } else { perform(operation(extent), durable) }
     }
 
     /// WRITE AND VERIFY (SBC-3, 5.41 on): BYTCHK 01b asks for a comparison.
-    fn write_and_verify(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+    fn write_and_verify(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
         let extent = place.transfer(&self.writable()?)?;
-        let compare = match byte_check(request) {
+        let compare = match byte_check(command) {
             0 => false,
             1 => true,
             _ => return Err(Sense::INVALID_FIELD_IN_CDB),
         };
-        buffer_holds(request, extent.length)?;
+        buffer_holds(command, extent.length)?;
         if extent.length == 0 {
             return Ok(Reply::Good);
         }
-        perform(Action::WriteAndVerify { extent, compare }, true)
+        perform(Operation::WriteAndVerify { extent, compare }, true)
     }
 
     /// VERIFY (SBC-3, 5.33 on): BYTCHK selects what the blocks are compared with.
-    fn verify(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+    fn verify(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
         let medium = self.ready()?;
-        let repeat = match byte_check(request) {
+        let repeat = match byte_check(command) {
             0 => {
                 let extent = place.extent(&medium)?;
-                return if extent.length == 0 { Ok(Reply::Good) } else { perform(Action::Check(extent), true) };
+                return if extent.length == 0 { Ok(Reply::Good) } else { perform(Operation::Check(extent), true) };
             }
             1 => None,
             3 => Some(medium.block_size),
@@ -174,49 +175,49 @@ impl LogicalUnit {
         if extent.length == 0 {
             return Ok(Reply::Good);
         }
-        buffer_holds(request, repeat.map_or(extent.length, u64::from))?;
-        perform(Action::Compare { extent, repeat }, false)
+        buffer_holds(command, repeat.map_or(extent.length, u64::from))?;
+        perform(Operation::Compare { extent, repeat }, false)
     }
 
     /// COMPARE AND WRITE (SBC-3, 5.2).
-    pub(super) fn compare_and_write(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        let place = Place { lba: request.be64(2), blocks: request.byte(13).into() };
+    pub(super) fn compare_and_write(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        let place = Place { lba: command.be64(2), blocks: command.byte(13).into() };
         let extent = place.transfer(&self.writable()?)?;
-        buffer_holds(request, extent.length * 2)?;
+        buffer_holds(command, extent.length * 2)?;
         if extent.length == 0 {
             return Ok(Reply::Good);
         }
-        perform(Action::CompareAndWrite(extent), fua(request))
+        perform(Operation::CompareAndWrite(extent), fua(command))
     }
 
     /// PRE-FETCH (SBC-3, 5.9 and 5.10): 0 blocks mean all blocks up to the end.
-    fn prefetch(&mut self, request: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+    fn prefetch(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
         let medium = self.ready()?;
         let mut extent = place.extent(&medium)?;
         if extent.length == 0 {
             extent.length = medium.blocks * u64::from(medium.block_size) - extent.offset;
         }
-        let _immediate = request.bit(1, 1);
-        if extent.length == 0 { Ok(Reply::Good) } else { perform(Action::Prefetch(extent), false) }
+        let _immediate = command.bit(1, 1);
+        if extent.length == 0 { Ok(Reply::Good) } else { perform(Operation::Prefetch(extent), false) }
     }
 
     /// SYNCHRONIZE CACHE (SBC-3, 5.26 and 5.27): flushes the whole cache, whatever blocks are named. With IMMED, the
     /// reply still comes only at the end, which SBC-3 allows.
-    fn synchronize_cache(&mut self, _: &Request<'_>, place: Place) -> Result<Reply, Sense> {
+    fn synchronize_cache(&mut self, _: &Command<'_>, place: Place) -> Result<Reply, Sense> {
         place.extent(&self.ready()?)?;
         Ok(flush())
     }
 
     /// SEEK (MMC-6, 6.37).
-    pub(super) fn seek(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
-        Place { lba: request.be32(2).into(), blocks: 1 }.extent(&self.ready()?)?;
+    pub(super) fn seek(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
+        Place { lba: command.be32(2).into(), blocks: 1 }.extent(&self.ready()?)?;
         Ok(Reply::Good)
     }
 
     /// READ CAPACITY (10) (SBC-3, 5.15).
-    pub(super) fn read_capacity_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_capacity_10(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let medium = self.ready()?;
-        if request.be32(2) != 0 {
+        if command.be32(2) != 0 {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
         let last = u32::try_from(medium.last_block()).unwrap_or(u32::MAX);
@@ -226,9 +227,9 @@ impl LogicalUnit {
     }
 
     /// READ CAPACITY (16) (SBC-3, 5.16).
-    pub(super) fn read_capacity_16(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_capacity_16(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let medium = self.ready()?;
-        if request.be64(2) != 0 {
+        if command.be64(2) != 0 {
             return Err(Sense::INVALID_FIELD_IN_CDB);
         }
         let mut data = vec![0; 32];
@@ -237,28 +238,28 @@ impl LogicalUnit {
         data[13] = physical_exponent(medium.block_size);
         // LBPME: blocks can be released. LBPRZ: they then read as zeros.
         data[14] = if medium.provisioning { 0xc0 } else { 0 };
-        answer(data, request.be32(10) as usize)
+        answer(data, command.be32(10) as usize)
     }
 
     /// READ DEFECT DATA (10) (SBC-3, 5.17): there are no defects.
-    pub(super) fn read_defect_data_10(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_defect_data_10(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         self.ready()?;
-        answer(vec![0, request.byte(2) & 0x1f, 0, 0], request.be16(7).into())
+        answer(vec![0, command.byte(2) & 0x1f, 0, 0], command.be16(7).into())
     }
 
     /// READ DEFECT DATA (12) (SBC-3, 5.18).
-    pub(super) fn read_defect_data_12(&mut self, request: &Request<'_>) -> Result<Reply, Sense> {
+    pub(super) fn read_defect_data_12(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         self.ready()?;
-        answer(vec![0, request.byte(1) & 0x1f, 0, 0, 0, 0, 0, 0], request.be32(6) as usize)
+        answer(vec![0, command.byte(1) & 0x1f, 0, 0, 0, 0, 0, 0], command.be32(6) as usize)
     }
 }
 
-fn byte_check(request: &Request<'_>) -> u8 {
-    request.byte(1) >> 1 & 3
+fn byte_check(command: &Command<'_>) -> u8 {
+    command.byte(1) >> 1 & 3
 }
 
-fn buffer_holds(request: &Request<'_>, length: u64) -> Result<(), Sense> {
-    if (request.data_out.length() as u64) < length { Err(Sense::INVALID_FIELD_IN_CDB) } else { Ok(()) }
+fn buffer_holds(command: &Command<'_>, length: u64) -> Result<(), Sense> {
+    if (command.data_out.length() as u64) < length { Err(Sense::INVALID_FIELD_IN_CDB) } else { Ok(()) }
 }
 
 /// Returns the logarithm of the number of logical blocks in 4096 bytes, the best unit for writes to host files.
@@ -267,5 +268,5 @@ pub(super) fn physical_exponent(block_size: u32) -> u8 {
 }
 
 #[cfg(test)]
-#[path = "block_tests.rs"]
+#[path = "blocks_tests.rs"]
 mod tests;

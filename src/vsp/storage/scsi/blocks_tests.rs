@@ -1,6 +1,7 @@
 use super::super::testing::{MEDIUM, check, check_with, data, disk, job, response, unit};
-use super::super::{DeviceKind, Failure, Medium, Response};
+use super::super::{DeviceKind, Medium, Response};
 use super::*;
+use crate::block::request::RequestError;
 
 fn extent(offset: u64, length: u64) -> Extent {
     Extent { offset, length }
@@ -20,17 +21,17 @@ fn all_four_reads_and_writes_know_their_fields() {
             vec![0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0],
         ),
     ] {
-        assert_eq!(job(&mut unit, &read, &[]), Job { action: Action::Read(at), durable: false });
-        assert_eq!(job(&mut unit, &write, &bytes), Job { action: Action::Write(at), durable: false });
+        assert_eq!(job(&mut unit, &read, &[]), Job::of(Operation::Read(at), false));
+        assert_eq!(job(&mut unit, &write, &bytes), Job::of(Operation::Write(at), false));
     }
 }
 
 #[test]
 fn no_blocks_are_256_in_six_bytes_and_none_in_more() {
     let mut unit = disk();
-    let read = |action| Job { action, durable: false };
+    let read = |operation| Job::of(operation, false);
     // No more than there is room for: the tests have 64 KiB.
-    assert_eq!(job(&mut unit, &[0x08, 0, 0, 0, 0, 0], &[]), read(Action::Read(extent(0, 65536))));
+    assert_eq!(job(&mut unit, &[0x08, 0, 0, 0, 0, 0], &[]), read(Operation::Read(extent(0, 65536))));
     assert_eq!(response(&mut unit, &[0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]), Response::GOOD);
 }
 
@@ -50,12 +51,12 @@ fn a_command_that_leaves_the_medium_names_the_first_block_that_is_not_there() {
 #[test]
 fn fua_asks_for_durability_and_so_does_a_cache_that_is_off() {
     let mut unit = disk();
-    assert!(job(&mut unit, &[0x2a, 8, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).durable);
-    assert!(!job(&mut unit, &[0x2a, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).durable);
+    assert!(job(&mut unit, &[0x2a, 8, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).request.durable);
+    assert!(!job(&mut unit, &[0x2a, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).request.durable);
     let mut page = vec![0, 0, 0, 0, 8, 18];
     page.resize(24, 0);
     job(&mut unit, &[0x15, 0x10, 0, 0, 24, 0], &page);
-    assert!(job(&mut unit, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).durable);
+    assert!(job(&mut unit, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).request.durable);
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn a_write_without_its_data_is_refused() {
     assert_eq!(check_with(&mut unit, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 2, 0], &[0; 1023]), Sense::INVALID_FIELD_IN_CDB);
     let compare = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
     assert_eq!(check_with(&mut unit, &compare, &[0; 1023]), Sense::INVALID_FIELD_IN_CDB);
-    assert_eq!(job(&mut unit, &compare, &[0; 1024]).action, Action::CompareAndWrite(extent(0, 512)));
+    assert_eq!(job(&mut unit, &compare, &[0; 1024]).request.operation, Operation::CompareAndWrite(extent(0, 512)));
 }
 
 #[test]
@@ -100,9 +101,15 @@ fn verify_checks_or_compares_as_bytchk_says() {
     let mut unit = disk();
     let verify = |check: u8, blocks: u8| [0x2f, check << 1, 0, 0, 0, 0, 0, 0, blocks, 0];
     let one = extent(0, 1024);
-    assert_eq!(job(&mut unit, &verify(0, 2), &[]).action, Action::Check(one));
-    assert_eq!(job(&mut unit, &verify(1, 2), &[0; 1024]).action, Action::Compare { extent: one, repeat: None });
-    assert_eq!(job(&mut unit, &verify(3, 2), &[0; 512]).action, Action::Compare { extent: one, repeat: Some(512) });
+    assert_eq!(job(&mut unit, &verify(0, 2), &[]).request.operation, Operation::Check(one));
+    assert_eq!(
+        job(&mut unit, &verify(1, 2), &[0; 1024]).request.operation,
+        Operation::Compare { extent: one, repeat: None }
+    );
+    assert_eq!(
+        job(&mut unit, &verify(3, 2), &[0; 512]).request.operation,
+        Operation::Compare { extent: one, repeat: Some(512) }
+    );
     assert_eq!(check(&mut unit, &verify(2, 2)), Sense::INVALID_FIELD_IN_CDB);
     assert_eq!(check_with(&mut unit, &verify(1, 2), &[0; 512]), Sense::INVALID_FIELD_IN_CDB);
 }
@@ -124,8 +131,8 @@ fn both_capacities_are_told_and_the_short_one_says_when_it_is_too_short() {
 fn synchronize_cache_flushes_whatever_blocks_it_names() {
     let mut unit = disk();
     let job = job(&mut unit, &[0x35, 2, 0, 0, 0, 7, 0, 0, 1, 0], &[]);
-    assert_eq!(job, Job { action: Action::Flush, durable: true });
+    assert_eq!(job, Job::of(Operation::Flush, true));
     assert_eq!(check(&mut unit, &[0x35, 0, 0xff, 0, 0, 0, 0, 0, 0, 0]), Sense::LBA_OUT_OF_RANGE);
-    let failed = unit.finish(&job, Err(Failure::Write(0)));
+    let failed = unit.finish(&job, Err(RequestError::Write(0)));
     assert_eq!(failed.sense.expect("sense data")[2], 3);
 }

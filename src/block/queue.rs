@@ -1,0 +1,324 @@
+//! A queue of requests: one user's requests to any number of disks, from submission to completion.
+//!
+//! A queue belongs to one thread, which sleeps elsewhere, on an eventfd that the queue signals. A request that can go straight
+//! to a file goes through the queue's own io_uring, a batch with one system call; the others go to threads.
+//! The number of requests in flight is bounded.
+//!
+//! While the machine is paused, a queue [begins nothing and lets nothing go on](Queue::hold).
+//!
+//! Closing a queue cancels its long requests, and waits for everything that it has begun, because the guest may reuse its
+//! pages afterwards. If the guest is gone, it waits for a moment only: a disk that hangs must not keep a machine from
+//! its end.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::cancel::{Cancel, Flag};
+use super::gate::Share;
+use super::hold::Hold;
+use super::image::Image;
+use super::request::{Operation, Request, RequestError, Success};
+use super::ring::{Completion, FileOperation, Ring};
+use super::threads::SharedThreads;
+use super::vectored::Vectors;
+use crate::host::limited;
+use crate::memory::buffer::GuestBuffer;
+
+/// Time that a queue waits for its requests after the guest is gone.
+pub(crate) const GRACE: Duration = Duration::from_millis(300);
+
+/// A request that has completed.
+pub struct Completed<T> {
+    /// The request, as it was submitted.
+    pub request: Request,
+    /// Its guest memory.
+    pub pages: GuestBuffer,
+    /// Its result.
+    pub result: Result<Success, RequestError>,
+    /// What its submitter wants to know again.
+    pub context: T,
+}
+
+/// A request in flight.
+struct InFlight<T> {
+    request: Request,
+    pages: GuestBuffer,
+    context: T,
+    /// Lets it write beside other writes, if it goes through the ring.
+    _share: Option<Share>,
+}
+
+/// The results of requests that threads have performed, until the queue's thread takes them.
+struct Mailbox {
+    results: Mutex<Vec<(u32, Result<Success, RequestError>)>>,
+    /// The eventfd that the queue's thread sleeps on.
+    doorbell: OwnedFd,
+}
+
+impl Mailbox {
+    fn post(&self, tag: u32, result: Result<Success, RequestError>) {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).push((tag, result));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A full counter wakes as well as one that is not.
+        let _ = rustix::io::write(&self.doorbell, &1_u64.to_ne_bytes());
+    }
+
+    fn take(&self) -> Vec<(u32, Result<Success, RequestError>)> {
+        std::mem::take(&mut *self.results.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A queue of requests; see the module's description. Each has a `T`, which comes back when it completes.
+pub struct Queue<T> {
+    /// Dropped before what its requests use.
+    ring: Option<Ring>,
+    /// By tag.
+    requests: Vec<Option<InFlight<T>>>,
+    free: Vec<u32>,
+    mailbox: Arc<Mailbox>,
+    threads: Arc<SharedThreads>,
+    /// The ring's completions of one poll. Empty between polls.
+    reaped: Vec<Completion>,
+    /// Cancels the long requests.
+    closed: Flag,
+    /// Cancels all requests.
+    abandoned: Flag,
+    hold: Hold,
+    is_guest_gone: Box<dyn Fn() -> bool + Send>,
+}
+
+impl<T> Queue<T> {
+    /// Creates a queue for up to `capacity` requests in flight. The eventfd `doorbell` is signalled when requests have
+    /// completed; `is_guest_gone` returns `true` once nothing can use the guest's memory any more.
+    ///
+    /// # Errors
+    /// Returns the host's error if the eventfd cannot be used.
+    pub fn new(
+        capacity: u32,
+        doorbell: OwnedFd,
+        threads: Arc<SharedThreads>,
+        is_guest_gone: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::with_ring(new_ring(capacity), capacity, doorbell, threads, is_guest_gone)
+    }
+
+    /// Creates a queue with that ring, or with threads alone.
+    pub(crate) fn with_ring(
+        mut ring: Option<Ring>,
+        capacity: u32,
+        doorbell: OwnedFd,
+        threads: Arc<SharedThreads>,
+        is_guest_gone: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<Self> {
+        if let Some(ring) = &mut ring {
+            ring.notify(doorbell.try_clone()?)?;
+        }
+        let mailbox = Arc::new(Mailbox { results: Mutex::default(), doorbell });
+        let hold = Hold::new({
+            let mailbox = mailbox.clone();
+            move || mailbox.wake()
+        });
+        Ok(Self {
+            ring,
+            requests: (0..capacity).map(|_| None).collect(),
+            free: (0..capacity).rev().collect(),
+            mailbox,
+            threads,
+            reaped: Vec::new(),
+            closed: Flag::default(),
+            abandoned: Flag::default(),
+            hold,
+            is_guest_gone: Box::new(is_guest_gone),
+        })
+    }
+
+    /// Returns `true` if another request may be submitted.
+    pub fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Returns the number of requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.requests.len() - self.free.len()
+    }
+
+    /// Begins a request to `image`, with the guest memory `pages`. It completes in [`poll`](Self::poll). `cancel` cancels it, if it has
+    /// not begun or is long.
+    ///
+    /// The queue must [have room](Self::has_room): if not, the request is lost.
+    pub fn submit(&mut self, image: &Arc<Image>, request: Request, pages: GuestBuffer, cancel: Flag, context: T) {
+        let Some(tag) = self.free.pop() else { return };
+        let direct = self.ring.as_mut().and_then(|ring| {
+            let (file, operation, share) = straight(&request, &pages, image)?;
+            ring.push(tag, file, operation).ok().map(|()| share)
+        });
+        let share = direct.unwrap_or_else(|| {
+            let mailbox = self.mailbox.clone();
+            let then = move |result| mailbox.post(tag, result);
+            let (closed, abandoned) = (self.closed.clone(), self.abandoned.clone());
+            let cancel = Cancel { target: cancel, queue: closed, guest: abandoned, hold: self.hold.clone() };
+            image.perform(&self.threads, request.clone(), pages.clone(), cancel, then);
+            None
+        });
+        self.requests[tag as usize] = Some(InFlight { request, pages, context, _share: share });
+    }
+
+    /// Submits the batch to the kernel, and calls `each` with every request that has completed, without sleeping.
+    ///
+    /// # Errors
+    /// Returns the kernel's error.
+    pub fn poll(&mut self, mut each: impl FnMut(Completed<T>)) -> io::Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.enter()?;
+            let mut reaped = std::mem::take(&mut self.reaped);
+            let outcome = ring.reap(|completion| reaped.push(completion));
+            for Completion { tag, result } in reaped.drain(..) {
+                let result = |request: &Request| match (result, &request.operation) {
+                    (Ok(()), _) => Ok(Success::Done),
+                    (Err((offset, error)), Operation::Read(_)) => Err(RequestError::of_read(offset, &error)),
+                    (Err((offset, error)), _) => Err(RequestError::of_write(offset, &error)),
+                };
+                self.complete(tag, result, &mut each);
+            }
+            self.reaped = reaped;
+            outcome?;
+        }
+        for (tag, result) in self.mailbox.take() {
+            self.complete(tag, |_| result, &mut each);
+        }
+        Ok(())
+    }
+
+    fn complete(
+        &mut self,
+        tag: u32,
+        result: impl FnOnce(&Request) -> Result<Success, RequestError>,
+        each: &mut impl FnMut(Completed<T>),
+    ) {
+        let Some(done) = self.requests.get_mut(tag as usize).and_then(Option::take) else { return };
+        self.free.push(tag);
+        let InFlight { request, pages, context, .. } = done;
+        let result = result(&request);
+        each(Completed { request, pages, result, context });
+    }
+
+    /// Begins no request and lets none go on until [`release`](Self::release). Short requests in flight end; long ones
+    /// stop at their next step.
+    pub fn hold(&self) {
+        self.hold.begin();
+    }
+
+    /// Returns `true` if nothing uses the disks and guest memory. During a [`hold`](Self::hold), the doorbell is signalled
+    /// when it is worth polling and asking again.
+    pub fn is_quiet(&self) -> bool {
+        self.hold.is_quiet() && self.ring.as_ref().is_none_or(|ring| ring.in_flight() == 0)
+    }
+
+    /// Ends a [`hold`](Self::hold).
+    pub fn release(&self) {
+        self.hold.end();
+    }
+
+    /// Cancels the long requests, and waits for all, whose results are lost. If the guest is gone and they do not end, it leaves them to
+    /// themselves.
+    pub fn close(&mut self) {
+        self.closed.set();
+        self.hold.end();
+        // The guest may reuse its pages after this, so nothing may use them any more.
+        let mut alone_since = None;
+        while self.in_flight() > 0 && self.poll(drop).is_ok() {
+            if (self.is_guest_gone)() && alone_since.get_or_insert_with(Instant::now).elapsed() > GRACE {
+                self.abandon();
+                break;
+            }
+            if self.in_flight() > 0 && sleep_on(&self.mailbox.doorbell, GRACE).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Leaves the requests in flight to themselves. They keep the guest's memory mapped as long as they need it.
+    fn abandon(&mut self) {
+        self.abandoned.set();
+        limited::warn!("{} requests of the guest have not completed: does one of its disks hang?", self.in_flight());
+        let Some(ring) = self.ring.take().filter(|ring| ring.in_flight() > 0) else { return };
+        // Dropping the ring waits for the kernel, and this thread must not.
+        let waiting = std::thread::Builder::new().name("disk-rest".into()).spawn(move || drop(ring));
+        if let Err(error) = waiting {
+            limited::warn!("a machine's end waits for its disks, because a thread cannot be started: {error}");
+        }
+    }
+}
+
+impl<T> Drop for Queue<T> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Returns how a request goes straight to its file, if it can.
+fn straight(
+    request: &Request,
+    pages: &GuestBuffer,
+    image: &Image,
+) -> Option<(Arc<File>, FileOperation, Option<Share>)> {
+    let direct = image.disk().file()?;
+    let Request { operation, durable } = request;
+    let vectors = |length: u64| Vectors::new(pages, length as usize).ok();
+    let (operation, share) = match operation {
+        Operation::Read(extent) if !durable => {
+            let vectors = vectors(extent.length).filter(|vectors| direct.takes(extent.offset, vectors))?;
+            (FileOperation::Read(vectors, extent.offset), None)
+        }
+        Operation::Write(extent) => {
+            let vectors = vectors(extent.length).filter(|vectors| direct.takes_write(extent.offset, vectors))?;
+            let share = image.gate.try_share()?;
+            (FileOperation::Write { vectors, offset: extent.offset, durable: *durable }, Some(share))
+        }
+        Operation::Flush => (FileOperation::Flush, None),
+        _ => return None,
+    };
+    Some((direct.file.clone(), operation, share))
+}
+
+/// Returns a ring, if the host allows one.
+pub(crate) fn new_ring(capacity: u32) -> Option<Ring> {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    match Ring::new(capacity) {
+        Ok(ring) => Some(ring),
+        Err(error) => {
+            if !SAID.swap(true, Ordering::Relaxed) {
+                log::warn!("the host does not allow io_uring ({error}): disks use threads instead, which is slower");
+            }
+            None
+        }
+    }
+}
+
+/// Sleeps until the eventfd is signalled, and takes the signal; or until the time is over.
+pub(crate) fn sleep_on(doorbell: &OwnedFd, most: Duration) -> io::Result<()> {
+    let time = Timespec::try_from(most).ok();
+    match poll(&mut [PollFd::new(&doorbell.as_fd(), PollFlags::IN)], time.as_ref()) {
+        Ok(0) | Err(Errno::INTR) => return Ok(()),
+        Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::io::read(doorbell, &mut [0; 8]) {
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;
