@@ -75,21 +75,21 @@ fn two_partitions_exchange_frames_and_each_is_counted() {
         assert!(matches!(end, End::PoweredOff), "{end}");
     }
     for (from, to) in [(0, 1), (1, 0)] {
-        let (sent, got) = (&nics[from].statistics().transmit, &nics[to].statistics().receive);
+        let (sent, got) = (nics[from].counters().transmit, nics[to].counters().receive);
         println!(
             "adapter {from} sent {} frames, adapter {to} got {}, lost {}",
             sent.frames(),
             got.frames(),
-            got.dropped()
+            got.dropped
         );
         assert!(sent.frames() >= count && sent.frames() == got.frames(), "{sent:?} {got:?}");
-        assert_eq!((sent.dropped(), sent.errors(), got.dropped(), got.errors()), (0, 0, 0, 0));
+        assert_eq!((sent.dropped, sent.errors, got.dropped, got.errors), (0, 0, 0, 0));
     }
 }
 
 /// How many frames each adapter has sent, and how many it has got.
 fn counts(nics: &[Arc<Nic>]) -> Vec<(u64, u64)> {
-    let counts = |nic: &Arc<Nic>| (nic.statistics().transmit.frames(), nic.statistics().receive.frames());
+    let counts = |nic: &Arc<Nic>| (nic.counters().transmit.frames(), nic.counters().receive.frames());
     nics.iter().map(counts).collect()
 }
 
@@ -130,7 +130,7 @@ fn sixteen_partitions_get_their_share() {
     for (now, before) in counts(&nics).iter().zip(&before) {
         (sent, got) = (sent + now.0 - before.0, got + now.1 - before.1);
     }
-    let dropped: u64 = nics.iter().map(|nic| nic.statistics().receive.dropped()).sum();
+    let dropped: u64 = nics.iter().map(|nic| nic.counters().receive.dropped).sum();
     println!("sixteen partitions: {sent} frames sent, {got} got, {dropped} dropped");
     assert!(is_fair && dropped == 0);
     // The others are on their way: a window's questions, or the answers to them.

@@ -1,4 +1,4 @@
-use super::super::open;
+use super::super::open::open;
 use super::*;
 use crate::block::{Cache, Format, ImageOptions};
 use crate::memory;

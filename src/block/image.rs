@@ -1,11 +1,18 @@
 //! A disk in use: the disk, and the state that its users share.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use super::Disk;
 use super::cancel::Cancel;
+use super::counters::{DiskCounters, DiskCounts};
+use super::error::DiskError;
 use super::gate::Gate;
+use super::open::open;
+use super::options::{Format, ImageOptions};
 use super::perform::perform;
 use super::pool::Pool;
 use super::request::{Request, RequestError, Success};
@@ -22,12 +29,43 @@ pub struct Image {
     pub(super) gate: Arc<Gate>,
     pool: Pool,
     sector: u32,
+    path: PathBuf,
+    pub(super) counters: DiskCounters,
+}
+
+/// What there is to know about a disk in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ImageReport {
+    /// The path of its image, as in its options. Empty for a disk that has no image.
+    pub path: PathBuf,
+    /// The format of the image, as it was found.
+    pub format: Format,
+    /// Size of a sector in bytes.
+    pub sector: u32,
+    /// Whether it cannot be written.
+    pub read_only: bool,
+    /// Its counters.
+    pub counters: DiskCounts,
 }
 
 impl Image {
-    /// Puts a disk into use, in sectors of `sector` bytes.
+    /// Opens the image that `options` describe, and puts it into use.
+    ///
+    /// # Errors
+    /// Returns an error if the image cannot be used.
+    pub fn open(options: &ImageOptions) -> Result<Arc<Self>, DiskError> {
+        Ok(Self::with_path(open(options)?, options.sector, options.path.clone()))
+    }
+
+    /// Puts a disk without an image into use, in sectors of `sector` bytes.
     pub fn new(disk: Box<dyn Disk>, sector: u32) -> Arc<Self> {
-        Arc::new(Self { disk, gate: Arc::default(), pool: Pool::default(), sector })
+        Self::with_path(disk, sector, PathBuf::new())
+    }
+
+    fn with_path(disk: Box<dyn Disk>, sector: u32, path: PathBuf) -> Arc<Self> {
+        let (gate, pool, counters) = Default::default();
+        Arc::new(Self { disk, gate, pool, sector, path, counters })
     }
 
     /// Returns the disk.
@@ -46,6 +84,17 @@ impl Image {
     /// Returns the host's error.
     pub fn sectors(&self) -> io::Result<u64> {
         Ok(self.disk.size()? / u64::from(self.sector))
+    }
+
+    /// Returns what there is to know about it now, without asking the host.
+    pub(crate) fn report(&self) -> ImageReport {
+        ImageReport {
+            path: self.path.clone(),
+            format: self.disk.format(),
+            sector: self.sector,
+            read_only: self.disk.read_only(),
+            counters: self.counters.snapshot(),
+        }
     }
 
     /// Performs a request on a thread: one of the image's, or one for long requests. That thread then calls `then`.
@@ -67,5 +116,11 @@ impl Image {
             then(result);
         };
         threads.run(amplified > MAX_AMPLIFIED, &self.pool, task);
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        log::debug!("a disk is closed: {:?}", self.report());
     }
 }

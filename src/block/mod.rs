@@ -9,7 +9,7 @@
 //! - [`open`](mod@open), `options`, `opened`, `lock`, `error`: from the options of an image to the disk.
 //! - `file`, `qcow2`: the formats.
 //! - [`request`]: requests, and their results.
-//! - [`queue`]: one user's requests in flight. [`image`]: a disk in use.
+//! - [`queue`]: one user's requests in flight. [`image`]: a disk in use. [`counters`]: what it has done.
 //! - `ring`: io_uring, for reads, writes and flushes of disks that lie one to one in a file.
 //! - `perform`: all other requests, on a thread of `pool`, which has a few for each disk, or of [`threads`], for requests that cost
 //!   the host far more than the guest. `budget`: the number of threads that the disks of a controller have together.
@@ -25,6 +25,7 @@ use crate::memory::buffer::GuestBuffer;
 
 mod budget;
 pub mod cancel;
+pub mod counters;
 mod error;
 mod file;
 mod gate;
@@ -47,7 +48,6 @@ mod vectored;
 
 pub use error::DiskError;
 pub use image::Image;
-pub use open::open;
 pub use options::{BackingFiles, Cache, Format, ImageOptions};
 pub use queue::Queue;
 pub use request::Request;
@@ -68,6 +68,11 @@ pub trait Disk: Send + Sync {
 
     /// Whether it can give space back.
     fn can_discard(&self) -> bool;
+
+    /// The format of its image.
+    fn format(&self) -> Format {
+        Format::Raw
+    }
 
     /// Fills `bytes` from `offset`.
     ///

@@ -51,8 +51,21 @@ struct InFlight<T> {
     request: Request,
     pages: GuestBuffer,
     context: T,
+    begun: Begun,
     /// Lets it write beside other writes, if it goes through the ring.
     _share: Option<Share>,
+}
+
+/// Counts a request as in flight until it is dropped.
+struct Begun {
+    image: Arc<Image>,
+    at: Instant,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.image.counters.end();
+    }
 }
 
 /// The results of requests that threads have performed, until the queue's thread takes them.
@@ -89,6 +102,9 @@ pub struct Queue<T> {
     threads: Arc<SharedThreads>,
     /// The ring's completions of one poll. Empty between polls.
     reaped: Vec<Completion>,
+    /// The time when the batch began that the next poll submits. One for all of its requests: reading the clock for
+    /// each would cost more than to count it.
+    batch: Option<Instant>,
     /// Cancels the long requests.
     closed: Flag,
     /// Cancels all requests.
@@ -135,6 +151,7 @@ impl<T> Queue<T> {
             mailbox,
             threads,
             reaped: Vec::new(),
+            batch: None,
             closed: Flag::default(),
             abandoned: Flag::default(),
             hold,
@@ -156,10 +173,10 @@ impl<T> Queue<T> {
     /// not begun or is long.
     ///
     /// The queue must [have room](Self::has_room): if not, the request is lost.
-    pub fn submit(&mut self, image: &Arc<Image>, request: Request, pages: GuestBuffer, cancel: Flag, context: T) {
+    pub fn submit(&mut self, image: Arc<Image>, request: Request, pages: GuestBuffer, cancel: Flag, context: T) {
         let Some(tag) = self.free.pop() else { return };
         let direct = self.ring.as_mut().and_then(|ring| {
-            let (file, operation, share) = straight(&request, &pages, image)?;
+            let (file, operation, share) = straight(&request, &pages, &image)?;
             ring.push(tag, file, operation).ok().map(|()| share)
         });
         let share = direct.unwrap_or_else(|| {
@@ -170,7 +187,9 @@ impl<T> Queue<T> {
             image.perform(&self.threads, request.clone(), pages.clone(), cancel, then);
             None
         });
-        self.requests[tag as usize] = Some(InFlight { request, pages, context, _share: share });
+        image.counters.begin();
+        let begun = Begun { image, at: *self.batch.get_or_insert_with(Instant::now) };
+        self.requests[tag as usize] = Some(InFlight { request, pages, context, begun, _share: share });
     }
 
     /// Submits the batch to the kernel, and calls `each` with every request that has completed, without sleeping.
@@ -178,6 +197,8 @@ impl<T> Queue<T> {
     /// # Errors
     /// Returns the kernel's error.
     pub fn poll(&mut self, mut each: impl FnMut(Completed<T>)) -> io::Result<()> {
+        self.batch = None;
+        let mut now = None;
         if let Some(ring) = &mut self.ring {
             ring.enter()?;
             let mut reaped = std::mem::take(&mut self.reaped);
@@ -188,13 +209,13 @@ impl<T> Queue<T> {
                     (Err((offset, error)), Operation::Read(_)) => Err(RequestError::of_read(offset, &error)),
                     (Err((offset, error)), _) => Err(RequestError::of_write(offset, &error)),
                 };
-                self.complete(tag, result, &mut each);
+                self.complete(tag, result, &mut now, &mut each);
             }
             self.reaped = reaped;
             outcome?;
         }
         for (tag, result) in self.mailbox.take() {
-            self.complete(tag, |_| result, &mut each);
+            self.complete(tag, |_| result, &mut now, &mut each);
         }
         Ok(())
     }
@@ -203,12 +224,16 @@ impl<T> Queue<T> {
         &mut self,
         tag: u32,
         result: impl FnOnce(&Request) -> Result<Success, RequestError>,
+        now: &mut Option<Instant>,
         each: &mut impl FnMut(Completed<T>),
     ) {
         let Some(done) = self.requests.get_mut(tag as usize).and_then(Option::take) else { return };
         self.free.push(tag);
-        let InFlight { request, pages, context, .. } = done;
+        let InFlight { request, pages, context, begun, _share } = done;
         let result = result(&request);
+        let took = now.get_or_insert_with(Instant::now).duration_since(begun.at);
+        begun.image.counters.count(&request, &result, took);
+        drop((begun, _share));
         each(Completed { request, pages, result, context });
     }
 

@@ -3,9 +3,9 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::super::Disk;
 use super::super::options::ImageOptions;
 use super::super::testing::{VectorDisk, extent};
-use super::super::{Disk, open};
 use super::*;
 use crate::memory::{self, GuestMemory};
 
@@ -34,7 +34,7 @@ impl User {
 
     fn submit(&mut self, image: &Arc<Image>, operation: Operation, context: u64) {
         let pages = self.pages(context);
-        self.queue.submit(image, Request { operation, durable: false }, pages, Flag::default(), context);
+        self.queue.submit(image.clone(), Request { operation, durable: false }, pages, Flag::default(), context);
     }
 
     /// Waits for that many requests, and returns what comes back, by context.
@@ -53,7 +53,7 @@ impl User {
 
 fn scratch() -> Arc<Image> {
     let options = ImageOptions { path: "memory:1M".into(), ..ImageOptions::default() };
-    Image::new(open(&options).expect("a disk"), 512)
+    Image::open(&options).expect("a disk")
 }
 
 fn both_ways(test: impl Fn(User)) {
@@ -130,7 +130,7 @@ fn a_read_beyond_the_end_of_the_file_says_where_it_failed() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         file.as_file().set_len(8192).expect("room");
         let options = ImageOptions { path: file.path().into(), ..ImageOptions::default() };
-        let image = Image::new(open(&options).expect("a disk"), 512);
+        let image = Image::open(&options).expect("a disk");
         file.as_file().set_len(4096).expect("less");
         user.submit(&image, Operation::Read(extent(4096, 4096)), 3);
         assert_eq!(user.wait(1), [(3, Err(RequestError::Read(4096)))]);
@@ -189,7 +189,7 @@ fn a_cancelled_request_stops_at_its_next_step_and_others_go_on() {
     let (disk, image) = slow();
     let cancel = Flag::default();
     let check = Request { operation: Operation::Check(extent(0, 1 << 40)), durable: false };
-    user.queue.submit(&image, check, GuestBuffer::default(), cancel.clone(), 1);
+    user.queue.submit(image.clone(), check, GuestBuffer::default(), cancel.clone(), 1);
     disk.gate.wait();
     cancel.set();
     disk.gate.wait();
@@ -231,5 +231,32 @@ fn a_queue_that_is_closed_has_nothing_in_flight() {
         user.queue.close();
         assert_eq!(user.queue.in_flight(), 0);
         assert!(Arc::strong_count(&image) == 1);
+    });
+}
+
+#[test]
+fn an_image_reports_what_it_is_and_what_was_done_to_it() {
+    both_ways(|mut user| {
+        let (file, start) = (tempfile::NamedTempFile::new().expect("a file"), Instant::now());
+        file.as_file().set_len(1 << 20).expect("room");
+        let image = Image::open(&ImageOptions { path: file.path().into(), ..ImageOptions::default() }).expect("a disk");
+        user.submit(&image, Operation::Write(extent(0, 4096)), 0);
+        user.submit(&image, Operation::Read(extent(4096, 2048)), 1);
+        assert_eq!(image.report().counters.in_flight, 2);
+        user.wait(2);
+        user.submit(&image, Operation::Unmap([extent(0, 4096)].into_iter().collect()), 2);
+        user.submit(&image, Operation::Read(extent(1 << 20, 512)), 3);
+        user.wait(2);
+        let report = image.report();
+        let counts = &report.counters;
+        assert_eq!((report.path.as_path(), report.sector, report.read_only), (file.path(), 512, false));
+        assert_eq!((counts.writes, counts.written_bytes, counts.reads, counts.read_bytes), (1, 4096, 1, 2048));
+        assert_eq!((counts.unmaps, counts.errors, counts.in_flight, counts.max_in_flight), (1, 1, 0, 2));
+        // No request took longer than all of them.
+        let longest = counts.latency.iter().rposition(|count| *count > 0).expect("four requests");
+        assert_eq!(counts.latency.iter().sum::<u64>(), 4);
+        assert!(longest == 0 || start.elapsed() >= Duration::from_micros(1 << (longest - 1)));
+        let json = serde_json::to_value(&report).expect("plain values");
+        assert_eq!((&json["format"], &json["counters"]["read-bytes"]), (&"raw".into(), &2048.into()));
     });
 }

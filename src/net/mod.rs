@@ -14,6 +14,7 @@ use switch::uplink::Cable;
 
 pub mod attachment;
 pub mod capture;
+pub mod counters;
 pub mod frame;
 pub mod mac;
 pub mod none;

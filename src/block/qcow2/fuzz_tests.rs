@@ -252,7 +252,7 @@ fn child() {
         let config = ImageOptions {
             path: own.clone(),
             readonly: random.below(8) == 0,
-            format: crate::block::Format::Qcow2,
+            format: Format::Qcow2,
             backing: random.of(&[BackingFiles::Folder, BackingFiles::Any]),
             ..ImageOptions::default()
         };

@@ -18,6 +18,7 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 
 use super::error::DiskError;
 use super::opened::Opened;
+use super::options::Format;
 use super::{CHUNK, Disk};
 use crate::block::{BackingFiles, Cache, ImageOptions};
 use crate::host::magic;
@@ -268,6 +269,10 @@ impl Disk for Qcow2Disk {
 
     fn can_discard(&self) -> bool {
         self.discard != Discard::No
+    }
+
+    fn format(&self) -> Format {
+        Format::Qcow2
     }
 
     fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::controller::{Controller, MAX_LUNS};
 use super::scsi::{DeviceKind, Identity};
 use super::unit::Unit;
-use crate::block::{self, BackingFiles, Cache, DiskError, Format, Image, ImageOptions};
+use crate::block::{BackingFiles, Cache, DiskError, Format, Image, ImageOptions};
 
 /// Maximum number of controllers of a machine, as on Hyper-V.
 pub const MAX_CONTROLLERS: u8 = 4;
@@ -190,17 +190,16 @@ impl DiskConfig {
         if self.path.as_os_str().is_empty() {
             return Ok(None);
         }
-        let sector = self.sector();
         let options = ImageOptions {
             path: self.path.clone(),
             readonly: self.readonly(),
             cache: self.cache,
-            sector,
+            sector: self.sector(),
             discard: self.discard,
             format: self.format,
             backing: self.backing,
         };
-        Ok(Some(Image::new(block::open(&options)?, sector)))
+        Ok(Some(Image::open(&options)?))
     }
 
     /// Creates the unit for that LUN.

@@ -120,7 +120,7 @@ impl Worker {
                 let (ticket, direction, length) = (*ticket, *direction, *length);
                 let pending = Pending { transaction_id, ticket, unit, direction, length, allocation_length };
                 // The caller has asked for room.
-                self.queue.submit(&image, request, pages, cancel, pending);
+                self.queue.submit(image, request, pages, cancel, pending);
             }
         }
     }

@@ -21,7 +21,7 @@ use super::nvsp::device::Device;
 use super::nvsp::path::Path;
 use super::nvsp::sections::Sections;
 use super::nvsp::wire::Version;
-use super::rndis::statistics::Statistics;
+use crate::net::counters::{NetCounters, NetCounts};
 use crate::net::frame::FrameBuffer;
 use crate::net::none::Nowhere;
 use crate::net::switch::uplink::Cable;
@@ -111,7 +111,7 @@ impl Lane {
 
 /// A network adapter; see the module's description.
 pub struct Nic {
-    statistics: Arc<Statistics>,
+    counters: Arc<NetCounters>,
     shared: RwLock<Shared>,
     device: Mutex<Device>,
     lanes: Box<[Lane]>,
@@ -127,7 +127,7 @@ impl Nic {
     /// Creates an adapter on this backend.
     pub(crate) fn new(device: Device, backend: Backend) -> Arc<Self> {
         Arc::new(Self {
-            statistics: device.adapter().statistics().clone(),
+            counters: device.adapter().counters().clone(),
             shared: RwLock::default(),
             device: Mutex::new(device),
             lanes: backend.queues.into_iter().map(Lane::new).collect(),
@@ -138,9 +138,14 @@ impl Nic {
         })
     }
 
-    /// Returns the adapter's counters.
-    pub fn statistics(&self) -> &Statistics {
-        &self.statistics
+    /// Returns the adapter's counters as they are now.
+    pub fn counters(&self) -> NetCounts {
+        self.counters.snapshot()
+    }
+
+    /// Returns the counters, to be counted on.
+    pub(super) fn live_counters(&self) -> &NetCounters {
+        &self.counters
     }
 
     /// Sets the link up or down. A guest that has initialised the adapter is notified.
@@ -328,7 +333,7 @@ impl Nic {
         let mut inbox = lock(&lane.inbox);
         let was_empty = inbox.is_empty();
         if !inbox.push(std::mem::take(frame), hash) {
-            self.statistics.receive.count_dropped(1);
+            self.counters.receive.count_dropped(1);
         }
         drop(inbox);
         if was_empty {
@@ -342,7 +347,7 @@ impl Nic {
         if !received {
             let dropped = queue.dropped();
             let before = std::mem::replace(&mut *lock(&lane.dropped), dropped);
-            self.statistics.receive.count_dropped(dropped.saturating_sub(before));
+            self.counters.receive.count_dropped(dropped.saturating_sub(before));
         }
         received
     }
@@ -350,6 +355,6 @@ impl Nic {
 
 impl std::fmt::Debug for Nic {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Nic").field("statistics", &self.statistics).finish_non_exhaustive()
+        formatter.debug_struct("Nic").field("counters", &self.counters).finish_non_exhaustive()
     }
 }

@@ -9,13 +9,13 @@ use zerocopy::FromBytes;
 use super::path::Path;
 use super::wire::{MessageType, SendRndisPacket, Status, split};
 use crate::memory::buffer::{BufferError, GuestBuffer};
+use crate::net::counters::NetCounters;
 use crate::net::frame::{ETHERNET_HEADER, Frame, FrameBuffer, MAX_FRAME, Offload};
 use crate::net::offload::transmit::{TransmitError, prepare_checksum, prepare_large_send};
 use crate::net::offload::vlan;
 use crate::vsp::network::rndis::adapter::{MAX_CONTROL, MAX_TRANSFER};
 use crate::vsp::network::rndis::info::TransmitChecksum;
 use crate::vsp::network::rndis::packet::{DataMessage, DataMessages, PacketError};
-use crate::vsp::network::rndis::statistics::Statistics;
 
 /// The reason why a packet's RNDIS messages cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,29 +119,29 @@ impl Transmitter {
         path: &Path,
         request: &SendRndisPacket,
         ranges: &[GuestBuffer],
-        statistics: &Statistics,
+        counters: &NetCounters,
         mut send: impl FnMut(Frame<'_>) -> bool,
     ) -> Status {
         if let Err(error) = self.gather(path, request, ranges) {
             log::debug!("a network packet was refused: {error}");
-            statistics.transmit.count_error();
+            counters.transmit.count_error();
             return Status::INVALID_RNDIS_PACKET;
         }
         let Self { transfer, frame } = self;
         for message in DataMessages::new(transfer) {
             match message.map_err(|error: PacketError| error.to_string()) {
                 Ok(message) if path.running => match prepare(frame, path, &message) {
-                    Ok(()) if send(frame.frame()) => statistics.transmit.count(&frame.bytes),
-                    Ok(()) => statistics.transmit.count_dropped(1),
+                    Ok(()) if send(frame.frame()) => counters.transmit.count(&frame.bytes),
+                    Ok(()) => counters.transmit.count_dropped(1),
                     Err(error) => {
                         log::debug!("a frame from the guest was dropped: {error}");
-                        statistics.transmit.count_error();
+                        counters.transmit.count_error();
                     }
                 },
-                Ok(_) => statistics.transmit.count_dropped(1),
+                Ok(_) => counters.transmit.count_dropped(1),
                 Err(error) => {
                     log::debug!("a network packet was refused: {error}");
-                    statistics.transmit.count_error();
+                    counters.transmit.count_error();
                     return Status::INVALID_RNDIS_PACKET;
                 }
             }

@@ -21,14 +21,14 @@ fn rndis(information: &Information, frame: &[u8]) -> Vec<u8> {
 }
 
 /// Sends a packet and gives its completion and the frames, finished.
-fn send(path: &Path, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> (Status, Vec<Vec<u8>>, Statistics) {
-    let statistics = Statistics::default();
+fn send(path: &Path, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> (Status, Vec<Vec<u8>>, NetCounters) {
+    let counters = NetCounters::default();
     let mut frames = Vec::new();
-    let status = Transmitter::default().send(path, request, ranges, &statistics, |frame| {
+    let status = Transmitter::default().send(path, request, ranges, &counters, |frame| {
         finish(&frame, &mut FrameBuffer::default(), |bytes| frames.push(bytes.to_vec()));
         true
     });
-    (status, frames, statistics)
+    (status, frames, counters)
 }
 
 #[test]
@@ -38,9 +38,9 @@ fn a_frame_comes_out_of_a_section_of_the_send_buffer() {
     let frame = packet(false, protocol::UDP, 100);
     let bytes = rndis(&Information::default(), &frame);
     path.send.as_ref().unwrap().memory.write(3 * 6144, &bytes).unwrap();
-    let (status, frames, statistics) = send(&path, &data(3, bytes.len() as u32), &[]);
+    let (status, frames, counters) = send(&path, &data(3, bytes.len() as u32), &[]);
     assert_eq!((status, frames), (Status::SUCCESS, vec![frame]));
-    assert_eq!(statistics.transmit.frames(), 1);
+    assert_eq!(counters.snapshot().transmit.frames(), 1);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn open_checksums_tags_and_large_segments_come_out_right() {
     let range = guest.buffer(0x20_0000, bytes.len());
     range.write(0, &bytes).unwrap();
     let mut seen = None;
-    Transmitter::default().send(&path, &data(NONE, 0), &[range], &Statistics::default(), |frame| {
+    Transmitter::default().send(&path, &data(NONE, 0), &[range], &NetCounters::default(), |frame| {
         seen = Some(frame.offload.checksum);
         true
     });
@@ -116,9 +116,9 @@ fn frames_that_are_too_long_or_not_what_they_claim_are_dropped_alone() {
     let bytes = messages.concat();
     let range = guest.buffer(0x20_0000, bytes.len());
     range.write(0, &bytes).unwrap();
-    let (status, frames, statistics) = send(&path, &data(NONE, 0), &[range]);
+    let (status, frames, counters) = send(&path, &data(NONE, 0), &[range]);
     assert_eq!((status, frames), (Status::SUCCESS, vec![good.clone(), good]));
-    assert_eq!(statistics.transmit.errors(), 4);
+    assert_eq!(counters.snapshot().transmit.errors, 4);
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn packets_that_make_no_sense_are_completed_with_an_error() {
         (data(NONE, 0), vec![zeros]),
         (data(NONE, 0), vec![guest.buffer(0, 1 << 20)]),
     ] {
-        let (status, frames, statistics) = send(&path, &request, &ranges);
+        let (status, frames, counters) = send(&path, &request, &ranges);
         assert_eq!((status, frames.len()), (Status::INVALID_RNDIS_PACKET, 0), "{request:?}");
-        assert_eq!(statistics.transmit.errors(), 1);
+        assert_eq!(counters.snapshot().transmit.errors, 1);
     }
     let mut without = (*path).clone();
     without.send = None;
@@ -151,11 +151,14 @@ fn nothing_is_sent_while_the_adapter_does_not_run_or_the_backend_is_full() {
     range.write(0, &bytes).unwrap();
     let mut stopped = (*path).clone();
     stopped.running = false;
-    let (status, frames, statistics) = send(&stopped, &data(NONE, 0), std::slice::from_ref(&range));
-    assert_eq!((status, frames.len(), statistics.transmit.dropped()), (Status::SUCCESS, 0, 1));
-    let statistics = Statistics::default();
-    let status = Transmitter::default().send(&path, &data(NONE, 0), &[range], &statistics, |_| false);
-    assert_eq!((status, statistics.transmit.dropped(), statistics.transmit.frames()), (Status::SUCCESS, 1, 0));
+    let (status, frames, counters) = send(&stopped, &data(NONE, 0), std::slice::from_ref(&range));
+    assert_eq!((status, frames.len(), counters.snapshot().transmit.dropped), (Status::SUCCESS, 0, 1));
+    let counters = NetCounters::default();
+    let status = Transmitter::default().send(&path, &data(NONE, 0), &[range], &counters, |_| false);
+    assert_eq!(
+        (status, counters.snapshot().transmit.dropped, counters.snapshot().transmit.frames()),
+        (Status::SUCCESS, 1, 0)
+    );
 }
 
 #[test]

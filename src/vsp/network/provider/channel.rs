@@ -213,8 +213,8 @@ impl NetworkChannel {
         let shared = self.nic.shared();
         let Some(lane) = self.nic.lane(self.number) else { return Status::FAIL };
         let mut queue = lane.queue();
-        let statistics = self.nic.statistics();
-        let status = self.transmitter.send(&shared.path, request, ranges, statistics, |frame| queue.send(frame));
+        let counters = self.nic.live_counters();
+        let status = self.transmitter.send(&shared.path, request, ranges, counters, |frame| queue.send(frame));
         self.trace.rndis("guest", self.transmitter.transfer());
         status
     }

@@ -206,18 +206,18 @@ impl Outgoing {
             return None;
         }
         trace.frame(&self.frame.bytes);
-        let statistics = &nic.statistics().receive;
+        let counters = &nic.live_counters().receive;
         let mut sections = shared.sections();
         let added = match sections.as_mut() {
             Some(sections) => self.receiver.add(path, sections, &mut self.frame, hash),
             None => Err(ReceiveError::NoBuffer),
         };
         match added {
-            Ok(()) => statistics.count(&self.frame.bytes),
-            Err(ReceiveError::Full | ReceiveError::NoBuffer) => statistics.count_dropped(1),
+            Ok(()) => counters.count(&self.frame.bytes),
+            Err(ReceiveError::Full | ReceiveError::NoBuffer) => counters.count_dropped(1),
             Err(error) => {
                 log::debug!("a frame for the guest was dropped: {error}");
-                statistics.count_error();
+                counters.count_error();
             }
         }
         None

@@ -9,11 +9,12 @@ use super::offload::{self, Offloads};
 use super::oid::Oid;
 use super::receive_scale;
 use super::set::MAX_MULTICAST;
-use super::statistics::Statistics;
+use super::statistics;
 use super::wire::{
     Complete, HEADER, IndicateStatus, Initialize, InitializeComplete, MessageHeader, MessageType, ObjectHeader,
     QueryComplete, Request, RequestId, ResetComplete, Status, message,
 };
+use crate::net::counters::NetCounters;
 use crate::net::frame::{ETHERNET_HEADER, VLAN_TAG};
 use crate::net::mac::MacAddress;
 use crate::net::rss::Scaling;
@@ -84,12 +85,12 @@ pub struct Adapter {
     mtu: u16,
     link_up: bool,
     initialized: bool,
-    statistics: Arc<Statistics>,
+    counters: Arc<NetCounters>,
 }
 
 impl Adapter {
     /// Creates an adapter that has not been initialised.
-    pub fn new(settings: Settings, statistics: Arc<Statistics>) -> Self {
+    pub fn new(settings: Settings, counters: Arc<NetCounters>) -> Self {
         let (address, mtu) = (settings.address, settings.mtu);
         Self {
             settings,
@@ -102,7 +103,7 @@ impl Adapter {
             mtu,
             link_up: true,
             initialized: false,
-            statistics,
+            counters,
         }
     }
 
@@ -111,7 +112,7 @@ impl Adapter {
     /// `mtu` is the MTU that the driver announced; `coalescing` is `true` if it reassembles segments.
     pub fn restart(&mut self, mtu: u16, coalescing: bool) {
         let link_up = self.link_up;
-        *self = Self::new(self.settings.clone(), self.statistics.clone());
+        *self = Self::new(self.settings.clone(), self.counters.clone());
         (self.link_up, self.coalescing) = (link_up, coalescing);
         self.mtu = mtu.min(self.settings.mtu);
     }
@@ -122,8 +123,8 @@ impl Adapter {
     }
 
     /// Returns the counters.
-    pub fn statistics(&self) -> &Arc<Statistics> {
-        &self.statistics
+    pub fn counters(&self) -> &Arc<NetCounters> {
+        &self.counters
     }
 
     /// Returns `true` if frames are transferred: the driver has initialised the adapter and the link is up.
@@ -289,7 +290,7 @@ impl Adapter {
             Oid::GEN_FRIENDLY_NAME => self.friendly_name(),
             Oid::GEN_LINK_STATE => self.link_state(),
             Oid::GEN_MAX_LINK_SPEED => [self.settings.link_speed; 2].as_bytes().to_vec(),
-            Oid::GEN_STATISTICS => self.statistics.to_bytes(),
+            Oid::GEN_STATISTICS => statistics::to_bytes(&self.counters.snapshot()),
             Oid::ETHERNET_PERMANENT_ADDRESS => self.settings.address.0.to_vec(),
             Oid::ETHERNET_CURRENT_ADDRESS => self.address.0.to_vec(),
             Oid::ETHERNET_MULTICAST_LIST => self.multicast.as_bytes().to_vec(),
@@ -299,7 +300,7 @@ impl Adapter {
             Oid::OFFLOAD_ENCAPSULATION => offload::encapsulation(),
             Oid::GEN_RECEIVE_SCALE_CAPABILITIES => receive_scale::capabilities(self.settings.queues),
             Oid::GEN_RECEIVE_SCALE_PARAMETERS => receive_scale::parameters(self.scaling.as_ref()),
-            counter => self.statistics.counter(counter)?.as_bytes().to_vec(),
+            counter => statistics::counter(&self.counters.snapshot(), counter)?.as_bytes().to_vec(),
         })
     }
 

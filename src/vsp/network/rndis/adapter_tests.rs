@@ -228,12 +228,12 @@ fn keep_alive_and_reset_are_answered() {
 
 #[test]
 fn counters_count() {
-    let statistics = Arc::new(Statistics::default());
-    let mut adapter = Adapter::new(settings(), statistics.clone());
-    statistics.transmit.count(&[0xff; 60]);
-    statistics.transmit.count(&[2; 100]);
-    statistics.receive.count(&[1; 70]);
-    statistics.receive.count_dropped(3);
+    let counters = Arc::new(NetCounters::default());
+    let mut adapter = Adapter::new(settings(), counters.clone());
+    counters.transmit.count(&[0xff; 60]);
+    counters.transmit.count(&[2; 100]);
+    counters.receive.count(&[1; 70]);
+    counters.receive.count_dropped(3);
     let mut value = |oid| u64::from_le_bytes(query(&mut adapter, oid).unwrap().try_into().unwrap());
     assert_eq!((value(Oid::GEN_XMIT_OK), value(Oid::GEN_BYTES_XMIT)), (2, 160));
     assert_eq!((value(Oid::GEN_BROADCAST_FRAMES_XMIT), value(Oid::GEN_DIRECTED_BYTES_XMIT)), (1, 100));
