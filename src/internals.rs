@@ -33,6 +33,20 @@ pub mod memory {
     }
 }
 
+pub mod services {
+    pub use crate::vsp::services::config::ServiceOptions;
+    pub use crate::vsp::services::file_copy::Copy;
+    pub use crate::vsp::services::kvp::{Adapter, Item, KeyValue, Pool, Value};
+    pub use crate::vsp::services::protocol::Failure;
+    pub use crate::vsp::services::provider::{Asked, ServiceHandle};
+    pub use crate::vsp::services::service::{Forced, State, Status};
+    pub use crate::vsp::services::set::Services;
+    pub use crate::vsp::services::shutdown::{Kind as ShutdownKind, Shutdown};
+    pub use crate::vsp::services::table::Kind;
+    pub use crate::vsp::services::vss::{FREEZE_PATIENCE, Freeze};
+    pub use crate::vsp::services::{Answer, Request};
+}
+
 pub mod storage {
     pub use crate::block::Image;
     pub use crate::vsp::storage::config::controllers;

@@ -1,8 +1,7 @@
 //! What keeps COMPARE AND WRITE whole: writes share a disk, an atomic command has it for itself.
 
-use crate::host::lock::{Condvar, Mutex};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Set while an atomic command runs or waits to run.
 const EXCLUSIVE: usize = 1 << (usize::BITS - 1);
@@ -34,12 +33,12 @@ impl Gate {
 
     /// Waits for leave to write.
     pub fn share(self: &Arc<Self>) -> Share {
-        let mut guard = self.lock.lock();
+        let mut guard = self.guard();
         loop {
             if let Some(share) = self.try_share() {
                 return share;
             }
-            guard = self.changed.wait(guard);
+            guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -51,15 +50,19 @@ impl Gate {
     }
 
     fn wait_until(&self, mut done: impl FnMut() -> bool) {
-        let mut guard = self.lock.lock();
+        let mut guard = self.guard();
         while !done() {
-            guard = self.changed.wait(guard);
+            guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn guard(&self) -> MutexGuard<'_, ()> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who waits looks at the state with the lock held: having it once means that they look again.
     fn wake(&self) {
-        drop(self.lock.lock());
+        drop(self.guard());
         self.changed.notify_all();
     }
 }

@@ -5,10 +5,9 @@
 //! [gate](super::gate): other requests of the disk can then end. Requests that are not begun when the hold begins wait in
 //! [`enter`](Hold::enter).
 
-use crate::host::lock::{Condvar, Mutex};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// The hold of one channel. Clones are the same hold.
 #[derive(Clone, Default)]
@@ -47,7 +46,7 @@ impl Hold {
     /// Lets the requests go on.
     pub fn end(&self) {
         self.0.holding.store(false, Ordering::SeqCst);
-        drop(self.0.lock.lock());
+        drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.changed.notify_all();
     }
 
@@ -72,9 +71,9 @@ impl Inner {
                 return;
             }
             self.leave();
-            let mut guard = self.lock.lock();
+            let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             while self.holding.load(Ordering::SeqCst) {
-                guard = self.changed.wait(guard);
+                guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }

@@ -35,6 +35,7 @@ pub use hyperv::{Hv, Trace, TraceKind};
 
 use crate::memory::Backing;
 use crate::net::attachment::Attachment;
+use crate::vsp::services::config::ServiceOptions;
 
 /// The settings of a machine. The keys of the TOML file are the names of the options, without the dashes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,6 +121,13 @@ pub struct Config {
     #[serde(with = "text::plain")]
     pub vmbus_max_version: VmBusVersion,
 
+    /// Integration services, all on by default: NAME=on|off|VERSION,... for shutdown, time, heartbeat, kvp, vss and
+    /// file-copy; a version, such as time=3.0, is the only one that is offered. off alone turns all off that are not
+    /// set; framework=1.0|3.0 limits the framework's version
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME=WHAT,...", value_parser = text::parse::<ServiceOptions>))]
+    #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
+    pub services: ServiceOptions,
+
     /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, a list of them, or all. =FILE
     /// prints to a file; a named pipe needs its reader first
     #[cfg_attr(feature = "cli", arg(long, value_name = "KIND,...[=FILE]"))]
@@ -162,6 +170,7 @@ impl Default for Config {
             disks: Vec::new(),
             networks: Vec::new(),
             vmbus_max_version: VmBusVersion::NEWEST,
+            services: ServiceOptions::default(),
             trace: None,
             trace_format: TraceFormat::Text,
             irqchip: IrqchipKind::Apic,

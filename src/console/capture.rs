@@ -1,10 +1,9 @@
 //! A console for programs: waits for output of the guest, and types.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ConsoleInput;
-use crate::host::lock::{Condvar, Mutex, MutexGuard};
 use crate::wire::printable::Marked;
 
 /// Maximum size of output that the program has not taken. Beyond it, the oldest half is dropped.
@@ -89,7 +88,7 @@ impl Transcript {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,8 +125,8 @@ impl Capture {
             }
             let changed = &self.transcript.changed;
             state = match left {
-                Some(left) => changed.wait_timeout(state, left),
-                None => changed.wait(state),
+                Some(left) => changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }

@@ -21,6 +21,7 @@ use crate::platform::msrs::MsrDevice;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
 use crate::vsp::network::config::NetworkOptions;
+use crate::vsp::services::config::ServiceOptions;
 use crate::vsp::storage::config::DiskConfig;
 use crate::wire::size::Size;
 
@@ -185,6 +186,13 @@ impl Builder {
     /// Adds a network adapter.
     pub fn net(mut self, network: NetworkOptions) -> Self {
         self.config.networks.push(network);
+        self
+    }
+
+    /// Sets which integration services the guest has, for the package's own tests.
+    #[doc(hidden)]
+    pub fn services(mut self, services: ServiceOptions) -> Self {
+        self.config.services = services;
         self
     }
 

@@ -13,6 +13,7 @@ use crate::memory::MemoryError;
 use crate::vmbus::bus::AttachError;
 use crate::vmbus::connection::OfferError;
 use crate::vsp::network::nics::AttachError as NetworkError;
+use crate::vsp::services::config::ServiceOptionsError;
 use crate::vsp::storage::disks::AttachError as DiskError;
 
 /// Why a machine cannot start, or cannot go on.
@@ -78,6 +79,9 @@ pub enum MachineError {
     /// The network adapters that were asked for.
     #[error("--net: {0}")]
     Network(#[from] NetworkError),
+    /// The integration services that were asked for.
+    #[error("--services: {0}")]
+    Services(#[from] ServiceOptionsError),
     /// A device cannot be offered.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -128,6 +132,7 @@ impl MachineError {
             | Self::Boot(_)
             | Self::Disk(_)
             | Self::Network(_)
+            | Self::Services(_)
             | Self::Console(ConsoleError::Open { .. } | ConsoleError::SocketInUse { .. })
             | Self::Trace { .. }
             | Self::Engine(SetupError::Switch(_))

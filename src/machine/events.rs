@@ -1,13 +1,13 @@
 //! What happens to a machine while it runs, for the program that started it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::{End, Shared};
 use crate::host::limited;
-use crate::host::lock::{Condvar, Mutex};
 use crate::vmbus::bus::ChannelFailure;
+use crate::vsp::services::{self, table::Kind};
 
 /// Events that are kept for whoever asks later. A guest can have a device fail again and again.
 const KEPT: usize = 1024;
@@ -20,6 +20,13 @@ pub enum Event {
     Failed(Failure),
     /// The guest asked for a reset and starts again.
     Restarted,
+    /// Something happened to an integration service.
+    Service {
+        /// The name of the service, as in `--services`.
+        name: &'static str,
+        /// What happened, in words.
+        what: String,
+    },
 }
 
 /// The failure of a device, or of other code that the library's user gave to a machine.
@@ -57,7 +64,7 @@ impl Events {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Event> {
-        let mut state = self.log.state.lock();
+        let mut state = self.log.lock();
         loop {
             let next = self.next.max(state.first);
             if let Some(event) = state.events.get((next - state.first) as usize) {
@@ -70,8 +77,8 @@ impl Events {
             }
             let changed = &self.log.changed;
             state = match left {
-                Some(left) => changed.wait_timeout(state, left),
-                None => changed.wait(state),
+                Some(left) => changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
@@ -101,13 +108,17 @@ struct State {
 
 impl EventLog {
     fn push(&self, event: Event) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.events.len() >= KEPT {
             state.events.pop_front();
             state.first += 1;
         }
         state.events.push_back(event);
         self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,13 +157,19 @@ impl Announcer {
         self.failed(Failure::Panicked { what: what.into(), message });
     }
 
+    /// Takes an event of an integration service.
+    pub fn service(&self, kind: Kind, event: &services::Event) {
+        log::debug!("{}: {kind}: {event}", self.name);
+        self.log.push(Event::Service { name: kind.profile().name, what: event.to_string() });
+    }
+
     pub fn restarted(&self) {
         self.log.push(Event::Restarted);
     }
 
     /// The machine is gone.
     pub fn over(&self) {
-        self.log.state.lock().over = true;
+        self.log.lock().over = true;
         self.log.changed.notify_all();
     }
 

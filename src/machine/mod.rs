@@ -15,7 +15,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,7 @@ mod pausing;
 mod prepared;
 mod processors;
 mod report;
+mod services;
 mod test_device;
 mod trace;
 
@@ -56,11 +57,11 @@ use builder::{CallSetup, ConsoleUse, Extras};
 use crate::config::{Config, OnReset};
 use crate::console::{Console, ConsoleConfig, ConsoleEvent};
 use crate::engine::{Engine, Tracer};
-use crate::host::lock::{Mutex, MutexGuard, RwLock};
 use crate::host::{limited, records};
 use crate::kvm::gate::Gate;
 use crate::vmbus::bus::{self, FailureSink, VmBus};
 use crate::vsp::network::nics::Nics;
+use crate::vsp::services::set::Services;
 use crate::vsp::storage::disks::Disks;
 use events::Announcer;
 use exits::Counters;
@@ -94,6 +95,7 @@ struct Shared {
     vmbus: VmBus,
     disks: Disks,
     nics: Nics,
+    services: Services,
     gate: Arc<Gate>,
     /// Held by whoever pauses the machine, until it is paused.
     pausing: Mutex<()>,
@@ -156,6 +158,7 @@ impl Machine {
         for device in devices {
             vmbus.offer(device)?;
         }
+        let services = services::offer(&vmbus, &config.services, &announcer)?;
         let shared = Arc::new(Shared {
             config: config.clone(),
             calls,
@@ -167,6 +170,7 @@ impl Machine {
             vmbus,
             disks,
             nics,
+            services,
             state: Mutex::new(State { paused: !gate.is_open(), ..State::default() }),
             gate,
             pausing: Mutex::default(),
@@ -483,7 +487,7 @@ impl Shared {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

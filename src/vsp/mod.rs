@@ -1,4 +1,5 @@
 //! Service providers: the host's side of the synthetic devices.
 
 pub mod network;
+pub(crate) mod services;
 pub mod storage;

@@ -45,9 +45,15 @@ fn without_a_word_it_has_a_scratch_disk_and_a_network_and_uses_them() {
     for (vps, subchannels) in [(1, 0), (2, 1), (4, 3)] {
         let expected = format!(
             "  VMBus          version 5.3
-  offers         2
+  offers         8
     SCSI         channel 1, 76697269-6469-616e-7363-736900000000
     network      channel 2, 76697269-6469-616e-6e65-740000000000
+    shutdown     channel 3, b6650ff7-33bc-4840-8048-e0676786f393
+    time sync    channel 4, 2dd1ce17-079e-403c-b352-a1921ee207ee
+    heartbeat    channel 5, fd149e91-82e0-4a7d-afa6-2a4166cbd7c0
+    KVP          channel 6, 242ff919-07db-4180-9c2e-b86cb68c8c55
+    VSS          channel 7, 2450ee40-33bf-4fbd-892e-9fb06e9214cf
+    file copy    channel 8, eb765408-105f-49b6-b4aa-c123b64d17d4
   storage        channel 1 is open
     protocol     6.2, up to 1024 KiB in a transfer, up to {subchannels} subchannels
     LUN 0        Msft Virtual Disk 1.0, 131072 blocks of 512 bytes, scratch
@@ -74,7 +80,7 @@ fn it_uses_all_disks_of_all_controllers() {
          --disk media=dvd,controller=1 --disk memory:1M,media=dvd,controller=1",
     );
     for lines in [
-        "offers         4\n    SCSI         channel 1,",
+        "offers         10\n    SCSI         channel 1,",
         "LUN 0        Msft Virtual Disk 1.0, 1 blocks of 512 bytes, scratch\n      write      512 bytes",
         "LUN 63       Msft Virtual Disk 1.0, 6442450944 blocks of 512 bytes, scratch\n      write      4096 bytes",
         "LUN 0        Msft Virtual Disk 1.0, 256 blocks of 4096 bytes, scratch\n      write      4096 bytes",
@@ -145,7 +151,7 @@ fn an_adapter_that_leads_nowhere_has_its_link_down_and_is_waited_for_by_nobody()
 fn a_kernel_that_is_named_gets_nothing_of_its_own() {
     let kernel = image("vsc");
     assert_eq!(
-        succeed(&format!("--kernel {}", kernel.display())),
+        succeed(&format!("--kernel {} --services off", kernel.display())),
         "  VMBus          version 5.3\n  offers         0\n"
     );
 }

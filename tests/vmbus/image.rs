@@ -10,6 +10,7 @@ use crate::common::patience::{grown, patience};
 use super::device::{INTERFACE, TestDevice};
 use viridian::Builder;
 use viridian::config::ConsoleConfig;
+use viridian::internals::services::ServiceOptions;
 use viridian::machine::End;
 use viridian::vmbus::Guid;
 use viridian::vmbus::Version;
@@ -35,6 +36,7 @@ fn expect_all_checks(builder: Builder, devices: u128, command_line: &str) {
     let bus: Arc<OnceLock<VmBus>> = Arc::default();
     let console = tempfile::NamedTempFile::new().unwrap();
     let mut builder = builder
+        .services(ServiceOptions::NONE)
         .kernel(kernel())
         .cmdline(format!("checks=quiet {} devices={devices} {command_line}", patience()))
         .console(ConsoleConfig::File(console.path().into()))
@@ -78,7 +80,14 @@ fn a_host_of_old_serves_a_guest_of_today() {
 #[test]
 fn the_command_line_limits_the_version_and_traces_the_messages() {
     let output = Command::new(env!("CARGO_BIN_EXE_viridian"))
-        .args(["run", "--console=none", "--cmdline=only=offers devices=0", "--vmbus-max-version=4.1", "--trace=vmbus"])
+        .args([
+            "run",
+            "--console=none",
+            "--cmdline=only=offers devices=0",
+            "--vmbus-max-version=4.1",
+            "--trace=vmbus",
+            "--services=off",
+        ])
         .arg("--kernel")
         .arg(kernel())
         .stdin(Stdio::null())

@@ -1,0 +1,343 @@
+//! A service as a VMBus device: connects a [`Service`] to the rings of its channel, to the clock and to the host.
+//!
+//! The service lives on the thread of its channel while the channel is open. Between two openings it waits in [`Shared`], so what
+//! it owes the guest, such as a thaw, is not forgotten.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, SystemTime};
+
+use super::protocol::{Failure, HostTime, Moment, Outcome, Ticket};
+use super::service::{Forced, Service, Status};
+use super::table::Kind;
+use super::wire::MAX_PACKET;
+use super::{Event, Request, create};
+use crate::vmbus::packet::PacketKind;
+use crate::vmbus::requests::{Requested, Requests, Unsent};
+use crate::vmbus::ring::NewPacket;
+use crate::vmbus::vsp::{Channel, Handler, Offer, Port, ServiceError, Vsp};
+
+/// Maximum number of requests that wait for the handler.
+const MAX_WAITING: usize = 256;
+
+/// How often a full ring is looked at if the guest does not signal that it has room.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What the host asks of a handler.
+enum Ask {
+    Start { number: u64, request: Request, answer: mpsc::Sender<Outcome> },
+    Cancel { number: u64 },
+}
+
+/// A service, for the host. Clones refer to the same service.
+#[derive(Clone)]
+pub struct ServiceHandle(Arc<Shared>);
+
+struct Shared {
+    kind: Kind,
+    requests: Requests<Ask>,
+    next_number: AtomicU64,
+    seen: Mutex<Seen>,
+    /// The service, while no handler has it.
+    home: Mutex<Option<Service>>,
+    events: EventSink,
+}
+
+/// Takes the events of services, on the threads of their channels.
+pub type EventSink = Arc<dyn Fn(Kind, &Event) + Send + Sync>;
+
+/// What was last seen of the service.
+struct Seen {
+    status: Status,
+    /// When, in the time that the machine has run.
+    at: Duration,
+    /// The clock of the open channel, and the time at which the channel was opened.
+    clock: Option<(Arc<dyn Port>, Duration)>,
+}
+
+impl Seen {
+    /// Returns the time that the machine has run, as far as the channel knows.
+    fn now(&self) -> Duration {
+        self.clock.as_ref().map_or(self.at, |(port, opened)| *opened + port.time())
+    }
+}
+
+impl ServiceHandle {
+    /// Returns which service it is.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Returns what there is to know about the service. It does not wait.
+    pub fn status(&self) -> Status {
+        let seen = self.0.seen();
+        let since = seen.now().saturating_sub(seen.at).as_secs();
+        let last_contact_seconds = seen.status.last_contact_seconds.map(|seconds| seconds + since);
+        Status { last_contact_seconds, ..seen.status.clone() }
+    }
+
+    /// Makes a request. It is cancelled when the result is dropped.
+    ///
+    /// # Errors
+    /// Returns an error if the guest does not use the service, or too many requests wait.
+    pub fn ask(&self, request: Request) -> Result<Asked, Failure> {
+        let number = self.0.next_number.fetch_add(1, Ordering::Relaxed);
+        let (answer, outcome) = mpsc::channel();
+        match self.0.requests.send(Ask::Start { number, request, answer }) {
+            Ok(()) => Ok(Asked { service: self.clone(), number, outcome }),
+            Err(Unsent::NotOpen(_)) => Err(Failure::NoContact(self.0.kind.profile().name)),
+            Err(Unsent::Full(_)) => Err(Failure::Busy),
+        }
+    }
+}
+
+impl fmt::Debug for ServiceHandle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("ServiceHandle").field(&self.0.kind).finish()
+    }
+}
+
+impl Shared {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn home(&self) -> MutexGuard<'_, Option<Service>> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that was made.
+pub struct Asked {
+    service: ServiceHandle,
+    number: u64,
+    outcome: mpsc::Receiver<Outcome>,
+}
+
+impl Asked {
+    /// Waits for the outcome. Returns `None` if there is none within `time`.
+    pub fn wait(&self, time: Duration) -> Option<Outcome> {
+        match self.outcome.recv_timeout(time) {
+            Ok(outcome) => Some(outcome),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            // The handler is gone, and did not take the request.
+            Err(mpsc::RecvTimeoutError::Disconnected) => Some(Err(Failure::Closed)),
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // A request that is finished is not known any more, and a handler that is gone has nothing to cancel.
+        let _ = self.service.0.requests.send(Ask::Cancel { number: self.number });
+    }
+}
+
+/// The device.
+pub struct ServiceVsp(ServiceHandle);
+
+impl ServiceVsp {
+    /// Creates the device, whose events go to `events`.
+    pub fn new(kind: Kind, forced: Forced, events: EventSink) -> Self {
+        // The bus does not know the guest's reference time.
+        let service = create(kind, forced, false);
+        let status = service.status(&Moment::default());
+        Self(ServiceHandle(Arc::new(Shared {
+            kind,
+            requests: Requests::new(MAX_WAITING),
+            next_number: AtomicU64::new(0),
+            seen: Mutex::new(Seen { status, at: Duration::ZERO, clock: None }),
+            home: Mutex::new(Some(service)),
+            events,
+        })))
+    }
+
+    /// Returns the service, for the host.
+    pub fn handle(&self) -> ServiceHandle {
+        self.0.clone()
+    }
+}
+
+impl Vsp for ServiceVsp {
+    fn offer(&self) -> Offer {
+        self.0.0.kind.offer()
+    }
+
+    fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+        let shared = self.0.0.clone();
+        let service = shared.home().take();
+        let mut service = service.ok_or_else(|| ServiceError::Host("the service is in use".into()))?;
+        service.opened();
+        let mut seen = shared.seen();
+        seen.at = seen.now();
+        let opened = seen.at;
+        seen.clock = Some((channel.port().clone(), opened));
+        drop(seen);
+        let requested = shared.requests.connect(channel.port());
+        Ok(Box::new(ServiceHandler {
+            shared,
+            service: Some(service),
+            port: channel.port().clone(),
+            opened,
+            requested,
+            asked: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            resumed: false,
+            buffer: Vec::new(),
+            next_packet: 1,
+        }))
+    }
+}
+
+/// Serves the open channel.
+struct ServiceHandler {
+    shared: Arc<Shared>,
+    /// `Some` until the handler is dropped.
+    service: Option<Service>,
+    port: Arc<dyn Port>,
+    /// When the channel was opened, in the time that the machine has run.
+    opened: Duration,
+    requested: Requested<Ask>,
+    /// Requests that are not finished, with their numbers and who waits for them.
+    asked: BTreeMap<Ticket, (u64, mpsc::Sender<Outcome>)>,
+    tickets: BTreeMap<u64, Ticket>,
+    resumed: bool,
+    buffer: Vec<u8>,
+    /// Identifies a packet in the ring. The protocol does not use it.
+    next_packet: u64,
+}
+
+impl Handler for ServiceHandler {
+    fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
+        let Some(mut service) = self.service.take() else { return Ok(()) };
+        let result = self.serve(&mut service, channel);
+        self.settle(&mut service);
+        self.service = Some(service);
+        result
+    }
+
+    fn resume(&mut self) {
+        self.resumed = true;
+    }
+}
+
+impl ServiceHandler {
+    fn now(&self) -> Moment {
+        let running = self.opened + self.port.time();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Moment { running, host: HostTime::from_unix(since), reference: None }
+    }
+
+    fn serve(&mut self, service: &mut Service, channel: &mut Channel) -> Result<(), ServiceError> {
+        if std::mem::take(&mut self.resumed) {
+            service.resumed(&self.now());
+        }
+        self.take_requests(service);
+        let mut has_room = true;
+        let mut is_over = false;
+        while !is_over && !self.port.should_return() {
+            channel.rings().0.mask();
+            let result = self.exchange(service, channel);
+            let (incoming, outgoing) = channel.rings();
+            let (freed, shown) = (incoming.publish(), outgoing.publish());
+            channel.signal(if freed.is_needed() { freed } else { shown });
+            has_room = result?;
+            if !has_room {
+                let (room, signal) = channel.rings().1.wait_for_room(NewPacket::space(MAX_PACKET))?;
+                channel.signal(signal);
+                if room {
+                    continue;
+                }
+            }
+            is_over = !channel.rings().0.unmask()?;
+        }
+        let now = self.now().running;
+        let deadline = service.deadline(has_room).map(|deadline| deadline.saturating_sub(now));
+        let poll = (!has_room && !channel.rings().0.guest_minds_room()).then_some(POLL);
+        self.port.wake_after([deadline, poll].into_iter().flatten().min());
+        Ok(())
+    }
+
+    /// Receives what is in the ring, and sends what is due. Returns `false` if the ring has no room for what may be due.
+    fn exchange(&mut self, service: &mut Service, channel: &mut Channel) -> Result<bool, ServiceError> {
+        while !self.port.should_return() {
+            let now = self.now();
+            let Some(packet) = channel.rings().0.receive(&mut self.buffer)? else { break };
+            let PacketKind::IN_BAND = packet.header.kind else {
+                return Err(ServiceError::Protocol(format!("a service gets no {} packets", packet.header.kind)));
+            };
+            service.receive(&now, packet.payload).map_err(|error| ServiceError::Protocol(error.to_string()))?;
+        }
+        service.tick(&self.now());
+        let room = NewPacket::space(MAX_PACKET);
+        let outgoing = channel.rings().1;
+        while outgoing.has_room(room)? {
+            let Some(packet) = service.next_packet(&self.now()) else { return Ok(true) };
+            outgoing.write(&NewPacket::in_band(self.next_packet, &[&packet]))?;
+            self.next_packet = self.next_packet.wrapping_add(1);
+        }
+        Ok(false)
+    }
+
+    fn take_requests(&mut self, service: &mut Service) {
+        while let Some(ask) = self.requested.take() {
+            match ask {
+                Ask::Start { number, request, answer } => match service.request(&self.now(), request) {
+                    Ok(ticket) => {
+                        self.asked.insert(ticket, (number, answer));
+                        self.tickets.insert(number, ticket);
+                    }
+                    // Whoever asked may be gone.
+                    Err(failure) => _ = answer.send(Err(failure)),
+                },
+                Ask::Cancel { number } => {
+                    if let Some(ticket) = self.tickets.get(&number) {
+                        service.cancel(*ticket);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes on what has happened, and shows the status.
+    fn settle(&mut self, service: &mut Service) {
+        let now = self.now();
+        let status = service.status(&now);
+        let mut seen = self.shared.seen();
+        (seen.status, seen.at) = (status, now.running);
+        drop(seen);
+        for event in service.take_events() {
+            match event {
+                Event::Finished(ticket, outcome) => {
+                    if let Some((number, answer)) = self.asked.remove(&ticket) {
+                        self.tickets.remove(&number);
+                        // Whoever asked may be gone.
+                        let _ = answer.send(outcome);
+                    }
+                }
+                event => (self.shared.events)(self.shared.kind, &event),
+            }
+        }
+    }
+}
+
+impl Drop for ServiceHandler {
+    fn drop(&mut self) {
+        // It is missing if the service has panicked: then it starts anew when the channel is opened again.
+        let mut service = self.service.take().unwrap_or_else(|| create(self.shared.kind, Forced::default(), false));
+        if self.port.is_guest_gone() {
+            service.reset();
+        } else {
+            service.closed();
+        }
+        self.settle(&mut service);
+        self.shared.seen().clock = None;
+        *self.shared.home() = Some(service);
+    }
+}
+
+#[cfg(test)]
+#[path = "provider_tests.rs"]
+mod tests;
