@@ -1,7 +1,8 @@
 //! What keeps COMPARE AND WRITE whole: writes share a disk, an atomic command has it for itself.
 
+use crate::host::lock::{Condvar, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Set while an atomic command runs or waits to run.
 const EXCLUSIVE: usize = 1 << (usize::BITS - 1);
@@ -33,12 +34,12 @@ impl Gate {
 
     /// Waits for leave to write.
     pub fn share(self: &Arc<Self>) -> Share {
-        let mut guard = self.guard();
+        let mut guard = self.lock.lock();
         loop {
             if let Some(share) = self.try_share() {
                 return share;
             }
-            guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            guard = self.changed.wait(guard);
         }
     }
 
@@ -50,19 +51,15 @@ impl Gate {
     }
 
     fn wait_until(&self, mut done: impl FnMut() -> bool) {
-        let mut guard = self.guard();
+        let mut guard = self.lock.lock();
         while !done() {
-            guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            guard = self.changed.wait(guard);
         }
-    }
-
-    fn guard(&self) -> MutexGuard<'_, ()> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who waits looks at the state with the lock held: having it once means that they look again.
     fn wake(&self) {
-        drop(self.guard());
+        drop(self.lock.lock());
         self.changed.notify_all();
     }
 }

@@ -5,9 +5,10 @@
 //! [gate](super::gate): other requests of the disk can then end. Requests that are not begun when the hold begins wait in
 //! [`enter`](Hold::enter).
 
+use crate::host::lock::{Condvar, Mutex};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// The hold of one channel. Clones are the same hold.
 #[derive(Clone, Default)]
@@ -46,7 +47,7 @@ impl Hold {
     /// Lets the requests go on.
     pub fn end(&self) {
         self.0.holding.store(false, Ordering::SeqCst);
-        drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.0.lock.lock());
         self.0.changed.notify_all();
     }
 
@@ -71,9 +72,9 @@ impl Inner {
                 return;
             }
             self.leave();
-            let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut guard = self.lock.lock();
             while self.holding.load(Ordering::SeqCst) {
-                guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                guard = self.changed.wait(guard);
             }
         }
     }

@@ -59,6 +59,7 @@ impl Image {
     }
 
     /// Puts a disk without an image into use, in sectors of `sector` bytes.
+    #[cfg(any(test, feature = "_internals"))]
     pub fn new(disk: Box<dyn Disk>, sector: u32) -> Arc<Self> {
         Self::with_path(disk, sector, PathBuf::new())
     }

@@ -4,11 +4,12 @@
 //! start when they are first needed. A task that panics costs its thread nothing.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::budget::{Budget, LATE_NICE};
 use crate::host::limited;
+use crate::host::lock::{Condvar, Mutex};
 use crate::host::panics::caught;
 
 /// How many threads a disk has at most.
@@ -67,7 +68,7 @@ impl Pool {
 
     /// The same with as many threads as the budget allows, if there is one.
     pub fn run_within(&self, budget: Option<&Arc<Budget>>, task: impl FnOnce() + Send + 'static) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.tasks.push_back(Box::new(task));
         let is_first = state.threads.is_empty();
         let wants_thread = state.idle < state.tasks.len() && state.threads.len() < self.settings.max_threads;
@@ -108,7 +109,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         let threads = {
-            let mut state = self.shared.lock();
+            let mut state = self.shared.state.lock();
             state.closed = true;
             std::mem::take(&mut state.threads)
         };
@@ -124,12 +125,8 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn work(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
@@ -137,12 +134,12 @@ impl Shared {
                 if let Err(message) = caught(task) {
                     limited::error!("a task of a disk panicked: {message}");
                 }
-                state = self.lock();
+                state = self.state.lock();
             } else if state.closed {
                 return;
             } else {
                 state.idle += 1;
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.changed.wait(state);
                 state.idle -= 1;
             }
         }

@@ -20,7 +20,7 @@ fn as_many_tasks_as_there_are_threads_run_at_once() {
     for _ in 0..MAX_THREADS {
         receive_within(&all, Duration::from_secs(10)).expect("every task");
     }
-    assert_eq!(pool.shared.lock().threads.len(), MAX_THREADS);
+    assert_eq!(pool.shared.state.lock().threads.len(), MAX_THREADS);
 }
 
 #[test]
@@ -47,11 +47,11 @@ fn threads_of(pools: &[Pool], budget: &Arc<Budget>) -> Vec<Vec<i32>> {
                 told.send((number, rustix::process::getpriority_process(None).expect("a nice value")))
                     .expect("a listener");
                 // Nobody sends: it returns once the other side is dropped.
-                let _ = gone.lock().expect("a lock").recv();
+                let _ = gone.lock().recv();
             });
         }
     }
-    let started: usize = pools.iter().map(|pool| pool.shared.lock().threads.len()).sum();
+    let started: usize = pools.iter().map(|pool| pool.shared.state.lock().threads.len()).sum();
     let mut all = vec![Vec::new(); pools.len()];
     for _ in 0..started {
         let (number, nice) = receive_within(&nices, Duration::from_secs(10)).expect("every thread");

@@ -13,8 +13,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,6 +29,7 @@ use super::ring::{Completion, FileOperation, Ring};
 use super::threads::SharedThreads;
 use super::vectored::Vectors;
 use crate::host::limited;
+use crate::host::lock::Mutex;
 use crate::memory::buffer::GuestBuffer;
 
 /// Time that a queue waits for its requests after the guest is gone.
@@ -77,7 +78,7 @@ struct Mailbox {
 
 impl Mailbox {
     fn post(&self, tag: u32, result: Result<Success, RequestError>) {
-        self.results.lock().unwrap_or_else(PoisonError::into_inner).push((tag, result));
+        self.results.lock().push((tag, result));
         self.wake();
     }
 
@@ -87,7 +88,7 @@ impl Mailbox {
     }
 
     fn take(&self) -> Vec<(u32, Result<Success, RequestError>)> {
-        std::mem::take(&mut *self.results.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.results.lock())
     }
 }
 

@@ -1,9 +1,10 @@
 //! A console for programs: waits for output of the guest, and types.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ConsoleInput;
+use crate::host::lock::{Condvar, Mutex, MutexGuard};
 use crate::wire::printable::Marked;
 
 /// Maximum size of output that the program has not taken. Beyond it, the oldest half is dropped.
@@ -88,7 +89,7 @@ impl Transcript {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -125,8 +126,8 @@ impl Capture {
             }
             let changed = &self.transcript.changed;
             state = match left {
-                Some(left) => changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => changed.wait_timeout(state, left),
+                None => changed.wait(state),
             };
         }
     }

@@ -4,9 +4,10 @@
 //! is room here, so the source of a guest that does not read is held back, and no input is lost.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::wake::Waker;
+use crate::host::lock::{Mutex, MutexGuard};
 
 /// Maximum number of bytes that are read ahead.
 pub(super) const CAPACITY: usize = 4096;
@@ -37,7 +38,7 @@ impl ConsoleInput {
     /// Calls `listener`, on the typing thread, whenever bytes arrive. Replaces the previous listener.
     pub fn listen(&self, listener: Box<dyn Fn() + Send + Sync>) {
         let listener: Listener = listener.into();
-        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener.clone());
+        *self.listener.lock() = Some(listener.clone());
         if !self.lock().bytes.is_empty() {
             listener();
         }
@@ -73,14 +74,14 @@ impl ConsoleInput {
             return;
         }
         self.lock().bytes.extend(bytes);
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let listener = self.listener.lock().clone();
         if let Some(listener) = listener {
             listener();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -6,11 +6,12 @@
 //! slowed down, and loses nothing. The queue holds at most the capacity plus one access of each VP (4 KiB for string
 //! output), and the console's thread as much again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::wake::Waker;
+use crate::host::lock::{Condvar, Mutex, MutexGuard};
 use crate::kvm::gate::Gate;
 
 /// Number of bytes in the queue at which VPs wait.
@@ -58,7 +59,7 @@ impl OutputQueue {
 
     /// Appends output of a guest. Never blocks: see [`wait_for_room`](Self::wait_for_room).
     pub fn push(&self, bytes: &[u8]) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             state.lost = true;
             return;
@@ -83,7 +84,7 @@ impl OutputQueue {
     }
 
     fn has_room_or_remembers(&self, gate: &Arc<Gate>) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let full = self.full.load(Ordering::Relaxed);
         if full && !state.waiting.iter().any(|known| Arc::ptr_eq(known, gate)) {
             state.waiting.push(gate.clone());
@@ -93,7 +94,7 @@ impl OutputQueue {
 
     /// Moves everything into `batch`, which must be empty.
     pub fn take(&self, batch: &mut Vec<u8>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         std::mem::swap(&mut state.bytes, batch);
         state.in_flight |= !batch.is_empty();
         self.let_in(state);
@@ -102,7 +103,7 @@ impl OutputQueue {
     /// Called by the console's thread before it sleeps. `in_flight` says whether it has unwritten bytes. It is woken
     /// when the queue has `wake_at` bytes. Returns `false` if the queue already has them.
     pub fn may_sleep(&self, wake_at: usize, in_flight: bool) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.in_flight = in_flight;
         if !in_flight && state.bytes.is_empty() {
             self.settled.notify_all();
@@ -114,7 +115,7 @@ impl OutputQueue {
 
     /// Drops the queue's content and all further output.
     pub fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed = true;
         state.lost |= state.in_flight || !state.bytes.is_empty();
         state.bytes = Vec::new();
@@ -125,25 +126,25 @@ impl OutputQueue {
 
     /// Returns `true` if the queue was closed.
     pub fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.state.lock().closed
     }
 
     /// Returns `true` if there will be no more output.
     pub fn is_finishing(&self) -> bool {
-        self.lock().finishing
+        self.state.lock().finishing
     }
 
     /// Waits until all output is written, the queue is closed, or the deadline has passed. Returns `true` if nothing
     /// was lost.
     pub fn finish(&self, deadline: Option<Instant>) -> bool {
-        self.lock().finishing = true;
+        self.state.lock().finishing = true;
         self.waker.wake();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.closed && (state.in_flight || !state.bytes.is_empty()) {
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 Some(left) if left.is_zero() => return false,
-                Some(left) => self.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.settled.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.settled.wait_timeout(state, left),
+                None => self.settled.wait(state),
             };
         }
         !state.lost
@@ -156,10 +157,6 @@ impl OutputQueue {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         waiting.iter().for_each(|gate| gate.wake());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

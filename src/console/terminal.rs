@@ -8,9 +8,10 @@
 //! changed them since.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
+use crate::host::lock::{Mutex, MutexGuard};
 use rustix::io::Errno;
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
@@ -34,7 +35,7 @@ static RAW: Mutex<Vec<Raw>> = Mutex::new(Vec::new());
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 fn raw_terminals() -> MutexGuard<'static, Vec<Raw>> {
-    RAW.lock().unwrap_or_else(PoisonError::into_inner)
+    RAW.lock()
 }
 
 impl Raw {

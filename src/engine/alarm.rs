@@ -1,11 +1,12 @@
 //! The clock that wakes synthetic timers: one thread a partition, asleep until the earliest deadline.
 
 use std::num::NonZeroU64;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::host::limited;
+use crate::host::lock::{Condvar, Mutex};
 use crate::kvm::gate::{Gate, Kick};
 
 /// What is called with a VP's number when its deadline has come.
@@ -37,7 +38,7 @@ impl Alarm {
     /// Has VP `vp` woken after `time`, or no longer. The thread that wakes starts with the first deadline.
     pub fn set(self: &Arc<Self>, vp: usize, time: Option<Duration>, wake: &Wake) {
         let deadline = time.and_then(|time| Instant::now().checked_add(time));
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed || state.deadlines[vp] == deadline {
             return;
         }
@@ -51,7 +52,7 @@ impl Alarm {
     }
 
     fn start(self: &Arc<Self>, wake: &Wake) {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.thread.lock();
         if thread.is_none() {
             let (alarm, wake) = (self.clone(), wake.clone());
             let spawned = thread::Builder::new().name("timers".into()).spawn(move || alarm.run(&*wake));
@@ -65,12 +66,12 @@ impl Alarm {
             log::debug!("synthetic timers may be 50 us late: {error}");
         }
         let _member = self.gate.join(Box::new(LookUp(self.clone())));
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.closed {
             if self.gate.is_pausing() {
                 drop(state);
                 self.gate.pass();
-                state = self.lock();
+                state = self.state.lock();
                 continue;
             }
             let now = Instant::now();
@@ -79,31 +80,27 @@ impl Alarm {
                 state.deadlines[vp] = None;
                 drop(state);
                 wake(vp);
-                state = self.lock();
+                state = self.state.lock();
                 continue;
             }
             state = match state.deadlines.iter().flatten().min() {
                 Some(earliest) => {
                     let left = earliest.saturating_duration_since(now);
-                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_timeout(state, left)
                 }
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => self.changed.wait(state),
             };
         }
     }
 
     /// Ends the thread. No deadline counts any more.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.changed.notify_one();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(Err(_)) = thread.map(JoinHandle::join) {
             log::error!("the thread of the synthetic timers panicked");
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,7 +110,7 @@ struct LookUp(Arc<Alarm>);
 impl Kick for LookUp {
     fn kick(&self) {
         // Whoever is about to sleep has the lock until it does.
-        drop(self.0.lock());
+        drop(self.0.state.lock());
         self.0.changed.notify_one();
     }
 }

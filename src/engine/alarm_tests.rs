@@ -4,7 +4,7 @@ use std::sync::mpsc;
 fn alarm(vps: usize) -> (Arc<Alarm>, Wake, mpsc::Receiver<usize>) {
     let (sender, receiver) = mpsc::channel();
     let sender = Mutex::new(sender);
-    let wake = Arc::new(move |vp| sender.lock().unwrap().send(vp).unwrap());
+    let wake = Arc::new(move |vp| sender.lock().send(vp).unwrap());
     (Arc::new(Alarm::new(vps, Arc::default())), wake, receiver)
 }
 
@@ -39,6 +39,6 @@ fn a_deadline_that_is_moved_or_taken_back_does_not_wake() {
 #[test]
 fn no_thread_is_there_before_it_is_needed() {
     let (alarm, ..) = alarm(1);
-    assert!(alarm.thread.lock().unwrap().is_none());
+    assert!(alarm.thread.lock().is_none());
     alarm.close();
 }

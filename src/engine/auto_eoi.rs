@@ -7,10 +7,11 @@
 //! ended when the VP is looked at after that: an end that is late by a round is better than an interrupt that is late by many.
 //! Where nobody but the guest can end an interrupt, a VP whose interrupts are disabled is stepped instead.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::alarm::{Alarm, Wake};
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::kvm::gate::Gate;
 
 /// How long a VP runs freely in the first round. Each round after that doubles it.
@@ -141,7 +142,7 @@ impl Watches {
     }
 
     fn watch(&self, vp: usize) -> MutexGuard<'_, Watch> {
-        self.vps[vp].lock().unwrap_or_else(PoisonError::into_inner)
+        self.vps[vp].lock()
     }
 }
 

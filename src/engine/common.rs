@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -14,6 +14,7 @@ use super::inbox::Inbox;
 use super::start::start;
 use super::{PortError, Tracer};
 use crate::host::limited;
+use crate::host::lock::{Mutex, RwLock};
 use crate::hyperv::connections::{Connections, EventPort, MessagePort, Port};
 use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::hypercall::{Host, Hypercalls};
@@ -134,14 +135,14 @@ impl Common {
             connections.disconnect(id);
             return Err(error.into());
         }
-        self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).insert(id, event);
+        self.doorbells.lock().insert(id, event);
         Ok(())
     }
 
     /// Closes a port, and its doorbell.
     pub fn disconnect(&self, id: ConnectionId) {
         self.connections_mut().disconnect(id);
-        let event = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let event = self.doorbells.lock().remove(&id);
         if let Some(Err(error)) = event.map(|event| self.kvm.disconnect_port(&event, SIGNAL_PORT, Some(id.0))) {
             limited::warn!(of: &self.machine, "{}: the doorbell of {id} stays: {error}", self.machine);
         }
@@ -149,23 +150,23 @@ impl Common {
 
     /// Whom to tell of room for messages.
     pub fn announce_room(&self, event: Option<EventFd>) {
-        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = event;
+        *self.room.lock() = event;
     }
 
     /// There is room for messages that were turned away.
     pub fn has_room(&self) {
-        if let Some(event) = &*self.room.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(event) = &*self.room.lock() {
             // Fails only when the count is full: then the other side has plenty to wake up for.
             let _ = event.write(1);
         }
     }
 
-    fn connections_mut(&self) -> std::sync::RwLockWriteGuard<'_, Connections> {
-        self.connections.write().unwrap_or_else(PoisonError::into_inner)
+    fn connections_mut(&self) -> crate::host::lock::RwLockWriteGuard<'_, Connections> {
+        self.connections.write()
     }
 
-    pub fn connections(&self) -> std::sync::RwLockReadGuard<'_, Connections> {
-        self.connections.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn connections(&self) -> crate::host::lock::RwLockReadGuard<'_, Connections> {
+        self.connections.read()
     }
 
     /// Whoever answers the guest's calls, on behalf of `host`.

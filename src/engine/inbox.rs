@@ -1,8 +1,8 @@
 //! What others want done to a VP that only its own thread can do.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use crate::host::lock::Mutex;
 use crate::hyperv::hypercall::InitialVpContext;
 use crate::hyperv::status::{HvResult, HvStatus};
 
@@ -123,8 +123,8 @@ impl Inbox {
         self.owed[usize::from(vector / 64)].fetch_and(!(1 << (vector % 64)), Ordering::SeqCst);
     }
 
-    fn starts(&self) -> std::sync::MutexGuard<'_, Starts> {
-        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn starts(&self) -> crate::host::lock::MutexGuard<'_, Starts> {
+        self.starts.lock()
     }
 }
 

@@ -7,13 +7,14 @@
 //! them over what is there. So is EOM: a guest writes it only when a slot is marked MessagePending, so it exits
 //! only when we have a message to deliver; a resampling irqfd would wake us after every interrupt of the SINT instead.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::common::Common;
 use super::shell::{Backend, Caller};
 use crate::host::limited;
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::msr::{ApicRegister, Msr};
 use crate::hyperv::registers::SintRegister;
@@ -61,7 +62,7 @@ impl KernelEngine {
     }
 
     fn side(&self, vp: usize) -> MutexGuard<'_, VpSide> {
-        self.vps[vp].lock().unwrap_or_else(PoisonError::into_inner)
+        self.vps[vp].lock()
     }
 
     /// Raises a SINT of a VP.
@@ -240,14 +241,14 @@ impl Backend for KernelEngine {
     }
 
     fn pause(&self) {
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paused = self.paused.lock();
         if paused.is_none() {
             *paused = self.common.kvm.clock().inspect_err(|error| limited::warn!("the clock runs on: {error}")).ok();
         }
     }
 
     fn prepare_resume(&self) {
-        let clock = self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let clock = self.paused.lock().take();
         if let Some(Err(error)) = clock.map(|clock| self.common.kvm.set_clock(clock)) {
             limited::warn!("the guest's clock has stepped: {error}");
         }

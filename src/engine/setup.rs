@@ -1,7 +1,7 @@
 //! From what a user asked for and what the host has to an engine that runs.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use kvm_bindings::CpuId;
 
@@ -12,6 +12,7 @@ use super::kernel::KernelEngine;
 use super::user::{LevelEoi, UserEngine};
 use super::{Engine, Tracer};
 use crate::host::limited;
+use crate::host::lock::{Mutex, RwLock};
 use crate::hyperv::cpuid::{self, Identity, Leaf, Version};
 use crate::hyperv::features::{EngineKind, Feature, Features, Offer, SwitchError, Switches};
 use crate::hyperv::hypercall::Hypercalls;

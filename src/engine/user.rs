@@ -6,12 +6,13 @@
 //! instructions, as one that has been acknowledged, so that nothing stays in service.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::alarm::{Alarm, Wake};
 use super::common::Common;
 use super::shell::{Backend, Caller};
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::msr::{self, ApicRegister, Msr};
 use crate::hyperv::status::{HvResult, HvStatus};
@@ -56,7 +57,7 @@ impl UserEngine {
     }
 
     fn state(&self, vp: usize) -> MutexGuard<'_, VpState> {
-        self.vps[vp].lock().unwrap_or_else(PoisonError::into_inner)
+        self.vps[vp].lock()
     }
 
     /// Changes a VP's state, has its timers waked in time, and raises the interrupts. Gives what is left to do.

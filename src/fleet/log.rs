@@ -1,11 +1,12 @@
 //! What was said about a fleet so far, and who is told when there is more.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{Event, Outcome};
+use crate::host::lock::Mutex;
 
 /// The events of a fleet: two for each machine at most, so all are kept.
 #[derive(Default)]
@@ -22,21 +23,21 @@ struct State {
 
 impl Log {
     pub fn push(&self, event: Event) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.events.push(event);
         state.wake();
     }
 
     /// The last machine has ended.
     pub fn finish(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.over = true;
         state.wake();
     }
 
     /// Returns the event with this number. If there is none yet, `changed` becomes readable when there is.
     pub fn take(&self, number: usize, changed: &OwnedFd) -> Option<Event> {
-        let state = self.lock();
+        let state = self.state.lock();
         let event = state.events.get(number).cloned();
         if !state.over && number + 1 >= state.events.len() {
             // All that the listener was woken for is taken. An eventfd that was not written has nothing to read.
@@ -46,7 +47,7 @@ impl Log {
     }
 
     pub fn is_over(&self, next: usize) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.over && next >= state.events.len()
     }
 
@@ -55,23 +56,19 @@ impl Log {
             Event::Ended { outcome, .. } => Some(outcome.clone()),
             Event::Started { .. } => None,
         };
-        self.lock().events.iter().filter_map(ended).collect()
+        self.state.lock().events.iter().filter_map(ended).collect()
     }
 
     /// Returns a descriptor that is readable from now on whenever there is something to take.
     pub fn listen(&self) -> rustix::io::Result<Arc<OwnedFd>> {
         let changed = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.listeners.retain(|listener| listener.strong_count() > 0);
         state.listeners.push(Arc::downgrade(&changed));
         if state.over || !state.events.is_empty() {
             ring(&changed);
         }
         Ok(changed)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

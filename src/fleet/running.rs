@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::log::Log;
 use super::{Event, Events, Outcome};
+use crate::host::lock::{RwLock, RwLockReadGuard};
 use crate::machine::{End, Exits, Machine, Prepared};
 
 /// How often disks are looked at: somebody may have changed the size of an image.
@@ -198,11 +199,11 @@ impl State {
 
 impl Running {
     fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     fn set(&self, state: State) -> State {
-        std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state)
+        std::mem::replace(&mut *self.state.write(), state)
     }
 
     fn runs(&self) -> bool {

@@ -10,9 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::host::lock::{Mutex, MutexGuard};
 use log::Level;
 
 /// Number of lines that a call site prints without delay, for each machine.
@@ -116,7 +116,7 @@ impl Site {
     }
 
     fn judge(&'static self, machine: &str, now: Instant) -> Verdict {
-        let mut machines = self.lock();
+        let mut machines = self.machines.lock();
         let Machines { buckets, is_listed } = &mut *machines;
         let list = !std::mem::replace(is_listed, true);
         let machine = if buckets.len() < MAX_MACHINES || buckets.contains_key(machine) { machine } else { "" };
@@ -133,16 +133,12 @@ impl Site {
 
     /// Removes a machine, and returns the number of its suppressed lines.
     fn finish(&self, machine: &str) -> u64 {
-        self.lock().buckets.remove(machine).map_or(0, |bucket| bucket.left_out)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Machines> {
-        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.machines.lock().buckets.remove(machine).map_or(0, |bucket| bucket.left_out)
     }
 }
 
 fn sites() -> MutexGuard<'static, Vec<&'static Site>> {
-    SITES.lock().unwrap_or_else(PoisonError::into_inner)
+    SITES.lock()
 }
 
 /// Prints the number of suppressed lines of a machine that has ended, and removes it.

@@ -5,6 +5,7 @@
 //! - `patience`, `scheduling`: decide whether a woken thread waits for its turn.
 //! - `magic`: the format of a file, by its first bytes.
 //! - `limited`: rate limits for log lines that a guest can cause.
+//! - `lock`: locks without errors.
 //! - `panics`: calls code of others, and returns the message if it panics.
 //! - [`records`]: output files other than the console, written in whole records.
 //! - `stopwatch`: a clock that can stand still.
@@ -15,6 +16,7 @@ pub(crate) mod bell;
 pub mod event;
 pub mod footprint;
 pub(crate) mod limited;
+pub(crate) mod lock;
 pub(crate) mod magic;
 pub(crate) mod panics;
 pub(crate) mod patience;

@@ -3,8 +3,6 @@
 //! Locks are taken in this order: a VP's, then [`Partition`]'s registers, then its overlays. None is held during a
 //! wait.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-
 use zerocopy::IntoBytes;
 
 use super::crash::CrashReport;
@@ -17,6 +15,7 @@ use super::types::{Fault, GP, PAGE_SIZE};
 #[cfg(test)]
 use super::types::{Interrupt, VpIndex};
 use super::vp::Action;
+use crate::host::lock::{Mutex, MutexGuard, RwLock};
 use crate::memory::GuestMemory;
 
 /// The fixed settings of a partition.
@@ -70,23 +69,23 @@ impl Partition {
 
     /// Returns the reference time at `now`.
     pub fn reference_time(&self, now: Reading) -> u64 {
-        self.time.read().unwrap_or_else(PoisonError::into_inner).at(now)
+        self.time.read().at(now)
     }
 
     /// Returns the time in nanoseconds from `now` until a timer with this deadline is due; see
     /// [`ReferenceTime::until`].
     pub fn nanoseconds_until(&self, deadline: u64, now: Reading) -> Option<u64> {
-        self.time.read().unwrap_or_else(PoisonError::into_inner).until(deadline, now)
+        self.time.read().until(deadline, now)
     }
 
     /// Stops the reference clock. Call it when no VP is running.
     pub fn pause(&self, now: Reading) {
-        self.time.write().unwrap_or_else(PoisonError::into_inner).pause(now);
+        self.time.write().pause(now);
     }
 
     /// Restarts the reference clock, and updates the reference TSC page. Call it before any VP runs.
     pub fn resume(&self, now: Reading) {
-        let mut time = self.time.write().unwrap_or_else(PoisonError::into_inner);
+        let mut time = self.time.write();
         if time.resume(now) {
             // No VP is running, so no guest reads the page while it changes.
             self.overlays().rewrite(&self.memory, OverlayId::ReferenceTsc, time.page().as_bytes());
@@ -185,7 +184,7 @@ impl Partition {
 
     fn write_reference_tsc(&self, registers: &mut Registers, value: PageRegister) -> Result<(), Fault> {
         // The clock's lock is held, so that no resume can happen between reading its page and showing it.
-        let time = self.time.read().unwrap_or_else(PoisonError::into_inner);
+        let time = self.time.read();
         let mut content = [0; PAGE_SIZE];
         let page = time.page();
         content[..size_of_val(&page)].copy_from_slice(page.as_bytes());
@@ -206,12 +205,12 @@ impl Partition {
     }
 
     fn registers(&self) -> MutexGuard<'_, Registers> {
-        self.registers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registers.lock()
     }
 
     /// Locks and returns the overlays. While the lock is held, none of them moves.
     pub(crate) fn overlays(&self) -> MutexGuard<'_, Overlays> {
-        self.overlays.lock().unwrap_or_else(PoisonError::into_inner)
+        self.overlays.lock()
     }
 }
 

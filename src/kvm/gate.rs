@@ -9,10 +9,11 @@
 //! that, the VP clears `immediate_exit` *before* it reads the order. So if it does not see an order, that order's kick
 //! is still to come.
 
+use crate::host::lock::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 thread_local! {
     /// The address of the gate that the thread is a member of, or 0.
@@ -87,7 +88,7 @@ impl Gate {
 
     /// Registers VP `index`, from its own thread. The VP counts as running until it parks or [leaves](Self::leave).
     pub fn enter(&self, index: u32, kick: Box<dyn Kick>) {
-        self.add(&mut self.lock(), index.into(), kick);
+        self.add(&mut self.state.lock(), index.into(), kick);
     }
 
     fn add(&self, state: &mut State, member: u64, kick: Box<dyn Kick>) {
@@ -99,7 +100,7 @@ impl Gate {
     /// Makes the calling thread a member until the result is dropped. It counts as running until it parks in [`pass`](Self::pass),
     /// and must do so soon after a kick while the gate [pauses](Self::is_pausing).
     pub fn join(self: &Arc<Self>, kick: Box<dyn Kick>) -> Member {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let member = state.next_member;
         state.next_member += 1;
         self.add(&mut state, member, kick);
@@ -122,7 +123,7 @@ impl Gate {
     }
 
     fn remove(&self, member: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.kicks.retain(|(other, _)| *other != member);
         state.at_large -= 1;
         GATE.set(0);
@@ -131,7 +132,7 @@ impl Gate {
 
     /// Forces VP `index` out of the guest once, so that it checks for pending work.
     pub fn kick(&self, index: u32) {
-        self.lock().kicks.iter().filter(|(vp, _)| *vp == u64::from(index)).for_each(|(_, kick)| kick.kick());
+        self.state.lock().kicks.iter().filter(|(vp, _)| *vp == u64::from(index)).for_each(|(_, kick)| kick.kick());
     }
 
     /// Returns `true` if the gate is open. This is one atomic load.
@@ -147,7 +148,7 @@ impl Gate {
     /// Calls `access` while every VP is parked at the gate, and keeps them parked during the call. Returns `None`,
     /// without a call, if they are not parked. `access` must not use the gate.
     pub fn while_paused<T>(&self, access: impl FnOnce() -> T) -> Option<T> {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.order == Order::Pause && state.at_large == 0).then(access)
     }
 
@@ -161,7 +162,7 @@ impl Gate {
     /// A VP that waits here counts as paused. `ready` is called again after each [`wake`](Self::wake).
     /// Returns `false` if the VP must end instead, whether it was ready or not.
     pub fn wait_for(&self, mut ready: impl FnMut() -> bool) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut parked = false;
         loop {
             let go = match state.order {
@@ -178,20 +179,20 @@ impl Gate {
                 state.at_large -= 1;
                 self.changed.notify_all();
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state);
         }
     }
 
     /// Makes every VP in [`wait_for`](Self::wait_for) check its condition again. The caller must not hold a lock that a
     /// `ready` takes.
     pub fn wake(&self) {
-        drop(self.lock());
+        drop(self.state.lock());
         self.changed.notify_all();
     }
 
     /// Returns how often the members were let go on, for [`pause_since`](Self::pause_since).
     pub fn resumes(&self) -> u64 {
-        self.lock().resumes
+        self.state.lock().resumes
     }
 
     /// Stops every member and returns when all are parked. After a stop, it waits for the members of the next life.
@@ -204,31 +205,31 @@ impl Gate {
     /// As [`pause`](Self::pause), but returns `false` if there was a resume after the call of [`resumes`](Self::resumes)
     /// that returned `resumes`.
     pub fn pause_since(&self, resumes: u64) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.finished && state.resumes == resumes {
             self.give(&mut state, Order::Pause);
             if state.order == Order::Pause && state.at_large == 0 {
                 return true;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state);
         }
         false
     }
 
     /// Ends every [`pause`](Self::pause): the gate is not reopened any more.
     pub fn finish(&self) {
-        self.lock().finished = true;
+        self.state.lock().finished = true;
         self.changed.notify_all();
     }
 
     /// Orders a pause without waiting for it.
     pub fn close(&self) {
-        self.give(&mut self.lock(), Order::Pause);
+        self.give(&mut self.state.lock(), Order::Pause);
     }
 
     /// Lets paused VPs run again.
     pub fn resume(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.resumes += 1;
         self.give(&mut state, Order::Run);
         self.changed.notify_all();
@@ -236,7 +237,7 @@ impl Gate {
 
     /// Reopens the gate after a stop, once the previous VPs have left and before new ones enter.
     pub fn reopen(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.order = Order::Run;
         self.order.store(Order::Run as u8, Ordering::SeqCst);
         self.changed.notify_all();
@@ -245,7 +246,7 @@ impl Gate {
     /// Orders every VP to end. Only [`reopen`](Self::reopen) undoes this. Does not wait for the VPs: join their
     /// threads.
     pub fn stop(&self) {
-        self.give(&mut self.lock(), Order::Stop);
+        self.give(&mut self.state.lock(), Order::Stop);
     }
 
     fn give(&self, state: &mut MutexGuard<'_, State>, order: Order) {
@@ -258,10 +259,6 @@ impl Gate {
             state.kicks.iter().for_each(|(_, kick)| kick.kick());
         }
         self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

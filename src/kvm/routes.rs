@@ -4,7 +4,6 @@
 //! irqfds that raise SINTs of KVM's own SynIC. (KVM documentation, 4.52 `KVM_SET_GSI_ROUTING`.)
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_HV_SINT, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
@@ -15,6 +14,7 @@ use kvm_ioctls::VmFd;
 
 use super::Irqchip;
 use super::host::HostError;
+use crate::host::lock::Mutex;
 
 /// Interrupt lines: the pins of an IOAPIC.
 pub const PINS: u32 = 24;
@@ -64,7 +64,7 @@ impl Routes {
 
     /// Routes a free GSI to `route`, and returns the GSI.
     pub(super) fn add(&self, vm: &VmFd, route: Route) -> Result<u32, HostError> {
-        let mut routes = self.lock();
+        let mut routes = self.routes.lock();
         let free = (PINS..MAX_GSI).find(|gsi| !routes.contains_key(gsi));
         let gsi =
             free.ok_or_else(|| HostError::call("one more interrupt route")(kvm_ioctls::Error::new(libc::ENOSPC)))?;
@@ -74,7 +74,7 @@ impl Routes {
 
     /// Changes the route of `gsi`.
     pub(super) fn set(&self, vm: &VmFd, gsi: u32, route: Route) -> Result<(), HostError> {
-        let mut routes = self.lock();
+        let mut routes = self.routes.lock();
         match routes.insert(gsi, route) {
             Some(before) if before == route => Ok(()),
             _ => self.install(vm, &routes),
@@ -87,10 +87,6 @@ impl Routes {
         entries.extend(routes.iter().map(|(gsi, route)| route_entry(*gsi, *route)));
         let table = KvmIrqRouting::from_entries(&entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG));
         table.and_then(|table| vm.set_gsi_routing(&table)).map_err(failed)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Route>> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

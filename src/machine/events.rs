@@ -1,11 +1,12 @@
 //! What happens to a machine while it runs, for the program that started it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::{End, Shared};
 use crate::host::limited;
+use crate::host::lock::{Condvar, Mutex};
 use crate::vmbus::bus::ChannelFailure;
 use crate::vsp::services::{self, table::Kind};
 
@@ -64,7 +65,7 @@ impl Events {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Event> {
-        let mut state = self.log.lock();
+        let mut state = self.log.state.lock();
         loop {
             let next = self.next.max(state.first);
             if let Some(event) = state.events.get((next - state.first) as usize) {
@@ -77,8 +78,8 @@ impl Events {
             }
             let changed = &self.log.changed;
             state = match left {
-                Some(left) => changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => changed.wait_timeout(state, left),
+                None => changed.wait(state),
             };
         }
     }
@@ -108,17 +109,13 @@ struct State {
 
 impl EventLog {
     fn push(&self, event: Event) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.events.len() >= KEPT {
             state.events.pop_front();
             state.first += 1;
         }
         state.events.push_back(event);
         self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,7 +166,7 @@ impl Announcer {
 
     /// The machine is gone.
     pub fn over(&self) {
-        self.log.lock().over = true;
+        self.log.state.lock().over = true;
         self.log.changed.notify_all();
     }
 

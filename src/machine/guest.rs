@@ -18,7 +18,7 @@
 //! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 
 pub use kvm_bindings::{kvm_regs, kvm_sregs};
@@ -26,6 +26,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::interrupts::Interrupts;
 use super::{End, Machine, Shared};
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::kvm::Partition;
 use crate::kvm::host::HostError;
 use crate::kvm::registers::VpRegisters;
@@ -237,7 +238,7 @@ impl Guest {
     /// Does something with the guest's present life, which does not end meanwhile.
     fn with<T>(&self, access: impl FnOnce(&Shared, &Life) -> Result<T, AccessError>) -> Result<T, AccessError> {
         let shared = self.0.upgrade().ok_or(AccessError::NoGuest)?;
-        let life = shared.life.read().unwrap_or_else(PoisonError::into_inner);
+        let life = shared.life.read();
         access(&shared, life.as_deref().ok_or(AccessError::NoGuest)?)
     }
 }
@@ -261,7 +262,7 @@ impl Machine {
 impl Shared {
     /// From now on this is what is to be reached. Waits until nobody reaches for what was before.
     pub(super) fn set_life(&self, life: Option<Arc<Life>>) {
-        *self.life.write().unwrap_or_else(PoisonError::into_inner) = life;
+        *self.life.write() = life;
     }
 
     /// Calls `access` while every VP stands still, `vp` between two instructions.
@@ -376,6 +377,6 @@ impl Seat {
     }
 
     fn staged(&self) -> MutexGuard<'_, Option<Staged>> {
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+        self.staged.lock()
     }
 }

@@ -1,9 +1,10 @@
 //! Interrupt lines: from a device to the local APICs, through KVM's controllers or our own IOAPIC.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::boot::layout::IOAPIC;
+use crate::host::lock::Mutex;
 use crate::kvm::host::HostError;
 use crate::kvm::{Irqchip, Partition};
 use crate::platform::ioapic::{Ioapic, LevelPin};
@@ -37,7 +38,7 @@ impl Interrupts {
     pub fn pulse(&self, line: u32) -> Result<(), HostError> {
         match &self.ioapic {
             None => self.partition.pulse_line(line),
-            Some(ioapic) => match lock(ioapic).pulse(line as usize) {
+            Some(ioapic) => match ioapic.lock().pulse(line as usize) {
                 Some(message) => self.partition.send(message),
                 None => Ok(()),
             },
@@ -57,7 +58,7 @@ impl Interrupts {
 
     /// A processor ended a level-triggered interrupt.
     pub fn end_of_interrupt(&self, vector: u8) {
-        let messages = self.ioapic.as_ref().map(|ioapic| lock(ioapic).end_of_interrupt(vector));
+        let messages = self.ioapic.as_ref().map(|ioapic| ioapic.lock().end_of_interrupt(vector));
         for message in messages.into_iter().flatten() {
             complain(self.partition.send(message));
         }
@@ -72,23 +73,19 @@ struct IoapicPage {
 
 impl MmioDevice for IoapicPage {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
-        let value = lock(&self.ioapic).read(offset).to_le_bytes();
+        let value = self.ioapic.lock().read(offset).to_le_bytes();
         data.iter_mut().zip(value.into_iter().chain([0; 4])).for_each(|(byte, value)| *byte = value);
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Option<PowerEvent> {
         if let [a, b, c, d, ..] = data {
-            let level = lock(&self.ioapic).write(offset, u32::from_le_bytes([*a, *b, *c, *d]));
+            let level = self.ioapic.lock().write(offset, u32::from_le_bytes([*a, *b, *c, *d]));
             if let Some(LevelPin { pin, message }) = level {
                 complain(self.partition.watch_level_pin(pin as u32, message));
             }
         }
         None
     }
-}
-
-fn lock(ioapic: &Mutex<Ioapic>) -> std::sync::MutexGuard<'_, Ioapic> {
-    ioapic.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An interrupt that KVM refuses is the guest's loss: a message to no processor, say.

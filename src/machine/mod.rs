@@ -15,7 +15,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,7 @@ use builder::{CallSetup, ConsoleUse, Extras};
 use crate::config::{Config, OnReset};
 use crate::console::{Console, ConsoleConfig, ConsoleEvent};
 use crate::engine::{Engine, Tracer};
+use crate::host::lock::{Mutex, MutexGuard, RwLock};
 use crate::host::{limited, records};
 use crate::kvm::gate::Gate;
 use crate::vmbus::bus::{self, FailureSink, VmBus};
@@ -487,7 +488,7 @@ impl Shared {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -5,8 +5,6 @@
 //! engine's timers, and the thread that builds the next life of the guest. Then the guest's time stops. Control messages and signals
 //! that other threads send meanwhile wait in the bus until the machine goes on.
 
-use std::sync::PoisonError;
-
 use super::{Shared, State};
 use crate::kvm::gate::Kick;
 
@@ -45,7 +43,7 @@ impl Shared {
         if self.gate.is_own_thread() {
             return Err(PauseError::FromWithin);
         }
-        let _turn = self.pausing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.pausing.lock();
         let resumes = {
             let mut state = self.state();
             state.paused = true;

@@ -1,11 +1,12 @@
 //! A queue whose frames are captured.
 
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Queue;
 use super::ports::SwitchPort;
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::net::frame::{Frame, FrameBuffer};
 use crate::net::pcap::{Capture, Direction};
 
@@ -25,7 +26,7 @@ impl<Q: Queue> Captured<Q> {
     }
 
     fn capture(&self) -> MutexGuard<'_, Capture> {
-        self.capture.lock().unwrap_or_else(PoisonError::into_inner)
+        self.capture.lock()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::attachment::Attachment;
 use super::capture::{Captured, SharedCapture};
@@ -13,6 +13,7 @@ use super::user::address::Network;
 use super::user::forward::Forward;
 use super::user::{User, UserError};
 use super::{Backend, Queue};
+use crate::host::lock::Mutex;
 use crate::net::mac::MacAddress;
 use crate::net::pcap::{Capture, CaptureError};
 

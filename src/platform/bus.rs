@@ -7,9 +7,10 @@
 //! Devices are attached before the VPs run. After that, the look-up needs no lock, and each device has its own.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{PortDevice, PowerEvent};
+use crate::host::lock::Mutex;
 
 /// A device on the bus. The code that attached it may keep another handle.
 pub type SharedDevice = Arc<Mutex<dyn PortDevice>>;
@@ -17,11 +18,6 @@ pub type SharedDevice = Arc<Mutex<dyn PortDevice>>;
 /// Wraps a device that is accessed only through its ports.
 pub fn shared(device: impl PortDevice + 'static) -> SharedDevice {
     Arc::new(Mutex::new(device))
-}
-
-/// Locks a device. A poisoned lock is ignored: a device's state is plain data, valid after any write.
-pub(super) fn lock<T: ?Sized>(device: &Mutex<T>) -> MutexGuard<'_, T> {
-    device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The reason why a device cannot be attached.
@@ -88,7 +84,7 @@ impl PortBus {
         data.fill(0xff);
         if let Some(claim) = self.find(port) {
             let length = claim.reach(port, data.len());
-            lock(&claim.device).read(port - claim.origin, &mut data[..length]);
+            claim.device.lock().read(port - claim.origin, &mut data[..length]);
         }
     }
 
@@ -96,7 +92,7 @@ impl PortBus {
     pub fn write(&self, port: u16, data: &[u8]) -> Option<PowerEvent> {
         let claim = self.find(port)?;
         let length = claim.reach(port, data.len());
-        lock(&claim.device).write(port - claim.origin, &data[..length])
+        claim.device.lock().write(port - claim.origin, &data[..length])
     }
 
     /// String input: fills `data` with reads of `size` bytes at `port`.

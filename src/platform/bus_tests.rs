@@ -36,7 +36,7 @@ fn an_access_reaches_the_device_with_its_offset() {
     assert_eq!(read::<1>(&bus, 0x13), [3]);
     assert_eq!(read::<4>(&bus, 0x14), [4, 4, 4, 4]);
     assert_eq!(bus.write(0x16, &[1, 2]), None);
-    assert_eq!(lock(&device).writes, [(6, vec![1, 2])]);
+    assert_eq!(device.lock().writes, [(6, vec![1, 2])]);
 }
 
 #[test]
@@ -57,8 +57,8 @@ fn an_access_past_the_end_of_a_range_is_cut_there() {
     bus.attach(0x18..0x20, 0x18, high.clone()).unwrap();
     assert_eq!(read::<4>(&bus, 0x16), [6, 2, 0xff, 0xff]);
     bus.write(0x15, &[1, 2, 3, 4]);
-    assert_eq!(lock(&low).writes, [(5, vec![1, 2, 3])]);
-    assert_eq!(lock(&high).writes, []);
+    assert_eq!(low.lock().writes, [(5, vec![1, 2, 3])]);
+    assert_eq!(high.lock().writes, []);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn an_access_that_begins_below_a_range_does_not_reach_it() {
     let device = Arc::new(Mutex::new(Recorder::default()));
     bus.attach(0xcf9..0xcfa, 0xcf9, device.clone()).unwrap();
     bus.write(0xcf8, &[0, 6, 0, 0x80]);
-    assert_eq!(lock(&device).writes, []);
+    assert_eq!(device.lock().writes, []);
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn string_output_is_one_write_an_item_until_one_ends_the_run() {
     let device = Arc::new(Mutex::new(Recorder::default()));
     bus.attach(0x10..0x18, 0x10, device.clone()).unwrap();
     assert_eq!(bus.write_repeated(0x11, &[1, 2, 3, 4], 2), None);
-    assert_eq!(lock(&device).writes, [(1, vec![1, 2]), (1, vec![3, 4])]);
+    assert_eq!(device.lock().writes, [(1, vec![1, 2]), (1, vec![3, 4])]);
     assert_eq!(bus.write_repeated(0x10, &[7, 0xee, 9], 1), Some(PowerEvent::Reset));
-    assert_eq!(lock(&device).writes.len(), 4);
+    assert_eq!(device.lock().writes.len(), 4);
     let mut data = [0; 6];
     bus.read_repeated(0x12, &mut data, 2);
     assert_eq!(data, [2, 2, 2, 2, 2, 2]);
@@ -125,7 +125,7 @@ fn a_busy_device_does_not_hold_up_another() {
     let busy = Arc::new(Mutex::new(Recorder::default()));
     bus.attach(0x10..0x11, 0x10, busy.clone()).unwrap();
     bus.attach(0x11..0x12, 0x11, shared(Recorder::default())).unwrap();
-    let held = lock(&busy);
+    let held = busy.lock();
     assert_eq!(read::<1>(&bus, 0x11), [0]);
     drop(held);
 }
@@ -144,7 +144,7 @@ fn no_write_is_lost_between_threads() {
         }
     });
     for device in &devices {
-        let writes = &lock(device).writes;
+        let writes = &device.lock().writes;
         for vp in 0..4 {
             assert_eq!(writes.iter().filter(|(_, data)| data == &[vp]).count(), 100);
         }

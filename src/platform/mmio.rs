@@ -6,11 +6,11 @@
 //! As on the [port bus](super::bus), devices are attached before the VPs run, and each has a lock of its own.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::PowerEvent;
-use super::bus::lock;
 use super::claims::Claims;
+use crate::host::lock::Mutex;
 
 /// A device at a range of guest physical addresses outside of memory.
 ///
@@ -90,7 +90,7 @@ impl MmioBus {
         data.fill(0xff);
         if let Some((range, claim)) = self.claims.find(address) {
             let length = reach(range, address, data.len());
-            lock(&claim.device).read(address - range.start, &mut data[..length]);
+            claim.device.lock().read(address - range.start, &mut data[..length]);
         }
     }
 
@@ -98,7 +98,7 @@ impl MmioBus {
     pub fn write(&self, address: u64, data: &[u8]) -> Option<PowerEvent> {
         let (range, claim) = self.claims.find(address)?;
         let length = reach(range, address, data.len());
-        lock(&claim.device).write(address - range.start, &data[..length])
+        claim.device.lock().write(address - range.start, &data[..length])
     }
 }
 

@@ -13,7 +13,7 @@ impl MmioDevice for Latch {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Option<PowerEvent> {
-        self.0.lock().unwrap().push((offset, data.to_vec()));
+        self.0.lock().push((offset, data.to_vec()));
         (data == [0x77]).then_some(PowerEvent::PowerOff)
     }
 }
@@ -33,7 +33,7 @@ fn a_device_sees_accesses_to_its_range_as_offsets_cut_at_its_end() {
     assert_eq!(data, [4, 5, 0xff, 0xff]);
     assert_eq!(bus.write(0x2004, &[9, 8, 7, 6]), None);
     assert_eq!(bus.write(0x2000, &[0x77]), Some(PowerEvent::PowerOff));
-    assert_eq!(*written.lock().unwrap(), [(4, vec![9, 8]), (0, vec![0x77])]);
+    assert_eq!(*written.lock(), [(4, vec![9, 8]), (0, vec![0x77])]);
 }
 
 #[test]

@@ -25,10 +25,11 @@ pub(crate) mod serial;
 pub use mmio::MmioDevice;
 pub use msrs::MsrDevice;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::console::{ConsoleInput, ConsoleOutput};
+use crate::host::lock::Mutex;
 use crate::kvm::gate::Gate;
 use bus::PortBus;
 
@@ -86,7 +87,7 @@ pub(crate) struct PowerButton(Arc<Mutex<acpi_power::AcpiPower>>);
 impl PowerButton {
     /// Presses and releases the button. Presses that the guest has not seen yet count as one.
     pub fn press(&self) {
-        bus::lock(&self.0).press_power_button();
+        self.0.lock().press_power_button();
     }
 }
 

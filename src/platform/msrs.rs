@@ -1,10 +1,9 @@
 //! Model-specific registers (MSRs) that a device handles instead of KVM.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
-use super::bus::lock;
 use super::claims::Claims;
+use crate::host::lock::Mutex;
 
 /// A device with MSRs. `vp` is the index of the VP that executes the instruction.
 pub trait MsrDevice: Send {
@@ -70,12 +69,12 @@ impl MsrBus {
 
     /// Handles RDMSR by a device, or returns `None` if no device claims the MSR. `Some(None)` is #GP.
     pub fn read(&self, vp: u32, number: u32) -> Option<Option<u64>> {
-        self.claims.find(number).map(|(_, device)| lock(device).read(vp, number))
+        self.claims.find(number).map(|(_, device)| device.lock().read(vp, number))
     }
 
     /// Handles WRMSR by a device, or returns `None` if no device claims the MSR. `Some(false)` is #GP.
     pub fn write(&self, vp: u32, number: u32, value: u64) -> Option<bool> {
-        self.claims.find(number).map(|(_, device)| lock(device).write(vp, number, value))
+        self.claims.find(number).map(|(_, device)| device.lock().write(vp, number, value))
     }
 }
 

@@ -5,13 +5,13 @@
 //! guest reads slowly, late or never.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use vm_superio::Trigger;
 
-use super::bus::lock;
 use super::{InterruptLine, PortDevice, PowerEvent};
 use crate::console::{ConsoleInput, ConsoleOutput};
+use crate::host::lock::Mutex;
 
 /// The receive buffer, or the divisor's low byte.
 const DATA: u8 = 0;
@@ -83,7 +83,7 @@ pub fn listen(serial: &Arc<Mutex<Serial>>, input: &ConsoleInput) {
     let serial = Arc::downgrade(serial);
     input.listen(Box::new(move || {
         if let Some(serial) = serial.upgrade() {
-            lock(&serial).receive();
+            serial.lock().receive();
         }
     }));
 }

@@ -26,12 +26,12 @@ impl Bench {
 
     fn get(&self, register: u16) -> u8 {
         let mut data = [0];
-        lock(&self.serial).read(register, &mut data);
+        self.serial.lock().read(register, &mut data);
         data[0]
     }
 
     fn set(&self, register: u16, value: u8) {
-        assert_eq!(lock(&self.serial).write(register, &[value]), None);
+        assert_eq!(self.serial.lock().write(register, &[value]), None);
     }
 
     /// Reads as a driver does: while the line status says that there is something.
@@ -93,8 +93,8 @@ fn a_dropped_port_is_not_kept_alive_by_its_console() {
 #[test]
 fn the_divisor_latch_does_not_print() {
     let bench = Bench::new();
-    lock(&bench.serial).write(3, &[0x83]);
-    lock(&bench.serial).write(0, &[0x01, 0x00]);
-    lock(&bench.serial).write(3, &[0x03]);
+    bench.serial.lock().write(3, &[0x83]);
+    bench.serial.lock().write(0, &[0x01, 0x00]);
+    bench.serial.lock().write(3, &[0x03]);
     assert_eq!(bench.capture.take(), b"");
 }

@@ -18,9 +18,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::vsp::Port;
+use crate::host::lock::{Mutex, MutexGuard};
 
 /// A bounded queue of requests to the handler of a device. Clones refer to the same queue.
 pub struct Requests<T>(Arc<Mutex<Queue<T>>>);
@@ -81,7 +82,7 @@ impl<T> Requests<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

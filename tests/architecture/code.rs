@@ -223,6 +223,13 @@ fn what_a_guest_can_cause_is_logged_with_a_limit() {
 }
 
 #[test]
+fn locks_are_those_of_the_host_floor() {
+    let elsewhere = |module: &&Module| module.source.name() != "src/host/lock.rs";
+    let found = count(crate::TREE.production().filter(elsewhere), |three| three[0] == "PoisonError");
+    none(&differences(&found, [].into_iter(), "locks that can fail"), "use those of `crate::host::lock`");
+}
+
+#[test]
 fn production_code_does_not_panic() {
     let allowed = ALLOWED_PANICS.iter().map(|(name, count, _)| (*name, *count));
     none(

@@ -10,7 +10,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
 
 use imago::qcow2::Qcow2;
 use imago::raw::Raw;
@@ -21,6 +20,7 @@ use super::opened::Opened;
 use super::options::Format;
 use super::{CHUNK, Disk};
 use crate::block::{BackingFiles, Cache, ImageOptions};
+use crate::host::lock::RwLock;
 use crate::host::magic;
 
 mod check;
@@ -212,14 +212,14 @@ impl Chain {
 impl Qcow2Disk {
     /// Has imago do something.
     fn with<R>(&self, call: impl FnOnce(&Access) -> io::Result<R>) -> io::Result<R> {
-        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        let access = self.access.read();
         let access = access.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         self.guard.run(|| call(access))
     }
 
     /// Has imago do something that breaks the mappings which others may be using.
     fn alone<R>(&self, call: impl FnOnce(&mut Access) -> io::Result<R>) -> io::Result<R> {
-        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        let mut access = self.access.write();
         let access = access.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         self.guard.run(|| call(access))
     }
@@ -331,7 +331,7 @@ impl Drop for Qcow2Disk {
         if let Err(error) = self.flush() {
             log::warn!("the last writes to a qcow2 image are lost: {error}");
         }
-        let access = self.access.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let access = self.access.get_mut().take();
         if self.guard.is_broken() {
             // imago would flush what it has, and nobody knows what that is. The file is closed with the process.
             std::mem::forget(access);

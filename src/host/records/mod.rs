@@ -12,7 +12,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::host::lock::{Condvar, Mutex};
 use endpoint::Endpoint;
 
 /// Maximum number of bytes that are kept for a slow reader.
@@ -161,7 +162,7 @@ impl Records {
     /// Writes `count` whole records, or keeps them, or drops and counts them. Never waits for a reader.
     pub fn put(&self, records: &[u8], count: u64) {
         let shared = &self.0.shared;
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         let dropped_before = state.total_dropped;
         let result = state.put(records, count, shared.note);
         let first_drop = dropped_before == 0 && state.total_dropped > 0;
@@ -214,13 +215,13 @@ impl Write for Records {
 impl Owner {
     fn start_thread(&self) {
         let shared = self.shared.clone();
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.thread.lock();
         // The previous thread has written everything and ended.
         let _ = thread.take().map(JoinHandle::join);
         match thread::Builder::new().name("records".into()).spawn(move || shared.drain()) {
             Ok(started) => *thread = Some(started),
             // Without a thread, the next record writes what is kept.
-            Err(_) => self.shared.lock().draining = false,
+            Err(_) => self.shared.state.lock().draining = false,
         }
     }
 }
@@ -228,7 +229,7 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         let written = self.shared.finish();
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.closed = true;
         let missing = state.total_dropped;
         drop(state);
@@ -238,15 +239,11 @@ impl Drop for Owner {
             let both = if missing > 0 && !written { "; " } else { "" };
             log::warn!("{}: {dropped}{both}{end}", self.shared.name);
         }
-        let _ = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take().map(JoinHandle::join);
+        let _ = self.thread.get_mut().take().map(JoinHandle::join);
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Logs that the output has failed.
     fn tell(&self, error: Option<Errno>) {
         if let Some(errno) = error.filter(|_| !self.is_log) {
@@ -257,7 +254,7 @@ impl Shared {
     /// The thread: writes what is kept as the reader accepts it, and ends with the last byte.
     fn drain(&self) {
         loop {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if state.closed {
                 break;
             }
@@ -282,14 +279,14 @@ impl Shared {
 
     fn finish(&self) -> bool {
         let latest = Instant::now() + LONGEST_END;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.kept.is_empty() && state.draining {
             let deadline = latest.min(state.last_progress + PATIENCE);
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            state = self.progress.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.progress.wait_timeout(state, left);
         }
         state.kept.is_empty()
     }

@@ -85,7 +85,7 @@ fn a_reader_that_has_stopped_holds_nobody_up_and_finds_a_note_for_what_it_missed
     for number in 0..LINES {
         records.put(&line(number), 1);
     }
-    assert!(records.0.shared.lock().kept.len() <= CAPACITY);
+    assert!(records.0.shared.state.lock().kept.len() <= CAPACITY);
     assert!(!records.finish(), "the end does not wait for it");
     let reading = thread::spawn(move || read_all(reader));
     while !records.finish() {
@@ -107,7 +107,7 @@ fn a_reader_that_leaves_ends_the_output_and_not_the_writer() {
     for number in 0..10 {
         records.put(&line(number), 1);
     }
-    assert!(records.0.shared.lock().output.is_none());
+    assert!(records.0.shared.state.lock().output.is_none());
     assert!(records.finish());
 }
 
@@ -115,7 +115,7 @@ fn a_reader_that_leaves_ends_the_output_and_not_the_writer() {
 fn an_output_that_is_dropped_leaves_no_thread_behind() {
     let fifo = Fifo::new();
     let (_reader, records) = (fifo.reader(), fifo.create());
-    while records.0.shared.lock().kept.is_empty() {
+    while records.0.shared.state.lock().kept.is_empty() {
         records.put(&line(0), 1);
     }
     let shared = Arc::downgrade(&records.0.shared);

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{MAX_PORTS, lock};
+use super::MAX_PORTS;
+use crate::host::lock::Mutex;
 use crate::net::frame::{Frame, FrameBuffer};
 
 /// Maximum size of a port's inbox, including [`FRAME_COST`].
@@ -106,7 +106,7 @@ impl Inbox {
 
     /// Adds a frame from port `source`, or drops it or another one.
     pub(super) fn push(&self, source: usize, frame: Frame<'_>) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         let was_empty = waiting.cost == 0;
         let dropped = waiting.push(source, frame);
         if was_empty && waiting.cost > 0 {
@@ -118,7 +118,7 @@ impl Inbox {
 
     /// Returns the next frame, in rotation over the sources, and its source.
     pub(super) fn pop(&self) -> Option<(usize, FrameBuffer)> {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         let frame = waiting.pop();
         if frame.is_none() {
             let _ = rustix::io::read(&self.ready, &mut [0_u8; 8]);

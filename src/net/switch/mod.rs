@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Instant;
 
 use super::Queue;
@@ -20,6 +20,7 @@ use super::ports::{Ports, SwitchPort, USUAL_MTU};
 use super::user::address::Network;
 use super::user::forward::Forward;
 use super::user::{User, UserError};
+use crate::host::lock::Mutex;
 use crate::net::frame::{ETHERNET_HEADER, Frame, FrameBuffer, MAX_FRAME};
 use crate::net::mac::MacAddress;
 use inbox::Inbox;
@@ -29,10 +30,6 @@ use uplink::Cable;
 mod inbox;
 mod table;
 pub mod uplink;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The switches of a process, by name. A switch exists as long as something is plugged in.
 #[derive(Debug, Default)]
@@ -49,7 +46,7 @@ impl Switches {
 
     /// Returns the switch called `name`.
     pub fn get(&self, name: &str) -> Arc<Switch> {
-        let mut switches = lock(&self.switches);
+        let mut switches = self.switches.lock();
         if let Some(switch) = switches.get(name).and_then(Weak::upgrade) {
             return switch;
         }
@@ -94,8 +91,8 @@ struct Plug {
 impl Drop for Plug {
     fn drop(&mut self) {
         // The next user of the port must not find the old addresses.
-        let mut ports = lock(&self.switch.ports);
-        lock(&self.switch.table).forget(self.port);
+        let mut ports = self.switch.ports.lock();
+        self.switch.table.lock().forget(self.port);
         ports[self.port] = None;
     }
 }
@@ -125,9 +122,9 @@ impl Switch {
     pub fn plug_with_mtu(self: &Arc<Self>, address: Option<MacAddress>, mtu: u16) -> Result<Port, SwitchError> {
         let inbox = Arc::new(Inbox::new()?);
         let port = {
-            let mut ports = lock(&self.ports);
+            let mut ports = self.ports.lock();
             let port = ports.iter().position(Option::is_none).ok_or(SwitchError::NoPort)?;
-            if let Some(address) = address.filter(|address| !lock(&self.table).pin(*address, port)) {
+            if let Some(address) = address.filter(|address| !self.table.lock().pin(*address, port)) {
                 return Err(SwitchError::SameAddress(address));
             }
             ports[port] = Some(inbox.clone());
@@ -150,7 +147,7 @@ impl Switch {
         forwards: &[Forward],
         target: SwitchPort,
     ) -> Result<Option<Arc<Cable>>, UplinkError> {
-        let mut uplink = lock(&self.uplink);
+        let mut uplink = self.uplink.lock();
         if let Some(cable) = uplink.upgrade() {
             return Ok(forwards.is_empty().then_some(cable));
         }
@@ -192,7 +189,7 @@ impl Port {
         }
         let Plug { switch, port, .. } = &*self.plug;
         let known = {
-            let mut table = lock(&switch.table);
+            let mut table = switch.table.lock();
             if !table.learn(source, *port, now) {
                 return false;
             }
@@ -202,9 +199,9 @@ impl Port {
         match known {
             // The destination is at the port from which the frame comes.
             Some(to) if to == *port => return true,
-            Some(to) => self.targets.extend(lock(&switch.ports)[to].clone()),
+            Some(to) => self.targets.extend(switch.ports.lock()[to].clone()),
             None => {
-                let ports = lock(&switch.ports);
+                let ports = switch.ports.lock();
                 let others = ports.iter().enumerate().filter(|(other, _)| other != port);
                 self.targets.extend(others.filter_map(|(_, inbox)| inbox.clone()));
             }

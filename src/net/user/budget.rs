@@ -6,11 +6,12 @@
 //! most twice as many.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use rustix::process::{Resource, getrlimit};
 
 use super::poll::Poll;
+use crate::host::lock::{Mutex, MutexGuard};
 
 /// The limit if the process may have any number of descriptors.
 const MOST: usize = 1 << 16;
@@ -59,7 +60,7 @@ impl Budget {
     }
 
     fn accounts(&self) -> MutexGuard<'_, Vec<Arc<Account>>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accounts.lock()
     }
 
     /// Adds a member to the budget. `poll` is woken when it must give something up.

@@ -21,7 +21,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Queue;
@@ -29,6 +29,7 @@ use super::ports::Ports;
 pub use super::ports::SwitchPort;
 #[cfg(test)]
 use super::ports::USUAL_MTU;
+use crate::host::lock::Mutex;
 use crate::net::frame::{Frame, FrameBuffer};
 use address::Network;
 use budget::Budget;
@@ -128,23 +129,19 @@ impl User {
         let poll = stack.poll_handle();
         Ok(Self { stack: Arc::new(Mutex::new(stack)), poll, first: true })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Stack> {
-        self.stack.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Queue for User {
     fn send(&mut self, frame: Frame<'_>) -> bool {
-        self.lock().receive(frame, Instant::now())
+        self.stack.lock().receive(frame, Instant::now())
     }
 
     fn send_from(&mut self, port: SwitchPort, frame: Frame<'_>) -> bool {
-        self.lock().receive_from(port, frame, Instant::now())
+        self.stack.lock().receive_from(port, frame, Instant::now())
     }
 
     fn receive(&mut self, frame: &mut FrameBuffer) -> bool {
-        self.first && self.lock().fetch(frame, Instant::now())
+        self.first && self.stack.lock().fetch(frame, Instant::now())
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
@@ -152,7 +149,7 @@ impl Queue for User {
     }
 
     fn dropped(&self) -> u64 {
-        self.lock().dropped()
+        self.stack.lock().dropped()
     }
 }
 

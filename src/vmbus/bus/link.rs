@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -13,6 +13,7 @@ use super::port::ChannelPort;
 use super::{AttachError, ChannelFailure, Device, DeviceId, FailureSink, Settings, thread_named};
 use crate::engine::Child;
 use crate::host::limited;
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::connections::MessagePort;
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
@@ -366,7 +367,7 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use super::connection::{Actions, Connection, MAX_CHANNELS, OfferError};
@@ -25,6 +25,7 @@ use super::trace::Tracer;
 use super::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 use crate::engine::{Child, PortError};
 use crate::host::limited;
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::host::panics::caught;
 use crate::kvm::gate::Gate;
 use crate::wire::guid::Guid;
@@ -98,7 +99,7 @@ struct Device {
 
 impl Device {
     fn open(&self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
-        match &mut *self.vsp.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &mut *self.vsp.lock() {
             Some(vsp) => vsp.open(channel),
             None => Err(ServiceError::Host("the device is gone".into())),
         }
@@ -108,7 +109,7 @@ impl Device {
 impl Drop for Device {
     /// Drops the device's code, which may be a library user's. If it panics, nothing else is affected.
     fn drop(&mut self) {
-        let vsp = self.vsp.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let vsp = self.vsp.get_mut().take();
         if let Err(message) = caught(move || drop(vsp)) {
             let error = ServiceError::Panicked(message);
             let failure = ChannelFailure::new(&self.offer, None, "is gone, and fails", error);
@@ -259,7 +260,7 @@ impl VmBus {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

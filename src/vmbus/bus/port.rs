@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crate::engine::Child;
 use crate::host::bell::Bell;
 use crate::host::event::into_descriptor;
 use crate::host::limited;
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::types::SintIndex;
 use crate::kvm::gate::{Gate, Kick};
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
@@ -154,7 +155,7 @@ impl ChannelPort {
     }
 
     fn target(&self) -> MutexGuard<'_, Target> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        self.target.lock()
     }
 
     /// Records that the calling thread is the channel's.
@@ -173,11 +174,11 @@ impl ChannelPort {
     }
 
     fn timer(&self) -> MutexGuard<'_, Timer> {
-        self.timer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.timer.lock()
     }
 
     fn leaving(&self) -> MutexGuard<'_, Vec<GpadlId>> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leaving.lock()
     }
 }
 

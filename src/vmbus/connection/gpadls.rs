@@ -1,10 +1,11 @@
 //! GPADLs from their first message to their teardown.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::channel::Usage;
 use super::{Action, Actions, Connection, Refusal};
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::vmbus::gpadl::{Gpadl, GpadlBuilder};
 use crate::vmbus::ids::{ChannelId, GpadlId};
 use crate::vmbus::message::Message;
@@ -35,7 +36,7 @@ impl GpadlTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<GpadlId, (Arc<Gpadl>, usize)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -15,13 +15,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::config::{NetworkOptions, NetworkOptionsError, check_all};
 use super::nic::Nic;
 use super::nvsp::device::Device;
 use super::provider::NetworkVsp;
 use super::rndis::adapter::{Adapter, Settings};
+use crate::host::lock::Mutex;
 use crate::net::attachment::Attachment;
 use crate::net::mac::MacAddress;
 use crate::net::open::{BackendError, Plug, open};
@@ -108,7 +109,7 @@ impl Nics {
     /// Returns an error if the settings are wrong, or if the backend cannot be opened.
     pub fn attach(&self, options: &NetworkOptions) -> Result<u8, AttachError> {
         options.check()?;
-        let mut nics = self.lock();
+        let mut nics = self.nics.lock();
         let number = (0..MAX_NICS).find(|number| !nics.contains_key(number)).ok_or(AttachError::TooMany)?;
         let address = options.address(&self.partition, number.into());
         if let Some((other, _)) = nics.iter().find(|(_, other)| other.address == address) {
@@ -146,7 +147,7 @@ impl Nics {
     /// adapter is rescinded when the guest has stopped sending. That takes a quarter of a second, or three seconds if
     /// the guest continues.
     pub fn detach(&self, number: u8) -> bool {
-        let Some(Attached { nic, device, .. }) = self.lock().remove(&number) else { return false };
+        let Some(Attached { nic, device, .. }) = self.nics.lock().remove(&number) else { return false };
         nic.unplug();
         nic.quiet_down();
         self.bus.retire(device)
@@ -154,11 +155,7 @@ impl Nics {
 
     /// Returns an adapter, to set its link or read its counters.
     pub fn get(&self, number: u8) -> Option<Arc<Nic>> {
-        self.lock().get(&number).map(|attached| attached.nic.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u8, Attached>> {
-        self.nics.lock().unwrap_or_else(PoisonError::into_inner)
+        self.nics.lock().get(&number).map(|attached| attached.nic.clone())
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use super::protocol::{Failure, HostTime, Moment, Outcome, Ticket};
@@ -14,6 +14,7 @@ use super::service::{Forced, Service, Status};
 use super::table::Kind;
 use super::wire::MAX_PACKET;
 use super::{Event, Request, create};
+use crate::host::lock::Mutex;
 use crate::vmbus::packet::PacketKind;
 use crate::vmbus::requests::{Requested, Requests, Unsent};
 use crate::vmbus::ring::NewPacket;
@@ -72,7 +73,7 @@ impl ServiceHandle {
 
     /// Returns what there is to know about the service. It does not wait.
     pub fn status(&self) -> Status {
-        let seen = self.0.seen();
+        let seen = self.0.seen.lock();
         let since = seen.now().saturating_sub(seen.at).as_secs();
         let last_contact_seconds = seen.status.last_contact_seconds.map(|seconds| seconds + since);
         Status { last_contact_seconds, ..seen.status.clone() }
@@ -96,16 +97,6 @@ impl ServiceHandle {
 impl fmt::Debug for ServiceHandle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("ServiceHandle").field(&self.0.kind).finish()
-    }
-}
-
-impl Shared {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn home(&self) -> MutexGuard<'_, Option<Service>> {
-        self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,10 +158,10 @@ impl Vsp for ServiceVsp {
 
     fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
         let shared = self.0.0.clone();
-        let service = shared.home().take();
+        let service = shared.home.lock().take();
         let mut service = service.ok_or_else(|| ServiceError::Host("the service is in use".into()))?;
         service.opened();
-        let mut seen = shared.seen();
+        let mut seen = shared.seen.lock();
         seen.at = seen.now();
         let opened = seen.at;
         seen.clock = Some((channel.port().clone(), opened));
@@ -305,7 +296,7 @@ impl ServiceHandler {
     fn settle(&mut self, service: &mut Service) {
         let now = self.now();
         let status = service.status(&now);
-        let mut seen = self.shared.seen();
+        let mut seen = self.shared.seen.lock();
         (seen.status, seen.at) = (status, now.running);
         drop(seen);
         for event in service.take_events() {
@@ -333,8 +324,8 @@ impl Drop for ServiceHandler {
             service.closed();
         }
         self.settle(&mut service);
-        self.shared.seen().clock = None;
-        *self.shared.home() = Some(service);
+        self.shared.seen.lock().clock = None;
+        *self.shared.home.lock() = Some(service);
     }
 }
 

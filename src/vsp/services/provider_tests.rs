@@ -28,7 +28,7 @@ impl Port for TestPort {
     }
 
     fn wake_after(&self, time: Option<Duration>) {
-        *self.alarm.lock().unwrap() = time;
+        *self.alarm.lock() = time;
     }
 
     fn time(&self) -> Duration {
@@ -57,7 +57,7 @@ type Log = Arc<Mutex<Vec<Event>>>;
 fn device(kind: Kind) -> (ServiceVsp, Log) {
     let log = Log::default();
     let sink = log.clone();
-    (ServiceVsp::new(kind, Forced::default(), Arc::new(move |_, event| sink.lock().unwrap().push(event.clone()))), log)
+    (ServiceVsp::new(kind, Forced::default(), Arc::new(move |_, event| sink.lock().push(event.clone()))), log)
 }
 
 /// Opens the channel as a guest, with rings as large as Linux's.
@@ -114,7 +114,7 @@ impl Open {
     }
 
     fn alarm(&self) -> Option<Duration> {
-        *self.port.alarm.lock().unwrap()
+        *self.port.alarm.lock()
     }
 }
 
@@ -140,7 +140,7 @@ fn a_guest_negotiates_over_its_rings_and_beats_by_the_channels_clock() {
     assert!(guest.receive().is_some());
     guest.pass(heartbeat::LOST_AFTER);
     let health = |event: &Event| if let Event::Health(health) = event { Some(health.to_string()) } else { None };
-    let seen: Vec<_> = log.lock().unwrap().iter().filter_map(health).collect();
+    let seen: Vec<_> = log.lock().iter().filter_map(health).collect();
     assert_eq!(seen, ["OkApplicationsUnknown", "LostCommunication"]);
     assert_eq!(handle.status().last_contact_seconds, Some(12));
     guest.port.milliseconds.fetch_add(5000, Ordering::SeqCst);

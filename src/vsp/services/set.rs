@@ -1,12 +1,12 @@
 //! The services of a machine.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::config::ServiceOptions;
 use super::provider::{EventSink, ServiceHandle, ServiceVsp};
 use super::service::Forced;
 use super::table::Kind;
+use crate::host::lock::Mutex;
 use crate::vmbus::bus::{DeviceId, VmBus};
 use crate::vmbus::connection::OfferError;
 
@@ -35,7 +35,7 @@ impl Services {
     /// # Errors
     /// Returns an error if it cannot be offered.
     pub fn enable(&self, kind: Kind, forced: Forced) -> Result<ServiceHandle, OfferError> {
-        let mut enabled = self.lock();
+        let mut enabled = self.enabled.lock();
         if let Some((_, handle)) = enabled.get(&kind) {
             return Ok(handle.clone());
         }
@@ -47,16 +47,12 @@ impl Services {
 
     /// Rescinds a service. Returns `false` if it is not offered. Requests that are under way fail.
     pub fn disable(&self, kind: Kind) -> bool {
-        let removed = self.lock().remove(&kind);
+        let removed = self.enabled.lock().remove(&kind);
         removed.is_some_and(|(device, _)| self.bus.rescind(device))
     }
 
     /// Returns a service, if it is offered.
     pub fn get(&self, kind: Kind) -> Option<ServiceHandle> {
-        self.lock().get(&kind).map(|(_, handle)| handle.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, (DeviceId, ServiceHandle)>> {
-        self.enabled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.enabled.lock().get(&kind).map(|(_, handle)| handle.clone())
     }
 }

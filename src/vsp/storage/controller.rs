@@ -1,7 +1,7 @@
 //! A SCSI controller: up to 64 units, and the state that its channels share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::scsi::{self, DataOut, Nexus, Outcome, Response, Sense, opcode};
 use super::storvsp::wire::Reply;
@@ -11,6 +11,7 @@ use crate::block::Image;
 use crate::block::cancel::Flag;
 use crate::block::threads::SharedThreads;
 use crate::host::limited;
+use crate::host::lock::{Mutex, RwLock};
 
 /// Maximum number of units of a controller: LUNs 0 to 63, as on Hyper-V.
 pub const MAX_LUNS: usize = 64;
@@ -61,7 +62,7 @@ impl Controller {
     /// Returns an [`AttachError`].
     pub fn attach(&self, lun: u8, unit: Arc<Unit>) -> Result<(), AttachError> {
         {
-            let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
+            let mut units = self.units.write();
             let slot = units.get_mut(usize::from(lun)).ok_or(AttachError::NoSuchLun(lun))?;
             if slot.is_some() {
                 return Err(AttachError::Taken(lun));
@@ -75,7 +76,7 @@ impl Controller {
     /// Detaches a unit. Commands under way are cancelled, or finish if they are short. Later commands find no unit.
     pub fn detach(&self, lun: u8) -> Option<Arc<Unit>> {
         let gone = {
-            let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
+            let mut units = self.units.write();
             units.get_mut(usize::from(lun))?.take()
         };
         if let Some(unit) = &gone {
@@ -87,7 +88,7 @@ impl Controller {
 
     /// Returns the unit with that LUN.
     pub fn unit(&self, lun: u8) -> Option<Arc<Unit>> {
-        self.units.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(lun))?.clone()
+        self.units.read().get(usize::from(lun))?.clone()
     }
 
     /// Checks whether the sizes of disks have changed. The guest learns of a change from its next command, and is
@@ -116,7 +117,7 @@ impl Controller {
 
     /// Calls `listener` whenever [`changes`](Self::changes) changes. Replaces the previous listener.
     pub fn on_change(&self, listener: impl Fn() + Send + Sync + 'static) {
-        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
+        *self.listener.lock() = Some(Box::new(listener));
     }
 
     /// Returns a number that changes when units are attached, detached or resized. The primary channel then sends
@@ -128,7 +129,7 @@ impl Controller {
     /// Returns the packet that asks the guest to rescan its units, if its driver supports that.
     pub fn notice(&self) -> Option<Reply> {
         use super::storvsp::wire::Operation;
-        self.protocol().wants_notices().then(|| Reply::notice(Operation::ENUMERATE_BUS))
+        self.protocol.lock().wants_notices().then(|| Reply::notice(Operation::ENUMERATE_BUS))
     }
 
     /// Returns `true` if commands are accepted.
@@ -138,10 +139,10 @@ impl Controller {
 
     /// Resets the protocol, because the primary channel was opened or closed.
     pub fn reset_protocol(&self) {
-        let mut protocol = self.protocol();
+        let mut protocol = self.protocol.lock();
         protocol.reset();
         self.ready.store(false, Ordering::Release);
-        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.listener.lock() = None;
     }
 
     /// Processes a packet that is not a SCSI command. Returns the reply, and the number of subchannels to offer.
@@ -150,7 +151,7 @@ impl Controller {
     /// Returns an error if the packet cannot be answered.
     pub fn control(&self, primary: bool, packet: &[u8]) -> Result<(Reply, Option<u16>), PacketError> {
         let (reply, demand) = {
-            let mut protocol = self.protocol();
+            let mut protocol = self.protocol.lock();
             let answer = protocol.control(primary, packet)?;
             self.ready.store(protocol.is_ready(), Ordering::Release);
             answer
@@ -216,18 +217,14 @@ impl Controller {
     /// Notifies the guest.
     fn announce(&self) {
         self.changes.fetch_add(1, Ordering::Release);
-        if let Some(listener) = &*self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(listener) = &*self.listener.lock() {
             listener();
         }
     }
 
     fn all(&self) -> impl Iterator<Item = (u8, Arc<Unit>)> {
-        let units = self.units.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let units = self.units.read().clone();
         (0..).zip(units).filter_map(|(lun, unit)| Some((lun, unit?)))
-    }
-
-    fn protocol(&self) -> MutexGuard<'_, Protocol> {
-        self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

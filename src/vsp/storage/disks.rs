@@ -13,12 +13,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use super::config::{self, ConfigError, DiskConfig};
 use super::controller::{Controller, MAX_LUNS};
 use super::provider::StorageVsp;
 use crate::block::DiskError;
+use crate::host::lock::Mutex;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 use crate::vmbus::trace::Tracer;
@@ -85,7 +86,7 @@ impl Disks {
     /// # Errors
     /// Returns the first error.
     pub(crate) fn attach_all(&self, disks: &[DiskConfig]) -> Result<(), AttachError> {
-        let mut controllers = self.lock();
+        let mut controllers = self.controllers.lock();
         for (number, controller) in config::controllers(disks, self.max_subchannels)? {
             self.offer(&controller, number)?;
             controllers.insert(number, controller);
@@ -98,7 +99,7 @@ impl Disks {
     /// # Errors
     /// Returns an error if the disk or its place cannot be used.
     pub fn attach(&self, disk: &DiskConfig) -> Result<Place, AttachError> {
-        let mut controllers = self.lock();
+        let mut controllers = self.controllers.lock();
         let number = disk.controller;
         let known = controllers.get(&number).cloned();
         let controller = known.clone().unwrap_or_else(|| Controller::new(self.max_subchannels));
@@ -125,7 +126,7 @@ impl Disks {
 
     /// Checks whether the sizes of disks have changed. A running guest is notified of those that have.
     pub fn check_sizes(&self) {
-        let controllers: Vec<_> = self.lock().values().cloned().collect();
+        let controllers: Vec<_> = self.controllers.lock().values().cloned().collect();
         controllers.iter().for_each(|controller| controller.check_sizes());
     }
 
@@ -141,7 +142,7 @@ impl Disks {
             return;
         }
         let done = Done(self.checking.clone());
-        let controllers: Vec<_> = self.lock().values().map(Arc::downgrade).collect();
+        let controllers: Vec<_> = self.controllers.lock().values().map(Arc::downgrade).collect();
         let check = move || {
             let _done = done;
             controllers.iter().filter_map(Weak::upgrade).for_each(|controller| controller.check_sizes());
@@ -153,21 +154,17 @@ impl Disks {
 
     /// Returns `true` if there has never been a disk.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.controllers.lock().is_empty()
     }
 
     /// Returns a controller that has, or had, disks.
     pub(crate) fn controller(&self, number: u8) -> Option<Arc<Controller>> {
-        self.lock().get(&number).cloned()
+        self.controllers.lock().get(&number).cloned()
     }
 
     fn offer(&self, controller: &Arc<Controller>, number: u8) -> Result<(), OfferError> {
         let device = StorageVsp::numbered(controller.clone(), number).traced(self.tracer.clone());
         self.bus.offer(Box::new(device)).map(drop)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u8, Arc<Controller>>> {
-        self.controllers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

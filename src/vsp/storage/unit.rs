@@ -1,12 +1,13 @@
 //! A unit of a controller: its SCSI state, and the image with its blocks.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::scsi::{DeviceKind, Identity, Job, LogicalUnit, Medium, Response, Sense};
 use crate::block::Image;
 use crate::block::cancel::Flag;
 use crate::block::request::{RequestError, Success};
+use crate::host::lock::Mutex;
 
 /// Returns the properties of the medium that an image is.
 fn medium(image: &Image) -> io::Result<Medium> {
@@ -48,7 +49,7 @@ impl Unit {
     #[cfg(test)]
     pub fn change_medium(&self, image: Option<Arc<Image>>) -> io::Result<()> {
         let medium = image.as_deref().map(medium).transpose()?;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.logical.change_medium(medium);
         state.image = image;
         Ok(())
@@ -59,10 +60,10 @@ impl Unit {
     /// # Errors
     /// Returns the host's error.
     pub fn check_size(&self) -> io::Result<bool> {
-        let Some(image) = self.lock().image.clone() else { return Ok(false) };
+        let Some(image) = self.state.lock().image.clone() else { return Ok(false) };
         // Without the lock, so that a host that does not respond does not block users of the unit.
         let blocks = image.sectors()?;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let same = state.image.as_ref().is_some_and(|now| Arc::ptr_eq(now, &image));
         if !same || state.logical.medium().is_none_or(|medium| medium.blocks == blocks) {
             return Ok(false);
@@ -73,19 +74,19 @@ impl Unit {
 
     /// Resets the unit and reports `condition`. Jobs under way are cancelled.
     pub fn reset(&self, condition: Sense) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         std::mem::take(&mut state.cancel).set();
         state.logical.reset(condition);
     }
 
     /// Cancels the unit's jobs under way. Later jobs are not affected.
     pub fn cancel_jobs(&self) {
-        std::mem::take(&mut self.lock().cancel).set();
+        std::mem::take(&mut self.state.lock().cancel).set();
     }
 
     /// Calls `use_it` with the SCSI state, the image, and the cancel flag of jobs that start now.
     pub(super) fn with<R>(&self, use_it: impl FnOnce(&mut LogicalUnit, Option<&Arc<Image>>, &Flag) -> R) -> R {
-        let state = &mut *self.lock();
+        let state = &mut *self.state.lock();
         use_it(&mut state.logical, state.image.as_ref(), &state.cancel)
     }
 
@@ -93,11 +94,7 @@ impl Unit {
     pub(super) fn finish(&self, job: &Job, result: Result<Success, RequestError>) -> Response {
         match result {
             Ok(Success::Done) => Response::GOOD,
-            result => self.lock().logical.finish(job, result),
+            result => self.state.lock().logical.finish(job, result),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

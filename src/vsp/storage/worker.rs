@@ -78,11 +78,6 @@ impl Worker {
         self.queue.has_room() && self.answers.len() < MAX_IN_FLIGHT as usize
     }
 
-    /// Returns the number of requests in flight.
-    pub fn in_flight(&self) -> usize {
-        self.queue.in_flight()
-    }
-
     /// Takes a packet, which came with `pages`. Besides, says how many subchannels the guest wants.
     ///
     /// # Errors

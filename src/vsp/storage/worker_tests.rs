@@ -163,7 +163,7 @@ fn many_requests_are_in_flight_and_every_one_is_answered_once() {
             guest.finish(MAX_IN_FLIGHT as usize).iter().map(|answer| answer.transaction_id).collect();
         ids.sort_unstable();
         assert!(ids.into_iter().eq(0..u64::from(MAX_IN_FLIGHT)));
-        assert_eq!(guest.worker.in_flight(), 0);
+        assert_eq!(guest.worker.queue.in_flight(), 0);
         let back = guest.pages(9000, 4096);
         guest.command(0, DataDirection::IN, &ten(0x28, 300 * 8, 8), &back);
         assert_eq!(back.read_value::<u64>(0), Ok(300));
@@ -270,7 +270,7 @@ fn a_slow_disk_holds_up_no_other_and_one_that_goes_finishes_first() {
         guest.send(7, 1, DataDirection::IN, &ten(0x28, 0, 8), &pages);
         let fast = guest.pages(1, 4096);
         let read = guest.command(0, DataDirection::IN, &ten(0x28, 0, 8), &fast);
-        assert_eq!((read.scsi_status, guest.worker.in_flight()), (0, 1));
+        assert_eq!((read.scsi_status, guest.worker.queue.in_flight()), (0, 1));
         // What has not begun when the disk goes away is cancelled.
         barrier.wait();
         // Taken away, it still ends what it began; what comes after finds no unit.
@@ -363,7 +363,7 @@ proptest! {
             let answer = guest.finish(1);
             prop_assert_eq!((answer.len(), answer[0].transaction_id), (1, id as u64));
         }
-        prop_assert_eq!(guest.worker.in_flight(), 0);
+        prop_assert_eq!(guest.worker.queue.in_flight(), 0);
     }
 }
 

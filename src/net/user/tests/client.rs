@@ -39,7 +39,7 @@ pub struct Cable {
 impl Cable {
     pub fn receive(&mut self) -> Option<Vec<u8>> {
         let now = Instant::now() + self.ahead;
-        if self.ready.is_empty() && self.queue.lock().fetch(&mut self.frame, now) {
+        if self.ready.is_empty() && self.queue.stack.lock().fetch(&mut self.frame, now) {
             self.received += 1;
             self.uncut += usize::from(self.frame.offload.segmentation.is_some());
             let (ready, longest) = (&mut self.ready, self.longest);
@@ -73,7 +73,7 @@ impl TxToken for Outgoing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
         let mut bytes = vec![0; length];
         let result = fill(&mut bytes);
-        self.0.lock().receive(Frame::plain(&bytes), self.1);
+        self.0.stack.lock().receive(Frame::plain(&bytes), self.1);
         result
     }
 }
@@ -217,7 +217,7 @@ impl Guest {
 
     /// Sends a frame as it is.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
-        self.cable.queue.lock().receive(Frame::plain(bytes), Instant::now() + self.cable.ahead)
+        self.cable.queue.stack.lock().receive(Frame::plain(bytes), Instant::now() + self.cable.ahead)
     }
 
     /// Waits for a frame for which `find` has a value.

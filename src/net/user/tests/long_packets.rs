@@ -324,7 +324,7 @@ fn a_packet_that_may_pass_no_router_is_answered_as_traceroute_expects() {
         assert_eq!((&frame[26..30], &frame[34..36]), (&Network::GATEWAY.octets()[..], &[11, 0][..]));
         Some(())
     });
-    assert_eq!(guest.cable.queue.lock().flows().1, 0);
+    assert_eq!(guest.cable.queue.stack.lock().flows().1, 0);
 }
 
 proptest! {

@@ -65,7 +65,7 @@ fn a_server_that_is_not_there_is_passed_over_at_once() {
     let mut guest = asking(vec![nobody(), nobody(), server(0, b"third")]);
     assert!(ask(&mut guest, 1).ends_with(b"third"));
     assert!(guest.cable.ahead.is_zero());
-    assert_eq!(guest.cable.queue.lock().flows().1, 0, "the look-up is over with its answer");
+    assert_eq!(guest.cable.queue.stack.lock().flows().1, 0, "the look-up is over with its answer");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_guest_is_told_when_no_server_answers_or_there_is_none() {
     assert!(guest.cable.receive().is_none());
     guest.cable.ahead += Duration::from_secs(1);
     assert!(is_failure(&hear(&mut guest, 3)));
-    assert_eq!(guest.cable.queue.lock().flows().1, 0);
+    assert_eq!(guest.cable.queue.stack.lock().flows().1, 0);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_question_that_is_asked_again_goes_out_again_and_two_at_a_time_get_their_own
     for number in [1, 2, 1] {
         guest.send(&udp(5000, NAME_SERVER.into(), &question(number)));
     }
-    assert_eq!(guest.cable.queue.lock().flows().1, 2);
+    assert_eq!(guest.cable.queue.stack.lock().flows().1, 2);
     let mut bytes = [0; 100];
     let mut seen = Vec::new();
     for _ in 0..3 {

@@ -88,7 +88,7 @@ fn an_end_after_a_long_silence_is_an_end_and_no_reset() {
     let (send, receive) = std::sync::mpsc::channel::<()>();
     let receive = Mutex::new(receive);
     let port = server(move |stream| {
-        receive.lock().unwrap().recv().unwrap();
+        receive.lock().recv().unwrap();
         drop(stream);
     });
     let mut guest = Guest::new(network(None), &[]);
@@ -101,7 +101,7 @@ fn an_end_after_a_long_silence_is_an_end_and_no_reset() {
     pass(&mut guest, 40 * MINUTE);
     assert_eq!(guest.socket(handle).state(), State::CloseWait);
     guest.socket(handle).close();
-    guest.run("the guest's end", |guest| (guest.cable.queue.lock().flows().0 == 0).then_some(()));
+    guest.run("the guest's end", |guest| (guest.cable.queue.stack.lock().flows().0 == 0).then_some(()));
 }
 
 #[test]
@@ -123,9 +123,9 @@ fn a_guest_that_leaves_data_unacknowledged_loses_the_connection_in_time() {
         assert!(!patience.is_over());
     }
     pass_unseen(&mut guest, 14 * MINUTE);
-    assert_eq!(guest.cable.queue.lock().flows().0, 1);
+    assert_eq!(guest.cable.queue.stack.lock().flows().0, 1);
     pass_unseen(&mut guest, 2 * MINUTE);
-    assert_eq!(guest.cable.queue.lock().flows().0, 0);
+    assert_eq!(guest.cable.queue.stack.lock().flows().0, 0);
     assert_eq!(receive_within(&receive, Duration::from_secs(10)).unwrap(), Err(io::ErrorKind::ConnectionReset));
 }
 
@@ -138,14 +138,14 @@ fn a_guest_that_does_not_answer_a_forwarded_connection_loses_it() {
     let _client = TcpStream::connect(loopback(port)).unwrap();
     let queue = guest.cable.queue.clone();
     let mut patience = Patience::new(Duration::from_secs(10));
-    while queue.lock().flows().0 == 0 {
+    while queue.stack.lock().flows().0 == 0 {
         assert!(!patience.is_over());
         guest.cable.receive();
     }
     pass_unseen(&mut guest, MINUTE);
-    assert_eq!(queue.lock().flows().0, 1);
+    assert_eq!(queue.stack.lock().flows().0, 1);
     pass_unseen(&mut guest, 2 * MINUTE);
-    assert_eq!(queue.lock().flows().0, 0);
+    assert_eq!(queue.stack.lock().flows().0, 0);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_guest_that_began_anew_is_asked_and_the_connection_ends() {
     // It was reset, and knows nothing of its connections.
     guest.forget(handle);
     pass(&mut guest, 110 * MINUTE);
-    assert_eq!(guest.cable.queue.lock().flows().0, 1);
+    assert_eq!(guest.cable.queue.stack.lock().flows().0, 1);
     pass(&mut guest, 20 * MINUTE);
-    assert_eq!(guest.cable.queue.lock().flows().0, 0);
+    assert_eq!(guest.cable.queue.stack.lock().flows().0, 0);
 }

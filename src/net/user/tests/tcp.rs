@@ -48,7 +48,7 @@ fn an_upload_arrives_whole_and_ends() {
     guest.socket(handle).close();
     assert_eq!(guest.read_to_end(handle), b"thanks");
     assert!(receive.recv().unwrap() == pattern(LENGTH));
-    guest.run("the flow's end", |guest| (guest.cable.queue.lock().flows().0 == 0).then_some(()));
+    guest.run("the flow's end", |guest| (guest.cable.queue.stack.lock().flows().0 == 0).then_some(()));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_server_that_does_not_read_stops_the_guest_and_not_the_network() {
     let (send, receive) = std::sync::mpsc::channel::<()>();
     let receive = Mutex::new(receive);
     let port = server(move |mut stream| {
-        receive.lock().unwrap().recv().unwrap();
+        receive.lock().recv().unwrap();
         let mut received = Vec::new();
         stream.read_to_end(&mut received).unwrap();
         stream.write_all(&(received.len() as u64).to_le_bytes()).unwrap();
@@ -121,7 +121,7 @@ fn a_port_where_nobody_listens_refuses() {
     let mut guest = Guest::new(network(None), &[]);
     let handle = guest.connect(gateway(free_port()));
     guest.run("the refusal", |guest| (guest.socket(handle).state() == State::Closed).then_some(()));
-    assert_eq!(guest.cable.queue.lock().flows().0, 0);
+    assert_eq!(guest.cable.queue.stack.lock().flows().0, 0);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn there_is_a_most_of_connections_and_the_rest_is_refused() {
         settled.then(|| states.iter().filter(|state| **state == State::Closed).count())
     });
     assert_eq!(refused, 3);
-    assert_eq!(guest.cable.queue.lock().flows().0, stack::MAX_CONNECTIONS);
+    assert_eq!(guest.cable.queue.stack.lock().flows().0, stack::MAX_CONNECTIONS);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn a_datagram_is_answered_from_where_it_was_sent_to() {
         let answer = guest.expect("an answer", read_udp);
         assert_eq!(answer, (gateway(port), source, text.bytes().rev().collect()));
     }
-    assert_eq!(guest.cable.queue.lock().flows().1, 2);
+    assert_eq!(guest.cable.queue.stack.lock().flows().1, 2);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_port_where_nobody_listens_is_told_as_unreachable() {
         assert_eq!(&icmp[8..36], &frame[14..42]);
         Some(())
     });
-    assert_eq!(guest.cable.queue.lock().flows().1, 0);
+    assert_eq!(guest.cable.queue.stack.lock().flows().1, 0);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn flows_are_bounded_and_the_oldest_goes_first() {
     for source in 1..=stack::MAX_DATAGRAM_FLOWS as u16 + 50 {
         guest.send(&udp(source, gateway(port), b"x"));
     }
-    assert_eq!(guest.cable.queue.lock().flows().1, stack::MAX_DATAGRAM_FLOWS);
+    assert_eq!(guest.cable.queue.stack.lock().flows().1, stack::MAX_DATAGRAM_FLOWS);
 }
 
 #[test]

@@ -12,8 +12,8 @@
 //! or a lane's inbox, then a lane's port.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use super::nvsp::device::Device;
 use super::nvsp::path::Path;
 use super::nvsp::sections::Sections;
 use super::nvsp::wire::Version;
+use crate::host::lock::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use crate::net::counters::{NetCounters, NetCounts};
 use crate::net::frame::FrameBuffer;
 use crate::net::none::Nowhere;
@@ -39,10 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Maximum number of frames that one channel passes to others at a time, because the supply can be endless.
 const HANDED_OVER: usize = 256;
 
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The state that all channels of an adapter use.
 #[derive(Default)]
 pub(super) struct Shared {
@@ -53,7 +50,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Locks and returns the sections of the path's receive buffer, if there is one.
     pub fn sections(&self) -> MutexGuard<'_, Option<Sections>> {
-        lock(&self.sections)
+        self.sections.lock()
     }
 }
 
@@ -89,7 +86,7 @@ impl Lane {
 
     /// Locks and returns the queue of the backend.
     pub fn queue(&self) -> MutexGuard<'_, Box<dyn Queue>> {
-        lock(&self.queue)
+        self.queue.lock()
     }
 
     /// Counts a batch from the guest.
@@ -98,12 +95,12 @@ impl Lane {
     }
 
     fn wake(&self) {
-        let port = lock(&self.port).clone();
+        let port = self.port.lock().clone();
         port.inspect(|port| port.wake());
     }
 
     fn set_port(&self, port: Option<Arc<dyn Port>>) {
-        let mut place = lock(&self.port);
+        let mut place = self.port.lock();
         self.open.store(port.is_some(), Ordering::SeqCst);
         *place = port;
     }
@@ -158,7 +155,7 @@ impl Nic {
     /// dropped from now on.
     pub(crate) fn unplug(&self) {
         self.lanes.iter().for_each(|lane| *lane.queue() = Box::new(Nowhere));
-        *lock(&self.uplink) = None;
+        *self.uplink.lock() = None;
     }
 
     /// Sets the link down, and returns when the guest has stopped sending, or after a time limit.
@@ -204,17 +201,17 @@ impl Nic {
 
     /// Locks and returns the state machine of the primary channel.
     pub(super) fn device(&self) -> MutexGuard<'_, Device> {
-        lock(&self.device)
+        self.device.lock()
     }
 
     /// Locks the shared state for reading. It does not change while the lock is held.
     pub(super) fn shared(&self) -> RwLockReadGuard<'_, Shared> {
-        self.shared.read().unwrap_or_else(PoisonError::into_inner)
+        self.shared.read()
     }
 
     /// Changes the path of all channels. When this returns, no channel uses the old one.
     pub(super) fn update_path(&self, path: &Arc<Path>) {
-        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.shared.write();
         let generation = |path: &Path| path.receive.as_ref().map(|buffer| buffer.generation);
         if generation(&shared.path) != generation(path) {
             let count = path.receive.as_ref().map(|buffer| buffer.section_count);
@@ -248,7 +245,7 @@ impl Nic {
     pub(super) fn close(&self, channel: u16) {
         if let Some(lane) = self.lane(channel) {
             lane.set_port(None);
-            lock(&lane.inbox).clear();
+            lane.inbox.lock().clear();
         }
         if channel == 0 {
             return self.restart();
@@ -271,7 +268,7 @@ impl Nic {
     /// wake-up](Self::wake_on_frames).
     pub(super) fn fetch(&self, channel: u16, path: &Path, frame: &mut FrameBuffer) -> Option<Option<u32>> {
         let lane = self.lane(channel)?;
-        if let Some((waiting, hash)) = lock(&lane.inbox).pop() {
+        if let Some((waiting, hash)) = lane.inbox.lock().pop() {
             *frame = waiting;
             return Some(hash);
         }
@@ -330,7 +327,7 @@ impl Nic {
     }
 
     fn hand_over(&self, lane: &Lane, frame: &mut FrameBuffer, hash: Option<u32>) {
-        let mut inbox = lock(&lane.inbox);
+        let mut inbox = lane.inbox.lock();
         let was_empty = inbox.is_empty();
         if !inbox.push(std::mem::take(frame), hash) {
             self.counters.receive.count_dropped(1);
@@ -346,7 +343,7 @@ impl Nic {
         let received = queue.receive(frame);
         if !received {
             let dropped = queue.dropped();
-            let before = std::mem::replace(&mut *lock(&lane.dropped), dropped);
+            let before = std::mem::replace(&mut *lane.dropped.lock(), dropped);
             self.counters.receive.count_dropped(dropped.saturating_sub(before));
         }
         received
