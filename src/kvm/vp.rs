@@ -8,7 +8,7 @@ use std::sync::{Arc, Once};
 
 use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_HCALL, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::register_signal_handler;
 
 use super::gate::Kick;
 use super::host::HostError;
@@ -435,22 +435,22 @@ impl Kick for Kicker {
         self.page.immediate_exit().store(1, Ordering::SeqCst);
         // SAFETY: tgkill has no memory effects. A thread that has ended is not signalled by mistake: its
         // VP leaves the gate, under the lock under which it is kicked, before it ends.
-        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.thread, kick_signal()) };
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.thread, KICK) };
     }
 }
 
-/// Returns the signal that forces VPs out of the guest. Its handler does nothing: it only has to interrupt the system
-/// call.
-fn kick_signal() -> libc::c_int {
-    SIGRTMIN()
-}
+/// The signal that forces VPs out of the guest. Its handler does nothing: it only has to interrupt the system call.
+///
+/// Not a real-time signal: the kernel does not send those any more once the user's queue of signals is full
+/// (RLIMIT_SIGPENDING). Of the others, this one is used least, and debuggers pass it on.
+const KICK: libc::c_int = libc::SIGURG;
 
 /// Installs the handler of the signal that forces VPs out of the guest. Call it before the first VP runs.
 pub fn prepare_kicks() {
     extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if let Err(error) = register_signal_handler(kick_signal(), nothing) {
+        if let Err(error) = register_signal_handler(KICK, nothing) {
             log::error!("cannot handle the signal that stops processors: {error}");
         }
     });

@@ -20,6 +20,14 @@ pub fn viridian() -> Command {
     command
 }
 
+/// The same command for a process whose user has no room for a queued signal or a timer left (RLIMIT_SIGPENDING).
+pub fn with_full_signal_queue(command: &Command) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.arg("--sigpending=0:0").arg(command.get_program()).args(command.get_args());
+    limited.stdin(Stdio::null()).env_remove("RUST_LOG");
+    limited
+}
+
 /// How a run of the program ended.
 #[derive(Debug)]
 pub struct Run {

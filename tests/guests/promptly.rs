@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::command::{image, viridian};
+use super::command::{image, viridian, with_full_signal_queue};
 use crate::common::need::{Need, ready};
 use crate::common::patience::{grown, holds_within};
 
@@ -87,6 +87,17 @@ fn sparse(folder: &Path, size: u64) -> PathBuf {
 fn a_guest_that_halts_or_spins_on_all_its_processors() {
     expect_flood_ends("nothing", "");
     expect_flood_ends("spin", "--cpus 4");
+}
+
+#[test]
+fn a_guest_that_spins_while_the_queue_of_signals_of_its_user_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut command =
+        with_full_signal_queue(flood("spin", "--cpus 4 --console").arg(format!("file:{}", log.display())));
+    let running = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    expect_begun(&log, "a full queue of signals");
+    running.expect_term_ends_it("a full queue of signals");
 }
 
 #[test]
