@@ -109,10 +109,17 @@ impl Common {
     ///
     /// By an ioctl, which is faster than an irqfd here: see `docs/engines.md`.
     pub fn interrupt(&self, vp: usize, interrupt: Interrupt) {
+        self.interrupt_outside(vp, interrupt);
+        if interrupt.auto_eoi {
+            self.gate.kick(vp as u32);
+        }
+    }
+
+    /// Raises an interrupt on a VP that is outside of the guest, such as the calling thread's.
+    pub fn interrupt_outside(&self, vp: usize, interrupt: Interrupt) {
         self.trace_synic(|| SynicEvent::Interrupt { vp: VpIndex(vp as u32), interrupt });
         if interrupt.auto_eoi {
             self.inboxes[vp].owe(interrupt.vector);
-            self.gate.kick(vp as u32);
             return;
         }
         let message = ApicMessage::fixed(self.apic_ids[vp], interrupt.vector);

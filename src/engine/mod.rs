@@ -11,6 +11,7 @@ mod alarm;
 mod auto_eoi;
 mod calls;
 mod common;
+mod deadlines;
 mod inbox;
 mod kernel;
 mod setup;
@@ -128,7 +129,10 @@ pub trait Engine: Child {
     /// KVM's own.
     fn adopt(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
 
-    /// Whether [`attend`](Self::attend) has something to do: one atomic load.
+    /// Records that the calling thread runs the VP from now on. Called before the VP first enters the guest.
+    fn enter(&self, index: VpIndex);
+
+    /// Whether [`attend`](Self::attend) has something to do: two loads.
     fn needs_attention(&self, index: VpIndex) -> bool;
 
     /// Does to the VP, before it enters the guest, what others asked for.

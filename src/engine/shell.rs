@@ -29,6 +29,15 @@ pub(super) trait Backend: Send + Sync {
     /// Prepares a VP: see [`Engine::adopt`].
     fn adopt(&self, vp: &mut Vp) -> Result<(), HostError>;
 
+    /// Records that the calling thread runs a VP: see [`Engine::enter`].
+    fn enter(&self, place: usize);
+
+    /// Returns `true` if timers of the calling thread's VP may be due. This is one load.
+    fn is_due(&self) -> bool;
+
+    /// Delivers what is due to a VP, on the VP's own thread.
+    fn tick(&self, place: usize);
+
     /// Delivers what only the VP's own thread can deliver, before the VP enters the guest.
     fn deliver(&self, place: usize);
 
@@ -155,11 +164,18 @@ impl<B: Backend> Engine for B {
         Backend::adopt(self, vp)
     }
 
+    fn enter(&self, index: VpIndex) {
+        Backend::enter(self, index.0 as usize);
+    }
+
     fn needs_attention(&self, index: VpIndex) -> bool {
-        self.common().inboxes[index.0 as usize].is_full()
+        self.is_due() || self.common().inboxes[index.0 as usize].is_full()
     }
 
     fn attend(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
+        if self.is_due() {
+            self.tick(index.0 as usize);
+        }
         self.common().attend(index, vp)?;
         self.deliver(index.0 as usize);
         Ok(())

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::alarm::{Alarm, Wake};
 use super::common::Common;
+use super::deadlines::Deadlines;
 use super::shell::{Backend, Caller};
 use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::message::{Message, MessageType};
@@ -29,8 +29,7 @@ pub(super) type LevelEoi = Box<dyn Fn(u8) + Send + Sync>;
 pub(super) struct UserEngine {
     common: Common,
     vps: Vec<Mutex<VpState>>,
-    alarm: Arc<Alarm>,
-    wake: Wake,
+    deadlines: Deadlines,
     level_eoi: LevelEoi,
     /// What each VP last wrote to ICR: the messages that it became leave no trace in the local APIC.
     commands: Vec<AtomicU64>,
@@ -48,11 +47,12 @@ impl UserEngine {
             // Weak: the alarm's thread must not keep alive what ends it.
             let wake = move |vp| {
                 if let Some(engine) = engine.upgrade() {
-                    engine.tick(vp);
+                    engine.expire(vp, Common::interrupt);
                 }
             };
             let commands = (0..count).map(|_| AtomicU64::new(0)).collect();
-            Self { common, vps, alarm: Arc::new(Alarm::new(count, gate)), wake: Arc::new(wake), level_eoi, commands }
+            let deadlines = Deadlines::new(count, gate, Arc::new(wake));
+            Self { common, vps, deadlines, level_eoi, commands }
         })
     }
 
@@ -66,31 +66,32 @@ impl UserEngine {
         let result = change(&mut state);
         let next = state.next_deadline();
         // Under the lock, so that the alarm's last word is the state's.
-        let time = next.and_then(|deadline| self.common.partition.nanoseconds_until(deadline, now.reading));
-        self.alarm.set(vp, time.map(Duration::from_nanos), &self.wake);
+        let until = |deadline| self.common.partition.nanoseconds_until(deadline, now.reading).map(Duration::from_nanos);
+        self.deadlines.set(vp, next, until);
         if state.take_message_room() {
             self.common.has_room();
         }
         result
     }
 
-    /// A VP's timers may be due.
-    fn tick(&self, vp: usize) {
+    /// Delivers what the timers of a VP have due, and raises the interrupts by `interrupt`.
+    fn expire(&self, vp: usize, interrupt: fn(&Common, usize, Interrupt)) {
+        self.deadlines.woken(vp);
         let now = self.common.moment();
         self.change(vp, now, |state| {
             let actions = state.tick(&self.common.partition, now);
             // Under the lock: once the guest has stopped a timer, nothing more comes of it.
-            self.interrupts(vp, &actions);
+            interrupts(&actions).for_each(|raised| interrupt(&self.common, vp, raised));
         });
     }
+}
 
-    fn interrupts(&self, vp: usize, actions: &Actions) {
-        for action in actions {
-            if let Action::Interrupt(interrupt) = action {
-                self.common.interrupt(vp, *interrupt);
-            }
-        }
-    }
+/// Returns the interrupts among the actions.
+fn interrupts(actions: &Actions) -> impl Iterator<Item = Interrupt> {
+    actions.iter().filter_map(|action| match action {
+        Action::Interrupt(interrupt) => Some(*interrupt),
+        _ => None,
+    })
 }
 
 /// What an interrupt command (Intel SDM volume 3, "Interrupt Command Register") is as messages to local APICs.
@@ -125,6 +126,20 @@ impl Backend for UserEngine {
 
     fn deliver(&self, _place: usize) {}
 
+    fn enter(&self, place: usize) {
+        self.deadlines.enter(place);
+    }
+
+    fn is_due(&self) -> bool {
+        Deadlines::is_due()
+    }
+
+    fn tick(&self, place: usize) {
+        if Deadlines::take_due() {
+            self.expire(place, Common::interrupt_outside);
+        }
+    }
+
     fn post_message(&self, place: usize, sint: SintIndex, message: Message) -> HvResult<Option<Interrupt>> {
         self.state(place).post_message(sint, message, &self.common.partition)
     }
@@ -152,7 +167,7 @@ impl Backend for UserEngine {
     }
 
     fn interrupt(&self, place: usize, interrupt: Interrupt) {
-        self.common.interrupt(place, interrupt);
+        self.common.interrupt_outside(place, interrupt);
     }
 
     fn read_apic(&self, place: usize, vp: &Vp, register: ApicRegister) -> Result<Option<u64>, HostError> {
@@ -174,7 +189,7 @@ impl Backend for UserEngine {
                     let now = self.common.moment();
                     let actions =
                         self.change(place, now, |state| state.end_of_interrupt(vector, &self.common.partition, now));
-                    self.interrupts(place, &actions);
+                    interrupts(&actions).for_each(|raised| self.interrupt(place, raised));
                 }
             }
             ApicRegister::Icr => {
@@ -208,7 +223,9 @@ impl Backend for UserEngine {
         }
         let now = self.common.moment();
         let written = self.change(place, now, |state| state.write(msr, value, &self.common.partition, now));
-        self.interrupts(place, &written.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?);
+        let actions = written.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
+        // The VP may be another one than the caller, and in the guest.
+        interrupts(&actions).for_each(|interrupt| self.common.interrupt(place, interrupt));
         Ok(())
     }
 
@@ -218,11 +235,11 @@ impl Backend for UserEngine {
 
     fn resumed(&self) {
         // Deadlines that could not be waited for while time had stopped.
-        (0..self.vps.len()).for_each(|vp| self.tick(vp));
+        (0..self.vps.len()).for_each(|vp| self.expire(vp, Common::interrupt_outside));
     }
 
     fn shut_down(&self) {
-        self.alarm.close();
+        self.deadlines.close();
     }
 }
 

@@ -1,17 +1,16 @@
 //! One virtual processor: its registers, entry into the guest, and exits.
 
 use std::io;
-use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_HCALL, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs};
+use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_HCALL, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_sregs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use vmm_sys_util::signal::register_signal_handler;
 
 use super::gate::Kick;
 use super::host::HostError;
+use super::run_page::RunPage;
+use super::timer::{self, TimerTarget};
 use super::vp_state::{APIC_LINT0, APIC_LINT1, EXT_INT, Exception, set_apic_register};
 use crate::host::limited;
 
@@ -197,9 +196,13 @@ impl Vp {
     /// Returns a handle that forces this VP out of the guest. Create it on the thread that will [`run`](Self::run) the
     /// VP.
     pub fn kicker(&self) -> Kicker {
-        // SAFETY: gettid has no preconditions.
-        let thread = unsafe { libc::gettid() };
-        Kicker { page: self.page.clone(), thread }
+        Kicker { page: self.page.clone(), thread: timer::own_thread() }
+    }
+
+    /// Makes the [timers](timer::VpTimer) of the calling thread force this VP out of the guest, until the result is
+    /// dropped.
+    pub fn timer_target(&self) -> TimerTarget {
+        TimerTarget::new(self.page.clone())
     }
 
     /// Runs the guest until the next exit.
@@ -380,50 +383,6 @@ impl Kind {
     }
 }
 
-/// A second mapping of a VP's run structure, of which only `immediate_exit` is used.
-///
-/// kvm-ioctls' own mapping belongs to the VP's thread. This second mapping lets other threads set that one byte.
-struct RunPage {
-    start: NonNull<u8>,
-    size: usize,
-}
-
-// SAFETY: all access goes through one atomic byte.
-unsafe impl Send for RunPage {}
-// SAFETY: as above.
-unsafe impl Sync for RunPage {}
-
-impl RunPage {
-    fn map(fd: &VcpuFd, size: usize) -> Result<Self, HostError> {
-        // SAFETY: a new shared mapping at an address of the kernel's choice.
-        let start = unsafe {
-            let protection = libc::PROT_READ | libc::PROT_WRITE;
-            libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0)
-        };
-        if start == libc::MAP_FAILED {
-            return Err(HostError::Call { call: "a VP's run structure", source: io::Error::last_os_error() });
-        }
-        NonNull::new(start.cast()).map(|start| Self { start, size }).ok_or(HostError::UnmappedMemory)
-    }
-
-    fn immediate_exit(&self) -> &AtomicU8 {
-        let offset = std::mem::offset_of!(kvm_run, immediate_exit);
-        // SAFETY: the byte lies in the mapping, which lives as long as `self`; KVM only reads it.
-        unsafe { AtomicU8::from_ptr(self.start.add(offset).as_ptr()) }
-    }
-
-    fn clear_immediate_exit(&self) {
-        self.immediate_exit().store(0, Ordering::SeqCst);
-    }
-}
-
-impl Drop for RunPage {
-    fn drop(&mut self) {
-        // SAFETY: `start` and `size` are those of our mapping, to which no reference is left.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
-    }
-}
-
 /// Forces one VP out of the guest; see [`super::gate`].
 pub struct Kicker {
     page: Arc<RunPage>,
@@ -433,25 +392,8 @@ pub struct Kicker {
 impl Kick for Kicker {
     fn kick(&self) {
         self.page.immediate_exit().store(1, Ordering::SeqCst);
-        // SAFETY: tgkill has no memory effects. A thread that has ended is not signalled by mistake: its
-        // VP leaves the gate, under the lock under which it is kicked, before it ends.
-        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.thread, KICK) };
+        // A thread that has ended is not signalled by mistake: its VP leaves the gate, under the lock under which it is
+        // kicked, before it ends.
+        timer::signal(self.thread);
     }
-}
-
-/// The signal that forces VPs out of the guest. Its handler does nothing: it only has to interrupt the system call.
-///
-/// Not a real-time signal: the kernel does not send those any more once the user's queue of signals is full
-/// (RLIMIT_SIGPENDING). Of the others, this one is used least, and debuggers pass it on.
-const KICK: libc::c_int = libc::SIGURG;
-
-/// Installs the handler of the signal that forces VPs out of the guest. Call it before the first VP runs.
-pub fn prepare_kicks() {
-    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        if let Err(error) = register_signal_handler(KICK, nothing) {
-            log::error!("cannot handle the signal that stops processors: {error}");
-        }
-    });
 }

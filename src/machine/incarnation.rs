@@ -29,7 +29,8 @@ use crate::hyperv::types::VpIndex;
 use crate::kvm::cpuid::{self, Topology};
 use crate::kvm::gate::{Gate, Member};
 use crate::kvm::host::Host;
-use crate::kvm::vp::{self, Exit, Vp};
+use crate::kvm::timer;
+use crate::kvm::vp::{Exit, Vp};
 use crate::kvm::{Irqchip, KVM_PAGES, Partition};
 use crate::memory;
 use crate::memory::PAGE_SIZE;
@@ -190,7 +191,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     for (processor, index) in host_processors.iter().flatten().zip(0..) {
         bind(index, *processor)?;
     }
-    vp::prepare_kicks();
+    timer::prepare_kicks();
     let reporter = Reporter::new(partition.memory().clone());
     let devices = Arc::new(Devices { platform, mmio, msrs, interrupts, life, engine, reporter });
     let processor = |index: u32| host_processors.as_ref().map(|list| list[index as usize]);
@@ -325,9 +326,13 @@ impl<'a> VpThread<'a> {
     fn run(mut self, processor: Option<usize>) {
         let gate = &self.shared.gate;
         self.seat.take();
+        let _timers = self.vp.timer_target();
         gate.enter(self.index, Box::new(self.vp.kicker()));
         // Leaves the gate and, should this thread panic, takes the others along.
         let _left = Left { shared: self.shared, index: self.index };
+        if let Some(engine) = &self.devices.engine {
+            engine.enter(VpIndex(self.index));
+        }
         if let Err(error) = processor.map_or(Ok(()), |processor| bind(self.index, processor)) {
             return self.shared.end_life(End::Failed(error));
         }

@@ -47,7 +47,7 @@ const UNLIMITED: [(&str, usize, &str); 9] = [
     ("src/block/qcow2/guard.rs", 1, "the disk takes no more requests after it"),
     ("src/block/qcow2/mod.rs", 1, "when the disk is closed"),
     ("src/engine/alarm.rs", 1, "when the machine ends"),
-    ("src/kvm/vp.rs", 1, "when a VP's thread starts"),
+    ("src/kvm/timer.rs", 1, "when a VP's thread starts"),
     ("src/vmbus/bus/mod.rs", 1, "when the machine ends"),
     ("src/block/queue.rs", 1, "once for the process"),
 ];
