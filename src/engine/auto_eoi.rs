@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::alarm::{Alarm, Wake};
+use crate::host::limited;
 use crate::host::lock::{Mutex, MutexGuard};
 use crate::kvm::gate::Gate;
+use crate::kvm::timer::{self, VpTimer};
 
 /// How long a VP runs freely in the first round. Each round after that doubles it.
 const FIRST_ROUND: Duration = Duration::from_micros(50);
@@ -72,76 +74,111 @@ impl Watch {
     }
 }
 
-/// The VPs of a partition that wait to take interrupts.
+/// A VP's watch, and the timer that forces the VP out of the guest.
+#[derive(Default)]
+struct Watched {
+    watch: Watch,
+    /// Created when it is first needed.
+    timer: Option<VpTimer>,
+}
+
+impl Watched {
+    /// Ends the wait.
+    fn reset(&mut self) {
+        self.watch = Watch { stepping: self.watch.stepping, ..Watch::default() };
+    }
+}
+
+/// The VPs of a partition that wait to take interrupts. Each method is called on the thread of the VP that it names.
 pub(super) struct Watches {
-    vps: Vec<Mutex<Watch>>,
+    vps: Vec<Mutex<Watched>>,
+    /// Used for a VP that cannot have a timer.
     alarm: Arc<Alarm>,
     wake: Wake,
 }
 
 impl Watches {
-    /// No VP waits. One that does is driven out of the guest through `gate`.
+    /// No VP waits. One that does and cannot have a timer is forced out of the guest through `gate`.
     pub fn new(vps: usize, gate: Arc<Gate>) -> Self {
+        let alarm = Arc::new(Alarm::new(vps, gate.clone()));
         Self {
             vps: (0..vps).map(|_| Mutex::default()).collect(),
-            alarm: Arc::new(Alarm::new(vps, gate.clone())),
+            alarm,
             wake: Arc::new(move |vp| gate.kick(vp as u32)),
         }
     }
 
     /// VP `vp` cannot take its interrupt yet. It is driven out of the guest in time, unless it is [`Wait::Enough`].
     pub fn wait(&self, vp: usize) -> Wait {
-        let wait = self.watch(vp).fail(Instant::now());
-        if let Wait::For(time) = wait {
-            self.alarm.set(vp, Some(time), &self.wake);
-        }
-        wait
+        self.start(vp, &mut self.watched(vp))
     }
 
     /// VP `vp` cannot take its interrupt, and sleeps.
     pub fn doze(&self, vp: usize) {
-        let (mut watch, now) = (self.watch(vp), Instant::now());
-        if watch.due.is_none_or(|due| due <= now) {
-            *watch = Watch { stepping: watch.stepping, due: Some(now + DOZE), ..Watch::default() };
-            self.alarm.set(vp, Some(DOZE), &self.wake);
+        let (mut watched, now) = (self.watched(vp), Instant::now());
+        if watched.watch.due.is_none_or(|due| due <= now) {
+            watched.reset();
+            watched.watch.due = Some(now + DOZE);
+            self.set(vp, &mut watched, Some(DOZE));
         }
     }
 
     /// The local APIC of VP `vp` was sent its interrupt: it is to be ended once the VP has taken it.
     pub fn send(&self, vp: usize, vector: u8) {
-        let mut watch = self.watch(vp);
-        *watch = Watch { stepping: watch.stepping, sent: Some(vector), ..Watch::default() };
-        let first = watch.fail(Instant::now());
-        if let Wait::For(time) = first {
-            self.alarm.set(vp, Some(time), &self.wake);
-        }
+        let mut watched = self.watched(vp);
+        watched.reset();
+        watched.watch.sent = Some(vector);
+        self.start(vp, &mut watched);
     }
 
     /// The interrupt that the local APIC of VP `vp` was sent.
     pub fn sent(&self, vp: usize) -> Option<u8> {
-        self.watch(vp).sent
+        self.watched(vp).watch.sent
     }
 
     /// VP `vp` has taken an interrupt, or will by itself tell when it can.
     pub fn end(&self, vp: usize) {
-        let mut watch = self.watch(vp);
-        if watch.due.is_some() {
-            self.alarm.set(vp, None, &self.wake);
+        let mut watched = self.watched(vp);
+        if watched.watch.due.is_some() {
+            self.set(vp, &mut watched, None);
         }
-        *watch = Watch { stepping: watch.stepping, ..Watch::default() };
+        watched.reset();
     }
 
     /// Notes whether VP `vp` leaves the guest after each instruction. Returns `true` if that is a change.
     pub fn change_stepping(&self, vp: usize, on: bool) -> bool {
-        std::mem::replace(&mut self.watch(vp).stepping, on) != on
+        std::mem::replace(&mut self.watched(vp).watch.stepping, on) != on
     }
 
-    /// Ends the thread that drives VPs out.
+    /// Removes the timers, from any thread, once no VP runs any more.
     pub fn close(&self) {
         self.alarm.close();
+        (0..self.vps.len()).for_each(|vp| *self.watched(vp) = Watched::default());
     }
 
-    fn watch(&self, vp: usize) -> MutexGuard<'_, Watch> {
+    fn start(&self, vp: usize, watched: &mut Watched) -> Wait {
+        let wait = watched.watch.fail(Instant::now());
+        if let Wait::For(time) = wait {
+            self.set(vp, watched, Some(time));
+        }
+        wait
+    }
+
+    /// Forces the VP out of the guest after `time`, or not at all.
+    fn set(&self, vp: usize, watched: &mut Watched, time: Option<Duration>) {
+        if watched.timer.is_none() {
+            let report = |error: &_| {
+                limited::warn!("interrupts with AutoEOI may be late on a busy host: {error}; `ulimit -i` limits them");
+            };
+            watched.timer = VpTimer::new(timer::own_thread()).inspect_err(report).ok();
+        }
+        match &watched.timer {
+            Some(timer) => timer.set(time),
+            None => self.alarm.set(vp, time, &self.wake),
+        }
+    }
+
+    fn watched(&self, vp: usize) -> MutexGuard<'_, Watched> {
         self.vps[vp].lock()
     }
 }

@@ -72,6 +72,8 @@ fn timers_expire_also_where_the_process_can_have_no_timers_of_the_kernel() {
     let timers = run("stimer");
     expect_passed(&timers, "stimer", 200);
     assert!(timers.errors.contains("synthetic timers may be late on a busy host: "), "{}", timers.errors);
+    // Interrupts with AutoEOI.
+    expect_passed(&run("synic"), "synic", 300);
 }
 
 #[test]
