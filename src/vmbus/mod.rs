@@ -15,7 +15,8 @@
 //! - `gpadl`: lists of guest pages.
 //! - `ring`: the rings.
 //! - `requests`: from the host to the handler of a channel.
-//! - [`vsp`]: the traits that a device implements, and its channel.
+//! - [`vsp`]: the traits that a device implements, and its channel. `offer`, `port`: what it offers, and what the bus
+//!   does for it.
 //! - `trace`: messages and packets as readable lines.
 
 pub(crate) mod bus;
@@ -23,7 +24,9 @@ pub(crate) mod connection;
 pub(crate) mod gpadl;
 pub(crate) mod ids;
 pub(crate) mod message;
+mod offer;
 pub(crate) mod packet;
+mod port;
 pub(crate) mod requests;
 pub(crate) mod ring;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use super::vsp::Port;
+use super::port::Port;
 use crate::host::lock::{Mutex, MutexGuard};
 
 /// A bounded queue of requests to the handler of a device. Clones refer to the same queue.

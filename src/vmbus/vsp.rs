@@ -37,14 +37,13 @@
 //! }
 //! ```
 
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use super::connection::GpadlTable;
 pub use super::gpadl::{Gpadl, RangeError};
+pub use super::offer::Offer;
 pub use super::packet::{PacketHeader, PacketKind, TransferPagesHeader, TransferRange};
+pub use super::port::Port;
 pub use super::requests::{Requested, Requests, Unsent};
 pub use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, WriteError};
 pub use super::wire::{UserDefined, offer_flags};
@@ -55,58 +54,6 @@ use super::connection::Opening;
 use super::ids::{ChannelId, GpadlId, Version};
 use super::ring::Tap;
 use super::trace::{PacketLine, Tracer};
-use crate::wire::guid::Guid;
-
-/// The description of a channel in its offer to the guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// The kind of device: see [`interface`](crate::wire::guid::interface).
-    pub interface: Guid,
-    /// The instance. No two devices of a machine have the same.
-    pub instance: Guid,
-    /// 0 for the primary channel, which every device has.
-    pub subchannel_index: u16,
-    /// See [`offer_flags`].
-    pub flags: u16,
-    /// The MMIO space that the device needs, in MiB.
-    pub mmio_megabytes: u16,
-    /// Data for the driver; its meaning depends on the device.
-    pub user_defined: UserDefined,
-}
-
-impl Offer {
-    /// Creates an offer of the primary channel of an ordinary device.
-    pub fn new(interface: Guid, instance: Guid) -> Self {
-        let flags = offer_flags::ENUMERATE_DEVICE_INTERFACE;
-        Self {
-            interface,
-            instance,
-            subchannel_index: 0,
-            flags,
-            mmio_megabytes: 0,
-            user_defined: UserDefined::default(),
-        }
-    }
-
-    /// Creates an offer of a pipe channel: each payload starts with a pipe header, as for keyboard and mouse.
-    pub fn pipe(interface: Guid, instance: Guid) -> Self {
-        const PIPE_MODE_MESSAGE: u8 = 4;
-        let mut offer = Self::new(interface, instance);
-        offer.flags |= offer_flags::NAMED_PIPE_MODE;
-        offer.user_defined.0[0] = PIPE_MODE_MESSAGE;
-        offer
-    }
-
-    /// Returns `true` if the offer is of the device with these GUIDs.
-    pub(crate) fn is_of(&self, interface: Guid, instance: Guid) -> bool {
-        self.interface == interface && self.instance == instance
-    }
-
-    /// Returns the offer of the same device's channel number `index`.
-    pub(crate) fn subchannel(&self, index: u16) -> Self {
-        Self { subchannel_index: index, ..self.clone() }
-    }
-}
 
 /// A device.
 pub trait Vsp: Send {
@@ -170,58 +117,6 @@ pub enum ServiceError {
     /// The device's code panicked.
     #[error("the device's own code panicked: {0}")]
     Panicked(String),
-}
-
-/// The services of the bus for a channel. They can be called from any thread.
-pub trait Port: Send + Sync {
-    /// Signals the guest.
-    fn signal_guest(&self);
-
-    /// Schedules a call to [`Handler::service`] on the handler's thread, for instance because I/O has completed.
-    fn wake(&self);
-
-    /// Returns an eventfd that has the effect of [`wake`](Self::wake) when it is signalled, for use by the kernel. If
-    /// there is none, devices must use threads of their own for I/O.
-    fn doorbell(&self) -> Option<OwnedFd> {
-        None
-    }
-
-    /// Schedules a call to [`Handler::service`] on the handler's thread once `source` is readable: at once if it
-    /// already is, and only once per call of this function. The source must not be duplicated; it is removed when it is
-    /// closed.
-    ///
-    /// # Errors
-    /// Returns an error if the host lacks descriptors, or if `source` cannot be polled.
-    fn wake_on(&self, _source: BorrowedFd<'_>) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Schedules a call to [`Handler::service`] on the handler's thread after `time`, in which pauses of the machine do not
-    /// count. Replaces what was scheduled before; `None` cancels it. Calls for other reasons come as well, so a handler
-    /// compares its deadlines with the [`time`](Self::time).
-    fn wake_after(&self, _time: Option<Duration>) {}
-
-    /// Returns the time since the channel was opened. Pauses of the machine do not count.
-    fn time(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    /// Returns `true` if [`Handler::service`] should return even if there is more to do: the channel is about to be closed,
-    /// or the machine pauses. After a pause it is called again.
-    fn should_return(&self) -> bool {
-        false
-    }
-
-    /// Returns `true` once the guest and its memory are permanently gone: its machine has ended, or restarts with new
-    /// memory. A handler that is dropped then need not wait for I/O that still uses that memory.
-    fn is_guest_gone(&self) -> bool {
-        false
-    }
-
-    /// Offers the guest subchannels 1 to `count` of this device, at most as many as there are VPs. The primary channel
-    /// must be open: call this from [`Handler::service`]. The subchannels are removed when the primary channel is
-    /// closed.
-    fn offer_subchannels(&self, count: u16);
 }
 
 /// An open channel, for use by its handler.

@@ -1,3 +1,4 @@
+use crate::wire::guid::Guid;
 use super::*;
 use crate::vmbus::packet::PacketKind;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
