@@ -3,6 +3,7 @@
 
 pub use crate::block::Disk;
 pub use crate::engine::{Child, PortError};
+pub use crate::host::event::EventFd;
 
 pub mod guest_images {
     pub use crate::guest_images::{EMBEDDED, PEER};

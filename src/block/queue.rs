@@ -12,13 +12,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use super::cancel::{Cancel, Flag};
 use super::gate::Share;
@@ -28,6 +25,7 @@ use super::request::{Operation, Request, RequestError, Success};
 use super::ring::{Completion, FileOperation, Ring};
 use super::threads::SharedThreads;
 use super::vectored::Vectors;
+use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::host::lock::Mutex;
 use crate::memory::buffer::GuestBuffer;
@@ -73,7 +71,7 @@ impl Drop for Begun {
 struct Mailbox {
     results: Mutex<Vec<(u32, Result<Success, RequestError>)>>,
     /// The eventfd that the queue's thread sleeps on.
-    doorbell: OwnedFd,
+    doorbell: EventFd,
 }
 
 impl Mailbox {
@@ -83,8 +81,7 @@ impl Mailbox {
     }
 
     fn wake(&self) {
-        // A full counter wakes as well as one that is not.
-        let _ = rustix::io::write(&self.doorbell, &1_u64.to_ne_bytes());
+        self.doorbell.signal();
     }
 
     fn take(&self) -> Vec<(u32, Result<Success, RequestError>)> {
@@ -140,7 +137,7 @@ impl<T> Queue<T> {
         if let Some(ring) = &mut ring {
             ring.notify(doorbell.try_clone()?)?;
         }
-        let mailbox = Arc::new(Mailbox { results: Mutex::default(), doorbell });
+        let mailbox = Arc::new(Mailbox { results: Mutex::default(), doorbell: doorbell.into() });
         let hold = Hold::new({
             let mailbox = mailbox.clone();
             move || mailbox.wake()
@@ -267,8 +264,9 @@ impl<T> Queue<T> {
                 self.abandon();
                 break;
             }
-            if self.in_flight() > 0 && sleep_on(&self.mailbox.doorbell, GRACE).is_err() {
-                break;
+            let doorbell = &self.mailbox.doorbell;
+            if self.in_flight() > 0 && doorbell.is_signalled_within(Some(GRACE)).unwrap_or(false) {
+                doorbell.take();
             }
         }
     }
@@ -331,20 +329,6 @@ pub(crate) fn new_ring(capacity: u32) -> Option<Ring> {
     }
 }
 
-/// Sleeps until the eventfd is signalled, and takes the signal; or until the time is over.
-pub(crate) fn sleep_on(doorbell: &OwnedFd, most: Duration) -> io::Result<()> {
-    let time = Timespec::try_from(most).ok();
-    match poll(&mut [PollFd::new(&doorbell.as_fd(), PollFlags::IN)], time.as_ref()) {
-        Ok(0) | Err(Errno::INTR) => return Ok(()),
-        Ok(_) => {}
-        Err(error) => return Err(error.into()),
-    }
-    match rustix::io::read(doorbell, &mut [0; 8]) {
-        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 #[path = "queue_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,8 +1,6 @@
 use std::sync::Barrier;
 use std::sync::atomic::AtomicU64;
 
-use rustix::event::{EventfdFlags, eventfd};
-
 use super::super::Disk;
 use super::super::options::ImageOptions;
 use super::super::testing::{VectorDisk, extent};
@@ -13,17 +11,24 @@ const CAPACITY: u32 = 8;
 /// A signal that was missed is looked for again after this long.
 const SOON: Duration = Duration::from_millis(100);
 
+/// Sleeps until the eventfd is signalled, and takes the signal; or until the time is over.
+pub(crate) fn sleep(bell: &EventFd, most: Duration) {
+    if bell.is_signalled_within(Some(most)).expect("an eventfd") {
+        bell.take();
+    }
+}
+
 struct User {
     queue: Queue<u64>,
-    bell: OwnedFd,
+    bell: EventFd,
     memory: GuestMemory,
 }
 
 impl User {
     fn new(with_ring: bool) -> Self {
-        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("an eventfd");
+        let bell = EventFd::new().expect("an eventfd");
         let ring = if with_ring { new_ring(CAPACITY) } else { None };
-        let copy = bell.try_clone().expect("a copy");
+        let copy = bell.try_clone().expect("a copy").into();
         let queue = Queue::with_ring(ring, CAPACITY, copy, Arc::default(), || false).expect("a queue");
         Self { queue, bell, memory: memory::create(1 << 20, memory::Backing::Private).expect("memory") }
     }
@@ -43,7 +48,7 @@ impl User {
         while found.len() < count {
             self.queue.poll(|done| found.push((done.context, done.result))).expect("a working ring");
             if found.len() < count {
-                sleep_on(&self.bell, SOON).expect("an eventfd");
+                sleep(&self.bell, SOON);
             }
         }
         found.sort_by_key(|(context, _)| *context);
@@ -212,7 +217,7 @@ fn a_queue_that_is_held_begins_nothing_until_it_is_released() {
         disk.gate.wait();
         assert_eq!(user.wait(1), [(0, Ok(Success::Done))]);
         while !user.queue.is_quiet() {
-            sleep_on(&user.bell, SOON).expect("an eventfd");
+            sleep(&user.bell, SOON);
         }
         assert_eq!((disk.reads.load(Ordering::SeqCst), user.queue.in_flight()), (1, 1));
         user.queue.release();

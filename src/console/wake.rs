@@ -1,27 +1,26 @@
 //! Wakes a thread from its poll.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::event::{EventfdFlags, eventfd};
+use crate::host::event::EventFd;
 
 /// An eventfd that a thread polls, among other descriptors.
-pub(super) struct Waker(OwnedFd);
+pub(super) struct Waker(EventFd);
 
 impl Waker {
     pub fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
+        EventFd::new().map(Self)
     }
 
     /// Makes the thread's current or next poll return.
     pub fn wake(&self) {
-        // It fails only if the counter is at its limit, and then the thread is awake.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        self.0.signal();
     }
 
     /// Clears all previous wakes.
     pub fn clear(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+        self.0.take();
     }
 }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::auto_eoi::{Wait, Watches};
 use super::calls::Calls;
 use super::inbox::Inbox;
 use super::start::start;
 use super::{PortError, Tracer};
+use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::host::lock::{Mutex, RwLock};
 use crate::hyperv::connections::{Connections, EventPort, MessagePort, Port};
@@ -69,8 +69,7 @@ impl EventPort for EventFdPort {
     }
 
     fn signal(&self, _flag: u16) {
-        // Fails only when the count is full: then the other side has plenty to wake up for.
-        let _ = self.0.write(1);
+        self.0.signal();
     }
 }
 
@@ -163,8 +162,7 @@ impl Common {
     /// There is room for messages that were turned away.
     pub fn has_room(&self) {
         if let Some(event) = &*self.room.lock() {
-            // Fails only when the count is full: then the other side has plenty to wake up for.
-            let _ = event.write(1);
+            event.signal();
         }
     }
 

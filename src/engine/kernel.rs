@@ -9,10 +9,9 @@
 
 use std::sync::Arc;
 
-use vmm_sys_util::eventfd::EventFd;
-
 use super::common::Common;
 use super::shell::{Backend, Caller};
+use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::message::{Message, MessageType};
@@ -69,7 +68,7 @@ impl KernelEngine {
     fn raise(&self, place: usize, interrupts: &mut SintEvents, sint: SintIndex) {
         let event = &mut interrupts[sint.index()];
         if event.is_none() {
-            let made = EventFd::new(0).map_err(|source| HostError::Call { call: "an eventfd", source });
+            let made = EventFd::blocking().map_err(|source| HostError::Call { call: "an eventfd", source });
             let connected = made
                 .and_then(|event| self.common.kvm.connect_sint(&event, place as u32, sint.get().into()).map(|_| event));
             let machine = &self.common.machine;
@@ -80,7 +79,7 @@ impl KernelEngine {
         }
         if let Some(event) = event {
             // Fails only when the count is full: then the interrupt is on its way.
-            let _ = event.write(1);
+            event.signal();
         }
     }
 

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use vmm_sys_util::eventfd::EventFd;
-
 mod alarm;
 mod auto_eoi;
 mod calls;
@@ -23,6 +21,7 @@ mod user;
 pub use setup::{Setup, SetupError, create, offer};
 pub use trace::{TraceFormat, TraceKinds, Tracer};
 
+use crate::host::event::EventFd;
 use crate::hyperv::connections::{ConnectError, MessagePort};
 use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::crash::CrashReport;

@@ -3,10 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vmm_sys_util::eventfd::EventFd;
-
 use super::common::Common;
 use super::{Child, Engine, GuestRequest, PortError};
+use crate::host::event::EventFd;
 use crate::hyperv::connections::MessagePort;
 use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::features::Features;

@@ -1,13 +1,12 @@
 //! The events of a fleet, from its start on, for any number of listeners.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use super::Event;
 use super::log::Log;
+use crate::host::event::EventFd;
 
 /// The events of a fleet, from its start on: see [`RunningFleet::events`](super::RunningFleet::events).
 ///
@@ -17,11 +16,11 @@ pub struct Events {
     log: Arc<Log>,
     /// The number of the event to be given next.
     next: usize,
-    changed: Arc<OwnedFd>,
+    changed: Arc<EventFd>,
 }
 
 impl Events {
-    pub(super) fn new(log: Arc<Log>, changed: Arc<OwnedFd>) -> Self {
+    pub(super) fn new(log: Arc<Log>, changed: Arc<EventFd>) -> Self {
         Self { log, next: 0, changed }
     }
 
@@ -45,9 +44,8 @@ impl Events {
             if self.is_over() || left.is_some_and(|left| left.is_zero()) {
                 return None;
             }
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            // An interrupted poll is followed by another look.
-            let _ = poll(&mut [PollFd::new(&*self.changed, PollFlags::IN)], timeout.as_ref());
+            // An interrupted wait is followed by another look.
+            let _ = self.changed.is_signalled_within(left);
         }
     }
 }

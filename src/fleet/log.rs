@@ -1,11 +1,10 @@
 //! What was said about a fleet so far, and who is told when there is more.
 
-use std::os::fd::OwnedFd;
+use std::io;
 use std::sync::{Arc, Weak};
 
-use rustix::event::{EventfdFlags, eventfd};
-
 use super::{Event, Outcome};
+use crate::host::event::EventFd;
 use crate::host::lock::Mutex;
 
 /// The events of a fleet: two for each machine at most, so all are kept.
@@ -18,7 +17,7 @@ pub(super) struct Log {
 struct State {
     events: Vec<Event>,
     over: bool,
-    listeners: Vec<Weak<OwnedFd>>,
+    listeners: Vec<Weak<EventFd>>,
 }
 
 impl Log {
@@ -36,12 +35,12 @@ impl Log {
     }
 
     /// Returns the event with this number. If there is none yet, `changed` becomes readable when there is.
-    pub fn take(&self, number: usize, changed: &OwnedFd) -> Option<Event> {
+    pub fn take(&self, number: usize, changed: &EventFd) -> Option<Event> {
         let state = self.state.lock();
         let event = state.events.get(number).cloned();
         if !state.over && number + 1 >= state.events.len() {
-            // All that the listener was woken for is taken. An eventfd that was not written has nothing to read.
-            let _ = rustix::io::read(changed, &mut [0; 8]);
+            // All that the listener was woken for is taken.
+            changed.take();
         }
         event
     }
@@ -60,13 +59,13 @@ impl Log {
     }
 
     /// Returns a descriptor that is readable from now on whenever there is something to take.
-    pub fn listen(&self) -> rustix::io::Result<Arc<OwnedFd>> {
-        let changed = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    pub fn listen(&self) -> io::Result<Arc<EventFd>> {
+        let changed = Arc::new(EventFd::new()?);
         let mut state = self.state.lock();
         state.listeners.retain(|listener| listener.strong_count() > 0);
         state.listeners.push(Arc::downgrade(&changed));
         if state.over || !state.events.is_empty() {
-            ring(&changed);
+            changed.signal();
         }
         Ok(changed)
     }
@@ -74,11 +73,6 @@ impl Log {
 
 impl State {
     fn wake(&self) {
-        self.listeners.iter().filter_map(Weak::upgrade).for_each(|changed| ring(&changed));
+        self.listeners.iter().filter_map(Weak::upgrade).for_each(|changed| changed.signal());
     }
-}
-
-fn ring(changed: &OwnedFd) {
-    // It fails only where the count is at its highest, and the descriptor is readable then.
-    let _ = rustix::io::write(changed, &1u64.to_ne_bytes());
 }

@@ -1,18 +1,19 @@
 //! A fleet whose machines run, and the thread that watches them.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 
 use super::log::Log;
 use super::{Event, Events, Outcome};
+use crate::host::event::EventFd;
 use crate::host::lock::{RwLock, RwLockReadGuard};
 use crate::machine::{End, Exits, Machine, Prepared};
 
@@ -35,7 +36,7 @@ struct Shared {
     members: Vec<Running>,
     log: Arc<Log>,
     /// Readable once the last machine has ended.
-    ended: OwnedFd,
+    ended: EventFd,
 }
 
 struct Running {
@@ -67,7 +68,7 @@ pub struct Status {
 impl RunningFleet {
     pub(super) fn start(ready: Vec<(String, Prepared)>) -> io::Result<Self> {
         let log = Arc::new(Log::default());
-        let ended = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let ended = EventFd::new()?;
         let mut members = Vec::new();
         for (name, machine) in ready {
             let since = Instant::now();
@@ -247,8 +248,8 @@ struct Over<'a>(&'a Shared);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        // An eventfd that nobody else writes has room. It goes first: who has seen the last event finds it readable.
-        let _ = rustix::io::write(&self.0.ended, &1u64.to_ne_bytes());
+        // It goes first: who has seen the last event finds it readable.
+        self.0.ended.signal();
         self.0.log.finish();
     }
 }

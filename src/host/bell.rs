@@ -2,16 +2,15 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use vmm_sys_util::eventfd::EventFd;
 
-use crate::host::event::into_descriptor;
+use super::event::EventFd;
 
 /// A bell: an eventfd that wakes a channel's thread, together with other descriptors that a device adds.
 ///
@@ -27,7 +26,7 @@ pub(crate) struct Bell {
 #[derive(Debug)]
 struct Watch {
     epoll: OwnedFd,
-    eventfd: OwnedFd,
+    eventfd: EventFd,
 }
 
 impl Bell {
@@ -36,16 +35,15 @@ impl Bell {
     /// # Errors
     /// Returns an error if the host lacks a descriptor.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { eventfd: EventFd::new(libc::EFD_CLOEXEC)?, watch: OnceLock::new() })
+        Ok(Self { eventfd: EventFd::blocking()?, watch: OnceLock::new() })
     }
 
     /// Wakes the thread that waits, or the next one that will.
     pub fn ring(&self) {
-        // Fails or blocks only after 2^64 - 1 calls without a wait.
-        let _ = self.eventfd.write(1);
+        self.eventfd.signal();
     }
 
-    /// Returns a copy of the eventfd. Writing to it rings the bell.
+    /// Returns a second descriptor of the eventfd. Signalling it rings the bell.
     ///
     /// # Errors
     /// Returns an error if the host lacks a descriptor.
@@ -72,7 +70,7 @@ impl Bell {
         if let Some(watch) = self.watch.get() {
             return Ok(&watch.epoll);
         }
-        let watch = Watch { epoll: epoll::create(CreateFlags::CLOEXEC)?, eventfd: into_descriptor(self.eventfd()?) };
+        let watch = Watch { epoll: epoll::create(CreateFlags::CLOEXEC)?, eventfd: self.eventfd()? };
         // Each write is an edge, so the eventfd need not be read.
         let edges = EventFlags::IN | EventFlags::ET;
         epoll::add(&watch.epoll, &watch.eventfd, EventData::new_u64(0), edges)?;
@@ -87,18 +85,14 @@ impl Bell {
     /// # Errors
     /// Returns an error only if the wait was interrupted by a signal.
     pub fn wait(&self, time: Option<Duration>) -> io::Result<()> {
+        let Some(watch) = self.watch.get() else {
+            if time.is_some() && !self.eventfd.is_signalled_within(time)? {
+                return Ok(());
+            }
+            return self.eventfd.wait();
+        };
         // A time that is too long for the kernel is as good as none.
         let limit = time.and_then(|time| Timespec::try_from(time).ok());
-        let Some(watch) = self.watch.get() else {
-            if let Some(limit) = &limit {
-                // SAFETY: the descriptor is the eventfd's, which lives as long as `self`.
-                let eventfd = unsafe { BorrowedFd::borrow_raw(self.eventfd.as_raw_fd()) };
-                if poll(&mut [PollFd::from_borrowed_fd(eventfd, PollFlags::IN)], Some(limit))? == 0 {
-                    return Ok(());
-                }
-            }
-            return self.eventfd.read().map(drop);
-        };
         // The caller checks what has happened, so the events themselves are not needed.
         let mut room = [const { MaybeUninit::uninit() }; 8];
         epoll::wait(&watch.epoll, &mut room, limit.as_ref())?;
@@ -110,7 +104,7 @@ impl Bell {
     pub fn readiness(&self) -> OwnedFd {
         match self.watch.get() {
             Some(watch) => watch.epoll.try_clone().expect("a descriptor"),
-            None => into_descriptor(self.eventfd().expect("a descriptor")),
+            None => self.eventfd().expect("a descriptor").into(),
         }
     }
 }

@@ -9,7 +9,6 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, IoEventAddress, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, NoDatamatch, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
-use vmm_sys_util::eventfd::EventFd;
 
 pub mod cpuid;
 pub mod gate;
@@ -28,6 +27,7 @@ mod whereabouts;
 pub use vp_state::{Exception, Readiness};
 pub use whereabouts::{Mode, Whereabouts};
 
+use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::memory::GuestMemory;
 use host::{Host, HostError};
@@ -149,7 +149,7 @@ impl Partition {
     /// Returns the error of the KVM ioctl.
     pub fn connect_sint(&self, event: &EventFd, vp: u32, sint: u32) -> Result<u32, HostError> {
         let gsi = self.routes.add(&self.vm, Route::Sint { vp, sint })?;
-        self.vm.register_irqfd(event, gsi).map_err(HostError::call("a SINT's eventfd"))?;
+        self.vm.register_irqfd(event.as_eventfd(), gsi).map_err(HostError::call("a SINT's eventfd"))?;
         Ok(gsi)
     }
 
@@ -195,8 +195,8 @@ impl Partition {
     pub fn connect_port(&self, event: &EventFd, port: u16, value: Option<u32>) -> Result<(), HostError> {
         let address = IoEventAddress::Pio(port.into());
         match value {
-            Some(value) => self.vm.register_ioevent(event, &address, value),
-            None => self.vm.register_ioevent(event, &address, NoDatamatch),
+            Some(value) => self.vm.register_ioevent(event.as_eventfd(), &address, value),
+            None => self.vm.register_ioevent(event.as_eventfd(), &address, NoDatamatch),
         }
         .map_err(HostError::call("a doorbell"))
     }
@@ -208,8 +208,8 @@ impl Partition {
     pub fn disconnect_port(&self, event: &EventFd, port: u16, value: Option<u32>) -> Result<(), HostError> {
         let address = IoEventAddress::Pio(port.into());
         match value {
-            Some(value) => self.vm.unregister_ioevent(event, &address, value),
-            None => self.vm.unregister_ioevent(event, &address, NoDatamatch),
+            Some(value) => self.vm.unregister_ioevent(event.as_eventfd(), &address, value),
+            None => self.vm.unregister_ioevent(event.as_eventfd(), &address, NoDatamatch),
         }
         .map_err(HostError::call("a doorbell back"))
     }

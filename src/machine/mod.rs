@@ -12,15 +12,12 @@
 //! A machine is a thread for each VP, and the console's. VP 0's thread also builds the machine, starts it again
 //! after a reset where that is wanted, and takes it down: when it ends, nothing of the machine is left.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::io::Errno;
 
 pub(crate) mod builder;
 pub mod check;
@@ -57,6 +54,7 @@ use builder::{CallSetup, ConsoleUse, Extras};
 use crate::config::{Config, OnReset};
 use crate::console::{Console, ConsoleConfig, ConsoleEvent};
 use crate::engine::{Engine, Tracer};
+use crate::host::event::EventFd;
 use crate::host::lock::{Mutex, MutexGuard, RwLock};
 use crate::host::{limited, records};
 use crate::kvm::gate::Gate;
@@ -102,7 +100,7 @@ struct Shared {
     pausing: Mutex<()>,
     state: Mutex<State>,
     /// Readable once the machine is gone.
-    ended: OwnedFd,
+    ended: EventFd,
     /// There from before the first VP runs.
     console: OnceLock<Console>,
 }
@@ -135,7 +133,7 @@ impl Machine {
         let gate = Arc::new(gate);
         let Extras { console, devices, calls, own, end_on_failure } = extras;
         let announcer = Arc::new(Announcer::new(&config.name));
-        let failed = |source: Errno| MachineError::Descriptor { what: "an eventfd", source: source.into() };
+        let failed = |source| MachineError::Descriptor { what: "an eventfd", source };
         records::survive_file_size_limit();
         let tracer = trace::tracer(config, console == ConsoleUse::Labelled)?;
         let vmbus = VmBus::new(bus::Settings {
@@ -175,7 +173,7 @@ impl Machine {
             state: Mutex::new(State { paused: !gate.is_open(), ..State::default() }),
             gate,
             pausing: Mutex::default(),
-            ended: eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?,
+            ended: EventFd::new().map_err(failed)?,
             console: OnceLock::new(),
         });
         if end_on_failure {
@@ -451,12 +449,9 @@ impl Shared {
         let deadline = Instant::now().checked_add(time);
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let timeout = left.and_then(|left| rustix::event::Timespec::try_from(left).ok());
-            match poll(&mut [PollFd::new(&self.ended, PollFlags::IN)], timeout.as_ref()) {
-                Ok(0) => return false,
-                Ok(_) => return true,
-                Err(_) => {} // interrupted
-            }
+            if let Ok(is_over) = self.ended.is_signalled_within(left) {
+                return is_over;
+            } // interrupted
         }
     }
 

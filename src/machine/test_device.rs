@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
-
 use super::interrupts::Interrupts;
 use crate::engine::{Engine, PortError};
+use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::hyperv::connections::MessagePort;
 use crate::hyperv::message::{Message, MessageType};
@@ -188,7 +187,7 @@ impl HypervDevice {
                 Ok(())
             }
             EVENTS_COUNT => {
-                let event = EventFd::new(EFD_NONBLOCK).map_err(|error| error.to_string())?;
+                let event = EventFd::new().map_err(|error| error.to_string())?;
                 let copy = event.try_clone().map_err(|error| error.to_string())?;
                 engine.connect_events(id, copy).map_err(said)?;
                 self.counted.insert(id, event);
@@ -208,7 +207,7 @@ impl HypervDevice {
 impl PortDevice for HypervDevice {
     fn read(&mut self, _offset: u16, data: &mut [u8]) {
         // Reading takes the count back; one that is 0 is an error.
-        let count: u64 = self.counted.values().filter_map(|event| event.read().ok()).sum();
+        let count: u64 = self.counted.values().map(EventFd::take).sum();
         data.fill(0);
         data.iter_mut().zip(count.to_le_bytes()).for_each(|(to, from)| *to = from);
     }
@@ -244,13 +243,13 @@ impl EventRelay {
         sint: SintIndex,
         id: ConnectionId,
     ) -> std::io::Result<Self> {
-        let (event, stopped) = (EventFd::new(0)?, Arc::new(AtomicBool::new(false)));
+        let (event, stopped) = (EventFd::blocking()?, Arc::new(AtomicBool::new(false)));
         let (signalled, stop, engine) = (event.try_clone()?, stopped.clone(), Arc::downgrade(engine));
         let (gate, kick) = (gate.clone(), event.try_clone()?);
         let relay = move || {
             // Should the machine pause, the kick is taken for a signal: an event more does a test no harm.
             let _member = gate.join(Box::new(Signal(kick)));
-            while signalled.read().is_ok() && !stop.load(Ordering::SeqCst) {
+            while signalled.wait().is_ok() && !stop.load(Ordering::SeqCst) {
                 if gate.is_pausing() {
                     gate.pass();
                 }
@@ -273,14 +272,14 @@ struct Signal(EventFd);
 
 impl Kick for Signal {
     fn kick(&self) {
-        let _ = self.0.write(1);
+        self.0.signal();
     }
 }
 
 impl Drop for EventRelay {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
-        let _ = self.event.write(1);
+        self.event.signal();
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

@@ -1,8 +1,8 @@
-use crate::wire::guid::Guid;
 use super::*;
 use crate::vmbus::packet::PacketKind;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
+use crate::wire::guid::Guid;
 use crate::wire::guid::interface;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vm_memory::GuestAddress;

@@ -10,9 +10,8 @@ use viridian::internals::hyperv::MessagePort;
 use viridian::internals::hyperv::{ConnectionId, SintIndex};
 use viridian::internals::hyperv::{Message, MessageType};
 use viridian::internals::memory::GuestMemory;
-use viridian::internals::{Child, PortError};
+use viridian::internals::{Child, EventFd, PortError};
 use vm_memory::GuestAddress;
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::common::patience::Patience;
 
@@ -77,7 +76,7 @@ impl FakeChild {
     pub fn guest_signals(&self, id: ConnectionId) -> HvResult<()> {
         let state = self.lock();
         let event = state.event_ports.get(&id).ok_or(HvStatus::INVALID_CONNECTION_ID)?;
-        event.write(1).unwrap();
+        event.signal();
         Ok(())
     }
 
@@ -91,7 +90,7 @@ impl FakeChild {
             let message = if state.asleep { None } else { state.messages.pop_front() };
             if let Some(message) = message {
                 if std::mem::take(&mut state.refused) {
-                    state.room.iter().for_each(|room| room.write(1).unwrap());
+                    state.room.iter().for_each(|room| room.signal());
                 }
                 return Some(message);
             }

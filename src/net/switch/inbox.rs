@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::event::{EventfdFlags, eventfd};
-
 use super::MAX_PORTS;
+use crate::host::event::EventFd;
 use crate::host::lock::Mutex;
 use crate::net::frame::{Frame, FrameBuffer};
 
@@ -85,13 +84,13 @@ impl Waiting {
 #[derive(Debug)]
 pub(super) struct Inbox {
     waiting: Mutex<Waiting>,
-    ready: OwnedFd,
+    ready: EventFd,
     dropped: AtomicU64,
 }
 
 impl Inbox {
     pub(super) fn new() -> io::Result<Self> {
-        let ready = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let ready = EventFd::new()?;
         Ok(Self { waiting: Mutex::default(), ready, dropped: AtomicU64::new(0) })
     }
 
@@ -110,8 +109,7 @@ impl Inbox {
         let was_empty = waiting.cost == 0;
         let dropped = waiting.push(source, frame);
         if was_empty && waiting.cost > 0 {
-            // The counter never reaches its limit: it is reset when the inbox is empty.
-            let _ = rustix::io::write(&self.ready, &1_u64.to_ne_bytes());
+            self.ready.signal();
         }
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
     }
@@ -121,7 +119,7 @@ impl Inbox {
         let mut waiting = self.waiting.lock();
         let frame = waiting.pop();
         if frame.is_none() {
-            let _ = rustix::io::read(&self.ready, &mut [0_u8; 8]);
+            self.ready.take();
         }
         frame
     }

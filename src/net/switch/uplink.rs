@@ -1,13 +1,15 @@
 //! A cable between two queues, such as a switch's port and a network in this process.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::super::Queue;
+use crate::host::event::EventFd;
 use crate::net::frame::FrameBuffer;
 
 /// Maximum number of frames in one direction before the other direction gets its turn.
@@ -20,7 +22,7 @@ const TURN_OF_OTHER: usize = 256;
 /// Transfers frames in both directions, on a thread of its own, until it is dropped.
 #[derive(Debug)]
 pub struct Cable {
-    stop: Arc<OwnedFd>,
+    stop: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -30,7 +32,7 @@ impl Cable {
     /// # Errors
     /// Returns an error if the host lacks a thread or an eventfd.
     pub fn connect(mut one: impl Queue + 'static, mut other: impl Queue + 'static) -> io::Result<Self> {
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let stop = Arc::new(EventFd::new()?);
         let watched = stop.clone();
         let run = move || {
             let mut frame = FrameBuffer::default();
@@ -38,7 +40,7 @@ impl Cable {
                 while carry(&mut one, &mut other, &mut frame, TURN)
                     | carry(&mut other, &mut one, &mut frame, TURN_OF_OTHER)
                 {
-                    if is_set(&watched) {
+                    if watched.is_signalled_within(Some(Duration::ZERO)).unwrap_or(false) {
                         return;
                     }
                 }
@@ -51,20 +53,15 @@ impl Cable {
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
+        self.stop.signal();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn is_set(stop: &OwnedFd) -> bool {
-    let nothing = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(stop, PollFlags::IN)], Some(&nothing)).is_ok_and(|ready| ready > 0)
-}
-
 /// Waits until one of the queues has frames. Returns `false` if the thread must stop.
-fn wait(stop: &OwnedFd, one: &impl Queue, other: &impl Queue) -> bool {
+fn wait(stop: &EventFd, one: &impl Queue, other: &impl Queue) -> bool {
     let mut descriptors = vec![PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN)];
     let queues = [one.readiness(), other.readiness()];
     descriptors.extend(queues.into_iter().flatten().map(|queue| PollFd::from_borrowed_fd(queue, PollFlags::IN)));

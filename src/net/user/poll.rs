@@ -4,9 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
+
+use crate::host::event::EventFd;
 
 /// Tokens of what is not a socket.
 const TIMER: u64 = u64::MAX;
@@ -28,7 +30,7 @@ pub struct Ready {
 pub struct Poll {
     epoll: OwnedFd,
     timer: OwnedFd,
-    wake: OwnedFd,
+    wake: EventFd,
 }
 
 impl Poll {
@@ -39,7 +41,7 @@ impl Poll {
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let wake = EventFd::new()?;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         Ok(Self { epoll, timer, wake })
@@ -69,7 +71,7 @@ impl Poll {
             let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
             match token {
                 TIMER => drop(rustix::io::read(&self.timer, &mut [0_u8; 8])),
-                WAKE => drop(rustix::io::read(&self.wake, &mut [0_u8; 8])),
+                WAKE => drop(self.wake.take()),
                 _ => ready.push(Ready {
                     token,
                     readable: failed || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
@@ -92,7 +94,7 @@ impl Poll {
 
     /// Makes the descriptor readable.
     pub fn wake(&self) {
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        self.wake.signal();
     }
 }
 

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
-use vmm_sys_util::eventfd::EventFd;
-
 use super::channel::ChannelThread;
 use super::port::ChannelPort;
 use super::{AttachError, ChannelFailure, Device, DeviceId, FailureSink, Settings, thread_named};
 use crate::engine::Child;
+use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::connections::MessagePort;
@@ -78,7 +77,7 @@ impl Link {
             failures,
             child,
             gate,
-            attention: EventFd::new(libc::EFD_CLOEXEC)?,
+            attention: EventFd::blocking()?,
             over: AtomicBool::new(false),
             state: Mutex::new(state),
         }))
@@ -123,7 +122,7 @@ impl Link {
     pub fn run(&self) {
         while !self.over.load(Ordering::SeqCst) {
             // After an interruption, the checks below find nothing to do.
-            let _ = self.attention.read();
+            let _ = self.attention.wait();
             let mut state = self.lock();
             self.send(&mut state);
             let ended = std::mem::take(&mut state.ended);
@@ -145,7 +144,7 @@ impl Link {
     }
 
     fn wake(&self) {
-        let _ = self.attention.write(1);
+        self.attention.signal();
     }
 
     fn bury(&self, thread: JoinHandle<()>) {

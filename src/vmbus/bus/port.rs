@@ -7,13 +7,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use vmm_sys_util::eventfd::EventFd;
-
 use super::link::Link;
 use super::timer::Timer;
 use crate::engine::Child;
 use crate::host::bell::Bell;
-use crate::host::event::into_descriptor;
+use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::types::SintIndex;
@@ -209,7 +207,7 @@ impl Port for ChannelPort {
     }
 
     fn doorbell(&self) -> Option<OwnedFd> {
-        self.eventfd().map(into_descriptor).inspect_err(|error| limited::warn!("no eventfd for a device: {error}")).ok()
+        self.eventfd().map(OwnedFd::from).inspect_err(|error| limited::warn!("no eventfd for a device: {error}")).ok()
     }
 
     fn wake_after(&self, time: Option<Duration>) {

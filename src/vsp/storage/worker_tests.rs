@@ -4,21 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rustix::event::{EventfdFlags, eventfd};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::super::config::DiskConfig;
 use super::super::scsi::{DeviceKind, Identity};
 use super::super::storvsp::wire::{NtStatus, PacketHeader, ProtocolVersion, ScsiRequest, SrbStatus, Version};
 use super::*;
-use crate::block::queue::{GRACE, new_ring, sleep_on};
+use crate::block::queue::{GRACE, new_ring, tests::sleep};
 use crate::block::{Disk, Format, Image};
+use crate::host::event::EventFd;
 use crate::memory::{self, GuestMemory};
 use crate::need::{Need, ready};
 use crate::patience::{Patience, grown};
 
-fn doorbell() -> OwnedFd {
-    eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("an eventfd")
+fn doorbell() -> EventFd {
+    EventFd::new().expect("an eventfd")
 }
 
 /// What was missed is looked for again after this long.
@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_millis(100);
 /// A guest with one channel.
 struct Guest {
     worker: Worker,
-    bell: OwnedFd,
+    bell: EventFd,
     memory: GuestMemory,
 }
 
@@ -66,7 +66,7 @@ impl Guest {
     fn that_goes(controller: &Arc<Controller>, ring: bool, is_gone: impl Fn() -> bool + Send + 'static) -> Self {
         let bell = doorbell();
         let ring = if ring { new_ring(MAX_IN_FLIGHT) } else { None };
-        let (copy, threads) = (bell.try_clone().expect("a copy"), controller.threads().clone());
+        let (copy, threads) = (bell.try_clone().expect("a copy").into(), controller.threads().clone());
         let queue = Queue::with_ring(ring, MAX_IN_FLIGHT, copy, threads, is_gone).expect("a queue");
         let worker = Worker::with_queue(controller.clone(), true, queue);
         let memory = memory::create(64 << 20, memory::Backing::Private).expect("memory");
@@ -102,7 +102,7 @@ impl Guest {
         while answers.len() < count {
             self.worker.poll().expect("a working ring");
             if self.worker.answers.is_empty() {
-                sleep_on(&self.bell, SOON).expect("an eventfd");
+                sleep(&self.bell, SOON);
             }
             answers.extend(self.worker.answers());
         }
@@ -317,7 +317,7 @@ fn the_doorbell_rings_for_who_sleeps_on_it_elsewhere() {
             guest.worker.poll().expect("a working ring");
             while guest.worker.answers.is_empty() {
                 assert!(!patience.is_over(), "no answer");
-                sleep_on(&bell, grown(Duration::from_secs(10))).expect("an eventfd");
+                sleep(&bell, grown(Duration::from_secs(10)));
                 guest.worker.poll().expect("a working ring");
             }
             assert_eq!(guest.worker.answers().count(), 1);
@@ -329,7 +329,7 @@ fn the_doorbell_rings_for_who_sleeps_on_it_elsewhere() {
 fn notices_go_out_once_and_on_the_primary_channel_alone() {
     let controller = controller(&[memory_disk("1M")]);
     let mut guest = Guest::new(&controller, false);
-    let mut subchannel = Worker::new(controller.clone(), false, doorbell(), || false).expect("a worker");
+    let mut subchannel = Worker::new(controller.clone(), false, doorbell().into(), || false).expect("a worker");
     assert!(guest.worker.notice().is_none());
     controller.attach(1, memory_disk("1M").unit(1).expect("a unit")).expect("room");
     assert!(subchannel.notice().is_none());
