@@ -24,3 +24,4 @@ mod outputs;
 mod own;
 mod pausing;
 mod promptly;
+mod services;
