@@ -4,7 +4,7 @@
 #include "interfaces.h"
 
 const struct service services[SERVICES] = {
-    [SHUTDOWN] = {"shutdown", 3, 3, 2}, [TIME] = {"time sync", 4, 3, 0}, [HEARTBEAT] = {"heartbeat", 1, 3, 0},
+    [SHUTDOWN] = {"shutdown", 3, 3, 2}, [TIME] = {"time sync", 4, 4, 0}, [HEARTBEAT] = {"heartbeat", 1, 3, 0},
     [KVP] = {"KVP", 2, 4, 0},           [VSS] = {"VSS", 5, 5, 0},        [FILE_COPY] = {"file copy", 7, 1, 1},
 };
 

@@ -3,9 +3,15 @@
  */
 #include "ic.h"
 
+#include "hyperv.h"
+
+#define REFERENCE_SECONDS(seconds) ((seconds) * 10000000)
+#define TIME_SYNC 1
+#define TIME_SAMPLE 2
+
 static struct {
     uint64_t copied, sum, size;
-    unsigned frozen, thawed, items;
+    unsigned frozen, thawed, items, times;
     bool shut_down;
 } seen;
 
@@ -68,6 +74,16 @@ static uint32_t copy_file(const uint8_t *body)
     return 0;
 }
 
+/* From version 4.0: the guest's own reference time when the message was made, and what the guest is to do. */
+static void check_reference_time(const uint8_t *body)
+{
+    uint64_t made, now = reference_time();
+    memcpy(&made, body + 8, sizeof made);
+    CHECK_NAMED(made <= now && now - made < REFERENCE_SECONDS(10 * patience()), "a message was made at %lu, now it is %lu", made,
+                now);
+    CHECK_EQUAL("the clock is set once, and told afterwards", body[16], seen.times++ ? TIME_SAMPLE : TIME_SYNC);
+}
+
 static bool answer(struct ic *ic)
 {
     uint8_t *body = ic_body(ic);
@@ -78,6 +94,9 @@ static bool answer(struct ic *ic)
         switch (ic->service - services) {
         case SHUTDOWN:
             seen.shut_down = true;
+            break;
+        case TIME:
+            check_reference_time(body);
             break;
         case HEARTBEAT:
             ++*(uint64_t *)body;

@@ -16,6 +16,7 @@ use crate::host::limited;
 use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::msr::{ApicRegister, Msr};
+use crate::hyperv::reftime::NANOSECONDS_PER_UNIT;
 use crate::hyperv::registers::SintRegister;
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::synic::{EVENT_FLAGS, MessageQueue};
@@ -193,6 +194,11 @@ impl Backend for KernelEngine {
 
     fn raise_sint(&self, place: usize, sint: SintIndex) {
         self.raise(place, &mut self.side(place).interrupts, sint);
+    }
+
+    fn reference_time(&self) -> Option<u64> {
+        // KVM derives the reference time from its clock.
+        self.common.kvm.clock().ok().map(|nanoseconds| nanoseconds / NANOSECONDS_PER_UNIT)
     }
 
     fn read_msr(&self, place: usize, number: u32, now: Moment) -> Result<MsrRead, Fault> {

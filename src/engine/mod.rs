@@ -81,6 +81,11 @@ pub trait Child: Send + Sync {
     /// There is no such VP.
     fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()>;
 
+    /// Returns the guest's reference time, in units of 100 ns, or `None` if the host cannot read it.
+    fn reference_time(&self) -> Option<u64> {
+        None
+    }
+
     /// Opens a port for messages that the guest posts with HvCallPostMessage.
     ///
     /// # Errors

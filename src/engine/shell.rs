@@ -52,6 +52,9 @@ pub(super) trait Backend: Send + Sync {
     /// Interrupts a VP: see [`Child::raise_sint`].
     fn raise_sint(&self, place: usize, sint: SintIndex);
 
+    /// Returns the guest's reference time: see [`Child::reference_time`].
+    fn reference_time(&self) -> Option<u64>;
+
     /// Reads an MSR for the guest.
     fn read_msr(&self, place: usize, number: u32, now: Moment) -> Result<MsrRead, Fault>;
 
@@ -138,6 +141,10 @@ impl<B: Backend> Child for B {
     fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()> {
         Backend::raise_sint(self, self.common().place(vp)?, sint);
         Ok(())
+    }
+
+    fn reference_time(&self) -> Option<u64> {
+        Backend::reference_time(self)
     }
 
     fn connect_messages(&self, id: ConnectionId, port: Arc<dyn MessagePort>) -> Result<(), PortError> {

@@ -157,6 +157,10 @@ impl Backend for UserEngine {
         interrupt.into_iter().for_each(|interrupt| self.common.interrupt(place, interrupt));
     }
 
+    fn reference_time(&self) -> Option<u64> {
+        Some(self.common.partition.reference_time(self.common.reading()))
+    }
+
     fn read_msr(&self, place: usize, number: u32, now: Moment) -> Result<MsrRead, Fault> {
         self.state(place).read_msr(number, &self.common.partition, now)
     }

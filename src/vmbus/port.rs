@@ -38,6 +38,12 @@ pub trait Port: Send + Sync {
         Duration::ZERO
     }
 
+    /// Returns the guest's reference time, in units of 100 ns, or `None` if the host cannot read it.
+    #[doc(hidden)]
+    fn reference_time(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns `true` if [`Handler::service`](super::vsp::Handler::service) should return even if there is more to do: the channel is about to be closed,
     /// or the machine pauses. After a pause it is called again.
     fn should_return(&self) -> bool {

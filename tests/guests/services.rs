@@ -32,7 +32,9 @@ fn a_guest_in_c_uses_all_services() {
         until(kind, &|status| status["state"] == "ready");
     }
     until(Kind::Heartbeat, &|status| status["health"] == "OkApplicationsUnknown" && status["beats"].as_u64() > Some(1));
-    until(Kind::Time, &|status| status["syncs"] == 1);
+    until(Kind::Time, &|status| {
+        status["version"] == "4.0" && status["syncs"] == 1 && status["samples"].as_u64() > Some(0)
+    });
     until(Kind::KeyValue, &|status| status["addresses"] == serde_json::json!(["10.0.2.15"]));
     let items = (0..20).map(|number| Item { key: number.to_string(), value: Value::Number32(number) }).collect();
     assert_eq!(ask(Kind::KeyValue, Request::KeyValue(KeyValue::Set(Pool::External, items))), Ok(Answer::Done));

@@ -222,6 +222,11 @@ impl Port for ChannelPort {
         self.timer().time(Instant::now())
     }
 
+    fn reference_time(&self) -> Option<u64> {
+        let child = self.target().child.clone();
+        child.and_then(|child| child.reference_time())
+    }
+
     fn wake_on(&self, source: BorrowedFd<'_>) -> io::Result<()> {
         self.bell.ring_on(source)
     }

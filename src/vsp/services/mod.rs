@@ -139,8 +139,8 @@ pub enum Details {
     FileCopy(file_copy::Facts),
 }
 
-/// Creates a service. `has_reference` says whether its moments will contain the guest's reference time.
-pub fn create(kind: Kind, forced: Forced, has_reference: bool) -> Service {
+/// Creates a service.
+pub fn create(kind: Kind, forced: Forced) -> Service {
     let protocol: Box<dyn protocol::Protocol> = match kind {
         Kind::Shutdown => Box::<shutdown::ShutdownService>::default(),
         Kind::Time => Box::<time::TimeService>::default(),
@@ -149,9 +149,5 @@ pub fn create(kind: Kind, forced: Forced, has_reference: bool) -> Service {
         Kind::Vss => Box::<vss::VssService>::default(),
         Kind::FileCopy => Box::<file_copy::FileCopyService>::default(),
     };
-    let mut service = Service::new(kind, protocol, forced);
-    if kind == Kind::Time && !has_reference {
-        service.offer_only(|version| version < time::WITH_REFERENCE);
-    }
-    service
+    Service::new(kind, protocol, forced)
 }

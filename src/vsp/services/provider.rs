@@ -132,8 +132,7 @@ pub struct ServiceVsp(ServiceHandle);
 impl ServiceVsp {
     /// Creates the device, whose events go to `events`.
     pub fn new(kind: Kind, forced: Forced, events: EventSink) -> Self {
-        // The bus does not know the guest's reference time.
-        let service = create(kind, forced, false);
+        let service = create(kind, forced);
         let status = service.status(&Moment::default());
         Self(ServiceHandle(Arc::new(Shared {
             kind,
@@ -217,8 +216,10 @@ impl Handler for ServiceHandler {
 impl ServiceHandler {
     fn now(&self) -> Moment {
         let running = self.opened + self.port.time();
+        // Read side by side, the two are of the same time.
+        let reference = if self.shared.kind == Kind::Time { self.port.reference_time() } else { None };
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Moment { running, host: HostTime::from_unix(since), reference: None }
+        Moment { running, host: HostTime::from_unix(since), reference }
     }
 
     fn serve(&mut self, service: &mut Service, channel: &mut Channel) -> Result<(), ServiceError> {
@@ -317,7 +318,7 @@ impl ServiceHandler {
 impl Drop for ServiceHandler {
     fn drop(&mut self) {
         // It is missing if the service has panicked: then it starts anew when the channel is opened again.
-        let mut service = self.service.take().unwrap_or_else(|| create(self.shared.kind, Forced::default(), false));
+        let mut service = self.service.take().unwrap_or_else(|| create(self.shared.kind, Forced::default()));
         if self.port.is_guest_gone() {
             service.reset();
         } else {

@@ -11,6 +11,9 @@ use crate::vmbus::ids::GpadlId;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
 
+/// The guest's reference time.
+const REFERENCE: u64 = 0x1234_5678_9abc;
+
 /// A port whose clock is the test's.
 #[derive(Default)]
 struct TestPort {
@@ -33,6 +36,10 @@ impl Port for TestPort {
 
     fn time(&self) -> Duration {
         Duration::from_millis(self.milliseconds.load(Ordering::SeqCst))
+    }
+
+    fn reference_time(&self) -> Option<u64> {
+        Some(REFERENCE)
     }
 
     fn is_guest_gone(&self) -> bool {
@@ -258,10 +265,11 @@ fn a_guest_that_does_not_read_is_not_written_to_without_end() {
 fn a_resumed_machine_sets_the_guests_clock() {
     let (mut vsp, _) = device(Kind::Time);
     let mut guest = open(&mut vsp);
-    guest.negotiate([3, 0, 0, 0]);
+    guest.negotiate([4, 0, 0, 0]);
     let flags = |guest: &mut Open| {
         guest.receive().unwrap();
-        guest.last[28 + 24]
+        assert_eq!(guest.last[28 + 8..28 + 16], REFERENCE.to_le_bytes());
+        guest.last[28 + 16]
     };
     assert_eq!(flags(&mut guest), 1);
     guest.answer(|_| ());

@@ -15,7 +15,7 @@ use super::table::Kind;
 use super::wire::{
     Header, MessageType, Status as WireStatus, Version, Violation, negotiated, negotiation, packet, split,
 };
-use super::{Details, Event, Request};
+use super::{Details, Event, Request, time};
 
 /// Versions that are offered instead of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,11 +132,6 @@ impl Service {
         }
     }
 
-    /// Removes message versions from the offered ones.
-    pub fn offer_only(&mut self, is_wanted: impl Fn(Version) -> bool) {
-        self.versions.retain(|version| is_wanted(*version));
-    }
-
     /// The guest has opened the channel, or the machine was restored: the versions are negotiated.
     pub fn opened(&mut self) {
         self.closed();
@@ -196,7 +191,9 @@ impl Service {
         match self.connection {
             Connection::Open => {
                 self.connection = Connection::Negotiating;
-                let body = negotiation(&self.frameworks, &self.versions);
+                let versions: Vec<_> =
+                    self.versions.iter().copied().filter(|version| self.can_speak(now, *version)).collect();
+                let body = negotiation(&self.frameworks, &versions);
                 Some(self.packet(now, MessageType::NEGOTIATE, (none, none), Outgoing { body, patience: None }))
             }
             Connection::Ready { framework, version } if self.awaited.is_none() => {
@@ -205,6 +202,11 @@ impl Service {
             }
             _ => None,
         }
+    }
+
+    /// Returns `true` if the host can send messages of this version: some of the time service need the guest's reference time.
+    fn can_speak(&self, now: &Moment, version: Version) -> bool {
+        self.kind != Kind::Time || version < time::WITH_REFERENCE || now.reference.is_some()
     }
 
     fn packet(

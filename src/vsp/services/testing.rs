@@ -53,7 +53,7 @@ fn linux_negotiates(packet: &mut [u8], (frameworks, versions): Supported) {
 impl Pair {
     /// Creates a service whose channel the guest has just opened.
     pub fn opened(kind: Kind, forced: Forced) -> Self {
-        let mut service = create(kind, forced, true);
+        let mut service = create(kind, forced);
         service.opened();
         let now = Moment { running: Duration::from_secs(100), host: HostTime(1 << 56), reference: Some(77) };
         Self { service, now, kind, packet: Vec::new() }
