@@ -64,7 +64,7 @@ pub mod vmbus {
     use crate::vmbus::gpadl::{Gpadl, RangeError};
     use crate::vmbus::ring::{IncomingRing, OutgoingRing, RingError};
 
-    pub use crate::vmbus::bus::{AttachError, Attachment, Settings};
+    pub use crate::vmbus::bus::{Attachment, ConnectError, Settings};
     pub use crate::vmbus::message::message;
     pub use crate::vmbus::packet::{GpaDirectHeader, GpaRangeHeader};
     pub use crate::vmbus::ring::RingMemory;

@@ -37,7 +37,7 @@ pub(super) struct Common {
     /// The machine's name, for the log.
     pub machine: String,
     /// The KVM machine.
-    pub kvm: Arc<kvm::Partition>,
+    pub kvm: Arc<kvm::Vm>,
     pub gate: Arc<Gate>,
     /// Partition-wide registers, overlays, features, reference time.
     pub partition: Partition,

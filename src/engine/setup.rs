@@ -48,7 +48,7 @@ pub struct Setup<'a> {
     /// The host.
     pub host: &'a Host,
     /// The machine.
-    pub partition: Arc<kvm::Partition>,
+    pub partition: Arc<kvm::Vm>,
     /// Its VPs, in their order, as created.
     pub vps: &'a [Vp],
     /// Their APIC ids.

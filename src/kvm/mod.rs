@@ -53,7 +53,7 @@ pub enum Irqchip {
 }
 
 /// One KVM virtual machine: a child partition.
-pub struct Partition {
+pub struct Vm {
     vm: VmFd,
     memory: GuestMemory,
     irqchip: Irqchip,
@@ -62,7 +62,7 @@ pub struct Partition {
     hyperv: bool,
 }
 
-impl Partition {
+impl Vm {
     /// Creates a virtual machine with `memory` and interrupt controllers, and no VP yet.
     ///
     /// Some hosts' KVM lacks the full set: [`irqchip`](Self::irqchip) returns what the machine got.

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 
-use super::Partition;
+use super::Vm;
 use super::host::HostError;
 use super::vp::Vp;
 
@@ -13,7 +13,7 @@ use super::vp::Vp;
 /// the VP is not running.
 pub struct VpRegisters(VcpuFd);
 
-impl Partition {
+impl Vm {
     /// Returns a handle on the registers of a VP of this partition.
     ///
     /// # Errors

@@ -86,12 +86,12 @@ pub enum Exit<'a> {
         /// The data written.
         data: &'a [u8],
     },
-    /// RDMSR of a [filtered](super::Partition::filter_msrs) MSR. Call [`Vp::finish_msr_read`] before the next entry.
+    /// RDMSR of a [filtered](super::Vm::filter_msrs) MSR. Call [`Vp::finish_msr_read`] before the next entry.
     MsrRead {
         /// The MSR.
         number: u32,
     },
-    /// WRMSR of a [filtered](super::Partition::filter_msrs) MSR. Call [`Vp::finish_msr_write`] before the next entry.
+    /// WRMSR of a [filtered](super::Vm::filter_msrs) MSR. Call [`Vp::finish_msr_write`] before the next entry.
     MsrWrite {
         /// The MSR.
         number: u32,
@@ -102,7 +102,7 @@ pub enum Exit<'a> {
     InterruptWindow,
     /// A single step has finished.
     Stepped,
-    /// A processor ended a [watched](super::Partition::watch_level_pin) level-triggered interrupt.
+    /// A processor ended a [watched](super::Vm::watch_level_pin) level-triggered interrupt.
     EndOfInterrupt {
         /// The interrupt's vector.
         vector: u8,

@@ -10,11 +10,11 @@ use crate::engine::SetupError;
 use crate::kvm::host::HostError;
 use crate::kvm::vp::VpError;
 use crate::memory::MemoryError;
-use crate::vmbus::bus::AttachError;
+use crate::vmbus::bus::ConnectError;
 use crate::vmbus::connection::OfferError;
-use crate::vsp::network::nics::AttachError as NetworkError;
+use crate::vsp::network::nics::AttachNicError;
 use crate::vsp::services::config::ServiceOptionsError;
-use crate::vsp::storage::disks::AttachError as DiskError;
+use crate::vsp::storage::disks::AttachDiskError;
 
 /// Why a machine cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +75,10 @@ pub enum MachineError {
     },
     /// The disks that were asked for.
     #[error("--disk: {0}")]
-    Disk(#[from] DiskError),
+    Disk(#[from] AttachDiskError),
     /// The network adapters that were asked for.
     #[error("--net: {0}")]
-    Network(#[from] NetworkError),
+    Network(#[from] AttachNicError),
     /// The integration services that were asked for.
     #[error("--services: {0}")]
     Services(#[from] ServiceOptionsError),
@@ -87,7 +87,7 @@ pub enum MachineError {
     Offer(#[from] OfferError),
     /// VMBus cannot be had.
     #[error(transparent)]
-    VmBus(#[from] AttachError),
+    VmBus(#[from] ConnectError),
     /// A VP cannot go on.
     #[error("VP {vp}: {source}{place}")]
     Vp {

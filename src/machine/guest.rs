@@ -27,7 +27,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use super::interrupts::Interrupts;
 use super::{End, Machine, Shared};
 use crate::host::lock::{Mutex, MutexGuard};
-use crate::kvm::Partition;
+use crate::kvm::Vm;
 use crate::kvm::host::HostError;
 use crate::kvm::registers::VpRegisters;
 use crate::kvm::routes::{Message, PINS};
@@ -282,7 +282,7 @@ impl Shared {
 
 /// One life of a guest, as far as [`Guest`] reaches it.
 pub(super) struct Life {
-    partition: Arc<Partition>,
+    partition: Arc<Vm>,
     interrupts: Interrupts,
     power_button: PowerButton,
     pub seats: Vec<Seat>,
@@ -308,7 +308,7 @@ struct Staged {
 
 impl Life {
     pub fn new(
-        partition: Arc<Partition>,
+        partition: Arc<Vm>,
         interrupts: Interrupts,
         power_button: PowerButton,
         vps: &[Vp],

@@ -31,7 +31,7 @@ use crate::kvm::gate::{Gate, Member};
 use crate::kvm::host::Host;
 use crate::kvm::timer;
 use crate::kvm::vp::{Exit, Vp};
-use crate::kvm::{Irqchip, KVM_PAGES, Partition};
+use crate::kvm::{Irqchip, KVM_PAGES, Vm};
 use crate::memory;
 use crate::memory::PAGE_SIZE;
 use crate::platform::mmio::MmioBus;
@@ -95,7 +95,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         IrqchipKind::Apic => Irqchip::Split,
         IrqchipKind::Pc => Irqchip::Full,
     };
-    let partition = Partition::new(&host, memory, irqchip)?;
+    let partition = Vm::new(&host, memory, irqchip)?;
     let entry = load(config, &partition, topology)?;
     // They are read again when a report wants them; a file that has none is an error of the start.
     config.symbols.as_deref().map(Symbols::read).transpose()?;
@@ -253,7 +253,7 @@ fn summary(config: &Config, engine: EngineKind) -> String {
 }
 
 /// Puts kernel, initrd, command line and ACPI tables into guest memory.
-fn load(config: &Config, partition: &Partition, topology: Topology) -> Result<boot::Entry, MachineError> {
+fn load(config: &Config, partition: &Vm, topology: Topology) -> Result<boot::Entry, MachineError> {
     let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
     let tables = acpi::Description { apic_ids, pics: partition.irqchip() == Irqchip::Full };
     let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::boot::layout::IOAPIC;
 use crate::host::lock::Mutex;
 use crate::kvm::host::HostError;
-use crate::kvm::{Irqchip, Partition};
+use crate::kvm::{Irqchip, Vm};
 use crate::platform::ioapic::{Ioapic, LevelPin};
 use crate::platform::mmio::{MmioBus, MmioDevice, MmioError};
 use crate::platform::{InterruptLine, PowerEvent};
@@ -17,13 +17,13 @@ pub(super) const IOAPIC_PAGE: Range<u64> = IOAPIC..IOAPIC + 0x1000;
 /// The interrupt lines of one partition.
 #[derive(Clone)]
 pub(super) struct Interrupts {
-    partition: Arc<Partition>,
+    partition: Arc<Vm>,
     /// Where KVM has none.
     ioapic: Option<Arc<Mutex<Ioapic>>>,
 }
 
 impl Interrupts {
-    pub fn new(partition: Arc<Partition>) -> Self {
+    pub fn new(partition: Arc<Vm>) -> Self {
         let ioapic = (partition.irqchip() == Irqchip::Split).then(Arc::default);
         Self { partition, ioapic }
     }
@@ -68,7 +68,7 @@ impl Interrupts {
 /// The IOAPIC as the VPs reach it.
 struct IoapicPage {
     ioapic: Arc<Mutex<Ioapic>>,
-    partition: Arc<Partition>,
+    partition: Arc<Vm>,
 }
 
 impl MmioDevice for IoapicPage {

@@ -19,7 +19,7 @@ use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, SintIndex, VpIndex};
 use crate::kvm::gate::{Gate, Kick};
-use crate::platform::bus::{AttachError, PortBus, shared};
+use crate::platform::bus::{PortBus, PortRangeError, shared};
 use crate::platform::{InterruptLine, PortDevice, PowerEvent};
 
 const HYPERV_PORT: u16 = 0x3000;
@@ -49,7 +49,7 @@ pub(super) fn attach(
     interrupts: &Interrupts,
     vps: u32,
     machine: &str,
-) -> Result<(), AttachError> {
+) -> Result<(), PortRangeError> {
     if let Some(engine) = engine {
         let device = HypervDevice {
             machine: machine.to_owned(),

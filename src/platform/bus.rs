@@ -9,6 +9,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::claims::Claims;
 use super::{PortDevice, PowerEvent};
 use crate::host::lock::Mutex;
 
@@ -22,7 +23,7 @@ pub fn shared(device: impl PortDevice + 'static) -> SharedDevice {
 
 /// The reason why a device cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AttachError {
+pub enum PortRangeError {
     /// Part of the range belongs to another device.
     #[error("ports {:#x} to {:#x} overlap ports {:#x} to {:#x}, which another device answers",
         wanted.start, wanted.end - 1, taken.start, taken.end - 1)]
@@ -43,7 +44,6 @@ pub enum AttachError {
 }
 
 struct Claim {
-    ports: Range<u16>,
     origin: u16,
     device: SharedDevice,
 }
@@ -51,8 +51,7 @@ struct Claim {
 /// The port space; see the module's description.
 #[derive(Default)]
 pub struct PortBus {
-    /// In ascending order of ports, without overlaps.
-    claims: Vec<Claim>,
+    claims: Claims<u16, Claim>,
 }
 
 impl PortBus {
@@ -67,31 +66,27 @@ impl PortBus {
     ///
     /// # Errors
     /// Returns an error for an empty range, or one that overlaps another.
-    pub fn attach(&mut self, ports: Range<u16>, origin: u16, device: SharedDevice) -> Result<(), AttachError> {
+    pub fn attach(&mut self, ports: Range<u16>, origin: u16, device: SharedDevice) -> Result<(), PortRangeError> {
         if ports.is_empty() || ports.start < origin {
-            return Err(AttachError::Range { wanted: ports, origin });
+            return Err(PortRangeError::Range { wanted: ports, origin });
         }
-        let place = self.claims.partition_point(|claim| claim.ports.end <= ports.start);
-        if let Some(other) = self.claims.get(place).filter(|other| other.ports.start < ports.end) {
-            return Err(AttachError::Overlap { wanted: ports, taken: other.ports.clone() });
-        }
-        self.claims.insert(place, Claim { ports, origin, device });
-        Ok(())
+        let claim = Claim { origin, device };
+        self.claims.insert(ports.clone(), claim).map_err(|taken| PortRangeError::Overlap { wanted: ports, taken })
     }
 
     /// Fills `data` with the result of a read at `port`.
     pub fn read(&self, port: u16, data: &mut [u8]) {
         data.fill(0xff);
-        if let Some(claim) = self.find(port) {
-            let length = claim.reach(port, data.len());
+        if let Some((ports, claim)) = self.claims.find(port) {
+            let length = reach(ports, port, data.len());
             claim.device.lock().read(port - claim.origin, &mut data[..length]);
         }
     }
 
     /// Writes `data` at `port`. Returns an event for the machine, if there is one.
     pub fn write(&self, port: u16, data: &[u8]) -> Option<PowerEvent> {
-        let claim = self.find(port)?;
-        let length = claim.reach(port, data.len());
+        let (ports, claim) = self.claims.find(port)?;
+        let length = reach(ports, port, data.len());
         claim.device.lock().write(port - claim.origin, &data[..length])
     }
 
@@ -104,18 +99,11 @@ impl PortBus {
     pub fn write_repeated(&self, port: u16, data: &[u8], size: usize) -> Option<PowerEvent> {
         data.chunks(size.max(1)).find_map(|item| self.write(port, item))
     }
-
-    fn find(&self, port: u16) -> Option<&Claim> {
-        let place = self.claims.partition_point(|claim| claim.ports.end <= port);
-        self.claims.get(place).filter(|claim| claim.ports.contains(&port))
-    }
 }
 
-impl Claim {
-    /// Returns how many of `length` bytes from `port` are inside the claim.
-    fn reach(&self, port: u16, length: usize) -> usize {
-        length.min(usize::from(self.ports.end - port))
-    }
+/// Returns how many of `length` bytes from `port` are inside the range.
+fn reach(ports: &Range<u16>, port: u16, length: usize) -> usize {
+    length.min(usize::from(ports.end - port))
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn overlapping_and_empty_ranges_are_refused_with_both_sides_named() {
     bus.attach(0x10..0x18, 0x10, shared(Recorder::default())).unwrap();
     for wanted in [0x10..0x11, 0x17..0x20, 0x0..0x11, 0x0..0x40, 0x12..0x13] {
         let error = bus.attach(wanted.clone(), wanted.start, shared(Recorder::default())).unwrap_err();
-        assert_eq!(error, AttachError::Overlap { wanted, taken: 0x10..0x18 });
+        assert_eq!(error, PortRangeError::Overlap { wanted, taken: 0x10..0x18 });
         assert!(error.to_string().contains("0x10 to 0x17"), "{error}");
     }
     assert!(bus.attach(0x20..0x20, 0x20, shared(Recorder::default())).is_err());

@@ -12,6 +12,9 @@ use super::PowerEvent;
 use super::claims::Claims;
 use crate::host::lock::Mutex;
 
+/// The end of physical addresses: no x86 processor has more than 52 bits of them.
+const MAX_ADDRESS: u64 = 1 << 52;
+
 /// A device at a range of guest physical addresses outside of memory.
 ///
 /// `offset` is relative to the start of the device's range. `data` is 1 to 8 bytes long and never exceeds the range;
@@ -29,6 +32,9 @@ pub enum MmioError {
     /// The range is empty.
     #[error("the MMIO range {:#x}..{:#x} has no address", .0.start, .0.end)]
     Empty(Range<u64>),
+    /// The range ends beyond all physical addresses.
+    #[error("the MMIO range {:#x}..{:#x} ends beyond {MAX_ADDRESS:#x}, where physical addresses end", .0.start, .0.end)]
+    Beyond(Range<u64>),
     /// Part of the range is taken.
     #[error("the MMIO range {:#x}..{:#x} overlaps {:#x}..{:#x}, which is {by}", wanted.start, wanted.end, taken.start, taken.end)]
     Overlap {
@@ -64,7 +70,7 @@ impl MmioBus {
     /// Attaches `device` to `range`. `what` describes it in errors about overlaps.
     ///
     /// # Errors
-    /// Returns an error for an empty range, or one that overlaps another.
+    /// Returns an error for a range that is empty, ends beyond all physical addresses, or overlaps another.
     pub fn attach(
         &mut self,
         range: Range<u64>,
@@ -73,6 +79,9 @@ impl MmioBus {
     ) -> Result<(), MmioError> {
         if range.is_empty() {
             return Err(MmioError::Empty(range));
+        }
+        if range.end > MAX_ADDRESS {
+            return Err(MmioError::Beyond(range));
         }
         let overlaps = |other: &&(Range<u64>, _)| other.0.start < range.end && range.start < other.0.end;
         if let Some((taken, by)) = self.reserved.iter().find(overlaps) {

@@ -49,12 +49,12 @@ fn nobody_answers_outside_of_all_ranges() {
 }
 
 #[test]
-fn overlapping_and_empty_ranges_are_refused_with_what_is_there() {
+fn ranges_that_overlap_are_empty_or_end_beyond_all_addresses_are_refused() {
     let mut bus = bus();
     bus.attach(0x2000..0x3000, "a latch's", Latch::default()).unwrap();
     for (range, by) in [
         (0xfff..0x1001, "memory"),
-        (0..u64::MAX, "memory"),
+        (0..1 << 52, "memory"),
         (0xfee0_0fff..0xfee0_2000, "the local APIC's"),
         (0x2fff..0x3001, "a latch's"),
         (0x1fff..0x3001, "a latch's"),
@@ -64,6 +64,8 @@ fn overlapping_and_empty_ranges_are_refused_with_what_is_there() {
         assert!(matches!(error, MmioError::Overlap { by: other, .. } if other == by), "{range:?}: {error}");
     }
     assert_eq!(bus.attach(0x5000..0x5000, "mine", Latch::default()), Err(MmioError::Empty(0x5000..0x5000)));
+    let beyond = (1 << 52) - 0x1000..(1 << 52) + 1;
+    assert_eq!(bus.attach(beyond.clone(), "mine", Latch::default()), Err(MmioError::Beyond(beyond)));
     bus.attach(0x1000..0x2000, "mine", Latch::default()).unwrap();
     bus.attach(0x3000..0x3001, "mine", Latch::default()).unwrap();
 }

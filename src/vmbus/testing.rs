@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::connection::{Action, Actions, Connection, Opening, Settings};
+use super::connection::{BusAction, BusActions, Connection, Opening, Settings};
 use super::ids::{ChannelId, ConnectionId, GpadlId, Version, VpIndex};
 use super::message::message;
 use super::vsp::Offer;
@@ -28,7 +28,7 @@ impl GuestBus {
         bus
     }
 
-    fn post(&mut self, bytes: &[u8]) -> Actions {
+    fn post(&mut self, bytes: &[u8]) -> BusActions {
         self.connection.receive(ConnectionId::MESSAGES_5, bytes)
     }
 
@@ -65,7 +65,7 @@ impl GuestBus {
             user_defined: UserDefined::default(),
         };
         match &self.post(&message(MessageType::OPENCHANNEL, &request))[..] {
-            [Action::Open(opening)] => *opening.clone(),
+            [BusAction::Open(opening)] => *opening.clone(),
             actions => panic!("{actions:?}"),
         }
     }

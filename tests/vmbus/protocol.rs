@@ -14,7 +14,7 @@ use viridian::hyperv::VpIndex;
 use viridian::internals::hyperv::ConnectionId;
 use viridian::internals::vmbus::Tracer;
 use viridian::internals::vmbus::message;
-use viridian::internals::vmbus::{AttachError, Settings};
+use viridian::internals::vmbus::{ConnectError, Settings};
 use viridian::internals::vmbus::{MessageType, OfferChannel, OpenChannel};
 use viridian::vmbus::OfferError;
 use viridian::vmbus::VmBus;
@@ -279,7 +279,7 @@ fn a_bus_serves_one_machine_at_a_time_and_its_devices_outlive_each() {
     for _ in 0..3 {
         let child = FakeChild::new(1, 64);
         let attachment = bus.attach(child.clone()).unwrap();
-        assert!(matches!(bus.attach(FakeChild::new(1, 64)), Err(AttachError::InUse)));
+        assert!(matches!(bus.attach(FakeChild::new(1, 64)), Err(ConnectError::InUse)));
         let guest = Guest::connected(&child, Version::NEWEST);
         let channel = guest.offer(1, 0).channel;
         let open = guest.open(channel, &frames(0, 8), VpIndex(0)).unwrap();

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::channel::ChannelThread;
 use super::port::ChannelPort;
-use super::{AttachError, ChannelFailure, Device, DeviceId, FailureSink, Settings, thread_named};
+use super::{ChannelFailure, ConnectError, Device, DeviceId, FailureSink, Settings, thread_named};
 use crate::engine::Child;
 use crate::host::event::EventFd;
 use crate::host::limited;
@@ -19,7 +19,7 @@ use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::SintIndex;
 use crate::kvm::gate::Gate;
 use crate::memory::GuestMemory;
-use crate::vmbus::connection::{self, Action, Actions, Connection, OfferError, Opening, Refusal};
+use crate::vmbus::connection::{self, BusAction, BusActions, Connection, OfferError, Opening, Refusal};
 use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version};
 use crate::vmbus::trace::{MessageLine, Tracer};
 use crate::vmbus::vsp::ServiceError;
@@ -84,8 +84,8 @@ impl Link {
     }
 
     /// Opens the message ports, so that the guest can make contact.
-    pub fn connect(self: &Arc<Self>) -> Result<(), AttachError> {
-        self.child.announce_room(Some(self.attention.try_clone().map_err(AttachError::Descriptor)?));
+    pub fn connect(self: &Arc<Self>) -> Result<(), ConnectError> {
+        self.child.announce_room(Some(self.attention.try_clone().map_err(ConnectError::Descriptor)?));
         for id in self.ports() {
             self.child.connect_messages(id, Arc::new(Mailbox { link: Arc::downgrade(self), id }))?;
         }
@@ -193,11 +193,11 @@ impl Link {
     pub fn take_back(
         self: &Arc<Self>,
         id: DeviceId,
-        take_back: fn(&mut Connection, ChannelId) -> Actions,
+        take_back: fn(&mut Connection, ChannelId) -> BusActions,
     ) -> Vec<Arc<Device>> {
         let mut state = self.lock();
         let State { connection, channels, .. } = &mut *state;
-        let mut actions = Actions::new();
+        let mut actions = BusActions::new();
         let mut shares = Vec::new();
         for (channel, entry) in channels.iter_mut().filter(|(_, entry)| entry.id == id) {
             shares.extend(entry.device.take());
@@ -214,7 +214,7 @@ impl Link {
     fn receive(self: &Arc<Self>, id: ConnectionId, message: &[u8]) -> HvResult<()> {
         let mut state = self.lock();
         let actions = state.connection.receive(id, message);
-        let busy = matches!(actions[..], [Action::Refuse(Refusal::Busy)]);
+        let busy = matches!(actions[..], [BusAction::Refuse(Refusal::Busy)]);
         if let Some(tracer) = self.tracer.as_ref().filter(|_| !busy) {
             tracer.line(format_args!("guest: {}", MessageLine(message)));
         }
@@ -262,15 +262,15 @@ impl Link {
     }
 
     /// Executes the protocol's actions. Nothing here blocks.
-    fn carry_out(self: &Arc<Self>, state: &mut State, actions: Actions) {
+    fn carry_out(self: &Arc<Self>, state: &mut State, actions: BusActions) {
         for action in actions {
             match action {
-                Action::Open(opening) => self.open(state, *opening),
-                Action::Close(channel) => with_port(state, channel, ChannelPort::close),
-                Action::ReleaseGpadl(channel, gpadl) => with_port(state, channel, |port| port.release(gpadl)),
-                Action::Retarget(channel, vp) => with_port(state, channel, |port| port.retarget(vp)),
-                Action::Remove(channel) => drop(state.channels.remove(&channel)),
-                Action::Refuse(refusal) => log::debug!("{}: a VMBus message is refused: {refusal}", self.name),
+                BusAction::Open(opening) => self.open(state, *opening),
+                BusAction::Close(channel) => with_port(state, channel, ChannelPort::close),
+                BusAction::ReleaseGpadl(channel, gpadl) => with_port(state, channel, |port| port.release(gpadl)),
+                BusAction::Retarget(channel, vp) => with_port(state, channel, |port| port.retarget(vp)),
+                BusAction::Remove(channel) => drop(state.channels.remove(&channel)),
+                BusAction::Refuse(refusal) => log::debug!("{}: a VMBus message is refused: {refusal}", self.name),
             }
         }
     }

@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use super::connection::{Actions, Connection, MAX_CHANNELS, OfferError};
+use super::connection::{BusActions, Connection, MAX_CHANNELS, OfferError};
 use super::ids::{ChannelId, Version};
 use super::trace::Tracer;
 use super::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
@@ -69,7 +69,7 @@ impl Default for Settings {
 
 /// The reason why a bus cannot be attached to a child.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub enum ConnectError {
     /// It is attached to another child.
     #[error("this VMBus serves another machine; make one for each")]
     InUse,
@@ -189,7 +189,7 @@ impl VmBus {
         self.take_back(device, Connection::retire)
     }
 
-    fn take_back(&self, device: DeviceId, take_back: fn(&mut Connection, ChannelId) -> Actions) -> bool {
+    fn take_back(&self, device: DeviceId, take_back: fn(&mut Connection, ChannelId) -> BusActions) -> bool {
         let mut state = self.lock();
         let found = state.devices.remove(&device);
         let shares = state.link.as_ref().map(|link| link.take_back(device, take_back));
@@ -232,14 +232,14 @@ impl VmBus {
     /// Offers the devices to a guest, until the attachment is dropped.
     ///
     /// # Errors
-    /// Returns an [`AttachError`].
+    /// Returns a [`ConnectError`].
     #[doc(hidden)]
-    pub fn attach(&self, child: Arc<dyn Child>) -> Result<Attachment, AttachError> {
+    pub fn attach(&self, child: Arc<dyn Child>) -> Result<Attachment, ConnectError> {
         let mut state = self.lock();
         if state.link.is_some() {
-            return Err(AttachError::InUse);
+            return Err(ConnectError::InUse);
         }
-        let link = Link::new(&self.0.settings, child).map_err(AttachError::Descriptor)?;
+        let link = Link::new(&self.0.settings, child).map_err(ConnectError::Descriptor)?;
         for device in state.devices.values() {
             // Without a guest, a link has room for as many devices as a bus.
             if let Err(error) = link.offer(device) {
@@ -250,7 +250,7 @@ impl VmBus {
             let link = link.clone();
             move || link.run()
         };
-        let thread = thread_named(&self.0.settings.name, "vmbus").spawn(run).map_err(AttachError::Thread)?;
+        let thread = thread_named(&self.0.settings.name, "vmbus").spawn(run).map_err(ConnectError::Thread)?;
         let attachment = Attachment { bus: self.clone(), link: link.clone(), thread: Some(thread) };
         state.link = Some(link.clone());
         // Without the lock, because dropping an attachment takes it.

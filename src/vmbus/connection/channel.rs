@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Action, Actions, GpadlTable};
+use super::{BusAction, BusActions, GpadlTable};
 use crate::vmbus::ids::{ChannelId, GpadlId};
 use crate::vmbus::vsp::Offer;
 use crate::vmbus::wire::OpenChannel;
@@ -111,11 +111,11 @@ impl Entry {
 
     /// Makes the device close the channel if it is open. A channel that is opening is closed once it is open. Returns
     /// the request to open it again, which is dropped.
-    pub(super) fn begin_close(&mut self, channel: ChannelId, actions: &mut Actions) -> Option<OpenChannel> {
+    pub(super) fn begin_close(&mut self, channel: ChannelId, actions: &mut BusActions) -> Option<OpenChannel> {
         match &mut self.usage {
             Usage::Open { ring } => {
                 self.usage = Usage::Closing { ring: *ring, reopen: None };
-                actions.push(Action::Close(channel));
+                actions.push(BusAction::Close(channel));
                 None
             }
             usage => usage.take_reopen(),

@@ -96,11 +96,11 @@ fn a_contact_out_of_the_blue_is_answered_when_the_old_rings_are_let_go_of() {
     guest.host.offer(offer(1).subchannel(1)).unwrap();
     guest.gpadl(3, 5, &[9]);
     let actions = guest.contact(Version::V4_0);
-    assert!(matches!(actions[..], [Action::Close(ChannelId(1)), Action::Remove(ChannelId(4))]), "{actions:?}");
+    assert!(matches!(actions[..], [BusAction::Close(ChannelId(1)), BusAction::Remove(ChannelId(4))]), "{actions:?}");
     assert_eq!(guest.messages(), [], "what the old kernel did not read is gone");
     assert_eq!(refused(&guest.post(MessageType::REQUESTOFFERS, &[0u8; 0])), Refusal::NotConnected);
     assert!(guest.host.closed(ChannelId(1)).is_empty());
-    assert!(matches!(guest.host.opened(ChannelId(2), true)[..], [Action::Close(ChannelId(2))]));
+    assert!(matches!(guest.host.opened(ChannelId(2), true)[..], [BusAction::Close(ChannelId(2))]));
     assert_eq!(guest.messages(), []);
     // Impatient: only the last contact counts.
     guest.contact(Version::V5_0);
@@ -128,7 +128,7 @@ fn what_the_old_kernel_still_wanted_is_not_answered_to_the_new() {
 fn an_unload_is_answered_when_all_is_closed_and_however_often_it_is_asked() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
-    assert!(matches!(guest.post(MessageType::UNLOAD, &[0u8; 0])[..], [Action::Close(_)]));
+    assert!(matches!(guest.post(MessageType::UNLOAD, &[0u8; 0])[..], [BusAction::Close(_)]));
     assert!(guest.post(MessageType::UNLOAD, &[0u8; 0]).is_empty());
     assert_eq!(guest.messages(), []);
     guest.host.closed(ChannelId(1));
@@ -144,7 +144,7 @@ fn an_unload_is_answered_when_all_is_closed_and_however_often_it_is_asked() {
 fn a_reset_forgets_the_guest_without_a_word() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
-    assert!(matches!(guest.host.reset()[..], [Action::Close(_)]));
+    assert!(matches!(guest.host.reset()[..], [BusAction::Close(_)]));
     guest.host.closed(ChannelId(1));
     assert_eq!((guest.messages(), guest.host.version()), (vec![], None));
     assert_eq!(guest.host.target, VpIndex::BOOT);

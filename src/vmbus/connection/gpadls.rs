@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::channel::Usage;
-use super::{Action, Actions, Connection, Refusal};
+use super::{BusAction, BusActions, Connection, Refusal};
 use crate::host::lock::{Mutex, MutexGuard};
 use crate::vmbus::gpadl::{Gpadl, GpadlBuilder};
 use crate::vmbus::ids::{ChannelId, GpadlId};
@@ -118,7 +118,7 @@ impl Connection {
 
     /// Handles the teardown of a GPADL. One that no device can be using is removed at once, that of the rings when the
     /// channel is closed, and any other when the device has released it.
-    pub(super) fn gpadl_teardown(&mut self, request: GpadlTeardown, actions: &mut Actions) -> Result<(), Refusal> {
+    pub(super) fn gpadl_teardown(&mut self, request: GpadlTeardown, actions: &mut BusActions) -> Result<(), Refusal> {
         let GpadlTeardown { channel, gpadl } = request;
         let entry = self.known(channel)?;
         let (_, words) = entry.gpadls.lock().remove(&gpadl).ok_or(Refusal::NoSuchGpadl(gpadl))?;
@@ -126,7 +126,7 @@ impl Connection {
         if matches!(entry.usage, Usage::Closed) {
             self.torn_down(channel, gpadl);
         } else if entry.usage.ring() != Some(gpadl) {
-            actions.push(Action::ReleaseGpadl(channel, gpadl));
+            actions.push(BusAction::ReleaseGpadl(channel, gpadl));
         }
         Ok(())
     }

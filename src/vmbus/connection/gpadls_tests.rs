@@ -75,7 +75,7 @@ fn a_guest_has_a_bounded_number_of_gpadls_and_of_words_in_them() {
 fn the_rings_pages_come_back_only_when_the_device_has_let_go_of_them() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
-    assert!(matches!(guest.close(1)[..], [Action::Close(_)]));
+    assert!(matches!(guest.close(1)[..], [BusAction::Close(_)]));
     assert!(guest.teardown(1, 1).is_empty());
     assert_eq!(guest.messages(), [], "the device may still write there");
     assert_eq!(refused(&guest.teardown(1, 1)), Refusal::NoSuchGpadl(GpadlId(1)));
@@ -93,8 +93,8 @@ fn a_gpadl_that_the_device_may_use_is_asked_back_from_it() {
     guest.gpadl(1, 2, &[8]);
     guest.gpadl(1, 3, &[9]);
     guest.messages();
-    assert!(matches!(guest.teardown(1, 2)[..], [Action::ReleaseGpadl(ChannelId(1), GpadlId(2))]));
-    assert!(matches!(guest.teardown(1, 3)[..], [Action::ReleaseGpadl(ChannelId(1), GpadlId(3))]));
+    assert!(matches!(guest.teardown(1, 2)[..], [BusAction::ReleaseGpadl(ChannelId(1), GpadlId(2))]));
+    assert!(matches!(guest.teardown(1, 3)[..], [BusAction::ReleaseGpadl(ChannelId(1), GpadlId(3))]));
     assert_eq!(guest.messages(), []);
     guest.host.gpadl_released(ChannelId(1), GpadlId(2));
     guest.host.gpadl_released(ChannelId(1), GpadlId(2));

@@ -1,12 +1,12 @@
 //! The control protocol of one guest: versions, offers, GPADLs, opening and closing, unload.
 //!
-//! A [`Connection`] processes the guest's messages and the host's requests, and returns [`Action`]s. Its messages for
+//! A [`Connection`] processes the guest's messages and the host's requests, and returns [`BusAction`]s. Its messages for
 //! the guest wait in it until the caller asks for the [`next_message`](Connection::next_message), because a SynIC slot
 //! holds one message at a time. The caller carries out all actions of a call before it sends the next message, so the
 //! guest is never told of something that has not happened yet.
 //!
-//! Actions that take a device time are completed later: [`Action::Open`] by [`opened`](Connection::opened),
-//! [`Action::Close`] by [`closed`](Connection::closed), [`Action::ReleaseGpadl`] by
+//! Actions that take a device time are completed later: [`BusAction::Open`] by [`opened`](Connection::opened),
+//! [`BusAction::Close`] by [`closed`](Connection::closed), [`BusAction::ReleaseGpadl`] by
 //! [`gpadl_released`](Connection::gpadl_released). Meanwhile, the guest and the host can continue. A channel can be
 //! rescinded while it opens. The next kernel of a crashed guest can make contact while the rings of the previous one
 //! are being released; it is answered once they are.
@@ -57,7 +57,7 @@ pub struct Settings {
 
 /// An action for the caller.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub enum BusAction {
     /// Make the device open the channel, then call [`Connection::opened`].
     Open(Box<Opening>),
     /// Make the device release the channel's rings and GPADLs, then call [`Connection::closed`].
@@ -73,7 +73,7 @@ pub enum Action {
 }
 
 /// The result of one call: usually one action, or none.
-pub type Actions = SmallVec<[Action; 2]>;
+pub type BusActions = SmallVec<[BusAction; 2]>;
 
 /// What a device needs to open a channel.
 #[derive(Clone, Debug)]
@@ -203,15 +203,20 @@ impl Connection {
     ///
     /// Never fails: a message that the protocol does not allow now is answered as the protocol answers it, or dropped
     /// with a [`Refusal`] for the log.
-    pub fn receive(&mut self, connection: ConnectionId, message: &[u8]) -> Actions {
-        let mut actions = Actions::new();
+    pub fn receive(&mut self, connection: ConnectionId, message: &[u8]) -> BusActions {
+        let mut actions = BusActions::new();
         if let Err(refusal) = self.try_receive(connection, message, &mut actions) {
-            actions.push(Action::Refuse(refusal));
+            actions.push(BusAction::Refuse(refusal));
         }
         actions
     }
 
-    fn try_receive(&mut self, connection: ConnectionId, message: &[u8], actions: &mut Actions) -> Result<(), Refusal> {
+    fn try_receive(
+        &mut self,
+        connection: ConnectionId,
+        message: &[u8],
+        actions: &mut BusActions,
+    ) -> Result<(), Refusal> {
         let request = Request::parse(message)?;
         // These two are accepted at any time: a kernel that starts after a crash does not know the previous state.
         match request {
@@ -243,16 +248,16 @@ impl Connection {
 
     /// Handles a reset of the machine. Channels are closed; offers stay for the next guest.
     #[cfg(test)]
-    pub fn reset(&mut self) -> Actions {
-        let mut actions = Actions::new();
+    pub fn reset(&mut self) -> BusActions {
+        let mut actions = BusActions::new();
         if let Err(refusal) = self.disconnect(Next::Reset, &mut actions) {
-            actions.push(Action::Refuse(refusal));
+            actions.push(BusAction::Refuse(refusal));
         }
         actions
     }
 
     /// Ends the connection. When no device uses the guest's memory any longer, continues with `next`.
-    fn disconnect(&mut self, next: Next, actions: &mut Actions) -> Result<(), Refusal> {
+    fn disconnect(&mut self, next: Next, actions: &mut BusActions) -> Result<(), Refusal> {
         self.outbox.clear();
         self.began_anew = true;
         self.building.clear();

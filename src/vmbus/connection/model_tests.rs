@@ -181,9 +181,9 @@ impl Model {
         self.channels.values_mut().for_each(|seen| *seen = Seen { device: seen.device, ..Seen::default() });
     }
 
-    fn take_action(&mut self, action: &Action) -> Result<(), TestCaseError> {
+    fn take_action(&mut self, action: &BusAction) -> Result<(), TestCaseError> {
         match action {
-            Action::Open(opening) => {
+            BusAction::Open(opening) => {
                 let seen = self.channel(opening.channel.0);
                 prop_assert_eq!(seen.device, Device::Closed);
                 seen.device = Device::Opening;
@@ -191,21 +191,21 @@ impl Model {
                     seen.ring = Some(ring);
                 }
             }
-            Action::Close(channel) => {
+            BusAction::Close(channel) => {
                 let seen = self.channel(channel.0);
                 prop_assert_eq!(seen.device, Device::Open);
                 seen.device = Device::Closing;
             }
-            Action::ReleaseGpadl(channel, gpadl) => {
+            BusAction::ReleaseGpadl(channel, gpadl) => {
                 prop_assert!(self.channel(channel.0).leaving.contains(&gpadl.0));
                 prop_assert_ne!(self.channel(channel.0).device, Device::Closed);
             }
-            Action::Remove(channel) => {
+            BusAction::Remove(channel) => {
                 let seen = self.channels.remove(&channel.0).unwrap_or_default();
                 prop_assert_eq!(seen.device, Device::Closed);
                 prop_assert!(!seen.offered && !seen.rescinded, "the guest still knows channel {}", channel);
             }
-            Action::Retarget(..) | Action::Refuse(_) => {}
+            BusAction::Retarget(..) | BusAction::Refuse(_) => {}
         }
         Ok(())
     }
@@ -252,7 +252,7 @@ impl Model {
     }
 }
 
-fn perform(guest: &mut Guest, model: &mut Model, step: &Step) -> Actions {
+fn perform(guest: &mut Guest, model: &mut Model, step: &Step) -> BusActions {
     match *step {
         Step::Contact { version } => guest.contact(Version::ALL[version]),
         Step::Unload => guest.post(MessageType::UNLOAD, &[0u8; 0]),
@@ -286,14 +286,14 @@ fn perform(guest: &mut Guest, model: &mut Model, step: &Step) -> Actions {
         Step::DeviceReleases { channel, gpadl } => {
             let seen = model.channel(channel);
             if seen.ring == Some(gpadl) && seen.device != Device::Closed || !seen.leaving.contains(&gpadl) {
-                return Actions::new();
+                return BusActions::new();
             }
             seen.let_go.insert(gpadl);
             guest.host.gpadl_released(ChannelId(channel), GpadlId(gpadl))
         }
         Step::Offer { device } => {
             let _ = guest.host.offer(offer(device));
-            Actions::new()
+            BusActions::new()
         }
         Step::Rescind { channel } => guest.host.rescind(ChannelId(channel)),
         Step::Retire { channel } => {
@@ -325,7 +325,7 @@ proptest! {
             for (channel, entry) in &guest.host.channels {
                 model.channel(channel.0).untold = entry.untold;
             }
-            let refused = actions.iter().any(|action| matches!(action, Action::Refuse(_)));
+            let refused = actions.iter().any(|action| matches!(action, BusAction::Refuse(_)));
             prop_assert_eq!(refused && by_guest, !legal, "{:?} {:?}", step, actions);
             actions.iter().try_for_each(|action| model.take_action(action))?;
             // A wish to open again that came to nothing.
@@ -365,8 +365,8 @@ proptest! {
             bytes.truncate(bytes.len() - cut.min(bytes.len()));
             for action in guest.host.receive(ConnectionId::MESSAGES_5, &bytes) {
                 match action {
-                    Action::Open(opening) => drop(guest.host.opened(opening.channel, true)),
-                    Action::Close(channel) => drop(guest.host.closed(channel)),
+                    BusAction::Open(opening) => drop(guest.host.opened(opening.channel, true)),
+                    BusAction::Close(channel) => drop(guest.host.closed(channel)),
                     _ => {}
                 }
             }

@@ -5,7 +5,7 @@ use std::collections::btree_map;
 use zerocopy::FromZeros;
 
 use super::channel::{Entry, Standing, Usage};
-use super::{Action, Actions, Connection, Refusal, State};
+use super::{BusAction, BusActions, Connection, Refusal, State};
 use crate::vmbus::ids::{ChannelId, Version};
 use crate::vmbus::message::Message;
 use crate::vmbus::vsp::Offer;
@@ -46,7 +46,7 @@ pub enum OfferError {
 impl Connection {
     /// Offers a channel: at once to a guest that has requested offers, else together with the others.
     ///
-    /// The channel keeps its id until [`Action::Remove`]. If the guest has not yet released the previous offer of the
+    /// The channel keeps its id until [`BusAction::Remove`]. If the guest has not yet released the previous offer of the
     /// same device, this offer waits for that.
     /// waits for that.
     ///
@@ -78,23 +78,23 @@ impl Connection {
     ///
     /// The guest is notified of a channel in use only when the device has closed it, because Linux then frees the pages
     /// of the rings at once, without waiting for a reply.
-    pub fn rescind(&mut self, channel: ChannelId) -> Actions {
-        let mut actions = Actions::new();
+    pub fn rescind(&mut self, channel: ChannelId) -> BusActions {
+        let mut actions = BusActions::new();
         let subchannels = self.subchannels(channel);
         [channel].into_iter().chain(subchannels).for_each(|channel| self.cut_off(channel, &mut actions));
         actions
     }
 
     /// Rescinds an offer and those of its subchannels. Open channels stay open until the guest closes them.
-    pub fn retire(&mut self, channel: ChannelId) -> Actions {
-        let mut actions = Actions::new();
+    pub fn retire(&mut self, channel: ChannelId) -> BusActions {
+        let mut actions = BusActions::new();
         let subchannels = self.subchannels(channel);
         [channel].into_iter().chain(subchannels).for_each(|channel| self.withdraw(channel, false, &mut actions));
         actions
     }
 
     /// Rescinds and closes the subchannels of a channel: they do not outlive their open primary channel.
-    pub(super) fn cut_off_subchannels(&mut self, primary: ChannelId, actions: &mut Actions) {
+    pub(super) fn cut_off_subchannels(&mut self, primary: ChannelId, actions: &mut BusActions) {
         self.subchannels(primary).into_iter().for_each(|channel| self.cut_off(channel, actions));
     }
 
@@ -106,14 +106,14 @@ impl Connection {
         all.map(|(channel, _)| *channel).collect()
     }
 
-    fn cut_off(&mut self, channel: ChannelId, actions: &mut Actions) {
+    fn cut_off(&mut self, channel: ChannelId, actions: &mut BusActions) {
         self.withdraw(channel, true, actions);
         // A request to open it again is dropped.
         self.channels.get_mut(&channel).and_then(|entry| entry.begin_close(channel, actions));
     }
 
     /// `closes`: the device closes the channel, if it is in use.
-    fn withdraw(&mut self, channel: ChannelId, closes: bool, actions: &mut Actions) {
+    fn withdraw(&mut self, channel: ChannelId, closes: bool, actions: &mut BusActions) {
         let Some(entry) = self.channels.get_mut(&channel).filter(|entry| !entry.withdrawn) else { return };
         entry.withdrawn = true;
         entry.untold = closes && !matches!(entry.usage, Usage::Closed);
@@ -182,7 +182,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn relid_released(&mut self, channel: ChannelId, actions: &mut Actions) -> Result<(), Refusal> {
+    pub(super) fn relid_released(&mut self, channel: ChannelId, actions: &mut BusActions) -> Result<(), Refusal> {
         let entry = self.known(channel)?;
         let in_use = matches!(entry.usage, Usage::Opening { .. } | Usage::Open { .. });
         if entry.standing == Standing::Offered && in_use {
@@ -202,11 +202,11 @@ impl Connection {
 
     /// Removes a channel that neither device nor guest uses any longer, and ends the connection if that was waiting for
     /// it.
-    pub(super) fn settle(&mut self, channel: ChannelId, actions: &mut Actions) {
+    pub(super) fn settle(&mut self, channel: ChannelId, actions: &mut BusActions) {
         let Some(entry) = self.channels.get(&channel) else { return };
         if matches!(entry.usage, Usage::Closed) && entry.withdrawn && !entry.is_known() {
             self.channels.remove(&channel);
-            actions.push(Action::Remove(channel));
+            actions.push(BusAction::Remove(channel));
         }
     }
 

@@ -34,7 +34,7 @@ fn no_device_is_offered_twice_and_ids_run_out() {
         guest.host.offer(offer(device)).unwrap();
     }
     assert_eq!(guest.host.offer(offer(5000)), Err(OfferError::TooMany));
-    assert!(matches!(guest.host.rescind(ChannelId(9))[..], [Action::Remove(ChannelId(9))]));
+    assert!(matches!(guest.host.rescind(ChannelId(9))[..], [BusAction::Remove(ChannelId(9))]));
     assert_eq!(guest.host.offer(offer(5000)), Ok(ChannelId(9)));
 }
 
@@ -78,8 +78,8 @@ fn a_channel_is_rescinded_whatever_it_is_doing_and_its_id_free_after_the_release
                 assert_eq!(guest.host.offer(offer(9)), Ok(ChannelId(3)), "the id is not free yet");
                 actions.extend(guest.release(1));
             }
-            let closes = actions.iter().filter(|action| matches!(action, Action::Close(_))).count();
-            let removes = actions.iter().filter(|action| matches!(action, Action::Remove(ChannelId(1)))).count();
+            let closes = actions.iter().filter(|action| matches!(action, BusAction::Close(_))).count();
+            let removes = actions.iter().filter(|action| matches!(action, BusAction::Remove(ChannelId(1)))).count();
             assert_eq!((closes, removes), (usize::from(matches!(usage, "opening" | "open")), 1), "{usage}");
             assert_eq!(guest.host.offer(offer(10)), Ok(ChannelId(1)));
             assert_eq!(refused(&guest.close(7)), Refusal::NoSuchChannel(ChannelId(7)));
@@ -90,7 +90,7 @@ fn a_channel_is_rescinded_whatever_it_is_doing_and_its_id_free_after_the_release
 
 #[test]
 fn a_retired_channel_stays_open_until_the_guest_lets_go_of_it_or_the_host_will_not_wait() {
-    type End = fn(&mut Guest) -> Actions;
+    type End = fn(&mut Guest) -> BusActions;
     let ends: [(&str, End); 4] = [
         ("close", |guest| guest.close(1)),
         ("release", |guest| guest.release(1)),
@@ -109,17 +109,17 @@ fn a_retired_channel_stays_open_until_the_guest_lets_go_of_it_or_the_host_will_n
         assert!(guest.host.retire(ChannelId(1)).is_empty());
         let actions = end(&mut guest);
         assert!(
-            matches!(actions[..], [Action::Close(ChannelId(1)), Action::Close(ChannelId(2))]),
+            matches!(actions[..], [BusAction::Close(ChannelId(1)), BusAction::Close(ChannelId(2))]),
             "{name}: {actions:?}"
         );
         let closed = [1, 2].map(|channel| guest.host.closed(ChannelId(channel)));
         let released = if matches!(name, "close" | "rescind") {
             [1, 2].map(|channel| guest.release(channel))
         } else {
-            [guest.release(2), Actions::new()]
+            [guest.release(2), BusActions::new()]
         };
         let removes =
-            closed.iter().chain(&released).flatten().filter(|action| matches!(action, Action::Remove(_))).count();
+            closed.iter().chain(&released).flatten().filter(|action| matches!(action, BusAction::Remove(_))).count();
         assert_eq!(removes, 2, "{name}");
     }
 }
@@ -131,9 +131,9 @@ fn what_is_retired_while_it_is_not_open_is_gone_at_once() {
     guest.gpadl(2, 1, &[0, 1, 2, 3]);
     guest.open(2, 1);
     assert!(guest.host.retire(ChannelId(2)).is_empty());
-    assert!(matches!(guest.host.opened(ChannelId(2), true)[..], [Action::Close(ChannelId(2))]));
+    assert!(matches!(guest.host.opened(ChannelId(2), true)[..], [BusAction::Close(ChannelId(2))]));
     assert_eq!(guest.messages(), [rescinded(1), created(2, 1, true), rescinded(2), open_result(2, false)]);
-    assert!(matches!(guest.release(1)[..], [Action::Remove(ChannelId(1))]));
+    assert!(matches!(guest.release(1)[..], [BusAction::Remove(ChannelId(1))]));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_guest_that_goes_on_with_a_rescinded_channel_gets_answers() {
 fn an_offer_that_the_guest_never_read_is_taken_back_silently() {
     let mut guest = Guest::connected(0);
     guest.host.offer(offer(1)).unwrap();
-    assert!(matches!(guest.host.rescind(ChannelId(1))[..], [Action::Remove(_)]));
+    assert!(matches!(guest.host.rescind(ChannelId(1))[..], [BusAction::Remove(_)]));
     assert_eq!(guest.messages(), []);
 
     guest.host.offer(offer(1)).unwrap();
@@ -167,7 +167,7 @@ fn a_device_that_comes_back_waits_for_the_release_of_its_last_offer() {
     guest.host.rescind(ChannelId(1));
     assert_eq!(guest.host.offer(offer(1)), Ok(ChannelId(2)));
     assert_eq!(guest.messages(), [rescinded(1)], "Linux would take the new offer for the old device");
-    assert!(matches!(guest.release(1)[..], [Action::Remove(ChannelId(1))]));
+    assert!(matches!(guest.release(1)[..], [BusAction::Remove(ChannelId(1))]));
     assert_eq!(offered(&guest.messages()), [2]);
 }
 
@@ -192,11 +192,11 @@ fn subchannels_live_while_their_primary_is_open() {
     assert_eq!(guest.host.offer(offer(2).subchannel(1)), Err(OfferError::NoPrimary(1)));
     assert_eq!(offered(&guest.messages()), [3, 4]);
     guest.open_fully(3);
-    assert!(matches!(guest.close(1)[..], [Action::Close(ChannelId(1)), Action::Close(ChannelId(3))]));
+    assert!(matches!(guest.close(1)[..], [BusAction::Close(ChannelId(1)), BusAction::Close(ChannelId(3))]));
     assert_eq!(guest.messages(), [rescinded(4)], "the other is still open here");
     guest.host.closed(ChannelId(1));
     guest.host.closed(ChannelId(3));
     assert_eq!(guest.messages(), [rescinded(3)]);
-    assert!(matches!(guest.release(3)[..], [Action::Remove(ChannelId(3))]));
-    assert!(matches!(guest.release(4)[..], [Action::Remove(ChannelId(4))]));
+    assert!(matches!(guest.release(3)[..], [BusAction::Remove(ChannelId(3))]));
+    assert!(matches!(guest.release(4)[..], [BusAction::Remove(ChannelId(4))]));
 }

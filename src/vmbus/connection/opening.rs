@@ -1,14 +1,14 @@
 //! Opening, closing and retargeting of channels.
 
 use super::channel::{Standing, Usage};
-use super::{Action, Actions, Connection, Opening, Refusal};
+use super::{BusAction, BusActions, Connection, Opening, Refusal};
 use crate::vmbus::ids::{ChannelId, GpadlId, Version};
 use crate::vmbus::message::Message;
 use crate::vmbus::ring::RingMemory;
 use crate::vmbus::wire::{MessageType, ModifyChannel, ModifyChannelResponse, OpenChannel, OpenResult, Status};
 
 impl Connection {
-    pub(super) fn open_channel(&mut self, request: OpenChannel, actions: &mut Actions) -> Result<(), Refusal> {
+    pub(super) fn open_channel(&mut self, request: OpenChannel, actions: &mut BusActions) -> Result<(), Refusal> {
         let result = self.try_open(&request, actions);
         if result.is_err() {
             self.send_open_result(request.channel, request.open_id, Status::UNSUCCESSFUL);
@@ -16,7 +16,7 @@ impl Connection {
         result
     }
 
-    fn try_open(&mut self, request: &OpenChannel, actions: &mut Actions) -> Result<(), Refusal> {
+    fn try_open(&mut self, request: &OpenChannel, actions: &mut BusActions) -> Result<(), Refusal> {
         let channel = request.channel;
         let vp_count = self.settings.vp_count;
         let version = self.version().ok_or(Refusal::NotConnected)?;
@@ -44,7 +44,7 @@ impl Connection {
         let range = gpadl.single().ok_or(Refusal::RingRanges(ring))?;
         let (incoming, outgoing) = RingMemory::pair(range, request.downstream_offset)?;
         entry.usage = Usage::Opening { open_id: request.open_id, ring };
-        actions.push(Action::Open(Box::new(Opening {
+        actions.push(BusAction::Open(Box::new(Opening {
             channel,
             incoming,
             outgoing,
@@ -56,9 +56,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Completes [`Action::Open`]: the device has opened the channel, or failed to.
-    pub fn opened(&mut self, channel: ChannelId, success: bool) -> Actions {
-        let mut actions = Actions::new();
+    /// Completes [`BusAction::Open`]: the device has opened the channel, or failed to.
+    pub fn opened(&mut self, channel: ChannelId, success: bool) -> BusActions {
+        let mut actions = BusActions::new();
         let Some(entry) = self.channels.get_mut(&channel) else { return actions };
         let Usage::Opening { open_id, ring } = entry.usage else { return actions };
         // If the guest no longer wants the channel, it is closed again.
@@ -82,7 +82,7 @@ impl Connection {
         actions
     }
 
-    pub(super) fn close_channel(&mut self, channel: ChannelId, actions: &mut Actions) -> Result<(), Refusal> {
+    pub(super) fn close_channel(&mut self, channel: ChannelId, actions: &mut BusActions) -> Result<(), Refusal> {
         let entry = self.known(channel)?;
         match (&entry.usage, entry.standing) {
             (Usage::Open { .. }, _) => {
@@ -99,9 +99,9 @@ impl Connection {
         }
     }
 
-    /// Completes [`Action::Close`]: the device no longer uses the channel.
-    pub fn closed(&mut self, channel: ChannelId) -> Actions {
-        let mut actions = Actions::new();
+    /// Completes [`BusAction::Close`]: the device no longer uses the channel.
+    pub fn closed(&mut self, channel: ChannelId) -> BusActions {
+        let mut actions = BusActions::new();
         let Some(entry) = self.channels.get_mut(&channel) else { return actions };
         let Usage::Closing { reopen, .. } = &mut entry.usage else { return actions };
         let reopen = reopen.take();
@@ -110,25 +110,25 @@ impl Connection {
         if let Some(request) = reopen
             && let Err(refusal) = self.open_channel(request, &mut actions)
         {
-            actions.push(Action::Refuse(refusal));
+            actions.push(BusAction::Refuse(refusal));
         }
         actions
     }
 
     /// Continues with what waited for the device to close the channel.
-    fn now_closed(&mut self, channel: ChannelId, actions: &mut Actions) {
+    fn now_closed(&mut self, channel: ChannelId, actions: &mut BusActions) {
         self.torn_down_by_close(channel);
         self.tell_of_late_rescind(channel);
         self.settle(channel, actions);
         if let Err(refusal) = self.finish_disconnect() {
-            actions.push(Action::Refuse(refusal));
+            actions.push(BusAction::Refuse(refusal));
         }
     }
 
-    /// Completes [`Action::ReleaseGpadl`]: the device no longer uses the GPADL.
-    pub fn gpadl_released(&mut self, channel: ChannelId, gpadl: GpadlId) -> Actions {
+    /// Completes [`BusAction::ReleaseGpadl`]: the device no longer uses the GPADL.
+    pub fn gpadl_released(&mut self, channel: ChannelId, gpadl: GpadlId) -> BusActions {
         self.torn_down(channel, gpadl);
-        Actions::new()
+        BusActions::new()
     }
 
     pub(super) fn send_open_result(&mut self, channel: ChannelId, open_id: u32, status: Status) {
@@ -139,7 +139,7 @@ impl Connection {
         &mut self,
         request: ModifyChannel,
         version: Version,
-        actions: &mut Actions,
+        actions: &mut BusActions,
     ) -> Result<(), Refusal> {
         if version < Version::V4_1 {
             return Err(Refusal::NotInVersion { message_type: MessageType::MODIFYCHANNEL, version });
@@ -153,7 +153,7 @@ impl Connection {
         result
     }
 
-    fn try_modify(&mut self, request: ModifyChannel, actions: &mut Actions) -> Result<(), Refusal> {
+    fn try_modify(&mut self, request: ModifyChannel, actions: &mut BusActions) -> Result<(), Refusal> {
         let ModifyChannel { channel, target_vp: target } = request;
         let vp_count = self.settings.vp_count;
         let entry = self.known(channel)?;
@@ -164,7 +164,7 @@ impl Connection {
         if target.0 >= vp_count {
             return Err(Refusal::NoSuchVp { target, vp_count });
         }
-        actions.push(Action::Retarget(channel, target));
+        actions.push(BusAction::Retarget(channel, target));
         Ok(())
     }
 }

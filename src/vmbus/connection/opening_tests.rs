@@ -10,7 +10,7 @@ fn a_channel_opens_closes_and_opens_again() {
     let mut request = open_channel(1, 9);
     request.user_defined.0[0] = 5;
     let actions = guest.post(MessageType::OPENCHANNEL, &request);
-    let [Action::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
+    let [BusAction::Open(opening)] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!((opening.channel, opening.target, opening.user_defined.0[0]), (ChannelId(1), Some(VpIndex(1)), 5));
     assert_eq!((opening.incoming.size(), opening.outgoing.size()), (4096, 2 * 4096));
     assert_eq!(opening.gpadls.get(GpadlId(9)).unwrap().pages(), 5);
@@ -18,12 +18,12 @@ fn a_channel_opens_closes_and_opens_again() {
     guest.host.opened(ChannelId(1), true);
     assert_eq!(guest.messages(), [open_result(1, true)]);
 
-    assert!(matches!(guest.close(1)[..], [Action::Close(ChannelId(1))]));
+    assert!(matches!(guest.close(1)[..], [BusAction::Close(ChannelId(1))]));
     guest.host.closed(ChannelId(1));
-    assert!(matches!(guest.open(1, 9)[..], [Action::Open(_)]));
+    assert!(matches!(guest.open(1, 9)[..], [BusAction::Open(_)]));
     guest.host.opened(ChannelId(1), false);
     assert_eq!(guest.messages(), [open_result(1, false)]);
-    assert!(matches!(guest.open(1, 9)[..], [Action::Open(_)]), "it may try again");
+    assert!(matches!(guest.open(1, 9)[..], [BusAction::Open(_)]), "it may try again");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn what_cannot_be_opened_is_refused_with_an_answer() {
     }
     let quiet = with(&|request| request.target_vp = OpenChannel::NO_INTERRUPTS);
     let actions = guest.post(MessageType::OPENCHANNEL, &quiet);
-    assert!(matches!(&actions[..], [Action::Open(opening)] if opening.target.is_none()));
+    assert!(matches!(&actions[..], [BusAction::Open(opening)] if opening.target.is_none()));
     assert!(matches!(refused(&guest.open(1, 9)), Refusal::State { usage: "opening", .. }));
     assert!(matches!(refused(&guest.close(1)), Refusal::State { usage: "opening", .. }));
 }
@@ -71,7 +71,7 @@ fn a_guest_may_open_again_before_the_device_has_closed() {
     assert!(guest.open(1, 2).is_empty());
     assert!(matches!(refused(&guest.open(1, 2)), Refusal::State { usage: "closing", .. }));
     assert_eq!(guest.messages(), [open_result(1, false)]);
-    assert!(matches!(guest.host.closed(ChannelId(1))[..], [Action::Open(_)]));
+    assert!(matches!(guest.host.closed(ChannelId(1))[..], [BusAction::Open(_)]));
     guest.host.opened(ChannelId(1), true);
     assert_eq!(guest.messages(), [open_result(1, true)]);
 
@@ -98,7 +98,7 @@ fn an_open_channel_is_retargeted_as_its_version_has_it() {
         if version < Version::V4_1 {
             assert!(matches!(refused(&actions), Refusal::NotInVersion { .. }));
         } else {
-            assert!(matches!(actions[..], [Action::Retarget(ChannelId(1), VpIndex(3))]));
+            assert!(matches!(actions[..], [BusAction::Retarget(ChannelId(1), VpIndex(3))]));
         }
         assert_eq!(guest.messages().len(), usize::from(answers));
     }

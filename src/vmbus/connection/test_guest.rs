@@ -38,11 +38,15 @@ impl Guest {
         guest
     }
 
-    pub(super) fn post(&mut self, message_type: MessageType, body: &(impl IntoBytes + Immutable + ?Sized)) -> Actions {
+    pub(super) fn post(
+        &mut self,
+        message_type: MessageType,
+        body: &(impl IntoBytes + Immutable + ?Sized),
+    ) -> BusActions {
         self.host.receive(self.port, &message(message_type, body))
     }
 
-    pub(super) fn contact(&mut self, version: Version) -> Actions {
+    pub(super) fn contact(&mut self, version: Version) -> BusActions {
         self.port = message_connection(version);
         self.post(MessageType::INITIATE_CONTACT, &contact(version))
     }
@@ -51,33 +55,33 @@ impl Guest {
         std::iter::from_fn(|| self.host.next_message()).map(|outgoing| outgoing.message).collect()
     }
 
-    pub(super) fn gpadl(&mut self, channel: u32, gpadl: u32, frames: &[u64]) -> Actions {
+    pub(super) fn gpadl(&mut self, channel: u32, gpadl: u32, frames: &[u64]) -> BusActions {
         let words = [&[frames.len() as u64 * 4096][..], frames].concat();
         let header = gpadl_header(channel, gpadl, 8 * words.len() as u16, 1);
         self.post(MessageType::GPADL_HEADER, &[header.as_bytes(), words.as_bytes()].concat()[..])
     }
 
-    pub(super) fn teardown(&mut self, channel: u32, gpadl: u32) -> Actions {
+    pub(super) fn teardown(&mut self, channel: u32, gpadl: u32) -> BusActions {
         let body = GpadlTeardown { channel: ChannelId(channel), gpadl: GpadlId(gpadl) };
         self.post(MessageType::GPADL_TEARDOWN, &body)
     }
 
-    pub(super) fn open(&mut self, channel: u32, gpadl: u32) -> Actions {
+    pub(super) fn open(&mut self, channel: u32, gpadl: u32) -> BusActions {
         self.post(MessageType::OPENCHANNEL, &open_channel(channel, gpadl))
     }
 
-    pub(super) fn close(&mut self, channel: u32) -> Actions {
+    pub(super) fn close(&mut self, channel: u32) -> BusActions {
         self.post(MessageType::CLOSECHANNEL, &ChannelReference { channel: ChannelId(channel) })
     }
 
-    pub(super) fn release(&mut self, channel: u32) -> Actions {
+    pub(super) fn release(&mut self, channel: u32) -> BusActions {
         self.post(MessageType::RELID_RELEASED, &ChannelReference { channel: ChannelId(channel) })
     }
 
     /// Opens a channel on a GPADL with the same number, and reads the replies.
     pub(super) fn open_fully(&mut self, channel: u32) {
         assert!(self.gpadl(channel, channel, &[0, 1, 2, 3]).is_empty());
-        assert!(matches!(self.open(channel, channel)[..], [Action::Open(_)]));
+        assert!(matches!(self.open(channel, channel)[..], [BusAction::Open(_)]));
         assert!(self.host.opened(ChannelId(channel), true).is_empty());
         assert_eq!(self.messages(), [created(channel, channel, true), open_result(channel, true)]);
     }
@@ -146,9 +150,9 @@ pub(super) fn version_response(supported: u8, connection_id: u32) -> Message {
 }
 
 #[track_caller]
-pub(super) fn refused(actions: &Actions) -> Refusal {
+pub(super) fn refused(actions: &BusActions) -> Refusal {
     match actions[..] {
-        [Action::Refuse(refusal)] => refusal,
+        [BusAction::Refuse(refusal)] => refusal,
         _ => panic!("{actions:?} is no refusal alone"),
     }
 }

@@ -28,7 +28,7 @@ pub use crate::net::mac::MacAddress;
 pub use crate::net::user::forward::{Forward, Protocol};
 pub use config::{NetworkOptions, NetworkOptionsError};
 pub use nic::Nic;
-pub use nics::{AttachError, Nics};
+pub use nics::{AttachNicError, Nics};
 pub use nvsp::wire::Version;
 
 pub(crate) use crate::wire::{held_as_text, open_enum, wire};

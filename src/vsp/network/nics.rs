@@ -39,7 +39,7 @@ const LINK_SPEED: u64 = 10_000_000_000;
 
 /// The reason why an adapter cannot be attached.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub enum AttachNicError {
     /// The settings are wrong.
     #[error(transparent)]
     Options(#[from] NetworkOptionsError),
@@ -54,13 +54,13 @@ pub enum AttachError {
     Offer(#[from] OfferError),
 }
 
-impl From<io::Error> for AttachError {
+impl From<io::Error> for AttachNicError {
     fn from(error: io::Error) -> Self {
         Self::Backend(error.into())
     }
 }
 
-impl AttachError {
+impl AttachNicError {
     /// Returns `true` if the host failed, and `false` if the settings are wrong.
     pub fn is_hosts(&self) -> bool {
         match self {
@@ -98,7 +98,7 @@ impl Nics {
     ///
     /// # Errors
     /// Returns the first error.
-    pub(crate) fn attach_all(&self, all: &[NetworkOptions]) -> Result<(), AttachError> {
+    pub(crate) fn attach_all(&self, all: &[NetworkOptions]) -> Result<(), AttachNicError> {
         check_all(all.iter().enumerate().map(|(index, options)| (&*self.partition, index, options)))?;
         all.iter().try_for_each(|options| self.attach(options).map(drop))
     }
@@ -107,10 +107,10 @@ impl Nics {
     ///
     /// # Errors
     /// Returns an error if the settings are wrong, or if the backend cannot be opened.
-    pub fn attach(&self, options: &NetworkOptions) -> Result<u8, AttachError> {
+    pub fn attach(&self, options: &NetworkOptions) -> Result<u8, AttachNicError> {
         options.check()?;
         let mut nics = self.nics.lock();
-        let number = (0..MAX_NICS).find(|number| !nics.contains_key(number)).ok_or(AttachError::TooMany)?;
+        let number = (0..MAX_NICS).find(|number| !nics.contains_key(number)).ok_or(AttachNicError::TooMany)?;
         let address = options.address(&self.partition, number.into());
         if let Some((other, _)) = nics.iter().find(|(_, other)| other.address == address) {
             let who = |number: u8| format!("adapter {number} of {}", self.partition);

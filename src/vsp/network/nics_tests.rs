@@ -23,7 +23,7 @@ fn adapters_come_and_go_and_numbers_are_used_again() {
     for _ in 3..MAX_NICS {
         nics.attach(&none()).unwrap();
     }
-    assert!(matches!(nics.attach(&none()), Err(AttachError::TooMany)));
+    assert!(matches!(nics.attach(&none()), Err(AttachNicError::TooMany)));
 }
 
 #[test]

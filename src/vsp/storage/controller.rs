@@ -18,7 +18,7 @@ pub const MAX_LUNS: usize = 64;
 
 /// The reason why a unit cannot be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AttachError {
+pub enum LunError {
     /// The LUN is too high.
     #[error("lun={0} is too high: a controller has LUNs 0 to 63")]
     NoSuchLun(u8),
@@ -59,13 +59,13 @@ impl Controller {
     /// Attaches a unit. A running guest is notified: see [`changes`](Self::changes).
     ///
     /// # Errors
-    /// Returns an [`AttachError`].
-    pub fn attach(&self, lun: u8, unit: Arc<Unit>) -> Result<(), AttachError> {
+    /// Returns an [`LunError`].
+    pub fn attach(&self, lun: u8, unit: Arc<Unit>) -> Result<(), LunError> {
         {
             let mut units = self.units.write();
-            let slot = units.get_mut(usize::from(lun)).ok_or(AttachError::NoSuchLun(lun))?;
+            let slot = units.get_mut(usize::from(lun)).ok_or(LunError::NoSuchLun(lun))?;
             if slot.is_some() {
-                return Err(AttachError::Taken(lun));
+                return Err(LunError::Taken(lun));
             }
             *slot = Some(unit);
         }

@@ -79,8 +79,8 @@ fn commands_for_a_unit_that_is_not_there_say_so() {
 fn a_lun_is_given_once_and_only_if_it_exists() {
     let controller = Controller::new(0);
     controller.attach(63, unit("1M")).expect("room");
-    assert_eq!(controller.attach(63, unit("1M")), Err(AttachError::Taken(63)));
-    assert_eq!(controller.attach(64, unit("1M")), Err(AttachError::NoSuchLun(64)));
+    assert_eq!(controller.attach(63, unit("1M")), Err(LunError::Taken(63)));
+    assert_eq!(controller.attach(64, unit("1M")), Err(LunError::NoSuchLun(64)));
     assert!(controller.detach(64).is_none() && controller.detach(1).is_none());
 }
 

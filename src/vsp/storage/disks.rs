@@ -33,7 +33,7 @@ pub struct Place {
     pub lun: u8,
 }
 
-impl AttachError {
+impl AttachDiskError {
     /// Returns `true` if the host failed, and `false` if the settings or the image are wrong.
     pub(crate) fn is_hosts(&self) -> bool {
         matches!(
@@ -51,7 +51,7 @@ impl fmt::Display for Place {
 
 /// The reason why a disk cannot be attached.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub enum AttachDiskError {
     /// The settings or the image are wrong.
     #[error(transparent)]
     Disk(#[from] ConfigError),
@@ -85,7 +85,7 @@ impl Disks {
     ///
     /// # Errors
     /// Returns the first error.
-    pub(crate) fn attach_all(&self, disks: &[DiskConfig]) -> Result<(), AttachError> {
+    pub(crate) fn attach_all(&self, disks: &[DiskConfig]) -> Result<(), AttachDiskError> {
         let mut controllers = self.controllers.lock();
         for (number, controller) in config::controllers(disks, self.max_subchannels)? {
             self.offer(&controller, number)?;
@@ -98,7 +98,7 @@ impl Disks {
     ///
     /// # Errors
     /// Returns an error if the disk or its place cannot be used.
-    pub fn attach(&self, disk: &DiskConfig) -> Result<Place, AttachError> {
+    pub fn attach(&self, disk: &DiskConfig) -> Result<Place, AttachDiskError> {
         let mut controllers = self.controllers.lock();
         let number = disk.controller;
         let known = controllers.get(&number).cloned();
@@ -107,9 +107,9 @@ impl Disks {
         let lun = disk.lun.or_else(lowest).ok_or_else(|| ConfigError::Full(number, disk.path.clone()))?;
         let place = Place { controller: number, lun };
         if controller.unit(lun).is_some() {
-            return Err(AttachError::Taken(place));
+            return Err(AttachDiskError::Taken(place));
         }
-        controller.attach(lun, disk.unit(lun)?).map_err(|_| AttachError::Taken(place))?;
+        controller.attach(lun, disk.unit(lun)?).map_err(|_| AttachDiskError::Taken(place))?;
         if known.is_none() {
             self.offer(&controller, number)?;
             controllers.insert(number, controller);

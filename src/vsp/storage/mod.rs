@@ -23,4 +23,4 @@ pub(crate) mod worker;
 
 pub use crate::block::{BackingFiles, Cache, Format};
 pub use config::{ConfigError, DiskConfig, Media};
-pub use disks::{AttachError, Disks, Place};
+pub use disks::{AttachDiskError, Disks, Place};

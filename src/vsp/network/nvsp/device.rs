@@ -54,7 +54,7 @@ impl Gpadls for Channel {
 
 /// An action for the owner of the channel, to be taken in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum NvspAction {
     /// Reply to the packet that was passed to [`Device::receive`]. The payload may be empty.
     Complete(Vec<u8>),
     /// Send an in-band packet that needs no completion.
@@ -68,7 +68,7 @@ pub enum Action {
 }
 
 /// A list of actions.
-pub type Actions = SmallVec<[Action; 3]>;
+pub type NvspActions = SmallVec<[NvspAction; 3]>;
 
 /// The reason why a message was refused, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,17 +99,17 @@ pub enum Refusal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The actions to take.
-    pub actions: Actions,
+    pub actions: NvspActions,
     /// The reason why the message was refused, if it was.
     pub refusal: Option<Refusal>,
 }
 
 impl Outcome {
-    fn actions(actions: Actions) -> Self {
+    fn actions(actions: NvspActions) -> Self {
         Self { actions, refusal: None }
     }
 
-    fn refused(refusal: Refusal, actions: Actions) -> Self {
+    fn refused(refusal: Refusal, actions: NvspActions) -> Self {
         Self { actions, refusal: Some(refusal) }
     }
 }
@@ -157,7 +157,7 @@ impl Device {
     }
 
     /// Sets the link up or down.
-    pub fn set_link(&mut self, up: bool) -> Actions {
+    pub fn set_link(&mut self, up: bool) -> NvspActions {
         let messages = self.adapter.set_link(up);
         self.follow(messages)
     }
@@ -207,25 +207,25 @@ impl Device {
     pub fn receive_control(&mut self, transfer: &[u8]) -> Outcome {
         if self.path.receive.is_none() {
             let refusal = Refusal::Unexpected(MessageType::SEND_RNDIS_PACKET);
-            return Outcome::refused(refusal, smallvec![Action::Complete(rndis_complete(Status::FAIL))]);
+            return Outcome::refused(refusal, smallvec![NvspAction::Complete(rndis_complete(Status::FAIL))]);
         }
         let outcome = self.adapter.receive(transfer);
         let status = if outcome.refusal.is_some() { Status::INVALID_RNDIS_PACKET } else { Status::SUCCESS };
-        let mut actions: Actions = smallvec![Action::Complete(rndis_complete(status))];
+        let mut actions: NvspActions = smallvec![NvspAction::Complete(rndis_complete(status))];
         if outcome.changed {
             actions.extend(self.follow(outcome.replies));
         } else {
-            actions.extend(outcome.replies.into_iter().map(Action::Indicate));
+            actions.extend(outcome.replies.into_iter().map(NvspAction::Indicate));
         }
         Outcome { actions, refusal: outcome.refusal.map(Refusal::Rndis) }
     }
 
     /// The path must follow the adapter's state before the guest reads the reply.
-    fn follow(&mut self, messages: Messages) -> Actions {
+    fn follow(&mut self, messages: Messages) -> NvspActions {
         let adapter = &self.adapter;
         Arc::make_mut(&mut self.path).follow(adapter);
-        let messages = messages.into_iter().map(Action::Indicate);
-        [Action::UpdatePath].into_iter().chain(messages).collect()
+        let messages = messages.into_iter().map(NvspAction::Indicate);
+        [NvspAction::UpdatePath].into_iter().chain(messages).collect()
     }
 
     fn init(&mut self, body: &[u8]) -> Outcome {
@@ -290,7 +290,7 @@ impl Device {
         let (id, generation) = (request.id, self.generation);
         let buffer = ReceiveBuffer { memory, gpadl: request.gpadl, id, section_size, section_count, generation };
         let mut outcome = self.change_path(|path| path.receive = Some(buffer));
-        outcome.actions = smallvec![Action::UpdatePath];
+        outcome.actions = smallvec![NvspAction::UpdatePath];
         outcome.actions.extend(self.complete(MessageType::SEND_RECEIVE_BUFFER_COMPLETE, &complete).actions);
         outcome
     }
@@ -305,7 +305,7 @@ impl Device {
         let buffer = SendBuffer { memory, gpadl: request.gpadl, section_size: SEND_SECTION };
         let complete = SendBufferComplete { status: Status::SUCCESS, section_size: SEND_SECTION };
         let mut outcome = self.change_path(|path| path.send = Some(buffer));
-        outcome.actions = smallvec![Action::UpdatePath];
+        outcome.actions = smallvec![NvspAction::UpdatePath];
         outcome.actions.extend(self.complete(MessageType::SEND_SEND_BUFFER_COMPLETE, &complete).actions);
         outcome
     }
@@ -328,25 +328,25 @@ impl Device {
         self.subchannels_asked = true;
         let mut actions = self.complete(MessageType::SUBCHANNEL, &answer(Status::SUCCESS, count)).actions;
         if count > 0 {
-            actions.push(Action::OfferSubchannels(count));
-            actions.push(Action::Send(indirection_table(u32::from(count) + 1)));
+            actions.push(NvspAction::OfferSubchannels(count));
+            actions.push(NvspAction::Send(indirection_table(u32::from(count) + 1)));
         }
         Outcome::actions(actions)
     }
 
     /// Updates the number of open channels, including the primary one.
-    pub fn set_channels(&mut self, channels: u16) -> Actions {
+    pub fn set_channels(&mut self, channels: u16) -> NvspActions {
         self.change_path(|path| path.channels = channels);
-        smallvec![Action::UpdatePath]
+        smallvec![NvspAction::UpdatePath]
     }
 
     /// Handles the teardown of a GPADL, revoked or not: its memory is no longer used once the actions have been taken.
-    pub fn release(&mut self, gpadl: GpadlId) -> Actions {
+    pub fn release(&mut self, gpadl: GpadlId) -> NvspActions {
         self.change_path(|path| {
             path.receive.take_if(|buffer| buffer.gpadl == gpadl);
             path.send.take_if(|buffer| buffer.gpadl == gpadl);
         });
-        smallvec![Action::UpdatePath]
+        smallvec![NvspAction::UpdatePath]
     }
 
     /// Changes the path, and completes the message that requires this.
@@ -354,18 +354,18 @@ impl Device {
         let path = Arc::make_mut(&mut self.path);
         change(path);
         path.follow(&self.adapter);
-        Outcome::actions(smallvec![Action::UpdatePath, Action::Complete(Vec::new())])
+        Outcome::actions(smallvec![NvspAction::UpdatePath, NvspAction::Complete(Vec::new())])
     }
 
     fn complete(&self, message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> Outcome {
         let length = self.version.unwrap_or(Version::V1).message_length();
-        Outcome::actions(smallvec![Action::Complete(message(message_type, body, length))])
+        Outcome::actions(smallvec![NvspAction::Complete(message(message_type, body, length))])
     }
 }
 
 /// Completes a message without a reply, in case the guest has requested a completion.
-fn done() -> Actions {
-    smallvec![Action::Complete(Vec::new())]
+fn done() -> NvspActions {
+    smallvec![NvspAction::Complete(Vec::new())]
 }
 
 /// Returns the completion of a packet with RNDIS messages.

@@ -81,7 +81,7 @@ fn the_receive_buffer_is_divided_by_the_mtu() {
         send(&mut device, &guest, MessageType::SEND_NDIS_CONFIG, &config);
         let buffer = wire::SendBuffer { gpadl: RECEIVE, id: RECEIVE_ID, reserved: 0 };
         let outcome = send(&mut device, &guest, MessageType::SEND_RECEIVE_BUFFER, &buffer);
-        assert_eq!(outcome.actions[0], Action::UpdatePath, "the path stands before the guest hears of it");
+        assert_eq!(outcome.actions[0], NvspAction::UpdatePath, "the path stands before the guest hears of it");
         let complete: ReceiveBufferComplete = read(completion(&outcome), MessageType::SEND_RECEIVE_BUFFER_COMPLETE);
         assert_eq!((complete.status, complete.division_count, complete.offset), (Status::SUCCESS, 1, 0));
         let length = complete.section_size * complete.section_count;
@@ -124,7 +124,7 @@ fn a_second_buffer_is_refused_until_the_first_is_revoked() {
     assert!(send(&mut device, &guest, MessageType::SEND_RECEIVE_BUFFER, &again).refusal.is_some());
     let revoke = RevokeBuffer { id: RECEIVE_ID, reserved: 0 };
     let outcome = send(&mut device, &guest, MessageType::REVOKE_RECEIVE_BUFFER, &revoke);
-    assert_eq!(outcome.actions[..], [Action::UpdatePath, Action::Complete(Vec::new())]);
+    assert_eq!(outcome.actions[..], [NvspAction::UpdatePath, NvspAction::Complete(Vec::new())]);
     assert!(device.path().receive.is_none());
     assert!(send(&mut device, &guest, MessageType::SEND_RECEIVE_BUFFER, &again).refusal.is_none());
     let second = device.path().receive.clone().unwrap();
@@ -137,7 +137,7 @@ fn a_second_buffer_is_refused_until_the_first_is_revoked() {
 fn a_buffer_whose_pages_are_taken_back_is_used_no_more() {
     let guest = Guest::new();
     let (mut device, _) = ready(&guest, 0);
-    assert_eq!(device.release(SEND)[..], [Action::UpdatePath]);
+    assert_eq!(device.release(SEND)[..], [NvspAction::UpdatePath]);
     assert!(device.path().send.is_none() && device.path().receive.is_some());
     device.release(RECEIVE);
     assert!(device.path().receive.is_none());
@@ -152,8 +152,8 @@ fn subchannels_are_granted_once_and_no_more_than_there_are() {
         let outcome = send(&mut device, &guest, MessageType::SUBCHANNEL, &request);
         let answer: Subchannel = read(completion(&outcome), MessageType::SUBCHANNEL);
         assert_eq!((answer.operation_or_status, answer.count), (Status::SUCCESS.0, granted));
-        assert_eq!(outcome.actions[1], Action::OfferSubchannels(granted as u16));
-        let Action::Send(table) = &outcome.actions[2] else { panic!("{:?}", outcome.actions) };
+        assert_eq!(outcome.actions[1], NvspAction::OfferSubchannels(granted as u16));
+        let NvspAction::Send(table) = &outcome.actions[2] else { panic!("{:?}", outcome.actions) };
         assert_eq!(table.len(), SEND_TABLE_OFFSET + 4 * SEND_TABLE);
         let entries: Vec<u32> =
             table[SEND_TABLE_OFFSET..].chunks(4).map(|entry| u32::from_le_bytes(entry.try_into().unwrap())).collect();
@@ -202,7 +202,7 @@ fn a_switch_to_the_virtual_function_is_answered_without_a_payload() {
     let guest = Guest::new();
     let (mut device, _) = ready(&guest, 0);
     let outcome = send(&mut device, &guest, MessageType::SWITCH_DATA_PATH, &SwitchDataPath { active: 1 });
-    assert_eq!(outcome.actions[..], [Action::Complete(Vec::new())]);
+    assert_eq!(outcome.actions[..], [NvspAction::Complete(Vec::new())]);
     assert!(device.path().running);
 }
 
@@ -229,7 +229,7 @@ fn the_path_changes_before_the_guest_reads_that_it_was_done() {
     let (mut device, _) = ready(&guest, 0);
     let outcome = set(&mut device, Oid::GEN_CURRENT_PACKET_FILTER, &0_u32.to_le_bytes());
     let order: Vec<_> = outcome.actions.iter().map(std::mem::discriminant).collect();
-    let expected = [Action::Complete(Vec::new()), Action::UpdatePath, Action::Indicate(Vec::new())];
+    let expected = [NvspAction::Complete(Vec::new()), NvspAction::UpdatePath, NvspAction::Indicate(Vec::new())];
     assert_eq!(order, expected.each_ref().map(std::mem::discriminant));
     assert!(!device.path().wants(&[0xff; 60]));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vm_memory::GuestAddress;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::device::{Action, Device, Gpadls, Outcome};
+use super::device::{Device, Gpadls, NvspAction, Outcome};
 use super::path::Path;
 use super::wire::{Init, MessageType, NdisConfig, SendBuffer, Version, message};
 use crate::memory::buffer::GuestBuffer;
@@ -115,7 +115,7 @@ pub fn ready(guest: &Guest, capabilities: u32) -> (Device, Arc<Path>) {
 /// The payload with which a message was completed.
 pub fn completion(outcome: &Outcome) -> &[u8] {
     let complete = outcome.actions.iter().find_map(|action| match action {
-        Action::Complete(payload) => Some(payload),
+        NvspAction::Complete(payload) => Some(payload),
         _ => None,
     });
     complete.unwrap()

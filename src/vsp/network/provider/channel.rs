@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::nic::Nic;
-use super::super::nvsp::device::{Action, Actions, Outcome, rndis_complete};
+use super::super::nvsp::device::{NvspAction, NvspActions, Outcome, rndis_complete};
 use super::super::nvsp::sections::Transaction;
 use super::super::nvsp::transmit::{Transmitter, read_request};
 use super::super::nvsp::wire::{SendRndisPacket, Status};
@@ -182,7 +182,7 @@ impl NetworkChannel {
             }
             _ if self.number != 0 => {
                 log::debug!("a control message on subchannel {}", self.number);
-                self.carry_out([Action::Complete(Vec::new())].into_iter().collect(), transaction);
+                self.carry_out([NvspAction::Complete(Vec::new())].into_iter().collect(), transaction);
                 Ok(())
             }
             Some(request) => {
@@ -230,7 +230,7 @@ impl NetworkChannel {
             Err(error) => {
                 log::debug!("a control message was refused: {error}");
                 let completion = rndis_complete(Status::INVALID_RNDIS_PACKET);
-                Outcome { actions: [Action::Complete(completion)].into_iter().collect(), refusal: None }
+                Outcome { actions: [NvspAction::Complete(completion)].into_iter().collect(), refusal: None }
             }
         }
     }
@@ -243,10 +243,10 @@ impl NetworkChannel {
     }
 
     /// Takes the device's actions, or queues them behind the unsent messages.
-    fn carry_out(&mut self, actions: Actions, transaction: Option<u64>) {
+    fn carry_out(&mut self, actions: NvspActions, transaction: Option<u64>) {
         for action in actions {
             match action {
-                Action::UpdatePath => {
+                NvspAction::UpdatePath => {
                     let device = self.nic.device();
                     self.nic.update_path(device.path());
                 }

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use zerocopy::IntoBytes;
 
 use super::super::nic::{Nic, Shared};
-use super::super::nvsp::device::Action;
+use super::super::nvsp::device::NvspAction;
 use super::super::nvsp::receive::{MAX_RANGES, RESERVED, ReceiveError, Receiver, TransferPacket};
 use super::super::nvsp::sections::Sections;
 use super::super::nvsp::wire::Version;
@@ -98,13 +98,13 @@ impl Outgoing {
     }
 
     /// Queues a message. A completion is for the packet with that transaction id, if it requires one.
-    pub fn put(&mut self, action: Action, transaction: Option<u64>) {
+    pub fn put(&mut self, action: NvspAction, transaction: Option<u64>) {
         let unsent = match action {
-            Action::Complete(payload) => transaction.map(|transaction| Unsent::Completion(transaction, payload)),
-            Action::Send(payload) => Some(Unsent::Message(payload)),
-            Action::Indicate(message) => Some(Unsent::Control(message)),
-            Action::OfferSubchannels(count) => Some(Unsent::Subchannels(count)),
-            Action::UpdatePath => None,
+            NvspAction::Complete(payload) => transaction.map(|transaction| Unsent::Completion(transaction, payload)),
+            NvspAction::Send(payload) => Some(Unsent::Message(payload)),
+            NvspAction::Indicate(message) => Some(Unsent::Control(message)),
+            NvspAction::OfferSubchannels(count) => Some(Unsent::Subchannels(count)),
+            NvspAction::UpdatePath => None,
         };
         self.unsent.extend(unsent);
     }
