@@ -26,6 +26,7 @@ use device::TestDevice;
 use guest::Guest;
 use viridian::Builder;
 use viridian::hyperv::VpIndex;
+use viridian::internals::services::ServiceOptions;
 use viridian::machine::End;
 use viridian::vmbus::Version;
 use viridian::vmbus::VmBus;
@@ -124,7 +125,8 @@ fn what_is_gone_leaves_nothing_behind_and_what_is_idle_sleeps() {
 
     // Machines, in which the guest leaves its channels as they are.
     let kernel = Path::new(env!("VIRIDIAN_GUEST_IMAGES")).join("vmbus");
-    let builder = Builder::new().kernel(kernel).cmdline("only=offers").device(|| TestDevice::new(1)).memory(8 << 20);
+    let builder = Builder::new().services(ServiceOptions::NONE).kernel(kernel).cmdline("only=offers").memory(8 << 20);
+    let builder = builder.device(|| TestDevice::new(1));
     let run = |count: usize| {
         let machines: Vec<_> = (0..count).map(|_| builder.start().unwrap()).collect();
         machines.into_iter().for_each(|machine| assert!(matches!(machine.wait(), End::Exited(0))));
