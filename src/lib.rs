@@ -31,6 +31,7 @@ mod block;
 mod boot;
 pub mod config;
 mod console;
+mod device;
 mod engine;
 pub mod fleet;
 mod guest_images;

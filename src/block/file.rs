@@ -69,10 +69,10 @@ impl FileDisk {
     ///
     /// # Errors
     /// What the host says.
-    pub fn memory(size: u64, discard: bool) -> io::Result<Self> {
+    pub fn memory(size: u64, read_only: bool, discard: bool) -> io::Result<Self> {
         let file = File::from(memfd_create("scratch-disk", MemfdFlags::CLOEXEC)?);
         file.set_len(size)?;
-        Ok(Self::new(file, 1, false, discard))
+        Ok(Self::new(file, 1, read_only, discard))
     }
 
     fn bounces(&self, bytes: &[u8]) -> bool {

@@ -36,7 +36,7 @@ fn writes_and_reads(disk: &dyn Disk) {
 
 #[test]
 fn memory_is_a_disk_that_takes_space_where_it_is_written() {
-    let disk = FileDisk::memory(64 << 20, true).expect("memory");
+    let disk = FileDisk::memory(64 << 20, false, true).expect("memory");
     writes_and_reads(&disk);
     assert_eq!(disk.size().expect("a size"), 64 << 20);
     assert_eq!(disk.allocation(32 << 20, 4 << 20).expect("a map"), (4 << 20, false));

@@ -68,7 +68,7 @@ pub fn open(options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
         if !whole(&bytes) {
             return Err(wrong(format!("a disk is a multiple of its sectors of {sector} bytes, and not empty")));
         }
-        let disk = FileDisk::memory(bytes, options.discard);
+        let disk = FileDisk::memory(bytes, options.readonly, options.discard);
         return Ok(Box::new(disk.map_err(|source| DiskError::Host { path: options.path.clone(), source })?));
     }
     let opened = Opened::new(&options.path, !options.readonly, options.cache)?;

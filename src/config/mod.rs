@@ -19,10 +19,11 @@ pub(crate) mod cpus;
 pub(crate) mod file;
 pub(crate) mod hyperv;
 pub(crate) mod text;
+pub(crate) mod trace;
 
 pub use crate::boot::{FlatMode, KernelSource};
 pub use crate::console::ConsoleConfig;
-pub use crate::engine::TraceFormat;
+pub use crate::engine::{TraceFormat, TraceKind};
 pub use crate::hyperv::cpuid::Version as HypervisorVersion;
 pub use crate::hyperv::features::{Feature, Switches};
 pub use crate::vmbus::Version as VmBusVersion;
@@ -31,7 +32,8 @@ pub use crate::vsp::storage::DiskConfig;
 pub use crate::wire::size::Size;
 pub use cpus::Cpus;
 pub use file::FileError;
-pub use hyperv::{Hv, Trace, TraceKind};
+pub use hyperv::Hv;
+pub use trace::Trace;
 
 use crate::memory::Backing;
 use crate::net::attachment::Attachment;

@@ -11,7 +11,7 @@ use super::auto_eoi::{Wait, Watches};
 use super::calls::Calls;
 use super::inbox::Inbox;
 use super::start::start;
-use super::{PortError, Tracer};
+use super::{PortError, TraceKind, Tracer};
 use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::host::lock::{Mutex, RwLock};
@@ -256,15 +256,15 @@ impl Common {
 
     /// A line for an MSR access, if they are traced.
     pub fn trace_msr(&self, vp: VpIndex, number: u32, access: impl FnOnce() -> MsrResult) {
-        if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.kinds().msr) {
-            tracer.line("msr", MsrAccess { vp, number, access: access() });
+        if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.traces(TraceKind::MSR)) {
+            tracer.line(TraceKind::MSR, MsrAccess { vp, number, access: access() });
         }
     }
 
     /// A line for a SynIC event, if they are traced.
     pub fn trace_synic(&self, event: impl FnOnce() -> SynicEvent) {
-        if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.kinds().synic) {
-            tracer.line("synic", event());
+        if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.traces(TraceKind::SYNIC)) {
+            tracer.line(TraceKind::SYNIC, event());
         }
     }
 

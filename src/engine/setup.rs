@@ -10,7 +10,7 @@ use super::common::{Common, clocks};
 use super::inbox::Inbox;
 use super::kernel::KernelEngine;
 use super::user::{LevelEoi, UserEngine};
-use super::{Engine, Tracer};
+use super::{Engine, TraceKind, Tracer};
 use crate::host::limited;
 use crate::host::lock::{Mutex, RwLock};
 use crate::hyperv::cpuid::{self, Identity, Leaf, Version};
@@ -129,8 +129,8 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     };
     let memory = setup.partition.memory().clone();
     let mut calls = setup.calls;
-    if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.kinds().hypercall) {
-        calls.watch(move |observation| tracer.line("hypercall", observation));
+    if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.traces(TraceKind::HYPERCALL)) {
+        calls.watch(move |observation| tracer.line(TraceKind::HYPERCALL, observation));
     }
     let filtered = match setup.kind {
         EngineKind::User => UserEngine::FILTERED,

@@ -6,21 +6,27 @@ use std::time::Instant;
 use crate::host::records::Records;
 use crate::hyperv::trace::Line;
 
-/// Which events are traced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TraceKinds {
+/// A kind of event that can be traced. Whoever traces such events declares it, and `config` lists all kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceKind(&'static str);
+
+impl TraceKind {
     /// Hypercalls that reach us.
-    pub hypercall: bool,
+    pub(crate) const HYPERCALL: Self = Self::named("hypercall");
     /// Accesses to synthetic MSRs that reach us.
-    pub msr: bool,
+    pub(crate) const MSR: Self = Self::named("msr");
     /// Messages, event flags and interrupts.
-    pub synic: bool,
-    /// VMBus control messages and packets.
-    pub vmbus: bool,
-    /// Storage requests and their ends.
-    pub storage: bool,
-    /// Messages of network adapters, and frames.
-    pub network: bool,
+    pub(crate) const SYNIC: Self = Self::named("synic");
+
+    /// Creates a kind. The name is a word of `--trace`.
+    pub(crate) const fn named(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// Returns the name.
+    pub(crate) const fn name(self) -> &'static str {
+        self.0
+    }
 }
 
 /// How the lines of a trace are written.
@@ -37,7 +43,7 @@ pub enum TraceFormat {
 
 /// Writes lines. Whoever does not trace has none.
 pub struct Tracer {
-    kinds: TraceKinds,
+    kinds: Vec<TraceKind>,
     start: Instant,
     records: Records,
     format: TraceFormat,
@@ -67,17 +73,17 @@ impl<T: fmt::Display> fmt::Display for JsonText<T> {
 impl Tracer {
     /// Traces `kinds` of a partition to `records`; times count from now. Lines of text begin with the partition's name if the
     /// output is `shared`.
-    pub fn new(kinds: TraceKinds, format: TraceFormat, records: Records, partition: &str, shared: bool) -> Self {
+    pub fn new(kinds: Vec<TraceKind>, format: TraceFormat, records: Records, partition: &str, shared: bool) -> Self {
         Self { kinds, start: Instant::now(), records, format, partition: partition.to_owned(), shared }
     }
 
-    /// What is traced.
-    pub fn kinds(&self) -> TraceKinds {
-        self.kinds
+    /// Returns `true` if events of that kind are traced.
+    pub fn traces(&self, kind: TraceKind) -> bool {
+        self.kinds.contains(&kind)
     }
 
     /// Writes one line about an event of that kind, without waiting for whoever reads it.
-    pub fn line(&self, kind: &str, event: impl fmt::Display) {
+    pub fn line(&self, kind: TraceKind, event: impl fmt::Display) {
         let elapsed = self.start.elapsed();
         let line = match self.format {
             TraceFormat::Text => {
@@ -86,7 +92,7 @@ impl Tracer {
             }
             TraceFormat::Json => {
                 let (time, partition) = (elapsed.as_secs_f64(), JsonText(&self.partition));
-                let (kind, event) = (JsonText(kind), JsonText(event));
+                let (kind, event) = (JsonText(kind.name()), JsonText(event));
                 format!("{{\"time\":{time:.7},\"partition\":{partition},\"kind\":{kind},\"event\":{event}}}\n")
             }
         };

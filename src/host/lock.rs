@@ -5,8 +5,8 @@
 //! what the lock protects, as it is. So these locks have no errors; in all else they are the standard library's.
 
 use std::sync;
-use std::sync::PoisonError;
 pub(crate) use std::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
 /// A mutual exclusion lock.
@@ -24,6 +24,15 @@ impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock and takes it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lock if nobody has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Returns what the lock protects. No one else can hold it.

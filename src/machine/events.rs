@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::{End, Shared};
+pub use crate::device::DeviceEvent;
+use crate::device::Outlet;
 use crate::host::limited;
 use crate::host::lock::{Condvar, Mutex};
 use crate::vmbus::bus::ChannelFailure;
-use crate::vsp::services::{self, table::Kind};
 
 /// Events that are kept for whoever asks later. A guest can have a device fail again and again.
 const KEPT: usize = 1024;
@@ -21,13 +22,8 @@ pub enum Event {
     Failed(Failure),
     /// The guest asked for a reset and starts again.
     Restarted,
-    /// Something happened to an integration service.
-    Service {
-        /// The name of the service, as in `--services`.
-        name: &'static str,
-        /// What happened, in words.
-        what: String,
-    },
+    /// Something happened to a device.
+    Device(DeviceEvent),
 }
 
 /// The failure of a device, or of other code that the library's user gave to a machine.
@@ -154,10 +150,10 @@ impl Announcer {
         self.failed(Failure::Panicked { what: what.into(), message });
     }
 
-    /// Takes an event of an integration service.
-    pub fn service(&self, kind: Kind, event: &services::Event) {
-        log::debug!("{}: {kind}: {event}", self.name);
-        self.log.push(Event::Service { name: kind.profile().name, what: event.to_string() });
+    /// Returns where devices report their events.
+    pub fn outlet(&self) -> Outlet {
+        let log = self.log.clone();
+        Outlet::new(move |event| log.push(Event::Device(event)))
     }
 
     pub fn restarted(&self) {

@@ -1,45 +1,36 @@
 //! One life of a guest, from the kernel file to power-off or reset.
 
-use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvm_bindings::kvm_cpuid_entry2;
-
+use super::devices::join;
 use super::exits::Counters;
 use super::guest::{Guest, Life, Seat};
-use super::interrupts::{IOAPIC_PAGE, Interrupts};
+use super::interrupts::Interrupts;
+use super::parts::{enter, hypercalls, hypervisor_leaf, load, reserved, summary, whole_pages};
 use super::processors::bind;
 use super::report::Reporter;
 use super::{End, MachineError, Shared, check, test_device, thread_named};
 use crate::boot::symbols::Symbols;
-use crate::boot::{self, KernelSource, acpi};
+use crate::config::IrqchipKind;
 use crate::config::hyperv::Hv;
-use crate::config::{Config, IrqchipKind};
 use crate::engine::{self, Engine, GuestRequest, Setup};
-use crate::guest_images::EMBEDDED;
 use crate::host::limited;
-use crate::host::panics::caught;
-use crate::hyperv::cpuid::Leaf;
-use crate::hyperv::features::EngineKind;
-use crate::hyperv::hypercall::Hypercalls;
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
 use crate::hyperv::types::VpIndex;
-use crate::kvm::cpuid::{self, Topology};
+use crate::kvm::cpuid;
 use crate::kvm::gate::{Gate, Member};
 use crate::kvm::host::Host;
 use crate::kvm::timer;
 use crate::kvm::vp::{Exit, Vp};
-use crate::kvm::{Irqchip, KVM_PAGES, Vm};
+use crate::kvm::{Irqchip, Vm};
 use crate::memory;
-use crate::memory::PAGE_SIZE;
+use crate::platform::clock::MachineClock;
 use crate::platform::mmio::MmioBus;
 use crate::platform::msrs::MsrBus;
 use crate::platform::{Platform, PowerEvent, Wiring, ports};
 
-/// Where the local APICs are, and where interrupt messages are sent to.
-const LOCAL_APICS: Range<u64> = 0xfee0_0000..0xfef0_0000;
 /// Turns that a VP may take to complete an access before it pauses: a string instruction may have many parts, and a guest
 /// chooses how many.
 const MAX_SETTLING: u32 = 16;
@@ -85,8 +76,8 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     if topology.vps() as usize > host.max_vps() {
         return Err(MachineError::TooManyVps { count: topology.vps(), max: host.max_vps() });
     }
-    let engine = check::choose(&host, config.engine)?;
-    log::info!("{}: {}", config.name, summary(config, engine));
+    let kind = check::choose(&host, config.engine)?;
+    log::info!("{}: {}", config.name, summary(config, kind));
     let memory = memory::create(config.memory.size.0, config.memory.backing())?;
     if let Some(warning) = memory::excess(config.memory.size.0) {
         limited::warn!(of: &config.name, "{}: {warning}", config.name);
@@ -105,19 +96,18 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     };
     let partition = Arc::new(partition);
     let interrupts = Interrupts::new(partition.clone());
-    let start = Instant::now();
     let mut platform = Platform::new(Wiring {
         serial_interrupt: interrupts.line(ports::SERIAL_IRQ),
         system_control_interrupt: interrupts.line(ports::SCI_IRQ),
         utc: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
-        monotonic: Box::new(move || start.elapsed()),
+        clock: MachineClock::new(),
         memory_size: config.memory.size.0,
         output: console.output(),
         input: console.input(),
     });
 
     if partition.irqchip() == Irqchip::Split {
-        platform.add_interval_timer(Box::new(move || start.elapsed()));
+        platform.add_interval_timer();
     }
 
     let apic_ids = (0..topology.vps()).map(|index| topology.apic_id(index));
@@ -138,7 +128,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
             let calls = hypercalls(shared, &guest)?;
             Some(engine::create(Setup {
                 machine: config.name.clone(),
-                kind: engine,
+                kind,
                 switches,
                 version: config.hv_version,
                 host: &host,
@@ -182,7 +172,9 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     let mut mmio = MmioBus::new(reserved(config));
     interrupts.attach(&mut mmio).map_err(|error| MachineError::Defect(error.to_string()))?;
     shared.own.attach_mmio(&mut mmio, &guest, announcer)?;
-    shared.begin(engine.clone());
+    // They leave the machine with this life.
+    let _joined = join(&shared.devices, platform.devices().into_iter().chain(interrupts.device()))?;
+    shared.begin(engine.clone(), kind);
     // However this life ends, its engine ends with it, and before that its devices' work.
     let _engine_ends = EngineEnds(shared);
     let _attachment = engine.clone().map(|engine| shared.vmbus.attach(engine)).transpose()?;
@@ -210,74 +202,6 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         VpThread::new(index, vp, shared, &devices).run(processor(index));
     }
     threads.join()
-}
-
-/// The calls of a life: the standard ones, and what the library's user adds.
-fn hypercalls(shared: &Shared, guest: &Guest) -> Result<Hypercalls, MachineError> {
-    let mut calls = Hypercalls::standard();
-    for add in &shared.calls {
-        caught(|| add(&mut calls, guest)).map_err(|message| MachineError::Own {
-            what: "hypercalls".into(),
-            problem: format!("adding them panicked: {message}"),
-        })?;
-    }
-    let announcer = shared.announcer.clone();
-    calls.on_panic(move |what, message| announcer.panicked(what, message));
-    Ok(calls)
-}
-
-/// The guest physical addresses that no device can claim.
-fn reserved(config: &Config) -> Vec<(Range<u64>, &'static str)> {
-    let memory = memory::ranges(config.memory.size.0).into_iter().map(|range| (range, "memory"));
-    let others = [
-        (KVM_PAGES, "KVM's own"),
-        (LOCAL_APICS, "the local APICs'"),
-        // Nobody's on the bus where KVM emulates it.
-        (if config.irqchip == IrqchipKind::Pc { IOAPIC_PAGE } else { 0..0 }, "the IOAPIC's"),
-    ];
-    memory.chain(others).collect()
-}
-
-/// What a machine is made of, in a line.
-fn summary(config: &Config, engine: EngineKind) -> String {
-    let hypervisor = match config.hv {
-        Hv::Off => "plain KVM, without Hyper-V".into(),
-        Hv::On(_) => format!("the {engine} engine"),
-    };
-    let kernel = config.kernel.as_ref().map_or("embedded:vsc".into(), ToString::to_string);
-    let (disks, adapters) = (config.machine_disks().len(), config.machine_networks().len());
-    let (count, size) = (config.cpus.count, config.memory.size);
-    format!(
-        "{kernel} on {hypervisor}, with {count} VPs, {size} of memory, {disks} disks and {adapters} network adapters"
-    )
-}
-
-/// Puts kernel, initrd, command line and ACPI tables into guest memory.
-fn load(config: &Config, partition: &Vm, topology: Topology) -> Result<boot::Entry, MachineError> {
-    let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
-    let tables = acpi::Description { apic_ids, pics: partition.irqchip() == Irqchip::Full };
-    let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
-    let kernel = config.kernel.as_ref().unwrap_or(&embedded);
-    Ok(boot::load(partition.memory(), kernel, config.initrd.as_deref(), &config.cmdline, &tables)?)
-}
-
-/// The whole pages of GPA ranges, counted in pages.
-fn whole_pages(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
-    let pages = ranges.iter().map(|range| range.start.div_ceil(PAGE_SIZE)..range.end / PAGE_SIZE);
-    pages.filter(|pages| !pages.is_empty()).collect()
-}
-
-fn hypervisor_leaf(leaf: Leaf) -> kvm_cpuid_entry2 {
-    let Leaf { function, eax, ebx, ecx, edx } = leaf;
-    kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() }
-}
-
-/// Puts VP 0 where the kernel starts.
-fn enter(vp: &Vp, entry: &boot::Entry) -> Result<(), MachineError> {
-    let mut registers = vp.system_registers()?;
-    entry.apply(&mut registers);
-    vp.set_system_registers(&registers)?;
-    Ok(vp.set_registers(&entry.registers)?)
 }
 
 /// The threads of all VPs but the first. Dropped early, they are stopped.

@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::boot::layout::IOAPIC;
+use crate::device::Device;
 use crate::host::lock::Mutex;
 use crate::kvm::host::HostError;
 use crate::kvm::{Irqchip, Vm};
+use crate::platform::chip;
 use crate::platform::ioapic::{Ioapic, LevelPin};
 use crate::platform::mmio::{MmioBus, MmioDevice, MmioError};
 use crate::platform::{InterruptLine, PowerEvent};
@@ -54,6 +56,11 @@ impl Interrupts {
             }
             None => Ok(()),
         }
+    }
+
+    /// Returns the IOAPIC as a device of the machine, where it is ours.
+    pub fn device(&self) -> Option<Arc<dyn Device>> {
+        self.ioapic.as_ref().map(|ioapic| chip::device("ioapic", ioapic))
     }
 
     /// A processor ended a level-triggered interrupt.

@@ -12,15 +12,17 @@
 //! A machine is a thread for each VP, and the console's. VP 0's thread also builds the machine, starts it again
 //! after a reset where that is wanted, and takes it down: when it ends, nothing of the machine is left.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) mod builder;
 pub mod check;
+mod devices;
 pub(crate) mod end;
 mod error;
 pub(crate) mod events;
@@ -31,10 +33,12 @@ pub mod interface;
 mod interrupts;
 mod over;
 mod own;
+mod parts;
 mod pausing;
 mod prepared;
 mod processors;
 mod report;
+mod run;
 mod services;
 mod test_device;
 mod trace;
@@ -43,7 +47,7 @@ pub use crate::console::{Capture, NotSeen, NotTyped};
 pub use builder::Builder;
 pub use end::{EXIT_CODES, End, code};
 pub use error::MachineError;
-pub use events::{Event, Events, Failure};
+pub use events::{DeviceEvent, Event, Events, Failure};
 pub use exits::Exits;
 pub use guest::{AccessError, Guest, kvm_regs, kvm_sregs};
 pub use pausing::PauseError;
@@ -51,17 +55,17 @@ pub use prepared::Prepared;
 
 use builder::{CallSetup, ConsoleUse, Extras};
 
-use crate::config::{Config, OnReset};
-use crate::console::{Console, ConsoleConfig, ConsoleEvent};
+use crate::config::Config;
+use crate::console::{Console, ConsoleConfig, ConsoleDevice};
+use crate::device::{Device, Devices, Registration};
 use crate::engine::{Engine, Tracer};
 use crate::host::event::EventFd;
-use crate::host::lock::{Mutex, MutexGuard, RwLock};
+use crate::host::lock::{Mutex, RwLock};
 use crate::host::{limited, records};
+use crate::hyperv::features::EngineKind;
 use crate::kvm::gate::Gate;
 use crate::vmbus::bus::{self, FailureSink, VmBus};
-use crate::vsp::network::nics::Nics;
-use crate::vsp::services::set::Services;
-use crate::vsp::storage::disks::Disks;
+use devices::{Providers, Setup};
 use events::Announcer;
 use exits::Counters;
 use guest::Life;
@@ -92,9 +96,10 @@ struct Shared {
     life: RwLock<Option<Arc<Life>>>,
     /// Its devices outlive resets.
     vmbus: VmBus,
-    disks: Disks,
-    nics: Nics,
-    services: Services,
+    providers: Providers,
+    devices: Devices,
+    /// The devices that are the machine's own.
+    joined: Mutex<Vec<Registration>>,
     gate: Arc<Gate>,
     /// Held by whoever pauses the machine, until it is paused.
     pausing: Mutex<()>,
@@ -113,6 +118,8 @@ struct State {
     stopped: bool,
     /// The engine of the present life, once its VPs run.
     engine: Option<Arc<dyn Engine>>,
+    /// Its kind.
+    engine_kind: Option<EngineKind>,
     /// Whether the machine is to be paused, also in its next life.
     paused: bool,
     /// Whether the engine's time stands still.
@@ -131,33 +138,30 @@ impl Machine {
     /// Builds a machine, whose VPs run as soon as the gate is open.
     fn build(config: &Config, extras: Extras, gate: Gate) -> Result<Self, MachineError> {
         let gate = Arc::new(gate);
-        let Extras { console, devices, calls, own, end_on_failure } = extras;
+        let Extras { console, devices: offered, calls, own, end_on_failure } = extras;
         let announcer = Arc::new(Announcer::new(&config.name));
         let failed = |source| MachineError::Descriptor { what: "an eventfd", source };
         records::survive_file_size_limit();
         let tracer = trace::tracer(config, console == ConsoleUse::Labelled)?;
+        let devices = Devices::new(!gate.is_open(), announcer.outlet());
         let vmbus = VmBus::new(bus::Settings {
             gate: gate.clone(),
+            devices: devices.clone(),
             name: config.name.clone(),
             max_version: config.vmbus_max_version,
-            tracer: trace::vmbus(tracer.as_ref()),
+            tracer: trace::lines(tracer.as_ref(), crate::vmbus::trace::KIND),
             failures: FailureSink::new({
                 let announcer = announcer.clone();
                 move |failure| announcer.failed(failure.into())
             }),
         });
         let vps = config.cpus.topology()?.vps();
-        // The primary channel is one VP's.
-        let subchannels = vps.saturating_sub(1) as u16;
-        let disks = Disks::new(vmbus.clone(), subchannels, trace::storage(tracer.as_ref()));
-        disks.attach_all(&config.machine_disks())?;
-        let channels = subchannels.saturating_add(1);
-        let nics = Nics::new(vmbus.clone(), &config.name, channels, trace::network(tracer.as_ref()));
-        nics.attach_all(&config.machine_networks())?;
-        for device in devices {
+        let setup = Setup { config, vmbus: &vmbus, devices: &devices, tracer: tracer.as_ref(), vps };
+        let providers = Providers::new(&setup)?;
+        let joined = devices::join(&devices, [vmbus.as_device()])?;
+        for device in offered {
             vmbus.offer(device)?;
         }
-        let services = services::offer(&vmbus, &config.services, &announcer)?;
         let shared = Arc::new(Shared {
             config: config.clone(),
             calls,
@@ -167,9 +171,9 @@ impl Machine {
             life: RwLock::default(),
             tracer,
             vmbus,
-            disks,
-            nics,
-            services,
+            devices,
+            joined: Mutex::new(joined),
+            providers,
             state: Mutex::new(State { paused: !gate.is_open(), ..State::default() }),
             gate,
             pausing: Mutex::default(),
@@ -197,6 +201,12 @@ impl Machine {
             ConsoleUse::Labelled | ConsoleUse::Configured => (Console::open(&config.console, report)?, None),
         };
         console.pty_path().inspect(|path| log::warn!("{}: the console is at {}", config.name, path.display()));
+        let device = ConsoleDevice {
+            destination: (capture.is_none()).then(|| config.console.clone()),
+            pty: console.pty_path().map(Path::to_owned),
+        };
+        let joined = devices::join(&shared.devices, [Arc::new(device) as Arc<dyn Device>])?;
+        shared.joined.lock().extend(joined);
         let _ = shared.console.set(console);
         let (report, started) = mpsc::sync_channel(1);
         let body = {
@@ -291,16 +301,6 @@ impl Machine {
         &self.shared.vmbus
     }
 
-    /// The machine's disks, to attach and detach some while it runs, and to have the guest notice new sizes.
-    pub fn disks(&self) -> &Disks {
-        &self.shared.disks
-    }
-
-    /// The machine's network adapters, to plug and unplug cables, and to attach and detach some while it runs.
-    pub fn nics(&self) -> &Nics {
-        &self.shared.nics
-    }
-
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.
     pub fn console(&self) -> Option<&Capture> {
         self.capture.as_ref()
@@ -342,6 +342,12 @@ impl Machine {
     }
 }
 
+impl fmt::Debug for Machine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Machine").field("name", &self.shared.config.name).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         if self.thread.is_some() {
@@ -349,141 +355,6 @@ impl Drop for Machine {
             self.stop(End::Terminated);
             self.join();
         }
-    }
-}
-
-impl Shared {
-    /// The whole run, on VP 0's thread: one life of the guest, and another after each reset where that is wanted.
-    fn live(self: Arc<Self>, started: mpsc::SyncSender<()>) -> End {
-        // Also when this thread panics: whoever waits for the end must learn of it.
-        let _over = over::Over(&self);
-        // A pause waits for what is written to the memory of a new life.
-        let mut building = self.gate.join(Box::new(pausing::NeverAsleep));
-        loop {
-            if let Err(error) = incarnation::live(&self, building, &started) {
-                self.end_life(End::Failed(error));
-            }
-            // Before the gate is reopened: a pause that waits for the next life waits until it is built.
-            building = self.gate.join(Box::new(pausing::NeverAsleep));
-            if let Some(end) = self.end_or_restart() {
-                drop(building);
-                self.gate.finish();
-                return self.finish_console(end);
-            }
-            let name = &self.config.name;
-            limited::info!(of: name, "{name}: the guest asked for a reset: it starts again");
-            self.announcer.restarted();
-        }
-    }
-
-    /// How the run ended; none after opening the gate for another life.
-    fn end_or_restart(&self) -> Option<End> {
-        let mut state = self.state();
-        let end = state.end.take();
-        if matches!(end, Some(End::Reset)) && self.config.on_reset == OnReset::Restart {
-            self.gate.reopen();
-            if state.paused {
-                self.gate.close();
-            }
-            return None;
-        }
-        end.or_else(|| Some(End::Failed(MachineError::Defect("the VPs ended without a reason".into()))))
-    }
-
-    /// A life's VPs are about to run, on this engine.
-    fn begin(&self, engine: Option<Arc<dyn Engine>>) {
-        let mut state = self.state();
-        (state.engine, state.time_stands) = (engine, false);
-        if state.paused {
-            state.stop_time();
-        }
-    }
-
-    /// The engine's life is over.
-    fn end_engine(&self) {
-        let engine = self.state().engine.take();
-        // Without the lock: its threads end here, and they may want it.
-        engine.inspect(|engine| engine.shut_down());
-    }
-
-    /// Ends the guest's present life. The first end counts.
-    fn end_life(&self, end: End) {
-        let mut state = self.state();
-        state.end.get_or_insert(end);
-        self.gate.stop();
-    }
-
-    /// Ends the run, and not only the guest's present life, from a device or a handler.
-    fn end_run(&self, end: End) {
-        self.set_end(&mut self.state(), end);
-    }
-
-    fn set_end(&self, state: &mut State, end: End) {
-        match state.end {
-            Some(End::Reset) if self.config.on_reset == OnReset::Restart => state.end = Some(end),
-            _ => drop(state.end.get_or_insert(end)),
-        }
-        self.gate.stop();
-    }
-
-    /// Ends the run from outside.
-    fn stop(&self, end: End) {
-        let mut state = self.state();
-        self.set_end(&mut state, end);
-        if std::mem::replace(&mut state.stopped, true) {
-            self.console.get().inspect(|console| console.cancel());
-        }
-    }
-
-    fn has_timed_out(&self) -> bool {
-        matches!(self.state().end, Some(End::TimedOut(_)))
-    }
-
-    /// Whether somebody outside ended the run, for whom there is more to tell in the log.
-    fn was_ended_by_a_signal(&self) -> bool {
-        matches!(self.state().end, Some(End::Interrupted | End::Terminated))
-    }
-
-    /// Whether the machine is gone, or will be within this time.
-    fn is_over_within(&self, time: Duration) -> bool {
-        let deadline = Instant::now().checked_add(time);
-        loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if let Ok(is_over) = self.ended.is_signalled_within(left) {
-                return is_over;
-            } // interrupted
-        }
-    }
-
-    /// Waits for the last output to reach its reader. A run that was ended from outside waits a moment only.
-    fn finish_console(&self, end: End) -> End {
-        const PATIENCE: Duration = Duration::from_millis(250);
-        let outside = self.state().stopped;
-        let deadline = outside.then(|| Instant::now() + PATIENCE);
-        let written = self.console.get().is_none_or(|console| console.finish(deadline));
-        self.tracer.iter().for_each(|tracer| tracer.finish());
-        if !written && outside {
-            log::warn!("{}: the last output of the guest was not read, and is lost", self.config.name);
-        }
-        // A write that fails after the guest's end spoils the end: the output is not complete.
-        let end = match self.state().end.take() {
-            Some(failure @ End::Failed(_)) => failure,
-            _ => end,
-        };
-        self.console.get().inspect(|console| console.end(&end.to_string()));
-        end
-    }
-
-    /// What the console tells: also while [`finish_console`](Self::finish_console) waits for it.
-    fn console_event(&self, event: ConsoleEvent) {
-        match event {
-            ConsoleEvent::Quit => self.stop(End::Interrupted),
-            ConsoleEvent::Failed(error) => self.end_life(End::Failed(error.into())),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
     }
 }
 

@@ -60,8 +60,13 @@ impl Shared {
         }
         state.stop_time();
         drop(state);
-        self.vmbus.settle();
-        Ok(())
+        self.devices.pause();
+        // A resume that came meanwhile may have found devices that were not paused yet.
+        if self.state().paused {
+            return Ok(());
+        }
+        self.devices.resume();
+        Err(PauseError::Resumed)
     }
 
     pub(super) fn resume(&self) {
@@ -71,7 +76,7 @@ impl Shared {
         // Under the lock: a pause that comes now is not undone.
         self.gate.resume();
         drop(state);
-        self.vmbus.resume();
+        self.devices.resume();
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::events::Announcer;
-use super::{Machine, MachineError};
+use super::MachineError;
+use crate::device::{Devices, Value};
 use crate::vmbus::bus::VmBus;
 use crate::vsp::services::Event;
 use crate::vsp::services::config::ServiceOptions;
@@ -11,21 +11,12 @@ use crate::vsp::services::set::Services;
 use crate::vsp::services::table::Kind;
 
 /// Offers the services that the settings name, and announces their events.
-pub(super) fn offer(
-    bus: &VmBus,
-    options: &ServiceOptions,
-    announcer: &Arc<Announcer>,
-) -> Result<Services, MachineError> {
+pub(super) fn offer(bus: &VmBus, devices: &Devices, options: &ServiceOptions) -> Result<Services, MachineError> {
     options.check()?;
-    let announcer = announcer.clone();
-    let announce = move |kind: Kind, event: &Event| announcer.service(kind, event);
-    Ok(Services::new(bus.clone(), options, Arc::new(announce))?)
-}
-
-impl Machine {
-    /// Returns the integration services, for the package's own tests.
-    #[doc(hidden)]
-    pub fn services(&self) -> &Services {
-        &self.shared.services
-    }
+    let outlet = devices.outlet().clone();
+    let announce = move |kind: Kind, event: &Event| {
+        log::debug!("{kind}: {event}");
+        outlet.tell(kind.profile().name, event.to_string(), Value::Null);
+    };
+    Ok(Services::new(bus.clone(), options, Arc::new(announce), devices.clone())?)
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::MachineError;
 use crate::config::Config;
-use crate::config::hyperv::TraceKind;
-use crate::engine::{TraceFormat, TraceKinds, Tracer};
+use crate::engine::{TraceFormat, TraceKind, Tracer};
 use crate::host::records::{self, Records};
 use crate::vmbus;
 
@@ -25,39 +24,12 @@ pub(super) fn tracer(config: &Config, share: bool) -> Result<Option<Arc<Tracer>>
             })?
         }
     };
-    let has = |kind| trace.kinds.contains(&kind);
-    let kinds = TraceKinds {
-        hypercall: has(TraceKind::Hypercall),
-        msr: has(TraceKind::Msr),
-        synic: has(TraceKind::Synic),
-        vmbus: has(TraceKind::Vmbus),
-        storage: has(TraceKind::Storage),
-        network: has(TraceKind::Network),
-    };
     let shared = share && trace.file.is_none();
-    Ok(Some(Arc::new(Tracer::new(kinds, config.trace_format, records, &config.name, shared))))
+    Ok(Some(Arc::new(Tracer::new(trace.kinds.clone(), config.trace_format, records, &config.name, shared))))
 }
 
-/// The same for VMBus, if it is to be traced.
-pub(super) fn vmbus(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
-    lines(tracer, "vmbus", |kinds| kinds.vmbus)
-}
-
-/// The same for storage, if it is to be traced.
-pub(super) fn storage(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
-    lines(tracer, "storage", |kinds| kinds.storage)
-}
-
-/// The same for network adapters, if they are to be traced.
-pub(super) fn network(tracer: Option<&Arc<Tracer>>) -> Option<vmbus::trace::Tracer> {
-    lines(tracer, "network", |kinds| kinds.network)
-}
-
-fn lines(
-    tracer: Option<&Arc<Tracer>>,
-    kind: &'static str,
-    wanted: fn(TraceKinds) -> bool,
-) -> Option<vmbus::trace::Tracer> {
-    let tracer = tracer.filter(|tracer| wanted(tracer.kinds()))?.clone();
+/// Returns the tracer of a part of the machine, if its events are to be traced.
+pub(super) fn lines(tracer: Option<&Arc<Tracer>>, kind: TraceKind) -> Option<vmbus::trace::Tracer> {
+    let tracer = tracer.filter(|tracer| tracer.traces(kind))?.clone();
     Some(vmbus::trace::Tracer::new(move |line| tracer.line(kind, line)))
 }

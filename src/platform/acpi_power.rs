@@ -4,7 +4,11 @@
 //! The hardware is always in ACPI mode, so its FADT has no SMI command port. Of the wake-up and alarm events, only the
 //! power button occurs. The timer's carry sets its status bit but raises no interrupt.
 
+use serde_json::json;
+
+use super::chip::Chip;
 use super::{Clock, InterruptLine, PortDevice, PowerEvent, ports};
+use crate::device::Value;
 
 /// Offsets of the blocks from [`ports::ACPI_POWER`].
 const STATUS: u16 = ports::PM1A_EVENT - ports::ACPI_POWER.start;
@@ -158,6 +162,12 @@ impl PortDevice for ResetControl {
 }
 
 const _: () = assert!(ports::RESET_VALUE == ResetControl::SYSTEM | ResetControl::RESET);
+
+impl Chip for AcpiPower {
+    fn inspect(&self) -> Value {
+        json!({ "status": self.status, "enable": self.enable, "control": self.control })
+    }
+}
 
 #[cfg(test)]
 #[path = "acpi_power_tests.rs"]

@@ -4,7 +4,11 @@
 //! the cursor does not read back as written. The memory there is plain RAM. The text is not displayed: the console is
 //! the serial port.
 
+use serde_json::json;
+
+use super::chip::Chip;
 use super::{PortDevice, PowerEvent};
+use crate::device::Value;
 
 /// Ports, relative to the index register.
 const INDEX: u16 = 0;
@@ -84,6 +88,12 @@ impl PortDevice for Cga {
             self.write_port(port, *byte);
         }
         None
+    }
+}
+
+impl Chip for Cga {
+    fn inspect(&self) -> Value {
+        json!({ "mode": self.mode, "colour": self.colour, "registers": self.registers })
     }
 }
 

@@ -8,7 +8,11 @@
 //!
 //! KVM has no A20 gate: the line's state is stored and read back, but address bit 20 is always used.
 
+use serde_json::json;
+
+use super::chip::Chip;
 use super::{PortDevice, PowerEvent};
+use crate::device::Value;
 
 /// Offsets of the data port and of the command and status port from the controller's first port.
 const DATA: u16 = 0;
@@ -193,6 +197,17 @@ impl PortDevice for SystemControlPortA {
         let value = *data.first()?;
         self.value = value & !Self::FAST_RESET;
         (value & Self::FAST_RESET != 0).then_some(PowerEvent::Reset)
+    }
+}
+
+impl Chip for I8042 {
+    fn inspect(&self) -> Value {
+        json!({
+            "command-byte": self.memory[0],
+            "output-port": self.output_port,
+            "status": self.status(),
+            "waiting-byte": self.output,
+        })
     }
 }
 

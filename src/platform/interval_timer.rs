@@ -7,7 +7,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
+use super::chip::Chip;
 use super::{Clock, PortDevice, PowerEvent};
+use crate::device::Value;
 
 /// Frequency in Hz.
 const FREQUENCY: u128 = 1_193_182;
@@ -245,6 +249,14 @@ impl PortDevice for IntervalTimer {
             }
         }
         None
+    }
+}
+
+impl Chip for IntervalTimer {
+    fn inspect(&self) -> Value {
+        let channel =
+            |channel: &Channel| json!({ "mode": channel.mode, "reload": channel.reload, "gate": channel.gate });
+        json!({ "channels": self.channels.iter().map(channel).collect::<Vec<_>>() })
     }
 }
 

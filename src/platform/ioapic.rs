@@ -3,6 +3,10 @@
 //! Devices pulse their pins; no level stays asserted. A level-triggered pin is delivered once, and again only after the
 //! guest's EOI, as on the chip.
 
+use serde_json::json;
+
+use super::chip::Chip;
+use crate::device::Value;
 use crate::kvm::routes::Message;
 
 /// Number of redirection table entries, one for each input pin.
@@ -136,6 +140,24 @@ fn message(entry: u64) -> Message {
     let level = if entry & LEVEL != 0 { ASSERT | LEVEL as u32 } else { 0 };
     // Vector and delivery mode have the same position in both.
     Message { address: 0xfee0_0000 | destination << 12 | logical, data: entry as u32 & 0x7ff | level }
+}
+
+impl Chip for Ioapic {
+    /// Returns the pins that are not masked.
+    fn inspect(&self) -> Value {
+        let pins = self.entries.iter().enumerate().filter(|(_, entry)| **entry & MASKED == 0);
+        let pin = |(pin, entry): (usize, &u64)| {
+            json!({
+                "pin": pin,
+                "vector": entry & VECTOR,
+                "level": entry & LEVEL != 0,
+                "in-service": entry & REMOTE_IRR != 0,
+                "waiting": self.pending & 1 << pin != 0,
+                "destination": entry >> 56,
+            })
+        };
+        json!({ "pins": pins.map(pin).collect::<Vec<_>>() })
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@
 pub(crate) mod acpi_power;
 pub(crate) mod bus;
 pub(crate) mod cga;
+pub(crate) mod chip;
 mod claims;
+pub(crate) mod clock;
 pub(crate) mod debug_ports;
 pub(crate) mod i8042;
 pub(crate) mod interval_timer;
@@ -29,9 +31,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::console::{ConsoleInput, ConsoleOutput};
+use crate::device::Device;
 use crate::host::lock::Mutex;
 use crate::kvm::gate::Gate;
 use bus::PortBus;
+use clock::MachineClock;
 
 /// A request from the guest to its machine, made by accessing a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +74,8 @@ pub(crate) struct Wiring {
     pub system_control_interrupt: InterruptLine,
     /// The wall clock: UTC since the Unix epoch.
     pub utc: Clock,
-    /// A monotonic clock with any origin, for the ACPI PM timer.
-    pub monotonic: Clock,
+    /// The clock of the timers.
+    pub clock: MachineClock,
     /// Size of the guest's memory in bytes, for the RTC's memory.
     pub memory_size: u64,
     /// Destination of the guest's output.
@@ -98,6 +102,9 @@ pub(crate) struct Platform {
     bus: PortBus,
     output: ConsoleOutput,
     power: Arc<Mutex<acpi_power::AcpiPower>>,
+    clock: MachineClock,
+    /// The chips as devices of the machine.
+    devices: Vec<Arc<dyn Device>>,
 }
 
 impl Platform {
@@ -106,16 +113,25 @@ impl Platform {
         let serial = serial::Serial::new(wiring.serial_interrupt, wiring.output.clone(), wiring.input.clone());
         let serial = Arc::new(Mutex::new(serial));
         serial::listen(&serial, &wiring.input);
-        let power = acpi_power::AcpiPower::new(wiring.monotonic, wiring.system_control_interrupt);
+        let power = acpi_power::AcpiPower::new(wiring.clock.reader(), wiring.system_control_interrupt);
         let power = Arc::new(Mutex::new(power));
         let cga = Arc::new(Mutex::new(cga::Cga::default()));
         let i8042 = Arc::new(Mutex::new(i8042::I8042::new()));
+        let rtc = Arc::new(Mutex::new(rtc::Rtc::new(wiring.utc, wiring.memory_size)));
+        let devices = vec![
+            chip::device("clock", wiring.clock.chip()),
+            chip::device("serial", &serial),
+            chip::device("rtc", &rtc),
+            chip::device("acpi", &power),
+            chip::device("i8042", &i8042),
+            chip::device("cga", &cga),
+        ];
 
         let mut bus = PortBus::new();
         let debug_port = debug_ports::DebugPort::new(wiring.output.clone());
         for (range, origin, device) in [
             (ports::SERIAL, ports::SERIAL.start, serial as bus::SharedDevice),
-            (ports::RTC, ports::RTC.start, bus::shared(rtc::Rtc::new(wiring.utc, wiring.memory_size))),
+            (ports::RTC, ports::RTC.start, rtc),
             (ports::I8042_DATA, ports::I8042_DATA.start, i8042.clone()),
             (ports::I8042_COMMAND, ports::I8042_DATA.start, i8042),
             (ports::SYSTEM_CONTROL_A, ports::SYSTEM_CONTROL_A.start, bus::shared(i8042::SystemControlPortA::new())),
@@ -128,7 +144,7 @@ impl Platform {
         ] {
             bus.attach(range, origin, device).expect("the platform's own ranges do not overlap");
         }
-        Self { bus, output: wiring.output, power }
+        Self { bus, output: wiring.output, power, clock: wiring.clock, devices }
     }
 
     /// Returns the bus, for devices that the machine adds before the VPs run.
@@ -167,13 +183,19 @@ impl Platform {
         event
     }
 
-    /// Adds an interval timer that counts by `clock`, which is monotonic, for machines whose KVM emulates none.
-    pub fn add_interval_timer(&mut self, clock: Clock) {
-        let timer = Arc::new(Mutex::new(interval_timer::IntervalTimer::new(clock)));
+    /// Adds an interval timer, for machines whose KVM emulates none.
+    pub fn add_interval_timer(&mut self) {
+        let timer = Arc::new(Mutex::new(interval_timer::IntervalTimer::new(self.clock.reader())));
+        self.devices.push(chip::device("pit", &timer));
         for range in [ports::INTERVAL_TIMER, ports::SYSTEM_CONTROL_B] {
             let attached = self.bus.attach(range, ports::INTERVAL_TIMER.start, timer.clone());
             attached.expect("the platform's own ranges do not overlap");
         }
+    }
+
+    /// Returns the chips as devices of the machine.
+    pub fn devices(&self) -> Vec<Arc<dyn Device>> {
+        self.devices.clone()
     }
 
     /// Returns the power button. A guest with an ACPI driver shuts down when it is pressed.

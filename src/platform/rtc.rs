@@ -13,7 +13,11 @@
 mod calendar;
 mod cmos;
 
+use serde_json::json;
+
+use super::chip::Chip;
 use super::{Clock, PortDevice, PowerEvent};
+use crate::device::Value;
 use calendar::Moment;
 
 const SECONDS: u8 = 0x00;
@@ -297,6 +301,16 @@ impl PortDevice for Rtc {
             }
         }
         None
+    }
+}
+
+impl Chip for Rtc {
+    fn inspect(&self) -> Value {
+        json!({
+            "offset-seconds": self.offset.div_euclid(SECOND) as i64,
+            "register-a": self.byte(REGISTER_A),
+            "register-b": self.byte(REGISTER_B),
+        })
     }
 }
 

@@ -7,10 +7,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use serde_json::json;
 use vm_superio::Trigger;
 
+use super::chip::Chip;
 use super::{InterruptLine, PortDevice, PowerEvent};
 use crate::console::{ConsoleInput, ConsoleOutput};
+use crate::device::Value;
 use crate::host::lock::Mutex;
 
 /// The receive buffer, or the divisor's low byte.
@@ -33,16 +36,21 @@ impl Trigger for Line {
 pub struct Serial {
     uart: vm_superio::Serial<Line, vm_superio::serial::NoEvents, ConsoleOutput>,
     input: Arc<ConsoleInput>,
+    /// Typed bytes wait in `input` while the machine is paused.
+    is_paused: bool,
 }
 
 impl Serial {
     /// Creates a serial port that prints to `output` and receives from `input`. See also [`listen`].
     pub fn new(interrupt: InterruptLine, output: ConsoleOutput, input: Arc<ConsoleInput>) -> Self {
-        Self { uart: vm_superio::Serial::new(Line(interrupt), output), input }
+        Self { uart: vm_superio::Serial::new(Line(interrupt), output), input, is_paused: false }
     }
 
     /// Moves as many typed bytes into the FIFO as it has room for.
     pub fn receive(&mut self) {
+        if self.is_paused {
+            return;
+        }
         let mut bytes = [0; 64];
         loop {
             // In loopback mode the line is disconnected, and typed bytes wait.
@@ -100,6 +108,31 @@ impl PortDevice for Serial {
             self.write_register(register as u8, *byte);
         }
         None
+    }
+}
+
+impl Chip for Serial {
+    fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    fn resume(&mut self) {
+        self.is_paused = false;
+        self.receive();
+    }
+
+    fn inspect(&self) -> Value {
+        let state = self.uart.state();
+        json!({
+            "divisor": u16::from_le_bytes([state.baud_divisor_low, state.baud_divisor_high]),
+            "interrupt-enable": state.interrupt_enable,
+            "interrupt-identification": state.interrupt_identification,
+            "line-control": state.line_control,
+            "line-status": state.line_status,
+            "modem-control": state.modem_control,
+            "modem-status": state.modem_status,
+            "received-bytes": state.in_buffer.len(),
+        })
     }
 }
 

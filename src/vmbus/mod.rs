@@ -27,7 +27,7 @@ pub(crate) mod message;
 mod offer;
 pub(crate) mod packet;
 mod port;
-pub(crate) mod requests;
+mod requests;
 pub(crate) mod ring;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -13,7 +13,11 @@ use super::wire::{
     MessageHeader, MessageType, ModifyChannel, ModifyChannelResponse, OfferChannel, OpenChannel, OpenResult,
     TlConnectRequest, TlConnectResult, VersionResponse,
 };
+use crate::engine::TraceKind;
 use crate::wire::guid::{Guid, interface};
+
+/// Control messages, and the headers of packets.
+pub(crate) const KIND: TraceKind = TraceKind::named("vmbus");
 
 /// The output of a trace. Lines come without a line end, from any thread, possibly under a lock of the bus.
 #[derive(Clone)]

@@ -39,6 +39,9 @@
 
 use std::sync::Arc;
 
+#[doc(no_inline)]
+pub use serde_json::{Value, json};
+
 pub use super::connection::GpadlTable;
 pub use super::gpadl::{Gpadl, RangeError};
 pub use super::offer::Offer;
@@ -47,6 +50,7 @@ pub use super::port::Port;
 pub use super::requests::{Requested, Requests, Unsent};
 pub use super::ring::{IncomingRing, NewPacket, OutgoingRing, Packet, RingError, Signal, WriteError};
 pub use super::wire::{UserDefined, offer_flags};
+pub use crate::device::CommandError;
 pub use crate::memory::GuestMemory;
 pub use crate::memory::buffer::{BufferError, GuestBuffer};
 
@@ -56,9 +60,34 @@ use super::ring::Tap;
 use super::trace::{PacketLine, Tracer};
 
 /// A device.
+///
+/// The machine keeps it among its other devices: see [`Machine::inspect`](crate::Machine::inspect) and
+/// [`Machine::command`](crate::Machine::command).
 pub trait Vsp: Send {
     /// Returns the device's offer.
     fn offer(&self) -> Offer;
+
+    /// Returns the device's name, which is unique in the machine: lower-case letters, digits, `-` and `.`.
+    fn name(&self) -> String {
+        let Offer { interface, instance, .. } = self.offer();
+        format!("vsp-{interface}-{instance}")
+    }
+
+    /// Returns what there is to know about the device, as an object of names and values.
+    fn inspect(&self) -> Value {
+        Value::Null
+    }
+
+    /// Carries out a command of the host.
+    ///
+    /// # Errors
+    /// Returns an error for an unknown command, wrong arguments, or a failure.
+    fn command(&mut self, name: &str, _arguments: &Value) -> Result<Value, CommandError> {
+        Err(CommandError::unknown(name, &[]))
+    }
+
+    /// Returns the device to its state at power-on, because its guest starts again. No channel is open.
+    fn reset(&mut self) {}
 
     /// Opens one of the device's channels for the guest's driver: the primary channel, or a subchannel that the device
     /// [offered](Port::offer_subchannels).

@@ -16,13 +16,14 @@ const FLOORS: [&[&str]; 21] = [
     // defines its own.
     &["config"],
     &["vsp"],
-    // What every device does when its machine pauses, resumes, is reset or saved.
-    &["device"],
     &["vmbus"],
     &["engine"],
     &["hyperv"],
     &["platform"],
     &["console"],
+    // What every device does when its machine pauses, resumes, is reset or saved. Each device implements it in its own
+    // folder.
+    &["device"],
     &["boot"],
     // Bytes alone. A machine that is given no kernel boots them.
     &["guest_images"],

@@ -49,7 +49,7 @@ fn a_guest_in_c_uses_all_services() {
     machine.console().unwrap().wait_for(seen, grown(Duration::from_secs(60))).unwrap();
     let words: Vec<_> = machine
         .events()
-        .filter_map(|event| if let Event::Service { what, .. } = event { Some(what) } else { None })
+        .filter_map(|event| if let Event::Device(event) = event { Some(event.what) } else { None })
         .collect();
     for what in
         ["OkApplicationsUnknown", "the guest's addresses are 10.0.2.15", "version 3.2, framework 3.0", "NoContact"]

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
+use serde_json::{Value, json};
+
 use super::channel::ChannelThread;
 use super::port::ChannelPort;
 use super::{ChannelFailure, ConnectError, Device, DeviceId, FailureSink, Settings, thread_named};
@@ -23,6 +25,7 @@ use crate::vmbus::connection::{self, BusAction, BusActions, Connection, OfferErr
 use crate::vmbus::ids::{ChannelId, ConnectionId, GpadlId, Version};
 use crate::vmbus::trace::{MessageLine, Tracer};
 use crate::vmbus::vsp::ServiceError;
+use crate::wire::guid::interface;
 
 /// The connection; see the module's description.
 pub(super) struct Link {
@@ -63,7 +66,7 @@ struct Open {
 
 impl Link {
     pub fn new(settings: &Settings, child: Arc<dyn Child>) -> io::Result<Arc<Self>> {
-        let Settings { name, max_version, tracer, failures, gate } = settings.clone();
+        let Settings { name, max_version, tracer, failures, gate, devices: _ } = settings.clone();
         let settings = connection::Settings { max_version, vp_count: child.vp_count() };
         let state = State {
             connection: Connection::new(child.memory().clone(), settings),
@@ -151,6 +154,24 @@ impl Link {
         if thread.join().is_err() {
             limited::error!(of: &self.name, "{}: the thread of a channel panicked", self.name);
         }
+    }
+
+    /// Returns what there is to know about the channels.
+    pub fn inspect(&self) -> Vec<Value> {
+        let state = self.lock();
+        let channel = |(id, entry): (&ChannelId, &Entry)| {
+            let offer = entry.device.as_ref().map(|device| &device.offer);
+            json!({
+                "id": id.0,
+                "interface": offer.and_then(|offer| interface::name(offer.interface)),
+                "instance": offer.map(|offer| offer.instance.to_string()),
+                "subchannel": entry.subchannel_index,
+                "open": entry.open.is_some(),
+                "vp": entry.open.as_ref().and_then(|open| open.port.vp()).map(|vp| vp.0),
+                "rescinded": entry.device.is_none(),
+            })
+        };
+        state.channels.iter().map(channel).collect()
     }
 
     pub fn version(&self) -> Option<Version> {

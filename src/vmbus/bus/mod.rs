@@ -23,22 +23,24 @@ use super::connection::{BusActions, Connection, MAX_CHANNELS, OfferError};
 use super::ids::{ChannelId, Version};
 use super::trace::Tracer;
 use super::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
+use crate::device::{Devices, Registration};
 use crate::engine::{Child, PortError};
 use crate::host::limited;
 use crate::host::lock::{Mutex, MutexGuard};
 use crate::host::panics::caught;
 use crate::kvm::gate::Gate;
-use crate::wire::guid::Guid;
 
 mod channel;
 mod failure;
 mod link;
+mod offered;
 mod port;
 mod timer;
 
 pub use failure::{ChannelFailure, FailureSink};
 
 use link::Link;
+use offered::Offered;
 
 /// The settings of a bus.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub struct Settings {
     pub failures: FailureSink,
     /// Where the threads of channels stop while the machine is paused.
     pub gate: Arc<Gate>,
+    /// The devices of the machine, which those of the bus join.
+    pub devices: Devices,
 }
 
 impl Default for Settings {
@@ -63,6 +67,7 @@ impl Default for Settings {
             tracer: None,
             failures: FailureSink::default(),
             gate: Arc::default(),
+            devices: Devices::default(),
         }
     }
 }
@@ -132,6 +137,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     devices: BTreeMap<DeviceId, Arc<Device>>,
+    /// The devices of the machine that stand for devices of the bus.
+    joined: BTreeMap<DeviceId, Registration>,
     next_device: u64,
     link: Option<Arc<Link>>,
 }
@@ -143,11 +150,40 @@ impl VmBus {
         Self(Arc::new(Inner { settings, state: Mutex::default() }))
     }
 
-    /// Offers a device: to the running guest at once, and to later guests.
+    /// Offers a device: to the running guest at once, and to later guests. It joins the devices of the machine under its
+    /// [name](Vsp::name).
     ///
     /// # Errors
     /// Returns an [`OfferError`].
     pub fn offer(&self, vsp: Box<dyn Vsp>) -> Result<DeviceId, OfferError> {
+        let name = vsp.name();
+        let (id, part) = self.offer_part(vsp)?;
+        // Without the lock: a machine that pauses calls its devices, of which the bus is one.
+        match self.0.settings.devices.add(Arc::new(Offered { name, part })) {
+            Ok(joined) => {
+                let mut state = self.lock();
+                // It may have been rescinded meanwhile.
+                let outlived = match state.devices.contains_key(&id) {
+                    true => state.joined.insert(id, joined),
+                    false => Some(joined),
+                };
+                drop(state);
+                drop(outlived);
+                Ok(id)
+            }
+            Err(error) => {
+                self.rescind(id);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Offers a device that is a part of others, which join the devices of the machine themselves.
+    pub(crate) fn offer_provider(&self, vsp: Box<dyn Vsp>) -> Result<DeviceId, OfferError> {
+        self.offer_part(vsp).map(|(id, _)| id)
+    }
+
+    fn offer_part(&self, vsp: Box<dyn Vsp>) -> Result<(DeviceId, Arc<Device>), OfferError> {
         let offer = vsp.offer().subchannel(0);
         let mut state = self.lock();
         let Offer { interface, instance, subchannel_index, .. } = offer;
@@ -168,8 +204,8 @@ impl VmBus {
             return Err(error);
         }
         state.next_device += 1;
-        state.devices.insert(id, device);
-        Ok(id)
+        state.devices.insert(id, device.clone());
+        Ok((id, device))
     }
 
     /// Removes a device at once, even if the guest uses it. Returns `false` if it is already gone.
@@ -192,15 +228,17 @@ impl VmBus {
     fn take_back(&self, device: DeviceId, take_back: fn(&mut Connection, ChannelId) -> BusActions) -> bool {
         let mut state = self.lock();
         let found = state.devices.remove(&device);
+        let joined = state.joined.remove(&device);
         let shares = state.link.as_ref().map(|link| link.take_back(device, take_back));
         // Dropping a device may take long, and may use the bus.
         drop(state);
-        drop(shares);
+        drop((joined, shares));
         found.is_some()
     }
 
     /// Returns the device with these GUIDs, if it is offered.
-    pub fn device(&self, interface: Guid, instance: Guid) -> Option<DeviceId> {
+    #[doc(hidden)]
+    pub fn device(&self, interface: crate::wire::guid::Guid, instance: crate::wire::guid::Guid) -> Option<DeviceId> {
         let state = self.lock();
         let mut devices = state.devices.values();
         devices.find(|device| device.offer.is_of(interface, instance)).map(|device| device.id)
@@ -216,17 +254,8 @@ impl VmBus {
         self.lock().link.as_ref().and_then(|link| link.version())
     }
 
-    /// Completes a pause: the gate has stopped the threads of the channels, and after this no other thread writes to guest memory
-    /// on the bus's account. Control messages and signals wait for [`resume`](Self::resume).
-    pub(crate) fn settle(&self) {
-        let link = self.lock().link.clone();
-        link.inspect(|link| link.settle());
-    }
-
-    /// Sends what had to wait during a pause. The gate has been opened.
-    pub(crate) fn resume(&self) {
-        let link = self.lock().link.clone();
-        link.inspect(|link| link.resume());
+    fn link(&self) -> Option<Arc<Link>> {
+        self.lock().link.clone()
     }
 
     /// Offers the devices to a guest, until the attachment is dropped.

@@ -84,6 +84,11 @@ impl ChannelPort {
         self.target().vp = Some(vp);
     }
 
+    /// Returns the VP that signals interrupt, while the channel is open.
+    pub fn vp(&self) -> Option<VpIndex> {
+        self.target().vp
+    }
+
     /// Makes the thread release a GPADL.
     pub fn release(&self, gpadl: GpadlId) {
         self.leaving().push(gpadl);

@@ -41,6 +41,9 @@ pub enum OfferError {
     /// No channel id is free.
     #[error("VMBus has room for {MAX_CHANNELS} channels; offer fewer devices or subchannels")]
     TooMany,
+    /// Another device of the machine has the device's name.
+    #[error(transparent)]
+    Name(#[from] crate::device::AddError),
 }
 
 impl Connection {

@@ -19,9 +19,11 @@ use std::sync::Arc;
 
 use super::config::{NetworkOptions, NetworkOptionsError, check_all};
 use super::nic::Nic;
+use super::nic::device::NicDevice;
 use super::nvsp::device::Device;
 use super::provider::NetworkVsp;
 use super::rndis::adapter::{Adapter, Settings};
+use crate::device::{Devices, Registration};
 use crate::host::lock::Mutex;
 use crate::net::attachment::Attachment;
 use crate::net::mac::MacAddress;
@@ -62,7 +64,7 @@ impl From<io::Error> for AttachNicError {
 
 impl AttachNicError {
     /// Returns `true` if the host failed, and `false` if the settings are wrong.
-    pub fn is_hosts(&self) -> bool {
+    pub(crate) fn is_hosts(&self) -> bool {
         match self {
             Self::Backend(error) => error.is_hosts(),
             Self::Offer(_) => true,
@@ -77,6 +79,8 @@ pub struct Nics {
     partition: String,
     channels: u16,
     tracer: Option<Tracer>,
+    /// The devices of the machine, which the adapters join.
+    devices: Devices,
     /// The adapters by number.
     nics: Mutex<BTreeMap<u8, Attached>>,
 }
@@ -85,13 +89,15 @@ struct Attached {
     nic: Arc<Nic>,
     address: MacAddress,
     device: DeviceId,
+    joined: Registration,
 }
 
 impl Nics {
     /// Creates an empty set. Adapters will be offered on `bus`, each with up to `channels` channels, and `tracer` will
-    /// trace their messages.
-    pub(crate) fn new(bus: VmBus, partition: &str, channels: u16, tracer: Option<Tracer>) -> Self {
-        Self { bus, partition: partition.to_string(), channels: channels.max(1), tracer, nics: Mutex::default() }
+    /// trace their messages, and they will join `devices`.
+    pub(crate) fn new(bus: VmBus, partition: &str, channels: u16, tracer: Option<Tracer>, devices: Devices) -> Self {
+        let (partition, channels) = (partition.to_string(), channels.max(1));
+        Self { bus, partition, channels, tracer, devices, nics: Mutex::default() }
     }
 
     /// Attaches all configured adapters.
@@ -135,8 +141,9 @@ impl Nics {
         // There is no network, and a guest that sees the link down does not wait for one.
         nic.set_link(options.attachment != Attachment::None);
         let vsp = NetworkVsp::numbered(nic.clone(), number).traced(self.tracer.clone());
-        let device = self.bus.offer(Box::new(vsp))?;
-        nics.insert(number, Attached { nic, address, device });
+        let joined = self.devices.add(Arc::new(NicDevice { number, nic: nic.clone() })).map_err(OfferError::from)?;
+        let device = self.bus.offer_provider(Box::new(vsp))?;
+        nics.insert(number, Attached { nic, address, device, joined });
         Ok(number)
     }
 
@@ -147,7 +154,8 @@ impl Nics {
     /// adapter is rescinded when the guest has stopped sending. That takes a quarter of a second, or three seconds if
     /// the guest continues.
     pub fn detach(&self, number: u8) -> bool {
-        let Some(Attached { nic, device, .. }) = self.nics.lock().remove(&number) else { return false };
+        let Some(Attached { nic, device, joined, .. }) = self.nics.lock().remove(&number) else { return false };
+        drop(joined);
         nic.unplug();
         nic.quiet_down();
         self.bus.retire(device)

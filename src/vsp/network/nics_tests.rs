@@ -3,7 +3,7 @@ use crate::net::attachment::Attachment;
 use crate::wire::guid::interface;
 
 fn nics(channels: u16) -> Nics {
-    Nics::new(VmBus::default(), "test", channels, None)
+    Nics::new(VmBus::default(), "test", channels, None, Devices::default())
 }
 
 fn none() -> NetworkOptions {

@@ -14,10 +14,14 @@ use super::rndis::wire::{
     Complete, HEADER, IndicateStatus, Initialize, InitializeComplete, MessageHeader, MessageType as RndisType,
     QueryComplete, Request, RequestId, ResetComplete,
 };
+use crate::engine::TraceKind;
 use crate::net::offload::headers::{Headers, IpVersion, be16, protocol};
 use crate::net::offload::vlan::TagControl;
 use crate::vmbus::ids::ChannelId;
 use crate::vmbus::trace::Tracer;
+
+/// NVSP and RNDIS messages, and frames.
+pub(crate) const KIND: TraceKind = TraceKind::named("network");
 
 /// Number of bytes of an object that are shown.
 const SHOWN: usize = 32;

@@ -14,6 +14,7 @@
 use serde::Serialize;
 
 pub mod config;
+mod device;
 pub mod file_copy;
 pub mod heartbeat;
 pub mod kvp;

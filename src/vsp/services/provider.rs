@@ -16,9 +16,8 @@ use super::wire::MAX_PACKET;
 use super::{Event, Request, create};
 use crate::host::lock::Mutex;
 use crate::vmbus::packet::PacketKind;
-use crate::vmbus::requests::{Requested, Requests, Unsent};
 use crate::vmbus::ring::NewPacket;
-use crate::vmbus::vsp::{Channel, Handler, Offer, Port, ServiceError, Vsp};
+use crate::vmbus::vsp::{Channel, Handler, Offer, Port, Requested, Requests, ServiceError, Unsent, Vsp};
 
 /// Maximum number of requests that wait for the handler.
 const MAX_WAITING: usize = 256;

@@ -1,11 +1,14 @@
 //! The services of a machine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::config::ServiceOptions;
+use super::device::ServiceDevice;
 use super::provider::{EventSink, ServiceHandle, ServiceVsp};
 use super::service::Forced;
 use super::table::Kind;
+use crate::device::{Devices, Registration};
 use crate::host::lock::Mutex;
 use crate::vmbus::bus::{DeviceId, VmBus};
 use crate::vmbus::connection::OfferError;
@@ -14,16 +17,23 @@ use crate::vmbus::connection::OfferError;
 pub struct Services {
     bus: VmBus,
     events: EventSink,
-    enabled: Mutex<BTreeMap<Kind, (DeviceId, ServiceHandle)>>,
+    devices: Devices,
+    enabled: Mutex<BTreeMap<Kind, Enabled>>,
+}
+
+struct Enabled {
+    device: DeviceId,
+    handle: ServiceHandle,
+    joined: Registration,
 }
 
 impl Services {
-    /// Offers the services that the settings name. Their events go to `events`.
+    /// Offers the services that the settings name. Their events go to `events`, and they join `devices`.
     ///
     /// # Errors
     /// Returns an error if one cannot be offered.
-    pub fn new(bus: VmBus, options: &ServiceOptions, events: EventSink) -> Result<Self, OfferError> {
-        let services = Self { bus, events, enabled: Mutex::default() };
+    pub fn new(bus: VmBus, options: &ServiceOptions, events: EventSink, devices: Devices) -> Result<Self, OfferError> {
+        let services = Self { bus, events, devices, enabled: Mutex::default() };
         for (kind, forced) in options.services() {
             services.enable(kind, forced)?;
         }
@@ -36,23 +46,28 @@ impl Services {
     /// Returns an error if it cannot be offered.
     pub fn enable(&self, kind: Kind, forced: Forced) -> Result<ServiceHandle, OfferError> {
         let mut enabled = self.enabled.lock();
-        if let Some((_, handle)) = enabled.get(&kind) {
+        if let Some(Enabled { handle, .. }) = enabled.get(&kind) {
             return Ok(handle.clone());
         }
         let vsp = ServiceVsp::new(kind, forced, self.events.clone());
         let handle = vsp.handle();
-        enabled.insert(kind, (self.bus.offer(Box::new(vsp))?, handle.clone()));
+        let joined = self.devices.add(Arc::new(ServiceDevice(handle.clone())))?;
+        let device = self.bus.offer_provider(Box::new(vsp))?;
+        enabled.insert(kind, Enabled { device, handle: handle.clone(), joined });
         Ok(handle)
     }
 
     /// Rescinds a service. Returns `false` if it is not offered. Requests that are under way fail.
     pub fn disable(&self, kind: Kind) -> bool {
         let removed = self.enabled.lock().remove(&kind);
-        removed.is_some_and(|(device, _)| self.bus.rescind(device))
+        removed.is_some_and(|Enabled { device, joined, .. }| {
+            drop(joined);
+            self.bus.rescind(device)
+        })
     }
 
     /// Returns a service, if it is offered.
     pub fn get(&self, kind: Kind) -> Option<ServiceHandle> {
-        self.enabled.lock().get(&kind).map(|(_, handle)| handle.clone())
+        self.enabled.lock().get(&kind).map(|enabled| enabled.handle.clone())
     }
 }

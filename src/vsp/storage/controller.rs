@@ -222,7 +222,8 @@ impl Controller {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = (u8, Arc<Unit>)> {
+    /// Returns the units, with their LUNs.
+    pub fn all(&self) -> impl Iterator<Item = (u8, Arc<Unit>)> {
         let units = self.units.read().clone();
         (0..).zip(units).filter_map(|(lun, unit)| Some((lun, unit?)))
     }

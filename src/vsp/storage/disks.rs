@@ -11,27 +11,21 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::config::{self, ConfigError, DiskConfig};
 use super::controller::{Controller, MAX_LUNS};
+use super::device::DiskDevice;
+use super::place::Place;
 use super::provider::StorageVsp;
+use super::unit::Unit;
 use crate::block::DiskError;
-use crate::host::lock::Mutex;
+use crate::device::{Devices, Registration};
+use crate::host::lock::{Mutex, MutexGuard};
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 use crate::vmbus::trace::Tracer;
-
-/// The place of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// The controller's number, from 0.
-    pub controller: u8,
-    /// The disk's LUN.
-    pub lun: u8,
-}
 
 impl AttachDiskError {
     /// Returns `true` if the host failed, and `false` if the settings or the image are wrong.
@@ -40,12 +34,6 @@ impl AttachDiskError {
             self,
             Self::Offer(_) | Self::Disk(ConfigError::Host { .. } | ConfigError::Disk(DiskError::Host { .. }))
         )
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "controller={},lun={}", self.controller, self.lun)
     }
 }
 
@@ -72,13 +60,24 @@ pub struct Disks {
     controllers: Mutex<BTreeMap<u8, Arc<Controller>>>,
     /// Whether a thread is checking the sizes.
     checking: Arc<AtomicBool>,
+    /// The devices of the machine, which the disks join.
+    devices: Devices,
+    joined: Mutex<BTreeMap<Place, Registration>>,
 }
 
 impl Disks {
     /// Creates an empty set. Controllers will be offered on `bus`, each with up to `max_subchannels` beside its primary
-    /// channel, and `tracer` will trace their packets.
-    pub(crate) fn new(bus: VmBus, max_subchannels: u16, tracer: Option<Tracer>) -> Self {
-        Self { bus, max_subchannels, tracer, controllers: Mutex::default(), checking: Arc::default() }
+    /// channel, `tracer` will trace their packets, and the disks will join `devices`.
+    pub(crate) fn new(bus: VmBus, max_subchannels: u16, tracer: Option<Tracer>, devices: Devices) -> Self {
+        Self {
+            bus,
+            max_subchannels,
+            tracer,
+            controllers: Mutex::default(),
+            checking: Arc::default(),
+            devices,
+            joined: Mutex::default(),
+        }
     }
 
     /// Attaches all configured disks: those that name a LUN get it, the others get the lowest free ones.
@@ -89,6 +88,9 @@ impl Disks {
         let mut controllers = self.controllers.lock();
         for (number, controller) in config::controllers(disks, self.max_subchannels)? {
             self.offer(&controller, number)?;
+            for (lun, unit) in controller.all() {
+                self.join(Place { controller: number, lun }, unit)?;
+            }
             controllers.insert(number, controller);
         }
         Ok(())
@@ -109,11 +111,13 @@ impl Disks {
         if controller.unit(lun).is_some() {
             return Err(AttachDiskError::Taken(place));
         }
-        controller.attach(lun, disk.unit(lun)?).map_err(|_| AttachDiskError::Taken(place))?;
+        let unit = disk.unit(lun)?;
+        controller.attach(lun, unit.clone()).map_err(|_| AttachDiskError::Taken(place))?;
         if known.is_none() {
             self.offer(&controller, number)?;
             controllers.insert(number, controller);
         }
+        self.join(place, unit)?;
         Ok(place)
     }
 
@@ -121,7 +125,21 @@ impl Disks {
     ///
     /// Long commands are cancelled, short ones finish, and then the image is closed. A running guest is notified.
     pub fn detach(&self, place: Place) -> bool {
-        self.controller(place.controller).and_then(|controller| controller.detach(place.lun)).is_some()
+        let gone = self.controller(place.controller).and_then(|controller| controller.detach(place.lun));
+        let joined = self.joined().remove(&place);
+        drop(joined);
+        gone.is_some()
+    }
+
+    /// Makes a disk a device of the machine.
+    fn join(&self, place: Place, unit: Arc<Unit>) -> Result<(), OfferError> {
+        let joined = self.devices.add(Arc::new(DiskDevice { place, unit }))?;
+        self.joined().insert(place, joined);
+        Ok(())
+    }
+
+    fn joined(&self) -> MutexGuard<'_, BTreeMap<Place, Registration>> {
+        self.joined.lock()
     }
 
     /// Checks whether the sizes of disks have changed. A running guest is notified of those that have.
@@ -164,7 +182,7 @@ impl Disks {
 
     fn offer(&self, controller: &Arc<Controller>, number: u8) -> Result<(), OfferError> {
         let device = StorageVsp::numbered(controller.clone(), number).traced(self.tracer.clone());
-        self.bus.offer(Box::new(device)).map(drop)
+        self.bus.offer_provider(Box::new(device)).map(drop)
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::vmbus::bus::Settings;
 
 fn disks() -> Disks {
-    Disks::new(VmBus::new(Settings::default()), 3, None)
+    Disks::new(VmBus::new(Settings::default()), 3, None, Devices::default())
 }
 
 fn at(controller: u8, lun: u8) -> Place {

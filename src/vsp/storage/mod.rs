@@ -11,9 +11,11 @@
 
 pub(crate) mod config;
 pub(crate) mod controller;
+mod device;
 pub(crate) mod disks;
 #[cfg(test)]
 mod model_tests;
+mod place;
 pub(crate) mod provider;
 pub(crate) mod scsi;
 pub(crate) mod storvsp;
@@ -23,4 +25,5 @@ pub(crate) mod worker;
 
 pub use crate::block::{BackingFiles, Cache, Format};
 pub use config::{ConfigError, DiskConfig, Media};
-pub use disks::{AttachDiskError, Disks, Place};
+pub use disks::{AttachDiskError, Disks};
+pub use place::Place;

@@ -6,6 +6,10 @@ use zerocopy::FromBytes;
 
 use super::scsi::{self, MAX_CDB_LENGTH};
 use super::storvsp::wire::{DataDirection, Operation, PacketHeader, ScsiRequest, SrbStatus};
+use crate::engine::TraceKind;
+
+/// Requests and their completions.
+pub(crate) const KIND: TraceKind = TraceKind::named("storage");
 
 /// A packet of either side, for printing.
 #[derive(Clone, Copy, Debug)]

@@ -3,10 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::scsi::{DeviceKind, Identity, Job, LogicalUnit, Medium, Response, Sense};
 use crate::block::Image;
 use crate::block::cancel::Flag;
 use crate::block::request::{RequestError, Success};
+use crate::device::Value;
 use crate::host::lock::Mutex;
 
 /// Returns the properties of the medium that an image is.
@@ -82,6 +85,28 @@ impl Unit {
     /// Cancels the unit's jobs under way. Later jobs are not affected.
     pub fn cancel_jobs(&self) {
         std::mem::take(&mut self.state.lock().cancel).set();
+    }
+
+    /// Returns what there is to know about the unit.
+    pub(super) fn inspect(&self) -> Value {
+        let state = self.state.lock();
+        let media = match state.logical.kind() {
+            DeviceKind::Disk => "disk",
+            DeviceKind::Optical => "dvd",
+        };
+        let medium = state.logical.medium().map(|medium| {
+            json!({
+                "size-bytes": medium.blocks * u64::from(medium.block_size),
+                "block-bytes": medium.block_size,
+                "read-only": medium.read_only,
+                "discard": medium.provisioning,
+            })
+        });
+        json!({
+            "media": media,
+            "medium": medium,
+            "image": state.image.as_ref().map(|image| image.report()),
+        })
     }
 
     /// Calls `use_it` with the SCSI state, the image, and the cancel flag of jobs that start now.

@@ -30,6 +30,7 @@ use crate::net::{Backend, Queue};
 use crate::vmbus::vsp::Port;
 use inbox::Inbox;
 
+pub(super) mod device;
 mod inbox;
 
 /// A guest that has sent nothing for this long has stopped sending: its TCP would have retransmitted after 200 ms.
@@ -178,7 +179,7 @@ impl Nic {
     }
 
     /// Returns the negotiated version of NVSP.
-    pub fn nvsp_version(&self) -> Option<Version> {
+    pub(crate) fn nvsp_version(&self) -> Option<Version> {
         self.device().version()
     }
 

@@ -243,6 +243,11 @@ impl LogicalUnit {
         self.medium_changed();
     }
 
+    /// Returns what kind of device the unit is.
+    pub fn kind(&self) -> DeviceKind {
+        self.kind
+    }
+
     /// Returns the medium that is in the drive, whether the tray is open or not.
     pub fn medium(&self) -> Option<&Medium> {
         self.medium.as_ref()

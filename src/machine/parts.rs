@@ -1,0 +1,92 @@
+//! What a life of a guest is put together from.
+
+use std::ops::Range;
+
+use kvm_bindings::kvm_cpuid_entry2;
+
+use super::guest::Guest;
+use super::interrupts::IOAPIC_PAGE;
+use super::{MachineError, Shared};
+use crate::boot::{self, KernelSource, acpi};
+use crate::config::hyperv::Hv;
+use crate::config::{Config, IrqchipKind};
+use crate::guest_images::EMBEDDED;
+use crate::host::panics::caught;
+use crate::hyperv::cpuid::Leaf;
+use crate::hyperv::features::EngineKind;
+use crate::hyperv::hypercall::Hypercalls;
+use crate::kvm::cpuid::Topology;
+use crate::kvm::vp::Vp;
+use crate::kvm::{Irqchip, KVM_PAGES, Vm};
+use crate::memory::{self, PAGE_SIZE};
+
+/// Where the local APICs are, and where interrupt messages are sent to.
+const LOCAL_APICS: Range<u64> = 0xfee0_0000..0xfef0_0000;
+
+/// The calls of a life: the standard ones, and what the library's user adds.
+pub(super) fn hypercalls(shared: &Shared, guest: &Guest) -> Result<Hypercalls, MachineError> {
+    let mut calls = Hypercalls::standard();
+    for add in &shared.calls {
+        caught(|| add(&mut calls, guest)).map_err(|message| MachineError::Own {
+            what: "hypercalls".into(),
+            problem: format!("adding them panicked: {message}"),
+        })?;
+    }
+    let announcer = shared.announcer.clone();
+    calls.on_panic(move |what, message| announcer.panicked(what, message));
+    Ok(calls)
+}
+
+/// The guest physical addresses that no device can claim.
+pub(super) fn reserved(config: &Config) -> Vec<(Range<u64>, &'static str)> {
+    let memory = memory::ranges(config.memory.size.0).into_iter().map(|range| (range, "memory"));
+    let others = [
+        (KVM_PAGES, "KVM's own"),
+        (LOCAL_APICS, "the local APICs'"),
+        // Nobody's on the bus where KVM emulates it.
+        (if config.irqchip == IrqchipKind::Pc { IOAPIC_PAGE } else { 0..0 }, "the IOAPIC's"),
+    ];
+    memory.chain(others).collect()
+}
+
+/// What a machine is made of, in a line.
+pub(super) fn summary(config: &Config, engine: EngineKind) -> String {
+    let hypervisor = match config.hv {
+        Hv::Off => "plain KVM, without Hyper-V".into(),
+        Hv::On(_) => format!("the {engine} engine"),
+    };
+    let kernel = config.kernel.as_ref().map_or("embedded:vsc".into(), ToString::to_string);
+    let (disks, adapters) = (config.machine_disks().len(), config.machine_networks().len());
+    let (count, size) = (config.cpus.count, config.memory.size);
+    format!(
+        "{kernel} on {hypervisor}, with {count} VPs, {size} of memory, {disks} disks and {adapters} network adapters"
+    )
+}
+
+/// Puts kernel, initrd, command line and ACPI tables into guest memory.
+pub(super) fn load(config: &Config, partition: &Vm, topology: Topology) -> Result<boot::Entry, MachineError> {
+    let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
+    let tables = acpi::Description { apic_ids, pics: partition.irqchip() == Irqchip::Full };
+    let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
+    let kernel = config.kernel.as_ref().unwrap_or(&embedded);
+    Ok(boot::load(partition.memory(), kernel, config.initrd.as_deref(), &config.cmdline, &tables)?)
+}
+
+/// The whole pages of GPA ranges, counted in pages.
+pub(super) fn whole_pages(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let pages = ranges.iter().map(|range| range.start.div_ceil(PAGE_SIZE)..range.end / PAGE_SIZE);
+    pages.filter(|pages| !pages.is_empty()).collect()
+}
+
+pub(super) fn hypervisor_leaf(leaf: Leaf) -> kvm_cpuid_entry2 {
+    let Leaf { function, eax, ebx, ecx, edx } = leaf;
+    kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() }
+}
+
+/// Puts VP 0 where the kernel starts.
+pub(super) fn enter(vp: &Vp, entry: &boot::Entry) -> Result<(), MachineError> {
+    let mut registers = vp.system_registers()?;
+    entry.apply(&mut registers);
+    vp.set_system_registers(&registers)?;
+    Ok(vp.set_registers(&entry.registers)?)
+}
