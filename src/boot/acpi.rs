@@ -13,6 +13,8 @@ use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, AmlSink};
 use zerocopy::{Immutable, IntoBytes};
 
+pub use super::description::Description;
+use super::description::{OEM_ID, OEM_REVISION, OEM_TABLE_ID};
 use super::dsdt;
 use super::error::BootError;
 use super::layout::{
@@ -20,24 +22,11 @@ use super::layout::{
     PM1A_EVENT_LENGTH, PM1A_EVENT_PORT, RESET_PORT, RESET_VALUE, SCI_IRQ,
 };
 
-pub(super) const OEM_ID: [u8; 6] = *b"VRIDIN";
-pub(super) const OEM_TABLE_ID: [u8; 8] = *b"VIRIDIAN";
-pub(super) const OEM_REVISION: u32 = 1;
-
 /// The last APIC id that is not the broadcast id of xAPICs.
 pub(super) const LAST_XAPIC_ID: u32 = 254;
 
 /// Maximum number of VPs, limited by names and space.
 const MAX_PROCESSORS: usize = 1024;
-
-/// The properties in which the tables of machines differ.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// The x2APIC id of each VP, in VP-index order.
-    pub apic_ids: Vec<u32>,
-    /// Whether the machine has a PC's two 8259 interrupt controllers and its interval timer, in addition to the IOAPIC.
-    pub pics: bool,
-}
 
 /// Returns the tables of a machine, to be written at the start of [`ACPI_TABLES`].
 ///

@@ -23,7 +23,7 @@ use acpi_tables::aml::{
 };
 use acpi_tables::sdt::Sdt;
 
-use super::acpi::{Description, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
+use super::description::{Description, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
 use super::layout::{RTC_PORT, S5_SLEEP_TYPE, SERIAL_IRQ, SERIAL_PORT, VMBUS_MMIO};
 
 /// Builds the table of a machine. `description` has at most 4096 VPs, because their names have three digits.

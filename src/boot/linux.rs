@@ -3,8 +3,8 @@
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::handover::Handover;
 use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START, MapEntry};
-use super::loader::Handover;
 use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// The part of the zero page that a bzImage contains.

@@ -10,6 +10,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, Guest
 use super::entry::{self, Entry, Protocol};
 use super::error::{BootError, Occupant};
 use super::file::ImageFile;
+use super::handover::Handover;
 use super::image::{self, Kernel, Segment};
 use super::layout::{self, ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START};
 use super::placement::Placement;
@@ -17,14 +18,6 @@ use super::source::KernelSource;
 use super::{acpi, firmware, flat, linux, multiboot, pvh};
 use crate::host::limited;
 use crate::memory::{self, GuestMemory, HOLE_START, HUGE_PAGE, PAGE_SIZE};
-
-/// Boot information for the kernel, apart from the memory map.
-#[derive(Debug, Default)]
-pub(super) struct Handover {
-    pub initrd: Option<Occupant>,
-    /// The file name of the initrd, for protocols that pass the names of modules.
-    pub initrd_name: String,
-}
 
 /// Loads a kernel, its initrd and command line, and the ACPI tables into `memory`, and returns the state in which VP 0
 /// enters the kernel.

@@ -16,6 +16,7 @@
 
 pub mod acpi;
 mod bzimage;
+mod description;
 mod dsdt;
 mod elf;
 mod entry;
@@ -26,6 +27,7 @@ mod firmware;
 mod fixtures;
 mod flat;
 mod foreign;
+mod handover;
 mod image;
 pub mod layout;
 mod linux;

@@ -7,9 +7,9 @@ use super::elf::Elf;
 use super::entry::Protocol;
 use super::error::BootError;
 use super::file::ImageFile;
+use super::handover::Handover;
 use super::image::{Kernel, Segment};
 use super::layout::{BOOT_INFORMATION, COMMAND_LINE, CONVENTIONAL_END, EXTENDED_START, MapEntry, MemoryKind};
-use super::loader::Handover;
 use crate::memory::{GuestMemory, HOLE_START};
 
 /// The header is in this part of the file.

@@ -5,8 +5,8 @@ use linux_loader::loader::elf::start_info::{
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
+use super::handover::Handover;
 use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, MapEntry};
-use super::loader::Handover;
 use crate::memory::GuestMemory;
 
 /// The version with a memory map.

@@ -3,8 +3,6 @@
 //! A guest sends frames with incomplete checksums, and TCP segments of up to 64 KiB that must be segmented. A backend
 //! that supports such frames gets them unchanged. For the others, [`offload`](super::offload) does the work.
 
-use super::offload::headers::IpVersion;
-
 /// Length of an Ethernet header without tags.
 pub const ETHERNET_HEADER: usize = 14;
 
@@ -90,4 +88,13 @@ pub struct Segmentation {
     pub size: u16,
     /// Length of all headers, from the frame's start to the payload.
     pub headers: u16,
+}
+
+/// The version of the Internet Protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IpVersion {
+    /// RFC 791.
+    V4,
+    /// RFC 8200.
+    V6,
 }

@@ -1,13 +1,6 @@
 //! Locates the headers in a frame.
 
-/// The version of the Internet Protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum IpVersion {
-    /// RFC 791.
-    V4,
-    /// RFC 8200.
-    V6,
-}
+pub use crate::net::frame::IpVersion;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {

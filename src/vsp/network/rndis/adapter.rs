@@ -8,7 +8,6 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::offload::{self, Offloads};
 use super::oid::Oid;
 use super::receive_scale;
-use super::set::MAX_MULTICAST;
 use super::statistics;
 use super::wire::{
     Complete, HEADER, IndicateStatus, Initialize, InitializeComplete, MessageHeader, MessageType, ObjectHeader,
@@ -18,6 +17,9 @@ use crate::net::counters::NetCounters;
 use crate::net::frame::{ETHERNET_HEADER, VLAN_TAG};
 use crate::net::mac::MacAddress;
 use crate::net::rss::Scaling;
+
+/// Maximum length of the multicast list. Guests with more groups request all multicast frames.
+pub(super) const MAX_MULTICAST: usize = 32;
 
 /// Maximum length of a control message. A driver that sets a table and a key needs far less.
 pub const MAX_CONTROL: usize = 4096;

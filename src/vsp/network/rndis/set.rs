@@ -2,14 +2,11 @@
 
 use zerocopy::FromBytes;
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, MAX_MULTICAST};
 use super::oid::{Oid, packet_filter};
 use super::wire::Status;
 use super::{offload, receive_scale};
 use crate::net::mac::MacAddress;
-
-/// Maximum length of the multicast list. Guests with more groups request all multicast frames.
-pub const MAX_MULTICAST: usize = 32;
 
 /// Maximum length of the keyword and value of a configuration parameter, in bytes.
 const MAX_PARAMETER: usize = 255;

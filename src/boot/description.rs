@@ -1,0 +1,14 @@
+//! What the ACPI tables say of a machine, and of who made them.
+
+pub(super) const OEM_ID: [u8; 6] = *b"VRIDIN";
+pub(super) const OEM_TABLE_ID: [u8; 8] = *b"VIRIDIAN";
+pub(super) const OEM_REVISION: u32 = 1;
+
+/// The properties in which the tables of machines differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The x2APIC id of each VP, in VP-index order.
+    pub apic_ids: Vec<u32>,
+    /// Whether the machine has a PC's two 8259 interrupt controllers and its interval timer, in addition to the IOAPIC.
+    pub pics: bool,
+}
