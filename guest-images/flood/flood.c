@@ -5,7 +5,8 @@
  *   flood=fill                   writes from the first block on
  *   flood=headers                n=N writes (default 3000) of a qcow2 header to the disk's first block; then powers off
  *   flood=contacts               n=N INITIATE_CONTACTs (default 3000) without reading; says how many answers there are; powers off
- *   flood=network                datagrams from all ports in turn to the gateway
+ *   flood=messages               INITIATE_CONTACTs, again and again, whose answers it does not read
+ *   flood=network                datagrams from all ports in turn to the gateway's port=N (default 9, where nobody listens)
  *   flood=lookups                look-ups of a name from all ports in turn
  *   flood=streams                port=N streams to that port of the gateway; has begun once the first one has taken some bytes
  *   flood=ring                   moves a ring's write index round and round over packets that lie there
@@ -36,19 +37,24 @@ static void say_begun(void)
     print("flooding\n");
 }
 
-static void contacts(void)
+static uint64_t post_contact(void)
 {
     struct {
         uint32_t type, reserved, version, vp;
         uint8_t sint, vtl, padding[6];
         uint64_t monitors[2];
     } contact = {.type = INITIATE_CONTACT, .version = VMBUS_NEWEST, .vp = hyperv_vp_index(), .sint = VMBUS_SINT};
+    return vmbus_post_once(CONNECTION_MESSAGES_5, &contact, sizeof contact);
+}
+
+static void contacts(void)
+{
     uint64_t count = command_line_number("n", 3000);
     unsigned answers = 0;
     struct message message;
 
     for (uint64_t i = 0; i < count; i++)
-        if (vmbus_post_once(CONNECTION_MESSAGES_5, &contact, sizeof contact) != STATUS_SUCCESS)
+        if (post_contact() != STATUS_SUCCESS)
             print("contact %lu is refused\n", i);
     while (WAIT_UNTIL(message_take(VMBUS_SINT, &message), 500))
         answers++;
@@ -107,6 +113,14 @@ static bool flood(const char *kind)
         return true;
     }
     say_begun();
+    if (text_equal(kind, "messages")) {
+        while (flood_goes_on())
+            post_contact();
+        struct message message;
+        while (WAIT_UNTIL(message_take(VMBUS_SINT, &message), 500))
+            ;
+        return true;
+    }
     if (text_equal(kind, "console")) {
         for (unsigned line = 0; flood_goes_on(); line++)
             print("line %u of a guest that goes on printing whether somebody reads it or not\n", line);

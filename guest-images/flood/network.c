@@ -144,6 +144,6 @@ bool flood_network(const char *kind, void (*begun)(void))
     bool is_done = text_equal(kind, "streams") ? flood_streams(command_line_number("port", DISCARD), begun)
                    : text_equal(kind, "lookups")
                        ? flood_datagrams(host.name_server, NAME_SERVER, lookup, sizeof lookup, begun)
-                       : flood_datagrams(host.gateway, DISCARD, NULL, 0, begun);
+                       : flood_datagrams(host.gateway, command_line_number("port", DISCARD), NULL, 0, begun);
     return session_close_adapter(&netvsc) && is_done;
 }

@@ -86,7 +86,7 @@ static bool exchange(struct ipv4_host *host, struct ipv4_address other, struct m
         return true;
     print("    exchanging   %lu datagrams, %lu at once\n", count, window);
     uint64_t begin = rdtsc();
-    if (!ipv4_exchange(host, other, mac, count, window, &sum))
+    if (!ipv4_exchange(host, other, mac, PORT_ECHO, count, window, &sum))
         return FAILED("the adapter takes no more frames");
     uint64_t milliseconds = (rdtsc() - begin) / (tsc_frequency() / 1000) + 1;
     print("    exchanged    %lu came back, %lu did not, %lu out of turn, %u refused, in %lu ms: %lu a second\n", sum.back, sum.lost,

@@ -49,11 +49,11 @@ bool ipv4_tell_to_end(struct ipv4_host *host, struct ipv4_address address, struc
 /* Answers what comes in that time; false if nothing came. */
 bool ipv4_serve(struct ipv4_host *host, uint64_t milliseconds);
 
-/* Datagrams that were sent to a neighbour's PORT_ECHO, and what became of them. */
+/* Datagrams that were sent to where they come back, and what became of them. */
 struct ipv4_exchange {
     uint64_t sent, back, lost, damaged;
 };
 
-/* Sends `count` datagrams, `window` of them on their way at once, each with a number that has to come back in turn. */
-bool ipv4_exchange(struct ipv4_host *host, struct ipv4_address address, struct mac mac, uint64_t count, unsigned window,
-                   struct ipv4_exchange *exchange);
+/* Sends `count` datagrams to that port, `window` of them on their way at once, each with a number that has to come back in turn. */
+bool ipv4_exchange(struct ipv4_host *host, struct ipv4_address address, struct mac mac, uint16_t port, uint64_t count,
+                   unsigned window, struct ipv4_exchange *exchange);

@@ -48,11 +48,11 @@ static void take_number(struct ipv4_exchange *exchange)
     exchange->back++;
 }
 
-bool ipv4_exchange(struct ipv4_host *host, struct ipv4_address address, struct mac mac, uint64_t count, unsigned window,
-                   struct ipv4_exchange *exchange)
+bool ipv4_exchange(struct ipv4_host *host, struct ipv4_address address, struct mac mac, uint16_t port, uint64_t count,
+                   unsigned window, struct ipv4_exchange *exchange)
 {
     *exchange = (struct ipv4_exchange){0};
-    begin_datagram(host, mac, address, PORT_ECHO);
+    begin_datagram(host, mac, address, port);
     while (exchange->back + exchange->lost < count) {
         for (; exchange->sent < count && exchange->sent - exchange->back - exchange->lost < window; exchange->sent++) {
             put32(question + NUMBER, exchange->sent >> 32);
