@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Maximum number of frames that one channel passes to others at a time, because the supply can be endless.
 const HANDED_OVER: usize = 256;
+/// More frames than a backend keeps. Those that come while these are dropped are new.
+const MOST_WAITING: usize = 1 << 15;
 
 /// The state that all channels of an adapter use.
 #[derive(Default)]
@@ -231,10 +233,12 @@ impl Nic {
         self.lanes.iter().filter(|lane| lane.is_open()).count() as u16
     }
 
-    /// Handles the opening of a channel. Opening the primary channel restarts the device.
+    /// Handles the opening of a channel. Opening the primary channel restarts the device, and drops the frames that came
+    /// while no driver used the adapter, or for the guest before a reset.
     pub(super) fn open(&self, channel: u16, port: Arc<dyn Port>) {
         if channel == 0 {
             self.restart();
+            self.lanes.iter().for_each(|lane| self.drop_waiting(lane));
         }
         if let Some(lane) = self.lane(channel) {
             lane.set_port(Some(port));
@@ -261,6 +265,13 @@ impl Nic {
         let mut device = self.device();
         device.restart();
         self.update_path(device.path());
+    }
+
+    fn drop_waiting(&self, lane: &Lane) {
+        lane.inbox.lock().clear();
+        let mut frame = FrameBuffer::default();
+        let dropped = (0..MOST_WAITING).take_while(|_| self.receive(lane, &mut frame)).count();
+        self.counters.receive.count_dropped(dropped as u64);
     }
 
     /// Fetches a frame for a channel, with its hash. Returns `None` if there is none.

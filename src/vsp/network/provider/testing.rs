@@ -67,6 +67,13 @@ impl Port for TestPort {
     }
 }
 
+impl TestPort {
+    pub fn new() -> Arc<Self> {
+        let bell = Bell::new().expect("an eventfd");
+        Arc::new(Self { bell, signals: AtomicUsize::new(0), subchannels: Mutex::default() })
+    }
+}
+
 /// The host with one adapter, whose cable leads to a switch that [`peer`](Self::peer) is plugged into, too.
 pub struct Host {
     pub vsp: NetworkVsp,
@@ -127,8 +134,7 @@ impl Host {
         let opening = self.bus.open(id, rings, ring);
         let sender = GuestSender::new(opening.incoming.clone());
         let receiver = GuestReceiver::new(opening.outgoing.clone());
-        let bell = Bell::new().expect("an eventfd");
-        let port = Arc::new(TestPort { bell, signals: AtomicUsize::new(0), subchannels: Mutex::default() });
+        let port = TestPort::new();
         let mut channel = Channel::new(opening, index, self.memory.clone(), port.clone()).expect("rings");
         let handler = self.vsp.open(&mut channel).expect("a handler");
         self.bus.opened(id);

@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 use super::outgoing::MAX_UNSENT;
 use super::testing::*;
 use crate::net::Queue;
-use crate::net::frame::Frame;
+use crate::net::frame::{Frame, FrameBuffer};
 use crate::net::offload::headers::protocol;
 use crate::net::offload::testing::packet;
 use crate::vmbus::packet::PacketKind;
@@ -281,6 +281,17 @@ fn a_channel_that_is_opened_again_begins_anew_and_the_cable_stays_plugged_in() {
     host.set_up(&mut open);
     host.send(2, 60);
     assert_eq!(host.frames(&open.wait()), [frame(GUEST, PEER, 2, 60)]);
+}
+
+#[test]
+fn frames_for_the_guest_before_are_dropped_before_the_channel_is_served() {
+    let (mut host, open) = ready(1, 4);
+    drop(open);
+    (0..3).for_each(|number| host.send(number, 60));
+    host.nic.open(0, TestPort::new());
+    let mut frame = FrameBuffer::default();
+    assert!(!host.nic.lane(0).unwrap().queue().receive(&mut frame));
+    assert_eq!((host.nic.counters().receive.dropped, host.nic.counters().receive.frames()), (3, 0));
 }
 
 #[test]
