@@ -27,6 +27,7 @@
 #define IOAPIC_SELECT 0x00
 #define IOAPIC_WINDOW 0x10
 #define IOAPIC_REDIRECTION(pin) (0x10 + 2 * (pin))
+#define IOAPIC_LEVEL (1 << 15)
 
 static bool x2apic;
 
@@ -104,13 +105,23 @@ static void ioapic_write(uint64_t base, uint32_t index, uint32_t value)
     write32(base + IOAPIC_WINDOW, value);
 }
 
-bool ioapic_route(uint32_t gsi, uint8_t vector, uint32_t apic_id)
+static bool route(uint32_t gsi, uint32_t low, uint32_t apic_id)
 {
     struct ioapic ioapic;
     if (!acpi_ioapic(&ioapic) || gsi < ioapic.first_gsi)
         return false;
     uint32_t pin = gsi - ioapic.first_gsi;
     ioapic_write(ioapic.address, IOAPIC_REDIRECTION(pin) + 1, apic_id << 24);
-    ioapic_write(ioapic.address, IOAPIC_REDIRECTION(pin), vector);
+    ioapic_write(ioapic.address, IOAPIC_REDIRECTION(pin), low);
     return true;
+}
+
+bool ioapic_route(uint32_t gsi, uint8_t vector, uint32_t apic_id)
+{
+    return route(gsi, vector, apic_id);
+}
+
+bool ioapic_route_level(uint32_t gsi, uint8_t vector, uint32_t apic_id)
+{
+    return route(gsi, IOAPIC_LEVEL | vector, apic_id);
 }

@@ -52,3 +52,5 @@ void apic_send(uint32_t destination, uint32_t command);
  * false where there is no IOAPIC.
  */
 bool ioapic_route(uint32_t gsi, uint8_t vector, uint32_t apic_id);
+/* The same for a level-triggered interrupt. */
+bool ioapic_route_level(uint32_t gsi, uint8_t vector, uint32_t apic_id);

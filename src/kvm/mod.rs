@@ -130,8 +130,15 @@ impl Vm {
     /// # Errors
     /// Returns the error of the KVM ioctl.
     pub fn pulse_line(&self, line: u32) -> Result<(), HostError> {
-        let set = |active| self.vm.set_irq_line(line, active).map_err(HostError::call("an interrupt line"));
-        set(true).and_then(|()| set(false))
+        self.set_line(line, true).and_then(|()| self.set_line(line, false))
+    }
+
+    /// Sets the level of an interrupt line as [`pulse_line`](Self::pulse_line) does.
+    ///
+    /// # Errors
+    /// Returns the error of the KVM ioctl.
+    pub fn set_line(&self, line: u32, active: bool) -> Result<(), HostError> {
+        self.vm.set_irq_line(line, active).map_err(HostError::call("an interrupt line"))
     }
 
     /// Makes KVM return with [`vp::Exit::EndOfInterrupt`] when a processor ends an interrupt of this level-triggered

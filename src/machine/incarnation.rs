@@ -98,7 +98,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     let interrupts = Interrupts::new(partition.clone());
     let mut platform = Platform::new(Wiring {
         serial_interrupt: interrupts.line(ports::SERIAL_IRQ),
-        system_control_interrupt: interrupts.line(ports::SCI_IRQ),
+        system_control_interrupt: interrupts.level_line(ports::SCI_IRQ),
         utc: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
         clock: MachineClock::new(),
         memory_size: config.memory.size.0,

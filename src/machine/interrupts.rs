@@ -11,7 +11,7 @@ use crate::kvm::{Irqchip, Vm};
 use crate::platform::chip;
 use crate::platform::ioapic::{Ioapic, LevelPin};
 use crate::platform::mmio::{MmioBus, MmioDevice, MmioError};
-use crate::platform::{InterruptLine, PowerEvent};
+use crate::platform::{InterruptLine, LevelLine, PowerEvent};
 
 /// Where the IOAPIC is, whoever emulates it.
 pub(super) const IOAPIC_PAGE: Range<u64> = IOAPIC..IOAPIC + 0x1000;
@@ -36,7 +36,23 @@ impl Interrupts {
         Box::new(move || complain(interrupts.pulse(line)))
     }
 
-    /// The same at once, with KVM's answer.
+    /// The level of line `line`.
+    pub fn level_line(&self, line: u32) -> LevelLine {
+        let interrupts = self.clone();
+        Box::new(move |asserted| complain(interrupts.set_level(line, asserted)))
+    }
+
+    fn set_level(&self, line: u32, asserted: bool) -> Result<(), HostError> {
+        match &self.ioapic {
+            None => self.partition.set_line(line, asserted),
+            Some(ioapic) => match ioapic.lock().set_level(line as usize, asserted) {
+                Some(message) => self.partition.send(message),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// An edge on line `line`, with KVM's answer.
     pub fn pulse(&self, line: u32) -> Result<(), HostError> {
         match &self.ioapic {
             None => self.partition.pulse_line(line),
@@ -86,9 +102,11 @@ impl MmioDevice for IoapicPage {
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Option<PowerEvent> {
         if let [a, b, c, d, ..] = data {
-            let level = self.ioapic.lock().write(offset, u32::from_le_bytes([*a, *b, *c, *d]));
-            if let Some(LevelPin { pin, message }) = level {
+            let mut ioapic = self.ioapic.lock();
+            if let Some(LevelPin { pin, message }) = ioapic.write(offset, u32::from_le_bytes([*a, *b, *c, *d])) {
+                // Before it is delivered: its end must be noticed.
                 complain(self.partition.watch_level_pin(pin as u32, message));
+                complain(ioapic.deliver_level(pin).map_or(Ok(()), |message| self.partition.send(message)));
             }
         }
         None

@@ -20,7 +20,7 @@ use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{ConnectionId, SintIndex, VpIndex};
 use crate::kvm::gate::{Gate, Kick};
 use crate::platform::bus::{PortBus, PortRangeError, shared};
-use crate::platform::{InterruptLine, PortDevice, PowerEvent};
+use crate::platform::{LevelLine, PortDevice, PowerEvent};
 
 const HYPERV_PORT: u16 = 0x3000;
 const FIRMWARE_PORT: u16 = 0x510;
@@ -64,7 +64,7 @@ pub(super) fn attach(
     bus.attach(LATCH_PORT..LATCH_PORT + 4, LATCH_PORT, shared(Latch::default()))?;
     bus.attach(FLUSH_PORT..FLUSH_PORT + 4, FLUSH_PORT, shared(Latch::default()))?;
     bus.attach(BYTES_PORT..BYTES_PORT + 1, BYTES_PORT, shared(Latch::default()))?;
-    let lines = (0..LINES).map(|line| (interrupts.line(line.into()), false)).collect();
+    let lines = (0..LINES).map(|line| interrupts.level_line(line.into())).collect();
     bus.attach(LINES_PORT..LINES_PORT + LINES, LINES_PORT, shared(Lines(lines)))
 }
 
@@ -123,8 +123,8 @@ impl PortDevice for Latch {
     }
 }
 
-/// Interrupt lines, a port each: a write of something else than 0 raises the line.
-struct Lines(Vec<(InterruptLine, bool)>);
+/// Interrupt lines, a port each: a write of something else than 0 asserts the line, until a write of 0.
+struct Lines(Vec<LevelLine>);
 
 impl PortDevice for Lines {
     fn read(&mut self, _offset: u16, data: &mut [u8]) {
@@ -132,12 +132,8 @@ impl PortDevice for Lines {
     }
 
     fn write(&mut self, offset: u16, data: &[u8]) -> Option<PowerEvent> {
-        if let Some((line, level)) = self.0.get_mut(usize::from(offset)) {
-            let raised = data.iter().any(|byte| *byte != 0);
-            if raised && !std::mem::replace(level, raised) {
-                line();
-            }
-            *level = raised;
+        if let Some(line) = self.0.get(usize::from(offset)) {
+            line(data.iter().any(|byte| *byte != 0));
         }
         None
     }

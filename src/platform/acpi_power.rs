@@ -2,12 +2,13 @@
 //! the reset register (section 4.8.3.6) at its usual port since Intel's PIIX.
 //!
 //! The hardware is always in ACPI mode, so its FADT has no SMI command port. Of the wake-up and alarm events, only the
-//! power button occurs. The timer's carry sets its status bit but raises no interrupt.
+//! power button occurs. The timer's carry sets its status bit but raises no interrupt. SCI is level-triggered: it stays
+//! asserted until the guest clears the status or the enable bit.
 
 use serde_json::json;
 
 use super::chip::Chip;
-use super::{Clock, InterruptLine, PortDevice, PowerEvent, ports};
+use super::{Clock, LevelLine, PortDevice, PowerEvent, ports};
 use crate::device::Value;
 
 /// Offsets of the blocks from [`ports::ACPI_POWER`].
@@ -38,7 +39,8 @@ pub const TIMER_FREQUENCY: u32 = 3_579_545;
 /// PM1a event block, PM1a control block and PM timer.
 pub struct AcpiPower {
     clock: Clock,
-    interrupt: InterruptLine,
+    interrupt: LevelLine,
+    asserted: bool,
     status: u16,
     enable: u16,
     control: u16,
@@ -48,8 +50,9 @@ pub struct AcpiPower {
 
 impl AcpiPower {
     /// Creates the blocks in the power-on state. `clock` is monotonic; `interrupt` is the SCI.
-    pub fn new(clock: Clock, interrupt: InterruptLine) -> Self {
-        let mut power = Self { clock, interrupt, status: 0, enable: 0, control: SCI_EN, carry_cleared: 0 };
+    pub fn new(clock: Clock, interrupt: LevelLine) -> Self {
+        let mut power =
+            Self { clock, interrupt, asserted: false, status: 0, enable: 0, control: SCI_EN, carry_cleared: 0 };
         power.carry_cleared = power.timer();
         power
     }
@@ -57,7 +60,7 @@ impl AcpiPower {
     /// Presses the power button.
     pub fn press_power_button(&mut self) {
         self.status |= POWER_BUTTON;
-        self.raise_if_enabled();
+        self.update_interrupt();
     }
 
     /// Returns the 32-bit timer. (If the FADT specifies 24 bits, guests mask the rest.)
@@ -81,17 +84,19 @@ impl AcpiPower {
         if bits & TIMER_CARRY != 0 {
             self.carry_cleared = self.timer();
         }
+        self.update_interrupt();
     }
 
     fn set_enable(&mut self, value: u16) {
         self.enable = value & ENABLE_BITS;
-        self.raise_if_enabled();
+        self.update_interrupt();
     }
 
-    /// Raises SCI if the power button is pressed and enabled, in either order.
-    fn raise_if_enabled(&self) {
-        if self.status & self.enable & POWER_BUTTON != 0 {
-            (self.interrupt)();
+    /// Asserts SCI while the power button's event is pending and enabled.
+    fn update_interrupt(&mut self) {
+        let asserted = self.status & self.enable & POWER_BUTTON != 0;
+        if std::mem::replace(&mut self.asserted, asserted) != asserted {
+            (self.interrupt)(asserted);
         }
     }
 

@@ -1,24 +1,29 @@
 use super::*;
 use proptest::prelude::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 struct Bench {
     power: AcpiPower,
     now: Arc<AtomicU64>,
+    /// How often the line rose.
     interrupts: Arc<AtomicU64>,
+    level: Arc<AtomicBool>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let (now, interrupts) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (clock, line) = (now.clone(), interrupts.clone());
+        let (now, interrupts, level) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::default());
+        let (clock, line, line_level) = (now.clone(), interrupts.clone(), Arc::<AtomicBool>::clone(&level));
         let power = AcpiPower::new(
             Box::new(move || Duration::from_nanos(clock.load(Ordering::Relaxed))),
-            Box::new(move || _ = line.fetch_add(1, Ordering::Relaxed)),
+            Box::new(move |asserted| {
+                assert_ne!(line_level.swap(asserted, Ordering::Relaxed), asserted, "only changes are told");
+                line.fetch_add(asserted.into(), Ordering::Relaxed);
+            }),
         );
-        Self { power, now, interrupts }
+        Self { power, now, interrupts, level }
     }
 
     fn word(&mut self, offset: u16) -> u16 {
@@ -79,6 +84,25 @@ fn the_button_raises_sci_once_enabled_and_is_cleared_by_writing_a_one() {
     assert_eq!(bench.word(STATUS), 0);
     bench.power.press_power_button();
     assert_eq!(bench.interrupts.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn sci_is_asserted_until_the_guest_clears_the_status_or_the_enable_bit() {
+    let mut bench = Bench::new();
+    let asserted = |bench: &Bench| bench.level.load(Ordering::Relaxed);
+    bench.set(ENABLE, POWER_BUTTON);
+    bench.power.press_power_button();
+    bench.power.press_power_button();
+    assert!(asserted(&bench));
+    bench.set(STATUS, TIMER_CARRY);
+    assert!(asserted(&bench), "another bit was cleared");
+    bench.set(STATUS, POWER_BUTTON);
+    assert!(!asserted(&bench));
+    bench.power.press_power_button();
+    bench.set(ENABLE, 0);
+    assert!(!asserted(&bench));
+    bench.set(ENABLE, POWER_BUTTON);
+    assert!(asserted(&bench), "the event is still pending");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The I/O APIC (Intel 82093AA data sheet), for partitions in which KVM emulates only the local APICs.
 //!
-//! Devices pulse their pins; no level stays asserted. A level-triggered pin is delivered once, and again only after the
+//! Devices pulse their pins, or set their level. A level-triggered pin is delivered once, and again only after the
 //! guest's EOI, as on the chip.
 
 use serde_json::json;
@@ -46,11 +46,13 @@ pub struct Ioapic {
     entries: [u64; PINS],
     /// Level-triggered pins that were pulsed while their last interrupt was in service.
     pending: u32,
+    /// Pins whose level is asserted.
+    asserted: u32,
 }
 
 impl Default for Ioapic {
     fn default() -> Self {
-        Self { id: 0, select: 0, entries: [MASKED; PINS], pending: 0 }
+        Self { id: 0, select: 0, entries: [MASKED; PINS], pending: 0, asserted: 0 }
     }
 }
 
@@ -66,7 +68,8 @@ impl Ioapic {
         }
     }
 
-    /// Writes the register at `offset` from the chip's address.
+    /// Writes the register at `offset` from the chip's address. Returns a level-triggered pin that was unmasked or
+    /// changed: it may have to be [delivered](Self::deliver_level).
     pub fn write(&mut self, offset: u64, value: u32) -> Option<LevelPin> {
         match (offset, self.select) {
             (0, _) => self.select = value as u8,
@@ -96,6 +99,31 @@ impl Ioapic {
         Some(message(*entry))
     }
 
+    /// Sets the level of `pin`. Returns the message to send, if there is one.
+    pub fn set_level(&mut self, pin: usize, asserted: bool) -> Option<Message> {
+        let entry = *self.entries.get(pin)?;
+        let bit = 1 << pin;
+        let rises = asserted && self.asserted & bit == 0;
+        self.asserted = if asserted { self.asserted | bit } else { self.asserted & !bit };
+        match entry & LEVEL {
+            // An edge that a masked pin does not take is lost.
+            0 if rises => self.pulse(pin),
+            0 => None,
+            _ => self.deliver_level(pin),
+        }
+    }
+
+    /// Returns the message of a level-triggered pin that is asserted, unless the last one is in service or the pin is
+    /// masked.
+    pub fn deliver_level(&mut self, pin: usize) -> Option<Message> {
+        let entry = self.entries.get_mut(pin)?;
+        if self.asserted & 1 << pin == 0 || *entry & (LEVEL | MASKED | REMOTE_IRR) != LEVEL {
+            return None;
+        }
+        *entry |= REMOTE_IRR;
+        Some(message(*entry))
+    }
+
     /// Handles the end of interrupt `vector`. Returns the messages that waited for it.
     pub fn end_of_interrupt(&mut self, vector: u8) -> Vec<Message> {
         let mut messages = Vec::new();
@@ -104,7 +132,7 @@ impl Ioapic {
                 continue;
             }
             *entry &= !REMOTE_IRR;
-            let waiting = self.pending & 1 << pin != 0;
+            let waiting = (self.pending | self.asserted) & 1 << pin != 0;
             self.pending &= !(1 << pin);
             if waiting && *entry & MASKED == 0 {
                 *entry |= REMOTE_IRR;

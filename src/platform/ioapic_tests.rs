@@ -51,6 +51,46 @@ fn a_level_pin_waits_for_the_end_of_its_interrupt() {
 }
 
 #[test]
+fn a_level_that_stays_asserted_is_delivered_again_after_each_end() {
+    let mut ioapic = Ioapic::default();
+    let message = Message { address: 0xfee0_0000, data: 0xc041 };
+    set(&mut ioapic, 9, LEVEL | 0x41);
+    assert_eq!(ioapic.set_level(9, true), Some(message));
+    assert_eq!(ioapic.set_level(9, true), None, "it is in service");
+    assert_eq!(ioapic.end_of_interrupt(0x41), [message]);
+    assert_eq!(ioapic.set_level(9, false), None);
+    assert_eq!(ioapic.set_level(9, true), None, "asserted again before the end");
+    assert_eq!(ioapic.end_of_interrupt(0x41), [message]);
+    ioapic.set_level(9, false);
+    assert_eq!(ioapic.end_of_interrupt(0x41), []);
+    assert_eq!(ioapic.set_level(24, true), None);
+}
+
+#[test]
+fn a_level_waits_for_its_pin_to_be_unmasked() {
+    let mut ioapic = Ioapic::default();
+    let message = Message { address: 0xfee0_0000, data: 0xc041 };
+    set(&mut ioapic, 9, MASKED | LEVEL | 0x41);
+    assert_eq!(ioapic.set_level(9, true), None);
+    assert_eq!(ioapic.deliver_level(9), None, "still masked");
+    assert_eq!(set(&mut ioapic, 9, LEVEL | 0x41), Some(LevelPin { pin: 9, message }));
+    assert_eq!(ioapic.deliver_level(9), Some(message));
+    assert_eq!(ioapic.deliver_level(9), None, "it is in service");
+}
+
+#[test]
+fn a_level_on_an_edge_pin_counts_when_it_rises() {
+    let mut ioapic = Ioapic::default();
+    let message = Message { address: 0xfee0_0000, data: 0x41 };
+    assert_eq!(ioapic.set_level(9, true), None, "masked");
+    set(&mut ioapic, 9, 0x41);
+    assert_eq!(ioapic.set_level(9, true), None, "it rose before");
+    ioapic.set_level(9, false);
+    assert_eq!(ioapic.set_level(9, true), Some(message));
+    assert_eq!(ioapic.deliver_level(9), None);
+}
+
+#[test]
 fn the_guest_cannot_write_what_the_chip_keeps_to_itself() {
     let mut ioapic = Ioapic::default();
     set(&mut ioapic, 0, u64::MAX);

@@ -63,6 +63,9 @@ pub trait PortDevice: Send {
 /// irqfd.
 pub(crate) type InterruptLine = Box<dyn Fn() + Send>;
 
+/// Asserts and deasserts a level-triggered interrupt line. Its creator remembers the level.
+pub(crate) type LevelLine = Box<dyn Fn(bool) + Send>;
+
 /// A clock for a device: the time since an origin that the device defines.
 pub(crate) type Clock = Box<dyn Fn() -> Duration + Send>;
 
@@ -70,8 +73,8 @@ pub(crate) type Clock = Box<dyn Fn() -> Duration + Send>;
 pub(crate) struct Wiring {
     /// Raises [`ports::SERIAL_IRQ`].
     pub serial_interrupt: InterruptLine,
-    /// Raises [`ports::SCI_IRQ`].
-    pub system_control_interrupt: InterruptLine,
+    /// [`ports::SCI_IRQ`].
+    pub system_control_interrupt: LevelLine,
     /// The wall clock: UTC since the Unix epoch.
     pub utc: Clock,
     /// The clock of the timers.

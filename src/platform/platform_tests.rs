@@ -12,13 +12,12 @@ struct Bench {
 }
 
 fn wiring(console: &Console, interrupts: &Arc<AtomicUsize>) -> Wiring {
-    let [serial, control] = [1, 0x100].map(|step| {
-        let interrupts = interrupts.clone();
-        Box::new(move || _ = interrupts.fetch_add(step, Ordering::Relaxed)) as InterruptLine
-    });
+    let [serial, control] = [interrupts.clone(), interrupts.clone()];
     Wiring {
-        serial_interrupt: serial,
-        system_control_interrupt: control,
+        serial_interrupt: Box::new(move || _ = serial.fetch_add(1, Ordering::Relaxed)),
+        system_control_interrupt: Box::new(move |asserted| {
+            control.fetch_add(if asserted { 0x100 } else { 0 }, Ordering::Relaxed);
+        }),
         utc: Box::new(|| Duration::from_secs(1_000_000_000)),
         clock: MachineClock::new(),
         memory_size: 64 << 20,

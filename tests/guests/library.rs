@@ -97,6 +97,20 @@ fn a_guest_that_knows_acpi_powers_off_when_the_button_is_pressed() {
 }
 
 #[test]
+fn a_press_reaches_a_guest_that_has_not_ended_the_interrupt_of_the_press_before() {
+    for irqchip in [IrqchipKind::Apic, IrqchipKind::Pc] {
+        let machine = start(with_irqchip(&exits("button presses=2 hold=1"), irqchip));
+        let console = machine.console().unwrap();
+        for text in ["waiting for the button\n", "in the handler\n"] {
+            console.wait_for(text, grown(SOON)).unwrap();
+            machine.press_power_button().unwrap();
+        }
+        let end = machine.wait();
+        assert!(matches!(end, End::PoweredOff), "{irqchip:?}: {end}");
+    }
+}
+
+#[test]
 fn a_press_waits_for_the_machine_to_resume_and_needs_a_guest() {
     let machine = start(exits("button"));
     machine.console().unwrap().wait_for("waiting for the button\n", grown(SOON)).unwrap();
