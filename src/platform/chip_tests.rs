@@ -17,7 +17,7 @@ fn platform() -> (Platform, Arc<AtomicUsize>, crate::console::Capture) {
         serial_interrupt: Box::new(move || {
             raised.fetch_add(1, Ordering::SeqCst);
         }),
-        system_control_interrupt: Box::new(|| ()),
+        system_control_interrupt: Box::new(|_| ()),
         utc: Box::new(|| Duration::from_secs(1 << 30)),
         clock: MachineClock::new(),
         memory_size: 64 << 20,
