@@ -1,0 +1,234 @@
+//! What is done with the guest, one after the other.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+use viridian::internals::services::{
+    Answer, Copy, FREEZE_PATIENCE, Failure, Forced, Freeze, Item, KeyValue, Kind, Pool, Request, Shutdown,
+    ShutdownKind, State, Value,
+};
+use viridian::machine::End;
+
+use crate::guest::Linux;
+
+fn json(linux: &Linux, kind: Kind) -> Json {
+    serde_json::to_value(linux.service(kind).status()).expect("a status is JSON")
+}
+
+fn is_ready(linux: &Linux, kind: Kind) {
+    linux.until(kind, "it is ready", |status| status.state == State::Ready);
+}
+
+pub fn all_services_negotiate(linux: &Linux) {
+    let versions = ["3.2", "4.0", "3.0", "4.0", "5.0", "1.1"];
+    for (kind, version) in Kind::ALL.into_iter().zip(versions) {
+        is_ready(linux, kind);
+        let status = json(linux, kind);
+        assert_eq!((&status["framework"], &status["version"]), (&Json::from("3.0"), &Json::from(version)), "{kind}");
+    }
+    assert_eq!(linux.run("ls /dev/vmbus | tr '\\n' ' '"), "hv_fcopy hv_kvp hv_vss");
+}
+
+pub fn the_guest_is_alive(linux: &Linux) {
+    linux.until(Kind::Heartbeat, "it beats", |status| {
+        serde_json::to_value(status).is_ok_and(|status| status["beats"].as_u64() > Some(2))
+    });
+    assert_eq!(json(linux, Kind::Heartbeat)["health"], "OkApplicationsUnknown");
+}
+
+/// Set at start, on demand, and after a pause.
+pub fn the_clock_is_the_hosts(linux: &Linux) {
+    let is_right = |when: &str| {
+        let ahead = linux.ahead();
+        assert!(ahead.abs() <= 5, "{when}, the guest's clock is {ahead} seconds ahead");
+    };
+    is_right("at start");
+    for _ in 0..3 {
+        linux.run("date -s @1000000000 >/dev/null");
+        assert!(linux.ahead() < -1_000_000, "the clock was set back");
+        assert_eq!(linux.ask(Kind::Time, Request::SyncTime), Ok(Answer::Done));
+        is_right("after a SYNC");
+    }
+    linux.machine.pause().expect("it runs");
+    let paused = Instant::now();
+    thread::sleep(Duration::from_secs(8));
+    linux.machine.resume();
+    let syncs = |status: &Json| status["syncs"].as_u64();
+    let before = syncs(&json(linux, Kind::Time));
+    linux.until(Kind::Time, "a SYNC follows the pause", |status| {
+        serde_json::to_value(status).is_ok_and(|status| syncs(&status) >= before && syncs(&status) >= Some(5))
+    });
+    is_right("after the pause");
+    println!("measured: a pause of {:.1} s, then the guest's clock is right", paused.elapsed().as_secs_f64());
+    linux.until(Kind::Time, "samples follow", |status| {
+        serde_json::to_value(status).is_ok_and(|status| status["samples"].as_u64() > Some(0))
+    });
+    assert!(linux.run("cat /sys/class/ptp/*/clock_name").contains("hyperv"));
+}
+
+pub fn items_and_addresses_travel(linux: &Linux, count: u32) {
+    let ask = |request| linux.ask(Kind::KeyValue, Request::KeyValue(request));
+    let item = |number: u32| Item { key: format!("key {number}"), value: Value::Text(format!("wört {number}")) };
+    let items: Vec<_> = (0..count).map(item).collect();
+    let begun = Instant::now();
+    assert_eq!(ask(KeyValue::Set(Pool::External, items.clone())), Ok(Answer::Done));
+    let pushed = begun.elapsed();
+    assert_eq!(ask(KeyValue::List(Pool::External)), Ok(Answer::Items(items)));
+    println!(
+        "measured: {count} items pushed in {:.1} s, read in {:.1} s",
+        pushed.as_secs_f64(),
+        (begun.elapsed() - pushed).as_secs_f64()
+    );
+    // Records of 512 and 2,048 bytes.
+    assert_eq!(linux.run("stat -c %s /var/lib/hyperv/.kvp_pool_0"), (count * 2560).to_string());
+    assert_eq!(linux.run("stat -c %a /var/lib/hyperv/.kvp_pool_* | tr '\\n' ' '"), "644 644 644 644 644");
+    assert_eq!(ask(KeyValue::Delete(Pool::External, "key 7".into())), Ok(Answer::Done));
+    assert_eq!(ask(KeyValue::Get(Pool::External, "key 7".into())), Ok(Answer::Value(None)));
+    let eighth = Answer::Value(Some(Value::Text("wört 8".into())));
+    assert_eq!(ask(KeyValue::Get(Pool::External, "key 8".into())), Ok(eighth));
+    let number = Item { key: "number".into(), value: Value::Number64(1 << 40) };
+    assert_eq!(ask(KeyValue::Set(Pool::Host, vec![number])), Ok(Answer::Done));
+    let stored = Answer::Value(Some(Value::Text((1_u64 << 40).to_string())));
+    assert_eq!(ask(KeyValue::Get(Pool::Host, "number".into())), Ok(stored), "Linux stores numbers as text");
+
+    linux.until(Kind::KeyValue, "the address is known", |status| {
+        serde_json::to_value(status).is_ok_and(|status| {
+            status["addresses"].as_array().is_some_and(|list| list.contains(&Json::from("10.0.2.15")))
+        })
+    });
+    assert!(linux.run("ip -o addr show dev eth0").contains("inet 10.0.2.15"));
+    let intrinsic = json(linux, Kind::KeyValue)["intrinsic"].clone();
+    let keys: Vec<_> = intrinsic.as_array().into_iter().flatten().filter_map(|item| item["key"].as_str()).collect();
+    assert_eq!(keys.len(), 10, "{keys:?}");
+    for key in ["OSName", "OSVersion", "FullyQualifiedDomainName", "ProcessorArchitecture"] {
+        assert!(keys.contains(&key), "{key}: {keys:?}");
+    }
+    let mac = linux.run("cat /sys/class/net/eth0/address");
+    let mac: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("a byte")).collect();
+    let adapter = ask(KeyValue::Adapter(mac.try_into().expect("six bytes"))).expect("the adapter is there");
+    let Answer::Adapter(adapter) = adapter else { panic!("{adapter:?}") };
+    assert!(adapter.addresses.contains(&"10.0.2.15".into()), "{adapter:?}");
+    let missing = ask(KeyValue::Adapter([2, 0, 0, 0, 0, 99]));
+    assert!(matches!(missing, Err(Failure::Guest(_))), "{missing:?}");
+}
+
+fn copy(target: &str, content: &[u8], overwrite: bool) -> Request {
+    let source = Box::new(std::io::Cursor::new(content.to_vec()));
+    Request::Copy(Copy { target: target.into(), overwrite, make_path: true, size: content.len() as u64, source })
+}
+
+pub fn files_are_copied(linux: &Linux) {
+    let content: Vec<u8> = (0..500_001_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let begun = Instant::now();
+    let copied = linux.ask(Kind::FileCopy, copy("/run/deep/er/file", &content, false));
+    assert_eq!(copied, Ok(Answer::Copied(content.len() as u64)));
+    let rate = content.len() as f64 / f64::from(1 << 20) / begun.elapsed().as_secs_f64();
+    println!("measured: a file of 500 kB copied at {rate:.2} MiB/s");
+    let sum = content.iter().fold(0_u64, |sum, byte| sum + u64::from(*byte));
+    let there = linux.run(
+        "stat -c %s /run/deep/er/file; od -An -v -tu1 -w1 /run/deep/er/file | awk '{s+=$1} END {printf \"%d\\n\", s}'",
+    );
+    assert_eq!(there, format!("500001\n{sum}"));
+    let again = linux.ask(Kind::FileCopy, copy("/run/deep/er/file", b"short", false)).unwrap_err();
+    assert_eq!(again.to_string(), "the file exists");
+    assert_eq!(linux.ask(Kind::FileCopy, copy("/run/deep/er/file", b"short", true)), Ok(Answer::Copied(5)));
+    assert_eq!(linux.run("cat /run/deep/er/file; echo"), "short");
+    // As large as eight fragments: for a short write, the daemon does not name the reason.
+    linux.run("mount -t tmpfs -o size=48k small /mnt");
+    let full = linux.ask(Kind::FileCopy, copy("/mnt/file", &content, false)).unwrap_err();
+    assert_eq!(full.to_string(), "the guest's disk is full");
+    assert_eq!(linux.run("ls /mnt; umount /mnt"), "", "what was copied of it is removed");
+}
+
+fn freeze(seconds: u64) -> Request {
+    Request::Freeze(Freeze { patience: FREEZE_PATIENCE, limit: Duration::from_secs(seconds) })
+}
+
+fn file_systems(linux: &Linux) -> Json {
+    json(linux, Kind::Vss)["file_systems"].clone()
+}
+
+/// Writes to the disk all the time, and counts.
+const WRITER: &str = "(while :; do echo x >>/root/log && sync /root/log && echo >>/run/count; done) & writer=$!";
+
+pub fn file_systems_are_frozen(linux: &Linux) {
+    let count = || linux.run("wc -l </run/count").parse::<u64>().expect("a number");
+    linux.run("echo >/run/count");
+    linux.run(WRITER);
+    linux.run("while [ $(wc -l </run/count) -lt 5 ]; do sleep 0.1; done");
+    let begun = Instant::now();
+    assert_eq!(linux.ask(Kind::Vss, freeze(600)), Ok(Answer::Frozen));
+    println!("measured: a freeze under load takes {:.2} s", begun.elapsed().as_secs_f64());
+    assert_eq!(file_systems(linux), "frozen");
+    let frozen = count();
+    linux.run("sleep 2");
+    assert!(count() <= frozen + 1, "nothing is written while the file system is frozen");
+    assert_eq!(linux.ask(Kind::Vss, Request::Thaw), Ok(Answer::Done));
+    assert_eq!(file_systems(linux), "thawed");
+    linux.run(&format!("while [ $(wc -l </run/count) -lt {} ]; do sleep 0.1; done", frozen + 5));
+    // Nobody asks for this thaw.
+    assert_eq!(linux.ask(Kind::Vss, freeze(2)), Ok(Answer::Frozen));
+    linux.until(Kind::Vss, "a freeze ends by itself", |status| {
+        serde_json::to_value(status).is_ok_and(|status| status["file_systems"] == "thawed")
+    });
+    linux.run("echo >/run/count; while [ $(wc -l </run/count) -lt 5 ]; do sleep 0.1; done; kill $writer");
+}
+
+pub fn killed_daemons_harm_nobody(linux: &Linux) {
+    // The driver answers for a daemon that is gone.
+    linux.run("killall -KILL hv_vss_daemon hv_fcopy_daemon && sleep 0.5");
+    let failed = linux.ask(Kind::Vss, freeze(60)).unwrap_err();
+    assert!(failed.to_string().contains("its daemon for this service must run"), "{failed}");
+    assert!(linux.ask(Kind::FileCopy, copy("/run/a", b"x", true)).is_err());
+    linux.run("daemon vss; daemon fcopy; sleep 1");
+    assert_eq!(linux.ask(Kind::FileCopy, copy("/run/a", b"x", true)), Ok(Answer::Copied(1)));
+    assert_eq!(linux.ask(Kind::Vss, freeze(60)), Ok(Answer::Frozen));
+    assert_eq!(linux.ask(Kind::Vss, Request::Thaw), Ok(Answer::Done));
+    // The driver keeps a request for KVP until the next daemon is there.
+    linux.run("killall -KILL hv_kvp_daemon && sleep 0.5; daemon kvp; sleep 1");
+    let value = linux.ask(Kind::KeyValue, Request::KeyValue(KeyValue::Get(Pool::External, "key 8".into())));
+    assert_eq!(value, Ok(Answer::Value(Some(Value::Text("wört 8".into())))));
+}
+
+pub fn services_come_and_go(linux: &Linux, rounds: u32) {
+    for round in 0..rounds {
+        for kind in Kind::ALL {
+            assert!(linux.machine.services().disable(kind), "{kind}, round {round}");
+            // Linux does not bear a rescind and an offer in quick succession.
+            let name = linux.run("ls /sys/bus/vmbus/devices | wc -l");
+            linux.run(&format!(
+                "until [ $(ls /sys/bus/vmbus/devices | wc -l) -lt {name} ] || sleep 1; do sleep 0.1; done"
+            ));
+            linux.machine.services().enable(kind, Forced::default()).expect("it is offered again");
+            linux.run("for name in kvp vss fcopy; do pidof hv_${name}_daemon >/dev/null || daemon $name; done");
+        }
+        Kind::ALL.into_iter().for_each(|kind| is_ready(linux, kind));
+        the_guest_is_alive(linux);
+    }
+    assert_eq!(
+        linux.run("dmesg | grep -E 'BUG:|Oops|WARNING:|hung task' | grep -v fpu__init_system_xstate || true"),
+        ""
+    );
+}
+
+pub fn the_driver_is_unloaded_while_frozen(linux: &Linux) {
+    assert_eq!(linux.ask(Kind::Vss, freeze(600)), Ok(Answer::Frozen));
+    // A daemon keeps the module in use.
+    linux.run("killall -KILL hv_kvp_daemon hv_vss_daemon hv_fcopy_daemon; until rmmod hv_utils; do sleep 0.1; done");
+    linux.until(Kind::Vss, "the channel is closed", |status| status.state == State::Closed);
+    assert_eq!(file_systems(linux), "thawing", "a thaw is owed");
+    linux.run("modprobe hv_utils; sleep 1; for name in kvp vss fcopy; do daemon $name; done");
+    linux.until(Kind::Vss, "the guest is thawed", |status| {
+        serde_json::to_value(status).is_ok_and(|status| status["file_systems"] == "thawed")
+    });
+    linux.run("echo x >>/root/log; sync");
+    Kind::ALL.into_iter().for_each(|kind| is_ready(linux, kind));
+}
+
+pub fn the_guest_shuts_down(linux: Linux) {
+    let shutdown = Request::Shutdown(Shutdown::new(ShutdownKind::PowerOff));
+    assert_eq!(linux.ask(Kind::Shutdown, shutdown), Ok(Answer::Done));
+    let end = linux.machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
