@@ -14,6 +14,8 @@ static void note(struct expiration expiration)
     expiration.handled = reference_time();
     if (log->count < LOG_MAX)
         log->entries[log->count] = expiration;
+    if (++log->by_timer[expiration.timer % HV_TIMERS] == log->quota)
+        wrmsr(HV_MSR_STIMER_CONFIG(expiration.timer % HV_TIMERS), 0);
     atomic_add(&log->count, 1);
 }
 
@@ -67,7 +69,9 @@ void start_over(void)
     for (unsigned sint = 0; sint < HV_SINTS; sint++)
         while (message_take(sint, &message))
             ;
-    own_log()->count = 0;
+    own_log()->count = own_log()->quota = 0;
+    for (unsigned timer = 0; timer < HV_TIMERS; timer++)
+        own_log()->by_timer[timer] = 0;
 }
 
 static void set_up(void *unused)

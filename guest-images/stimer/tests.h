@@ -30,6 +30,9 @@ struct expiration {
 
 struct log {
     unsigned count;
+    /* If not 0, a timer stops once it has expired so often. */
+    unsigned quota;
+    unsigned by_timer[HV_TIMERS];
     struct expiration entries[LOG_MAX];
 };
 extern struct log logs[CPUS_MAX];
