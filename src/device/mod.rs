@@ -17,7 +17,7 @@
 //! [`Lifecycle`] is this table as a state machine. The registry makes no call that it forbids.
 //!
 //! - **Order.** Devices that use others stand on a higher [`Floor`]. `pause` and `save` go from the top down, `resume` and
-//!   `restore` from the bottom up. No device is called by two of these at once.
+//!   `reset` from the bottom up. No device is called by two of these at once.
 //! - **Pause.** The VPs are parked and the guest's time stands still when `pause` is called. From its return to `resume`, the
 //!   device writes no guest memory, raises no interrupt, and its timers stand still. What arrives from outside waits
 //!   within a bound, or is dropped; the device's documentation says which.

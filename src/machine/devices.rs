@@ -112,7 +112,7 @@ impl Machine {
         self.shared.inspect()
     }
 
-    /// Has a device carry out a command. `viridian` devices are named as in [`inspect`](Self::inspect).
+    /// Has a device carry out a command. Devices are named as in [`inspect`](Self::inspect).
     ///
     /// ```no_run
     /// # use viridian::Builder;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Device;
+use super::BusDevice;
 use super::link::Link;
 use super::port::{ChannelPort, WakeThread, Work};
 use crate::host::panics::caught;
@@ -13,7 +13,7 @@ use crate::vmbus::vsp::{Channel, Handler, ServiceError};
 /// The state of a channel's thread.
 pub(super) struct ChannelThread {
     pub link: Arc<Link>,
-    pub device: Arc<Device>,
+    pub device: Arc<BusDevice>,
     pub port: Arc<ChannelPort>,
     pub subchannel_index: u16,
 }

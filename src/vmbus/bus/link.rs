@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::channel::ChannelThread;
 use super::port::ChannelPort;
-use super::{ChannelFailure, ConnectError, Device, DeviceId, FailureSink, Settings, thread_named};
+use super::{BusDevice, ChannelFailure, ConnectError, DeviceId, FailureSink, Settings, thread_named};
 use crate::engine::Child;
 use crate::host::event::EventFd;
 use crate::host::limited;
@@ -52,7 +52,7 @@ struct State {
 /// A channel that is, or was, offered.
 struct Entry {
     /// `None` once it is rescinded.
-    device: Option<Arc<Device>>,
+    device: Option<Arc<BusDevice>>,
     id: DeviceId,
     subchannel_index: u16,
     open: Option<Open>,
@@ -179,14 +179,19 @@ impl Link {
     }
 
     /// Offers a device's primary channel.
-    pub fn offer(&self, device: &Arc<Device>) -> Result<(), OfferError> {
+    pub fn offer(&self, device: &Arc<BusDevice>) -> Result<(), OfferError> {
         let mut state = self.lock();
         self.offer_channel(&mut state, device, 0)?;
         self.send(&mut state);
         Ok(())
     }
 
-    fn offer_channel(&self, state: &mut State, device: &Arc<Device>, subchannel_index: u16) -> Result<(), OfferError> {
+    fn offer_channel(
+        &self,
+        state: &mut State,
+        device: &Arc<BusDevice>,
+        subchannel_index: u16,
+    ) -> Result<(), OfferError> {
         let channel = state.connection.offer(device.offer.subchannel(subchannel_index))?;
         let entry = Entry { device: Some(device.clone()), id: device.id, subchannel_index, open: None };
         state.channels.insert(channel, entry);
@@ -215,7 +220,7 @@ impl Link {
         self: &Arc<Self>,
         id: DeviceId,
         take_back: fn(&mut Connection, ChannelId) -> BusActions,
-    ) -> Vec<Arc<Device>> {
+    ) -> Vec<Arc<BusDevice>> {
         let mut state = self.lock();
         let State { connection, channels, .. } = &mut *state;
         let mut actions = BusActions::new();
@@ -355,7 +360,7 @@ impl Link {
     }
 
     /// Reports a failure of a device. A guest can cause this repeatedly.
-    pub fn failed(&self, device: &Device, channel: Option<ChannelId>, what: &'static str, error: ServiceError) {
+    pub fn failed(&self, device: &BusDevice, channel: Option<ChannelId>, what: &'static str, error: ServiceError) {
         let failure = ChannelFailure::new(&device.offer, channel, what, error);
         limited::warn!(of: &self.name, "{}: {failure}", self.name);
         self.failures.take(failure);

@@ -94,7 +94,7 @@ pub enum ConnectError {
 pub struct DeviceId(u64);
 
 /// A device, shared by the bus and the threads of its open channels.
-struct Device {
+struct BusDevice {
     id: DeviceId,
     offer: Offer,
     /// `Some` until the device is dropped.
@@ -102,7 +102,7 @@ struct Device {
     failures: FailureSink,
 }
 
-impl Device {
+impl BusDevice {
     fn open(&self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
         match &mut *self.vsp.lock() {
             Some(vsp) => vsp.open(channel),
@@ -111,7 +111,7 @@ impl Device {
     }
 }
 
-impl Drop for Device {
+impl Drop for BusDevice {
     /// Drops the device's code, which may be a library user's. If it panics, nothing else is affected.
     fn drop(&mut self) {
         let vsp = self.vsp.get_mut().take();
@@ -136,7 +136,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    devices: BTreeMap<DeviceId, Arc<Device>>,
+    devices: BTreeMap<DeviceId, Arc<BusDevice>>,
     /// The devices of the machine that stand for devices of the bus.
     joined: BTreeMap<DeviceId, Registration>,
     next_device: u64,
@@ -183,7 +183,7 @@ impl VmBus {
         self.offer_part(vsp).map(|(id, _)| id)
     }
 
-    fn offer_part(&self, vsp: Box<dyn Vsp>) -> Result<(DeviceId, Arc<Device>), OfferError> {
+    fn offer_part(&self, vsp: Box<dyn Vsp>) -> Result<(DeviceId, Arc<BusDevice>), OfferError> {
         let offer = vsp.offer().subchannel(0);
         let mut state = self.lock();
         let Offer { interface, instance, subchannel_index, .. } = offer;
@@ -195,7 +195,7 @@ impl VmBus {
         }
         let id = DeviceId(state.next_device);
         let failures = self.0.settings.failures.clone();
-        let device = Arc::new(Device { id, offer, vsp: Mutex::new(Some(vsp)), failures });
+        let device = Arc::new(BusDevice { id, offer, vsp: Mutex::new(Some(vsp)), failures });
         if let Some(link) = &state.link
             && let Err(error) = link.offer(&device)
         {

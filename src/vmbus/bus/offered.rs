@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use serde_json::{Map, json};
 
-use super::{Device as Part, Inner, VmBus};
+use super::{BusDevice, Inner, VmBus};
 use crate::device::{CommandError, Device, Floor, Identity, Value};
 use crate::vmbus::vsp::Vsp;
 use crate::wire::guid::interface;
@@ -12,7 +12,7 @@ use crate::wire::guid::interface;
 /// A device of a library's user, as the machine sees it.
 pub(super) struct Offered {
     pub name: String,
-    pub part: Arc<Part>,
+    pub part: Arc<BusDevice>,
 }
 
 impl Offered {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::config::{NetworkOptions, NetworkOptionsError, check_all};
 use super::nic::Nic;
 use super::nic::device::NicDevice;
-use super::nvsp::device::Device;
+use super::nvsp::device::NvspDevice;
 use super::provider::NetworkVsp;
 use super::rndis::adapter::{Adapter, Settings};
 use crate::device::{Devices, Registration};
@@ -136,7 +136,7 @@ impl Nics {
         };
         let backend = open(&plug, Switches::of_process())?;
         let settings = Settings { address, mtu: options.mtu, queues, link_speed: LINK_SPEED, name: name.clone() };
-        let device = Device::new(options.nvsp, Adapter::new(settings, Arc::default()));
+        let device = NvspDevice::new(options.nvsp, Adapter::new(settings, Arc::default()));
         let nic = Nic::new(device, backend);
         // There is no network, and a guest that sees the link down does not wait for one.
         nic.set_link(options.attachment != Attachment::None);

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::nvsp::device::Device;
+use super::nvsp::device::NvspDevice;
 use super::nvsp::path::Path;
 use super::nvsp::sections::Sections;
 use super::nvsp::wire::Version;
@@ -113,7 +113,7 @@ impl Lane {
 pub struct Nic {
     counters: Arc<NetCounters>,
     shared: RwLock<Shared>,
-    device: Mutex<Device>,
+    device: Mutex<NvspDevice>,
     lanes: Box<[Lane]>,
     spreads: bool,
     link_up: AtomicBool,
@@ -125,7 +125,7 @@ pub struct Nic {
 
 impl Nic {
     /// Creates an adapter on this backend.
-    pub(crate) fn new(device: Device, backend: Backend) -> Arc<Self> {
+    pub(crate) fn new(device: NvspDevice, backend: Backend) -> Arc<Self> {
         Arc::new(Self {
             counters: device.adapter().counters().clone(),
             shared: RwLock::default(),
@@ -203,7 +203,7 @@ impl Nic {
     }
 
     /// Locks and returns the state machine of the primary channel.
-    pub(super) fn device(&self) -> MutexGuard<'_, Device> {
+    pub(super) fn device(&self) -> MutexGuard<'_, NvspDevice> {
         self.device.lock()
     }
 

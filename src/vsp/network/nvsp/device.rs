@@ -55,13 +55,13 @@ impl Gpadls for Channel {
 /// An action for the owner of the channel, to be taken in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NvspAction {
-    /// Reply to the packet that was passed to [`Device::receive`]. The payload may be empty.
+    /// Reply to the packet that was passed to [`NvspDevice::receive`]. The payload may be empty.
     Complete(Vec<u8>),
     /// Send an in-band packet that needs no completion.
     Send(Vec<u8>),
     /// Send an RNDIS control message through the receive buffer.
     Indicate(Vec<u8>),
-    /// Use the new [`Device::path`] on every channel. After that, the guest may reuse the memory of the old one.
+    /// Use the new [`NvspDevice::path`] on every channel. After that, the guest may reuse the memory of the old one.
     UpdatePath,
     /// Offer this number of subchannels.
     OfferSubchannels(u16),
@@ -116,7 +116,7 @@ impl Outcome {
 
 /// The state machine; see the module's description.
 #[derive(Debug)]
-pub struct Device {
+pub struct NvspDevice {
     newest: Version,
     version: Option<Version>,
     adapter: Adapter,
@@ -125,7 +125,7 @@ pub struct Device {
     subchannels_asked: bool,
 }
 
-impl Device {
+impl NvspDevice {
     /// Creates a device whose channel is about to be opened. It accepts versions up to `newest`.
     pub fn new(newest: Version, adapter: Adapter) -> Self {
         Self { newest, version: None, adapter, path: Arc::default(), generation: 0, subchannels_asked: false }

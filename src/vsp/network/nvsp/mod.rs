@@ -8,7 +8,7 @@
 //!
 //! The primary channel carries everything except the data of subchannels. A channel's thread reads packets from its
 //! ring. It passes packets with frames to [`transmit`] and [`receive`] and, on the primary channel, all others to the
-//! [`Device`](device::Device).
+//! [`NvspDevice`](device::NvspDevice).
 
 pub mod device;
 pub mod path;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vm_memory::GuestAddress;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::device::{Device, Gpadls, NvspAction, Outcome};
+use super::device::{Gpadls, NvspAction, NvspDevice, Outcome};
 use super::path::Path;
 use super::wire::{Init, MessageType, NdisConfig, SendBuffer, Version, message};
 use crate::memory::buffer::GuestBuffer;
@@ -62,17 +62,17 @@ impl Guest {
     }
 }
 
-pub fn device(queues: u16) -> Device {
+pub fn device(queues: u16) -> NvspDevice {
     device_of(Version::V6_1, queues)
 }
 
-pub fn device_of(newest: Version, queues: u16) -> Device {
+pub fn device_of(newest: Version, queues: u16) -> NvspDevice {
     let settings = Settings { address: ADDRESS, mtu: 9000, queues, link_speed: 1 << 30, name: String::new() };
-    Device::new(newest, Adapter::new(settings, Arc::default()))
+    NvspDevice::new(newest, Adapter::new(settings, Arc::default()))
 }
 
 /// Gives the device a message, filled up as Linux fills it up.
-pub fn send(device: &mut Device, guest: &Guest, kind: MessageType, body: &(impl IntoBytes + Immutable)) -> Outcome {
+pub fn send(device: &mut NvspDevice, guest: &Guest, kind: MessageType, body: &(impl IntoBytes + Immutable)) -> Outcome {
     device.receive(&message(kind, body, 40), guest)
 }
 
@@ -81,7 +81,7 @@ pub fn init(version: u32) -> Init {
 }
 
 /// Brings a device to where frames travel: every one for everybody, with an MTU of `mtu`.
-pub fn set_up(device: &mut Device, guest: &Guest, version: Version, mtu: u32, capabilities: u32) {
+pub fn set_up(device: &mut NvspDevice, guest: &Guest, version: Version, mtu: u32, capabilities: u32) {
     send(device, guest, MessageType::INIT, &init(version.number()));
     assert_eq!(device.version(), Some(version));
     if version >= Version::V2 {
@@ -98,14 +98,14 @@ pub fn set_up(device: &mut Device, guest: &Guest, version: Version, mtu: u32, ca
 }
 
 /// Sets an object.
-pub fn set(device: &mut Device, oid: Oid, information: &[u8]) -> Outcome {
+pub fn set(device: &mut NvspDevice, oid: Oid, information: &[u8]) -> Outcome {
     let length = information.len() as u32;
     let request = Request { request_id: 2, oid, information_length: length, information_offset: 20, handle: 0 };
     device.receive_control(&rndis(RndisType::SET, &request, information))
 }
 
 /// A device that is set up for frames of 1500 bytes.
-pub fn ready(guest: &Guest, capabilities: u32) -> (Device, Arc<Path>) {
+pub fn ready(guest: &Guest, capabilities: u32) -> (NvspDevice, Arc<Path>) {
     let mut device = device(4);
     set_up(&mut device, guest, Version::V6_1, 1500, capabilities);
     let path = device.path().clone();

@@ -25,7 +25,7 @@ use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
 use crate::vmbus::vsp::{Channel, Handler, Port, Vsp};
 use crate::vsp::network::nic::Nic;
-use crate::vsp::network::nvsp::device::{Device, rndis_complete};
+use crate::vsp::network::nvsp::device::{NvspDevice, rndis_complete};
 use crate::vsp::network::nvsp::wire::{
     Init, MessageType, NdisConfig, ReceiveBufferComplete, SendBuffer, SendRndisPacket, Status, Version, message, split,
 };
@@ -109,7 +109,7 @@ impl Host {
         let port = switch.plug(Some(GUEST)).expect("a port");
         let peer = switch.plug(Some(PEER)).expect("a port");
         let settings = Settings { address: GUEST, mtu: 1500, queues, link_speed: 1 << 30, name: String::new() };
-        let device = Device::new(Version::V6_1, Adapter::new(settings, Arc::default()));
+        let device = NvspDevice::new(Version::V6_1, Adapter::new(settings, Arc::default()));
         let queues = (0..queues).map(|_| Box::new(port.clone()) as Box<dyn Queue>).collect();
         let nic = Nic::new(device, Backend { queues, spreads: false, uplink: None });
         let vsp = NetworkVsp::numbered(nic.clone(), 0);
