@@ -223,7 +223,7 @@ fn fail<V: Vsp + 'static>(device: impl Fn() -> V + Send + Sync + 'static, last_l
 
 #[test]
 fn a_step_that_fails_ends_it_with_1_and_is_named() {
-    fail(|| Closed, "FAILED: channel 3 cannot be opened");
+    fail(|| Closed, "FAILED: channel 9 cannot be opened");
     let forgets = "FAILED: LUN 5: what was written does not come back: byte 0 differs";
     fail(|| with_disk(Forgetful { broken: false }), forgets);
     fail(|| with_disk(Forgetful { broken: true }), "FAILED: LUN 5: SYNCHRONIZE CACHE: NTSTATUS 0x");
