@@ -108,6 +108,13 @@ impl Gate {
         Member { gate: self.clone(), member }
     }
 
+    /// Lets no pause be complete until the result is dropped, on any thread. It stands for threads that are about to become
+    /// members.
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        self.state.lock().at_large += 1;
+        Hold(self.clone())
+    }
+
     /// Returns `true` if the calling thread is a member. [`pause`](Self::pause) would wait for itself there.
     pub fn is_own_thread(&self) -> bool {
         GATE.get() == self.address()
@@ -259,6 +266,16 @@ impl Gate {
             state.kicks.iter().for_each(|(_, kick)| kick.kick());
         }
         self.changed.notify_all();
+    }
+}
+
+/// Keeps pauses from being complete: see [`Gate::hold`].
+pub struct Hold(Arc<Gate>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.state.lock().at_large -= 1;
+        self.0.changed.notify_all();
     }
 }
 

@@ -191,3 +191,19 @@ fn a_resume_ends_a_pause_that_is_not_complete() {
     assert!(gate.is_open());
     gate.leave(0);
 }
+
+#[test]
+fn a_pause_waits_for_threads_that_are_about_to_come() {
+    let gate = Arc::new(Gate::new());
+    let hold = gate.hold();
+    let (paused, is_paused) = std::sync::mpsc::channel();
+    let pausing = {
+        let gate = gate.clone();
+        thread::spawn(move || paused.send(gate.pause()).unwrap())
+    };
+    assert!(is_paused.recv_timeout(Duration::from_millis(30)).is_err(), "somebody is still to come");
+    drop(hold);
+    assert!(is_paused.recv().unwrap());
+    pausing.join().unwrap();
+    gate.resume();
+}

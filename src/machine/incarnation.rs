@@ -20,7 +20,7 @@ use crate::host::limited;
 use crate::hyperv::page::{HYPERCALL_PORT, SIGNAL_PORT};
 use crate::hyperv::types::VpIndex;
 use crate::kvm::cpuid;
-use crate::kvm::gate::{Gate, Member};
+use crate::kvm::gate::{Gate, Hold, Member};
 use crate::kvm::host::Host;
 use crate::kvm::timer;
 use crate::kvm::vp::{Exit, Vp};
@@ -189,17 +189,19 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     let processor = |index: u32| host_processors.as_ref().map(|list| list[index as usize]);
     let mut vps = vps.into_iter().zip(0..);
     let first = vps.next();
+    // A pause waits until every VP's thread has come to the gate.
+    let hold = Arc::new(shared.gate.hold());
     drop(building);
     let mut threads = Threads { gate: &shared.gate, handles: Vec::new() };
     for (vp, index) in vps {
-        let (shared, devices, processor) = (shared.clone(), devices.clone(), processor(index));
-        let body = move || VpThread::new(index, vp, &shared, &devices).run(processor);
+        let (shared, devices, processor, hold) = (shared.clone(), devices.clone(), processor(index), hold.clone());
+        let body = move || VpThread::new(index, vp, &shared, &devices).run(processor, hold);
         let thread = thread_named(&config.name, index).spawn(body).map_err(MachineError::Thread)?;
         threads.handles.push(thread);
     }
     let _ = started.try_send(());
     if let Some((vp, index)) = first {
-        VpThread::new(index, vp, shared, &devices).run(processor(index));
+        VpThread::new(index, vp, shared, &devices).run(processor(index), hold);
     }
     threads.join()
 }
@@ -247,13 +249,14 @@ impl<'a> VpThread<'a> {
     }
 
     /// Runs the VP until the life ends, through its fault or another's.
-    fn run(mut self, processor: Option<usize>) {
+    fn run(mut self, processor: Option<usize>, hold: Arc<Hold>) {
         let gate = &self.shared.gate;
         self.seat.take();
         let _timers = self.vp.timer_target();
         gate.enter(self.index, Box::new(self.vp.kicker()));
         // Leaves the gate and, should this thread panic, takes the others along.
         let _left = Left { shared: self.shared, index: self.index };
+        drop(hold);
         if let Some(engine) = &self.devices.engine {
             engine.enter(VpIndex(self.index));
         }
