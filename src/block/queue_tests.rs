@@ -1,9 +1,5 @@
-use std::sync::Barrier;
-use std::sync::atomic::AtomicU64;
-
-use super::super::Disk;
 use super::super::options::ImageOptions;
-use super::super::testing::{VectorDisk, extent};
+use super::super::testing::{SlowDisk, VectorDisk, extent};
 use super::*;
 use crate::memory::{self, GuestMemory};
 
@@ -142,49 +138,8 @@ fn a_read_beyond_the_end_of_the_file_says_where_it_failed() {
     });
 }
 
-/// A disk whose reads report that they have begun, and then wait for leave.
-struct Slow {
-    reads: AtomicU64,
-    gate: Barrier,
-}
-
-impl Slow {
-    /// Lets one read begin and end.
-    fn let_read(&self) {
-        self.gate.wait();
-        self.gate.wait();
-    }
-}
-
-impl Disk for Arc<Slow> {
-    fn size(&self) -> io::Result<u64> {
-        Ok(1 << 40)
-    }
-    fn read_only(&self) -> bool {
-        false
-    }
-    fn can_discard(&self) -> bool {
-        false
-    }
-    fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
-        self.gate.wait();
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.gate.wait();
-        Ok(())
-    }
-    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn zero(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn slow() -> (Arc<Slow>, Arc<Image>) {
-    let disk = Arc::new(Slow { reads: AtomicU64::new(0), gate: Barrier::new(2) });
+fn slow() -> (Arc<SlowDisk>, Arc<Image>) {
+    let disk = SlowDisk::new();
     (disk.clone(), Image::new(Box::new(disk), 512))
 }
 

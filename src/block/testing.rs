@@ -1,7 +1,8 @@
-//! What the tests of requests share.
+//! Helpers that the tests of requests share.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 
 use super::cancel::Cancel;
 use super::request::{Extent, Request, RequestError, Success};
@@ -49,6 +50,51 @@ impl Disk for VectorDisk {
     }
     fn zero(&self, offset: u64, length: u64, _: bool) -> io::Result<()> {
         self.range(offset, length as usize, |range| range.fill(0))
+    }
+}
+
+/// A disk whose reads report that they have begun, and then wait for leave.
+pub(crate) struct SlowDisk {
+    pub reads: AtomicU64,
+    pub gate: Barrier,
+}
+
+impl SlowDisk {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { reads: AtomicU64::new(0), gate: Barrier::new(2) })
+    }
+
+    /// Waits until one read has begun, and releases it.
+    pub fn let_read(&self) {
+        self.gate.wait();
+        self.gate.wait();
+    }
+}
+
+impl Disk for Arc<SlowDisk> {
+    fn size(&self) -> io::Result<u64> {
+        Ok(1 << 40)
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn can_discard(&self) -> bool {
+        false
+    }
+    fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+        self.gate.wait();
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.gate.wait();
+        Ok(())
+    }
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn zero(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use super::super::scsi::{DeviceKind, Identity};
 use super::super::storvsp::wire::{NtStatus, PacketHeader, ProtocolVersion, ScsiRequest, SrbStatus, Version};
 use super::*;
 use crate::block::queue::{GRACE, new_ring, tests::sleep};
+use crate::block::testing::SlowDisk;
 use crate::block::{Disk, Format, Image};
 use crate::host::event::EventFd;
 use crate::memory::{self, GuestMemory};
@@ -227,42 +228,13 @@ fn durable_writes_and_compare_and_write_work_beside_plain_ones() {
     });
 }
 
-/// A disk whose reads say that they have begun, and wait for leave.
-struct Slow(Arc<std::sync::Barrier>);
-
-impl Disk for Slow {
-    fn size(&self) -> io::Result<u64> {
-        Ok(1 << 20)
-    }
-    fn read_only(&self) -> bool {
-        false
-    }
-    fn can_discard(&self) -> bool {
-        false
-    }
-    fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
-        self.0.wait();
-        self.0.wait();
-        Ok(())
-    }
-    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn zero(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_slow_disk_holds_up_no_other_and_one_that_goes_finishes_first() {
     both_ways(|ring| {
         let controller = controller(&[memory_disk("1M")]);
-        let barrier = Arc::new(std::sync::Barrier::new(2));
+        let disk = SlowDisk::new();
         let identity = Identity { serial: "slow".into(), unique: 2, scratch: false };
-        let image = Image::new(Box::new(Slow(barrier.clone())), 512);
+        let image = Image::new(Box::new(disk.clone()), 512);
         let slow = Unit::new(DeviceKind::Disk, identity, Some(image)).expect("a unit");
         controller.attach(1, slow).expect("room");
         let mut guest = Guest::new(&controller, ring);
@@ -272,12 +244,12 @@ fn a_slow_disk_holds_up_no_other_and_one_that_goes_finishes_first() {
         let read = guest.command(0, DataDirection::IN, &ten(0x28, 0, 8), &fast);
         assert_eq!((read.scsi_status, guest.worker.queue.in_flight()), (0, 1));
         // What has not begun when the disk goes away is cancelled.
-        barrier.wait();
+        disk.gate.wait();
         // Taken away, it still ends what it began; what comes after finds no unit.
         drop(controller.detach(1).expect("a unit"));
         let gone = guest.command(1, DataDirection::IN, &ten(0x28, 0, 8), &fast);
         assert_eq!(gone.srb_status.0 & 0x3f, SrbStatus::INVALID_LUN.0);
-        barrier.wait();
+        disk.gate.wait();
         let late = guest.finish(1);
         assert_eq!((late[0].transaction_id, parse(&late[0]).srb_status), (7, SrbStatus::SUCCESS));
     });
