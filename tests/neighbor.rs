@@ -180,7 +180,7 @@ fn flood(kind: &str, cpus: u32, disk: &str) -> impl Fn() -> Machine + use<> {
     move || machine("flood", "flood", &cmdline, cpus, &disk)
 }
 
-/// Has the neighbor go on beside a flood by a guest of so many VPs, and keep its share.
+/// Checks that the neighbor keeps its share beside a flood by a guest with so many VPs.
 fn expect_goes_on(neighbor: &Neighbor, what: &str, vps: u32, start: impl Fn() -> Machine) {
     let share = share(neighbor, start, 2, Duration::from_millis(500));
     println!("{what}: {:.0} % of the neighbor's throughput", 100.0 * share);

@@ -12,7 +12,7 @@ use viridian::vsp::storage::DiskConfig;
 
 use crate::common::patience::{grown, holds_within};
 
-/// What takes seconds on a quiet machine.
+/// Time limit for steps that take seconds on a quiet machine.
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// A running Linux with its daemons, whose shell takes commands.
@@ -72,6 +72,11 @@ impl Linux {
         let status = self.service(kind).status();
         assert!(so, "{what}: {status:?}");
         status
+    }
+
+    /// Repeats a request until it is answered: a daemon that has just been started is not there at once.
+    pub fn until_answered(&self, what: &str, ask: impl FnMut() -> bool) {
+        assert!(holds_within(grown(2 * SOON), ask), "{what}");
     }
 
     /// Returns what the guest's clock is ahead of the host's, in seconds.

@@ -1,4 +1,4 @@
-//! What is done with the guest, one after the other.
+//! The steps of the test, in order.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -150,7 +150,7 @@ fn file_systems(linux: &Linux) -> Json {
 }
 
 /// Writes to the disk all the time, and counts.
-const WRITER: &str = "(while :; do echo x >>/root/log && sync /root/log && echo >>/run/count; done) & writer=$!";
+const WRITER: &str = "(while :; do echo x >>/log && sync /log && echo >>/run/count; done) & writer=$!";
 
 pub fn file_systems_are_frozen(linux: &Linux) {
     let count = || linux.run("wc -l </run/count").parse::<u64>().expect("a number");
@@ -177,16 +177,20 @@ pub fn file_systems_are_frozen(linux: &Linux) {
 
 pub fn killed_daemons_harm_nobody(linux: &Linux) {
     // The driver answers for a daemon that is gone.
-    linux.run("killall -KILL hv_vss_daemon hv_fcopy_daemon && sleep 0.5");
+    linux.run(
+        "killall -KILL hv_vss_daemon hv_fcopy_daemon; while pidof hv_vss_daemon hv_fcopy_daemon; do sleep 0.1; done",
+    );
     let failed = linux.ask(Kind::Vss, freeze(60)).unwrap_err();
     assert!(failed.to_string().contains("its daemon for this service must run"), "{failed}");
     assert!(linux.ask(Kind::FileCopy, copy("/run/a", b"x", true)).is_err());
-    linux.run("daemon vss; daemon fcopy; sleep 1");
-    assert_eq!(linux.ask(Kind::FileCopy, copy("/run/a", b"x", true)), Ok(Answer::Copied(1)));
-    assert_eq!(linux.ask(Kind::Vss, freeze(60)), Ok(Answer::Frozen));
+    linux.run("daemon vss; daemon fcopy");
+    linux.until_answered("files are copied", || {
+        linux.ask(Kind::FileCopy, copy("/run/a", b"x", true)) == Ok(Answer::Copied(1))
+    });
+    linux.until_answered("the guest is frozen", || linux.ask(Kind::Vss, freeze(60)) == Ok(Answer::Frozen));
     assert_eq!(linux.ask(Kind::Vss, Request::Thaw), Ok(Answer::Done));
     // The driver keeps a request for KVP until the next daemon is there.
-    linux.run("killall -KILL hv_kvp_daemon && sleep 0.5; daemon kvp; sleep 1");
+    linux.run("killall -KILL hv_kvp_daemon; while pidof hv_kvp_daemon; do sleep 0.1; done; daemon kvp");
     let value = linux.ask(Kind::KeyValue, Request::KeyValue(KeyValue::Get(Pool::External, "key 8".into())));
     assert_eq!(value, Ok(Answer::Value(Some(Value::Text("wört 8".into())))));
 }
@@ -194,12 +198,10 @@ pub fn killed_daemons_harm_nobody(linux: &Linux) {
 pub fn services_come_and_go(linux: &Linux, rounds: u32) {
     for round in 0..rounds {
         for kind in Kind::ALL {
+            let devices = linux.run("ls /sys/bus/vmbus/devices | wc -l");
             assert!(linux.machine.services().disable(kind), "{kind}, round {round}");
-            // Linux does not bear a rescind and an offer in quick succession.
-            let name = linux.run("ls /sys/bus/vmbus/devices | wc -l");
-            linux.run(&format!(
-                "until [ $(ls /sys/bus/vmbus/devices | wc -l) -lt {name} ] || sleep 1; do sleep 0.1; done"
-            ));
+            // Linux does not support an offer that comes before it has removed the device.
+            linux.run(&format!("until [ $(ls /sys/bus/vmbus/devices | wc -l) -lt {devices} ]; do sleep 0.1; done"));
             linux.machine.services().enable(kind, Forced::default()).expect("it is offered again");
             linux.run("for name in kvp vss fcopy; do pidof hv_${name}_daemon >/dev/null || daemon $name; done");
         }
@@ -218,11 +220,13 @@ pub fn the_driver_is_unloaded_while_frozen(linux: &Linux) {
     linux.run("killall -KILL hv_kvp_daemon hv_vss_daemon hv_fcopy_daemon; until rmmod hv_utils; do sleep 0.1; done");
     linux.until(Kind::Vss, "the channel is closed", |status| status.state == State::Closed);
     assert_eq!(file_systems(linux), "thawing", "a thaw is owed");
-    linux.run("modprobe hv_utils; sleep 1; for name in kvp vss fcopy; do daemon $name; done");
+    linux.run(
+        "modprobe hv_utils; for name in kvp vss fcopy; do while [ ! -e /dev/vmbus/hv_$name ]; do sleep 0.1; done; daemon $name; done",
+    );
     linux.until(Kind::Vss, "the guest is thawed", |status| {
         serde_json::to_value(status).is_ok_and(|status| status["file_systems"] == "thawed")
     });
-    linux.run("echo x >>/root/log; sync");
+    linux.run("echo x >>/log; sync");
     Kind::ALL.into_iter().for_each(|kind| is_ready(linux, kind));
 }
 

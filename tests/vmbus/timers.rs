@@ -10,7 +10,7 @@ use viridian::hyperv::VpIndex;
 use viridian::vmbus::vsp::{Channel, Handler, NewPacket, Offer, Requested, Requests, ServiceError, Unsent, Vsp};
 use viridian::vmbus::{Guid, Version, VmBus};
 
-/// What the host asks for: a packet after some time, and a word when the request has been taken.
+/// A request of the host: a packet after some time. The handler reports on `taken` when it has taken the request.
 struct Ring {
     after: Duration,
     taken: mpsc::Sender<Duration>,
