@@ -14,7 +14,7 @@ use super::hold::Hold;
 pub struct Flag(Arc<AtomicBool>);
 
 impl Flag {
-    /// Tells the requests that have this flag to stop.
+    /// Signals the requests that have this flag to stop.
     pub fn set(&self) {
         self.0.store(true, Ordering::Release);
     }

@@ -44,7 +44,7 @@ impl Hold {
         self.0.holding.store(true, Ordering::SeqCst);
     }
 
-    /// Lets the requests go on.
+    /// Resumes the requests.
     pub fn end(&self) {
         self.0.holding.store(false, Ordering::SeqCst);
         drop(self.0.lock.lock());

@@ -33,7 +33,7 @@ pub struct Image {
     pub(super) counters: DiskCounters,
 }
 
-/// What there is to know about a disk in use.
+/// A report about a disk in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ImageReport {
@@ -43,7 +43,7 @@ pub(crate) struct ImageReport {
     pub format: Format,
     /// Size of a sector in bytes.
     pub sector: u32,
-    /// Whether it cannot be written.
+    /// `true` if the disk cannot be written.
     pub read_only: bool,
     /// Its counters.
     pub counters: DiskCounts,

@@ -52,7 +52,7 @@ struct Work<'a> {
     gate: &'a Arc<Gate>,
     pages: &'a GuestBuffer,
     cancel: &'a Cancel,
-    /// Where the request waits between two steps while the machine is paused, if it can.
+    /// The place at which the request waits between two steps while the machine is paused; `None` if it cannot wait.
     held: Option<&'a Active<'a>>,
 }
 

@@ -41,7 +41,7 @@ pub struct Completed<T> {
     pub pages: GuestBuffer,
     /// Its result.
     pub result: Result<Success, RequestError>,
-    /// What its submitter wants to know again.
+    /// A value of the submitter, returned with the result.
     pub context: T,
 }
 
@@ -51,7 +51,7 @@ struct InFlight<T> {
     pages: GuestBuffer,
     context: T,
     begun: Begun,
-    /// Lets it write beside other writes, if it goes through the ring.
+    /// The permission to write beside other writes, if the request goes through the ring.
     _share: Option<Share>,
 }
 

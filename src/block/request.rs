@@ -13,7 +13,7 @@ pub struct Extent {
     pub length: u64,
 }
 
-/// What a request does. *The buffer* is the request's guest memory.
+/// An operation on a disk. *The buffer* is the request's guest memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Read into the buffer.
@@ -35,7 +35,7 @@ pub enum Operation {
     WriteAndVerify {
         /// The range of the disk.
         extent: Extent,
-        /// Whether to compare.
+        /// `true` to compare the blocks with the buffer.
         compare: bool,
     },
     /// Atomically: compare the extent with the first half of the buffer, and if they are equal, write the second half.
@@ -53,7 +53,7 @@ pub enum Operation {
     Zero {
         /// The range of the disk.
         extent: Extent,
-        /// Whether the space may be released.
+        /// `true` if the space may be released.
         deallocate: bool,
     },
     /// Release the space on the host; the extents then read as zeros.

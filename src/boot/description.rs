@@ -1,4 +1,4 @@
-//! What the ACPI tables say of a machine, and of who made them.
+//! The description of a machine in its ACPI tables, and the author of the tables.
 
 pub(super) const OEM_ID: [u8; 6] = *b"VRIDIN";
 pub(super) const OEM_TABLE_ID: [u8; 8] = *b"VIRIDIAN";
@@ -9,6 +9,6 @@ pub(super) const OEM_REVISION: u32 = 1;
 pub struct Description {
     /// The x2APIC id of each VP, in VP-index order.
     pub apic_ids: Vec<u32>,
-    /// Whether the machine has a PC's two 8259 interrupt controllers and its interval timer, in addition to the IOAPIC.
+    /// `true` if the machine has a PC's two 8259 interrupt controllers and its interval timer, in addition to the IOAPIC.
     pub pics: bool,
 }

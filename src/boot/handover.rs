@@ -1,4 +1,4 @@
-//! What the loader hands over to a kernel's boot protocol.
+//! The values that the loader passes to a kernel's boot protocol.
 
 use super::error::Occupant;
 

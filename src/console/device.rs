@@ -9,7 +9,7 @@ use crate::device::{Device, Floor, Identity, Value};
 ///
 /// A pause needs nothing of it: the VPs, which print, stand still, and what is typed waits at the serial port.
 pub(crate) struct ConsoleDevice {
-    /// Where output goes: the setting, or `captured`.
+    /// The destination of the output; `None` for a console that is captured.
     pub destination: Option<ConsoleConfig>,
     /// The path of the other end of a pseudo-terminal.
     pub pty: Option<std::path::PathBuf>,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Call, CommandError, Device, Devices, Lifecycle, Outlet, SavedState, StateError, Value};
 
-/// How many calls are made one after the other, in every order.
+/// Number of calls in a row, in every order.
 const DEPTH: u32 = 4;
 
 /// Declares a test for each device: `name: expression that makes it;`.

@@ -1,4 +1,4 @@
-//! What devices tell the outside.
+//! Events of devices, for the program that started the machine.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::Value;
 pub struct DeviceEvent {
     /// The name of the device.
     pub device: String,
-    /// What happened, in words.
+    /// The event, in words.
     pub what: String,
     /// Details, as an object of names and values.
     pub details: Value,
@@ -36,7 +36,7 @@ impl Outlet {
         Self(Some(Arc::new(take)))
     }
 
-    /// Tells that something happened to a device.
+    /// Reports an event of a device.
     pub fn tell(&self, device: &str, what: impl Into<String>, details: Value) {
         if let Some(take) = &self.0 {
             take(DeviceEvent { device: device.to_owned(), what: what.into(), details });

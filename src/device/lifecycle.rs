@@ -1,4 +1,4 @@
-//! Which calls of the contract a device may get, and when.
+//! The states of a device, and the calls of the contract that each state allows.
 
 use std::fmt;
 

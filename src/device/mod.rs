@@ -67,13 +67,13 @@ impl Identity {
 /// The place of a device in the order of calls. A device uses only devices of lower floors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Floor {
-    /// Where output goes: the console.
+    /// The destination of output: the console.
     Host,
     /// The chips of a PC.
     Platform,
     /// VMBus.
     Bus,
-    /// What a bus offers: disks, network adapters, services.
+    /// Devices that a bus offers: disks, network adapters, services.
     Provider,
 }
 
@@ -190,7 +190,7 @@ pub enum CommandError {
     Unknown {
         /// The command's name.
         name: String,
-        /// What the device knows instead.
+        /// The commands that the device knows.
         known: String,
     },
     /// The arguments are wrong.

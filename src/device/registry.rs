@@ -21,7 +21,7 @@ pub struct Devices(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     outlet: Outlet,
-    /// Whether the machine is paused. Held during calls that the contract orders.
+    /// `true` while the machine is paused. Locked during calls that the contract orders.
     turn: Mutex<bool>,
     /// From the top floor down, and in the order in which they were added on each floor.
     slots: Mutex<Vec<Arc<Slot>>>,
@@ -162,7 +162,7 @@ impl Devices {
         Value::Object(self.list().iter().map(inspect).collect())
     }
 
-    /// Has a device carry out a command.
+    /// Executes a command on a device.
     ///
     /// # Errors
     /// Returns an error if there is no such device, or the device's error.

@@ -17,7 +17,7 @@ use crate::host::lock::{Mutex, MutexGuard};
 use crate::kvm::gate::Gate;
 use crate::kvm::timer::{self, VpTimer};
 
-/// How long a VP's use of CPU time is measured. Shorter stretches say little: every VP computes when it sets a timer.
+/// The time over which a VP's use of CPU time is measured. Shorter times say little: every VP computes when it sets a timer.
 const STRETCH: Duration = Duration::from_millis(4);
 /// Later deadlines are always left to the alarm: they are rare, and whoever sets one usually goes to sleep. It is more
 /// than the 10 ms between the ticks of the slowest kernels.
@@ -27,7 +27,7 @@ const BUSY_PART: u32 = 8;
 
 /// A VP's use of CPU time.
 struct Usage {
-    /// When the current stretch began, and the CPU time of the VP's thread then.
+    /// The start of the current stretch, and the CPU time of the VP's thread then.
     start: (Instant, Duration),
     /// The VP computed in the last complete stretch.
     busy: bool,

@@ -136,7 +136,7 @@ pub trait Engine: Child {
     /// Records that the calling thread runs the VP from now on. Called before the VP first enters the guest.
     fn enter(&self, index: VpIndex);
 
-    /// Whether [`attend`](Self::attend) has something to do: two loads.
+    /// Returns `true` if [`attend`](Self::attend) has something to do. This is two loads.
     fn needs_attention(&self, index: VpIndex) -> bool;
 
     /// Does to the VP, before it enters the guest, what others asked for.

@@ -108,8 +108,8 @@ impl Gate {
         Member { gate: self.clone(), member }
     }
 
-    /// Lets no pause be complete until the result is dropped, on any thread. It stands for threads that are about to become
-    /// members.
+    /// Delays the completion of every pause until the result is dropped, on any thread. It stands for threads that are about
+    /// to become members.
     pub fn hold(self: &Arc<Self>) -> Hold {
         self.state.lock().at_large += 1;
         Hold(self.clone())

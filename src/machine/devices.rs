@@ -14,7 +14,7 @@ use crate::vsp::services::set::Services;
 use crate::vsp::storage::disks::Disks;
 use crate::{vmbus, vsp};
 
-/// What the providers of a machine are made from.
+/// The inputs from which the providers of a machine are made.
 pub(super) struct Setup<'a> {
     pub config: &'a Config,
     pub vmbus: &'a VmBus,
@@ -38,7 +38,7 @@ impl Setup<'_> {
 /// The table of providers: what a machine calls each set of devices, and how its settings make it.
 macro_rules! providers {
     ($($(#[$attribute:meta])* $name:ident: $type:ty = |$setup:ident| $make:expr;)*) => {
-        /// What is offered to the guest on VMBus.
+        /// The providers of a machine's VMBus devices.
         pub(super) struct Providers {
             $($name: $type,)*
         }
@@ -112,7 +112,7 @@ impl Machine {
         self.shared.inspect()
     }
 
-    /// Has a device carry out a command. Devices are named as in [`inspect`](Self::inspect).
+    /// Executes a command on a device. Devices are named as in [`inspect`](Self::inspect).
     ///
     /// ```no_run
     /// # use viridian::Builder;

@@ -1,4 +1,4 @@
-//! What a life of a guest is put together from.
+//! The parts of one life of a guest.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ use crate::kvm::vp::Vp;
 use crate::kvm::{Irqchip, KVM_PAGES, Vm};
 use crate::memory::{self, PAGE_SIZE};
 
-/// Where the local APICs are, and where interrupt messages are sent to.
+/// The addresses of the local APICs, and of interrupt messages.
 const LOCAL_APICS: Range<u64> = 0xfee0_0000..0xfef0_0000;
 
 /// The calls of a life: the standard ones, and what the library's user adds.
@@ -49,7 +49,7 @@ pub(super) fn reserved(config: &Config) -> Vec<(Range<u64>, &'static str)> {
     memory.chain(others).collect()
 }
 
-/// What a machine is made of, in a line.
+/// Returns a line about the kernel, the engine and the size of a machine.
 pub(super) fn summary(config: &Config, engine: EngineKind) -> String {
     let hypervisor = match config.hv {
         Hv::Off => "plain KVM, without Hyper-V".into(),

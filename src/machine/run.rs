@@ -36,7 +36,7 @@ impl Shared {
         }
     }
 
-    /// How the run ended; none after opening the gate for another life.
+    /// Returns the end of the run, or `None` after it has opened the gate for another life.
     fn end_or_restart(&self) -> Option<End> {
         let mut state = self.state();
         let end = state.end.take();
@@ -100,12 +100,12 @@ impl Shared {
         matches!(self.state().end, Some(End::TimedOut(_)))
     }
 
-    /// Whether somebody outside ended the run, for whom there is more to tell in the log.
+    /// Returns `true` if somebody outside ended the run. The log then says more.
     pub(super) fn was_ended_by_a_signal(&self) -> bool {
         matches!(self.state().end, Some(End::Interrupted | End::Terminated))
     }
 
-    /// Whether the machine is gone, or will be within this time.
+    /// Returns `true` if the machine is gone, or will be within this time.
     pub(super) fn is_over_within(&self, time: Duration) -> bool {
         let deadline = Instant::now().checked_add(time);
         loop {
@@ -135,7 +135,7 @@ impl Shared {
         end
     }
 
-    /// What the console tells: also while [`finish_console`](Self::finish_console) waits for it.
+    /// Handles an event of the console, also while [`finish_console`](Self::finish_console) waits for it.
     pub(super) fn console_event(&self, event: ConsoleEvent) {
         match event {
             ConsoleEvent::Quit => self.stop(End::Interrupted),

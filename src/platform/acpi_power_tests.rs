@@ -7,7 +7,7 @@ use std::time::Duration;
 struct Bench {
     power: AcpiPower,
     now: Arc<AtomicU64>,
-    /// How often the line rose.
+    /// Number of times that the line rose.
     interrupts: Arc<AtomicU64>,
     level: Arc<AtomicBool>,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::device::{Device, Floor, Identity, Value};
 use crate::host::lock::Mutex;
 
-/// What a chip does beside its ports. The calls are those of a [`Device`].
+/// The functions of a chip beside its ports. The calls are those of a [`Device`].
 pub(crate) trait Chip: Send {
     /// Stops what the chip does by itself.
     fn pause(&mut self) {}

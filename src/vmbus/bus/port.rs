@@ -171,7 +171,7 @@ impl ChannelPort {
         self.timer().stop(Instant::now());
     }
 
-    /// Lets the time of the timer go on.
+    /// Resumes the time of the timer.
     pub fn start_timer(&self) {
         self.timer().resume(Instant::now());
     }

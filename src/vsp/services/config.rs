@@ -9,7 +9,7 @@ use super::table::Kind;
 use super::wire::Version;
 use crate::wire::held_as_text;
 
-/// Which services a machine has, and which versions they offer.
+/// The services of a machine, and the versions that they offer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ServiceOptions {

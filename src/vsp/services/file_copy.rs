@@ -25,7 +25,7 @@ pub const FRAGMENT: usize = 6144;
 const MAX_PATH: usize = 259;
 
 open_enum! {
-/// What the guest does.
+/// An operation in the guest.
 Operation: u32, "operation {}";
     /// It opens the file.
     START = 0, "START";
@@ -40,7 +40,7 @@ Operation: u32, "operation {}";
 wire! { 36,
 /// The start of each message, and all of COMPLETE and CANCEL.
 pub struct Head {
-    /// What the guest does.
+    /// The operation.
     pub operation: Operation,
     /// 0.
     pub reserved: [[u8; 16]; 2],
@@ -75,7 +75,7 @@ pub struct Data {
     pub head: Head,
     /// 0.
     pub reserved: u32,
-    /// Where the fragment belongs in the file.
+    /// Offset of the fragment in the file, in bytes.
     pub offset: little_endian::U64,
     /// Length of the fragment, in bytes.
     pub length: u32,
@@ -91,7 +91,7 @@ impl Head {
 
 /// A copy of a file.
 pub struct Copy {
-    /// Where the file goes in the guest.
+    /// Path of the file in the guest.
     pub target: String,
     /// A file with that name is replaced.
     pub overwrite: bool,
@@ -164,7 +164,7 @@ pub struct FileCopyService {
     files: u64,
 }
 
-/// What there is to know about the service.
+/// The status of the service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// Number of files that were copied.
@@ -177,7 +177,7 @@ pub struct Facts {
 /// The progress of a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Progress {
-    /// Where the file goes in the guest.
+    /// Path of the file in the guest.
     pub target: String,
     /// Number of bytes that the guest has confirmed.
     pub copied_bytes: u64,

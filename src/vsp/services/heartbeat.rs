@@ -40,7 +40,7 @@ Applications: u32, "state {}";
     STOPPED = 3, "Stopped";
 }
 
-/// Whether the guest is alive.
+/// The health of the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
     /// The guest does not use the service.
@@ -76,18 +76,18 @@ impl Serialize for Health {
 #[derive(Default)]
 pub struct HeartbeatService {
     sequence: u64,
-    /// When the next message is due.
+    /// Time of the next message.
     due: Duration,
-    /// When the contact is lost, unless an answer comes.
+    /// Time at which the contact is lost, unless an answer comes.
     lost_at: Option<Duration>,
     health: Health,
     beats: u64,
 }
 
-/// What there is to know about the service.
+/// The status of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Facts {
-    /// Whether the guest is alive.
+    /// The health of the guest.
     pub health: Health,
     /// Number of messages that the guest has answered.
     pub beats: u64,

@@ -79,7 +79,7 @@ fn request(which: u8) -> Request {
     }
 }
 
-/// Lets a guest do what it likes to a service.
+/// Runs a service with a guest that takes these steps.
 fn live(kind: Kind, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut pair = Pair::opened(kind, Forced::default());
     let (mut accepted, mut finished) = (BTreeSet::new(), BTreeSet::new());

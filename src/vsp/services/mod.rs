@@ -112,7 +112,7 @@ pub enum Event {
     Finished(Ticket, Outcome),
     /// The guest is alive, or not.
     Health(heartbeat::Health),
-    /// What the guest says about itself has changed. These are its addresses.
+    /// The guest's items about itself have changed. These are its addresses.
     Intrinsic(Vec<String>),
     /// The guest was frozen for the maximum time, and is thawed.
     FreezeExpired,
@@ -122,7 +122,7 @@ pub enum Event {
     StaysFrozen,
 }
 
-/// What is particular to a service.
+/// The part of a status that differs between services.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Details {

@@ -1,4 +1,4 @@
-//! What each service implements, and what it exchanges with its host.
+//! The trait that each service implements, and the values that it exchanges with its host.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub enum Failure {
     /// The host cancelled the request.
     #[error("the request was cancelled")]
     Cancelled,
-    /// What the host wanted to send could not be read.
+    /// The source of the data to send cannot be read.
     #[error("the source cannot be read: {0}")]
     Source(String),
 }
@@ -85,7 +85,7 @@ pub type Outcome = Result<Answer, Failure>;
 pub struct Outgoing {
     /// The body.
     pub body: Vec<u8>,
-    /// How long to wait for the reply, `None` for as long as the channel is open.
+    /// Time limit for the reply, or `None` to wait as long as the channel is open.
     pub patience: Option<Duration>,
 }
 

@@ -22,10 +22,10 @@ use crate::vmbus::vsp::{Channel, Handler, Offer, Port, Requested, Requests, Serv
 /// Maximum number of requests that wait for the handler.
 const MAX_WAITING: usize = 256;
 
-/// How often a full ring is looked at if the guest does not signal that it has room.
+/// The period at which a full ring is checked if the guest does not signal that it has room.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What the host asks of a handler.
+/// A request of the host to a handler.
 enum Ask {
     Start { number: u64, request: Request, answer: mpsc::Sender<Outcome> },
     Cancel { number: u64 },
@@ -48,10 +48,10 @@ struct Shared {
 /// Takes the events of services, on the threads of their channels.
 pub type EventSink = Arc<dyn Fn(Kind, &Event) + Send + Sync>;
 
-/// What was last seen of the service.
+/// The last known status of the service.
 struct Seen {
     status: Status,
-    /// When, in the time that the machine has run.
+    /// The time of the status, in the time that the machine has run.
     at: Duration,
     /// The clock of the open channel, and the time at which the channel was opened.
     clock: Option<(Arc<dyn Port>, Duration)>,
@@ -186,7 +186,7 @@ struct ServiceHandler {
     /// `Some` until the handler is dropped.
     service: Option<Service>,
     port: Arc<dyn Port>,
-    /// When the channel was opened, in the time that the machine has run.
+    /// The time at which the channel was opened, in the time that the machine has run.
     opened: Duration,
     requested: Requested<Ask>,
     /// Requests that are not finished, with their numbers and who waits for them.

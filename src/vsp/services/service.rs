@@ -40,7 +40,7 @@ pub enum State {
     NoVersion,
 }
 
-/// What there is to know about a service.
+/// The status of a service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// The name.
@@ -62,7 +62,7 @@ pub struct Status {
     pub unanswered: u64,
     /// Number of replies that nobody waited for.
     pub unexpected: u64,
-    /// What is particular to the service.
+    /// The part that differs between services.
     #[serde(flatten)]
     pub details: Details,
 }

@@ -16,7 +16,7 @@ use crate::wire::wire;
 /// A guest answers at once, even if it then takes long to shut down.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the guest does.
+/// A kind of shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -31,7 +31,7 @@ pub enum Kind {
 /// A shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    /// What the guest does.
+    /// The kind of shutdown.
     pub kind: Kind,
     /// Programs that do not want to end are ended. Linux always does that.
     pub force: bool,
@@ -39,7 +39,7 @@ pub struct Shutdown {
     pub reason: u32,
     /// Text for the users of the guest.
     pub text: String,
-    /// How long the guest may take, `None` for its own default. Linux does not evaluate it.
+    /// Time limit for the guest, or `None` for its default. Linux does not evaluate it.
     pub limit: Option<Duration>,
 }
 
@@ -71,9 +71,9 @@ wire! { 2060,
 pub struct Message {
     /// The reason.
     pub reason: u32,
-    /// How long the guest may take.
+    /// Time limit for the guest, in seconds.
     pub limit_seconds: u32,
-    /// What the guest does.
+    /// The kind of shutdown, as flags.
     pub flags: u32,
     /// Text for the users.
     pub text: [u8; 2048],
@@ -102,10 +102,10 @@ struct Wanted {
     body: Option<Vec<u8>>,
 }
 
-/// What there is to know about the service.
+/// The status of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Facts {
-    /// What the guest has accepted and not yet done.
+    /// The shutdown that the guest has accepted and not yet completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Kind>,
 }

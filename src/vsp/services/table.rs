@@ -11,7 +11,7 @@ use crate::wire::guid::{Guid, interface};
 pub enum Kind {
     /// Powers the guest off, restarts or hibernates it.
     Shutdown,
-    /// Gives the guest the host's time.
+    /// Passes the host's time to the guest.
     Time,
     /// Finds out whether the guest is alive.
     Heartbeat,
@@ -23,7 +23,7 @@ pub enum Kind {
     FileCopy,
 }
 
-/// What distinguishes a service for the framework.
+/// The properties of a service that the framework needs.
 pub struct Profile {
     /// The name on the command line and in reports.
     pub name: &'static str,

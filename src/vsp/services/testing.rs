@@ -123,7 +123,7 @@ impl Pair {
         self.service.request(&self.now, request).expect("the request is accepted")
     }
 
-    /// Lets time pass, and has the service do what is due.
+    /// Advances the time, and calls the service when something is due.
     pub fn wait(&mut self, time: Duration) {
         self.now.running += time;
         self.service.tick(&self.now);

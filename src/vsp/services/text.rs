@@ -6,7 +6,7 @@ pub enum BadText {
     /// The text is too long.
     #[error("{what} has {units} UTF-16 units; at most {room} fit")]
     Long {
-        /// What the text is.
+        /// The purpose of the text.
         what: &'static str,
         /// Its length.
         units: usize,
@@ -16,7 +16,7 @@ pub enum BadText {
     /// The text contains a character 0, which would end it.
     #[error("{what} contains a zero character")]
     Zero {
-        /// What the text is.
+        /// The purpose of the text.
         what: &'static str,
     },
 }

@@ -56,7 +56,7 @@ pub struct ReferenceSample {
     pub reserved: [u8; 5],
 }}
 
-/// What a guest does with a message.
+/// The reaction of the guest to a message.
 pub mod flags {
     /// It sets its clock.
     pub const SYNC: u8 = 1;
@@ -67,7 +67,7 @@ pub mod flags {
 /// The service.
 #[derive(Default)]
 pub struct TimeService {
-    /// When the next message is due.
+    /// Time of the next message.
     due: Duration,
     /// The next message is a SYNC.
     sync: bool,
@@ -80,7 +80,7 @@ pub struct TimeService {
     facts: Facts,
 }
 
-/// What there is to know about the service.
+/// The status of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// Number of SYNC messages that the guest has answered.

@@ -17,10 +17,10 @@ use super::wire::Version;
 use super::{Answer, Details, Event, Request};
 use crate::wire::{open_enum, wire};
 
-/// How long the guest may take for HOT_BACKUP and THAW. Linux gives its daemon 30 s.
+/// Time limit for HOT_BACKUP and THAW. Linux gives its daemon 30 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long Linux gives its daemon for FREEZE.
+/// The time that Linux gives its daemon for FREEZE.
 pub const FREEZE_PATIENCE: Duration = Duration::from_secs(15 * 60 + 30);
 
 /// The time after which a THAW is repeated.
@@ -29,7 +29,7 @@ const THAW_AGAIN: Duration = Duration::from_secs(5);
 wire! { 12,
 /// The message. Linux does not answer a shorter one.
 pub struct Message {
-    /// What the guest does.
+    /// The operation.
     pub operation: Operation,
     /// 0.
     pub reserved: [u8; 7],
@@ -38,7 +38,7 @@ pub struct Message {
 }}
 
 open_enum! {
-/// What the guest does.
+/// An operation in the guest.
 Operation: u8, "operation {}";
     /// It says whether it supports freezing.
     HOT_BACKUP = 2, "HOT_BACKUP";
@@ -51,9 +51,9 @@ Operation: u8, "operation {}";
 /// A freeze.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freeze {
-    /// How long the guest may take to freeze.
+    /// Time limit for the freeze.
     pub patience: Duration,
-    /// How long it stays frozen at most.
+    /// Maximum time for which the file systems stay frozen.
     pub limit: Duration,
 }
 
@@ -106,14 +106,14 @@ pub struct VssService {
     freezes: u64,
 }
 
-/// What there is to know about the service.
+/// The status of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// The state of the guest's file systems.
     pub file_systems: FileSystems,
     /// Number of freezes that succeeded.
     pub freezes: u64,
-    /// What the guest says that it supports.
+    /// The features that the guest supports, as it reports them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! Where a disk is.
+//! The place of a disk.
 
 use std::fmt;
 

@@ -18,9 +18,9 @@ pub enum Pool {
     External,
     /// Items of the guest, for the host.
     Guest,
-    /// What the guest's daemon knows about the guest, such as its addresses.
+    /// Items of the guest's daemon about the guest, such as its addresses.
     Intrinsic,
-    /// What the host says about itself and the machine.
+    /// Items of the host about itself and the machine.
     Host,
 }
 
@@ -69,7 +69,7 @@ pub struct Item {
 /// A network adapter of the guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Adapter {
-    /// Whether the addresses come from DHCP.
+    /// `true` if the addresses come from DHCP.
     pub dhcp: bool,
     /// Addresses.
     pub addresses: Vec<String>,

@@ -73,17 +73,17 @@ pub struct KvpService {
     jobs: VecDeque<Job>,
     /// The first job's message is with the guest.
     sent: bool,
-    /// When the intrinsic items are read next.
+    /// Time at which the intrinsic items are read next.
     refresh_at: Duration,
     intrinsic: Vec<Item>,
 }
 
-/// What there is to know about the service.
+/// The status of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// The guest's addresses.
     pub addresses: Vec<String>,
-    /// What the guest says about itself.
+    /// The guest's items about itself.
     pub intrinsic: Vec<Item>,
 }
 

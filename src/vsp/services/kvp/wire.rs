@@ -3,7 +3,7 @@
 use crate::wire::{open_enum, wire};
 
 open_enum! {
-/// What the guest does.
+/// An operation in the guest.
 Operation: u8, "operation {}";
     GET = 0, "GET";
     SET = 1, "SET";
@@ -48,7 +48,7 @@ pub struct Pair {
 wire! { 2580,
 /// `ENUMERATE`, in both directions.
 pub struct Enumerate {
-    /// What the guest does.
+    /// The operation.
     pub operation: Operation,
     /// The pool.
     pub pool: u8,
@@ -63,7 +63,7 @@ pub struct Enumerate {
 wire! { 2580,
 /// `SET`
 pub struct Set {
-    /// What the guest does.
+    /// The operation.
     pub operation: Operation,
     /// The pool.
     pub pool: u8,
@@ -78,7 +78,7 @@ pub struct Set {
 wire! { 2580,
 /// `DELETE`
 pub struct Delete {
-    /// What the guest does.
+    /// The operation.
     pub operation: Operation,
     /// The pool.
     pub pool: u8,
@@ -95,7 +95,7 @@ pub struct Delete {
 wire! { 7428,
 /// `GET_ADAPTER` and `SET_ADAPTER`. Lists are separated by semicolons.
 pub struct AdapterMessage {
-    /// What the guest does.
+    /// The operation.
     pub operation: Operation,
     /// 0.
     pub pool: u8,
