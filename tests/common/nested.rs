@@ -17,7 +17,7 @@
 //! }
 //! ```
 //!
-//! Each test binary is one process under `cargo test`, and its batches run side by side where its test threads do.
+//! Each test binary is one process under `cargo test`. Its batches run side by side, one for each processor.
 //! A host that cannot run the nested host fails these tests, unless they are left out for a reason: see [`need`](super::need).
 #![allow(dead_code)] // Each test binary uses its part.
 
@@ -25,9 +25,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::need::{Need, SKIP, left_out, ready};
@@ -192,7 +193,9 @@ impl Batch {
             plan
         });
         let checks = if all_tests_run() { plan.checks.iter().collect() } else { plan.with_those_before(names) };
+        let turn = Turn::take();
         let outcomes = run(&plan.options, &checks);
+        drop(turn);
         ran.extend(checks.iter().map(|check| match &outcomes {
             Ok(outcomes) => (check.name, outcomes[check.name].clone()),
             Err(problem) => (check.name, Err(problem.clone())),
@@ -200,6 +203,32 @@ impl Batch {
         for name in names {
             assert!(ran.contains_key(name), "the batch has no check {name}");
         }
+    }
+}
+
+/// The permission to run a nested host, given back when dropped. A nested host keeps a processor busy, so this process runs
+/// as many at once as there are processors.
+struct Turn;
+
+/// The number of nested hosts that run, and a signal when one has ended.
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+impl Turn {
+    /// Waits until a nested host may be started.
+    fn take() -> Self {
+        let limit = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let running = RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running =
+            RUNNING.1.wait_while(running, |running| *running >= limit).unwrap_or_else(PoisonError::into_inner);
+        *running += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        RUNNING.1.notify_one();
     }
 }
 
@@ -223,17 +252,12 @@ pub struct OnBoth {
 impl OnBoth {
     /// Runs these checks now, unless they have run.
     pub fn run(&self, checks: &[&str]) {
-        /// Held by whoever starts nested hosts.
-        static TURN: Mutex<()> = Mutex::new(());
-        // Both nested hosts run at once, and no others beside them: each keeps a processor busy. What goes wrong with the second
-        // is said when its turn comes.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // What goes wrong with the second is said when its outcome is asked for.
         let _ = std::thread::scope(|scope| {
             let second = scope.spawn(|| self.user.run(checks));
             self.kernel.run(checks);
             second.join()
         });
-        drop(turn);
     }
 
     /// Hands the outcomes of the check to `judge`.

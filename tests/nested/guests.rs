@@ -1,8 +1,6 @@
 //! Guest images on the nested host's KVM, with both engines: in these tests, the kernel engine runs only there.
 
-mod common;
-
-use common::nested::Batch;
+use crate::common::nested::Batch;
 
 const ENGINES: [&str; 2] = ["kernel", "user"];
 

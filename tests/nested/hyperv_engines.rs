@@ -2,14 +2,10 @@
 //!
 //! Three starts of the nested host, one for each number of VPs, run all images on both engines.
 
-mod common;
-#[path = "common/hyperv_images.rs"]
-mod hyperv_images;
-
 use std::path::Path;
 
-use common::nested::{Batch, Outcome, Plan};
-use hyperv_images::{failures, passed};
+use crate::common::nested::{Batch, Outcome, Plan};
+use crate::hyperv_images::{failures, passed};
 
 const IMAGES: &str = env!("VIRIDIAN_GUEST_IMAGES");
 const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");

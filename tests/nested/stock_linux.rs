@@ -1,11 +1,9 @@
 //! Debian's stock kernel on the nested host: it boots, finds its machine's devices, and ends in every way.
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
-use common::nested::{Batch, Outcome};
+use crate::common::nested::{Batch, Outcome};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -2,13 +2,11 @@
 //!
 //! `scripts/lib/measure` counts between two lines of the guest's. What it counts includes those lines: an exit a byte.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use common::nested::{Batch, Outcome, Plan};
+use crate::common::nested::{Batch, Outcome, Plan};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");

@@ -5,13 +5,11 @@
 //! does it keep XSAVE's state (`noxsave`). And Linux's hypercalls of 32 bits with retpolines jump to a wrong address, where
 //! its compiler keeps the address relative to the stack pointer (`mitigations=off`).
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use common::nested::{Batch, OnBoth};
+use crate::common::nested::{Batch, OnBoth, Plan};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -24,7 +22,7 @@ const SCRIPT: &str = "uname -m; cd /sys/bus/vmbus/devices; for d in *; do echo d
 static BATCHES: OnBoth =
     OnBoth { kernel: Batch::new(|plan| describe(plan, "kernel")), user: Batch::new(|plan| describe(plan, "user")) };
 
-fn describe(plan: &mut common::nested::Plan, engine: &str) {
+fn describe(plan: &mut Plan, engine: &str) {
     static MADE: OnceLock<()> = OnceLock::new();
     let guest = &format!("{ROOT}/target/linux-32-bit-test");
     MADE.get_or_init(|| {

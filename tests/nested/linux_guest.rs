@@ -1,11 +1,9 @@
 //! The guest of `scripts/linux-guest`, booted by QEMU, so that a failure in another VMM is not the guest's fault.
 
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::nested::Batch;
+use crate::common::nested::Batch;
 
 const VMM: &str =
     "qemu-system-x86_64 -M pc,accel=kvm -cpu host -m 256M -nodefaults -no-reboot -display none -serial stdio";

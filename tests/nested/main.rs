@@ -1,0 +1,12 @@
+//! Guest images and stock Linux on the nested host. Each file is one subject; in one binary, their nested hosts run side by side.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod exits_to_user_space;
+mod guests;
+mod hyperv_engines;
+#[path = "../common/hyperv_images.rs"]
+mod hyperv_images;
+mod linux_32_bit;
+mod linux_guest;
+mod stock_linux;
