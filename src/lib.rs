@@ -14,6 +14,7 @@
 //!
 //! - [`machine`]: one machine, from its configuration to its end. [`Builder`] makes one in a program.
 //! - [`fleet`]: several machines, for example from one file.
+//! - [`control`]: sockets on which other processes look at running machines, and change them.
 //! - [`config`]: the settings of a machine. One definition gives the command line, its help and the TOML file.
 //! - [`vmbus`]: devices of your own for the guest's VMBus: see [`vmbus::vsp`].
 //! - [`hyperv`]: hypercalls of your own: see [`hyperv::hypercall`].
@@ -31,6 +32,7 @@ mod block;
 mod boot;
 pub mod config;
 mod console;
+pub mod control;
 mod device;
 mod engine;
 pub mod fleet;

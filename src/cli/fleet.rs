@@ -6,11 +6,13 @@ use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use viridian::config::ConsoleConfig;
+use viridian::control::Control;
 use viridian::fleet::{Event, Events, Fleet, Outcome};
 use viridian::machine::End;
 use viridian::process::EndSignals;
 use viridian::process::forget_start_up;
 
+use super::control::Sockets;
 use super::report::{Report, Target, exits_in_words};
 use super::say;
 
@@ -26,7 +28,7 @@ pub struct Run {
 
 /// Runs the machines, and ends them at a signal. Returns `None`, after printing the reason, if the report cannot be
 /// written.
-pub fn run(fleet: &Fleet, report: &Target) -> anyhow::Result<Option<Run>> {
+pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<Option<Run>> {
     let consoles = || fleet.configs().map(|config| &config.console);
     if consoles().any(|console| *console == ConsoleConfig::Stdio) {
         super::closed::expect_open()?;
@@ -48,9 +50,12 @@ pub fn run(fleet: &Fleet, report: &Target) -> anyhow::Result<Option<Run>> {
         }
     };
     let fleet = prepared.start().context("cannot watch the machines")?;
+    let control = control.open(&fleet)?;
     forget_start_up();
     let mut events = fleet.events().context("cannot watch the machines")?;
-    while let Some(event) = next(&mut events, &signals, |signal| fleet.stop(|| End::by_signal(signal)))? {
+    while let Some(event) =
+        next(&mut events, &signals, control.as_ref(), |signal| fleet.stop(|| End::by_signal(signal)))?
+    {
         if let Event::Ended { outcome: Outcome { partition, exits: Some(exits), .. }, .. } = &event {
             log::info!("{partition}: {}", exits_in_words(exits));
         }
@@ -60,7 +65,12 @@ pub fn run(fleet: &Fleet, report: &Target) -> anyhow::Result<Option<Run>> {
 }
 
 /// Waits for the next event of the machines. Returns `None` after their ends.
-fn next(events: &mut Events, signals: &EndSignals, mut signalled: impl FnMut(i32)) -> anyhow::Result<Option<Event>> {
+fn next(
+    events: &mut Events,
+    signals: &EndSignals,
+    control: Option<&Control>,
+    mut signalled: impl FnMut(i32),
+) -> anyhow::Result<Option<Event>> {
     loop {
         if let Some(event) = events.wait(Duration::ZERO) {
             return Ok(Some(event));
@@ -68,13 +78,17 @@ fn next(events: &mut Events, signals: &EndSignals, mut signalled: impl FnMut(i32
         if events.is_over() {
             return Ok(None);
         }
-        let mut fds = [PollFd::new(events, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(events, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        fds.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for the machines"),
         }
         if !fds[1].revents().is_empty() {
             signalled(signals.wait().context("cannot listen for signals")?);
+        }
+        if let Some(control) = control {
+            control.serve();
         }
     }
 }

@@ -10,7 +10,9 @@ use viridian::machine::{EXIT_CODES, code};
 use viridian::process::{Marked, Records, survive_file_size_limit};
 
 mod check;
+mod client;
 mod closed;
+mod control;
 mod fleet;
 mod hv;
 mod logging;
@@ -18,6 +20,7 @@ mod report;
 mod run;
 mod up;
 mod usage;
+mod verbs;
 
 /// Prints a line on standard error, prefixed with the program's name. Never waits for the reader.
 macro_rules! say {
@@ -53,6 +56,9 @@ enum Command {
     Check(check::Arguments),
     /// Print every CPUID bit, MSR and hypercall that each engine offers a guest, and why
     Hv(hv::Arguments),
+
+    #[command(flatten)]
+    Verb(verbs::Verb),
 }
 
 /// Runs the program. Its exit codes are documented in [`EXIT_CODES`].
@@ -115,5 +121,6 @@ fn dispatch(command: Command, quiet: bool) -> anyhow::Result<u8> {
         Command::Up(arguments) => up::up(arguments, quiet),
         Command::Check(arguments) => check::check(arguments),
         Command::Hv(arguments) => hv::hv(arguments),
+        Command::Verb(verb) => Ok(verbs::run(verb)),
     }
 }

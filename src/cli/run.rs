@@ -12,7 +12,7 @@ use viridian::machine::End;
 use viridian::machine::code;
 
 use super::fleet::Run;
-use super::{report, say};
+use super::{control, report, say};
 
 /// The option that names a settings file.
 const CONFIG: &str = "config";
@@ -26,6 +26,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     report: report::Target,
+
+    #[command(flatten)]
+    control: control::Sockets,
 
     #[command(flatten)]
     settings: Settings,
@@ -80,7 +83,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let fleet = Fleet::from(Builder::from(config));
-    let Some(Run { outcomes, report, .. }) = super::fleet::run(&fleet, &arguments.report)? else {
+    let Some(Run { outcomes, report, .. }) = super::fleet::run(&fleet, &arguments.report, &arguments.control)? else {
         return Ok(code::USAGE);
     };
     let code = exit_code(&outcomes);

@@ -6,7 +6,7 @@ use viridian::fleet::{Fleet, Outcome, exit_code};
 use viridian::machine::code;
 
 use super::fleet::{Run, run};
-use super::{report, say};
+use super::{control, report, say};
 
 /// The options of `viridian up`.
 #[derive(clap::Args)]
@@ -18,6 +18,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     report: report::Target,
+
+    #[command(flatten)]
+    control: control::Sockets,
 }
 
 /// Runs all machines of a file to their ends.
@@ -29,7 +32,9 @@ pub fn up(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
             return Ok(code::USAGE);
         }
     };
-    let Some(Run { outcomes, prepared, report }) = run(&fleet, &arguments.report)? else { return Ok(code::USAGE) };
+    let Some(Run { outcomes, prepared, report }) = run(&fleet, &arguments.report, &arguments.control)? else {
+        return Ok(code::USAGE);
+    };
     let code = exit_code(&outcomes);
     if !prepared {
         for Outcome { partition, end, .. } in &outcomes {

@@ -52,6 +52,7 @@ mod running;
 pub use events::Events;
 pub use file::FleetError;
 pub use outcome::{Event, Outcome, exit_code};
+pub(crate) use running::Handle;
 pub use running::{RunningFleet, Status};
 
 /// Machines that are to run together, in the order in which they start.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -118,6 +118,11 @@ impl RunningFleet {
         self.shared.members.iter().find(|running| running.name == name)?.with(access)
     }
 
+    /// Returns handles on the machines, in the order of their start.
+    pub(crate) fn handles(&self) -> Vec<Handle> {
+        (0..self.shared.members.len()).map(|index| Handle { shared: self.shared.clone(), index }).collect()
+    }
+
     /// Ends all machines that still run, each with an end from `end`. Does not wait. A second call gives up on console output that
     /// nobody reads.
     pub fn stop(&self, end: impl Fn() -> End) {
@@ -139,6 +144,44 @@ impl RunningFleet {
         if self.watcher.take().map(JoinHandle::join).is_some_and(|joined| joined.is_err()) {
             log::error!("the thread that watches the machines panicked");
         }
+    }
+}
+
+/// A handle on one machine of a fleet. It does not keep the machine.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Handle {
+    fn member(&self) -> &Running {
+        &self.shared.members[self.index]
+    }
+
+    /// Returns the name of the machine.
+    pub fn name(&self) -> &str {
+        &self.member().name
+    }
+
+    /// Returns the time since the start of the machine.
+    pub fn age(&self) -> Duration {
+        self.member().since.elapsed()
+    }
+
+    /// Does something with the machine, as [`RunningFleet::with`].
+    pub fn with<T>(&self, access: impl FnOnce(&Machine) -> T) -> Option<T> {
+        self.member().with(access)
+    }
+
+    /// Waits for the end of the machine.
+    pub fn outcome(&self) -> io::Result<Option<Outcome>> {
+        let events = Events::new(self.shared.log.clone(), self.shared.log.listen()?);
+        let ended = |event| match event {
+            Event::Ended { outcome, .. } if outcome.partition == self.name() => Some(outcome),
+            _ => None,
+        };
+        Ok(events.into_iter().find_map(ended))
     }
 }
 

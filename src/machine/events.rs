@@ -60,6 +60,23 @@ impl Events {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
+    /// Returns the number of the event that was returned last.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+
+    /// Continues with the event that has this number.
+    pub(crate) fn skip_to(&mut self, number: u64) {
+        let state = self.log.state.lock();
+        self.next = number.min(state.first + state.events.len() as u64);
+    }
+
+    /// Returns `true` if the machine has ended and every event was taken.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.log.state.lock();
+        state.over && self.next >= state.first + state.events.len() as u64
+    }
+
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Event> {
         let mut state = self.log.state.lock();
         loop {

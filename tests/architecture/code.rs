@@ -24,7 +24,8 @@ const UNSAFE_FILES: [&str; 7] = [
 const UNSAFE_FOLDERS: [&str; 3] = ["src/host/", "src/kvm/", "src/memory/"];
 
 /// Modules of the library that its users see. `internals` is hidden: it is for the package's own tests and benches.
-const PUBLIC: [&str; 9] = ["config", "fleet", "hyperv", "internals", "machine", "platform", "process", "vmbus", "vsp"];
+const PUBLIC: [&str; 10] =
+    ["config", "control", "fleet", "hyperv", "internals", "machine", "platform", "process", "vmbus", "vsp"];
 
 /// Lines that a file may have.
 const MAX_LINES: usize = 500;

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::modules::{ModulePath, Tree};
 
 /// The floors, from the top down. A module uses those of its own floor and of the floors below it.
-const FLOORS: [&[&str]; 21] = [
+const FLOORS: [&[&str]; 22] = [
     // The program. It reaches the library as any other user does.
     &["main", "cli"],
     // What the package's own tests, benches and fuzzers see.
     &["internals"],
+    // What other processes reach of a fleet.
+    &["control"],
     &["fleet"],
     &["machine"],
     // Above the providers: a machine's settings hold those of its disks, its adapters and its console, and each part

@@ -7,6 +7,7 @@ mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod console;
+mod control;
 mod devices;
 mod embedded;
 mod ends;

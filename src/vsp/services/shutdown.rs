@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
 use super::protocol::{Failure, Moment, Outgoing, Protocol, Reply, Ticket};
@@ -17,7 +17,7 @@ use crate::wire::wire;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A kind of shutdown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// It powers off.

@@ -1,0 +1,276 @@
+//! The client of control sockets: finds running machines, and makes requests.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+
+use super::control::default_directory;
+
+/// Time limit for a reply that needs nothing of the guest.
+pub const PROMPT: Duration = Duration::from_secs(10);
+/// Maximum length of a reply.
+const MAX_REPLY: u64 = 64 << 20;
+/// Maximum length of the head of a reply.
+const MAX_HEAD: u64 = 64 << 10;
+
+/// A running machine, as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The name by which it is reached.
+    pub name: String,
+    path: PathBuf,
+}
+
+/// The reason why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// There is no machine of this name.
+    #[error("there is no running machine {0:?}; {1}")]
+    NoMachine(String, String),
+    /// The directory of the sockets is not readable.
+    #[error("the running machines of this user are unknown: {0}")]
+    NoDirectory(io::Error),
+    /// The machine refuses.
+    #[error("{message}")]
+    Refused {
+        /// The kind of the reason.
+        kind: String,
+        /// The reason.
+        message: String,
+    },
+    /// The time is over.
+    #[error("there was no answer within {} seconds", .0.as_secs())]
+    Slow(Duration),
+    /// The machine has ended, or its process does not speak the protocol.
+    #[error("the connection to its control socket failed: {0}")]
+    Lost(io::Error),
+    /// Something else, with the exit code.
+    #[error("{1}")]
+    Other(u8, String),
+}
+
+impl Failure {
+    /// Returns `true` if the machine has ended.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Self::NoMachine(..) => true,
+            Self::Refused { kind, .. } => kind == "ended",
+            Self::Lost(error) => matches!(
+                error.kind(),
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::NotFound
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl Remote {
+    /// Returns all running machines of this user, by name. Sockets that killed processes have left are removed.
+    pub fn all() -> Result<Vec<Self>, Failure> {
+        let directory = default_directory().map_err(Failure::NoDirectory)?;
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Failure::NoDirectory(error)),
+        };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut all: Vec<_> = paths.filter_map(|path| Some(Self { name: name_of(&path)?, path })).collect();
+        all.retain(|machine| !machine.is_stale(&directory));
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
+    /// Returns the machine of this name. A name with a `/` is the path of a socket.
+    pub fn named(name: &str) -> Result<Self, Failure> {
+        if name.contains('/') {
+            let path = PathBuf::from(name);
+            let machine = Self { name: name_of(&path).unwrap_or_else(|| name.to_owned()), path };
+            return match UnixStream::connect(&machine.path) {
+                Ok(_) => Ok(machine),
+                Err(error) => Err(Failure::NoMachine(name.to_owned(), error.to_string())),
+            };
+        }
+        let all = Self::all()?;
+        if let Some(machine) = all.iter().find(|machine| machine.name == name) {
+            return Ok(machine.clone());
+        }
+        let names: Vec<_> = all.iter().map(|machine| machine.name.as_str()).collect();
+        let known = if names.is_empty() { "none runs".into() } else { format!("these run: {}", names.join(", ")) };
+        Err(Failure::NoMachine(name.to_owned(), known))
+    }
+
+    /// Returns `true`, and removes the socket, if nobody listens on it.
+    fn is_stale(&self, directory: &Path) -> bool {
+        let refuses =
+            || UnixStream::connect(&self.path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if !refuses() {
+            return false;
+        }
+        // A machine that starts takes the same lock.
+        if let Ok(lock) = File::open(directory)
+            && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && refuses()
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+        true
+    }
+
+    /// Requests a resource.
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.request("GET", path, None, PROMPT)
+    }
+
+    /// Makes a request that changes something, and that the machine answers promptly.
+    pub fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        self.request("POST", path, body, PROMPT)
+    }
+
+    /// Makes a request, and returns the body of the reply.
+    pub fn request(&self, method: &str, path: &str, body: Option<&Value>, limit: Duration) -> Result<Value, Failure> {
+        let reply = self.open(method, path, body, Some(limit))?;
+        let mut text = Vec::new();
+        reply.reader.take(MAX_REPLY).read_to_end(&mut text).map_err(|error| in_words(error, limit))?;
+        serde_json::from_slice(&text).map_err(|error| Failure::Lost(io::Error::new(ErrorKind::UnexpectedEof, error)))
+    }
+
+    /// Makes a request whose reply is a stream of events. The limit is that for the reply to begin.
+    pub fn stream(&self, method: &str, path: &str, body: Option<&Value>, limit: Duration) -> Result<Stream, Failure> {
+        self.open(method, path, body, Some(limit))
+    }
+
+    /// Follows the events of the machine.
+    pub fn events(&self) -> Result<Stream, Failure> {
+        self.stream("GET", "/events", None, PROMPT)
+    }
+
+    fn open(&self, method: &str, path: &str, body: Option<&Value>, limit: Option<Duration>) -> Result<Stream, Failure> {
+        let patience = limit.unwrap_or(Duration::MAX);
+        let mut stream = UnixStream::connect(&self.path).map_err(Failure::Lost)?;
+        let words = |error| in_words(error, patience);
+        stream.set_read_timeout(limit).map_err(words)?;
+        stream.set_write_timeout(limit).map_err(words)?;
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: viridian\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).map_err(words)?;
+        let mut reader = BufReader::new(stream);
+        let status = head_of(&mut reader).map_err(words)?;
+        if status == 200 {
+            return Ok(Stream { reader });
+        }
+        let mut text = Vec::new();
+        reader.take(MAX_REPLY).read_to_end(&mut text).map_err(words)?;
+        let body: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let text = |field: &str| body["error"][field].as_str().unwrap_or("unknown").to_owned();
+        Err(Failure::Refused { kind: text("kind"), message: text("message") })
+    }
+}
+
+/// A reply that has begun.
+pub struct Stream {
+    reader: BufReader<UnixStream>,
+}
+
+impl Stream {
+    /// Waits for the next event until the deadline. Returns `None` at the end of the stream.
+    pub fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Value>, Failure> {
+        let begun = Instant::now();
+        let mut line = Vec::new();
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let waited = begun.elapsed();
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(Failure::Slow(waited));
+            }
+            self.reader.get_ref().set_read_timeout(left).map_err(Failure::Lost)?;
+            match self.reader.by_ref().take(MAX_REPLY).read_until(b'\n', &mut line) {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(in_words(error, begun.elapsed())),
+            }
+            if let Some(data) = line.strip_prefix(b"data: ") {
+                let wrong = |error| Failure::Lost(io::Error::new(ErrorKind::InvalidData, error));
+                return serde_json::from_slice(data).map(Some).map_err(wrong);
+            }
+            line.clear();
+        }
+    }
+}
+
+fn in_words(error: io::Error, limit: Duration) -> Failure {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Slow(limit),
+        _ => Failure::Lost(error),
+    }
+}
+
+/// Reads the head of a reply. Returns its status.
+fn head_of(reader: &mut BufReader<UnixStream>) -> io::Result<u16> {
+    let mut head = Vec::new();
+    let mut limited = reader.by_ref().take(MAX_HEAD);
+    while !head.ends_with(b"\r\n\r\n") {
+        if limited.read_until(b'\n', &mut head)? == 0 {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the reply ends in its head"));
+        }
+    }
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let wrong = |error| io::Error::new(ErrorKind::InvalidData, error);
+    response.parse(&head).map_err(wrong)?;
+    response.code.ok_or_else(|| ErrorKind::InvalidData.into())
+}
+
+/// Returns the name of the machine whose socket has this path.
+fn name_of(path: &Path) -> Option<String> {
+    let name = path.file_name()?.as_bytes().strip_suffix(b".sock")?;
+    let mut decoded = Vec::new();
+    let mut rest = name.iter();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' if rest.as_slice().is_empty() => {}
+            b'%' => {
+                let mut digit = || rest.next().and_then(|digit| char::from(*digit).to_digit(16));
+                decoded.push((digit()? << 4 | digit()?) as u8);
+            }
+            byte => decoded.push(*byte),
+        }
+    }
+    Some(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+/// Returns a part of a path, encoded.
+pub fn encoded(part: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    part.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_files() {
+        assert_eq!(name_of(Path::new("/run/viridian/guest-2.sock")), Some("guest-2".into()));
+        assert_eq!(name_of(Path::new("/run/a%20b%2F%C3%BC.sock")), Some("a b/ü".into()));
+        assert_eq!(name_of(Path::new("/run/%.sock")), Some(String::new()));
+        for other in ["/run/guest", "/run/%2.sock", "/run/%zz.sock"] {
+            assert_eq!(name_of(Path::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn parts_of_paths_are_encoded() {
+        assert_eq!(encoded("a b/ü.-_%"), "a%20b%2F%C3%BC.-_%25");
+    }
+}

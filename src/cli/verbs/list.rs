@@ -1,0 +1,74 @@
+//! `viridian list`.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::{Done, at_once, failed, print, print_json};
+use crate::cli::client::{Failure, Remote};
+
+/// The options of `viridian list`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Done {
+    let machines = Remote::all()?;
+    let summaries = at_once(&machines, |machine| {
+        let mut summary = machine.get("/")?;
+        // The name by which it is reached has a number if there are several of the name.
+        summary["name"] = json!(machine.name);
+        Ok(summary)
+    });
+    let (mut code, mut found) = (0, Vec::new());
+    for (machine, summary) in machines.iter().zip(summaries) {
+        match summary {
+            Ok(summary) => found.push(summary),
+            Err(failure) if failure.is_end() => {}
+            Err(failure @ Failure::Slow(_)) => {
+                code = code.max(failed(Some(&machine.name), &failure));
+                found.push(json!({ "name": machine.name, "state": "unreachable" }));
+            }
+            Err(failure) => code = code.max(failed(Some(&machine.name), &failure)),
+        }
+    }
+    if arguments.json {
+        print_json(&Value::Array(found))?;
+    } else {
+        print(&table(&found))?;
+    }
+    Ok(code)
+}
+
+const HEADINGS: [&str; 8] = ["name", "state", "process", "VPs", "memory", "time", "heartbeat", "addresses"];
+
+fn table(machines: &[Value]) -> String {
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(machines.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; 8] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn row(machine: &Value) -> [String; 8] {
+    let text = |key: &str| machine[key].as_str().unwrap_or("-").to_owned();
+    let number = |key: &str| machine[key].as_u64().map_or("-".into(), |number| number.to_string());
+    let memory = machine["memory-bytes"].as_u64().map_or("-".into(), |bytes| format!("{} MiB", bytes >> 20));
+    let time = machine["seconds"].as_f64().map_or("-".into(), |seconds| format!("{seconds:.0} s"));
+    let addresses = machine["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let addresses = addresses.collect::<Vec<_>>().join(" ");
+    [text("name"), text("state"), number("process"), number("vps"), memory, time, text("heartbeat"), addresses]
+        .map(|cell| viridian::process::Marked(&cell).to_string())
+}

@@ -1,0 +1,151 @@
+//! The verbs that name running machines.
+//!
+//! A verb is a file here, with its `Arguments` and a function `run`, and a line in the table below.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use viridian::machine::code;
+use viridian::process::Marked;
+
+use super::client::{Failure, Remote};
+use super::say;
+
+mod command;
+mod inspect;
+mod list;
+mod state;
+mod stop;
+
+/// A machine, or its guest, refuses what a verb asks for.
+pub const REFUSED: u8 = 1;
+/// A time limit has passed.
+pub const TIMEOUT: u8 = 124;
+
+/// The table of verbs: the command's name comes from the variant.
+macro_rules! verbs {
+    ($($(#[$attribute:meta])* $variant:ident($($module:ident)::+);)*) => {
+        /// A verb.
+        #[derive(clap::Subcommand)]
+        pub enum Verb {
+            $($(#[$attribute])* $variant($($module)::+::Arguments),)*
+        }
+
+        /// Carries out a verb, and returns the exit code.
+        pub fn run(verb: Verb) -> u8 {
+            let result = match verb {
+                $(Verb::$variant(arguments) => $($module)::+::run(arguments),)*
+            };
+            result.unwrap_or_else(|failure| failed(None, &failure))
+        }
+    };
+}
+
+verbs! {
+    /// List the running machines of this user
+    List(list);
+    /// Print what there is to know about running machines: devices, services, addresses, counters
+    Inspect(inspect);
+    /// Shut guests down: by the shutdown service, then by the power button, then by force
+    Stop(stop);
+    /// Stop guests and their time, until they are resumed
+    Pause(state::pause);
+    /// Let paused guests go on
+    Resume(state::resume);
+    /// End machines at once, without asking their guests
+    Kill(state::kill);
+    /// Have a device of a machine execute a command
+    Command(command);
+}
+
+/// The result of a verb: an exit code.
+type Done = Result<u8, Failure>;
+
+/// The machines of a verb that takes several.
+#[derive(clap::Args)]
+struct Targets {
+    /// Names of machines, as viridian list prints them, or paths of control sockets
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    names: Vec<String>,
+
+    /// All running machines of this user
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+}
+
+impl Targets {
+    fn machines(&self) -> Result<Vec<Remote>, Failure> {
+        if self.all { Remote::all() } else { self.names.iter().map(|name| Remote::named(name)).collect() }
+    }
+
+    /// Does something with each machine, at the same time. Reports failures, and returns the exit code and the results of the
+    /// others with their names.
+    fn each<T: Send>(
+        &self,
+        work: impl Fn(&Remote) -> Result<T, Failure> + Sync,
+    ) -> Result<(u8, Vec<(String, T)>), Failure> {
+        let machines = self.machines()?;
+        let results = at_once(&machines, work);
+        let (mut code, mut values) = (0, Vec::new());
+        for (machine, result) in machines.iter().zip(results) {
+            match result {
+                Ok(value) => values.push((machine.name.clone(), value)),
+                Err(failure) => code = code.max(failed(Some(&machine.name), &failure)),
+            }
+        }
+        Ok((code, values))
+    }
+
+    /// Returns the JSON of the results: that of the only machine that was named, or a list.
+    fn json(&self, mut values: Vec<Value>) -> Value {
+        let is_one = !self.all && self.names.len() == 1;
+        if is_one { values.pop().unwrap_or_default() } else { Value::Array(values) }
+    }
+}
+
+/// Calls a function for each machine, at the same time.
+fn at_once<T: Send>(
+    machines: &[Remote],
+    work: impl Fn(&Remote) -> Result<T, Failure> + Sync,
+) -> Vec<Result<T, Failure>> {
+    if let [machine] = machines {
+        return vec![work(machine)];
+    }
+    std::thread::scope(|scope| {
+        let started: Vec<_> = machines.iter().map(|machine| scope.spawn(|| work(machine))).collect();
+        let panicked = |_| Err(Failure::Other(code::FAILED, "this program's own code panicked".into()));
+        started.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    })
+}
+
+/// Prints why a verb failed, and returns the exit code.
+fn failed(name: Option<&str>, failure: &Failure) -> u8 {
+    match name {
+        Some(name) => say!("{}", Marked(&format!("{name}: {failure}"))),
+        None => say!("{}", Marked(&failure.to_string())),
+    }
+    match failure {
+        Failure::NoMachine(..) => code::USAGE,
+        Failure::Refused { kind, .. } if kind == "invalid" || kind == "not-found" => code::USAGE,
+        Failure::Refused { .. } => REFUSED,
+        Failure::Slow(_) => TIMEOUT,
+        Failure::NoDirectory(_) | Failure::Lost(_) => code::FAILED,
+        Failure::Other(code, _) => *code,
+    }
+}
+
+/// Prints a text on standard output.
+fn print(text: &str) -> Result<(), Failure> {
+    super::print(text).map_err(|error| Failure::Other(code::FAILED, format!("{error:#}")))
+}
+
+/// Prints JSON.
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Parses a time limit in seconds, which may be 0.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| format!("`{text}` is not a time; write seconds, such as 30 or 0.5"))
+}

@@ -1,0 +1,101 @@
+//! `viridian stop`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Done, Targets, print_json, seconds};
+use crate::cli::client::{Failure, Remote, Stream};
+use crate::cli::say;
+
+/// A machine was ended by force.
+const FORCED: u8 = 4;
+
+/// Time for a machine that is ended by force: its disks are flushed.
+const LAST: Duration = Duration::from_secs(30);
+
+/// The options of `viridian stop`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Exit codes:
+  0    the guests have shut themselves down
+  4    a machine was ended by force, as the last step
+  1    a machine refuses
+  2    there is no such machine
+  124  a machine has not ended even so")]
+pub struct Arguments {
+    #[command(flatten)]
+    targets: Targets,
+
+    /// Time for the guest to shut down after the shutdown service has asked it; 0 leaves this step out
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    shutdown: Duration,
+
+    /// Time after the press of the power button; 0 leaves this step out
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    power_button: Duration,
+
+    /// Do not end a machine by force
+    #[arg(long)]
+    no_force: bool,
+
+    /// Print JSON: an object for one NAME, else a list
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Done {
+    let (code, stopped) = arguments.targets.each(|machine| stop(machine, &arguments))?;
+    let forced = stopped.iter().any(|(_, (how, _))| *how == "kill");
+    if arguments.json {
+        let value = |(name, (how, end))| json!({ "name": name, "stopped-by": how, "end": end });
+        print_json(&arguments.targets.json(stopped.into_iter().map(value).collect()))?;
+    }
+    Ok(if code == 0 && forced { FORCED } else { code })
+}
+
+/// Ends a machine. Returns by which step, and how it ended.
+fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
+    let name = &machine.name;
+    let mut events = machine.events()?;
+    let steps = [
+        ("shutdown-service", "/shutdown", arguments.shutdown, "asking the guest to shut down"),
+        ("power-button", "/power-button", arguments.power_button, "pressing the power button"),
+        ("kill", "/kill", if arguments.no_force { Duration::ZERO } else { LAST }, "ending the machine by force"),
+    ];
+    for (how, path, time, words) in steps.into_iter().filter(|step| !step.2.is_zero()) {
+        let deadline = Instant::now() + time;
+        say!("{name}: {words}");
+        match machine.request("POST", path, None, time) {
+            Ok(_) => {}
+            Err(failure) if failure.is_end() => {}
+            // Without an answer there is no shutdown to wait for.
+            Err(failure) => {
+                say!("{name}: {failure}");
+                continue;
+            }
+        }
+        if let Some(end) = end_of(&mut events, deadline)? {
+            say!("{name}: {}", end["message"].as_str().unwrap_or("it has ended"));
+            return Ok((how, end));
+        }
+        say!("{name}: it has not ended within {} seconds", time.as_secs_f64());
+    }
+    Err(Failure::Other(super::TIMEOUT, "the machine still runs".into()))
+}
+
+/// Waits for the end of the machine. Returns `None` at the deadline.
+pub fn end_of(events: &mut Stream, deadline: Instant) -> Result<Option<Value>, Failure> {
+    loop {
+        match events.next(Some(deadline)) {
+            Ok(Some(event)) if event["event"] == "ended" => return Ok(Some(event["end"].clone())),
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(Some(json!({ "kind": "unknown", "message": "its process has ended" }))),
+            Err(Failure::Slow(_)) => return Ok(None),
+            Err(failure) if failure.is_end() => {
+                return Ok(Some(json!({ "kind": "unknown", "message": "its process has ended" })));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! A request that is answered, and the answer.
+
+use std::os::unix::net::UnixStream;
+
+use serde_json::Value;
+
+use super::error::Problem;
+use super::http::Request;
+use crate::fleet::Handle;
+use crate::machine::Machine;
+
+/// A request that is answered.
+pub struct Exchange<'a> {
+    /// The machine.
+    pub machine: &'a Handle,
+    /// The request.
+    pub request: Request,
+    /// The connection, for answers that take their time.
+    pub stream: &'a UnixStream,
+    /// The parts of the path that the route leaves open.
+    pub names: Vec<String>,
+}
+
+/// The answer.
+pub enum Reply {
+    /// A JSON body.
+    Json(Value),
+    /// The handler has sent it.
+    Sent,
+}
+
+/// The result of a handler.
+pub type Answered = Result<Reply, Problem>;
+
+impl<'a> Exchange<'a> {
+    /// Creates an exchange.
+    pub fn new(machine: &'a Handle, request: Request, stream: &'a UnixStream) -> Self {
+        Self { machine, request, stream, names: Vec::new() }
+    }
+
+    /// Does something with the machine. It must be prompt.
+    ///
+    /// # Errors
+    /// Returns an error if the machine has ended.
+    pub fn with<T>(&self, access: impl FnOnce(&Machine) -> T) -> Result<T, Problem> {
+        self.machine.with(access).ok_or_else(Problem::gone)
+    }
+}
+
+/// An answer without content.
+pub fn done() -> Answered {
+    Ok(Reply::Json(serde_json::json!({})))
+}

@@ -1,0 +1,246 @@
+//! Control sockets and the verbs that use them.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::command::{Run, image, limit, viridian};
+use crate::common::patience::{grown, holds_within, patience};
+
+/// A directory of sockets of its own, and the machines in it.
+struct Host {
+    directory: tempfile::TempDir,
+    machines: Vec<Child>,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), machines: Vec::new() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("viridian")
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.path().join(format!("{name}.sock"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = viridian();
+        command.env("VIRIDIAN_RUNTIME_DIR", self.path()).args(arguments);
+        command
+    }
+
+    /// Runs a verb.
+    fn run(&self, arguments: &[&str]) -> Run {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Runs a verb that must succeed, and returns its JSON.
+    #[track_caller]
+    fn json(&self, arguments: &[&str]) -> Value {
+        let run = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(run.code, Some(0), "{arguments:?}: {run:?}");
+        serde_json::from_str(&run.output).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+    }
+
+    /// Starts a machine with a guest image.
+    fn start(&mut self, guest: &str, options: &[&str]) -> &mut Child {
+        let (kernel, time) = (image(guest), limit(120));
+        let fixed = ["run", "--console", "none", "--timeout", &time, "--kernel", kernel.to_str().unwrap()];
+        let child = self.command(&[&fixed, options].concat()).stderr(Stdio::piped()).spawn().unwrap();
+        self.machines.push(child);
+        self.machines.last_mut().unwrap()
+    }
+
+    /// Starts the guest that uses all services, and waits until it does.
+    fn start_with_services(&mut self, name: &str) {
+        let cmdline = format!("driver=good {}", patience());
+        self.start("services", &["--name", name, "--cmdline", &cmdline]);
+        self.until(name, |tree| tree["devices"]["kvp"]["status"]["addresses"][0] == "10.0.2.15");
+    }
+
+    /// Starts a guest that only waits.
+    fn start_halted(&mut self, name: &str) {
+        self.start("exits", &["--name", name, "--cmdline", "halt"]);
+        self.until(name, |tree| tree["state"] == "running");
+    }
+
+    /// Waits until the state of a machine is as wanted.
+    #[track_caller]
+    fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
+        let tree = || serde_json::from_str(&self.run(&["inspect", name, "--json"]).output).unwrap_or(Value::Null);
+        assert!(holds_within(grown(Duration::from_secs(60)), || is_so(&tree())), "{name}: {}", tree());
+    }
+
+    fn names(&self) -> Vec<String> {
+        let list = self.json(&["list"]);
+        list.as_array().unwrap().iter().map(|machine| machine["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits for the end of a machine. Returns its exit code, and what it said.
+    fn end(&mut self, index: usize) -> (Option<i32>, String) {
+        let child = &mut self.machines[index];
+        let status = child.wait().unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for child in &mut self.machines {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Sends bytes to a socket, and returns the reply.
+fn exchange(path: &Path, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    // A server that refuses stops reading.
+    let _ = stream.write_all(bytes);
+    let mut reply = Vec::new();
+    let _ = stream.read_to_end(&mut reply);
+    String::from_utf8_lossy(&reply).into_owned()
+}
+
+#[test]
+fn running_machines_are_listed_and_inspected_and_two_of_one_name_have_numbers() {
+    let mut host = Host::new();
+    assert_eq!(host.names(), [""; 0]);
+    host.start_halted("web");
+    host.start("exits", &["--name", "web", "--cmdline", "halt"]);
+    host.until("web-2", |tree| tree["state"] == "running");
+    assert_eq!(host.names(), ["web", "web-2"]);
+    let both = host.json(&["inspect", "web", "web-2"]);
+    assert_eq!((&both[0]["name"], &both[1]["name"]), (&"web".into(), &"web".into()));
+    assert_ne!(both[0]["process"], both[1]["process"]);
+    let list = host.run(&["list"]);
+    assert!(list.output.starts_with("name   state    process"), "{list:?}");
+    let missing = host.run(&["inspect", "shop"]);
+    assert!(missing.code == Some(2) && missing.errors.contains("these run: web, web-2"), "{missing:?}");
+    let path = host.socket("web-2");
+    assert_eq!(host.json(&["inspect", path.to_str().unwrap()])["name"], "web");
+}
+
+#[test]
+fn a_guest_is_shut_down_by_its_service() {
+    let mut host = Host::new();
+    host.start_with_services("guest");
+    let run = host.run(&["stop", "guest", "--json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let stopped: Value = serde_json::from_str(&run.output).unwrap();
+    assert_eq!((&stopped["stopped-by"], &stopped["end"]["kind"]), (&"shutdown-service".into(), &"powered-off".into()));
+    assert!(run.errors.contains("guest: asking the guest to shut down"), "{run:?}");
+    assert_eq!(host.end(0).0, Some(0));
+    assert!(!host.socket("guest").exists());
+}
+
+#[test]
+fn a_guest_that_does_not_listen_is_ended_by_force_and_each_step_is_said() {
+    let mut host = Host::new();
+    host.start_halted("deaf");
+    let run = host.run(&["stop", "deaf", "--power-button", "0.2", "--no-force"]);
+    assert!(run.code == Some(124) && run.errors.contains("the machine still runs"), "{run:?}");
+    assert!(run.errors.contains("the guest does not use the service shutdown"), "{run:?}");
+    let run = host.run(&["stop", "--all", "--power-button", "0.2"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    for words in ["pressing the power button", "has not ended within 0.2 seconds", "ending the machine by force"] {
+        assert!(run.errors.contains(words), "{words}: {run:?}");
+    }
+    assert_eq!(host.end(0).0, Some(143));
+}
+
+#[test]
+fn machines_are_paused_and_resumed_and_killed() {
+    let mut host = Host::new();
+    host.start_halted("one");
+    host.start_halted("other");
+    assert_eq!(host.run(&["pause", "--all"]).code, Some(0));
+    let states = |host: &Host| [0, 1].map(|number| host.json(&["list"])[number]["state"].clone());
+    assert_eq!(states(&host), ["paused", "paused"]);
+    assert_eq!(host.json(&["resume", "other"])["name"], "other");
+    assert_eq!(states(&host), ["paused", "running"]);
+    assert_eq!(host.run(&["kill", "one"]).code, Some(0));
+    assert_eq!(host.end(0).0, Some(143));
+    assert_eq!(host.names(), ["other"]);
+    let unknown = host.run(&["command", "other", "console", "sing"]);
+    assert!(unknown.code == Some(2) && unknown.errors.contains("the device takes no commands"), "{unknown:?}");
+}
+
+#[test]
+fn a_killed_process_is_not_listed_and_its_socket_is_used_again() {
+    let mut host = Host::new();
+    host.start_halted("victim");
+    host.machines[0].kill().unwrap();
+    host.machines[0].wait().unwrap();
+    assert!(host.socket("victim").exists(), "nobody could remove it");
+    let run = host.run(&["inspect", host.socket("victim").to_str().unwrap()]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    host.start_halted("victim");
+    assert_eq!(host.names(), ["victim"]);
+    host.machines[1].kill().unwrap();
+    host.machines[1].wait().unwrap();
+    assert_eq!(host.names(), [""; 0]);
+    assert!(!host.socket("victim").exists(), "a list removes what nobody listens on");
+}
+
+#[test]
+fn a_machine_runs_without_a_socket_if_it_is_off_or_if_there_is_no_place_for_it() {
+    let host = Host::new();
+    let kernel = image("exits");
+    let machine = ["run", "--console", "none", "--kernel", kernel.to_str().unwrap(), "--cmdline", "exit=3"];
+    let run = host.run(&[&machine[..], &["--control", "off"]].concat());
+    assert_eq!((run.code, &*run.errors), (Some(3), "viridian: the guest wrote 3 to the exit port\n"));
+    assert!(!host.path().exists());
+    std::fs::write(host.path(), "a file").unwrap();
+    let run = host.run(&machine);
+    assert_eq!((run.code, &*run.errors), (Some(3), "viridian: the guest wrote 3 to the exit port\n"));
+    let run = host.run(&[&["-v"], &machine[..]].concat());
+    assert!(run.errors.contains("there is no control socket: "), "{run:?}");
+    // A path that the user has chosen is another matter.
+    let run = host.run(&[&machine[..], &["--control", "/nonexistent/a.sock"]].concat());
+    assert!(run.code == Some(125) && run.errors.contains("--control: /nonexistent/a.sock"), "{run:?}");
+}
+
+#[test]
+fn hostile_clients_harm_nobody() {
+    let mut host = Host::new();
+    host.start_halted("target");
+    let path = host.socket("target");
+    // Some say nothing, and one asks and does not read.
+    let silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let mut deaf = UnixStream::connect(&path).unwrap();
+    deaf.write_all(b"GET /events HTTP/1.1\r\n\r\n").unwrap();
+    assert!(exchange(&path, b"\0\x01\x02 garbage\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    assert!(exchange(&path, &vec![b'x'; 64 << 20]).starts_with("HTTP/1.1 413 "));
+    let long = format!("POST /shutdown HTTP/1.1\r\nContent-Length: {}\r\n\r\n", 1_u64 << 30);
+    assert!(exchange(&path, long.as_bytes()).starts_with("HTTP/1.1 413 "));
+    let deep = "[".repeat(100_000);
+    let deep = format!("POST /devices/console/x HTTP/1.1\r\nContent-Length: {}\r\n\r\n{deep}", deep.len());
+    assert!(exchange(&path, deep.as_bytes()).contains("recursion limit"));
+    let begun = Instant::now();
+    assert_eq!(host.names(), ["target"]);
+    assert!(begun.elapsed() < grown(Duration::from_secs(5)), "others are not waited for");
+    // More than there may be: the surplus is refused at once.
+    let flood: Vec<_> = (0..200).filter_map(|_| UnixStream::connect(&path).ok()).collect();
+    let refused = |stream: &UnixStream| {
+        let _ = stream.set_nonblocking(true);
+        let mut start = [0; 12];
+        matches!((&mut &*stream).read(&mut start), Ok(12) if &start == b"HTTP/1.1 503")
+    };
+    let some_are_refused = || flood.iter().filter(|stream| refused(stream)).count() > 0;
+    assert!(holds_within(grown(Duration::from_secs(20)), some_are_refused));
+    drop((silent, deaf, flood));
+    let kill = || host.run(&["kill", "target"]).code == Some(0);
+    assert!(holds_within(grown(Duration::from_secs(20)), kill));
+    assert_eq!(host.end(0).0, Some(143));
+}
