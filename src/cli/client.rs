@@ -56,6 +56,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Returns the failure that the body of a reply, or an event, describes.
+    pub fn of(body: &Value) -> Self {
+        let text = |field: &str| body["error"][field].as_str().unwrap_or("unknown").to_owned();
+        Self::Refused { kind: text("kind"), message: text("message") }
+    }
+
     /// Returns `true` if the machine has ended.
     pub fn is_end(&self) -> bool {
         match self {
@@ -170,9 +176,7 @@ impl Remote {
         }
         let mut text = Vec::new();
         reader.take(MAX_REPLY).read_to_end(&mut text).map_err(words)?;
-        let body: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let text = |field: &str| body["error"][field].as_str().unwrap_or("unknown").to_owned();
-        Err(Failure::Refused { kind: text("kind"), message: text("message") })
+        Err(Failure::of(&serde_json::from_slice(&text).unwrap_or_default()))
     }
 }
 
@@ -205,6 +209,11 @@ impl Stream {
             }
             line.clear();
         }
+    }
+
+    /// Tells the machine that nothing more comes: the end of what the request has begun.
+    pub fn finish_sending(&self) -> Result<(), Failure> {
+        self.reader.get_ref().shutdown(std::net::Shutdown::Write).map_err(Failure::Lost)
     }
 }
 

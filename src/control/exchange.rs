@@ -17,7 +17,7 @@ pub struct Exchange<'a> {
     pub request: Request,
     /// The connection, for answers that take their time.
     pub stream: &'a UnixStream,
-    /// The parts of the path that the route leaves open.
+    /// The parts of the path that the route leaves open, decoded.
     pub names: Vec<String>,
 }
 
@@ -44,6 +44,13 @@ impl<'a> Exchange<'a> {
     /// Returns an error if the machine has ended.
     pub fn with<T>(&self, access: impl FnOnce(&Machine) -> T) -> Result<T, Problem> {
         self.machine.with(access).ok_or_else(Problem::gone)
+    }
+}
+
+impl Exchange<'_> {
+    /// Returns a part of the path that the route leaves open.
+    pub fn name(&self, number: usize) -> &str {
+        self.names.get(number).map_or("", String::as_str)
     }
 }
 

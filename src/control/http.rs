@@ -184,6 +184,13 @@ impl<'a> EventStream<'a> {
         (&mut self.0).write_all(format!("{id}data: {event}\n\n").as_bytes())
     }
 
+    /// Sends the end of a request that has failed.
+    pub fn fail(&mut self, problem: &Problem) -> io::Result<()> {
+        let mut event = problem.body();
+        event["event"] = "failed".into();
+        self.send(None, &event)
+    }
+
     /// Sends nothing that means anything, to find out whether the client is there.
     pub fn keep_alive(&mut self) -> io::Result<()> {
         (&mut self.0).write_all(b":\n\n")

@@ -30,7 +30,20 @@ const ROUTES: &[Route] = routes! {
     POST "/kill" => api::state::kill;
     POST "/power-button" => api::state::power_button;
     POST "/shutdown" => api::services::shutdown;
+    POST "/reset" => api::state::reset;
     POST "/devices/*/*" => api::state::command;
+    GET "/services" => api::services::list;
+    PUT "/services/*" => api::services::switch;
+    GET "/kvp/*" => api::key_value::list;
+    GET "/kvp/*/*" => api::key_value::get;
+    PUT "/kvp/*/*" => api::key_value::set;
+    DELETE "/kvp/*/*" => api::key_value::delete;
+    POST "/freeze" => api::freeze::freeze;
+    POST "/copy" => api::copy::copy;
+    POST "/disks" => api::plug::attach_disk;
+    DELETE "/disks/*" => api::plug::detach_disk;
+    POST "/adapters" => api::plug::attach_adapter;
+    DELETE "/adapters/*" => api::plug::detach_adapter;
     GET "/events" => api::events::follow;
 };
 

@@ -128,22 +128,30 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Returns the names of the devices of this kind.
+    pub(crate) fn device_names(&self, kind: &str) -> Vec<String> {
+        self.shared.devices.of_kind(kind)
+    }
+}
+
 impl Shared {
     fn inspect(&self) -> Value {
-        let (state, engine) = {
+        let (state, engine, restarts) = {
             let state = self.state();
             let word = match (&state.end, state.paused) {
                 (Some(_), _) => "ending",
                 (None, true) => "paused",
                 (None, false) => "running",
             };
-            (word, state.engine_kind.map(|kind| kind.to_string()))
+            (word, state.engine_kind.map(|kind| kind.to_string()), state.restarted)
         };
         json!({
             "name": self.config.name,
             "state": state,
             "engine": engine,
             "vps": self.exits.len(),
+            "restarts": restarts,
             "memory-bytes": self.config.memory.size.0,
             "exits": super::exits::sum(&self.exits),
             "devices": self.devices.inspect(),

@@ -116,6 +116,10 @@ struct State {
     end: Option<End>,
     /// Somebody outside ended the run: no restart follows.
     stopped: bool,
+    /// The host wants the guest's next reset to start it again, whatever the settings say.
+    restarts: bool,
+    /// Number of times that the guest has started again.
+    restarted: u64,
     /// The engine of the present life, once its VPs run.
     engine: Option<Arc<dyn Engine>>,
     /// Its kind.
@@ -264,6 +268,16 @@ impl Machine {
     /// Lets the VPs and the guest's time go on.
     pub fn resume(&self) {
         self.shared.resume();
+    }
+
+    /// Resets the machine: the guest starts again, whatever the settings say about resets.
+    pub(crate) fn reset(&self) {
+        self.shared.reset();
+    }
+
+    /// Sets whether the next reset by the guest starts it again, whatever the settings say.
+    pub(crate) fn restart_at_reset(&self, restarts: bool) {
+        self.shared.state().restarts = restarts;
     }
 
     /// Returns a handle on the guest: its memory, registers and interrupts.

@@ -40,7 +40,9 @@ impl Shared {
     fn end_or_restart(&self) -> Option<End> {
         let mut state = self.state();
         let end = state.end.take();
-        if matches!(end, Some(End::Reset)) && self.config.on_reset == OnReset::Restart {
+        if matches!(end, Some(End::Reset)) && self.restarts(&state) {
+            state.restarts = false;
+            state.restarted += 1;
             self.gate.reopen();
             if state.paused {
                 self.gate.close();
@@ -81,10 +83,25 @@ impl Shared {
 
     fn set_end(&self, state: &mut State, end: End) {
         match state.end {
-            Some(End::Reset) if self.config.on_reset == OnReset::Restart => state.end = Some(end),
+            Some(End::Reset) if self.restarts(state) => state.end = Some(end),
             _ => drop(state.end.get_or_insert(end)),
         }
         self.gate.stop();
+    }
+
+    /// Returns `true` if a reset starts the guest again.
+    fn restarts(&self, state: &State) -> bool {
+        state.restarts || self.config.on_reset == OnReset::Restart
+    }
+
+    /// Resets the machine from outside.
+    pub(super) fn reset(&self) {
+        let mut state = self.state();
+        // An end that has come already counts.
+        if state.end.is_none() {
+            (state.end, state.restarts) = (Some(End::Reset), true);
+            self.gate.stop();
+        }
     }
 
     /// Ends the run from outside.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::MachineError;
-use crate::device::{Devices, Value};
+use crate::device::Devices;
 use crate::vmbus::bus::VmBus;
 use crate::vsp::services::Event;
 use crate::vsp::services::config::ServiceOptions;
@@ -16,7 +16,7 @@ pub(super) fn offer(bus: &VmBus, devices: &Devices, options: &ServiceOptions) ->
     let outlet = devices.outlet().clone();
     let announce = move |kind: Kind, event: &Event| {
         log::debug!("{kind}: {event}");
-        outlet.tell(kind.profile().name, event.to_string(), Value::Null);
+        outlet.tell(kind.profile().name, event.to_string(), event.details());
     };
     Ok(Services::new(bus.clone(), options, Arc::new(announce), devices.clone())?)
 }

@@ -244,3 +244,155 @@ fn hostile_clients_harm_nobody() {
     assert!(holds_within(grown(Duration::from_secs(20)), kill));
     assert_eq!(host.end(0).0, Some(143));
 }
+
+#[test]
+fn services_are_listed_and_turned_off_and_on() {
+    let mut host = Host::new();
+    host.start_with_services("guest");
+    let services = host.json(&["services", "guest"]);
+    let states: Vec<_> = services.as_array().unwrap().iter().map(|service| &service["status"]["state"]).collect();
+    assert_eq!(states, ["ready"; 6]);
+    assert!(host.run(&["services", "guest"]).output.contains("time       ready        4.0   Time Synchronization"));
+    assert_eq!(host.run(&["services", "guest", "heartbeat=off", "vss=off"]).code, Some(0));
+    let off = host.json(&["services", "guest"]);
+    assert_eq!((&off[2]["enabled"], &off[2]["status"]), (&false.into(), &Value::Null));
+    let frozen = host.run(&["freeze", "guest", "--", "true"]);
+    assert!(frozen.code == Some(1) && frozen.errors.contains("the service vss is off"), "{frozen:?}");
+    assert_eq!(host.run(&["services", "guest", "heartbeat=on"]).code, Some(0));
+    assert_eq!(host.json(&["services", "guest"])[2]["enabled"], true);
+    for (switch, words) in [("sleep=on", "there is no service \"sleep\""), ("time=3.0", "write SERVICE=on")] {
+        let run = host.run(&["services", "guest", switch]);
+        assert!(run.code == Some(2) && run.errors.contains(words), "{run:?}");
+    }
+    host.run(&["kill", "guest"]);
+    let stream = host.run(&["events", "guest"]);
+    assert_eq!(stream.code, Some(2), "it has ended: {stream:?}");
+}
+
+#[test]
+fn items_are_sent_and_read() {
+    let mut host = Host::new();
+    host.start_with_services("guest");
+    for arguments in [&["kvp", "guest", "set", "a b/ü", "7"][..], &["kvp", "guest", "set", "n", "7", "--number"]] {
+        let run = host.run(arguments);
+        assert_eq!(run.code, Some(0), "{run:?}");
+    }
+    let intrinsic = host.json(&["kvp", "guest", "list", "intrinsic"]);
+    let items = intrinsic["intrinsic"].as_array().unwrap();
+    assert!(items.iter().any(|item| item["key"] == "NetworkAddressIPv4" && item["value"] == "10.0.2.15"), "{items:?}");
+    let run = host.run(&["kvp", "guest", "get", "NetworkAddressIPv4", "--pool", "intrinsic"]);
+    assert_eq!((run.code, &*run.output), (Some(0), "10.0.2.15\n"));
+    let run = host.run(&["kvp", "guest", "get", "missing", "--pool", "intrinsic"]);
+    assert!(run.code == Some(2) && run.errors.contains("no item \"missing\""), "{run:?}");
+    let run = host.run(&["kvp", "guest", "set", "a", "b", "--pool", "intrinsic"]);
+    assert!(run.code == Some(2) && run.errors.contains("the host cannot change them"), "{run:?}");
+    let run = host.run(&["kvp", "guest", "set", "a", &"x".repeat(2000)]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+}
+
+#[test]
+fn a_file_is_copied_and_what_is_no_file_is_refused() {
+    let mut host = Host::new();
+    host.start_with_services("guest");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, vec![3; 20_000]).unwrap();
+    let file = file.to_str().unwrap();
+    let copied = host.json(&["copy", file, "guest:/a/", "--make-path"]);
+    assert_eq!((&copied["bytes"], &copied["target"]), (&20_000.into(), &"/a/file".into()));
+    let run = host.run(&["copy", folder.path().to_str().unwrap(), "guest:/a/b"]);
+    assert!(run.code == Some(2) && run.errors.contains("not a regular file"), "{run:?}");
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let run = host.run(&["copy", pipe.to_str().unwrap(), "guest:/a/b"]);
+    assert!(run.code == Some(2) && run.errors.contains("not a regular file"), "{run:?}");
+    let run = host.run(&["copy", file, "guest"]);
+    assert!(run.code == Some(2) && run.errors.contains("NAME:/folder/file"), "{run:?}");
+}
+
+#[test]
+fn file_systems_are_frozen_while_a_command_runs_and_thawed_however_it_ends() {
+    let mut host = Host::new();
+    host.start_with_services("guest");
+    let state = |host: &Host| host.json(&["inspect", "guest"])["devices"]["vss"]["status"]["file-systems"].clone();
+    let program = env!("CARGO_BIN_EXE_viridian");
+    let script = format!("{program} inspect guest --json | grep -q '\"file-systems\": \"frozen\"' && exit 7");
+    let run = host.run(&["freeze", "guest", "--", "sh", "-c", &script]);
+    assert_eq!(run.code, Some(7), "{run:?}");
+    assert_eq!(state(&host), "thawed");
+    let run = host.run(&["freeze", "guest", "--", "/nonexistent"]);
+    assert!(run.code == Some(127) && state(&host) == "thawed", "{run:?}");
+    // The process that asked is killed.
+    let mut client = host.command(&["freeze", "guest", "--", "sleep", "1000"]).spawn().unwrap();
+    host.until("guest", |tree| tree["devices"]["vss"]["status"]["file-systems"] == "frozen");
+    client.kill().unwrap();
+    client.wait().unwrap();
+    host.until("guest", |tree| tree["devices"]["vss"]["status"]["file-systems"] == "thawed");
+    // The time limit passes.
+    let run = host.run(&["freeze", "guest", "--limit", "1", "--", "sleep", "3"]);
+    assert!(run.code == Some(1) && run.errors.contains("were thawed before"), "{run:?}");
+}
+
+#[test]
+fn a_machine_is_waited_for_and_its_events_are_followed() {
+    let mut host = Host::new();
+    host.start_with_services("guest");
+    let events = host.command(&["events", "guest"]).stdout(Stdio::piped()).spawn().unwrap();
+    let run = host.run(&["wait", "guest", "--for", "address"]);
+    assert_eq!((run.code, &*run.output), (Some(0), "10.0.2.15\n"));
+    assert_eq!(host.json(&["wait", "guest", "--for", "heartbeat"])["heartbeat"], "OkApplicationsUnknown");
+    let run = host.run(&["wait", "guest", "--for", "end", "--timeout", "0.2"]);
+    assert_eq!(run.code, Some(124), "{run:?}");
+    let waits = host.command(&["wait", "guest", "--for", "end", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(host.run(&["stop", "guest"]).code, Some(0));
+    let run = Run::from(waits.wait_with_output().unwrap());
+    let end: Value = serde_json::from_str(&run.output).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    assert_eq!(end["end"]["kind"], "powered-off");
+    let run = Run::from(events.wait_with_output().unwrap());
+    for words in ["heartbeat: OK, applications unknown\n", "kvp: the guest's addresses are 10.0.2.15\n"] {
+        assert!(run.output.contains(words), "{words}: {run:?}");
+    }
+    assert!(run.output.ends_with("the guest powered off\n"), "{run:?}");
+}
+
+#[test]
+fn a_guest_starts_again_after_a_reset_by_the_host_even_if_its_own_end_the_machine() {
+    let mut host = Host::new();
+    host.start_with_services("guest");
+    assert_eq!(host.run(&["reset", "guest"]).code, Some(0));
+    host.until("guest", |tree| tree["restarts"] == 1 && tree["devices"]["shutdown"]["status"]["state"] == "ready");
+    assert_eq!(host.run(&["pause", "guest"]).code, Some(0));
+    assert_eq!(host.run(&["reset", "guest"]).code, Some(0));
+    assert_eq!(host.run(&["resume", "guest"]).code, Some(0));
+    host.until("guest", |tree| tree["restarts"] == 2 && tree["devices"]["shutdown"]["status"]["state"] == "ready");
+    assert_eq!(host.run(&["stop", "guest"]).code, Some(0));
+    assert_eq!(host.end(0).0, Some(0));
+}
+
+#[test]
+fn disks_and_adapters_come_and_go() {
+    let mut host = Host::new();
+    host.start_halted("guest");
+    assert_eq!(host.json(&["disk", "guest", "list"]), serde_json::json!({}));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.img"), vec![0; 1 << 20]).unwrap();
+    let attached = host.command(&["disk", "guest", "attach", "a.img,lun=3"]).current_dir(&folder).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&attached.stdout), "disk0.3\n");
+    assert_eq!(host.json(&["disk", "guest", "list"])["disk0.3"]["medium"]["size-bytes"], 1 << 20);
+    for (disk, words, code) in [
+        ("memory:1M,lun=3", "lun=3 is taken", 1),
+        ("memory:1M,lum=3", "unknown key `lum`", 2),
+        ("/nonexistent/a.img", "/nonexistent/a.img", 1),
+    ] {
+        let run = host.run(&["disk", "guest", "attach", disk]);
+        assert!(run.code == Some(code) && run.errors.contains(words), "{run:?}");
+    }
+    assert_eq!(host.run(&["disk", "guest", "detach", "disk0.3"]).code, Some(0));
+    let run = host.run(&["disk", "guest", "detach", "disk0.3"]);
+    assert!(run.code == Some(2) && run.errors.contains("there is no disk \"disk0.3\"; there is none"), "{run:?}");
+    assert_eq!(host.json(&["adapter", "guest", "attach", "none"])["device"], "net0");
+    assert_eq!(host.run(&["adapter", "guest", "link", "net0", "up"]).code, Some(0));
+    assert!(host.run(&["adapter", "guest", "list"]).output.contains("link up"));
+    assert_eq!(host.run(&["adapter", "guest", "detach", "net0"]).code, Some(0));
+    assert_eq!(host.run(&["adapter", "guest", "detach", "net0"]).code, Some(2));
+}

@@ -52,7 +52,7 @@ fn a_guest_in_c_uses_all_services() {
         .filter_map(|event| if let Event::Device(event) = event { Some(event.what) } else { None })
         .collect();
     for what in
-        ["OkApplicationsUnknown", "the guest's addresses are 10.0.2.15", "version 3.2, framework 3.0", "NoContact"]
+        ["OK, applications unknown", "the guest's addresses are 10.0.2.15", "version 3.2, framework 3.0", "No Contact"]
     {
         assert!(words.iter().any(|word| word == what), "{what}: {words:?}");
     }

@@ -146,7 +146,7 @@ fn freeze(seconds: u64) -> Request {
 }
 
 fn file_systems(linux: &Linux) -> Json {
-    json(linux, Kind::Vss)["file_systems"].clone()
+    json(linux, Kind::Vss)["file-systems"].clone()
 }
 
 /// Writes to the disk all the time, and counts.
@@ -170,7 +170,7 @@ pub fn file_systems_are_frozen(linux: &Linux) {
     // Nobody asks for this thaw.
     assert_eq!(linux.ask(Kind::Vss, freeze(2)), Ok(Answer::Frozen));
     linux.until(Kind::Vss, "a freeze ends by itself", |status| {
-        serde_json::to_value(status).is_ok_and(|status| status["file_systems"] == "thawed")
+        serde_json::to_value(status).is_ok_and(|status| status["file-systems"] == "thawed")
     });
     linux.run("echo >/run/count; while [ $(wc -l </run/count) -lt 5 ]; do sleep 0.1; done; kill $writer");
 }
@@ -224,7 +224,7 @@ pub fn the_driver_is_unloaded_while_frozen(linux: &Linux) {
         "modprobe hv_utils; for name in kvp vss fcopy; do while [ ! -e /dev/vmbus/hv_$name ]; do sleep 0.1; done; daemon $name; done",
     );
     linux.until(Kind::Vss, "the guest is thawed", |status| {
-        serde_json::to_value(status).is_ok_and(|status| status["file_systems"] == "thawed")
+        serde_json::to_value(status).is_ok_and(|status| status["file-systems"] == "thawed")
     });
     linux.run("echo x >>/log; sync");
     Kind::ALL.into_iter().for_each(|kind| is_ready(linux, kind));

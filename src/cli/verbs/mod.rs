@@ -11,11 +11,21 @@ use viridian::process::Marked;
 use super::client::{Failure, Remote};
 use super::say;
 
+mod adapter;
 mod command;
+mod copy;
+mod disk;
+mod events;
+mod freeze;
 mod inspect;
+mod kvp;
 mod list;
+mod plug;
+mod restart;
+mod services;
 mod state;
 mod stop;
+mod wait;
 
 /// A machine, or its guest, refuses what a verb asks for.
 pub const REFUSED: u8 = 1;
@@ -54,6 +64,26 @@ verbs! {
     Resume(state::resume);
     /// End machines at once, without asking their guests
     Kill(state::kill);
+    /// Have guests restart by the shutdown service, or else reset them
+    Restart(restart);
+    /// Reset machines at once: their guests start again
+    Reset(state::reset);
+    /// Wait for a guest's address or heartbeat, or for the end of a machine
+    Wait(wait);
+    /// Follow what happens to a machine
+    Events(events);
+    /// List the integration services of a machine, or turn some on or off
+    Services(services);
+    /// Read and change items of the key-value pair exchange
+    Kvp(kvp);
+    /// Freeze a guest's file systems while a command of this host runs, for a consistent copy of its disks
+    Freeze(freeze);
+    /// Copy a file into a guest
+    Copy(copy);
+    /// List, attach and detach disks of a running machine
+    Disk(disk);
+    /// List, attach and detach network adapters of a running machine, and plug cables in and out
+    Adapter(adapter);
     /// Have a device of a machine execute a command
     Command(command);
 }

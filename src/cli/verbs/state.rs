@@ -40,4 +40,5 @@ verbs! {
     pause = "/pause";
     resume = "/resume";
     kill = "/kill";
+    reset = "/reset";
 }

@@ -75,7 +75,7 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
                 continue;
             }
         }
-        if let Some(end) = end_of(&mut events, deadline)? {
+        if let Some(end) = end_of(&mut events, Some(deadline))? {
             say!("{name}: {}", end["message"].as_str().unwrap_or("it has ended"));
             return Ok((how, end));
         }
@@ -85,9 +85,9 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
 }
 
 /// Waits for the end of the machine. Returns `None` at the deadline.
-pub fn end_of(events: &mut Stream, deadline: Instant) -> Result<Option<Value>, Failure> {
+pub fn end_of(events: &mut Stream, deadline: Option<Instant>) -> Result<Option<Value>, Failure> {
     loop {
-        match events.next(Some(deadline)) {
+        match events.next(deadline) {
             Ok(Some(event)) if event["event"] == "ended" => return Ok(Some(event["end"].clone())),
             Ok(Some(_)) => {}
             Ok(None) => return Ok(Some(json!({ "kind": "unknown", "message": "its process has ended" }))),

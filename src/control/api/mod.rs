@@ -1,5 +1,9 @@
 //! The handlers of requests, by topic.
 
+pub mod copy;
 pub mod events;
+pub mod freeze;
+pub mod key_value;
+pub mod plug;
 pub mod services;
 pub mod state;

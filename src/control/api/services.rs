@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::control::error::Problem;
-use crate::control::exchange::{Answered, Exchange, done};
+use crate::control::exchange::{Answered, Exchange, Reply, done};
 use crate::vsp::services::protocol::Failure;
 use crate::vsp::services::provider::{Asked, ServiceHandle};
 use crate::vsp::services::shutdown::{Kind as ShutdownKind, Shutdown};
@@ -65,6 +66,53 @@ impl Default for ShutdownBody {
 pub fn shutdown(exchange: &Exchange<'_>) -> Answered {
     let ShutdownBody { kind, force, text, limit_seconds } = exchange.request.json()?;
     let limit = limit_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-    ask(exchange, Kind::Shutdown, Request::Shutdown(Shutdown { force, text, limit, ..Shutdown::new(kind) }))?;
+    let restarts = kind == ShutdownKind::Restart;
+    exchange.with(|machine| machine.restart_at_reset(restarts))?;
+    let request = Request::Shutdown(Shutdown { force, text, limit, ..Shutdown::new(kind) });
+    if let Err(problem) = ask(exchange, Kind::Shutdown, request) {
+        exchange.with(|machine| machine.restart_at_reset(false))?;
+        return Err(problem);
+    }
+    done()
+}
+
+/// Returns the service with this name.
+fn kind(name: &str) -> Result<Kind, Problem> {
+    let names = Kind::ALL.map(|kind| kind.profile().name);
+    let unknown = || Problem::not_found(format!("there is no service {name:?}; there are {}", names.join(", ")));
+    Kind::ALL.into_iter().find(|kind| kind.profile().name == name).ok_or_else(unknown)
+}
+
+/// Returns all services and their status, as far as they are on.
+pub fn list(exchange: &Exchange<'_>) -> Answered {
+    let handles = exchange.with(|machine| Kind::ALL.map(|kind| (kind, machine.services().get(kind))))?;
+    let describe = |(kind, handle): (Kind, Option<ServiceHandle>)| {
+        let status = handle.as_ref().map(ServiceHandle::status);
+        json!({
+            "name": kind.profile().name,
+            "title": kind.profile().title,
+            "enabled": handle.is_some(),
+            "status": status,
+        })
+    };
+    Ok(Reply::Json(Value::Array(handles.into_iter().map(describe).collect())))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwitchBody {
+    enabled: bool,
+}
+
+/// Turns a service on or off.
+pub fn switch(exchange: &Exchange<'_>) -> Answered {
+    let kind = kind(exchange.name(0))?;
+    let SwitchBody { enabled } = exchange.request.json()?;
+    if enabled {
+        let result = exchange.with(|machine| machine.services().enable_as_configured(kind).map(drop))?;
+        result.map_err(|error| Problem::host(error.to_string()))?;
+    } else {
+        exchange.with(|machine| machine.services().disable(kind))?;
+    }
     done()
 }

@@ -20,6 +20,7 @@ pub fn summary(exchange: &Exchange<'_>) -> Answered {
         "state": tree["state"],
         "engine": tree["engine"],
         "vps": tree["vps"],
+        "restarts": tree["restarts"],
         "memory-bytes": tree["memory-bytes"],
         "seconds": exchange.machine.age().as_secs_f64(),
         "heartbeat": devices["heartbeat"]["status"]["health"],
@@ -56,6 +57,12 @@ pub fn kill(exchange: &Exchange<'_>) -> Answered {
     done()
 }
 
+/// Resets the machine, whatever its guest does.
+pub fn reset(exchange: &Exchange<'_>) -> Answered {
+    exchange.with(|machine| machine.reset())?;
+    done()
+}
+
 /// Presses the power button.
 pub fn power_button(exchange: &Exchange<'_>) -> Answered {
     exchange.with(|machine| machine.press_power_button())?.map_err(|error| match error {
@@ -68,6 +75,6 @@ pub fn power_button(exchange: &Exchange<'_>) -> Answered {
 /// Has a device execute a command.
 pub fn command(exchange: &Exchange<'_>) -> Answered {
     let arguments = exchange.request.value()?;
-    let [device, command] = &exchange.names[..] else { return Err(Problem::not_found("there is no such command")) };
+    let (device, command) = (exchange.name(0), exchange.name(1));
     Ok(Reply::Json(json!({ "result": exchange.with(|machine| machine.command(device, command, &arguments))?? })))
 }

@@ -176,6 +176,7 @@ pub struct Facts {
 
 /// The progress of a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Progress {
     /// Path of the file in the guest.
     pub target: String,

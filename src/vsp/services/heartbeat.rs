@@ -52,8 +52,21 @@ pub enum Health {
     LostContact,
 }
 
+impl Health {
+    /// Returns the state in Hyper-V's words for people.
+    pub fn words(&self) -> String {
+        match self {
+            Self::NoContact => "No Contact".into(),
+            Self::Ok(applications) => {
+                format!("OK, applications {}", applications.name().unwrap_or("Unknown").to_lowercase())
+            }
+            Self::LostContact => "Lost Communication".into(),
+        }
+    }
+}
+
 impl fmt::Display for Health {
-    /// Formats the state in Hyper-V's words.
+    /// Formats the state in Hyper-V's words for programs.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoContact => formatter.write_str("NoContact"),

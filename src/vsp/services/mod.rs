@@ -12,6 +12,7 @@
 //! - [`shutdown`], [`time`], [`heartbeat`], [`kvp`], [`vss`], [`file_copy`]: a [`Protocol`](protocol::Protocol) each.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 pub mod config;
 mod device;
@@ -61,11 +62,25 @@ impl std::fmt::Display for Event {
             Self::Disconnected => formatter.write_str("the guest does not use it any more"),
             Self::Finished(_, Ok(_)) => formatter.write_str("a request is finished"),
             Self::Finished(_, Err(failure)) => failure.fmt(formatter),
-            Self::Health(health) => health.fmt(formatter),
+            Self::Health(health) => formatter.write_str(&health.words()),
+            Self::Disabled => formatter.write_str("Disabled"),
             Self::Intrinsic(addresses) => write!(formatter, "the guest's addresses are {}", addresses.join(", ")),
             Self::FreezeExpired => formatter.write_str("the guest was frozen for too long, and is thawed"),
             Self::Thawed => formatter.write_str("the guest has thawed its file systems"),
             Self::StaysFrozen => formatter.write_str("the guest has not thawed its file systems; it is asked again"),
+        }
+    }
+}
+
+impl Event {
+    /// Returns the event's details, for programs.
+    pub fn details(&self) -> Value {
+        match self {
+            Self::Connected { framework, version } => json!({ "framework": framework, "version": version }),
+            Self::Health(health) => json!({ "health": health }),
+            Self::Disabled => json!({ "health": "Disabled" }),
+            Self::Intrinsic(addresses) => json!({ "addresses": addresses }),
+            _ => Value::Null,
         }
     }
 }
@@ -120,6 +135,8 @@ pub enum Event {
     Thawed,
     /// The guest has not thawed its file systems. It is asked again.
     StaysFrozen,
+    /// The host has turned the service off.
+    Disabled,
 }
 
 /// The part of a status that differs between services.

@@ -42,6 +42,7 @@ pub enum State {
 
 /// The status of a service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Status {
     /// The name.
     pub service: &'static str,

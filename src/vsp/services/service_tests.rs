@@ -153,7 +153,7 @@ fn a_status_says_what_an_administrator_wants_to_know() {
     pair.wait(3 * SECOND);
     let status = serde_json::to_value(pair.status()).unwrap();
     let expected = serde_json::json!({
-        "service": "heartbeat", "state": "ready", "framework": "3.0", "version": "3.0", "last_contact_seconds": 3,
+        "service": "heartbeat", "state": "ready", "framework": "3.0", "version": "3.0", "last-contact-seconds": 3,
         "requests": 1, "unanswered": 0, "unexpected": 0, "health": "NoContact", "beats": 0,
     });
     assert_eq!(status, expected);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Event;
 use super::config::ServiceOptions;
 use super::device::ServiceDevice;
 use super::provider::{EventSink, ServiceHandle, ServiceVsp};
@@ -19,6 +20,8 @@ pub struct Services {
     events: EventSink,
     devices: Devices,
     enabled: Mutex<BTreeMap<Kind, Enabled>>,
+    /// The settings of the services that the machine started with.
+    forced: BTreeMap<Kind, Forced>,
 }
 
 struct Enabled {
@@ -33,7 +36,8 @@ impl Services {
     /// # Errors
     /// Returns an error if one cannot be offered.
     pub fn new(bus: VmBus, options: &ServiceOptions, events: EventSink, devices: Devices) -> Result<Self, OfferError> {
-        let services = Self { bus, events, devices, enabled: Mutex::default() };
+        let forced = options.services().collect();
+        let services = Self { bus, events, devices, enabled: Mutex::default(), forced };
         for (kind, forced) in options.services() {
             services.enable(kind, forced)?;
         }
@@ -57,12 +61,22 @@ impl Services {
         Ok(handle)
     }
 
+    /// Offers a service with the versions of the machine's settings, if it is not offered already.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be offered.
+    pub fn enable_as_configured(&self, kind: Kind) -> Result<ServiceHandle, OfferError> {
+        self.enable(kind, self.forced.get(&kind).copied().unwrap_or_default())
+    }
+
     /// Rescinds a service. Returns `false` if it is not offered. Requests that are under way fail.
     pub fn disable(&self, kind: Kind) -> bool {
         let removed = self.enabled.lock().remove(&kind);
         removed.is_some_and(|Enabled { device, joined, .. }| {
             drop(joined);
-            self.bus.rescind(device)
+            let was_offered = self.bus.rescind(device);
+            (self.events)(kind, &Event::Disabled);
+            was_offered
         })
     }
 

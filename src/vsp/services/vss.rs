@@ -108,6 +108,7 @@ pub struct VssService {
 
 /// The status of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Facts {
     /// The state of the guest's file systems.
     pub file_systems: FileSystems,

@@ -1,0 +1,71 @@
+//! `viridian adapter`.
+
+use serde_json::{Value, json};
+
+use super::{Done, plug};
+use crate::cli::client::{Remote, encoded};
+
+/// The options of `viridian adapter`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The machine
+    name: String,
+
+    #[command(subcommand)]
+    action: Action,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// The state of a cable.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Link {
+    Up,
+    Down,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List the adapters
+    List,
+    /// Attach an adapter, and print its name
+    Attach {
+        /// As for run --net
+        #[arg(value_name = "WHERE[,OPTIONS]")]
+        net: String,
+    },
+    /// Detach an adapter, even if the guest uses it
+    Detach {
+        /// The name, such as net1
+        adapter: String,
+    },
+    /// Plug the cable in or out
+    Link {
+        /// The name, such as net0
+        adapter: String,
+        /// The new state
+        #[arg(value_enum)]
+        state: Link,
+    },
+}
+
+pub fn run(Arguments { name, action, json }: Arguments) -> Done {
+    let machine = Remote::named(&name)?;
+    match action {
+        Action::List => plug::list(&machine, "adapter", json, in_words),
+        Action::Attach { net } => plug::attach(&machine, "/adapters", &net, json),
+        Action::Detach { adapter } => plug::detach(&machine, "/adapters", &adapter),
+        Action::Link { adapter, state } => {
+            let state = if let Link::Up = state { "up" } else { "down" };
+            machine.post(&format!("/devices/{}/link", encoded(&adapter)), Some(&json!(state)))?;
+            Ok(0)
+        }
+    }
+}
+
+fn in_words(adapter: &Value) -> String {
+    let text = |key: &str| adapter[key].as_str().unwrap_or("-");
+    format!("{}  link {}", text("address"), text("link"))
+}

@@ -1,0 +1,55 @@
+//! `viridian disk`.
+
+use serde_json::Value;
+
+use super::{Done, plug};
+use crate::cli::client::Remote;
+
+/// The options of `viridian disk`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The machine
+    name: String,
+
+    #[command(subcommand)]
+    action: Action,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List the disks
+    List,
+    /// Attach a disk, and print its name
+    Attach {
+        /// As for run --disk
+        #[arg(value_name = "PATH[,OPTIONS]")]
+        disk: String,
+    },
+    /// Detach a disk, even if the guest uses it
+    Detach {
+        /// The name, such as disk0.1
+        disk: String,
+    },
+}
+
+pub fn run(Arguments { name, action, json }: Arguments) -> Done {
+    let machine = Remote::named(&name)?;
+    match action {
+        Action::List => plug::list(&machine, "disk", json, in_words),
+        Action::Attach { disk } => plug::attach(&machine, "/disks", &disk, json),
+        Action::Detach { disk } => plug::detach(&machine, "/disks", &disk),
+    }
+}
+
+fn in_words(disk: &Value) -> String {
+    let medium = &disk["medium"];
+    match medium["size-bytes"].as_u64() {
+        Some(bytes) if medium["read-only"] == true => format!("{} MiB, read-only", bytes >> 20),
+        Some(bytes) => format!("{} MiB", bytes >> 20),
+        None => "no medium".into(),
+    }
+}

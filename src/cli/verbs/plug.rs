@@ -1,0 +1,39 @@
+//! What `viridian disk` and `viridian adapter` have in common.
+
+use serde_json::{Value, json};
+use viridian::machine::code;
+
+use super::{Done, print, print_json};
+use crate::cli::client::{Failure, PROMPT, Remote, encoded};
+
+/// Prints the devices of a kind.
+pub fn list(machine: &Remote, kind: &str, as_json: bool, words: impl Fn(&Value) -> String) -> Done {
+    let tree = machine.get("/inspect")?;
+    let devices = tree["devices"].as_object().into_iter().flatten().filter(|(_, device)| device["kind"] == kind);
+    if as_json {
+        print_json(&Value::Object(devices.map(|(name, device)| (name.clone(), device.clone())).collect()))?;
+    } else {
+        for (name, device) in devices {
+            print(&format!("{name}  {}\n", viridian::process::Marked(&words(device))))?;
+        }
+    }
+    Ok(0)
+}
+
+/// Attaches a device. `what` is as on the command line of `run`.
+pub fn attach(machine: &Remote, resource: &str, what: &str, as_json: bool) -> Done {
+    let folder = std::env::current_dir().map_err(|error| Failure::Other(code::FAILED, error.to_string()))?;
+    let reply = machine.request("POST", resource, Some(&json!({ "what": what, "folder": folder })), PROMPT)?;
+    if as_json {
+        print_json(&reply)?;
+    } else {
+        print(&format!("{}\n", reply["device"].as_str().unwrap_or_default()))?;
+    }
+    Ok(0)
+}
+
+/// Detaches a device.
+pub fn detach(machine: &Remote, resource: &str, device: &str) -> Done {
+    machine.request("DELETE", &format!("{resource}/{}", encoded(device)), None, PROMPT)?;
+    Ok(0)
+}

@@ -1,0 +1,79 @@
+//! Disks and network adapters that come and go.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::config::text;
+use crate::control::error::Problem;
+use crate::control::exchange::{Answered, Exchange, Reply, done};
+use crate::vsp::network::config::NetworkOptions;
+use crate::vsp::storage::{DiskConfig, Place};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    /// What follows `--disk` or `--net` on the command line.
+    what: String,
+    /// The folder to which paths are relative.
+    folder: PathBuf,
+}
+
+/// Attaches a disk.
+pub fn attach_disk(exchange: &Exchange<'_>) -> Answered {
+    let Body { what, folder } = exchange.request.json()?;
+    let mut disk: DiskConfig = text::parse(&what).map_err(|error| Problem::invalid(format!("{what}: {error}")))?;
+    disk.rebase(&folder);
+    let place = exchange.with(|machine| machine.disks().attach(&disk))?.map_err(|error| {
+        let make = if error.is_hosts() { Problem::host } else { Problem::state };
+        make(error.to_string())
+    })?;
+    let Place { controller, lun } = place;
+    let device = format!("disk{controller}.{lun}");
+    Ok(Reply::Json(json!({ "device": device, "controller": controller, "lun": lun })))
+}
+
+/// Detaches a disk.
+pub fn detach_disk(exchange: &Exchange<'_>) -> Answered {
+    let name = exchange.name(0);
+    let place = name.strip_prefix("disk").and_then(|place| place.split_once('.'));
+    let place = place
+        .and_then(|(controller, lun)| Some(Place { controller: controller.parse().ok()?, lun: lun.parse().ok()? }));
+    let is_detached = match place {
+        Some(place) => exchange.with(|machine| machine.disks().detach(place))?,
+        None => false,
+    };
+    if is_detached { done() } else { Err(unknown(exchange, "disk", name)?) }
+}
+
+/// Attaches an adapter.
+pub fn attach_adapter(exchange: &Exchange<'_>) -> Answered {
+    let Body { what, folder } = exchange.request.json()?;
+    let mut options: NetworkOptions =
+        text::parse(&what).map_err(|error| Problem::invalid(format!("{what}: {error}")))?;
+    options.rebase(&folder);
+    let number = exchange.with(|machine| machine.nics().attach(&options))?.map_err(|error| {
+        let make = if error.is_hosts() { Problem::host } else { Problem::state };
+        make(error.to_string())
+    })?;
+    Ok(Reply::Json(json!({ "device": format!("net{number}"), "number": number })))
+}
+
+/// Detaches an adapter.
+pub fn detach_adapter(exchange: &Exchange<'_>) -> Answered {
+    let name = exchange.name(0);
+    let number = name.strip_prefix("net").and_then(|number| number.parse().ok());
+    let is_detached = match number {
+        Some(number) => exchange.with(|machine| machine.nics().detach(number))?,
+        None => false,
+    };
+    if is_detached { done() } else { Err(unknown(exchange, "adapter", name)?) }
+}
+
+/// Returns the error about a device that does not exist.
+fn unknown(exchange: &Exchange<'_>, kind: &str, name: &str) -> Result<Problem, Problem> {
+    let names = exchange.with(|machine| machine.device_names(kind))?;
+    let known = if names.is_empty() { "none".into() } else { names.join(", ") };
+    Ok(Problem::not_found(format!("there is no {kind} {name:?}; there is {known}")))
+}
