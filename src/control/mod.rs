@@ -3,10 +3,10 @@
 //! Each machine of a fleet has a Unix socket of its own, on which [`Control`] answers HTTP/1.1 requests with JSON. `docs/control.md`
 //! has the protocol. The verbs of the program, such as `viridian list` and `viridian stop`, are clients of it.
 //!
-//! - [`socket`]: the files: names, permissions, and what a killed process has left.
-//! - [`http`]: requests and replies, within bounds.
-//! - [`connection`]: one thread for each connection, and none if there is none.
-//! - [`routes`]: the table of resources; [`api`]: their handlers.
+//! - `socket`: the files: names, permissions, and what a killed process has left.
+//! - `http`: requests and replies, within bounds.
+//! - `connection`: one thread for each connection, and none if there is none.
+//! - `routes`: the table of resources; `api`: their handlers.
 //!
 //! ```no_run
 //! use viridian::control::Control;
