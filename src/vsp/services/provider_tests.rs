@@ -148,7 +148,7 @@ fn a_guest_negotiates_over_its_rings_and_beats_by_the_channels_clock() {
     guest.pass(heartbeat::LOST_AFTER);
     let health = |event: &Event| if let Event::Health(health) = event { Some(health.to_string()) } else { None };
     let seen: Vec<_> = log.lock().iter().filter_map(health).collect();
-    assert_eq!(seen, ["OK, applications unknown", "Lost Communication"]);
+    assert_eq!(seen, ["OkApplicationsUnknown", "LostCommunication"]);
     assert_eq!(handle.status().last_contact_seconds, Some(12));
     guest.port.milliseconds.fetch_add(5000, Ordering::SeqCst);
     assert_eq!(handle.status().last_contact_seconds, Some(17), "time passes though nothing happens");
