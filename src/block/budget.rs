@@ -1,28 +1,28 @@
-//! How many threads of ordinary weight the disks of a controller have between them.
+//! The limits of the threads that a controller's disks have together.
 //!
-//! A disk has a thread of its own whatever the others do, so that one that hangs stops nobody, and up to three more. A guest with
-//! 64 disks on each controller could have the host start hundreds of them by that, and take the processors from its
-//! neighbors. So the threads beyond each disk's first are counted together, and so are the first ones: those
-//! beyond the count start with little weight, and on an idle host lose nothing by it.
+//! Each disk always gets one thread, so that a disk that hangs does not stop the others, and up to three more. A guest with 64
+//! disks on each controller could thus make the host start hundreds of threads and starve other machines. Therefore both
+//! kinds are limited per controller: beyond [`MAX_MORE`], disks get no further threads; beyond [`MAX_FIRST`], a disk's first
+//! thread has a low priority, which costs nothing on an idle host.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many disks of a controller have a first thread of ordinary weight.
+/// Maximum number of disks of a controller whose first thread has normal priority.
 pub const MAX_FIRST: usize = 8;
-/// How many threads beyond their first the disks of a controller have.
+/// Maximum number of threads that the disks of a controller have in addition to the first thread of each.
 pub const MAX_MORE: usize = 8;
-/// The nice value of the other first threads: a ninth of an ordinary thread's weight.
+/// Nice value of the first threads beyond [`MAX_FIRST`]: a ninth of a normal thread's weight.
 pub const LATE_NICE: i32 = 10;
 
-/// See the module's description.
+/// The thread budget of one controller.
 #[derive(Debug, Default)]
 pub struct Budget {
     first: AtomicUsize,
     more: AtomicUsize,
 }
 
-/// A thread's part of a budget, until it is dropped.
+/// One thread's part of a budget. Returned to it when dropped.
 #[derive(Debug)]
 pub struct Part {
     budget: Arc<Budget>,
@@ -30,7 +30,7 @@ pub struct Part {
 }
 
 impl Budget {
-    /// Takes a part for a disk's first thread or for another one, if there is one left.
+    /// Takes a part for a disk's first thread (`is_first`) or for another one. Returns `None` if none is left.
     pub fn take(self: &Arc<Self>, is_first: bool) -> Option<Part> {
         let (taken, most) = self.count(is_first);
         let more = |now| (now < most).then_some(now + 1);

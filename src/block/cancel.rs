@@ -30,7 +30,7 @@ impl Flag {
 pub struct Cancel {
     /// Set when the target of the request is reset or removed.
     pub target: Flag,
-    /// Set when the request's queue is closed. Plain reads and writes, which are short, end all the same.
+    /// Set when the request's queue is closed. Short requests, such as plain reads and writes, ignore it and complete.
     pub queue: Flag,
     /// Set when the guest is gone and nothing waits for the request.
     pub guest: Flag,
@@ -39,18 +39,18 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Returns the flags of a request that is short, and ends although its queue is closed.
+    /// Returns the flags for a short request, which completes although its queue is closed.
     pub fn of_short(mut self) -> Self {
         self.queue = Flag::default();
         self
     }
 
-    /// Returns `true` if nothing waits for the request any more.
+    /// Returns `true` if the request is cancelled.
     pub fn is_set(&self) -> bool {
         self.target.is_set() || self.queue.is_set() || self.guest.is_set()
     }
 
-    /// Runs `work` on this thread, so that [`current_is_set`] tells of these flags meanwhile.
+    /// Runs `work` on this thread. Meanwhile, [`current_is_set`] reports the state of these flags.
     pub fn scope<R>(&self, work: impl FnOnce() -> R) -> R {
         struct Restore(Option<Cancel>);
         impl Drop for Restore {
@@ -67,7 +67,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Cancel>> = const { RefCell::new(None) };
 }
 
-/// Returns `true` if the request that this thread works on is cancelled: for code that has no [`Cancel`] at hand.
+/// Returns `true` if the request that this thread performs is cancelled. For code that has no access to its [`Cancel`].
 pub fn current_is_set() -> bool {
     CURRENT.with(|current| current.borrow().as_ref().is_some_and(Cancel::is_set))
 }

@@ -1,4 +1,4 @@
-//! Raw images: files and block devices, and memory that is a file.
+//! Raw images: regular files, block devices and memory files.
 
 use std::fs::File;
 use std::io;
@@ -14,21 +14,21 @@ use crate::block::vectored::Vectors;
 use crate::host::magic;
 use crate::memory::buffer::GuestBuffer;
 
-/// A file whose bytes are the disk's.
+/// A disk whose bytes are the bytes of a file.
 #[derive(Debug)]
 pub struct FileDisk {
     direct: DirectFile,
     read_only: bool,
     discard: bool,
-    /// Nothing may be written that makes the file look like a qcow2 image.
+    /// `true` if writes that would make the file look like a qcow2 image are refused.
     guarded: bool,
-    /// The user was told of a write that `guarded` refused: once is enough, and a guest can try often.
+    /// `true` once a write refused by `guarded` has been logged. Further ones are not logged, because a guest can try often.
     told: AtomicBool,
-    /// The ways to make zeros that the host is known not to have: a set of `Zeroing` bits.
+    /// The methods that the host is known not to support: a set of `Zeroing` bits.
     missing: AtomicU8,
 }
 
-/// The ways to make zeros, best first.
+/// The methods to zero a range without writing zeros, best first.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Zeroing {
@@ -37,38 +37,38 @@ enum Zeroing {
 }
 
 impl FileDisk {
-    /// The disk in an open file. With an `alignment` above 1 the file is open for direct I/O.
+    /// Creates the disk in an open file. If `alignment` is above 1, the file must be open for direct I/O.
     pub fn new(file: File, alignment: usize, read_only: bool, discard: bool) -> Self {
         let discard = discard && !read_only && can_discard(&file);
         let direct = DirectFile { file: Arc::new(file), alignment, guarded: false };
         Self { direct, read_only, discard, guarded: false, told: AtomicBool::new(false), missing: AtomicU8::new(0) }
     }
 
-    /// The same, but writes that would make the file look like a qcow2 image fail.
+    /// Makes writes fail that would make the file look like a qcow2 image.
     ///
-    /// Where the format was found by looking, a guest could otherwise write a header into its raw disk that names other
-    /// files of the host, and read those after the next start. (QEMU does the same.)
+    /// For disks whose format was detected. Otherwise a guest could write a header into its raw disk that names other files of
+    /// the host, and read those files after the next start. QEMU does the same.
     pub fn guarded(mut self) -> Self {
         self.guarded = true;
         self.direct.guarded = !self.read_only;
         self
     }
 
-    /// Refuses what [`guarded`](Self::guarded) is about.
+    /// Returns an error if [`guarded`](Self::guarded) forbids the write.
     fn check(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if self.guarded && offset == 0 && bytes.starts_with(&magic::QCOW2) {
             if !self.told.swap(true, Ordering::Relaxed) {
-                log::warn!("the guest wants to write a qcow2 header to its raw disk: give format=raw to let it");
+                log::warn!("refused a guest's write of a qcow2 header to its raw disk; give format=raw to allow it");
             }
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(())
     }
 
-    /// Scratch memory, gone with the disk. It takes space only where it is written.
+    /// Creates a disk in memory, which is lost when the disk is dropped. Only written parts take memory.
     ///
     /// # Errors
-    /// What the host says.
+    /// Returns the host's error.
     pub fn memory(size: u64, read_only: bool, discard: bool) -> io::Result<Self> {
         let file = File::from(memfd_create("scratch-disk", MemfdFlags::CLOEXEC)?);
         file.set_len(size)?;
@@ -79,7 +79,7 @@ impl FileDisk {
         !bytes.as_ptr().addr().is_multiple_of(self.direct.alignment)
     }
 
-    /// Tries one way to make zeros. False if the host does not have it.
+    /// Tries to zero a range by one method. Returns `false` if the host does not support it.
     fn try_zero(&self, how: Zeroing, offset: u64, length: u64) -> io::Result<bool> {
         if self.missing.load(Ordering::Relaxed) & how as u8 != 0 {
             return Ok(false);
@@ -90,7 +90,7 @@ impl FileDisk {
         };
         match fallocate(&self.direct.file, mode | FallocateFlags::KEEP_SIZE, offset, length) {
             Ok(()) => Ok(true),
-            // A block device that lied about itself says REMOTEIO.
+            // Block devices that wrongly announce support return REMOTEIO.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::REMOTEIO) => {
                 self.missing.fetch_or(how as u8, Ordering::Relaxed);
                 Ok(false)
@@ -100,26 +100,26 @@ impl FileDisk {
     }
 }
 
-/// Whether the host can give back parts of the file: only then may the guest be told that it can.
+/// Returns `true` if the host can release parts of the file.
 fn can_discard(file: &File) -> bool {
     let Ok(metadata) = file.metadata() else { return false };
     if metadata.file_type().is_block_device() {
         let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-        // A partition has its limits in the folder of its disk.
+        // For a partition, the limit is in the folder of its disk.
         let limit = ["queue", "../queue"].into_iter().find_map(|queue| {
             std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/{queue}/discard_max_bytes")).ok()
         });
-        // Who does not tell is tried.
+        // A device without a known limit may support it.
         return limit.is_none_or(|limit| limit.trim() != "0");
     }
-    // Behind the end of the file there is nothing to lose.
+    // Tries it beyond the end of the file, where there is no data.
     let end = metadata.len().next_multiple_of(4096);
     fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, end, 4096).is_ok()
 }
 
 impl Disk for FileDisk {
     fn size(&self) -> io::Result<u64> {
-        // Unlike fstat, this tells a block device's size too. Nobody uses the position that it moves.
+        // Unlike fstat, this also returns the size of a block device. The file position is not used otherwise.
         Ok(seek(&self.direct.file, SeekFrom::End(0))?)
     }
 
@@ -183,14 +183,14 @@ impl Disk for FileDisk {
             },
             // No data from here on.
             Err(Errno::NXIO) => Ok((length, false)),
-            // Block devices do not tell.
+            // Block devices do not support SEEK_DATA.
             Err(_) => Ok((length, true)),
         }
     }
 
     fn prefetch(&self, offset: u64, length: u64) {
         let length = std::num::NonZeroU64::new(length);
-        // Only a hint: whether it is taken changes nothing.
+        // An error does not matter for a hint.
         let _ = fadvise(&self.direct.file, offset, length, Advice::WillNeed);
     }
 

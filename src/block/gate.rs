@@ -1,38 +1,39 @@
-//! What keeps COMPARE AND WRITE whole: writes share a disk, an atomic command has it for itself.
+//! A readers-writer gate that makes requests such as COMPARE AND WRITE atomic: plain writes share the disk, an atomic request
+//! has exclusive access.
 
 use crate::host::lock::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Set while an atomic command runs or waits to run.
+/// Set while an atomic request runs or waits to run.
 const EXCLUSIVE: usize = 1 << (usize::BITS - 1);
 
-/// The gate of one disk. A write that is in flight holds a [`Share`].
+/// The gate of one disk. A write in flight holds a [`Share`].
 #[derive(Debug, Default)]
 pub struct Gate {
-    /// Shares that are out, and [`EXCLUSIVE`].
+    /// Number of shares, and [`EXCLUSIVE`].
     state: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
 }
 
-/// Leave to write. Ends when dropped.
+/// Permission to write. Ends when dropped.
 #[derive(Debug)]
 pub struct Share(Arc<Gate>);
 
-/// Leave to write alone. Ends when dropped.
+/// Exclusive permission to write. Ends when dropped.
 #[derive(Debug)]
 pub struct Exclusive<'a>(&'a Gate);
 
 impl Gate {
-    /// Leave to write, at once or not at all.
+    /// Takes a share without waiting. Returns `None` while an atomic request runs or waits.
     pub fn try_share(self: &Arc<Self>) -> Option<Share> {
         let share = |state: usize| (state & EXCLUSIVE == 0).then_some(state + 1);
         self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, share).ok()?;
         Some(Share(self.clone()))
     }
 
-    /// Waits for leave to write.
+    /// Takes a share. Waits until no atomic request runs or waits.
     pub fn share(self: &Arc<Self>) -> Share {
         let mut guard = self.lock.lock();
         loop {
@@ -43,7 +44,7 @@ impl Gate {
         }
     }
 
-    /// Waits for leave to write alone. From now on nobody gets a share, and those that are out must end first.
+    /// Takes exclusive permission. From now on no new shares are given. Waits until the existing ones have ended.
     pub fn exclusive(&self) -> Exclusive<'_> {
         self.wait_until(|| self.state.fetch_or(EXCLUSIVE, Ordering::Acquire) & EXCLUSIVE == 0);
         self.wait_until(|| self.state.load(Ordering::Acquire) == EXCLUSIVE);
@@ -57,7 +58,7 @@ impl Gate {
         }
     }
 
-    /// Who waits looks at the state with the lock held: having it once means that they look again.
+    /// Wakes all waiters. They check the state with the lock held, so taking the lock once ensures that none misses the change.
     fn wake(&self) {
         drop(self.lock.lock());
         self.changed.notify_all();

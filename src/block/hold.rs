@@ -1,9 +1,9 @@
 //! Holds the requests of a channel while its machine is paused.
 //!
-//! A request takes part while it works: it [enters](Hold::enter) before it uses the disk or guest memory, and leaves when its
-//! [`Active`] is dropped. A long request can be held between two steps, at a [point](Active::point) where it has no leave of the
-//! [gate](super::gate): other requests of the disk can then end. Requests that are not begun when the hold begins wait in
-//! [`enter`](Hold::enter).
+//! A request is active while it uses the disk or guest memory: it [enters](Hold::enter) before it does, and leaves when its
+//! [`Active`] is dropped. A long request is held between two steps, at a [point](Active::point) where it holds no permission of
+//! the [gate](super::gate), so that other requests to the disk can complete. Requests that have not started when the hold
+//! begins wait in [`enter`](Hold::enter).
 
 use crate::host::lock::{Condvar, Mutex};
 use std::fmt;
@@ -24,7 +24,7 @@ struct Inner {
     wake: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// A request that works. It ceases to when dropped.
+/// An active request, until it is dropped.
 pub struct Active<'a>(&'a Inner);
 
 impl fmt::Debug for Hold {
@@ -34,29 +34,29 @@ impl fmt::Debug for Hold {
 }
 
 impl Hold {
-    /// Creates a hold that is not in force. `wake` is called, on a request's thread, when the last active request leaves during a hold.
+    /// Creates a hold that is not in force. When the last active request leaves during a hold, its thread calls `wake`.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner { wake: Some(Box::new(wake)), ..Inner::default() }))
     }
 
-    /// Puts the hold in force, and returns without waiting.
+    /// Puts the hold in force. Does not wait.
     pub fn begin(&self) {
         self.0.holding.store(true, Ordering::SeqCst);
     }
 
-    /// Resumes the requests.
+    /// Ends the hold and resumes the requests.
     pub fn end(&self) {
         self.0.holding.store(false, Ordering::SeqCst);
         drop(self.0.lock.lock());
         self.0.changed.notify_all();
     }
 
-    /// Returns `true` if no request works.
+    /// Returns `true` if no request is active.
     pub fn is_quiet(&self) -> bool {
         self.0.active.load(Ordering::SeqCst) == 0
     }
 
-    /// Counts the calling thread's request as active, after the end of a hold that is in force.
+    /// Counts the calling thread's request as active. If a hold is in force, waits for its end first.
     pub fn enter(&self) -> Active<'_> {
         self.0.enter();
         Active(&self.0)
@@ -66,7 +66,7 @@ impl Hold {
 impl Inner {
     fn enter(&self) {
         loop {
-            // First counted, then looked: whoever begins a hold and then finds nothing active can rely on it.
+            // Counts first and then checks, so that a caller that begins a hold and sees no active request can rely on it.
             self.active.fetch_add(1, Ordering::SeqCst);
             if !self.holding.load(Ordering::SeqCst) {
                 return;
@@ -87,7 +87,7 @@ impl Inner {
 }
 
 impl Active<'_> {
-    /// Waits for the end of a hold, if one is in force. The request must have no leave of the disk's gate.
+    /// Waits for the end of a hold, if one is in force. The request must hold no permission of the disk's gate.
     pub fn point(&self) {
         if self.0.holding.load(Ordering::SeqCst) {
             self.0.leave();

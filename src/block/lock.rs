@@ -1,7 +1,7 @@
-//! One writer or many readers: a file that a disk lies in is locked while it is used.
+//! Locks on image files: one writer or several readers may use an image at a time.
 //!
-//! The lock is flock(2)'s, which goes with the open file: it ends with the process, whatever kills it, and udev
-//! respects it on block devices.
+//! The locks are those of flock(2), which belong to the open file. They end with the process, however it ends, and udev
+//! respects them on block devices.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::error::DiskError;
 
-/// How often a lock that somebody holds is tried again: udev holds one for a moment while it looks at a device,
-/// and so does a process that was forked and has not yet become what it will be.
+/// Number of attempts to take a lock that is held. udev holds one briefly while it examines a device, and so does a forked
+/// process until its exec.
 const RETRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -32,10 +32,10 @@ pub(super) fn lock(file: &File, path: &Path, write: bool) -> Result<(), DiskErro
     match result {
         Ok(()) => Ok(()),
         Err(Errno::WOULDBLOCK) => Err(DiskError::Locked { path: path.to_owned() }),
-        // A file system without locks cannot keep anybody out.
+        // Without locks on this file system, the image is used unlocked.
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK) => {
             log::warn!(
-                "{} lies on a file system without locks: see to it that nobody else writes to it",
+                "{} is on a file system without locks: make sure that nothing else writes to it",
                 path.display()
             );
             Ok(())

@@ -1,20 +1,20 @@
 //! Disk images: files and block devices of the host, image formats, and the threads and rings that do their I/O.
 //!
-//! A [`Disk`] reads and writes ranges of bytes, blocking. One that lies one to one in a file also shows that file
-//! ([`Disk::file`]), and then data go straight between guest pages and the file, with any number of requests in flight.
+//! A [`Disk`] reads and writes ranges of bytes, blocking. If the bytes of a file are the bytes of the disk, [`Disk::file`]
+//! returns that file, and the kernel transfers data directly between it and guest pages.
 //!
-//! A device makes a [`Request`] and submits it to its [`Queue`], with the [`Image`] that it is for and the guest memory that
-//! it fills or writes. The queue returns it with its result. Nothing here knows SCSI, or any other protocol of a guest.
+//! A device makes a [`Request`] and submits it to its [`Queue`], with an [`Image`] and the guest memory to read or write. The
+//! queue returns the request with its result. Nothing in this module depends on SCSI or another guest protocol.
 //!
-//! - [`open`](mod@open), `options`, `opened`, `lock`, `error`: from the options of an image to the disk.
-//! - `file`, `qcow2`: the formats.
-//! - [`request`]: requests, and their results.
-//! - [`queue`]: one user's requests in flight. [`image`]: a disk in use. [`counters`]: what it has done.
-//! - `ring`: io_uring, for reads, writes and flushes of disks that lie one to one in a file.
-//! - `perform`: all other requests, on a thread of `pool`, which has a few for each disk, or of [`threads`], for requests that cost
-//!   the host far more than the guest. `budget`: the number of threads that the disks of a controller have together.
-//! - [`cancel`]: stops long requests. `hold`: holds them while a machine is paused. `gate`: keeps atomic requests atomic.
-//!   `vectored`: guest pages as the kernel wants them.
+//! - [`open`](mod@open), `options`, `opened`, `lock`, `error`: open the image that the options describe.
+//! - `file`, `qcow2`: the image formats.
+//! - [`request`]: requests and their results.
+//! - [`queue`]: one user's requests in flight. [`image`]: a disk in use. [`counters`]: its counters.
+//! - `ring`: io_uring, for reads, writes and flushes of disks with a [`DirectFile`].
+//! - `perform`: performs all other requests, on the few threads that each disk has (`pool`), or on shared [`threads`] if a
+//!   request costs the host far more than the guest. `budget`: limits the threads of a controller's disks.
+//! - [`cancel`]: stops long requests. `hold`: holds requests while a machine is paused. `gate`: makes requests atomic.
+//!   `vectored`: guest pages as `iovec`s.
 
 use std::fs::File;
 use std::io;
@@ -52,72 +52,73 @@ pub use options::{BackingFiles, Cache, Format, ImageOptions};
 pub use queue::Queue;
 pub use request::Request;
 
-/// How much is copied at a time where data cannot go straight.
+/// Number of bytes that are copied at a time when data cannot be transferred directly.
 pub(super) const CHUNK: usize = 256 << 10;
 
-/// A medium. All methods block, and may be called from any number of threads at once.
+/// A disk. All methods block, and may be called from any number of threads at once.
 pub trait Disk: Send + Sync {
-    /// Size in bytes, as it is now: a disk can grow while it is used.
+    /// Returns the current size in bytes. A disk can grow while it is in use.
     ///
     /// # Errors
-    /// What the host says.
+    /// Returns the host's error.
     fn size(&self) -> io::Result<u64>;
 
-    /// Whether it cannot be written.
+    /// Returns `true` if the disk cannot be written.
     fn read_only(&self) -> bool;
 
-    /// Whether it can give space back.
+    /// Returns `true` if the disk can release space on the host.
     fn can_discard(&self) -> bool;
 
-    /// The format of its image.
+    /// Returns the format of the image.
     fn format(&self) -> Format {
         Format::Raw
     }
 
-    /// Fills `bytes` from `offset`.
+    /// Reads from `offset` until `bytes` is full.
     ///
     /// # Errors
-    /// What the host says; `UnexpectedEof` beyond the end.
+    /// Returns the host's error, or `UnexpectedEof` if the disk ends first.
     fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
 
     /// Writes `bytes` at `offset`.
     ///
     /// # Errors
-    /// What the host says.
+    /// Returns the host's error.
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes all that was written durable.
+    /// Makes all earlier writes durable.
     ///
     /// # Errors
-    /// What the host says. What was written since the last flush may be lost then.
+    /// Returns the host's error. Writes since the last flush may then be lost.
     fn flush(&self) -> io::Result<()>;
 
-    /// Makes the range read as zeros; with `deallocate`, giving its space back if that can be done.
+    /// Makes the range read as zeros. With `deallocate`, releases its space on the host if possible.
     ///
     /// # Errors
-    /// What the host says.
+    /// Returns the host's error.
     fn zero(&self, offset: u64, length: u64, deallocate: bool) -> io::Result<()>;
 
-    /// How many bytes from `offset` on are alike in taking space or not, up to `length`, and which it is.
+    /// Returns the length of the range from `offset`, up to `length` bytes, that is entirely allocated or entirely
+    /// unallocated, and `true` if it is allocated.
     ///
     /// # Errors
-    /// What the host says.
+    /// Returns the host's error.
     fn allocation(&self, _offset: u64, length: u64) -> io::Result<(u64, bool)> {
         Ok((length, true))
     }
 
-    /// The range will be read soon.
+    /// Hints that the range will be read soon.
     fn prefetch(&self, _offset: u64, _length: u64) {}
 
-    /// The file that holds the blocks one to one.
+    /// Returns the file whose bytes are the bytes of the disk, if there is one.
     fn file(&self) -> Option<&DirectFile> {
         None
     }
 
-    /// Fills guest pages from `offset`.
+    /// Reads from `offset` until the guest pages are full.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// Returns the same errors as [`read`](Self::read).
     fn read_pages(&self, offset: u64, pages: &GuestBuffer) -> io::Result<()> {
         let mut chunk = Aligned::new(pages.len().min(CHUNK));
         for at in (0..pages.len()).step_by(CHUNK) {
@@ -131,7 +132,7 @@ pub trait Disk: Send + Sync {
     /// Writes guest pages at `offset`.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// Returns the same errors as [`write`](Self::write).
     fn write_pages(&self, offset: u64, pages: &GuestBuffer) -> io::Result<()> {
         let mut chunk = Aligned::new(pages.len().min(CHUNK));
         for at in (0..pages.len()).step_by(CHUNK) {
@@ -143,30 +144,30 @@ pub trait Disk: Send + Sync {
     }
 }
 
-/// A file whose bytes are the disk's bytes.
+/// A file whose bytes are the bytes of the disk.
 #[derive(Clone, Debug)]
 pub struct DirectFile {
     /// The file.
     pub file: Arc<File>,
-    /// What offsets, lengths and addresses must be multiples of: 1 unless the host's cache is passed by.
+    /// Required alignment of offsets, lengths and addresses. 1 unless the host's page cache is bypassed.
     pub alignment: usize,
-    /// What is written to its start must be looked at first, which takes a copy.
+    /// `true` if writes to the start must be copied and checked first.
     guarded: bool,
 }
 
 impl DirectFile {
-    /// Whether guest pages can be written straight there.
+    /// Returns `true` if guest pages can be written directly at `offset`.
     pub fn takes_write(&self, offset: u64, vectors: &Vectors) -> bool {
         !(self.guarded && offset == 0) && self.takes(offset, vectors)
     }
 
-    /// Whether guest pages can be read straight from there.
+    /// Returns `true` if guest pages can be read directly from `offset`.
     pub fn takes(&self, offset: u64, vectors: &Vectors) -> bool {
         self.alignment == 1 || offset.is_multiple_of(self.alignment as u64) && vectors.is_aligned(self.alignment)
     }
 }
 
-/// Bytes that lie at a multiple of the largest block size there is, as O_DIRECT wants it.
+/// A buffer that is aligned to 4096 bytes, the largest block size, as O_DIRECT requires.
 pub(super) struct Aligned {
     bytes: Vec<u8>,
     start: usize,

@@ -1,25 +1,25 @@
-//! How an image is opened.
+//! Options for opening an image.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// An image, and how it is opened.
+/// An image and the options for opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageOptions {
-    /// A file, a block device, or `memory:SIZE` for scratch that is gone when the disk is dropped.
+    /// A file, a block device, or `memory:SIZE` for a memory disk that is lost when it is dropped.
     pub path: PathBuf,
-    /// Whether writes are refused, and the file is opened for reading only.
+    /// `true` to open the file for reading only and refuse writes.
     pub readonly: bool,
-    /// What the host's page cache does.
+    /// Use of the host's page cache.
     pub cache: Cache,
-    /// Bytes in a sector, of which the image's size is a multiple.
+    /// Size of a sector, in bytes. The image's size must be a multiple of it.
     pub sector: u32,
-    /// Whether blocks that are discarded are given back to the host.
+    /// `true` to release discarded blocks on the host.
     pub discard: bool,
-    /// The image's format.
+    /// Format of the image.
     pub format: Format,
-    /// Where the files that a qcow2 image stands on may lie.
+    /// Permitted locations of a qcow2 image's backing files.
     pub backing: BackingFiles,
 }
 
@@ -37,37 +37,38 @@ impl Default for ImageOptions {
     }
 }
 
-/// What the host's page cache does.
+/// Use of the host's page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cache {
-    /// It holds what the guest writes until the guest flushes.
+    /// Writes go to the page cache. A flush by the guest makes them durable.
     #[default]
     Writeback,
-    /// It is passed by.
+    /// The page cache is bypassed (`O_DIRECT`).
     None,
 }
 
-/// How an image is written.
+/// The format of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// As the file says.
+    /// Detected from the start of the file.
     #[default]
     Auto,
-    /// Byte by byte.
+    /// The bytes of the file are the bytes of the disk.
     Raw,
-    /// As QEMU's qcow2.
+    /// QEMU's qcow2.
     Qcow2,
 }
 
-/// Where the files that a qcow2 image stands on may lie.
+/// Permitted locations of a qcow2 image's backing files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackingFiles {
-    /// In the image's folder, or one below it: who made the image cannot show the guest other files of the host.
+    /// The image's folder and the folders below it. An image from an untrusted source then cannot expose other files of
+    /// the host to the guest.
     #[default]
     Folder,
-    /// Anywhere: the image is trusted.
+    /// Anywhere. For images from a trusted source.
     Any,
 }

@@ -1,7 +1,7 @@
-//! A few threads for one disk: for what the ring cannot do, and for everything where there is no ring.
+//! The threads of one disk. They perform the requests that the ring cannot, and all requests if there is no ring.
 //!
-//! Each disk has its own, so a slow one holds up nobody else; a [`Budget`] bounds what all disks of a controller have. Threads
-//! start when they are first needed. A task that panics costs its thread nothing.
+//! Each disk has threads of its own, so a slow disk does not delay others. A [`Budget`] limits the threads of all disks of a
+//! controller. Threads start when they are first needed. A thread survives a task that panics.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use crate::host::limited;
 use crate::host::lock::{Condvar, Mutex};
 use crate::host::panics::caught;
 
-/// How many threads a disk has at most.
+/// Maximum number of threads per disk.
 const MAX_THREADS: usize = 4;
 
-/// What the threads of a pool are like.
+/// The settings of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The name of each thread.
+    /// Name of each thread.
     pub name: &'static str,
-    /// How many threads there are at most.
+    /// Maximum number of threads.
     pub max_threads: usize,
-    /// Their nice value: 0 for ordinary threads, 19 for the least weight.
+    /// Nice value of the threads: 0 is normal, 19 is the lowest priority.
     pub nice: i32,
 }
 
@@ -48,7 +48,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// See the module's description. Dropping it waits for what it has begun and what waits.
+/// A pool of threads. Dropping it waits until all of its tasks, including the queued ones, have run.
 #[derive(Default)]
 pub struct Pool {
     settings: Settings,
@@ -56,17 +56,17 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Returns a pool whose threads are as `settings` say.
+    /// Creates a pool without threads.
     pub fn new(settings: Settings) -> Self {
         Self { settings, shared: Arc::default() }
     }
 
-    /// Has a thread do `task`. How many tasks wait is bounded by whoever makes them.
+    /// Runs `task` on a thread of the pool. The caller must bound the number of queued tasks.
     pub fn run(&self, task: impl FnOnce() + Send + 'static) {
         self.run_within(None, task);
     }
 
-    /// The same with as many threads as the budget allows, if there is one.
+    /// Runs `task` on a thread of the pool, which starts new threads only within the budget, if there is one.
     pub fn run_within(&self, budget: Option<&Arc<Budget>>, task: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.state.lock();
         state.tasks.push_back(Box::new(task));
@@ -91,7 +91,7 @@ impl Pool {
             match thread {
                 Ok(thread) => state.threads.push(thread),
                 Err(error) if state.threads.is_empty() => {
-                    // Slow is better than never.
+                    // Runs the task on this thread: slower, but the request completes.
                     limited::warn!("cannot start a thread for disk I/O: {error}");
                     let task = state.tasks.pop_back();
                     drop(state);
@@ -116,7 +116,7 @@ impl Drop for Pool {
         self.shared.changed.notify_all();
         let own = std::thread::current().id();
         for thread in threads {
-            // The last user of a disk may be one of its own threads.
+            // One of the pool's own threads may be the last to use a disk. It cannot join itself.
             if thread.thread().id() != own {
                 let _ = thread.join();
             }
@@ -130,7 +130,7 @@ impl Shared {
         loop {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
-                // Whoever made the task answers for it; the thread is needed for others.
+                // The owner of the task reports the failure of its request. The thread is needed for other tasks.
                 if let Err(message) = caught(task) {
                     limited::error!("a task of a disk panicked: {message}");
                 }

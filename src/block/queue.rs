@@ -1,14 +1,14 @@
 //! A queue of requests: one user's requests to any number of disks, from submission to completion.
 //!
-//! A queue belongs to one thread, which sleeps elsewhere, on an eventfd that the queue signals. A request that can go straight
-//! to a file goes through the queue's own io_uring, a batch with one system call; the others go to threads.
-//! The number of requests in flight is bounded.
+//! A queue belongs to one thread. It signals an eventfd (the doorbell) on which that thread sleeps. Requests that map directly
+//! to a file go through the queue's own io_uring, a batch per system call. All other requests go to threads. The number of
+//! requests in flight is bounded.
 //!
-//! While the machine is paused, a queue [begins nothing and lets nothing go on](Queue::hold).
+//! While the machine is paused, a queue is [held](Queue::hold): it starts no requests and stops long ones at their next step.
 //!
-//! Closing a queue cancels its long requests, and waits for everything that it has begun, because the guest may reuse its
-//! pages afterwards. If the guest is gone, it waits for a moment only: a disk that hangs must not keep a machine from
-//! its end.
+//! Closing a queue cancels its long requests and waits for all requests in flight, because the guest may reuse its pages
+//! afterwards. If the guest is gone, it waits only for `GRACE`, so that a disk that hangs does not keep the machine from
+//! ending.
 
 use std::fs::File;
 use std::io;
@@ -30,16 +30,16 @@ use crate::host::limited;
 use crate::host::lock::Mutex;
 use crate::memory::buffer::GuestBuffer;
 
-/// Time that a queue waits for its requests after the guest is gone.
+/// Maximum time that closing a queue waits for its requests once the guest is gone.
 pub(crate) const GRACE: Duration = Duration::from_millis(300);
 
 /// A request that has completed.
 pub struct Completed<T> {
     /// The request, as it was submitted.
     pub request: Request,
-    /// Its guest memory.
+    /// The guest memory of the request.
     pub pages: GuestBuffer,
-    /// Its result.
+    /// The result of the request.
     pub result: Result<Success, RequestError>,
     /// A value of the submitter, returned with the result.
     pub context: T,
@@ -89,19 +89,19 @@ impl Mailbox {
     }
 }
 
-/// A queue of requests; see the module's description. Each has a `T`, which comes back when it completes.
+/// A queue of requests; see the module's description. Each request carries a `T`, which is returned when it completes.
 pub struct Queue<T> {
-    /// Dropped before what its requests use.
+    /// Declared first, so that it is dropped before the memory that its requests use.
     ring: Option<Ring>,
-    /// By tag.
+    /// The requests in flight, by tag.
     requests: Vec<Option<InFlight<T>>>,
     free: Vec<u32>,
     mailbox: Arc<Mailbox>,
     threads: Arc<SharedThreads>,
     /// The ring's completions of one poll. Empty between polls.
     reaped: Vec<Completion>,
-    /// The time when the batch began that the next poll submits. One for all of its requests: reading the clock for
-    /// each would cost more than to count it.
+    /// Start time of the batch that the next poll submits. Its requests share it, because reading the clock for each one
+    /// would cost more than counting it.
     batch: Option<Instant>,
     /// Cancels the long requests.
     closed: Flag,
@@ -126,7 +126,7 @@ impl<T> Queue<T> {
         Self::with_ring(new_ring(capacity), capacity, doorbell, threads, is_guest_gone)
     }
 
-    /// Creates a queue with that ring, or with threads alone.
+    /// Creates a queue with the given ring, or one that uses threads only.
     pub(crate) fn with_ring(
         mut ring: Option<Ring>,
         capacity: u32,
@@ -167,14 +167,14 @@ impl<T> Queue<T> {
         self.requests.len() - self.free.len()
     }
 
-    /// Begins a request to `image`, with the guest memory `pages`. It completes in [`poll`](Self::poll). `cancel` cancels it, if it has
-    /// not begun or is long.
+    /// Submits a request to `image`, with the guest memory `pages`. It completes in [`poll`](Self::poll). The flag `cancel`
+    /// cancels it if it has not started or is long.
     ///
-    /// The queue must [have room](Self::has_room): if not, the request is lost.
+    /// The queue must [have room](Self::has_room); otherwise the request is dropped.
     pub fn submit(&mut self, image: Arc<Image>, request: Request, pages: GuestBuffer, cancel: Flag, context: T) {
         let Some(tag) = self.free.pop() else { return };
         let direct = self.ring.as_mut().and_then(|ring| {
-            let (file, operation, share) = straight(&request, &pages, &image)?;
+            let (file, operation, share) = direct_operation(&request, &pages, &image)?;
             ring.push(tag, file, operation).ok().map(|()| share)
         });
         let share = direct.unwrap_or_else(|| {
@@ -190,7 +190,7 @@ impl<T> Queue<T> {
         self.requests[tag as usize] = Some(InFlight { request, pages, context, begun, _share: share });
     }
 
-    /// Submits the batch to the kernel, and calls `each` with every request that has completed, without sleeping.
+    /// Submits the batch to the kernel and calls `each` with every completed request. Does not block.
     ///
     /// # Errors
     /// Returns the kernel's error.
@@ -235,14 +235,14 @@ impl<T> Queue<T> {
         each(Completed { request, pages, result, context });
     }
 
-    /// Begins no request and lets none go on until [`release`](Self::release). Short requests in flight end; long ones
-    /// stop at their next step.
+    /// Starts no further requests until [`release`](Self::release). Short requests in flight complete; long ones wait at
+    /// their next step.
     pub fn hold(&self) {
         self.hold.begin();
     }
 
-    /// Returns `true` if nothing uses the disks and guest memory. During a [`hold`](Self::hold), the doorbell is signalled
-    /// when it is worth polling and asking again.
+    /// Returns `true` if no request uses a disk or guest memory at present. During a [`hold`](Self::hold), the doorbell is
+    /// signalled when the caller should poll and check again.
     pub fn is_quiet(&self) -> bool {
         self.hold.is_quiet() && self.ring.as_ref().is_none_or(|ring| ring.in_flight() == 0)
     }
@@ -252,12 +252,12 @@ impl<T> Queue<T> {
         self.hold.end();
     }
 
-    /// Cancels the long requests, and waits for all, whose results are lost. If the guest is gone and they do not end, it leaves them to
-    /// themselves.
+    /// Cancels the long requests and waits until no request is in flight. The results are lost. If the guest is gone and
+    /// requests do not complete within `GRACE`, abandons them.
     pub fn close(&mut self) {
         self.closed.set();
         self.hold.end();
-        // The guest may reuse its pages after this, so nothing may use them any more.
+        // The guest may reuse its pages after this call, so no request may still use them.
         let mut alone_since = None;
         while self.in_flight() > 0 && self.poll(drop).is_ok() {
             if (self.is_guest_gone)() && alone_since.get_or_insert_with(Instant::now).elapsed() > GRACE {
@@ -271,15 +271,20 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Leaves the requests in flight to themselves. They keep the guest's memory mapped as long as they need it.
+    /// Stops waiting for the requests in flight. They keep the guest's memory mapped until they complete.
     fn abandon(&mut self) {
         self.abandoned.set();
-        limited::warn!("{} requests of the guest have not completed: does one of its disks hang?", self.in_flight());
+        limited::warn!(
+            "{} disk requests of a guest that has ended do not complete: does the storage below its images hang?",
+            self.in_flight()
+        );
         let Some(ring) = self.ring.take().filter(|ring| ring.in_flight() > 0) else { return };
-        // Dropping the ring waits for the kernel, and this thread must not.
+        // Dropping the ring waits for the kernel, so another thread does it.
         let waiting = std::thread::Builder::new().name("disk-rest".into()).spawn(move || drop(ring));
         if let Err(error) = waiting {
-            limited::warn!("a machine's end waits for its disks, because a thread cannot be started: {error}");
+            limited::warn!(
+                "waiting for disk requests before the machine can end, because no thread can be started: {error}"
+            );
         }
     }
 }
@@ -290,8 +295,8 @@ impl<T> Drop for Queue<T> {
     }
 }
 
-/// Returns how a request goes straight to its file, if it can.
-fn straight(
+/// Returns the file operation that performs the request without a copy, or `None` if a thread must perform it.
+fn direct_operation(
     request: &Request,
     pages: &GuestBuffer,
     image: &Image,
@@ -315,14 +320,16 @@ fn straight(
     Some((direct.file.clone(), operation, share))
 }
 
-/// Returns a ring, if the host allows one.
+/// Creates a ring. Returns `None`, with a warning the first time, if the host does not allow io_uring.
 pub(crate) fn new_ring(capacity: u32) -> Option<Ring> {
     static SAID: AtomicBool = AtomicBool::new(false);
     match Ring::new(capacity) {
         Ok(ring) => Some(ring),
         Err(error) => {
             if !SAID.swap(true, Ordering::Relaxed) {
-                log::warn!("the host does not allow io_uring ({error}): disks use threads instead, which is slower");
+                log::warn!(
+                    "the host does not allow io_uring ({error}): disk I/O uses threads instead, which is slower"
+                );
             }
             None
         }

@@ -16,26 +16,27 @@ pub struct Extent {
 /// An operation on a disk. *The buffer* is the request's guest memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Read into the buffer.
+    /// Read from the disk into the buffer.
     Read(Extent),
     /// Write from the buffer.
     Write(Extent),
-    /// Make all earlier writes durable. The request's `durable` flag has no meaning here.
+    /// Make all earlier writes durable. The request's `durable` flag is ignored.
     Flush,
     /// Check that the extent can be read.
     Check(Extent),
-    /// Compare the extent with the buffer; with `repeat`, compare each block of `repeat` bytes with the same bytes.
+    /// Compare the extent with the buffer. With `repeat`, compare each block of `repeat` bytes of the extent with the first
+    /// `repeat` bytes of the buffer.
     Compare {
         /// The range of the disk.
         extent: Extent,
-        /// Number of bytes of the buffer that are compared with each block, unless the buffer covers the extent.
+        /// Size of the repeated block, in bytes. `None` if the buffer covers the whole extent.
         repeat: Option<u32>,
     },
-    /// Write from the buffer, then check the disk by comparing, or else by reading.
+    /// Write from the buffer, then read the extent back.
     WriteAndVerify {
         /// The range of the disk.
         extent: Extent,
-        /// `true` to compare the blocks with the buffer.
+        /// `true` to compare what was read back with the buffer.
         compare: bool,
     },
     /// Atomically: compare the extent with the first half of the buffer, and if they are equal, write the second half.
@@ -103,7 +104,7 @@ pub enum Success {
     Map(Vec<(u64, bool)>),
 }
 
-/// The reason why a request failed. Positions are bytes from the start of the disk, except where something else is said.
+/// The reason why a request failed. Positions are in bytes from the start of the disk, unless documented otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The host cannot read this byte.
@@ -127,7 +128,7 @@ pub enum RequestError {
     /// The request was cancelled.
     #[error("the request was cancelled")]
     Cancelled,
-    /// The disk's code has panicked.
+    /// The code that performs the disk's requests has panicked.
     #[error("the disk's driver has failed")]
     Broken,
 }

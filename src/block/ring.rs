@@ -1,7 +1,8 @@
-//! An io_uring: requests to files go in, and come back done. The other place here that needs `unsafe`.
+//! An io_uring for reads, writes and flushes of files. Besides `vectored` and `qcow2::guard`, the only part of `block` with
+//! `unsafe` code.
 //!
-//! A [`Ring`] owns what the kernel uses (files, and guest pages through [`Vectors`]) for as long as it uses it.
-//! Its thread sleeps elsewhere, on an eventfd that the ring signals.
+//! A [`Ring`] owns the files and (through [`Vectors`]) the guest pages of a request until the kernel has completed it.
+//! The ring's thread does not sleep in the kernel's ring, but on an eventfd that the ring signals.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -13,40 +14,40 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::vectored::Vectors;
 
-/// What is to be done to a file.
+/// An operation on a file.
 pub enum FileOperation {
-    /// Fill the pages from that offset.
+    /// Read into the pages, from this offset of the file.
     Read(Vectors, u64),
-    /// Write the pages at that offset; if `durable`, for good.
+    /// Write the pages.
     Write {
-        /// What to write.
+        /// The pages.
         vectors: Vectors,
-        /// Where to.
+        /// Offset in the file.
         offset: u64,
-        /// Whether it is on stable storage when it is done.
+        /// `true` if the data must be on stable storage before the request completes.
         durable: bool,
     },
-    /// Make durable what was written before.
+    /// Make all earlier writes durable.
     Flush,
 }
 
-/// A request that is done, or failed.
+/// The completion of a request.
 pub struct Completion {
-    /// As given to [`Ring::push`].
+    /// The tag that was passed to [`Ring::push`].
     pub tag: u32,
-    /// `Err` holds where it failed, as an offset in the file, and how.
+    /// The result. An error has the offset in the file at which the request failed.
     pub result: Result<(), (u64, io::Error)>,
 }
 
-/// A request that the kernel has.
+/// A request that the kernel performs.
 struct InFlight {
     file: Arc<File>,
     operation: FileOperation,
 }
 
-/// See the module's description.
+/// An io_uring with its requests in flight.
 pub struct Ring {
-    /// Before the requests: it must go first.
+    /// Declared before `requests`, because it must be dropped first.
     ring: IoUring,
     /// By tag.
     requests: Vec<Option<InFlight>>,
@@ -54,22 +55,22 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring for up to `capacity` requests, with tags below it.
+    /// Creates a ring for up to `capacity` requests, with tags below `capacity`.
     ///
     /// # Errors
-    /// The host forbids io_uring, or has one that is too old.
+    /// Returns an error if the host forbids io_uring or its version is too old.
     pub fn new(capacity: u32) -> io::Result<Self> {
         let builder = || {
             let mut builder = IoUring::builder();
             builder.setup_cqsize(2 * capacity + 2);
             builder
         };
-        // Without interrupting the thread that runs: it looks soon enough by itself. Linux 5.19 can do that.
+        // With these flags (Linux 5.19), completions do not interrupt the thread, which polls soon enough by itself.
         let ring = match builder().setup_coop_taskrun().setup_taskrun_flag().build(capacity) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder().build(capacity)?,
             other => other?,
         };
-        // Linux 5.13, which has polls that fire more than once, is the first with this feature.
+        // The oldest supported kernel is Linux 5.13, which introduced this feature.
         if !ring.params().is_feature_resource_tagging() {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -77,23 +78,23 @@ impl Ring {
         Ok(Self { ring, requests, in_flight: 0 })
     }
 
-    /// Signals `eventfd` each time that a request is done, for a thread that sleeps on that.
+    /// Has the kernel signal `eventfd` for each completion.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Returns the kernel's error.
     pub fn notify(&mut self, eventfd: OwnedFd) -> io::Result<()> {
         self.ring.submitter().register_eventfd(eventfd.as_raw_fd())
     }
 
-    /// How many requests are in the kernel's hands.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Takes a request, to be submitted with the next [`enter`](Self::enter). `tag` must be free.
+    /// Queues a request, which the next [`enter`](Self::enter) submits. No request in flight may have the same `tag`.
     ///
     /// # Errors
-    /// What the kernel says when it must be asked to make room.
+    /// Returns an error if the tag is in use or out of range, or if the queue is full and the kernel takes no requests.
     pub fn push(&mut self, tag: u32, file: Arc<File>, operation: FileOperation) -> io::Result<()> {
         let request = InFlight { file, operation };
         let entry = request.entry(tag);
@@ -104,7 +105,7 @@ impl Ring {
         self.in_flight += 1;
         let queued = self.queue(&entry);
         if queued.is_err() {
-            // The kernel has not seen it.
+            // The kernel does not know of the request.
             self.requests[tag as usize] = None;
             self.in_flight -= 1;
         }
@@ -115,12 +116,12 @@ impl Ring {
         if self.ring.submission().is_full() {
             self.submit(0)?;
         }
-        // SAFETY: what the entry points to is kept in `requests` under its tag until its completion was seen: the file,
-        // and iovecs that lie on the heap and lead into guest memory that is kept mapped. `drop` waits for all.
+        // SAFETY: `requests` keeps everything that the entry points to until its completion has been reaped: the file, and
+        // iovecs on the heap that point into guest memory, which stays mapped. `drop` waits for all completions.
         unsafe { self.ring.submission().push(entry) }.map_err(|_| io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Submits all that was pushed.
+    /// Submits all queued requests.
     ///
     /// # Errors
     /// Returns the kernel's error.
@@ -131,18 +132,18 @@ impl Ring {
     fn submit(&mut self, wait_for: usize) -> io::Result<()> {
         match self.ring.submit_and_wait(wait_for) {
             Ok(_) => Ok(()),
-            // Interrupted, or completions must be taken first: the caller does that and comes back.
+            // Interrupted, or the completion queue is full. The caller reaps completions and calls again.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Hands out what is done. What was done in part goes on.
+    /// Calls `done` with each completion. Resubmits requests that completed only in part.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Returns the kernel's error.
     pub fn reap(&mut self, mut done: impl FnMut(Completion)) -> io::Result<()> {
-        // The kernel has completions that it did not want to interrupt us with.
+        // Completions are pending that need a system call to become visible (`setup_coop_taskrun`).
         if self.ring.submission().taskrun() {
             self.submit(0)?;
         }
@@ -170,7 +171,7 @@ impl Ring {
     }
 }
 
-/// How a request stands after a completion.
+/// The state of a request after a completion from the kernel.
 enum Progress {
     Done(Result<(), (u64, io::Error)>),
     Again,
@@ -224,7 +225,7 @@ impl Drop for Ring {
     fn drop(&mut self) {
         while self.in_flight > 0 {
             if self.submit(1).is_err() || self.reap(|_| {}).is_err() {
-                // The kernel may still use the pages: rather keep them for ever than give them back too early.
+                // The kernel may still use the pages, so they are leaked instead of being released too early.
                 std::mem::forget(std::mem::take(&mut self.requests));
                 return;
             }

@@ -53,7 +53,7 @@ impl Disk for VectorDisk {
     }
 }
 
-/// A disk whose reads report that they have begun, and then wait for leave.
+/// A disk whose reads wait at `gate` twice: when they begin, and before they return.
 pub(crate) struct SlowDisk {
     pub reads: AtomicU64,
     pub gate: Barrier,
@@ -64,7 +64,7 @@ impl SlowDisk {
         Arc::new(Self { reads: AtomicU64::new(0), gate: Barrier::new(2) })
     }
 
-    /// Waits until one read has begun, and releases it.
+    /// Waits until one read has begun, and lets it return.
     pub fn let_read(&self) {
         self.gate.wait();
         self.gate.wait();
@@ -98,7 +98,7 @@ impl Disk for Arc<SlowDisk> {
     }
 }
 
-/// Guest memory of that length. It takes every other page, so that the buffer is in pieces.
+/// Returns a buffer of `length` bytes in every other page of guest memory, so that it consists of pieces.
 pub(crate) fn pages(memory: &GuestMemory, length: usize) -> GuestBuffer {
     let frames: Vec<u64> = (0..length.div_ceil(4096) as u64).map(|page| 2 * page).collect();
     GuestBuffer::new(memory, frames.into_iter(), 0, length).expect("pages")

@@ -1,9 +1,9 @@
-//! The threads that several disks share, beside those of each.
+//! Threads that the disks of a controller share, in addition to each disk's own.
 //!
-//! Some requests make the host do far more than the guest did: a guest that checks, fills or unmaps a range sends one packet, and
-//! the host may have terabytes of work. They get at most `MAX_THREADS` threads, whatever the number of
-//! disks, and these run at the lowest priority: on a busy host the virtual processors of every machine come first, on
-//! an idle one nothing is lost.
+//! Some requests cost the host far more than the guest: to check, fill or unmap a range, a guest sends one packet, and the
+//! host may have to process terabytes. These long requests run on at most `MAX_THREADS` threads, whatever the number of
+//! disks. The threads have the lowest priority: on a busy host, the virtual processors of every machine come first; on
+//! an idle host, a low priority costs nothing.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ const NICE: i32 = 19;
 
 /// The threads that the disks of one controller share. They start when they are first needed.
 pub struct SharedThreads {
-    /// For long requests.
+    /// Threads for long requests.
     long: Pool,
-    /// Bounds the threads for the others.
+    /// Bounds the number of the disks' own threads.
     budget: Arc<Budget>,
 }
 
@@ -31,7 +31,7 @@ impl Default for SharedThreads {
 }
 
 impl SharedThreads {
-    /// Runs `task` on a thread for long requests, or else on one of the disk's own `pool`.
+    /// Runs `task`: on a thread for long requests if `is_long`, otherwise on a thread of the disk's own `pool`.
     pub(super) fn run(&self, is_long: bool, pool: &Pool, task: impl FnOnce() + Send + 'static) {
         if is_long {
             self.long.run(task);

@@ -1,4 +1,4 @@
-//! Guest pages as the kernel's vectored I/O wants them. One of the two places here that need `unsafe`.
+//! Guest pages as `iovec`s for the kernel's vectored I/O. Needs `unsafe` for the pointers and the system calls.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -9,29 +9,29 @@ use vm_memory::bitmap::BS;
 
 use crate::memory::buffer::{BufferError, GuestBuffer, Mappings};
 
-/// The most pieces that the kernel takes at once (UIO_MAXIOV).
+/// Maximum number of `iovec`s in a system call (UIO_MAXIOV).
 const MAX_PIECES: usize = 1024;
 
-/// Guest pages, to be filled or written by the kernel. Keeps their mapping alive.
+/// Guest pages that the kernel reads or writes, as `iovec`s. Keeps the mapping of the pages alive.
 pub struct Vectors {
     pieces: Vec<libc::iovec>,
-    /// Pieces that are done with.
+    /// Number of pieces that have been transferred completely.
     done: usize,
-    /// Bytes that are not.
+    /// Number of bytes that have not been transferred.
     left: usize,
-    /// Held, never looked at: `pieces` lead into them.
+    /// Keeps the memory that `pieces` point into mapped.
     _mappings: Mappings,
 }
 
-// SAFETY: the pointers in `pieces` lead into mappings that `_mappings` shares ownership of, wherever it goes. Nothing
-// is accessed through them here: the kernel does that, as it does for any thread.
+// SAFETY: the pointers in `pieces` point into mappings that `_mappings` co-owns, on whichever thread it is. This type never
+// dereferences them; only the kernel does, which works on behalf of any thread.
 unsafe impl Send for Vectors {}
 
 impl Vectors {
-    /// The first `length` bytes of `pages`.
+    /// Creates the vectors of the first `length` bytes of `pages`.
     ///
     /// # Errors
-    /// There are fewer.
+    /// Returns an error if `pages` is shorter.
     pub fn new(pages: &GuestBuffer, length: usize) -> Result<Self, BufferError> {
         let piece = |slice: vm_memory::VolatileSlice<'_, BS<'_, ()>>| libc::iovec {
             iov_base: slice.ptr_guard_mut().as_ptr().cast(),
@@ -41,25 +41,27 @@ impl Vectors {
         Ok(Self { pieces, done: 0, left: length, _mappings: pages.mappings() })
     }
 
-    /// Whether every piece starts and ends at a multiple of `alignment`.
+    /// Returns `true` if every remaining piece starts and ends at a multiple of `alignment`.
     pub fn is_aligned(&self, alignment: usize) -> bool {
         let aligned = |piece: &libc::iovec| (piece.iov_base.addr() | piece.iov_len).is_multiple_of(alignment);
         self.pieces[self.done..].iter().all(aligned)
     }
 
-    /// How many bytes are left.
+    /// Returns the number of bytes that have not been transferred.
     pub fn left(&self) -> usize {
         self.left
     }
 
-    /// Where the kernel finds the pieces that are left, and how many it may take.
-    /// Good until the next call of [`advance`](Self::advance), wherever the `Vectors` go meanwhile: they lie on the heap.
+    /// Returns a pointer to the remaining pieces, and their number, up to the maximum of a system call.
+    ///
+    /// The pointer is valid until the next call of [`advance`](Self::advance), even if `self` is moved, because the pieces are
+    /// on the heap.
     pub(super) fn raw(&self) -> (*const libc::iovec, u32) {
         let left = &self.pieces[self.done..];
         (left.as_ptr(), left.len().min(MAX_PIECES) as u32)
     }
 
-    /// The first `count` bytes of what is left are done.
+    /// Records that `count` more bytes have been transferred.
     pub fn advance(&mut self, count: usize) {
         let mut count = count.min(self.left);
         self.left -= count;
@@ -74,10 +76,10 @@ impl Vectors {
         }
     }
 
-    /// Fills the pages from `offset` of `file`.
+    /// Reads from `offset` of `file` until the pages are full.
     ///
     /// # Errors
-    /// What the kernel says; `UnexpectedEof` if the file ends first.
+    /// Returns the kernel's error, or `UnexpectedEof` if the file ends first.
     pub fn read_all(&mut self, file: &File, offset: u64) -> io::Result<()> {
         self.transfer(offset, io::ErrorKind::UnexpectedEof, |pieces, count, offset| {
             // SAFETY: `pieces` are `count` iovecs into guest memory that `self` keeps mapped. Guest memory may be written by
@@ -89,7 +91,7 @@ impl Vectors {
     /// Writes the pages at `offset` of `file`.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Returns the kernel's error.
     pub fn write_all(&mut self, file: &File, offset: u64) -> io::Result<()> {
         self.transfer(offset, io::ErrorKind::WriteZero, |pieces, count, offset| {
             // SAFETY: as in `read_all`; the kernel only reads the pages.

@@ -124,7 +124,7 @@ pub struct Config {
     pub vmbus_max_version: VmBusVersion,
 
     /// Integration services, all on by default: NAME=on|off|VERSION,... for shutdown, time, heartbeat, kvp, vss and
-    /// file-copy; a version, such as time=3.0, is the only one that is offered. off alone turns all off that are not
+    /// file-copy; a version, such as time=3.0, is the only one that is offered. off alone turns off all that are not
     /// set; framework=1.0|3.0 limits the framework's version
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME=WHAT,...", value_parser = text::parse::<ServiceOptions>))]
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
@@ -222,7 +222,7 @@ impl Default for Memory {
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
-    /// The kernel engine if it is complete, else the user engine
+    /// The kernel engine if the host's KVM implements it completely, otherwise the user engine
     Auto,
     /// KVM's emulation
     Kernel,

@@ -1,11 +1,11 @@
-//! The user's terminal: raw while a guest uses it, and restored however the process ends.
+//! Raw mode of the user's terminal. The terminal is restored when the process ends, unless SIGKILL ends it.
 //!
-//! Dropping the console restores it, and so does a panic hook before the panic's message is printed. Two ways to end a
-//! process bypass both, and need a call of [`restore`] before: `std::process::exit`, and a signal (see
-//! [`super::signals`]). Only a SIGKILL leaves a terminal raw; `stty sane` helps.
+//! Dropping [`RawMode`] restores the terminal, and so does a panic hook, before the panic's message is printed.
+//! `std::process::exit` and signals (see [`super::signals`]) bypass both, so [`restore`] must be called before. After a SIGKILL,
+//! `stty sane` restores the terminal.
 //!
-//! A terminal is restored only if it still has the settings that were made here. A shell or another machine may have
-//! changed them since.
+//! A terminal is restored only if it still has the settings that raw mode gave it, because a shell or another machine may
+//! have changed them since.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Once;
@@ -19,15 +19,17 @@ use rustix::termios::{
 use signal_hook::consts::SIGTTOU;
 use vmm_sys_util::signal::{block_signal, unblock_signal};
 
-/// A terminal that is raw at present.
+/// A terminal in raw mode.
 struct Raw {
     terminal: OwnedFd,
     device: u64,
-    /// The settings to restore.
+    /// The settings before raw mode.
     settings: Termios,
     /// The settings in raw mode.
     raw: Termios,
+    /// Number of [`RawMode`]s.
     users: usize,
+    /// Identifies the entry for its [`RawMode`]s.
     id: u64,
 }
 
@@ -43,7 +45,7 @@ impl Raw {
         if !tcgetattr(&self.terminal).is_ok_and(|now| is_same(&now, &self.raw)) {
             return;
         }
-        // Otherwise the kernel would stop this process in the background.
+        // Otherwise the kernel would stop this process if it is in the background.
         let blocked = block_signal(SIGTTOU).is_ok();
         // If the terminal is gone, there is nothing to do.
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.settings);
@@ -53,7 +55,7 @@ impl Raw {
     }
 }
 
-/// Compares the settings that raw mode changes.
+/// Returns `true` if the settings that raw mode changes are equal.
 fn is_same(one: &Termios, other: &Termios) -> bool {
     let parts = |settings: &Termios| {
         let keys = [SpecialCodeIndex::VQUIT, SpecialCodeIndex::VSUSP, SpecialCodeIndex::VMIN, SpecialCodeIndex::VTIME];

@@ -1,4 +1,4 @@
-//! The clock that wakes synthetic timers: one thread a partition, asleep until the earliest deadline.
+//! The alarm clock of a partition: one thread, which sleeps until the earliest deadline of a VP.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use crate::host::limited;
 use crate::host::lock::{Condvar, Mutex};
 use crate::kvm::gate::{Gate, Kick};
 
-/// What is called with a VP's number when its deadline has come.
+/// Called with a VP's number at its deadline.
 pub(super) type Wake = Arc<dyn Fn(usize) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
-    /// When each VP wants to be woken.
+    /// The deadline of each VP.
     deadlines: Vec<Option<Instant>>,
     closed: bool,
 }
@@ -23,19 +23,19 @@ struct State {
 pub(super) struct Alarm {
     state: Mutex<State>,
     changed: Condvar,
-    /// Where the thread stops when the machine pauses.
+    /// The gate at which the thread stops when the machine pauses.
     gate: Arc<Gate>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Alarm {
-    /// No deadline for any of `vps` VPs, and no thread yet.
+    /// Creates an alarm for `vps` VPs, without deadlines and without a thread.
     pub fn new(vps: usize, gate: Arc<Gate>) -> Self {
         let state = State { deadlines: vec![None; vps], closed: false };
         Self { state: Mutex::new(state), changed: Condvar::new(), gate, thread: Mutex::default() }
     }
 
-    /// Has VP `vp` woken after `time`, or no longer. The thread that wakes starts with the first deadline.
+    /// Sets the deadline of VP `vp` to `time` from now, or removes it. The first deadline starts the thread.
     pub fn set(self: &Arc<Self>, vp: usize, time: Option<Duration>, wake: &Wake) {
         let deadline = time.and_then(|time| Instant::now().checked_add(time));
         let mut state = self.state.lock();
@@ -61,7 +61,7 @@ impl Alarm {
     }
 
     fn run(self: &Arc<Self>, wake: &(dyn Fn(usize) + Send + Sync)) {
-        // By default the kernel may wake us 50 us late, half a timer's shortest period.
+        // By default, the kernel may wake the thread 50 us late, half the shortest period of a timer.
         if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
             log::debug!("synthetic timers may be 50 us late: {error}");
         }
@@ -93,7 +93,7 @@ impl Alarm {
         }
     }
 
-    /// Ends the thread. No deadline counts any more.
+    /// Ends the thread. Deadlines have no effect any more.
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_one();
@@ -104,12 +104,12 @@ impl Alarm {
     }
 }
 
-/// Has the thread look at the gate.
+/// Wakes the thread, so that it checks the gate.
 struct LookUp(Arc<Alarm>);
 
 impl Kick for LookUp {
     fn kick(&self) {
-        // Whoever is about to sleep has the lock until it does.
+        // The thread holds the lock until it sleeps, so it cannot miss the notification.
         drop(self.0.state.lock());
         self.0.changed.notify_one();
     }

@@ -1,11 +1,13 @@
-//! When a VP is looked at again that cannot take an interrupt with AutoEOI yet.
+//! Decides when to check again whether a VP can take an interrupt with AutoEOI.
 //!
-//! KVM tells nobody that a guest has enabled its interrupts or lowered its task priority. A VP that cannot take an
-//! interrupt is mostly in the handler of another one, and out of it after some microseconds: so it runs freely and is
-//! driven out of the guest after a while. A guest that opens only short windows would be missed that way for as long
-//! as chance wants. After some rounds, therefore, the interrupt goes to the local APIC, which misses none, and is
-//! ended when the VP is looked at after that: an end that is late by a round is better than an interrupt that is late by many.
-//! Where nobody but the guest can end an interrupt, a VP whose interrupts are disabled is stepped instead.
+//! KVM does not report that a guest has enabled its interrupts or lowered its task priority. A VP that cannot take an
+//! interrupt is usually in the handler of another one, and leaves it after some microseconds. So the VP runs for a while
+//! (a round), is then forced out of the guest, and is checked again.
+//!
+//! If a guest enables interrupts only for short periods, these checks could miss them for a long time. After some rounds,
+//! the interrupt is therefore sent to the local APIC, which delivers it at the first opportunity, and is ended at the next
+//! check after that: ending it one round late is better than delivering it many rounds late. If only the guest can end an
+//! interrupt of the local APIC, a VP whose interrupts are disabled is single-stepped instead.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,44 +18,44 @@ use crate::host::lock::{Mutex, MutexGuard};
 use crate::kvm::gate::Gate;
 use crate::kvm::timer::{self, VpTimer};
 
-/// How long a VP runs freely in the first round. Each round after that doubles it.
+/// Length of the first round. Each later round is twice as long as the one before.
 const FIRST_ROUND: Duration = Duration::from_micros(50);
-/// A VP is looked at at least this often: 50 us doubled so many times, 1.6 ms.
+/// Number of times that the length is doubled: the longest round takes 1.6 ms.
 const LAST_DOUBLING: u32 = 5;
-/// Rounds before the interrupt is got in otherwise.
+/// Number of rounds before the interrupt is delivered in another way.
 const FREE_ROUNDS: u32 = 3;
-/// Then the VP is so often told to be stepped, and runs freely again for a round: one round's instructions may be many.
+/// Number of instructions that a VP is then single-stepped, before it runs for another round.
 const STEPS: u32 = 64;
-/// How soon a VP is looked at that has halted with its interrupts disabled. Only an NMI or INIT gets it going.
+/// Time after which a VP is checked that has halted with its interrupts disabled. Only an NMI or INIT wakes it.
 const DOZE: Duration = Duration::from_millis(50);
 
-/// What is to be done with a VP that cannot take its interrupt.
+/// What to do with a VP that cannot take its interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// It runs freely, until it is driven out after this time.
+    /// Let it run, and force it out of the guest after this time.
     For(Duration),
-    /// It runs on for what is left of its time.
+    /// Let it run for the rest of the round.
     Rest,
-    /// It has run freely for long enough.
+    /// Deliver the interrupt in another way: the rounds are over.
     Enough,
 }
 
-/// How long one VP has waited to take an interrupt.
+/// The state of one VP that waits to take an interrupt.
 #[derive(Debug, Default)]
 struct Watch {
     rounds: u32,
-    /// How often it is still to be told that it is enough, in this round.
+    /// Number of times that [`Wait::Enough`] is still returned before the next round.
     steps: u32,
-    /// When the free run of this round ends.
+    /// End of the current round.
     due: Option<Instant>,
-    /// The interrupt that the local APIC has.
+    /// The interrupt that was sent to the local APIC, until it is ended.
     sent: Option<u8>,
-    /// The VP leaves the guest after each instruction.
+    /// `true` while the VP is single-stepped.
     stepping: bool,
 }
 
 impl Watch {
-    /// The VP was looked at, and still cannot take its interrupt.
+    /// Records that the VP was checked and still cannot take its interrupt. Returns what to do.
     fn fail(&mut self, now: Instant) -> Wait {
         match self.due {
             Some(due) if now < due => return Wait::Rest,
@@ -83,7 +85,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Ends the wait.
+    /// Records that the VP no longer waits.
     fn reset(&mut self) {
         self.watch = Watch { stepping: self.watch.stepping, ..Watch::default() };
     }
@@ -92,13 +94,14 @@ impl Watched {
 /// The VPs of a partition that wait to take interrupts. Each method is called on the thread of the VP that it names.
 pub(super) struct Watches {
     vps: Vec<Mutex<Watched>>,
-    /// Used for a VP that cannot have a timer.
+    /// Used if a VP's timer cannot be created.
     alarm: Arc<Alarm>,
     wake: Wake,
 }
 
 impl Watches {
-    /// No VP waits. One that does and cannot have a timer is forced out of the guest through `gate`.
+    /// Creates the watches of `vps` VPs, none of which waits. If a VP's timer cannot be created, the VP is forced out of the
+    /// guest through `gate`.
     pub fn new(vps: usize, gate: Arc<Gate>) -> Self {
         let alarm = Arc::new(Alarm::new(vps, gate.clone()));
         Self {
@@ -108,12 +111,13 @@ impl Watches {
         }
     }
 
-    /// VP `vp` cannot take its interrupt yet. It is driven out of the guest in time, unless it is [`Wait::Enough`].
+    /// Records that VP `vp` cannot take its interrupt yet. Unless the result is [`Wait::Enough`], the VP will be forced out
+    /// of the guest at the end of the round.
     pub fn wait(&self, vp: usize) -> Wait {
         self.start(vp, &mut self.watched(vp))
     }
 
-    /// VP `vp` cannot take its interrupt, and sleeps.
+    /// Records that VP `vp` cannot take its interrupt and has halted.
     pub fn doze(&self, vp: usize) {
         let (mut watched, now) = (self.watched(vp), Instant::now());
         if watched.watch.due.is_none_or(|due| due <= now) {
@@ -123,7 +127,7 @@ impl Watches {
         }
     }
 
-    /// The local APIC of VP `vp` was sent its interrupt: it is to be ended once the VP has taken it.
+    /// Records that the interrupt was sent to the local APIC of VP `vp`. It must be ended once the VP has taken it.
     pub fn send(&self, vp: usize, vector: u8) {
         let mut watched = self.watched(vp);
         watched.reset();
@@ -131,12 +135,12 @@ impl Watches {
         self.start(vp, &mut watched);
     }
 
-    /// The interrupt that the local APIC of VP `vp` was sent.
+    /// Returns the interrupt that was sent to the local APIC of VP `vp`.
     pub fn sent(&self, vp: usize) -> Option<u8> {
         self.watched(vp).watch.sent
     }
 
-    /// VP `vp` has taken an interrupt, or will by itself tell when it can.
+    /// Records that VP `vp` has taken its interrupt, or that KVM will report when it can.
     pub fn end(&self, vp: usize) {
         let mut watched = self.watched(vp);
         if watched.watch.due.is_some() {
@@ -145,12 +149,12 @@ impl Watches {
         watched.reset();
     }
 
-    /// Notes whether VP `vp` leaves the guest after each instruction. Returns `true` if that is a change.
+    /// Records whether VP `vp` is single-stepped. Returns `true` if that has changed.
     pub fn change_stepping(&self, vp: usize, on: bool) -> bool {
         std::mem::replace(&mut self.watched(vp).watch.stepping, on) != on
     }
 
-    /// Removes the timers, from any thread, once no VP runs any more.
+    /// Removes the timers. May be called from any thread, when no VP runs any more.
     pub fn close(&self) {
         self.alarm.close();
         (0..self.vps.len()).for_each(|vp| *self.watched(vp) = Watched::default());
@@ -164,7 +168,7 @@ impl Watches {
         wait
     }
 
-    /// Forces the VP out of the guest after `time`, or not at all.
+    /// Sets the time after which the VP is forced out of the guest. `None` cancels it.
     fn set(&self, vp: usize, watched: &mut Watched, time: Option<Duration>) {
         if watched.timer.is_none() {
             let report = |error: &_| {

@@ -1,4 +1,4 @@
-//! What both engines have: ports and connections, the hypercall page, starts of VPs, the host's clocks.
+//! The state of both engines: ports and connections, the hypercall page, starts of VPs, the host's clocks.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -32,7 +32,7 @@ use crate::kvm::routes::Message as ApicMessage;
 use crate::kvm::vp::Vp;
 use crate::kvm::{self, Irqchip, Readiness, tsc};
 
-/// What the engines share.
+/// The state that both engines have.
 pub(super) struct Common {
     /// The machine's name, for the log.
     pub machine: String,
@@ -53,14 +53,14 @@ pub(super) struct Common {
     pub inboxes: Vec<Inbox>,
     /// The VPs that cannot take an interrupt with AutoEOI yet.
     pub watches: Watches,
-    /// GPA ranges that nothing was loaded to, in pages.
+    /// GPA ranges, in pages, that contain only zeros when the guest starts.
     pub zeroed: Vec<Range<u64>>,
-    /// What the guest's TSC is ahead of the host's.
+    /// The difference of the guest's TSC to the host's.
     pub tsc_offset: i64,
     pub tracer: Option<Arc<Tracer>>,
 }
 
-/// An event port that is an eventfd: for the calls that do not ring the doorbell.
+/// An event port that signals an eventfd. For calls that KVM does not turn into a signal itself.
 struct EventFdPort(EventFd);
 
 impl EventPort for EventFdPort {
@@ -73,7 +73,7 @@ impl EventPort for EventFdPort {
     }
 }
 
-/// The host's clocks now, for a guest whose TSC is `tsc_offset` ahead.
+/// Reads the host's clocks, for a guest whose TSC is `tsc_offset` ahead of the host's.
 pub(super) fn clocks(tsc_offset: i64) -> Reading {
     let guest_tsc = tsc::now().wrapping_add_signed(tsc_offset);
     let monotonic = clock_gettime(ClockId::Monotonic);
@@ -81,24 +81,24 @@ pub(super) fn clocks(tsc_offset: i64) -> Reading {
 }
 
 impl Common {
-    /// The host's clocks now.
+    /// Reads the host's clocks.
     pub fn reading(&self) -> Reading {
         clocks(self.tsc_offset)
     }
 
-    /// The times that an access may ask for.
+    /// Returns the times that an access to an MSR may need.
     pub fn moment(&self) -> Moment {
         Moment { reading: self.reading(), runtime: 0 }
     }
 
-    /// The same on a VP's own thread, whose CPU time is the VP's.
+    /// Returns the times for an access on a VP's own thread, whose CPU time is the VP's run time.
     pub fn moment_on_vp(&self) -> Moment {
         let runtime = clock_gettime(ClockId::ThreadCPUTime);
         let runtime = Duration::new(runtime.tv_sec as u64, runtime.tv_nsec as u32);
         Moment { reading: self.reading(), runtime: (runtime.as_nanos() / 100) as u64 }
     }
 
-    /// Whether there is such a VP, and its number to index with.
+    /// Returns the index of a VP, or an error if there is no such VP.
     pub fn place(&self, vp: VpIndex) -> HvResult<usize> {
         let place = vp.0 as usize;
         if place < self.apic_ids.len() { Ok(place) } else { Err(HvStatus::INVALID_VP_INDEX) }
@@ -106,7 +106,7 @@ impl Common {
 
     /// Raises an interrupt on a VP that exists.
     ///
-    /// By an ioctl, which is faster than an irqfd here: see `docs/engines.md`.
+    /// Uses an ioctl, which is faster than an irqfd here: see `docs/engines.md`.
     pub fn interrupt(&self, vp: usize, interrupt: Interrupt) {
         self.interrupt_outside(vp, interrupt);
         if interrupt.auto_eoi {
@@ -150,16 +150,16 @@ impl Common {
         self.connections_mut().disconnect(id);
         let event = self.doorbells.lock().remove(&id);
         if let Some(Err(error)) = event.map(|event| self.kvm.disconnect_port(&event, SIGNAL_PORT, Some(id.0))) {
-            limited::warn!(of: &self.machine, "{}: the doorbell of {id} stays: {error}", self.machine);
+            limited::warn!(of: &self.machine, "{}: KVM does not remove the ioeventfd of {id}: {error}", self.machine);
         }
     }
 
-    /// Whom to tell of room for messages.
+    /// Sets the eventfd to signal when there is room for messages again.
     pub fn announce_room(&self, event: Option<EventFd>) {
         *self.room.lock() = event;
     }
 
-    /// There is room for messages that were turned away.
+    /// Signals that there is room for messages that were refused.
     pub fn has_room(&self) {
         if let Some(event) = &*self.room.lock() {
             event.signal();
@@ -174,12 +174,12 @@ impl Common {
         self.connections.read()
     }
 
-    /// Whoever answers the guest's calls, on behalf of `host`.
+    /// Returns the handler of the guest's calls, which acts through `host`.
     pub fn calls<'a>(&'a self, host: &'a dyn Host) -> Calls<'a> {
         Calls { calls: &self.calls, page: &self.page, memory: self.partition.memory(), host }
     }
 
-    /// What others asked for, on the VP's own thread.
+    /// Performs the requests in the VP's inbox, on the VP's own thread.
     pub fn attend(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
         let inbox = &self.inboxes[index.0 as usize];
         inbox.open();
@@ -194,7 +194,7 @@ impl Common {
         self.deliver_owed(place, inbox, vp)
     }
 
-    /// Hands the VP the AutoEOI interrupts that it is owed: one at a time, when it can take it.
+    /// Injects the VP's pending AutoEOI interrupts, one at a time, when the VP can take it.
     fn deliver_owed(&self, place: usize, inbox: &Inbox, vp: &mut Vp) -> Result<(), HostError> {
         let mut step = false;
         loop {
@@ -216,7 +216,7 @@ impl Common {
                 Readiness::Masked if self.kvm.irqchip() == Irqchip::Split && vp.open_window()? => {
                     self.watches.end(place);
                 }
-                // Nothing tells when the task priority falls, or mostly that interrupts are enabled.
+                // KVM does not report when the task priority falls, and usually not when interrupts are enabled.
                 readiness @ (Readiness::Masked | Readiness::Busy) => {
                     inbox.mark();
                     if self.watches.wait(place) == Wait::Enough {
@@ -237,7 +237,7 @@ impl Common {
         if self.watches.change_stepping(place, step) { vp.single_step(step) } else { Ok(()) }
     }
 
-    /// Sends an AutoEOI interrupt to the local APIC, which hands it over as soon as it can. It is ended afterwards.
+    /// Sends an AutoEOI interrupt to the local APIC, which delivers it at the first opportunity. It must be ended afterwards.
     fn send_to_be_ended(&self, place: usize, inbox: &Inbox, vector: u8) {
         match self.kvm.send(ApicMessage::fixed(self.apic_ids[place], vector)) {
             Ok(()) => {
@@ -248,33 +248,33 @@ impl Common {
         }
     }
 
-    /// The VP can take interrupts again.
+    /// Handles an interrupt window: the VP can take interrupts again.
     pub fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError> {
         vp.close_window();
         self.attend(index, vp)
     }
 
-    /// A line for an MSR access, if they are traced.
+    /// Traces an MSR access, if enabled.
     pub fn trace_msr(&self, vp: VpIndex, number: u32, access: impl FnOnce() -> MsrResult) {
         if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.traces(TraceKind::MSR)) {
             tracer.line(TraceKind::MSR, MsrAccess { vp, number, access: access() });
         }
     }
 
-    /// A line for a SynIC event, if they are traced.
+    /// Traces a SynIC event, if enabled.
     pub fn trace_synic(&self, event: impl FnOnce() -> SynicEvent) {
         if let Some(tracer) = self.tracer.as_ref().filter(|tracer| tracer.traces(TraceKind::SYNIC)) {
             tracer.line(TraceKind::SYNIC, event());
         }
     }
 
-    /// A line for a message, if they are traced.
+    /// Traces a message, if enabled.
     pub fn trace_message(&self, vp: VpIndex, sint: SintIndex, message: (MessageType, usize), status: HvResult<()>) {
         let status = status.into();
         self.trace_synic(|| SynicEvent::Message { vp, sint, message_type: message.0, size: message.1, status });
     }
 
-    /// A line for an event flag, if they are traced.
+    /// Traces an event flag, if enabled.
     pub fn trace_flag(&self, vp: VpIndex, sint: SintIndex, flag: u16, status: HvResult<()>) {
         self.trace_synic(|| SynicEvent::Flag { vp, sint, flag, status: status.into() });
     }

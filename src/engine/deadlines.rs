@@ -1,4 +1,4 @@
-//! The deadlines of the synthetic timers, and how a VP is woken at its own.
+//! The deadlines of the synthetic timers, and the ways to wake a VP at its deadline.
 //!
 //! There are two ways. A timer of the VP's thread ([`VpTimer`]) forces the VP out of the guest, and its thread delivers
 //! what is due. The thread of an [`Alarm`] delivers it from outside, and the VP stays in KVM.
@@ -17,12 +17,13 @@ use crate::host::lock::{Mutex, MutexGuard};
 use crate::kvm::gate::Gate;
 use crate::kvm::timer::{self, VpTimer};
 
-/// The time over which a VP's use of CPU time is measured. Shorter times say little: every VP computes when it sets a timer.
+/// The time over which a VP's use of CPU time is measured. It must not be too short, because every VP computes when it sets
+/// a timer.
 const STRETCH: Duration = Duration::from_millis(4);
-/// Later deadlines are always left to the alarm: they are rare, and whoever sets one usually goes to sleep. It is more
-/// than the 10 ms between the ticks of the slowest kernels.
+/// Deadlines that are further away always use the alarm: they are rare, and a VP that sets one usually goes to sleep. The
+/// limit is longer than the longest period of a kernel's tick, 10 ms.
 const NEAR: Duration = Duration::from_millis(16);
-/// A VP computes if it used one part in so many of a stretch. It gets no more than its share of a busy host.
+/// A VP computes if it used this fraction (one eighth) of a stretch. On a busy host, a VP gets only a part of the time.
 const BUSY_PART: u32 = 8;
 
 /// A VP's use of CPU time.

@@ -1,4 +1,4 @@
-//! What others want done to a VP that only its own thread can do.
+//! Requests for a VP that only its own thread can perform.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,18 +8,19 @@ use crate::hyperv::status::{HvResult, HvStatus};
 
 /// A VP's start, from the call to the answer.
 pub(super) enum Start {
-    /// Nobody asked.
+    /// No start was requested.
     None,
-    /// Somebody asked, and waits.
+    /// A caller has requested the start, and waits.
     Asked(Box<InitialVpContext>),
     /// The VP's thread has answered.
     Answered(HvResult<()>),
 }
 
-/// Starts that the VP has to do with.
+/// The starts in which the VP is involved.
 struct Starts {
     own: Start,
-    /// It waits for another VP's start: so it runs, and cannot be started itself. Nor could it answer.
+    /// `true` while the VP waits for the start of another VP. It is running then, so it cannot be started, and could not answer
+    /// a request.
     awaits_another: bool,
 }
 
@@ -27,7 +28,7 @@ struct Starts {
 pub(super) struct Inbox {
     full: AtomicBool,
     starts: Mutex<Starts>,
-    /// Interrupts that count as acknowledged when they are delivered: AutoEOI.
+    /// Pending interrupts with AutoEOI, as a bitmap of vectors.
     owed: [AtomicU64; 4],
 }
 
@@ -39,22 +40,22 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Whether there is something in it.
+    /// Returns `true` if there may be something in the inbox.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::SeqCst)
     }
 
-    /// Marks it looked at. Look after this, not before: what comes in between marks it again.
+    /// Clears the mark. The caller must read the inbox after this call, so that a later request marks it again.
     pub fn open(&self) {
         self.full.store(false, Ordering::SeqCst);
     }
 
-    /// Marks it: the VP's thread shall look again. Kick the VP after this.
+    /// Marks the inbox, so that the VP's thread reads it. The caller must kick the VP afterwards.
     pub fn mark(&self) {
         self.full.store(true, Ordering::SeqCst);
     }
 
-    /// Asks for a start. False while another asks, and while the VP itself waits for another.
+    /// Requests a start. Returns `false` if there is another request, or if the VP waits for the start of another VP.
     pub fn ask(&self, context: &InitialVpContext) -> bool {
         let mut starts = self.starts();
         if starts.awaits_another || !matches!(starts.own, Start::None) {
@@ -66,8 +67,9 @@ impl Inbox {
         true
     }
 
-    /// The VP is about to wait for another's start, or has done so. Until then who asks for its own is refused, and so is
-    /// whoever has asked: two that start each other would wait for ever. True if somebody has to be told so.
+    /// Records whether the VP waits for the start of another VP. While it does, requests to start it are refused, including one
+    /// that was made before, because two VPs that start each other would wait forever. Returns `true` if a caller must be
+    /// notified of the refusal.
     pub fn await_another(&self, awaits: bool) -> bool {
         let mut starts = self.starts();
         starts.awaits_another = awaits;
@@ -78,7 +80,7 @@ impl Inbox {
         refused
     }
 
-    /// The start that is asked for, for the VP's thread.
+    /// Returns the requested start. Called by the VP's thread.
     pub fn asked(&self) -> Option<InitialVpContext> {
         match &self.starts().own {
             Start::Asked(context) => Some(**context),
@@ -86,17 +88,17 @@ impl Inbox {
         }
     }
 
-    /// Answers whoever asked.
+    /// Sets the result for the caller.
     pub fn answer(&self, result: HvResult<()>) {
         self.starts().own = Start::Answered(result);
     }
 
-    /// Whether the answer is there.
+    /// Returns `true` if there is a result.
     pub fn is_answered(&self) -> bool {
         matches!(self.starts().own, Start::Answered(_))
     }
 
-    /// Takes the answer, or withdraws the question.
+    /// Takes the result. If there is none, withdraws the request.
     pub fn take_answer(&self) -> Option<HvResult<()>> {
         match std::mem::replace(&mut self.starts().own, Start::None) {
             Start::Answered(result) => Some(result),
@@ -104,13 +106,13 @@ impl Inbox {
         }
     }
 
-    /// Puts an interrupt in.
+    /// Adds an interrupt.
     pub fn owe(&self, vector: u8) {
         self.owed[usize::from(vector / 64)].fetch_or(1 << (vector % 64), Ordering::SeqCst);
         self.mark();
     }
 
-    /// The interrupt of highest priority that is in.
+    /// Returns the pending interrupt with the highest priority.
     pub fn owed(&self) -> Option<u8> {
         (0..4u8).rev().find_map(|word| {
             let bits = self.owed[usize::from(word)].load(Ordering::SeqCst);
@@ -118,7 +120,7 @@ impl Inbox {
         })
     }
 
-    /// Takes an interrupt out.
+    /// Removes an interrupt.
     pub fn paid(&self, vector: u8) {
         self.owed[usize::from(vector / 64)].fetch_and(!(1 << (vector % 64)), Ordering::SeqCst);
     }

@@ -1,11 +1,12 @@
-//! The kernel engine: KVM's own emulation, and Viridian for what KVM leaves out.
+//! The kernel engine: KVM's own emulation, with the parts that KVM does not implement in Viridian.
 //!
-//! KVM keeps SynIC, timers and reference time. The few MSRs that are [filtered](KernelEngine::FILTERED) come to us, and so does
-//! every hypercall that KVM would refuse: our hypercall page passes KVM only those that it answers.
+//! KVM implements SynIC, timers and reference time. Viridian handles the few MSRs that are [filtered](KernelEngine::FILTERED)
+//! and all hypercalls that KVM would refuse: the hypercall page calls KVM only for those that KVM handles.
 //!
-//! SCONTROL, SIEFP and SIMP are filtered as well, checked, and passed on: KVM takes any address for the pages, and does not lay
-//! them over what is there. So is EOM: a guest writes it only when a slot is marked MessagePending, so it exits
-//! only when we have a message to deliver; a resampling irqfd would wake us after every interrupt of the SINT instead.
+//! SCONTROL, SIEFP and SIMP are filtered, checked, and passed on, because KVM accepts any address for the pages and does not
+//! implement them as overlays. EOM is filtered and passed on, too. A guest writes it only when a slot is marked
+//! MessagePending, so it exits only when there is a message to deliver. A resampling irqfd would wake Viridian after every
+//! interrupt of the SINT instead.
 
 use std::sync::Arc;
 
@@ -27,12 +28,12 @@ use crate::kvm::vp::Vp;
 
 const SCONTROL: u32 = 0x4000_0080;
 
-/// Raise a VP's SINTs inside KVM; made when first needed.
+/// The irqfds that raise a VP's SINTs, each created when it is first needed.
 type SintEvents = [Option<EventFd>; SINT_COUNT];
 
-/// What we keep of one VP.
+/// The state that Viridian keeps for one VP.
 struct VpSide {
-    /// For the MSRs that are ours.
+    /// The state of the MSRs that Viridian keeps.
     state: VpState,
     messages: [MessageQueue; SINT_COUNT],
     interrupts: SintEvents,
@@ -42,7 +43,7 @@ struct VpSide {
 pub(super) struct KernelEngine {
     common: Common,
     vps: Vec<Mutex<VpSide>>,
-    /// KVM's clock while the partition is paused.
+    /// The value of KVM's clock at the pause, while the partition is paused.
     paused: Mutex<Option<u64>>,
 }
 
@@ -79,19 +80,19 @@ impl KernelEngine {
             *event = connected.inspect_err(complain).ok();
         }
         if let Some(event) = event {
-            // Fails only when the count is full: then the interrupt is on its way.
+            // Fails only if the count is at its maximum, and then the interrupt is pending already.
             event.signal();
         }
     }
 
-    /// Writes an MSR that is ours, on the VP's own thread, with KVM told where it must know.
+    /// Writes an MSR that Viridian keeps, on the VP's own thread. Passes the value on to KVM if KVM needs it.
     fn write(&self, place: usize, vp: &Vp, msr: Msr, value: u64) -> Result<Actions, Fault> {
         let now = self.common.moment();
         let actions = self.side(place).state.write(msr, value, &self.common.partition, now)?;
         if is_shared(msr) {
             if number_of(msr).is_none_or(|number| !vp.write_msr(number, value)) {
                 let machine = &self.common.machine;
-                limited::warn!(of: machine, "{machine}: KVM does not take {value:#x} for {msr}");
+                limited::warn!(of: machine, "{machine}: KVM does not accept the value {value:#x} for {msr}");
             }
             self.deliver(place);
         }
@@ -99,7 +100,8 @@ impl KernelEngine {
     }
 }
 
-/// The number of an MSR that KVM keeps: KVM answers for a VP on that VP's thread only.
+/// Returns the number of an MSR that KVM keeps. Its value can be accessed only on the thread of the VP, so the VP must be the
+/// caller.
 fn kept_by_kvm(caller: Caller<'_>, place: usize, msr: Msr) -> HvResult<u32> {
     if !caller.is_at(place) {
         return Err(HvStatus::INVALID_VP_STATE);
@@ -111,14 +113,14 @@ fn number_of(msr: Msr) -> Option<u32> {
     Msr::all().find(|(_, known)| *known == msr).map(|(number, _)| number)
 }
 
-/// Whether the MSR's state is with us.
+/// Returns `true` if Viridian keeps the state of the MSR.
 pub(super) fn is_ours(msr: Msr) -> bool {
     let is_filtered =
         |number| KernelEngine::FILTERED.iter().any(|(first, count)| (*first..first + count).contains(&number));
     number_of(msr).is_some_and(is_filtered)
 }
 
-/// Whether KVM has to know too what was written to an MSR of ours.
+/// Returns `true` if KVM also needs the value of an MSR that Viridian keeps.
 fn is_shared(msr: Msr) -> bool {
     matches!(msr, Msr::GuestOsId | Msr::Scontrol | Msr::Siefp | Msr::Simp | Msr::Eom)
 }
@@ -131,23 +133,25 @@ impl Backend for KernelEngine {
     fn adopt(&self, vp: &mut Vp) -> Result<(), HostError> {
         vp.enable(kvm_bindings::KVM_CAP_HYPERV_SYNIC2, 0, "Hyper-V's interrupt controller")?;
         vp.enable(kvm_bindings::KVM_CAP_HYPERV_ENFORCE_CPUID, 1, "holding the guest to what CPUID offers")?;
-        // The TLFS has a SynIC enabled from the start; not every KVM does.
+        // Hyper-V enables the SynIC at reset. Not every KVM does.
         if !vp.write_msr(SCONTROL, 1) {
-            limited::warn!("this KVM does not enable the SynIC: the guest must");
+            limited::warn!(
+                "KVM does not enable the SynIC at reset; guests that do not enable it themselves get no messages"
+            );
         }
         Ok(())
     }
 
     fn enter(&self, _place: usize) {}
 
-    /// KVM has the synthetic timers.
+    /// KVM implements the synthetic timers.
     fn is_due(&self) -> bool {
         false
     }
 
     fn tick(&self, _place: usize) {}
 
-    /// Puts waiting messages into free slots. On the VP's own thread: KVM's timers use the slots too, from there.
+    /// Writes waiting messages into free slots. Runs on the VP's own thread, because KVM writes timer messages there.
     fn deliver(&self, place: usize) {
         let VpSide { state, messages, interrupts } = &mut *self.side(place);
         let overlays = self.common.partition.overlays();
@@ -210,10 +214,10 @@ impl Backend for KernelEngine {
         msr.ok_or(GP).and_then(|msr| self.write(place, vp, msr, value))
     }
 
-    /// Does nothing: KVM's own SynIC raises what an access causes.
+    /// Does nothing, because KVM's SynIC raises these interrupts.
     fn interrupt(&self, _place: usize, _interrupt: Interrupt) {}
 
-    /// KVM keeps the MSRs of the local APIC.
+    /// Does nothing, because KVM handles the MSRs of the local APIC.
     fn read_apic(&self, _place: usize, _vp: &Vp, _register: ApicRegister) -> Result<Option<u64>, HostError> {
         Ok(None)
     }
@@ -222,7 +226,7 @@ impl Backend for KernelEngine {
         Ok(true)
     }
 
-    /// Any VP's registers that are ours can be named, and of its own those that KVM keeps.
+    /// Registers that Viridian keeps can be read for any VP, those that KVM keeps only for the caller.
     fn read_register(&self, caller: Caller<'_>, place: usize, msr: Msr) -> HvResult<u64> {
         if is_ours(msr) || msr == Msr::VpIndex {
             let now = self.common.moment();
@@ -238,7 +242,7 @@ impl Backend for KernelEngine {
     fn write_register(&self, caller: Caller<'_>, place: usize, msr: Msr, value: u64) -> HvResult<()> {
         match msr {
             Msr::GuestOsId => return Err(HvStatus::INVALID_PARAMETER),
-            // KVM lets the host write what it would refuse the guest.
+            // From the host, KVM accepts values that it would refuse from the guest.
             Msr::Sint(_) if !SintRegister(value).is_valid() => return Err(HvStatus::INVALID_REGISTER_VALUE),
             _ => {}
         }
@@ -257,14 +261,19 @@ impl Backend for KernelEngine {
     fn pause(&self) {
         let mut paused = self.paused.lock();
         if paused.is_none() {
-            *paused = self.common.kvm.clock().inspect_err(|error| limited::warn!("the clock runs on: {error}")).ok();
+            *paused = self
+                .common
+                .kvm
+                .clock()
+                .inspect_err(|error| limited::warn!("the guest's clock continues during the pause: {error}"))
+                .ok();
         }
     }
 
     fn prepare_resume(&self) {
         let clock = self.paused.lock().take();
         if let Some(Err(error)) = clock.map(|clock| self.common.kvm.set_clock(clock)) {
-            limited::warn!("the guest's clock has stepped: {error}");
+            limited::warn!("the guest's clock has jumped by the length of the pause: {error}");
         }
     }
 

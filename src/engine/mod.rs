@@ -1,7 +1,7 @@
-//! The two implementations of the guest interface, and what the rest of Viridian sees of them.
+//! The two implementations of the Hyper-V interface, and their traits.
 //!
-//! [`Engine`] is what a VP's thread hands its exits to. [`Child`] is how the parent partition's service
-//! providers, through VMBus, reach the guest and are reached by it; every engine is one.
+//! A VP's thread passes its exits to an [`Engine`]. Every engine is also a [`Child`], through which the service providers of
+//! the parent partition, on VMBus, exchange messages and signals with the guest.
 
 use std::sync::Arc;
 
@@ -34,51 +34,51 @@ use crate::kvm::host::HostError;
 use crate::kvm::vp::Vp;
 use crate::memory::GuestMemory;
 
-/// Why a port cannot be opened.
+/// The reason why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// The connection id.
+    /// The connection id is in use or invalid.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// KVM.
+    /// KVM refuses.
     #[error(transparent)]
     Host(#[from] HostError),
 }
 
-/// A child partition, as its parent's service providers see it. Called from any thread.
+/// A child partition, as the parent's service providers see it. Methods may be called from any thread.
 pub trait Child: Send + Sync {
-    /// The guest's memory.
+    /// Returns the guest's memory.
     fn memory(&self) -> &GuestMemory;
 
-    /// How many VPs it has.
+    /// Returns the number of VPs.
     fn vp_count(&self) -> u32;
 
-    /// Posts a message to a SINT of a VP. It waits, in order and bounded, while the guest's slot is busy.
+    /// Posts a message to a SINT of a VP. While the guest's slot is occupied, the message waits in a bounded queue.
     ///
     /// # Errors
-    /// The VP has no SynIC enabled; or too many messages wait, and [`announce_room`](Self::announce_room) says when to try
-    /// again.
+    /// Returns an error if the VP's SynIC is not enabled or the queue is full. In the latter case,
+    /// [`announce_room`](Self::announce_room) reports when to try again.
     fn post_message(&self, vp: VpIndex, sint: SintIndex, message: Message) -> HvResult<()>;
 
-    /// Drops the messages of a type that wait for a SINT's slot, on all VPs: they are for a guest that is gone.
+    /// Drops messages of a type that wait for a SINT's slot, on all VPs, because they are for a previous guest.
     ///
-    /// One that lies in a slot stays: a guest that is just reading it would lose the one that came into its place.
+    /// A message that is in a slot stays: the guest may be reading it, and would lose a message that replaced it.
     fn withdraw_messages(&self, sint: SintIndex, message_type: MessageType);
 
-    /// Has `event` signalled when it is time to try again: a message has found its slot on a VP for which
-    /// [`post_message`](Self::post_message) had turned one away with `INSUFFICIENT_BUFFERS`. `None` ends that.
+    /// Sets the eventfd to signal when [`post_message`](Self::post_message) should be tried again: after it returned
+    /// `INSUFFICIENT_BUFFERS`, a queue of the VP has room again. `None` removes it.
     fn announce_room(&self, event: Option<EventFd>);
 
     /// Sets an event flag of a SINT of a VP, and interrupts the VP if the flag was clear.
     ///
     /// # Errors
-    /// No such flag, or the VP has no SynIC enabled.
+    /// Returns an error if there is no such flag or the VP's SynIC is not enabled.
     fn signal_event(&self, vp: VpIndex, sint: SintIndex, flag: u16) -> HvResult<()>;
 
-    /// Interrupts a VP through a SINT, with no message and no flag.
+    /// Interrupts a VP through a SINT, without a message or flag.
     ///
     /// # Errors
-    /// There is no such VP.
+    /// Returns an error if there is no such VP.
     fn raise_sint(&self, vp: VpIndex, sint: SintIndex) -> HvResult<()>;
 
     /// Returns the guest's reference time, in units of 100 ns, or `None` if the host cannot read it.
@@ -89,22 +89,22 @@ pub trait Child: Send + Sync {
     /// Opens a port for messages that the guest posts with HvCallPostMessage.
     ///
     /// # Errors
-    /// The id is in use or invalid.
+    /// Returns an error if the id is in use or invalid.
     fn connect_messages(&self, id: ConnectionId, port: Arc<dyn MessagePort>) -> Result<(), PortError>;
 
-    /// Opens a port for flag 0 that the guest signals with HvCallSignalEvent: `event` is signalled, inside KVM
-    /// where the guest calls the fast way.
+    /// Opens a port whose flag 0 the guest can signal with HvCallSignalEvent, which signals `event`. For a fast call, KVM does
+    /// that itself, without an exit to user space.
     ///
     /// # Errors
-    /// The id is in use or invalid, or KVM refuses the doorbell.
+    /// Returns an error if the id is in use or invalid, or if KVM refuses the ioeventfd.
     fn connect_events(&self, id: ConnectionId, event: EventFd) -> Result<(), PortError>;
 
-    /// Closes a port. What the guest posts or signals there from now on is refused.
+    /// Closes a port. Later calls of the guest for it fail.
     fn disconnect(&self, id: ConnectionId);
 }
 
 impl EngineKind {
-    /// Whether the MSR's state is with Viridian, and not with KVM.
+    /// Returns `true` if Viridian keeps the state of the MSR, and not KVM.
     pub(crate) fn keeps(self, msr: Msr) -> bool {
         match self {
             Self::User => true,
@@ -113,24 +113,24 @@ impl EngineKind {
     }
 }
 
-/// What a guest asked of its machine through the interface.
+/// A request of the guest to its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuestRequest {
-    /// RESET: start over.
+    /// RESET: the guest requests a reset.
     Reset,
     /// CRASH_CTL: the guest's kernel has crashed.
     Crash(Box<CrashReport>),
 }
 
-/// An implementation of the guest interface. Unless it says otherwise, a method is called on the thread of the VP that it names.
+/// An implementation of the Hyper-V interface. Unless documented otherwise, a method is called on the thread of its VP.
 pub trait Engine: Child {
-    /// The CPUID leaves from 0x40000000 on.
+    /// Returns the CPUID leaves from 0x40000000 on.
     fn leaves(&self) -> Vec<Leaf>;
 
-    /// Takes a VP on: after its CPUID leaves are set, before it runs. Any thread.
+    /// Prepares a VP, after its CPUID leaves are set and before it runs. May be called from any thread.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     fn adopt(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
 
     /// Records that the calling thread runs the VP from now on. Called before the VP first enters the guest.
@@ -139,28 +139,28 @@ pub trait Engine: Child {
     /// Returns `true` if [`attend`](Self::attend) has something to do. This is two loads.
     fn needs_attention(&self, index: VpIndex) -> bool;
 
-    /// Does to the VP, before it enters the guest, what others asked for.
+    /// Performs what other threads have requested for the VP, before it enters the guest.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     fn attend(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
 
-    /// The VP can take interrupts again, and somebody waited for that.
+    /// Handles the exit for an interrupt window that the engine had requested: the VP can take interrupts again.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     fn interrupt_window(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
 
-    /// Answers RDMSR; `None` is #GP.
+    /// Handles an RDMSR of the guest. Returns the value, or `None` for #GP.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     fn read_msr(&self, index: VpIndex, vp: &mut Vp, number: u32) -> Result<Option<u64>, HostError>;
 
-    /// Answers WRMSR; `None` is #GP.
+    /// Handles a WRMSR of the guest. Returns `None` for #GP.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     fn write_msr(
         &self,
         index: VpIndex,
@@ -169,24 +169,24 @@ pub trait Engine: Child {
         value: u64,
     ) -> Result<Option<Option<GuestRequest>>, HostError>;
 
-    /// Answers a write to [`crate::hyperv::page::HYPERCALL_PORT`].
+    /// Handles a write to [`crate::hyperv::page::HYPERCALL_PORT`].
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     fn hypercall(&self, index: VpIndex, vp: &mut Vp) -> Result<(), HostError>;
 
-    /// Answers a write to [`crate::hyperv::page::SIGNAL_PORT`] that no eventfd waited for.
+    /// Handles a write to [`crate::hyperv::page::SIGNAL_PORT`] for a connection without an ioeventfd.
     ///
     /// # Errors
-    /// KVM's own.
+    /// Returns the error of the KVM ioctl.
     fn doorbell(&self, index: VpIndex, vp: &mut Vp, connection: u32) -> Result<(), HostError>;
 
-    /// Stops the guest's time. Any thread, when no VP is in the guest.
+    /// Stops the guest's time. May be called from any thread, when no VP is in the guest.
     fn pause(&self);
 
-    /// Lets the guest's time go on. Any thread, before any VP enters the guest.
+    /// Continues the guest's time. May be called from any thread, before any VP enters the guest.
     fn resume(&self);
 
-    /// Ends the engine's own threads. Any thread, when no VP runs any more.
+    /// Ends the engine's own threads. May be called from any thread, when no VP runs any more.
     fn shut_down(&self);
 }

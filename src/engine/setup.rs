@@ -1,4 +1,4 @@
-//! From what a user asked for and what the host has to an engine that runs.
+//! Creates an engine from the user's settings and the host's capabilities.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,50 +24,50 @@ use crate::kvm::host::{Host, HostError};
 use crate::kvm::vp::Vp;
 use crate::kvm::{self, APIC_FREQUENCY, tsc};
 
-/// Why no engine can be had.
+/// The reason why no engine can be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// What the user switched.
+    /// The user's switches are invalid.
     #[error("--hv: {0}")]
     Switch(#[from] SwitchError),
-    /// KVM.
+    /// KVM refuses.
     #[error(transparent)]
     Host(#[from] HostError),
 }
 
-/// What an engine is made of.
+/// The parameters of an engine.
 pub struct Setup<'a> {
     /// The machine's name, for the log.
     pub machine: String,
-    /// Which engine.
+    /// The kind of engine.
     pub kind: EngineKind,
-    /// What the user switched.
+    /// The features that the user has switched on or off.
     pub switches: &'a Switches,
     /// The version in leaf 0x40000002.
     pub version: Version,
     /// The host.
     pub host: &'a Host,
-    /// The machine.
+    /// The KVM machine.
     pub partition: Arc<kvm::Vm>,
-    /// Its VPs, in their order, as created.
+    /// The machine's VPs, in order, in the state in which KVM created them.
     pub vps: &'a [Vp],
-    /// Their APIC ids.
+    /// The APIC ids of the VPs.
     pub apic_ids: Vec<u32>,
-    /// The gate that they pass.
+    /// The gate that the VPs pass.
     pub gate: Arc<Gate>,
-    /// GPA ranges that nothing was loaded to, in pages.
+    /// GPA ranges, in pages, that contain only zeros when the guest starts.
     pub zeroed: Vec<Range<u64>>,
-    /// MSRs that are answered by somebody else, as first MSR and count: their exits are wanted too.
+    /// Ranges of MSRs that other code handles, as first MSR and count. Their accesses must exit, too.
     pub other_msrs: Vec<(u32, u32)>,
-    /// The calls that are answered.
+    /// The hypercalls that are handled.
     pub calls: Hypercalls,
-    /// Who is told when the guest ends a level-triggered interrupt through the EOI MSR.
+    /// Called when the guest ends a level-triggered interrupt through the EOI MSR.
     pub level_eoi: LevelEoi,
-    /// Who traces.
+    /// The writer of the trace, if tracing is enabled.
     pub tracer: Option<Arc<Tracer>>,
 }
 
-/// What KVM supports, for the kernel engine.
+/// Returns the features that KVM supports, for the kernel engine.
 fn kvm_features(host: &Host) -> Result<(Features, u32), HostError> {
     let leaves: Vec<Leaf> = host.supported_hyperv_cpuid()?.as_slice().iter().map(leaf).collect();
     let retries = leaves.iter().find(|leaf| leaf.function == 0x4000_0004).map_or(cpuid::NEVER_NOTIFY, |leaf| leaf.ebx);
@@ -78,10 +78,10 @@ fn leaf(entry: &kvm_bindings::kvm_cpuid_entry2) -> Leaf {
     Leaf { function: entry.function, eax: entry.eax, ebx: entry.ebx, ecx: entry.ecx, edx: entry.edx }
 }
 
-/// What `kind` offers on this host, and why no more.
+/// Returns the features that `kind` offers on this host, with reasons.
 ///
 /// # Errors
-/// Switches that the engine can never follow, or KVM's own.
+/// Returns an error if the engine can never have the switched features, or if an ioctl fails.
 pub fn offer(kind: EngineKind, host: &Host, switches: &Switches) -> Result<(Offer, u32), SetupError> {
     switches.check(kind)?;
     let (kvm, retries) = match kind {
@@ -91,10 +91,10 @@ pub fn offer(kind: EngineKind, host: &Host, switches: &Switches) -> Result<(Offe
     Ok((Offer::new(kind, kvm, switches), retries))
 }
 
-/// Makes the engine. The VPs have no CPUID leaves yet.
+/// Creates the engine. The VPs have no CPUID leaves yet.
 ///
 /// # Errors
-/// Switches that the engine can never follow, or KVM's own.
+/// Returns an error if the engine can never have the switched features, or if an ioctl fails.
 pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     let first = setup.vps.first();
     let tsc_frequency = first.and_then(Vp::tsc_frequency);
@@ -109,7 +109,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
 
     let offsets: Vec<_> = setup.vps.iter().map(Vp::tsc_offset).collect();
     let tsc_offset = offsets.first().copied().flatten();
-    // Measured offsets differ by what a measurement takes.
+    // Measured offsets differ by the duration of a measurement.
     const ALIKE: u64 = 50_000;
     let alike = offsets.iter().all(|offset| offset.zip(tsc_offset).is_some_and(|(a, b)| a.abs_diff(b) < ALIKE));
     let reference_tsc = tsc_frequency.filter(|_| tsc::is_reliable() && alike);
@@ -161,7 +161,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     })
 }
 
-/// The instruction that KVM takes a hypercall by: the host processor's own.
+/// Returns the instruction for hypercalls to KVM, which depends on the host's processor.
 fn kvm_call(supported: &Result<CpuId, HostError>) -> KvmCall {
     const INTEL: u32 = u32::from_le_bytes(*b"Genu");
     let leaves = supported.as_ref().map_or(&[][..], |leaves| leaves.as_slice());

@@ -1,4 +1,5 @@
-//! What is the same in both engines: each request goes to the state that they share, to their [`Backend`], or to both.
+//! The part of the engines that is the same for both. It passes each request to the state that they share, to their
+//! [`Backend`], or to both.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,9 +21,9 @@ use crate::kvm::host::HostError;
 use crate::kvm::vp::Vp;
 use crate::memory::GuestMemory;
 
-/// What the engines do in different ways. A `place` is the number of a VP that exists.
+/// The operations that the engines implement differently. A `place` is the index of an existing VP.
 pub(super) trait Backend: Send + Sync {
-    /// Returns what the engines share.
+    /// Returns the state that both engines have.
     fn common(&self) -> &Common;
 
     /// Prepares a VP: see [`Engine::adopt`].
@@ -76,13 +77,13 @@ pub(super) trait Backend: Send + Sync {
     /// Writes a register of a VP for a hypercall of `caller`. The register is one that can be written.
     fn write_register(&self, caller: Caller<'_>, place: usize, msr: Msr, value: u64) -> HvResult<()>;
 
-    /// Stops what still runs when the partition's time has stopped.
+    /// Does what a pause requires besides stopping the partition's time.
     fn pause(&self);
 
     /// Undoes [`pause`](Self::pause), before the partition's time goes on.
     fn prepare_resume(&self);
 
-    /// Catches up with what was due while the partition's time had stopped.
+    /// Delivers timer expirations that became due while the partition's time was stopped.
     fn resumed(&self);
 
     /// Ends the engine's own threads.
@@ -202,7 +203,7 @@ impl<B: Backend> Engine for B {
         match read {
             Ok(MsrRead::Value(value)) => Ok(Some(value)),
             Ok(MsrRead::Apic(register)) => self.read_apic(place, vp, register),
-            // The guest continues at once; its next HLT waits as long as it likes.
+            // The guest continues at once.
             Ok(MsrRead::Idle) => Ok(Some(0)),
             Err(_) => Ok(None),
         }
@@ -256,7 +257,7 @@ impl<B: Backend> Engine for B {
     }
 }
 
-/// Does what a VP's own access asks for, on the VP's thread. `None` is #GP.
+/// Performs the actions that follow from a VP's own access, on the VP's thread. `None` is #GP.
 fn perform<B: Backend>(
     backend: &B,
     place: usize,
@@ -284,7 +285,7 @@ fn perform<B: Backend>(
     Ok(Some(request))
 }
 
-/// Returns `true` for registers that nobody can write, whatever the value.
+/// Returns `true` for registers that are never writable.
 fn is_read_only(msr: Msr) -> bool {
     matches!(
         msr,
@@ -332,7 +333,7 @@ impl<B: Backend> Host for Services<'_, B> {
         std::thread::yield_now();
     }
 
-    /// Has the VP's own thread start it, and waits for what becomes of it.
+    /// Asks the VP's own thread to start the VP, and waits for the result.
     fn start_vp(&self, caller: VpIndex, vp: VpIndex, context: &InitialVpContext) -> HvResult<()> {
         let Common { inboxes, gate, .. } = self.backend.common();
         let (own, inbox) = (&inboxes[self.backend.common().place(caller)?], &inboxes[self.backend.common().place(vp)?]);
@@ -342,7 +343,7 @@ impl<B: Backend> Host for Services<'_, B> {
         let mut answer = None;
         if inbox.ask(context) {
             gate.kick(vp.0);
-            // The caller counts as paused meanwhile: the other VP may be.
+            // The caller counts as paused meanwhile, because the other VP may be paused.
             gate.wait_for(|| inbox.is_answered());
             answer = inbox.take_answer();
         }
@@ -379,7 +380,7 @@ impl<B: Backend> Host for Services<'_, B> {
 
     fn write_register(&self, vp: VpIndex, msr: Msr, value: u64) -> HvResult<()> {
         let place = self.backend.common().place(vp)?;
-        // What these do, a hypercall cannot.
+        // A hypercall cannot have the effect of writing these MSRs.
         if is_read_only(msr) || matches!(msr, Msr::Reset | Msr::CrashControl) {
             return Err(HvStatus::INVALID_PARAMETER);
         }

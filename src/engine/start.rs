@@ -1,4 +1,4 @@
-//! HvCallStartVirtualProcessor: the state that a guest names, put into a VP that waits.
+//! HvCallStartVirtualProcessor: sets the state of a waiting VP to the one in the call.
 
 use kvm_bindings::{kvm_dtable, kvm_segment};
 
@@ -30,7 +30,7 @@ pub(super) fn start(vp: &Vp, context: &InitialVpContext) -> Result<HvResult<()>,
     (system.efer, system.cr0, system.cr3, system.cr4) = (context.efer, context.cr0, context.cr3, context.cr4);
     let mut general = vp.registers()?;
     (general.rip, general.rsp, general.rflags) = (context.rip, context.rsp, context.rflags);
-    // KVM judges whether a processor can be in this state.
+    // KVM checks whether the state is valid.
     let taken = vp.set_system_registers(&system).and_then(|()| vp.set_registers(&general));
     if taken.is_err() || !vp.write_msr(IA32_PAT, context.pat) {
         vp.set_system_registers(&before)?;

@@ -1,4 +1,4 @@
-//! `--trace`: what happens at the interface, one readable line an event.
+//! Traces (`--trace`): one line of text or JSON for each event.
 
 use std::fmt;
 use std::time::Instant;
@@ -6,14 +6,14 @@ use std::time::Instant;
 use crate::host::records::Records;
 use crate::hyperv::trace::Line;
 
-/// A kind of event that can be traced. Whoever traces such events declares it, and `config` lists all kinds.
+/// A kind of event that can be traced. The module that traces such events declares it, and `config` lists all kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceKind(&'static str);
 
 impl TraceKind {
-    /// Hypercalls that reach us.
+    /// Hypercalls that reach Viridian.
     pub(crate) const HYPERCALL: Self = Self::named("hypercall");
-    /// Accesses to synthetic MSRs that reach us.
+    /// Accesses to synthetic MSRs that reach Viridian.
     pub(crate) const MSR: Self = Self::named("msr");
     /// Messages, event flags and interrupts.
     pub(crate) const SYNIC: Self = Self::named("synic");
@@ -29,7 +29,7 @@ impl TraceKind {
     }
 }
 
-/// How the lines of a trace are written.
+/// The format of trace lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
@@ -41,15 +41,15 @@ pub enum TraceFormat {
     Json,
 }
 
-/// Writes lines. Whoever does not trace has none.
+/// Writes the trace of a machine to an output.
 pub struct Tracer {
     kinds: Vec<TraceKind>,
     start: Instant,
     records: Records,
     format: TraceFormat,
-    /// Whose trace it is.
+    /// Name of the partition.
     partition: String,
-    /// Lines of text name the partition, since others write to the same place.
+    /// `true` if lines of text begin with the partition's name, because other partitions use the same output.
     shared: bool,
 }
 
@@ -71,18 +71,18 @@ impl<T: fmt::Display> fmt::Display for JsonText<T> {
 }
 
 impl Tracer {
-    /// Traces `kinds` of a partition to `records`; times count from now. Lines of text begin with the partition's name if the
-    /// output is `shared`.
+    /// Creates a writer that traces `kinds` of a partition to `records`. Times count from now. Lines of text begin with the
+    /// partition's name if the output is `shared`.
     pub fn new(kinds: Vec<TraceKind>, format: TraceFormat, records: Records, partition: &str, shared: bool) -> Self {
         Self { kinds, start: Instant::now(), records, format, partition: partition.to_owned(), shared }
     }
 
-    /// Returns `true` if events of that kind are traced.
+    /// Returns `true` if events of this kind are traced.
     pub fn traces(&self, kind: TraceKind) -> bool {
         self.kinds.contains(&kind)
     }
 
-    /// Writes one line about an event of that kind, without waiting for whoever reads it.
+    /// Writes one line about an event. Does not wait for the reader.
     pub fn line(&self, kind: TraceKind, event: impl fmt::Display) {
         let elapsed = self.start.elapsed();
         let line = match self.format {
@@ -99,7 +99,7 @@ impl Tracer {
         self.records.put(line.as_bytes(), 1);
     }
 
-    /// Waits until the last line is written, but not for a reader that has stopped.
+    /// Waits until all lines are written. Gives up if the reader has stopped reading.
     pub fn finish(&self) {
         self.records.finish();
     }

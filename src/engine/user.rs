@@ -1,9 +1,9 @@
-//! The user engine: the whole interface in Viridian, on plain KVM.
+//! The user engine: implements the whole interface in Viridian, on plain KVM.
 //!
-//! MSRs arrive through a filter, hypercalls through the port that our page writes to. Interrupts leave as messages
-//! to the local APICs, each by an ioctl. An irqfd would take longer, and its route would have to follow the vector of
-//! its SINT (`docs/engines.md`). An interrupt with AutoEOI is handed to the VP, between two of its
-//! instructions, as one that has been acknowledged, so that nothing stays in service.
+//! MSR accesses arrive through KVM's MSR filter, hypercalls through a port that the hypercall page writes to. Interrupts are
+//! sent to the local APICs as messages, each by an ioctl. An irqfd would take longer, and needs a new route whenever the
+//! vector of its SINT changes (`docs/engines.md`). An interrupt with AutoEOI is injected as already acknowledged, so that
+//! nothing stays in service.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -22,7 +22,7 @@ use crate::kvm::host::HostError;
 use crate::kvm::routes::Message as ApicMessage;
 use crate::kvm::vp::Vp;
 
-/// Told of the end of a level-triggered interrupt that the guest ended through the EOI MSR.
+/// Called with the vector when the guest has ended a level-triggered interrupt through the EOI MSR.
 pub(super) type LevelEoi = Box<dyn Fn(u8) + Send + Sync>;
 
 /// The engine of one partition.
@@ -31,12 +31,13 @@ pub(super) struct UserEngine {
     vps: Vec<Mutex<VpState>>,
     deadlines: Deadlines,
     level_eoi: LevelEoi,
-    /// What each VP last wrote to ICR: the messages that it became leave no trace in the local APIC.
+    /// The value that each VP last wrote to ICR. It is kept here because the resulting messages do not change the local APIC's
+    /// register.
     commands: Vec<AtomicU64>,
 }
 
 impl UserEngine {
-    /// The MSRs that exits are wanted for.
+    /// The MSRs whose accesses exit.
     pub const FILTERED: &'static [(u32, u32)] = &[(msr::FIRST, msr::COUNT)];
 
     pub fn new(common: Common, level_eoi: LevelEoi) -> Arc<Self> {
@@ -44,7 +45,7 @@ impl UserEngine {
         let vps = (0..count).map(|index| Mutex::new(VpState::new(VpIndex(index as u32)))).collect();
         Arc::new_cyclic(|engine: &Weak<Self>| {
             let engine = engine.clone();
-            // Weak: the alarm's thread must not keep alive what ends it.
+            // Weak, because the engine ends the alarm's thread when it is dropped.
             let wake = move |vp| {
                 if let Some(engine) = engine.upgrade() {
                     engine.expire(vp, Common::interrupt);
@@ -60,12 +61,12 @@ impl UserEngine {
         self.vps[vp].lock()
     }
 
-    /// Changes a VP's state, has its timers waked in time, and raises the interrupts. Gives what is left to do.
+    /// Changes a VP's state, and sets the deadline for its timers. Returns the result of `change`.
     fn change<T>(&self, vp: usize, now: Moment, change: impl FnOnce(&mut VpState) -> T) -> T {
         let mut state = self.state(vp);
         let result = change(&mut state);
         let next = state.next_deadline();
-        // Under the lock, so that the alarm's last word is the state's.
+        // Under the lock, so that the deadline that is set last belongs to the latest state.
         let until = |deadline| self.common.partition.nanoseconds_until(deadline, now.reading).map(Duration::from_nanos);
         self.deadlines.set(vp, next, until);
         if state.take_message_room() {
@@ -74,13 +75,13 @@ impl UserEngine {
         result
     }
 
-    /// Delivers what the timers of a VP have due, and raises the interrupts by `interrupt`.
+    /// Delivers the expirations of a VP's timers, and raises the resulting interrupts by `interrupt`.
     fn expire(&self, vp: usize, interrupt: fn(&Common, usize, Interrupt)) {
         self.deadlines.woken(vp);
         let now = self.common.moment();
         self.change(vp, now, |state| {
             let actions = state.tick(&self.common.partition, now);
-            // Under the lock: once the guest has stopped a timer, nothing more comes of it.
+            // Under the lock, so that a timer causes no interrupt after the guest has stopped it.
             interrupts(&actions).for_each(|raised| interrupt(&self.common, vp, raised));
         });
     }
@@ -94,16 +95,16 @@ fn interrupts(actions: &Actions) -> impl Iterator<Item = Interrupt> {
     })
 }
 
-/// What an interrupt command (Intel SDM volume 3, "Interrupt Command Register") is as messages to local APICs.
+/// Returns the messages to local APICs that an interrupt command causes (Intel SDM volume 3, "Interrupt Command Register").
 fn command_messages(command: u64, own: u32, all: &[u32]) -> Vec<ApicMessage> {
     const LEVEL: u32 = 1 << 15;
     const ASSERT: u32 = 1 << 14;
     let low = command as u32;
-    // An INIT that is de-asserted does nothing on any processor of our time.
+    // De-asserting INIT has no effect on current processors.
     if low >> 8 & 7 == 5 && low & (LEVEL | ASSERT) == LEVEL {
         return Vec::new();
     }
-    // Vector and delivery mode lie alike in both.
+    // Vector and delivery mode have the same layout in both.
     let data = low & 0x7ff;
     let to = |destination: u32, logical: u32| ApicMessage { address: 0xfee0_0000 | destination << 12 | logical, data };
     let physical = |id: &u32| to(*id & 0xff, 0);
@@ -211,7 +212,7 @@ impl Backend for UserEngine {
     fn read_register(&self, caller: Caller<'_>, place: usize, msr: Msr) -> HvResult<u64> {
         let now = match msr {
             Msr::VpRuntime if caller.is_at(place) => self.common.moment_on_vp(),
-            // Only a thread itself can ask for its time.
+            // A thread can only read its own CPU time.
             Msr::VpRuntime => return Err(HvStatus::INVALID_VP_STATE),
             _ => self.common.moment(),
         };
@@ -228,7 +229,7 @@ impl Backend for UserEngine {
         let now = self.common.moment();
         let written = self.change(place, now, |state| state.write(msr, value, &self.common.partition, now));
         let actions = written.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
-        // The VP may be another one than the caller, and in the guest.
+        // The VP may not be the caller, and may be in the guest.
         interrupts(&actions).for_each(|interrupt| self.common.interrupt(place, interrupt));
         Ok(())
     }
@@ -238,7 +239,7 @@ impl Backend for UserEngine {
     fn prepare_resume(&self) {}
 
     fn resumed(&self) {
-        // Deadlines that could not be waited for while time had stopped.
+        // Delivers deadlines that passed while time was stopped.
         (0..self.vps.len()).for_each(|vp| self.expire(vp, Common::interrupt_outside));
     }
 

@@ -1,4 +1,4 @@
-//! A machine in a Rust test: the same settings, a call each.
+//! Builds machines from Rust, with one method per setting.
 
 use std::fmt;
 use std::ops::Range;
@@ -25,7 +25,7 @@ use crate::vsp::services::config::ServiceOptions;
 use crate::vsp::storage::config::DiskConfig;
 use crate::wire::size::Size;
 
-/// Builds a machine. What is not said is as on the command line, but for the console: it goes nowhere.
+/// Builds a machine. The defaults are those of the command line, except that the console is not connected.
 #[derive(Clone)]
 pub struct Builder {
     config: Config,
@@ -36,22 +36,22 @@ pub struct Builder {
     end_on_failure: bool,
 }
 
-/// Adds to the hypercalls that are answered.
+/// Adds hypercalls to those that are handled.
 pub(super) type CallSetup = Arc<dyn Fn(&mut Hypercalls, &Guest) + Send + Sync>;
 
-/// What becomes of the console.
+/// The destination of the console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ConsoleUse {
-    /// It is where the settings have it.
+    /// As in the settings.
     #[default]
     Configured,
-    /// The same, but on standard output it shares that with others.
+    /// As in the settings. On standard output, each line begins with the name of the partition.
     Labelled,
-    /// It is kept in memory.
+    /// A buffer in memory.
     Captured,
 }
 
-/// What a machine has beside its settings.
+/// The parts of a machine that are not settings.
 #[derive(Default)]
 pub(super) struct Extras {
     pub console: ConsoleUse,
@@ -87,60 +87,60 @@ impl From<Config> for Builder {
 }
 
 impl Builder {
-    /// The embedded guest image with a scratch disk of its own, one VP, 256 MiB.
+    /// Creates a builder for the embedded guest image, with a scratch disk, one VP and 256 MiB of memory.
     pub fn new() -> Self {
         Self::from(Config { console: ConsoleConfig::None, ..Config::default() })
     }
 
-    /// The partition's name.
+    /// Sets the partition's name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.config.name = name.into();
         self
     }
 
-    /// The kernel file. What it is, is found out from the file.
+    /// Sets the kernel file. Its format is detected.
     pub fn kernel(mut self, path: impl Into<PathBuf>) -> Self {
         self.config.kernel = Some(KernelSource::File(path.into()));
         self
     }
 
-    /// A kernel from elsewhere: a flat image, or one in this process's memory.
+    /// Sets a kernel that is a flat image or in this process's memory.
     pub fn kernel_source(mut self, kernel: KernelSource) -> Self {
         self.config.kernel = Some(kernel);
         self
     }
 
-    /// The initial RAM disk.
+    /// Sets the initial RAM disk.
     pub fn initrd(mut self, path: impl Into<PathBuf>) -> Self {
         self.config.initrd = Some(path.into());
         self
     }
 
-    /// The kernel's command line.
+    /// Sets the kernel's command line.
     pub fn cmdline(mut self, cmdline: impl Into<String>) -> Self {
         self.config.cmdline = cmdline.into();
         self
     }
 
-    /// Guest memory, in bytes.
+    /// Sets the size of guest memory, in bytes.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.config.memory.size = Size(bytes);
         self
     }
 
-    /// How many VPs, all in one package.
+    /// Sets the number of VPs, all in one package.
     pub fn cpus(mut self, count: u32) -> Self {
         self.config.cpus.count = count;
         self
     }
 
-    /// When to end the run whatever the guest does; zero ends it at once.
+    /// Sets the time after which the run ends, whatever the guest does. Zero ends it at once.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.config.timeout = Some(time.into());
         self
     }
 
-    /// Where the console goes.
+    /// Sets the destination of the console.
     pub fn console(mut self, console: ConsoleConfig) -> Self {
         (self.config.console, self.console) = (console, ConsoleUse::Configured);
         self
@@ -152,26 +152,26 @@ impl Builder {
         self
     }
 
-    /// Has a console on standard output print whole lines, each with the partition's name before it, and so a trace on
-    /// standard error: for several machines in one process. Nothing is typed to such a console.
+    /// Makes a console on standard output, and a trace on standard error, print whole lines that begin with the partition's
+    /// name. For several machines in one process. Such a console has no input.
     pub fn label_console(mut self) -> Self {
         self.console = ConsoleUse::Labelled;
         self
     }
 
-    /// Who implements the Hyper-V interface.
+    /// Sets the implementation of the Hyper-V interface.
     pub fn engine(mut self, engine: Engine) -> Self {
         self.config.engine = engine;
         self
     }
 
-    /// What the guest is offered of Hyper-V.
+    /// Sets the Hyper-V features that the guest is offered.
     pub fn hv(mut self, hv: Hv) -> Self {
         self.config.hv = hv;
         self
     }
 
-    /// The newest version of VMBus that the guest gets.
+    /// Sets the newest version of VMBus that the guest gets.
     pub fn vmbus_max_version(mut self, version: Version) -> Self {
         self.config.vmbus_max_version = version;
         self
@@ -196,18 +196,18 @@ impl Builder {
         self
     }
 
-    /// Offers a device on VMBus: each machine that this builder starts gets one that `make` makes. See [`vsp`](crate::vmbus::vsp) for
-    /// what a device is, and [`Machine::vmbus`] for devices that come and go later.
+    /// Adds a VMBus device, which `make` creates for each machine that this builder starts. See [`vsp`](crate::vmbus::vsp) for
+    /// how to write a device, and [`Machine::vmbus`] for adding and removing devices of a running machine.
     pub fn device<V: Vsp + 'static>(mut self, make: impl Fn() -> V + Send + Sync + 'static) -> Self {
         self.devices.push(Arc::new(move || Box::new(make())));
         self
     }
 
-    /// Answers or watches hypercalls: `add` registers handlers and watchers, once for each life of a guest. See
-    /// [`hypercall`](crate::hyperv::hypercall) for how, [`Guest`] for what a handler can do to the guest, and [`Hypercalls::watch`]
-    /// for what a watcher does not see.
+    /// Handles or watches hypercalls: `add` registers handlers and watchers, once for each boot of the guest. See
+    /// [`hypercall`](crate::hyperv::hypercall) for how to write them, [`Guest`] for access to the guest, and [`Hypercalls::watch`]
+    /// for calls that a watcher does not see.
     ///
-    /// A handler that panics fails its call with HV_STATUS_OPERATION_FAILED, and the machine's [events](Machine::events) say so.
+    /// If a handler panics, its call fails with HV_STATUS_OPERATION_FAILED, and the machine's [events](Machine::events) report it.
     ///
     /// ```no_run
     /// use viridian::hyperv::hypercall::CallCode;
@@ -228,8 +228,8 @@ impl Builder {
         self
     }
 
-    /// Has a device answer I/O ports. As with [`mmio`](Self::mmio) and [`msrs`](Self::msrs), `make` makes it once for each life of a
-    /// guest; a device that panics is out of order for the rest of that life, and the machine's [events](Machine::events) say so.
+    /// Adds a device with I/O ports. As with [`mmio`](Self::mmio) and [`msrs`](Self::msrs), `make` creates it once for each boot of
+    /// the guest. A device that panics is not called again during that boot, and the machine's [events](Machine::events) report it.
     ///
     /// ```no_run
     /// use viridian::Builder;
@@ -262,8 +262,8 @@ impl Builder {
         self
     }
 
-    /// Has a device answer a range of guest physical addresses, which must lie outside of memory and of what the machine has there
-    /// itself: from 0xc0000000 to 0xfec00000, or above all memory.
+    /// Adds a device with a range of guest physical addresses. The range must not contain memory or the machine's own devices: it
+    /// must be between 0xc0000000 and 0xfec00000, or above all memory.
     pub fn mmio<D: MmioDevice + 'static>(
         mut self,
         range: Range<u64>,
@@ -273,7 +273,7 @@ impl Builder {
         self
     }
 
-    /// Has a device answer MSRs, also those that KVM would answer itself. Hyper-V's and the local APIC's are not to be had.
+    /// Adds a device with MSRs, which may be MSRs that KVM handles otherwise, but not those of Hyper-V or the local APIC.
     pub fn msrs<D: MsrDevice + 'static>(
         mut self,
         range: Range<u32>,
@@ -283,21 +283,22 @@ impl Builder {
         self
     }
 
-    /// Ends the machine with [`End::DeviceFailed`](super::End::DeviceFailed) at the first failure: a VMBus channel that is not served
-    /// any more, because its device says so or panics or because the guest broke the rules, or another device, hypercall handler
-    /// or watcher that panics. Without it, the machine goes on and its [events](Machine::events) say so.
+    /// Ends the machine with [`End::DeviceFailed`](super::End::DeviceFailed) at the first failure. A failure is a VMBus channel that
+    /// is no longer served, because its device returned an error or panicked or because the guest violated the protocol, or a
+    /// panic of another device, hypercall handler or watcher. Otherwise the machine continues, and its
+    /// [events](Machine::events) report the failure.
     pub fn end_on_failure(mut self) -> Self {
         self.end_on_failure = true;
         self
     }
 
-    /// What a guest's request for a reset does.
+    /// Sets the reaction to a reset by the guest.
     pub fn on_reset(mut self, what: OnReset) -> Self {
         self.config.on_reset = what;
         self
     }
 
-    /// The settings so far.
+    /// Returns the current settings.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -305,15 +306,15 @@ impl Builder {
     /// Starts the machine.
     ///
     /// # Errors
-    /// As [`Machine::start`].
+    /// Returns the same errors as [`Machine::start`].
     pub fn start(&self) -> Result<Machine, MachineError> {
         Machine::build(&self.config, self.extras(), Gate::new())?.watched()
     }
 
-    /// Does all that a start does but the last step: everything is opened, loaded and checked, and the guest does not run yet.
+    /// Prepares the machine: opens, loads and checks everything, so that only the guest does not run yet.
     ///
     /// # Errors
-    /// As [`Machine::start`].
+    /// Returns the same errors as [`Machine::start`].
     pub fn prepare(&self) -> Result<Prepared, MachineError> {
         let gate = Gate::new();
         gate.close();

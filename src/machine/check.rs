@@ -1,4 +1,4 @@
-//! What this host offers: the report behind `viridian check`, and the choice of an engine.
+//! The report of `viridian check` about this host, and the choice of an engine.
 
 use serde::Serialize;
 
@@ -20,10 +20,10 @@ pub(crate) fn lacking(engine: EngineKind, host: &Host) -> Vec<&'static str> {
     host.lacks(need).map(|capability| capability.name).collect()
 }
 
-/// Decides which engine runs.
+/// Selects the engine.
 ///
 /// # Errors
-/// The host cannot run the one that was asked for, or any.
+/// Returns an error if the host cannot run the requested engine, or none at all.
 pub(crate) fn choose(host: &Host, wanted: Engine) -> Result<EngineKind, MachineError> {
     let candidates: &[EngineKind] = match wanted {
         Engine::Auto => &PREFERENCE,
@@ -44,40 +44,40 @@ pub(crate) fn choose(host: &Host, wanted: Engine) -> Result<EngineKind, MachineE
     Err(MachineError::NoEngine { refusals: refusals.join("; "), remedy })
 }
 
-/// What this host's KVM offers.
+/// A report about this host's KVM.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
-    /// The host's kernel.
+    /// Version of the host's kernel.
     pub kernel: String,
-    /// Whether a machine can run here.
+    /// `true` if a machine can run here.
     pub usable: bool,
-    /// The engine that `--engine auto` takes.
+    /// The engine that `--engine auto` selects.
     pub engine: Option<EngineKind>,
-    /// Why that one; or what stands in the way, with the remedy.
+    /// The reason for the choice of the engine, or the problem and its remedy.
     pub reason: String,
-    /// The most VPs that KVM gives one machine.
+    /// Maximum number of VPs in one machine.
     pub max_vps: Option<usize>,
-    /// Each capability that Viridian asks about.
+    /// The capabilities that Viridian checks.
     pub capabilities: Vec<Finding>,
 }
 
-/// Whether KVM has one capability.
+/// The result for one capability.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
-    /// Its name in the kernel's headers.
+    /// The name in the kernel's headers.
     pub name: &'static str,
-    /// What it is for.
+    /// The purpose.
     pub purpose: &'static str,
-    /// What does not work without it.
+    /// The part of Viridian that needs it.
     pub need: Need,
-    /// Whether KVM has it.
+    /// `true` if KVM has it.
     pub present: bool,
 }
 
 impl Report {
-    /// Asks the host.
+    /// Checks the host.
     pub fn new() -> Self {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let empty =

@@ -1,4 +1,4 @@
-//! How a run ends, in words and as an exit code.
+//! The end of a run, as a value, in words, and as an exit code.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use super::events::Failure;
 use crate::hyperv::crash::CrashReport;
 use crate::wire::printable::Marked;
 
-/// How a machine's run ended.
+/// The end of a machine's run.
 ///
 /// Serialized, it is a map for programs to read. `kind` is the variant's name (`powered-off`, `exited`, `reset`, `triple-fault`,
-/// `crashed`, `timed-out`, `interrupted`, `terminated`, `device-failed`, `failed`), `exit-code` and `message` are there always, and
-/// beside them what the variant has: `value`, `vp`, `seconds`, or a `crash` with its `parameters` and `text`.
+/// `crashed`, `timed-out`, `interrupted`, `terminated`, `device-failed`, `failed`), `exit-code` and `message` are always present, and
+/// in addition the values of the variant: `value`, `vp`, `seconds`, or a `crash` with its `parameters` and `text`.
 ///
 /// ```
 /// use viridian::machine::End;
@@ -30,39 +30,39 @@ pub enum End {
     PoweredOff,
     /// The guest wrote this value to the exit port.
     Exited(u32),
-    /// The guest asked for a reset.
+    /// The guest requested a reset.
     Reset,
     /// A VP of the guest took a triple fault.
     TripleFault {
         /// The VP's index.
         vp: u32,
-        /// Where, and what the reason may be: follows a sentence. Empty if nothing is known.
+        /// A description of the location and the possible reason. It follows a sentence. Empty if nothing is known.
         place: String,
     },
     /// The guest's kernel reported a crash.
     Crashed(Box<CrashReport>),
-    /// The time that the run was given ran out.
+    /// The time limit of the run expired.
     TimedOut(Duration),
     /// The user ended it: Ctrl-C, or the console's escape.
     Interrupted,
-    /// Somebody told the process to terminate.
+    /// The process was asked to terminate (TERM).
     Terminated,
-    /// The process's terminal has gone, or somebody said so (HUP).
+    /// The process's terminal was closed, or the process received HUP.
     HungUp,
-    /// Somebody told the process to quit (QUIT).
+    /// The process was asked to quit (QUIT).
     Quit,
-    /// A device, or other code of the library's user, failed in a machine that was to
-    /// [end then](super::builder::Builder::end_on_failure).
+    /// A device, or other code of the library's user, failed, and the machine was built with
+    /// [`end_on_failure`](super::builder::Builder::end_on_failure).
     DeviceFailed(Failure),
-    /// Viridian could not go on.
+    /// Viridian could not continue.
     Failed(MachineError),
 }
 
-/// Exit codes that are no guest's: every command of the program uses them.
+/// The exit codes that a guest cannot choose. All commands of the program use them.
 pub mod code {
-    /// The highest that a guest can choose through the exit port.
+    /// The highest code that a guest can choose through the exit port.
     pub(crate) const GUEST_MAX: u8 = 99;
-    /// The guest asked for a reset.
+    /// The guest requested a reset.
     pub(crate) const RESET: u8 = 100;
     /// A triple fault.
     pub(crate) const TRIPLE_FAULT: u8 = 101;
@@ -70,7 +70,7 @@ pub mod code {
     pub(crate) const CRASH: u8 = 102;
     /// The command line, or a file that it names, is wrong.
     pub const USAGE: u8 = 2;
-    /// The time ran out.
+    /// The time limit expired.
     pub(crate) const TIMEOUT: u8 = 124;
     /// Viridian failed.
     pub const FAILED: u8 = 125;
@@ -86,7 +86,7 @@ pub mod code {
     pub(crate) const TERMINATED: u8 = 143;
 }
 
-/// The exit codes as the help and the README print them.
+/// The exit codes, as text for the help.
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0        the guest powered off, or wrote 0 to the exit port (0xf4)
@@ -104,7 +104,7 @@ Exit codes:
   143      ended by TERM";
 
 impl End {
-    /// The end of a run that this signal ends: INT, HUP, QUIT, or TERM.
+    /// Returns the end of a run that was ended by this signal: INT, HUP, QUIT or TERM.
     pub fn by_signal(signal: i32) -> Self {
         match signal {
             libc::SIGINT => Self::Interrupted,
@@ -114,7 +114,7 @@ impl End {
         }
     }
 
-    /// The exit code of the process that ran the machine.
+    /// Returns the exit code of the process that ran the machine.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::PoweredOff => 0,
@@ -133,7 +133,7 @@ impl End {
     }
 }
 
-/// An end as a program reads it: see [`End`].
+/// The serialized form of [`End`].
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Report<'a> {
@@ -213,7 +213,7 @@ impl fmt::Display for End {
             Self::Terminated => formatter.write_str("ended by a signal to terminate"),
             Self::HungUp => formatter.write_str("ended by a signal to hang up: the terminal has gone"),
             Self::Quit => formatter.write_str("ended by a signal to quit"),
-            // They may quote what a guest or an image says.
+            // These messages may quote text of a guest or an image.
             Self::DeviceFailed(failure) => Marked(&failure.to_string()).fmt(formatter),
             Self::Failed(error) => Marked(&error.to_string()).fmt(formatter),
         }

@@ -1,4 +1,4 @@
-//! What can go wrong with a machine.
+//! Errors of a machine.
 
 use std::path::PathBuf;
 
@@ -16,18 +16,18 @@ use crate::vsp::network::nics::AttachNicError;
 use crate::vsp::services::config::ServiceOptionsError;
 use crate::vsp::storage::disks::AttachDiskError;
 
-/// Why a machine cannot start, or cannot go on.
+/// The reason why a machine cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// The processors that were asked for.
+    /// The settings of the processors are invalid.
     #[error(transparent)]
     Cpus(#[from] CpusError),
-    /// This host's KVM cannot run that many.
+    /// The host's KVM cannot run so many VPs.
     #[error("--cpus {count}: this host's KVM runs at most {max} virtual processors in one machine")]
     TooManyVps {
-        /// How many were asked for.
+        /// The requested number.
         count: u32,
-        /// How many KVM can run.
+        /// The maximum of KVM.
         max: usize,
     },
     /// A VP cannot be bound to its host processor.
@@ -37,93 +37,93 @@ pub enum MachineError {
         vp: u32,
         /// The host processor's number.
         processor: usize,
-        /// The host's answer.
+        /// The error of the host.
         source: std::io::Error,
     },
-    /// Guest memory.
+    /// Guest memory cannot be allocated.
     #[error("--memory: {0}")]
     Memory(#[from] MemoryError),
-    /// Kernel, initrd or command line.
+    /// The kernel, the initrd or the command line cannot be used.
     #[error(transparent)]
     Boot(#[from] BootError),
-    /// The console.
+    /// The console cannot be opened.
     #[error("--console: {0}")]
     Console(#[from] ConsoleError),
-    /// KVM.
+    /// KVM refuses.
     #[error(transparent)]
     Host(#[from] HostError),
     /// No engine can run here.
     #[error("no Hyper-V engine can run on this host: {refusals}; {remedy}")]
     NoEngine {
-        /// What each engine lacks.
+        /// The missing capabilities of each engine.
         refusals: String,
-        /// What to do about it.
+        /// A remedy.
         remedy: &'static str,
     },
     /// The engine cannot be set up.
     #[error(transparent)]
     Engine(#[from] SetupError),
-    /// The trace has nowhere to go.
+    /// The output of the trace cannot be opened.
     #[error("--trace: cannot write {path}: {source}; {advice}")]
     Trace {
         /// The file.
         path: PathBuf,
-        /// The host's answer.
+        /// The error of the host.
         source: std::io::Error,
-        /// What to do about it.
+        /// A remedy.
         advice: &'static str,
     },
-    /// The disks that were asked for.
+    /// A disk cannot be attached.
     #[error("--disk: {0}")]
     Disk(#[from] AttachDiskError),
-    /// The network adapters that were asked for.
+    /// A network adapter cannot be attached.
     #[error("--net: {0}")]
     Network(#[from] AttachNicError),
-    /// The integration services that were asked for.
+    /// The settings of the integration services are invalid.
     #[error("--services: {0}")]
     Services(#[from] ServiceOptionsError),
     /// A device cannot be offered.
     #[error(transparent)]
     Offer(#[from] OfferError),
-    /// VMBus cannot be had.
+    /// VMBus cannot connect to the engine.
     #[error(transparent)]
     VmBus(#[from] ConnectError),
-    /// A VP cannot go on.
+    /// A VP cannot continue.
     #[error("VP {vp}: {source}{place}")]
     Vp {
         /// The VP's index.
         vp: u32,
-        /// What it was to execute, in words: follows a sentence.
+        /// A description of the code that the VP was executing. It follows a sentence.
         place: String,
-        /// Why.
+        /// The reason.
         source: VpError,
     },
-    /// The host has no thread for us.
+    /// The host cannot start a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
-    /// A file descriptor that the machine needs.
+    /// The host refuses a file descriptor that the machine needs.
     #[error("the host refuses {what}: {source}")]
     Descriptor {
-        /// What for.
+        /// The purpose of the descriptor.
         what: &'static str,
-        /// The host's answer.
+        /// The error of the host.
         source: std::io::Error,
     },
-    /// A device or hypercall of the library's user cannot be had.
+    /// A device or hypercall of the library's user cannot be added.
     #[error("{what}: {problem}")]
     Own {
-        /// Which, by where it is.
+        /// The device or hypercall, identified by its address or code.
         what: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// Viridian's own fault.
+    /// A defect in Viridian.
     #[error("a defect in Viridian: {0}; please report it")]
     Defect(String),
 }
 
 impl MachineError {
-    /// The exit code of a process that ends with this error.
+    /// Returns the exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Disk(error) if error.is_hosts() => code::FAILED,

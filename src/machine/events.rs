@@ -1,4 +1,4 @@
-//! What happens to a machine while it runs, for the program that started it.
+//! The events of a running machine, for the program that started it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
@@ -11,16 +11,16 @@ use crate::host::limited;
 use crate::host::lock::{Condvar, Mutex};
 use crate::vmbus::bus::ChannelFailure;
 
-/// Events that are kept for whoever asks later. A guest can have a device fail again and again.
+/// Maximum number of events that are kept for later readers. It is bounded because a guest can cause failures repeatedly.
 const KEPT: usize = 1024;
 
-/// What happened to a machine.
+/// An event of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A device, handler or watcher failed or panicked.
     Failed(Failure),
-    /// The guest asked for a reset and starts again.
+    /// The guest has requested a reset and starts again.
     Restarted,
     /// Something happened to a device.
     Device(DeviceEvent),
@@ -30,13 +30,13 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// A VMBus channel does not open, or is served no more until the guest opens it again.
+    /// A VMBus channel cannot be opened, or is no longer served until the guest opens it again.
     #[error(transparent)]
     Channel(#[from] ChannelFailure),
     /// Code of the library's user panicked.
     #[error("{what} panicked: {message}")]
     Panicked {
-        /// Which code: "the handler of hypercall Halve (0x7f00)", for instance.
+        /// The code that panicked, for example "the handler of hypercall Halve (0x7f00)".
         what: String,
         /// The panic's message.
         message: String,
@@ -45,12 +45,12 @@ pub enum Failure {
 
 /// The events of one machine, from its start on: see [`Machine::events`](super::Machine::events).
 ///
-/// As an iterator, it waits for each next event and finishes with the machine. Of more than 1,024 events that nobody has taken
-/// yet, the oldest are gone.
+/// As an iterator, it waits for each event, and finishes after the end of the machine. If more than 1,024 events have not been
+/// read, the oldest ones are lost.
 #[derive(Clone)]
 pub struct Events {
     log: Arc<EventLog>,
-    /// The number of the event to be given next.
+    /// The number of the next event to return.
     next: u64,
 }
 
@@ -71,7 +71,7 @@ impl Events {
         self.next = number.min(state.first + state.events.len() as u64);
     }
 
-    /// Returns `true` if the machine has ended and every event was taken.
+    /// Returns `true` if the machine has ended and every event has been returned.
     pub(crate) fn is_over(&self) -> bool {
         let state = self.log.state.lock();
         state.over && self.next >= state.first + state.events.len() as u64
@@ -132,11 +132,11 @@ impl EventLog {
     }
 }
 
-/// Takes the events of a machine.
+/// Collects the events of a machine.
 pub(super) struct Announcer {
     name: String,
     log: Arc<EventLog>,
-    /// The machine, if a failure is to end it.
+    /// The machine to end at the first failure, if this is enabled.
     ends: OnceLock<Weak<Shared>>,
 }
 
@@ -145,14 +145,14 @@ impl Announcer {
         Self { name: name.into(), log: Arc::default(), ends: OnceLock::new() }
     }
 
-    /// Has the first failure from now on end the machine.
+    /// Makes the next failure end the machine.
     pub fn end_on_failure(&self, machine: Weak<Shared>) {
         let _ = self.ends.set(machine);
     }
 
-    /// Takes a failure.
+    /// Records a failure.
     pub fn failed(&self, failure: Failure) {
-        // The bus has logged what is a channel's.
+        // The bus has already logged failures of channels.
         if let Failure::Panicked { .. } = failure {
             limited::error!(of: &self.name, "{}: {failure}", self.name);
         }
@@ -162,12 +162,12 @@ impl Announcer {
         }
     }
 
-    /// Takes a panic of the user's code.
+    /// Records a panic of the library user's code.
     pub fn panicked(&self, what: impl Into<String>, message: String) {
         self.failed(Failure::Panicked { what: what.into(), message });
     }
 
-    /// Returns where devices report their events.
+    /// Returns the outlet through which devices report their events.
     pub fn outlet(&self) -> Outlet {
         let log = self.log.clone();
         Outlet::new(move |event| log.push(Event::Device(event)))
@@ -177,7 +177,7 @@ impl Announcer {
         self.log.push(Event::Restarted);
     }
 
-    /// The machine is gone.
+    /// Records that the machine has ended.
     pub fn over(&self) {
         self.log.state.lock().over = true;
         self.log.changed.notify_all();

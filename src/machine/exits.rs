@@ -1,4 +1,4 @@
-//! How often a machine's VPs left the guest for Viridian, and why.
+//! Counts the exits of a machine's VPs to Viridian, by reason.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,9 +9,9 @@ use crate::kvm::vp::Exit;
 
 macro_rules! exits {
     ($($(#[$doc:meta])* $field:ident),* $(,)?) => {
-        /// How often the VPs of a machine have left the guest for Viridian, by reason: of all VPs, and of all lives of the guest.
+        /// Numbers of exits to Viridian by reason, of all VPs of a machine and all boots of the guest.
         ///
-        /// What KVM answers itself, doorbells and the timers of the local APICs for instance, is not in it.
+        /// Exits that KVM handles itself, such as doorbells and the timers of the local APICs, are not included.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
         #[serde(rename_all = "kebab-case")]
         pub struct Exits {
@@ -19,7 +19,7 @@ macro_rules! exits {
         }
 
         impl Exits {
-            /// All exits together.
+            /// Returns the total number of exits.
             pub fn total(&self) -> u64 {
                 [$(self.$field),*].iter().sum()
             }
@@ -41,15 +41,15 @@ macro_rules! exits {
 }
 
 exits! {
-    /// Hypercalls through our hypercall page.
+    /// Hypercalls through the hypercall page.
     hypercalls,
-    /// Doorbells that rang for a connection which no eventfd stands behind.
+    /// Signals for connections without an eventfd.
     doorbells,
     /// Reads of I/O ports; a string instruction that fits into one exit counts once.
     port_reads,
     /// Writes to other I/O ports.
     port_writes,
-    /// Reads of guest physical addresses where no memory is.
+    /// Reads of guest physical addresses without memory.
     mmio_reads,
     /// Writes to such addresses.
     mmio_writes,
@@ -59,7 +59,7 @@ exits! {
     msr_writes,
     /// Ends of level-triggered interrupts.
     ends_of_interrupt,
-    /// Returns that Viridian itself asked for: pauses, interrupts that wait, single steps.
+    /// Exits that Viridian requested: for pauses, waiting interrupts, and single-stepping.
     own,
     /// Triple faults.
     triple_faults,
@@ -81,12 +81,12 @@ impl Counters {
             Exit::InterruptWindow | Exit::Stepped | Exit::Kicked => &self.own,
             Exit::Shutdown => &self.triple_faults,
         };
-        // One thread writes: no locked instruction is needed.
+        // Only one thread writes, so no locked instruction is needed.
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
-/// Adds the exits of all VPs up.
+/// Returns the sum of the exits of all VPs.
 pub(super) fn sum(counters: &[Counters]) -> Exits {
     let mut exits = Exits::default();
     counters.iter().for_each(|counters| counters.add_to(&mut exits));

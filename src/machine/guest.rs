@@ -1,4 +1,4 @@
-//! The guest of a running machine, as the program that started it reaches it: memory, registers, interrupts.
+//! Access to the guest of a running machine: memory, registers, interrupts.
 //!
 //! ```no_run
 //! use viridian::{Builder, End};
@@ -34,31 +34,31 @@ use crate::kvm::routes::{Message, PINS};
 use crate::kvm::vp::Vp;
 use crate::platform::PowerButton;
 
-/// Where interrupt messages are sent to (Intel SDM volume 3, "Message Address Register Format").
+/// The addresses of interrupt messages (Intel SDM volume 3, "Message Address Register Format").
 const MESSAGES: std::ops::Range<u64> = 0xfee0_0000..0xfef0_0000;
 /// The data of a message whose delivery mode is NMI.
 const NMI: u32 = 4 << 8;
 
-/// Why a guest cannot be reached in this way.
+/// The reason why an access to a guest failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// The machine has ended, or the guest is just being started again.
     #[error("the machine has no guest: it has ended, or is just starting again")]
     NoGuest,
-    /// The range is not all memory.
+    /// A part of the range is not memory.
     #[error("{length} bytes from {address:#x} on are not all in the guest's memory")]
     Memory {
         /// The first guest physical address.
         address: u64,
-        /// How many bytes were asked for.
+        /// Length of the range, in bytes.
         length: usize,
     },
     /// There is no such VP.
     #[error("there is no VP {vp}: the machine has {count}, counted from 0")]
     NoVp {
-        /// The index asked for.
+        /// The requested index.
         vp: u32,
-        /// How many there are.
+        /// The number of VPs.
         count: usize,
     },
     /// The VP is running.
@@ -70,7 +70,7 @@ pub enum AccessError {
     /// There is no such interrupt line.
     #[error("there is no interrupt line {0}: they are 0 to 23")]
     Line(u32),
-    /// No local APIC takes messages at the address.
+    /// The address is not one for interrupt messages.
     #[error("{0:#x} is no address for interrupt messages: those are from 0xfee00000 to 0xfeefffff")]
     MessageAddress(u64),
     /// KVM refuses.
@@ -79,10 +79,10 @@ pub enum AccessError {
 }
 
 /// A handle on the guest of a machine: see [`Machine::guest`](super::Machine::guest). It may be cloned, kept by devices and
-/// handlers, and used from any thread; after the machine's end it reaches nothing.
+/// handlers, and used from any thread. After the end of the machine, all accesses fail.
 ///
-/// Registers are a VP's own while it runs. They can be reached while the machine is [paused](super::Machine::pause), and on a VP's
-/// own thread: in the hypercall handlers, and the port, MMIO and MSR devices, that are called for it.
+/// The registers of a VP are accessible while the machine is [paused](super::Machine::pause), and on the VP's own thread: in
+/// hypercall handlers and in port, MMIO and MSR devices that are called for the VP.
 #[derive(Clone)]
 pub struct Guest(Weak<Shared>);
 
@@ -94,15 +94,15 @@ impl Guest {
     /// Returns the number of VPs.
     ///
     /// # Errors
-    /// There is no guest.
+    /// Returns an error if there is no guest.
     pub fn vp_count(&self) -> Result<u32, AccessError> {
         self.with(|_, life| Ok(life.seats.len() as u32))
     }
 
-    /// Fills `buffer` with the guest's memory from the guest physical `address` on.
+    /// Reads guest memory from the guest physical `address` until `buffer` is full.
     ///
     /// # Errors
-    /// There is no guest, or the range is not all memory; then nothing is read.
+    /// Returns an error, and reads nothing, if there is no guest or a part of the range is not memory.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
         self.with(|_, life| {
             life.check(address, buffer.len())?;
@@ -111,10 +111,10 @@ impl Guest {
         })
     }
 
-    /// Writes `bytes` to the guest's memory from the guest physical `address` on.
+    /// Writes `bytes` to guest memory at the guest physical `address`.
     ///
     /// # Errors
-    /// There is no guest, or the range is not all memory; then nothing is written.
+    /// Returns an error, and writes nothing, if there is no guest or a part of the range is not memory.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), AccessError> {
         self.with(|_, life| {
             life.check(address, bytes.len())?;
@@ -126,7 +126,7 @@ impl Guest {
     /// Raises and lowers an interrupt line of the IOAPIC (and, with `--irqchip pc`, of the PICs).
     ///
     /// # Errors
-    /// There is no guest or no such line, or KVM refuses.
+    /// Returns an error if there is no guest or no such line, or if KVM refuses.
     pub fn pulse_line(&self, line: u32) -> Result<(), AccessError> {
         if line >= PINS {
             return Err(AccessError::Line(line));
@@ -137,7 +137,8 @@ impl Guest {
     /// Sends an interrupt message to the local APICs, as a device does with MSI.
     ///
     /// # Errors
-    /// There is no guest, messages have other addresses, or KVM refuses: no processor has the destination, for instance.
+    /// Returns an error if there is no guest, if the address is not one for messages, or if KVM refuses, for example because no
+    /// processor has the destination.
     pub fn send_message(&self, address: u64, data: u32) -> Result<(), AccessError> {
         if !MESSAGES.contains(&address) {
             return Err(AccessError::MessageAddress(address));
@@ -148,7 +149,7 @@ impl Guest {
     /// Sends a VP a non-maskable interrupt.
     ///
     /// # Errors
-    /// There is no guest or no such VP, or KVM refuses.
+    /// Returns an error if there is no guest or no such VP, or if KVM refuses.
     pub fn send_nmi(&self, vp: u32) -> Result<(), AccessError> {
         self.with(|_, life| {
             let apic_id = life.seat(vp)?.apic_id;
@@ -157,11 +158,11 @@ impl Guest {
         })
     }
 
-    /// Returns the general registers of a VP. In a handler they are those with which the VP left the guest: RIP is at the
-    /// instruction or behind it.
+    /// Returns the general registers of a VP. In a handler, these are the registers at the exit: RIP is at or after the
+    /// instruction that caused it.
     ///
     /// # Errors
-    /// There is no guest or no such VP, or the VP is not where its registers can be reached: see [`Guest`].
+    /// Returns an error if there is no guest or no such VP, or if the registers are not accessible now: see [`Guest`].
     pub fn registers(&self, vp: u32) -> Result<kvm_regs, AccessError> {
         self.with(|shared, life| {
             let seat = life.seat(vp)?;
@@ -177,12 +178,12 @@ impl Guest {
 
     /// Sets the general registers of a VP.
     ///
-    /// In a handler, the registers that differ from what [`registers`](Self::registers) gave are set once the instruction is
-    /// complete: RAX then holds what was set, not what the hypercall or the device returned. Those that do not differ stay as the
-    /// instruction left them.
+    /// In a handler, registers that differ from the values of [`registers`](Self::registers) are set when the instruction is
+    /// complete. RAX then has the value that was set, not the result of the hypercall or device. The other registers keep the
+    /// values that the instruction gave them.
     ///
     /// # Errors
-    /// As [`registers`](Self::registers).
+    /// Returns the same errors as [`registers`](Self::registers).
     pub fn set_registers(&self, vp: u32, registers: &kvm_regs) -> Result<(), AccessError> {
         self.with(|shared, life| {
             let seat = life.seat(vp)?;
@@ -203,7 +204,7 @@ impl Guest {
     /// Returns the segment, table and control registers of a VP.
     ///
     /// # Errors
-    /// As [`registers`](Self::registers).
+    /// Returns the same errors as [`registers`](Self::registers).
     pub fn system_registers(&self, vp: u32) -> Result<kvm_sregs, AccessError> {
         self.with(|shared, life| {
             let seat = life.seat(vp)?;
@@ -214,7 +215,8 @@ impl Guest {
         })
     }
 
-    /// Ends the machine: a device or handler has seen what it waited for. The first end counts, and the call does not wait.
+    /// Ends the machine, for example when a device or handler has seen the result of a test. If several ends are requested, the
+    /// first one counts. Does not wait.
     ///
     /// ```no_run
     /// use viridian::hyperv::hypercall::CallCode;
@@ -235,7 +237,7 @@ impl Guest {
         }
     }
 
-    /// Does something with the guest's present life, which does not end meanwhile.
+    /// Calls `access` with the guest's current life, which does not end during the call.
     fn with<T>(&self, access: impl FnOnce(&Shared, &Life) -> Result<T, AccessError>) -> Result<T, AccessError> {
         let shared = self.0.upgrade().ok_or(AccessError::NoGuest)?;
         let life = shared.life.read();
@@ -260,12 +262,12 @@ impl Machine {
 }
 
 impl Shared {
-    /// From now on this is what is to be reached. Waits until nobody reaches for what was before.
+    /// Sets the life to access. Waits until no access to the previous one is in progress.
     pub(super) fn set_life(&self, life: Option<Arc<Life>>) {
         *self.life.write() = life;
     }
 
-    /// Calls `access` while every VP stands still, `vp` between two instructions.
+    /// Calls `access` while every VP is paused, and `vp` is between two instructions.
     fn while_paused<T>(
         &self,
         vp: u32,
@@ -280,7 +282,7 @@ impl Shared {
     }
 }
 
-/// One life of a guest, as far as [`Guest`] reaches it.
+/// The parts of one life of a guest that [`Guest`] accesses.
 pub(super) struct Life {
     partition: Arc<Vm>,
     interrupts: Interrupts,
@@ -288,14 +290,14 @@ pub(super) struct Life {
     pub seats: Vec<Seat>,
 }
 
-/// What others know of a VP that runs on its own thread.
+/// The state of a VP that other threads can access.
 pub(super) struct Seat {
     apic_id: u32,
     registers: VpRegisters,
     thread: OnceLock<ThreadId>,
-    /// The VP is parked between two instructions, and its registers are with KVM.
+    /// `true` while the VP is parked between two instructions and KVM has its registers.
     settled: AtomicBool,
-    /// `staged` is there.
+    /// `true` if `staged` has values.
     changed: AtomicBool,
     staged: Mutex<Option<Staged>>,
 }
@@ -341,22 +343,22 @@ impl Life {
 }
 
 impl Seat {
-    /// The calling thread is the VP's from now on.
+    /// Records that the calling thread is the VP's.
     pub fn take(&self) {
         let _ = self.thread.set(thread::current().id());
     }
 
-    /// The VP is parked, or no longer.
+    /// Records whether the VP is parked between two instructions.
     pub fn settle(&self, settled: bool) {
         self.settled.store(settled, Ordering::SeqCst);
     }
 
-    /// Returns `true` if a handler has set registers that [`apply`](Self::apply) is to put into the VP: one load.
+    /// Returns `true` if a handler has set registers that [`apply`](Self::apply) must set. This is one load.
     pub fn has_changes(&self) -> bool {
         self.changed.load(Ordering::Relaxed)
     }
 
-    /// Puts the registers that a handler has set into the VP, on the VP's thread and between two instructions.
+    /// Sets the registers that a handler has staged. Called on the VP's thread, between two instructions.
     pub fn apply(&self, vp: &Vp) -> Result<(), HostError> {
         self.changed.store(false, Ordering::Relaxed);
         let Some(Staged { before, after }) = self.staged().take() else { return Ok(()) };

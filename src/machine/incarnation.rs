@@ -1,4 +1,4 @@
-//! One life of a guest, from the kernel file to power-off or reset.
+//! One life (boot) of a guest, from loading the kernel to power-off or reset.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -31,23 +31,23 @@ use crate::platform::mmio::MmioBus;
 use crate::platform::msrs::MsrBus;
 use crate::platform::{Platform, PowerEvent, Wiring, ports};
 
-/// Turns that a VP may take to complete an access before it pauses: a string instruction may have many parts, and a guest
-/// chooses how many.
+/// Maximum number of entries for completing an access before a VP pauses. It is bounded because a guest chooses the number of
+/// parts of a string instruction.
 const MAX_SETTLING: u32 = 16;
 
-/// What the VPs reach through ports and MMIO.
+/// The devices that the VPs access.
 struct Devices {
     platform: Platform,
     mmio: MmioBus,
     msrs: MsrBus,
     interrupts: Interrupts,
     life: Arc<Life>,
-    /// None where the hypervisor is hidden.
+    /// `None` with `--hv off`.
     engine: Option<Arc<dyn Engine>>,
     reporter: Reporter,
 }
 
-/// Ends what is to be reached of a life.
+/// Ends access to a life when dropped.
 struct LifeEnds<'a>(&'a Shared);
 
 impl Drop for LifeEnds<'_> {
@@ -56,7 +56,7 @@ impl Drop for LifeEnds<'_> {
     }
 }
 
-/// Ends the engine of a life.
+/// Ends the engine of a life when dropped.
 struct EngineEnds<'a>(&'a Shared);
 
 impl Drop for EngineEnds<'_> {
@@ -65,9 +65,9 @@ impl Drop for EngineEnds<'_> {
     }
 }
 
-/// Lives one life on the calling thread, which becomes VP 0's. Says `started` when the VPs are about to run.
+/// Runs one life. The calling thread becomes the thread of VP 0. Sends to `started` when the VPs are about to run.
 ///
-/// How the life ended stands in `shared`, unless this fails.
+/// Unless this fails, `shared` has the end of the life afterwards.
 pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncSender<()>) -> Result<(), MachineError> {
     let config = &shared.config;
     let topology = config.cpus.topology()?;
@@ -88,7 +88,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     };
     let partition = Vm::new(&host, memory, irqchip)?;
     let entry = load(config, &partition, topology)?;
-    // They are read again when a report wants them; a file that has none is an error of the start.
+    // Checks that the file has symbols. A report reads them again when it needs them.
     config.symbols.as_deref().map(Symbols::read).transpose()?;
     log::debug!("{}: the kernel is booted by {} at {:#x}", config.name, entry.protocol, entry.registers.rip);
     let Some(console) = shared.console.get() else {
@@ -172,14 +172,14 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     let mut mmio = MmioBus::new(reserved(config));
     interrupts.attach(&mut mmio).map_err(|error| MachineError::Defect(error.to_string()))?;
     shared.own.attach_mmio(&mut mmio, &guest, announcer)?;
-    // They leave the machine with this life.
+    // The devices leave the registry at the end of this life.
     let _joined = join(&shared.devices, platform.devices().into_iter().chain(interrupts.device()))?;
     shared.begin(engine.clone(), kind);
-    // However this life ends, its engine ends with it, and before that its devices' work.
+    // However this life ends, its devices stop first, then its engine.
     let _engine_ends = EngineEnds(shared);
     let _attachment = engine.clone().map(|engine| shared.vmbus.attach(engine)).transpose()?;
 
-    // Each VP's thread binds itself; it is tried here, too, so that a processor that cannot be had is an error of the start.
+    // Each VP's thread binds itself. Trying it here, too, makes an unavailable processor an error of the start.
     for (processor, index) in host_processors.iter().flatten().zip(0..) {
         bind(index, *processor)?;
     }
@@ -189,7 +189,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     let processor = |index: u32| host_processors.as_ref().map(|list| list[index as usize]);
     let mut vps = vps.into_iter().zip(0..);
     let first = vps.next();
-    // A pause waits until every VP's thread has come to the gate.
+    // A pause waits until every VP's thread has joined the gate.
     let hold = Arc::new(shared.gate.hold());
     drop(building);
     let mut threads = Threads { gate: &shared.gate, handles: Vec::new() };
@@ -206,7 +206,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     threads.join()
 }
 
-/// The threads of all VPs but the first. Dropped early, they are stopped.
+/// The threads of all VPs except the first. If this is dropped early, they are stopped.
 struct Threads<'a> {
     gate: &'a Gate,
     handles: Vec<JoinHandle<()>>,
@@ -232,7 +232,7 @@ impl Drop for Threads<'_> {
     }
 }
 
-/// What one VP's thread works with.
+/// The state of one VP's thread.
 struct VpThread<'a> {
     index: u32,
     vp: Vp,
@@ -248,13 +248,13 @@ impl<'a> VpThread<'a> {
         Self { index, vp, shared, devices, seat: &devices.life.seats[place], exits: &shared.exits[place] }
     }
 
-    /// Runs the VP until the life ends, through its fault or another's.
+    /// Runs the VP until the life ends.
     fn run(mut self, processor: Option<usize>, hold: Arc<Hold>) {
         let gate = &self.shared.gate;
         self.seat.take();
         let _timers = self.vp.timer_target();
         gate.enter(self.index, Box::new(self.vp.kicker()));
-        // Leaves the gate and, should this thread panic, takes the others along.
+        // Leaves the gate when this thread ends, and ends the life if the thread panics.
         let _left = Left { shared: self.shared, index: self.index };
         drop(hold);
         if let Some(engine) = &self.devices.engine {
@@ -265,7 +265,7 @@ impl<'a> VpThread<'a> {
         }
         let mut settling = 0;
         loop {
-            // Before it pauses, the VP completes what it has begun: its registers can then be reached.
+            // Before it pauses, the VP completes an access that it has begun, so that its registers are accessible.
             let is_settling = gate.is_pausing() && self.vp.is_accessing() && settling < MAX_SETTLING;
             settling = if is_settling { settling + 1 } else { 0 };
             if !gate.is_open() && !is_settling && !self.pass() {
@@ -284,7 +284,7 @@ impl<'a> VpThread<'a> {
         }
     }
 
-    /// Waits until the VP may run. False when it is to end instead.
+    /// Waits until the VP may run. Returns `false` if it must end instead.
     fn pass(&self) -> bool {
         self.seat.settle(!self.vp.is_accessing());
         let go = self.shared.gate.pass();
@@ -292,7 +292,7 @@ impl<'a> VpThread<'a> {
         go
     }
 
-    /// Tells where the VP stands, as far as that can be known.
+    /// Logs where the VP was executing, as far as that is known.
     fn tell_standing(&mut self, level: log::Level) {
         if !log::log_enabled!(level) {
             return;
@@ -310,7 +310,7 @@ impl<'a> VpThread<'a> {
         }
     }
 
-    /// One stay in the guest, and what the guest wanted.
+    /// Enters the guest once and handles the exit. Returns the end of the life if the exit causes it.
     fn turn(&mut self) -> Result<Option<End>, MachineError> {
         let Devices { platform, mmio, msrs, interrupts, engine, reporter, .. } = self.devices;
         let (index, vp) = (VpIndex(self.index), &mut self.vp);

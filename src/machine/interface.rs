@@ -1,4 +1,4 @@
-//! What each engine offers a guest on this host: the report behind `viridian hv`.
+//! The report of `viridian hv`: what each engine offers a guest on this host.
 
 use serde::Serialize;
 
@@ -14,11 +14,11 @@ use crate::kvm::host::Host;
 
 const ENGINES: [EngineKind; 2] = [EngineKind::User, EngineKind::Kernel];
 
-/// The Hyper-V interface, engine by engine.
+/// The Hyper-V interface of each engine.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Interface {
-    /// The engines, and why one cannot run.
+    /// The engines.
     pub engines: Vec<EngineReport>,
     /// Privileges, features and hints.
     pub features: Vec<Item>,
@@ -32,49 +32,49 @@ pub struct Interface {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct EngineReport {
-    /// Which.
+    /// The kind of engine.
     pub engine: EngineKind,
-    /// Why it cannot run here, if it cannot.
+    /// The reason why the engine cannot run here. `None` if it can.
     pub unavailable: Option<String>,
-    /// The CPUID leaves that it shows.
+    /// The CPUID leaves that a guest sees.
     pub leaves: Vec<LeafReport>,
 }
 
 /// One CPUID leaf.
 #[derive(Debug, Serialize)]
 pub struct LeafReport {
-    /// The value of EAX that asks for it.
+    /// The value of EAX for this leaf.
     pub function: u32,
-    /// What it is called.
+    /// Name of the leaf.
     pub name: &'static str,
-    /// EAX, EBX, ECX and EDX.
+    /// The values of EAX, EBX, ECX and EDX.
     pub registers: [u32; 4],
 }
 
-/// One thing that a guest may be offered.
+/// A feature, MSR or hypercall.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Item {
-    /// Its TLFS name.
+    /// The name in the TLFS.
     pub name: String,
-    /// Where it is: leaf, register and bit, an MSR's number or a call's code.
+    /// The location: leaf, register and bit, the number of the MSR, or the code of the call.
     pub place: String,
-    /// On the user engine.
+    /// The offer of the user engine.
     pub user: Offered,
-    /// On the kernel engine.
+    /// The offer of the kernel engine.
     pub kernel: Offered,
 }
 
-/// Whether an engine offers something.
+/// The offer of one engine.
 #[derive(Debug, Serialize)]
 pub struct Offered {
-    /// Whether it does.
+    /// `true` if the engine offers the item.
     pub offered: bool,
-    /// Why, or why not; or who answers.
+    /// The reason, or the part that implements the item.
     pub why: String,
 }
 
-/// What each engine offers, or that it cannot run.
+/// The offers of the engines.
 struct Offers {
     user: Result<Offer, String>,
     kernel: Result<Offer, String>,
@@ -91,7 +91,7 @@ impl Offers {
 }
 
 impl Interface {
-    /// Asks the host, for a guest with these settings.
+    /// Determines what this host offers a guest with these settings.
     pub fn new(hv: Hv, version: Version) -> Self {
         let switches = match hv {
             Hv::On(switches) => switches,
@@ -143,7 +143,7 @@ fn features(offers: &Offers) -> Vec<Item> {
     Feature::ALL.iter().map(item).collect()
 }
 
-/// What hangs on one privilege.
+/// Returns the offer of an item that depends on one privilege.
 fn with_privilege(offer: &Offer, privilege: Feature, answer: &str) -> Offered {
     match offer.verdict(privilege) {
         Verdict::Offered => Offered { offered: true, why: answer.into() },

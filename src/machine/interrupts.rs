@@ -1,4 +1,4 @@
-//! Interrupt lines: from a device to the local APICs, through KVM's controllers or our own IOAPIC.
+//! Interrupt lines from devices to the local APICs, through KVM's interrupt controllers or Viridian's IOAPIC.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::platform::ioapic::{Ioapic, LevelPin};
 use crate::platform::mmio::{MmioBus, MmioDevice, MmioError};
 use crate::platform::{InterruptLine, LevelLine, PowerEvent};
 
-/// Where the IOAPIC is, whoever emulates it.
+/// The addresses of the IOAPIC.
 pub(super) const IOAPIC_PAGE: Range<u64> = IOAPIC..IOAPIC + 0x1000;
 
 /// The interrupt lines of one partition.
 #[derive(Clone)]
 pub(super) struct Interrupts {
     partition: Arc<Vm>,
-    /// Where KVM has none.
+    /// Viridian's IOAPIC. `None` if KVM emulates it.
     ioapic: Option<Arc<Mutex<Ioapic>>>,
 }
 
@@ -30,13 +30,13 @@ impl Interrupts {
         Self { partition, ioapic }
     }
 
-    /// An edge on line `line`, each time it is called.
+    /// Returns a function that causes an edge on line `line`.
     pub fn line(&self, line: u32) -> InterruptLine {
         let interrupts = self.clone();
         Box::new(move || complain(interrupts.pulse(line)))
     }
 
-    /// The level of line `line`.
+    /// Returns a function that sets the level of line `line`.
     pub fn level_line(&self, line: u32) -> LevelLine {
         let interrupts = self.clone();
         Box::new(move |asserted| complain(interrupts.set_level(line, asserted)))
@@ -52,7 +52,7 @@ impl Interrupts {
         }
     }
 
-    /// An edge on line `line`, with KVM's answer.
+    /// Causes an edge on line `line`. Returns KVM's error.
     pub fn pulse(&self, line: u32) -> Result<(), HostError> {
         match &self.ioapic {
             None => self.partition.pulse_line(line),
@@ -63,7 +63,7 @@ impl Interrupts {
         }
     }
 
-    /// Puts the IOAPIC on the bus, where it is ours.
+    /// Attaches Viridian's IOAPIC, if there is one, to the bus.
     pub fn attach(&self, bus: &mut MmioBus) -> Result<(), MmioError> {
         match &self.ioapic {
             Some(ioapic) => {
@@ -74,12 +74,12 @@ impl Interrupts {
         }
     }
 
-    /// Returns the IOAPIC as a device of the machine, where it is ours.
+    /// Returns Viridian's IOAPIC, if there is one, as a device of the machine.
     pub fn device(&self) -> Option<Arc<dyn Device>> {
         self.ioapic.as_ref().map(|ioapic| chip::device("ioapic", ioapic))
     }
 
-    /// A processor ended a level-triggered interrupt.
+    /// Handles the end of a level-triggered interrupt.
     pub fn end_of_interrupt(&self, vector: u8) {
         let messages = self.ioapic.as_ref().map(|ioapic| ioapic.lock().end_of_interrupt(vector));
         for message in messages.into_iter().flatten() {
@@ -88,7 +88,7 @@ impl Interrupts {
     }
 }
 
-/// The IOAPIC as the VPs reach it.
+/// The IOAPIC on the MMIO bus.
 struct IoapicPage {
     ioapic: Arc<Mutex<Ioapic>>,
     partition: Arc<Vm>,
@@ -104,7 +104,7 @@ impl MmioDevice for IoapicPage {
         if let [a, b, c, d, ..] = data {
             let mut ioapic = self.ioapic.lock();
             if let Some(LevelPin { pin, message }) = ioapic.write(offset, u32::from_le_bytes([*a, *b, *c, *d])) {
-                // Before it is delivered: its end must be noticed.
+                // Before the interrupt is delivered, so that its end is noticed.
                 complain(self.partition.watch_level_pin(pin as u32, message));
                 complain(ioapic.deliver_level(pin).map_or(Ok(()), |message| self.partition.send(message)));
             }
@@ -113,7 +113,7 @@ impl MmioDevice for IoapicPage {
     }
 }
 
-/// An interrupt that KVM refuses is the guest's loss: a message to no processor, say.
+/// Logs an interrupt that KVM refuses, such as a message to a processor that does not exist. The guest loses the interrupt.
 fn complain(outcome: Result<(), HostError>) {
     if let Err(error) = outcome {
         log::debug!("an interrupt is lost: {error}");

@@ -1,14 +1,14 @@
-//! Pausing a machine: which threads stop, in which order, and how they go on.
+//! Pauses and resumes a machine.
 //!
-//! Everything that writes to guest memory stops at one [gate](crate::kvm::gate): the VPs' threads, those of open VMBus channels
-//! (after their handlers have [brought to an end or to a halt](crate::vmbus::vsp::Handler::pause) what they had begun), the
-//! engine's timers, and the thread that builds the next life of the guest. Then the guest's time stops. Control messages and signals
-//! that other threads send meanwhile wait in the bus until the machine goes on.
+//! All threads that write to guest memory stop at one [gate](crate::kvm::gate): the threads of the VPs, those of open VMBus
+//! channels (after their handlers have [completed or halted](crate::vmbus::vsp::Handler::pause) their work), the engine's timers,
+//! and the thread that builds the next boot of the guest. Then the guest's time stops, and the devices are paused. Control
+//! messages and signals that other threads send meanwhile wait in the bus until the machine resumes.
 
 use super::{Shared, State};
 use crate::kvm::gate::Kick;
 
-/// Why a machine is not paused.
+/// The reason why a machine was not paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PauseError {
     /// The caller is a thread of the machine: a handler of a hypercall, a port or a VMBus channel.
@@ -47,7 +47,7 @@ impl Shared {
         let resumes = {
             let mut state = self.state();
             state.paused = true;
-            // Under the lock, as the resume is: one that comes from now on ends this pause.
+            // Read under the lock, which a resume takes, too. Any resume from now on ends this pause.
             self.gate.resumes()
         };
         let is_complete = self.gate.pause_since(resumes);
@@ -61,7 +61,7 @@ impl Shared {
         state.stop_time();
         drop(state);
         self.devices.pause();
-        // A resume that came meanwhile may have found devices that were not paused yet.
+        // A resume during the call may have found devices that were not paused yet.
         if self.state().paused {
             return Ok(());
         }
@@ -73,14 +73,14 @@ impl Shared {
         let mut state = self.state();
         state.paused = false;
         state.restart_time();
-        // Under the lock: a pause that comes now is not undone.
+        // Under the lock, so that this does not undo a later pause.
         self.gate.resume();
         drop(state);
         self.devices.resume();
     }
 }
 
-/// A thread that looks at the gate by itself.
+/// For a thread that checks the gate regularly and need not be woken.
 pub(super) struct NeverAsleep;
 
 impl Kick for NeverAsleep {

@@ -1,6 +1,6 @@
 //! A machine that is ready to run.
 //!
-//! Whoever starts several machines prepares all of them first: what is wrong with one is known before any guest has run.
+//! To start several machines, prepare all of them first. Problems of one machine are then found before any guest runs.
 //!
 //! ```no_run
 //! use viridian::{Builder, Machine};
@@ -13,9 +13,9 @@
 
 use super::{Machine, MachineError};
 
-/// A machine that has all that it needs, and whose guest has not run yet: see [`Builder::prepare`](super::builder::Builder::prepare).
+/// A machine with everything opened and loaded, whose guest has not run yet: see [`Builder::prepare`](super::builder::Builder::prepare).
 ///
-/// Dropping it gives everything back.
+/// Dropping it releases everything.
 #[must_use = "the guest runs once it is started"]
 pub struct Prepared {
     machine: Machine,
@@ -27,10 +27,10 @@ impl Prepared {
         Self { machine }
     }
 
-    /// Lets the guest run. Its time, if it was given one, starts now.
+    /// Starts the guest. Its time limit, if there is one, counts from now.
     ///
     /// # Errors
-    /// The host has no thread to watch its time.
+    /// Returns an error if the host cannot start a thread for the time limit.
     pub fn start(self) -> Result<Machine, MachineError> {
         let machine = self.machine.watched()?;
         machine.resume();

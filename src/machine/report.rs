@@ -1,7 +1,6 @@
-//! Where a VP was, in words, for somebody who wonders why its guest does not go on.
+//! Describes where a VP was executing, to find out why a guest hangs or crashed.
 //!
-//! Everything that is read here is the guest's: registers, page tables, the stack. Each report reads a bounded
-//! amount of it.
+//! The data comes from the guest: registers, page tables, the stack. Each report reads a bounded amount of it.
 
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -17,17 +16,17 @@ use crate::kvm::vp::Vp;
 use crate::kvm::{Mode, Whereabouts};
 use crate::memory::{GuestMemory, PAGE_SIZE};
 
-/// The longest instruction.
+/// Maximum length of an instruction, in bytes.
 const MAX_INSTRUCTION: usize = 15;
-/// A gate of the interrupt descriptor table in 64-bit mode, and in the other modes with protection.
+/// Length of a gate of the interrupt descriptor table in 64-bit mode, and in the other protected modes.
 const LONG_GATE: u32 = 16;
 const GATE: u32 = 8;
-/// Its entry for double faults.
+/// Index of the entry for double faults.
 const DOUBLE_FAULT: u32 = 8;
-/// Where a 64-bit SYSCALL goes, and what Linux calls that.
+/// The MSR with the target of a 64-bit SYSCALL, and the name of that target in Linux.
 const IA32_LSTAR: u32 = 0xc000_0082;
 const LINUX_SYSCALL: &str = "entry_SYSCALL_64";
-/// Linux moves itself by multiples of this, and by less than 1 GiB (KASLR).
+/// KASLR moves Linux by a multiple of this, less than 1 GiB.
 const SLIDE_UNIT: u64 = 2 << 20;
 const MAX_SLIDE: u64 = 1 << 30;
 
@@ -38,18 +37,18 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter that has not read any symbols.
+    /// Creates a reporter, which has not read any symbols yet.
     pub fn new(memory: GuestMemory) -> Self {
         Self { memory, symbols: OnceLock::new() }
     }
 
-    /// The name of the code where the VP is.
+    /// Returns the name of the code that the VP executes.
     pub fn name(&self, config: &Config, vp: &Vp) -> Option<Place> {
         let place = vp.whereabouts().ok()?;
         self.symbols(config, vp).name(place.instruction)
     }
 
-    /// Who called the code where the VP is: follows a sentence, or is empty.
+    /// Describes the callers of the code that the VP executes. The text follows a sentence, or is empty.
     pub fn callers(&self, config: &Config, vp: &Vp) -> String {
         let Ok(place) = vp.whereabouts() else { return String::new() };
         let Some(width) = place.mode.word() else { return String::new() };
@@ -58,7 +57,7 @@ impl Reporter {
         Stack::walk(self.symbols(config, vp), registers, &self.view(vp)).to_string()
     }
 
-    /// Where a VP took a triple fault, and what the reason may be.
+    /// Describes where a VP took a triple fault, and the possible reason.
     pub fn triple_fault(&self, config: &Config, vp: &Vp) -> String {
         let Ok(place) = vp.whereabouts() else { return String::new() };
         if place.is_reset {
@@ -76,7 +75,7 @@ impl Reporter {
         text
     }
 
-    /// AMD's processors leave nothing of a VP that took a triple fault, and KVM resets it.
+    /// Describes a VP that KVM has reset after a triple fault, as it does on AMD's processors, which keep no state of the VP.
     fn before_reset(&self, config: &Config, vp: &Vp) -> String {
         const RESET: &str = "this host's KVM resets a processor then and does not tell where it was";
         match vp.last_instruction() {
@@ -87,7 +86,7 @@ impl Reporter {
         }
     }
 
-    /// Why the VP could not handle an exception, if that can be seen.
+    /// Returns the reason why the VP could not handle an exception, if it can be determined.
     fn reason(&self, vp: &Vp, place: &Whereabouts) -> Option<String> {
         let view = self.view(vp);
         let is_mapped = |address: u64| view.read(address, &mut [0]);
@@ -111,7 +110,7 @@ impl Reporter {
         if !is_mapped(table.wrapping_add(u64::from(gate * DOUBLE_FAULT))) {
             return Some(format!("its interrupt descriptor table (IDT) at {table:#x} is not mapped"));
         }
-        // In 64-bit mode the entry may name another stack.
+        // In 64-bit mode, the entry may select another stack.
         if !is_mapped(place.stack.wrapping_sub(8)) {
             return Some(format!("its stack at {:#x} is not mapped", place.stack));
         }
@@ -121,7 +120,7 @@ impl Reporter {
             .then(|| format!("its interrupt descriptor table (IDT) at {table:#x} has no entry for the double fault"))
     }
 
-    /// What was to be executed where a VP cannot go on: follows a sentence.
+    /// Describes the instruction at which a VP cannot continue. The text follows a sentence.
     pub fn instruction(&self, config: &Config, vp: &Vp) -> String {
         let Ok(place) = vp.whereabouts() else { return String::new() };
         let name = self.symbols(config, vp).name(place.instruction);
@@ -151,7 +150,7 @@ impl Reporter {
         VpView { memory: &self.memory, vp }
     }
 
-    /// Reads the symbols for the first report that wants them.
+    /// Returns the symbols, which are read for the first report that needs them.
     fn symbols(&self, config: &Config, vp: &Vp) -> &Symbols {
         self.symbols.get_or_init(|| {
             let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
@@ -172,14 +171,14 @@ impl Reporter {
     }
 }
 
-/// How far Linux has moved itself, which its entry for system calls tells.
+/// Returns the offset by which KASLR has moved Linux, computed from its entry for system calls.
 fn slide(symbols: &Symbols, vp: &Vp) -> Option<u64> {
     let (here, in_file) = (vp.read_msr(IA32_LSTAR)?, symbols.address_of(LINUX_SYSCALL)?);
     let slide = here.wrapping_sub(in_file);
     (slide < MAX_SLIDE && slide.is_multiple_of(SLIDE_UNIT)).then_some(slide)
 }
 
-/// Guest memory as a VP's page tables have it.
+/// Guest memory by the linear addresses of a VP.
 struct VpView<'a> {
     memory: &'a GuestMemory,
     vp: &'a Vp,

@@ -1,4 +1,4 @@
-//! Where a machine's traces go.
+//! Creates the writer of a machine's traces.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use crate::engine::{TraceFormat, TraceKind, Tracer};
 use crate::host::records::{self, Records};
 use crate::vmbus;
 
-/// Whoever writes the trace that is asked for, if one is. Where several partitions `share` standard error, each line names its own.
+/// Creates the writer of the trace, if tracing is enabled. If several partitions `share` standard error, each line there begins
+/// with the partition's name.
 pub(super) fn tracer(config: &Config, share: bool) -> Result<Option<Arc<Tracer>>, MachineError> {
     let Some(trace) = &config.trace else { return Ok(None) };
     let records = match &trace.file {
@@ -28,7 +29,7 @@ pub(super) fn tracer(config: &Config, share: bool) -> Result<Option<Arc<Tracer>>
     Ok(Some(Arc::new(Tracer::new(trace.kinds.clone(), config.trace_format, records, &config.name, shared))))
 }
 
-/// Returns the tracer of a part of the machine, if its events are to be traced.
+/// Returns the tracer for events of this kind, if they are traced.
 pub(super) fn lines(tracer: Option<&Arc<Tracer>>, kind: TraceKind) -> Option<vmbus::trace::Tracer> {
     let tracer = tracer.filter(|tracer| tracer.traces(kind))?.clone();
     Some(vmbus::trace::Tracer::new(move |line| tracer.line(kind, line)))

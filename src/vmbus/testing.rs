@@ -32,7 +32,7 @@ impl GuestBus {
         self.connection.receive(ConnectionId::MESSAGES_5, bytes)
     }
 
-    /// Offers a channel, and requests it as a guest.
+    /// Offers a channel, and requests the offers as a guest.
     pub fn offer(&mut self, offer: Offer) -> ChannelId {
         let channel = self.connection.offer(offer).expect("an offer");
         self.post(&message(MessageType::REQUESTOFFERS, &[0_u8; 0]));
@@ -54,7 +54,7 @@ impl GuestBus {
         }
     }
 
-    /// Opens a channel as a guest, on rings with this many pages each, and returns what the device needs.
+    /// Opens a channel as a guest, with two rings of `ring_pages` pages each. Returns the [`Opening`], which the device needs.
     pub fn open(&mut self, channel: ChannelId, ring_gpadl: GpadlId, ring_pages: u32) -> Opening {
         let request = OpenChannel {
             channel,

@@ -1,12 +1,11 @@
-//! qcow2 images with backing files, by the crate imago.
+//! qcow2 images with backing files, on the crate imago.
 //!
-//! What an image says of itself is checked first, all along the backing chain, so that a guest does not start on a
-//! chain that is broken, goes round, was cut short, or leads to files that the user did not mean. Only files that were
-//! found so are ever opened.
+//! All images of a backing chain are checked before imago opens them, so that a guest does not start with a chain that is
+//! damaged, truncated or cyclic, or that contains files that the user did not intend. imago opens no other files.
 //!
-//! - `header`: the first cluster.
-//! - `check`: tables and refcounts.
-//! - `guard`: what is left is an error of that disk, and never the end of the process.
+//! - `header`: reads and checks the header.
+//! - `check`: checks tables and refcounts.
+//! - `guard`: turns problems that are found later into errors of the disk, so that they do not end the process.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,18 +29,18 @@ mod header;
 use guard::{Guard, Guarded};
 use header::{Backing, Header};
 
-/// How many backing files an image may stand on.
+/// Maximum number of backing files in a chain.
 const MAX_CHAIN: usize = 32;
-/// How many bytes of tables imago may keep in memory for a chain.
+/// Maximum memory for the tables of a chain, in bytes.
 const MAX_TABLES: u64 = 1 << 30;
-/// How many L2 tables of an image imago keeps in memory.
+/// Number of L2 tables of an image that imago keeps in memory.
 const CACHED_L2_TABLES: u64 = 128;
-/// How much is zeroed at a time where there is no better way.
+/// Number of bytes that are zeroed at a time by writing zeros.
 const ZEROS: u64 = CHUNK as u64;
 
 type Access = FormatAccess<Guarded>;
 
-/// Whether the file says that it is a qcow2 image.
+/// Returns `true` if the file starts with the magic number of qcow2.
 pub(super) fn has_magic(opened: &Opened) -> Result<bool, DiskError> {
     let mut head = [0; magic::QCOW2.len()];
     let read = opened.read(0, &mut head).map_err(|source| DiskError::Host { path: opened.path.clone(), source })?;
@@ -50,7 +49,7 @@ pub(super) fn has_magic(opened: &Opened) -> Result<bool, DiskError> {
 
 /// A qcow2 image.
 pub(super) struct Qcow2Disk {
-    /// Written while clusters are given back, read for all else. None once the disk is dropped.
+    /// Locked for writing while clusters are released, for reading otherwise. `None` once the disk is dropped.
     access: RwLock<Option<Access>>,
     guard: Guard,
     version: u32,
@@ -59,14 +58,14 @@ pub(super) struct Qcow2Disk {
     discard: Discard,
 }
 
-/// How clusters are given back.
+/// How clusters are released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Discard {
-    /// They stay.
+    /// They are not released.
     No,
-    /// As clusters that read as zeros: version 3 has them.
+    /// They become zero clusters, which exist in version 3.
     ToZero,
-    /// As clusters that are not there, where nothing below the image would show.
+    /// They become unallocated. Only without a backing file, whose content would become visible.
     ToNothing,
 }
 
@@ -78,7 +77,7 @@ pub(super) fn open_disk(opened: Opened, options: &ImageOptions) -> Result<Box<dy
     Ok(Box::new(open(opened, options.discard, options.backing)?))
 }
 
-/// Opens an image and all that it stands on.
+/// Opens an image and its backing files.
 pub(super) fn open(opened: Opened, discard: bool, backing: BackingFiles) -> Result<Qcow2Disk, DiskError> {
     let write = opened.write;
     let mut chain = Chain { above: Vec::new(), folder: folder_of(&opened.path, backing)?, tables: 0 };
@@ -94,13 +93,13 @@ pub(super) fn open(opened: Opened, discard: bool, backing: BackingFiles) -> Resu
     Ok(Qcow2Disk { access: RwLock::new(Some(access)), guard, version, cluster, write, discard })
 }
 
-/// What is known of a chain on the way down.
+/// The state of opening a chain, from the top image down.
 struct Chain {
-    /// Device and inode of the images that were opened.
+    /// Device and inode of each image opened so far.
     above: Vec<(u64, u64)>,
-    /// Where backing files must lie, if not anywhere.
+    /// The folder that must contain all backing files. `None` if they may be anywhere.
     folder: Option<PathBuf>,
-    /// How many bytes of tables imago may keep in memory.
+    /// Memory for the tables of the images so far, in bytes.
     tables: u64,
 }
 
@@ -142,7 +141,7 @@ fn open_backing(image: &Path, backing: &Backing, chain: &mut Chain, guard: &Guar
     let path = chain.allow(image, path)?;
     let fails =
         |source| DiskError::Backing { image: image.to_owned(), backing: path.clone(), source: Box::new(source) };
-    // Before it is opened: an image above it is locked by us.
+    // Checked before it is opened, because this process has locked the images above it.
     if let Ok(metadata) = std::fs::metadata(&path) {
         use std::os::unix::fs::MetadataExt;
         if chain.above.contains(&(metadata.dev(), metadata.ino())) {
@@ -163,7 +162,7 @@ fn open_backing(image: &Path, backing: &Backing, chain: &mut Chain, guard: &Guar
         opened.refuse_foreign().map_err(fails)?;
     }
     if is_qcow2 {
-        // What is wrong further down is told as it is: the chain names itself.
+        // Errors further down the chain need no context: they name their image.
         let header = Header::read(&opened)?;
         return open_layer(opened, header, chain, guard);
     }
@@ -176,9 +175,10 @@ fn open_backing(image: &Path, backing: &Backing, chain: &mut Chain, guard: &Guar
 }
 
 impl Chain {
-    /// Refuses a backing file that could be any file of the host's: who made the image may not be who runs it.
+    /// Returns the path under which to open a backing file, with symbolic links resolved if the folder matters.
     ///
-    /// Returns the path to open, without links in it where it matters.
+    /// # Errors
+    /// Returns an error if the file is outside of the permitted folder: the image may come from an untrusted source.
     fn allow(&self, image: &Path, path: PathBuf) -> Result<PathBuf, DiskError> {
         use std::os::unix::fs::FileTypeExt;
         let Some(folder) = &self.folder else { return Ok(path) };
@@ -190,7 +190,7 @@ impl Chain {
         };
         let real = match std::fs::canonicalize(&path) {
             Ok(real) => real,
-            // It is not there, or cannot be looked at. Where it would be is all that may be told.
+            // The file does not exist or is inaccessible. The error may only depend on where it would be.
             Err(_) => {
                 let inside = path.parent().and_then(|parent| std::fs::canonicalize(parent).ok());
                 return match inside.filter(|inside| inside.starts_with(folder)) {
@@ -210,26 +210,26 @@ impl Chain {
 }
 
 impl Qcow2Disk {
-    /// Has imago do something.
+    /// Calls imago. Several threads may do so at once.
     fn with<R>(&self, call: impl FnOnce(&Access) -> io::Result<R>) -> io::Result<R> {
         let access = self.access.read();
         let access = access.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         self.guard.run(|| call(access))
     }
 
-    /// Has imago do something that breaks the mappings which others may be using.
+    /// Calls imago while no other thread does, for operations that invalidate the mappings of others.
     fn alone<R>(&self, call: impl FnOnce(&mut Access) -> io::Result<R>) -> io::Result<R> {
         let mut access = self.access.write();
         let access = access.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         self.guard.run(|| call(access))
     }
 
-    /// Makes a part of the disk read as zeros, of which nothing is zero yet.
+    /// Makes a part of the disk read as zeros that does not yet.
     fn zero_part(&self, offset: u64, length: u64, deallocate: bool) -> io::Result<()> {
         match self.discard {
             Discard::ToZero if deallocate => self.alone(|access| access.discard_to_zero(offset, length)),
             Discard::ToNothing if deallocate => {
-                // Whole clusters alone can go. The last one of the disk may be cut off.
+                // Only whole clusters can be released. The last cluster of the disk may be incomplete.
                 let start = offset.next_multiple_of(self.cluster);
                 let end = offset + length;
                 let end = if end == self.size()? { end } else { end - end % self.cluster };
@@ -240,7 +240,7 @@ impl Qcow2Disk {
                 self.write_zeros(offset, start - offset)?;
                 self.write_zeros(end, offset + length - end)
             }
-            // Version 2 has no other zeros than data.
+            // Version 2 has no zero clusters.
             _ if self.version == 2 => self.write_zeros(offset, length),
             _ => self.with(|access| access.write_zeroes(offset, length)),
         }
@@ -288,7 +288,7 @@ impl Disk for Qcow2Disk {
             return Ok(());
         }
         self.with(|access| {
-            // The tables first, which imago caches; then everything to the disk.
+            // Writes the tables that imago caches, then makes everything durable.
             access.flush()?;
             access.sync()
         })
@@ -300,7 +300,7 @@ impl Disk for Qcow2Disk {
         while at < length {
             let (mapping, found) = self.with(|access| {
                 let (mapping, found) = access.get_mapping(offset + at, length - at)?;
-                // Preallocated clusters read as zeros, and can be given back.
+                // Preallocated clusters read as zeros, but can be released.
                 let zero = match mapping {
                     imago::Mapping::Zero { explicit, .. } => !(explicit && deallocate),
                     _ => false,
@@ -333,7 +333,7 @@ impl Drop for Qcow2Disk {
         }
         let access = self.access.get_mut().take();
         if self.guard.is_broken() {
-            // imago would flush what it has, and nobody knows what that is. The file is closed with the process.
+            // Dropping it would flush tables in an unknown state, so it is leaked. The file is closed when the process ends.
             std::mem::forget(access);
         } else {
             let _ = self.guard.run(|| {

@@ -1,8 +1,8 @@
 //! Flows of datagrams: UDP, and pings to hosts beyond the router.
 //!
-//! Each flow has its own host socket, which is connected to the peer. So the kernel accepts nothing from others, and
-//! reports if the peer does not listen. Packets to a forwarded port arrive at the port's own socket, and each of its
-//! peers gets a port of the router for replies. A flow ends after a period of silence.
+//! A flow that the guest starts has its own host socket, which is connected to the peer: the kernel accepts nothing from
+//! others, and reports an error if the peer does not listen. Packets to a forwarded port arrive at that port's socket, and
+//! each peer gets a port of the router, to which the guest replies. A flow ends when it has been silent for [`SILENCE`].
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -19,10 +19,10 @@ use super::packet::{Problem, add_icmp, add_problem, add_udp, hop_limit};
 use super::router::kind;
 use super::share::Guest;
 
-/// Maximum silence of a flow (RFC 4787 requires at least two minutes).
+/// Time without a packet after which a flow ends (RFC 4787 requires at least two minutes).
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// Maximum silence of a flow to another name server than the network's own: enough for a question and its answer.
+/// The same for a flow to a name server other than the network's own. It is enough for a question and its answer.
 const SILENCE_OF_DNS: Duration = Duration::from_secs(20);
 
 /// Maximum number of consecutive datagrams of a flow before the others get their turn.
@@ -95,7 +95,7 @@ impl Flow {
         Ok(Self { key, guest, way, readable: false, last_used: now, last_packet: Vec::new() })
     }
 
-    /// Creates a flow from the outside peer `peer` through a forwarded port.
+    /// Creates a flow from `peer`, outside of the network, through a forwarded port.
     pub fn forwarded(key: Key, guest: Guest, socket: Arc<UdpSocket>, peer: SocketAddr, now: Instant) -> Self {
         let way = Way::Forwarded(socket, peer);
         Self { key, guest, way, readable: false, last_used: now, last_packet: Vec::new() }
@@ -119,7 +119,7 @@ impl Flow {
         }
     }
 
-    /// Returns `true` if the flow belongs to the outside peer `peer` of the forwarded port with that socket.
+    /// Returns `true` if this is the flow of `peer` through the forwarded port with this socket.
     pub fn is_from(&self, socket: &Arc<UdpSocket>, peer: SocketAddr) -> bool {
         matches!(&self.way, Way::Forwarded(own, from) if Arc::ptr_eq(own, socket) && *from == peer)
     }
@@ -138,6 +138,7 @@ impl Flow {
     /// Sends a datagram of the guest, whose Ethernet address may have changed. `packet` is its IP packet. Returns
     /// `false` if it was dropped.
     pub fn send(&mut self, guest: Guest, payload: &[u8], packet: &[u8], outbox: &mut Outbox, now: Instant) -> bool {
+        /// Number of bytes of the packet that an ICMP error may quote later.
         const QUOTE: usize = 64;
         (self.guest, self.last_used) = (guest, now);
         self.last_packet.clear();
@@ -146,7 +147,7 @@ impl Flow {
             Way::Connected(socket, _) => rustix::net::send(socket, payload, SendFlags::empty()).map_err(Into::into),
             Way::Forwarded(socket, peer) => socket.send_to(payload, peer),
         };
-        // The first error may belong to an earlier datagram. In that case this one was not sent.
+        // The error may belong to an earlier datagram, and this one was not sent. So it is sent again.
         let Err(error) = send() else { return true };
         if error.kind() == ErrorKind::WouldBlock {
             return false;
@@ -190,8 +191,8 @@ impl Flow {
         }
     }
 
-    /// Reads from the flow's own socket, for one turn. Returns `false` if the flow has ended, because the peer does not
-    /// listen.
+    /// Reads up to [`TURN`] datagrams from the flow's own socket and delivers them. Returns `false` if the flow has ended
+    /// because of an error, such as a peer that does not listen.
     pub fn read(&mut self, scratch: &mut [u8], outbox: &mut Outbox, now: Instant) -> bool {
         for _ in 0..TURN {
             let Way::Connected(socket, _) = &self.way else { break };

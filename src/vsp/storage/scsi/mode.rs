@@ -41,11 +41,11 @@ impl Default for ModePages {
 }
 
 impl ModePages {
-    /// All changeable settings set. The bits that this changes are the changeable bits.
+    /// All settings on. The bits in which its pages differ from those of `NONE_SET` are the changeable bits.
     const ALL_SET: Self = Self { write_cache: true, descriptor_sense: true, software_write_protect: true };
     const NONE_SET: Self = Self { write_cache: false, descriptor_sense: false, software_write_protect: false };
 
-    /// Returns a page, including its two-byte header.
+    /// Returns a page, including its two-byte header. `prevented` is `true` if removal of the medium is prevented.
     fn page(&self, code: u8, prevented: bool) -> Vec<u8> {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         match code {
@@ -65,7 +65,7 @@ impl ModePages {
             }
             // Nothing is ever reported (DEXCPT).
             INFORMATIONAL_EXCEPTIONS => vec![code, 10, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            // Reads all CDs and DVDs, writes none; a tray that locks and ejects; 11,080 kB/s, DVD at 8x.
+            // A drive that reads all CDs and DVDs and writes none, with a tray that locks and ejects. 11,080 kB/s: DVD at 8x.
             _ => {
                 let mut page = vec![0; 22];
                 page[..7].copy_from_slice(&[code, 20, 0x3f, 0, 0x70, 0, 0x29 | flag(prevented, 0x02)]);
@@ -77,7 +77,7 @@ impl ModePages {
         }
     }
 
-    /// Returns the bits of a page that MODE SELECT may change.
+    /// Returns a page in which the bits that MODE SELECT may change are set.
     fn changeable(code: u8) -> Vec<u8> {
         let (all, none) = (Self::ALL_SET.page(code, false), Self::NONE_SET.page(code, false));
         let mut mask: Vec<u8> = all.iter().zip(&none).map(|(all, none)| all ^ none).collect();
@@ -85,7 +85,7 @@ impl ModePages {
         mask
     }
 
-    /// Applies a page from MODE SELECT.
+    /// Applies a page from MODE SELECT. Returns an error if it would change a bit that is not changeable.
     fn set(&mut self, page: &[u8]) -> Result<(), Sense> {
         let code = page[0] & 0x3f;
         let (current, changeable) = (self.page(code, false), Self::changeable(code));
@@ -134,7 +134,7 @@ impl LogicalUnit {
         answer(data, command.be16(7).into())
     }
 
-    /// Byte 2 or 3 of the header (SBC-3, 6.5.1): WP, and DPOFUA.
+    /// Returns the device-specific parameter of the header (SBC-3, 6.5.1): WP and DPOFUA.
     fn device_specific(&self) -> u8 {
         if self.kind == DeviceKind::Optical {
             return 0;
@@ -143,6 +143,7 @@ impl LogicalUnit {
         0x10 | if protected { 0x80 } else { 0 }
     }
 
+    /// Returns the block descriptor, or nothing if the command disables it (DBD) or there is none.
     fn block_descriptor(&self, command: &Command<'_>, long: bool) -> Vec<u8> {
         let Some(medium) = self.medium.filter(|_| self.kind == DeviceKind::Disk && !command.bit(1, 3)) else {
             return Vec::new();
@@ -159,6 +160,7 @@ impl LogicalUnit {
         descriptor
     }
 
+    /// Returns the pages that MODE SENSE requests, with the values that its PC field selects.
     fn sense_pages(&self, command: &Command<'_>) -> Result<Vec<u8>, Sense> {
         let (code, subpage) = (command.byte(2) & 0x3f, command.byte(3));
         let known = self.mode_pages();
@@ -194,7 +196,8 @@ impl LogicalUnit {
         self.mode_select(command, descriptors.into(), header[4] & 1 != 0, rest)
     }
 
-    /// Checks the whole list before any of it takes effect (SPC-4, 6.9).
+    /// Applies a parameter list. `rest` is the list without its header, and `descriptors` the length of the block descriptors
+    /// in it. The whole list is checked before any of it takes effect (SPC-4, 6.9).
     fn mode_select(
         &mut self,
         command: &Command<'_>,
@@ -222,11 +225,11 @@ impl LogicalUnit {
             self.mode = mode;
             self.raise_for_others(Some(command.nexus), Sense::MODE_PARAMETERS_CHANGED);
         }
-        // Data that was written while the cache was on must not stay in it.
+        // If the write cache is off now, data that is still in it must be flushed.
         Ok(if self.mode.write_cache || self.ready().is_err() { Reply::Good } else { super::blocks::flush() })
     }
 
-    /// Accepts a block descriptor only if it changes nothing: the medium cannot be formatted.
+    /// Returns an error if a block descriptor would change anything, because the medium cannot be formatted.
     fn accept_block_descriptor(&self, descriptor: &[u8], long: bool) -> Result<(), Sense> {
         let (blocks, size) = match (descriptor.len(), long) {
             (0, _) => return Ok(()),
@@ -246,12 +249,13 @@ impl LogicalUnit {
     }
 }
 
+/// Returns the parameter list of MODE SELECT.
 fn select_list(command: &Command<'_>, length: usize) -> Result<Vec<u8>, Sense> {
-    // SP: settings cannot be saved.
+    // The SP bit is set, but settings cannot be saved.
     if command.bit(1, 0) { Err(Sense::INVALID_FIELD_IN_CDB) } else { command.parameters(length) }
 }
 
-/// An empty list changes nothing, and is not an error (SPC-4, 6.9).
+/// Returns the reply to a list without a complete header. An empty list is not an error (SPC-4, 6.9).
 fn too_short(list: &[u8]) -> Result<Reply, Sense> {
     if list.is_empty() { Ok(Reply::Good) } else { Err(Sense::PARAMETER_LIST_LENGTH_ERROR) }
 }
