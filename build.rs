@@ -3,6 +3,8 @@
 //! A folder of `guest-images/` is an image: its C files, the runtime, and start-up code for PVH and the Linux
 //! 64-bit entry. `hello` is also linked for every other boot protocol, and each file of `flat/` is an image by itself,
 //! without the runtime. All end up in one folder, which the crate and its tests find by `env!("VIRIDIAN_GUEST_IMAGES")`.
+//!
+//! `guest-agent/` is a program for Linux guests; `env!("VIRIDIAN_AGENT")` is its path.
 
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -13,6 +15,7 @@ mod toolchain;
 
 use toolchain::{ELF, Toolchain, Variant, list, sources};
 
+const AGENT: &str = "guest-agent";
 const IMAGES: &str = "guest-images";
 const RUNTIME: &str = "guest-images/runtime";
 const START: &str = "guest-images/runtime/start";
@@ -37,9 +40,11 @@ const HELLO_VARIANTS: &[(&str, Variant)] = &[
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={IMAGES}");
+    println!("cargo::rerun-if-changed={AGENT}");
     println!("cargo::rerun-if-env-changed=CC");
     let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("guest-images");
     println!("cargo::rustc-env=VIRIDIAN_GUEST_IMAGES={}", output.display());
+    println!("cargo::rustc-env=VIRIDIAN_AGENT={}", output.with_file_name("guest-agent").display());
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|architecture| architecture != "x86_64") {
         return; // The crate itself says that it is for x86-64 only.
     }
@@ -66,6 +71,8 @@ fn build(images: &Path) -> Result<(), String> {
     }
     let threads = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
     let toolchain = Toolchain::new(Path::new(IMAGES), &objects, threads, vec!["-Werror".into()]);
+
+    toolchain.program(&images.with_file_name("guest-agent"), &sources(Path::new(AGENT))?)?;
 
     let mut folders = list(Path::new(IMAGES))?;
     folders.retain(|path| path.is_dir() && path != Path::new(RUNTIME) && path != Path::new(FLAT));

@@ -13,6 +13,11 @@ const COMPILE: &str = "-c -O2 -m64 -std=gnu11 -ffreestanding -mgeneral-regs-only
     -fcf-protection=none -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-strict-aliasing -ffunction-sections -fdata-sections -Wall -Wextra";
 const LINK: &str = "-m64 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack";
 
+/// A program for Linux that needs no library, not even C's: it runs on every distribution, and compiles on each.
+const PROGRAM: &str = "-O2 -m64 -std=gnu11 -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none \
+    -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -fno-strict-aliasing -Wall -Wextra -nostdlib -static -no-pie \
+    -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--strip-all";
+
 /// One way to link an image: for which boot protocols, to which place, into which kind of file.
 pub struct Variant {
     /// Files of `runtime/start`; the first has the image's first bytes.
@@ -101,6 +106,12 @@ impl Toolchain {
                 .arg(image)
                 .args(objects),
         )
+    }
+
+    /// Compiles and links a program for Linux from its sources.
+    #[allow(dead_code)] // Only `build.rs` has one.
+    pub fn program(&self, program: &Path, sources: &[PathBuf]) -> Result<(), String> {
+        self.run(self.command().args(PROGRAM.split(' ')).args(&self.options).arg("-o").arg(program).args(sources))
     }
 
     fn command(&self) -> Command {

@@ -9,10 +9,12 @@ use clap::{ArgAction, Parser, Subcommand};
 use viridian::machine::{EXIT_CODES, code};
 use viridian::process::{Marked, Records, survive_file_size_limit};
 
+mod agent;
 mod check;
 mod client;
 mod closed;
 mod control;
+mod exec;
 mod fleet;
 mod hv;
 mod logging;
@@ -56,6 +58,12 @@ enum Command {
     Check(check::Arguments),
     /// Print every CPUID bit, MSR and hypercall that each engine offers a guest, and why
     Hv(hv::Arguments),
+    /// Run a command in the guest of a running machine, by the agent in it
+    Exec(exec::ExecArguments),
+    /// Copy a file to the guest of a running machine or from it, by the agent in it
+    AgentCopy(exec::CopyArguments),
+    /// Print the agent for Linux guests, a static program
+    Agent,
 
     #[command(flatten)]
     Verb(verbs::Verb),
@@ -121,6 +129,9 @@ fn dispatch(command: Command, quiet: bool) -> anyhow::Result<u8> {
         Command::Up(arguments) => up::up(arguments, quiet),
         Command::Check(arguments) => check::check(arguments),
         Command::Hv(arguments) => hv::hv(arguments),
+        Command::Exec(arguments) => exec::exec(arguments),
+        Command::AgentCopy(arguments) => exec::copy(&arguments),
+        Command::Agent => exec::agent(),
         Command::Verb(verb) => Ok(verbs::run(verb)),
     }
 }

@@ -1,0 +1,106 @@
+//! A command in a guest on this process's standard streams: a terminal if they are one, signals, and the exit code.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use viridian::machine::code;
+use viridian::process::EndSignals;
+
+use super::drive::{DriveError, SizeChanges, Streams, drive, window_size};
+use super::frame::{Command, What};
+use super::session::{End, Session};
+use crate::cli::say;
+
+/// Exit codes of a shell for a command that is not there, and for one that cannot be executed.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+/// What a session's end means here.
+pub enum Outcome {
+    /// The exit code; what there was to say has been said.
+    Code(u8),
+    /// The guest has gone before the command ended.
+    Lost,
+}
+
+/// A terminal in raw mode. Dropping it restores the terminal.
+struct Raw {
+    settings: Termios,
+}
+
+impl Raw {
+    fn enter() -> io::Result<Self> {
+        let settings = tcgetattr(io::stdin())?;
+        let mut raw = settings.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self { settings })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // If the terminal is gone, there is nothing to do.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.settings);
+    }
+}
+
+/// Returns `true` if the command is to have a terminal: standard input and output are one.
+pub fn is_on_terminal() -> bool {
+    isatty(io::stdin()) && isatty(io::stdout())
+}
+
+/// Returns the size of this process's terminal, for a command that is to have one.
+pub fn terminal_size() -> super::frame::WindowSize {
+    window_size(io::stdin().as_fd()).unwrap_or_default()
+}
+
+/// Runs `command` on the standard streams.
+///
+/// # Errors
+/// Returns an error if this process cannot catch signals or change its terminal.
+pub fn attach(connection: &UnixStream, command: &Command, signals: &EndSignals) -> anyhow::Result<Outcome> {
+    let mut session = match Session::new(command) {
+        Ok(session) => session,
+        Err(error) => {
+            say!("{error}");
+            return Ok(Outcome::Code(code::USAGE));
+        }
+    };
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let has_terminal = command.terminal.is_some();
+    let sizes = has_terminal.then(SizeChanges::catch).transpose()?;
+    let raw = (has_terminal && isatty(&input)).then(Raw::enter).transpose()?;
+    let streams = Streams {
+        input: Some(input.as_fd()),
+        output: Some(output.as_fd()),
+        error: Some(error.as_fd()) as Option<BorrowedFd<'_>>,
+    };
+    let result = drive(&mut session, connection, streams, signals, sizes.as_ref());
+    drop(raw);
+    let program = String::from_utf8_lossy(command.arguments.first().map_or(b"", Vec::as_slice));
+    let said = |code, words: String| {
+        say!("{}", viridian::process::Marked(&words));
+        Ok(Outcome::Code(code))
+    };
+    let in_words = io::Error::from_raw_os_error;
+    match result {
+        Ok(End::Exited(status)) => Ok(Outcome::Code(status.code())),
+        Ok(End::Failed(What::Command, libc::ENOENT)) => {
+            said(NOT_FOUND, format!("{program}: the guest has no such command"))
+        }
+        Ok(End::Failed(What::Command, error)) => {
+            said(NOT_EXECUTABLE, format!("{program}: the guest cannot run it: {}", in_words(error)))
+        }
+        Ok(End::Failed(What::Directory, error)) => {
+            let directory = String::from_utf8_lossy(&command.directory);
+            said(NOT_EXECUTABLE, format!("{directory}: the guest cannot change to this directory: {}", in_words(error)))
+        }
+        Ok(End::Failed(_, error)) => said(code::FAILED, format!("the agent in the guest refuses: {}", in_words(error))),
+        Ok(End::HungUp) => Ok(Outcome::Lost),
+        Err(DriveError::Interrupted(signal)) => Ok(Outcome::Code(viridian::End::by_signal(signal).exit_code())),
+        Err(error) => said(code::FAILED, error.to_string()),
+    }
+}
