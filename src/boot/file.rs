@@ -86,11 +86,12 @@ impl ImageFile {
         .map_err(|source| BootError::Read { file: self.name.clone(), offset, length, source })
     }
 
-    /// Copies `length` bytes from `offset` into the claimed range `to` of fresh memory. Pages of zeroes are not
-    /// written, so that the host need not allocate them.
+    /// Copies `length` bytes from `offset` into the claimed range `to` of fresh memory. Of short parts, pages of zeroes
+    /// are not written, so that the host need not allocate them.
     pub(super) fn load(&self, memory: &GuestMemory, to: &Occupant, offset: u64, length: u64) -> Result<(), BootError> {
         let failed = |source| BootError::Read { file: self.name.clone(), offset, length, source };
         let result = match &self.content {
+            Content::File(file) if length >= READ_FROM => copy(file, offset, memory, to.range.start, length),
             Content::File(file) => match map(file, offset, length) {
                 Some((mapping, start)) => copy_mapped(&mapping, start, memory, to.range.start, length),
                 None => copy(file, offset, memory, to.range.start, length),
@@ -106,10 +107,15 @@ impl ImageFile {
     }
 }
 
+/// Parts of this length and more are read straight into guest memory. Most of it has huge pages there, so leaving out a
+/// page of zeroes would save little, and a mapping costs more than a copy: for the vmlinux of Debian, 53 MB, reading
+/// takes 0.86 of the time of copying out of a mapping on a development host, and 0.62 on the nested host.
+const READ_FROM: u64 = 1 << 20;
+
 /// Maps a part of a file and returns its start in the mapping. A file that has become too short cannot be mapped, and
 /// some file systems do not support it.
 ///
-/// Copying out of a mapping takes a third of the time of reading into guest memory.
+/// The copy out of a mapping can leave pages of zeroes out.
 fn map(file: &File, offset: u64, length: u64) -> Option<(MmapRegion, usize)> {
     file.metadata().ok().filter(|metadata| offset.checked_add(length).is_some_and(|end| end <= metadata.len()))?;
     let before = offset % PAGE_SIZE;

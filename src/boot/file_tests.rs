@@ -82,14 +82,31 @@ fn bytes_get_from_a_file_to_any_place_in_memory_and_to_no_other() {
 }
 
 #[test]
+fn a_long_part_gets_to_any_place_in_memory_and_to_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let length = READ_FROM as usize + 5;
+    let content: Vec<u8> = (0..length + 1_000).map(|byte| byte as u8 | 1).collect();
+    let file = ImageFile::open(&save(&directory, "kernel", &content)).unwrap();
+    let memory = machine(4096);
+    for address in [0x1003, (3 << 30) - length as u64, (4 << 30) + 5] {
+        file.load(&memory, &occupant(address, length as u64), 1_000, length as u64).unwrap();
+        let mut read = vec![0; length];
+        memory.read_slice(&mut read, GuestAddress(address)).unwrap();
+        assert!(read == content[1_000..], "{address:#x}");
+    }
+    for beside in [0x1002, 0x1003 + length as u64, (3 << 30) - length as u64 - 1, (4 << 30) + 4] {
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(beside)).unwrap(), 0, "{beside:#x}");
+    }
+}
+
+#[test]
 fn a_file_that_shrinks_while_it_is_read_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    let path = save(&directory, "kernel", &[7; 100]);
-    let file = ImageFile::open(&path).unwrap();
-    std::fs::write(&path, [7; 40]).unwrap();
-    let error = file.load(&machine(1), &occupant(0, 100), 0, 100).unwrap_err();
-    assert!(
-        error.to_string().starts_with(&format!("cannot read 100 bytes at offset 0 of {}", shown(&path))),
-        "{error}"
-    );
+    for length in [100, 2 * READ_FROM] {
+        let path = save(&directory, "kernel", &vec![7; length as usize]);
+        let file = ImageFile::open(&path).unwrap();
+        std::fs::write(&path, [7; 40]).unwrap();
+        let error = file.load(&machine(4), &occupant(0, length), 0, length).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot read {length} bytes at offset 0 of {}", shown(&path))), "{error}");
+    }
 }
