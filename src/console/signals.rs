@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{SigId, flag, low_level};
 
 use super::terminal;
+use crate::host::signals::is_ignored;
 
 /// While this exists, INT, TERM, HUP and QUIT do not end the process but are reported here. If HUP was ignored when
 /// this process started (`nohup`), it stays ignored.
@@ -29,7 +30,7 @@ impl EndSignals {
         let (receiver, sender) = UnixStream::pair()?;
         let latest = Arc::new(AtomicUsize::new(0));
         let mut signals = Self { receiver, latest, registrations: Vec::new() };
-        let hang_up = if ignores(SIGHUP) { None } else { Some(SIGHUP) };
+        let hang_up = if is_ignored(SIGHUP) { None } else { Some(SIGHUP) };
         for signal in [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hang_up) {
             // In this order, so that a thread that is woken finds the number.
             let number = flag::register_usize(signal, signals.latest.clone(), signal as usize)?;
@@ -62,14 +63,6 @@ impl Drop for EndSignals {
             low_level::unregister(registration);
         }
     }
-}
-
-/// Returns `true` if this process ignores the signal at present.
-fn ignores(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// For a program that handles no signals: lets INT, TERM, HUP and QUIT end the process as usual, but restores the

@@ -8,6 +8,7 @@
 //! - `lock`: locks without errors.
 //! - `panics`: calls code of others, and returns the message if it panics.
 //! - [`records`]: output files other than the console, written in whole records.
+//! - `signals`: the dispositions of signals.
 //! - `stopwatch`: a clock that can stand still.
 //! - [`footprint`]: resident memory of the process.
 #![allow(unsafe_code)]
@@ -22,4 +23,5 @@ pub(crate) mod panics;
 pub(crate) mod patience;
 pub mod records;
 pub(crate) mod scheduling;
+pub(crate) mod signals;
 pub(crate) mod stopwatch;

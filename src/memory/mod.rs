@@ -114,8 +114,11 @@ pub fn create(size: u64, backing: Backing) -> Result<GuestMemory, MemoryError> {
         return Err(MemoryError::Size { size, problem: "not a multiple of 2M, as hugepages=on needs" });
     }
     // KVM allocates a reverse map, 8 bytes for each 4 KiB page, as soon as the memory is registered.
-    let (overhead, available) = (size / 512, available());
-    if overhead > available / 2 {
+    let overhead = size / 512;
+    // Free memory is less than the available memory, and much cheaper to ask for.
+    let enough = |memory: u64| overhead <= memory / 2;
+    let available = if enough(free()) { u64::MAX } else { available() };
+    if !enough(available) {
         return Err(MemoryError::Overhead { size, overhead, available });
     }
     let advice = match backing {
@@ -229,6 +232,12 @@ fn advise(mapping: &MmapRegion, part: Range<u64>, advice: libc::c_int) {
     }
 }
 
+/// Returns the memory of the host that nobody uses, in bytes.
+fn free() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(info.freeram)
+}
+
 /// Returns the memory that the host has available, in bytes, or the maximum if it is unknown.
 fn available() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -242,13 +251,11 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 
 /// Returns a warning if the host cannot provide all of `size` bytes of guest memory.
 pub fn excess(size: u64) -> Option<String> {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let read_limit = |group: &str| std::fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).ok();
-    let (limit, whose) = match (host_limit(&text), group_limit(&groups, read_limit)) {
-        (Some(host), Some(group)) if group < host => (group, "this process's control group may use"),
-        (Some(host), _) => (host, "this host has, swap space included"),
-        (None, group) => (group?, "this process's control group may use"),
+    let (limit, whose) = match (host_limit(), group_limit(&groups, read_limit)) {
+        (host, Some(group)) if group < host => (group, "this process's control group may use"),
+        (host, _) => (host, "this host has, swap space included"),
     };
     (size > limit).then(|| {
         let (size, limit) = (size.div_ceil(1 << 20), limit >> 20);
@@ -259,10 +266,10 @@ pub fn excess(size: u64) -> Option<String> {
     })
 }
 
-/// Returns the host's memory and swap space in bytes, out of `/proc/meminfo`.
-fn host_limit(text: &str) -> Option<u64> {
-    let swap = kibibytes(text, "SwapTotal:").unwrap_or(0);
-    Some(kibibytes(text, "MemTotal:")?.saturating_add(swap).saturating_mul(1024))
+/// Returns the host's memory and swap space in bytes.
+fn host_limit() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(info.totalram.saturating_add(info.totalswap))
 }
 
 /// Returns the lowest limit of a control group and its ancestors, in bytes. `groups` is the content of
