@@ -1,9 +1,9 @@
 //! Runs the machines of `run` and `up` to their ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use viridian::config::ConsoleConfig;
 use viridian::control::Control;
@@ -51,11 +51,10 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
     };
     let fleet = prepared.start().context("cannot watch the machines")?;
     let control = control.open(&fleet)?;
-    forget_start_up();
+    let mut start_up = StartUp { since: Some(Instant::now()) };
     let mut events = fleet.events().context("cannot watch the machines")?;
-    while let Some(event) =
-        next(&mut events, &signals, control.as_ref(), |signal| fleet.stop(|| End::by_signal(signal)))?
-    {
+    let mut signalled = |signal| fleet.stop(|| End::by_signal(signal));
+    while let Some(event) = next(&mut events, &signals, control.as_ref(), &mut start_up, &mut signalled)? {
         if let Event::Ended { outcome: Outcome { partition, exits: Some(exits), .. }, .. } = &event {
             log::info!("{partition}: {}", exits_in_words(exits));
         }
@@ -64,11 +63,35 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
     Ok(Some(Run { outcomes: fleet.wait(), prepared: true, report }))
 }
 
+/// The memory that only start-up used. It is released when the machines have run for a while: a short run ends sooner
+/// than releasing pages and reading some of them again would take.
+struct StartUp {
+    /// The start of the machines, until the memory is released.
+    since: Option<Instant>,
+}
+
+impl StartUp {
+    const KEPT: Duration = Duration::from_millis(100);
+
+    /// Returns the time until the memory is to be released.
+    fn remaining(&self) -> Option<Timespec> {
+        let remaining = Self::KEPT.saturating_sub(self.since?.elapsed());
+        Timespec::try_from(remaining).ok()
+    }
+
+    fn forget(&mut self) {
+        if self.since.take().is_some() {
+            forget_start_up();
+        }
+    }
+}
+
 /// Waits for the next event of the machines. Returns `None` after their ends.
 fn next(
     events: &mut Events,
     signals: &EndSignals,
     control: Option<&Control>,
+    start_up: &mut StartUp,
     mut signalled: impl FnMut(i32),
 ) -> anyhow::Result<Option<Event>> {
     loop {
@@ -80,7 +103,8 @@ fn next(
         }
         let mut fds = vec![PollFd::new(events, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         fds.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
-        match poll(&mut fds, None) {
+        match poll(&mut fds, start_up.remaining().as_ref()) {
+            Ok(0) => start_up.forget(),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for the machines"),
         }
