@@ -1,9 +1,13 @@
 //! The cost of a start on this host: time to the guest, the whole process, and memory beside the guest's own.
 //!
+//! The floor is `scripts/lib/vm-floor.c`, a bare C program that makes the same machine, runs one OUT in it and ends. The
+//! samples alternate, so that what else the host does counts for all alike.
+//!
 //! Run it through `scripts/bench-start`.
 
 use std::fs;
 use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,11 +47,36 @@ fn whole_process() -> Duration {
     time
 }
 
+/// The same for the floor.
+fn floor(program: &Path) -> Duration {
+    let start = Instant::now();
+    let status = Command::new(program).status().expect("the floor starts");
+    assert!(status.success(), "{status}");
+    start.elapsed()
+}
+
 /// The same for `true`: what any process costs here.
 fn process_that_does_nothing() -> Duration {
     let start = Instant::now();
     assert!(Command::new("/bin/true").status().expect("it starts").success());
     start.elapsed()
+}
+
+/// Builds the floor.
+fn build_floor() -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm-floor");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lib/vm-floor.c");
+    let status = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).status().expect("there is a cc");
+    assert!(status.success(), "the floor does not compile");
+    program
+}
+
+/// CPU time of the ended children of this process, in seconds.
+fn children_time() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").expect("it is there");
+    // The name, in parentheses, may contain blanks. Ticks are hundredths of a second.
+    let fields = stat.rsplit_once(") ").expect("the name ends").1.split(' ');
+    fields.skip(13).take(2).map(|ticks| ticks.parse::<f64>().expect("a number") / 100.0).sum()
 }
 
 /// Resident KiB of a machine whose guest waits for input: beside the guest's own pages, and those.
@@ -58,7 +87,7 @@ fn resident(cpus: &str) -> (u64, u64) {
     let mut child = viridian(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("viridian starts");
     let mut output = child.stdout.take().expect("it is piped");
     output.read_exact(&mut [0]).expect("the guest prints");
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(500));
     let smaps = fs::read_to_string(format!("/proc/{}/smaps", child.id())).expect("the process is there");
     child.stdin.take().expect("it is piped").write_all(b"quit\n").expect("the guest listens");
     output.read_to_end(&mut Vec::new()).expect("the guest ends");
@@ -76,20 +105,83 @@ fn resident(cpus: &str) -> (u64, u64) {
     (ours, guests)
 }
 
-fn report(what: &str, mut measure: impl FnMut() -> Duration) {
-    for _ in 0..10 {
-        measure();
+/// Resident KiB of the floor while it waits at the OUT, without the guest's pages.
+fn resident_floor(program: &Path) -> u64 {
+    let mut child = Command::new(program).arg("wait").stdout(Stdio::piped()).spawn().expect("the floor starts");
+    let mut output = child.stdout.take().expect("it is piped");
+    output.read_exact(&mut [0]).expect("the floor is ready");
+    let smaps = fs::read_to_string(format!("/proc/{}/smaps", child.id())).expect("the process is there");
+    child.kill().and_then(|()| child.wait()).expect("it is ours");
+    let mut sizes = Vec::new();
+    for line in smaps.lines() {
+        let value = |name| line.strip_prefix(name)?.trim().trim_end_matches(" kB").parse::<u64>().ok();
+        if let Some(size) = value("Size:") {
+            sizes.push((size, 0));
+        } else if let (Some(resident), Some(last)) = (value("Rss:"), sizes.last_mut()) {
+            last.1 = resident;
+        }
     }
-    let mut times: Vec<_> = (0..ROUNDS).map(|_| measure().as_secs_f64() * 1e3).collect();
-    times.sort_by(f64::total_cmp);
-    let (median, late) = (times[ROUNDS / 2], times[ROUNDS * 95 / 100]);
-    println!("{what:55} median {median:6.2} ms   95 % within {late:6.2} ms   best {:6.2} ms", times[0]);
+    // The guest's memory is the only mapping of that size.
+    sizes.iter().filter(|(size, _)| *size < 128 << 10).map(|(_, resident)| resident).sum()
+}
+
+/// What is measured, and the measurements.
+struct Subject<'a> {
+    name: &'a str,
+    measure: Box<dyn Fn() -> Duration + 'a>,
+    times: Vec<f64>,
+    processor_time: f64,
+}
+
+impl<'a> Subject<'a> {
+    fn new(name: &'a str, measure: impl Fn() -> Duration + 'a) -> Self {
+        Self { name, measure: Box::new(measure), times: Vec::new(), processor_time: 0.0 }
+    }
+
+    fn sample(&mut self) {
+        let before = children_time();
+        self.times.push((self.measure)().as_secs_f64() * 1e3);
+        self.processor_time += children_time() - before;
+    }
+
+    /// Returns the median of the times and the mean of the CPU times, in milliseconds.
+    fn typical(&mut self) -> (f64, f64) {
+        self.times.sort_by(f64::total_cmp);
+        (self.times[ROUNDS / 2], self.processor_time * 1e3 / ROUNDS as f64)
+    }
+
+    /// Prints the measurements, also as multiples of those of `floor`.
+    fn report(&mut self, floor: (f64, f64)) {
+        let ((median, cpu), name) = (self.typical(), self.name);
+        let (best, late) = (self.times[0], self.times[ROUNDS * 95 / 100]);
+        let (times, cpu_times) = (median / floor.0, cpu / floor.1);
+        println!(
+            "{name:45} median {median:6.2} ms ({times:5.2})   best {best:6.2}   95 % within {late:6.2}   \
+             CPU {cpu:5.2} ms ({cpu_times:5.2})"
+        );
+    }
 }
 
 fn main() {
-    report("process start to the guest's first byte", until_the_guest_speaks);
-    report("whole process, guest that exits at once", whole_process);
-    report("(a process that does nothing, for comparison)", process_that_does_nothing);
+    let program = build_floor();
+    let mut subjects = [
+        Subject::new("floor: a C program with the same machine", || floor(&program)),
+        Subject::new("whole process, guest that exits at once", whole_process),
+        Subject::new("process start to the guest's first byte", until_the_guest_speaks),
+        Subject::new("(a process that does nothing)", process_that_does_nothing),
+    ];
+    for _ in 0..10 {
+        for subject in &subjects {
+            (subject.measure)();
+        }
+    }
+    for _ in 0..ROUNDS {
+        subjects.iter_mut().for_each(Subject::sample);
+    }
+    println!("{ROUNDS} samples of each; in parentheses, multiples of the floor's");
+    let floor = subjects[0].typical();
+    subjects.iter_mut().for_each(|subject| subject.report(floor));
+    println!("resident, floor {:38} {:6} KiB", "", resident_floor(&program));
     for cpus in ["1", "8"] {
         let (ours, guests) = resident(cpus);
         println!("resident beside the guest's pages, {cpus} VP{:18} {ours:6} KiB   (guest {guests} KiB)", "");
