@@ -32,17 +32,20 @@ qemu=(
 # number OPTION VALUE: ends the program where VALUE is not a number of something.
 number() { [[ $2 =~ ^[1-9][0-9]*$ ]] || { echo "$1 $2 is not a number" >&2 && exit 2; }; }
 
+# program OPTION PATH: ends the program where PATH is no program.
+program() { [[ -f $2 && -x $2 ]] || { echo "$1 $2 is not a program" >&2 && exit 2; }; }
+
 # table NAME...: reads lines "NAME JOB METRIC VALUE" and prints, for each job and metric as they first appear, the
-# median of each NAME's values, and in parentheses the first NAME's as a multiple of it.
+# median of each NAME's values, the lowest and the highest, and in parentheses the first NAME's median as a multiple.
 table() {
     awk -v names="$*" '
-        function median(key,    i, j, held, sorted) {
+        # Sorts the values of a key into `sorted`.
+        function sort(key,    i, j, held) {
             for (i = 1; i <= count[key]; i++) {
                 held = values[key, i]
                 for (j = i; j > 1 && sorted[j - 1] > held; j--) sorted[j] = sorted[j - 1]
                 sorted[j] = held
             }
-            return sorted[int((count[key] + 1) / 2)]
         }
         {
             row = $2 SUBSEP $3
@@ -51,19 +54,24 @@ table() {
         }
         END {
             columns = split(names, name, " ")
-            printf "%-24s %12s", "", name[1]
-            for (c = 2; c <= columns; c++) printf "  %20s", name[c]
+            printf "%-24s %31s", "", name[1]
+            for (c = 2; c <= columns; c++) printf "  %39s", name[c]
             for (r = 1; r <= row_count; r++) {
                 split(rows[r], part, SUBSEP)
                 if (part[1] != job) { job = part[1]; printf "\n%s", job }
                 gsub(/_/, " ", part[2])
                 printf "\n  %-22s", part[2]
+                ours = 0
                 for (c = 1; c <= columns; c++) {
-                    if (!((name[c], rows[r]) in count)) { printf(c == 1 ? " %12s" : "  %20s", "-"); continue }
-                    found = median(name[c] SUBSEP rows[r])
-                    if (c == 1) { ours = found; printf " %12.2f", ours; continue }
-                    printf "  %12.2f", found
-                    if (found > 0) printf " (%5.2f)", ours / found; else printf "        "
+                    key = name[c] SUBSEP rows[r]
+                    printf "%s", c == 1 ? " " : "  "
+                    if (!(key in count)) { printf(c == 1 ? "%31s" : "%39s", "-"); continue }
+                    sort(key)
+                    median = sorted[int((count[key] + 1) / 2)]
+                    printf "%11.2f %19s", median, sprintf("[%.2f %.2f]", sorted[1], sorted[count[key]])
+                    if (c == 1) ours = median
+                    else if (median > 0) printf " (%5.2f)", ours / median
+                    else printf "        "
                 }
             }
             print ""
