@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use super::ConsoleError;
 use super::backend::{Backend, Typed};
+use crate::host::unix_socket::{BindError, ListeningSocket};
 
 /// Delay before the next attempt if a client could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
@@ -22,55 +22,24 @@ struct Client {
 }
 
 pub(super) struct UnixBackend {
-    listener: UnixListener,
+    listener: ListeningSocket,
     client: Option<Client>,
-    path: PathBuf,
-    /// Device and inode of the socket file, which is removed at the end.
-    file: (u64, u64),
 }
 
 impl UnixBackend {
     /// Listens at `path`. Replaces a stale socket file of a killed process, but not one with a listener.
     pub fn open(path: &Path) -> Result<Self, ConsoleError> {
-        let failed = |source: io::Error| {
-            let advice = match source.kind() {
-                ErrorKind::AddrInUse => "something is there already that is not a socket: name another path",
-                ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                    "create the directory that the socket is to be in first"
-                }
-                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "name a path where you may write",
-                ErrorKind::InvalidInput => "name a shorter path: a socket's has at most 107 bytes",
-                _ => "name another path",
-            };
-            ConsoleError::Open { path: path.into(), source, advice }
-        };
-        let listener = match UnixListener::bind(path) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_socket(path) => {
-                // If two machines find the same stale file at the same time, one can still remove the other's.
-                if !is_stale(path) {
-                    return Err(ConsoleError::SocketInUse { path: path.into() });
-                }
-                std::fs::remove_file(path).and_then(|()| UnixListener::bind(path)).map_err(failed)?
-            }
-            other => other.map_err(failed)?,
-        };
-        listener.set_nonblocking(true).map_err(failed)?;
-        let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
-        Ok(Self { listener, client: None, path: path.into(), file: (metadata.dev(), metadata.ino()) })
+        let listener = ListeningSocket::bind(path).map_err(|error| match error {
+            BindError::InUse => ConsoleError::SocketInUse { path: path.into() },
+            BindError::Refused(source, advice) => ConsoleError::Open { path: path.into(), source, advice },
+        })?;
+        Ok(Self { listener, client: None })
     }
 
     /// Disconnects a client that neither sends nor reads.
     fn dismiss(&mut self) {
         self.client.take_if(|client| client.reads_no_more && client.sent_all);
     }
-}
-
-fn is_socket(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-}
-
-fn is_stale(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 impl Backend for UnixBackend {
@@ -121,7 +90,7 @@ impl Backend for UnixBackend {
     }
 
     fn open_door(&mut self) {
-        match self.listener.accept().and_then(|(stream, _)| stream.set_nonblocking(true).map(|()| stream)) {
+        match self.listener.accept().and_then(|stream| stream.set_nonblocking(true).map(|()| stream)) {
             Ok(stream) => self.client = Some(Client { stream, sent_all: false, reads_no_more: false }),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             // For example, there are no file descriptors left. The client is still in the queue: try again, with a
@@ -131,17 +100,7 @@ impl Backend for UnixBackend {
     }
 
     fn explain(&self, _error: &io::Error) -> (String, &'static str) {
-        (self.path.display().to_string(), "connect again")
-    }
-}
-
-impl Drop for UnixBackend {
-    fn drop(&mut self) {
-        let ours =
-            std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file);
-        if ours {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        (self.listener.path().display().to_string(), "connect again")
     }
 }
 

@@ -2,6 +2,7 @@ use super::super::{Console, ConsoleConfig};
 use super::*;
 use crate::patience::grown;
 use std::fs;
+use std::os::unix::net::UnixListener;
 
 fn open(path: &Path) -> Result<Console, ConsoleError> {
     Console::open(&ConsoleConfig::Unix(path.into()), |event| panic!("{event:?}"))

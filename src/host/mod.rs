@@ -10,6 +10,7 @@
 //! - [`records`]: output files other than the console, written in whole records.
 //! - `signals`: the dispositions of signals.
 //! - `stopwatch`: a clock that can stand still.
+//! - `unix_socket`: a Unix socket that listens at a path.
 //! - [`footprint`]: resident memory of the process.
 #![allow(unsafe_code)]
 
@@ -25,3 +26,4 @@ pub mod records;
 pub(crate) mod scheduling;
 pub(crate) mod signals;
 pub(crate) mod stopwatch;
+pub(crate) mod unix_socket;
