@@ -108,6 +108,8 @@ static void note_offer(const struct vmbus_message *message)
         .interface = message->offer.interface,
         .instance = message->offer.instance,
         .subchannel = message->offer.subchannel,
+        .flags = message->offer.flags,
+        .from_host = message->offer.user_defined[4],
         .channel = channel,
         .connection = message->offer.connection,
     };
@@ -160,6 +162,15 @@ bool vmbus_next(struct vmbus_message *message)
                 return true;
         wait_a_while();
     } while (rdtsc() < deadline);
+    return false;
+}
+
+bool vmbus_try_next(struct vmbus_message *message)
+{
+    wait_a_while();
+    while (take(message))
+        if (!is_note(message))
+            return true;
     return false;
 }
 
@@ -276,6 +287,17 @@ void vmbus_release(const struct offer *offer)
     offer_count--;
     ours->present = false;
     vmbus_post_words(RELID_RELEASED, ours->channel, 0);
+}
+
+unsigned vmbus_release_rescinded(void)
+{
+    unsigned released = 0;
+    for (const struct offer *offer = offers; offer < offers + offers_end; offer++)
+        if (offer->present && offer->rescinded) {
+            vmbus_release(offer);
+            released++;
+        }
+    return released;
 }
 
 uint32_t vmbus_version(void)

@@ -95,7 +95,8 @@ _Static_assert(sizeof(struct vmbus_message) == 240, "a SynIC message's payload")
 struct offer {
     bool present, rescinded;
     struct guid interface, instance;
-    uint16_t subchannel;
+    uint16_t subchannel, flags;
+    bool from_host; /* of a socket: the host connects */
     uint32_t channel, connection;
 };
 
@@ -118,6 +119,8 @@ bool vmbus_post_words(enum vmbus_message_type type, uint32_t first, uint32_t sec
 uint64_t vmbus_post_once(uint32_t connection, const void *message, unsigned length);
 /* Takes the next message that is no offer and no rescind; false if none comes in time. */
 bool vmbus_next(struct vmbus_message *message);
+/* The same, if one has come. */
+bool vmbus_try_next(struct vmbus_message *message);
 /* Takes messages until one of this type comes; false, after a failed check, if another comes before it or none in time. */
 bool vmbus_expect(enum vmbus_message_type type, struct vmbus_message *message);
 /* Takes what has come, without waiting. */
@@ -145,6 +148,8 @@ unsigned vmbus_offer_count(void);
 bool vmbus_await_rescind(const struct offer *offer);
 /* RELID_RELEASED: forgets the offer. */
 void vmbus_release(const struct offer *offer);
+/* The same for all that are rescinded; their number. */
+unsigned vmbus_release_rescinded(void);
 
 /* Makes a GPADL of pages that lie side by side, and tears one down; the GPADL, or 0. */
 uint32_t vmbus_gpadl(uint32_t channel, const void *start, unsigned pages);

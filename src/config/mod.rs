@@ -123,6 +123,12 @@ pub struct Config {
     #[serde(with = "text::plain")]
     pub vmbus_max_version: VmBusVersion,
 
+    /// Unix socket for connections to the guest's AF_VSOCK ports: a client writes CONNECT and a port, and a line end. The
+    /// guest's connections to port N of the host go to the socket PATH_N
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATH"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vsock: Option<PathBuf>,
+
     /// Integration services, all on by default: NAME=on|off|VERSION,... for shutdown, time, heartbeat, kvp, vss and
     /// file-copy; a version, such as time=3.0, is the only one that is offered. off alone turns off all that are not
     /// set; framework=1.0|3.0 limits the framework's version
@@ -173,6 +179,7 @@ impl Default for Config {
             networks: Vec::new(),
             vmbus_max_version: VmBusVersion::NEWEST,
             services: ServiceOptions::default(),
+            vsock: None,
             trace: None,
             trace_format: TraceFormat::Text,
             irqchip: IrqchipKind::Apic,
@@ -315,7 +322,7 @@ impl Config {
         }
     }
 
-    /// Returns the files that the machine creates or truncates: for its console, traces and captures.
+    /// Returns the files that the machine creates or truncates: for its console, sockets, traces and captures.
     pub(crate) fn written_files(&self) -> impl Iterator<Item = &Path> {
         let console = match &self.console {
             ConsoleConfig::File(path) | ConsoleConfig::Unix(path) => Some(path),
@@ -323,7 +330,7 @@ impl Config {
         };
         let trace = self.trace.as_ref().and_then(|trace| trace.file.as_ref());
         let captures = self.networks.iter().filter_map(|network| network.pcap.as_ref());
-        console.into_iter().chain(trace).chain(captures).map(PathBuf::as_path)
+        console.into_iter().chain(self.vsock.as_ref()).chain(trace).chain(captures).map(PathBuf::as_path)
     }
 
     /// Makes relative paths relative to `folder`. Paths in a settings file are relative to the file.
@@ -341,6 +348,9 @@ impl Config {
         }
         if let Some(Trace { file: Some(file), .. }) = &mut self.trace {
             *file = folder.join(&*file);
+        }
+        if let Some(vsock) = &mut self.vsock {
+            *vsock = folder.join(&*vsock);
         }
         if let ConsoleConfig::File(path) | ConsoleConfig::Unix(path) = &mut self.console {
             *path = folder.join(&*path);

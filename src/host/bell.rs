@@ -58,8 +58,19 @@ impl Bell {
     /// # Errors
     /// Returns an error if the host lacks memory or descriptors, or if `source` cannot be polled.
     pub fn ring_on(&self, source: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring_when(source, true, false)
+    }
+
+    /// Rings once `source` is readable or writable, as far as that is wanted, or once its other side has hung up: at once if that
+    /// is so already, and only once per call. Replaces what was wanted of `source` before.
+    ///
+    /// # Errors
+    /// As [`ring_on`](Self::ring_on).
+    pub fn ring_when(&self, source: BorrowedFd<'_>, readable: bool, writable: bool) -> io::Result<()> {
         let epoll = self.epoll()?;
-        let (token, once) = (EventData::new_u64(0), EventFlags::IN | EventFlags::ONESHOT);
+        let (token, mut once) = (EventData::new_u64(0), EventFlags::ONESHOT);
+        once.set(EventFlags::IN, readable);
+        once.set(EventFlags::OUT, writable);
         match epoll::modify(epoll, source, token, once) {
             Err(Errno::NOENT) => Ok(epoll::add(epoll, source, token, once)?),
             result => Ok(result?),

@@ -189,6 +189,12 @@ impl Builder {
         self
     }
 
+    /// Adds the Unix socket for connections to the guest (`--vsock`). [`Machine::sockets`] needs none.
+    pub fn vsock(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.vsock = Some(path.into());
+        self
+    }
+
     /// Sets which integration services the guest has, for the package's own tests.
     #[doc(hidden)]
     pub fn services(mut self, services: ServiceOptions) -> Self {

@@ -11,6 +11,7 @@ use crate::engine::{TraceKind, Tracer};
 use crate::vmbus::bus::VmBus;
 use crate::vsp::network::nics::Nics;
 use crate::vsp::services::set::Services;
+use crate::vsp::sockets::Sockets;
 use crate::vsp::storage::disks::Disks;
 use crate::{vmbus, vsp};
 
@@ -66,6 +67,8 @@ providers! {
     /// The integration services, for the package's own tests.
     #[doc(hidden)]
     services: Services = |setup| services::offer(setup.vmbus, setup.devices, &setup.config.services);
+    /// The machine's sockets, to connect to listeners in the guest, and to listen for it. They need no `--vsock`.
+    sockets: Sockets = |setup| sockets(setup);
 }
 
 fn disks(setup: &Setup<'_>) -> Result<Disks, MachineError> {
@@ -81,6 +84,18 @@ fn nics(setup: &Setup<'_>) -> Result<Nics, MachineError> {
     let nics = Nics::new(setup.vmbus.clone(), &setup.config.name, channels, tracer, setup.devices.clone());
     nics.attach_all(&setup.config.machine_networks())?;
     Ok(nics)
+}
+
+fn sockets(setup: &Setup<'_>) -> Result<Sockets, MachineError> {
+    let Config { name, vsock, .. } = setup.config;
+    Ok(Sockets::new(name, setup.vmbus.clone(), vsock.as_deref(), setup.devices)?)
+}
+
+impl Providers {
+    /// Ends what waits for the guest, because the machine has ended.
+    pub fn finish(&self) {
+        self.sockets.finish();
+    }
 }
 
 impl From<AddError> for MachineError {

@@ -14,6 +14,7 @@ use crate::vmbus::bus::ConnectError;
 use crate::vmbus::connection::OfferError;
 use crate::vsp::network::nics::AttachNicError;
 use crate::vsp::services::config::ServiceOptionsError;
+use crate::vsp::sockets::SocketsError;
 use crate::vsp::storage::disks::AttachDiskError;
 
 /// The reason why a machine cannot start or continue.
@@ -82,6 +83,9 @@ pub enum MachineError {
     /// The settings of the integration services are invalid.
     #[error("--services: {0}")]
     Services(#[from] ServiceOptionsError),
+    /// The sockets cannot be made.
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
     /// A device cannot be offered.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -133,6 +137,7 @@ impl MachineError {
             | Self::Disk(_)
             | Self::Network(_)
             | Self::Services(_)
+            | Self::Sockets(SocketsError::InUse(_) | SocketsError::Refused { .. })
             | Self::Console(ConsoleError::Open { .. } | ConsoleError::SocketInUse { .. })
             | Self::Trace { .. }
             | Self::Engine(SetupError::Switch(_))

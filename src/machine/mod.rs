@@ -64,7 +64,7 @@ use crate::host::lock::{Mutex, RwLock};
 use crate::host::{limited, records};
 use crate::hyperv::features::EngineKind;
 use crate::kvm::gate::Gate;
-use crate::vmbus::bus::{self, FailureSink, VmBus};
+use crate::vmbus::bus::{self, ConnectSink, FailureSink, VmBus};
 use devices::{Providers, Setup};
 use events::Announcer;
 use exits::Counters;
@@ -154,6 +154,7 @@ impl Machine {
             name: config.name.clone(),
             max_version: config.vmbus_max_version,
             tracer: trace::lines(tracer.as_ref(), crate::vmbus::trace::KIND),
+            connects: ConnectSink::default(),
             failures: FailureSink::new({
                 let announcer = announcer.clone();
                 move |failure| announcer.failed(failure.into())

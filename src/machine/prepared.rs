@@ -12,6 +12,7 @@
 //! ```
 
 use super::{Machine, MachineError};
+use crate::vsp::sockets::Sockets;
 
 /// A machine with everything opened and loaded, whose guest has not run yet: see [`Builder::prepare`](super::builder::Builder::prepare).
 ///
@@ -25,6 +26,11 @@ impl Prepared {
     /// The gate of `machine` is closed.
     pub(super) fn new(machine: Machine) -> Self {
         Self { machine }
+    }
+
+    /// Returns the machine's sockets, to listen before the guest runs.
+    pub fn sockets(&self) -> &Sockets {
+        self.machine.sockets()
     }
 
     /// Starts the guest. Its time limit, if there is one, counts from now.

@@ -28,6 +28,16 @@ pub trait Port: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Does the same once `source` is readable or writable, as far as that is wanted, or once its other side has hung up.
+    /// Replaces what was wanted of `source` before.
+    ///
+    /// # Errors
+    /// As [`wake_on`](Self::wake_on).
+    #[doc(hidden)]
+    fn wake_when(&self, _source: BorrowedFd<'_>, _readable: bool, _writable: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Schedules a call to [`Handler::service`](super::vsp::Handler::service) on the handler's thread after `time`, in which pauses of the machine do not
     /// count. Replaces what was scheduled before; `None` cancels it. Calls for other reasons come as well, so a handler
     /// compares its deadlines with the [`time`](Self::time).

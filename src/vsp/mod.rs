@@ -2,4 +2,5 @@
 
 pub mod network;
 pub(crate) mod services;
+pub mod sockets;
 pub mod storage;

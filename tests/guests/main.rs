@@ -27,3 +27,4 @@ mod own;
 mod pausing;
 mod promptly;
 mod services;
+mod sockets;

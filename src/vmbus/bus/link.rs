@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use serde_json::{Value, json};
 
 use super::channel::ChannelThread;
+use super::connects::{Asked, ConnectSink};
 use super::port::ChannelPort;
 use super::{BusDevice, ChannelFailure, ConnectError, DeviceId, FailureSink, Settings, thread_named};
 use crate::engine::Child;
@@ -32,6 +33,10 @@ pub(super) struct Link {
     name: String,
     tracer: Option<Tracer>,
     failures: FailureSink,
+    /// Decides requests of the guest to connect a socket.
+    connects: ConnectSink,
+    /// Distinguishes this link from earlier ones of the bus.
+    number: u64,
     child: Arc<dyn Child>,
     gate: Arc<Gate>,
     /// Wakes the bus's own thread, because there is room for messages or a channel's thread has ended.
@@ -45,6 +50,8 @@ struct State {
     channels: BTreeMap<ChannelId, Entry>,
     /// Threads that are about to end.
     ended: Vec<JoinHandle<()>>,
+    /// Devices whose only channel has been removed, to be dropped without the lock.
+    removed: Vec<Arc<BusDevice>>,
     /// No more channels are opened.
     closing: bool,
 }
@@ -65,19 +72,22 @@ struct Open {
 }
 
 impl Link {
-    pub fn new(settings: &Settings, child: Arc<dyn Child>) -> io::Result<Arc<Self>> {
-        let Settings { name, max_version, tracer, failures, gate, devices: _ } = settings.clone();
+    pub fn new(settings: &Settings, number: u64, child: Arc<dyn Child>) -> io::Result<Arc<Self>> {
+        let Settings { name, max_version, tracer, failures, connects, gate, devices: _ } = settings.clone();
         let settings = connection::Settings { max_version, vp_count: child.vp_count() };
         let state = State {
             connection: Connection::new(child.memory().clone(), settings),
             channels: BTreeMap::new(),
             ended: Vec::new(),
+            removed: Vec::new(),
             closing: false,
         };
         Ok(Arc::new(Self {
             name,
             tracer,
             failures,
+            connects,
+            number,
             child,
             gate,
             attention: EventFd::blocking()?,
@@ -128,9 +138,10 @@ impl Link {
             let _ = self.attention.wait();
             let mut state = self.lock();
             self.send(&mut state);
-            let ended = std::mem::take(&mut state.ended);
+            let (ended, removed) = (std::mem::take(&mut state.ended), std::mem::take(&mut state.removed));
             drop(state);
             ended.into_iter().for_each(|thread| self.bury(thread));
+            drop(removed);
         }
     }
 
@@ -196,6 +207,36 @@ impl Link {
         let entry = Entry { device: Some(device.clone()), id: device.id, subchannel_index, open: None };
         state.channels.insert(channel, entry);
         Ok(())
+    }
+
+    /// Returns the number of this link among those of its bus.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Offers a connection: see [`VmBus::offer_socket`](super::VmBus).
+    pub fn offer_socket(&self, device: &Arc<BusDevice>, asked: Option<&Asked>) -> Result<(), OfferError> {
+        let mut state = self.lock();
+        let request = asked.map(|asked| &asked.request);
+        let result = state.connection.offer_socket(device.offer.clone(), request).map(|channel| {
+            let entry = Entry { device: Some(device.clone()), id: device.id, subchannel_index: 0, open: None };
+            state.channels.insert(channel, entry);
+        });
+        self.send(&mut state);
+        result
+    }
+
+    pub fn refuse_socket(&self, asked: &Asked) {
+        let mut state = self.lock();
+        state.connection.refuse_socket(&asked.request);
+        self.send(&mut state);
+    }
+
+    /// Returns `true` if the guest has begun to open a channel of this device.
+    pub fn is_answered(&self, id: DeviceId) -> bool {
+        let state = self.lock();
+        let mut own = state.channels.iter().filter(|(_, entry)| entry.id == id);
+        own.any(|(channel, _)| state.connection.is_answered(*channel))
     }
 
     pub fn offer_subchannels(&self, primary: ChannelId, count: u16) {
@@ -295,7 +336,18 @@ impl Link {
                 BusAction::Close(channel) => with_port(state, channel, ChannelPort::close),
                 BusAction::ReleaseGpadl(channel, gpadl) => with_port(state, channel, |port| port.release(gpadl)),
                 BusAction::Retarget(channel, vp) => with_port(state, channel, |port| port.retarget(vp)),
-                BusAction::Remove(channel) => drop(state.channels.remove(&channel)),
+                BusAction::Remove(channel) => {
+                    // Of a device that the bus keeps, nothing is left here.
+                    if let Some(device) = state.channels.remove(&channel).and_then(|entry| entry.device) {
+                        state.removed.push(device);
+                        self.wake();
+                    }
+                }
+                BusAction::Connect(request) => {
+                    if !self.connects.take(Asked { link: self.number, request }) {
+                        state.connection.refuse_socket(&request);
+                    }
+                }
                 BusAction::Refuse(refusal) => log::debug!("{}: a VMBus message is refused: {refusal}", self.name),
             }
         }

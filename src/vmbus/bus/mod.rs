@@ -31,12 +31,15 @@ use crate::host::panics::caught;
 use crate::kvm::gate::Gate;
 
 mod channel;
+mod connects;
 mod failure;
 mod link;
 mod offered;
 mod port;
+mod sockets;
 mod timer;
 
+pub use connects::{Asked, ConnectSink};
 pub use failure::{ChannelFailure, FailureSink};
 
 use link::Link;
@@ -53,6 +56,8 @@ pub struct Settings {
     pub tracer: Option<Tracer>,
     /// Receives the failures of devices.
     pub failures: FailureSink,
+    /// Decides requests of the guest to connect a socket.
+    pub connects: ConnectSink,
     /// Where the threads of channels stop while the machine is paused.
     pub gate: Arc<Gate>,
     /// The devices of the machine, which those of the bus join.
@@ -66,6 +71,7 @@ impl Default for Settings {
             max_version: Version::NEWEST,
             tracer: None,
             failures: FailureSink::default(),
+            connects: ConnectSink::default(),
             gate: Arc::default(),
             devices: Devices::default(),
         }
@@ -140,6 +146,7 @@ struct State {
     /// The devices of the machine that stand for devices of the bus.
     joined: BTreeMap<DeviceId, Registration>,
     next_device: u64,
+    next_link: u64,
     link: Option<Arc<Link>>,
 }
 
@@ -268,7 +275,8 @@ impl VmBus {
         if state.link.is_some() {
             return Err(ConnectError::InUse);
         }
-        let link = Link::new(&self.0.settings, child).map_err(ConnectError::Descriptor)?;
+        let link = Link::new(&self.0.settings, state.next_link, child).map_err(ConnectError::Descriptor)?;
+        state.next_link += 1;
         for device in state.devices.values() {
             // Without a guest, a link has room for as many devices as a bus.
             if let Err(error) = link.offer(device) {

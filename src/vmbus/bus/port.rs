@@ -236,6 +236,10 @@ impl Port for ChannelPort {
         self.bell.ring_on(source)
     }
 
+    fn wake_when(&self, source: BorrowedFd<'_>, readable: bool, writable: bool) -> io::Result<()> {
+        self.bell.ring_when(source, readable, writable)
+    }
+
     fn should_return(&self) -> bool {
         self.is_closing() || self.gate.is_pausing()
     }

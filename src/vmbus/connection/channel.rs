@@ -71,6 +71,8 @@ impl Usage {
 pub(super) struct Entry {
     pub(super) offer: Offer,
     pub(super) standing: Standing,
+    /// The channel is offered only to this guest, and only once: it is a connection of hvsocket.
+    pub(super) once: bool,
     /// The device has been removed, or is about to be.
     pub(super) withdrawn: bool,
     /// The guest is notified of the rescind only when the device has closed the channel.
@@ -86,6 +88,7 @@ impl Entry {
         Self {
             offer,
             standing: Standing::Waiting,
+            once: false,
             withdrawn: false,
             untold: false,
             usage: Usage::Closed,

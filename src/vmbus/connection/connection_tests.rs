@@ -1,8 +1,7 @@
 use super::test_guest::*;
 use super::*;
 use crate::vmbus::message::ParseError;
-use crate::vmbus::wire::{MessageType, Status, TlConnectRequest};
-use crate::wire::guid::Guid;
+use crate::vmbus::wire::MessageType;
 
 #[test]
 fn every_version_is_agreed_on_and_answered_in_its_own_way() {
@@ -148,22 +147,6 @@ fn a_reset_forgets_the_guest_without_a_word() {
     guest.host.closed(ChannelId(1));
     assert_eq!((guest.messages(), guest.host.version()), (vec![], None));
     assert_eq!(guest.host.target, VpIndex::BOOT);
-}
-
-#[test]
-fn hvsocket_connections_are_refused_as_the_version_has_it() {
-    for (version, answers) in [(Version::V3_0, 0), (Version::V4_0, 0), (Version::V4_1, 1), (Version::V5_3, 1)] {
-        let mut guest = Guest::new();
-        guest.contact(version);
-        guest.messages();
-        let request = TlConnectRequest { endpoint: Guid::new(1), service: Guid::new(2) };
-        refused(&guest.post(MessageType::TL_CONNECT_REQUEST, &request));
-        let messages = guest.messages();
-        assert_eq!(messages.len(), answers);
-        for message in messages {
-            assert!(matches!(message, Message::TlConnectResult(result) if result.status == Status::CONNECTION_REFUSED));
-        }
-    }
 }
 
 #[test]

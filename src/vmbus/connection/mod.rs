@@ -34,6 +34,7 @@ mod gpadls;
 mod offers;
 mod opening;
 mod refusal;
+mod sockets;
 
 use channel::{Entry, Standing, Usage};
 pub use gpadls::GpadlTable;
@@ -41,6 +42,7 @@ pub use gpadls::GpadlTable;
 use gpadls::{MAX_BUILDING, MAX_GPADL_WORDS};
 pub use offers::{MAX_CHANNELS, OfferError};
 pub use refusal::Refusal;
+pub use sockets::ConnectRequest;
 
 /// When this many messages wait for the guest, its requests are refused. It is more than enough for every offer and
 /// rescind.
@@ -68,6 +70,9 @@ pub enum BusAction {
     Retarget(ChannelId, VpIndex),
     /// The channel has been removed. Its id is free, and none of its memory is in use.
     Remove(ChannelId),
+    /// The guest connects a socket to a service of the host. Call [`Connection::offer_socket`] or
+    /// [`Connection::refuse_socket`].
+    Connect(ConnectRequest),
     /// Nothing to do; for the log.
     Refuse(Refusal),
 }
@@ -139,6 +144,10 @@ pub struct Connection {
     /// The target of messages, as the guest set it last.
     target: VpIndex,
     outbox: VecDeque<Message>,
+    /// Number of connections that the guest has begun.
+    contacts: u64,
+    /// Number of requests to connect a socket that are not decided.
+    undecided: usize,
     /// The guest has started again, so messages for its previous connection are obsolete.
     began_anew: bool,
 }
@@ -156,6 +165,8 @@ impl Connection {
             gpadl_count: 0,
             target: VpIndex::BOOT,
             outbox: VecDeque::new(),
+            contacts: 0,
+            undecided: 0,
             began_anew: false,
         }
     }
@@ -240,7 +251,7 @@ impl Connection {
             Request::GpadlBody(body, ranges) => self.gpadl_body(body, ranges),
             Request::GpadlTeardown(request) => self.gpadl_teardown(request, actions),
             Request::RelidReleased(request) => self.relid_released(request.channel, actions),
-            Request::TlConnectRequest(request) => self.tl_connect_request(request, version),
+            Request::TlConnectRequest(request) => self.tl_connect_request(request, version, actions),
             Request::ModifyChannel(request) => self.modify_channel(request, version, actions),
             Request::InitiateContact(_) | Request::Unload => Ok(()),
         }
@@ -260,6 +271,8 @@ impl Connection {
     fn disconnect(&mut self, next: Next, actions: &mut BusActions) -> Result<(), Refusal> {
         self.outbox.clear();
         self.began_anew = true;
+        self.contacts += 1;
+        self.undecided = 0;
         self.building.clear();
         (self.gpadl_words, self.gpadl_count) = (0, 0);
         let channels: Vec<ChannelId> = self.channels.keys().copied().collect();
@@ -269,8 +282,8 @@ impl Connection {
             entry.untold = false;
             entry.gpadls = Arc::default();
             entry.leaving.clear();
-            // A subchannel does not outlive its open primary channel.
-            entry.withdrawn |= entry.offer.subchannel_index != 0;
+            // A subchannel does not outlive its open primary channel, and a socket not the guest.
+            entry.withdrawn |= entry.offer.subchannel_index != 0 || entry.once;
             entry.begin_close(channel, actions);
             self.settle(channel, actions);
         }

@@ -48,6 +48,9 @@ enum Step {
     Offer {
         device: u128,
     },
+    OfferSocket {
+        device: u128,
+    },
     Rescind {
         channel: u32,
     },
@@ -71,6 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (channel.clone(), any::<bool>()).prop_map(|(channel, success)| Step::Device { channel, success }),
         2 => both.prop_map(|(channel, gpadl)| Step::DeviceReleases { channel, gpadl }),
         4 => (1..=u128::from(CHANNELS)).prop_map(|device| Step::Offer { device }),
+        2 => (1..=u128::from(CHANNELS)).prop_map(|device| Step::OfferSocket { device }),
         2 => channel.clone().prop_map(|channel| Step::Rescind { channel }),
         2 => channel.prop_map(|channel| Step::Retire { channel }),
     ]
@@ -205,7 +209,7 @@ impl Model {
                 prop_assert_eq!(seen.device, Device::Closed);
                 prop_assert!(!seen.offered && !seen.rescinded, "the guest still knows channel {}", channel);
             }
-            BusAction::Retarget(..) | BusAction::Refuse(_) => {}
+            BusAction::Retarget(..) | BusAction::Connect(_) | BusAction::Refuse(_) => {}
         }
         Ok(())
     }
@@ -293,6 +297,10 @@ fn perform(guest: &mut Guest, model: &mut Model, step: &Step) -> BusActions {
         }
         Step::Offer { device } => {
             let _ = guest.host.offer(offer(device));
+            BusActions::new()
+        }
+        Step::OfferSocket { device } => {
+            let _ = guest.host.offer_socket(offer(100 + device), None);
             BusActions::new()
         }
         Step::Rescind { channel } => guest.host.rescind(ChannelId(channel)),

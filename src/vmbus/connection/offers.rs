@@ -6,16 +6,18 @@ use zerocopy::FromZeros;
 
 use super::channel::{Entry, Standing, Usage};
 use super::{BusAction, BusActions, Connection, Refusal, State};
-use crate::vmbus::ids::{ChannelId, Version};
+use crate::vmbus::ids::ChannelId;
 use crate::vmbus::message::Message;
 use crate::vmbus::vsp::Offer;
-use crate::vmbus::wire::{
-    ChannelReference, MessageType, OfferChannel, OpenChannel, Status, TlConnectRequest, TlConnectResult,
-};
+use crate::vmbus::wire::{ChannelReference, MessageType, OfferChannel, OpenChannel, Status};
 
 /// Channel ids are event flags of one SINT, of which there are 2048 (TLFS, `HV_EVENT_FLAGS_COUNT`), and 0 is not a
 /// channel.
 pub const MAX_CHANNELS: usize = 2047;
+
+/// Maximum number of channels of sockets, including those that have ended and that the guest has not released. Other devices
+/// have the rest of the channel ids.
+pub const MAX_SOCKETS: usize = 1024;
 
 /// The monitor id that means none.
 const NO_MONITOR: u8 = 0xff;
@@ -38,6 +40,12 @@ pub enum OfferError {
     /// A subchannel requires that the guest has opened the primary channel.
     #[error("subchannel {0} cannot be offered: its device's primary channel is not open")]
     NoPrimary(u16),
+    /// The guest has not requested offers, or its version of VMBus has no connections of hvsocket.
+    #[error("the guest is not connected to VMBus, or to a version before 4.0; start its driver (Linux: hv_sock) first")]
+    NoGuest,
+    /// The guest has too many connections of hvsocket, or has not released the channels of those that ended.
+    #[error("the guest has {MAX_SOCKETS} connections of hvsocket; close some first")]
+    TooManySockets,
     /// No channel id is free.
     #[error("VMBus has room for {MAX_CHANNELS} channels; offer fewer devices or subchannels")]
     TooMany,
@@ -56,20 +64,30 @@ impl Connection {
     /// # Errors
     /// Returns an [`OfferError`].
     pub fn offer(&mut self, offer: Offer) -> Result<ChannelId, OfferError> {
-        if self.channels.values().any(|entry| !entry.withdrawn && entry.is_twin(&offer)) {
-            let Offer { interface, instance, subchannel_index, .. } = offer;
+        self.add(Entry::new(offer))
+    }
+
+    /// Offers a channel as [`offer`](Self::offer) does, but to this guest only, and once.
+    pub(super) fn offer_once(&mut self, offer: Offer) -> Result<ChannelId, OfferError> {
+        self.add(Entry { once: true, ..Entry::new(offer) })
+    }
+
+    fn add(&mut self, new: Entry) -> Result<ChannelId, OfferError> {
+        let offer = &new.offer;
+        if self.channels.values().any(|entry| !entry.withdrawn && entry.is_twin(offer)) {
+            let Offer { interface, instance, subchannel_index, .. } = *offer;
             return Err(OfferError::Duplicate { interface, instance, subchannel_index });
         }
         let is_open_primary = |entry: &Entry| {
             let open = matches!(entry.usage, Usage::Open { .. }) && entry.standing == Standing::Offered;
-            open && entry.offer.subchannel_index == 0 && entry.is_sibling(&offer)
+            open && entry.offer.subchannel_index == 0 && entry.is_sibling(offer)
         };
         if offer.subchannel_index != 0 && !self.channels.values().any(is_open_primary) {
             return Err(OfferError::NoPrimary(offer.subchannel_index));
         }
         for id in 1..=MAX_CHANNELS as u32 {
             if let btree_map::Entry::Vacant(vacant) = self.channels.entry(ChannelId(id)) {
-                vacant.insert(Entry::new(offer));
+                vacant.insert(new);
                 self.announce();
                 return Ok(ChannelId(id));
             }
@@ -193,6 +211,8 @@ impl Connection {
             return Err(Refusal::State { message_type, channel, usage: entry.usage.name() });
         }
         entry.standing = Standing::Released;
+        // What is offered once is not offered again.
+        entry.withdrawn |= entry.once;
         entry.begin_close(channel, actions);
         if in_use {
             self.cut_off_subchannels(channel, actions);
@@ -217,18 +237,6 @@ impl Connection {
     pub(super) fn known(&mut self, channel: ChannelId) -> Result<&mut Entry, Refusal> {
         let entry = self.channels.get_mut(&channel).filter(|entry| entry.is_known());
         entry.ok_or(Refusal::NoSuchChannel(channel))
-    }
-
-    pub(super) fn tl_connect_request(&mut self, request: TlConnectRequest, version: Version) -> Result<(), Refusal> {
-        if version < Version::V4_0 {
-            return Err(Refusal::NotInVersion { message_type: MessageType::TL_CONNECT_REQUEST, version });
-        }
-        if version >= Version::V4_1 {
-            let TlConnectRequest { endpoint, service } = request;
-            let result = TlConnectResult { endpoint, service, status: Status::CONNECTION_REFUSED };
-            self.outbox.push_back(Message::TlConnectResult(result));
-        }
-        Err(Refusal::NoHvsocket)
     }
 }
 

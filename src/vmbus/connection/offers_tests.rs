@@ -1,6 +1,7 @@
 use super::*;
 use crate::vmbus::connection::test_guest::*;
 use crate::vmbus::ids::ConnectionId;
+use crate::vmbus::ids::Version;
 
 #[test]
 fn offers_come_once_for_each_connection_and_end_with_their_end() {

@@ -98,7 +98,7 @@ pub enum Refusal {
     /// The ring's GPADL has the wrong shape.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// hvsocket is not supported.
-    #[error("hvsocket is not supported")]
-    NoHvsocket,
+    /// The guest sends requests to connect faster than they are decided.
+    #[error("{0} requests to connect a socket are undecided")]
+    Undecided(usize),
 }

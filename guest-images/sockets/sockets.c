@@ -1,0 +1,85 @@
+/*
+ * Sockets of a guest. `driver=good` connects to the host and lets it connect, as Linux does, and powers off; otherwise the drivers
+ * break the protocol in the ways of a table, and the exit code says whether the host stood it.
+ */
+#include "session.h"
+#include "socket.h"
+
+/* Listeners: of the host, of nobody, and of the guest. */
+#define ECHO_PORT 2048
+#define NOBODY 2049
+#define GUEST_PORT 1024
+
+#define BLOCKS 100
+
+static struct socket sockets[2];
+
+static uint8_t expected(unsigned place)
+{
+    return place % 251;
+}
+
+/* Sends numbered bytes to the host's echo, ends, and takes them back. */
+static bool is_echoed(struct socket *socket)
+{
+    static uint8_t block[SOCKET_MAX_SENT];
+    unsigned sent = 0, received = 0;
+    bool right = true;
+    for (unsigned number = 0; number < BLOCKS; number++) {
+        for (unsigned i = 0; i < sizeof block; i++)
+            block[i] = expected(sent++);
+        if (!socket_send(socket, block, sizeof block))
+            return FAILED("block %u is not sent", number);
+        /* Otherwise both wait for room. */
+        if (!socket_receive(socket))
+            return false;
+        for (unsigned i = 0; i < socket->length; i++)
+            right &= socket->received.data[i] == expected(received++);
+    }
+    if (!socket_end(socket))
+        return FAILED("the end is not sent");
+    while (socket_receive(socket) && socket->length)
+        for (unsigned i = 0; i < socket->length; i++)
+            right &= socket->received.data[i] == expected(received++);
+    return CHECK("the host's data ends", !socket->length) && CHECK_EQUAL("all bytes come back", received, sent) &&
+           CHECK("they are the same", right) && socket_finish(socket);
+}
+
+/* Returns what the host sends until it ends, and then ends. */
+static bool serve(struct socket *socket)
+{
+    while (socket_receive(socket) && socket->length)
+        for (unsigned sent = 0, part; sent < socket->length; sent += part) {
+            part = socket->length - sent < SOCKET_MAX_SENT ? socket->length - sent : SOCKET_MAX_SENT;
+            if (!socket_send(socket, socket->received.data + sent, part))
+                return FAILED("the echo is not sent");
+        }
+    return socket_end(socket) && socket_finish(socket);
+}
+
+static bool use(void)
+{
+    const struct offer *none = NULL;
+    CHECK("a connection that nobody accepts is refused", socket_ask(NOBODY, 5000, &none) == REFUSED);
+    if (!socket_connect(&sockets[0], ECHO_PORT, 5001, 0) || !is_echoed(&sockets[0]))
+        return false;
+    print("listening\n");
+    for (unsigned round = 0; round < 3; round++)
+        if (!socket_accept(&sockets[1], GUEST_PORT, 1) || !serve(&sockets[1]))
+            return false;
+    return true;
+}
+
+int main(void)
+{
+    const char *driver = command_line_value("driver");
+    bool good = driver && text_equal(driver, "good");
+    if (!session_is_possible() || !session_begin())
+        return EXIT_FAILED;
+    if (!good)
+        return checks_run(hostile_tests, hostile_test_count);
+    if (!use() || !session_end() || checks_failed())
+        return EXIT_FAILED;
+    machine_power_off();
+    return EXIT_FAILED;
+}

@@ -1,0 +1,310 @@
+//! A connection as a VMBus device: moves data between the rings of its channel and a Unix socket.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, mpsc};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+
+use super::table::{Origin, Record, Table};
+use super::transfer::{Next, Transfer};
+use super::wire::{MAX_FROM_GUEST, MAX_TO_GUEST, PipeHeader};
+use crate::vmbus::bus::VmBus;
+use crate::vmbus::packet::PacketKind;
+use crate::vmbus::ring::{Mark, NewPacket};
+use crate::vmbus::vsp::{Channel, Handler, Offer, Port, ServiceError, Vsp, offer_flags};
+use crate::wire::guid::Guid;
+
+/// The period at which a full ring is checked if the guest does not signal that it has room.
+const POLL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Maximum length of a packet of the guest behind the packet's header: header, data and padding. It also bounds the buffer: with
+/// the first longer packet, the connection is over.
+const LONGEST: usize = PipeHeader::LENGTH + MAX_FROM_GUEST + 8;
+
+/// The second half of the instances of the host's connections. In a guest, the first group of the digits is the host's port.
+const INSTANCE: u128 = 0x9ef3_4c1b_a5d2_7f06_38b1_56e0;
+
+/// Returns the offer of a connection.
+pub fn offer(service: Guid, instance: Guid, origin: Origin) -> Offer {
+    let mut offer = Offer::new(service, instance);
+    offer.flags |= offer_flags::TLNPI_PROVIDER;
+    // After the mode of the pipe.
+    offer.user_defined.0[4] = u8::from(origin == Origin::Host);
+    offer
+}
+
+/// Returns the instance of a connection of the host, with its port.
+pub fn instance(port: u32) -> Guid {
+    Guid::new(u128::from(port) << 96 | INSTANCE)
+}
+
+/// The device of one connection, whose only channel is opened once.
+pub struct ConnectionVsp {
+    /// The connection, for others.
+    pub record: Arc<Record>,
+    /// All connections.
+    pub table: Arc<Table>,
+    /// The bus on which it is offered.
+    pub bus: VmBus,
+    /// Its offer.
+    pub offer: Offer,
+    /// The host's end, until the channel is opened.
+    pub peer: Option<UnixStream>,
+    /// The text for the host's end when the guest opens the channel, and when it does not.
+    pub texts: (String, String),
+    /// Who waits for the guest to open the channel.
+    pub opened: Option<mpsc::SyncSender<()>>,
+}
+
+impl Vsp for ConnectionVsp {
+    fn offer(&self) -> Offer {
+        self.offer.clone()
+    }
+
+    fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+        let over = || ServiceError::Host("the connection is over".into());
+        let peer = self.peer.take().ok_or_else(over)?;
+        let transfer = Transfer::new(std::mem::take(&mut self.texts.0).into_bytes());
+        self.record.update(transfer.state(), transfer.counts());
+        self.table.count_opened();
+        let port = channel.port().clone();
+        let (_, outgoing) = channel.rings();
+        // A small ring has room for several packets, so that guest and host can work at the same time.
+        let packet = (outgoing.all_room() as usize / 4).min(MAX_TO_GUEST) & !7;
+        // Whoever waits may be gone. Then the host's end is, too.
+        self.opened.take().into_iter().for_each(|opened| _ = opened.try_send(()));
+        Ok(Box::new(ConnectionHandler {
+            record: self.record.clone(),
+            bus: self.bus.clone(),
+            port,
+            mark: outgoing.mark(),
+            peer,
+            transfer,
+            packet,
+            is_dry: false,
+            buffer: Vec::new(),
+        }))
+    }
+}
+
+impl Drop for ConnectionVsp {
+    fn drop(&mut self) {
+        if let Some(peer) = &self.peer {
+            self.table.count_refused();
+            // If it has no room for a line, it reads nothing.
+            let _ = send(peer, self.texts.1.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+        self.table.remove(self.record.device);
+    }
+}
+
+/// Serves the channel.
+struct ConnectionHandler {
+    record: Arc<Record>,
+    bus: VmBus,
+    port: Arc<dyn Port>,
+    peer: UnixStream,
+    transfer: Transfer,
+    /// Maximum number of bytes of data in a packet for the guest.
+    packet: usize,
+    /// The end of what the guest was sent.
+    mark: Mark,
+    /// The peer has nothing to read at present.
+    is_dry: bool,
+    buffer: Vec<u8>,
+}
+
+impl Handler for ConnectionHandler {
+    fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
+        let result = self.serve(channel);
+        self.record.update(self.transfer.state(), self.transfer.counts());
+        if result? {
+            self.bus.rescind(self.record.device);
+        }
+        Ok(())
+    }
+}
+
+impl ConnectionHandler {
+    /// Moves what can be moved. Returns `true` if the connection is over.
+    fn serve(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
+        if self.transfer.awaits_hang_up() && self.has_hung_up() {
+            self.transfer.peer_is_gone();
+        }
+        let mut is_blocked;
+        loop {
+            channel.rings().0.mask();
+            let result = self.exchange(channel);
+            let (incoming, outgoing) = channel.rings();
+            let (freed, shown) = (incoming.publish(), outgoing.publish());
+            channel.signal(if freed.is_needed() { freed } else { shown });
+            let moved;
+            (moved, is_blocked) = result?;
+            if moved {
+                self.transfer.moved(self.port.time());
+            }
+            if self.transfer.next() == Some(Next::Over) {
+                return Ok(true);
+            }
+            if self.port.should_return() {
+                // A pause is followed by another call.
+                return Ok(false);
+            }
+            if moved {
+                continue;
+            }
+            if is_blocked {
+                let (has_room, signal) = channel.rings().1.wait_for_room(self.space())?;
+                channel.signal(signal);
+                if has_room {
+                    continue;
+                }
+            }
+            if !self.transfer.takes_packets() || !channel.rings().0.unmask()? {
+                break;
+            }
+        }
+        self.wait(channel, is_blocked)
+    }
+
+    /// Arranges for the next call. Returns `true` if the connection is over, because its time is.
+    fn wait(&mut self, channel: &mut Channel, is_blocked: bool) -> Result<bool, ServiceError> {
+        let (incoming, outgoing) = channel.rings();
+        let now = self.port.time();
+        let deadline = self.transfer.deadline(!outgoing.is_read(self.mark)?);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            let service = self.record.service;
+            log::debug!("socket {service}: the guest has ended its data, and nothing moves: it is over");
+            return Ok(true);
+        }
+        let left = deadline.map(|deadline| deadline - now);
+        let poll = (is_blocked && !incoming.guest_minds_room()).then_some(POLL);
+        self.port.wake_after([left, poll].into_iter().flatten().min());
+        let (readable, writable) = (self.transfer.wants_data() && self.is_dry, !self.transfer.pending().is_empty());
+        if readable || writable || self.transfer.awaits_hang_up() {
+            let waits = self.port.wake_when(self.peer.as_fd(), readable, writable);
+            waits.map_err(|error| ServiceError::Host(format!("a socket cannot be waited for: {error}")))?;
+        }
+        Ok(false)
+    }
+
+    /// Returns whether anything has moved, and whether data or the end of it waits for room in the guest's ring.
+    fn exchange(&mut self, channel: &mut Channel) -> Result<(bool, bool), ServiceError> {
+        let mut moved = false;
+        while self.transfer.takes_packets() && !self.port.should_return() {
+            let Some(packet) = channel.rings().0.receive(&mut self.buffer)? else { break };
+            if packet.header.kind != PacketKind::IN_BAND {
+                return Err(ServiceError::Protocol(format!("a socket gets no {} packets", packet.header.kind)));
+            }
+            if packet.extra.len() + packet.payload.len() > LONGEST {
+                let error = "a packet of a socket is longer than its data and its header";
+                return Err(ServiceError::Protocol(error.into()));
+            }
+            let received = self.transfer.receive(packet.payload);
+            received.map_err(|error| ServiceError::Protocol(error.to_string()))?;
+            moved = true;
+        }
+        moved |= self.feed_peer();
+        if self.transfer.next() == Some(Next::TellPeer) {
+            // A peer that has hung up need not be told.
+            let _ = shutdown(&self.peer, Shutdown::Write);
+            self.transfer.peer_told();
+            moved = true;
+        }
+        let (sent, is_blocked) = self.feed_guest(channel)?;
+        Ok((moved || sent, is_blocked))
+    }
+
+    /// Sends the peer what waits for it. Returns `true` if it has taken some.
+    fn feed_peer(&mut self) -> bool {
+        let mut moved = false;
+        while !self.transfer.pending().is_empty() {
+            match send(&self.peer, self.transfer.pending(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => self.transfer.peer_took(count),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(_) if self.has_hung_up() => self.transfer.peer_is_gone(),
+                Err(_) => self.transfer.peer_is_deaf(),
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Sends the guest what the peer has for it. Returns whether anything was sent, and whether there is no room for more.
+    fn feed_guest(&mut self, channel: &mut Channel) -> Result<(bool, bool), ServiceError> {
+        let (_, outgoing) = channel.rings();
+        let (mut moved, space) = (false, self.space());
+        self.is_dry = false;
+        while self.transfer.wants_data() && !self.port.should_return() {
+            if !outgoing.has_room(space)? {
+                return Ok((moved, true));
+            }
+            if self.buffer.len() < self.packet {
+                self.buffer.resize(self.packet, 0);
+            }
+            match recv(&self.peer, &mut self.buffer[..self.packet], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => self.ended(),
+                Ok((count, _)) => {
+                    outgoing.write(&NewPacket::in_band(0, &[&PipeHeader::of(count), &self.buffer[..count]]))?;
+                    self.mark = outgoing.mark();
+                    self.transfer.sent(count);
+                }
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {
+                    self.is_dry = true;
+                    break;
+                }
+                // The peer has hung up without reading everything.
+                Err(_) => {
+                    self.transfer.peer_ended();
+                    self.transfer.peer_is_gone();
+                }
+            }
+            moved = true;
+        }
+        if self.transfer.next() == Some(Next::TellGuest) {
+            if !outgoing.has_room(NewPacket::space(PipeHeader::LENGTH))? {
+                return Ok((moved, true));
+            }
+            outgoing.write(&NewPacket::in_band(0, &[&PipeHeader::of(0)]))?;
+            self.mark = outgoing.mark();
+            self.transfer.guest_told();
+            moved = true;
+        }
+        Ok((moved, false))
+    }
+
+    /// The peer sends nothing more.
+    fn ended(&mut self) {
+        self.transfer.peer_ended();
+        if self.has_hung_up() {
+            self.transfer.peer_is_gone();
+        }
+    }
+
+    fn has_hung_up(&self) -> bool {
+        let mut polled = [PollFd::new(&self.peer, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    }
+
+    /// Returns the space that a packet takes in the ring at most.
+    fn space(&self) -> u32 {
+        NewPacket::space(PipeHeader::LENGTH + self.packet)
+    }
+}
+
+impl Drop for ConnectionHandler {
+    fn drop(&mut self) {
+        // Also if the guest has closed the channel, or has broken the protocol.
+        self.bus.rescind(self.record.device);
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

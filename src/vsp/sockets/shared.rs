@@ -1,0 +1,187 @@
+//! What the parts of a machine's sockets share.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::net::{SendFlags, send};
+
+use super::backlog::Backlog;
+use super::connection::{ConnectionVsp, instance, offer};
+use super::service::Service;
+use super::table::{Origin, Record, Table};
+use crate::host::event::EventFd;
+use crate::host::lock::Mutex;
+use crate::host::stopwatch::Stopwatch;
+use crate::vmbus::bus::{Asked, VmBus};
+use crate::vmbus::connection::OfferError;
+
+/// Maximum number of connections of a machine. Each has a channel, a thread and a few descriptors.
+pub const MAX_CONNECTIONS: usize = 512;
+
+/// Maximum number of requests of the guest that wait to be decided.
+const MAX_REQUESTS: usize = 256;
+
+/// How long a guest may take to begin to open a channel. Linux's connect waits as long.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a guest may take to open a channel after it has begun.
+pub const OPEN_PATIENCE: Duration = Duration::from_secs(8);
+
+/// The first port of the host's connections. Lower ones are left to listeners.
+const FIRST_PORT: u32 = 1 << 30;
+
+/// What the parts share.
+pub struct Shared {
+    /// The name of the machine.
+    pub name: String,
+    /// The bus.
+    pub bus: VmBus,
+    /// The connections.
+    pub table: Arc<Table>,
+    /// Stands still while the machine is paused.
+    pub clock: Mutex<Stopwatch>,
+    /// The listeners of the library's user.
+    pub listeners: Mutex<BTreeMap<Service, Backlog>>,
+    /// The Unix socket at which connections to the guest begin. The name of each listener's begins with it.
+    pub path: Option<PathBuf>,
+    /// Requests of the guest for the worker.
+    requests: Mutex<VecDeque<Asked>>,
+    /// Wakes the worker.
+    pub attention: EventFd,
+    next_port: AtomicU32,
+}
+
+/// A connection to be offered.
+pub struct Call {
+    /// The listener.
+    pub service: Service,
+    /// The host's end.
+    pub peer: UnixStream,
+    /// The request of the guest, if it is the guest that connects.
+    pub asked: Option<Asked>,
+    /// The texts for the host's end when the guest opens the channel, and when it does not.
+    pub texts: (String, String),
+    /// Who waits for the guest to open the channel.
+    pub opened: Option<mpsc::SyncSender<()>>,
+}
+
+impl Shared {
+    /// Creates what is shared.
+    pub fn new(name: String, bus: VmBus, path: Option<PathBuf>, attention: EventFd) -> Self {
+        Self {
+            name,
+            bus,
+            table: Arc::default(),
+            clock: Mutex::new(Stopwatch::new(Instant::now())),
+            listeners: Mutex::default(),
+            path,
+            requests: Mutex::default(),
+            attention,
+            next_port: AtomicU32::new(FIRST_PORT),
+        }
+    }
+
+    /// Returns the time that the machine has run.
+    pub fn now(&self) -> Duration {
+        self.clock.lock().time(Instant::now())
+    }
+
+    /// Takes a request of the guest, for the worker. Returns `false` if it must be refused. Called with the bus locked.
+    pub fn take(&self, asked: Asked) -> bool {
+        if self.path.is_none() && !self.listeners.lock().contains_key(&asked.request.service.into()) {
+            self.table.count_refused();
+            return false;
+        }
+        let mut requests = self.requests.lock();
+        if requests.len() >= MAX_REQUESTS {
+            self.table.count_refused();
+            return false;
+        }
+        requests.push_back(asked);
+        self.attention.signal();
+        true
+    }
+
+    /// Returns the next request of the guest.
+    pub fn next_request(&self) -> Option<Asked> {
+        self.requests.lock().pop_front()
+    }
+
+    /// Refuses a request of the guest.
+    pub fn refuse(&self, asked: &Asked) {
+        self.table.count_refused();
+        self.bus.refuse_socket(asked);
+    }
+
+    /// Offers a connection to the guest.
+    ///
+    /// # Errors
+    /// Returns an [`OfferError`]. The host's end was told, and a request was refused.
+    pub fn offer(&self, call: Call) -> Result<Arc<Record>, OfferError> {
+        let Call { service, peer, asked, texts, opened } = call;
+        let (origin, instance) = match &asked {
+            Some(asked) => (Origin::Guest, asked.request.endpoint),
+            None => (Origin::Host, instance(self.next_port())),
+        };
+        let id = self.bus.new_device_id();
+        let Some(record) = self.table.add(id, service, origin, MAX_CONNECTIONS) else {
+            asked.iter().for_each(|asked| self.refuse(asked));
+            // If it has no room for a line, it reads nothing.
+            let _ = send(&peer, texts.1.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            return Err(OfferError::TooManySockets);
+        };
+        let vsp = ConnectionVsp {
+            record: record.clone(),
+            table: self.table.clone(),
+            bus: self.bus.clone(),
+            offer: offer(service.guid(), instance, origin),
+            peer: Some(peer),
+            texts,
+            opened,
+        };
+        self.bus.offer_socket(id, Box::new(vsp), asked.as_ref()).map(|()| record)
+    }
+
+    /// Returns the port of the host's next connection. Ports are not reused for a long time.
+    fn next_port(&self) -> u32 {
+        let next = |port: u32| Some(if port >= u32::MAX - 1 { FIRST_PORT } else { port + 1 });
+        self.next_port.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(FIRST_PORT)
+    }
+}
+
+/// The wait for a guest to open a channel.
+pub struct Answer {
+    /// The connection.
+    pub record: Arc<Record>,
+    deadline: Duration,
+    has_begun: bool,
+}
+
+impl Answer {
+    /// Begins to wait.
+    pub fn new(shared: &Shared, record: Arc<Record>) -> Self {
+        Self { record, deadline: shared.now() + ANSWER_PATIENCE, has_begun: false }
+    }
+
+    /// Returns how long the guest still has, or `None` if the wait is over: the channel is open, or the connection has been
+    /// taken back.
+    pub fn left(&mut self, shared: &Shared) -> Option<Duration> {
+        if !self.record.is_offered() {
+            return None;
+        }
+        let now = shared.now();
+        if self.deadline <= now && !self.has_begun && shared.bus.is_socket_answered(self.record.device) {
+            self.has_begun = true;
+            self.deadline = now + OPEN_PATIENCE;
+        }
+        if self.deadline <= now {
+            shared.bus.rescind(self.record.device);
+            return None;
+        }
+        Some(self.deadline - now)
+    }
+}
