@@ -27,6 +27,7 @@ pub use crate::engine::{TraceFormat, TraceKind};
 pub use crate::hyperv::cpuid::Version as HypervisorVersion;
 pub use crate::hyperv::features::{Feature, Switches};
 pub use crate::vmbus::Version as VmBusVersion;
+pub use crate::vsp::memory::config::Memory;
 pub use crate::vsp::network::NetworkOptions;
 pub use crate::vsp::storage::DiskConfig;
 pub use crate::wire::size::Size;
@@ -35,7 +36,6 @@ pub use file::FileError;
 pub use hyperv::Hv;
 pub use trace::Trace;
 
-use crate::memory::Backing;
 use crate::net::attachment::Attachment;
 use crate::vsp::services::config::ServiceOptions;
 
@@ -69,7 +69,9 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symbols: Option<PathBuf>,
 
-    /// Guest memory: SIZE[,hugepages=on|,shared=on] [default: 256M]
+    /// Guest memory: SIZE[,hugepages=on|,shared=on] [default: 256M], or startup=SIZE,min=SIZE,max=SIZE for a size that
+    /// changes while the machine runs; cold-discard=on|off lets the guest tell which pages are free [default: on if the
+    /// size changes]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE", value_parser = text::parse::<Memory>))]
     #[serde(deserialize_with = "text::or_table")]
     pub memory: Memory,
@@ -192,36 +194,6 @@ impl Default for Config {
 /// For `#[serde(skip_serializing_if)]`.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// Guest memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Memory {
-    /// The size.
-    pub size: Size,
-    /// Whether the memory comes from the host's reserved 2 MiB pages. Otherwise transparent huge pages are used, if the
-    /// host has them.
-    pub hugepages: bool,
-    /// Whether the memory is a memfd, which other processes can map. Linux has no transparent huge pages for memfds.
-    pub shared: bool,
-}
-
-impl Memory {
-    /// Returns the kind of memory to allocate.
-    pub(crate) fn backing(&self) -> Backing {
-        match self {
-            Self { hugepages: true, .. } => Backing::HugePages,
-            Self { shared: true, .. } => Backing::Shared,
-            _ => Backing::Private,
-        }
-    }
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self { size: Size(256 << 20), hugepages: false, shared: false }
-    }
 }
 
 /// Implementation of the Hyper-V interface.

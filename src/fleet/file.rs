@@ -12,6 +12,12 @@ use crate::config::Config;
 use crate::config::file::{self, FileError, from_table, read};
 use crate::machine::builder::Builder;
 use crate::vsp::network::config::{NetworkOptionsError, check_all};
+use crate::wire::size::Size;
+
+/// The weight of a machine that is given none.
+pub(super) const DEFAULT_WEIGHT: u32 = 100;
+/// The greatest weight.
+const MAX_WEIGHT: u32 = 10_000;
 
 /// The reason why machines cannot be run together, with the file and the line where it was found.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,13 @@ pub(super) enum Problem {
     Cycle(Vec<String>),
     #[error("{first} and {second} both write {path}; give one of them another file")]
     SameFile { first: String, second: String, path: PathBuf },
+    #[error(
+        "memory-budget = {budget} is less than the {needed} that the machines have together at their start; give them \
+         smaller startup sizes, or a larger budget"
+    )]
+    Budget { budget: Size, needed: Size },
+    #[error("{partition}: weight = {weight} is not between 1 and {MAX_WEIGHT}")]
+    Weight { partition: String, weight: u32 },
     #[error(transparent)]
     Network(#[from] NetworkOptionsError),
 }
@@ -67,12 +80,15 @@ impl Fleet {
             Problem::Toml(problem) => Reason::File(problem.in_file(path)),
             problem => Reason::InFile { path: path.to_owned(), problem },
         };
-        let mut partitions = parse(&content).map_err(wrong)?;
+        let Description { mut partitions, budget } = parse(&content).map_err(wrong)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         partitions.iter_mut().for_each(|partition| partition.config.rebase(folder));
         check_files(partitions.iter().map(|partition| &partition.config)).map_err(wrong)?;
-        let member = |partition: Partition| Member { builder: Builder::from(partition.config).label_console() };
-        Ok(Self { members: partitions.into_iter().map(member).collect() })
+        let member = |Partition { config, weight, .. }: Partition| Member {
+            builder: Builder::from(config).label_console(),
+            weight,
+        };
+        Ok(Self { members: partitions.into_iter().map(member).collect(), budget })
     }
 
     /// Makes a fleet of machines that start in this order.
@@ -80,15 +96,24 @@ impl Fleet {
     /// # Errors
     /// There is no machine, two have the same name or the same address on a network, or two write the same file.
     pub fn new(machines: impl IntoIterator<Item = Builder>) -> Result<Self, FleetError> {
-        let members: Vec<_> = machines.into_iter().map(|builder| Member { builder }).collect();
+        let members: Vec<_> = machines.into_iter().map(|builder| Member { builder, weight: DEFAULT_WEIGHT }).collect();
         let configs = || members.iter().map(|member| member.builder.config());
         let checked = match members.is_empty() {
             true => Err(Problem::Empty),
             false => check_names_and_networks(configs()).and_then(|()| check_files(configs())),
         };
         checked.map_err(Reason::Problem)?;
-        Ok(Self { members })
+        Ok(Self { members, budget: None })
     }
+}
+
+/// The content of a file.
+#[derive(Debug)]
+pub(super) struct Description {
+    /// Machines in the order in which they start.
+    pub partitions: Vec<Partition>,
+    /// The memory that they share, in bytes.
+    pub budget: Option<u64>,
 }
 
 /// One machine of a file.
@@ -97,18 +122,23 @@ pub(super) struct Partition {
     pub config: Config,
     /// The names of the machines that start before it.
     pub after: Vec<String>,
+    /// Its weight when memory is scarce.
+    pub weight: u32,
 }
 
-/// Reads the content of a file: machines in the order in which they start.
-pub(super) fn parse(content: &str) -> Result<Vec<Partition>, Problem> {
+/// Reads the content of a file.
+pub(super) fn parse(content: &str) -> Result<Description, Problem> {
     let toml = |error: &toml::de::Error| Problem::Toml(file::Problem::new(content, None, error));
     let mut table = DeTable::parse(content).map_err(|error| toml(&error))?.into_inner();
     let partitions = table.remove("partition");
+    let budget =
+        table.remove("memory-budget").map(|value| Size::deserialize(ValueDeserializer::from(value))).transpose();
+    let budget = budget.map_err(|error| toml(&error))?;
     if let Some((key, _)) = table.iter().next() {
         let is_machine = partitions.is_none() && toml::from_str::<Config>(content).is_ok();
         return Err(match is_machine {
             true => Problem::OneMachine,
-            false => Problem::Toml(file::Problem::unknown_key(content, key, &["partition"])),
+            false => Problem::Toml(file::Problem::unknown_key(content, key, &["partition", "memory-budget"])),
         });
     }
     let partitions = match partitions.map(|value| (value.span(), value.into_inner())) {
@@ -122,7 +152,14 @@ pub(super) fn parse(content: &str) -> Result<Vec<Partition>, Problem> {
         return Err(Problem::Empty);
     }
     check_names_and_networks(partitions.iter().map(|partition| &partition.config))?;
-    in_order(partitions)
+    budget.map_or(Ok(()), |budget| check_budget(budget, &partitions))?;
+    Ok(Description { partitions: in_order(partitions)?, budget: budget.map(|budget| budget.0) })
+}
+
+/// Checks that the machines can start within the budget.
+fn check_budget(budget: Size, partitions: &[Partition]) -> Result<(), Problem> {
+    let needed = partitions.iter().fold(0_u64, |sum, partition| sum.saturating_add(partition.config.memory.size.0));
+    if needed > budget.0 { Err(Problem::Budget { budget, needed: Size(needed) }) } else { Ok(()) }
 }
 
 fn partition(content: &str, value: Spanned<DeValue<'_>>, number: usize) -> Result<Partition, Problem> {
@@ -135,8 +172,14 @@ fn partition(content: &str, value: Spanned<DeValue<'_>>, number: usize) -> Resul
     let in_partition = |problem: file::Problem| Problem::Toml(problem.with_context(&name));
     let after = table.remove("after").map(|value| Vec::deserialize(ValueDeserializer::from(value))).transpose();
     let after = after.map_err(|error| in_partition(file::Problem::new(content, None, &error)))?;
+    let weight = table.remove("weight").map(|value| u32::deserialize(ValueDeserializer::from(value))).transpose();
+    let weight =
+        weight.map_err(|error| in_partition(file::Problem::new(content, None, &error)))?.unwrap_or(DEFAULT_WEIGHT);
+    if !(1..=MAX_WEIGHT).contains(&weight) {
+        return Err(Problem::Weight { partition: name, weight });
+    }
     let config = from_table(content, Spanned::new(span, table)).map_err(in_partition)?;
-    Ok(Partition { config, after: after.unwrap_or_default() })
+    Ok(Partition { config, after: after.unwrap_or_default(), weight })
 }
 
 /// Checks that names are unique, and that adapters on one network have addresses of their own.
@@ -167,7 +210,7 @@ fn check_files<'a>(configs: impl Iterator<Item = &'a Config>) -> Result<(), Prob
 
 /// Sorts machines so that each follows those that it names, and otherwise keeps their order.
 fn in_order(mut waiting: Vec<Partition>) -> Result<Vec<Partition>, Problem> {
-    for Partition { config, after } in &waiting {
+    for Partition { config, after, .. } in &waiting {
         if let Some(missing) = after.iter().find(|name| !waiting.iter().any(|other| other.config.name == **name)) {
             return Err(Problem::Unknown { partition: config.name.clone(), missing: missing.clone() });
         }

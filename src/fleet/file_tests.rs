@@ -1,7 +1,7 @@
 use super::*;
 
 fn order(content: &str) -> Result<Vec<String>, String> {
-    let partitions = parse(content).map_err(|problem| problem.to_string())?;
+    let partitions = parse(content).map_err(|problem| problem.to_string())?.partitions;
     Ok(partitions.into_iter().map(|partition| partition.config.name).collect())
 }
 
@@ -20,7 +20,8 @@ fn partitions_start_after_those_that_they_name_and_else_as_they_are_written() {
 
 #[test]
 fn a_partition_has_all_settings_of_a_machine() {
-    let partitions = parse("[[partition]]\nname = 'a'\nmemory = '64M'\nnet = 'switch=lab'\ncpus = 2").unwrap();
+    let partitions =
+        parse("[[partition]]\nname = 'a'\nmemory = '64M'\nnet = 'switch=lab'\ncpus = 2").unwrap().partitions;
     let config = &partitions[0].config;
     assert_eq!((config.memory.size.0, config.cpus.count, config.networks.len()), (64 << 20, 2, 1));
 }
@@ -71,4 +72,19 @@ fn a_file_is_written_by_one_partition_and_a_device_by_any() {
     assert!(load("console = 'unix:log'", "trace = 'msr=log'").is_err());
     load("console = 'file:log'", "console = 'file:log2'").unwrap();
     load("console = 'file:/dev/null'", "console = 'file:/dev/null'").unwrap();
+}
+
+#[test]
+fn machines_share_a_budget_by_weight() {
+    let machine = |name: &str, more: &str| format!("[[partition]]\nname = '{name}'\nmemory = '1G,max=2G'\n{more}\n");
+    let text = format!("memory-budget = '3G'\n{}{}", machine("a", "weight = 300"), machine("b", ""));
+    let description = parse(&text).unwrap();
+    assert_eq!(description.budget, Some(3 << 30));
+    assert_eq!(description.partitions.iter().map(|partition| partition.weight).collect::<Vec<_>>(), [300, 100]);
+    assert_eq!(parse(&machine("a", "")).unwrap().budget, None);
+    refused(&format!("memory-budget = '1536M'\n{}{}", machine("a", ""), machine("b", "")), "1536M is less than the 2G");
+    refused(&machine("a", "weight = 0"), "a: weight = 0 is not between 1 and 10000");
+    refused(&machine("a", "weight = 10001"), "not between");
+    refused(&machine("a", "weight = 'much'"), "a: ");
+    refused(&format!("memory-budget = 'much'\n{}", machine("a", "")), "`much` is not a size");
 }

@@ -17,6 +17,9 @@
 //! after = ["server"]
 //! ```
 //!
+//! With `memory-budget = "4G"` above them, machines whose memory changes share that much: each gets what its guest needs, and what
+//! is scarce is divided by the `weight` of each (1 to 10000, by default 100).
+//!
 //! [`Fleet::prepare`] opens, loads and checks everything that the machines need, so that a mistake in one of them shows before any
 //! guest runs. [`PreparedFleet::start`] starts them.
 //!
@@ -39,13 +42,17 @@
 
 use std::io;
 
+use memory::Budget;
+
 use crate::config::Config;
 use crate::machine::builder::Builder;
 use crate::machine::{End, MachineError, Prepared};
 
 mod events;
 mod file;
+mod governor;
 mod log;
+mod memory;
 mod outcome;
 mod running;
 
@@ -59,11 +66,15 @@ pub use running::{RunningFleet, Status};
 #[derive(Clone, Debug)]
 pub struct Fleet {
     members: Vec<Member>,
+    /// The memory that the machines share, in bytes.
+    budget: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
 struct Member {
     builder: Builder,
+    /// Its weight when memory is scarce.
+    weight: u32,
 }
 
 impl Member {
@@ -75,7 +86,7 @@ impl Member {
 /// A fleet of one machine.
 impl From<Builder> for Fleet {
     fn from(builder: Builder) -> Self {
-        Self { members: vec![Member { builder }] }
+        Self { members: vec![Member { builder, weight: file::DEFAULT_WEIGHT }], budget: None }
     }
 }
 
@@ -110,7 +121,10 @@ impl Fleet {
             Ok(machine) => Ok((member.name().to_owned(), machine)),
             Err(error) => Err(PrepareError { partition: member.name().to_owned(), error: Box::new(error) }),
         };
-        Ok(PreparedFleet { machines: self.members.iter().map(prepare).collect::<Result<_, _>>()? })
+        let shares = self
+            .budget
+            .map(|bytes| Budget { bytes, weights: self.members.iter().map(|member| member.weight).collect() });
+        Ok(PreparedFleet { machines: self.members.iter().map(prepare).collect::<Result<_, _>>()?, shares })
     }
 }
 
@@ -138,6 +152,7 @@ impl From<PrepareError> for Outcome {
 #[must_use = "the guests run once the fleet is started"]
 pub struct PreparedFleet {
     machines: Vec<(String, Prepared)>,
+    shares: Option<Budget>,
 }
 
 impl PreparedFleet {
@@ -147,6 +162,6 @@ impl PreparedFleet {
     /// # Errors
     /// The host has no thread or no file descriptor to watch the machines.
     pub fn start(self) -> io::Result<RunningFleet> {
-        RunningFleet::start(self.machines)
+        RunningFleet::start(self.machines, self.shares)
     }
 }

@@ -12,13 +12,14 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::log::Log;
+use super::memory::{Budget, Sharing};
 use super::{Event, Events, Outcome};
 use crate::host::event::EventFd;
 use crate::host::lock::{RwLock, RwLockReadGuard};
 use crate::machine::{End, Exits, Machine, Prepared};
 
-/// How often disks are looked at: somebody may have changed the size of an image.
-const DISK_SIZES: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How often disks are looked at, as somebody may have changed the size of an image, and how often memory is shared.
+const PERIOD: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// The watching thread calls little.
 const STACK: usize = 256 << 10;
 
@@ -66,7 +67,7 @@ pub struct Status {
 }
 
 impl RunningFleet {
-    pub(super) fn start(ready: Vec<(String, Prepared)>) -> io::Result<Self> {
+    pub(super) fn start(ready: Vec<(String, Prepared)>, budget: Option<Budget>) -> io::Result<Self> {
         let log = Arc::new(Log::default());
         let ended = EventFd::new()?;
         let mut members = Vec::new();
@@ -91,7 +92,7 @@ impl RunningFleet {
         let shared = Arc::new(Shared { members, log, ended });
         let watch = {
             let shared = shared.clone();
-            move || shared.watch()
+            move || shared.watch(budget.map(Sharing::new))
         };
         // Without the thread the machines end with `shared`.
         let watcher = thread::Builder::new().name("fleet".into()).stack_size(STACK).spawn(watch)?;
@@ -197,13 +198,16 @@ impl Drop for RunningFleet {
 
 impl Shared {
     /// Takes each machine down as it ends, until none runs.
-    fn watch(&self) {
+    fn watch(&self, mut sharing: Option<Sharing>) {
         // Also when this thread panics: whoever waits for the end must learn of it.
         let _over = Over(self);
         let mut left: Vec<_> = self.members.iter().filter(|member| member.runs()).collect();
         while !left.is_empty() {
-            match wait_for_ends(&left) {
+            match wait_for_ends(&left, sharing.is_some()) {
                 Ok(ended) => {
+                    if let Some(sharing) = &mut sharing {
+                        self.share_memory(sharing);
+                    }
                     let (ended, others) = left.into_iter().zip(ended).partition::<Vec<_>, _>(|(_, ended)| *ended);
                     ended.iter().for_each(|(member, _)| member.take_down(&self.log));
                     left = others.into_iter().map(|(member, _)| member).collect();
@@ -219,14 +223,25 @@ impl Shared {
     }
 }
 
-/// Waits until one of the machines ends, or the sizes of disks are to be looked at. Returns which have ended.
-fn wait_for_ends(members: &[&Running]) -> Result<Vec<bool>, Errno> {
+impl Shared {
+    /// Moves memory to where it is needed.
+    fn share_memory(&self, sharing: &mut Sharing) {
+        let uses: Vec<_> = self.members.iter().map(|member| member.with(Machine::memory_use)).collect();
+        for (member, target) in self.members.iter().zip(sharing.targets(&uses)) {
+            target.and_then(|bytes| member.with(|machine| machine.set_memory_target(bytes)));
+        }
+    }
+}
+
+/// Waits until one of the machines ends, or a period is over, if disks are to be looked at or memory is to be shared. Returns which
+/// have ended.
+fn wait_for_ends(members: &[&Running], shares: bool) -> Result<Vec<bool>, Errno> {
     // Others read, too. Only this thread writes, and not before it has let go of these.
     let states: Vec<_> = members.iter().map(|member| member.state()).collect();
     let machines = || states.iter().filter_map(|state| state.machine());
     let mut fds: Vec<_> = machines().map(|machine| PollFd::from_borrowed_fd(machine.ended(), PollFlags::IN)).collect();
     let has_disks = machines().any(|machine| !machine.disks().is_empty());
-    if poll(&mut fds, has_disks.then_some(&DISK_SIZES))? == 0 {
+    if poll(&mut fds, (has_disks || shares).then_some(&PERIOD))? == 0 {
         machines().for_each(|machine| machine.disks().check_sizes_aside());
     }
     Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())

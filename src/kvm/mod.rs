@@ -5,10 +5,9 @@
 
 use kvm_bindings::{
     KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, KVM_PIT_SPEAKER_DUMMY,
-    kvm_clock_data, kvm_enable_cap, kvm_msi, kvm_pit_config, kvm_userspace_memory_region,
+    kvm_clock_data, kvm_enable_cap, kvm_msi, kvm_pit_config,
 };
 use kvm_ioctls::{Cap, IoEventAddress, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, NoDatamatch, VmFd};
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 pub mod cpuid;
 pub mod gate;
@@ -17,6 +16,7 @@ mod pc_chips;
 pub mod registers;
 pub mod routes;
 mod run_page;
+mod slots;
 mod standing;
 pub mod timer;
 pub mod tsc;
@@ -29,9 +29,10 @@ pub use whereabouts::{Mode, Whereabouts};
 
 use crate::host::event::EventFd;
 use crate::host::limited;
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, Ram};
 use host::{Host, HostError};
 use routes::{Message, PINS, Route, Routes};
+use slots::Slots;
 
 /// The three pages that KVM needs on Intel processors without unrestricted guest mode: below the BIOS, in the hole.
 const TSS_ADDRESS: usize = 0xfffb_d000;
@@ -55,7 +56,7 @@ pub enum Irqchip {
 /// One KVM virtual machine: a child partition.
 pub struct Vm {
     vm: VmFd,
-    memory: GuestMemory,
+    slots: Slots,
     irqchip: Irqchip,
     routes: Routes,
     tsc_deadline: bool,
@@ -63,42 +64,43 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Creates a virtual machine with `memory` and interrupt controllers, and no VP yet.
+    /// Creates a virtual machine with the memory of its start and interrupt controllers, and no VP yet.
     ///
     /// Some hosts' KVM lacks the full set: [`irqchip`](Self::irqchip) returns what the machine got.
     ///
     /// # Errors
     /// Returns the error of the KVM ioctl, or an error if KVM lacks a feature that every machine needs.
-    pub fn new(host: &Host, memory: GuestMemory, irqchip: Irqchip) -> Result<Self, HostError> {
+    pub fn new(host: &Host, ram: Ram, irqchip: Irqchip) -> Result<Self, HostError> {
         let vm = host.kvm().create_vm().map_err(HostError::call("a new virtual machine"))?;
         vm.set_tss_address(TSS_ADDRESS).map_err(HostError::call("the task state segment's address"))?;
         // Some versions of KVM do not have this call; those do not need it.
         if vm.check_extension(Cap::SetIdentityMapAddr) {
             vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(HostError::call("the identity map's address"))?;
         }
-        for (slot, region) in memory.iter().enumerate() {
-            let host_address =
-                region.get_host_address(MemoryRegionAddress(0)).map_err(|_| HostError::UnmappedMemory)? as u64;
-            let region = kvm_userspace_memory_region {
-                slot: slot as u32,
-                guest_phys_addr: region.start_addr().raw_value(),
-                memory_size: region.len(),
-                userspace_addr: host_address,
-                flags: 0,
-            };
-            // SAFETY: the region is mapped for as long as `memory` lives, which `self` keeps next to the VM.
-            unsafe { vm.set_user_memory_region(region) }.map_err(HostError::call("the guest's memory"))?;
-        }
+        let slots = Slots::new(&vm, ram)?;
         let irqchip = create_irqchip(&vm, irqchip)?;
         let tsc_deadline = vm.check_extension(Cap::TscDeadlineTimer);
         let hyperv = vm.check_extension(Cap::Hyperv);
         let routes = Routes::new(&vm, irqchip)?;
-        Ok(Self { vm, memory, irqchip, routes, tsc_deadline, hyperv })
+        Ok(Self { vm, slots, irqchip, routes, tsc_deadline, hyperv })
     }
 
-    /// Returns the guest's memory.
+    /// Returns the guest's memory, also what is not added yet.
     pub fn memory(&self) -> &GuestMemory {
-        &self.memory
+        &self.ram().all
+    }
+
+    /// Returns the guest's memory by the time at which the guest gets it.
+    pub fn ram(&self) -> &Ram {
+        self.slots.ram()
+    }
+
+    /// Maps a part of the memory that can be added. What is mapped already stays so.
+    ///
+    /// # Errors
+    /// Returns the error of the KVM ioctl.
+    pub fn add_memory(&self, addresses: std::ops::Range<u64>) -> Result<(), HostError> {
+        self.slots.add(&self.vm, addresses)
     }
 
     /// Returns which interrupt controllers KVM emulates.

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::device::{AddError, CommandError, Device, Devices, Registration, Value};
 use crate::engine::{TraceKind, Tracer};
 use crate::vmbus::bus::VmBus;
+use crate::vsp::memory::set::DynamicMemory;
 use crate::vsp::network::nics::Nics;
 use crate::vsp::services::set::Services;
 use crate::vsp::sockets::Sockets;
@@ -41,7 +42,7 @@ macro_rules! providers {
     ($($(#[$attribute:meta])* $name:ident: $type:ty = |$setup:ident| $make:expr;)*) => {
         /// The providers of a machine's VMBus devices.
         pub(super) struct Providers {
-            $($name: $type,)*
+            $(pub(super) $name: $type,)*
         }
 
         impl Providers {
@@ -64,11 +65,19 @@ providers! {
     disks: Disks = |setup| disks(setup);
     /// The machine's network adapters, to plug and unplug cables, and to attach and detach some while it runs.
     nics: Nics = |setup| nics(setup);
+    /// The machine's memory, for the package's own tests.
+    #[doc(hidden)]
+    memory: DynamicMemory = |setup| dynamic_memory(setup);
     /// The integration services, for the package's own tests.
     #[doc(hidden)]
     services: Services = |setup| services::offer(setup.vmbus, setup.devices, &setup.config.services);
     /// The machine's sockets, to connect to listeners in the guest, and to listen for it. They need no `--vsock`.
     sockets: Sockets = |setup| sockets(setup);
+}
+
+fn dynamic_memory(setup: &Setup<'_>) -> Result<DynamicMemory, MachineError> {
+    let limits = setup.config.memory.limits()?;
+    Ok(DynamicMemory::new(setup.vmbus, setup.devices, limits)?)
 }
 
 fn disks(setup: &Setup<'_>) -> Result<Disks, MachineError> {

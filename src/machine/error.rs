@@ -12,6 +12,7 @@ use crate::kvm::vp::VpError;
 use crate::memory::MemoryError;
 use crate::vmbus::bus::ConnectError;
 use crate::vmbus::connection::OfferError;
+use crate::vsp::memory::config::MemorySettingsError;
 use crate::vsp::network::nics::AttachNicError;
 use crate::vsp::services::config::ServiceOptionsError;
 use crate::vsp::sockets::SocketsError;
@@ -44,6 +45,9 @@ pub enum MachineError {
     /// Guest memory cannot be allocated.
     #[error("--memory: {0}")]
     Memory(#[from] MemoryError),
+    /// The sizes of guest memory do not fit together.
+    #[error("--memory: {0}")]
+    MemorySettings(#[from] MemorySettingsError),
     /// The kernel, the initrd or the command line cannot be used.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -138,6 +142,7 @@ impl MachineError {
             | Self::Network(_)
             | Self::Services(_)
             | Self::Sockets(SocketsError::InUse(_) | SocketsError::Refused { .. })
+            | Self::MemorySettings(_)
             | Self::Console(ConsoleError::Open { .. } | ConsoleError::SocketInUse { .. })
             | Self::Trace { .. }
             | Self::Engine(SetupError::Switch(_))

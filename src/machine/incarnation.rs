@@ -25,7 +25,7 @@ use crate::kvm::host::Host;
 use crate::kvm::timer;
 use crate::kvm::vp::{Exit, Vp};
 use crate::kvm::{Irqchip, Vm};
-use crate::memory;
+use crate::memory::{self, Ram};
 use crate::platform::clock::MachineClock;
 use crate::platform::mmio::MmioBus;
 use crate::platform::msrs::MsrBus;
@@ -78,7 +78,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     }
     let kind = check::choose(&host, config.engine)?;
     log::info!("{}: {}", config.name, summary(config, kind));
-    let memory = memory::create(config.memory.size.0, config.memory.backing())?;
+    let ram = Ram::new(config.memory.size.0, config.memory.maximum(), config.memory.backing())?;
     if let Some(warning) = memory::excess(config.memory.size.0) {
         limited::warn!(of: &config.name, "{}: {warning}", config.name);
     }
@@ -86,7 +86,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         IrqchipKind::Apic => Irqchip::Split,
         IrqchipKind::Pc => Irqchip::Full,
     };
-    let partition = Vm::new(&host, memory, irqchip)?;
+    let partition = Vm::new(&host, ram, irqchip)?;
     let entry = load(config, &partition, topology)?;
     // Checks that the file has symbols. A report reads them again when it needs them.
     config.symbols.as_deref().map(Symbols::read).transpose()?;
@@ -95,6 +95,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         return Err(MachineError::Defect("a machine without a console".into()));
     };
     let partition = Arc::new(partition);
+    let _memory_life = shared.providers.memory.begin_life(partition.clone());
     let interrupts = Interrupts::new(partition.clone());
     let mut platform = Platform::new(Wiring {
         serial_interrupt: interrupts.line(ports::SERIAL_IRQ),
@@ -125,7 +126,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         }
         Hv::On(switches) => {
             let interrupts = interrupts.clone();
-            let calls = hypercalls(shared, &guest)?;
+            let calls = hypercalls(shared, &guest, partition.memory())?;
             Some(engine::create(Setup {
                 machine: config.name.clone(),
                 kind,
@@ -169,7 +170,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         .map_err(|error| MachineError::Defect(error.to_string()))?;
     }
     shared.own.attach_ports(platform.bus_mut(), &guest, announcer)?;
-    let mut mmio = MmioBus::new(reserved(config));
+    let mut mmio = MmioBus::new(reserved(config, partition.ram()));
     interrupts.attach(&mut mmio).map_err(|error| MachineError::Defect(error.to_string()))?;
     shared.own.attach_mmio(&mut mmio, &guest, announcer)?;
     // The devices leave the registry at the end of this life.

@@ -31,6 +31,7 @@ pub(crate) mod guest;
 mod incarnation;
 pub mod interface;
 mod interrupts;
+mod memory;
 mod over;
 mod own;
 mod parts;
@@ -50,6 +51,7 @@ pub use error::MachineError;
 pub use events::{DeviceEvent, Event, Events, Failure};
 pub use exits::Exits;
 pub use guest::{AccessError, Guest, kvm_regs, kvm_sregs};
+pub(crate) use memory::MemoryUse;
 pub use pausing::PauseError;
 pub use prepared::Prepared;
 

@@ -11,6 +11,7 @@ use crate::boot::{self, KernelSource, acpi};
 use crate::config::hyperv::Hv;
 use crate::config::{Config, IrqchipKind};
 use crate::guest_images::EMBEDDED;
+use crate::host::limited;
 use crate::host::panics::caught;
 use crate::hyperv::cpuid::Leaf;
 use crate::hyperv::features::EngineKind;
@@ -18,14 +19,22 @@ use crate::hyperv::hypercall::Hypercalls;
 use crate::kvm::cpuid::Topology;
 use crate::kvm::vp::Vp;
 use crate::kvm::{Irqchip, KVM_PAGES, Vm};
-use crate::memory::{self, PAGE_SIZE};
+use crate::memory::{self, GuestMemory, PAGE_SIZE, Ram};
 
 /// The addresses of the local APICs, and of interrupt messages.
 const LOCAL_APICS: Range<u64> = 0xfee0_0000..0xfef0_0000;
 
 /// The calls of a life: the standard ones, and what the library's user adds.
-pub(super) fn hypercalls(shared: &Shared, guest: &Guest) -> Result<Hypercalls, MachineError> {
+pub(super) fn hypercalls(shared: &Shared, guest: &Guest, memory: &GuestMemory) -> Result<Hypercalls, MachineError> {
     let mut calls = Hypercalls::standard();
+    if shared.config.memory.discards() {
+        let (memory, name) = (memory.clone(), shared.config.name.clone());
+        calls.offer_cold_discard(move |addresses| {
+            let failed =
+                |error: &std::io::Error| limited::warn!(of: &name, "{name}: free memory is not given back: {error}");
+            memory::discard(&memory, addresses).inspect_err(failed)
+        });
+    }
     for add in &shared.calls {
         caught(|| add(&mut calls, guest)).map_err(|message| MachineError::Own {
             what: "hypercalls".into(),
@@ -38,15 +47,16 @@ pub(super) fn hypercalls(shared: &Shared, guest: &Guest) -> Result<Hypercalls, M
 }
 
 /// The guest physical addresses that no device can claim.
-pub(super) fn reserved(config: &Config) -> Vec<(Range<u64>, &'static str)> {
+pub(super) fn reserved(config: &Config, ram: &Ram) -> Vec<(Range<u64>, &'static str)> {
     let memory = memory::ranges(config.memory.size.0).into_iter().map(|range| (range, "memory"));
+    let window = (ram.reserved(), "for memory that is added later");
     let others = [
         (KVM_PAGES, "KVM's own"),
         (LOCAL_APICS, "the local APICs'"),
         // Nobody's on the bus where KVM emulates it.
         (if config.irqchip == IrqchipKind::Pc { IOAPIC_PAGE } else { 0..0 }, "the IOAPIC's"),
     ];
-    memory.chain(others).collect()
+    memory.chain([window]).chain(others).filter(|(range, _)| !range.is_empty()).collect()
 }
 
 /// Returns a line about the kernel, the engine and the size of a machine.
@@ -69,7 +79,7 @@ pub(super) fn load(config: &Config, partition: &Vm, topology: Topology) -> Resul
     let tables = acpi::Description { apic_ids, pics: partition.irqchip() == Irqchip::Full };
     let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
     let kernel = config.kernel.as_ref().unwrap_or(&embedded);
-    Ok(boot::load(partition.memory(), kernel, config.initrd.as_deref(), &config.cmdline, &tables)?)
+    Ok(boot::load(&partition.ram().boot, kernel, config.initrd.as_deref(), &config.cmdline, &tables)?)
 }
 
 /// The whole pages of GPA ranges, counted in pages.

@@ -1,5 +1,6 @@
 #![allow(clippy::single_range_in_vec_init)]
 use super::*;
+use vm_memory::GuestAddress;
 use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
 
 #[test]

@@ -11,15 +11,18 @@
 #![allow(unsafe_code)]
 
 pub mod buffer;
+mod discard;
+mod ram;
+
+pub use discard::discard;
+pub use ram::Ram;
 
 use std::fs::File;
 use std::ops::Range;
 
 use rustix::fs::MemfdFlags;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
-};
+use vm_memory::{FileOffset, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion};
 
 /// Guest memory.
 pub type GuestMemory = GuestMemoryMmap<()>;
@@ -103,44 +106,9 @@ pub fn ranges(size: u64) -> Vec<Range<u64>> {
 ///
 /// # Errors
 /// Returns an error if the size is invalid, or if the host lacks the memory.
+#[cfg(any(test, feature = "_internals"))]
 pub fn create(size: u64, backing: Backing) -> Result<GuestMemory, MemoryError> {
-    if size < MIN_SIZE {
-        return Err(MemoryError::Size { size, problem: "less than the 1M that a PC has at least" });
-    }
-    if !size.is_multiple_of(PAGE_SIZE) {
-        return Err(MemoryError::Size { size, problem: "not a multiple of 4096" });
-    }
-    if backing == Backing::HugePages && !size.is_multiple_of(HUGE_PAGE) {
-        return Err(MemoryError::Size { size, problem: "not a multiple of 2M, as hugepages=on needs" });
-    }
-    // KVM allocates a reverse map, 8 bytes for each 4 KiB page, as soon as the memory is registered.
-    let overhead = size / 512;
-    // Free memory is less than the available memory, and much cheaper to ask for.
-    let enough = |memory: u64| overhead <= memory / 2;
-    let available = if enough(free()) { u64::MAX } else { available() };
-    if !enough(available) {
-        return Err(MemoryError::Overhead { size, overhead, available });
-    }
-    let advice = match backing {
-        Backing::HugePages => "; is there room in /proc/sys/vm/nr_hugepages?",
-        _ => "; give a smaller --memory",
-    };
-    let unmapped = |source: Box<dyn std::error::Error + Send + Sync>| MemoryError::Map { size, advice, source };
-    let file = file(size, backing).map_err(|source| MemoryError::Create { size, advice, source })?;
-
-    let mut offset = 0;
-    let mut regions = Vec::new();
-    for range in ranges(size) {
-        let length = range.end - range.start;
-        let mapping = match &file {
-            Some(file) => map_file(file, offset, length, backing),
-            None => map_private(length, range.start),
-        };
-        let region = GuestRegionMmap::new(mapping.map_err(|error| unmapped(error.into()))?, GuestAddress(range.start));
-        regions.push(region.ok_or_else(|| unmapped("it reaches beyond the last address".into()))?);
-        offset += length;
-    }
-    GuestMemory::from_regions(regions).map_err(|error| unmapped(error.into()))
+    Ok(Ram::new(size, size, backing)?.boot)
 }
 
 /// Creates the file that backs the memory, if the backing has one.

@@ -2,6 +2,7 @@
 
 mod bad_disks;
 mod bad_input;
+mod balloon;
 mod boot;
 mod command;
 #[path = "../common/mod.rs"]

@@ -20,6 +20,7 @@ mod freeze;
 mod inspect;
 mod kvp;
 mod list;
+mod memory;
 mod plug;
 mod restart;
 mod services;
@@ -86,6 +87,8 @@ verbs! {
     Adapter(adapter);
     /// Have a device of a machine execute a command
     Command(command);
+    /// Print the size of a guest's memory, or change it
+    Memory(memory);
 }
 
 /// The result of a verb: an exit code.

@@ -1,11 +1,14 @@
 //! The hypercalls of the TLFS that Viridian implements.
 
+use std::ops::Range;
+
 use zerocopy::FromZeros;
 
 use super::{
     BootZeroedMemory, Call, CallCode, Flush, FlushEx, FlushFlags, GetVpIndexFromApicId, Host, Hypercalls,
     MAX_ZEROED_RANGES, NotifyLongSpinWait, PostMessage, RegisterAssignment, SendSyntheticClusterIpi,
     SendSyntheticClusterIpiEx, SignalEvent, StartVirtualProcessor, VpRegister, VpRegisters, VpSet, ZeroedRange,
+    cold_discard,
 };
 use crate::hyperv::features::Feature;
 use crate::hyperv::message::{MAX_PAYLOAD, MessageType};
@@ -53,18 +56,34 @@ pub(super) fn register(calls: &mut Hypercalls) {
     calls.rep(Code::GET_VP_INDEX_FROM_APIC_ID, named(Code::GET_VP_INDEX_FROM_APIC_ID), start, vp_of_apic_id);
     calls.simple(Code::START_VIRTUAL_PROCESSOR, named(Code::START_VIRTUAL_PROCESSOR), start, start_vp);
     let extended = Some(Feature::EnableExtendedHypercalls);
-    calls.simple(
-        Code::EXT_QUERY_CAPABILITIES,
-        named(Code::EXT_QUERY_CAPABILITIES),
-        extended,
-        |_: &Call<'_>, (): ()| Ok(CAN_GET_BOOT_ZEROED_MEMORY),
-    );
+    offer_extended_capabilities(calls, CAN_GET_BOOT_ZEROED_MEMORY);
     calls.simple(
         Code::EXT_GET_BOOT_ZEROED_MEMORY,
         named(Code::EXT_GET_BOOT_ZEROED_MEMORY),
         extended,
         |call: &Call<'_>, (): ()| Ok(boot_zeroed_memory(call.host)),
     );
+}
+
+fn offer_extended_capabilities(calls: &mut Hypercalls, capabilities: u64) {
+    let code = CallCode::EXT_QUERY_CAPABILITIES;
+    let (name, extended) = (code.name().unwrap_or_default(), Some(Feature::EnableExtendedHypercalls));
+    calls.simple(code, name, extended, move |_: &Call<'_>, (): ()| Ok(capabilities));
+}
+
+impl Hypercalls {
+    /// Answers also HvExtCallMemoryHeatHint: `discard` frees a range of guest physical addresses.
+    pub(crate) fn offer_cold_discard(
+        &mut self,
+        discard: impl Fn(Range<u64>) -> std::io::Result<()> + Send + Sync + 'static,
+    ) {
+        offer_extended_capabilities(self, CAN_GET_BOOT_ZEROED_MEMORY | cold_discard::CAN_DISCARD);
+        let code = CallCode::EXT_MEMORY_HEAT_HINT;
+        let (name, extended) = (code.name().unwrap_or_default(), Some(Feature::EnableExtendedHypercalls));
+        self.rep(code, name, extended, move |_: &Call<'_>, hint: u64, range: u64| -> HvResult<()> {
+            discard(cold_discard::addresses(hint, range)?).map_err(|_| HvStatus::OPERATION_FAILED)
+        });
+    }
 }
 
 fn require(condition: bool, otherwise: HvStatus) -> HvResult<()> {

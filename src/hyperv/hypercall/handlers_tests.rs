@@ -341,6 +341,57 @@ fn extended_calls_say_what_there_is_and_what_is_zero() {
     assert_eq!(zeroed.ranges[254], ZeroedRange { start: 2540, count: 3 });
 }
 
+/// A call with more reps than are done at once.
+fn discard(guest: &Guest, hint: u64, ranges: &[u64]) -> (HvStatus, usize) {
+    let input = HypercallInput::new(CallCode::EXT_MEMORY_HEAT_HINT).with_rep_count(ranges.len());
+    guest.memory.write_slice([&[hint], ranges].concat().as_bytes(), GuestAddress(INPUT)).unwrap();
+    let mut registers = Registers { rcx: input.0, rdx: INPUT, ..Registers::new(Mode::LONG) };
+    loop {
+        match guest.calls.dispatch(VpIndex(1), &guest.host, &guest.memory, &mut registers) {
+            Outcome::Done(result) => return (result.status, result.reps_completed),
+            Outcome::Continue => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn free_pages_are_discarded_where_that_is_offered() {
+    const LARGE: u64 = 1 << 11;
+    const GIGABYTE: u64 = LARGE | 1 << 12;
+    let mut guest = Guest::new();
+    assert_eq!(discard(&guest, 2, &[LARGE]).0, HvStatus::INVALID_HYPERCALL_CODE);
+    let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = log.clone();
+    guest.calls.offer_cold_discard(move |range| {
+        sink.lock().unwrap().push(range.start >> 20..range.end >> 20);
+        if range.start == 7 << 30 { Err(std::io::ErrorKind::OutOfMemory.into()) } else { Ok(()) }
+    });
+    let mebibytes = || std::mem::take(&mut *log.lock().unwrap());
+    assert_eq!(guest.simple(CallCode::EXT_QUERY_CAPABILITIES, &()), HvStatus::SUCCESS);
+    assert_eq!(guest.output::<u64>(0), 1 | 1 << 8);
+    assert_eq!(discard(&guest, 2, &[4 << 20 | LARGE | 2, 3 << 30 | GIGABYTE]), (HvStatus::SUCCESS, 2));
+    assert_eq!(mebibytes(), [4..10, 3072..4096]);
+    let many: Vec<_> = (0..511).map(|index| index << 21 | LARGE).collect();
+    assert_eq!(discard(&guest, 2, &many), (HvStatus::SUCCESS, 511));
+    assert_eq!(mebibytes().len(), 511);
+    for (hint, ranges, done) in [
+        // Other hints, small pages, a gigabyte that starts in the middle, and addresses that do not exist.
+        (0, [LARGE, LARGE], 0),
+        (1, [LARGE, LARGE], 0),
+        (6, [LARGE, LARGE], 0),
+        (2, [LARGE, 0x5000 | 0x7ff], 1),
+        (2, [1 << 21 | GIGABYTE, LARGE], 0),
+        (2, [LARGE, !0], 1),
+    ] {
+        assert_eq!(discard(&guest, hint, &ranges), (HvStatus::INVALID_PARAMETER, done), "{hint} {ranges:x?}");
+        assert_eq!(mebibytes().len(), done);
+    }
+    assert_eq!(discard(&guest, 2, &[LARGE, 7 << 30 | LARGE]), (HvStatus::OPERATION_FAILED, 1));
+    let hidden = Guest { calls: guest.calls, ..Guest::without(Feature::EnableExtendedHypercalls) };
+    assert_eq!(discard(&hidden, 2, &[LARGE]).0, HvStatus::ACCESS_DENIED);
+}
+
 #[test]
 fn every_standard_call_has_its_tlfs_name() {
     for definition in Hypercalls::standard().definitions() {

@@ -21,6 +21,7 @@
 //! calls.watch(|observation| println!("{}", observation));
 //! ```
 
+mod cold_discard;
 mod handlers;
 mod host;
 mod input;
@@ -60,6 +61,7 @@ CallCode: u16, "call {:#06x}", names of the crate;
     GET_VP_INDEX_FROM_APIC_ID = 0x009a, "HvCallGetVpIndexFromApicId";
     EXT_QUERY_CAPABILITIES = 0x8001, "HvExtCallQueryCapabilities";
     EXT_GET_BOOT_ZEROED_MEMORY = 0x8002, "HvExtCallGetBootZeroedMemory";
+    EXT_MEMORY_HEAT_HINT = 0x8003, "HvExtCallMemoryHeatHint";
 }
 
 impl CallCode {

@@ -1,0 +1,109 @@
+/*
+ * A driver that gives and takes memory as it is asked, and checks what it finds there.
+ */
+#include "dm.h"
+
+#include "paging.h"
+
+#define PATTERN 0x9d5c3a1bfeedf00dULL
+/* Pages from here on are given: the image, its stack and its tables are below. */
+#define FIRST_GIVEN (64ULL << 20 >> 12)
+
+static uint64_t given; /* pages from FIRST_GIVEN on */
+
+static void fill(uint64_t first, uint64_t count)
+{
+    for (uint64_t page = first; page < first + count; page++)
+        write64(page << 12, PATTERN ^ page);
+}
+
+static bool is_all(uint64_t first, uint64_t count, bool zero)
+{
+    for (uint64_t page = first; page < first + count; page++)
+        if (read64(page << 12) != (zero ? 0 : PATTERN ^ page))
+            return false;
+    return true;
+}
+
+static bool give(struct dm *dm, uint64_t count)
+{
+    uint64_t first = FIRST_GIVEN + given, half = count / 2;
+    fill(first, count);
+    uint64_t ranges[2] = {PAGES(first, half), PAGES(first + half, count - half)};
+    given += count;
+    return CHECK("the first half is given", dm_give(dm, ranges, 1, true)) &&
+           CHECK("the second half is given", dm_give(dm, ranges + 1, 1, false));
+}
+
+/* Takes back what was given last in whole: the host returns the lowest pages first. */
+static bool take_back(struct dm *dm)
+{
+    uint64_t count = 0, next = FIRST_GIVEN;
+    uint32_t ranges = dm->received.words[1];
+    for (uint32_t i = 0; i < ranges; i++) {
+        uint64_t range = dm->received.quads[1 + i], first = range & 0xffffffffffULL, length = range >> 40;
+        if (!CHECK("the host returns the pages in order", first == next))
+            return false;
+        CHECK("they are zero", is_all(first, length, true));
+        fill(first, length);
+        CHECK("they can be used", is_all(first, length, false));
+        next += length;
+        count += length;
+    }
+    if (!CHECK_EQUAL("the host returns all that was given", count, given))
+        return false;
+    given = 0;
+    return CHECK("the reply is sent", dm_send(dm, UNBALLOON_RESPONSE, NULL, 0));
+}
+
+static bool add(struct dm *dm)
+{
+    uint64_t range = dm->received.quads[0], first = range & 0xffffffffffULL, count = range >> 40;
+    if (dm->received.size == 24) {
+        uint64_t region = dm->received.quads[1];
+        CHECK_EQUAL("the region starts at a block", region % 32768, 0);
+        CHECK_EQUAL("the region has whole blocks", (region >> 40) % 32768, 0);
+        CHECK("the region contains the pages",
+              (region & 0xffffffffffULL) <= first && (region & 0xffffffffffULL) + (region >> 40) >= first + count);
+    }
+    map(first << 12, first << 12, count << 12, PAGE_WRITE);
+    CHECK("new memory is zero", is_all(first, count, true));
+    fill(first, count);
+    CHECK("new memory can be used", is_all(first, count, false));
+    uint32_t reply[2] = {count, 1};
+    return CHECK("the reply is sent", dm_send(dm, HOT_ADD_RESPONSE, reply, sizeof reply));
+}
+
+bool serve(unsigned requests)
+{
+    static struct dm dm;
+    if (!CHECK("the channel opens", dm_open(&dm)) ||
+        !dm_negotiate(&dm, VERSION_2_0, CAN_BALLOON | CAN_HOT_ADD | ALIGNMENT_128_MIB) || !dm_report(&dm, 10000))
+        return false;
+    print("serving\n");
+    while (requests) {
+        if (!dm_take(&dm)) {
+            interrupts_on();
+            delay_microseconds(1000);
+            interrupts_off();
+            continue;
+        }
+        requests--;
+        bool answered = false;
+        switch (dm.received.type) {
+        case BALLOON_REQUEST:
+            answered = give(&dm, dm.received.words[0]);
+            break;
+        case UNBALLOON_REQUEST:
+            answered = take_back(&dm);
+            break;
+        case HOT_ADD_REQUEST:
+            answered = add(&dm);
+            break;
+        }
+        if (!CHECK_NAMED(answered, "message %u is answered", dm.received.type))
+            return false;
+    }
+    print("served\n");
+    return true;
+}

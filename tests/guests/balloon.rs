@@ -1,0 +1,71 @@
+//! Dynamic memory with the guest image `balloon`: a driver in C that keeps the protocol, and others that break it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use viridian::Builder;
+use viridian::config::{Config, Memory, Size};
+use viridian::machine::{End, Event, Machine};
+
+use super::command::image;
+use crate::common::patience::{grown, holds_within, patience};
+
+const MIB: u64 = 1 << 20;
+
+fn start(cmdline: &str, shared: bool) -> Machine {
+    let size = |mebibytes| Size(mebibytes * MIB);
+    let memory = Memory { size: size(128), min: Some(size(96)), max: Some(size(192)), shared, ..Memory::default() };
+    let builder = Builder::from(Config { memory, ..Config::default() })
+        .kernel(image("balloon"))
+        .cmdline(format!("{cmdline} {}", patience()));
+    builder.capture_console().timeout(grown(Duration::from_secs(120))).start().unwrap()
+}
+
+fn state(machine: &Machine) -> Value {
+    machine.inspect()["devices"]["memory"].clone()
+}
+
+fn resize(machine: &Machine, bytes: u64) {
+    machine.command("memory", "set", &json!(bytes)).unwrap();
+    let is_so = || state(machine)["assigned-bytes"] == bytes && state(machine)["request"].is_null();
+    assert!(holds_within(grown(Duration::from_secs(60)), is_so), "{bytes}: {}", state(machine));
+}
+
+#[test]
+fn a_guest_in_c_gives_and_takes_memory_and_finds_zeros() {
+    for shared in [false, true] {
+        let machine = start("requests=4", shared);
+        resize(&machine, 126 * MIB + 4096);
+        assert_eq!(state(&machine)["ballooned-bytes"], 2 * MIB - 4096);
+        resize(&machine, 128 * MIB);
+        resize(&machine, 133 * MIB);
+        resize(&machine, 134 * MIB);
+        let state = state(&machine);
+        assert_eq!((&state["hot-added-bytes"], &state["version"]), (&json!(6 * MIB), &json!("2.0")), "{state}");
+        machine.console().unwrap().wait_for("served", grown(Duration::from_secs(60))).unwrap();
+        let words: Vec<_> = machine
+            .events()
+            .filter_map(|event| if let Event::Device(event) = event { Some(event.what) } else { None })
+            .collect();
+        assert!(words.iter().any(|word| word == "the guest has 134M"), "{words:?}");
+        let output = machine.console().unwrap().take();
+        let end = machine.wait();
+        assert!(matches!(end, End::PoweredOff), "{end}\n{}", String::from_utf8_lossy(&output));
+    }
+}
+
+#[test]
+fn guests_that_break_the_protocol_harm_only_themselves() {
+    let machine = start("checks=quiet", false);
+    // Each driver is asked for memory as soon as it reports.
+    machine.command("memory", "set", &json!("96M")).unwrap();
+    let failures = machine.events().filter(|event| matches!(event, Event::Failed(_))).count();
+    let output = machine.console().unwrap().take();
+    let state = state(&machine);
+    let end = machine.wait();
+    assert!(matches!(end, End::Exited(0)), "{end}\n{}", String::from_utf8_lossy(&output));
+    assert_eq!(state["driver"], "closed");
+    assert!(state["ignored-pages"].as_u64() > Some(50 * 508 * 77), "{state}");
+    // Fifteen messages out of place, seven with a wrong length, and one with a wrong count.
+    assert_eq!(failures, 23, "a message that violates the protocol ends the service of its channel");
+}

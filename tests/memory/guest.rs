@@ -1,0 +1,118 @@
+//! The guest of these tests.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use viridian::config::{Config, Engine, KernelSource, OnReset};
+use viridian::machine::Machine;
+use viridian::{Builder, config};
+
+use crate::common::patience::{grown, holds_within};
+
+/// Time limit for steps that take seconds on a quiet machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Bytes in a MiB.
+pub const MIB: u64 = 1 << 20;
+
+/// A running Linux whose shell takes commands.
+pub struct Linux {
+    pub machine: Machine,
+}
+
+impl Linux {
+    /// Boots it, and waits for its shell. `memory` are settings as on the command line.
+    pub fn boot(image: &Path, engine: &str, memory: &str) -> Self {
+        let config = Config {
+            memory: toml_memory(memory),
+            engine: if engine == "kernel" { Engine::Kernel } else { Engine::User },
+            kernel: Some(KernelSource::File(image.join("vmlinux"))),
+            initrd: Some(image.join("initrd.img")),
+            cmdline: "console=ttyS0 quiet panic=-1 memhp_default_state=online".into(),
+            on_reset: OnReset::Restart,
+            ..Config::default()
+        };
+        let machine = Builder::from(config).capture_console().start().expect("the machine starts");
+        let linux = Self { machine };
+        linux.wait_for("serving\r\n");
+        linux
+    }
+
+    /// Waits for these words on the console, and returns what came before.
+    pub fn wait_for(&self, words: &str) -> String {
+        let console = self.machine.console().expect("it is captured");
+        let output = console.wait_for(words, grown(SOON)).unwrap_or_else(|missing| panic!("{missing}"));
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    /// Types a line.
+    pub fn type_line(&self, line: &str) {
+        self.machine.console().expect("it is captured").type_text(&format!("{line}\n")).expect("it is read");
+    }
+
+    /// Runs a line in the guest, and returns what it prints.
+    pub fn run(&self, line: &str) -> String {
+        self.type_line(line);
+        let output = self.wait_for("=\r\n");
+        let (output, code) = output.trim_end_matches("=\r\n").rsplit_once('=').expect("the code of the line");
+        assert_eq!(code, "0", "{line}: {output}");
+        output.replace("\r\n", "\n").trim().to_owned()
+    }
+
+    /// Returns a number of the memory's state.
+    pub fn memory(&self, name: &str) -> u64 {
+        self.state()[name].as_u64().unwrap_or_else(|| panic!("{name} is a number in {}", self.state()))
+    }
+
+    /// Returns the memory's state.
+    pub fn state(&self) -> Value {
+        self.machine.inspect()["devices"]["memory"].clone()
+    }
+
+    /// Waits until the memory's state is as wanted.
+    pub fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let so = holds_within(grown(2 * SOON), || is_so(&self.state()));
+        assert!(so, "{what}: {}", self.state());
+    }
+
+    /// Sets the size, and waits until the guest has exactly that.
+    pub fn resize(&self, bytes: u64) {
+        self.machine.command("memory", "set", &json!(bytes)).expect("the size is within the limits");
+        self.until(&format!("the guest has {bytes} bytes"), |state| {
+            state["assigned-bytes"] == bytes && state["request"].is_null()
+        });
+    }
+
+    /// Returns a number of pages that the guest's driver counts, in bytes.
+    pub fn counted(&self, name: &str) -> u64 {
+        let text = self.run("cat /sys/kernel/debug/hv-balloon");
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is in {text}"));
+        let number = line.rsplit(':').next().expect("a value").trim();
+        number.parse::<u64>().unwrap_or_else(|_| panic!("{line}")) * 4096
+    }
+
+    /// Returns the guest's MemTotal in bytes.
+    pub fn total(&self) -> u64 {
+        let kibibytes = self.run("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo");
+        kibibytes.parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Writes a file of this size in the guest's memory, and removes it.
+    pub fn touch(&self, mebibytes: u64) {
+        self.run(&format!("dd if=/dev/zero of=/fill/x bs=1M count={mebibytes} 2>/dev/null && rm /fill/x"));
+    }
+}
+
+fn toml_memory(text: &str) -> config::Memory {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("memory = '{text}'\n")).expect("it is written");
+    Config::load(file.path()).expect("valid settings").memory
+}
+
+/// Returns the memory of this process that is resident, in bytes.
+pub fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").expect("the host has it");
+    let line = text.lines().find(|line| line.starts_with("Rss:")).expect("it is there");
+    line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).expect("a number") * 1024
+}
