@@ -259,13 +259,13 @@ impl<T> Queue<T> {
         self.hold.end();
         // The guest may reuse its pages after this call, so no request may still use them.
         let mut alone_since = None;
-        while self.in_flight() > 0 && self.poll(drop).is_ok() {
+        while self.in_flight() > 0 && self.poll(drop).is_ok() && self.in_flight() > 0 {
             if (self.is_guest_gone)() && alone_since.get_or_insert_with(Instant::now).elapsed() > GRACE {
                 self.abandon();
                 break;
             }
             let doorbell = &self.mailbox.doorbell;
-            if self.in_flight() > 0 && doorbell.is_signalled_within(Some(GRACE)).unwrap_or(false) {
+            if doorbell.is_signalled_within(Some(GRACE)).unwrap_or(false) {
                 doorbell.take();
             }
         }
@@ -274,10 +274,8 @@ impl<T> Queue<T> {
     /// Stops waiting for the requests in flight. They keep the guest's memory mapped until they complete.
     fn abandon(&mut self) {
         self.abandoned.set();
-        limited::warn!(
-            "{} disk requests of a guest that has ended do not complete: does the storage below its images hang?",
-            self.in_flight()
-        );
+        let (count, plural) = (self.in_flight(), if self.in_flight() == 1 { "" } else { "s" });
+        limited::warn!("the machine ends before {count} disk request{plural}: does a disk hang, or is the host busy?");
         let Some(ring) = self.ring.take().filter(|ring| ring.in_flight() > 0) else { return };
         // Dropping the ring waits for the kernel, so another thread does it.
         let waiting = std::thread::Builder::new().name("disk-rest".into()).spawn(move || drop(ring));
