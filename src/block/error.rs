@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::host::records::advice_on_size;
+
 /// See the module's description. Every path is as the user gave it or as the image names it.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -82,6 +84,6 @@ pub enum DiskError {
     #[error("{image} stands on more than {most} backing files")]
     BackingChainTooLong { image: PathBuf, most: usize },
     /// The host cannot do it.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}: {source}{}", advice_on_size(source))]
     Host { path: PathBuf, source: io::Error },
 }

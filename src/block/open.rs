@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, Once};
 
 use super::error::DiskError;
 use super::file::FileDisk;
 use super::opened::Opened;
 use super::options::{Cache, Format, ImageOptions};
 use super::{Aligned, Disk, qcow2};
+use crate::host::records::survive_file_size_limit;
 use crate::wire::size::Size;
 
 /// Linux's files and block devices end below this, and so do all sums of offsets and lengths.
@@ -58,7 +58,7 @@ impl Probe {
 /// From the first call on, a write beyond the process' limit of file sizes is an error here, and no longer the end of
 /// the process by SIGXFSZ.
 pub fn open(options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
-    outlive_file_size_limit();
+    survive_file_size_limit();
     let sector = options.sector;
     if let Some(size) = options.path.to_str().and_then(|path| path.strip_prefix("memory:")) {
         let whole = |bytes: &u64| (1..=MAX_SIZE).contains(bytes) && bytes.is_multiple_of(sector.into());
@@ -93,17 +93,6 @@ pub fn open(options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
     let disk = FileDisk::new(file, alignment, !write, options.discard);
     // A guest must not make its raw disk look like an image that names other files of the host.
     Ok(Box::new(if options.format == Format::Auto { disk.guarded() } else { disk }))
-}
-
-/// Has writes beyond the limit of file sizes (`ulimit -f`) fail instead of ending the process.
-fn outlive_file_size_limit() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // A handler, unlike a signal that is ignored, is not inherited by programs that are started.
-        if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
-            log::warn!("a limit of file sizes will end the process: {error}");
-        }
-    });
 }
 
 fn check_size(path: &Path, size: u64, sector: u32) -> Result<(), DiskError> {

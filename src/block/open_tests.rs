@@ -180,6 +180,8 @@ fn under_a_limit() {
     let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(qcow2.path()).arg("8M").status();
     assert!(made.expect("qemu-img").success());
     image.as_file().set_len(1 << 20).expect("room");
+    let refused = error(&config(Path::new("memory:2M"))).to_string();
+    assert!(refused.ends_with("raise the limit on the size of files: ulimit -f"), "{refused}");
     let disk = open(&config(image.path())).expect("a disk");
     // ulimit counts blocks of 512 bytes, so the limit is 1 MiB.
     disk.write((1 << 20) - 4096, &[1; 4096]).expect("a write below the limit");

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestRegionMmap};
 
+use crate::host::records::advice_on_size;
+
 use super::{
     Backing, GuestMemory, HOLE_END, HUGE_PAGE, MIN_SIZE, MemoryError, PAGE_SIZE, available, file, free,
     map_file, map_private, ranges,
@@ -56,7 +58,11 @@ impl Ram {
         };
         let unmapped =
             |source: Box<dyn std::error::Error + Send + Sync>| MemoryError::Map { size: max, advice, source };
-        let file = file(max, backing).map_err(|source| MemoryError::Create { size: max, advice, source })?;
+        let file = file(max, backing).map_err(|source| MemoryError::Create {
+            size: max,
+            advice: Some(advice_on_size(&source)).filter(|advice| !advice.is_empty()).unwrap_or(advice),
+            source,
+        })?;
 
         let window = Self::window_of(size, max);
         let mut offset = 0;

@@ -60,12 +60,21 @@ pub(crate) fn advice_on_writing(errno: Errno) -> &'static str {
     }
 }
 
+/// Returns a remedy, to be appended to the error's message, if a file would exceed the process' limit on the size of
+/// files. Otherwise it returns an empty string. The limit also applies to a memfd.
+pub(crate) fn advice_on_size(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::FBIG) => "; raise the limit on the size of files: ulimit -f",
+        _ => "",
+    }
+}
+
 /// Keeps the process alive when a file reaches its size limit (`ulimit -f`): the write then fails with `EFBIG`.
 /// Otherwise SIGXFSZ would end the process and every machine in it. This changes the handling of that signal for the
 /// whole process.
 pub fn survive_file_size_limit() {
     static HANDLER: LazyLock<()> = LazyLock::new(|| {
-        // Any handler is sufficient. An existing handler of the program is still called.
+        // Any handler is sufficient, and unlike an ignored signal it is not inherited by programs that are started. An existing handler of the program is still called.
         let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     });
     LazyLock::force(&HANDLER);

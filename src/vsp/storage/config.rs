@@ -11,6 +11,7 @@ use super::controller::{Controller, MAX_LUNS};
 use super::scsi::{DeviceKind, Identity};
 use super::unit::Unit;
 use crate::block::{BackingFiles, Cache, DiskError, Format, Image, ImageOptions};
+use crate::host::records::advice_on_size;
 
 /// Maximum number of controllers of a machine, as on Hyper-V.
 pub const MAX_CONTROLLERS: u8 = 4;
@@ -119,7 +120,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The host failed.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}: {source}{}", advice_on_size(source))]
     Host {
         /// The image.
         path: PathBuf,
