@@ -28,6 +28,11 @@ pub struct FleetError(#[from] Reason);
 enum Reason {
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(
+        "{0}: these are settings of one machine, without a [[partition]]; run it with: viridian run --config {0}, or \
+         write [[partition]] and a name above them"
+    )]
+    OneMachine(PathBuf),
     #[error("{path}: {problem}")]
     InFile { path: PathBuf, problem: Problem },
     #[error(transparent)]
@@ -40,10 +45,8 @@ pub(super) enum Problem {
     /// The file is not TOML, or the settings of a partition are wrong.
     #[error(transparent)]
     Toml(file::Problem),
-    #[error(
-        "these are settings of one machine, without a [[partition]]; run it with: viridian run --config FILE, or \
-         write [[partition]] and a name above them"
-    )]
+    /// The file has the settings of one machine, without a table for it.
+    #[error("there is no [[partition]] above the settings")]
     OneMachine,
     #[error("there is no [[partition]]")]
     Empty,
@@ -78,6 +81,7 @@ impl Fleet {
         let content = read(path).map_err(Reason::File)?;
         let wrong = |problem| match problem {
             Problem::Toml(problem) => Reason::File(problem.in_file(path)),
+            Problem::OneMachine => Reason::OneMachine(path.to_owned()),
             problem => Reason::InFile { path: path.to_owned(), problem },
         };
         let Description { mut partitions, budget } = parse(&content).map_err(wrong)?;

@@ -35,10 +35,18 @@ fn partitions_that_wait_for_each_other_are_named_and_those_that_wait_for_them_ar
 }
 
 #[test]
+fn a_file_for_one_machine_is_refused_with_the_command_that_runs_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "memory = '1G'\ncpus = 2").unwrap();
+    let refused = Fleet::load(file.path()).unwrap_err().to_string();
+    assert!(refused.contains(&format!("run it with: viridian run --config {},", file.path().display())), "{refused}");
+}
+
+#[test]
 fn a_file_without_a_usable_fleet_is_refused() {
     refused("", "no [[partition]]");
     refused("[[partitions]]", "line 1, column 3: unknown key `partitions`; did you mean `partition`?");
-    refused("memory = '1G'\ncpus = 2", "viridian run --config");
+    refused("memory = '1G'\ncpus = 2", "no [[partition]]");
     refused("partition = 3", "[[partition]]");
     refused(
         "[[partition]]\nname = 'a'\n\nmemory = ['1G']",
