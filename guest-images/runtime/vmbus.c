@@ -100,9 +100,10 @@ bool vmbus_post_words(enum vmbus_message_type type, uint32_t first, uint32_t sec
 static void note_offer(const struct vmbus_message *message)
 {
     uint32_t channel = message->offer.channel;
-    if (!CHECK_NAMED(channel && channel < VMBUS_CHANNELS && !offers[channel % VMBUS_CHANNELS].present,
-                     "offer of channel %u is one that the guest does not know", channel))
+    if (!channel || channel >= VMBUS_CHANNELS || offers[channel].present) {
+        CHECK_NAMED(false, "channel %u, which is offered, is within bounds and not offered yet", channel);
         return;
+    }
     offers[channel] = (struct offer){
         .present = true,
         .interface = message->offer.interface,
@@ -127,8 +128,10 @@ static void forget_offers(void)
 static void note_rescind(uint32_t channel)
 {
     bool known = channel < VMBUS_CHANNELS && offers[channel].present && !offers[channel].rescinded;
-    if (CHECK_NAMED(known, "channel %u, which is rescinded, is offered", channel))
+    if (known)
         offers[channel].rescinded = true;
+    else
+        CHECK_NAMED(false, "channel %u, which is rescinded, is offered", channel);
 }
 
 /* Takes a message out of the inbox and notes what it says of offers; false if there is none. */
