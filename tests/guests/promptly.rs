@@ -132,6 +132,19 @@ fn a_flood_of_commands_over_a_whole_disk_in_a_file() {
     }
 }
 
+#[test]
+fn a_guest_whose_services_drivers_break_the_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut command = viridian();
+    command.arg("run").arg("--kernel").arg(image("services"));
+    command.args(["--console", &format!("file:{}", log.display())]).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = Running::start(&mut command);
+    let begun = || fs::read_to_string(&log).is_ok_and(|text| text.contains("it works again"));
+    assert!(holds_within(BEGIN, begun), "{:?}", fs::read_to_string(&log));
+    running.expect_term_ends_it("services");
+}
+
 /// A guest that fills its disk, `small/disk`, which `make` makes where the host has a megabyte only, is ended by TERM.
 #[track_caller]
 fn expect_full_host_ends(make: &str, format: &str) {
@@ -190,11 +203,12 @@ fn expect_bytes(reader: &mut fs::File, count: usize, what: &str) {
 }
 
 #[test]
-fn a_trace_or_a_capture_whose_reader_stalls_or_goes() {
+fn a_trace_a_capture_or_a_report_whose_reader_stalls_or_goes() {
     for (kind, option) in [
         ("ring", "--cpus 2 --disk memory:1M --trace all="),
         ("network", "--net user --trace all="),
         ("network", "--net user,pcap="),
+        ("nothing", "--report "),
     ] {
         for stays in [true, false] {
             let folder = tempfile::tempdir().unwrap();
