@@ -34,6 +34,18 @@ pub mod memory {
     }
 }
 
+pub mod screen {
+    pub use crate::vsp::keyboard::protocol::{Facts as KeyboardFacts, State as KeyboardState};
+    pub use crate::vsp::mouse::protocol::{Facts as MouseFacts, State as MouseState};
+    pub use crate::vsp::screen::config::DisplayOptions;
+    pub use crate::vsp::screen::set::{Screen, ScreenError};
+
+    /// Settings of a machine without a screen, but with keyboard and mouse.
+    pub fn input() -> DisplayOptions {
+        crate::config::text::parse("none,input=on").unwrap_or_default()
+    }
+}
+
 pub mod services {
     pub use crate::vsp::services::config::ServiceOptions;
     pub use crate::vsp::services::file_copy::Copy;

@@ -37,6 +37,7 @@ pub use hyperv::Hv;
 pub use trace::Trace;
 
 use crate::net::attachment::Attachment;
+use crate::vsp::screen::config::DisplayOptions;
 use crate::vsp::services::config::ServiceOptions;
 
 /// The settings of a machine. The keys of the TOML file are the names of the options, without the dashes.
@@ -138,6 +139,12 @@ pub struct Config {
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
     pub services: ServiceOptions,
 
+    /// Screen, keyboard and mouse of the guest: none[,input=on]; with input=on the guest has a keyboard and a mouse, for the
+    /// library and scripts [default: none]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE", value_parser = text::parse::<DisplayOptions>))]
+    #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
+    pub display: DisplayOptions,
+
     /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, a list of them, or all. =FILE
     /// prints to a file; a named pipe needs its reader first
     #[cfg_attr(feature = "cli", arg(long, value_name = "KIND,...[=FILE]"))]
@@ -182,6 +189,7 @@ impl Default for Config {
             vmbus_max_version: VmBusVersion::NEWEST,
             services: ServiceOptions::default(),
             vsock: None,
+            display: DisplayOptions::default(),
             trace: None,
             trace_format: TraceFormat::Text,
             irqchip: IrqchipKind::Apic,

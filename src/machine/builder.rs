@@ -21,6 +21,7 @@ use crate::platform::msrs::MsrDevice;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
 use crate::vsp::network::config::NetworkOptions;
+use crate::vsp::screen::config::DisplayOptions;
 use crate::vsp::services::config::ServiceOptions;
 use crate::vsp::storage::config::DiskConfig;
 use crate::wire::size::Size;
@@ -199,6 +200,13 @@ impl Builder {
     #[doc(hidden)]
     pub fn services(mut self, services: ServiceOptions) -> Self {
         self.config.services = services;
+        self
+    }
+
+    /// Sets the guest's screen, keyboard and mouse, for the package's own tests.
+    #[doc(hidden)]
+    pub fn display(mut self, display: DisplayOptions) -> Self {
+        self.config.display = display;
         self
     }
 

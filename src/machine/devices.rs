@@ -11,6 +11,7 @@ use crate::engine::{TraceKind, Tracer};
 use crate::vmbus::bus::VmBus;
 use crate::vsp::memory::set::DynamicMemory;
 use crate::vsp::network::nics::Nics;
+use crate::vsp::screen::set::Screen;
 use crate::vsp::services::set::Services;
 use crate::vsp::sockets::Sockets;
 use crate::vsp::storage::disks::Disks;
@@ -68,6 +69,9 @@ providers! {
     /// The machine's memory, for the package's own tests.
     #[doc(hidden)]
     memory: DynamicMemory = |setup| dynamic_memory(setup);
+    /// The guest's keyboard and mouse, for the package's own tests.
+    #[doc(hidden)]
+    screen: Screen = |setup| Ok(Screen::new(setup.vmbus, &setup.config.display, setup.devices)?);
     /// The integration services, for the package's own tests.
     #[doc(hidden)]
     services: Services = |setup| services::offer(setup.vmbus, setup.devices, &setup.config.services);

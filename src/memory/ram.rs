@@ -7,8 +7,8 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestRegionMmap};
 use crate::host::records::advice_on_size;
 
 use super::{
-    Backing, GuestMemory, HOLE_END, HUGE_PAGE, MIN_SIZE, MemoryError, PAGE_SIZE, available, file, free,
-    map_file, map_private, ranges,
+    Backing, GuestMemory, HOLE_END, HUGE_PAGE, MIN_SIZE, MemoryError, PAGE_SIZE, available, file, free, map_file,
+    map_private, ranges,
 };
 
 /// The alignment of memory that is added later: the largest block in which Linux adds memory.

@@ -34,7 +34,7 @@ impl Offer {
         }
     }
 
-    /// Creates an offer of a pipe channel: each payload starts with a pipe header, as for keyboard and mouse.
+    /// Creates an offer of a pipe channel: each payload starts with a pipe header, as for the mouse.
     pub fn pipe(interface: Guid, instance: Guid) -> Self {
         const PIPE_MODE_MESSAGE: u8 = 4;
         let mut offer = Self::new(interface, instance);

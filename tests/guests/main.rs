@@ -27,5 +27,6 @@ mod outputs;
 mod own;
 mod pausing;
 mod promptly;
+mod screen;
 mod services;
 mod sockets;

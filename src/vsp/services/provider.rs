@@ -15,15 +15,11 @@ use super::table::Kind;
 use super::wire::MAX_PACKET;
 use super::{Event, Request, create};
 use crate::host::lock::Mutex;
-use crate::vmbus::packet::PacketKind;
-use crate::vmbus::ring::NewPacket;
 use crate::vmbus::vsp::{Channel, Handler, Offer, Port, Requested, Requests, ServiceError, Unsent, Vsp};
+use crate::vsp::pipe::exchange::{Exchange, Peer};
 
 /// Maximum number of requests that wait for the handler.
 const MAX_WAITING: usize = 256;
-
-/// The period at which a full ring is checked if the guest does not signal that it has room.
-const POLL: Duration = Duration::from_secs(1);
 
 /// A request of the host to a handler.
 enum Ask {
@@ -174,8 +170,7 @@ impl Vsp for ServiceVsp {
             asked: BTreeMap::new(),
             tickets: BTreeMap::new(),
             resumed: false,
-            buffer: Vec::new(),
-            next_packet: 1,
+            exchange: Exchange::default(),
         }))
     }
 }
@@ -193,9 +188,34 @@ struct ServiceHandler {
     asked: BTreeMap<Ticket, (u64, mpsc::Sender<Outcome>)>,
     tickets: BTreeMap<u64, Ticket>,
     resumed: bool,
-    buffer: Vec<u8>,
-    /// Identifies a packet in the ring. The protocol does not use it.
-    next_packet: u64,
+    exchange: Exchange,
+}
+
+/// The service while packets are exchanged.
+struct Turn<'a> {
+    handler: &'a ServiceHandler,
+    service: &'a mut Service,
+}
+
+impl Peer for Turn<'_> {
+    const MAX_PACKET: usize = MAX_PACKET;
+
+    fn name(&self) -> &'static str {
+        "a service"
+    }
+
+    fn receive(&mut self, payload: &[u8]) -> Result<(), ServiceError> {
+        let received = self.service.receive(&self.handler.now(), payload);
+        received.map_err(|error| ServiceError::Protocol(error.to_string()))
+    }
+
+    fn tick(&mut self) {
+        self.service.tick(&self.handler.now());
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.service.next_packet(&self.handler.now())
+    }
 }
 
 impl Handler for ServiceHandler {
@@ -226,50 +246,14 @@ impl ServiceHandler {
             service.resumed(&self.now());
         }
         self.take_requests(service);
-        let mut has_room = true;
-        let mut is_over = false;
-        while !is_over && !self.port.should_return() {
-            channel.rings().0.mask();
-            let result = self.exchange(service, channel);
-            let (incoming, outgoing) = channel.rings();
-            let (freed, shown) = (incoming.publish(), outgoing.publish());
-            channel.signal(if freed.is_needed() { freed } else { shown });
-            has_room = result?;
-            if !has_room {
-                let (room, signal) = channel.rings().1.wait_for_room(NewPacket::space(MAX_PACKET))?;
-                channel.signal(signal);
-                if room {
-                    continue;
-                }
-            }
-            is_over = !channel.rings().0.unmask()?;
-        }
+        let mut exchange = std::mem::take(&mut self.exchange);
+        let ended = exchange.run(channel, &mut Turn { handler: self, service });
+        self.exchange = exchange;
+        let ended = ended?;
         let now = self.now().running;
-        let deadline = service.deadline(has_room).map(|deadline| deadline.saturating_sub(now));
-        let poll = (!has_room && !channel.rings().0.guest_minds_room()).then_some(POLL);
-        self.port.wake_after([deadline, poll].into_iter().flatten().min());
+        let deadline = service.deadline(ended.has_room).map(|deadline| deadline.saturating_sub(now));
+        self.port.wake_after([deadline, ended.poll].into_iter().flatten().min());
         Ok(())
-    }
-
-    /// Receives what is in the ring, and sends what is due. Returns `false` if the ring has no room for what may be due.
-    fn exchange(&mut self, service: &mut Service, channel: &mut Channel) -> Result<bool, ServiceError> {
-        while !self.port.should_return() {
-            let now = self.now();
-            let Some(packet) = channel.rings().0.receive(&mut self.buffer)? else { break };
-            let PacketKind::IN_BAND = packet.header.kind else {
-                return Err(ServiceError::Protocol(format!("a service gets no {} packets", packet.header.kind)));
-            };
-            service.receive(&now, packet.payload).map_err(|error| ServiceError::Protocol(error.to_string()))?;
-        }
-        service.tick(&self.now());
-        let room = NewPacket::space(MAX_PACKET);
-        let outgoing = channel.rings().1;
-        while outgoing.has_room(room)? {
-            let Some(packet) = service.next_packet(&self.now()) else { return Ok(true) };
-            outgoing.write(&NewPacket::in_band(self.next_packet, &[&packet]))?;
-            self.next_packet = self.next_packet.wrapping_add(1);
-        }
-        Ok(false)
     }
 
     fn take_requests(&mut self, service: &mut Service) {

@@ -8,6 +8,8 @@ use super::super::{Answer, heartbeat, shutdown};
 use super::*;
 use crate::memory::GuestMemory;
 use crate::vmbus::ids::GpadlId;
+use crate::vmbus::packet::PacketKind;
+use crate::vmbus::ring::NewPacket;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
 

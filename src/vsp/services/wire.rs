@@ -8,21 +8,8 @@ use std::str::FromStr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::vsp::pipe::wire::PipeHeader;
 use crate::wire::{held_as_text, open_enum, wire};
-
-wire! { 8,
-/// The start of each packet of a pipe channel.
-pub struct PipeHeader {
-    /// [`DATA`](Self::DATA).
-    pub kind: u32,
-    /// Length of the message that follows, in bytes.
-    pub length: u32,
-}}
-
-impl PipeHeader {
-    /// The packet contains a message.
-    pub const DATA: u32 = 1;
-}
 
 /// A version of the framework or of a service's messages.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]

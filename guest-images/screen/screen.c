@@ -1,0 +1,70 @@
+/*
+ * Drivers for keyboard and mouse. `driver=good` negotiates as Linux does and prints each message of the host, until Escape is
+ * released; otherwise the drivers break the protocol in the ways of a table, and the exit code says whether the host stood it.
+ */
+#include "screen.h"
+
+#include "session.h"
+
+static struct input keyboard, mouse;
+
+static bool keystroke(bool *escape)
+{
+    const uint16_t *halves = (const uint16_t *)keyboard.bytes;
+    if (!CHECK("a keystroke is one", keyboard.words[0] == KEYBOARD_EVENT && keyboard.length >= 12 && !halves[3]))
+        return false;
+    print("key %x flags %x\n", halves[2], keyboard.words[2]);
+    *escape = halves[2] == 1 && keyboard.words[2] & 2;
+    return true;
+}
+
+static bool report(void)
+{
+    const uint8_t *bytes = mouse.bytes + 16;
+    if (!CHECK("a report is one", mouse.words[1] == 14 && mouse.words[2] == MOUSE_REPORT && mouse.words[3] == 6))
+        return false;
+    print("mouse %u %u buttons %x wheel %d\n", bytes[1] | bytes[2] << 8, bytes[3] | bytes[4] << 8, bytes[0], (int8_t)bytes[5]);
+    return true;
+}
+
+static bool be_good(void)
+{
+    static const uint16_t lights[] = {KEYBOARD_LEDS, 0, 4};
+    if (!input_open(&keyboard, KEYBOARD) || !input_begin(&keyboard) || !input_open(&mouse, MOUSE) || !input_begin(&mouse) ||
+        !input_send(&keyboard, lights, sizeof lights))
+        return FAILED("keyboard and mouse cannot be used");
+    print("ready\n");
+    for (bool escape = false; !escape;) {
+        bool any = false;
+        while (!escape && input_take(&keyboard)) {
+            any = true;
+            if (!keystroke(&escape))
+                return false;
+        }
+        while (input_take(&mouse)) {
+            any = true;
+            if (!report())
+                return false;
+        }
+        if (!any && !escape) {
+            interrupts_on();
+            delay_microseconds(1000);
+            interrupts_off();
+        }
+    }
+    return input_close(&keyboard) && input_close(&mouse);
+}
+
+int main(void)
+{
+    const char *driver = command_line_value("driver");
+    bool good = driver && text_equal(driver, "good");
+    if (!session_is_possible() || !session_begin())
+        return EXIT_FAILED;
+    if (!good)
+        return checks_run(hostile_tests, hostile_test_count);
+    if (!be_good() || !session_end() || checks_failed())
+        return EXIT_FAILED;
+    machine_power_off();
+    return EXIT_FAILED;
+}

@@ -1,0 +1,45 @@
+/*
+ * A guest's end of keyboard and mouse: channels and messages.
+ */
+#pragma once
+
+#include "runtime.h"
+#include "vmbus.h"
+
+#define RING_PAGES 4
+#define KEYBOARD_VERSION 0x10000U
+#define MOUSE_VERSION 0x20000U
+#define PIPE_DATA 1U
+
+enum input_kind { KEYBOARD, MOUSE, INPUTS };
+enum { KEYBOARD_REQUEST = 1, KEYBOARD_RESPONSE, KEYBOARD_EVENT, KEYBOARD_LEDS };
+enum { MOUSE_REQUEST, MOUSE_RESPONSE, MOUSE_INFO, MOUSE_INFO_ACK, MOUSE_REPORT };
+
+struct input {
+    enum input_kind kind;
+    const char *name; /* interface_name's */
+    struct channel channel;
+    unsigned length;
+    union {
+        uint8_t bytes[1024];
+        uint32_t words[256];
+    };
+};
+
+bool input_open(struct input *input, enum input_kind kind);
+bool input_close(struct input *input);
+/* Sends `length` bytes as a packet that wants a completion, which Linux's drivers do, and takes the completion. */
+bool input_ask(struct input *input, const void *bytes, unsigned length);
+/* Sends a packet that wants none. */
+bool input_send(struct input *input, const void *bytes, unsigned length);
+/* Takes a message of the host; false if there is none now. */
+bool input_take(struct input *input);
+/* Waits for a message. */
+bool input_receive(struct input *input);
+/* Asks for this version; whether the host accepts it. */
+bool input_negotiate(struct input *input, uint32_t version, bool *accepted);
+/* Asks for the version that exists, and checks all that the host says. */
+bool input_begin(struct input *input);
+
+extern const struct test hostile_tests[];
+extern const unsigned hostile_test_count;

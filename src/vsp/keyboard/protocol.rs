@@ -1,0 +1,306 @@
+//! The keyboard as a state machine.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use serde::Serialize;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::keys::{Key, Stroke, of_character};
+use super::wire::{Keystroke, MessageType, ProtocolRequest, ProtocolResponse, VERSION};
+use crate::vmbus::vsp::Offer;
+use crate::vsp::pipe::provider::Protocol;
+use crate::wire::guid::{Guid, interface};
+
+/// Maximum number of keystrokes that wait for the guest. Those of viewers that find no room are dropped.
+const MAX_WAITING: usize = 1024;
+
+/// Time between two characters of a typed text. Linux's evdev keeps some ten keys for a reader that is late.
+const TYPING: Duration = Duration::from_millis(10);
+
+/// The state of the channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The guest has not opened the channel.
+    #[default]
+    Closed,
+    /// The guest has not asked for a version that exists.
+    Negotiating,
+    /// The keyboard can be used.
+    Ready,
+}
+
+/// The lights of the keyboard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Leds {
+    /// Scroll Lock.
+    pub scroll: bool,
+    /// Num Lock.
+    pub num: bool,
+    /// Caps Lock.
+    pub caps: bool,
+}
+
+/// The status of the keyboard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Facts {
+    /// The state of the channel.
+    pub state: State,
+    /// The lights, if the guest has ever set them. Linux does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leds: Option<Leds>,
+    /// Number of keystrokes that were sent.
+    pub sent: u64,
+    /// Number of keystrokes that wait for the guest.
+    pub waiting: usize,
+    /// Number of keystrokes that found no room.
+    pub dropped: u64,
+    /// Number of messages of the guest that mean nothing.
+    pub unknown: u64,
+}
+
+/// The reason why a key cannot be pressed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The guest does not use the keyboard.
+    #[error("the guest does not use the keyboard: it has no driver for it, or has not loaded it yet")]
+    NotReady,
+    /// The guest reads too slowly.
+    #[error("the guest does not read its keyboard: too many keystrokes wait")]
+    Full,
+    /// No key types the character.
+    #[error("no key of the US layout types `{}`", .0.escape_default())]
+    Character(char),
+    /// There is no key with that name.
+    #[error(
+        "there is no key `{0}`; keys have names like a, enter, f1, ctrl or page-up, and + joins them: ctrl+alt+delete"
+    )]
+    NoKey(String),
+}
+
+/// Keystrokes that belong together, so that no other comes between them.
+type Group = Vec<Keystroke>;
+
+/// The keyboard.
+#[derive(Debug, Default)]
+pub struct Keyboard {
+    state: State,
+    /// An answer that is due.
+    answer: Option<ProtocolResponse>,
+    waiting: VecDeque<Keystroke>,
+    /// Characters of typed texts. Each is sent some time after the one before.
+    typed: VecDeque<Group>,
+    next_typed: Duration,
+    pressed: BTreeSet<Key>,
+    leds: Option<Leds>,
+    sent: u64,
+    dropped: u64,
+    unknown: u64,
+}
+
+/// Appends the codes that the key sends.
+fn push(group: &mut Group, key: Key, down: bool) {
+    let up = if down { 0 } else { Keystroke::BREAK };
+    if key == Key::PAUSE {
+        // E1 1D 45: the prefix counts for the first of the two codes.
+        group.extend([Keystroke::new(0x1d, Keystroke::E1 | up), Keystroke::new(0x45, up)]);
+    } else {
+        group.push(Keystroke::new(key.code(), up | if key.is_extended() { Keystroke::E0 } else { 0 }));
+    }
+}
+
+impl Keyboard {
+    /// Returns the status.
+    pub fn facts(&self) -> Facts {
+        let waiting = self.waiting.len() + self.typed.iter().map(Vec::len).sum::<usize>();
+        let Self { state, leds, sent, dropped, unknown, .. } = *self;
+        Facts { state, leds, sent, waiting, dropped, unknown }
+    }
+
+    /// Returns `true` if the key is held down.
+    pub fn is_pressed(&self, key: Key) -> bool {
+        self.pressed.contains(&key)
+    }
+
+    /// Presses or releases a key. A key that is pressed again while it is down repeats.
+    ///
+    /// # Errors
+    /// Returns an error if the guest does not use the keyboard, or does not read it.
+    pub fn press(&mut self, key: Key, down: bool) -> Result<(), KeyError> {
+        if self.state != State::Ready {
+            return Err(KeyError::NotReady);
+        }
+        let mut group = Group::new();
+        push(&mut group, key, down);
+        if self.waiting.len() + group.len() > MAX_WAITING {
+            self.dropped += group.len() as u64;
+            return Err(KeyError::Full);
+        }
+        if down {
+            self.pressed.insert(key)
+        } else {
+            self.pressed.remove(&key)
+        };
+        self.waiting.extend(group);
+        Ok(())
+    }
+
+    /// Presses keys, given by name, one after the other, and releases them in reverse: `ctrl+alt+delete`.
+    ///
+    /// # Errors
+    /// As [`press`](Self::press), or if there is no such key.
+    pub fn press_named(&mut self, keys: &str) -> Result<(), KeyError> {
+        let named = |name: &str| Key::named(name).ok_or_else(|| KeyError::NoKey(name.to_owned()));
+        let keys = keys.split('+').map(named).collect::<Result<Vec<_>, _>>()?;
+        keys.iter().try_for_each(|key| self.press(*key, true))?;
+        keys.iter().rev().try_for_each(|key| self.press(*key, false))
+    }
+
+    /// Presses or releases a key that means something with or without Shift: Shift is pressed or released around it if it is not as
+    /// it must be.
+    ///
+    /// # Errors
+    /// As [`press`](Self::press).
+    pub fn press_stroke(&mut self, stroke: Stroke, down: bool) -> Result<(), KeyError> {
+        let held: Vec<_> = [Key::SHIFT, Key::RIGHT_SHIFT].into_iter().filter(|key| self.is_pressed(*key)).collect();
+        match stroke.shift {
+            Some(true) if down && held.is_empty() => {
+                self.press(Key::SHIFT, true)?;
+                self.press(stroke.key, true)?;
+                self.press(Key::SHIFT, false)
+            }
+            Some(false) if down && !held.is_empty() => {
+                held.iter().try_for_each(|key| self.press(*key, false))?;
+                self.press(stroke.key, true)?;
+                held.iter().try_for_each(|key| self.press(*key, true))
+            }
+            _ => self.press(stroke.key, down),
+        }
+    }
+
+    /// Types a character of the US layout. Returns `false` if it has to wait for others to be sent.
+    ///
+    /// # Errors
+    /// Returns an error if the guest does not use the keyboard.
+    pub fn type_stroke(&mut self, stroke: Stroke) -> Result<bool, KeyError> {
+        if self.state != State::Ready {
+            return Err(KeyError::NotReady);
+        }
+        if self.typed.len() >= MAX_WAITING {
+            return Ok(false);
+        }
+        let mut group = Group::new();
+        let shift = stroke.shift == Some(true);
+        if shift {
+            push(&mut group, Key::SHIFT, true);
+        }
+        push(&mut group, stroke.key, true);
+        push(&mut group, stroke.key, false);
+        if shift {
+            push(&mut group, Key::SHIFT, false);
+        }
+        self.typed.push_back(group);
+        Ok(true)
+    }
+
+    /// Types all of these characters, or none if there is no room.
+    ///
+    /// # Errors
+    /// As [`press`](Self::press).
+    pub fn type_strokes(&mut self, strokes: &[Stroke]) -> Result<(), KeyError> {
+        if self.typed.len() + strokes.len() > MAX_WAITING {
+            return Err(KeyError::Full);
+        }
+        strokes.iter().try_for_each(|stroke| self.type_stroke(*stroke).map(|_| ()))
+    }
+
+    /// Returns `true` if everything was sent, or nothing can be sent any more.
+    pub fn is_done(&self) -> bool {
+        self.state != State::Ready || self.typed.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Forgets what was to be sent.
+    fn clear(&mut self) {
+        self.answer = None;
+        self.waiting.clear();
+        self.typed.clear();
+        self.pressed.clear();
+    }
+}
+
+/// Returns the keys that type a text in the US layout.
+///
+/// # Errors
+/// Returns an error if the layout lacks a character.
+pub fn strokes(text: &str) -> Result<Vec<Stroke>, KeyError> {
+    // A line ends in one Enter.
+    let stroke = |character| of_character(character).ok_or(KeyError::Character(character));
+    text.replace("\r\n", "\n").chars().map(stroke).collect()
+}
+
+impl Protocol for Keyboard {
+    const NAME: &'static str = "the keyboard";
+    const MAX_PACKET: usize = size_of::<Keystroke>();
+
+    fn offer() -> Offer {
+        Offer::new(interface::KEYBOARD, Guid::new(0xd34b2567_b9b6_42b9_8778_0a4ec0b955bf))
+    }
+
+    fn opened(&mut self) {
+        self.clear();
+        self.state = State::Negotiating;
+        self.next_typed = Duration::ZERO;
+    }
+
+    fn closed(&mut self) {
+        self.clear();
+        self.state = State::Closed;
+        self.leds = None;
+    }
+
+    fn receive(&mut self, payload: &[u8]) -> Result<(), String> {
+        let short = || format!("a message to the keyboard has only {} bytes", payload.len());
+        let (message_type, rest) = MessageType::read_from_prefix(payload).map_err(|_| short())?;
+        match message_type {
+            MessageType::PROTOCOL_REQUEST => {
+                let (request, _) = ProtocolRequest::read_from_prefix(payload).map_err(|_| short())?;
+                let accepted = request.version == VERSION;
+                self.clear();
+                self.state = if accepted { State::Ready } else { State::Negotiating };
+                self.answer =
+                    Some(ProtocolResponse { message_type: MessageType::PROTOCOL_RESPONSE, accepted: accepted.into() });
+            }
+            MessageType::LED_INDICATORS if self.state == State::Ready => {
+                let (flags, _) = u16::read_from_prefix(rest).map_err(|_| short())?;
+                self.leds = Some(Leds { scroll: flags & 1 != 0, num: flags & 2 != 0, caps: flags & 4 != 0 });
+            }
+            _ => self.unknown += 1,
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, now: Duration) -> Option<Vec<u8>> {
+        if let Some(answer) = self.answer.take() {
+            return Some(answer.as_bytes().to_vec());
+        }
+        if self.waiting.is_empty() && now >= self.next_typed {
+            let group = self.typed.pop_front()?;
+            self.waiting.extend(group);
+            self.next_typed = now + TYPING;
+        }
+        let keystroke = self.waiting.pop_front()?;
+        self.sent += 1;
+        Some(keystroke.as_bytes().to_vec())
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        (!self.typed.is_empty()).then_some(self.next_typed)
+    }
+}
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

@@ -1,0 +1,132 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::vsp::pipe::testing::{drain, request};
+
+fn ready() -> Keyboard {
+    let mut keyboard = Keyboard::default();
+    keyboard.opened();
+    keyboard.receive(&request(1, VERSION)).unwrap();
+    assert_eq!(drain(&mut keyboard, Duration::ZERO), [vec![2, 0, 0, 0, 1, 0, 0, 0]]);
+    keyboard
+}
+
+/// Returns code and flags of what is sent.
+fn sent(keyboard: &mut Keyboard, now: Duration) -> Vec<(u16, u32)> {
+    let packets = drain(keyboard, now);
+    packets
+        .iter()
+        .map(|packet| Keystroke::read_from_bytes(packet).unwrap())
+        .map(|stroke| (stroke.code, stroke.flags))
+        .collect()
+}
+
+fn key(name: &str) -> Key {
+    Key::named(name).unwrap()
+}
+
+#[test]
+fn a_version_that_does_not_exist_is_refused_and_another_may_be_asked_for() {
+    let mut keyboard = Keyboard::default();
+    keyboard.opened();
+    for version in [0, 1, VERSION + 1, 2 << 16, u32::MAX] {
+        keyboard.receive(&request(1, version)).unwrap();
+        assert_eq!(drain(&mut keyboard, Duration::ZERO), [vec![2, 0, 0, 0, 0, 0, 0, 0]]);
+        assert_eq!(keyboard.press(key("a"), true), Err(KeyError::NotReady));
+    }
+    keyboard.receive(&request(1, VERSION)).unwrap();
+    assert_eq!(keyboard.facts().state, State::Ready);
+}
+
+#[test]
+fn keys_are_sent_with_their_prefixes() {
+    let mut keyboard = ready();
+    for name in ["a", "left", "ctrl-right", "pause"] {
+        keyboard.press(key(name), true).unwrap();
+        keyboard.press(key(name), false).unwrap();
+    }
+    let expected =
+        [(0x1e, 0), (0x1e, 2), (0x4b, 4), (0x4b, 6), (0x1d, 4), (0x1d, 6), (0x1d, 8), (0x45, 0), (0x1d, 10), (0x45, 2)];
+    assert_eq!(sent(&mut keyboard, Duration::ZERO), expected);
+}
+
+#[test]
+fn shift_is_made_to_fit_the_keysym() {
+    let mut keyboard = ready();
+    let mut press = |keysym, down| {
+        keyboard.press_stroke(super::super::keys::of_keysym(keysym).unwrap(), down).unwrap();
+        sent(&mut keyboard, Duration::ZERO)
+    };
+    assert_eq!(press(u32::from('A'), true), [(0x2a, 0), (0x1e, 0), (0x2a, 2)]);
+    assert_eq!(press(u32::from('A'), false), [(0x1e, 2)]);
+    assert_eq!(press(0xffe1, true), [(0x2a, 0)]);
+    assert_eq!(press(u32::from('A'), true), [(0x1e, 0)], "Shift is held already");
+    assert_eq!(press(u32::from('1'), true), [(0x2a, 2), (0x02, 0), (0x2a, 0)], "as a French keyboard types digits");
+    assert_eq!(press(0xff0d, true), [(0x1c, 0)], "Enter is Enter with and without");
+}
+
+#[test]
+fn a_text_is_typed_a_character_at_a_time() {
+    let mut keyboard = ready();
+    for stroke in strokes("aB\r\n").unwrap() {
+        assert_eq!(keyboard.type_stroke(stroke), Ok(true));
+    }
+    assert_eq!(sent(&mut keyboard, Duration::ZERO), [(0x1e, 0), (0x1e, 2)]);
+    assert_eq!(keyboard.deadline(), Some(TYPING));
+    assert_eq!(sent(&mut keyboard, TYPING), [(0x2a, 0), (0x30, 0), (0x30, 2), (0x2a, 2)]);
+    assert!(!keyboard.is_done());
+    assert_eq!(sent(&mut keyboard, 2 * TYPING), [(0x1c, 0), (0x1c, 2)]);
+    assert!(keyboard.is_done() && keyboard.deadline().is_none());
+    assert_eq!(strokes("naïve"), Err(KeyError::Character('ï')));
+}
+
+#[test]
+fn a_guest_that_does_not_read_loses_keys_and_costs_no_memory() {
+    let mut keyboard = ready();
+    let taken = (0..10_000).filter(|_| keyboard.press(key("a"), true).is_ok()).count();
+    assert_eq!((taken, keyboard.facts().dropped), (MAX_WAITING, 10_000 - MAX_WAITING as u64));
+    keyboard.closed();
+    assert_eq!(
+        (keyboard.facts().waiting, keyboard.is_pressed(key("a"))),
+        (0, false),
+        "a new driver starts without keys"
+    );
+}
+
+#[test]
+fn the_guest_sets_the_lights() {
+    let mut keyboard = ready();
+    keyboard.receive(&[4, 0, 0, 0, 6, 0]).unwrap();
+    assert_eq!(keyboard.facts().leds, Some(Leds { scroll: false, num: true, caps: true }));
+    assert!(keyboard.receive(&[4, 0, 0, 0, 6]).is_err());
+}
+
+proptest! {
+    /// Whatever the guest sends, the keyboard stays within its bounds and can be negotiated again.
+    #[test]
+    fn no_message_harms_the_keyboard(messages: Vec<(u8, Vec<u8>)>) {
+        let mut keyboard = ready();
+        for (message_type, rest) in messages {
+            let _ = keyboard.receive(&[&[message_type % 6, 0, 0, 0][..], &rest].concat());
+            let _ = keyboard.press(key("a"), true);
+            prop_assert!(keyboard.facts().waiting <= MAX_WAITING);
+        }
+        keyboard.opened();
+        keyboard.receive(&request(1, VERSION)).unwrap();
+        prop_assert_eq!(drain(&mut keyboard, Duration::ZERO), [vec![2, 0, 0, 0, 1, 0, 0, 0]]);
+    }
+
+    /// Each key that goes down comes up again, in the order in which it was pressed.
+    #[test]
+    fn what_is_pressed_is_sent_in_order(codes: Vec<(u8, bool)>) {
+        let mut keyboard = ready();
+        let mut expected = Vec::new();
+        for (code, down) in codes.into_iter().take(200) {
+            let Some(key) = Key::from_code(code.into()).filter(|key| *key != Key::PAUSE) else { continue };
+            keyboard.press(key, down).unwrap();
+            let flags = if down { 0 } else { 2 } | if code & 0x80 != 0 { 4 } else { 0 };
+            expected.push((u16::from(code & 0x7f), flags));
+        }
+        prop_assert_eq!(sent(&mut keyboard, Duration::ZERO), expected);
+    }
+}

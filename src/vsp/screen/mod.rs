@@ -1,0 +1,6 @@
+//! The screen, keyboard and mouse of a machine, for those who look at it and type.
+//!
+//! - [`config`]: the settings; [`set`]: the devices of a machine, and what its user does with them.
+
+pub mod config;
+pub mod set;

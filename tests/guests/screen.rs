@@ -1,0 +1,64 @@
+//! Keyboard and mouse with the guest image `screen`: drivers in C that keep the protocol, and others that break it.
+
+use std::time::Duration;
+
+use serde_json::json;
+use viridian::Builder;
+use viridian::internals::screen::{KeyboardState, MouseState, input};
+use viridian::machine::{End, Event, Machine};
+
+use super::command::image;
+use crate::common::patience::{grown, patience};
+
+fn start(cmdline: &str) -> Machine {
+    let builder = Builder::new().kernel(image("screen")).cmdline(format!("{cmdline} {}", patience())).display(input());
+    builder.capture_console().timeout(grown(Duration::from_secs(120))).start().unwrap()
+}
+
+#[test]
+fn a_guest_in_c_reads_keyboard_and_mouse() {
+    let machine = start("driver=good");
+    let expect = |text: &str| {
+        let output = machine.console().unwrap().wait_for(text, grown(Duration::from_secs(60)));
+        output.unwrap_or_else(|missing| panic!("{missing}"));
+    };
+    expect("ready\n");
+    let screen = machine.screen();
+    screen.press("ctrl+alt+delete").unwrap();
+    let keys = ["1d flags 0", "38 flags 0", "53 flags 4", "53 flags 6", "38 flags 2", "1d flags 2"];
+    keys.iter().for_each(|key| expect(&format!("key {key}\n")));
+    screen.type_text("A\n").unwrap();
+    let keys = ["2a flags 0", "1e flags 0", "1e flags 2", "2a flags 2", "1c flags 0", "1c flags 2"];
+    keys.iter().for_each(|key| expect(&format!("key {key}\n")));
+    screen.point(0, 32767, 0, 0).unwrap();
+    expect("mouse 0 32767 buttons 0 wheel 0\n");
+    let point = json!({ "x": 799, "y": 0, "of": [800, 600], "buttons": 5, "wheel": -2 });
+    machine.command("mouse", "point", &point).unwrap();
+    expect("mouse 32767 0 buttons 5 wheel -2\n");
+    let status = &machine.inspect()["devices"]["keyboard"]["status"];
+    assert_eq!(status["leds"], json!({ "scroll": false, "num": false, "caps": true }), "{status}");
+    screen.press("esc").unwrap();
+    let output = machine.console().unwrap().clone();
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}\n{}", String::from_utf8_lossy(&output.take()));
+}
+
+#[test]
+fn drivers_that_break_the_protocol_harm_nobody_and_may_come_again() {
+    let machine = start("checks=quiet");
+    let failures = machine.events().filter(|event| matches!(event, Event::Failed(_))).count();
+    let output = machine.console().unwrap().take();
+    let (keyboard, mouse) = machine.screen().facts().unwrap();
+    let end = machine.wait();
+    assert!(matches!(end, End::Exited(0)), "{end}\n{}", String::from_utf8_lossy(&output));
+    assert_eq!((keyboard.state, mouse.state), (KeyboardState::Closed, MouseState::Closed));
+    assert_eq!(failures, 6, "a packet that violates the framing ends the service of its channel");
+}
+
+#[test]
+fn a_machine_has_no_keyboard_unless_it_is_asked_for() {
+    let machine = Builder::new().kernel(image("hello")).start().unwrap();
+    assert!(machine.inspect()["devices"].get("keyboard").is_none());
+    assert!(machine.screen().press("a").unwrap_err().to_string().contains("--display none,input=on"));
+    machine.wait();
+}
