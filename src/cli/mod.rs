@@ -17,6 +17,7 @@ mod control;
 mod exec;
 mod fleet;
 mod hv;
+mod linux;
 mod logging;
 mod report;
 mod run;
@@ -58,6 +59,8 @@ enum Command {
     Check(check::Arguments),
     /// Print every CPUID bit, MSR and hypercall that each engine offers a guest, and why
     Hv(hv::Arguments),
+    /// Run a command in a stock Linux kernel with Hyper-V's drivers, and end with its exit code
+    Linux(Box<linux::Arguments>),
     /// Run a command in the guest of a running machine, by the agent in it
     Exec(exec::ExecArguments),
     /// Copy a file to the guest of a running machine or from it, by the agent in it
@@ -84,7 +87,7 @@ fn run_program() -> u8 {
     };
     logging::start(arguments.verbose, arguments.quiet);
     raise_open_files();
-    match catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command, arguments.quiet))) {
+    match catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command, arguments.verbose, arguments.quiet))) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => failed(&error),
         // The panic's message is already on standard error.
@@ -123,12 +126,13 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn dispatch(command: Command, quiet: bool) -> anyhow::Result<u8> {
+fn dispatch(command: Command, verbose: u8, quiet: bool) -> anyhow::Result<u8> {
     match command {
         Command::Run(arguments) => run::run(*arguments, quiet),
         Command::Up(arguments) => up::up(arguments, quiet),
         Command::Check(arguments) => check::check(arguments),
         Command::Hv(arguments) => hv::hv(arguments),
+        Command::Linux(arguments) => linux::linux(*arguments, verbose),
         Command::Exec(arguments) => exec::exec(arguments),
         Command::AgentCopy(arguments) => exec::copy(&arguments),
         Command::Agent => exec::agent(),

@@ -8,5 +8,6 @@ mod hyperv_engines;
 #[path = "../common/hyperv_images.rs"]
 mod hyperv_images;
 mod linux_32_bit;
+mod linux_command;
 mod linux_guest;
 mod stock_linux;

@@ -1,0 +1,122 @@
+//! `viridian linux` on the nested host: a command in Debian's stock kernel, with its streams, signals and exit code.
+
+use std::process::Command;
+
+use crate::common::nested::{Batch, is_full};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Bytes of output that are checked.
+const OUTPUT: [u32; 2] = [10_000_000, 100_000_000];
+
+fn output() -> u32 {
+    OUTPUT[usize::from(is_full())]
+}
+
+static BATCH: Batch = Batch::new(|plan| {
+    let kernel = Command::new(format!("{ROOT}/scripts/lib/debian-kernel")).output().expect("the script starts");
+    assert!(kernel.status.success(), "{}", String::from_utf8_lossy(&kernel.stderr));
+    let kernel = String::from_utf8(kernel.stdout).expect("a path").trim().to_owned();
+    let release = std::fs::read_to_string(format!("{kernel}/release")).expect("the script wrote it");
+    let modules = format!("{kernel}/lib/modules/{}/kernel", release.trim());
+    let viridian = env!("CARGO_BIN_EXE_viridian");
+    plan.file(viridian);
+    plan.file(&format!("{kernel}/vmlinuz:/kernel/vmlinuz"));
+    for module in ["drivers/hv/hv_vmbus", "net/vmw_vsock/vsock", "net/vmw_vsock/hv_sock"] {
+        let name = module.rsplit('/').next().expect("a name");
+        plan.file(&format!("{modules}/{module}.ko:/kernel/modules/{name}.ko"));
+    }
+    let linux = format!("{viridian} linux --kernel /kernel/vmlinuz --modules /kernel/modules --memory 256M");
+
+    plan.check("code", 60, format!("echo input | {linux} --engine user -- sh -c 'cat; echo err >&2; exit 7'"));
+    plan.check("bus", 60, format!("{linux} --engine kernel -- lsvmbus"));
+    plan.check("missing", 60, format!("{linux} -- no-such-command"));
+    plan.check(
+        "files",
+        60,
+        format!(
+            "echo from the host >given; \
+             {linux} --file given:/opt/given -C /opt -e WORD=value -- sh -c 'pwd; cat given; echo $WORD'"
+        ),
+    );
+    plan.check("output", 120, format!("{linux} -- head -c {} /dev/zero | md5sum", output()));
+    plan.check("expected", 60, format!("head -c {} /dev/zero | md5sum", output()));
+    plan.check(
+        "interrupt",
+        60,
+        format!(
+            "mkfifo pipe; {linux} -- sh -c 'trap \"echo caught; exit 3\" INT; echo ready; sleep 1000 & wait' >pipe & \
+             child=$!; {{ read line; echo $line; kill -INT $child; cat; }} <pipe; wait $child"
+        ),
+    );
+    plan.check("panic", 60, format!("{linux} -- sh -c 'echo c >/proc/sysrq-trigger'"));
+    plan.check(
+        "unreachable",
+        60,
+        format!("mkdir none; {viridian} linux --kernel /kernel/vmlinuz --modules none -- true"),
+    );
+});
+
+#[test]
+fn a_command_ends_with_its_exit_code_and_its_streams_stay_apart() {
+    BATCH.outcome("code", |outcome| {
+        assert_eq!(outcome.code, Some(7), "{outcome}");
+        assert_eq!((outcome.text(), outcome.errors()), ("input\n".into(), "err\n".into()), "nothing else is printed");
+    });
+}
+
+#[test]
+fn lsvmbus_shows_the_bus() {
+    BATCH.outcome("bus", |outcome| {
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        for device in ["Operating system shutdown", "Time Synchronization", "Heartbeat"] {
+            assert!(outcome.text().contains(device), "{outcome}");
+        }
+    });
+}
+
+#[test]
+fn a_command_that_is_not_there_is_127() {
+    BATCH.outcome("missing", |outcome| {
+        assert_eq!(outcome.code, Some(127), "{outcome}");
+        assert!(outcome.errors().contains("no-such-command: the guest has no such command"), "{outcome}");
+    });
+}
+
+#[test]
+fn a_command_gets_files_variables_and_a_directory() {
+    BATCH.outcome("files", |outcome| {
+        assert_eq!((outcome.code, outcome.text()), (Some(0), "/opt\nfrom the host\nvalue\n".into()), "{outcome}");
+    });
+}
+
+#[test]
+fn all_of_a_long_output_arrives() {
+    BATCH.run(&["output", "expected"]);
+    let mut expected = String::new();
+    BATCH.outcome("expected", |outcome| expected = outcome.text());
+    BATCH.outcome("output", |outcome| assert_eq!(outcome.text(), expected, "{outcome}"));
+}
+
+#[test]
+fn an_interrupt_reaches_the_command() {
+    BATCH.outcome("interrupt", |outcome| {
+        assert_eq!((outcome.code, outcome.text()), (Some(3), "ready\ncaught\n".into()), "{outcome}");
+    });
+}
+
+#[test]
+fn a_kernel_that_panics_shows_its_last_words() {
+    BATCH.outcome("panic", |outcome| {
+        assert!(outcome.code.is_some_and(|code| (100..=102).contains(&code)), "{outcome}");
+        assert!(outcome.errors().contains("sysrq triggered crash"), "{outcome}");
+        assert!(outcome.errors().contains("the guest has gone before the command ended"), "{outcome}");
+    });
+}
+
+#[test]
+fn a_folder_without_the_modules_is_named() {
+    BATCH.outcome("unreachable", |outcome| {
+        assert_eq!(outcome.code, Some(2), "{outcome}");
+        assert!(outcome.errors().contains("none has no module hv_vmbus"), "{outcome}");
+    });
+}
