@@ -230,10 +230,10 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_command_is_answered_with_the_commands() {
-        let error = refusal("viridian please");
-        let hints = hints(&error, &["please".into()]);
+        let error = refusal("viridian xyzzy");
+        let hints = hints(&error, &["xyzzy".into()]);
         assert_eq!(hints.len(), 1);
-        assert!(hints[0].starts_with("please is no command; known are: run, up, check, hv"), "{hints:?}");
+        assert!(hints[0].starts_with("xyzzy is no command; known are: run, up, check, hv"), "{hints:?}");
         let error = refusal("viridian chekc");
         assert!(super::hints(&error, &["chekc".into()]).is_empty(), "clap suggests the right one");
     }

@@ -46,7 +46,9 @@ mod trace;
 
 pub use crate::console::{Capture, NotSeen, NotTyped};
 pub use builder::Builder;
-pub use end::{EXIT_CODES, End, code};
+pub use end::End;
+#[doc(hidden)]
+pub use end::{EXIT_CODES, code};
 pub use error::MachineError;
 pub use events::{DeviceEvent, Event, Events, Failure};
 pub use exits::Exits;

@@ -69,7 +69,7 @@ impl FromStr for Guid {
 
 macro_rules! interfaces {
     ($($(#[$doc:meta])* $visibility:vis $constant:ident = $value:literal, $name:literal;)*) => {
-        /// The GUIDs of the interfaces that guests support.
+        /// The GUIDs of interfaces that guests support and Viridian does not offer to each guest by itself.
         pub mod interface {
             use super::Guid;
             $($(#[$doc])* $visibility const $constant: Guid = Guid::new($value);)*
@@ -93,33 +93,33 @@ interfaces! {
     /// Synthetic Fibre Channel adapter.
     pub(crate) FIBRE_CHANNEL = 0x2f9bcc4a_0069_4af3_b76b_6fd0be528cda, "Fibre Channel";
     /// Synthetic network adapter (Linux: hv_netvsc).
-    pub NETWORK = 0xf8615163_df3e_46c5_913f_f2d2f965ed0e, "network";
+    pub(crate) NETWORK = 0xf8615163_df3e_46c5_913f_f2d2f965ed0e, "network";
     /// Synthetic video (Linux: hyperv_fb, hyperv_drm).
     pub VIDEO = 0xda0a7802_e377_4aac_8e77_0558eb1073f8, "video";
     /// Synthetic keyboard.
-    pub KEYBOARD = 0xf912ad6d_2b17_48ea_bd65_f927a61c7684, "keyboard";
+    pub(crate) KEYBOARD = 0xf912ad6d_2b17_48ea_bd65_f927a61c7684, "keyboard";
     /// Synthetic mouse.
-    pub MOUSE = 0xcfa8b69e_5b4a_4cc0_b98b_8ba1a1f3f95a, "mouse";
+    pub(crate) MOUSE = 0xcfa8b69e_5b4a_4cc0_b98b_8ba1a1f3f95a, "mouse";
     /// Dynamic memory (Linux: hv_balloon).
-    pub BALLOON = 0x525074dc_8985_46e2_8057_a307dc18a502, "balloon";
+    pub(crate) BALLOON = 0x525074dc_8985_46e2_8057_a307dc18a502, "balloon";
     /// Network Direct: RDMA, for which Linux has no driver in `hv_vmbus`.
     pub(crate) NETWORK_DIRECT = 0x8c2eaf3d_32a7_4b09_ab99_bd1f1c86b501, "network direct";
     /// hvsocket on a vsock port: the first group of the GUID is the port number, 0 in this template.
-    pub VSOCK_TEMPLATE = 0x00000000_facb_11e6_bd58_64006a7986d3, "vsock";
+    pub(crate) VSOCK_TEMPLATE = 0x00000000_facb_11e6_bd58_64006a7986d3, "vsock";
     /// Virtual PCI bus for passed-through devices.
     pub PCI = 0x44c4f61d_4444_4400_9d52_802e27ede19f, "PCI";
     /// Integration service: checks whether the guest is alive.
-    pub HEARTBEAT = 0x57164f39_9115_4e78_ab55_382f3bd5422d, "heartbeat";
+    pub(crate) HEARTBEAT = 0x57164f39_9115_4e78_ab55_382f3bd5422d, "heartbeat";
     /// Integration service: shuts the guest down.
-    pub SHUTDOWN = 0x0e0b6031_5213_4934_818b_38d90ced39db, "shutdown";
+    pub(crate) SHUTDOWN = 0x0e0b6031_5213_4934_818b_38d90ced39db, "shutdown";
     /// Integration service: sets the guest's clock.
-    pub TIME_SYNC = 0x9527e630_d0ae_497b_adce_e80ab0175caf, "time sync";
+    pub(crate) TIME_SYNC = 0x9527e630_d0ae_497b_adce_e80ab0175caf, "time sync";
     /// Integration service: key-value pairs.
-    pub KVP = 0xa9a0f4e7_5a45_4d96_b827_8a841e8c03e6, "KVP";
+    pub(crate) KVP = 0xa9a0f4e7_5a45_4d96_b827_8a841e8c03e6, "KVP";
     /// Integration service: freezes file systems for a backup.
-    pub VSS = 0x35fa2e29_ea23_4236_96ae_3a6ebacba440, "VSS";
+    pub(crate) VSS = 0x35fa2e29_ea23_4236_96ae_3a6ebacba440, "VSS";
     /// Integration service: copies a file into the guest.
-    pub FILE_COPY = 0x34d14be3_dee4_41c8_9ae7_6b174977c192, "file copy";
+    pub(crate) FILE_COPY = 0x34d14be3_dee4_41c8_9ae7_6b174977c192, "file copy";
     /// Remote desktop's data channel, for which Linux has no driver.
     pub REMOTE_DESKTOP = 0x276aacf4_ac15_426c_98dd_7521ad3f01fe, "remote desktop";
 }

@@ -41,10 +41,9 @@ const REACHED_BY_GUESTS: [&str; 10] =
     ["block", "boot", "console", "engine", "hyperv", "kvm", "net", "platform", "vmbus", "vsp"];
 
 /// Log lines without a limit in those modules, and why no guest can have them repeated.
-const UNLIMITED: [(&str, usize, &str); 9] = [
+const UNLIMITED: [(&str, usize, &str); 8] = [
     ("src/block/file.rs", 1, "once for each disk"),
     ("src/block/lock.rs", 1, "once for each disk, when it is opened"),
-    ("src/block/open.rs", 1, "once for the process, when the first disk is opened"),
     ("src/block/qcow2/guard.rs", 1, "the disk takes no more requests after it"),
     ("src/block/qcow2/mod.rs", 1, "when the disk is closed"),
     ("src/engine/alarm.rs", 1, "when the machine ends"),
