@@ -94,7 +94,7 @@ fn guests_that_flood_the_host_stand_still() {
 #[test]
 fn synthetic_timers_stand_still_and_none_is_lost() {
     let machine = machine("stimer", "", 2, "memory:1M").start().unwrap();
-    let console = machine.console().unwrap();
+    let console = machine.console().unwrap().clone();
     console.wait_for("\n", grown(LONG)).unwrap();
     for _ in 0..10 {
         // It may have ended by itself.
@@ -108,7 +108,8 @@ fn synthetic_timers_stand_still_and_none_is_lost() {
         thread::sleep(Duration::from_millis(10));
     }
     let end = machine.wait();
-    assert!(matches!(end, End::Exited(0) | End::PoweredOff), "{end}");
+    let said = String::from_utf8_lossy(&console.take()).into_owned();
+    assert!(matches!(end, End::Exited(0) | End::PoweredOff), "{end}\n{said}");
 }
 
 #[test]
