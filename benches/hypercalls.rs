@@ -11,7 +11,7 @@ const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// As in the tests: set to a reason, does without the nested host.
 const SKIP: &str = "VIRIDIAN_SKIP_NESTED";
 
-/// What something may cost: so many times what a floor costs.
+/// The limit of a cost, as a multiple of the floor's.
 type Limit = (&'static str, f64);
 
 /// What is measured, as the guest calls it, in words, and its limit.

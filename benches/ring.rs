@@ -1,4 +1,4 @@
-//! How fast packets go from one thread to another through a ring, beside `memcpy` of the same bytes in the same run.
+//! Measures the rate of packets from one thread to another through a ring, beside `memcpy` of the same bytes in the same run.
 //!
 //! `cargo bench --bench ring [-- MILLISECONDS]`. Each figure is the best of five rounds that alternate with the others, because
 //! a shared machine only ever makes a round slower.
@@ -91,7 +91,7 @@ fn guest_to_host(time: Duration, pages: u32, length: usize) -> f64 {
     race(time, send, receive)
 }
 
-/// How many packets the host handles between two looks at the shared indexes.
+/// The number of packets that the host handles between two reads of the shared indexes.
 const BATCH: usize = 16;
 
 /// The host publishes up to [`BATCH`] packets at a time; the guest reads what is there.

@@ -1,4 +1,4 @@
-//! How the cost of a start grows with the number of VPs, disks, adapters and machines, on this host.
+//! Measures the cost of a start on this host by the number of VPs, disks, adapters and machines.
 //!
 //! Each sample is a process of its own: its guests print a line and wait. The costs are the time until the last guest has
 //! printed, the CPU time until then, the resident memory beside the guests' own, and the threads. The slope between two

@@ -125,7 +125,7 @@ fn resident_floor(program: &Path) -> u64 {
     sizes.iter().filter(|(size, _)| *size < 128 << 10).map(|(_, resident)| resident).sum()
 }
 
-/// What is measured, and the measurements.
+/// The name of a measurement, and its samples.
 struct Subject<'a> {
     name: &'a str,
     measure: Box<dyn Fn() -> Duration + 'a>,

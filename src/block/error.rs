@@ -1,4 +1,4 @@
-//! Why a disk cannot be had, said so that its owner knows what to do.
+//! The reasons why a disk cannot be opened, with advice for its owner.
 
 use std::io;
 use std::path::PathBuf;

@@ -78,7 +78,7 @@ impl Ring {
         Ok(Self { ring, requests, in_flight: 0 })
     }
 
-    /// Has the kernel signal `eventfd` for each completion.
+    /// Registers `eventfd` with the kernel, which signals it for each completion.
     ///
     /// # Errors
     /// Returns the kernel's error.

@@ -211,7 +211,7 @@ impl Stream {
         }
     }
 
-    /// Tells the machine that nothing more comes: the end of what the request has begun.
+    /// Shuts the connection for writing, which ends the operation that the request began.
     pub fn finish_sending(&self) -> Result<(), Failure> {
         self.reader.get_ref().shutdown(std::net::Shutdown::Write).map_err(Failure::Lost)
     }

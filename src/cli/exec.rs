@@ -37,7 +37,7 @@ pub struct ExecArguments {
     command: Vec<OsString>,
 }
 
-/// What a command in a guest gets beside its arguments.
+/// The environment of a command in a guest.
 #[derive(clap::Args)]
 pub struct Setting {
     /// Set a variable of the command's environment, or pass on the one of that name; repeat for more

@@ -12,7 +12,7 @@ pub struct Problem {
     pub status: u16,
     /// The kind, for programs.
     pub kind: &'static str,
-    /// What is wrong, where, and what to do about it.
+    /// A text that says what is wrong, where, and what to do about it.
     pub message: String,
 }
 

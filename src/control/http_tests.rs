@@ -1,7 +1,7 @@
 use super::*;
 use std::net::Shutdown;
 
-/// What becomes of a request that arrives in these pieces, after which the client sends nothing more.
+/// Returns the outcome of a request that arrives in these pieces, after which the client sends nothing more.
 fn read(pieces: &[&[u8]]) -> Result<Option<Request>, Problem> {
     let (mut client, server) = UnixStream::pair().unwrap();
     std::thread::scope(|scope| {

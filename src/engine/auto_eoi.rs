@@ -29,7 +29,7 @@ const STEPS: u32 = 64;
 /// Time after which a VP is checked that has halted with its interrupts disabled. Only an NMI or INIT wakes it.
 const DOZE: Duration = Duration::from_millis(50);
 
-/// What to do with a VP that cannot take its interrupt.
+/// The next step for a VP that cannot take its interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// Let it run, and force it out of the guest after this time.

@@ -1,4 +1,4 @@
-//! What was said about a fleet so far, and who is told when there is more.
+//! The events of a fleet so far, and the threads to wake when there are more.
 
 use std::io;
 use std::sync::{Arc, Weak};

@@ -18,7 +18,7 @@ use crate::host::event::EventFd;
 use crate::host::lock::{RwLock, RwLockReadGuard};
 use crate::machine::{End, Exits, Machine, Prepared};
 
-/// How often disks are looked at, as somebody may have changed the size of an image, and how often memory is shared.
+/// The interval at which the sizes of disk images are checked and memory is shared.
 const PERIOD: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// The watching thread calls little.
 const STACK: usize = 256 << 10;

@@ -1,4 +1,4 @@
-//! Gives pages of a guest back to the host.
+//! Returns pages of a guest to the host.
 
 use std::io;
 use std::ops::Range;

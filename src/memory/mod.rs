@@ -38,7 +38,7 @@ pub const PAGE_SIZE: u64 = 4096;
 /// Size of a huge page, in bytes.
 pub const HUGE_PAGE: u64 = 2 << 20;
 
-/// What backs guest memory.
+/// The backing of guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
     /// Anonymous memory of this process, with transparent huge pages if the host has them. The first 2 MiB use small

@@ -1,4 +1,4 @@
-//! What a guest's evdev makes of keyboard and mouse.
+//! The events that a guest's evdev makes of keyboard and mouse.
 
 use std::path::Path;
 use std::time::Duration;

@@ -58,7 +58,7 @@ pub(super) struct Qcow2Disk {
     discard: Discard,
 }
 
-/// How clusters are released.
+/// The way in which clusters are released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Discard {
     /// They are not released.

@@ -17,7 +17,7 @@ use crate::cli::say;
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
-/// What a session's end means here.
+/// The effect of a session's end on this program.
 pub enum Outcome {
     /// The exit code; what there was to say has been said.
     Code(u8),

@@ -8,7 +8,7 @@ use super::session::SessionError;
 
 const PIECE: usize = 32 << 10;
 
-/// Why a file was not copied.
+/// The reason why a file was not copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     #[error(transparent)]

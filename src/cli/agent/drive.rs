@@ -26,7 +26,7 @@ pub struct Streams<'a> {
     pub error: Option<BorrowedFd<'a>>,
 }
 
-/// Why a session cannot go on.
+/// The reason why a session cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
     #[error(transparent)]

@@ -78,7 +78,7 @@ pub enum ToAgent<'a> {
     Get { path: &'a [u8] },
 }
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Code(u8),
@@ -95,7 +95,7 @@ impl Status {
     }
 }
 
-/// What the agent could not do.
+/// The operation that failed in the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     Frame,

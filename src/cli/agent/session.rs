@@ -10,7 +10,7 @@ use super::frame::{Command, Decoder, FrameError, FromAgent, Status, Stream, ToAg
 /// Maximum size of one frame of input.
 const PIECE: usize = 32 << 10;
 
-/// How a session ended.
+/// The end of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// The command ran, and ended.
@@ -39,11 +39,11 @@ const fn broken(what: &'static str) -> SessionError {
 /// An output stream of the command.
 #[derive(Default)]
 struct Output {
-    /// What the local side has not taken.
+    /// The bytes that the local side has not taken yet.
     waiting: VecDeque<u8>,
-    /// What the agent may still send.
+    /// The number of bytes that the agent may still send.
     window: u32,
-    /// What the local side has taken and the agent was not told.
+    /// The number of bytes that the local side has taken since the last message about it to the agent.
     owed: u32,
     is_over: bool,
 }
@@ -187,7 +187,7 @@ impl Session {
         }
     }
 
-    /// Tells the command the new size of its terminal.
+    /// Sends the new size of the terminal to the command.
     pub fn resize(&mut self, size: WindowSize) {
         if self.started && self.end.is_none() {
             self.send(&ToAgent::Resize(size));

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::cli::client::{Failure, Remote};
 
-/// How long a guest may take to accept. It does not say that it has no listener.
+/// The time that a guest has to accept. A guest without a listener says nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Maximum length of the answer to `CONNECT`.
 const MAX_ANSWER: usize = 128;
 
-/// Why there is no connection to an agent.
+/// The reason why there is no connection to an agent.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     #[error("{0}: {1}; give the path of a machine's --vsock socket, or the name of a machine that has one")]

@@ -23,7 +23,7 @@ pub struct Kernel {
     pub modules: Option<PathBuf>,
 }
 
-/// Why there is no kernel.
+/// The reason why there is no kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     #[error("{}: {}", .0.display(), .1)]

@@ -30,7 +30,7 @@ use modules::Modules;
 const MEMORY: Size = Size(1 << 30);
 /// The guest powers off within this time once its command has ended.
 const POWER_OFF: Duration = Duration::from_secs(10);
-/// How often the wait for the guest looks for a signal of the user.
+/// The interval at which the wait for the guest checks for a signal of the user.
 const LOOK: Duration = Duration::from_millis(200);
 /// The end of the kernel's messages that is printed after a failure, in lines.
 const TAIL: usize = 40;

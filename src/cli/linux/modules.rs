@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 16;
 /// Maximum size of a module.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// Why a module cannot be had.
+/// The reason why a module cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     #[error("{}: {}", .0.display(), .1)]

@@ -1,4 +1,4 @@
-//! What `viridian disk` and `viridian adapter` have in common.
+//! The common part of `viridian disk` and `viridian adapter`.
 
 use serde_json::{Value, json};
 use viridian::machine::code;

@@ -8,7 +8,7 @@ use super::stop::end_of;
 use super::{Done, Targets, print, print_json, seconds};
 use crate::cli::client::{Failure, Remote};
 
-/// What is waited for.
+/// The event to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     /// The guest has reported an address other than those of its loopback and links

@@ -94,7 +94,7 @@ fn wait_for_client(exchange: &Exchange<'_>, stream: &mut EventStream<'_>) {
     }
 }
 
-/// Has the file systems thawed when it is dropped.
+/// A guard that thaws the file systems when it is dropped.
 struct Thaw(Option<ServiceHandle>);
 
 impl Thaw {

@@ -14,7 +14,7 @@ use crate::vsp::storage::{DiskConfig, Place};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
-    /// What follows `--disk` or `--net` on the command line.
+    /// The value of `--disk` or `--net` on the command line.
     what: String,
     /// The folder to which paths are relative.
     folder: PathBuf,

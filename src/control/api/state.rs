@@ -45,7 +45,7 @@ pub fn pause(exchange: &Exchange<'_>) -> Answered {
     done()
 }
 
-/// Lets them go on.
+/// Resumes the machines.
 pub fn resume(exchange: &Exchange<'_>) -> Answered {
     exchange.with(|machine| machine.resume())?;
     done()
@@ -72,7 +72,7 @@ pub fn power_button(exchange: &Exchange<'_>) -> Answered {
     done()
 }
 
-/// Has a device execute a command.
+/// Sends a command to a device.
 pub fn command(exchange: &Exchange<'_>) -> Answered {
     let arguments = exchange.request.value()?;
     let (device, command) = (exchange.name(0), exchange.name(1));

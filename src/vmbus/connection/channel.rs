@@ -8,7 +8,7 @@ use crate::vmbus::ids::{ChannelId, GpadlId};
 use crate::vmbus::vsp::Offer;
 use crate::vmbus::wire::OpenChannel;
 
-/// What the guest knows of a channel.
+/// The guest's knowledge of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Nothing yet.

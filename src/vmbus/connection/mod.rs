@@ -80,7 +80,7 @@ pub enum BusAction {
 /// The result of one call: usually one action, or none.
 pub type BusActions = SmallVec<[BusAction; 2]>;
 
-/// What a device needs to open a channel.
+/// The data that a device needs to open a channel.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// The channel.

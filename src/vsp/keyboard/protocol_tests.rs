@@ -102,7 +102,7 @@ fn the_guest_sets_the_lights() {
 }
 
 proptest! {
-    /// Whatever the guest sends, the keyboard stays within its bounds and can be negotiated again.
+    /// After any messages of the guest, the keyboard is within its bounds and can be negotiated again.
     #[test]
     fn no_message_harms_the_keyboard(messages: Vec<(u8, Vec<u8>)>) {
         let mut keyboard = ready();

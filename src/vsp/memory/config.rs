@@ -19,14 +19,14 @@ pub struct Memory {
     /// The size up to which the guest may get memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<Size>,
-    /// Whether the guest may tell which of its pages are free, so that the host frees them. On by default if the size
-    /// changes.
+    /// `true` if the guest may tell which of its pages are free, so that the host frees them. On by default if the
+    /// size changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cold_discard: Option<bool>,
-    /// Whether the memory comes from the host's reserved 2 MiB pages. Otherwise transparent huge pages are used, if the
+    /// `true` if the memory comes from the host's reserved 2 MiB pages. Otherwise transparent huge pages are used, if the
     /// host has them.
     pub hugepages: bool,
-    /// Whether the memory is a memfd, which other processes can map. Linux has no transparent huge pages for memfds.
+    /// `true` if the memory is a memfd, which other processes can map. Linux has no transparent huge pages for memfds.
     pub shared: bool,
 }
 

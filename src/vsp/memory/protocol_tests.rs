@@ -64,7 +64,7 @@ fn ranges(pages: &[Range<u64>]) -> Vec<PageRange> {
     pages.iter().map(PageRange::new).collect()
 }
 
-/// Gives pages in one message.
+/// Sends pages in one message.
 fn give(protocol: &mut Protocol, more: bool, pages: &[Range<u64>]) {
     let response = BalloonResponse { reserved: 0, more_and_count: u32::from(more) | (pages.len() as u32) << 1 };
     put(protocol, MessageType::BALLOON_RESPONSE, &response, &ranges(pages));

@@ -19,7 +19,7 @@ const _: () = assert!(MAX_REQUEST <= PageRange::MAX_PAGES);
 /// Number of messages in a request that returns pages. A ring of Linux has room for four of the longest.
 const MAX_CHAIN: usize = 4;
 
-/// What a guest needs next.
+/// The next request for a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Balloon(u64),

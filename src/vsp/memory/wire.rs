@@ -72,7 +72,7 @@ pub struct Verdict {
 }}
 
 wire! { 24,
-/// What the guest can do.
+/// The capabilities of the guest.
 pub struct Capabilities {
     /// [`BALLOON`](Self::BALLOON), [`HOT_ADD`](Self::HOT_ADD) and the alignment in bits 2 to 5.
     pub bits: u64,
@@ -95,7 +95,7 @@ impl Capabilities {
 }
 
 wire! { 40,
-/// How much memory the guest needs. Counts are in pages.
+/// The guest's need of memory. Counts are in pages.
 pub struct StatusReport {
     /// Available memory.
     pub available: u64,
@@ -139,7 +139,7 @@ pub struct UnballoonRequest {
 }}
 
 wire! { 16,
-/// Gives the guest new pages.
+/// The host adds new pages.
 pub struct HotAddRequest {
     /// The pages that the guest gets.
     pub range: PageRange,
@@ -157,7 +157,7 @@ pub struct HotAddResponse {
 }}
 
 wire! { 24,
-/// Tells the guest its maximum size.
+/// The host announces the maximum size.
 pub struct Information {
     /// Must be zero.
     pub reserved: u32,

@@ -1,5 +1,5 @@
-//! What devices that exchange messages with the guest have in common: the loop over both rings, pipe headers, and a provider for
-//! devices that are one state machine.
+//! The common parts of devices that exchange messages with the guest: the loop over both rings, pipe headers, and a provider
+//! for devices that are one state machine.
 //!
 //! - [`exchange`]: the loop, for a handler that implements [`Peer`](exchange::Peer).
 //! - [`wire`]: the header that most devices put before each message.

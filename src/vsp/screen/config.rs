@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DisplayOptions {
-    /// Where the screen is shown.
+    /// The place where the screen is shown.
     show: Show,
     /// The guest has a keyboard and a mouse.
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<bool>,
 }
 
-/// Where a screen is shown.
+/// A place where a screen is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Show {

@@ -55,7 +55,7 @@ pub struct ConnectionVsp {
     pub peer: Option<UnixStream>,
     /// The text for the host's end when the guest opens the channel, and when it does not.
     pub texts: (String, String),
-    /// Who waits for the guest to open the channel.
+    /// The thread that waits for the guest to open the channel.
     pub opened: Option<mpsc::SyncSender<()>>,
 }
 

@@ -13,7 +13,7 @@ use crate::vmbus::ids::GpadlId;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
 
-/// What a handler waits for: a peer to be readable, writable, and a time.
+/// The events that a handler waits for: a readable peer, a writable peer, and a time.
 type Wanted = (Option<(bool, bool)>, Option<Duration>);
 
 /// A port whose clock is the test's.

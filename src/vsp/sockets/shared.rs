@@ -1,4 +1,4 @@
-//! What the parts of a machine's sockets share.
+//! The state that the parts of a machine's sockets share.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::net::UnixStream;
@@ -25,16 +25,16 @@ pub const MAX_CONNECTIONS: usize = 512;
 /// Maximum number of requests of the guest that wait to be decided.
 const MAX_REQUESTS: usize = 256;
 
-/// How long a guest may take to begin to open a channel. Linux's connect waits as long.
+/// The time that a guest has to begin to open a channel. Linux's connect waits as long.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a guest may take to open a channel after it has begun.
+/// The time that a guest has to open a channel after it has begun.
 pub const OPEN_PATIENCE: Duration = Duration::from_secs(8);
 
 /// The first port of the host's connections. Lower ones are left to listeners.
 const FIRST_PORT: u32 = 1 << 30;
 
-/// What the parts share.
+/// The shared state.
 pub struct Shared {
     /// The name of the machine.
     pub name: String,
@@ -65,7 +65,7 @@ pub struct Call {
     pub asked: Option<Asked>,
     /// The texts for the host's end when the guest opens the channel, and when it does not.
     pub texts: (String, String),
-    /// Who waits for the guest to open the channel.
+    /// The thread that waits for the guest to open the channel.
     pub opened: Option<mpsc::SyncSender<()>>,
 }
 

@@ -24,7 +24,7 @@ pub struct Record {
     pub device: DeviceId,
     /// The address of the listener.
     pub service: Service,
-    /// Who has connected.
+    /// The side that has connected.
     pub origin: Origin,
     state: Mutex<&'static str>,
     from_guest: AtomicU64,

@@ -1,4 +1,4 @@
-//! What one connection has under way, as a state machine: data and ends, in both directions.
+//! A state machine of the data and the ends that are under way on one connection, in both directions.
 //!
 //! The *peer* is the host's end: a Unix socket. Data of the guest waits here until the peer takes it; when [`STAGE`] bytes
 //! wait, no more packets are read, so the guest's ring fills and the guest waits. Data of the peer does not wait here: it is
@@ -24,7 +24,7 @@ pub const SILENT_PATIENCE: Duration = Duration::from_secs(600);
 /// waits 8 seconds.
 pub const CLOSED_PATIENCE: Duration = Duration::from_secs(8);
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Tell the peer that no more data comes, then call [`Transfer::peer_told`].
@@ -41,7 +41,7 @@ pub struct Transfer {
     /// Data for the peer, of which the first bytes are taken already.
     staged: Vec<u8>,
     taken: usize,
-    /// How often the guest has ended its data.
+    /// The number of times that the guest has ended its data.
     guest_ends: u32,
     peer_told: bool,
     peer_ended: bool,

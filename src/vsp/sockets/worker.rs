@@ -25,10 +25,10 @@ use crate::vmbus::bus::Asked;
 /// Maximum number of clients that have not said where they connect to. Others wait to be accepted.
 const MAX_GREETING: usize = 64;
 
-/// How long a client may take to say where it connects to.
+/// The time that a client has to name its destination.
 const GREETING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a listener of the host whose queue is full is asked again, and how often.
+/// The time for which a listener of the host with a full queue is asked again, and the interval.
 const BUSY_PATIENCE: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
