@@ -322,8 +322,8 @@ fn file_systems_are_frozen_while_a_command_runs_and_thawed_however_it_ends() {
     assert_eq!(state(&host), "thawed");
     let run = host.run(&["freeze", "guest", "--", "/nonexistent"]);
     assert!(run.code == Some(127) && state(&host) == "thawed", "{run:?}");
-    // The process that asked is killed.
-    let mut client = host.command(&["freeze", "guest", "--", "sleep", "1000"]).spawn().unwrap();
+    // The process that asked is killed. Its command ends with its input, so that nothing is left of it.
+    let mut client = host.command(&["freeze", "guest", "--", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
     host.until("guest", |tree| tree["devices"]["vss"]["status"]["file-systems"] == "frozen");
     client.kill().unwrap();
     client.wait().unwrap();
