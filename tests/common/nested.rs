@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
+use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -317,10 +318,29 @@ fn run(options: &[String], checks: &[&Check]) -> Result<BTreeMap<&'static str, R
         Ok(None) => Err(format!("the nested host hung and was ended:\n{said}")),
         Ok(Some(status)) if !status.success() => Err(format!("the nested host failed ({status}):\n{said}")),
         Ok(Some(_)) => {
+            note_seconds(checks, &results);
             let lost = |name, error| format!("the check {name} left no result: {error}");
             let collect = |name| collect(&results.join(name)).map_err(|error| lost(name, error));
             Ok(checks.iter().map(|check| (check.name, collect(check.name))).collect())
         }
+    }
+}
+
+/// Adds a line for each check to `checks` in the directory of results, if `scripts/test` names one: seconds in the outer machine,
+/// test binary, check.
+fn note_seconds(checks: &[&Check], results: &Path) {
+    let Some(directory) = std::env::var_os("VIRIDIAN_RESULTS") else { return };
+    let program = std::env::current_exe().unwrap_or_default();
+    let program = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let program = program.rsplit_once('-').map_or(&*program, |(name, _)| name);
+    let lines = checks.iter().filter_map(|check| {
+        let seconds = fs::read_to_string(results.join(check.name).join("seconds")).ok()?;
+        Some(format!("{} {program}: {}\n", seconds.trim(), check.name))
+    });
+    let lines: String = lines.collect();
+    let file = File::options().create(true).append(true).open(Path::new(&directory).join("checks"));
+    if let Err(error) = file.and_then(|mut file| file.write_all(lines.as_bytes())) {
+        eprintln!("cannot note the checks' seconds: {error}");
     }
 }
 
@@ -347,10 +367,12 @@ fn runner_script(checks: &[&Check]) -> String {
         script += &format!(
             "mkdir -p {directory}/files && cd {directory}/files || exit 1\n\
              measure_slowness\n\
+             began=$(cut -d. -f1 /proc/uptime)\n\
              SLOWNESS=$SLOWNESS setsid sh -c {check} >../stdout 2>../stderr & check=$!\n\
              {{ wait_out {seconds} && touch ../expired && kill -KILL -$check; }} & limit=$!\n\
              wait $check\n\
              echo $? >../code\n\
+             echo $(($(cut -d. -f1 /proc/uptime) - began)) >../seconds\n\
              kill $limit 2>/dev/null\n\
              kill -KILL -$check 2>/dev/null\n",
             check = quoted(check),
