@@ -8,6 +8,8 @@ use crate::guest::{Linux, MIB, SOON, resident};
 const STARTUP: u64 = 256 * MIB;
 const MIN: u64 = 192 * MIB;
 const MAX: u64 = 640 * MIB;
+/// The most that this process needs beside the guest's memory.
+const OVERHEAD: u64 = 24 * MIB;
 
 pub fn the_driver_is_ready(linux: &Linux) {
     linux.until("the driver reports", |state| !state["last-report-seconds"].is_null());
@@ -29,14 +31,18 @@ fn sizes_agree(linux: &Linux, size: u64) {
 }
 
 pub fn memory_is_given_and_returned(linux: &Linux) {
-    linux.touch(150);
+    linux.touch(170);
     let before = resident();
     linux.resize(MIN);
+    // The size counts as soon as the guest has answered, and the host frees the last pages then.
+    let is_freed = holds_within(grown(SOON), || resident() <= MIN + OVERHEAD);
     let after = resident();
     sizes_agree(linux, MIN);
-    let (given, freed) = ((STARTUP - MIN) / MIB, before.saturating_sub(after) / MIB);
+    let given = (STARTUP - MIN) / MIB;
     println!("measured: the guest gave {given} MiB; resident memory fell from {} to {} MiB", before / MIB, after / MIB);
-    assert!(freed * 4 >= given * 3, "{freed} MiB of {given} were freed");
+    // Pages that the guest has never touched may be among those that it gave.
+    assert!(before > MIN + OVERHEAD, "only {before} bytes were resident: this shows nothing");
+    assert!(is_freed, "{before} bytes were resident, and now {after}");
     linux.run("dd if=/dev/urandom of=/fill/kept bs=1M count=20 2>/dev/null");
     let sum = linux.run("sha256sum /fill/kept");
     linux.resize(STARTUP);
@@ -62,8 +68,9 @@ pub fn memory_is_added(linux: &Linux) {
     sizes_agree(linux, MIN);
     let rate = given as f64 / 1024.0 / seconds * 60.0;
     println!("measured: {given} MiB were given in {seconds:.1} s: {rate:.1} GiB a minute");
+    let is_freed = holds_within(grown(SOON), || resident() + 300 * MIB < after);
     println!("measured: resident memory fell from {} to {} MiB", after / MIB, resident() / MIB);
-    assert!(resident() + 300 * MIB < after, "{after} bytes were resident, and now {}", resident());
+    assert!(is_freed, "{after} bytes were resident, and now {}", resident());
 }
 
 /// 100 and 128 MiB more and less, and single pages.
