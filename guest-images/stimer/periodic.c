@@ -7,7 +7,7 @@
 #define SHORT_EXPIRATIONS 60
 /* The shortest that a timer may have, and how many exits must fit into it. */
 #define SHORTEST_PERIOD (100 * MICROSECONDS)
-#define EXITS_A_PERIOD 8
+#define EXITS_A_PERIOD 16
 /* What a timer makes up for, on the user engine. */
 #define CATCH_UP_MAX 16
 

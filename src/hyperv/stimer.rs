@@ -8,6 +8,9 @@
 //! deadline; it resumes on the guest's EOM. Expirations that it missed meanwhile, or because the host was late, are
 //! made up for at half the period (the TLFS's "period modulation"), up to [`MAX_CATCH_UP`] of them; the rest is
 //! skipped. A lazy timer skips all missed expirations, and also a late message if the next expiration is almost due.
+//!
+//! A timer whose half period is shorter than [`MIN_PERIOD`] makes up for nothing: the guest might need longer than that to
+//! handle an expiration, and would execute nothing else any more.
 
 use super::registers::TimerConfig;
 use super::types::{Fault, GP, TIMER_COUNT, TimerIndex};
@@ -71,9 +74,13 @@ impl Timer {
         }
         let period = self.period();
         let missed = now.saturating_sub(nominal) / period;
-        let kept = if self.config.lazy() { 0 } else { missed.min(MAX_CATCH_UP) };
+        let is_short = period < 2 * MIN_PERIOD;
+        let kept = if self.config.lazy() || is_short { 0 } else { missed.min(MAX_CATCH_UP) };
         // Skips all but the last `kept` missed expirations, then continues at multiples of the period.
-        let next = nominal.saturating_add((missed - kept + 1).saturating_mul(period));
+        let mut next = nominal.saturating_add((missed - kept + 1).saturating_mul(period));
+        if missed > 0 && is_short && !self.config.lazy() && next < now.saturating_add(MIN_PERIOD / 2) {
+            next = next.saturating_add(period);
+        }
         let fire = if kept > 0 { now.saturating_add(period / 2) } else { next };
         self.phase = Phase::Armed { nominal: next, fire: fire.max(next) };
     }
