@@ -113,7 +113,7 @@ pub struct CopyArguments {
     #[arg(value_name = "FROM")]
     from: OsString,
 
-    /// Where to: a file, or a directory that ends with /
+    /// The destination: a file, or a directory that ends with /
     #[arg(value_name = "TO")]
     to: OsString,
 

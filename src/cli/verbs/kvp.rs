@@ -19,7 +19,7 @@ enum Pool {
     External,
     /// Items of the guest for the host
     Guest,
-    /// What the guest's daemon reports of the guest
+    /// The items of the guest itself, from its daemon
     Intrinsic,
     /// Items about the host
     Host,

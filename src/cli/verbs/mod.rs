@@ -65,7 +65,7 @@ verbs! {
     Resume(state::resume);
     /// End machines at once, without asking their guests
     Kill(state::kill);
-    /// Have guests restart by the shutdown service, or else reset them
+    /// Restart guests by the shutdown service, or else reset them
     Restart(restart);
     /// Reset machines at once: their guests start again
     Reset(state::reset);
@@ -85,7 +85,7 @@ verbs! {
     Disk(disk);
     /// List, attach and detach network adapters of a running machine, and plug cables in and out
     Adapter(adapter);
-    /// Have a device of a machine execute a command
+    /// Send a command to a device of a machine
     Command(command);
     /// Print the size of a guest's memory, or change it
     Memory(memory);

@@ -28,7 +28,7 @@ pub struct Arguments {
     #[command(flatten)]
     targets: Targets,
 
-    /// What to wait for
+    /// The event to wait for
     #[arg(long = "for", value_name = "WHAT")]
     what: What,
 
