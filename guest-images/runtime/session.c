@@ -7,6 +7,7 @@
 #include "hypercall.h"
 #include "hyperv.h"
 #include "memory.h"
+#include "runtime.h"
 #include "time.h"
 
 bool session_is_possible(void)
@@ -50,6 +51,20 @@ bool session_begin(void)
 bool session_end(void)
 {
     return vmbus_unload() || FAILED("VMBus cannot be left");
+}
+
+int session_of_drivers(bool (*good)(void), const struct test *hostile, unsigned count)
+{
+    const char *driver = command_line_value("driver");
+    bool is_good = driver && text_equal(driver, "good"); /* before others ask for a value */
+    if (!session_is_possible() || !session_begin())
+        return EXIT_FAILED;
+    if (!is_good)
+        return checks_run(hostile, count);
+    if (!good() || !session_end() || checks_failed())
+        return EXIT_FAILED;
+    machine_power_off();
+    return EXIT_FAILED;
 }
 
 bool session_open_adapter(struct netvsc *netvsc, const struct offer *offer, void *memory)

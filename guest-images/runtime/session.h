@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "check.h"
 #include "console.h"
 #include "ipv4.h"
 #include "netvsc.h"
@@ -17,6 +18,11 @@ bool session_is_possible(void);
 /* Connects to VMBus and asks for the offers. */
 bool session_begin(void);
 bool session_end(void);
+/*
+ * The main function of an image of drivers. With `driver=good` it runs `good`, ends the session and powers off; otherwise it runs the
+ * table of drivers that break the protocol, and its result says whether the host stood them.
+ */
+int session_of_drivers(bool (*good)(void), const struct test *hostile, unsigned count);
 
 /* Opens a network adapter and sets it up; its link may be down. `memory` is for NETVSC_PAGES. */
 bool session_open_adapter(struct netvsc *netvsc, const struct offer *offer, void *memory);

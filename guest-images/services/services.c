@@ -7,14 +7,5 @@
 
 int main(void)
 {
-    const char *driver = command_line_value("driver");
-    bool good = driver && text_equal(driver, "good");
-    if (!session_is_possible() || !session_begin())
-        return EXIT_FAILED;
-    if (!good)
-        return checks_run(hostile_tests, hostile_test_count);
-    if (!serve() || !session_end() || checks_failed())
-        return EXIT_FAILED;
-    machine_power_off();
-    return EXIT_FAILED;
+    return session_of_drivers(serve, hostile_tests, hostile_test_count);
 }
