@@ -105,5 +105,5 @@ bool serve(unsigned requests)
             return false;
     }
     print("served\n");
-    return true;
+    return CHECK("the host reads the last reply", channel_await_reading(&dm.channel));
 }

@@ -206,3 +206,9 @@ bool channel_await_room(struct channel *channel, unsigned payload)
     ring_wait_for_room(&channel->out, 0);
     return room;
 }
+
+bool channel_await_reading(struct channel *channel)
+{
+    struct ring_control *control = channel->out.control;
+    return WAIT_UNTIL(atomic_load(&control->read) == control->write, VMBUS_PATIENCE_MILLISECONDS);
+}

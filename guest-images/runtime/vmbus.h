@@ -176,6 +176,8 @@ int channel_receive_whole(struct channel *channel, struct packet_header *header,
                           uint64_t milliseconds);
 /* Waits until there is room to send so many bytes of payload. */
 bool channel_await_room(struct channel *channel, unsigned payload);
+/* Waits until the host has read all that was sent: it discards the rest when the channel is closed. */
+bool channel_await_reading(struct channel *channel);
 /* How often the channel interrupted that processor. */
 unsigned vmbus_interrupts(unsigned cpu, uint32_t channel);
 unsigned channel_interrupts(const struct channel *channel, unsigned cpu);

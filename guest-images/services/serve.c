@@ -129,6 +129,8 @@ bool serve(void)
                     return false;
         wait_a_while();
     }
+    if (!CHECK("the host reads the last reply", channel_await_reading(&ics[SHUTDOWN].channel)))
+        return false;
     print("copied %lu of %lu bytes with the sum %lu, %u items, frozen %u times, thawed %u times\n", seen.copied, seen.size,
           seen.sum, seen.items, seen.frozen, seen.thawed);
     for (unsigned kind = 0; kind < SERVICES; kind++)

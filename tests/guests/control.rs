@@ -62,7 +62,11 @@ impl Host {
     fn start_with_services(&mut self, name: &str) {
         let cmdline = format!("driver=good {}", patience());
         self.start("services", &["--name", name, "--cmdline", &cmdline]);
-        self.until(name, |tree| tree["devices"]["kvp"]["status"]["addresses"][0] == "10.0.2.15");
+        let in_use = |tree: &Value| {
+            let services = ["shutdown", "time", "heartbeat", "kvp", "vss", "file-copy"];
+            services.iter().all(|service| tree["devices"][service]["status"]["state"] == "ready")
+        };
+        self.until(name, |tree| in_use(tree) && tree["devices"]["kvp"]["status"]["addresses"][0] == "10.0.2.15");
     }
 
     /// Starts a guest that only waits.
@@ -265,6 +269,7 @@ fn services_are_listed_and_turned_off_and_on() {
         assert!(run.code == Some(2) && run.errors.contains(words), "{run:?}");
     }
     host.run(&["kill", "guest"]);
+    host.end(0);
     let stream = host.run(&["events", "guest"]);
     assert_eq!(stream.code, Some(2), "it has ended: {stream:?}");
 }
