@@ -24,11 +24,11 @@ use viridian::vsp::network::Attachment;
 use viridian::vsp::network::NetworkOptions;
 use viridian::vsp::storage::DiskConfig;
 
-/// The least share of its throughput that a neighbor keeps on a quiet host with two processors, beside a guest with so many busy
-/// VPs. With two busy VPs, three threads want two processors. On a busy host less is left for the neighbor, too. The exact share is
-/// for the script.
-fn least_share(busy_vps: u32) -> f64 {
-    if busy_vps == 1 { 0.5 } else { 0.4 }
+/// The least share of its throughput that a neighbor keeps on a quiet host with two processors, beside a machine with so many busy
+/// threads. With two of them, three threads want two processors. On a busy host less is left for the neighbor, too. The exact share
+/// is for the script.
+fn least_share(busy_threads: u32) -> f64 {
+    if busy_threads == 1 { 0.5 } else { 0.33 }
 }
 
 /// The tests want the host's processors for themselves.
@@ -180,12 +180,12 @@ fn flood(kind: &str, cpus: u32, disk: &str) -> impl Fn() -> Machine + use<> {
     move || machine("flood", "flood", &cmdline, cpus, &disk)
 }
 
-/// Checks that the neighbor keeps its share beside a flood by a guest with so many VPs.
-fn expect_goes_on(neighbor: &Neighbor, what: &str, vps: u32, start: impl Fn() -> Machine) {
+/// Checks that the neighbor keeps its share beside a flood that keeps so many threads busy.
+fn expect_goes_on(neighbor: &Neighbor, what: &str, busy_threads: u32, start: impl Fn() -> Machine) {
     let share = share(neighbor, start, 2, Duration::from_millis(500));
     println!("{what}: {:.0} % of the neighbor's throughput", 100.0 * share);
     assert!(
-        share > least_share(vps) / slowness(),
+        share > least_share(busy_threads) / slowness(),
         "beside {what} the neighbor keeps {:.0} % of its throughput",
         100.0 * share
     );
@@ -221,7 +221,8 @@ fn a_neighbor_goes_on_through_the_nat_beside_a_guest_that_opens_flows_without_en
     let _alone = alone();
     let (host, silent) = (Echo::start(), silent());
     let neighbor = Neighbor::that_sends_to(host.address.port());
-    expect_goes_on(&neighbor, "a flood of flows through the NAT", 1, flood_of_flows(&silent));
+    // The VP, the adapter's channel and the network are busy.
+    expect_goes_on(&neighbor, "a flood of flows through the NAT", 3, flood_of_flows(&silent));
     drop(neighbor);
     assert_eq!(host.end().len(), 1, "a flow that ends and begins anew has another socket");
 }

@@ -324,7 +324,8 @@ proptest! {
                         let catching_up = expiration.nominal + period <= now;
                         if catching_up && !expiration.config.lazy() {
                             let is_short = period < 2 * MIN_PERIOD;
-                            prop_assert!(if is_short { next >= now + MIN_PERIOD / 2 } else { next == now + period / 2 });
+                            let is_right = if is_short { next >= now + MIN_PERIOD / 2 } else { next == now + period / 2 };
+                            prop_assert!(is_right);
                         }
                     }
                 }

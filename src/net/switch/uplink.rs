@@ -16,7 +16,7 @@ use crate::net::frame::FrameBuffer;
 ///
 /// A network behind a switch sends one or two replies to each frame. It must be able to send all of them in its turn.
 /// Otherwise, guests with many requests would fill it with replies to themselves, and leave no room for others.
-const TURN: usize = 64;
+const TURN: usize = 16;
 const TURN_OF_OTHER: usize = 256;
 
 /// Transfers frames in both directions, on a thread of its own, until it is dropped.

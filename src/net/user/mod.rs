@@ -50,6 +50,7 @@ pub mod link;
 mod lookups;
 mod outbound;
 pub mod outbox;
+mod pace;
 pub mod packet;
 pub mod poll;
 pub mod resolver;

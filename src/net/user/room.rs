@@ -105,6 +105,7 @@ impl Stack {
     pub(super) fn make_room(&mut self, guest: Guest, now: Instant) -> Option<tcp::Setup> {
         if self.connections.flows.len() >= MAX_CONNECTIONS {
             self.said.no_connection();
+            self.pace.take(guest.port, now)?;
             let victim =
                 victim(Some(guest), self.connections_held()).filter(|it| Self::may_go(it, Flow::Connection, now))?;
             self.evict(Flow::Connection, victim.flow.number, now);
@@ -117,6 +118,7 @@ impl Stack {
     /// Makes room in the table for another datagram flow of a guest.
     pub(super) fn make_place_for_datagrams(&mut self, guest: Guest, now: Instant) -> Option<()> {
         if self.datagrams.flows.len() >= MAX_DATAGRAM_FLOWS {
+            self.pace.take(guest.port, now)?;
             let victim = victim(Some(guest), self.datagrams_held())?;
             self.evict(Flow::Datagrams, victim.flow.number, now);
         }
@@ -132,6 +134,7 @@ impl Stack {
     /// Makes room for another look-up of a guest.
     pub(super) fn make_room_for_lookup(&mut self, guest: Guest, now: Instant) -> Option<()> {
         if self.lookups.flows.len() >= MAX_LOOKUPS {
+            self.pace.take(guest.port, now)?;
             let victim = victim(Some(guest), self.lookups_held())?;
             self.evict(Flow::Lookup, victim.flow.number, now);
         }
@@ -145,6 +148,7 @@ impl Stack {
             return Some(ticket);
         }
         self.said.no_place(self.member.limit());
+        self.pace.take(guest.port, now)?;
         self.evict_any(Some(guest), now)?;
         self.member.take()
     }

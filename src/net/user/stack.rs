@@ -16,6 +16,7 @@ use super::inbound::FIRST_PORT;
 use super::leases::Leases;
 use super::link::Link;
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::packet::{Problem, add_problem};
 use super::poll::{Poll, Ready};
 use super::room::Said;
@@ -59,6 +60,7 @@ pub struct Stack {
     pub(super) occupants: [u32; MAX_PORTS],
     pub(super) member: Member,
     pub(super) said: Said,
+    pub(super) pace: Pace,
     pub(super) connections: Table<tcp::Key, tcp::Flow>,
     pub(super) datagrams: Table<datagram::Key, datagram::Flow>,
     pub(super) lookups: Table<dns::Key, dns::Lookup>,
@@ -119,6 +121,7 @@ impl Stack {
             occupants: std::array::from_fn(|port| switch.occupant(SwitchPort::new(port))),
             switch,
             said: Said::default(),
+            pace: Pace::new(start),
             connections: Table::new(),
             datagrams: Table::new(),
             lookups: Table::new(),
