@@ -117,6 +117,27 @@ fn exchange(path: &Path, bytes: &[u8]) -> String {
 }
 
 #[test]
+fn text_is_typed_on_the_keyboard_of_a_running_machine() {
+    let mut host = Host::new();
+    host.start_halted("mute");
+    let refused = host.run(&["type", "mute", "hello"]);
+    assert_eq!(refused.code, Some(2), "a machine without a keyboard: {refused:?}");
+    assert!(refused.errors.contains("run it with --display none,input=on"), "{refused:?}");
+    let cmdline = format!("driver=good {}", patience());
+    host.start("screen", &["--name", "typed", "--cmdline", &cmdline, "--display", "none,input=on"]);
+    host.until("typed", |tree| tree["devices"]["keyboard"]["status"]["state"] == "ready");
+    let typed = host.run(&["type", "typed", "Hi-1", "--enter"]);
+    assert_eq!(typed.code, Some(0), "{typed:?}");
+    host.until("typed", |tree| tree["devices"]["keyboard"]["status"]["sent"] == 12);
+    let refused = host.run(&["type", "typed", "ß"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    // Escape ends this guest.
+    let pressed = host.run(&["type", "typed", "--key", "esc"]);
+    assert_eq!(pressed.code, Some(0), "{pressed:?}");
+    assert_eq!(host.end(1).0, Some(0));
+}
+
+#[test]
 fn running_machines_are_listed_and_inspected_and_two_of_one_name_have_numbers() {
     let mut host = Host::new();
     assert_eq!(host.names(), [""; 0]);

@@ -26,6 +26,7 @@ mod restart;
 mod services;
 mod state;
 mod stop;
+mod typing;
 mod wait;
 
 /// A machine, or its guest, refuses what a verb asks for.
@@ -89,6 +90,8 @@ verbs! {
     Command(command);
     /// Print the size of a guest's memory, or change it
     Memory(memory);
+    /// Type a text on a guest's keyboard
+    Type(typing);
 }
 
 /// The result of a verb: an exit code.
