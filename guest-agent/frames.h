@@ -75,6 +75,8 @@ void put_file(u8 *payload, u32 length);
 void get_file(u8 *payload, u32 length);
 void power_off(void) __attribute__((noreturn));
 void start_machine(void);
+/* Mounts what /shares.list names. */
+void mount_shares(void);
 void set_signal(int signal, long handler);
 void list_vmbus(void) __attribute__((noreturn));
 int connect_host(u32 port);

@@ -186,6 +186,7 @@ void agent_main(long *stack)
     is_first = call(__NR_getpid, 0) == 1;
     if (is_first) {
         start_machine();
+        mount_shares();
         int fd = connect_host(PORT);
         if (fd < 0) {
             say("cannot reach the host over AF_VSOCK", NULL, fd);

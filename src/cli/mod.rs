@@ -21,6 +21,7 @@ mod linux;
 mod logging;
 mod report;
 mod run;
+mod share;
 mod up;
 mod usage;
 mod verbs;

@@ -21,7 +21,7 @@ static BATCH: Batch = Batch::new(|plan| {
     let viridian = env!("CARGO_BIN_EXE_viridian");
     plan.file(viridian);
     plan.file(&format!("{kernel}/vmlinuz:/kernel/vmlinuz"));
-    for module in ["drivers/hv/hv_vmbus", "net/vmw_vsock/vsock", "net/vmw_vsock/hv_sock"] {
+    for module in ["drivers/hv/hv_vmbus", "net/vmw_vsock/vsock", "net/vmw_vsock/hv_sock", "fs/fuse/fuse"] {
         let name = module.rsplit('/').next().expect("a name");
         plan.file(&format!("{modules}/{module}.ko:/kernel/modules/{name}.ko"));
     }
@@ -36,6 +36,29 @@ static BATCH: Batch = Batch::new(|plan| {
         format!(
             "echo from the host >given; \
              {linux} --file given:/opt/given -C /opt -e WORD=value -- sh -c 'pwd; cat given; echo $WORD'"
+        ),
+    );
+    plan.check(
+        "share",
+        60,
+        format!(
+            "mkdir -p tree/sub; echo content >tree/sub/file; ln -s sub/file tree/link; ln -s /etc/hostname tree/out; \
+             head -c 1000000 /dev/urandom >tree/random; md5sum tree/random | cut -c -32; \
+             {linux} --engine kernel --share tree -- sh -c \
+             'pwd; ls; cat link; md5sum random | cut -c -32; cat out || echo elsewhere; touch /host/new || echo refused'; \
+             echo code $?; find tree -name new"
+        ),
+    );
+    plan.check(
+        "share_rw",
+        60,
+        format!(
+            "mkdir tree; echo old >tree/file; mkdir second; echo two >second/two; \
+             {linux} --engine user --share tree:/work/tree,rw --share second -- sh -c \
+             'set -e; cat /host/two; echo new >>file; mkdir made; mv file made/; ln -s file made/link; cat made/link; \
+             seq 100000 | tee made/numbers | md5sum; chmod 700 made; cp made/numbers copy; rm made/numbers; \
+             ! mkfifo pipe; ! mknod device c 1 3; ls -l /work/tree | wc -l'; \
+             echo code $?; cat tree/made/link; md5sum <tree/copy; stat -c %a tree/copy tree/made; ls tree"
         ),
     );
     plan.check("output", 120, format!("{linux} -- head -c {} /dev/zero | md5sum", output()));
@@ -86,6 +109,26 @@ fn a_command_that_is_not_there_is_127() {
 fn a_command_gets_files_variables_and_a_directory() {
     BATCH.outcome("files", |outcome| {
         assert_eq!((outcome.code, outcome.text()), (Some(0), "/opt\nfrom the host\nvalue\n".into()), "{outcome}");
+    });
+}
+
+#[test]
+fn a_shared_directory_is_read_and_does_not_change() {
+    BATCH.outcome("share", |outcome| {
+        let text = outcome.text();
+        let (sum, seen) = text.split_once('\n').expect("the host's checksum");
+        let expected = format!("/host\nlink\nout\nrandom\nsub\ncontent\n{sum}\nelsewhere\nrefused\ncode 0\n");
+        assert_eq!(seen, expected, "{outcome}");
+        assert!(outcome.errors().contains("Read-only file system"), "{outcome}");
+    });
+}
+
+#[test]
+fn a_share_that_is_writable_changes_on_the_host() {
+    BATCH.outcome("share_rw", |outcome| {
+        let numbers = "dea9193b768319cbb4ff1a137ac03113  -";
+        let expected = format!("two\nold\nnew\n{numbers}\n3\ncode 0\nold\nnew\n{numbers}\n644\n700\ncopy\nmade\n");
+        assert_eq!(outcome.text(), expected, "{outcome}");
     });
 }
 

@@ -17,6 +17,7 @@ use super::agent::attach::{Outcome, attach};
 use super::agent::{PORT, PROGRAM};
 use super::exec::Setting;
 use super::say;
+use super::share::{self, Share};
 
 mod archive;
 mod kernel;
@@ -30,6 +31,8 @@ use modules::Modules;
 const MEMORY: Size = Size(1 << 30);
 /// The guest powers off within this time once its command has ended.
 const POWER_OFF: Duration = Duration::from_secs(10);
+/// The AF_VSOCK port where the agent reaches the first share; the others follow.
+const SHARE_PORTS: u32 = PORT + 1;
 /// The interval at which the wait for the guest checks for a signal of the user.
 const LOOK: Duration = Duration::from_millis(200);
 /// The end of the kernel's messages that is printed after a failure, in lines.
@@ -51,6 +54,11 @@ pub struct Arguments {
     /// Put a copy of a file or folder into the guest, HOST[:GUEST]; without GUEST, under its own name in the root folder
     #[arg(long = "file", value_name = "HOST[:GUEST]")]
     files: Vec<OsString>,
+
+    /// Share a directory of the host with the guest, DIR[:GUEST][,rw]: read-only without ",rw", at /host without GUEST.
+    /// The command runs in the first one. Repeat for more
+    #[arg(long = "share", value_name = "DIR[:GUEST][,rw]")]
+    shares: Vec<OsString>,
 
     #[command(flatten)]
     setting: Setting,
@@ -107,11 +115,15 @@ pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
         }
     };
     let made = kernel.map_err(anyhow::Error::from).and_then(|kernel| {
-        let wanted = wanted(&config, &arguments.load);
-        let initramfs = initramfs(kernel.modules.as_deref(), &wanted, &arguments.files)?;
-        Ok((kernel.path, initramfs))
+        let shares = share::open(&arguments.shares)?;
+        let mut wanted = wanted(&config, &arguments.load);
+        if !shares.is_empty() {
+            wanted.push("fuse");
+        }
+        let initramfs = initramfs(kernel.modules.as_deref(), &wanted, &arguments.files, &shares)?;
+        Ok((kernel.path, initramfs, shares))
     });
-    let (path, initramfs) = match made {
+    let (path, initramfs, shares) = match made {
         Ok(made) => made,
         Err(error) => {
             say!("{}", Marked(&format!("{error:#}")));
@@ -137,6 +149,16 @@ pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
         }
     };
     let listener = prepared.sockets().listen(PORT).context("cannot listen for the guest")?;
+    let mut command = arguments.setting.command(arguments.command);
+    if let Some(first) = shares.first().filter(|_| arguments.setting.directory.is_none()) {
+        command.directory = first.place.clone().into_bytes();
+    }
+    for (share, port) in shares.into_iter().zip(SHARE_PORTS..) {
+        let listener = prepared.sockets().listen(port).context("cannot listen for the guest")?;
+        let serve = move || share.serve(listener.accept()?);
+        let report = move || serve().unwrap_or_else(|error| log::warn!("a share has ended: {error}"));
+        std::thread::Builder::new().name("share".into()).spawn(report).context("cannot start a thread")?;
+    }
     let machine = prepared.start().context("cannot start the machine")?;
     let accepted = loop {
         match listener.accept_timeout(LOOK) {
@@ -152,7 +174,6 @@ pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
     let Ok(connection) = accepted else {
         return Ok(never_came(machine));
     };
-    let command = arguments.setting.command(arguments.command);
     let outcome = attach(&connection, &command, &signals)?;
     // The agent powers the machine off when its connection ends.
     drop(connection);
@@ -253,7 +274,7 @@ fn wanted<'a>(config: &Config, more: &'a [String]) -> Vec<&'a str> {
 }
 
 /// Returns the initramfs: the agent, the modules, and busybox of this host.
-fn initramfs(folder: Option<&Path>, wanted: &[&str], files: &[OsString]) -> anyhow::Result<Vec<u8>> {
+fn initramfs(folder: Option<&Path>, wanted: &[&str], files: &[OsString], shares: &[Share]) -> anyhow::Result<Vec<u8>> {
     let mut archive = Archive::default();
     for path in ["bin", "dev", "etc", "modules", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"] {
         archive.directory(path);
@@ -278,6 +299,14 @@ fn initramfs(folder: Option<&Path>, wanted: &[&str], files: &[OsString]) -> anyh
     archive.file("modules.list", 0o600, list.as_bytes());
     add_busybox(&mut archive)?;
     files.iter().try_for_each(|file| tree::add(&mut archive, file))?;
+    for share in shares {
+        for (end, _) in share.place.match_indices('/').skip(1) {
+            archive.directory(&share.place[1..end]);
+        }
+        archive.directory(&share.place[1..]);
+    }
+    let list: String = shares.iter().zip(SHARE_PORTS..).map(|(share, port)| share.line(port)).collect();
+    archive.file("shares.list", 0o600, list.as_bytes());
     Ok(archive.finish())
 }
 

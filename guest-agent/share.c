@@ -1,0 +1,119 @@
+/* Directories of the host, mounted at the start of the machine: passes the kernel's FUSE messages to the host and back. */
+#include "frames.h"
+
+#define MS_RDONLY 1
+#define MS_NOSUID 2
+#define MS_NODEV 4
+/* The longest message: the data of one request, which the host limits to 256 KiB in FUSE_INIT, with its headers. */
+#define MAX_MESSAGE (256 * 1024 + 8192)
+/* What a reply starts with: its length, an error number, and the request's number. */
+#define REPLY_HEADER 16
+
+static u8 message[MAX_MESSAGE];
+
+static void pump_requests(int fuse, int server) __attribute__((noreturn));
+static void pump_requests(int fuse, int server)
+{
+    for (;;) {
+        long length = call(__NR_read, fuse, message, sizeof message);
+        /* ENOENT: the request was interrupted before it was read. */
+        if (length == -ENOENT || length == -EINTR || length == -EAGAIN)
+            continue;
+        if (length <= 0 || write_all(server, message, length))
+            quit(0);
+    }
+}
+
+static void pump_replies(int fuse, int server) __attribute__((noreturn));
+static void pump_replies(int fuse, int server)
+{
+    u32 filled = 0;
+    for (;;) {
+        long count = EINTR_RETRY(call(__NR_read, server, message + filled, sizeof message - filled));
+        if (count <= 0)
+            quit(0);
+        filled += count;
+        while (filled >= REPLY_HEADER) {
+            u32 length = read_u32(message);
+            if (length < REPLY_HEADER || length > sizeof message)
+                quit(0);
+            if (length > filled)
+                break;
+            /* ENOENT: the process that asked is gone. */
+            if (EINTR_RETRY(call(__NR_write, fuse, message, length)) == -ENODEV)
+                quit(0);
+            filled -= length;
+            memmove(message, message + length, filled);
+        }
+    }
+}
+
+static long start_pump(int fuse, int server, void (*pump)(int, int))
+{
+    long child = call(__NR_fork, 0);
+    if (child)
+        return child < 0 ? child : 0;
+    /* A signal of a terminal must not reach it. */
+    call(__NR_setsid, 0);
+    pump(fuse, server);
+    quit(0);
+}
+
+static long mount_share(u32 port, int is_writable, const char *target)
+{
+    long fuse = call(__NR_open, "/dev/fuse", O_RDWR | O_CLOEXEC);
+    if (fuse < 0)
+        return fuse;
+    long server = connect_host(port);
+    if (server < 0)
+        return server;
+    char options[128] = "fd=", digits[12];
+    int start = sizeof digits;
+    digits[--start] = 0;
+    long value = fuse;
+    do
+        digits[--start] = '0' + value % 10;
+    while (value /= 10);
+    append(options, sizeof options, digits + start);
+    append(options, sizeof options, ",rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other");
+    u32 flags = MS_NODEV | MS_NOSUID | (is_writable ? 0 : MS_RDONLY);
+    long error = call(__NR_mount, "host", target, "fuse", flags, options);
+    if (!error)
+        error = start_pump(fuse, server, pump_requests);
+    if (!error)
+        error = start_pump(fuse, server, pump_replies);
+    call(__NR_close, fuse);
+    call(__NR_close, server);
+    return error;
+}
+
+/* A line of /shares.list is the host's port, "ro" or "rw", and the directory, with a space between them. */
+void mount_shares(void)
+{
+    static char list[64 * 1024];
+    long fd = call(__NR_open, "/shares.list", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    long length = call(__NR_read, fd, list, sizeof list - 1);
+    call(__NR_close, fd);
+    char *line = list;
+    for (long i = 0; i < length; i++) {
+        if (list[i] != '\n')
+            continue;
+        list[i] = 0;
+        char *access = line;
+        while (*access && *access != ' ')
+            access++;
+        if (*access)
+            *access++ = 0;
+        int is_writable = after(access, "rw ") != NULL;
+        const char *target = is_writable ? after(access, "rw ") : after(access, "ro ");
+        long port = number(line);
+        long error = target && port > 0 ? mount_share(port, is_writable, target) : -EINVAL;
+        if (error) {
+            say("cannot mount the host's directory at", target, error);
+            power_off();
+        }
+        line = list + i + 1;
+    }
+}

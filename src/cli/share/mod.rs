@@ -1,0 +1,170 @@
+//! Directories of the host in a guest: `viridian linux --share`.
+//!
+//! The guest's kernel has the file system (FUSE). The agent passes its requests over a Hyper-V socket to this server,
+//! which answers them from the shared directory: see `docs/linux.md`.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use zerocopy::FromBytes;
+
+mod changes;
+mod entries;
+mod nodes;
+mod root;
+mod server;
+mod wire;
+
+use root::{Access, Root};
+use server::{MAX_REQUEST, Server};
+use wire::InHeader;
+
+/// The place of the first share in the guest, where none is named.
+const DEFAULT_PLACE: &str = "/host";
+/// Maximum number of shares: each has a thread and a connection.
+const MAX_SHARES: usize = 16;
+
+/// A directory to share.
+pub struct Share {
+    /// The directory in the guest, absolute.
+    pub place: String,
+    server: Server,
+    pub access: Access,
+}
+
+/// Opens the directories of `--share HOST[:GUEST][,rw]`.
+///
+/// # Errors
+/// Returns an error if one cannot be shared, or two have the same place in the guest.
+pub fn open(options: &[OsString]) -> anyhow::Result<Vec<Share>> {
+    anyhow::ensure!(options.len() <= MAX_SHARES, "at most {MAX_SHARES} directories can be shared");
+    let mut shares: Vec<Share> = Vec::new();
+    for option in options {
+        let share = open_one(option).with_context(|| format!("--share {}", option.display()))?;
+        anyhow::ensure!(
+            shares.iter().all(|other| other.place != share.place),
+            "--share {}: another share has {} in the guest; name its place there: --share DIR:/PLACE",
+            option.display(),
+            share.place
+        );
+        shares.push(share);
+    }
+    Ok(shares)
+}
+
+fn open_one(option: &OsStr) -> anyhow::Result<Share> {
+    let (host, place, access) = parse(option)?;
+    let root = Root::open(&host, access).map_err(io::Error::from).context("cannot share this directory")?;
+    Ok(Share { place, server: Server::new(root), access })
+}
+
+fn parse(option: &OsStr) -> anyhow::Result<(PathBuf, String, Access)> {
+    let bytes = option.as_bytes();
+    let (bytes, access) = match (bytes.strip_suffix(b",rw"), bytes.strip_suffix(b",ro")) {
+        (Some(rest), _) => (rest, Access::ReadWrite),
+        (None, Some(rest)) => (rest, Access::ReadOnly),
+        (None, None) => (bytes, Access::ReadOnly),
+    };
+    let (host, place) = match bytes.windows(2).rposition(|pair| pair == b":/") {
+        Some(at) => (&bytes[..at], std::str::from_utf8(&bytes[at + 1..]).context("the guest's path is not UTF-8")?),
+        None => (bytes, DEFAULT_PLACE),
+    };
+    anyhow::ensure!(!host.is_empty(), "name a directory of the host: --share DIR[:/PLACE][,rw]");
+    let plain = place.trim_matches('/');
+    let is_plain = !plain.is_empty()
+        && plain.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !plain.contains(char::is_control);
+    anyhow::ensure!(is_plain, "the directory in the guest has to be absolute, without . and .., and not the root");
+    Ok((PathBuf::from(OsStr::from_bytes(host)), format!("/{plain}"), access))
+}
+
+impl Share {
+    /// Returns the line about it for the guest's agent.
+    pub fn line(&self, port: u32) -> String {
+        let access = if self.access == Access::ReadWrite { "rw" } else { "ro" };
+        format!("{port} {access} {}\n", self.place)
+    }
+
+    /// Serves the guest until it hangs up.
+    ///
+    /// # Errors
+    /// Returns an error if the connection fails or the guest breaks the protocol.
+    pub fn serve(mut self, mut connection: impl Read + Write) -> io::Result<()> {
+        let mut request = vec![0; MAX_REQUEST];
+        let mut reply = Vec::new();
+        loop {
+            let (header, _) = request.split_at_mut(size_of::<InHeader>());
+            match connection.read_exact(header) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                other => other?,
+            }
+            let length = u32::read_from_prefix(header).map_or(0, |(length, _)| length as usize);
+            if !(size_of::<InHeader>()..=MAX_REQUEST).contains(&length) {
+                return Err(io::Error::other(format!("a request has {length} bytes")));
+            }
+            connection.read_exact(&mut request[size_of::<InHeader>()..length])?;
+            if self.server.answer(&request[..length], &mut reply) {
+                connection.write_all(&reply)?;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(option: &str) -> Option<(String, String, Access)> {
+        let (host, place, access) = parse(OsStr::new(option)).ok()?;
+        Some((host.to_str()?.to_owned(), place, access))
+    }
+
+    #[test]
+    fn options_name_a_directory_its_place_and_the_access() {
+        let expect = |option, host: &str, place: &str, access| {
+            assert_eq!(parsed(option), Some((host.into(), place.into(), access)), "{option}");
+        };
+        expect(".", ".", "/host", Access::ReadOnly);
+        expect("/a/b,rw", "/a/b", "/host", Access::ReadWrite);
+        expect("/a:/work/b/,ro", "/a", "/work/b", Access::ReadOnly);
+        expect("odd:/name,x:/work,rw", "odd:/name,x", "/work", Access::ReadWrite);
+        for option in ["", ",rw", ":/x", "a:/", "a:/x/../y", "a:/x//y", "a:/x\ny"] {
+            assert_eq!(parsed(option), None, "{option:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_shared_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let folder = folder.path().display();
+        let error = |options: &[String]| {
+            let options: Vec<_> = options.iter().map(OsString::from).collect();
+            format!("{:#}", open(&options).err().expect("an error"))
+        };
+        assert!(error(&[format!("{folder}/no")]).contains("/no: cannot share this directory: No such file"));
+        assert!(error(&[file.display().to_string()]).contains("Not a directory"));
+        assert!(error(&[format!("{folder}"), format!("{folder},rw")]).contains("another share has /host in the guest"));
+        assert!(error(&vec![format!("{folder}"); 17]).contains("at most 16"));
+    }
+
+    #[test]
+    fn a_guest_that_breaks_the_protocol_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let serve = |bytes: &[u8]| {
+            let share = open_one(folder.path().as_os_str()).unwrap();
+            share.serve(io::Cursor::new(bytes.to_vec()))
+        };
+        assert!(serve(b"").is_ok());
+        for length in [0u32, 39, MAX_REQUEST as u32 + 1, u32::MAX] {
+            let request = [&length.to_le_bytes()[..], &[0; 36]].concat();
+            assert!(serve(&request).unwrap_err().to_string().contains("a request has"), "{length}");
+        }
+        let cut = [&60u32.to_le_bytes()[..], &[0; 50]].concat();
+        assert_eq!(serve(&cut).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,380 @@
+//! Answers the FUSE requests of a guest: a request in, a reply out. The guest is hostile: it may send anything.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{OFlags, Stat, fstat};
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::nodes::{Identity, Nodes, ROOT};
+use super::root::{self, Root};
+use super::wire::{
+    Attr, AttrOut, BatchForgetIn, EntryOut, ForgetIn, ForgetOne, FsyncIn, GetattrIn, InHeader, InitIn, InitOut,
+    KEEP_CACHE, MAJOR, MINOR, OLDEST_MINOR, OpenIn, OpenOut, OutHeader, ReadIn, ReleaseIn, StatfsOut, ability, opcode,
+};
+
+/// Maximum size of the data of a request or a reply. The guest's agent has buffers for it.
+pub const MAX_DATA: usize = 256 << 10;
+/// Maximum size of a request: data, and names with their headers.
+pub const MAX_REQUEST: usize = MAX_DATA + 8192;
+/// Maximum number of files and directories that a guest has open at a time. Each takes a descriptor of this process.
+const MAX_HANDLES: usize = 4096;
+/// How long the guest may believe what it knows of a file, in seconds: so soon it sees what changes on the host.
+const VALID: u64 = 1;
+
+/// A file or directory that the guest has open.
+pub(super) struct Handle {
+    pub node: u64,
+    pub file: OwnedFd,
+    pub is_directory: bool,
+}
+
+/// The server of one shared directory.
+pub struct Server {
+    pub(super) root: Root,
+    pub(super) nodes: Nodes,
+    pub(super) handles: HashMap<u64, Handle>,
+    next_handle: u64,
+    /// The user who runs this program, and the group: root in the guest.
+    pub(super) user: u32,
+    pub(super) group: u32,
+}
+
+/// Splits a message off the start of a request.
+pub(super) fn take<T: FromBytes + Immutable + KnownLayout>(body: &[u8]) -> Result<(T, &[u8]), Errno> {
+    T::read_from_prefix(body).map_err(|_| Errno::INVAL)
+}
+
+/// Splits a text off the start of a request, without the zero byte at its end.
+pub(super) fn text(body: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
+    let end = body.iter().position(|byte| *byte == 0).ok_or(Errno::INVAL)?;
+    Ok((&body[..end], &body[end + 1..]))
+}
+
+/// Splits the name of an entry of a directory off the start of a request.
+pub(super) fn name(body: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
+    let (name, rest) = text(body)?;
+    root::check_name(name)?;
+    Ok((name, rest))
+}
+
+pub(super) fn put(reply: &mut Vec<u8>, message: &(impl IntoBytes + Immutable)) {
+    reply.extend_from_slice(message.as_bytes());
+}
+
+pub(super) fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino, stat.st_mode & 0o170_000)
+}
+
+impl Server {
+    pub fn new(root: Root) -> Self {
+        let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+        Self { root, nodes: Nodes::new(), handles: HashMap::new(), next_handle: 1, user, group }
+    }
+
+    /// Answers a request, whose length has been checked against its header. Returns `false` if it gets no reply.
+    pub fn answer(&mut self, request: &[u8], reply: &mut Vec<u8>) -> bool {
+        reply.clear();
+        put(reply, &OutHeader::default());
+        let Ok((header, body)) = take::<InHeader>(request) else { return false };
+        let result = match header.opcode {
+            opcode::FORGET | opcode::BATCH_FORGET => {
+                // A message that is too short forgets nothing.
+                let _ = self.forget(&header, body);
+                return false;
+            }
+            // Each request is answered before the next one is read: there is nothing to interrupt.
+            opcode::INTERRUPT | opcode::NOTIFY_REPLY => return false,
+            _ => self.dispatch(&header, body, reply),
+        };
+        let error = match result {
+            Ok(()) => 0,
+            Err(error) => {
+                reply.truncate(size_of::<OutHeader>());
+                -error.raw_os_error()
+            }
+        };
+        let length = u32::try_from(reply.len()).unwrap_or(u32::MAX);
+        let out = OutHeader { length, error, unique: header.unique };
+        reply[..size_of::<OutHeader>()].copy_from_slice(out.as_bytes());
+        true
+    }
+
+    fn dispatch(&mut self, header: &InHeader, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
+        let node = header.node;
+        match header.opcode {
+            opcode::INIT => init(body, reply),
+            opcode::LOOKUP => self.lookup(node, body, reply),
+            opcode::GETATTR => self.getattr(node, body, reply),
+            opcode::READLINK => self.readlink(node, reply),
+            opcode::STATFS => self.statfs(reply),
+            opcode::OPEN => self.open(node, body, reply),
+            opcode::OPENDIR => self.open_directory(node, reply),
+            opcode::READ => self.read(body, reply),
+            opcode::READDIR => self.read_directory(body, reply, false),
+            opcode::READDIRPLUS => self.read_directory(body, reply, true),
+            opcode::RELEASE | opcode::RELEASEDIR => {
+                let (release, _) = take::<ReleaseIn>(body)?;
+                self.handles.remove(&release.handle).map(|_| ()).ok_or(Errno::BADF)
+            }
+            opcode::FSYNC | opcode::FSYNCDIR => self.sync(body),
+            opcode::DESTROY => Ok(()),
+            opcode::SETATTR
+            | opcode::WRITE
+            | opcode::CREATE
+            | opcode::MKNOD
+            | opcode::MKDIR
+            | opcode::SYMLINK
+            | opcode::LINK
+            | opcode::UNLINK
+            | opcode::RMDIR
+            | opcode::RENAME
+            | opcode::RENAME2 => self.change(header, body, reply),
+            opcode::IOCTL => Err(Errno::NOTTY),
+            // The guest's kernel has ways without the others, such as FLUSH, GETXATTR, ACCESS, LSEEK and POLL.
+            _ => Err(Errno::NOSYS),
+        }
+    }
+
+    fn forget(&mut self, header: &InHeader, body: &[u8]) -> Result<(), Errno> {
+        if header.opcode == opcode::FORGET {
+            let (forget, _) = take::<ForgetIn>(body)?;
+            self.nodes.forget(header.node, forget.lookups);
+            return Ok(());
+        }
+        let (batch, mut rest) = take::<BatchForgetIn>(body)?;
+        for _ in 0..batch.count {
+            let (one, more) = take::<ForgetOne>(rest)?;
+            self.nodes.forget(one.node, one.lookups);
+            rest = more;
+        }
+        Ok(())
+    }
+
+    /// Returns a file that the guest knows: the one that it was when the guest got it.
+    pub(super) fn locate(&self, node: u64) -> Result<OwnedFd, Errno> {
+        let file = self.root.locate(&self.nodes.path(node)?)?;
+        if node != ROOT && self.nodes.identity(node) != Some(identity(&fstat(&file)?)) {
+            return Err(Errno::STALE);
+        }
+        Ok(file)
+    }
+
+    /// Returns a directory that the guest knows, for its entries.
+    pub(super) fn directory(&self, node: u64) -> Result<OwnedFd, Errno> {
+        self.root.directory(&self.nodes.path(node)?)
+    }
+
+    pub(super) fn attributes(&self, stat: &Stat) -> Attr {
+        // Linux takes a time as a signed number, as it is here.
+        let time = |seconds: i64| seconds.cast_unsigned();
+        let nanoseconds = |part: u64| u32::try_from(part).unwrap_or(0);
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Attr {
+            ino: self.root.ino(stat),
+            size: stat.st_size.cast_unsigned(),
+            blocks: stat.st_blocks.cast_unsigned(),
+            atime: time(stat.st_atime),
+            mtime: time(stat.st_mtime),
+            ctime: time(stat.st_ctime),
+            atimensec: nanoseconds(stat.st_atime_nsec),
+            mtimensec: nanoseconds(stat.st_mtime_nsec),
+            ctimensec: nanoseconds(stat.st_ctime_nsec),
+            mode: stat.st_mode,
+            nlink: small(stat.st_nlink),
+            uid: if stat.st_uid == self.user { 0 } else { stat.st_uid },
+            gid: if stat.st_gid == self.group { 0 } else { stat.st_gid },
+            rdev: small(stat.st_rdev),
+            blksize: small(stat.st_blksize.cast_unsigned()),
+            flags: 0,
+        }
+    }
+
+    /// Returns a reply about an entry of a directory, which the guest then knows.
+    pub(super) fn enter(&mut self, directory: u64, name: &[u8], stat: &Stat) -> Result<EntryOut, Errno> {
+        let node = self.nodes.enter(directory, name, identity(stat))?;
+        let attr = self.attributes(stat);
+        Ok(EntryOut { node, entry_valid: VALID, attr_valid: VALID, attr, ..EntryOut::default() })
+    }
+
+    fn lookup(&mut self, directory: u64, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
+        let (name, _) = name(body)?;
+        let stat = root::entry(&self.directory(directory)?, name)?;
+        put(reply, &self.enter(directory, name, &stat)?);
+        Ok(())
+    }
+
+    /// Returns the file behind a handle, if it is one of files or of directories as asked for.
+    pub(super) fn handle(&self, handle: u64, is_directory: bool) -> Result<&Handle, Errno> {
+        self.handles.get(&handle).filter(|handle| handle.is_directory == is_directory).ok_or(Errno::BADF)
+    }
+
+    /// Returns the open file of a node whose name is gone.
+    pub(super) fn opened(&self, node: u64) -> Option<&OwnedFd> {
+        self.handles.values().find(|handle| handle.node == node).map(|handle| &handle.file)
+    }
+
+    fn getattr(&mut self, node: u64, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
+        let (_, _) = take::<GetattrIn>(body)?;
+        let stat = self.stat(node)?;
+        self.put_attributes(&stat, reply);
+        Ok(())
+    }
+
+    /// Returns the attributes of a node, also if it only lives on as an open file.
+    pub(super) fn stat(&self, node: u64) -> Result<Stat, Errno> {
+        self.locate(node).and_then(|file| fstat(&file)).or_else(|error| match error {
+            Errno::NOENT | Errno::STALE => fstat(self.opened(node).ok_or(error)?),
+            _ => Err(error),
+        })
+    }
+
+    pub(super) fn put_attributes(&self, stat: &Stat, reply: &mut Vec<u8>) {
+        put(reply, &AttrOut { attr_valid: VALID, attr: self.attributes(stat), ..AttrOut::default() });
+    }
+
+    fn readlink(&self, node: u64, reply: &mut Vec<u8>) -> Result<(), Errno> {
+        let target = rustix::fs::readlinkat(self.locate(node)?, "", Vec::new())?;
+        reply.extend_from_slice(target.as_bytes());
+        Ok(())
+    }
+
+    fn statfs(&self, reply: &mut Vec<u8>) -> Result<(), Errno> {
+        let system = rustix::fs::fstatvfs(self.root.top())?;
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        put(
+            reply,
+            &StatfsOut {
+                blocks: system.f_blocks,
+                bfree: system.f_bfree,
+                bavail: system.f_bavail,
+                files: system.f_files,
+                ffree: system.f_ffree,
+                bsize: small(system.f_bsize),
+                namelen: small(system.f_namemax),
+                frsize: small(system.f_frsize),
+                ..StatfsOut::default()
+            },
+        );
+        Ok(())
+    }
+
+    /// Keeps an open file for the guest.
+    pub(super) fn keep(&mut self, node: u64, file: OwnedFd, is_directory: bool) -> u64 {
+        let number = self.next_handle;
+        self.next_handle += 1;
+        self.handles.insert(number, Handle { node, file, is_directory });
+        number
+    }
+
+    /// Returns an error if the guest has too many files open.
+    pub(super) fn check_room(&self) -> Result<(), Errno> {
+        if self.handles.len() < MAX_HANDLES { Ok(()) } else { Err(Errno::NFILE) }
+    }
+
+    /// Returns the flags of the guest's `open` that are the host's, too.
+    pub(super) fn open_flags(&self, flags: u32) -> Result<OFlags, Errno> {
+        let passed = OFlags::RWMODE | OFlags::APPEND | OFlags::TRUNC | OFlags::DSYNC | OFlags::SYNC;
+        let flags = OFlags::from_bits_retain(flags) & passed;
+        if flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC) {
+            self.root.check_writable()?;
+        }
+        Ok(flags)
+    }
+
+    fn open(&mut self, node: u64, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
+        let (open, _) = take::<OpenIn>(body)?;
+        let flags = self.open_flags(open.flags)?;
+        self.check_room()?;
+        let file = self.locate(node)?;
+        root::check_regular(&file)?;
+        let file = root::reopen(&file, flags)?;
+        put(reply, &OpenOut { handle: self.keep(node, file, false), open_flags: KEEP_CACHE, padding: 0 });
+        Ok(())
+    }
+
+    fn open_directory(&mut self, node: u64, reply: &mut Vec<u8>) -> Result<(), Errno> {
+        self.check_room()?;
+        let file = root::reopen(&self.locate(node)?, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        put(reply, &OpenOut { handle: self.keep(node, file, true), ..OpenOut::default() });
+        Ok(())
+    }
+
+    fn read(&mut self, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
+        let (read, _) = take::<ReadIn>(body)?;
+        let file = &self.handle(read.handle, false)?.file;
+        let size = checked_size(read.size)?;
+        checked_offset(read.offset)?;
+        let start = reply.len();
+        reply.resize(start + size, 0);
+        let mut filled = 0;
+        while filled < size {
+            let offset = read.offset.saturating_add(filled as u64);
+            match rustix::io::pread(file, &mut reply[start + filled..], offset) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(_) if filled > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        reply.truncate(start + filled);
+        Ok(())
+    }
+
+    fn sync(&self, body: &[u8]) -> Result<(), Errno> {
+        let (sync, _) = take::<FsyncIn>(body)?;
+        let handle = self.handles.get(&sync.handle).ok_or(Errno::BADF)?;
+        // The first flag: the data only.
+        if sync.flags & 1 != 0 { rustix::fs::fdatasync(&handle.file) } else { rustix::fs::fsync(&handle.file) }
+    }
+}
+
+/// Returns the size of a read or a write if it is within the limit that the guest was told.
+pub(super) fn checked_size(size: u32) -> Result<usize, Errno> {
+    Some(size as usize).filter(|size| *size <= MAX_DATA).ok_or(Errno::INVAL)
+}
+
+/// Returns an error if data at this offset would end beyond what Linux can address in a file.
+pub(super) fn checked_offset(offset: u64) -> Result<(), Errno> {
+    let end = offset.checked_add(MAX_DATA as u64);
+    if end.is_some_and(|end| i64::try_from(end).is_ok()) { Ok(()) } else { Err(Errno::INVAL) }
+}
+
+fn init(body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
+    let (init, _) = take::<InitIn>(body)?;
+    if init.major < MAJOR || (init.major == MAJOR && init.minor < OLDEST_MINOR) {
+        return Err(Errno::PROTO);
+    }
+    // A newer guest asks again, in the version of this reply.
+    let abilities = ability::ASYNC_READ
+        | ability::ATOMIC_O_TRUNC
+        | ability::BIG_WRITES
+        | ability::AUTO_INVAL_DATA
+        | ability::DO_READDIRPLUS
+        | ability::READDIRPLUS_AUTO
+        | ability::PARALLEL_DIROPS
+        | ability::MAX_PAGES;
+    put(
+        reply,
+        &InitOut {
+            major: MAJOR,
+            minor: if init.major == MAJOR { init.minor.min(MINOR) } else { MINOR },
+            max_readahead: init.max_readahead.min(MAX_DATA as u32),
+            flags: init.flags & abilities,
+            max_background: 16,
+            congestion_threshold: 12,
+            max_write: MAX_DATA as u32,
+            time_gran: 1,
+            max_pages: (MAX_DATA / 4096) as u16,
+            ..InitOut::default()
+        },
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
