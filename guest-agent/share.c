@@ -4,6 +4,7 @@
 #define MS_RDONLY 1
 #define MS_NOSUID 2
 #define MS_NODEV 4
+#define PR_SET_PDEATHSIG 1
 /* The longest message: the data of one request, which the host limits to 256 KiB in FUSE_INIT, with its headers. */
 #define MAX_MESSAGE (256 * 1024 + 8192)
 /* What a reply starts with: its length, an error number, and the request's number. */
@@ -48,15 +49,22 @@ static void pump_replies(int fuse, int server)
     }
 }
 
-static long start_pump(int fuse, int server, void (*pump)(int, int))
+/* One process passes on replies, and its child requests. Once the host has hung up, both end, and the kernel fails what waits. */
+static long start_pumps(int fuse, int server)
 {
     long child = call(__NR_fork, 0);
     if (child)
         return child < 0 ? child : 0;
-    /* A signal of a terminal must not reach it. */
+    /* A signal of a terminal must not reach them. */
     call(__NR_setsid, 0);
-    pump(fuse, server);
-    quit(0);
+    child = call(__NR_fork, 0);
+    if (child < 0)
+        quit(1);
+    if (!child) {
+        call(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+        pump_requests(fuse, server);
+    }
+    pump_replies(fuse, server);
 }
 
 static long mount_share(u32 port, int is_writable, const char *target)
@@ -79,9 +87,7 @@ static long mount_share(u32 port, int is_writable, const char *target)
     u32 flags = MS_NODEV | MS_NOSUID | (is_writable ? 0 : MS_RDONLY);
     long error = call(__NR_mount, "host", target, "fuse", flags, options);
     if (!error)
-        error = start_pump(fuse, server, pump_requests);
-    if (!error)
-        error = start_pump(fuse, server, pump_replies);
+        error = start_pumps(fuse, server);
     call(__NR_close, fuse);
     call(__NR_close, server);
     return error;

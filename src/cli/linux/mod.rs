@@ -106,6 +106,13 @@ impl clap::Args for Settings {
 pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
     let signals = EndSignals::catch().context("cannot listen for signals")?;
     let Settings(mut config) = arguments.settings;
+    let shares = match share::open(&arguments.shares) {
+        Ok(shares) => shares,
+        Err(error) => {
+            say!("{}", Marked(&format!("{error:#}")));
+            return Ok(code::USAGE);
+        }
+    };
     let kernel = match &config.kernel {
         None => kernel::debian(|words| say!("{words}")),
         Some(KernelSource::File(path)) => kernel::named(path, arguments.modules),
@@ -115,15 +122,14 @@ pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
         }
     };
     let made = kernel.map_err(anyhow::Error::from).and_then(|kernel| {
-        let shares = share::open(&arguments.shares)?;
         let mut wanted = wanted(&config, &arguments.load);
         if !shares.is_empty() {
             wanted.push("fuse");
         }
         let initramfs = initramfs(kernel.modules.as_deref(), &wanted, &arguments.files, &shares)?;
-        Ok((kernel.path, initramfs, shares))
+        Ok((kernel.path, initramfs))
     });
-    let (path, initramfs, shares) = match made {
+    let (path, initramfs) = match made {
         Ok(made) => made,
         Err(error) => {
             say!("{}", Marked(&format!("{error:#}")));
@@ -155,9 +161,12 @@ pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
     }
     for (share, port) in shares.into_iter().zip(SHARE_PORTS..) {
         let listener = prepared.sockets().listen(port).context("cannot listen for the guest")?;
-        let serve = move || share.serve(listener.accept()?);
-        let report = move || serve().unwrap_or_else(|error| log::warn!("a share has ended: {error}"));
-        std::thread::Builder::new().name("share".into()).spawn(report).context("cannot start a thread")?;
+        // Whatever ends it, the guest's programs get errors, and the machine goes on.
+        let serve = move || match listener.accept().and_then(|connection| share.serve(connection)) {
+            Ok(()) => {}
+            Err(error) => log::info!("a shared directory is no longer served: {error}"),
+        };
+        std::thread::Builder::new().name("share".into()).spawn(serve).context("cannot start a thread")?;
     }
     let machine = prepared.start().context("cannot start the machine")?;
     let accepted = loop {

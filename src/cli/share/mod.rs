@@ -6,9 +6,10 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 mod changes;
@@ -24,6 +25,9 @@ use wire::InHeader;
 
 /// The place of the first share in the guest, where none is named.
 const DEFAULT_PLACE: &str = "/host";
+/// What is in the guest's root directory, and no place for a share.
+const TAKEN: [&str; 7] = ["dev", "init", "modules", "modules.list", "proc", "shares.list", "sys"];
+const FORM: &str = "the form is --share DIR[:/PLACE][,rw]";
 /// Maximum number of shares: each has a thread and a connection.
 const MAX_SHARES: usize = 16;
 
@@ -57,8 +61,18 @@ pub fn open(options: &[OsString]) -> anyhow::Result<Vec<Share>> {
 
 fn open_one(option: &OsStr) -> anyhow::Result<Share> {
     let (host, place, access) = parse(option)?;
-    let root = Root::open(&host, access).map_err(io::Error::from).context("cannot share this directory")?;
+    let root = Root::open(&host, access).map_err(|error| match error {
+        Errno::NOENT => anyhow::anyhow!("there is no {}; {FORM}", host.display()),
+        Errno::NOTDIR => anyhow::anyhow!("only a directory can be shared; copy a file with --file"),
+        Errno::ACCESS if is_readable(&host) => anyhow::anyhow!("a file system of the kernel cannot be shared"),
+        _ => anyhow::anyhow!("cannot share this directory: {}", io::Error::from(error)),
+    })?;
     Ok(Share { place, server: Server::new(root), access })
+}
+
+/// Returns `true` if the directory could be read: what refuses it is its kind.
+fn is_readable(host: &Path) -> bool {
+    std::fs::read_dir(host).is_ok()
 }
 
 fn parse(option: &OsStr) -> anyhow::Result<(PathBuf, String, Access)> {
@@ -72,12 +86,17 @@ fn parse(option: &OsStr) -> anyhow::Result<(PathBuf, String, Access)> {
         Some(at) => (&bytes[..at], std::str::from_utf8(&bytes[at + 1..]).context("the guest's path is not UTF-8")?),
         None => (bytes, DEFAULT_PLACE),
     };
-    anyhow::ensure!(!host.is_empty(), "name a directory of the host: --share DIR[:/PLACE][,rw]");
+    anyhow::ensure!(!host.is_empty(), "name a directory of the host; {FORM}");
+    // Podman's and Docker's way to say it. A place of that name would be an accident.
+    let has_mode = place.ends_with(":rw") || place.ends_with(":ro");
+    anyhow::ensure!(!has_mode, "what the guest may do comes after a comma; {FORM}");
     let plain = place.trim_matches('/');
     let is_plain = !plain.is_empty()
         && plain.split('/').all(|part| !matches!(part, "" | "." | ".."))
         && !plain.contains(char::is_control);
     anyhow::ensure!(is_plain, "the directory in the guest has to be absolute, without . and .., and not the root");
+    let is_taken = plain.split('/').next().is_some_and(|first| TAKEN.contains(&first));
+    anyhow::ensure!(!is_taken, "/{plain} cannot be a shared directory in the guest: it is the kernel's or the agent's");
     Ok((PathBuf::from(OsStr::from_bytes(host)), format!("/{plain}"), access))
 }
 
@@ -131,7 +150,7 @@ mod tests {
         expect("/a/b,rw", "/a/b", "/host", Access::ReadWrite);
         expect("/a:/work/b/,ro", "/a", "/work/b", Access::ReadOnly);
         expect("odd:/name,x:/work,rw", "odd:/name,x", "/work", Access::ReadWrite);
-        for option in ["", ",rw", ":/x", "a:/", "a:/x/../y", "a:/x//y", "a:/x\ny"] {
+        for option in ["", ",rw", ":/x", "a:/", "a:/x/../y", "a:/x//y", "a:/x\ny", "a:/dev/x", "a:/sys", "a:/b:rw"] {
             assert_eq!(parsed(option), None, "{option:?}");
         }
     }
@@ -146,8 +165,9 @@ mod tests {
             let options: Vec<_> = options.iter().map(OsString::from).collect();
             format!("{:#}", open(&options).err().expect("an error"))
         };
-        assert!(error(&[format!("{folder}/no")]).contains("/no: cannot share this directory: No such file"));
-        assert!(error(&[file.display().to_string()]).contains("Not a directory"));
+        assert!(error(&[format!("{folder}/no")]).contains("there is no "));
+        assert!(error(&[file.display().to_string()]).contains("only a directory can be shared"));
+        assert!(error(&["/proc".into()]).contains("a file system of the kernel"));
         assert!(error(&[format!("{folder}"), format!("{folder},rw")]).contains("another share has /host in the guest"));
         assert!(error(&vec![format!("{folder}"); 17]).contains("at most 16"));
     }
