@@ -1,7 +1,8 @@
-//! Guest images and stock Linux on the nested host. Each file is one subject; in one binary, their nested hosts run side by side.
+//! Guest images and stock Linux on the nested host. Each module is one subject; in one binary, their nested hosts run side by side.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod disks;
 mod exits_to_user_space;
 mod guests;
 mod hyperv_engines;
@@ -10,4 +11,5 @@ mod hyperv_images;
 mod linux_32_bit;
 mod linux_command;
 mod linux_guest;
+mod network;
 mod stock_linux;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::guest::{GUEST, HERE, NETWORK, VIRIDIAN, cmdline, expect_exercised, expect_right_checksums, line, plain};
 use crate::common::nested::{Outcome, Plan, is_full};
-use crate::guest::{GUEST, HERE, NETWORK, VIRIDIAN, cmdline, expect_exercised, expect_right_checksums, line, plain};
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let partition = |name: &str, net: &str| {

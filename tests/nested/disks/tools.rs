@@ -1,7 +1,7 @@
 //! A root file system on a disk, and tools that check the others: sg3_utils, fio, e2fsprogs.
 
+use super::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};
 use crate::common::nested::{Plan, is_full};
-use crate::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let guest = guest::with_root_disk();

@@ -1,7 +1,7 @@
 //! A tap with four channels.
 
+use super::guest::{self, HERE, NETWORK, ended, expect_exercised, expect_right_checksums, line, same_sum};
 use crate::common::nested::{Plan, times};
-use crate::guest::{self, HERE, NETWORK, ended, expect_exercised, expect_right_checksums, line, same_sum};
 
 const QUEUES: usize = 4;
 

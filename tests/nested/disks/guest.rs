@@ -5,14 +5,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
-use crate::{changes, discards, kills, pausing, plug, roots, tools};
+use super::{changes, discards, kills, pausing, plug, roots, tools};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// Installs what is missing of the tools that it is given.
 pub const NEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lib/need");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What runs in the guests.
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disks/guest");
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nested/disks/guest");
 /// What the guests' root disk holds beside busybox.
 const PACKAGES: [&str; 6] = ["e2fsprogs", "fio", "iperf3", "kexec-tools", "sg3-utils", "util-linux"];
 

@@ -3,8 +3,6 @@
 //! What the guests do stands in `guest/`, what the nested host does meanwhile in `host/`, and what either does beside those.
 //! `VIRIDIAN_FULL=1` has everything that is repeated done 50 times, as `scripts/soak-network` does.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod guest;
 mod lab;
 mod plug;

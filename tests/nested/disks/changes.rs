@@ -1,7 +1,7 @@
 //! Changes under a running guest: its driver, its disk's size, the host's free space, and the version of VMBus.
 
+use super::guest::{self, WITH_DATA, expect_power_off, expect_words};
 use crate::common::nested::{Plan, times};
-use crate::guest::{self, WITH_DATA, expect_power_off, expect_words};
 
 /// Versions of VMBus older than what everybody else has, 5.3.
 const VERSIONS: [&str; 3] = ["3.0", "4.0", "5.0"];

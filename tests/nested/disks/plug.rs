@@ -8,9 +8,9 @@ use viridian::config::Engine;
 use viridian::machine::End;
 use viridian::vsp::storage::DiskConfig;
 
+use super::guest::{self, WITH_DATA, text};
 use crate::common::nested::{Plan, times};
 use crate::common::patience::grown;
-use crate::guest::{self, WITH_DATA, text};
 
 const SOON: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,7 @@
 //! A killed machine has lost nothing that its guest was told is on the disk.
 
+use super::guest::{self, NEED, WITH_DATA, text};
 use crate::common::nested::{Plan, times};
-use crate::guest::{self, NEED, WITH_DATA, text};
 
 /// Kills a machine a moment after its guest has begun, then looks at what it left on its disk, `$disk`.
 ///

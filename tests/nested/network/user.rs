@@ -1,7 +1,7 @@
 //! A network without privileges.
 
+use super::guest::{self, HERE, NETWORK, ended, line, same_sum};
 use crate::common::nested::{Plan, is_full};
-use crate::guest::{self, HERE, NETWORK, ended, line, same_sum};
 
 fn megabytes() -> u32 {
     if is_full() { 100 } else { 8 }

@@ -11,9 +11,9 @@ use viridian::machine::{End, Machine};
 use viridian::vsp::network::{Attachment, NetworkOptions};
 use viridian::vsp::storage::DiskConfig;
 
+use super::guest::{self, WITH_ROOTS, text};
 use crate::common::nested::{Plan, times};
 use crate::common::patience::grown;
-use crate::guest::{self, WITH_ROOTS, text};
 
 const SOON: Duration = Duration::from_secs(90);
 const MEMORY: u64 = 384 << 20;
@@ -28,7 +28,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let count = times(4);
     let script = format!(
         "ifconfig lo 127.0.0.1 up; iperf3 --server --daemon; \
-         GUEST={guest} ENGINE={engine} TIMES={count} {this} --ignored --exact --nocapture pausing::on_the_nested_host"
+         GUEST={guest} ENGINE={engine} TIMES={count} {this} --ignored --exact --nocapture disks::pausing::on_the_nested_host"
     );
     plan.check("pausing", 180 + 10 * count, script);
 }

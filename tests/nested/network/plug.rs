@@ -12,9 +12,9 @@ use viridian::vsp::network::Attachment;
 use viridian::vsp::network::NetworkOptions;
 use viridian::vsp::network::Version;
 
+use super::guest::{GUEST, HERE, NETWORK, cmdline};
 use crate::common::nested::{Plan, is_full, times};
 use crate::common::patience::grown;
-use crate::guest::{GUEST, HERE, NETWORK, cmdline};
 
 const SOON: Duration = Duration::from_secs(60);
 

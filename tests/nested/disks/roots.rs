@@ -1,7 +1,7 @@
 //! Other kernels with a root disk: the same kernel again, and Debian's for real machines.
 
+use super::guest::{self, WITH_ROOTS, expect_power_off, expect_words};
 use crate::common::nested::Plan;
-use crate::guest::{self, WITH_ROOTS, expect_power_off, expect_words};
 
 /// After the tools, whose root disk is /dev/vda.
 pub fn plan(plan: &mut Plan, engine: &str) {

@@ -3,8 +3,6 @@
 //! `VIRIDIAN_FULL=1` has everything that is repeated done 50 times, as `scripts/soak-disks` does.
 
 mod changes;
-#[path = "../common/mod.rs"]
-mod common;
 mod discards;
 mod guest;
 mod kills;

@@ -4,13 +4,13 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
-use crate::{lab, plug, tap, user};
+use super::{lab, plug, tap, user};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// The guest's kernel and initramfs.
 pub const GUEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/network-test");
 /// These tests.
-pub const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network");
+pub const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nested/network");
 
 /// What either side does.
 const SHARED: [&str; 4] = ["capture", "checksum-errors", "join", "join-vlan"];

@@ -1,7 +1,7 @@
 //! Discards on images that cannot release blocks, or not all of them: Linux may see no support, but no error.
 
+use super::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};
 use crate::common::nested::Plan;
-use crate::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};
 
 /// The disks' serial numbers and what they are. An old image (version 2) has no zero clusters, so what is discarded in it would
 /// show its backing file.
