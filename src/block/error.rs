@@ -1,89 +1,91 @@
-//! The reasons why a disk cannot be opened, with advice for its owner.
+//! Errors that prevent a disk from being opened, with remedies.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::host::records::advice_on_size;
 
-/// See the module's description. Every path is as the user gave it or as the image names it.
+/// The reason why a disk cannot be opened. Paths are as the user or the image gave them.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum DiskError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("there is no {path}; make an empty disk with: truncate -s 10G {path}")]
     Missing { path: PathBuf },
-    /// The host says no.
+    /// The host denies access.
     #[error("{path} may not be {wanted}: {source}{advice}")]
     Denied { path: PathBuf, wanted: &'static str, advice: &'static str, source: io::Error },
-    /// It is not a file or a block device.
+    /// The path is neither a regular file nor a block device.
     #[error("{path} is {what}, and a disk must be a file or a block device")]
     NotADisk { path: PathBuf, what: &'static str },
-    /// Somebody else uses it.
+    /// Another process or disk has locked the image.
     #[error(
         "{path} is in use, and two machines that write to one image destroy it; stop the other one, or give both readonly=on"
     )]
     Locked { path: PathBuf },
-    /// It has no bytes.
+    /// The image is empty.
     #[error("{path} is empty; give it a size with: truncate -s 10G {path}")]
     Empty { path: PathBuf },
-    /// It ends in the middle of a sector.
+    /// The image's size is not a multiple of the sector size.
     #[error(
-        "{path} has {size} bytes, which is no multiple of its sectors of {sector}: is it truncated? To fill it up: truncate -s %{sector} {path}"
+        "{path} has {size} bytes, which is not a multiple of the sector size {sector}: is it truncated? To pad it: truncate -s %{sector} {path}"
     )]
     Unaligned { path: PathBuf, size: u64, sector: u32 },
-    /// It is too large for anybody to address.
-    #[error("{path} has {size} bytes; a disk has at most {most}")]
+    /// The image is larger than a disk can be.
+    #[error("{path} has {size} bytes; a disk can have at most {most}")]
     TooLarge { path: PathBuf, size: u64, most: u64 },
-    /// The host's cache cannot be passed by.
+    /// The host does not support direct I/O on the file.
     #[error("{path} cannot be used with cache=none: {source}; use cache=writeback")]
     NoDirect { path: PathBuf, source: io::Error },
-    /// Sectors are smaller than what the host can write.
-    #[error("with cache=none {path} takes blocks of {alignment} bytes; give sector={alignment}, or cache=writeback")]
+    /// Sectors are smaller than the host's smallest direct write.
+    #[error(
+        "with cache=none, {path} takes only blocks of {alignment} bytes; give sector={alignment}, or cache=writeback"
+    )]
     SectorTooSmall { path: PathBuf, alignment: usize },
-    /// A size for memory: that no disk has.
-    #[error("memory:{size} names no size for a disk: {reason}; write for instance memory:1G")]
+    /// The SIZE of `memory:SIZE` is invalid.
+    #[error("memory:{size} is not a valid disk size: {reason}; write for example memory:1G")]
     MemorySize { size: String, reason: String },
-    /// The format that was asked for is not the file's.
-    #[error("{path} is no {format} image; leave out format={format}, or give format=raw")]
+    /// The file is not in the requested format.
+    #[error("{path} is not a {format} image; leave out format={format}, or give format=raw")]
     NotInFormat { path: PathBuf, format: &'static str },
-    /// A qcow2 image is broken.
-    #[error("{path} is a damaged qcow2 image: {reason}; see what can be saved with: qemu-img check {path}")]
+    /// A qcow2 image is damaged.
+    #[error("{path} is a damaged qcow2 image: {reason}; check it with: qemu-img check {path}")]
     Damaged { path: PathBuf, reason: String },
-    /// A qcow2 image does what we do not.
+    /// A qcow2 image uses an unsupported feature.
     #[error(
         "{path} is a qcow2 image with {feature}, which is not supported; convert it with: qemu-img convert -O qcow2 {path} disk.qcow2"
     )]
     Unsupported { path: PathBuf, feature: String },
-    /// An image in a format of somebody else's.
+    /// The image has an unsupported format.
     #[error(
         "{path} is a {format} image, which is not supported; convert it with: qemu-img convert -O qcow2 {path} disk.qcow2 \
-         (or give format=raw, if its bytes are the disk's all the same)"
+         (or give format=raw to use its bytes as they are)"
     )]
     Foreign { path: PathBuf, format: &'static str },
-    /// An image that somebody has compressed.
-    #[error("{path} is {how}-compressed; {advice} (or give format=raw, if its bytes are the disk's all the same)")]
+    /// The image is compressed.
+    #[error("{path} is {how}-compressed; {advice} (or give format=raw to use its bytes as they are)")]
     Compressed { path: PathBuf, how: &'static str, advice: String },
-    /// A backing file is not there.
+    /// A backing file cannot be opened.
     #[error("{image} has the backing file {backing}, which cannot be used: {source}")]
     Backing { image: PathBuf, backing: PathBuf, source: Box<DiskError> },
-    /// A backing file could be any file of the host's.
+    /// A backing file is outside of the permitted folder.
     #[error(
-        "{image} has the backing file {backing}{leads_to}, outside of {folder}: an image from somebody else could show the guest any \
-         file of this host like that; if you trust the image, give backing=any"
+        "{image} has the backing file {backing}{leads_to}, outside of {folder}: an untrusted image could expose any file of this host to \
+         the guest in this way; if you trust the image, give backing=any"
     )]
     BackingElsewhere { image: PathBuf, backing: PathBuf, leads_to: String, folder: PathBuf },
     /// A backing chain would take too much memory.
     #[error("{image} and the images above it would need more than {most} MiB of memory for their tables")]
     BackingChainTooLarge { image: PathBuf, most: u64 },
-    /// A backing chain comes back to itself.
+    /// A backing chain contains a cycle.
     #[error(
-        "{image} has the backing file {backing}, which is already above it in the chain: it would go round for ever"
+        "{image} has the backing file {backing}, which is already above it in the chain: the chain would never end"
     )]
     BackingLoop { image: PathBuf, backing: PathBuf },
-    /// A backing chain does not end.
-    #[error("{image} stands on more than {most} backing files")]
+    /// A backing chain is too long.
+    #[error("{image} has more than {most} backing files")]
     BackingChainTooLong { image: PathBuf, most: usize },
-    /// The host cannot do it.
+    /// Another error of the host.
     #[error("cannot use {path}: {source}{}", advice_on_size(source))]
     Host { path: PathBuf, source: io::Error },
 }

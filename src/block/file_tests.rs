@@ -35,7 +35,7 @@ fn writes_and_reads(disk: &dyn Disk) {
 }
 
 #[test]
-fn memory_is_a_disk_that_takes_space_where_it_is_written() {
+fn a_memory_disk_allocates_only_what_is_written() {
     let disk = FileDisk::memory(64 << 20, false, true).expect("memory");
     writes_and_reads(&disk);
     assert_eq!(disk.size().expect("a size"), 64 << 20);
@@ -55,7 +55,7 @@ fn a_file_is_written_with_and_without_the_hosts_cache() {
                     writes_and_reads(&*disk);
                     continue;
                 }
-                // By whole blocks, wherever the pages lie.
+                // Direct I/O takes whole blocks, at any alignment of the pages.
                 for misplaced in [0, 20] {
                     let out = pages(8192, misplaced);
                     out.write(0, &[0x77; 8192]).expect("room");
@@ -76,7 +76,7 @@ fn a_file_is_written_with_and_without_the_hosts_cache() {
 }
 
 #[test]
-fn discarded_blocks_read_as_zeros_and_give_their_space_back() {
+fn discarded_blocks_read_as_zeros_and_release_their_space() {
     let image = file(1 << 20);
     let disk = FileDisk::new(image.reopen().expect("a file"), 1, false, true);
     disk.write(0, &[9; 65536]).expect("a write");
@@ -93,7 +93,7 @@ fn discarded_blocks_read_as_zeros_and_give_their_space_back() {
 }
 
 #[test]
-fn zeros_are_written_where_the_host_knows_no_better_way() {
+fn zeros_are_written_if_the_host_cannot_punch_holes_or_zero_ranges() {
     let image = file(1 << 20);
     let disk = FileDisk::new(image.reopen().expect("a file"), 1, false, true);
     disk.missing.store(Zeroing::PunchHole as u8 | Zeroing::ZeroRange as u8, Ordering::Relaxed);
@@ -116,7 +116,7 @@ fn a_disk_that_grows_has_its_new_size_at_once() {
 }
 
 #[test]
-fn a_guest_cannot_make_its_raw_disk_look_like_an_image_of_other_files() {
+fn a_guest_cannot_write_a_qcow2_header_to_a_disk_that_was_detected_as_raw() {
     let image = file(1 << 20);
     let config = ImageOptions { path: image.path().into(), ..ImageOptions::default() };
     let disk = open(&config).expect("a disk");
@@ -124,13 +124,13 @@ fn a_guest_cannot_make_its_raw_disk_look_like_an_image_of_other_files() {
     header.write(0, b"QFI\xfb\0\0\0\x03").expect("room");
     let refused = disk.write_pages(0, &header).expect_err("a refusal");
     assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-    disk.write_pages(4096, &header).expect("elsewhere it is only data");
+    disk.write_pages(4096, &header).expect("a write after the start");
     header.write(0, b"MBR").expect("room");
     disk.write_pages(0, &header).expect("a write");
     drop(disk);
     let disk = open(&ImageOptions { format: Format::Raw, ..config }).expect("a disk");
     header.write(0, b"QFI\xfb").expect("room");
-    disk.write_pages(0, &header).expect("it was said to be raw");
+    disk.write_pages(0, &header).expect("a write with format=raw");
 }
 
 #[test]

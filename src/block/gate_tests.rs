@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 
 #[test]
-fn shares_go_together_and_an_atomic_command_goes_alone() {
+fn writes_run_together_and_an_atomic_request_runs_alone() {
     let gate = Arc::new(Gate::default());
     let shares = [gate.try_share(), gate.try_share()];
     assert!(shares.iter().all(Option::is_some));
@@ -17,7 +17,7 @@ fn shares_go_together_and_an_atomic_command_goes_alone() {
 }
 
 #[test]
-fn who_waits_to_be_alone_is_not_overtaken() {
+fn new_writes_wait_for_an_atomic_request_that_waits() {
     let gate = Arc::new(Gate::default());
     let share = gate.share();
     let entered = Arc::new(AtomicBool::new(false));
@@ -38,7 +38,7 @@ fn who_waits_to_be_alone_is_not_overtaken() {
 }
 
 #[test]
-fn a_counter_that_is_only_safe_alone_is_right_in_the_end() {
+fn exclusive_access_protects_a_counter() {
     let gate = Arc::new(Gate::default());
     let (counter, writers) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::patience::grown;
 
-/// A hold, and what hears of its being quiet.
+/// Returns a hold, and a receiver that is notified when no request is active.
 fn hold() -> (Hold, mpsc::Receiver<()>) {
     let (sender, quiet) = mpsc::channel();
     let wake = move || {
@@ -14,7 +14,7 @@ fn hold() -> (Hold, mpsc::Receiver<()>) {
     (Hold::new(wake), quiet)
 }
 
-/// Waits until no job works, as a channel's thread does.
+/// Waits until no request is active, as a channel's thread does.
 fn settle(hold: &Hold, quiet: &mpsc::Receiver<()>) {
     hold.begin();
     while !hold.is_quiet() {
@@ -23,7 +23,7 @@ fn settle(hold: &Hold, quiet: &mpsc::Receiver<()>) {
 }
 
 #[test]
-fn a_job_that_works_is_waited_for_and_one_that_comes_later_waits() {
+fn an_active_request_completes_and_a_later_one_waits() {
     let (hold, quiet) = hold();
     let (worked, done) = mpsc::channel();
     let first = hold.enter();
@@ -46,7 +46,7 @@ fn a_job_that_works_is_waited_for_and_one_that_comes_later_waits() {
 }
 
 #[test]
-fn a_long_job_is_held_at_its_next_point_and_goes_on() {
+fn a_long_request_is_held_at_its_next_point_and_resumes() {
     let (hold, quiet) = hold();
     let (steps, taken) = mpsc::channel();
     let job = thread::spawn({

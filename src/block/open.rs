@@ -1,4 +1,4 @@
-//! From the options of an image to the disk: everything that can be wrong with it is found here, before a guest starts.
+//! Opens the disk that an image's options describe. Finds all problems of the image before a guest starts.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -13,7 +13,7 @@ use super::{Aligned, Disk, qcow2};
 use crate::host::records::survive_file_size_limit;
 use crate::wire::size::Size;
 
-/// Linux's files and block devices end below this, and so do all sums of offsets and lengths.
+/// Maximum size of a disk. Linux's files and block devices are smaller, and offset + length cannot overflow.
 const MAX_SIZE: u64 = 1 << 62;
 
 type OpenResult = Result<Box<dyn Disk>, DiskError>;
@@ -50,13 +50,13 @@ impl Probe {
     }
 }
 
-/// Opens the disk that `options` describe, which have a path.
+/// Opens the disk that `options` describe. They must have a path.
+///
+/// From the first call on, a write beyond the process's limit on file sizes returns an error and no longer ends the process
+/// by SIGXFSZ.
 ///
 /// # Errors
 /// See [`DiskError`].
-///
-/// From the first call on, a write beyond the process' limit of file sizes is an error here, and no longer the end of
-/// the process by SIGXFSZ.
 pub fn open(options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
     survive_file_size_limit();
     let sector = options.sector;
@@ -66,7 +66,7 @@ pub fn open(options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
         let bytes = size.parse().map_err(wrong)?;
         let Size(bytes) = bytes;
         if !whole(&bytes) {
-            return Err(wrong(format!("a disk is a multiple of its sectors of {sector} bytes, and not empty")));
+            return Err(wrong(format!("the size must be a multiple of the sector size {sector}, and not 0")));
         }
         let disk = FileDisk::memory(bytes, options.readonly, options.discard);
         return Ok(Box::new(disk.map_err(|source| DiskError::Host { path: options.path.clone(), source })?));
@@ -91,7 +91,7 @@ pub fn open(options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
         return Err(DiskError::SectorTooSmall { path, alignment });
     }
     let disk = FileDisk::new(file, alignment, !write, options.discard);
-    // A guest must not make its raw disk look like an image that names other files of the host.
+    // With a detected format, a guest must not make its raw disk look like an image that names other files of the host.
     Ok(Box::new(if options.format == Format::Auto { disk.guarded() } else { disk }))
 }
 
@@ -109,12 +109,12 @@ fn check_size(path: &Path, size: u64, sector: u32) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// What the host wants offsets, lengths and addresses to be multiples of: found by trying.
+/// Returns the alignment that direct I/O on the file requires, which is found by trying.
 fn direct_alignment(path: &Path, file: &File) -> Result<usize, DiskError> {
     let mut bytes = Aligned::new(8192);
     let mut last = io::Error::from(ErrorKind::Unsupported);
     for alignment in [512, 4096] {
-        // At an address that is a multiple of it, and of nothing larger.
+        // The address is a multiple of `alignment`, but not of twice that.
         match file.read_at(&mut bytes.bytes()[alignment..2 * alignment], 0) {
             Ok(_) => return Ok(alignment),
             Err(error) => last = error,

@@ -21,7 +21,7 @@ fn error(config: &ImageOptions) -> DiskError {
 }
 
 #[test]
-fn what_is_no_disk_is_told_for_what_it_is() {
+fn a_path_that_is_not_a_disk_is_refused_with_its_kind() {
     let directory = tempfile::tempdir().expect("a directory");
     let missing = directory.path().join("missing");
     let text = error(&config(&missing)).to_string();
@@ -36,7 +36,7 @@ fn what_is_no_disk_is_told_for_what_it_is() {
 }
 
 #[test]
-fn an_open_image_makes_io_uring_wait_and_not_give_up() {
+fn an_open_image_is_not_in_non_blocking_mode() {
     let image = file(1 << 20);
     let disk = open(&config(image.path())).expect("a disk");
     let flags = rustix::fs::fcntl_getfl(&*disk.file().expect("a file").file).expect("flags");
@@ -44,7 +44,7 @@ fn an_open_image_makes_io_uring_wait_and_not_give_up() {
 }
 
 #[test]
-fn sizes_that_no_disk_has_are_refused() {
+fn invalid_disk_sizes_are_refused() {
     assert!(matches!(error(&config(file(0).path())), DiskError::Empty { .. }));
     let odd = file(4096 + 512);
     assert!(open(&config(odd.path())).is_ok());
@@ -54,7 +54,7 @@ fn sizes_that_no_disk_has_are_refused() {
 }
 
 #[test]
-fn one_writer_or_many_readers_have_an_image() {
+fn one_writer_or_several_readers_can_open_an_image() {
     let image = file(1 << 20);
     let reader = ImageOptions { readonly: true, ..config(image.path()) };
     let writer = open(&config(image.path())).expect("a disk");
@@ -67,7 +67,7 @@ fn one_writer_or_many_readers_have_an_image() {
 }
 
 #[test]
-fn another_process_is_kept_out_too_and_its_death_ends_that() {
+fn the_lock_of_another_process_ends_with_that_process() {
     let image = file(1 << 20);
     let held = || Command::new("flock").arg("--nonblock").arg(image.path()).arg("true").status().expect("flock");
     let disk = open(&config(image.path())).expect("a disk");
@@ -87,8 +87,8 @@ fn another_process_is_kept_out_too_and_its_death_ends_that() {
 }
 
 #[test]
-fn a_file_that_may_not_be_written_says_what_to_do() {
-    // Root may write everything but what lies on a read-only file system.
+fn the_error_for_an_unwritable_file_has_a_remedy() {
+    // Root may write everything that is not on a read-only file system.
     let denied = Opened::new(Path::new("/proc/version"), true, Cache::Writeback);
     match denied.err().expect("an error") {
         error @ DiskError::Denied { .. } => assert!(error.to_string().contains("readonly=on"), "{error}"),
@@ -98,7 +98,7 @@ fn a_file_that_may_not_be_written_says_what_to_do() {
 }
 
 #[test]
-fn the_format_goes_by_the_magic_unless_it_is_given() {
+fn the_format_is_detected_by_its_magic_number_unless_it_is_given() {
     let mut image = file(1 << 20);
     image.write_all(b"QFI\xfb").expect("room");
     assert!(matches!(error(&config(image.path())), DiskError::Unsupported { .. }));
@@ -110,7 +110,7 @@ fn the_format_goes_by_the_magic_unless_it_is_given() {
 }
 
 #[test]
-fn images_that_are_not_raw_are_not_taken_for_raw_ones() {
+fn images_of_unsupported_formats_are_not_used_as_raw() {
     let with = |offset: u64, bytes: &[u8]| {
         let image = file(1 << 20);
         image.as_file().write_all_at(bytes, offset).expect("room");
@@ -132,7 +132,7 @@ fn images_that_are_not_raw_are_not_taken_for_raw_ones() {
 }
 
 #[test]
-fn memory_has_the_sizes_of_every_other_option() {
+fn memory_disks_take_the_same_sizes_as_other_options() {
     for (text, size) in
         [("1MiB", 1 << 20), ("1m", 1 << 20), ("4K", 4096), ("1024", 1024), ("2GiB", 2 << 30), ("512B", 512)]
     {
@@ -141,7 +141,7 @@ fn memory_has_the_sizes_of_every_other_option() {
     }
     for (text, reason) in [
         ("1X", "is not a size"),
-        ("1000", "multiple of its sectors"),
+        ("1000", "multiple of the sector size"),
         ("99999999T", "64 bits"),
         ("-1", "is not a size"),
     ] {
@@ -168,7 +168,7 @@ fn in_a_process(test: &str, script: &str) {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_a_full_disk_and_not_the_end() {
+fn a_file_size_limit_is_reported_as_a_full_disk() {
     in_a_process("under_a_limit", "ulimit -f 2048;");
 }
 
@@ -206,14 +206,14 @@ fn on_ramfs() {
     std::fs::write("disk.img", vec![1; 1 << 20]).expect("room");
     let disk = open(&config(Path::new("disk.img"))).expect("a disk");
     assert!(!disk.can_discard());
-    // Zeros can be written all the same, and what cannot be given back reads as zeros, too.
+    // Zeros can still be written, and a discard without support for it also makes the range read as zeros.
     for (offset, deallocate) in [(0, false), (65536, true)] {
         disk.zero(offset, 65536, deallocate).expect("zeros");
         let mut bytes = vec![1; 65536];
         disk.read(offset, &mut bytes).expect("a read");
         assert!(bytes.iter().all(|byte| *byte == 0));
     }
-    // An image there is full of zeros of its own.
+    // An image there is allocated completely.
     let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "image.qcow2", "1M"]).status();
     assert!(made.expect("qemu-img").success());
     let disk = open(&config(Path::new("image.qcow2"))).expect("a disk");

@@ -14,14 +14,14 @@ use super::lock::lock;
 use super::options::Cache;
 use crate::host::magic::{self, Compression};
 
-/// A file that is there, open, locked, and of the right kind.
+/// An open and locked file or block device.
 pub(super) struct Opened {
     pub path: PathBuf,
     pub file: File,
     pub write: bool,
-    /// Its size in bytes, block device or not.
+    /// Size in bytes, also for a block device.
     pub size: u64,
-    /// Device and inode: what tells files apart whatever they are called.
+    /// Device and inode, which identify a file whatever its name.
     pub identity: (u64, u64),
 }
 
@@ -29,7 +29,7 @@ impl Opened {
     pub fn new(path: &Path, write: bool, cache: Cache) -> Result<Self, DiskError> {
         let host = |source| DiskError::Host { path: path.to_owned(), source };
         let not_a_disk = |what| DiskError::NotADisk { path: path.to_owned(), what };
-        // Looked at before it is opened: to open a FIFO or a terminal has effects.
+        // Checked before it is opened, because opening a FIFO or a terminal has side effects.
         let kind = std::fs::metadata(path).map_err(|error| refused(path, write, error))?.file_type();
         match () {
             () if kind.is_file() || kind.is_block_device() => {}
@@ -40,7 +40,7 @@ impl Opened {
         }
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
         let direct = if cache == Cache::None { OFlags::DIRECT } else { OFlags::empty() };
-        // NONBLOCK only matters if it has become a FIFO since.
+        // NONBLOCK is for the case that the file has been replaced by a FIFO since.
         let flags = access | direct | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -49,11 +49,11 @@ impl Opened {
             }
             Err(error) => return Err(refused(path, write, error.into())),
         };
-        // io_uring gives up on files that are open so, where it would otherwise have a thread wait.
+        // With NONBLOCK, io_uring would fail requests instead of passing them to a waiting thread.
         rustix::fs::fcntl_setfl(&file, direct).map_err(|error| host(error.into()))?;
         let metadata = file.metadata().map_err(host)?;
         if !metadata.is_file() && !metadata.file_type().is_block_device() {
-            return Err(not_a_disk("no longer what it was"));
+            return Err(not_a_disk("no longer a file"));
         }
         lock(&file, path, write)?;
         let size = seek(&file, SeekFrom::End(0)).map_err(|error| host(error.into()))?;
@@ -61,7 +61,8 @@ impl Opened {
         Ok(Self { path: path.to_owned(), file, write, size, identity })
     }
 
-    /// Reads what is there of `bytes.len()` bytes from `offset`, by whatever alignment the file wants.
+    /// Reads up to `bytes.len()` bytes from `offset`, and returns their number, which is lower at the end of the file. The
+    /// read is aligned as direct I/O requires.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         const ALIGNMENT: u64 = 4096;
         let start = offset - offset % ALIGNMENT;
@@ -82,7 +83,8 @@ impl Opened {
         Ok(found)
     }
 
-    /// Refuses what is an image, but not one whose bytes are a disk's: a guest would find no disk in it, and spoil it.
+    /// Returns an error for a compressed file or an image of an unsupported format. Used as a raw disk, it would be damaged by
+    /// the guest's writes.
     pub fn refuse_foreign(&self) -> Result<(), DiskError> {
         let path = || self.path.clone();
         let read = |offset| {

@@ -9,7 +9,7 @@ fn run(disk: &dyn Disk, operation: Operation, pages: &GuestBuffer) -> Result<Suc
 }
 
 #[test]
-fn comparing_finds_the_first_byte_that_differs_beyond_a_chunk_too() {
+fn comparing_finds_the_first_different_byte_also_after_the_first_chunk() {
     let memory = memory::create(4 << 20, memory::Backing::Private).expect("memory");
     let disk = VectorDisk::new(1 << 20);
     let all = extent(0, 600 << 10);
@@ -51,7 +51,7 @@ fn compare_and_write_writes_only_what_it_compared() {
 }
 
 #[test]
-fn errors_say_what_failed_where() {
+fn errors_have_the_operation_and_the_position() {
     let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let buffer = pages(&memory, 4096);
     let mut disk = VectorDisk::new(1 << 20);
@@ -71,7 +71,7 @@ fn errors_say_what_failed_where() {
 }
 
 #[test]
-fn a_request_never_goes_beyond_its_pages() {
+fn a_request_never_accesses_memory_beyond_its_pages() {
     let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let buffer = pages(&memory, 512);
     let disk = VectorDisk::new(8192);

@@ -24,7 +24,7 @@ fn as_many_tasks_as_there_are_threads_run_at_once() {
 }
 
 #[test]
-fn a_pool_that_goes_does_first_what_it_was_given() {
+fn dropping_a_pool_waits_for_its_tasks() {
     let pool = Pool::default();
     let (done, all) = mpsc::channel();
     for number in 0..100 {
@@ -35,7 +35,7 @@ fn a_pool_that_goes_does_first_what_it_was_given() {
     assert_eq!(all.into_iter().count(), 100);
 }
 
-/// Has each pool do as many tasks at once as it has threads, then says how many these are, and with which nice values.
+/// Runs `MAX_THREADS` blocking tasks on each pool, and returns the nice values of each pool's threads.
 fn threads_of(pools: &[Pool], budget: &Arc<Budget>) -> Vec<Vec<i32>> {
     let (go, gone) = mpsc::channel::<()>();
     let gone = Arc::new(Mutex::new(gone));
@@ -46,7 +46,7 @@ fn threads_of(pools: &[Pool], budget: &Arc<Budget>) -> Vec<Vec<i32>> {
             pool.run_within(Some(budget), move || {
                 told.send((number, rustix::process::getpriority_process(None).expect("a nice value")))
                     .expect("a listener");
-                // Nobody sends: it returns once the other side is dropped.
+                // Nothing is sent, so this returns when the sender is dropped.
                 let _ = gone.lock().recv();
             });
         }
@@ -73,7 +73,7 @@ fn the_disks_of_a_controller_share_their_threads_and_each_has_one() {
     assert_eq!(heavy, budget::MAX_FIRST + budget::MAX_MORE, "{all:?}");
     assert!(all.iter().flatten().all(|nice| [own, LATE_NICE].contains(nice)), "{all:?}");
 
-    // Disks that are gone leave their parts to those that come.
+    // A dropped disk returns its share of the budget.
     drop(pools);
     assert_eq!(threads_of(&[Pool::default()], &budget), [vec![own; MAX_THREADS]]);
 }

@@ -4,10 +4,10 @@ use super::*;
 use crate::memory::{self, GuestMemory};
 
 const CAPACITY: u32 = 8;
-/// A signal that was missed is looked for again after this long.
+/// Time after which a wait checks again, in case a signal was missed.
 const SOON: Duration = Duration::from_millis(100);
 
-/// Sleeps until the eventfd is signalled, and takes the signal; or until the time is over.
+/// Waits until the eventfd is signalled, and consumes the signal. Returns after `most` at the latest.
 pub(crate) fn sleep(bell: &EventFd, most: Duration) {
     if bell.is_signalled_within(Some(most)).expect("an eventfd") {
         bell.take();
@@ -38,7 +38,7 @@ impl User {
         self.queue.submit(image.clone(), Request { operation, durable: false }, pages, Flag::default(), context);
     }
 
-    /// Waits for that many requests, and returns what comes back, by context.
+    /// Waits until `count` requests have completed, and returns their results, sorted by context.
     fn wait(&mut self, count: usize) -> Vec<(u64, Result<Success, RequestError>)> {
         let mut found = Vec::new();
         while found.len() < count {
@@ -110,7 +110,7 @@ fn the_number_of_requests_in_flight_is_bounded() {
 }
 
 #[test]
-fn data_that_are_written_are_read_back_and_compared() {
+fn written_data_is_read_back_and_compared() {
     both_ways(|mut user| {
         let image = scratch();
         user.pages(0).write(0, &[7; 4096]).expect("room");
@@ -167,7 +167,7 @@ fn a_queue_that_is_held_begins_nothing_until_it_is_released() {
         user.submit(&image, Operation::Read(extent(0, 4096)), 0);
         disk.gate.wait();
         user.queue.hold();
-        // What works is waited for; what comes later is not begun.
+        // The request that has started completes. The one after the hold does not start.
         user.submit(&image, Operation::Read(extent(0, 4096)), 1);
         disk.gate.wait();
         assert_eq!(user.wait(1), [(0, Ok(Success::Done))]);
@@ -195,7 +195,7 @@ fn a_queue_that_is_closed_has_nothing_in_flight() {
 }
 
 #[test]
-fn an_image_reports_what_it_is_and_what_was_done_to_it() {
+fn the_report_of_an_image_has_its_options_and_its_counters() {
     both_ways(|mut user| {
         let (file, start) = (tempfile::NamedTempFile::new().expect("a file"), Instant::now());
         file.as_file().set_len(1 << 20).expect("room");

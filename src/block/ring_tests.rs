@@ -5,7 +5,7 @@ use crate::memory::buffer::GuestBuffer;
 use crate::memory::{self, GuestMemory};
 use crate::need::{Need, ready};
 
-/// Returns `None` where a reason leaves the test out.
+/// Returns `None` if the test must be skipped because the host has no io_uring.
 #[track_caller]
 fn ring() -> Option<Ring> {
     ready(&[Need::IoUring]).then(|| Ring::new(8).expect("io_uring"))
@@ -32,7 +32,7 @@ fn finish(ring: &mut Ring, count: usize) -> Vec<(u32, Result<(), io::ErrorKind>)
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn written_data_is_read_back() {
     let Some(mut ring) = ring() else { return };
     let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = Arc::new(tempfile::tempfile().expect("a file"));
@@ -51,7 +51,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn failures_say_where_and_a_short_file_is_one() {
+fn errors_are_returned_and_reading_past_the_end_is_one() {
     let Some(mut ring) = ring() else { return };
     let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = tempfile::tempfile().expect("a file");
@@ -97,7 +97,7 @@ fn more_requests_than_the_ring_submits_at_once_all_come_back() {
 }
 
 #[test]
-fn a_ring_that_goes_waits_for_what_the_kernel_has() {
+fn dropping_a_ring_waits_for_its_requests() {
     let Some(mut ring) = ring() else { return };
     let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = Arc::new(tempfile::tempfile().expect("a file"));

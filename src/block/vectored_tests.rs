@@ -11,7 +11,7 @@ fn whole(pages: &GuestBuffer) -> Result<Vectors, BufferError> {
 }
 
 #[test]
-fn pages_go_to_a_file_and_back_in_their_order() {
+fn pages_are_written_to_a_file_and_read_back_in_order() {
     let file = tempfile::tempfile().expect("a file");
     let out = pages(&[9, 3, 4, 1], 100, 3 * 4096 + 50);
     let bytes: Vec<u8> = (0..out.len()).map(|at| (at % 251) as u8).collect();
@@ -25,7 +25,7 @@ fn pages_go_to_a_file_and_back_in_their_order() {
 }
 
 #[test]
-fn more_pieces_than_the_kernel_takes_at_once_go_all_the_same() {
+fn more_pieces_than_one_system_call_takes_are_transferred() {
     let file = tempfile::tempfile().expect("a file");
     let frames: Vec<u64> = (0..1500).map(|frame| 2 * frame).collect();
     let out = pages(&frames, 0, 1500 * 4096);
@@ -39,7 +39,7 @@ fn more_pieces_than_the_kernel_takes_at_once_go_all_the_same() {
 }
 
 #[test]
-fn a_file_that_ends_too_early_is_told() {
+fn reading_past_the_end_of_a_file_is_an_error() {
     let file = tempfile::tempfile().expect("a file");
     file.set_len(5000).expect("room");
     let result = whole(&pages(&[1, 2], 0, 8192)).expect("vectors").read_all(&file, 0);
@@ -47,14 +47,14 @@ fn a_file_that_ends_too_early_is_told() {
 }
 
 #[test]
-fn alignment_is_that_of_every_piece() {
+fn vectors_are_aligned_if_every_piece_is() {
     let aligned = |offset, length| whole(&pages(&[1, 3], offset, length)).expect("vectors").is_aligned(512);
     assert!(aligned(0, 8192) && aligned(512, 7680));
     assert!(!aligned(4, 8000) && !aligned(0, 8000));
 }
 
 #[test]
-fn a_part_of_the_pages_is_all_that_goes() {
+fn only_the_requested_length_is_transferred() {
     let file = tempfile::tempfile().expect("a file");
     let out = pages(&[1, 3], 0, 8192);
     Vectors::new(&out, 5000).expect("vectors").write_all(&file, 0).expect("a write");
@@ -63,7 +63,7 @@ fn a_part_of_the_pages_is_all_that_goes() {
 }
 
 #[test]
-fn advancing_goes_through_the_pieces() {
+fn advancing_skips_whole_pieces_and_parts_of_pieces() {
     let mut vectors = whole(&pages(&[1, 3, 5], 0, 3 * 4096)).expect("vectors");
     vectors.advance(5000);
     assert_eq!((vectors.left(), vectors.raw().1), (3 * 4096 - 5000, 2));

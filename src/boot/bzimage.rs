@@ -8,7 +8,7 @@
 
 use vm_memory::ByteValued;
 
-use super::entry::Protocol;
+use super::entry::BootProtocol;
 use super::error::BootError;
 use super::file::ImageFile;
 use super::image::{Kernel, Segment};
@@ -86,8 +86,8 @@ pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError>
     if !(address..address + length).contains(&entry) {
         return Err(malformed(format!("its entry {entry:#x} is outside of what it loads to {address:#x}")));
     }
-    let protocol = if has_64_bit_entry { Protocol::Linux64 } else { Protocol::Linux32 };
-    if protocol == Protocol::Linux32 {
+    let protocol = if has_64_bit_entry { BootProtocol::Linux64 } else { BootProtocol::Linux32 };
+    if protocol == BootProtocol::Linux32 {
         // Below 4 GiB, as checked above.
         header.code32_start = entry as u32;
     }

@@ -21,7 +21,7 @@ fn with(offset: usize, value: &[u8]) -> Vec<u8> {
 #[test]
 fn the_protected_mode_code_goes_where_the_header_prefers() {
     let kernel = recognise(bzimage(4096)).unwrap();
-    assert_eq!((kernel.protocol, kernel.entry), (Protocol::Linux64, 0x100_0200));
+    assert_eq!((kernel.protocol, kernel.entry), (BootProtocol::Linux64, 0x100_0200));
     assert_eq!((kernel.command_line_limit, kernel.initrd_limit), (2047, 0x8000_0000));
     let what = "the kernel".into();
     let (offset, address) = (1024, 0x100_0000);
@@ -30,14 +30,14 @@ fn the_protected_mode_code_goes_where_the_header_prefers() {
 }
 
 #[test]
-fn what_follows_the_code_is_left_alone() {
+fn data_after_the_code_is_not_loaded() {
     let mut signed = bzimage(4096);
     signed.extend_from_slice(&[0xee; 700]);
     assert_eq!(recognise(signed).unwrap().segments[0].file_length, 4096);
 }
 
 #[test]
-fn code_may_end_within_its_last_sixteen_bytes_but_not_before() {
+fn the_code_may_lack_up_to_fifteen_bytes_at_its_end() {
     let mut bytes = bzimage(4096);
     bytes.truncate(1024 + 4081);
     assert_eq!(recognise(bytes.clone()).unwrap().segments[0].file_length, 4081);
@@ -48,27 +48,27 @@ fn code_may_end_within_its_last_sixteen_bytes_but_not_before() {
 }
 
 #[test]
-fn a_file_that_ends_in_its_header_says_so() {
+fn a_file_that_ends_in_its_header_is_truncated() {
     let mut bytes = bzimage(4096);
     bytes.truncate(0x210);
     assert!(error(bytes).starts_with("truncated: the setup header reaches to byte 620, but the file has only 528"));
 }
 
 #[test]
-fn no_setup_sectors_mean_four() {
+fn zero_setup_sectors_mean_four() {
     let mut bytes = with(0x1f1, &[0]);
     bytes.resize(5 * 512 + 4096, 0);
     assert_eq!(recognise(bytes).unwrap().segments[0].offset, 5 * 512);
 }
 
 #[test]
-fn a_64_bit_entry_that_the_file_does_not_reach_is_refused() {
+fn a_64_bit_entry_beyond_the_end_of_the_file_is_refused() {
     let expected = "not a valid Linux bzImage: its protected-mode code has 512 bytes, so no 64-bit entry";
     assert_eq!(error(bzimage(512)), expected);
     assert_eq!(recognise(bzimage32(512)).unwrap().entry, 0x100_0000);
 }
 
-/// A 32-bit kernel with other bytes in its header.
+/// Returns a 32-bit kernel with changes to its header.
 fn with32(changes: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = bzimage32(4096);
     for (offset, value) in changes {
@@ -80,17 +80,17 @@ fn with32(changes: &[(usize, &[u8])]) -> Vec<u8> {
 #[test]
 fn a_kernel_without_a_64_bit_entry_is_entered_by_the_32_bit_protocol() {
     let kernel = recognise(bzimage32(4096)).unwrap();
-    assert_eq!((kernel.protocol, kernel.entry), (Protocol::Linux32, 0x100_0000));
+    assert_eq!((kernel.protocol, kernel.entry), (BootProtocol::Linux32, 0x100_0000));
     assert_eq!((kernel.segments[0].address, kernel.segments[0].memory_length), (0x100_0000, 0x20_0000));
     let start = kernel.setup_header.unwrap().code32_start;
     assert_eq!(start, 0x100_0000);
-    // Before protocol 2.12 nobody says that there is a 64-bit entry, and the bits are something else.
+    // Before protocol 2.12, there is no flag for a 64-bit entry, and its bits have another meaning.
     let old = recognise(with32(&[(0x206, &[11, 2]), (0x236, &[1])])).unwrap();
-    assert_eq!((old.protocol, old.entry), (Protocol::Linux32, 0x100_0000));
+    assert_eq!((old.protocol, old.entry), (BootProtocol::Linux32, 0x100_0000));
 }
 
 #[test]
-fn the_32_bit_entry_is_as_far_into_the_code_as_the_header_says() {
+fn the_32_bit_entry_keeps_its_offset_in_the_code() {
     let entry = |start: u32| recognise(with32(&[(0x214, &start.to_le_bytes())])).map(|kernel| kernel.entry);
     assert_eq!(entry(0x10_0000).unwrap(), 0x100_0000);
     assert_eq!(entry(0x10_0020).unwrap(), 0x100_0020);
@@ -101,8 +101,8 @@ fn the_32_bit_entry_is_as_far_into_the_code_as_the_header_says() {
 }
 
 #[test]
-fn what_an_old_header_does_not_say_is_as_it_was_then() {
-    // Protocol 2.09 has no place that it prefers, 2.05 no length of the command line, 2.02 no limit for the initrd.
+fn fields_that_an_old_header_does_not_have_get_the_values_of_their_time() {
+    // Protocol 2.09 has no preferred address, 2.05 no length of the command line, and 2.02 no limit for the initrd.
     let limits = |version: u8| {
         let kernel = recognise(with32(&[(0x206, &[version, 2])])).unwrap();
         (kernel.segments[0].address, kernel.command_line_limit, kernel.initrd_limit)
@@ -117,22 +117,22 @@ fn what_an_old_header_does_not_say_is_as_it_was_then() {
 }
 
 #[test]
-fn a_zimage_goes_to_where_it_starts() {
+fn a_zimage_is_loaded_at_its_code32_start() {
     let low = with32(&[(0x206, &[4, 2]), (0x211, &[0]), (0x214, &0x1000u32.to_le_bytes())]);
     let kernel = recognise(low).unwrap();
-    assert_eq!((kernel.protocol, kernel.entry, kernel.segments[0].address), (Protocol::Linux32, 0x1000, 0x1000));
+    assert_eq!((kernel.protocol, kernel.entry, kernel.segments[0].address), (BootProtocol::Linux32, 0x1000, 0x1000));
 }
 
 #[test]
-fn absurd_addresses_are_refused() {
+fn preferred_addresses_above_4_gib_are_refused() {
     for address in [u64::MAX, u64::from(u32::MAX), 1 << 32] {
         assert!(error(with(0x258, &address.to_le_bytes())).ends_with(&format!("at {address:#x}, not below 4 GiB")));
     }
 }
 
 #[test]
-fn only_what_the_file_calls_its_header_is_taken_over() {
-    // The header ends after xloadflags; what follows is code, and must not be believed.
+fn only_fields_inside_the_header_are_used() {
+    // The header ends after xloadflags. The bytes after it are code, and must not be used as fields.
     let bytes = with(0x201, &[0x238u16 as u8 - 2]);
     let header = recognise(bytes).unwrap().setup_header.unwrap();
     let (flags, size, address) = (header.xloadflags, header.cmdline_size, header.pref_address);
@@ -140,7 +140,7 @@ fn only_what_the_file_calls_its_header_is_taken_over() {
 }
 
 #[test]
-fn a_huge_command_line_limit_is_bounded_by_our_room() {
+fn the_command_line_limit_is_bounded_by_the_reserved_memory() {
     let kernel = recognise(with(0x238, &u32::MAX.to_le_bytes())).unwrap();
     assert_eq!(kernel.command_line_limit, COMMAND_LINE.end - COMMAND_LINE.start - 1);
 }

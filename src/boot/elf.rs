@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::entry::Protocol;
+use super::entry::BootProtocol;
 use super::error::BootError;
 use super::file::ImageFile;
 use super::image::{Kernel, Segment};
@@ -193,7 +193,7 @@ impl Elf {
     }
 
     /// Returns the kernel in this file, with the physical address `entry` as its entry.
-    pub(super) fn kernel(&self, file: &ImageFile, protocol: Protocol, entry: u64) -> Result<Kernel, BootError> {
+    pub(super) fn kernel(&self, file: &ImageFile, protocol: BootProtocol, entry: u64) -> Result<Kernel, BootError> {
         let mut segments = Vec::with_capacity(self.loads.len());
         for (index, load) in self.loads.iter().enumerate() {
             if load.memory_size < load.file_size {

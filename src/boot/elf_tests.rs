@@ -11,21 +11,21 @@ fn error(bytes: Vec<u8>) -> String {
     recognise(bytes).unwrap_err().to_string().trim_start_matches("the embedded image k is ").into()
 }
 
-/// The error of making a kernel of 64 bits with these program headers.
+/// Returns the error for a 64-bit kernel with these program headers.
 fn kernel_error(entry: u64, programs: &[Program64]) -> String {
     let file = ImageFile::embedded("k", elf64(entry, programs, &[0xf4; 64]).leak()).unwrap();
     let elf = Elf::recognise(&file, &file.head(0x9000).unwrap()).unwrap().unwrap();
-    let error = elf.kernel(&file, Protocol::Linux64, entry).unwrap_err().to_string();
+    let error = elf.kernel(&file, BootProtocol::Linux64, entry).unwrap_err().to_string();
     error.trim_start_matches("the embedded image k is not a valid ELF file: ").into()
 }
 
 #[test]
-fn what_does_not_start_so_is_no_elf_file() {
+fn a_file_without_the_magic_number_is_not_an_elf_file() {
     assert!(recognise(b"\x7fELG".to_vec()).unwrap().is_none());
 }
 
 #[test]
-fn both_classes_are_read_alike() {
+fn files_of_32_and_64_bits_are_read() {
     let programs = [loaded(CONTENT, 0x10_0000, 16, 32), program(0x6474_e551, 0, 0), loaded(0, 0x20_0000, 0, 0)];
     for bytes in [elf64(0x10_0000, &programs, &[1; 16]), elf32(0x10_0000, &programs, &[1; 16])] {
         let elf = recognise(bytes).unwrap().unwrap();
@@ -39,7 +39,7 @@ fn both_classes_are_read_alike() {
 }
 
 #[test]
-fn a_file_that_is_cut_off_names_the_part_that_is_missing() {
+fn the_error_for_a_truncated_file_names_the_missing_part() {
     let tail = "copy or build it again";
     let cut = |length| bare_elf64()[..length].to_vec();
     assert!(error(cut(5)).starts_with("truncated: the ELF identification reaches to byte 16, but the file has only 5"));
@@ -52,7 +52,7 @@ fn a_file_that_is_cut_off_names_the_part_that_is_missing() {
 }
 
 #[test]
-fn files_for_other_machines_are_named() {
+fn files_for_other_machines_are_refused_with_the_name_of_the_machine() {
     let with = |machine: u16| {
         let mut bytes = bare_elf64();
         bytes[18..20].copy_from_slice(&machine.to_le_bytes());
@@ -68,7 +68,7 @@ fn files_for_other_machines_are_named() {
 }
 
 #[test]
-fn files_that_are_not_linked_to_be_loaded_are_named() {
+fn object_files_and_core_dumps_are_refused_with_their_type() {
     let with = |kind: u8| {
         let mut bytes = bare_elf64();
         bytes[16] = kind;
@@ -80,7 +80,7 @@ fn files_that_are_not_linked_to_be_loaded_are_named() {
 }
 
 #[test]
-fn headers_that_make_no_sense_are_refused_with_the_numbers() {
+fn invalid_headers_are_refused_with_the_invalid_value() {
     let with = |offset: usize, value: u8| {
         let mut bytes = bare_elf64();
         bytes[offset] = value;
@@ -95,7 +95,7 @@ fn headers_that_make_no_sense_are_refused_with_the_numbers() {
 }
 
 #[test]
-fn segments_that_make_no_sense_are_refused_with_the_numbers() {
+fn invalid_segments_are_refused_with_the_invalid_value() {
     let fine = loaded(CONTENT, 0x10_0000, 16, 16);
     let shrinking = loaded(CONTENT, 0x20_0000, 16, 8);
     assert_eq!(kernel_error(0x10_0000, &[fine, shrinking]), "segment 1 has 16 bytes for 8 of memory");
@@ -119,7 +119,7 @@ fn an_entry_that_is_a_virtual_address_is_translated() {
 }
 
 #[test]
-fn of_notes_of_absurd_length_only_the_start_is_read() {
+fn only_the_first_64_kib_of_notes_are_read() {
     let mut bytes = elf64(0, &[program(PT_NOTE, 0, MAX_NOTES_LENGTH)], &[]);
     assert!(error(bytes.clone()).starts_with("truncated: the segment of notes"));
     bytes[64..120].copy_from_slice(program(PT_NOTE, CONTENT, MAX_NOTES_LENGTH + 16).as_bytes());
@@ -135,7 +135,7 @@ fn of_notes_of_absurd_length_only_the_start_is_read() {
 }
 
 #[test]
-fn a_note_in_a_section_alone_is_found() {
+fn a_note_that_is_only_in_a_section_is_found() {
     let notes = pvh_note(0x5678);
     let with = |wide: bool, kind: u32, count: u16, length: u64| {
         let segment = loaded(CONTENT, 0x10_0000, 0x40, 0x40);
@@ -161,13 +161,13 @@ fn a_note_in_a_section_alone_is_found() {
         assert_eq!(with(wide, 1, 2, notes.len() as u64), None, "no notes");
         assert_eq!(with(wide, 7, 1, notes.len() as u64), None, "not in the table");
         assert_eq!(with(wide, 7, 3, notes.len() as u64), None, "the table is not in the file");
-        assert_eq!(with(wide, 7, 0xffff, notes.len() as u64), None, "a table beyond all measure");
+        assert_eq!(with(wide, 7, 0xffff, notes.len() as u64), None, "a table that is too long");
         assert_eq!(with(wide, 7, 2, u64::MAX), None, "a section beyond the file");
     }
 }
 
 #[test]
-fn an_interpreter_is_read_and_shown_as_far_as_it_is_one() {
+fn an_interpreter_is_read_up_to_its_nul_and_escaped() {
     let with = |offset, length, content: &[u8]| {
         recognise(elf64(0, &[program(PT_INTERP, offset, length)], content)).unwrap().unwrap().interpreter
     };

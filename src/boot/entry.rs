@@ -17,7 +17,7 @@ use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// The boot protocol, by which a kernel gets its information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
+pub enum BootProtocol {
     /// The 64-bit boot protocol (Linux, "The Linux/x86 Boot Protocol"): long mode, RSI has the zero page.
     Linux64,
     /// The 32-bit boot protocol of the same document: protected mode, ESI has the zero page.
@@ -34,7 +34,7 @@ pub enum Protocol {
     Flat64,
 }
 
-impl fmt::Display for Protocol {
+impl fmt::Display for BootProtocol {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Linux64 => "Linux 64-bit boot protocol",
@@ -56,7 +56,7 @@ enum Mode {
     Long,
 }
 
-impl Protocol {
+impl BootProtocol {
     /// Returns `true` if this is one of the three modes of flat images, which get no boot information.
     pub(super) fn is_flat(self) -> bool {
         matches!(self, Self::Flat16 | Self::Flat32 | Self::Flat64)
@@ -87,7 +87,7 @@ impl Protocol {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// The kernel's boot protocol.
-    pub protocol: Protocol,
+    pub protocol: BootProtocol,
     /// The general registers, RIP and RFLAGS.
     pub registers: kvm_regs,
     /// The usable GPA ranges that were not written, so that they are still zero.
@@ -106,7 +106,7 @@ const EFER_LMA: u64 = 1 << 10;
 
 impl Entry {
     /// Creates an entry at `rip` with all other registers zero.
-    pub(super) fn new(protocol: Protocol, rip: u64) -> Self {
+    pub(super) fn new(protocol: BootProtocol, rip: u64) -> Self {
         Self { protocol, registers: kvm_regs { rip, rflags: RFLAGS, ..Default::default() }, untouched: Vec::new() }
     }
 
@@ -190,7 +190,7 @@ fn descriptor(segment: &kvm_segment) -> u64 {
 }
 
 /// Claims the memory of the tables that an entry by `protocol` uses.
-pub(super) fn claim_tables(protocol: Protocol, placement: &mut Placement) -> Result<(), BootError> {
+pub(super) fn claim_tables(protocol: BootProtocol, placement: &mut Placement) -> Result<(), BootError> {
     if protocol.mode() != Mode::Real {
         placement.claim("the boot GDT", GDT, GDT_LENGTH as u64)?;
     }
@@ -201,7 +201,7 @@ pub(super) fn claim_tables(protocol: Protocol, placement: &mut Placement) -> Res
 }
 
 /// Writes the tables that an entry by `protocol` uses.
-pub(super) fn write_tables(protocol: Protocol, memory: &GuestMemory) -> Result<(), vm_memory::GuestMemoryError> {
+pub(super) fn write_tables(protocol: BootProtocol, memory: &GuestMemory) -> Result<(), vm_memory::GuestMemoryError> {
     let code = match protocol.mode() {
         Mode::Real => return Ok(()),
         Mode::Protected => PROTECTED_CODE,

@@ -15,7 +15,7 @@ fn reset() -> kvm_sregs {
     kvm_sregs { cs, idt, cr0: 0x6000_0010, apic_base: 0xfee0_0900, ..Default::default() }
 }
 
-fn applied(protocol: Protocol) -> kvm_sregs {
+fn applied(protocol: BootProtocol) -> kvm_sregs {
     let mut sregs = reset();
     Entry::new(protocol, 0x7c00).apply(&mut sregs);
     sregs
@@ -23,7 +23,7 @@ fn applied(protocol: Protocol) -> kvm_sregs {
 
 #[test]
 fn real_mode_starts_with_all_bases_zero_and_its_own_interrupt_table() {
-    let sregs = applied(Protocol::Flat16);
+    let sregs = applied(BootProtocol::Flat16);
     assert_eq!((sregs.cr0, sregs.efer, sregs.idt.limit), (0x10, 0, 0xffff));
     for segment in [sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss] {
         assert_eq!((segment.base, segment.selector, segment.limit, segment.present), (0, 0, 0xffff, 1));
@@ -33,9 +33,12 @@ fn real_mode_starts_with_all_bases_zero_and_its_own_interrupt_table() {
 #[test]
 fn protected_mode_is_flat_and_without_paging() {
     let (linux, qemu) = ((0x10, 0x18), (0x08, 0x10));
-    for (protocol, selectors) in
-        [(Protocol::Linux32, linux), (Protocol::Pvh, qemu), (Protocol::Multiboot, qemu), (Protocol::Flat32, linux)]
-    {
+    for (protocol, selectors) in [
+        (BootProtocol::Linux32, linux),
+        (BootProtocol::Pvh, qemu),
+        (BootProtocol::Multiboot, qemu),
+        (BootProtocol::Flat32, linux),
+    ] {
         let sregs = applied(protocol);
         assert_eq!((sregs.cs.selector, sregs.ss.selector), selectors, "{protocol}");
         assert_eq!((sregs.cr0, sregs.cr4, sregs.efer, sregs.idt.limit), (0x11, 0, 0, 0));
@@ -47,7 +50,7 @@ fn protected_mode_is_flat_and_without_paging() {
 
 #[test]
 fn long_mode_runs_on_the_boot_page_tables() {
-    for protocol in [Protocol::Linux64, Protocol::Flat64] {
+    for protocol in [BootProtocol::Linux64, BootProtocol::Flat64] {
         let sregs = applied(protocol);
         assert_eq!((sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer), (0x8000_0011, PAGE_TABLES, 0x20, 0x500));
         assert_eq!((sregs.cs.selector, sregs.cs.db, sregs.cs.l), (0x10, 0, 1));
@@ -56,14 +59,14 @@ fn long_mode_runs_on_the_boot_page_tables() {
 
 #[test]
 fn nothing_else_of_the_reset_state_changes() {
-    for protocol in [Protocol::Flat16, Protocol::Flat32, Protocol::Flat64] {
+    for protocol in [BootProtocol::Flat16, BootProtocol::Flat32, BootProtocol::Flat64] {
         assert_eq!(applied(protocol).apic_base, 0xfee0_0900);
     }
 }
 
 #[test]
 fn interrupts_are_off_and_registers_zero() {
-    let registers = Entry::new(Protocol::Pvh, 0x1234).registers;
+    let registers = Entry::new(BootProtocol::Pvh, 0x1234).registers;
     assert_eq!(registers, kvm_regs { rip: 0x1234, rflags: 2, ..Default::default() });
 }
 
@@ -80,8 +83,8 @@ fn descriptors_say_what_the_segment_registers_hold() {
 #[test]
 fn the_descriptor_table_is_where_the_register_says() {
     let memory = machine(1);
-    write_tables(Protocol::Linux64, &memory).unwrap();
-    let sregs = applied(Protocol::Linux64);
+    write_tables(BootProtocol::Linux64, &memory).unwrap();
+    let sregs = applied(BootProtocol::Linux64);
     assert_eq!(usize::from(sregs.gdt.limit) + 1, GDT_LENGTH);
     for segment in [sregs.cs, sregs.ss, sregs.tr] {
         let address = sregs.gdt.base + u64::from(segment.selector);
@@ -108,7 +111,7 @@ fn translate(memory: &GuestMemory, address: u64) -> Option<u64> {
 #[test]
 fn the_page_tables_map_four_gibibytes_to_themselves_and_no_more() {
     let memory = machine(1);
-    write_tables(Protocol::Flat64, &memory).unwrap();
+    write_tables(BootProtocol::Flat64, &memory).unwrap();
     for address in [0, 0xfffff, 0x20_0000, 0x3fff_ffff, 0x4000_0000, 0xfee0_0000, 0xffff_ffff] {
         assert_eq!(translate(&memory, address), Some(address));
     }
@@ -120,12 +123,12 @@ fn the_page_tables_map_four_gibibytes_to_themselves_and_no_more() {
 #[test]
 fn real_mode_needs_no_tables() {
     let memory = machine(1);
-    write_tables(Protocol::Flat16, &memory).unwrap();
+    write_tables(BootProtocol::Flat16, &memory).unwrap();
     assert_eq!(memory.read_obj::<[u64; 6]>(GuestAddress(GDT)).unwrap(), [0; 6]);
 }
 
 #[test]
 fn protocols_have_names() {
-    assert_eq!(Protocol::Linux64.to_string(), "Linux 64-bit boot protocol");
-    assert_eq!(Protocol::Multiboot.to_string(), "multiboot");
+    assert_eq!(BootProtocol::Linux64.to_string(), "Linux 64-bit boot protocol");
+    assert_eq!(BootProtocol::Multiboot.to_string(), "multiboot");
 }

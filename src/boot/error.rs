@@ -7,7 +7,7 @@ use std::ops::Range;
 /// A range of guest memory and its intended content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occupant {
-    /// What it is, with its article: "the kernel".
+    /// A description with its article, such as "the kernel".
     pub what: String,
     /// The guest physical addresses.
     pub range: Range<u64>,
@@ -96,7 +96,7 @@ pub enum BootError {
         /// A remedy.
         advice: String,
     },
-    /// Two parts need the same memory.
+    /// Two parts need the same guest memory.
     #[error("{first} and {second} overlap in guest memory; {advice}")]
     Overlap {
         /// The part that was placed later.
@@ -130,7 +130,7 @@ pub enum BootError {
         kernel: Occupant,
         /// Size of the machine's memory.
         memory: u64,
-        /// The first address that the kernel does not accept for the last byte of an initrd.
+        /// The address below which the kernel requires the whole initrd.
         limit: u64,
         /// A sufficient memory size, if there is one.
         needed: Option<u64>,
@@ -149,15 +149,15 @@ pub enum BootError {
     CommandLineTooLong {
         /// The kernel's file.
         file: String,
-        /// Its length.
+        /// Length of the command line, in bytes.
         length: u64,
-        /// Maximum length.
+        /// Maximum length, in bytes.
         limit: u64,
     },
     /// The command line contains a NUL.
-    #[error("the command line has a NUL at byte {position}, which would end it there; remove it")]
+    #[error("the command line has a NUL at byte {position}, where the kernel would stop reading; remove it")]
     CommandLineNul {
-        /// Its position.
+        /// Offset of the NUL in the command line.
         position: usize,
     },
     /// The ACPI tables do not fit.
@@ -183,13 +183,13 @@ pub enum BootError {
 fn remedy(needed: Option<u64>) -> String {
     match needed {
         Some(needed) => format!("give --memory {}M or more", needed >> 20),
-        None => "no machine has memory there, so link or place it elsewhere".into(),
+        None => "no memory size provides memory there; link or place it at another address".into(),
     }
 }
 
 fn initrd_remedy(needed: Option<u64>, limit: u64) -> String {
     match needed {
         Some(needed) => format!("give --memory {}M or more", needed >> 20),
-        None => format!("the kernel takes an initrd only below {limit:#x}, so make it smaller"),
+        None => format!("the kernel takes an initrd only below {limit:#x}; make the initrd smaller"),
     }
 }

@@ -10,14 +10,14 @@ fn message(path: &Path) -> String {
 }
 
 #[test]
-fn a_name_without_a_file_is_said_to_be_wrong() {
+fn the_error_for_a_missing_file_asks_to_check_the_name() {
     let text = message(Path::new("/nowhere/vmlinuz"));
     assert_eq!(text, "cannot open /nowhere/vmlinuz: No such file or directory (os error 2); check the name");
 }
 
 #[test]
-fn a_file_that_may_not_be_read_is_said_to_be_forbidden() {
-    // Tests may run as root, who may read everything.
+fn the_error_for_an_unreadable_file_asks_to_check_its_permissions() {
+    // Uses the error directly, because the tests may run as root, who may read every file.
     let text = open_error("k", io::Error::from_raw_os_error(libc::EACCES)).to_string();
     assert!(text.starts_with("cannot open k: Permission denied (os error 13); check its owner and mode"), "{text}");
     let text = open_error("k", io::Error::from_raw_os_error(libc::EIO)).to_string();
@@ -25,7 +25,7 @@ fn a_file_that_may_not_be_read_is_said_to_be_forbidden() {
 }
 
 #[test]
-fn what_is_not_a_regular_file_is_named_without_waiting_for_it() {
+fn a_file_that_is_not_regular_is_refused_without_waiting_for_it() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(message(directory.path()), format!("{} is a directory; name a file in it", shown(directory.path())));
     assert_eq!(
@@ -44,7 +44,7 @@ fn what_is_not_a_regular_file_is_named_without_waiting_for_it() {
 }
 
 #[test]
-fn an_empty_file_is_said_to_be_empty() {
+fn an_empty_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = save(&directory, "empty", b"");
     assert_eq!(message(&path), format!("{} is empty; copy or build it again", shown(&path)));
@@ -52,17 +52,17 @@ fn an_empty_file_is_said_to_be_empty() {
 }
 
 #[test]
-fn a_part_beyond_the_end_is_named_with_both_lengths() {
+fn the_error_for_a_truncated_file_has_the_missing_part_and_both_lengths() {
     let file = ImageFile::embedded("k", b"0123456789").unwrap();
     file.require("the head", 0, 10).unwrap();
     let text = file.require("the tail", 8, 4).unwrap_err().to_string();
     let start = "the embedded image k is truncated: the tail reaches to byte 12, but the file has only 10; ";
     assert_eq!(text, format!("{start}copy or build it again"));
-    assert!(file.require("the moon", u64::MAX, u64::MAX).is_err());
+    assert!(file.require("a part", u64::MAX, u64::MAX).is_err());
 }
 
 #[test]
-fn bytes_get_from_a_file_to_any_place_in_memory_and_to_no_other() {
+fn a_file_is_loaded_at_any_address_and_changes_nothing_around_it() {
     let directory = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..10_000u32).map(|byte| byte as u8 | 1).collect();
     let path = save(&directory, "kernel", &content);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::entry::Protocol;
+use super::entry::BootProtocol;
 use super::error::BootError;
 use super::file::ImageFile;
 use super::image::{Kernel, Segment};
@@ -19,9 +19,9 @@ const FORMAT: &str = "flat image";
 /// Returns the kernel for a flat image.
 pub(super) fn kernel(file: &ImageFile, address: u64, mode: FlatMode) -> Result<Kernel, BootError> {
     let (protocol, limit, advice) = match mode {
-        FlatMode::Real16 => (Protocol::Flat16, REAL_MODE_LIMIT, "enter it lower, or in mode=32"),
-        FlatMode::Protected32 => (Protocol::Flat32, FLAT_LIMIT, "enter it lower"),
-        FlatMode::Long64 => (Protocol::Flat64, FLAT_LIMIT, "enter it lower"),
+        FlatMode::Real16 => (BootProtocol::Flat16, REAL_MODE_LIMIT, "enter it lower, or in mode=32"),
+        FlatMode::Protected32 => (BootProtocol::Flat32, FLAT_LIMIT, "enter it lower"),
+        FlatMode::Long64 => (BootProtocol::Flat64, FLAT_LIMIT, "enter it lower"),
     };
     if address >= limit {
         let problem = format!("{address:#x} is beyond what mode={} reaches at entry; {advice}", mode.bits());
@@ -34,8 +34,8 @@ pub(super) fn kernel(file: &ImageFile, address: u64, mode: FlatMode) -> Result<K
 }
 
 /// Claims the image's initial stack. Returns its end, where the stack pointer starts.
-pub(super) fn claim_stack(protocol: Protocol, placement: &mut Placement) -> Result<u64, BootError> {
-    let reachable = |stack: &&Range<u64>| protocol != Protocol::Flat16 || stack.end <= REAL_MODE_LIMIT;
+pub(super) fn claim_stack(protocol: BootProtocol, placement: &mut Placement) -> Result<u64, BootError> {
+    let reachable = |stack: &&Range<u64>| protocol != BootProtocol::Flat16 || stack.end <= REAL_MODE_LIMIT;
     let mut stacks = STACKS.iter().filter(reachable);
     let free = stacks.find(|stack| placement.occupant(stack).is_none());
     // If none is free, claiming the first returns an error that names the conflict.

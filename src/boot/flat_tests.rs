@@ -7,7 +7,7 @@ fn file() -> ImageFile {
 #[test]
 fn the_whole_file_goes_to_its_address_and_is_entered_there() {
     let kernel = kernel(&file(), 0x7c00, FlatMode::Real16).unwrap();
-    assert_eq!((kernel.protocol, kernel.entry), (Protocol::Flat16, 0x7c00));
+    assert_eq!((kernel.protocol, kernel.entry), (BootProtocol::Flat16, 0x7c00));
     let segment = &kernel.segments[0];
     assert_eq!((segment.offset, segment.file_length, segment.address, segment.memory_length), (0, 512, 0x7c00, 512));
 }
@@ -30,10 +30,10 @@ fn the_stack_is_where_the_image_is_not() {
         placement.claim("the flat image", address, length).unwrap();
         claim_stack(protocol, &mut placement)
     };
-    assert_eq!(stack(Protocol::Flat16, 0x7c00, 512).unwrap(), 0x7c00);
-    assert_eq!(stack(Protocol::Flat16, 0x1000, 0x8000).unwrap(), 0x1_0000);
-    assert_eq!(stack(Protocol::Flat32, 0, 0x2_0000).unwrap(), 0x9_0000);
-    let error = stack(Protocol::Flat16, 0, 0x2_0000).unwrap_err().to_string();
+    assert_eq!(stack(BootProtocol::Flat16, 0x7c00, 512).unwrap(), 0x7c00);
+    assert_eq!(stack(BootProtocol::Flat16, 0x1000, 0x8000).unwrap(), 0x1_0000);
+    assert_eq!(stack(BootProtocol::Flat32, 0, 0x2_0000).unwrap(), 0x9_0000);
+    let error = stack(BootProtocol::Flat16, 0, 0x2_0000).unwrap_err().to_string();
     let expected =
         "the initial stack (0x6c00..0x7c00) and the flat image (0x0..0x20000) overlap in guest memory; move it";
     assert_eq!(error, expected);

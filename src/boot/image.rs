@@ -13,7 +13,7 @@
 //!
 //! All other files are refused with an error that names their kind, see [`super::foreign`].
 
-use super::entry::Protocol;
+use super::entry::BootProtocol;
 use super::error::BootError;
 use super::file::ImageFile;
 use super::layout::COMMAND_LINE;
@@ -49,7 +49,7 @@ impl Segment {
 /// A recognised kernel: its segments and its entry.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
-    pub protocol: Protocol,
+    pub protocol: BootProtocol,
     pub segments: Vec<Segment>,
     pub entry: u64,
     /// Maximum length of the command line, without the final NUL.
@@ -64,7 +64,7 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// Creates a kernel without requirements for its initrd and command line.
-    pub(super) fn new(protocol: Protocol, entry: u64, segments: Vec<Segment>) -> Self {
+    pub(super) fn new(protocol: BootProtocol, entry: u64, segments: Vec<Segment>) -> Self {
         Self {
             protocol,
             segments,
@@ -98,7 +98,7 @@ pub(super) fn recognise(file: &ImageFile) -> Result<Kernel, BootError> {
 fn recognise_elf(file: &ImageFile, head: &[u8], elf: elf::Elf) -> Result<Kernel, BootError> {
     let (class, header) = (elf.class, multiboot::Header::find(head));
     if let Some(entry) = elf.pvh_entry.filter(|_| class == elf::Class::Bits64 || header.is_none()) {
-        return elf.kernel(file, Protocol::Pvh, entry);
+        return elf.kernel(file, BootProtocol::Pvh, entry);
     }
     let unread_notes = elf.unread_notes;
     let mut kernel = match header {
@@ -133,7 +133,7 @@ fn enter_bare_elf(file: &ImageFile, head: &[u8], elf: &elf::Elf) -> Result<Kerne
     if elf.thread_local {
         return Err(foreign::refuse_program(file.name(), ""));
     }
-    let mut kernel = elf.kernel(file, Protocol::Linux64, elf.entry)?;
+    let mut kernel = elf.kernel(file, BootProtocol::Linux64, elf.entry)?;
     kernel.command_line_limit = super::linux::COMMAND_LINE_LIMIT;
     kernel.initrd_limit = super::linux::INITRD_LIMIT;
     let (entry, protocol) = (elf.entry, kernel.protocol);

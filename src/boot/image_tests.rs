@@ -6,17 +6,17 @@ fn image(bytes: Vec<u8>) -> Result<Kernel, BootError> {
     recognise(&ImageFile::embedded("k", bytes.leak()).unwrap())
 }
 
-fn protocol(bytes: Vec<u8>) -> Protocol {
+fn protocol(bytes: Vec<u8>) -> BootProtocol {
     image(bytes).unwrap().protocol
 }
 
 #[test]
 fn each_kind_of_kernel_is_recognised() {
-    assert_eq!(protocol(bzimage(4096)), Protocol::Linux64);
-    assert_eq!(protocol(bzimage32(4096)), Protocol::Linux32);
-    assert_eq!(protocol(bare_elf64()), Protocol::Linux64);
-    assert_eq!(protocol(pvh_kernel()), Protocol::Pvh);
-    assert_eq!(protocol(multiboot_kernel()), Protocol::Multiboot);
+    assert_eq!(protocol(bzimage(4096)), BootProtocol::Linux64);
+    assert_eq!(protocol(bzimage32(4096)), BootProtocol::Linux32);
+    assert_eq!(protocol(bare_elf64()), BootProtocol::Linux64);
+    assert_eq!(protocol(pvh_kernel()), BootProtocol::Pvh);
+    assert_eq!(protocol(multiboot_kernel()), BootProtocol::Multiboot);
 }
 
 #[test]
@@ -27,16 +27,19 @@ fn a_64_bit_kernel_with_both_headers_is_entered_by_pvh_and_a_32_bit_one_by_multi
     content.extend_from_slice(&notes);
     let notes = program(elf::PT_NOTE, CONTENT + 0x40, notes.len() as u64);
     let programs = [loaded(CONTENT, 0x10_0000, 0x40, 0x40), notes];
-    assert_eq!(protocol(elf64(0x10_0000, &programs, &content)), Protocol::Pvh);
-    assert_eq!(protocol(elf32(0x10_0000, &programs, &content)), Protocol::Multiboot);
+    assert_eq!(protocol(elf64(0x10_0000, &programs, &content)), BootProtocol::Pvh);
+    assert_eq!(protocol(elf32(0x10_0000, &programs, &content)), BootProtocol::Multiboot);
     content[0] = 0;
-    assert_eq!(protocol(elf32(0x10_0000, &programs, &content)), Protocol::Pvh);
+    assert_eq!(protocol(elf32(0x10_0000, &programs, &content)), BootProtocol::Pvh);
 }
 
 #[test]
 fn a_64_bit_elf_file_may_be_a_multiboot_kernel() {
     let content = [multiboot_header(0), vec![0xf4; 0x40]].concat();
-    assert_eq!(protocol(elf64(0x10_0010, &[loaded(CONTENT, 0x10_0000, 0x40, 0x40)], &content)), Protocol::Multiboot);
+    assert_eq!(
+        protocol(elf64(0x10_0010, &[loaded(CONTENT, 0x10_0000, 0x40, 0x40)], &content)),
+        BootProtocol::Multiboot
+    );
 }
 
 #[test]
@@ -72,8 +75,8 @@ fn a_kernel_with_an_interpreter_is_a_program_only_if_nothing_else_says_how_it_is
     headed.resize(0x40, 0xf4);
     let noted = [plain.as_slice(), &pvh_note(0x10_0010)].concat();
     for build in [wide, elf32] {
-        assert_eq!(protocol(interpreted(build, &headed, 0)), Protocol::Multiboot);
-        assert_eq!(protocol(interpreted(build, &noted, 24)), Protocol::Pvh);
+        assert_eq!(protocol(interpreted(build, &headed, 0)), BootProtocol::Multiboot);
+        assert_eq!(protocol(interpreted(build, &noted, 24)), BootProtocol::Pvh);
         let text = image(interpreted(build, &plain, 0)).unwrap_err().to_string();
         let start = "the embedded image k is a Solo5 unikernel for another monitor; ";
         assert_eq!(text, format!("{start}build it for the target virtio, which is a multiboot kernel"));

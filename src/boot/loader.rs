@@ -7,7 +7,7 @@ use std::path::Path;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
 
-use super::entry::{self, Entry, Protocol};
+use super::entry::{self, BootProtocol, Entry};
 use super::error::{BootError, Occupant};
 use super::file::ImageFile;
 use super::handover::Handover;
@@ -102,7 +102,7 @@ fn open(source: &KernelSource) -> Result<(ImageFile, String, Kernel), BootError>
     Ok((file, name, kernel))
 }
 
-fn open_initrd(protocol: Protocol, path: &Path) -> Result<(ImageFile, String), BootError> {
+fn open_initrd(protocol: BootProtocol, path: &Path) -> Result<(ImageFile, String), BootError> {
     if protocol.is_flat() {
         return Err(BootError::InitrdForFlat { file: path.display().to_string() });
     }
@@ -130,7 +130,7 @@ fn prepare_command_line(
         return Err(BootError::CommandLineNul { position });
     }
     let text = match kernel.protocol {
-        Protocol::Multiboot => multiboot::command_line(kernel_name, text),
+        BootProtocol::Multiboot => multiboot::command_line(kernel_name, text),
         _ => text.into(),
     };
     let (length, limit) = (text.len() as u64, kernel.command_line_limit);
@@ -140,7 +140,7 @@ fn prepare_command_line(
     Ok(Some([text.as_bytes(), b"\0"].concat()))
 }
 
-fn overlap_advice(protocol: Protocol) -> &'static str {
+fn overlap_advice(protocol: BootProtocol) -> &'static str {
     if protocol.is_flat() { "give another address: flat:PATH@ADDRESS" } else { "link the kernel to other addresses" }
 }
 
@@ -152,7 +152,7 @@ fn claim_initrd(initrd: &ImageFile, kernel: &Kernel, placement: &mut Placement) 
     let start = kernel.segments.iter().map(|segment| segment.address).min().unwrap_or(0);
     let end = kernel.segments.iter().map(Segment::end).max().unwrap_or(0);
     let place = match kernel.protocol {
-        Protocol::Multiboot => {
+        BootProtocol::Multiboot => {
             placement.lowest(length, end.max(EXTENDED_START)).or_else(|| placement.lowest(length, end))
         }
         _ => placement.highest(length, limit),
@@ -182,15 +182,15 @@ fn hand_over(
     let map = layout::memory_map(size);
     let registers = &mut entry.registers;
     match kernel.protocol {
-        Protocol::Linux64 | Protocol::Linux32 => {
+        BootProtocol::Linux64 | BootProtocol::Linux32 => {
             registers.rsi = linux::write_zero_page(memory, kernel.setup_header, handover, &map)?;
         }
-        Protocol::Pvh => registers.rbx = pvh::write_start_info(memory, handover, &map)?,
-        Protocol::Multiboot => {
+        BootProtocol::Pvh => registers.rbx = pvh::write_start_info(memory, handover, &map)?,
+        BootProtocol::Multiboot => {
             registers.rax = multiboot::ENTRY_MAGIC.into();
             registers.rbx = multiboot::write_information(memory, handover, &map)?;
         }
-        Protocol::Flat16 | Protocol::Flat32 | Protocol::Flat64 => {}
+        BootProtocol::Flat16 | BootProtocol::Flat32 | BootProtocol::Flat64 => {}
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ fn a_bzimage_finds_everything_through_its_zero_page() {
     let kernel = KernelSource::File(save(&directory, "bzImage", &bzimage(4096)));
     let memory = machine(64);
     let entry = load(&memory, &kernel, Some(&initrd), "console=ttyS0", &one_vp()).unwrap();
-    assert_eq!((entry.protocol, entry.registers.rip), (Protocol::Linux64, 0x100_0200));
+    assert_eq!((entry.protocol, entry.registers.rip), (BootProtocol::Linux64, 0x100_0200));
 
     let page: boot_params = memory.read_obj(GuestAddress(entry.registers.rsi)).unwrap();
     let header = page.hdr;
@@ -57,7 +57,10 @@ fn a_32_bit_bzimage_finds_the_same_in_protected_mode() {
     let memory = machine(64);
     let entry = load(&memory, &embed(bzimage32(4096)), None, "quiet", &one_vp()).unwrap();
     let registers = entry.registers;
-    assert_eq!((entry.protocol, registers.rip, registers.rsi), (Protocol::Linux32, 0x100_0000, BOOT_INFORMATION.start));
+    assert_eq!(
+        (entry.protocol, registers.rip, registers.rsi),
+        (BootProtocol::Linux32, 0x100_0000, BOOT_INFORMATION.start)
+    );
     assert_eq!((registers.rbx, registers.rbp, registers.rdi), (0, 0, 0), "as the protocol asks");
     let page: boot_params = memory.read_obj(GuestAddress(registers.rsi)).unwrap();
     let (start, loader) = (page.hdr.code32_start, page.hdr.type_of_loader);
@@ -85,7 +88,7 @@ fn a_pvh_kernel_finds_everything_through_its_start_info() {
     let initrd = save(&directory, "initrd", &[0x42; 5000]);
     let memory = machine(4);
     let entry = load(&memory, &embed(pvh_kernel()), Some(&initrd), "a b", &one_vp()).unwrap();
-    assert_eq!((entry.protocol, entry.registers.rip), (Protocol::Pvh, 0x10_0010));
+    assert_eq!((entry.protocol, entry.registers.rip), (BootProtocol::Pvh, 0x10_0010));
     let info: hvm_start_info = memory.read_obj(GuestAddress(entry.registers.rbx)).unwrap();
     assert_eq!((info.magic, info.version, info.nr_modules), (0x336e_c578, 1, 1));
     assert_eq!(text(&memory, info.cmdline_paddr), "a b");
@@ -123,7 +126,7 @@ fn kernels_boot_in_one_mebibyte() {
     assert!(text.ends_with("give --memory 2M or more"), "{text}");
     let low = elf64(0x1_0000, &[load_program(0x1_0000, 0x1000)], &multiboot_content());
     let entry = load(&machine(1), &embed(low), Some(&initrd), "", &one_vp()).unwrap();
-    assert_eq!(entry.protocol, Protocol::Multiboot);
+    assert_eq!(entry.protocol, BootProtocol::Multiboot);
 }
 
 fn load_program(address: u64, memory_size: u64) -> crate::boot::elf::Program64 {
@@ -141,9 +144,9 @@ fn a_flat_image_is_entered_in_its_mode_with_a_stack() {
     let directory = tempfile::tempdir().unwrap();
     let path = save(&directory, "flat", &[0xf4; 100]);
     for (mode, protocol) in [
-        (FlatMode::Real16, Protocol::Flat16),
-        (FlatMode::Protected32, Protocol::Flat32),
-        (FlatMode::Long64, Protocol::Flat64),
+        (FlatMode::Real16, BootProtocol::Flat16),
+        (FlatMode::Protected32, BootProtocol::Flat32),
+        (FlatMode::Long64, BootProtocol::Flat64),
     ] {
         let memory = machine(1);
         let entry = load(&memory, &flat(path.clone(), 0x7c00, mode), None, "", &one_vp()).unwrap();
@@ -206,7 +209,7 @@ fn an_initrd_too_large_names_sizes_and_what_would_do() {
     // The file is sparse; nobody reads it.
     grow(5 << 30);
     let text = error(20, &kernel, Some(&initrd), "");
-    assert!(text.ends_with("the kernel takes an initrd only below 0x80000000, so make it smaller"), "{text}");
+    assert!(text.ends_with("the kernel takes an initrd only below 0x80000000; make the initrd smaller"), "{text}");
 }
 
 #[test]
@@ -237,7 +240,7 @@ fn a_command_line_too_long_or_with_a_nul_is_refused() {
     assert_eq!(text, expected);
     load(&machine(32), &kernel, None, &"x".repeat(2047), &one_vp()).unwrap();
     let text = error(32, &kernel, None, "a\0b");
-    assert_eq!(text, "the command line has a NUL at byte 1, which would end it there; remove it");
+    assert_eq!(text, "the command line has a NUL at byte 1, where the kernel would stop reading; remove it");
     // The longest that anybody gets fills its place to the last byte.
     let memory = machine(2);
     load(&memory, &embed(pvh_kernel()), None, &"x".repeat(16383), &one_vp()).unwrap();

@@ -4,7 +4,7 @@ use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::elf::Elf;
-use super::entry::Protocol;
+use super::entry::BootProtocol;
 use super::error::BootError;
 use super::file::ImageFile;
 use super::handover::Handover;
@@ -102,10 +102,10 @@ pub(super) fn kernel(file: &ImageFile, header: &Header, elf: Option<Elf>) -> Res
     }
     if header.flags & HAS_ADDRESSES != 0 {
         let segment = header.segment(file)?;
-        return Ok(Kernel::new(Protocol::Multiboot, header.addresses.entry.into(), vec![segment]));
+        return Ok(Kernel::new(BootProtocol::Multiboot, header.addresses.entry.into(), vec![segment]));
     }
     match elf {
-        Some(elf) => elf.kernel(file, Protocol::Multiboot, elf.physical_entry()),
+        Some(elf) => elf.kernel(file, BootProtocol::Multiboot, elf.physical_entry()),
         None => Err(malformed(file, "its header has no addresses, and it is not an ELF file either".into())),
     }
 }

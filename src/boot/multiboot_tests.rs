@@ -46,7 +46,7 @@ fn a_header_with_a_wrong_checksum_is_passed_over() {
 #[test]
 fn an_elf_file_goes_where_its_segments_say() {
     let kernel = recognise(multiboot_kernel()).unwrap();
-    assert_eq!((kernel.protocol, kernel.entry), (Protocol::Multiboot, 0x10_000c));
+    assert_eq!((kernel.protocol, kernel.entry), (BootProtocol::Multiboot, 0x10_000c));
     assert_eq!((kernel.segments[0].address, kernel.segments[0].memory_length), (0x10_0000, 0x3000));
 }
 

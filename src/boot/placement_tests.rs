@@ -21,7 +21,7 @@ fn a_claim_outside_of_memory_names_the_size_that_would_do() {
     let start = "the kernel (0x1fffff..0x200001) is outside of the machine's 2097152 bytes of memory; ";
     assert_eq!(error(0x1f_ffff, 2), format!("{start}give --memory 3M or more"));
     assert!(error(4 << 30, 1).ends_with("give --memory 3073M or more"));
-    let impossible = "no machine has memory there, so link or place it elsewhere";
+    let impossible = "no memory size provides memory there; link or place it at another address";
     for (start, length) in [(3 << 30, 1), ((3 << 30) - 1, 2), (0, u64::MAX), (u64::MAX, 1), (4096, 5 << 30)] {
         assert!(error(start, length).ends_with(impossible), "{start:#x}");
     }

@@ -47,7 +47,7 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
         /// The place of the error.
-        place: Place,
+        place: Position,
         /// The description of the error.
         message: String,
     },
@@ -103,14 +103,14 @@ pub(crate) fn from_table(content: &str, table: Spanned<DeTable<'_>>) -> Result<C
 
 /// A position in a text file, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The line.
     pub line: usize,
     /// The character in the line.
     pub column: usize,
 }
 
-impl Place {
+impl Position {
     /// Returns the position of the byte at `offset`.
     fn of(content: &str, offset: usize) -> Self {
         let before = String::from_utf8_lossy(&content.as_bytes()[..offset.min(content.len())]);
@@ -124,7 +124,7 @@ impl Place {
 #[error("line {}, column {}: {message}", place.line, place.column)]
 pub struct Problem {
     /// Its position.
-    pub place: Place,
+    pub place: Position,
     /// Its description.
     pub message: String,
 }
@@ -135,12 +135,12 @@ impl Problem {
         let offset = error.span().map_or(0, |span| span.start);
         let message = plain(error.message());
         let key = keys.and_then(|keys| key_at(keys, offset)).map_or(String::new(), |key| format!("{key}: "));
-        Self { place: Place::of(content, offset), message: key + &message }
+        Self { place: Position::of(content, offset), message: key + &message }
     }
 
     /// Creates an error with `message` at `offset`.
     pub(crate) fn at(content: &str, offset: usize, message: &str) -> Self {
-        Self { place: Place::of(content, offset), message: message.to_owned() }
+        Self { place: Position::of(content, offset), message: message.to_owned() }
     }
 
     /// Creates an error for an unknown key; `known` lists the valid ones.

@@ -1,8 +1,8 @@
-//! Hypercalls: from a VP's registers to the dispatcher and back.
+//! Passes hypercalls from a VP's registers to the dispatcher, and the results back.
 
 use kvm_bindings::kvm_regs;
 
-use crate::hyperv::hypercall::{Host, Hypercalls, Mode, Outcome, Registers, XMM_REGISTERS};
+use crate::hyperv::hypercall::{CallOutcome, Host, Hypercalls, Mode, Registers, XMM_REGISTERS};
 use crate::hyperv::page::HypercallPage;
 use crate::hyperv::types::{Fault, VpIndex};
 use crate::kvm::Exception;
@@ -10,7 +10,7 @@ use crate::kvm::host::HostError;
 use crate::kvm::vp::Vp;
 use crate::memory::GuestMemory;
 
-/// Whoever answers the calls of a partition's hypercall page.
+/// Handles the calls that a partition's hypercall page makes.
 pub(super) struct Calls<'a> {
     pub calls: &'a Hypercalls,
     pub page: &'a HypercallPage,
@@ -18,14 +18,14 @@ pub(super) struct Calls<'a> {
     pub host: &'a dyn Host,
 }
 
-/// How a VP goes on after its call.
+/// The state in which a VP continues after a call.
 pub(super) struct Answer {
     registers: kvm_regs,
     exception: Option<Exception>,
 }
 
 impl Answer {
-    /// Puts it into the VP.
+    /// Sets the state of the VP.
     pub fn apply(self, vp: &mut Vp) {
         vp.set_synced_registers(&self.registers);
         if let Some(exception) = self.exception {
@@ -35,7 +35,7 @@ impl Answer {
 }
 
 impl Calls<'_> {
-    /// Answers a write to the hypercall port. One that is not our page's is nobody's port.
+    /// Handles a write to the hypercall port. Returns `None` if it does not come from the hypercall page: then it has no effect.
     pub fn hypercall(&self, index: VpIndex, vp: &Vp) -> Result<Option<Answer>, HostError> {
         let mut general = vp.synced_registers();
         let Some(again) = self.page.call_again(general.rip) else { return Ok(None) };
@@ -49,10 +49,10 @@ impl Calls<'_> {
         }
         let mut exception = None;
         match self.calls.dispatch(index, self.host, self.memory, &mut registers) {
-            Outcome::Done(_) => {}
-            Outcome::Continue => general.rip = again,
-            // The exception is the call's: it must not find the OUT half done.
-            Outcome::Fault(fault) => {
+            CallOutcome::Done(_) => {}
+            CallOutcome::Continue => general.rip = again,
+            // The exception is raised at the call, so RIP must not be in the middle of the OUT.
+            CallOutcome::Fault(fault) => {
                 general.rip = again;
                 exception = Some(match fault {
                     Fault::UndefinedOpcode => Exception::UndefinedOpcode,
@@ -71,7 +71,7 @@ impl Calls<'_> {
         Ok(Some(Answer { registers: general, exception }))
     }
 
-    /// Answers a doorbell that has rung for nobody.
+    /// Handles a write to the signal port for a connection without an eventfd.
     pub fn doorbell(&self, index: VpIndex, vp: &Vp, connection: u32) -> Option<Answer> {
         let mut general = vp.synced_registers();
         let after = self.page.after_doorbell(general.rip)?;
@@ -84,7 +84,7 @@ impl Calls<'_> {
     }
 }
 
-/// The state that decides who may call, and by which convention.
+/// Returns the processor mode, which decides whether the VP may make hypercalls, and by which calling convention.
 fn mode(vp: &Vp) -> Mode {
     const CR0_PE: u64 = 1;
     const EFER_LMA: u64 = 1 << 10;

@@ -11,7 +11,7 @@ use super::auto_eoi::{Wait, Watches};
 use super::calls::Calls;
 use super::inbox::Inbox;
 use super::start::start;
-use super::{PortError, TraceKind, Tracer};
+use super::{PortError, TraceKind, TraceWriter};
 use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::host::lock::{Mutex, RwLock};
@@ -57,7 +57,7 @@ pub(super) struct Common {
     pub zeroed: Vec<Range<u64>>,
     /// The difference of the guest's TSC to the host's.
     pub tsc_offset: i64,
-    pub tracer: Option<Arc<Tracer>>,
+    pub tracer: Option<Arc<TraceWriter>>,
 }
 
 /// An event port that signals an eventfd. For calls that KVM does not turn into a signal itself.

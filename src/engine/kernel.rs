@@ -22,7 +22,7 @@ use crate::hyperv::registers::SintRegister;
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::synic::{EVENT_FLAGS, MessageQueue};
 use crate::hyperv::types::{Fault, GP, Interrupt, SINT_COUNT, SintIndex, VpIndex};
-use crate::hyperv::vp::{Actions, Moment, MsrRead, Vp as VpState};
+use crate::hyperv::vp::{Actions, Moment, MsrRead, VpState};
 use crate::kvm::host::HostError;
 use crate::kvm::vp::Vp;
 

@@ -19,7 +19,7 @@ mod trace;
 mod user;
 
 pub use setup::{Setup, SetupError, create, offer};
-pub use trace::{TraceFormat, TraceKind, Tracer};
+pub use trace::{TraceFormat, TraceKind, TraceWriter};
 
 use crate::host::event::EventFd;
 use crate::hyperv::connections::{ConnectError, MessagePort};

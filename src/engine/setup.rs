@@ -10,7 +10,7 @@ use super::common::{Common, clocks};
 use super::inbox::Inbox;
 use super::kernel::KernelEngine;
 use super::user::{LevelEoi, UserEngine};
-use super::{Engine, TraceKind, Tracer};
+use super::{Engine, TraceKind, TraceWriter};
 use crate::host::limited;
 use crate::host::lock::{Mutex, RwLock};
 use crate::hyperv::cpuid::{self, Identity, Leaf, Version};
@@ -64,7 +64,7 @@ pub struct Setup<'a> {
     /// Called when the guest ends a level-triggered interrupt through the EOI MSR.
     pub level_eoi: LevelEoi,
     /// The writer of the trace, if tracing is enabled.
-    pub tracer: Option<Arc<Tracer>>,
+    pub tracer: Option<Arc<TraceWriter>>,
 }
 
 /// Returns the features that KVM supports, for the kernel engine.

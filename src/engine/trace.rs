@@ -42,7 +42,7 @@ pub enum TraceFormat {
 }
 
 /// Writes the trace of a machine to an output.
-pub struct Tracer {
+pub struct TraceWriter {
     kinds: Vec<TraceKind>,
     start: Instant,
     records: Records,
@@ -70,7 +70,7 @@ impl<T: fmt::Display> fmt::Display for JsonText<T> {
     }
 }
 
-impl Tracer {
+impl TraceWriter {
     /// Creates a writer that traces `kinds` of a partition to `records`. Times count from now. Lines of text begin with the
     /// partition's name if the output is `shared`.
     pub fn new(kinds: Vec<TraceKind>, format: TraceFormat, records: Records, partition: &str, shared: bool) -> Self {

@@ -17,7 +17,7 @@ use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::msr::{self, ApicRegister, Msr};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::types::{Fault, Interrupt, SintIndex, VpIndex};
-use crate::hyperv::vp::{Action, Actions, Moment, MsrRead, Vp as VpState};
+use crate::hyperv::vp::{Action, Actions, Moment, MsrRead, VpState};
 use crate::kvm::host::HostError;
 use crate::kvm::routes::Message as ApicMessage;
 use crate::kvm::vp::Vp;

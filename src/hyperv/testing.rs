@@ -8,7 +8,7 @@ use super::page::HypercallPage;
 use super::partition::{Partition, PartitionConfig};
 use super::reftime::{Reading, ReferenceTime};
 use super::types::SintIndex;
-use super::vp::{Moment, Vp};
+use super::vp::{Moment, VpState};
 use crate::memory::{self, GuestMemory};
 use zerocopy::FromBytes;
 
@@ -74,8 +74,8 @@ pub const SIMP: u64 = 0x1000;
 pub const SIEFP: u64 = 0x2000;
 
 /// Creates a VP with its pages enabled and SINT `n` unmasked at vector 0x40 + n.
-pub fn vp(partition: &Partition) -> Vp {
-    let mut vp = Vp::new(super::types::VpIndex(0));
+pub fn vp(partition: &Partition) -> VpState {
+    let mut vp = VpState::new(super::types::VpIndex(0));
     let mut write = |msr, value| vp.write_msr(msr, value, partition, at(0)).map(drop).unwrap();
     write(number::SIMP, SIMP | 1);
     write(number::SIEFP, SIEFP | 1);

@@ -7,7 +7,8 @@ use std::fmt;
 use zerocopy::FromBytes;
 
 use super::hypercall::{
-    CallCode, Flush, Observation, Outcome, PostMessage, SendSyntheticClusterIpi, SignalEvent, VpRegister, VpRegisters,
+    CallCode, CallOutcome, Flush, Observation, PostMessage, SendSyntheticClusterIpi, SignalEvent, VpRegister,
+    VpRegisters,
 };
 use super::message::MessageType;
 use super::msr::{ApicRegister, Msr};
@@ -207,12 +208,12 @@ pub(super) fn hypercall(f: &mut fmt::Formatter<'_>, observation: &Observation<'_
     }
     parameters(f, observation)?;
     match observation.outcome {
-        Outcome::Done(result) if input.rep_count() > 0 => {
+        CallOutcome::Done(result) if input.rep_count() > 0 => {
             write!(f, " -> {}, {} reps", result.status, result.reps_completed)
         }
-        Outcome::Done(result) => write!(f, " -> {}", result.status),
-        Outcome::Continue => f.write_str(" -> to be continued"),
-        Outcome::Fault(fault) => write!(f, " -> {fault}"),
+        CallOutcome::Done(result) => write!(f, " -> {}", result.status),
+        CallOutcome::Continue => f.write_str(" -> to be continued"),
+        CallOutcome::Fault(fault) => write!(f, " -> {fault}"),
     }
 }
 

@@ -34,7 +34,7 @@ fn an_msr_access_reads_as_a_line() {
     assert_eq!(access(0x4000_0001, MsrResult::Written(2, Ok(()))), "VP 2 wrmsr HYPERCALL 0x2 (no page) (locked)");
 }
 
-fn call(input: HypercallInput, parameters: &[u8], outcome: Outcome) -> String {
+fn call(input: HypercallInput, parameters: &[u8], outcome: CallOutcome) -> String {
     Observation { vp: VpIndex(1), input, parameters, outcome }.to_string()
 }
 
@@ -45,16 +45,16 @@ fn a_hypercall_reads_as_a_line() {
         call(
             HypercallInput::new(CallCode::SIGNAL_EVENT).with_fast(),
             signal.as_bytes(),
-            Outcome::Done(HvStatus::INVALID_PORT_ID.into())
+            CallOutcome::Done(HvStatus::INVALID_PORT_ID.into())
         ),
         "VP 1 HvCallSignalEvent fast connection 0x11, flag 3 -> HV_STATUS_INVALID_PORT_ID"
     );
     assert_eq!(
-        call(HypercallInput(0x7777 | 1 << 63), &[], Outcome::Done(HvStatus(0x99).into())),
+        call(HypercallInput(0x7777 | 1 << 63), &[], CallOutcome::Done(HvStatus(0x99).into())),
         "VP 1 call 0x7777 input 0x8000000000007777 -> HV_STATUS 0x99"
     );
     assert_eq!(
-        call(HypercallInput::new(CallCode::POST_MESSAGE), &[], Outcome::Fault(Fault::UndefinedOpcode)),
+        call(HypercallInput::new(CallCode::POST_MESSAGE), &[], CallOutcome::Fault(Fault::UndefinedOpcode)),
         "VP 1 HvCallPostMessage -> #UD"
     );
     let mut parameters = vec![0; 16];
@@ -62,7 +62,7 @@ fn a_hypercall_reads_as_a_line() {
     parameters.extend_from_slice([0x000a_0002u32, 0x0002_0000].as_bytes());
     let result = HypercallResult { status: HvStatus::INVALID_PARAMETER, reps_completed: 1 };
     assert_eq!(
-        call(HypercallInput::new(CallCode::GET_VP_REGISTERS).with_rep_count(2), &parameters, Outcome::Done(result)),
+        call(HypercallInput::new(CallCode::GET_VP_REGISTERS).with_rep_count(2), &parameters, CallOutcome::Done(result)),
         "VP 1 HvCallGetVpRegisters reps 0..2 of own VP: SINT2 0x20000 -> HV_STATUS_INVALID_PARAMETER, 1 reps"
     );
 }

@@ -56,14 +56,14 @@ pub struct Moment {
 
 /// The state of a VP.
 #[derive(Debug)]
-pub struct Vp {
+pub struct VpState {
     index: VpIndex,
     synic: Synic,
     timers: Timers,
     assist: PageRegister,
 }
 
-impl Vp {
+impl VpState {
     /// Creates a VP in the state after a reset.
     pub fn new(index: VpIndex) -> Self {
         Self { index, synic: Synic::default(), timers: Timers::default(), assist: PageRegister::default() }

@@ -12,11 +12,11 @@ use zerocopy::FromBytes;
 const SINT: u8 = 2;
 const RAISED: Action = Action::Interrupt(Interrupt { vector: 0x42, auto_eoi: false });
 
-fn write(vp: &mut Vp, partition: &Partition, number: u32, value: u64, time: u64) -> Vec<Action> {
+fn write(vp: &mut VpState, partition: &Partition, number: u32, value: u64, time: u64) -> Vec<Action> {
     vp.write_msr(number, value, partition, at(time)).unwrap().into_vec()
 }
 
-fn read(vp: &Vp, partition: &Partition, number: u32) -> u64 {
+fn read(vp: &VpState, partition: &Partition, number: u32) -> u64 {
     match vp.read_msr(number, partition, at(0)).unwrap() {
         MsrRead::Value(value) => value,
         other => panic!("{other:?}"),
@@ -28,7 +28,7 @@ fn message(number: u8) -> Message {
 }
 
 /// Timer `timer`, one-shot or periodic, with messages to SINT 2.
-fn start_timer(vp: &mut Vp, partition: &Partition, timer: u32, flags: u64, count: u64, time: u64) -> Vec<Action> {
+fn start_timer(vp: &mut VpState, partition: &Partition, timer: u32, flags: u64, count: u64, time: u64) -> Vec<Action> {
     write(vp, partition, number::STIMER0_CONFIG + 2 * timer, 0, time);
     write(vp, partition, number::STIMER0_COUNT + 2 * timer, count, time);
     write(vp, partition, number::STIMER0_CONFIG + 2 * timer, u64::from(SINT) << 16 | flags | 1, time)
@@ -37,7 +37,7 @@ fn start_timer(vp: &mut Vp, partition: &Partition, timer: u32, flags: u64, count
 #[test]
 fn a_new_vp_has_its_synic_enabled_and_all_else_off() {
     let partition = partition();
-    let vp = Vp::new(VpIndex(3));
+    let vp = VpState::new(VpIndex(3));
     assert_eq!(read(&vp, &partition, 0x4000_0002), 3);
     assert_eq!(read(&vp, &partition, number::SCONTROL), 1);
     assert_eq!(read(&vp, &partition, 0x4000_0081), 1);
@@ -59,7 +59,7 @@ fn a_new_vp_has_its_synic_enabled_and_all_else_off() {
 fn an_msr_without_its_privilege_faults_and_so_does_one_that_is_not_there() {
     let bare = partition_with(Features::NONE);
     let full = partition();
-    let mut vp = Vp::new(VpIndex(0));
+    let mut vp = VpState::new(VpIndex(0));
     for (number, _) in Msr::all() {
         assert_eq!(vp.read_msr(number, &bare, at(0)), Err(GP));
         assert_eq!(vp.write_msr(number, 0, &bare, at(0)), Err(GP));
@@ -75,8 +75,8 @@ fn each_privilege_opens_its_msrs_and_no_others() {
         let open = partition_with(Features::NONE.with(msr.requires()));
         let closed = partition_with(everything().without(msr.requires()));
         let write_only = msr == Msr::Apic(ApicRegister::Eoi);
-        assert_eq!(Vp::new(VpIndex(0)).read_msr(number, &open, at(0)).is_ok(), !write_only, "{msr}");
-        assert!(Vp::new(VpIndex(0)).read_msr(number, &closed, at(0)).is_err(), "{msr}");
+        assert_eq!(VpState::new(VpIndex(0)).read_msr(number, &open, at(0)).is_ok(), !write_only, "{msr}");
+        assert!(VpState::new(VpIndex(0)).read_msr(number, &closed, at(0)).is_err(), "{msr}");
     }
 }
 
@@ -194,7 +194,7 @@ fn a_synic_that_is_enabled_again_delivers_what_waits() {
 fn one_vps_pages_over_anothers_stop_the_other_and_harm_neither() {
     let partition = partition();
     let mut one = vp(&partition);
-    let mut other = Vp::new(VpIndex(1));
+    let mut other = VpState::new(VpIndex(1));
     one.post_message(sint(SINT), message(1), &partition).unwrap();
     write(&mut other, &partition, number::SIMP, SIMP | 1, 0);
     assert_eq!(slot(partition.memory(), sint(SINT)).header.message_type, MessageType::NONE);
@@ -240,7 +240,7 @@ fn a_timer_that_is_started_late_fires_with_the_write() {
 #[test]
 fn a_direct_timer_raises_its_vector_and_needs_no_page() {
     let partition = partition();
-    let mut vp = Vp::new(VpIndex(0));
+    let mut vp = VpState::new(VpIndex(0));
     let direct = 1 << 12 | 0xed << 4 | 1;
     write(&mut vp, &partition, number::STIMER0_COUNT, 500, 0);
     write(&mut vp, &partition, number::STIMER0_CONFIG, direct, 0);
@@ -321,7 +321,7 @@ fn a_lazy_timers_stale_message_is_not_sent() {
 #[test]
 fn a_direct_timer_is_refused_where_it_is_not_offered() {
     let partition = partition_with(everything().without(Feature::DirectSyntheticTimers));
-    assert_eq!(Vp::new(VpIndex(0)).write_msr(number::STIMER0_CONFIG, 1 << 12, &partition, at(0)), Err(GP));
+    assert_eq!(VpState::new(VpIndex(0)).write_msr(number::STIMER0_CONFIG, 1 << 12, &partition, at(0)), Err(GP));
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn all_vps_and_a_device_at_once_get_along() {
     use std::sync::Mutex;
     let partition = partition();
     partition.memory().write_slice(&patterned(), GuestAddress(0)).unwrap();
-    let vps = [Mutex::new(Vp::new(VpIndex(0))), Mutex::new(Vp::new(VpIndex(1)))];
+    let vps = [Mutex::new(VpState::new(VpIndex(0))), Mutex::new(VpState::new(VpIndex(1)))];
     let registers = [number::SIMP, number::SIEFP, number::VP_ASSIST_PAGE, number::REFERENCE_TSC, number::EOM];
     std::thread::scope(|scope| {
         for (index, vp) in vps.iter().enumerate() {
@@ -388,7 +388,7 @@ proptest! {
         let all: Vec<_> = Msr::all().collect();
         let before = patterned();
         partition.memory().write_slice(&before, GuestAddress(0)).unwrap();
-        let mut vps = [Vp::new(VpIndex(0)), Vp::new(VpIndex(1))];
+        let mut vps = [VpState::new(VpIndex(0)), VpState::new(VpIndex(1))];
         let mut time = 0;
         for (which, index, value, wait) in steps {
             time += wait;

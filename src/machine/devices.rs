@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Machine, MachineError, Shared, services, trace};
 use crate::config::Config;
 use crate::device::{AddError, CommandError, Device, Devices, Registration, Value};
-use crate::engine::{TraceKind, Tracer};
+use crate::engine::{TraceKind, TraceWriter};
 use crate::vmbus::bus::VmBus;
 use crate::vsp::memory::set::DynamicMemory;
 use crate::vsp::network::nics::Nics;
@@ -22,7 +22,7 @@ pub(super) struct Setup<'a> {
     pub config: &'a Config,
     pub vmbus: &'a VmBus,
     pub devices: &'a Devices,
-    pub tracer: Option<&'a Arc<Tracer>>,
+    pub tracer: Option<&'a Arc<TraceWriter>>,
     pub vps: u32,
 }
 

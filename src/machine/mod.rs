@@ -62,7 +62,7 @@ use builder::{CallSetup, ConsoleUse, Extras};
 use crate::config::Config;
 use crate::console::{Console, ConsoleConfig, ConsoleDevice};
 use crate::device::{Device, Devices, Registration};
-use crate::engine::{Engine, Tracer};
+use crate::engine::{Engine, TraceWriter};
 use crate::host::event::EventFd;
 use crate::host::lock::{Mutex, RwLock};
 use crate::host::{limited, records};
@@ -88,7 +88,7 @@ pub struct Machine {
 /// What the threads of a machine share.
 struct Shared {
     config: Config,
-    tracer: Option<Arc<Tracer>>,
+    tracer: Option<Arc<TraceWriter>>,
     /// What each life's hypercalls are beside the standard ones.
     calls: Vec<CallSetup>,
     /// The devices of the library's user.

@@ -9,7 +9,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::boot::KernelSource;
 use crate::boot::symbols::stack::{Registers, Stack, View};
-use crate::boot::symbols::{Place, Symbols};
+use crate::boot::symbols::{SymbolOffset, Symbols};
 use crate::config::Config;
 use crate::guest_images::EMBEDDED;
 use crate::kvm::vp::Vp;
@@ -43,7 +43,7 @@ impl Reporter {
     }
 
     /// Returns the name of the code that the VP executes.
-    pub fn name(&self, config: &Config, vp: &Vp) -> Option<Place> {
+    pub fn name(&self, config: &Config, vp: &Vp) -> Option<SymbolOffset> {
         let place = vp.whereabouts().ok()?;
         self.symbols(config, vp).name(place.instruction)
     }

@@ -33,7 +33,7 @@ fn a_word_written_to_the_index_port_sets_the_register() {
 }
 
 #[test]
-fn who_waits_for_the_retrace_sees_it_begin_and_end() {
+fn the_retrace_bit_changes_at_each_read_of_the_status() {
     let mut cga = Cga::default();
     let states: Vec<_> = (0..4).map(|_| get(&mut cga, STATUS) & RETRACE).collect();
     assert_eq!(states, [RETRACE, 0, RETRACE, 0]);

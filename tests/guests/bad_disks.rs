@@ -107,11 +107,11 @@ fn images_of_sizes_that_no_disk_has() {
     let folder = Folder::new();
     refused(&disks(&[&folder.image("empty", 0)]), &["empty", "give it a size"]);
     let odd = folder.image("odd", (1 << 20) + 100);
-    refused(&disks(&[&odd]), &["odd has 1048676 bytes", "sectors of 512", "truncated", "truncate -s %512"]);
+    refused(&disks(&[&odd]), &["odd has 1048676 bytes", "sector size 512", "truncated", "truncate -s %512"]);
     let sectors = format!("{},sector=4096", folder.image("sectors", (1 << 20) + 512));
-    refused(&disks(&[&sectors]), &["sectors of 4096"]);
+    refused(&disks(&[&sectors]), &["sector size 4096"]);
     refused(&disks(&["memory:"]), &["memory:1G"]);
-    refused(&disks(&["memory:1000"]), &["multiple of its sectors of 512"]);
+    refused(&disks(&["memory:1000"]), &["multiple of the sector size 512"]);
 }
 
 #[test]
@@ -195,12 +195,12 @@ fn qcow2_images_that_are_broken() {
     // Its refcount table is said to lie beyond its end: the first write would have ended the process.
     let bad = folder.qcow2("bad.qcow2", None);
     fs::OpenOptions::new().write(true).open(&bad).unwrap().write_all_at(&[0x80], 52).unwrap();
-    refused(&disks(&[&bad]), &["bad.qcow2 is a damaged qcow2 image", "ends before its table at 2147549184"]);
-    refused(&disks(&[&format!("{},format=qcow2", folder.image("raw", 1 << 20))]), &["is no qcow2 image"]);
+    refused(&disks(&[&bad]), &["bad.qcow2 is a damaged qcow2 image", "truncated before its table at 2147549184"]);
+    refused(&disks(&[&format!("{},format=qcow2", folder.image("raw", 1 << 20))]), &["is not a qcow2 image"]);
 }
 
 #[test]
-fn qcow2_images_whose_backing_files_are_missing_or_go_round() {
+fn qcow2_images_with_missing_or_cyclic_backing_files() {
     let folder = Folder::new();
     let alone = folder.qcow2("alone.qcow2", Some("nowhere.img"));
     refused(
@@ -209,13 +209,13 @@ fn qcow2_images_whose_backing_files_are_missing_or_go_round() {
     );
     let first = folder.qcow2("first.qcow2", Some("second.qcow2"));
     folder.qcow2("second.qcow2", Some("first.qcow2"));
-    refused(&disks(&[&first]), &["second.qcow2 has the backing file", "go round for ever"]);
+    refused(&disks(&[&first]), &["second.qcow2 has the backing file", "never end"]);
     let own = folder.qcow2("own.qcow2", Some("own.qcow2"));
-    refused(&disks(&[&own]), &["go round for ever"]);
+    refused(&disks(&[&own]), &["never end"]);
     for number in 0..40 {
         folder.qcow2(&format!("{number}.qcow2"), Some(&format!("{}.qcow2", number + 1)));
     }
-    refused(&disks(&[&folder.path("0.qcow2")]), &["stands on more than 32 backing files"]);
+    refused(&disks(&[&folder.path("0.qcow2")]), &["has more than 32 backing files"]);
 }
 
 #[test]

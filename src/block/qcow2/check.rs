@@ -1,22 +1,22 @@
-//! Finds images that were cut short, or whose tables and refcounts contradict each other, before imago believes them.
+//! Checks the tables and refcounts of an image before imago opens it. Finds truncated and inconsistent images.
 //!
-//! An image that is written is looked at more closely: imago allocates clusters by their refcounts, so tables must lie
-//! apart from each other and from the guest's data, and must be counted.
+//! An image that is opened for writing is checked more closely, because imago allocates clusters by their refcounts: its
+//! tables must not overlap each other or guest data, and their clusters must have a refcount above 0.
 
 use super::super::error::DiskError;
 use super::super::opened::Opened;
 use super::header::Header;
 use crate::wire::array;
 
-/// The longest L1 table, as in QEMU: 32 MiB.
+/// Maximum length of the L1 table, as in QEMU: 32 MiB.
 const MAX_L1_ENTRIES: u64 = 4 << 20;
-/// The longest refcount table, as in QEMU: 8 MiB.
+/// Maximum length of the refcount table in bytes, as in QEMU: 8 MiB.
 const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
-/// How much of an image's L2 tables, and of its refcount blocks, is looked at: beyond that it would take too long.
+/// Maximum length of the L2 tables that are checked, and of the refcount blocks, in bytes. More would take too long.
 const MAX_BYTES: u64 = 64 << 20;
-/// The part of a table entry that is an offset.
+/// The bits of an L1 or L2 entry that are an offset.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-/// The part of an entry of the refcount table that is an offset.
+/// The bits of a refcount table entry that are an offset.
 const REFCOUNT_OFFSET: u64 = !0x1ff;
 /// In an L2 entry: the cluster is compressed.
 const COMPRESSED: u64 = 1 << 62;
@@ -32,7 +32,7 @@ struct Table {
 /// Checks all tables of an image.
 ///
 /// # Errors
-/// [`DiskError::Damaged`] with what is wrong.
+/// Returns [`DiskError::Damaged`] with the reason.
 pub(super) fn tables(header: &Header, opened: &Opened) -> Result<(), DiskError> {
     let checker = Checker { header, opened, cluster: 1 << header.cluster_bits };
     let l1 = checker.l1()?;
@@ -51,34 +51,34 @@ impl Checker<'_> {
         Err(DiskError::Damaged { path: self.opened.path.clone(), reason })
     }
 
-    /// The offsets of the L2 tables, which lie inside the file.
+    /// Returns the offsets of the L2 tables. Checks that these are inside the file.
     fn l1(&self) -> Result<Vec<u64>, DiskError> {
         let Header { l1_entries, l1_offset, size, .. } = *self.header;
         // No overflow: a cluster has at most 2 MiB, so a table maps at most 512 GiB.
         let needed = size.div_ceil(self.cluster * (self.cluster / 8));
         if l1_entries > MAX_L1_ENTRIES || l1_entries < needed {
-            return self.damaged(format!("its first table has {l1_entries} entries and should have {needed}"));
+            return self.damaged(format!("its L1 table has {l1_entries} entries and should have {needed}"));
         }
         let entries = self.table(l1_offset, l1_entries)?;
         let offsets: Vec<u64> = entries.into_iter().map(|entry| entry & OFFSET).filter(|offset| *offset != 0).collect();
         for offset in &offsets {
-            self.inside(*offset, "table")?;
+            self.inside(*offset, "L2 table")?;
         }
         Ok(offsets)
     }
 
-    /// A whole cluster at `offset` lies inside the file, and where clusters lie.
+    /// Checks that there is an aligned cluster at `offset`, inside the file.
     fn inside(&self, offset: u64, what: &str) -> Result<(), DiskError> {
         if !offset.is_multiple_of(self.cluster) {
-            return self.damaged(format!("its {what} at {offset} lies across clusters"));
+            return self.damaged(format!("its {what} at {offset} is not aligned to a cluster"));
         }
         match offset.checked_add(self.cluster) {
             Some(end) if end <= self.opened.size => Ok(()),
-            _ => self.damaged(format!("it ends before its {what} at {offset}: it was cut short")),
+            _ => self.damaged(format!("it is truncated before its {what} at {offset}")),
         }
     }
 
-    /// Looks at the guest's clusters: they lie inside the file, and apart from `tables`.
+    /// Checks that the guest's clusters are inside the file and do not overlap `tables`.
     fn l2(&self, l1: &[u64], tables: &[Table]) -> Result<(), DiskError> {
         let mut budget = MAX_BYTES;
         for offset in l1 {
@@ -92,20 +92,20 @@ impl Checker<'_> {
                     continue;
                 }
                 if start >= self.opened.size {
-                    return self.damaged(format!("it ends before its cluster at {start}: it was cut short"));
+                    return self.damaged(format!("it is truncated before its cluster at {start}"));
                 }
-                // The tables are in order and lie apart: the last that starts before the end is the one to look at.
+                // The tables are sorted and do not overlap, so only the last one that starts before `end` can overlap.
                 let last = tables.partition_point(|table| table.first * self.cluster < end);
                 let table = last.checked_sub(1).map(|last| &tables[last]);
                 if let Some(table) = table.filter(|table| (table.first + table.count) * self.cluster > start) {
-                    return self.damaged(format!("the guest's data at {start} lie in its {}", table.what));
+                    return self.damaged(format!("the guest's data at {start} overlaps its {}", table.what));
                 }
             }
         }
         Ok(())
     }
 
-    /// Start and end of what an L2 entry names; both 0 if that is nothing.
+    /// Returns start and end of the data of an L2 entry, or zeros if it has none.
     fn data(&self, entry: u64) -> (u64, u64) {
         if entry & COMPRESSED == 0 {
             let start = entry & OFFSET;
@@ -117,7 +117,7 @@ impl Checker<'_> {
         (start, (start & !511) + (sectors + 1) * 512)
     }
 
-    /// Checks the refcounts of all tables. Returns these, in their order.
+    /// Checks the refcounts of all tables. Returns the tables, sorted by offset.
     fn refcounts(&self, l1: &[u64]) -> Result<Vec<Table>, DiskError> {
         let Header { refcount_offset, refcount_clusters, l1_offset, l1_entries, .. } = *self.header;
         let bytes = refcount_clusters * self.cluster;
@@ -125,7 +125,7 @@ impl Checker<'_> {
             return self.damaged(format!("its refcount table has {refcount_clusters} clusters"));
         }
         if refcount_offset == 0 || !refcount_offset.is_multiple_of(self.cluster) {
-            return self.damaged(format!("its refcount table is said to be at {refcount_offset}, where none can be"));
+            return self.damaged(format!("its refcount table is at {refcount_offset}, which is not a valid offset"));
         }
         let blocks = self.table(refcount_offset, bytes / 8)?;
         let mut tables = vec![
@@ -134,12 +134,12 @@ impl Checker<'_> {
         ];
         if l1_entries > 0 {
             let count = (l1_entries * 8).div_ceil(self.cluster);
-            tables.push(Table { first: l1_offset / self.cluster, count, what: "first table" });
+            tables.push(Table { first: l1_offset / self.cluster, count, what: "L1 table" });
         }
-        tables.extend(l1.iter().map(|offset| Table { first: offset / self.cluster, count: 1, what: "second table" }));
+        tables.extend(l1.iter().map(|offset| Table { first: offset / self.cluster, count: 1, what: "L2 table" }));
         for offset in blocks.iter().filter(|offset| **offset != 0) {
             if offset & !REFCOUNT_OFFSET != 0 {
-                return self.damaged(format!("an entry of its refcount table, {offset:#x}, is none"));
+                return self.damaged(format!("its refcount table has the invalid entry {offset:#x}"));
             }
             self.inside(*offset, "refcount block")?;
             tables.push(Table { first: offset / self.cluster, count: 1, what: "refcount block" });
@@ -154,7 +154,7 @@ impl Checker<'_> {
         Ok(tables)
     }
 
-    /// Every cluster of a table has a refcount: else it would be allocated for something else.
+    /// Checks that every cluster of a table has a refcount above 0. Otherwise imago would allocate it for something else.
     fn counted(&self, tables: &[Table], blocks: &[u64]) -> Result<(), DiskError> {
         let bits = 1_u64 << self.header.refcount_order;
         let per_block = self.cluster * 8 / bits;
@@ -186,7 +186,7 @@ impl Checker<'_> {
     fn not_counted<T>(&self, table: &Table, cluster: u64) -> Result<T, DiskError> {
         let at = cluster * self.cluster;
         self.damaged(format!(
-            "its refcounts say that nobody uses its {} at {at} (qemu-img check -r all repairs them)",
+            "its refcounts mark its {} at {at} as unused (qemu-img check -r all repairs them)",
             table.what
         ))
     }
@@ -198,24 +198,24 @@ impl Checker<'_> {
 
     fn bytes(&self, offset: u64, length: u64) -> Result<Vec<u8>, DiskError> {
         if offset > self.opened.size {
-            return self.damaged(format!("it ends before its table at {offset}: it was cut short"));
+            return self.damaged(format!("it is truncated before its table at {offset}"));
         }
         let mut bytes = vec![0; length as usize];
         match self.opened.read(offset, &mut bytes) {
             Ok(read) if read == bytes.len() => Ok(bytes),
-            Ok(_) => self.damaged(format!("it ends inside its table at {offset}: it was cut short")),
+            Ok(_) => self.damaged(format!("it is truncated inside its table at {offset}")),
             Err(error) => self.damaged(error.to_string()),
         }
     }
 }
 
-/// Whether entry `at` of a refcount block is more than 0.
+/// Returns `true` if entry `at` of a refcount block is above 0.
 fn has_count(block: &[u8], at: u64, bits: u64) -> bool {
     let first = (at * bits / 8) as usize;
     if bits >= 8 {
         return block[first..first + (bits / 8) as usize].iter().any(|byte| *byte != 0);
     }
-    // Smaller ones lie in a byte from its lowest bit on.
+    // Refcounts of less than a byte are stored from the lowest bit up.
     let shift = at * bits % 8;
     block[first] >> shift & ((1 << bits) - 1) as u8 != 0
 }

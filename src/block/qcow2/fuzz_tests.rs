@@ -1,6 +1,6 @@
-//! Images with random damage, in a process of their own: whatever they do, that process goes on.
+//! Fuzzing of qcow2 images: randomly damaged images are opened and used in a child process, which must survive.
 //!
-//! `VIRIDIAN_MUTATIONS=50000 cargo test --lib no_damaged_image` tries more of them.
+//! `VIRIDIAN_MUTATIONS=50000 cargo test --lib no_damaged_image` tries more images.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,13 +14,13 @@ use super::*;
 use crate::block::BackingFiles;
 use crate::patience::receive_within;
 
-/// How many images are tried.
+/// Number of images.
 const MUTATIONS: u64 = 2000;
-/// How much memory the process has. An image of a few MiB needs a fraction of it.
+/// Memory limit of the child, in bytes. An image of a few MiB needs a fraction of it.
 const MEMORY: u64 = 3 << 30;
-/// An image takes milliseconds.
+/// Time limit for one image, which normally takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The folder of the images, and which of them the child is to try.
+/// Environment variables for the child: the folder of the images, and the range of image numbers.
 const FOLDER: &str = "VIRIDIAN_FUZZ_FOLDER";
 const RANGE: &str = "VIRIDIAN_FUZZ_RANGE";
 
@@ -45,7 +45,7 @@ impl Random {
     }
 }
 
-/// Makes an image of every kind. They hold something: data, holes, compressed clusters, snapshots.
+/// Creates an image of each kind, with data, holes, compressed clusters or snapshots in it.
 fn make_images(workshop: &Workshop) {
     let data: Vec<u8> = (0..1 << 19).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let mut raw = vec![0; 4 << 20];
@@ -98,7 +98,7 @@ fn word(bytes: &[u8], at: usize, length: usize) -> u64 {
     field.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// Damages an image in one place, in a way that has a meaning to whoever reads it.
+/// Damages an image in one place: mostly fields and table entries, with values that a reader may act on.
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     let size = bytes.len() as u64;
     let cluster = 1_u64 << word(bytes, 20, 4).clamp(9, 21);
@@ -106,7 +106,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     let (l1, refcounts) = (word(bytes, 40, 8), word(bytes, 48, 8));
     let first = |table: u64| word(bytes, table.min(size) as usize, 8) & 0x00ff_ffff_ffff_fe00;
     let (l2, block) = (first(l1), first(refcounts));
-    // Where something lies, with the flags of an entry; or a number at the edge of another.
+    // Values: offsets of tables with entry flags, and boundary values.
     let flags = random.of(&[0, 1 << 63, 1 << 62, 3 << 62, 1, (1 << 63) | 1, 0x1ff]);
     let somewhere = random.of(&[0, l1, l2, refcounts, block, size, size - cluster.min(size), cluster]);
     let edge = [
@@ -191,7 +191,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// Writes the low bytes of a number, as far as there is room.
+/// Writes the low `length` bytes of a number, except those beyond the end of `bytes`.
 fn put(bytes: &mut [u8], at: u64, length: usize, value: u64) {
     let value = value.to_be_bytes();
     for (index, byte) in value[8 - length..].iter().enumerate() {
@@ -201,7 +201,7 @@ fn put(bytes: &mut [u8], at: u64, length: usize, value: u64) {
     }
 }
 
-/// Uses a disk as a guest would. What fails may fail. Returns how much did not.
+/// Performs random operations on a disk. Errors are allowed. Returns the number of operations that succeeded.
 fn use_disk(disk: &dyn Disk, random: &mut Random) -> usize {
     let Ok(size) = disk.size() else { return 0 };
     let mut bytes = vec![0x42; 192 << 10];
@@ -224,14 +224,14 @@ fn use_disk(disk: &dyn Disk, random: &mut Random) -> usize {
     good
 }
 
-/// The child: tries images one after the other, and says each number before it does.
+/// The child process: uses one image after the other, and prints the number of each before it starts.
 #[test]
-#[ignore = "run by no_damaged_image_ends_the_process"]
+#[ignore = "run by no_damaged_image_ends_the_process_hangs_or_takes_all_memory"]
 fn child() {
     let (Ok(folder), Ok(range)) = (std::env::var(FOLDER), std::env::var(RANGE)) else { return };
     let memory = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
     setrlimit(Resource::As, memory).expect("a limit");
-    // Damage that imago panics of is expected, and told by its error: no backtraces.
+    // Panics of imago are expected and become errors, so no backtraces are printed.
     std::panic::set_hook(Box::new(|info| println!("{info}")));
     let mut images: Vec<_> =
         fs::read_dir(&folder).expect("images").map(|entry| entry.expect("an image").path()).collect();
@@ -257,7 +257,7 @@ fn child() {
             ..ImageOptions::default()
         };
         let begun = Instant::now();
-        // Twice: what the first time leaves is an image, too.
+        // Twice, because the first use may have changed the image.
         for _ in 0..2 {
             if let Ok(disk) = open(&config) {
                 opened += 1;
@@ -298,7 +298,7 @@ fn no_damaged_image_ends_the_process_hangs_or_takes_all_memory() {
     let status = child.wait().expect("a child");
     assert!(status.success(), "{status} after \"{last}\"");
     let counts: Vec<u64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
-    // Else the damage is too large to try anything.
+    // Enough images can still be opened and used; otherwise the damage is too severe to test anything.
     assert!(counts[0] > mutations / 4 && counts[1] > mutations, "{last} of {mutations}");
     eprintln!("{last} of {mutations}");
 }

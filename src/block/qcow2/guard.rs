@@ -1,18 +1,20 @@
-//! What stands between imago and the file: whatever an image makes imago do, this turns into an error of that disk.
+//! A layer between the crate imago and an image's file. It turns misbehavior that a damaged image causes into an error of that
+//! disk.
 //!
-//! Images are checked before they are opened (`check`), but not all of an image can be looked at then, and it can change
-//! afterwards. So three things are guarded while imago works:
+//! Images are checked before they are opened (`check`), but the check does not cover a whole image, and the image can
+//! change afterwards. This layer therefore guards three things while imago works:
 //!
-//! - *The header.* A bad refcount lets imago allocate the first cluster, and a table there destroys the header; as offset
-//!   0 stands for "no table", imago then allocates the table again, and again, until the stack is at its end. Nothing
-//!   but the place of the refcount table is ever written to the first cluster of an image in use.
-//! - *The stack.* imago's allocator calls itself. It looks at the storage at each turn, and there a depth that no sound image
-//!   reaches becomes a panic, which [`Guard::run`] catches.
-//! - *Time.* A search through refcounts can be long. It reads them from here, and ends when its job is cancelled.
+//! - *The header.* With a wrong refcount, imago may allocate the first cluster for a table and overwrite the header. Offset
+//!   0 means "no table", so imago then allocates the table again and again, until the stack overflows. The only part of the
+//!   first cluster that may be written while an image is in use is the location of the refcount table.
+//! - *The stack.* imago's allocator is recursive. Each level accesses this layer, which panics at a depth that no valid image
+//!   reaches; [`Guard::run`] catches the panic.
+//! - *Time.* A search through refcounts can take long. It reads them through this layer, which returns an error once the
+//!   request is cancelled.
 //!
-//! A panic leaves imago's tables in an unknown state, so it is the last thing that imago does for that disk.
+//! A panic leaves imago's tables in an unknown state, so the disk fails all requests after it.
 //!
-//! imago's trait has unsafe methods, which are passed on here. One of the few places that need `unsafe`.
+//! imago's trait has unsafe methods, so this file is one of the few that need `unsafe`.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -31,80 +33,83 @@ use crate::block::cancel;
 use crate::block::opened::Opened;
 use crate::host::panics::caught;
 
-/// How much stack imago may use. A chain of images uses a part of it, and the threads that call imago have twice as much.
+/// Maximum stack space that imago may use, in bytes. A backing chain uses a part of it. The threads that call imago have
+/// twice as much.
 const MAX_STACK: usize = 1 << 20;
-/// Where a header says where the refcount table is, and how large: all of it that changes while an image is in use.
+/// The header fields with the offset and size of the refcount table, the only ones that change while an image is in use.
 const REFCOUNT_TABLE: Range<u64> = 48..60;
-/// How much of the first cluster is kept to compare with. What lies behind it is never written.
+/// Maximum length of the copy of the first cluster that writes are compared with. The rest of the cluster is never written.
 const KEPT: u64 = 4096;
-/// How much is written at a time where the host has no better way to make zeros.
+/// Number of zero bytes that are written at a time if the host cannot zero a range by itself.
 const CHUNK: u64 = 64 << 10;
 
 thread_local! {
-    /// Where this thread's stack was when it called imago.
+    /// Address of this thread's stack at the call of imago.
     static STACK: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// The guard of one image, or of one file below it.
+/// The guarded file of one image or backing file.
 #[derive(Debug)]
 pub(super) struct Guarded {
     file: File,
-    /// The first cluster, once it may not be written any more.
+    /// The protected first cluster. `None` for raw images.
     first: Option<First>,
 }
 
+/// The first cluster of a qcow2 image.
 #[derive(Debug)]
 struct First {
+    /// Size of a cluster, in bytes.
     cluster: u64,
-    /// What it starts with. It may be written until this is known: at opening, imago clears feature bits that it does
-    /// not know.
+    /// The start of the cluster. Until it is set, the cluster may be written, because imago clears unknown feature bits when
+    /// it opens an image.
     kept: Arc<OnceLock<Vec<u8>>>,
 }
 
-/// Ends the time in which the first cluster may be written.
+/// Protects the first cluster once the image has been opened.
 pub(super) struct Seal {
     kept: Arc<OnceLock<Vec<u8>>>,
     length: usize,
 }
 
 impl Seal {
-    /// Keeps what the first cluster starts with now.
+    /// Protects the first cluster with its present content.
     ///
     /// # Errors
-    /// The host cannot read it.
+    /// Returns the host's error if the cluster cannot be read.
     pub fn close(self, opened: &Opened) -> io::Result<()> {
         let mut kept = vec![0; self.length];
         let read = opened.read(0, &mut kept)?;
         kept.truncate(read);
-        // Nobody else sets it.
+        // It is set only here.
         let _ = self.kept.set(kept);
         Ok(())
     }
 }
 
 impl Guarded {
-    /// The file of a raw image.
+    /// Guards the file of a raw image.
     pub fn raw(file: File) -> Self {
         Self { file, first: None }
     }
 
-    /// The file of a qcow2 image with clusters of that size.
+    /// Guards the file of a qcow2 image with clusters of `cluster` bytes.
     pub fn qcow2(file: File, cluster: u64) -> (Self, Seal) {
         let kept = Arc::new(OnceLock::new());
         let seal = Seal { kept: kept.clone(), length: KEPT.min(cluster) as usize };
         (Self { file, first: Some(First { cluster, kept }) }, seal)
     }
 
-    /// Refuses a write to the first cluster that changes more than it may.
+    /// Refuses a write that would change protected bytes of the first cluster. `copy` copies the data to be written.
     fn check_write(&self, offset: u64, length: u64, copy: impl FnOnce(&mut [u8])) -> io::Result<()> {
         let Some(first) = self.first.as_ref().filter(|first| offset < first.cluster && length > 0) else {
             return Ok(());
         };
         let Some(kept) = first.kept.get() else { return Ok(()) };
-        let refused = || io::Error::other("the image would have its own header overwritten: its refcounts are wrong");
+        let refused = || io::Error::other("a write would overwrite the image's own header: its refcounts are wrong");
         let end = offset.checked_add(length).ok_or_else(refused)?;
         let known = kept.len() as u64;
-        // With direct I/O, whole blocks are written, which may be larger than the smallest clusters.
+        // Direct I/O writes whole blocks, which may be larger than the smallest clusters.
         if end.min(first.cluster) > known || length > KEPT {
             return Err(refused());
         }
@@ -123,11 +128,11 @@ impl fmt::Display for Guarded {
     }
 }
 
-/// Panics if imago has used too much of the stack.
+/// Panics if imago has used more than [`MAX_STACK`].
 fn check_stack() {
     let here = 0_u8;
     let used = STACK.get().map_or(0, |start| start.abs_diff((&raw const here).addr()));
-    assert!(used <= MAX_STACK, "the tables of a qcow2 image lead round in circles");
+    assert!(used <= MAX_STACK, "the tables of a qcow2 image contain a cycle");
 }
 
 impl Storage for Guarded {
@@ -157,7 +162,7 @@ impl Storage for Guarded {
         if cancel::current_is_set() {
             return Err(io::Error::other("the command was cancelled"));
         }
-        // SAFETY: the caller keeps imago's contract for this method, and the file's alignments are told as they are.
+        // SAFETY: the caller keeps imago's contract for this method, and this type reports the file's own alignments.
         unsafe { self.file.pure_readv(bufv, offset) }
     }
 
@@ -215,14 +220,14 @@ impl Storage for Guarded {
 }
 
 impl Guarded {
-    /// Writes zeros where the host has no other way to make them.
+    /// Writes zeros, for hosts that cannot zero a range by themselves.
     fn write_zeros(&self, offset: u64, length: u64) -> io::Result<()> {
         let mut zeros = crate::block::Aligned::new(length.min(CHUNK) as usize);
         let mut at = 0;
         while at < length {
             let now = (length - at).min(CHUNK) as usize;
             let bytes = IoVector::from(&zeros.bytes()[..now]);
-            // SAFETY: as in `pure_readv`; the bytes lie at a multiple of 4096, and the range was aligned by the caller.
+            // SAFETY: as in `pure_readv`; the buffer is aligned to 4096 bytes, and the caller has aligned the range.
             unsafe { self.file.pure_writev(bytes, offset + at) }?;
             at += now as u64;
         }
@@ -230,14 +235,14 @@ impl Guarded {
     }
 }
 
-/// Whether imago still works for a disk.
+/// Catches imago's panics for one disk, and remembers them.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     broken: AtomicBool,
 }
 
 impl Guard {
-    /// Calls imago, unless it has panicked before.
+    /// Runs a call of imago. Returns an error if it panics, or if an earlier call has panicked.
     pub fn run<R>(&self, call: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         if self.is_broken() {
             return Err(io::Error::other("the image's driver has failed before"));
@@ -249,12 +254,13 @@ impl Guard {
         result.unwrap_or_else(|_| {
             self.broken.store(true, Ordering::Release);
             log::error!(
-                "the driver of a qcow2 image has failed: the disk answers no more; qemu-img check tells what is wrong"
+                "the driver of a qcow2 image has failed, and all further requests to the disk fail; check the image with qemu-img check"
             );
             Err(io::Error::other("the image's driver has failed"))
         })
     }
 
+    /// Returns `true` if imago has panicked.
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }

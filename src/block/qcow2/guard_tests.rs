@@ -7,7 +7,7 @@ use super::*;
 use crate::block::Cache;
 use crate::block::cancel::Cancel;
 
-/// A guarded file of four clusters, with its header closed.
+/// Returns a guarded file of four clusters, with its header protected.
 fn guarded(directory: &Path, cluster: u64) -> Guarded {
     let path = directory.join("image");
     std::fs::write(&path, vec![0x5a; 4 * cluster as usize]).expect("room");
@@ -21,7 +21,7 @@ fn guarded(directory: &Path, cluster: u64) -> Guarded {
 }
 
 #[test]
-fn nothing_but_the_place_of_the_refcount_table_is_written_to_the_first_cluster() {
+fn in_the_first_cluster_only_the_location_of_the_refcount_table_can_be_written() {
     let directory = tempfile::tempdir().expect("a directory");
     for cluster in [512, 4096, 65536] {
         let file = guarded(directory.path(), cluster);
@@ -34,7 +34,7 @@ fn nothing_but_the_place_of_the_refcount_table_is_written_to_the_first_cluster()
             assert!(file.write_zeroes(offset, length).is_err());
         }
         file.write(&vec![1; cluster as usize][..], cluster).expect("another cluster");
-        // What direct I/O writes along is as it was.
+        // Direct I/O also writes the surrounding bytes, unchanged.
         let mut block = vec![0x5a; 512];
         block[..100].fill(0x77);
         block[48..60].fill(9);
@@ -49,11 +49,11 @@ fn nothing_but_the_place_of_the_refcount_table_is_written_to_the_first_cluster()
 }
 
 #[test]
-fn a_recursion_without_end_is_an_error_and_the_last_call() {
+fn an_endless_recursion_is_an_error_and_so_are_all_later_calls() {
     fn go_round(file: &Guarded, depth: u64) -> u64 {
         let room = [depth; 64];
         let _ = file.mem_align();
-        // Deeper than any stack goes.
+        // Deeper than the limit.
         let deeper = if depth == u64::MAX { 0 } else { go_round(file, depth + 1) };
         std::hint::black_box(&room)[0] + deeper
     }
@@ -62,12 +62,12 @@ fn a_recursion_without_end_is_an_error_and_the_last_call() {
     assert!(guard.run(|| Ok(file.mem_align())).is_ok() && !guard.is_broken());
     assert!(guard.run(|| Ok(go_round(&file, 0))).is_err() && guard.is_broken());
     assert!(guard.run(|| -> io::Result<()> { panic!("imago is called again") }).is_err());
-    // Another disk on the same thread is not concerned.
+    // Another disk on the same thread is not affected.
     assert!(Guard::default().run(|| Ok(file.mem_align())).is_ok());
 }
 
 #[test]
-fn a_cancelled_command_reads_no_more_tables() {
+fn a_cancelled_request_reads_no_more_tables() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = guarded(directory.path(), 512);
     let cancel = Cancel::default();

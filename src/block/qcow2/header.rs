@@ -1,4 +1,4 @@
-//! What an image says of itself in its first cluster (QEMU: docs/interop/qcow2.txt).
+//! Reads the header of a qcow2 image, which is in its first cluster (QEMU: docs/interop/qcow2.txt).
 
 use std::path::PathBuf;
 
@@ -15,13 +15,14 @@ const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 
+/// A reference to a backing file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Backing {
     pub path: PathBuf,
     pub format: Option<String>,
 }
 
-/// What we want to know of a header before anybody else believes it (QEMU: docs/interop/qcow2.txt).
+/// The fields of a header that are checked before imago opens the image.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub version: u32,
@@ -30,21 +31,25 @@ pub(super) struct Header {
     pub l1_entries: u64,
     pub l1_offset: u64,
     pub refcount_offset: u64,
-    /// Length of the refcount table.
+    /// Length of the refcount table, in clusters.
     pub refcount_clusters: u64,
-    /// Logarithm of how many bits a refcount has.
+    /// Base-2 logarithm of the width of a refcount, in bits.
     pub refcount_order: u32,
     pub backing: Option<Backing>,
 }
 
 impl Header {
+    /// Reads and checks the header.
+    ///
+    /// # Errors
+    /// Returns an error if the header is damaged or has unsupported features.
     pub fn read(opened: &Opened) -> Result<Self, DiskError> {
         let damaged = |reason: String| DiskError::Damaged { path: opened.path.clone(), reason };
         let unsupported = |feature: String| DiskError::Unsupported { path: opened.path.clone(), feature };
         let mut bytes = [0; 112];
         let read = opened.read(0, &mut bytes).map_err(|error| damaged(error.to_string()))?;
         if read < 72 || bytes[..4] != magic::QCOW2 {
-            return Err(damaged(format!("its header is cut short after {read} bytes")));
+            return Err(damaged(format!("its header is truncated after {read} bytes")));
         }
         let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let long = |at: usize| u64::from(word(at)) << 32 | u64::from(word(at + 4));
@@ -112,17 +117,17 @@ fn read_backing(
         return Ok(None);
     }
     if length > 1023 || offset >= cluster || offset + u64::from(length) > cluster {
-        return Err(damaged("the name of its backing file lies outside of its header"));
+        return Err(damaged("the name of its backing file is outside of its first cluster"));
     }
     let mut first = vec![0; cluster as usize];
     let read = opened.read(0, &mut first).map_err(|error| damaged(&error.to_string()))?;
     let name = first[..read].get(offset as usize..(offset as usize + length as usize));
-    let name = name.ok_or_else(|| damaged("the name of its backing file is cut short"))?;
-    let name = std::str::from_utf8(name).map_err(|_| damaged("the name of its backing file is no text"))?;
-    // QEMU also takes URLs and JSON here; a file whose name has a colon it calls ./a:b.
+    let name = name.ok_or_else(|| damaged("the name of its backing file is truncated"))?;
+    let name = std::str::from_utf8(name).map_err(|_| damaged("the name of its backing file is not UTF-8"))?;
+    // QEMU also accepts URLs and JSON here. It writes the name of a file with a colon as ./a:b.
     let protocol = name.split('/').next().is_some_and(|start| start.contains(':'));
     if protocol {
-        let feature = format!("the backing file {name:?}, which is no path");
+        let feature = format!("the backing file {name:?}, which is not a path");
         return Err(DiskError::Unsupported { path: opened.path.clone(), feature });
     }
     let format = backing_format(&first[..read.min(offset as usize)], header_length);

@@ -8,17 +8,17 @@ use super::*;
 use crate::block::{BackingFiles, ImageOptions};
 use crate::need::{Need, ready};
 
-/// A directory to make images in.
+/// A temporary directory in which tests make images.
 struct Workshop(tempfile::TempDir);
 
 impl Workshop {
-    /// Returns `None` where a reason leaves the test out.
+    /// Returns `None` if the test must be skipped because there is no `qemu-img`.
     #[track_caller]
     fn new() -> Option<Self> {
         ready(&[Need::Tool("qemu-img")]).then(|| Self(tempfile::tempdir().expect("a directory")))
     }
 
-    /// The same where nothing waits for a disk.
+    /// Creates the directory in memory (`/dev/shm`) if possible, so that tests do not wait for a disk.
     #[track_caller]
     fn in_memory() -> Option<Self> {
         let directory = || tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
@@ -34,7 +34,7 @@ impl Workshop {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// An image of 4 MiB, on another if `backing` names one.
+    /// Creates an image of 4 MiB. `backing` is the name and format of its backing file.
     fn image(&self, name: &str, backing: Option<(&str, &str)>) -> ImageOptions {
         match backing {
             Some((backing, format)) => {
@@ -57,7 +57,7 @@ fn patch(path: &Path, offset: u64, bytes: &[u8]) {
 }
 
 #[test]
-fn an_image_holds_what_is_written_and_shows_what_it_stands_on() {
+fn an_image_keeps_writes_and_shows_its_backing_file_elsewhere() {
     let Some(workshop) = Workshop::new() else { return };
     std::fs::write(workshop.path("base.raw"), vec![0x11; 2 << 20]).expect("room");
     workshop.image("middle.qcow2", Some(("base.raw", "raw")));
@@ -66,7 +66,7 @@ fn an_image_holds_what_is_written_and_shows_what_it_stands_on() {
     assert_eq!(disk.size().expect("a size"), 4 << 20);
     let mut bytes = vec![0; 8192];
     disk.read((2 << 20) - 4096, &mut bytes).expect("a read");
-    // The base is shorter than what stands on it.
+    // The backing file is shorter than the image, and reads as zeros beyond its end.
     assert!(bytes[..4096].iter().all(|byte| *byte == 0x11) && bytes[4096..].iter().all(|byte| *byte == 0));
     disk.write(1 << 20, &[0x22; 512]).expect("a write");
     disk.zero(0, 65536, true).expect("zeros");
@@ -81,7 +81,7 @@ fn an_image_holds_what_is_written_and_shows_what_it_stands_on() {
 }
 
 #[test]
-fn an_image_that_is_not_to_be_written_is_not() {
+fn a_read_only_image_refuses_writes() {
     let Some(workshop) = Workshop::new() else { return };
     let config = ImageOptions { readonly: true, ..workshop.image("a.qcow2", None) };
     let disk = open(&config).expect("a disk");
@@ -90,7 +90,7 @@ fn an_image_that_is_not_to_be_written_is_not() {
 }
 
 #[test]
-fn space_is_told_and_given_back() {
+fn allocation_is_reported_and_discarded_space_is_released() {
     let Some(workshop) = Workshop::new() else { return };
     let disk = open(&workshop.image("a.qcow2", None)).expect("a disk");
     disk.write(65536, &[1; 65536]).expect("a write");
@@ -104,7 +104,7 @@ fn space_is_told_and_given_back() {
 }
 
 #[test]
-fn a_missing_backing_file_is_named_with_the_image_that_wants_it() {
+fn the_error_for_a_missing_backing_file_names_it_and_its_image() {
     let Some(workshop) = Workshop::new() else { return };
     workshop.image("base.qcow2", None);
     let config = workshop.image("top.qcow2", Some(("base.qcow2", "qcow2")));
@@ -114,23 +114,23 @@ fn a_missing_backing_file_is_named_with_the_image_that_wants_it() {
 }
 
 #[test]
-fn a_backing_chain_that_goes_round_is_found() {
+fn a_cycle_in_a_backing_chain_is_an_error() {
     let Some(workshop) = Workshop::new() else { return };
     workshop.image("a.qcow2", None);
     workshop.image("b.qcow2", Some(("a.qcow2", "qcow2")));
     let config = workshop.image("c.qcow2", Some(("b.qcow2", "qcow2")));
     workshop.qemu_img(&["rebase", "-u", "-f", "qcow2", "-b", "c.qcow2", "-F", "qcow2", "a.qcow2"]);
     let text = workshop.error(&config);
-    assert!(text.contains("a.qcow2 has the backing file") && text.contains("round for ever"), "{text}");
-    // The shortest way round, by another name of the same file.
+    assert!(text.contains("a.qcow2 has the backing file") && text.contains("never end"), "{text}");
+    // The shortest cycle: an image is its own backing file, under another name.
     let own = workshop.image("own.qcow2", None);
     std::os::unix::fs::symlink("own.qcow2", workshop.path("link.qcow2")).expect("a link");
     workshop.qemu_img(&["rebase", "-u", "-f", "qcow2", "-b", "link.qcow2", "-F", "qcow2", "own.qcow2"]);
-    assert!(workshop.error(&own).contains("round for ever"));
+    assert!(workshop.error(&own).contains("never end"));
 }
 
 #[test]
-fn a_chain_without_end_is_given_up() {
+fn the_length_of_a_backing_chain_is_limited() {
     let Some(workshop) = Workshop::new() else { return };
     workshop.image("0", None);
     for number in 1..=MAX_CHAIN + 1 {
@@ -143,7 +143,7 @@ fn a_chain_without_end_is_given_up() {
 }
 
 #[test]
-fn an_image_in_use_is_locked_and_so_is_what_it_stands_on() {
+fn an_image_in_use_and_its_backing_files_are_locked() {
     let Some(workshop) = Workshop::new() else { return };
     let base = workshop.image("base.qcow2", None);
     let first = workshop.image("first.qcow2", Some(("base.qcow2", "qcow2")));
@@ -155,7 +155,7 @@ fn an_image_in_use_is_locked_and_so_is_what_it_stands_on() {
 }
 
 #[test]
-fn an_image_that_was_cut_short_is_found_wherever_it_ends() {
+fn a_truncated_image_is_an_error_wherever_it_ends() {
     let Some(workshop) = Workshop::new() else { return };
     let config = workshop.image("a.qcow2", None);
     let disk = open(&config).expect("a disk");
@@ -167,12 +167,12 @@ fn an_image_that_was_cut_short_is_found_wherever_it_ends() {
     for length in (0..whole.len() - 65536).step_by(32768).filter(|length| *length > 0) {
         std::fs::write(&config.path, &whole[..length]).expect("room");
         let text = workshop.error(&config);
-        assert!(text.contains("damaged") || text.contains("cut short"), "{length}: {text}");
+        assert!(text.contains("damaged") || text.contains("truncated"), "{length}: {text}");
     }
 }
 
 #[test]
-fn headers_that_promise_what_we_do_not_are_refused() {
+fn headers_with_invalid_or_unsupported_values_are_refused() {
     let Some(workshop) = Workshop::new() else { return };
     let config = workshop.image("a.qcow2", None);
     let whole = std::fs::read(&config.path).expect("an image");
@@ -186,7 +186,7 @@ fn headers_that_promise_what_we_do_not_are_refused() {
         (36, word(u32::MAX), "entries"),
         (36, word(0), "entries"),
         (24, long(1 << 61), "entries"),
-        (40, long(u64::MAX), "cut short"),
+        (40, long(u64::MAX), "truncated"),
         (72, long(2), "marked as corrupt"),
         (72, long(4), "external data file"),
         (72, long(1 << 40), "incompatible features"),
@@ -200,19 +200,19 @@ fn headers_that_promise_what_we_do_not_are_refused() {
 }
 
 #[test]
-fn backing_files_that_are_no_paths_are_refused() {
+fn backing_files_that_are_not_paths_are_refused() {
     let Some(workshop) = Workshop::new() else { return };
     let config = workshop.image("a.qcow2", None);
     for name in ["nbd://127.0.0.1/x", "json:{\"driver\":\"raw\"}"] {
         patch(&config.path, 8, &[&1024_u64.to_be_bytes()[..], &(name.len() as u32).to_be_bytes()].concat());
         patch(&config.path, 1024, name.as_bytes());
         let text = workshop.error(&config);
-        assert!(text.contains("which is no path"), "{text}");
+        assert!(text.contains("which is not a path"), "{text}");
     }
 }
 
 #[test]
-fn random_damage_to_a_header_never_does_more_than_fail() {
+fn random_damage_to_a_header_causes_only_errors() {
     let Some(workshop) = Workshop::new() else { return };
     let config = workshop.image("a.qcow2", None);
     let disk = open(&config).expect("a disk");
@@ -241,21 +241,21 @@ fn random_damage_to_a_header_never_does_more_than_fail() {
 }
 
 #[test]
-fn refcounts_that_are_wrong_are_refused_where_the_image_is_written_and_say_what_is_wrong() {
+fn wrong_refcounts_are_an_error_only_if_the_image_is_opened_for_writing() {
     let Some(workshop) = Workshop::new() else { return };
     type Damage = fn(&Path, u64);
     let cases: [(&str, Damage); 8] = [
-        // The case of a user: one byte, and the refcount table lies beyond the end.
-        ("ends before its table at 2147549184", |path, _| patch(path, 52, &[0x80])),
+        // Seen by a user: one damaged byte, so that the refcount table is beyond the end of the file.
+        ("truncated before its table at 2147549184", |path, _| patch(path, 52, &[0x80])),
         ("refcount table has 0 clusters", |path, _| patch(path, 56, &[0; 4])),
         ("refcount table has 4294967295 clusters", |path, _| patch(path, 56, &[0xff; 4])),
-        ("refcount table is said to be at 0", |path, _| patch(path, 48, &[0; 8])),
-        ("nobody uses its header at 0", |path, table| patch(path, table, &[0; 8])),
+        ("refcount table is at 0", |path, _| patch(path, 48, &[0; 8])),
+        ("its header at 0 as unused", |path, table| patch(path, table, &[0; 8])),
         ("its refcount block and its refcount table overlap", |path, table| {
             patch(path, table, &(1_u64 << 16).to_be_bytes());
         }),
-        ("its refcount block at 65537 lies across", |path, table| patch(path, table, &0x1_0200_u64.to_be_bytes())),
-        ("nobody uses its header at 0", |path, table| {
+        ("its refcount block at 65537 is not aligned", |path, table| patch(path, table, &0x1_0200_u64.to_be_bytes())),
+        ("its header at 0 as unused", |path, table| {
             let file = std::fs::File::open(path).expect("a file");
             let mut offset = [0; 8];
             std::os::unix::fs::FileExt::read_exact_at(&file, &mut offset, table).expect("an entry");
@@ -268,14 +268,14 @@ fn refcounts_that_are_wrong_are_refused_where_the_image_is_written_and_say_what_
         let error = workshop.error(&config);
         let text = text.replace("65537", "66048");
         assert!(error.contains("damaged qcow2 image") && error.contains(&text), "{error}");
-        // Who only reads needs no refcounts.
+        // Reading needs no refcounts.
         let reader = ImageOptions { readonly: true, ..config };
         open(&reader).expect("a disk").read(0, &mut [0; 512]).expect("a read");
     }
 }
 
 #[test]
-fn data_that_lie_in_tables_are_refused() {
+fn guest_data_that_overlaps_a_table_is_refused() {
     let Some(workshop) = Workshop::new() else { return };
     let config = workshop.image("a.qcow2", None);
     open(&config).expect("a disk").write(0, &[1; 65536]).expect("a write");
@@ -283,19 +283,18 @@ fn data_that_lie_in_tables_are_refused() {
     let entry = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) & 0x00ff_ffff_ffff_fe00;
     let (l1, refcounts) = (entry(40), entry(48));
     let (l2, block) = (entry(l1 as usize), entry(refcounts as usize));
-    for (offset, what) in
-        [(l1, "first table"), (l2, "second table"), (refcounts, "refcount table"), (block, "refcount block")]
+    for (offset, what) in [(l1, "L1 table"), (l2, "L2 table"), (refcounts, "refcount table"), (block, "refcount block")]
     {
         patch(&config.path, l2, &(offset | 1 << 63).to_be_bytes());
-        assert!(workshop.error(&config).contains(&format!("the guest's data at {offset} lie in its {what}")));
-        // As the target of a compressed cluster, too: giving it back would free the table.
+        assert!(workshop.error(&config).contains(&format!("the guest's data at {offset} overlaps its {what}")));
+        // The same for a compressed cluster: releasing it would free the table.
         patch(&config.path, l2, &(offset | 1 << 62).to_be_bytes());
         assert!(workshop.error(&config).contains(what));
     }
 }
 
 #[test]
-fn a_backing_file_elsewhere_wants_a_word_of_the_user() {
+fn a_backing_file_outside_of_the_folder_needs_backing_any() {
     let Some(workshop) = Workshop::new() else { return };
     let elsewhere = tempfile::tempdir().expect("a directory");
     let secret = elsewhere.path().join("secret");
@@ -313,32 +312,32 @@ fn a_backing_file_elsewhere_wants_a_word_of_the_user() {
         let mut bytes = [0; 512];
         open(&trusted).expect("a disk").read(0, &mut bytes).expect("a read");
         assert_eq!(bytes, [0x5e; 512]);
-        // Also at the end of a chain whose images lie where they should.
+        // The same at the end of a chain whose other images are in the folder.
         let nested = workshop.image("nested.qcow2", Some(("top.qcow2", "qcow2")));
         assert!(workshop.error(&nested).contains("top.qcow2 has the backing file"));
         open(&ImageOptions { backing: BackingFiles::Any, ..nested }).expect("a disk");
     }
-    // A file that is not there is not looked for elsewhere: whether it is there is nobody's business.
+    // For a file outside of the folder, the error does not reveal whether it exists.
     let config = workshop.image("top.qcow2", Some(("link", "raw")));
     std::fs::remove_file(&secret).expect("a file");
     assert!(workshop.error(&config).contains("cannot be used: there is no"));
     workshop.qemu_img(&["rebase", "-u", "-f", "qcow2", "-b", "/nowhere/at/all", "-F", "raw", "top.qcow2"]);
     assert!(workshop.error(&config).contains("give backing=any"));
-    // Inside of the folder it may lie, by any name.
+    // A file inside of the folder is accepted by any name.
     for name in ["below/base.raw", "./below/../below/base.raw", workshop.path("below/base.raw").to_str().expect("text")]
     {
         let mut bytes = [0; 512];
         open(&workshop.image("top.qcow2", Some((name, "raw")))).expect("a disk").read(0, &mut bytes).expect("a read");
         assert_eq!(bytes, [0x0b; 512]);
     }
-    // An image that is named by a link stands where the user named it.
+    // For an image that the user names by a symbolic link, the folder of the link counts.
     std::os::unix::fs::symlink(workshop.path("top.qcow2"), elsewhere.path().join("named.qcow2")).expect("a link");
     let named = ImageOptions { path: elsewhere.path().join("named.qcow2"), ..ImageOptions::default() };
     assert!(workshop.error(&named).contains("give backing=any"));
 }
 
 #[test]
-fn an_image_of_version_2_gives_clusters_back_where_nothing_lies_below() {
+fn an_image_of_version_2_without_a_backing_file_releases_clusters() {
     let Some(workshop) = Workshop::new() else { return };
     for clusters in ["512", "65536"] {
         let options = format!("compat=0.10,cluster_size={clusters}");
@@ -362,7 +361,7 @@ fn an_image_of_version_2_gives_clusters_back_where_nothing_lies_below() {
 }
 
 #[test]
-fn an_image_of_version_2_on_another_has_zeros_written_and_gives_nothing_back() {
+fn an_image_of_version_2_with_a_backing_file_writes_zeros_and_releases_nothing() {
     let Some(workshop) = Workshop::new() else { return };
     std::fs::write(workshop.path("base.raw"), vec![0x11; 4 << 20]).expect("room");
     workshop.qemu_img(&["create", "-f", "qcow2", "-o", "compat=0.10", "-b", "base.raw", "-F", "raw", "old.qcow2"]);
@@ -379,7 +378,7 @@ fn an_image_of_version_2_on_another_has_zeros_written_and_gives_nothing_back() {
 }
 
 #[test]
-fn what_is_zero_already_takes_no_space() {
+fn zeroing_unallocated_clusters_allocates_nothing() {
     let Some(workshop) = Workshop::new() else { return };
     workshop.qemu_img(&["create", "-f", "qcow2", "large.qcow2", "1T"]);
     let path = workshop.path("large.qcow2");

@@ -8,7 +8,7 @@ fn description(apic_ids: Vec<u32>, pics: bool) -> Description {
     Description { apic_ids, pics }
 }
 
-/// A machine's memory with all parts in it.
+/// Returns the memory of a machine with all parts of the firmware.
 fn written(machine_with: &Description) -> GuestMemory {
     let memory = machine(2);
     let mut placement = Placement::new(2 << 20, "");
@@ -23,7 +23,7 @@ fn word(memory: &GuestMemory, address: u64) -> u16 {
 }
 
 #[test]
-fn the_data_area_names_what_this_machine_has() {
+fn the_data_area_describes_the_machine() {
     let memory = written(&description(vec![0], true));
     assert_eq!(word(&memory, 0x400), 0x3f8, "COM1");
     assert_eq!([word(&memory, 0x402), word(&memory, 0x408)], [0, 0], "neither COM2 nor LPT1");
@@ -41,12 +41,12 @@ fn the_data_area_names_what_this_machine_has() {
 }
 
 #[test]
-fn ticks_are_those_of_the_interval_timer() {
+fn ticks_have_the_rate_of_the_interval_timer() {
     let ticks = |seconds| u32::from_le_bytes(*data_area::data_area(seconds)[0x6c..].first_chunk().unwrap());
     assert_eq!([ticks(0), ticks(3600), ticks(24 * 3600 - 1)], [0, 65543, 1_573_024]);
 }
 
-/// Entries of the MP table of a machine, after its checks as a kernel makes them.
+/// Finds and checks the MP table of a machine as a kernel does, and returns its entries.
 fn mp_entries(machine_with: &Description) -> Vec<Vec<u8>> {
     let memory = written(machine_with);
     let read = |address: u64, length: usize| {
@@ -56,7 +56,7 @@ fn mp_entries(machine_with: &Description) -> Vec<Vec<u8>> {
     };
     let sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     let pointer = (0xf_0000..0x10_0000u64).step_by(16).map(|at| read(at, 16)).find(|bytes| bytes.starts_with(b"_MP_"));
-    let pointer = pointer.expect("a pointer where kernels look");
+    let pointer = pointer.expect("the MP floating pointer structure");
     assert_eq!((sum(&pointer), pointer[8], pointer[9]), (0, 1, 4));
     let at = u32::from_le_bytes(*pointer[4..].first_chunk().unwrap());
     let length = word(&memory, u64::from(at) + 4);
@@ -107,7 +107,7 @@ fn the_mp_table_names_the_interrupts_that_the_machine_has() {
 }
 
 #[test]
-fn every_vector_leads_into_the_code_or_nowhere() {
+fn every_vector_is_0_or_points_to_code() {
     let code = services::code();
     let vectors = services::vectors();
     assert_eq!((code.len(), vectors.len()), (4096, 1024));
@@ -124,7 +124,7 @@ fn every_vector_leads_into_the_code_or_nowhere() {
 }
 
 #[test]
-fn a_part_gives_way_to_what_lies_there() {
+fn a_part_is_left_out_if_a_kernel_needs_its_place() {
     let mut placement = Placement::new(2 << 20, "");
     placement.claim("a kernel", 0x480, 0x1000).unwrap();
     let parts = claim(&mut placement, &description(vec![0], false)).unwrap();

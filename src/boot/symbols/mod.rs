@@ -121,13 +121,13 @@ impl Symbols {
     }
 
     /// Returns the symbol of the code at `address`.
-    pub fn name(&self, address: u64) -> Option<Place> {
+    pub fn name(&self, address: u64) -> Option<SymbolOffset> {
         let address = self.in_file(address)?;
         let after = self.symbols.partition_point(|symbol| symbol.address <= address);
         let symbol = self.symbols.get(after.checked_sub(1)?)?;
         let offset = address - symbol.address;
         let reach = if symbol.size == 0 { MAX_REACH } else { symbol.size };
-        (offset < reach).then(|| Place { name: printable(self.bytes(symbol)), offset })
+        (offset < reach).then(|| SymbolOffset { name: printable(self.bytes(symbol)), offset })
     }
 
     /// Returns `true` if the kernel's code is at `address`.
@@ -156,12 +156,12 @@ impl Symbols {
 
 /// A place in the kernel's code. Displayed as in Linux: `name+0x12`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SymbolOffset {
     name: String,
     offset: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SymbolOffset {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}+{:#x}", self.name, self.offset)
     }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Place, Symbols};
+use super::{SymbolOffset, Symbols};
 
 /// Maximum number of callers.
 const MAX_CALLERS: usize = 16;
@@ -37,9 +37,9 @@ pub struct Registers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stack {
     /// The callers, innermost first.
-    Callers(Vec<Place>),
+    Callers(Vec<SymbolOffset>),
     /// Return addresses that were found on the stack, innermost first. Some may be from calls that have returned.
-    Found(Vec<Place>),
+    Found(Vec<SymbolOffset>),
 }
 
 impl Stack {
@@ -78,13 +78,13 @@ pub(super) fn read_word(view: &dyn View, address: u64, width: u64) -> Option<u64
 }
 
 /// Returns the symbol of the code before a return address, because a call can be a function's last instruction.
-fn caller(symbols: &Symbols, return_address: u64) -> Option<Place> {
+fn caller(symbols: &Symbols, return_address: u64) -> Option<SymbolOffset> {
     let mut place = symbols.name(return_address.checked_sub(1)?)?;
     place.offset += 1;
     Some(place)
 }
 
-fn by_tables(symbols: &Symbols, start: Registers, view: &dyn View) -> Vec<Place> {
+fn by_tables(symbols: &Symbols, start: Registers, view: &dyn View) -> Vec<SymbolOffset> {
     let (Some(orc), 8) = (&symbols.orc, start.width) else { return Vec::new() };
     let (mut callers, mut registers) = (Vec::new(), start);
     while callers.len() < MAX_CALLERS {
@@ -103,7 +103,7 @@ fn by_tables(symbols: &Symbols, start: Registers, view: &dyn View) -> Vec<Place>
 }
 
 /// Follows the frame pointers: each points to the previous one, with the return address above it.
-fn by_frames(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<Place> {
+fn by_frames(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<SymbolOffset> {
     let (width, mut frame, mut below) = (registers.width, registers.frame, registers.stack);
     let mut callers = Vec::new();
     while callers.len() < MAX_CALLERS && frame.is_multiple_of(width) {
@@ -123,7 +123,7 @@ fn by_frames(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<Pl
 }
 
 /// Searches for return addresses: words that point behind a call in the kernel's code.
-fn on_the_stack(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<Place> {
+fn on_the_stack(symbols: &Symbols, registers: Registers, view: &dyn View) -> Vec<SymbolOffset> {
     let (width, mut found) = (registers.width, Vec::new());
     let first = registers.stack / width * width;
     for index in 0..MAX_WORDS {

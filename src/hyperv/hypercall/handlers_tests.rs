@@ -1,5 +1,5 @@
 use super::*;
-use crate::hyperv::hypercall::{HypercallInput, InitialVpContext, Mode, Outcome, Registers};
+use crate::hyperv::hypercall::{CallOutcome, HypercallInput, InitialVpContext, Mode, Registers};
 use crate::hyperv::msr::Msr;
 use crate::hyperv::testing::{everything, ram};
 use crate::hyperv::types::ConnectionId;
@@ -95,7 +95,7 @@ impl Guest {
         self.memory.write_slice(parameters, GuestAddress(INPUT)).unwrap();
         let mut registers = Registers { rcx: input.0, rdx: INPUT, r8: OUTPUT, ..Registers::new(Mode::LONG) };
         match self.calls.dispatch(VpIndex(1), &self.host, &self.memory, &mut registers) {
-            Outcome::Done(result) => {
+            CallOutcome::Done(result) => {
                 assert_eq!(registers.rax, result.bits());
                 (result.status, result.reps_completed)
             }
@@ -348,8 +348,8 @@ fn discard(guest: &Guest, hint: u64, ranges: &[u64]) -> (HvStatus, usize) {
     let mut registers = Registers { rcx: input.0, rdx: INPUT, ..Registers::new(Mode::LONG) };
     loop {
         match guest.calls.dispatch(VpIndex(1), &guest.host, &guest.memory, &mut registers) {
-            Outcome::Done(result) => return (result.status, result.reps_completed),
-            Outcome::Continue => {}
+            CallOutcome::Done(result) => return (result.status, result.reps_completed),
+            CallOutcome::Continue => {}
             other => panic!("{other:?}"),
         }
     }

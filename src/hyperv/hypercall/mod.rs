@@ -36,7 +36,7 @@ pub(crate) use host::{Host, VpRegister};
 pub use input::{HypercallInput, HypercallResult};
 pub(crate) use registers::{Mode, Registers, XMM_REGISTERS};
 pub(crate) use registry::Definition;
-pub use registry::{Hypercalls, Observation, Outcome};
+pub use registry::{CallOutcome, Hypercalls, Observation};
 pub(crate) use vp_set::VpSet;
 pub(crate) use wire::*;
 

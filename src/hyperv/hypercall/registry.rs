@@ -21,7 +21,7 @@ const REPS_PER_EXIT: usize = 128;
 
 /// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// The call is complete; the registers hold its result.
     Done(HypercallResult),
     /// The call is incomplete. The registers hold it again, with a new rep start index, and the VP repeats it.
@@ -40,7 +40,7 @@ pub struct Observation<'a> {
     /// The input parameters; empty if they could not be read.
     pub parameters: &'a [u8],
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 impl Observation<'_> {
@@ -277,17 +277,17 @@ impl Hypercalls {
         host: &dyn Host,
         memory: &GuestMemory,
         registers: &mut Registers,
-    ) -> Outcome {
+    ) -> CallOutcome {
         let input = registers.input();
         let mut seen = Block::new();
         let outcome = if registers.mode.may_call() && host.guest_os_id() != 0 {
             self.answer(Call { code: input.code(), vp, host }, memory, registers, &mut seen)
         } else {
-            Outcome::Fault(Fault::UndefinedOpcode)
+            CallOutcome::Fault(Fault::UndefinedOpcode)
         };
         match outcome {
-            Outcome::Done(result) => registers.set_result(result),
-            Outcome::Continue | Outcome::Fault(_) => {}
+            CallOutcome::Done(result) => registers.set_result(result),
+            CallOutcome::Continue | CallOutcome::Fault(_) => {}
         }
         self.show(&Observation { vp, input, parameters: &seen, outcome });
         outcome
@@ -305,7 +305,7 @@ impl Hypercalls {
                 self.handle(definition, &Call { code: input.code(), vp, host }, &parts, &mut []).into()
             }
         };
-        let outcome = Outcome::Done(status.into());
+        let outcome = CallOutcome::Done(status.into());
         self.show(&Observation { vp, input, parameters: parameters.as_bytes(), outcome });
         status
     }
@@ -319,8 +319,8 @@ impl Hypercalls {
     }
 
     /// Runs the checks that need no memory first; privilege comes first, as the TLFS prefers.
-    fn answer(&self, call: Call<'_>, memory: &GuestMemory, registers: &mut Registers, seen: &mut Block) -> Outcome {
-        let done = |status: HvStatus| Outcome::Done(status.into());
+    fn answer(&self, call: Call<'_>, memory: &GuestMemory, registers: &mut Registers, seen: &mut Block) -> CallOutcome {
+        let done = |status: HvStatus| CallOutcome::Done(status.into());
         let input = registers.input();
         let definition = self.definitions.get(&call.code);
         if definition.is_some_and(|definition| !is_allowed(definition, call.host)) {
@@ -336,7 +336,7 @@ impl Hypercalls {
         };
         let read = if input.fast() {
             if !may_use_xmm(sizes, registers, call.host) {
-                return Outcome::Fault(Fault::UndefinedOpcode);
+                return CallOutcome::Fault(Fault::UndefinedOpcode);
             }
             parameters::read_fast(registers, sizes)
         } else {
@@ -373,14 +373,14 @@ impl Hypercalls {
         parameters: &Parameters,
         memory: &GuestMemory,
         registers: &mut Registers,
-    ) -> Outcome {
+    ) -> CallOutcome {
         let mut output = Block::from_elem(0, parameters.sizes.output);
         let parts = Parts::of(&parameters.input, parameters.sizes, 0, 0);
         let result = self.handle(definition, call, &parts, &mut output);
         if result.is_ok() {
             write(parameters.output, 0, &output, memory, registers);
         }
-        Outcome::Done(HvStatus::from(result).into())
+        CallOutcome::Done(HvStatus::from(result).into())
     }
 
     /// Processes the elements of a list in order, starting at the start index.
@@ -392,7 +392,7 @@ impl Hypercalls {
         parameters: &Parameters,
         memory: &GuestMemory,
         registers: &mut Registers,
-    ) -> Outcome {
+    ) -> CallOutcome {
         let input = registers.input();
         let (start, count) = (input.rep_start(), input.rep_count());
         let end = count.min(start + REPS_PER_EXIT);
@@ -412,9 +412,9 @@ impl Hypercalls {
             registers.set_input(input.with_rep_start(completed));
         }
         if status == HvStatus::SUCCESS && completed < count {
-            Outcome::Continue
+            CallOutcome::Continue
         } else {
-            Outcome::Done(HypercallResult { status, reps_completed: completed })
+            CallOutcome::Done(HypercallResult { status, reps_completed: completed })
         }
     }
 }

@@ -98,13 +98,13 @@ fn protected(input: HypercallInput) -> Registers {
     }
 }
 
-fn dispatch(memory: &GuestMemory, registers: &mut Registers) -> Outcome {
+fn dispatch(memory: &GuestMemory, registers: &mut Registers) -> CallOutcome {
     calls().dispatch(VpIndex(0), &IDLE(), memory, registers)
 }
 
 fn status(memory: &GuestMemory, mut registers: Registers) -> HvStatus {
     match dispatch(memory, &mut registers) {
-        Outcome::Done(result) => result.status,
+        CallOutcome::Done(result) => result.status,
         other => panic!("{other:?}"),
     }
 }
@@ -129,7 +129,7 @@ fn both_conventions_find_their_parameters_and_leave_their_result() {
             false => (registers.rax, registers.rdx),
         };
         let outcome = dispatch(&memory, &mut registers);
-        assert_eq!(outcome, Outcome::Done(HvStatus::SUCCESS.into()));
+        assert_eq!(outcome, CallOutcome::Done(HvStatus::SUCCESS.into()));
         assert_eq!((registers.rax, output(&memory, 0)), (0, 0x1234));
     }
 }
@@ -145,12 +145,15 @@ fn a_call_from_user_mode_or_real_mode_or_before_the_os_id_is_an_undefined_opcode
     ];
     for mode in modes {
         let mut registers = Registers { mode, ..before };
-        assert_eq!(dispatch(&memory, &mut registers), Outcome::Fault(Fault::UndefinedOpcode));
+        assert_eq!(dispatch(&memory, &mut registers), CallOutcome::Fault(Fault::UndefinedOpcode));
         assert_eq!(registers, Registers { mode, ..before });
     }
     let mut registers = before;
     let unknown = Idle { guest_os_id: 0, ..IDLE() };
-    assert_eq!(calls().dispatch(VpIndex(0), &unknown, &memory, &mut registers), Outcome::Fault(Fault::UndefinedOpcode));
+    assert_eq!(
+        calls().dispatch(VpIndex(0), &unknown, &memory, &mut registers),
+        CallOutcome::Fault(Fault::UndefinedOpcode)
+    );
 }
 
 #[test]
@@ -219,7 +222,7 @@ fn a_variable_header_follows_the_fixed_one() {
 fn reps_begin_at_the_start_index_and_the_rest_is_left_alone() {
     let memory = with_input(&[100, 2 << 32 | 1, 4 << 32 | 3]);
     let mut registers = long(HypercallInput::new(DOUBLE).with_rep_count(4).with_rep_start(2));
-    let Outcome::Done(result) = dispatch(&memory, &mut registers) else { panic!() };
+    let CallOutcome::Done(result) = dispatch(&memory, &mut registers) else { panic!() };
     assert_eq!((result.status, result.reps_completed), (HvStatus::SUCCESS, 4));
     assert_eq!([0, 1, 2, 3].map(|index| output(&memory, index)), [0, 0, 6, 8]);
     assert_eq!(registers.input().rep_start(), 4, "RCX has the new rep start index");
@@ -230,7 +233,7 @@ fn reps_begin_at_the_start_index_and_the_rest_is_left_alone() {
 fn an_element_that_fails_ends_the_call_with_the_reps_before_it() {
     let memory = with_input(&[4, 2 << 32 | 1, 5 << 32 | 9]);
     let mut registers = long(HypercallInput::new(DOUBLE).with_rep_count(4));
-    let Outcome::Done(result) = dispatch(&memory, &mut registers) else { panic!() };
+    let CallOutcome::Done(result) = dispatch(&memory, &mut registers) else { panic!() };
     assert_eq!((result.status, result.reps_completed), (HvStatus::INVALID_PARAMETER, 2));
     assert_eq!(registers.rax, 2 << 32 | 5);
     assert_eq!([0, 1, 2].map(|index| output(&memory, index)), [2, 4, 0]);
@@ -245,7 +248,7 @@ fn a_long_list_goes_on_in_a_further_exit_by_either_convention() {
         let memory = ram();
         memory.write_slice([&[1000], &values[..]].concat().as_bytes(), GuestAddress(INPUT)).unwrap();
         let mut exits = 1;
-        while dispatch(&memory, &mut registers) == Outcome::Continue {
+        while dispatch(&memory, &mut registers) == CallOutcome::Continue {
             assert_eq!(registers.input().rep_start(), exits * REPS_PER_EXIT);
             exits += 1;
         }
@@ -260,7 +263,7 @@ fn a_long_list_goes_on_in_a_further_exit_by_either_convention() {
 fn fast_input_comes_in_two_registers_and_output_in_the_next_xmm() {
     let mut registers = Registers { rdx: 0x1122, ..long(HypercallInput::new(ECHO).with_fast()) };
     assert!(calls().needs_xmm(&registers));
-    assert_eq!(dispatch(&ram(), &mut registers), Outcome::Done(HvStatus::SUCCESS.into()));
+    assert_eq!(dispatch(&ram(), &mut registers), CallOutcome::Done(HvStatus::SUCCESS.into()));
     assert_eq!(u128::from_le_bytes(registers.xmm[0]), 0x1122);
     assert!(registers.xmm_changed);
     assert_eq!((registers.rdx, registers.r8), (0x1122, OUTPUT), "input registers stay");
@@ -298,7 +301,7 @@ fn xmm_input_is_one_block_with_the_general_registers() {
 fn xmm_parameters_without_their_feature_are_an_undefined_opcode() {
     let host = |without| Idle { features: everything().without(without), ..IDLE() };
     let memory = ram();
-    let fault = Outcome::Fault(Fault::UndefinedOpcode);
+    let fault = CallOutcome::Fault(Fault::UndefinedOpcode);
     let no_input = host(Feature::XmmRegistersForFastHypercallAvailable);
     let mut wide = long(HypercallInput::new(WIDE).with_fast());
     assert_eq!(calls().dispatch(VpIndex(0), &no_input, &memory, &mut wide), fault);
@@ -312,10 +315,10 @@ fn xmm_parameters_without_their_feature_are_an_undefined_opcode() {
 #[test]
 fn a_block_that_does_not_fit_into_registers_is_refused() {
     let mut registers = long(HypercallInput::new(SUM).with_fast().with_variable_header(14));
-    assert_eq!(dispatch(&ram(), &mut registers), Outcome::Done(HvStatus::INVALID_HYPERCALL_INPUT.into()));
+    assert_eq!(dispatch(&ram(), &mut registers), CallOutcome::Done(HvStatus::INVALID_HYPERCALL_INPUT.into()));
     // 14 values of input leave no room for one of output.
     let mut registers = long(HypercallInput::new(SUM).with_fast().with_variable_header(13));
-    assert_eq!(dispatch(&ram(), &mut registers), Outcome::Done(HvStatus::INVALID_HYPERCALL_INPUT.into()));
+    assert_eq!(dispatch(&ram(), &mut registers), CallOutcome::Done(HvStatus::INVALID_HYPERCALL_INPUT.into()));
     let registers = long(HypercallInput::new(SUM).with_fast().with_variable_header(11));
     assert_eq!(status(&ram(), registers), HvStatus::SUCCESS);
 }
@@ -350,8 +353,8 @@ fn a_watcher_sees_every_call_with_its_typed_input_and_a_later_handler_replaces_a
     assert_eq!(
         *seen.lock().unwrap(),
         [
-            (Some(41), Outcome::Done(HvStatus::SUCCESS.into())),
-            (None, Outcome::Done(HvStatus::INVALID_HYPERCALL_CODE.into()))
+            (Some(41), CallOutcome::Done(HvStatus::SUCCESS.into())),
+            (None, CallOutcome::Done(HvStatus::INVALID_HYPERCALL_CODE.into()))
         ]
     );
 }
@@ -364,7 +367,7 @@ fn a_call_that_needs_a_feature_is_denied_before_its_input_is_judged() {
     let mut registers = long(HypercallInput(HypercallInput::new(ECHO).0 | 1 << 63));
     assert_eq!(
         calls.dispatch(VpIndex(0), &host, &ram(), &mut registers),
-        Outcome::Done(HvStatus::ACCESS_DENIED.into())
+        CallOutcome::Done(HvStatus::ACCESS_DENIED.into())
     );
 }
 
@@ -427,7 +430,7 @@ proptest! {
         let sizes = all.definitions.get(&HypercallInput(input).code()).and_then(|d| d.shape.sizes(HypercallInput(input)).ok());
         let fast = HypercallInput(input).fast();
         let writable = match (sizes, outcome) {
-            (Some(sizes), Outcome::Done(_) | Outcome::Continue) if !fast => second..second.saturating_add(sizes.output as u64),
+            (Some(sizes), CallOutcome::Done(_) | CallOutcome::Continue) if !fast => second..second.saturating_add(sizes.output as u64),
             _ => 0..0,
         };
         for start in [around_first, around_second] {
@@ -437,7 +440,7 @@ proptest! {
             prop_assert_eq!(spoiled, None);
         }
         let expected = match (outcome, long_mode) {
-            (Outcome::Fault(_), _) => before,
+            (CallOutcome::Fault(_), _) => before,
             (_, true) => Registers { rax: registers.rax, rcx: registers.rcx, ..before },
             (_, false) => Registers { rax: registers.rax, rdx: registers.rdx, ..before },
         };
@@ -479,11 +482,11 @@ fn a_handler_that_panics_fails_its_call_and_is_told_with_its_name() {
     (registers.rcx, registers.rdx, registers.r8) = (HypercallInput::new(DOUBLE).with_rep_count(3).0, INPUT, OUTPUT);
     let outcome = calls.dispatch(VpIndex(0), &IDLE(), &memory, &mut registers);
     let one = HypercallResult { status: HvStatus::OPERATION_FAILED, reps_completed: 1 };
-    assert_eq!(outcome, Outcome::Done(one), "what was done before it counts");
+    assert_eq!(outcome, CallOutcome::Done(one), "what was done before it counts");
 
     registers.rcx = HypercallInput::new(ECHO).with_fast().0;
     let outcome = calls.dispatch(VpIndex(0), &IDLE(), &memory, &mut registers);
-    assert_eq!(outcome, Outcome::Done(HvStatus::OPERATION_FAILED.into()));
+    assert_eq!(outcome, CallOutcome::Done(HvStatus::OPERATION_FAILED.into()));
     let told = told.lock().unwrap();
     let told: Vec<_> = told.iter().map(|(what, message)| (what.as_str(), message.as_str())).collect();
     let watcher = ("a watcher of hypercalls", "seen too much");

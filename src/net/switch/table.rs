@@ -17,7 +17,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// The location of an address.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Entry {
     port: usize,
     /// `None` for the address of a plugged-in NIC, which neither ages nor moves.
     seen: Option<Instant>,
@@ -26,7 +26,7 @@ struct Place {
 /// The table of addresses; see the module's description.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    places: HashMap<MacAddress, Place>,
+    places: HashMap<MacAddress, Entry>,
     /// Number of learnt addresses of each port.
     learnt: [usize; MAX_PORTS],
     /// Time of the last search for old addresses.
@@ -40,12 +40,12 @@ impl Table {
             return false;
         }
         self.remove(address);
-        self.places.insert(address, Place { port, seen: None });
+        self.places.insert(address, Entry { port, seen: None });
         true
     }
 
     fn remove(&mut self, address: MacAddress) {
-        if let Some(Place { port, seen: Some(_) }) = self.places.remove(&address) {
+        if let Some(Entry { port, seen: Some(_) }) = self.places.remove(&address) {
             self.learnt[port] -= 1;
         }
     }
@@ -65,7 +65,7 @@ impl Table {
                 if self.learnt[port] < MAX_ADDRESSES {
                     self.remove(address);
                     self.learnt[port] += 1;
-                    self.places.insert(address, Place { port, seen: Some(now) });
+                    self.places.insert(address, Entry { port, seen: Some(now) });
                 }
             }
         }
@@ -84,7 +84,7 @@ impl Table {
             return;
         }
         self.looked = Some(now);
-        let old = |place: &Place| place.seen.is_some_and(|seen| now.saturating_duration_since(seen) >= AGE);
+        let old = |place: &Entry| place.seen.is_some_and(|seen| now.saturating_duration_since(seen) >= AGE);
         let learnt = &mut self.learnt;
         self.places.retain(|_, place| {
             let keep = !old(place);

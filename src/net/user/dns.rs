@@ -1,7 +1,7 @@
 //! DNS look-ups: a guest's question to the network's name server, and the host's servers that are asked.
 //!
-//! Servers are asked in order until one replies, a second apart, or at once if the last one does not exist. Late
-//! replies are accepted. If all servers have failed, or if there are none, the guest gets SERVFAIL instead of waiting.
+//! Servers are asked in order until one replies, one second apart, or at once if the previous one has failed. Late replies
+//! are accepted. If all servers have failed, or if there are none, the guest gets SERVFAIL at once.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ const TURN: Duration = Duration::from_secs(1);
 /// Maximum duration of a look-up. Guests ask again after five seconds by themselves.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// Time for which a server that did not reply while another did is asked last.
+/// Time for which a server is asked last after it has failed, or has not replied while another one did.
 const DEAD: Duration = Duration::from_secs(60);
 
 /// Maximum number of servers that are remembered as dead.
@@ -47,7 +47,7 @@ pub struct Key {
     pub guest: SocketAddr,
     /// The address of the network that was asked.
     pub server: SocketAddr,
-    /// The question's number.
+    /// The question's identifier.
     pub number: u16,
 }
 
@@ -58,7 +58,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Moves those that seem to be dead to the end.
+    /// Moves servers that seem to be dead to the end.
     pub fn sort(&self, servers: &mut [SocketAddr], now: Instant) {
         servers.sort_by_key(|server| self.dead_until.get(server).is_some_and(|until| *until > now));
     }
@@ -81,11 +81,11 @@ struct Asked {
     _ticket: Ticket,
 }
 
-/// The state of a look-up.
+/// The state of a look-up, after it was advanced or its replies were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// There is no answer yet.
-    Waits,
+    Waiting,
     /// The answer.
     Answered(Vec<u8>),
 }
@@ -99,7 +99,7 @@ pub struct Lookup {
     /// Servers that have not been asked yet; the next one is last.
     servers: Vec<SocketAddr>,
     asked: Vec<Asked>,
-    /// The reply of a server that could not help.
+    /// The latest reply with an error, which the guest gets if no server does better.
     no_help: Option<Vec<u8>>,
     next_turn: Instant,
     begun: Instant,
@@ -173,7 +173,7 @@ impl Lookup {
         if nobody_left || now >= self.begun + PATIENCE {
             return Standing::Answered(self.no_help.take().unwrap_or_else(|| failure(&self.question)));
         }
-        Standing::Waits
+        Standing::Waiting
     }
 
     /// Reads the servers' replies.
@@ -184,7 +184,7 @@ impl Lookup {
             match rustix::net::recv(socket, &mut *scratch, RecvFlags::empty()) {
                 Ok((length, _)) => {
                     let answer = &scratch[..length.min(scratch.len())];
-                    // A reply with another number does not belong to this question.
+                    // A reply with another identifier does not belong to this question.
                     if answer.len() < HEADER || answer[..2] != self.question[..2] {
                         continue;
                     }
@@ -202,11 +202,11 @@ impl Lookup {
                 Err(Errno::INTR) => continue,
                 Err(_) => health.mark(*server, now),
             }
-            // This server has nothing more to say, so the next one gets its turn.
+            // This server has failed, so the next one is asked at once.
             self.asked.remove(place);
             self.next_turn = now;
         }
-        Standing::Waits
+        Standing::Waiting
     }
 }
 

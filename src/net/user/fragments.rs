@@ -41,11 +41,11 @@ struct Key {
 
 /// The result of adding a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Reassembly {
     /// The frame with the complete packet.
-    Whole(Vec<u8>),
+    Complete(Vec<u8>),
     /// Fragments are missing.
-    Waits,
+    Incomplete,
     /// The fragment is invalid, or contradicts others.
     Refused,
     /// The fragment is invalid, and the sender must be told the offset of the wrong byte (ICMPv6 parameter problem).
@@ -92,14 +92,14 @@ impl Packet {
         self.payload.len() + self.header.as_ref().map_or(0, Vec::len) + PACKET_COST
     }
 
-    fn refuse(&mut self) -> Outcome {
+    fn refuse(&mut self) -> Reassembly {
         self.refused = true;
         (self.header, self.payload, self.pieces) = (None, Vec::new(), Vec::new());
-        Outcome::Refused
+        Reassembly::Refused
     }
 
     /// Adds a part of the payload.
-    fn add(&mut self, start: usize, bytes: &[u8], is_last: bool) -> Outcome {
+    fn add(&mut self, start: usize, bytes: &[u8], is_last: bool) -> Reassembly {
         let end = start + bytes.len();
         let longest = self.pieces.last().map_or(0, |(_, end)| *end);
         let fits = match self.length {
@@ -112,7 +112,7 @@ impl Packet {
         let place = self.pieces.partition_point(|piece| piece.0 < start);
         if self.pieces.get(place) == Some(&(start, end)) && self.payload[start..end] == *bytes {
             // The fragment was duplicated.
-            return Outcome::Waits;
+            return Reassembly::Incomplete;
         }
         let before = place.checked_sub(1).map_or(0, |before| self.pieces[before].1);
         let after = self.pieces.get(place).map_or(usize::MAX, |piece| piece.0);
@@ -127,7 +127,7 @@ impl Packet {
         if is_last {
             self.length = Some(end);
         }
-        Outcome::Waits
+        Reassembly::Incomplete
     }
 
     fn is_whole(&self) -> bool {
@@ -162,20 +162,24 @@ impl Packet {
 
 impl Fragments {
     /// Adds a frame with a fragment.
-    pub fn add(&mut self, guest: Guest, frame: &[u8], headers: &Headers, now: Instant) -> Outcome {
-        let Some(field) = FragmentField::find(frame, headers) else { return Outcome::Refused };
-        let Some(ends) = addresses(frame, headers) else { return Outcome::Refused };
+    pub fn add(&mut self, guest: Guest, frame: &[u8], headers: &Headers, now: Instant) -> Reassembly {
+        let Some(field) = FragmentField::find(frame, headers) else { return Reassembly::Refused };
+        let Some(ends) = addresses(frame, headers) else { return Reassembly::Refused };
         let is_v6 = headers.version == IpVersion::V6;
         // The part before the payload is in every fragment; the Ethernet header is replaced.
         let network = frame.get(headers.network..field.header_end).unwrap_or_default();
-        let Some(payload) = frame.get(field.payload..headers.end) else { return Outcome::Refused };
+        let Some(payload) = frame.get(field.payload..headers.end) else { return Reassembly::Refused };
         // All but the last fragment end at a multiple of eight bytes, and none is empty.
         if payload.is_empty() || (field.more && payload.len() % 8 != 0) {
-            return if is_v6 { Outcome::Wrong(4) } else { Outcome::Refused };
+            return if is_v6 { Reassembly::Wrong(4) } else { Reassembly::Refused };
         }
         let fixed = if is_v6 { network.len() - IPV6_HEADER } else { network.len() };
         if fixed + field.offset + payload.len() > LONGEST {
-            return if is_v6 { Outcome::Wrong((field.at + 2 - headers.network) as u32) } else { Outcome::Refused };
+            return if is_v6 {
+                Reassembly::Wrong((field.at + 2 - headers.network) as u32)
+            } else {
+                Reassembly::Refused
+            };
         }
         // A VLAN tag is removed, because the network does not reply to tagged frames.
         let kind = if is_v6 { ether_type::IPV6 } else { ether_type::IPV4 };
@@ -189,7 +193,7 @@ impl Fragments {
             let (pieces, length) = (Vec::new(), Some(payload.len()));
             let payload = payload.to_vec();
             let packet = Packet { key, until, header: Some(header()), next, payload, pieces, length, refused: false };
-            return packet.frame().map_or(Outcome::Refused, Outcome::Whole);
+            return packet.frame().map_or(Reassembly::Refused, Reassembly::Complete);
         }
         let place = self.packets.iter().position(|packet| packet.key == key);
         let place = place.unwrap_or_else(|| {
@@ -204,7 +208,7 @@ impl Fragments {
             (packet.header, packet.next) = (Some(header()), next);
         }
         if packet.is_whole() {
-            return self.packets.remove(place).frame().map_or(Outcome::Refused, Outcome::Whole);
+            return self.packets.remove(place).frame().map_or(Reassembly::Refused, Reassembly::Complete);
         }
         self.make_room(guest);
         outcome

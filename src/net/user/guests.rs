@@ -43,12 +43,12 @@ pub struct Guests {
 }
 
 /// An address, and the Ethernet address of its owner.
-pub type Place = (Ipv4Addr, MacAddress);
+pub type GuestAddresses = (Ipv4Addr, MacAddress);
 
 impl Guests {
     /// Learns that `address` belongs to `guest`. Returns the present owner of the forwarded ports if it must be asked
     /// whether it is still there.
-    pub fn learn(&mut self, address: IpAddr, guest: Guest, now: Instant) -> Option<Place> {
+    pub fn learn(&mut self, address: IpAddr, guest: Guest, now: Instant) -> Option<GuestAddresses> {
         let IpAddr::V4(address) = address else { return None };
         if !guest.mac.is_station() || !Network::is_guest(address.into()) {
             return None;
@@ -74,7 +74,7 @@ impl Guests {
     }
 
     /// Returns the target of forwarded ports for the guest at `port`.
-    pub fn target(&self, port: SwitchPort) -> Option<Place> {
+    pub fn target(&self, port: SwitchPort) -> Option<GuestAddresses> {
         self.ports[port.index()].target().map(Seen::place)
     }
 
@@ -85,7 +85,7 @@ impl Guests {
 }
 
 impl Seen {
-    fn place(self) -> Place {
+    fn place(self) -> GuestAddresses {
         (self.address, self.mac)
     }
 }

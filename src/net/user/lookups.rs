@@ -65,7 +65,7 @@ impl Stack {
         let Some(lookup) = self.lookups.flows.get_mut(&number) else { return };
         let standing = lookup.read(&mut self.scratch, &mut self.health, now);
         match standing {
-            Standing::Waits => self.advance_lookup(number, now),
+            Standing::Waiting => self.advance_lookup(number, now),
             answered => self.finish_lookup(number, answered),
         }
     }

@@ -9,7 +9,7 @@ use super::super::ports::SwitchPort;
 use super::address::Network;
 use super::datagram::{self, Kind};
 use super::dhcp::{self, Answer};
-use super::fragments::Outcome;
+use super::fragments::Reassembly;
 use super::link::{self, Link};
 use super::packet::{Problem, add_problem, addresses};
 use super::router::{self, kind};
@@ -73,16 +73,16 @@ impl Stack {
             return self.receive_packet(guest, frame, &headers, now);
         }
         match self.fragments.add(guest, frame, &headers, now) {
-            Outcome::Whole(whole) => {
+            Reassembly::Complete(whole) => {
                 let headers = Headers::parse(&whole).filter(|headers| !headers.fragment)?;
                 self.receive_packet(guest, &whole, &headers, now)
             }
-            Outcome::Waits => {
+            Reassembly::Incomplete => {
                 self.fragments.deadline().into_iter().for_each(|time| self.wake_by(time));
                 Some(())
             }
-            Outcome::Refused => None,
-            Outcome::Wrong(place) => {
+            Reassembly::Refused => None,
+            Reassembly::Wrong(place) => {
                 let source = addresses(frame, &headers)?.0;
                 let ends = (Network::GATEWAY6.into(), source);
                 let packet = frame.get(headers.network..headers.end)?;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Counts days one by one, as a wall calendar does.
+/// Returns the day after a date.
 fn next_day((year, month, day): (i64, u8, u8)) -> (i64, u8, u8) {
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let length = match month {
@@ -17,7 +17,7 @@ fn next_day((year, month, day): (i64, u8, u8)) -> (i64, u8, u8) {
 }
 
 #[test]
-fn every_day_of_a_thousand_years_is_where_a_wall_calendar_has_it() {
+fn every_day_of_a_thousand_years_has_the_right_date() {
     let mut date = (1970, 1, 1);
     for day in 0..1000 * 366 {
         let moment = Moment::at(day * SECONDS_PER_DAY);
@@ -30,7 +30,7 @@ fn every_day_of_a_thousand_years_is_where_a_wall_calendar_has_it() {
 }
 
 #[test]
-fn well_known_moments_are_found() {
+fn known_moments_are_converted() {
     let moment = Moment { year: 2000, month: 2, day: 29, hour: 23, minute: 59, second: 58, weekday: 3 };
     assert_eq!(Moment::at(951_868_798), moment);
     assert_eq!(Moment::at(-1).year, 1969);
@@ -41,7 +41,7 @@ fn well_known_moments_are_found() {
 }
 
 #[test]
-fn fields_out_of_range_run_over() {
+fn fields_out_of_range_carry_over() {
     assert_eq!(seconds_from_epoch(2023, 2, 31, 0, 0, 0), seconds_from_epoch(2023, 3, 3, 0, 0, 0));
     assert_eq!(seconds_from_epoch(2023, 0, 1, 0, 0, 0), seconds_from_epoch(2022, 12, 1, 0, 0, 0));
     assert_eq!(seconds_from_epoch(2023, 12, 31, 24, 60, 60), seconds_from_epoch(2024, 1, 1, 1, 1, 0));

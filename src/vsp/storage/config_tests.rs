@@ -63,11 +63,11 @@ fn numbers_and_words_that_cannot_be_are_refused() {
         (DiskConfig { serial: Some("x".repeat(37)), ..base() }, "printable ASCII"),
         (DiskConfig { controller: 4, ..base() }, "controllers 0 to 3"),
         (DiskConfig { lun: Some(64), ..base() }, "LUNs 0 to 63"),
-        (disk("memory:", None), "names no size"),
-        (disk("memory:1Q", None), "names no size"),
-        (disk("memory:99999999999T", None), "names no size"),
-        (disk("memory:0", None), "names no size"),
-        (disk("memory:1000", None), "multiple of its sectors of 512 bytes"),
+        (disk("memory:", None), "is not a valid disk size"),
+        (disk("memory:1Q", None), "is not a valid disk size"),
+        (disk("memory:99999999999T", None), "is not a valid disk size"),
+        (disk("memory:0", None), "is not a valid disk size"),
+        (disk("memory:1000", None), "multiple of the sector size 512"),
         (DiskConfig { media: Media::Dvd, readonly: Some(false), ..base() }, "leave out readonly=off"),
     ] {
         let text = message(std::slice::from_ref(&disk));

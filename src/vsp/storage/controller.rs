@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::scsi::{self, DataOut, Nexus, Outcome, Response, Sense, opcode};
+use super::scsi::{self, CommandOutcome, DataOut, Nexus, Response, Sense, opcode};
 use super::storvsp::wire::Reply;
-use super::storvsp::{Demand, PacketError, Protocol, Scope};
+use super::storvsp::{Demand, Negotiation, PacketError, Scope};
 use super::unit::Unit;
 use crate::block::Image;
 use crate::block::cancel::Flag;
@@ -30,7 +30,7 @@ pub enum LunError {
 /// A SCSI controller; see the module's description. Any thread may use it.
 pub struct Controller {
     units: RwLock<[Option<Arc<Unit>>; MAX_LUNS]>,
-    protocol: Mutex<Protocol>,
+    protocol: Mutex<Negotiation>,
     /// Whether commands are accepted: a copy of the protocol's state that is read without its lock.
     ready: AtomicBool,
     /// Number of times that units were attached, detached or resized.
@@ -48,7 +48,7 @@ impl Controller {
     pub fn new(max_subchannels: u16) -> Arc<Self> {
         Arc::new(Self {
             units: RwLock::new([const { None }; MAX_LUNS]),
-            protocol: Mutex::new(Protocol::new(max_subchannels)),
+            protocol: Mutex::new(Negotiation::new(max_subchannels)),
             ready: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             listener: Mutex::default(),
@@ -181,14 +181,16 @@ impl Controller {
         let Some(unit) = lun.and_then(|lun| self.unit(lun)) else { return no_unit(command) };
         let (outcome, begun) = unit.with(|logical, image, cancel| {
             let outcome = logical.execute(command);
-            let image = image.filter(|_| matches!(outcome, Outcome::Perform(_)));
+            let image = image.filter(|_| matches!(outcome, CommandOutcome::Perform(_)));
             (outcome, image.map(|image| (image.clone(), cancel.clone())))
         });
         match (outcome, begun) {
-            (Outcome::Done(response), _) => Execution::Answered(response),
-            (Outcome::Perform(job), Some((image, cancel))) => Execution::Begun { unit, image, job, cancel },
+            (CommandOutcome::Done(response), _) => Execution::Answered(response),
+            (CommandOutcome::Perform(job), Some((image, cancel))) => Execution::Begun { unit, image, job, cancel },
             // A medium always has an image.
-            (Outcome::Perform(_), None) => Execution::Answered(Response::check(&Sense::MEDIUM_NOT_PRESENT, false)),
+            (CommandOutcome::Perform(_), None) => {
+                Execution::Answered(Response::check(&Sense::MEDIUM_NOT_PRESENT, false))
+            }
         }
     }
 

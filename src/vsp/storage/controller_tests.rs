@@ -24,7 +24,7 @@ fn data(controller: &Controller, lun: Option<u8>, cdb: &[u8]) -> Vec<u8> {
 const REPORT_LUNS: [u8; 12] = [0xa0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0];
 const INQUIRY: [u8; 6] = [0x12, 0, 0, 0, 255, 0];
 
-/// ASC of what the next TEST UNIT READY says, or 0.
+/// Returns the additional sense code of the next TEST UNIT READY, or 0 if it succeeds.
 fn attention(controller: &Controller, lun: u8) -> u8 {
     match execute(controller, Some(lun), &[0; 6]) {
         Execution::Answered(response) => response.sense.map_or(0, |sense| sense[12]),
@@ -54,7 +54,7 @@ fn negotiate(controller: &Controller, version: Version) {
 fn units_are_found_without_a_lun_0_as_linux_looks_for_them() {
     let controller = Controller::new(0);
     controller.attach(7, unit("1M")).expect("room");
-    // LUN 0 is not there, but something answers: then Linux asks for the list.
+    // There is no LUN 0, but INQUIRY is answered, so Linux requests the list of LUNs.
     assert_eq!(data(&controller, Some(0), &INQUIRY)[0], 0x7f);
     let luns = data(&controller, Some(0), &REPORT_LUNS);
     assert_eq!((luns.len(), luns[9]), (16, 7));
@@ -65,7 +65,7 @@ fn units_are_found_without_a_lun_0_as_linux_looks_for_them() {
 }
 
 #[test]
-fn commands_for_a_unit_that_is_not_there_say_so() {
+fn commands_for_a_missing_unit_find_no_unit() {
     let controller = Controller::new(0);
     for cdb in [&[0; 6][..], &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[0x12, 1, 0x80, 0, 255, 0]] {
         assert!(matches!(execute(&controller, Some(3), cdb), Execution::NoUnit(_)), "{cdb:02x?}");
@@ -76,7 +76,7 @@ fn commands_for_a_unit_that_is_not_there_say_so() {
 }
 
 #[test]
-fn a_lun_is_given_once_and_only_if_it_exists() {
+fn a_lun_can_be_attached_once_and_must_be_valid() {
     let controller = Controller::new(0);
     controller.attach(63, unit("1M")).expect("room");
     assert_eq!(controller.attach(63, unit("1M")), Err(LunError::Taken(63)));
@@ -85,7 +85,7 @@ fn a_lun_is_given_once_and_only_if_it_exists() {
 }
 
 #[test]
-fn a_guest_that_listens_is_told_of_units_that_come_and_go() {
+fn a_guest_is_notified_of_added_and_removed_units_if_its_version_allows() {
     let controller = Controller::new(0);
     controller.attach(0, unit("1M")).expect("room");
     assert!(controller.notice().is_none());
@@ -97,7 +97,7 @@ fn a_guest_that_listens_is_told_of_units_that_come_and_go() {
     assert_ne!(controller.changes(), before);
     let notice = controller.notice().expect("a notice");
     assert_eq!(PacketHeader::read_from_prefix(notice.bytes()).expect("a header").0.operation, Operation::ENUMERATE_BUS);
-    // The others say that the list has changed, unless it was asked for first.
+    // The other units report that the list of LUNs has changed, unless the guest requests the list first.
     assert_eq!(attention(&controller, 0), 0x3f);
     controller.detach(1).expect("a unit");
     data(&controller, Some(0), &REPORT_LUNS);
@@ -107,7 +107,7 @@ fn a_guest_that_listens_is_told_of_units_that_come_and_go() {
 }
 
 #[test]
-fn resets_reach_whom_they_are_for() {
+fn a_reset_affects_only_its_unit_or_its_bus() {
     let controller = Controller::new(0);
     for lun in 0..2 {
         controller.attach(lun, unit("1M")).expect("room");

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::scsi::{
-    Command as ScsiCommand, DeviceKind, Identity, LogicalUnit, Medium, Nexus, Outcome, Response, Status,
+    Command as ScsiCommand, CommandOutcome, DeviceKind, Identity, LogicalUnit, Medium, Nexus, Response, Status,
 };
 use crate::block::testing::{VectorDisk, pages, perform};
 use crate::memory::{self, GuestMemory};
@@ -62,8 +62,8 @@ impl Machine {
         let buffer = if room > 0 { pages(&self.memory, room) } else { out.clone() };
         let command = ScsiCommand { nexus: Nexus::GUEST, cdb: &padded, data_out: &out, room };
         let response = match self.unit.execute(&command) {
-            Outcome::Done(response) => response,
-            Outcome::Perform(job) => {
+            CommandOutcome::Done(response) => response,
+            CommandOutcome::Perform(job) => {
                 let result = perform(&self.disk, &job.request, &buffer);
                 self.unit.finish(&job, result)
             }

@@ -179,7 +179,7 @@ fn a_channel_waits_for_a_disk_that_hangs_while_its_guest_lives_and_not_after() {
     let latch = hung.latch.as_ref().expect("a latch");
     for guest_goes in [true, false] {
         let gone = Arc::new(AtomicBool::new(false));
-        let mut guest = Guest::that_goes(&controller, false, {
+        let mut guest = Guest::with_end(&controller, false, {
             let gone = gone.clone();
             move || gone.load(Ordering::SeqCst)
         });

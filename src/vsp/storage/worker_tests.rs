@@ -22,7 +22,7 @@ fn doorbell() -> EventFd {
     EventFd::new().expect("an eventfd")
 }
 
-/// What was missed is looked for again after this long.
+/// Time after which a wait checks again, in case a signal was missed.
 const SOON: Duration = Duration::from_millis(100);
 
 /// A guest with one channel.
@@ -58,13 +58,13 @@ fn ten(opcode: u8, block: u32, blocks: u16) -> [u8; 10] {
 }
 
 impl Guest {
-    /// A guest that has negotiated, and heard of its disk's power-on.
+    /// Creates a guest that has negotiated and has read the power-on unit attention of each disk.
     fn new(controller: &Arc<Controller>, ring: bool) -> Self {
-        Self::that_goes(controller, ring, || false)
+        Self::with_end(controller, ring, || false)
     }
 
-    /// The same, and `is_gone` tells when it is gone.
-    fn that_goes(controller: &Arc<Controller>, ring: bool, is_gone: impl Fn() -> bool + Send + 'static) -> Self {
+    /// Creates such a guest, which is gone once `is_gone` returns `true`.
+    fn with_end(controller: &Arc<Controller>, ring: bool, is_gone: impl Fn() -> bool + Send + 'static) -> Self {
         let bell = doorbell();
         let ring = if ring { new_ring(MAX_IN_FLIGHT) } else { None };
         let (copy, threads) = (bell.try_clone().expect("a copy").into(), controller.threads().clone());
@@ -131,7 +131,7 @@ fn both_ways(test: impl Fn(bool)) {
 }
 
 #[test]
-fn data_go_to_the_disk_and_back_with_and_without_a_ring() {
+fn data_is_written_and_read_back_with_and_without_a_ring() {
     both_ways(|ring| {
         let mut guest = Guest::new(&controller(&[memory_disk("16M")]), ring);
         let (out, back) = (guest.pages(0, 65536), guest.pages(32, 65536));
@@ -172,7 +172,7 @@ fn many_requests_are_in_flight_and_every_one_is_answered_once() {
 }
 
 #[test]
-fn a_read_that_finds_too_little_room_fills_it_and_says_so() {
+fn a_read_into_a_short_buffer_fills_it_and_reports_an_overrun() {
     both_ways(|ring| {
         let mut guest = Guest::new(&controller(&[memory_disk("1M")]), ring);
         let pages = guest.pages(0, 1000);
@@ -184,7 +184,7 @@ fn a_read_that_finds_too_little_room_fills_it_and_says_so() {
 }
 
 #[test]
-fn an_image_that_shrinks_under_a_guest_has_medium_errors_and_the_guest_learns_of_its_size() {
+fn reads_beyond_the_end_of_a_shrunken_image_are_medium_errors_and_the_guest_is_told_the_new_size() {
     both_ways(|ring| {
         let image = tempfile::NamedTempFile::new().expect("a file");
         image.as_file().set_len(1 << 20).expect("room");
@@ -218,7 +218,7 @@ fn durable_writes_and_compare_and_write_work_beside_plain_ones() {
         assert_eq!(guest.command(0, DataDirection::OUT, &swap, &pages).scsi_status, 0);
         let miscompare = guest.command(0, DataDirection::OUT, &swap, &pages);
         assert_eq!((miscompare.scsi_status, miscompare.cdb[2]), (2, 0x0e));
-        // A batch in which they get in each other's way.
+        // A batch of both kinds for the same block.
         for id in 0..100 {
             let plain = id % 3 != 0;
             let cdb = if plain { ten(0x2a, 8, 1).to_vec() } else { swap.to_vec() };
@@ -229,7 +229,7 @@ fn durable_writes_and_compare_and_write_work_beside_plain_ones() {
 }
 
 #[test]
-fn a_slow_disk_holds_up_no_other_and_one_that_goes_finishes_first() {
+fn a_slow_disk_delays_no_other_and_a_removed_disk_completes_its_requests() {
     both_ways(|ring| {
         let controller = controller(&[memory_disk("1M")]);
         let disk = SlowDisk::new();
@@ -243,9 +243,9 @@ fn a_slow_disk_holds_up_no_other_and_one_that_goes_finishes_first() {
         let fast = guest.pages(1, 4096);
         let read = guest.command(0, DataDirection::IN, &ten(0x28, 0, 8), &fast);
         assert_eq!((read.scsi_status, guest.worker.queue.in_flight()), (0, 1));
-        // What has not begun when the disk goes away is cancelled.
+        // Waits until the read has begun: a request that has not would be cancelled by the removal.
         disk.gate.wait();
-        // Taken away, it still ends what it began; what comes after finds no unit.
+        // After its removal, the disk completes what it has begun. Later commands find no unit.
         drop(controller.detach(1).expect("a unit"));
         let gone = guest.command(1, DataDirection::IN, &ten(0x28, 0, 8), &fast);
         assert_eq!(gone.srb_status.0 & 0x3f, SrbStatus::INVALID_LUN.0);
@@ -256,7 +256,7 @@ fn a_slow_disk_holds_up_no_other_and_one_that_goes_finishes_first() {
 }
 
 #[test]
-fn a_worker_that_goes_waits_for_its_requests() {
+fn dropping_a_worker_waits_for_its_requests() {
     let image = tempfile::NamedTempFile::new().expect("a file");
     image.as_file().set_len(1 << 20).expect("room");
     both_ways(|ring| {
@@ -277,7 +277,7 @@ fn a_worker_that_goes_waits_for_its_requests() {
 }
 
 #[test]
-fn the_doorbell_rings_for_who_sleeps_on_it_elsewhere() {
+fn every_completion_signals_the_doorbell() {
     both_ways(|ring| {
         let controller = controller(&[memory_disk("1M")]);
         let mut guest = Guest::new(&controller, ring);
@@ -298,7 +298,7 @@ fn the_doorbell_rings_for_who_sleeps_on_it_elsewhere() {
 }
 
 #[test]
-fn notices_go_out_once_and_on_the_primary_channel_alone() {
+fn a_notice_is_sent_once_and_only_on_the_primary_channel() {
     let controller = controller(&[memory_disk("1M")]);
     let mut guest = Guest::new(&controller, false);
     let mut subchannel = Worker::new(controller.clone(), false, doorbell().into(), || false).expect("a worker");
@@ -315,7 +315,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_a_guest_sends_is_answered_once(
+    fn every_packet_of_a_guest_gets_one_reply(
         packets in prop::collection::vec((prop::collection::vec(any::<u8>(), 12..90), 0_u8..16, any::<[bool; 4]>(), 0_usize..3), 1..60),
         ring in any::<bool>(),
     ) {
@@ -340,7 +340,7 @@ proptest! {
 }
 
 #[test]
-fn a_host_without_room_is_space_allocation_failed_until_there_is_room() {
+fn a_full_host_disk_is_space_allocation_failed_until_there_is_space() {
     if !ready(&[Need::Namespaces, Need::Tool("mount"), Need::Tool("qemu-img")]) {
         return;
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
 use super::{changes, discards, kills, pausing, plug, roots, tools};
+use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// Installs what is missing of the tools that it is given.

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
 use super::{lab, plug, tap, user};
+use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// The guest's kernel and initramfs.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::client::{GUEST6, Guest, MAC};
-use super::fragments::{Fragments, MAX_BYTES, MAX_PACKETS, MAX_PIECES, Outcome};
+use super::fragments::{Fragments, MAX_BYTES, MAX_PACKETS, MAX_PIECES, Reassembly};
 use super::frames::frame;
 use super::share::Guest as Whose;
 use super::stack::Stack;
@@ -212,10 +212,14 @@ fn an_atomic_fragment_is_a_whole_packet_whatever_else_has_its_number() {
     let to = Network::GATEWAY6.into();
     let add =
         |fragments: &mut Fragments, frame: &[u8]| fragments.add(WHOSE, frame, &Headers::parse(frame).unwrap(), now);
-    assert_eq!(add(&mut fragments, &packet(to, 17, Some((5, 0, true)), &[1; 16])), Outcome::Waits);
-    let Outcome::Whole(whole) = add(&mut fragments, &packet(to, 17, Some((5, 0, false)), &[2; 12])) else { panic!() };
+    assert_eq!(add(&mut fragments, &packet(to, 17, Some((5, 0, true)), &[1; 16])), Reassembly::Incomplete);
+    let Reassembly::Complete(whole) = add(&mut fragments, &packet(to, 17, Some((5, 0, false)), &[2; 12])) else {
+        panic!()
+    };
     assert!(whole == packet(to, 17, None, &[2; 12]));
-    let Outcome::Whole(whole) = add(&mut fragments, &packet(to, 17, Some((5, 16, false)), &[1; 8])) else { panic!() };
+    let Reassembly::Complete(whole) = add(&mut fragments, &packet(to, 17, Some((5, 16, false)), &[1; 8])) else {
+        panic!()
+    };
     assert!(whole == packet(to, 17, None, &[1; 24]));
 }
 
@@ -232,9 +236,9 @@ fn fragments_that_overlap_are_refused_with_all_that_is_to_come() {
             };
             add(8, 16, true, 1);
             add(32, 8, false, 1);
-            assert_eq!(add(offset, length, more, 2), Outcome::Refused, "{offset} {length}");
+            assert_eq!(add(offset, length, more, 2), Reassembly::Refused, "{offset} {length}");
             for (offset, length, more) in [(0, 8, true), (8, 16, true), (24, 8, true), (32, 8, false)] {
-                assert_eq!(add(offset, length, more, 1), Outcome::Refused);
+                assert_eq!(add(offset, length, more, 1), Reassembly::Refused);
             }
         }
     }
@@ -245,10 +249,10 @@ fn a_fragment_that_comes_twice_does_no_harm() {
     let (mut fragments, now, to) = (Fragments::default(), Instant::now(), Network::GATEWAY.into());
     let pieces = cut(to, 17, 3, &pattern(5000), 1480);
     for piece in [&pieces[0], &pieces[1], &pieces[1], &pieces[0], &pieces[3], &pieces[3]] {
-        assert_eq!(fragments.add(WHOSE, piece, &Headers::parse(piece).unwrap(), now), Outcome::Waits);
+        assert_eq!(fragments.add(WHOSE, piece, &Headers::parse(piece).unwrap(), now), Reassembly::Incomplete);
     }
     let last = &pieces[2];
-    let Outcome::Whole(whole) = fragments.add(WHOSE, last, &Headers::parse(last).unwrap(), now) else { panic!() };
+    let Reassembly::Complete(whole) = fragments.add(WHOSE, last, &Headers::parse(last).unwrap(), now) else { panic!() };
     assert!(whole[34..] == pattern(5000));
     assert_eq!(fragments.held(), (0, 0));
 }
@@ -262,12 +266,12 @@ fn fragments_that_make_no_sense_are_refused() {
     };
     let (v4, v6) = (Network::GATEWAY.into(), Network::GATEWAY6.into());
     // No whole blocks, though more follows; nothing at all; longer than any packet.
-    assert_eq!(add(v4, 0, 12, true), Outcome::Refused);
-    assert_eq!(add(v6, 0, 12, true), Outcome::Wrong(4));
-    assert_eq!(add(v4, 8, 0, false), Outcome::Refused);
-    assert_eq!(add(v4, 65_528, 8, false), Outcome::Refused);
-    assert_eq!(add(v4, 65_504, 16, false), Outcome::Refused);
-    assert_eq!(add(v6, 65_528, 8, false), Outcome::Wrong(42));
+    assert_eq!(add(v4, 0, 12, true), Reassembly::Refused);
+    assert_eq!(add(v6, 0, 12, true), Reassembly::Wrong(4));
+    assert_eq!(add(v4, 8, 0, false), Reassembly::Refused);
+    assert_eq!(add(v4, 65_528, 8, false), Reassembly::Refused);
+    assert_eq!(add(v4, 65_504, 16, false), Reassembly::Refused);
+    assert_eq!(add(v6, 65_528, 8, false), Reassembly::Wrong(42));
     assert_eq!(fragments.held(), (0, 0));
 }
 
@@ -286,13 +290,13 @@ fn what_waits_is_bounded_for_each_port_and_leaves_others_alone() {
         assert!(packets <= MAX_PACKETS + 1 && bytes <= MAX_BYTES + 1000, "{packets} {bytes}");
     }
     let rest = &packet(to, 17, Some((1, 8, false)), &[0; 8]);
-    assert!(matches!(fragments.add(other, rest, &Headers::parse(rest).unwrap(), now), Outcome::Whole(_)));
+    assert!(matches!(fragments.add(other, rest, &Headers::parse(rest).unwrap(), now), Reassembly::Complete(_)));
     // Fragments so small that there would be thousands of them.
     let outcomes: Vec<_> = (0..MAX_PIECES + 1)
         .map(|piece| packet(to, 17, Some((77, 8 * piece, true)), &[0; 8]))
         .map(|frame| fragments.add(other, &frame, &Headers::parse(&frame).unwrap(), now))
         .collect();
-    assert_eq!((&outcomes[MAX_PIECES - 1], &outcomes[MAX_PIECES]), (&Outcome::Waits, &Outcome::Refused));
+    assert_eq!((&outcomes[MAX_PIECES - 1], &outcomes[MAX_PIECES]), (&Reassembly::Incomplete, &Reassembly::Refused));
 }
 
 #[test]
@@ -342,9 +346,9 @@ proptest! {
         let (mut fragments, now) = (Fragments::default(), Instant::now());
         let last = pieces.pop().unwrap();
         for piece in &pieces {
-            prop_assert_eq!(fragments.add(WHOSE, piece, &Headers::parse(piece).unwrap(), now), Outcome::Waits);
+            prop_assert_eq!(fragments.add(WHOSE, piece, &Headers::parse(piece).unwrap(), now), Reassembly::Incomplete);
         }
-        let Outcome::Whole(whole) = fragments.add(WHOSE, &last, &Headers::parse(&last).unwrap(), now) else { panic!() };
+        let Reassembly::Complete(whole) = fragments.add(WHOSE, &last, &Headers::parse(&last).unwrap(), now) else { panic!() };
         let headers = Headers::parse(&whole).unwrap();
         prop_assert!(!headers.fragment && headers.protocol == 17);
         prop_assert!(whole[headers.transport..] == pattern(length));

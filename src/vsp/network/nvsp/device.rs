@@ -97,14 +97,14 @@ pub enum Refusal {
 
 /// The result of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct NvspOutcome {
     /// The actions to take.
     pub actions: NvspActions,
     /// The reason why the message was refused, if it was.
     pub refusal: Option<Refusal>,
 }
 
-impl Outcome {
+impl NvspOutcome {
     fn actions(actions: NvspActions) -> Self {
         Self { actions, refusal: None }
     }
@@ -163,16 +163,18 @@ impl NvspDevice {
     }
 
     /// Processes an in-band packet of the primary channel that is not an RNDIS packet.
-    pub fn receive(&mut self, payload: &[u8], gpadls: &impl Gpadls) -> Outcome {
-        let Some((message_type, body)) = split(payload) else { return Outcome::refused(Refusal::Empty, done()) };
+    pub fn receive(&mut self, payload: &[u8], gpadls: &impl Gpadls) -> NvspOutcome {
+        let Some((message_type, body)) = split(payload) else { return NvspOutcome::refused(Refusal::Empty, done()) };
         let Some(version) = self.version else {
             return match message_type {
                 MessageType::INIT => self.init(body),
-                _ => Outcome::refused(Refusal::Unexpected(message_type), done()),
+                _ => NvspOutcome::refused(Refusal::Unexpected(message_type), done()),
             };
         };
         match message_type {
-            MessageType::SEND_NDIS_VERSION => with(message_type, body, |NdisVersion { .. }| Outcome::actions(done())),
+            MessageType::SEND_NDIS_VERSION => {
+                with(message_type, body, |NdisVersion { .. }| NvspOutcome::actions(done()))
+            }
             MessageType::SEND_NDIS_CONFIG if version >= Version::V2 => {
                 with(message_type, body, |config| self.configure(version, &config))
             }
@@ -187,7 +189,7 @@ impl NvspDevice {
             // There is no virtual function. The completion has no status, so the guest assumes success, and nothing
             // happens.
             MessageType::SWITCH_DATA_PATH if version >= Version::V4 => {
-                with(message_type, body, |SwitchDataPath { .. }| Outcome::actions(done()))
+                with(message_type, body, |SwitchDataPath { .. }| NvspOutcome::actions(done()))
             }
             MessageType::SUBCHANNEL if version >= Version::V5 => {
                 with(message_type, body, |request| self.subchannels(&request))
@@ -199,15 +201,15 @@ impl NvspDevice {
             MessageType::PD_API if version >= Version::V6 => with(message_type, body, |operation| {
                 self.complete(MessageType::PD_API, &PacketDirectComplete { operation, status: Status::FAIL })
             }),
-            other => Outcome::refused(Refusal::Unexpected(other), done()),
+            other => NvspOutcome::refused(Refusal::Unexpected(other), done()),
         }
     }
 
     /// Processes and completes a `SEND_RNDIS_PACKET` with RNDIS control messages.
-    pub fn receive_control(&mut self, transfer: &[u8]) -> Outcome {
+    pub fn receive_control(&mut self, transfer: &[u8]) -> NvspOutcome {
         if self.path.receive.is_none() {
             let refusal = Refusal::Unexpected(MessageType::SEND_RNDIS_PACKET);
-            return Outcome::refused(refusal, smallvec![NvspAction::Complete(rndis_complete(Status::FAIL))]);
+            return NvspOutcome::refused(refusal, smallvec![NvspAction::Complete(rndis_complete(Status::FAIL))]);
         }
         let outcome = self.adapter.receive(transfer);
         let status = if outcome.refusal.is_some() { Status::INVALID_RNDIS_PACKET } else { Status::SUCCESS };
@@ -217,7 +219,7 @@ impl NvspDevice {
         } else {
             actions.extend(outcome.replies.into_iter().map(NvspAction::Indicate));
         }
-        Outcome { actions, refusal: outcome.refusal.map(Refusal::Rndis) }
+        NvspOutcome { actions, refusal: outcome.refusal.map(Refusal::Rndis) }
     }
 
     /// The path must follow the adapter's state before the guest reads the reply.
@@ -228,7 +230,7 @@ impl NvspDevice {
         [NvspAction::UpdatePath].into_iter().chain(messages).collect()
     }
 
-    fn init(&mut self, body: &[u8]) -> Outcome {
+    fn init(&mut self, body: &[u8]) -> NvspOutcome {
         with(MessageType::INIT, body, |Init { minimum, maximum }| {
             let spoken = |version: &Version| {
                 *version <= self.newest && (minimum.min(maximum)..=maximum).contains(&version.number())
@@ -250,10 +252,10 @@ impl NvspDevice {
         })
     }
 
-    fn configure(&mut self, version: Version, config: &NdisConfig) -> Outcome {
+    fn configure(&mut self, version: Version, config: &NdisConfig) -> NvspOutcome {
         // An existing buffer was divided for the old frame length.
         if self.path.receive.is_some() {
-            return Outcome::refused(Refusal::Unexpected(MessageType::SEND_NDIS_CONFIG), done());
+            return NvspOutcome::refused(Refusal::Unexpected(MessageType::SEND_NDIS_CONFIG), done());
         }
         let mtu = u16::try_from(config.frame_length.saturating_sub(ETHERNET_HEADER as u32)).unwrap_or(u16::MAX);
         let has = |capability| config.capabilities[0] & capability != 0;
@@ -262,7 +264,7 @@ impl NvspDevice {
         self.change_path(|path| path.vlan_beside = has(NdisConfig::VLAN))
     }
 
-    fn receive_buffer(&mut self, request: &wire::SendBuffer, gpadls: &impl Gpadls) -> Outcome {
+    fn receive_buffer(&mut self, request: &wire::SendBuffer, gpadls: &impl Gpadls) -> NvspOutcome {
         let section_size = receive_section(self.adapter.mtu());
         let memory = self.buffer(request.gpadl, gpadls, section_size * MIN_RECEIVE_SECTIONS);
         let (Some(memory), None) = (memory, &self.path.receive) else {
@@ -275,7 +277,7 @@ impl NvspDevice {
                 end_offset: 0,
             };
             let outcome = self.complete(MessageType::SEND_RECEIVE_BUFFER_COMPLETE, &failed);
-            return Outcome::refused(Refusal::Buffer(request.gpadl), outcome.actions);
+            return NvspOutcome::refused(Refusal::Buffer(request.gpadl), outcome.actions);
         };
         let section_count = memory.len() as u32 / section_size;
         let complete = ReceiveBufferComplete {
@@ -295,12 +297,12 @@ impl NvspDevice {
         outcome
     }
 
-    fn send_buffer(&mut self, request: &wire::SendBuffer, gpadls: &impl Gpadls) -> Outcome {
+    fn send_buffer(&mut self, request: &wire::SendBuffer, gpadls: &impl Gpadls) -> NvspOutcome {
         let memory = self.buffer(request.gpadl, gpadls, SEND_SECTION);
         let (Some(memory), None) = (memory, &self.path.send) else {
             let failed = SendBufferComplete { status: Status::FAIL, section_size: 0 };
             let outcome = self.complete(MessageType::SEND_SEND_BUFFER_COMPLETE, &failed);
-            return Outcome::refused(Refusal::Buffer(request.gpadl), outcome.actions);
+            return NvspOutcome::refused(Refusal::Buffer(request.gpadl), outcome.actions);
         };
         let buffer = SendBuffer { memory, gpadl: request.gpadl, section_size: SEND_SECTION };
         let complete = SendBufferComplete { status: Status::SUCCESS, section_size: SEND_SECTION };
@@ -316,13 +318,13 @@ impl NvspDevice {
         (least as usize..=MAX_BUFFER).contains(&buffer.len()).then(|| buffer.clone())
     }
 
-    fn subchannels(&mut self, request: &Subchannel) -> Outcome {
+    fn subchannels(&mut self, request: &Subchannel) -> NvspOutcome {
         const ALLOCATE: u32 = 1;
         let possible = self.adapter.settings().queues.saturating_sub(1);
         let answer = |status: Status, count: u16| Subchannel { operation_or_status: status.0, count: count.into() };
         if request.operation_or_status != ALLOCATE || self.subchannels_asked || self.path.receive.is_none() {
             let outcome = self.complete(MessageType::SUBCHANNEL, &answer(Status::FAIL, 0));
-            return Outcome::refused(Refusal::Unexpected(MessageType::SUBCHANNEL), outcome.actions);
+            return NvspOutcome::refused(Refusal::Unexpected(MessageType::SUBCHANNEL), outcome.actions);
         }
         let count = u16::try_from(request.count).unwrap_or(u16::MAX).min(possible);
         self.subchannels_asked = true;
@@ -331,7 +333,7 @@ impl NvspDevice {
             actions.push(NvspAction::OfferSubchannels(count));
             actions.push(NvspAction::Send(indirection_table(u32::from(count) + 1)));
         }
-        Outcome::actions(actions)
+        NvspOutcome::actions(actions)
     }
 
     /// Updates the number of open channels, including the primary one.
@@ -350,16 +352,16 @@ impl NvspDevice {
     }
 
     /// Changes the path, and completes the message that requires this.
-    fn change_path(&mut self, change: impl FnOnce(&mut Path)) -> Outcome {
+    fn change_path(&mut self, change: impl FnOnce(&mut Path)) -> NvspOutcome {
         let path = Arc::make_mut(&mut self.path);
         change(path);
         path.follow(&self.adapter);
-        Outcome::actions(smallvec![NvspAction::UpdatePath, NvspAction::Complete(Vec::new())])
+        NvspOutcome::actions(smallvec![NvspAction::UpdatePath, NvspAction::Complete(Vec::new())])
     }
 
-    fn complete(&self, message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> Outcome {
+    fn complete(&self, message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> NvspOutcome {
         let length = self.version.unwrap_or(Version::V1).message_length();
-        Outcome::actions(smallvec![NvspAction::Complete(message(message_type, body, length))])
+        NvspOutcome::actions(smallvec![NvspAction::Complete(message(message_type, body, length))])
     }
 }
 
@@ -378,11 +380,11 @@ pub fn rndis_complete(status: Status) -> Vec<u8> {
 fn with<T: FromBytes + KnownLayout + Immutable>(
     message_type: MessageType,
     body: &[u8],
-    take: impl FnOnce(T) -> Outcome,
-) -> Outcome {
+    take: impl FnOnce(T) -> NvspOutcome,
+) -> NvspOutcome {
     match T::read_from_prefix(body) {
         Ok((body, _)) => take(body),
-        Err(_) => Outcome::refused(Refusal::Short { message_type, length: body.len() }, done()),
+        Err(_) => NvspOutcome::refused(Refusal::Short { message_type, length: body.len() }, done()),
     }
 }
 

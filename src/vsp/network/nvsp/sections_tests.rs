@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
-fn all_sections_can_be_taken_and_given_back() {
+fn all_sections_can_be_taken_and_released() {
     let mut sections = Sections::new(3);
     let first = sections.take(0, None).unwrap();
     let transaction = Transaction(first.into());
@@ -18,7 +18,7 @@ fn all_sections_can_be_taken_and_given_back() {
 }
 
 #[test]
-fn nothing_is_given_back_twice_or_by_another() {
+fn a_transaction_is_released_only_once_and_only_by_its_channel() {
     let mut sections = Sections::new(4);
     let head = sections.take(1, None).unwrap();
     let transaction = Transaction(head.into());
@@ -33,7 +33,7 @@ fn nothing_is_given_back_twice_or_by_another() {
 }
 
 #[test]
-fn no_sections_are_none() {
+fn an_empty_pool_has_no_sections() {
     let mut sections = Sections::new(0);
     assert!(sections.is_empty() && sections.take(0, None).is_none());
 }
@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     /// The model: a set of free sections, and for each transaction its channel and its sections.
     #[test]
-    fn sections_are_as_in_a_simple_model(count in 1..16_u32, steps in proptest::collection::vec(step(), 0..100)) {
+    fn sections_behave_like_a_simple_model(count in 1..16_u32, steps in proptest::collection::vec(step(), 0..100)) {
         let mut sections = Sections::new(count);
         let mut free: BTreeSet<u32> = (0..count).collect();
         let mut taken: BTreeMap<u64, (u16, BTreeSet<u32>)> = BTreeMap::new();

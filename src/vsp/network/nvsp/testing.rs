@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vm_memory::GuestAddress;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::device::{Gpadls, NvspAction, NvspDevice, Outcome};
+use super::device::{Gpadls, NvspAction, NvspDevice, NvspOutcome};
 use super::path::Path;
 use super::wire::{Init, MessageType, NdisConfig, SendBuffer, Version, message};
 use crate::memory::buffer::GuestBuffer;
@@ -72,7 +72,12 @@ pub fn device_of(newest: Version, queues: u16) -> NvspDevice {
 }
 
 /// Gives the device a message, filled up as Linux fills it up.
-pub fn send(device: &mut NvspDevice, guest: &Guest, kind: MessageType, body: &(impl IntoBytes + Immutable)) -> Outcome {
+pub fn send(
+    device: &mut NvspDevice,
+    guest: &Guest,
+    kind: MessageType,
+    body: &(impl IntoBytes + Immutable),
+) -> NvspOutcome {
     device.receive(&message(kind, body, 40), guest)
 }
 
@@ -98,7 +103,7 @@ pub fn set_up(device: &mut NvspDevice, guest: &Guest, version: Version, mtu: u32
 }
 
 /// Sets an object.
-pub fn set(device: &mut NvspDevice, oid: Oid, information: &[u8]) -> Outcome {
+pub fn set(device: &mut NvspDevice, oid: Oid, information: &[u8]) -> NvspOutcome {
     let length = information.len() as u32;
     let request = Request { request_id: 2, oid, information_length: length, information_offset: 20, handle: 0 };
     device.receive_control(&rndis(RndisType::SET, &request, information))
@@ -113,7 +118,7 @@ pub fn ready(guest: &Guest, capabilities: u32) -> (NvspDevice, Arc<Path>) {
 }
 
 /// The payload with which a message was completed.
-pub fn completion(outcome: &Outcome) -> &[u8] {
+pub fn completion(outcome: &NvspOutcome) -> &[u8] {
     let complete = outcome.actions.iter().find_map(|action| match action {
         NvspAction::Complete(payload) => Some(payload),
         _ => None,

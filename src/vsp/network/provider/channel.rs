@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::nic::Nic;
-use super::super::nvsp::device::{NvspAction, NvspActions, Outcome, rndis_complete};
+use super::super::nvsp::device::{NvspAction, NvspActions, NvspOutcome, rndis_complete};
 use super::super::nvsp::sections::Transaction;
 use super::super::nvsp::transmit::{Transmitter, read_request};
 use super::super::nvsp::wire::{SendRndisPacket, Status};
@@ -220,7 +220,7 @@ impl NetworkChannel {
     }
 
     /// Passes control messages to the device.
-    fn control(&mut self, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> Outcome {
+    fn control(&mut self, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> NvspOutcome {
         let path = self.nic.shared().path.clone();
         match self.transmitter.gather(&path, request, ranges) {
             Ok(transfer) => {
@@ -230,12 +230,12 @@ impl NetworkChannel {
             Err(error) => {
                 log::debug!("a control message was refused: {error}");
                 let completion = rndis_complete(Status::INVALID_RNDIS_PACKET);
-                Outcome { actions: [NvspAction::Complete(completion)].into_iter().collect(), refusal: None }
+                NvspOutcome { actions: [NvspAction::Complete(completion)].into_iter().collect(), refusal: None }
             }
         }
     }
 
-    fn follow(&mut self, outcome: Outcome, transaction: Option<u64>) {
+    fn follow(&mut self, outcome: NvspOutcome, transaction: Option<u64>) {
         if let Some(refusal) = outcome.refusal {
             log::debug!("channel {}: {refusal}", self.trace.channel());
         }

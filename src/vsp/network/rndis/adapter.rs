@@ -53,7 +53,7 @@ pub type Messages = SmallVec<[Vec<u8>; 2]>;
 
 /// The result of a control message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RndisOutcome {
     /// Messages for the guest, in order.
     pub replies: Messages,
     /// Whether the path of frames must be updated, because the filter, the offloads or the scaling may have changed.
@@ -159,9 +159,9 @@ impl Adapter {
     }
 
     /// Processes a control message, possibly followed by padding.
-    pub fn receive(&mut self, bytes: &[u8]) -> Outcome {
+    pub fn receive(&mut self, bytes: &[u8]) -> RndisOutcome {
         let cut_off = Refusal::Length(bytes.len());
-        let refused = |refusal| Outcome { refusal: Some(refusal), ..Outcome::default() };
+        let refused = |refusal| RndisOutcome { refusal: Some(refusal), ..RndisOutcome::default() };
         let Ok((header, _)) = MessageHeader::read_from_prefix(bytes) else { return refused(cut_off) };
         let body = usize::try_from(header.length).ok().and_then(|length| bytes.get(HEADER..length));
         let Some(body) = body else { return refused(cut_off) };
@@ -177,7 +177,7 @@ impl Adapter {
         outcome.unwrap_or_else(|| refused(cut_off))
     }
 
-    fn initialize(&mut self, body: &[u8]) -> Option<Outcome> {
+    fn initialize(&mut self, body: &[u8]) -> Option<RndisOutcome> {
         let (request, _) = Initialize::read_from_prefix(body).ok()?;
         let status = if request.major_version == 1 { Status::SUCCESS } else { Status::BAD_VERSION };
         self.initialized = status == Status::SUCCESS;
@@ -196,20 +196,20 @@ impl Adapter {
         Some(answer(message(MessageType::INITIALIZE_COMPLETE, &complete, &[]), true))
     }
 
-    fn halt(&mut self) -> Outcome {
+    fn halt(&mut self) -> RndisOutcome {
         self.initialized = false;
         self.packet_filter = 0;
-        Outcome { changed: true, ..Outcome::default() }
+        RndisOutcome { changed: true, ..RndisOutcome::default() }
     }
 
-    fn reset(&mut self) -> Outcome {
+    fn reset(&mut self) -> RndisOutcome {
         self.packet_filter = 0;
         self.multicast.clear();
         let complete = ResetComplete { status: Status::SUCCESS, addressing_reset: 1 };
         answer(message(MessageType::RESET_COMPLETE, &complete, &[]), true)
     }
 
-    fn receive_query(&mut self, body: &[u8]) -> Option<Outcome> {
+    fn receive_query(&mut self, body: &[u8]) -> Option<RndisOutcome> {
         let (request, information) = read_request(body)?;
         let value = match information {
             Some(information) => self.query(request.oid, information).ok_or(Status::NOT_SUPPORTED),
@@ -225,7 +225,7 @@ impl Adapter {
         Some(answer(message(MessageType::QUERY_COMPLETE, &complete, &value), false))
     }
 
-    fn receive_set(&mut self, body: &[u8]) -> Option<Outcome> {
+    fn receive_set(&mut self, body: &[u8]) -> Option<RndisOutcome> {
         let (request, information) = read_request(body)?;
         let result = information.ok_or(Status::INVALID_DATA).and_then(|information| self.set(request.oid, information));
         let status = result.err().unwrap_or(Status::SUCCESS);
@@ -328,11 +328,11 @@ impl Adapter {
 /// No loopback, transfers do not pend, priorities and VLAN tags in the per-packet information (`NDIS_MAC_OPTION_*`).
 const MAC_OPTIONS: u32 = 0x1 | 0x4 | 0x8 | 0x40 | 0x200;
 
-fn answer(reply: Vec<u8>, changed: bool) -> Outcome {
-    Outcome { replies: smallvec![reply], changed, refusal: None }
+fn answer(reply: Vec<u8>, changed: bool) -> RndisOutcome {
+    RndisOutcome { replies: smallvec![reply], changed, refusal: None }
 }
 
-fn keep_alive(body: &[u8]) -> Option<Outcome> {
+fn keep_alive(body: &[u8]) -> Option<RndisOutcome> {
     let (RequestId { request_id }, _) = RequestId::read_from_prefix(body).ok()?;
     let complete = Complete { request_id, status: Status::SUCCESS };
     Some(answer(message(MessageType::KEEPALIVE_COMPLETE, &complete, &[]), false))

@@ -13,12 +13,12 @@ pub(super) const MAX_COMPARE_AND_WRITE: u8 = 255;
 
 /// The blocks of a command: the first block and their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct BlockRange {
     pub lba: u64,
     pub blocks: u64,
 }
 
-impl Place {
+impl BlockRange {
     pub fn of_6(command: &Command<'_>) -> Self {
         let lba = command.be32(0) & 0x1f_ffff;
         let blocks = command.byte(4);
@@ -76,7 +76,7 @@ macro_rules! sizes {
     ($( $(#[$doc:meta])* $name:ident = $common:ident($place:ident) )+) => {
         impl LogicalUnit {
             $( $(#[$doc])* pub(super) fn $name(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
-                self.$common(command, Place::$place(command))
+                self.$common(command, BlockRange::$place(command))
             } )+
         }
     };
@@ -105,37 +105,37 @@ sizes! {
 }
 
 impl LogicalUnit {
-    fn read_plain(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn read_plain(&mut self, command: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         self.read_blocks(command, place, false)
     }
 
-    fn read(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn read(&mut self, command: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         self.read_blocks(command, place, fua(command))
     }
 
-    fn read_blocks(&mut self, command: &Command<'_>, place: Place, durable: bool) -> Result<Reply, Sense> {
+    fn read_blocks(&mut self, command: &Command<'_>, place: BlockRange, durable: bool) -> Result<Reply, Sense> {
         let mut extent = place.transfer(&self.ready()?)?;
         // If the initiator's buffer is too small, it gets what fits.
         extent.length = extent.length.min(command.room as u64);
         if extent.length == 0 { Ok(Reply::Good) } else { perform(Operation::Read(extent), durable) }
     }
 
-    fn write_plain(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn write_plain(&mut self, command: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         self.write_blocks(command, place, Operation::Write, false)
     }
 
-    fn write(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn write(&mut self, command: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         self.write_blocks(command, place, Operation::Write, fua(command))
     }
 
-    fn or(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn or(&mut self, command: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         self.write_blocks(command, place, Operation::Or, fua(command))
     }
 
     fn write_blocks(
         &mut self,
         command: &Command<'_>,
-        place: Place,
+        place: BlockRange,
         operation: fn(Extent) -> Operation,
         durable: bool,
     ) -> Result<Reply, Sense> {
@@ -145,7 +145,7 @@ impl LogicalUnit {
     }
 
     /// WRITE AND VERIFY (SBC-3, 5.41 on): BYTCHK 01b asks for a comparison.
-    fn write_and_verify(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn write_and_verify(&mut self, command: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         let extent = place.transfer(&self.writable()?)?;
         let compare = match byte_check(command) {
             0 => false,
@@ -160,7 +160,7 @@ impl LogicalUnit {
     }
 
     /// VERIFY (SBC-3, 5.33 on): BYTCHK selects what the blocks are compared with.
-    fn verify(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn verify(&mut self, command: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         let medium = self.ready()?;
         let repeat = match byte_check(command) {
             0 => {
@@ -181,7 +181,7 @@ impl LogicalUnit {
 
     /// COMPARE AND WRITE (SBC-3, 5.2).
     pub(super) fn compare_and_write(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
-        let place = Place { lba: command.be64(2), blocks: command.byte(13).into() };
+        let place = BlockRange { lba: command.be64(2), blocks: command.byte(13).into() };
         let extent = place.transfer(&self.writable()?)?;
         buffer_holds(command, extent.length * 2)?;
         if extent.length == 0 {
@@ -191,7 +191,7 @@ impl LogicalUnit {
     }
 
     /// PRE-FETCH (SBC-3, 5.9 and 5.10): 0 blocks mean all blocks up to the end.
-    fn prefetch(&mut self, command: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn prefetch(&mut self, command: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         let medium = self.ready()?;
         let mut extent = place.extent(&medium)?;
         if extent.length == 0 {
@@ -203,14 +203,14 @@ impl LogicalUnit {
 
     /// SYNCHRONIZE CACHE (SBC-3, 5.26 and 5.27): flushes the whole cache, whatever blocks are named. With IMMED, the
     /// reply still comes only at the end, which SBC-3 allows.
-    fn synchronize_cache(&mut self, _: &Command<'_>, place: Place) -> Result<Reply, Sense> {
+    fn synchronize_cache(&mut self, _: &Command<'_>, place: BlockRange) -> Result<Reply, Sense> {
         place.extent(&self.ready()?)?;
         Ok(flush())
     }
 
     /// SEEK (MMC-6, 6.37).
     pub(super) fn seek(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
-        Place { lba: command.be32(2).into(), blocks: 1 }.extent(&self.ready()?)?;
+        BlockRange { lba: command.be32(2).into(), blocks: 1 }.extent(&self.ready()?)?;
         Ok(Reply::Good)
     }
 

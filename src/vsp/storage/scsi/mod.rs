@@ -171,14 +171,14 @@ impl Response {
 
 /// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// The command is complete.
     Done(Response),
     /// The job must be performed and its result passed to [`LogicalUnit::finish`].
     Perform(Job),
 }
 
-/// The result of a command's function: like [`Outcome`], before conversion to status and sense data.
+/// The result of a command's function: like [`CommandOutcome`], before conversion to status and sense data.
 enum Reply {
     Good,
     /// Data, already cut to the allocation length.

@@ -1,11 +1,11 @@
 use super::super::testing::{MEDIUM, check, check_with, data, disk, dvd, job, outcome, response, unit};
 use super::super::unit::Medium;
-use super::super::{Outcome, Response};
+use super::super::{CommandOutcome, Response};
 use super::*;
 use crate::block::request::Operation;
 
 /// MODE SELECT (6) of these pages.
-fn select(unit: &mut LogicalUnit, pages: &[u8]) -> Outcome {
+fn select(unit: &mut LogicalUnit, pages: &[u8]) -> CommandOutcome {
     let list = [&[0, 0, 0, 0], pages].concat();
     outcome(unit, 0, &[0x15, 0x10, 0, 0, list.len() as u8, 0], &list)
 }
@@ -33,7 +33,7 @@ fn what_can_be_changed_is_told_and_saving_is_not_possible() {
     let mut unit = disk();
     let caching = |unit: &mut _, control: u8| data(unit, &[0x1a, 8, control << 6 | 8, 0, 255, 0])[6];
     assert_eq!((caching(&mut unit, 0), caching(&mut unit, 1), caching(&mut unit, 2)), (4, 4, 4));
-    assert!(matches!(select(&mut unit, &[&[8, 18][..], &[0; 18]].concat()), Outcome::Perform(_)));
+    assert!(matches!(select(&mut unit, &[&[8, 18][..], &[0; 18]].concat()), CommandOutcome::Perform(_)));
     assert_eq!((caching(&mut unit, 0), caching(&mut unit, 1), caching(&mut unit, 2)), (0, 4, 4));
     assert_eq!(check(&mut unit, &[0x1a, 8, 0xc8, 0, 255, 0]), Sense::SAVING_PARAMETERS_NOT_SUPPORTED);
     assert_eq!(check(&mut unit, &[0x15, 0x11, 0, 0, 0, 0]), check(&mut disk(), &[0x1a, 8, 0x33, 0, 255, 0]));
@@ -49,17 +49,17 @@ fn switching_the_cache_off_flushes_it() {
 #[test]
 fn descriptor_sense_is_given_when_it_was_asked_for() {
     let mut unit = disk();
-    assert_eq!(select(&mut unit, &control(4, 0)), Outcome::Done(Response::GOOD));
+    assert_eq!(select(&mut unit, &control(4, 0)), CommandOutcome::Done(Response::GOOD));
     assert_eq!(response(&mut unit, &[0xff], &[]).sense.expect("sense data")[..4], [0x72, 5, 0x20, 0]);
 }
 
 #[test]
 fn software_write_protection_protects_and_is_told_in_the_header() {
     let mut unit = disk();
-    assert_eq!(select(&mut unit, &control(0, 8)), Outcome::Done(Response::GOOD));
+    assert_eq!(select(&mut unit, &control(0, 8)), CommandOutcome::Done(Response::GOOD));
     assert_eq!(check_with(&mut unit, &[0x0a, 0, 0, 0, 1, 0], &[0; 512]), Sense::WRITE_PROTECTED);
     assert_eq!(data(&mut unit, &[0x1a, 0, 0x3f, 0, 4, 0])[2], 0x90);
-    assert_eq!(select(&mut unit, &control(0, 0)), Outcome::Done(Response::GOOD));
+    assert_eq!(select(&mut unit, &control(0, 0)), CommandOutcome::Done(Response::GOOD));
     job(&mut unit, &[0x0a, 0, 0, 0, 1, 0], &[0; 512]);
 }
 

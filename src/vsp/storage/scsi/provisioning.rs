@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::blocks::Place;
+use super::blocks::BlockRange;
 use super::sense::Sense;
 use super::unit::{LogicalUnit, Medium};
 use super::{Command, Job, Reply, array};
@@ -39,7 +39,7 @@ impl LogicalUnit {
         let mut blocks = 0;
         for descriptor in descriptors.chunks_exact(DESCRIPTOR) {
             let lba = u64::from_be_bytes(array(descriptor, 0));
-            let place = Place { lba, blocks: u32::from_be_bytes(array(descriptor, 8)).into() };
+            let place = BlockRange { lba, blocks: u32::from_be_bytes(array(descriptor, 8)).into() };
             let extent = place.extent(&medium)?;
             blocks += place.blocks;
             if extent.length > 0 {
@@ -57,15 +57,15 @@ impl LogicalUnit {
 
     /// WRITE SAME (10).
     pub(super) fn write_same_10(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
-        self.write_same(command, Place::of_10(command), false)
+        self.write_same(command, BlockRange::of_10(command), false)
     }
 
     /// WRITE SAME (16), which has NDOB: no data is sent, and zeros are written.
     pub(super) fn write_same_16(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
-        self.write_same(command, Place::of_16(command), command.bit(1, 0))
+        self.write_same(command, BlockRange::of_16(command), command.bit(1, 0))
     }
 
-    fn write_same(&mut self, command: &Command<'_>, place: Place, no_data: bool) -> Result<Reply, Sense> {
+    fn write_same(&mut self, command: &Command<'_>, place: BlockRange, no_data: bool) -> Result<Reply, Sense> {
         let medium = self.writable()?;
         let deallocate = command.bit(1, 3);
         if deallocate && !medium.provisioning {
@@ -73,7 +73,7 @@ impl LogicalUnit {
         }
         // 0 blocks mean all blocks up to the end (WSNZ is 0).
         let rest = medium.blocks.saturating_sub(place.lba);
-        let place = if place.blocks == 0 { Place { blocks: rest, ..place } } else { place };
+        let place = if place.blocks == 0 { BlockRange { blocks: rest, ..place } } else { place };
         let extent = place.extent(&medium)?;
         let data = if no_data { 0 } else { medium.block_size as usize };
         if place.blocks > MAX_WRITE_SAME || command.data_out.length() != data {
@@ -95,7 +95,7 @@ impl LogicalUnit {
     pub(super) fn get_lba_status(&mut self, command: &Command<'_>) -> Result<Reply, Sense> {
         let medium = self.ready()?;
         let lba = command.be64(2);
-        let place = Place { lba, blocks: medium.blocks.saturating_sub(lba) };
+        let place = BlockRange { lba, blocks: medium.blocks.saturating_sub(lba) };
         let extent = place.extent(&medium)?;
         if extent.length == 0 {
             return Err(Sense::LBA_OUT_OF_RANGE.with_information(lba));

@@ -131,5 +131,5 @@ fn a_failed_unmap_is_a_write_error() {
     let job = job(&mut unit, &unmap(list.len()), &list);
     let response = unit.finish(&job, Err(RequestError::Write(0)));
     assert_eq!(decode(&response.sense.expect("sense data")), Sense::WRITE_ERROR);
-    assert!(matches!(outcome(&mut unit, 0, &unmap(0), &[]), super::super::Outcome::Done(_)));
+    assert!(matches!(outcome(&mut unit, 0, &unmap(0), &[]), super::super::CommandOutcome::Done(_)));
 }

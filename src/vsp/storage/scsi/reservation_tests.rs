@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::testing::{decode, disk, outcome};
-use super::super::{Outcome, Response, Status};
+use super::super::{CommandOutcome, Response, Status};
 use super::*;
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
@@ -13,8 +13,8 @@ fn out(unit: &mut LogicalUnit, nexus: u16, action: u8, kind: u8, key: u64, servi
     let mut list = [key.to_be_bytes(), service_key.to_be_bytes()].concat();
     list.extend_from_slice(&[0; 8]);
     match outcome(unit, nexus, &[0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0], &list) {
-        Outcome::Done(response) => response,
-        Outcome::Perform(job) => panic!("{job:?}"),
+        CommandOutcome::Done(response) => response,
+        CommandOutcome::Perform(job) => panic!("{job:?}"),
     }
 }
 
@@ -29,7 +29,7 @@ fn reserve(unit: &mut LogicalUnit, nexus: u16, kind: u8, key: u64) -> Status {
 fn read_in(unit: &mut LogicalUnit, action: u8) -> Vec<u8> {
     // By somebody who has no attentions waiting.
     match outcome(unit, 9, &[0x5e, action, 0, 0, 0, 0, 0, 1, 0, 0], &[]) {
-        Outcome::Done(Response { status: Status::Good, data, .. }) => data,
+        CommandOutcome::Done(Response { status: Status::Good, data, .. }) => data,
         other => panic!("{other:?}"),
     }
 }
@@ -41,8 +41,10 @@ fn keys(unit: &mut LogicalUnit) -> Vec<u64> {
 /// Whether the nexus may do that, and which attention comes first.
 fn admitted(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8]) -> Result<bool, Sense> {
     match outcome(unit, nexus, cdb, &[0; 512]) {
-        Outcome::Done(Response { status: Status::ReservationConflict, .. }) => Ok(false),
-        Outcome::Done(Response { status: Status::CheckCondition, sense, .. }) => Err(decode(&sense.expect("sense"))),
+        CommandOutcome::Done(Response { status: Status::ReservationConflict, .. }) => Ok(false),
+        CommandOutcome::Done(Response { status: Status::CheckCondition, sense, .. }) => {
+            Err(decode(&sense.expect("sense")))
+        }
         _ => Ok(true),
     }
 }
@@ -187,7 +189,7 @@ fn reservations_outlive_a_reset_and_those_of_spc_2_do_not() {
 fn a_list_of_another_length_is_refused_and_so_is_what_is_not_supported() {
     let mut unit = disk();
     let sense = |unit: &mut LogicalUnit, cdb: &[u8], list: &[u8]| match outcome(unit, 0, cdb, list) {
-        Outcome::Done(Response { sense: Some(sense), .. }) => decode(&sense),
+        CommandOutcome::Done(Response { sense: Some(sense), .. }) => decode(&sense),
         other => panic!("{other:?}"),
     };
     let short = sense(&mut unit, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 23, 0], &[0; 24]);

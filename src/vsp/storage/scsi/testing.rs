@@ -1,8 +1,8 @@
 //! What the tests of the SCSI target share.
 
 use super::{
-    Command, DataOut, DeviceKind, Identity, Job, LogicalUnit, MAX_CDB_LENGTH, Medium, Nexus, Outcome, Response, Sense,
-    SenseBytes, Status,
+    Command, CommandOutcome, DataOut, DeviceKind, Identity, Job, LogicalUnit, MAX_CDB_LENGTH, Medium, Nexus, Response,
+    Sense, SenseBytes, Status,
 };
 
 pub(super) const MEDIUM: Medium = Medium { block_size: 512, blocks: 1000, read_only: false, provisioning: true };
@@ -25,7 +25,7 @@ pub(super) fn dvd(blocks: u64) -> LogicalUnit {
 }
 
 /// What a command comes to: with that data from the initiator, and room for 64 KiB.
-pub(super) fn outcome(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8], data: &[u8]) -> Outcome {
+pub(super) fn outcome(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8], data: &[u8]) -> CommandOutcome {
     let mut padded = [0; MAX_CDB_LENGTH];
     padded[..cdb.len()].copy_from_slice(cdb);
     struct Bytes<'a>(&'a [u8]);
@@ -43,8 +43,8 @@ pub(super) fn outcome(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8], data: &[u8
 /// The response of a command that ends at once.
 pub(super) fn response(unit: &mut LogicalUnit, cdb: &[u8], data: &[u8]) -> Response {
     match outcome(unit, 0, cdb, data) {
-        Outcome::Done(response) => response,
-        Outcome::Perform(job) => panic!("{cdb:02x?} wants {job:?}"),
+        CommandOutcome::Done(response) => response,
+        CommandOutcome::Perform(job) => panic!("{cdb:02x?} wants {job:?}"),
     }
 }
 
@@ -58,8 +58,8 @@ pub(super) fn data(unit: &mut LogicalUnit, cdb: &[u8]) -> Vec<u8> {
 /// The job of a command that has one.
 pub(super) fn job(unit: &mut LogicalUnit, cdb: &[u8], data: &[u8]) -> Job {
     match outcome(unit, 0, cdb, data) {
-        Outcome::Perform(job) => job,
-        Outcome::Done(response) => panic!("{cdb:02x?} ends with {response:?}"),
+        CommandOutcome::Perform(job) => job,
+        CommandOutcome::Done(response) => panic!("{cdb:02x?} ends with {response:?}"),
     }
 }
 

@@ -6,7 +6,7 @@ use super::mode::ModePages;
 use super::reservation::{Nexus, Reservations};
 use super::sense::Sense;
 use super::table::{self, Access, Lookup};
-use super::{Command, Job, Outcome, Reply, Response, Status, blocks, provisioning};
+use super::{Command, CommandOutcome, Job, Reply, Response, Status, blocks, provisioning};
 use crate::block::request::{Operation, RequestError, Success};
 
 /// What kind of device a unit is.
@@ -93,19 +93,21 @@ impl LogicalUnit {
     }
 
     /// Executes a command.
-    pub fn execute(&mut self, command: &Command<'_>) -> Outcome {
+    pub fn execute(&mut self, command: &Command<'_>) -> CommandOutcome {
         let outcome = match self.dispatch(command) {
-            Ok(Reply::Good) => Outcome::Done(Response::GOOD),
-            Ok(Reply::Data(data)) => Outcome::Done(Response::with_data(data)),
-            Ok(Reply::Conflict) => Outcome::Done(Response { status: Status::ReservationConflict, ..Response::GOOD }),
-            Ok(Reply::Perform(job)) => Outcome::Perform(job),
-            Err(sense) => Outcome::Done(self.check(&sense)),
+            Ok(Reply::Good) => CommandOutcome::Done(Response::GOOD),
+            Ok(Reply::Data(data)) => CommandOutcome::Done(Response::with_data(data)),
+            Ok(Reply::Conflict) => {
+                CommandOutcome::Done(Response { status: Status::ReservationConflict, ..Response::GOOD })
+            }
+            Ok(Reply::Perform(job)) => CommandOutcome::Perform(job),
+            Err(sense) => CommandOutcome::Done(self.check(&sense)),
         };
         match outcome {
-            Outcome::Perform(mut job) => {
+            CommandOutcome::Perform(mut job) => {
                 // If the write cache is off, an acknowledged write must be durable.
                 job.request.durable |= !self.mode.write_cache;
-                Outcome::Perform(job)
+                CommandOutcome::Perform(job)
             }
             done => done,
         }

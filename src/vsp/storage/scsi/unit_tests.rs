@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::testing::{MEDIUM, check, data, decode, disk, dvd, job, outcome, response, unit};
-use super::super::{MAX_TRANSFER, Outcome, Response, Sense, Status};
+use super::super::{CommandOutcome, MAX_TRANSFER, Response, Sense, Status};
 use super::*;
 use crate::block::request::Extent;
 
@@ -9,7 +9,7 @@ const TEST_UNIT_READY: [u8; 6] = [0; 6];
 const REQUEST_SENSE: [u8; 6] = [3, 0, 0, 0, 252, 0];
 const READ_CAPACITY: [u8; 10] = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-fn start_stop(unit: &mut LogicalUnit, bits: u8) -> Outcome {
+fn start_stop(unit: &mut LogicalUnit, bits: u8) -> CommandOutcome {
     outcome(unit, 0, &[0x1b, 0, 0, 0, bits, 0], &[])
 }
 
@@ -67,10 +67,12 @@ fn reported_luns_need_not_be_told_any_more() {
 #[test]
 fn a_stopped_disk_is_not_ready_until_it_is_started() {
     let mut unit = disk();
-    assert!(matches!(start_stop(&mut unit, 0), Outcome::Perform(job) if job.request.operation == Operation::Flush));
+    assert!(
+        matches!(start_stop(&mut unit, 0), CommandOutcome::Perform(job) if job.request.operation == Operation::Flush)
+    );
     assert_eq!(check(&mut unit, &TEST_UNIT_READY), Sense::INITIALIZING_COMMAND_REQUIRED);
     assert_eq!(check(&mut unit, &READ_CAPACITY), Sense::INITIALIZING_COMMAND_REQUIRED);
-    assert_eq!(start_stop(&mut unit, 1), Outcome::Done(Response::GOOD));
+    assert_eq!(start_stop(&mut unit, 1), CommandOutcome::Done(Response::GOOD));
     assert_eq!(response(&mut unit, &TEST_UNIT_READY, &[]), Response::GOOD);
 }
 
@@ -83,9 +85,9 @@ fn a_disk_does_not_eject() {
 #[test]
 fn a_tray_goes_out_and_in_and_the_medium_may_have_changed() {
     let mut unit = dvd(100);
-    assert_eq!(start_stop(&mut unit, 2), Outcome::Done(Response::GOOD));
+    assert_eq!(start_stop(&mut unit, 2), CommandOutcome::Done(Response::GOOD));
     assert_eq!(check(&mut unit, &TEST_UNIT_READY), Sense::MEDIUM_NOT_PRESENT_TRAY_OPEN);
-    assert_eq!(start_stop(&mut unit, 3), Outcome::Done(Response::GOOD));
+    assert_eq!(start_stop(&mut unit, 3), CommandOutcome::Done(Response::GOOD));
     assert_eq!(check(&mut unit, &TEST_UNIT_READY), Sense::MEDIUM_MAY_HAVE_CHANGED);
     assert_eq!(response(&mut unit, &TEST_UNIT_READY, &[]), Response::GOOD);
 }
@@ -97,7 +99,7 @@ fn a_locked_tray_stays_in_until_it_is_unlocked_or_reset() {
     assert_eq!(check(&mut unit, &[0x1b, 0, 0, 0, 2, 0]), Sense::MEDIUM_REMOVAL_PREVENTED);
     unit.reset(Sense::BUS_RESET);
     assert_eq!(check(&mut unit, &TEST_UNIT_READY), Sense::BUS_RESET);
-    assert_eq!(start_stop(&mut unit, 2), Outcome::Done(Response::GOOD));
+    assert_eq!(start_stop(&mut unit, 2), CommandOutcome::Done(Response::GOOD));
 }
 
 #[test]
@@ -171,12 +173,12 @@ proptest! {
             let data_out = Bytes(bytes);
             let command = Command { nexus: Nexus(u16::from(mask[0] % 3)), cdb: &cdb, data_out: &data_out, room };
             match unit.execute(&command) {
-                Outcome::Done(response) => {
+                CommandOutcome::Done(response) => {
                     prop_assert_eq!(response.sense.is_some(), response.status == Status::CheckCondition);
                     prop_assert!(response.sense.is_none_or(|sense| sense.len() <= 20));
                     prop_assert!(response.data.len() <= 65536);
                 }
-                Outcome::Perform(job) => {
+                CommandOutcome::Perform(job) => {
                     let block = u64::from(unit.medium().expect("a medium").block_size);
                     let (extents, wanted) = reach(&job.request.operation);
                     for extent in extents {

@@ -1,7 +1,7 @@
 //! The protocol between hv_storvsc and the host, as in Windows 7 to 10: a pure state machine.
 //!
 //! The driver opens the primary channel and negotiates: begin, protocol version, properties, end. Then it can request
-//! subchannels, and each channel carries SCSI requests. [`Protocol`] is the state of a controller, which its channels
+//! subchannels, and each channel carries SCSI requests. [`Negotiation`] is the state of a controller, which its channels
 //! share. [`Srb`] is a checked packet with a SCSI command.
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -30,7 +30,7 @@ enum State {
 
 /// The result of the negotiation, shared by the channels of a controller.
 #[derive(Debug)]
-pub struct Protocol {
+pub struct Negotiation {
     state: State,
     max_subchannels: u16,
 }
@@ -67,7 +67,7 @@ pub enum PacketError {
     TooShort(usize),
 }
 
-impl Protocol {
+impl Negotiation {
     /// Creates a controller that offers up to `max_subchannels` beside its primary channel.
     pub fn new(max_subchannels: u16) -> Self {
         Self { state: State::Closed, max_subchannels }

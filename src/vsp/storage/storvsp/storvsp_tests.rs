@@ -11,19 +11,19 @@ fn packet(operation: Operation, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn control(protocol: &mut Protocol, operation: Operation, body: &[u8]) -> (NtStatus, Vec<u8>, Demand) {
+fn control(protocol: &mut Negotiation, operation: Operation, body: &[u8]) -> (NtStatus, Vec<u8>, Demand) {
     let (reply, demand) = protocol.control(true, &packet(operation, body)).expect("a packet");
     let (header, rest) = PacketHeader::read_from_prefix(reply.bytes()).expect("a header");
     assert_eq!((header.operation, header.flags), (Operation::COMPLETE_IO, 0));
     (header.status, rest.to_vec(), demand)
 }
 
-fn query(protocol: &mut Protocol, version: Version) -> NtStatus {
+fn query(protocol: &mut Negotiation, version: Version) -> NtStatus {
     control(protocol, Operation::QUERY_PROTOCOL_VERSION, ProtocolVersion { version, revision: 0 }.as_bytes()).0
 }
 
-fn ready(version: Version) -> Protocol {
-    let mut protocol = Protocol::new(4);
+fn ready(version: Version) -> Negotiation {
+    let mut protocol = Negotiation::new(4);
     assert_eq!(control(&mut protocol, Operation::BEGIN_INITIALIZATION, &[]).2, Demand::Begin);
     assert_eq!(query(&mut protocol, version), NtStatus::SUCCESS);
     assert_eq!(control(&mut protocol, Operation::QUERY_PROPERTIES, &[]).0, NtStatus::SUCCESS);
@@ -34,7 +34,7 @@ fn ready(version: Version) -> Protocol {
 
 #[test]
 fn linux_asks_for_versions_until_one_is_taken() {
-    let mut protocol = Protocol::new(4);
+    let mut protocol = Negotiation::new(4);
     control(&mut protocol, Operation::BEGIN_INITIALIZATION, &[]);
     assert_eq!(query(&mut protocol, Version(0x0700)), NtStatus::REVISION_MISMATCH);
     assert_eq!(query(&mut protocol, Version::WIN10), NtStatus::SUCCESS);
@@ -52,7 +52,7 @@ fn every_version_from_windows_server_2008_on_is_spoken() {
 #[test]
 fn properties_offer_subchannels_from_windows_8_on() {
     for (version, subchannels) in [(Version::WIN7, 0), (Version::WIN8, 4)] {
-        let mut protocol = Protocol::new(4);
+        let mut protocol = Negotiation::new(4);
         control(&mut protocol, Operation::BEGIN_INITIALIZATION, &[]);
         query(&mut protocol, version);
         let (_, body, _) = control(&mut protocol, Operation::QUERY_PROPERTIES, &[]);
@@ -66,7 +66,7 @@ fn properties_offer_subchannels_from_windows_8_on() {
 #[test]
 fn no_more_subchannels_are_made_than_were_offered() {
     let mut protocol = ready(Version::WIN10);
-    let create = |protocol: &mut Protocol, count: u16| {
+    let create = |protocol: &mut Negotiation, count: u16| {
         let (status, _, demand) = control(protocol, Operation::CREATE_SUB_CHANNELS, &count.to_le_bytes());
         (status, demand)
     };
@@ -77,7 +77,7 @@ fn no_more_subchannels_are_made_than_were_offered() {
 
 #[test]
 fn packets_out_of_order_are_refused_and_change_nothing() {
-    let mut protocol = Protocol::new(4);
+    let mut protocol = Negotiation::new(4);
     for operation in [
         Operation::END_INITIALIZATION,
         Operation::QUERY_PROPERTIES,
@@ -124,7 +124,7 @@ fn only_the_primary_channel_negotiates_and_any_resets() {
 
 #[test]
 fn replies_are_as_long_as_their_requests() {
-    let mut protocol = Protocol::new(4);
+    let mut protocol = Negotiation::new(4);
     for (request, reply) in [(12, 48), (48, 48), (60, 60), (64, 64), (100, 64)] {
         let mut packet = packet(Operation::BEGIN_INITIALIZATION, &[]);
         packet.resize(request, 0);
@@ -219,7 +219,7 @@ fn a_guest_gets_no_more_sense_data_than_it_has_room_for() {
 proptest! {
     #[test]
     fn no_packet_does_harm(packets in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..80), 0_u32..16, any::<bool>()), 0..20)) {
-        let mut protocol = Protocol::new(4);
+        let mut protocol = Negotiation::new(4);
         for (mut packet, operation, primary) in packets {
             if packet.len() >= 4 {
                 packet[..4].copy_from_slice(&operation.to_le_bytes());
