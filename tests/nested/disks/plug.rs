@@ -20,7 +20,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let (guest, this) = (guest::in_memory().display(), this.display());
     let count = times(4);
     let script = format!(
-        "GUEST={guest} ENGINE={engine} TIMES={count} {this} --ignored --exact --nocapture plug::on_the_nested_host"
+        "GUEST={guest} ENGINE={engine} TIMES={count} {this} --ignored --exact --nocapture disks::plug::on_the_nested_host"
     );
     plan.check("plug", 120 + 10 * count, script);
 }

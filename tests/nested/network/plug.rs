@@ -28,7 +28,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let bytes = if is_full() { 1_000_000 } else { 100_000 };
     let script = format!(
         "ENGINE={engine} ADAPTERS={adapters} FLAPS={flaps} sh {HERE}/host/with-server {bytes} \
-         {this} --ignored --exact --nocapture plug::on_the_nested_host"
+         {this} --ignored --exact --nocapture network::plug::on_the_nested_host"
     );
     plan.check("plug", 60 + 10 * (adapters + flaps), script);
 }
