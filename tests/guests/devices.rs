@@ -162,3 +162,23 @@ fn two_devices_do_not_have_one_name() {
     let error = builder("hello").device(|| Disk).start().unwrap_err();
     assert_eq!(error.to_string(), "there is a device `disk0.0` already; names are unique in a machine");
 }
+
+#[test]
+fn a_device_that_panics_before_it_is_offered_is_an_error_of_the_start() {
+    struct Broken;
+    impl Vsp for Broken {
+        fn offer(&self) -> Offer {
+            panic!("no offer today")
+        }
+        fn open(&mut self, _channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
+            Err(ServiceError::Protocol("no guest opens it".into()))
+        }
+    }
+    impl Drop for Broken {
+        fn drop(&mut self) {
+            panic!("no end either")
+        }
+    }
+    let error = builder("hello").device(|| Broken).start().unwrap_err();
+    assert_eq!(error.to_string(), "a device panicked when it was asked for its name and its offer: no offer today");
+}

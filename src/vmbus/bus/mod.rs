@@ -163,8 +163,7 @@ impl VmBus {
     /// # Errors
     /// Returns an [`OfferError`].
     pub fn offer(&self, vsp: Box<dyn Vsp>) -> Result<DeviceId, OfferError> {
-        let name = vsp.name();
-        let (id, part) = self.offer_part(vsp)?;
+        let (name, id, part) = self.offer_part(vsp)?;
         // Without the lock: a machine that pauses calls its devices, of which the bus is one.
         match self.0.settings.devices.add(Arc::new(Offered { name, part })) {
             Ok(joined) => {
@@ -187,11 +186,19 @@ impl VmBus {
 
     /// Offers a device that is a part of others, which join the devices of the machine themselves.
     pub(crate) fn offer_provider(&self, vsp: Box<dyn Vsp>) -> Result<DeviceId, OfferError> {
-        self.offer_part(vsp).map(|(id, _)| id)
+        self.offer_part(vsp).map(|(_, id, _)| id)
     }
 
-    fn offer_part(&self, vsp: Box<dyn Vsp>) -> Result<(DeviceId, Arc<BusDevice>), OfferError> {
-        let offer = vsp.offer().subchannel(0);
+    /// Returns the device's name, number and part of the bus.
+    fn offer_part(&self, vsp: Box<dyn Vsp>) -> Result<(String, DeviceId, Arc<BusDevice>), OfferError> {
+        let (name, offer) = match caught(|| (vsp.name(), vsp.offer().subchannel(0))) {
+            Ok(described) => described,
+            Err(message) => {
+                // It may panic again.
+                let _ = caught(move || drop(vsp));
+                return Err(OfferError::Panicked(message));
+            }
+        };
         let mut state = self.lock();
         let Offer { interface, instance, subchannel_index, .. } = offer;
         if state.devices.values().any(|device| device.offer.is_of(interface, instance)) {
@@ -212,7 +219,7 @@ impl VmBus {
         }
         state.next_device += 1;
         state.devices.insert(id, device.clone());
-        Ok((id, device))
+        Ok((name, id, device))
     }
 
     /// Removes a device at once, even if the guest uses it. Returns `false` if it is already gone.

@@ -49,6 +49,9 @@ pub enum OfferError {
     /// No channel id is free.
     #[error("VMBus has room for {MAX_CHANNELS} channels; offer fewer devices or subchannels")]
     TooMany,
+    /// The device's code panicked when it was asked for its name and its offer.
+    #[error("a device panicked when it was asked for its name and its offer: {0}")]
+    Panicked(String),
     /// Another device of the machine has the device's name.
     #[error(transparent)]
     Name(#[from] crate::device::AddError),
