@@ -40,9 +40,11 @@ pub mod screen {
     pub use crate::vsp::screen::config::DisplayOptions;
     pub use crate::vsp::screen::set::{Screen, ScreenError};
 
-    /// Settings of a machine without a screen, but with keyboard and mouse.
-    pub fn input() -> DisplayOptions {
-        crate::config::text::parse("none,input=on").unwrap_or_default()
+    pub use crate::vsp::video::picture::Picture;
+
+    /// Settings as on the command line. Wrong ones are none.
+    pub fn display(options: &str) -> DisplayOptions {
+        crate::config::text::parse(options).unwrap_or_default()
     }
 }
 

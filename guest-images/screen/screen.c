@@ -30,7 +30,7 @@ static bool report(void)
 static bool be_good(void)
 {
     static const uint16_t lights[] = {KEYBOARD_LEDS, 0, 4};
-    if (!input_open(&keyboard, KEYBOARD) || !input_begin(&keyboard) || !input_open(&mouse, MOUSE) || !input_begin(&mouse) ||
+    if (!draw() || !input_open(&keyboard, KEYBOARD) || !input_begin(&keyboard) || !input_open(&mouse, MOUSE) || !input_begin(&mouse) ||
         !input_send(&keyboard, lights, sizeof lights))
         return FAILED("keyboard and mouse cannot be used");
     print("ready\n");

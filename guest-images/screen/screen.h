@@ -11,7 +11,7 @@
 #define MOUSE_VERSION 0x20000U
 #define PIPE_DATA 1U
 
-enum input_kind { KEYBOARD, MOUSE, INPUTS };
+enum input_kind { KEYBOARD, MOUSE, INPUTS, VIDEO = INPUTS, DEVICES };
 enum { KEYBOARD_REQUEST = 1, KEYBOARD_RESPONSE, KEYBOARD_EVENT, KEYBOARD_LEDS };
 enum { MOUSE_REQUEST, MOUSE_RESPONSE, MOUSE_INFO, MOUSE_INFO_ACK, MOUSE_REPORT };
 
@@ -40,6 +40,9 @@ bool input_receive(struct input *input);
 bool input_negotiate(struct input *input, uint32_t version, bool *accepted);
 /* Asks for the version that exists, and checks all that the host says. */
 bool input_begin(struct input *input);
+
+/* Shows a picture of 320x200 pixels, if there is a screen. */
+bool draw(void);
 
 extern const struct test hostile_tests[];
 extern const unsigned hostile_test_count;

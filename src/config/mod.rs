@@ -139,11 +139,16 @@ pub struct Config {
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
     pub services: ServiceOptions,
 
-    /// Screen, keyboard and mouse of the guest: none[,input=on]; with input=on the guest has a keyboard and a mouse, for the
-    /// library and scripts [default: none]
+    /// Screen, keyboard and mouse of the guest: none, or on for a screen, with [,size=WIDTHxHEIGHT,input=on|off].
+    /// Keyboard and mouse come with the screen, or with input=on; the size is the largest [default: none]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE", value_parser = text::parse::<DisplayOptions>))]
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
     pub display: DisplayOptions,
+
+    /// Write the guest's last picture to this PNG file when the machine ends
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub screenshot_at_end: Option<PathBuf>,
 
     /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, a list of them, or all. =FILE
     /// prints to a file; a named pipe needs its reader first
@@ -190,6 +195,7 @@ impl Default for Config {
             services: ServiceOptions::default(),
             vsock: None,
             display: DisplayOptions::default(),
+            screenshot_at_end: None,
             trace: None,
             trace_format: TraceFormat::Text,
             irqchip: IrqchipKind::Apic,

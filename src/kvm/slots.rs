@@ -19,7 +19,7 @@ const MIN_CHUNK: u64 = 128 << 20;
 /// The memory of a virtual machine, and the slots that it has.
 pub struct Slots {
     ram: Ram,
-    /// The slots of the memory at the start.
+    /// Number of slots of the memory at the start, and of the screen's.
     boot: u32,
     /// The size of a slot in the window. A slot cannot grow, so the window is divided from the start.
     chunk: u64,
@@ -27,10 +27,10 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Maps the memory of the start.
+    /// Maps the memory of the start, and the screen's.
     pub fn new(vm: &VmFd, ram: Ram) -> Result<Self, HostError> {
         let mut boot = 0;
-        for region in ram.boot.iter() {
+        for region in ram.boot.iter().chain(ram.screen_region()) {
             set(vm, boot, region.start_addr().0, region.as_ptr() as u64, region.len())?;
             boot += 1;
         }

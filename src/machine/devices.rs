@@ -71,7 +71,7 @@ providers! {
     memory: DynamicMemory = |setup| dynamic_memory(setup);
     /// The guest's keyboard and mouse, for the package's own tests.
     #[doc(hidden)]
-    screen: Screen = |setup| Ok(Screen::new(setup.vmbus, &setup.config.display, setup.devices)?);
+    screen: Screen = |setup| screen(setup);
     /// The integration services, for the package's own tests.
     #[doc(hidden)]
     services: Services = |setup| services::offer(setup.vmbus, setup.devices, &setup.config.services);
@@ -104,10 +104,16 @@ fn sockets(setup: &Setup<'_>) -> Result<Sockets, MachineError> {
     Ok(Sockets::new(name, setup.vmbus.clone(), vsock.as_deref(), setup.devices)?)
 }
 
+fn screen(setup: &Setup<'_>) -> Result<Screen, MachineError> {
+    let Config { name, display, screenshot_at_end, .. } = setup.config;
+    Ok(Screen::new(name, setup.vmbus, display, screenshot_at_end.clone(), setup.devices)?)
+}
+
 impl Providers {
     /// Ends what waits for the guest, because the machine has ended.
     pub fn finish(&self) {
         self.sockets.finish();
+        self.screen.finish();
     }
 }
 

@@ -14,6 +14,7 @@ use crate::vmbus::bus::ConnectError;
 use crate::vmbus::connection::OfferError;
 use crate::vsp::memory::config::MemorySettingsError;
 use crate::vsp::network::nics::AttachNicError;
+use crate::vsp::screen::set::ScreenError;
 use crate::vsp::services::config::ServiceOptionsError;
 use crate::vsp::sockets::SocketsError;
 use crate::vsp::storage::disks::AttachDiskError;
@@ -48,6 +49,9 @@ pub enum MachineError {
     /// The sizes of guest memory do not fit together.
     #[error("--memory: {0}")]
     MemorySettings(#[from] MemorySettingsError),
+    /// The guest's screen, keyboard and mouse cannot be offered.
+    #[error(transparent)]
+    Display(#[from] ScreenError),
     /// The kernel, the initrd or the command line cannot be used.
     #[error(transparent)]
     Boot(#[from] BootError),

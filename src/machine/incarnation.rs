@@ -12,6 +12,7 @@ use super::parts::{enter, hypercalls, hypervisor_leaf, load, reserved, summary, 
 use super::processors::bind;
 use super::report::Reporter;
 use super::{End, MachineError, Shared, check, test_device, thread_named};
+use crate::boot::layout::VMBUS_MMIO;
 use crate::boot::symbols::Symbols;
 use crate::config::IrqchipKind;
 use crate::config::hyperv::Hv;
@@ -78,7 +79,11 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     }
     let kind = check::choose(&host, config.engine)?;
     log::info!("{}: {}", config.name, summary(config, kind));
-    let ram = Ram::new(config.memory.size.0, config.memory.maximum(), config.memory.backing())?;
+    let mut ram = Ram::new(config.memory.size.0, config.memory.maximum(), config.memory.backing())?;
+    if config.display.size().is_some() {
+        // The guest chooses where in the window its screen is.
+        ram = ram.with_screen(VMBUS_MMIO)?;
+    }
     if let Some(warning) = memory::excess(config.memory.size.0) {
         limited::warn!(of: &config.name, "{}: {warning}", config.name);
     }

@@ -53,6 +53,7 @@ pub(super) fn reserved(config: &Config, ram: &Ram) -> Vec<(Range<u64>, &'static 
     let others = [
         (KVM_PAGES, "KVM's own"),
         (LOCAL_APICS, "the local APICs'"),
+        (ram.screen.clone(), "the screen's"),
         // Nobody's on the bus where KVM emulates it.
         (if config.irqchip == IrqchipKind::Pc { IOAPIC_PAGE } else { 0..0 }, "the IOAPIC's"),
     ];

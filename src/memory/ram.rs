@@ -26,6 +26,8 @@ pub struct Ram {
     pub all: GuestMemory,
     /// The addresses of what can be added. Empty if nothing can.
     pub window: Range<u64>,
+    /// The addresses of the screen's memory. Empty if there is no screen.
+    pub screen: Range<u64>,
 }
 
 impl Ram {
@@ -81,10 +83,30 @@ impl Ram {
         let collect = |regions| GuestMemory::from_arc_regions(regions).map_err(|error| unmapped(error.into()));
         let boot = collect(regions.clone())?;
         if window.is_empty() {
-            return Ok(Self { all: boot.clone(), boot, window });
+            return Ok(Self { all: boot.clone(), boot, window, screen: 0..0 });
         }
         regions.push(region(window.clone())?);
-        Ok(Self { boot, all: collect(regions)?, window })
+        Ok(Self { boot, all: collect(regions)?, window, screen: 0..0 })
+    }
+
+    /// Adds zeroed memory for a screen, at addresses that are not RAM. It is private to this process.
+    ///
+    /// # Errors
+    /// Returns an error if the addresses are not free, or if the host lacks the memory.
+    pub fn with_screen(mut self, range: Range<u64>) -> Result<Self, MemoryError> {
+        let size = range.end - range.start;
+        let unmapped = |source: Box<dyn std::error::Error + Send + Sync>| MemoryError::Map { size, advice: "", source };
+        let mapping = map_private(size, range.start).map_err(|error| unmapped(error.into()))?;
+        let region = GuestRegionMmap::new(mapping, GuestAddress(range.start));
+        let region = region.ok_or_else(|| unmapped("it reaches beyond the last address".into()))?;
+        self.all = self.all.insert_region(std::sync::Arc::new(region)).map_err(|error| unmapped(error.into()))?;
+        self.screen = range;
+        Ok(self)
+    }
+
+    /// Returns the mapping of the screen's memory, if there is a screen.
+    pub fn screen_region(&self) -> Option<&GuestRegionMmap> {
+        self.all.find_region(GuestAddress(self.screen.start)).filter(|_| !self.screen.is_empty())
     }
 
     /// Returns the addresses of what can be added to `size` bytes, up to `max` bytes: above all memory, and clear of the

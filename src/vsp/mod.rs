@@ -9,3 +9,4 @@ pub(crate) mod screen;
 pub(crate) mod services;
 pub mod sockets;
 pub mod storage;
+pub(crate) mod video;

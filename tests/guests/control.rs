@@ -117,24 +117,33 @@ fn exchange(path: &Path, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn text_is_typed_on_the_keyboard_of_a_running_machine() {
+fn users_type_on_the_keyboard_of_a_running_machine_and_save_its_picture() {
     let mut host = Host::new();
     host.start_halted("mute");
     let refused = host.run(&["type", "mute", "hello"]);
     assert_eq!(refused.code, Some(2), "a machine without a keyboard: {refused:?}");
     assert!(refused.errors.contains("run it with --display none,input=on"), "{refused:?}");
     let cmdline = format!("driver=good {}", patience());
-    host.start("screen", &["--name", "typed", "--cmdline", &cmdline, "--display", "none,input=on"]);
+    let refused = host.run(&["screenshot", "mute", "/nowhere"]);
+    assert!(refused.code == Some(2) && refused.errors.contains("--display on"), "{refused:?}");
+    let last = host.directory.path().join("last.png");
+    let last_option = format!("--screenshot-at-end={}", last.display());
+    host.start("screen", &["--name", "typed", "--cmdline", &cmdline, "--display", "on", &last_option]);
     host.until("typed", |tree| tree["devices"]["keyboard"]["status"]["state"] == "ready");
     let typed = host.run(&["type", "typed", "Hi-1", "--enter"]);
     assert_eq!(typed.code, Some(0), "{typed:?}");
     host.until("typed", |tree| tree["devices"]["keyboard"]["status"]["sent"] == 12);
     let refused = host.run(&["type", "typed", "ß"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
+    let file = host.directory.path().join("now.png");
+    let shot = host.run(&["screenshot", "typed", file.to_str().unwrap()]);
+    assert_eq!(shot.code, Some(0), "{shot:?}");
     // Escape ends this guest.
     let pressed = host.run(&["type", "typed", "--key", "esc"]);
     assert_eq!(pressed.code, Some(0), "{pressed:?}");
     assert_eq!(host.end(1).0, Some(0));
+    let (now, last) = (std::fs::read(file).unwrap(), std::fs::read(last).unwrap());
+    assert!(now == last && now[1..4] == *b"PNG", "the picture at the end is the one from before");
 }
 
 #[test]

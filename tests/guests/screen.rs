@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use serde_json::json;
 use viridian::Builder;
-use viridian::internals::screen::{KeyboardState, MouseState, input};
+use viridian::internals::screen::{KeyboardState, MouseState, display};
 use viridian::machine::{End, Event, Machine};
 
 use super::command::image;
 use crate::common::patience::{grown, patience};
 
 fn start(cmdline: &str) -> Machine {
-    let builder = Builder::new().kernel(image("screen")).cmdline(format!("{cmdline} {}", patience())).display(input());
+    let builder = Builder::new()
+        .kernel(image("screen"))
+        .cmdline(format!("{cmdline} {}", patience()))
+        .display(display("none,input=on"));
     builder.capture_console().timeout(grown(Duration::from_secs(120))).start().unwrap()
 }
 
@@ -41,6 +44,33 @@ fn a_guest_in_c_reads_keyboard_and_mouse() {
     let output = machine.console().unwrap().clone();
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}\n{}", String::from_utf8_lossy(&output.take()));
+}
+
+#[test]
+fn a_picture_that_a_guest_in_c_draws_is_on_the_screenshot() {
+    let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
+    let machine = builder.display(display("on,size=800x600")).capture_console().start().unwrap();
+    machine.console().unwrap().wait_for("ready\n", grown(Duration::from_secs(60))).unwrap();
+    let picture = machine.screen().picture().unwrap();
+    assert_eq!(picture.size(), (320, 200));
+    for (x, y) in (0..200).flat_map(|y| (0..320).map(move |x| (x, y))) {
+        assert_eq!(picture.pixel(x, y), Some([x as u8, y as u8, (x ^ y) as u8]), "{x}, {y}");
+    }
+    let file = std::env::temp_dir().join(format!("viridian-screen-{}.png", std::process::id()));
+    let size = machine.command("screen", "screenshot", &file.to_str().unwrap().into());
+    let png = std::fs::read(&file);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((size, &png.unwrap()[1..4]), (Ok(json!([320, 200])), &b"PNG"[..]));
+    let status = machine.inspect()["devices"]["screen"]["status"].clone();
+    for (command, argument) in
+        [("screenshot", json!("/nowhere/file.png")), ("screenshot", json!(7)), ("paint", json!(null))]
+    {
+        assert!(machine.command("screen", command, &argument).is_err(), "{command}");
+    }
+    assert_eq!((&status["version"], &status["vram-address"]), (&json!("3.5"), &json!(0xf800_0000_u32)), "{status}");
+    machine.screen().press("esc").unwrap();
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use viridian::Builder;
 use viridian::config::Engine;
-use viridian::internals::screen::input;
+use viridian::internals::screen::display;
 use viridian::machine::Machine;
 
 use crate::common::patience::grown;
@@ -18,6 +18,11 @@ const KEY: u32 = 1;
 const REL: u32 = 2;
 const ABS: u32 = 3;
 
+/// Returns the engine of that name.
+pub fn engine_named(name: &str) -> Engine {
+    if name == "kernel" { Engine::Kernel } else { Engine::User }
+}
+
 /// A running Linux that prints the events of its input devices.
 pub struct Linux {
     machine: Machine,
@@ -27,12 +32,12 @@ impl Linux {
     /// Boots it, and waits until it has keyboard and mouse.
     pub fn boot(image: &Path, engine: &str) -> Self {
         let machine = Builder::new()
-            .engine(if engine == "kernel" { Engine::Kernel } else { Engine::User })
+            .engine(engine_named(engine))
             .memory(256 << 20)
             .kernel(image.join("vmlinux"))
             .initrd(image.join("initrd.img"))
             .cmdline("console=ttyS0 quiet panic=-1 run=events")
-            .display(input())
+            .display(display("none,input=on"))
             .capture_console()
             .start()
             .expect("the machine starts");

@@ -23,6 +23,7 @@ mod list;
 mod memory;
 mod plug;
 mod restart;
+mod screenshot;
 mod services;
 mod state;
 mod stop;
@@ -90,6 +91,8 @@ verbs! {
     Command(command);
     /// Print the size of a guest's memory, or change it
     Memory(memory);
+    /// Write what a guest's screen shows to a PNG file
+    Screenshot(screenshot);
     /// Type a text on a guest's keyboard
     Type(typing);
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::exchange::{Exchange, Peer};
 use crate::host::lock::{Condvar, Mutex, MutexGuard};
+use crate::memory::GuestMemory;
 use crate::vmbus::vsp::{Channel, Handler, Offer, Port, ServiceError, Vsp};
 
 /// The protocol of a device.
@@ -18,8 +19,14 @@ pub trait Protocol: Send + 'static {
     /// Returns the offer.
     fn offer() -> Offer;
 
+    /// The memory of the guest that opens the channel. [`opened`](Self::opened) follows.
+    fn attach(&mut self, _memory: &GuestMemory) {}
+
     /// The guest has opened the channel.
     fn opened(&mut self);
+
+    /// The guest starts again, with other memory. The channel is closed.
+    fn reset(&mut self) {}
 
     /// The guest has closed the channel, or is gone.
     fn closed(&mut self);
@@ -122,11 +129,16 @@ impl<P: Protocol> Vsp for PipeVsp<P> {
         P::offer()
     }
 
+    fn reset(&mut self) {
+        self.0.lock().protocol.reset();
+    }
+
     fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
         let mut state = self.0.lock();
         state.openings += 1;
         let number = state.openings;
         state.port = Some((number, channel.port().clone()));
+        state.protocol.attach(channel.memory());
         state.protocol.opened();
         drop(state);
         Ok(Box::new(PipeHandler { handle: self.0.clone(), number, exchange: Exchange::default() }))

@@ -1,6 +1,12 @@
 //! The settings of the screen.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+
+use crate::vsp::video::protocol::{MAX_HEIGHT, MAX_WIDTH};
+use crate::wire::held_as_text;
 
 /// The screen of a machine, and its keyboard and mouse.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -8,6 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct DisplayOptions {
     /// The place where the screen is shown.
     show: Show,
+    /// Its size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<ScreenSize>,
     /// The guest has a keyboard and a mouse.
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<bool>,
@@ -20,14 +29,59 @@ enum Show {
     /// There is no screen.
     #[default]
     None,
+    /// There is one, for screenshots.
+    On,
 }
+
+/// A size in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScreenSize {
+    /// Pixels in a line.
+    pub width: u16,
+    /// Lines.
+    pub height: u16,
+}
+
+/// The smallest size, in both directions. Linux's console needs more.
+const MIN: u32 = 64;
+
+/// The memory of a screen: what the guest is told to set aside.
+const MAX_BYTES: u32 = 64 << 20;
+
+impl FromStr for ScreenSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+        let (width, height): (u16, u16) =
+            parts.ok_or_else(|| format!("`{text}` is not a size; write it like 1920x1080"))?;
+        let fits = (MIN..=MAX_WIDTH).contains(&width.into()) && (MIN..=MAX_HEIGHT).contains(&height.into());
+        if !fits || u32::from(width) * u32::from(height) * 4 > MAX_BYTES {
+            return Err(format!(
+                "{text} is not a size of a screen: it has 64x64 to {MAX_WIDTH}x{MAX_HEIGHT}, and at most 16 million pixels"
+            ));
+        }
+        Ok(Self { width, height })
+    }
+}
+
+impl fmt::Display for ScreenSize {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}x{}", self.width, self.height)
+    }
+}
+
+held_as_text!(ScreenSize);
 
 impl DisplayOptions {
     /// Returns `true` if the guest has a keyboard and a mouse.
     pub(crate) fn has_input(&self) -> bool {
-        self.input.unwrap_or(match self.show {
-            Show::None => false,
-        })
+        self.input.unwrap_or(self.show != Show::None)
+    }
+
+    /// Returns the size of the screen, `None` if there is no screen.
+    pub(crate) fn size(&self) -> Option<ScreenSize> {
+        (self.show != Show::None).then(|| self.size.unwrap_or(ScreenSize { width: 1024, height: 768 }))
     }
 }
 
@@ -36,12 +90,27 @@ mod tests {
     use super::*;
     use crate::config::text;
 
+    fn parse(options: &str) -> Result<DisplayOptions, String> {
+        text::parse(options).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn keyboard_and_mouse_are_there_when_they_are_asked_for() {
-        let has_input = |options: &str| text::parse::<DisplayOptions>(options).unwrap().has_input();
+    fn keyboard_and_mouse_come_with_a_screen_or_when_they_are_asked_for() {
+        let has_input = |options| parse(options).unwrap().has_input();
         assert!(!DisplayOptions::default().has_input() && !has_input("none") && !has_input("none,input=off"));
-        assert!(has_input("none,input=on"));
-        let error = text::parse::<DisplayOptions>("non").unwrap_err().to_string();
-        assert_eq!(error, "unknown value `non`; did you mean `none`?");
+        assert!(has_input("none,input=on") && has_input("on") && !has_input("on,input=off"));
+        assert_eq!(parse("non").unwrap_err(), "unknown value `non`; did you mean `none`?");
+    }
+
+    #[test]
+    fn a_screen_has_a_size_within_bounds() {
+        let size = |options| parse(options).map(|options| options.size().map(|size| size.to_string()));
+        assert_eq!(size("on"), Ok(Some("1024x768".into())));
+        assert_eq!(size("on,size=3840x2160"), Ok(Some("3840x2160".into())));
+        assert_eq!(size("none,size=800x600"), Ok(None));
+        for wrong in ["800", "800x", "63x600", "7681x64", "7680x4320", "70000x1", "-1x600"] {
+            let error = parse(&format!("on,size={wrong}")).unwrap_err();
+            assert!(error.contains("size"), "{wrong}: {error}");
+        }
     }
 }

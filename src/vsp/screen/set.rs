@@ -1,10 +1,12 @@
 //! The devices behind a machine's screen.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::DisplayOptions;
-use crate::device::{Devices, Registration};
+use crate::device::{AddError, Devices, Registration};
+use crate::host::limited;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 use crate::vsp::keyboard::device::KeyboardDevice;
@@ -12,13 +14,19 @@ use crate::vsp::keyboard::protocol::{Facts as KeyboardFacts, KeyError, Keyboard,
 use crate::vsp::mouse::device::MouseDevice;
 use crate::vsp::mouse::protocol::{Facts as MouseFacts, Mouse, MouseError};
 use crate::vsp::pipe::provider::Handle;
+use crate::vsp::video::device::VideoDevice;
+use crate::vsp::video::picture::Picture;
+use crate::vsp::video::protocol::Video;
 
 /// Time limit for the guest to read what is typed, without any progress.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The keyboard and the mouse of a machine.
+/// The screen, the keyboard and the mouse of a machine.
 pub struct Screen {
+    name: String,
+    video: Option<(Handle<Video>, Registration)>,
     input: Option<Input>,
+    at_end: Option<PathBuf>,
 }
 
 struct Input {
@@ -34,6 +42,21 @@ pub enum ScreenError {
     /// The machine has no keyboard and no mouse.
     #[error("the machine has no keyboard and no mouse; give it --display none,input=on")]
     NoInput,
+    /// The machine has no screen.
+    #[error("the machine has no screen; give it --display on")]
+    NoScreen,
+    /// There is no screen, and the last picture is wanted.
+    #[error("--screenshot-at-end needs a screen; give --display on, too")]
+    NothingAtEnd,
+    /// VMBus refuses the device.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// A device of the name exists.
+    #[error(transparent)]
+    Add(#[from] AddError),
+    /// There is nothing to be seen.
+    #[error("the guest shows nothing on its screen: it has no driver for it, or has not loaded it yet")]
+    NoPicture,
     /// The keyboard does not take the key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -47,9 +70,26 @@ impl Screen {
     ///
     /// # Errors
     /// Returns an error if one cannot be offered.
-    pub(crate) fn new(bus: &VmBus, options: &DisplayOptions, devices: &Devices) -> Result<Self, OfferError> {
+    pub(crate) fn new(
+        name: &str,
+        bus: &VmBus,
+        options: &DisplayOptions,
+        at_end: Option<PathBuf>,
+        devices: &Devices,
+    ) -> Result<Self, ScreenError> {
+        let name = name.to_owned();
+        let mut video = None;
+        if let Some(size) = options.size() {
+            let screen = Handle::new(Video::new(size.width, size.height));
+            let joined = devices.add(Arc::new(VideoDevice(screen.clone())))?;
+            bus.offer_provider(Box::new(screen.vsp()))?;
+            video = Some((screen, joined));
+        }
+        if video.is_none() && at_end.is_some() {
+            return Err(ScreenError::NothingAtEnd);
+        }
         if !options.has_input() {
-            return Ok(Self { input: None });
+            return Ok(Self { name, video, input: None, at_end });
         }
         let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
         let joined = vec![
@@ -58,11 +98,33 @@ impl Screen {
         ];
         bus.offer_provider(Box::new(keyboard.vsp()))?;
         bus.offer_provider(Box::new(mouse.vsp()))?;
-        Ok(Self { input: Some(Input { keyboard, mouse, _joined: joined }) })
+        Ok(Self { name, video, input: Some(Input { keyboard, mouse, _joined: joined }), at_end })
     }
 
     fn input(&self) -> Result<&Input, ScreenError> {
         self.input.as_ref().ok_or(ScreenError::NoInput)
+    }
+
+    /// Returns what the screen shows.
+    ///
+    /// # Errors
+    /// Returns an error if there is no screen, or nothing on it.
+    pub fn picture(&self) -> Result<Picture, ScreenError> {
+        let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
+        video.read(Video::picture).ok_or(ScreenError::NoPicture)
+    }
+
+    /// Writes the last picture to its file, if that is wanted. The machine has ended.
+    pub(crate) fn finish(&self) {
+        let Some(path) = &self.at_end else { return };
+        let failed = |error: &dyn std::fmt::Display| {
+            let (name, path) = (&self.name, path.display());
+            limited::warn!(of: name, "{name}: the last picture is not written to {path}: {error}");
+        };
+        match self.picture() {
+            Ok(picture) => picture.save(path).unwrap_or_else(|error| failed(&error)),
+            Err(error) => failed(&error),
+        }
     }
 
     /// Types a text on a US keyboard, and returns when the guest was sent all of it.
@@ -116,12 +178,13 @@ mod tests {
 
     #[test]
     fn errors_say_what_to_do() {
-        let screen = Screen { input: None };
-        let error = screen.type_text("a").unwrap_err().to_string();
+        let screen = |input| Screen { name: "m".into(), video: None, input, at_end: None };
+        let without = screen(None);
+        assert_eq!(without.picture(), Err(ScreenError::NoScreen));
+        let error = without.type_text("a").unwrap_err().to_string();
         assert_eq!(error, "the machine has no keyboard and no mouse; give it --display none,input=on");
-        let mouse = Handle::new(Mouse::default());
-        let screen =
-            Screen { input: Some(Input { keyboard: Handle::new(Keyboard::default()), mouse, _joined: Vec::new() }) };
+        let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
+        let screen = screen(Some(Input { keyboard, mouse, _joined: Vec::new() }));
         assert_eq!(screen.type_text("aä").unwrap_err().to_string(), "no key of the US layout types `\\u{e4}`");
         assert_eq!(screen.type_text("a"), Err(ScreenError::Key(KeyError::NotReady)));
         assert_eq!(screen.press("ctrl+c"), Err(ScreenError::Key(KeyError::NotReady)));

@@ -1,0 +1,37 @@
+//! `viridian screenshot`.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use viridian::machine::code;
+
+use super::Done;
+use crate::cli::client::{Failure, Remote};
+
+/// The options of `viridian screenshot`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The machine; it needs --display on
+    name: String,
+
+    /// The PNG file; an existing file is replaced
+    file: PathBuf,
+}
+
+pub fn run(Arguments { name, file }: Arguments) -> Done {
+    // The machine's process writes the file, and may have another working directory.
+    let file = std::path::absolute(&file).ok().and_then(|path| path.to_str().map(str::to_owned));
+    let file = file.ok_or_else(|| Failure::Other(code::USAGE, "the file needs a name in UTF-8".into()))?;
+    Remote::named(&name)?.post("/devices/screen/screenshot", Some(&Value::String(file))).map_err(advised)?;
+    Ok(0)
+}
+
+/// Says what to do about a machine without a screen.
+fn advised(failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused { kind, .. } if kind == "not-found" => {
+            Failure::Other(code::USAGE, "the machine has no screen; run it with --display on".into())
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,273 @@
+//! Synthetic video as a state machine.
+//!
+//! The guest chooses an address for the screen's memory, then a situation: size, depth and place of the picture. The host reads the
+//! picture from guest memory when somebody looks. Nothing of what the guest says leads to a write, and what is not memory is black.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use zerocopy::IntoBytes;
+
+use super::picture::Picture;
+use super::wire::{
+    EDID, FeatureChange, Header, MessageType, RECTANGLE, Resolution, Situation, SituationUpdate, VersionResponse,
+    VideoVersion, VramLocation, read,
+};
+use crate::memory::GuestMemory;
+use crate::vmbus::vsp::Offer;
+use crate::vsp::pipe::provider::Protocol;
+use crate::vsp::pipe::wire::{unwrap, wrap};
+use crate::wire::guid::{Guid, interface};
+
+/// Maximum size of the screen, in pixels.
+pub const MAX_WIDTH: u32 = 7680;
+/// Maximum size of the screen, in lines.
+pub const MAX_HEIGHT: u32 = 4320;
+/// Maximum number of answers that wait for room in the ring. A driver that keeps the protocol awaits one at a time.
+const MAX_ANSWERS: usize = 16;
+/// Bits of a pixel: red, green, blue and one byte that means nothing.
+const DEPTH: u8 = 32;
+
+/// The state of the channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The guest has not opened the channel.
+    #[default]
+    Closed,
+    /// The guest has not asked for a version that exists.
+    Negotiating,
+    /// The guest can draw.
+    Ready,
+}
+
+/// The place and the size of the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mode {
+    /// Pixels in a line.
+    pub width: u32,
+    /// Lines.
+    pub height: u32,
+    /// Distance of two lines in memory, in bytes.
+    pub pitch: u32,
+    /// Offset of the first pixel in the screen's memory, in bytes.
+    pub offset: u32,
+}
+
+impl Mode {
+    /// Returns `None` if the host does not show such a picture.
+    fn new(situation: &Situation) -> Option<Self> {
+        let Situation { depth, width, height, pitch, offset, .. } = *situation;
+        let (width, height, offset) = (width.get(), height.get(), offset.get());
+        // hyperv_drm counts the pitch in bytes; 0 stands for lines without a gap.
+        let pitch = if pitch.get() == 0 { width.saturating_mul(4) } else { pitch.get() };
+        let fits = (1..=MAX_WIDTH).contains(&width) && (1..=MAX_HEIGHT).contains(&height);
+        let pitch_fits = pitch >= width.saturating_mul(4) && pitch <= 4 * MAX_WIDTH;
+        (fits && pitch_fits && depth == DEPTH).then_some(Self { width, height, pitch, offset })
+    }
+}
+
+/// The status of the screen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Facts {
+    /// The state of the channel.
+    pub state: State,
+    /// The version, as `MAJOR.MINOR`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The address of the screen's memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vram_address: Option<u64>,
+    /// The picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Number of situations that the host does not show: wrong depth, size or pitch.
+    pub refused_modes: u64,
+    /// Number of rectangles that the guest has drawn.
+    pub drawn: u64,
+    /// Number of messages of the guest that mean nothing.
+    pub unknown: u64,
+}
+
+/// The screen.
+pub struct Video {
+    size: Resolution,
+    state: State,
+    version: Option<VideoVersion>,
+    vram: Option<u64>,
+    mode: Option<Mode>,
+    answers: Vec<Vec<u8>>,
+    memory: Option<GuestMemory>,
+    refused_modes: u64,
+    drawn: u64,
+    unknown: u64,
+}
+
+/// Sizes that are offered beside the one of the settings, as far as they are not larger.
+const SIZES: [(u16, u16); 10] = [
+    (640, 480),
+    (800, 600),
+    (1024, 768),
+    (1152, 864),
+    (1280, 720),
+    (1280, 1024),
+    (1600, 900),
+    (1920, 1080),
+    (2560, 1440),
+    (3840, 2160),
+];
+
+impl Video {
+    /// Creates a screen of this size.
+    pub fn new(width: u16, height: u16) -> Self {
+        Self {
+            size: Resolution { width, height },
+            state: State::Closed,
+            version: None,
+            vram: None,
+            mode: None,
+            answers: Vec::new(),
+            memory: None,
+            refused_modes: 0,
+            drawn: 0,
+            unknown: 0,
+        }
+    }
+
+    /// Returns the status.
+    pub fn facts(&self) -> Facts {
+        let Self { state, vram, mode, refused_modes, drawn, unknown, .. } = *self;
+        let version = self.version.map(|version| format!("{}.{}", version.major(), version.minor()));
+        Facts { state, version, vram_address: vram, mode, refused_modes, drawn, unknown }
+    }
+
+    /// Returns what is to be seen: `None` if the guest shows nothing.
+    pub fn picture(&self) -> Option<Picture> {
+        let (memory, vram, mode) = (self.memory.as_ref()?, self.vram?, self.mode?);
+        let first = vram.checked_add(mode.offset.into())?;
+        Some(Picture::read(memory, first, mode.width, mode.height, mode.pitch))
+    }
+
+    /// Returns the sizes that the screen can have. The default is the first.
+    fn resolutions(&self) -> Vec<Resolution> {
+        let fits = |(width, height): &(u16, u16)| *width <= self.size.width && *height <= self.size.height;
+        let others = SIZES.into_iter().filter(fits).map(|(width, height)| Resolution { width, height });
+        std::iter::once(self.size).chain(others.filter(|other| *other != self.size)).collect()
+    }
+
+    fn answer(&mut self, message_type: MessageType, parts: &[&[u8]]) -> Result<(), String> {
+        if self.answers.len() >= MAX_ANSWERS {
+            return Err("the guest asks much and reads no answers".into());
+        }
+        let length = size_of::<Header>() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let header = Header { message_type, length: length as u32 };
+        self.answers.push(wrap(&[&[header.as_bytes()][..], parts].concat()));
+        Ok(())
+    }
+
+    fn negotiate(&mut self, version: u32) -> Result<(), String> {
+        let version = VideoVersion(version);
+        self.start_over(if version.is_known() { State::Ready } else { State::Negotiating });
+        self.version = version.is_known().then_some(version);
+        let response = VersionResponse { version: version.0.into(), accepted: version.is_known().into(), outputs: 1 };
+        self.answer(MessageType::VERSION_RESPONSE, &[response.as_bytes()])
+    }
+
+    fn set_situation(&mut self, update: &SituationUpdate) -> Result<(), String> {
+        let SituationUpdate { context, outputs, output } = *update;
+        self.mode = if outputs == 0 || output.active == 0 { None } else { Mode::new(&output) };
+        self.refused_modes += u64::from(outputs != 0 && output.active != 0 && self.mode.is_none());
+        self.answer(MessageType::SITUATION_UPDATE_ACK, &[context.as_bytes()])?;
+        // The picture is read when somebody looks, so nobody needs to be told what was drawn.
+        let features = FeatureChange { dirt: 0, pointer_position: 0, pointer_shape: 0, situation: 1 };
+        self.answer(MessageType::FEATURE_CHANGE, &[features.as_bytes()])
+    }
+
+    fn start_over(&mut self, state: State) {
+        self.state = state;
+        (self.version, self.vram, self.mode) = (None, None, None);
+        self.answers.clear();
+    }
+}
+
+impl Protocol for Video {
+    const NAME: &'static str = "the screen";
+    /// That of a list of all resolutions.
+    const MAX_PACKET: usize = 16 + EDID + 3 + 4 * 16;
+
+    fn offer() -> Offer {
+        let offer = Offer::pipe(interface::VIDEO, Guid::new(0x5620e0c7_8062_4dce_aeb7_520c7ef76171));
+        Offer { mmio_megabytes: VRAM_MEGABYTES, ..offer }
+    }
+
+    fn attach(&mut self, memory: &GuestMemory) {
+        self.memory = Some(memory.clone());
+    }
+
+    fn opened(&mut self) {
+        self.start_over(State::Negotiating);
+    }
+
+    /// The picture stays to be seen: a guest that powers off closes its channel first.
+    fn closed(&mut self) {
+        self.state = State::Closed;
+        self.answers.clear();
+    }
+
+    fn reset(&mut self) {
+        self.start_over(State::Closed);
+        self.memory = None;
+    }
+
+    fn receive(&mut self, payload: &[u8]) -> Result<(), String> {
+        let received = unwrap(payload).map_err(|error| error.to_string())?;
+        let short = || format!("a message to the screen has only {} bytes", received.len());
+        let header: Header = read(received).ok_or_else(short)?;
+        let body = &received[size_of::<Header>()..];
+        let ready = self.state == State::Ready;
+        match header.message_type {
+            MessageType::VERSION_REQUEST => self.negotiate(read(body).ok_or_else(short)?)?,
+            MessageType::VRAM_LOCATION if ready => {
+                let location: VramLocation = read(body).ok_or_else(short)?;
+                self.vram = (location.specified != 0).then_some(location.address.get());
+                self.answer(MessageType::VRAM_LOCATION_ACK, &[location.context.as_bytes()])?;
+            }
+            MessageType::SITUATION_UPDATE if ready => {
+                // Without a screen, its situation may be missing.
+                let update = read(body);
+                self.set_situation(&update.ok_or_else(short)?)?;
+            }
+            MessageType::RESOLUTION_REQUEST if ready => {
+                let most = read::<u8>(body).ok_or_else(short)?;
+                let mut list = self.resolutions();
+                list.truncate(usize::from(most.max(1)));
+                let head = [list.len() as u8, 0, 0];
+                self.answer(MessageType::RESOLUTION_RESPONSE, &[&[0; EDID], &head, list.as_bytes()])?;
+            }
+            MessageType::BIOS_INFO_REQUEST if ready => self.answer(MessageType::BIOS_INFO_RESPONSE, &[&[0; 4]])?,
+            MessageType::DIRT if ready => {
+                let [_, count] = read::<[u8; 2]>(body).ok_or_else(short)?;
+                let length = usize::from(count) * RECTANGLE;
+                body.get(2..2 + length).ok_or_else(short)?;
+                self.drawn += u64::from(count);
+            }
+            // The pointer of the viewer is shown.
+            MessageType::POINTER_POSITION | MessageType::POINTER_SHAPE if ready => {}
+            _ => self.unknown += 1,
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, _now: Duration) -> Option<Vec<u8>> {
+        (!self.answers.is_empty()).then(|| self.answers.remove(0))
+    }
+}
+
+/// The memory that the guest sets aside for the screen, in MiB. Every size that the settings allow fits.
+const VRAM_MEGABYTES: u16 = 64;
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

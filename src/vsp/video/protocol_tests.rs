@@ -1,0 +1,148 @@
+use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::vsp::pipe::testing::drain;
+
+const VRAM: u64 = 0x10_0000;
+
+fn memory() -> GuestMemory {
+    GuestMemory::from_ranges(&[(GuestAddress(VRAM), 0x1_0000)]).unwrap()
+}
+
+fn message(message_type: u32, body: &[u8]) -> Vec<u8> {
+    wrap(&[&message_type.to_le_bytes(), &(8 + body.len() as u32).to_le_bytes(), body])
+}
+
+/// Sends a message, and returns type and body of what is sent back.
+fn ask(video: &mut Video, message_type: u32, body: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    video.receive(&message(message_type, body)).unwrap();
+    let split = |packet: Vec<u8>| {
+        let answer = unwrap(&packet).unwrap();
+        let header: Header = read(answer).unwrap();
+        assert_eq!(header.length as usize, answer.len());
+        (header.message_type.0, answer[8..].to_vec())
+    };
+    drain(video, Duration::ZERO).into_iter().map(split).collect()
+}
+
+fn version(video: &mut Video, major: u32, minor: u32) -> bool {
+    let word = (minor << 16 | major).to_le_bytes();
+    let [(2, body)] = &ask(video, 1, &word)[..] else { panic!("one answer") };
+    assert_eq!((&body[..4], body[5]), (&word[..], 1));
+    body[4] == 1
+}
+
+fn ready() -> Video {
+    let mut video = Video::new(1920, 1080);
+    video.attach(&memory());
+    video.opened();
+    assert!(version(&mut video, 3, 5));
+    video
+}
+
+fn situation(width: u32, height: u32, depth: u8, pitch: u32, offset: u32) -> Vec<u8> {
+    let output = Situation {
+        active: 1,
+        offset: offset.into(),
+        depth,
+        width: width.into(),
+        height: height.into(),
+        pitch: pitch.into(),
+    };
+    SituationUpdate { context: 7.into(), outputs: 1, output }.as_bytes().to_vec()
+}
+
+#[test]
+fn the_versions_of_linux_and_windows_are_accepted() {
+    let mut video = ready();
+    let accepted: Vec<_> = (0..8).filter(|minor| version(&mut video, 3, *minor)).collect();
+    assert_eq!(accepted, [0, 1, 2, 3, 4, 5]);
+    assert!(!version(&mut video, 2, 0) && !version(&mut video, 4, 0));
+    assert!(ask(&mut video, 3, &[0; 17]).is_empty(), "a guest that has no version has no screen");
+}
+
+#[test]
+fn a_guest_that_draws_is_seen() {
+    let mut video = ready();
+    assert!(video.picture().is_none());
+    let location = VramLocation { context: 0x1234.into(), specified: 1, address: VRAM.into() };
+    assert_eq!(ask(&mut video, 3, location.as_bytes()), [(4, 0x1234_u64.to_le_bytes().to_vec())]);
+    let answers = ask(&mut video, 5, &situation(8, 4, 32, 64, 256));
+    assert_eq!(answers, [(6, 7_u64.to_le_bytes().to_vec()), (9, vec![0, 0, 0, 1])]);
+    video.memory.as_ref().unwrap().write_slice(&[1, 2, 3, 0], GuestAddress(VRAM + 256 + 64 + 4)).unwrap();
+    let picture = video.picture().unwrap();
+    assert_eq!((picture.size(), picture.pixel(1, 1), picture.pixel(0, 0)), ((8, 4), Some([3, 2, 1]), Some([0; 3])));
+    video.closed();
+    assert!(video.picture().is_some(), "the last picture stays");
+    video.reset();
+    assert!(video.picture().is_none());
+}
+
+#[test]
+fn pictures_that_the_host_does_not_show_are_refused_and_counted() {
+    let mut video = ready();
+    for (width, height, depth, pitch) in [
+        (0, 4, 32, 32),
+        (8, 0, 32, 32),
+        (MAX_WIDTH + 1, 1, 32, 0),
+        (1, MAX_HEIGHT + 1, 32, 0),
+        (8, 4, 16, 32),
+        (8, 4, 32, 31),
+        (8, 4, 32, u32::MAX),
+        (u32::MAX, u32::MAX, 32, 0),
+    ] {
+        assert_eq!(ask(&mut video, 5, &situation(width, height, depth, pitch, 0)).len(), 2);
+        assert_eq!(video.facts().mode, None, "{width}x{height}");
+    }
+    assert_eq!(video.facts().refused_modes, 8);
+}
+
+#[test]
+fn the_sizes_are_listed_with_the_wanted_one_first() {
+    let mut video = ready();
+    let [(14, body)] = &ask(&mut video, 13, &[64])[..] else { panic!("one answer") };
+    assert_eq!(&body[128..131], &[8, 0, 0], "hyperv_drm wants an index below the count");
+    assert_eq!(body.len(), 131 + 4 * 8);
+    assert_eq!(read::<Resolution>(&body[131..]), Some(Resolution { width: 1920, height: 1080 }));
+    let [(14, body)] = &ask(&mut video, 13, &[0])[..] else { panic!("one answer") };
+    assert_eq!(body[128], 1, "never none");
+    let longest = Video::new(7680, 4320).resolutions().len();
+    assert!(16 + EDID + 3 + 4 * longest <= Video::MAX_PACKET);
+}
+
+#[test]
+fn a_guest_that_reads_no_answers_is_stopped() {
+    let mut video = ready();
+    let sent = (0..1000).take_while(|_| video.receive(&message(13, &[64])).is_ok()).count();
+    assert_eq!(sent, MAX_ANSWERS);
+}
+
+proptest! {
+    #[test]
+    fn no_message_harms_the_screen(messages: Vec<(u8, Vec<u8>)>) {
+        let mut video = ready();
+        for (message_type, body) in messages {
+            let _ = video.receive(&message(u32::from(message_type % 17), &body));
+            let _ = video.receive(&body);
+            for packet in drain(&mut video, Duration::ZERO) {
+                prop_assert!(packet.len() <= Video::MAX_PACKET);
+            }
+        }
+        video.attach(&memory());
+    video.opened();
+        prop_assert!(version(&mut video, 3, 5));
+    }
+
+    /// A picture can always be taken, wherever the guest says that it is.
+    #[test]
+    fn every_place_yields_a_picture(address: u64, offset: u32, width in 1_u32..64, height in 1_u32..64) {
+        let mut video = ready();
+        let location = VramLocation { context: 0.into(), specified: 1, address: address.into() };
+        ask(&mut video, 3, location.as_bytes());
+        ask(&mut video, 5, &situation(width, height, 32, 0, offset));
+        if let Some(picture) = video.picture() {
+            prop_assert_eq!(picture.size(), (width, height));
+        }
+    }
+}

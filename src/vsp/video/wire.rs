@@ -1,0 +1,152 @@
+//! Messages of synthetic video, as plain data. Each has a pipe header. (Linux: `drivers/gpu/drm/hyperv/hyperv_drm_proto.c`,
+//! `drivers/video/fbdev/hyperv_fb.c`.)
+
+use zerocopy::{FromBytes, little_endian};
+
+use crate::wire::{open_enum, wire};
+
+open_enum! {
+/// The type of a message.
+MessageType: u32, "message type {}";
+    /// The guest asks for a version.
+    VERSION_REQUEST = 1, "version request";
+    /// The host accepts it or not.
+    VERSION_RESPONSE = 2, "version response";
+    /// The guest says where the screen's memory is.
+    VRAM_LOCATION = 3, "VRAM location";
+    /// The host has found it.
+    VRAM_LOCATION_ACK = 4, "VRAM location acknowledgement";
+    /// The guest sets size and place of the picture.
+    SITUATION_UPDATE = 5, "situation update";
+    /// The host shows it.
+    SITUATION_UPDATE_ACK = 6, "situation update acknowledgement";
+    /// The guest moves its pointer.
+    POINTER_POSITION = 7, "pointer position";
+    /// The guest gives its pointer a shape.
+    POINTER_SHAPE = 8, "pointer shape";
+    /// The host says what it wants to be told.
+    FEATURE_CHANGE = 9, "feature change";
+    /// The guest has drawn.
+    DIRT = 10, "dirt";
+    /// The guest asks whether its BIOS uses the screen.
+    BIOS_INFO_REQUEST = 11, "BIOS info request";
+    /// The host answers.
+    BIOS_INFO_RESPONSE = 12, "BIOS info response";
+    /// The guest asks which sizes the screen can have.
+    RESOLUTION_REQUEST = 13, "resolution request";
+    /// The host lists them.
+    RESOLUTION_RESPONSE = 14, "resolution response";
+}
+
+/// A version: the minor version in the upper half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoVersion(pub u32);
+
+impl VideoVersion {
+    /// Returns `true` if the host speaks it: 3.0 to 3.5. Windows Server 2012 has 3.2, 2019 has 3.5.
+    pub fn is_known(self) -> bool {
+        self.major() == 3 && self.minor() <= 5
+    }
+
+    /// Returns the major version.
+    pub fn major(self) -> u32 {
+        self.0 & 0xffff
+    }
+
+    /// Returns the minor version.
+    pub fn minor(self) -> u32 {
+        self.0 >> 16
+    }
+}
+
+wire! { 8,
+/// The start of each message.
+pub struct Header {
+    /// The type.
+    pub message_type: MessageType,
+    /// Length of the message with this header, in bytes.
+    pub length: u32,
+}}
+
+wire! { 6,
+/// The body of `VERSION_RESPONSE`.
+pub struct VersionResponse {
+    /// The version that the guest asked for.
+    pub version: little_endian::U32,
+    /// 1 if it is accepted, else 0.
+    pub accepted: u8,
+    /// Maximum number of screens.
+    pub outputs: u8,
+}}
+
+wire! { 17,
+/// The body of `VRAM_LOCATION`.
+pub struct VramLocation {
+    /// Returned in the acknowledgement.
+    pub context: little_endian::U64,
+    /// 0: the screen has no memory any more.
+    pub specified: u8,
+    /// The guest physical address.
+    pub address: little_endian::U64,
+}}
+
+wire! { 27,
+/// The body of `SITUATION_UPDATE`, with one screen.
+pub struct SituationUpdate {
+    /// Returned in the acknowledgement.
+    pub context: little_endian::U64,
+    /// 1.
+    pub outputs: u8,
+    /// The situation of the screen.
+    pub output: Situation,
+}}
+
+wire! { 18,
+/// The situation of a screen.
+pub struct Situation {
+    /// 0: the screen is off.
+    pub active: u8,
+    /// Offset of the first pixel in the memory, in bytes.
+    pub offset: little_endian::U32,
+    /// Bits of a pixel.
+    pub depth: u8,
+    /// Pixels in a line.
+    pub width: little_endian::U32,
+    /// Lines.
+    pub height: little_endian::U32,
+    /// Distance of two lines in memory, in bytes.
+    pub pitch: little_endian::U32,
+}}
+
+wire! { 4,
+/// The body of `FEATURE_CHANGE`: 1 for what the host wants to be told.
+pub struct FeatureChange {
+    /// What was drawn.
+    pub dirt: u8,
+    /// Where the pointer is.
+    pub pointer_position: u8,
+    /// What it looks like.
+    pub pointer_shape: u8,
+    /// Changes of the situation.
+    pub situation: u8,
+}}
+
+wire! { 4,
+/// A size that the screen can have.
+pub struct Resolution {
+    /// Pixels in a line.
+    pub width: u16,
+    /// Lines.
+    pub height: u16,
+}}
+
+/// Length of a rectangle in `DIRT`, in bytes: left, top, right, bottom, as signed words.
+pub const RECTANGLE: usize = 16;
+
+/// Length of the EDID in `RESOLUTION_RESPONSE`, in bytes.
+pub const EDID: usize = 128;
+
+/// Reads the start of a message.
+pub fn read<T: FromBytes>(body: &[u8]) -> Option<T> {
+    T::read_from_prefix(body).ok().map(|(value, _)| value)
+}
