@@ -122,6 +122,8 @@ static void packets_that_are_none(void)
 const struct test hostile_tests[] = {
     {"versions", versions_that_do_not_exist}, {"silence", a_guest_that_says_nothing},
     {"unknown", messages_that_mean_nothing},  {"requests", requests_without_end},
-    {"framing", packets_that_are_none},
+    {"framing", packets_that_are_none},       {"screen versions", screens_of_no_version},
+    {"screens", screens_that_cannot_be},      {"screen framing", screens_that_are_cut_off},
+    {"screens without end", screens_without_end},
 };
 const unsigned hostile_test_count = ARRAY_LENGTH(hostile_tests);

@@ -43,6 +43,10 @@ bool input_begin(struct input *input);
 
 /* Shows a picture of 320x200 pixels, if there is a screen. */
 bool draw(void);
+void screens_of_no_version(void);
+void screens_that_cannot_be(void);
+void screens_that_are_cut_off(void);
+void screens_without_end(void);
 
 extern const struct test hostile_tests[];
 extern const unsigned hostile_test_count;

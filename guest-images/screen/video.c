@@ -1,5 +1,5 @@
 /*
- * A driver for the screen: what hyperv_drm does to show a picture.
+ * Drivers for the screen: one does what hyperv_drm does to show a picture, and others break the protocol.
  */
 #include "screen.h"
 
@@ -23,6 +23,14 @@ enum {
     DIRT,
     SIZES = 13,
     SIZES_ARE,
+};
+
+struct __attribute__((packed)) situation {
+    uint64_t context;
+    uint8_t outputs, active;
+    uint32_t offset;
+    uint8_t depth;
+    uint32_t width, height, pitch;
 };
 
 static struct input video;
@@ -52,13 +60,7 @@ static bool show(uint64_t address)
         uint8_t specified;
         uint64_t address;
     } location = {address, 1, address};
-    struct __attribute__((packed)) {
-        uint64_t context;
-        uint8_t outputs, active;
-        uint32_t offset;
-        uint8_t depth;
-        uint32_t width, height, pitch;
-    } situation = {7, 1, 1, FIRST, 32, WIDTH, HEIGHT, PITCH};
+    struct situation situation = {7, 1, 1, FIRST, 32, WIDTH, HEIGHT, PITCH};
     uint64_t context;
     if (!say(VRAM_LOCATION, &location, sizeof location) || !answered(VRAM_ACK))
         return false;
@@ -88,4 +90,109 @@ bool draw(void)
         }
     print("drawn\n");
     return say(DIRT, dirt, sizeof dirt);
+}
+
+static bool opened(void)
+{
+    return CHECK("the screen's channel opens", input_open(&video, VIDEO));
+}
+
+static void close_and_draw(void)
+{
+    CHECK("the screen's channel closes", input_close(&video));
+    CHECK("a picture can be drawn again", draw() && input_close(&video));
+}
+
+static bool accepted(uint32_t version)
+{
+    return say(VIDEO_REQUEST, &version, 4) && answered(VIDEO_RESPONSE) && video.bytes[20];
+}
+
+static void is_quiet(const char *after)
+{
+    interrupts_on();
+    delay_microseconds(20000);
+    interrupts_off();
+    CHECK_NAMED(!input_take(&video), "the screen does not answer %s", after);
+}
+
+void screens_of_no_version(void)
+{
+    static const uint32_t versions[] = {0, 3U << 16, 2, 4, 6U << 16 | 3, 0xffffffff};
+    if (!opened())
+        return;
+    for (unsigned i = 0; i < ARRAY_LENGTH(versions); i++)
+        CHECK_NAMED(!accepted(versions[i]), "version %x is refused", versions[i]);
+    uint8_t bytes[27] = {0};
+    for (uint32_t type = VRAM_LOCATION; type < 20; type++)
+        say(type, bytes, sizeof bytes);
+    is_quiet("a guest without a version");
+    CHECK("3.2 is accepted after all", accepted(2U << 16 | 3));
+    close_and_draw();
+}
+
+/* Sizes, depths and pitches that nobody can show, and rectangles outside of all. */
+void screens_that_cannot_be(void)
+{
+    static const struct {
+        uint8_t outputs, depth;
+        uint32_t offset, width, height, pitch;
+    } cases[] = {
+        {1, 32, 0, 0, 0, 0},          {1, 32, 0, 0xffffffff, 0xffffffff, 0xffffffff}, {1, 16, 0, 640, 480, 1280},
+        {1, 0, 0, 640, 480, 2560},    {1, 32, 0, 640, 480, 4},                       {1, 32, 0xffffffff, 640, 480, 2560},
+        {0, 32, 0, 640, 480, 2560},   {255, 32, 0, 64, 48, 256},                     {1, 32, 0, 0x40000000, 1, 0},
+        {1, 32, 0, 7680, 4320, 30720},
+    };
+    struct {
+        uint32_t kind, pipe, type, length;
+        uint8_t output, count;
+        uint8_t rectangles[16 * 40];
+    } __attribute__((packed)) drawn = {PIPE_DATA, 10 + 640, DIRT, 10 + 640, 0, 40, {0}};
+    if (!opened() || !CHECK("3.5 is accepted", accepted(VERSION_3_5)))
+        return;
+    for (unsigned i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct situation situation = {i, cases[i].outputs, 1, cases[i].offset, cases[i].depth, cases[i].width, cases[i].height, cases[i].pitch};
+        CHECK_NAMED(say(SITUATION, &situation, sizeof situation) && answered(SITUATION_ACK) && answered(FEATURES), "situation %u is answered", i);
+        for (unsigned at = 0; at < sizeof drawn.rectangles; at++)
+            drawn.rectangles[at] = (uint8_t)(at * 37 + i * 11);
+        CHECK("what is drawn outside of it is sent", input_send(&video, &drawn, sizeof drawn));
+    }
+    close_and_draw();
+}
+
+/* What is cut off, or claims more than there is, ends the service of the channel. */
+void screens_that_are_cut_off(void)
+{
+    static const struct {
+        uint32_t type;
+        unsigned length;
+        uint8_t bytes[4];
+    } cases[] = {{VRAM_LOCATION, 16, {0}}, {SITUATION, 26, {0}}, {SIZES, 0, {0}}, {DIRT, 1, {0}}, {DIRT, 17, {0, 1}}, {DIRT, 40, {0, 255}}};
+    for (unsigned i = 0; i < ARRAY_LENGTH(cases); i++) {
+        uint8_t bytes[48] = {0};
+        if (!opened() || !CHECK("3.5 is accepted", accepted(VERSION_3_5)))
+            return;
+        memcpy(bytes, cases[i].bytes, sizeof cases[i].bytes);
+        CHECK("a message is sent", say(cases[i].type, bytes, cases[i].length));
+        is_quiet("a message that is cut off");
+        close_and_draw();
+    }
+}
+
+/* As fast as the ring takes them, and no answer is read until there is no room. */
+void screens_without_end(void)
+{
+    if (!opened() || !CHECK("3.5 is accepted", accepted(VERSION_3_5)))
+        return;
+    for (unsigned i = 0; i < 2000; i++) {
+        struct situation situation = {i, 1, 1, 0, 32, i % 300, i % 200, 0};
+        if (say(SITUATION, &situation, sizeof situation))
+            continue;
+        interrupts_on();
+        delay_microseconds(20000);
+        interrupts_off();
+        while (input_take(&video))
+            ;
+    }
+    close_and_draw();
 }

@@ -23,7 +23,7 @@ pub fn each_picture_is_seen_as_it_is_drawn(image: &Path, engine: &str) {
         .memory(256 << 20)
         .kernel(image.join("vmlinux"))
         .initrd(image.join("initrd.img"))
-        .cmdline("console=ttyS0 quiet panic=-1 run=\"draw 800x600 1920x1080 1152x864\"")
+        .cmdline("console=ttyS0 quiet panic=-1 run=\"draw 800x600 1920x1080 1280x1024\"")
         .display(display("on,size=1920x1080"))
         .capture_console()
         .start()
@@ -38,7 +38,7 @@ pub fn each_picture_is_seen_as_it_is_drawn(image: &Path, engine: &str) {
     let glyphs = shown("text ");
     expect(&machine, "the text", |picture| has_text(picture, &glyphs));
     for (what, size) in
-        [("fb0 ", None), ("drm ", Some((800, 600))), ("drm ", Some((1920, 1080))), ("drm ", Some((1152, 864)))]
+        [("fb0 ", None), ("drm ", Some((800, 600))), ("drm ", Some((1920, 1080))), ("drm ", Some((1280, 1024)))]
     {
         console.type_text("\n").expect("it runs");
         let text = shown(what);
