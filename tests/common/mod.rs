@@ -3,3 +3,4 @@
 pub mod need;
 pub mod nested;
 pub mod patience;
+pub mod stock;

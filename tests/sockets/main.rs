@@ -1,0 +1,59 @@
+//! Sockets with stock Linux, its module hv_sock and socat, on the nested host and on both engines.
+//!
+//! This uses the library, so the test binary runs itself on the nested host.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod guest;
+mod steps;
+
+use std::sync::OnceLock;
+
+use common::nested::{Batch, OnBoth, Plan, is_full};
+use common::stock::{self, done, number};
+use guest::Linux;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+static SOCKETS: OnBoth =
+    OnBoth { kernel: Batch::new(|plan| self::plan(plan, "kernel")), user: Batch::new(|plan| self::plan(plan, "user")) };
+
+/// The guest: Debian's kernel with its module, and socat.
+fn image() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let directory = format!("{ROOT}/target/sockets-test");
+        std::fs::create_dir_all(&directory).expect("a folder");
+        let peer = format!("{directory}/peer");
+        done("cc", &["-O1", "-Wall", "-o", &peer, "tests/sockets/peer.c"]);
+        let peer = format!("{peer}:/usr/bin/peer");
+        let script = "tests/sockets/serve:/usr/bin/serve";
+        stock::image("sockets", &["--module", "hv_sock", "--package", "socat", "--file", script, "--file", &peer])
+    })
+}
+
+fn plan(plan: &mut Plan, engine: &str) {
+    let (mebibytes, connections) = if is_full() { (1024, 10_000) } else { (16, 200) };
+    let variables = format!("MIB={mebibytes} CONNECTIONS={connections}");
+    stock::plan(plan, image(), engine, &[("sockets", 150 + mebibytes + connections / 4, &variables)]);
+}
+
+#[test]
+fn stock_linux_and_the_host_connect_to_each_other() {
+    stock::passes(&SOCKETS, "sockets");
+}
+
+#[test]
+#[ignore = "a part of stock_linux_and_the_host_connect_to_each_other, for the nested host"]
+fn nested_sockets() {
+    let linux = Linux::boot();
+    steps::both_sides_connect(&linux);
+    steps::a_half_closed_echo_is_whole(&linux, number("MIB"));
+    steps::a_slow_reader_stops_the_writer(&linux);
+    steps::nobody_listens(&linux);
+    steps::many_connections_leave_nothing(&linux, number("CONNECTIONS"));
+    steps::a_pause_stops_a_connection(&linux);
+    steps::killed_programs_end_their_connections(&linux);
+    steps::the_module_is_unloaded(&linux);
+    steps::the_machine_ends_with_a_connection_open(linux);
+}

@@ -1,0 +1,56 @@
+// In the guest, one connection after another, which costs no process: peer echo PORT, or peer dial PORT COUNT.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <linux/vm_sockets.h>
+
+static void need(int good, const char *what, int number) {
+    if (good) return;
+    fprintf(stderr, "connection %d: ", number);
+    perror(what);
+    exit(1);
+}
+
+// Reads up to the end of the data, which has at most `size` bytes.
+static ssize_t read_all(int connection, char *bytes, size_t size) {
+    size_t length = 0;
+    ssize_t count;
+    while ((count = read(connection, bytes + length, size - length)) > 0) length += count;
+    return count < 0 ? count : (ssize_t)length;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3) return 2;
+    struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_port = atoi(argv[2])};
+    char bytes[256], answer[256];
+    if (strcmp(argv[1], "echo") == 0) {
+        address.svm_cid = VMADDR_CID_ANY;
+        int listener = socket(AF_VSOCK, SOCK_STREAM, 0);
+        need(bind(listener, (struct sockaddr *)&address, sizeof address) == 0, "bind", 0);
+        need(listen(listener, 128) == 0, "listen", 0);
+        for (int number = 0;; number++) {
+            int connection = accept(listener, NULL, NULL);
+            need(connection >= 0, "accept", number);
+            ssize_t length = read_all(connection, bytes, sizeof bytes);
+            need(length >= 0, "read", number);
+            need(write(connection, bytes, length) == length, "write", number);
+            close(connection);
+        }
+    }
+    address.svm_cid = VMADDR_CID_HOST;
+    int count = atoi(argv[3]);
+    for (int number = 0; number < count; number++) {
+        int connection = socket(AF_VSOCK, SOCK_STREAM, 0);
+        need(connect(connection, (struct sockaddr *)&address, sizeof address) == 0, "connect", number);
+        int length = snprintf(bytes, sizeof bytes, "number %d", number);
+        need(write(connection, bytes, length) == length, "write", number);
+        need(shutdown(connection, SHUT_WR) == 0, "shutdown", number);
+        ssize_t back = read_all(connection, answer, sizeof answer);
+        need(back >= 0, "read", number);
+        need(back == length && memcmp(bytes, answer, length) == 0, "other bytes", number);
+        close(connection);
+    }
+    printf("%d connections\n", count);
+}
