@@ -1,63 +1,94 @@
 //! The guest of these tests.
 
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::ops::Deref;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use tempfile::TempDir;
 use viridian::Builder;
-use viridian::config::Engine;
+use viridian::control::Control;
+use viridian::fleet::{Fleet, RunningFleet};
 use viridian::internals::services::{Answer, Failure, Kind, Request, ServiceHandle, Status};
-use viridian::machine::Machine;
+use viridian::machine::{End, Machine};
 use viridian::vsp::network::{Attachment, NetworkOptions};
 use viridian::vsp::storage::DiskConfig;
 
 use crate::common::patience::{grown, holds_within};
+use crate::common::stock::{SOON, Shell, engine, image_file};
 
-/// Time limit for steps that take seconds on a quiet machine.
-pub const SOON: Duration = Duration::from_secs(60);
+/// The name of the machine.
+pub const NAME: &str = "linux";
 
 /// A running Linux with its daemons, whose shell takes commands.
 pub struct Linux {
-    pub machine: Machine,
+    fleet: Arc<RunningFleet>,
+    shell: Shell,
+    /// The directory of the control socket.
+    sockets: TempDir,
+    /// Serves the control socket.
+    control: JoinHandle<()>,
+}
+
+impl Deref for Linux {
+    type Target = Shell;
+
+    fn deref(&self) -> &Shell {
+        &self.shell
+    }
 }
 
 impl Linux {
     /// Boots it, and waits for its shell.
-    pub fn boot(image: &Path, engine: &str) -> Self {
-        let machine = Builder::new()
-            .engine(if engine == "kernel" { Engine::Kernel } else { Engine::User })
+    pub fn boot() -> Self {
+        let builder = Builder::new()
+            .name(NAME)
+            .engine(engine())
             .memory(384 << 20)
-            .kernel(image.join("vmlinux"))
-            .initrd(image.join("initrd.img"))
+            .kernel(image_file("vmlinux"))
+            .initrd(image_file("initrd.img"))
             .cmdline("console=ttyS0 quiet panic=-1 root=LABEL=root run=serve")
             .disk(DiskConfig::of("/dev/vda"))
             .net(NetworkOptions::new(Attachment::User))
-            .capture_console()
-            .start()
-            .expect("the machine starts");
-        let linux = Self { machine };
-        linux.wait_for("serving\r\n");
-        linux
+            .capture_console();
+        let fleet = Fleet::from(builder).prepare().expect("the machine can start");
+        let fleet = Arc::new(fleet.start().expect("the machine starts"));
+        let console = fleet.with(NAME, |machine| machine.console().cloned()).flatten().expect("it is captured");
+        let sockets = TempDir::new().expect("a directory");
+        let control = Control::open(&fleet, sockets.path()).expect("a control socket");
+        let control = thread::spawn({
+            let fleet = fleet.clone();
+            move || serve(&fleet, &control)
+        });
+        Self { fleet, shell: Shell::ready(&console), sockets, control }
     }
 
-    /// Waits for these words on the console, and returns what came before.
-    pub fn wait_for(&self, words: &str) -> String {
-        let console = self.machine.console().expect("it is captured");
-        let output = console.wait_for(words, grown(SOON)).unwrap_or_else(|missing| panic!("{missing}"));
-        String::from_utf8_lossy(&output).into_owned()
+    /// Does something with the machine.
+    pub fn with<T>(&self, access: impl FnOnce(&Machine) -> T) -> T {
+        self.fleet.with(NAME, access).expect("it runs")
     }
 
-    /// Runs a line in the guest, and returns what it prints.
-    pub fn run(&self, line: &str) -> String {
-        self.machine.console().expect("it is captured").type_text(&format!("{line}\n")).expect("it is read");
-        let output = self.wait_for("=\r\n");
-        let (output, code) = output.trim_end_matches("=\r\n").rsplit_once('=').expect("the code of the line");
-        assert_eq!(code, "0", "{line}: {output}");
-        output.replace("\r\n", "\n").trim().to_owned()
+    /// Runs a verb of the program, as another process. Returns its exit code, its output and its errors.
+    pub fn verb(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_viridian"));
+        let command = command.args(arguments).env("VIRIDIAN_RUNTIME_DIR", self.sockets.path());
+        let output = command.output().expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Waits for the end of the machine.
+    pub fn end(self) -> Arc<End> {
+        self.control.join().expect("it does not panic");
+        let fleet = Arc::into_inner(self.fleet).expect("nobody else has it");
+        fleet.wait().pop().expect("its end").end
     }
 
     /// Returns a service.
     pub fn service(&self, kind: Kind) -> ServiceHandle {
-        self.machine.services().get(kind).expect("it is offered")
+        self.with(|machine| machine.services().get(kind)).expect("it is offered")
     }
 
     /// Makes a request, and waits for its outcome.
@@ -84,5 +115,18 @@ impl Linux {
         let guest: i64 = self.run("date +%s").parse().expect("a number");
         let host = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_secs();
         guest - host as i64
+    }
+}
+
+/// Serves the control socket until the machine has ended.
+fn serve(fleet: &RunningFleet, control: &Control) {
+    let ended = fleet.ended();
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(ended, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+        let _ = poll(&mut fds, None);
+        if !fds[0].revents().is_empty() {
+            return;
+        }
+        control.serve();
     }
 }

@@ -1,16 +1,16 @@
 //! The steps of the test, in order.
 
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use viridian::internals::services::{
-    Answer, Copy, FREEZE_PATIENCE, Failure, Forced, Freeze, Item, KeyValue, Kind, Pool, Request, Shutdown,
-    ShutdownKind, State, Value,
+    Answer, Copy, FREEZE_PATIENCE, Failure, Forced, Freeze, Item, KeyValue, Kind, Pool, Request, State, Value,
 };
 use viridian::machine::End;
 
-use crate::guest::Linux;
+use crate::guest::{Linux, NAME};
 
 fn json(linux: &Linux, kind: Kind) -> Json {
     serde_json::to_value(linux.service(kind).status()).expect("a status is JSON")
@@ -38,7 +38,7 @@ pub fn the_guest_is_alive(linux: &Linux) {
 }
 
 /// Set at start, on demand, and after a pause.
-pub fn the_clock_is_the_hosts(linux: &Linux) {
+pub fn the_clock_is_the_hosts(linux: &Linux, pause: u32) {
     let is_right = |when: &str| {
         let ahead = linux.ahead();
         assert!(ahead.abs() <= 5, "{when}, the guest's clock is {ahead} seconds ahead");
@@ -50,10 +50,10 @@ pub fn the_clock_is_the_hosts(linux: &Linux) {
         assert_eq!(linux.ask(Kind::Time, Request::SyncTime), Ok(Answer::Done));
         is_right("after a SYNC");
     }
-    linux.machine.pause().expect("it runs");
+    linux.with(|machine| machine.pause()).expect("it runs");
     let paused = Instant::now();
-    thread::sleep(Duration::from_secs(8));
-    linux.machine.resume();
+    thread::sleep(Duration::from_secs(pause.into()));
+    linux.with(|machine| machine.resume());
     let syncs = |status: &Json| status["syncs"].as_u64();
     let before = syncs(&json(linux, Kind::Time));
     linux.until(Kind::Time, "a SYNC follows the pause", |status| {
@@ -98,7 +98,18 @@ pub fn items_and_addresses_travel(linux: &Linux, count: u32) {
         })
     });
     assert!(linux.run("ip -o addr show dev eth0").contains("inet 10.0.2.15"));
-    let intrinsic = json(linux, Kind::KeyValue)["intrinsic"].clone();
+    let waited = linux.verb(&["wait", NAME, "--for", "address", "--timeout", "60"]);
+    assert_eq!((waited.0, &*waited.1), (Some(0), "10.0.2.15\n"), "{waited:?}");
+    let inspected = linux.verb(&["inspect", NAME, "--json"]);
+    assert_eq!(inspected.0, Some(0), "{inspected:?}");
+    let tree: Json = serde_json::from_str(&inspected.1).expect("JSON");
+    let status = |service: &str| &tree["devices"][service]["status"];
+    let versions =
+        ["shutdown", "time", "heartbeat", "kvp", "vss", "file-copy"].map(|service| &status(service)["version"]);
+    assert_eq!(versions, ["3.2", "4.0", "3.0", "4.0", "5.0", "1.1"]);
+    let read = linux.verb(&["kvp", NAME, "get", "number", "--pool", "host"]);
+    assert_eq!((read.0, &*read.1), (Some(0), "1099511627776\n"), "{read:?}");
+    let intrinsic = status("kvp")["intrinsic"].clone();
     let keys: Vec<_> = intrinsic.as_array().into_iter().flatten().filter_map(|item| item["key"].as_str()).collect();
     assert_eq!(keys.len(), 10, "{keys:?}");
     for key in ["OSName", "OSVersion", "FullyQualifiedDomainName", "ProcessorArchitecture"] {
@@ -118,20 +129,22 @@ fn copy(target: &str, content: &[u8], overwrite: bool) -> Request {
     Request::Copy(Copy { target: target.into(), overwrite, make_path: true, size: content.len() as u64, source })
 }
 
-pub fn files_are_copied(linux: &Linux) {
-    let content: Vec<u8> = (0..500_001_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+pub fn files_are_copied(linux: &Linux, size: u32) {
+    let content: Vec<u8> = (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let source = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(source.path(), &content).expect("it is written");
+    let source = source.path().to_str().expect("a plain path");
+    let target = format!("{NAME}:/run/deep/er/file");
     let begun = Instant::now();
-    let copied = linux.ask(Kind::FileCopy, copy("/run/deep/er/file", &content, false));
-    assert_eq!(copied, Ok(Answer::Copied(content.len() as u64)));
+    let copied = linux.verb(&["copy", source, &target, "--make-path"]);
+    assert_eq!(copied.0, Some(0), "{copied:?}");
     let rate = content.len() as f64 / f64::from(1 << 20) / begun.elapsed().as_secs_f64();
-    println!("measured: a file of 500 kB copied at {rate:.2} MiB/s");
-    let sum = content.iter().fold(0_u64, |sum, byte| sum + u64::from(*byte));
-    let there = linux.run(
-        "stat -c %s /run/deep/er/file; od -An -v -tu1 -w1 /run/deep/er/file | awk '{s+=$1} END {printf \"%d\\n\", s}'",
-    );
-    assert_eq!(there, format!("500001\n{sum}"));
-    let again = linux.ask(Kind::FileCopy, copy("/run/deep/er/file", b"short", false)).unwrap_err();
-    assert_eq!(again.to_string(), "the file exists");
+    println!("measured: a file of {size} bytes copied at {rate:.2} MiB/s");
+    let sum = Command::new("sha256sum").arg(source).output().expect("the nested host has it").stdout;
+    let sum = String::from_utf8_lossy(&sum[..64]).into_owned();
+    assert_eq!(linux.run("sha256sum </run/deep/er/file"), format!("{sum}  -"));
+    let again = linux.verb(&["copy", source, &target]);
+    assert!(again.0 == Some(1) && again.2.contains("the file exists"), "{again:?}");
     assert_eq!(linux.ask(Kind::FileCopy, copy("/run/deep/er/file", b"short", true)), Ok(Answer::Copied(5)));
     assert_eq!(linux.run("cat /run/deep/er/file; echo"), "short");
     // As large as eight fragments: for a short write, the daemon does not name the reason.
@@ -167,6 +180,9 @@ pub fn file_systems_are_frozen(linux: &Linux) {
     assert_eq!(linux.ask(Kind::Vss, Request::Thaw), Ok(Answer::Done));
     assert_eq!(file_systems(linux), "thawed");
     linux.run(&format!("while [ $(wc -l </run/count) -lt {} ]; do sleep 0.1; done", frozen + 5));
+    // A command runs while it is frozen: the exit code is the command's.
+    let frozen = linux.verb(&["freeze", NAME, "--", env!("CARGO_BIN_EXE_viridian"), "check", "--nonsense"]);
+    assert_eq!((frozen.0, file_systems(linux)), (Some(2), Json::from("thawed")), "{frozen:?}");
     // Nobody asks for this thaw.
     assert_eq!(linux.ask(Kind::Vss, freeze(2)), Ok(Answer::Frozen));
     linux.until(Kind::Vss, "a freeze ends by itself", |status| {
@@ -199,10 +215,11 @@ pub fn services_come_and_go(linux: &Linux, rounds: u32) {
     for round in 0..rounds {
         for kind in Kind::ALL {
             let devices = linux.run("ls /sys/bus/vmbus/devices | wc -l");
-            assert!(linux.machine.services().disable(kind), "{kind}, round {round}");
+            assert!(linux.with(|machine| machine.services().disable(kind)), "{kind}, round {round}");
             // Linux does not support an offer that comes before it has removed the device.
             linux.run(&format!("until [ $(ls /sys/bus/vmbus/devices | wc -l) -lt {devices} ]; do sleep 0.1; done"));
-            linux.machine.services().enable(kind, Forced::default()).expect("it is offered again");
+            let offered = linux.with(|machine| machine.services().enable(kind, Forced::default()).map(drop));
+            offered.expect("it is offered again");
             linux.run("for name in kvp vss fcopy; do pidof hv_${name}_daemon >/dev/null || daemon $name; done");
         }
         Kind::ALL.into_iter().for_each(|kind| is_ready(linux, kind));
@@ -231,8 +248,10 @@ pub fn the_driver_is_unloaded_while_frozen(linux: &Linux) {
 }
 
 pub fn the_guest_shuts_down(linux: Linux) {
-    let shutdown = Request::Shutdown(Shutdown::new(ShutdownKind::PowerOff));
-    assert_eq!(linux.ask(Kind::Shutdown, shutdown), Ok(Answer::Done));
-    let end = linux.machine.wait();
-    assert!(matches!(end, End::PoweredOff), "{end}");
+    let (code, output, errors) = linux.verb(&["stop", NAME, "--json", "--shutdown", "300"]);
+    assert_eq!(code, Some(0), "{output}{errors}");
+    let stopped: Json = serde_json::from_str(&output).expect("JSON");
+    assert_eq!(stopped["stopped-by"], "shutdown-service", "{output}");
+    let end = linux.end();
+    assert!(matches!(*end, End::PoweredOff), "{end}");
 }
