@@ -1,17 +1,15 @@
 //! The guest of these tests.
 
-use std::path::Path;
-use std::time::Duration;
+use std::ops::Deref;
 
 use serde_json::{Value, json};
-use viridian::config::{Config, Engine, KernelSource, OnReset};
+use viridian::config::{Config, KernelSource, OnReset};
 use viridian::machine::Machine;
 use viridian::{Builder, config};
 
 use crate::common::patience::{grown, holds_within};
-
-/// Time limit for steps that take seconds on a quiet machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub use crate::common::stock::SOON;
+use crate::common::stock::{Shell, engine, image_file};
 
 /// Bytes in a MiB.
 pub const MIB: u64 = 1 << 20;
@@ -19,45 +17,32 @@ pub const MIB: u64 = 1 << 20;
 /// A running Linux whose shell takes commands.
 pub struct Linux {
     pub machine: Machine,
+    shell: Shell,
+}
+
+impl Deref for Linux {
+    type Target = Shell;
+
+    fn deref(&self) -> &Shell {
+        &self.shell
+    }
 }
 
 impl Linux {
     /// Boots it, and waits for its shell. `memory` are settings as on the command line.
-    pub fn boot(image: &Path, engine: &str, memory: &str) -> Self {
+    pub fn boot(memory: &str) -> Self {
         let config = Config {
             memory: toml_memory(memory),
-            engine: if engine == "kernel" { Engine::Kernel } else { Engine::User },
-            kernel: Some(KernelSource::File(image.join("vmlinux"))),
-            initrd: Some(image.join("initrd.img")),
+            engine: engine(),
+            kernel: Some(KernelSource::File(image_file("vmlinux"))),
+            initrd: Some(image_file("initrd.img")),
             cmdline: "console=ttyS0 quiet panic=-1 memhp_default_state=online".into(),
             on_reset: OnReset::Restart,
             ..Config::default()
         };
         let machine = Builder::from(config).capture_console().start().expect("the machine starts");
-        let linux = Self { machine };
-        linux.wait_for("serving\r\n");
-        linux
-    }
-
-    /// Waits for these words on the console, and returns what came before.
-    pub fn wait_for(&self, words: &str) -> String {
-        let console = self.machine.console().expect("it is captured");
-        let output = console.wait_for(words, grown(SOON)).unwrap_or_else(|missing| panic!("{missing}"));
-        String::from_utf8_lossy(&output).into_owned()
-    }
-
-    /// Types a line.
-    pub fn type_line(&self, line: &str) {
-        self.machine.console().expect("it is captured").type_text(&format!("{line}\n")).expect("it is read");
-    }
-
-    /// Runs a line in the guest, and returns what it prints.
-    pub fn run(&self, line: &str) -> String {
-        self.type_line(line);
-        let output = self.wait_for("=\r\n");
-        let (output, code) = output.trim_end_matches("=\r\n").rsplit_once('=').expect("the code of the line");
-        assert_eq!(code, "0", "{line}: {output}");
-        output.replace("\r\n", "\n").trim().to_owned()
+        let shell = Shell::ready(machine.console().expect("it is captured"));
+        Self { machine, shell }
     }
 
     /// Returns a number of the memory's state.

@@ -86,7 +86,7 @@ pub fn sizes_are_exact(linux: &Linux) {
 
 pub fn a_restart_has_the_startup_size(linux: &Linux) {
     linux.resize(MAX);
-    linux.type_line("reboot -f");
+    linux.begin("reboot -f");
     linux.wait_for("serving\r\n");
     assert_eq!((linux.memory("assigned-bytes"), linux.memory("target-bytes")), (STARTUP, STARTUP));
     the_driver_is_ready(linux);
