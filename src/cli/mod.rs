@@ -37,7 +37,7 @@ use say;
 /// Launches guests that speak Hyper-V, on Linux KVM.
 #[derive(Parser)]
 #[command(name = "viridian", version, after_help = EXIT_CODES, arg_required_else_help = true)]
-struct Arguments {
+struct Arguments<C: Subcommand = Command> {
     /// Print more on standard error; twice for debugging, three times for everything
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
@@ -47,7 +47,30 @@ struct Arguments {
     quiet: bool,
 
     #[command(subcommand)]
-    command: Command,
+    command: C,
+}
+
+impl Arguments {
+    /// Parses the command line.
+    ///
+    /// # Errors
+    /// Returns an error for a wrong command line, and for a request for help.
+    fn parse_command_line() -> Result<Self, clap::Error> {
+        // To define all commands takes longer than to parse one. What is wrong, and help, is a matter of all of them.
+        let command = std::env::args_os().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
+        if command.is_some_and(|command| command == "run")
+            && let Ok(Arguments { verbose, quiet, command: Frequent::Run(run) }) = Arguments::try_parse()
+        {
+            return Ok(Self { verbose, quiet, command: Command::Run(run) });
+        }
+        Self::try_parse()
+    }
+}
+
+/// The command that is started most often, as in [`Command`].
+#[derive(Subcommand)]
+enum Frequent {
+    Run(Box<run::Arguments>),
 }
 
 #[derive(Subcommand)]
@@ -82,7 +105,7 @@ pub fn main() -> ExitCode {
 
 fn run_program() -> u8 {
     survive_file_size_limit();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::parse_command_line() {
         Ok(arguments) => arguments,
         Err(error) => return usage::explain(&error, std::env::args_os()).unwrap_or_else(|error| failed(&error)),
     };

@@ -136,7 +136,7 @@ fn hints(error: &clap::Error, arguments: &[String]) -> Vec<String> {
 
 /// Returns an error for a word in a command's place, with the commands.
 fn no_command(word: &str) -> String {
-    let known = super::Arguments::command();
+    let known = <super::Arguments>::command();
     let known: Vec<_> = known.get_subcommands().map(clap::Command::get_name).collect();
     format!("{word} is no command; known are: {}. To start a machine: viridian run --kernel FILE", known.join(", "))
 }
@@ -225,7 +225,7 @@ mod tests {
     #[track_caller]
     fn refusal(line: &str) -> clap::Error {
         use clap::Parser;
-        super::super::Arguments::try_parse_from(line.split(' ')).err().unwrap()
+        <super::super::Arguments>::try_parse_from(line.split(' ')).err().unwrap()
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn our_own_options_are_nobody_elses() {
-        let command = super::super::Arguments::command();
+        let command = <super::super::Arguments>::command();
         for option in command.get_subcommands().flat_map(clap::Command::get_arguments) {
             let names = [
                 option.get_long().map(|long| format!("--{long}")),
