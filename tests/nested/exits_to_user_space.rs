@@ -99,8 +99,9 @@ fn a_message_costs_one_interrupt() {
 }
 
 #[test]
-fn an_idle_linux_causes_under_20_exits_to_user_space_a_second() {
+fn an_idle_linux_causes_under_40_exits_to_user_space_a_second() {
+    // Its own timers cause 20 to 26, more on a busy host. A tick, or a device that somebody polls, would cause 100 and more.
     on_both_engines(&WITH_LINUX, "idle", |counts, outcome| {
-        assert!(counts["user"] - LINES as f64 <= 20.0 * counts["seconds"], "{outcome}");
+        assert!(counts["user"] - LINES as f64 <= 40.0 * counts["seconds"], "{outcome}");
     });
 }
