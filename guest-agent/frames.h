@@ -77,6 +77,9 @@ void power_off(void) __attribute__((noreturn));
 void start_machine(void);
 /* Mounts what /shares.list names. */
 void mount_shares(void);
+#define SIG_DEFAULT 0
+#define SIG_IGNORE 1
+#define LAST_SIGNAL 64
 void set_signal(int signal, long handler);
 void list_vmbus(void) __attribute__((noreturn));
 int connect_host(u32 port);

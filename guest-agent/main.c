@@ -43,9 +43,6 @@ int connect_host(u32 port)
     return fd;
 }
 
-#define SIG_DEFAULT 0
-#define SIG_IGNORE 1
-
 void set_signal(int signal, long handler)
 {
     struct {

@@ -148,6 +148,9 @@ static void child(const char *directory, const int *streams, long terminal, int 
         for (int i = 0; i < 3; i++)
             call(__NR_dup2, streams[i], i);
     }
+    /* The agent ignores some signals, and who started it may have ignored others: a command would go on doing so. */
+    for (int signal = 1; signal <= LAST_SIGNAL; signal++)
+        set_signal(signal, SIG_DEFAULT);
     call(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
     long error = call(__NR_chdir, directory);
     if (error) {

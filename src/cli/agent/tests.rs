@@ -39,8 +39,10 @@ impl Agent {
     fn start() -> Self {
         let (connection, other) = UnixStream::pair().unwrap();
         let turn = START.lock().unwrap();
-        let mut agent = Process::new(&FILE.1);
-        let process = agent.args(["--fd", "0"]).stdin(Stdio::from(OwnedFd::from(other))).spawn().unwrap();
+        // As nohup and services start it.
+        let mut agent = Process::new("env");
+        agent.arg("--ignore-signal=HUP,USR1").arg(&FILE.1).args(["--fd", "0"]);
+        let process = agent.stdin(Stdio::from(OwnedFd::from(other))).spawn().unwrap();
         drop(turn);
         Self { connection, process }
     }
@@ -112,6 +114,12 @@ fn a_commands_streams_and_exit_code_come_back() {
 #[test]
 fn a_command_that_dies_of_a_signal_says_so() {
     assert_eq!(run(&shell("kill -9 $$"), b"").0, End::Exited(Status::Signal(9)));
+}
+
+#[test]
+fn a_command_begins_with_no_signal_ignored() {
+    let (end, output, _) = run(&command(&["grep", "SigIgn", "/proc/self/status"]), b"");
+    assert_eq!((end, &output[..]), (code(0), &b"SigIgn:\t0000000000000000\n"[..]));
 }
 
 #[test]
