@@ -22,32 +22,13 @@ static long load_module(const char *path, const char *parameters)
     return error == -EEXIST ? 0 : error;
 }
 
-/* Loads the modules that /modules.list names, a path a line, perhaps with parameters behind it. */
-static void load_modules(void)
+static void load_or_say(char *path, char *parameters)
 {
-    static char list[64 * 1024];
-    long fd = call(__NR_open, "/modules.list", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    long length = call(__NR_read, fd, list, sizeof list - 1);
-    call(__NR_close, fd);
-    char *line = list;
-    for (long i = 0; i < length; i++) {
-        if (list[i] != '\n')
-            continue;
-        list[i] = 0;
-        char *parameters = line;
-        while (*parameters && *parameters != ' ')
-            parameters++;
-        if (*parameters)
-            *parameters++ = 0;
-        long error = load_module(line, parameters);
-        if (error)
-            say("cannot load the module", line, error);
-        /* Its bytes are the kernel's now. */
-        call(__NR_unlink, line);
-        line = list + i + 1;
-    }
+    long error = load_module(path, parameters);
+    if (error)
+        say("cannot load the module", path, error);
+    /* Its bytes are the kernel's now. */
+    call(__NR_unlink, path);
 }
 
 void start_machine(void)
@@ -61,7 +42,8 @@ void start_machine(void)
     call(__NR_symlink, "/proc/self/fd/0", "/dev/stdin");
     call(__NR_symlink, "/proc/self/fd/1", "/dev/stdout");
     call(__NR_symlink, "/proc/self/fd/2", "/dev/stderr");
-    load_modules();
+    /* A line is a path, perhaps with parameters behind it. */
+    each_line("/modules.list", load_or_say);
     call(__NR_setsid, 0);
 }
 

@@ -93,33 +93,20 @@ static long mount_share(u32 port, int is_writable, const char *target)
     return error;
 }
 
-/* A line of /shares.list is the host's port, "ro" or "rw", and the directory, with a space between them. */
+/* The first word of a line is the host's port, the rest "ro" or "rw" and the directory, with a space between them. */
+static void mount_or_end(char *word, char *rest)
+{
+    int is_writable = after(rest, "rw ") != NULL;
+    const char *target = is_writable ? after(rest, "rw ") : after(rest, "ro ");
+    long port = number(word);
+    long error = target && port > 0 ? mount_share(port, is_writable, target) : -EINVAL;
+    if (error) {
+        say("cannot mount the host's directory at", target, error);
+        power_off();
+    }
+}
+
 void mount_shares(void)
 {
-    static char list[64 * 1024];
-    long fd = call(__NR_open, "/shares.list", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    long length = call(__NR_read, fd, list, sizeof list - 1);
-    call(__NR_close, fd);
-    char *line = list;
-    for (long i = 0; i < length; i++) {
-        if (list[i] != '\n')
-            continue;
-        list[i] = 0;
-        char *access = line;
-        while (*access && *access != ' ')
-            access++;
-        if (*access)
-            *access++ = 0;
-        int is_writable = after(access, "rw ") != NULL;
-        const char *target = is_writable ? after(access, "rw ") : after(access, "ro ");
-        long port = number(line);
-        long error = target && port > 0 ? mount_share(port, is_writable, target) : -EINVAL;
-        if (error) {
-            say("cannot mount the host's directory at", target, error);
-            power_off();
-        }
-        line = list + i + 1;
-    }
+    each_line("/shares.list", mount_or_end);
 }

@@ -135,3 +135,26 @@ void set_nonblocking(int fd)
     if (flags >= 0)
         call(__NR_fcntl, fd, F_SETFL, flags | O_NONBLOCK);
 }
+
+void each_line(const char *path, void (*use)(char *word, char *rest))
+{
+    static char list[64 * 1024];
+    long fd = call(__NR_open, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    long length = call(__NR_read, fd, list, sizeof list - 1);
+    call(__NR_close, fd);
+    char *line = list;
+    for (long i = 0; i < length; i++) {
+        if (list[i] != '\n')
+            continue;
+        list[i] = 0;
+        char *rest = line;
+        while (*rest && *rest != ' ')
+            rest++;
+        if (*rest)
+            *rest++ = 0;
+        use(line, rest);
+        line = list + i + 1;
+    }
+}

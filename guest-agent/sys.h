@@ -71,6 +71,9 @@ int append(char *to, size_t size, const char *text);
 /* A decimal number, or -1. */
 long number(const char *text);
 
+/* Calls `use` with each line of a file: its first word, and the rest behind a space. A file that is missing has none. */
+void each_line(const char *path, void (*use)(char *word, char *rest));
+
 /* Prints a line on standard error, which is the kernel's log for PID 1. `error` is a negative error number or 0. */
 void say(const char *what, const char *name, long error);
 void quit(int code) __attribute__((noreturn));
