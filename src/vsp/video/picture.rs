@@ -1,13 +1,15 @@
 //! Pictures, and their files.
 
+use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::memory::GuestMemory;
 
-/// What a screen shows: eight bits each of red, green and blue a pixel.
+/// The picture on a screen, with eight bits each of red, green and blue per pixel.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
     width: u32,
@@ -52,9 +54,18 @@ impl Picture {
     /// Writes the picture to a PNG file. An existing file is replaced.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be written.
+    /// Returns an error if the file cannot be written, or is no regular file.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        let mut file = BufWriter::new(std::fs::File::create(path)?);
+        // The machine must not wait for the reader of a FIFO, or for a device.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path);
+        let is_special = |error: &io::Error| error.raw_os_error() == Some(libc::ENXIO);
+        let special = || io::Error::other("it is no regular file; name another one");
+        let file = file.map_err(|error| if is_special(&error) { special() } else { error })?;
+        if !file.metadata()?.is_file() {
+            return Err(special());
+        }
+        let mut file = BufWriter::new(file);
         self.encode(&mut file)?;
         file.flush()
     }
@@ -98,6 +109,19 @@ mod tests {
             let picture = Picture::read(&memory, first, 8, 4, 32);
             assert_eq!(picture.pixel(7, 3), Some([0; 3]), "{first:#x}");
         }
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let picture = Picture { width: 1, height: 1, bytes: vec![0; 3] };
+        for path in [&pipe, Path::new("/dev/null")] {
+            let error = picture.save(path).unwrap_err();
+            assert!(error.to_string().contains("no regular file"), "{}: {error}", path.display());
+        }
+        picture.save(&folder.path().join("file")).unwrap();
     }
 
     #[test]
