@@ -35,8 +35,9 @@ pub mod memory {
 }
 
 pub mod screen {
-    pub use crate::vsp::keyboard::protocol::{Facts as KeyboardFacts, State as KeyboardState};
+    pub use crate::vsp::keyboard::protocol::Facts as KeyboardFacts;
     pub use crate::vsp::mouse::protocol::{Facts as MouseFacts, State as MouseState};
+    pub use crate::vsp::pipe::State;
     pub use crate::vsp::screen::config::DisplayOptions;
     pub use crate::vsp::screen::set::{Screen, ScreenError};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use viridian::Builder;
-use viridian::internals::screen::{KeyboardState, MouseState, display};
+use viridian::internals::screen::{MouseState, State, display};
 use viridian::machine::{End, Event, Machine};
 
 use super::command::image;
@@ -79,7 +79,7 @@ fn drivers_that_break_the_protocol_harm_nobody_and_may_come_again() {
     let (keyboard, mouse) = machine.screen().facts().unwrap();
     let end = machine.wait();
     assert!(matches!(end, End::Exited(0)), "{end}\n{}", String::from_utf8_lossy(&output));
-    assert_eq!((keyboard.state, mouse.state), (KeyboardState::Closed, MouseState::Closed));
+    assert_eq!((keyboard.state, mouse.state), (State::Closed, MouseState::Closed));
     assert_eq!(failures, 6 + 6 + 1, "a packet that violates the framing ends the service of its channel");
 }
 

@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::keys::{Key, Stroke, of_character};
 use super::wire::{Keystroke, MessageType, ProtocolRequest, ProtocolResponse, VERSION};
 use crate::vmbus::vsp::Offer;
+use crate::vsp::pipe::State;
 use crate::vsp::pipe::provider::Protocol;
 use crate::wire::guid::{Guid, interface};
 
@@ -17,19 +18,6 @@ const MAX_WAITING: usize = 1024;
 
 /// Time between two characters of a typed text. Linux's evdev keeps some ten keys for a reader that is late.
 const TYPING: Duration = Duration::from_millis(10);
-
-/// The state of the channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// The guest has not opened the channel.
-    #[default]
-    Closed,
-    /// The guest has not asked for a version that exists.
-    Negotiating,
-    /// The keyboard can be used.
-    Ready,
-}
 
 /// The lights of the keyboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -5,8 +5,23 @@
 //! - [`wire`]: the header that most devices put before each message.
 //! - [`provider`]: a VMBus device made of a [`Protocol`](provider::Protocol), as keyboard and mouse are.
 
+use serde::Serialize;
+
 pub mod exchange;
 pub mod provider;
 #[cfg(test)]
 pub mod testing;
 pub mod wire;
+
+/// The state of a channel whose driver negotiates a version, and nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The guest has not opened the channel.
+    #[default]
+    Closed,
+    /// The guest has not asked for a version that exists.
+    Negotiating,
+    /// The device can be used.
+    Ready,
+}

@@ -15,6 +15,7 @@ use super::wire::{
 };
 use crate::memory::GuestMemory;
 use crate::vmbus::vsp::Offer;
+use crate::vsp::pipe::State;
 use crate::vsp::pipe::provider::Protocol;
 use crate::vsp::pipe::wire::{unwrap, wrap};
 use crate::wire::guid::{Guid, interface};
@@ -27,19 +28,6 @@ pub const MAX_HEIGHT: u32 = 4320;
 const MAX_ANSWERS: usize = 16;
 /// Bits of a pixel: red, green, blue and one byte that means nothing.
 const DEPTH: u8 = 32;
-
-/// The state of the channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// The guest has not opened the channel.
-    #[default]
-    Closed,
-    /// The guest has not asked for a version that exists.
-    Negotiating,
-    /// The guest can draw.
-    Ready,
-}
 
 /// The place and the size of the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -119,13 +119,13 @@ pub struct Situation {
 }}
 
 wire! { 4,
-/// The body of `FEATURE_CHANGE`: 1 for what the host wants to be told.
+/// The body of `FEATURE_CHANGE`: 1 for each kind of message that the host wants.
 pub struct FeatureChange {
-    /// What was drawn.
+    /// Rectangles that were drawn.
     pub dirt: u8,
-    /// Where the pointer is.
+    /// Positions of the pointer.
     pub pointer_position: u8,
-    /// What it looks like.
+    /// Shapes of the pointer.
     pub pointer_shape: u8,
     /// Changes of the situation.
     pub situation: u8,
