@@ -4,12 +4,14 @@
 //! guest that [`image`] made. The test that wants the outcome calls [`passes`].
 #![allow(dead_code)] // Each test binary uses its part.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use viridian::Builder;
 use viridian::config::Engine;
-use viridian::machine::Capture;
+use viridian::machine::{Capture, Machine};
 
 use super::nested::{OnBoth, Outcome, Plan};
 use super::patience::grown;
@@ -124,5 +126,28 @@ impl Shell {
         let (code, output) = self.finish();
         assert_eq!(code, "0", "{line}: {output}");
         output
+    }
+}
+
+/// A machine whose guest has a [`Shell`].
+pub struct Linux {
+    pub machine: Machine,
+    shell: Shell,
+}
+
+impl Deref for Linux {
+    type Target = Shell;
+
+    fn deref(&self) -> &Shell {
+        &self.shell
+    }
+}
+
+impl Linux {
+    /// Starts the machine, and waits for the guest's shell.
+    pub fn start(builder: Builder) -> Self {
+        let machine = builder.capture_console().start().expect("the machine starts");
+        let shell = Shell::ready(machine.console().expect("it is captured"));
+        Self { machine, shell }
     }
 }

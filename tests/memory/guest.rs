@@ -1,32 +1,15 @@
 //! The guest of these tests.
 
-use std::ops::Deref;
-
 use serde_json::{Value, json};
 use viridian::config::{Config, KernelSource, OnReset};
-use viridian::machine::Machine;
 use viridian::{Builder, config};
 
 use crate::common::patience::{grown, holds_within};
-pub use crate::common::stock::SOON;
-use crate::common::stock::{Shell, engine, image_file};
+pub use crate::common::stock::{Linux, SOON};
+use crate::common::stock::{engine, image_file};
 
 /// Bytes in a MiB.
 pub const MIB: u64 = 1 << 20;
-
-/// A running Linux whose shell takes commands.
-pub struct Linux {
-    pub machine: Machine,
-    shell: Shell,
-}
-
-impl Deref for Linux {
-    type Target = Shell;
-
-    fn deref(&self) -> &Shell {
-        &self.shell
-    }
-}
 
 impl Linux {
     /// Boots it, and waits for its shell. `memory` are settings as on the command line.
@@ -40,9 +23,7 @@ impl Linux {
             on_reset: OnReset::Restart,
             ..Config::default()
         };
-        let machine = Builder::from(config).capture_console().start().expect("the machine starts");
-        let shell = Shell::ready(machine.console().expect("it is captured"));
-        Self { machine, shell }
+        Self::start(Builder::from(config))
     }
 
     /// Returns a number of the memory's state.

@@ -54,10 +54,10 @@ static BATCH: Batch = Batch::new(|plan| {
         60,
         format!(
             "mkdir tree; echo old >tree/file; mkdir second; echo two >second/two; \
-             {linux} --engine user --share tree:/work/tree,rw --share second -- sh -c \
+             {linux} --engine user --share tree:/build/tree,rw --share second -- sh -c \
              'set -e; cat /host/two; echo new >>file; mkdir made; mv file made/; ln -s file made/link; cat made/link; \
              seq 100000 | tee made/numbers | md5sum; chmod 700 made; cp made/numbers copy; rm made/numbers; \
-             ! mkfifo pipe; ! mknod device c 1 3; ls -l /work/tree | wc -l'; \
+             ! mkfifo pipe; ! mknod device c 1 3; ls -l /build/tree | wc -l'; \
              echo code $?; cat tree/made/link; md5sum <tree/copy; stat -c %a tree/copy tree/made; ls tree"
         ),
     );

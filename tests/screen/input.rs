@@ -1,27 +1,16 @@
 //! The events that a guest's evdev makes of keyboard and mouse.
 
-use std::path::Path;
-use std::time::Duration;
-
 use viridian::Builder;
-use viridian::config::Engine;
 use viridian::internals::screen::display;
 use viridian::machine::Machine;
 
 use crate::common::patience::grown;
-
-/// Time limit for steps that take seconds on a quiet machine.
-const SOON: Duration = Duration::from_secs(60);
+use crate::common::stock::{SOON, engine, image_file};
 
 /// The types of events.
 const KEY: u32 = 1;
 const REL: u32 = 2;
 const ABS: u32 = 3;
-
-/// Returns the engine of that name.
-pub fn engine_named(name: &str) -> Engine {
-    if name == "kernel" { Engine::Kernel } else { Engine::User }
-}
 
 /// A running Linux that prints the events of its input devices.
 pub struct Linux {
@@ -30,12 +19,12 @@ pub struct Linux {
 
 impl Linux {
     /// Boots it, and waits until it has keyboard and mouse.
-    pub fn boot(image: &Path, engine: &str) -> Self {
+    pub fn boot() -> Self {
         let machine = Builder::new()
-            .engine(engine_named(engine))
+            .engine(engine())
             .memory(256 << 20)
-            .kernel(image.join("vmlinux"))
-            .initrd(image.join("initrd.img"))
+            .kernel(image_file("vmlinux"))
+            .initrd(image_file("initrd.img"))
             .cmdline("console=ttyS0 quiet panic=-1 run=events")
             .display(display("none,input=on"))
             .capture_console()

@@ -8,22 +8,15 @@ mod common;
 mod input;
 mod picture;
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 
 use common::nested::{Batch, OnBoth, Plan};
+use common::stock::{self, done};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 static SCREEN: OnBoth =
     OnBoth { kernel: Batch::new(|plan| self::plan(plan, "kernel")), user: Batch::new(|plan| self::plan(plan, "user")) };
-
-/// Runs a program of this host, which must do its work.
-fn done(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).current_dir(ROOT).output().expect("the program starts");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// Makes a guest of Debian's kernel with these modules and the program of a C file here, which is run in it.
 fn linux(flavour: &str, modules: &[&str], program: &str) -> String {
@@ -53,51 +46,30 @@ fn draw() -> &'static str {
 }
 
 fn plan(plan: &mut Plan, engine: &str) {
-    let (this, events, draw) = (std::env::current_exe().expect("a test binary"), events(), draw());
-    let this = this.to_str().expect("a plain path");
-    plan.file(this);
-    for image in [events, draw] {
-        plan.file(&format!("{image}/vmlinux"));
-        plan.file(&format!("{image}/initrd.img"));
-    }
-    for (check, image) in [("input", events), ("picture", draw)] {
-        let test = format!("{check}_on_the_nested_host");
-        plan.check(check, 60, format!("IMAGE={image} ENGINE={engine} {this} --ignored --exact --nocapture {test}"));
-    }
-}
-
-/// Expects that a check has run its part of this file with success.
-fn passes(check: &'static str) {
-    SCREEN.outcomes(check, |outcome| {
-        assert_eq!(outcome.code, Some(0), "{outcome}");
-        assert!(outcome.text().contains("1 passed"), "{outcome}");
-    });
+    stock::plan(plan, events(), engine, &[("input", 60, "")]);
+    stock::plan(plan, draw(), engine, &[("picture", 60, "")]);
 }
 
 #[test]
 fn stock_linux_sees_each_key_and_each_move() {
-    passes("input");
+    stock::passes(&SCREEN, "input");
 }
 
 #[test]
 fn what_stock_linux_shows_is_on_the_screenshot() {
-    passes("picture");
-}
-
-fn variable(name: &str) -> String {
-    std::env::var(name).expect("it is set")
+    stock::passes(&SCREEN, "picture");
 }
 
 #[test]
 #[ignore = "a part of stock_linux_sees_each_key_and_each_move, for the nested host"]
-fn input_on_the_nested_host() {
-    let linux = input::Linux::boot(Path::new(&variable("IMAGE")), &variable("ENGINE"));
+fn nested_input() {
+    let linux = input::Linux::boot();
     input::each_key_is_the_right_one(&linux);
     input::the_pointer_goes_where_it_is_told(&linux);
 }
 
 #[test]
 #[ignore = "a part of what_stock_linux_shows_is_on_the_screenshot, for the nested host"]
-fn picture_on_the_nested_host() {
-    picture::each_picture_is_seen_as_it_is_drawn(Path::new(&variable("IMAGE")), &variable("ENGINE"));
+fn nested_picture() {
+    picture::each_picture_is_seen_as_it_is_drawn();
 }

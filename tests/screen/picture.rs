@@ -1,28 +1,22 @@
 //! What a guest shows on its screen: text, and known pictures.
 
-use std::path::Path;
-use std::time::Duration;
-
 use viridian::Builder;
 use viridian::internals::screen::{Picture, display};
 use viridian::machine::{End, Machine};
 
-use super::input::engine_named;
 use crate::common::patience::{grown, holds_within};
-
-/// Time limit for steps that take seconds on a quiet machine.
-const SOON: Duration = Duration::from_secs(60);
+use crate::common::stock::{SOON, engine, image_file};
 
 /// The colour of Linux's console.
 const GREY: [u8; 3] = [0xaa; 3];
 
 /// Boots Linux, has it show what `draw.c` shows, and compares the pictures.
-pub fn each_picture_is_seen_as_it_is_drawn(image: &Path, engine: &str) {
+pub fn each_picture_is_seen_as_it_is_drawn() {
     let machine = Builder::new()
-        .engine(engine_named(engine))
+        .engine(engine())
         .memory(256 << 20)
-        .kernel(image.join("vmlinux"))
-        .initrd(image.join("initrd.img"))
+        .kernel(image_file("vmlinux"))
+        .initrd(image_file("initrd.img"))
         .cmdline("console=ttyS0 quiet panic=-1 run=\"draw 800x600 1920x1080 1280x1024\"")
         .display(display("on,size=1920x1080"))
         .capture_console()

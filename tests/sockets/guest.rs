@@ -2,49 +2,29 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::ops::Deref;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
 use viridian::Builder;
-use viridian::machine::Machine;
 
 use crate::common::patience::{grown, holds_within};
-pub use crate::common::stock::SOON;
-use crate::common::stock::{Shell, engine, image_file};
+pub use crate::common::stock::{Linux, SOON};
+use crate::common::stock::{engine, image_file};
 
 /// The socket of `--vsock`, on the nested host.
 pub const PATH: &str = "/tmp/vsock";
 
-/// A running Linux, whose shell takes commands.
-pub struct Linux {
-    pub machine: Machine,
-    shell: Shell,
-}
-
-impl Deref for Linux {
-    type Target = Shell;
-
-    fn deref(&self) -> &Shell {
-        &self.shell
-    }
-}
-
 impl Linux {
     /// Boots it, and waits for its shell.
     pub fn boot() -> Self {
-        let machine = Builder::new()
+        let builder = Builder::new()
             .engine(engine())
             .memory(384 << 20)
             .kernel(image_file("vmlinux"))
             .initrd(image_file("initrd.img"))
             .cmdline("console=ttyS0 quiet panic=-1 run=serve")
-            .vsock(PATH)
-            .capture_console()
-            .start()
-            .expect("the machine starts");
-        let shell = Shell::ready(machine.console().expect("it is captured"));
-        Self { machine, shell }
+            .vsock(PATH);
+        Self::start(builder)
     }
 
     /// Connects to a listener that the guest has just begun to start.

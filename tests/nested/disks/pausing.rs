@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use viridian::Builder;
-use viridian::config::Engine;
 use viridian::machine::{End, Machine};
 use viridian::vsp::network::{Attachment, NetworkOptions};
 use viridian::vsp::storage::DiskConfig;
@@ -14,6 +13,7 @@ use viridian::vsp::storage::DiskConfig;
 use super::guest::{self, WITH_ROOTS, text};
 use crate::common::nested::{Plan, times};
 use crate::common::patience::grown;
+use crate::common::stock::{engine, number, passes, variable};
 
 const SOON: Duration = Duration::from_secs(90);
 const MEMORY: u64 = 384 << 20;
@@ -35,21 +35,15 @@ pub fn plan(plan: &mut Plan, engine: &str) {
 
 #[test]
 fn a_machine_stands_still_under_fio_and_iperf3_and_both_go_on() {
-    WITH_ROOTS.outcomes("pausing", |outcome| {
-        assert_eq!(outcome.code, Some(0), "{outcome}");
-        assert!(outcome.text().contains("1 passed"), "{outcome}");
-        outcome.text().lines().filter(|line| line.starts_with("measured: ")).for_each(|line| println!("{line}"));
-    });
+    passes(&WITH_ROOTS, "pausing");
 }
 
 #[test]
 #[ignore = "a part of a_machine_stands_still_under_fio_and_iperf3_and_both_go_on, for the nested host"]
 fn on_the_nested_host() {
-    let variable = |name: &str| std::env::var(name).unwrap();
     let guest = PathBuf::from(variable("GUEST"));
-    let engine = if variable("ENGINE") == "kernel" { Engine::Kernel } else { Engine::User };
     let machine = Builder::new()
-        .engine(engine)
+        .engine(engine())
         .memory(MEMORY)
         .cpus(2)
         .kernel(guest.join("vmlinux"))
@@ -66,7 +60,7 @@ fn on_the_nested_host() {
     wait("loaded");
     let changed = changed_pages(&machine, Duration::ZERO);
     assert!(changed > 0, "the load is none");
-    for _ in 0..variable("TIMES").parse().unwrap() {
+    for _ in 0..number("TIMES") {
         thread::sleep(Duration::from_millis(500));
         machine.pause().unwrap();
         let written = changed_pages(&machine, Duration::from_secs(1));

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use viridian::Builder;
-use viridian::config::Engine;
 use viridian::machine::End;
 use viridian::vsp::storage::DiskConfig;
 
 use super::guest::{self, WITH_DATA, text};
 use crate::common::nested::{Plan, times};
 use crate::common::patience::grown;
+use crate::common::stock::{engine, number, passes, variable};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -27,20 +27,15 @@ pub fn plan(plan: &mut Plan, engine: &str) {
 
 #[test]
 fn disks_come_and_go_under_load() {
-    WITH_DATA.outcomes("plug", |outcome| {
-        assert_eq!(outcome.code, Some(0), "{outcome}");
-        assert!(outcome.text().contains("1 passed"), "{outcome}");
-    });
+    passes(&WITH_DATA, "plug");
 }
 
 #[test]
 #[ignore = "a part of disks_come_and_go_under_load, for the nested host"]
 fn on_the_nested_host() {
-    let variable = |name: &str| std::env::var(name).unwrap();
     let guest = PathBuf::from(variable("GUEST"));
-    let engine = if variable("ENGINE") == "kernel" { Engine::Kernel } else { Engine::User };
     let machine = Builder::new()
-        .engine(engine)
+        .engine(engine())
         .memory(384 << 20)
         .cpus(2)
         .kernel(guest.join("vmlinux"))
@@ -53,7 +48,7 @@ fn on_the_nested_host() {
     let console = machine.console().unwrap();
     let wait = |words: &str| drop(console.wait_for(words, grown(SOON)).unwrap_or_else(|missing| panic!("{missing}")));
     wait("disks: 32768.");
-    for _ in 0..variable("TIMES").parse().unwrap() {
+    for _ in 0..number("TIMES") {
         let first = machine.disks().attach(&DiskConfig::of("memory:8M")).unwrap();
         wait("disks: 16384 32768.");
         let second = machine.disks().attach(&DiskConfig { controller: 1, ..DiskConfig::of("memory:4M") }).unwrap();

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use viridian::Builder;
-use viridian::config::Engine;
 use viridian::machine::End;
 use viridian::vsp::network::Attachment;
 use viridian::vsp::network::NetworkOptions;
@@ -15,6 +14,7 @@ use viridian::vsp::network::Version;
 use super::guest::{GUEST, HERE, NETWORK, cmdline};
 use crate::common::nested::{Plan, is_full, times};
 use crate::common::patience::grown;
+use crate::common::stock::{engine, number, passes};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -35,23 +35,16 @@ pub fn plan(plan: &mut Plan, engine: &str) {
 
 #[test]
 fn adapters_of_every_version_come_and_go_under_load_and_so_does_the_link() {
-    NETWORK.outcomes("plug", |outcome| {
-        assert_eq!(outcome.code, Some(0), "{outcome}");
-        assert!(outcome.text().contains("1 passed"), "{outcome}");
-        outcome.text().lines().filter(|line| line.starts_with("measured: ")).for_each(|line| println!("{line}"));
-    });
+    passes(&NETWORK, "plug");
 }
 
 #[test]
 #[ignore = "a part of adapters_of_every_version_come_and_go_under_load_and_so_does_the_link, for the nested host"]
 fn on_the_nested_host() {
-    let variable = |name: &str| std::env::var(name).unwrap();
-    let count = |name: &str| variable(name).parse::<usize>().unwrap();
     let guest = PathBuf::from(GUEST);
-    let engine = if variable("ENGINE") == "kernel" { Engine::Kernel } else { Engine::User };
     let user = NetworkOptions::new(Attachment::User);
     let machine = Builder::new()
-        .engine(engine)
+        .engine(engine())
         .cpus(2)
         .kernel(guest.join("vmlinux"))
         .initrd(guest.join("initrd.img"))
@@ -69,7 +62,7 @@ fn on_the_nested_host() {
     wait("watching");
 
     let begin = Instant::now();
-    for (turn, version) in (1..=count("ADAPTERS")).zip(Version::ALL.into_iter().cycle()) {
+    for (turn, version) in (1..=number("ADAPTERS")).zip(Version::ALL.into_iter().cycle()) {
         let options = NetworkOptions { nvsp: version, queues: 2, ..user.clone() };
         let number = machine.nics().attach(&options).unwrap();
         wait(&format!("nic {turn}: fetched"));
@@ -77,11 +70,11 @@ fn on_the_nested_host() {
         assert!(machine.nics().detach(number));
         wait(&format!("nic {turn}: gone"));
     }
-    println!("measured: {} adapters came and went in {:.1} s", count("ADAPTERS"), begin.elapsed().as_secs_f64());
+    println!("measured: {} adapters came and went in {:.1} s", number("ADAPTERS"), begin.elapsed().as_secs_f64());
 
     let begin = Instant::now();
     let nic = machine.nics().get(0).unwrap();
-    for _ in 0..count("FLAPS") {
+    for _ in 0..number("FLAPS") {
         nic.set_link(false);
         wait("carrier: 0");
         nic.set_link(true);
@@ -89,7 +82,7 @@ fn on_the_nested_host() {
         // A link that goes before Linux has taken up that it came is never up for both.
         wait("eth0: fetched");
     }
-    println!("measured: the link went and came {} times in {:.1} s", count("FLAPS"), begin.elapsed().as_secs_f64());
+    println!("measured: the link went and came {} times in {:.1} s", number("FLAPS"), begin.elapsed().as_secs_f64());
 
     console.type_text("\n").unwrap();
     wait("watched");
