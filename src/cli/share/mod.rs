@@ -25,7 +25,7 @@ use wire::InHeader;
 
 /// The place of the first share in the guest, where none is named.
 const DEFAULT_PLACE: &str = "/host";
-/// What is in the guest's root directory, and no place for a share.
+/// The names in the guest's root directory that are not available for shares.
 const TAKEN: [&str; 7] = ["dev", "init", "modules", "modules.list", "proc", "shares.list", "sys"];
 const FORM: &str = "the form is --share DIR[:/PLACE][,rw]";
 /// Maximum number of shares: each has a thread and a connection.
@@ -148,8 +148,8 @@ mod tests {
         };
         expect(".", ".", "/host", Access::ReadOnly);
         expect("/a/b,rw", "/a/b", "/host", Access::ReadWrite);
-        expect("/a:/work/b/,ro", "/a", "/work/b", Access::ReadOnly);
-        expect("odd:/name,x:/work,rw", "odd:/name,x", "/work", Access::ReadWrite);
+        expect("/a:/build/b/,ro", "/a", "/build/b", Access::ReadOnly);
+        expect("odd:/name,x:/build,rw", "odd:/name,x", "/build", Access::ReadWrite);
         for option in ["", ",rw", ":/x", "a:/", "a:/x/../y", "a:/x//y", "a:/x\ny", "a:/dev/x", "a:/sys", "a:/b:rw"] {
             assert_eq!(parsed(option), None, "{option:?}");
         }

@@ -15,7 +15,7 @@ const MAX_NODES: usize = 1 << 19;
 /// Maximum length of a path (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
 
-/// What tells a file from another that has its name later: device, inode, and kind of file.
+/// The identity of a file, as opposed to another file that gets its name later: device, inode, and kind of file.
 pub type Identity = (u64, u64, u32);
 
 struct Node {

@@ -21,7 +21,7 @@ pub const MAX_DATA: usize = 256 << 10;
 pub const MAX_REQUEST: usize = MAX_DATA + 8192;
 /// Maximum number of files and directories that a guest has open at a time. Each takes a descriptor of this process.
 const MAX_HANDLES: usize = 4096;
-/// How long the guest may believe what it knows of a file, in seconds: so soon it sees what changes on the host.
+/// Time for which the guest may cache the attributes of a file, in seconds. Later, it sees changes of the host.
 const VALID: u64 = 1;
 
 /// A file or directory that the guest has open.
