@@ -59,7 +59,14 @@ impl Failure {
     /// Returns the failure that the body of a reply, or an event, describes.
     pub fn of(body: &Value) -> Self {
         let text = |field: &str| body["error"][field].as_str().unwrap_or("unknown").to_owned();
-        Self::Refused { kind: text("kind"), message: text("message") }
+        let mut message = text("message");
+        if let Some(place) = body["error"]["where"].as_str() {
+            message = format!("{place}: {message}");
+        }
+        if let Some(remedy) = body["error"]["remedy"].as_str() {
+            message = format!("{message}; {remedy}");
+        }
+        Self::Refused { kind: text("kind"), message }
     }
 
     /// Returns `true` if the machine has ended.
@@ -115,6 +122,11 @@ impl Remote {
         Err(Failure::NoMachine(name.to_owned(), known))
     }
 
+    /// Returns the machine with this socket, on which perhaps nobody listens.
+    pub fn at(name: &str, path: PathBuf) -> Self {
+        Self { name: name.to_owned(), path }
+    }
+
     /// Returns `true`, and removes the socket, if nobody listens on it.
     fn is_stale(&self, directory: &Path) -> bool {
         let refuses =
@@ -167,12 +179,15 @@ impl Remote {
         stream.set_read_timeout(limit).map_err(words)?;
         stream.set_write_timeout(limit).map_err(words)?;
         let body = body.map(Value::to_string).unwrap_or_default();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: viridian\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all((head + &body).as_bytes()).map_err(words)?;
         let mut reader = BufReader::new(stream);
         let status = head_of(&mut reader).map_err(words)?;
-        if status == 200 {
-            return Ok(Stream { reader });
+        if (200..300).contains(&status) {
+            return Ok(Stream { reader, line: Vec::new() });
         }
         let mut text = Vec::new();
         reader.take(MAX_REPLY).read_to_end(&mut text).map_err(words)?;
@@ -183,13 +198,14 @@ impl Remote {
 /// A reply that has begun.
 pub struct Stream {
     reader: BufReader<UnixStream>,
+    /// The start of a line whose rest has not arrived yet.
+    line: Vec<u8>,
 }
 
 impl Stream {
     /// Waits for the next event until the deadline. Returns `None` at the end of the stream.
     pub fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Value>, Failure> {
         let begun = Instant::now();
-        let mut line = Vec::new();
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let waited = begun.elapsed();
@@ -197,17 +213,17 @@ impl Stream {
                 return Err(Failure::Slow(waited));
             }
             self.reader.get_ref().set_read_timeout(left).map_err(Failure::Lost)?;
-            match self.reader.by_ref().take(MAX_REPLY).read_until(b'\n', &mut line) {
+            match self.reader.by_ref().take(MAX_REPLY).read_until(b'\n', &mut self.line) {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(in_words(error, begun.elapsed())),
             }
+            let line = std::mem::take(&mut self.line);
             if let Some(data) = line.strip_prefix(b"data: ") {
                 let wrong = |error| Failure::Lost(io::Error::new(ErrorKind::InvalidData, error));
                 return serde_json::from_slice(data).map(Some).map_err(wrong);
             }
-            line.clear();
         }
     }
 

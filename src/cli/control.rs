@@ -59,7 +59,7 @@ pub fn default_directory() -> io::Result<PathBuf> {
 }
 
 /// Creates the directory if it does not exist. Nobody else may change it.
-fn create(path: &Path) -> io::Result<()> {
+pub fn create(path: &Path) -> io::Result<()> {
     let at = |error: &io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

@@ -21,6 +21,7 @@ mod linux;
 mod logging;
 mod report;
 mod run;
+mod serve;
 mod share;
 mod up;
 mod usage;
@@ -83,6 +84,8 @@ enum Command {
     Check(check::Arguments),
     /// Print every CPUID bit, MSR and hypercall that each engine offers a guest, and why
     Hv(hv::Arguments),
+    /// Keep definitions of machines, run them, and offer an HTTP API
+    Serve(serve::Arguments),
     /// Run a command in a stock Linux kernel with Hyper-V's drivers, and end with its exit code
     Linux(Box<linux::Arguments>),
     /// Run a command in the guest of a running machine, by the agent in it
@@ -156,6 +159,7 @@ fn dispatch(command: Command, verbose: u8, quiet: bool) -> anyhow::Result<u8> {
         Command::Up(arguments) => up::up(arguments, quiet),
         Command::Check(arguments) => check::check(arguments),
         Command::Hv(arguments) => hv::hv(arguments),
+        Command::Serve(arguments) => serve::serve(arguments),
         Command::Linux(arguments) => linux::linux(*arguments, verbose),
         Command::Exec(arguments) => exec::exec(arguments),
         Command::AgentCopy(arguments) => exec::copy(&arguments),

@@ -64,7 +64,9 @@ const FOREIGN: &[(&[&str], Here)] = &[
     (&["-s", "-S", "-gdb", "--gdb"], Here::Words("there is no gdb server yet; --trace all prints what the guest does")),
     (
         &["--api-socket", "--api-sock", "--api-path", "-qmp", "-mon", "--no-api"],
-        Here::Words("there is no API socket; --report FILE writes JSON about the run"),
+        Here::Words(
+            "every machine has a control socket, which --control PATH names; viridian serve has an HTTP API for machines",
+        ),
     ),
     (&["--config-file"], Here::Option("--config")),
     (&["--log-file", "--log-path"], Here::Words("messages go to standard error: 2>FILE writes them to a file")),

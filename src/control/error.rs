@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::device::CommandError;
-
 /// The reason why a request is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -14,6 +12,10 @@ pub struct Problem {
     pub kind: &'static str,
     /// A text that says what is wrong, where, and what to do about it.
     pub message: String,
+    /// The place of the mistake, if the message does not name it.
+    pub place: Option<String>,
+    /// What to do about it, if the message does not say it.
+    pub remedy: Option<String>,
 }
 
 /// The kinds of problems, and their HTTP status.
@@ -21,7 +23,7 @@ macro_rules! kinds {
     ($($(#[$attribute:meta])* $name:ident = $status:literal $kind:literal;)*) => {
         impl Problem {
             $($(#[$attribute])* pub fn $name(message: impl Into<String>) -> Self {
-                Self { status: $status, kind: $kind, message: message.into() }
+                Self { status: $status, kind: $kind, message: message.into(), place: None, remedy: None }
             })*
         }
     };
@@ -60,17 +62,12 @@ impl Problem {
 
     /// Returns the body of the reply.
     pub fn body(&self) -> Value {
-        json!({ "error": { "kind": self.kind, "message": self.message } })
-    }
-}
-
-impl From<CommandError> for Problem {
-    fn from(error: CommandError) -> Self {
-        let message = error.to_string();
-        match error {
-            CommandError::NoDevice { .. } | CommandError::Unknown { .. } => Self::not_found(message),
-            CommandError::Arguments(_) => Self::invalid(message),
-            CommandError::Failed(_) => Self::state(message),
+        let mut error = json!({ "kind": self.kind, "message": self.message });
+        for (key, text) in [("where", &self.place), ("remedy", &self.remedy)] {
+            if let Some(text) = text {
+                error[key] = json!(text);
+            }
         }
+        json!({ "error": error })
     }
 }

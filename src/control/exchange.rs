@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::error::Problem;
 use super::http::Request;
+use crate::device::CommandError;
 use crate::fleet::Handle;
 use crate::machine::Machine;
 
@@ -57,4 +58,15 @@ impl Exchange<'_> {
 /// An answer without content.
 pub fn done() -> Answered {
     Ok(Reply::Json(serde_json::json!({})))
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        let message = error.to_string();
+        match error {
+            CommandError::NoDevice { .. } | CommandError::Unknown { .. } => Self::not_found(message),
+            CommandError::Arguments(_) => Self::invalid(message),
+            CommandError::Failed(_) => Self::state(message),
+        }
+    }
 }

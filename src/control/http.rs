@@ -27,10 +27,10 @@ pub struct Request {
     pub method: String,
     /// The parts of the path, decoded.
     pub path: Vec<String>,
-    /// The id of the last event that the client has seen.
-    pub last_event: Option<u64>,
+    /// The headers that are UTF-8, with their names in lower case.
+    headers: Vec<(String, String)>,
     /// The body.
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -88,9 +88,22 @@ impl Request {
         }
         let path = parsed.path.unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
         let path = path.split('/').filter(|part| !part.is_empty()).map(decoded).collect::<Result<_, _>>()?;
-        let last_event = header("last-event-id").and_then(|id| id.parse().ok());
+        let headers = parsed.headers.iter().filter_map(|header| {
+            Some((header.name.to_ascii_lowercase(), std::str::from_utf8(header.value).ok()?.trim().to_owned()))
+        });
+        let headers = headers.collect();
         let method = parsed.method.unwrap_or_default().to_owned();
-        Ok(Some((Head { request: Self { method, path, last_event, body: Vec::new() }, body }, length)))
+        Ok(Some((Head { request: Self { method, path, headers, body: Vec::new() }, body }, length)))
+    }
+
+    /// Returns the value of a header. The name is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the id of the last event that the client has seen.
+    pub fn last_event(&self) -> Option<u64> {
+        self.header("last-event-id")?.parse().ok()
     }
 
     /// Returns the body as a value of this type. A missing body is an empty object.
@@ -157,13 +170,17 @@ fn decoded(part: &str) -> Result<String, Problem> {
 
 /// Sends a reply with a JSON body.
 pub fn reply(stream: &UnixStream, status: u16, body: &Value) -> io::Result<()> {
-    let body = format!("{body}\n");
-    let head = format!(
-        "HTTP/1.1 {status} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        reason(status),
-        body.len()
-    );
-    (&*stream).write_all((head + &body).as_bytes())
+    send(stream, status, &[("Content-Type", "application/json")], &format!("{body}\n"))
+}
+
+/// Sends a reply with these headers and this body.
+pub fn send(stream: &UnixStream, status: u16, headers: &[(&str, &str)], body: &str) -> io::Result<()> {
+    let mut reply = format!("HTTP/1.1 {status} {}\r\n", reason(status));
+    for (name, value) in headers {
+        reply += &format!("{name}: {value}\r\n");
+    }
+    reply += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    (&*stream).write_all(reply.as_bytes())
 }
 
 /// Sends server-sent events.
@@ -200,7 +217,10 @@ impl<'a> EventStream<'a> {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
         400 => "Bad Request",
+        401 => "Unauthorized",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
@@ -210,6 +230,7 @@ fn reason(status: u16) -> &'static str {
         413 => "Content Too Large",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         _ => "Internal Server Error",
     }
 }

@@ -42,7 +42,8 @@ fn a_request_has_a_method_a_path_and_a_body() {
     let request = request.unwrap().unwrap();
     assert_eq!(request.method, "PUT");
     assert_eq!(request.path, ["kvp", "external", "a b/ü"]);
-    assert_eq!(request.last_event, Some(7));
+    assert_eq!(request.last_event(), Some(7));
+    assert_eq!(request.header("content-length"), Some("3"));
     assert_eq!(request.value().unwrap(), 123);
     assert!(read(&[]).unwrap().is_none(), "a client that only wants to know whether somebody listens");
 }

@@ -28,5 +28,6 @@ mod own;
 mod pausing;
 mod promptly;
 mod screen;
+mod serve;
 mod services;
 mod sockets;

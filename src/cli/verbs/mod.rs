@@ -2,6 +2,8 @@
 //!
 //! A verb is a file here, with its `Arguments` and a function `run`, and a line in the table below.
 
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,10 +12,12 @@ use viridian::process::Marked;
 
 use super::client::{Failure, Remote};
 use super::say;
+use super::serve::default_socket;
 
 mod adapter;
 mod command;
 mod copy;
+mod define;
 mod disk;
 mod events;
 mod freeze;
@@ -25,9 +29,11 @@ mod plug;
 mod restart;
 mod screenshot;
 mod services;
+mod start;
 mod state;
 mod stop;
 mod typing;
+mod undefine;
 mod wait;
 
 /// A machine, or its guest, refuses what a verb asks for.
@@ -93,6 +99,12 @@ verbs! {
     Memory(memory);
     /// Write what a guest's screen shows to a PNG file
     Screenshot(screenshot);
+    /// Give the service (viridian serve) the definition of a machine: its settings file
+    Define(define);
+    /// Remove a definition from the service
+    Undefine(undefine);
+    /// Start machines that the service has definitions of
+    Start(start);
     /// Type a text on a guest's keyboard
     Type(typing);
 }
@@ -142,10 +154,35 @@ impl Targets {
     }
 }
 
+/// Where the service is that has the definitions.
+#[derive(clap::Args)]
+struct ServiceSocket {
+    /// The Unix socket of the service [default: the one at which viridian serve listens by default]
+    #[arg(long, value_name = "PATH")]
+    service: Option<PathBuf>,
+}
+
+impl ServiceSocket {
+    /// Returns the service. Its requests are made as those of a machine.
+    fn service(&self) -> Result<Remote, Failure> {
+        let path = match &self.service {
+            Some(path) => path.clone(),
+            None => default_socket().map_err(Failure::NoDirectory)?,
+        };
+        match UnixStream::connect(&path) {
+            Ok(_) => Ok(Remote::at("service", path)),
+            Err(error) => {
+                let message = format!("there is no service at {}: {error}; start viridian serve", path.display());
+                Err(Failure::Other(code::USAGE, message))
+            }
+        }
+    }
+}
+
 /// Calls a function for each machine, at the same time.
-fn at_once<T: Send>(
-    machines: &[Remote],
-    work: impl Fn(&Remote) -> Result<T, Failure> + Sync,
+fn at_once<M: Sync, T: Send>(
+    machines: &[M],
+    work: impl Fn(&M) -> Result<T, Failure> + Sync,
 ) -> Vec<Result<T, Failure>> {
     if let [machine] = machines {
         return vec![work(machine)];

@@ -16,7 +16,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Sends all events from the machine's start on, and those that follow, until its end.
 pub fn follow(exchange: &Exchange<'_>) -> Answered {
     let mut events = exchange.with(|machine| machine.events())?;
-    if let Some(last) = exchange.request.last_event {
+    if let Some(last) = exchange.request.last_event() {
         events.skip_to(last.saturating_add(1));
     }
     let lost = |error: io::Error| Problem::host(error.to_string());

@@ -1,0 +1,245 @@
+//! The handlers of requests.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::connections::Connections;
+use super::error::Problem;
+use super::event_log::Next;
+use super::http::{EventStream, Request};
+use super::metrics::Requests;
+use super::operations;
+use super::process::tail;
+use super::supervisor::Supervisor;
+
+/// The time after which an idle connection is found to be dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What is sent of a console.
+const CONSOLE: u64 = 64 << 10;
+
+/// The service.
+pub struct Service {
+    /// The machines.
+    pub supervisor: Arc<Supervisor>,
+    /// The connections.
+    pub connections: Arc<Connections>,
+    /// The requests, counted.
+    pub requests: Requests,
+    /// When it was started.
+    pub begun: Instant,
+}
+
+/// A request that is answered.
+pub struct Call<'a> {
+    /// The service.
+    pub service: &'a Service,
+    /// The request.
+    pub request: &'a Request,
+    /// The connection, for answers that take their time.
+    pub stream: &'a UnixStream,
+    /// The machine that the path names.
+    pub name: &'a str,
+}
+
+/// The answer.
+pub enum Reply {
+    /// A JSON body.
+    Json(Value),
+    /// A JSON body about something that is new.
+    Created(Value),
+    /// A text of this type.
+    Text(&'static str, String),
+    /// The handler has sent it.
+    Sent,
+}
+
+/// The result of a handler.
+pub type Answered = Result<Reply, Problem>;
+
+impl Call<'_> {
+    fn supervisor(&self) -> &Arc<Supervisor> {
+        &self.service.supervisor
+    }
+
+    /// Returns the body as JSON, with the place of a mistake. A missing body is an empty object.
+    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let body = if self.request.body.is_empty() { b"{}" } else { &*self.request.body };
+        serde_json::from_slice(body).map_err(|error| {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            Problem::invalid(format!("the body: {error}")).with_place(place)
+        })
+    }
+
+    /// Returns what is known of the machine.
+    fn view(&self) -> Result<Value, Problem> {
+        let machines = self.supervisor().machines();
+        let machine = machines.get(self.name).ok_or_else(|| Problem::no_machine(self.name))?;
+        Ok(machine.to_json(self.name))
+    }
+}
+
+/// Returns facts about the service.
+pub fn service(call: &Call<'_>) -> Answered {
+    let supervisor = call.supervisor();
+    let unknown = supervisor.unknown.iter();
+    let unknown: Vec<_> =
+        unknown.map(|(path, reason)| json!({ "path": path.display().to_string(), "reason": reason })).collect();
+    Ok(Reply::Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "process": std::process::id(),
+        "seconds": call.service.begun.elapsed().as_secs_f64(),
+        "state-directory": supervisor.store.path().display().to_string(),
+        "unknown-files": unknown,
+    })))
+}
+
+/// Lists the machines.
+pub fn list(call: &Call<'_>) -> Answered {
+    let machines = call.supervisor().machines();
+    let all: Vec<_> = machines.iter().map(|(name, machine)| machine.to_json(name)).collect();
+    // Events are added while the machines are locked: what follows this one is not in the list yet.
+    let last = call.supervisor().events.newest();
+    Ok(Reply::Json(json!({ "machines": all, "last-event": last })))
+}
+
+/// Returns what is known of a machine, without asking it.
+pub fn get(call: &Call<'_>) -> Answered {
+    let mut machine = call.view()?;
+    machine["messages"] = json!(call.supervisor().places.messages(call.name));
+    Ok(Reply::Json(machine))
+}
+
+/// Returns the text of a definition.
+pub fn definition(call: &Call<'_>) -> Answered {
+    let machines = call.supervisor().machines();
+    let machine = machines.get(call.name).ok_or_else(|| Problem::no_machine(call.name))?;
+    match &machine.definition {
+        Ok(definition) => Ok(Reply::Text("application/toml", definition.text.clone())),
+        Err(problem) => Err(Problem { status: 409, ..problem.clone() }),
+    }
+}
+
+/// Creates or replaces a definition.
+pub fn put(call: &Call<'_>) -> Answered {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        definition: String,
+    }
+    let is_json = call.request.header("content-type").is_some_and(|kind| kind.starts_with("application/json"));
+    let text = if is_json {
+        call.json::<Body>()?.definition
+    } else {
+        let wrong = |_| Problem::invalid("the body is not UTF-8 text").with_remedy("send the TOML of a definition");
+        std::str::from_utf8(&call.request.body).map_err(wrong)?.to_owned()
+    };
+    let is_new = call.supervisor().define(call.name, &text)?;
+    let view = call.view()?;
+    Ok(if is_new { Reply::Created(view) } else { Reply::Json(view) })
+}
+
+/// Removes a definition.
+pub fn delete(call: &Call<'_>) -> Answered {
+    call.supervisor().remove(call.name)?;
+    Ok(Reply::Json(json!({})))
+}
+
+/// Starts a machine.
+pub fn start(call: &Call<'_>) -> Answered {
+    operations::start(call.supervisor(), call.name)?;
+    call.view().map(Reply::Json)
+}
+
+/// Begins to stop a machine.
+pub fn stop(call: &Call<'_>) -> Answered {
+    operations::stop(call.supervisor(), call.name, &call.json()?)?;
+    call.view().map(Reply::Json)
+}
+
+/// Ends a machine at once.
+pub fn kill(call: &Call<'_>) -> Answered {
+    operations::kill(call.supervisor(), call.name)?;
+    call.view().map(Reply::Json)
+}
+
+/// Stops the guest and its time.
+pub fn pause(call: &Call<'_>) -> Answered {
+    operations::ask(call.supervisor(), call.name, "/pause")?;
+    call.view().map(Reply::Json)
+}
+
+/// Lets the guest go on.
+pub fn resume(call: &Call<'_>) -> Answered {
+    operations::ask(call.supervisor(), call.name, "/resume")?;
+    call.view().map(Reply::Json)
+}
+
+/// Resets the machine.
+pub fn reset(call: &Call<'_>) -> Answered {
+    operations::ask(call.supervisor(), call.name, "/reset")?;
+    call.view().map(Reply::Json)
+}
+
+/// Returns the tree of a machine and its devices.
+pub fn inspect(call: &Call<'_>) -> Answered {
+    operations::inspect(call.supervisor(), call.name).map(Reply::Json)
+}
+
+/// Returns the end of a guest's console.
+pub fn console(call: &Call<'_>) -> Answered {
+    let path = {
+        let machines = call.supervisor().machines();
+        let machine = machines.get(call.name).ok_or_else(|| Problem::no_machine(call.name))?;
+        let path = machine.definition.as_ref().ok().and_then(|definition| definition.console());
+        path.map(ToOwned::to_owned)
+    };
+    let Some(path) = path else {
+        return Err(Problem::state(format!("the console of {} is not kept", call.name))
+            .with_remedy("write console = \"file:PATH\" in the definition"));
+    };
+    let text = match tail(&path, CONSOLE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        other => other.map_err(|error| Problem::host(format!("{}: {error}", path.display())))?,
+    };
+    Ok(Reply::Text("text/plain; charset=utf-8", text))
+}
+
+/// Returns the metrics.
+pub fn metrics(call: &Call<'_>) -> Answered {
+    let service = call.service;
+    let text = super::metrics::text(&service.supervisor.machines(), &service.requests, service.connections.open());
+    Ok(Reply::Text("text/plain; version=0.0.4; charset=utf-8", text))
+}
+
+/// Sends the events that are kept, and those that follow.
+pub fn events(call: &Call<'_>) -> Answered {
+    let _place = call.service.connections.follow()?;
+    let lost = |error: io::Error| Problem::host(error.to_string());
+    let mut stream = EventStream::start(call.stream).map_err(lost)?;
+    let events = &call.supervisor().events;
+    let mut last = call.request.last_event();
+    loop {
+        let sent = match events.after(last.unwrap_or_default(), KEEP_ALIVE) {
+            Next::Event(number, event) => {
+                last = Some(number);
+                stream.send(last, &event)
+            }
+            // A client that has seen none misses none.
+            Next::Lost(number) => match last.replace(number) {
+                None => Ok(()),
+                Some(_) => stream.send(Some(number), &json!({ "event": "lost" })),
+            },
+            Next::Nothing => stream.keep_alive(),
+            Next::Closed => return Ok(Reply::Sent),
+        };
+        if sent.is_err() {
+            return Ok(Reply::Sent);
+        }
+    }
+}

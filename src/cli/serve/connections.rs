@@ -1,0 +1,135 @@
+//! Connections: each is served on a thread of its own, for one request.
+//!
+//! If there are too many, the oldest whose request has not arrived yet is closed. So a client that opens connections and sends
+//! nothing, or sends slowly, takes no place from another.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use super::error::Problem;
+use super::http::{self, Request};
+use super::lock::Mutex;
+
+/// Maximum number of connections.
+const MAX_CONNECTIONS: usize = 128;
+/// Maximum number of connections that follow events. The others are for requests that end.
+const MAX_FOLLOWERS: usize = 64;
+/// Stack of the thread of a connection.
+const STACK: usize = 512 << 10;
+
+/// The connections.
+#[derive(Default)]
+pub struct Connections {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: usize,
+    followers: usize,
+    next: u64,
+    /// Those whose requests have not arrived, by age.
+    silent: BTreeMap<u64, UnixStream>,
+}
+
+/// The handler of a request. It sends the reply.
+pub type Handler = dyn Fn(&UnixStream, Result<Request, Problem>) + Send + Sync;
+
+impl Connections {
+    /// Serves a connection, or refuses it if there are too many. Does not wait.
+    pub fn serve(self: &Arc<Self>, stream: UnixStream, handler: &Arc<Handler>) {
+        let _ = stream.set_nonblocking(false);
+        let Ok(other) = stream.try_clone() else { return };
+        let number = {
+            let mut state = self.state.lock();
+            if state.open >= MAX_CONNECTIONS {
+                // Threads of closed connections may not have ended yet.
+                let oldest = if state.open < 2 * MAX_CONNECTIONS { state.silent.pop_first() } else { None };
+                let Some((_, oldest)) = oldest else {
+                    drop(state);
+                    return refuse(&stream);
+                };
+                // Its thread finds the end of the request, and ends.
+                let _ = oldest.shutdown(std::net::Shutdown::Both);
+            }
+            state.open += 1;
+            state.next += 1;
+            let number = state.next;
+            state.silent.insert(number, other);
+            number
+        };
+        let (connections, handler) = (self.clone(), handler.clone());
+        let serve = move || {
+            let _open = Open { connections: &connections, number };
+            // A panic is printed, and ends this connection alone.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let request = Request::read(&stream);
+                connections.state.lock().silent.remove(&number);
+                match request {
+                    Ok(None) => {}
+                    Ok(Some(request)) => handler(&stream, Ok(request)),
+                    Err(problem) => handler(&stream, Err(problem)),
+                }
+            }));
+        };
+        if let Err(error) = thread::Builder::new().name("request".into()).stack_size(STACK).spawn(serve) {
+            log::debug!("a connection is closed: {error}");
+            self.closed(number);
+        }
+    }
+
+    /// Takes a place for a connection that follows events, until the result is dropped.
+    ///
+    /// # Errors
+    /// Returns an error if there are too many.
+    pub fn follow(&self) -> Result<Follower<'_>, Problem> {
+        let mut state = self.state.lock();
+        if state.followers >= MAX_FOLLOWERS {
+            return Err(Problem::busy(format!("{MAX_FOLLOWERS} connections follow events already")));
+        }
+        state.followers += 1;
+        Ok(Follower(self))
+    }
+
+    /// Returns the number of connections.
+    pub fn open(&self) -> usize {
+        self.state.lock().open
+    }
+
+    fn closed(&self, number: u64) {
+        let mut state = self.state.lock();
+        state.silent.remove(&number);
+        state.open -= 1;
+    }
+}
+
+/// A connection, until it is dropped.
+struct Open<'a> {
+    connections: &'a Connections,
+    number: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.connections.closed(self.number);
+    }
+}
+
+/// A place for a connection that follows events.
+pub struct Follower<'a>(&'a Connections);
+
+impl Drop for Follower<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().followers -= 1;
+    }
+}
+
+/// Refuses a connection without waiting for the client.
+fn refuse(stream: &UnixStream) {
+    let problem = Problem::busy("there are too many connections").with_remedy("try again later");
+    let _ = stream.set_nonblocking(true);
+    let _ = http::reply(stream, problem.status, &problem.body());
+}

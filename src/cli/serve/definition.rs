@@ -1,0 +1,154 @@
+//! A definition: the settings of a machine, and how the service treats it.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use viridian::config::{Config, ConsoleConfig, FileError};
+
+use super::error::Problem;
+
+/// Maximum length of a definition.
+pub const MAX_LENGTH: usize = 64 << 10;
+/// Maximum length of a name. It is a part of the path of a socket, which has at most 107 bytes.
+const MAX_NAME: usize = 48;
+
+/// The key of the table that is for the service.
+const TABLE: &str = "service";
+
+/// When the service starts a machine again that has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never
+    #[default]
+    Never,
+    /// If it has failed: neither the guest nor a user has ended it
+    OnFailure,
+    /// Always, unless it is stopped through the service
+    Always,
+}
+
+/// The table `[service]` of a definition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Treatment {
+    /// Start the machine when the service starts.
+    pub autostart: bool,
+    /// When the machine is started again.
+    pub restart: Restart,
+}
+
+/// A definition that is valid.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// The text, as the user has written it.
+    pub text: String,
+    /// How the service treats the machine.
+    pub treatment: Treatment,
+    /// The settings of the machine.
+    pub config: Config,
+}
+
+impl Definition {
+    /// Parses a definition. The settings are written to the file `scratch`, from which the library reads them.
+    ///
+    /// # Errors
+    /// Returns an error with the place of the mistake.
+    pub fn parse(text: &str, scratch: &Path) -> Result<Self, Problem> {
+        if text.len() > MAX_LENGTH {
+            let message = format!("a definition has at most {MAX_LENGTH} bytes, not {}", text.len());
+            return Err(Problem::large(message));
+        }
+        let (settings, treatment) = split(text)?;
+        let host = |error: &std::io::Error| Problem::host(format!("{}: {error}", scratch.display()));
+        fs::write(scratch, &settings).map_err(|error| host(&error))?;
+        let loaded = Config::load(scratch);
+        fs::remove_file(scratch).map_err(|error| host(&error))?;
+        let config = loaded.map_err(|error| match error {
+            FileError::Content { place, message, .. } => at(place.line, place.column, message),
+            FileError::Several { .. } => Problem::invalid("a definition is of one machine, not of several")
+                .with_remedy("define each [[partition]] by itself"),
+            error => Problem::host(error.to_string()),
+        })?;
+        // Relative paths have become paths in the folder of the file.
+        let folder = scratch.parent().unwrap_or(Path::new("/"));
+        let all = config.to_toml().map_err(|error| Problem::invalid(error.to_string()))?;
+        if let Some(path) = all.split('"').find_map(|part| relative(part, folder)) {
+            return Err(Problem::invalid(format!("the path {path:?} is relative; a service has no current directory"))
+                .with_remedy("write the whole path; viridian define does that by itself"));
+        }
+        Ok(Self { text: text.to_owned(), treatment, config })
+    }
+
+    /// Returns the file of the guest's console, if there is one.
+    pub fn console(&self) -> Option<&Path> {
+        match &self.config.console {
+            ConsoleConfig::File(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the rest of a path in a folder.
+fn relative<'a>(text: &'a str, folder: &Path) -> Option<&'a str> {
+    let after = text.split_once(folder.to_str()?)?.1;
+    after.strip_prefix('/')
+}
+
+fn at(line: usize, column: usize, message: String) -> Problem {
+    Problem::invalid(message).with_place(format!("line {line}, column {column}"))
+}
+
+/// Takes the table for the service out of a definition. Lines keep their numbers.
+fn split(text: &str) -> Result<(String, Treatment), Problem> {
+    let wrong = |error: toml::de::Error| {
+        let before = &text[..error.span().map_or(0, |span| span.start).min(text.len())];
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        at(1 + before.matches('\n').count(), 1 + before[line_start..].chars().count(), error.message().to_owned())
+    };
+    let mut all: toml::Table = toml::from_str(text).map_err(wrong)?;
+    if !all.contains_key(TABLE) {
+        return Ok((text.to_owned(), Treatment::default()));
+    }
+    #[derive(Deserialize)]
+    struct ForService {
+        service: Treatment,
+    }
+    let ForService { service } = toml::from_str(text).map_err(wrong)?;
+    all.remove(TABLE);
+    let mut within = false;
+    let blanked: String = text
+        .split_inclusive('\n')
+        .map(|line| {
+            if line.trim_start().starts_with('[') {
+                within = line.trim_start().trim_start_matches('[').trim_start().starts_with(TABLE);
+            }
+            if within { "\n" } else { line }
+        })
+        .collect();
+    // An inline table, or a line of a text that looks like a heading: the places of mistakes are lost.
+    let settings = match toml::from_str::<toml::Table>(&blanked) {
+        Ok(rest) if rest == all => blanked,
+        _ => all.to_string(),
+    };
+    Ok((settings, service))
+}
+
+/// Checks the name of a machine.
+///
+/// # Errors
+/// Returns an error if it cannot be the name of a file and of a socket.
+pub fn check_name(name: &str) -> Result<(), Problem> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if starts && name.bytes().all(plain) && name.len() <= MAX_NAME {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("{name:?} cannot be the name of a machine"))
+        .with_remedy(format!("use at most {MAX_NAME} letters, digits, -, _ and ., and begin with a letter or a digit")))
+}
+
+#[cfg(test)]
+#[path = "definition_tests.rs"]
+mod tests;

@@ -1,0 +1,53 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Definition, Problem> {
+    let folder = tempfile::tempdir().unwrap();
+    let parsed = Definition::parse(text, &folder.path().join("scratch"));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing is left");
+    parsed
+}
+
+#[track_caller]
+fn refused(text: &str, place: Option<&str>, words: &str) {
+    let problem = parse(text).unwrap_err();
+    assert_eq!((problem.status, problem.place.as_deref()), (400, place), "{problem:?}");
+    assert!(problem.message.contains(words), "{problem:?}");
+}
+
+#[test]
+fn a_definition_is_a_settings_file_with_a_table_for_the_service() {
+    let plain = parse("kernel = \"/boot/vmlinuz\"\n").unwrap();
+    assert_eq!(plain.treatment, Treatment { autostart: false, restart: Restart::Never });
+    let text = "# Shop\n[service]\nautostart = true\nrestart = \"on-failure\"\n\n[memory]\nsize = \"64M\"\n";
+    let whole = parse(text).unwrap();
+    assert_eq!(whole.treatment, Treatment { autostart: true, restart: Restart::OnFailure });
+    assert_eq!(whole.text, text);
+    assert!(whole.config.to_toml().unwrap().contains("64M"), "{}", whole.config.to_toml().unwrap());
+    let inline = parse("service = { restart = \"always\" }\ncmdline = '''\n[service]\n'''\n").unwrap();
+    assert_eq!((inline.treatment.restart, &*inline.config.cmdline), (Restart::Always, "[service]\n"));
+    assert!(parse("").is_ok(), "the embedded guest");
+}
+
+#[test]
+fn mistakes_are_refused_with_their_places() {
+    refused("kernel = ", Some("line 1, column 10"), "");
+    refused("\nmemroy = \"1G\"\n", Some("line 2, column 1"), "memory");
+    refused("[service]\nautostart = 1\n", Some("line 2, column 13"), "expected a boolean");
+    refused("[service]\nrestart = \"sometimes\"\n", Some("line 2, column 11"), "unknown variant");
+    refused("[service]\n\nauto = true\n", Some("line 3, column 1"), "unknown field");
+    refused("[service]\nautostart = true\n[memory]\nsize = \"much\"\n", Some("line 4, column 8"), "much");
+    refused("[[partition]]\nname = \"a\"\n", None, "not of several");
+    refused("kernel = \"vmlinuz\"\n", None, "\"vmlinuz\" is relative");
+    refused("[[disk]]\npath = \"a/b.img\"\n", None, "\"a/b.img\" is relative");
+    assert_eq!(parse(&"#".repeat(MAX_LENGTH + 1)).unwrap_err().status, 413);
+}
+
+#[test]
+fn names_are_names_of_files() {
+    for right in ["web", "7", "a.b-c_D", &"x".repeat(MAX_NAME)] {
+        assert!(check_name(right).is_ok(), "{right}");
+    }
+    for wrong in ["", ".", "..", ".a", "-a", "a/b", "a b", "ü", "a\0", &"x".repeat(MAX_NAME + 1)] {
+        assert_eq!(check_name(wrong).unwrap_err().status, 400, "{wrong}");
+    }
+}

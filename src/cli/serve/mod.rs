@@ -1,0 +1,248 @@
+//! `viridian serve`: keeps definitions of machines, runs them, and is reached by HTTP.
+//!
+//! - `store`, `definition`: what is on disk.
+//! - `supervisor`, `machine`, `process`: one process for each machine, which outlives the service.
+//! - `address`, `connections`: who connects, within bounds.
+//! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`: their handlers; `openapi`: its description.
+
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
+use viridian::process::EndSignals;
+
+mod address;
+mod api;
+mod connections;
+mod definition;
+mod event_log;
+mod machine;
+mod metrics;
+mod openapi;
+mod operations;
+mod problem;
+mod process;
+mod route;
+mod routes;
+mod store;
+mod supervisor;
+
+// These are the library's, which keeps them to itself. Not everything in them is used here.
+#[allow(dead_code)]
+#[path = "../../control/error.rs"]
+mod error;
+#[allow(dead_code)]
+#[path = "../../control/http.rs"]
+mod http;
+#[allow(dead_code)]
+#[path = "../../host/lock.rs"]
+mod lock;
+
+use address::{Address, Listener};
+use api::{Call, Reply, Service};
+use connections::{Connections, Handler};
+use error::Problem;
+use http::Request;
+use process::Places;
+use store::Store;
+use supervisor::Supervisor;
+
+use super::control::{create, default_directory};
+use super::say;
+
+pub use definition::Restart;
+
+/// The name of the socket in the directory of the control sockets. It does not end with .sock: it is not a machine's.
+const SOCKET: &str = "serve.socket";
+/// Delay before the next attempt if a connection could not be accepted.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The options of `viridian serve`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Where the service is reached: unix:PATH, or tcp:127.0.0.1:PORT, which needs the token in the file token of the
+    /// state directory; repeat for more [default: unix:serve.socket, in the directory of the control sockets]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<Address>,
+
+    /// Directory for the definitions [default: $XDG_STATE_HOME/viridian, ~/.local/state/viridian, or /var/lib/viridian
+    /// for root]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+/// Returns the path of the socket at which commands find the service.
+///
+/// # Errors
+/// Returns an error if the environment does not name any directory for it.
+pub fn default_socket() -> std::io::Result<PathBuf> {
+    default_directory().map(|directory| directory.join(SOCKET))
+}
+
+fn default_state() -> anyhow::Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/viridian".into());
+    }
+    let home = || variable("HOME").map(|home| home.join(".local/state"));
+    let state = variable("XDG_STATE_HOME").or_else(home);
+    Ok(state.context("neither XDG_STATE_HOME nor HOME is set; give --state DIR")?.join("viridian"))
+}
+
+/// Serves until a signal ends it. Machines go on.
+pub fn serve(arguments: Arguments) -> anyhow::Result<u8> {
+    let sockets = default_directory()?;
+    let files = sockets.join("serve");
+    for directory in [&sockets, &files] {
+        create(directory)?;
+    }
+    let sockets = sockets.canonicalize()?;
+    let files = sockets.join("serve");
+    let state = arguments.state.map_or_else(default_state, Ok)?;
+    let store = Store::open(&state)?;
+    // Machines of two services could not be told from each other.
+    let _lock = store::lock(&files.join("lock"))?;
+    let signals = EndSignals::catch().context("cannot listen for signals")?;
+    let addresses = match arguments.listen {
+        none if none.is_empty() => vec![Address::Unix(sockets.join(SOCKET))],
+        some => some,
+    };
+    let listeners = addresses.iter().map(Listener::open).collect::<std::io::Result<Vec<_>>>()?;
+    let token = if listeners.iter().any(Listener::needs_token) { Some(store.token()?) } else { None };
+    let program = std::env::current_exe().context("this program's file is unknown")?;
+    let supervisor = Supervisor::start(store, Places { sockets, files }, program)?;
+    let service = Arc::new(Service {
+        supervisor: supervisor.clone(),
+        connections: Arc::new(Connections::default()),
+        requests: metrics::Requests::default(),
+        begun: Instant::now(),
+    });
+    let handlers: Vec<_> = listeners.iter().map(|listener| handler(&service, listener, token.as_deref())).collect();
+    for listener in &listeners {
+        say!("serving at {}", listener.address()?);
+    }
+    if token.is_some() {
+        say!("the token for HTTP is in {}", supervisor.store.path().join("token").display());
+    }
+    notify("READY=1");
+    accept(&listeners, &handlers, &service.connections, &signals)?;
+    notify("STOPPING=1");
+    supervisor.events.close();
+    Ok(0)
+}
+
+/// Accepts connections until a signal comes.
+fn accept(
+    listeners: &[Listener],
+    handlers: &[Arc<Handler>],
+    connections: &Arc<Connections>,
+    signals: &EndSignals,
+) -> anyhow::Result<()> {
+    loop {
+        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        fds.extend(listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for connections"),
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(());
+        }
+        for (listener, handler) in listeners.iter().zip(handlers) {
+            match listener.accept() {
+                Ok(stream) => connections.serve(stream, handler),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => {
+                    // For example, there are no file descriptors left. The client still waits.
+                    log::debug!("a connection cannot be accepted: {error}");
+                    thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+}
+
+/// Returns the function that answers the requests of a listener.
+fn handler(service: &Arc<Service>, listener: &Listener, token: Option<&str>) -> Arc<Handler> {
+    let token = token.filter(|_| listener.needs_token()).map(str::to_owned);
+    let service = service.clone();
+    Arc::new(move |stream: &UnixStream, request: Result<Request, Problem>| {
+        let answer = request.as_ref().map_err(Clone::clone).and_then(|request| {
+            let found = routes::find(&request.method, &request.path);
+            let is_open = found.as_ref().is_ok_and(|(route, _)| route.answer == route::Answer::Page);
+            if !is_open && !token.as_ref().is_none_or(|token| has_token(request, token)) {
+                return Err(Problem::unauthorized());
+            }
+            let (route, name) = found?;
+            (route.handler)(&Call { service: &service, request, stream, name })
+        });
+        let path = request.as_ref().map(|request| request.path.as_slice()).unwrap_or_default();
+        reply(&service, stream, path, answer);
+    })
+}
+
+fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::Answered) {
+    let security = ("X-Content-Type-Options", "nosniff");
+    let json = |value: &serde_json::Value| ("application/json", format!("{value}\n"));
+    let (status, (kind, body)) = match &answer {
+        Ok(Reply::Sent) => return service.requests.count(200),
+        Ok(Reply::Json(value)) => (200, json(value)),
+        Ok(Reply::Created(value)) => (201, json(value)),
+        Ok(Reply::Text(kind, text)) => (200, (*kind, text.clone())),
+        Err(problem) => (problem.status, json(&problem.body())),
+    };
+    let mut headers = vec![("Content-Type", kind), ("Cache-Control", "no-store"), security];
+    let allowed = routes::allowed(path);
+    match status {
+        401 => headers.push(("WWW-Authenticate", "Bearer")),
+        405 => headers.push(("Allow", &allowed)),
+        _ => {}
+    }
+    if kind.starts_with("text/html") {
+        headers.push(("Content-Security-Policy", PAGE_POLICY));
+        headers.push(("Referrer-Policy", "no-referrer"));
+    }
+    service.requests.count(status);
+    if let Err(error) = http::send(stream, status, &headers, &body) {
+        log::debug!("a client has not read its reply: {error}");
+    }
+}
+
+/// What the page may do: it has its own style and script, and makes requests to its own host only.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                           img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Returns `true` if a request has the token. The time that this takes does not depend on how much of it is right.
+fn has_token(request: &Request, token: &str) -> bool {
+    let given = request.header("authorization").and_then(|value| {
+        let (scheme, given) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
+    });
+    given.is_some_and(|given| {
+        let differences = given.bytes().zip(token.bytes()).fold(0, |sum, (one, other)| sum | (one ^ other));
+        given.len() == token.len() && differences == 0
+    })
+}
+
+/// Tells systemd about the state of the service, if it has started it.
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let send = || {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::SocketAddr;
+        let address = match path.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(&path)?,
+        };
+        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
+    };
+    if let Err(error) = send() {
+        log::warn!("NOTIFY_SOCKET: {error}");
+    }
+}

@@ -1,0 +1,207 @@
+//! `/openapi.json`: the description of the table of routes, for programs (OpenAPI 3.1).
+
+use serde_json::{Map, Value, json};
+
+use super::route::{Answer, Body, Route};
+
+/// Statuses that every request may have.
+const COMMON: [u16; 7] = [400, 401, 408, 411, 413, 500, 503];
+
+/// Returns the document for these routes.
+pub fn document(routes: &[Route]) -> Value {
+    let mut paths = Map::new();
+    for route in routes {
+        let resource = paths.entry(route.path).or_insert_with(|| json!({}));
+        resource[route.method.to_lowercase()] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Viridian",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "The service viridian serve: definitions of machines, and what they do.",
+        },
+        "security": [{ "token": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut operation = json!({
+        "operationId": route.id,
+        "summary": route.summary,
+        "responses": responses(route),
+    });
+    if route.path.contains("{name}") {
+        operation["parameters"] = json!([{
+            "name": "name",
+            "in": "path",
+            "required": true,
+            "description": "The name of a machine",
+            "schema": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$" },
+        }]);
+    }
+    match route.body {
+        Body::None => {}
+        Body::Definition => {
+            operation["requestBody"] = json!({
+                "required": true,
+                "description": "The settings file of a machine, as viridian run --config takes it, perhaps with a table [service]",
+                "content": {
+                    "application/toml": { "schema": { "type": "string" } },
+                    "application/json": { "schema": reference("Definition") },
+                },
+            });
+        }
+        Body::Stop => {
+            operation["requestBody"] =
+                json!({ "required": false, "content": { "application/json": { "schema": reference("Stop") } } });
+        }
+    }
+    if route.answer == Answer::Page {
+        operation["security"] = json!([]);
+    }
+    operation
+}
+
+fn responses(route: &Route) -> Value {
+    let content =
+        |kind: &str, schema: Value| json!({ "description": "Done", "content": { kind: { "schema": schema } } });
+    let text = || json!({ "type": "string" });
+    let mut responses = Map::new();
+    match route.answer {
+        Answer::Page => _ = responses.insert("200".into(), content("text/html", text())),
+        Answer::Json(schema) => _ = responses.insert("200".into(), content("application/json", reference(schema))),
+        Answer::Created(schema) => {
+            responses.insert("200".into(), content("application/json", reference(schema)));
+            responses.insert("201".into(), content("application/json", reference(schema)));
+        }
+        Answer::Text(kind) => _ = responses.insert("200".into(), content(kind, text())),
+        Answer::Events => _ = responses.insert("200".into(), content("text/event-stream", text())),
+    }
+    for status in COMMON.iter().chain(route.problems) {
+        let problem =
+            json!({ "description": "Not done", "content": { "application/json": { "schema": reference("Problem") } } });
+        responses.insert(status.to_string(), problem);
+    }
+    Value::Object(responses)
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+/// Returns an object that has these properties, of which the first must be there.
+fn object(properties: Value, required: &[&str]) -> Value {
+    json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
+}
+
+fn schemas() -> Value {
+    let string = || json!({ "type": "string" });
+    let optional = |kind: &str| json!({ "type": [kind, "null"] });
+    let error = object(
+        json!({ "kind": string(), "message": string(), "where": string(), "remedy": string() }),
+        &["kind", "message"],
+    );
+    let seconds = json!({ "type": "number", "minimum": 0, "maximum": 86400 });
+    let machine = json!({
+        "name": string(),
+        "state": { "enum": ["broken", "stopped", "starting", "running", "paused", "stopping", "waiting"] },
+        "autostart": { "type": "boolean" },
+        "restart": { "enum": ["never", "on-failure", "always"] },
+        "process": optional("integer"),
+        "restarts": { "type": "integer" },
+        "seconds": optional("number"),
+        "end": optional("object"),
+        "engine": optional("string"),
+        "vps": optional("integer"),
+        "memory-bytes": optional("integer"),
+        "heartbeat": optional("string"),
+        "addresses": { "type": ["array", "null"], "items": string() },
+        "problem": error,
+        "starts-in-seconds": { "type": "number" },
+        "messages": string(),
+    });
+    let always: Vec<_> = ["name", "state", "autostart", "restart", "process", "restarts", "seconds", "end"]
+        .into_iter()
+        .chain(["engine", "vps", "memory-bytes", "heartbeat", "addresses"])
+        .collect();
+    json!({
+        "Problem": object(json!({ "error": error }), &["error"]),
+        "Machine": object(machine, &always),
+        "Machines": object(
+            json!({ "machines": { "type": "array", "items": reference("Machine") }, "last-event": { "type": "integer" } }),
+            &["machines", "last-event"],
+        ),
+        "Service": object(
+            json!({
+                "version": string(),
+                "process": { "type": "integer" },
+                "seconds": { "type": "number" },
+                "state-directory": string(),
+                "unknown-files": {
+                    "type": "array",
+                    "items": object(json!({ "path": string(), "reason": string() }), &["path", "reason"]),
+                },
+            }),
+            &["version", "process", "seconds", "state-directory", "unknown-files"],
+        ),
+        "Definition": object(json!({ "definition": string() }), &["definition"]),
+        "Stop": object(
+            json!({
+                "shutdown-seconds": seconds,
+                "power-button-seconds": seconds,
+                "force": { "type": "boolean" },
+            }),
+            &[],
+        ),
+        "Tree": { "type": "object" },
+        "Document": { "type": "object" },
+        "Nothing": object(json!({}), &[]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::error::Problem;
+    use super::super::machine::{Machine, State};
+    use super::*;
+
+    #[test]
+    fn a_machine_has_the_properties_of_its_schema() {
+        let schema = &schemas()["Machine"];
+        let mut machine = Machine::new(Err(Problem::host("x")));
+        machine.state = State::Waiting(Instant::now());
+        let shown = machine.to_json("web");
+        let shown: Vec<_> = shown.as_object().unwrap().keys().collect();
+        for key in &shown {
+            assert!(schema["properties"].get(key).is_some(), "{key} is not in the schema");
+        }
+        for key in schema["required"].as_array().unwrap() {
+            assert!(shown.iter().any(|shown| *shown == key), "{key} is missing");
+        }
+        let others = ["messages"];
+        for key in schema["properties"].as_object().unwrap().keys() {
+            assert!(shown.contains(&key) || others.contains(&key.as_str()), "no machine has {key}");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_to_a_schema() {
+        let text = document(super::super::routes::ROUTES).to_string();
+        let known = schemas();
+        let mut count = 0;
+        for rest in text.split("#/components/schemas/").skip(1) {
+            let name = rest.split('"').next().unwrap();
+            assert!(known.get(name).is_some(), "{name}");
+            count += 1;
+        }
+        assert!(count > 50);
+    }
+}

@@ -1,0 +1,189 @@
+//! What users have a machine do.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::Problem;
+use super::machine::State;
+use super::process;
+use super::supervisor::Supervisor;
+use crate::cli::client::{Failure, Remote};
+
+/// Time for a machine to start before the request is answered.
+const START: Duration = Duration::from_secs(10);
+/// Time for a machine to carry out what it is asked for at once.
+const PROMPT: Duration = Duration::from_secs(2);
+/// Time for a machine that is ended by force: its disks are flushed.
+const FLUSH: Duration = Duration::from_secs(30);
+/// Longest time limit that a request may have.
+const LONGEST: f64 = 86_400.0;
+
+/// The body of a request to stop a machine.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stop {
+    /// Time for the guest to shut down after the shutdown service has asked it.
+    shutdown_seconds: f64,
+    /// Time after the press of the power button.
+    power_button_seconds: f64,
+    /// End the machine by force after that.
+    force: bool,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { shutdown_seconds: 60.0, power_button_seconds: 30.0, force: true }
+    }
+}
+
+/// Starts a machine. Returns when it runs, or has ended, or after some time.
+///
+/// # Errors
+/// Returns an error if it cannot run.
+pub fn start(supervisor: &Arc<Supervisor>, name: &str) -> Result<(), Problem> {
+    supervisor.begin(name)?;
+    supervisor.wait(name, START, |machine| machine.state != State::Starting);
+    let machines = supervisor.machines();
+    let machine = machines.get(name).ok_or_else(|| Problem::no_machine(name))?;
+    let has_failed = matches!(machine.end["exit-code"].as_i64(), Some(2 | 125 | 126)) || machine.end["kind"] == "lost";
+    if matches!(machine.state, State::Stopped | State::Waiting(_)) && has_failed {
+        let message = machine.end["message"].as_str().unwrap_or("it has ended");
+        return Err(Problem::state(format!("{name} does not run: {message}")));
+    }
+    Ok(())
+}
+
+/// Begins to stop a machine. Its guest is asked to shut down, then the power button is pressed, then it is ended by force.
+///
+/// # Errors
+/// Returns an error if it does not run.
+pub fn stop(supervisor: &Arc<Supervisor>, name: &str, how: &Stop) -> Result<(), Problem> {
+    let limit = |seconds: f64, field: &str| {
+        let limit = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= LONGEST);
+        limit.ok_or_else(|| Problem::invalid(format!("{field}: {seconds} is not a time of up to {LONGEST} seconds")))
+    };
+    let steps = [
+        ("/shutdown", limit(how.shutdown_seconds, "shutdown-seconds")?),
+        ("/power-button", limit(how.power_button_seconds, "power-button-seconds")?),
+    ];
+    if !is_stopping(supervisor, name)? {
+        return Ok(());
+    }
+    let (supervisor, name, force) = (supervisor.clone(), name.to_owned(), how.force);
+    let stop = move || {
+        let remote = supervisor.socket(&name);
+        for (path, limit) in steps.into_iter().filter(|(_, limit)| !limit.is_zero()) {
+            let asked = remote.request("POST", path, None, limit);
+            if asked.is_ok_and(|_| ends(&supervisor, &name, limit)) {
+                return;
+            }
+        }
+        if force {
+            end(&supervisor, &name, &remote);
+        } else {
+            // It is as before, but for what its guest does about the requests.
+            let _ = supervisor.change(&name, |machine| {
+                if machine.state == State::Stopping {
+                    machine.state = State::Running;
+                }
+                Ok(())
+            });
+        }
+    };
+    let started = thread::Builder::new().name("stop".into()).stack_size(256 << 10).spawn(stop);
+    started.map(drop).map_err(|error| Problem::host(format!("no thread can be started: {error}")))
+}
+
+/// Ends a machine at once, without asking its guest.
+///
+/// # Errors
+/// Returns an error if it does not run.
+pub fn kill(supervisor: &Supervisor, name: &str) -> Result<(), Problem> {
+    is_stopping(supervisor, name)?;
+    end(supervisor, name, &supervisor.socket(name));
+    Ok(())
+}
+
+/// Notes that a machine is to end. Returns `false` if that was noted before, or if it has no process.
+fn is_stopping(supervisor: &Supervisor, name: &str) -> Result<bool, Problem> {
+    // A process that is being started is soon there.
+    supervisor.wait(name, PROMPT, |machine| machine.state != State::Starting || machine.process.is_some());
+    supervisor.change(name, |machine| {
+        let result = match machine.state {
+            State::Stopped => return Err(Problem::state(format!("{name} is {}", machine.state()))),
+            State::Waiting(_) => {
+                machine.state = State::Stopped;
+                Ok(false)
+            }
+            State::Starting if machine.process.is_none() => {
+                return Err(Problem::state(format!("{name} is starting")).with_remedy("try again"));
+            }
+            State::Stopping => Ok(false),
+            State::Starting | State::Running => {
+                machine.state = State::Stopping;
+                Ok(true)
+            }
+        };
+        // The next service is not to start it again.
+        supervisor.places.forget(name);
+        result
+    })
+}
+
+/// Ends a machine: by its socket, so that its disks are flushed, and otherwise by a signal.
+fn end(supervisor: &Supervisor, name: &str, remote: &Remote) {
+    let asked = remote.request("POST", "/kill", None, PROMPT);
+    if asked.is_ok() && ends(supervisor, name, FLUSH) {
+        return;
+    }
+    if let Some(process) = supervisor.machines().get(name).and_then(|machine| machine.process.as_ref()) {
+        process::kill(&process.handle);
+    }
+    ends(supervisor, name, PROMPT);
+}
+
+fn ends(supervisor: &Supervisor, name: &str, limit: Duration) -> bool {
+    supervisor.wait(name, limit, |machine| machine.process.is_none())
+}
+
+/// Has a machine do something at once: `/pause` and the like.
+///
+/// # Errors
+/// Returns an error if it does not run, or refuses.
+pub fn ask(supervisor: &Supervisor, name: &str, path: &str) -> Result<(), Problem> {
+    let remote = supervisor.remote(name)?;
+    remote.post(path, None).map_err(problem)?;
+    supervisor.refresh(name, &remote).map_err(problem)
+}
+
+/// Returns everything that a machine tells of itself.
+///
+/// # Errors
+/// Returns an error if it does not run, or does not answer.
+pub fn inspect(supervisor: &Supervisor, name: &str) -> Result<Value, Problem> {
+    supervisor.remote(name)?.get("/inspect").map_err(problem)
+}
+
+/// Returns the problem of a request to a machine.
+fn problem(failure: Failure) -> Problem {
+    match failure {
+        Failure::Refused { kind, message } => match kind.as_str() {
+            "invalid" => Problem::invalid(message),
+            "not-found" => Problem::not_found(message),
+            "state" => Problem::state(message),
+            "busy" => Problem::busy(message),
+            "ended" => Problem::state(message).with_remedy("start it first"),
+            _ => Problem::guest(message),
+        },
+        Failure::Slow(limit) => {
+            Problem::timeout(format!("the machine has not answered within {} seconds", limit.as_secs()))
+                .with_remedy("look at it again later, or kill it")
+        }
+        failure if failure.is_end() => Problem::state("the machine has ended").with_remedy("start it first"),
+        failure => Problem::host(failure.to_string()),
+    }
+}

@@ -1,0 +1,36 @@
+//! Reasons why a request is not carried out that only the service has.
+
+use super::error::Problem;
+
+impl Problem {
+    /// The request has no valid token.
+    pub fn unauthorized() -> Self {
+        let remedy =
+            "send the header Authorization: Bearer TOKEN, with the content of the file token in the state directory";
+        Self::of(401, "unauthorized", "the request has no valid token").with_remedy(remedy)
+    }
+
+    /// The machine does not answer.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self::of(504, "timeout", message)
+    }
+
+    /// There is no such machine.
+    pub fn no_machine(name: &str) -> Self {
+        Self::not_found(format!("there is no machine {name:?}")).with_remedy("GET /machines lists what there is")
+    }
+
+    fn of(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into(), place: None, remedy: None }
+    }
+
+    /// Adds what to do about it.
+    pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
+    }
+
+    /// Adds the place of the mistake.
+    pub fn with_place(self, place: impl Into<String>) -> Self {
+        Self { place: Some(place.into()), ..self }
+    }
+}

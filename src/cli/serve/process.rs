@@ -1,0 +1,268 @@
+//! The processes of machines: how they are started, found again, and what is known of their ends.
+//!
+//! Each machine is a `viridian run` with a settings file of the service in the runtime directory. The path of this file on its command
+//! line is how the next service finds the process; nothing else needs to be written when a machine starts.
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::{Value, json};
+use viridian::config::ConsoleConfig;
+
+use super::definition::Definition;
+
+/// Maximum length of what is read from the end of a report or of messages.
+const TAIL: u64 = 16 << 10;
+
+/// Where the files of running machines are. They do not survive a restart of the host, and neither do machines.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The directory of the control sockets.
+    pub sockets: PathBuf,
+    /// The directory of the files of the service.
+    pub files: PathBuf,
+}
+
+impl Places {
+    /// Returns the control socket of a machine.
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.sockets.join(format!("{name}.sock"))
+    }
+
+    fn file(&self, name: &str, kind: &str) -> PathBuf {
+        self.files.join(format!("{name}.{kind}"))
+    }
+
+    /// Returns the machines that were started and whose end no service has seen.
+    pub fn started(&self) -> io::Result<Vec<String>> {
+        let name = |entry: io::Result<fs::DirEntry>| {
+            let name = entry.ok()?.file_name();
+            Some(name.to_str()?.strip_suffix(".toml")?.to_owned())
+        };
+        Ok(fs::read_dir(&self.files)?.filter_map(name).collect())
+    }
+
+    /// Forgets that a machine was started.
+    pub fn forget(&self, name: &str) {
+        let _ = fs::remove_file(self.file(name, "toml"));
+    }
+
+    /// Returns the last messages of a machine.
+    pub fn messages(&self, name: &str) -> String {
+        tail(&self.file(name, "messages"), TAIL).unwrap_or_default()
+    }
+
+    /// Returns how a machine has ended, as its process has reported.
+    pub fn end(&self, name: &str) -> Value {
+        let report = tail(&self.file(name, "report"), TAIL).unwrap_or_default();
+        let lines = report.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ended = lines.into_iter().find(|line| line["event"] == "ended").map(|line| line["end"].clone());
+        ended.unwrap_or_else(|| {
+            // A process that refuses its settings says why. One that was killed says nothing.
+            let messages = self.messages(name);
+            let message = match messages.lines().last() {
+                Some(last) => format!("its process has ended without a report; its last message was: {last}"),
+                None => "its process was killed, or has failed".into(),
+            };
+            json!({ "kind": "lost", "exit-code": null, "message": message })
+        })
+    }
+
+    /// Starts the process of a machine.
+    ///
+    /// # Errors
+    /// Returns an error if that is not possible on this host.
+    pub fn start(&self, program: &Path, name: &str, definition: &Definition) -> io::Result<Process> {
+        let settings = definition.config.to_toml().map_err(io::Error::other)?;
+        let _ = fs::remove_file(self.file(name, "report"));
+        let mut messages = OpenOptions::new();
+        messages.write(true).create(true).truncate(true).mode(0o600);
+        let messages = messages.open(self.file(name, "messages"))?;
+        let file = self.file(name, "toml");
+        fs::write(&file, settings)?;
+        let mut command = Command::new(program);
+        command.arg("run").arg("--config").arg(&file).args(["--name", name]);
+        command.arg("--control").arg(self.socket(name)).arg("--report").arg(self.file(name, "report"));
+        if definition.config.console == ConsoleConfig::Stdio {
+            command.args(["--console", "none"]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
+        // A Ctrl-C for the service is not for its machines, and neither is its connection to systemd.
+        command.process_group(0).current_dir("/").env_remove("NOTIFY_SOCKET");
+        let started = command.spawn().and_then(|child| match Process::open(child.id()) {
+            Ok(process) => Ok(Process { child: Some(child), ..process }),
+            Err(error) => {
+                let mut child = child;
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        });
+        started.inspect_err(|_| self.forget(name))
+    }
+
+    /// Finds the processes of machines that another service has started.
+    pub fn find(&self) -> io::Result<Vec<(String, Process)>> {
+        let user = rustix::process::geteuid().as_raw();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            if entry.metadata().is_ok_and(|metadata| metadata.uid() == user)
+                && self.name_of(id).is_some()
+                && let Ok(process) = Process::open(id)
+                // The number may have come to another process meanwhile.
+                && let Some(name) = self.name_of(id)
+            {
+                found.push((name, process));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the name of the machine whose process this is.
+    fn name_of(&self, id: u32) -> Option<String> {
+        name_in(&fs::read(format!("/proc/{id}/cmdline")).ok()?, &self.files)
+    }
+}
+
+/// Returns the name of the machine whose process has this command line.
+fn name_in(line: &[u8], files: &Path) -> Option<String> {
+    let mut arguments = line.split(|byte| *byte == 0).skip(1);
+    if arguments.next()? != b"run" || arguments.next()? != b"--config" {
+        return None;
+    }
+    let path = Path::new(OsStr::from_bytes(arguments.next()?));
+    let name = path.strip_prefix(files).ok()?.to_str()?;
+    Some(name.strip_suffix(".toml")?.to_owned())
+}
+
+/// The process of a machine.
+pub struct Process {
+    /// Its number.
+    pub id: u32,
+    handle: OwnedFd,
+    /// It is a child of this process.
+    child: Option<Child>,
+}
+
+impl Process {
+    fn open(id: u32) -> io::Result<Self> {
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { id, handle: pidfd_open(pid, PidfdFlags::empty())?, child: None })
+    }
+
+    /// Returns a handle by which others can kill it.
+    pub fn handle(&self) -> io::Result<OwnedFd> {
+        self.handle.try_clone()
+    }
+
+    /// Waits for its end. Returns `false` if the time is over before.
+    pub fn wait(&mut self, limit: Duration) -> bool {
+        let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
+        let limit = Timespec::try_from(limit).ok();
+        let ended = poll(&mut fds, limit.as_ref()).is_ok() && !fds[0].revents().is_empty();
+        if ended && let Some(child) = &mut self.child {
+            let _ = child.wait();
+        }
+        ended
+    }
+}
+
+/// Kills a process, which may have ended already.
+pub fn kill(handle: &OwnedFd) {
+    let _ = pidfd_send_signal(handle, Signal::KILL);
+}
+
+/// Returns the end of a file, from the start of a line.
+pub fn tail(path: &Path, limit: u64) -> io::Result<String> {
+    // A FIFO would wait for somebody who writes.
+    let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    let start = if length > limit { bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1) } else { 0 };
+    Ok(String::from_utf8_lossy(&bytes[start..]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(folder: &tempfile::TempDir) -> Places {
+        Places { sockets: folder.path().to_owned(), files: folder.path().to_owned() }
+    }
+
+    #[test]
+    fn the_end_of_a_machine_is_in_its_report_or_in_its_messages() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = places(&folder);
+        assert_eq!(places.end("web")["kind"], "lost");
+        fs::write(folder.path().join("web.messages"), "a\nviridian: no such kernel\n").unwrap();
+        let message = places.end("web")["message"].clone();
+        assert!(message.as_str().unwrap().ends_with("was: viridian: no such kernel"), "{message}");
+        let report = r#"{"event":"started"}
+{"event":"ended","end":{"kind":"exited","exit-code":3,"message":"it wrote 3"}}
+{"event":"done","code":3}
+"#;
+        fs::write(folder.path().join("web.report"), report).unwrap();
+        assert_eq!(places.end("web")["exit-code"], 3);
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_command_line_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = places(&folder);
+        let start = |arguments: &[&str], path: &Path| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", "read x"]).args(arguments).arg(path).stdin(Stdio::piped()).spawn().unwrap()
+        };
+        // In both, the file is no settings file of a machine.
+        for arguments in [&["run", "--config"][..], &["run", "--report"]] {
+            let mut other = start(arguments, &folder.path().join("web.toml"));
+            assert!(places.find().unwrap().is_empty());
+            other.kill().unwrap();
+            other.wait().unwrap();
+        }
+        assert_eq!(
+            name_in(b"viridian\0run\0--config\0/files/web.toml\0--name\0x\0", "/files".as_ref()),
+            Some("web".into())
+        );
+        for other in
+            [&b"viridian\0run\0--config\0/files/web\0"[..], b"viridian\0run\0--config\0/file/web.toml", b"", b"\0\0"]
+        {
+            assert_eq!(name_in(other, "/files".as_ref()), None);
+        }
+    }
+
+    #[test]
+    fn the_tail_of_a_file_begins_with_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        fs::write(&path, "first\nsecond\nthird\n").unwrap();
+        assert_eq!(tail(&path, 100).unwrap(), "first\nsecond\nthird\n");
+        assert_eq!(tail(&path, 10).unwrap(), "third\n");
+        assert!(tail(&folder.path().join("none"), 10).is_err());
+    }
+
+    #[test]
+    fn a_process_that_is_killed_is_waited_for() {
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut process = Process::open(child.id()).unwrap();
+        process.child = Some(child);
+        assert!(!process.wait(Duration::from_millis(1)));
+        kill(&process.handle().unwrap());
+        assert!(process.wait(Duration::from_secs(600)));
+    }
+}

@@ -1,0 +1,64 @@
+//! A resource with a method: what a request for it is, and what is answered.
+
+use super::api::{Answered, Call};
+
+/// A method on a resource.
+pub struct Route {
+    /// The method.
+    pub method: &'static str,
+    /// The path. `{name}` is the name of a machine.
+    pub path: &'static str,
+    /// The name of the operation, for generated clients.
+    pub id: &'static str,
+    /// What it does.
+    pub summary: &'static str,
+    /// What is sent with the request.
+    pub body: Body,
+    /// What is answered if it succeeds.
+    pub answer: Answer,
+    /// The statuses of problems that not every request may have.
+    pub problems: &'static [u16],
+    /// The function that answers.
+    pub handler: fn(&Call<'_>) -> Answered,
+}
+
+/// The body of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// None.
+    None,
+    /// A definition.
+    Definition,
+    /// How to stop a machine.
+    Stop,
+}
+
+/// The kinds of answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The page.
+    Page,
+    /// JSON with this schema.
+    Json(&'static str),
+    /// JSON with this schema, with the status 201 if the resource is new.
+    Created(&'static str),
+    /// A text of this type.
+    Text(&'static str),
+    /// Server-sent events.
+    Events,
+}
+
+impl Route {
+    /// Returns the name in a path, or `None` if the route is another one.
+    pub fn matches<'a>(&self, path: &'a [String]) -> Option<&'a str> {
+        let parts = || self.path.split('/').filter(|part| !part.is_empty());
+        let mut name = "";
+        let fits = |(part, given): (&str, &'a String)| {
+            if part == "{name}" {
+                name = given;
+            }
+            part == "{name}" || part == given
+        };
+        (parts().count() == path.len() && parts().zip(path).all(fits)).then_some(name)
+    }
+}

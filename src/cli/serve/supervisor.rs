@@ -1,0 +1,430 @@
+//! The supervisor: it keeps the machines, one thread for each that is not stopped.
+//!
+//! The thread starts the process, follows its events, waits for its end, and starts it again if the policy says so. No lock is held
+//! while a machine or a disk is waited for, so a machine that hangs delays nobody.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::error::Problem;
+use super::event_log::EventLog;
+use super::lock::{Condvar, Mutex, MutexGuard};
+use super::machine::{Machine, Running, State};
+use super::process::{Places, Process};
+use super::store::Store;
+use crate::cli::client::{Failure, Remote};
+
+/// Maximum number of machines.
+const MAX_MACHINES: usize = 1000;
+/// Stack of a thread. It makes requests, and no more.
+const STACK: usize = 256 << 10;
+/// How often a machine is asked for its state if it has no events.
+const REFRESH: Duration = Duration::from_secs(5);
+/// How often it is asked at most.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+/// Delay before the next attempt to reach a machine.
+const RETRY: Duration = Duration::from_millis(20);
+/// Delay if it was reached before.
+const SLOW_RETRY: Duration = Duration::from_secs(1);
+/// Events of a machine that are passed on in a second.
+const EVENTS_PER_SECOND: u32 = 20;
+/// Silence after which the events of the past are over.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// All machines, by name.
+pub type Machines = BTreeMap<String, Machine>;
+
+/// The supervisor.
+pub struct Supervisor {
+    /// The definitions.
+    pub store: Store,
+    /// The events.
+    pub events: EventLog,
+    /// Where machines have their files.
+    pub places: Places,
+    /// Files in the state directory that are no definitions.
+    pub unknown: Vec<(PathBuf, String)>,
+    program: PathBuf,
+    machines: Mutex<Machines>,
+    changed: Condvar,
+    /// Held while a definition is written.
+    writing: Mutex<()>,
+}
+
+impl Supervisor {
+    /// Reads the definitions, adopts the machines that run, and starts those that start with the service.
+    ///
+    /// # Errors
+    /// Returns an error if the definitions cannot be read.
+    pub fn start(store: Store, places: Places, program: PathBuf) -> io::Result<Arc<Self>> {
+        let found = store.load_all()?;
+        for (path, reason) in &found.unknown {
+            log::warn!("{}: ignored: {reason}", path.display());
+        }
+        for (name, definition) in &found.machines {
+            if let Err(problem) = definition {
+                log::warn!("the definition of {name} is broken: {problem}");
+            }
+        }
+        let machines = found.machines.into_iter().map(|(name, definition)| (name, Machine::new(definition))).collect();
+        let supervisor = Arc::new(Self {
+            store,
+            events: EventLog::new(),
+            places,
+            unknown: found.unknown,
+            program,
+            machines: Mutex::new(machines),
+            changed: Condvar::default(),
+            writing: Mutex::default(),
+        });
+        supervisor.adopt()?;
+        Ok(supervisor)
+    }
+
+    fn adopt(self: &Arc<Self>) -> io::Result<()> {
+        let mut started = self.places.started()?;
+        let mut tasks = Vec::new();
+        for (name, process) in self.places.find()? {
+            started.retain(|other| *other != name);
+            tasks.push((name, Task::Watch(process)));
+        }
+        tasks.extend(started.into_iter().map(|name| (name, Task::Decide)));
+        let mut machines = self.machines.lock();
+        for (name, _) in &tasks {
+            let without = || Machine::new(Err(Problem::not_found("its definition is not there any more")));
+            machines.entry(name.clone()).or_insert_with(without).kept(State::Starting);
+        }
+        for (name, machine) in machines.iter_mut() {
+            let autostarts = machine.definition.as_ref().is_ok_and(|definition| definition.treatment.autostart);
+            if autostarts && machine.state == State::Stopped {
+                machine.kept(State::Starting);
+                tasks.push((name.clone(), Task::Start));
+            }
+        }
+        drop(machines);
+        for (name, task) in tasks {
+            if let Task::Watch(process) = &task {
+                self.events.add(json!({ "event": "adopted", "machine": name, "process": process.id }));
+            }
+            self.keep(name, task);
+        }
+        Ok(())
+    }
+
+    /// Returns the machines, which nobody else can use meanwhile.
+    pub fn machines(&self) -> MutexGuard<'_, Machines> {
+        self.machines.lock()
+    }
+
+    /// Waits until something holds for a machine, or until the time is over.
+    pub fn wait(&self, name: &str, limit: Duration, is_so: impl Fn(&Machine) -> bool) -> bool {
+        let begun = Instant::now();
+        let mut machines = self.machines.lock();
+        loop {
+            if machines.get(name).is_none_or(&is_so) {
+                return true;
+            }
+            let left = limit.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            machines = self.changed.wait_timeout(machines, left);
+        }
+    }
+
+    /// Changes a machine, and tells all who wait, and those who follow the events if its state is another one.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such machine, and that of the function.
+    pub fn change<T>(&self, name: &str, how: impl FnOnce(&mut Machine) -> Result<T, Problem>) -> Result<T, Problem> {
+        let mut machines = self.machines.lock();
+        let machine = machines.get_mut(name).ok_or_else(|| Problem::no_machine(name))?;
+        let before = machine.state();
+        let result = how(machine);
+        let after = machine.state();
+        if before != after {
+            let end = if matches!(after, "stopped" | "waiting") { machine.end.clone() } else { Value::Null };
+            let process = machine.process.as_ref().map(|process| process.id);
+            self.events
+                .add(json!({ "event": "state", "machine": name, "state": after, "process": process, "end": end }));
+        }
+        drop(machines);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Writes a definition. Returns `true` if there was none of this name.
+    ///
+    /// # Errors
+    /// Returns an error if it is not valid or cannot be written.
+    pub fn define(&self, name: &str, text: &str) -> Result<bool, Problem> {
+        super::definition::check_name(name)?;
+        let definition = self.store.parse(text)?;
+        let _writing = self.writing.lock();
+        let full = {
+            let machines = self.machines.lock();
+            machines.len() >= MAX_MACHINES && !machines.contains_key(name)
+        };
+        if full {
+            return Err(Problem::state(format!("there are {MAX_MACHINES} machines already")).with_remedy("remove some"));
+        }
+        self.store.put(name, &definition).map_err(|error| Problem::host(error.to_string()))?;
+        let mut machines = self.machines.lock();
+        let is_new = match machines.get_mut(name) {
+            Some(machine) => {
+                machine.definition = Ok(definition);
+                false
+            }
+            None => machines.insert(name.to_owned(), Machine::new(Ok(definition))).is_none(),
+        };
+        self.events.add(json!({ "event": "defined", "machine": name, "new": is_new }));
+        Ok(is_new)
+    }
+
+    /// Removes a definition.
+    ///
+    /// # Errors
+    /// Returns an error if there is none, or if the machine is not stopped.
+    pub fn remove(&self, name: &str) -> Result<(), Problem> {
+        let _writing = self.writing.lock();
+        let machine = {
+            let mut machines = self.machines.lock();
+            let machine = machines.get(name).ok_or_else(|| Problem::no_machine(name))?;
+            if machine.state != State::Stopped || machine.has_thread {
+                return Err(Problem::state(format!("{name} is {}", machine.state())).with_remedy("stop it first"));
+            }
+            machines.remove(name)
+        };
+        if let Err(error) = self.store.delete(name) {
+            self.machines.lock().extend(machine.map(|machine| (name.to_owned(), machine)));
+            return Err(Problem::host(error.to_string()));
+        }
+        self.events.add(json!({ "event": "removed", "machine": name }));
+        Ok(())
+    }
+
+    /// Begins to start a machine that is stopped or waits.
+    ///
+    /// # Errors
+    /// Returns an error if its state or its definition does not allow it.
+    pub fn begin(self: &Arc<Self>, name: &str) -> Result<(), Problem> {
+        let needs_thread = self.change(name, |machine| match (machine.state, &machine.definition) {
+            (State::Stopped, Err(problem)) => Err(Problem::state(format!("the definition is broken: {problem}"))
+                .with_remedy("replace it by PUT, or remove it by DELETE")),
+            (State::Stopped | State::Waiting(_), _) => Ok(machine.wanted()),
+            (State::Stopping, _) => Err(Problem::state(format!("{name} is stopping")).with_remedy("wait for its end")),
+            (State::Starting | State::Running, _) => Ok(false),
+        })?;
+        if needs_thread {
+            self.keep(name.to_owned(), Task::Start);
+        }
+        Ok(())
+    }
+
+    /// Returns the machine's own socket.
+    ///
+    /// # Errors
+    /// Returns an error if the machine does not run.
+    pub fn remote(&self, name: &str) -> Result<Remote, Problem> {
+        let machines = self.machines.lock();
+        let machine = machines.get(name).ok_or_else(|| Problem::no_machine(name))?;
+        match machine.state {
+            State::Running | State::Stopping => Ok(self.socket(name)),
+            _ => Err(Problem::state(format!("{name} is {}", machine.state())).with_remedy("start it first")),
+        }
+    }
+
+    /// Returns the socket of a machine, on which perhaps nobody listens.
+    pub fn socket(&self, name: &str) -> Remote {
+        Remote::at(name, self.places.socket(name))
+    }
+
+    /// Asks a machine for its state.
+    ///
+    /// # Errors
+    /// Returns an error if it does not answer.
+    pub fn refresh(&self, name: &str, remote: &Remote) -> Result<(), Failure> {
+        let summary = remote.get("/")?;
+        let _ = self.change(name, |machine| {
+            if machine.process.is_some() {
+                machine.summary = summary;
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Starts the thread of a machine.
+    fn keep(self: &Arc<Self>, name: String, task: Task) {
+        let (supervisor, thread_name) = (self.clone(), name.clone());
+        let keep = move || supervisor.run(&thread_name, task);
+        if let Err(error) = thread::Builder::new().name("machine".into()).stack_size(STACK).spawn(keep) {
+            self.ended(&name, failed(&format!("no thread can be started: {error}")));
+        }
+    }
+
+    fn run(&self, name: &str, mut task: Task) {
+        loop {
+            let end = match task {
+                Task::Start => match self.spawn(name) {
+                    Ok(process) => self.watch(name, process, true),
+                    Err(problem) => failed(&problem.message),
+                },
+                Task::Watch(process) => {
+                    let adopted = self.note(name, &process);
+                    if let Err(error) = adopted {
+                        log::warn!("{name}: {error}");
+                    }
+                    self.watch(name, process, false)
+                }
+                Task::Decide => self.places.end(name),
+            };
+            self.ended(name, end);
+            if !self.waits_for_restart(name) {
+                return;
+            }
+            task = Task::Start;
+        }
+    }
+
+    fn spawn(&self, name: &str) -> Result<Process, Problem> {
+        // The file may have been changed by hand.
+        let definition = self.store.load(name)?;
+        let process = self.places.start(&self.program, name, &definition);
+        let process = process.map_err(|error| Problem::host(format!("its process cannot be started: {error}")))?;
+        self.change(name, |machine| {
+            machine.definition = Ok(definition);
+            Ok(())
+        })?;
+        self.note(name, &process)?;
+        Ok(process)
+    }
+
+    /// Notes the process of a machine.
+    fn note(&self, name: &str, process: &Process) -> Result<(), Problem> {
+        let handle = process.handle().map_err(|error| Problem::host(error.to_string()))?;
+        self.change(name, |machine| {
+            machine.process = Some(Running { id: process.id, handle });
+            machine.since = Some(Instant::now());
+            Ok(())
+        })
+    }
+
+    /// Follows a machine to the end of its process, and returns how it has ended.
+    fn watch(&self, name: &str, mut process: Process, mut is_new: bool) -> Value {
+        let remote = self.socket(name);
+        let mut reached = false;
+        while !process.wait(if reached { SLOW_RETRY } else { RETRY }) {
+            let Ok(summary) = remote.get("/") else { continue };
+            // Another machine of the name, which the user has started, has another process.
+            if summary["process"] != process.id {
+                continue;
+            }
+            reached = true;
+            let _ = self.change(name, |machine| {
+                let age = Duration::try_from_secs_f64(summary["seconds"].as_f64().unwrap_or_default());
+                machine.since = age.ok().and_then(|age| Instant::now().checked_sub(age)).or(machine.since);
+                machine.summary = summary;
+                if machine.state == State::Starting {
+                    machine.state = State::Running;
+                }
+                Ok(())
+            });
+            self.follow(name, &remote, is_new);
+            is_new = false;
+        }
+        self.places.end(name)
+    }
+
+    /// Passes the events of a machine on until the connection ends.
+    fn follow(&self, name: &str, remote: &Remote, mut is_news: bool) {
+        let Ok(mut stream) = remote.events() else { return };
+        let (mut second, mut passed, mut dropped) = (Instant::now(), 0, 0_u64);
+        let (mut refreshed, mut is_due) = (Instant::now(), false);
+        loop {
+            let limit = if is_news { REFRESH } else { SILENCE };
+            let event = match stream.next(Some(Instant::now() + limit)) {
+                Ok(Some(event)) => Some(event),
+                Err(Failure::Slow(_)) => None,
+                Ok(None) | Err(_) => return,
+            };
+            if second.elapsed() >= Duration::from_secs(1) {
+                if dropped > 0 {
+                    self.events.add(json!({ "event": "dropped", "machine": name, "count": dropped }));
+                }
+                (second, passed, dropped) = (Instant::now(), 0, 0);
+            }
+            match event {
+                // What its events of the past have led to is in its state.
+                Some(event) if event["event"] == "ended" || !is_news => {}
+                Some(mut event) if passed < EVENTS_PER_SECOND => {
+                    passed += 1;
+                    event["machine"] = name.into();
+                    self.events.add(event);
+                }
+                Some(_) => dropped += 1,
+                None if !is_news => is_news = true,
+                None => is_due = true,
+            }
+            if is_news && (is_due || refreshed.elapsed() >= REFRESH_PAUSE) {
+                let _ = self.refresh(name, remote);
+                (refreshed, is_due) = (Instant::now(), false);
+            }
+        }
+    }
+
+    fn ended(&self, name: &str, end: Value) {
+        let _ = self.change(name, |machine| {
+            machine.ended(end);
+            if machine.state == State::Stopped {
+                self.places.forget(name);
+            }
+            Ok(())
+        });
+    }
+
+    /// Waits for the time of the next start. Returns `false` if there is none; then the machine has no thread any more.
+    fn waits_for_restart(&self, name: &str) -> bool {
+        loop {
+            let next = self.change(name, |machine| {
+                match machine.state {
+                    State::Waiting(until) if until <= Instant::now() => {
+                        machine.state = State::Starting;
+                        machine.restarts += 1;
+                    }
+                    State::Waiting(_) | State::Starting => {}
+                    _ => machine.has_thread = false,
+                }
+                Ok(machine.state)
+            });
+            match next {
+                Ok(State::Waiting(until)) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    self.wait(name, left, |machine| !matches!(machine.state, State::Waiting(_)));
+                }
+                Ok(State::Starting) => return true,
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// What the thread of a machine begins with.
+enum Task {
+    /// To start it.
+    Start,
+    /// To watch a process that another service has started.
+    Watch(Process),
+    /// To decide what comes after an end that no service has seen.
+    Decide,
+}
+
+fn failed(message: &str) -> Value {
+    json!({ "kind": "failed", "exit-code": viridian::machine::code::FAILED, "message": message })
+}

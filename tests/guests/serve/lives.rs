@@ -1,0 +1,170 @@
+//! Processes that are killed: of the service, and of machines.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::service::{Host, SOON, runs, signal};
+use crate::common::patience::{grown, holds_within};
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+#[test]
+fn machines_outlive_a_killed_service_and_the_next_one_adopts_them() {
+    let mut host = Host::serve();
+    for name in NAMES {
+        host.define(name, "[service]\nrestart = \"always\"\n");
+        host.post(&format!("/machines/{name}/start"));
+    }
+    NAMES.iter().for_each(|name| host.until_state(name, "running"));
+    let before = NAMES.map(|name| host.process(name).unwrap());
+    host.kill();
+    assert!(before.iter().all(|id| runs(*id)));
+    host.start();
+    NAMES.iter().for_each(|name| host.until_state(name, "running"));
+    assert_eq!(NAMES.map(|name| host.process(name).unwrap()), before);
+    // They are watched as before.
+    let mut events = host.events(host.get("/machines")["last-event"].as_u64().unwrap());
+    signal(before[0], Signal::KILL);
+    events.wait_for_state("one", "waiting");
+    events.wait_for_state("one", "running");
+    host.post("/machines/two/kill");
+    assert_eq!(host.machine("two")["state"], "stopped");
+    // One ends while there is no service, and one was stopped by the user before.
+    host.kill();
+    signal(before[2], Signal::KILL);
+    assert!(holds_within(grown(SOON), || !runs(before[2])));
+    host.start();
+    host.until_state("three", "running");
+    assert_eq!(host.machine("two")["state"], "stopped");
+    assert!(!before.contains(&host.process("three").unwrap()));
+}
+
+#[test]
+fn a_killed_machine_is_started_again_if_the_policy_says_so_and_the_rest_is_untouched() {
+    let host = Host::serve();
+    host.define("never", "");
+    host.define("on-failure", "[service]\nrestart = \"on-failure\"\n");
+    host.define("other", "");
+    let names = ["never", "on-failure", "other"];
+    names.iter().for_each(|name| _ = host.post(&format!("/machines/{name}/start")));
+    names.iter().for_each(|name| host.until_state(name, "running"));
+    let before = names.map(|name| host.process(name).unwrap());
+    let mut events = host.events(host.get("/machines")["last-event"].as_u64().unwrap());
+    signal(before[0], Signal::KILL);
+    assert_eq!(events.wait_for_state("never", "stopped")["end"]["kind"], "lost");
+    signal(before[1], Signal::KILL);
+    events.wait_for_state("on-failure", "waiting");
+    events.wait_for_state("on-failure", "running");
+    assert_eq!(host.machine("on-failure")["restarts"], 1);
+    assert_ne!(host.process("on-failure").unwrap(), before[1]);
+    assert_eq!(host.process("other").unwrap(), before[2]);
+    // A user who ends it does not want it again, whichever command it is.
+    assert_eq!(host.run(&["kill", "on-failure"]).code, Some(0));
+    events.wait_for_state("on-failure", "stopped");
+}
+
+#[test]
+fn a_machine_that_fails_at_once_is_tried_again_later_until_it_is_stopped() {
+    let host = Host::serve();
+    host.define_with("web", "exits", "exit=3", "[service]\nrestart = \"on-failure\"\n");
+    let mut events = host.events(host.get("/machines")["last-event"].as_u64().unwrap());
+    host.post("/machines/web/start");
+    assert_eq!(events.wait_for_state("web", "waiting")["end"]["exit-code"], 3);
+    events.wait_for_state("web", "waiting");
+    let waits = host.machine("web");
+    assert!(waits["state"] != "waiting" || waits["starts-in-seconds"].as_f64().unwrap() <= 4.0, "{waits}");
+    // Whatever it does just now.
+    let stopped = || host.request("POST", "/machines/web/kill", "").status == 200;
+    assert!(holds_within(grown(SOON), || stopped() && host.machine("web")["state"] == "stopped"));
+    assert_eq!(host.request("POST", "/machines/web/kill", "").status, 409);
+}
+
+#[test]
+fn what_is_to_start_with_the_service_does() {
+    let mut host = Host::serve();
+    host.define("auto", "[service]\nautostart = true\n");
+    host.define("manual", "");
+    assert_eq!(host.machine("auto")["state"], "stopped");
+    assert_eq!(host.terminate(), Some(0));
+    host.start();
+    host.until_state("auto", "running");
+    assert_eq!(host.machine("manual")["state"], "stopped");
+}
+
+#[test]
+fn definitions_survive_a_service_that_is_killed_while_it_writes() {
+    let mut host = Host::serve();
+    let mut acknowledged = 0;
+    for round in 0..8_u32 {
+        let socket = host.socket();
+        let id = host.service_id();
+        let writer = std::thread::spawn(move || {
+            let mut done = 0;
+            for number in 0.. {
+                let text = format!("cmdline = \"{round} {number} {}\"\n", "x".repeat(20_000));
+                let head = format!("PUT /machines/m{} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", number % 5, text.len());
+                let Ok(mut stream) = UnixStream::connect(&socket) else { break };
+                let mut reply = String::new();
+                if stream.write_all((head + &text).as_bytes()).is_err() || stream.read_to_string(&mut reply).is_err() {
+                    break;
+                }
+                if !reply.starts_with("HTTP/1.1 20") {
+                    break;
+                }
+                done += 1;
+                // At another moment in each round.
+                if done == 3 + round {
+                    std::thread::spawn(move || {
+                        std::thread::sleep(Duration::from_micros(u64::from(round) * 700));
+                        signal(id, Signal::KILL);
+                    });
+                }
+            }
+            done
+        });
+        acknowledged += writer.join().unwrap();
+        host.kill();
+        host.start();
+        for name in host.names() {
+            let text = host.request("GET", &format!("/machines/{name}/definition"), "");
+            assert!(
+                text.status == 200 && text.body.ends_with("xxx\"\n") && text.body.len() > 20_000,
+                "{round} {text:?}"
+            );
+        }
+        assert_eq!(std::fs::read_dir(host.state().join("new")).unwrap().count(), 0);
+    }
+    assert!(acknowledged >= 8 * 3, "{acknowledged}");
+    assert_eq!(host.names(), ["m0", "m1", "m2", "m3", "m4"]);
+}
+
+#[test]
+fn a_machine_that_hangs_delays_nobody_and_can_be_killed() {
+    let host = Host::serve();
+    host.define("hung", "");
+    host.define("other", "");
+    host.post("/machines/hung/start");
+    host.post("/machines/other/start");
+    host.until_state("hung", "running");
+    host.until_state("other", "running");
+    let process = host.process("hung").unwrap();
+    signal(process, Signal::STOP);
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| host.request("GET", "/machines/hung/inspect", ""));
+        for _ in 0..3 {
+            assert_eq!(host.names(), ["hung", "other"]);
+            assert_eq!(host.get("/machines/other/inspect")["name"], "other");
+            assert_eq!(host.post("/machines/other/pause")["state"], "paused");
+            assert_eq!(host.post("/machines/other/resume")["state"], "running");
+        }
+        assert!(!held.is_finished(), "the others answer while it is still waited for");
+        let reply = held.join().unwrap();
+        assert!(reply.status == 504 && reply.body.contains("timeout"), "{reply:?}");
+    });
+    let killed = host.post("/machines/hung/kill");
+    assert_eq!((&killed["state"], &killed["end"]["kind"]), (&"stopped".into(), &"lost".into()));
+    assert!(!runs(process));
+}

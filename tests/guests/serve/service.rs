@@ -1,0 +1,262 @@
+//! A service of its own, and its clients.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::command::{Run, image, limit, viridian};
+use crate::common::patience::{grown, holds_within};
+
+/// Time for what should take a moment.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Directories of a service, and the service if it runs.
+pub struct Host {
+    pub folder: tempfile::TempDir,
+    service: Option<Child>,
+    options: Vec<String>,
+}
+
+/// The reply to a request.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Reads a reply from a connection.
+    pub fn read(mut stream: impl Read) -> Option<Self> {
+        let mut bytes = Vec::new();
+        // A server that refuses may close before all was sent.
+        let _ = stream.read_to_end(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Self { status, head: head.to_owned(), body: body.to_owned() })
+    }
+}
+
+impl Host {
+    /// Starts a service.
+    pub fn serve() -> Self {
+        Self::serve_with(&[])
+    }
+
+    pub fn serve_with(options: &[&str]) -> Self {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut host = Self { folder: tempfile::tempdir().unwrap(), service: None, options };
+        host.start();
+        host
+    }
+
+    /// Starts the service, and waits until it serves.
+    pub fn start(&mut self) {
+        let mut command = self.command(&["serve", "--state"]);
+        command.arg(self.state()).args(&self.options).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("serving at") {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "the service has ended: {:?}", child.wait());
+        }
+        // Nobody reads more, which harms nobody.
+        self.service = Some(child);
+    }
+
+    pub fn kill(&mut self) {
+        let mut service = self.service.take().unwrap();
+        service.kill().unwrap();
+        service.wait().unwrap();
+    }
+
+    /// Ends the service as systemd does, and returns its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut service = self.service.take().unwrap();
+        signal(service.id(), rustix::process::Signal::TERM);
+        service.wait().unwrap().code()
+    }
+
+    pub fn service_id(&self) -> u32 {
+        self.service.as_ref().unwrap().id()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    pub fn sockets(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.sockets().join("serve.socket")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = viridian();
+        command.env("VIRIDIAN_RUNTIME_DIR", self.sockets()).args(arguments);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Sends bytes to the service, and returns its reply.
+    pub fn send(&self, bytes: &[u8]) -> Option<Reply> {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        let _ = stream.write_all(bytes);
+        Reply::read(stream)
+    }
+
+    pub fn request(&self, method: &str, path: &str, body: &str) -> Reply {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.send((head + body).as_bytes()).unwrap()
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        let reply = self.request("GET", path, "");
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        reply.json()
+    }
+
+    #[track_caller]
+    pub fn post(&self, path: &str) -> Value {
+        let reply = self.request("POST", path, "");
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        reply.json()
+    }
+
+    /// Defines a machine whose guest only waits.
+    #[track_caller]
+    pub fn define(&self, name: &str, treatment: &str) {
+        self.define_with(name, "exits", "halt", treatment);
+    }
+
+    #[track_caller]
+    pub fn define_with(&self, name: &str, guest: &str, cmdline: &str, treatment: &str) {
+        let reply = self.request("PUT", &format!("/machines/{name}"), &definition(guest, cmdline, treatment));
+        assert_eq!(reply.status, 201, "{reply:?}");
+    }
+
+    pub fn machine(&self, name: &str) -> Value {
+        self.get(&format!("/machines/{name}"))
+    }
+
+    pub fn process(&self, name: &str) -> Option<u32> {
+        self.machine(name)["process"].as_u64().map(|id| id as u32)
+    }
+
+    /// Waits until a machine is as wanted.
+    #[track_caller]
+    pub fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
+        assert!(holds_within(grown(SOON), || is_so(&self.machine(name))), "{name}: {}", self.machine(name));
+    }
+
+    #[track_caller]
+    pub fn until_state(&self, name: &str, state: &str) {
+        self.until(name, |machine| machine["state"] == state);
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let list = self.get("/machines");
+        list["machines"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Follows the events after one.
+    pub fn events(&self, after: u64) -> Events {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        write!(stream, "GET /events HTTP/1.1\r\nLast-Event-ID: {after}\r\n\r\n").unwrap();
+        stream.set_read_timeout(Some(grown(SOON))).unwrap();
+        Events(BufReader::new(stream))
+    }
+
+    /// Returns the processes of machines of this service, also of those that it does not know.
+    fn processes(&self) -> Vec<u32> {
+        let folder = self.folder.path().to_str().unwrap();
+        let ids = std::fs::read_dir("/proc").unwrap().flatten();
+        let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_ours = |id: &u32| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains("\0run\0--config\0") && line.contains(folder)
+        };
+        ids.filter(is_ours).collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if self.service.is_some() {
+            self.kill();
+        }
+        for id in self.processes() {
+            signal(id, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Events as they come, with their numbers.
+pub struct Events(BufReader<UnixStream>);
+
+impl Events {
+    /// Waits for an event that is as wanted, and returns it with its number.
+    #[track_caller]
+    pub fn wait(&mut self, is_so: impl Fn(&Value) -> bool) -> (u64, Value) {
+        let mut number = 0;
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the stream has ended");
+            if let Some(id) = line.strip_prefix("id: ") {
+                number = id.trim().parse().unwrap();
+            }
+            if let Some(event) = line.strip_prefix("data: ") {
+                let event = serde_json::from_str(event).unwrap();
+                if is_so(&event) {
+                    return (number, event);
+                }
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn wait_for_state(&mut self, name: &str, state: &str) -> Value {
+        self.wait(|event| event["event"] == "state" && event["machine"] == name && event["state"] == state).1
+    }
+}
+
+pub fn definition(guest: &str, cmdline: &str, treatment: &str) -> String {
+    let kernel = json!(image(guest).to_str().unwrap());
+    // If a test fails, nothing of it is left for long.
+    format!("kernel = {kernel}\ncmdline = \"{cmdline}\"\ntimeout = {}\n{treatment}", limit(300))
+}
+
+pub fn signal(id: u32, signal: rustix::process::Signal) {
+    let id = rustix::process::Pid::from_raw(id.cast_signed()).unwrap();
+    let _ = rustix::process::kill_process(id, signal);
+}
+
+/// Returns `true` if the process runs, and is no zombie.
+pub fn runs(id: u32) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+}
+
+/// Makes a request over TCP.
+pub fn over_tcp(port: u16, request: &str) -> Reply {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    Reply::read(stream).unwrap()
+}

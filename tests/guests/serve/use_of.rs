@@ -1,0 +1,161 @@
+//! What users do with the service.
+
+use serde_json::json;
+
+use super::service::{Host, SOON, definition, over_tcp, runs};
+use crate::common::patience::{grown, holds_within};
+
+#[test]
+fn machines_are_defined_started_listed_inspected_stopped_and_removed() {
+    let host = Host::serve();
+    host.define("one", "");
+    host.define("two", "");
+    let file = host.folder.path().join("three.toml");
+    std::fs::write(&file, definition("services", &format!("driver=good {}", crate::common::patience::patience()), ""))
+        .unwrap();
+    let run = host.run(&["define", "three", file.to_str().unwrap(), "--autostart", "--restart", "on-failure"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(host.names(), ["one", "three", "two"]);
+    let run = host.run(&["start", "one", "two", "three"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for name in ["one", "two", "three"] {
+        host.until_state(name, "running");
+    }
+    let three = host.machine("three");
+    assert_eq!(
+        (&three["autostart"], &three["restart"], &three["vps"]),
+        (&true.into(), &"on-failure".into(), &1.into())
+    );
+    // The commands for running machines find them, too.
+    let list = host.run(&["list"]);
+    assert!(["one", "two", "three"].iter().all(|name| list.output.contains(name)), "{list:?}");
+    assert_eq!(host.get("/machines/one/inspect")["name"], "one");
+    assert_eq!(host.post("/machines/one/pause")["state"], "paused");
+    assert_eq!(host.post("/machines/one/resume")["state"], "running");
+    assert_eq!(host.post("/machines/one/reset")["state"], "running");
+    // Each in its own way.
+    host.until("three", |machine| machine["addresses"][0] == "10.0.2.15");
+    assert_eq!(host.post("/machines/three/stop")["state"], "stopping");
+    host.until("three", |machine| machine["state"] == "stopped" && machine["end"]["kind"] == "powered-off");
+    assert_eq!(host.post("/machines/one/kill")["end"]["kind"], "terminated");
+    let reply = host.request("DELETE", "/machines/two", "");
+    assert!(reply.status == 409 && reply.body.contains("stop it first"), "{reply:?}");
+    let body = r#"{"shutdown-seconds": 0, "power-button-seconds": 0}"#;
+    assert_eq!(host.request("POST", "/machines/two/stop", body).status, 200);
+    host.until_state("two", "stopped");
+    let removed = || host.run(&["undefine", "one", "two", "three"]).code == Some(0);
+    assert!(holds_within(grown(SOON), removed) || host.names().is_empty(), "{:?}", host.names());
+    assert_eq!(host.names(), [""; 0]);
+    assert_eq!(std::fs::read_dir(host.state().join("machines")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_machine_that_cannot_run_says_why() {
+    let host = Host::serve();
+    let put = host.request("PUT", "/machines/web", "kernel = \"/nonexistent/vmlinuz\"\n");
+    assert_eq!(put.status, 201, "{put:?}");
+    let run = host.run(&["start", "web"]);
+    assert!(run.code == Some(1) && run.errors.contains("/nonexistent/vmlinuz"), "{run:?}");
+    assert_eq!(host.machine("web")["state"], "stopped");
+    assert!(host.machine("web")["messages"].as_str().unwrap().contains("/nonexistent/vmlinuz"));
+    let reply = host.request("POST", "/machines/web/pause", "");
+    assert!(reply.status == 409 && reply.body.contains("start it first"), "{reply:?}");
+    // A machine that the user has started by hand has the name's socket.
+    host.define("mine", "");
+    let kernel = crate::command::image("exits");
+    let mut own = host.command(&["run", "--name", "mine", "--console", "none", "--cmdline", "halt", "--kernel"]);
+    let mut own = own.arg(kernel).spawn().unwrap();
+    assert!(holds_within(grown(SOON), || host.run(&["inspect", "mine"]).code == Some(0)));
+    let run = host.run(&["start", "mine"]);
+    assert!(run.code == Some(1) && run.errors.contains("another process listens there"), "{run:?}");
+    own.kill().unwrap();
+    own.wait().unwrap();
+}
+
+#[test]
+fn relative_paths_of_a_file_are_those_of_its_folder() {
+    let host = Host::serve();
+    let file = host.folder.path().join("a.toml");
+    std::fs::write(&file, "# The shop\nkernel = \"vmlinuz\"\n").unwrap();
+    assert_eq!(host.run(&["define", "web", file.to_str().unwrap()]).code, Some(0));
+    let text = host.request("GET", "/machines/web/definition", "").body;
+    assert!(text.contains(&format!("kernel = \"{}/vmlinuz\"", host.folder.path().display())), "{text}");
+    std::fs::write(&file, "# The shop\nkernel = \"/vmlinuz\"\n").unwrap();
+    assert_eq!(host.run(&["define", "web", file.to_str().unwrap()]).code, Some(0));
+    assert_eq!(host.request("GET", "/machines/web/definition", "").body, "# The shop\nkernel = \"/vmlinuz\"\n");
+    std::fs::write(&file, "kernel = 3\n").unwrap();
+    let run = host.run(&["define", "web", file.to_str().unwrap()]);
+    assert!(run.code == Some(2) && run.errors.contains("a.toml:1:10"), "{run:?}");
+}
+
+#[test]
+fn events_are_followed_and_continued() {
+    let host = Host::serve();
+    let start = host.get("/machines")["last-event"].as_u64().unwrap();
+    let mut events = host.events(start);
+    host.define("web", "");
+    let (number, _) = events.wait(|event| event["event"] == "defined" && event["machine"] == "web");
+    host.post("/machines/web/start");
+    let running = events.wait_for_state("web", "running");
+    assert_eq!(running["process"].as_u64().map(|id| id as u32), host.process("web"));
+    drop(events);
+    let mut events = host.events(number);
+    assert_eq!(events.wait(|_| true).1["state"], "starting", "the next one");
+    host.post("/machines/web/kill");
+    assert_eq!(events.wait_for_state("web", "stopped")["end"]["kind"], "terminated");
+    let mut events = host.events(1);
+    assert_eq!(events.wait(|_| true).1["event"], "lost", "that was long ago");
+    events.wait(|event| event["event"] == "defined");
+}
+
+#[test]
+fn a_console_that_goes_to_a_file_is_shown() {
+    let host = Host::serve();
+    let path = host.folder.path().join("console");
+    host.define_with("web", "exits", "halt", &format!("console = \"file:{}\"\n", path.display()));
+    host.define("mute", "");
+    assert_eq!(host.request("GET", "/machines/web/console", "").body, "", "it has not run yet");
+    std::fs::write(&path, "a\nb\n").unwrap();
+    assert_eq!(host.request("GET", "/machines/web/console", "").body, "a\nb\n");
+    let reply = host.request("GET", "/machines/mute/console", "");
+    assert!(reply.status == 409 && reply.body.contains("file:PATH"), "{reply:?}");
+}
+
+#[test]
+fn a_port_needs_the_token_and_only_loopback_is_served() {
+    let wrong = crate::command::run("serve --listen tcp:0.0.0.0:0");
+    assert!(wrong.code == Some(2) && wrong.errors.contains("there is no TLS yet"), "{wrong:?}");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let host = Host::serve_with(&["--listen", &format!("tcp:127.0.0.1:{port}")]);
+    let token = std::fs::read_to_string(host.state().join("token")).unwrap();
+    let token = token.trim();
+    let get = |path: &str, header: &str| over_tcp(port, &format!("GET {path} HTTP/1.1\r\n{header}\r\n"));
+    assert_eq!(get("/machines", &format!("Authorization: Bearer {token}\r\n")).json()["machines"], json!([]));
+    let short = format!("Authorization: Bearer {}\r\n", &token[1..]);
+    let other = format!("Authorization: Bearer {}\r\n", token.chars().rev().collect::<String>());
+    for header in
+        ["", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n", &short, &other, "Authorization: Basic eA==\r\n"]
+    {
+        for path in ["/machines", "/metrics", "/events", "/openapi.json", "/nowhere"] {
+            let reply = get(path, header);
+            assert!(reply.status == 401 && reply.head.contains("WWW-Authenticate: Bearer"), "{header}: {reply:?}");
+        }
+    }
+    let page = get("/", "");
+    assert!(page.status == 200 && page.head.contains("Content-Security-Policy: default-src 'none'"), "{page:?}");
+    assert!(!page.body.contains(token), "the page has no secrets");
+}
+
+#[test]
+fn the_service_ends_at_a_signal_and_takes_its_socket_away() {
+    let mut host = Host::serve();
+    host.define("web", "");
+    let process = host.post("/machines/web/start")["process"].as_u64().unwrap() as u32;
+    let mut events = host.events(host.get("/machines")["last-event"].as_u64().unwrap());
+    assert_eq!(host.terminate(), Some(0));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| events.wait(|_| true))).is_err(), "it ends");
+    assert!(!host.socket().exists());
+    assert!(runs(process), "the machine goes on");
+    let run = host.run(&["start", "web"]);
+    assert!(run.code == Some(2) && run.errors.contains("start viridian serve"), "{run:?}");
+}
