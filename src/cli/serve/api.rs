@@ -132,6 +132,10 @@ pub fn put(call: &Call<'_>) -> Answered {
     struct Body {
         definition: String,
     }
+    if call.request.body.is_empty() {
+        let remedy = "send the TOML of a definition; a comment is sufficient for the embedded guest";
+        return Err(Problem::invalid("the body is empty").with_remedy(remedy));
+    }
     let is_json = call.request.header("content-type").is_some_and(|kind| kind.starts_with("application/json"));
     let text = if is_json {
         call.json::<Body>()?.definition

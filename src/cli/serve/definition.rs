@@ -33,7 +33,7 @@ pub enum Restart {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Treatment {
-    /// Start the machine when the service starts.
+    /// Start the machine when the service starts, if it was not started before since the start of the host.
     pub autostart: bool,
     /// When the machine is started again.
     pub restart: Restart,

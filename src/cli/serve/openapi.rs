@@ -52,7 +52,7 @@ fn operation(route: &Route) -> Value {
                 "required": true,
                 "description": "The settings file of a machine, as viridian run --config takes it, perhaps with a table [service]",
                 "content": {
-                    "application/toml": { "schema": { "type": "string" } },
+                    "application/toml": { "schema": { "type": "string", "minLength": 1 } },
                     "application/json": { "schema": reference("Definition") },
                 },
             });

@@ -24,6 +24,8 @@ use super::definition::Definition;
 
 /// Maximum length of what is read from the end of a report or of messages.
 const TAIL: u64 = 16 << 10;
+/// Length of messages after which they are forgotten. A guest may cause some, and not more than this.
+const MOST_MESSAGES: u64 = 1 << 20;
 
 /// Where the files of running machines are. They do not survive a restart of the host, and neither do machines.
 #[derive(Clone, Debug)]
@@ -53,9 +55,29 @@ impl Places {
         Ok(fs::read_dir(&self.files)?.filter_map(name).collect())
     }
 
-    /// Forgets that a machine was started.
+    /// Forgets that a machine was started: its end is known.
     pub fn forget(&self, name: &str) {
         let _ = fs::remove_file(self.file(name, "toml"));
+    }
+
+    /// Removes all files of a machine.
+    pub fn remove(&self, name: &str) {
+        for kind in ["toml", "report", "messages"] {
+            let _ = fs::remove_file(self.file(name, kind));
+        }
+    }
+
+    /// Returns `true` if a machine was started since the start of the host.
+    pub fn was_started(&self, name: &str) -> bool {
+        self.file(name, "messages").exists()
+    }
+
+    /// Forgets the messages of a machine if there are too many.
+    pub fn limit_messages(&self, name: &str) {
+        let path = self.file(name, "messages");
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > MOST_MESSAGES) {
+            let _ = OpenOptions::new().write(true).truncate(true).open(path);
+        }
     }
 
     /// Returns the last messages of a machine.
@@ -85,10 +107,9 @@ impl Places {
     /// Returns an error if that is not possible on this host.
     pub fn start(&self, program: &Path, name: &str, definition: &Definition) -> io::Result<Process> {
         let settings = definition.config.to_toml().map_err(io::Error::other)?;
-        let _ = fs::remove_file(self.file(name, "report"));
-        let mut messages = OpenOptions::new();
-        messages.write(true).create(true).truncate(true).mode(0o600);
-        let messages = messages.open(self.file(name, "messages"))?;
+        self.remove(name);
+        // The process goes on at the start of the file after the messages were forgotten.
+        let messages = OpenOptions::new().append(true).create(true).mode(0o600).open(self.file(name, "messages"))?;
         let file = self.file(name, "toml");
         fs::write(&file, settings)?;
         let mut command = Command::new(program);
@@ -218,6 +239,23 @@ mod tests {
 "#;
         fs::write(folder.path().join("web.report"), report).unwrap();
         assert_eq!(places.end("web")["exit-code"], 3);
+    }
+
+    #[test]
+    fn messages_are_bounded_and_go_with_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = places(&folder);
+        assert!(!places.was_started("web"));
+        let path = folder.path().join("web.messages");
+        fs::write(&path, vec![b'x'; MOST_MESSAGES as usize]).unwrap();
+        places.limit_messages("web");
+        assert_eq!(fs::metadata(&path).unwrap().len(), MOST_MESSAGES);
+        fs::write(&path, vec![b'x'; MOST_MESSAGES as usize + 1]).unwrap();
+        places.limit_messages("web");
+        assert_eq!(places.messages("web"), "");
+        assert!(places.was_started("web"));
+        places.remove("web");
+        assert!(!places.was_started("web"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -28,9 +29,9 @@ const STACK: usize = 256 << 10;
 const REFRESH: Duration = Duration::from_secs(5);
 /// How often it is asked at most.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
-/// Delay before the next attempt to reach a machine.
+/// Delay before the next attempt to reach a machine that starts.
 const RETRY: Duration = Duration::from_millis(20);
-/// Delay if it was reached before.
+/// Delay if it does not for a while.
 const SLOW_RETRY: Duration = Duration::from_secs(1);
 /// Events of a machine that are passed on in a second.
 const EVENTS_PER_SECOND: u32 = 20;
@@ -102,7 +103,8 @@ impl Supervisor {
         }
         for (name, machine) in machines.iter_mut() {
             let autostarts = machine.definition.as_ref().is_ok_and(|definition| definition.treatment.autostart);
-            if autostarts && machine.state == State::Stopped {
+            // One that has ended since the start of the host has ended for a reason.
+            if autostarts && machine.state == State::Stopped && !self.places.was_started(name) {
                 machine.kept(State::Starting);
                 tasks.push((name.clone(), Task::Start));
             }
@@ -205,6 +207,7 @@ impl Supervisor {
             self.machines.lock().extend(machine.map(|machine| (name.to_owned(), machine)));
             return Err(Problem::host(error.to_string()));
         }
+        self.places.remove(name);
         self.events.add(json!({ "event": "removed", "machine": name }));
         Ok(())
     }
@@ -263,10 +266,25 @@ impl Supervisor {
     /// Starts the thread of a machine.
     fn keep(self: &Arc<Self>, name: String, task: Task) {
         let (supervisor, thread_name) = (self.clone(), name.clone());
-        let keep = move || supervisor.run(&thread_name, task);
+        let keep = move || {
+            // The panic's message is already on standard error.
+            if catch_unwind(AssertUnwindSafe(|| supervisor.run(&thread_name, task))).is_err() {
+                supervisor.give_up(&thread_name, "the service's own code panicked");
+            }
+        };
         if let Err(error) = thread::Builder::new().name("machine".into()).stack_size(STACK).spawn(keep) {
-            self.ended(&name, failed(&format!("no thread can be started: {error}")));
+            self.give_up(&name, &format!("no thread can be started: {error}"));
         }
+    }
+
+    /// Notes that a machine has no thread, and why.
+    fn give_up(&self, name: &str, reason: &str) {
+        let _ = self.change(name, |machine| {
+            machine.ended(failed(reason));
+            machine.state = State::Stopped;
+            machine.has_thread = false;
+            Ok(())
+        });
     }
 
     fn run(&self, name: &str, mut task: Task) {
@@ -319,14 +337,14 @@ impl Supervisor {
     /// Follows a machine to the end of its process, and returns how it has ended.
     fn watch(&self, name: &str, mut process: Process, mut is_new: bool) -> Value {
         let remote = self.socket(name);
-        let mut reached = false;
-        while !process.wait(if reached { SLOW_RETRY } else { RETRY }) {
+        let begun = Instant::now();
+        // Often at first: most machines are soon there.
+        while !process.wait((begun.elapsed() / 8).clamp(RETRY, SLOW_RETRY)) {
             let Ok(summary) = remote.get("/") else { continue };
             // Another machine of the name, which the user has started, has another process.
             if summary["process"] != process.id {
                 continue;
             }
-            reached = true;
             let _ = self.change(name, |machine| {
                 let age = Duration::try_from_secs_f64(summary["seconds"].as_f64().unwrap_or_default());
                 machine.since = age.ok().and_then(|age| Instant::now().checked_sub(age)).or(machine.since);
@@ -374,6 +392,7 @@ impl Supervisor {
             }
             if is_news && (is_due || refreshed.elapsed() >= REFRESH_PAUSE) {
                 let _ = self.refresh(name, remote);
+                self.places.limit_messages(name);
                 (refreshed, is_due) = (Instant::now(), false);
             }
         }

@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Start the machine when the service starts
+    /// Start the machine when the service starts, once after each start of the host
     #[arg(long)]
     autostart: bool,
 

@@ -30,9 +30,10 @@ fn wrong_requests_are_answered_with_what_is_wrong_where_and_what_to_do() {
     assert!(head.contains("Allow: GET, PUT, DELETE\r\n"), "{head}");
     let (toml, _) = error("PUT", "/machines/web", "cmdline = \"x\"\nmemroy = 3\n", 400);
     assert_eq!(toml["where"], "line 2, column 1");
-    let (name, _) = error("PUT", "/machines/a%2fb", "", 400);
+    let (name, _) = error("PUT", "/machines/a%2fb", "#", 400);
     assert!(name["remedy"].as_str().unwrap().contains("letters"), "{name}");
     error("PUT", "/machines/web", &"#".repeat(100_000), 413);
+    error("PUT", "/machines/web", "", 400);
     host.define("web", "");
     let (json, _) = error("POST", "/machines/web/stop", "{\n\"force\": 3}", 400);
     assert_eq!(json["where"], "line 2, column 10");

@@ -92,6 +92,11 @@ fn what_is_to_start_with_the_service_does() {
     host.start();
     host.until_state("auto", "running");
     assert_eq!(host.machine("manual")["state"], "stopped");
+    // A user has stopped it, and the next service knows.
+    host.post("/machines/auto/kill");
+    host.kill();
+    host.start();
+    assert_eq!(host.machine("auto")["state"], "stopped");
 }
 
 #[test]
