@@ -3,7 +3,7 @@
  *
  * Wants the test device (`--test-device`). Command line: `rounds=N` (default 15) measurements of `count=N` (default 400) times each;
  * the line tells the median. `stretch=nothing|signals|messages` does something `count` times instead, between two lines that
- * scripts/lib/measure understands.
+ * scripts/lib/measure understands, each of which it answers with a line.
  */
 #include "counter.h"
 #include "hypercall.h"
@@ -22,8 +22,8 @@
 #define VECTOR_OF_SINT 0x50
 #define MESSAGE_TYPE 0x12345
 #define ROUNDS_MAX 101
-/* Whoever counts has counted by then; KVM forgets what it has counted when the machine is gone. */
-#define SETTLE_MICROSECONDS 1500000
+/* Each look at the console is an exit, so they are few. */
+#define LOOK_MICROSECONDS 200000
 
 /* The hypercall page, and a copy of it in which a NOP stands for each instruction that leaves the guest. */
 static const void *page, *idle_page;
@@ -166,10 +166,17 @@ static void send_messages(unsigned count)
     interrupts_off();
 }
 
+/* Whoever counts sends a line when that is done; KVM forgets what it has counted when the machine is gone. */
+static void wait_for_line(void)
+{
+    while (console_read() != '\n')
+        delay_microseconds(LOOK_MICROSECONDS);
+}
+
 static void stretch(const char *name, unsigned count)
 {
     print("measure begin %s\n", name);
-    delay_microseconds(SETTLE_MICROSECONDS);
+    wait_for_line();
     if (text_equal(name, "signals")) {
         doorbell(count, true);
         handled = test_device_count();
@@ -178,9 +185,8 @@ static void stretch(const char *name, unsigned count)
         send_messages(count);
     else if (!text_equal(name, "nothing"))
         machine_exit(EXIT_USAGE);
-    delay_microseconds(SETTLE_MICROSECONDS);
     print("measure end %s count=%u handled=%u\n", name, count, handled);
-    delay_microseconds(SETTLE_MICROSECONDS);
+    wait_for_line();
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 //! How often a guest needs us, counted by KVM itself on the nested host, with both engines.
 //!
-//! `scripts/lib/measure` counts between two lines of the guest's. What it counts includes those lines: an exit a byte.
+//! `scripts/lib/measure` counts between two lines of the guest's, and the guest waits for its answer to each. What it counts
+//! includes a line and an answer: an exit a byte.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +45,8 @@ static WITH_LINUX: Batch = Batch::new(|plan| {
         plan.file(file);
     }
     let measure = measure(plan);
-    let script = format!("sleep 3; echo measure begin idle; sleep {IDLE_SECONDS}; echo measure end idle");
+    let script =
+        format!("sleep 3; echo measure begin idle; read go; sleep {IDLE_SECONDS}; echo measure end idle; read go");
     for (name, engine) in [("user idle", "user"), ("kernel idle", "kernel")] {
         plan.check(
             name,
