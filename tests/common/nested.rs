@@ -194,7 +194,7 @@ impl Batch {
             plan
         });
         let checks = if all_tests_run() { plan.checks.iter().collect() } else { plan.with_those_before(names) };
-        let turn = Turn::take();
+        let turn = Turn::take(checks.iter().map(|check| check.seconds).sum());
         let outcomes = run(&plan.options, &checks);
         drop(turn);
         ran.extend(checks.iter().map(|check| match &outcomes {
@@ -211,25 +211,35 @@ impl Batch {
 /// as many at once as there are processors.
 struct Turn;
 
-/// The number of nested hosts that run, and a signal when one has ended.
-static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+struct Turns {
+    running: usize,
+    /// The seconds that each of those who wait may take.
+    waiting: Vec<u32>,
+}
+
+static TURNS: (Mutex<Turns>, Condvar) = (Mutex::new(Turns { running: 0, waiting: Vec::new() }), Condvar::new());
 
 impl Turn {
-    /// Waits until a nested host may be started.
-    fn take() -> Self {
+    /// Waits until a nested host may be started. The longest batches begin first, so that none of them is left over at the end
+    /// while other processors are idle.
+    fn take(seconds: u32) -> Self {
         let limit = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let running = RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut running =
-            RUNNING.1.wait_while(running, |running| *running >= limit).unwrap_or_else(PoisonError::into_inner);
-        *running += 1;
+        let mut turns = TURNS.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.waiting.push(seconds);
+        let others = |turns: &mut Turns| turns.running >= limit || turns.waiting.iter().any(|other| *other > seconds);
+        let mut turns = TURNS.1.wait_while(turns, others).unwrap_or_else(PoisonError::into_inner);
+        turns.running += 1;
+        let mine = turns.waiting.iter().position(|waiting| *waiting == seconds);
+        turns.waiting.swap_remove(mine.expect("it was added"));
+        TURNS.1.notify_all();
         Self
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        RUNNING.1.notify_one();
+        TURNS.0.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
+        TURNS.1.notify_all();
     }
 }
 
