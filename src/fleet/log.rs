@@ -22,16 +22,31 @@ struct State {
 
 impl Log {
     pub fn push(&self, event: Event) {
-        let mut state = self.state.lock();
-        state.events.push(event);
-        state.wake();
+        self.change(|state| state.events.push(event));
+    }
+
+    /// Adds the end of the last machine: whoever listens is woken once.
+    pub fn push_last(&self, event: Event) {
+        self.change(|state| {
+            state.events.push(event);
+            state.over = true;
+        });
     }
 
     /// The last machine has ended.
     pub fn finish(&self) {
+        if !self.state.lock().over {
+            self.change(|state| state.over = true);
+        }
+    }
+
+    /// Changes the state, and wakes whoever listens. They look at the state at once, so the lock is free by then.
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
-        state.over = true;
-        state.wake();
+        change(&mut state);
+        let listeners: Vec<_> = state.listeners.iter().filter_map(Weak::upgrade).collect();
+        drop(state);
+        listeners.iter().for_each(|changed| changed.signal());
     }
 
     /// Returns the event with this number. If there is none yet, `changed` becomes readable when there is.
@@ -68,11 +83,5 @@ impl Log {
             changed.signal();
         }
         Ok(changed)
-    }
-}
-
-impl State {
-    fn wake(&self) {
-        self.listeners.iter().filter_map(Weak::upgrade).for_each(|changed| changed.signal());
     }
 }

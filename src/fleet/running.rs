@@ -209,21 +209,34 @@ impl Shared {
                         self.share_memory(sharing);
                     }
                     let (ended, others) = left.into_iter().zip(ended).partition::<Vec<_>, _>(|(_, ended)| *ended);
-                    ended.iter().for_each(|(member, _)| member.take_down(&self.log));
                     left = others.into_iter().map(|(member, _)| member).collect();
+                    self.take_down(ended.iter().map(|(member, _)| *member), left.is_empty());
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => {
                     log::error!("the machines cannot be watched, and end: {error}");
                     left.iter().for_each(|member| member.stop(End::Terminated));
-                    left.drain(..).for_each(|member| member.take_down(&self.log));
+                    self.take_down(left.drain(..), true);
                 }
             }
         }
     }
-}
 
-impl Shared {
+    /// Takes down machines that have ended, and says how they did. `all` is `true` if no other machine runs.
+    fn take_down<'a>(&self, members: impl Iterator<Item = &'a Running>, all: bool) {
+        let mut members = members.peekable();
+        while let Some(member) = members.next() {
+            let Some(outcome) = member.take_down() else { continue };
+            if all && members.peek().is_none() {
+                // It goes first: who has seen the last event finds it readable.
+                self.ended.signal();
+                self.log.push_last(outcome.into());
+            } else {
+                self.log.push(outcome.into());
+            }
+        }
+    }
+
     /// Moves memory to where it is needed.
     fn share_memory(&self, sharing: &mut Sharing) {
         let uses: Vec<_> = self.members.iter().map(|member| member.with(Machine::memory_use)).collect();
@@ -277,13 +290,13 @@ impl Running {
         self.with(|machine| machine.stop(end));
     }
 
-    /// Takes down a machine that has ended, and says how it did.
-    fn take_down(&self, log: &Log) {
-        let Some((time, exits)) = self.with(|machine| (self.since.elapsed(), machine.exits())) else { return };
-        let State::Runs(machine) = self.set(State::Ending(exits)) else { return };
+    /// Takes down the machine, which has ended. Returns how it did, unless it never ran.
+    fn take_down(&self) -> Option<Outcome> {
+        let (time, exits) = self.with(|machine| (self.since.elapsed(), machine.exits()))?;
+        let State::Runs(machine) = self.set(State::Ending(exits)) else { return None };
         let outcome = Outcome { partition: self.name.clone(), time, end: Arc::new(machine.wait()), exits: Some(exits) };
         self.set(State::Ended(outcome.clone()));
-        log.push(outcome.into());
+        Some(outcome)
     }
 
     fn status(&self) -> Status {
@@ -306,7 +319,7 @@ struct Over<'a>(&'a Shared);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        // It goes first: who has seen the last event finds it readable.
+        // After the last event, or where there was none.
         self.0.ended.signal();
         self.0.log.finish();
     }
