@@ -316,7 +316,12 @@ fn shares() {
         row("disk", &Neighbor::that_reads(), kind, cpus, flood(kind, cpus, disk));
     }
     let (host, silent) = (Echo::start(), silent());
-    row("NAT", &Neighbor::that_sends_to(host.address.port()), "flows", 1, flood_of_flows(&silent));
+    let neighbor = Neighbor::that_sends_to(host.address.port());
+    row("NAT", &neighbor, "flows", 1, flood_of_flows(&silent));
+    // A flood of flows keeps three threads busy: its VP, its channel, and the network's.
+    for cpus in 1..=3 {
+        row("NAT", &neighbor, "spin", cpus, flood("spin", cpus, "memory:1M"));
+    }
 }
 
 fn row(name: &str, neighbor: &Neighbor, kind: &str, cpus: u32, start: impl Fn() -> Machine) {
