@@ -123,7 +123,9 @@ impl Keyboard {
         }
         let mut group = Group::new();
         push(&mut group, key, down);
-        if self.waiting.len() + group.len() > MAX_WAITING {
+        // There is always room to release a key that is down: it had to find room to get there.
+        let is_release = !down && self.is_pressed(key);
+        if self.waiting.len() + group.len() > MAX_WAITING && !is_release {
             self.dropped += group.len() as u64;
             return Err(KeyError::Full);
         }

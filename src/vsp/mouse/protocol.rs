@@ -104,11 +104,13 @@ impl Mouse {
             return Ok(());
         }
         let is_move = |report: &Report| report.wheel == 0 && report.buttons == buttons & BUTTONS;
+        // There is always room to release the last button: pressing it found room.
+        let is_release = report.buttons == 0 && self.last.is_some_and(|last| last.buttons != 0);
         // A move that waits is replaced. The one before it has the same buttons, so nobody sees a button elsewhere.
         let waiting = self.waiting.len();
         if wheel == 0 && waiting >= 2 && self.waiting.range(waiting - 2..).all(is_move) {
             self.waiting.pop_back();
-        } else if waiting >= MAX_WAITING {
+        } else if waiting >= MAX_WAITING && !is_release {
             self.dropped += 1;
             return Err(MouseError::Full);
         }
