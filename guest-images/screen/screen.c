@@ -1,10 +1,14 @@
 /*
  * Drivers for keyboard and mouse. `driver=good` negotiates as Linux does and prints each message of the host, until Escape is
- * released; otherwise the drivers break the protocol in the ways of a table, and the exit code says whether the host stood it.
+ * released; P repaints a part of the screen, and R makes it smaller. Otherwise the drivers break the protocol in the ways of a
+ * table, and the exit code says whether the host stood it.
  */
 #include "screen.h"
 
 #include "session.h"
+
+/* Scan codes. */
+enum { KEY_R = 0x13, KEY_P = 0x19 };
 
 static struct input keyboard, mouse;
 
@@ -14,6 +18,9 @@ static bool keystroke(bool *escape)
     if (!CHECK("a keystroke is one", keyboard.words[0] == KEYBOARD_EVENT && keyboard.length >= 12 && !halves[3]))
         return false;
     print("key %x flags %x\n", halves[2], keyboard.words[2]);
+    bool is_down = !(keyboard.words[2] & 2);
+    if (is_down && ((halves[2] == KEY_P && !repaint()) || (halves[2] == KEY_R && !resize())))
+        return FAILED("the screen does not change");
     *escape = halves[2] == 1 && keyboard.words[2] & 2;
     return true;
 }
@@ -41,6 +48,7 @@ static bool be_good(void)
             if (!keystroke(&escape))
                 return false;
         }
+        hear_of_viewers();
         while (input_take(&mouse)) {
             any = true;
             if (!report())

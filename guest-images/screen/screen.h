@@ -43,6 +43,12 @@ bool input_begin(struct input *input);
 
 /* Shows a picture of 320x200 pixels, if there is a screen. */
 bool draw(void);
+/* Prints whether the host wants reports, each time that it says so. */
+void hear_of_viewers(void);
+/* Inverts the pixels from 50, 30 to 150, 70, and reports it. */
+bool repaint(void);
+/* Makes the picture 200x100 pixels large. */
+bool resize(void);
 void screens_of_no_version(void);
 void screens_that_cannot_be(void);
 void screens_that_are_cut_off(void);

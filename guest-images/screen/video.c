@@ -69,10 +69,56 @@ static bool show(uint64_t address)
            answered(SITUATION_ACK) && answered(FEATURES);
 }
 
+static volatile uint32_t *pixel(uint32_t x, uint32_t y)
+{
+    return (uint32_t *)(WINDOW + FIRST + y * PITCH + x * 4);
+}
+
+static bool report_drawn(uint32_t left, uint32_t top, uint32_t right, uint32_t bottom)
+{
+    struct __attribute__((packed)) {
+        uint8_t output, count;
+        uint32_t left, top, right, bottom;
+    } dirt = {0, 1, left, top, right, bottom};
+    return say(DIRT, &dirt, sizeof dirt);
+}
+
+/* Whether there is a picture that can change. */
+static bool is_drawn;
+
+void hear_of_viewers(void)
+{
+    while (is_drawn && input_take(&video))
+        if (video.words[2] == FEATURES)
+            print("reports %u\n", video.bytes[16]);
+}
+
+bool repaint(void)
+{
+    for (uint32_t y = 30; y < 70; y++)
+        for (uint32_t x = 50; x < 150; x++)
+            *pixel(x, y) ^= 0xffffff;
+    return report_drawn(50, 30, 150, 70);
+}
+
+bool resize(void)
+{
+    struct situation situation = {7, 1, 1, FIRST, 32, 200, 100, PITCH};
+    if (!say(SITUATION, &situation, sizeof situation))
+        return false;
+    /* News of viewers may precede the answer. */
+    do
+        if (!input_receive(&video))
+            return false;
+    while (video.words[2] != SITUATION_ACK);
+    return answered(FEATURES);
+}
+
 bool draw(void)
 {
-    static const uint8_t most = 64, dirt[18] = {0, 1};
+    static const uint8_t most = 64;
     uint32_t version = VERSION_3_5;
+    is_drawn = false;
     if (!input_open(&video, VIDEO))
         return true;
     if (!say(VIDEO_REQUEST, &version, 4) || !answered(VIDEO_RESPONSE) || !CHECK("3.5 is accepted", video.bytes[20]) ||
@@ -84,12 +130,11 @@ bool draw(void)
         if (!show(addresses[i]))
             return false;
     for (uint32_t y = 0; y < HEIGHT; y++)
-        for (uint32_t x = 0; x < WIDTH; x++) {
-            volatile uint32_t *pixel = (uint32_t *)(WINDOW + FIRST + y * PITCH + x * 4);
-            *pixel = (x & 0xff) << 16 | y << 8 | ((x ^ y) & 0xff);
-        }
+        for (uint32_t x = 0; x < WIDTH; x++)
+            *pixel(x, y) = (x & 0xff) << 16 | y << 8 | ((x ^ y) & 0xff);
     print("drawn\n");
-    return say(DIRT, dirt, sizeof dirt);
+    is_drawn = report_drawn(0, 0, WIDTH, HEIGHT);
+    return is_drawn;
 }
 
 static bool opened(void)

@@ -139,8 +139,9 @@ pub struct Config {
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
     pub services: ServiceOptions,
 
-    /// Screen, keyboard and mouse of the guest: none, or on for a screen, with [,size=WIDTHxHEIGHT,input=on|off].
-    /// Keyboard and mouse come with the screen, or with input=on; the size is the largest [default: none]
+    /// Screen, keyboard and mouse of the guest: none, on for a screen, or vnc=:N|ADDRESS:PORT|unix:PATH for one that VNC
+    /// viewers can use, with [,password-file=PATH,size=WIDTHxHEIGHT,input=on|off]. Keyboard and mouse come with the
+    /// screen, or with input=on; the size is the largest [default: none]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE", value_parser = text::parse::<DisplayOptions>))]
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
     pub display: DisplayOptions,
@@ -316,7 +317,8 @@ impl Config {
         };
         let trace = self.trace.as_ref().and_then(|trace| trace.file.as_ref());
         let captures = self.networks.iter().filter_map(|network| network.pcap.as_ref());
-        console.into_iter().chain(self.vsock.as_ref()).chain(trace).chain(captures).map(PathBuf::as_path)
+        let sockets = self.vsock.as_ref().into_iter().chain(self.display.socket());
+        console.into_iter().chain(sockets).chain(trace).chain(captures).map(PathBuf::as_path)
     }
 
     /// Makes relative paths relative to `folder`. Paths in a settings file are relative to the file.
@@ -338,6 +340,7 @@ impl Config {
         if let Some(vsock) = &mut self.vsock {
             *vsock = folder.join(&*vsock);
         }
+        self.display.rebase(folder);
         if let ConsoleConfig::File(path) | ConsoleConfig::Unix(path) = &mut self.console {
             *path = folder.join(&*path);
         }

@@ -27,7 +27,11 @@ mod outputs;
 mod own;
 mod pausing;
 mod promptly;
+#[path = "../common/rfb.rs"]
+mod rfb;
 mod screen;
 mod serve;
 mod services;
 mod sockets;
+mod viewers;
+mod vnc;

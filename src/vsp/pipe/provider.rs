@@ -85,6 +85,11 @@ impl<P: Protocol> Handle<P> {
         read(&self.lock().protocol)
     }
 
+    /// Changes the state. The channel's thread is not woken: nothing becomes due by the change.
+    pub fn update<T>(&self, change: impl FnOnce(&mut P) -> T) -> T {
+        change(&mut self.lock().protocol)
+    }
+
     /// Changes the state, and has the channel's thread send what is due.
     pub fn change<T>(&self, change: impl FnOnce(&mut P) -> T) -> T {
         let mut state = self.lock();

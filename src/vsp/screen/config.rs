@@ -1,10 +1,12 @@
 //! The settings of the screen.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::vnc::address::VncAddress;
 use crate::vsp::video::protocol::{MAX_HEIGHT, MAX_WIDTH};
 use crate::wire::held_as_text;
 
@@ -12,8 +14,15 @@ use crate::wire::held_as_text;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DisplayOptions {
-    /// The place where the screen is shown.
-    show: Show,
+    /// There is a screen. By default, there is one if it is shown to viewers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    show: Option<Show>,
+    /// The address where VNC viewers can connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vnc: Option<VncAddress>,
+    /// A file with the password of VNC viewers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_file: Option<PathBuf>,
     /// Its size.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<ScreenSize>,
@@ -22,14 +31,13 @@ pub struct DisplayOptions {
     input: Option<bool>,
 }
 
-/// A place where a screen is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The presence of a screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Show {
     /// There is no screen.
-    #[default]
     None,
-    /// There is one, for screenshots.
+    /// There is one, for screenshots and viewers.
     On,
 }
 
@@ -74,14 +82,48 @@ impl fmt::Display for ScreenSize {
 held_as_text!(ScreenSize);
 
 impl DisplayOptions {
+    fn is_shown(&self) -> bool {
+        self.show.map_or(self.vnc.is_some(), |show| show == Show::On)
+    }
+
     /// Returns `true` if the guest has a keyboard and a mouse.
     pub(crate) fn has_input(&self) -> bool {
-        self.input.unwrap_or(self.show != Show::None)
+        self.input.unwrap_or(self.is_shown())
     }
 
     /// Returns the size of the screen, `None` if there is no screen.
     pub(crate) fn size(&self) -> Option<ScreenSize> {
-        (self.show != Show::None).then(|| self.size.unwrap_or(ScreenSize { width: 1024, height: 768 }))
+        self.is_shown().then(|| self.size.unwrap_or(ScreenSize { width: 1024, height: 768 }))
+    }
+
+    /// Returns the address of the VNC server, and the file with its password. `None` if there is none.
+    ///
+    /// # Errors
+    /// Returns a description of what is missing.
+    pub(crate) fn vnc(&self) -> Result<Option<(&VncAddress, Option<&Path>)>, &'static str> {
+        match (&self.vnc, &self.password_file) {
+            (Some(_), _) if !self.is_shown() => Err("vnc needs a screen; leave out none"),
+            (None, Some(_)) => Err("password-file is the password of VNC viewers; give vnc=:0, too"),
+            (vnc, password) => Ok(vnc.as_ref().map(|vnc| (vnc, password.as_deref()))),
+        }
+    }
+
+    /// Returns the Unix socket that the VNC server creates.
+    pub(crate) fn socket(&self) -> Option<&PathBuf> {
+        match &self.vnc {
+            Some(VncAddress::Unix(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Makes relative paths relative to `folder`.
+    pub(crate) fn rebase(&mut self, folder: &Path) {
+        if let Some(VncAddress::Unix(path)) = &mut self.vnc {
+            *path = folder.join(&*path);
+        }
+        if let Some(path) = &mut self.password_file {
+            *path = folder.join(&*path);
+        }
     }
 }
 
@@ -100,6 +142,22 @@ mod tests {
         assert!(!DisplayOptions::default().has_input() && !has_input("none") && !has_input("none,input=off"));
         assert!(has_input("none,input=on") && has_input("on") && !has_input("on,input=off"));
         assert_eq!(parse("non").unwrap_err(), "unknown value `non`; did you mean `none`?");
+    }
+
+    #[test]
+    fn viewers_need_a_screen_and_have_one() {
+        let options = parse("vnc=:1,size=800x600").unwrap();
+        assert!(options.has_input() && options.size().is_some());
+        assert_eq!(options.vnc().unwrap().unwrap().0.to_string(), "127.0.0.1:5901");
+        assert!(parse("none,vnc=:0").unwrap().vnc().unwrap_err().contains("screen"));
+        assert!(parse("on,password-file=a").unwrap().vnc().unwrap_err().contains("vnc=:0"));
+        assert!(parse("vnc=:70000").unwrap_err().contains("unix:PATH"));
+        assert_eq!(parse("vnc=unix:/a").unwrap().socket(), Some(&PathBuf::from("/a")));
+        let mut options = parse("vnc=unix:a,password-file=b").unwrap();
+        options.rebase(Path::new("/folder"));
+        assert_eq!(options, parse("vnc=unix:/folder/a,password-file=/folder/b").unwrap());
+        let toml: DisplayOptions = toml::from_str("vnc = ':0'\npassword-file = 'b'").unwrap();
+        assert_eq!(toml, parse("vnc=:0,password-file=b").unwrap());
     }
 
     #[test]

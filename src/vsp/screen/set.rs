@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::DisplayOptions;
+use super::vnc::server::{VncServer, Wiring};
 use crate::device::{AddError, Devices, Registration};
 use crate::host::limited;
+use crate::host::lock::Mutex;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 use crate::vsp::keyboard::device::KeyboardDevice;
@@ -27,6 +29,7 @@ pub struct Screen {
     video: Option<(Handle<Video>, Registration)>,
     input: Option<Input>,
     at_end: Option<PathBuf>,
+    vnc: Mutex<Option<(VncServer, Registration)>>,
 }
 
 struct Input {
@@ -48,6 +51,9 @@ pub enum ScreenError {
     /// There is no screen, and the last picture is wanted.
     #[error("--screenshot-at-end needs a screen; give --display on, too")]
     NothingAtEnd,
+    /// There is no VNC server.
+    #[error("--display: {0}")]
+    Vnc(String),
     /// VMBus refuses the device.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -78,6 +84,7 @@ impl Screen {
         devices: &Devices,
     ) -> Result<Self, ScreenError> {
         let name = name.to_owned();
+        let vnc = options.vnc().map_err(|error| ScreenError::Vnc(error.into()))?;
         let mut video = None;
         if let Some(size) = options.size() {
             let screen = Handle::new(Video::new(size.width, size.height));
@@ -88,17 +95,26 @@ impl Screen {
         if video.is_none() && at_end.is_some() {
             return Err(ScreenError::NothingAtEnd);
         }
-        if !options.has_input() {
-            return Ok(Self { name, video, input: None, at_end });
+        let mut screen = Self { name, video, input: None, at_end, vnc: Mutex::default() };
+        if options.has_input() {
+            let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
+            let joined = vec![
+                devices.add(Arc::new(KeyboardDevice(keyboard.clone())))?,
+                devices.add(Arc::new(MouseDevice(mouse.clone())))?,
+            ];
+            bus.offer_provider(Box::new(keyboard.vsp()))?;
+            bus.offer_provider(Box::new(mouse.vsp()))?;
+            screen.input = Some(Input { keyboard, mouse, _joined: joined });
         }
-        let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
-        let joined = vec![
-            devices.add(Arc::new(KeyboardDevice(keyboard.clone())))?,
-            devices.add(Arc::new(MouseDevice(mouse.clone())))?,
-        ];
-        bus.offer_provider(Box::new(keyboard.vsp()))?;
-        bus.offer_provider(Box::new(mouse.vsp()))?;
-        Ok(Self { name, video, input: Some(Input { keyboard, mouse, _joined: joined }), at_end })
+        if let (Some((address, password)), Some((video, _))) = (vnc, &screen.video) {
+            let input = screen.input.as_ref().map(|input| (input.keyboard.clone(), input.mouse.clone()));
+            let (name, video) = (screen.name.clone(), video.clone());
+            let wiring = Wiring { name, address: address.clone(), password: password.map(Into::into), video, input };
+            let server = VncServer::start(wiring).map_err(ScreenError::Vnc)?;
+            let joined = devices.add(Arc::new(server.device()))?;
+            screen.vnc = Mutex::new(Some((server, joined)));
+        }
+        Ok(screen)
     }
 
     fn input(&self) -> Result<&Input, ScreenError> {
@@ -114,8 +130,10 @@ impl Screen {
         video.read(Video::picture).ok_or(ScreenError::NoPicture)
     }
 
-    /// Writes the last picture to its file, if that is wanted. The machine has ended.
+    /// Disconnects all viewers, and writes the last picture to its file, if that is wanted. The machine has ended.
     pub(crate) fn finish(&self) {
+        let vnc = self.vnc.lock().take();
+        drop(vnc);
         let Some(path) = &self.at_end else { return };
         let failed = |error: &dyn std::fmt::Display| {
             let (name, path) = (&self.name, path.display());
@@ -178,7 +196,7 @@ mod tests {
 
     #[test]
     fn errors_say_what_to_do() {
-        let screen = |input| Screen { name: "m".into(), video: None, input, at_end: None };
+        let screen = |input| Screen { name: "m".into(), video: None, input, at_end: None, vnc: Mutex::default() };
         let without = screen(None);
         assert_eq!(without.picture(), Err(ScreenError::NoScreen));
         let error = without.type_text("a").unwrap_err().to_string();

@@ -1,8 +1,9 @@
 //! Synthetic video (Linux: `hyperv_drm`, `hyperv_fb`): a screen whose pixels are guest memory.
 //!
-//! - [`wire`]: the messages; [`protocol`]: the screen as a state machine; [`picture`]: what is to be seen.
+//! - [`wire`]: the messages; [`protocol`]: the screen as a state machine; [`picture`]: what is to be seen; [`damage`]: what was drawn.
 //! - [`device`]: the screen as a device of its machine.
 
+pub mod damage;
 pub mod device;
 pub mod picture;
 pub mod protocol;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 use zerocopy::IntoBytes;
 
+use super::damage::{Damage, Rectangle};
 use super::picture::Picture;
 use super::wire::{
-    EDID, FeatureChange, Header, MessageType, RECTANGLE, Resolution, Situation, SituationUpdate, VersionResponse,
+    Dirt, EDID, FeatureChange, Header, MessageType, Resolution, Situation, SituationUpdate, VersionResponse,
     VideoVersion, VramLocation, read,
 };
 use crate::memory::GuestMemory;
@@ -73,6 +74,8 @@ pub struct Facts {
     pub mode: Option<Mode>,
     /// Number of situations that the host does not show: wrong depth, size or pitch.
     pub refused_modes: u64,
+    /// Somebody looks, and the guest reports what it draws.
+    pub watched: bool,
     /// Number of rectangles that the guest has drawn.
     pub drawn: u64,
     /// Number of messages of the guest that mean nothing.
@@ -86,11 +89,38 @@ pub struct Video {
     version: Option<VideoVersion>,
     vram: Option<u64>,
     mode: Option<Mode>,
+    /// The number of situations so far: a new one may be another picture.
+    situations: u64,
+    /// The driver that negotiated has set one.
+    has_situation: bool,
+    damage: Damage,
+    /// The guest has reported what it drew, since its last situation.
+    reports: bool,
+    watcher: Option<Watcher>,
     answers: Vec<Vec<u8>>,
     memory: Option<GuestMemory>,
     refused_modes: u64,
     drawn: u64,
     unknown: u64,
+}
+
+/// Called when there is something new to see.
+type Watcher = Box<dyn Fn() + Send>;
+
+/// What there is to see.
+pub struct View {
+    /// The memory of the guest.
+    pub memory: GuestMemory,
+    /// The address of the first pixel.
+    pub first: u64,
+    /// The size and the pitch.
+    pub mode: Mode,
+    /// The number of the situation.
+    pub situation: u64,
+    /// The guest reports what it draws.
+    pub reports: bool,
+    /// What was drawn since the last call. Parts may be outside of the picture.
+    pub damage: Vec<Rectangle>,
 }
 
 /// Sizes that are offered beside the one of the settings, as far as they are not larger.
@@ -116,6 +146,11 @@ impl Video {
             version: None,
             vram: None,
             mode: None,
+            situations: 0,
+            has_situation: false,
+            damage: Damage::default(),
+            reports: false,
+            watcher: None,
             answers: Vec::new(),
             memory: None,
             refused_modes: 0,
@@ -128,7 +163,33 @@ impl Video {
     pub fn facts(&self) -> Facts {
         let Self { state, vram, mode, refused_modes, drawn, unknown, .. } = *self;
         let version = self.version.map(|version| format!("{}.{}", version.major(), version.minor()));
-        Facts { state, version, vram_address: vram, mode, refused_modes, drawn, unknown }
+        let watched = self.watcher.is_some();
+        Facts { state, version, vram_address: vram, mode, refused_modes, watched, drawn, unknown }
+    }
+
+    /// Has the guest report what it draws, and calls `watcher` each time that there is something new. `None` ends that.
+    pub fn watch(&mut self, watcher: Option<Watcher>) {
+        let changed = self.watcher.is_some() != watcher.is_some();
+        self.watcher = watcher;
+        if let Some(mode) = self.mode {
+            self.damage.set(Rectangle::of_size(mode.width, mode.height));
+        }
+        // A guest that reads nothing is told with its next situation.
+        if changed && self.has_situation && self.answers.len() < MAX_ANSWERS / 2 {
+            let _ = self.tell_features();
+        }
+    }
+
+    /// Returns what there is to see, and forgets what was drawn. `None` if the guest shows nothing.
+    pub fn look(&mut self) -> Option<View> {
+        let (memory, vram, mode) = (self.memory.clone()?, self.vram?, self.mode?);
+        let first = vram.checked_add(mode.offset.into())?;
+        let damage = self.damage.take();
+        Some(View { memory, first, mode, situation: self.situations, reports: self.reports, damage })
+    }
+
+    fn announce(&self) {
+        self.watcher.iter().for_each(|watcher| watcher());
     }
 
     /// Returns what is to be seen: `None` if the guest shows nothing.
@@ -168,15 +229,42 @@ impl Video {
         self.mode = if outputs == 0 || output.active == 0 { None } else { Mode::new(&output) };
         self.refused_modes += u64::from(outputs != 0 && output.active != 0 && self.mode.is_none());
         self.answer(MessageType::SITUATION_UPDATE_ACK, &[context.as_bytes()])?;
-        // The picture is read when somebody looks, so nobody needs to be told what was drawn.
-        let features = FeatureChange { dirt: 0, pointer_position: 0, pointer_shape: 0, situation: 1 };
+        self.situations += 1;
+        self.has_situation = true;
+        self.reports = false;
+        if let Some(mode) = self.mode {
+            self.damage.set(Rectangle::of_size(mode.width, mode.height));
+        }
+        self.announce();
+        self.tell_features()
+    }
+
+    /// Tells the guest to report what it draws if somebody looks. Screenshots need no reports.
+    fn tell_features(&mut self) -> Result<(), String> {
+        let dirt = self.watcher.is_some().into();
+        let features = FeatureChange { dirt, pointer_position: 0, pointer_shape: 0, situation: 1 };
         self.answer(MessageType::FEATURE_CHANGE, &[features.as_bytes()])
+    }
+
+    /// Notes what the guest has drawn.
+    fn take_dirt(&mut self, dirt: &[u8]) {
+        for at in dirt.chunks_exact(size_of::<Dirt>()) {
+            let Some(Dirt { left, top, right, bottom }) = read(at) else { continue };
+            let from_zero = |at: i32| u32::try_from(at).unwrap_or(0);
+            let (left, top, right, bottom) = (from_zero(left), from_zero(top), from_zero(right), from_zero(bottom));
+            self.damage.add(Rectangle { left, top, right, bottom });
+            self.drawn += 1;
+        }
+        self.reports = true;
+        self.announce();
     }
 
     fn start_over(&mut self, state: State) {
         self.state = state;
         (self.version, self.vram, self.mode) = (None, None, None);
+        self.has_situation = false;
         self.answers.clear();
+        self.announce();
     }
 }
 
@@ -201,6 +289,7 @@ impl Protocol for Video {
     /// The picture stays to be seen: a guest that powers off closes its channel first.
     fn closed(&mut self) {
         self.state = State::Closed;
+        self.has_situation = false;
         self.answers.clear();
     }
 
@@ -237,9 +326,8 @@ impl Protocol for Video {
             MessageType::BIOS_INFO_REQUEST if ready => self.answer(MessageType::BIOS_INFO_RESPONSE, &[&[0; 4]])?,
             MessageType::DIRT if ready => {
                 let [_, count] = read::<[u8; 2]>(body).ok_or_else(short)?;
-                let length = usize::from(count) * RECTANGLE;
-                body.get(2..2 + length).ok_or_else(short)?;
-                self.drawn += u64::from(count);
+                let length = usize::from(count) * size_of::<Dirt>();
+                self.take_dirt(body.get(2..2 + length).ok_or_else(short)?);
             }
             // The pointer of the viewer is shown.
             MessageType::POINTER_POSITION | MessageType::POINTER_SHAPE if ready => {}

@@ -118,6 +118,55 @@ fn a_guest_that_reads_no_answers_is_stopped() {
     assert_eq!(sent, MAX_ANSWERS);
 }
 
+/// Returns the `dirt` of each `FEATURE_CHANGE` that is sent.
+fn told(video: &mut Video) -> Vec<u8> {
+    let packets = drain(video, Duration::ZERO);
+    packets
+        .iter()
+        .map(|packet| unwrap(packet).unwrap())
+        .filter(|packet| packet[0] == 9)
+        .map(|packet| packet[8])
+        .collect()
+}
+
+#[test]
+fn a_guest_reports_what_it_draws_while_somebody_looks() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let mut video = ready();
+    let calls = Arc::new(AtomicU32::new(0));
+    let watcher = || -> Watcher {
+        let calls = calls.clone();
+        Box::new(move || {
+            calls.fetch_add(1, Ordering::Relaxed);
+        })
+    };
+    video.watch(Some(watcher()));
+    assert!(told(&mut video).is_empty(), "a guest without a situation has no use for it");
+    let location = VramLocation { context: 0.into(), specified: 1, address: VRAM.into() };
+    ask(&mut video, 3, location.as_bytes());
+    assert_eq!(ask(&mut video, 5, &situation(8, 4, 32, 32, 16))[1], (9, vec![1, 0, 0, 1]));
+    let view = video.look().unwrap();
+    assert_eq!((view.first, view.reports, view.damage), (VRAM + 16, false, vec![Rectangle::of_size(8, 4)]));
+    let before = calls.load(Ordering::Relaxed);
+    let dirt = Dirt { left: -5, top: 1, right: 7, bottom: i32::MAX };
+    ask(&mut video, 10, &[&[0, 2][..], dirt.as_bytes(), dirt.as_bytes()].concat());
+    assert_eq!(calls.load(Ordering::Relaxed), before + 1);
+    let view = video.look().unwrap();
+    let drawn = Rectangle { left: 0, top: 1, right: 7, bottom: i32::MAX as u32 };
+    assert_eq!((view.reports, view.damage, video.look().unwrap().damage), (true, vec![drawn; 2], vec![]));
+    video.watch(None);
+    assert_eq!((told(&mut video), video.facts().watched), (vec![0], false));
+    ask(&mut video, 10, &[&[0, 1][..], dirt.as_bytes()].concat());
+    assert_eq!(calls.load(Ordering::Relaxed), before + 1);
+    video.watch(Some(watcher()));
+    assert_eq!(told(&mut video), [1]);
+    assert_eq!(video.look().unwrap().damage, [Rectangle::of_size(8, 4)], "a new viewer has seen nothing");
+    video.closed();
+    video.watch(None);
+    assert!(told(&mut video).is_empty(), "the channel is closed");
+}
+
 proptest! {
     #[test]
     fn no_message_harms_the_screen(messages: Vec<(u8, Vec<u8>)>) {

@@ -140,8 +140,18 @@ pub struct Resolution {
     pub height: u16,
 }}
 
-/// Length of a rectangle in `DIRT`, in bytes: left, top, right, bottom, as signed words.
-pub const RECTANGLE: usize = 16;
+wire! { 16,
+/// A rectangle in `DIRT`. Right and bottom are not part of it.
+pub struct Dirt {
+    /// The first column.
+    pub left: i32,
+    /// The first line.
+    pub top: i32,
+    /// The column after the last.
+    pub right: i32,
+    /// The line after the last.
+    pub bottom: i32,
+}}
 
 /// Length of the EDID in `RESOLUTION_RESPONSE`, in bytes.
 pub const EDID: usize = 128;

@@ -1,0 +1,132 @@
+//! Keys and buttons of a viewer.
+
+use std::collections::BTreeSet;
+
+use crate::vsp::keyboard::keys::{Key, of_keysym};
+use crate::vsp::keyboard::protocol::Keyboard;
+use crate::vsp::mouse::protocol::{Mouse, coordinate};
+use crate::vsp::pipe::provider::Handle;
+
+/// The guest's devices, for one viewer.
+pub struct Input {
+    devices: Option<(Handle<Keyboard>, Handle<Mouse>)>,
+    pressed: BTreeSet<Key>,
+    /// As RFB has them.
+    buttons: u8,
+    /// The last coordinates of the pointer, as the mouse has them.
+    at: (u16, u16),
+}
+
+impl Input {
+    /// Creates the state of a viewer. Without devices, nothing happens.
+    pub fn new(devices: Option<(Handle<Keyboard>, Handle<Mouse>)>) -> Self {
+        Self { devices, pressed: BTreeSet::new(), buttons: 0, at: (0, 0) }
+    }
+
+    /// Presses or releases the key that types a keysym in the US layout. A guest that does not use its keyboard gets nothing.
+    pub fn keysym(&mut self, keysym: u32, down: bool) {
+        let (Some((keyboard, _)), Some(stroke)) = (&self.devices, of_keysym(keysym)) else { return };
+        let _ = keyboard.change(|keyboard| keyboard.press_stroke(stroke, down));
+        self.note(stroke.key, down);
+    }
+
+    /// Presses or releases a key by its code, or by its keysym if there is no such key.
+    pub fn key(&mut self, code: u32, keysym: u32, down: bool) {
+        let Some(key) = Key::from_code(code) else { return self.keysym(keysym, down) };
+        if let Some((keyboard, _)) = &self.devices {
+            let _ = keyboard.change(|keyboard| keyboard.press(key, down));
+            self.note(key, down);
+        }
+    }
+
+    /// Moves the pointer on a screen of that size. `buttons` is as RFB has it.
+    pub fn point(&mut self, (x, y): (u16, u16), size: (u32, u32), buttons: u8) {
+        let pressed = buttons & !self.buttons;
+        self.buttons = buttons;
+        self.at = (coordinate(x.into(), size.0), coordinate(y.into(), size.1));
+        self.report(i8::from(pressed & 8 != 0) - i8::from(pressed & 16 != 0));
+    }
+
+    fn report(&self, wheel: i8) {
+        let Some((_, mouse)) = &self.devices else { return };
+        // RFB has the middle button before the right one.
+        let buttons = self.buttons & 1 | self.buttons >> 1 & 2 | self.buttons << 1 & 4;
+        let _ = mouse.change(|mouse| mouse.report(self.at.0, self.at.1, buttons, wheel));
+    }
+
+    fn note(&mut self, key: Key, down: bool) {
+        if down {
+            self.pressed.insert(key);
+        } else {
+            self.pressed.remove(&key);
+        }
+    }
+}
+
+impl Drop for Input {
+    /// Releases the keys and the buttons that the viewer holds.
+    fn drop(&mut self) {
+        if let Some((keyboard, _)) = &self.devices {
+            self.pressed.iter().for_each(|key| drop(keyboard.change(|keyboard| keyboard.press(*key, false))));
+        }
+        if self.buttons != 0 {
+            self.buttons = 0;
+            self.report(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::vsp::keyboard::wire::{Keystroke, VERSION};
+    use crate::vsp::mouse::protocol::Facts;
+    use crate::vsp::pipe::provider::Protocol;
+    use crate::vsp::pipe::testing::{drain, request};
+
+    fn devices() -> (Handle<Keyboard>, Handle<Mouse>) {
+        let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
+        keyboard.change(|keyboard| {
+            keyboard.opened();
+            keyboard.receive(&request(1, VERSION)).unwrap();
+            drain(keyboard, Duration::ZERO);
+        });
+        (keyboard, mouse)
+    }
+
+    fn sent(keyboard: &Handle<Keyboard>) -> Vec<Vec<u8>> {
+        keyboard.change(|keyboard| drain(keyboard, Duration::ZERO))
+    }
+
+    #[test]
+    fn a_viewer_that_is_gone_holds_no_keys() {
+        let (keyboard, mouse) = devices();
+        let mut input = Input::new(Some((keyboard.clone(), mouse)));
+        input.keysym(0xffe3, true);
+        input.key(0xcb, 0, true);
+        input.key(0, 0x61, true);
+        input.key(0xcb, 0, false);
+        input.keysym(0xdead_beef, true);
+        assert_eq!(sent(&keyboard).len(), 4);
+        drop(input);
+        let up = |code| Keystroke::new(code, Keystroke::BREAK).as_bytes().to_vec();
+        assert_eq!(sent(&keyboard), [up(0x1d), up(0x1e)]);
+    }
+
+    #[test]
+    fn input_without_a_driver_is_dropped() {
+        let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
+        for devices in [None, Some((keyboard.clone(), mouse.clone()))] {
+            let mut input = Input::new(devices);
+            input.keysym(0x61, true);
+            input.point((1, 2), (640, 480), 1);
+        }
+        assert_eq!(sent(&keyboard), Vec::<Vec<u8>>::new());
+        let Facts { waiting, .. } = mouse.read(Mouse::facts);
+        assert_eq!(waiting, 0);
+    }
+}

@@ -1,0 +1,26 @@
+//! A VNC server (RFB 3.3, 3.7 and 3.8): viewers see the screen and use keyboard and mouse.
+//!
+//! Each viewer has two threads of its own, so one that does not read holds neither the guest nor other viewers. What a viewer has not
+//! been sent is noted in tiles, so a slow viewer gets fewer pictures and costs no more memory.
+//!
+//! - [`address`]: where the server listens; [`server`]: the sockets and the threads; [`show`]: what the threads share;
+//!   [`device`]: what `inspect` shows of them.
+//! - [`viewer`]: one viewer; [`connection`]: its socket; [`greeting`]: the start; [`password`] and [`des`]: its password.
+//! - [`stage`]: the picture, and what each viewer has not seen of it; [`scanner`]: reads it from the guest.
+//! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`]: rectangles; [`input`]: keys and buttons.
+
+pub mod address;
+mod connection;
+mod des;
+mod device;
+mod encoder;
+mod format;
+mod greeting;
+mod input;
+mod messages;
+mod password;
+mod scanner;
+pub mod server;
+mod show;
+mod stage;
+mod viewer;

@@ -1,0 +1,213 @@
+//! The sockets and the threads of a VNC server.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::sockopt::set_socket_keepalive;
+
+use super::address::VncAddress;
+use super::connection::Connection;
+use super::device::VncDevice;
+use super::password::Password;
+use super::scanner;
+use super::show::Show;
+use super::stage::Stage;
+use super::viewer;
+use crate::host::event::EventFd;
+use crate::host::limited;
+use crate::host::lock::Mutex;
+use crate::host::unix_socket::{BindError, ListeningSocket};
+use crate::vsp::keyboard::protocol::Keyboard;
+use crate::vsp::mouse::protocol::Mouse;
+use crate::vsp::pipe::provider::Handle;
+use crate::vsp::video::protocol::Video;
+
+/// Maximum number of viewers at the same time. Others are refused.
+pub const MAX_VIEWERS: usize = 16;
+/// The delay before viewers are accepted again if the host lacks descriptors or threads.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(ListeningSocket),
+}
+
+impl Listener {
+    /// Listens. Returns the address, too, which has the port that the host chose for port 0.
+    fn bind(address: &VncAddress) -> Result<(Self, VncAddress), String> {
+        match address {
+            VncAddress::Tcp(address) => {
+                let advice = |error| format!("cannot listen at {address}: {error}; name another display or port");
+                let listener = TcpListener::bind(address).map_err(advice)?;
+                listener.set_nonblocking(true).map_err(advice)?;
+                let address = listener.local_addr().map_err(advice)?;
+                Ok((Self::Tcp(listener), VncAddress::Tcp(address)))
+            }
+            VncAddress::Unix(path) => {
+                let listener = ListeningSocket::bind(path).map_err(|error| match error {
+                    BindError::InUse => format!("{}: another process listens there; name another path", path.display()),
+                    BindError::Refused(error, advice) => format!("{}: {error}; {advice}", path.display()),
+                })?;
+                Ok((Self::Unix(listener), address.clone()))
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<Connection> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                // A host that is gone without a word is noticed.
+                set_socket_keepalive(&stream, true)?;
+                Ok(Connection::Tcp(stream))
+            }
+            Self::Unix(listener) => listener.accept().map(Connection::Unix),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// What a server needs.
+pub struct Wiring {
+    /// Name of the machine.
+    pub name: String,
+    /// Where it listens.
+    pub address: VncAddress,
+    /// A file with the password that viewers need.
+    pub password: Option<PathBuf>,
+    /// The screen.
+    pub video: Handle<Video>,
+    /// The keyboard and the mouse.
+    pub input: Option<(Handle<Keyboard>, Handle<Mouse>)>,
+}
+
+/// A server, until it is dropped.
+pub struct VncServer {
+    show: Arc<Show>,
+    over: Arc<EventFd>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The size of the screen while the guest shows nothing.
+const NOTHING: (u32, u32) = (640, 480);
+
+impl VncServer {
+    /// Starts a server.
+    ///
+    /// # Errors
+    /// Returns a description of why it cannot listen.
+    pub fn start(wiring: Wiring) -> Result<Self, String> {
+        let Wiring { name, address, password, video, input } = wiring;
+        if !address.is_local() && password.is_none() {
+            return Err(format!(
+                "without a password, everybody who reaches {address} could use the guest; give password-file=PATH, or a loopback \
+                 address"
+            ));
+        }
+        let password = password.as_deref().map(Password::read).transpose()?;
+        let (listener, address) = Listener::bind(&address)?;
+        limited::info!(of: &name, "{name}: viewers of the screen can connect to {address} (VNC)");
+        let show = Arc::new(Show {
+            name,
+            address,
+            password,
+            stage: Stage::new(NOTHING.0, NOTHING.1),
+            input,
+            refused: AtomicU64::new(0),
+            video,
+            signal: Arc::default(),
+            coming: Mutex::default(),
+        });
+        let over = Arc::new(EventFd::new().map_err(|error| error.to_string())?);
+        let mut server = Self { show: show.clone(), over: over.clone(), threads: Vec::new() };
+        let scan = {
+            let show = show.clone();
+            move || scanner::run(&show.video, &show.stage, &show.signal)
+        };
+        server.spawn("screen", scan)?;
+        server.spawn("vnc", move || accept(&show, &listener, &over))?;
+        Ok(server)
+    }
+
+    /// Returns the server as a device.
+    pub fn device(&self) -> VncDevice {
+        VncDevice(self.show.clone())
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
+        let spawned = thread::Builder::new().name(name.into()).spawn(body);
+        self.threads.push(spawned.map_err(|error| format!("no thread for the VNC server: {error}"))?);
+        Ok(())
+    }
+}
+
+impl Drop for VncServer {
+    fn drop(&mut self) {
+        self.over.signal();
+        self.show.signal.end();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Accepts viewers until the end, and waits for their threads then.
+fn accept(show: &Arc<Show>, listener: &Listener, over: &EventFd) {
+    let mut viewers: Vec<(Arc<Connection>, JoinHandle<()>)> = Vec::new();
+    while !over.is_signalled_within(Some(Duration::ZERO)).unwrap_or(false) {
+        let mut polled = [PollFd::new(over, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+        let _ = poll(&mut polled, None);
+        match listener.accept() {
+            Ok(connection) => {
+                viewers.retain(|(_, thread)| !thread.is_finished());
+                if viewers.len() < MAX_VIEWERS {
+                    viewers.extend(spawn(show, connection));
+                } else {
+                    show.refuse(&format!("there are {MAX_VIEWERS}"));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // The host lacks descriptors, or the viewer is gone already.
+            Err(_) => drop(over.is_signalled_within(Some(ACCEPT_PAUSE))),
+        }
+    }
+    viewers.iter().for_each(|(connection, _)| connection.close());
+    for (_, thread) in viewers {
+        let _ = thread.join();
+    }
+}
+
+fn spawn(show: &Arc<Show>, connection: Connection) -> Option<(Arc<Connection>, JoinHandle<()>)> {
+    let connection = Arc::new(connection);
+    let body = {
+        let (show, connection) = (show.clone(), connection.clone());
+        move || {
+            let result = viewer::serve(&show, &connection);
+            connection.close();
+            if let Err(error) = result {
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    show.refuse(&error.to_string());
+                }
+                log::debug!("{}: a viewer of the screen is gone: {error}", show.name);
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("vnc viewer".into()).spawn(body).ok()?;
+    Some((connection, thread))
+}

@@ -1,0 +1,81 @@
+//! What the threads of a server share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::address::VncAddress;
+use super::password::Password;
+use super::scanner::Signal;
+use super::stage::Stage;
+use crate::host::limited;
+use crate::host::lock::Mutex;
+use crate::vsp::keyboard::protocol::Keyboard;
+use crate::vsp::mouse::protocol::Mouse;
+use crate::vsp::pipe::provider::Handle;
+use crate::vsp::video::protocol::Video;
+
+/// What viewers see and use.
+pub struct Show {
+    /// Name of the machine.
+    pub name: String,
+    /// The address of the server.
+    pub address: VncAddress,
+    /// The password that viewers need.
+    pub password: Option<Password>,
+    /// The picture.
+    pub stage: Stage,
+    /// The guest's keyboard and mouse, if it has them.
+    pub input: Option<(Handle<Keyboard>, Handle<Mouse>)>,
+    /// Number of viewers that were refused: too many, or a wrong password.
+    pub refused: AtomicU64,
+    /// The screen.
+    pub video: Handle<Video>,
+    /// Wakes the scanner.
+    pub signal: Arc<Signal>,
+    /// Held while viewers come and go, so that the guest is told in the right order.
+    pub coming: Mutex<()>,
+}
+
+/// A viewer's place. It leaves when this is dropped.
+pub struct Seat<'a> {
+    show: &'a Show,
+    /// Its number.
+    pub number: u64,
+    /// The size of the screen when it came.
+    pub size: (u32, u32),
+}
+
+impl Show {
+    /// Adds a viewer. The guest reports what it draws while there is one.
+    pub fn enter(&self) -> Seat<'_> {
+        let _coming = self.coming.lock();
+        let is_first = self.stage.is_empty();
+        // Nobody has followed the guest's changes while nobody looked.
+        if let Some(mode) = self.video.read(|video| video.facts().mode).filter(|_| is_first) {
+            self.stage.resize(mode.width, mode.height);
+        }
+        let (number, size) = self.stage.enter();
+        if is_first {
+            let signal = self.signal.clone();
+            self.video.change(|video| video.watch(Some(Box::new(move || signal.raise()))));
+        }
+        self.signal.raise();
+        Seat { show: self, number, size }
+    }
+
+    /// Counts and reports a viewer that is refused.
+    pub fn refuse(&self, why: &str) {
+        let name = &self.name;
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        limited::warn!(of: name, "{name}: a viewer of the screen is refused: {why}");
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let _coming = self.show.coming.lock();
+        if self.show.stage.leave(self.number) {
+            self.show.video.change(|video| video.watch(None));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const WHOLE: Rectangle = Rectangle { left: 0, top: 0, right: 65535, bottom: 65535 };
+
+fn rectangle(left: u32, top: u32, right: u32, bottom: u32) -> Rectangle {
+    Rectangle { left, top, right, bottom }
+}
+
+/// Returns the rectangles that a viewer is sent, `None` if there is nothing to be sent yet.
+fn sent(stage: &Stage, number: u64) -> Option<Vec<Rectangle>> {
+    let mut state = stage.state.lock();
+    let (size, columns) = ((state.width, state.height), state.columns());
+    state.seats.get_mut(&number).unwrap().turn(size, columns).map(|turn| turn.rectangles)
+}
+
+fn asked(stage: &Stage, number: u64) -> Option<Vec<Rectangle>> {
+    stage.want(number, true, WHOLE);
+    sent(stage, number)
+}
+
+#[test]
+fn a_viewer_is_sent_what_changes_and_nothing_else() {
+    let stage = Stage::new(200, 100);
+    let (number, size) = stage.enter();
+    assert_eq!((size, sent(&stage, number)), ((200, 100), None), "nothing is sent that was not asked for");
+    assert_eq!(asked(&stage, number), Some(vec![rectangle(0, 0, 200, 64), rectangle(0, 64, 200, 100)]));
+    assert_eq!(asked(&stage, number), None);
+    stage.put(70, 65, 1, &[0; 4]);
+    assert_eq!(sent(&stage, number), None, "the pixel is as it was");
+    stage.put(70, 65, 1, &[3, 2, 1, 0xff]);
+    assert_eq!(sent(&stage, number), Some(vec![rectangle(64, 64, 128, 100)]));
+    assert_eq!(sent(&stage, number), None, "a request is answered once");
+    let mut pixels = Vec::new();
+    stage.copy(rectangle(69, 65, 71, 66), &mut pixels);
+    assert_eq!(pixels, [0, 0x01_0203]);
+    stage.put(70, 65, 1, &[3, 2, 1, 7]);
+    assert_eq!(asked(&stage, number), None, "the fourth byte is no part of the picture");
+    stage.want(number, false, rectangle(0, 0, 1, 1));
+    assert_eq!(sent(&stage, number), Some(vec![rectangle(0, 0, 64, 64)]), "asked for, changed or not");
+}
+
+#[test]
+fn viewers_do_not_take_each_others_changes() {
+    let stage = Stage::new(64, 64);
+    let viewers = [stage.enter().0, stage.enter().0];
+    assert!(viewers.iter().all(|number| asked(&stage, *number).is_some()));
+    stage.put(0, 0, 1, &[1, 0, 0, 0]);
+    assert!(viewers.iter().all(|number| asked(&stage, *number).is_some()));
+    assert!(!stage.leave(viewers[0]) && stage.turn(viewers[0]).is_none());
+    assert!(stage.leave(viewers[1]) && stage.is_empty());
+}
+
+#[test]
+fn a_viewer_that_understands_it_is_told_the_new_size() {
+    let stage = Stage::new(200, 100);
+    let (old, new) = (stage.enter().0, stage.enter().0);
+    stage.wish(new, |wishes| wishes.resizes = true);
+    assert!(asked(&stage, old).is_some() && asked(&stage, new).is_some());
+    stage.resize(100, 300);
+    stage.want(new, true, WHOLE);
+    let Turn { desktop, rectangles, .. } = stage.turn(new).unwrap();
+    assert_eq!((desktop, rectangles), (Some(Desktop { size: (100, 300), refused: false }), vec![]));
+    assert_eq!(asked(&stage, new).unwrap().last(), Some(&rectangle(0, 256, 100, 300)));
+    assert_eq!(asked(&stage, old), Some(vec![rectangle(0, 0, 100, 64), rectangle(0, 64, 100, 100)]));
+}
+
+#[test]
+fn announcements_come_once_and_a_refused_size_after_the_size() {
+    let stage = Stage::new(64, 64);
+    let (number, _) = stage.enter();
+    let wishes = Wishes { resizes: true, extended: true, keys: true, size: true, refused: true, ..Wishes::default() };
+    stage.wish(number, |own| *own = wishes);
+    stage.want(number, true, WHOLE);
+    let first = stage.turn(number).unwrap();
+    assert!(first.keys && first.desktop == Some(Desktop { size: (64, 64), refused: false }));
+    let second = stage.turn(number).unwrap();
+    assert!(!second.keys && second.desktop == Some(Desktop { size: (64, 64), refused: true }));
+    assert_eq!(stage.turn(number).unwrap().rectangles.len(), 1, "the request is still to be answered");
+}
+
+proptest! {
+    /// Whatever is put, a viewer that copies what it is sent has the picture.
+    #[test]
+    fn a_viewer_ends_with_the_picture(
+        width in 1_u32..150, height in 1_u32..150,
+        parts in prop::collection::vec((0_u32..200, 0_u32..200, 1_u32..100, any::<[u8; 8]>(), any::<bool>()), 0..20),
+    ) {
+        let stage = Stage::new(width, height);
+        let (number, _) = stage.enter();
+        let mut seen = vec![0xff_ffff_u32; (width * height) as usize];
+        let mut look = || {
+            for area in asked(&stage, number).unwrap_or_default() {
+                let mut pixels = Vec::new();
+                stage.copy(area, &mut pixels);
+                let lines = pixels.chunks((area.right - area.left) as usize);
+                for (y, line) in (area.top..).zip(lines) {
+                    let at = (y * width + area.left) as usize;
+                    seen[at..at + line.len()].copy_from_slice(line);
+                }
+            }
+        };
+        for (left, top, length, pattern, looks) in parts {
+            let lines: Vec<u8> = pattern.iter().copied().cycle().take(length as usize * 4 * 3).collect();
+            stage.put(left, top, length, &lines);
+            if looks {
+                look();
+            }
+        }
+        look();
+        prop_assert_eq!(&seen, &stage.state.lock().pixels);
+    }
+
+    #[test]
+    fn a_copy_has_all_its_pixels_wherever_it_is(left in 0_u32..100, top in 0_u32..100, size in (0_u32..100, 0_u32..100)) {
+        let stage = Stage::new(50, 50);
+        let _ = stage.enter();
+        let mut pixels = Vec::new();
+        stage.copy(rectangle(left, top, left + size.0, top + size.1), &mut pixels);
+        prop_assert_eq!(pixels.len(), (size.0 * size.1) as usize);
+    }
+}

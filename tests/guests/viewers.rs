@@ -1,0 +1,232 @@
+//! VNC viewers of the guest image `screen`.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use viridian::Builder;
+use viridian::internals::screen::display;
+use viridian::machine::{End, Machine};
+
+use super::command::image;
+use super::vnc::{Viewer, connect, is_over};
+use crate::common::patience::{grown, holds_within, patience};
+use crate::rfb::{HEXTILE, RAW, ZLIB, ZRLE, array};
+
+/// A machine whose screen is shown at a Unix socket.
+struct Shown {
+    machine: Machine,
+    directory: tempfile::TempDir,
+}
+
+/// The picture that the guest draws.
+fn drawn(x: usize, y: usize) -> u32 {
+    (x as u32 & 0xff) << 16 | (y as u32) << 8 | (x ^ y) as u32 & 0xff
+}
+
+/// The picture after `repaint`.
+fn repainted(x: usize, y: usize) -> u32 {
+    let is_in = (50..150).contains(&x) && (30..70).contains(&y);
+    drawn(x, y) ^ if is_in { 0xff_ffff } else { 0 }
+}
+
+impl Shown {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = format!("vnc=unix:{}", directory.path().join("vnc").display());
+        let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
+        let builder = builder.display(display(&options)).capture_console().timeout(grown(Duration::from_secs(240)));
+        let shown = Self { machine: builder.start().unwrap(), directory };
+        shown.expect("ready\n");
+        shown
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("vnc")
+    }
+
+    fn viewer(&self, encoding: i32) -> Viewer {
+        Viewer::new(&self.socket(), encoding)
+    }
+
+    fn expect(&self, text: &str) {
+        let output = self.machine.console().unwrap().wait_for(text, grown(Duration::from_secs(60)));
+        output.unwrap_or_else(|missing| panic!("{missing}"));
+    }
+
+    fn status(&self) -> Value {
+        self.machine.inspect()["devices"]["vnc"]["status"].clone()
+    }
+
+    /// Ends the guest by Escape.
+    fn end(self) {
+        self.machine.screen().press("esc").unwrap();
+        let end = self.machine.wait();
+        assert!(matches!(end, End::PoweredOff), "{end}");
+    }
+}
+
+#[test]
+fn viewers_see_what_the_guest_draws_in_every_encoding() {
+    let shown = Shown::new();
+    let mut viewers = Vec::from([RAW, HEXTILE, ZLIB, ZRLE].map(|encoding| shown.viewer(encoding)));
+    for viewer in &mut viewers {
+        assert_eq!(viewer.size, (320, 200));
+        viewer.wait_for((320, 200), drawn);
+        assert!(viewer.takes_codes);
+    }
+    shown.expect("reports 1\n");
+    assert_eq!(shown.status()["viewers"], 4);
+    viewers[0].key(0x19);
+    for viewer in &mut viewers {
+        let rectangles = viewer.rectangles;
+        viewer.wait_for((320, 200), repainted);
+        // The rectangle is in three tiles of a line of tiles, and in three of the next one.
+        assert!((1..=2).contains(&(viewer.rectangles - rectangles)), "only what changes is sent");
+    }
+    viewers[3].key(0x13);
+    for viewer in &mut viewers {
+        viewer.wait_for((200, 100), repainted);
+        viewer.ask(false);
+        viewer.take();
+        viewer.wait_for((200, 100), repainted);
+        viewer.send(&[&[251, 0, 4, 0, 3, 0, 1, 0][..], &[0; 16]].concat());
+        viewer.ask(true);
+        viewer.take();
+        assert_eq!((viewer.refusals, viewer.size), (1, (200, 100)), "the guest chooses the size");
+    }
+    // The guest is told only when the last one goes, and again when one comes.
+    viewers.truncate(1);
+    assert!(holds_within(grown(Duration::from_secs(60)), || shown.status()["viewers"] == 1));
+    assert_eq!(shown.machine.inspect()["devices"]["screen"]["status"]["watched"], true);
+    drop(viewers);
+    shown.expect("reports 0\n");
+    let mut again = shown.viewer(ZRLE);
+    again.wait_for((200, 100), repainted);
+    shown.expect("reports 1\n");
+    shown.end();
+    assert!(again.is_over(), "the end of the machine is the end of its viewers");
+}
+
+#[test]
+fn keys_and_the_pointer_of_a_viewer_arrive_in_the_guest() {
+    let shown = Shown::new();
+    let mut viewer = shown.viewer(RAW);
+    viewer.keysym(0x41, true);
+    viewer.keysym(0x41, false);
+    viewer.key(0x9d);
+    let keys = ["2a flags 0", "1e flags 0", "2a flags 2", "1e flags 2", "1d flags 4", "1d flags 6"];
+    keys.iter().for_each(|key| shown.expect(&format!("key {key}\n")));
+    viewer.send(&[5, 4, 1, 63, 0, 199]);
+    shown.expect("mouse 32767 32767 buttons 2 wheel 0\n");
+    viewer.send(&[5, 8, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0]);
+    shown.expect("mouse 0 0 buttons 0 wheel 1\n");
+    // Messages may arrive in pieces, several at a time, and with an unknown keysym or code.
+    viewer.send(&[4, 1, 0, 0, 0, 0, 0, 0, 255, 0, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255, 6, 0, 0, 0, 0, 0, 0, 2, b'h']);
+    viewer.send(b"i");
+    viewer.keysym(0xffe3, true);
+    shown.expect("key 1d flags 0\n");
+    drop(viewer);
+    shown.expect("key 1d flags 2\n");
+    let mut viewer = shown.viewer(RAW);
+    viewer.send(&[5, 1, 0, 0, 0, 0]);
+    shown.expect("mouse 0 0 buttons 1 wheel 0\n");
+    drop(viewer);
+    shown.expect("mouse 0 0 buttons 0 wheel 0\n");
+    shown.end();
+}
+
+#[test]
+fn viewers_that_break_the_protocol_or_do_not_read_harm_nobody() {
+    let shown = Shown::new();
+    let mut good = shown.viewer(ZRLE);
+    good.wait_for((320, 200), drawn);
+    let after_greeting = |bytes: &[u8]| {
+        let mut stream = connect(&shown.socket());
+        // The server may close the connection meanwhile.
+        let _ = stream.write_all(&[b"RFB 003.008\n\x01\x01", bytes].concat());
+        stream
+    };
+    for (says, wrong) in [(&b"GET / HTTP/1.1\r\n\r\n"[..], true), (b"RFB 003.008\n\x13", true), (b"RFB 003.00", false)]
+    {
+        let mut stream = connect(&shown.socket());
+        stream.write_all(says).unwrap();
+        // What is only half there has its time.
+        assert!(!wrong || is_over(&mut stream), "{says:?}");
+    }
+    for garbage in [&[99][..], &[0; 20], &[2, 0, 255, 255], &[6, 0, 0, 0, 127, 0, 0, 0], &[255, 255]] {
+        assert!(is_over(&mut after_greeting(garbage)), "{garbage:?}");
+    }
+    // One asks for everything, again and again, and reads nothing. Another one types without end.
+    let mut deaf = shown.viewer(RAW);
+    deaf.send(&[3, 0, 0, 0, 0, 0, 255, 255, 255, 255].repeat(2_000));
+    let mut flood = shown.viewer(RAW);
+    flood.send(&[255, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x2c].repeat(5_000));
+    flood.send(&(0..10_000_u16).flat_map(|at| [5, 0, (at >> 8) as u8 & 1, at as u8, 0, 1]).collect::<Vec<_>>());
+    drop(flood);
+    shown.expect("key 2c flags 2\n");
+    shown.machine.screen().press("p").unwrap();
+    good.wait_for((320, 200), repainted);
+    // There is a bound, and room again when somebody goes.
+    let mut many: Vec<_> = (0..20).map(|_| UnixStream::connect(shown.socket()).unwrap()).collect();
+    let refused = many.iter_mut().filter_map(|stream| array::<12>(stream).err()).count();
+    assert!(refused >= 6, "{refused} of 20 are refused");
+    assert_eq!(shown.status()["refused"], refused);
+    drop((many, deaf));
+    let viewers = holds_within(grown(Duration::from_secs(60)), || {
+        shown.status()["viewers"] == json!(1) && {
+            let mut stream = UnixStream::connect(shown.socket()).unwrap();
+            array::<12>(&mut stream).is_ok()
+        }
+    });
+    assert!(viewers, "{}", shown.status());
+    shown.end();
+}
+
+#[test]
+fn a_password_is_asked_for_and_needed_for_others_than_this_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "secret\n").unwrap();
+    let start =
+        |options: &str| Builder::new().kernel(image("hello")).display(display(options)).capture_console().start();
+    let error = start("vnc=0.0.0.0:0").err().unwrap().to_string();
+    assert!(error.contains("password-file=PATH"), "{error}");
+    let error = start("vnc=:0,password-file=/nowhere/file").err().unwrap().to_string();
+    assert!(error.contains("/nowhere/file"), "{error}");
+    let options = format!("vnc=127.0.0.1:0,password-file={}", file.display());
+    let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
+    let machine = builder.display(display(&options)).capture_console().start().unwrap();
+    machine.console().unwrap().wait_for("ready\n", grown(Duration::from_secs(60))).unwrap();
+    let address = machine.inspect()["devices"]["vnc"]["status"]["address"].as_str().unwrap().to_owned();
+    assert!(!address.ends_with(":0"), "{address}");
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.set_read_timeout(Some(grown(Duration::from_secs(60)))).unwrap();
+    stream.write_all(b"RFB 003.008\n\x02").unwrap();
+    let start: [u8; 12 + 2 + 16] = array(&mut stream).unwrap();
+    assert_eq!(start[12..14], [1, 2]);
+    stream.write_all(&[7; 16]).unwrap();
+    assert_eq!(array(&mut stream).unwrap(), [0, 0, 0, 1], "the password is wrong");
+    let refused = || machine.inspect()["devices"]["vnc"]["status"]["refused"] == json!(1);
+    assert!(holds_within(grown(Duration::from_secs(60)), refused));
+    machine.screen().press("esc").unwrap();
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+    assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn the_socket_of_the_screen_is_gone_after_the_run() {
+    let shown = Shown::new();
+    let (socket, _viewer) = (shown.socket(), shown.viewer(RAW));
+    let exists = |path: &Path| path.try_exists().unwrap();
+    assert!(exists(&socket));
+    let Shown { machine, directory } = shown;
+    machine.screen().press("esc").unwrap();
+    machine.wait();
+    assert!(!exists(&socket));
+    drop(directory);
+}

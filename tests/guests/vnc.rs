@@ -1,0 +1,156 @@
+//! A VNC viewer, as far as tests need one.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::common::patience::grown;
+use crate::rfb::{Decoder, array};
+
+/// The encoding of a rectangle that is a new size of the screen.
+const DESKTOP_SIZE: i32 = -223;
+const EXTENDED_DESKTOP_SIZE: i32 = -308;
+const QEMU_KEYS: i32 = -258;
+
+/// A pixel that was not sent.
+const UNSEEN: u32 = 0xff00_0000;
+
+/// A viewer that is connected.
+pub struct Viewer {
+    stream: UnixStream,
+    decoder: Decoder,
+    encoding: i32,
+    pub size: (usize, usize),
+    /// 0x00RRGGBB.
+    pub pixels: Vec<u32>,
+    /// The server has announced that it takes scan codes.
+    pub takes_codes: bool,
+    /// Results of requests for another size.
+    pub refusals: usize,
+    /// Number of rectangles of pixels so far.
+    pub rectangles: usize,
+}
+
+/// Connects, and gets as far as the server's version.
+pub fn connect(socket: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(grown(Duration::from_secs(60)))).unwrap();
+    assert_eq!(&array(&mut stream).unwrap(), b"RFB 003.008\n");
+    stream
+}
+
+impl Viewer {
+    /// Connects, and asks for this encoding.
+    pub fn new(socket: &Path, encoding: i32) -> Self {
+        let mut stream = connect(socket);
+        stream.write_all(b"RFB 003.008\n").unwrap();
+        assert_eq!(array(&mut stream).unwrap(), [1, 1], "there is no password");
+        stream.write_all(&[1]).unwrap();
+        assert_eq!(array(&mut stream).unwrap(), [0; 4]);
+        stream.write_all(&[1]).unwrap();
+        let start: [u8; 24] = array(&mut stream).unwrap();
+        let [width, height] = [0, 2].map(|at| usize::from(u16::from_be_bytes([start[at], start[at + 1]])));
+        let mut name = vec![0; usize::from(start[23])];
+        stream.read_exact(&mut name).unwrap();
+        let mut viewer = Self {
+            stream,
+            decoder: Decoder::default(),
+            encoding,
+            size: (width, height),
+            pixels: vec![UNSEEN; width * height],
+            takes_codes: false,
+            refusals: 0,
+            rectangles: 0,
+        };
+        let known = [encoding, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, QEMU_KEYS];
+        let known = known.iter().flat_map(|number| number.to_be_bytes());
+        viewer.send(&[&[2, 0, 0, 4][..], &known.collect::<Vec<_>>()].concat());
+        viewer
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Asks for the screen, `incremental`: for what has changed.
+    pub fn ask(&mut self, incremental: bool) {
+        self.send(&[3, incremental.into(), 0, 0, 0, 0, 255, 255, 255, 255]);
+    }
+
+    /// Takes an update.
+    pub fn take(&mut self) {
+        let [kind, _, high, low] = array(&mut self.stream).unwrap();
+        assert_eq!(kind, 0, "an update");
+        for _ in 0..u16::from_be_bytes([high, low]) {
+            self.take_rectangle();
+        }
+    }
+
+    fn take_rectangle(&mut self) {
+        let head: [u8; 12] = array(&mut self.stream).unwrap();
+        let [left, top, width, height] =
+            [0, 2, 4, 6].map(|at| usize::from(u16::from_be_bytes([head[at], head[at + 1]])));
+        let encoding = i32::from_be_bytes([head[8], head[9], head[10], head[11]]);
+        match encoding {
+            QEMU_KEYS => self.takes_codes = true,
+            EXTENDED_DESKTOP_SIZE => {
+                let screens: [u8; 20] = array(&mut self.stream).unwrap();
+                assert_eq!((screens[0], &screens[8..16]), (1, &[&[0; 4][..], &head[4..8]].concat()[..]), "one screen");
+                assert_eq!(left, top, "a viewer that asks is refused");
+                self.refusals += left;
+                self.resize(width, height);
+            }
+            DESKTOP_SIZE => self.resize(width, height),
+            _ => {
+                assert_eq!(encoding, self.encoding);
+                self.rectangles += 1;
+                let part = self.decoder.decode(&mut self.stream, encoding, width, height).unwrap();
+                for (y, line) in part.chunks(width).enumerate() {
+                    let at = (top + y) * self.size.0 + left;
+                    self.pixels[at..at + width].copy_from_slice(line);
+                }
+            }
+        }
+    }
+
+    fn resize(&mut self, width: usize, height: usize) {
+        if self.size != (width, height) {
+            (self.size, self.pixels) = ((width, height), vec![UNSEEN; width * height]);
+        }
+    }
+
+    /// Asks for changes and takes them until the screen has this size and these pixels.
+    pub fn wait_for(&mut self, size: (usize, usize), pixel: impl Fn(usize, usize) -> u32) {
+        let is_there = |viewer: &Self| {
+            let pixels = (0..size.1).flat_map(|y| (0..size.0).map(move |x| (x, y)));
+            viewer.size == size && pixels.zip(&viewer.pixels).all(|((x, y), seen)| *seen == pixel(x, y))
+        };
+        while !is_there(self) {
+            self.ask(true);
+            self.take();
+        }
+    }
+
+    /// Presses and releases the key with this scan code.
+    pub fn key(&mut self, code: u8) {
+        for down in [1, 0] {
+            self.send(&[255, 0, 0, down, 0, 0, 0, 0, 0, 0, 0, code]);
+        }
+    }
+
+    pub fn keysym(&mut self, keysym: u32, down: bool) {
+        self.send(&[&[4, down.into(), 0, 0][..], &keysym.to_be_bytes()].concat());
+    }
+
+    /// Returns `true` when the server has closed the connection.
+    pub fn is_over(&mut self) -> bool {
+        is_over(&mut self.stream)
+    }
+}
+
+/// Returns `true` when the server has closed the connection.
+pub fn is_over(stream: &mut UnixStream) -> bool {
+    let end = std::io::copy(stream, &mut std::io::sink());
+    end.map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true)
+}
