@@ -15,7 +15,7 @@ use super::event_log::Next;
 use super::http::{EventStream, Request};
 use super::metrics::Requests;
 use super::operations;
-use super::process::tail;
+use super::process::{tail, usage};
 use super::supervisor::Supervisor;
 
 /// The time after which an idle connection is found to be dead.
@@ -27,8 +27,8 @@ const CONSOLE: u64 = 64 << 10;
 pub struct Service {
     /// The machines.
     pub supervisor: Arc<Supervisor>,
-    /// The connections.
-    pub connections: Arc<Connections>,
+    /// The connections of each address.
+    pub connections: Vec<Arc<Connections>>,
     /// The requests, counted.
     pub requests: Requests,
     /// When it was started.
@@ -43,6 +43,8 @@ pub struct Call<'a> {
     pub request: &'a Request,
     /// The connection, for answers that take their time.
     pub stream: &'a UnixStream,
+    /// The connections of its address.
+    pub connections: &'a Connections,
     /// The machine that the path names.
     pub name: &'a str,
 }
@@ -78,10 +80,21 @@ impl Call<'_> {
 
     /// Returns what is known of the machine.
     fn view(&self) -> Result<Value, Problem> {
-        let machines = self.supervisor().machines();
-        let machine = machines.get(self.name).ok_or_else(|| Problem::no_machine(self.name))?;
-        Ok(machine.to_json(self.name))
+        let mut view = {
+            let machines = self.supervisor().machines();
+            let machine = machines.get(self.name).ok_or_else(|| Problem::no_machine(self.name))?;
+            machine.to_json(self.name)
+        };
+        add_usage(&mut view);
+        Ok(view)
     }
+}
+
+/// Adds what the process of a machine has used. The machines are not locked meanwhile.
+pub fn add_usage(view: &mut Value) {
+    let usage = view["process"].as_u64().and_then(|id| usage(u32::try_from(id).ok()?));
+    view["cpu-seconds"] = json!(usage.map(|usage| usage.cpu_seconds));
+    view["resident-bytes"] = json!(usage.map(|usage| usage.resident_bytes));
 }
 
 /// Returns facts about the service.
@@ -101,10 +114,13 @@ pub fn service(call: &Call<'_>) -> Answered {
 
 /// Lists the machines.
 pub fn list(call: &Call<'_>) -> Answered {
-    let machines = call.supervisor().machines();
-    let all: Vec<_> = machines.iter().map(|(name, machine)| machine.to_json(name)).collect();
-    // Events are added while the machines are locked: what follows this one is not in the list yet.
-    let last = call.supervisor().events.newest();
+    let (mut all, last) = {
+        let machines = call.supervisor().machines();
+        let all: Vec<_> = machines.iter().map(|(name, machine)| machine.to_json(name)).collect();
+        // Events are added while the machines are locked: what follows this one is not in the list yet.
+        (all, call.supervisor().events.newest())
+    };
+    all.iter_mut().for_each(add_usage);
     Ok(Reply::Json(json!({ "machines": all, "last-event": last })))
 }
 
@@ -217,13 +233,20 @@ pub fn console(call: &Call<'_>) -> Answered {
 /// Returns the metrics.
 pub fn metrics(call: &Call<'_>) -> Answered {
     let service = call.service;
-    let text = super::metrics::text(&service.supervisor.machines(), &service.requests, service.connections.open());
+    let processes: Vec<_> = {
+        let machines = service.supervisor.machines();
+        let processes = machines.iter().filter_map(|(name, machine)| Some((name, machine.process.as_ref()?.id)));
+        processes.map(|(name, id)| (name.clone(), id)).collect()
+    };
+    let used = processes.into_iter().filter_map(|(name, id)| Some((name, usage(id)?))).collect();
+    let open = service.connections.iter().map(|connections| connections.open()).sum();
+    let text = super::metrics::text(&service.supervisor.machines(), &used, &service.requests, open);
     Ok(Reply::Text("text/plain; version=0.0.4; charset=utf-8", text))
 }
 
 /// Sends the events that are kept, and those that follow.
 pub fn events(call: &Call<'_>) -> Answered {
-    let _place = call.service.connections.follow()?;
+    let _place = call.connections.follow()?;
     let lost = |error: io::Error| Problem::host(error.to_string());
     let mut stream = EventStream::start(call.stream).map_err(lost)?;
     let events = &call.supervisor().events;

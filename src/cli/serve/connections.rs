@@ -1,13 +1,15 @@
 //! Connections: each is served on a thread of its own, for one request.
 //!
-//! If there are too many, the oldest whose request has not arrived yet is closed. So a client that opens connections and sends
-//! nothing, or sends slowly, takes no place from another.
+//! If there are too many, the oldest is closed that has sent nothing which is not read yet. So a client that opens connections and
+//! sends nothing, or sends slowly, takes no place from another. Each address has connections of its own.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::error::Problem;
 use super::http::{self, Request};
@@ -35,6 +37,17 @@ struct State {
     silent: BTreeMap<u64, UnixStream>,
 }
 
+impl State {
+    /// Takes the oldest connection that waits for its client.
+    fn take_silent(&mut self) -> Option<UnixStream> {
+        let mut fds: Vec<_> = self.silent.values().map(|stream| PollFd::new(stream, PollFlags::IN)).collect();
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).ok()?;
+        let index = fds.iter().position(|fd| fd.revents().is_empty())?;
+        let number = *self.silent.keys().nth(index)?;
+        self.silent.remove(&number)
+    }
+}
+
 /// The handler of a request. It sends the reply.
 pub type Handler = dyn Fn(&UnixStream, Result<Request, Problem>) + Send + Sync;
 
@@ -47,8 +60,8 @@ impl Connections {
             let mut state = self.state.lock();
             if state.open >= MAX_CONNECTIONS {
                 // Threads of closed connections may not have ended yet.
-                let oldest = if state.open < 2 * MAX_CONNECTIONS { state.silent.pop_first() } else { None };
-                let Some((_, oldest)) = oldest else {
+                let oldest = if state.open < 2 * MAX_CONNECTIONS { state.take_silent() } else { None };
+                let Some(oldest) = oldest else {
                     drop(state);
                     return refuse(&stream);
                 };
@@ -132,4 +145,45 @@ fn refuse(stream: &UnixStream) {
     let problem = Problem::busy("there are too many connections").with_remedy("try again later");
     let _ = stream.set_nonblocking(true);
     let _ = http::reply(stream, problem.status, &problem.body());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_silent_connection_makes_room() {
+        let connections = Arc::new(Connections::default());
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let handler: Arc<Handler> = Arc::new(move |stream: &UnixStream, request: Result<Request, Problem>| {
+            let path = request.map(|request| request.path.concat()).unwrap_or_default();
+            let _ = http::send(stream, 200, &[], &path);
+            let _ = tell.lock().send(path);
+        });
+        let connect = || {
+            let (client, server) = UnixStream::pair().unwrap();
+            connections.serve(server, &handler);
+            client
+        };
+        let mut silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect()).collect();
+        let mut late = connect();
+        late.write_all(b"GET /late HTTP/1.1\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        late.read_to_string(&mut reply).unwrap();
+        assert!(reply.ends_with("late"), "{reply}");
+        // The first was closed, and the second is served.
+        let mut end = String::new();
+        silent.remove(0).read_to_string(&mut end).unwrap();
+        assert_eq!(end, "");
+        silent[0].write_all(b"GET /second HTTP/1.1\r\n\r\n").unwrap();
+        while told.recv().unwrap() != "second" {}
+        let followers: Vec<_> = (0..MAX_FOLLOWERS).map(|_| connections.follow().unwrap()).collect();
+        assert_eq!(connections.follow().err().map(|problem| problem.status), Some(503));
+        drop(followers);
+        assert!(connections.follow().is_ok());
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::lock::Mutex;
+use super::process::Usage;
 use super::supervisor::Machines;
 
 /// The states that machines may have.
@@ -21,7 +22,7 @@ impl Requests {
 }
 
 /// Returns the text.
-pub fn text(machines: &Machines, requests: &Requests, connections: usize) -> String {
+pub fn text(machines: &Machines, used: &BTreeMap<String, Usage>, requests: &Requests, connections: usize) -> String {
     let mut text = String::new();
     let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, f64)>| {
         let _ = writeln!(text, "# HELP viridian_{name} {help}\n# TYPE viridian_{name} {kind}");
@@ -49,6 +50,13 @@ pub fn text(machines: &Machines, requests: &Requests, connections: usize) -> Str
     family("machine_memory_bytes", "gauge", "Size of the guest's memory.", memory);
     let processors = each(&|machine| machine.summary["vps"].as_f64());
     family("machine_processors", "gauge", "Virtual processors of the guest.", processors);
+    let of_processes = |value: &dyn Fn(&Usage) -> f64| -> Vec<_> {
+        used.iter().map(|(name, usage)| (format!("{{machine=\"{name}\"}}"), value(usage))).collect()
+    };
+    let time = of_processes(&|usage| usage.cpu_seconds);
+    family("machine_cpu_seconds_total", "counter", "Processor time of the machine's process.", time);
+    let resident = of_processes(&|usage| usage.resident_bytes as f64);
+    family("machine_resident_bytes", "gauge", "Resident memory of the machine's process.", resident);
     let requests = requests.0.lock();
     let requests = requests.iter().map(|(status, count)| (format!("{{status=\"{status}\"}}"), *count as f64));
     family("requests_total", "counter", "Requests to the service by status.", requests.collect());
@@ -68,13 +76,17 @@ mod tests {
         let requests = Requests::default();
         requests.count(200);
         requests.count(200);
-        let text = text(&machines, &requests, 3);
+        let used = BTreeMap::from([("web".to_owned(), Usage { cpu_seconds: 1.5, resident_bytes: 4096 })]);
+        let text = text(&machines, &used, &requests, 3);
         for line in [
             "# TYPE viridian_machines gauge",
             "viridian_machines{state=\"broken\"} 1",
             "viridian_machines{state=\"running\"} 0",
             "viridian_machine_up{machine=\"web\"} 0",
             "viridian_requests_total{status=\"200\"} 2",
+            "# TYPE viridian_machine_cpu_seconds_total counter",
+            "viridian_machine_cpu_seconds_total{machine=\"web\"} 1.5",
+            "viridian_machine_resident_bytes{machine=\"web\"} 4096",
             "viridian_connections 3",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}: {text}");

@@ -119,11 +119,19 @@ pub fn serve(arguments: Arguments) -> anyhow::Result<u8> {
     let supervisor = Supervisor::start(store, Places { sockets, files }, program)?;
     let service = Arc::new(Service {
         supervisor: supervisor.clone(),
-        connections: Arc::new(Connections::default()),
+        connections: listeners.iter().map(|_| Arc::default()).collect(),
         requests: metrics::Requests::default(),
         begun: Instant::now(),
     });
-    let handlers: Vec<_> = listeners.iter().map(|listener| handler(&service, listener, token.as_deref())).collect();
+    let own_token = |listener: &Listener| token.clone().filter(|_| listener.needs_token());
+    let doors = listeners.iter().zip(&service.connections);
+    let doors: Vec<_> = doors
+        .map(|(listener, connections)| Door {
+            listener,
+            connections,
+            handler: handler(&service, connections, own_token(listener)),
+        })
+        .collect();
     for listener in &listeners {
         say!("serving at {}", listener.address()?);
     }
@@ -131,22 +139,24 @@ pub fn serve(arguments: Arguments) -> anyhow::Result<u8> {
         say!("the token for HTTP is in {}", supervisor.store.path().join("token").display());
     }
     notify("READY=1");
-    accept(&listeners, &handlers, &service.connections, &signals)?;
+    accept(&doors, &signals)?;
     notify("STOPPING=1");
     supervisor.events.close();
     Ok(0)
 }
 
+/// An address with its connections.
+struct Door<'a> {
+    listener: &'a Listener,
+    connections: &'a Arc<Connections>,
+    handler: Arc<Handler>,
+}
+
 /// Accepts connections until a signal comes.
-fn accept(
-    listeners: &[Listener],
-    handlers: &[Arc<Handler>],
-    connections: &Arc<Connections>,
-    signals: &EndSignals,
-) -> anyhow::Result<()> {
+fn accept(doors: &[Door<'_>], signals: &EndSignals) -> anyhow::Result<()> {
     loop {
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
-        fds.extend(listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
+        fds.extend(doors.iter().map(|door| PollFd::new(door.listener, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for connections"),
@@ -154,9 +164,9 @@ fn accept(
         if !fds[0].revents().is_empty() {
             return Ok(());
         }
-        for (listener, handler) in listeners.iter().zip(handlers) {
-            match listener.accept() {
-                Ok(stream) => connections.serve(stream, handler),
+        for door in doors {
+            match door.listener.accept() {
+                Ok(stream) => door.connections.serve(stream, &door.handler),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => {
                     // For example, there are no file descriptors left. The client still waits.
@@ -168,10 +178,9 @@ fn accept(
     }
 }
 
-/// Returns the function that answers the requests of a listener.
-fn handler(service: &Arc<Service>, listener: &Listener, token: Option<&str>) -> Arc<Handler> {
-    let token = token.filter(|_| listener.needs_token()).map(str::to_owned);
-    let service = service.clone();
+/// Returns the function that answers the requests of an address.
+fn handler(service: &Arc<Service>, connections: &Arc<Connections>, token: Option<String>) -> Arc<Handler> {
+    let (service, connections) = (service.clone(), connections.clone());
     Arc::new(move |stream: &UnixStream, request: Result<Request, Problem>| {
         let answer = request.as_ref().map_err(Clone::clone).and_then(|request| {
             let found = routes::find(&request.method, &request.path);
@@ -180,7 +189,7 @@ fn handler(service: &Arc<Service>, listener: &Listener, token: Option<&str>) -> 
                 return Err(Problem::unauthorized());
             }
             let (route, name) = found?;
-            (route.handler)(&Call { service: &service, request, stream, name })
+            (route.handler)(&Call { service: &service, request, stream, connections: &connections, name })
         });
         let path = request.as_ref().map(|request| request.path.as_slice()).unwrap_or_default();
         reply(&service, stream, path, answer);

@@ -117,6 +117,8 @@ fn schemas() -> Value {
         "restarts": { "type": "integer" },
         "seconds": optional("number"),
         "end": optional("object"),
+        "cpu-seconds": optional("number"),
+        "resident-bytes": optional("integer"),
         "engine": optional("string"),
         "vps": optional("integer"),
         "memory-bytes": optional("integer"),
@@ -128,7 +130,7 @@ fn schemas() -> Value {
     });
     let always: Vec<_> = ["name", "state", "autostart", "restart", "process", "restarts", "seconds", "end"]
         .into_iter()
-        .chain(["engine", "vps", "memory-bytes", "heartbeat", "addresses"])
+        .chain(["cpu-seconds", "resident-bytes", "engine", "vps", "memory-bytes", "heartbeat", "addresses"])
         .collect();
     json!({
         "Problem": object(json!({ "error": error }), &["error"]),
@@ -178,7 +180,8 @@ mod tests {
         let schema = &schemas()["Machine"];
         let mut machine = Machine::new(Err(Problem::host("x")));
         machine.state = State::Waiting(Instant::now());
-        let shown = machine.to_json("web");
+        let mut shown = machine.to_json("web");
+        super::super::api::add_usage(&mut shown);
         let shown: Vec<_> = shown.as_object().unwrap().keys().collect();
         for key in &shown {
             assert!(schema["properties"].get(key).is_some(), "{key} is not in the schema");

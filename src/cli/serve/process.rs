@@ -205,6 +205,33 @@ pub fn kill(handle: &OwnedFd) {
     let _ = pidfd_send_signal(handle, Signal::KILL);
 }
 
+/// What a process has used of the host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Processor time, in seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory, in bytes.
+    pub resident_bytes: u64,
+}
+
+/// Returns what a process has used of the host, or `None` if it has ended.
+pub fn usage(id: u32) -> Option<Usage> {
+    usage_in(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+}
+
+fn usage_in(stat: &str) -> Option<Usage> {
+    // These are constants of x86-64 Linux for user space.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    const PAGE: u64 = 4096;
+    // The name of the program is in parentheses, and may contain any character.
+    let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    Some(Usage {
+        cpu_seconds: (number(11)? + number(12)?) as f64 / TICKS_PER_SECOND,
+        resident_bytes: number(21)?.saturating_mul(PAGE),
+    })
+}
+
 /// Returns the end of a file, from the start of a line.
 pub fn tail(path: &Path, limit: u64) -> io::Result<String> {
     // A FIFO would wait for somebody who writes.
@@ -239,6 +266,15 @@ mod tests {
 "#;
         fs::write(folder.path().join("web.report"), report).unwrap();
         assert_eq!(places.end("web")["exit-code"], 3);
+    }
+
+    #[test]
+    fn the_usage_of_a_process_is_read_whatever_its_name_is() {
+        let stat =
+            "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 8 9 20 0 1 0 99 123456 25 18446744073709551615 1 1\n";
+        assert_eq!(usage_in(stat), Some(Usage { cpu_seconds: 2.0, resident_bytes: 25 * 4096 }));
+        assert_eq!(usage_in("7 (a) S 1"), None);
+        assert!(usage(std::process::id()).unwrap().resident_bytes > 0);
     }
 
     #[test]
