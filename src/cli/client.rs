@@ -172,7 +172,23 @@ impl Remote {
         self.stream("GET", "/events", None, PROMPT)
     }
 
+    /// Follows the events that come after one.
+    pub fn events_after(&self, last: u64) -> Result<Stream, Failure> {
+        self.open_with("GET", "/events", None, Some(PROMPT), &format!("Last-Event-ID: {last}\r\n"))
+    }
+
     fn open(&self, method: &str, path: &str, body: Option<&Value>, limit: Option<Duration>) -> Result<Stream, Failure> {
+        self.open_with(method, path, body, limit, "")
+    }
+
+    fn open_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        limit: Option<Duration>,
+        header: &str,
+    ) -> Result<Stream, Failure> {
         let patience = limit.unwrap_or(Duration::MAX);
         let mut stream = UnixStream::connect(&self.path).map_err(Failure::Lost)?;
         let words = |error| in_words(error, patience);
@@ -180,7 +196,7 @@ impl Remote {
         stream.set_write_timeout(limit).map_err(words)?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{header}\r\n",
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).map_err(words)?;

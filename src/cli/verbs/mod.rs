@@ -32,6 +32,7 @@ mod services;
 mod start;
 mod state;
 mod stop;
+mod supervised;
 mod typing;
 mod undefine;
 mod wait;

@@ -2,7 +2,15 @@
 
 use serde_json::json;
 
+use std::time::Duration;
+
+use super::supervised::Supervised;
 use super::{Done, Targets, print_json};
+
+/// The request that ends a machine.
+const KILL: &str = "/kill";
+/// Time for the service to end a machine: its disks are flushed.
+const FORCE: Duration = Duration::from_secs(60);
 
 /// The options of each.
 #[derive(clap::Args)]
@@ -16,7 +24,14 @@ pub struct Arguments {
 }
 
 fn run(Arguments { targets, json }: &Arguments, path: &str) -> Done {
-    let (code, done) = targets.each(|machine| machine.post(path, None))?;
+    let (code, done) = targets.each(|machine| {
+        let service = if path == KILL { Supervised::of(machine) } else { None };
+        match service {
+            // It is not to start the machine again.
+            Some(service) => service.ask("kill", None, FORCE),
+            None => machine.post(path, None),
+        }
+    })?;
     if *json {
         print_json(&targets.json(done.into_iter().map(|(name, _)| json!({ "name": name })).collect()))?;
     }

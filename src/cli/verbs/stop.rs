@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::supervised::Supervised;
 use super::{Done, Targets, print_json, seconds};
-use crate::cli::client::{Failure, Remote, Stream};
+use crate::cli::client::{Failure, PROMPT, Remote, Stream};
 use crate::cli::say;
 
 /// A machine was ended by force.
@@ -57,6 +58,9 @@ pub fn run(arguments: Arguments) -> Done {
 /// Ends a machine. Returns by which step, and how it ended.
 fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
     let name = &machine.name;
+    if let Some(service) = Supervised::of(machine) {
+        return stop_by_service(name, &service, arguments);
+    }
     let mut events = machine.events()?;
     let steps = [
         ("shutdown-service", "/shutdown", arguments.shutdown, "asking the guest to shut down"),
@@ -82,6 +86,23 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
         say!("{name}: it has not ended within {} seconds", time.as_secs_f64());
     }
     Err(Failure::Other(super::TIMEOUT, "the machine still runs".into()))
+}
+
+/// Has the service end a machine, which takes the same steps and does not start it again.
+fn stop_by_service(name: &str, service: &Supervised, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
+    say!("{name}: asking the service to stop it");
+    let body = json!({
+        "shutdown-seconds": arguments.shutdown.as_secs_f64(),
+        "power-button-seconds": arguments.power_button.as_secs_f64(),
+        "force": !arguments.no_force,
+    });
+    let last = if arguments.no_force { Duration::ZERO } else { LAST };
+    let time = arguments.shutdown.saturating_add(arguments.power_button).saturating_add(last + PROMPT);
+    let Some(end) = service.stop(&body, time)? else {
+        return Err(Failure::Other(super::TIMEOUT, "the machine still runs".into()));
+    };
+    say!("{name}: {}", end["message"].as_str().unwrap_or("it has ended"));
+    Ok((if end["kind"] == "terminated" { "kill" } else { "service" }, end))
 }
 
 /// Waits for the end of the machine. Returns `None` at the deadline.

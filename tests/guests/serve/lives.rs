@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::service::{Host, SOON, runs, signal};
-use crate::common::patience::{grown, holds_within};
+use crate::common::patience::{grown, holds_within, patience};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
@@ -64,6 +64,32 @@ fn a_killed_machine_is_started_again_if_the_policy_says_so_and_the_rest_is_untou
     // A user who ends it does not want it again, whichever command it is.
     assert_eq!(host.run(&["kill", "on-failure"]).code, Some(0));
     events.wait_for_state("on-failure", "stopped");
+}
+
+#[test]
+fn a_machine_that_is_always_started_again_stays_stopped_if_a_user_stops_it() {
+    let host = Host::serve();
+    let always = "[service]\nrestart = \"always\"\n";
+    host.define("deaf", always);
+    host.define("other", always);
+    host.define_with("polite", "services", &format!("driver=good {}", patience()), always);
+    for name in ["deaf", "other", "polite"] {
+        host.post(&format!("/machines/{name}/start"));
+        host.until_state(name, "running");
+    }
+    host.until("polite", |machine| machine["addresses"][0] == "10.0.2.15");
+    let run = host.run(&["stop", "polite", "--json"]);
+    assert!(run.code == Some(0) && run.output.contains("\"stopped-by\": \"service\""), "{run:?}");
+    let run = host.run(&["stop", "deaf", "--power-button", "0.2", "--no-force"]);
+    assert_eq!(run.code, Some(124), "{run:?}");
+    host.until_state("deaf", "running");
+    let run = host.run(&["stop", "deaf", "--power-button", "0.2"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    assert_eq!(host.run(&["kill", "other"]).code, Some(0));
+    for name in ["deaf", "other", "polite"] {
+        host.until_state(name, "stopped");
+        assert_eq!(host.machine(name)["restarts"], 0);
+    }
 }
 
 #[test]
