@@ -11,7 +11,6 @@
 
 pub mod address;
 mod connection;
-mod des;
 mod device;
 mod encoder;
 mod format;

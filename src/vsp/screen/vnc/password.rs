@@ -1,12 +1,14 @@
 //! VNC's password: the viewer encrypts 16 random bytes with it (RFB: "VNC Authentication").
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use des::Des;
+use des::cipher::{BlockCipherEncrypt, KeyInit};
+use rustix::fs::OFlags;
 use rustix::rand::{GetRandomFlags, getrandom};
-
-use super::des::Des;
 
 /// Length of a challenge, in bytes.
 pub const CHALLENGE: usize = 16;
@@ -25,7 +27,9 @@ impl Password {
     /// Returns a description of what is wrong with the file.
     pub fn read(path: &Path) -> Result<Self, String> {
         let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
+        // A FIFO without a writer is empty. It would be waited for otherwise.
+        let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+        let read = file.and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
         read.map_err(|error| format!("cannot read the password in {}: {error}", path.display()))?;
         Self::parse(text.lines().next().unwrap_or_default()).map_err(|error| format!("{}: {error}", path.display()))
     }
@@ -44,7 +48,7 @@ impl Password {
         let mut key = [0; MOST];
         // VNC takes the bits of each byte in reverse.
         key.iter_mut().zip(text.bytes()).for_each(|(key, byte)| *key = byte.reverse_bits());
-        Ok(Self(Des::new(u64::from_be_bytes(key))))
+        Ok(Self(Des::new(&key.into())))
     }
 
     /// Returns random bytes for a viewer to encrypt.
@@ -59,13 +63,15 @@ impl Password {
 
     /// Returns `true` if the response is the challenge, encrypted with the password.
     pub fn is_answer(&self, challenge: &[u8; CHALLENGE], response: &[u8; CHALLENGE]) -> bool {
-        let (expected, response) = (self.encrypt(u128::from_be_bytes(*challenge)), u128::from_be_bytes(*response));
-        expected == response
+        self.encrypt(challenge) == *response
     }
 
-    fn encrypt(&self, challenge: u128) -> u128 {
-        let (first, second) = (self.0.encrypt((challenge >> 64) as u64), self.0.encrypt(challenge as u64));
-        u128::from(first) << 64 | u128::from(second)
+    fn encrypt(&self, challenge: &[u8; CHALLENGE]) -> [u8; CHALLENGE] {
+        let mut blocks = *challenge;
+        for block in blocks.as_chunks_mut().0 {
+            self.0.encrypt_block(block.into());
+        }
+        blocks
     }
 }
 
@@ -77,7 +83,8 @@ mod tests {
     fn the_answer_of_a_viewer_with_the_password_is_known() {
         let password = Password::parse("secret").unwrap();
         let challenge: [u8; CHALLENGE] = std::array::from_fn(|at| at as u8);
-        let answer = password.encrypt(u128::from_be_bytes(challenge)).to_be_bytes();
+        // By OpenSSL, with each byte of the key reversed.
+        let answer = 0xee22_539f_33a5_983e_c12f_9c2e_dbc9_95dd_u128.to_be_bytes();
         assert!(password.is_answer(&challenge, &answer));
         assert!(!Password::parse("Secret").unwrap().is_answer(&challenge, &answer));
         assert_ne!(answer[..8], answer[8..]);
@@ -91,5 +98,13 @@ mod tests {
             assert!(Password::parse(wrong).err().unwrap().contains("1 to 8 bytes"));
         }
         assert!(Password::read(Path::new("/nowhere/password")).err().unwrap().contains("/nowhere/password"));
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_writes_to_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(Password::read(&path).err().unwrap().contains("the first line of the file has 0"));
     }
 }
