@@ -159,7 +159,7 @@ fn dispatch(command: Command, verbose: u8, quiet: bool) -> anyhow::Result<u8> {
         Command::Up(arguments) => up::up(arguments, quiet),
         Command::Check(arguments) => check::check(arguments),
         Command::Hv(arguments) => hv::hv(arguments),
-        Command::Serve(arguments) => serve::serve(arguments),
+        Command::Serve(arguments) => serve::serve(arguments, quiet),
         Command::Linux(arguments) => linux::linux(*arguments, verbose),
         Command::Exec(arguments) => exec::exec(arguments),
         Command::AgentCopy(arguments) => exec::copy(&arguments),

@@ -25,7 +25,7 @@ pub enum Restart {
     Never,
     /// If it has failed: neither the guest nor a user has ended it
     OnFailure,
-    /// Always, unless it is stopped through the service
+    /// Always, unless a user has ended it by stop, kill, the page or the API
     Always,
 }
 

@@ -96,7 +96,7 @@ fn default_state() -> anyhow::Result<PathBuf> {
 }
 
 /// Serves until a signal ends it. Machines go on.
-pub fn serve(arguments: Arguments) -> anyhow::Result<u8> {
+pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     let sockets = default_directory()?;
     let files = sockets.join("serve");
     for directory in [&sockets, &files] {
@@ -132,10 +132,10 @@ pub fn serve(arguments: Arguments) -> anyhow::Result<u8> {
             handler: handler(&service, connections, own_token(listener)),
         })
         .collect();
-    for listener in &listeners {
+    for listener in listeners.iter().filter(|_| !quiet) {
         say!("serving at {}", listener.address()?);
     }
-    if token.is_some() {
+    if token.is_some() && !quiet {
         say!("the token for HTTP is in {}", supervisor.store.path().join("token").display());
     }
     notify("READY=1");

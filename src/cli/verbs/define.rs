@@ -13,7 +13,7 @@ use crate::cli::serve::Restart;
 /// The options of `viridian define`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine's name: letters, digits, -, _ and .
+    /// The machine's name, of letters, digits, dots, - and _
     #[arg(value_name = "NAME")]
     name: String,
 

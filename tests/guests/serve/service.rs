@@ -20,6 +20,7 @@ pub struct Host {
     pub folder: tempfile::TempDir,
     service: Option<Child>,
     options: Vec<String>,
+    variable: Option<(&'static str, PathBuf)>,
 }
 
 /// The reply to a request.
@@ -55,7 +56,14 @@ impl Host {
 
     pub fn serve_with(options: &[&str]) -> Self {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut host = Self { folder: tempfile::tempdir().unwrap(), service: None, options };
+        let mut host = Self { folder: tempfile::tempdir().unwrap(), service: None, options, variable: None };
+        host.start();
+        host
+    }
+
+    pub fn serve_with_variable(name: &'static str, value: &Path) -> Self {
+        let variable = Some((name, value.to_owned()));
+        let mut host = Self { folder: tempfile::tempdir().unwrap(), service: None, options: Vec::new(), variable };
         host.start();
         host
     }
@@ -64,6 +72,7 @@ impl Host {
     pub fn start(&mut self) {
         let mut command = self.command(&["serve", "--state"]);
         command.arg(self.state()).args(&self.options).stderr(Stdio::piped());
+        command.envs(self.variable.clone());
         let mut child = command.spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();

@@ -159,3 +159,32 @@ fn the_service_ends_at_a_signal_and_takes_its_socket_away() {
     let run = host.run(&["start", "web"]);
     assert!(run.code == Some(2) && run.errors.contains("start viridian serve"), "{run:?}");
 }
+
+#[test]
+fn systemd_is_told_when_the_service_is_ready_and_when_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(grown(SOON))).unwrap();
+    let mut host = Host::serve_with_variable("NOTIFY_SOCKET", &path);
+    let told = || {
+        let mut text = [0; 100];
+        let length = manager.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    assert_eq!(host.names(), [""; 0], "it is reached by then");
+    assert_eq!(host.terminate(), Some(0));
+    assert_eq!(told(), "STOPPING=1");
+}
+
+#[test]
+fn a_user_has_one_service() {
+    let mut host = Host::serve();
+    let other = host.folder.path().join("other");
+    let run = host.run(&["serve", "--state", other.to_str().unwrap()]);
+    assert!(run.code == Some(125) && run.errors.contains("another viridian serve uses this directory"), "{run:?}");
+    host.kill();
+    host.start();
+    assert_eq!(host.names(), [""; 0], "a killed service leaves nothing that hinders the next one");
+}
