@@ -28,8 +28,8 @@ pub struct Viewer {
     pub takes_codes: bool,
     /// Results of requests for another size.
     pub refusals: usize,
-    /// Number of rectangles of pixels so far.
-    pub rectangles: usize,
+    /// The places of the rectangles of pixels so far: left, top, width, height.
+    pub rectangles: Vec<[usize; 4]>,
 }
 
 /// Connects, and gets as far as the server's version.
@@ -61,7 +61,7 @@ impl Viewer {
             pixels: vec![UNSEEN; width * height],
             takes_codes: false,
             refusals: 0,
-            rectangles: 0,
+            rectangles: Vec::new(),
         };
         let known = [encoding, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, QEMU_KEYS];
         let known = known.iter().flat_map(|number| number.to_be_bytes());
@@ -104,7 +104,7 @@ impl Viewer {
             DESKTOP_SIZE => self.resize(width, height),
             _ => {
                 assert_eq!(encoding, self.encoding);
-                self.rectangles += 1;
+                self.rectangles.push([left, top, width, height]);
                 let part = self.decoder.decode(&mut self.stream, encoding, width, height).unwrap();
                 for (y, line) in part.chunks(width).enumerate() {
                     let at = (top + y) * self.size.0 + left;
@@ -122,14 +122,16 @@ impl Viewer {
 
     /// Asks for changes and takes them until the screen has this size and these pixels.
     pub fn wait_for(&mut self, size: (usize, usize), pixel: impl Fn(usize, usize) -> u32) {
-        let is_there = |viewer: &Self| {
-            let pixels = (0..size.1).flat_map(|y| (0..size.0).map(move |x| (x, y)));
-            viewer.size == size && pixels.zip(&viewer.pixels).all(|((x, y), seen)| *seen == pixel(x, y))
-        };
-        while !is_there(self) {
+        while !self.shows(size, &pixel) {
             self.ask(true);
             self.take();
         }
+    }
+
+    /// Returns `true` if the screen has this size and these pixels.
+    pub fn shows(&self, size: (usize, usize), pixel: impl Fn(usize, usize) -> u32) -> bool {
+        let mut pixels = (0..size.1).flat_map(|y| (0..size.0).map(move |x| (x, y))).zip(&self.pixels);
+        self.size == size && pixels.all(|((x, y), seen)| *seen == pixel(x, y))
     }
 
     /// Presses and releases the key with this scan code.

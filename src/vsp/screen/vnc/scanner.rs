@@ -73,7 +73,9 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
         let begun = Instant::now();
         let view = if stage.is_empty() { None } else { video.update(Video::look) };
         let Some(view) = view else {
+            // There is only the last picture, or none.
             whole = None;
+            stage.complete();
             continue;
         };
         if situation != Some(view.situation) {
@@ -88,6 +90,7 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
         } else {
             parts(&view.damage, screen).into_iter().for_each(|part| read(&view, part, stage));
         }
+        stage.complete();
         let next = if looks > 0 { Some(LOOK_AGAIN) } else { (!view.reports).then_some(LOOK_UNASKED) };
         whole = whole.or_else(|| begun.checked_add(next?));
         if !signal.wait(begun.checked_add(FRAME), false) {

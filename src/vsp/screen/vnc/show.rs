@@ -54,11 +54,12 @@ impl Show {
         if let Some(mode) = self.video.read(|video| video.facts().mode).filter(|_| is_first) {
             self.stage.resize(mode.width, mode.height);
         }
-        let (number, size) = self.stage.enter();
+        // The scanner finds the whole picture drawn when it finds the viewer.
         if is_first {
             let signal = self.signal.clone();
             self.video.change(|video| video.watch(Some(Box::new(move || signal.raise()))));
         }
+        let (number, size) = self.stage.enter();
         self.signal.raise();
         Seat { show: self, number, size }
     }

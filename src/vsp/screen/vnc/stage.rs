@@ -21,6 +21,8 @@ struct State {
     height: u32,
     /// 0x00RRGGBB. There are none while there is no viewer.
     pixels: Vec<u32>,
+    /// The picture is not yet the guest's, so it is not sent.
+    incomplete: bool,
     seats: BTreeMap<u64, Seat>,
     next: u64,
 }
@@ -91,12 +93,20 @@ pub struct Desktop {
 }
 
 impl State {
+    /// Returns what a viewer is to be sent now, `None` if there is no such viewer.
+    fn turn(&mut self, number: u64) -> Option<Option<Turn>> {
+        let (size, columns, incomplete) = ((self.width, self.height), self.columns(), self.incomplete);
+        let seat = self.seats.get_mut(&number)?;
+        Some(seat.announcement(size).or_else(|| if incomplete { None } else { seat.picture(size, columns) }))
+    }
+
     fn columns(&self) -> u32 {
         self.width.div_ceil(TILE)
     }
 
-    /// Replaces the picture by a black one. Everything is sent again.
+    /// Replaces the picture by a black one. Everything is sent again when it is [complete](Stage::complete).
     fn clear(&mut self) {
+        self.incomplete = true;
         self.pixels = vec![0; self.width as usize * self.height as usize];
         let tiles = (self.columns() * self.height.div_ceil(TILE)) as usize;
         self.seats.values_mut().for_each(|seat| seat.dirty = vec![true; tiles]);
@@ -106,7 +116,7 @@ impl State {
 impl Stage {
     /// Creates a black picture.
     pub fn new(width: u32, height: u32) -> Self {
-        let state = State { width, height, pixels: Vec::new(), seats: BTreeMap::new(), next: 0 };
+        let state = State { width, height, pixels: Vec::new(), incomplete: true, seats: BTreeMap::new(), next: 0 };
         Self { state: Mutex::new(state), changed: Condvar::default() }
     }
 
@@ -172,7 +182,15 @@ impl Stage {
         self.changed.notify_all();
     }
 
-    /// Changes the size of the screen. Its picture is black then.
+    /// Notes that the whole picture has been put.
+    pub fn complete(&self) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.incomplete) {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Changes the size of the screen. Its picture is black then, and not complete.
     pub fn resize(&self, width: u32, height: u32) {
         let mut state = self.state.lock();
         if (state.width, state.height) == (width, height) {
@@ -226,8 +244,7 @@ impl Stage {
     pub fn turn(&self, number: u64) -> Option<Turn> {
         let mut state = self.state.lock();
         loop {
-            let (size, columns) = ((state.width, state.height), state.columns());
-            if let Some(turn) = state.seats.get_mut(&number)?.turn(size, columns) {
+            if let Some(turn) = state.turn(number)? {
                 return Some(turn);
             }
             state = self.changed.wait(state);
@@ -250,23 +267,28 @@ impl Stage {
 }
 
 impl Seat {
-    fn turn(&mut self, size: (u32, u32), columns: u32) -> Option<Turn> {
-        let Wanted { area, whole } = self.wanted?;
+    /// Returns an update without pixels, if there is something to announce.
+    fn announcement(&mut self, size: (u32, u32)) -> Option<Turn> {
         let wishes = self.wishes;
         let is_new = wishes.resizes && self.size != size;
-        if wishes.keys || wishes.size || wishes.refused || is_new {
-            let desktop = (wishes.size || wishes.refused || is_new)
-                .then_some(Desktop { size, refused: wishes.refused && !is_new && !wishes.size });
-            // An answer about the size comes after the news of it.
-            let refused = wishes.refused && desktop.is_none_or(|desktop| !desktop.refused);
-            self.wishes = Wishes { keys: false, size: false, refused, ..wishes };
-            if is_new {
-                // The viewer asks for the new picture next.
-                (self.size, self.wanted) = (size, None);
-                self.dirty.fill(true);
-            }
-            return Some(Turn { wishes, keys: wishes.keys, desktop, rectangles: Vec::new() });
+        if self.wanted.is_none() || !(wishes.keys || wishes.size || wishes.refused || is_new) {
+            return None;
         }
+        // An answer about the size comes after the news of it.
+        let refused = wishes.refused && !wishes.size && !is_new;
+        let desktop = (wishes.size || refused || is_new).then_some(Desktop { size, refused });
+        self.wishes = Wishes { keys: false, size: false, refused: wishes.refused && !refused, ..wishes };
+        if is_new {
+            // The viewer asks for the new picture next.
+            (self.size, self.wanted) = (size, None);
+            self.dirty.fill(true);
+        }
+        Some(Turn { wishes, keys: wishes.keys, desktop, rectangles: Vec::new() })
+    }
+
+    /// Returns an update with the tiles that the viewer wants.
+    fn picture(&mut self, size: (u32, u32), columns: u32) -> Option<Turn> {
+        let (wishes, Wanted { area, whole }) = (self.wishes, self.wanted?);
         let shown = Rectangle::of_size(self.size.0.min(size.0), self.size.1.min(size.1));
         let mut rectangles: Vec<Rectangle> = Vec::new();
         for (index, dirty) in (0_u32..).zip(&mut self.dirty) {

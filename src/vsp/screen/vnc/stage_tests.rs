@@ -10,9 +10,8 @@ fn rectangle(left: u32, top: u32, right: u32, bottom: u32) -> Rectangle {
 
 /// Returns the rectangles that a viewer is sent, `None` if there is nothing to be sent yet.
 fn sent(stage: &Stage, number: u64) -> Option<Vec<Rectangle>> {
-    let mut state = stage.state.lock();
-    let (size, columns) = ((state.width, state.height), state.columns());
-    state.seats.get_mut(&number).unwrap().turn(size, columns).map(|turn| turn.rectangles)
+    let turn = stage.state.lock().turn(number).unwrap();
+    turn.map(|turn| turn.rectangles)
 }
 
 fn asked(stage: &Stage, number: u64) -> Option<Vec<Rectangle>> {
@@ -20,10 +19,34 @@ fn asked(stage: &Stage, number: u64) -> Option<Vec<Rectangle>> {
     sent(stage, number)
 }
 
+/// Adds a viewer of a picture that is complete.
+fn enter(stage: &Stage) -> (u64, (u32, u32)) {
+    let entered = stage.enter();
+    stage.complete();
+    entered
+}
+
+#[test]
+fn a_picture_is_sent_when_it_is_complete() {
+    let stage = Stage::new(64, 64);
+    let (number, _) = stage.enter();
+    assert_eq!(asked(&stage, number), None);
+    stage.put(0, 0, 1, &[1, 0, 0, 0]);
+    assert_eq!(sent(&stage, number), None);
+    stage.complete();
+    assert!(sent(&stage, number).is_some());
+    stage.resize(30, 30);
+    stage.wish(number, |wishes| wishes.resizes = true);
+    assert_eq!(asked(&stage, number), Some(vec![]), "the size is news at once");
+    assert_eq!(asked(&stage, number), None);
+    stage.complete();
+    assert!(sent(&stage, number).is_some());
+}
+
 #[test]
 fn a_viewer_is_sent_what_changes_and_nothing_else() {
     let stage = Stage::new(200, 100);
-    let (number, size) = stage.enter();
+    let (number, size) = enter(&stage);
     assert_eq!((size, sent(&stage, number)), ((200, 100), None), "nothing is sent that was not asked for");
     assert_eq!(asked(&stage, number), Some(vec![rectangle(0, 0, 200, 64), rectangle(0, 64, 200, 100)]));
     assert_eq!(asked(&stage, number), None);
@@ -44,7 +67,7 @@ fn a_viewer_is_sent_what_changes_and_nothing_else() {
 #[test]
 fn viewers_do_not_take_each_others_changes() {
     let stage = Stage::new(64, 64);
-    let viewers = [stage.enter().0, stage.enter().0];
+    let viewers = [enter(&stage).0, enter(&stage).0];
     assert!(viewers.iter().all(|number| asked(&stage, *number).is_some()));
     stage.put(0, 0, 1, &[1, 0, 0, 0]);
     assert!(viewers.iter().all(|number| asked(&stage, *number).is_some()));
@@ -55,10 +78,11 @@ fn viewers_do_not_take_each_others_changes() {
 #[test]
 fn a_viewer_that_understands_it_is_told_the_new_size() {
     let stage = Stage::new(200, 100);
-    let (old, new) = (stage.enter().0, stage.enter().0);
+    let (old, new) = (enter(&stage).0, enter(&stage).0);
     stage.wish(new, |wishes| wishes.resizes = true);
     assert!(asked(&stage, old).is_some() && asked(&stage, new).is_some());
     stage.resize(100, 300);
+    stage.complete();
     stage.want(new, true, WHOLE);
     let Turn { desktop, rectangles, .. } = stage.turn(new).unwrap();
     assert_eq!((desktop, rectangles), (Some(Desktop { size: (100, 300), refused: false }), vec![]));
@@ -69,7 +93,7 @@ fn a_viewer_that_understands_it_is_told_the_new_size() {
 #[test]
 fn announcements_come_once_and_a_refused_size_after_the_size() {
     let stage = Stage::new(64, 64);
-    let (number, _) = stage.enter();
+    let (number, _) = enter(&stage);
     let wishes = Wishes { resizes: true, extended: true, keys: true, size: true, refused: true, ..Wishes::default() };
     stage.wish(number, |own| *own = wishes);
     stage.want(number, true, WHOLE);
@@ -88,7 +112,7 @@ proptest! {
         parts in prop::collection::vec((0_u32..200, 0_u32..200, 1_u32..100, any::<[u8; 8]>(), any::<bool>()), 0..20),
     ) {
         let stage = Stage::new(width, height);
-        let (number, _) = stage.enter();
+        let (number, _) = enter(&stage);
         let mut seen = vec![0xff_ffff_u32; (width * height) as usize];
         let mut look = || {
             for area in asked(&stage, number).unwrap_or_default() {
