@@ -34,4 +34,5 @@ mod serve;
 mod services;
 mod sockets;
 mod viewers;
+#[path = "../common/vnc.rs"]
 mod vnc;

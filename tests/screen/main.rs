@@ -7,6 +7,10 @@
 mod common;
 mod input;
 mod picture;
+#[path = "../common/rfb.rs"]
+mod rfb;
+#[path = "../common/vnc.rs"]
+mod vnc;
 
 use std::sync::OnceLock;
 

@@ -151,7 +151,8 @@ impl VncServer {
     }
 
     fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
-        let spawned = thread::Builder::new().name(name.into()).spawn(body);
+        let name = format!("{}/{name}", self.show.name);
+        let spawned = thread::Builder::new().name(name).spawn(body);
         self.threads.push(spawned.map_err(|error| format!("no thread for the VNC server: {error}"))?);
         Ok(())
     }
@@ -208,6 +209,11 @@ fn spawn(show: &Arc<Show>, connection: Connection) -> Option<(Arc<Connection>, J
             }
         }
     };
-    let thread = thread::Builder::new().name("vnc viewer".into()).spawn(body).ok()?;
-    Some((connection, thread))
+    match thread::Builder::new().name(format!("{}/viewer", show.name)).spawn(body) {
+        Ok(thread) => Some((connection, thread)),
+        Err(error) => {
+            show.refuse(&format!("the host has no thread for it: {error}"));
+            None
+        }
+    }
 }

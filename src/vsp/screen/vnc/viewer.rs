@@ -38,7 +38,7 @@ pub fn serve(show: &Show, connection: &Arc<Connection>) -> io::Result<()> {
     start.extend(show.name.as_bytes());
     (&**connection).write_all(&start)?;
     std::thread::scope(|scope| {
-        let writer = std::thread::Builder::new().name("vnc viewer".into());
+        let writer = std::thread::Builder::new().name(format!("{}/viewer", show.name));
         let writer = writer.spawn_scoped(scope, || {
             let result = write(show, number, &**connection);
             connection.close();

@@ -1,4 +1,5 @@
 //! A VNC viewer, as far as tests need one.
+#![allow(dead_code)] // Each user takes its part.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
