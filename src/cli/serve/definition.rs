@@ -122,7 +122,8 @@ fn split(text: &str) -> Result<(String, Treatment), Problem> {
         .split_inclusive('\n')
         .map(|line| {
             if line.trim_start().starts_with('[') {
-                within = line.trim_start().trim_start_matches('[').trim_start().starts_with(TABLE);
+                let rest = line.trim_start().trim_start_matches('[').trim_start().strip_prefix(TABLE);
+                within = rest.is_some_and(|rest| rest.trim_start().starts_with([']', '.']));
             }
             if within { "\n" } else { line }
         })

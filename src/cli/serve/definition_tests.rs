@@ -36,6 +36,9 @@ fn mistakes_are_refused_with_their_places() {
     refused("[service]\nrestart = \"sometimes\"\n", Some("line 2, column 11"), "unknown variant");
     refused("[service]\n\nauto = true\n", Some("line 3, column 1"), "unknown field");
     refused("[service]\nautostart = true\n[memory]\nsize = \"much\"\n", Some("line 4, column 8"), "much");
+    refused("[service]\nautostart = true\n[services]\nsinging = \"on\"\n", Some("line 4, column 1"), "singing");
+    refused(&format!("a = {}", "[".repeat(60_000)), Some("line 1, column 85"), "recurs");
+    refused(&format!("{}a = 1", "a.".repeat(30_000)), Some("line 1, column 1"), "recurs");
     refused("[[partition]]\nname = \"a\"\n", None, "not of several");
     refused("kernel = \"vmlinuz\"\n", None, "\"vmlinuz\" is relative");
     refused("[[disk]]\npath = \"a/b.img\"\n", None, "\"a/b.img\" is relative");
