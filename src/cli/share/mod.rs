@@ -4,7 +4,7 @@
 //! which answers them from the shared directory: see `docs/linux.md`.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -111,22 +111,29 @@ impl Share {
     ///
     /// # Errors
     /// Returns an error if the connection fails or the guest breaks the protocol.
-    pub fn serve(mut self, mut connection: impl Read + Write) -> io::Result<()> {
+    pub fn serve(mut self, connection: impl Read + Write) -> io::Result<()> {
+        // A small request comes with one system call.
+        let mut connection = BufReader::new(connection);
         let mut request = vec![0; MAX_REQUEST];
         let mut reply = Vec::new();
+        let mut count = 0u64;
         loop {
             let (header, _) = request.split_at_mut(size_of::<InHeader>());
             match connection.read_exact(header) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    log::info!("the guest made {count} requests about {}", self.place);
+                    return Ok(());
+                }
                 other => other?,
             }
+            count += 1;
             let length = u32::read_from_prefix(header).map_or(0, |(length, _)| length as usize);
             if !(size_of::<InHeader>()..=MAX_REQUEST).contains(&length) {
                 return Err(io::Error::other(format!("a request has {length} bytes")));
             }
             connection.read_exact(&mut request[size_of::<InHeader>()..length])?;
             if self.server.answer(&request[..length], &mut reply) {
-                connection.write_all(&reply)?;
+                connection.get_mut().write_all(&reply)?;
             }
         }
     }

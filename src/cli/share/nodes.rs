@@ -196,9 +196,18 @@ impl Nodes {
         }
     }
 
+    /// Checks that numbers, places and counts belong together. Returns the number of nodes.
     #[cfg(test)]
     pub fn count(&self) -> usize {
-        assert!(self.places.len() < self.nodes.len());
+        for (number, node) in &self.nodes {
+            let beneath =
+                self.nodes.values().filter(|other| other.place.as_ref().is_some_and(|place| place.0 == *number));
+            assert_eq!(beneath.count() as u64, node.children, "children of {number}");
+            assert!(*number == ROOT || node.lookups > 0 || node.children > 0, "nobody needs {number}");
+            assert!(node.place.as_ref().is_none_or(|place| self.places.get(place) == Some(number)), "{number}");
+        }
+        let placed = self.nodes.values().filter(|node| node.place.is_some()).count();
+        assert_eq!(placed, self.places.len());
         self.nodes.len()
     }
 }

@@ -79,6 +79,7 @@ impl Server {
         reply.clear();
         put(reply, &OutHeader::default());
         let Ok((header, body)) = take::<InHeader>(request) else { return false };
+        log::trace!("request {} about node {}", header.opcode, header.node);
         let result = match header.opcode {
             opcode::FORGET | opcode::BATCH_FORGET => {
                 // A message that is too short forgets nothing.
@@ -201,8 +202,13 @@ impl Server {
 
     fn lookup(&mut self, directory: u64, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
         let (name, _) = name(body)?;
-        let stat = root::entry(&self.directory(directory)?, name)?;
-        put(reply, &self.enter(directory, name, &stat)?);
+        let entry = match root::entry(&self.directory(directory)?, name) {
+            Ok(stat) => self.enter(directory, name, &stat)?,
+            // Without a node: the guest remembers that there is no such name. Compilers look for many.
+            Err(Errno::NOENT) => EntryOut { entry_valid: VALID, ..EntryOut::default() },
+            Err(error) => return Err(error),
+        };
+        put(reply, &entry);
         Ok(())
     }
 

@@ -137,6 +137,8 @@ fn files_are_found_and_read() {
     let deep = guest.lookup(sub, "deep").unwrap().node;
     assert_eq!(guest.getattr(deep).unwrap().size, 4);
     assert!(guest.ask(opcode::READLINK, ROOT, &[]).is_err(), "no link");
+    let none = guest.lookup(ROOT, "none").unwrap();
+    assert_eq!((none.node, none.entry_valid), (0, VALID), "the guest remembers that there is none");
     let link = guest.lookup(ROOT, "way-out").unwrap().node;
     assert_eq!(guest.ask(opcode::READLINK, link, &[]).unwrap(), b"../outside");
 }
