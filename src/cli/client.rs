@@ -211,7 +211,7 @@ impl Remote {
     }
 }
 
-/// A reply that has begun.
+/// A reply that has begun. See also [`Stream::raw`].
 pub struct Stream {
     reader: BufReader<UnixStream>,
     /// The start of a line whose rest has not arrived yet.
@@ -241,6 +241,11 @@ impl Stream {
                 return serde_json::from_slice(data).map(Some).map_err(wrong);
             }
         }
+    }
+
+    /// Returns the connection, and what has been received of the reply's body, for a body that is no list of events.
+    pub fn raw(self) -> (Vec<u8>, UnixStream) {
+        (self.reader.buffer().to_vec(), self.reader.into_inner())
     }
 
     /// Shuts the connection for writing, which ends the operation that the request began.

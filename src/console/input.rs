@@ -17,8 +17,10 @@ type Listener = Arc<dyn Fn() + Send + Sync>;
 #[derive(Default)]
 struct State {
     bytes: VecDeque<u8>,
-    /// The console's thread has found no room, and must be woken when there is some.
+    /// Somebody has found no room, and must be woken when there is some.
     held_back: bool,
+    /// Woken like the console's thread: the client that types.
+    client: Option<Arc<Waker>>,
 }
 
 /// Bytes from a console to a serial port; see the module's description.
@@ -53,18 +55,25 @@ impl ConsoleInput {
         }
         let wake = state.held_back && state.bytes.len() <= CAPACITY / 2;
         state.held_back &= !wake;
+        let client = state.client.clone();
         drop(state);
-        if let Some(waker) = self.waker.as_ref().filter(|_| wake) {
-            waker.wake();
+        if wake {
+            self.waker.iter().chain(&client).for_each(|waker| waker.wake());
         }
         count
     }
 
-    /// Returns the number of bytes for which there is room. If there is none, the waker is woken when there is some.
+    /// Sets the waker of the client that types.
+    pub(super) fn wake_for_room(&self, client: Option<Arc<Waker>>) {
+        self.lock().client = client;
+    }
+
+    /// Returns the number of bytes for which there is room. If there is none, the wakers are woken when there is some.
     pub(super) fn room(&self) -> usize {
         let mut state = self.lock();
         let room = CAPACITY.saturating_sub(state.bytes.len());
-        state.held_back = room == 0;
+        // Another one may wait for more room.
+        state.held_back |= room == 0;
         room
     }
 

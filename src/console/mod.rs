@@ -5,9 +5,12 @@
 //! [`ConsoleOutput`] and read from its [`ConsoleInput`]. At the end of a run, [`Console::finish`] waits until all
 //! output is written. Dropping the console ends its thread and closes what it opened.
 //!
+//! Other processes [attach](Console::attach) to a console while it is open.
+//!
 //! While a `pty` or `unix` console has no reader, the newest 64 KiB of output are kept for the next one. The file of a
 //! `unix` socket is removed at the end. After a SIGKILL it stays, and the next machine replaces it.
 
+mod attached;
 mod backend;
 mod capture;
 mod clean;
@@ -34,6 +37,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::kvm::gate::Gate;
+use attached::History;
+pub(crate) use attached::{Attached, NotAttached, Part, Seen};
 use backend::Backend;
 pub use capture::{Capture, NotSeen, NotTyped};
 pub use config::ConsoleConfig;
@@ -137,7 +142,8 @@ impl Console {
     }
 
     fn without_thread(sink: Sink) -> Self {
-        Self { output: ConsoleOutput(sink), input: Arc::new(ConsoleInput::new(None)), pty: None, thread: None }
+        let output = ConsoleOutput { sink, history: Arc::default() };
+        Self { output, input: Arc::new(ConsoleInput::new(None)), pty: None, thread: None }
     }
 
     fn start(backend: Box<dyn Backend>, pty: Option<PathBuf>, events: EventSink) -> Result<Self, ConsoleError> {
@@ -155,7 +161,8 @@ impl Console {
         };
         let thread = thread::Builder::new().name("console".into()).spawn(move || pump.run());
         let thread = Some(thread.map_err(ConsoleError::Start)?);
-        Ok(Self { output: ConsoleOutput(Sink::Queue(output)), input, pty, thread })
+        let output = ConsoleOutput { sink: Sink::Queue(output), history: Arc::default() };
+        Ok(Self { output, input, pty, thread })
     }
 
     /// Returns the output to which devices print.
@@ -168,6 +175,14 @@ impl Console {
         self.input.clone()
     }
 
+    /// Attaches a client.
+    ///
+    /// # Errors
+    /// Returns an error if it is to type and another one does.
+    pub(crate) fn attach(&self, part: Part) -> Result<Attached, NotAttached> {
+        Attached::new(self.output.history.clone(), self.input.clone(), part)
+    }
+
     /// Returns the path of the other end of a `pty` console.
     pub fn pty_path(&self) -> Option<&Path> {
         self.pty.as_deref()
@@ -178,22 +193,23 @@ impl Console {
     /// Without a deadline, it waits as long as the reader takes. A call of [`cancel`](Self::cancel) on another thread
     /// ends the wait, and so does a failed write. It does not wait for a console that nobody has opened.
     pub fn finish(&self, deadline: Option<Instant>) -> bool {
-        match &self.output.0 {
+        match &self.output.sink {
             Sink::Queue(queue) => queue.finish(deadline),
             Sink::Nowhere | Sink::Capture(_) => true,
         }
     }
 
-    /// Reports the machine's end to threads that wait at a [`Capture`].
+    /// Reports the machine's end to threads that wait at a [`Capture`], and to attached clients.
     pub fn end(&self, how: &str) {
-        if let Sink::Capture(transcript) = &self.output.0 {
+        self.output.history.end();
+        if let Sink::Capture(transcript) = &self.output.sink {
             transcript.end(how);
         }
     }
 
     /// Drops unwritten and further output, and ends the console's I/O. Never blocks.
     pub fn cancel(&self) {
-        if let Sink::Queue(queue) = &self.output.0 {
+        if let Sink::Queue(queue) = &self.output.sink {
             queue.close();
         }
     }
@@ -203,6 +219,7 @@ impl Drop for Console {
     /// Ends the thread, without waiting for a reader.
     fn drop(&mut self) {
         self.cancel();
+        self.output.history.end();
         if let Some(thread) = self.thread.take() {
             // If it panicked, the panic's message has been printed.
             let _ = thread.join();
@@ -212,7 +229,11 @@ impl Drop for Console {
 
 /// The output for devices. Writing to it never fails and never blocks: see [`wait_for_room`](Self::wait_for_room).
 #[derive(Clone)]
-pub struct ConsoleOutput(Sink);
+pub struct ConsoleOutput {
+    sink: Sink,
+    /// What attached clients get.
+    history: Arc<History>,
+}
 
 #[derive(Clone)]
 enum Sink {
@@ -226,7 +247,7 @@ impl ConsoleOutput {
     ///
     /// Call it after a VP's access to a device, without holding a lock.
     pub fn wait_for_room(&self, gate: &Arc<Gate>) {
-        if let Sink::Queue(queue) = &self.0 {
+        if let Sink::Queue(queue) = &self.sink {
             queue.wait_for_room(gate);
         }
     }
@@ -234,7 +255,8 @@ impl ConsoleOutput {
 
 impl io::Write for ConsoleOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.0 {
+        self.history.push(bytes);
+        match &self.sink {
             Sink::Nowhere => {}
             Sink::Queue(queue) => queue.push(bytes),
             Sink::Capture(transcript) => transcript.push(bytes),

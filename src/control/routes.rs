@@ -45,6 +45,8 @@ const ROUTES: &[Route] = routes! {
     POST "/adapters" => api::plug::attach_adapter;
     DELETE "/adapters/*" => api::plug::detach_adapter;
     GET "/events" => api::events::follow;
+    GET "/console" => api::console::watch;
+    POST "/console" => api::console::attach;
 };
 
 /// Finds the handler, and calls it.

@@ -60,7 +60,7 @@ pub use prepared::Prepared;
 use builder::{CallSetup, ConsoleUse, Extras};
 
 use crate::config::Config;
-use crate::console::{Console, ConsoleConfig, ConsoleDevice};
+use crate::console::{Attached, Console, ConsoleConfig, ConsoleDevice, NotAttached, Part};
 use crate::device::{Device, Devices, Registration};
 use crate::engine::{Engine, TraceWriter};
 use crate::host::event::EventFd;
@@ -323,6 +323,11 @@ impl Machine {
     /// The console of a machine that was built to [capture](builder::Builder::capture_console) it.
     pub fn console(&self) -> Option<&Capture> {
         self.capture.as_ref()
+    }
+
+    /// Attaches a client to the console. Returns `None` if there is none yet.
+    pub(crate) fn attach_console(&self, part: Part) -> Option<Result<Attached, NotAttached>> {
+        self.shared.console.get().map(|console| console.attach(part))
     }
 
     /// The path of the other end of a `pty` console.

@@ -391,6 +391,56 @@ fn a_machine_is_waited_for_and_its_events_are_followed() {
 }
 
 #[test]
+fn many_watch_a_console_and_one_types() {
+    let mut host = Host::new();
+    host.start("exits", &["--name", "talker", "--cmdline", "echo"]);
+    host.until("talker", |tree| tree["state"] == "running");
+    let run = host.run(&["wait", "talker", "--for", "text=echoing by polling"]);
+    assert_eq!((run.code, &*run.output), (Some(0), "echoing by polling\n"), "{run:?}");
+    let run = host.run(&["wait", "talker", "--for", "text=never", "--timeout", "0.2"]);
+    assert_eq!(run.code, Some(124), "{run:?}");
+    let attach = |options: &[&str]| {
+        let mut command = host.command(&[&["console", "talker"], options].concat());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let watcher = attach(&["--read-only"]);
+    // A client that never reads harms nobody.
+    let mut stuck = UnixStream::connect(host.socket("talker")).unwrap();
+    stuck.write_all(b"GET /console HTTP/1.1\r\n\r\n").unwrap();
+    let mut first = attach(&[]);
+    let mut input = first.stdin.take().unwrap();
+    input.write_all(b"typed by the first\n").unwrap();
+    let run = host.run(&["wait", "talker", "--for", "text=typed by the first"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let refused = host.run(&["console", "talker"]);
+    assert!(refused.code == Some(1) && refused.errors.contains("another client types"), "{refused:?}");
+    let refused = exchange(&host.socket("talker"), b"POST /console HTTP/1.1\r\nContent-Length: 8\r\n\r\n{\"x\": 1}");
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    let mut second = attach(&["--take"]);
+    // Who has been replaced is told, and types nothing more. Only then it is certain who quits.
+    let (mut seen, mut output) = (Vec::new(), first.stdout.take().unwrap());
+    while !String::from_utf8_lossy(&seen).contains("taken the keyboard over") {
+        let mut piece = [0; 512];
+        let count = output.read(&mut piece).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend(&piece[..count]);
+    }
+    input.write_all(b"dropped\n").unwrap();
+    second.stdin.take().unwrap().write_all(b"quit\n").unwrap();
+    for client in [watcher, second] {
+        let run = Run::from(client.wait_with_output().unwrap());
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.errors.ends_with("talker has ended\n"), "{run:?}");
+        for words in ["typed by the first", "quitting"] {
+            assert!(run.output.contains(words), "{words}: {run:?}");
+        }
+        assert!(!run.output.contains("dropped"), "{run:?}");
+    }
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_eq!(host.end(0).0, Some(0));
+}
+
+#[test]
 fn a_guest_starts_again_after_a_reset_by_the_host_even_if_its_own_end_the_machine() {
     let mut host = Host::new();
     host.start_with_services("guest");

@@ -26,12 +26,16 @@ pub enum Outcome {
 }
 
 /// A terminal in raw mode. Dropping it restores the terminal.
-struct Raw {
+pub struct Raw {
     settings: Termios,
 }
 
 impl Raw {
-    fn enter() -> io::Result<Self> {
+    /// Makes standard input raw.
+    ///
+    /// # Errors
+    /// Returns an error if it is not a terminal.
+    pub fn enter() -> io::Result<Self> {
         let settings = tcgetattr(io::stdin())?;
         let mut raw = settings.clone();
         raw.make_raw();

@@ -16,6 +16,7 @@ use super::serve::default_socket;
 
 mod adapter;
 mod command;
+mod console;
 mod copy;
 mod define;
 mod disk;
@@ -78,7 +79,9 @@ verbs! {
     Restart(restart);
     /// Reset machines at once: their guests start again
     Reset(state::reset);
-    /// Wait for a guest's address or heartbeat, or for the end of a machine
+    /// Watch the console of a running machine, and type at it
+    Console(console);
+    /// Wait for a guest's address or heartbeat, for a text on its console, or for the end of a machine
     Wait(wait);
     /// Follow what happens to a machine
     Events(events);

@@ -1,0 +1,204 @@
+//! `viridian console`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::termios::isatty;
+use serde_json::json;
+use viridian::End;
+use viridian::machine::code;
+use viridian::process::EndSignals;
+
+use super::Done;
+use crate::cli::agent::attach::Raw;
+use crate::cli::client::{Failure, PROMPT, Remote};
+use crate::cli::say;
+
+/// Printed on Ctrl-A h.
+const HELP: &str = "\r\n\
+    Ctrl-A h       print this help\r\n\
+    Ctrl-A d       detach: the machine goes on\r\n\
+    Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
+const CTRL_A: u8 = 1;
+
+/// The options of `viridian console`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Prints the last 64 KiB of the guest's output first. On a terminal, all keys go to the guest, also Ctrl-C; Ctrl-A d detaches,
+Ctrl-A h lists the keys. Any number of clients can watch a console, and one can type at it. The machine's own console (run
+--console) goes on. The exit code is 0 after Ctrl-A d and at the end of the machine.")]
+pub struct Arguments {
+    /// The machine
+    name: String,
+
+    /// Only watch; standard input is not read
+    #[arg(short, long)]
+    read_only: bool,
+
+    /// Type also if another client does, which then only watches
+    #[arg(long, conflicts_with = "read_only")]
+    take: bool,
+}
+
+pub fn run(Arguments { name, read_only, take }: Arguments) -> Done {
+    let failed = |error: io::Error| Failure::Other(code::FAILED, error.to_string());
+    let machine = Remote::named(&name)?;
+    let signals = EndSignals::catch().map_err(failed)?;
+    let stream = match read_only {
+        true => machine.stream("GET", "/console", None, PROMPT)?,
+        false => machine.stream("POST", "/console", Some(&json!({ "take": take })), PROMPT)?,
+    };
+    let (received, stream) = stream.raw();
+    let is_terminal = !read_only && isatty(io::stdin());
+    if is_terminal {
+        say!("this is the console of {name}; Ctrl-A d detaches, Ctrl-A h lists the keys");
+    }
+    // A background job of a shell stays cooked: only its output is seen.
+    let raw = is_terminal.then(Raw::enter).transpose().map_err(failed)?;
+    let ended = carry(&stream, received, !read_only, is_terminal, &signals);
+    drop(raw);
+    match ended.map_err(failed)? {
+        Ended::Detached => say!("detached from {name}, which goes on"),
+        Ended::Machine => say!("{name} has ended"),
+        Ended::Reader => {}
+        Ended::Signal(signal) => return Ok(End::by_signal(signal).exit_code()),
+    }
+    Ok(0)
+}
+
+/// How a session ends.
+enum Ended {
+    /// The user has detached.
+    Detached,
+    /// The machine has ended.
+    Machine,
+    /// Whoever reads the output is gone.
+    Reader,
+    /// A signal ends this program.
+    Signal(i32),
+}
+
+/// Carries bytes both ways.
+fn carry(
+    mut stream: &UnixStream,
+    received: Vec<u8>,
+    mut types: bool,
+    is_terminal: bool,
+    signals: &EndSignals,
+) -> io::Result<Ended> {
+    let (input, mut output) = (io::stdin(), io::stdout());
+    let mut print = |bytes: &[u8]| match output.write_all(bytes).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
+    };
+    if !print(&received)? {
+        return Ok(Ended::Reader);
+    }
+    stream.set_nonblocking(true)?;
+    let mut keys = Keys::default();
+    let mut typed = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        let mut wanted = PollFlags::IN;
+        wanted.set(PollFlags::OUT, !typed.is_empty());
+        let mut polled = vec![PollFd::new(stream, wanted), PollFd::new(signals, PollFlags::IN)];
+        if types && typed.is_empty() {
+            polled.push(PollFd::from_borrowed_fd(input.as_fd(), PollFlags::IN));
+        }
+        match poll(&mut polled, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let found: Vec<_> = polled.iter().map(PollFd::revents).collect();
+        if !found[1].is_empty() {
+            return Ok(Ended::Signal(signals.wait()?));
+        }
+        if found.get(2).is_some_and(|found| !found.is_empty()) {
+            let count = match rustix::io::read(&input, &mut buffer[..4096]) {
+                Ok(count) => count,
+                Err(Errno::INTR | Errno::AGAIN) => continue,
+                // The terminal is gone.
+                Err(_) => 0,
+            };
+            if count == 0 {
+                // The end of a file or pipe ends what is typed, and not the output.
+                types = false;
+                stream.shutdown(std::net::Shutdown::Write)?;
+            } else if !is_terminal {
+                typed.extend(&buffer[..count]);
+            } else {
+                match keys.filter(&buffer[..count], &mut typed) {
+                    Some(Command::Detach) => return Ok(Ended::Detached),
+                    Some(Command::Help) => drop(print(HELP.as_bytes())?),
+                    None => {}
+                }
+            }
+        }
+        match stream.write(&typed) {
+            Ok(count) => drop(typed.drain(..count)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // What was printed before the end is still to be read.
+            Err(_) => (typed, types) = (Vec::new(), false),
+        }
+        if !found[0].is_empty() {
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(Ended::Machine),
+                Ok(count) if !print(&buffer[..count])? => return Ok(Ended::Reader),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Ended::Machine),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// A command of the user to this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Detach,
+    Help,
+}
+
+/// Remembers whether the last key was Ctrl-A.
+#[derive(Default)]
+struct Keys {
+    is_escaped: bool,
+}
+
+impl Keys {
+    /// Appends to `typed` what is for the guest, and returns the first command. What follows a command to detach is dropped.
+    fn filter(&mut self, bytes: &[u8], typed: &mut Vec<u8>) -> Option<Command> {
+        let mut command = None;
+        for key in bytes {
+            match (std::mem::take(&mut self.is_escaped), *key) {
+                (false, CTRL_A) => self.is_escaped = true,
+                (false, key) => typed.push(key),
+                (true, CTRL_A) => typed.push(CTRL_A),
+                (true, b'd' | b'D') => return Some(Command::Detach),
+                (true, b'h' | b'H' | b'?') => command = command.or(Some(Command::Help)),
+                (true, _) => {}
+            }
+        }
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_after_ctrl_a_are_commands() {
+        let mut keys = Keys::default();
+        let mut typed = Vec::new();
+        assert_eq!(keys.filter(b"ls\r\x03\x01", &mut typed), None);
+        assert_eq!(keys.filter(b"\x01\x01zx\x01h", &mut typed), Some(Command::Help));
+        assert_eq!(keys.filter(b"y\x01dignored", &mut typed), Some(Command::Detach));
+        assert_eq!(typed, b"ls\r\x03\x01xy");
+    }
+}
