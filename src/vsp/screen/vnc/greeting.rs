@@ -116,6 +116,8 @@ fn authenticate(connection: &mut (impl Read + Write), password: &Password, has_r
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     /// A viewer that says all of this, whatever it hears.
@@ -165,6 +167,23 @@ mod tests {
         for says in [&b"RFB 003.0"[..], b"RFB 003.008\n", b"RFB 003.008\n\x01"] {
             assert_eq!(play(says, None).0, Err(ErrorKind::UnexpectedEof));
         }
+    }
+
+    #[test]
+    fn a_viewer_that_sends_a_byte_now_and_then_has_its_time_and_no_more() {
+        let (connection, mut viewer) = UnixStream::pair().unwrap();
+        let connection = Connection::Unix(connection);
+        let mut patient = Patient { connection: &connection, end: Instant::now() + Duration::from_millis(50) };
+        let mut byte = [0];
+        let kind = loop {
+            viewer.write_all(b"R").unwrap();
+            match patient.read(&mut byte) {
+                Ok(_) => {}
+                Err(error) => break error.kind(),
+            }
+        };
+        assert_eq!(kind, ErrorKind::TimedOut);
+        assert_eq!(greet(&mut patient, None).unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[test]

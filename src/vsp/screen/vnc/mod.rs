@@ -5,7 +5,7 @@
 //!
 //! - [`address`]: where the server listens; [`server`]: the sockets and the threads; [`show`]: what the threads share;
 //!   [`device`]: what `inspect` shows of them.
-//! - [`viewer`]: one viewer; [`connection`]: its socket; [`greeting`]: the start; [`password`] and [`des`]: its password.
+//! - [`viewer`]: one viewer; [`connection`]: its socket; [`greeting`]: the start; [`password`]: its password.
 //! - [`stage`]: the picture, and what each viewer has not seen of it; [`scanner`]: reads it from the guest.
 //! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`]: rectangles; [`input`]: keys and buttons.
 
