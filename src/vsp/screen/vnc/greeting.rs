@@ -177,9 +177,8 @@ mod tests {
         let mut byte = [0];
         let kind = loop {
             viewer.write_all(b"R").unwrap();
-            match patient.read(&mut byte) {
-                Ok(_) => {}
-                Err(error) => break error.kind(),
+            if let Err(error) = patient.read_exact(&mut byte) {
+                break error.kind();
             }
         };
         assert_eq!(kind, ErrorKind::TimedOut);
