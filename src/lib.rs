@@ -70,7 +70,7 @@ pub use machine::{Builder, End, Machine, MachineError};
 /// What a program that runs machines may want for its own process: signals, output that never waits, safe text.
 pub mod process {
     pub use crate::console::signals::{EndSignals, restore_terminal_on_signals};
-    pub use crate::host::footprint::forget_start_up;
+    pub use crate::host::footprint::{forget_start_up, limit_heaps};
     pub use crate::host::records::{Records, survive_file_size_limit};
     pub use crate::wire::printable::Marked;
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand};
 use viridian::machine::{EXIT_CODES, code};
-use viridian::process::{Marked, Records, survive_file_size_limit};
+use viridian::process::{Marked, Records, limit_heaps, survive_file_size_limit};
 
 mod agent;
 mod check;
@@ -107,6 +107,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run_program() -> u8 {
+    limit_heaps();
     survive_file_size_limit();
     let arguments = match Arguments::parse_command_line() {
         Ok(arguments) => arguments,

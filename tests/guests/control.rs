@@ -481,3 +481,17 @@ fn disks_and_adapters_come_and_go() {
     assert_eq!(host.run(&["adapter", "guest", "detach", "net0"]).code, Some(0));
     assert_eq!(host.run(&["adapter", "guest", "detach", "net0"]).code, Some(2));
 }
+
+#[test]
+fn the_threads_of_a_machine_share_a_heap() {
+    let mut host = Host::new();
+    host.start_halted("web");
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", host.machines[0].id())).unwrap();
+    // The allocator reserves 64 MiB for a heap, apart from that of the first thread.
+    let reserved = maps.lines().filter(|line| line.split(' ').nth(1) == Some("---p")).filter(|line| {
+        let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let parse = |address| u64::from_str_radix(address, 16).unwrap();
+        parse(end) - parse(start) >= 32 << 20
+    });
+    assert!(reserved.count() <= 1, "{maps}");
+}
