@@ -84,7 +84,7 @@ fn options_of_other_programs() {
         &["--memory 512M", "--cpus 4", "--kernel bzImage", "--cmdline 'a b'", "-nographic is not an option"],
     );
     expect(&run_with(["-hda", "a.img"]), 2, &["--disk a.img"]);
-    refused("--api-socket /tmp/x", &["--report FILE"]);
+    refused("--api-socket /tmp/x", &["viridian serve", "--control"]);
 }
 
 #[test]
