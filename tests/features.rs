@@ -19,7 +19,8 @@ fn packages(features: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn a_library_user_can_do_without_what_only_the_program_needs() {
-    let of_the_program = ["anyhow", "clap", "clap_builder", "clap_derive", "env_logger"];
+    let of_the_program =
+        ["anyhow", "clap", "clap_builder", "clap_complete", "clap_derive", "clap_mangen", "env_logger"];
     let (library, program) = (packages(&["--no-default-features"]), packages(&[]));
     for name in of_the_program {
         assert!(program.contains(name), "the program does not use {name} any more: {program:?}");

@@ -19,6 +19,7 @@ mod fleet;
 mod hv;
 mod linux;
 mod logging;
+mod manual;
 mod report;
 mod run;
 mod serve;
@@ -94,6 +95,10 @@ enum Command {
     AgentCopy(exec::CopyArguments),
     /// Print the agent for Linux guests, a static program
     Agent,
+    /// Print what a shell needs to complete the commands and options
+    Completion(manual::CompletionArguments),
+    /// Write the manual, a page for each command
+    Man(manual::ManArguments),
 
     #[command(flatten)]
     Verb(verbs::Verb),
@@ -165,6 +170,8 @@ fn dispatch(command: Command, verbose: u8, quiet: bool) -> anyhow::Result<u8> {
         Command::Exec(arguments) => exec::exec(arguments),
         Command::AgentCopy(arguments) => exec::copy(&arguments),
         Command::Agent => exec::agent(),
+        Command::Completion(arguments) => manual::completion(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
         Command::Verb(verb) => Ok(verbs::run(verb)),
     }
 }

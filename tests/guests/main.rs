@@ -23,6 +23,7 @@ mod hyperv_images;
 mod images;
 mod lab;
 mod library;
+mod manual;
 mod outputs;
 mod own;
 mod pausing;
