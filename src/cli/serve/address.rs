@@ -1,19 +1,14 @@
 //! `--listen`: where the service is reached.
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use rustix::fs::{Mode, fchmod};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
+use super::unix_socket::{Access, ListeningSocket};
 
 /// An address to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +53,8 @@ impl fmt::Display for Address {
 
 /// A socket that listens. The file of a Unix socket is removed when this is dropped.
 pub enum Listener {
-    /// A Unix socket, with its file's path, device and inode.
-    Unix(UnixListener, PathBuf, (u64, u64)),
+    /// A Unix socket.
+    Unix(ListeningSocket),
     /// A TCP port.
     Tcp(TcpListener),
 }
@@ -70,23 +65,19 @@ impl Listener {
     /// # Errors
     /// Returns an error with the address and a remedy.
     pub fn open(address: &Address) -> io::Result<Self> {
-        let at = |error: io::Error| io::Error::new(error.kind(), format!("--listen {address}: {error}"));
         match address {
             Address::Tcp(socket) => {
+                let at = |error: io::Error| io::Error::new(error.kind(), format!("--listen {address}: {error}"));
                 let listener = TcpListener::bind(socket).map_err(at)?;
                 listener.set_nonblocking(true).map_err(at)?;
                 Ok(Self::Tcp(listener))
             }
             Address::Unix(path) => {
-                let listener = match bind_at(path) {
-                    Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
-                        std::fs::remove_file(path).and_then(|()| bind_at(path))
-                    }
-                    other => other,
-                };
-                let listener = listener.map_err(at)?;
-                let metadata = std::fs::symlink_metadata(path).map_err(at)?;
-                Ok(Self::Unix(listener, path.clone(), (metadata.dev(), metadata.ino())))
+                let listener = ListeningSocket::bind_for(Access::User, path).map_err(|error| {
+                    let error = error.at(path);
+                    io::Error::new(error.kind(), format!("--listen unix:{error}"))
+                })?;
+                Ok(Self::Unix(listener))
             }
         }
     }
@@ -94,7 +85,7 @@ impl Listener {
     /// Returns the address, with the port that the host has chosen.
     pub fn address(&self) -> io::Result<Address> {
         match self {
-            Self::Unix(_, path, _) => Ok(Address::Unix(path.clone())),
+            Self::Unix(listener) => Ok(Address::Unix(listener.path().to_owned())),
             Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?)),
         }
     }
@@ -110,7 +101,7 @@ impl Listener {
     /// Returns the error of the host, [`ErrorKind::WouldBlock`] if none waits.
     pub fn accept(&self) -> io::Result<UnixStream> {
         match self {
-            Self::Unix(listener, ..) => listener.accept().map(|(stream, _)| stream),
+            Self::Unix(listener) => listener.accept(),
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 let _ = stream.set_nodelay(true);
@@ -124,41 +115,17 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(listener, ..) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
             Self::Tcp(listener) => listener.as_fd(),
         }
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let Self::Unix(_, path, file) = self else { return };
-        let metadata = std::fs::symlink_metadata(&*path);
-        if metadata.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == *file) {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-fn bind_at(path: &Path) -> io::Result<UnixListener> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The file gets the mode of the socket when it is bound, so there is no moment at which others can connect.
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
-    listen(&socket, BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Returns `true` if a socket's file is there on which nobody listens.
-fn is_stale(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 

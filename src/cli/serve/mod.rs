@@ -43,6 +43,9 @@ mod http;
 #[allow(dead_code)]
 #[path = "../../host/lock.rs"]
 mod lock;
+#[allow(dead_code)]
+#[path = "../../host/unix_socket.rs"]
+mod unix_socket;
 
 use address::{Address, Listener};
 use api::{Call, Reply, Service};

@@ -23,7 +23,7 @@ use super::viewer;
 use crate::host::event::EventFd;
 use crate::host::limited;
 use crate::host::lock::Mutex;
-use crate::host::unix_socket::{BindError, ListeningSocket};
+use crate::host::unix_socket::ListeningSocket;
 use crate::vsp::keyboard::protocol::Keyboard;
 use crate::vsp::mouse::protocol::Mouse;
 use crate::vsp::pipe::provider::Handle;
@@ -51,10 +51,8 @@ impl Listener {
                 Ok((Self::Tcp(listener), VncAddress::Tcp(address)))
             }
             VncAddress::Unix(path) => {
-                let listener = ListeningSocket::bind(path).map_err(|error| match error {
-                    BindError::InUse => format!("{}: another process listens there; name another path", path.display()),
-                    BindError::Refused(error, advice) => format!("{}: {error}; {advice}", path.display()),
-                })?;
+                let advice = |error| format!("{}: {error}", path.display());
+                let listener = ListeningSocket::bind(path).map_err(advice)?;
                 Ok((Self::Unix(listener), address.clone()))
             }
         }
