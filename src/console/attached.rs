@@ -72,7 +72,7 @@ impl History {
     }
 }
 
-/// What a client does at the console.
+/// The part of a client at the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// It watches.

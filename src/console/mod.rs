@@ -231,7 +231,7 @@ impl Drop for Console {
 #[derive(Clone)]
 pub struct ConsoleOutput {
     sink: Sink,
-    /// What attached clients get.
+    /// The output for attached clients.
     history: Arc<History>,
 }
 

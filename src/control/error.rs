@@ -14,7 +14,7 @@ pub struct Problem {
     pub message: String,
     /// The place of the mistake, if the message does not name it.
     pub place: Option<String>,
-    /// What to do about it, if the message does not say it.
+    /// The remedy, if the message does not say it.
     pub remedy: Option<String>,
 }
 

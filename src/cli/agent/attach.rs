@@ -31,7 +31,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Makes standard input raw.
+    /// Switches standard input to raw mode.
     ///
     /// # Errors
     /// Returns an error if it is not a terminal.

@@ -20,7 +20,7 @@ use super::supervisor::Supervisor;
 
 /// The time after which an idle connection is found to be dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// What is sent of a console.
+/// Maximum length of the console output in a reply.
 const CONSOLE: u64 = 64 << 10;
 
 /// The service.
@@ -194,7 +194,7 @@ pub fn pause(call: &Call<'_>) -> Answered {
     call.view().map(Reply::Json)
 }
 
-/// Lets the guest go on.
+/// Resumes the machine.
 pub fn resume(call: &Call<'_>) -> Answered {
     operations::ask(call.supervisor(), call.name, "/resume")?;
     call.view().map(Reply::Json)

@@ -44,7 +44,7 @@ pub struct Treatment {
 pub struct Definition {
     /// The text, as the user has written it.
     pub text: String,
-    /// How the service treats the machine.
+    /// Start and restart by the service.
     pub treatment: Treatment,
     /// The settings of the machine.
     pub config: Config,

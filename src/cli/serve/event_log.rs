@@ -1,4 +1,4 @@
-//! What has happened to the machines, for those who follow it.
+//! The events of all machines, for clients that follow them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,7 +24,7 @@ struct State {
     closed: bool,
 }
 
-/// What somebody who follows the events gets.
+/// The next item for a client that follows the events.
 #[derive(Debug, PartialEq)]
 pub enum Next {
     /// An event and its number.

@@ -48,7 +48,7 @@ pub struct Machine {
     pub has_thread: bool,
     /// Its process.
     pub process: Option<Running>,
-    /// What the machine itself has last told.
+    /// The machine's last summary of itself.
     pub summary: Value,
     /// Its last end.
     pub end: Value,

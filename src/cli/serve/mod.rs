@@ -69,8 +69,8 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The options of `viridian serve`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where the service is reached: unix:PATH, or tcp:127.0.0.1:PORT, which needs the token in the file token of the
-    /// state directory; repeat for more [default: unix:serve.socket, in the directory of the control sockets]
+    /// Address of the service: unix:PATH, or tcp:127.0.0.1:PORT, which needs the token in the file token of the state
+    /// directory; repeat for more [default: unix:serve.socket, in the directory of the control sockets]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Address>,
 
@@ -226,7 +226,7 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
     }
 }
 
-/// What the page may do: it has its own style and script, and makes requests to its own host only.
+/// The content security policy of the page: its own style and script, and requests to its own host only.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                            img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -242,7 +242,7 @@ fn has_token(request: &Request, token: &str) -> bool {
     })
 }
 
-/// Tells systemd about the state of the service, if it has started it.
+/// Sends the state of the service to systemd (sd_notify(3)), if systemd has started it.
 fn notify(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let send = || {

@@ -1,4 +1,4 @@
-//! What users have a machine do.
+//! Operations on machines: start, stop, kill and requests to the machine itself.
 
 use std::sync::Arc;
 use std::thread;
@@ -61,7 +61,7 @@ pub fn start(supervisor: &Arc<Supervisor>, name: &str) -> Result<(), Problem> {
 ///
 /// # Errors
 /// Returns an error if it does not run.
-pub fn stop(supervisor: &Arc<Supervisor>, name: &str, how: &Stop) -> Result<(), Problem> {
+pub fn stop(owner: &Arc<Supervisor>, machine: &str, how: &Stop) -> Result<(), Problem> {
     let limit = |seconds: f64, field: &str| {
         let limit = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= LONGEST);
         limit.ok_or_else(|| Problem::invalid(format!("{field}: {seconds} is not a time of up to {LONGEST} seconds")))
@@ -70,10 +70,10 @@ pub fn stop(supervisor: &Arc<Supervisor>, name: &str, how: &Stop) -> Result<(), 
         ("/shutdown", limit(how.shutdown_seconds, "shutdown-seconds")?),
         ("/power-button", limit(how.power_button_seconds, "power-button-seconds")?),
     ];
-    if !is_stopping(supervisor, name)? {
+    if !is_stopping(owner, machine)? {
         return Ok(());
     }
-    let (supervisor, name, force) = (supervisor.clone(), name.to_owned(), how.force);
+    let (supervisor, name, force) = (owner.clone(), machine.to_owned(), how.force);
     let stop = move || {
         let remote = supervisor.socket(&name);
         for (path, limit) in steps.into_iter().filter(|(_, limit)| !limit.is_zero()) {
@@ -86,16 +86,24 @@ pub fn stop(supervisor: &Arc<Supervisor>, name: &str, how: &Stop) -> Result<(), 
             end(&supervisor, &name, &remote);
         } else {
             // It is as before, but for what its guest does about the requests.
-            let _ = supervisor.change(&name, |machine| {
-                if machine.state == State::Stopping {
-                    machine.state = State::Running;
-                }
-                Ok(())
-            });
+            goes_on(&supervisor, &name);
         }
     };
     let started = thread::Builder::new().name("stop".into()).stack_size(256 << 10).spawn(stop);
-    started.map(drop).map_err(|error| Problem::host(format!("no thread can be started: {error}")))
+    started.map(drop).map_err(|error| {
+        goes_on(owner, machine);
+        Problem::host(format!("no thread can be started: {error}"))
+    })
+}
+
+/// Notes that a machine was not stopped.
+fn goes_on(supervisor: &Supervisor, name: &str) {
+    let _ = supervisor.change(name, |machine| {
+        if machine.state == State::Stopping {
+            machine.state = State::Running;
+        }
+        Ok(())
+    });
 }
 
 /// Ends a machine at once, without asking its guest.
@@ -150,7 +158,7 @@ fn ends(supervisor: &Supervisor, name: &str, limit: Duration) -> bool {
     supervisor.wait(name, limit, |machine| machine.process.is_none())
 }
 
-/// Has a machine do something at once: `/pause` and the like.
+/// Sends a request to a machine that it carries out at once, such as `/pause`.
 ///
 /// # Errors
 /// Returns an error if it does not run, or refuses.
@@ -160,7 +168,7 @@ pub fn ask(supervisor: &Supervisor, name: &str, path: &str) -> Result<(), Proble
     supervisor.refresh(name, &remote).map_err(problem)
 }
 
-/// Returns everything that a machine tells of itself.
+/// Returns the machine's tree of devices and their states.
 ///
 /// # Errors
 /// Returns an error if it does not run, or does not answer.

@@ -27,7 +27,7 @@ const TAIL: u64 = 16 << 10;
 /// Length of messages after which they are forgotten. A guest may cause some, and not more than this.
 const MOST_MESSAGES: u64 = 1 << 20;
 
-/// Where the files of running machines are. They do not survive a restart of the host, and neither do machines.
+/// The directories of the files of running machines. Like machines, they do not survive a restart of the host.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The directory of the control sockets.
@@ -205,7 +205,7 @@ pub fn kill(handle: &OwnedFd) {
     let _ = pidfd_send_signal(handle, Signal::KILL);
 }
 
-/// What a process has used of the host.
+/// CPU time and memory of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {
     /// Processor time, in seconds.

@@ -10,11 +10,11 @@ pub struct Route {
     pub path: &'static str,
     /// The name of the operation, for generated clients.
     pub id: &'static str,
-    /// What it does.
+    /// Summary of the operation.
     pub summary: &'static str,
-    /// What is sent with the request.
+    /// Body of the request.
     pub body: Body,
-    /// What is answered if it succeeds.
+    /// Reply of a successful request.
     pub answer: Answer,
     /// The statuses of problems that not every request may have.
     pub problems: &'static [u16],
@@ -29,7 +29,7 @@ pub enum Body {
     None,
     /// A definition.
     Definition,
-    /// How to stop a machine.
+    /// The steps to stop a machine, and their time limits.
     Stop,
 }
 

@@ -26,7 +26,7 @@ pub struct Store {
     _lock: File,
 }
 
-/// What is found in the state directory.
+/// The content of the state directory.
 #[derive(Default)]
 pub struct Found {
     /// Machines with their definitions, or with the reason why a definition is broken.
@@ -204,7 +204,7 @@ pub fn lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes the entry of a file in its folder permanent.
+/// Flushes the folder of a file to the disk.
 fn synchronize(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| in_file(folder, &error))

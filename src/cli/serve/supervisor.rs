@@ -25,9 +25,9 @@ use crate::cli::client::{Failure, Remote};
 const MAX_MACHINES: usize = 1000;
 /// Stack of a thread. It makes requests, and no more.
 const STACK: usize = 256 << 10;
-/// How often a machine is asked for its state if it has no events.
+/// Interval at which a machine without events is asked for its state.
 const REFRESH: Duration = Duration::from_secs(5);
-/// How often it is asked at most.
+/// Shortest interval.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 /// Delay before the next attempt to reach a machine that starts.
 const RETRY: Duration = Duration::from_millis(20);
@@ -47,7 +47,7 @@ pub struct Supervisor {
     pub store: Store,
     /// The events.
     pub events: EventLog,
-    /// Where machines have their files.
+    /// The directories of the machines' files.
     pub places: Places,
     /// Files in the state directory that are no definitions.
     pub unknown: Vec<(PathBuf, String)>,
@@ -434,7 +434,7 @@ impl Supervisor {
     }
 }
 
-/// What the thread of a machine begins with.
+/// The first task of the thread of a machine.
 enum Task {
     /// To start it.
     Start,

@@ -69,13 +69,13 @@ pub fn run(Arguments { name, read_only, take }: Arguments) -> Done {
     Ok(0)
 }
 
-/// How a session ends.
+/// The reason for the end of a session.
 enum Ended {
     /// The user has detached.
     Detached,
     /// The machine has ended.
     Machine,
-    /// Whoever reads the output is gone.
+    /// The reader of standard output has closed it.
     Reader,
     /// A signal ends this program.
     Signal(i32),

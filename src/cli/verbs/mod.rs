@@ -158,7 +158,7 @@ impl Targets {
     }
 }
 
-/// Where the service is that has the definitions.
+/// The option that names the service.
 #[derive(clap::Args)]
 struct ServiceSocket {
     /// The Unix socket of the service [default: the one at which viridian serve listens by default]

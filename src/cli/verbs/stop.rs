@@ -88,7 +88,7 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
     Err(Failure::Other(super::TIMEOUT, "the machine still runs".into()))
 }
 
-/// Has the service end a machine, which takes the same steps and does not start it again.
+/// Requests the end of a machine from the service, which takes the same steps and does not start it again.
 fn stop_by_service(name: &str, service: &Supervised, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
     say!("{name}: asking the service to stop it");
     let body = json!({

@@ -25,12 +25,12 @@ impl Supervised {
         (process.is_u64() && known["process"] == process).then(|| Self { service, name: machine.name.clone(), path })
     }
 
-    /// Has the service do something with the machine.
+    /// Requests an operation on the machine from the service.
     pub fn ask(&self, operation: &str, body: Option<&Value>, limit: Duration) -> Result<Value, Failure> {
         self.service.request("POST", &format!("{}/{operation}", self.path), body, limit)
     }
 
-    /// Has the service stop the machine, and waits until it has. Returns its end, or `None` if it still runs.
+    /// Stops the machine through the service, and waits. Returns its end, or `None` if it still runs.
     pub fn stop(&self, how: &Value, limit: Duration) -> Result<Option<Value>, Failure> {
         let last = self.service.get("/machines")?["last-event"].as_u64().unwrap_or_default();
         let mut events = self.service.events_after(last)?;

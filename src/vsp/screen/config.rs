@@ -116,7 +116,7 @@ impl DisplayOptions {
         }
     }
 
-    /// Makes relative paths relative to `folder`.
+    /// Resolves relative paths against `folder`.
     pub(crate) fn rebase(&mut self, folder: &Path) {
         if let Some(VncAddress::Unix(path)) = &mut self.vnc {
             *path = folder.join(&*path);

@@ -49,7 +49,7 @@ impl Rectangle {
     }
 }
 
-/// What was drawn and not yet looked at.
+/// The rectangles that were drawn since the host last looked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Damage(Vec<Rectangle>);
 

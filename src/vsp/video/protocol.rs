@@ -107,7 +107,7 @@ pub struct Video {
 /// Called when there is something new to see.
 type Watcher = Box<dyn Fn() + Send>;
 
-/// What there is to see.
+/// The visible picture.
 pub struct View {
     /// The memory of the guest.
     pub memory: GuestMemory,
@@ -119,7 +119,7 @@ pub struct View {
     pub situation: u64,
     /// The guest reports what it draws.
     pub reports: bool,
-    /// What was drawn since the last call. Parts may be outside of the picture.
+    /// The rectangles that were drawn since the last call. Parts may be outside of the picture.
     pub damage: Vec<Rectangle>,
 }
 
@@ -167,7 +167,7 @@ impl Video {
         Facts { state, version, vram_address: vram, mode, refused_modes, watched, drawn, unknown }
     }
 
-    /// Has the guest report what it draws, and calls `watcher` each time that there is something new. `None` ends that.
+    /// Requests reports of what the guest draws, and calls `watcher` after each. `None` ends that.
     pub fn watch(&mut self, watcher: Option<Watcher>) {
         let changed = self.watcher.is_some() != watcher.is_some();
         self.watcher = watcher;
@@ -180,7 +180,7 @@ impl Video {
         }
     }
 
-    /// Returns what there is to see, and forgets what was drawn. `None` if the guest shows nothing.
+    /// Returns the visible picture, and clears the damage. Returns `None` if the guest shows nothing.
     pub fn look(&mut self) -> Option<View> {
         let (memory, vram, mode) = (self.memory.clone()?, self.vram?, self.mode?);
         let first = vram.checked_add(mode.offset.into())?;
@@ -239,7 +239,7 @@ impl Video {
         self.tell_features()
     }
 
-    /// Tells the guest to report what it draws if somebody looks. Screenshots need no reports.
+    /// Sends `FEATURE_CHANGE`: the guest reports what it draws if somebody looks. Screenshots need no reports.
     fn tell_features(&mut self) -> Result<(), String> {
         let dirt = self.watcher.is_some().into();
         let features = FeatureChange { dirt, pointer_position: 0, pointer_shape: 0, situation: 1 };

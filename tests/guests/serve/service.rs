@@ -263,7 +263,7 @@ pub fn runs(id: u32) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }
 
-/// Makes a request over TCP.
+/// Sends a request over TCP, and returns the reply.
 pub fn over_tcp(port: u16, request: &str) -> Reply {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! What users do with the service.
+//! The service as its users have it.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Where a VNC server listens.
+//! The address of a VNC server.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};

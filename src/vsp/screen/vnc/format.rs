@@ -5,7 +5,7 @@ use zerocopy::big_endian::U16;
 use crate::wire::wire;
 
 wire! { 16,
-/// How a viewer wants pixels (RFB: `PIXEL_FORMAT`).
+/// The format of a viewer's pixels (RFB: `PIXEL_FORMAT`).
 pub struct Format {
     /// Bits of a pixel: 8, 16 or 32.
     pub bits: u8,

@@ -1,4 +1,4 @@
-//! What viewers send.
+//! Messages from viewers.
 
 use std::io::{self, ErrorKind, Read};
 

@@ -81,11 +81,11 @@ impl AsFd for Listener {
     }
 }
 
-/// What a server needs.
+/// The settings of a server, and its connections to the machine.
 pub struct Wiring {
     /// Name of the machine.
     pub name: String,
-    /// Where it listens.
+    /// The address at which it listens.
     pub address: VncAddress,
     /// A file with the password that viewers need.
     pub password: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! What the threads of a server share.
+//! The state that the threads of a server share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::vsp::mouse::protocol::Mouse;
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::protocol::Video;
 
-/// What viewers see and use.
+/// The screen and the input devices, as viewers use them.
 pub struct Show {
     /// Name of the machine.
     pub name: String,

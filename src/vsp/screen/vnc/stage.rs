@@ -1,4 +1,4 @@
-//! The picture that all viewers see, and what each of them has not been sent.
+//! The picture that all viewers see, and for each of them the tiles that it lacks.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ struct State {
     next: u64,
 }
 
-/// What a viewer understands and wants to be sent.
+/// The abilities and requests of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wishes {
     /// The pixels.
@@ -61,7 +61,7 @@ struct Seat {
     dirty: Vec<bool>,
 }
 
-/// What a viewer has asked for.
+/// A viewer's unanswered requests for updates.
 #[derive(Clone, Copy)]
 struct Wanted {
     /// The part of which it wants what has changed.
@@ -70,10 +70,10 @@ struct Wanted {
     whole: Option<Rectangle>,
 }
 
-/// What a viewer is to be sent now.
+/// The next update for a viewer.
 #[derive(Debug, PartialEq)]
 pub struct Turn {
-    /// How.
+    /// The viewer's abilities: pixel format and encoding.
     pub wishes: Wishes,
     /// It can send scan codes.
     pub keys: bool,
