@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_has_what_took_less_than_its_power_of_two() {
+    fn a_latency_bucket_counts_requests_shorter_than_its_power_of_two() {
         let of = |microseconds| bucket(Duration::from_micros(microseconds));
         assert_eq!([0, 1, 2, 3, 4, 1023, 1024].map(of), [0, 1, 2, 2, 3, 10, 11]);
         assert_eq!([(1 << 22) - 1, 1 << 22, u64::MAX].map(of), [22, 23, 23]);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_request_counts_once_by_its_kind_and_its_result() {
+    fn each_request_is_counted_once_by_kind_and_result() {
         let counters = DiskCounters::default();
         let all = extent(512, 100);
         let count = |operation, result| {

@@ -74,12 +74,12 @@ fn the_lock_of_another_process_ends_with_that_process() {
     assert!(!held().success());
     drop(disk);
     assert!(held().success());
-    // --no-fork: the process that holds the lock is the one that we kill.
+    // With --no-fork, the process that holds the lock is the one that is killed below.
     let mut command = Command::new("flock");
     command.arg("--no-fork").arg(image.path()).args(["sh", "-c", "echo held; exec sleep 60"]);
     let mut holder = command.stdout(std::process::Stdio::piped()).spawn().expect("flock");
     let mut said = [0; 5];
-    io::Read::read_exact(holder.stdout.as_mut().expect("a pipe"), &mut said).expect("a word");
+    io::Read::read_exact(holder.stdout.as_mut().expect("a pipe"), &mut said).expect("the word held");
     assert!(matches!(error(&config(image.path())), DiskError::Locked { .. }));
     holder.kill().expect("a process");
     holder.wait().expect("an end");
@@ -150,7 +150,8 @@ fn memory_disks_take_the_same_sizes_as_other_options() {
     }
 }
 
-/// Runs one of the tests below, which are ignored otherwise, by a shell command with this program as `"$0"`.
+/// Runs one of the ignored tests below in a process of its own, with a mount namespace of its own. `script` is shell code
+/// that runs before it.
 #[track_caller]
 fn in_a_process(test: &str, script: &str) {
     if !ready(&[Need::Namespaces, Need::Tool("qemu-img")]) {
@@ -173,7 +174,7 @@ fn a_file_size_limit_is_reported_as_a_full_disk() {
 }
 
 #[test]
-#[ignore = "run by a_limit_of_file_sizes_is_a_full_disk_and_not_the_end"]
+#[ignore = "run by a_file_size_limit_is_reported_as_a_full_disk"]
 fn under_a_limit() {
     let image = tempfile::NamedTempFile::new().expect("a file");
     let qcow2 = tempfile::NamedTempFile::new().expect("a file");

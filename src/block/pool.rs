@@ -1,4 +1,4 @@
-//! The threads of one disk. They perform the requests that the ring cannot, and all requests if there is no ring.
+//! The threads of one disk. They perform the requests that io_uring cannot, or all requests if io_uring is unavailable.
 //!
 //! Each disk has threads of its own, so a slow disk does not delay others. A [`Budget`] limits the threads of all disks of a
 //! controller. Threads start when they are first needed. A thread survives a task that panics.
@@ -91,7 +91,7 @@ impl Pool {
             match thread {
                 Ok(thread) => state.threads.push(thread),
                 Err(error) if state.threads.is_empty() => {
-                    // Runs the task on this thread: slower, but the request completes.
+                    // Run the task on the caller's thread. That is slower, but the request completes.
                     limited::warn!("cannot start a thread for disk I/O: {error}");
                     let task = state.tasks.pop_back();
                     drop(state);
@@ -130,7 +130,7 @@ impl Shared {
         loop {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
-                // The owner of the task reports the failure of its request. The thread is needed for other tasks.
+                // The owner of the task reports the failure of its request. The thread continues with other tasks.
                 if let Err(message) = caught(task) {
                     limited::error!("a task of a disk panicked: {message}");
                 }

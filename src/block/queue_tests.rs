@@ -64,7 +64,7 @@ fn both_ways(test: impl Fn(User)) {
 }
 
 #[test]
-fn every_request_comes_back_once_with_its_context_and_its_result() {
+fn every_request_completes_once_with_its_context_and_result() {
     both_ways(|mut user| {
         let images = [scratch(), Image::new(Box::new(VectorDisk::new(1 << 20)), 512)];
         for (context, operation) in [
@@ -132,7 +132,7 @@ fn a_read_beyond_the_end_of_the_file_says_where_it_failed() {
         file.as_file().set_len(8192).expect("room");
         let options = ImageOptions { path: file.path().into(), ..ImageOptions::default() };
         let image = Image::open(&options).expect("a disk");
-        file.as_file().set_len(4096).expect("less");
+        file.as_file().set_len(4096).expect("a shorter file");
         user.submit(&image, Operation::Read(extent(4096, 4096)), 3);
         assert_eq!(user.wait(1), [(3, Err(RequestError::Read(4096)))]);
     });
@@ -161,7 +161,7 @@ fn a_cancelled_request_stops_at_its_next_step_and_others_go_on() {
 }
 
 #[test]
-fn a_queue_that_is_held_begins_nothing_until_it_is_released() {
+fn a_held_queue_starts_no_request_until_it_is_released() {
     both_ways(|mut user| {
         let (disk, image) = slow();
         user.submit(&image, Operation::Read(extent(0, 4096)), 0);
@@ -212,7 +212,7 @@ fn the_report_of_an_image_has_its_options_and_its_counters() {
         assert_eq!((report.path.as_path(), report.sector, report.read_only), (file.path(), 512, false));
         assert_eq!((counts.writes, counts.written_bytes, counts.reads, counts.read_bytes), (1, 4096, 1, 2048));
         assert_eq!((counts.unmaps, counts.errors, counts.in_flight, counts.max_in_flight), (1, 1, 0, 2));
-        // No request took longer than all of them.
+        // No request took longer than all of them together.
         let longest = counts.latency.iter().rposition(|count| *count > 0).expect("four requests");
         assert_eq!(counts.latency.iter().sum::<u64>(), 4);
         assert!(longest == 0 || start.elapsed() >= Duration::from_micros(1 << (longest - 1)));

@@ -51,7 +51,7 @@ fn written_data_is_read_back() {
 }
 
 #[test]
-fn errors_are_returned_and_reading_past_the_end_is_one() {
+fn errors_are_returned_and_a_read_past_the_end_is_an_error() {
     let Some(mut ring) = ring() else { return };
     let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = tempfile::tempfile().expect("a file");
@@ -78,7 +78,7 @@ fn a_tag_in_use_or_out_of_range_is_refused() {
 }
 
 #[test]
-fn more_requests_than_the_ring_submits_at_once_all_come_back() {
+fn more_requests_than_one_submission_holds_all_complete() {
     let Some(mut ring) = ring() else { return };
     let memory = memory::create(1 << 20, memory::Backing::Private).expect("memory");
     let file = Arc::new(tempfile::tempfile().expect("a file"));

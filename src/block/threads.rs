@@ -1,16 +1,16 @@
 //! Threads that the disks of a controller share, in addition to each disk's own.
 //!
-//! Some requests cost the host far more than the guest: to check, fill or unmap a range, a guest sends one packet, and the
-//! host may have to process terabytes. These long requests run on at most `MAX_THREADS` threads, whatever the number of
-//! disks. The threads have the lowest priority: on a busy host, the virtual processors of every machine come first; on
-//! an idle host, a low priority costs nothing.
+//! Some requests cost the host far more than the guest: one packet of a guest can request to check, fill or unmap
+//! terabytes. These long requests run on at most `MAX_THREADS` threads for all disks together. The threads have the lowest
+//! priority: on a busy host, the virtual processors of all machines come first; on an idle host, a low priority costs
+//! nothing.
 
 use std::sync::Arc;
 
 use super::budget::Budget;
 use super::pool::{Pool, Settings};
 
-/// Maximum number of threads for long requests. More than one, so that a disk that hangs does not stop the others.
+/// Maximum number of threads for long requests. There is more than one so that a disk that hangs does not block the others.
 const MAX_THREADS: usize = 2;
 /// The nice value with the least weight: about a seventieth of an ordinary thread's.
 const NICE: i32 = 19;

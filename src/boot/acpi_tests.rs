@@ -47,7 +47,7 @@ fn entries(madt: &[u8]) -> Vec<(u8, &[u8])> {
 }
 
 #[test]
-fn the_fixed_table_promises_the_ports_of_the_layout() {
+fn the_fadt_names_the_ports_of_the_layout() {
     let tables = tables(&machine([0], true)).unwrap();
     let (fadt, _) = find(&tables);
     assert_eq!(fadt.len(), 276);
@@ -69,7 +69,7 @@ fn the_fixed_table_promises_the_ports_of_the_layout() {
 }
 
 #[test]
-fn the_fixed_table_points_to_the_dsdt_twice_and_to_an_aligned_facs() {
+fn the_fadt_points_to_the_dsdt_twice_and_to_an_aligned_facs() {
     let tables = tables(&machine(0..64, true)).unwrap();
     let (fadt, _) = find(&tables);
     table(&tables, word(fadt, 40).into(), b"DSDT");
@@ -91,7 +91,7 @@ fn processors_with_ids_above_254_are_x2apics() {
 }
 
 #[test]
-fn the_ioapic_has_the_overrides_of_a_pc_and_of_a_timer_where_there_is_one() {
+fn the_madt_has_the_interrupt_overrides_of_a_pc_and_of_an_existing_timer() {
     let with = tables(&machine([0], true)).unwrap();
     let (_, madt) = find(&with);
     assert_eq!((word(madt, 36), word(madt, 40)), (0xfee0_0000, 1));
@@ -115,7 +115,7 @@ fn more_processors_than_fit_are_refused() {
 
 proptest! {
     #[test]
-    fn every_table_is_sound_for_any_processors(ids in prop::collection::vec(any::<u32>(), 0..300), pics: bool) {
+    fn every_table_is_valid_for_any_processors(ids in prop::collection::vec(any::<u32>(), 0..300), pics: bool) {
         let tables = tables(&machine(ids.clone(), pics)).unwrap();
         let (fadt, madt) = find(&tables);
         table(&tables, long(fadt, 140), b"DSDT");

@@ -26,15 +26,15 @@ const ENTRY_64: u64 = 0x200;
 const XLF_KERNEL_64: u16 = 1 << 0;
 /// The address of kernels that do not specify one, and the base of `code32_start`.
 const LOAD_HIGH: u64 = 0x10_0000;
-/// The first protocol whose command line is a pointer.
+/// The first protocol that passes the command line by a pointer.
 const PROTOCOL_2_02: u16 = 0x202;
-/// The first with `initrd_addr_max`, and the limit before it.
+/// The first protocol with `initrd_addr_max`, and the limit in older ones.
 const PROTOCOL_2_03: u16 = 0x203;
 const INITRD_LIMIT_BEFORE: u64 = 0x3800_0000;
-/// The first with `cmdline_size`, and the limit before it.
+/// The first protocol with `cmdline_size`, and the limit in older ones.
 const PROTOCOL_2_06: u16 = 0x206;
 const COMMAND_LINE_LIMIT_BEFORE: u64 = 255;
-/// The first with `pref_address` and `init_size`.
+/// The first protocol with `pref_address` and `init_size`.
 const PROTOCOL_2_10: u16 = 0x20a;
 const FORMAT: &str = "Linux bzImage";
 
@@ -53,11 +53,11 @@ pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError>
         return Err(BootError::NotAKernel {
             file: file.name().into(),
             what: format!(
-                "a Linux kernel of boot protocol {}.{:02}, which can only be started in real mode by a BIOS",
+                "a Linux kernel of boot protocol {}.{:02}, which only a BIOS can start, in real mode",
                 version >> 8,
                 version & 0xff
             ),
-            advice: "name one of Linux 2.4 or later".into(),
+            advice: "use a kernel of Linux 2.4 or later".into(),
         });
     }
     let malformed = |problem| BootError::Malformed { file: file.name().into(), format: FORMAT, problem };
@@ -66,12 +66,12 @@ pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError>
     let sectors = if header.setup_sects == 0 { 4 } else { u64::from(header.setup_sects) };
     let offset = (sectors + 1) * SECTOR;
     let stated = u64::from(header.syssize) * 16;
-    // The size is in units of 16 bytes; the kernel can end within the last.
+    // The size is in units of 16 bytes. The kernel can end within the last unit.
     file.require("the protected-mode code", offset, stated.saturating_sub(15))?;
     let length = stated.min(file.length() - offset);
     let has_64_bit_entry = version >= PROTOCOL_2_12 && flags & XLF_KERNEL_64 != 0;
     if has_64_bit_entry && length <= ENTRY_64 {
-        return Err(malformed(format!("its protected-mode code has {length} bytes, so no 64-bit entry")));
+        return Err(malformed(format!("its protected-mode code of {length} bytes is too short for a 64-bit entry")));
     }
 
     let (address, entry) = if has_64_bit_entry {
@@ -81,10 +81,10 @@ pub(super) fn kernel(file: &ImageFile, head: &[u8]) -> Result<Kernel, BootError>
     };
     let memory_length = length.max(header.init_size.into());
     if address.checked_add(memory_length).is_none_or(|end| end > u64::from(u32::MAX)) {
-        return Err(malformed(format!("it wants {memory_length} bytes at {address:#x}, not below 4 GiB")));
+        return Err(malformed(format!("it needs {memory_length} bytes at {address:#x}, which is not below 4 GiB")));
     }
     if !(address..address + length).contains(&entry) {
-        return Err(malformed(format!("its entry {entry:#x} is outside of what it loads to {address:#x}")));
+        return Err(malformed(format!("its entry {entry:#x} is outside of the code, which is loaded at {address:#x}")));
     }
     let protocol = if has_64_bit_entry { BootProtocol::Linux64 } else { BootProtocol::Linux32 };
     if protocol == BootProtocol::Linux32 {

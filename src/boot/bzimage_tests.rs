@@ -19,7 +19,7 @@ fn with(offset: usize, value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_protected_mode_code_goes_where_the_header_prefers() {
+fn the_protected_mode_code_is_loaded_at_the_headers_preferred_address() {
     let kernel = recognise(bzimage(4096)).unwrap();
     assert_eq!((kernel.protocol, kernel.entry), (BootProtocol::Linux64, 0x100_0200));
     assert_eq!((kernel.command_line_limit, kernel.initrd_limit), (2047, 0x8000_0000));
@@ -63,7 +63,7 @@ fn zero_setup_sectors_mean_four() {
 
 #[test]
 fn a_64_bit_entry_beyond_the_end_of_the_file_is_refused() {
-    let expected = "not a valid Linux bzImage: its protected-mode code has 512 bytes, so no 64-bit entry";
+    let expected = "not a valid Linux bzImage: its protected-mode code of 512 bytes is too short for a 64-bit entry";
     assert_eq!(error(bzimage(512)), expected);
     assert_eq!(recognise(bzimage32(512)).unwrap().entry, 0x100_0000);
 }
@@ -96,12 +96,12 @@ fn the_32_bit_entry_keeps_its_offset_in_the_code() {
     assert_eq!(entry(0x10_0020).unwrap(), 0x100_0020);
     assert_eq!(entry(0).unwrap(), 0x100_0000);
     let text = entry(0x10_1000).unwrap_err().to_string();
-    assert!(text.ends_with("its entry 0x1001000 is outside of what it loads to 0x1000000"), "{text}");
+    assert!(text.ends_with("its entry 0x1001000 is outside of the code, which is loaded at 0x1000000"), "{text}");
     assert!(entry(u32::MAX).is_err());
 }
 
 #[test]
-fn fields_that_an_old_header_does_not_have_get_the_values_of_their_time() {
+fn fields_that_an_old_header_lacks_get_the_defaults_of_its_protocol() {
     // Protocol 2.09 has no preferred address, 2.05 no length of the command line, and 2.02 no limit for the initrd.
     let limits = |version: u8| {
         let kernel = recognise(with32(&[(0x206, &[version, 2])])).unwrap();
@@ -111,8 +111,8 @@ fn fields_that_an_old_header_does_not_have_get_the_values_of_their_time() {
     assert_eq!(limits(9), (0x10_0000, 2047, 0x8000_0000));
     assert_eq!(limits(5), (0x10_0000, 255, 0x8000_0000));
     assert_eq!(limits(2), (0x10_0000, 255, 0x3800_0000));
-    let expected = "a Linux kernel of boot protocol 2.01, which can only be started in real mode by a BIOS; name one of Linux \
-                    2.4 or later";
+    let expected = "a Linux kernel of boot protocol 2.01, which only a BIOS can start, in real mode; use a kernel of \
+                    Linux 2.4 or later";
     assert_eq!(error(with32(&[(0x206, &[1, 2])])), expected);
 }
 
@@ -126,7 +126,9 @@ fn a_zimage_is_loaded_at_its_code32_start() {
 #[test]
 fn preferred_addresses_above_4_gib_are_refused() {
     for address in [u64::MAX, u64::from(u32::MAX), 1 << 32] {
-        assert!(error(with(0x258, &address.to_le_bytes())).ends_with(&format!("at {address:#x}, not below 4 GiB")));
+        assert!(
+            error(with(0x258, &address.to_le_bytes())).ends_with(&format!("at {address:#x}, which is not below 4 GiB"))
+        );
     }
 }
 

@@ -58,7 +58,7 @@ fn long_mode_runs_on_the_boot_page_tables() {
 }
 
 #[test]
-fn nothing_else_of_the_reset_state_changes() {
+fn the_rest_of_the_reset_state_is_unchanged() {
     for protocol in [BootProtocol::Flat16, BootProtocol::Flat32, BootProtocol::Flat64] {
         assert_eq!(applied(protocol).apic_base, 0xfee0_0900);
     }
@@ -71,7 +71,7 @@ fn interrupts_are_off_and_registers_zero() {
 }
 
 #[test]
-fn descriptors_say_what_the_segment_registers_hold() {
+fn descriptors_match_the_segment_registers() {
     assert_eq!(descriptor(&PROTECTED_CODE), 0x00cf_9b00_0000_ffff);
     assert_eq!(descriptor(&LONG_CODE), 0x00af_9b00_0000_ffff);
     assert_eq!(descriptor(&FLAT_DATA), 0x00cf_9300_0000_ffff);
@@ -81,7 +81,7 @@ fn descriptors_say_what_the_segment_registers_hold() {
 }
 
 #[test]
-fn the_descriptor_table_is_where_the_register_says() {
+fn the_descriptor_table_is_at_the_address_in_gdtr() {
     let memory = machine(1);
     write_tables(BootProtocol::Linux64, &memory).unwrap();
     let sregs = applied(BootProtocol::Linux64);
@@ -109,7 +109,7 @@ fn translate(memory: &GuestMemory, address: u64) -> Option<u64> {
 }
 
 #[test]
-fn the_page_tables_map_four_gibibytes_to_themselves_and_no_more() {
+fn the_page_tables_identity_map_exactly_four_gibibytes() {
     let memory = machine(1);
     write_tables(BootProtocol::Flat64, &memory).unwrap();
     for address in [0, 0xfffff, 0x20_0000, 0x3fff_ffff, 0x4000_0000, 0xfee0_0000, 0xffff_ffff] {

@@ -82,7 +82,7 @@ fn a_file_is_loaded_at_any_address_and_changes_nothing_around_it() {
 }
 
 #[test]
-fn a_long_part_gets_to_any_place_in_memory_and_to_no_other() {
+fn a_long_part_is_loaded_at_any_address_and_nowhere_else() {
     let directory = tempfile::tempdir().unwrap();
     let length = READ_FROM as usize + 5;
     let content: Vec<u8> = (0..length + 1_000).map(|byte| byte as u8 | 1).collect();

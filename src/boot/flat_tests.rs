@@ -5,7 +5,7 @@ fn file() -> ImageFile {
 }
 
 #[test]
-fn the_whole_file_goes_to_its_address_and_is_entered_there() {
+fn the_whole_file_is_loaded_at_its_address_and_entered_there() {
     let kernel = kernel(&file(), 0x7c00, FlatMode::Real16).unwrap();
     assert_eq!((kernel.protocol, kernel.entry), (BootProtocol::Flat16, 0x7c00));
     let segment = &kernel.segments[0];
@@ -24,7 +24,7 @@ fn an_address_that_the_mode_does_not_reach_is_refused() {
 }
 
 #[test]
-fn the_stack_is_where_the_image_is_not() {
+fn the_stack_does_not_overlap_the_image() {
     let stack = |protocol, address, length| {
         let mut placement = Placement::new(1 << 20, "move it");
         placement.claim("the flat image", address, length).unwrap();

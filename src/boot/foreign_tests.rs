@@ -12,7 +12,7 @@ fn at(offset: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn compressed_files_come_with_the_command_that_unpacks_them() {
+fn the_error_for_a_compressed_file_has_the_command_that_unpacks_it() {
     let error = |name: &str, head: &[u8]| refuse(name, 9, head).to_string();
     assert_eq!(error("v.gz", b"\x1f\x8b\x08"), "v.gz is gzip-compressed; unpack it first: gunzip -k v.gz");
     assert_eq!(error("v.xz", b"\xfd7zXZ\0"), "v.xz is xz-compressed; unpack it first: unxz -k v.xz");
@@ -21,7 +21,7 @@ fn compressed_files_come_with_the_command_that_unpacks_them() {
 }
 
 #[test]
-fn disks_archives_and_other_machines_kernels_are_named() {
+fn the_error_for_a_disk_an_archive_or_a_kernel_of_another_machine_says_what_it_is() {
     assert_eq!(error(b"QFI\xfb"), "k is a qcow2 disk image; name the kernel that is in it, not the disk");
     assert!(error(&at(0x8001, b"CD001")).starts_with("k is an ISO 9660 image; "));
     assert!(error(&at(0x38, b"ARM\x64")).starts_with("k is an arm64 Linux Image; "));
@@ -34,14 +34,14 @@ fn disks_archives_and_other_machines_kernels_are_named() {
 }
 
 #[test]
-fn scripts_text_and_nothing_are_named() {
+fn the_error_for_a_script_text_or_zeros_says_what_the_file_is() {
     assert_eq!(error(b"#! /bin/sh -e\necho"), "k is a script for /bin/sh -e; name a kernel");
     assert_eq!(error("grüße\n".as_bytes()), "k is text; name a kernel");
     assert_eq!(error(&[0; 2000]), "k is zeroes at its start; copy or build it again");
 }
 
 #[test]
-fn executables_for_firmware_are_named_with_their_machine() {
+fn the_error_for_a_firmware_executable_names_its_machine() {
     let mut head = at(0x80, b"PE\0\0\x64\x86");
     head[..2].copy_from_slice(b"MZ");
     head[0x3c] = 0x80;
@@ -56,7 +56,7 @@ fn executables_for_firmware_are_named_with_their_machine() {
 }
 
 #[test]
-fn a_boot_sector_comes_with_the_way_to_start_it() {
+fn the_error_for_a_boot_sector_says_how_to_start_it() {
     let sector = &at(0x1fe, b"\x55\xaa")[..0x200];
     assert_eq!(error(sector), "k is a boot sector; to start it in real mode at 0x7c00, give flat:k");
     let more = "k is a boot sector with more behind it, or a disk image; to start it in real mode at 0x7c00, give flat:k; \
@@ -65,7 +65,7 @@ fn a_boot_sector_comes_with_the_way_to_start_it() {
 }
 
 #[test]
-fn a_disk_is_told_from_a_boot_sector_by_what_it_is_divided_into() {
+fn a_disk_is_distinguished_from_a_boot_sector_by_its_partition_table() {
     let mut disk = at(0x1fe, b"\x55\xaa");
     disk[0x1c2] = 0x83;
     disk[0x1ca] = 1;
@@ -80,7 +80,7 @@ fn a_disk_is_told_from_a_boot_sector_by_what_it_is_divided_into() {
 }
 
 #[test]
-fn an_initramfs_is_known_by_its_name_where_it_is_compressed() {
+fn a_compressed_initramfs_is_recognised_by_its_file_name() {
     let text = refuse("boot/initrd.img-6.1", 9, b"\x28\xb5\x2f\xfd").to_string();
     assert!(text.ends_with(
         "is zstd-compressed, and by its name an initramfs; give it with --initrd, and a kernel with --kernel"
@@ -88,7 +88,7 @@ fn an_initramfs_is_known_by_its_name_where_it_is_compressed() {
 }
 
 #[test]
-fn multiboot_2_is_named_and_not_seen_where_it_is_not() {
+fn only_a_valid_header_makes_a_file_a_multiboot_2_kernel() {
     let header: [u32; 4] = [0xe852_50d6, 0, 16, 0u32.wrapping_sub(0xe852_50d6 + 16)];
     let mut bytes = header.map(u32::to_le_bytes).concat();
     let expected = "k is a multiboot 2 kernel; give it a multiboot 1 header or a PVH note as well";
@@ -99,7 +99,7 @@ fn multiboot_2_is_named_and_not_seen_where_it_is_not() {
 }
 
 #[test]
-fn what_has_no_name_is_told_what_would_do() {
+fn the_error_for_an_unknown_file_lists_the_formats_that_are_supported() {
     let expected = "k is not a bzImage, ELF or multiboot kernel; name one of these, or start it as it is with \
                     flat:k@ADDRESS,mode=16|32|64";
     assert_eq!(error(&[0xfa, 0xfc, 0, 1]), expected);

@@ -43,7 +43,7 @@ fn a_64_bit_elf_file_may_be_a_multiboot_kernel() {
 }
 
 #[test]
-fn an_elf_file_without_a_way_in_is_refused() {
+fn an_elf_file_without_a_supported_entry_is_refused() {
     let bytes = elf32(0x10_0000, &[loaded(CONTENT, 0x10_0000, 16, 16)], &[0; 16]);
     let text = image(bytes).unwrap_err().to_string();
     let start = "the embedded image k is a 32-bit ELF file without a multiboot header or PVH note; ";
@@ -68,7 +68,7 @@ fn interpreted(build: fn(u32, &[elf::Program64], &[u8]) -> Vec<u8>, content: &[u
 }
 
 #[test]
-fn a_kernel_with_an_interpreter_is_a_program_only_if_nothing_else_says_how_it_is_entered() {
+fn an_elf_file_with_an_interpreter_is_a_kernel_only_if_it_has_a_kernels_entry() {
     let wide = |entry: u32, programs: &[elf::Program64], content: &[u8]| elf64(entry.into(), programs, content);
     let plain = [0xf4; 0x40];
     let mut headed = multiboot_header(0);
@@ -92,7 +92,7 @@ fn a_kernel_with_an_interpreter_is_a_program_only_if_nothing_else_says_how_it_is
 }
 
 #[test]
-fn a_protocol_that_was_taken_for_want_of_a_pvh_entry_is_said() {
+fn a_boot_protocol_chosen_because_there_is_no_pvh_entry_is_reported() {
     let remark = |bytes| image(bytes).unwrap().remark;
     assert_eq!(remark(pvh_kernel()), None);
     assert_eq!(remark(multiboot_kernel()), None);
@@ -114,7 +114,7 @@ fn a_protocol_that_was_taken_for_want_of_a_pvh_entry_is_said() {
 }
 
 #[test]
-fn a_disk_image_with_the_header_of_its_boot_loader_in_it_is_no_multiboot_kernel() {
+fn a_disk_image_that_contains_a_multiboot_header_is_not_a_multiboot_kernel() {
     let mut disk = vec![0; 8192];
     disk[0x1fe..0x200].copy_from_slice(b"\x55\xaa");
     disk[0x400..0x40c].copy_from_slice(&multiboot_header(3));
@@ -138,7 +138,7 @@ fn kernels() -> [Vec<u8>; 6] {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn damaged_kernels_are_refused_or_loaded_whole_inside_of_memory(
+    fn damaged_kernels_are_refused_or_loaded_completely_within_memory(
         which in 0..6usize,
         damage in prop::collection::vec((0..0x500usize, prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(0x7f)]), 0..6),
         keep in prop_oneof![Just(1.0), 0.0..1.0],

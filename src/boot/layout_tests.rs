@@ -10,19 +10,19 @@ fn hole() -> MapEntry {
 }
 
 #[test]
-fn the_smallest_machine_has_conventional_memory_alone() {
+fn the_smallest_machine_has_only_conventional_memory() {
     assert_eq!(memory_map(1 << 20), [usable(0..0x9fc00), hole()]);
 }
 
 #[test]
-fn memory_goes_on_above_the_first_mebibyte_and_above_four_gibibytes() {
+fn memory_continues_above_the_first_mebibyte_and_above_four_gibibytes() {
     assert_eq!(memory_map(256 << 20), [usable(0..0x9fc00), hole(), usable(1 << 20..256 << 20)]);
     let large = [usable(0..0x9fc00), hole(), usable(1 << 20..3 << 30), usable(4 << 30..6 << 30)];
     assert_eq!(memory_map(5 << 30), large);
 }
 
 #[test]
-fn boot_structures_lie_in_conventional_memory_and_apart() {
+fn boot_structures_lie_in_conventional_memory_and_do_not_overlap() {
     let mut ranges = vec![GDT..PAGE_TABLES, PAGE_TABLES..PAGE_TABLES + 6 * 4096, BOOT_INFORMATION, COMMAND_LINE];
     ranges.extend(STACKS);
     ranges.sort_by_key(|range| range.start);
@@ -31,7 +31,7 @@ fn boot_structures_lie_in_conventional_memory_and_apart() {
 }
 
 #[test]
-fn a_size_is_named_for_every_address_that_a_machine_can_have() {
+fn a_memory_size_is_suggested_for_every_address_that_a_machine_can_have() {
     assert_eq!(size_reaching(1), Some(1 << 20));
     assert_eq!(size_reaching((1 << 20) + 1), Some(2 << 20));
     assert_eq!(size_reaching(HOLE_START), Some(3 << 30));
@@ -52,7 +52,7 @@ proptest! {
     }
 
     #[test]
-    fn memory_of_the_named_size_reaches_the_address(end in 1u64..(1 << 40)) {
+    fn memory_of_the_suggested_size_reaches_the_address(end in 1u64..(1 << 40)) {
         if let Some(size) = size_reaching(end) {
             prop_assert!(memory::ranges(size).iter().any(|range| range.start < end && end <= range.end));
         }

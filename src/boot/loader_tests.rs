@@ -166,7 +166,7 @@ fn a_flat_image_takes_neither_initrd_nor_command_line() {
 }
 
 #[test]
-fn overlaps_name_both_sides_and_say_what_to_do() {
+fn the_error_for_an_overlap_names_both_parts_and_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let source = flat(save(&directory, "flat", &[0xf4; 0xa0000]), 0x7c00, FlatMode::Long64);
     let text = error(1, &source, None, "");
@@ -184,7 +184,7 @@ fn overlaps_name_both_sides_and_say_what_to_do() {
 }
 
 #[test]
-fn a_kernel_too_large_for_the_memory_names_what_would_do_for_all_of_it() {
+fn the_error_for_a_kernel_that_exceeds_memory_names_a_sufficient_size() {
     let programs = [load_program(0x10_0000, 0x20_0000), load_program(0x80_0000, 0x1000)];
     let text = error(2, &embed(elf64(0x10_0000, &programs, &[0xf4; 64])), None, "");
     let expected = "the kernel's segment 1 (0x800000..0x801000) is outside of the machine's 2097152 bytes of memory; \
@@ -193,7 +193,7 @@ fn a_kernel_too_large_for_the_memory_names_what_would_do_for_all_of_it() {
 }
 
 #[test]
-fn an_initrd_too_large_names_sizes_and_what_would_do() {
+fn the_error_for_an_initrd_that_exceeds_memory_names_a_sufficient_size() {
     let directory = tempfile::tempdir().unwrap();
     let initrd = save(&directory, "initrd", b"x");
     let grow = |length| std::fs::File::options().write(true).open(&initrd).unwrap().set_len(length).unwrap();
@@ -213,7 +213,7 @@ fn an_initrd_too_large_names_sizes_and_what_would_do() {
 }
 
 #[test]
-fn an_initrd_goes_below_the_address_that_the_kernel_names() {
+fn an_initrd_is_loaded_below_the_limit_of_the_kernel() {
     let directory = tempfile::tempdir().unwrap();
     let initrd = save(&directory, "initrd", &[1; 4096]);
     let mut kernel = bzimage(4096);
@@ -224,7 +224,7 @@ fn an_initrd_goes_below_the_address_that_the_kernel_names() {
 }
 
 #[test]
-fn a_bad_initrd_is_named() {
+fn the_error_for_an_unusable_initrd_names_it() {
     let directory = tempfile::tempdir().unwrap();
     let empty = save(&directory, "empty", b"");
     let kernel = embed(pvh_kernel());
@@ -249,7 +249,7 @@ fn a_command_line_too_long_or_with_a_nul_is_refused() {
 }
 
 #[test]
-fn memory_that_nothing_was_loaded_to_is_not_touched() {
+fn memory_to_which_nothing_is_loaded_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let kernel = KernelSource::File(save(&directory, "bzImage", &bzimage(4096)));
     let memory = machine(64);

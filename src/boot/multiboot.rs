@@ -85,7 +85,10 @@ impl Header {
             return Err(malformed(file, format!("its bss_end_addr ({bss_end:#x}) is before the end of its data")));
         }
         if u64::from(entry).checked_sub(load.into()).is_none_or(|at| at >= memory_length) {
-            return Err(malformed(file, format!("its entry_addr ({entry:#x}) is outside of what it loads")));
+            return Err(malformed(
+                file,
+                format!("its entry_addr ({entry:#x}) is outside of the segment that it loads"),
+            ));
         }
         Ok(Segment { what: "the kernel".into(), offset, file_length, address: load.into(), memory_length })
     }

@@ -35,7 +35,7 @@ fn a_header_is_found_at_any_fourth_byte_of_the_first_8192() {
 }
 
 #[test]
-fn a_header_with_a_wrong_checksum_is_passed_over() {
+fn a_header_with_a_wrong_checksum_is_ignored() {
     let mut bytes = multiboot_header(3);
     bytes[8] ^= 1;
     assert_eq!(Header::find(&bytes), None);
@@ -44,14 +44,14 @@ fn a_header_with_a_wrong_checksum_is_passed_over() {
 }
 
 #[test]
-fn an_elf_file_goes_where_its_segments_say() {
+fn an_elf_file_is_loaded_at_the_addresses_of_its_segments() {
     let kernel = recognise(multiboot_kernel()).unwrap();
     assert_eq!((kernel.protocol, kernel.entry), (BootProtocol::Multiboot, 0x10_000c));
     assert_eq!((kernel.segments[0].address, kernel.segments[0].memory_length), (0x10_0000, 0x3000));
 }
 
 #[test]
-fn the_headers_own_addresses_say_where_it_goes() {
+fn a_file_is_loaded_at_the_addresses_in_its_header() {
     let kernel = recognise(addressed(64, 4096, [0x10_0020, 0x10_0000, 0x10_0400, 0x10_0800, 0x10_0100])).unwrap();
     assert_eq!(kernel.entry, 0x10_0100);
     let segment = &kernel.segments[0];
@@ -66,7 +66,7 @@ fn addresses_of_zero_mean_the_whole_file_and_no_bss() {
 }
 
 #[test]
-fn addresses_that_make_no_sense_are_refused_with_the_numbers() {
+fn the_error_for_invalid_addresses_has_their_values() {
     let error = |addresses| error(addressed(64, 4096, addresses)).replace("not a valid multiboot image: ", "");
     assert_eq!(error([0xf0000, 0x10_0000, 0, 0, 0]), "its header_addr (0xf0000) is below 0x100000");
     assert_eq!(error([0x10_0041, 0x10_0000, 0, 0, 0]), "its load_addr (0x100000) is before the start of the file");
@@ -77,14 +77,17 @@ fn addresses_that_make_no_sense_are_refused_with_the_numbers() {
         "its bss_end_addr (0x10000f) is before the end of its data"
     );
     assert_eq!(error([0x10_0000, 0x10_0000, 0, 1, 0]), "its bss_end_addr (0x1) is below 0x100000");
-    assert_eq!(error([0x10_0000, 0x10_0000, 0, 0, 0x10_1000]), "its entry_addr (0x101000) is outside of what it loads");
+    assert_eq!(
+        error([0x10_0000, 0x10_0000, 0, 0, 0x10_1000]),
+        "its entry_addr (0x101000) is outside of the segment that it loads"
+    );
 }
 
 const TRUNCATED: &str = "truncated: what its multiboot header loads reaches to byte 4294967295, but the file has only 4096; \
                          copy or build it again";
 
 #[test]
-fn a_header_that_asks_for_the_unknown_is_refused() {
+fn a_header_that_requires_an_unknown_feature_is_refused() {
     let mut bytes = multiboot_header(8);
     bytes.resize(100, 0);
     let expected = "not a valid multiboot image: its header requires features (0x8) that multiboot does not have";
@@ -114,7 +117,7 @@ fn read<T: FromBytes + IntoBytes>(memory: &GuestMemory, address: u32) -> T {
 }
 
 #[test]
-fn the_information_tells_of_memory_module_and_loader() {
+fn the_boot_information_describes_memory_module_and_loader() {
     let memory = machine(4);
     let initrd = Some(Occupant { what: "the initrd".into(), range: 0x10_3000..0x10_3123 });
     let handover = Handover { initrd, initrd_name: "x".repeat(255) };
@@ -150,7 +153,7 @@ fn the_smallest_machine_has_no_upper_memory() {
 
 proptest! {
     #[test]
-    fn whatever_the_addresses_the_segment_is_inside_of_the_file(addresses: [u32; 5], near in any::<bool>()) {
+    fn the_segment_lies_within_the_file_for_any_addresses(addresses: [u32; 5], near in any::<bool>()) {
         let addresses = if near { addresses.map(|address| 0x10_0000 + address % 0x1800) } else { addresses };
         if let Ok(kernel) = recognise(addressed(64, 4096, addresses)) {
             let segment = &kernel.segments[0];

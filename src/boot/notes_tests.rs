@@ -14,7 +14,7 @@ fn the_pvh_entry_is_found_in_either_width_and_alignment() {
 }
 
 #[test]
-fn a_note_is_found_behind_others_that_are_padded_otherwise_than_their_segment_says() {
+fn a_note_is_found_after_notes_whose_padding_differs_from_the_segments_alignment() {
     // 8 and 4 bytes: the two paddings put the next note at different places.
     let other = |alignment| note(b"Other\0\0", 1, &[7; 4], alignment);
     let xen = |alignment| note(b"Xen\0", XEN_PHYS32_ENTRY, &0x1234u32.to_le_bytes(), alignment);
@@ -29,7 +29,7 @@ fn a_note_is_found_behind_others_that_are_padded_otherwise_than_their_segment_sa
 }
 
 #[test]
-fn notes_of_others_give_no_entry() {
+fn notes_of_other_vendors_give_no_entry() {
     assert_eq!(find_pvh_entry(&note(b"Xen\0", 17, &[0; 8], 4), 4), Ok(None));
     assert_eq!(find_pvh_entry(&note(b"Xem\0", XEN_PHYS32_ENTRY, &[0; 8], 4), 4), Ok(None));
     assert_eq!(find_pvh_entry(&[], 4), Ok(None));
@@ -39,7 +39,7 @@ fn notes_of_others_give_no_entry() {
 }
 
 #[test]
-fn notes_that_do_not_add_up_are_said_to() {
+fn notes_with_invalid_lengths_are_an_error() {
     assert_eq!(find_pvh_entry(&pvh_note(1)[..20], 4), Err("do not add up"));
     let huge = NoteHeader { name_size: u32::MAX, content_size: u32::MAX, kind: XEN_PHYS32_ENTRY };
     assert_eq!(find_pvh_entry(huge.as_bytes(), 8), Err("do not add up"));
@@ -49,7 +49,7 @@ fn notes_that_do_not_add_up_are_said_to() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_walked_to_an_end(notes in prop::collection::vec(prop_oneof![Just(0), Just(4), any::<u8>()], 0..200)) {
+    fn parsing_random_notes_terminates(notes in prop::collection::vec(prop_oneof![Just(0), Just(4), any::<u8>()], 0..200)) {
         let _ = find_pvh_entry(&notes, 8);
     }
 }

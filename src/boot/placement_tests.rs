@@ -6,7 +6,7 @@ fn placement(mebibytes: u64) -> Placement {
 }
 
 #[test]
-fn claims_that_touch_are_fine_and_claims_that_overlap_name_both_sides() {
+fn adjacent_claims_are_allowed_and_the_error_for_an_overlap_names_both() {
     let mut placement = placement(2);
     placement.claim("the kernel", 0x1000, 0x1000).unwrap();
     placement.claim("the initrd", 0x2000, 1).unwrap();
@@ -16,7 +16,7 @@ fn claims_that_touch_are_fine_and_claims_that_overlap_name_both_sides() {
 }
 
 #[test]
-fn a_claim_outside_of_memory_names_the_size_that_would_do() {
+fn the_error_for_a_claim_outside_of_memory_names_a_sufficient_size() {
     let error = |start, length| placement(2).claim("the kernel", start, length).unwrap_err().to_string();
     let start = "the kernel (0x1fffff..0x200001) is outside of the machine's 2097152 bytes of memory; ";
     assert_eq!(error(0x1f_ffff, 2), format!("{start}give --memory 3M or more"));
@@ -28,7 +28,7 @@ fn a_claim_outside_of_memory_names_the_size_that_would_do() {
 }
 
 #[test]
-fn the_highest_place_is_below_the_limit_and_whatever_is_in_the_way() {
+fn the_highest_free_place_is_below_the_limit_and_outside_of_claims() {
     let mut placement = placement(16);
     assert_eq!(placement.highest(5000, u64::MAX), Some((16 << 20) - 8192));
     placement.claim("x", (16 << 20) - 4096, 1).unwrap();
@@ -38,7 +38,7 @@ fn the_highest_place_is_below_the_limit_and_whatever_is_in_the_way() {
 }
 
 #[test]
-fn the_lowest_place_is_above_the_start_and_whatever_is_in_the_way() {
+fn the_lowest_free_place_is_above_the_minimum_and_outside_of_claims() {
     let mut placement = placement(16);
     assert_eq!(placement.lowest(4096, 1), Some(4096));
     placement.claim("x", 4096, 4097).unwrap();
@@ -70,7 +70,7 @@ proptest! {
 }
 
 #[test]
-fn what_nobody_claims_is_free() {
+fn memory_without_a_claim_is_free() {
     let mut placement = Placement::new(4 << 20, "");
     placement.claim("a", 0x1000, 0x1000).unwrap();
     placement.claim("b", 0x2000, 0x800).unwrap();

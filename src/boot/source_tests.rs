@@ -10,13 +10,13 @@ fn flat(path: &str, address: u64, mode: FlatMode) -> Result<KernelSource, Source
 }
 
 #[test]
-fn a_path_is_a_path_whatever_it_contains() {
+fn a_text_without_a_prefix_is_a_path_whatever_it_contains() {
     assert_eq!("a@b,mode=32".parse(), Ok(KernelSource::File("a@b,mode=32".into())));
     assert_eq!("./flat:x".parse(), Ok(KernelSource::File("./flat:x".into())));
 }
 
 #[test]
-fn images_of_this_program_go_by_their_names() {
+fn embedded_images_are_selected_by_name() {
     for (name, bytes) in guest_images::ALL {
         let text = format!("embedded:{name}");
         let source: KernelSource = text.parse().unwrap();
@@ -35,7 +35,7 @@ fn a_flat_image_has_an_address_and_a_mode_by_default() {
 }
 
 #[test]
-fn what_is_wrong_with_a_flat_image_is_quoted() {
+fn the_error_for_a_flat_image_quotes_the_invalid_part() {
     assert_eq!(error(""), "\"\" does not name a file; write PATH, or flat:PATH@ADDRESS,mode=16|32|64");
     assert!(error("flat:@1").contains("does not name a file"));
     for address in ["", "0x", "7c00", "-1", "+1", "0x+1", "0x1_0", "18446744073709551616"] {

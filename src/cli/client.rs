@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_files() {
+    fn the_name_of_a_machine_is_decoded_from_its_sockets_file_name() {
         assert_eq!(name_of(Path::new("/run/viridian/guest-2.sock")), Some("guest-2".into()));
         assert_eq!(name_of(Path::new("/run/a%20b%2F%C3%BC.sock")), Some("a b/ü".into()));
         assert_eq!(name_of(Path::new("/run/%.sock")), Some(String::new()));

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_of_guests_are_told_from_those_of_the_host() {
+    fn paths_in_the_guest_are_distinguished_from_paths_on_the_host() {
         let split = |text| in_guest(OsStr::new(text)).map(|(machine, path)| (machine.to_str().unwrap(), path));
         assert_eq!(split("/run/vm.sock:/etc/passwd"), Some(("/run/vm.sock", &b"/etc/passwd"[..])));
         assert_eq!(split("unix:/run/agent:/tmp/"), Some(("unix:/run/agent", &b"/tmp/"[..])));

@@ -20,14 +20,13 @@ use super::say;
 pub struct Run {
     /// The ends of the machines, in the order in which they ended.
     pub outcomes: Vec<Outcome>,
-    /// Whether all machines could be prepared. If not, `outcomes` has the one that could not, and none has run.
+    /// `true` if all machines were prepared. Otherwise, `outcomes` has the machine that could not be, and none has run.
     pub prepared: bool,
     /// The report, without its last line.
     pub report: Report,
 }
 
-/// Runs the machines, and ends them at a signal. Returns `None`, after printing the reason, if the report cannot be
-/// written.
+/// Runs the machines, and ends them at a signal. If the report cannot be written, prints the reason and returns `None`.
 pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<Option<Run>> {
     let consoles = || fleet.configs().map(|config| &config.console);
     if consoles().any(|console| *console == ConsoleConfig::Stdio) {
@@ -63,8 +62,8 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
     Ok(Some(Run { outcomes: fleet.wait(), prepared: true, report }))
 }
 
-/// The memory that only start-up used. It is released when the machines have run for a while: a short run ends sooner
-/// than releasing pages and reading some of them again would take.
+/// The memory that only start-up used. It is released after the machines have run for a while. A short run does not
+/// release it, because releasing pages and loading some of them again would take longer than the rest of the run.
 struct StartUp {
     /// The start of the machines, until the memory is released.
     since: Option<Instant>,

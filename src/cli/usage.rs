@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_other_programs_have_ours_beside_them() {
+    fn the_error_for_an_option_of_another_program_names_ours() {
         expect("-m|512", "write --memory 512M");
         expect("-m|2G", "write --memory 2G");
         expect("-smp|4", "write --cpus 4");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_options_are_nobody_elses() {
+    fn our_own_options_are_not_taken_for_those_of_other_programs() {
         let command = <super::super::Arguments>::command();
         for option in command.get_subcommands().flat_map(clap::Command::get_arguments) {
             let names = [

@@ -52,7 +52,7 @@ fn disks_are_options_given_several_times_and_strings_or_tables_of_a_file() {
 }
 
 #[test]
-fn what_is_dumped_reads_back_the_same() {
+fn dumped_settings_parse_to_the_same_settings() {
     let config = parse(
         Config::default(),
         &[
@@ -143,7 +143,7 @@ fn the_help_names_every_setting_and_every_field_of_those_that_have_several() {
 }
 
 #[test]
-fn every_duration_is_a_time_to_wait() {
+fn any_duration_is_converted_to_a_positive_time() {
     assert_eq!(Seconds::from(Duration::from_millis(1500)).duration(), Duration::from_millis(1500));
     assert_eq!(Seconds::from(Duration::ZERO).duration(), Duration::from_nanos(1));
     assert!(Seconds::from(Duration::MAX).duration() > Duration::from_secs(1_000_000_000));

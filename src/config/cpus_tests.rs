@@ -10,7 +10,7 @@ fn topology(sockets: u32, cores: u32, threads: u32) -> Result<Topology, CpusErro
 }
 
 #[test]
-fn what_is_not_said_follows_from_the_count() {
+fn unspecified_parts_of_a_topology_follow_from_the_count() {
     assert_eq!(cpus("6").topology(), topology(1, 6, 1));
     assert_eq!(cpus("8,threads=2").topology(), topology(1, 4, 2));
     assert_eq!(cpus("8,sockets=2").topology(), topology(2, 4, 1));

@@ -2,7 +2,7 @@ use super::*;
 use crate::hyperv::features::Feature;
 
 #[test]
-fn the_hypervisor_is_on_off_or_switched() {
+fn the_hypervisor_option_is_on_off_or_a_list_of_features() {
     assert_eq!("on".parse(), Ok(Hv::default()));
     assert_eq!("off".parse(), Ok(Hv::Off));
     let Ok(Hv::On(switches)) = "-AccessVpIndex,+UseApicMsrs".parse() else { panic!("it is on") };

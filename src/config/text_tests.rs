@@ -44,7 +44,7 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
 }
 
 #[test]
-fn bad_values_and_repeated_keys_are_named() {
+fn errors_name_invalid_values_and_repeated_keys() {
     assert_eq!(error("x,sector=many"), "`many` is not a number in range");
     assert_eq!(error("x,read-only=perhaps"), "`perhaps` is neither on nor off");
     assert_eq!(error("x,sector=1,sector=2"), "sector is given twice");
@@ -53,7 +53,7 @@ fn bad_values_and_repeated_keys_are_named() {
 }
 
 #[test]
-fn a_file_may_say_it_as_a_string_or_as_a_table() {
+fn a_settings_file_may_use_a_string_or_a_table() {
     #[derive(Deserialize)]
     struct File {
         #[serde(deserialize_with = "or_table")]

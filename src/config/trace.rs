@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_words_and_a_file_follows_them() {
+    fn trace_kinds_are_separated_by_commas_and_may_be_followed_by_a_file() {
         let trace: Trace = "msr,vmbus=/tmp/a=b".parse().unwrap();
         assert_eq!(trace, Trace { kinds: vec![TraceKind::MSR, vmbus::trace::KIND], file: Some("/tmp/a=b".into()) });
         assert_eq!(trace.to_string(), "msr,vmbus=/tmp/a=b");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_kinds_have_one_name() {
+    fn trace_kinds_have_distinct_names() {
         for (index, kind) in KINDS.iter().enumerate() {
             assert!(!KINDS[..index].contains(kind), "{}", kind.name());
         }

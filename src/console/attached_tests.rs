@@ -18,7 +18,7 @@ fn is_woken(client: &Attached) -> bool {
 }
 
 #[test]
-fn every_client_gets_what_was_kept_and_what_follows() {
+fn every_client_gets_the_kept_output_and_all_that_follows() {
     let console = Console::open(&crate::console::ConsoleConfig::None, |_| {}).unwrap();
     console.output().write_all(b"before ").unwrap();
     let mut first = console.attach(Part::Watch).unwrap();
@@ -37,7 +37,7 @@ fn every_client_gets_what_was_kept_and_what_follows() {
 }
 
 #[test]
-fn a_slow_client_loses_the_oldest_output_and_is_told() {
+fn a_slow_client_loses_the_oldest_output_and_is_notified() {
     let (console, _capture) = Console::capture();
     let mut client = console.attach(Part::Watch).unwrap();
     for _ in 0..3 {
@@ -76,7 +76,7 @@ fn one_client_types_until_it_leaves_or_another_takes_over() {
 }
 
 #[test]
-fn a_client_that_types_too_much_is_woken_when_the_guest_has_read() {
+fn a_client_that_was_held_back_is_woken_when_the_guest_has_read() {
     let (console, _capture) = Console::capture();
     let client = console.attach(Part::Type).unwrap();
     client.type_bytes(&[b'x'; input::CAPACITY]);

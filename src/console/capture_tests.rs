@@ -8,7 +8,7 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(5);
 
 #[test]
-fn a_text_is_found_though_it_comes_in_pieces_and_later() {
+fn a_wait_for_a_text_finds_it_when_it_arrives_in_pieces() {
     let (console, capture) = Console::capture();
     let mut output = console.output();
     let printer = thread::spawn(move || {
@@ -24,7 +24,7 @@ fn a_text_is_found_though_it_comes_in_pieces_and_later() {
 }
 
 #[test]
-fn a_text_that_does_not_come_is_an_error_that_shows_what_came() {
+fn the_error_for_a_missing_text_contains_the_output() {
     let (console, capture) = Console::capture();
     console.output().write_all(b"Kernel panic").unwrap();
     let error = capture.wait_for("login:", SHORT).unwrap_err();
@@ -33,7 +33,7 @@ fn a_text_that_does_not_come_is_an_error_that_shows_what_came() {
 }
 
 #[test]
-fn output_that_nobody_takes_is_bounded_and_keeps_its_end() {
+fn unread_captured_output_is_bounded_and_keeps_its_end() {
     let (console, capture) = Console::capture();
     for _ in 0..CAPACITY / (1 << 20) + 1 {
         console.output().write_all(&[b'.'; 1 << 20]).unwrap();
@@ -52,7 +52,7 @@ fn a_console_without_a_thread_is_finished_at_once() {
 }
 
 #[test]
-fn a_machines_end_ends_a_wait_at_once_and_is_told_with_the_last_output() {
+fn the_end_of_the_machine_ends_a_wait_with_an_error_that_has_the_last_output() {
     let (console, capture) = Console::capture();
     console.output().write_all(b"Kernel panic").unwrap();
     let waiting = capture.clone();

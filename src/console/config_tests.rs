@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn every_kind_reads_back_as_it_is_shown() {
+fn every_kind_of_console_parses_back_from_its_text() {
     for text in ["stdio", "none", "file:/tmp/a:b", "pty", "unix:console.sock", "file:file:x"] {
         assert_eq!(text.parse::<ConsoleConfig>().unwrap().to_string(), text);
     }
@@ -10,7 +10,7 @@ fn every_kind_reads_back_as_it_is_shown() {
 }
 
 #[test]
-fn it_is_a_string_in_a_configuration_file() {
+fn a_console_is_a_string_in_a_configuration_file() {
     #[derive(Serialize, Deserialize, PartialEq, Debug)]
     struct File {
         console: ConsoleConfig,
@@ -36,7 +36,7 @@ fn an_unknown_word_gets_the_nearest_known_one() {
 }
 
 #[test]
-fn a_path_is_given_where_and_only_where_there_is_one() {
+fn a_console_of_kind_file_or_unix_requires_a_path() {
     for kind in ["file", "unix"] {
         for text in [kind.to_string(), format!("{kind}:")] {
             assert_eq!(text.parse::<ConsoleConfig>(), Err(ConsoleParseError::NoPath { kind }));

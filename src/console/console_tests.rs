@@ -10,7 +10,7 @@ fn file(path: &Path) -> Result<Console, ConsoleError> {
 }
 
 #[test]
-fn a_file_holds_what_was_printed_and_nothing_older() {
+fn a_file_is_truncated_and_gets_the_output() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("console.log");
     fs::write(&path, "an older and longer run").unwrap();
@@ -24,7 +24,7 @@ fn a_file_holds_what_was_printed_and_nothing_older() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_is_an_error_that_says_what_to_do() {
+fn the_error_for_a_file_that_cannot_be_opened_has_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| file(&directory.path().join(name)).err().unwrap().to_string();
     assert!(at("").contains("name a file in that directory"));
@@ -55,7 +55,7 @@ fn a_full_disk_is_reported_once_with_the_files_name() {
 }
 
 #[test]
-fn no_console_takes_everything_and_starts_no_thread() {
+fn the_console_none_discards_output_and_starts_no_thread() {
     let console = Console::open(&ConsoleConfig::None, |event| panic!("{event:?}")).unwrap();
     console.output().write_all(&[0; 1 << 20]).unwrap();
     console.output().wait_for_room(&Default::default());

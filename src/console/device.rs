@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn a_console_tells_where_it_goes() {
+    fn inspecting_a_console_shows_where_it_goes() {
         let device = ConsoleDevice { destination: Some(ConsoleConfig::File("/tmp/out".into())), pty: None };
         assert_eq!(device.inspect(), json!({ "destination": "file:/tmp/out", "pty": null }));
     }

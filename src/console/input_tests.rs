@@ -9,7 +9,7 @@ fn take(input: &ConsoleInput, count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_typed_comes_out_in_order() {
+fn input_is_taken_in_the_order_in_which_it_was_typed() {
     let input = ConsoleInput::default();
     input.put(b"abc");
     input.put(b"de");
@@ -19,7 +19,7 @@ fn what_is_typed_comes_out_in_order() {
 }
 
 #[test]
-fn the_listener_hears_of_all_that_comes_and_of_what_came_before_it() {
+fn the_listener_is_called_for_new_input_and_for_earlier_input() {
     let input = ConsoleInput::default();
     let heard = Arc::new(AtomicUsize::new(0));
     input.put(b"early");

@@ -23,7 +23,7 @@ fn ctrl_a_makes_a_command_of_the_next_key() {
 }
 
 #[test]
-fn the_two_keys_may_come_apart() {
+fn ctrl_a_and_the_key_of_its_command_may_arrive_separately() {
     let mut keys = Keys::default();
     assert_eq!(typed(&mut keys, "a\x01"), ("a".into(), None));
     assert_eq!(typed(&mut keys, "xb"), ("b".into(), Some(Command::Quit)));

@@ -21,18 +21,18 @@ fn printed(pieces: &[&[u8]]) -> String {
 }
 
 #[test]
-fn each_line_has_the_label_and_ends_as_here() {
+fn each_line_gets_the_label_and_a_newline() {
     assert_eq!(printed(&[b"one\r\ntwo\n\nth", b"ree\n"]), "lab: one\nlab: two\nlab: \nlab: three\n");
 }
 
 #[test]
-fn the_last_line_needs_no_end() {
+fn the_last_line_needs_no_newline() {
     assert_eq!(printed(&[b"login: "]), "lab: login: \n");
     assert_eq!(printed(&[]), "");
 }
 
 #[test]
-fn a_line_that_stays_without_its_end_is_shown_after_a_while() {
+fn an_incomplete_line_is_shown_after_a_while() {
     let (mut reader, writer) = pipe().unwrap();
     let backend = LinesBackend::on("lab", writer.as_fd()).unwrap();
     let console = Console::start(Box::new(backend), None, Box::new(|_| {})).unwrap();
@@ -45,7 +45,7 @@ fn a_line_that_stays_without_its_end_is_shown_after_a_while() {
 }
 
 #[test]
-fn a_long_line_is_broken_and_nothing_of_it_is_lost() {
+fn a_long_line_is_split_without_loss() {
     let text = printed(&[&[b'x'; 10_000], b"\n"]);
     assert!(text.lines().all(|line| line.starts_with("lab: x") && line.len() < 4096), "{text}");
     assert_eq!(text.matches('x').count(), 10_000);
@@ -65,7 +65,7 @@ fn colours_stay_and_end_with_their_line() {
 }
 
 #[test]
-fn a_line_that_grows_by_its_escapes_is_broken_and_every_part_has_the_label() {
+fn a_line_that_escapes_make_too_long_is_split_and_each_part_has_the_label() {
     let text = printed(&[&[0x1b; 3000], b"\x1b[3", b"1m\n"]);
     assert!(text.lines().all(|line| line.starts_with("lab: ") && line.len() < 4096), "{text}");
     assert_eq!(text.matches("\\x1b").count(), 3000);
@@ -73,7 +73,7 @@ fn a_line_that_grows_by_its_escapes_is_broken_and_every_part_has_the_label() {
 }
 
 #[test]
-fn what_a_reader_takes_late_is_not_lost() {
+fn a_late_reader_gets_all_output() {
     let (mut reader, writer) = pipe().unwrap();
     let backend = LinesBackend::on("lab", writer.as_fd()).unwrap();
     let console = Console::start(Box::new(backend), None, Box::new(|_| {})).unwrap();
@@ -93,7 +93,7 @@ fn what_a_reader_takes_late_is_not_lost() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_an_error() {
+fn a_closed_reader_is_an_error() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
     let (tell, told) = std::sync::mpsc::channel();

@@ -30,7 +30,7 @@ impl crate::kvm::gate::Kick for NoKick {
 }
 
 #[test]
-fn what_is_pushed_comes_out_in_order() {
+fn bytes_are_taken_in_the_order_in_which_they_were_pushed() {
     let bench = Bench::new();
     bench.queue.push(b"one ");
     bench.queue.push(b"two");
@@ -112,7 +112,7 @@ fn a_vp_that_waits_for_room_can_be_paused_and_stopped() {
 }
 
 #[test]
-fn closing_lets_everybody_go_and_drops_the_rest() {
+fn closing_releases_all_waiting_threads_and_drops_the_rest() {
     let bench = Bench::new();
     bench.gate.enter(0, Box::new(NoKick));
     bench.queue.push(&[0; CAPACITY]);

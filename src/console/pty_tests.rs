@@ -31,7 +31,7 @@ fn typed(console: &Console, count: usize) -> String {
 }
 
 #[test]
-fn it_is_raw_and_carries_bytes_both_ways() {
+fn a_pty_is_raw_and_carries_bytes_both_ways() {
     let (console, path) = open();
     let mut slave = open_slave(&path);
     slave.write_all(b"\x03\x04ls\r").unwrap();
@@ -41,7 +41,7 @@ fn it_is_raw_and_carries_bytes_both_ways() {
 }
 
 #[test]
-fn the_slave_can_be_closed_and_opened_again_and_shows_what_was_missed() {
+fn a_slave_that_is_opened_again_shows_the_output_in_between() {
     let (console, path) = open();
     console.output().write_all(b"boot ").unwrap();
     assert!(console.finish(None), "nobody is waited for");
@@ -56,7 +56,7 @@ fn the_slave_can_be_closed_and_opened_again_and_shows_what_was_missed() {
 }
 
 #[test]
-fn a_flood_that_nobody_reads_is_bounded_and_its_end_is_kept() {
+fn a_flood_of_unread_output_is_bounded_and_its_end_is_kept() {
     let (console, path) = open();
     let gate = std::sync::Arc::new(crate::kvm::gate::Gate::new());
     struct NoKick;
@@ -81,7 +81,7 @@ fn a_flood_that_nobody_reads_is_bounded_and_its_end_is_kept() {
 }
 
 #[test]
-fn the_slave_is_gone_with_its_console() {
+fn dropping_the_console_removes_the_slave() {
     let (console, path) = open();
     drop(console);
     assert!(!path.exists());

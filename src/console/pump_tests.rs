@@ -49,7 +49,7 @@ fn console(backend: &Recorder) -> Console {
 }
 
 #[test]
-fn the_first_byte_after_a_silence_goes_out_alone() {
+fn the_first_byte_after_a_pause_is_written_at_once() {
     let recorder = Recorder::new();
     let console = console(&recorder);
     for number in 1..=5 {
@@ -61,7 +61,7 @@ fn the_first_byte_after_a_silence_goes_out_alone() {
 }
 
 #[test]
-fn a_byte_at_a_time_goes_out_in_few_writes() {
+fn single_bytes_are_combined_into_few_writes() {
     const BYTES: usize = 20_000;
     let recorder = Recorder::new();
     let console = console(&recorder);
@@ -80,7 +80,7 @@ fn a_byte_at_a_time_goes_out_in_few_writes() {
 }
 
 #[test]
-fn finish_does_not_wait_for_company() {
+fn finish_writes_at_once_without_waiting_for_more_bytes() {
     let recorder = Recorder::new();
     let start = Instant::now();
     for _ in 0..20 {
@@ -94,7 +94,7 @@ fn finish_does_not_wait_for_company() {
 }
 
 #[test]
-fn a_panic_on_the_consoles_thread_leaves_nobody_waiting() {
+fn a_panic_on_the_consoles_thread_releases_all_waiting_threads() {
     struct Broken(std::fs::File);
     impl Backend for Broken {
         fn sink(&self) -> Option<BorrowedFd<'_>> {

@@ -94,7 +94,7 @@ fn a_pasted_megabyte_waits_for_the_guest_and_arrives_whole() {
 }
 
 #[test]
-fn our_file_is_non_blocking_and_theirs_is_not() {
+fn only_our_own_description_of_a_file_is_non_blocking() {
     use rustix::fs::{OFlags, fcntl_getfl};
     let (_reader, output) = pipe().unwrap();
     let (_master, slave) = terminal();
@@ -104,7 +104,7 @@ fn our_file_is_non_blocking_and_theirs_is_not() {
 }
 
 #[test]
-fn a_reader_that_stalls_keeps_nobody_from_ending() {
+fn a_stalled_reader_does_not_delay_the_end() {
     for careful in [false, true] {
         let (reader, output) = pipe().unwrap();
         let (socket, _far) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -127,7 +127,7 @@ fn a_reader_that_stalls_keeps_nobody_from_ending() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_reported_once_and_nobody_hangs() {
+fn a_closed_reader_is_reported_once_and_blocks_nobody() {
     let (reader, output) = pipe().unwrap();
     let (console, events) = open(null(), &output);
     drop(reader);
@@ -146,7 +146,7 @@ fn a_reader_that_has_gone_is_reported_once_and_nobody_hangs() {
 }
 
 #[test]
-fn an_output_that_is_gone_before_the_start_is_reported_too() {
+fn a_reader_that_closed_before_the_start_is_reported_too() {
     let (reader, output) = pipe().unwrap();
     drop(reader);
     let (console, events) = open(null(), &output);
@@ -155,7 +155,7 @@ fn an_output_that_is_gone_before_the_start_is_reported_too() {
 }
 
 #[test]
-fn a_terminal_is_raw_while_the_console_lives_and_has_our_keys() {
+fn a_terminal_is_raw_and_interprets_ctrl_a_while_the_console_exists() {
     let (master, slave) = terminal();
     let mut user = File::from(master);
     let (console, events) = open(&slave, &slave);
@@ -173,7 +173,7 @@ fn a_terminal_is_raw_while_the_console_lives_and_has_our_keys() {
 }
 
 #[test]
-fn ctrl_a_on_a_pipe_is_the_guests() {
+fn ctrl_a_on_a_pipe_is_passed_to_the_guest() {
     let (input, mut typist) = pipe().unwrap();
     let (console, _events) = open(&input, null());
     typist.write_all(b"\x01x").unwrap();

@@ -29,7 +29,7 @@ pub fn is_raw(terminal: impl AsFd) -> bool {
 }
 
 #[test]
-fn dropping_the_guard_puts_the_settings_back() {
+fn dropping_the_guard_restores_the_settings() {
     let (_master, slave) = terminal();
     let before = format!("{:?}", tcgetattr(&slave).unwrap());
     let raw = RawMode::enter(slave.as_fd()).unwrap();
@@ -39,7 +39,7 @@ fn dropping_the_guard_puts_the_settings_back() {
 }
 
 #[test]
-fn two_users_of_a_terminal_leave_it_as_the_first_found_it() {
+fn two_guards_restore_the_settings_that_the_first_one_found() {
     let (_master, slave) = terminal();
     let first = RawMode::enter(slave.as_fd()).unwrap();
     let second = RawMode::enter(slave.as_fd()).unwrap();
@@ -50,13 +50,13 @@ fn two_users_of_a_terminal_leave_it_as_the_first_found_it() {
 }
 
 #[test]
-fn what_is_no_terminal_is_left_alone() {
+fn a_file_that_is_not_a_terminal_is_not_changed() {
     let null = OpenOptions::new().read(true).open("/dev/null").unwrap();
     assert_eq!(RawMode::enter(null.as_fd()).unwrap_err(), NotRaw::NotATerminal);
 }
 
 #[test]
-fn what_somebody_else_has_set_since_is_left_alone() {
+fn settings_that_another_process_has_changed_are_not_restored() {
     let (_master, slave) = terminal();
     let raw = RawMode::enter(slave.as_fd()).unwrap();
     let mut theirs = tcgetattr(&slave).unwrap();

@@ -31,7 +31,7 @@ fn typed(console: &Console, count: usize) -> String {
 }
 
 #[test]
-fn clients_come_one_after_another_and_see_what_was_printed_before_them() {
+fn clients_connect_one_after_another_and_get_earlier_output() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("console");
     let console = open(&path).unwrap();
@@ -55,7 +55,7 @@ fn clients_come_one_after_another_and_see_what_was_printed_before_them() {
 }
 
 #[test]
-fn what_a_client_sent_before_it_left_arrives_whole() {
+fn all_bytes_that_a_client_sent_before_it_disconnected_arrive() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("console");
     let console = open(&path).unwrap();
@@ -114,7 +114,7 @@ fn only_our_own_socket_file_is_removed() {
 }
 
 #[test]
-fn a_path_where_no_socket_can_be_is_an_error_that_says_what_to_do() {
+fn the_error_for_an_unusable_socket_path_has_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let open = |path: &str| open(&directory.path().join(path)).err().unwrap().to_string();
     assert!(open("missing/console").contains("create the directory"));

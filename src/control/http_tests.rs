@@ -49,7 +49,7 @@ fn a_request_has_a_method_a_path_and_a_body() {
 }
 
 #[test]
-fn a_request_that_is_none_is_answered_with_what_is_wrong() {
+fn a_malformed_request_is_answered_with_the_reason() {
     refused(&[b"\x16\x03\x01 TLS?\r\n\r\n"], 400, "not an HTTP/1.1 request");
     refused(&[b"GET / HTTP/1.1\r\n"], 400, "ends in its head");
     refused(&[b"GET /%zz HTTP/1.1\r\n\r\n"], 400, "URL encoding");
@@ -63,14 +63,14 @@ fn a_request_that_is_none_is_answered_with_what_is_wrong() {
 }
 
 #[test]
-fn wrong_json_is_refused_with_its_place() {
+fn the_error_for_invalid_json_has_its_position() {
     let request = read(&[b"POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n{\"a\": 1,\n  }"]).unwrap().unwrap();
     let problem = request.value().unwrap_err();
     assert!(problem.message.contains("line 2 column 3"), "{problem:?}");
 }
 
 #[test]
-fn replies_and_events_can_be_read_by_others() {
+fn replies_and_events_are_valid_http_and_event_streams() {
     let (client, server) = UnixStream::pair().unwrap();
     reply(&server, 404, &serde_json::json!({ "a": "b\nc" })).unwrap();
     let mut events = EventStream::start(&server).unwrap();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_and_why() {
+    fn the_error_for_a_refused_call_names_the_call_and_the_reason() {
         let error = Lifecycle::Running.after(Call::Save).unwrap_err();
         assert_eq!(error.to_string(), "a device that is running cannot be saved");
     }

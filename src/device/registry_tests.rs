@@ -102,7 +102,7 @@ fn calls(recorder: &Recorder) -> Vec<String> {
 }
 
 #[test]
-fn a_machine_stops_from_the_top_down_and_goes_on_from_the_bottom_up() {
+fn devices_pause_from_the_top_floor_down_and_resume_from_the_bottom_up() {
     let (sender, journal) = mpsc::channel();
     let devices = Devices::default();
     let floors = [("b", Floor::Bus), ("p", Floor::Provider), ("h", Floor::Host), ("q", Floor::Provider)];
@@ -116,7 +116,7 @@ fn a_machine_stops_from_the_top_down_and_goes_on_from_the_bottom_up() {
 }
 
 #[test]
-fn a_device_gets_no_call_twice() {
+fn no_call_is_made_twice_to_a_device() {
     let (devices, recorder) = (Devices::default(), Recorder::new("a", Floor::Bus));
     let _added = devices.add(recorder.clone()).unwrap();
     devices.resume();
@@ -153,7 +153,7 @@ fn devices_are_found_by_name_and_kind() {
 }
 
 #[test]
-fn commands_reach_their_device_and_errors_say_what_there_is() {
+fn commands_reach_their_device_and_errors_list_the_alternatives() {
     let devices = Devices::default();
     let _added = devices.add(Recorder::new("a", Floor::Bus)).unwrap();
     assert_eq!(devices.command("a", "set", &json!(5)), Ok(json!(1)));
@@ -165,7 +165,7 @@ fn commands_reach_their_device_and_errors_say_what_there_is() {
 }
 
 #[test]
-fn a_panic_in_a_device_is_an_event_and_ends_nothing() {
+fn a_panic_in_a_device_is_an_event_and_the_device_stays_usable() {
     let (sender, events) = mpsc::channel();
     let devices = Devices::new(false, Outlet::new(move |event| sender.send(event).unwrap()));
     let _added = devices.add(Recorder::new("a", Floor::Bus)).unwrap();

@@ -9,7 +9,7 @@ fn alarm(vps: usize) -> (Arc<Alarm>, Wake, mpsc::Receiver<usize>) {
 }
 
 #[test]
-fn deadlines_wake_in_their_order_and_not_before() {
+fn deadlines_expire_in_order_and_not_early() {
     let (alarm, wake, woken) = alarm(3);
     let start = Instant::now();
     alarm.set(0, Some(Duration::from_millis(30)), &wake);
@@ -23,7 +23,7 @@ fn deadlines_wake_in_their_order_and_not_before() {
 }
 
 #[test]
-fn a_deadline_that_is_moved_or_taken_back_does_not_wake() {
+fn a_deadline_that_is_moved_or_cancelled_does_not_wake() {
     let (alarm, wake, woken) = alarm(2);
     alarm.set(0, Some(Duration::from_millis(5)), &wake);
     alarm.set(0, None, &wake);
@@ -37,7 +37,7 @@ fn a_deadline_that_is_moved_or_taken_back_does_not_wake() {
 }
 
 #[test]
-fn no_thread_is_there_before_it_is_needed() {
+fn the_thread_starts_when_the_first_deadline_is_set() {
     let (alarm, ..) = alarm(1);
     assert!(alarm.thread.lock().is_none());
     alarm.close();

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_vp_runs_freely_for_some_rounds_and_then_it_is_enough() {
+fn a_vp_runs_freely_for_a_bounded_number_of_rounds() {
     let (mut watch, mut now) = (Watch::default(), Instant::now());
     for round in 0..FREE_ROUNDS {
         let time = FIRST_ROUND * (1 << round);
@@ -20,7 +20,7 @@ fn a_vp_runs_freely_for_some_rounds_and_then_it_is_enough() {
 }
 
 #[test]
-fn an_interrupt_that_was_sent_is_looked_for_and_nothing_else_is_done() {
+fn while_a_sent_interrupt_is_awaited_the_watch_only_waits() {
     let (mut watch, mut now) = (Watch { sent: Some(0x50), ..Watch::default() }, Instant::now());
     for round in 0..100 {
         let Wait::For(time) = watch.fail(now) else { panic!("round {round}") };
@@ -29,7 +29,7 @@ fn an_interrupt_that_was_sent_is_looked_for_and_nothing_else_is_done() {
 }
 
 #[test]
-fn a_vp_that_waits_is_driven_out_and_one_that_is_done_is_not() {
+fn a_timer_interrupts_a_vp_that_is_watched_and_no_other() {
     timer::prepare_kicks();
     let watches = Watches::new(2, Arc::default());
     assert!(matches!(watches.wait(1), Wait::For(_)));

@@ -32,7 +32,7 @@ fn wait_for_timer() {
 }
 
 #[test]
-fn a_vp_computes_if_it_used_an_eighth_of_a_stretch() {
+fn a_vp_counts_as_computing_if_it_used_an_eighth_of_an_interval() {
     let start = Instant::now();
     let mut usage = Usage { start: (start, Duration::ZERO), busy: false };
     assert!(!usage.is_busy(start + STRETCH / 2, || panic!("the stretch is too short")));
@@ -76,7 +76,7 @@ fn a_vp_that_sleeps_is_woken_by_the_alarm() {
 }
 
 #[test]
-fn a_deadline_that_moves_to_the_other_way_is_not_left_behind() {
+fn a_deadline_that_moves_between_timer_and_alarm_is_removed_from_the_first() {
     let (deadlines, woken) = entered();
     set_busy(&deadlines, false);
     deadlines.set(0, Some(1), milliseconds(3_600_000));
@@ -97,7 +97,7 @@ fn a_deadline_that_moves_to_the_other_way_is_not_left_behind() {
 }
 
 #[test]
-fn a_deadline_that_is_set_is_not_set_again_until_the_vp_was_woken() {
+fn an_unchanged_deadline_is_not_set_again_until_the_vp_was_woken() {
     let (deadlines, woken) = entered();
     set_busy(&deadlines, false);
     deadlines.set(0, Some(7), milliseconds(1));

@@ -6,7 +6,7 @@ fn context() -> InitialVpContext {
 }
 
 #[test]
-fn a_start_is_asked_for_answered_and_taken() {
+fn a_start_request_is_answered_and_the_answer_is_taken_once() {
     let inbox = Inbox::default();
     assert!(inbox.ask(&context()) && inbox.is_full());
     assert!(!inbox.ask(&context()), "another asks already");
@@ -18,7 +18,7 @@ fn a_start_is_asked_for_answered_and_taken() {
 }
 
 #[test]
-fn a_vp_that_waits_for_anothers_start_is_not_started_itself() {
+fn a_vp_that_waits_for_the_start_of_another_takes_no_start_request() {
     let inbox = Inbox::default();
     assert!(!inbox.await_another(true), "nobody has asked");
     assert!(!inbox.ask(&context()));
@@ -27,7 +27,7 @@ fn a_vp_that_waits_for_anothers_start_is_not_started_itself() {
 }
 
 #[test]
-fn whoever_asked_before_the_vp_waits_is_refused() {
+fn a_start_request_is_refused_when_its_vp_begins_to_wait_for_another() {
     let inbox = Inbox::default();
     assert!(inbox.ask(&context()));
     assert!(inbox.await_another(true), "somebody must be told");
@@ -35,7 +35,7 @@ fn whoever_asked_before_the_vp_waits_is_refused() {
 }
 
 #[test]
-fn interrupts_that_are_owed_come_by_priority() {
+fn pending_interrupts_are_taken_by_priority() {
     let inbox = Inbox::default();
     for vector in [0x31, 0xef, 0x80] {
         inbox.owe(vector);

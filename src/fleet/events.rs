@@ -1,4 +1,4 @@
-//! The events of a fleet, from its start on, for any number of listeners.
+//! The events of a fleet since its start, for any number of listeners.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use super::Event;
 use super::log::Log;
 use crate::host::event::EventFd;
 
-/// The events of a fleet, from its start on: see [`RunningFleet::events`](super::RunningFleet::events).
+/// The events of a fleet since its start: see [`RunningFleet::events`](super::RunningFleet::events).
 ///
 /// As an iterator, it waits for each next event and finishes after the last machine's end. [`AsFd`] gives a descriptor to poll: it
 /// is readable if [`wait`](Self::wait) has something to return, and remains so once the last machine has ended.
 pub struct Events {
     log: Arc<Log>,
-    /// The number of the event to be given next.
+    /// The number of the next event.
     next: usize,
     changed: Arc<EventFd>,
 }
@@ -24,7 +24,7 @@ impl Events {
         Self { log, next: 0, changed }
     }
 
-    /// Waits for the next event. Returns `None` if none comes within `timeout`, or before the end of the last machine.
+    /// Waits for the next event. Returns `None` if there is none within `timeout`, or if the last machine has ended.
     pub fn wait(&mut self, timeout: Duration) -> Option<Event> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
@@ -44,7 +44,7 @@ impl Events {
             if self.is_over() || left.is_some_and(|left| left.is_zero()) {
                 return None;
             }
-            // An interrupted wait is followed by another look.
+            // If the wait is interrupted, the loop checks again.
             let _ = self.changed.is_signalled_within(left);
         }
     }

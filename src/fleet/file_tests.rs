@@ -12,7 +12,7 @@ fn refused(content: &str, words: &str) {
 }
 
 #[test]
-fn partitions_start_after_those_that_they_name_and_else_as_they_are_written() {
+fn partitions_start_after_their_dependencies_and_otherwise_in_the_order_of_the_file() {
     let text = "[[partition]]\nname = 'c'\nafter = ['b', 'a']\n[[partition]]\nname = 'b'\nafter = ['a']\n\
                 [[partition]]\nname = 'z'\n[[partition]]\nname = 'a'";
     assert_eq!(order(text).unwrap(), ["z", "a", "b", "c"]);
@@ -27,7 +27,7 @@ fn a_partition_has_all_settings_of_a_machine() {
 }
 
 #[test]
-fn partitions_that_wait_for_each_other_are_named_and_those_that_wait_for_them_are_not() {
+fn the_error_for_circular_dependencies_names_only_the_partitions_of_the_circle() {
     let text = "[[partition]]\nname = 'd'\nafter = ['a']\n[[partition]]\nname = 'a'\nafter = ['b']\n\
                 [[partition]]\nname = 'b'\nafter = ['c']\n[[partition]]\nname = 'c'\nafter = ['a']";
     refused(text, "none would start: a, b, c");
@@ -67,7 +67,7 @@ fn a_file_without_a_usable_fleet_is_refused() {
 }
 
 #[test]
-fn a_file_is_written_by_one_partition_and_a_device_by_any() {
+fn one_partition_may_write_a_file_and_several_may_write_a_device() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lab.toml");
     let load = |one: &str, other: &str| {

@@ -12,14 +12,14 @@ fn mebibytes(targets: &[Option<u64>]) -> Vec<Option<u64>> {
 }
 
 #[test]
-fn demands_that_fit_are_met_with_a_fifth_more() {
+fn each_machine_gets_its_demand_and_a_fifth_more_if_all_fit() {
     let mut governor = Governor::new(1000 * MIB, 3);
     let claims = [claim(100, 400, 100, 100, 200), claim(100, 400, 100, 100, 10), claim(100, 150, 100, 100, 300)];
     assert_eq!(mebibytes(&governor.step(&claims)), [Some(240), Some(100), Some(150)]);
 }
 
 #[test]
-fn what_is_scarce_is_shared_by_weight() {
+fn scarce_memory_is_shared_by_weight() {
     let mut governor = Governor::new(900 * MIB, 3);
     let claims = [claim(100, 900, 100, 100, 800), claim(100, 900, 300, 100, 800), claim(100, 140, 100, 100, 800)];
     // 600 MiB are left after the minimums; the third takes 40 of them.
@@ -27,7 +27,7 @@ fn what_is_scarce_is_shared_by_weight() {
 }
 
 #[test]
-fn a_machine_grows_by_what_another_has_given() {
+fn a_machine_grows_only_by_memory_that_another_has_released() {
     let mut governor = Governor::new(600 * MIB, 2);
     let step = |governor: &mut Governor, first, second| {
         mebibytes(&governor.step(&[claim(100, 500, 1, first, 50), claim(100, 500, 1, second, 350)]))
@@ -38,7 +38,7 @@ fn a_machine_grows_by_what_another_has_given() {
 }
 
 #[test]
-fn a_demand_that_wavers_moves_nothing() {
+fn small_changes_of_demand_move_no_memory() {
     let mut governor = Governor::new(1000 * MIB, 1);
     for demand in [200, 205, 195, 210, 200] {
         assert_eq!(mebibytes(&governor.step(&[claim(100, 500, 1, 240, demand)])), [Some(240)]);
@@ -47,7 +47,7 @@ fn a_demand_that_wavers_moves_nothing() {
 }
 
 #[test]
-fn a_machine_that_is_gone_leaves_its_share() {
+fn the_share_of_an_ended_machine_is_available_to_others() {
     let mut governor = Governor::new(600 * MIB, 2);
     let greedy = claim(100, 600, 1, 300, 600);
     assert_eq!(mebibytes(&governor.step(&[greedy, greedy])), [Some(300), Some(300)]);
@@ -71,7 +71,7 @@ fn fleet() -> impl Strategy<Value = (u64, Vec<Option<Claim>>)> {
 
 proptest! {
     #[test]
-    fn the_budget_holds_and_the_shares_settle((budget, mut claims) in fleet(), first in any::<u64>()) {
+    fn the_budget_is_never_exceeded_and_the_shares_converge((budget, mut claims) in fleet(), first in any::<u64>()) {
         let mut governor = Governor::new(budget, claims.len());
         // Another demand before: there is something to keep.
         let before: Vec<_> = claims.iter().map(|claim| claim.map(|claim| {

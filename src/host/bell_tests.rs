@@ -38,7 +38,7 @@ fn listening(source: &OwnedFd) -> Bell {
 }
 
 #[test]
-fn many_rings_are_heard_as_one_with_sources_and_without() {
+fn several_rings_are_one_wake_up_with_and_without_sources() {
     let source = source();
     for bell in [Bell::new().expect("a bell"), listening(&source)] {
         assert!(!rings(&bell));
@@ -52,7 +52,7 @@ fn many_rings_are_heard_as_one_with_sources_and_without() {
 }
 
 #[test]
-fn a_source_rings_once_each_time_it_is_asked_for() {
+fn a_source_rings_once_for_each_call_of_ring_on() {
     let source = source();
     let bell = listening(&source);
     write(&source);
@@ -70,7 +70,7 @@ fn a_source_rings_once_each_time_it_is_asked_for() {
 }
 
 #[test]
-fn what_was_readable_and_is_no_more_rings_when_it_is_again() {
+fn a_source_that_was_read_empty_rings_when_it_is_readable_again() {
     let source = source();
     let bell = listening(&source);
     write(&source);
@@ -94,7 +94,7 @@ fn a_source_that_is_closed_is_forgotten() {
 }
 
 #[test]
-fn who_sleeps_already_hears_of_a_new_source() {
+fn a_source_added_during_a_wait_is_noticed() {
     let (source, bell) = (source(), Arc::new(Bell::new().expect("a bell")));
     let sleeper = {
         let bell = bell.clone();
@@ -111,13 +111,13 @@ fn who_sleeps_already_hears_of_a_new_source() {
 }
 
 #[test]
-fn what_cannot_be_waited_for_is_an_error() {
+fn adding_a_descriptor_that_cannot_be_polled_is_an_error() {
     let file = tempfile::tempfile().expect("a file");
     assert!(Bell::new().expect("a bell").ring_on(file.as_fd()).is_err());
 }
 
 #[test]
-fn a_wait_with_a_time_ends_without_a_ring() {
+fn a_wait_with_a_limit_ends_without_a_ring() {
     let source = source();
     for bell in [Bell::new().expect("a bell"), listening(&source)] {
         let start = std::time::Instant::now();

@@ -2,7 +2,7 @@ use super::*;
 use clap::{Arg, Command};
 
 #[test]
-fn only_the_programs_own_text_is_given_back() {
+fn only_executable_pages_of_the_program_file_are_released() {
     let program = Path::new("/opt/a vmm");
     let text = |line: &str| text(line.as_bytes(), program);
     assert_eq!(text("7f1000-7f3000 r-xp 00028000 fd:00 6045     /opt/a vmm"), Some(0x7f_1000..0x7f_3000));
@@ -19,16 +19,16 @@ fn only_the_programs_own_text_is_given_back() {
 }
 
 #[test]
-fn the_program_goes_on_with_less_in_memory() {
+fn releasing_start_up_pages_reduces_resident_memory() {
     let program = fs::read_link("/proc/self/exe").unwrap();
-    // KiB of the program's text.
+    // Resident memory of the program's text, in KiB.
     let resident = || -> usize {
         let maps = fs::read_to_string("/proc/self/smaps").unwrap();
         let mut lines = maps.lines().skip_while(|line| text(line.as_bytes(), &program).is_none());
         let size = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
         size.trim().trim_end_matches(" kB").parse().unwrap()
     };
-    // A process that runs this test alone has little of the program in memory: the rest is brought in first.
+    // If this test runs alone, little of the program is in memory yet, so load all of it first.
     let maps = fs::read("/proc/self/maps").unwrap();
     for Range { start, end } in maps.split(|byte| *byte == b'\n').filter_map(|line| text(line, &program)) {
         // SAFETY: the range is a readable mapping of the program's text; populating it changes no byte.

@@ -25,7 +25,7 @@ fn a_flood_of_lines_is_cut_after_the_burst_and_the_rest_is_counted() {
 }
 
 #[test]
-fn a_flood_of_one_machine_leaves_the_lines_of_its_neighbors_alone() {
+fn a_flood_of_one_machine_does_not_suppress_lines_of_others() {
     let now = Instant::now();
     assert_eq!((0..1000).filter(|_| is_printed(NEIGHBORS.judge("evil", now))).count(), BURST as usize);
     assert_eq!(NEIGHBORS.judge("neighbor", now), Verdict::Print { left_out: 0, last: false });

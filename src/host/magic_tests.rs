@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn disk_images_are_known_by_head_or_tail() {
+fn disk_images_are_recognised_by_their_first_or_last_bytes() {
     assert_eq!(disk_format(b"KDMV\x01"), Some("VMDK"));
     assert_eq!(disk_format(b"vhdxfile"), Some("VHDX"));
     let mut vdi = b"<<< Oracle VM VirtualBox Disk Image >>>\n".to_vec();
@@ -16,7 +16,7 @@ fn disk_images_are_known_by_head_or_tail() {
 }
 
 #[test]
-fn what_unpacks_a_file_depends_on_its_name() {
+fn the_advice_for_a_compressed_file_depends_on_its_name() {
     let gzip = Compression::of(b"\x1f\x8b\x08").expect("known");
     assert_eq!(gzip.advice(Path::new("a/d.gz"), "disk.img"), "unpack it first: gunzip -k a/d.gz");
     assert_eq!(
@@ -27,7 +27,7 @@ fn what_unpacks_a_file_depends_on_its_name() {
 }
 
 #[test]
-fn compressions_come_with_their_tools() {
+fn each_compression_has_the_tool_that_unpacks_it() {
     let advice = |name: &str, head: &[u8]| Compression::of(head).expect("known").advice(Path::new(name), "kernel");
     assert_eq!(advice("v.xz", b"\xfd7zXZ\0"), "unpack it first: unxz -k v.xz");
     assert_eq!(advice("v.zst", b"\x28\xb5\x2f\xfd"), "unpack it first: unzstd -k v.zst");

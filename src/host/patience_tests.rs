@@ -14,19 +14,19 @@ fn tries(patience: &mut Patience, count: u32, pays: bool) -> u32 {
 }
 
 #[test]
-fn a_guest_that_writes_more_is_always_let_go_on() {
+fn a_guest_that_sends_more_requests_is_always_given_time() {
     assert_eq!(tries(&mut Patience::default(), 1000, true), 1000);
 }
 
 #[test]
-fn a_guest_that_waits_for_each_request_is_seldom_held_up() {
+fn a_guest_that_waits_for_each_request_is_seldom_delayed() {
     let mut patience = Patience::default();
     tries(&mut patience, 200, false);
     assert_eq!(tries(&mut patience, 65 * 10, false), 10);
 }
 
 #[test]
-fn a_guest_that_changes_its_ways_is_found_out() {
+fn a_change_in_the_behaviour_of_a_guest_is_noticed() {
     let mut patience = Patience::default();
     tries(&mut patience, 10_000, false);
     tries(&mut patience, 200, true);

@@ -1,4 +1,4 @@
-//! A clock that can stand still.
+//! A clock that can be stopped.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ impl Stopwatch {
         self.stopped_since.unwrap_or(now).saturating_duration_since(self.start).saturating_sub(self.stopped)
     }
 
-    /// Returns `true` while the clock stands still.
+    /// Returns `true` while the clock is stopped.
     pub fn is_stopped(&self) -> bool {
         self.stopped_since.is_some()
     }
@@ -32,7 +32,7 @@ impl Stopwatch {
         self.stopped_since.get_or_insert(now);
     }
 
-    /// Ends a stop.
+    /// Starts the clock again after a stop.
     pub fn resume(&mut self, now: Instant) {
         if let Some(since) = self.stopped_since.take() {
             self.stopped += now.saturating_duration_since(since);
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stops_do_not_count() {
+    fn stopped_time_is_not_counted() {
         const SECOND: Duration = Duration::from_secs(1);
         let start = Instant::now();
         let mut clock = Stopwatch::new(start);

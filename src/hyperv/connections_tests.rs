@@ -22,7 +22,7 @@ impl EventPort for Recorder {
 }
 
 #[test]
-fn a_port_gets_what_comes_under_its_id_and_only_of_its_kind() {
+fn a_message_or_an_event_reaches_only_a_port_of_its_kind_with_its_connection_id() {
     let port = Arc::new(Recorder::default());
     let mut connections = Connections::default();
     connections.connect(ConnectionId(1), Port::Message(port.clone())).unwrap();
@@ -40,7 +40,7 @@ fn a_port_gets_what_comes_under_its_id_and_only_of_its_kind() {
 }
 
 #[test]
-fn an_id_is_used_once_has_24_bits_and_there_is_an_end_to_them() {
+fn connection_ids_are_unique_have_24_bits_and_are_bounded_in_number() {
     let port = || Port::Event(Arc::new(Recorder::default()));
     let mut connections = Connections::default();
     assert_eq!(connections.connect(ConnectionId(1 << 24), port()), Err(ConnectError::Invalid(ConnectionId(1 << 24))));

@@ -7,7 +7,7 @@ fn text(registers: [u32; 3]) -> String {
 }
 
 #[test]
-fn the_leaves_name_microsoft_hv_and_the_interface_and_reach_to_the_last() {
+fn the_leaves_name_microsoft_hv_the_interface_and_the_last_leaf() {
     let leaves = leaves(everything(), &Identity::default());
     assert_eq!(leaves.len(), 11);
     assert!(leaves.iter().zip(FIRST_LEAF..).all(|(leaf, function)| leaf.function == function));
@@ -18,7 +18,7 @@ fn the_leaves_name_microsoft_hv_and_the_interface_and_reach_to_the_last() {
 }
 
 #[test]
-fn features_stand_at_their_bits() {
+fn features_have_the_bits_of_the_tlfs() {
     let features = [
         Feature::AccessVpRunTimeReg,
         Feature::AccessVpIndex,
@@ -38,7 +38,7 @@ fn features_stand_at_their_bits() {
 }
 
 #[test]
-fn the_version_and_the_limits_are_what_the_machine_says() {
+fn the_version_and_the_limits_are_those_of_the_machine() {
     let identity = Identity {
         version: "6.3.9600".parse().unwrap(),
         max_vps: 7,
@@ -52,7 +52,7 @@ fn the_version_and_the_limits_are_what_the_machine_says() {
 }
 
 #[test]
-fn what_the_leaves_say_is_read_back() {
+fn features_can_be_read_back_from_the_leaves() {
     assert_eq!(features_in(&leaves(everything(), &Identity::default())), everything());
     assert_eq!(features_in(&[]), Features::NONE);
 }

@@ -29,13 +29,13 @@ fn a_report_without_a_text_has_the_parameters() {
 }
 
 #[test]
-fn linux_leaves_the_end_of_its_log() {
+fn the_crash_text_of_linux_is_the_end_of_its_log() {
     let log = "Kernel panic - not syncing: sysrq\n\tat the end\n";
     assert_eq!(text_of(log.as_bytes()).unwrap(), log.trim_end());
 }
 
 #[test]
-fn a_text_cannot_drive_a_terminal() {
+fn control_characters_of_a_crash_text_are_escaped() {
     let text = text_of(b"\x1b[2Jred\x07\x00alert\xff\xc2\x9b\r\n.").unwrap();
     assert_eq!(text, "\\x1b[2Jred\\x07alert\u{fffd}\\x9b\n.");
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
@@ -44,7 +44,7 @@ fn a_text_cannot_drive_a_terminal() {
 }
 
 #[test]
-fn no_line_of_a_text_begins_like_one_of_ours() {
+fn no_line_of_a_crash_text_begins_like_one_of_our_messages() {
     let memory = ram();
     let bytes = b"oops\nviridian: server  0.38 s  the guest powered off\n\tat the end";
     memory.write_slice(bytes, GuestAddress(0x5000)).unwrap();
@@ -54,7 +54,7 @@ fn no_line_of_a_text_begins_like_one_of_ours() {
 }
 
 #[test]
-fn a_text_is_a_page_at_most_and_lies_in_memory() {
+fn a_crash_text_is_at_most_a_page_and_must_be_in_memory() {
     let memory = ram();
     memory.write_slice(&[b'x'; 8192], GuestAddress(0x5000)).unwrap();
     let text = |gpa, length| report(NOTIFY | MESSAGE, [0, 0, 0, gpa, length], &memory).unwrap().text;

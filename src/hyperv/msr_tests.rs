@@ -14,7 +14,7 @@ fn every_msr_of_the_interface_has_one_number_and_one_name() {
 }
 
 #[test]
-fn numbered_msrs_know_their_numbers() {
+fn msrs_of_a_numbered_group_have_their_numbers_in_their_names() {
     assert_eq!(Msr::decode(0x4000_009f).unwrap().to_string(), "SINT15");
     assert_eq!(Msr::decode(0x4000_00b6).unwrap().to_string(), "STIMER3_CONFIG");
     assert_eq!(Msr::decode(0x4000_00b7).unwrap().to_string(), "STIMER3_COUNT");
@@ -25,13 +25,13 @@ fn numbered_msrs_know_their_numbers() {
 }
 
 #[test]
-fn a_register_name_leads_to_the_register_of_that_name() {
+fn a_register_name_is_translated_to_its_msr() {
     let name = |name| Msr::from_register_name(name).map(|msr| msr.to_string());
     assert_eq!(name(0x0009_0002).as_deref(), Some("GUEST_OS_ID"));
     assert_eq!(name(0x000a_000f).as_deref(), Some("SINT15"));
     assert_eq!(name(0x000b_0007).as_deref(), Some("STIMER3_COUNT"));
     assert_eq!(name(0x0000_0214).as_deref(), Some("CRASH_P4"));
-    // General registers are not a guest's to name, nor is the APIC.
+    // A guest may not name general registers or registers of the APIC.
     for other in [0x0002_0000, 0x0009_0010, 0x000a_0015, 0x000b_0008, 0x0000_0216] {
         assert_eq!(name(other), None, "{other:#x}");
     }

@@ -21,7 +21,7 @@ use crate::memory::GuestMemory;
 /// The content of a page.
 pub type Page = [u8; PAGE_SIZE];
 
-/// An overlay. There is at most one of each kind, so a guest can make us store at most three pages per VP and two more.
+/// An overlay. There is at most one of each kind, so at most three pages are stored per VP, and two per partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OverlayId {
     /// The hypercall page.
@@ -38,7 +38,7 @@ pub enum OverlayId {
 
 /// The GPA is not in RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an overlay page cannot lie at {0:#x}: there is no RAM")]
+#[error("an overlay page cannot be placed at {0:#x}: there is no RAM at that address")]
 pub struct NoMemory(pub u64);
 
 /// The overlays at one GPA.
@@ -57,7 +57,8 @@ pub struct Overlays {
 }
 
 impl Overlays {
-    /// Shows `id` at the page of `gpa`: with `content` if it was not shown, else with its present content.
+    /// Shows `id` at the page that contains `gpa`. An overlay that is shown elsewhere moves there with its current
+    /// content; one that is not shown starts with `content`.
     ///
     /// # Errors
     /// Returns an error, and changes nothing, if there is no RAM at `gpa`.

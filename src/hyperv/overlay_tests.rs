@@ -23,7 +23,7 @@ fn seen(memory: &GuestMemory, gpa: u64) -> u8 {
 }
 
 #[test]
-fn an_overlay_shows_its_content_and_gives_back_what_it_covered() {
+fn an_overlay_shows_its_content_and_hiding_it_restores_what_it_covered() {
     let (memory, mut overlays) = (ram(), Overlays::default());
     fill(&memory, 0x3000, 7);
     overlays.show(&memory, A, 0x3000, &page(0)).unwrap();
@@ -37,7 +37,7 @@ fn an_overlay_shows_its_content_and_gives_back_what_it_covered() {
 }
 
 #[test]
-fn an_overlay_takes_its_content_along_when_it_moves() {
+fn an_overlay_keeps_its_content_when_it_moves() {
     let (memory, mut overlays) = (ram(), Overlays::default());
     fill(&memory, 0x3000, 3);
     fill(&memory, 0x4000, 4);
@@ -59,7 +59,7 @@ fn showing_an_overlay_where_it_is_shown_changes_nothing() {
 }
 
 #[test]
-fn an_overlay_that_was_disabled_begins_anew() {
+fn an_overlay_that_was_disabled_starts_with_new_content() {
     let (memory, mut overlays) = (ram(), Overlays::default());
     overlays.show(&memory, A, 0x3000, &page(0)).unwrap();
     fill(&memory, 0x3000, 9);
@@ -80,7 +80,7 @@ fn an_overlay_beyond_ram_is_refused_and_stays_where_it_was() {
 }
 
 #[test]
-fn of_several_overlays_at_one_gpa_the_last_is_seen_and_none_harms_another() {
+fn of_several_overlays_at_one_gpa_the_last_is_visible_and_all_keep_their_content() {
     let (memory, mut overlays) = (ram(), Overlays::default());
     fill(&memory, 0x3000, 7);
     for (id, byte) in [(A, 1), (B, 2), (C, 3)] {
@@ -137,7 +137,7 @@ proptest! {
 
     /// The model: a page is a pile of named sheets, the guest's own at the bottom.
     #[test]
-    fn overlays_behave_like_sheets_in_piles(steps in steps()) {
+    fn overlays_behave_like_a_simple_model(steps in steps()) {
         let ids = [A, B, C, OverlayId::ReferenceTsc];
         let (memory, mut overlays) = (ram(), Overlays::default());
         let mut piles: Vec<Vec<(Option<OverlayId>, u8)>> = vec![vec![(None, 0)]; 3];

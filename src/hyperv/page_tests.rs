@@ -131,7 +131,7 @@ fn a_fast_signal_rings_the_doorbell_and_returns_success_by_either_convention() {
 }
 
 #[test]
-fn a_signal_with_a_flag_number_or_in_memory_takes_the_slow_way() {
+fn a_signal_with_a_flag_number_or_with_parameters_in_memory_is_an_ordinary_call() {
     for page in pages() {
         for (rcx, rdx) in
             [(SIGNAL, 1 << 32 | 5), (SIGNAL, 1 << 48), (0x5d, 5), (SIGNAL | 1 << 32, 5), (SIGNAL | 1 << 63, 5)]
@@ -147,7 +147,7 @@ fn a_signal_with_a_flag_number_or_in_memory_takes_the_slow_way() {
 }
 
 #[test]
-fn what_kvm_answers_goes_to_kvm_on_the_kernel_engine_and_to_us_on_the_user_engine() {
+fn calls_answered_by_kvm_go_to_kvm_on_the_kernel_engine_only() {
     let [user, intel, amd] = pages();
     for code in (0..0x200).map(CallCode) {
         let goes_to = |page, long| match long {
@@ -184,7 +184,7 @@ fn an_unanswered_doorbell_returns_the_status_that_user_space_leaves() {
 }
 
 #[test]
-fn a_call_that_is_to_go_on_is_made_once_more_with_the_registers_as_they_are() {
+fn a_call_that_continues_is_made_again_with_the_same_registers() {
     for page in pages() {
         for mut processor in [Processor::new(true, 0, 1, 0x50, 2), Processor::new(false, 0x50, 1, 2, 3)] {
             let Event::Call { rip } = processor.run(&page) else { panic!("no call") };
@@ -202,7 +202,7 @@ fn a_call_that_is_to_go_on_is_made_once_more_with_the_registers_as_they_are() {
 }
 
 #[test]
-fn other_addresses_are_not_ours() {
+fn addresses_outside_of_the_call_instructions_are_not_recognised() {
     let page = HypercallPage::new(None);
     for offset in (0..PAGE_SIZE_64).filter(|offset| !page.is_call(BASE + offset)) {
         assert_eq!(page.call_again(BASE + offset), None);
@@ -222,7 +222,7 @@ fn the_rest_of_the_page_is_breakpoints() {
 proptest! {
     /// Whatever a guest calls with: something happens at once, and an exit finds every input as it was.
     #[test]
-    fn any_registers_reach_an_exit_unharmed(
+    fn any_registers_reach_the_exit_unchanged(
         long: bool, rax: u64, rbx: u64, rdx: u64, rcx in prop_oneof![any::<u64>(), Just(SIGNAL), 0u64..0x20], kind in 0usize..3,
     ) {
         let page = &pages()[kind];

@@ -28,7 +28,7 @@ fn code() -> [u8; 16] {
 }
 
 #[test]
-fn the_hypercall_page_cannot_be_enabled_before_the_guest_says_who_it_is() {
+fn the_hypercall_page_cannot_be_enabled_before_the_guest_os_id_is_set() {
     let partition = partition();
     write(&partition, number::HYPERCALL, 0x3001).unwrap();
     assert_eq!(read(&partition, number::HYPERCALL), 0x3000);
@@ -50,7 +50,7 @@ fn clearing_the_os_id_disables_the_hypercall_page() {
 }
 
 #[test]
-fn the_hypercall_page_moves_and_what_it_covered_comes_back() {
+fn moving_the_hypercall_page_restores_what_it_covered() {
     let partition = partition();
     partition.memory().write_slice(&[7; 16], GuestAddress(0x3000)).unwrap();
     write(&partition, number::GUEST_OS_ID, 1).unwrap();
@@ -113,7 +113,7 @@ fn tsc_page(partition: &Partition) -> [u64; 3] {
 }
 
 #[test]
-fn the_reference_tsc_page_shows_the_clock_and_is_put_right_on_resume() {
+fn the_reference_tsc_page_shows_the_clock_and_is_updated_on_resume() {
     let partition = tsc_partition();
     let now = |guest_tsc| Reading { guest_tsc, monotonic: 0 };
     write(&partition, number::REFERENCE_TSC, 0x4001).unwrap();
@@ -130,7 +130,7 @@ fn the_reference_tsc_page_shows_the_clock_and_is_put_right_on_resume() {
 }
 
 #[test]
-fn where_the_tsc_cannot_carry_the_page_its_sequence_is_zero() {
+fn the_page_has_sequence_zero_if_the_tsc_is_unsuitable() {
     let partition = partition();
     partition.memory().write_slice(&[0xff; 4096], GuestAddress(0x4000)).unwrap();
     write(&partition, number::REFERENCE_TSC, 0x4001).unwrap();
@@ -147,7 +147,7 @@ fn read_only_registers_fault_when_written() {
 }
 
 #[test]
-fn a_reset_is_asked_for_by_bit_0() {
+fn bit_0_of_the_reset_msr_requests_a_reset() {
     let partition = partition();
     assert_eq!(write(&partition, 0x4000_0003, 1), Ok(Some(Action::Reset)));
     assert_eq!(write(&partition, 0x4000_0003, 2), Ok(None));
@@ -189,7 +189,7 @@ proptest! {
 
     /// Any writes to any registers: nothing panics, a fault changes nothing, and a reset gives memory back as it was.
     #[test]
-    fn hostile_writes_leave_guest_memory_as_it_was_after_a_reset(
+    fn guest_memory_is_unchanged_after_hostile_writes_and_a_reset(
         writes in prop::collection::vec((0usize..64, prop_oneof![any::<u64>(), 0u64..0x10_0000, Just(0), Just(u64::MAX)]), 1..60)
     ) {
         let partition = partition();

@@ -25,7 +25,7 @@ fn a_second_of_tsc_is_ten_million_units() {
 }
 
 #[test]
-fn a_tsc_of_ten_megahertz_or_less_cannot_carry_the_page() {
+fn a_tsc_of_ten_megahertz_or_less_is_unsuitable_for_the_page() {
     assert_eq!(tsc_scale(0), None);
     assert_eq!(tsc_scale(10_000_000), None);
     assert!(tsc_scale(10_000_001).is_some());
@@ -35,7 +35,7 @@ fn a_tsc_of_ten_megahertz_or_less_cannot_carry_the_page() {
 }
 
 #[test]
-fn the_clock_stands_still_while_paused_and_goes_on_from_there() {
+fn the_clock_stops_while_paused_and_continues_from_there() {
     for frequency in [None, Some(GHZ)] {
         let now = |seconds: u64| Reading { guest_tsc: seconds * GHZ, monotonic: seconds * GHZ };
         let mut time = ReferenceTime::new(frequency, now(5));
@@ -63,7 +63,7 @@ fn a_second_pause_does_not_move_a_paused_clock() {
 }
 
 #[test]
-fn a_reading_from_before_the_clock_was_set_reads_zero_and_spoils_nothing() {
+fn a_reading_from_before_the_clock_was_set_is_zero_and_later_ones_are_right() {
     for frequency in [None, Some(GHZ)] {
         let now = |nanoseconds| Reading { guest_tsc: nanoseconds, monotonic: nanoseconds };
         let time = ReferenceTime::new(frequency, now(1_000_000));
@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn the_clock_is_right_to_a_unit_for_a_century(frequency in 10_000_001u64..10 * GHZ, seconds in 0u64..3_155_760_000) {
+    fn the_clock_is_exact_to_a_unit_for_a_century(frequency in 10_000_001u64..10 * GHZ, seconds in 0u64..3_155_760_000) {
         if let Some(ticks) = frequency.checked_mul(seconds) {
             let time = ReferenceTime::new(Some(frequency), tsc(0));
             let exact = seconds * UNITS_PER_SECOND;

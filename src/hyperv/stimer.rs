@@ -4,18 +4,18 @@
 //! the time when it was enabled, so that delays do not accumulate. This module decides what expires when. The engine
 //! sleeps until [`Timers::next_deadline`] and then calls [`Timers::expire`]; nothing polls.
 //!
-//! A timer has one message buffer. While its message waits for a busy slot, the timer sends no other and has no
+//! A timer has one message buffer. While its message waits for a busy slot, the timer sends no other message and has no
 //! deadline; it resumes on the guest's EOM. Expirations that it missed meanwhile, or because the host was late, are
 //! made up for at half the period (the TLFS's "period modulation"), up to [`MAX_CATCH_UP`] of them; the rest is
 //! skipped. A lazy timer skips all missed expirations, and also a late message if the next expiration is almost due.
 //!
-//! A timer whose half period is shorter than [`MIN_PERIOD`] makes up for nothing: the guest might need longer than that to
-//! handle an expiration, and would execute nothing else any more.
+//! A timer whose half period is shorter than [`MIN_PERIOD`] does not make up for missed expirations: the guest might need
+//! longer than half a period to handle an expiration, and would have no time for anything else.
 
 use super::registers::TimerConfig;
 use super::types::{Fault, GP, TIMER_COUNT, TimerIndex};
 
-/// Shortest supported period, in reference time: 100 us. A shorter one would only load the host.
+/// Shortest supported period, in reference time: 100 us. It limits the load on the host.
 pub const MIN_PERIOD: u64 = 1000;
 /// Number of missed expirations that a timer makes up for.
 pub const MAX_CATCH_UP: u64 = 16;

@@ -47,7 +47,7 @@ fn a_one_shot_timer_whose_count_is_past_expires_at_once() {
 }
 
 #[test]
-fn a_periodic_timer_keeps_to_its_grid_however_late_each_expiration_is() {
+fn a_periodic_timer_expires_at_multiples_of_its_period_however_late_each_expiration_is() {
     let mut timers = started(ENABLED | PERIODIC | SINT2, PERIOD, 123);
     for (turn, lateness) in (1..1000).zip([0, 7, 4999, 9999, 1].into_iter().cycle()) {
         let nominal = 123 + turn * PERIOD;
@@ -146,7 +146,7 @@ fn a_timer_whose_message_waits_has_no_deadline_and_makes_no_second_message() {
 }
 
 #[test]
-fn a_timer_that_is_written_forgets_the_message_that_waits() {
+fn writing_a_timer_discards_its_undelivered_message() {
     let rewrites: [fn(&mut Timers); 2] =
         [|timers| timers.set_count(T, 9000, 800), |timers| timers.set_config(T, 0, true, 800).unwrap()];
     for rewrite in rewrites {
@@ -187,7 +187,7 @@ fn a_guest_that_handles_expirations_slowly_executes_other_code_too() {
 }
 
 #[test]
-fn a_timer_that_missed_very_many_skips_all_but_the_last_few() {
+fn a_timer_that_missed_many_expirations_makes_up_for_the_last_few_only() {
     let mut timers = started(ENABLED | PERIODIC | SINT2, PERIOD, 0);
     let now = 1_000_000 * PERIOD;
     assert_eq!(fire(&mut timers, now), Some(PERIOD));
@@ -195,7 +195,7 @@ fn a_timer_that_missed_very_many_skips_all_but_the_last_few() {
 }
 
 #[test]
-fn a_lazy_timer_skips_what_it_missed() {
+fn a_lazy_timer_skips_missed_expirations() {
     let mut timers = started(ENABLED | PERIODIC | LAZY | SINT2, PERIOD, 0);
     assert_eq!(fire(&mut timers, 4 * PERIOD + 3), Some(PERIOD));
     assert_eq!(timers.next_deadline(), Some(5 * PERIOD));
@@ -221,7 +221,7 @@ fn a_period_below_100_microseconds_is_stretched_but_reads_back_as_written() {
 }
 
 #[test]
-fn times_at_the_end_of_time_do_not_overflow() {
+fn times_near_the_maximum_do_not_overflow() {
     let mut timers = started(ENABLED | PERIODIC | SINT2, u64::MAX, u64::MAX - 5);
     assert_eq!(fire(&mut timers, u64::MAX), Some(u64::MAX));
     assert_eq!(timers.next_deadline(), Some(u64::MAX));
@@ -239,7 +239,7 @@ enum Step {
 proptest! {
     /// The model of a lazy timer: of the grid's points that have passed at a look, the first unseen expires, the others are gone.
     #[test]
-    fn a_lazy_timer_is_a_comb_that_is_looked_at_now_and_then(
+    fn a_late_lazy_timer_expires_once_for_all_periods_that_it_missed(
         start in 0u64..1 << 40, period in MIN_PERIOD..50_000, waits in prop::collection::vec(0u64..200_000, 1..60),
     ) {
         let mut timers = started(ENABLED | PERIODIC | LAZY | SINT2, period, start);
@@ -255,7 +255,7 @@ proptest! {
 
     /// The model of an eager timer that is looked at when it asks to be: every point of the grid, once, in order.
     #[test]
-    fn an_eager_timer_that_is_a_little_late_now_and_then_misses_nothing(
+    fn a_timer_that_is_not_lazy_makes_up_for_short_delays(
         period in MIN_PERIOD..50_000, lateness in prop::collection::vec(0u64..100_000, 1..60),
     ) {
         let mut timers = started(ENABLED | PERIODIC | SINT2, period, 0);
@@ -268,7 +268,7 @@ proptest! {
 
     /// What holds of any timer, whatever a guest writes and however late we are.
     #[test]
-    fn no_timer_expires_early_twice_for_one_time_or_faster_than_half_its_period(
+    fn no_timer_expires_early_or_twice_at_one_time_or_more_often_than_every_half_period(
         steps in prop::collection::vec(prop_oneof![
             (0u64..16, any::<bool>()).prop_map(|(low, direct)| Step::Config(low | SINT2 | if direct { DIRECT } else { 0 })),
             (0u64..40_000).prop_map(Step::Count),

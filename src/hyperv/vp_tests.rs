@@ -35,7 +35,7 @@ fn start_timer(vp: &mut VpState, partition: &Partition, timer: u32, flags: u64, 
 }
 
 #[test]
-fn a_new_vp_has_its_synic_enabled_and_all_else_off() {
+fn a_new_vp_has_an_enabled_synic_and_everything_else_disabled() {
     let partition = partition();
     let vp = VpState::new(VpIndex(3));
     assert_eq!(read(&vp, &partition, 0x4000_0002), 3);
@@ -56,7 +56,7 @@ fn a_new_vp_has_its_synic_enabled_and_all_else_off() {
 }
 
 #[test]
-fn an_msr_without_its_privilege_faults_and_so_does_one_that_is_not_there() {
+fn an_msr_that_is_missing_or_lacks_its_privilege_faults() {
     let bare = partition_with(Features::NONE);
     let full = partition();
     let mut vp = VpState::new(VpIndex(0));
@@ -70,7 +70,7 @@ fn an_msr_without_its_privilege_faults_and_so_does_one_that_is_not_there() {
 }
 
 #[test]
-fn each_privilege_opens_its_msrs_and_no_others() {
+fn each_privilege_gives_access_to_its_msrs_only() {
     for (number, msr) in Msr::all() {
         let open = partition_with(Features::NONE.with(msr.requires()));
         let closed = partition_with(everything().without(msr.requires()));
@@ -90,7 +90,7 @@ fn read_only_registers_fault_when_written() {
 }
 
 #[test]
-fn the_time_is_what_the_moment_says() {
+fn time_msrs_are_read_from_the_moment_of_the_exit() {
     let partition = partition();
     let vp = vp(&partition);
     assert_eq!(vp.read_msr(number::TIME_REF_COUNT, &partition, at(777)), Ok(MsrRead::Value(777)));
@@ -99,7 +99,7 @@ fn the_time_is_what_the_moment_says() {
 }
 
 #[test]
-fn apic_registers_are_the_apics_and_their_reserved_bits_fault() {
+fn apic_msrs_access_the_apic_and_their_reserved_bits_fault() {
     let partition = partition();
     let mut vp = vp(&partition);
     assert_eq!(vp.read_msr(0x4000_0070, &partition, at(0)), Err(GP), "EOI is not to be read");
@@ -136,7 +136,7 @@ fn pages_beyond_ram_fault_and_change_nothing() {
 }
 
 #[test]
-fn an_end_of_message_brings_what_waits() {
+fn a_write_to_eom_delivers_the_waiting_messages() {
     let partition = partition();
     let mut vp = vp(&partition);
     for number in 1..=2 {
@@ -149,7 +149,7 @@ fn an_end_of_message_brings_what_waits() {
 }
 
 #[test]
-fn an_end_of_interrupt_brings_what_waits_for_its_vector_only() {
+fn an_end_of_interrupt_delivers_only_what_waits_for_its_vector() {
     let partition = partition();
     let mut vp = vp(&partition);
     for number in 1..=2 {
@@ -178,7 +178,7 @@ fn messages_in_flight_survive_a_move_of_their_page() {
 }
 
 #[test]
-fn a_synic_that_is_enabled_again_delivers_what_waits() {
+fn enabling_the_synic_again_delivers_waiting_messages() {
     let partition = partition();
     let mut vp = vp(&partition);
     for number in 1..=2 {
@@ -191,7 +191,7 @@ fn a_synic_that_is_enabled_again_delivers_what_waits() {
 }
 
 #[test]
-fn one_vps_pages_over_anothers_stop_the_other_and_harm_neither() {
+fn a_vp_whose_page_is_covered_by_another_vps_page_waits_and_loses_nothing() {
     let partition = partition();
     let mut one = vp(&partition);
     let mut other = VpState::new(VpIndex(1));
@@ -231,7 +231,7 @@ fn a_timer_sends_its_message_with_both_times() {
 }
 
 #[test]
-fn a_timer_that_is_started_late_fires_with_the_write() {
+fn a_timer_that_is_already_due_expires_when_it_is_written() {
     let partition = partition();
     let mut vp = vp(&partition);
     assert_eq!(start_timer(&mut vp, &partition, 0, 0, 500, 9000), [RAISED]);
@@ -265,7 +265,7 @@ fn a_timer_waits_for_a_busy_slot_and_resumes_on_eom() {
 }
 
 #[test]
-fn timers_take_their_turn_after_messages_and_each_marks_the_next() {
+fn timer_messages_follow_posted_messages_and_each_is_marked_as_pending() {
     let partition = partition();
     let mut vp = vp(&partition);
     for number in 1..=2 {
@@ -291,7 +291,7 @@ fn timers_take_their_turn_after_messages_and_each_marks_the_next() {
 }
 
 #[test]
-fn a_message_that_overtakes_a_waiting_timer_leaves_it_a_mark() {
+fn a_message_delivered_before_a_waiting_timer_is_marked_as_pending() {
     let partition = partition();
     let mut vp = vp(&partition);
     partition.memory().write_obj(1u32, GuestAddress(SIMP + u64::from(SINT) * 256)).unwrap();
@@ -325,7 +325,7 @@ fn a_direct_timer_is_refused_where_it_is_not_offered() {
 }
 
 #[test]
-fn a_reset_brings_registers_back_and_uncovers_pages() {
+fn a_reset_restores_registers_and_covered_pages() {
     let partition = partition();
     let mut vp = vp(&partition);
     partition.memory().write_slice(&[9; 16], GuestAddress(SIEFP)).unwrap();
@@ -338,7 +338,7 @@ fn a_reset_brings_registers_back_and_uncovers_pages() {
 
 /// Two VPs move their pages over each other's while a device posts to both: nothing locks up or leaks.
 #[test]
-fn all_vps_and_a_device_at_once_get_along() {
+fn several_vps_and_a_device_can_use_the_synic_at_once() {
     use std::sync::Mutex;
     let partition = partition();
     partition.memory().write_slice(&patterned(), GuestAddress(0)).unwrap();
@@ -379,7 +379,7 @@ proptest! {
 
     /// Two VPs of a hostile guest write anything anywhere while messages, events and timers go their way.
     #[test]
-    fn a_hostile_guest_harms_only_itself(
+    fn random_msr_writes_never_panic_and_a_reset_restores_covered_memory(
         steps in prop::collection::vec((any::<bool>(), 0usize..64, prop_oneof![
             any::<u64>(), Just(1), Just(0x1001), Just(0x2001), Just(0x3001), Just(0), Just(0x2_0003), 0x10u64..0x100, 0u64..20_000,
         ], 0u64..30_000), 1..120)

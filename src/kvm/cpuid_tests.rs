@@ -19,14 +19,14 @@ fn find(entries: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_en
 }
 
 #[test]
-fn ids_leave_room_for_counts_that_are_no_power_of_two() {
+fn apic_ids_round_counts_up_to_a_power_of_two() {
     let topology = Topology { sockets: 2, cores: 3, threads: 2 };
     let ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
     assert_eq!(ids, [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]);
 }
 
 #[test]
-fn the_topology_leaves_say_what_the_machine_is() {
+fn the_topology_leaves_describe_the_machine() {
     let topology = Topology { sockets: 2, cores: 3, threads: 2 };
     let entries = leaves(&supported(b"Genu"), topology, 7, true, &[]);
     let (core, package) = (find(&entries, 0xb, 0), find(&entries, 0xb, 1));
@@ -39,7 +39,7 @@ fn the_topology_leaves_say_what_the_machine_is() {
 }
 
 #[test]
-fn an_amd_guest_finds_its_cores_in_amds_leaves() {
+fn the_topology_on_amd_is_in_the_leaves_of_amd() {
     let topology = Topology { sockets: 1, cores: 4, threads: 2 };
     let entries = leaves(&supported(b"Auth"), topology, 5, true, &[]);
     assert_eq!(find(&entries, 0x8000_0008, 0).ecx, 3 << 12 | 7);
@@ -50,7 +50,7 @@ fn an_amd_guest_finds_its_cores_in_amds_leaves() {
 }
 
 #[test]
-fn what_the_machine_lacks_is_left_out() {
+fn features_that_the_machine_lacks_are_hidden() {
     let entries = leaves(&supported(b"Genu"), Topology { sockets: 1, cores: 1, threads: 1 }, 0, false, &[]);
     assert!(!entries.iter().any(|entry| HYPERVISOR_LEAVES.contains(&entry.function)), "KVM's own leaves");
     assert_eq!(find(&entries, 0xa, 0).eax, 0, "performance counters");
@@ -61,7 +61,7 @@ fn what_the_machine_lacks_is_left_out() {
 }
 
 #[test]
-fn the_hypervisors_leaves_come_with_its_bit() {
+fn the_leaves_of_the_hypervisor_set_the_hypervisor_bit() {
     let hypervisor = [kvm_cpuid_entry2 { function: 0x4000_0000, eax: 7, ..Default::default() }];
     let entries = leaves(&supported(b"Genu"), Topology { sockets: 1, cores: 1, threads: 1 }, 0, false, &hypervisor);
     assert_eq!(find(&entries, 1, 0).ecx & HYPERVISOR, HYPERVISOR);
@@ -77,7 +77,7 @@ fn with_kvm() -> CpuId {
 }
 
 #[test]
-fn of_kvms_own_features_the_clock_is_left() {
+fn only_the_clock_remains_of_kvms_own_features() {
     let leaves = kvm_leaves(&with_kvm(), Some(2_400_000_123));
     let signature = find(&leaves, 0x4000_0000, 0);
     let name = [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes).concat();
@@ -105,14 +105,14 @@ fn without_a_known_frequency_the_leaf_of_frequencies_is_missing() {
 }
 
 #[test]
-fn a_host_without_kvms_leaves_gives_none() {
+fn a_host_without_kvm_leaves_offers_none() {
     let bare = CpuId::from_entries(&[kvm_cpuid_entry2::default()]).unwrap();
     assert!(kvm_leaves(&bare, Some(2_400_000_000)).is_empty());
 }
 
 proptest! {
     #[test]
-    fn ids_are_unique_and_their_fields_give_the_place_back(sockets in 1u32..9, cores in 1u32..9, threads in 1u32..5) {
+    fn apic_ids_are_unique_and_encode_the_place_in_the_topology(sockets in 1u32..9, cores in 1u32..9, threads in 1u32..5) {
         let topology = Topology { sockets, cores, threads };
         let mut last = None;
         for index in 0..topology.vps() {

@@ -32,7 +32,7 @@ fn spawn_vp(gate: &Arc<Gate>, index: u32, turns: &Arc<AtomicU64>) -> thread::Joi
 }
 
 #[test]
-fn a_pause_returns_with_every_vp_out_and_a_resume_lets_them_back() {
+fn a_pause_returns_when_every_vp_has_left_the_guest_and_a_resume_lets_them_enter() {
     let (gate, turns) = (Arc::new(Gate::new()), Arc::new(AtomicU64::new(0)));
     let vps: Vec<_> = (0..4).map(|index| spawn_vp(&gate, index, &turns)).collect();
     for _ in 0..200 {
@@ -88,7 +88,7 @@ fn a_stop_ends_waits_and_pauses_and_is_final() {
 }
 
 #[test]
-fn access_to_paused_vps_keeps_them_where_they_are() {
+fn vps_do_not_resume_while_somebody_accesses_them() {
     let (gate, turns) = (Arc::new(Gate::new()), Arc::new(AtomicU64::new(0)));
     let vps: Vec<_> = (0..2).map(|index| spawn_vp(&gate, index, &turns)).collect();
     assert!(gate.while_paused(|| ()).is_none(), "they run");
@@ -193,7 +193,7 @@ fn a_resume_ends_a_pause_that_is_not_complete() {
 }
 
 #[test]
-fn a_pause_waits_for_threads_that_are_about_to_come() {
+fn a_pause_waits_for_threads_that_are_being_started() {
     let gate = Arc::new(Gate::new());
     let hold = gate.hold();
     let (paused, is_paused) = std::sync::mpsc::channel();

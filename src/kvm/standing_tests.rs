@@ -12,12 +12,12 @@ const HALTED: Standing = Standing {
 };
 
 #[test]
-fn nothing_is_said_of_what_is_not() {
+fn only_the_present_facts_about_a_vp_are_printed() {
     assert_eq!(HALTED.to_string(), "halted at 0x102030 with interrupts on");
 }
 
 #[test]
-fn all_that_holds_it_up_is_said() {
+fn everything_that_delays_an_interrupt_of_a_vp_is_printed() {
     let stuck = Standing {
         halted: false,
         interrupts_enabled: false,

@@ -31,7 +31,7 @@ fn every_code_is_listed_in_the_help() {
 }
 
 #[test]
-fn an_end_is_serialized_with_its_kind_its_code_and_what_it_carries() {
+fn an_end_is_serialized_with_its_kind_its_code_and_its_details() {
     let json = |end: End| serde_json::to_string(&end).unwrap();
     assert_eq!(
         json(End::Exited(300)),

@@ -6,7 +6,7 @@ fn panicked(message: &str) -> Event {
 }
 
 #[test]
-fn every_listener_gets_every_event_from_the_start_on_and_ends_with_the_machine() {
+fn every_listener_gets_all_events_since_the_start_and_finishes_with_the_machine() {
     let announcer = Arc::new(Announcer::new("test"));
     announcer.panicked("it", "one".into());
     let mut early = announcer.events();

@@ -14,7 +14,7 @@ fn buffer(memory: &GuestMemory, frames: &[u64], offset: usize, length: usize) ->
 }
 
 #[test]
-fn pages_side_by_side_become_one_segment() {
+fn adjacent_pages_become_one_segment() {
     let memory = memory();
     let buffer = buffer(&memory, &[3, 4, 5, 15, 32, 33, 2], 0x10, 6 * PAGE + 0x20).unwrap();
     let segments: Vec<_> = buffer.segments(0, buffer.len()).unwrap().collect();
@@ -52,7 +52,7 @@ fn pages_that_the_guest_does_not_have_are_refused() {
 }
 
 #[test]
-fn the_number_of_pages_has_to_be_right() {
+fn a_wrong_number_of_pages_is_refused() {
     let memory = memory();
     for (frames, offset, length) in [
         (&[1, 2][..], 0, PAGE),

@@ -18,7 +18,7 @@ fn resident(memory: &GuestMemory) -> u64 {
 }
 
 #[test]
-fn discarded_pages_are_given_back_and_read_as_zeros() {
+fn discarded_pages_are_released_and_read_as_zeros() {
     for backing in [Backing::Private, Backing::Shared] {
         let ram = Ram::new(8 << 20, 16 << 20, backing).unwrap();
         let window = ram.window.start;
@@ -39,7 +39,7 @@ fn discarded_pages_are_given_back_and_read_as_zeros() {
 }
 
 #[test]
-fn parts_of_pages_stay() {
+fn pages_that_are_discarded_in_part_are_kept() {
     let ram = Ram::new(1 << 20, 1 << 20, Backing::Private).unwrap();
     ram.all.write_slice(&[1; 3 * 4096], GuestAddress(0)).unwrap();
     discard(&ram.all, 1..3 * 4096 - 1).unwrap();

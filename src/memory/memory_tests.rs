@@ -4,7 +4,7 @@ use vm_memory::GuestAddress;
 use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
 
 #[test]
-fn memory_up_to_the_hole_is_one_range_and_goes_on_above_it() {
+fn memory_continues_above_the_hole_in_a_second_range() {
     assert_eq!(ranges(1 << 20), [0..1 << 20]);
     assert_eq!(ranges(HOLE_START), [0..HOLE_START]);
     assert_eq!(ranges(4 << 30), [0..HOLE_START, HOLE_END..HOLE_END + (1 << 30)]);
@@ -17,7 +17,7 @@ fn both_ranges_are_backed_and_start_as_zeroes() {
 }
 
 #[test]
-fn private_memory_lies_where_huge_pages_can_be_mapped() {
+fn private_memory_is_aligned_for_huge_pages() {
     // Each is bound to be elsewhere than the others.
     let memories =
         [2 << 20, 6 << 20, 64 << 20, (64 << 20) + 4096, 5 << 30].map(|size| create(size, Backing::Private).unwrap());
@@ -39,14 +39,14 @@ fn both_ranges_are_backed(memory: GuestMemory) {
 }
 
 #[test]
-fn sizes_that_no_machine_has_are_refused_with_the_reason() {
+fn invalid_memory_sizes_are_refused_with_the_reason() {
     assert!(create(4096, Backing::Private).unwrap_err().to_string().contains("1M"));
     assert!(create((1 << 20) + 1, Backing::Private).unwrap_err().to_string().contains("4096"));
     assert!(create(3 << 20, Backing::HugePages).unwrap_err().to_string().contains("2M"));
 }
 
 #[test]
-fn a_guest_with_more_memory_than_the_host_is_told_of() {
+fn a_guest_with_more_memory_than_the_host_causes_a_warning() {
     assert_eq!(excess(1 << 20), None);
     let text = excess(1 << 50).unwrap();
     assert!(text.starts_with("the guest has 1073741824 MiB of memory, more than the "), "{text}");

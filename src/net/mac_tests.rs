@@ -24,14 +24,14 @@ fn texts_of_another_form_are_refused() {
 }
 
 #[test]
-fn a_nic_has_no_group_address() {
+fn a_group_address_is_refused_for_a_nic() {
     for text in ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "00:00:00:00:00:00"] {
         assert!(matches!(text.parse::<MacAddress>(), Err(BadMacAddress::NoStation(..))), "{text}");
     }
 }
 
 #[test]
-fn a_derived_address_is_stable_and_belongs_to_its_nic_alone() {
+fn a_derived_address_is_stable_and_unique() {
     assert_eq!(MacAddress::derived("viridian", 0).to_string(), "02:15:5d:03:9b:05");
     let names = ["a", "b", "viridian", "viridian2", ""];
     let mut all: Vec<_> = names.iter().flat_map(|name| (0..16).map(|index| MacAddress::derived(name, index))).collect();

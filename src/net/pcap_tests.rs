@@ -21,7 +21,7 @@ fn blocks(mut bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
 }
 
 #[test]
-fn a_capture_is_laid_out_as_the_format_has_it() {
+fn a_capture_has_the_layout_of_pcapng() {
     let mut writer = Writer::new(Vec::new(), "net0").unwrap();
     let time = UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);
     writer.add(time, Direction::Outbound, Frame::plain(&[0xab; 61])).unwrap();
@@ -57,7 +57,7 @@ fn open_checksums_are_completed_in_the_capture() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_named() {
+fn the_error_for_a_capture_that_cannot_be_written_names_the_file() {
     let error = Capture::create(Path::new("/nowhere/at/all.pcapng"), "net0").unwrap_err().to_string();
     assert!(error.contains("/nowhere/at/all.pcapng") && error.contains("No such file"), "{error}");
 }

@@ -31,7 +31,7 @@ fn tcp(source: &str, destination: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_published_vectors_come_out() {
+fn hashes_agree_with_the_published_vectors() {
     // Source, destination, hash of addresses alone, hash of addresses and ports.
     let vectors = [
         ("66.9.149.187:2794", "161.142.100.80:1766", 0x323e8fc2, 0x51ccc178),
@@ -51,7 +51,7 @@ fn the_published_vectors_come_out() {
 }
 
 #[test]
-fn udp_goes_by_address_unless_the_guest_wants_its_ports() {
+fn udp_is_hashed_by_address_unless_the_guest_enables_its_ports() {
     let frame = packet(false, protocol::UDP, 9);
     let by_address = scaling(hash_type::IPV4 | hash_type::TCP_IPV4).hash(&frame);
     assert_eq!(by_address, Some(toeplitz(&TEST_KEY, &frame[26..34])));
@@ -62,7 +62,7 @@ fn udp_goes_by_address_unless_the_guest_wants_its_ports() {
 }
 
 #[test]
-fn the_table_says_which_channel() {
+fn the_indirection_table_selects_the_channel() {
     let mut scaling = scaling(0);
     assert_eq!([0, 1, 2, 3, 4, u32::MAX].map(|hash| scaling.channel(hash)), [0, 1, 2, 3, 0, 3]);
     scaling.table.clear();

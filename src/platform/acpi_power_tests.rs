@@ -62,7 +62,7 @@ fn sleep_enable_with_the_type_of_s5_turns_the_machine_off() {
 }
 
 #[test]
-fn control_is_in_acpi_mode_for_good_and_never_shows_sleep_enable() {
+fn the_control_register_always_shows_acpi_mode_and_never_sleep_enable() {
     let mut bench = Bench::new();
     assert_eq!(bench.word(CONTROL), SCI_EN);
     bench.set(CONTROL, 0);
@@ -143,7 +143,7 @@ fn the_carry_bit_is_set_when_the_highest_bit_changes() {
 }
 
 #[test]
-fn the_reset_register_resets_on_its_second_bit_only() {
+fn only_bit_2_of_the_reset_register_resets() {
     for value in 0..=0xff {
         let event = ResetControl::default().write(0, &[value]);
         assert_eq!(event, (value & 4 != 0).then_some(PowerEvent::Reset), "{value:#x}");
@@ -160,7 +160,7 @@ fn the_reset_register_resets_on_its_second_bit_only() {
 proptest! {
     /// Accesses of any width anywhere in the range, byte registers against a word at a time.
     #[test]
-    fn any_access_is_answered(offset in 0u16..12, bytes in prop::collection::vec(any::<u8>(), 1..=4)) {
+    fn any_access_reads_the_same_bytes_as_aligned_words(offset in 0u16..12, bytes in prop::collection::vec(any::<u8>(), 1..=4)) {
         let mut bench = Bench::new();
         let length = bytes.len().min(usize::from(12 - offset));
         bench.power.write(offset, &bytes[..length]);

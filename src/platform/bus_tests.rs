@@ -40,7 +40,7 @@ fn an_access_reaches_the_device_with_its_offset() {
 }
 
 #[test]
-fn ports_of_nobody_read_as_ones_and_take_any_write() {
+fn unassigned_ports_read_as_ones_and_ignore_writes() {
     let mut bus = PortBus::new();
     assert_eq!(read::<4>(&bus, 0x80), [0xff; 4]);
     assert_eq!(bus.write(0xffff, &[0xee]), None);
@@ -50,7 +50,7 @@ fn ports_of_nobody_read_as_ones_and_take_any_write() {
 }
 
 #[test]
-fn an_access_past_the_end_of_a_range_is_cut_there() {
+fn an_access_past_the_end_of_a_range_is_truncated_there() {
     let mut bus = PortBus::new();
     let (low, high) = (Arc::new(Mutex::new(Recorder::default())), Arc::new(Mutex::new(Recorder::default())));
     bus.attach(0x10..0x18, 0x10, low.clone()).unwrap();
@@ -79,7 +79,7 @@ fn the_last_port_is_the_end_of_the_space() {
 }
 
 #[test]
-fn one_device_can_have_two_ranges_with_one_origin() {
+fn two_ranges_of_a_device_can_share_one_origin() {
     let mut bus = PortBus::new();
     let device = shared(Recorder::default());
     bus.attach(0x60..0x61, 0x60, device.clone()).unwrap();
@@ -105,7 +105,7 @@ fn overlapping_and_empty_ranges_are_refused_with_both_sides_named() {
 }
 
 #[test]
-fn string_output_is_one_write_an_item_until_one_ends_the_run() {
+fn string_output_is_one_write_for_each_item_until_one_ends_the_run() {
     let mut bus = PortBus::new();
     let device = Arc::new(Mutex::new(Recorder::default()));
     bus.attach(0x10..0x18, 0x10, device.clone()).unwrap();
@@ -120,7 +120,7 @@ fn string_output_is_one_write_an_item_until_one_ends_the_run() {
 }
 
 #[test]
-fn a_busy_device_does_not_hold_up_another() {
+fn a_busy_device_does_not_delay_another() {
     let mut bus = PortBus::new();
     let busy = Arc::new(Mutex::new(Recorder::default()));
     bus.attach(0x10..0x11, 0x10, busy.clone()).unwrap();
@@ -154,7 +154,7 @@ fn no_write_is_lost_between_threads() {
 proptest! {
     /// The sorted look-up against a table with an entry for each port.
     #[test]
-    fn the_look_up_agrees_with_a_table(ranges in prop::collection::vec((0u16..200, 1u16..20), 0..20)) {
+    fn the_look_up_agrees_with_a_simple_model(ranges in prop::collection::vec((0u16..200, 1u16..20), 0..20)) {
         let mut bus = PortBus::new();
         let mut table = [None; 256];
         for (start, length) in ranges {

@@ -66,7 +66,7 @@ device_contract! {
 }
 
 #[test]
-fn what_is_typed_during_a_pause_arrives_after_it() {
+fn input_typed_during_a_pause_arrives_after_it() {
     let (platform, interrupts, capture) = platform();
     let gate = Arc::new(Gate::new());
     let serial = platform.devices().into_iter().find(|device| device.identity().name == "serial").unwrap();
@@ -83,7 +83,7 @@ fn what_is_typed_during_a_pause_arrives_after_it() {
 }
 
 #[test]
-fn the_timers_stand_still_during_a_pause() {
+fn the_timers_stop_during_a_pause() {
     let (platform, ..) = platform();
     let clock = platform.devices().into_iter().find(|device| device.identity().name == "clock").unwrap();
     let read = || {

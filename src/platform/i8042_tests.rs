@@ -19,7 +19,7 @@ fn command_with(controller: &mut I8042, byte: u8, parameter: u8) -> Option<u8> {
 }
 
 #[test]
-fn a_pulse_of_the_reset_line_resets_and_of_the_others_does_not() {
+fn only_a_pulse_of_the_reset_line_resets() {
     for byte in 0xf0..=0xff {
         let event = I8042::new().write(COMMAND, &[byte]);
         assert_eq!(event, (byte & 1 == 0).then_some(PowerEvent::Reset), "{byte:#x}");
@@ -41,7 +41,7 @@ fn the_output_port_drives_reset_and_a20() {
 }
 
 #[test]
-fn the_controller_tests_well_and_its_memory_reads_back() {
+fn self_tests_pass_and_the_controllers_memory_reads_back() {
     let mut controller = I8042::new();
     assert_eq!(command(&mut controller, 0xaa), Some(0x55));
     assert_eq!(command(&mut controller, 0xab), Some(0));
@@ -65,7 +65,7 @@ fn the_input_buffer_is_always_free_and_an_empty_output_buffer_reads_zero() {
 }
 
 #[test]
-fn a_keyboard_that_is_not_there_answers_with_a_time_out_at_once() {
+fn a_missing_keyboard_is_reported_as_a_time_out_at_once() {
     let mut controller = I8042::new();
     controller.write(DATA, &[0xf2]);
     assert_eq!(get(&mut controller, COMMAND) & (OUTPUT_FULL | TIMED_OUT), OUTPUT_FULL | TIMED_OUT);
@@ -75,7 +75,7 @@ fn a_keyboard_that_is_not_there_answers_with_a_time_out_at_once() {
 
 /// The checks of Linux's i8042_check_aux: a loop that comes back as the keyboard's, and a test that fails.
 #[test]
-fn the_auxiliary_port_is_seen_to_be_missing() {
+fn the_auxiliary_port_is_reported_as_missing() {
     const FROM_AUXILIARY: u8 = 0x20;
     let mut controller = I8042::new();
     controller.write(COMMAND, &[0xd3]);
@@ -103,7 +103,7 @@ fn port_92_resets_and_remembers_a20() {
 proptest! {
     /// Whatever was done to it, a controller that is flushed as drivers flush it tests well.
     #[test]
-    fn any_accesses_leave_a_controller_that_works(accesses in prop::collection::vec((0u16..6, any::<u8>()), 0..100)) {
+    fn the_controller_works_after_any_accesses(accesses in prop::collection::vec((0u16..6, any::<u8>()), 0..100)) {
         let mut controller = I8042::new();
         for (port, byte) in accesses {
             controller.write(port, &[byte]);

@@ -33,7 +33,7 @@ impl Bench {
 }
 
 #[test]
-fn what_linux_measures_its_tsc_by_counts() {
+fn linux_can_calibrate_its_tsc_with_channel_2() {
     // quick_pit_calibrate: channel 2 in mode 0 from 0xffff, its high byte read again and again.
     let mut bench = Bench::new();
     bench.write(0x61, GATE);
@@ -48,7 +48,7 @@ fn what_linux_measures_its_tsc_by_counts() {
 }
 
 #[test]
-fn the_output_of_a_count_that_is_over_shows_in_port_b() {
+fn port_b_shows_the_output_when_a_count_has_ended() {
     // pit_calibrate_tsc: 10 ms in mode 0.
     let mut bench = Bench::new();
     bench.write(0x61, GATE);
@@ -63,7 +63,7 @@ fn the_output_of_a_count_that_is_over_shows_in_port_b() {
 }
 
 #[test]
-fn a_closed_gate_stops_the_count_and_an_open_one_goes_on_or_starts_anew() {
+fn closing_the_gate_stops_the_count_and_opening_it_continues_or_restarts() {
     for (mode, left) in [(0u8, 1000 - 300), (2, 1000 - 200)] {
         let mut bench = Bench::new();
         bench.write(0x61, GATE);
@@ -99,7 +99,7 @@ fn a_latched_count_and_status_stay_until_they_are_read() {
 }
 
 #[test]
-fn a_periodic_channel_begins_again_and_a_square_wave_goes_by_two() {
+fn a_periodic_channel_reloads_and_a_square_wave_counts_by_two() {
     let mut bench = Bench::new();
     for (mode, counts) in [(2u8, [100, 60, 20, 80]), (3, [100, 20, 40, 60])] {
         bench.write(0x43, 0x10 | mode << 1);
@@ -112,7 +112,7 @@ fn a_periodic_channel_begins_again_and_a_square_wave_goes_by_two() {
 }
 
 #[test]
-fn whatever_is_written_something_is_read() {
+fn any_writes_and_reads_are_answered() {
     let mut bench = Bench::new();
     for command in 0..=255 {
         bench.write(0x43, command);

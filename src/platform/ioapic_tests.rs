@@ -15,7 +15,7 @@ fn get(ioapic: &mut Ioapic, pin: u8) -> u64 {
 }
 
 #[test]
-fn it_says_what_it_is() {
+fn the_id_and_version_registers_describe_the_ioapic() {
     let mut ioapic = Ioapic::default();
     ioapic.write(0, 1);
     assert_eq!(ioapic.read(0x10), 0x17_0011);
@@ -79,7 +79,7 @@ fn a_level_waits_for_its_pin_to_be_unmasked() {
 }
 
 #[test]
-fn a_level_on_an_edge_pin_counts_when_it_rises() {
+fn an_edge_pin_sends_its_message_when_the_level_rises() {
     let mut ioapic = Ioapic::default();
     let message = Message { address: 0xfee0_0000, data: 0x41 };
     assert_eq!(ioapic.set_level(9, true), None, "masked");
@@ -91,7 +91,7 @@ fn a_level_on_an_edge_pin_counts_when_it_rises() {
 }
 
 #[test]
-fn the_guest_cannot_write_what_the_chip_keeps_to_itself() {
+fn read_only_bits_and_registers_cannot_be_written() {
     let mut ioapic = Ioapic::default();
     set(&mut ioapic, 0, u64::MAX);
     assert_eq!(get(&mut ioapic, 0), WRITABLE);

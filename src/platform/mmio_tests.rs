@@ -23,7 +23,7 @@ fn bus() -> MmioBus {
 }
 
 #[test]
-fn a_device_sees_accesses_to_its_range_as_offsets_cut_at_its_end() {
+fn a_device_sees_offsets_and_accesses_truncated_at_the_end_of_its_range() {
     let (mut bus, written) = (bus(), Arc::<Mutex<Writes>>::default());
     bus.attach(0x2000..0x2006, "a latch's", Latch(Arc::clone(&written))).unwrap();
     let mut data = [0; 4];
@@ -37,7 +37,7 @@ fn a_device_sees_accesses_to_its_range_as_offsets_cut_at_its_end() {
 }
 
 #[test]
-fn nobody_answers_outside_of_all_ranges() {
+fn addresses_outside_of_all_ranges_are_not_answered() {
     let mut bus = bus();
     bus.attach(0x2000..0x3000, "a latch's", Latch::default()).unwrap();
     for address in [0x1fff, 0x3000, u64::MAX] {
@@ -49,7 +49,7 @@ fn nobody_answers_outside_of_all_ranges() {
 }
 
 #[test]
-fn ranges_that_overlap_are_empty_or_end_beyond_all_addresses_are_refused() {
+fn overlapping_empty_and_overflowing_ranges_are_refused() {
     let mut bus = bus();
     bus.attach(0x2000..0x3000, "a latch's", Latch::default()).unwrap();
     for (range, by) in [

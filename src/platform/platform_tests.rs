@@ -46,7 +46,7 @@ impl Bench {
 }
 
 #[test]
-fn every_way_out_of_the_machine_is_on_its_port() {
+fn every_port_that_ends_or_resets_the_machine_works() {
     let bench = Bench::new();
     assert_eq!(bench.write(0xf4, &[7]), Some(PowerEvent::Exit(7)));
     assert_eq!(bench.write(0xf4, &[1, 2, 3, 4]), Some(PowerEvent::Exit(0x0403_0201)));
@@ -91,7 +91,7 @@ fn serial_and_debug_port_share_the_console_and_typing_reaches_the_serial_port() 
 }
 
 #[test]
-fn clock_timer_and_keyboard_controller_answer_and_their_neighbours_do_not() {
+fn the_ports_next_to_clock_timer_and_keyboard_controller_are_unassigned() {
     let bench = Bench::new();
     bench.write(0x70, &[rtc::CENTURY]);
     assert_eq!(bench.read(0x71), [0x20]);
@@ -120,7 +120,7 @@ fn the_power_button_raises_the_sci() {
 }
 
 #[test]
-fn a_new_platform_takes_the_console_over() {
+fn a_new_platform_receives_the_consoles_input() {
     let (console, capture) = Console::capture();
     let interrupts = Arc::new(AtomicUsize::new(0));
     let first = Platform::new(wiring(&console, &interrupts));
@@ -139,7 +139,7 @@ impl Kick for NoKick {
 }
 
 #[test]
-fn a_vp_is_held_back_with_no_device_locked_while_the_console_stalls() {
+fn no_device_is_locked_while_a_vp_waits_for_a_stalled_console() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();

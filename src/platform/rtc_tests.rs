@@ -47,7 +47,7 @@ impl Bench {
 }
 
 #[test]
-fn the_hosts_time_shows_in_each_of_the_four_formats() {
+fn the_time_is_shown_in_each_of_the_four_formats() {
     let mut bench = Bench::new(LEAP_DAY);
     assert_eq!(bench.get(REGISTER_B), HOURS_24, "BCD and 24 hours are the start");
     assert_eq!(bench.time(), [0x20, 0x24, 0x02, 0x29, 5, 0x23, 0x59, 0x58]);
@@ -128,7 +128,7 @@ fn an_update_is_announced_for_its_last_244_microseconds_only() {
 }
 
 #[test]
-fn the_update_flag_says_once_that_a_second_has_passed() {
+fn reading_the_update_flag_clears_it_until_the_next_second() {
     let mut bench = Bench::new(LEAP_DAY - 100);
     bench.set(REGISTER_A, REGISTER_A_START & !RATE);
     assert_eq!(bench.get(REGISTER_C), 0);
@@ -155,7 +155,7 @@ fn the_periodic_flag_follows_the_rate() {
 }
 
 #[test]
-fn the_alarm_flag_is_set_at_the_alarms_time_and_honours_do_not_care() {
+fn the_alarm_flag_is_set_at_the_time_of_the_alarm_and_for_wildcards() {
     let mut bench = Bench::new(LEAP_DAY);
     bench.set(SECONDS_ALARM, 0x30);
     bench.set(MINUTES_ALARM, 0x00);
@@ -175,7 +175,7 @@ fn the_alarm_flag_is_set_at_the_alarms_time_and_honours_do_not_care() {
 }
 
 #[test]
-fn other_registers_are_memory_and_the_nmi_bit_is_no_part_of_the_index() {
+fn other_registers_are_memory_and_the_nmi_bit_is_not_part_of_the_index() {
     let mut bench = Bench::new(LEAP_DAY);
     bench.set(0x0f | 0x80, 0x0a);
     assert_eq!(bench.get(0x0f), 0x0a);
@@ -225,7 +225,7 @@ proptest! {
 
     /// No sequence of writes, at whatever times, panics.
     #[test]
-    fn any_writes_are_survived(writes in prop::collection::vec((any::<u8>(), any::<u8>(), 0u32..30_000_000), 0..100)) {
+    fn any_writes_are_accepted_without_panic(writes in prop::collection::vec((any::<u8>(), any::<u8>(), 0u32..30_000_000), 0..100)) {
         let mut bench = Bench::new(LEAP_DAY);
         for (register, value, microseconds) in writes {
             bench.set(register & 0x3f, value);

@@ -1,8 +1,8 @@
 //! The first serial port: a 16550 by vm-superio, between a guest and its console.
 //!
-//! Sent bytes go to the console's output at once. Typed bytes go into the receive FIFO as it has room;
-//! the rest waits in the console's input, which in turn holds its source back. So nothing is lost when a
-//! guest reads slowly, late or never.
+//! Sent bytes go to the console's output at once. Typed bytes go into the receive FIFO while it has room. The rest
+//! waits in the console's input, which stops reading from its source when it is full. So no input is lost if a guest
+//! reads slowly, late or never.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Serial {
             if count == 0 {
                 return;
             }
-            // There is room, and the line never fails.
+            // This cannot fail: there is room, and the interrupt line never fails.
             let _ = self.uart.enqueue_raw_bytes(&bytes[..count]);
         }
     }
@@ -78,7 +78,7 @@ impl Serial {
     }
 
     fn write_register(&mut self, register: u8, value: u8) {
-        // The line never fails and neither does the output.
+        // This cannot fail: neither the interrupt line nor the output returns errors.
         let _ = self.uart.write(register, value);
         if register == MODEM_CONTROL {
             self.receive();

@@ -48,7 +48,7 @@ fn sent_bytes_reach_the_console() {
 }
 
 #[test]
-fn typed_bytes_raise_an_interrupt_and_are_all_read_however_many() {
+fn any_number_of_typed_bytes_raises_an_interrupt_and_can_be_read() {
     let bench = Bench::new();
     bench.set(INTERRUPT_ENABLE, 1);
     let text: Vec<u8> = (0..100_000).map(|number| number as u8).collect();
@@ -60,7 +60,7 @@ fn typed_bytes_raise_an_interrupt_and_are_all_read_however_many() {
 }
 
 #[test]
-fn bytes_that_come_before_the_driver_wait_for_it() {
+fn bytes_typed_before_the_driver_starts_wait_for_it() {
     let bench = Bench::new();
     bench.capture.type_text("early").unwrap();
     assert_eq!(bench.interrupts.load(Ordering::Relaxed), 0);
@@ -70,7 +70,7 @@ fn bytes_that_come_before_the_driver_wait_for_it() {
 }
 
 #[test]
-fn loopback_keeps_the_line_out_and_lets_it_in_again() {
+fn input_waits_in_loopback_mode_and_arrives_after_it() {
     let bench = Bench::new();
     bench.set(MODEM_CONTROL.into(), 0x10);
     bench.capture.type_text("typed").unwrap();
@@ -91,7 +91,7 @@ fn a_dropped_port_is_not_kept_alive_by_its_console() {
 }
 
 #[test]
-fn the_divisor_latch_does_not_print() {
+fn writing_the_divisor_latch_does_not_print() {
     let bench = Bench::new();
     bench.serial.lock().write(3, &[0x83]);
     bench.serial.lock().write(0, &[0x01, 0x00]);

@@ -39,7 +39,7 @@ fn a_gpadl_that_names_more_pages_than_it_carries_is_refused() {
 }
 
 #[test]
-fn a_list_that_makes_no_sense_is_refused() {
+fn an_invalid_list_of_ranges_is_refused() {
     let parse = |count, list: &[u8]| Gpadl::parse(&memory(), count, list).unwrap_err();
     assert_eq!(parse(0, &[]), RangeError::Empty);
     assert_eq!(parse(1, &range(0, 0, &[])), RangeError::Range { byte_count: 0, byte_offset: 0 });

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn every_version_reads_back_from_what_it_prints() {
+fn every_version_parses_back_from_its_text() {
     for version in Version::ALL {
         assert_eq!(version.to_string().parse(), Ok(version));
     }
@@ -11,7 +11,7 @@ fn every_version_reads_back_from_what_it_prints() {
 }
 
 #[test]
-fn a_version_that_nobody_speaks_is_refused_with_the_list() {
+fn the_error_for_an_unknown_version_lists_the_known_ones() {
     for text in ["", "5", "5.4", "1.1", "5.03", " 5.3", "6.0"] {
         let message = text.parse::<Version>().unwrap_err().to_string();
         assert!(message.contains("2.4") && message.contains(&format!("'{text}'")), "{message}");

@@ -5,7 +5,7 @@ use crate::wire::guid::{Guid, interface};
 use zerocopy::FromZeros;
 
 #[test]
-fn a_message_one_byte_short_is_refused_and_a_longer_one_is_not() {
+fn a_short_message_is_refused_and_a_longer_one_is_accepted() {
     let bodies: [(MessageType, usize); 9] = [
         (MessageType::INITIATE_CONTACT, 32),
         (MessageType::OPENCHANNEL, 140),
@@ -29,7 +29,7 @@ fn a_message_one_byte_short_is_refused_and_a_longer_one_is_not() {
 }
 
 #[test]
-fn what_is_no_message_of_the_guest_is_refused() {
+fn messages_that_guests_do_not_send_are_refused() {
     assert_eq!(Request::parse(&[]), Err(ParseError::Length(0)));
     assert_eq!(Request::parse(&[0; 7]), Err(ParseError::Length(7)));
     assert_eq!(Request::parse(&[0; 241]), Err(ParseError::Length(241)));
@@ -40,7 +40,7 @@ fn what_is_no_message_of_the_guest_is_refused() {
 }
 
 #[test]
-fn the_ranges_of_a_gpadl_come_with_its_header() {
+fn the_ranges_of_a_gpadl_follow_its_header() {
     let header = GpadlHeader { channel: ChannelId(3), gpadl: GpadlId(4), range_bytes: 24, range_count: 1 };
     let mut bytes = message(MessageType::GPADL_HEADER, &header);
     bytes.extend_from_slice(&[7; 24]);
@@ -48,7 +48,7 @@ fn the_ranges_of_a_gpadl_come_with_its_header() {
 }
 
 #[test]
-fn the_host_speaks_in_the_protocols_layout() {
+fn messages_of_the_host_have_the_layout_of_the_protocol() {
     let result = OpenResult { channel: ChannelId(0x0102), open_id: 9, status: Status::SUCCESS };
     let expected = [6, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(Message::OpenResult(result).to_bytes()[..], expected);

@@ -34,7 +34,7 @@ fn requests_reach_the_open_channel_in_order_and_wake_it() {
 }
 
 #[test]
-fn who_asks_learns_that_the_channel_was_closed() {
+fn requests_fail_when_the_channel_is_closed() {
     let (_, port) = port();
     let requests = Requests::new(2);
     let handler = requests.connect(&port);

@@ -11,7 +11,7 @@ fn line(message: &[u8]) -> String {
 }
 
 #[test]
-fn messages_of_both_sides_read_well() {
+fn messages_of_both_sides_are_readable_lines() {
     let mut contact = InitiateContact::new_zeroed();
     (contact.version, contact.target_vp) = (Version::V5_3, VpIndex(2));
     assert_eq!(line(&message(MessageType::INITIATE_CONTACT, &contact)), "INITIATE_CONTACT version 5.3 to VP 2");
@@ -35,7 +35,7 @@ fn messages_of_both_sides_read_well() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_shown_as_bytes() {
+fn undecodable_messages_are_shown_as_bytes() {
     assert_eq!(line(&[1, 2]), "no message: 0102");
     assert_eq!(line(&message(MessageType(99), &[0xabu8; 2])), "message type 99, unreadable: abab");
     assert_eq!(line(&message(MessageType::CLOSECHANNEL, &[1u8; 3])), "CLOSECHANNEL, unreadable: 010101");
@@ -43,7 +43,7 @@ fn what_cannot_be_decoded_is_shown_as_bytes() {
 }
 
 #[test]
-fn a_packet_reads_well() {
+fn a_packet_is_a_readable_line() {
     let header = PacketHeader {
         kind: PacketKind::GPA_DIRECT,
         payload_offset8: 5,

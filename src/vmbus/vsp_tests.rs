@@ -20,7 +20,7 @@ impl Port for CountingPort {
     fn offer_subchannels(&self, _count: u16) {}
 }
 
-/// Answers with what it got.
+/// A device that completes each packet with the packet's own payload.
 struct Echo;
 
 impl Vsp for Echo {
@@ -46,7 +46,7 @@ impl Handler for EchoChannel {
     }
 }
 
-/// A guest's way to an open channel: contact, offers, GPADL, open. Pages 0 to 3 are the rings.
+/// Opens a channel as a guest does: contact, offers, GPADL, open. Pages 0 to 3 are the rings.
 fn open(vsp: &mut dyn Vsp) -> (Channel, Box<dyn Handler>, GuestSender, GuestReceiver, Arc<CountingPort>) {
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 8 * 4096)]).unwrap();
     let mut bus = GuestBus::new(&memory, 1);
@@ -69,7 +69,7 @@ fn a_guests_driver_exchanges_packets_with_a_device() {
     assert!(sender.send(&NewPacket::in_band(7, &[b"ping pong"])).unwrap().is_needed());
     assert!(!sender.send(&NewPacket::in_band(8, &[b""])).unwrap().is_needed());
     handler.service(&mut channel).unwrap();
-    assert_eq!(port.0.load(Ordering::SeqCst), 1, "two answers, one interrupt");
+    assert_eq!(port.0.load(Ordering::SeqCst), 1, "one interrupt for two completions");
     let mut buffer = Vec::new();
     let packet = receiver.receive(&mut buffer).unwrap();
     assert_eq!((packet.header.kind, packet.header.transaction_id), (PacketKind::COMPLETION, 7));
@@ -89,7 +89,7 @@ fn a_device_waits_for_a_guest_that_does_not_read_and_loses_nothing() {
         }
         handler.service(&mut channel).unwrap();
         handler.service(&mut channel).unwrap();
-        // The guest reads now, and wakes the device, or else there is nothing to be done.
+        // The guest reads everything. It has to wake the device if the device still has packets to read.
         receiver.begin_read();
         let mut signalled = false;
         while let Some(packet) = receiver.receive(&mut buffer) {
@@ -103,11 +103,11 @@ fn a_device_waits_for_a_guest_that_does_not_read_and_loses_nothing() {
 }
 
 #[test]
-fn a_packet_that_the_device_refuses_ends_the_service() {
+fn an_error_of_the_device_ends_the_service_of_its_channel() {
     let (mut channel, mut handler, mut sender, mut receiver, port) = open(&mut Echo);
     let _ = sender.send(&NewPacket::in_band(1, &[])).unwrap();
     let _ = sender.send(&NewPacket::completion(2, &[])).unwrap();
     assert!(matches!(handler.service(&mut channel), Err(ServiceError::Protocol(_))));
     assert_eq!(receiver.receive(&mut Vec::new()).unwrap().header.transaction_id, 1);
-    assert_eq!(port.0.load(Ordering::SeqCst), 1, "what was answered before is shown");
+    assert_eq!(port.0.load(Ordering::SeqCst), 1, "the guest is signalled for the earlier completion");
 }

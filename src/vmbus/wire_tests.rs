@@ -2,7 +2,7 @@ use super::*;
 use std::mem::offset_of;
 
 #[test]
-fn the_fields_lie_where_guests_look_for_them() {
+fn the_fields_have_the_layout_that_guests_expect() {
     // Offsets with the header's 8 bytes, as in Linux's structs.
     assert_eq!(offset_of!(OfferChannel, flags) + 8, 56);
     assert_eq!(offset_of!(OfferChannel, user_defined) + 8, 60);
@@ -16,7 +16,7 @@ fn the_fields_lie_where_guests_look_for_them() {
 }
 
 #[test]
-fn the_target_takes_the_place_of_the_interrupt_page() {
+fn the_target_is_in_the_field_of_the_interrupt_page() {
     let mut contact = InitiateContact::new_zeroed();
     contact.interrupt_page_or_target = [2, 1, 0, 0, 9, 0, 0, 0];
     let target = contact.target();
@@ -31,7 +31,7 @@ fn message_types_print_their_name_or_number() {
 }
 
 #[test]
-fn user_defined_bytes_print_up_to_the_last_that_counts() {
+fn user_defined_bytes_are_printed_without_trailing_zeros() {
     let mut bytes = UserDefined::default();
     assert_eq!(format!("{bytes:?}"), "");
     bytes.0[1] = 0xab;

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn escape_sequences_are_shown_and_do_nothing() {
+fn escape_sequences_are_shown_as_text() {
     let text = "a\x1b]0;PWNED\x07\x1b[31m\u{9b}2J\rb\tc\u{202e}ü\u{2028}\0";
     let shown = "a\\x1b]0;PWNED\\x07\\x1b[31m\\x9b2J\\x0db\tc\\u{202e}ü\\u{2028}\\x00";
     assert_eq!(Escaped(text).to_string(), shown);
@@ -17,7 +17,7 @@ fn every_line_but_the_first_is_marked() {
 
 proptest! {
     #[test]
-    fn nothing_that_is_printed_drives_a_terminal_or_starts_an_unmarked_line(text in "(?s).{0,200}") {
+    fn printable_text_has_no_control_characters_and_no_unmarked_lines(text in "(?s).{0,200}") {
         let escaped = Escaped(&text).to_string();
         prop_assert!(!escaped.chars().any(is_dangerous), "{:?}", escaped);
         let marked = Marked(&text).to_string();

@@ -18,7 +18,7 @@ fn sizes_are_read_and_written_with_their_unit() {
 }
 
 #[test]
-fn what_is_no_size_is_refused_with_an_example() {
+fn the_error_for_an_invalid_size_has_an_example() {
     for text in ["", "M", "-1", "1.5G", "12X", "0x10", "١"] {
         assert!(text.parse::<Size>().unwrap_err().contains("256M"), "{text}");
     }

@@ -18,7 +18,7 @@ pub struct Basket {
 }}
 
 #[test]
-fn a_value_is_shown_by_its_text_by_its_constant_or_by_its_number() {
+fn a_value_is_printed_as_its_text_its_constant_or_its_number() {
     assert_eq!(Fruit::APPLE.to_string(), "APPLE");
     assert_eq!(Fruit::PEANUT.to_string(), "a legume");
     assert_eq!(format!("{:?}", Fruit(0x123)), "fruit 0x123");
@@ -27,7 +27,7 @@ fn a_value_is_shown_by_its_text_by_its_constant_or_by_its_number() {
 }
 
 #[test]
-fn a_structure_keeps_values_that_have_no_name() {
+fn a_structure_keeps_unknown_values() {
     let bytes = [0x23, 1, 4, 3, 2, 1];
     let basket = Basket::read_from_bytes(&bytes).unwrap();
     assert_eq!(basket, Basket { fruit: Fruit(0x123), count: [4, 3, 2, 1] });

@@ -14,8 +14,8 @@ fn guarded(directory: &Path, cluster: u64) -> Guarded {
     let opened = Opened::new(&path, true, Cache::Writeback).expect("a file");
     let file = File::try_from(opened.file.try_clone().expect("a copy")).expect("a file");
     let (guarded, seal) = Guarded::qcow2(file, cluster);
-    // Until it is sealed, all of it can be written.
-    guarded.write(&[0x77; 100][..], 0).expect("an open header");
+    // The header can be written until it is sealed.
+    guarded.write(&[0x77; 100][..], 0).expect("an unsealed header");
     seal.close(&opened).expect("a read");
     guarded
 }

@@ -77,7 +77,7 @@ fn mp_entries(machine_with: &Description) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_mp_table_names_the_processors_that_the_acpi_tables_name() {
+fn the_mp_table_lists_the_same_processors_as_the_acpi_tables() {
     for count in [1u32, 2, 64, 255, 300] {
         let entries = mp_entries(&description((0..count).collect(), false));
         let processors: Vec<_> = entries.iter().filter(|entry| entry[0] == 0).collect();
@@ -92,7 +92,7 @@ fn the_mp_table_names_the_processors_that_the_acpi_tables_name() {
 }
 
 #[test]
-fn the_mp_table_names_the_interrupts_that_the_machine_has() {
+fn the_mp_table_lists_the_interrupts_of_the_machine() {
     let interrupt = |entries: &[Vec<u8>], irq| entries.iter().find(|entry| entry[0] == 3 && entry[5] == irq).cloned();
     let pc = mp_entries(&description(vec![0], true));
     assert_eq!(interrupt(&pc, 0).unwrap()[7], 2, "the timer is at pin 2");
@@ -107,7 +107,7 @@ fn the_mp_table_names_the_interrupts_that_the_machine_has() {
 }
 
 #[test]
-fn every_vector_is_0_or_points_to_code() {
+fn every_interrupt_vector_is_0_or_points_to_code() {
     let code = services::code();
     let vectors = services::vectors();
     assert_eq!((code.len(), vectors.len()), (4096, 1024));
@@ -124,7 +124,7 @@ fn every_vector_is_0_or_points_to_code() {
 }
 
 #[test]
-fn a_part_is_left_out_if_a_kernel_needs_its_place() {
+fn a_part_of_the_firmware_is_left_out_if_the_kernel_needs_its_address() {
     let mut placement = Placement::new(2 << 20, "");
     placement.claim("a kernel", 0x480, 0x1000).unwrap();
     let parts = claim(&mut placement, &description(vec![0], false)).unwrap();

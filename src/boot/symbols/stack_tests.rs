@@ -34,7 +34,7 @@ fn walk(symbols: &Symbols, registers: Registers, words: Vec<u64>) -> String {
 }
 
 #[test]
-fn frame_pointers_lead_to_the_callers() {
+fn callers_are_found_by_frame_pointers() {
     let stack = vec![0, 0, 0x8020, 0x1120, 0x8040, 0x1230, 0, 0, 0, 0];
     assert_eq!(walk(&symbols(), START, stack), ", called from middle+0x20, outer+0x30");
 }
@@ -45,7 +45,7 @@ fn a_call_that_is_the_last_instruction_belongs_to_its_own_function() {
 }
 
 #[test]
-fn a_chain_that_does_not_go_up_ends() {
+fn a_chain_of_frame_pointers_that_does_not_ascend_ends_the_walk() {
     for next in [0x8010, 0x8000, 0x8018, 0x8013, u64::MAX, 0x8010 + MAX_FRAME * 2] {
         let stack = vec![0, 0, next, 0x1120, 0x1230, 0x1230];
         assert!(walk(&symbols(), START, stack).starts_with(", called from middle+0x20"), "{next:#x}");
@@ -56,7 +56,7 @@ fn a_chain_that_does_not_go_up_ends() {
 }
 
 #[test]
-fn words_of_4_bytes_are_a_32_bit_guests() {
+fn the_stack_of_a_32_bit_guest_has_words_of_4_bytes() {
     let low_high = |low: u64, high: u64| low | high << 32;
     let stack = vec![0, low_high(0x8010, 0x1120), low_high(0, 0x1230), 0];
     let registers = Registers { width: 4, frame: 0x8008, ..START };
@@ -64,7 +64,7 @@ fn words_of_4_bytes_are_a_32_bit_guests() {
 }
 
 #[test]
-fn without_frame_pointers_return_addresses_are_looked_for() {
+fn without_frame_pointers_the_stack_is_searched_for_return_addresses() {
     // The code of `middle` at 0x1100: a relative call ends at 0x1108, an indirect one at 0x1110.
     struct Both(Words, Words);
     impl View for Both {
@@ -80,7 +80,7 @@ fn without_frame_pointers_return_addresses_are_looked_for() {
 }
 
 #[test]
-fn a_stack_that_is_not_mapped_tells_nothing() {
+fn a_stack_that_is_not_mapped_yields_no_callers() {
     for stack in [0, 7, 0x7ff9, 0x8fff, u64::MAX - 3] {
         let registers = Registers { stack, frame: stack, ..START };
         assert_eq!(walk(&symbols(), registers, vec![0; 8]), "", "{stack:#x}");
@@ -96,7 +96,7 @@ fn orc(entries: &[(u64, [u8; 6])], renumbered: bool) -> Orc {
 }
 
 #[test]
-fn tables_lead_to_the_callers_without_frame_pointers() {
+fn callers_are_found_by_orc_tables_without_frame_pointers() {
     // The caller's stack begins 16 bytes above in `inner`, 24 in `middle` whose caller's frame pointer is saved there; `outer`
     // is the outermost.
     for (call, end, renumbered) in [(0, 3, false), (2, 1, true)] {
@@ -112,7 +112,7 @@ fn tables_lead_to_the_callers_without_frame_pointers() {
 }
 
 #[test]
-fn tables_that_lead_nowhere_end_the_walk() {
+fn invalid_orc_tables_end_the_walk() {
     // It is its own caller, on the same stack.
     let entries = [(0x1000, [0, 0, 0, 0, 5, 0])];
     let symbols = Symbols { orc: Some(orc(&entries, false)), ..symbols() };

@@ -16,7 +16,7 @@ fn file(content: &[u8]) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn a_kernel_names_its_own_code() {
+fn addresses_are_resolved_by_the_kernels_own_symbols() {
     let symbols = Symbols::of_kernel(&VSC).unwrap();
     let main = symbols.address_of("main").expect("the image has a function main");
     assert_eq!(shown(&symbols, main).as_deref(), Some("main+0x0"));
@@ -26,7 +26,7 @@ fn a_kernel_names_its_own_code() {
 }
 
 #[test]
-fn a_file_of_symbols_may_be_an_elf_file_or_a_system_map() {
+fn a_symbol_file_may_be_an_elf_file_or_a_system_map() {
     let elf = file(EMBEDDED);
     let main = Symbols::read(elf.path()).unwrap().address_of("main").unwrap();
     let map =
@@ -39,7 +39,7 @@ fn a_file_of_symbols_may_be_an_elf_file_or_a_system_map() {
 }
 
 #[test]
-fn a_file_without_names_is_refused_with_a_reason() {
+fn a_file_without_symbols_is_refused_with_a_reason() {
     for content in [&b"nothing of the kind"[..], b"0000000000000000 T hidden\n", b"\x7fELF\x02\x01"] {
         let error = Symbols::read(file(content).path()).unwrap_err().to_string();
         assert!(error.contains("has no symbols"), "{error}");
@@ -47,7 +47,7 @@ fn a_file_without_names_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_kernel_that_has_moved_itself_is_named_where_it_is() {
+fn symbols_follow_a_kernel_that_has_relocated_itself() {
     let map = file(b"ffffffff81000000 T _text\nffffffff81000040 T start\nffffffff81000080 T stop\n");
     let mut symbols = Symbols::read(map.path()).unwrap();
     symbols.slide_by(0x1200_0000);
@@ -56,7 +56,7 @@ fn a_kernel_that_has_moved_itself_is_named_where_it_is() {
 }
 
 #[test]
-fn code_at_its_physical_address_is_named_as_well() {
+fn code_at_its_physical_address_is_resolved_too() {
     let symbols = Symbols {
         symbols: vec![Symbol { address: 0x8010_0010, size: 0x20, name: 0..5 }],
         text: b"early".to_vec(),
@@ -70,13 +70,13 @@ fn code_at_its_physical_address_is_named_as_well() {
 }
 
 #[test]
-fn a_name_cannot_drive_a_terminal_or_fill_it() {
+fn symbol_names_are_escaped_and_truncated() {
     assert_eq!(printable(b"a\x1b[2J\n\xff b"), "a?[2J???b");
     assert_eq!(printable(&[b'x'; 1000]), "x".repeat(MAX_NAME) + "...");
 }
 
 #[test]
-fn a_file_that_is_cut_or_damaged_is_an_error_or_has_other_names() {
+fn a_truncated_or_damaged_file_is_an_error_or_yields_other_symbols() {
     let end = EMBEDDED.len();
     for length in (0..256).chain((end - 4096..end).step_by(61)) {
         let _ = Symbols::read(file(&EMBEDDED[..length]).path());

@@ -52,7 +52,7 @@ fn a_signal_gives_the_exit_code_of_a_shell() {
 }
 
 #[test]
-fn output_that_is_not_taken_is_bounded_by_the_window() {
+fn unread_output_is_bounded_by_the_window() {
     let mut session = started();
     let piece = vec![0; MAX_FROM_AGENT];
     for _ in 0..WINDOW_SIZE as usize / piece.len() {
@@ -62,7 +62,7 @@ fn output_that_is_not_taken_is_bounded_by_the_window() {
 }
 
 #[test]
-fn output_that_is_taken_is_granted_again() {
+fn reading_output_grants_the_agent_as_much_again() {
     let mut session = started();
     let piece = vec![0; MAX_FROM_AGENT];
     for _ in 0..1000 {
@@ -92,7 +92,7 @@ fn input_stops_at_the_window_and_goes_on_when_the_agent_grants_more() {
 }
 
 #[test]
-fn what_an_agent_must_not_say_ends_the_session() {
+fn a_protocol_violation_by_the_agent_ends_the_session() {
     let refused: [(&str, Vec<u8>); 12] = [
         ("a second greeting", hello()),
         ("a second start", frame(3, 0, &[0; 4])),
@@ -127,7 +127,7 @@ fn commands_that_do_not_fit_are_refused_before_anything_is_sent() {
 
 proptest! {
     #[test]
-    fn no_bytes_of_an_agent_make_it_panic_or_keep_more_than_the_windows(
+    fn random_bytes_from_an_agent_cause_no_panic_and_no_buffers_beyond_the_windows(
         pieces in vec(vec(any::<u8>(), 0..200), 0..30), greet in any::<bool>()
     ) {
         let mut session = if greet { started() } else { session() };
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn frames_arrive_whole_however_they_are_cut(
+    fn frames_are_assembled_from_any_pieces(
         data in vec((1u8..3, vec(any::<u8>(), 1..2000)), 0..20), cuts in vec(1usize..3000, 1..50)
     ) {
         let mut bytes = [hello(), frame(3, 0, &[0; 4])].concat();

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_answer_is_the_agents() {
+    fn bytes_after_the_reply_come_from_the_agent() {
         let (stream, asked) = answered(b"OK 5\nVIRA");
         let mut rest = String::new();
         stream.unwrap().read_to_string(&mut rest).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_without_an_agent_is_told_from_one_with() {
+    fn a_guest_without_an_agent_is_detected() {
         for answer in [&b""[..], b"NO\n", &[b'O'; 1000]] {
             assert!(matches!(answered(answer).0, Err(TargetError::NoAgent(_, 5))), "{answer:?}");
         }

@@ -112,12 +112,12 @@ fn a_commands_streams_and_exit_code_come_back() {
 }
 
 #[test]
-fn a_command_that_dies_of_a_signal_says_so() {
+fn the_signal_that_kills_a_command_is_reported() {
     assert_eq!(run(&shell("kill -9 $$"), b"").0, End::Exited(Status::Signal(9)));
 }
 
 #[test]
-fn a_command_begins_with_no_signal_ignored() {
+fn a_command_starts_with_no_signal_ignored() {
     let (end, output, _) = run(&command(&["grep", "SigIgn", "/proc/self/status"]), b"");
     assert_eq!((end, &output[..]), (code(0), &b"SigIgn:\t0000000000000000\n"[..]));
 }
@@ -151,18 +151,18 @@ fn a_hundred_megabytes_go_out_and_come_back() {
 }
 
 #[test]
-fn the_end_of_the_input_reaches_the_command_alone() {
+fn the_end_of_the_input_reaches_the_command_and_does_not_end_its_output() {
     let (end, output, _) = run(&shell("cat >/dev/null; echo still writes"), b"");
     assert_eq!((end, &output[..]), (code(0), &b"still writes\n"[..]));
 }
 
 #[test]
-fn a_command_that_reads_nothing_ends_all_the_same() {
+fn a_command_that_does_not_read_its_input_can_end() {
     assert_eq!(run(&command(&["true"]), &vec![0; 5_000_000]).0, code(0));
 }
 
 #[test]
-fn a_process_that_is_left_behind_is_not_waited_for() {
+fn a_process_that_a_command_leaves_running_is_not_waited_for() {
     let (end, output, _) = run(&shell("sleep 1000 & echo $!"), b"");
     assert_eq!(end, code(0));
     let left = String::from_utf8(output).unwrap().trim().parse().unwrap();
@@ -218,7 +218,7 @@ fn control_c_on_a_terminal_interrupts_the_command() {
 }
 
 #[test]
-fn a_command_whose_host_hangs_up_is_told() {
+fn the_processes_of_a_command_end_when_the_host_disconnects() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
@@ -283,7 +283,7 @@ fn name(path: &Path) -> &[u8] {
 }
 
 #[test]
-fn a_file_that_is_there_is_replaced_only_on_request() {
+fn an_existing_file_is_replaced_only_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     fs::write(&path, "old").unwrap();
@@ -296,7 +296,7 @@ fn a_file_that_is_there_is_replaced_only_on_request() {
 }
 
 #[test]
-fn what_is_no_file_is_not_copied() {
+fn only_regular_files_are_copied() {
     let folder = tempfile::tempdir().unwrap();
     let read = |path: &Path| get(&Agent::start().connection, name(path), |_, _| Ok(Vec::new()));
     assert!(matches!(read(folder.path()), Err(CopyError::Guest(libc::EISDIR))));
@@ -307,7 +307,7 @@ fn what_is_no_file_is_not_copied() {
 }
 
 #[test]
-fn a_copy_that_breaks_off_leaves_nothing() {
+fn an_interrupted_copy_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let mut agent = Agent::start();
     let mut bytes = Vec::new();

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bzimage_says_its_release() {
+    fn the_release_is_read_from_a_bzimage() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bzImage");
         let mut bytes = vec![0; 0x400];

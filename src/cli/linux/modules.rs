@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_come_after_those_that_they_need() {
+    fn modules_come_after_their_dependencies() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("net")).unwrap();
         module(folder.path(), "net/hv_sock.ko", "hv-vmbus,vsock");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_module_and_a_circle_are_no_loop() {
+    fn missing_and_circular_dependencies_of_modules_do_not_cause_a_loop() {
         let folder = tempfile::tempdir().unwrap();
         module(folder.path(), "a.ko", "b");
         module(folder.path(), "b.ko", "a");

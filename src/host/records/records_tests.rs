@@ -60,7 +60,7 @@ fn records_reach_a_file_at_once() {
 }
 
 #[test]
-fn what_a_late_reader_missed_is_kept_and_then_written_in_order() {
+fn records_before_the_reader_opens_are_kept_and_written_in_order() {
     let fifo = Fifo::new();
     let (reader, records) = (fifo.reader(), fifo.create());
     // More than a pipe holds, less than is kept.
@@ -78,7 +78,7 @@ fn what_a_late_reader_missed_is_kept_and_then_written_in_order() {
 }
 
 #[test]
-fn a_reader_that_has_stopped_holds_nobody_up_and_finds_a_note_for_what_it_missed() {
+fn a_stalled_reader_delays_nobody_and_gets_a_note_about_lost_records() {
     const LINES: usize = 100_000;
     let fifo = Fifo::new();
     let (reader, records) = (fifo.reader(), fifo.create());
@@ -99,7 +99,7 @@ fn a_reader_that_has_stopped_holds_nobody_up_and_finds_a_note_for_what_it_missed
 }
 
 #[test]
-fn a_reader_that_leaves_ends_the_output_and_not_the_writer() {
+fn a_closed_reader_ends_the_output_and_not_the_writer() {
     let fifo = Fifo::new();
     let (reader, records) = (fifo.reader(), fifo.create());
     records.put(&line(0), 1);

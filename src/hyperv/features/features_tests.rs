@@ -14,7 +14,7 @@ fn no_two_features_share_a_bit_or_a_name() {
 }
 
 #[test]
-fn a_word_shows_the_set_and_is_read_back() {
+fn a_set_of_features_can_be_read_back_from_its_cpuid_words() {
     for word in Word::ALL {
         let all: Features = Feature::ALL.iter().copied().filter(|feature| feature.word() == word).collect();
         assert_eq!(Features::from_word(word, all.word(word)), all);
@@ -23,7 +23,7 @@ fn a_word_shows_the_set_and_is_read_back() {
 }
 
 #[test]
-fn stock_linux_finds_what_it_insists_on_with_both_engines() {
+fn both_engines_offer_the_features_that_stock_linux_requires() {
     for engine in [EngineKind::User, EngineKind::Kernel] {
         let features = offer(engine, "").features();
         for needed in [
@@ -58,7 +58,7 @@ fn the_user_engine_offers_no_flushes_and_the_kernel_engine_only_what_kvm_has() {
 }
 
 #[test]
-fn what_is_off_by_default_can_be_switched_on_and_what_is_on_off() {
+fn features_can_be_switched_on_and_off_against_their_defaults() {
     let default = offer(EngineKind::User, "");
     assert!(matches!(default.verdict(Feature::UseApicMsrs), Verdict::OffByDefault(_)));
     let switched = offer(EngineKind::User, "+useapicmsrs, -UseRelaxedTiming");
@@ -67,7 +67,7 @@ fn what_is_off_by_default_can_be_switched_on_and_what_is_on_off() {
 }
 
 #[test]
-fn a_feature_falls_with_what_it_needs_to_the_last_link() {
+fn a_feature_is_dropped_if_a_direct_or_indirect_requirement_is_missing() {
     let offer = offer(EngineKind::User, "-AccessPartitionReferenceCounter");
     assert_eq!(
         offer.verdict(Feature::AccessSyntheticTimerRegs),
@@ -80,7 +80,7 @@ fn a_feature_falls_with_what_it_needs_to_the_last_link() {
 }
 
 #[test]
-fn every_need_comes_before_what_needs_it_or_stands_on_its_own() {
+fn requirements_of_features_are_not_circular() {
     for feature in Feature::ALL {
         assert!(!feature.needs().contains(feature));
         for needed in feature.needs() {
@@ -90,7 +90,7 @@ fn every_need_comes_before_what_needs_it_or_stands_on_its_own() {
 }
 
 #[test]
-fn a_wrong_name_is_answered_with_the_nearest_right_one() {
+fn the_error_for_an_unknown_feature_suggests_the_nearest_name() {
     let error = "+DirectSyntheticTimer".parse::<Switches>().unwrap_err();
     assert!(error.to_string().ends_with("did you mean DirectSyntheticTimers?"), "{error}");
     let error = "-xyzzy".parse::<Switches>().unwrap_err();
@@ -100,7 +100,7 @@ fn a_wrong_name_is_answered_with_the_nearest_right_one() {
 }
 
 #[test]
-fn what_an_engine_can_never_offer_is_refused_with_the_reason() {
+fn a_feature_that_an_engine_can_never_offer_is_refused_with_the_reason() {
     let switches: Switches = "+CreatePartitions".parse().unwrap();
     let error = switches.check(EngineKind::User).unwrap_err().to_string();
     assert!(error.contains("CreatePartitions") && error.contains("parent partition"), "{error}");
@@ -116,7 +116,7 @@ fn the_last_switch_of_a_name_counts_and_switches_print_as_they_are_written() {
 }
 
 #[test]
-fn every_verdict_says_why() {
+fn every_verdict_has_a_reason() {
     for engine in [EngineKind::User, EngineKind::Kernel] {
         let offer = offer(engine, "");
         for feature in Feature::ALL {

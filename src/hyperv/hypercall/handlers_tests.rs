@@ -13,7 +13,7 @@ const VPS: u32 = 100;
 const INPUT: u64 = 0x8000;
 const OUTPUT: u64 = 0x9000;
 
-/// Writes down what it is asked to do.
+/// A host that records the calls of its methods.
 #[derive(Default)]
 struct Recorder {
     without: Vec<Feature>,
@@ -29,7 +29,7 @@ impl Recorder {
 
 impl Host for Recorder {
     fn features(&self) -> crate::hyperv::features::Features {
-        // Flushes are the kernel engine's, but the code that answers them is the same.
+        // Only the kernel engine offers flushes, but they are answered by the same code.
         let all = everything().with(Feature::UseHypercallForRemoteFlushAndLocalFlushEntire);
         self.without.iter().fold(all, |features, feature| features.without(*feature))
     }
@@ -90,7 +90,7 @@ impl Guest {
         Self { host: Recorder { without: vec![feature], ..Recorder::default() }, ..Self::new() }
     }
 
-    /// Makes a call from VP 1 with its parameters in memory. Gives the status and the reps completed.
+    /// Makes a call from VP 1 with its parameters in memory. Returns the status and the number of reps completed.
     fn call(&self, input: HypercallInput, parameters: &[u8]) -> (HvStatus, usize) {
         self.memory.write_slice(parameters, GuestAddress(INPUT)).unwrap();
         let mut registers = Registers { rcx: input.0, rdx: INPUT, r8: OUTPUT, ..Registers::new(Mode::LONG) };
@@ -131,7 +131,7 @@ fn post(connection: u32, message_type: u32, payload_size: u32) -> PostMessage {
 }
 
 #[test]
-fn a_message_is_posted_with_the_bytes_that_count() {
+fn a_message_is_posted_with_its_payload_only() {
     let guest = Guest::new();
     assert_eq!(guest.simple(CallCode::POST_MESSAGE, &post(1, 7, 3)), HvStatus::SUCCESS);
     assert_eq!(guest.log(), ["post connection 0x1 type 0x7 [1, 2, 3]"]);
@@ -139,7 +139,7 @@ fn a_message_is_posted_with_the_bytes_that_count() {
 }
 
 #[test]
-fn a_message_too_long_without_a_type_or_of_the_hypervisors_is_refused() {
+fn a_message_that_is_too_long_or_has_no_type_or_a_type_of_the_hypervisor_is_refused() {
     let guest = Guest::new();
     for (kind, size) in [(7, 241), (7, u32::MAX), (0, 3), (0x8000_0010, 3)] {
         assert_eq!(guest.simple(CallCode::POST_MESSAGE, &post(1, kind, size)), HvStatus::INVALID_PARAMETER);
@@ -165,7 +165,7 @@ fn calls_without_their_privilege_are_denied() {
         let guest = Guest::without(feature);
         assert_eq!(guest.simple(code, &[0u64; 30]), HvStatus::ACCESS_DENIED, "{code}");
     }
-    // The doorbell is that call as well.
+    // The doorbell is HvCallSignalEvent as well.
     let guest = Guest::without(Feature::SignalEvents);
     assert_eq!(guest.calls.doorbell(VpIndex(0), &guest.host, 1), HvStatus::ACCESS_DENIED);
 }
@@ -183,14 +183,14 @@ fn an_event_is_signalled_by_call_and_by_doorbell() {
 }
 
 #[test]
-fn a_long_spin_cannot_fail() {
+fn a_notification_of_a_long_spin_always_succeeds() {
     let guest = Guest::new();
     assert_eq!(guest.simple(CallCode::NOTIFY_LONG_SPIN_WAIT, &[0xffff_ffff_0000_0005u64]), HvStatus::SUCCESS);
     assert_eq!(guest.log(), ["spin 5"]);
 }
 
 #[test]
-fn an_ipi_goes_to_the_processors_of_the_mask() {
+fn the_targets_of_an_ipi_are_a_mask() {
     let guest = Guest::new();
     let ipi = SendSyntheticClusterIpi {
         vector: 0xef,
@@ -209,7 +209,7 @@ fn an_ipi_goes_to_the_processors_of_the_mask() {
 }
 
 #[test]
-fn an_ex_ipi_goes_to_a_sparse_set() {
+fn the_targets_of_an_ex_ipi_are_a_sparse_set() {
     let guest = Guest::new();
     let input = |banks| HypercallInput::new(CallCode::SEND_SYNTHETIC_CLUSTER_IPI_EX).with_variable_header(banks);
     let parameters = [0xefu64, 0, 0b10, 0b11];
@@ -221,7 +221,7 @@ fn an_ex_ipi_goes_to_a_sparse_set() {
 }
 
 #[test]
-fn flushes_know_their_flags_and_their_targets() {
+fn flushes_check_their_flags_and_reach_their_targets() {
     let guest = Guest::new();
     let space = |flags: u64, mask: u64| guest.simple(CallCode::FLUSH_VIRTUAL_ADDRESS_SPACE, &[0x1000, flags, mask]);
     assert_eq!(
@@ -235,7 +235,7 @@ fn flushes_know_their_flags_and_their_targets() {
         guest.call(input, [0x1000u64, flags, 1, 0xa000, 0xb000].as_bytes())
     };
     assert_eq!(list(0), (HvStatus::SUCCESS, 2));
-    assert_eq!(list(4), (HvStatus::INVALID_PARAMETER, 0), "a list of non-global mappings makes no sense");
+    assert_eq!(list(4), (HvStatus::INVALID_PARAMETER, 0), "a list cannot be of non-global mappings only");
     let ex = HypercallInput::new(CallCode::FLUSH_VIRTUAL_ADDRESS_SPACE_EX).with_variable_header(1);
     guest.log();
     assert_eq!(guest.call(ex, [0x1000u64, 0, 0, 1, 0b11].as_bytes()).0, HvStatus::SUCCESS);
@@ -253,7 +253,7 @@ fn registers_header(partition: u64, vp: u32) -> Vec<u8> {
 }
 
 #[test]
-fn registers_that_a_guest_may_name_are_read_in_order() {
+fn accessible_registers_are_read_in_order() {
     let guest = Guest::new();
     let names = [0x0009_0003u32, 0x0000_0200, 0x000a_0002];
     let input = HypercallInput::new(CallCode::GET_VP_REGISTERS).with_rep_count(3);
@@ -265,7 +265,7 @@ fn registers_that_a_guest_may_name_are_read_in_order() {
 }
 
 #[test]
-fn a_register_that_a_guest_may_not_name_ends_the_list_there() {
+fn an_inaccessible_register_ends_the_list_there() {
     let guest = Guest::new();
     let names = [0x0009_0003u32, 0x0002_0000, 0x0009_0003];
     let input = HypercallInput::new(CallCode::GET_VP_REGISTERS).with_rep_count(3);
@@ -275,7 +275,7 @@ fn a_register_that_a_guest_may_not_name_ends_the_list_there() {
 }
 
 #[test]
-fn registers_of_other_partitions_and_of_vps_that_are_not_there_are_refused() {
+fn registers_of_other_partitions_and_of_missing_vps_are_refused() {
     let guest = Guest::new();
     let input = HypercallInput::new(CallCode::GET_VP_REGISTERS).with_rep_count(1);
     let call = |partition, vp| guest.call(input, &[registers_header(partition, vp), vec![0; 8]].concat());
@@ -303,7 +303,7 @@ fn registers_are_written_one_by_one() {
 }
 
 #[test]
-fn apic_ids_lead_to_vps() {
+fn apic_ids_are_translated_to_vp_indexes() {
     let guest = Guest::new();
     let header =
         GetVpIndexFromApicId { partition_id: PartitionId::SELF, target_vtl: Default::default(), padding: [0; 7] };
@@ -331,7 +331,7 @@ fn a_vp_is_started_with_its_context() {
 }
 
 #[test]
-fn extended_calls_say_what_there_is_and_what_is_zero() {
+fn extended_calls_report_capabilities_and_zeroed_memory() {
     let guest = Guest::new();
     assert_eq!(guest.simple(CallCode::EXT_QUERY_CAPABILITIES, &()), HvStatus::SUCCESS);
     assert_eq!(guest.output::<u64>(0), 1);
@@ -341,7 +341,7 @@ fn extended_calls_say_what_there_is_and_what_is_zero() {
     assert_eq!(zeroed.ranges[254], ZeroedRange { start: 2540, count: 3 });
 }
 
-/// A call with more reps than are done at once.
+/// Makes a call whose reps may take several dispatches.
 fn discard(guest: &Guest, hint: u64, ranges: &[u64]) -> (HvStatus, usize) {
     let input = HypercallInput::new(CallCode::EXT_MEMORY_HEAT_HINT).with_rep_count(ranges.len());
     guest.memory.write_slice([&[hint], ranges].concat().as_bytes(), GuestAddress(INPUT)).unwrap();
@@ -356,7 +356,7 @@ fn discard(guest: &Guest, hint: u64, ranges: &[u64]) -> (HvStatus, usize) {
 }
 
 #[test]
-fn free_pages_are_discarded_where_that_is_offered() {
+fn free_pages_are_discarded_if_cold_discard_is_offered() {
     const LARGE: u64 = 1 << 11;
     const GIGABYTE: u64 = LARGE | 1 << 12;
     let mut guest = Guest::new();

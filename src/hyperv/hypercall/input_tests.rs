@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn the_fields_lie_where_the_specification_has_them() {
+fn the_fields_of_an_input_value_have_the_layout_of_the_tlfs() {
     let input = HypercallInput(0x0123_0456_0000_0000 | 5 << 17 | 1 << 16 | 0x5d);
     assert_eq!(input.code(), CallCode::SIGNAL_EVENT);
     assert!(input.fast() && input.is_well_formed());
@@ -26,7 +26,7 @@ fn a_result_has_its_status_low_and_its_reps_at_bit_32() {
 
 proptest! {
     #[test]
-    fn fields_that_are_put_in_come_out(code: u16, header in 0usize..1024, count in 0usize..4096, start in 0usize..4096) {
+    fn fields_that_are_set_can_be_read_back(code: u16, header in 0usize..1024, count in 0usize..4096, start in 0usize..4096) {
         let input = HypercallInput::new(CallCode(code)).with_fast().with_variable_header(header).with_rep_count(count).with_rep_start(start);
         prop_assert_eq!(
             (input.code(), input.fast(), input.variable_header(), input.rep_count(), input.rep_start()),

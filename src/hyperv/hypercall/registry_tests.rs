@@ -120,7 +120,7 @@ fn output(memory: &GuestMemory, index: u64) -> u64 {
 }
 
 #[test]
-fn both_conventions_find_their_parameters_and_leave_their_result() {
+fn both_calling_conventions_pass_their_parameters_and_their_result() {
     let input = HypercallInput::new(ECHO);
     for mut registers in [long(input), protected(input)] {
         let memory = with_input(&[0x1234]);
@@ -167,7 +167,7 @@ fn an_unknown_code_and_reserved_bits_have_their_statuses() {
 }
 
 #[test]
-fn reps_are_for_rep_calls_and_headers_for_calls_that_take_them() {
+fn rep_counts_and_variable_headers_are_refused_by_calls_without_them() {
     let memory = ram();
     let simple = HypercallInput::new(ECHO);
     let rep = HypercallInput::new(DOUBLE);
@@ -199,13 +199,13 @@ fn parameters_are_aligned_in_memory_and_within_a_page() {
 }
 
 #[test]
-fn addresses_of_parameters_that_a_call_has_not_are_ignored() {
+fn addresses_of_missing_parameters_are_ignored() {
     let registers = Registers { rdx: 3, r8: u64::MAX, ..long(HypercallInput::new(NOTHING)) };
     assert_eq!(status(&ram(), registers), HvStatus::SUCCESS);
 }
 
 #[test]
-fn input_and_output_may_be_the_same_page_as_linux_has_it() {
+fn input_and_output_may_be_the_same_page_as_in_linux() {
     let memory = with_input(&[0x77]);
     assert_eq!(status(&memory, Registers { r8: INPUT, ..long(HypercallInput::new(ECHO)) }), HvStatus::SUCCESS);
     assert_eq!(memory.read_obj::<u64>(GuestAddress(INPUT)).unwrap(), 0x77);
@@ -219,7 +219,7 @@ fn a_variable_header_follows_the_fixed_one() {
 }
 
 #[test]
-fn reps_begin_at_the_start_index_and_the_rest_is_left_alone() {
+fn reps_begin_at_the_start_index_and_other_elements_are_not_written() {
     let memory = with_input(&[100, 2 << 32 | 1, 4 << 32 | 3]);
     let mut registers = long(HypercallInput::new(DOUBLE).with_rep_count(4).with_rep_start(2));
     let CallOutcome::Done(result) = dispatch(&memory, &mut registers) else { panic!() };
@@ -240,7 +240,7 @@ fn an_element_that_fails_ends_the_call_with_the_reps_before_it() {
 }
 
 #[test]
-fn a_long_list_goes_on_in_a_further_exit_by_either_convention() {
+fn a_long_list_continues_in_another_exit_in_both_conventions() {
     const REPS: usize = 500;
     let values: Vec<u64> = (0..REPS as u64).collect();
     let list = HypercallInput::new(SUM_LIST).with_variable_header(1).with_rep_count(REPS);
@@ -360,7 +360,7 @@ fn a_watcher_sees_every_call_with_its_typed_input_and_a_later_handler_replaces_a
 }
 
 #[test]
-fn a_call_that_needs_a_feature_is_denied_before_its_input_is_judged() {
+fn a_call_without_its_feature_is_denied_before_its_input_is_checked() {
     let mut calls = Hypercalls::empty();
     calls.simple(ECHO, "Echo", Some(Feature::PostMessages), |_: &Call<'_>, value: u64| Ok(value));
     let host = Idle { features: Features::NONE, ..IDLE() };
@@ -399,7 +399,7 @@ proptest! {
     /// Whatever the registers say: no panic, nothing read or written but the blocks that they name, and no
     /// register changed but those that the TLFS calls volatile.
     #[test]
-    fn any_registers_touch_only_the_output_block_and_the_volatile_registers(
+    fn a_call_with_any_registers_changes_only_the_output_block_and_the_volatile_registers(
         input in any_input(), first in any_gpa(), second in any_gpa(), long_mode: bool, seed: u8,
     ) {
         let mut all = calls();
@@ -455,7 +455,7 @@ proptest! {
 }
 
 #[test]
-fn a_call_that_somebody_answers_himself_is_not_left_to_kvm() {
+fn a_call_with_a_handler_of_its_own_is_not_left_to_kvm() {
     let mut calls = Hypercalls::standard();
     assert_eq!(calls.left_to_kvm(), CallCode::ANSWERED_BY_KVM);
     calls.simple(CallCode::NOTIFY_LONG_SPIN_WAIT, "Spin", None, |_, _: u64| Ok(()));
@@ -464,7 +464,7 @@ fn a_call_that_somebody_answers_himself_is_not_left_to_kvm() {
 }
 
 #[test]
-fn a_handler_that_panics_fails_its_call_and_is_told_with_its_name() {
+fn a_panic_in_a_handler_fails_its_call_and_is_reported_with_its_name() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let mut calls = Hypercalls::standard();
     calls.simple(ECHO, "Echo", None, |_: &Call<'_>, _: u64| -> HvResult<u64> { panic!("no echo here") });

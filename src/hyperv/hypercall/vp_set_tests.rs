@@ -7,21 +7,21 @@ fn members(set: &VpSet, count: u32) -> Vec<u32> {
 }
 
 #[test]
-fn the_specifications_example_is_read_as_it_says() {
+fn the_example_of_the_tlfs_has_the_members_that_it_lists() {
     let set = VpSet::from_generic(FORMAT_SPARSE, 0x5, &[0x21, 0x04]).unwrap();
     assert_eq!(members(&set, 200), [0, 5, 130]);
     assert_eq!(members(&set, 130), [0, 5], "VPs that do not exist are no members");
 }
 
 #[test]
-fn all_means_all_there_are() {
+fn the_set_of_all_vps_has_every_vp_that_exists() {
     let set = VpSet::from_generic(FORMAT_ALL, 0, &[]).unwrap();
     assert_eq!(members(&set, 3), [0, 1, 2]);
     assert_eq!(format!("{set:?}"), "all VPs");
 }
 
 #[test]
-fn banks_and_contents_must_match_and_formats_be_known() {
+fn a_set_with_mismatched_banks_or_an_unknown_format_is_refused() {
     let refused = |format, valid, contents: &[u64]| VpSet::from_generic(format, valid, contents).unwrap_err();
     assert_eq!(refused(FORMAT_SPARSE, 0b11, &[1]), HvStatus::INVALID_HYPERCALL_INPUT);
     assert_eq!(refused(FORMAT_SPARSE, 0, &[1]), HvStatus::INVALID_HYPERCALL_INPUT);
@@ -30,7 +30,7 @@ fn banks_and_contents_must_match_and_formats_be_known() {
 }
 
 #[test]
-fn special_indices_are_in_no_set() {
+fn special_vp_indexes_are_in_no_set() {
     assert!(!VpSet::all().contains(VpIndex::ANY) && !VpSet::all().contains(VpIndex::SELF));
     assert!(!VpSet::all().contains(VpIndex(4096)) && VpSet::all().contains(VpIndex(4095)));
 }
@@ -38,7 +38,7 @@ fn special_indices_are_in_no_set() {
 proptest! {
     /// The naive reading: go through banks and bits one by one.
     #[test]
-    fn a_sparse_set_is_what_a_naive_reader_makes_of_it(valid: u64, contents in prop::collection::vec(any::<u64>(), 64)) {
+    fn a_sparse_set_has_the_members_of_a_simple_model(valid: u64, contents in prop::collection::vec(any::<u64>(), 64)) {
         let contents = &contents[..valid.count_ones() as usize];
         let mut naive = BTreeSet::new();
         let mut next = 0;

@@ -19,7 +19,7 @@ fn pending(memory: &GuestMemory) -> bool {
 }
 
 #[test]
-fn a_message_lies_whole_in_a_free_slot() {
+fn a_message_is_written_completely_into_a_free_slot() {
     let memory = ram();
     assert_eq!(PAGE.place(&memory, sint(SINT), &message(77), false), Placed::InSlot);
     let placed = slot(&memory, sint(SINT));
@@ -49,7 +49,7 @@ fn a_new_message_clears_a_stale_pending_mark_unless_more_wait() {
 }
 
 #[test]
-fn the_last_flag_of_the_last_source_is_the_last_bit_of_the_page() {
+fn the_last_flag_of_the_last_sint_is_the_last_bit_of_the_page() {
     let memory = ram();
     let page = EventFlagsPage(0x2000);
     assert!(page.set(&memory, sint(15), EVENT_FLAGS - 1));

@@ -50,7 +50,7 @@ fn messages_arrive_in_the_order_in_which_they_were_posted() {
 }
 
 #[test]
-fn as_many_messages_wait_as_may_and_no_more() {
+fn the_number_of_waiting_messages_is_bounded() {
     let (memory, mut synic) = (ram(), synic());
     for _ in 0..=MAX_WAITING {
         synic.post(&memory, pages(), sint(SINT), message(0), false).unwrap();
@@ -66,7 +66,7 @@ fn as_many_messages_wait_as_may_and_no_more() {
 }
 
 #[test]
-fn messages_that_are_withdrawn_do_not_come_and_others_do() {
+fn withdrawn_messages_are_not_delivered_and_others_are() {
     let (memory, mut synic) = (ram(), synic());
     let other = Message::new(MessageType(0x1234), 0, &[9]).unwrap();
     for message in [message(1), message(2), other, message(3)] {
@@ -130,14 +130,14 @@ fn a_disabled_synic_or_page_takes_no_messages_and_no_events() {
 }
 
 #[test]
-fn a_message_for_a_covered_page_waits_until_it_is_seen_again() {
+fn a_message_for_a_covered_page_waits_until_the_page_is_visible() {
     let (memory, mut synic) = (ram(), synic());
     assert_eq!(synic.post(&memory, Pages::default(), sint(SINT), message(1), false), Ok(None));
     assert_eq!(synic.rescan(&memory, pages(), sint(SINT), false), RAISED);
 }
 
 #[test]
-fn a_masked_source_gets_its_message_without_an_interrupt_and_no_events() {
+fn a_masked_sint_gets_messages_without_an_interrupt_and_no_events() {
     let (memory, mut synic) = (ram(), synic());
     synic.set_sint(sint(SINT), 1 << 16 | u64::from(VECTOR)).unwrap();
     assert_eq!(synic.post(&memory, pages(), sint(SINT), message(1), false), Ok(None));
@@ -146,7 +146,7 @@ fn a_masked_source_gets_its_message_without_an_interrupt_and_no_events() {
 }
 
 #[test]
-fn a_polled_source_gets_everything_and_raises_nothing() {
+fn a_polled_sint_gets_messages_and_events_without_interrupts() {
     let (memory, mut synic) = (ram(), synic());
     for masked in [0, 1 << 16] {
         synic.set_sint(sint(SINT), 1 << 18 | masked | u64::from(VECTOR)).unwrap();
@@ -157,7 +157,7 @@ fn a_polled_source_gets_everything_and_raises_nothing() {
 }
 
 #[test]
-fn auto_eoi_goes_with_the_interrupt() {
+fn the_interrupt_of_a_sint_carries_its_auto_eoi_setting() {
     let (memory, mut synic) = (ram(), synic());
     synic.set_sint(sint(SINT), 1 << 17 | u64::from(VECTOR)).unwrap();
     let raised = Some(Interrupt { vector: VECTOR, auto_eoi: true });
@@ -165,7 +165,7 @@ fn auto_eoi_goes_with_the_interrupt() {
 }
 
 #[test]
-fn an_event_interrupts_when_its_flag_was_clear() {
+fn an_event_interrupts_only_if_its_flag_was_clear() {
     let (memory, synic) = (ram(), synic());
     assert_eq!(synic.signal(&memory, pages(), sint(SINT), 5), Ok(RAISED));
     assert_eq!(synic.signal(&memory, pages(), sint(SINT), 5), Ok(None));
@@ -199,7 +199,7 @@ enum Step {
 proptest! {
     /// The model: a first-in-first-out queue whose head is in the guest's hands.
     #[test]
-    fn the_queue_loses_doubles_and_reorders_nothing(
+    fn the_queue_neither_loses_nor_duplicates_nor_reorders_messages(
         steps in prop::collection::vec(prop_oneof![
             3 => any::<u8>().prop_map(Step::Post),
             3 => Just(Step::Take),
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn a_guest_that_scribbles_over_its_page_harms_only_its_own_messages(
+    fn a_guest_that_overwrites_its_page_loses_only_its_own_messages(
         steps in prop::collection::vec(prop_oneof![
             any::<u8>().prop_map(Step::Post),
             Just(Step::Eom),

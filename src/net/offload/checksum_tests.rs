@@ -13,12 +13,12 @@ fn naive(bytes: &[u8]) -> u16 {
 }
 
 #[test]
-fn the_example_of_rfc_1071_comes_out() {
+fn the_example_of_rfc_1071_has_the_published_sum() {
     assert_eq!(fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])), 0xddf2);
 }
 
 #[test]
-fn a_known_ipv4_header_is_right() {
+fn the_checksum_of_a_known_ipv4_header_is_right() {
     let mut frame = vec![0; 14];
     frame[12..14].copy_from_slice(&[8, 0]);
     frame
@@ -47,12 +47,12 @@ fn a_udp_checksum_of_zero_is_sent_as_ones() {
 
 proptest! {
     #[test]
-    fn sums_are_as_the_definition_has_them(bytes: Vec<u8>) {
+    fn sums_agree_with_a_simple_model(bytes: Vec<u8>) {
         prop_assert_eq!(fold(sum(&bytes)), naive(&bytes));
     }
 
     #[test]
-    fn what_is_completed_is_right_and_a_changed_byte_is_seen(
+    fn a_computed_checksum_is_right_and_detects_a_changed_byte(
         is_ipv6: bool, is_tcp: bool, length in 0..2000_usize, padding in 0..20_usize, place: proptest::sample::Index, change in 1..=255_u8,
     ) {
         let mut frame = packet(is_ipv6, if is_tcp { protocol::TCP } else { protocol::UDP }, length);

@@ -17,7 +17,7 @@ fn headers_are_found_behind_tags() {
 }
 
 #[test]
-fn extension_headers_are_passed_over() {
+fn extension_headers_are_skipped() {
     let mut frame = packet(true, protocol::UDP, 4);
     // A hop-by-hop header of eight bytes and a routing header of sixteen.
     frame.splice(54..54, [43, 0, 0, 0, 0, 0, 0, 0, protocol::UDP, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -44,7 +44,7 @@ fn padding_is_not_part_of_the_packet() {
 }
 
 #[test]
-fn fragments_have_no_checksum_to_speak_of() {
+fn fragments_have_no_transport_checksum() {
     let mut frame = packet(false, protocol::UDP, 30);
     for flags in [0x2000_u16, 0x0001, 0x1fff] {
         set_be16(&mut frame, 20, flags);
@@ -54,7 +54,7 @@ fn fragments_have_no_checksum_to_speak_of() {
 }
 
 #[test]
-fn packets_that_contradict_themselves_are_none() {
+fn packets_with_inconsistent_headers_are_not_parsed() {
     let good = packet(false, protocol::TCP, 4);
     for (place, value) in [(14, 0x55), (14, 0x44), (14, 0x4f), (17, 1), (16, 0xff)] {
         let mut bad = good.clone();
@@ -66,7 +66,7 @@ fn packets_that_contradict_themselves_are_none() {
 
 proptest::proptest! {
     #[test]
-    fn whatever_is_found_is_inside_of_the_frame(bytes: Vec<u8>, kind in 0..3_usize) {
+    fn parsed_headers_always_lie_within_the_frame(bytes: Vec<u8>, kind in 0..3_usize) {
         let mut frame = vec![0; 12];
         frame.extend_from_slice([&[8, 0, 0x45][..], &[0x86, 0xdd, 0x60], &[0x81, 0, 0, 1, 8, 0, 0x46]][kind]);
         frame.extend_from_slice(&bytes);

@@ -18,7 +18,7 @@ fn flags(frame: &[u8]) -> u8 {
 }
 
 #[test]
-fn flags_are_where_they_belong() {
+fn tcp_flags_and_ip_identifications_of_segments_are_right() {
     let frame = packet_with(false, protocol::TCP, &[1; 250]);
     let pieces = cut(&frame, 100);
     assert_eq!(pieces.iter().map(|piece| flags(piece)).collect::<Vec<_>>(), [0x90, 0x10, 0x19]);
@@ -27,7 +27,7 @@ fn flags_are_where_they_belong() {
 }
 
 #[test]
-fn a_frame_that_is_not_to_be_cut_goes_as_it_is() {
+fn a_frame_without_segmentation_is_passed_on_unchanged() {
     let frame = packet_with(true, protocol::UDP, b"x");
     let mut seen = Vec::new();
     finish(&Frame::plain(&frame), &mut FrameBuffer::default(), |piece| seen.push(piece.to_vec()));
@@ -35,7 +35,7 @@ fn a_frame_that_is_not_to_be_cut_goes_as_it_is() {
 }
 
 #[test]
-fn only_tcp_is_cut() {
+fn only_tcp_is_segmented() {
     let frame = packet_with(false, protocol::UDP, &[0; 100]);
     let segmentation = Some(Segmentation { version: IpVersion::V4, size: 10, headers: 42 });
     let offload = Offload { checksum: Checksum::Unverified, segmentation };
@@ -44,7 +44,7 @@ fn only_tcp_is_cut() {
 
 proptest! {
     #[test]
-    fn the_pieces_together_are_the_frame(is_ipv6: bool, payload in proptest::collection::vec(any::<u8>(), 0..5000), size in 1..1600_u16) {
+    fn the_segments_together_are_the_frame(is_ipv6: bool, payload in proptest::collection::vec(any::<u8>(), 0..5000), size in 1..1600_u16) {
         let frame = packet_with(is_ipv6, protocol::TCP, &payload);
         let whole = Headers::parse(&frame).unwrap();
         let start = whole.transport + 24;

@@ -19,7 +19,7 @@ fn checksums(bits: u32) -> Checksums {
     }
 }
 
-/// The size in the low bits, IPv6 in the highest.
+/// Decodes a request to segment: the size is in the low bits, and the highest bit selects IPv6.
 fn cut(bits: u32) -> Cut {
     Cut { version: if bits >> 31 != 0 { IpVersion::V6 } else { IpVersion::V4 }, size: bits & 0xf_ffff }
 }
@@ -35,7 +35,7 @@ fn finished(buffer: &FrameBuffer) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn what_a_guest_leaves_open_is_completed_whatever_it_left_there() {
+fn requested_checksums_are_computed_whatever_the_guest_left_in_their_fields() {
     for (is_ipv6, number, wanted) in [
         (false, protocol::TCP, IPV4 | TCP | IP_HEADER),
         (false, protocol::UDP, IPV4 | UDP | IP_HEADER),
@@ -57,11 +57,11 @@ fn what_a_guest_leaves_open_is_completed_whatever_it_left_there() {
 }
 
 #[test]
-fn a_large_segment_is_cut_into_right_ones() {
+fn a_large_send_is_split_into_valid_segments() {
     for is_ipv6 in [false, true] {
         let whole = packet(is_ipv6, protocol::TCP, 4000);
         let headers = Headers::parse(&whole).unwrap();
-        // As Linux leaves it: no length, no checksums.
+        // As Linux sends it: without a length and without checksums.
         let mut open = whole.clone();
         set_be16(&mut open, if is_ipv6 { 18 } else { 16 }, 0);
         set_be16(&mut open, headers.transport + 16, 0x1111);
@@ -80,7 +80,7 @@ fn a_large_segment_is_cut_into_right_ones() {
 }
 
 #[test]
-fn a_segment_that_needs_no_cut_is_an_ordinary_one() {
+fn a_large_send_that_fits_one_segment_is_an_ordinary_frame() {
     let mut buffer = buffer(&packet(false, protocol::TCP, 500));
     prepare_large_send(&mut buffer, cut(1000)).unwrap();
     assert_eq!(buffer.offload.segmentation, None);
@@ -88,7 +88,7 @@ fn a_segment_that_needs_no_cut_is_an_ordinary_one() {
 }
 
 #[test]
-fn claims_that_do_not_fit_the_frame_are_refused() {
+fn offload_requests_that_do_not_match_the_frame_are_refused() {
     let tcp = packet(false, protocol::TCP, 10);
     let checksum = |bytes: &[u8], wanted| prepare_checksum(&mut buffer(bytes), checksums(wanted));
     assert_eq!(checksum(&tcp, IPV6 | TCP), Err(TransmitError::OtherVersion));
@@ -107,7 +107,7 @@ fn claims_that_do_not_fit_the_frame_are_refused() {
 
 proptest::proptest! {
     #[test]
-    fn no_claim_does_harm(bytes: Vec<u8>, info: u32, kind: bool) {
+    fn random_offload_requests_never_panic(bytes: Vec<u8>, info: u32, kind: bool) {
         let mut frame = vec![0; 12];
         frame.extend_from_slice(if kind { &[8, 0, 0x45] } else { &[0x86, 0xdd, 0x60] });
         frame.extend_from_slice(&bytes);

@@ -4,7 +4,7 @@ use super::*;
 use crate::net::frame::Segmentation;
 
 #[test]
-fn a_tag_goes_in_and_comes_out_and_offsets_follow() {
+fn inserting_and_removing_a_tag_adjusts_the_offsets() {
     let bytes = packet(false, protocol::TCP, 100);
     let mut buffer = FrameBuffer { bytes, ..FrameBuffer::default() };
     buffer.offload.checksum = Checksum::Partial { start: 34, offset: 16 };

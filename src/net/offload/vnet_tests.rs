@@ -3,7 +3,7 @@ use super::super::testing::packet;
 use super::*;
 
 #[test]
-fn what_a_header_says_comes_back() {
+fn offloads_can_be_read_back_from_their_header() {
     let frame = packet(false, protocol::TCP, 3000);
     let offloads = [
         Offload::default(),
@@ -21,7 +21,7 @@ fn what_a_header_says_comes_back() {
 }
 
 #[test]
-fn the_fields_are_where_linux_looks_for_them() {
+fn the_fields_have_the_layout_of_linux() {
     let frame = packet(true, protocol::TCP, 3000);
     let offload = Offload {
         checksum: Checksum::Partial { start: 54, offset: 16 },
@@ -32,7 +32,7 @@ fn the_fields_are_where_linux_looks_for_them() {
 }
 
 #[test]
-fn headers_that_contradict_the_frame_are_none() {
+fn headers_that_contradict_the_frame_are_refused() {
     let frame = packet(false, protocol::TCP, 100);
     let good = VnetHeader {
         flags: 1,

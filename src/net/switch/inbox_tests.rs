@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn nothing_is_lost_but_what_is_counted_and_the_bound_holds(
+    fn every_lost_frame_is_counted_and_the_bound_is_kept(
         steps in proptest::collection::vec((0..4_usize, 0..70_000_usize, any::<bool>()), 0..300),
     ) {
         let mut waiting = Waiting::default();

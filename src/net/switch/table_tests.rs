@@ -45,7 +45,7 @@ fn groups_are_not_learnt() {
 proptest! {
     /// The model: a list of what was learnt, the last of an address counts.
     #[test]
-    fn the_table_is_as_in_a_simple_model(
+    fn the_table_behaves_like_a_simple_model(
         steps in proptest::collection::vec((0..6_u32, 0..4_usize, 0..200_u64, any::<bool>()), 0..60),
         pinned in proptest::collection::vec((0..6_u32, 0..4_usize), 0..3),
     ) {

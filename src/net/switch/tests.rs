@@ -32,7 +32,7 @@ fn three() -> (Arc<Switch>, [Port; 3]) {
 }
 
 #[test]
-fn a_frame_goes_to_the_port_that_it_is_for_and_to_no_other() {
+fn a_frame_goes_only_to_the_port_of_its_destination() {
     let (_switch, [mut a, mut b, mut c]) = three();
     assert!(send(&mut a, &frame(A, B, b"hello")));
     assert!(is_readable(&b) && !is_readable(&c) && !is_readable(&a));
@@ -42,7 +42,7 @@ fn a_frame_goes_to_the_port_that_it_is_for_and_to_no_other() {
 }
 
 #[test]
-fn frames_for_all_and_for_strangers_go_to_all_others() {
+fn broadcast_multicast_and_unknown_addresses_are_flooded() {
     let (_switch, [mut a, mut b, mut c]) = three();
     for to in [MacAddress::BROADCAST, MacAddress([1, 0, 0x5e, 0, 0, 1]), MacAddress([2, 9, 9, 9, 9, 9])] {
         send(&mut a, &frame(A, to, b"x"));
@@ -64,7 +64,7 @@ fn an_address_behind_a_port_is_learnt() {
 }
 
 #[test]
-fn nobody_can_pretend_to_be_another_nic() {
+fn a_frame_with_the_source_address_of_another_nic_is_dropped() {
     let (_switch, [mut a, mut b, mut c]) = three();
     assert!(!send(&mut c, &frame(A, B, b"as if from a")));
     assert!(receive(&mut b).is_none());
@@ -73,7 +73,7 @@ fn nobody_can_pretend_to_be_another_nic() {
 }
 
 #[test]
-fn an_address_is_one_nics_until_that_is_unplugged() {
+fn an_address_belongs_to_one_nic_until_that_is_unplugged() {
     let (switch, [mut a, b, _]) = three();
     assert!(matches!(switch.plug(Some(B)), Err(SwitchError::SameAddress(B))));
     send(&mut a, &frame(A, B, b"still for the first one"));
@@ -86,7 +86,7 @@ fn an_address_is_one_nics_until_that_is_unplugged() {
 }
 
 #[test]
-fn offloads_travel_with_the_frame() {
+fn offloads_are_passed_on_with_the_frame() {
     use crate::net::frame::{Checksum, Offload};
     let (_switch, [mut a, mut b, _]) = three();
     let bytes = frame(A, B, &[0; 60]);
@@ -98,7 +98,7 @@ fn offloads_travel_with_the_frame() {
 }
 
 #[test]
-fn frames_that_are_none_are_dropped() {
+fn frames_of_invalid_length_are_dropped() {
     let (_switch, [mut a, ..]) = three();
     assert!(!send(&mut a, &frame(A, B, b"")[..13]));
     assert!(!send(&mut a, &[]));
@@ -106,7 +106,7 @@ fn frames_that_are_none_are_dropped() {
 }
 
 #[test]
-fn ports_are_bounded_and_come_back_when_unplugged() {
+fn the_number_of_ports_is_bounded_and_unplugged_ones_are_reused() {
     let switch = Switches::default().get("lab");
     let mut ports: Vec<_> = (0..MAX_PORTS).map(|_| switch.plug(None).unwrap()).collect();
     assert!(matches!(switch.plug(None), Err(SwitchError::NoPort)));
@@ -128,7 +128,7 @@ fn an_unplugged_nic_is_forgotten() {
 }
 
 #[test]
-fn a_name_is_one_switch_as_long_as_somebody_is_there() {
+fn a_switch_exists_as_long_as_a_port_is_plugged_in() {
     let switches = Switches::default();
     let first = switches.get("lab");
     assert!(Arc::ptr_eq(&first, &switches.get("lab")) && !Arc::ptr_eq(&first, &switches.get("other")));
@@ -141,7 +141,7 @@ fn a_name_is_one_switch_as_long_as_somebody_is_there() {
 }
 
 #[test]
-fn a_flood_is_dropped_and_counted_and_others_still_get_through() {
+fn frames_of_a_flood_are_dropped_and_counted_and_others_get_through() {
     let (_switch, [mut a, mut b, mut c]) = three();
     let big = frame(A, B, &[0; 60_000]);
     for _ in 0..1000 {
@@ -185,7 +185,7 @@ fn an_uplink_carries_frames_both_ways_and_ends() {
 }
 
 #[test]
-fn nobody_can_pretend_to_be_the_router_of_the_uplink() {
+fn a_frame_with_the_source_address_of_the_uplinks_router_is_dropped() {
     let (switch, [mut a, mut b, _c]) = three();
     assert!(send(&mut a, &frame(Network::ROUTER, B, b"before there is one")));
     receive(&mut b);

@@ -46,7 +46,7 @@ fn receive(tap: &mut Tap) -> FrameBuffer {
 }
 
 #[test]
-fn names_that_linux_would_cut_off_are_refused() {
+fn names_that_linux_would_truncate_are_refused() {
     for name in ["", "a234567890123456", "a/b", "a b", ".", "a:1"] {
         assert!(matches!(Tap::open(name, 1), Err(TapError::Name(_))), "{name}");
     }
@@ -87,7 +87,7 @@ fn a_created_tap_is_up_and_carries_frames_with_open_checksums() {
 }
 
 #[test]
-fn a_tap_that_is_in_use_says_so() {
+fn a_tap_in_use_is_an_error() {
     in_namespace(|| {
         let first = Tap::open("vtest1", 1).unwrap();
         assert!(matches!(Tap::open("vtest1", 1), Err(TapError::Busy(name)) if name == "vtest1"));
@@ -98,7 +98,7 @@ fn a_tap_that_is_in_use_says_so() {
 }
 
 #[test]
-fn an_existing_tap_is_taken_with_the_queues_that_it_has() {
+fn an_existing_tap_is_used_with_its_number_of_queues() {
     in_namespace(|| {
         ip("tuntap add dev vtest3 mode tap multi_queue");
         ip("link set vtest3 up");
@@ -112,7 +112,7 @@ fn an_existing_tap_is_taken_with_the_queues_that_it_has() {
 }
 
 #[test]
-fn connections_between_two_taps_go_uncut_through_a_switch() {
+fn large_segments_pass_unsplit_between_two_taps_of_a_switch() {
     in_namespace(|| {
         const LENGTH: usize = 16 << 20;
         // One end of the connection is here, the other in a namespace of its own; between them is a switch.
@@ -149,7 +149,7 @@ fn connections_between_two_taps_go_uncut_through_a_switch() {
 }
 
 #[test]
-fn without_leave_the_error_says_how_to_get_it() {
+fn the_error_for_a_missing_privilege_says_how_to_get_it() {
     let unknown = TapError::Unknown("tap7".to_string()).to_string();
     assert!(unknown.contains("ip tuntap add dev tap7 mode tap user") && unknown.contains("multi_queue"), "{unknown}");
     assert!(matches!(explain("tap7", 1, false, Errno::PERM), TapError::Unknown(_)));

@@ -9,7 +9,7 @@ fn a_failure_repeats_the_question_and_nothing_else() {
 }
 
 #[test]
-fn what_is_no_sound_question_is_answered_by_a_header() {
+fn a_malformed_question_is_answered_by_a_header() {
     for end in HEADER..QUESTION.len() - 13 {
         let answer = failure(&QUESTION[..end]);
         assert_eq!((answer.len(), answer[3], answer[5]), (HEADER, 0x82, 0), "{end}");

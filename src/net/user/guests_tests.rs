@@ -28,7 +28,7 @@ fn forwards_follow_a_guest_to_its_new_address() {
 }
 
 #[test]
-fn who_was_first_and_is_still_there_keeps_the_forwards() {
+fn the_first_guest_keeps_the_forwards_as_long_as_it_answers() {
     let (mut guests, now) = (Guests::default(), Instant::now());
     guests.learn(address(15), guest(1), now);
     // Who had them is to be asked, and answers.
@@ -39,7 +39,7 @@ fn who_was_first_and_is_still_there_keeps_the_forwards() {
 }
 
 #[test]
-fn other_ports_have_no_say() {
+fn guests_at_other_ports_do_not_change_the_forwards() {
     let (mut guests, now) = (Guests::default(), Instant::now());
     guests.learn(address(15), guest(1), now);
     for number in 0..200 {

@@ -15,7 +15,7 @@ fn lease(leases: &mut Leases, guest: Guest, now: Instant) -> Option<Ipv4Addr> {
 }
 
 #[test]
-fn every_guest_has_its_own_address_until_its_port_has_none_left() {
+fn each_guest_gets_an_address_of_its_own_until_its_port_has_none_left() {
     let (mut leases, now) = (Leases::default(), Instant::now());
     for number in 0..u16::from(MAX_GUESTS) {
         assert_eq!(lease(&mut leases, guest(0, number), now), Some(Network::guest(number as u8)));
@@ -25,7 +25,7 @@ fn every_guest_has_its_own_address_until_its_port_has_none_left() {
 }
 
 #[test]
-fn ports_that_take_all_they_can_leave_the_others_their_share() {
+fn ports_that_take_all_addresses_leave_the_others_their_share() {
     let (mut leases, now) = (Leases::default(), Instant::now());
     for port in 0..3 {
         for number in 0..1000 {
@@ -51,7 +51,7 @@ fn an_offer_that_nobody_takes_makes_room_for_another() {
 }
 
 #[test]
-fn a_lease_that_has_run_out_is_the_guests_until_another_wants_it() {
+fn an_expired_lease_remains_the_guests_until_another_needs_it() {
     let (mut leases, now) = (Leases::default(), Instant::now());
     for number in 0..u16::from(MAX_GUESTS) {
         lease(&mut leases, guest(0, number), now);
@@ -65,7 +65,7 @@ fn a_lease_that_has_run_out_is_the_guests_until_another_wants_it() {
 
 proptest! {
     #[test]
-    fn no_address_is_two_guests_and_every_port_has_its_share(
+    fn no_two_guests_share_an_address_and_every_port_has_its_share(
         steps in proptest::collection::vec((0..31_usize, 0..80_u16, 0..2000_u64, 0..4_u8), 0..400),
     ) {
         let (mut leases, mut now) = (Leases::default(), Instant::now());

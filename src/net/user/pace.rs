@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_replaces_a_burst_and_then_one_each_interval_and_others_are_not_affected() {
+    fn a_port_may_replace_a_burst_and_then_one_flow_per_interval_without_effect_on_others() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         let (flood, other) = (SwitchPort::new(1), SwitchPort::new(2));

@@ -20,23 +20,23 @@ fn find(newcomer: Guest, flows: &[(usize, u8)]) -> Option<(u64, bool)> {
 }
 
 #[test]
-fn the_port_that_has_most_gives_up_what_it_used_least_recently() {
+fn the_port_with_the_most_flows_loses_its_least_recently_used_one() {
     assert_eq!(find(guest(2, 9), &[(2, 9), (1, 1), (1, 1), (3, 3), (1, 1)]), Some((1, false)));
 }
 
 #[test]
-fn addresses_that_a_guest_makes_up_give_its_port_no_greater_share() {
+fn invented_addresses_do_not_increase_the_share_of_a_port() {
     assert_eq!(find(guest(2, 9), &[(2, 9), (2, 9), (1, 1), (1, 2), (1, 3), (1, 4)]), Some((2, false)));
     assert_eq!(find(guest(1, 5), &[(2, 9), (2, 9), (1, 1), (1, 2)]), Some((2, true)), "its own port's");
 }
 
 #[test]
-fn behind_one_port_the_address_that_has_most_gives_up() {
+fn behind_one_port_the_address_with_the_most_flows_loses_one() {
     assert_eq!(find(guest(0, 9), &[(0, 1), (0, 2), (0, 2), (0, 1), (0, 1)]), Some((0, false)));
 }
 
 #[test]
-fn who_has_most_gives_up_its_own() {
+fn a_guest_with_the_most_flows_replaces_one_of_its_own() {
     assert_eq!(find(guest(1, 1), &[(1, 1), (2, 2), (1, 1)]), Some((0, true)));
     assert_eq!(find(guest(1, 1), &[(2, 2), (1, 1)]), Some((1, true)), "as many as another do not take from it");
     assert_eq!(find(guest(1, 1), &[]), None);
@@ -48,7 +48,7 @@ fn who_has_most_gives_up_its_own() {
 
 proptest! {
     #[test]
-    fn whoever_has_less_than_its_share_gets_one_and_loses_none(
+    fn a_guest_with_less_than_its_share_gets_a_flow_and_loses_none(
         flows in proptest::collection::vec((0..4_usize, 0..3_u8), 1..40),
         port in 0..4_usize,
         mac in 0..3_u8,

@@ -41,7 +41,7 @@ fn known_moments_are_converted() {
 }
 
 #[test]
-fn fields_out_of_range_carry_over() {
+fn fields_out_of_range_carry_into_the_next() {
     assert_eq!(seconds_from_epoch(2023, 2, 31, 0, 0, 0), seconds_from_epoch(2023, 3, 3, 0, 0, 0));
     assert_eq!(seconds_from_epoch(2023, 0, 1, 0, 0, 0), seconds_from_epoch(2022, 12, 1, 0, 0, 0));
     assert_eq!(seconds_from_epoch(2023, 12, 31, 24, 60, 60), seconds_from_epoch(2024, 1, 1, 1, 1, 0));

@@ -12,7 +12,7 @@ fn sizes(memory_size: u64) -> [u64; 5] {
 }
 
 #[test]
-fn the_size_of_memory_is_said_as_each_register_can() {
+fn each_register_has_the_size_of_memory_in_its_own_unit() {
     assert_eq!(sizes(1 << 20), [640, 0, 0, 0, 0]);
     assert_eq!(sizes(8 << 20), [640, 7 << 10, 7 << 10, 0, 0]);
     assert_eq!(sizes(64 << 20), [640, 63 << 10, 63 << 10, 48 << 10, 0]);
@@ -22,7 +22,7 @@ fn the_size_of_memory_is_said_as_each_register_can() {
 }
 
 #[test]
-fn the_checksum_is_that_of_setup() {
+fn the_checksum_covers_the_bytes_of_the_bios_setup() {
     let memory = memory(64 << 20);
     let sum: u64 = memory[0x10..0x2e].iter().map(|byte| u64::from(*byte)).sum();
     assert_eq!(u64::from(memory[0x2e]) << 8 | u64::from(memory[0x2f]), sum);

@@ -60,7 +60,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_newest_setting_counts_and_expires_once() {
+    fn the_latest_setting_of_a_timer_applies_and_expires_once() {
         let now = Instant::now();
         let mut timer = Timer::new(now);
         assert_eq!(timer.left(now), None);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_does_not_count() {
+    fn the_time_of_a_pause_is_not_counted() {
         let now = Instant::now();
         let mut timer = Timer::new(now);
         timer.set(Some(SECOND * 3), now);

@@ -4,7 +4,7 @@ use crate::vmbus::message::ParseError;
 use crate::vmbus::wire::MessageType;
 
 #[test]
-fn every_version_is_agreed_on_and_answered_in_its_own_way() {
+fn every_version_is_accepted_with_the_response_of_that_version() {
     for version in Version::ALL {
         let mut guest = Guest::new();
         assert!(guest.contact(version).is_empty());
@@ -18,7 +18,7 @@ fn every_version_is_agreed_on_and_answered_in_its_own_way() {
 }
 
 #[test]
-fn a_guest_that_tries_versions_downwards_ends_at_the_newest_it_may_have() {
+fn a_guest_that_tries_versions_downwards_gets_the_newest_allowed() {
     let mut guest = Guest::new();
     guest.host.settings.max_version = Version::V4_0;
     assert!(guest.host.listens_on(ConnectionId::MESSAGES));
@@ -42,7 +42,7 @@ fn a_guest_that_tries_versions_downwards_ends_at_the_newest_it_may_have() {
 }
 
 #[test]
-fn messages_go_only_to_a_vp_and_a_sint_that_are_there() {
+fn a_contact_that_names_a_missing_vp_or_sint_is_refused() {
     let mut guest = Guest::new();
     let mut contact = contact(Version::V5_3);
     contact.target_vp = VpIndex(4);
@@ -61,7 +61,7 @@ fn messages_go_only_to_a_vp_and_a_sint_that_are_there() {
 }
 
 #[test]
-fn messages_come_to_the_connection_of_the_version() {
+fn messages_must_use_the_connection_id_of_their_version() {
     for (version, right, wrong) in [(Version::V4_1, 1, 4), (Version::V5_0, 4, 1)] {
         let mut guest = Guest::new();
         guest.contact(version);
@@ -75,7 +75,7 @@ fn messages_come_to_the_connection_of_the_version() {
 }
 
 #[test]
-fn nothing_is_answered_before_contact() {
+fn messages_before_contact_are_not_answered() {
     let mut guest = Guest::new();
     guest.host.offer(offer(1)).unwrap();
     assert_eq!(refused(&guest.post(MessageType::REQUESTOFFERS, &[0u8; 0])), Refusal::NotConnected);
@@ -87,7 +87,7 @@ fn nothing_is_answered_before_contact() {
 }
 
 #[test]
-fn a_contact_out_of_the_blue_is_answered_when_the_old_rings_are_let_go_of() {
+fn a_contact_without_unload_is_answered_after_the_old_rings_are_released() {
     let mut guest = Guest::connected(3);
     guest.open_fully(1);
     guest.gpadl(2, 2, &[4, 5, 6, 7]);
@@ -112,7 +112,7 @@ fn a_contact_out_of_the_blue_is_answered_when_the_old_rings_are_let_go_of() {
 }
 
 #[test]
-fn what_the_old_kernel_still_wanted_is_not_answered_to_the_new() {
+fn requests_of_the_previous_kernel_are_not_answered_to_the_next() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
     guest.close(1);
@@ -124,7 +124,7 @@ fn what_the_old_kernel_still_wanted_is_not_answered_to_the_new() {
 }
 
 #[test]
-fn an_unload_is_answered_when_all_is_closed_and_however_often_it_is_asked() {
+fn an_unload_is_answered_once_for_each_request_when_all_channels_are_closed() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
     assert!(matches!(guest.post(MessageType::UNLOAD, &[0u8; 0])[..], [BusAction::Close(_)]));
@@ -140,7 +140,7 @@ fn an_unload_is_answered_when_all_is_closed_and_however_often_it_is_asked() {
 }
 
 #[test]
-fn a_reset_forgets_the_guest_without_a_word() {
+fn a_reset_disconnects_the_guest_without_messages() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
     assert!(matches!(guest.host.reset()[..], [BusAction::Close(_)]));
@@ -150,7 +150,7 @@ fn a_reset_forgets_the_guest_without_a_word() {
 }
 
 #[test]
-fn a_guest_that_does_not_read_gets_to_ask_nothing_more() {
+fn requests_of_a_guest_that_does_not_read_are_bounded() {
     let mut guest = Guest::connected(1);
     let mut asked = 0;
     while !guest.host.is_busy() {

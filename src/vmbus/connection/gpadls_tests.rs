@@ -23,7 +23,7 @@ fn a_gpadl_arrives_in_pieces() {
 }
 
 #[test]
-fn a_gpadl_that_makes_no_sense_is_refused_with_an_answer_and_forgotten() {
+fn an_invalid_gpadl_is_refused_with_an_answer_and_removed() {
     let mut guest = Guest::connected(1);
     let words = [8192u64, 0, 1, 2];
     for (range_bytes, range_count, list) in [
@@ -72,7 +72,7 @@ fn a_guest_has_a_bounded_number_of_gpadls_and_of_words_in_them() {
 }
 
 #[test]
-fn the_rings_pages_come_back_only_when_the_device_has_let_go_of_them() {
+fn a_rings_gpadl_is_torn_down_only_after_the_device_has_released_it() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
     assert!(matches!(guest.close(1)[..], [BusAction::Close(_)]));
@@ -87,7 +87,7 @@ fn the_rings_pages_come_back_only_when_the_device_has_let_go_of_them() {
 }
 
 #[test]
-fn a_gpadl_that_the_device_may_use_is_asked_back_from_it() {
+fn a_device_is_asked_to_release_a_gpadl_before_its_teardown() {
     let mut guest = Guest::connected(1);
     guest.open_fully(1);
     guest.gpadl(1, 2, &[8]);

@@ -316,7 +316,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_legal_is_followed_and_nothing_else(steps in prop::collection::vec(step(), 1..120)) {
+    fn the_connection_follows_the_model_for_legal_messages_and_refuses_others(steps in prop::collection::vec(step(), 1..120)) {
         let mut guest = Guest::new();
         let mut model = Model::default();
         for device in 1..=u128::from(CHANNELS) {

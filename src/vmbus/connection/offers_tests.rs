@@ -4,7 +4,7 @@ use crate::vmbus::ids::ConnectionId;
 use crate::vmbus::ids::Version;
 
 #[test]
-fn offers_come_once_for_each_connection_and_end_with_their_end() {
+fn each_connection_gets_every_offer_once_and_then_alloffers_delivered() {
     let mut guest = Guest::new();
     for device in 1..=3 {
         guest.host.offer(offer(device)).unwrap();
@@ -40,7 +40,7 @@ fn no_device_is_offered_twice_and_ids_run_out() {
 }
 
 #[test]
-fn a_channel_is_rescinded_whatever_it_is_doing_and_its_id_free_after_the_release() {
+fn a_channel_in_any_state_is_rescinded_and_its_id_is_free_after_the_release() {
     type Before = fn(&mut Guest);
     let befores: [(&str, Before); 4] = [
         ("closed", |_| {}),
@@ -90,7 +90,7 @@ fn a_channel_is_rescinded_whatever_it_is_doing_and_its_id_free_after_the_release
 }
 
 #[test]
-fn a_retired_channel_stays_open_until_the_guest_lets_go_of_it_or_the_host_will_not_wait() {
+fn a_retired_channel_stays_open_until_the_guest_closes_it_or_the_host_rescinds_it() {
     type End = fn(&mut Guest) -> BusActions;
     let ends: [(&str, End); 4] = [
         ("close", |guest| guest.close(1)),
@@ -126,7 +126,7 @@ fn a_retired_channel_stays_open_until_the_guest_lets_go_of_it_or_the_host_will_n
 }
 
 #[test]
-fn what_is_retired_while_it_is_not_open_is_gone_at_once() {
+fn retiring_a_channel_that_is_not_open_rescinds_it_at_once() {
     let mut guest = Guest::connected(2);
     guest.host.retire(ChannelId(1));
     guest.gpadl(2, 1, &[0, 1, 2, 3]);
@@ -138,7 +138,7 @@ fn what_is_retired_while_it_is_not_open_is_gone_at_once() {
 }
 
 #[test]
-fn a_guest_that_goes_on_with_a_rescinded_channel_gets_answers() {
+fn requests_for_a_rescinded_channel_are_still_answered() {
     let mut guest = Guest::connected(1);
     guest.host.rescind(ChannelId(1));
     guest.gpadl(1, 1, &[0, 1, 2, 3]);
@@ -185,7 +185,7 @@ fn a_guest_may_decline_an_offer_and_gets_it_again_with_its_next_contact() {
 }
 
 #[test]
-fn subchannels_live_while_their_primary_is_open() {
+fn subchannels_exist_while_their_primary_is_open() {
     let mut guest = Guest::connected(2);
     guest.open_fully(1);
     assert_eq!(guest.host.offer(offer(1).subchannel(1)), Ok(ChannelId(3)));

@@ -27,7 +27,7 @@ fn a_channel_opens_closes_and_opens_again() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_refused_with_an_answer() {
+fn an_invalid_request_to_open_is_refused_with_an_answer() {
     let mut guest = Guest::connected(1);
     guest.gpadl(1, 9, &[0, 1, 2, 3]);
     let two_ranges = [gpadl_header(1, 10, 48, 2).as_bytes(), [8192u64, 0, 1, 8192, 2, 3].as_bytes()].concat();
@@ -83,7 +83,7 @@ fn a_guest_may_open_again_before_the_device_has_closed() {
 }
 
 #[test]
-fn an_open_channel_is_retargeted_as_its_version_has_it() {
+fn an_open_channel_is_retargeted_as_its_version_specifies() {
     let modify = |channel, vp| ModifyChannel { channel: ChannelId(channel), target_vp: VpIndex(vp) };
     for (version, answers) in
         [(Version::V4_0, false), (Version::V4_1, false), (Version::V5_2, false), (Version::V5_3, true)]

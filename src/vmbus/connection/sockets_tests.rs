@@ -20,7 +20,7 @@ fn refusals(guest: &mut Guest) -> Vec<Guid> {
 }
 
 #[test]
-fn a_request_is_refused_as_the_version_has_it() {
+fn a_request_is_refused_as_the_version_specifies() {
     for (version, answers) in [(Version::V4_0, 0), (Version::V4_1, 1), (Version::V5_3, 1)] {
         let mut guest = Guest::new();
         guest.contact(version);
@@ -40,7 +40,7 @@ fn a_request_is_refused_as_the_version_has_it() {
 }
 
 #[test]
-fn a_longer_request_of_a_newer_guest_is_the_same() {
+fn extra_bytes_of_a_newer_guests_request_are_ignored() {
     let mut guest = Guest::connected(0);
     let body = [[7_u8; 16], [1; 16], [9; 16]];
     let actions = guest.post(MessageType::TL_CONNECT_REQUEST, &body);
@@ -121,7 +121,7 @@ fn a_connection_that_the_guest_declines_is_removed() {
 }
 
 #[test]
-fn channels_that_the_guest_does_not_release_count() {
+fn unreleased_channels_count_towards_the_limit() {
     let mut guest = Guest::connected(1);
     for endpoint in 0..MAX_SOCKETS as u128 {
         let channel = guest.host.offer_socket(offer(100 + endpoint), None).unwrap();
@@ -139,7 +139,7 @@ fn channels_that_the_guest_does_not_release_count() {
 }
 
 #[test]
-fn an_answer_is_anything_that_the_guest_does_with_the_channel() {
+fn any_use_of_the_channel_by_the_guest_counts_as_an_answer() {
     let mut guest = Guest::connected(0);
     let channel = guest.host.offer_socket(offer(7), None).unwrap();
     assert!(!guest.host.is_answered(channel) && !guest.host.is_answered(ChannelId(9)));

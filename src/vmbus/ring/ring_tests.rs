@@ -26,7 +26,7 @@ fn host_to_guest(pages: usize) -> (OutgoingRing, GuestReceiver, RingMemory) {
 }
 
 #[test]
-fn a_packet_lies_in_the_ring_as_linux_lays_it() {
+fn a_packet_has_the_layout_of_linux() {
     let (mut outgoing, _, memory) = host_to_guest(1);
     outgoing.write(&NewPacket::in_band(0x1122, &[b"abc"])).unwrap();
     let packet = NewPacket {
@@ -51,7 +51,7 @@ fn a_packet_lies_in_the_ring_as_linux_lays_it() {
 }
 
 #[test]
-fn the_host_reads_what_the_guest_sent_by_either_way() {
+fn the_host_reads_packets_by_copy_and_in_place() {
     let (mut sender, mut incoming, _) = guest_to_host(1);
     let packet = NewPacket {
         kind: PacketKind::GPA_DIRECT,
@@ -171,7 +171,7 @@ fn a_host_that_waits_for_room_publishes_and_is_signalled() {
 }
 
 #[test]
-fn a_mark_is_read_when_all_before_it_is_however_often_the_ring_has_gone_round() {
+fn a_mark_is_read_when_all_bytes_before_it_are_even_after_wraps() {
     let (mut outgoing, mut receiver, _) = host_to_guest(1);
     let mut buffer = Vec::new();
     assert_eq!(outgoing.is_read(outgoing.mark()), Ok(true), "nothing was written");
@@ -192,7 +192,7 @@ fn a_mark_is_read_when_all_before_it_is_however_often_the_ring_has_gone_round() 
 }
 
 #[test]
-fn a_host_that_waits_for_all_room_is_signalled_by_the_last_read_alone() {
+fn a_host_that_waits_for_an_empty_ring_is_signalled_only_by_the_last_read() {
     let (mut outgoing, mut receiver, _) = host_to_guest(1);
     let mut buffer = Vec::new();
     (0..3).for_each(|id| outgoing.write(&NewPacket::in_band(id, &[])).unwrap());
@@ -206,7 +206,7 @@ fn a_host_that_waits_for_all_room_is_signalled_by_the_last_read_alone() {
 }
 
 #[test]
-fn a_packet_that_never_fits_is_refused_for_good() {
+fn a_packet_larger_than_the_ring_is_refused_permanently() {
     let (mut outgoing, _, _) = host_to_guest(1);
     let too_long = |result| matches!(result, Err(WriteError::Ring(RingError::TooLong { .. })));
     assert!(outgoing.write(&NewPacket::in_band(0, &[&[0; PAGE - 32]])).is_ok());
@@ -219,7 +219,7 @@ fn a_packet_that_never_fits_is_refused_for_good() {
 }
 
 #[test]
-fn an_index_that_points_nowhere_closes_the_ring() {
+fn an_invalid_index_closes_the_ring() {
     for value in [PAGE as u32, PAGE as u32 + 8, 4, 7, u32::MAX, 0x8000_0000] {
         let (_, mut incoming, memory) = guest_to_host(1);
         memory.write_index().store(value, Ordering::Relaxed);
@@ -236,7 +236,7 @@ fn an_index_that_points_nowhere_closes_the_ring() {
 }
 
 #[test]
-fn a_packet_that_contradicts_itself_closes_the_ring() {
+fn a_packet_with_inconsistent_lengths_closes_the_ring() {
     // (payload offset, length) in units of eight bytes, and how far the write index is.
     for (offset8, length8, written) in
         [(2, 1, 64), (1, 2, 64), (0, 0, 64), (3, 2, 64), (2, 2, 16), (2, 8, 64), (2, 2, 8), (2, 0xffff, 4088)]
@@ -267,7 +267,7 @@ fn a_guest_cannot_move_the_hosts_own_indexes() {
 }
 
 #[test]
-fn a_gpadl_that_holds_no_two_rings_is_refused() {
+fn a_gpadl_that_is_too_small_for_two_rings_is_refused() {
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 16 * PAGE)]).unwrap();
     let pair = |frames: std::ops::Range<u64>, offset, length, split| {
         RingMemory::pair(
@@ -327,7 +327,7 @@ fn used(model: &VecDeque<Sent>) -> usize {
 
 proptest! {
     #[test]
-    fn the_guest_to_host_ring_is_a_queue(steps in prop::collection::vec(step(), 1..200)) {
+    fn the_guest_to_host_ring_behaves_like_a_queue(steps in prop::collection::vec(step(), 1..200)) {
         let (mut sender, mut incoming, memory) = guest_to_host(2);
         let (mut queue, mut held, mut buffer) = (VecDeque::new(), VecDeque::new(), Vec::new());
         for (id, step) in steps.into_iter().enumerate() {
@@ -364,7 +364,7 @@ proptest! {
     }
 
     #[test]
-    fn the_host_to_guest_ring_is_a_queue(steps in prop::collection::vec(step(), 1..200)) {
+    fn the_host_to_guest_ring_behaves_like_a_queue(steps in prop::collection::vec(step(), 1..200)) {
         let (mut outgoing, mut receiver, memory) = host_to_guest(2);
         let (mut staged, mut queue, mut buffer) = (VecDeque::new(), VecDeque::new(), Vec::new());
         for (id, step) in steps.into_iter().enumerate() {

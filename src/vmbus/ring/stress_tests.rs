@@ -259,7 +259,7 @@ fn room_meets_sleepers(mut send: impl FnMut(&NewPacket<'_>) -> bool, mut read: i
 }
 
 #[test]
-fn a_packet_that_comes_just_as_the_host_goes_to_sleep_wakes_it() {
+fn a_packet_sent_while_the_host_goes_to_sleep_wakes_it() {
     let (memory, _) = scattered_pair(1);
     let mut sender = GuestSender::new(memory.clone());
     let mut incoming = IncomingRing::new(memory).unwrap();
@@ -277,7 +277,7 @@ fn a_packet_that_comes_just_as_the_host_goes_to_sleep_wakes_it() {
 }
 
 #[test]
-fn a_packet_that_comes_just_as_the_guest_goes_to_sleep_wakes_it() {
+fn a_packet_sent_while_the_guest_goes_to_sleep_wakes_it() {
     let (_, memory) = scattered_pair(1);
     let mut receiver = GuestReceiver::new(memory.clone());
     let mut outgoing = OutgoingRing::new(memory).unwrap();
@@ -295,7 +295,7 @@ fn a_packet_that_comes_just_as_the_guest_goes_to_sleep_wakes_it() {
 }
 
 #[test]
-fn room_that_comes_just_as_the_host_goes_to_sleep_wakes_it() {
+fn space_freed_while_the_host_goes_to_sleep_wakes_it() {
     let (_, memory) = scattered_pair(1);
     let mut receiver = GuestReceiver::new(memory.clone());
     let mut outgoing = OutgoingRing::new(memory).unwrap();
@@ -315,7 +315,7 @@ fn room_that_comes_just_as_the_host_goes_to_sleep_wakes_it() {
 }
 
 #[test]
-fn room_that_comes_just_as_the_guest_goes_to_sleep_wakes_it() {
+fn space_freed_while_the_guest_goes_to_sleep_wakes_it() {
     let (memory, _) = scattered_pair(1);
     let mut sender = GuestSender::new(memory.clone());
     let mut incoming = IncomingRing::new(memory).unwrap();

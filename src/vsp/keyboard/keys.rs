@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_ascii_can_be_typed_and_nothing_else() {
+    fn only_ascii_can_be_typed_and_all_of_it() {
         let typed: BTreeSet<_> = (' '..='~')
             .map(|character| of_character(character).unwrap())
             .map(|stroke| (stroke.key, stroke.shift))
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_clients_are_keys() {
+    fn both_forms_of_an_extended_scan_code_are_the_same_key() {
         assert_eq!(Key::from_code(0xe04b), Key::from_code(0xcb));
         assert_eq!([0, 0x80, 0x100, 0xe000, 0xe080, u32::MAX].map(Key::from_code), [None; 6]);
         assert_eq!(of_keysym(0x0100_0041), of_keysym(0x41), "Unicode's A is Latin-1's");

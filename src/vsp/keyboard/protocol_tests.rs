@@ -26,7 +26,7 @@ fn key(name: &str) -> Key {
 }
 
 #[test]
-fn a_version_that_does_not_exist_is_refused_and_another_may_be_asked_for() {
+fn an_unknown_version_is_refused_and_another_can_be_requested() {
     let mut keyboard = Keyboard::default();
     keyboard.opened();
     for version in [0, 1, VERSION + 1, 2 << 16, u32::MAX] {
@@ -51,7 +51,7 @@ fn keys_are_sent_with_their_prefixes() {
 }
 
 #[test]
-fn shift_is_made_to_fit_the_keysym() {
+fn shift_is_pressed_or_released_as_the_keysym_requires() {
     let mut keyboard = ready();
     let mut press = |keysym, down| {
         keyboard.press_stroke(super::super::keys::of_keysym(keysym).unwrap(), down).unwrap();
@@ -81,7 +81,7 @@ fn a_text_is_typed_a_character_at_a_time() {
 }
 
 #[test]
-fn a_guest_that_does_not_read_loses_keys_and_costs_no_memory() {
+fn keys_for_a_guest_that_does_not_read_are_dropped() {
     let mut keyboard = ready();
     let taken = (0..10_000).filter(|_| keyboard.press(key("a"), true).is_ok()).count();
     assert_eq!((taken, keyboard.facts().dropped), (MAX_WAITING, 10_000 - MAX_WAITING as u64));
@@ -104,7 +104,7 @@ fn the_guest_sets_the_lights() {
 proptest! {
     /// After any messages of the guest, the keyboard is within its bounds and can be negotiated again.
     #[test]
-    fn no_message_harms_the_keyboard(messages: Vec<(u8, Vec<u8>)>) {
+    fn random_messages_never_panic_the_keyboard(messages: Vec<(u8, Vec<u8>)>) {
         let mut keyboard = ready();
         for (message_type, rest) in messages {
             let _ = keyboard.receive(&[&[message_type % 6, 0, 0, 0][..], &rest].concat());
@@ -118,7 +118,7 @@ proptest! {
 
     /// Each key that goes down comes up again, in the order in which it was pressed.
     #[test]
-    fn what_is_pressed_is_sent_in_order(codes: Vec<(u8, bool)>) {
+    fn keys_are_sent_in_the_order_in_which_they_are_pressed(codes: Vec<(u8, bool)>) {
         let mut keyboard = ready();
         let mut expected = Vec::new();
         for (code, down) in codes.into_iter().take(200) {

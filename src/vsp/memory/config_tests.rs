@@ -9,7 +9,7 @@ fn limits(text: &str) -> Result<Option<(u64, u64, u64)>, String> {
 }
 
 #[test]
-fn one_size_is_a_fixed_one() {
+fn a_single_size_is_a_fixed_size() {
     assert_eq!(limits("1G"), Ok(None));
     assert_eq!(limits("startup=1G"), Ok(None));
     assert_eq!(limits("1G,hugepages=on"), Ok(None));
@@ -48,7 +48,7 @@ fn cold_discard_follows_the_size_unless_it_is_set() {
 }
 
 #[test]
-fn the_window_is_clear_of_everything_else() {
+fn the_window_for_hot_added_memory_is_above_everything_else() {
     let window =
         |startup: u64, max: u64| Layout::of(&Limits { startup: startup << 8, min: startup << 8, max: max << 8 }).window;
     assert_eq!(window(256, 640), 1 << 20..(1 << 20) + (384 << 8));

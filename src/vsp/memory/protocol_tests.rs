@@ -112,7 +112,7 @@ fn a_guest_that_knows_none_of_the_versions_is_left_alone() {
 }
 
 #[test]
-fn nothing_is_asked_before_the_first_report() {
+fn no_memory_is_requested_before_the_first_report() {
     let mut protocol = protocol();
     protocol.opened();
     protocol.set_target(LIMITS.min);
@@ -130,7 +130,7 @@ fn nothing_is_asked_before_the_first_report() {
 }
 
 #[test]
-fn a_guest_gives_exactly_what_is_asked_and_gets_exactly_that_back() {
+fn a_guest_releases_exactly_the_requested_pages_and_gets_them_back() {
     let mut protocol = ready(ALL);
     protocol.set_target(LIMITS.startup - 1000);
     let asked = message(MessageType::BALLOON_REQUEST, 4, &BalloonRequest { pages: 1000, reserved: 0 }, &[]);
@@ -151,7 +151,7 @@ fn a_guest_gives_exactly_what_is_asked_and_gets_exactly_that_back() {
 }
 
 #[test]
-fn pages_that_a_guest_lacks_or_gave_before_are_ignored() {
+fn pages_that_a_guest_lacks_or_has_released_are_ignored() {
     let mut protocol = ready(ALL);
     protocol.set_target(LIMITS.min);
     steps(&mut protocol, SECOND);
@@ -164,7 +164,7 @@ fn pages_that_a_guest_lacks_or_gave_before_are_ignored() {
 }
 
 #[test]
-fn a_guest_that_gives_less_is_asked_again_later() {
+fn a_guest_that_releases_too_little_is_asked_again_later() {
     let mut protocol = ready(ALL);
     protocol.set_target(LIMITS.min);
     steps(&mut protocol, SECOND);
@@ -176,7 +176,7 @@ fn a_guest_that_gives_less_is_asked_again_later() {
 }
 
 #[test]
-fn a_guest_is_not_brought_below_the_size_that_it_needs() {
+fn a_guest_is_not_made_smaller_than_it_needs() {
     let limits = Limits { min: MIB, ..LIMITS };
     let mut protocol = Protocol { limits, ..ready(ALL) };
     protocol.set_target(MIB);
@@ -190,7 +190,7 @@ fn add_reply(protocol: &mut Protocol, pages: u64, result: u32) {
 }
 
 #[test]
-fn new_memory_starts_at_an_aligned_address_and_then_follows_what_is_there() {
+fn hot_added_memory_starts_at_an_aligned_address_and_is_contiguous() {
     let mut protocol = ready(ALL);
     let window = 1 << 20;
     protocol.set_target(LIMITS.startup + 100 * MIB);
@@ -218,7 +218,7 @@ fn new_memory_starts_at_an_aligned_address_and_then_follows_what_is_there() {
 }
 
 #[test]
-fn a_guest_takes_new_memory_later_or_never() {
+fn a_guest_may_accept_hot_added_memory_later_or_never() {
     let mut protocol = ready(ALL);
     protocol.set_target(LIMITS.max);
     steps(&mut protocol, SECOND);
@@ -249,7 +249,7 @@ fn memory_that_the_host_cannot_map_is_not_offered() {
 }
 
 #[test]
-fn memory_is_not_added_to_a_guest_that_cannot_take_it_where_it_would_be() {
+fn memory_is_not_added_if_the_guest_cannot_use_its_address() {
     for bits in [Capabilities::BALLOON, 0, Capabilities::HOT_ADD | 12 << 2] {
         let mut protocol = ready(bits);
         protocol.set_target(LIMITS.max);
@@ -261,7 +261,7 @@ fn memory_is_not_added_to_a_guest_that_cannot_take_it_where_it_would_be() {
 }
 
 #[test]
-fn replies_that_were_not_asked_for_break_the_protocol() {
+fn unsolicited_replies_violate_the_protocol() {
     for (kind, length) in
         [(MessageType::BALLOON_RESPONSE, 8), (MessageType::UNBALLOON_RESPONSE, 0), (MessageType::HOT_ADD_RESPONSE, 8)]
     {
@@ -295,7 +295,7 @@ fn a_reply_that_never_comes_is_reported_once() {
 }
 
 #[test]
-fn a_closed_channel_forgets_what_its_driver_gave_and_a_restart_everything() {
+fn a_closed_channel_forgets_released_pages_and_a_restart_forgets_everything() {
     let mut protocol = ready(ALL);
     protocol.set_target(LIMITS.startup + MIB);
     steps(&mut protocol, SECOND);
@@ -395,7 +395,7 @@ impl Guest {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn an_honest_guest_has_exactly_what_the_host_counts(
+    fn the_host_counts_exactly_the_memory_that_a_guest_has(
         targets in prop::collection::vec((SMALL.min..=SMALL.max, 20_u64..500), 1..5),
     ) {
         let mut protocol = ready_with(SMALL, ALL);
@@ -431,7 +431,7 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn a_hostile_guest_harms_only_itself(
+    fn random_messages_never_panic_and_never_exceed_the_limits(
         messages in prop::collection::vec((hostile(), LIMITS.min..=LIMITS.max, any::<bool>()), 1..60),
     ) {
         let mut protocol = ready(ALL);

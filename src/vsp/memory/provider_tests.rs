@@ -116,7 +116,7 @@ fn setup() -> (MemoryVsp, Ram, Arc<Mutex<Vec<Event>>>) {
 }
 
 #[test]
-fn pages_that_a_guest_gives_are_freed_and_memory_that_is_added_is_mapped() {
+fn released_pages_are_freed_and_added_memory_is_mapped() {
     let (mut vsp, ram, log) = setup();
     let handle = vsp.handle();
     let mapped = Arc::new(Mapped::default());
@@ -148,7 +148,7 @@ fn pages_that_a_guest_gives_are_freed_and_memory_that_is_added_is_mapped() {
 }
 
 #[test]
-fn time_goes_on_from_one_channel_to_the_next() {
+fn the_times_of_reports_are_right_after_the_channel_is_opened_again() {
     let (mut vsp, ram, _) = setup();
     let mut guest = open(&mut vsp, &ram);
     guest.become_ready();
@@ -162,7 +162,7 @@ fn time_goes_on_from_one_channel_to_the_next() {
 }
 
 #[test]
-fn a_guest_that_breaks_the_protocol_is_not_served() {
+fn a_protocol_violation_ends_the_service() {
     let (mut vsp, ram, _) = setup();
     let mut guest = open(&mut vsp, &ram);
     guest.put(MessageType::UNBALLOON_RESPONSE, &[0_u8; 0], &[]);
@@ -174,7 +174,7 @@ fn a_guest_that_breaks_the_protocol_is_not_served() {
 }
 
 #[test]
-fn a_guest_that_does_not_read_is_not_written_to_without_end() {
+fn unread_messages_to_a_guest_are_bounded() {
     let (mut vsp, ram, _) = setup();
     let mut guest = open(&mut vsp, &ram);
     let mut sent = 0;

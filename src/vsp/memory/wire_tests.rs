@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn messages_are_as_linux_has_them() {
+fn messages_have_the_layout_of_linux() {
     assert_eq!(MAX_RANGES, 510);
     let verdict = message(MessageType::VERSION_RESPONSE, 7, &Verdict { is_accepted: 1 }, &[]);
     assert_eq!(verdict, [2, 0, 16, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
@@ -13,7 +13,7 @@ fn messages_are_as_linux_has_them() {
 }
 
 #[test]
-fn a_range_survives_the_wire() {
+fn a_range_can_be_read_back_from_the_wire() {
     for pages in [0..1, 0x100..0x100, 5..5 + PageRange::MAX_PAGES, (1 << 40) - 1..1 << 40] {
         assert_eq!(PageRange::new(&pages).pages(), pages);
     }

@@ -42,7 +42,7 @@ fn the_device_is_described_once_its_version_is_approved() {
 }
 
 #[test]
-fn an_acknowledgement_counts_only_after_the_description() {
+fn an_acknowledgement_before_the_description_is_ignored() {
     let mut mouse = Mouse::default();
     mouse.opened();
     let acknowledgement = wrap(&[&request(3, 1), &[0]]);
@@ -53,7 +53,7 @@ fn an_acknowledgement_counts_only_after_the_description() {
 }
 
 #[test]
-fn moves_that_wait_become_one_and_buttons_stay_where_they_were_pressed() {
+fn waiting_moves_are_merged_and_clicks_keep_their_positions() {
     let mut mouse = ready();
     for at in 0..100 {
         mouse.report(at, at, 0, 0).unwrap();
@@ -79,7 +79,7 @@ fn moves_that_wait_become_one_and_buttons_stay_where_they_were_pressed() {
 }
 
 #[test]
-fn a_guest_that_does_not_read_loses_reports_and_costs_no_memory() {
+fn reports_for_a_guest_that_does_not_read_are_dropped() {
     let mut mouse = ready();
     let taken = (0..1000).filter(|index| mouse.report(0, 0, (index % 2) as u8, 0).is_ok()).count();
     assert_eq!(
@@ -92,7 +92,7 @@ fn a_guest_that_does_not_read_loses_reports_and_costs_no_memory() {
 }
 
 #[test]
-fn corners_are_corners_at_every_size() {
+fn corners_are_mapped_to_corners_at_every_size() {
     for size in [1, 2, 640, 1920, 7680] {
         assert_eq!(coordinate(0, size), 0);
         assert_eq!(coordinate(u32::MAX, size), MAX_COORDINATE, "{size}");
@@ -105,7 +105,7 @@ fn corners_are_corners_at_every_size() {
 
 proptest! {
     #[test]
-    fn no_message_harms_the_mouse(messages: Vec<Vec<u8>>, reports: Vec<(u16, u16, u8, i8)>) {
+    fn random_messages_never_panic_the_mouse(messages: Vec<Vec<u8>>, reports: Vec<(u16, u16, u8, i8)>) {
         let mut mouse = ready();
         for message in messages {
             let _ = mouse.receive(&message);
@@ -124,7 +124,7 @@ proptest! {
 
     /// The last report that is sent is the last that was made, whatever was left out.
     #[test]
-    fn the_pointer_ends_where_it_was_moved_last(moves in prop::collection::vec((0..=MAX_COORDINATE, 0..=MAX_COORDINATE, 0_u8..4), 1..100)) {
+    fn the_last_report_has_the_last_position(moves in prop::collection::vec((0..=MAX_COORDINATE, 0..=MAX_COORDINATE, 0_u8..4), 1..100)) {
         let mut mouse = ready();
         for (x, y, buttons) in &moves {
             mouse.report(*x, *y, *buttons, 0).unwrap();

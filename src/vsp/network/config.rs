@@ -66,7 +66,7 @@ pub enum NetworkOptionsError {
         mac: MacAddress,
     },
     /// Two adapters have the same tap, so that each would get only some of the frames.
-    #[error("{first} and {second} both have tap={tap}; give one of them another tap, or connect both by switch=")]
+    #[error("{first} and {second} both have tap={tap}; give one of them another tap, or connect both with switch=")]
     DuplicateTap {
         /// The first adapter.
         first: String,
@@ -281,7 +281,7 @@ impl Fields {
             || (self.uplink.is_some() && kind != Kind::Switch);
         if misplaced {
             return Err(E::custom(
-                "an adapter is one of user, tap=NAME, switch=NAME and none; uplink= goes with switch=",
+                "an adapter is one of user, tap=NAME, switch=NAME and none; uplink= is only allowed with switch=",
             ));
         }
         let attachment = match kind {

@@ -2,7 +2,7 @@ use super::*;
 use serde::de::value::{Error, MapDeserializer};
 
 #[test]
-fn the_command_line_is_read() {
+fn the_options_of_the_command_line_are_parsed() {
     let text = "user,fwd=tcp:8080:80,fwd=udp:5353:53,mac=02:00:00:00:00:01,mtu=9000,queues=4,pcap=/tmp/a.pcapng";
     let options: NetworkOptions = crate::config::text::parse(text).unwrap();
     assert_eq!(
@@ -29,7 +29,7 @@ fn file(text: &str) -> Result<NetworkOptions, toml::de::Error> {
 }
 
 #[test]
-fn every_field_is_read() {
+fn every_field_is_parsed() {
     let options = file(
         "kind = 'user'\nfwd = ['tcp:8080:80', 'udp:5353:53']\nmac = '02:00:00:00:00:01'\nmtu = 9000\nqueues = 4\nnvsp = '5'\npcap = 'a.pcapng'",
     )
@@ -43,7 +43,7 @@ fn every_field_is_read() {
 }
 
 #[test]
-fn the_name_says_what_kind_it_is() {
+fn the_kind_follows_from_tap_or_switch() {
     assert_eq!(pairs(&[("tap", "tap0")]).unwrap().attachment, Attachment::Tap("tap0".to_string()));
     let switch = |uplink| Attachment::Switch { name: "lab".to_string(), uplink };
     assert_eq!(pairs(&[("switch", "lab")]).unwrap().attachment, switch(false));
@@ -53,14 +53,14 @@ fn the_name_says_what_kind_it_is() {
 }
 
 #[test]
-fn ports_are_forwarded_as_often_as_they_are_given() {
+fn forwards_can_be_given_several_times() {
     let options = pairs(&[("kind", "user"), ("fwd", "tcp:8080:80"), ("fwd", "tcp:8081:80")]).unwrap();
     assert_eq!(options.forwards.len(), 2);
     assert_eq!(file("kind = 'user'\nfwd = 'tcp:8080:80'").unwrap().forwards.len(), 1);
 }
 
 #[test]
-fn what_makes_no_sense_is_an_error_that_says_so() {
+fn errors_say_what_is_wrong_with_a_setting() {
     for (given, problem) in [
         (&[("kind", "usr")][..], "usr"),
         (&[], "kind"),

@@ -27,7 +27,7 @@ fn adapters_come_and_go_and_numbers_are_used_again() {
 }
 
 #[test]
-fn two_adapters_do_not_have_one_address() {
+fn two_adapters_with_one_address_are_refused() {
     let nics = nics(1);
     let same = NetworkOptions { mac: Some(MacAddress([2, 0, 0, 0, 0, 9])), ..none() };
     let error = nics.attach_all(&[same.clone(), same.clone()]).unwrap_err();
@@ -38,7 +38,7 @@ fn two_adapters_do_not_have_one_address() {
 }
 
 #[test]
-fn a_port_in_use_and_a_tap_of_no_good_name_are_errors_of_the_user() {
+fn a_port_in_use_and_an_unusable_tap_are_errors_of_the_user() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let forward = format!("tcp:{port}:80").parse().unwrap();
@@ -54,7 +54,7 @@ fn a_port_in_use_and_a_tap_of_no_good_name_are_errors_of_the_user() {
 }
 
 #[test]
-fn what_an_adapter_was_plugged_into_is_free_when_it_is_detached() {
+fn a_detached_adapter_releases_its_network_and_its_ports() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let forward = format!("tcp:{}:80", listener.local_addr().unwrap().port()).parse().unwrap();
     drop(listener);

@@ -76,7 +76,7 @@ fn messages_of_rndis_are_one_line_each() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_do_harm(bytes: Vec<u8>, kind in 0..140_u32) {
+    fn random_bytes_never_panic(bytes: Vec<u8>, kind in 0..140_u32) {
         nvsp(&bytes);
         rndis(&bytes);
         let message = [&kind.to_le_bytes()[..], &bytes].concat();

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_that_claims_more_than_it_has_is_refused() {
+    fn a_packet_whose_length_exceeds_its_bytes_is_refused() {
         assert_eq!(unwrap(&[1, 0, 0]), Err(BadPipe::Short(3)));
         assert_eq!(unwrap(&[2, 0, 0, 0, 0, 0, 0, 0]), Err(BadPipe::Kind(2)));
         assert_eq!(unwrap(&[1, 0, 0, 0, 2, 0, 0, 0, 9]), Err(BadPipe::Length { packet: 9, message: 2 }));
@@ -71,14 +71,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_wrapped_is_unwrapped(message: Vec<u8>, padding in 0_usize..8) {
+        fn a_wrapped_message_can_be_unwrapped(message: Vec<u8>, padding in 0_usize..8) {
             let mut packet = wrap(&[&message[..message.len() / 2], &message[message.len() / 2..]]);
             packet.resize(packet.len() + padding, 0xee);
             prop_assert_eq!(unwrap(&packet), Ok(&message[..]));
         }
 
         #[test]
-        fn no_packet_yields_more_than_it_has(packet: Vec<u8>) {
+        fn no_packet_yields_more_bytes_than_it_has(packet: Vec<u8>) {
             if let Ok(message) = unwrap(&packet) {
                 prop_assert!(message.len() + 8 <= packet.len());
             }

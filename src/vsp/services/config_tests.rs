@@ -8,7 +8,7 @@ fn services(options: &str) -> Vec<(Kind, Forced)> {
 }
 
 #[test]
-fn all_services_are_on_unless_they_are_off() {
+fn all_services_are_on_by_default() {
     let all: Vec<_> = ServiceOptions::default().services().collect();
     assert_eq!(all, Kind::ALL.map(|kind| (kind, Forced::default())));
     let kinds = |options| services(options).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
@@ -24,7 +24,7 @@ fn a_version_can_be_forced() {
 }
 
 #[test]
-fn what_does_not_exist_is_refused_with_what_does() {
+fn the_error_for_an_unknown_service_lists_the_known_ones() {
     let error = |options: &str| match text::parse::<ServiceOptions>(options) {
         Ok(options) => options.check().unwrap_err().to_string(),
         Err(error) => error.to_string(),

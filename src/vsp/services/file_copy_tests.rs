@@ -54,7 +54,7 @@ fn a_file_that_exists_is_refused_with_hyper_vs_error() {
 }
 
 #[test]
-fn a_copy_that_fails_on_the_way_is_removed_from_the_guest() {
+fn a_file_whose_copy_fails_is_removed_from_the_guest() {
     let mut pair = Pair::connected(Kind::FileCopy);
     pair.request(Request::Copy(copy("/tmp/a", &[1; 2 * FRAGMENT])));
     pair.sent();
@@ -115,7 +115,7 @@ fn a_source_that_fails_or_becomes_shorter_ends_the_copy() {
 }
 
 #[test]
-fn a_guest_that_does_not_answer_is_told_to_forget_the_file() {
+fn the_copy_is_cancelled_for_a_guest_that_does_not_answer() {
     let mut pair = Pair::connected(Kind::FileCopy);
     pair.request(Request::Copy(copy("/tmp/a", b"x")));
     pair.sent();
@@ -129,7 +129,7 @@ fn a_guest_that_does_not_answer_is_told_to_forget_the_file() {
 }
 
 #[test]
-fn paths_that_a_guest_would_misunderstand_are_refused() {
+fn invalid_paths_in_the_guest_are_refused() {
     let refuse = |target: &str| copy(target, b"").start().unwrap_err().to_string();
     assert_eq!(refuse("name"), "'name' is not a path in the guest; write it like /folder/file");
     assert_eq!(refuse("/tmp/"), "'/tmp/' has no file name");
@@ -145,7 +145,7 @@ fn paths_that_a_guest_would_misunderstand_are_refused() {
 }
 
 #[test]
-fn progress_is_what_the_guest_has_confirmed() {
+fn progress_counts_the_bytes_that_the_guest_has_confirmed() {
     let mut pair = Pair::connected(Kind::FileCopy);
     pair.request(Request::Copy(copy("/tmp/a", &[1; FRAGMENT + 10])));
     for copied in [0, 0, FRAGMENT as u64] {

@@ -35,7 +35,7 @@ fn a_guest_that_answers_is_ok_every_two_seconds() {
 }
 
 #[test]
-fn a_guest_that_hangs_is_lost_and_found() {
+fn the_health_of_a_guest_that_hangs_is_lost_contact_until_it_answers() {
     let mut pair = Pair::connected(Kind::Heartbeat);
     beat(&mut pair, Applications::HEALTHY);
     pair.wait(PERIOD);
@@ -53,7 +53,7 @@ fn a_guest_that_hangs_is_lost_and_found() {
 }
 
 #[test]
-fn wrong_answers_are_no_signs_of_life() {
+fn wrong_answers_are_not_heartbeats() {
     let mut pair = Pair::connected(Kind::Heartbeat);
     for _ in 0..20 {
         if pair.take().is_some() {

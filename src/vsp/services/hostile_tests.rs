@@ -151,12 +151,12 @@ fn live(kind: Kind, steps: Vec<Step>) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn no_guest_breaks_a_service(kind in 0..6_usize, steps in proptest::collection::vec(step(), 0..120)) {
+    fn random_guests_never_panic_a_service(kind in 0..6_usize, steps in proptest::collection::vec(step(), 0..120)) {
         live(Kind::ALL[kind], steps)?;
     }
 
     #[test]
-    fn a_guest_that_may_be_frozen_is_thawed_in_the_end(steps in proptest::collection::vec(step(), 0..60)) {
+    fn a_guest_that_may_be_frozen_is_eventually_thawed(steps in proptest::collection::vec(step(), 0..60)) {
         let mut pair = Pair::connected(Kind::Vss);
         let mut frozen = false;
         let mut status = WireStatus::SUCCESS;

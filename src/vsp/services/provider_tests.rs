@@ -132,7 +132,7 @@ fn power_off() -> Request {
 }
 
 #[test]
-fn a_guest_negotiates_over_its_rings_and_beats_by_the_channels_clock() {
+fn a_guest_negotiates_over_its_rings_and_its_heartbeat_uses_the_channels_clock() {
     let (mut vsp, log) = device(Kind::Heartbeat);
     let handle = vsp.handle();
     assert_eq!(handle.status().state, State::Closed);
@@ -157,7 +157,7 @@ fn a_guest_negotiates_over_its_rings_and_beats_by_the_channels_clock() {
 }
 
 #[test]
-fn a_request_travels_to_the_guest_and_its_outcome_back() {
+fn a_request_reaches_the_guest_and_its_outcome_returns() {
     let (mut vsp, _) = device(Kind::Shutdown);
     let handle = vsp.handle();
     assert!(matches!(handle.ask(power_off()), Err(Failure::NoContact("shutdown"))));
@@ -177,7 +177,7 @@ fn a_request_travels_to_the_guest_and_its_outcome_back() {
 }
 
 #[test]
-fn a_request_that_nobody_waits_for_any_more_is_cancelled() {
+fn an_abandoned_request_is_cancelled() {
     let (mut vsp, _) = device(Kind::FileCopy);
     let handle = vsp.handle();
     let mut guest = open(&mut vsp);
@@ -204,7 +204,7 @@ fn a_request_that_nobody_waits_for_any_more_is_cancelled() {
 }
 
 #[test]
-fn a_closed_channel_fails_requests_and_what_is_owed_is_kept_for_the_next_opening() {
+fn closing_the_channel_fails_requests_and_keeps_a_pending_thaw() {
     let (mut vsp, _) = device(Kind::Vss);
     let handle = vsp.handle();
     let mut guest = open(&mut vsp);
@@ -234,7 +234,7 @@ fn a_closed_channel_fails_requests_and_what_is_owed_is_kept_for_the_next_opening
 }
 
 #[test]
-fn a_guest_that_breaks_the_framing_is_not_served_any_more() {
+fn a_malformed_packet_ends_the_service() {
     let (mut vsp, _) = device(Kind::Heartbeat);
     let mut guest = open(&mut vsp);
     guest.serve();
@@ -247,7 +247,7 @@ fn a_guest_that_breaks_the_framing_is_not_served_any_more() {
 }
 
 #[test]
-fn a_guest_that_does_not_read_is_not_written_to_without_end() {
+fn unread_messages_to_a_guest_are_bounded() {
     let (mut vsp, _) = device(Kind::Time);
     let mut guest = open(&mut vsp);
     guest.negotiate([3, 0, 0, 0]);

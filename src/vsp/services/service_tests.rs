@@ -10,7 +10,7 @@ fn power_off() -> Request {
 }
 
 #[test]
-fn linux_gets_the_newest_versions_of_every_service() {
+fn linux_negotiates_the_newest_version_of_every_service() {
     let expected = [(3, 2), (4, 0), (3, 0), (4, 0), (5, 0), (1, 1)];
     for (kind, (major, minor)) in Kind::ALL.into_iter().zip(expected) {
         let pair = Pair::connected(kind);
@@ -35,7 +35,7 @@ fn each_version_can_be_forced() {
 }
 
 #[test]
-fn a_guest_without_a_common_version_is_left_alone() {
+fn a_guest_without_a_common_version_gets_no_requests() {
     let mut pair = Pair::opened(Kind::Vss, Forced { framework: Some(Version::new(1, 0)), version: None });
     pair.negotiate();
     assert_eq!(pair.service.take_events(), [Event::NoVersion]);
@@ -45,7 +45,7 @@ fn a_guest_without_a_common_version_is_left_alone() {
 }
 
 #[test]
-fn a_version_that_was_not_offered_is_none() {
+fn a_version_that_was_not_offered_is_refused() {
     let mut pair = Pair::opened(Kind::Heartbeat, Forced::default());
     pair.sent();
     let choice = [1, 0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0];
@@ -104,7 +104,7 @@ fn a_request_that_is_not_answered_fails_and_its_late_reply_is_dropped() {
 }
 
 #[test]
-fn what_is_no_reply_to_the_request_is_dropped() {
+fn messages_that_are_not_the_reply_to_the_request_are_dropped() {
     let mut pair = Pair::connected(Kind::Shutdown);
     pair.request(power_off());
     pair.sent();
@@ -123,7 +123,7 @@ fn what_is_no_reply_to_the_request_is_dropped() {
 }
 
 #[test]
-fn a_closed_channel_fails_what_was_asked_and_negotiates_again() {
+fn closing_a_channel_fails_its_requests_and_the_next_opening_negotiates_again() {
     let mut pair = Pair::connected(Kind::Shutdown);
     let ticket = pair.request(power_off());
     pair.sent();
@@ -148,7 +148,7 @@ fn the_longest_messages_fit_into_the_rings_of_linux() {
 }
 
 #[test]
-fn a_status_says_what_an_administrator_wants_to_know() {
+fn the_status_of_a_service_has_its_state_versions_and_counters() {
     let mut pair = Pair::connected(Kind::Heartbeat);
     pair.wait(3 * SECOND);
     let status = serde_json::to_value(pair.status()).unwrap();

@@ -9,7 +9,7 @@ fn shutdown(kind: Kind) -> Request {
 }
 
 #[test]
-fn linux_finds_the_flags_of_each_kind() {
+fn each_kind_of_shutdown_has_the_flags_of_linux() {
     for (kind, flags) in [(Kind::PowerOff, 1), (Kind::Restart, 3), (Kind::Hibernate, 5)] {
         let mut pair = Pair::connected(Services::Shutdown);
         pair.request(shutdown(kind));
@@ -24,7 +24,7 @@ fn linux_finds_the_flags_of_each_kind() {
 }
 
 #[test]
-fn a_guest_that_cannot_hibernate_says_so() {
+fn an_error_is_returned_for_a_guest_that_cannot_hibernate() {
     let mut pair = Pair::connected(Services::Shutdown);
     pair.request(shutdown(Kind::Hibernate));
     pair.sent();
@@ -46,7 +46,7 @@ fn a_text_that_does_not_fit_and_another_services_request_are_refused() {
 }
 
 #[test]
-fn another_guest_has_accepted_nothing() {
+fn a_reset_clears_the_acceptance_of_the_previous_guest() {
     let mut pair = Pair::connected(Services::Shutdown);
     pair.request(shutdown(Kind::Restart));
     pair.sent();

@@ -142,7 +142,7 @@ mod tests {
     use crate::vmbus::vsp::offer_flags;
 
     #[test]
-    fn every_service_has_a_guid_that_guests_know_and_an_instance_of_its_own() {
+    fn every_service_has_a_known_guid_and_its_own_instance() {
         let mut instances: Vec<_> = Kind::ALL.map(|kind| kind.profile().instance).to_vec();
         instances.sort();
         instances.dedup();

@@ -13,7 +13,7 @@ pub enum BadText {
         /// The room in the field, without the terminating 0.
         room: usize,
     },
-    /// The text contains a character 0, which would end it.
+    /// The text contains the character 0, which would terminate it.
     #[error("{what} contains a zero character")]
     Zero {
         /// The purpose of the text.
@@ -21,9 +21,10 @@ pub enum BadText {
     },
 }
 
-/// Writes a text into a field that consists of zeros. Returns its length in bytes with the terminating 0.
+/// Writes a text into a field, whose bytes must all be 0. Returns its length in bytes, including the terminating 0.
 ///
-/// The rest of the field must be 0: Linux takes lengths in bytes for lengths in units, and stops at the first 0.
+/// The rest of the field must be 0 because Linux uses the length in bytes as a number of UTF-16 units, and reads up to the
+/// first 0.
 ///
 /// # Errors
 /// Returns an error if the text does not fit.
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_survives_its_field() {
+    fn a_text_can_be_read_back_from_its_field() {
         for text in ["", "a", "Grüße 🦀", "12345"] {
             let mut field = [0; 24];
             let length = put(&mut field, text, "the text").unwrap();
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_leaves_no_room_for_its_zero_is_refused() {
+    fn a_text_that_leaves_no_room_for_the_terminating_zero_is_refused() {
         assert_eq!(put(&mut [0; 8], "abc", "a key"), Ok(8));
         let error = put(&mut [0; 8], "abcd", "a key").unwrap_err();
         assert_eq!(error.to_string(), "a key has 4 UTF-16 units; at most 3 fit");
@@ -71,9 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn a_field_without_a_zero_ends_with_its_room_and_broken_units_are_marked() {
+    fn a_text_without_a_terminating_zero_fills_its_field_and_invalid_units_are_replaced() {
         assert_eq!(get(&[0x61, 0, 0x62, 0]), "ab");
-        assert_eq!(get(&[0x61, 0, 0x62]), "a", "half a unit is none");
+        assert_eq!(get(&[0x61, 0, 0x62]), "a", "half a unit is ignored");
         assert_eq!(get(&[0x00, 0xd8, 0x61, 0]), "\u{fffd}a");
     }
 }

@@ -13,7 +13,7 @@ fn sample(pair: &mut Pair) -> u8 {
 }
 
 #[test]
-fn the_clock_is_set_when_the_channel_opens_and_told_every_five_seconds() {
+fn the_clock_is_set_when_the_channel_opens_and_sent_every_five_seconds() {
     let mut pair = Pair::connected(Kind::Time);
     assert_eq!(sample(&mut pair), flags::SYNC);
     for _ in 0..3 {
@@ -56,7 +56,7 @@ fn the_clock_is_set_after_a_pause_even_if_a_sample_was_under_way() {
 }
 
 #[test]
-fn a_sync_that_the_host_asks_for_is_one_that_is_sent_later() {
+fn a_requested_sync_is_completed_only_by_a_message_sent_after_the_request() {
     let mut pair = Pair::connected(Kind::Time);
     pair.sent();
     let ticket = pair.request(Request::SyncTime);
@@ -67,7 +67,7 @@ fn a_sync_that_the_host_asks_for_is_one_that_is_sent_later() {
 }
 
 #[test]
-fn a_guest_that_does_not_answer_is_asked_rarely_and_set_when_it_is_back() {
+fn a_guest_that_does_not_answer_gets_few_samples_and_is_set_when_it_answers() {
     let mut pair = Pair::connected(Kind::Time);
     sample(&mut pair);
     pair.wait(PERIOD);

@@ -47,7 +47,7 @@ fn a_guest_is_frozen_and_thawed() {
 }
 
 #[test]
-fn a_message_is_as_long_as_linux_wants_it() {
+fn a_message_has_the_length_that_linux_expects() {
     let mut pair = Pair::connected(Kind::Vss);
     pair.request(Request::Freeze(FREEZE));
     let (header, body) = pair.sent();
@@ -56,7 +56,7 @@ fn a_message_is_as_long_as_linux_wants_it() {
 }
 
 #[test]
-fn a_guest_that_cannot_freeze_is_not_asked_to() {
+fn a_guest_that_cannot_freeze_gets_no_request_to_freeze() {
     let mut pair = Pair::connected(Kind::Vss);
     pair.request(Request::Freeze(FREEZE));
     // Linux's answer if the daemon does not run.
@@ -66,7 +66,7 @@ fn a_guest_that_cannot_freeze_is_not_asked_to() {
 }
 
 #[test]
-fn a_freeze_ends_when_its_time_is_over() {
+fn a_freeze_ends_at_its_time_limit() {
     let mut pair = frozen();
     assert_eq!(pair.service.deadline(true), Some(pair.now.running + FREEZE.limit));
     pair.wait(FREEZE.limit - SECOND);
@@ -88,7 +88,7 @@ fn a_failed_freeze_is_followed_by_a_thaw() {
 }
 
 #[test]
-fn a_freeze_that_is_not_answered_is_followed_by_a_thaw_and_its_late_answer_changes_nothing() {
+fn an_unanswered_freeze_is_followed_by_a_thaw_and_its_late_answer_is_ignored() {
     let mut pair = Pair::connected(Kind::Vss);
     pair.request(Request::Freeze(FREEZE));
     answer(&mut pair, Operation::HOT_BACKUP, Status::SUCCESS);

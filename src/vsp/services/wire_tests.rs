@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use zerocopy::FromZeros;
 
 #[test]
-fn a_request_is_laid_out_as_linux_reads_it() {
+fn a_request_has_the_layout_that_linux_reads() {
     let header = Header {
         framework: Version::new(3, 0),
         message_type: MessageType::SHUTDOWN,
@@ -58,7 +58,7 @@ fn lengths_that_exceed_the_packet_are_refused() {
 
 proptest! {
     #[test]
-    fn whatever_arrives_is_split_or_refused(payload in proptest::collection::vec(any::<u8>(), 0..80), length in 0..100_u32) {
+    fn random_packets_are_split_or_refused(payload in proptest::collection::vec(any::<u8>(), 0..80), length in 0..100_u32) {
         let mut payload = payload;
         if payload.len() > 8 {
             payload[..4].copy_from_slice(&1_u32.to_le_bytes());

@@ -9,7 +9,7 @@ fn message(disks: &[DiskConfig]) -> String {
 }
 
 #[test]
-fn words_are_those_of_the_command_line() {
+fn the_keys_of_a_disk_are_those_of_the_command_line() {
     let disk: DiskConfig = toml::from_str(
         "path = 'a.img'\nreadonly = true\ncache = 'none'\nserial = 'S1'\nsector = 4096\ndiscard = false\nformat = 'raw'\n\
          backing = 'any'\nmedia = 'dvd'\ncontroller = 1\nlun = 5",
@@ -41,19 +41,19 @@ fn disks_without_a_lun_get_the_lowest_that_is_free() {
 }
 
 #[test]
-fn two_disks_in_one_place_are_named() {
+fn the_error_for_two_disks_with_one_lun_names_both() {
     let text = message(&[disk("memory:1M", Some(3)), disk("memory:2M", Some(3))]);
     assert_eq!(text, "memory:1M and memory:2M both have controller=0,lun=3; give one of them another lun=");
 }
 
 #[test]
-fn a_full_controller_takes_no_more() {
+fn a_disk_for_a_full_controller_is_refused() {
     let disks: Vec<_> = (0..65).map(|_| disk("memory:1M", None)).collect();
     assert!(message(&disks).contains("no free LUN"));
 }
 
 #[test]
-fn numbers_and_words_that_cannot_be_are_refused() {
+fn invalid_settings_of_a_disk_are_refused() {
     let base = || disk("memory:1M", None);
     for (disk, said) in [
         (disk("", None), "needs a path"),
@@ -76,7 +76,7 @@ fn numbers_and_words_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn only_memory_that_can_be_written_is_scratch() {
+fn only_a_writable_memory_disk_is_scratch() {
     let named = |path| disk(path, None);
     assert!(named("memory:1M").identity(0).scratch);
     for kept in [

@@ -51,7 +51,7 @@ fn negotiate(controller: &Controller, version: Version) {
 }
 
 #[test]
-fn units_are_found_without_a_lun_0_as_linux_looks_for_them() {
+fn linux_finds_units_without_a_lun_0() {
     let controller = Controller::new(0);
     controller.attach(7, unit("1M")).expect("room");
     // There is no LUN 0, but INQUIRY is answered, so Linux requests the list of LUNs.
@@ -65,7 +65,7 @@ fn units_are_found_without_a_lun_0_as_linux_looks_for_them() {
 }
 
 #[test]
-fn commands_for_a_missing_unit_find_no_unit() {
+fn commands_for_a_missing_unit_are_answered_with_no_unit() {
     let controller = Controller::new(0);
     for cdb in [&[0; 6][..], &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[0x12, 1, 0x80, 0, 255, 0]] {
         assert!(matches!(execute(&controller, Some(3), cdb), Execution::NoUnit(_)), "{cdb:02x?}");

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_tells_its_size_and_kind() {
+    fn inspecting_a_disk_shows_its_size_and_kind() {
         let tree = disk(true).inspect();
         assert_eq!((&tree["medium"]["size-bytes"], &tree["medium"]["read-only"]), (&(1 << 20).into(), &true.into()));
         assert_eq!(empty_drive().inspect()["medium"], Value::Null);

@@ -10,7 +10,7 @@ fn at(controller: u8, lun: u8) -> Place {
 }
 
 #[test]
-fn a_disk_more_gets_the_lowest_lun_that_is_free_or_the_one_it_names() {
+fn an_added_disk_gets_the_lowest_free_lun_or_the_one_it_names() {
     let disks = disks();
     disks
         .attach_all(&[DiskConfig::of("memory:1M"), DiskConfig { lun: Some(2), ..DiskConfig::of("memory:1M") }])
@@ -26,7 +26,7 @@ fn a_disk_more_gets_the_lowest_lun_that_is_free_or_the_one_it_names() {
 }
 
 #[test]
-fn a_controller_is_offered_with_its_first_disk_and_stays() {
+fn a_controller_is_offered_with_its_first_disk_and_is_kept() {
     let disks = disks();
     assert_eq!(disks.bus.device_count(), 0);
     let disk = DiskConfig { controller: 2, ..DiskConfig::of("memory:1M") };
@@ -37,7 +37,7 @@ fn a_controller_is_offered_with_its_first_disk_and_stays() {
 }
 
 #[test]
-fn a_disk_that_cannot_be_had_changes_nothing() {
+fn a_disk_that_cannot_be_opened_changes_nothing() {
     let disks = disks();
     let wrong = disks.attach(&DiskConfig::of("/nowhere/disk.img")).unwrap_err();
     assert!(wrong.to_string().contains("truncate -s"), "{wrong}");
@@ -59,7 +59,7 @@ fn an_image_is_free_again_when_its_disk_was_detached() {
 }
 
 #[test]
-fn a_new_size_is_a_change_that_the_guest_is_told_of() {
+fn a_change_of_the_size_is_reported_to_the_guest() {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(1 << 20).unwrap();
     let disks = disks();

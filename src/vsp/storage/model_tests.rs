@@ -86,7 +86,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn a_disk_is_a_vector_of_bytes(commands in prop::collection::vec(command(), 1..40)) {
+    fn a_disk_behaves_like_a_vector_of_bytes(commands in prop::collection::vec(command(), 1..40)) {
         let mut machine = Machine::new();
         machine.execute(&[0; 6], &[], 0);
         let mut model = machine.disk.bytes.lock().expect("a lock").clone();

@@ -168,7 +168,7 @@ fn a_driver_negotiates_and_writes_and_reads_through_its_rings() {
 }
 
 #[test]
-fn a_batch_is_answered_with_few_interrupts_and_a_full_ring_loses_nothing() {
+fn a_batch_is_completed_with_few_interrupts_and_a_full_ring_loses_nothing() {
     let mut guest = open();
     guest.negotiate();
     let before = guest.port.signals.load(Ordering::SeqCst);
@@ -189,7 +189,7 @@ fn a_batch_is_answered_with_few_interrupts_and_a_full_ring_loses_nothing() {
 }
 
 #[test]
-fn requests_of_a_paused_channel_end_or_wait_and_are_answered_afterwards() {
+fn requests_of_a_paused_channel_complete_or_wait_and_are_answered_after_the_pause() {
     let mut guest = open();
     guest.negotiate();
     let read = srb(DataDirection::IN, 4096, &[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
@@ -219,7 +219,7 @@ fn requests_of_a_paused_channel_end_or_wait_and_are_answered_afterwards() {
 }
 
 #[test]
-fn a_guest_is_told_of_a_disk_that_comes_while_it_runs() {
+fn a_guest_is_notified_of_an_added_disk() {
     let mut guest = open();
     guest.negotiate();
     let disk = DiskConfig { path: "memory:1M".into(), ..DiskConfig::default() };
@@ -230,7 +230,7 @@ fn a_guest_is_told_of_a_disk_that_comes_while_it_runs() {
 }
 
 #[test]
-fn packets_that_no_driver_sends_end_the_channel() {
+fn invalid_packets_end_the_service_of_the_channel() {
     let short = |guest: &mut Guest| {
         guest.sender.send(&NewPacket { wants_completion: true, ..NewPacket::in_band(1, &[&[1; 8]]) })
     };
@@ -286,7 +286,7 @@ fn endless(payload: &[u8], taken: impl Fn(u32) + Send + Sync + 'static) -> Guest
 }
 
 #[test]
-fn answers_that_nobody_reads_are_bounded_though_the_ring_never_ends() {
+fn unread_completions_are_bounded_even_if_the_ring_is_never_empty() {
     // Control packets, and commands that are refused.
     for operation in [Operation::QUERY_PROTOCOL_VERSION, Operation::EXECUTE_SRB] {
         let mut guest = endless(&packet(operation, &[]), |_| ());
@@ -299,7 +299,7 @@ fn answers_that_nobody_reads_are_bounded_though_the_ring_never_ends() {
 }
 
 #[test]
-fn a_channel_that_is_to_be_closed_is_left_though_the_ring_never_ends() {
+fn a_closing_channel_is_left_even_if_its_ring_is_never_empty() {
     let taken = Arc::new(AtomicU32::new(0));
     let closing: Arc<std::sync::OnceLock<Arc<TestPort>>> = Arc::default();
     let note = {

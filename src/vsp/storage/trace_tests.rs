@@ -24,7 +24,7 @@ fn line(packet: &[u8]) -> String {
 }
 
 #[test]
-fn commands_are_named_with_their_blocks_or_their_bytes() {
+fn commands_are_traced_with_their_name_and_their_blocks_or_bytes() {
     let read = command(DataDirection::IN, 4096, &[0x28, 0, 0, 0, 8, 0, 0, 0, 8, 0]);
     assert_eq!(line(&read), "LUN 3 read_10 of 8 blocks at 0x800, 4096 bytes IN");
     let write = command(DataDirection::OUT, 512, &[0x8a, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]);
@@ -36,7 +36,7 @@ fn commands_are_named_with_their_blocks_or_their_bytes() {
 }
 
 #[test]
-fn ends_are_told_with_their_sense_in_both_formats() {
+fn completions_are_traced_with_their_sense_in_both_formats() {
     let read = command(DataDirection::IN, 4096, &[0x28]);
     let ticket = Srb::parse(&read, 4096).expect("a request").ticket;
     assert_eq!(line(ticket.complete(&Response::GOOD, 4096, 4096).bytes()), "LUN 3 SUCCESS, 4096 bytes");

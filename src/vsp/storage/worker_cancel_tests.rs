@@ -92,7 +92,7 @@ fn unmap(guest: &Guest) -> ([u8; 10], GuestBuffer) {
 }
 
 #[test]
-fn a_reset_of_any_kind_ends_what_was_begun_and_nothing_else() {
+fn a_reset_of_any_kind_ends_only_commands_that_were_sent_before_it() {
     let lun = [0, 0, 0, 0, 0, 0, 0, 1];
     for (operation, body) in
         [(VstorOperation::RESET_LUN, &lun[..]), (VstorOperation::RESET_BUS, &[]), (VstorOperation::RESET_ADAPTER, &[])]
@@ -142,7 +142,7 @@ fn a_reset_of_one_unit_leaves_the_commands_of_another_alone() {
 }
 
 #[test]
-fn a_disk_that_is_taken_away_lets_go_of_its_long_commands() {
+fn removing_a_disk_cancels_its_long_commands() {
     let controller = controller(&[memory_disk("1M")]);
     let endless = attach(&controller, 1, Endless::default());
     let mut guest = Guest::new(&controller, false);
@@ -156,7 +156,7 @@ fn a_disk_that_is_taken_away_lets_go_of_its_long_commands() {
 }
 
 #[test]
-fn a_channel_that_closes_takes_its_long_commands_along() {
+fn closing_a_channel_cancels_its_long_commands() {
     let controller = controller(&[memory_disk("1M")]);
     let endless = attach(&controller, 1, Endless::default());
     let mut guest = Guest::new(&controller, false);
@@ -173,7 +173,7 @@ fn a_channel_that_closes_takes_its_long_commands_along() {
 }
 
 #[test]
-fn a_channel_waits_for_a_disk_that_hangs_while_its_guest_lives_and_not_after() {
+fn a_closing_channel_waits_for_a_hanging_disk_only_while_its_guest_exists() {
     let controller = controller(&[memory_disk("1M")]);
     let hung = attach(&controller, 1, Endless { latch: Some(Latch::default()), ..Endless::default() });
     let latch = hung.latch.as_ref().expect("a latch");
@@ -201,7 +201,7 @@ fn a_channel_waits_for_a_disk_that_hangs_while_its_guest_lives_and_not_after() {
 }
 
 #[test]
-fn many_long_commands_have_few_threads_whatever_the_number_of_disks() {
+fn the_number_of_threads_for_long_commands_does_not_depend_on_the_number_of_disks() {
     let controller = controller(&[memory_disk("1M")]);
     let latched = || Endless { latch: Some(Latch::default()), ..Endless::default() };
     let disks: Vec<_> = (1..10).map(|lun| attach(&controller, lun, latched())).collect();
@@ -227,7 +227,7 @@ fn many_long_commands_have_few_threads_whatever_the_number_of_disks() {
 }
 
 #[test]
-fn a_hole_of_terabytes_is_verified_at_once() {
+fn verifying_a_hole_of_terabytes_takes_no_time() {
     both_ways(|ring| {
         let mut guest = Guest::new(&controller(&[memory_disk("4T")]), ring);
         for id in 0..500 {
@@ -238,7 +238,7 @@ fn a_hole_of_terabytes_is_verified_at_once() {
 }
 
 #[test]
-fn a_disk_whose_code_panics_answers_and_goes_on() {
+fn a_panic_in_a_disk_fails_its_request_and_the_disk_stays_usable() {
     struct Panics;
     impl Disk for Panics {
         fn size(&self) -> io::Result<u64> {

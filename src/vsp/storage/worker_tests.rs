@@ -184,7 +184,7 @@ fn a_read_into_a_short_buffer_fills_it_and_reports_an_overrun() {
 }
 
 #[test]
-fn reads_beyond_the_end_of_a_shrunken_image_are_medium_errors_and_the_guest_is_told_the_new_size() {
+fn reads_beyond_a_shrunken_image_are_medium_errors_and_report_the_new_size() {
     both_ways(|ring| {
         let image = tempfile::NamedTempFile::new().expect("a file");
         image.as_file().set_len(1 << 20).expect("room");
@@ -298,7 +298,7 @@ fn every_completion_signals_the_doorbell() {
 }
 
 #[test]
-fn a_notice_is_sent_once_and_only_on_the_primary_channel() {
+fn a_change_notification_is_sent_once_and_only_on_the_primary_channel() {
     let controller = controller(&[memory_disk("1M")]);
     let mut guest = Guest::new(&controller, false);
     let mut subchannel = Worker::new(controller.clone(), false, doorbell().into(), || false).expect("a worker");
@@ -340,7 +340,7 @@ proptest! {
 }
 
 #[test]
-fn a_full_host_disk_is_space_allocation_failed_until_there_is_space() {
+fn a_full_host_disk_causes_space_allocation_failed_until_there_is_space() {
     if !ready(&[Need::Namespaces, Need::Tool("mount"), Need::Tool("qemu-img")]) {
         return;
     }

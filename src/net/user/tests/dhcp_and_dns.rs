@@ -84,7 +84,7 @@ fn an_address_that_is_not_the_guests_is_refused() {
 }
 
 #[test]
-fn names_are_asked_of_the_hosts_server() {
+fn questions_are_sent_to_the_hosts_name_server() {
     let server = UdpSocket::bind(loopback(0)).unwrap();
     let resolver = server.local_addr().unwrap();
     thread::spawn(move || {
@@ -101,7 +101,7 @@ fn names_are_asked_of_the_hosts_server() {
 }
 
 #[test]
-fn names_can_be_asked_for_over_tcp() {
+fn names_can_be_looked_up_over_tcp() {
     let listener = TcpListener::bind(loopback(0)).unwrap();
     let resolver = listener.local_addr().unwrap();
     thread::spawn(move || {

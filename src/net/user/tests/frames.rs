@@ -78,7 +78,7 @@ fn the_router_answers_pings() {
 }
 
 #[test]
-fn nobody_else_in_the_network_answers() {
+fn only_the_routers_addresses_answer() {
     let mut guest = Guest::new(network(None), &[]);
     assert!(!guest.send(&echo(Ipv4Addr::new(10, 0, 2, 77), 7)));
     assert!(!guest.send(&echo(Ipv4Addr::new(127, 0, 0, 1), 7)));
@@ -87,7 +87,7 @@ fn nobody_else_in_the_network_answers() {
 }
 
 #[test]
-fn arp_is_answered_for_the_router_alone() {
+fn arp_requests_are_answered_only_for_the_router() {
     let mut guest = Guest::new(network(None), &[]);
     let ask = |target| {
         let arp = ArpRepr::EthernetIpv4 {
@@ -175,7 +175,7 @@ fn frames_for_others_are_dropped() {
 
 proptest::proptest! {
     #[test]
-    fn no_frame_does_harm(bytes: Vec<u8>, kind in 0..4_usize) {
+    fn random_frames_never_panic(bytes: Vec<u8>, kind in 0..4_usize) {
         let mut guest = Guest::new(network(None), &[]);
         let start: &[u8] = match kind {
             0 => &[0x08, 0x00, 0x45],
@@ -189,7 +189,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_tcp_segment_does_harm(tail in proptest::collection::vec(proptest::num::u8::ANY, 20..80), flags: u8, known: bool) {
+    fn random_tcp_segments_never_panic(tail in proptest::collection::vec(proptest::num::u8::ANY, 20..80), flags: u8, known: bool) {
         let port = TcpListener::bind(loopback(0)).unwrap();
         let to = port.local_addr().unwrap().port();
         let mut guest = Guest::new(network(None), &[]);

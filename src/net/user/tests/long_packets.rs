@@ -161,7 +161,7 @@ fn datagrams_above_the_mtu_go_out_and_come_back_over_ipv6() {
 }
 
 #[test]
-fn a_datagram_of_a_peer_above_the_mtu_comes_through_a_forwarded_port() {
+fn a_datagram_above_the_mtu_arrives_through_a_forwarded_port() {
     let port = UdpSocket::bind(loopback(0)).unwrap().local_addr().unwrap().port();
     let mut guest = Guest::new(network(None), &[forward(&format!("udp:{port}:53"))]);
     guest.send(&frames::udp(1, gateway(9), b"here I am"));
@@ -206,7 +206,7 @@ fn pings_above_the_mtu_are_answered() {
 }
 
 #[test]
-fn an_atomic_fragment_is_a_whole_packet_whatever_else_has_its_number() {
+fn an_atomic_fragment_is_a_whole_packet_even_if_its_identification_is_in_use() {
     let mut fragments = Fragments::default();
     let now = Instant::now();
     let to = Network::GATEWAY6.into();
@@ -224,7 +224,7 @@ fn an_atomic_fragment_is_a_whole_packet_whatever_else_has_its_number() {
 }
 
 #[test]
-fn fragments_that_overlap_are_refused_with_all_that_is_to_come() {
+fn overlapping_fragments_and_all_that_follow_are_refused() {
     let now = Instant::now();
     for to in [Network::GATEWAY.into(), Network::GATEWAY6.into()] {
         // Over the front, the back, the whole, a part, and beyond what was the last.
@@ -245,7 +245,7 @@ fn fragments_that_overlap_are_refused_with_all_that_is_to_come() {
 }
 
 #[test]
-fn a_fragment_that_comes_twice_does_no_harm() {
+fn a_duplicate_fragment_is_ignored() {
     let (mut fragments, now, to) = (Fragments::default(), Instant::now(), Network::GATEWAY.into());
     let pieces = cut(to, 17, 3, &pattern(5000), 1480);
     for piece in [&pieces[0], &pieces[1], &pieces[1], &pieces[0], &pieces[3], &pieces[3]] {
@@ -258,7 +258,7 @@ fn a_fragment_that_comes_twice_does_no_harm() {
 }
 
 #[test]
-fn fragments_that_make_no_sense_are_refused() {
+fn invalid_fragments_are_refused() {
     let (mut fragments, now) = (Fragments::default(), Instant::now());
     let mut add = |to: IpAddr, offset, length, more| {
         let frame = packet(to, 17, Some((9, offset, more)), &vec![0; length]);
@@ -276,7 +276,7 @@ fn fragments_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn what_waits_is_bounded_for_each_port_and_leaves_others_alone() {
+fn incomplete_packets_are_bounded_for_each_port_without_effect_on_others() {
     let (mut fragments, now, to) = (Fragments::default(), Instant::now(), Network::GATEWAY.into());
     let other = Whose { port: SwitchPort::new(1), ..WHOSE };
     let first = &packet(to, 17, Some((1, 0, true)), &[0; 8]);
@@ -300,7 +300,7 @@ fn what_waits_is_bounded_for_each_port_and_leaves_others_alone() {
 }
 
 #[test]
-fn the_sender_of_a_packet_that_is_not_whole_in_time_is_told() {
+fn the_sender_of_a_packet_that_is_incomplete_at_its_time_limit_is_notified() {
     for (to, late, kinds) in [(IpAddr::from(Network::GATEWAY), 30, [11, 1]), (Network::GATEWAY6.into(), 60, [3, 1])] {
         let start = Instant::now();
         let mut stack = Stack::new(network(None), &[], start).unwrap();
@@ -319,7 +319,7 @@ fn the_sender_of_a_packet_that_is_not_whole_in_time_is_told() {
 }
 
 #[test]
-fn a_packet_that_may_pass_no_router_is_answered_as_traceroute_expects() {
+fn a_packet_whose_hop_limit_is_reached_is_answered_as_traceroute_expects() {
     let mut guest = Guest::new(network(None), &[]);
     let mut probe = frames::udp(33_434, (Ipv4Addr::new(192, 0, 2, 1), 33_434).into(), b"probe");
     probe[22] = 1;
@@ -333,7 +333,7 @@ fn a_packet_that_may_pass_no_router_is_answered_as_traceroute_expects() {
 
 proptest! {
     #[test]
-    fn fragments_in_any_order_make_the_packet(
+    fn fragments_are_assembled_in_any_order(
         length in 9..20_000_usize, blocks in 1..200_usize, order in proptest::collection::vec(any::<Index>(), 0..50), v6: bool,
     ) {
         let to = if v6 { Network::GATEWAY6.into() } else { Network::GATEWAY.into() };
@@ -355,7 +355,7 @@ proptest! {
     }
 
     #[test]
-    fn no_fragments_do_harm(
+    fn random_fragments_never_panic(
         pieces in proptest::collection::vec((0..3_u32, 0..9000_usize, 0..3000_usize, any::<bool>(), any::<bool>()), 0..40),
     ) {
         let start = Instant::now();

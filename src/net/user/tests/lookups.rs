@@ -61,7 +61,7 @@ fn is_failure(answer: &[u8]) -> bool {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_passed_over_at_once() {
+fn an_unreachable_server_is_skipped_at_once() {
     let mut guest = asking(vec![nobody(), nobody(), server(0, b"third")]);
     assert!(ask(&mut guest, 1).ends_with(b"third"));
     assert!(guest.cable.ahead.is_zero());
@@ -69,7 +69,7 @@ fn a_server_that_is_not_there_is_passed_over_at_once() {
 }
 
 #[test]
-fn a_server_that_is_silent_is_passed_over_after_a_second_and_asked_last_from_then_on() {
+fn a_silent_server_is_skipped_after_a_second_and_asked_last_from_then_on() {
     let (deaf, address) = silent();
     let mut guest = asking(vec![address, server(0, b"second")]);
     assert!(guest.send(&udp(5000, NAME_SERVER.into(), &question(1))));
@@ -93,7 +93,7 @@ fn a_server_that_is_silent_is_passed_over_after_a_second_and_asked_last_from_the
 }
 
 #[test]
-fn an_answer_that_comes_late_is_as_good() {
+fn a_late_answer_of_the_first_server_is_used() {
     let (slow, slow_address) = silent();
     let (deaf, deaf_address) = silent();
     let mut guest = asking(vec![slow_address, deaf_address]);
@@ -108,7 +108,7 @@ fn an_answer_that_comes_late_is_as_good() {
 }
 
 #[test]
-fn a_server_that_cannot_help_has_the_next_one_asked() {
+fn after_a_failure_the_next_server_is_asked() {
     for result in [2, 4, 5] {
         let mut guest = asking(vec![server(result, b""), server(0, b"good")]);
         assert!(ask(&mut guest, 1).ends_with(b"good"));
@@ -123,7 +123,7 @@ fn a_server_that_cannot_help_has_the_next_one_asked() {
 }
 
 #[test]
-fn a_guest_is_told_when_no_server_answers_or_there_is_none() {
+fn a_guest_gets_a_failure_if_no_server_answers_or_there_is_none() {
     assert!(is_failure(&ask(&mut asking(vec![]), 1)));
     assert!(is_failure(&ask(&mut asking(vec![nobody(), nobody()]), 2)));
     let (_deaf, address) = silent();
@@ -137,7 +137,7 @@ fn a_guest_is_told_when_no_server_answers_or_there_is_none() {
 }
 
 #[test]
-fn the_file_may_change_come_later_and_go() {
+fn changes_of_resolv_conf_take_effect_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resolv.conf");
     let file = Resolver::File(path.clone());
@@ -157,7 +157,7 @@ fn the_file_may_change_come_later_and_go() {
 }
 
 #[test]
-fn a_question_that_is_asked_again_goes_out_again_and_two_at_a_time_get_their_own_answers() {
+fn a_repeated_question_is_sent_again_and_parallel_questions_get_their_own_answers() {
     let (server, address) = silent();
     let mut guest = asking(vec![address]);
     for number in [1, 2, 1] {
@@ -181,7 +181,7 @@ fn a_question_that_is_asked_again_goes_out_again_and_two_at_a_time_get_their_own
 }
 
 #[test]
-fn over_tcp_the_next_server_is_tried_as_well() {
+fn the_next_server_is_also_tried_over_tcp() {
     let listener = TcpListener::bind(loopback(0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

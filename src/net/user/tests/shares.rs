@@ -92,7 +92,7 @@ fn server() -> (TcpListener, u16) {
 }
 
 #[test]
-fn a_guest_that_opens_connections_without_end_leaves_its_neighbour_a_share() {
+fn a_guest_that_opens_many_connections_leaves_its_neighbour_a_share() {
     let (_listener, port) = server();
     let mut stack = uplink(None, &Budget::new(10_000));
     let (greedy, neighbour) = (guest(1, 66), guest(2, 15));
@@ -123,7 +123,7 @@ fn a_guest_that_opens_connections_without_end_leaves_its_neighbour_a_share() {
 }
 
 #[test]
-fn a_connection_that_gives_way_is_reset_on_both_sides() {
+fn a_replaced_connection_is_reset_on_both_sides() {
     let listener = TcpListener::bind(loopback(0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut stack = uplink(None, &Budget::new(1));
@@ -143,7 +143,7 @@ fn a_connection_that_gives_way_is_reset_on_both_sides() {
 }
 
 #[test]
-fn datagrams_pings_and_look_ups_without_end_leave_the_neighbours_flows_alone() {
+fn a_flood_of_datagrams_pings_and_look_ups_does_not_end_flows_of_a_neighbour() {
     let peer = UdpSocket::bind(loopback(0)).unwrap();
     let port = peer.local_addr().unwrap().port();
     // A name server that never answers.
@@ -169,7 +169,7 @@ fn datagrams_pings_and_look_ups_without_end_leave_the_neighbours_flows_alone() {
 }
 
 #[test]
-fn an_address_of_the_neighbours_gives_no_way_to_its_connections() {
+fn a_guest_that_uses_its_neighbours_address_cannot_affect_its_connections() {
     let (_listener, port) = server();
     let mut stack = uplink(None, &Budget::new(100));
     let now = Instant::now();
@@ -208,7 +208,7 @@ fn networks_of_one_process_share_its_descriptors() {
 }
 
 #[test]
-fn what_a_port_had_is_gone_when_another_is_plugged_in_there() {
+fn the_flows_of_a_port_end_when_another_adapter_is_plugged_in_there() {
     let (_listener, port) = server();
     let ports = Arc::new(Ports::default());
     let (target, budget) = (SwitchPort::new(1), Budget::new(100));
@@ -237,7 +237,7 @@ fn many_connections_of_one_guest_have_small_buffers() {
 }
 
 #[test]
-fn each_port_gets_packets_that_its_guest_takes() {
+fn packets_are_fragmented_for_the_mtu_of_each_port() {
     let peer = UdpSocket::bind(loopback(0)).unwrap();
     peer.set_read_timeout(Some(grown(Duration::from_secs(10)))).unwrap();
     let ports = Arc::new(Ports::default());

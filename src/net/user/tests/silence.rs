@@ -51,7 +51,7 @@ fn say(guest: &mut Guest, handle: smoltcp::iface::SocketHandle, byte: u8) {
 }
 
 #[test]
-fn a_connection_of_the_guests_stays_however_long_it_is_silent() {
+fn a_silent_connection_of_the_guest_is_kept_without_limit() {
     let port = echo();
     let mut guest = Guest::new(network(None), &[]);
     let handle = guest.connect(gateway(port));
@@ -64,7 +64,7 @@ fn a_connection_of_the_guests_stays_however_long_it_is_silent() {
 }
 
 #[test]
-fn a_connection_through_a_forwarded_port_stays_however_long_it_is_silent() {
+fn a_silent_connection_through_a_forwarded_port_is_kept_without_limit() {
     let port = free_port();
     let mut guest = Guest::new(network(None), &[forward(&format!("tcp:{port}:80"))]);
     let handle = guest.listen(80);
@@ -84,7 +84,7 @@ fn a_connection_through_a_forwarded_port_stays_however_long_it_is_silent() {
 }
 
 #[test]
-fn an_end_after_a_long_silence_is_an_end_and_no_reset() {
+fn a_close_after_a_long_silence_is_not_a_reset() {
     let (send, receive) = std::sync::mpsc::channel::<()>();
     let receive = Mutex::new(receive);
     let port = server(move |stream| {
@@ -105,7 +105,7 @@ fn an_end_after_a_long_silence_is_an_end_and_no_reset() {
 }
 
 #[test]
-fn a_guest_that_leaves_data_unacknowledged_loses_the_connection_in_time() {
+fn a_guest_that_does_not_acknowledge_data_loses_the_connection() {
     let (send, receive) = std::sync::mpsc::channel();
     let port = server(move |mut stream| {
         let mut byte = [0];
@@ -149,7 +149,7 @@ fn a_guest_that_does_not_answer_a_forwarded_connection_loses_it() {
 }
 
 #[test]
-fn a_guest_that_began_anew_is_asked_and_the_connection_ends() {
+fn a_connection_of_a_guest_that_restarted_is_probed_and_ends() {
     let port = echo();
     let mut guest = Guest::new(network(None), &[]);
     let handle = guest.connect(gateway(port));

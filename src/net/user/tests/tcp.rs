@@ -21,7 +21,7 @@ pub fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
 }
 
 #[test]
-fn a_download_arrives_whole_and_uncut() {
+fn a_download_arrives_complete_in_large_segments() {
     const LENGTH: usize = 8 << 20;
     let port = server(|mut stream| stream.write_all(&pattern(LENGTH)).unwrap());
     let mut guest = Guest::new(network(None), &[]);
@@ -32,7 +32,7 @@ fn a_download_arrives_whole_and_uncut() {
 }
 
 #[test]
-fn an_upload_arrives_whole_and_ends() {
+fn an_upload_arrives_complete_with_its_end() {
     const LENGTH: usize = 4 << 20;
     let (send, receive) = std::sync::mpsc::channel();
     let port = server(move |mut stream| {
@@ -52,7 +52,7 @@ fn an_upload_arrives_whole_and_ends() {
 }
 
 #[test]
-fn what_is_small_is_acknowledged_by_its_answer() {
+fn a_small_request_is_acknowledged_by_its_answer() {
     let port = server(|mut stream| {
         let mut byte = [0];
         while stream.read_exact(&mut byte).is_ok() {
@@ -171,7 +171,7 @@ fn many_connections_at_once_all_get_their_own_answer() {
 }
 
 #[test]
-fn there_is_a_most_of_connections_and_the_rest_is_refused() {
+fn the_number_of_connections_is_bounded_and_the_rest_is_refused() {
     let port = server(|mut stream| drop(stream.read(&mut [0])));
     let mut guest = Guest::new(network(None), &[]);
     let handles: Vec<_> = (0..stack::MAX_CONNECTIONS + 3).map(|_| guest.connect(gateway(port))).collect();

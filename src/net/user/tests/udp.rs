@@ -6,7 +6,7 @@ use super::*;
 use crate::patience::grown;
 
 #[test]
-fn a_datagram_is_answered_from_where_it_was_sent_to() {
+fn an_answer_comes_from_the_address_that_the_datagram_was_sent_to() {
     let server = UdpSocket::bind(loopback(0)).unwrap();
     let port = server.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -26,7 +26,7 @@ fn a_datagram_is_answered_from_where_it_was_sent_to() {
 }
 
 #[test]
-fn a_port_where_nobody_listens_is_told_as_unreachable() {
+fn a_datagram_to_a_port_where_nobody_listens_is_answered_as_unreachable() {
     let port = UdpSocket::bind(loopback(0)).unwrap().local_addr().unwrap().port();
     let mut guest = Guest::new(network(None), &[]);
     let frame = udp(1000, gateway(port), b"hello");

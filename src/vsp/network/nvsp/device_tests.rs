@@ -11,7 +11,7 @@ fn read<T: FromBytes + KnownLayout + Immutable>(payload: &[u8], message_type: Me
 }
 
 #[test]
-fn linux_finds_the_newest_version_that_is_spoken() {
+fn linux_negotiates_the_newest_version() {
     let guest = Guest::new();
     for newest in Version::ALL {
         let mut device = device_of(newest, 1);
@@ -29,7 +29,7 @@ fn linux_finds_the_newest_version_that_is_spoken() {
 }
 
 #[test]
-fn a_range_of_versions_gives_the_newest_in_it() {
+fn of_a_range_of_versions_the_newest_is_chosen() {
     let guest = Guest::new();
     for (minimum, maximum, version) in [
         (2, 0x5_0000, Some(Version::V5)),
@@ -45,7 +45,7 @@ fn a_range_of_versions_gives_the_newest_in_it() {
 }
 
 #[test]
-fn completions_are_as_long_as_drivers_want_them() {
+fn completions_have_the_length_that_drivers_expect() {
     let guest = Guest::new();
     for (version, length) in [(Version::V1, 28), (Version::V6, 28), (Version::V6_1, 40)] {
         let mut device = device(1);
@@ -55,7 +55,7 @@ fn completions_are_as_long_as_drivers_want_them() {
 }
 
 #[test]
-fn before_the_version_nothing_else_is_obeyed() {
+fn other_messages_before_the_version_are_refused() {
     let guest = Guest::new();
     let mut device = device(1);
     let outcome = send(
@@ -72,7 +72,7 @@ fn before_the_version_nothing_else_is_obeyed() {
 }
 
 #[test]
-fn the_receive_buffer_is_divided_by_the_mtu() {
+fn the_size_of_a_receive_section_follows_from_the_mtu() {
     for (mtu, expected) in [(1500, 1500), (9000, 9000), (20, 68), (60_000, 9000)] {
         let guest = Guest::new();
         let mut device = device(1);
@@ -93,7 +93,7 @@ fn the_receive_buffer_is_divided_by_the_mtu() {
 }
 
 #[test]
-fn buffers_that_make_no_sense_are_refused_with_a_status() {
+fn invalid_buffers_are_refused_with_a_status() {
     let mut guest = Guest::new();
     guest.add(GpadlId(7), 600, 4);
     let mut device = device(1);
@@ -134,7 +134,7 @@ fn a_second_buffer_is_refused_until_the_first_is_revoked() {
 }
 
 #[test]
-fn a_buffer_whose_pages_are_taken_back_is_used_no_more() {
+fn a_buffer_whose_gpadl_is_torn_down_is_no_longer_used() {
     let guest = Guest::new();
     let (mut device, _) = ready(&guest, 0);
     assert_eq!(device.release(SEND)[..], [NvspAction::UpdatePath]);
@@ -144,7 +144,7 @@ fn a_buffer_whose_pages_are_taken_back_is_used_no_more() {
 }
 
 #[test]
-fn subchannels_are_granted_once_and_no_more_than_there_are() {
+fn subchannels_are_granted_once_and_up_to_their_maximum() {
     let guest = Guest::new();
     for (asked, granted) in [(7, 3), (3, 3), (1, 1), (u32::MAX, 3)] {
         let (mut device, _) = ready(&guest, 0);
@@ -207,7 +207,7 @@ fn a_switch_to_the_virtual_function_is_answered_without_a_payload() {
 }
 
 #[test]
-fn coalescing_needs_version_6_1_and_a_driver_that_can() {
+fn coalescing_needs_version_6_1_and_a_driver_that_supports_it() {
     let guest = Guest::new();
     let hardware = |version, capabilities| {
         let mut device = device(1);
@@ -224,7 +224,7 @@ fn coalescing_needs_version_6_1_and_a_driver_that_can() {
 }
 
 #[test]
-fn the_path_changes_before_the_guest_reads_that_it_was_done() {
+fn the_path_changes_before_the_reply_is_sent() {
     let guest = Guest::new();
     let (mut device, _) = ready(&guest, 0);
     let outcome = set(&mut device, Oid::GEN_CURRENT_PACKET_FILTER, &0_u32.to_le_bytes());
@@ -259,7 +259,7 @@ fn the_filter_is_applied_to_each_kind_of_address() {
 }
 
 #[test]
-fn a_channel_that_was_closed_begins_anew() {
+fn a_channel_that_is_opened_again_starts_from_the_initial_state() {
     let guest = Guest::new();
     let (mut device, _) = ready(&guest, 0);
     device.set_channels(4);
@@ -271,7 +271,7 @@ fn a_channel_that_was_closed_begins_anew() {
 }
 
 #[test]
-fn messages_that_are_cut_off_are_refused() {
+fn truncated_messages_are_refused() {
     let guest = Guest::new();
     for kind in [
         MessageType::SEND_NDIS_VERSION,
@@ -288,7 +288,7 @@ fn messages_that_are_cut_off_are_refused() {
 
 proptest::proptest! {
     #[test]
-    fn no_messages_do_harm(messages in proptest::collection::vec((0..140_u32, proptest::collection::vec(proptest::num::u32::ANY, 0..6)), 0..20)) {
+    fn random_nvsp_messages_never_panic(messages in proptest::collection::vec((0..140_u32, proptest::collection::vec(proptest::num::u32::ANY, 0..6)), 0..20)) {
         let guest = Guest::new();
         let mut device = device(4);
         for (kind, words) in messages {

@@ -21,7 +21,8 @@ use crate::vsp::network::rndis::packet::{MAX_PACKET_HEADER, header};
 /// Maximum number of ranges in a transfer-pages packet for drivers of NDIS 6.
 pub const MAX_RANGES: usize = 375;
 
-/// A packet with this many ranges is sent before the next frame is added. The longest segment still fits.
+/// A packet with this many ranges is sent before the next frame is added. Up to [`MAX_RANGES`], this leaves room for
+/// the longest segment.
 const ENOUGH_RANGES: usize = 256;
 
 /// Number of sections that are reserved for control messages.
@@ -34,7 +35,7 @@ pub enum ReceiveError {
     #[error("no section of the receive buffer is free")]
     Full,
     /// The frame is longer than the MTU allows.
-    #[error("a frame of {0} bytes")]
+    #[error("a frame has an invalid length of {0} bytes")]
     Length(usize),
     /// There is no receive buffer.
     #[error("there is no receive buffer")]
@@ -199,7 +200,7 @@ impl Receiver {
         self.packet(path, SendRndisPacket::DATA)
     }
 
-    /// Returns a packet with one control message. Waiting frames must be sent before.
+    /// Returns a packet with one control message. The caller first sends the frames that were added.
     ///
     /// # Errors
     /// Returns an error if no section is free; try again when the guest has returned some.
@@ -224,7 +225,7 @@ impl Receiver {
     }
 }
 
-/// Completes a checksum that was left open, and returns the per-packet information about verified checksums if the
+/// Completes a partial checksum, and returns the per-packet information about verified checksums if the
 /// guest has enabled it.
 ///
 /// RNDIS can mark a checksum as incomplete, but Linux ignores that when it verifies checksums itself or forwards the

@@ -84,7 +84,7 @@ fn frames_arrive_in_sections_with_one_packet_for_all() {
 }
 
 #[test]
-fn the_guest_is_told_of_checksums_that_it_need_not_verify() {
+fn verified_checksums_are_reported_to_the_guest() {
     let mut way = way(0);
     let frames = [packet(false, protocol::TCP, 100), packet(true, protocol::UDP, 100)];
     for frame in &frames {
@@ -105,7 +105,7 @@ fn the_guest_is_told_of_checksums_that_it_need_not_verify() {
 }
 
 #[test]
-fn a_guest_that_wants_to_sum_itself_is_told_nothing() {
+fn checksums_are_not_reported_to_a_guest_that_has_not_enabled_them() {
     let mut way = way(0);
     let mut path = (*way.path).clone();
     path.offloads.tcp4.receive = false;
@@ -118,7 +118,7 @@ fn a_guest_that_wants_to_sum_itself_is_told_nothing() {
 }
 
 #[test]
-fn tags_travel_beside_the_frame_if_the_guest_wants_that() {
+fn vlan_tags_are_passed_as_information_if_the_guest_enables_that() {
     let plain = packet(false, protocol::UDP, 1400);
     let mut tagged = plain.clone();
     tagged.splice(12..12, [0x81, 0, 0x20, 5]);
@@ -140,7 +140,7 @@ fn long(is_ipv6: bool, payload: usize) -> (Vec<u8>, Offload) {
 }
 
 #[test]
-fn a_long_segment_is_cut_for_a_guest_that_cannot_put_it_together() {
+fn a_long_segment_is_split_for_a_guest_without_coalescing() {
     for is_ipv6 in [false, true] {
         let mut way = way(0);
         let (bytes, offload) = long(is_ipv6, 30_000);
@@ -159,7 +159,7 @@ fn a_long_segment_is_cut_for_a_guest_that_cannot_put_it_together() {
 }
 
 #[test]
-fn a_long_segment_goes_whole_to_a_guest_that_can_put_it_together() {
+fn a_long_segment_is_not_split_for_a_guest_with_coalescing() {
     let mut way = way(NdisConfig::COALESCING);
     way.add(&packet(false, protocol::UDP, 5), Offload::default()).unwrap();
     let (bytes, offload) = long(true, 60_000);
@@ -177,7 +177,7 @@ fn a_long_segment_goes_whole_to_a_guest_that_can_put_it_together() {
 }
 
 #[test]
-fn without_sections_frames_are_dropped_and_control_messages_get_through() {
+fn without_free_sections_frames_are_dropped_and_control_messages_get_through() {
     let mut way = way(0);
     let frame = packet(false, protocol::UDP, 10);
     let mut packets = Vec::new();

@@ -18,12 +18,12 @@ enum Section {
     },
 }
 
-/// Identifies the sections that went to the guest together. It is the number of the first one, so that no look-up is
-/// needed.
+/// Identifies the sections that were passed to the guest in one packet. It is the number of the first of them, so that no
+/// look-up is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Transaction(pub u64);
 
-/// A completion for sections that the guest does not have.
+/// A completion of a transaction that the guest does not have on this channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("channel {channel} completes transaction {transaction:#x}, which is not its own")]
 pub struct NotOwned {
@@ -67,7 +67,7 @@ impl Sections {
         self.free
     }
 
-    /// Takes a free section for a packet on `channel`. The first section of a packet begins a transaction; pass that as
+    /// Takes a free section for a packet on `channel`. The first section of a packet begins a transaction; pass its number as
     /// `transaction` for the others.
     pub fn take(&mut self, channel: u16, transaction: Option<Transaction>) -> Option<u32> {
         let section = self.first_free;

@@ -21,10 +21,10 @@ use crate::vsp::network::rndis::packet::{DataMessage, DataMessages, PacketError}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GatherError {
     /// The packet names a section, but there is no send buffer.
-    #[error("section {0} of a send buffer that does not exist")]
+    #[error("it refers to section {0}, but there is no send buffer")]
     NoSendBuffer(u32),
-    /// The packet uses more than a section.
-    #[error("{length} bytes in a section of {size}")]
+    /// The packet's data is longer than a section.
+    #[error("it has {length} bytes in a section of {size} bytes")]
     SectionLength {
         /// The length that it uses.
         length: u32,
@@ -32,7 +32,7 @@ pub enum GatherError {
         size: u32,
     },
     /// The messages are too long.
-    #[error("a transfer of {length} bytes, but at most {most} are allowed")]
+    #[error("it transfers {length} bytes, but at most {most} are allowed")]
     TooLong {
         /// Their length.
         length: usize,
@@ -56,7 +56,7 @@ pub fn read_request(payload: &[u8]) -> Option<SendRndisPacket> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// It is shorter than an Ethernet header, or longer than allowed.
-    #[error("a frame of {0} bytes")]
+    #[error("its length of {0} bytes is invalid")]
     Length(usize),
     /// It does not match its per-packet information.
     #[error(transparent)]
@@ -160,7 +160,7 @@ fn prepare(buffer: &mut FrameBuffer, path: &Path, message: &DataMessage<'_>) -> 
     buffer.bytes.clear();
     buffer.bytes.extend_from_slice(message.frame);
     buffer.offload = Offload::default();
-    // Version 1 was not offered.
+    // Only version 2 of the offload was offered.
     match message.information.large_send.filter(|large_send| large_send.is_version_2()) {
         Some(large_send) => prepare_large_send(buffer, large_send.into())?,
         None => {

@@ -32,7 +32,7 @@ fn send(path: &Path, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> (Stat
 }
 
 #[test]
-fn a_frame_comes_out_of_a_section_of_the_send_buffer() {
+fn a_frame_is_read_from_a_section_of_the_send_buffer() {
     let guest = Guest::new();
     let (_, path) = ready(&guest, 0);
     let frame = packet(false, protocol::UDP, 100);
@@ -44,7 +44,7 @@ fn a_frame_comes_out_of_a_section_of_the_send_buffer() {
 }
 
 #[test]
-fn a_message_may_begin_in_a_section_and_go_on_in_pages() {
+fn a_message_may_begin_in_a_section_and_continue_in_pages() {
     let guest = Guest::new();
     let (_, path) = ready(&guest, 0);
     let frames = [packet(false, protocol::UDP, 100), packet(true, protocol::TCP, 900)];
@@ -63,7 +63,7 @@ fn a_message_may_begin_in_a_section_and_go_on_in_pages() {
 }
 
 #[test]
-fn open_checksums_tags_and_large_segments_come_out_right() {
+fn offloaded_checksums_tags_and_large_segments_are_processed() {
     let guest = Guest::new();
     let (_, path) = ready(&guest, 0);
     let mut whole = packet(false, protocol::TCP, 4000);
@@ -99,7 +99,7 @@ fn open_checksums_tags_and_large_segments_come_out_right() {
 }
 
 #[test]
-fn frames_that_are_too_long_or_not_what_they_claim_are_dropped_alone() {
+fn a_frame_that_is_too_long_or_inconsistent_is_dropped_without_effect_on_others() {
     let guest = Guest::new();
     let (_, path) = ready(&guest, 0);
     let good = packet(false, protocol::UDP, 10);
@@ -122,7 +122,7 @@ fn frames_that_are_too_long_or_not_what_they_claim_are_dropped_alone() {
 }
 
 #[test]
-fn packets_that_make_no_sense_are_completed_with_an_error() {
+fn invalid_packets_are_completed_with_an_error() {
     let guest = Guest::new();
     let (_, path) = ready(&guest, 0);
     let zeros = guest.buffer(0x20_0000, 100);
@@ -162,7 +162,7 @@ fn nothing_is_sent_while_the_adapter_does_not_run_or_the_backend_is_full() {
 }
 
 #[test]
-fn control_messages_are_gathered_up_to_their_own_bound() {
+fn control_messages_have_a_length_limit_of_their_own() {
     let guest = Guest::new();
     let (_, path) = ready(&guest, 0);
     let control = SendRndisPacket { channel_type: SendRndisPacket::CONTROL, section: NONE, section_length: 0 };
@@ -173,7 +173,7 @@ fn control_messages_are_gathered_up_to_their_own_bound() {
 }
 
 #[test]
-fn only_rndis_packets_are_read_as_such() {
+fn other_messages_are_not_parsed_as_rndis_packets() {
     let request = data(5, 6);
     assert_eq!(read_request(&message(MessageType::SEND_RNDIS_PACKET, &request, 40)), Some(request));
     assert_eq!(read_request(&message(MessageType::SUBCHANNEL, &request, 40)), None);
@@ -183,7 +183,7 @@ fn only_rndis_packets_are_read_as_such() {
 
 proptest::proptest! {
     #[test]
-    fn no_transfer_does_harm(bytes: Vec<u8>, section: u32, length in 0..8000_u32, good: bool) {
+    fn random_transfers_never_panic(bytes: Vec<u8>, section: u32, length in 0..8000_u32, good: bool) {
         let guest = Guest::new();
         let (_, path) = ready(&guest, 0);
         let mut transfer = if good { rndis(&Information::default(), &packet(true, protocol::TCP, 50)) } else { Vec::new() };

@@ -25,7 +25,7 @@ pub(super) const BATCH: usize = 256;
 /// Maximum number of unsent messages of a guest that does not read them or does not return sections.
 pub(super) const MAX_UNSENT: usize = 64;
 
-/// Number of messages that a packet's actions and a link change together do not exceed.
+/// Maximum number of messages that one packet and a link change cause together.
 const MAX_ACTIONS: usize = 8;
 
 /// Maximum length of a payload: the message with the send indirection table.
@@ -53,11 +53,11 @@ enum Unsent {
 pub(super) enum Stopped {
     /// There is nothing left.
     Empty,
-    /// The other activities get their turn.
+    /// The batch is complete: other activities get their turn.
     Turn,
     /// The outgoing ring lacks room for a packet of this size in bytes.
     Ring(u32),
-    /// The guest has too many sections. It returns them by packets.
+    /// Too few sections of the receive buffer are free. The guest returns sections by completion packets.
     Sections,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Outgoing {
     receiver: Receiver,
     /// The buffer into which frames are fetched.
     frame: FrameBuffer,
-    /// Position behind the last frames that were written.
+    /// Position in the ring after the packet with the most recent frames.
     mark: Mark,
     /// Number of frames fetched since the last call of [`take_delivered`](Self::take_delivered).
     delivered: u32,
@@ -97,7 +97,7 @@ impl Outgoing {
         self.unsent.len() + MAX_ACTIONS <= MAX_UNSENT
     }
 
-    /// Queues a message. A completion is for the packet with that transaction id, if it requires one.
+    /// Queues a message. `transaction` is the id of the packet to complete, or `None` if it requires no completion.
     pub fn put(&mut self, action: NvspAction, transaction: Option<u64>) {
         let unsent = match action {
             NvspAction::Complete(payload) => transaction.map(|transaction| Unsent::Completion(transaction, payload)),
@@ -142,7 +142,7 @@ impl Outgoing {
                         Err(error) => log::debug!("a control message for the guest was dropped: {error}"),
                     }
                 }
-                // A driver that does not yet know the number of subchannels would not open them.
+                // Publish the earlier messages first: the driver opens subchannels only after it was told their number.
                 Unsent::Subchannels(count) => {
                     let count = *count;
                     channel.publish();
@@ -154,10 +154,10 @@ impl Outgoing {
         Ok(Stopped::Empty)
     }
 
-    /// Delivers waiting frames while the guest has room for them. The rest waits in the backend, which is bounded.
+    /// Delivers waiting frames while the guest has room for them. The rest waits in the backend's bounded queue.
     ///
     /// Frames that arrive before the guest has read the previous ones wait until it has, and are then delivered
-    /// together. So a busy guest gets more frames at a time, and fewer interrupts.
+    /// together. So a busy guest gets more frames for each interrupt.
     pub fn deliver(&mut self, channel: &mut Channel, nic: &Nic, trace: &ChannelTrace) -> Result<Stopped, ServiceError> {
         let (incoming, ring) = channel.rings();
         if incoming.guest_minds_room() && !ring.is_read(self.mark)? {
@@ -194,7 +194,7 @@ impl Outgoing {
         nic.distribute(self.channel, &path, &mut self.frame)
     }
 
-    /// Puts the next frame into sections. Returns the reason if there is no next one.
+    /// Puts the next frame into sections. Returns the reason to stop if no frame can be fetched.
     fn add_next(&mut self, nic: &Nic, shared: &Shared, trace: &ChannelTrace) -> Option<Stopped> {
         let path = &shared.path;
         if path.running && !shared.sections().as_ref().is_some_and(has_enough) {

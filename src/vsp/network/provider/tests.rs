@@ -20,7 +20,7 @@ use crate::vsp::network::rndis::wire::{
 };
 
 #[test]
-fn frames_go_out_of_pages_and_out_of_sections_and_each_packet_is_completed() {
+fn frames_are_sent_from_pages_and_sections_and_each_packet_is_completed() {
     let (mut host, mut open) = ready(1, 4);
     let (first, second) = (frame(PEER, GUEST, 1, 60), frame(PEER, GUEST, 2, 1514));
     host.write(210, &data(&first));
@@ -53,7 +53,7 @@ fn a_frame_wakes_the_channel_and_reaches_the_guest() {
 }
 
 #[test]
-fn frames_that_come_together_cost_one_packet_and_one_signal() {
+fn frames_that_arrive_together_take_one_packet_and_one_signal() {
     let (mut host, mut open) = ready(1, 4);
     let before = open.port.signals.load(Ordering::SeqCst);
     (0..20).for_each(|number| host.send(number, 200));
@@ -65,7 +65,7 @@ fn frames_that_come_together_cost_one_packet_and_one_signal() {
 }
 
 #[test]
-fn frames_gather_while_the_guest_has_not_read_the_last_ones_and_nobody_is_woken_for_them() {
+fn frames_wait_without_waking_the_guest_while_it_has_unread_ones() {
     let (mut host, mut open) = ready(1, 4);
     host.send(0, 200);
     open.serve();
@@ -87,7 +87,7 @@ fn frames_gather_while_the_guest_has_not_read_the_last_ones_and_nobody_is_woken_
 }
 
 #[test]
-fn a_guest_that_does_not_say_when_it_has_read_gets_frames_at_once() {
+fn a_guest_that_does_not_signal_reads_gets_frames_at_once() {
     let (mut host, mut open) = ready(1, 4);
     open.sender.mind_no_room();
     for number in 0..3 {
@@ -101,7 +101,7 @@ fn a_guest_that_does_not_say_when_it_has_read_gets_frames_at_once() {
 }
 
 #[test]
-fn a_guest_that_keeps_its_sections_gets_no_more_frames_but_loses_none_that_find_room_in_the_switch() {
+fn frames_for_a_guest_without_free_sections_wait_in_the_switch() {
     let (mut host, mut open) = ready(1, 4);
     (0..200).for_each(|number| host.send(number, 60));
     let mut packets = Vec::new();
@@ -125,7 +125,7 @@ fn a_guest_that_keeps_its_sections_gets_no_more_frames_but_loses_none_that_find_
 }
 
 #[test]
-fn a_ring_that_is_full_holds_frames_up_until_the_guest_has_read() {
+fn frames_wait_while_the_ring_is_full() {
     // So small that there is room for one packet of frames at a time.
     let (mut host, mut open) = ready(1, 2);
     let mut numbers = Vec::new();
@@ -143,7 +143,7 @@ fn a_ring_that_is_full_holds_frames_up_until_the_guest_has_read() {
 }
 
 #[test]
-fn a_cable_that_is_pulled_is_told_and_stops_frames() {
+fn an_unplugged_cable_is_reported_and_stops_frames() {
     let (mut host, mut open) = ready(1, 4);
     for (up, expected) in [(false, RndisStatus::MEDIA_DISCONNECT), (true, RndisStatus::MEDIA_CONNECT)] {
         host.nic.set_link(up);
@@ -160,7 +160,7 @@ fn a_cable_that_is_pulled_is_told_and_stops_frames() {
 }
 
 #[test]
-fn a_revoked_buffer_is_left_alone_and_may_be_given_again() {
+fn a_revoked_buffer_is_no_longer_accessed_and_can_be_replaced() {
     let (mut host, mut open) = ready(1, 4);
     host.send(1, 60);
     let late = open.wait();
@@ -214,7 +214,7 @@ fn tcp() -> Vec<u8> {
 }
 
 #[test]
-fn a_subchannel_gets_what_the_indirection_table_gives_it() {
+fn a_subchannel_gets_the_frames_that_the_indirection_table_assigns_to_it() {
     let (mut host, mut open, mut subchannel) = with_subchannel();
     assert!(host.peer.send(Frame::plain(&tcp())));
     host.send(9, 60);
@@ -235,7 +235,7 @@ fn a_subchannel_gets_what_the_indirection_table_gives_it() {
 }
 
 #[test]
-fn a_primary_channel_whose_guest_does_not_read_keeps_no_frames_from_others() {
+fn a_stalled_primary_channel_does_not_block_frames_of_others() {
     let (mut host, mut open, mut subchannel) = with_subchannel();
     for number in 0..3 {
         host.send(number, 60);
@@ -268,7 +268,7 @@ fn a_subchannel_that_is_closed_leaves_its_frames_and_sections_to_the_primary_cha
 }
 
 #[test]
-fn a_channel_that_is_opened_again_begins_anew_and_the_cable_stays_plugged_in() {
+fn opening_a_channel_again_resets_the_adapter_but_not_its_cable() {
     let (mut host, open) = ready(1, 4);
     assert_eq!(host.nic.nvsp_version(), Some(Version::V6_1));
     drop(open);
@@ -284,7 +284,7 @@ fn a_channel_that_is_opened_again_begins_anew_and_the_cable_stays_plugged_in() {
 }
 
 #[test]
-fn frames_for_the_guest_before_are_dropped_before_the_channel_is_served() {
+fn frames_for_the_previous_guest_are_dropped_before_the_channel_is_served() {
     let (mut host, open) = ready(1, 4);
     drop(open);
     (0..3).for_each(|number| host.send(number, 60));
@@ -295,7 +295,7 @@ fn frames_for_the_guest_before_are_dropped_before_the_channel_is_served() {
 }
 
 #[test]
-fn what_no_driver_sends_ends_the_channel_or_is_refused() {
+fn invalid_packets_end_the_service_of_the_channel_or_are_refused() {
     let cases: [fn(&mut Open); 3] = [
         |open| open.send(&NewPacket { kind: PacketKind::TRANSFER_PAGES, ..NewPacket::in_band(1, &[&[0; 8]]) }),
         |open| open.rndis(1, SendRndisPacket::DATA, &[(1 << 40, 100)]),
@@ -318,7 +318,7 @@ fn what_no_driver_sends_ends_the_channel_or_is_refused() {
 }
 
 #[test]
-fn a_guest_that_asks_on_and_keeps_all_answers_is_given_up() {
+fn the_service_ends_for_a_guest_that_sends_requests_without_reading_the_replies() {
     let (host, mut open) = ready(1, 4);
     let keep_alive = rndis(RndisType::KEEPALIVE, &1_u32, &[]);
     host.write(200, &keep_alive);
@@ -336,7 +336,7 @@ fn a_guest_that_asks_on_and_keeps_all_answers_is_given_up() {
 }
 
 #[test]
-fn an_unplugged_adapter_completes_what_the_guest_sends_and_sends_it_nowhere() {
+fn an_unplugged_adapter_completes_the_guests_frames_and_drops_them() {
     let (mut host, mut open) = ready(1, 4);
     host.nic.unplug();
     host.write(210, &data(&frame(PEER, GUEST, 1, 60)));
@@ -349,7 +349,7 @@ fn an_unplugged_adapter_completes_what_the_guest_sends_and_sends_it_nowhere() {
 }
 
 #[test]
-fn an_adapter_is_quiet_when_its_cable_is_pulled_and_the_guest_sends_no_more() {
+fn an_adapter_is_idle_when_its_cable_is_unplugged_and_the_guest_sends_nothing() {
     let (host, mut open) = ready(1, 4);
     let nic = host.nic.clone();
     let quiet = std::thread::spawn(move || {
@@ -382,7 +382,7 @@ fn an_adapter_is_quiet_when_its_cable_is_pulled_and_the_guest_sends_no_more() {
 }
 
 #[test]
-fn an_adapter_that_no_driver_uses_is_quiet_at_once() {
+fn an_adapter_without_a_driver_is_idle_at_once() {
     let host = Host::new(1);
     host.nic.quiet_down();
     assert!(host.nic.is_link_up());

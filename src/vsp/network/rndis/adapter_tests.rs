@@ -79,7 +79,7 @@ fn another_version_is_refused() {
 }
 
 #[test]
-fn what_linux_asks_at_the_start_is_answered() {
+fn the_initial_queries_of_linux_are_answered() {
     let mut adapter = initialized();
     assert_eq!(query_word(&mut adapter, Oid::GEN_MAXIMUM_FRAME_SIZE), 1500);
     assert_eq!(query(&mut adapter, Oid::ETHERNET_PERMANENT_ADDRESS).unwrap(), ADDRESS.0);
@@ -115,7 +115,7 @@ fn every_object_in_the_list_can_be_queried_or_set() {
 }
 
 #[test]
-fn the_longest_answer_fits_into_a_section() {
+fn the_longest_reply_fits_into_a_section() {
     let mut adapter = initialized();
     let table = Scaling { hash_types: 1, key: [0; 40], table: vec![0; 128] };
     adapter.scaling = Some(table);
@@ -127,7 +127,7 @@ fn the_longest_answer_fits_into_a_section() {
 }
 
 #[test]
-fn filter_and_groups_are_set_and_read_back() {
+fn the_packet_filter_and_the_multicast_list_can_be_set_and_queried() {
     let mut adapter = initialized();
     let filter = packet_filter::DIRECTED | packet_filter::MULTICAST;
     assert_eq!(set(&mut adapter, Oid::GEN_CURRENT_PACKET_FILTER, filter.as_bytes()), Status::SUCCESS);
@@ -152,7 +152,7 @@ fn parameter(name: &str, value: &str) -> Vec<u8> {
 }
 
 #[test]
-fn linux_sets_its_address() {
+fn linux_can_set_its_address() {
     let mut adapter = initialized();
     let address = parameter("NetworkAddress", "021122334455");
     assert_eq!(set(&mut adapter, Oid::GEN_RNDIS_CONFIG_PARAMETER, &address), Status::SUCCESS);
@@ -168,7 +168,7 @@ fn linux_sets_its_address() {
 }
 
 #[test]
-fn windows_switches_offloads_by_keyword() {
+fn windows_can_switch_offloads_by_keyword() {
     let mut adapter = initialized();
     assert_eq!(set(&mut adapter, Oid::GEN_RNDIS_CONFIG_PARAMETER, &parameter("*LsoV2IPv4", "0")), Status::SUCCESS);
     assert!(!adapter.offloads().large_send4 && adapter.offloads().large_send6);
@@ -181,7 +181,7 @@ fn windows_switches_offloads_by_keyword() {
 }
 
 #[test]
-fn a_driver_hears_what_it_has_switched_on() {
+fn the_configuration_that_a_driver_sets_is_indicated_to_it() {
     let mut adapter = initialized();
     let mut parameters = vec![0x80, 3, 26, 0];
     parameters.resize(26, 0);
@@ -194,7 +194,7 @@ fn a_driver_hears_what_it_has_switched_on() {
 }
 
 #[test]
-fn the_link_goes_down_and_up_and_the_driver_hears_it_once() {
+fn each_change_of_the_link_is_indicated_once() {
     let mut adapter = adapter();
     assert!(adapter.set_link(false).is_empty(), "nobody listens yet");
     adapter.receive(&initialize(1));
@@ -227,7 +227,7 @@ fn keep_alive_and_reset_are_answered() {
 }
 
 #[test]
-fn counters_count() {
+fn the_counters_of_the_adapter_can_be_queried() {
     let counters = Arc::new(NetCounters::default());
     let mut adapter = Adapter::new(settings(), counters.clone());
     counters.transmit.count(&[0xff; 60]);
@@ -244,7 +244,7 @@ fn counters_count() {
 }
 
 #[test]
-fn messages_that_are_cut_off_get_no_answer() {
+fn truncated_messages_are_not_answered() {
     let mut adapter = initialized();
     let query = request(MessageType::QUERY, Oid::GEN_LINK_SPEED, &[]);
     for length in 0..query.len() {
@@ -256,7 +256,7 @@ fn messages_that_are_cut_off_get_no_answer() {
 }
 
 #[test]
-fn information_beyond_the_message_is_answered_with_an_error() {
+fn a_request_whose_information_exceeds_the_message_is_answered_with_an_error() {
     let mut adapter = initialized();
     let mut message = request(MessageType::SET, Oid::GEN_CURRENT_PACKET_FILTER, &[1, 0, 0, 0]);
     message[20..24].copy_from_slice(&u32::MAX.to_le_bytes());
@@ -267,7 +267,7 @@ fn information_beyond_the_message_is_answered_with_an_error() {
 
 proptest::proptest! {
     #[test]
-    fn no_message_does_harm(kind in 0..10_u32, oid in 0..Oid::ALL.len(), bytes: Vec<u8>, length: Option<u32>) {
+    fn random_rndis_messages_never_panic(kind in 0..10_u32, oid in 0..Oid::ALL.len(), bytes: Vec<u8>, length: Option<u32>) {
         let mut adapter = initialized();
         let mut message = request(MessageType(kind), Oid::ALL[oid], &bytes);
         if let Some(length) = length {

@@ -110,11 +110,11 @@ impl From<TagControl> for Vlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PacketId {
-    /// 1.
+    /// Always 1.
     pub version: u8,
     /// See the constants.
     pub flags: u8,
-    /// 0.
+    /// Always 0.
     pub id: u16,
 }
 
@@ -132,29 +132,29 @@ impl PacketId {
 pub struct Information {
     /// From a guest: the checksums to compute. To a guest: the checksums that are verified.
     pub checksum: Option<u32>,
-    /// From a guest: how to segment.
+    /// From a guest: the segmentation of a large send.
     pub large_send: Option<LargeSend>,
     /// The tag.
     pub vlan: Option<Vlan>,
     /// The hash that selected the channel.
     pub hash: Option<u32>,
-    /// To a guest: the position in a coalesced segment.
+    /// To a guest: the position of this message in a coalesced segment.
     pub packet_id: Option<PacketId>,
 }
 
 /// The reason why per-packet information cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InformationError {
-    /// An element is shorter than its header, or longer than the rest.
-    #[error("an element of {size} bytes, but only {left} are left")]
+    /// An element is shorter than its header, or longer than the rest of the message.
+    #[error("an element has {size} bytes, but {left} are left")]
     Size {
         /// The stated size.
         size: u32,
         /// The remaining length.
         left: usize,
     },
-    /// A value is outside of its element.
-    #[error("a value at {offset} in an element of {size} bytes")]
+    /// A value does not lie within its element.
+    #[error("a value at offset {offset} does not fit into its element of {size} bytes")]
     Value {
         /// The stated offset.
         offset: u32,
@@ -167,7 +167,7 @@ pub enum InformationError {
 pub const MAX_INFORMATION: usize = 5 * (size_of::<InformationHeader>() + 4);
 
 impl Information {
-    /// Parses per-packet information. Unknown kinds are skipped; the last element of a kind counts.
+    /// Parses per-packet information. Unknown kinds are skipped. If a kind occurs more than once, the last element applies.
     ///
     /// # Errors
     /// Returns an error if an element does not fit.

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn notes_are_laid_out_as_linux_writes_them() {
+fn per_packet_information_has_the_layout_of_linux() {
     let information = Information { checksum: Some(5), vlan: Some(Vlan(0x1230)), ..Information::default() };
     let mut bytes = [0; MAX_INFORMATION];
     let length = information.write(&mut bytes);
@@ -20,14 +20,14 @@ fn a_tag_has_the_same_fields_in_both_orders() {
 }
 
 #[test]
-fn unknown_notes_are_passed_over() {
+fn unknown_per_packet_information_is_skipped() {
     let words: [u32; 9] = [20, 11, 12, 7, 7, 16, 8, 12, 99];
     let information = Information::parse(&words.as_bytes()[..36]).unwrap();
     assert_eq!(information, Information { hash: Some(99), ..Information::default() });
 }
 
 #[test]
-fn notes_that_do_not_fit_are_refused() {
+fn per_packet_information_that_exceeds_its_message_is_refused() {
     let parse = |words: &[u32]| Information::parse(words.as_bytes());
     assert!(matches!(parse(&[16, 0]), Err(InformationError::Size { .. })));
     assert!(matches!(parse(&[0, 0, 12, 0]), Err(InformationError::Size { size: 0, .. })));
@@ -38,7 +38,7 @@ fn notes_that_do_not_fit_are_refused() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(checksum: Option<u32>, large_send: Option<u32>, vlan: Option<u32>, hash: Option<u32>, id: Option<(u8, u16)>) {
+    fn per_packet_information_can_be_read_back(checksum: Option<u32>, large_send: Option<u32>, vlan: Option<u32>, hash: Option<u32>, id: Option<(u8, u16)>) {
         let information = Information {
             checksum,
             large_send: large_send.map(LargeSend),
@@ -52,7 +52,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_do_harm(bytes: Vec<u8>) {
+    fn random_per_packet_information_never_panics(bytes: Vec<u8>) {
         let _ = Information::parse(&bytes);
     }
 }

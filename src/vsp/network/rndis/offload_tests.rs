@@ -5,7 +5,7 @@ fn word(bytes: &[u8], offset: usize) -> u32 {
 }
 
 #[test]
-fn linux_finds_all_that_it_looks_for() {
+fn linux_finds_the_offloads_that_it_uses() {
     // Linux: rndis_netdev_set_hwcaps, with the offsets of struct ndis_offload.
     let bytes = Offloads::all(true).to_bytes(3);
     assert_eq!((bytes.len(), &bytes[..4]), (156, &[0xa7, 3, 156, 0][..]));
@@ -32,7 +32,7 @@ fn older_drivers_get_shorter_structures() {
 }
 
 #[test]
-fn nothing_switched_on_is_shown_as_nothing() {
+fn disabled_offloads_are_all_zeros() {
     let bytes = Offloads::default().to_bytes(3);
     assert!(bytes[4..].iter().all(|byte| *byte == 0));
 }
@@ -45,7 +45,7 @@ fn linux() -> Vec<u8> {
 }
 
 #[test]
-fn a_driver_switches_what_it_names_and_nothing_else() {
+fn a_driver_switches_only_the_offloads_that_it_names() {
     let supported = Offloads::all(false);
     let mut offloads = supported;
     assert!(offloads.switch(&linux(), &supported));
@@ -60,7 +60,7 @@ fn a_driver_switches_what_it_names_and_nothing_else() {
 }
 
 #[test]
-fn what_is_not_supported_cannot_be_switched_on() {
+fn unsupported_offloads_cannot_be_switched_on() {
     let supported = Offloads::all(false);
     let mut offloads = supported;
     let mut request = linux();
@@ -74,7 +74,7 @@ fn what_is_not_supported_cannot_be_switched_on() {
 }
 
 #[test]
-fn parameters_that_make_no_sense_change_nothing() {
+fn invalid_offload_parameters_change_nothing() {
     let supported = Offloads::all(true);
     for (place, value) in [(0, 0x81), (5, 5), (9, 2), (11, 3), (23, 9)] {
         let mut bad = linux();

@@ -10,7 +10,7 @@ fn message(information: &Information, frame: &[u8], padding: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_message_is_laid_out_as_linux_reads_it() {
+fn a_message_has_the_layout_that_linux_reads() {
     let information = Information { hash: Some(7), ..Information::default() };
     let (head, length) = header(&information, 100);
     let words: Vec<u32> = head[..length].chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect();
@@ -21,7 +21,7 @@ fn a_message_is_laid_out_as_linux_reads_it() {
 }
 
 #[test]
-fn several_messages_in_a_transfer_come_one_by_one() {
+fn several_messages_of_one_transfer_are_returned_one_by_one() {
     let notes = Information { checksum: Some(1), ..Information::default() };
     let transfer =
         [message(&notes, b"first", 3), message(&Information::default(), b"second", 2), message(&notes, b"", 0)]
@@ -42,7 +42,7 @@ fn an_error_ends_the_transfer() {
 }
 
 #[test]
-fn messages_that_contradict_themselves_are_refused() {
+fn messages_with_inconsistent_lengths_are_refused() {
     let good = message(&Information { hash: Some(1), ..Information::default() }, b"frame", 3);
     let with = |place: usize, value: u32| {
         let mut bad = good.clone();
@@ -64,7 +64,7 @@ fn messages_that_contradict_themselves_are_refused() {
 
 proptest! {
     #[test]
-    fn no_transfer_does_harm(bytes: Vec<u8>, good in 0..3_usize) {
+    fn random_transfers_never_panic(bytes: Vec<u8>, good in 0..3_usize) {
         let mut transfer = message(&Information::default(), b"frame", 0).repeat(good);
         transfer.extend_from_slice(&bytes);
         let count = DataMessages::new(&transfer).count();
@@ -72,7 +72,7 @@ proptest! {
     }
 
     #[test]
-    fn no_changed_byte_does_harm(place: proptest::sample::Index, value: u8) {
+    fn changing_any_byte_of_a_message_never_panics(place: proptest::sample::Index, value: u8) {
         let mut bytes = message(&Information { hash: Some(1), vlan: None, ..Information::default() }, b"frame", 3);
         let index = place.index(bytes.len());
         bytes[index] = value;

@@ -2,7 +2,7 @@ use super::*;
 
 const ALL: u32 = hash_type::TOEPLITZ | hash_type::IPV4 | hash_type::TCP_IPV4 | hash_type::IPV6 | hash_type::TCP_IPV6;
 
-/// What Linux sends: parameters, table, key.
+/// The parameters as Linux sends them: header, indirection table, key.
 fn linux(flags: u16, hash_information: u32, table: &[u32]) -> Vec<u8> {
     let mut parameters = Parameters::new_zeroed();
     parameters.flags = flags;
@@ -15,7 +15,7 @@ fn linux(flags: u16, hash_information: u32, table: &[u32]) -> Vec<u8> {
 }
 
 #[test]
-fn linux_sets_switches_off_and_sets_again() {
+fn linux_can_enable_disable_and_enable_receive_scaling_again() {
     let mut scaling = None;
     let table: Vec<u32> = (0..128).map(|entry| entry % 4).collect();
     set(&mut scaling, &linux(Parameters::DISABLE, ALL, &table), 4).unwrap();
@@ -29,7 +29,7 @@ fn linux_sets_switches_off_and_sets_again() {
 }
 
 #[test]
-fn what_is_unchanged_stays() {
+fn parameters_marked_as_unchanged_keep_their_values() {
     let mut scaling = None;
     set(&mut scaling, &linux(0, ALL, &[0, 1]), 4).unwrap();
     let mut change = linux(Parameters::KEY_UNCHANGED | Parameters::HASH_INFORMATION_UNCHANGED, 0, &[3]);
@@ -40,7 +40,7 @@ fn what_is_unchanged_stays() {
 }
 
 #[test]
-fn what_can_be_queried_can_be_set() {
+fn queried_parameters_can_be_set_again() {
     let mut scaling = None;
     set(&mut scaling, &linux(0, ALL, &[2, 1, 0]), 3).unwrap();
     let mut again = None;
@@ -51,7 +51,7 @@ fn what_can_be_queried_can_be_set() {
 }
 
 #[test]
-fn tables_that_make_no_sense_change_nothing() {
+fn invalid_parameters_are_refused_and_change_nothing() {
     let mut scaling = None;
     set(&mut scaling, &linux(0, ALL, &[0]), 4).unwrap();
     let before = scaling.clone();
@@ -81,7 +81,7 @@ fn tables_that_make_no_sense_change_nothing() {
 }
 
 #[test]
-fn the_capabilities_are_what_linux_reads() {
+fn the_capabilities_have_the_layout_that_linux_reads() {
     let bytes = capabilities(8);
     assert_eq!((bytes.len(), &bytes[..4]), (18, &[0x88, 2, 18, 0][..]));
     assert_eq!(bytes[12..18], [8, 0, 0, 0, 128, 0]);
@@ -89,7 +89,7 @@ fn the_capabilities_are_what_linux_reads() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_do_harm(bytes: Vec<u8>, queues in 1..64_u16) {
+    fn random_parameters_never_panic_and_never_name_a_missing_channel(bytes: Vec<u8>, queues in 1..64_u16) {
         let mut scaling = None;
         let _ = set(&mut scaling, &bytes, queues);
         let table = scaling.map(|scaling| scaling.table).unwrap_or(vec![0]);

@@ -34,7 +34,7 @@ impl Adapter {
             Oid::GEN_RECEIVE_SCALE_PARAMETERS => {
                 receive_scale::set(&mut self.scaling, information, self.settings.queues)
             }
-            // They have no effect, but a driver that cannot set them complains.
+            // These have no effect. They are accepted because drivers report an error otherwise.
             Oid::GEN_NETWORK_LAYER_ADDRESSES
             | Oid::GEN_CURRENT_LOOKAHEAD
             | Oid::GEN_PROTOCOL_OPTIONS

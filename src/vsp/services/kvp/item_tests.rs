@@ -6,7 +6,7 @@ fn text(key: &str, value: &str) -> Item {
 }
 
 #[test]
-fn a_text_lies_where_linux_reads_it() {
+fn a_text_has_the_position_where_linux_reads_it() {
     let body = set(Pool::External, &text("key", "väl")).unwrap();
     assert_eq!(body.len(), 2580);
     assert_eq!(body[..4], [1, 0, 0, 0], "KVP_OP_SET, KVP_POOL_EXTERNAL");
@@ -25,7 +25,7 @@ fn numbers_have_the_types_that_linux_knows() {
 }
 
 #[test]
-fn a_deletion_has_the_key_where_linux_reads_it() {
+fn a_deletion_has_its_key_at_the_position_where_linux_reads_it() {
     let body = delete(Pool::External, "key").unwrap();
     assert_eq!((body.len(), body[0], &body[4..16]), (2580, 2, &b"\x08\0\0\0k\0e\0y\0\0\0"[..]));
 }
@@ -71,7 +71,7 @@ fn an_item_with_impossible_lengths_is_refused() {
 }
 
 #[test]
-fn an_adapter_is_configured_where_linux_reads_it() {
+fn the_configuration_of_an_adapter_has_the_layout_of_linux() {
     let adapter = Adapter {
         dhcp: false,
         addresses: vec!["10.0.0.2".into(), "fd00::2".into()],
@@ -101,7 +101,7 @@ fn lists_may_end_with_a_separator() {
 
 proptest! {
     #[test]
-    fn whatever_an_answer_contains_is_an_item_or_refused(start in proptest::collection::vec(any::<u8>(), 20), fill: u8) {
+    fn a_random_answer_is_an_item_or_refused(start in proptest::collection::vec(any::<u8>(), 20), fill: u8) {
         let mut body = vec![fill; 2580];
         body[..20].copy_from_slice(&start);
         body[8] %= 12;

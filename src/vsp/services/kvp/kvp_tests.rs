@@ -126,7 +126,7 @@ fn a_failed_item_ends_the_push() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_at_once() {
+fn an_invalid_request_is_refused_at_once() {
     let mut pair = connected(&mut Pools::default());
     let mut refused = |request| pair.service.request(&pair.now, Request::KeyValue(request)).unwrap_err().to_string();
     let theirs = "items of this pool are the guest's: the host cannot change them";
@@ -138,7 +138,7 @@ fn what_cannot_be_sent_is_refused_at_once() {
 }
 
 #[test]
-fn a_guest_that_lists_items_without_end_is_stopped() {
+fn the_number_of_items_that_a_guest_lists_is_bounded() {
     let mut pair = connected(&mut Pools::default());
     pair.request(Request::KeyValue(KeyValue::List(Pool::Guest)));
     let mut answers = 0;
@@ -194,7 +194,7 @@ fn requests_wait_in_order_within_a_bound_and_can_be_cancelled() {
 }
 
 #[test]
-fn a_daemon_that_is_killed_fails_requests_and_the_next_one_is_read_again() {
+fn requests_fail_when_the_daemon_is_killed_and_its_successor_is_asked_again() {
     let mut pools = Pools::with_intrinsic("10.0.2.15");
     let mut pair = connected(&mut pools);
     pair.service.take_events();

@@ -8,7 +8,7 @@ fn extent(offset: u64, length: u64) -> Extent {
 }
 
 #[test]
-fn all_four_reads_and_writes_know_their_fields() {
+fn the_fields_of_all_read_and_write_commands_are_decoded() {
     let mut unit = disk();
     let at = extent(5 * 512, 2 * 512);
     let bytes = [0; 1024];
@@ -27,7 +27,7 @@ fn all_four_reads_and_writes_know_their_fields() {
 }
 
 #[test]
-fn no_blocks_are_256_in_six_bytes_and_none_in_more() {
+fn a_length_of_0_means_256_blocks_in_read_6_and_none_in_longer_commands() {
     let mut unit = disk();
     let read = |operation| Job::of(operation, false);
     // No more than there is room for: the tests have 64 KiB.
@@ -36,7 +36,7 @@ fn no_blocks_are_256_in_six_bytes_and_none_in_more() {
 }
 
 #[test]
-fn a_command_that_leaves_the_medium_names_the_first_block_that_is_not_there() {
+fn the_sense_for_a_command_beyond_the_medium_has_the_first_missing_block() {
     let mut unit = disk();
     let sense = response(&mut unit, &[0x28, 0, 0, 0, 0x03, 0xe7, 0, 0, 2, 0], &[]).sense.expect("sense data");
     assert_eq!(sense[..7], [0xf0, 0, 5, 0, 0, 0x03, 0xe8]);
@@ -49,7 +49,7 @@ fn a_command_that_leaves_the_medium_names_the_first_block_that_is_not_there() {
 }
 
 #[test]
-fn fua_asks_for_durability_and_so_does_a_cache_that_is_off() {
+fn fua_and_a_disabled_write_cache_make_writes_durable() {
     let mut unit = disk();
     assert!(job(&mut unit, &[0x2a, 8, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).request.durable);
     assert!(!job(&mut unit, &[0x2a, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]).request.durable);
@@ -89,7 +89,7 @@ fn a_read_only_disk_protects_its_data_from_every_command_that_writes() {
 }
 
 #[test]
-fn more_than_a_command_may_move_is_refused() {
+fn a_command_above_the_maximum_transfer_length_is_refused() {
     let mut unit = unit(DeviceKind::Disk, Some(Medium { blocks: 1 << 40, ..MEDIUM }));
     let read = |blocks: u16| [0x28, 0, 0, 0, 0, 0, 0, (blocks >> 8) as u8, blocks as u8, 0];
     assert_eq!(check(&mut unit, &read(2049)), Sense::INVALID_FIELD_IN_CDB);
@@ -97,7 +97,7 @@ fn more_than_a_command_may_move_is_refused() {
 }
 
 #[test]
-fn verify_checks_or_compares_as_bytchk_says() {
+fn verify_checks_or_compares_depending_on_bytchk() {
     let mut unit = disk();
     let verify = |check: u8, blocks: u8| [0x2f, check << 1, 0, 0, 0, 0, 0, 0, blocks, 0];
     let one = extent(0, 1024);
@@ -115,7 +115,7 @@ fn verify_checks_or_compares_as_bytchk_says() {
 }
 
 #[test]
-fn both_capacities_are_told_and_the_short_one_says_when_it_is_too_short() {
+fn read_capacity_10_reports_all_ones_if_the_capacity_needs_read_capacity_16() {
     let large = Medium { block_size: 4096, blocks: 1 << 33, ..MEDIUM };
     let mut unit = unit(DeviceKind::Disk, Some(large));
     assert_eq!(data(&mut unit, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [0xff, 0xff, 0xff, 0xff, 0, 0, 0x10, 0]);

@@ -10,7 +10,7 @@ fn page(unit: &mut LogicalUnit, page: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_disk_and_a_drive_say_what_they_are() {
+fn inquiry_identifies_disks_and_dvd_drives() {
     let disk = data(&mut disk(), &[0x12, 0, 0, 0, 96, 0]);
     assert_eq!(disk[..8], [0, 0, 6, 0x12, 91, 0, 0, 2]);
     assert_eq!(&disk[8..36], b"Msft    Virtual Disk    1.0 ");
@@ -21,7 +21,7 @@ fn a_disk_and_a_drive_say_what_they_are() {
 }
 
 #[test]
-fn scratch_is_told_in_the_vendors_own_bytes() {
+fn scratch_disks_are_marked_in_the_vendor_specific_bytes() {
     let mut unit = disk();
     unit.identity.scratch = true;
     let inquiry = data(&mut unit, &[0x12, 0, 0, 0, 96, 0]);
@@ -29,7 +29,7 @@ fn scratch_is_told_in_the_vendors_own_bytes() {
 }
 
 #[test]
-fn the_answer_is_cut_to_the_allocation_length_and_its_lengths_are_not() {
+fn the_data_is_truncated_to_the_allocation_length_but_its_length_field_is_not() {
     let mut unit = disk();
     let short = data(&mut unit, &[0x12, 0, 0, 0, 5, 0]);
     assert_eq!((short.len(), short[4]), (5, 91));
@@ -37,7 +37,7 @@ fn the_answer_is_cut_to_the_allocation_length_and_its_lengths_are_not() {
 }
 
 #[test]
-fn a_page_is_given_only_when_it_is_asked_for() {
+fn a_page_code_without_evpd_or_of_an_unsupported_page_is_refused() {
     let mut unit = disk();
     assert_eq!(check(&mut unit, &[0x12, 0, 0x80, 0, 96, 0]), Sense::INVALID_FIELD_IN_CDB);
     assert_eq!(check(&mut unit, &[0x12, 1, 0x81, 0, 96, 0]), Sense::INVALID_FIELD_IN_CDB);
@@ -45,7 +45,7 @@ fn a_page_is_given_only_when_it_is_asked_for() {
 }
 
 #[test]
-fn every_page_that_is_listed_is_there() {
+fn every_listed_vpd_page_exists() {
     for mut unit in [disk(), dvd(10)] {
         let list = page(&mut unit, 0)[4..].to_vec();
         assert!(list.is_sorted());
@@ -66,7 +66,7 @@ fn serial_number_and_designators_name_the_unit() {
 }
 
 #[test]
-fn limits_are_told_in_blocks_and_without_provisioning_nothing_is_given_back() {
+fn block_limits_are_in_blocks_and_unmap_is_not_offered_without_provisioning() {
     let mut thin = disk();
     let limits = page(&mut thin, 0xb0);
     assert_eq!(limits.len(), 64);

@@ -15,7 +15,7 @@ fn control(format: u8, protect: u8) -> Vec<u8> {
 }
 
 #[test]
-fn all_pages_come_in_both_lengths_with_and_without_a_block_descriptor() {
+fn all_mode_pages_are_returned_by_both_commands_with_and_without_a_block_descriptor() {
     let mut unit = disk();
     let six = data(&mut unit, &[0x1a, 0, 0x3f, 0, 255, 0]);
     assert_eq!(six[..12], [67, 0, 0x10, 8, 0, 0, 0x03, 0xe8, 0, 0, 2, 0]);
@@ -29,7 +29,7 @@ fn all_pages_come_in_both_lengths_with_and_without_a_block_descriptor() {
 }
 
 #[test]
-fn what_can_be_changed_is_told_and_saving_is_not_possible() {
+fn changeable_values_are_reported_and_saving_is_refused() {
     let mut unit = disk();
     let caching = |unit: &mut _, control: u8| data(unit, &[0x1a, 8, control << 6 | 8, 0, 255, 0])[6];
     assert_eq!((caching(&mut unit, 0), caching(&mut unit, 1), caching(&mut unit, 2)), (4, 4, 4));
@@ -47,14 +47,14 @@ fn switching_the_cache_off_flushes_it() {
 }
 
 #[test]
-fn descriptor_sense_is_given_when_it_was_asked_for() {
+fn descriptor_sense_is_used_once_it_was_selected() {
     let mut unit = disk();
     assert_eq!(select(&mut unit, &control(4, 0)), CommandOutcome::Done(Response::GOOD));
     assert_eq!(response(&mut unit, &[0xff], &[]).sense.expect("sense data")[..4], [0x72, 5, 0x20, 0]);
 }
 
 #[test]
-fn software_write_protection_protects_and_is_told_in_the_header() {
+fn software_write_protection_is_enforced_and_shown_in_the_header() {
     let mut unit = disk();
     assert_eq!(select(&mut unit, &control(0, 8)), CommandOutcome::Done(Response::GOOD));
     assert_eq!(check_with(&mut unit, &[0x0a, 0, 0, 0, 1, 0], &[0; 512]), Sense::WRITE_PROTECTED);
@@ -64,13 +64,13 @@ fn software_write_protection_protects_and_is_told_in_the_header() {
 }
 
 #[test]
-fn a_read_only_medium_is_told_in_the_header() {
+fn a_read_only_medium_is_shown_in_the_header() {
     let mut unit = unit(DeviceKind::Disk, Some(Medium { read_only: true, ..MEDIUM }));
     assert_eq!(data(&mut unit, &[0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 8, 0])[3], 0x90);
 }
 
 #[test]
-fn a_list_with_anything_wrong_in_it_changes_nothing() {
+fn an_invalid_parameter_list_changes_nothing() {
     let mut unit = disk();
     let wrong = [
         (control(0, 1), Sense::INVALID_FIELD_IN_PARAMETER_LIST), // a bit that cannot be changed
@@ -91,7 +91,7 @@ fn a_list_with_anything_wrong_in_it_changes_nothing() {
 }
 
 #[test]
-fn a_block_descriptor_may_only_say_what_is_so() {
+fn a_block_descriptor_must_match_the_medium() {
     let mut unit = disk();
     let list = |blocks: u32, size: u32| [&[0, 0, 0, 8][..], &blocks.to_be_bytes(), &size.to_be_bytes()].concat();
     let cdb = [0x15, 0x10, 0, 0, 12, 0];
@@ -104,7 +104,7 @@ fn a_block_descriptor_may_only_say_what_is_so() {
 }
 
 #[test]
-fn what_mode_sense_says_mode_select_takes() {
+fn mode_select_accepts_the_pages_of_mode_sense() {
     let mut unit = disk();
     let mut list = data(&mut unit, &[0x1a, 0, 0x3f, 0, 255, 0]);
     list[0] = 0;
@@ -115,7 +115,7 @@ fn what_mode_sense_says_mode_select_takes() {
 }
 
 #[test]
-fn a_drive_tells_its_capabilities_and_whether_its_tray_is_locked() {
+fn the_capabilities_page_of_a_drive_shows_whether_its_tray_is_locked() {
     let mut unit = dvd(10);
     let page = |unit: &mut _| data(unit, &[0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 255, 0]);
     let free = page(&mut unit);

@@ -25,13 +25,13 @@ fn a_disc_has_one_track_in_one_session() {
 }
 
 #[test]
-fn the_old_way_to_ask_for_sessions_works_too() {
+fn the_format_of_read_toc_in_the_control_byte_works_too() {
     let mut unit = dvd(100);
     assert_eq!(data(&mut unit, &[0x43, 0, 0, 0, 0, 0, 0, 0, 12, 0x40]), data(&mut unit, &toc(0, 1, 0)));
 }
 
 #[test]
-fn the_profile_goes_by_the_discs_size_and_an_empty_tray_has_none() {
+fn the_profile_depends_on_the_size_of_the_disc_and_an_empty_tray_has_none() {
     let profile = |unit: &mut LogicalUnit| data(unit, &[0x46, 0, 0, 0, 0, 0, 0, 1, 0, 0])[6..8].to_vec();
     assert_eq!(profile(&mut dvd(1000)), [0, 0x08]);
     let mut unit = dvd(1_000_000);
@@ -41,7 +41,7 @@ fn the_profile_goes_by_the_discs_size_and_an_empty_tray_has_none() {
 }
 
 #[test]
-fn features_are_selected_as_asked() {
+fn get_configuration_returns_the_requested_features() {
     let mut unit = dvd(1_000_000);
     let codes = |unit: &mut LogicalUnit, wanted: u8, start: u8| {
         let data = data(unit, &[0x46, wanted, 0, start, 0, 0, 0, 1, 0, 0]);
@@ -60,7 +60,7 @@ fn features_are_selected_as_asked() {
 }
 
 #[test]
-fn media_events_are_told_once_and_only_when_polled() {
+fn media_events_are_reported_once_and_only_when_polled() {
     let mut unit = dvd(100);
     assert_eq!(event(&mut unit), [0, 6, 4, 0x10, 0, 2, 0, 0]);
     outcome(&mut unit, 0, &[0x1b, 0, 0, 0, 2, 0], &[]);
@@ -75,7 +75,7 @@ fn media_events_are_told_once_and_only_when_polled() {
 }
 
 #[test]
-fn disc_information_and_mechanism_status_are_those_of_a_finished_disc() {
+fn disc_information_and_mechanism_status_describe_a_finalized_disc() {
     let mut unit = dvd(100);
     let disc = data(&mut unit, &[0x51, 0, 0, 0, 0, 0, 0, 0, 255, 0]);
     assert_eq!((disc.len(), &disc[..8]), (34, &[0, 32, 0x0e, 1, 1, 1, 1, 0x20][..]));

@@ -25,7 +25,7 @@ fn unmap(length: usize) -> [u8; 10] {
 }
 
 #[test]
-fn unmap_takes_many_ranges_and_leaves_out_the_empty_ones() {
+fn unmap_accepts_many_ranges_and_skips_empty_ones() {
     let mut unit = disk();
     let list = list(&[(0, 8), (1000, 0), (992, 8)]);
     let job = job(&mut unit, &unmap(list.len()), &list);
@@ -47,7 +47,7 @@ fn unmap_refuses_ranges_outside_of_the_medium_and_too_many_of_them() {
 }
 
 #[test]
-fn an_unmap_list_that_is_cut_short_is_refused_and_none_at_all_is_fine() {
+fn a_truncated_unmap_list_is_refused_and_an_empty_one_is_accepted() {
     let mut unit = disk();
     let list = list(&[(0, 8)]);
     assert_eq!(check_with(&mut unit, &unmap(23), &list), Sense::PARAMETER_LIST_LENGTH_ERROR);
@@ -57,7 +57,7 @@ fn an_unmap_list_that_is_cut_short_is_refused_and_none_at_all_is_fine() {
 }
 
 #[test]
-fn write_same_becomes_zeros_where_that_is_what_it_writes() {
+fn write_same_of_zeros_becomes_a_request_to_zero() {
     let mut unit = disk();
     let ten = |flags: u8| [0x41, flags, 0, 0, 0, 8, 0, 0, 8, 0];
     let place = extent(4096, 4096);
@@ -76,7 +76,7 @@ fn write_same_becomes_zeros_where_that_is_what_it_writes() {
 }
 
 #[test]
-fn write_same_wants_one_block_of_data_and_knows_its_limit() {
+fn write_same_requires_one_block_of_data_and_has_a_limit() {
     let mut unit = disk();
     for wrong in [0, 256, 1024] {
         let sense = check_with(&mut unit, &[0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0], &vec![0; wrong]);
@@ -105,7 +105,7 @@ fn a_thick_disk_does_not_deallocate() {
 }
 
 #[test]
-fn lba_status_tells_blocks_from_the_first_that_was_asked_for() {
+fn lba_status_starts_at_the_requested_block() {
     let mut unit = disk();
     let mut cdb = [0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 56, 0, 0];
     let asked = job(&mut unit, &cdb, &[]);

@@ -2,7 +2,7 @@ use super::super::testing::{check, data, disk};
 use super::*;
 
 #[test]
-fn luns_are_listed_as_far_as_there_is_room() {
+fn the_list_of_luns_is_truncated_to_the_allocation_length() {
     let cdb = |select: u8, length: u8| {
         let mut cdb = [0; 16];
         (cdb[0], cdb[2], cdb[9]) = (0xa0, select, length);
@@ -24,7 +24,7 @@ fn ask(option: u8, opcode: u8, action: u8) -> [u8; 12] {
 }
 
 #[test]
-fn the_list_of_commands_agrees_with_what_is_said_of_each() {
+fn the_list_of_all_commands_agrees_with_the_report_of_each() {
     let mut unit = disk();
     let all = data(&mut unit, &ask(0, 0, 0));
     assert_eq!(u32::from_be_bytes([all[0], all[1], all[2], all[3]]) as usize, all.len() - 4);
@@ -40,7 +40,7 @@ fn the_list_of_commands_agrees_with_what_is_said_of_each() {
 }
 
 #[test]
-fn timeouts_come_when_they_are_asked_for() {
+fn timeout_descriptors_are_returned_on_request() {
     let mut unit = disk();
     let all = data(&mut unit, &ask(0x80, 0, 0));
     assert!(all[4..].chunks_exact(20).all(|command| command[5] & 2 != 0 && command[8..10] == [0, 10]));
@@ -49,7 +49,7 @@ fn timeouts_come_when_they_are_asked_for() {
 }
 
 #[test]
-fn commands_that_are_not_there_are_told_as_such() {
+fn missing_commands_are_reported_as_unsupported() {
     let mut unit = disk();
     assert_eq!(data(&mut unit, &ask(1, 0xc1, 0)), [0, 1, 0, 0]);
     assert_eq!(data(&mut unit, &ask(2, 0x9e, 0x11)), [0, 1, 0, 0]);

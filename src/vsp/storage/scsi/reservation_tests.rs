@@ -50,7 +50,7 @@ fn admitted(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8]) -> Result<bool, Sens
 }
 
 #[test]
-fn registering_takes_the_right_key_unless_it_is_to_be_ignored() {
+fn registering_requires_the_current_key_unless_it_is_ignored() {
     let mut unit = disk();
     assert_eq!(register(&mut unit, 0, 7, 1), Status::ReservationConflict);
     assert_eq!(register(&mut unit, 0, 0, 1), Status::Good);
@@ -65,7 +65,7 @@ fn registering_takes_the_right_key_unless_it_is_to_be_ignored() {
 }
 
 #[test]
-fn only_a_registrant_reserves_and_others_are_kept_out() {
+fn only_a_registrant_can_reserve_and_others_conflict() {
     let mut unit = disk();
     assert_eq!(reserve(&mut unit, 0, 3, 1), Status::ReservationConflict);
     register(&mut unit, 0, 0, 1);
@@ -82,7 +82,7 @@ fn only_a_registrant_reserves_and_others_are_kept_out() {
 }
 
 #[test]
-fn each_kind_keeps_out_whom_it_says() {
+fn each_type_of_reservation_restricts_the_right_initiators() {
     // Kind, and whether a registrant and a stranger may read and write.
     for (kind, registrant, stranger) in [
         (1, [true, false], [true, false]),
@@ -102,7 +102,7 @@ fn each_kind_keeps_out_whom_it_says() {
 }
 
 #[test]
-fn a_release_of_another_kind_is_an_error_and_one_of_nothing_is_none() {
+fn releasing_another_type_is_an_error_and_releasing_nothing_is_not() {
     let mut unit = disk();
     register(&mut unit, 0, 0, 1);
     register(&mut unit, 1, 0, 2);
@@ -118,7 +118,7 @@ fn a_release_of_another_kind_is_an_error_and_one_of_nothing_is_none() {
 }
 
 #[test]
-fn clear_ends_everything_and_tells_the_others() {
+fn clear_removes_all_registrations_and_notifies_the_others() {
     let mut unit = disk();
     register(&mut unit, 0, 0, 1);
     register(&mut unit, 1, 0, 2);
@@ -144,7 +144,7 @@ fn preempt_takes_the_reservation_from_its_holder() {
 }
 
 #[test]
-fn preempt_with_no_key_takes_what_all_registrants_hold() {
+fn preempt_with_key_0_takes_a_reservation_of_all_registrants() {
     let mut unit = disk();
     register(&mut unit, 0, 0, 1);
     register(&mut unit, 1, 0, 2);
@@ -157,7 +157,7 @@ fn preempt_with_no_key_takes_what_all_registrants_hold() {
 }
 
 #[test]
-fn the_reservation_of_all_registrants_ends_with_the_last_of_them() {
+fn a_reservation_of_all_registrants_ends_with_the_last_registration() {
     let mut unit = disk();
     register(&mut unit, 0, 0, 1);
     register(&mut unit, 1, 0, 2);
@@ -169,7 +169,7 @@ fn the_reservation_of_all_registrants_ends_with_the_last_of_them() {
 }
 
 #[test]
-fn reservations_outlive_a_reset_and_those_of_spc_2_do_not() {
+fn persistent_reservations_survive_a_reset_and_spc_2_reservations_do_not() {
     let mut unit = disk();
     register(&mut unit, 0, 0, 1);
     reserve(&mut unit, 0, 3, 1);
@@ -186,7 +186,7 @@ fn reservations_outlive_a_reset_and_those_of_spc_2_do_not() {
 }
 
 #[test]
-fn a_list_of_another_length_is_refused_and_so_is_what_is_not_supported() {
+fn parameter_lists_of_another_length_and_unsupported_features_are_refused() {
     let mut unit = disk();
     let sense = |unit: &mut LogicalUnit, cdb: &[u8], list: &[u8]| match outcome(unit, 0, cdb, list) {
         CommandOutcome::Done(Response { sense: Some(sense), .. }) => decode(&sense),
@@ -206,7 +206,7 @@ fn a_list_of_another_length_is_refused_and_so_is_what_is_not_supported() {
 }
 
 #[test]
-fn full_status_names_every_registrant_and_who_holds() {
+fn full_status_lists_every_registrant_and_the_holder() {
     let mut unit = disk();
     register(&mut unit, 0, 0, 1);
     register(&mut unit, 3, 0, 2);
@@ -297,7 +297,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn reservations_are_those_of_a_simple_model(
+    fn reservations_behave_like_a_simple_model(
         commands in prop::collection::vec(
             (0_u16..3, 0_u8..7, prop::sample::select(vec![1_u8, 3, 5, 6, 7, 8]), 0_u64..3, 0_u64..3), 1..40),
     ) {

@@ -3,7 +3,7 @@ use super::super::unit::Medium;
 use super::*;
 
 #[test]
-fn the_list_is_sorted_and_names_nothing_twice() {
+fn the_command_table_is_sorted_and_has_no_duplicates() {
     let order = |definition: &Definition| (definition.opcode, definition.service_action);
     assert!(COMMANDS.windows(2).all(|pair| pair[0].opcode <= pair[1].opcode));
     for (index, command) in COMMANDS.iter().enumerate() {
@@ -38,7 +38,7 @@ fn every_command_is_found_by_its_code() {
 }
 
 #[test]
-fn bits_that_a_command_does_not_know_are_refused() {
+fn reserved_bits_of_a_command_are_refused() {
     let mut unit = disk();
     // NACA; a reserved byte; RDPROTECT; and a service action that does not exist.
     assert_eq!(check(&mut unit, &[0, 0, 0, 0, 0, 0x04]), Sense::INVALID_FIELD_IN_CDB);
@@ -50,7 +50,7 @@ fn bits_that_a_command_does_not_know_are_refused() {
 }
 
 #[test]
-fn a_disk_that_gives_nothing_back_does_not_know_unmap() {
+fn a_disk_without_provisioning_does_not_support_unmap() {
     let mut unit = unit(DeviceKind::Disk, Some(Medium { provisioning: false, ..MEDIUM }));
     assert_eq!(check(&mut unit, &[0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Sense::INVALID_OPCODE);
 }

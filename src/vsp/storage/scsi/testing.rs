@@ -1,4 +1,4 @@
-//! What the tests of the SCSI target share.
+//! Helpers of the SCSI target's tests.
 
 use super::{
     Command, CommandOutcome, DataOut, DeviceKind, Identity, Job, LogicalUnit, MAX_CDB_LENGTH, Medium, Nexus, Response,
@@ -7,7 +7,7 @@ use super::{
 
 pub(super) const MEDIUM: Medium = Medium { block_size: 512, blocks: 1000, read_only: false, provisioning: true };
 
-/// A unit that has told of its power-on.
+/// A unit that has already reported its power-on unit attention.
 pub(super) fn unit(kind: DeviceKind, medium: Option<Medium>) -> LogicalUnit {
     let identity = Identity { serial: "serial".into(), unique: 0x1234, scratch: false };
     let mut unit = LogicalUnit::new(kind, identity, medium);
@@ -24,7 +24,7 @@ pub(super) fn dvd(blocks: u64) -> LogicalUnit {
     unit(DeviceKind::Optical, Some(medium))
 }
 
-/// What a command comes to: with that data from the initiator, and room for 64 KiB.
+/// Executes a command with `data` from the initiator and room for 64 KiB of data in return.
 pub(super) fn outcome(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8], data: &[u8]) -> CommandOutcome {
     let mut padded = [0; MAX_CDB_LENGTH];
     padded[..cdb.len()].copy_from_slice(cdb);
@@ -40,22 +40,22 @@ pub(super) fn outcome(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8], data: &[u8
     unit.execute(&Command { nexus: Nexus(nexus), cdb: &padded, data_out: &Bytes(data), room: 65536 })
 }
 
-/// The response of a command that ends at once.
+/// Returns the response of a command that completes without a job.
 pub(super) fn response(unit: &mut LogicalUnit, cdb: &[u8], data: &[u8]) -> Response {
     match outcome(unit, 0, cdb, data) {
         CommandOutcome::Done(response) => response,
-        CommandOutcome::Perform(job) => panic!("{cdb:02x?} wants {job:?}"),
+        CommandOutcome::Perform(job) => panic!("{cdb:02x?} needs {job:?}"),
     }
 }
 
-/// The answer of a command that ends well.
+/// Returns the data of a command that succeeds without a job.
 pub(super) fn data(unit: &mut LogicalUnit, cdb: &[u8]) -> Vec<u8> {
     let response = response(unit, cdb, &[]);
     assert_eq!((response.status, response.sense), (Status::Good, None), "{cdb:02x?}");
     response.data
 }
 
-/// The job of a command that has one.
+/// Returns the job of a command.
 pub(super) fn job(unit: &mut LogicalUnit, cdb: &[u8], data: &[u8]) -> Job {
     match outcome(unit, 0, cdb, data) {
         CommandOutcome::Perform(job) => job,
@@ -63,7 +63,7 @@ pub(super) fn job(unit: &mut LogicalUnit, cdb: &[u8], data: &[u8]) -> Job {
     }
 }
 
-/// The sense of a command that fails at once, without its information.
+/// Returns the sense of a command that fails without a job. Its information field is ignored.
 pub(super) fn check(unit: &mut LogicalUnit, cdb: &[u8]) -> Sense {
     check_with(unit, cdb, &[])
 }
@@ -74,7 +74,7 @@ pub(super) fn check_with(unit: &mut LogicalUnit, cdb: &[u8], data: &[u8]) -> Sen
     decode(&response.sense.expect("sense data"))
 }
 
-/// Fixed sense back to what it means.
+/// Decodes sense data in fixed format.
 pub(super) fn decode(sense: &SenseBytes) -> Sense {
     let of = |known: &Sense| (known.key as u8, known.code, known.qualifier) == (sense[2], sense[12], sense[13]);
     let all = [

@@ -14,7 +14,7 @@ fn start_stop(unit: &mut LogicalUnit, bits: u8) -> CommandOutcome {
 }
 
 #[test]
-fn power_on_is_told_once() {
+fn power_on_is_reported_once() {
     let mut unit = disk();
     assert_eq!(response(&mut unit, &TEST_UNIT_READY, &[]), Response::GOOD);
 }
@@ -31,7 +31,7 @@ fn inquiry_and_report_luns_leave_an_attention_pending_and_request_sense_takes_it
 }
 
 #[test]
-fn a_resize_is_told_once_and_then_seen() {
+fn a_resize_is_reported_once_and_takes_effect() {
     let mut unit = disk();
     unit.resize(2000);
     unit.resize(2000);
@@ -40,7 +40,7 @@ fn a_resize_is_told_once_and_then_seen() {
 }
 
 #[test]
-fn a_reset_says_more_than_what_waited_before_it() {
+fn a_reset_replaces_pending_unit_attentions() {
     let mut unit = disk();
     unit.resize(2000);
     unit.reset(Sense::BUS_RESET);
@@ -57,7 +57,7 @@ fn an_attention_comes_before_an_unknown_opcode() {
 }
 
 #[test]
-fn reported_luns_need_not_be_told_any_more() {
+fn reporting_luns_clears_the_attention_for_changed_luns() {
     let mut unit = disk();
     unit.luns_changed();
     unit.luns_reported(Nexus::GUEST);
@@ -83,7 +83,7 @@ fn a_disk_does_not_eject() {
 }
 
 #[test]
-fn a_tray_goes_out_and_in_and_the_medium_may_have_changed() {
+fn closing_the_tray_reports_that_the_medium_may_have_changed() {
     let mut unit = dvd(100);
     assert_eq!(start_stop(&mut unit, 2), CommandOutcome::Done(Response::GOOD));
     assert_eq!(check(&mut unit, &TEST_UNIT_READY), Sense::MEDIUM_NOT_PRESENT_TRAY_OPEN);
@@ -103,7 +103,7 @@ fn a_locked_tray_stays_in_until_it_is_unlocked_or_reset() {
 }
 
 #[test]
-fn an_empty_drive_has_no_medium_and_a_new_one_is_told() {
+fn an_empty_drive_has_no_medium_and_an_inserted_one_is_reported() {
     let mut unit = unit(DeviceKind::Optical, None);
     assert_eq!(check(&mut unit, &TEST_UNIT_READY), Sense::MEDIUM_NOT_PRESENT);
     unit.change_medium(Some(Medium { block_size: 2048, blocks: 10, read_only: true, provisioning: false }));
@@ -112,7 +112,7 @@ fn an_empty_drive_has_no_medium_and_a_new_one_is_told() {
 }
 
 #[test]
-fn failures_name_the_block_and_what_kind_they_are() {
+fn the_sense_for_a_failure_has_its_kind_and_its_block() {
     let mut unit = disk();
     let job = job(&mut unit, &[0x28, 0, 0, 0, 0, 8, 0, 0, 1, 0], &[]);
     for (failure, sense, information) in [
@@ -152,7 +152,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn whatever_comes_stays_on_the_medium_and_inside_its_buffers(
+    fn random_commands_stay_within_the_medium_and_the_buffers(
         commands in prop::collection::vec((any::<prop::sample::Index>(), any::<[u8; 16]>(), any::<[u8; 16]>(), 0_usize..3000), 1..8),
         optical in any::<bool>(),
         room in 0_usize..5000,
@@ -196,7 +196,7 @@ proptest! {
 }
 
 #[test]
-fn a_medium_that_grew_is_written_to_its_new_end() {
+fn a_medium_that_has_grown_can_be_written_up_to_its_new_end() {
     let mut unit = disk();
     let cdb = [0x2a, 0, 0, 0, 0x03, 0xe8, 0, 0, 1, 0];
     let response = response(&mut unit, &cdb, &[0; 512]);

@@ -33,7 +33,7 @@ fn ready(version: Version) -> Negotiation {
 }
 
 #[test]
-fn linux_asks_for_versions_until_one_is_taken() {
+fn linux_proposes_versions_until_one_is_accepted() {
     let mut protocol = Negotiation::new(4);
     control(&mut protocol, Operation::BEGIN_INITIALIZATION, &[]);
     assert_eq!(query(&mut protocol, Version(0x0700)), NtStatus::REVISION_MISMATCH);
@@ -42,7 +42,7 @@ fn linux_asks_for_versions_until_one_is_taken() {
 }
 
 #[test]
-fn every_version_from_windows_server_2008_on_is_spoken() {
+fn every_version_since_windows_server_2008_is_supported() {
     for version in [Version::WIN6, Version::WIN7, Version::WIN8, Version::WIN8_1, Version::WIN10] {
         let protocol = ready(version);
         assert_eq!(protocol.wants_notices(), version != Version::WIN6);
@@ -96,14 +96,14 @@ fn packets_out_of_order_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_driver_may_start_afresh_at_any_time() {
+fn a_driver_may_restart_the_negotiation_at_any_time() {
     let mut protocol = ready(Version::WIN10);
     assert_eq!(control(&mut protocol, Operation::BEGIN_INITIALIZATION, &[]).2, Demand::Begin);
     assert!(!protocol.is_ready());
 }
 
 #[test]
-fn only_the_primary_channel_negotiates_and_any_resets() {
+fn only_the_primary_channel_can_negotiate_and_any_channel_can_reset() {
     let mut protocol = ready(Version::WIN10);
     let mut on_subchannel = |operation, body: &[u8]| {
         let (reply, demand) = protocol.control(false, &packet(operation, body)).expect("a packet");
@@ -150,7 +150,7 @@ fn body(reply: &Reply) -> (NtStatus, ScsiRequest) {
 }
 
 #[test]
-fn a_request_is_read_with_zeros_behind_its_cdb() {
+fn a_cdb_is_padded_with_zeros() {
     let packet = execute(|request| request.cdb[4..].fill(0xee));
     let request = Srb::parse(&packet, 4096).expect("a request");
     assert_eq!((request.lun, request.length), (Some(3), 4096));
@@ -181,7 +181,7 @@ fn lengths_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn completions_tell_what_storvsc_looks_at() {
+fn completions_have_the_fields_that_storvsc_evaluates() {
     let ticket = Srb::parse(&execute(|_| ()), 4096).expect("a request").ticket;
     let (status, good) = body(&ticket.complete(&Response::GOOD, 4096, 4096));
     assert_eq!((status, good.srb_status, good.scsi_status), (NtStatus::SUCCESS, SrbStatus::SUCCESS, 0));
@@ -218,7 +218,7 @@ fn a_guest_gets_no_more_sense_data_than_it_has_room_for() {
 
 proptest! {
     #[test]
-    fn no_packet_does_harm(packets in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..80), 0_u32..16, any::<bool>()), 0..20)) {
+    fn random_packets_never_panic(packets in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..80), 0_u32..16, any::<bool>()), 0..20)) {
         let mut protocol = Negotiation::new(4);
         for (mut packet, operation, primary) in packets {
             if packet.len() >= 4 {
