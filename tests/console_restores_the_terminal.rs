@@ -273,7 +273,7 @@ fn a_stopped_job_leaves_the_terminal_to_the_shell_and_ends_in_the_background() {
 }
 
 #[test]
-fn a_job_that_comes_back_to_the_front_is_typed_to_again() {
+fn a_job_that_returns_to_the_foreground_gets_input_again() {
     for stop in [Signal::TSTP, Signal::STOP] {
         let shell = Shell::start();
         let job = shell.start_job("");
@@ -290,7 +290,7 @@ fn a_job_that_comes_back_to_the_front_is_typed_to_again() {
 }
 
 #[test]
-fn a_job_that_starts_in_the_background_is_typed_to_once_it_is_in_front() {
+fn a_job_started_in_the_background_gets_input_once_it_is_in_the_foreground() {
     let shell = Shell::start();
     let job = shell.start_job("&");
     assert!(!shell.is_raw());

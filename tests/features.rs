@@ -18,7 +18,7 @@ fn packages(features: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_library_user_can_do_without_what_only_the_program_needs() {
+fn the_library_builds_without_the_dependencies_of_the_program() {
     let of_the_program =
         ["anyhow", "clap", "clap_builder", "clap_complete", "clap_derive", "clap_mangen", "env_logger"];
     let (library, program) = (packages(&["--no-default-features"]), packages(&[]));

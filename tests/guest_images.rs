@@ -1,4 +1,4 @@
-//! The files that the build script makes from `guest-images/` match their boot protocols.
+//! Checks that the files that the build script makes from `guest-images/` match their boot protocols.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn is_elf(image: &[u8], class: u8) -> bool {
 }
 
 fn has_xen_note(image: &[u8]) -> bool {
-    // Name size, description size, type 18 (the 32-bit entry point), name.
+    // Size of the name, size of the description, type 18 (the 32-bit entry point), name.
     image.windows(16).any(|window| window == b"\x04\0\0\0\x08\0\0\0\x12\0\0\0Xen\0")
 }
 
@@ -43,7 +43,7 @@ fn the_embedded_image_is_small_and_boots_by_pvh_and_by_linux_entry() {
 }
 
 #[test]
-fn each_elf_variant_offers_its_own_protocol_alone() {
+fn each_elf_variant_offers_only_its_own_protocol() {
     let (linux, pvh, multiboot) = (image("hello-linux64"), image("hello-pvh"), image("hello-multiboot"));
     assert!(is_elf(&linux, ELFCLASS64) && !has_xen_note(&linux) && multiboot_header(&linux).is_none());
     assert!(is_elf(&pvh, ELFCLASS64) && has_xen_note(&pvh) && multiboot_header(&pvh).is_none());
@@ -51,7 +51,7 @@ fn each_elf_variant_offers_its_own_protocol_alone() {
 }
 
 #[test]
-fn multiboot_headers_add_up_and_only_the_plain_binary_gives_addresses() {
+fn multiboot_headers_have_a_valid_checksum_and_only_the_plain_binary_has_addresses() {
     for (name, addresses) in [("hello-multiboot", false), ("hello-multiboot-addresses", true)] {
         let header = multiboot_header(&image(name)).expect(name);
         assert_eq!(header[..3].iter().fold(0, |sum: u32, &word| sum.wrapping_add(word)), 0, "{name}");
@@ -65,7 +65,7 @@ fn multiboot_headers_add_up_and_only_the_plain_binary_gives_addresses() {
 }
 
 #[test]
-fn the_bzimage_has_a_64_bit_entry_and_tells_its_size() {
+fn the_bzimage_has_a_64_bit_entry_and_its_size() {
     let image = image("hello-bzimage");
     let setup = (usize::from(image[0x1f1]) + 1) * 512;
     assert_eq!(&image[0x202..0x206], b"HdrS");
@@ -73,13 +73,13 @@ fn the_bzimage_has_a_64_bit_entry_and_tells_its_size() {
     assert_eq!(image[0x236] & 1, 1, "XLF_KERNEL_64");
     assert_eq!(word(&image, 0x214), BASE, "code32_start");
     assert_eq!(word(&image, 0x1f4) as usize * 16, image.len() - setup, "syssize");
-    assert!(word(&image, 0x260) as usize > image.len() - setup, "init_size has room for what the file does not hold");
+    assert!(word(&image, 0x260) as usize > image.len() - setup, "init_size includes memory that is not in the file");
 }
 
 #[test]
 fn flat_images_fit_where_they_are_loaded() {
     for name in ["hello-flat16", "flat16", "instant16"] {
-        assert!(image(name).len() < 0x9_0000, "{name} must end below the BIOS data area's memory");
+        assert!(image(name).len() < 0x9_0000, "{name} must end below the extended BIOS data area");
     }
     for name in ["hello-flat32", "hello-flat64", "flat32", "flat64", "instant64"] {
         assert!(!image(name).is_empty(), "{name}");
@@ -87,7 +87,7 @@ fn flat_images_fit_where_they_are_loaded() {
 }
 
 #[test]
-fn every_test_kernel_is_there() {
+fn every_test_kernel_is_built() {
     let about_the_machine = ["smp", "memory", "exits", "selftest"];
     let about_hyperv = ["cpuid", "msr", "hypercall", "synic", "stimer", "reftime", "crash", "hostile"];
     for name in about_the_machine.into_iter().chain(about_hyperv) {

@@ -197,27 +197,27 @@ fn expect_reader_goes_on(what: &str, kind: &str, vps: u32, disk: &str) {
 }
 
 #[test]
-fn a_neighbor_goes_on_beside_processors_that_spin() {
+fn a_neighbor_makes_progress_beside_processors_that_spin() {
     expect_reader_goes_on("a guest that spins", "spin", 2, "memory:1M");
 }
 
 #[test]
-fn a_neighbor_goes_on_beside_a_ring_that_never_ends() {
+fn a_neighbor_makes_progress_beside_a_ring_that_is_never_empty() {
     expect_reader_goes_on("a ring that never ends", "ring", 2, "memory:1M");
 }
 
 #[test]
-fn a_neighbor_goes_on_beside_a_flood_of_datagrams_through_the_network_that_both_share() {
+fn a_neighbor_makes_progress_beside_a_flood_of_datagrams_on_the_shared_network() {
     expect_reader_goes_on("a flood of datagrams", "network", 1, "memory:1M");
 }
 
 #[test]
-fn a_neighbor_goes_on_beside_messages_that_are_posted_and_never_read() {
+fn a_neighbor_makes_progress_beside_messages_that_are_never_read() {
     expect_reader_goes_on("messages that are never read", "messages", 1, "memory:1M");
 }
 
 #[test]
-fn a_neighbor_goes_on_through_the_nat_beside_a_guest_that_opens_flows_without_end() {
+fn a_neighbor_can_use_the_nat_beside_a_guest_that_opens_flows_without_end() {
     let _alone = alone();
     let (host, silent) = (Echo::start(), silent());
     let neighbor = Neighbor::that_sends_to(host.address.port());
@@ -228,7 +228,7 @@ fn a_neighbor_goes_on_through_the_nat_beside_a_guest_that_opens_flows_without_en
 }
 
 #[test]
-fn a_flow_that_rests_is_not_ended_for_those_of_another_guest() {
+fn an_idle_flow_is_not_replaced_by_flows_of_another_guest() {
     let _alone = alone();
     let (host, silent) = (Echo::start(), silent());
     // Meanwhile the other one opens more flows than the NAT keeps.
@@ -244,14 +244,14 @@ fn a_flow_that_rests_is_not_ended_for_those_of_another_guest() {
 }
 
 #[test]
-fn a_neighbor_goes_on_beside_a_flood_of_commands_over_a_whole_disk() {
+fn a_neighbor_makes_progress_beside_commands_over_a_whole_disk() {
     for kind in ["verify", "compare", "unmap"] {
         expect_reader_goes_on(&format!("a flood of {kind}"), kind, 1, "memory:16G");
     }
 }
 
 #[test]
-fn a_neighbor_goes_on_while_an_image_that_makes_no_sense_is_opened_again_and_again() {
+fn a_neighbor_makes_progress_while_a_damaged_image_is_opened_repeatedly() {
     const REFCOUNT_TABLE: u64 = 48;
     if !ready(&[Need::Tool("qemu-img")]) {
         return;
@@ -283,7 +283,7 @@ fn resident() -> u64 {
 }
 
 #[test]
-fn a_ring_that_never_ends_does_not_fill_the_hosts_memory() {
+fn a_ring_that_is_never_empty_does_not_fill_the_hosts_memory() {
     const BOUND: u64 = 32 << 20;
     let _alone = alone();
     let machine = machine("flood", "flood", "flood=ring seconds=4", 2, "memory:1M");

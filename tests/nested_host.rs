@@ -45,7 +45,7 @@ fn an_exit_code_passes_through() {
 }
 
 #[test]
-fn death_by_a_signal_is_128_and_its_number() {
+fn the_exit_code_after_a_signal_is_128_plus_its_number() {
     BATCH.outcome("signal", |outcome| assert_eq!(outcome.code, Some(128 + 15), "{outcome}"));
 }
 
@@ -57,7 +57,7 @@ fn both_outputs_are_kept_apart() {
 }
 
 #[test]
-fn files_come_back_byte_for_byte() {
+fn result_files_are_returned_unchanged() {
     BATCH.outcome("files", |outcome| assert_eq!(outcome.files[Path::new("result")], b"a\0b", "{outcome}"));
 }
 
@@ -67,7 +67,7 @@ fn a_check_is_ended_at_its_time_limit_and_keeps_what_it_wrote() {
 }
 
 #[test]
-fn what_a_check_leaves_running_holds_nothing_up() {
+fn processes_that_a_check_leaves_running_delay_nothing() {
     BATCH.outcome("lingering", |outcome| assert_eq!((outcome.code, outcome.text()), (Some(0), "done\n".into())));
 }
 
@@ -135,7 +135,7 @@ fn a_command_is_ended_at_the_time_limit_and_its_results_still_come_back() {
 }
 
 #[test]
-fn a_machine_that_panics_is_reported_with_its_last_words() {
+fn a_panic_of_the_nested_host_is_reported_with_its_messages() {
     let Some(output) = run(&["--", "sh", "-c", "echo c >/proc/sysrq-trigger"]) else { return };
     assert_eq!(output.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&output.stderr).contains("sysrq_handle_crash"), "{output:?}");
@@ -204,7 +204,7 @@ fn without_programs(reasons: &[(&str, &str)]) -> (bool, String) {
 }
 
 #[test]
-fn a_reason_leaves_a_check_out_and_is_noted() {
+fn a_check_with_a_reason_is_skipped_and_noted() {
     for (variable, value) in
         [("VIRIDIAN_SKIP_NESTED", "to see it"), ("VIRIDIAN_SKIP", "ipv6: other; nested host: to see it")]
     {

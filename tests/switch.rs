@@ -94,7 +94,7 @@ fn counts(nics: &[Arc<Nic>]) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn sixteen_partitions_get_their_share() {
+fn sixteen_partitions_get_fair_shares_of_a_switch() {
     const PARTITIONS: usize = 16;
     const WINDOW: usize = 4;
     let _alone = alone();

@@ -75,7 +75,7 @@ fn frames(first: u64) -> Vec<u64> {
 }
 
 #[test]
-fn what_is_gone_leaves_nothing_behind_and_what_is_idle_sleeps() {
+fn removed_devices_leave_nothing_behind_and_idle_ones_sleep() {
     let before = descriptors_and_threads();
 
     // Fifty guests at once, each with a channel open; half of them end with it.

@@ -181,7 +181,7 @@ fn every_file_belongs_to_a_module() {
 }
 
 #[test]
-fn unsafe_code_is_where_the_list_says() {
+fn unsafe_code_is_only_in_the_listed_files() {
     none(&unsafe_elsewhere(crate::SOURCES.iter()), "`unsafe` belongs into host/, kvm/ and memory/");
     for file in UNSAFE_FILES {
         let source = crate::SOURCES.iter().find(|source| source.name() == file);
@@ -201,12 +201,12 @@ fn the_public_modules_are_those_of_the_list() {
 }
 
 #[test]
-fn no_file_has_more_lines_than_it_may() {
+fn no_file_exceeds_the_maximum_number_of_lines() {
     none(&too_long(crate::SOURCES.iter(), &LONGER), &format!("a file has at most {MAX_LINES} lines"));
 }
 
 #[test]
-fn no_line_of_production_code_is_wider_than_the_formatter_makes_it() {
+fn no_line_of_production_code_exceeds_the_formatters_width() {
     let settings = std::fs::read_to_string(crate::root().join("rustfmt.toml")).unwrap();
     assert!(settings.contains(&format!("max_width = {MAX_WIDTH}\n")), "{settings}");
     none(
@@ -216,7 +216,7 @@ fn no_line_of_production_code_is_wider_than_the_formatter_makes_it() {
 }
 
 #[test]
-fn what_a_guest_can_cause_is_logged_with_a_limit() {
+fn messages_that_a_guest_can_cause_are_logged_with_a_rate_limit() {
     let allowed = UNLIMITED.iter().map(|(name, count, _)| (*name, *count));
     let found = differences(&unlimited_lines(&crate::TREE), allowed, "log lines without a limit");
     none(&found, "use `limited::warn!`, or add to the list why a guest cannot repeat the line");
@@ -256,7 +256,7 @@ fn an_unsafe_block_without_a_reason_is_found() {
 }
 
 #[test]
-fn public_modules_are_told_from_others() {
+fn public_modules_are_recognised() {
     let root = Source::new("src/lib.rs", "mod a;\npub mod c;\npub(crate) mod d;\n#[cfg(test)]\npub mod e;\npub mod b;");
     assert_eq!(public_modules(&root), ["b", "c"]);
 }

@@ -197,7 +197,7 @@ fn no_two_modules_of_a_folder_use_each_other() {
 }
 
 #[test]
-fn a_step_up_is_found() {
+fn a_use_of_a_higher_floor_is_found() {
     let tree = Tree::of(&[
         ("src/lib.rs", "mod vmbus; mod vsp; mod attic;"),
         ("src/vmbus.rs", "use crate::vsp::Disk;\n#[cfg(test)] mod tests { use crate::vsp; }"),
@@ -209,7 +209,7 @@ fn a_step_up_is_found() {
 }
 
 #[test]
-fn a_step_up_through_an_import_of_another_module_is_found() {
+fn a_use_of_a_higher_floor_through_a_re_export_is_found() {
     let tree = Tree::of(&[
         ("src/lib.rs", "mod kvm; mod memory; mod wire;"),
         ("src/kvm.rs", "pub use crate::memory::Pages;"),

@@ -1,11 +1,11 @@
-//! What the crate depends on.
+//! The number, the origin and the licences of the crate's dependencies.
 
 use std::process::Command;
 
-/// Packages in the lock file, with our own. Each is code that somebody has to trust and to compile.
+/// Maximum number of packages in the lock file, including our own. Each is code that users must trust and compile.
 const MAX_PACKAGES: usize = 140;
 
-/// Licences that ask no more of users than ours do.
+/// Licences that require no more of users than our own.
 const LICENCES: [&str; 11] = [
     "0BSD",
     "Apache-2.0",
@@ -20,7 +20,7 @@ const LICENCES: [&str; 11] = [
     "Zlib",
 ];
 
-/// Returns the packages of a lock file: their names, and where they come from.
+/// Returns the names and sources of the packages in a lock file.
 fn locked(lock: &str) -> Vec<(&str, Option<&str>)> {
     fn field<'a>(package: &'a str, name: &str) -> Option<&'a str> {
         package.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = \"")?.strip_suffix('"'))
@@ -35,9 +35,9 @@ fn strangers<'a>(packages: &[(&'a str, Option<&str>)]) -> Vec<&'a str> {
     packages.iter().filter(|(_, source)| is_stranger(source)).map(|(name, _)| *name).collect()
 }
 
-/// `true` if [`LICENCES`] allow what a package's licence expression offers. `AND` binds stronger than `OR`.
+/// Returns `true` if [`LICENCES`] satisfy a package's licence expression. `AND` binds stronger than `OR`.
 fn is_allowed(expression: &str) -> bool {
-    // Some old packages write a slash.
+    // Some old packages separate alternatives by a slash.
     let expression = expression.replace('/', " OR ");
     match Parser(expression.replace('(', " ( ").replace(')', " ) ").split_whitespace().collect()).either() {
         Some((allowed, rest)) => allowed && rest.is_empty(),
@@ -45,7 +45,7 @@ fn is_allowed(expression: &str) -> bool {
     }
 }
 
-/// The words of a licence expression that are still to be read.
+/// The remaining words of a licence expression.
 struct Parser<'a>(Vec<&'a str>);
 
 impl<'a> Parser<'a> {
@@ -79,22 +79,22 @@ impl<'a> Parser<'a> {
 }
 
 #[test]
-fn packages_come_from_the_registry_and_are_few() {
+fn packages_come_from_the_registry_and_their_number_is_limited() {
     let lock = std::fs::read_to_string(crate::root().join("Cargo.lock")).unwrap();
     let packages = locked(&lock);
     assert!(packages.iter().any(|(name, source)| *name == "viridian" && source.is_none()), "{packages:?}");
-    assert_eq!(strangers(&packages), Vec::<&str>::new(), "packages from elsewhere than the registry");
+    assert_eq!(strangers(&packages), Vec::<&str>::new(), "packages that are not from the registry");
     let count = packages.len();
     assert!(
         count <= MAX_PACKAGES,
-        "{count} packages: a new one needs a good reason, and more than {MAX_PACKAGES} a better one"
+        "{count} packages, but at most {MAX_PACKAGES} are allowed: remove one, or raise the limit with a reason"
     );
 }
 
 #[test]
 fn the_licence_of_every_package_is_in_the_list() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // What is built here. It lies in cargo's cache, as this test could not have been built without it.
+    // The packages that are built here. `--offline` works because they had to be in cargo's cache to build this test.
     let arguments = ["tree", "--offline", "--locked", "-e", "all", "--prefix", "none", "--format", "{p}\t{l}"];
     let output = Command::new(cargo).args(arguments).current_dir(crate::root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -102,11 +102,14 @@ fn the_licence_of_every_package_is_in_the_list() {
     let licences: Vec<_> = text.lines().filter_map(|line| line.trim_end_matches(" (*)").split_once('\t')).collect();
     assert!(licences.len() > 50, "{text}");
     let wrong: Vec<_> = licences.iter().filter(|(_, licence)| !is_allowed(licence)).collect();
-    assert!(wrong.is_empty(), "look whether these licences fit MIT OR Apache-2.0: {wrong:?}");
+    assert!(
+        wrong.is_empty(),
+        "these licences are not in the list; check that they are compatible with MIT OR Apache-2.0: {wrong:?}"
+    );
 }
 
 #[test]
-fn licence_expressions_are_read_as_they_are_meant() {
+fn licence_expressions_are_evaluated_correctly() {
     for allowed in [
         "MIT",
         "MIT/Apache-2.0",

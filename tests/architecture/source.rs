@@ -202,7 +202,7 @@ pub fn tokens(code: &str) -> Vec<(usize, &str)> {
 }
 
 #[test]
-fn comments_and_literals_are_no_code() {
+fn comments_and_literals_are_not_code() {
     let text = "let a = \"x::y \\\" z\"; // unsafe\nlet b = r#\"un\"safe\"#; /* a /* b */ c */ let c = 'x'; '\\u{1}' b'\\'' br\"k\" 'a: for";
     let code = without_literals(text);
     assert_eq!(code.len(), text.len());
@@ -211,7 +211,7 @@ fn comments_and_literals_are_no_code() {
 }
 
 #[test]
-fn items_for_tests_are_not_production() {
+fn items_for_tests_are_not_production_code() {
     let code = "fn a() {}\n#[cfg(test)]\nmod tests { fn b() { x } }\nstruct S { #[cfg(test)] t: [u8; 2], u: u8 }\n#[cfg(test)]\nuse z;\nfn c() {}";
     let words: Vec<_> = tokens(&without_tests(code)).into_iter().map(|(_, token)| token.to_owned()).collect();
     assert_eq!(words.join(" "), "fn a ( ) { } struct S { u : u8 } fn c ( ) { }");

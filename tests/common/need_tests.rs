@@ -3,7 +3,7 @@
 use crate::need::*;
 
 #[test]
-fn reasons_have_names_that_something_needs() {
+fn reasons_name_a_known_requirement() {
     let read = parse("qemu-img: no package: here; nested host: no QEMU;").unwrap();
     let wanted = [("qemu-img", "no package: here"), ("nested host", "no QEMU")];
     assert_eq!(read, wanted.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
@@ -16,7 +16,7 @@ fn reasons_have_names_that_something_needs() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_what_helps() {
+fn the_error_for_a_missing_requirement_says_how_to_provide_it() {
     assert!(path_of("sh").is_some() && path_of("no-such-program").is_none());
     assert!(tools().all(|(program, package)| !program.is_empty() && !package.is_empty()));
     assert!(std::panic::catch_unwind(|| Need::Tool("no-such-program").missing()).is_err(), "it is not on the list");

@@ -1,35 +1,35 @@
 //! Time limits that grow with the slowness of the host.
 //!
-//! A limit tells a test that hangs from one that goes on, so it is chosen for a quiet host of the kind that the tests
-//! were written on. [`slowness`] measures how much slower this host is now, and a [`Patience`] measures again while
-//! it waits: time in which the host was busy with other things does not count.
-#![allow(dead_code)] // Each user takes its part.
+//! A limit only has to detect a test that hangs. It is chosen for a quiet host of the kind that the tests were written on.
+//! [`slowness`] measures how much slower this host is now, and a [`Patience`] repeats the measurement while it waits, so
+//! that time in which the host was busy with other work does not count.
+#![allow(dead_code)] // Each test binary uses only a part.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Steps of the calculation that [`slowness`] times: long enough to be interrupted where others want the processor.
+/// Steps of the calculation that [`slowness`] times: enough to be preempted if other threads need the processor.
 const STEPS: u64 = 1_000_000;
-/// What they took, in a build without optimization, on a quiet host.
+/// Time that these steps take on a quiet host, in a build without optimization.
 const STEPS_TOOK: Duration = Duration::from_millis(8);
-/// Times that two threads hand something to each other.
+/// Number of handovers between two threads that [`slowness`] times.
 const HANDOVERS: u32 = 50;
-/// What those took there.
+/// Time that these handovers take on a quiet host.
 const HANDOVERS_TOOK: Duration = Duration::from_millis(2);
-/// How long a measurement counts.
+/// Time for which a measurement is used.
 const FRESH: Duration = Duration::from_secs(2);
-/// No host is slower than this.
+/// Upper bound of [`slowness`].
 pub const MOST: f64 = 200.0;
-/// How long a wait may last before it looks at its patience again.
+/// Maximum time between two checks of a time limit.
 const SLICE: Duration = Duration::from_millis(250);
-/// How often somebody who waits looks.
+/// Time between two checks of a condition.
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// Returns how many times slower this host is now than one that limits are chosen for: 1 or more.
+/// Returns how many times slower this host is now than the quiet host that limits are chosen for. Never below 1.
 pub fn slowness() -> f64 {
     static LAST: Mutex<Option<(Instant, f64)>> = Mutex::new(None);
-    // One measurement at a time: several would find each other.
+    // Only one measurement at a time: several would slow each other down.
     let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match *last {
         Some((when, slowness)) if when.elapsed() < FRESH => slowness,
@@ -64,18 +64,18 @@ fn measure() -> f64 {
     steps.max(handovers).clamp(1.0, MOST)
 }
 
-/// Returns `limit` as it is on this host now, for what takes a limit and cannot measure again while it waits. It is doubled, in
-/// case the host becomes busier meanwhile.
+/// Returns `limit` scaled for this host, for callers that cannot measure again while they wait. It is doubled in case the
+/// host becomes busier meanwhile.
 pub fn grown(limit: Duration) -> Duration {
     limit.mul_f64(2.0 * slowness())
 }
 
-/// Returns the word by which a guest image is told to be as patient.
+/// Returns the word for a guest image's command line that scales its own time limits.
 pub fn patience() -> String {
     format!("patience={:.0}", slowness().ceil())
 }
 
-/// A time limit that has begun.
+/// A running time limit.
 #[derive(Debug)]
 pub struct Patience {
     left: Duration,
@@ -83,12 +83,12 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Begins to wait, on a quiet host not longer than `limit`.
+    /// Starts a time limit of `limit` on a quiet host.
     pub fn new(limit: Duration) -> Self {
         Self { left: limit, looked: Instant::now() }
     }
 
-    /// Returns how long to wait before the next [`Patience::is_over`].
+    /// Returns the time to wait before the next call of [`Patience::is_over`].
     pub fn slice(&self) -> Duration {
         self.left.clamp(GLANCE, SLICE)
     }
@@ -103,7 +103,7 @@ impl Patience {
             return false;
         }
         self.looked = Instant::now();
-        // Whoever should have looked a slice later and looks an hour later did not run meanwhile, and nor did others.
+        // If this check comes much later than after one slice, this thread did not run, and probably no other did.
         let passed = passed.min(2 * SLICE).div_f64(slowness());
         self.left = self.left.saturating_sub(passed);
         self.left.is_zero()
@@ -118,7 +118,7 @@ pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> boo
             return true;
         }
         if patience.is_over() {
-            // The last look may have been a while ago.
+            // The last check may have been a while ago.
             return condition();
         }
         std::thread::sleep(GLANCE);
@@ -128,7 +128,7 @@ pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> boo
 /// Receives from `receiver`, for `limit` on a quiet host.
 ///
 /// # Errors
-/// Those of `recv_timeout`.
+/// Returns the errors of `recv_timeout`.
 pub fn receive_within<T>(receiver: &Receiver<T>, limit: Duration) -> Result<T, RecvTimeoutError> {
     let mut patience = Patience::new(limit);
     loop {

@@ -1,4 +1,4 @@
-//! The tests of `patience.rs`, which run with the unit tests: once, not in each test binary.
+//! The tests of `patience.rs`. They run with the unit tests, and so once instead of in each test binary.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use crate::patience::*;
 
 #[test]
-fn no_host_is_faster_than_one_that_limits_are_chosen_for() {
+fn time_limits_never_shrink_on_a_fast_host() {
     assert!((1.0..=MOST).contains(&slowness()));
     assert!(grown(Duration::from_secs(1)) >= Duration::from_secs(2));
 }
 
 #[test]
-fn patience_ends_but_not_early() {
+fn a_wait_ends_at_its_limit_and_not_early() {
     let begin = Instant::now();
     assert!(!holds_within(Duration::from_millis(300), || false));
     assert!(begin.elapsed() >= Duration::from_millis(300));
@@ -25,14 +25,14 @@ fn patience_ends_but_not_early() {
 }
 
 #[test]
-fn a_pause_of_the_whole_host_counts_little() {
+fn a_pause_of_the_whole_host_counts_as_a_short_time() {
     let mut patience = Patience::new(Duration::from_secs(5));
     patience.looked -= Duration::from_secs(3600);
     assert!(!patience.is_over());
 }
 
 #[test]
-fn what_is_received_is_not_waited_for() {
+fn a_received_value_ends_the_wait_at_once() {
     let (sender, receiver) = channel();
     sender.send(7).unwrap();
     assert_eq!(receive_within(&receiver, Duration::from_secs(60)), Ok(7));

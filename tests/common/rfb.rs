@@ -4,13 +4,13 @@ use std::io::{self, Read};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-/// Pixels as they are.
+/// Uncompressed pixels.
 pub const RAW: i32 = 0;
 pub const HEXTILE: i32 = 5;
 pub const ZLIB: i32 = 6;
 pub const ZRLE: i32 = 16;
 
-/// The streams of a connection.
+/// The compression streams of a connection.
 pub struct Decoder {
     zlib: Decompress,
     zrle: Decompress,
@@ -44,7 +44,11 @@ impl Decoder {
             RAW => picture.iter_mut().try_for_each(|to| pixel(from).map(|pixel| *to = pixel))?,
             ZLIB => {
                 let plain = inflate(&mut self.zlib, from)?;
-                assert_eq!(plain.len(), 4 * width * height, "the compressed pixels are all of the rectangle");
+                assert_eq!(
+                    plain.len(),
+                    4 * width * height,
+                    "the compressed data has exactly the pixels of the rectangle"
+                );
                 let mut plain = &plain[..];
                 picture.iter_mut().try_for_each(|to| pixel(&mut plain).map(|pixel| *to = pixel))?;
             }
@@ -62,7 +66,7 @@ impl Decoder {
                     let tile = zrle(&mut plain, width_here, height_here)?;
                     put(&mut picture, width, (left, top), &tile, width_here);
                 }
-                assert_eq!(plain, b"", "nothing is left over");
+                assert_eq!(plain, b"", "the data ends with the last tile");
             }
             other => panic!("encoding {other}"),
         }

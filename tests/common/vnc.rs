@@ -1,5 +1,5 @@
-//! A VNC viewer, as far as tests need one.
-#![allow(dead_code)] // Each user takes its part.
+//! A minimal VNC viewer for tests.
+#![allow(dead_code)] // Each test binary uses only a part.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::patience::grown;
 use crate::rfb::{Decoder, array};
 
-/// The encoding of a rectangle that is a new size of the screen.
+/// The encoding of a pseudo-rectangle that announces a new size of the screen.
 const DESKTOP_SIZE: i32 = -223;
 const EXTENDED_DESKTOP_SIZE: i32 = -308;
 const QEMU_KEYS: i32 = -258;
@@ -25,15 +25,15 @@ pub struct Viewer {
     pub size: (usize, usize),
     /// 0x00RRGGBB.
     pub pixels: Vec<u32>,
-    /// The server has announced that it takes scan codes.
+    /// Set when the server has announced that it accepts scan codes.
     pub takes_codes: bool,
-    /// Results of requests for another size.
+    /// Number of refused requests for another size.
     pub refusals: usize,
     /// The places of the rectangles of pixels so far: left, top, width, height.
     pub rectangles: Vec<[usize; 4]>,
 }
 
-/// Connects, and gets as far as the server's version.
+/// Connects, and reads the server's version.
 pub fn connect(socket: &Path) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(grown(Duration::from_secs(60)))).unwrap();
@@ -42,7 +42,7 @@ pub fn connect(socket: &Path) -> UnixStream {
 }
 
 impl Viewer {
-    /// Connects, and asks for this encoding.
+    /// Connects, and requests this encoding.
     pub fn new(socket: &Path, encoding: i32) -> Self {
         let mut stream = connect(socket);
         stream.write_all(b"RFB 003.008\n").unwrap();
@@ -74,12 +74,12 @@ impl Viewer {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Asks for the screen, `incremental`: for what has changed.
+    /// Requests the screen, or only its changes if `incremental`.
     pub fn ask(&mut self, incremental: bool) {
         self.send(&[3, incremental.into(), 0, 0, 0, 0, 255, 255, 255, 255]);
     }
 
-    /// Takes an update.
+    /// Reads an update.
     pub fn take(&mut self) {
         let [kind, _, high, low] = array(&mut self.stream).unwrap();
         assert_eq!(kind, 0, "an update");
@@ -98,7 +98,7 @@ impl Viewer {
             EXTENDED_DESKTOP_SIZE => {
                 let screens: [u8; 20] = array(&mut self.stream).unwrap();
                 assert_eq!((screens[0], &screens[8..16]), (1, &[&[0; 4][..], &head[4..8]].concat()[..]), "one screen");
-                assert_eq!(left, top, "a viewer that asks is refused");
+                assert_eq!(left, top, "only the viewer that requested a size gets the refusal");
                 self.refusals += left;
                 self.resize(width, height);
             }
@@ -121,7 +121,7 @@ impl Viewer {
         }
     }
 
-    /// Asks for changes and takes them until the screen has this size and these pixels.
+    /// Requests and reads changes until the screen has this size and these pixels.
     pub fn wait_for(&mut self, size: (usize, usize), pixel: impl Fn(usize, usize) -> u32) {
         while !self.shows(size, &pixel) {
             self.ask(true);

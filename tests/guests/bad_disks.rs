@@ -76,7 +76,7 @@ impl Folder {
 }
 
 #[test]
-fn images_that_are_not_there_or_no_images() {
+fn missing_files_and_files_that_are_not_images_are_refused() {
     let folder = Folder::new();
     refused(&disks(&["/nowhere/disk.img"]), &["--disk", "there is no /nowhere/disk.img", "truncate -s"]);
     refused(&disks(&["/"]), &["/ is a directory"]);
@@ -87,7 +87,7 @@ fn images_that_are_not_there_or_no_images() {
 }
 
 #[test]
-fn images_in_formats_of_others_and_how_they_become_disks() {
+fn images_in_other_formats_are_refused_with_the_command_that_converts_them() {
     let folder = Folder::new();
     let with = |name: &str, offset: u64, bytes: &[u8]| {
         let path = folder.image(name, 1 << 20);
@@ -103,7 +103,7 @@ fn images_in_formats_of_others_and_how_they_become_disks() {
 }
 
 #[test]
-fn images_of_sizes_that_no_disk_has() {
+fn images_of_invalid_sizes_are_refused() {
     let folder = Folder::new();
     refused(&disks(&[&folder.image("empty", 0)]), &["empty", "give it a size"]);
     let odd = folder.image("odd", (1 << 20) + 100);
@@ -115,7 +115,7 @@ fn images_of_sizes_that_no_disk_has() {
 }
 
 #[test]
-fn images_that_may_not_be_written_and_how_they_may_be_read() {
+fn the_error_for_an_unwritable_image_says_how_to_use_it_read_only() {
     if !ready(&[Need::Namespaces]) {
         return;
     }
@@ -184,7 +184,7 @@ fn an_image_has_one_writer_or_many_readers() {
 }
 
 #[test]
-fn qcow2_images_that_are_broken() {
+fn broken_qcow2_images_are_refused() {
     let folder = Folder::new();
     let good = folder.qcow2("good.qcow2", None);
     let run = disks(&[&good]);
@@ -200,7 +200,7 @@ fn qcow2_images_that_are_broken() {
 }
 
 #[test]
-fn qcow2_images_with_missing_or_cyclic_backing_files() {
+fn qcow2_images_with_missing_or_cyclic_backing_files_are_refused() {
     let folder = Folder::new();
     let alone = folder.qcow2("alone.qcow2", Some("nowhere.img"));
     refused(
@@ -219,7 +219,7 @@ fn qcow2_images_with_missing_or_cyclic_backing_files() {
 }
 
 #[test]
-fn disks_in_one_place_or_in_none() {
+fn disks_without_a_valid_and_free_lun_are_refused() {
     refused(
         &disks(&["memory:1M,lun=3", "memory:2M,lun=3"]),
         &["memory:1M and memory:2M both have controller=0,lun=3", "another lun="],
@@ -232,7 +232,7 @@ fn disks_in_one_place_or_in_none() {
 }
 
 #[test]
-fn words_that_no_disk_has() {
+fn unknown_keys_and_values_of_disks_are_refused() {
     refused(&disks(&["memory:1M,sector=520"]), &["512 or 4096"]);
     refused(&disks(&["memory:1M,cache=some"]), &["some", "none"]);
     refused(&disks(&["memory:1M,serial="]), &["1 to 36 printable"]);
@@ -240,7 +240,7 @@ fn words_that_no_disk_has() {
 }
 
 #[test]
-fn a_disk_of_a_file_is_named_with_its_line() {
+fn the_error_for_a_disk_in_a_settings_file_has_its_line() {
     let folder = Folder::new();
     let path = PathBuf::from(folder.path("vm.toml"));
     let with = |content: &str| {

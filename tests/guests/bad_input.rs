@@ -52,7 +52,7 @@ fn shell(script: &str) -> Run {
 }
 
 #[test]
-fn adapters_that_cannot_be_had() {
+fn unusable_adapters_are_refused() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let number = port.local_addr().unwrap().port();
     refused(&format!("--net user,fwd=tcp:{number}:80"), &["--net", "cannot listen", "another port"]);
@@ -65,7 +65,7 @@ fn adapters_that_cannot_be_had() {
 }
 
 #[test]
-fn unknown_options_commands_and_values() {
+fn unknown_options_commands_and_values_are_refused() {
     refused("--kernal x", &["--kernal", "--kernel"]);
     expect(&run("rum"), 2, &["rum", "run"]);
     expect(&run(""), 2, &["Usage"]);
@@ -76,7 +76,7 @@ fn unknown_options_commands_and_values() {
 }
 
 #[test]
-fn options_of_other_programs() {
+fn options_of_other_programs_are_refused_with_ours() {
     let run = run_with(["run", "-m", "512", "-smp", "4", "-kernel", "bzImage", "-append", "a b", "-nographic"]);
     expect(
         &run,
@@ -88,7 +88,7 @@ fn options_of_other_programs() {
 }
 
 #[test]
-fn arguments_that_are_not_utf_8() {
+fn arguments_that_are_not_utf_8_are_refused() {
     use std::os::unix::ffi::OsStrExt;
     let argument = std::ffi::OsStr::from_bytes(b"a\xffb");
     let run = run_with(["run".as_ref(), "--cmdline".as_ref(), argument]);
@@ -96,7 +96,7 @@ fn arguments_that_are_not_utf_8() {
 }
 
 #[test]
-fn log_filters_that_name_nothing() {
+fn invalid_log_filters_are_refused() {
     let run =
         |filters: &str| Run::from(super::command::viridian().arg("run").env("RUST_LOG", filters).output().unwrap());
     let wrong = run("garbage");
@@ -106,7 +106,7 @@ fn log_filters_that_name_nothing() {
 }
 
 #[test]
-fn sizes_that_no_machine_has() {
+fn invalid_sizes_of_memory_are_refused() {
     refused("--memory lots", &["lots", "256M"]);
     refused("--memory 4K", &["--memory", "1M"]);
     refused("--memory 1048577", &["--memory", "4096"]);
@@ -117,13 +117,13 @@ fn sizes_that_no_machine_has() {
 }
 
 #[test]
-fn memory_that_the_host_does_not_have() {
+fn memory_that_the_host_cannot_map_is_refused() {
     expect(&run("run --memory 200T"), 125, &["--memory"]);
     expect(&run("run --memory 64G,hugepages=on"), 125, &["--memory", "nr_hugepages"]);
 }
 
 #[test]
-fn processors_that_no_machine_has() {
+fn invalid_numbers_of_processors_are_refused() {
     refused("--cpus 0", &["1 to 64"]);
     refused("--cpus 65", &["1 to 64"]);
     refused("--cpus many", &["many"]);
@@ -135,7 +135,7 @@ fn processors_that_no_machine_has() {
 }
 
 #[test]
-fn times_that_are_none() {
+fn invalid_time_limits_are_refused() {
     refused("--timeout soon", &["soon", "30"]);
     refused("--timeout 0", &["above 0"]);
     refused("--timeout -1", &["--timeout"]);
@@ -145,7 +145,7 @@ fn times_that_are_none() {
 }
 
 #[test]
-fn consoles_that_cannot_be() {
+fn unusable_consoles_are_refused() {
     refused("--console sdtio", &["sdtio", "stdio"]);
     refused("--console file:", &["file:PATH"]);
     refused("--console file:/nowhere/log", &["/nowhere/log"]);
@@ -154,7 +154,7 @@ fn consoles_that_cannot_be() {
 }
 
 #[test]
-fn traces_that_cannot_be() {
+fn invalid_traces_are_refused() {
     refused("--trace vmbos", &["vmbos", "vmbus"]);
     refused("--trace vmbus=/nowhere/trace", &["--trace", "/nowhere/trace", "create the directory"]);
     refused("--trace all,vmbus", &["`all`"]);
@@ -164,7 +164,7 @@ fn traces_that_cannot_be() {
 }
 
 #[test]
-fn kernels_that_are_not_there_or_no_files() {
+fn missing_kernels_and_kernels_that_are_not_files_are_refused() {
     refused("--kernel /nowhere/vmlinuz", &["/nowhere/vmlinuz", "No such file"]);
     refused("--kernel /", &["directory"]);
     refused("--kernel /dev/null", &["/dev/null"]);
@@ -175,7 +175,7 @@ fn kernels_that_are_not_there_or_no_files() {
 }
 
 #[test]
-fn kernels_that_are_something_else() {
+fn the_error_for_a_file_that_is_not_a_kernel_says_what_it_is() {
     refused_kernel(b"", &["empty"]);
     refused_kernel(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], &["gzip", "gunzip -k"]);
     refused_kernel(b"\xfd7zXZ\0rest", &["xz"]);
@@ -189,7 +189,7 @@ fn kernels_that_are_something_else() {
 }
 
 #[test]
-fn kernels_that_are_cut_short() {
+fn truncated_kernels_are_refused() {
     let whole = fs::read(image("hello")).unwrap();
     for length in [16, 100, whole.len() / 2] {
         refused_kernel(&whole[..length], &["truncated"]);
@@ -199,7 +199,7 @@ fn kernels_that_are_cut_short() {
 }
 
 #[test]
-fn flat_images_that_do_not_read() {
+fn invalid_flat_images_are_refused() {
     refused("--kernel flat:", &["flat:"]);
     refused("--kernel flat:/nowhere", &["/nowhere"]);
     refused("--kernel flat:/bin/true@here", &["here"]);
@@ -210,7 +210,7 @@ fn flat_images_that_do_not_read() {
 }
 
 #[test]
-fn initrds_and_command_lines_that_do_not_fit() {
+fn initrds_and_command_lines_that_do_not_fit_are_refused() {
     let bzimage = image("hello-bzimage");
     let folder = Folder::new();
     let initrd = folder.file("initrd", &[]);
@@ -226,7 +226,7 @@ fn initrds_and_command_lines_that_do_not_fit() {
 }
 
 #[test]
-fn settings_files_that_do_not_read() {
+fn invalid_settings_files_are_refused() {
     let folder = Folder::new();
     let config = |content: &str| {
         let path = folder.file("vm.toml", content.as_bytes());
@@ -252,7 +252,7 @@ fn settings_files_that_do_not_read() {
 }
 
 #[test]
-fn an_engine_that_cannot_run_here() {
+fn an_engine_that_cannot_run_here_is_refused() {
     let check = run("check --json");
     let report: serde_json::Value = serde_json::from_str(&check.output).unwrap();
     if report["engine"] != "kernel" {
@@ -261,7 +261,7 @@ fn an_engine_that_cannot_run_here() {
 }
 
 #[test]
-fn standard_output_that_nobody_reads() {
+fn a_standard_output_that_cannot_be_written_is_an_error() {
     let program = Path::new(PROGRAM).display();
     let exits = image("exits");
     let run = shell(&format!("{program} run --kernel {} --cmdline spew=200000 >&-", exits.display()));
@@ -288,7 +288,7 @@ pub fn with_mounts(mounts: &str, command: &str) -> Run {
 }
 
 #[test]
-fn no_dev_kvm() {
+fn the_error_for_a_missing_dev_kvm_has_a_remedy() {
     if !ready(&[Need::Namespaces]) {
         return;
     }
@@ -308,7 +308,7 @@ fn no_dev_kvm() {
 }
 
 #[test]
-fn a_forbidden_dev_kvm() {
+fn the_error_for_an_inaccessible_dev_kvm_has_a_remedy() {
     if !ready(&[Need::Namespaces]) {
         return;
     }
@@ -329,7 +329,7 @@ fn a_forbidden_dev_kvm() {
 }
 
 #[test]
-fn a_full_disk_under_the_console() {
+fn a_full_disk_below_the_consoles_file_is_reported() {
     if !ready(&[Need::Namespaces]) {
         return;
     }
@@ -342,7 +342,7 @@ fn a_full_disk_under_the_console() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files() {
+fn a_limit_on_the_size_of_files_is_reported() {
     let folder = Folder::new();
     let log = folder.0.path().join("log");
     let (image, log) = (image("exits"), log.display());

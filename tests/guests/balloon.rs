@@ -1,4 +1,4 @@
-//! Dynamic memory with the guest image `balloon`: a driver in C that keeps the protocol, and others that break it.
+//! Dynamic memory with the guest image `balloon`: a driver in C that follows the protocol, and others that violate it.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn resize(machine: &Machine, bytes: u64) {
 }
 
 #[test]
-fn a_guest_in_c_gives_and_takes_memory_and_finds_zeros() {
+fn a_guest_in_c_releases_and_gets_memory_that_is_zero() {
     for shared in [false, true] {
         let machine = start("requests=4", shared);
         resize(&machine, 126 * MIB + 4096);
@@ -57,9 +57,9 @@ fn a_guest_in_c_gives_and_takes_memory_and_finds_zeros() {
 }
 
 #[test]
-fn guests_that_break_the_protocol_harm_only_themselves() {
+fn guests_that_violate_the_protocol_affect_only_themselves() {
     let machine = start("checks=quiet", false);
-    // Each driver is asked for memory as soon as it reports.
+    // Each driver gets a request to release memory after its first report.
     machine.command("memory", "set", &json!("96M")).unwrap();
     let failures = machine.events().filter(|event| matches!(event, Event::Failed(_))).count();
     let output = machine.console().unwrap().take();

@@ -21,7 +21,7 @@ fn expect_flat(name: &str, options: &str) {
 }
 
 #[test]
-fn a_pvh_note_is_found_behind_another_with_less_padding_than_its_segment_has() {
+fn a_pvh_note_is_found_after_one_with_less_padding_than_the_segments_alignment() {
     for alignment in [4u64, 8] {
         let run = run_changed("hello-pvh", "", |bytes| move_note(bytes, alignment));
         assert_eq!(run.code, Some(0), "{run:?}");
@@ -48,7 +48,7 @@ fn move_note(bytes: &mut Vec<u8>, alignment: u64) {
 }
 
 #[test]
-fn a_protocol_that_was_taken_for_want_of_another_is_said() {
+fn a_fallback_to_another_boot_protocol_is_reported() {
     let run = run(&format!("run --kernel {}", image("hello-linux64").display()));
     assert_eq!(run.code, Some(0), "{run:?}");
     let warning = "hello-linux64: it has neither a PVH note nor a multiboot header; it is entered at ";
@@ -77,14 +77,14 @@ fn the_interval_timer_runs_as_firmware_leaves_it() {
 }
 
 #[test]
-fn a_boot_sector_prints_and_asks_by_the_bios_and_its_end_is_a_reset() {
+fn a_boot_sector_can_use_the_bios_and_reset() {
     let run = run(&format!("run --kernel flat:{}", image("bios16").display()));
     assert_eq!(run.code, Some(100), "{run:?}");
     assert!(run.output.contains("bios16: printed by interrupt 0x10"), "{run:?}");
 }
 
 #[test]
-fn a_boot_sector_given_as_kernel_is_told_from_one() {
+fn the_error_for_a_boot_sector_as_kernel_says_how_to_start_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("boot.bin");
     let mut sector = fs::read(image("bios16")).unwrap();
@@ -100,7 +100,7 @@ fn a_boot_sector_given_as_kernel_is_told_from_one() {
 }
 
 #[test]
-fn more_memory_than_the_host_has_is_said_and_given() {
+fn more_memory_than_the_host_has_is_provided_with_a_warning() {
     let info = fs::read_to_string("/proc/meminfo").unwrap();
     let kibibytes = |name: &str| -> u64 {
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));

@@ -46,7 +46,7 @@ fn a_slow_reader_slows_the_guest_and_loses_nothing() {
 }
 
 #[test]
-fn ctrl_c_ends_a_run_whose_reader_is_stuck() {
+fn ctrl_c_ends_a_run_whose_output_is_not_read() {
     let mut child = exits("spew=100000000", &[]).spawn().unwrap();
     let mut output = child.stdout.take().unwrap();
     output.read_exact(&mut [0]).unwrap();
@@ -58,7 +58,7 @@ fn ctrl_c_ends_a_run_whose_reader_is_stuck() {
 }
 
 #[test]
-fn a_guest_hears_what_is_piped_to_it_by_polling_and_by_interrupt() {
+fn a_guest_receives_piped_input_by_polling_and_by_interrupt() {
     for how in ["echo", "echo=interrupt"] {
         let mut child = exits(how, &["--timeout", &limit(30)]).stdin(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
@@ -85,7 +85,7 @@ fn standard_input_may_be_closed() {
 }
 
 #[test]
-fn a_file_gets_all_of_it_and_standard_output_nothing() {
+fn a_console_in_a_file_prints_nothing_to_standard_output() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let run = finish(exits("spew=65536", &["--console", &format!("file:{}", path.display())]).spawn().unwrap());
@@ -94,7 +94,7 @@ fn a_file_gets_all_of_it_and_standard_output_nothing() {
 }
 
 #[test]
-fn a_unix_socket_talks_to_whoever_connects_and_is_gone_at_the_end() {
+fn a_console_at_a_unix_socket_serves_clients_and_is_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("console");
     let child =
@@ -114,7 +114,7 @@ fn a_unix_socket_talks_to_whoever_connects_and_is_gone_at_the_end() {
 }
 
 #[test]
-fn no_console_is_silence() {
+fn the_console_none_prints_nothing() {
     let run = finish(exits("spew=6400", &["--console", "none"]).spawn().unwrap());
     assert_eq!((run.code, run.output.as_str()), (Some(0), ""), "{run:?}");
 }

@@ -179,7 +179,7 @@ fn a_guest_is_shut_down_by_its_service() {
 }
 
 #[test]
-fn a_guest_that_does_not_listen_is_ended_by_force_and_each_step_is_said() {
+fn a_guest_that_does_not_shut_down_is_stopped_by_force_and_each_step_is_reported() {
     let mut host = Host::new();
     host.start_halted("deaf");
     let run = host.run(&["stop", "deaf", "--power-button", "0.2", "--no-force"]);
@@ -228,7 +228,7 @@ fn a_killed_process_is_not_listed_and_its_socket_is_used_again() {
 }
 
 #[test]
-fn a_machine_runs_without_a_socket_if_it_is_off_or_if_there_is_no_place_for_it() {
+fn a_machine_runs_without_a_control_socket_if_that_is_off_or_impossible() {
     let host = Host::new();
     let kernel = image("exits");
     let machine = ["run", "--console", "none", "--kernel", kernel.to_str().unwrap(), "--cmdline", "exit=3"];
@@ -246,7 +246,7 @@ fn a_machine_runs_without_a_socket_if_it_is_off_or_if_there_is_no_place_for_it()
 }
 
 #[test]
-fn hostile_clients_harm_nobody() {
+fn hostile_clients_do_not_affect_others() {
     let mut host = Host::new();
     host.start_halted("target");
     let path = host.socket("target");
@@ -346,7 +346,7 @@ fn a_file_is_copied_and_what_is_no_file_is_refused() {
 }
 
 #[test]
-fn file_systems_are_frozen_while_a_command_runs_and_thawed_however_it_ends() {
+fn file_systems_are_frozen_while_a_command_runs_and_are_always_thawed() {
     let mut host = Host::new();
     host.start_with_services("guest");
     let state = |host: &Host| host.json(&["inspect", "guest"])["devices"]["vss"]["status"]["file-systems"].clone();
@@ -391,7 +391,7 @@ fn a_machine_is_waited_for_and_its_events_are_followed() {
 }
 
 #[test]
-fn many_watch_a_console_and_one_types() {
+fn several_clients_can_watch_a_console_and_one_can_type() {
     let mut host = Host::new();
     host.start("exits", &["--name", "talker", "--cmdline", "echo"]);
     host.until("talker", |tree| tree["state"] == "running");

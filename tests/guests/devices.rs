@@ -109,7 +109,7 @@ fn all_devices_are_in_the_tree_and_pause_with_the_machine() {
 }
 
 #[test]
-fn devices_take_commands_and_say_what_they_take() {
+fn devices_accept_commands_and_list_them_in_errors() {
     let machine = builder("hello").device(Counter::default).start().unwrap();
     assert_eq!(machine.command("net0", "link", &json!("up")), Ok(json!("down")));
     assert!(machine.nics().get(0).unwrap().is_link_up());
@@ -144,7 +144,7 @@ fn a_reset_of_the_guest_resets_the_devices() {
 }
 
 #[test]
-fn two_devices_do_not_have_one_name() {
+fn two_devices_with_one_name_are_refused() {
     let error = builder("hello").device(Counter::default).device(Counter::default).start().unwrap_err();
     assert!(error.to_string().contains("offered already"), "{error}");
     struct Disk;

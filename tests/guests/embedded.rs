@@ -32,7 +32,7 @@ fn succeed(options: &str) -> String {
 }
 
 #[test]
-fn it_greets_and_reports_what_it_was_given() {
+fn the_embedded_guest_reports_its_command_line_and_machine() {
     let run = run("run --cpus 3 --memory 5G --cmdline greeting=yes");
     assert_eq!(run.code, Some(0), "{run:?}");
     for line in ["processors     3", "command line   greeting=yes", "100000000-17fffffff usable"] {
@@ -41,7 +41,7 @@ fn it_greets_and_reports_what_it_was_given() {
 }
 
 #[test]
-fn without_a_word_it_has_a_scratch_disk_and_a_network_and_uses_them() {
+fn by_default_the_embedded_guest_has_and_uses_a_scratch_disk_and_a_network() {
     for (vps, subchannels) in [(1, 0), (2, 1), (4, 3)] {
         let expected = format!(
             "  VMBus          version 5.3
@@ -74,7 +74,7 @@ fn without_a_word_it_has_a_scratch_disk_and_a_network_and_uses_them() {
 }
 
 #[test]
-fn it_uses_all_disks_of_all_controllers() {
+fn the_embedded_guest_uses_all_disks_of_all_controllers() {
     let output = succeed(
         "--disk memory:512 --disk memory:3T,lun=63 --disk memory:1M,controller=3,sector=4096 --disk memory:8M,controller=1 \
          --disk media=dvd,controller=1 --disk memory:1M,media=dvd,controller=1",
@@ -100,7 +100,7 @@ fn a_controller_may_have_64_disks() {
 }
 
 #[test]
-fn it_leaves_the_disks_that_a_user_names_as_they_are() {
+fn the_embedded_guest_does_not_write_to_disks_of_the_user() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name| folder.path().join(name).into_os_string().into_string().unwrap();
     let (raw, readonly) = (path("raw"), path("readonly"));
@@ -115,7 +115,7 @@ fn it_leaves_the_disks_that_a_user_names_as_they_are() {
 }
 
 #[test]
-fn it_speaks_every_version_of_vmbus() {
+fn the_embedded_guest_supports_every_version_of_vmbus() {
     for version in ["2.4", "3.0", "4.0", "4.1", "5.0", "5.1", "5.2", "5.3"] {
         let output = succeed(&format!("--vmbus-max-version {version}"));
         assert!(output.starts_with(&format!("  VMBus          version {version}\n")), "{output}");
@@ -126,7 +126,7 @@ fn it_speaks_every_version_of_vmbus() {
 }
 
 #[test]
-fn it_says_what_it_misses_and_is_content() {
+fn the_embedded_guest_reports_missing_features_and_succeeds() {
     assert_eq!(succeed("--hv off"), "  VMBus          none: the machine does not speak Hyper-V\n");
     for privilege in ["AccessHypercallMsrs", "AccessVpIndex", "AccessSynicRegs", "PostMessages", "SignalEvents"] {
         let expected = format!("  VMBus          none: the hypervisor does not grant {privilege}\n");
@@ -135,20 +135,20 @@ fn it_says_what_it_misses_and_is_content() {
 }
 
 #[test]
-fn a_network_that_gives_no_addresses_is_left_alone() {
+fn a_network_without_dhcp_is_not_an_error() {
     let output = succeed("--net switch=where-nobody-answers,mac=02:00:00:00:00:07");
     let last = "    adapter      02:00:00:00:00:07, link up\n    DHCP         nobody gives an address\n";
     assert!(output.ends_with(last), "{output}");
 }
 
 #[test]
-fn an_adapter_that_leads_nowhere_has_its_link_down_and_is_waited_for_by_nobody() {
+fn an_unconnected_adapter_has_its_link_down_and_causes_no_wait() {
     let output = succeed("--net none,mac=02:00:00:00:00:07");
     assert!(output.ends_with("    adapter      02:00:00:00:00:07, link down\n"), "{output}");
 }
 
 #[test]
-fn a_kernel_that_is_named_gets_nothing_of_its_own() {
+fn a_machine_with_a_kernel_of_the_user_has_no_default_devices() {
     let kernel = image("vsc");
     assert_eq!(
         succeed(&format!("--kernel {} --services off", kernel.display())),
@@ -222,7 +222,7 @@ fn fail<V: Vsp + 'static>(device: impl Fn() -> V + Send + Sync + 'static, last_l
 }
 
 #[test]
-fn a_step_that_fails_ends_it_with_1_and_is_named() {
+fn a_failed_step_is_named_and_ends_the_embedded_guest_with_1() {
     fail(|| Closed, "FAILED: channel 9 cannot be opened");
     let forgets = "FAILED: LUN 5: what was written does not come back: byte 0 differs";
     fail(|| with_disk(Forgetful { broken: false }), forgets);
@@ -243,7 +243,7 @@ impl Vsp for Own {
 }
 
 #[test]
-fn a_device_of_a_library_user_is_listed_as_another_channel_and_left_alone() {
+fn a_device_of_a_library_user_is_listed_and_not_used() {
     let limit = grown(Duration::from_secs(60));
     let machine = Builder::new().device(|| Own).capture_console().timeout(limit).start().unwrap();
     let console = machine.console().unwrap().clone();

@@ -31,7 +31,7 @@ fn a_value_at_the_exit_port_is_the_code() {
 }
 
 #[test]
-fn a_value_above_99_is_99_and_named() {
+fn a_value_above_99_is_exit_code_99_and_is_reported() {
     let words = "the guest wrote 100 (0x64) to the exit port; the exit code is 99";
     expect("exit=100", 99, words);
     expect("exit=65537 width=32", 99, "the guest wrote 65537 (0x10001) to the exit port; the exit code is 99");
@@ -71,7 +71,7 @@ fn flat(bytes: &[u8], mode: u32) -> Run {
 }
 
 #[test]
-fn a_triple_fault_without_symbols_is_told_with_its_place_and_its_reason() {
+fn a_triple_fault_without_symbols_is_reported_with_its_address_and_reason() {
     // LIDT from [0x7c10], which holds a table of 0x1000 bytes at 0x200000, empty; then #UD.
     let mut program = [0x0f, 0x01, 0x1d, 0x10, 0x7c, 0, 0, 0x0f, 0x0b].to_vec();
     program.resize(16, 0x90);
@@ -83,7 +83,7 @@ fn a_triple_fault_without_symbols_is_told_with_its_place_and_its_reason() {
 }
 
 #[test]
-fn a_file_of_symbols_names_code_that_has_none_of_its_own() {
+fn a_symbol_file_resolves_addresses_of_a_kernel_without_symbols() {
     let directory = tempfile::tempdir().unwrap();
     let map = directory.path().join("System.map");
     std::fs::write(&map, "0000000000007c00 T spin\n0000000000007d00 T end\n").unwrap();
@@ -100,7 +100,7 @@ fn a_file_of_symbols_names_code_that_has_none_of_its_own() {
 }
 
 #[test]
-fn a_guest_that_never_ends_runs_out_of_time() {
+fn a_guest_that_does_not_end_is_stopped_at_the_time_limit() {
     for (command_line, state) in [("halt", "halted"), ("loop", "running")] {
         let start = Instant::now();
         let run = exits(command_line, &["--timeout", "0.3", "--cpus", "2"]);

@@ -20,7 +20,7 @@ fn a_hypercall_is_answered_and_watched() {
 }
 
 #[test]
-fn a_kernel_is_booted_talked_to_and_judged_by_its_end() {
+fn a_kernel_is_booted_and_tested_through_its_console() {
     kernel_test::main().unwrap();
 }
 

@@ -23,7 +23,7 @@ fn is_readable(fd: impl AsFd) -> bool {
 }
 
 #[test]
-fn events_tell_of_each_start_and_each_end_and_then_finish() {
+fn events_report_each_start_and_each_end_and_then_finish() {
     let fleet = Fleet::new([exits("first", "exit=3"), exits("second", "poweroff")]).unwrap();
     let fleet = fleet.prepare().unwrap().start().unwrap();
     let (mut started, mut ended) = (Vec::new(), Vec::new());
@@ -62,7 +62,7 @@ fn events_can_be_polled_and_a_late_listener_gets_them_all() {
 }
 
 #[test]
-fn the_status_tells_what_runs_and_how_the_others_ended_and_all_of_it_is_json() {
+fn the_status_lists_running_and_ended_machines_and_is_serializable_as_json() {
     let fleet = Fleet::new([exits("runs", "halt"), exits("ends", "exit=7")]).unwrap();
     let fleet = fleet.prepare().unwrap().start().unwrap();
     let is_end = |event: &Event| matches!(event, Event::Ended { .. });
@@ -80,7 +80,7 @@ fn the_status_tells_what_runs_and_how_the_others_ended_and_all_of_it_is_json() {
 }
 
 #[test]
-fn a_machine_of_a_fleet_is_reached_while_it_runs_and_not_afterwards() {
+fn a_machine_of_a_fleet_is_accessible_only_while_it_runs() {
     let fleet = Fleet::new([exits("one", "halt"), exits("other", "halt")]).unwrap();
     let fleet = fleet.customize("one", Builder::capture_console).prepare().unwrap().start().unwrap();
     assert_eq!(fleet.with("one", |machine| machine.console().is_some()), Some(true));
@@ -116,7 +116,7 @@ fn nothing_runs_if_one_machine_cannot_be_prepared_and_the_error_names_it() {
 }
 
 #[test]
-fn machines_that_are_in_each_others_way_make_no_fleet() {
+fn conflicting_machines_are_refused() {
     let refused = |machines: &[Builder], words: &str| {
         let error = Fleet::new(machines.iter().cloned()).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");

@@ -11,7 +11,7 @@ fn flood(cmdline: &str, options: &[&str]) -> super::command::Run {
 }
 
 #[test]
-fn a_warning_that_a_guest_causes_again_and_again_is_printed_once_for_each_disk() {
+fn a_warning_that_a_guest_causes_repeatedly_is_printed_once_per_disk() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk.raw");
     std::fs::File::create(&disk).unwrap().set_len(1 << 20).unwrap();
@@ -21,13 +21,13 @@ fn a_warning_that_a_guest_causes_again_and_again_is_printed_once_for_each_disk()
 }
 
 #[test]
-fn a_kernel_that_makes_contact_anew_finds_no_more_than_the_answer_in_its_slot_and_its_own() {
+fn a_kernel_that_connects_repeatedly_finds_at_most_one_old_answer_and_its_own() {
     let run = flood("flood=contacts n=3000", &[]);
     assert!(run.code == Some(0) && run.output.contains("3000 contacts, 2 answers\n"), "{run:?}");
 }
 
 #[test]
-fn a_channel_is_closed_while_its_ring_never_ends() {
+fn a_channel_whose_ring_is_never_empty_can_be_closed() {
     let run = flood("flood=ring seconds=1", &["--disk", "memory:1M", "--memory", "64M"]);
     assert!(run.code == Some(0) && run.output.contains("VMBus is left\n"), "{run:?}");
 }

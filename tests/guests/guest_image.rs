@@ -46,7 +46,7 @@ fn guest() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn a_guest_of_ones_own_is_built_outside_of_the_tree_and_runs() {
+fn a_users_own_guest_image_is_built_outside_of_the_tree_and_runs() {
     if !ready(&[Need::Tool("cc")]) {
         return;
     }
@@ -62,7 +62,7 @@ fn a_guest_of_ones_own_is_built_outside_of_the_tree_and_runs() {
 }
 
 #[test]
-fn what_is_wrong_with_a_guest_of_ones_own_is_said_with_what_to_do() {
+fn errors_in_a_users_own_guest_image_are_reported_with_a_remedy() {
     if !ready(&[Need::Tool("cc")]) {
         return;
     }

@@ -34,7 +34,7 @@ fn call(builder: Builder, code: CallCode, value: u64) -> String {
 }
 
 #[test]
-fn a_library_user_answers_a_call_of_its_own() {
+fn a_library_user_can_add_a_hypercall() {
     let builder = || Builder::new().hypercalls(halve);
     assert_eq!(call(builder(), HALVE, 42), "status 0, output 21\n");
     assert_eq!(call(builder(), HALVE, 43), "status 5, output 0\n");
@@ -42,7 +42,7 @@ fn a_library_user_answers_a_call_of_its_own() {
 }
 
 #[test]
-fn a_library_user_answers_a_call_of_the_tlfs_otherwise() {
+fn a_library_user_can_replace_a_hypercall_of_the_tlfs() {
     let builder = Builder::new().hypercalls(|calls, _guest| {
         calls.simple(EXT_QUERY_CAPABILITIES, "Nothing", None, |_call, ()| Ok(0x77u64));
     });
@@ -50,7 +50,7 @@ fn a_library_user_answers_a_call_of_the_tlfs_otherwise() {
 }
 
 #[test]
-fn a_library_user_watches_calls_with_their_input() {
+fn a_library_user_can_watch_calls_with_their_input() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let watched = seen.clone();
     let builder = Builder::new().hypercalls(halve).hypercalls(move |calls, _guest| {

@@ -42,7 +42,7 @@ fn cpuid_shows_the_interface_on_every_vp() {
 }
 
 #[test]
-fn every_msr_behaves_on_every_vp_and_there_are_no_others() {
+fn every_msr_behaves_on_every_vp_and_all_others_fault() {
     passes("msr", 1800, "");
 }
 
@@ -67,7 +67,7 @@ fn synthetic_timers_expire_when_and_as_often_as_they_should() {
 }
 
 #[test]
-fn timers_expire_also_where_the_process_can_have_no_timers_of_the_kernel() {
+fn timers_expire_even_if_the_process_cannot_create_kernel_timers() {
     let run = |name| Run::from(with_full_signal_queue(&command(name, 2, "")).output().unwrap());
     let timers = run("stimer");
     expect_passed(&timers, "stimer", 200);
@@ -90,14 +90,14 @@ fn crash(how: &str) -> String {
 }
 
 #[test]
-fn a_crash_report_is_102_and_its_parameters_are_told() {
+fn a_crash_report_is_exit_code_102_and_its_parameters_are_printed() {
     for vp in ["registers", "elsewhere"] {
         assert!(crash(&format!("crash={vp}")).ends_with("P3 0x44, P4 0x55\n"), "{vp}");
     }
 }
 
 #[test]
-fn a_crash_text_is_told() {
+fn a_crash_text_is_printed() {
     for place in ["text", "edge"] {
         let words = crash(&format!("crash={place}"));
         assert!(words.ends_with("\n  | Kernel panic - not syncing: no init\n  | end of the log\n"), "{place}: {words}");
@@ -105,7 +105,7 @@ fn a_crash_text_is_told() {
 }
 
 #[test]
-fn a_crash_text_that_is_nowhere_in_memory_is_not_told() {
+fn a_crash_text_outside_of_memory_is_not_printed() {
     for place in ["nowhere", "beyond", "empty"] {
         let words = crash(&format!("crash={place}"));
         assert!(words.ends_with("(P3 and P4 name no text in memory)\n"), "{place}: {words}");
@@ -113,21 +113,21 @@ fn a_crash_text_that_is_nowhere_in_memory_is_not_told() {
 }
 
 #[test]
-fn of_a_long_crash_text_one_page_is_told() {
+fn a_crash_text_is_truncated_to_one_page() {
     let words = crash("crash=long");
     assert_eq!(words.matches('x').count(), 4096 + words.lines().next().unwrap().matches('x').count());
     assert!(crash("crash=endless").contains("\n  | Kernel panic - not syncing: no init\n"));
 }
 
 #[test]
-fn a_crash_text_cannot_drive_a_terminal() {
+fn control_characters_in_a_crash_text_are_escaped() {
     let words = crash("crash=unprintable");
     assert!(!words.contains(['\x1b', '\x07', '\0']), "{words:?}");
     assert!(words.contains("tab\tend"), "{words:?}");
 }
 
 #[test]
-fn no_line_of_a_crash_text_looks_like_one_of_ours() {
+fn no_line_of_a_crash_text_looks_like_our_own_messages() {
     let words = crash("crash=forged");
     let lines: Vec<_> = words.lines().skip(1).collect();
     let expected = ["  | oops", "  | viridian: warn: forged", "  | viridian: server  0.38 s  the guest powered off"];
@@ -145,7 +145,7 @@ fn the_reset_register_resets() {
 }
 
 #[test]
-fn a_hostile_guest_harms_nobody() {
+fn a_hostile_guest_does_not_affect_the_host() {
     for (vps, seed) in [(1, 1), (2, 2), (4, 3)] {
         let run = run("hostile", vps, &format!("seconds=2 seed={seed}"));
         assert_eq!(run.code, Some(0), "seed {seed}: {run:?}");

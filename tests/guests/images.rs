@@ -19,7 +19,7 @@ fn hello_boots_by_every_protocol() {
 }
 
 #[test]
-fn flat_images_find_the_mode_and_the_stack_that_they_were_promised() {
+fn flat_images_start_in_the_specified_mode_with_a_stack() {
     for (mode, address) in [(16, "0x7c00"), (32, "0x100000"), (64, "0x100000")] {
         let path = image(&format!("flat{mode}"));
         let run = run(&format!("run --kernel flat:{}@{address},mode={mode}", path.display()));

@@ -77,7 +77,7 @@ fn expect_nothing_ran(run: &Run, folder: &Path, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn consoles_have_their_partitions_names_and_a_table_says_how_each_ended() {
+fn console_lines_have_partition_names_and_a_table_shows_how_each_ended() {
     let (run, folder) = up("[[partition]]\nname = 'second'\nafter = ['first']\nnet = 'switch=lab-test'\n\
          [[partition]]\nname = 'first'\nnet = 'switch=lab-test'\n\
          [[partition]]\nname = 'quiet'\nkernel = 'IMAGES/hello-pvh'\nconsole = 'file:quiet.log'");
@@ -95,7 +95,7 @@ fn consoles_have_their_partitions_names_and_a_table_says_how_each_ended() {
 }
 
 #[test]
-fn traces_have_their_partitions_names_and_so_has_the_word_of_a_pty() {
+fn trace_lines_and_the_path_of_a_pty_have_partition_names() {
     let (run, _folder) = up("[[partition]]\nname = 'one'\ntrace = 'vmbus'\nconsole = 'pty'\n\
          [[partition]]\nname = 'other'\ntrace = 'vmbus'\nconsole = 'none'");
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -137,7 +137,7 @@ fn peers_end_with_a_failure_where_there_is_no_answer() {
 }
 
 #[test]
-fn the_code_is_that_of_the_first_that_fails_and_the_others_come_to_their_ends() {
+fn the_exit_code_is_that_of_the_first_failure_and_the_others_finish() {
     let limit = grown(Duration::from_secs(2)).as_secs();
     let (run, _folder) = up(&format!(
         "[[partition]]\nname = 'late'\nkernel = 'IMAGES/exits'\ncmdline = 'loop'\ntimeout = {limit}\n\
@@ -184,7 +184,7 @@ fn signals_end_all_that_still_run() {
 }
 
 #[test]
-fn output_that_nobody_reads_ends_the_partition_that_prints_it() {
+fn a_closed_output_ends_only_the_partition_that_prints_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let lab = "[[partition]]\nname = 'loud'\nkernel = 'IMAGES/exits'\ncmdline = 'spew=100000000'\n\
          [[partition]]\nname = 'quiet'\nkernel = 'IMAGES/hello-pvh'\nconsole = 'none'";
@@ -196,7 +196,7 @@ fn output_that_nobody_reads_ends_the_partition_that_prints_it() {
 }
 
 #[test]
-fn labs_that_make_no_sense_are_refused_before_anything_starts() {
+fn invalid_lab_files_are_refused_before_anything_starts() {
     refused(
         "[[partition]]\nname = 'a'\nafter = ['b']\n[[partition]]\nname = 'b'\nafter = ['a']",
         &["none would start: a, b"],
@@ -219,7 +219,7 @@ fn labs_that_make_no_sense_are_refused_before_anything_starts() {
 }
 
 #[test]
-fn what_a_partition_cannot_have_is_told_before_any_runs() {
+fn missing_resources_of_a_partition_are_reported_before_any_starts() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap();
     let number = port.local_addr().unwrap().port();
     let taken = format!("net = 'user,fwd=tcp:{number}:80'");
@@ -244,7 +244,7 @@ fn what_a_partition_cannot_have_is_told_before_any_runs() {
 }
 
 #[test]
-fn a_tap_that_a_user_may_not_have_is_told_before_any_runs() {
+fn a_tap_without_permission_is_reported_before_any_partition_starts() {
     if !ready(&[Need::Namespaces, Need::Tun, Need::Tool("ip")]) {
         return;
     }

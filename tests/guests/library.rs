@@ -65,7 +65,7 @@ fn a_wait_for_the_console_ends_with_the_machine_and_says_how_it_ended() {
 }
 
 #[test]
-fn a_paused_machine_stands_still_until_it_is_resumed() {
+fn a_paused_machine_makes_no_progress_until_it_is_resumed() {
     let machine = start(exits("spew=1000000000").cpus(2));
     let console = machine.console().unwrap();
     for _ in 0..20 {
@@ -97,7 +97,7 @@ fn a_guest_that_knows_acpi_powers_off_when_the_button_is_pressed() {
 }
 
 #[test]
-fn a_press_reaches_a_guest_that_has_not_ended_the_interrupt_of_the_press_before() {
+fn a_press_reaches_a_guest_before_its_eoi_of_the_previous_press() {
     for irqchip in [IrqchipKind::Apic, IrqchipKind::Pc] {
         let machine = start(with_irqchip(&exits("button presses=2 hold=1"), irqchip));
         let console = machine.console().unwrap();
@@ -111,7 +111,7 @@ fn a_press_reaches_a_guest_that_has_not_ended_the_interrupt_of_the_press_before(
 }
 
 #[test]
-fn a_press_waits_for_the_machine_to_resume_and_needs_a_guest() {
+fn a_press_during_a_pause_is_delivered_on_resume_and_fails_without_a_guest() {
     let machine = start(exits("button"));
     machine.console().unwrap().wait_for("waiting for the button\n", grown(SOON)).unwrap();
     machine.pause().unwrap();
@@ -143,7 +143,7 @@ fn an_end_carries_the_guests_value() {
 }
 
 #[test]
-fn waiting_with_a_limit_gives_the_machine_back() {
+fn waiting_with_a_limit_returns_the_machine_at_the_limit() {
     let machine = start(exits("echo"));
     let machine = machine.wait_timeout(Duration::from_millis(50)).expect_err("it waits for input");
     machine.console().unwrap().type_text("quit\n").unwrap();
@@ -152,7 +152,7 @@ fn waiting_with_a_limit_gives_the_machine_back() {
 }
 
 #[test]
-fn no_time_at_all_is_a_limit_too() {
+fn a_time_limit_of_zero_ends_the_machine_at_once() {
     let end = start(exits("loop").timeout(Duration::ZERO)).wait();
     assert!(matches!(end, End::TimedOut(_)), "{end}");
 }
@@ -173,13 +173,13 @@ fn dropping_a_machine_ends_it() {
 }
 
 #[test]
-fn an_error_comes_before_the_machine() {
+fn an_invalid_configuration_is_an_error_of_start() {
     let error = Builder::new().kernel("/nowhere").start().map(drop).unwrap_err();
     assert!(error.to_string().contains("/nowhere"), "{error}");
 }
 
 #[test]
-fn a_prepared_machine_runs_only_once_it_is_started_and_so_does_its_time() {
+fn a_prepared_machine_and_its_time_limit_begin_only_when_it_is_started() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let limit = grown(Duration::from_secs(1));
@@ -197,7 +197,7 @@ fn a_prepared_machine_runs_only_once_it_is_started_and_so_does_its_time() {
 }
 
 #[test]
-fn dropping_a_prepared_machine_gives_everything_back() {
+fn dropping_a_prepared_machine_releases_everything() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let ready = exits("spew=1").console(ConsoleConfig::File(log.clone())).cpus(3).prepare().unwrap();

@@ -54,7 +54,7 @@ fn a_pipe_that_nobody_reads_is_an_error_and_not_a_wait() {
 }
 
 #[test]
-fn a_reader_that_stalls_neither_stops_the_guest_nor_blocks_the_end() {
+fn a_stalled_reader_of_a_trace_neither_stops_the_guest_nor_blocks_the_end() {
     let fifo = Fifo::new();
     let path = fifo.path.display();
     for option in [format!("--trace=all={path}"), format!("--net=user,pcap={path}")] {
@@ -67,7 +67,7 @@ fn a_reader_that_stalls_neither_stops_the_guest_nor_blocks_the_end() {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_does_neither() {
+fn an_unread_standard_error_neither_stops_the_guest_nor_blocks_the_end() {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut child =
         viridian().args(BUSY).args(["--trace", "all"]).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
@@ -78,7 +78,7 @@ fn a_standard_error_that_nobody_reads_does_neither() {
 }
 
 #[test]
-fn a_signal_ends_a_run_whatever_its_outputs_are_stuck_in() {
+fn a_signal_ends_a_run_whichever_of_its_outputs_is_blocked() {
     for signal in [Signal::INT, Signal::TERM] {
         let (trace, capture, report, console) = (Fifo::new(), Fifo::new(), Fifo::new(), Fifo::new());
         let _readers = [&trace, &capture, &report, &console].map(Fifo::stalled_reader);
@@ -106,7 +106,7 @@ fn unread(path: &Path) -> u64 {
 }
 
 #[test]
-fn a_trace_can_be_of_everything_and_for_programs() {
+fn a_trace_of_all_kinds_can_be_json() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace");
     let run = run(&["run", "--trace-format", "json"], &[format!("--trace=all={}", path.display())]);
@@ -122,7 +122,7 @@ fn a_trace_can_be_of_everything_and_for_programs() {
 }
 
 #[test]
-fn a_report_tells_programs_how_machines_started_and_ended() {
+fn a_report_has_the_start_and_the_end_of_each_machine_as_json() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report");
     let report = || -> Vec<serde_json::Value> {
@@ -161,7 +161,7 @@ fn a_report_tells_programs_how_machines_started_and_ended() {
 }
 
 #[test]
-fn more_is_told_where_more_is_wanted() {
+fn each_v_prints_more_and_q_prints_nothing() {
     let told = |option: &str| run(&["run", option], &[]).errors;
     assert_eq!(told("-q"), "");
     let info = told("-v");

@@ -117,7 +117,7 @@ impl MsrDevice for Even {
 }
 
 #[test]
-fn a_guest_uses_ports_addresses_and_msrs_of_the_library_users_own() {
+fn a_guest_can_use_ports_mmio_and_msrs_of_a_library_user() {
     for hv in ["on", "off"] {
         let builder = own(format!("port={PORT} mmio={MMIO} msr={MSR}"))
             .hv(hv.parse().unwrap())
@@ -141,7 +141,7 @@ fn a_guest_uses_ports_addresses_and_msrs_of_the_library_users_own() {
 }
 
 #[test]
-fn ranges_that_are_not_to_be_had_are_errors_that_say_who_has_them() {
+fn the_error_for_a_range_in_use_names_its_owner() {
     let error = |builder: Builder| match builder.start() {
         Err(error @ MachineError::Own { .. }) => error.to_string(),
         Err(other) => panic!("another error: {other}"),
@@ -231,7 +231,7 @@ fn a_hypercall_handler_stops_the_machine() {
 }
 
 #[test]
-fn a_handler_cannot_pause_its_own_machine_and_is_told_so() {
+fn a_handler_that_pauses_its_own_machine_gets_an_error() {
     let (give, given) = mpsc::channel::<Arc<Machine>>();
     let (tell, told) = mpsc::channel();
     let (given, tell) = (Arc::new(Mutex::new(given)), Arc::new(Mutex::new(tell)));
@@ -257,7 +257,7 @@ fn a_hypercall_handler_that_panics_fails_its_call_and_is_named_as_the_users() {
 }
 
 #[test]
-fn a_failure_ends_a_machine_that_is_to_end_then() {
+fn a_failure_ends_a_machine_with_end_on_failure() {
     let machine = start(page_call(|_, _| panic!("out of luck")).end_on_failure());
     let end = machine.wait();
     let End::DeviceFailed(Failure::Panicked { what, message }) = &end else { panic!("{end}") };
@@ -298,7 +298,7 @@ impl Handler for Disk {
 }
 
 #[test]
-fn a_vmbus_device_that_fails_is_an_event_and_an_end_where_that_is_wanted() {
+fn the_failure_of_a_vmbus_device_is_an_event_and_optionally_an_end() {
     for (fault, word) in [
         (Fault::PanicsAtOpen, "panicked: no spindle"),
         (Fault::PanicsInService, "panicked: head crash"),
@@ -355,7 +355,7 @@ impl MsrDevice for Broken {
 }
 
 #[test]
-fn a_device_that_panics_is_out_of_order_and_the_guest_goes_on() {
+fn a_device_that_panics_is_disabled_and_the_guest_continues() {
     let builder = own(format!("port={PORT} mmio={MMIO} msr={MSR} times=2"))
         .ports(PORT..PORT + 4, |_| Broken)
         .mmio(MMIO..MMIO + 8, |_| Broken)
@@ -432,7 +432,7 @@ fn a_program_reads_and_sets_the_registers_of_a_paused_guest() {
 }
 
 #[test]
-fn registers_can_be_reached_wherever_a_pause_finds_the_guest() {
+fn registers_are_accessible_wherever_the_guest_is_paused() {
     // It prints all the time: most pauses find it in an access.
     let builder =
         Builder::new().kernel(image("exits")).cmdline("spew=1000000000").capture_console().timeout(grown(LONG));

@@ -67,7 +67,7 @@ fn end(machine: Machine) {
 }
 
 #[test]
-fn a_guest_that_reads_its_disk_stands_still_and_goes_on() {
+fn a_guest_that_reads_its_disk_can_be_paused_and_resumed() {
     for disk in ["memory:16M", "memory:1G"] {
         let machine = machine("work", "window=20", 1, disk).start().unwrap();
         expect_goes_on(&machine, " sums\n");
@@ -76,7 +76,7 @@ fn a_guest_that_reads_its_disk_stands_still_and_goes_on() {
 }
 
 #[test]
-fn guests_that_flood_the_host_stand_still() {
+fn guests_that_flood_the_host_can_be_paused() {
     for (kind, cpus) in [("verify", 1), ("compare", 1), ("unmap", 1), ("network", 1), ("ring", 2), ("doorbells", 2)] {
         let command_line = format!("flood={kind} blocks=30000000");
         let machine = machine("flood", &command_line, cpus, "memory:16G").start().unwrap();
@@ -92,7 +92,7 @@ fn guests_that_flood_the_host_stand_still() {
 }
 
 #[test]
-fn synthetic_timers_stand_still_and_none_is_lost() {
+fn synthetic_timers_stop_during_a_pause_and_none_is_lost() {
     let machine = machine("stimer", "", 2, "memory:1M").start().unwrap();
     let console = machine.console().unwrap().clone();
     console.wait_for("\n", grown(LONG)).unwrap();
@@ -127,7 +127,7 @@ fn a_paused_machine_ends_at_once_whatever_it_was_doing() {
 }
 
 #[test]
-fn a_device_that_goes_while_the_machine_is_paused_is_told_of_afterwards() {
+fn a_device_change_during_a_pause_is_announced_after_it() {
     let machine = machine("work", "window=20", 1, "memory:16M").start().unwrap();
     machine.console().unwrap().wait_for(" sums\n", grown(LONG)).unwrap();
     machine.pause().unwrap();
@@ -169,7 +169,7 @@ fn pauses_and_resumes_of_several_threads_leave_the_machine_as_the_last_one_wants
 }
 
 #[test]
-fn a_machine_that_starts_again_and_again_stands_still_when_it_is_paused() {
+fn a_machine_that_restarts_repeatedly_can_be_paused() {
     let machine = machine("exits", "reset=acpi", 2, "memory:1M").on_reset(OnReset::Restart).start().unwrap();
     for round in 0..20 {
         machine.pause().unwrap();

@@ -84,13 +84,13 @@ fn sparse(folder: &Path, size: u64) -> PathBuf {
 }
 
 #[test]
-fn a_guest_that_halts_or_spins_on_all_its_processors() {
+fn term_ends_a_guest_that_halts_or_spins_on_all_its_processors() {
     expect_flood_ends("nothing", "");
     expect_flood_ends("spin", "--cpus 4");
 }
 
 #[test]
-fn a_guest_that_spins_while_the_queue_of_signals_of_its_user_is_full() {
+fn term_ends_a_guest_that_spins_while_the_users_queue_of_signals_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let mut command =
@@ -101,30 +101,30 @@ fn a_guest_that_spins_while_the_queue_of_signals_of_its_user_is_full() {
 }
 
 #[test]
-fn a_guest_in_a_storm_of_hypercalls_or_doorbells() {
+fn term_ends_a_guest_that_floods_hypercalls_or_doorbells() {
     expect_flood_ends("calls", "--cpus 4");
     expect_flood_ends("doorbells", "--cpus 4 --disk memory:1M");
 }
 
 #[test]
-fn a_flood_of_datagrams() {
+fn term_ends_a_machine_during_a_flood_of_datagrams() {
     expect_flood_ends("network", "--net user");
 }
 
 #[test]
-fn a_guest_whose_ring_never_ends() {
+fn term_ends_a_guest_whose_ring_is_never_empty() {
     expect_flood_ends("ring", "--cpus 2 --disk memory:1M");
 }
 
 #[test]
-fn a_flood_of_commands_over_a_whole_disk_in_memory() {
+fn term_ends_a_machine_during_commands_over_a_whole_disk_in_memory() {
     for kind in ["verify", "compare", "unmap"] {
         expect_flood_ends(kind, "--disk memory:1T");
     }
 }
 
 #[test]
-fn a_flood_of_commands_over_a_whole_disk_in_a_file() {
+fn term_ends_a_machine_during_commands_over_a_whole_disk_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let disk = sparse(folder.path(), 1 << 40);
     for kind in ["verify", "compare", "unmap", "fill"] {
@@ -133,7 +133,7 @@ fn a_flood_of_commands_over_a_whole_disk_in_a_file() {
 }
 
 #[test]
-fn a_guest_whose_services_drivers_break_the_protocol() {
+fn term_ends_a_guest_whose_drivers_violate_the_protocols_of_services() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let mut command = viridian();
@@ -171,7 +171,7 @@ fn in_own_mounts(script: &str, inner: &Command) -> Command {
 }
 
 #[test]
-fn a_flood_of_writes_to_a_file_on_a_host_that_has_no_room_left() {
+fn term_ends_a_machine_during_writes_to_a_full_host_disk() {
     expect_full_host_ends("f() { truncate -s $2 $1; }; f", "raw");
     if ready(&[Need::Tool("qemu-img")]) {
         expect_full_host_ends("qemu-img create -q -f qcow2", "qcow2");
@@ -203,7 +203,7 @@ fn expect_bytes(reader: &mut fs::File, count: usize, what: &str) {
 }
 
 #[test]
-fn a_trace_a_capture_or_a_report_whose_reader_stalls_or_goes() {
+fn term_ends_a_machine_whose_trace_capture_or_report_is_not_read() {
     for (kind, option) in [
         ("ring", "--cpus 2 --disk memory:1M --trace all="),
         ("network", "--net user --trace all="),
@@ -227,7 +227,7 @@ fn a_trace_a_capture_or_a_report_whose_reader_stalls_or_goes() {
 }
 
 #[test]
-fn a_console_in_a_pipe_whose_reader_stalls_or_goes() {
+fn term_ends_a_machine_whose_console_in_a_pipe_is_not_read() {
     for stays in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let path = fifo(folder.path());
@@ -242,7 +242,7 @@ fn a_console_in_a_pipe_whose_reader_stalls_or_goes() {
 }
 
 #[test]
-fn a_flood_of_lookups_in_a_name_server_that_does_not_answer() {
+fn term_ends_a_machine_during_look_ups_that_are_not_answered() {
     let folder = tempfile::tempdir().unwrap();
     let (servers, log) = (folder.path().join("servers"), folder.path().join("log"));
     // An address of the loopback that nobody else is at.
@@ -258,7 +258,7 @@ fn a_flood_of_lookups_in_a_name_server_that_does_not_answer() {
 }
 
 #[test]
-fn streams_to_a_host_that_does_not_read() {
+fn term_ends_a_machine_with_streams_to_a_host_that_does_not_read() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // The host keeps little of what the guest sends.
     rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
@@ -274,7 +274,7 @@ fn streams_to_a_host_that_does_not_read() {
 }
 
 #[test]
-fn a_console_on_standard_output_that_nobody_reads() {
+fn term_ends_a_machine_whose_standard_output_is_not_read() {
     let mut running = Running::start(flood("console", "").stdout(Stdio::piped()));
     let mut output = running.0.stdout.take().unwrap();
     let mut first = [0; 64];
@@ -283,7 +283,7 @@ fn a_console_on_standard_output_that_nobody_reads() {
 }
 
 #[test]
-fn a_console_on_a_socket_whose_client_does_not_read() {
+fn term_ends_a_machine_whose_console_client_does_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let running = Running::start(flood("console", "").args(["--console", &format!("unix:{}", path.display())]));
@@ -298,7 +298,7 @@ fn a_console_on_a_socket_whose_client_does_not_read() {
 }
 
 #[test]
-fn a_forward_whose_client_sends_and_whose_guest_does_not_answer() {
+fn term_ends_a_machine_with_a_forward_whose_guest_does_not_answer() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
@@ -313,7 +313,7 @@ fn a_forward_whose_client_sends_and_whose_guest_does_not_answer() {
 }
 
 #[test]
-fn a_machine_that_starts_again_and_again() {
+fn term_ends_a_machine_that_restarts_repeatedly() {
     let mut command = viridian();
     command.arg("run").arg("--kernel").arg(image("exits")).args(["--cmdline", "reset=acpi", "--on-reset", "restart"]);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).arg("-v");
@@ -329,7 +329,7 @@ fn a_machine_that_starts_again_and_again() {
 }
 
 #[test]
-fn a_machine_that_is_still_starting() {
+fn term_ends_a_machine_that_is_still_starting() {
     for delay in [0, 1, 2, 5, 10, 20, 50, 100] {
         let mut running = Running::start(&mut flood("spin", "--cpus 4 --disk memory:1T --net user"));
         std::thread::sleep(Duration::from_millis(delay));

@@ -72,7 +72,7 @@ fn a_picture_that_a_guest_in_c_draws_is_on_the_screenshot() {
 }
 
 #[test]
-fn drivers_that_break_the_protocol_harm_nobody_and_may_come_again() {
+fn drivers_that_violate_the_protocol_do_not_affect_others_and_may_reconnect() {
     let machine = start("on", "checks=quiet");
     let failures = machine.events().filter(|event| matches!(event, Event::Failed(_))).count();
     let output = machine.console().unwrap().take();

@@ -61,7 +61,7 @@ fn a_guest_in_c_uses_all_services() {
 }
 
 #[test]
-fn guests_that_break_the_protocol_harm_nobody_and_may_come_again() {
+fn guests_that_violate_the_protocol_do_not_affect_others_and_may_reconnect() {
     let machine = start("checks=quiet");
     let failures = machine.events().filter(|event| matches!(event, Event::Failed(_))).count();
     let output = machine.console().unwrap().take();

@@ -1,4 +1,4 @@
-//! Sockets with the guest image `sockets`: a driver in C that keeps the protocol, and others that break it.
+//! Sockets with the guest image `sockets`: a driver in C that follows the protocol, and others that violate it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -14,7 +14,7 @@ use viridian::vsp::sockets::Listener;
 use super::command::image;
 use crate::common::patience::{grown, holds_within, patience};
 
-/// The listeners of the image and of its host.
+/// The ports on which the image and the host listen.
 const GUEST_PORT: u32 = 1024;
 const ECHO_PORT: u32 = 2048;
 
@@ -23,7 +23,7 @@ fn builder(cmdline: &str) -> Builder {
     builder.capture_console().timeout(grown(Duration::from_secs(180)))
 }
 
-/// Returns what a client sends until it ends, and then ends.
+/// Sends everything back to a client until the client closes its direction.
 fn echo(mut stream: UnixStream) {
     let mut buffer = [0; 10_000];
     loop {
@@ -46,7 +46,7 @@ fn serve(listener: Listener) -> JoinHandle<usize> {
     })
 }
 
-/// Sends bytes to a stream, ends, and expects them back.
+/// Sends bytes to a stream, closes this direction, and expects the same bytes back.
 fn expect_echo(mut stream: UnixStream) {
     let sent: Vec<u8> = (0..300_000_u32).map(|place| (place % 253) as u8).collect();
     let writer = {
@@ -92,15 +92,15 @@ fn host_and_guest_connect_to_each_other() {
     }
     let seen = sockets(&machine);
     assert_eq!((&seen["opened"], &seen["refused"]), (&3.into(), &3.into()), "{seen}");
-    // The guest waits for the third, which hangs up at once.
+    // The guest waits for a third connection. This one is closed at once.
     drop(machine.sockets().connect(GUEST_PORT).unwrap());
     let is_left = || sockets(&machine)["connections"] != serde_json::json!([]);
-    assert!(holds_within(grown(Duration::from_secs(60)), || !is_left()), "nothing is left");
+    assert!(holds_within(grown(Duration::from_secs(60)), || !is_left()), "all connections are closed");
     assert_powers_off(machine);
     assert_eq!(server.join().unwrap(), 1);
 }
 
-/// Connects a client of the Unix socket, and returns what it is told.
+/// Connects a client to the Unix socket, sends a line, and returns the reply.
 fn dial(path: &Path, line: &str) -> (UnixStream, String) {
     let mut stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(grown(Duration::from_secs(60)))).unwrap();
@@ -137,7 +137,7 @@ fn other_programs_connect_by_unix_sockets() {
         assert_eq!(answer, "OK 1024\n");
         expect_echo(stream);
     }
-    // What follows the line at once is data.
+    // Bytes that immediately follow the line are data.
     let (mut stream, answer) = dial(&path, "CONNECT 1024\nlast words");
     stream.shutdown(Shutdown::Write).unwrap();
     let mut rest = String::new();
@@ -148,7 +148,7 @@ fn other_programs_connect_by_unix_sockets() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_stays_and_so_does_a_socket_in_use() {
+fn existing_files_and_sockets_in_use_are_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vsock");
     std::fs::write(&path, "precious").unwrap();
@@ -165,7 +165,7 @@ fn a_file_that_is_no_socket_stays_and_so_does_a_socket_in_use() {
 }
 
 #[test]
-fn guests_that_break_the_protocol_harm_only_their_own_connections() {
+fn guests_that_violate_the_protocol_affect_only_their_own_connections() {
     let prepared = builder("checks=quiet").prepare().unwrap();
     let server = serve(prepared.sockets().listen(ECHO_PORT).unwrap());
     let machine = prepared.start().unwrap();
@@ -175,7 +175,7 @@ fn guests_that_break_the_protocol_harm_only_their_own_connections() {
     let output = machine.console().unwrap().take();
     let end = machine.wait();
     assert!(matches!(end, End::Exited(0)), "{end}\n{}", String::from_utf8_lossy(&output));
-    assert_eq!(left, serde_json::json!([]), "every connection leaves nothing");
-    // Six headers, three packets, and a ring; data after the end may come when the connection is over already.
+    assert_eq!(left, serde_json::json!([]), "all connections are closed");
+    // Six invalid headers, three invalid packets, and a damaged ring. Data after the end may arrive after the connection ended.
     assert!((10..=11).contains(&failures), "{failures} channels are reported as failed");
 }

@@ -22,12 +22,12 @@ struct Shown {
     directory: tempfile::TempDir,
 }
 
-/// The picture that the guest draws.
+/// A pixel of the picture that the guest draws.
 fn drawn(x: usize, y: usize) -> u32 {
     (x as u32 & 0xff) << 16 | (y as u32) << 8 | (x ^ y) as u32 & 0xff
 }
 
-/// The picture after `repaint`.
+/// A pixel of the picture after the guest's repaint.
 fn repainted(x: usize, y: usize) -> u32 {
     let is_in = (50..150).contains(&x) && (30..70).contains(&y);
     drawn(x, y) ^ if is_in { 0xff_ffff } else { 0 }
@@ -61,7 +61,7 @@ impl Shown {
         self.machine.inspect()["devices"]["vnc"]["status"].clone()
     }
 
-    /// Ends the guest by Escape.
+    /// Ends the guest by pressing Escape.
     fn end(self) {
         self.machine.screen().press("esc").unwrap();
         let end = self.machine.wait();
@@ -98,7 +98,7 @@ fn viewers_see_what_the_guest_draws_in_every_encoding() {
         viewer.take();
         assert_eq!((viewer.refusals, viewer.size), (1, (200, 100)), "the guest chooses the size");
     }
-    // The guest is told only when the last one goes, and again when one comes.
+    // The guest is notified only when the last viewer disconnects, and when the next one connects.
     viewers.truncate(1);
     assert!(holds_within(grown(Duration::from_secs(60)), || shown.status()["viewers"] == 1));
     assert_eq!(shown.machine.inspect()["devices"]["screen"]["status"]["watched"], true);
@@ -109,10 +109,10 @@ fn viewers_see_what_the_guest_draws_in_every_encoding() {
     while again.rectangles.is_empty() {
         again.take();
     }
-    assert!(again.shows((200, 100), repainted), "the first picture is the guest's, for a viewer that takes only one");
+    assert!(again.shows((200, 100), repainted), "a viewer that requests one picture gets the guest's");
     shown.expect("reports 1\n");
     shown.end();
-    assert!(again.is_over(), "the end of the machine is the end of its viewers");
+    assert!(again.is_over(), "the end of the machine disconnects its viewers");
 }
 
 #[test]
@@ -158,13 +158,13 @@ fn viewers_that_break_the_protocol_or_do_not_read_harm_nobody() {
     {
         let mut stream = connect(&shown.socket());
         stream.write_all(says).unwrap();
-        // What is only half there has its time.
+        // An incomplete greeting is waited for.
         assert!(!wrong || is_over(&mut stream), "{says:?}");
     }
     for garbage in [&[99][..], &[0; 20], &[2, 0, 255, 255], &[6, 0, 0, 0, 127, 0, 0, 0], &[255, 255]] {
         assert!(is_over(&mut after_greeting(garbage)), "{garbage:?}");
     }
-    // One asks for everything, again and again, and reads nothing. Another one types without end.
+    // One viewer repeatedly requests the whole screen and reads nothing. Another one sends a flood of input.
     let mut deaf = shown.viewer(RAW);
     deaf.send(&[3, 0, 0, 0, 0, 0, 255, 255, 255, 255].repeat(2_000));
     let mut flood = shown.viewer(RAW);
@@ -174,7 +174,7 @@ fn viewers_that_break_the_protocol_or_do_not_read_harm_nobody() {
     shown.expect("key 2c flags 2\n");
     shown.machine.screen().press("p").unwrap();
     good.wait_for((320, 200), repainted);
-    // There is a bound, and room again when somebody goes.
+    // The number of viewers is bounded, and there is room again when one disconnects.
     let mut many: Vec<_> = (0..20).map(|_| UnixStream::connect(shown.socket()).unwrap()).collect();
     let refused = many.iter_mut().filter_map(|stream| array::<12>(stream).err()).count();
     assert!(refused >= 6, "{refused} of 20 are refused");
@@ -219,7 +219,7 @@ fn a_password_is_asked_for_and_needed_for_others_than_this_host() {
     machine.screen().press("esc").unwrap();
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");
-    assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(&address).is_err(), "nobody listens after the end");
 }
 
 #[test]

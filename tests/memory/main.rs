@@ -1,6 +1,6 @@
 //! Dynamic memory with stock Linux, on the nested host and on both engines.
 //!
-//! This uses the library, so the test binary runs itself on the nested host.
+//! These tests use the library, so the test binary itself runs on the nested host: see the ignored tests below.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -29,17 +29,17 @@ fn plan(plan: &mut Plan, engine: &str) {
 }
 
 #[test]
-fn stock_linux_shrinks_and_grows_to_the_page() {
+fn stock_linux_shrinks_and_grows_by_exact_pages() {
     stock::passes(&MEMORY, "sizes");
 }
 
 #[test]
-fn stock_linux_tells_which_pages_are_free() {
+fn stock_linux_reports_free_pages() {
     stock::passes(&MEMORY, "discard");
 }
 
 #[test]
-#[ignore = "a part of stock_linux_shrinks_and_grows_to_the_page, for the nested host"]
+#[ignore = "a part of stock_linux_shrinks_and_grows_by_exact_pages, for the nested host"]
 fn nested_sizes() {
     let linux = Linux::boot("startup=256M,min=192M,max=640M,cold-discard=off");
     steps::the_driver_is_ready(&linux);
@@ -50,7 +50,7 @@ fn nested_sizes() {
 }
 
 #[test]
-#[ignore = "a part of stock_linux_tells_which_pages_are_free, for the nested host"]
+#[ignore = "a part of stock_linux_reports_free_pages, for the nested host"]
 fn nested_discard() {
     let linux = Linux::boot("startup=384M,cold-discard=on");
     steps::free_pages_are_given_back(&linux);

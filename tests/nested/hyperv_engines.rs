@@ -127,7 +127,7 @@ fn the_reset_register_resets() {
 }
 
 #[test]
-fn a_hostile_guest_harms_nobody() {
+fn a_hostile_guest_does_not_affect_the_host() {
     on_both_engines("hostile", |_, outcome| {
         assert_eq!(outcome.code, Some(0), "{outcome}");
         assert!(outcome.text().contains(" random steps by "), "{outcome}");

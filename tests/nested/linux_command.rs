@@ -133,7 +133,7 @@ fn a_share_that_is_writable_changes_on_the_host() {
 }
 
 #[test]
-fn all_of_a_long_output_arrives() {
+fn a_long_output_arrives_completely() {
     BATCH.run(&["output", "expected"]);
     let mut expected = String::new();
     BATCH.outcome("expected", |outcome| expected = outcome.text());
@@ -148,7 +148,7 @@ fn an_interrupt_reaches_the_command() {
 }
 
 #[test]
-fn a_kernel_that_panics_shows_its_last_words() {
+fn the_messages_of_a_kernel_that_panics_are_shown() {
     BATCH.outcome("panic", |outcome| {
         assert!(outcome.code.is_some_and(|code| (100..=102).contains(&code)), "{outcome}");
         assert!(outcome.errors().contains("sysrq triggered crash"), "{outcome}");

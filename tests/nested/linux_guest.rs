@@ -117,7 +117,7 @@ fn the_root_disk_boots_on_virtio_scsi_keeps_its_files_and_reads_the_dvd() {
 }
 
 #[test]
-fn a_missing_root_disk_is_named_with_those_that_are_there() {
+fn the_error_for_a_missing_root_disk_lists_the_existing_disks() {
     ROOT_DISK.outcome("missing", |outcome| {
         let text = outcome.text();
         assert!(text.contains("There is no /dev/sda to have the root on. Block devices here: "), "{outcome}");
@@ -126,7 +126,7 @@ fn a_missing_root_disk_is_named_with_those_that_are_there() {
 }
 
 #[test]
-fn what_cannot_be_made_is_said() {
+fn errors_in_building_a_guest_are_reported() {
     for (options, complaint) in [
         (&["--disk", "many"][..], "--disk many is not a size"),
         (&["--cdrom", "/nowhere"], "--cdrom /nowhere is not a directory"),

@@ -81,7 +81,7 @@ fn two_processors_are_two_cores_of_one_package() {
 }
 
 #[test]
-fn four_processors_sit_in_two_packages_and_memory_reaches_above_4_gib() {
+fn four_processors_are_in_two_packages_and_memory_extends_above_4_gib() {
     BATCH.outcome("four", |outcome| {
         expect_machine(outcome, 4, 5 << 30);
         for (number, package, core) in [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)] {
@@ -101,7 +101,7 @@ fn a_reboot_is_100() {
 }
 
 #[test]
-fn a_crash_is_102_with_the_kernels_last_words() {
+fn a_crash_is_102_with_the_end_of_the_kernels_log() {
     BATCH.outcome("four", |outcome| {
         assert_eq!(outcome.code, Some(102), "{outcome}");
         let errors = outcome.errors();
@@ -119,7 +119,7 @@ fn port_exits(outcome: &Outcome) -> u64 {
 }
 
 #[test]
-fn without_hyper_v_linux_takes_its_time_from_kvm_and_polls_no_ports_for_it() {
+fn without_hyper_v_linux_uses_kvms_clock_and_does_not_calibrate_by_ports() {
     BATCH.outcome("hv off", |outcome| {
         assert_eq!(outcome.code, Some(0), "{outcome}");
         assert!(outcome.text().contains("Linux is in user space."), "{outcome}");
@@ -130,6 +130,6 @@ fn without_hyper_v_linux_takes_its_time_from_kvm_and_polls_no_ports_for_it() {
 }
 
 #[test]
-fn a_guest_that_stays_runs_out_of_time() {
+fn a_guest_that_does_not_power_off_is_stopped_at_the_time_limit() {
     BATCH.outcome("timeout", |outcome| expect_end(outcome, 124, "the time ran out: 3 s"));
 }

@@ -62,7 +62,7 @@ fn failed(output: &str) -> Vec<String> {
 /// - `GetLBAStatus.UnmapSingle` asks for block i + 1 and expects a descriptor that starts at block i + 8, if the physical block
 ///   has eight logical ones; with blocks of 4096 bytes it writes more than a command may move.
 #[test]
-fn libiscsi_finds_its_conformance_tests_passed() {
+fn the_conformance_tests_of_libiscsi_pass() {
     let Some((_directory, library)) = shim(&[Need::Tool("iscsi-test-cu")]) else { return };
     for sector in [512, 4096] {
         let target = Target::new(&[disk("memory:256M", sector)]);
@@ -74,7 +74,7 @@ fn libiscsi_finds_its_conformance_tests_passed() {
 }
 
 #[test]
-fn sg3_utils_find_a_disk_that_does_what_it_says() {
+fn sg3_utils_find_a_consistent_disk() {
     let Some((_directory, library)) = shim(&[Need::Tool("sg_inq"), Need::Tool("sdparm")]) else { return };
     let config = DiskConfig { serial: Some("S-42".into()), ..disk("memory:64M", 512) };
     let target = Target::new(&[config, DiskConfig { lun: Some(5), ..disk("memory:1M", 512) }]);

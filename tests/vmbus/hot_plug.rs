@@ -71,7 +71,7 @@ impl Drop for SlowHandler {
 }
 
 #[test]
-fn a_device_comes_goes_and_comes_again_while_the_guest_runs() {
+fn a_device_can_be_added_removed_and_added_again_while_the_guest_runs() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
     let _attachment = bus.attach(child.clone()).unwrap();
     let guest = Guest::connected(&child, Version::NEWEST);
@@ -96,7 +96,7 @@ fn a_device_comes_goes_and_comes_again_while_the_guest_runs() {
 }
 
 #[test]
-fn a_retired_device_answers_until_the_guest_lets_go_of_it_or_the_host_will_not_wait() {
+fn a_retired_device_answers_until_the_guest_closes_it_or_the_host_rescinds_it() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
     let _attachment = bus.attach(child.clone()).unwrap();
     let guest = Guest::connected(&child, Version::NEWEST);
@@ -121,7 +121,7 @@ fn a_retired_device_answers_until_the_guest_lets_go_of_it_or_the_host_will_not_w
 }
 
 #[test]
-fn a_device_ends_though_the_guest_never_reacts() {
+fn a_device_ends_even_if_the_guest_does_not_react() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
     let _attachment = bus.attach(child.clone()).unwrap();
     let guest = Guest::connected(&child, Version::NEWEST);
@@ -190,7 +190,7 @@ fn a_guest_may_open_and_be_rescinded_while_the_device_still_closes() {
 }
 
 #[test]
-fn a_device_takes_itself_away() {
+fn a_device_can_remove_itself() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
     let _attachment = bus.attach(child.clone()).unwrap();
     let guest = Guest::connected(&child, Version::NEWEST);
@@ -209,7 +209,7 @@ fn a_device_takes_itself_away() {
 }
 
 #[test]
-fn a_device_that_cannot_open_says_so_and_may_later() {
+fn a_device_that_fails_to_open_returns_an_error_and_can_be_opened_later() {
     struct Moody(bool);
     impl Vsp for Moody {
         fn offer(&self) -> Offer {

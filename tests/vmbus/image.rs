@@ -58,17 +58,17 @@ fn a_guest_in_a_machine_passes_all_checks() {
 }
 
 #[test]
-fn several_vps_have_a_subchannel_each() {
+fn a_device_has_a_subchannel_for_each_further_vp() {
     expect_all_checks(Builder::new().cpus(4), 3, "");
 }
 
 #[test]
-fn a_hundred_devices_are_offered_though_the_guest_has_few_buffers() {
+fn a_hundred_devices_are_offered_even_if_the_guest_has_few_buffers() {
     expect_all_checks(Builder::new(), 100, "only=offers");
 }
 
 #[test]
-fn a_host_of_old_serves_a_guest_of_today() {
+fn an_old_version_limit_serves_a_current_guest() {
     for (version, number) in [(Version::V2_4, "0x20004"), (Version::V4_1, "0x40001")] {
         for only in ["versions", "rescind", "retarget"] {
             let builder = Builder::new().vmbus_max_version(version);

@@ -46,7 +46,7 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_guest_connects_at_every_version_up_to_the_newest_it_may_have() {
+fn a_guest_can_connect_with_every_version_up_to_the_limit() {
     for max_version in Version::ALL {
         let bus = VmBus::new(Settings { max_version, ..Settings::default() });
         bus.offer(Box::new(TestDevice::new(1))).unwrap();
@@ -80,7 +80,7 @@ fn a_guest_connects_at_every_version_up_to_the_newest_it_may_have() {
 }
 
 #[test]
-fn all_offers_come_though_the_guest_has_room_for_three_messages() {
+fn all_offers_arrive_even_if_the_guest_has_room_for_three_messages() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 16));
     for instance in 1..=500 {
         bus.offer(Box::new(TestDevice::new(instance))).unwrap();
@@ -93,7 +93,7 @@ fn all_offers_come_though_the_guest_has_room_for_three_messages() {
 }
 
 #[test]
-fn a_guest_that_does_not_read_is_told_to_wait_and_loses_nothing() {
+fn a_guest_that_does_not_read_is_throttled_and_loses_nothing() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 16));
     bus.offer(Box::new(TestDevice::new(1))).unwrap();
     let _attachment = bus.attach(child.clone()).unwrap();
@@ -120,7 +120,7 @@ fn a_guest_that_does_not_read_is_told_to_wait_and_loses_nothing() {
 }
 
 #[test]
-fn a_kernel_that_starts_out_of_the_blue_finds_every_channel_closed_and_offered() {
+fn a_kernel_that_connects_without_unload_finds_every_channel_closed_and_offered() {
     let (bus, child) = (VmBus::default(), FakeChild::new(2, 64));
     let device = TestDevice::new(1);
     bus.offer(Box::new(device.clone())).unwrap();
@@ -155,7 +155,7 @@ fn a_channel_opens_and_closes_many_times() {
 }
 
 #[test]
-fn malformed_messages_are_refused_and_the_bus_lives() {
+fn malformed_messages_are_refused_and_the_bus_continues() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
     bus.offer(Box::new(TestDevice::new(1))).unwrap();
     let _attachment = bus.attach(child.clone()).unwrap();
@@ -173,7 +173,7 @@ fn malformed_messages_are_refused_and_the_bus_lives() {
 }
 
 #[test]
-fn a_channel_whose_ring_is_broken_is_served_no_more_and_opens_again() {
+fn a_channel_whose_ring_is_damaged_is_not_served_until_it_is_opened_again() {
     let (bus, child) = (VmBus::default(), FakeChild::new(1, 64));
     let device = TestDevice::new(1);
     bus.offer(Box::new(device.clone())).unwrap();
@@ -219,7 +219,7 @@ fn interrupts_follow_the_channel_to_another_vp() {
 }
 
 #[test]
-fn a_channel_that_wants_no_interrupts_gets_none() {
+fn a_channel_that_disables_interrupts_gets_none() {
     let (bus, child) = (VmBus::default(), FakeChild::new(2, 64));
     bus.offer(Box::new(TestDevice::new(1))).unwrap();
     let _attachment = bus.attach(child.clone()).unwrap();
@@ -236,7 +236,7 @@ fn a_channel_that_wants_no_interrupts_gets_none() {
 }
 
 #[test]
-fn subchannels_are_no_more_than_vps_and_go_with_the_primary() {
+fn the_number_of_subchannels_is_limited_by_vps_and_they_close_with_the_primary() {
     let (bus, child) = (VmBus::default(), FakeChild::new(3, 256));
     let device = TestDevice::new(1);
     bus.offer(Box::new(device)).unwrap();
@@ -293,7 +293,7 @@ fn a_bus_serves_one_machine_at_a_time_and_its_devices_outlive_each() {
 }
 
 #[test]
-fn a_trace_has_a_line_for_each_message_and_packet_in_the_order_of_things() {
+fn a_trace_has_a_line_for_each_message_and_packet_in_order() {
     let lines: Arc<Mutex<Vec<String>>> = Arc::default();
     let tracer = {
         let lines = lines.clone();
@@ -334,7 +334,7 @@ fn a_trace_has_a_line_for_each_message_and_packet_in_the_order_of_things() {
 }
 
 #[test]
-fn a_kernel_that_begins_anew_finds_none_of_the_answers_that_the_last_one_did_not_read() {
+fn a_kernel_that_reconnects_gets_none_of_the_unread_answers_of_the_last_one() {
     let (bus, child) = (VmBus::default(), FakeChild::new(2, 16));
     let _attachment = bus.attach(child.clone()).unwrap();
     let mut guest = Guest::new(&child);

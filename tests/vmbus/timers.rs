@@ -54,7 +54,7 @@ impl Handler for AlarmHandler {
 }
 
 #[test]
-fn a_handler_is_called_when_its_timer_expires_and_not_all_the_time_before() {
+fn a_handler_is_called_when_its_timer_expires_and_not_before() {
     let (bus, child, requests) = (VmBus::default(), FakeChild::new(2, 256), Requests::new(4));
     bus.offer(Box::new(AlarmClock(requests.clone()))).unwrap();
     let (taken, times) = mpsc::channel();

@@ -30,7 +30,7 @@ fn payload(request: Request, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn packets_of_every_size_come_back_as_they_went_wherever_the_ring_wraps() {
+fn packets_of_every_size_are_transferred_unchanged_wherever_the_ring_wraps() {
     with_channel(|mut channel| {
         // The longest that fits into 4096 bytes, of which one stays free, with header and footer.
         for length in (16..=4096 - 32).step_by(8).chain((16..200).rev()) {
@@ -45,7 +45,7 @@ fn packets_of_every_size_come_back_as_they_went_wherever_the_ring_wraps() {
 }
 
 #[test]
-fn a_host_that_finds_no_room_goes_on_when_the_guest_has_made_some() {
+fn a_host_without_room_in_the_ring_continues_when_the_guest_has_made_some() {
     with_channel(|mut channel| {
         for (count, length) in [(3000, 1), (1000, 100), (20, 4064)] {
             let sent = request(command::SEND, count, length);
@@ -64,7 +64,7 @@ fn a_host_that_finds_no_room_goes_on_when_the_guest_has_made_some() {
 }
 
 #[test]
-fn a_guest_that_finds_no_room_is_signalled_when_the_host_has_made_some() {
+fn a_guest_without_room_in_the_ring_is_signalled_when_the_host_has_made_some() {
     with_channel(|mut channel| {
         const PACKETS: u64 = 5000;
         let sent = payload(request(command::ECHO, 0, 0), 96);

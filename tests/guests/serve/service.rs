@@ -1,4 +1,4 @@
-//! A service of its own, and its clients.
+//! A `viridian serve` for one test, and its clients.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use crate::command::{Run, image, limit, viridian};
 use crate::common::patience::{grown, holds_within};
 
-/// Time for what should take a moment.
+/// Time limit for a step that normally takes a moment.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// Directories of a service, and the service if it runs.
+/// The directories of a service, and the service while it runs.
 pub struct Host {
     pub folder: tempfile::TempDir,
     service: Option<Child>,
@@ -39,7 +39,7 @@ impl Reply {
     /// Reads a reply from a connection.
     pub fn read(mut stream: impl Read) -> Option<Self> {
         let mut bytes = Vec::new();
-        // A server that refuses may close before all was sent.
+        // A server that refuses a request may close the connection before it has read all of it.
         let _ = stream.read_to_end(&mut bytes);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let (head, body) = text.split_once("\r\n\r\n")?;
@@ -80,7 +80,7 @@ impl Host {
             line.clear();
             assert!(said.read_line(&mut line).unwrap() > 0, "the service has ended: {:?}", child.wait());
         }
-        // Nobody reads more, which harms nobody.
+        // The rest of its output is not read; the service does not depend on that.
         self.service = Some(child);
     }
 
@@ -90,7 +90,7 @@ impl Host {
         service.wait().unwrap();
     }
 
-    /// Ends the service as systemd does, and returns its exit code.
+    /// Ends the service by SIGTERM, as systemd does, and returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         let mut service = self.service.take().unwrap();
         signal(service.id(), rustix::process::Signal::TERM);
@@ -148,7 +148,7 @@ impl Host {
         reply.json()
     }
 
-    /// Defines a machine whose guest only waits.
+    /// Defines a machine whose guest halts and waits.
     #[track_caller]
     pub fn define(&self, name: &str, treatment: &str) {
         self.define_with(name, "exits", "halt", treatment);
@@ -168,7 +168,7 @@ impl Host {
         self.machine(name)["process"].as_u64().map(|id| id as u32)
     }
 
-    /// Waits until a machine is as wanted.
+    /// Waits until `is_so` holds for a machine.
     #[track_caller]
     pub fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
         assert!(holds_within(grown(SOON), || is_so(&self.machine(name))), "{name}: {}", self.machine(name));
@@ -184,7 +184,7 @@ impl Host {
         list["machines"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Follows the events after one.
+    /// Follows the events after the event with this number.
     pub fn events(&self, after: u64) -> Events {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         write!(stream, "GET /events HTTP/1.1\r\nLast-Event-ID: {after}\r\n\r\n").unwrap();
@@ -192,7 +192,7 @@ impl Host {
         Events(BufReader::new(stream))
     }
 
-    /// Returns the processes of machines of this service, also of those that it does not know.
+    /// Returns the processes of machines of this service, including those that it does not know.
     fn processes(&self) -> Vec<u32> {
         let folder = self.folder.path().to_str().unwrap();
         let ids = std::fs::read_dir("/proc").unwrap().flatten();
@@ -217,11 +217,11 @@ impl Drop for Host {
     }
 }
 
-/// Events as they come, with their numbers.
+/// A stream of events with their numbers.
 pub struct Events(BufReader<UnixStream>);
 
 impl Events {
-    /// Waits for an event that is as wanted, and returns it with its number.
+    /// Waits for an event for which `is_so` holds, and returns it with its number.
     #[track_caller]
     pub fn wait(&mut self, is_so: impl Fn(&Value) -> bool) -> (u64, Value) {
         let mut number = 0;
@@ -248,7 +248,7 @@ impl Events {
 
 pub fn definition(guest: &str, cmdline: &str, treatment: &str) -> String {
     let kernel = json!(image(guest).to_str().unwrap());
-    // If a test fails, nothing of it is left for long.
+    // The limit ends machines that a failed test leaves behind.
     format!("kernel = {kernel}\ncmdline = \"{cmdline}\"\ntimeout = {}\n{treatment}", limit(300))
 }
 
@@ -257,7 +257,7 @@ pub fn signal(id: u32, signal: rustix::process::Signal) {
     let _ = rustix::process::kill_process(id, signal);
 }
 
-/// Returns `true` if the process runs, and is no zombie.
+/// Returns `true` if the process runs and is not a zombie.
 pub fn runs(id: u32) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))

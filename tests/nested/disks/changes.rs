@@ -1,16 +1,16 @@
-//! Changes under a running guest: its driver, its disk's size, the host's free space, and the version of VMBus.
+//! Changes while a guest runs: its driver, its disk's size, the host's free space; and old versions of VMBus.
 
 use super::guest::{self, WITH_DATA, expect_power_off, expect_words};
 use crate::common::nested::{Plan, times};
 
-/// Versions of VMBus older than what everybody else has, 5.3.
+/// Versions of VMBus older than 5.3, which all other tests use.
 const VERSIONS: [&str; 3] = ["3.0", "4.0", "5.0"];
 
 fn reload_times() -> u32 {
     times(3)
 }
 
-/// What the host does meanwhile: makes room once the guest has run out of it, and makes a busy disk grow twice.
+/// The host's commands during the run: frees space after the guest has run out of it, and grows a busy disk twice.
 const HOST: &str = "vmm=$!; seen() { until grep -q \"$1\" log; do sleep 0.1; kill -0 $vmm || break; done; }; \
     seen 'the host is full'; rm small/filler; \
     seen 'disks: 32768 131072\\.'; truncate -s 24M disk.img; \
@@ -37,7 +37,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
 }
 
 #[test]
-fn the_driver_can_be_unloaded_and_loaded_again_and_again() {
+fn the_driver_can_be_unloaded_and_loaded_repeatedly() {
     WITH_DATA.outcomes("changes", |outcome| {
         expect_words(outcome, &format!("the driver was loaded {} times", reload_times()));
         expect_power_off(outcome);
@@ -45,7 +45,7 @@ fn the_driver_can_be_unloaded_and_loaded_again_and_again() {
 }
 
 #[test]
-fn a_full_host_is_a_write_error_and_work_goes_on_once_there_is_room() {
+fn a_full_host_disk_causes_write_errors_until_there_is_room() {
     WITH_DATA.outcomes("changes", |outcome| {
         expect_words(outcome, "the host is full");
         expect_words(outcome, "the host has room");
@@ -61,12 +61,12 @@ fn a_disk_that_grows_under_load_is_noticed_by_the_guest() {
 }
 
 #[test]
-fn disks_work_in_every_age_of_vmbus() {
+fn disks_work_with_old_versions_of_vmbus() {
     WITH_DATA.run(&VERSIONS);
     for version in VERSIONS {
         WITH_DATA.outcomes(version, |outcome| {
             expect_words(outcome, &format!("Vmbus version:{version}"));
-            // The sum of four megabytes of zeros.
+            // The MD5 sum of four mebibytes of zeros.
             expect_words(outcome, "b5cfa9d6c8febd618f91ac2843d50a1c");
             expect_power_off(outcome);
         });

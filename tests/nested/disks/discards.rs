@@ -1,13 +1,13 @@
-//! Discards on images that cannot release blocks, or not all of them: Linux may see no support, but no error.
+//! Discards on images that cannot release blocks, or only some of them. Linux may find no support, but must get no errors.
 
 use super::guest::{self, NEED, WITH_ROOTS, expect_power_off, expect_words};
 use crate::common::nested::Plan;
 
-/// The disks' serial numbers and what they are. An old image (version 2) has no zero clusters, so what is discarded in it would
+/// The disks' serial numbers. An old image (version 2) has no zero clusters, so a discarded block would
 /// show its backing file.
 const DISKS: [&str; 5] = ["OLD", "OVER", "NEW", "RAW", "KEPT"];
 
-/// After the tools, whose root disk is /dev/vda.
+/// Runs after the plan of `tools.rs`, whose root disk is /dev/vda.
 pub fn plan(plan: &mut Plan, engine: &str) {
     let guest = guest::with_root_disk();
     let image = |name: &str, kind: &str| guest.join(format!("{name}-{engine}.{kind}"));
@@ -31,7 +31,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     );
     let words = format!("root=LABEL=root run=\"discards {}\"", DISKS.join(" "));
     let run = guest::run(engine, guest, &words, &options);
-    // What the guest left is looked at with other eyes.
+    // The images are checked with qemu-img after the run.
     let look = format!(
         "for image in {old} {over} {new}; do qemu-img check -q $image || {{ qemu-img check $image; exit 1; }}; \
          qemu-img convert -O raw $image image.raw; cmp image.raw expected.raw || exit 1; done; \
@@ -49,7 +49,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
 }
 
 #[test]
-fn no_way_to_discard_or_to_zero_is_an_error_whatever_the_image() {
+fn discards_and_zeroing_succeed_on_every_kind_of_image() {
     WITH_ROOTS.outcomes("discards", |outcome| {
         for disk in DISKS {
             for check in ["discard", "zero", "file system", "leave"] {
@@ -63,7 +63,7 @@ fn no_way_to_discard_or_to_zero_is_an_error_whatever_the_image() {
 }
 
 #[test]
-fn what_was_zeroed_is_zeros_in_images_that_qemu_finds_whole() {
+fn zeroed_ranges_are_zeros_and_qemu_finds_the_images_consistent() {
     WITH_ROOTS.outcomes("discards", |outcome| {
         assert_eq!(outcome.code, Some(0), "{outcome}");
         expect_words(outcome, "the images are whole");

@@ -1,6 +1,6 @@
 //! Disks as stock Linux uses them, on the nested host and on both engines.
 //!
-//! `VIRIDIAN_FULL=1` has everything that is repeated done 50 times, as `scripts/soak-disks` does.
+//! With `VIRIDIAN_FULL=1`, repeated steps are done 50 times. `scripts/soak-disks` sets that.
 
 mod changes;
 mod discards;

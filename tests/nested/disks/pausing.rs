@@ -34,12 +34,12 @@ pub fn plan(plan: &mut Plan, engine: &str) {
 }
 
 #[test]
-fn a_machine_stands_still_under_fio_and_iperf3_and_both_go_on() {
+fn a_machine_can_be_paused_and_resumed_under_fio_and_iperf3() {
     passes(&WITH_ROOTS, "pausing");
 }
 
 #[test]
-#[ignore = "a part of a_machine_stands_still_under_fio_and_iperf3_and_both_go_on, for the nested host"]
+#[ignore = "a part of a_machine_can_be_paused_and_resumed_under_fio_and_iperf3, for the nested host"]
 fn on_the_nested_host() {
     let guest = PathBuf::from(variable("GUEST"));
     let machine = Builder::new()

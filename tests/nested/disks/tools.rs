@@ -76,7 +76,7 @@ fn unmapped_blocks_read_as_zeros() {
 }
 
 #[test]
-fn fio_finds_everything_that_it_wrote() {
+fn fio_verifies_everything_that_it_wrote() {
     expect_passed(&["fio finds what it wrote"]);
 }
 
@@ -86,7 +86,7 @@ fn a_qcow2_image_shows_its_backing_file() {
 }
 
 #[test]
-fn file_systems_are_made_filled_trimmed_and_clean() {
+fn file_systems_can_be_created_filled_trimmed_and_checked() {
     expect_passed(&["mkfs.ext4, e2fsck and fstrim"]);
 }
 

@@ -44,7 +44,7 @@ fn two_partitions_reach_each_other_by_every_protocol_and_in_a_vlan() {
 }
 
 #[test]
-fn a_tap_with_one_channel_does_as_one_with_four() {
+fn a_tap_with_one_channel_works_like_one_with_four() {
     NETWORK.outcomes("lab", |outcome| {
         let [server, _, host] = consoles(outcome);
         expect_exercised(&server, "eth1");
@@ -53,7 +53,7 @@ fn a_tap_with_one_channel_does_as_one_with_four() {
 }
 
 #[test]
-fn the_other_partition_sees_only_right_checksums_with_offloads_and_without() {
+fn the_other_partition_sees_valid_checksums_with_and_without_offloads() {
     NETWORK.outcomes("lab", |outcome| {
         let [server, client, _] = consoles(outcome);
         expect_right_checksums(&server, "capture lro-off: ");

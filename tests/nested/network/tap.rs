@@ -17,7 +17,7 @@ fn a_tap_carries_every_protocol_both_ways_and_a_vlan() {
 }
 
 #[test]
-fn beyond_the_tap_all_checksums_are_right_with_offloads_and_without() {
+fn checksums_behind_the_tap_are_valid_with_and_without_offloads() {
     NETWORK.outcomes("tap", |outcome| {
         let text = ended(outcome);
         expect_right_checksums(&text, "capture far: ");
@@ -37,7 +37,7 @@ fn a_tap_carries_the_same_bytes_with_offloads_and_without() {
 }
 
 #[test]
-fn the_mtu_changes_and_the_driver_comes_and_goes_under_load() {
+fn the_mtu_can_change_and_the_driver_can_be_reloaded_under_load() {
     NETWORK.outcomes("tap", |outcome| {
         let text = ended(outcome);
         let sum = line(&text, "small: ");
@@ -73,7 +73,7 @@ fn four_channels_share_the_traffic_as_the_indirection_table_says() {
 }
 
 #[test]
-fn linux_finds_the_offloads() {
+fn linux_enables_the_offloads() {
     NETWORK.outcomes("tap", |outcome| {
         let text = ended(outcome);
         for feature in ["rx-checksumming", "tx-checksum-ipv4", "tx-checksum-ipv6", "tcp-segmentation-offload"]

@@ -31,7 +31,7 @@ fn the_gateway_answers_pings_and_the_name_server_knows_names() {
 }
 
 #[test]
-fn who_has_no_privileges_reaches_a_server_on_the_hosts_loopback_and_is_reached_by_a_forwarded_port() {
+fn without_privileges_the_guest_reaches_the_hosts_loopback_and_is_reached_by_a_forward() {
     NETWORK.outcomes("user", |outcome| {
         let text = ended(outcome);
         assert!(text.contains("run by user\n"), "{outcome}");
