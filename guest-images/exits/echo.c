@@ -10,7 +10,7 @@
 static char line[LINE_MAX];
 static unsigned line_length;
 
-/* Takes one byte; true once the line "quit" is complete. */
+/* Processes one byte. Returns true when the line "quit" is complete. */
 static bool take(char byte)
 {
     console_write(&byte, 1);
@@ -24,7 +24,7 @@ static bool take(char byte)
     return is_quit;
 }
 
-/* Takes all that has come; true once the line "quit" is complete. */
+/* Processes all received bytes. Returns true when the line "quit" is complete. */
 static bool take_all(void)
 {
     for (int byte; (byte = console_read()) >= 0;)
@@ -39,7 +39,7 @@ static void on_serial(struct interrupt_frame *frame)
     apic_end_of_interrupt();
 }
 
-/* The interrupt only wakes: the edge comes when the first byte does, and all bytes are taken before the next halt. */
+/* The interrupt only wakes the processor: it is raised for the first byte, and all bytes are read before the next halt. */
 static void echo_by_interrupt(void)
 {
     apic_initialize();

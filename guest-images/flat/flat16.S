@@ -1,5 +1,5 @@
 /*
- * A flat real-mode binary: checks that it runs as `flat:...,mode=16` promises, says so, and ends with code 16.
+ * A flat real-mode binary: checks the state that `flat:...,mode=16` specifies, prints a line, and exits with code 16.
  */
 #include "flat.h"
 
@@ -15,7 +15,7 @@
     pop %bx
     cmp %ax, %bx
     jne wrong
-    call 1f               /* and it is where the code says it is */
+    call 1f               /* the code is at its address */
 1:  pop %si
     cmp $(1b - flat_begin + 0x7c00), %si
     jne wrong

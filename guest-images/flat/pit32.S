@@ -1,6 +1,7 @@
 /*
- * Protected mode: the PICs and the interval timer as a PC's firmware leaves them. Loaded to 0x100000. Ends with 0 if a count alone
- * brings an interrupt, or with the number of the first check that failed.
+ * Checks in protected mode that the PICs and the interval timer are in the state in which a PC's firmware leaves them, and
+ * that writing a count is enough to get an interrupt. Loaded at 0x100000. Exits with 0, or with the number of the first
+ * check that failed.
  */
 #include "flat.h"
 
@@ -10,7 +11,7 @@
 #define OUT(port, value) mov $(value), %al; out %al, $(port)
 
     .code32
-    in $0x21, %al         /* all is masked but the second PIC */
+    in $0x21, %al         /* everything except the second PIC is masked */
     cmp $0xfb, %al
     CHECK(1)
     in $0xa1, %al
@@ -21,7 +22,7 @@
     and $0x3f, %al
     cmp $0x34, %al
     CHECK(3)
-    OUT(0x43, 0x00)       /* it counts */
+    OUT(0x43, 0x00)       /* the counter must change */
     in $0x40, %al
     mov %al, %bl
     in $0x40, %al
@@ -65,7 +66,7 @@
     shr $16, %eax
     movw %ax, AT(idt) + 32 * 8 + 6
     lidtl AT(idt_pointer)
-    OUT(0x20, 0x11)       /* the PICs' vectors from 0x20 and 0x28 on, and IRQ 0 alone */
+    OUT(0x20, 0x11)       /* the PICs' vectors start at 0x20 and 0x28, and only IRQ 0 is enabled */
     OUT(0x21, 0x20)
     OUT(0x21, 4)
     OUT(0x21, 1)
@@ -75,7 +76,7 @@
     OUT(0xa1, 1)
     OUT(0xa1, 0xff)
     OUT(0x21, 0xfe)
-    OUT(0x40, 0xa9)       /* a count of 1 ms, and no mode before it */
+    OUT(0x40, 0xa9)       /* a count of 1 ms, without setting a mode first */
     OUT(0x40, 0x04)
     sti
 5:  hlt

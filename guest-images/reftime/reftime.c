@@ -1,8 +1,8 @@
 /*
- * Reference time: the MSR, the reference TSC page, and that all VPs have one clock.
+ * Checks the reference time: the MSR, the reference TSC page, and that all VPs read the same clock.
  *
- * Where two clocks are compared, one is read before and after the other: a host that is slow in between widens the
- * bounds, and breaks none.
+ * To compare two clocks, one is read before and after the other. A host that is slow in between makes the bounds wider,
+ * but never wrong.
  */
 #include "counter.h"
 #include "hyperv.h"
@@ -25,15 +25,16 @@ struct reference_page {
 static struct reference_page *page;
 
 /*
- * The page's clock is the MSR's clock, read in other ways: each rounds to a tick, and KVM's own two formulas (nanoseconds
- * for the MSR) were seen to differ by one more. The user engine's are one formula.
+ * Returns the largest difference between the page's and the MSR's time, in units of 100 ns. On the user engine, both are
+ * computed by the same formula. KVM computes the MSR's time from nanoseconds: rounding can make a difference of one unit,
+ * and another one was observed.
  */
 static unsigned tolerance(void)
 {
     return hyperv_is_kernel_engine() ? 2 : 0;
 }
 
-/* Reads the clock by the page; false if its sequence says that the MSR must be asked. */
+/* Reads the time from the page. Returns false if its sequence is 0, which tells the guest to use the MSR. */
 static bool page_time(uint64_t *time)
 {
     uint32_t sequence;
@@ -57,7 +58,7 @@ static void monotonic_here(void *unused)
         last = now;
     }
     CHECK_EQUAL_NAMED(steps_back, 0, "the MSR never steps back on VP %u", this_cpu()->index);
-    CHECK_NAMED(WAIT_UNTIL(reference_time() > last, PATIENCE_MILLISECONDS), "it goes on, on VP %u", this_cpu()->index);
+    CHECK_NAMED(WAIT_UNTIL(reference_time() > last, PATIENCE_MILLISECONDS), "the MSR advances on VP %u", this_cpu()->index);
     if (!page)
         return;
     uint64_t now;
@@ -83,11 +84,11 @@ static void enable_page(void)
     CHECK_EQUAL("the reference TSC page can be enabled",
                 wrmsr_safe(HV_MSR_REFERENCE_TSC, (uint64_t)memory | HV_PAGE_ENABLE), NO_FAULT);
     page = memory;
-    CHECK("the page shows neither of the sequences that stand for nothing", page->sequence != UINT32_MAX);
+    CHECK("the page's sequence is not 0xffffffff", page->sequence != UINT32_MAX);
     if (!page_time(&time)) {
-        CHECK("sequence 0: the host's TSC cannot carry the page, and the MSR still tells the time", reference_time() > 0);
+        CHECK("if the page's sequence is 0, the MSR still has the time", reference_time() > 0);
         if (!hyperv_is_kernel_engine())
-            CHECK("a page that is not valid shows nothing else", page->scale == 0 && page->offset == 0);
+            CHECK("a page with sequence 0 has no scale and no offset", page->scale == 0 && page->offset == 0);
         return;
     }
     CHECK_EQUAL("the page's reserved field is zero", page->reserved, 0);
@@ -107,7 +108,7 @@ static void agree_here(void *unused)
         ahead += between > after + tolerance();
     }
     CHECK_EQUAL_NAMED(behind, 0, "the page's clock is not behind the MSR's on VP %u", vp);
-    CHECK_EQUAL_NAMED(ahead, 0, "nor ahead of it on VP %u", vp);
+    CHECK_EQUAL_NAMED(ahead, 0, "the page's clock is not ahead of the MSR's on VP %u", vp);
 }
 
 static void agree(void)
@@ -116,10 +117,10 @@ static void agree(void)
     if (page && page_time(&time))
         on_each_vp(agree_here, NULL);
     else
-        CHECK("without a valid page there is the MSR", reference_time() > 0);
+        CHECK("the MSR has the time if the page is not valid", reference_time() > 0);
 }
 
-/* Turns: a VP reads its clock only when the other has read and told. */
+/* Two VPs read the clock in turns: each reads it only after the other has stored its reading here. */
 static struct {
     unsigned partner;
     bool by_page;
@@ -164,33 +165,33 @@ static void across_vps(void)
             handshake.by_page = by_page;
             smp_run(vp, partner, NULL);
             take_turns(0);
-            CHECK_NAMED(smp_wait(vp, PATIENCE_MILLISECONDS), "VPs 0 and %u take turns", vp);
+            CHECK_NAMED(smp_wait(vp, PATIENCE_MILLISECONDS), "VPs 0 and %u finish taking turns", vp);
             CHECK_EQUAL_NAMED(handshake.turn, 2 * HANDSHAKES, "VPs 0 and %u read the %s in turn", vp,
                               by_page ? "page" : "MSR");
-            CHECK_EQUAL_NAMED(handshake.backward, 0, "no reading is before the one that VPs 0 and %u had by the %s", vp,
+            CHECK_EQUAL_NAMED(handshake.backward, 0, "no reading of VPs 0 and %u is before the previous one by the %s", vp,
                               by_page ? "page" : "MSR");
         }
     if (cpu_count == 1)
-        CHECK("one VP alone has one clock", reference_time() <= reference_time());
+        CHECK("a single VP's clock does not step back", reference_time() <= reference_time());
 }
 
 struct span {
     uint64_t least, most;
 };
 
-/* What passes on one clock between two instants lies between the inner and the outer readings' differences. */
+/* Returns bounds of the time between two instants, each of which was read before and after. */
 static struct span span(const uint64_t begin[2], const uint64_t end[2])
 {
     return (struct span){end[0] - begin[1], end[1] - begin[0]};
 }
 
-/* That a frequency in Hz is right, from ticks and units of 100 ns of one span of time, to a part in 500. */
+/* Checks a frequency in Hz to 1/500, from the ticks and the bounds (in units of 100 ns) of one span of time. */
 static void check_frequency(const char *what, uint64_t hertz, uint64_t ticks, struct span units)
 {
     unsigned __int128 measured = (unsigned __int128)ticks * UNITS_PER_SECOND;
     unsigned __int128 least = (unsigned __int128)hertz * units.least, most = (unsigned __int128)hertz * (units.most + 2);
-    CHECK_NAMED(measured * 501 >= least * 500, "%s: %lu Hz are not too many", what, hertz);
-    CHECK_NAMED(measured * 500 <= most * 501, "%s: %lu Hz are not too few", what, hertz);
+    CHECK_NAMED(measured * 501 >= least * 500, "%s: %lu Hz is not too high", what, hertz);
+    CHECK_NAMED(measured * 500 <= most * 501, "%s: %lu Hz is not too low", what, hertz);
 }
 
 static void frequencies(void)
@@ -212,7 +213,7 @@ static void frequencies(void)
     end[1] = reference_time();
     check_frequency("TSC_FREQUENCY", tsc_hertz, ticks, span(begin, end));
 
-    /* The APIC's timer, masked, one tick a cycle of its clock. */
+    /* The APIC's timer is masked and counts one tick per cycle of its clock. */
     apic_write(APIC_TIMER, APIC_MASKED | VECTOR_SPURIOUS);
     apic_write(APIC_TIMER_DIVIDE, 0xb);
     begin[0] = reference_time();
@@ -223,20 +224,20 @@ static void frequencies(void)
     ticks = UINT32_MAX - apic_read(APIC_TIMER_CURRENT);
     end[1] = reference_time();
     apic_write(APIC_TIMER_INITIAL, 0);
-    if (CHECK("the APIC's timer has counted, and not run out", ticks != 0 && ticks != UINT32_MAX))
+    if (CHECK("the APIC's timer has counted and has not reached 0", ticks != 0 && ticks != UINT32_MAX))
         check_frequency("APIC_FREQUENCY", apic_hertz, ticks, span(begin, end));
 
     uint64_t time;
     if (page && page_time(&time)) {
-        /* The scale is 2^64 units of 100 ns a tick. */
+        /* The scale is the number of units of 100 ns per tick, times 2^64. */
         unsigned __int128 one = (unsigned __int128)page->scale * tsc_hertz;
         uint64_t units = one >> 64;
-        CHECK_NAMED(units >= 9980000 && units <= 10020000, "the page's scale makes a second of TSC_FREQUENCY: %lu units",
+        CHECK_NAMED(units >= 9980000 && units <= 10020000, "the page's scale converts one second of TSC_FREQUENCY ticks to one second: %lu units",
                     units);
     }
 }
 
-/* Off and on again: the clock goes on. */
+/* Disables the page and enables it at another address: the clock continues. */
 static void page_again(void)
 {
     uint64_t before = reference_time(), time;
@@ -247,9 +248,9 @@ static void page_again(void)
     struct reference_page *second = pages_allocate_zeroed(1);
     wrmsr(HV_MSR_REFERENCE_TSC, (uint64_t)second | HV_PAGE_ENABLE);
     page = second;
-    CHECK("the page is as valid at another place", page_time(&time) == was_valid);
-    CHECK("the clock goes on", !was_valid || time >= before);
-    CHECK("so does the MSR", reference_time() >= before);
+    CHECK("the page is still valid after it moved", page_time(&time) == was_valid);
+    CHECK("the page's clock continues after the move", !was_valid || time >= before);
+    CHECK("the MSR continues after the move", reference_time() >= before);
     agree();
 }
 
@@ -261,7 +262,7 @@ int main(void)
     };
     smp_start_all();
     if (!hyperv_has(HV_ACCESS_REFERENCE_COUNTER) || !hyperv_has(HV_ACCESS_REFERENCE_TSC)) {
-        CHECK("this image is for machines with a reference counter and its page", false);
+        CHECK("this image needs a machine with AccessPartitionReferenceCounter and AccessPartitionReferenceTsc", false);
         return EXIT_FAILED;
     }
     return RUN_CHECKS(tests);

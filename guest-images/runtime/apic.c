@@ -1,5 +1,5 @@
 /*
- * Two ways to one set of registers: MSRs (x2APIC) and a page of memory (xAPIC).
+ * Accesses the registers of the local APIC by MSRs (x2APIC) or in a page of memory (xAPIC).
  */
 #include "apic.h"
 
@@ -59,7 +59,7 @@ void apic_initialize(void)
 {
     uint64_t base = rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
 
-    /* The further processors follow the boot processor's choice: one machine, one mode. */
+    /* All processors use the mode that the boot processor chose. */
     static bool decided;
     if (!decided) {
         x2apic = want_x2apic();
@@ -88,7 +88,7 @@ void apic_end_of_interrupt(void)
 void apic_send(uint32_t destination, uint32_t command)
 {
     if (x2apic) {
-        /* x2APIC writes are not serializing: what was stored before must be seen before the interrupt. */
+        /* x2APIC writes are not serializing: make earlier stores visible before the interrupt is sent. */
         asm volatile("mfence; lfence" : : : "memory");
         wrmsr(MSR_X2APIC + APIC_COMMAND_LOW, (uint64_t)destination << 32 | command);
         return;

@@ -1,5 +1,5 @@
 /*
- * The local APIC, through x2APIC MSRs where the processor has them, and the first IOAPIC.
+ * The local APIC (by x2APIC MSRs if the processor has them), and the first IOAPIC.
  */
 #pragma once
 
@@ -24,7 +24,7 @@
 #define APIC_TIMER_DIVIDE 0x3e
 #define APIC_MASKED 0x10000
 
-/* Parts of an interrupt command. */
+/* Fields of an interrupt command. */
 #define APIC_FIXED 0x000
 #define APIC_NMI 0x400
 #define APIC_INIT 0x500
@@ -35,8 +35,8 @@
 #define APIC_TO_OTHERS 0xc0000
 
 /*
- * Enables this processor's APIC, as x2APIC unless there is none or the command line says `apic=xapic`, and masks the
- * 8259s. Comes before anything turns interrupts on.
+ * Enables this processor's APIC and masks the 8259s. The mode is x2APIC unless the processor lacks it or the command
+ * line has `apic=xapic`. Must be called before interrupts are enabled.
  */
 void apic_initialize(void);
 bool apic_is_x2apic(void);
@@ -44,12 +44,12 @@ uint32_t apic_id(void);
 uint32_t apic_read(unsigned apic_register);
 void apic_write(unsigned apic_register, uint32_t value);
 void apic_end_of_interrupt(void);
-/* Sends an interrupt command; returns when the APIC has taken it. */
+/* Sends an interrupt command, and returns when the APIC has accepted it. */
 void apic_send(uint32_t destination, uint32_t command);
 
 /*
- * Sends an edge-triggered global system interrupt to a processor (acpi_gsi_of_irq knows the ISA IRQs' numbers);
- * false where there is no IOAPIC.
+ * Routes an edge-triggered global system interrupt to a processor. acpi_gsi_of_irq returns the number for an ISA IRQ.
+ * Returns false if there is no IOAPIC.
  */
 bool ioapic_route(uint32_t gsi, uint8_t vector, uint32_t apic_id);
 /* The same for a level-triggered interrupt. */

@@ -1,5 +1,5 @@
 /*
- * GPADLs and channels: from the first page to the last packet.
+ * GPADLs and channels: creates and opens them, and transfers packets.
  */
 #include "hypercall.h"
 #include "memory.h"
@@ -8,7 +8,7 @@
 #include "time.h"
 #include "vmbus.h"
 
-/* GPADLs and openings are told apart by it. */
+/* The id of the next GPADL or open request. Each gets a different one. */
 static uint32_t next_id = 1;
 
 uint32_t vmbus_gpadl(uint32_t channel, const void *start, unsigned pages)
@@ -16,7 +16,7 @@ uint32_t vmbus_gpadl(uint32_t channel, const void *start, unsigned pages)
     struct {
         uint32_t type, reserved, channel, gpadl;
         uint16_t range_bytes, range_count;
-        uint32_t byte_count, byte_offset; /* unaligned in the message as here */
+        uint32_t byte_count, byte_offset; /* unaligned, as in the message */
         uint64_t frames[26];
     } __attribute__((packed)) header = {
         .type = GPADL_HEADER,
@@ -100,7 +100,7 @@ bool channel_retarget(struct channel *channel, uint32_t vp)
 
 static void signal_host(const struct channel *channel)
 {
-    /* One whose channel was rescinded does not listen any more. */
+    /* The result is ignored: the host may have rescinded the channel. */
     hypercall(CALL_SIGNAL_EVENT | CALL_FAST, channel->offer->connection, 0);
 }
 
@@ -147,7 +147,7 @@ unsigned channel_interrupts(const struct channel *channel, unsigned cpu)
     return vmbus_interrupts(cpu, channel->offer->channel);
 }
 
-/* The interrupts of all processors. */
+/* Returns the number of the channel's interrupts on all processors. */
 static unsigned signals(const struct channel *channel)
 {
     unsigned sum = 0;
@@ -156,7 +156,7 @@ static unsigned signals(const struct channel *channel)
     return sum;
 }
 
-/* Waits for more interrupts than there were. */
+/* Waits until the number of interrupts differs from `before`. Returns false at the time limit. */
 static bool await_signal(const struct channel *channel, unsigned before, uint64_t milliseconds)
 {
     uint64_t deadline = deadline_after(milliseconds);
@@ -174,7 +174,7 @@ static int receive(struct channel *channel, read_function *read, struct packet_h
     int length = take(channel, read, header, to, size);
     while (length < 0) {
         channel_flush(channel);
-        /* Counted before the look: a signal that comes after it is not missed. */
+        /* Count before reading the ring, so that no signal after the read is missed. */
         unsigned before = signals(channel);
         length = take(channel, read, header, to, size);
         if (length < 0 && !await_signal(channel, before, milliseconds))

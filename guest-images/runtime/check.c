@@ -15,7 +15,7 @@
 static unsigned passed, failed, number;
 static bool quiet;
 
-/* One line being put together; a check's name may come from any processor. */
+/* A line that is being formatted. Any processor may print a check; the lock makes them wait. */
 struct line {
     char text[LINE_MAX];
     size_t length;

@@ -1,5 +1,5 @@
 /*
- * Looks words up in the boot protocol's command line. The path that some loaders put first is one more unknown word.
+ * Looks up words in the boot protocol's command line. Unknown words are ignored, such as the path that some loaders put first.
  */
 #include "command_line.h"
 
@@ -48,7 +48,7 @@ uint64_t command_line_number(const char *name, uint64_t otherwise)
     uint64_t number = otherwise;
 
     if (value && !text_to_number(value, &number)) {
-        print("%s=%s: wanted a number\n", name, value);
+        print("%s=%s: the value is not a number\n", name, value);
         machine_exit(EXIT_USAGE);
     }
     return number;

@@ -1,5 +1,5 @@
 /*
- * The command line as words: `name` switches something on, `name=value` says how.
+ * Words of the command line: `name` enables something, `name=value` has a value.
  */
 #pragma once
 
@@ -8,8 +8,8 @@
 
 #define COMMAND_LINE_VALUE_MAX 64
 
-/* The value of the last `name=value`; "" for a bare `name`; NULL where neither is there. Valid until the next call. */
+/* Returns the value of the last `name=value`, "" for `name` alone, or NULL if neither exists. Valid until the next call. */
 const char *command_line_value(const char *name);
 bool command_line_has(const char *name);
-/* The value as a number, or `otherwise` where the name is not there; what is no number ends the image: EXIT_USAGE. */
+/* Returns the value as a number, or `otherwise` if there is none. Exits with EXIT_USAGE if the value is not a number. */
 uint64_t command_line_number(const char *name, uint64_t otherwise);

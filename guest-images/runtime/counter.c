@@ -1,5 +1,5 @@
 /*
- * Counts of interrupts.
+ * Counts interrupts by processor and vector.
  */
 #include "counter.h"
 
@@ -38,7 +38,7 @@ unsigned interrupts_counted(unsigned cpu, uint8_t vector)
     return atomic_load(&counts[cpu][vector]);
 }
 
-unsigned interrupts_counted_in_all(void)
+unsigned interrupts_counted_total(void)
 {
     unsigned sum = 0;
     for (unsigned cpu = 0; cpu < cpu_count; cpu++)

@@ -13,7 +13,7 @@ void count_interrupts(uint8_t vector);
 void count_interrupts_without_end(uint8_t vector);
 unsigned interrupts_counted(unsigned cpu, uint8_t vector);
 /* The sum over all processors and vectors. */
-unsigned interrupts_counted_in_all(void);
+unsigned interrupts_counted_total(void);
 void interrupt_counts_clear(void);
 /*
  * Waits until the count is reached, with interrupts on: the calling processor may be the one to be interrupted.

@@ -131,7 +131,7 @@ static bool arrives(unsigned target, unsigned sender)
     return has_arrived;
 }
 
-static unsigned arrived_in_all(void)
+static unsigned arrived_total(void)
 {
     unsigned sum = 0;
     for (unsigned target = 0; target < cpu_count; target++)
@@ -192,7 +192,7 @@ static void each_to_each(void)
         }
         CHECK_EQUAL_NAMED(reached, cpu_count - 1, "processor %u interrupts each of the others", sender);
     }
-    CHECK_EQUAL("every interrupt arrived exactly once", arrived_in_all(), cpu_count * (cpu_count - 1));
+    CHECK_EQUAL("every interrupt arrived exactly once", arrived_total(), cpu_count * (cpu_count - 1));
 }
 
 static void all_at_once(void)
@@ -204,7 +204,7 @@ static void all_at_once(void)
         for (unsigned sender = 0; sender < cpu_count; sender++)
             if (target != sender && !arrives(target, sender))
                 CHECK_NAMED(false, "processor %u's interrupt reaches processor %u", sender, target);
-    CHECK_EQUAL("every interrupt arrived exactly once", arrived_in_all(), cpu_count * (cpu_count - 1));
+    CHECK_EQUAL("every interrupt arrived exactly once", arrived_total(), cpu_count * (cpu_count - 1));
 }
 
 static void shorthands(void)
@@ -212,19 +212,19 @@ static void shorthands(void)
     clear_pings();
     send_ping(0, APIC_TO_SELF);
     CHECK("an interrupt to self arrives", arrives(0, 0));
-    CHECK_EQUAL("an interrupt to self goes nowhere else", arrived_in_all(), 1);
+    CHECK_EQUAL("an interrupt to self goes nowhere else", arrived_total(), 1);
 
     clear_pings();
     send_ping(0, APIC_TO_OTHERS);
     for (unsigned target = 1; target < cpu_count; target++)
         CHECK_NAMED(arrives(target, 0), "an interrupt to all others reaches processor %u", target);
-    CHECK_EQUAL("an interrupt to all others goes nowhere else", arrived_in_all(), cpu_count - 1);
+    CHECK_EQUAL("an interrupt to all others goes nowhere else", arrived_total(), cpu_count - 1);
 
     clear_pings();
     send_ping(0, APIC_TO_ALL);
     for (unsigned target = 0; target < cpu_count; target++)
         CHECK_NAMED(arrives(target, 0), "an interrupt to all reaches processor %u", target);
-    CHECK_EQUAL("an interrupt to all arrives once each", arrived_in_all(), cpu_count);
+    CHECK_EQUAL("an interrupt to all arrives once each", arrived_total(), cpu_count);
 }
 
 static void non_maskable(void)

@@ -6,7 +6,7 @@
 static void check_one_interrupt(unsigned vp, unsigned sint)
 {
     CHECK_NAMED(wait_for_count(vp, VECTOR_OF(sint), 1), "SINT%u interrupts VP %u", sint, vp);
-    CHECK_EQUAL_NAMED(interrupts_counted_in_all(), 1, "SINT%u of VP %u interrupts once and nobody else", sint, vp);
+    CHECK_EQUAL_NAMED(interrupts_counted_total(), 1, "SINT%u of VP %u interrupts once and nobody else", sint, vp);
     interrupt_counts_clear();
 }
 
@@ -42,13 +42,13 @@ void sint_interrupts(void)
     sint_set_on(0, 4, VECTOR_OF(4));
     test_device(TEST_SINT_SET, 0, 4, 0);
     CHECK("a SINT raises its own vector again", wait_for_count(0, VECTOR_OF(4), 1));
-    CHECK_EQUAL("no interrupt is lost or doubled", interrupts_counted_in_all(), 3);
+    CHECK_EQUAL("no interrupt is lost or doubled", interrupts_counted_total(), 3);
     interrupt_counts_clear();
 
     /* A vector that arrives while interrupts are off waits; several raises merge. */
     for (unsigned round = 0; round < 3; round++)
         test_device(TEST_SINT_SET, 0, 7, 0);
-    CHECK_EQUAL("no SINT interrupts while interrupts are off", interrupts_counted_in_all(), 0);
+    CHECK_EQUAL("no SINT interrupts while interrupts are off", interrupts_counted_total(), 0);
     CHECK("it does when they are on", wait_for_count(0, VECTOR_OF(7), 1));
     wait_with_interrupts(1);
     CHECK_NAMED(interrupts_counted(0, VECTOR_OF(7)) <= 2, "three raises merge");
@@ -64,7 +64,7 @@ void masked(void)
             test_device(TEST_SINT_SET, vp, sint, 0);
         }
         wait_with_interrupts(1);
-        CHECK_EQUAL_NAMED(interrupts_counted_in_all(), 0, "no masked SINT interrupts VP %u", vp);
+        CHECK_EQUAL_NAMED(interrupts_counted_total(), 0, "no masked SINT interrupts VP %u", vp);
         for (unsigned sint = 0; sint < HV_SINTS; sint++) {
             sint_set_on(vp, sint, VECTOR_OF(sint));
             test_device(TEST_SINT_SET, vp, sint, 0);
@@ -112,7 +112,7 @@ void auto_eoi(void)
             sint_set_on(vp, sint, VECTOR_OF(sint));
         }
     wait_with_interrupts(1);
-    CHECK_EQUAL("AutoEOI doubles nothing", interrupts_counted_in_all(), vps() * 4 * 3);
+    CHECK_EQUAL("AutoEOI doubles nothing", interrupts_counted_total(), vps() * 4 * 3);
     for (unsigned sint = 0; sint < HV_SINTS; sint++)
         count_interrupts(VECTOR_OF(sint));
     interrupt_counts_clear();
@@ -131,7 +131,7 @@ void polling(void)
         CHECK_EQUAL_NAMED(message.payload.words[0], vp, "and it is the one for VP %u", vp);
         if (hyperv_has(HV_SINT_POLLING_MODE)) {
             wait_with_interrupts(1);
-            CHECK_EQUAL_NAMED(interrupts_counted_in_all(), 0, "polling means no interrupt on VP %u", vp);
+            CHECK_EQUAL_NAMED(interrupts_counted_total(), 0, "polling means no interrupt on VP %u", vp);
         } else {
             CHECK_NAMED(wait_for_count(vp, VECTOR_OF(9), 1), "polling is not offered: VP %u is interrupted", vp);
         }
