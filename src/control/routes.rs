@@ -31,6 +31,7 @@ const ROUTES: &[Route] = routes! {
     POST "/power-button" => api::state::power_button;
     POST "/shutdown" => api::services::shutdown;
     POST "/reset" => api::state::reset;
+    POST "/nmi" => api::state::nmi;
     POST "/devices/*/*" => api::state::command;
     GET "/services" => api::services::list;
     PUT "/services/*" => api::services::switch;
@@ -47,6 +48,7 @@ const ROUTES: &[Route] = routes! {
     GET "/events" => api::events::follow;
     GET "/console" => api::console::watch;
     POST "/console" => api::console::attach;
+    POST "/screen" => api::screen::view;
 };
 
 /// Finds the handler, and calls it.

@@ -261,6 +261,14 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Sends all VPs a non-maskable interrupt.
+    pub(crate) fn send_nmi(&self) -> Result<(), AccessError> {
+        let guest = self.guest();
+        (0..guest.vp_count()?).try_for_each(|vp| guest.send_nmi(vp))
+    }
+}
+
 impl Shared {
     /// Sets the life to access. Waits until no access to the previous one is in progress.
     pub(super) fn set_life(&self, life: Option<Arc<Life>>) {

@@ -17,6 +17,7 @@ use super::metrics::Requests;
 use super::operations;
 use super::process::{tail, usage};
 use super::supervisor::Supervisor;
+use super::tickets::Tickets;
 
 /// The time after which an idle connection is found to be dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,6 +32,8 @@ pub struct Service {
     pub connections: Vec<Arc<Connections>>,
     /// The requests, counted.
     pub requests: Requests,
+    /// What browsers show to open WebSockets.
+    pub tickets: Tickets,
     /// When it was started.
     pub begun: Instant,
 }
@@ -203,6 +206,12 @@ pub fn resume(call: &Call<'_>) -> Answered {
 /// Resets the machine.
 pub fn reset(call: &Call<'_>) -> Answered {
     operations::ask(call.supervisor(), call.name, "/reset")?;
+    call.view().map(Reply::Json)
+}
+
+/// Sends a non-maskable interrupt to the processors.
+pub fn nmi(call: &Call<'_>) -> Answered {
+    operations::ask(call.supervisor(), call.name, "/nmi")?;
     call.view().map(Reply::Json)
 }
 

@@ -3,6 +3,7 @@
 //! - `store`, `definition`: what is on disk.
 //! - `supervisor`, `machine`, `process`: one process for each machine, which outlives the service.
 //! - `address`, `connections`: who connects, within bounds.
+//! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
 //! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`: their handlers; `openapi`: its description.
 
 use std::io::ErrorKind;
@@ -31,7 +32,10 @@ mod process;
 mod route;
 mod routes;
 mod store;
+mod streams;
 mod supervisor;
+mod tickets;
+mod websocket;
 
 // These are the library's, which keeps them to itself. Not everything in them is used here.
 #[allow(dead_code)]
@@ -55,6 +59,7 @@ use http::Request;
 use process::Places;
 use store::Store;
 use supervisor::Supervisor;
+use websocket::handshake;
 
 use super::control::{create, default_directory};
 use super::say;
@@ -124,6 +129,7 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         supervisor: supervisor.clone(),
         connections: listeners.iter().map(|_| Arc::default()).collect(),
         requests: metrics::Requests::default(),
+        tickets: tickets::Tickets::default(),
         begun: Instant::now(),
     });
     let own_token = |listener: &Listener| token.clone().filter(|_| listener.needs_token());
@@ -188,7 +194,12 @@ fn handler(service: &Arc<Service>, connections: &Arc<Connections>, token: Option
         let answer = request.as_ref().map_err(Clone::clone).and_then(|request| {
             let found = routes::find(&request.method, &request.path);
             let is_open = found.as_ref().is_ok_and(|(route, _)| route.answer == route::Answer::Page);
-            if !is_open && !token.as_ref().is_none_or(|token| has_token(request, token)) {
+            // A browser can set no headers of a WebSocket.
+            let has_ticket = || {
+                let is_stream = found.as_ref().is_ok_and(|(route, _)| route.answer == route::Answer::Stream);
+                is_stream && handshake::ticket(request).is_some_and(|ticket| service.tickets.redeem(ticket))
+            };
+            if !is_open && !token.as_ref().is_none_or(|token| has_token(request, token)) && !has_ticket() {
                 return Err(Problem::unauthorized());
             }
             let (route, name) = found?;
@@ -214,6 +225,7 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
     match status {
         401 => headers.push(("WWW-Authenticate", "Bearer")),
         405 => headers.push(("Allow", &allowed)),
+        426 => headers.extend([("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]),
         _ => {}
     }
     if kind.starts_with("text/html") {
@@ -236,10 +248,7 @@ fn has_token(request: &Request, token: &str) -> bool {
         let (scheme, given) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
     });
-    given.is_some_and(|given| {
-        let differences = given.bytes().zip(token.bytes()).fold(0, |sum, (one, other)| sum | (one ^ other));
-        given.len() == token.len() && differences == 0
-    })
+    given.is_some_and(|given| tickets::is_same(given, token))
 }
 
 /// Sends the state of the service to systemd (sd_notify(3)), if systemd has started it.

@@ -81,6 +81,7 @@ fn responses(route: &Route) -> Value {
             responses.insert("201".into(), content("application/json", reference(schema)));
         }
         Answer::Text(kind) => _ = responses.insert("200".into(), content(kind, text())),
+        Answer::Stream => _ = responses.insert("101".into(), json!({ "description": "The WebSocket is open" })),
         Answer::Events => _ = responses.insert("200".into(), content("text/event-stream", text())),
     }
     for status in COMMON.iter().chain(route.problems) {
@@ -151,6 +152,10 @@ fn schemas() -> Value {
                 },
             }),
             &["version", "process", "seconds", "state-directory", "unknown-files"],
+        ),
+        "Ticket": object(
+            json!({ "ticket": string(), "seconds": { "type": "integer" } }),
+            &["ticket", "seconds"],
         ),
         "Definition": object(json!({ "definition": string() }), &["definition"]),
         "Stop": object(

@@ -177,7 +177,7 @@ pub fn inspect(supervisor: &Supervisor, name: &str) -> Result<Value, Problem> {
 }
 
 /// Returns the problem of a request to a machine.
-fn problem(failure: Failure) -> Problem {
+pub fn problem(failure: Failure) -> Problem {
     match failure {
         Failure::Refused { kind, message } => match kind.as_str() {
             "invalid" => Problem::invalid(message),

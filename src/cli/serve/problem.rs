@@ -10,6 +10,17 @@ impl Problem {
         Self::of(401, "unauthorized", "the request has no valid token").with_remedy(remedy)
     }
 
+    /// The request comes from a page of another host.
+    pub fn foreign(origin: &str) -> Self {
+        Self::of(403, "forbidden", format!("the page is of {origin:?}, which is another host than this service's"))
+            .with_remedy("open the page at the address of the service; a proxy has to pass the header Host on")
+    }
+
+    /// The resource is reached by a WebSocket.
+    pub fn upgrade(message: impl Into<String>) -> Self {
+        Self::of(426, "upgrade", message).with_remedy("use a client of WebSockets (RFC 6455)")
+    }
+
     /// The machine does not answer.
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::of(504, "timeout", message)

@@ -6,7 +6,7 @@ use super::api::{Answered, Call};
 pub struct Route {
     /// The method.
     pub method: &'static str,
-    /// The path. `{name}` is the name of a machine.
+    /// The path. `{name}` is the name of a machine, and `{file}` at the end all the rest.
     pub path: &'static str,
     /// The name of the operation, for generated clients.
     pub id: &'static str,
@@ -46,12 +46,16 @@ pub enum Answer {
     Text(&'static str),
     /// Server-sent events.
     Events,
+    /// A WebSocket.
+    Stream,
 }
 
 impl Route {
     /// Returns the name in a path, or `None` if the route is another one.
     pub fn matches<'a>(&self, path: &'a [String]) -> Option<&'a str> {
-        let parts = || self.path.split('/').filter(|part| !part.is_empty());
+        let rest = self.path.strip_suffix("{file}");
+        let parts = || rest.unwrap_or(self.path).split('/').filter(|part| !part.is_empty());
+        let (path, more) = path.split_at_checked(parts().count())?;
         let mut name = "";
         let fits = |(part, given): (&str, &'a String)| {
             if part == "{name}" {
@@ -59,6 +63,6 @@ impl Route {
             }
             part == "{name}" || part == given
         };
-        (parts().count() == path.len() && parts().zip(path).all(fits)).then_some(name)
+        (rest.is_none() == more.is_empty() && parts().zip(path).all(fits)).then_some(name)
     }
 }

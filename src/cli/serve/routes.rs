@@ -4,6 +4,7 @@ use super::api::{self, Answered, Call, Reply};
 use super::error::Problem;
 use super::openapi;
 use super::route::{Answer, Body, Route};
+use super::streams;
 
 /// The table. A line for each method of each resource.
 macro_rules! routes {
@@ -27,6 +28,8 @@ macro_rules! routes {
 /// All that can be requested.
 pub const ROUTES: &[Route] = routes! {
     GET "/" "page" "The page for people", None, Answer::Page, [] => page;
+    POST "/tickets" "ticket" "A ticket for one WebSocket, for browsers: the protocol ticket.TICKET in place of the token", None,
+        Answer::Json("Ticket"), [] => streams::ticket;
     GET "/openapi.json" "openapi" "This document", None, Answer::Json("Document"), [] => document;
     GET "/metrics" "metrics" "Metrics for Prometheus", None, Answer::Text("text/plain"), [] => api::metrics;
     GET "/events" "events" "What happens, as server-sent events; the header Last-Event-ID continues after an event",
@@ -50,10 +53,16 @@ pub const ROUTES: &[Route] = routes! {
         [404, 409, 500, 502, 504] => api::resume;
     POST "/machines/{name}/reset" "reset" "Reset the machine: its guest starts again", None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::reset;
+    POST "/machines/{name}/nmi" "nmi" "Send a non-maskable interrupt to the processors", None, Answer::Json("Machine"),
+        [404, 409, 500, 502, 504] => api::nmi;
     GET "/machines/{name}/inspect" "inspect" "The tree of a running machine and its devices", None,
         Answer::Json("Tree"), [404, 409, 500, 502, 504] => api::inspect;
     GET "/machines/{name}/console" "console" "The end of the guest's console, if it goes to a file", None,
         Answer::Text("text/plain"), [404, 409, 500] => api::console;
+    GET "/machines/{name}/console/stream" "attach" "The console as a WebSocket: its last 64 KiB, and what follows; what is sent is typed",
+        None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::console;
+    GET "/machines/{name}/screen/stream" "view" "The screen as a WebSocket that carries RFB, for viewers such as noVNC", None,
+        Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::screen;
 };
 
 /// Returns the methods that a resource takes, for the header `Allow`.

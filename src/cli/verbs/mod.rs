@@ -79,6 +79,8 @@ verbs! {
     Restart(restart);
     /// Reset machines at once: their guests start again
     Reset(state::reset);
+    /// Send a non-maskable interrupt (NMI) to all processors of machines: guests print where they are, or write a dump
+    Nmi(state::nmi);
     /// Watch the console of a running machine, and type at it
     Console(console);
     /// Wait for a guest's address or heartbeat, for a text on its console, or for the end of a machine

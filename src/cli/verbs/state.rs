@@ -56,4 +56,5 @@ verbs! {
     resume = "/resume";
     kill = "/kill";
     reset = "/reset";
+    nmi = "/nmi";
 }

@@ -6,5 +6,6 @@ pub mod events;
 pub mod freeze;
 pub mod key_value;
 pub mod plug;
+pub mod screen;
 pub mod services;
 pub mod state;

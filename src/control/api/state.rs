@@ -63,13 +63,23 @@ pub fn reset(exchange: &Exchange<'_>) -> Answered {
     done()
 }
 
+/// Sends a non-maskable interrupt to the processors.
+pub fn nmi(exchange: &Exchange<'_>) -> Answered {
+    exchange.with(|machine| machine.send_nmi())?.map_err(access)?;
+    done()
+}
+
 /// Presses the power button.
 pub fn power_button(exchange: &Exchange<'_>) -> Answered {
-    exchange.with(|machine| machine.press_power_button())?.map_err(|error| match error {
+    exchange.with(|machine| machine.press_power_button())?.map_err(access)?;
+    done()
+}
+
+fn access(error: AccessError) -> Problem {
+    match error {
         AccessError::NoGuest => Problem::state(error.to_string()),
         error => Problem::host(error.to_string()),
-    })?;
-    done()
+    }
 }
 
 /// Sends a command to a device.

@@ -1,11 +1,14 @@
 //! The devices behind a machine's screen.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::config::DisplayOptions;
-use super::vnc::server::{VncServer, Wiring};
+use super::vnc::address::VncAddress;
+use super::vnc::server::{MAX_VIEWERS, VncServer, Wiring};
 use crate::device::{AddError, Devices, Registration};
 use crate::host::limited;
 use crate::host::lock::Mutex;
@@ -29,7 +32,10 @@ pub struct Screen {
     video: Option<(Handle<Video>, Registration)>,
     input: Option<Input>,
     at_end: Option<PathBuf>,
+    /// There is a server from the start on if viewers can connect to an address, and otherwise from the first viewer on.
     vnc: Mutex<Option<(VncServer, Registration)>>,
+    devices: Devices,
+    is_over: AtomicBool,
 }
 
 struct Input {
@@ -60,6 +66,9 @@ pub enum ScreenError {
     /// A device of the name exists.
     #[error(transparent)]
     Add(#[from] AddError),
+    /// There are too many viewers.
+    #[error("{MAX_VIEWERS} viewers look at the screen already")]
+    Crowded,
     /// There is nothing to be seen.
     #[error("the guest shows nothing on its screen: it has no driver for it, or has not loaded it yet")]
     NoPicture,
@@ -95,7 +104,9 @@ impl Screen {
         if video.is_none() && at_end.is_some() {
             return Err(ScreenError::NothingAtEnd);
         }
-        let mut screen = Self { name, video, input: None, at_end, vnc: Mutex::default() };
+        let (devices, is_over) = (devices.clone(), AtomicBool::new(false));
+        let mut screen = Self { name, video, input: None, at_end, vnc: Mutex::default(), devices, is_over };
+        let devices = &screen.devices;
         if options.has_input() {
             let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
             let joined = vec![
@@ -106,15 +117,41 @@ impl Screen {
             bus.offer_provider(Box::new(mouse.vsp()))?;
             screen.input = Some(Input { keyboard, mouse, _joined: joined });
         }
-        if let (Some((address, password)), Some((video, _))) = (vnc, &screen.video) {
-            let input = screen.input.as_ref().map(|input| (input.keyboard.clone(), input.mouse.clone()));
-            let (name, video) = (screen.name.clone(), video.clone());
-            let wiring = Wiring { name, address: address.clone(), password: password.map(Into::into), video, input };
-            let server = VncServer::start(wiring).map_err(ScreenError::Vnc)?;
-            let joined = devices.add(Arc::new(server.device()))?;
-            screen.vnc = Mutex::new(Some((server, joined)));
+        if let Some((address, password)) = vnc {
+            let server = screen.serve(Some(address.clone()), password.map(Into::into))?;
+            screen.vnc = Mutex::new(Some(server));
         }
         Ok(screen)
+    }
+
+    /// Starts a VNC server.
+    fn serve(
+        &self,
+        address: Option<VncAddress>,
+        password: Option<PathBuf>,
+    ) -> Result<(VncServer, Registration), ScreenError> {
+        let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
+        let input = self.input.as_ref().map(|input| (input.keyboard.clone(), input.mouse.clone()));
+        let wiring = Wiring { name: self.name.clone(), address, password, video: video.clone(), input };
+        let server = VncServer::start(wiring).map_err(ScreenError::Vnc)?;
+        let joined = self.devices.add(Arc::new(server.device()))?;
+        Ok((server, joined))
+    }
+
+    /// Shows the screen to a viewer, a client of the control socket that speaks RFB after it was sent this head.
+    ///
+    /// # Errors
+    /// Returns an error if there is no screen, if there are too many viewers, or if the host lacks threads.
+    pub(crate) fn show_to(&self, viewer: UnixStream, head: &[u8]) -> Result<(), ScreenError> {
+        let mut vnc = self.vnc.lock();
+        if self.is_over.load(Ordering::Relaxed) {
+            return Err(ScreenError::NoPicture);
+        }
+        let (server, _) = match &mut *vnc {
+            Some(server) => server,
+            none => none.insert(self.serve(None, None)?),
+        };
+        server.let_in(viewer, head).then_some(()).ok_or(ScreenError::Crowded)
     }
 
     fn input(&self) -> Result<&Input, ScreenError> {
@@ -132,7 +169,11 @@ impl Screen {
 
     /// Disconnects all viewers, and writes the last picture to its file, if that is wanted. The machine has ended.
     pub(crate) fn finish(&self) {
-        let vnc = self.vnc.lock().take();
+        let vnc = {
+            let mut vnc = self.vnc.lock();
+            self.is_over.store(true, Ordering::Relaxed);
+            vnc.take()
+        };
         drop(vnc);
         let Some(path) = &self.at_end else { return };
         let failed = |error: &dyn std::fmt::Display| {
@@ -196,7 +237,10 @@ mod tests {
 
     #[test]
     fn errors_say_what_to_do() {
-        let screen = |input| Screen { name: "m".into(), video: None, input, at_end: None, vnc: Mutex::default() };
+        let screen = |input| {
+            let (devices, is_over) = (Devices::default(), AtomicBool::new(false));
+            Screen { name: "m".into(), video: None, input, at_end: None, vnc: Mutex::default(), devices, is_over }
+        };
         let without = screen(None);
         assert_eq!(without.picture(), Err(ScreenError::NoScreen));
         let error = without.type_text("a").unwrap_err().to_string();

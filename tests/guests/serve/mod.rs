@@ -3,4 +3,5 @@
 mod hostile;
 mod lives;
 mod service;
+mod streams;
 mod use_of;

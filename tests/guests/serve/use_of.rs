@@ -188,3 +188,22 @@ fn a_user_has_one_service() {
     host.start();
     assert_eq!(host.names(), [""; 0], "a killed service leaves nothing that hinders the next one");
 }
+
+#[test]
+fn a_non_maskable_interrupt_reaches_the_guest() {
+    let host = Host::serve();
+    for (name, is_by_command) in [("web", false), ("db", true)] {
+        // The runtime of the guest images ends with 3 on an interrupt that it does not expect.
+        host.define(name, "");
+        host.post(&format!("/machines/{name}/start"));
+        host.until_state(name, "running");
+        if is_by_command {
+            assert_eq!(host.run(&["nmi", name]).code, Some(0));
+        } else {
+            host.request("POST", "/machines/web/nmi", "");
+        }
+        host.until_state(name, "stopped");
+        assert_eq!(host.machine(name)["end"]["exit-code"], 3, "{}", host.machine(name)["end"]);
+    }
+    assert_eq!(host.request("POST", "/machines/web/nmi", "").status, 409, "it has ended");
+}

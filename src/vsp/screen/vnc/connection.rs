@@ -11,6 +11,8 @@ pub enum Connection {
     Tcp(TcpStream),
     /// On a Unix socket.
     Unix(UnixStream),
+    /// By the control socket, whose clients need no password.
+    Control(UnixStream),
 }
 
 impl Connection {
@@ -21,7 +23,9 @@ impl Connection {
     pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write)),
-            Self::Unix(stream) => stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write)),
+            Self::Unix(stream) | Self::Control(stream) => {
+                stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write))
+            }
         }
     }
 
@@ -30,7 +34,7 @@ impl Connection {
         // It may be closed already.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Self::Unix(stream) | Self::Control(stream) => stream.shutdown(Shutdown::Both),
         };
     }
 }
@@ -40,7 +44,7 @@ impl Read for &Connection {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Connection::Tcp(stream) => (&*stream).read(bytes),
-            Connection::Unix(stream) => (&*stream).read(bytes),
+            Connection::Unix(stream) | Connection::Control(stream) => (&*stream).read(bytes),
         }
     }
 }
@@ -49,7 +53,7 @@ impl Write for &Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Connection::Tcp(stream) => (&*stream).write(bytes),
-            Connection::Unix(stream) => (&*stream).write(bytes),
+            Connection::Unix(stream) | Connection::Control(stream) => (&*stream).write(bytes),
         }
     }
 

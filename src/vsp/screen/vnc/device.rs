@@ -19,7 +19,7 @@ impl Device for VncDevice {
     fn inspect(&self) -> Value {
         let Show { address, stage, refused, .. } = &*self.0;
         json!({ "status": {
-            "address": address.to_string(),
+            "address": address.as_ref().map(ToString::to_string),
             "viewers": stage.viewers(),
             "refused": refused.load(Ordering::Relaxed),
         } })

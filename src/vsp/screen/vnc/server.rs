@@ -1,8 +1,9 @@
 //! The sockets and the threads of a VNC server.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -85,8 +86,8 @@ impl AsFd for Listener {
 pub struct Wiring {
     /// Name of the machine.
     pub name: String,
-    /// The address at which it listens.
-    pub address: VncAddress,
+    /// The address at which it listens. Without one, viewers come by the control socket alone.
+    pub address: Option<VncAddress>,
     /// A file with the password that viewers need.
     pub password: Option<PathBuf>,
     /// The screen.
@@ -99,7 +100,14 @@ pub struct Wiring {
 pub struct VncServer {
     show: Arc<Show>,
     over: Arc<EventFd>,
+    door: Arc<Door>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Viewers that others have let in.
+struct Door {
+    waiting: Mutex<Vec<Connection>>,
+    knock: EventFd,
 }
 
 /// The size of the screen while the guest shows nothing.
@@ -112,15 +120,17 @@ impl VncServer {
     /// Returns a description of why it cannot listen.
     pub fn start(wiring: Wiring) -> Result<Self, String> {
         let Wiring { name, address, password, video, input } = wiring;
-        if !address.is_local() && password.is_none() {
+        if let Some(address) = address.as_ref().filter(|address| !address.is_local() && password.is_none()) {
             return Err(format!(
                 "without a password, everybody who reaches {address} could use the guest; give password-file=PATH, or a loopback \
                  address"
             ));
         }
         let password = password.as_deref().map(Password::read).transpose()?;
-        let (listener, address) = Listener::bind(&address)?;
-        limited::info!(of: &name, "{name}: viewers of the screen can connect to {address} (VNC)");
+        let (listener, address) = address.as_ref().map(Listener::bind).transpose()?.unzip();
+        if let Some(address) = &address {
+            limited::info!(of: &name, "{name}: viewers of the screen can connect to {address} (VNC)");
+        }
         let show = Arc::new(Show {
             name,
             address,
@@ -132,20 +142,35 @@ impl VncServer {
             signal: Arc::default(),
             coming: Mutex::default(),
         });
-        let over = Arc::new(EventFd::new().map_err(|error| error.to_string())?);
-        let mut server = Self { show: show.clone(), over: over.clone(), threads: Vec::new() };
+        let event = || EventFd::new().map_err(|error| error.to_string());
+        let over = Arc::new(event()?);
+        let door = Arc::new(Door { waiting: Mutex::default(), knock: event()? });
+        let mut server = Self { show: show.clone(), over: over.clone(), door: door.clone(), threads: Vec::new() };
         let scan = {
             let show = show.clone();
             move || scanner::run(&show.video, &show.stage, &show.signal)
         };
         server.spawn("screen", scan)?;
-        server.spawn("vnc", move || accept(&show, &listener, &over))?;
+        server.spawn("vnc", move || accept(&show, listener.as_ref(), &door, &over))?;
         Ok(server)
     }
 
     /// Returns the server as a device.
     pub fn device(&self) -> VncDevice {
         VncDevice(self.show.clone())
+    }
+
+    /// Lets a client of the control socket in, after it is sent this head. Returns `false` if there are too many viewers.
+    pub fn let_in(&self, mut stream: UnixStream, head: &[u8]) -> bool {
+        let mut waiting = self.door.waiting.lock();
+        if self.show.stage.viewers() + waiting.len() >= MAX_VIEWERS {
+            return false;
+        }
+        // Nothing was sent before, so this does not wait. A client that is gone is noticed by its own thread.
+        let _ = stream.write_all(head);
+        waiting.push(Connection::Control(stream));
+        self.door.knock.signal();
+        true
     }
 
     fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
@@ -167,23 +192,28 @@ impl Drop for VncServer {
 }
 
 /// Accepts viewers until the end, and waits for their threads then.
-fn accept(show: &Arc<Show>, listener: &Listener, over: &EventFd) {
+fn accept(show: &Arc<Show>, listener: Option<&Listener>, door: &Door, over: &EventFd) {
     let mut viewers: Vec<(Arc<Connection>, JoinHandle<()>)> = Vec::new();
     while !over.is_signalled_within(Some(Duration::ZERO)).unwrap_or(false) {
-        let mut polled = [PollFd::new(over, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+        let mut polled = vec![PollFd::new(over, PollFlags::IN), PollFd::new(&door.knock, PollFlags::IN)];
+        polled.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let _ = poll(&mut polled, None);
-        match listener.accept() {
-            Ok(connection) => {
-                viewers.retain(|(_, thread)| !thread.is_finished());
-                if viewers.len() < MAX_VIEWERS {
-                    viewers.extend(spawn(show, connection));
-                } else {
-                    show.refuse(&format!("there are {MAX_VIEWERS}"));
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        door.knock.take();
+        let mut coming = std::mem::take(&mut *door.waiting.lock());
+        match listener.map(Listener::accept) {
+            Some(Ok(connection)) => coming.push(connection),
+            None => {}
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The host lacks descriptors, or the viewer is gone already.
-            Err(_) => drop(over.is_signalled_within(Some(ACCEPT_PAUSE))),
+            Some(Err(_)) => drop(over.is_signalled_within(Some(ACCEPT_PAUSE))),
+        }
+        for connection in coming {
+            viewers.retain(|(_, thread)| !thread.is_finished());
+            if viewers.len() < MAX_VIEWERS {
+                viewers.extend(spawn(show, connection));
+            } else {
+                show.refuse(&format!("there are {MAX_VIEWERS}"));
+            }
         }
     }
     viewers.iter().for_each(|(connection, _)| connection.close());

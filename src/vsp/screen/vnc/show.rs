@@ -18,8 +18,8 @@ use crate::vsp::video::protocol::Video;
 pub struct Show {
     /// Name of the machine.
     pub name: String,
-    /// The address of the server.
-    pub address: VncAddress,
+    /// The address of the server, if it listens.
+    pub address: Option<VncAddress>,
     /// The password that viewers need.
     pub password: Option<Password>,
     /// The picture.

@@ -26,7 +26,8 @@ const CHUNK: usize = 1 << 20;
 /// Returns the error of the connection, or one about what the viewer did wrong.
 pub fn serve(show: &Show, connection: &Arc<Connection>) -> io::Result<()> {
     connection.set_timeouts(None, Some(PATIENCE))?;
-    greeting::greet(&mut Patient::new(connection), show.password.as_ref())?;
+    let password = show.password.as_ref().filter(|_| !matches!(**connection, Connection::Control(_)));
+    greeting::greet(&mut Patient::new(connection), password)?;
     connection.set_timeouts(None, Some(PATIENCE))?;
     let seat = show.enter();
     let (number, (width, height)) = (seat.number, seat.size);

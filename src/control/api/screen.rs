@@ -1,0 +1,29 @@
+//! The screen: a client looks at it, and uses keyboard and mouse.
+//!
+//! After the head of the reply, the connection carries RFB, as between a VNC server and a viewer. The thread of the request ends then:
+//! the viewer has the threads of one, wherever it comes from.
+
+use crate::control::error::Problem;
+use crate::control::exchange::{Answered, Exchange, Reply};
+use crate::vsp::screen::set::ScreenError;
+
+const HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n";
+
+/// Shows the screen.
+pub fn view(exchange: &Exchange<'_>) -> Answered {
+    let viewer = exchange.stream.try_clone().map_err(|error| Problem::host(error.to_string()))?;
+    exchange.with(|machine| machine.screen().show_to(viewer, HEAD))??;
+    Ok(Reply::Sent)
+}
+
+impl From<ScreenError> for Problem {
+    fn from(error: ScreenError) -> Self {
+        let message = error.to_string();
+        match error {
+            ScreenError::Crowded => Self::busy(message),
+            ScreenError::Vnc(_) | ScreenError::Add(_) | ScreenError::Offer(_) => Self::host(message),
+            _ => Self::state(message),
+        }
+    }
+}
