@@ -82,6 +82,7 @@ void mount_shares(void);
 #define LAST_SIGNAL 64
 void set_signal(int signal, long handler);
 void list_vmbus(void) __attribute__((noreturn));
-int connect_host(u32 port);
+/* `ring`: the size of the connection's rings; 0 leaves it to the kernel. */
+int connect_host(u32 port, u32 ring);
 
 #endif

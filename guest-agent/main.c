@@ -4,6 +4,9 @@
 #define AF_UNIX 1
 #define AF_VSOCK 40
 #define SOCK_STREAM 1
+#define SOL_SOCKET 1
+#define SO_SNDBUF 7
+#define SO_RCVBUF 8
 #define SOCK_CLOEXEC O_CLOEXEC
 #define ANY_CID 0xffffffffu
 #define HOST_CID 2
@@ -26,7 +29,7 @@ struct unix_address {
 
 static int is_first;
 
-int connect_host(u32 port)
+int connect_host(u32 port, u32 ring)
 {
     struct vsock_address address = { .family = AF_VSOCK, .port = port, .cid = HOST_CID };
     long fd = call(__NR_socket, AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -35,6 +38,12 @@ int connect_host(u32 port)
     /* The kernel's own limit is two seconds, and those pass quickly in a guest whose host is busy. */
     long limit[2] = { CONNECT_SECONDS, 0 };
     call(__NR_setsockopt, fd, AF_VSOCK, CONNECT_TIMEOUT, limit, sizeof limit);
+    if (ring) {
+        /* The kernel doubles what it is told. */
+        u32 half = ring / 2;
+        call(__NR_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof half);
+        call(__NR_setsockopt, fd, SOL_SOCKET, SO_RCVBUF, &half, sizeof half);
+    }
     long error = EINTR_RETRY(call(__NR_connect, fd, &address, sizeof address));
     if (error) {
         call(__NR_close, fd);
@@ -184,7 +193,7 @@ void agent_main(long *stack)
     if (is_first) {
         start_machine();
         mount_shares();
-        int fd = connect_host(PORT);
+        int fd = connect_host(PORT, 0);
         if (fd < 0) {
             say("cannot reach the host over AF_VSOCK", NULL, fd);
             power_off();

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -31,6 +32,8 @@ use modules::Modules;
 const MEMORY: Size = Size(1 << 30);
 /// The guest powers off within this time once its command has ended.
 const POWER_OFF: Duration = Duration::from_secs(10);
+/// The servers of shared directories end within this time after the machine.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The AF_VSOCK port where the agent reaches the first share; the others follow.
 const SHARE_PORTS: u32 = PORT + 1;
 /// The interval at which the wait for the guest checks for a signal of the user.
@@ -159,15 +162,21 @@ pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
     if let Some(first) = shares.first().filter(|_| arguments.setting.directory.is_none()) {
         command.directory = first.place.clone().into_bytes();
     }
+    let (serving, served) = mpsc::channel::<()>();
     for (share, port) in shares.into_iter().zip(SHARE_PORTS..) {
         let listener = prepared.sockets().listen(port).context("cannot listen for the guest")?;
+        let serving = serving.clone();
         // Whatever ends it, the guest's programs get errors, and the machine goes on.
-        let serve = move || match listener.accept().and_then(|connection| share.serve(connection)) {
-            Ok(()) => {}
-            Err(error) => log::info!("a shared directory is no longer served: {error}"),
+        let serve = move || {
+            match listener.accept().and_then(|connection| share.serve(connection)) {
+                Ok(()) => {}
+                Err(error) => log::info!("a shared directory is no longer served: {error}"),
+            }
+            drop(serving);
         };
         std::thread::Builder::new().name("share".into()).spawn(serve).context("cannot start a thread")?;
     }
+    drop(serving);
     let machine = prepared.start().context("cannot start the machine")?;
     let accepted = loop {
         match listener.accept_timeout(LOOK) {
@@ -196,6 +205,8 @@ pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
                     machine.wait();
                 }
             }
+            // What they log comes before the end.
+            let _ = served.recv_timeout(LAST_WORDS);
             Ok(code)
         }
         Outcome::Lost => Ok(lost(machine)),

@@ -6,22 +6,27 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 mod changes;
+mod counts;
 mod entries;
+mod files;
 mod nodes;
 mod root;
 mod server;
 mod wire;
 
+use counts::Counts;
 use root::{Access, Root};
 use server::{MAX_REQUEST, Server};
-use wire::InHeader;
+use wire::{InHeader, opcode};
 
 /// The place of the first share in the guest, where none is named.
 const DEFAULT_PLACE: &str = "/host";
@@ -30,6 +35,11 @@ const TAKEN: [&str; 7] = ["dev", "init", "modules", "modules.list", "proc", "sha
 const FORM: &str = "the form is --share DIR[:/PLACE][,rw]";
 /// Maximum number of shares: each has a thread and a connection.
 const MAX_SHARES: usize = 16;
+
+/// Maximum size of replies that wait for the next one, in bytes.
+const MAX_HELD: usize = 4096;
+/// Time for which replies wait for the next one. The guest does not.
+const HOLD: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// A directory to share.
 pub struct Share {
@@ -111,32 +121,51 @@ impl Share {
     ///
     /// # Errors
     /// Returns an error if the connection fails or the guest breaks the protocol.
-    pub fn serve(mut self, connection: impl Read + Write) -> io::Result<()> {
+    pub fn serve(mut self, connection: UnixStream) -> io::Result<()> {
         // A small request comes with one system call.
         let mut connection = BufReader::new(connection);
         let mut request = vec![0; MAX_REQUEST];
-        let mut reply = Vec::new();
-        let mut count = 0u64;
+        let (mut reply, mut replies) = (Vec::new(), Vec::new());
+        let mut counts = Counts::new();
         loop {
-            let (header, _) = request.split_at_mut(size_of::<InHeader>());
-            match connection.read_exact(header) {
+            if !replies.is_empty() && connection.buffer().is_empty() && !comes_soon(connection.get_ref()) {
+                connection.get_mut().write_all(&replies)?;
+                replies.clear();
+            }
+            let (start, _) = request.split_at_mut(size_of::<InHeader>());
+            match connection.read_exact(start) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    log::info!("the guest made {count} requests about {}", self.place);
+                    log::info!("the guest made {} requests about {}: {counts}", counts.all(), self.place);
                     return Ok(());
                 }
                 other => other?,
             }
-            count += 1;
-            let length = u32::read_from_prefix(header).map_or(0, |(length, _)| length as usize);
+            let header = InHeader::read_from_bytes(start).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+            counts.add(header.opcode);
+            let length = header.length as usize;
             if !(size_of::<InHeader>()..=MAX_REQUEST).contains(&length) {
                 return Err(io::Error::other(format!("a request has {length} bytes")));
             }
             connection.read_exact(&mut request[size_of::<InHeader>()..length])?;
             if self.server.answer(&request[..length], &mut reply) {
-                connection.get_mut().write_all(&reply)?;
+                replies.extend_from_slice(self.server.notice());
+                replies.extend_from_slice(&reply);
+                // No program of the guest waits for these: they come with the next reply, and cost no interrupt.
+                let can_wait = matches!(header.opcode, opcode::RELEASE | opcode::RELEASEDIR);
+                if !can_wait || replies.len() > MAX_HELD {
+                    connection.get_mut().write_all(&replies)?;
+                    replies.clear();
+                }
             }
         }
     }
+}
+
+/// Returns `true` once the guest has sent something more, or is gone, and `false` if it takes too long.
+fn comes_soon(connection: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(connection, PollFlags::IN)];
+    // After a signal, the replies are sent at once.
+    poll(&mut polled, Some(&HOLD)).is_ok_and(|count| count > 0)
 }
 
 #[cfg(test)]
@@ -184,7 +213,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let serve = |bytes: &[u8]| {
             let share = open_one(folder.path().as_os_str()).unwrap();
-            share.serve(io::Cursor::new(bytes.to_vec()))
+            let (mut guest, host) = UnixStream::pair().unwrap();
+            guest.write_all(bytes).unwrap();
+            drop(guest);
+            share.serve(host)
         };
         assert!(serve(b"").is_ok());
         for length in [0u32, 39, MAX_REQUEST as u32 + 1, u32::MAX] {
@@ -193,5 +225,29 @@ mod tests {
         }
         let cut = [&60u32.to_le_bytes()[..], &[0; 50]].concat();
         assert_eq!(serve(&cut).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_reply_that_nobody_waits_for_comes_with_the_next() {
+        use zerocopy::IntoBytes;
+
+        let folder = tempfile::tempdir().unwrap();
+        let share = open_one(folder.path().as_os_str()).unwrap();
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let server = std::thread::spawn(move || share.serve(host));
+        let request = |kind, unique| {
+            let header = InHeader { length: 64, opcode: kind, unique, node: 1, ..InHeader::default() };
+            [header.as_bytes(), &[0; 24]].concat()
+        };
+        let mut replies = [0; 4096];
+        // A reply that fails has its header only; the attributes have 104 bytes.
+        guest.write_all(&request(opcode::RELEASE, 1)).unwrap();
+        guest.write_all(&request(opcode::GETATTR, 2)).unwrap();
+        guest.read_exact(&mut replies[..16 + 16 + 104]).unwrap();
+        assert_eq!((replies[8], replies[16 + 8]), (1, 2), "in the order of the requests");
+        guest.write_all(&request(opcode::RELEASE, 3)).unwrap();
+        assert_eq!(guest.read(&mut replies).unwrap(), 16, "it does not wait for ever");
+        drop(guest);
+        server.join().unwrap().unwrap();
     }
 }

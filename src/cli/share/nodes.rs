@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::files::Version;
+
 /// The number of the shared directory itself (`FUSE_ROOT_ID`).
 pub const ROOT: u64 = 1;
 /// Maximum number of files that a guest can know at a time. Each takes some 200 bytes.
@@ -26,6 +28,8 @@ struct Node {
     lookups: u64,
     /// The number of nodes whose place is in this one.
     children: u64,
+    /// The contents that the guest's cache got last, without the guest's asking for them.
+    stored: Option<Version>,
 }
 
 type Place = (u64, Arc<[u8]>);
@@ -39,7 +43,7 @@ pub struct Nodes {
 
 impl Nodes {
     pub fn new() -> Self {
-        let root = Node { identity: (0, 0, 0), place: None, lookups: 1, children: 0 };
+        let root = Node { identity: (0, 0, 0), place: None, lookups: 1, children: 0, stored: None };
         Self { nodes: HashMap::from([(ROOT, root)]), places: HashMap::new(), next: ROOT + 1 }
     }
 
@@ -69,6 +73,11 @@ impl Nodes {
         self.nodes.get(&node).map(|node| node.identity)
     }
 
+    /// Records that the guest's cache gets these contents of a file. Returns `false` if it has got them already.
+    pub fn store(&mut self, node: u64, version: Version) -> bool {
+        self.nodes.get_mut(&node).is_some_and(|node| node.stored.replace(version) != Some(version))
+    }
+
     /// Returns the node of a name, which the guest then knows once more.
     ///
     /// # Errors
@@ -92,7 +101,7 @@ impl Nodes {
         let number = self.next;
         self.next += 1;
         self.places.insert(place.clone(), number);
-        self.nodes.insert(number, Node { identity, place: Some(place), lookups: 1, children: 0 });
+        self.nodes.insert(number, Node { identity, place: Some(place), lookups: 1, children: 0, stored: None });
         Ok(number)
     }
 

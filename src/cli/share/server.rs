@@ -8,35 +8,32 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::files::{Handle, Recent};
 use super::nodes::{Identity, Nodes, ROOT};
-use super::root::{self, Root};
+use super::root::{self, Access, Root};
 use super::wire::{
-    Attr, AttrOut, BatchForgetIn, EntryOut, ForgetIn, ForgetOne, FsyncIn, GetattrIn, InHeader, InitIn, InitOut,
-    KEEP_CACHE, MAJOR, MINOR, OLDEST_MINOR, OpenIn, OpenOut, OutHeader, ReadIn, ReleaseIn, StatfsOut, ability, opcode,
+    Attr, AttrOut, BatchForgetIn, EntryOut, ForgetIn, ForgetOne, FsyncIn, GetattrIn, InHeader, InitIn, InitOut, MAJOR,
+    MINOR, OLDEST_MINOR, OpenOut, OutHeader, ReleaseIn, StatfsOut, ability, opcode,
 };
 
 /// Maximum size of the data of a request or a reply. The guest's agent has buffers for it.
 pub const MAX_DATA: usize = 256 << 10;
 /// Maximum size of a request: data, and names with their headers.
 pub const MAX_REQUEST: usize = MAX_DATA + 8192;
-/// Maximum number of files and directories that a guest has open at a time. Each takes a descriptor of this process.
-const MAX_HANDLES: usize = 4096;
 /// Time for which the guest may cache the attributes of a file, in seconds. Later, it sees changes of the host.
 const VALID: u64 = 1;
-
-/// A file or directory that the guest has open.
-pub(super) struct Handle {
-    pub node: u64,
-    pub file: OwnedFd,
-    pub is_directory: bool,
-}
 
 /// The server of one shared directory.
 pub struct Server {
     pub(super) root: Root,
     pub(super) nodes: Nodes,
     pub(super) handles: HashMap<u64, Handle>,
-    next_handle: u64,
+    pub(super) next_handle: u64,
+    /// The guest reads files without opening them.
+    pub(super) without_open: bool,
+    pub(super) recent: Recent,
+    /// A message for the guest's cache, to be sent before the reply.
+    pub(super) notice: Vec<u8>,
     /// The user who runs this program, and the group: root in the guest.
     pub(super) user: u32,
     pub(super) group: u32,
@@ -71,12 +68,24 @@ pub(super) fn identity(stat: &Stat) -> Identity {
 impl Server {
     pub fn new(root: Root) -> Self {
         let (user, group) = (geteuid().as_raw(), getegid().as_raw());
-        Self { root, nodes: Nodes::new(), handles: HashMap::new(), next_handle: 1, user, group }
+        Self {
+            root,
+            nodes: Nodes::new(),
+            handles: HashMap::new(),
+            next_handle: 1,
+            without_open: false,
+            recent: Recent::default(),
+            notice: Vec::new(),
+            user,
+            group,
+        }
     }
 
-    /// Answers a request, whose length has been checked against its header. Returns `false` if it gets no reply.
+    /// Answers a request, whose length has been checked against its header. Returns `false` if it gets no reply. Before the reply,
+    /// the guest is to be sent the [`notice`](Self::notice).
     pub fn answer(&mut self, request: &[u8], reply: &mut Vec<u8>) -> bool {
         reply.clear();
+        self.notice.clear();
         put(reply, &OutHeader::default());
         let Ok((header, body)) = take::<InHeader>(request) else { return false };
         log::trace!("request {} about node {}", header.opcode, header.node);
@@ -103,17 +112,22 @@ impl Server {
         true
     }
 
+    /// Returns the message that comes before the last reply. It may be empty.
+    pub fn notice(&self) -> &[u8] {
+        &self.notice
+    }
+
     fn dispatch(&mut self, header: &InHeader, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
         let node = header.node;
         match header.opcode {
-            opcode::INIT => init(body, reply),
+            opcode::INIT => self.init(body, reply),
             opcode::LOOKUP => self.lookup(node, body, reply),
             opcode::GETATTR => self.getattr(node, body, reply),
             opcode::READLINK => self.readlink(node, reply),
             opcode::STATFS => self.statfs(reply),
             opcode::OPEN => self.open(node, body, reply),
             opcode::OPENDIR => self.open_directory(node, reply),
-            opcode::READ => self.read(body, reply),
+            opcode::READ => self.read(node, body, reply),
             opcode::READDIR => self.read_directory(body, reply, false),
             opcode::READDIRPLUS => self.read_directory(body, reply, true),
             opcode::RELEASE | opcode::RELEASEDIR => {
@@ -139,19 +153,60 @@ impl Server {
         }
     }
 
+    fn init(&mut self, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
+        let (init, _) = take::<InitIn>(body)?;
+        if init.major < MAJOR || (init.major == MAJOR && init.minor < OLDEST_MINOR) {
+            return Err(Errno::PROTO);
+        }
+        // Where the guest can write, a file that is removed has to live on while it is open.
+        self.without_open = init.flags & ability::NO_OPEN_SUPPORT != 0 && self.root.access == Access::ReadOnly;
+        // A newer guest asks again, in the version of this reply.
+        let abilities = ability::ASYNC_READ
+            | ability::ATOMIC_O_TRUNC
+            | ability::BIG_WRITES
+            | ability::AUTO_INVAL_DATA
+            | ability::DO_READDIRPLUS
+            | ability::READDIRPLUS_AUTO
+            | ability::PARALLEL_DIROPS
+            | ability::MAX_PAGES;
+        put(
+            reply,
+            &InitOut {
+                major: MAJOR,
+                minor: if init.major == MAJOR { init.minor.min(MINOR) } else { MINOR },
+                max_readahead: init.max_readahead.min(MAX_DATA as u32),
+                flags: init.flags & abilities,
+                max_background: 16,
+                congestion_threshold: 12,
+                max_write: MAX_DATA as u32,
+                time_gran: 1,
+                max_pages: (MAX_DATA / 4096) as u16,
+                ..InitOut::default()
+            },
+        );
+        Ok(())
+    }
+
     fn forget(&mut self, header: &InHeader, body: &[u8]) -> Result<(), Errno> {
         if header.opcode == opcode::FORGET {
             let (forget, _) = take::<ForgetIn>(body)?;
-            self.nodes.forget(header.node, forget.lookups);
+            self.forget_node(header.node, forget.lookups);
             return Ok(());
         }
         let (batch, mut rest) = take::<BatchForgetIn>(body)?;
         for _ in 0..batch.count {
             let (one, more) = take::<ForgetOne>(rest)?;
-            self.nodes.forget(one.node, one.lookups);
+            self.forget_node(one.node, one.lookups);
             rest = more;
         }
         Ok(())
+    }
+
+    fn forget_node(&mut self, node: u64, lookups: u64) {
+        self.nodes.forget(node, lookups);
+        if self.nodes.identity(node).is_none() {
+            self.recent.remove(node);
+        }
     }
 
     /// Returns a file that the guest knows: the one that it was when the guest got it.
@@ -212,16 +267,6 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the file behind a handle, if it is one of files or of directories as asked for.
-    pub(super) fn handle(&self, handle: u64, is_directory: bool) -> Result<&Handle, Errno> {
-        self.handles.get(&handle).filter(|handle| handle.is_directory == is_directory).ok_or(Errno::BADF)
-    }
-
-    /// Returns the open file of a node whose name is gone.
-    pub(super) fn opened(&self, node: u64) -> Option<&OwnedFd> {
-        self.handles.values().find(|handle| handle.node == node).map(|handle| &handle.file)
-    }
-
     fn getattr(&mut self, node: u64, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
         let (_, _) = take::<GetattrIn>(body)?;
         let stat = self.stat(node)?;
@@ -267,66 +312,10 @@ impl Server {
         Ok(())
     }
 
-    /// Keeps an open file for the guest.
-    pub(super) fn keep(&mut self, node: u64, file: OwnedFd, is_directory: bool) -> u64 {
-        let number = self.next_handle;
-        self.next_handle += 1;
-        self.handles.insert(number, Handle { node, file, is_directory });
-        number
-    }
-
-    /// Returns an error if the guest has too many files open.
-    pub(super) fn check_room(&self) -> Result<(), Errno> {
-        if self.handles.len() < MAX_HANDLES { Ok(()) } else { Err(Errno::NFILE) }
-    }
-
-    /// Returns the flags of the guest's `open` that are the host's, too.
-    pub(super) fn open_flags(&self, flags: u32) -> Result<OFlags, Errno> {
-        let passed = OFlags::RWMODE | OFlags::APPEND | OFlags::TRUNC | OFlags::DSYNC | OFlags::SYNC;
-        let flags = OFlags::from_bits_retain(flags) & passed;
-        if flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC) {
-            self.root.check_writable()?;
-        }
-        Ok(flags)
-    }
-
-    fn open(&mut self, node: u64, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
-        let (open, _) = take::<OpenIn>(body)?;
-        let flags = self.open_flags(open.flags)?;
-        self.check_room()?;
-        let file = self.locate(node)?;
-        root::check_regular(&file)?;
-        let file = root::reopen(&file, flags)?;
-        put(reply, &OpenOut { handle: self.keep(node, file, false), open_flags: KEEP_CACHE, padding: 0 });
-        Ok(())
-    }
-
     fn open_directory(&mut self, node: u64, reply: &mut Vec<u8>) -> Result<(), Errno> {
         self.check_room()?;
         let file = root::reopen(&self.locate(node)?, OFlags::RDONLY | OFlags::DIRECTORY)?;
         put(reply, &OpenOut { handle: self.keep(node, file, true), ..OpenOut::default() });
-        Ok(())
-    }
-
-    fn read(&mut self, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
-        let (read, _) = take::<ReadIn>(body)?;
-        let file = &self.handle(read.handle, false)?.file;
-        let size = checked_size(read.size)?;
-        checked_offset(read.offset)?;
-        let start = reply.len();
-        reply.resize(start + size, 0);
-        let mut filled = 0;
-        while filled < size {
-            let offset = read.offset.saturating_add(filled as u64);
-            match rustix::io::pread(file, &mut reply[start + filled..], offset) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(Errno::INTR) => {}
-                Err(_) if filled > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        reply.truncate(start + filled);
         Ok(())
     }
 
@@ -347,38 +336,6 @@ pub(super) fn checked_size(size: u32) -> Result<usize, Errno> {
 pub(super) fn checked_offset(offset: u64) -> Result<(), Errno> {
     let end = offset.checked_add(MAX_DATA as u64);
     if end.is_some_and(|end| i64::try_from(end).is_ok()) { Ok(()) } else { Err(Errno::INVAL) }
-}
-
-fn init(body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {
-    let (init, _) = take::<InitIn>(body)?;
-    if init.major < MAJOR || (init.major == MAJOR && init.minor < OLDEST_MINOR) {
-        return Err(Errno::PROTO);
-    }
-    // A newer guest asks again, in the version of this reply.
-    let abilities = ability::ASYNC_READ
-        | ability::ATOMIC_O_TRUNC
-        | ability::BIG_WRITES
-        | ability::AUTO_INVAL_DATA
-        | ability::DO_READDIRPLUS
-        | ability::READDIRPLUS_AUTO
-        | ability::PARALLEL_DIROPS
-        | ability::MAX_PAGES;
-    put(
-        reply,
-        &InitOut {
-            major: MAJOR,
-            minor: if init.major == MAJOR { init.minor.min(MINOR) } else { MINOR },
-            max_readahead: init.max_readahead.min(MAX_DATA as u32),
-            flags: init.flags & abilities,
-            max_background: 16,
-            congestion_threshold: 12,
-            max_write: MAX_DATA as u32,
-            time_gran: 1,
-            max_pages: (MAX_DATA / 4096) as u16,
-            ..InitOut::default()
-        },
-    );
-    Ok(())
 }
 
 #[cfg(test)]

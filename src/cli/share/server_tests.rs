@@ -7,10 +7,13 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cli::share::root::Access;
+use crate::cli::share::files::MAX_HANDLES;
 use crate::cli::share::wire::{
-    CreateIn, Dirent, LinkIn, MkdirIn, Rename2In, RenameIn, SetattrIn, WriteIn, WriteOut, set,
+    CreateIn, Dirent, LinkIn, MkdirIn, OpenIn, ReadIn, Rename2In, RenameIn, SetattrIn, WriteIn, WriteOut, set,
 };
+
+#[path = "files_tests.rs"]
+mod files_tests;
 
 /// A guest of a share, and the host's directory: `share` is shared, and `outside` is beside it.
 struct Guest {

@@ -9,37 +9,53 @@ pub const OLDEST_MINOR: u32 = 23;
 
 /// Kinds of requests.
 pub mod opcode {
-    pub const LOOKUP: u32 = 1;
-    pub const FORGET: u32 = 2;
-    pub const GETATTR: u32 = 3;
-    pub const SETATTR: u32 = 4;
-    pub const READLINK: u32 = 5;
-    pub const SYMLINK: u32 = 6;
-    pub const MKNOD: u32 = 8;
-    pub const MKDIR: u32 = 9;
-    pub const UNLINK: u32 = 10;
-    pub const RMDIR: u32 = 11;
-    pub const RENAME: u32 = 12;
-    pub const LINK: u32 = 13;
-    pub const OPEN: u32 = 14;
-    pub const READ: u32 = 15;
-    pub const WRITE: u32 = 16;
-    pub const STATFS: u32 = 17;
-    pub const RELEASE: u32 = 18;
-    pub const FSYNC: u32 = 20;
-    pub const INIT: u32 = 26;
-    pub const OPENDIR: u32 = 27;
-    pub const READDIR: u32 = 28;
-    pub const RELEASEDIR: u32 = 29;
-    pub const FSYNCDIR: u32 = 30;
-    pub const CREATE: u32 = 35;
-    pub const INTERRUPT: u32 = 36;
-    pub const DESTROY: u32 = 38;
-    pub const IOCTL: u32 = 39;
-    pub const NOTIFY_REPLY: u32 = 41;
-    pub const BATCH_FORGET: u32 = 42;
-    pub const READDIRPLUS: u32 = 44;
-    pub const RENAME2: u32 = 45;
+    macro_rules! opcodes {
+        ($($name:ident = $value:literal,)*) => {
+            $(pub const $name: u32 = $value;)*
+
+            /// Returns the name of a kind that is known here.
+            pub fn name(opcode: u32) -> Option<&'static str> {
+                match opcode {
+                    $($value => Some(stringify!($name)),)*
+                    _ => None,
+                }
+            }
+        };
+    }
+
+    opcodes! {
+        LOOKUP = 1,
+        FORGET = 2,
+        GETATTR = 3,
+        SETATTR = 4,
+        READLINK = 5,
+        SYMLINK = 6,
+        MKNOD = 8,
+        MKDIR = 9,
+        UNLINK = 10,
+        RMDIR = 11,
+        RENAME = 12,
+        LINK = 13,
+        OPEN = 14,
+        READ = 15,
+        WRITE = 16,
+        STATFS = 17,
+        RELEASE = 18,
+        FSYNC = 20,
+        INIT = 26,
+        OPENDIR = 27,
+        READDIR = 28,
+        RELEASEDIR = 29,
+        FSYNCDIR = 30,
+        CREATE = 35,
+        INTERRUPT = 36,
+        DESTROY = 38,
+        IOCTL = 39,
+        NOTIFY_REPLY = 41,
+        BATCH_FORGET = 42,
+        READDIRPLUS = 44,
+        RENAME2 = 45,
+    }
 }
 
 /// Abilities in [`InitIn::flags`] and [`InitOut::flags`].
@@ -50,6 +66,7 @@ pub mod ability {
     pub const AUTO_INVAL_DATA: u32 = 1 << 12;
     pub const DO_READDIRPLUS: u32 = 1 << 13;
     pub const READDIRPLUS_AUTO: u32 = 1 << 14;
+    pub const NO_OPEN_SUPPORT: u32 = 1 << 17;
     pub const PARALLEL_DIROPS: u32 = 1 << 18;
     pub const MAX_PAGES: u32 = 1 << 22;
 }
@@ -69,6 +86,9 @@ pub mod set {
 
 /// Bit of [`OpenOut::open_flags`]: what the guest has cached of the file stays valid.
 pub const KEEP_CACHE: u32 = 1 << 1;
+
+/// The number of a message that no request asked for, in place of an error: it puts data of a file into the guest's cache.
+pub const NOTIFY_STORE: i32 = 4;
 
 macro_rules! messages {
     ($($(#[$doc:meta])* $name:ident, $size:literal { $($field:ident: $kind:ty,)* })*) => {$(
@@ -118,6 +138,7 @@ messages! {
         handle: u64, offset: u64, size: u32, write_flags: u32, lock_owner: u64, flags: u32, padding: u32,
     }
     WriteOut, 8 { size: u32, padding: u32, }
+    NotifyStoreOut, 24 { node: u64, offset: u64, size: u32, padding: u32, }
     FsyncIn, 16 { handle: u64, flags: u32, padding: u32, }
     StatfsOut, 80 {
         blocks: u64, bfree: u64, bavail: u64, files: u64, ffree: u64, bsize: u32, namelen: u32, frsize: u32,
