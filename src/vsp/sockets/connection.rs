@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::table::{Origin, Record, Table};
 use super::transfer::{Next, Transfer};
 use super::wire::{MAX_FROM_GUEST, MAX_TO_GUEST, PipeHeader};
+use crate::host::patience::Patience;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::packet::PacketKind;
 use crate::vmbus::ring::{Mark, NewPacket};
@@ -72,8 +73,9 @@ impl Vsp for ConnectionVsp {
         self.table.count_opened();
         let port = channel.port().clone();
         let (_, outgoing) = channel.rings();
-        // A small ring has room for several packets, so that guest and host can work at the same time.
-        let packet = (outgoing.all_room() as usize / 4).min(MAX_TO_GUEST) & !7;
+        // A ring has room for two packets, so that guest and host can work at the same time.
+        let packet = (outgoing.all_room() / 2).saturating_sub(NewPacket::space(PipeHeader::LENGTH)) as usize;
+        let packet = packet.min(MAX_TO_GUEST) & !7;
         // Whoever waits may be gone. Then the host's end is, too.
         self.opened.take().into_iter().for_each(|opened| _ = opened.try_send(()));
         Ok(Box::new(ConnectionHandler {
@@ -86,6 +88,8 @@ impl Vsp for ConnectionVsp {
             packet,
             is_dry: false,
             buffer: Vec::new(),
+            exchanged: 0,
+            patience: Patience::default(),
         }))
     }
 }
@@ -115,15 +119,20 @@ struct ConnectionHandler {
     /// The peer has nothing to read at present.
     is_dry: bool,
     buffer: Vec<u8>,
+    /// Number of packets with data, in both directions, since the thread woke.
+    exchanged: u32,
+    patience: Patience,
 }
 
 impl Handler for ConnectionHandler {
     fn service(&mut self, channel: &mut Channel) -> Result<(), ServiceError> {
+        self.exchanged = 0;
         let result = self.serve(channel);
         self.record.update(self.transfer.state(), self.transfer.counts());
         if result? {
             self.bus.rescind(self.record.device);
         }
+        self.patience.adapt(self.exchanged);
         Ok(())
     }
 }
@@ -203,10 +212,14 @@ impl ConnectionHandler {
                 let error = "a packet of a socket is longer than its data and its header";
                 return Err(ServiceError::Protocol(error.into()));
             }
+            self.exchanged = self.exchanged.saturating_add(1);
             let received = self.transfer.receive(packet.payload);
             received.map_err(|error| ServiceError::Protocol(error.to_string()))?;
             moved = true;
         }
+        // The guest goes on while the peer is fed.
+        let freed = channel.rings().0.publish();
+        channel.signal(freed);
         moved |= self.feed_peer();
         if self.transfer.next() == Some(Next::TellPeer) {
             // A peer that has hung up need not be told.
@@ -252,6 +265,7 @@ impl ConnectionHandler {
                     outgoing.write(&NewPacket::in_band(0, &[&PipeHeader::of(count), &self.buffer[..count]]))?;
                     self.mark = outgoing.mark();
                     self.transfer.sent(count);
+                    self.exchanged = self.exchanged.saturating_add(1);
                 }
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => {
