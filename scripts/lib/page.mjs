@@ -1,8 +1,9 @@
 // Uses the page of viridian serve: see scripts/check-page.
 import { chromium } from "playwright-core";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 
-const [address, tokenFile, kernel, pictures] = process.argv.slice(2);
+const [address, tokenFile, folder, program, sockets] = process.argv.slice(2);
 const token = readFileSync(tokenFile, "utf8").trim();
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 
@@ -16,10 +17,11 @@ async function open(url) {
   const context = await browser.newContext({ viewport: { width: 1200, height: 844 } });
   const page = await context.newPage();
   page.setDefaultTimeout(120_000);
-  page.on("request", request => {
-    if (!request.url().startsWith(address) && !request.url().startsWith("data:")) fail("a request to " + request.url());
-  });
+  const isOwn = url => [address, address.replace(/^http/, "ws"), "data:"].some(start => url.startsWith(start));
+  page.on("request", request => isOwn(request.url()) || fail("a request to " + request.url()));
+  page.on("websocket", socket => isOwn(socket.url()) || fail("a WebSocket to " + socket.url()));
   page.on("pageerror", error => fail("a script: " + error.message));
+  page.on("console", message => message.text().includes("Content Security Policy") && fail(message.text()));
   page.on("dialog", dialog => dialog.accept());
   await page.goto(url);
   return page;
@@ -28,6 +30,25 @@ async function open(url) {
 const page = await open(address);
 const state = (name, word) => page.waitForSelector(`[data-machine=${name}] .state.${word}`);
 const press = (name, operation) => page.click(`[data-machine=${name}] [data-operation=${operation}]`);
+const tab = async (name, part) => {
+  await page.goto(`${address}#/${name}/${part}`);
+  await page.waitForSelector(`[data-view=${name}] #tab-${part}[aria-selected=true]`);
+};
+const list = () => page.goto(`${address}#/`);
+
+// Takes pictures of what is shown, in both colour schemes, wide and as on a phone.
+async function picture(what) {
+  for (const scheme of ["light", "dark"]) {
+    for (const [kind, width] of [["wide", 1200], ["phone", 390]]) {
+      await page.emulateMedia({ colorScheme: scheme });
+      await page.setViewportSize({ width, height: 844 });
+      if (await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)) fail(`the ${what} is wider than ${width} pixels`);
+      await page.screenshot({ path: `${folder}/${what}-${scheme}-${kind}.png`, fullPage: !what.startsWith("form") });
+    }
+  }
+  await page.setViewportSize({ width: 1200, height: 844 });
+  await page.emulateMedia({ colorScheme: "light" });
+}
 
 // A wrong token, and the right one.
 await page.waitForSelector("#login[open]");
@@ -38,55 +59,141 @@ await page.fill("#token", token);
 await page.keyboard.press("Enter");
 await page.waitForFunction(() => document.getElementById("link").textContent === "live");
 
-// A mistake in a definition is shown with its place, and can be corrected.
-for (const name of ["web", "db"]) {
-  await page.click("#new");
-  await page.fill("#name", name);
-  await page.fill("#text", "memroy = 1");
-  await page.click("#editor button[type=submit]");
-  await page.waitForFunction(() => document.getElementById("editor-problem").textContent.includes("line 1, column 1"));
-  await page.fill("#text", `kernel = "${kernel}"\ncmdline = "halt"\ntimeout = 1000\n`);
-  await page.click("#editor button[type=submit]");
-  await state(name, "stopped");
-}
+// A mistake in the text of a definition is shown with its place, and can be corrected.
+await page.click("#new");
+await page.fill("#name", "web");
+await page.click("#as-text");
+await page.fill("#text", "memroy = 1");
+await page.click("#editor button[type=submit]");
+await page.waitForFunction(() => document.getElementById("editor-problem").textContent.includes("line 1, column 1"));
+await page.fill("#text", `kernel = "${folder}/exits.elf"\ncmdline = "echo"\ntimeout = 1000\n`);
+await page.click("#editor button[type=submit]");
+await state("web", "stopped");
 
+// The form makes a machine, too: its fields are the settings.
+await page.click("#new");
+await page.fill("#name", "desk");
+await page.fill("#setting-kernel", folder + "/screen.elf");
+await page.fill("#setting-cmdline", "driver=good");
+await page.fill("#setting-memory", "64M");
+await page.fill("#setting-display", "on");
+await page.fill("#setting-disk", "memory:16M\nmemory:8M,readonly=on");
+await page.selectOption("#setting-servicerestart", "on-failure");
+await page.click("#form summary");
+await page.fill("#setting-timeout", "1000");
+await page.selectOption("#setting-engine", "user");
+await picture("form");
+await page.click("#as-text");
+if (!(await page.inputValue("#text")).includes("timeout = 1000")) fail("the form does not fill the text: " + await page.inputValue("#text"));
+await page.click("#as-form");
+await page.click("#editor button[type=submit]");
+await state("desk", "stopped");
+
+// What is typed in the console comes back from the guest.
 await press("web", "start");
 await state("web", "running");
 await press("web", "pause");
 await state("web", "paused");
 await press("web", "resume");
 await state("web", "running");
-await press("db", "start");
-await state("db", "running");
-await page.click("[data-machine=db] summary");
-await page.waitForFunction(() => document.querySelector("[data-machine=db] pre").textContent.includes('"engine"'));
-await page.click("[data-machine=db] summary");
+const terminal = (on, words) => on.waitForFunction(words => document.querySelector(".xterm-rows")?.textContent.replaceAll("\u00a0", " ").includes(words), words);
+await tab("web", "console");
+await terminal(page, "echoing by polling");
+await page.waitForSelector("text=what you type goes to the guest");
+await page.keyboard.type("hello from the page");
+await terminal(page, "hello from the page");
+await picture("console");
 
-for (const scheme of ["light", "dark"]) {
-  for (const [kind, width] of [["wide", 1200], ["phone", 390]]) {
-    await page.emulateMedia({ colorScheme: scheme });
-    await page.setViewportSize({ width, height: 844 });
-    if (await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)) fail(`the page is wider than ${width} pixels`);
-    await page.screenshot({ path: `${pictures}/${scheme}-${kind}.png`, fullPage: true });
-  }
-}
-await page.setViewportSize({ width: 1200, height: 844 });
+// Another page has the token in its address, watches, and takes the keyboard over.
+const other = await open(`${address}#token=${token}`);
+await other.waitForSelector("[data-machine=web] .state.running");
+if (other.url().includes(token)) fail("the token stays in the address");
+await other.goto(`${address}#/web/console`);
+await other.waitForSelector("text=another client types");
+await terminal(other, "hello from the page");
+await other.click("text=Take the keyboard");
+await other.waitForSelector("text=what you type goes to the guest");
+await terminal(page, "taken the keyboard over");
+// One key leads out of the console, and the arrow keys from tab to tab.
+await page.click(".xterm");
+await page.keyboard.press("Shift+Escape");
+await page.waitForFunction(() => document.activeElement.id === "tab-console");
+await page.keyboard.press("ArrowRight");
+await page.waitForSelector("text=this machine has no screen");
+await other.click(".xterm");
+await other.keyboard.press("Enter");
+await other.keyboard.type("quit");
+await other.keyboard.press("Enter");
+await terminal(other, "quitting");
+await other.waitForSelector("text=not connected");
 
-await press("web", "kill");
+// The screen has the pixels that the guest shows.
+await list();
 await state("web", "stopped");
+await press("desk", "start");
+await state("desk", "running");
+await tab("desk", "console");
+await terminal(page, "ready");
+await tab("desk", "screen");
+await page.waitForSelector(".screen canvas");
+const shot = `${folder}/screenshot.png`;
+const differences = async () => {
+  try {
+    execFileSync(program, ["screenshot", "desk", shot], { env: { ...process.env, VIRIDIAN_RUNTIME_DIR: sockets }, stdio: "pipe" });
+  } catch (error) {
+    return String(error.stderr);
+  }
+  const url = "data:image/png;base64," + readFileSync(shot).toString("base64");
+  return page.evaluate(async url => {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    const own = document.createElement("canvas");
+    [own.width, own.height] = [image.width, image.height];
+    own.getContext("2d").drawImage(image, 0, 0);
+    const shown = document.querySelector(".screen canvas");
+    if (shown.width !== own.width || shown.height !== own.height) return `a canvas of ${shown.width}x${shown.height}`;
+    const [one, two] = [own, shown].map(canvas => canvas.getContext("2d").getImageData(0, 0, own.width, own.height).data);
+    let count = 0;
+    for (let at = 0; at < one.length; at++) if (one[at] !== two[at]) count++;
+    return count ? count + " bytes differ" : "";
+  }, url);
+};
+let difference = "";
+for (const end = Date.now() + 120_000; (difference = await differences()) && Date.now() < end;) await new Promise(done => setTimeout(done, 100));
+if (difference) fail("the screen: " + difference);
+await page.click(".screen canvas");
+await page.keyboard.press("p");
+await picture("screen");
+await tab("desk", "console");
+await terminal(page, "key 19");
+
+// Counters become charts, and devices and channels are shown.
+await tab("desk", "overview");
+await page.waitForFunction(() => [...document.querySelectorAll(".chart")].some(chart => /^Exits a second/.test(chart.getAttribute("aria-label"))));
+await page.waitForFunction(() => document.querySelector("polyline")?.getAttribute("points").split(" ").length > 3);
+await picture("overview");
+await tab("desk", "devices");
+await page.click("#panel-devices details[data-key='disk0.0'] > summary");
+await page.click("#panel-devices details[data-key='disk0.0'] details[data-key=medium] > summary");
+await page.waitForSelector("#panel-devices >> text=size-bytes");
+await tab("desk", "vmbus");
+await page.waitForSelector("#panel-vmbus td >> text=open");
+await picture("vmbus");
+
+// The end.
+await list();
+await picture("list");
+await press("desk", "kill");
+await state("desk", "stopped");
+await other.goto(`${address}#/`);
+await other.waitForSelector("[data-machine=desk] .state.stopped");
 await press("web", "edit");
 await page.waitForSelector("#editor[open]");
-if (!(await page.inputValue("#text")).includes("halt")) fail("the editor has another text");
+if (!(await page.inputValue("#text")).includes("echo")) fail("the editor has another text");
 await page.keyboard.press("Escape");
 await press("web", "remove");
 await page.waitForSelector("[data-machine=web]", { state: "detached" });
 
-// Another page has the token in its address, and follows what this one does.
-const other = await open(`${address}#token=${token}`);
-await other.waitForSelector("[data-machine=db] .state.running");
-if (other.url().includes(token)) fail("the token stays in the address");
-await press("db", "kill");
-await other.waitForSelector("[data-machine=db] .state.stopped");
-
 await browser.close();
-console.log(process.exitCode ? "the page has failed" : "ok: the page works; pictures are in " + pictures);
+console.log(process.exitCode ? "the page has failed" : "ok: the page works; pictures are in " + folder);

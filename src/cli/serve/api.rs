@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::assets::Asset;
 use super::connections::Connections;
 use super::error::Problem;
 use super::event_log::Next;
@@ -60,6 +61,8 @@ pub enum Reply {
     Created(Value),
     /// A text of this type.
     Text(&'static str, String),
+    /// A file of the page.
+    File(&'static Asset),
     /// The handler has sent it.
     Sent,
 }

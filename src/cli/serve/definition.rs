@@ -14,7 +14,7 @@ pub const MAX_LENGTH: usize = 64 << 10;
 const MAX_NAME: usize = 48;
 
 /// The key of the table that is for the service.
-const TABLE: &str = "service";
+pub const TABLE: &str = "service";
 
 /// When the service starts a machine again that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]

@@ -3,6 +3,7 @@
 //! - `store`, `definition`: what is on disk.
 //! - `supervisor`, `machine`, `process`: one process for each machine, which outlives the service.
 //! - `address`, `connections`: who connects, within bounds.
+//! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
 //! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`: their handlers; `openapi`: its description.
 
@@ -20,6 +21,7 @@ use viridian::process::EndSignals;
 
 mod address;
 mod api;
+mod assets;
 mod connections;
 mod definition;
 mod event_log;
@@ -31,6 +33,7 @@ mod problem;
 mod process;
 mod route;
 mod routes;
+mod settings;
 mod store;
 mod streams;
 mod supervisor;
@@ -218,9 +221,12 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
         Ok(Reply::Json(value)) => (200, json(value)),
         Ok(Reply::Created(value)) => (201, json(value)),
         Ok(Reply::Text(kind, text)) => (200, (*kind, text.clone())),
+        Ok(Reply::File(file)) => (200, (file.kind(), file.text.to_owned())),
         Err(problem) => (problem.status, json(&problem.body())),
     };
-    let mut headers = vec![("Content-Type", kind), ("Cache-Control", "no-store"), security];
+    let is_constant = matches!(&answer, Ok(Reply::File(file)) if file.is_constant());
+    let cached = if is_constant { "max-age=31536000, immutable" } else { "no-store" };
+    let mut headers = vec![("Content-Type", kind), ("Cache-Control", cached), security];
     let allowed = routes::allowed(path);
     match status {
         401 => headers.push(("WWW-Authenticate", "Bearer")),
@@ -238,9 +244,10 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
     }
 }
 
-/// The content security policy of the page: its own style and script, and requests to its own host only.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
-                           img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The content security policy of the page: scripts are files of the service, and requests go to its own host only. xterm.js makes
+/// elements with styles.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
+                           img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Returns `true` if a request has the token. The time that this takes does not depend on how much of it is right.
 fn has_token(request: &Request, token: &str) -> bool {

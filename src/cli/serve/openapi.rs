@@ -45,6 +45,15 @@ fn operation(route: &Route) -> Value {
             "schema": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$" },
         }]);
     }
+    if route.path.contains("{file}") {
+        operation["parameters"] = json!([{
+            "name": "file",
+            "in": "path",
+            "required": true,
+            "description": "The path of a file, such as main.js",
+            "schema": { "type": "string", "minLength": 1 },
+        }]);
+    }
     match route.body {
         Body::None => {}
         Body::Definition => {
@@ -74,7 +83,7 @@ fn responses(route: &Route) -> Value {
     let text = || json!({ "type": "string" });
     let mut responses = Map::new();
     match route.answer {
-        Answer::Page => _ = responses.insert("200".into(), content("text/html", text())),
+        Answer::Page => _ = responses.insert("200".into(), content("text/*", text())),
         Answer::Json(schema) => _ = responses.insert("200".into(), content("application/json", reference(schema))),
         Answer::Created(schema) => {
             responses.insert("200".into(), content("application/json", reference(schema)));
@@ -156,6 +165,24 @@ fn schemas() -> Value {
         "Ticket": object(
             json!({ "ticket": string(), "seconds": { "type": "integer" } }),
             &["ticket", "seconds"],
+        ),
+        "Settings": object(
+            json!({ "settings": { "type": "array", "items": object(
+                json!({
+                    "table": string(),
+                    "name": string(),
+                    "kind": { "enum": ["boolean", "number", "text"] },
+                    "help": string(),
+                    "value-name": optional("string"),
+                    "choices": {
+                        "type": ["array", "null"],
+                        "items": object(json!({ "name": string(), "help": optional("string") }), &["name"]),
+                    },
+                    "repeats": { "type": "boolean" },
+                }),
+                &["table", "name", "kind", "help", "value-name", "choices", "repeats"],
+            ) } }),
+            &["settings"],
         ),
         "Definition": object(json!({ "definition": string() }), &["definition"]),
         "Stop": object(

@@ -1,9 +1,11 @@
 //! The resources of the service. This table decides which function answers a request, and `/openapi.json` is made from it.
 
 use super::api::{self, Answered, Call, Reply};
+use super::assets;
 use super::error::Problem;
 use super::openapi;
 use super::route::{Answer, Body, Route};
+use super::settings;
 use super::streams;
 
 /// The table. A line for each method of each resource.
@@ -27,7 +29,9 @@ macro_rules! routes {
 
 /// All that can be requested.
 pub const ROUTES: &[Route] = routes! {
-    GET "/" "page" "The page for people", None, Answer::Page, [] => page;
+    GET "/" "page" "The page for people", None, Answer::Page, [] => assets::page;
+    GET "/page/{file}" "file" "The files of the page", None, Answer::Page, [404] => assets::file;
+    GET "/settings" "settings" "The settings that a definition may have, for forms", None, Answer::Json("Settings"), [] => settings::list;
     POST "/tickets" "ticket" "A ticket for one WebSocket, for browsers: the protocol ticket.TICKET in place of the token", None,
         Answer::Json("Ticket"), [] => streams::ticket;
     GET "/openapi.json" "openapi" "This document", None, Answer::Json("Document"), [] => document;
@@ -89,10 +93,6 @@ pub fn find<'a>(method: &str, path: &'a [String]) -> Result<(&'static Route, &'a
     Err(Problem::method(format!("{shown} takes {}, not {method}", allowed(path))))
 }
 
-fn page(_: &Call<'_>) -> Answered {
-    Ok(Reply::Text("text/html; charset=utf-8", include_str!("page.html").to_owned()))
-}
-
 fn document(_: &Call<'_>) -> Answered {
     Ok(Reply::Json(openapi::document(ROUTES)))
 }
@@ -117,6 +117,8 @@ mod tests {
         assert_eq!(find("get", "/machines"), Err(405));
         assert_eq!(find("GET", "/machines/web/x"), Err(404));
         assert_eq!(find("GET", "/x"), Err(404));
+        assert_eq!(find("GET", "/page/vendor/xterm-6.0.0/xterm.css"), Ok(("file", String::new())));
+        assert_eq!(find("GET", "/page"), Err(404));
         assert_eq!(allowed(&["machines".into(), "a".into()]), "GET, PUT, DELETE");
     }
 

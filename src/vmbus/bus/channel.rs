@@ -49,6 +49,7 @@ impl ChannelThread {
     fn open(&self, opening: Opening) -> Result<(Channel, Box<dyn Handler>), ServiceError> {
         let Self { link, device, port, subchannel_index } = self;
         let id = opening.channel;
+        port.show_rings(&opening.incoming, &opening.outgoing);
         let mut channel = Channel::new(opening, *subchannel_index, link.memory().clone(), port.clone())?;
         if let Some(tracer) = link.tracer() {
             channel.trace(tracer);

@@ -179,6 +179,7 @@ impl Link {
                 "subchannel": entry.subchannel_index,
                 "open": entry.open.is_some(),
                 "vp": entry.open.as_ref().and_then(|open| open.port.vp()).map(|vp| vp.0),
+                "rings": entry.open.as_ref().map(|open| open.port.rings()),
                 "rescinded": entry.device.is_none(),
             })
         };

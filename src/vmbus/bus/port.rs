@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::link::Link;
 use super::timer::Timer;
 use crate::engine::Child;
@@ -17,6 +19,7 @@ use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::types::SintIndex;
 use crate::kvm::gate::{Gate, Kick};
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
+use crate::vmbus::ring::RingMemory;
 use crate::vmbus::vsp::Port;
 
 /// The port of one open channel. After the channel is closed, it has no effect.
@@ -42,6 +45,8 @@ struct Target {
     /// `None` once the channel is closed, so that the port does not keep the child alive.
     child: Option<Arc<dyn Child>>,
     vp: Option<VpIndex>,
+    /// The rings from and to the guest, for those who look on, from the opening of the channel to its end.
+    rings: Option<(RingMemory, RingMemory)>,
 }
 
 /// The reason why a channel's thread was woken.
@@ -70,7 +75,7 @@ impl ChannelPort {
             leaving: Mutex::default(),
             timer: Mutex::new(Timer::new(Instant::now())),
             thread: OnceLock::new(),
-            target: Mutex::new(Target { child: Some(child), vp: target }),
+            target: Mutex::new(Target { child: Some(child), vp: target, rings: None }),
         })
     }
 
@@ -87,6 +92,24 @@ impl ChannelPort {
     /// Returns the VP that signals interrupt, while the channel is open.
     pub fn vp(&self) -> Option<VpIndex> {
         self.target().vp
+    }
+
+    /// Shows the rings of the channel to those who look on.
+    pub fn show_rings(&self, incoming: &RingMemory, outgoing: &RingMemory) {
+        self.target().rings = Some((incoming.clone(), outgoing.clone()));
+    }
+
+    /// Returns how full the rings are, while the channel is open.
+    pub fn rings(&self) -> Value {
+        let target = self.target();
+        target.rings.as_ref().map_or(Value::Null, |(incoming, outgoing)| {
+            json!({
+                "from-guest": incoming.fill(),
+                "from-guest-size": incoming.size(),
+                "to-guest": outgoing.fill(),
+                "to-guest-size": outgoing.size(),
+            })
+        })
     }
 
     /// Makes the thread release a GPADL.
@@ -154,7 +177,7 @@ impl ChannelPort {
 
     /// Disables the port, because the channel is closed.
     pub fn disconnect(&self) {
-        *self.target() = Target { child: None, vp: None };
+        *self.target() = Target { child: None, vp: None, rings: None };
     }
 
     fn target(&self) -> MutexGuard<'_, Target> {
@@ -200,7 +223,7 @@ impl Port for ChannelPort {
         if self.gate.is_pausing() && !self.gate.is_own_thread() {
             return self.owed.store(true, Ordering::SeqCst);
         }
-        let Target { child: Some(child), vp: Some(vp) } = &*target else { return };
+        let Target { child: Some(child), vp: Some(vp), .. } = &*target else { return };
         // Channel ids are event flags: they are below 2048.
         if let Err(status) = child.signal_event(*vp, SintIndex::VMBUS, self.channel.0 as u16) {
             log::trace!("channel {}: {vp} takes no interrupt: {status}", self.channel);

@@ -189,6 +189,13 @@ impl RingMemory {
         self.size
     }
 
+    /// Returns the number of bytes that are written and not read, for those who look on. `None` if the guest's index is invalid.
+    pub fn fill(&self) -> Option<u32> {
+        let write = self.load_index(self.write_index(), "write").ok()?;
+        let read = self.load_index(self.read_index(), "read").ok()?;
+        Some(self.distance(read, write))
+    }
+
     fn write_index(&self) -> &AtomicU32 {
         self.word(0)
     }

@@ -423,3 +423,16 @@ proptest! {
         let _ = incoming.publish();
     }
 }
+
+#[test]
+fn those_who_look_on_see_how_full_a_ring_is() {
+    let (mut sender, mut incoming, memory) = guest_to_host(1);
+    assert_eq!(memory.fill(), Some(0));
+    let _ = sender.send(&NewPacket::in_band(0, &[b"12345678"])).unwrap();
+    assert_eq!(memory.fill(), Some(32));
+    assert!(incoming.receive(&mut Vec::new()).unwrap().is_some());
+    let _ = incoming.publish();
+    assert_eq!(memory.fill(), Some(0));
+    memory.write_index().store(memory.size(), Ordering::Relaxed);
+    assert_eq!(memory.fill(), None, "a guest may write anything there");
+}

@@ -113,6 +113,8 @@ fn viewers_of_a_screen_need_no_address_of_a_vnc_server() {
     assert_eq!(host.request("PUT", "/machines/web", &text).status, 201);
     host.post("/machines/web/start");
     host.until_state("web", "running");
+    // The guest does not expect viewers before it has drawn.
+    Client::open(&host, "/machines/web/console/stream", "console.watch").ok().unwrap().until(b"ready");
     assert!(host.get("/machines/web/inspect")["devices"]["vnc"].is_null(), "nobody looks");
     let mut viewers: Vec<_> = (0..2).map(|_| Client::open(&host, PATH, "binary").ok().unwrap()).collect();
     for viewer in &mut viewers {

@@ -1,0 +1,102 @@
+//! `GET /settings`: the settings of a machine, for forms. They come from the definition of which the command line and the settings file
+//! are made, too.
+
+use clap::builder::PossibleValue;
+use clap::{ArgAction, Args, ValueEnum};
+use serde_json::{Value, json};
+use viridian::config::Config;
+
+use super::api::{Answered, Call, Reply};
+use super::definition::{Restart, TABLE};
+
+/// Returns the settings.
+pub fn list(_: &Call<'_>) -> Answered {
+    Ok(Reply::Json(json!({ "settings": all() })))
+}
+
+fn all() -> Vec<Value> {
+    let command = Config::augment_args(clap::Command::new("settings"));
+    let settings = command.get_arguments().filter_map(|argument| {
+        let name = argument.get_long()?;
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let values = argument.get_value_names().unwrap_or_default().first().map(ToString::to_string);
+        let kind = match argument.get_action() {
+            ArgAction::SetTrue => "boolean",
+            _ if takes(name, "1") && !takes(name, "\"1\"") => "number",
+            _ => "text",
+        };
+        let choices = if kind == "boolean" { Vec::new() } else { argument.get_possible_values() };
+        let repeats = matches!(argument.get_action(), ArgAction::Append);
+        Some(setting("", name, kind, &help, values, &choices, repeats))
+    });
+    let restart: Vec<_> = Restart::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
+    settings
+        .chain([
+            setting(TABLE, "autostart", "boolean", "Start the machine when the service starts", None, &[], false),
+            setting(TABLE, "restart", "text", "When the service starts the machine again", None, &restart, false),
+        ])
+        .collect()
+}
+
+/// Returns `true` if a settings file may have this value.
+fn takes(name: &str, value: &str) -> bool {
+    toml::from_str::<Config>(&format!("{name} = {value}")).is_ok()
+}
+
+fn setting(
+    table: &str,
+    name: &str,
+    kind: &str,
+    help: &str,
+    value_name: Option<String>,
+    choices: &[PossibleValue],
+    repeats: bool,
+) -> Value {
+    let choice = |value: &PossibleValue| {
+        let help = value.get_help().map(ToString::to_string);
+        json!({ "name": value.get_name(), "help": help })
+    };
+    let choices: Vec<_> = choices.iter().map(choice).collect();
+    json!({
+        "table": table,
+        "name": name,
+        "kind": kind,
+        "help": help,
+        "value-name": value_name,
+        "choices": (!choices.is_empty()).then_some(choices),
+        "repeats": repeats,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_says_what_its_value_is() {
+        let all = all();
+        let find = |name: &str| all.iter().find(|setting| setting["name"] == name).unwrap_or_else(|| panic!("{name}"));
+        for (name, kind) in [
+            ("kernel", "text"),
+            ("memory", "text"),
+            ("cpus", "text"),
+            ("timeout", "number"),
+            ("test-device", "boolean"),
+        ] {
+            assert_eq!(find(name)["kind"], kind, "{name}");
+        }
+        assert_eq!(find("disk")["repeats"], true);
+        assert_eq!(find("engine")["choices"][0]["name"], "auto");
+        assert_eq!(find("restart")["table"], "service");
+        assert!(find("memory")["help"].as_str().unwrap().contains("[default: 256M]"));
+        // A file takes what the form writes.
+        for setting in all.iter().filter(|setting| setting["table"] == "") {
+            let name = setting["name"].as_str().unwrap();
+            for choice in setting["choices"].as_array().into_iter().flatten() {
+                assert!(takes(name, &choice["name"].to_string()), "{name} = {choice}");
+            }
+            let repeats = setting["repeats"].as_bool().unwrap();
+            assert!(!repeats || takes(name, "[\"none\"]"), "{name} takes a list");
+        }
+    }
+}
