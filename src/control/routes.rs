@@ -45,6 +45,7 @@ const ROUTES: &[Route] = routes! {
     DELETE "/disks/*" => api::plug::detach_disk;
     POST "/adapters" => api::plug::attach_adapter;
     DELETE "/adapters/*" => api::plug::detach_adapter;
+    POST "/screen/wait" => api::wait::wait;
     GET "/events" => api::events::follow;
     GET "/console" => api::console::watch;
     POST "/console" => api::console::attach;

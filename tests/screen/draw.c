@@ -65,6 +65,19 @@ static void show_text(int console)
     until_seen();
 }
 
+static void show_characters(int console)
+{
+    char ascii[0x7f - '!' + 1] = {0};
+    for (char letter = '!'; letter < 0x7f; letter++)
+        ascii[letter - '!'] = letter;
+    need(dprintf(console, "\033[H\033[2J%s\n\r\033[31;44mred on blue\033[0m\n\r\033[7mblack on white\033[0m\n\rwith a cursor\033[?25h\b",
+                 ascii) > 0,
+         "the characters");
+    printf("characters shown\n");
+    until_seen();
+    need(dprintf(console, "\033[?25l") > 0, "the console");
+}
+
 static void paint_fb(void)
 {
     struct fb_var_screeninfo screen;
@@ -121,6 +134,7 @@ int main(int count, char **arguments)
         usleep(100000);
     need(console >= 0, "the console");
     show_text(console);
+    show_characters(console);
     need(!ioctl(console, KDSETMODE, KD_GRAPHICS), "a console that does not draw");
     paint_fb();
     paint_modes(count - 1, arguments + 1);

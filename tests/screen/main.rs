@@ -51,7 +51,7 @@ fn draw() -> &'static str {
 
 fn plan(plan: &mut Plan, engine: &str) {
     stock::plan(plan, events(), engine, &[("input", 60, "")]);
-    stock::plan(plan, draw(), engine, &[("picture", 60, "")]);
+    stock::plan(plan, draw(), engine, &[("picture", 120, "")]);
 }
 
 #[test]
@@ -76,4 +76,5 @@ fn nested_input() {
 #[ignore = "a part of what_stock_linux_shows_is_on_the_screenshot, for the nested host"]
 fn nested_picture() {
     picture::each_picture_is_seen_as_it_is_drawn();
+    picture::the_frame_buffer_has_each_size();
 }

@@ -1,6 +1,7 @@
 //! What a guest shows on its screen: text, and known pictures.
 
 use std::path::Path;
+use std::time::Duration;
 
 use viridian::Builder;
 use viridian::internals::screen::{Picture, display};
@@ -14,45 +15,110 @@ use crate::vnc::Viewer;
 /// The colour of Linux's console.
 const GREY: [u8; 3] = [0xaa; 3];
 
-/// Boots Linux, has it show what `draw.c` shows, and compares the pictures: those of screenshots and those of a VNC viewer.
-pub fn each_picture_is_seen_as_it_is_drawn() {
-    let socket = std::env::temp_dir().join(format!("viridian-vnc-{}", std::process::id()));
-    let machine = Builder::new()
-        .engine(engine())
-        .memory(256 << 20)
-        .kernel(image_file("vmlinux"))
-        .initrd(image_file("initrd.img"))
-        .cmdline("console=ttyS0 quiet panic=-1 run=\"draw 800x600 1920x1080 1280x1024\"")
-        .display(display(&format!("vnc=unix:{},size=1920x1080", socket.display())))
-        .capture_console()
-        .start()
-        .expect("the machine starts");
-    let console = machine.console().expect("it is captured");
-    let shown = |what: &str| {
+/// A Linux that shows what `draw.c` shows.
+struct Linux {
+    machine: Machine,
+}
+
+impl Linux {
+    /// Boots it with these kernel parameters, and these modes to be set one after the other.
+    fn boot(display_options: &str, parameters: &str, modes: &str) -> Self {
+        let machine = Builder::new()
+            .engine(engine())
+            .memory(256 << 20)
+            .kernel(image_file("vmlinux"))
+            .initrd(image_file("initrd.img"))
+            .cmdline(format!("console=ttyS0 quiet panic=-1 {parameters} run=\"draw {modes}\""))
+            .display(display(display_options))
+            .capture_console()
+            .start()
+            .expect("the machine starts");
+        Self { machine }
+    }
+
+    /// Waits until the guest says that it shows this, and returns what else it says of it.
+    fn shown(&self, what: &str) -> String {
+        let console = self.machine.console().expect("it is captured");
         let output = console.wait_for(" shown\r\n", grown(SOON)).unwrap_or_else(|missing| panic!("{what}: {missing}"));
         let output = String::from_utf8_lossy(&output).into_owned();
         let line = output.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{what}: {output}"));
-        line[what.len()..].trim().trim_end_matches(" shown").to_owned()
-    };
-    let glyphs = shown("text ");
-    expect(&machine, "the text", |picture| has_text(picture, &glyphs));
-    let mut viewer = None;
-    for (what, size) in
-        [("fb0 ", None), ("drm ", Some((800, 600))), ("drm ", Some((1920, 1080))), ("drm ", Some((1280, 1024)))]
-    {
-        console.type_text("\n").expect("it runs");
-        let text = shown(what);
-        let (width, height) = text.split_once('x').expect("a size");
-        let wanted = (width.parse().expect("a width"), height.parse().expect("a height"));
-        assert!(size.is_none_or(|size| size == wanted), "{wanted:?}");
-        expect(&machine, &format!("{what}{text}"), |picture| picture.size() == wanted && is_painted(picture));
-        look(&mut viewer, &socket, wanted);
+        line[what.len()..].trim().trim_end_matches("shown").trim().to_owned()
     }
+
+    /// Has the guest show the next thing.
+    fn go_on(&self) {
+        self.machine.console().expect("it is captured").type_text("\n").expect("it runs");
+    }
+
+    fn expect_text(&self, text: &str) {
+        let seen = self.machine.screen().wait_for_text(text, grown(SOON));
+        seen.unwrap_or_else(|missing| panic!("{missing}"));
+    }
+
+    /// Waits until the picture of a size is on the screen.
+    fn expect_painted(&self, what: &str, wanted: (u32, u32)) {
+        let text = self.shown(what);
+        let (width, height) = text.split_once('x').expect("a size");
+        assert_eq!((width.parse(), height.parse()), (Ok(wanted.0), Ok(wanted.1)));
+        expect(&self.machine, &format!("{what}{text}"), |picture| picture.size() == wanted && is_painted(picture));
+    }
+}
+
+/// Boots Linux, has it show what `draw.c` shows, and compares the pictures: those of screenshots and those of a VNC viewer.
+pub fn each_picture_is_seen_as_it_is_drawn() {
+    let socket = std::env::temp_dir().join(format!("viridian-vnc-{}", std::process::id()));
+    let options = format!("vnc=unix:{},size=1920x1080", socket.display());
+    // The driver's own list has no mode of this size: that of the kernel's parameter is the console's, too.
+    let linux = Linux::boot(&options, "video=1152x864", "800x600 1152x864 1920x1080 1280x1024");
+    let Linux { machine } = &linux;
+    let glyphs = linux.shown("text ");
+    expect(machine, "the text", |picture| has_text(picture, &glyphs));
+    linux.expect_text("Viridian 123");
+    assert_eq!(machine.screen().text().expect("there is a text"), ["Viridian 123"]);
+    linux.go_on();
+    linux.shown("characters");
+    let ascii: String = ('!'..='~').collect();
+    [&ascii, "red on blue", "black on white", "with a cursor"].into_iter().for_each(|text| linux.expect_text(text));
+    let missing = machine.screen().wait_for_text("never shown", Duration::ZERO).expect_err("it is not there");
+    assert!(missing.to_string().contains("red on blue"), "{missing}");
+    let mut viewer = None;
+    linux.go_on();
+    linux.expect_painted("fb0 ", (1152, 864));
+    look(&mut viewer, &socket, (1152, 864));
+    for size in [(800, 600), (1152, 864), (1920, 1080), (1280, 1024)] {
+        linux.go_on();
+        linux.expect_painted("drm ", size);
+        look(&mut viewer, &socket, size);
+    }
+    saved_pictures_are_waited_for(machine);
     let status = machine.inspect()["devices"]["screen"]["status"].clone();
     assert_eq!((&status["version"], &status["refused-modes"]), (&"3.5".into(), &0.into()), "{status}");
-    console.type_text("\n").expect("it runs");
-    let end = machine.wait();
+    linux.go_on();
+    let end = linux.machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+/// The frame buffer of `hyperv_drm` has the size that the screen is offered with.
+pub fn the_frame_buffer_has_each_size() {
+    for (width, height) in [(800, 600), (1920, 1080)] {
+        let linux = Linux::boot(&format!("on,size={width}x{height}"), "", "");
+        for what in ["text ", "characters"] {
+            linux.shown(what);
+            linux.go_on();
+        }
+        linux.expect_painted("fb0 ", (width, height));
+    }
+}
+
+/// The file of a screenshot is the picture that is on the screen, and another one is not.
+fn saved_pictures_are_waited_for(machine: &Machine) {
+    let file = std::env::temp_dir().join(format!("viridian-screen-{}.png", std::process::id()));
+    let size = machine.command("screen", "screenshot", &file.to_str().expect("a plain path").into());
+    let picture = Picture::open(&file).expect("a PNG file");
+    std::fs::remove_file(&file).expect("it is there");
+    assert_eq!((size, picture.size()), (Ok(serde_json::json!([1280, 1024])), (1280, 1024)));
+    let screen = machine.screen();
+    screen.wait_for_picture(&picture, 0, grown(SOON)).unwrap_or_else(|missing| panic!("{missing}"));
 }
 
 /// Waits until the screen shows the right picture. The kernel writes some pictures a moment after the program.

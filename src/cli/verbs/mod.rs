@@ -83,7 +83,7 @@ verbs! {
     Nmi(state::nmi);
     /// Watch the console of a running machine, and type at it
     Console(console);
-    /// Wait for a guest's address or heartbeat, for a text on its console, or for the end of a machine
+    /// Wait for a guest's address or heartbeat, for what it prints or shows, or for the end of a machine
     Wait(wait);
     /// Follow what happens to a machine
     Events(events);

@@ -1,9 +1,11 @@
 //! `viridian wait`.
 
 use std::io::{ErrorKind, Read};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use viridian::machine::code;
 
 use super::stop::end_of;
 use super::{Done, Targets, print, print_json, seconds};
@@ -20,29 +22,70 @@ enum What {
     End,
     /// The guest has printed this on its console
     Text(String),
+    /// The guest shows this on its screen
+    ScreenText(String),
+    /// The guest shows this picture on its screen
+    Picture(Wanted),
 }
 
+/// A picture that is waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    file: PathBuf,
+    tolerance: u8,
+    difference: Option<PathBuf>,
+}
+
+const KINDS: &str =
+    "it is address, heartbeat, end, text=TEXT, screen-text=TEXT, or picture=FILE[,tolerance=N][,difference=FILE]";
+
 fn what(text: &str) -> Result<What, String> {
-    match (text, text.strip_prefix("text=")) {
+    let value = text.split_once('=').filter(|(_, value)| !value.is_empty());
+    match (text, value) {
         ("address", _) => Ok(What::Address),
         ("heartbeat", _) => Ok(What::Heartbeat),
         ("end", _) => Ok(What::End),
-        (_, Some(text)) if !text.is_empty() => Ok(What::Text(text.into())),
-        _ => Err("it is address, heartbeat, end, or text=TEXT".into()),
+        (_, Some(("text", text))) => Ok(What::Text(text.into())),
+        (_, Some(("screen-text", text))) => Ok(What::ScreenText(text.into())),
+        (_, Some(("picture", options))) => wanted(options).map(What::Picture),
+        _ => Err(KINDS.into()),
     }
+}
+
+fn wanted(options: &str) -> Result<Wanted, String> {
+    let mut options = options.split(',');
+    let mut wanted = Wanted { file: absolute(options.next().unwrap_or_default())?, ..Wanted::default() };
+    for option in options {
+        match option.split_once('=') {
+            Some(("tolerance", number)) => {
+                let wrong = |_| format!("tolerance is the largest difference of a colour, 0 to 255, not `{number}`");
+                wanted.tolerance = number.parse().map_err(wrong)?;
+            }
+            Some(("difference", file)) => wanted.difference = Some(absolute(file)?),
+            _ => return Err(KINDS.into()),
+        }
+    }
+    Ok(wanted)
+}
+
+/// Returns the path as the machine's process, which may have another working directory, finds it.
+fn absolute(path: &str) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| format!("`{path}`: {error}"))
 }
 
 /// The options of `viridian wait`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Prints the address, the heartbeat, the text, or how the machine has ended. The exit code is 124 if the time is over, and 1 if
-the machine ends before it has an address or a heartbeat, or prints the text. A text counts that is in the last 64 KiB which
-the guest has printed before.")]
+the machine ends before it has an address or a heartbeat, or prints or shows what is waited for. A text counts that is in the
+last 64 KiB which the guest has printed before. A text on the screen is read if it is in the font of Linux's console. Each
+colour of each pixel of a picture differs by at most the tolerance; if the picture does not come, FILE shows the difference.")]
 pub struct Arguments {
     #[command(flatten)]
     targets: Targets,
 
-    /// The event to wait for: address, heartbeat, end, or text=TEXT, a text on the guest's console
+    /// The event to wait for: address, heartbeat, end, text=TEXT on the guest's console, screen-text=TEXT or
+    /// picture=FILE[,tolerance=N][,difference=FILE] on its screen
     #[arg(long = "for", value_name = "WHAT", value_parser = what)]
     what: What,
 
@@ -67,7 +110,8 @@ pub fn run(arguments: Arguments) -> Done {
                 What::Address => &value["addresses"][0],
                 What::Heartbeat => &value["heartbeat"],
                 What::End => &value["end"]["message"],
-                What::Text(_) => &value["text"],
+                What::Text(_) | What::ScreenText(_) => &value["text"],
+                What::Picture(_) => &value["picture"],
             };
             let words = viridian::process::Marked(words.as_str().unwrap_or_default()).to_string();
             print(&if is_one { format!("{words}\n") } else { format!("{name}  {words}\n") })?;
@@ -78,6 +122,15 @@ pub fn run(arguments: Arguments) -> Done {
 
 fn wait(machine: &Remote, what: &What, deadline: Option<Instant>) -> Result<Value, Failure> {
     let begun = Instant::now();
+    if let Some(seen) = match what {
+        What::ScreenText(text) => Some(json!({ "text": text })),
+        What::Picture(Wanted { file, tolerance, difference }) => {
+            Some(json!({ "picture": file, "tolerance": tolerance, "difference": difference }))
+        }
+        _ => None,
+    } {
+        return wait_for_screen(machine, seen, deadline);
+    }
     let mut events = machine.events()?;
     if let What::Text(text) = what {
         drop(events);
@@ -109,6 +162,27 @@ fn wait(machine: &Remote, what: &What, deadline: Option<Instant>) -> Result<Valu
     }
 }
 
+/// Waits until the guest's screen shows what the body of the request says.
+fn wait_for_screen(machine: &Remote, mut body: Value, deadline: Option<Instant>) -> Result<Value, Failure> {
+    let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    body["limit-seconds"] = json!(limit.map(|limit| limit.as_secs_f64()));
+    let patience = limit.map_or(Duration::MAX, |limit| limit.saturating_add(PROMPT));
+    let reply = machine.request("POST", "/screen/wait", Some(&body), patience).map_err(|failure| match failure {
+        Failure::Refused { kind, .. } if kind == "not-found" => {
+            Failure::Other(code::USAGE, "the machine has no screen; run it with --display on".into())
+        }
+        Failure::Lost(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Failure::Other(super::REFUSED, "the machine has ended".into())
+        }
+        other => other,
+    })?;
+    if reply["seen"] != true {
+        return Err(Failure::Other(super::TIMEOUT, reply["message"].as_str().unwrap_or("the time is over").into()));
+    }
+    body["name"] = json!(machine.name);
+    Ok(body)
+}
+
 /// Waits until the guest has printed a text.
 fn wait_for_text(machine: &Remote, text: &str, deadline: Option<Instant>) -> Result<Value, Failure> {
     let begun = Instant::now();
@@ -138,5 +212,24 @@ fn is_reachable(address: &Value) -> bool {
         Some(Ok(std::net::IpAddr::V4(address))) => !address.is_loopback() && !address.is_link_local(),
         Some(Ok(std::net::IpAddr::V6(address))) => !address.is_loopback() && !address.is_unicast_link_local(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_read_as_the_help_says() {
+        assert_eq!(what("text=a=b").unwrap(), What::Text("a=b".into()));
+        assert_eq!(what("screen-text=login: ").unwrap(), What::ScreenText("login: ".into()));
+        let picture = Wanted { file: "/a.png".into(), tolerance: 8, difference: Some("/b.png".into()) };
+        assert_eq!(what("picture=/a.png,tolerance=8,difference=/b.png").unwrap(), What::Picture(picture));
+        let What::Picture(Wanted { file, .. }) = what("picture=a.png").unwrap() else { panic!() };
+        assert!(file.is_absolute(), "the machine's process may have another working directory");
+        for wrong in ["", "text=", "screen-text=", "picture=", "picture=a,b", "adress"] {
+            assert_eq!(what(wrong).unwrap_err(), KINDS);
+        }
+        assert!(what("picture=a,tolerance=256").unwrap_err().contains("0 to 255"));
     }
 }

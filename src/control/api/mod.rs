@@ -9,3 +9,4 @@ pub mod plug;
 pub mod screen;
 pub mod services;
 pub mod state;
+pub mod wait;

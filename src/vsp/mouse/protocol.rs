@@ -119,6 +119,18 @@ impl Mouse {
         Ok(())
     }
 
+    /// Checks that the guest uses the mouse, and that there is room for that many reports.
+    ///
+    /// # Errors
+    /// Returns an error if not.
+    pub fn has_room(&self, count: usize) -> Result<(), MouseError> {
+        match self.state {
+            State::Ready if self.waiting.len() + count > MAX_WAITING => Err(MouseError::Full),
+            State::Ready => Ok(()),
+            _ => Err(MouseError::NotReady),
+        }
+    }
+
     fn start_over(&mut self, state: State) {
         let Self { sent, dropped, unknown, .. } = *self;
         *self = Self { state, sent, dropped, unknown, ..Self::default() };

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::config::DisplayOptions;
 use super::vnc::address::VncAddress;
@@ -17,11 +17,14 @@ use crate::vmbus::connection::OfferError;
 use crate::vsp::keyboard::device::KeyboardDevice;
 use crate::vsp::keyboard::protocol::{Facts as KeyboardFacts, KeyError, Keyboard, strokes};
 use crate::vsp::mouse::device::MouseDevice;
+use crate::vsp::mouse::gesture::Gesture;
 use crate::vsp::mouse::protocol::{Facts as MouseFacts, Mouse, MouseError};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::device::VideoDevice;
+use crate::vsp::video::lookout::{Lookout, Missing, Seen, Sight};
 use crate::vsp::video::picture::Picture;
 use crate::vsp::video::protocol::Video;
+use crate::vsp::video::text;
 
 /// Time limit for the guest to read what is typed, without any progress.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -72,6 +75,20 @@ pub enum ScreenError {
     /// There is nothing to be seen.
     #[error("the guest shows nothing on its screen: it has no driver for it, or has not loaded it yet")]
     NoPicture,
+    /// The screen does not show what was waited for, and the time is over.
+    #[error("{missing}, after {} s", .limit.as_secs_f32())]
+    NotSeen {
+        /// What it shows instead.
+        missing: Missing,
+        /// The time limit.
+        limit: Duration,
+    },
+    /// The machine has ended, and its screen does not show what was waited for.
+    #[error("the machine has ended: {0}")]
+    Over(Missing),
+    /// The host lacks a descriptor.
+    #[error("the screen cannot be watched: {0}")]
+    Host(String),
     /// The keyboard does not take the key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -111,7 +128,7 @@ impl Screen {
             let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
             let joined = vec![
                 devices.add(Arc::new(KeyboardDevice(keyboard.clone())))?,
-                devices.add(Arc::new(MouseDevice(mouse.clone())))?,
+                devices.add(Arc::new(MouseDevice { mouse: mouse.clone(), video: video_of(&screen.video) }))?,
             ];
             bus.offer_provider(Box::new(keyboard.vsp()))?;
             bus.offer_provider(Box::new(mouse.vsp()))?;
@@ -164,7 +181,49 @@ impl Screen {
     /// Returns an error if there is no screen, or nothing on it.
     pub fn picture(&self) -> Result<Picture, ScreenError> {
         let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
-        video.read(Video::picture).ok_or(ScreenError::NoPicture)
+        Ok(video.read(Video::view).ok_or(ScreenError::NoPicture)?.picture())
+    }
+
+    /// Returns the lines of text on the screen, if they are in the font of Linux's console. What is no character is U+FFFD.
+    ///
+    /// # Errors
+    /// As [`picture`](Self::picture).
+    pub fn text(&self) -> Result<Vec<String>, ScreenError> {
+        Ok(text::lines(&self.picture()?))
+    }
+
+    /// Waits until the screen shows a text in the font of Linux's console: in a line, or broken at the right edge. Lines of a
+    /// text of several are separated by `\n`.
+    ///
+    /// # Errors
+    /// Returns an error with the text that is there if that takes longer than `limit`, or if the machine ends.
+    pub fn wait_for_text(&self, text: &str, limit: Duration) -> Result<(), ScreenError> {
+        self.wait_for(&Sight::Text(text.into()), limit)
+    }
+
+    /// Waits until the screen shows a picture: each colour of each pixel differs by at most `tolerance`.
+    ///
+    /// # Errors
+    /// Returns an error with the difference if that takes longer than `limit`, or if the machine ends.
+    pub fn wait_for_picture(&self, wanted: &Picture, tolerance: u8, limit: Duration) -> Result<(), ScreenError> {
+        self.wait_for(&Sight::Picture(wanted.clone(), tolerance), limit)
+    }
+
+    fn wait_for(&self, sight: &Sight, limit: Duration) -> Result<(), ScreenError> {
+        let host = |error: std::io::Error| ScreenError::Host(error.to_string());
+        let until = Instant::now().checked_add(limit);
+        match self.lookout()?.map_err(host)?.wait_for(sight, until, None).map_err(host)? {
+            Seen::Yes => Ok(()),
+            Seen::Over(missing) => Err(ScreenError::Over(missing)),
+            Seen::Late(missing) => Err(ScreenError::NotSeen { missing, limit }),
+            Seen::Interrupted => Err(ScreenError::Host("the wait was interrupted".into())),
+        }
+    }
+
+    /// Starts to look at the screen.
+    pub(crate) fn lookout(&self) -> Result<std::io::Result<Lookout>, ScreenError> {
+        let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
+        Ok(Lookout::new(video))
     }
 
     /// Disconnects all viewers, and writes the last picture to its file, if that is wanted. The machine has ended.
@@ -175,6 +234,7 @@ impl Screen {
             vnc.take()
         };
         drop(vnc);
+        self.video.iter().for_each(|(video, _)| video.change(Video::end));
         let Some(path) = &self.at_end else { return };
         let failed = |error: &dyn std::fmt::Display| {
             let (name, path) = (&self.name, path.display());
@@ -223,12 +283,39 @@ impl Screen {
         Ok(self.input()?.mouse.change(|mouse| mouse.report(x, y, buttons, wheel))?)
     }
 
+    /// Clicks at a pixel of the screen. `buttons` is as in [`point`](Self::point).
+    ///
+    /// # Errors
+    /// As [`point`](Self::point) and [`picture`](Self::picture).
+    pub fn click(&self, at: (u32, u32), buttons: u8) -> Result<(), ScreenError> {
+        self.gesture(&Gesture::click(at, buttons))
+    }
+
+    /// Presses buttons at a pixel of the screen, moves to another one, and releases them there.
+    ///
+    /// # Errors
+    /// As [`click`](Self::click).
+    pub fn drag(&self, from: (u32, u32), to: (u32, u32), buttons: u8) -> Result<(), ScreenError> {
+        self.gesture(&Gesture::drag(from, to, buttons))
+    }
+
+    fn gesture(&self, gesture: &Gesture) -> Result<(), ScreenError> {
+        let mouse = &self.input()?.mouse;
+        let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
+        let mode = video.read(|video| video.facts().mode).ok_or(ScreenError::NoPicture)?;
+        Ok(mouse.change(|mouse| gesture.make(mouse, (mode.width, mode.height)))?)
+    }
+
     /// Returns the status of keyboard and mouse, for the package's own tests.
     #[doc(hidden)]
     pub fn facts(&self) -> Option<(KeyboardFacts, MouseFacts)> {
         let Input { keyboard, mouse, .. } = self.input.as_ref()?;
         Some((keyboard.read(Keyboard::facts), mouse.read(Mouse::facts)))
     }
+}
+
+fn video_of(video: &Option<(Handle<Video>, Registration)>) -> Option<Handle<Video>> {
+    video.as_ref().map(|(video, _)| video.clone())
 }
 
 #[cfg(test)]
@@ -243,6 +330,7 @@ mod tests {
         };
         let without = screen(None);
         assert_eq!(without.picture(), Err(ScreenError::NoScreen));
+        assert_eq!(without.wait_for_text("a", Duration::ZERO), Err(ScreenError::NoScreen));
         let error = without.type_text("a").unwrap_err().to_string();
         assert_eq!(error, "the machine has no keyboard and no mouse; give it --display none,input=on");
         let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
@@ -252,5 +340,6 @@ mod tests {
         assert_eq!(screen.press("ctrl+c"), Err(ScreenError::Key(KeyError::NotReady)));
         assert_eq!(screen.press("ctl+c"), Err(ScreenError::Key(KeyError::NoKey("ctl".into()))));
         assert_eq!(screen.point(0, 0, 0, 0), Err(ScreenError::Mouse(MouseError::NotReady)));
+        assert_eq!(screen.click((0, 0), 1), Err(ScreenError::NoScreen));
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::protocol::Video;
+use super::text;
 use crate::device::{CommandError, CommandHelp, Device, Floor, Identity, Value};
 use crate::vsp::pipe::provider::Handle;
 
@@ -14,10 +15,16 @@ pub struct VideoDevice(pub Handle<Video>);
 /// There is no picture.
 const NOTHING: &str = "the guest shows nothing on its screen: it has no driver for it, or has not loaded it yet";
 
-const COMMANDS: &[CommandHelp] = &[CommandHelp {
-    name: "screenshot",
-    help: "Writes what the screen shows to a PNG file: takes the path, returns width and height.",
-}];
+const COMMANDS: &[CommandHelp] = &[
+    CommandHelp {
+        name: "screenshot",
+        help: "Writes what the screen shows to a PNG file: takes the path, returns width and height.",
+    },
+    CommandHelp {
+        name: "text",
+        help: "Returns the lines of text on the screen, if they are in the font of Linux's console.",
+    },
+];
 
 impl Device for VideoDevice {
     fn identity(&self) -> Identity {
@@ -34,12 +41,14 @@ impl Device for VideoDevice {
 
     fn command(&self, name: &str, arguments: &Value) -> Result<Value, CommandError> {
         let path = match (name, arguments.as_str()) {
-            ("screenshot", Some(path)) => path,
+            ("screenshot", Some(path)) => Some(path),
             ("screenshot", None) => return Err(CommandError::Arguments("screenshot takes a path".into())),
+            ("text", _) => None,
             _ => return Err(CommandError::unknown(name, COMMANDS)),
         };
-        let picture = self.0.read(Video::picture);
-        let picture = picture.ok_or_else(|| CommandError::Failed(NOTHING.into()))?;
+        let view = self.0.read(Video::view).ok_or_else(|| CommandError::Failed(NOTHING.into()))?;
+        let picture = view.picture();
+        let Some(path) = path else { return Ok(json!(text::lines(&picture))) };
         let saved = picture.save(Path::new(path));
         saved.map_err(|error| CommandError::Failed(format!("cannot write {path}: {error}")))?;
         let (width, height) = picture.size();
@@ -62,6 +71,7 @@ mod tests {
         let device = VideoDevice(Handle::new(Video::new(1024, 768)));
         let error = device.command("screenshot", &json!("/nowhere/file.png")).unwrap_err();
         assert_eq!(error, CommandError::Failed(NOTHING.into()));
+        assert_eq!(device.command("text", &json!(null)).unwrap_err(), error);
         assert!(matches!(device.command("screenshot", &json!(7)), Err(CommandError::Arguments(_))));
     }
 }

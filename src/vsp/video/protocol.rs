@@ -3,6 +3,7 @@
 //! The guest chooses an address for the screen's memory, then a situation: size, depth and place of the picture. The host reads the
 //! picture from guest memory when somebody looks. Nothing of what the guest says leads to a write, and what is not memory is black.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -96,7 +97,11 @@ pub struct Video {
     damage: Damage,
     /// The guest has reported what it drew, since its last situation.
     reports: bool,
-    watcher: Option<Watcher>,
+    /// Those who look, by number.
+    watchers: BTreeMap<u64, Watcher>,
+    next_watcher: u64,
+    /// The machine has ended.
+    over: bool,
     answers: Vec<Vec<u8>>,
     memory: Option<GuestMemory>,
     refused_modes: u64,
@@ -107,7 +112,7 @@ pub struct Video {
 /// Called when there is something new to see.
 type Watcher = Box<dyn Fn() + Send>;
 
-/// The visible picture.
+/// The visible picture, which is read without holding the screen.
 pub struct View {
     /// The memory of the guest.
     pub memory: GuestMemory,
@@ -121,6 +126,14 @@ pub struct View {
     pub reports: bool,
     /// The rectangles that were drawn since the last call. Parts may be outside of the picture.
     pub damage: Vec<Rectangle>,
+}
+
+impl View {
+    /// Reads the picture.
+    pub fn picture(&self) -> Picture {
+        let Mode { width, height, pitch, .. } = self.mode;
+        Picture::read(&self.memory, self.first, width, height, pitch)
+    }
 }
 
 /// Sizes that are offered beside the one of the settings, as far as they are not larger.
@@ -150,7 +163,9 @@ impl Video {
             has_situation: false,
             damage: Damage::default(),
             reports: false,
-            watcher: None,
+            watchers: BTreeMap::new(),
+            next_watcher: 0,
+            over: false,
             answers: Vec::new(),
             memory: None,
             refused_modes: 0,
@@ -163,14 +178,28 @@ impl Video {
     pub fn facts(&self) -> Facts {
         let Self { state, vram, mode, refused_modes, drawn, unknown, .. } = *self;
         let version = self.version.map(|version| format!("{}.{}", version.major(), version.minor()));
-        let watched = self.watcher.is_some();
+        let watched = !self.watchers.is_empty();
         Facts { state, version, vram_address: vram, mode, refused_modes, watched, drawn, unknown }
     }
 
-    /// Requests reports of what the guest draws, and calls `watcher` after each. `None` ends that.
-    pub fn watch(&mut self, watcher: Option<Watcher>) {
-        let changed = self.watcher.is_some() != watcher.is_some();
-        self.watcher = watcher;
+    /// Requests reports of what the guest draws, and calls `watcher` after each, until [`unwatch`](Self::unwatch) with the number
+    /// that this returns.
+    pub fn watch(&mut self, watcher: Watcher) -> u64 {
+        let is_first = self.watchers.is_empty();
+        self.next_watcher += 1;
+        self.watchers.insert(self.next_watcher, watcher);
+        self.watchers_changed(is_first);
+        self.next_watcher
+    }
+
+    /// Ends a [`watch`](Self::watch).
+    pub fn unwatch(&mut self, number: u64) {
+        let was_there = self.watchers.remove(&number).is_some();
+        self.watchers_changed(was_there && self.watchers.is_empty());
+    }
+
+    /// Tells the guest whether it is to report what it draws, if that has changed.
+    fn watchers_changed(&mut self, changed: bool) {
         if let Some(mode) = self.mode {
             self.damage.set(Rectangle::of_size(mode.width, mode.height));
         }
@@ -180,23 +209,34 @@ impl Video {
         }
     }
 
+    /// Notes that the machine has ended: the picture does not change any more.
+    pub fn end(&mut self) {
+        self.over = true;
+        self.announce();
+    }
+
+    /// Returns `true` if the machine has ended.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
     /// Returns the visible picture, and clears the damage. Returns `None` if the guest shows nothing.
     pub fn look(&mut self) -> Option<View> {
+        let mut view = self.view()?;
+        view.damage = self.damage.take();
+        Some(view)
+    }
+
+    /// Returns the visible picture without its damage. Returns `None` if the guest shows nothing.
+    pub fn view(&self) -> Option<View> {
         let (memory, vram, mode) = (self.memory.clone()?, self.vram?, self.mode?);
         let first = vram.checked_add(mode.offset.into())?;
-        let damage = self.damage.take();
-        Some(View { memory, first, mode, situation: self.situations, reports: self.reports, damage })
+        let (situation, reports) = (self.situations, self.reports);
+        Some(View { memory, first, mode, situation, reports, damage: Vec::new() })
     }
 
     fn announce(&self) {
-        self.watcher.iter().for_each(|watcher| watcher());
-    }
-
-    /// Returns what is to be seen: `None` if the guest shows nothing.
-    pub fn picture(&self) -> Option<Picture> {
-        let (memory, vram, mode) = (self.memory.as_ref()?, self.vram?, self.mode?);
-        let first = vram.checked_add(mode.offset.into())?;
-        Some(Picture::read(memory, first, mode.width, mode.height, mode.pitch))
+        self.watchers.values().for_each(|watcher| watcher());
     }
 
     /// Returns the sizes that the screen can have. The default is the first.
@@ -241,7 +281,7 @@ impl Video {
 
     /// Sends `FEATURE_CHANGE`: the guest reports what it draws if somebody looks. Screenshots need no reports.
     fn tell_features(&mut self) -> Result<(), String> {
-        let dirt = self.watcher.is_some().into();
+        let dirt = (!self.watchers.is_empty()).into();
         let features = FeatureChange { dirt, pointer_position: 0, pointer_shape: 0, situation: 1 };
         self.answer(MessageType::FEATURE_CHANGE, &[features.as_bytes()])
     }

@@ -3,15 +3,10 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::vsp::pipe::testing::drain;
-
-const VRAM: u64 = 0x10_0000;
+use crate::vsp::video::testing::{VRAM, message};
 
 fn memory() -> GuestMemory {
     GuestMemory::from_ranges(&[(GuestAddress(VRAM), 0x1_0000)]).unwrap()
-}
-
-fn message(message_type: u32, body: &[u8]) -> Vec<u8> {
-    wrap(&[&message_type.to_le_bytes(), &(8 + body.len() as u32).to_le_bytes(), body])
 }
 
 /// Sends a message, and returns type and body of what is sent back.
@@ -65,18 +60,18 @@ fn the_versions_of_linux_and_windows_are_accepted() {
 #[test]
 fn a_guest_that_draws_is_seen() {
     let mut video = ready();
-    assert!(video.picture().is_none());
+    assert!(video.view().is_none());
     let location = VramLocation { context: 0x1234.into(), specified: 1, address: VRAM.into() };
     assert_eq!(ask(&mut video, 3, location.as_bytes()), [(4, 0x1234_u64.to_le_bytes().to_vec())]);
     let answers = ask(&mut video, 5, &situation(8, 4, 32, 64, 256));
     assert_eq!(answers, [(6, 7_u64.to_le_bytes().to_vec()), (9, vec![0, 0, 0, 1])]);
     video.memory.as_ref().unwrap().write_slice(&[1, 2, 3, 0], GuestAddress(VRAM + 256 + 64 + 4)).unwrap();
-    let picture = video.picture().unwrap();
+    let picture = video.view().unwrap().picture();
     assert_eq!((picture.size(), picture.pixel(1, 1), picture.pixel(0, 0)), ((8, 4), Some([3, 2, 1]), Some([0; 3])));
     video.closed();
-    assert!(video.picture().is_some(), "the last picture stays");
+    assert!(video.view().is_some(), "the last picture stays");
     video.reset();
-    assert!(video.picture().is_none());
+    assert!(video.view().is_none());
 }
 
 #[test]
@@ -141,7 +136,7 @@ fn a_guest_reports_what_it_draws_while_somebody_looks() {
             calls.fetch_add(1, Ordering::Relaxed);
         })
     };
-    video.watch(Some(watcher()));
+    let first = video.watch(watcher());
     assert!(told(&mut video).is_empty(), "a guest without a situation has no use for it");
     let location = VramLocation { context: 0.into(), specified: 1, address: VRAM.into() };
     ask(&mut video, 3, location.as_bytes());
@@ -155,16 +150,25 @@ fn a_guest_reports_what_it_draws_while_somebody_looks() {
     let view = video.look().unwrap();
     let drawn = Rectangle { left: 0, top: 1, right: 7, bottom: i32::MAX as u32 };
     assert_eq!((view.reports, view.damage, video.look().unwrap().damage), (true, vec![drawn; 2], vec![]));
-    video.watch(None);
+    let other = video.watch(watcher());
+    video.unwatch(first);
+    assert_eq!((told(&mut video), video.facts().watched), (vec![], true), "another one looks");
+    video.unwatch(other);
+    video.unwatch(other);
     assert_eq!((told(&mut video), video.facts().watched), (vec![0], false));
     ask(&mut video, 10, &[&[0, 1][..], dirt.as_bytes()].concat());
     assert_eq!(calls.load(Ordering::Relaxed), before + 1);
-    video.watch(Some(watcher()));
+    let again = video.watch(watcher());
     assert_eq!(told(&mut video), [1]);
     assert_eq!(video.look().unwrap().damage, [Rectangle::of_size(8, 4)], "a new viewer has seen nothing");
     video.closed();
-    video.watch(None);
+    video.unwatch(again);
     assert!(told(&mut video).is_empty(), "the channel is closed");
+    let last = video.watch(watcher());
+    let before = calls.load(Ordering::Relaxed);
+    video.end();
+    assert!(calls.load(Ordering::Relaxed) > before && video.is_over(), "who waits learns of the end of the machine");
+    video.unwatch(last);
 }
 
 proptest! {
@@ -190,7 +194,7 @@ proptest! {
         let location = VramLocation { context: 0.into(), specified: 1, address: address.into() };
         ask(&mut video, 3, location.as_bytes());
         ask(&mut video, 5, &situation(width, height, 32, 0, offset));
-        if let Some(picture) = video.picture() {
+        if let Some(picture) = video.view().map(|view| view.picture()) {
             prop_assert_eq!(picture.size(), (width, height));
         }
     }

@@ -140,7 +140,7 @@ impl VncServer {
             refused: AtomicU64::new(0),
             video,
             signal: Arc::default(),
-            coming: Mutex::default(),
+            watch: Mutex::default(),
         });
         let event = || EventFd::new().map_err(|error| error.to_string());
         let over = Arc::new(event()?);

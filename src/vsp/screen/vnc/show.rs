@@ -32,8 +32,9 @@ pub struct Show {
     pub video: Handle<Video>,
     /// Wakes the scanner.
     pub signal: Arc<Signal>,
-    /// Held while viewers come and go, so that the guest is told in the right order.
-    pub coming: Mutex<()>,
+    /// The number of the watch of the screen while there is a viewer. Held while viewers come and go, so that the guest is told in
+    /// the right order.
+    pub watch: Mutex<Option<u64>>,
 }
 
 /// A viewer's place. It leaves when this is dropped.
@@ -48,7 +49,7 @@ pub struct Seat<'a> {
 impl Show {
     /// Adds a viewer. The guest reports what it draws while there is one.
     pub fn enter(&self) -> Seat<'_> {
-        let _coming = self.coming.lock();
+        let mut watch = self.watch.lock();
         let is_first = self.stage.is_empty();
         // Nobody has followed the guest's changes while nobody looked.
         if let Some(mode) = self.video.read(|video| video.facts().mode).filter(|_| is_first) {
@@ -57,7 +58,7 @@ impl Show {
         // The scanner finds the whole picture drawn when it finds the viewer.
         if is_first {
             let signal = self.signal.clone();
-            self.video.change(|video| video.watch(Some(Box::new(move || signal.raise()))));
+            *watch = Some(self.video.change(|video| video.watch(Box::new(move || signal.raise()))));
         }
         let (number, size) = self.stage.enter();
         self.signal.raise();
@@ -74,9 +75,11 @@ impl Show {
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        let _coming = self.show.coming.lock();
-        if self.show.stage.leave(self.number) {
-            self.show.video.change(|video| video.watch(None));
+        let mut watch = self.show.watch.lock();
+        if self.show.stage.leave(self.number)
+            && let Some(number) = watch.take()
+        {
+            self.show.video.change(|video| video.unwatch(number));
         }
     }
 }

@@ -1,0 +1,241 @@
+//! Waiting for what a screen shows.
+//!
+//! While somebody waits, the guest reports what it draws, as for viewers: the picture is read when it may have changed.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::picture::{Difference, Picture};
+use super::protocol::Video;
+use super::text;
+use crate::host::event::EventFd;
+use crate::vsp::pipe::provider::Handle;
+
+/// The minimum time between two looks.
+const PACE: Duration = Duration::from_millis(100);
+/// The time between looks at a guest that does not report what it draws.
+const LOOK_UNASKED: Duration = Duration::from_millis(500);
+/// The same for one that does: drivers draw without a report now and then.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// A text in the font of Linux's console.
+    Text(String),
+    /// A picture. Each colour of each pixel differs by at most that.
+    Picture(Picture, u8),
+}
+
+impl Sight {
+    /// Returns `true` if the picture shows it.
+    fn is_in(&self, picture: &Picture) -> bool {
+        match self {
+            Self::Text(text) => text::contains(picture, text),
+            Self::Picture(wanted, tolerance) => picture.resembles(wanted, *tolerance),
+        }
+    }
+
+    /// Returns how what is shown differs from it.
+    fn missing(&self, shown: Option<&Picture>) -> Missing {
+        let Some(shown) = shown else { return Missing::Nothing };
+        match self {
+            Self::Text(text) => Missing::Text { text: text.clone(), lines: text::lines(shown) },
+            Self::Picture(wanted, tolerance) => Missing::Picture(shown.difference(wanted, *tolerance)),
+        }
+    }
+}
+
+/// What a screen shows instead of what was waited for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// Nothing at all.
+    #[error("the guest shows nothing on its screen: it has no driver for it, or has not loaded it yet")]
+    Nothing,
+    /// Another text.
+    #[error("the screen does not show `{text}`, but: {}", shortened(.lines))]
+    Text {
+        /// What was waited for.
+        text: String,
+        /// The lines on the screen.
+        lines: Vec<String>,
+    },
+    /// Another picture.
+    #[error("the screen does not show the picture: {0}")]
+    Picture(Difference),
+}
+
+/// Maximum number of lines in a message: the last ones.
+const MAX_LINES: usize = 8;
+
+fn shortened(lines: &[String]) -> String {
+    match lines {
+        [] => "no text".into(),
+        [.., _] => lines[lines.len().saturating_sub(MAX_LINES)..].join("\n"),
+    }
+}
+
+/// The end of a wait.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The screen shows it.
+    Yes,
+    /// The time is over.
+    Late(Missing),
+    /// The machine has ended, and its last picture does not show it.
+    Over(Missing),
+    /// The other descriptor has something to read.
+    Interrupted,
+}
+
+/// Looks at a screen each time that it may have changed.
+pub struct Lookout {
+    video: Handle<Video>,
+    number: u64,
+    changed: Arc<EventFd>,
+}
+
+impl Lookout {
+    /// Starts to look.
+    ///
+    /// # Errors
+    /// Returns an error if the host lacks a descriptor.
+    pub fn new(video: &Handle<Video>) -> io::Result<Self> {
+        let changed = Arc::new(EventFd::new()?);
+        let signalled = changed.clone();
+        let number = video.change(|video| video.watch(Box::new(move || signalled.signal())));
+        Ok(Self { video: video.clone(), number, changed })
+    }
+
+    /// Waits until the screen shows it, until a time, or until there is something to read from `other`.
+    ///
+    /// # Errors
+    /// Returns the error of a system call.
+    pub fn wait_for(&self, sight: &Sight, until: Option<Instant>, other: Option<BorrowedFd<'_>>) -> io::Result<Seen> {
+        loop {
+            let begun = Instant::now();
+            self.changed.take();
+            // In this order: what is over does not change any more.
+            let (is_over, view) = self.video.read(|video| (video.is_over(), video.view()));
+            let reports = view.as_ref().map(|view| view.reports);
+            let shown = view.map(|view| view.picture());
+            if shown.as_ref().is_some_and(|shown| sight.is_in(shown)) {
+                return Ok(Seen::Yes);
+            }
+            if is_over {
+                return Ok(Seen::Over(sight.missing(shown.as_ref())));
+            }
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(Seen::Late(sight.missing(shown.as_ref())));
+            }
+            // A guest that shows nothing says when it does.
+            let again = reports.map(|reports| if reports { LOOK_AGAIN } else { LOOK_UNASKED });
+            let again = again.and_then(|again| begun.checked_add(again));
+            let wakes = [again, until].into_iter().flatten().min();
+            let pause = begun.checked_add(PACE).into_iter().chain(until).min();
+            if sleep(pause, None, other)? || sleep(wakes, Some(&self.changed), other)? {
+                return Ok(Seen::Interrupted);
+            }
+        }
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.video.change(|video| video.unwatch(self.number));
+    }
+}
+
+/// Sleeps until a time or a signal. Returns `true` if there is something to read from the other descriptor.
+fn sleep(until: Option<Instant>, signal: Option<&EventFd>, other: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut polled: Vec<_> = other.iter().map(|other| PollFd::new(other, PollFlags::IN)).collect();
+        polled.extend(signal.map(|signal| PollFd::new(signal, PollFlags::IN)));
+        match poll(&mut polled, left.as_ref()) {
+            Ok(_) => return Ok(other.is_some() && polled.first().is_some_and(|first| !first.revents().is_empty())),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use vm_memory::{Bytes, GuestAddress};
+
+    use super::*;
+    use crate::memory::GuestMemory;
+    use crate::vsp::video::testing::{HEIGHT, VRAM, WIDTH, showing};
+
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(60))
+    }
+
+    fn black() -> Picture {
+        Picture::of(WIDTH, HEIGHT, |_, _| [0; 3])
+    }
+
+    fn white_dot(memory: &GuestMemory) {
+        memory.write_slice(&[0xff; 4], GuestAddress(VRAM)).unwrap();
+    }
+
+    #[test]
+    fn what_is_there_is_seen_at_once_and_what_comes_when_it_comes() {
+        let (video, memory) = showing();
+        let lookout = Lookout::new(&video).unwrap();
+        assert!(video.read(Video::facts).watched);
+        assert_eq!(lookout.wait_for(&Sight::Picture(black(), 0), None, None).unwrap(), Seen::Yes);
+        let dotted = Picture::of(WIDTH, HEIGHT, |x, y| if (x, y) == (0, 0) { [0xff; 3] } else { [0; 3] });
+        let seen = thread::scope(|scope| {
+            let waits = scope.spawn(|| lookout.wait_for(&Sight::Picture(dotted, 0), soon(), None).unwrap());
+            white_dot(&memory);
+            waits.join().unwrap()
+        });
+        assert_eq!(seen, Seen::Yes);
+        drop(lookout);
+        assert!(!video.read(Video::facts).watched);
+    }
+
+    #[test]
+    fn who_waits_in_vain_learns_what_there_is_instead() {
+        let (video, memory) = showing();
+        white_dot(&memory);
+        let lookout = Lookout::new(&video).unwrap();
+        let now = Some(Instant::now());
+        let Seen::Late(missing) = lookout.wait_for(&Sight::Picture(black(), 254), now, None).unwrap() else { panic!() };
+        assert_eq!(missing.to_string(), "the screen does not show the picture: 1 pixels differ, the first at 0, 0");
+        let Seen::Late(missing) = lookout.wait_for(&Sight::Text("login:".into()), now, None).unwrap() else { panic!() };
+        assert_eq!(missing.to_string(), "the screen does not show `login:`, but: \u{fffd}");
+        let nothing = Handle::new(Video::new(64, 64));
+        let lookout = Lookout::new(&nothing).unwrap();
+        assert_eq!(lookout.wait_for(&Sight::Text("a".into()), now, None).unwrap(), Seen::Late(Missing::Nothing));
+    }
+
+    #[test]
+    fn the_end_of_the_machine_and_a_client_that_leaves_end_the_wait() {
+        let (video, _memory) = showing();
+        let lookout = Lookout::new(&video).unwrap();
+        let sight = Sight::Text("login:".into());
+        let (client, other) = UnixStream::pair().unwrap();
+        drop(client);
+        assert_eq!(lookout.wait_for(&sight, None, Some(other.as_fd())).unwrap(), Seen::Interrupted);
+        let seen = thread::scope(|scope| {
+            let waits = scope.spawn(|| lookout.wait_for(&sight, None, None).unwrap());
+            video.change(Video::end);
+            waits.join().unwrap()
+        });
+        assert!(matches!(seen, Seen::Over(Missing::Text { .. })), "{seen:?}");
+        assert_eq!(lookout.wait_for(&Sight::Picture(black(), 0), None, None).unwrap(), Seen::Yes, "it is still there");
+    }
+}
