@@ -1,14 +1,14 @@
 /*
  * Drivers for keyboard and mouse. `driver=good` negotiates as Linux does and prints each message of the host, until Escape is
- * released; P repaints a part of the screen, and R makes it smaller. Otherwise the drivers break the protocol in the ways of a
- * table, and the exit code says whether the host stood it.
+ * released; P repaints a part of the screen, R makes it smaller, S scrolls it by 16 lines, and M gives the pointer a shape.
+ * Otherwise the drivers break the protocol in the ways of a table, and the exit code says whether the host stood it.
  */
 #include "screen.h"
 
 #include "session.h"
 
 /* Scan codes. */
-enum { KEY_R = 0x13, KEY_P = 0x19 };
+enum { KEY_R = 0x13, KEY_P = 0x19, KEY_S = 0x1f, KEY_M = 0x32 };
 
 static struct input keyboard, mouse;
 
@@ -19,7 +19,8 @@ static bool keystroke(bool *escape)
         return false;
     print("key %x flags %x\n", halves[2], keyboard.words[2]);
     bool is_down = !(keyboard.words[2] & 2);
-    if (is_down && ((halves[2] == KEY_P && !repaint()) || (halves[2] == KEY_R && !resize())))
+    if (is_down && ((halves[2] == KEY_P && !repaint()) || (halves[2] == KEY_R && !resize()) ||
+                    (halves[2] == KEY_S && !scroll()) || (halves[2] == KEY_M && !show_pointer())))
         return FAILED("the screen does not change");
     *escape = halves[2] == 1 && keyboard.words[2] & 2;
     return true;

@@ -49,6 +49,10 @@ void hear_of_viewers(void);
 bool repaint(void);
 /* Makes the picture 200x100 pixels large. */
 bool resize(void);
+/* Moves the lines up by 16, and clears the last ones. */
+bool scroll(void);
+/* Gives the pointer a shape of 12x2 pixels in two parts, and shows it. */
+bool show_pointer(void);
 void screens_of_no_version(void);
 void screens_that_cannot_be(void);
 void screens_that_are_cut_off(void);

@@ -19,7 +19,9 @@ enum {
     VRAM_ACK,
     SITUATION,
     SITUATION_ACK,
-    FEATURES = 9,
+    POINTER_POSITION,
+    POINTER_SHAPE,
+    FEATURES,
     DIRT,
     SIZES = 13,
     SIZES_ARE,
@@ -40,7 +42,7 @@ static bool say(uint32_t type, const void *body, unsigned length)
 {
     struct {
         uint32_t kind, pipe, type, length;
-        uint8_t body[48];
+        uint8_t body[80];
     } message = {PIPE_DATA, 8 + length, type, 8 + length, {0}};
     memcpy(message.body, body, length);
     return input_send(&video, &message, 16 + length);
@@ -99,6 +101,32 @@ bool repaint(void)
         for (uint32_t x = 50; x < 150; x++)
             *pixel(x, y) ^= 0xffffff;
     return report_drawn(50, 30, 150, 70);
+}
+
+bool scroll(void)
+{
+    for (uint32_t y = 0; y < HEIGHT; y++)
+        for (uint32_t x = 0; x < WIDTH; x++)
+            *pixel(x, y) = y + 16 < HEIGHT ? *pixel(x, y + 16) : 0;
+    return report_drawn(0, 0, WIDTH, HEIGHT);
+}
+
+bool show_pointer(void)
+{
+    struct __attribute__((packed)) {
+        uint8_t part, argb;
+        uint32_t width, height, hot_x, hot_y;
+        uint32_t pixels[12];
+    } shape = {0, 1, 12, 2, 3, 1, {0}};
+    static const uint8_t position[10] = {1};
+    for (unsigned part = 0; part < 2; part++) {
+        shape.part = part ? 0xff : 0;
+        for (uint32_t x = 0; x < 12; x++)
+            shape.pixels[x] = (x == part ? 0U : 0xff000000U) | 0x102030;
+        if (!say(POINTER_SHAPE, &shape, sizeof shape))
+            return false;
+    }
+    return say(POINTER_POSITION, position, sizeof position);
 }
 
 bool resize(void)

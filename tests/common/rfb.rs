@@ -8,17 +8,20 @@ use flate2::{Decompress, FlushDecompress, Status};
 pub const RAW: i32 = 0;
 pub const HEXTILE: i32 = 5;
 pub const ZLIB: i32 = 6;
+pub const TIGHT: i32 = 7;
 pub const ZRLE: i32 = 16;
 
 /// The compression streams of a connection.
 pub struct Decoder {
     zlib: Decompress,
     zrle: Decompress,
+    tight: [Decompress; 4],
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { zlib: Decompress::new(true), zrle: Decompress::new(true) }
+        let stream = || Decompress::new(true);
+        Self { zlib: stream(), zrle: stream(), tight: [stream(), stream(), stream(), stream()] }
     }
 }
 
@@ -68,10 +71,65 @@ impl Decoder {
                 }
                 assert_eq!(plain, b"", "the data ends with the last tile");
             }
+            TIGHT => return self.tight(from, width, height),
             other => panic!("encoding {other}"),
         }
         Ok(picture)
     }
+}
+
+impl Decoder {
+    fn tight(&mut self, from: &mut impl Read, width: usize, height: usize) -> io::Result<Vec<u32>> {
+        let [control] = array(from)?;
+        assert_eq!(control & 15, 0, "no stream begins anew");
+        assert!(width <= 2048, "Tight has no rectangles that are wider");
+        if control == 0x80 {
+            return tight_pixel(from).map(|colour| vec![colour; width * height]);
+        }
+        assert!(control & 0x80 == 0, "the encoding is without loss: {control:#x}");
+        let stream = usize::from(control >> 4 & 3);
+        let [filter] = if control & 0x40 == 0 { [0] } else { array(from)? };
+        if filter == 0 {
+            let plain = self.tight_bytes(from, stream, width * height * 3)?;
+            return plain.chunks(3).map(|mut pixel| tight_pixel(&mut pixel)).collect();
+        }
+        assert_eq!(filter, 1, "a palette");
+        let [count] = array(from)?;
+        let palette = (0..=count).map(|_| tight_pixel(from)).collect::<io::Result<Vec<_>>>()?;
+        let line_length = if count == 1 { width.div_ceil(8) } else { width };
+        let plain = self.tight_bytes(from, stream, line_length * height)?;
+        let index = |line: &[u8], x: usize| if count == 1 { line[x / 8] >> (7 - x % 8) & 1 } else { line[x] };
+        let lines = plain.chunks(line_length);
+        Ok(lines
+            .flat_map(|line| (0..width).map(|x| palette[usize::from(index(line, x))]).collect::<Vec<_>>())
+            .collect())
+    }
+
+    fn tight_bytes(&mut self, from: &mut impl Read, stream: usize, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        if length < 12 {
+            from.read_exact(&mut bytes)?;
+            return Ok(bytes);
+        }
+        let mut packed_length = 0;
+        for shift in [0, 7, 14] {
+            let [byte] = array(from)?;
+            packed_length |= usize::from(byte & if shift == 14 { 0xff } else { 0x7f }) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut packed = vec![0; packed_length];
+        from.read_exact(&mut packed)?;
+        let plain = unpacked(&mut self.tight[stream], &packed)?;
+        assert_eq!(plain.len(), length, "the compressed bytes are all of the rectangle");
+        Ok(plain)
+    }
+}
+
+/// Red comes first.
+fn tight_pixel(from: &mut impl Read) -> io::Result<u32> {
+    array(from).map(|[red, green, blue]| u32::from_be_bytes([0, red, green, blue]))
 }
 
 fn tiles(width: usize, height: usize, size: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
@@ -140,7 +198,11 @@ fn zrle(from: &mut impl Read, width: usize, height: usize) -> io::Result<Vec<u32
 fn inflate(stream: &mut Decompress, from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut packed = vec![0; u32::from_be_bytes(array(from)?) as usize];
     from.read_exact(&mut packed)?;
-    let (mut plain, mut rest) = (Vec::new(), &packed[..]);
+    unpacked(stream, &packed)
+}
+
+fn unpacked(stream: &mut Decompress, packed: &[u8]) -> io::Result<Vec<u8>> {
+    let (mut plain, mut rest) = (Vec::new(), packed);
     loop {
         plain.reserve(1 << 16);
         let before = stream.total_in();

@@ -13,6 +13,9 @@ use crate::rfb::{Decoder, array};
 const DESKTOP_SIZE: i32 = -223;
 const EXTENDED_DESKTOP_SIZE: i32 = -308;
 const QEMU_KEYS: i32 = -258;
+const COPY: i32 = 1;
+const CURSOR: i32 = -239;
+const LIGHTS: i32 = -261;
 
 /// A pixel that was not sent.
 const UNSEEN: u32 = 0xff00_0000;
@@ -31,6 +34,12 @@ pub struct Viewer {
     pub refusals: usize,
     /// The places of the rectangles of pixels so far: left, top, width, height.
     pub rectangles: Vec<[usize; 4]>,
+    /// Number of rectangles that it was told to copy.
+    pub copies: usize,
+    /// The pointer: the pixel that points, the size, the pixels, and which of them are to be seen.
+    pub pointer: Option<([usize; 4], Vec<u8>, Vec<u8>)>,
+    /// The keyboard's lights.
+    pub lights: Option<u8>,
 }
 
 /// Connects, and reads the server's version.
@@ -63,11 +72,23 @@ impl Viewer {
             takes_codes: false,
             refusals: 0,
             rectangles: Vec::new(),
+            copies: 0,
+            pointer: None,
+            lights: None,
         };
-        let known = [encoding, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, QEMU_KEYS];
-        let known = known.iter().flat_map(|number| number.to_be_bytes());
-        viewer.send(&[&[2, 0, 0, 4][..], &known.collect::<Vec<_>>()].concat());
+        viewer.know(&[encoding, COPY, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, QEMU_KEYS, CURSOR, LIGHTS]);
         viewer
+    }
+
+    /// Says which encodings it knows.
+    pub fn know(&mut self, encodings: &[i32]) {
+        let known = encodings.iter().flat_map(|number| number.to_be_bytes());
+        self.send(&[&[2, 0, 0, encodings.len() as u8][..], &known.collect::<Vec<_>>()].concat());
+    }
+
+    /// Sends the text of the clipboard.
+    pub fn paste(&mut self, text: &str) {
+        self.send(&[&[6, 0, 0, 0][..], &(text.len() as u32).to_be_bytes(), text.as_bytes()].concat());
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -103,6 +124,24 @@ impl Viewer {
                 self.resize(width, height);
             }
             DESKTOP_SIZE => self.resize(width, height),
+            LIGHTS => self.lights = Some(array::<1>(&mut self.stream).unwrap()[0]),
+            CURSOR => {
+                let (mut pixels, mut mask) = (vec![0; width * height * 4], vec![0; width.div_ceil(8) * height]);
+                self.stream.read_exact(&mut pixels).unwrap();
+                self.stream.read_exact(&mut mask).unwrap();
+                self.pointer = Some(([left, top, width, height], pixels, mask));
+            }
+            COPY => {
+                let from: [u8; 4] = array(&mut self.stream).unwrap();
+                let [x, y] = [0, 2].map(|at| usize::from(u16::from_be_bytes([from[at], from[at + 1]])));
+                let stride = self.size.0;
+                let part = |y: usize, x: usize| y * stride + x..y * stride + x + width;
+                let lines: Vec<_> = (0..height).map(|line| self.pixels[part(y + line, x)].to_vec()).collect();
+                for (line, pixels) in lines.iter().enumerate() {
+                    self.pixels[part(top + line, left)].copy_from_slice(pixels);
+                }
+                self.copies += 1;
+            }
             _ => {
                 assert_eq!(encoding, self.encoding);
                 self.rectangles.push([left, top, width, height]);

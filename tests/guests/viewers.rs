@@ -14,7 +14,7 @@ use viridian::machine::{End, Machine};
 use super::command::image;
 use super::vnc::{Viewer, connect, is_over};
 use crate::common::patience::{grown, holds_within, patience};
-use crate::rfb::{HEXTILE, RAW, ZLIB, ZRLE, array};
+use crate::rfb::{HEXTILE, RAW, TIGHT, ZLIB, ZRLE, array};
 
 /// A machine whose screen is shown at a Unix socket.
 struct Shown {
@@ -35,8 +35,12 @@ fn repainted(x: usize, y: usize) -> u32 {
 
 impl Shown {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    fn with(options: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let options = format!("vnc=unix:{}", directory.path().join("vnc").display());
+        let options = format!("vnc=unix:{}{options}", directory.path().join("vnc").display());
         let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
         let builder = builder.display(display(&options)).capture_console().timeout(grown(Duration::from_secs(240)));
         let shown = Self { machine: builder.start().unwrap(), directory };
@@ -72,14 +76,14 @@ impl Shown {
 #[test]
 fn viewers_see_what_the_guest_draws_in_every_encoding() {
     let shown = Shown::new();
-    let mut viewers = Vec::from([RAW, HEXTILE, ZLIB, ZRLE].map(|encoding| shown.viewer(encoding)));
+    let mut viewers = Vec::from([RAW, HEXTILE, ZLIB, ZRLE, TIGHT].map(|encoding| shown.viewer(encoding)));
     for viewer in &mut viewers {
         assert_eq!(viewer.size, (320, 200));
         viewer.wait_for((320, 200), drawn);
         assert!(viewer.takes_codes);
     }
     shown.expect("reports 1\n");
-    assert_eq!(shown.status()["viewers"], 4);
+    assert_eq!(shown.status()["viewers"], 5);
     viewers[0].key(0x19);
     for viewer in &mut viewers {
         viewer.rectangles.clear();
@@ -113,6 +117,111 @@ fn viewers_see_what_the_guest_draws_in_every_encoding() {
     shown.expect("reports 1\n");
     shown.end();
     assert!(again.is_over(), "the end of the machine disconnects its viewers");
+}
+
+#[test]
+fn what_scrolls_is_copied_by_viewers_that_can() {
+    let shown = Shown::new();
+    let mut viewers = [ZRLE, TIGHT, RAW].map(|encoding| shown.viewer(encoding));
+    viewers[2].know(&[RAW]);
+    let scrolled = |lines: usize| move |x: usize, y: usize| if y + lines < 200 { drawn(x, y + lines) } else { 0 };
+    for viewer in &mut viewers {
+        viewer.wait_for((320, 200), drawn);
+        viewer.rectangles.clear();
+    }
+    viewers[0].key(0x1f);
+    for viewer in &mut viewers {
+        viewer.wait_for((320, 200), scrolled(16));
+    }
+    shown.expect("key 1f flags 2\n");
+    assert_eq!(shown.status()["scrolls"], 1);
+    let [zrle, tight, raw] = &mut viewers;
+    assert_eq!([zrle.copies, tight.copies, raw.copies], [1, 1, 0]);
+    assert!(zrle.rectangles.iter().all(|[_, top, ..]| *top >= 128), "the rest is not sent: {:?}", zrle.rectangles);
+    // What changes before and after a scroll, for a viewer that asks rarely, arrives too.
+    for code in [0x19, 0x1f, 0x19, 0x1f, 0x1f, 0x19] {
+        zrle.key(code);
+        // Whatever is new by then. Some changes become one update, others two.
+        tight.ask(true);
+    }
+    [0x19, 0x1f, 0x19, 0x1f, 0x1f, 0x19].iter().for_each(|code| shown.expect(&format!("key {code:x} flags 2\n")));
+    let picture = shown.machine.screen().picture().unwrap();
+    let pixel = |x: usize, y: usize| {
+        let [red, green, blue] = picture.pixel(x as u32, y as u32).unwrap();
+        u32::from_be_bytes([0, red, green, blue])
+    };
+    viewers.iter_mut().for_each(|viewer| viewer.wait_for((320, 200), pixel));
+    shown.end();
+}
+
+#[test]
+fn a_viewer_has_the_guests_pointer_and_the_lights_of_its_keyboard() {
+    let shown = Shown::new();
+    let mut viewer = shown.viewer(RAW);
+    viewer.key(0x32);
+    while viewer.pointer.is_none() || viewer.lights.is_none() {
+        viewer.ask(true);
+        viewer.take();
+    }
+    let (place, pixels, mask) = viewer.pointer.clone().unwrap();
+    assert_eq!((place, &pixels[..4]), ([3, 1, 12, 2], &[0x30, 0x20, 0x10, 0][..]));
+    assert_eq!(mask, [0b0111_1111, 0xf0, 0b1011_1111, 0xf0]);
+    assert_eq!(viewer.lights, Some(0b100), "Caps Lock is on");
+    shown.end();
+}
+
+#[test]
+fn the_text_of_a_clipboard_is_typed_if_that_is_wanted_and_until_its_viewer_leaves() {
+    let shown = Shown::with(",clipboard=type");
+    let mut viewer = shown.viewer(RAW);
+    viewer.paste("aB");
+    let keys = ["1e flags 0", "1e flags 2", "2a flags 0", "30 flags 0", "30 flags 2", "2a flags 2"];
+    keys.iter().for_each(|key| shown.expect(&format!("key {key}\n")));
+    // While Ctrl is down, no letter is typed.
+    viewer.keysym(0xffe3, true);
+    viewer.paste("c");
+    viewer.key(0x39);
+    viewer.keysym(0xffe3, false);
+    let keys = ["1d flags 0", "39 flags 0", "39 flags 2", "1d flags 2", "2e flags 0", "2e flags 2"];
+    keys.iter().for_each(|key| shown.expect(&format!("key {key}\n")));
+    viewer.paste(&"d".repeat(1024));
+    shown.expect("key 20 flags 2\n");
+    drop(viewer);
+    let is_done =
+        || shown.machine.inspect()["devices"]["keyboard"]["status"]["waiting"] == 0 && shown.status()["viewers"] == 0;
+    assert!(holds_within(grown(Duration::from_secs(5)), is_done), "the rest is not typed");
+    assert!(shown.machine.inspect()["devices"]["keyboard"]["status"]["sent"].as_u64().unwrap() < 1024);
+    shown.end();
+}
+
+#[test]
+fn a_viewer_that_knows_no_other_size_sees_nothing_old_beside_a_smaller_screen() {
+    let shown = Shown::new();
+    let mut viewer = shown.viewer(RAW);
+    viewer.know(&[RAW]);
+    viewer.wait_for((320, 200), drawn);
+    viewer.key(0x13);
+    viewer.wait_for((320, 200), |x, y| if x < 200 && y < 100 { drawn(x, y) } else { 0 });
+    shown.end();
+}
+
+#[test]
+fn the_descriptor_of_a_viewer_that_leaves_is_closed() {
+    let shown = Shown::new();
+    let socket = shown.socket();
+    let count = || {
+        std::fs::read_to_string("/proc/net/unix")
+            .unwrap()
+            .lines()
+            .filter(|line| line.ends_with(socket.to_str().unwrap()))
+            .count()
+    };
+    assert_eq!(count(), 1, "the socket that listens");
+    let viewer = shown.viewer(RAW);
+    assert_eq!(count(), 2);
+    drop(viewer);
+    assert!(holds_within(grown(Duration::from_secs(60)), || count() == 1), "{} are open", count());
+    shown.end();
 }
 
 #[test]

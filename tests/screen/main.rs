@@ -39,7 +39,7 @@ fn linux(flavour: &str, modules: &[&str], program: &str) -> String {
 /// The guest that prints the events of its input devices.
 fn events() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
-    let modules = ["hyperv-keyboard", "hid-hyperv", "hid-generic", "evdev"];
+    let modules = ["hyperv_fb", "hyperv-keyboard", "hid-hyperv", "hid-generic", "evdev"];
     IMAGE.get_or_init(|| linux("cloud-amd64", &modules, "events"))
 }
 
@@ -50,7 +50,7 @@ fn draw() -> &'static str {
 }
 
 fn plan(plan: &mut Plan, engine: &str) {
-    stock::plan(plan, events(), engine, &[("input", 60, "")]);
+    stock::plan(plan, events(), engine, &[("input", 120, "")]);
     stock::plan(plan, draw(), engine, &[("picture", 120, "")]);
 }
 
@@ -69,6 +69,7 @@ fn what_stock_linux_shows_is_on_the_screenshot() {
 fn nested_input() {
     let linux = input::Linux::boot();
     input::each_key_is_the_right_one(&linux);
+    input::a_long_text_arrives_without_a_loss(&linux);
     input::the_pointer_goes_where_it_is_told(&linux);
 }
 

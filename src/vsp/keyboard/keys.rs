@@ -12,6 +12,8 @@ impl Key {
     pub const SHIFT: Self = Self(0x2a);
     /// The right Shift key.
     pub const RIGHT_SHIFT: Self = Self(0x36);
+    /// Keys that make a command of another key: Ctrl, Alt and Super, on both sides.
+    pub const COMMANDS: [Self; 6] = [Self(0x1d), Self(0x9d), Self(0x38), Self(0xb8), Self(0xdb), Self(0xdc)];
     /// The Pause key, whose code is a sequence of its own. QEMU's number for it is the one of Ctrl and Pause.
     pub const PAUSE: Self = Self(0xc6);
 

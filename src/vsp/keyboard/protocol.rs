@@ -72,18 +72,30 @@ pub enum KeyError {
 /// Keystrokes that belong together, so that no other comes between them.
 type Group = Vec<Keystroke>;
 
+/// A character of a typed text.
+#[derive(Debug)]
+struct Typed {
+    group: Group,
+    /// The viewer whose clipboard it is from.
+    viewer: Option<u64>,
+}
+
+/// Called when the guest has set the lights.
+type LightsWatcher = Box<dyn Fn(Option<Leds>) + Send>;
+
 /// The keyboard.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Keyboard {
     state: State,
     /// An answer that is due.
     answer: Option<ProtocolResponse>,
     waiting: VecDeque<Keystroke>,
     /// Characters of typed texts. Each is sent some time after the one before.
-    typed: VecDeque<Group>,
+    typed: VecDeque<Typed>,
     next_typed: Duration,
     pressed: BTreeSet<Key>,
     leds: Option<Leds>,
+    watcher: Option<LightsWatcher>,
     sent: u64,
     dropped: u64,
     unknown: u64,
@@ -103,7 +115,7 @@ fn push(group: &mut Group, key: Key, down: bool) {
 impl Keyboard {
     /// Returns the status.
     pub fn facts(&self) -> Facts {
-        let waiting = self.waiting.len() + self.typed.iter().map(Vec::len).sum::<usize>();
+        let waiting = self.waiting.len() + self.typed.iter().map(|typed| typed.group.len()).sum::<usize>();
         let Self { state, leds, sent, dropped, unknown, .. } = *self;
         Facts { state, leds, sent, waiting, dropped, unknown }
     }
@@ -176,6 +188,35 @@ impl Keyboard {
     /// # Errors
     /// Returns an error if the guest does not use the keyboard.
     pub fn type_stroke(&mut self, stroke: Stroke) -> Result<bool, KeyError> {
+        self.queue(stroke, None)
+    }
+
+    /// Types a text of a viewer's clipboard. A character waits while somebody holds Ctrl, Alt or Super, so that it is no command,
+    /// and does not care about Shift.
+    ///
+    /// # Errors
+    /// Returns an error, and types nothing, if the guest does not use the keyboard, if another such text is being typed, or if
+    /// there is no room.
+    pub fn paste(&mut self, viewer: u64, strokes: &[Stroke]) -> Result<(), KeyError> {
+        let is_busy = self.typed.iter().any(|typed| typed.viewer.is_some());
+        if self.state == State::Ready && (is_busy || self.typed.len() + strokes.len() > MAX_WAITING) {
+            return Err(KeyError::Full);
+        }
+        strokes.iter().try_for_each(|stroke| self.queue(*stroke, Some(viewer)).map(|_| ()))
+    }
+
+    /// Types nothing more of a viewer's text.
+    pub fn forget(&mut self, viewer: u64) {
+        self.typed.retain(|typed| typed.viewer != Some(viewer));
+    }
+
+    /// Calls `watcher` with the lights now, and each time that the guest sets them.
+    pub fn watch(&mut self, watcher: LightsWatcher) {
+        watcher(self.leds);
+        self.watcher = Some(watcher);
+    }
+
+    fn queue(&mut self, stroke: Stroke, viewer: Option<u64>) -> Result<bool, KeyError> {
         if self.state != State::Ready {
             return Err(KeyError::NotReady);
         }
@@ -192,7 +233,7 @@ impl Keyboard {
         if shift {
             push(&mut group, Key::SHIFT, false);
         }
-        self.typed.push_back(group);
+        self.typed.push_back(Typed { group, viewer });
         Ok(true)
     }
 
@@ -210,6 +251,35 @@ impl Keyboard {
     /// Returns `true` if everything was sent, or nothing can be sent any more.
     pub fn is_done(&self) -> bool {
         self.state != State::Ready || self.typed.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Returns `true` if the next character has to wait until somebody releases a key.
+    fn is_held_back(&self) -> bool {
+        let is_pasted = self.typed.front().is_some_and(|typed| typed.viewer.is_some());
+        is_pasted && self.pressed.iter().any(|key| Key::COMMANDS.contains(key))
+    }
+
+    /// Returns the keystrokes of the next character.
+    fn next_typed(&mut self) -> Option<Group> {
+        if self.is_held_back() {
+            return None;
+        }
+        let Typed { group, viewer } = self.typed.pop_front()?;
+        let held: Vec<_> = [Key::SHIFT, Key::RIGHT_SHIFT].into_iter().filter(|key| self.is_pressed(*key)).collect();
+        if viewer.is_none() || held.is_empty() {
+            return Some(group);
+        }
+        let (mut all, mut again) = (Group::new(), Group::new());
+        held.iter().for_each(|key| push(&mut all, *key, false));
+        held.iter().for_each(|key| push(&mut again, *key, true));
+        all.extend(group);
+        all.extend(again);
+        Some(all)
+    }
+
+    fn set_leds(&mut self, leds: Option<Leds>) {
+        self.leds = leds;
+        self.watcher.iter().for_each(|watcher| watcher(leds));
     }
 
     /// Forgets what was to be sent.
@@ -248,7 +318,7 @@ impl Protocol for Keyboard {
     fn closed(&mut self) {
         self.clear();
         self.state = State::Closed;
-        self.leds = None;
+        self.set_leds(None);
     }
 
     fn receive(&mut self, payload: &[u8]) -> Result<(), String> {
@@ -265,7 +335,7 @@ impl Protocol for Keyboard {
             }
             MessageType::LED_INDICATORS if self.state == State::Ready => {
                 let (flags, _) = u16::read_from_prefix(rest).map_err(|_| short())?;
-                self.leds = Some(Leds { scroll: flags & 1 != 0, num: flags & 2 != 0, caps: flags & 4 != 0 });
+                self.set_leds(Some(Leds { scroll: flags & 1 != 0, num: flags & 2 != 0, caps: flags & 4 != 0 }));
             }
             _ => self.unknown += 1,
         }
@@ -277,7 +347,7 @@ impl Protocol for Keyboard {
             return Some(answer.as_bytes().to_vec());
         }
         if self.waiting.is_empty() && now >= self.next_typed {
-            let group = self.typed.pop_front()?;
+            let group = self.next_typed()?;
             self.waiting.extend(group);
             self.next_typed = now + TYPING;
         }
@@ -287,7 +357,7 @@ impl Protocol for Keyboard {
     }
 
     fn deadline(&self) -> Option<Duration> {
-        (!self.typed.is_empty()).then_some(self.next_typed)
+        (!self.typed.is_empty() && !self.is_held_back()).then_some(self.next_typed)
     }
 }
 

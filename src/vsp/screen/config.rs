@@ -23,6 +23,9 @@ pub struct DisplayOptions {
     /// A file with the password of VNC viewers.
     #[serde(skip_serializing_if = "Option::is_none")]
     password_file: Option<PathBuf>,
+    /// What happens to the text of a viewer's clipboard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clipboard: Option<Clipboard>,
     /// Its size.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<ScreenSize>,
@@ -39,6 +42,16 @@ enum Show {
     None,
     /// There is one, for screenshots and viewers.
     On,
+}
+
+/// The use of the text of a viewer's clipboard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Clipboard {
+    /// None.
+    Ignore,
+    /// It is typed on the keyboard.
+    Type,
 }
 
 /// A size in pixels.
@@ -101,11 +114,21 @@ impl DisplayOptions {
     /// # Errors
     /// Returns a description of what is missing.
     pub(crate) fn vnc(&self) -> Result<Option<(&VncAddress, Option<&Path>)>, &'static str> {
+        if self.pastes() && !(self.is_shown() && self.has_input()) {
+            return Err(
+                "clipboard=type needs a screen and a keyboard; give on or vnc=:0, too, and leave out input=off",
+            );
+        }
         match (&self.vnc, &self.password_file) {
             (Some(_), _) if !self.is_shown() => Err("vnc needs a screen; leave out none"),
             (None, Some(_)) => Err("password-file is the password of VNC viewers; give vnc=:0, too"),
             (vnc, password) => Ok(vnc.as_ref().map(|vnc| (vnc, password.as_deref()))),
         }
+    }
+
+    /// Returns `true` if the text of a viewer's clipboard is typed.
+    pub(crate) fn pastes(&self) -> bool {
+        self.clipboard == Some(Clipboard::Type)
     }
 
     /// Returns the Unix socket that the VNC server creates.
@@ -151,6 +174,10 @@ mod tests {
         assert_eq!(options.vnc().unwrap().unwrap().0.to_string(), "127.0.0.1:5901");
         assert!(parse("none,vnc=:0").unwrap().vnc().unwrap_err().contains("screen"));
         assert!(parse("on,password-file=a").unwrap().vnc().unwrap_err().contains("vnc=:0"));
+        assert!(!options.pastes() && parse("vnc=:1,clipboard=type").unwrap().pastes());
+        for without in ["none,input=on,clipboard=type", "vnc=:0,input=off,clipboard=type"] {
+            assert!(parse(without).unwrap().vnc().unwrap_err().contains("keyboard"), "{without}");
+        }
         assert!(parse("vnc=:70000").unwrap_err().contains("unix:PATH"));
         assert_eq!(parse("vnc=unix:/a").unwrap().socket(), Some(&PathBuf::from("/a")));
         let mut options = parse("vnc=unix:a,password-file=b").unwrap();

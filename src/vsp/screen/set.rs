@@ -38,6 +38,8 @@ pub struct Screen {
     /// There is a server from the start on if viewers can connect to an address, and otherwise from the first viewer on.
     vnc: Mutex<Option<(VncServer, Registration)>>,
     devices: Devices,
+    /// The text of a viewer's clipboard is typed.
+    pastes: bool,
     is_over: AtomicBool,
 }
 
@@ -121,8 +123,8 @@ impl Screen {
         if video.is_none() && at_end.is_some() {
             return Err(ScreenError::NothingAtEnd);
         }
-        let (devices, is_over) = (devices.clone(), AtomicBool::new(false));
-        let mut screen = Self { name, video, input: None, at_end, vnc: Mutex::default(), devices, is_over };
+        let (devices, pastes, is_over) = (devices.clone(), options.pastes(), AtomicBool::new(false));
+        let mut screen = Self { name, video, input: None, at_end, vnc: Mutex::default(), devices, pastes, is_over };
         let devices = &screen.devices;
         if options.has_input() {
             let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
@@ -149,7 +151,8 @@ impl Screen {
     ) -> Result<(VncServer, Registration), ScreenError> {
         let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
         let input = self.input.as_ref().map(|input| (input.keyboard.clone(), input.mouse.clone()));
-        let wiring = Wiring { name: self.name.clone(), address, password, video: video.clone(), input };
+        let wiring =
+            Wiring { name: self.name.clone(), address, password, video: video.clone(), input, pastes: self.pastes };
         let server = VncServer::start(wiring).map_err(ScreenError::Vnc)?;
         let joined = self.devices.add(Arc::new(server.device()))?;
         Ok((server, joined))
@@ -325,8 +328,8 @@ mod tests {
     #[test]
     fn errors_say_what_to_do() {
         let screen = |input| {
-            let (devices, is_over) = (Devices::default(), AtomicBool::new(false));
-            Screen { name: "m".into(), video: None, input, at_end: None, vnc: Mutex::default(), devices, is_over }
+            let (name, devices, is_over) = ("m".into(), Devices::default(), AtomicBool::new(false));
+            Screen { name, video: None, input, at_end: None, vnc: Mutex::default(), devices, pastes: false, is_over }
         };
         let without = screen(None);
         assert_eq!(without.picture(), Err(ScreenError::NoScreen));

@@ -11,6 +11,7 @@ use zerocopy::IntoBytes;
 
 use super::damage::{Damage, Rectangle};
 use super::picture::Picture;
+use super::pointer::{Look, Pointer};
 use super::wire::{
     Dirt, EDID, FeatureChange, Header, MessageType, Resolution, Situation, SituationUpdate, VersionResponse,
     VideoVersion, VramLocation, read,
@@ -102,6 +103,7 @@ pub struct Video {
     next_watcher: u64,
     /// The machine has ended.
     over: bool,
+    pointer: Pointer,
     answers: Vec<Vec<u8>>,
     memory: Option<GuestMemory>,
     refused_modes: u64,
@@ -126,6 +128,8 @@ pub struct View {
     pub reports: bool,
     /// The rectangles that were drawn since the last call. Parts may be outside of the picture.
     pub damage: Vec<Rectangle>,
+    /// The guest's pointer, which is not in its picture.
+    pub pointer: Look,
 }
 
 impl View {
@@ -166,6 +170,7 @@ impl Video {
             watchers: BTreeMap::new(),
             next_watcher: 0,
             over: false,
+            pointer: Pointer::default(),
             answers: Vec::new(),
             memory: None,
             refused_modes: 0,
@@ -232,7 +237,8 @@ impl Video {
         let (memory, vram, mode) = (self.memory.clone()?, self.vram?, self.mode?);
         let first = vram.checked_add(mode.offset.into())?;
         let (situation, reports) = (self.situations, self.reports);
-        Some(View { memory, first, mode, situation, reports, damage: Vec::new() })
+        let pointer = self.pointer.look();
+        Some(View { memory, first, mode, situation, reports, damage: Vec::new(), pointer })
     }
 
     fn announce(&self) {
@@ -279,10 +285,10 @@ impl Video {
         self.tell_features()
     }
 
-    /// Sends `FEATURE_CHANGE`: the guest reports what it draws if somebody looks. Screenshots need no reports.
+    /// Sends `FEATURE_CHANGE`: the guest reports what it draws, and its pointer, if somebody looks. Screenshots need no reports.
     fn tell_features(&mut self) -> Result<(), String> {
-        let dirt = (!self.watchers.is_empty()).into();
-        let features = FeatureChange { dirt, pointer_position: 0, pointer_shape: 0, situation: 1 };
+        let watched = (!self.watchers.is_empty()).into();
+        let features = FeatureChange { dirt: watched, pointer_position: watched, pointer_shape: watched, situation: 1 };
         self.answer(MessageType::FEATURE_CHANGE, &[features.as_bytes()])
     }
 
@@ -299,8 +305,16 @@ impl Video {
         self.announce();
     }
 
+    /// Announces a pointer that looks otherwise.
+    fn point(&self, before: &Look) {
+        if self.pointer.look() != *before {
+            self.announce();
+        }
+    }
+
     fn start_over(&mut self, state: State) {
         self.state = state;
+        self.pointer = Pointer::default();
         (self.version, self.vram, self.mode) = (None, None, None);
         self.has_situation = false;
         self.answers.clear();
@@ -369,8 +383,17 @@ impl Protocol for Video {
                 let length = usize::from(count) * size_of::<Dirt>();
                 self.take_dirt(body.get(2..2 + length).ok_or_else(short)?);
             }
-            // The pointer of the viewer is shown.
-            MessageType::POINTER_POSITION | MessageType::POINTER_SHAPE if ready => {}
+            // Where it is matters to nobody: viewers have their own.
+            MessageType::POINTER_POSITION if ready => {
+                let before = self.pointer.look();
+                self.pointer.take_position(body).ok_or_else(short)?;
+                self.point(&before);
+            }
+            MessageType::POINTER_SHAPE if ready => {
+                let before = self.pointer.look();
+                self.pointer.take_shape(body).ok_or_else(short)?;
+                self.point(&before);
+            }
             _ => self.unknown += 1,
         }
         Ok(())

@@ -140,7 +140,7 @@ fn a_guest_reports_what_it_draws_while_somebody_looks() {
     assert!(told(&mut video).is_empty(), "a guest without a situation has no use for it");
     let location = VramLocation { context: 0.into(), specified: 1, address: VRAM.into() };
     ask(&mut video, 3, location.as_bytes());
-    assert_eq!(ask(&mut video, 5, &situation(8, 4, 32, 32, 16))[1], (9, vec![1, 0, 0, 1]));
+    assert_eq!(ask(&mut video, 5, &situation(8, 4, 32, 32, 16))[1], (9, vec![1, 1, 1, 1]));
     let view = video.look().unwrap();
     assert_eq!((view.first, view.reports, view.damage), (VRAM + 16, false, vec![Rectangle::of_size(8, 4)]));
     let before = calls.load(Ordering::Relaxed);

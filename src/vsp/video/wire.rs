@@ -153,6 +153,36 @@ pub struct Dirt {
     pub bottom: i32,
 }}
 
+wire! { 10,
+/// The body of `POINTER_POSITION`.
+pub struct PointerPosition {
+    /// 0: the pointer is not to be seen.
+    pub visible: u8,
+    /// The screen.
+    pub output: u8,
+    /// The column.
+    pub x: little_endian::I32,
+    /// The line.
+    pub y: little_endian::I32,
+}}
+
+wire! { 18,
+/// The start of the body of `POINTER_SHAPE`. Pixels follow.
+pub struct PointerShape {
+    /// The number of the part, 255 for the last one.
+    pub part: u8,
+    /// 1: a pixel has four bytes: blue, green, red, opacity.
+    pub argb: u8,
+    /// Pixels in a line.
+    pub width: little_endian::U32,
+    /// Lines.
+    pub height: little_endian::U32,
+    /// The column of the pixel that points.
+    pub hot_x: little_endian::U32,
+    /// Its line.
+    pub hot_y: little_endian::U32,
+}}
+
 /// Length of the EDID in `RESOLUTION_RESPONSE`, in bytes.
 pub const EDID: usize = 128;
 

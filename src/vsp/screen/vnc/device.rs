@@ -21,6 +21,7 @@ impl Device for VncDevice {
         json!({ "status": {
             "address": address.as_ref().map(ToString::to_string),
             "viewers": stage.viewers(),
+            "scrolls": stage.scrolls(),
             "refused": refused.load(Ordering::Relaxed),
         } })
     }

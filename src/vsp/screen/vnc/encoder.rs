@@ -5,6 +5,7 @@ use std::io;
 use flate2::{Compression, FlushCompress};
 
 use super::format::{Format, Pixels};
+use super::tight::Tight;
 
 /// Pixels as they are.
 pub const RAW: i32 = 0;
@@ -12,14 +13,22 @@ pub const RAW: i32 = 0;
 pub const HEXTILE: i32 = 5;
 /// Pixels as they are, compressed.
 pub const ZLIB: i32 = 6;
+/// One colour, a palette or pixels, compressed.
+pub const TIGHT: i32 = 7;
 /// Tiles of 64x64 pixels with palettes, compressed.
 pub const ZRLE: i32 = 16;
+/// Pixels that the viewer has elsewhere.
+pub const COPY: i32 = 1;
 /// The size of the screen has changed.
 pub const DESKTOP_SIZE: i32 = -223;
 /// The same, and viewers may ask for a size.
 pub const EXTENDED_DESKTOP_SIZE: i32 = -308;
 /// The viewer can send scan codes.
 pub const QEMU_KEYS: i32 = -258;
+/// The lights of the keyboard (QEMU's extension).
+pub const LIGHTS: i32 = -261;
+/// The shape of the pointer.
+pub const CURSOR: i32 = -239;
 
 /// Width and height of a tile of ZRLE.
 const TILE: usize = 64;
@@ -38,7 +47,7 @@ mod hextile {
 
 /// Returns the encoding that a viewer with this list gets: the first of the list that the server has. The list may omit Raw.
 pub fn best(known: &[i32]) -> i32 {
-    known.iter().copied().find(|encoding| matches!(*encoding, RAW | HEXTILE | ZLIB | ZRLE)).unwrap_or(RAW)
+    known.iter().copied().find(|encoding| matches!(*encoding, RAW | HEXTILE | ZLIB | TIGHT | ZRLE)).unwrap_or(RAW)
 }
 
 /// Encodes rectangles for one viewer.
@@ -47,6 +56,7 @@ pub struct Encoder {
     /// The rectangles of a connection are one stream for each encoding.
     zlib: Option<flate2::Compress>,
     zrle: Option<flate2::Compress>,
+    tight: Tight,
     plain: Vec<u8>,
 }
 
@@ -71,6 +81,7 @@ impl Encoder {
                 }
                 compress(&mut self.zrle, to, &self.plain)
             }
+            TIGHT => self.tight.encode(to, format, rectangle, width),
             ZLIB => {
                 write_all(&pixels, &mut self.plain, rectangle);
                 compress(&mut self.zlib, to, &self.plain)
@@ -195,10 +206,23 @@ fn hextile_tile(pixels: &Pixels, to: &mut Vec<u8>, tile: &[u32], width: usize) {
 }
 
 /// Appends a length and as many compressed bytes.
-fn compress(stream: &mut Option<flate2::Compress>, to: &mut Vec<u8>, mut plain: &[u8]) -> io::Result<()> {
-    let stream = stream.get_or_insert_with(|| flate2::Compress::new(Compression::fast(), true));
+fn compress(stream: &mut Option<flate2::Compress>, to: &mut Vec<u8>, plain: &[u8]) -> io::Result<()> {
     let at = to.len();
     to.extend([0; 4]);
+    deflate(stream, to, plain)?;
+    let length = (to.len() - at - 4) as u32;
+    if let Some(place) = to.get_mut(at..at + 4) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+    Ok(())
+}
+
+/// Appends compressed bytes, so that the viewer can decompress all of them.
+///
+/// # Errors
+/// Returns an error if the compression fails.
+pub fn deflate(stream: &mut Option<flate2::Compress>, to: &mut Vec<u8>, mut plain: &[u8]) -> io::Result<()> {
+    let stream = stream.get_or_insert_with(|| flate2::Compress::new(Compression::fast(), true));
     loop {
         to.reserve(64 + plain.len() / 4);
         let before = stream.total_in();
@@ -206,14 +230,9 @@ fn compress(stream: &mut Option<flate2::Compress>, to: &mut Vec<u8>, mut plain: 
         plain = plain.get((stream.total_in() - before) as usize..).unwrap_or_default();
         // All of it is out if there was room left.
         if plain.is_empty() && to.len() < to.capacity() {
-            break;
+            return Ok(());
         }
     }
-    let length = (to.len() - at - 4) as u32;
-    if let Some(place) = to.get_mut(at..at + 4) {
-        place.copy_from_slice(&length.to_be_bytes());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::*;
 #[path = "../../../../tests/common/rfb.rs"]
 mod rfb;
 
-const ALL: [i32; 4] = [RAW, HEXTILE, ZLIB, ZRLE];
+const ALL: [i32; 5] = [RAW, HEXTILE, ZLIB, ZRLE, TIGHT];
 
 /// Encodes and decodes the rectangles, one after the other, and returns the bytes of each.
 fn check(encoding: i32, rectangles: &[(Vec<u32>, usize)]) -> Vec<usize> {
@@ -36,7 +36,7 @@ fn pictures_arrive_as_they_are_in_every_encoding() {
     let (width, height) = (300, 64);
     let line = |colours: u32| (0..width * height).map(move |at| at % colours * 0x01_0001).collect::<Vec<_>>();
     for encoding in ALL {
-        let pictures = [1, 2, 3, 4, 5, 16, 17, 255].map(|colours| (line(colours), width as usize));
+        let pictures = [1, 2, 3, 4, 5, 16, 17, 255, 256].map(|colours| (line(colours), width as usize));
         check(encoding, &pictures);
         // Noise cannot be compressed, and is larger than the buffers of the compressor.
         check(encoding, &[(noise(1000 * 64), 1000), (vec![0; 64], 1), (noise(64), 64), (noise(1), 1)]);
@@ -50,14 +50,16 @@ fn a_screen_of_text_is_much_smaller_than_its_pixels() {
     let sizes = ALL.map(|encoding| check(encoding, &[(pixels.clone(), 640)])[0]);
     assert_eq!(sizes[0], pixels.len() * 4);
     assert!(sizes[1] * 2 < sizes[0] && sizes[2] * 10 < sizes[0] && sizes[3] * 20 < sizes[0], "{sizes:?}");
+    assert!(sizes[4] * 20 < sizes[0], "{sizes:?}");
 }
 
 #[test]
 fn a_viewer_gets_the_first_encoding_of_its_list_that_there_is() {
-    assert_eq!(best(&[1, 7, ZRLE, HEXTILE, RAW]), ZRLE);
+    assert_eq!(best(&[1, 8, ZRLE, HEXTILE, RAW]), ZRLE);
     assert_eq!(best(&[DESKTOP_SIZE, HEXTILE, ZRLE]), HEXTILE);
     assert_eq!(best(&[]), RAW);
     assert_eq!(best(&[2, 4, -1]), RAW);
+    assert_eq!(best(&[COPY, TIGHT, ZRLE]), TIGHT);
 }
 
 #[test]

@@ -63,6 +63,14 @@ impl Format {
         let native = most == [255; 3] && self.shifts == Self::NATIVE.shifts;
         Pixels { most, shifts: self.shifts, native, big, first, end: first + length }
     }
+
+    /// Returns the converter of pixels for Tight: red, green and blue in this order, if each has eight bits (RFB: `TPIXEL`).
+    pub fn tight_pixels(&self) -> Pixels {
+        if self.bits == 32 && self.depth == 24 && self.most.iter().all(|most| most.get() == 255) {
+            return Pixels { big: true, first: 1, end: 4, ..Self::NATIVE.pixels(false) };
+        }
+        self.pixels(false)
+    }
 }
 
 /// Converts pixels to a viewer's format, and writes them.
@@ -131,6 +139,12 @@ mod tests {
         assert_eq!(written(&small, 0xff_ffff, true), [0xff, 0xff]);
         let tiny = Format { bits: 8, depth: 8, most: [7.into(), 7.into(), 3.into()], shifts: [0, 3, 6], ..native };
         assert_eq!(written(&Format { big_endian: 1, ..tiny }, 0xff_0000, false), [7]);
+        for format in [native, big, high] {
+            let (mut bytes, pixels) = (Vec::new(), format.tight_pixels());
+            pixels.write(&mut bytes, pixels.convert(0x11_2233));
+            assert_eq!(bytes, [0x11, 0x22, 0x33], "the order is Tight's");
+        }
+        assert_eq!(small.tight_pixels().length(), 2);
     }
 
     #[test]

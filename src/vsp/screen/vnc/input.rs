@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use crate::vsp::keyboard::keys::{Key, of_keysym};
-use crate::vsp::keyboard::protocol::Keyboard;
+use crate::vsp::keyboard::protocol::{KeyError, Keyboard, strokes};
 use crate::vsp::mouse::protocol::{Mouse, coordinate};
 use crate::vsp::pipe::provider::Handle;
 
 /// The guest's devices, for one viewer.
 pub struct Input {
     devices: Option<(Handle<Keyboard>, Handle<Mouse>)>,
+    /// The viewer's number.
+    number: u64,
     pressed: BTreeSet<Key>,
     /// As RFB has them.
     buttons: u8,
@@ -19,8 +21,8 @@ pub struct Input {
 
 impl Input {
     /// Creates the state of a viewer. Without devices, nothing happens.
-    pub fn new(devices: Option<(Handle<Keyboard>, Handle<Mouse>)>) -> Self {
-        Self { devices, pressed: BTreeSet::new(), buttons: 0, at: (0, 0) }
+    pub fn new(devices: Option<(Handle<Keyboard>, Handle<Mouse>)>, number: u64) -> Self {
+        Self { devices, number, pressed: BTreeSet::new(), buttons: 0, at: (0, 0) }
     }
 
     /// Presses or releases the key that types a keysym in the US layout. A guest that does not use its keyboard gets nothing.
@@ -37,6 +39,16 @@ impl Input {
             let _ = keyboard.change(|keyboard| keyboard.press(key, down));
             self.note(key, down);
         }
+    }
+
+    /// Types a text on a US keyboard, until the viewer leaves.
+    ///
+    /// # Errors
+    /// Returns an error, and types nothing, if the layout lacks a character, or another text of a viewer is still being typed.
+    pub fn paste(&self, text: &str) -> Result<(), KeyError> {
+        let Some((keyboard, _)) = &self.devices else { return Ok(()) };
+        let strokes = strokes(text)?;
+        keyboard.change(|keyboard| keyboard.paste(self.number, &strokes))
     }
 
     /// Moves the pointer on a screen of that size. `buttons` is as RFB has it.
@@ -67,6 +79,7 @@ impl Drop for Input {
     /// Releases the keys and the buttons that the viewer holds.
     fn drop(&mut self) {
         if let Some((keyboard, _)) = &self.devices {
+            keyboard.update(|keyboard| keyboard.forget(self.number));
             self.pressed.iter().for_each(|key| drop(keyboard.change(|keyboard| keyboard.press(*key, false))));
         }
         if self.buttons != 0 {
@@ -105,7 +118,7 @@ mod tests {
     #[test]
     fn a_viewer_that_is_gone_holds_no_keys() {
         let (keyboard, mouse) = devices();
-        let mut input = Input::new(Some((keyboard.clone(), mouse)));
+        let mut input = Input::new(Some((keyboard.clone(), mouse)), 1);
         input.keysym(0xffe3, true);
         input.key(0xcb, 0, true);
         input.key(0, 0x61, true);
@@ -118,10 +131,25 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_typed_until_its_viewer_leaves() {
+        let (keyboard, mouse) = devices();
+        let input = Input::new(Some((keyboard.clone(), mouse.clone())), 1);
+        assert_eq!(input.paste("a\u{e4}"), Err(KeyError::Character('\u{e4}')));
+        input.paste("aB\n").unwrap();
+        let other = Input::new(Some((keyboard.clone(), mouse)), 2);
+        assert_eq!(other.paste("c"), Err(KeyError::Full), "one at a time");
+        drop(other);
+        assert_eq!(sent(&keyboard).len(), 2, "a");
+        drop(input);
+        keyboard.change(|keyboard| assert!(drain(keyboard, Duration::from_secs(1)).is_empty()));
+    }
+
+    #[test]
     fn input_without_a_driver_is_dropped() {
         let (keyboard, mouse) = (Handle::new(Keyboard::default()), Handle::new(Mouse::default()));
         for devices in [None, Some((keyboard.clone(), mouse.clone()))] {
-            let mut input = Input::new(devices);
+            let mut input = Input::new(devices, 1);
+            let _ = input.paste("a");
             input.keysym(0x61, true);
             input.point((1, 2), (640, 480), 1);
         }

@@ -11,6 +11,8 @@ use crate::vsp::video::damage::Rectangle;
 const MAX_ENCODINGS: u16 = 1024;
 /// Maximum length of a viewer's clipboard, in bytes.
 const MAX_TEXT: u32 = 1 << 20;
+/// Maximum length of a text that is typed, in bytes.
+const MAX_TYPED: i32 = 1024;
 
 /// A message of a viewer.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +55,10 @@ pub enum Message {
     },
     /// The viewer asks for another size of the screen.
     Size,
+    /// The text of the viewer's clipboard.
+    Text(String),
+    /// The same, but too long to be typed.
+    LongText,
     /// A message that the server does not use.
     Ignored,
 }
@@ -123,13 +129,19 @@ impl Message {
             }
             6 => {
                 let _: [u8; 3] = array(from)?;
-                // The extended clipboard counts downwards from 0.
-                let length = long(from)?.cast_signed().unsigned_abs();
-                if length > MAX_TEXT {
+                let length = long(from)?.cast_signed();
+                if length.unsigned_abs() > MAX_TEXT {
                     return Err(wrong("the viewer's clipboard is too long"));
                 }
-                skip(from, length.into())?;
-                Ok(Self::Ignored)
+                // The extended clipboard, which no viewer is offered, counts downwards from 0.
+                if !(0..=MAX_TYPED).contains(&length) {
+                    skip(from, length.unsigned_abs().into())?;
+                    return Ok(if length < 0 { Self::Ignored } else { Self::LongText });
+                }
+                let mut text = vec![0; length as usize];
+                from.read_exact(&mut text)?;
+                // Latin-1.
+                Ok(Self::Text(text.into_iter().map(char::from).collect()))
             }
             251 => {
                 let [_, _, _, _, _, screens, _]: [u8; 7] = array(from)?;
@@ -168,7 +180,10 @@ mod tests {
         let key = Message::Key { down: true, keysym: 0x61, code: 30 };
         assert_eq!(read(&[255, 0, 0, 1, 0, 0, 0, 0x61, 0, 0, 0, 30]).unwrap(), key);
         assert_eq!(read(&[5, 1, 0, 9, 0, 8]).unwrap(), Message::Pointer { buttons: 1, x: 9, y: 8 });
-        assert_eq!(read(&[6, 0, 0, 0, 0, 0, 0, 1, b'a']).unwrap(), Message::Ignored);
+        assert_eq!(read(&[6, 0, 0, 0, 0, 0, 0, 2, b'a', 0xe4]).unwrap(), Message::Text("a\u{e4}".into()));
+        assert_eq!(read(&[6, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, b'a']).unwrap(), Message::Ignored);
+        let long = [&[6, 0, 0, 0, 0, 0, 4, 1][..], &[b'a'; 1025]].concat();
+        assert_eq!(read(&long).unwrap(), Message::LongText);
         let size = [&[251, 0, 4, 0, 3, 0, 1, 0][..], &[0; 16]].concat();
         assert_eq!(read(&size).unwrap(), Message::Size);
         assert_eq!(read(&size[..23]).unwrap_err().kind(), ErrorKind::UnexpectedEof);

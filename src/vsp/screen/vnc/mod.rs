@@ -6,8 +6,10 @@
 //! - [`address`]: where the server listens; [`server`]: the sockets and the threads; [`show`]: what the threads share;
 //!   [`device`]: what `inspect` shows of them.
 //! - [`viewer`]: one viewer; [`connection`]: its socket; [`greeting`]: the start; [`password`]: its password.
-//! - [`stage`]: the picture, and what each viewer has not seen of it; [`scanner`]: reads it from the guest.
-//! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`]: rectangles; [`input`]: keys and buttons.
+//! - [`stage`]: the picture; [`seat`]: what each viewer has not seen of it; [`scroll`]: what has only moved; [`scanner`]: reads it
+//!   from the guest.
+//! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`], [`tight`]: rectangles; [`update`]: what they are sent in;
+//!   [`input`]: keys and buttons.
 
 pub mod address;
 mod connection;
@@ -19,7 +21,11 @@ mod input;
 mod messages;
 mod password;
 mod scanner;
+mod scroll;
+mod seat;
 pub mod server;
 mod show;
 mod stage;
+mod tight;
+mod update;
 mod viewer;

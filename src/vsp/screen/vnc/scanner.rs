@@ -82,6 +82,7 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
             (situation, looks, whole) = (Some(view.situation), LOOKS, Some(begun));
         }
         stage.resize(view.mode.width, view.mode.height);
+        stage.point(view.pointer.clone());
         let screen = Rectangle::of_size(view.mode.width, view.mode.height);
         if whole.is_some_and(|whole| whole <= begun) {
             looks = looks.saturating_sub(1);
@@ -105,23 +106,34 @@ fn parts(damage: &[Rectangle], screen: Rectangle) -> Vec<Rectangle> {
     if parts.iter().map(|part| part.area()).sum::<u64>() >= screen.area() { vec![screen] } else { parts }
 }
 
-/// Reads a part of the guest's picture, one line of tiles at a time.
+/// Reads a part of the guest's picture: at once if it may have scrolled, else one line of tiles at a time.
 fn read(view: &View, part: Rectangle, stage: &Stage) {
     let width = part.right - part.left;
+    let whole = stage.may_scroll(part.bottom - part.top);
     let mut top = part.top;
     while top < part.bottom {
-        let bottom = (top / TILE * TILE + TILE).min(part.bottom);
-        let mut lines = vec![0; (bottom - top) as usize * width as usize * 4];
-        for (y, line) in (top..bottom).zip(lines.chunks_exact_mut(width as usize * 4)) {
-            let offset = u64::from(y) * u64::from(view.mode.pitch) + u64::from(part.left) * 4;
-            let address = view.first.checked_add(offset);
-            if address.is_none_or(|address| view.memory.read_slice(line, GuestAddress(address)).is_err()) {
-                line.fill(0);
-            }
+        let bottom = if whole { part.bottom } else { (top / TILE * TILE + TILE).min(part.bottom) };
+        let lines = lines(view, Rectangle { top, bottom, ..part });
+        if whole {
+            stage.scroll(Rectangle { top, bottom, ..part }, &lines);
         }
         stage.put(part.left, top, width, &lines);
         top = bottom;
     }
+}
+
+/// Reads lines of the guest's picture. What is not memory is black.
+fn lines(view: &View, part: Rectangle) -> Vec<u8> {
+    let width = part.right - part.left;
+    let mut lines = vec![0; (part.bottom - part.top) as usize * width as usize * 4];
+    for (y, line) in (part.top..part.bottom).zip(lines.chunks_exact_mut(width as usize * 4)) {
+        let offset = u64::from(y) * u64::from(view.mode.pitch) + u64::from(part.left) * 4;
+        let address = view.first.checked_add(offset);
+        if address.is_none_or(|address| view.memory.read_slice(line, GuestAddress(address)).is_err()) {
+            line.fill(0);
+        }
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ pub struct Wiring {
     pub video: Handle<Video>,
     /// The keyboard and the mouse.
     pub input: Option<(Handle<Keyboard>, Handle<Mouse>)>,
+    /// The text of a viewer's clipboard is typed.
+    pub pastes: bool,
 }
 
 /// A server, until it is dropped.
@@ -119,7 +121,7 @@ impl VncServer {
     /// # Errors
     /// Returns a description of why it cannot listen.
     pub fn start(wiring: Wiring) -> Result<Self, String> {
-        let Wiring { name, address, password, video, input } = wiring;
+        let Wiring { name, address, password, video, input, pastes } = wiring;
         if let Some(address) = address.as_ref().filter(|address| !address.is_local() && password.is_none()) {
             return Err(format!(
                 "without a password, everybody who reaches {address} could use the guest; give password-file=PATH, or a loopback \
@@ -137,11 +139,17 @@ impl VncServer {
             password,
             stage: Stage::new(NOTHING.0, NOTHING.1),
             input,
+            pastes,
             refused: AtomicU64::new(0),
             video,
             signal: Arc::default(),
             watch: Mutex::default(),
         });
+        if let Some((keyboard, _)) = &show.input {
+            let lit = Arc::downgrade(&show);
+            let watcher = move |leds| lit.upgrade().iter().for_each(|show| show.stage.light(leds));
+            keyboard.update(|keyboard| keyboard.watch(Box::new(watcher)));
+        }
         let event = || EventFd::new().map_err(|error| error.to_string());
         let over = Arc::new(event()?);
         let door = Arc::new(Door { waiting: Mutex::default(), knock: event()? });
@@ -193,7 +201,8 @@ impl Drop for VncServer {
 
 /// Accepts viewers until the end, and waits for their threads then.
 fn accept(show: &Arc<Show>, listener: Option<&Listener>, door: &Door, over: &EventFd) {
-    let mut viewers: Vec<(Arc<Connection>, JoinHandle<()>)> = Vec::new();
+    // The descriptor of a viewer is closed when its thread has ended.
+    let mut viewers: Vec<(Weak<Connection>, JoinHandle<()>)> = Vec::new();
     while !over.is_signalled_within(Some(Duration::ZERO)).unwrap_or(false) {
         let mut polled = vec![PollFd::new(over, PollFlags::IN), PollFd::new(&door.knock, PollFlags::IN)];
         polled.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
@@ -216,16 +225,17 @@ fn accept(show: &Arc<Show>, listener: Option<&Listener>, door: &Door, over: &Eve
             }
         }
     }
-    viewers.iter().for_each(|(connection, _)| connection.close());
+    viewers.iter().filter_map(|(connection, _)| connection.upgrade()).for_each(|connection| connection.close());
     for (_, thread) in viewers {
         let _ = thread.join();
     }
 }
 
-fn spawn(show: &Arc<Show>, connection: Connection) -> Option<(Arc<Connection>, JoinHandle<()>)> {
+fn spawn(show: &Arc<Show>, connection: Connection) -> Option<(Weak<Connection>, JoinHandle<()>)> {
     let connection = Arc::new(connection);
+    let weak = Arc::downgrade(&connection);
     let body = {
-        let (show, connection) = (show.clone(), connection.clone());
+        let show = show.clone();
         move || {
             let result = viewer::serve(&show, &connection);
             connection.close();
@@ -238,7 +248,7 @@ fn spawn(show: &Arc<Show>, connection: Connection) -> Option<(Arc<Connection>, J
         }
     };
     match thread::Builder::new().name(format!("{}/viewer", show.name)).spawn(body) {
-        Ok(thread) => Some((connection, thread)),
+        Ok(thread) => Some((weak, thread)),
         Err(error) => {
             show.refuse(&format!("the host has no thread for it: {error}"));
             None

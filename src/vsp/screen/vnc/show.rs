@@ -26,6 +26,8 @@ pub struct Show {
     pub stage: Stage,
     /// The guest's keyboard and mouse, if it has them.
     pub input: Option<(Handle<Keyboard>, Handle<Mouse>)>,
+    /// The text of a viewer's clipboard is typed.
+    pub pastes: bool,
     /// Number of viewers that were refused: too many, or a wrong password.
     pub refused: AtomicU64,
     /// The screen.

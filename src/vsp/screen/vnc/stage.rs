@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use super::encoder::RAW;
 use super::format::Format;
+use super::scroll::{Detector, hash};
+use super::seat::Seat;
 use crate::host::lock::{Condvar, Mutex};
+use crate::vsp::keyboard::protocol::Leds;
 use crate::vsp::video::damage::Rectangle;
+use crate::vsp::video::pointer::Look;
 
 /// Width and height of a tile, the smallest part that is sent.
 pub const TILE: u32 = 64;
@@ -25,6 +29,11 @@ struct State {
     incomplete: bool,
     seats: BTreeMap<u64, Seat>,
     next: u64,
+    pointer: Look,
+    lights: Option<Leds>,
+    detector: Detector,
+    /// Number of scrolls that viewers were sent as such, or could have been.
+    scrolls: u64,
 }
 
 /// The abilities and requests of a viewer.
@@ -44,30 +53,29 @@ pub struct Wishes {
     pub size: bool,
     /// It is to be told that it cannot change the size.
     pub refused: bool,
+    /// It can copy pixels that it has.
+    pub copies: bool,
+    /// It shows the guest's pointer.
+    pub pointer: bool,
+    /// It shows the keyboard's lights.
+    pub lights: bool,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        let format = Format::NATIVE;
-        Self { format, encoding: RAW, resizes: false, extended: false, keys: false, size: false, refused: false }
+        Self {
+            format: Format::NATIVE,
+            encoding: RAW,
+            resizes: false,
+            extended: false,
+            keys: false,
+            size: false,
+            refused: false,
+            copies: false,
+            pointer: false,
+            lights: false,
+        }
     }
-}
-
-struct Seat {
-    wishes: Wishes,
-    wanted: Option<Wanted>,
-    /// The size that it knows.
-    size: (u32, u32),
-    dirty: Vec<bool>,
-}
-
-/// A viewer's unanswered requests for updates.
-#[derive(Clone, Copy)]
-struct Wanted {
-    /// The part of which it wants what has changed.
-    area: Rectangle,
-    /// The part that it wants as it is.
-    whole: Option<Rectangle>,
 }
 
 /// The next update for a viewer.
@@ -79,8 +87,23 @@ pub struct Turn {
     pub keys: bool,
     /// The size of the screen.
     pub desktop: Option<Desktop>,
+    /// The guest's pointer.
+    pub pointer: Option<Look>,
+    /// The keyboard's lights.
+    pub lights: Option<Leds>,
+    /// What has scrolled. It precedes the rectangles.
+    pub scrolled: Option<Scrolled>,
     /// The rectangles, each no higher than a tile.
     pub rectangles: Vec<Rectangle>,
+}
+
+/// A part of the picture that has moved up or down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrolled {
+    /// Where it is now.
+    pub to: Rectangle,
+    /// The line where it began before.
+    pub from: u32,
 }
 
 /// The size of the screen, for a viewer.
@@ -97,11 +120,26 @@ impl State {
     fn turn(&mut self, number: u64) -> Option<Option<Turn>> {
         let (size, columns, incomplete) = ((self.width, self.height), self.columns(), self.incomplete);
         let seat = self.seats.get_mut(&number)?;
-        Some(seat.announcement(size).or_else(|| if incomplete { None } else { seat.picture(size, columns) }))
+        let announced = seat.announcement(size, &self.pointer, self.lights);
+        Some(announced.or_else(|| if incomplete { None } else { seat.picture(size, columns) }))
     }
 
     fn columns(&self) -> u32 {
         self.width.div_ceil(TILE)
+    }
+
+    /// Moves lines of the picture.
+    fn move_lines(&mut self, Scrolled { to, from }: Scrolled) {
+        let (stride, left, right) = (self.width as usize, to.left as usize, to.right as usize);
+        let mut move_line = |line: u32| {
+            let (old, new) = ((from + line) as usize * stride, (to.top + line) as usize * stride);
+            if old + right <= self.pixels.len() && new + right <= self.pixels.len() {
+                self.pixels.copy_within(old + left..old + right, new + left);
+            }
+        };
+        let lines = 0..to.bottom - to.top;
+        // So that no line is overwritten before it is moved.
+        if from > to.top { lines.for_each(&mut move_line) } else { lines.rev().for_each(&mut move_line) }
     }
 
     /// Replaces the picture by a black one. Everything is sent again when it is [complete](Stage::complete).
@@ -109,14 +147,25 @@ impl State {
         self.incomplete = true;
         self.pixels = vec![0; self.width as usize * self.height as usize];
         let tiles = (self.columns() * self.height.div_ceil(TILE)) as usize;
-        self.seats.values_mut().for_each(|seat| seat.dirty = vec![true; tiles]);
+        self.seats.values_mut().for_each(|seat| seat.start_over(tiles));
     }
 }
 
 impl Stage {
     /// Creates a black picture.
     pub fn new(width: u32, height: u32) -> Self {
-        let state = State { width, height, pixels: Vec::new(), incomplete: true, seats: BTreeMap::new(), next: 0 };
+        let state = State {
+            width,
+            height,
+            pixels: Vec::new(),
+            incomplete: true,
+            seats: BTreeMap::new(),
+            next: 0,
+            pointer: Look::Unknown,
+            lights: None,
+            detector: Detector::default(),
+            scrolls: 0,
+        };
         Self { state: Mutex::new(state), changed: Condvar::default() }
     }
 
@@ -127,8 +176,7 @@ impl Stage {
         let (number, size) = (state.next, (state.width, state.height));
         let is_first = state.seats.is_empty();
         let tiles = (state.columns() * state.height.div_ceil(TILE)) as usize;
-        let seat = Seat { wishes: Wishes::default(), wanted: None, size, dirty: vec![true; tiles] };
-        state.seats.insert(number, seat);
+        state.seats.insert(number, Seat::new(size, tiles));
         if is_first {
             state.clear();
         }
@@ -174,10 +222,7 @@ impl Stage {
     pub fn want(&self, number: u64, incremental: bool, area: Rectangle) {
         let mut state = self.state.lock();
         if let Some(seat) = state.seats.get_mut(&number) {
-            // A request that was not answered is part of this one.
-            let earlier = seat.wanted.unwrap_or(Wanted { area, whole: None });
-            let whole = (!incremental).then_some(area).into_iter().chain(earlier.whole).reduce(Rectangle::around);
-            seat.wanted = Some(Wanted { area: area.around(earlier.area), whole });
+            seat.want(incremental, area);
         }
         self.changed.notify_all();
     }
@@ -240,6 +285,77 @@ impl Stage {
         self.changed.notify_all();
     }
 
+    /// Changes how the guest's pointer looks.
+    pub fn point(&self, pointer: Look) {
+        let mut state = self.state.lock();
+        if state.pointer != pointer {
+            state.pointer = pointer;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Changes the keyboard's lights.
+    pub fn light(&self, lights: Option<Leds>) {
+        let mut state = self.state.lock();
+        if state.lights != lights {
+            state.lights = lights;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Returns the number of scrolls that were found.
+    pub fn scrolls(&self) -> u64 {
+        self.state.lock().scrolls
+    }
+
+    /// Returns `true` if it pays to find out whether a part of that height has scrolled.
+    pub fn may_scroll(&self, lines: u32) -> bool {
+        let mut state = self.state.lock();
+        let copies = state.seats.values().any(|seat| seat.wishes.copies);
+        copies && state.detector.is_worthwhile(lines as usize)
+    }
+
+    /// Moves the lines of a part up or down if the new ones, of four bytes a pixel, are the old ones further up or down. They are
+    /// [put](Self::put) next, so that what is found need not be all that has changed.
+    pub fn scroll(&self, part: Rectangle, lines: &[u8]) {
+        let mut state = self.state.lock();
+        let stride = state.width as usize;
+        let width = (part.right - part.left) as usize;
+        if part.common(Rectangle::of_size(state.width, state.height)) != Some(part) || state.pixels.is_empty() {
+            return;
+        }
+        let old: Vec<u64> = (part.top..part.bottom)
+            .map(|y| {
+                let at = y as usize * stride + part.left as usize;
+                hash(state.pixels.get(at..at + width).unwrap_or_default().iter().copied())
+            })
+            .collect();
+        let pixel = |pixel: &[u8; 4]| u32::from_le_bytes(*pixel) & 0xff_ffff;
+        let new: Vec<u64> =
+            lines.chunks_exact(width * 4).map(|line| hash(line.as_chunks().0.iter().map(pixel))).collect();
+        let Some(by) = state.detector.find(&old, &new) else { return };
+        // Whole tiles are sent, so the part that viewers copy begins and ends with its lines, not with tiles.
+        let height = part.bottom - part.top;
+        let kept = height.saturating_sub(by.unsigned_abs());
+        if kept == 0 {
+            return;
+        }
+        let (from, top) =
+            if by > 0 { (part.top + by.unsigned_abs(), part.top) } else { (part.top, part.top + by.unsigned_abs()) };
+        let scrolled = Scrolled { to: Rectangle { top, bottom: top + kept, ..part }, from };
+        state.move_lines(scrolled);
+        state.scrolls += 1;
+        let (size, columns) = ((state.width, state.height), state.columns());
+        state.seats.values_mut().for_each(|seat| seat.scroll(scrolled, size, columns));
+    }
+
+    /// Notes that a viewer's update has all its pixels.
+    pub fn taken(&self, number: u64) {
+        if let Some(seat) = self.state.lock().seats.get_mut(&number) {
+            seat.serving = false;
+        }
+    }
+
     /// Waits until a viewer is to be sent something. Returns `None` when it has left.
     pub fn turn(&self, number: u64) -> Option<Turn> {
         let mut state = self.state.lock();
@@ -263,57 +379,6 @@ impl Stage {
             to.extend_from_slice(pixels);
             to.resize(to.len() + width - pixels.len(), 0);
         }
-    }
-}
-
-impl Seat {
-    /// Returns an update without pixels, if there is something to announce.
-    fn announcement(&mut self, size: (u32, u32)) -> Option<Turn> {
-        let wishes = self.wishes;
-        let is_new = wishes.resizes && self.size != size;
-        if self.wanted.is_none() || !(wishes.keys || wishes.size || wishes.refused || is_new) {
-            return None;
-        }
-        // An answer about the size comes after the news of it.
-        let refused = wishes.refused && !wishes.size && !is_new;
-        let desktop = (wishes.size || refused || is_new).then_some(Desktop { size, refused });
-        self.wishes = Wishes { keys: false, size: false, refused: wishes.refused && !refused, ..wishes };
-        if is_new {
-            // The viewer asks for the new picture next.
-            (self.size, self.wanted) = (size, None);
-            self.dirty.fill(true);
-        }
-        Some(Turn { wishes, keys: wishes.keys, desktop, rectangles: Vec::new() })
-    }
-
-    /// Returns an update with the tiles that the viewer wants.
-    fn picture(&mut self, size: (u32, u32), columns: u32) -> Option<Turn> {
-        let (wishes, Wanted { area, whole }) = (self.wishes, self.wanted?);
-        let shown = Rectangle::of_size(self.size.0.min(size.0), self.size.1.min(size.1));
-        let mut rectangles: Vec<Rectangle> = Vec::new();
-        for (index, dirty) in (0_u32..).zip(&mut self.dirty) {
-            if whole.is_none() && !*dirty {
-                continue;
-            }
-            let (left, top) = (index % columns * TILE, index / columns * TILE);
-            let tile = Rectangle { left, top, right: left + TILE, bottom: top + TILE };
-            // Whole tiles are sent, so that a tile is either dirty or not.
-            let Some(tile) = tile.common(shown) else { continue };
-            let is_in = |area: Rectangle| tile.common(area).is_some();
-            if !(*dirty && is_in(area) || whole.is_some_and(is_in)) {
-                continue;
-            }
-            *dirty = false;
-            match rectangles.last_mut() {
-                Some(last) if last.right == tile.left && last.top == tile.top => last.right = tile.right,
-                _ => rectangles.push(tile),
-            }
-        }
-        if whole.is_none() && rectangles.is_empty() {
-            return None;
-        }
-        self.wanted = None;
-        Some(Turn { wishes, keys: false, desktop: None, rectangles })
     }
 }
 

@@ -87,7 +87,10 @@ fn a_viewer_that_understands_it_is_told_the_new_size() {
     let Turn { desktop, rectangles, .. } = stage.turn(new).unwrap();
     assert_eq!((desktop, rectangles), (Some(Desktop { size: (100, 300), refused: false }), vec![]));
     assert_eq!(asked(&stage, new).unwrap().last(), Some(&rectangle(0, 256, 100, 300)));
-    assert_eq!(asked(&stage, old), Some(vec![rectangle(0, 0, 100, 64), rectangle(0, 64, 100, 100)]));
+    let shown = [rectangle(0, 0, 100, 64), rectangle(0, 64, 100, 100)];
+    let outside = [rectangle(100, 0, 200, 64), rectangle(100, 64, 200, 100)];
+    assert_eq!(asked(&stage, old), Some([shown, outside].concat()), "what is outside of the screen is black");
+    assert_eq!(asked(&stage, old), None);
 }
 
 #[test]
@@ -143,5 +146,148 @@ proptest! {
         let mut pixels = Vec::new();
         stage.copy(rectangle(left, top, left + size.0, top + size.1), &mut pixels);
         prop_assert_eq!(pixels.len(), (size.0 * size.1) as usize);
+    }
+}
+
+/// A change of a guest's picture.
+#[derive(Clone, Debug)]
+enum Change {
+    /// Lines move up, or down if it is negative.
+    Scroll(i32),
+    /// A part gets a colour.
+    Fill(Rectangle, u32),
+    /// A part gets other pixels, no two lines of which are the same.
+    Draw(Rectangle, u32),
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    let part = (0_u32..70, 0_u32..150, 1_u32..70, 1_u32..150);
+    let part = part.prop_map(|(left, top, width, height)| rectangle(left, top, left + width, top + height));
+    prop_oneof![
+        (-40_i32..40).prop_map(Change::Scroll),
+        (part.clone(), 0_u32..4).prop_map(|(part, colour)| Change::Fill(part, colour)),
+        (part, any::<u32>()).prop_map(|(part, seed)| Change::Draw(part, seed & 0xff)),
+    ]
+}
+
+/// A guest's picture.
+struct Guest {
+    size: (u32, u32),
+    pixels: Vec<u32>,
+}
+
+impl Guest {
+    fn change(&mut self, change: &Change) {
+        let old = self.pixels.clone();
+        let (width, height) = self.size;
+        for (at, pixel) in (0_u32..).zip(&mut self.pixels) {
+            let (x, y) = (at % width, at / width);
+            let is_in = |part: &Rectangle| (part.left..part.right).contains(&x) && (part.top..part.bottom).contains(&y);
+            match change {
+                Change::Scroll(by) => {
+                    let from = u32::try_from(y as i32 + by).ok().filter(|from| *from < height);
+                    *pixel = from.map_or(0, |from| old[(from * width + x) as usize]);
+                }
+                Change::Fill(part, colour) if is_in(part) => *pixel = *colour,
+                Change::Draw(part, seed) if is_in(part) => *pixel = seed << 16 | y << 8 | x,
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads all of it, as the scanner does.
+    fn scan(&self, stage: &Stage) {
+        let bytes: Vec<u8> = self.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+        let screen = Rectangle::of_size(self.size.0, self.size.1);
+        if stage.may_scroll(screen.bottom) {
+            stage.scroll(screen, &bytes);
+        }
+        stage.put(0, 0, screen.right, &bytes);
+    }
+}
+
+/// A viewer that can copy.
+struct Copying {
+    number: u64,
+    width: u32,
+    pixels: Vec<u32>,
+}
+
+impl Copying {
+    fn take(&mut self, stage: &Stage, turn: &Turn) {
+        let stride = self.width as usize;
+        if let Some(Scrolled { to, from }) = turn.scrolled {
+            let line = |y: u32| y as usize * stride + to.left as usize..y as usize * stride + to.right as usize;
+            let lines: Vec<_> = (0..to.bottom - to.top).map(|y| self.pixels[line(from + y)].to_vec()).collect();
+            (to.top..).zip(&lines).for_each(|(y, pixels)| self.pixels[line(y)].copy_from_slice(pixels));
+        }
+        for area in &turn.rectangles {
+            let mut pixels = Vec::new();
+            stage.copy(*area, &mut pixels);
+            for (y, line) in (area.top..).zip(pixels.chunks((area.right - area.left) as usize)) {
+                let at = y as usize * stride + area.left as usize;
+                self.pixels[at..at + line.len()].copy_from_slice(line);
+            }
+        }
+        stage.taken(self.number);
+    }
+}
+
+#[test]
+fn a_scroll_is_sent_as_one_and_only_once() {
+    let mut guest = Guest { size: (100, 192), pixels: vec![0; 100 * 192] };
+    let stage = Stage::new(100, 192);
+    let (number, _) = enter(&stage);
+    stage.wish(number, |wishes| wishes.copies = true);
+    guest.change(&Change::Draw(rectangle(0, 0, 100, 192), 1));
+    guest.scan(&stage);
+    let mut viewer = Copying { number, width: 100, pixels: vec![7; 100 * 192] };
+    let turn = |stage: &Stage| {
+        stage.want(number, true, WHOLE);
+        stage.state.lock().turn(number).unwrap()
+    };
+    viewer.take(&stage, &turn(&stage).unwrap());
+    assert_eq!(viewer.pixels, guest.pixels);
+    guest.change(&Change::Scroll(16));
+    guest.scan(&stage);
+    let scrolled = turn(&stage).unwrap();
+    assert_eq!(scrolled.scrolled, Some(Scrolled { to: rectangle(0, 0, 100, 176), from: 16 }));
+    assert_eq!(scrolled.rectangles, [rectangle(0, 128, 100, 192)], "only the tiles with the new lines");
+    viewer.take(&stage, &scrolled);
+    assert_eq!(viewer.pixels, guest.pixels);
+    assert_eq!(turn(&stage), None);
+}
+
+proptest! {
+    /// A viewer that copies what has scrolled ends with the picture, also if the picture changes while its update is made.
+    #[test]
+    fn a_viewer_that_copies_ends_with_the_picture(
+        steps in prop::collection::vec((changes(), prop::option::of(any::<bool>())), 1..24), area: bool,
+    ) {
+        let size = (70, 150);
+        let mut guest = Guest { size, pixels: vec![0; 70 * 150] };
+        guest.change(&Change::Draw(rectangle(0, 0, 70, 150), 1));
+        let stage = Stage::new(size.0, size.1);
+        let (number, _) = enter(&stage);
+        stage.wish(number, |wishes| wishes.copies = true);
+        guest.scan(&stage);
+        let mut viewer = Copying { number, width: size.0, pixels: vec![0xff_ffff; 70 * 150] };
+        let turn = |stage: &Stage, part: Rectangle| {
+            stage.want(number, true, part);
+            stage.state.lock().turn(number).unwrap()
+        };
+        let part = if area { WHOLE } else { rectangle(0, 0, 70, 100) };
+        for (change, looks) in steps {
+            // The picture may change between the decision what is sent and the copy of its pixels.
+            let early = looks.filter(|late| *late).and_then(|_| turn(&stage, part));
+            guest.change(&change);
+            guest.scan(&stage);
+            let late = looks.filter(|late| !late).and_then(|_| turn(&stage, part));
+            early.iter().chain(&late).for_each(|turn| viewer.take(&stage, turn));
+        }
+        while let Some(turn) = turn(&stage, WHOLE) {
+            viewer.take(&stage, &turn);
+        }
+        prop_assert_eq!(&viewer.pixels, &guest.pixels);
     }
 }

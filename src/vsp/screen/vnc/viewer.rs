@@ -7,13 +7,15 @@ use std::time::Duration;
 use zerocopy::IntoBytes;
 
 use super::connection::Connection;
-use super::encoder::{DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, Encoder, QEMU_KEYS, best};
+use super::encoder::{COPY, CURSOR, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, Encoder, LIGHTS, QEMU_KEYS, best};
 use super::format::Format;
 use super::greeting::{self, Patient};
 use super::input::Input;
 use super::messages::Message;
 use super::show::Show;
 use super::stage::{Turn, Wishes};
+use super::update::{head, rectangle};
+use crate::host::limited;
 
 /// The time that a viewer has to read some of what it was sent.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,7 +57,7 @@ pub fn serve(show: &Show, connection: &Arc<Connection>) -> io::Result<()> {
 
 /// Reads what the viewer sends.
 fn listen(show: &Show, number: u64, mut from: impl Read) -> io::Result<()> {
-    let mut input = Input::new(show.input.clone());
+    let mut input = Input::new(show.input.clone(), number);
     loop {
         match Message::read(&mut from)? {
             Message::Format(format) => show.stage.wish(number, |wishes| wishes.format = format),
@@ -69,6 +71,9 @@ fn listen(show: &Show, number: u64, mut from: impl Read) -> io::Result<()> {
                     keys: known.contains(&QEMU_KEYS),
                     size: extended,
                     refused: false,
+                    copies: known.contains(&COPY),
+                    pointer: known.contains(&CURSOR),
+                    lights: known.contains(&LIGHTS),
                 };
             }),
             Message::Update { incremental, area } => show.stage.want(number, incremental, area),
@@ -76,7 +81,17 @@ fn listen(show: &Show, number: u64, mut from: impl Read) -> io::Result<()> {
             Message::Key { down, keysym, code } => input.key(code, keysym, down),
             Message::Pointer { buttons, x, y } => input.point((x, y), show.stage.size(), buttons),
             Message::Size => show.stage.wish(number, |wishes| wishes.refused = wishes.extended),
-            Message::Ignored => {}
+            Message::Text(text) if show.pastes => {
+                if let Err(error) = input.paste(&text) {
+                    let name = &show.name;
+                    limited::warn!(of: name, "{name}: the clipboard of a viewer is not typed: {error}");
+                }
+            }
+            Message::LongText if show.pastes => {
+                let name = &show.name;
+                limited::warn!(of: name, "{name}: the clipboard of a viewer is not typed: it has more than 1024 characters");
+            }
+            Message::Text(_) | Message::LongText | Message::Ignored => {}
         }
     }
 }
@@ -98,39 +113,12 @@ fn write(show: &Show, number: u64, mut to: impl Write) -> io::Result<()> {
                 bytes.clear();
             }
         }
+        show.stage.taken(number);
         to.write_all(&bytes)?;
     }
     Ok(())
 }
 
-/// Appends the header of a rectangle.
-fn rectangle(bytes: &mut Vec<u8>, at: [u32; 4], encoding: i32) {
-    at.iter().for_each(|number| bytes.extend((*number as u16).to_be_bytes()));
-    bytes.extend(encoding.to_be_bytes());
-}
-
-/// Returns the start of an update: its header, and the rectangles that are no pixels.
-fn head(turn: &Turn) -> Vec<u8> {
-    let Turn { wishes, keys, desktop, rectangles } = turn;
-    let count = rectangles.len() + usize::from(*keys) + usize::from(desktop.is_some());
-    let mut bytes = vec![0, 0];
-    bytes.extend((count as u16).to_be_bytes());
-    if *keys {
-        rectangle(&mut bytes, [0; 4], QEMU_KEYS);
-    }
-    let Some(desktop) = desktop else { return bytes };
-    let (width, height) = desktop.size;
-    if wishes.extended {
-        // The reason: the server, or this viewer. The result: success, or the size cannot be changed.
-        let answer = u32::from(desktop.refused);
-        rectangle(&mut bytes, [answer, answer, width, height], EXTENDED_DESKTOP_SIZE);
-        // One screen, at the origin, with number and flags 0.
-        bytes.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        bytes.extend((width as u16).to_be_bytes());
-        bytes.extend((height as u16).to_be_bytes());
-        bytes.extend([0; 4]);
-    } else {
-        rectangle(&mut bytes, [0, 0, width, height], DESKTOP_SIZE);
-    }
-    bytes
-}
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
