@@ -35,7 +35,7 @@ struct State {
 struct Client {
     id: u64,
     waker: Arc<Waker>,
-    /// It has read everything, and is to be woken.
+    /// The client has read everything, and must be woken for new output.
     sleeps: bool,
 }
 
@@ -75,11 +75,11 @@ impl History {
 /// The part of a client at the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// It watches.
+    /// The client only watches.
     Watch,
-    /// It types, too, unless another one does.
+    /// The client also types, unless another one does.
     Type,
-    /// It types, also if it takes that from another one, which then only watches.
+    /// The client also types. If another one types, that one can only watch from then on.
     TakeOver,
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Attached {
     id: u64,
     /// Number of bytes of output before what it reads next.
     position: u64,
-    /// As far as it knows.
+    /// Whether the client types, as of its last notification.
     types: bool,
 }
 
@@ -132,7 +132,7 @@ impl Attached {
         if types {
             state.typist = Some(id);
             input.wake_for_room(Some(waker.clone()));
-            // Whoever typed before is told.
+            // Notify the client that typed before.
             state.wake_all();
         }
         drop(state);

@@ -21,9 +21,9 @@ pub struct NotSeen {
     pub text: String,
     /// The time that was waited.
     pub waited: Duration,
-    /// How the machine ended, in words, if it did, so that there was no more output.
+    /// A description of the machine's end, if it ended, so that no more output could arrive.
     pub end: Option<String>,
-    /// The end of the output instead, up to 2,000 bytes.
+    /// The last bytes of the output, at most 2,000.
     pub tail: Vec<u8>,
 }
 
@@ -41,9 +41,9 @@ impl NotSeen {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", with_tail(&format!("cannot type: the machine has ended: {end}"), tail))]
 pub struct NotTyped {
-    /// How the machine ended, in words.
+    /// A description of the machine's end.
     pub end: String,
-    /// The end of the output that was not taken, up to 2,000 bytes.
+    /// The last bytes of the output that was not taken, at most 2,000.
     pub tail: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Transcript {
 struct State {
     /// The output that was not taken.
     bytes: Vec<u8>,
-    /// How the machine ended, in words, if it has.
+    /// A description of the machine's end, if it has ended.
     end: Option<String>,
 }
 

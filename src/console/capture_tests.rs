@@ -69,6 +69,6 @@ fn the_end_of_the_machine_ends_a_wait_with_an_error_that_has_the_last_output() {
         error.to_string().contains("ended: the guest took a triple fault; the last output is:\n  | Kernel"),
         "{error}"
     );
-    // What came before the end can still be waited for.
+    // A wait for output from before the end still succeeds.
     assert_eq!(capture.wait_for("panic", LONG).unwrap(), b"Kernel panic");
 }

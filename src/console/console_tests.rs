@@ -9,6 +9,23 @@ fn file(path: &Path) -> Result<Console, ConsoleError> {
     Console::open(&ConsoleConfig::File(path.into()), |event| panic!("{event:?}"))
 }
 
+/// Waits until `count` bytes have been typed, and returns them.
+pub fn typed(console: &Console, count: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < count {
+        let mut buffer = [0; 1000];
+        let taken = console.input().take(&mut buffer);
+        bytes.extend(&buffer[..taken]);
+        thread::yield_now();
+    }
+    bytes
+}
+
+/// Like [`typed`], for text.
+pub fn typed_text(console: &Console, count: usize) -> String {
+    String::from_utf8(typed(console, count)).unwrap()
+}
+
 #[test]
 fn a_file_is_truncated_and_gets_the_output() {
     let directory = tempfile::tempdir().unwrap();

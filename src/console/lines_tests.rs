@@ -5,7 +5,7 @@ use super::super::{Console, ConsoleEvent};
 use super::*;
 use crate::patience::receive_within;
 
-/// What a console that was given these pieces has written when it is finished.
+/// Returns the output of a console that got these pieces, after its end.
 fn printed(pieces: &[&[u8]]) -> String {
     let (mut reader, writer) = pipe().unwrap();
     let backend = LinesBackend::on("lab", writer.as_fd()).unwrap();

@@ -1,3 +1,4 @@
+use super::super::tests::typed_text as typed;
 use super::super::{Console, ConsoleConfig};
 use super::*;
 use std::fs::{File, OpenOptions};
@@ -16,17 +17,6 @@ fn open_slave(path: &Path) -> File {
 fn read(slave: &mut File, count: usize) -> String {
     let mut bytes = vec![0; count];
     slave.read_exact(&mut bytes).unwrap();
-    String::from_utf8(bytes).unwrap()
-}
-
-fn typed(console: &Console, count: usize) -> String {
-    let mut bytes = Vec::new();
-    while bytes.len() < count {
-        let mut buffer = [0; 100];
-        let taken = console.input().take(&mut buffer);
-        bytes.extend(&buffer[..taken]);
-        std::thread::yield_now();
-    }
     String::from_utf8(bytes).unwrap()
 }
 

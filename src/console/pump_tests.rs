@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Notes when each write came and how long it was.
+/// Records the time and the length of each write.
 #[derive(Clone)]
 struct Recorder {
     writes: Arc<Mutex<Vec<(Instant, usize)>>>,
@@ -68,7 +68,7 @@ fn single_bytes_are_combined_into_few_writes() {
     let start = Instant::now();
     for _ in 0..BYTES {
         console.output().write_all(b"x").unwrap();
-        // About the time of an exit.
+        // About the duration of an exit.
         let next = Instant::now() + Duration::from_micros(3);
         while Instant::now() < next {}
     }
@@ -102,7 +102,7 @@ fn a_panic_on_the_consoles_thread_releases_all_waiting_threads() {
             Some(self.0.as_fd())
         }
         fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-            // Without the panic hook, which would restore the terminals of other tests.
+            // Resume a panic without the panic hook, which would restore the terminals of other tests.
             std::panic::resume_unwind(Box::new("a broken backend"))
         }
         fn explain(&self, _error: &io::Error) -> (String, &'static str) {

@@ -1,4 +1,5 @@
 use super::super::terminal::tests::{is_raw, terminal};
+use super::super::tests::typed;
 use super::super::{Console, ConsoleEvent};
 use super::*;
 use crate::patience::receive_within;
@@ -16,17 +17,6 @@ fn open(input: impl AsFd, output: impl AsFd) -> (Console, mpsc::Receiver<Console
 
 fn null() -> File {
     File::options().read(true).write(true).open("/dev/null").unwrap()
-}
-
-fn typed(console: &Console, count: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while bytes.len() < count {
-        let mut buffer = [0; 1000];
-        let taken = console.input().take(&mut buffer);
-        bytes.extend(&buffer[..taken]);
-        std::thread::yield_now();
-    }
-    bytes
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl From<Errno> for NotRaw {
 
 /// A terminal in raw mode, until this is dropped.
 ///
-/// In raw mode, each key goes to the guest at once, unchanged and without an echo. Of the keys that cause signals, only
+/// In raw mode, each key is passed to the guest at once, unchanged and without an echo. Of the keys that cause signals, only
 /// Ctrl-C still does. Output is still processed, so that the host's own lines start in the first column.
 #[derive(Debug)]
 pub(super) struct RawMode {

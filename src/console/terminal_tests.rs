@@ -3,7 +3,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 
-/// A terminal that nobody controls, and its far end.
+/// Returns a terminal that is not a controlling terminal, and its master.
 pub fn terminal() -> (OwnedFd, File) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
@@ -17,7 +17,7 @@ pub fn terminal() -> (OwnedFd, File) {
     (master, slave.unwrap().into())
 }
 
-/// Whether the terminal has no echo, is read by the key, and knows Ctrl-C but not Ctrl-Z.
+/// Returns `true` if the terminal has no echo, passes on each key, and interprets Ctrl-C but not Ctrl-Z.
 pub fn is_raw(terminal: impl AsFd) -> bool {
     let settings = tcgetattr(terminal).unwrap();
     let modes = settings.local_modes;

@@ -1,3 +1,4 @@
+use super::super::tests::typed_text as typed;
 use super::super::{Console, ConsoleConfig};
 use super::*;
 use crate::patience::grown;
@@ -16,17 +17,6 @@ fn read(stream: &mut UnixStream, count: usize) -> String {
     let mut bytes = vec![0; count];
     stream.set_read_timeout(Some(grown(Duration::from_secs(30)))).unwrap();
     stream.read_exact(&mut bytes).unwrap();
-    String::from_utf8(bytes).unwrap()
-}
-
-fn typed(console: &Console, count: usize) -> String {
-    let mut bytes = Vec::new();
-    while bytes.len() < count {
-        let mut buffer = [0; 100];
-        let taken = console.input().take(&mut buffer);
-        bytes.extend(&buffer[..taken]);
-        std::thread::yield_now();
-    }
     String::from_utf8(bytes).unwrap()
 }
 
@@ -64,7 +54,7 @@ fn all_bytes_that_a_client_sent_before_it_disconnected_arrive() {
         let (path, text) = (path.clone(), text.clone());
         move || UnixStream::connect(path).unwrap().write_all(text.as_bytes()).unwrap()
     });
-    // The guest is late: both the input and the socket fill up.
+    // The guest is slow, so the input and the socket's buffer fill up.
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(typed(&console, text.len()), text);
     client.join().unwrap();
