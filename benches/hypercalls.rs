@@ -8,13 +8,13 @@ use std::process::{Command, ExitCode, Stdio};
 
 const IMAGE: &str = concat!(env!("VIRIDIAN_GUEST_IMAGES"), "/costs");
 const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
-/// As in the tests: set to a reason, does without the nested host.
+/// If this variable is set to a reason, the bench does not use the nested host.
 const SKIP: &str = "VIRIDIAN_SKIP_NESTED";
 
 /// The limit of a cost, as a multiple of the floor's.
 type Limit = (&'static str, f64);
 
-/// What is measured, as the guest calls it, in words, and its limit.
+/// The measured operations: the guest's name, a description, and the limit.
 const WAYS: [(&str, &str, Option<Limit>); 5] = [
     ("ioeventfd", "bare ioeventfd", None),
     ("doorbell", "doorbell signal", Some(("ioeventfd", 1.6))),

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const SAMPLES: usize = 5;
 /// A slope that is this many times the first one is a bend.
 const BEND: f64 = 1.5;
-/// As a memfd the guests' pages can be told from ours.
+/// With a memfd, the guests' pages can be distinguished from the process's own.
 const MEMORY: &str = "16M,shared=on";
 
 /// The costs of one process.
@@ -41,7 +41,7 @@ fn image() -> String {
     format!("{}/exits", env!("VIRIDIAN_GUEST_IMAGES"))
 }
 
-/// One machine whose option `name` is given as often as `values` says.
+/// Returns the command that runs one machine with these options.
 fn machine(options: Vec<String>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_viridian"));
     command.args(["run", "--kernel", &image(), "--cmdline", "echo=interrupt", "--memory", MEMORY]).args(options);
@@ -86,7 +86,7 @@ fn sample(mut command: Command, guests: usize) -> Cost {
     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
     assert_eq!(ready, guests, "{command:?} ended early");
     let mut cost = Cost { milliseconds, ..costs(&child) };
-    // What only start-up used is released soon after it.
+    // Memory that only start-up used is released soon after it.
     std::thread::sleep(Duration::from_millis(300));
     cost.kibibytes = costs(&child).kibibytes;
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it is ours");

@@ -23,8 +23,8 @@ fn viridian(arguments: &[&str]) -> Command {
     command
 }
 
-/// From before the process is made until the guest's first byte is in this process's hands. The guest prints with its
-/// first instructions: it is upon the first of them that the clock should stop, so the truth is a little better.
+/// Returns the time from the creation of the process to the first byte of the guest's output. The guest prints with its first
+/// instructions, so its start is slightly earlier.
 fn until_the_guest_speaks() -> Duration {
     let kernel = format!("flat:{}@0x100000,mode=64", image("flat64"));
     let start = Instant::now();
@@ -47,7 +47,7 @@ fn whole_process() -> Duration {
     time
 }
 
-/// The same for the floor.
+/// Returns the same time for the minimal C program.
 fn floor(program: &Path) -> Duration {
     let start = Instant::now();
     let status = Command::new(program).status().expect("the floor starts");
@@ -55,7 +55,7 @@ fn floor(program: &Path) -> Duration {
     start.elapsed()
 }
 
-/// The same for `true`: what any process costs here.
+/// Returns the time of `true`, the minimum for any process on this host.
 fn process_that_does_nothing() -> Duration {
     let start = Instant::now();
     assert!(Command::new("/bin/true").status().expect("it starts").success());
@@ -81,7 +81,7 @@ fn children_time() -> f64 {
 
 /// Resident KiB of a machine whose guest waits for input: beside the guest's own pages, and those.
 fn resident(cpus: &str) -> (u64, u64) {
-    // As a memfd the guest's pages can be told from ours.
+    // With a memfd, the guest's pages can be distinguished from the process's own.
     let memory = "--memory=256M,shared=on";
     let arguments = ["--kernel", &image("exits"), "--cmdline", "echo=interrupt", "--cpus", cpus, memory];
     let mut child = viridian(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("viridian starts");

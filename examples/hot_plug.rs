@@ -16,7 +16,7 @@ use viridian::vsp::network::{Attachment, NetworkOptions};
 use viridian::vsp::storage::DiskConfig;
 use viridian::{Builder, End};
 
-/// Only a broken guest takes so long.
+/// Time limit of each wait. Only a broken guest takes this long.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Waits until the guest prints the text, and prints what it printed.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use viridian::{Builder, End};
 
-/// Only a broken kernel takes so long.
+/// Time limit of each wait. Only a broken kernel takes this long.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Boots the kernel with this command line. Without `timeout`, a kernel that hangs would hang the test.

@@ -1,4 +1,4 @@
-//! What the tests, benches and fuzzers of this package use beside the public interface. It changes without notice.
+//! Private parts that the tests, benches and fuzzers of this package use. They change without notice.
 #![allow(missing_docs)]
 
 pub use crate::block::Disk;

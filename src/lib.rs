@@ -67,7 +67,7 @@ pub use config::Config;
 pub use fleet::Fleet;
 pub use machine::{Builder, End, Machine, MachineError};
 
-/// What a program that runs machines may want for its own process: signals, output that never waits, safe text.
+/// Helpers for the process of a program that runs machines: signals, output that never blocks, safe text.
 pub mod process {
     pub use crate::console::signals::{EndSignals, restore_terminal_on_signals};
     pub use crate::host::footprint::{forget_start_up, limit_heaps};

@@ -87,7 +87,7 @@ impl Image {
         Ok(self.disk.size()? / u64::from(self.sector))
     }
 
-    /// Returns what there is to know about it now, without asking the host.
+    /// Returns its current state, without asking the host.
     pub(crate) fn report(&self) -> ImageReport {
         ImageReport {
             path: self.path.clone(),

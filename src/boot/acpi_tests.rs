@@ -17,7 +17,7 @@ fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }
 
-/// The table at a guest physical address, as long as its header says, its checksum being right.
+/// Returns the table at a guest physical address, with the length in its header. Its checksum must be right.
 fn table<'a>(tables: &'a [u8], address: u64, signature: &[u8; 4]) -> &'a [u8] {
     let table = &tables[(address - ACPI_TABLES.start) as usize..];
     assert_eq!(&table[..4], signature);
@@ -26,7 +26,7 @@ fn table<'a>(tables: &'a [u8], address: u64, signature: &[u8; 4]) -> &'a [u8] {
     table
 }
 
-/// Finds FADT and MADT as a guest does that scans for the RSDP.
+/// Finds FADT and MADT by a search for the RSDP, as a guest does.
 fn find(tables: &[u8]) -> (&[u8], &[u8]) {
     assert_eq!(&tables[..8], b"RSD PTR ");
     assert_eq!((sum(&tables[..20]), sum(&tables[..36]), tables[15]), (0, 0, 2));
@@ -35,7 +35,7 @@ fn find(tables: &[u8]) -> (&[u8], &[u8]) {
     (table(tables, long(xsdt, 36), b"FACP"), table(tables, long(xsdt, 44), b"APIC"))
 }
 
-/// The entries of a MADT: type and body.
+/// Returns the entries of a MADT: type and body.
 fn entries(madt: &[u8]) -> Vec<(u8, &[u8])> {
     let mut entries = Vec::new();
     let mut rest = &madt[44..];
@@ -58,13 +58,13 @@ fn the_fadt_names_the_ports_of_the_layout() {
         assert_eq!((fadt[at], fadt[at + 1], long(fadt, at + 4)), (1, width, port));
     }
     assert_eq!((fadt[128], fadt[46], word(fadt, 48)), (6, 9, 0));
-    // The reset register is there, the PM timer has 32 bits, the hardware is not reduced.
+    // There is a reset register, the PM timer has 32 bits, and the hardware is not reduced.
     assert_eq!(
         word(fadt, 112) & (1 << 10 | 1 << 8 | 1 << 20 | 1 << 4),
         1 << 10 | 1 << 8,
         "the power button is the fixed one"
     );
-    // A clock but neither keyboard nor VGA.
+    // There is a clock, but neither a keyboard nor VGA.
     assert_eq!(u16::from_le_bytes([fadt[109], fadt[110]]), 0b101);
 }
 

@@ -8,7 +8,7 @@ fn position(table: &[u8], needle: &[u8]) -> Option<usize> {
     table.windows(needle.len()).position(|window| window == needle)
 }
 
-/// The device of that name, by the package length of its definition (ACPI 6.5, 20.2.4).
+/// Returns the definition of the device with this name, by its package length (ACPI 6.5, 20.2.4).
 fn device<'a>(table: &'a [u8], name: &[u8; 4]) -> &'a [u8] {
     let mut from = 0;
     loop {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::boot::fixtures::machine;
 
-/// The system registers of a VP in its reset state, as far as entries look at them.
+/// The system registers of a VP after a reset, as far as entries use them.
 fn reset() -> kvm_sregs {
     let cs = kvm_segment {
         base: 0xffff_0000,
@@ -92,7 +92,7 @@ fn the_descriptor_table_is_at_the_address_in_gdtr() {
     }
 }
 
-/// Translates as a processor does; None where nothing is mapped.
+/// Translates an address as a processor does. Returns `None` if it is not mapped.
 fn translate(memory: &GuestMemory, address: u64) -> Option<u64> {
     let mut table = PAGE_TABLES;
     for level in [39, 30, 21] {

@@ -17,7 +17,7 @@ fn the_error_for_a_missing_file_asks_to_check_the_name() {
 
 #[test]
 fn the_error_for_an_unreadable_file_asks_to_check_its_permissions() {
-    // Uses the error directly, because the tests may run as root, who may read every file.
+    // Creates the error directly, because the tests may run as root, who can read every file.
     let text = open_error("k", io::Error::from_raw_os_error(libc::EACCES)).to_string();
     assert!(text.starts_with("cannot open k: Permission denied (os error 13); check its owner and mode"), "{text}");
     let text = open_error("k", io::Error::from_raw_os_error(libc::EIO)).to_string();

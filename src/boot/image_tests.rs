@@ -128,7 +128,7 @@ fn a_disk_image_that_contains_a_multiboot_header_is_not_a_multiboot_kernel() {
     );
 }
 
-/// Kernels of every kind, to be damaged.
+/// Returns kernels of every kind, to be damaged.
 fn kernels() -> [Vec<u8>; 6] {
     let addressed =
         [multiboot_header(0x1_0000), [0x10_0000u32, 0x10_0000, 0, 0x10_1000, 0x10_0000].map(u32::to_le_bytes).concat()];
@@ -158,7 +158,7 @@ proptest! {
             }
             prop_assert!(kernel.segments.iter().any(|segment| (segment.address..segment.end()).contains(&kernel.entry)));
         }
-        // Whatever is wrong is found before anything is written.
+        // All errors are found before anything is written.
         match crate::boot::load(&machine(20), &source, None, "quiet", &one_vp()) {
             Ok(entry) => prop_assert!(entry.registers.rip < 20 << 20),
             Err(error) => prop_assert!(!matches!(error, BootError::Write { .. } | BootError::Read { .. }), "{}", error),

@@ -121,7 +121,7 @@ fn kernels_boot_in_one_mebibyte() {
     let directory = tempfile::tempdir().unwrap();
     let low = elf64(0x1_0000, &[load_program(0x1_0000, 0x8_1000)], &multiboot_content());
     let initrd = save(&directory, "module", &[0x42; 28 << 10]);
-    // Among the boot structures no 28 KiB are free, and below the kernel nobody looks.
+    // There are no free 28 KiB between the boot structures, and the area below the kernel is not used.
     let text = error(1, &embed(low), Some(&initrd), "");
     assert!(text.ends_with("give --memory 2M or more"), "{text}");
     let low = elf64(0x1_0000, &[load_program(0x1_0000, 0x1000)], &multiboot_content());
@@ -206,7 +206,7 @@ fn the_error_for_an_initrd_that_exceeds_memory_names_a_sufficient_size() {
     let kernel = embed(bzimage(4096));
     assert_eq!(error(20, &kernel, Some(&initrd), ""), expected);
     load(&machine(34), &kernel, Some(&initrd), "", &one_vp()).unwrap();
-    // The file is sparse; nobody reads it.
+    // The file is sparse and is not read.
     grow(5 << 30);
     let text = error(20, &kernel, Some(&initrd), "");
     assert!(text.ends_with("the kernel takes an initrd only below 0x80000000; make the initrd smaller"), "{text}");
@@ -241,7 +241,7 @@ fn a_command_line_too_long_or_with_a_nul_is_refused() {
     load(&machine(32), &kernel, None, &"x".repeat(2047), &one_vp()).unwrap();
     let text = error(32, &kernel, None, "a\0b");
     assert_eq!(text, "the command line has a NUL at byte 1, where the kernel would stop reading; remove it");
-    // The longest that anybody gets fills its place to the last byte.
+    // The longest command line fills its area to the last byte.
     let memory = machine(2);
     load(&memory, &embed(pvh_kernel()), None, &"x".repeat(16383), &one_vp()).unwrap();
     assert_eq!(memory.read_obj::<u8>(GuestAddress(COMMAND_LINE.end - 1)).unwrap(), 0);
@@ -256,6 +256,6 @@ fn memory_to_which_nothing_is_loaded_is_not_written() {
     load(&memory, &kernel, None, "", &one_vp()).unwrap();
     let region = memory.iter().next().unwrap();
     let blocks = std::os::unix::fs::MetadataExt::blocks(&region.file_offset().unwrap().file().metadata().unwrap());
-    // Kernel, GDT, six page tables, zero page, command line, ACPI tables; the firmware's data areas, MP table, services.
+    // The claims: kernel, GDT, six page tables, zero page, command line, ACPI tables; the firmware's data areas, MP table, services.
     assert_eq!(blocks * 512, 15 * 4096);
 }

@@ -4,7 +4,7 @@ use crate::boot::fixtures::{machine, multiboot_header, multiboot_kernel};
 use crate::boot::layout;
 use proptest::prelude::*;
 
-/// A file with a header at `offset` that has addresses, `length` bytes long.
+/// Returns a file of `length` bytes with a header with addresses at `offset`.
 fn addressed(offset: usize, length: usize, addresses: [u32; 5]) -> Vec<u8> {
     let mut bytes = vec![0x90; length];
     let header = [multiboot_header(HAS_ADDRESSES), addresses.as_bytes().to_vec()].concat();

@@ -15,7 +15,7 @@ fn the_pvh_entry_is_found_in_either_width_and_alignment() {
 
 #[test]
 fn a_note_is_found_after_notes_whose_padding_differs_from_the_segments_alignment() {
-    // 8 and 4 bytes: the two paddings put the next note at different places.
+    // Contents of 8 and 4 bytes: with the two paddings, the next note has different positions.
     let other = |alignment| note(b"Other\0\0", 1, &[7; 4], alignment);
     let xen = |alignment| note(b"Xen\0", XEN_PHYS32_ENTRY, &0x1234u32.to_le_bytes(), alignment);
     assert_ne!(other(4).len(), other(8).len());
@@ -34,7 +34,7 @@ fn notes_of_other_vendors_give_no_entry() {
     assert_eq!(find_pvh_entry(&note(b"Xem\0", XEN_PHYS32_ENTRY, &[0; 8], 4), 4), Ok(None));
     assert_eq!(find_pvh_entry(&[], 4), Ok(None));
     assert_eq!(find_pvh_entry(&[0; 20], 4), Ok(None));
-    // Sound with the other padding.
+    // Valid only with the other padding.
     assert_eq!(find_pvh_entry(&note(b"Other\0\0", 1, &[7; 4], 4).repeat(3), 8), Ok(None));
 }
 

@@ -1,4 +1,4 @@
-//! `--control`: where the sockets are on which other processes reach the machines of this one.
+//! `--control`: the sockets through which other processes control the machines of this process.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};

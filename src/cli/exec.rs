@@ -187,7 +187,7 @@ fn get(machine: &OsStr, port: u32, path: &[u8], to: &Path, replace: bool) -> any
         Ok(file)
     };
     let result = copy::get(&connection, path, open).map_err(anyhow::Error::from).and_then(|_| {
-        // Not a file that came in between.
+        // Without --force, hard_link fails for a file that was created meanwhile.
         let moved = if replace { fs::rename(&partial, &to) } else { fs::hard_link(&partial, &to) };
         moved.context("cannot give the file its name")
     });

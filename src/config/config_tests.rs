@@ -1,7 +1,7 @@
 use super::*;
 use clap::{Args, Command, FromArgMatches};
 
-/// Parses options as the command line does: over `base`.
+/// Parses options as the command line does. They override `base`.
 fn parse(base: Config, options: &[&str]) -> Result<Config, clap::Error> {
     let command = Config::augment_args_for_update(Command::new("test").no_binary_name(true));
     let mut config = base;
@@ -15,7 +15,7 @@ fn load(content: &str) -> Result<Config, String> {
     std::fs::write(&path, content).unwrap();
     let mut config =
         Config::load(&path).map_err(|error| error.to_string().replace(path.to_str().unwrap(), "vm.toml"))?;
-    // Undo the folder, which has another name in every run.
+    // Remove the folder's name, which differs in every run.
     if let Some(initrd) = &mut config.initrd {
         *initrd = initrd.strip_prefix(folder.path()).unwrap_or(initrd).to_owned();
     }

@@ -108,7 +108,7 @@ pub struct Config {
 
     /// Disk or DVD; repeat for more: a file, a block device, or memory:SIZE for scratch space, as
     /// PATH[,readonly=on,cache=writeback|none,serial=TEXT,sector=512|4096,discard=off,format=auto|raw|qcow2,
-    /// backing=any,media=disk|dvd,controller=N,lun=N]. Write a comma in a value twice
+    /// backing=any,media=disk|dvd,controller=N,lun=N]. Write a comma in a value as two commas
     #[cfg_attr(feature = "cli", arg(long = "disk", value_name = "PATH", value_parser = text::parse::<DiskConfig>))]
     #[serde(rename = "disk", deserialize_with = "text::or_tables", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskConfig>,
@@ -141,7 +141,7 @@ pub struct Config {
 
     /// Screen, keyboard and mouse of the guest: none, on for a screen, or vnc=:N|ADDRESS:PORT|unix:PATH for one that VNC
     /// viewers can use, with [,password-file=PATH,size=WIDTHxHEIGHT,input=on|off]. Keyboard and mouse come with the
-    /// screen, or with input=on; the size is the largest [default: none]
+    /// screen, or with input=on; size is the largest size [default: none]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE", value_parser = text::parse::<DisplayOptions>))]
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
     pub display: DisplayOptions,
@@ -152,7 +152,7 @@ pub struct Config {
     pub screenshot_at_end: Option<PathBuf>,
 
     /// Print a line for each event: hypercall, msr, synic, vmbus, storage, network, a list of them, or all. =FILE
-    /// prints to a file; a named pipe needs its reader first
+    /// prints to a file; start the reader of a named pipe first
     #[cfg_attr(feature = "cli", arg(long, value_name = "KIND,...[=FILE]"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
@@ -272,7 +272,7 @@ impl TryFrom<f64> for Seconds {
     fn try_from(seconds: f64) -> Result<Self, String> {
         match Duration::try_from_secs_f64(seconds) {
             Ok(time) if !time.is_zero() => Ok(Self(seconds)),
-            // As it is written, and not as 300 digits.
+            // {:?} prints 1e300 as written, and not with 300 digits.
             _ if seconds > 0.0 => Err(format!("{seconds:?} seconds are longer than any run; leave the time out")),
             _ => Err(format!("{seconds:?} is not a time; write seconds above 0, such as 30 or 0.5")),
         }

@@ -14,7 +14,7 @@ fn read(pieces: &[&[u8]]) -> Result<Option<Request>, Problem> {
             let _ = client.shutdown(Shutdown::Write);
         });
         let result = Request::read(&server);
-        // A client that is still sending notices that nobody reads.
+        // The client gets an error if it still sends after the server has stopped reading.
         drop(server);
         result
     })
@@ -33,7 +33,7 @@ fn a_request_has_a_method_a_path_and_a_body() {
         b"ngth: 14\r\n\r\n{\"value\"",
         b": \"x\"",
     ]);
-    // One byte too few.
+    // The body is one byte too short.
     assert_eq!(request.unwrap_err().message, "the request ends in its body");
     let request = read(&[
         b"PUT /kvp//external/a%20b%2F%C3%BC/?x=y HTTP/1.1\r\nlast-event-id: 7\r\nContent-Length: 3\r\n\r\n",

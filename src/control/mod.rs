@@ -95,7 +95,7 @@ impl AsFd for Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // Nobody finds them any more.
+        // Remove the sockets first, so that no client connects any more.
         self.sockets.clear();
         self.connections.finish();
     }

@@ -107,7 +107,7 @@ pub trait Device: Send + Sync {
         Err(StateError::NotYet)
     }
 
-    /// Returns what there is to know about the device, as an object of names and values. Units are part of the names.
+    /// Returns the state of the device, as an object of names and values. Units are part of the names.
     fn inspect(&self) -> Value;
 
     /// Returns the commands that the device takes.

@@ -82,7 +82,7 @@ impl Devices {
         let mut paused = self.turn();
         *paused = true;
         for slot in &self.list() {
-            // One that is paused already stays so.
+            // A device that is already paused refuses the call and stays paused.
             let _ = self.order(slot, Call::Pause, |device| device.pause());
         }
     }
@@ -142,7 +142,7 @@ impl Devices {
         slots.iter().filter(|slot| slot.identity.kind == kind).map(|slot| slot.identity.name.clone()).collect()
     }
 
-    /// Returns what there is to know about all devices: an object for each, with its kind, its state and what it
+    /// Returns the state of all devices: an object for each, with its kind, its state and what it
     /// [says](Device::inspect) itself.
     pub fn inspect(&self) -> Value {
         let inspect = |slot: &Arc<Slot>| {

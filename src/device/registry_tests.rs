@@ -3,7 +3,7 @@ use crate::device::contract::device_contract;
 use crate::device::{CommandHelp, Floor};
 use std::sync::mpsc;
 
-/// Records the calls that it gets. Its state is a number.
+/// A device that records its calls. Its state is a number.
 struct Recorder {
     name: &'static str,
     floor: Floor,
@@ -79,7 +79,7 @@ impl Device for Recorder {
     }
 }
 
-/// Does only what every device must.
+/// A device with only the required methods.
 struct Plain;
 
 impl Device for Plain {

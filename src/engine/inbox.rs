@@ -98,7 +98,7 @@ impl Inbox {
         matches!(self.starts().own, Start::Answered(_))
     }
 
-    /// Takes the result. If there is none, withdraws the request.
+    /// Returns the result of the request, or withdraws the request if there is none.
     pub fn take_answer(&self) -> Option<HvResult<()>> {
         match std::mem::replace(&mut self.starts().own, Start::None) {
             Start::Answered(result) => Some(result),

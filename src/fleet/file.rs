@@ -57,7 +57,7 @@ pub(super) enum Problem {
     SameName(String),
     #[error("{partition} is to start after {missing}, which does not exist")]
     Unknown { partition: String, missing: String },
-    #[error("these wait for each other by after=, and none would start: {}", .0.join(", "))]
+    #[error("these wait for each other through after=, and none would start: {}", .0.join(", "))]
     Cycle(Vec<String>),
     #[error("{first} and {second} both write {path}; give one of them another file")]
     SameFile { first: String, second: String, path: PathBuf },

@@ -72,7 +72,7 @@ impl Governor {
             (_, ideal) => *ideal,
         });
         let kept: Vec<_> = kept.collect();
-        // What is kept may be more than there is, if another machine has just come to need more.
+        // The kept shares may exceed the budget if the demand of another machine has just increased.
         let fits = sum(kept.iter().flatten().copied()) <= self.budget;
         self.shares = if fits { kept } else { ideal };
         self.grant(claims)

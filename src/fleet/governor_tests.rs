@@ -54,7 +54,7 @@ fn the_share_of_an_ended_machine_is_available_to_others() {
     assert_eq!(mebibytes(&governor.step(&[greedy, None])), [Some(600), None]);
 }
 
-/// Machines whose memory at the start fits into the budget.
+/// Generates machines whose memory at the start fits into the budget.
 fn fleet() -> impl Strategy<Value = (u64, Vec<Option<Claim>>)> {
     let claim = (1_u64..500, 0_u64..500, 1_u32..10_000, 0_u64..=100, prop::option::of(0_u64..2000), 0_u8..8);
     let claim = claim.prop_map(|(min, more, weight, place, demand, gone)| {
@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn the_budget_is_never_exceeded_and_the_shares_converge((budget, mut claims) in fleet(), first in any::<u64>()) {
         let mut governor = Governor::new(budget, claims.len());
-        // Another demand before: there is something to keep.
+        // An earlier step with another demand, so that there are shares to keep.
         let before: Vec<_> = claims.iter().map(|claim| claim.map(|claim| {
             Claim { demand: claim.demand.map(|_| first % (1 << 31)), ..claim }
         })).collect();
@@ -88,7 +88,7 @@ proptest! {
                 prop_assert!((claim.min..=claim.max).contains(target), "{claim:?}: {target}");
                 prop_assert!(target.is_multiple_of(PAGE));
                 worst += claim.assigned.max(*target);
-                // A guest that does what it is asked for.
+                // The guest fulfils the request.
                 claim.assigned = *target;
             }
             prop_assert!(worst <= budget, "{worst} of {budget}");

@@ -54,7 +54,7 @@ impl Log {
         let state = self.state.lock();
         let event = state.events.get(number).cloned();
         if !state.over && number + 1 >= state.events.len() {
-            // All that the listener was woken for is taken.
+            // The listener has taken all events, so clear its signal.
             changed.take();
         }
         event

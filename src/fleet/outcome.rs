@@ -1,4 +1,4 @@
-//! What becomes known of the machines of a fleet, as values that can be kept, sent and serialized.
+//! Events and ends of the machines of a fleet, as values that can be stored, sent and serialized.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::machine::{End, Exits};
 
-/// What happened in a fleet. Serialized, it is a map with the kind as `event`: the lines of `viridian run --report`.
+/// An event of a fleet. Serialized, it is a map with the kind as `event`, as in the lines of `viridian run --report`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -52,13 +52,13 @@ impl From<Outcome> for Event {
 pub struct Outcome {
     /// The machine's name.
     pub partition: String,
-    /// How long its guest ran. Serialized, a number of seconds.
+    /// The time that its guest ran. Serialized as a number of seconds.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub time: Duration,
     /// How it ended. Serialized as [`End`] describes it.
     #[serde(serialize_with = "of_arc")]
     pub end: Arc<End>,
-    /// How often its VPs left the guest for this process. `None` if it never started.
+    /// Number of exits of its VPs to this process. `None` if it never started.
     pub exits: Option<Exits>,
 }
 

@@ -25,9 +25,9 @@ const STACK: usize = 256 << 10;
 
 /// Machines that run together. They end by themselves, or by [`stop`](Self::stop).
 ///
-/// Once a second it looks for disk images that have changed their size, and tells their guests.
+/// Once a second, it checks the sizes of disk images, and notifies the guests of those that have changed.
 ///
-/// Dropping it ends all machines, and returns when nothing of them is left.
+/// Dropping it ends all machines, and returns when all of their resources are released.
 pub struct RunningFleet {
     shared: Arc<Shared>,
     watcher: Option<JoinHandle<()>>,
@@ -48,7 +48,7 @@ struct Running {
 
 enum State {
     Runs(Machine),
-    /// It is being taken down.
+    /// The machine has ended, and its resources are being released.
     Ending(Exits),
     Ended(Outcome),
 }
@@ -60,9 +60,9 @@ pub struct Status {
     pub partition: String,
     /// The other end of its `pty` console.
     pub pty: Option<PathBuf>,
-    /// How often its VPs have left the guest for this process so far. `None` if it never started.
+    /// Number of exits of its VPs to this process so far. `None` if it never started.
     pub exits: Option<Exits>,
-    /// The end of a machine that does not run any more.
+    /// The end of a machine that no longer runs.
     pub outcome: Option<Outcome>,
 }
 
@@ -197,9 +197,9 @@ impl Drop for RunningFleet {
 }
 
 impl Shared {
-    /// Takes each machine down as it ends, until none runs.
+    /// Releases each machine when it ends, until none runs.
     fn watch(&self, mut sharing: Option<Sharing>) {
-        // Also when this thread panics: whoever waits for the end must learn of it.
+        // Also if this thread panics, everybody who waits for the end is woken.
         let _over = Over(self);
         let mut left: Vec<_> = self.members.iter().filter(|member| member.runs()).collect();
         while !left.is_empty() {
@@ -222,13 +222,13 @@ impl Shared {
         }
     }
 
-    /// Takes down machines that have ended, and says how they did. `all` is `true` if no other machine runs.
+    /// Releases machines that have ended, and publishes their outcomes. `all` is `true` if no other machine runs.
     fn take_down<'a>(&self, members: impl Iterator<Item = &'a Running>, all: bool) {
         let mut members = members.peekable();
         while let Some(member) = members.next() {
             let Some(outcome) = member.take_down() else { continue };
             if all && members.peek().is_none() {
-                // It goes first: who has seen the last event finds it readable.
+                // Signal first, so that the descriptor is readable for everybody who has seen the last event.
                 self.ended.signal();
                 self.log.push_last(outcome.into());
             } else {
@@ -249,7 +249,7 @@ impl Shared {
 /// Waits until one of the machines ends, or a period is over, if disks are to be looked at or memory is to be shared. Returns which
 /// have ended.
 fn wait_for_ends(members: &[&Running], shares: bool) -> Result<Vec<bool>, Errno> {
-    // Others read, too. Only this thread writes, and not before it has let go of these.
+    // Others read, too. Only this thread writes, and only after it has dropped these guards.
     let states: Vec<_> = members.iter().map(|member| member.state()).collect();
     let machines = || states.iter().filter_map(|state| state.machine());
     let mut fds: Vec<_> = machines().map(|machine| PollFd::from_borrowed_fd(machine.ended(), PollFlags::IN)).collect();
@@ -290,7 +290,7 @@ impl Running {
         self.with(|machine| machine.stop(end));
     }
 
-    /// Takes down the machine, which has ended. Returns how it did, unless it never ran.
+    /// Releases the machine, which has ended. Returns its outcome, or `None` if it never ran.
     fn take_down(&self) -> Option<Outcome> {
         let (time, exits) = self.with(|machine| (self.since.elapsed(), machine.exits()))?;
         let State::Runs(machine) = self.set(State::Ending(exits)) else { return None };
@@ -314,7 +314,7 @@ impl Running {
     }
 }
 
-/// Tells everybody who waits that no machine runs any more, when it is dropped.
+/// When dropped, wakes everybody who waits for the end of the fleet.
 struct Over<'a>(&'a Shared);
 
 impl Drop for Over<'_> {

@@ -19,7 +19,7 @@ fn read(source: &OwnedFd) {
     rustix::io::read(source, &mut [0; 8]).expect("a count");
 }
 
-/// Whether it rings, which is heard if it does.
+/// Returns `true` if the bell rings, and consumes the ring.
 fn rings(bell: &Bell) -> bool {
     let ready =
         poll(&mut [PollFd::new(&bell.readiness(), PollFlags::IN)], Some(&Timespec::default())).expect("a bell") > 0;
@@ -29,7 +29,7 @@ fn rings(bell: &Bell) -> bool {
     ready
 }
 
-/// One that listens to a source; what it says about beginning to do so is heard.
+/// Returns a bell that listens to a source. The ring for adding the source is consumed.
 fn listening(source: &OwnedFd) -> Bell {
     let bell = Bell::new().expect("a bell");
     bell.ring_on(source.as_fd()).expect("an epoll");
@@ -99,7 +99,7 @@ fn a_source_added_during_a_wait_is_noticed() {
     let sleeper = {
         let bell = bell.clone();
         thread::spawn(move || {
-            // That there is a source, and the source itself.
+            // The first ring is for adding the source, the second is from the source itself.
             (0..2).for_each(|_| bell.wait(None).expect("a bell"));
         })
     };

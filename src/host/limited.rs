@@ -25,10 +25,10 @@ const MAX_MACHINES: usize = 256;
 /// All call sites that have printed something.
 static SITES: Mutex<Vec<&'static Site>> = Mutex::new(Vec::new());
 
-/// Whether a line is printed.
+/// The decision whether a line is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It is printed; `left_out` lines were suppressed since the last one.
+    /// The line is printed. `left_out` lines were suppressed since the previous one.
     Print {
         left_out: u64,
         last: bool,
@@ -81,7 +81,7 @@ pub(crate) struct Site {
 #[derive(Debug)]
 struct Machines {
     buckets: BTreeMap<String, Bucket>,
-    /// Whether the site is in [`SITES`].
+    /// Whether the call site is in [`SITES`].
     is_listed: bool,
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 
-/// How often it is tried for `count` wakes of a guest for which it pays, or not.
+/// Returns how often the delay is tried in `count` wakes of a guest for which it is worthwhile (`pays`), or not.
 fn tries(patience: &mut Patience, count: u32, pays: bool) -> u32 {
     (0..count)
         .filter(|_| {

@@ -15,9 +15,9 @@ const BACKLOG: i32 = 128;
 /// The processes that can connect to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Those that the umask of this process allows.
+    /// Users that the umask of this process allows.
     Umask,
-    /// Those of the same user, and of root.
+    /// Only the same user, and root.
     User,
 }
 

@@ -15,7 +15,7 @@ fn fill(memory: &GuestMemory, gpa: u64, byte: u8) {
     memory.write_slice(&page(byte), GuestAddress(gpa)).unwrap();
 }
 
-/// The byte that a page is full of.
+/// Returns the byte that fills the page at `gpa`.
 fn seen(memory: &GuestMemory, gpa: u64) -> u8 {
     let content = read(memory, gpa);
     assert!(content.iter().all(|byte| *byte == content[0]), "the page is torn");
@@ -90,7 +90,7 @@ fn of_several_overlays_at_one_gpa_the_last_is_visible_and_all_keep_their_content
     overlays.rewrite(&memory, A, &page(11));
     overlays.rewrite(&memory, C, &page(13));
     assert_eq!(seen(&memory, 0x3000), 13);
-    // The one in the middle goes: nothing is seen of that.
+    // Hiding the one in the middle changes nothing visible.
     assert_eq!(overlays.hide(&memory, B).unwrap()[0], 2);
     assert_eq!(seen(&memory, 0x3000), 13);
     overlays.hide(&memory, C);
@@ -117,7 +117,7 @@ fn a_reset_uncovers_all_memory() {
 enum Step {
     Show(usize, u64, u8),
     Hide(usize),
-    /// The guest fills a page.
+    /// Fills a page as the guest.
     Fill(u64, u8),
     Rewrite(usize, u8),
 }
@@ -135,7 +135,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The model: a page is a pile of named sheets, the guest's own at the bottom.
+    /// The model: each page is a stack of named contents, with the guest's own at the bottom.
     #[test]
     fn overlays_behave_like_a_simple_model(steps in steps()) {
         let ids = [A, B, C, OverlayId::ReferenceTsc];

@@ -4,11 +4,11 @@ use proptest::prelude::*;
 const PORT_BYTE: u8 = SIGNAL_PORT as u8;
 const CALL: u8 = HYPERCALL_PORT as u8;
 
-/// Where the guest has mapped the page.
+/// The address at which the guest has mapped the page.
 const BASE: u64 = 0x7fff_8000_1000;
 const BASE32: u64 = 0x8000_1000;
 
-/// What a processor that runs the page does to the world.
+/// The effect of executing the page on a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Signal { rip: u64, connection: u32 },
@@ -17,7 +17,7 @@ enum Event {
     Return,
 }
 
-/// RAX, RBX, RCX, RDX, and RIP. A processor that knows the page's few instructions and no others.
+/// A processor that executes only the instructions of the page, with RAX, RBX, RCX, RDX, and RIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Processor {
     long: bool,
@@ -34,7 +34,7 @@ impl Processor {
         Self { long, rax, rbx, rcx, rdx, rip: if long { BASE } else { BASE32 }, zero: false }
     }
 
-    /// Runs until something happens.
+    /// Runs until an event.
     fn run(&mut self, page: &HypercallPage) -> Event {
         (0..100).find_map(|_| self.step(page)).expect("the page runs in a circle")
     }
@@ -220,7 +220,7 @@ fn the_rest_of_the_page_is_breakpoints() {
 }
 
 proptest! {
-    /// Whatever a guest calls with: something happens at once, and an exit finds every input as it was.
+    /// With any registers, there is an event at once, and an exit finds every input unchanged.
     #[test]
     fn any_registers_reach_the_exit_unchanged(
         long: bool, rax: u64, rbx: u64, rdx: u64, rcx in prop_oneof![any::<u64>(), Just(SIGNAL), 0u64..0x20], kind in 0usize..3,

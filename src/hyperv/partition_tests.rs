@@ -187,7 +187,7 @@ fn reenlightenment_takes_a_fixed_vector_and_no_reserved_bits() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Any writes to any registers: nothing panics, a fault changes nothing, and a reset gives memory back as it was.
+    /// After any writes to any registers, there is no panic, a fault has changed nothing, and a reset restores memory.
     #[test]
     fn guest_memory_is_unchanged_after_hostile_writes_and_a_reset(
         writes in prop::collection::vec((0usize..64, prop_oneof![any::<u64>(), 0u64..0x10_0000, Just(0), Just(u64::MAX)]), 1..60)

@@ -11,7 +11,7 @@ fn monotonic(monotonic: u64) -> Reading {
     Reading { guest_tsc: 0, monotonic }
 }
 
-/// What a guest computes from the page.
+/// Returns the time that a guest computes from the page.
 fn by_page(page: ReferenceTscPage, guest_tsc: u64) -> u64 {
     (((u128::from(guest_tsc) * u128::from(page.scale)) >> 64) as u64).wrapping_add_signed(page.offset)
 }

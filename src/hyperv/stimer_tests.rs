@@ -22,7 +22,7 @@ fn started(config: u64, count: u64, now: u64) -> Timers {
     timers
 }
 
-/// Expires what is due, delivers it at once, and gives when it was due.
+/// Expires and delivers the next due expiration. Returns the time when it was due.
 fn fire(timers: &mut Timers, now: u64) -> Option<u64> {
     let expiration = timers.expire(now)?;
     timers.delivered(expiration.timer, now);
@@ -175,7 +175,7 @@ fn a_timer_that_missed_some_expirations_makes_up_for_them_at_half_its_period() {
 fn a_guest_that_handles_expirations_slowly_executes_other_code_too() {
     let period = MIN_PERIOD + 50;
     let mut timers = started(ENABLED | PERIODIC | SINT2, period, 0);
-    // It was away for a while. Its handler takes longer than half the period, but not the whole period.
+    // The guest did not run for a while. Its handler takes longer than half the period, but not the whole period.
     let handling = 60 * period / 100;
     let (mut now, begin, mut handled) = (90 * period, 90 * period, 0);
     while now < begin + 1000 * period {
@@ -232,12 +232,12 @@ enum Step {
     Config(u64),
     Count(u64),
     Wait(u64),
-    /// Deliveries fail from here on, or succeed again.
+    /// From now on, deliveries fail or succeed.
     Slot(bool),
 }
 
 proptest! {
-    /// The model of a lazy timer: of the grid's points that have passed at a look, the first unseen expires, the others are gone.
+    /// The model of a lazy timer: of the multiples of the period that have passed since the last call, only the first expires.
     #[test]
     fn a_late_lazy_timer_expires_once_for_all_periods_that_it_missed(
         start in 0u64..1 << 40, period in MIN_PERIOD..50_000, waits in prop::collection::vec(0u64..200_000, 1..60),
@@ -253,7 +253,7 @@ proptest! {
         }
     }
 
-    /// The model of an eager timer that is looked at when it asks to be: every point of the grid, once, in order.
+    /// The model of a timer that is not lazy and is called at its deadlines: it expires once at every multiple of the period, in order.
     #[test]
     fn a_timer_that_is_not_lazy_makes_up_for_short_delays(
         period in MIN_PERIOD..50_000, lateness in prop::collection::vec(0u64..100_000, 1..60),
@@ -266,7 +266,7 @@ proptest! {
         }
     }
 
-    /// What holds of any timer, whatever a guest writes and however late we are.
+    /// Properties of all timers, for any writes of a guest and any delays of the host.
     #[test]
     fn no_timer_expires_early_or_twice_at_one_time_or_more_often_than_every_half_period(
         steps in prop::collection::vec(prop_oneof![

@@ -27,7 +27,7 @@ fn message(number: u8) -> Message {
     Message::new(MessageType::CHANNEL, 0, &[number]).unwrap()
 }
 
-/// Timer `timer`, one-shot or periodic, with messages to SINT 2.
+/// Starts timer `timer`, one-shot or periodic, with messages to SINT 2.
 fn start_timer(vp: &mut VpState, partition: &Partition, timer: u32, flags: u64, count: u64, time: u64) -> Vec<Action> {
     write(vp, partition, number::STIMER0_CONFIG + 2 * timer, 0, time);
     write(vp, partition, number::STIMER0_COUNT + 2 * timer, count, time);
@@ -170,7 +170,7 @@ fn messages_in_flight_survive_a_move_of_their_page() {
     assert_eq!(write(&mut vp, &partition, number::SIMP, 0x7001, 0), []);
     assert_eq!(partition.memory().read_obj::<u32>(GuestAddress(0x7200)).unwrap(), 1, "the first has moved along");
     assert_eq!(partition.memory().read_obj::<u32>(GuestAddress(SIMP + 0x200)).unwrap(), 0);
-    // Disabling the page drops what lies in it; enabling it anew delivers what waited.
+    // Disabling the page drops the messages in it. Enabling it again delivers the waiting ones.
     write(&mut vp, &partition, number::SIMP, 0, 0);
     assert_eq!(vp.post_message(sint(SINT), message(3), &partition), Err(HvStatus::INVALID_SYNIC_STATE));
     assert_eq!(write(&mut vp, &partition, number::SIMP, SIMP | 1, 0), [RAISED]);
@@ -298,7 +298,7 @@ fn a_message_delivered_before_a_waiting_timer_is_marked_as_pending() {
     start_timer(&mut vp, &partition, 0, 0, 500, 100);
     vp.tick(&partition, at(500));
     assert!(empty_slot(partition.memory(), sint(SINT)));
-    // The guest has yet to write EOM when the message comes.
+    // The message is posted before the guest writes EOM.
     vp.post_message(sint(SINT), message(1), &partition).unwrap();
     assert_eq!(slot(partition.memory(), sint(SINT)).payload(), [1]);
     assert!(empty_slot(partition.memory(), sint(SINT)));
@@ -336,7 +336,7 @@ fn a_reset_restores_registers_and_covered_pages() {
     assert_eq!(vp.post_message(sint(SINT), message(1), &partition), Err(HvStatus::INVALID_SYNIC_STATE));
 }
 
-/// Two VPs move their pages over each other's while a device posts to both: nothing locks up or leaks.
+/// Two VPs move their pages over each other's while a device posts to both. There is no deadlock, and memory is restored.
 #[test]
 fn several_vps_and_a_device_can_use_the_synic_at_once() {
     use std::sync::Mutex;
@@ -377,7 +377,7 @@ fn several_vps_and_a_device_can_use_the_synic_at_once() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Two VPs of a hostile guest write anything anywhere while messages, events and timers go their way.
+    /// Two VPs of a hostile guest write random values to all MSRs while messages, events and timers are delivered.
     #[test]
     fn random_msr_writes_never_panic_and_a_reset_restores_covered_memory(
         steps in prop::collection::vec((any::<bool>(), 0usize..64, prop_oneof![

@@ -68,7 +68,7 @@ fn the_leaves_of_the_hypervisor_set_the_hypervisor_bit() {
     assert_eq!(find(&entries, 0x4000_0000, 0).eax, 7);
 }
 
-/// A host's list with KVM's leaves, of which all features are set.
+/// Returns a host's CPUID with KVM's leaves and all of their features.
 fn with_kvm() -> CpuId {
     let (ebx, ecx, edx) = (0x4b4d_564b, 0x564b_4d56, 0x4d);
     let signature = kvm_cpuid_entry2 { function: KVM_SIGNATURE, eax: 0x4000_0001, ebx, ecx, edx, ..Default::default() };

@@ -40,12 +40,12 @@ struct State {
     order: Order,
     /// Number of threads that are registered and not parked here.
     at_large: usize,
-    /// By VP index, or above all of those the number of another member.
+    /// The kicks of members, by VP index. Other members have numbers above all VP indexes.
     kicks: Vec<(u64, Box<dyn Kick>)>,
     next_member: u64,
-    /// How often the members were let go on.
+    /// Number of resumes so far.
     resumes: u64,
-    /// No member comes any more.
+    /// Set when no further member can join.
     finished: bool,
 }
 
@@ -197,7 +197,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Returns how often the members were let go on, for [`pause_since`](Self::pause_since).
+    /// Returns how often the members were resumed, for [`pause_since`](Self::pause_since).
     pub fn resumes(&self) -> u64 {
         self.state.lock().resumes
     }

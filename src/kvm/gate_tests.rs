@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Stands for `immediate_exit` and the signal: a VP that is "in the guest" spins on it.
+/// Simulates `immediate_exit` and the signal: a VP that is "in the guest" spins on it.
 #[derive(Clone, Default)]
 struct Flag(Arc<AtomicBool>);
 
@@ -108,7 +108,7 @@ fn vps_do_not_resume_while_somebody_accesses_them() {
     vps.into_iter().for_each(|vp| vp.join().unwrap());
 }
 
-/// A thread that is a member and sleeps on a condition variable of its own.
+/// A member thread that sleeps on a condition variable of its own.
 struct Sleeper(Arc<(Mutex<bool>, Condvar)>);
 
 impl Kick for Sleeper {
@@ -177,7 +177,7 @@ fn a_pause_that_comes_after_a_stop_waits_for_the_next_life_or_the_end() {
 #[test]
 fn a_resume_ends_a_pause_that_is_not_complete() {
     let gate = Arc::new(Gate::new());
-    // It never parks.
+    // This member never parks.
     gate.enter(0, Box::new(Flag::default()));
     let pause = thread::spawn({
         let gate = gate.clone();

@@ -11,7 +11,7 @@ use super::host::HostError;
 use crate::host::lock::Mutex;
 use crate::memory::Ram;
 
-/// Maximum number of slots for memory that is added. Old kernels have 509 in all.
+/// Maximum number of slots for memory that is added. Old kernels have a total of 509.
 const MAX_ADDED: u64 = 256;
 /// Minimum size of such a slot.
 const MIN_CHUNK: u64 = 128 << 20;

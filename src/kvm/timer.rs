@@ -27,8 +27,8 @@ thread_local! {
 
 /// The signal that forces VPs out of the guest.
 ///
-/// Not a real-time signal: the kernel does not send those any more once the user's queue of signals is full
-/// (RLIMIT_SIGPENDING). Of the others, this one is used least, and debuggers pass it on.
+/// It is not a real-time signal, because the kernel cannot send those when the user's queue of signals is full
+/// (RLIMIT_SIGPENDING). Of the other signals, this one is used least, and debuggers pass it on.
 const KICK: libc::c_int = libc::SIGURG;
 
 /// Sends the signal to a thread of this process.

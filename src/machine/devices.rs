@@ -132,7 +132,7 @@ pub(super) fn join(
 }
 
 impl Machine {
-    /// Returns what there is to know about the machine and its devices, as a tree of names and values. Each device is an
+    /// Returns the state of the machine and its devices, as a tree of names and values. Each device is an
     /// object in `devices`, with its kind and state, and what else it tells; units are part of the names.
     ///
     /// ```no_run

@@ -25,7 +25,7 @@ pub enum MachineError {
     /// The settings of the processors are invalid.
     #[error(transparent)]
     Cpus(#[from] CpusError),
-    /// The host's KVM cannot run so many VPs.
+    /// The machine has more VPs than the host's KVM can run.
     #[error("--cpus {count}: this host's KVM runs at most {max} virtual processors in one machine")]
     TooManyVps {
         /// The requested number.

@@ -71,7 +71,7 @@ pub enum AccessError {
     #[error("there is no interrupt line {0}: they are 0 to 23")]
     Line(u32),
     /// The address is not one for interrupt messages.
-    #[error("{0:#x} is no address for interrupt messages: those are from 0xfee00000 to 0xfeefffff")]
+    #[error("{0:#x} is not an address for interrupt messages; these are from 0xfee00000 to 0xfeefffff")]
     MessageAddress(u64),
     /// KVM refuses.
     #[error(transparent)]

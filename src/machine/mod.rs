@@ -85,18 +85,18 @@ pub struct Machine {
     watchdog: Option<JoinHandle<()>>,
 }
 
-/// What the threads of a machine share.
+/// State that the threads of a machine share.
 struct Shared {
     config: Config,
     tracer: Option<Arc<TraceWriter>>,
-    /// What each life's hypercalls are beside the standard ones.
+    /// Hypercalls of the library's user, which are added in each life.
     calls: Vec<CallSetup>,
     /// The devices of the library's user.
     own: OwnDevices,
     announcer: Arc<Announcer>,
     /// The exits of each VP.
     exits: Vec<Counters>,
-    /// What is to be reached of the guest's present life.
+    /// The accessible parts of the guest's current life.
     life: RwLock<Option<Arc<Life>>>,
     /// Its devices outlive resets.
     vmbus: VmBus,
@@ -116,9 +116,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// How the guest's present life ended; a restart may follow.
+    /// The end of the guest's current life. A restart may follow.
     end: Option<End>,
-    /// Somebody outside ended the run: no restart follows.
+    /// The run was ended from outside, so no restart follows.
     stopped: bool,
     /// The host wants the guest's next reset to start it again, whatever the settings say.
     restarts: bool,
@@ -128,9 +128,9 @@ struct State {
     engine: Option<Arc<dyn Engine>>,
     /// Its kind.
     engine_kind: Option<EngineKind>,
-    /// Whether the machine is to be paused, also in its next life.
+    /// Whether the machine should be paused, also in its next life.
     paused: bool,
-    /// Whether the engine's time stands still.
+    /// Whether the engine's time is stopped.
     time_stands: bool,
 }
 
@@ -138,7 +138,7 @@ impl Machine {
     /// Starts a machine. It runs when this returns.
     ///
     /// # Errors
-    /// What is wrong with the settings or the files that they name, or what the host refuses.
+    /// Returns an error if the settings or the files that they name are invalid, or if the host refuses something.
     pub fn start(config: &Config) -> Result<Self, MachineError> {
         Self::build(config, Extras::default(), Gate::new())?.watched()
     }
@@ -226,7 +226,7 @@ impl Machine {
         let mut machine = Self { shared, capture, thread: Some(thread), watchdog: None };
         match started.recv() {
             Ok(()) => Ok(machine),
-            // The thread ended without a word of success: how it ended says why.
+            // The thread ended without reporting success: the way it ended says why.
             Err(mpsc::RecvError) => match machine.join() {
                 End::Failed(error) => Err(error),
                 end => Err(MachineError::Defect(format!("the machine never ran: {end}"))),
@@ -270,7 +270,7 @@ impl Machine {
         self.shared.pause()
     }
 
-    /// Lets the VPs and the guest's time go on.
+    /// Continues the VPs and the guest's time.
     pub fn resume(&self) {
         self.shared.resume();
     }
@@ -335,7 +335,7 @@ impl Machine {
         self.shared.console.get().and_then(Console::pty_path)
     }
 
-    /// The same machine, whose time starts now.
+    /// Starts the time limit of the machine.
     fn watched(mut self) -> Result<Self, MachineError> {
         let time = self.shared.config.timeout;
         self.watchdog = time.map(|time| self.watch(time.duration())).transpose()?;
@@ -359,7 +359,7 @@ impl Machine {
             Some(Err(_)) => End::Failed(MachineError::Defect("a machine's thread panicked".into())),
             None => End::Failed(MachineError::Defect("a machine was joined twice".into())),
         };
-        // It ends with the machine, and a panic of its own changes nothing about how that ended.
+        // The watchdog ends with the machine. Its own panic does not change the machine's end.
         let _ = self.watchdog.take().map(JoinHandle::join);
         limited::finish(&self.shared.config.name);
         end

@@ -2,12 +2,12 @@
 
 use super::Shared;
 
-/// Tells everybody who waits that the machine is gone, when it is dropped.
+/// When dropped, wakes everybody who waits for the end of the machine.
 pub(super) struct Over<'a>(pub &'a Shared);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        // How it ended has been told by now, if it ended as it should.
+        // Usually the console was already ended with the machine's end. This applies after a panic.
         self.0.console.get().inspect(|console| console.end("a thread of the machine panicked"));
         self.0.providers.finish();
         self.0.announcer.over();

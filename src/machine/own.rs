@@ -1,6 +1,6 @@
 //! Devices of the library's user: ports, MMIO ranges and MSRs.
 //!
-//! They are made anew for each life of the guest. A device that panics is out of order for the rest of that life: its ports
+//! They are created for each life of the guest. A device that panics is disabled for the rest of that life: its ports
 //! and addresses read as ones, its MSRs raise #GP, and the machine's [events](super::Machine::events) say so.
 
 use std::ops::Range;
@@ -84,7 +84,7 @@ impl OwnDevices {
     }
 }
 
-/// A device whose panics end nobody but itself.
+/// A device whose panics end only the device.
 struct Guarded<D: ?Sized> {
     /// `None` once it has panicked.
     device: Option<Box<D>>,

@@ -54,7 +54,7 @@ pub(super) fn reserved(config: &Config, ram: &Ram) -> Vec<(Range<u64>, &'static 
         (KVM_PAGES, "KVM's own"),
         (LOCAL_APICS, "the local APICs'"),
         (ram.screen.clone(), "the screen's"),
-        // Nobody's on the bus where KVM emulates it.
+        // The IOAPIC's page is reserved here only if KVM emulates it, because then it is not on the bus.
         (if config.irqchip == IrqchipKind::Pc { IOAPIC_PAGE } else { 0..0 }, "the IOAPIC's"),
     ];
     memory.chain([window]).chain(others).filter(|(range, _)| !range.is_empty()).collect()

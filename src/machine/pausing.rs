@@ -80,7 +80,7 @@ impl Shared {
     }
 }
 
-/// For a thread that checks the gate regularly and need not be woken.
+/// The kick of a thread that checks the gate regularly, so that it need not be woken.
 pub(super) struct NeverAsleep;
 
 impl Kick for NeverAsleep {

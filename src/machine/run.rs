@@ -14,7 +14,7 @@ use crate::hyperv::features::EngineKind;
 impl Shared {
     /// The whole run, on VP 0's thread: one life of the guest, and another after each reset where that is wanted.
     pub(super) fn live(self: Arc<Self>, started: mpsc::SyncSender<()>) -> End {
-        // Also when this thread panics: whoever waits for the end must learn of it.
+        // Also if this thread panics, everybody who waits for the end is woken.
         let _over = over::Over(&self);
         // A pause waits for what is written to the memory of a new life.
         let mut building = self.gate.join(Box::new(pausing::NeverAsleep));

@@ -4,7 +4,7 @@ use vm_memory::Bytes;
 
 const PAGE: usize = PAGE_SIZE as usize;
 
-/// Two regions with a hole: pages 0 to 15 and 32 to 47.
+/// Creates memory of two regions with a hole: pages 0 to 15 and 32 to 47.
 fn memory() -> GuestMemory {
     GuestMemory::from_ranges(&[(GuestAddress(0), 16 * PAGE), (GuestAddress(32 * PAGE_SIZE), 16 * PAGE)]).unwrap()
 }
@@ -96,7 +96,7 @@ proptest! {
         offset in 0usize..PAGE,
         accesses in prop::collection::vec((any::<bool>(), 0usize..9 * PAGE, 0usize..3 * PAGE), 1..20),
     ) {
-        // Distinct pages: a page that is there twice would not behave as an array.
+        // The pages are distinct: with a repeated page, the buffer would not behave like an array.
         let mut seen = std::collections::HashSet::new();
         let frames: Vec<u64> = frames.into_iter().filter(|frame| seen.insert(*frame)).collect();
         let memory = memory();

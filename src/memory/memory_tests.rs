@@ -18,7 +18,7 @@ fn both_ranges_are_backed_and_start_as_zeroes() {
 
 #[test]
 fn private_memory_is_aligned_for_huge_pages() {
-    // Each is bound to be elsewhere than the others.
+    // Each mapping must have an address of its own.
     let memories =
         [2 << 20, 6 << 20, 64 << 20, (64 << 20) + 4096, 5 << 30].map(|size| create(size, Backing::Private).unwrap());
     for memory in &memories[1..] {

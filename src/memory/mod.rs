@@ -200,7 +200,7 @@ fn advise(mapping: &MmapRegion, part: Range<u64>, advice: libc::c_int) {
     }
 }
 
-/// Returns the memory of the host that nobody uses, in bytes.
+/// Returns the host's free memory in bytes. It does not include caches.
 fn free() -> u64 {
     let info = rustix::system::sysinfo();
     u64::from(info.mem_unit).saturating_mul(info.freeram)

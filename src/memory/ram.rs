@@ -16,15 +16,15 @@ const WINDOW_ALIGNMENT: u64 = 2 << 30;
 
 /// The memory of a machine.
 ///
-/// All of it is mapped into this process from the start, which costs nothing until it is touched: devices reach memory
-/// that is added later as they reach the rest. The guest reaches it once it is mapped into the virtual machine.
+/// All of it is mapped into this process from the start, which costs nothing until it is touched. So devices can access memory
+/// that is added later like the rest. The guest can access it once it is mapped into the virtual machine.
 #[derive(Clone, Debug)]
 pub struct Ram {
     /// The memory at the start.
     pub boot: GuestMemory,
-    /// The same, and what can be added.
+    /// The memory at the start, and memory that can be added.
     pub all: GuestMemory,
-    /// The addresses of what can be added. Empty if nothing can.
+    /// The addresses of memory that can be added. Empty if none can.
     pub window: Range<u64>,
     /// The addresses of the screen's memory. Empty if there is no screen.
     pub screen: Range<u64>,

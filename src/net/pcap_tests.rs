@@ -8,7 +8,7 @@ fn word(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(bytes[offset..offset + 4].try_into().unwrap())
 }
 
-/// The blocks of a capture: type and body.
+/// Returns the blocks of a capture: type and body.
 fn blocks(mut bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let mut blocks = Vec::new();
     while !bytes.is_empty() {
@@ -62,7 +62,7 @@ fn the_error_for_a_capture_that_cannot_be_written_names_the_file() {
     assert!(error.contains("/nowhere/at/all.pcapng") && error.contains("No such file"), "{error}");
 }
 
-/// Wireshark's own opinion.
+/// Checks a capture with Wireshark.
 #[test]
 fn wireshark_reads_a_capture_and_finds_right_checksums() {
     if !ready(&[Need::Tool("tshark")]) {

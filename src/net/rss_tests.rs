@@ -12,7 +12,7 @@ fn scaling(hash_types: u32) -> Scaling {
     Scaling { hash_types, key: TEST_KEY, table: vec![0, 1, 2, 3] }
 }
 
-/// A TCP packet between two ends.
+/// Returns the headers of a TCP packet between two endpoints.
 fn tcp(source: &str, destination: &str) -> Vec<u8> {
     let ends: [std::net::SocketAddr; 2] = [source.parse().unwrap(), destination.parse().unwrap()];
     let mut frame = packet(ends[0].is_ipv6(), protocol::TCP, 5);
@@ -32,7 +32,7 @@ fn tcp(source: &str, destination: &str) -> Vec<u8> {
 
 #[test]
 fn hashes_agree_with_the_published_vectors() {
-    // Source, destination, hash of addresses alone, hash of addresses and ports.
+    // Source, destination, hash of only the addresses, hash of addresses and ports.
     let vectors = [
         ("66.9.149.187:2794", "161.142.100.80:1766", 0x323e8fc2, 0x51ccc178),
         ("199.92.111.2:14230", "65.69.140.83:4739", 0xd718262a, 0xc626b0ea),

@@ -7,7 +7,7 @@ use std::time::Duration;
 struct Bench {
     power: AcpiPower,
     now: Arc<AtomicU64>,
-    /// Number of times that the line rose.
+    /// Number of times that the line was raised.
     interrupts: Arc<AtomicU64>,
     level: Arc<AtomicBool>,
 }
@@ -56,7 +56,7 @@ fn sleep_enable_with_the_type_of_s5_turns_the_machine_off() {
     for other in [0, 1, 4, 6, 7] {
         assert_eq!(bench.set(CONTROL, SCI_EN | other << 10 | SLP_EN), None);
     }
-    // A byte at a time, as some guests do.
+    // Some guests write single bytes.
     assert_eq!(bench.power.write(CONTROL + 1, &[5 << 2]), None);
     assert_eq!(bench.power.write(CONTROL + 1, &[5 << 2 | 0x20]), Some(PowerEvent::PowerOff));
 }
@@ -148,7 +148,7 @@ fn only_bit_2_of_the_reset_register_resets() {
         let event = ResetControl::default().write(0, &[value]);
         assert_eq!(event, (value & 4 != 0).then_some(PowerEvent::Reset), "{value:#x}");
     }
-    // As Linux does: first the kind, then the reset.
+    // Linux writes the kind of reset first, and then resets.
     let mut register = ResetControl::default();
     assert_eq!(register.write(0, &[2]), None);
     let mut data = [0];
@@ -158,7 +158,7 @@ fn only_bit_2_of_the_reset_register_resets() {
 }
 
 proptest! {
-    /// Accesses of any width anywhere in the range, byte registers against a word at a time.
+    /// Accesses of any width anywhere in the range read the same bytes as aligned words.
     #[test]
     fn any_access_reads_the_same_bytes_as_aligned_words(offset in 0u16..12, bytes in prop::collection::vec(any::<u8>(), 1..=4)) {
         let mut bench = Bench::new();

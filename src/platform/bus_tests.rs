@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use std::thread;
 
-/// Answers each read with the offset and the length it saw, and keeps what was written.
+/// A device that reads as the offset and the length of the access, and records writes.
 #[derive(Default)]
 struct Recorder {
     writes: Vec<(u16, Vec<u8>)>,
@@ -152,7 +152,7 @@ fn no_write_is_lost_between_threads() {
 }
 
 proptest! {
-    /// The sorted look-up against a table with an entry for each port.
+    /// Compares the sorted look-up with a table that has an entry for each port.
     #[test]
     fn the_look_up_agrees_with_a_simple_model(ranges in prop::collection::vec((0u16..200, 1u16..20), 0..20)) {
         let mut bus = PortBus::new();

@@ -8,7 +8,7 @@ use crate::platform::{Platform, Wiring, ports};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// A platform, how often it raised the serial interrupt, and its console.
+/// Returns a platform, the number of its serial interrupts, and its console.
 fn platform() -> (Platform, Arc<AtomicUsize>, crate::console::Capture) {
     let (console, capture) = Console::capture();
     let interrupts = Arc::new(AtomicUsize::new(0));
@@ -28,7 +28,7 @@ fn platform() -> (Platform, Arc<AtomicUsize>, crate::console::Capture) {
     (platform, interrupts, capture)
 }
 
-/// The device that a platform has under that name.
+/// A device that can be attached again under its name.
 struct Named(Arc<dyn Device>);
 
 impl Device for Named {
@@ -70,7 +70,7 @@ fn input_typed_during_a_pause_arrives_after_it() {
     let (platform, interrupts, capture) = platform();
     let gate = Arc::new(Gate::new());
     let serial = platform.devices().into_iter().find(|device| device.identity().name == "serial").unwrap();
-    // Interrupts for received bytes.
+    // Enable interrupts for received bytes.
     platform.write(ports::SERIAL.start + 1, &[1], &gate);
     serial.pause();
     capture.type_text("x").unwrap();

@@ -73,7 +73,7 @@ fn a_missing_keyboard_is_reported_as_a_time_out_at_once() {
     assert_eq!(get(&mut controller, COMMAND) & (OUTPUT_FULL | TIMED_OUT), 0);
 }
 
-/// The checks of Linux's i8042_check_aux: a loop that comes back as the keyboard's, and a test that fails.
+/// The checks of Linux's i8042_check_aux: a loop whose data is the keyboard's, and a test that fails.
 #[test]
 fn the_auxiliary_port_is_reported_as_missing() {
     const FROM_AUXILIARY: u8 = 0x20;
@@ -101,7 +101,7 @@ fn port_92_resets_and_remembers_a20() {
 }
 
 proptest! {
-    /// Whatever was done to it, a controller that is flushed as drivers flush it tests well.
+    /// After any accesses, a controller that is flushed as by drivers passes its self-test.
     #[test]
     fn the_controller_works_after_any_accesses(accesses in prop::collection::vec((0u16..6, any::<u8>()), 0..100)) {
         let mut controller = I8042::new();

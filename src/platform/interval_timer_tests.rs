@@ -17,7 +17,7 @@ impl Bench {
     }
 
     fn pass(&self, ticks: u64) {
-        // A little more, so that rounding does not take a tick away.
+        // A little more, so that rounding does not lose a tick.
         self.nanoseconds.fetch_add(ticks * 1_000_000_000 / 1_193_182 + 1, Ordering::Relaxed);
     }
 
@@ -34,7 +34,7 @@ impl Bench {
 
 #[test]
 fn linux_can_calibrate_its_tsc_with_channel_2() {
-    // quick_pit_calibrate: channel 2 in mode 0 from 0xffff, its high byte read again and again.
+    // quick_pit_calibrate: channel 2 in mode 0 from 0xffff. Linux reads its high byte repeatedly.
     let mut bench = Bench::new();
     bench.write(0x61, GATE);
     bench.write(0x43, 0xb0);

@@ -42,7 +42,7 @@ pub enum MmioError {
         wanted: Range<u64>,
         /// The existing range.
         taken: Range<u64>,
-        /// What the existing range is.
+        /// Description of the existing range.
         by: &'static str,
     },
 }

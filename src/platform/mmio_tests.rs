@@ -1,9 +1,9 @@
 use super::*;
 
-/// What was written, and where.
+/// Offset and bytes of a write.
 type Writes = Vec<(u64, Vec<u8>)>;
 
-/// Remembers what was written, and reads as the offset of each byte.
+/// A device that records writes, and reads as the offset of each byte.
 #[derive(Default)]
 struct Latch(Arc<Mutex<Writes>>);
 

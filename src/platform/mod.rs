@@ -179,7 +179,7 @@ impl Platform {
     /// [`write`](Self::write).
     pub fn write_repeated(&self, port: u16, data: &[u8], size: usize, gate: &Arc<Gate>) -> Option<PowerEvent> {
         let event = self.bus.write_repeated(port, data, size);
-        // Only VPs that print can be made to wait.
+        // Only a VP that prints can have to wait.
         if event.is_none() && (ports::SERIAL.contains(&port) || ports::DEBUG.contains(&port)) {
             self.output.wait_for_room(gate);
         }

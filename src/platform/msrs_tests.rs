@@ -1,6 +1,6 @@
 use super::*;
 
-/// Reads as its number above the VP's index; takes even values.
+/// A device that reads as its number and the VP's index, and accepts even values.
 struct Numbers;
 
 impl MsrDevice for Numbers {

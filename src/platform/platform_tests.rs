@@ -159,20 +159,20 @@ fn no_device_is_locked_while_a_vp_waits_for_a_stalled_console() {
             }
             gate.leave(0);
         });
-        // With nobody reading, it comes to a halt.
+        // Without a reader, the VP has to wait.
         let mut before = usize::MAX;
         while std::mem::replace(&mut before, printed.load(Ordering::Relaxed)) != before || before == 0 {
             thread::sleep(Duration::from_millis(20));
         }
         assert!(before < 1 << 20, "{before} bytes were printed into a stalled pipe");
-        // Other VPs are not held up: not by the serial port's lock, nor at the gate.
+        // Other VPs are not delayed, neither by the serial port's lock nor at the gate.
         let mut status = [0];
         platform.read(0x3fd, &mut status);
         assert_eq!(platform.write(0xf4, &[1], &gate), Some(PowerEvent::Exit(1)));
         assert_eq!(platform.write(0x70, &[0], &gate), None);
         gate.pause();
         gate.resume();
-        // Reading lets it go on.
+        // Reading continues the VP.
         let mut buffer = vec![0; 1 << 16];
         while printed.load(Ordering::Relaxed) == before {
             let _ = rustix::io::read(&reader, &mut buffer);

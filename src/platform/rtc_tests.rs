@@ -7,7 +7,7 @@ use std::time::Duration;
 /// 2024-02-29 (a Thursday) 23:59:58 UTC.
 const LEAP_DAY: u64 = 1_709_251_198;
 
-/// An RTC, and the hand on its host's clock in nanoseconds.
+/// An RTC, and its host's time in nanoseconds.
 struct Bench {
     rtc: Rtc,
     now: Arc<AtomicU64>,
@@ -103,7 +103,7 @@ fn a_single_register_can_be_set_while_the_clock_runs() {
 fn after_a_divider_reset_the_first_second_takes_half_a_second() {
     let mut bench = Bench::new(LEAP_DAY);
     bench.advance(Duration::from_millis(123));
-    // As Linux's mc146818_set_time does it.
+    // The steps of Linux's mc146818_set_time.
     bench.set(REGISTER_B, HOURS_24 | SET);
     bench.set(REGISTER_A, 0x70);
     bench.set_time([0x19, 0x99, 0x12, 0x31, 6, 0x23, 0x59, 0x59]);
@@ -189,7 +189,7 @@ fn other_registers_are_memory_and_the_nmi_bit_is_not_part_of_the_index() {
 }
 
 proptest! {
-    /// Any time that exists, in any format, reads back as set and goes on as the calendar has it.
+    /// Any valid time, in any format, can be read back and advances as in the calendar.
     #[test]
     fn a_time_that_was_set_reads_back_and_advances(
         second in 0i64..8_000 * 365 * 86400,
@@ -223,7 +223,7 @@ proptest! {
         prop_assert_eq!(bench.time()[7], shown(&bench, &Moment::at(second + later + 1))[7]);
     }
 
-    /// No sequence of writes, at whatever times, panics.
+    /// No sequence of writes panics, at any times.
     #[test]
     fn any_writes_are_accepted_without_panic(writes in prop::collection::vec((any::<u8>(), any::<u8>(), 0u32..30_000_000), 0..100)) {
         let mut bench = Bench::new(LEAP_DAY);

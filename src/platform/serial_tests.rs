@@ -34,7 +34,7 @@ impl Bench {
         assert_eq!(self.serial.lock().write(register, &[value]), None);
     }
 
-    /// Reads as a driver does: while the line status says that there is something.
+    /// Reads as a driver does: while the line status has the data-ready bit.
     fn receive(&self) -> Vec<u8> {
         std::iter::from_fn(|| (self.get(LINE_STATUS) & DATA_READY != 0).then(|| self.get(DATA.into()))).collect()
     }

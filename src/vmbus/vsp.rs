@@ -73,7 +73,7 @@ pub trait Vsp: Send {
         format!("vsp-{interface}-{instance}")
     }
 
-    /// Returns what there is to know about the device, as an object of names and values.
+    /// Returns the state of the device, as an object of names and values.
     fn inspect(&self) -> Value {
         Value::Null
     }

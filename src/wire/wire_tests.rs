@@ -13,7 +13,7 @@ wire! { 6,
 pub struct Basket {
     /// What is in it.
     pub fruit: Fruit,
-    /// How many of them, in the protocol's order.
+    /// Their number, in the byte order of the protocol.
     pub count: [u8; 4],
 }}
 

@@ -1,6 +1,6 @@
 //! Fuzzing of qcow2 images: randomly damaged images are opened and used in a child process, which must survive.
 //!
-//! `VIRIDIAN_MUTATIONS=50000 cargo test --lib no_damaged_image` tries more images.
+//! `VIRIDIAN_MUTATIONS=50000 cargo test --lib a_damaged_image` tries more images.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -298,7 +298,7 @@ fn a_damaged_image_never_causes_a_crash_a_hang_or_unbounded_memory_use() {
     let status = child.wait().expect("a child");
     assert!(status.success(), "{status} after \"{last}\"");
     let counts: Vec<u64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
-    // Enough images can still be opened and used; otherwise the damage is too severe to test anything.
+    // Enough images can still be opened and used. Otherwise the damage would be too severe for a useful test.
     assert!(counts[0] > mutations / 4 && counts[1] > mutations, "{last} of {mutations}");
     eprintln!("{last} of {mutations}");
 }

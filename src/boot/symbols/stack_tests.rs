@@ -2,7 +2,7 @@ use super::super::orc::Orc;
 use super::super::{Load, Symbol};
 use super::*;
 
-/// Memory from an address on, in words of 8 bytes.
+/// Memory that starts at an address, in words of 8 bytes.
 struct Words(u64, Vec<u64>);
 
 impl View for Words {
@@ -87,7 +87,7 @@ fn a_stack_that_is_not_mapped_yields_no_callers() {
     }
 }
 
-/// Tables with these entries, each from its address on.
+/// Returns tables with these entries, each of which applies from its address on.
 fn orc(entries: &[(u64, [u8; 6])], renumbered: bool) -> Orc {
     let first = 0x100_0000;
     let distance = |(index, (place, _)): (u64, &(u64, [u8; 6]))| *place as i32 - (first + index * 4) as i32;
@@ -113,7 +113,7 @@ fn callers_are_found_by_orc_tables_without_frame_pointers() {
 
 #[test]
 fn invalid_orc_tables_end_the_walk() {
-    // It is its own caller, on the same stack.
+    // A function that is its own caller, at the same stack pointer.
     let entries = [(0x1000, [0, 0, 0, 0, 5, 0])];
     let symbols = Symbols { orc: Some(orc(&entries, false)), ..symbols() };
     assert_eq!(walk(&symbols, Registers { frame: 1, ..START }, vec![0; 8]), "");

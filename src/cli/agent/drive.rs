@@ -55,7 +55,7 @@ impl SizeChanges {
         Ok(Self { receiver, registration: low_level::pipe::register(SIGWINCH, sender)? })
     }
 
-    /// Takes all that have been seen, and returns the present size.
+    /// Consumes all notifications, and returns the current size.
     fn take(&self) -> Option<WindowSize> {
         while (&self.receiver).read(&mut [0; 16]).is_ok_and(|length| length > 0) {}
         window_size(io::stdin().as_fd())
@@ -224,7 +224,7 @@ fn send(session: &mut Session, mut connection: &UnixStream) -> Result<(), DriveE
     match connection.write(session.outgoing()) {
         Ok(length) => session.sent(length),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-        // What the agent sent before it went may still be there to be read.
+        // The agent has closed the connection. Bytes that it sent before can still be read.
         Err(_) => session.sent(usize::MAX),
     }
     Ok(())

@@ -216,10 +216,10 @@ impl ToAgent<'_> {
 pub struct Decoder(Vec<u8>);
 
 impl Decoder {
-    /// Takes bytes of the agent, and hands each frame that they complete to `take`.
+    /// Processes bytes of the agent, and calls `take` with each frame that they complete.
     ///
     /// # Errors
-    /// Returns an error if a frame is invalid, or that of `take`.
+    /// Returns an error if a frame is invalid, or the error of `take`.
     pub fn decode<E: From<FrameError>>(
         &mut self,
         bytes: &[u8],

@@ -220,7 +220,7 @@ impl Session {
         let length = length.min(output.waiting.len());
         output.waiting.drain(..length);
         output.owed += u32::try_from(length).unwrap_or(u32::MAX);
-        // Not for each small write: a grant is a frame, too.
+        // Grants are frames, too, so small writes are granted together.
         if output.owed >= WINDOW_SIZE / 4 && !ended && !output.is_over {
             let granted = std::mem::take(&mut output.owed);
             output.window += granted;
@@ -236,7 +236,7 @@ impl Session {
         }
     }
 
-    /// None of these frames is too long, or has texts.
+    /// Encoding cannot fail: these frames have bounded lengths and no texts.
     fn send(&mut self, frame: &ToAgent<'_>) {
         let encoded = frame.encode(&mut self.outgoing);
         debug_assert!(encoded.is_ok());

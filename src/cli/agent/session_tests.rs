@@ -12,7 +12,7 @@ fn session() -> Session {
     Session::new(&command()).unwrap()
 }
 
-/// A frame as an agent sends it.
+/// Returns the bytes of a frame of an agent.
 fn frame(kind: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(payload.len()).unwrap().to_le_bytes().to_vec();
     bytes.extend([kind, stream, 0, 0]);

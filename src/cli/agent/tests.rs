@@ -1,4 +1,4 @@
-//! The agent itself, as a process of this host.
+//! The agent itself, as a process on this host.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -17,7 +17,7 @@ use super::drive::{Streams, drive};
 use super::frame::{Command, Status, Stream, ToAgent, What, WindowSize};
 use super::session::{End, Session};
 
-/// The agent in a file.
+/// The agent, written to a file.
 static FILE: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("viridian-agent");
@@ -26,7 +26,8 @@ static FILE: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
     (folder, path)
 });
 
-/// Tests run threads, and a file that is open for writing in one of them cannot be run by another.
+/// Serializes the start of agents. A process that another thread forks while the file is written would keep it open for
+/// writing, and then it could not be executed.
 static START: Mutex<()> = Mutex::new(());
 
 /// An agent that serves one connection.
@@ -39,7 +40,7 @@ impl Agent {
     fn start() -> Self {
         let (connection, other) = UnixStream::pair().unwrap();
         let turn = START.lock().unwrap();
-        // As nohup and services start it.
+        // nohup and services start programs in this way.
         let mut agent = Process::new("env");
         agent.arg("--ignore-signal=HUP,USR1").arg(&FILE.1).args(["--fd", "0"]);
         let process = agent.stdin(Stdio::from(OwnedFd::from(other))).spawn().unwrap();
@@ -47,7 +48,7 @@ impl Agent {
         Self { connection, process }
     }
 
-    /// Waits until the agent has ended because this side has.
+    /// Closes this side, and waits until the agent has ended.
     fn ends(mut self) {
         drop(self.connection);
         self.process.wait().unwrap();
@@ -82,7 +83,7 @@ fn run(command: &Command, input: &[u8]) -> (End, Vec<u8>, Vec<u8>) {
     (end, read(&mut output), read(&mut error))
 }
 
-/// Carries a session by hand, with no input, until `until` says so.
+/// Transfers the bytes of a session without input, until `until` returns `true`.
 fn carry(session: &mut Session, mut connection: &UnixStream, mut until: impl FnMut(&mut Session) -> bool) {
     let mut buffer = [0; 4096];
     while !until(session) {
@@ -229,7 +230,7 @@ fn the_processes_of_a_command_end_when_the_host_disconnects() {
     let opened = thread::spawn(move || File::open(pipe).unwrap());
     carry(&mut session, &agent.connection, |session| has_printed(session, "ready"));
     agent.ends();
-    // The end of the pipe is the end of all processes that had it open.
+    // The pipe ends when all processes that had it open have ended.
     assert_eq!(opened.join().unwrap().read(&mut [0]).unwrap(), 0);
 }
 
@@ -242,7 +243,7 @@ fn a_host_that_breaks_the_protocol_is_refused() {
     ToAgent::Data(b"early").encode(&mut early).unwrap();
     let mut no_argument = hello.clone();
     ToAgent::Run(&Command::default()).encode(&mut no_argument).unwrap();
-    // Says that it has two arguments, and has one.
+    // The number of arguments is two, but there is one.
     let mut lies = hello.clone();
     ToAgent::Run(&command(&["true"])).encode(&mut lies).unwrap();
     let place = hello.len() + 8 + 8;
@@ -250,7 +251,7 @@ fn a_host_that_breaks_the_protocol_is_refused() {
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &long, &early, &no_argument, &lies] {
         let mut agent = Agent::start();
         agent.connection.write_all(bytes).unwrap();
-        // It hangs up, whatever it says before.
+        // The agent closes the connection, and may send something before.
         let _ = agent.connection.read_to_end(&mut Vec::new());
         assert!(!agent.process.wait().unwrap().success(), "{bytes:?}");
     }
@@ -316,7 +317,7 @@ fn an_interrupted_copy_leaves_no_file() {
     ToAgent::Put { path: name(&path), mode: 0o644, replace: false }.encode(&mut bytes).unwrap();
     ToAgent::Data(b"half").encode(&mut bytes).unwrap();
     agent.connection.write_all(&bytes).unwrap();
-    // Hello and started: the file is being written.
+    // After hello and started, the file is being written.
     agent.connection.read_exact(&mut [0; 16 + 12]).unwrap();
     agent.ends();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -66,7 +66,7 @@ fn release(path: &Path) -> io::Result<Option<String>> {
     let length = file.read_at(&mut text, VERSION_BASE + u64::from(u16::from_le_bytes(offset)))?;
     let text = String::from_utf8_lossy(&text[..length]);
     let release = text.split([' ', '\0']).next().unwrap_or_default();
-    // It becomes a part of a path.
+    // The release is used as a part of a path.
     let is_name = !release.is_empty() && !release.starts_with('.') && !release.contains('/');
     Ok(is_name.then(|| release.to_owned()))
 }
@@ -132,7 +132,7 @@ fn fetch(cache: &Path, folder: &Path, say: impl Fn(&str)) -> Result<(), KernelEr
     });
     let name = name.ok_or_else(|| KernelError::NotFetched(format!("apt knows no {PACKAGE}")))?;
     say(&format!("fetching Debian's {name} into {}", cache.display()));
-    // Its own folder, which becomes the cached one at once or goes.
+    // A temporary folder: it is renamed to the cached one, or removed.
     let work = cache.join(format!(".fetch-{}", std::process::id()));
     fs::create_dir(&work).map_err(failed)?;
     let result = (|| {

@@ -40,7 +40,7 @@ const SHARE_PORTS: u32 = PORT + 1;
 const LOOK: Duration = Duration::from_millis(200);
 /// The end of the kernel's messages that is printed after a failure, in lines.
 const TAIL: usize = 40;
-/// Options of viridian run that mean nothing here.
+/// Options of `viridian run` that have no meaning here.
 const HIDDEN: [&str; 5] = ["initrd", "console", "on_reset", "test_device", "symbols"];
 
 /// The options of `viridian linux`.
@@ -280,7 +280,7 @@ fn print_tail(console: Option<&viridian::machine::Capture>) {
     }
 }
 
-/// Returns the modules to load: what the way to the host needs, and the drivers of the machine's devices.
+/// Returns the modules to load: the drivers of the connection to the host, and those of the machine's devices.
 fn wanted<'a>(config: &Config, more: &'a [String]) -> Vec<&'a str> {
     let mut wanted = vec!["hv_vmbus", "hv_sock"];
     if !config.disks.is_empty() {

@@ -125,7 +125,7 @@ fn unpack(program: &str, content: Vec<u8>) -> Result<Vec<u8>, String> {
     let mut command = Command::new(program);
     command.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
-    // From another thread: the program writes before it has read all.
+    // Write from another thread, because the program writes output before it has read all input.
     let writer = child.stdin.take().map(|mut input| thread::spawn(move || input.write_all(&content)));
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     let _ = writer.map(thread::JoinHandle::join);

@@ -30,7 +30,7 @@ pub fn add(archive: &mut Archive, text: &OsStr) -> anyhow::Result<()> {
     for (place, _) in guest.match_indices('/') {
         archive.directory(&guest[..place]);
     }
-    // What the user names may be a link; links in a folder stay links.
+    // A link that the user names is followed; links inside of a folder are copied as links.
     let host = fs::canonicalize(host).with_context(|| format!("--file {}", host.display()))?;
     copy(archive, &host, guest).with_context(|| format!("--file {}", text.display()))
 }

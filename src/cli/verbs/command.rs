@@ -14,7 +14,7 @@ pub struct Arguments {
     /// The device, as viridian inspect names it
     device: String,
 
-    /// The command; an unknown one is answered with those that the device takes
+    /// The command; the answer to an unknown one lists those of the device
     command: String,
 
     /// Its arguments: JSON, or a plain word

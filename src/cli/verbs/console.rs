@@ -20,7 +20,7 @@ use crate::cli::say;
 /// Printed on Ctrl-A h.
 const HELP: &str = "\r\n\
     Ctrl-A h       print this help\r\n\
-    Ctrl-A d       detach: the machine goes on\r\n\
+    Ctrl-A d       detach: the machine keeps running\r\n\
     Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
 const CTRL_A: u8 = 1;
 
@@ -29,7 +29,7 @@ const CTRL_A: u8 = 1;
 #[command(after_help = "\
 Prints the last 64 KiB of the guest's output first. On a terminal, all keys go to the guest, also Ctrl-C; Ctrl-A d detaches,
 Ctrl-A h lists the keys. Any number of clients can watch a console, and one can type at it. The machine's own console (run
---console) goes on. The exit code is 0 after Ctrl-A d and at the end of the machine.")]
+--console) still gets all output. The exit code is 0 after Ctrl-A d and at the end of the machine.")]
 pub struct Arguments {
     /// The machine
     name: String,
@@ -38,7 +38,7 @@ pub struct Arguments {
     #[arg(short, long)]
     read_only: bool,
 
-    /// Type also if another client does, which then only watches
+    /// Take the keyboard over from another client, which then only watches
     #[arg(long, conflicts_with = "read_only")]
     take: bool,
 }
@@ -141,7 +141,7 @@ fn carry(
         match stream.write(&typed) {
             Ok(count) => drop(typed.drain(..count)),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            // What was printed before the end is still to be read.
+            // The machine has ended. Its last output must still be read.
             Err(_) => (typed, types) = (Vec::new(), false),
         }
         if !found[0].is_empty() {

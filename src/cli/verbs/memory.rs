@@ -12,7 +12,7 @@ pub struct Arguments {
     /// The machine
     name: String,
 
-    /// The size to which its guest is brought, within the min and max of its --memory; without it, sizes are printed
+    /// The guest's new size, within the min and max of --memory; without it, the sizes are printed
     size: Option<Size>,
 }
 

@@ -65,13 +65,13 @@ macro_rules! verbs {
 verbs! {
     /// List the running machines of this user
     List(list);
-    /// Print what there is to know about running machines: devices, services, addresses, counters
+    /// Print the state of running machines: devices, services, addresses, counters
     Inspect(inspect);
     /// Shut guests down: by the shutdown service, then by the power button, then by force
     Stop(stop);
     /// Stop guests and their time, until they are resumed
     Pause(state::pause);
-    /// Let paused guests go on
+    /// Resume paused guests
     Resume(state::resume);
     /// End machines at once, without asking their guests
     Kill(state::kill);
@@ -85,7 +85,7 @@ verbs! {
     Console(console);
     /// Wait for a guest's address or heartbeat, for what it prints or shows, or for the end of a machine
     Wait(wait);
-    /// Follow what happens to a machine
+    /// Print the events of a machine as they happen
     Events(events);
     /// List the integration services of a machine, or turn some on or off
     Services(services);
@@ -103,7 +103,7 @@ verbs! {
     Command(command);
     /// Print the size of a guest's memory, or change it
     Memory(memory);
-    /// Write what a guest's screen shows to a PNG file
+    /// Write a picture of a guest's screen to a PNG file
     Screenshot(screenshot);
     /// Give the service (viridian serve) the definition of a machine: its settings file
     Define(define);
@@ -135,7 +135,7 @@ impl Targets {
         if self.all { Remote::all() } else { self.names.iter().map(|name| Remote::named(name)).collect() }
     }
 
-    /// Does something with each machine, at the same time. Reports failures, and returns the exit code and the results of the
+    /// Calls a function for each machine, at the same time. Reports failures, and returns the exit code and the results of the
     /// others with their names.
     fn each<T: Send>(
         &self,

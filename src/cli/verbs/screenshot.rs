@@ -26,7 +26,7 @@ pub fn run(Arguments { name, file }: Arguments) -> Done {
     Ok(0)
 }
 
-/// Says what to do about a machine without a screen.
+/// Adds a remedy to the error for a machine without a screen.
 fn advised(failure: Failure) -> Failure {
     match failure {
         Failure::Refused { kind, .. } if kind == "not-found" => {

@@ -27,7 +27,7 @@ fn run(Arguments { targets, json }: &Arguments, path: &str) -> Done {
     let (code, done) = targets.each(|machine| {
         let service = if path == KILL { Supervised::of(machine) } else { None };
         match service {
-            // It is not to start the machine again.
+            // Ask the service, which would otherwise start the machine again.
             Some(service) => service.ask("kill", None, FORCE),
             None => machine.post(path, None),
         }

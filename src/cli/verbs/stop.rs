@@ -23,7 +23,7 @@ Exit codes:
   4    a machine was ended by force, as the last step
   1    a machine refuses
   2    there is no such machine
-  124  a machine has not ended even so")]
+  124  a machine has not ended in spite of all steps")]
 pub struct Arguments {
     #[command(flatten)]
     targets: Targets,

@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(long)]
     enter: bool,
 
-    /// Press a key or keys at once, such as ctrl+alt+f2, after the text; may be given several times
+    /// Press a key or a combination of keys, such as ctrl+alt+f2, after the text; repeat for more
     #[arg(long = "key", value_name = "KEYS")]
     keys: Vec<String>,
 }
@@ -35,7 +35,7 @@ pub fn run(Arguments { name, text, enter, keys }: Arguments) -> Done {
     Ok(0)
 }
 
-/// Says what to do about a machine without a keyboard.
+/// Adds a remedy to the error for a machine without a keyboard.
 fn advised(failure: Failure) -> Failure {
     match failure {
         Failure::Refused { kind, .. } if kind == "not-found" => {

@@ -28,7 +28,7 @@ pub fn watch(exchange: &Exchange<'_>) -> Answered {
     carry(exchange, Part::Watch)
 }
 
-/// The same, and types what the client sends.
+/// The same, and passes the client's bytes to the console's input.
 pub fn attach(exchange: &Exchange<'_>) -> Answered {
     let Body { take } = exchange.request.json()?;
     carry(exchange, if take { Part::TakeOver } else { Part::Type })
@@ -80,7 +80,7 @@ fn copy(mut stream: &UnixStream, console: &mut Attached, mut types: bool) -> io:
         }
         if found.contains(PollFlags::IN) && room > 0 {
             match stream.read(&mut buffer[..room]) {
-                // It types nothing more, and goes on to watch.
+                // The client has finished typing, and continues to watch.
                 Ok(0) => types = false,
                 Ok(count) => console.type_bytes(&buffer[..count]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}

@@ -1,6 +1,6 @@
 //! Freezing the guest's file systems.
 //!
-//! They stay frozen as long as the client keeps its connection and sends nothing. So they are thawed however the client ends.
+//! They stay frozen until the client closes its connection or sends something. So they are thawed even if the client is killed.
 
 use std::io::{ErrorKind, Read};
 use std::time::Duration;

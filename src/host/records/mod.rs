@@ -98,8 +98,7 @@ struct Shared {
     /// Signalled when bytes were written, or none will be.
     progress: Condvar,
     name: String,
-    /// What is notified if the output fails or its reader is slow. For standard error, where this would be printed,
-    /// there is none.
+    /// Whether the output is standard error. Then there is no place to print that it failed or that its reader is slow.
     is_log: bool,
     note: Note,
 }

@@ -17,7 +17,7 @@ impl Fifo {
         Self { _folder: folder, path }
     }
 
-    /// A reader that reads nothing yet: opened without waiting for a writer.
+    /// Opens a reader without waiting for a writer. It reads nothing yet.
     fn reader(&self) -> File {
         rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap().into()
     }
@@ -31,7 +31,7 @@ fn line(number: usize) -> Vec<u8> {
     format!("{number:099}\n").into_bytes()
 }
 
-/// Reads all that is written to a pipe, until its writer has gone.
+/// Reads everything that is written to a pipe until its writer closes it.
 fn read_all(mut reader: File) -> String {
     rustix::fs::fcntl_setfl(&reader, OFlags::empty()).unwrap();
     let mut text = String::new();
@@ -63,12 +63,12 @@ fn records_reach_a_file_at_once() {
 fn records_before_the_reader_opens_are_kept_and_written_in_order() {
     let fifo = Fifo::new();
     let (reader, records) = (fifo.reader(), fifo.create());
-    // More than a pipe holds, less than is kept.
+    // More bytes than a pipe holds, and fewer than are kept.
     for number in 0..5_000 {
         records.put(&line(number), 1);
     }
     let reading = thread::spawn(move || read_all(reader));
-    // The test's reader may be slow: the end gives one up that is not.
+    // Read concurrently, because the end waits only for a limited time for a reader.
     while !records.finish() {
         thread::yield_now();
     }

@@ -15,8 +15,8 @@ const COLD_DISCARD: u64 = 2;
 
 /// Returns the guest physical addresses that a range of the call discards.
 ///
-/// Only large pages can be discarded: to free less would break up the host's huge pages. A Linux that reports smaller
-/// ones falls back to large ones when it is refused.
+/// Only large pages can be discarded, because releasing less would split the host's huge pages. If Linux reports smaller
+/// pages and is refused, it falls back to large ones.
 pub fn addresses(hint: u64, range: u64) -> HvResult<Range<u64>> {
     let large = large_pages(range).filter(|_| hint == COLD_DISCARD);
     large.ok_or(HvStatus::INVALID_PARAMETER)

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// A machine that lets everything happen and does nothing.
+/// A host with all features, whose methods do nothing.
 struct Idle {
     features: Features,
     guest_os_id: u64,
@@ -61,7 +61,7 @@ const NOTHING: CallCode = CallCode(0x7006);
 const INPUT: u64 = 0x8000;
 const OUTPUT: u64 = 0x9000;
 
-/// A library user's calls: simple and rep, fixed and variable.
+/// Returns calls of a library user: simple and rep calls, with fixed and variable headers.
 fn calls() -> Hypercalls {
     let mut calls = Hypercalls::empty();
     calls.simple(ECHO, "Echo", None, |_: &Call<'_>, value: u64| Ok(value));
@@ -91,7 +91,7 @@ fn protected(input: HypercallInput) -> Registers {
         rax: input.0 & 0xffff_ffff,
         rcx: INPUT,
         rsi: OUTPUT,
-        // What a 32-bit caller has in the high halves is nobody's business.
+        // The high halves of a 32-bit caller's registers must be ignored.
         rbx: 0xffff_ffff_0000_0000,
         rdi: 0xffff_ffff_0000_0000,
         ..Registers::new(Mode::PROTECTED)
@@ -396,8 +396,8 @@ fn any_gpa() -> impl Strategy<Value = u64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever the registers say: no panic, nothing read or written but the blocks that they name, and no
-    /// register changed but those that the TLFS calls volatile.
+    /// With any registers, there is no panic, only the named blocks are read and written, and only the registers that the TLFS
+    /// calls volatile are changed.
     #[test]
     fn a_call_with_any_registers_changes_only_the_output_block_and_the_volatile_registers(
         input in any_input(), first in any_gpa(), second in any_gpa(), long_mode: bool, seed: u8,

@@ -36,7 +36,7 @@ fn special_vp_indexes_are_in_no_set() {
 }
 
 proptest! {
-    /// The naive reading: go through banks and bits one by one.
+    /// The simple model: iterates over banks and bits.
     #[test]
     fn a_sparse_set_has_the_members_of_a_simple_model(valid: u64, contents in prop::collection::vec(any::<u64>(), 64)) {
         let contents = &contents[..valid.count_ones() as usize];

@@ -5,7 +5,7 @@
 //! it sets MessagePending and *then* checks the type again. So at least one of the two sees the other's write, and no
 //! message is left waiting (`HV_MESSAGE`).
 //!
-//! Nothing in these pages is trusted: all that is ever read back is "zero or not".
+//! The content of these pages is not trusted: the host only ever checks whether a field is zero.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
 

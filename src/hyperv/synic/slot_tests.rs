@@ -61,10 +61,10 @@ fn the_last_flag_of_the_last_sint_is_the_last_bit_of_the_page() {
     assert_eq!(memory.read_obj::<u8>(GuestAddress(0x2101)).unwrap(), 2);
 }
 
-/// Host and guest race as they do in life: no message may be left waiting without a mark, and none lost, torn or doubled.
+/// Host and guest race on two threads: no message may be left waiting without a mark, and none lost, torn or duplicated.
 ///
-/// Both spin, and the host comes a little earlier or later each time, so that each of the two meets the other everywhere. On a
-/// machine with less than two processors to spare a meeting takes long: then there are fewer, but never too few.
+/// Both spin, and the host acts a little earlier or later each time, so that every interleaving occurs. On a machine with fewer
+/// than two free processors, each round takes long. Then there are fewer rounds, but at least a minimum.
 #[test]
 fn no_message_is_stranded_between_a_host_and_a_guest_that_race() {
     const MESSAGES: u64 = 60_000;
@@ -100,7 +100,7 @@ fn no_message_is_stranded_between_a_host_and_a_guest_that_race() {
     for number in (0..MESSAGES).take_while(|number| !enough(*number)).chain([LAST]) {
         (0..number % 97).for_each(|_| std::hint::spin_loop());
         while PAGE.place(&memory, sint(SINT), &message(number), false) == Placed::Busy {
-            // Waits for EOM as a queue does: if the mark came too late, nobody comes any more.
+            // Wait for EOM as a queue does. If the mark was set too late, there is none.
             while eoms.load(Ordering::SeqCst) == seen && !guest.is_finished() {
                 std::hint::spin_loop();
             }

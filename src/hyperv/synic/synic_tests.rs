@@ -81,7 +81,7 @@ fn withdrawn_messages_are_not_delivered_and_others_are() {
 }
 
 proptest! {
-    /// Whatever is done to a queue, it holds no more than it may, in order, and tells once of room for those who were turned away.
+    /// After any operations, a queue keeps its bound and its order, and reports free room once to senders that were refused.
     #[test]
     fn a_queue_is_bounded_and_in_order(steps in prop::collection::vec(0_u8..=255, 1..600)) {
         let (memory, mut queue) = (ram(), MessageQueue::default());
@@ -190,14 +190,14 @@ enum Step {
     Post(u8),
     /// The guest empties the slot, and writes EOM if it must.
     Take,
-    /// The guest writes EOM for no reason.
+    /// The guest writes EOM although it need not.
     Eom,
-    /// The guest writes rubbish over the slot.
+    /// The guest overwrites the slot with random bytes.
     Scribble(u32, u8),
 }
 
 proptest! {
-    /// The model: a first-in-first-out queue whose head is in the guest's hands.
+    /// The model: a first-in-first-out queue whose head is in the guest's slot.
     #[test]
     fn the_queue_neither_loses_nor_duplicates_nor_reorders_messages(
         steps in prop::collection::vec(prop_oneof![

@@ -2,7 +2,7 @@ use super::super::testing::packet;
 use super::*;
 use proptest::prelude::*;
 
-/// As RFC 1071 says it: 16-bit words, one by one.
+/// The simple model: adds 16-bit words one by one, as in RFC 1071.
 fn naive(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
@@ -32,7 +32,7 @@ fn the_checksum_of_a_known_ipv4_header_is_right() {
 
 #[test]
 fn a_udp_checksum_of_zero_is_sent_as_ones() {
-    // A datagram whose words add up to ffff: its payload is what was missing.
+    // A datagram whose words add up to ffff, because its payload is the difference.
     let mut frame = super::super::testing::packet_with(false, protocol::UDP, &[0, 0]);
     let headers = Headers::parse(&frame).unwrap();
     let checksum = be16(&frame, headers.transport + 6).unwrap();

@@ -3,7 +3,7 @@
 use super::checksum::{self, complete, leave_open};
 use super::headers::{Headers, ether_type, protocol};
 
-/// A TCP or UDP packet with right checksums. The payload tells its own place.
+/// Returns a TCP or UDP packet with valid checksums. Its payload is a pattern of positions.
 pub fn packet(is_ipv6: bool, number: u8, payload: usize) -> Vec<u8> {
     packet_with(is_ipv6, number, &(0..payload).map(|index| (index * 7) as u8).collect::<Vec<_>>())
 }

@@ -4,9 +4,9 @@
 //! unknown address. VLAN tags are passed on without evaluation. Frames are passed on as guests send them, with
 //! incomplete checksums and unsegmented, from one guest's memory to the other's.
 //!
-//! Nothing waits: a port's inbox has a limit, and frames beyond it are dropped and counted. The port that has the most
-//! frames in that inbox loses them, and the inbox is emptied in rotation. So a port that floods takes nothing from the
-//! others.
+//! Senders never wait: a port's inbox has a limit, and frames beyond it are dropped and counted. The dropped frames are those
+//! of the source port with the most frames in that inbox, and the inbox is emptied in rotation. So a port that floods takes
+//! nothing from the others.
 
 use std::collections::HashMap;
 use std::io;
@@ -195,7 +195,7 @@ impl Port {
             }
             if destination.is_group() { None } else { table.find(destination, now) }
         };
-        // No inbox is locked while the ports are, so plugging in and out never waits.
+        // Inboxes are not locked while the list of ports is, so plugging and unplugging never wait.
         match known {
             // The destination is at the port from which the frame comes.
             Some(to) if to == *port => return true,

@@ -24,7 +24,7 @@ fn one_port_cannot_fill_the_table() {
     assert_eq!(table.places.len(), MAX_ADDRESSES);
     table.learn(address(20_000), 1, now);
     assert_eq!(table.find(address(20_000), now), Some(1));
-    // Nor can it make the others' places forgotten.
+    // It cannot remove the others' entries either.
     assert!(table.learn(address(20_000), 0, now));
     assert_eq!(table.find(address(20_000), now), Some(1));
     // When the old ones are too old, there is room for new ones.
@@ -43,7 +43,7 @@ fn groups_are_not_learnt() {
 }
 
 proptest! {
-    /// The model: a list of what was learnt, the last of an address counts.
+    /// The model: a list of learnt entries, of which the last one for an address applies.
     #[test]
     fn the_table_behaves_like_a_simple_model(
         steps in proptest::collection::vec((0..6_u32, 0..4_usize, 0..200_u64, any::<bool>()), 0..60),
@@ -53,7 +53,7 @@ proptest! {
         let mut model: HashMap<u32, (usize, Option<Instant>)> = Default::default();
         let mut now = Instant::now();
         for (number, port) in pinned {
-            // Whoever comes first has it.
+            // The first port keeps the address.
             prop_assert_eq!(table.pin(address(number), port), !model.contains_key(&number));
             model.entry(number).or_insert((port, None));
         }

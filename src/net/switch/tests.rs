@@ -58,7 +58,7 @@ fn an_address_behind_a_port_is_learnt() {
     receive(&mut a);
     send(&mut a, &frame(A, nested, b"answer"));
     assert!(receive(&mut c).is_some() && receive(&mut b).is_none());
-    // A frame for somebody on the same side goes nowhere.
+    // A frame to an address behind the same port is dropped.
     send(&mut c, &frame(C, nested, b"inside"));
     assert!(receive(&mut a).is_none() && receive(&mut b).is_none());
 }
@@ -123,7 +123,7 @@ fn an_unplugged_nic_is_forgotten() {
     drop(b);
     send(&mut a, &frame(A, B, b"is anybody there?"));
     assert!(receive(&mut c).is_some());
-    // Now another may have its address.
+    // Now another port may use its address.
     assert!(send(&mut c, &frame(B, A, b"yes")));
 }
 
@@ -200,7 +200,7 @@ fn a_frame_that_was_fetched_says_which_port_it_came_in_by() {
     send(&mut c, &frame(C, A, b"x"));
     assert!(receive(&mut a).is_some());
     assert_eq!(a.received_from(), c.number());
-    // An address that is made up does not change that.
+    // An invented source address does not change that.
     send(&mut b, &frame(MacAddress([2, 7, 7, 7, 7, 7]), A, b"x"));
     assert!(receive(&mut a).is_some());
     assert_eq!(a.received_from(), b.number());
@@ -213,7 +213,7 @@ fn sixteen_ports_that_flood_one_share_it_fairly() {
     let mut senders: Vec<_> = (0..16).map(|_| switch.plug(None).unwrap()).collect();
     let mut counts = [0_u32; 16];
     for _ in 0..400 {
-        // Each sends more than its share, some much more, and some of them long frames.
+        // Each port sends more than its share. Some send much more, and some send long frames.
         for (number, port) in senders.iter_mut().enumerate() {
             let bytes =
                 frame(MacAddress([2, 0, 0, 0, 2, number as u8]), A, &vec![0; if number % 2 == 0 { 9000 } else { 60 }]);

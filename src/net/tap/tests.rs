@@ -1,4 +1,4 @@
-//! Real taps, in a network namespace that the test makes for itself. That takes root.
+//! Real taps, in a network namespace of the test. This requires root.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -68,7 +68,7 @@ fn a_created_tap_is_up_and_carries_frames_with_open_checksums() {
             }
         };
         assert!(matches!(frame.offload.checksum, Checksum::Partial { start: 34, offset: 6 }), "{:?}", frame.offload);
-        // The same back, with its checksum still open: the kernel completes it or knows that it need not.
+        // Send it back, with its checksum still partial. The kernel completes it or does not need to.
         let mut bytes = frame.bytes.clone();
         let (to, from) = (frame.bytes[6..12].to_vec(), frame.bytes[..6].to_vec());
         bytes[..12].copy_from_slice(&[to, from].concat());
@@ -79,7 +79,7 @@ fn a_created_tap_is_up_and_carries_frames_with_open_checksums() {
         let mut answer = [0; 64];
         let (length, peer) = socket.recv_from(&mut answer).unwrap();
         assert_eq!((&answer[..length], peer.to_string().as_str()), (&b"from the host"[..], "10.9.0.2:7001"));
-        // With a wrong checksum that is not open, it is dropped on the way.
+        // With a wrong checksum that is not partial, it is dropped.
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         assert!(tap.send(Frame { bytes: &bytes, offload: Offload::default() }));
         assert!(socket.recv_from(&mut answer).is_err());
@@ -115,7 +115,7 @@ fn an_existing_tap_is_used_with_its_number_of_queues() {
 fn large_segments_pass_unsplit_between_two_taps_of_a_switch() {
     in_namespace(|| {
         const LENGTH: usize = 16 << 20;
-        // One end of the connection is here, the other in a namespace of its own; between them is a switch.
+        // One end of the connection is in this namespace, the other in another one. A switch connects them.
         let here = Tap::open("vtest5", 1).unwrap().remove(0);
         ip("addr add 10.9.1.1/24 dev vtest5");
         let (send_tap, receive_tap) = std::sync::mpsc::channel();

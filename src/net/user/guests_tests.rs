@@ -17,12 +17,12 @@ fn forwards_follow_a_guest_to_its_new_address() {
     let (mut guests, now) = (Guests::default(), Instant::now());
     assert_eq!(guests.learn(address(15), guest(1), now), None);
     assert_eq!(target(&guests), Some((15, 1)));
-    // Another address of the guest's own, and the old one is never seen again.
+    // The guest uses another address, and the old one is never seen again.
     assert!(guests.learn(address(16), guest(2), now).is_some());
     assert_eq!(target(&guests), Some((16, 2)));
     guests.learn(address(77), guest(2), now);
     assert_eq!(target(&guests), Some((77, 2)));
-    // Another Ethernet address, but the same one of IP.
+    // Another Ethernet address, but the same IP address.
     guests.learn(address(77), guest(3), now);
     assert_eq!(target(&guests), Some((77, 3)));
 }
@@ -31,7 +31,7 @@ fn forwards_follow_a_guest_to_its_new_address() {
 fn the_first_guest_keeps_the_forwards_as_long_as_it_answers() {
     let (mut guests, now) = (Guests::default(), Instant::now());
     guests.learn(address(15), guest(1), now);
-    // Who had them is to be asked, and answers.
+    // The previous owner must be asked, and answers.
     let (old, mac) = guests.learn(address(16), guest(2), now).unwrap();
     assert_eq!((IpAddr::from(old), mac), (address(15), guest(1).mac));
     guests.learn(address(15), guest(1), now);

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// The replacements that each port of the switch may make.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// For each port, the time from which it has made no replacement that still counts.
+    /// For each port, the time at which its previous replacements no longer count.
     free_at: [Instant; MAX_PORTS],
 }
 

@@ -12,7 +12,7 @@ use crate::net::offload::headers::ether_type;
 /// Length of an ARP packet for IPv4 on Ethernet (RFC 826).
 const ARP: usize = 28;
 
-/// The start of such a packet: Ethernet, IPv4, and their address lengths.
+/// The start of an ARP packet: Ethernet, IPv4, and their address lengths.
 const ARP_KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
 
 /// Answers an ARP request for one of the router's addresses. Returns the sender, if it can be learnt.

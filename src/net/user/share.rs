@@ -34,7 +34,7 @@ pub struct Held<T> {
 pub struct Victim<T> {
     /// The flow.
     pub flow: Held<T>,
-    /// Whether it belongs to the guest that needs another, or to one at the same port with equally few.
+    /// Whether the flow belongs to the guest that needs one, or to a guest at the same port with equally few flows.
     pub is_own: bool,
 }
 

@@ -40,7 +40,7 @@ fn a_guest_with_the_most_flows_replaces_one_of_its_own() {
     assert_eq!(find(guest(1, 1), &[(1, 1), (2, 2), (1, 1)]), Some((0, true)));
     assert_eq!(find(guest(1, 1), &[(2, 2), (1, 1)]), Some((1, true)), "as many as another do not take from it");
     assert_eq!(find(guest(1, 1), &[]), None);
-    // Nobody's newcomer takes from whoever has most.
+    // A new flow that belongs to no guest replaces one of the guest with the most.
     let flows = held(&[(2, 2), (1, 1), (1, 1)]);
     let victim = victim(None, flows.iter().copied()).unwrap();
     assert_eq!((victim.flow.number, victim.is_own), (1, false));

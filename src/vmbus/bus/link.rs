@@ -52,7 +52,7 @@ struct State {
     ended: Vec<JoinHandle<()>>,
     /// Devices whose only channel has been removed, to be dropped without the lock.
     removed: Vec<Arc<BusDevice>>,
-    /// No more channels are opened.
+    /// Set when no further channels are opened.
     closing: bool,
 }
 
@@ -167,7 +167,7 @@ impl Link {
         }
     }
 
-    /// Returns what there is to know about the channels.
+    /// Returns the state of the channels.
     pub fn inspect(&self) -> Vec<Value> {
         let state = self.lock();
         let channel = |(id, entry): (&ChannelId, &Entry)| {
@@ -338,7 +338,7 @@ impl Link {
                 BusAction::ReleaseGpadl(channel, gpadl) => with_port(state, channel, |port| port.release(gpadl)),
                 BusAction::Retarget(channel, vp) => with_port(state, channel, |port| port.retarget(vp)),
                 BusAction::Remove(channel) => {
-                    // Of a device that the bus keeps, nothing is left here.
+                    // The entry has no device if the bus keeps it.
                     if let Some(device) = state.channels.remove(&channel).and_then(|entry| entry.device) {
                         state.removed.push(device);
                         self.wake();
@@ -421,7 +421,7 @@ impl Link {
 
     /// Sends the guest as many waiting messages as it has room for.
     fn send(&self, state: &mut State) {
-        // They are sent when the machine goes on.
+        // Messages are sent when the machine resumes.
         if self.gate.is_pausing() {
             return;
         }

@@ -58,7 +58,7 @@ pub struct Settings {
     pub failures: FailureSink,
     /// Decides requests of the guest to connect a socket.
     pub connects: ConnectSink,
-    /// Where the threads of channels stop while the machine is paused.
+    /// The gate at which the threads of channels park while the machine is paused.
     pub gate: Arc<Gate>,
     /// The devices of the machine, which those of the bus join.
     pub devices: Devices,
@@ -81,8 +81,8 @@ impl Default for Settings {
 /// The reason why a bus cannot be attached to a child.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// It is attached to another child.
-    #[error("this VMBus serves another machine; make one for each")]
+    /// The bus is attached to another child partition.
+    #[error("this VMBus is used by another machine; create one for each machine")]
     InUse,
     /// A port cannot be opened.
     #[error("VMBus cannot be reached by the guest: {0}")]

@@ -25,7 +25,7 @@ impl Timer {
 
     /// Sets the timer to expire after `time`, and replaces what was set before.
     pub fn set(&mut self, time: Option<Duration>, now: Instant) {
-        // What is too far away to be counted never comes.
+        // A time that overflows never expires.
         self.deadline = time.and_then(|time| self.clock.time(now).checked_add(time));
     }
 

@@ -50,7 +50,7 @@ impl Usage {
         }
     }
 
-    /// Takes the request to open the channel again, which is dropped.
+    /// Removes and returns the request to open the channel again.
     pub(super) fn take_reopen(&mut self) -> Option<OpenChannel> {
         match self {
             Self::Closing { reopen, .. } => reopen.take(),

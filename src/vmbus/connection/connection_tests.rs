@@ -101,7 +101,7 @@ fn a_contact_without_unload_is_answered_after_the_old_rings_are_released() {
     assert!(guest.host.closed(ChannelId(1)).is_empty());
     assert!(matches!(guest.host.opened(ChannelId(2), true)[..], [BusAction::Close(ChannelId(2))]));
     assert_eq!(guest.messages(), []);
-    // Impatient: only the last contact counts.
+    // Several contacts before an answer: only the last one counts.
     guest.contact(Version::V5_0);
     assert!(guest.host.closed(ChannelId(2)).is_empty());
     assert_eq!(guest.messages(), [version_response(1, 4)]);

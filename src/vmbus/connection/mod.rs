@@ -73,7 +73,7 @@ pub enum BusAction {
     /// The guest connects a socket to a service of the host. Call [`Connection::offer_socket`] or
     /// [`Connection::refuse_socket`].
     Connect(ConnectRequest),
-    /// Nothing to do; for the log.
+    /// No effect; only for the log.
     Refuse(Refusal),
 }
 

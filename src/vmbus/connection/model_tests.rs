@@ -1,5 +1,5 @@
-//! Random guests, hosts and devices against a model that knows which requests are legal, and what the host
-//! must never say or do.
+//! Random guests, hosts and devices, compared with a model of the legal requests and of the messages and actions that are
+//! forbidden for the host.
 
 use super::test_guest::{Guest, PAGES, contact, offer};
 use super::*;
@@ -36,7 +36,7 @@ enum Step {
     Release {
         channel: u32,
     },
-    /// The device does what it was last asked to.
+    /// The device finishes its pending action.
     Device {
         channel: u32,
         success: bool,
@@ -80,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the device is doing.
+/// The pending action of the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Device {
     #[default]
@@ -90,22 +90,22 @@ enum Device {
     Closing,
 }
 
-/// One channel as an onlooker sees it, who hears all messages and actions.
+/// A channel, as far as it follows from messages and actions.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     offered: bool,
     rescinded: bool,
-    /// The host has taken the offer back, and tells of it when the device has closed the channel.
+    /// The host has rescinded the offer, and notifies the guest when the device has closed the channel.
     untold: bool,
-    /// The host has taken the offer back, and leaves the channel open.
+    /// The host has retired the offer, and keeps the channel open.
     retired: bool,
     device: Device,
     ring: Option<u32>,
     reopen: Option<u32>,
     gpadls: BTreeSet<u32>,
-    /// Torn down by the guest, not answered yet.
+    /// GPADLs that the guest tears down, without an answer yet.
     leaving: BTreeSet<u32>,
-    /// Those of them that the device has let go of.
+    /// GPADLs of these that the device has released.
     let_go: BTreeSet<u32>,
 }
 
@@ -127,7 +127,7 @@ impl Model {
         self.channels.entry(channel).or_default()
     }
 
-    /// Whether the protocol allows what the guest asks for; the host's and the device's steps always are.
+    /// Returns `true` if the protocol allows a step of the guest. Steps of the host and the device are always legal.
     fn is_legal(&mut self, step: &Step) -> bool {
         let connected = self.connected;
         let requested = self.requested;
@@ -153,7 +153,7 @@ impl Model {
         }
     }
 
-    /// What a legal step means to the guest's side of things.
+    /// Applies a legal step to the guest's state.
     fn follow(&mut self, step: &Step) {
         match *step {
             Step::Contact { .. } | Step::Unload => self.forget_guest(),
@@ -239,7 +239,7 @@ impl Model {
             }
             Message::GpadlTorndown(body) => {
                 let gpadl = body.gpadl.0;
-                // Ids are the channel's own here, so any channel that waits for it will do.
+                // In this model, ids belong to a channel, so any channel that waits for the id matches.
                 let free = |seen: &Seen| {
                     seen.leaving.contains(&gpadl) && (seen.device == Device::Closed || seen.let_go.contains(&gpadl))
                 };
@@ -275,12 +275,12 @@ fn perform(guest: &mut Guest, model: &mut Model, step: &Step) -> BusActions {
                 }
                 Device::Closing => {
                     seen.device = Device::Closed;
-                    // Though it may be opened again at once.
+                    // The channel may be opened again at once.
                     seen.let_go.extend(seen.leaving.iter().copied());
                     guest.host.closed(ChannelId(channel))
                 }
                 Device::Open | Device::Closed => {
-                    // Nobody asked: nothing may come of it.
+                    // There was no request, so there must be no effect.
                     let mut actions = guest.host.opened(ChannelId(channel), success);
                     actions.extend(guest.host.closed(ChannelId(channel)));
                     actions
@@ -336,7 +336,7 @@ proptest! {
             let refused = actions.iter().any(|action| matches!(action, BusAction::Refuse(_)));
             prop_assert_eq!(refused && by_guest, !legal, "{:?} {:?}", step, actions);
             actions.iter().try_for_each(|action| model.take_action(action))?;
-            // A wish to open again that came to nothing.
+            // A pending request to open again that failed.
             if let Step::Device { channel, .. } = step && refused {
                 model.channel(*channel).reopen = None;
             }
@@ -344,7 +344,7 @@ proptest! {
             let counted: usize = model.channels.values().map(|seen| seen.gpadls.len() + seen.leaving.len()).sum();
             prop_assert_eq!(guest.host.gpadl_count, counted);
         }
-        // Whatever happened, a new kernel gets its connection once the devices are done.
+        // After any steps, a new kernel gets its connection when the devices have finished.
         model.forget_guest();
         guest.contact(Version::V5_3).iter().try_for_each(|action| model.take_action(action))?;
         for channel in (1..=CHANNELS + 1).chain(1..=CHANNELS + 1) {

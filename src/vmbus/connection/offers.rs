@@ -41,7 +41,7 @@ pub enum OfferError {
     #[error("subchannel {0} cannot be offered: its device's primary channel is not open")]
     NoPrimary(u16),
     /// The guest has not requested offers, or its version of VMBus has no connections of hvsocket.
-    #[error("the guest is not connected to VMBus, or to a version before 4.0; start its driver (Linux: hv_sock) first")]
+    #[error("the guest is not connected to VMBus 4.0 or later; start its driver (Linux: hv_sock) first")]
     NoGuest,
     /// The guest has too many connections of hvsocket, or has not released the channels of those that ended.
     #[error("the guest has {MAX_SOCKETS} connections of hvsocket; close some first")]
@@ -214,7 +214,7 @@ impl Connection {
             return Err(Refusal::State { message_type, channel, usage: entry.usage.name() });
         }
         entry.standing = Standing::Released;
-        // What is offered once is not offered again.
+        // A channel that is offered only once is not offered again.
         entry.withdrawn |= entry.once;
         entry.begin_close(channel, actions);
         if in_use {

@@ -76,7 +76,7 @@ pub enum Refusal {
         usage: &'static str,
     },
     /// The channel has no such GPADL.
-    #[error("the guest has no GPADL {0} there")]
+    #[error("this channel has no GPADL {0}")]
     NoSuchGpadl(GpadlId),
     /// The id is in use.
     #[error("GPADL {0} exists already")]

@@ -2,7 +2,7 @@ use super::*;
 use crate::vmbus::connection::test_guest::{Guest, offer, offered, offered_again, refused, rescinded};
 use crate::vmbus::wire::ChannelReference;
 
-/// A request of the guest, as the host sees it.
+/// Posts a guest's request, and returns the host's form of it.
 fn asks(guest: &mut Guest, endpoint: u128) -> ConnectRequest {
     let request = TlConnectRequest { endpoint: Guid::new(endpoint), service: Guid::new(1) };
     match guest.post(MessageType::TL_CONNECT_REQUEST, &request)[..] {
@@ -101,7 +101,7 @@ fn a_connection_is_offered_once_and_ends_with_the_guest() {
     guest.host.offer_socket(offer(8), None).unwrap();
     guest.messages();
     guest.open_fully(2);
-    // The next kernel. The first connection is open, so its end has to come first.
+    // The next kernel connects. The first connection is open, so it must end first.
     assert!(matches!(
         guest.contact(Version::V5_3)[..],
         [BusAction::Close(ChannelId(2)), BusAction::Remove(ChannelId(3))]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 pub(super) const PAGE: usize = PAGE_SIZE as usize;
 
-/// A ring of `pages` data pages in each direction, scattered backwards over guest memory.
+/// Creates a ring of `pages` data pages in each direction, scattered over guest memory in descending order.
 pub(super) fn scattered_pair(pages: usize) -> (RingMemory, RingMemory) {
     let total = 2 * (pages + 1);
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), total * PAGE)]).unwrap();
@@ -142,7 +142,7 @@ fn a_guest_that_waits_for_room_is_signalled_when_there_is_enough() {
     sender.set_pending(0);
     assert_eq!(read_one(&mut incoming), Signal::NotNeeded);
 
-    // Exactly as much as is waited for is too little: a full ring would look empty.
+    // Exactly the awaited size is too little, because a full ring would look empty.
     fill(|packet| sender.send(packet).is_ok());
     assert!(!sender.set_pending(40));
     assert_eq!(read_one(&mut incoming), Signal::NotNeeded);
@@ -237,7 +237,7 @@ fn an_invalid_index_closes_the_ring() {
 
 #[test]
 fn a_packet_with_inconsistent_lengths_closes_the_ring() {
-    // (payload offset, length) in units of eight bytes, and how far the write index is.
+    // (payload offset, length) in units of eight bytes, and the write index.
     for (offset8, length8, written) in
         [(2, 1, 64), (1, 2, 64), (0, 0, 64), (3, 2, 64), (2, 2, 16), (2, 8, 64), (2, 2, 8), (2, 0xffff, 4088)]
     {
@@ -302,7 +302,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the model remembers of a packet: transaction, whether a completion is wanted, extra, payload with padding.
+/// A packet in the model: transaction, whether it requires a completion, extra, payload with padding.
 type Sent = (u64, bool, Vec<u8>, Vec<u8>);
 
 fn make(id: u64, extra: usize, payload: usize) -> (Vec<u8>, Vec<u8>) {
@@ -320,7 +320,7 @@ fn seen(packet: &Packet<'_>) -> Sent {
     (header.transaction_id, header.wants_completion(), extra.to_vec(), payload.to_vec())
 }
 
-/// The bytes that the model's packets take in the ring.
+/// Returns the space of the model's packets in the ring, in bytes.
 fn used(model: &VecDeque<Sent>) -> usize {
     model.iter().map(|(_, _, extra, payload)| 24 + extra.len() + payload.len()).sum()
 }

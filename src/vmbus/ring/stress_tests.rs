@@ -1,4 +1,4 @@
-//! Two threads on one ring, each asleep unless signalled: a lost signal is a test that runs into its deadline.
+//! Two threads on one ring, each asleep unless signalled. A lost signal makes the test reach its time limit.
 
 use super::guest::{GuestReceiver, GuestSender};
 use super::tests::scattered_pair;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What has not come by then is lost.
+/// Time limit of each wait.
 const LONG: Duration = Duration::from_secs(20);
 
 /// An eventfd's behaviour.
@@ -28,7 +28,7 @@ impl Bell {
         }
     }
 
-    /// Waits for a signal. Panics in both threads when none comes.
+    /// Waits for a signal. At the time limit, both threads panic.
     fn wait(&self, what: &str) {
         let mut patience = Patience::new(LONG);
         let mut rung = self.rung.lock().unwrap();
@@ -44,7 +44,7 @@ impl Bell {
 
 const PACKETS: u64 = 60_000;
 
-/// A length that changes from packet to packet, now and then a long one.
+/// Returns a length that changes from packet to packet, and is sometimes long.
 fn length(id: u64) -> usize {
     let mixed = (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
     if mixed.is_multiple_of(16) { mixed % 3000 } else { mixed % 96 }
@@ -78,7 +78,7 @@ fn no_signal_is_lost_from_guest_to_host() {
                     if !incoming.unmask().unwrap() {
                         break;
                     }
-                    // Every other time with the mask off: either way has to work.
+                    // Every other time without the mask: both variants must work.
                     if next.is_multiple_of(2) {
                         incoming.mask();
                     }
@@ -122,7 +122,7 @@ fn no_signal_is_lost_from_host_to_guest() {
                     while let Some(packet) = receiver.receive(&mut buffer) {
                         check(next, &packet);
                         next += 1;
-                        // As Linux's single reads do, or at the end of the batch.
+                        // After each packet, as Linux's single reads do, or at the end of the batch.
                         if next.is_multiple_of(3) {
                             host.ring(receiver.close());
                         }
@@ -159,7 +159,7 @@ fn no_signal_is_lost_from_host_to_guest() {
     guest_thread.join().unwrap();
 }
 
-/// A bell that is spun on: quick enough to meet the moment between a store and the look that follows it.
+/// A signal that is awaited by spinning, which is fast enough to hit the time between a store and the following load.
 #[derive(Default)]
 struct SpinBell(AtomicBool);
 
@@ -184,7 +184,7 @@ impl SpinBell {
     }
 }
 
-/// Spends a little time that differs from call to call.
+/// Waits for a short time that differs from call to call.
 fn dawdle(state: &mut u32) {
     *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
     (0..*state >> 26).for_each(|_| std::hint::spin_loop());
@@ -192,8 +192,8 @@ fn dawdle(state: &mut u32) {
 
 const CLOSE_CALLS: u64 = 30_000;
 
-/// One thread sends, small pauses between; the other reads all there is and sleeps, again and again.
-/// `drain` returns how many packets it read and goes to sleep; true means that more came meanwhile.
+/// One thread sends with short pauses. The other repeatedly reads all packets and sleeps. `drain` returns the number of packets
+/// that it read before it goes to sleep, and `true` if more arrived meanwhile.
 fn packets_meet_sleepers(
     mut send: impl FnMut(&NewPacket<'_>) -> Result<Signal, WriteError>,
     mut drain: impl FnMut() -> (u64, bool) + Send,
@@ -228,8 +228,8 @@ fn packets_meet_sleepers(
     });
 }
 
-/// One thread writes into a ring that is mostly full, and sleeps until there is room; the other reads packet by packet.
-/// `send` returns whether it has to sleep.
+/// One thread writes into a ring that is mostly full, and sleeps until there is room. The other reads packet by packet. `send`
+/// returns `true` if it has to sleep.
 fn room_meets_sleepers(mut send: impl FnMut(&NewPacket<'_>) -> bool, mut read: impl FnMut() -> Option<Signal> + Send) {
     let bell = SpinBell::default();
     thread::scope(|scope| {

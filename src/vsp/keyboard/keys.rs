@@ -100,7 +100,7 @@ const fn types(name: &'static str, code: u8, plain: u8, shifted: u8) -> Row {
     row(name, code, plain as u32, shifted as u32)
 }
 
-/// All keys of a US keyboard, and the two that other layouts have beside them.
+/// All keys of a US keyboard, and the two additional keys of other layouts.
 const KEYS: &[Row] = &[
     row("esc", 0x01, 0xff1b, 0),
     types("1", 0x02, b'1', b'!'),

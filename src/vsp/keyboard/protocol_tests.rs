@@ -102,7 +102,7 @@ fn the_guest_sets_the_lights() {
 }
 
 proptest! {
-    /// After any messages of the guest, the keyboard is within its bounds and can be negotiated again.
+    /// After any messages of the guest, the keyboard keeps its bounds and can be negotiated again.
     #[test]
     fn random_messages_never_panic_the_keyboard(messages: Vec<(u8, Vec<u8>)>) {
         let mut keyboard = ready();
@@ -116,7 +116,7 @@ proptest! {
         prop_assert_eq!(drain(&mut keyboard, Duration::ZERO), [vec![2, 0, 0, 0, 1, 0, 0, 0]]);
     }
 
-    /// Each key that goes down comes up again, in the order in which it was pressed.
+    /// Keys are pressed and released in the order of the calls.
     #[test]
     fn keys_are_sent_in_the_order_in_which_they_are_pressed(codes: Vec<(u8, bool)>) {
         let mut keyboard = ready();

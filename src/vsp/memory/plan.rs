@@ -23,7 +23,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// Returns a word for the request, and the time at which it was made.
+    /// Returns the name of the request, and the time at which it was made.
     pub fn describe(&self) -> Option<(&'static str, Duration)> {
         match self {
             Self::Idle => None,

@@ -40,7 +40,7 @@ fn status(committed: u64) -> StatusReport {
     StatusReport { available: 1000, committed, page_file_size: 0, zero_free: 0, page_file_writes: 0, io_difference: 0 }
 }
 
-/// A protocol whose guest is ready.
+/// Returns a protocol whose guest is ready.
 fn ready(bits: u64) -> Protocol {
     ready_with(LIMITS, bits)
 }
@@ -210,7 +210,7 @@ fn hot_added_memory_starts_at_an_aligned_address_and_is_contiguous() {
     assert_eq!(steps(&mut protocol, SECOND), [Step::Send(request)]);
     add_reply(&mut protocol, pages.end - pages.start, 1);
     assert_eq!(protocol.assigned(), LIMITS.max);
-    // What was added can be given, too.
+    // Added memory can be released, too.
     protocol.set_target(LIMITS.max - 5);
     steps(&mut protocol, SECOND);
     give(&mut protocol, false, &[window..window + 5]);
@@ -333,10 +333,10 @@ fn short_and_long_messages_are_refused() {
     assert!(protocol.receive(SECOND, &message(MessageType::BALLOON_RESPONSE, 1, &many, &[])).is_err());
 }
 
-/// A guest whose pages are quickly counted. At its maximum, it needs its minimum.
+/// Limits of a small guest, whose pages are counted quickly. At its maximum, it needs its minimum.
 const SMALL: Limits = Limits { startup: 64 * MIB, min: 56 * MIB, max: 96 * MIB };
 
-/// A guest that does what it is asked for, and knows which pages it has.
+/// A guest that fulfils all requests, and records which pages it has.
 struct Guest {
     has: BTreeSet<u64>,
 }

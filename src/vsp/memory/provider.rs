@@ -179,7 +179,7 @@ impl MemoryHandler {
                 if room {
                     continue;
                 }
-                // What the guest sends waits until it has read what it was sent.
+                // Messages of the guest wait until it has read those of the host.
                 break;
             }
             is_over = !channel.rings().0.unmask()?;

@@ -13,7 +13,7 @@ use crate::vmbus::ids::GpadlId;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
 
-/// 32 MiB at the start, 16 to 48.
+/// Limits: 32 MiB at the start, 16 to 48 MiB.
 const LIMITS: Limits = Limits { startup: 32 << 8, min: 16 << 8, max: 48 << 8 };
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl Port for TestPort {
     fn offer_subchannels(&self, _count: u16) {}
 }
 
-/// Notes what is mapped.
+/// A sink that records mapped memory.
 #[derive(Default)]
 struct Mapped(Mutex<Vec<Range<u64>>>);
 
@@ -57,7 +57,7 @@ struct Open {
 }
 
 fn open(vsp: &mut MemoryVsp, ram: &Ram) -> Open {
-    /// As large as Linux's.
+    /// The size of Linux's rings.
     const PAGES: u64 = 5;
     let mut bus = GuestBus::new(&ram.all, 1);
     let id = bus.offer(vsp.offer());
@@ -178,7 +178,7 @@ fn unread_messages_to_a_guest_are_bounded() {
     let (mut vsp, ram, _) = setup();
     let mut guest = open(&mut vsp, &ram);
     let mut sent = 0;
-    // The host stops to receive once it cannot answer, and then the guest's own ring is full.
+    // The host stops receiving when it cannot answer, and then the guest's ring fills up.
     for _ in 0..100_000 {
         let message =
             message(MessageType::VERSION_REQUEST, 1, &VersionRequest { version: Version(9), is_last_attempt: 0 }, &[]);

@@ -122,7 +122,7 @@ proptest! {
         prop_assert_eq!(negotiate(&mut mouse, VERSION).len(), 2);
     }
 
-    /// The last report that is sent is the last that was made, whatever was left out.
+    /// The last sent report is the last one that was made, whichever reports were dropped.
     #[test]
     fn the_last_report_has_the_last_position(moves in prop::collection::vec((0..=MAX_COORDINATE, 0..=MAX_COORDINATE, 0_u8..4), 1..100)) {
         let mut mouse = ready();

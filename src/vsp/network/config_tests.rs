@@ -19,7 +19,7 @@ fn the_options_of_the_command_line_are_parsed() {
     assert!(parse("user,mtu=9000,mtu=1500").contains("mtu is given twice"));
 }
 
-/// Reads pairs as the command line gives them.
+/// Parses key-value pairs as the command line does.
 fn pairs(pairs: &[(&str, &str)]) -> Result<NetworkOptions, Error> {
     NetworkOptions::deserialize(MapDeserializer::new(pairs.iter().copied()))
 }

@@ -46,7 +46,7 @@ fn a_port_in_use_and_an_unusable_tap_are_errors_of_the_user() {
     let lo = NetworkOptions::new(Attachment::Tap("lo".into()));
     for (options, words) in [(taken, "choose another port"), (lo, "'lo' exists, but not as a tap")] {
         let error = nics(1).attach(&options).unwrap_err();
-        // A host without tap devices cannot know.
+        // On a host without tap devices, the error is one of the host.
         if !error.is_hosts() {
             assert!(error.to_string().contains(words), "{error}");
         }
@@ -62,7 +62,7 @@ fn a_detached_adapter_releases_its_network_and_its_ports() {
     let options = NetworkOptions { forwards: vec![forward], ..NetworkOptions::new(Attachment::User) };
     for _ in 0..3 {
         let number = nics.attach(&options).unwrap();
-        // Whoever still has the adapter has it without its port.
+        // The detached adapter still exists, but without its port.
         let nic = nics.get(number).unwrap();
         assert!(nics.detach(number));
         assert!(nic.is_link_up());

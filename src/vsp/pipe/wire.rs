@@ -22,7 +22,7 @@ impl PipeHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPipe {
     /// The header is cut off.
-    #[error("a packet has {0} bytes and not even the 8 bytes of its header")]
+    #[error("a packet has {0} bytes, fewer than the 8 bytes of its header")]
     Short(usize),
     /// The packet is none of a pipe's.
     #[error("a packet is of the pipe's kind {0:#x} instead of 0x1")]

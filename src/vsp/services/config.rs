@@ -13,7 +13,7 @@ use crate::wire::held_as_text;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ServiceOptions {
-    /// All that are not set on their own.
+    /// The setting of all services without one of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     all: Option<Choice>,
     #[serde(skip_serializing_if = "Option::is_none")]

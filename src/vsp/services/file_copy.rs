@@ -182,7 +182,7 @@ pub struct Progress {
     pub target: String,
     /// Number of bytes that the guest has confirmed.
     pub copied_bytes: u64,
-    /// Number of bytes in all.
+    /// Total number of bytes.
     pub total_bytes: u64,
 }
 

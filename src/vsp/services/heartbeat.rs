@@ -153,7 +153,7 @@ impl Protocol for HeartbeatService {
                 self.beats += 1;
                 self.becomes(Health::Ok(message.applications), events);
             }
-            // Not an answer: the contact is lost unless one comes. A due time in the past would make a busy loop of it.
+            // This is not an answer. The contact is lost unless one arrives. A due time in the past would cause a busy loop.
             _ => self.due = self.due.max(now.running + PERIOD),
         }
     }

@@ -1,5 +1,5 @@
-//! Random guests: whatever they send, and whenever they close the channel, a service stays within its bounds, and every request
-//! is finished exactly once.
+//! Random guests: with any messages, and any closing of the channel, a service keeps its bounds, and every request is finished
+//! exactly once.
 
 use std::collections::BTreeSet;
 
@@ -20,12 +20,12 @@ enum Step {
         at: usize,
         byte: u8,
     },
-    /// The guest answers only with the start of the packet, with lengths that are right or not.
+    /// The guest answers with only the start of the packet, with valid or invalid lengths.
     Short {
         length: usize,
         honest: bool,
     },
-    /// The guest sends this.
+    /// The guest sends these bytes.
     Garbage(Vec<u8>),
     Wait {
         milliseconds: u64,
@@ -102,7 +102,7 @@ fn live(kind: Kind, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     reply[18..20].copy_from_slice(&(length as u16 - 28).to_le_bytes());
                     pair.service.receive(&pair.now, &reply).expect("the lengths are right");
                 } else {
-                    // It may be refused.
+                    // The request may be refused.
                     let _ = pair.service.receive(&pair.now, &reply);
                 }
             }
@@ -135,7 +135,7 @@ fn live(kind: Kind, steps: Vec<Step>) -> Result<(), TestCaseError> {
         }
         let status = serde_json::to_string(&pair.status()).expect("a status is text");
         prop_assert!(status.len() < 8 << 20);
-        // Once what is due is done, the next deadline lies ahead, or there is something to send.
+        // After the due actions, the next deadline is in the future, or there is a message to send.
         pair.service.tick(&pair.now);
         if pair.service.deadline(true).is_some_and(|deadline| deadline <= pair.now.running) {
             prop_assert!(pair.take().is_some(), "the service wants to be called without end");
@@ -165,7 +165,7 @@ proptest! {
                 Step::Send => {
                     if let Some((_, body)) = pair.take() {
                         frozen |= body[0] == 5;
-                        // The guest thaws whenever it is told to, but may fail to say so.
+                        // The guest thaws on every THAW, but may fail to confirm it.
                         frozen &= body[0] != 6;
                     }
                 }
@@ -183,7 +183,7 @@ proptest! {
                 _ => {}
             }
         }
-        // From now on the guest answers, and nobody asks for a thaw.
+        // From now on, the guest answers, and no thaw is requested.
         for _ in 0..200 {
             if let Some((header, body)) = pair.take() {
                 frozen = (frozen || body.first() == Some(&5)) && body.first() != Some(&6);

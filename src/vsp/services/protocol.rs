@@ -149,6 +149,6 @@ pub trait Protocol: Send {
     /// Returns when [`next`](Self::next) has something to send next, in the time that the machine has run.
     fn next_send(&self) -> Option<Duration>;
 
-    /// Returns what there is to know about the service.
+    /// Returns the state of the service.
     fn details(&self) -> Details;
 }

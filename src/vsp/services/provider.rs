@@ -66,7 +66,7 @@ impl ServiceHandle {
         self.0.kind
     }
 
-    /// Returns what there is to know about the service. It does not wait.
+    /// Returns the state of the service. It does not wait.
     pub fn status(&self) -> Status {
         let seen = self.0.seen.lock();
         let since = seen.now().saturating_sub(seen.at).as_secs();
@@ -264,7 +264,7 @@ impl ServiceHandler {
                         self.asked.insert(ticket, (number, answer));
                         self.tickets.insert(number, ticket);
                     }
-                    // Whoever asked may be gone.
+                    // The requester may no longer wait.
                     Err(failure) => _ = answer.send(Err(failure)),
                 },
                 Ask::Cancel { number } => {
@@ -288,7 +288,7 @@ impl ServiceHandler {
                 Event::Finished(ticket, outcome) => {
                     if let Some((number, answer)) = self.asked.remove(&ticket) {
                         self.tickets.remove(&number);
-                        // Whoever asked may be gone.
+                        // The requester may no longer wait.
                         let _ = answer.send(outcome);
                     }
                 }
@@ -300,7 +300,7 @@ impl ServiceHandler {
 
 impl Drop for ServiceHandler {
     fn drop(&mut self) {
-        // It is missing if the service has panicked: then it starts anew when the channel is opened again.
+        // After a panic, there is no service. Create a new one for the next opening of the channel.
         let mut service = self.service.take().unwrap_or_else(|| create(self.shared.kind, Forced::default()));
         if self.port.is_guest_gone() {
             service.reset();

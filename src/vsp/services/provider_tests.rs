@@ -16,7 +16,7 @@ use crate::vmbus::testing::GuestBus;
 /// The guest's reference time.
 const REFERENCE: u64 = 0x1234_5678_9abc;
 
-/// A port whose clock is the test's.
+/// A port with a clock that the test sets.
 #[derive(Default)]
 struct TestPort {
     milliseconds: AtomicU64,
@@ -99,7 +99,7 @@ impl Open {
         Some(split(&self.last).unwrap().0)
     }
 
-    /// Sends the last message back, as Linux does, and has the host process it.
+    /// Sends the last message back, as Linux does, and makes the host process it.
     fn answer(&mut self, change: impl FnOnce(&mut [u8])) {
         self.last[25] = Header::TRANSACTION | Header::RESPONSE;
         change(&mut self.last);
@@ -225,7 +225,7 @@ fn closing_the_channel_fails_requests_and_keeps_a_pending_thaw() {
     guest.negotiate([5, 0, 0, 0]);
     guest.receive().unwrap();
     assert_eq!(guest.last[28], 6, "THAW");
-    // The machine restarts: the next guest is another one.
+    // The machine restarts, so the next guest is another one.
     guest.port.gone.store(true, Ordering::SeqCst);
     drop(guest);
     let mut guest = open(&mut vsp);
@@ -240,7 +240,7 @@ fn a_malformed_packet_ends_the_service() {
     guest.serve();
     let _ = guest.sender.send(&NewPacket::in_band(1, &[&[0; 16]])).unwrap();
     let error = guest.handler.service(&mut guest.channel).unwrap_err();
-    assert!(error.to_string().contains("not even the 28 bytes"), "{error}");
+    assert!(error.to_string().contains("fewer than the 28 bytes"), "{error}");
     let _ = guest.sender.send(&NewPacket::completion(1, &[&[0; 64]])).unwrap();
     let error = guest.handler.service(&mut guest.channel).unwrap_err();
     assert!(error.to_string().contains("completion"), "{error}");

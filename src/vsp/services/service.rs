@@ -299,7 +299,7 @@ impl Service {
         std::mem::take(&mut self.events)
     }
 
-    /// Returns what there is to know about the service.
+    /// Returns the state of the service.
     pub fn status(&self, now: &Moment) -> Status {
         let (state, versions) = match self.connection {
             Connection::Closed => (State::Closed, None),

@@ -159,7 +159,7 @@ impl VssService {
     fn frozen(&mut self, now: &Moment, result: Result<(), Failure>, events: &mut Vec<Event>) {
         self.phase = match (&result, &self.freeze) {
             (Ok(()), Some((_, freeze))) => Phase::Frozen { until: now.running.saturating_add(freeze.limit) },
-            // It failed, perhaps half-way, or nobody waits for it any more.
+            // The freeze has failed, perhaps halfway, or its requester no longer waits.
             _ => Phase::Thaw { at: now.running },
         };
         self.freezes += u64::from(result.is_ok());

@@ -138,7 +138,7 @@ pub const MAX_PACKET: usize = (HEADERS + 7428).next_multiple_of(8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// The headers are cut off.
-    #[error("a packet has {0} bytes and not even the {HEADERS} bytes of its headers")]
+    #[error("a packet has {0} bytes, fewer than the {HEADERS} bytes of its headers")]
     Short(usize),
     /// The packet is longer than any that the host has sent.
     #[error("a packet has {0} bytes; the longest message has {MAX_PACKET}")]

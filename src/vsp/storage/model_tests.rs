@@ -1,4 +1,4 @@
-//! A disk is a vector of bytes, whatever commands it gets.
+//! Compares a disk with a vector of bytes, under random commands.
 
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// A unit and its disk, without any thread.
+/// A unit and its disk, without threads.
 struct Machine {
     unit: LogicalUnit,
     disk: VectorDisk,

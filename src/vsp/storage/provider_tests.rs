@@ -19,7 +19,7 @@ use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
 use crate::vmbus::vsp::Port;
 
-/// A channel's surroundings.
+/// The port of a channel.
 struct TestPort {
     bell: OwnedFd,
     signals: AtomicUsize,
@@ -54,12 +54,12 @@ struct Guest {
     controller: Arc<Controller>,
 }
 
-/// Pages 0 to 3 are the rings, data may lie from page 8 on.
+/// Opens a channel. Pages 0 to 3 are its rings, and data is in pages from 8 on.
 fn open() -> Guest {
     open_rings(2, 2)
 }
 
-/// The rings have so many pages from page 0 on.
+/// Creates a guest whose rings have this number of pages, from page 0 on.
 fn open_rings(incoming: u64, outgoing: u64) -> Guest {
     let disk = DiskConfig { path: "memory:1M".into(), ..DiskConfig::default() };
     let controllers = super::super::config::controllers(&[disk], 3).expect("a disk");
@@ -140,7 +140,7 @@ impl Guest {
             let (answered, kind, payload) = self.next();
             assert_eq!((answered, kind, payload.len()), (id as u64, PacketKind::COMPLETION, 64));
             let status = PacketHeader::read_from_prefix(&payload).expect("a header").0.status;
-            // The first command hears of the power-on.
+            // The first command gets the unit attention for the power-on.
             let expected =
                 if operation == Operation::EXECUTE_SRB { NtStatus::IO_DEVICE_ERROR } else { NtStatus::SUCCESS };
             assert_eq!(status, expected, "{operation:?}");
@@ -248,10 +248,10 @@ fn invalid_packets_end_the_service_of_the_channel() {
     }
 }
 
-/// A guest whose incoming ring never ends: each packet that is taken makes room for another, which lies there already. Calls `taken` with
-/// their number, up to `MANY` of them.
+/// A guest whose ring to the host is never empty: each packet that is read is immediately followed by another. Calls `taken`
+/// with the number of read packets, up to `MANY`.
 fn endless(payload: &[u8], taken: impl Fn(u32) + Send + Sync + 'static) -> Guest {
-    /// So many that a queue which is not bounded shows it.
+    /// Enough packets to detect an unbounded queue.
     const MANY: u32 = 100_000;
     const PAGES: u64 = 11;
     let mut guest = open_rings(1 + PAGES, 2);
@@ -259,7 +259,7 @@ fn endless(payload: &[u8], taken: impl Fn(u32) + Send + Sync + 'static) -> Guest
     let new = NewPacket { wants_completion: true, ..NewPacket::in_band(7, &parts) };
     let (size, each) = (PAGES as u32 * 4096, NewPacket::space(payload.len()));
     assert!(size.is_multiple_of(each), "packets of {each} bytes do not lie at the same places each time round");
-    // One packet everywhere.
+    // The same packet everywhere in the ring.
     let memory = guest.channel.memory().clone();
     let mut packet = vec![0; each as usize];
     let _ = guest.sender.send(&new).expect("room");

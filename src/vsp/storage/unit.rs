@@ -87,7 +87,7 @@ impl Unit {
         std::mem::take(&mut self.state.lock().cancel).set();
     }
 
-    /// Returns what there is to know about the unit.
+    /// Returns the state of the unit.
     pub(super) fn inspect(&self) -> Value {
         let state = self.state.lock();
         let media = match state.logical.kind() {

@@ -20,7 +20,7 @@ use crate::block::queue::Completed;
 use crate::block::request::Operation;
 use crate::memory::buffer::GuestBuffer;
 
-/// Maximum number of requests in flight of a channel. Linux's driver does not come near it: its ring of 128 KiB bounds it to about 300.
+/// Maximum number of requests in flight of a channel. Linux's driver stays below it: its ring of 128 KiB holds about 300.
 pub const MAX_IN_FLIGHT: u32 = 512;
 
 /// A packet's answer.
@@ -28,7 +28,7 @@ pub const MAX_IN_FLIGHT: u32 = 512;
 pub struct Answer {
     /// The packet's transaction id.
     pub transaction_id: u64,
-    /// What goes into the ring.
+    /// The completion packet for the ring.
     pub reply: Reply,
 }
 
@@ -48,7 +48,7 @@ pub struct Worker {
     primary: bool,
     queue: Queue<Pending>,
     answers: Vec<Answer>,
-    /// The controller's changes that the guest was told of.
+    /// Number of the controller's changes that the guest was notified of.
     noticed: u64,
 }
 
@@ -78,10 +78,11 @@ impl Worker {
         self.queue.has_room() && self.answers.len() < MAX_IN_FLIGHT as usize
     }
 
-    /// Takes a packet, which came with `pages`. Besides, says how many subchannels the guest wants.
+    /// Processes a packet, with the guest memory `pages` that it lists. Returns the number of subchannels if it requests
+    /// some.
     ///
     /// # Errors
-    /// A packet that cannot be answered.
+    /// Returns an error if the packet cannot be answered.
     pub fn take(&mut self, transaction_id: u64, packet: &[u8], pages: GuestBuffer) -> Result<Option<u16>, PacketError> {
         if storvsp::operation(packet) != Some(VstorOperation::EXECUTE_SRB) || !self.controller.is_ready() {
             let (reply, subchannels) = self.controller.control(self.primary, packet)?;
@@ -97,7 +98,7 @@ impl Worker {
 
     fn execute(&mut self, transaction_id: u64, srb: &Srb, pages: GuestBuffer) {
         let Srb { lun, cdb, direction, length, ticket } = srb;
-        // Never fails: the length was checked.
+        // Cannot fail: `Srb::parse` has checked the length.
         let pages = pages.shortened(*length as usize).unwrap_or_default();
         let goes_in = *direction == DataDirection::IN;
         let (data_out, room): (&dyn DataOut, usize) = if goes_in { (&NoData, pages.len()) } else { (&pages, 0) };
@@ -114,7 +115,7 @@ impl Worker {
                 let Job { request, allocation_length } = job;
                 let (ticket, direction, length) = (*ticket, *direction, *length);
                 let pending = Pending { transaction_id, ticket, unit, direction, length, allocation_length };
-                // The caller has asked for room.
+                // The caller has checked `has_room`.
                 self.queue.submit(image, request, pages, cancel, pending);
             }
         }

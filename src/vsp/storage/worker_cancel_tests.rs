@@ -1,11 +1,11 @@
-//! Long commands, and disks that hang: what ends them.
+//! Cancellation of long commands, and disks that hang.
 
 use std::sync::Condvar;
 use std::sync::atomic::AtomicU64;
 
 use super::*;
 
-/// VERIFY (16) of that many blocks, without data.
+/// Returns VERIFY (16) of this number of blocks, without data.
 fn verify(blocks: u32) -> [u8; 16] {
     let mut cdb = [0; 16];
     cdb[0] = 0x8f;
@@ -13,7 +13,7 @@ fn verify(blocks: u32) -> [u8; 16] {
     cdb
 }
 
-/// A disk of a pebibyte that reads for ever, and counts how often. With a `latch`, each read waits for it.
+/// A disk of a pebibyte that counts its reads. With a `latch`, each read waits for it.
 #[derive(Default)]
 struct Endless {
     reads: AtomicU64,
@@ -73,7 +73,7 @@ fn attach(controller: &Controller, lun: u8, disk: Endless) -> Arc<Endless> {
     disk
 }
 
-/// Until the disk was read once more.
+/// Waits until the disk was read once more.
 fn wait_for_a_read(disk: &Endless) {
     let before = disk.reads.load(Ordering::SeqCst);
     while disk.reads.load(Ordering::SeqCst) == before {
@@ -81,7 +81,7 @@ fn wait_for_a_read(disk: &Endless) {
     }
 }
 
-/// UNMAP of terabytes.
+/// Returns UNMAP of terabytes: the CDB and the parameter list.
 fn unmap(guest: &Guest) -> ([u8; 10], GuestBuffer) {
     let pages = guest.pages(40, 24);
     let mut list = [0; 24];
@@ -100,7 +100,7 @@ fn a_reset_of_any_kind_ends_only_commands_that_were_sent_before_it() {
         let controller = controller(&[memory_disk("1M")]);
         let endless = attach(&controller, 1, Endless::default());
         let mut guest = Guest::new(&controller, false);
-        // More than there are threads, and of more than one kind.
+        // More commands than threads, of more than one kind.
         let (none, (cdb, list)) = (GuestBuffer::default(), unmap(&guest));
         for id in 0..20 {
             guest.send(id, 1, DataDirection::NONE, &verify(u32::MAX), &none);
@@ -115,7 +115,7 @@ fn a_reset_of_any_kind_ends_only_commands_that_were_sent_before_it() {
             assert_eq!((reply.scsi_status, reply.cdb[2] & 0xf), (2, 0xb), "{operation:?} {}", answer.transaction_id);
         }
         assert_eq!(answers.len(), 41);
-        // The unit tells of the reset, and then goes on.
+        // The unit reports the reset once, and then continues.
         let told = guest.command(1, DataDirection::NONE, &[0; 6], &none);
         assert_eq!((told.cdb[2], told.cdb[12]), (6, 0x29));
         let read = guest.command(1, DataDirection::IN, &ten(0x28, 0, 8), &guest.pages(0, 4096));
@@ -165,7 +165,7 @@ fn closing_a_channel_cancels_its_long_commands() {
     }
     wait_for_a_read(&endless);
     drop(guest);
-    // All of them, also those that had not begun: the threads read no more.
+    // All commands have ended, also those that had not started. The threads read no more.
     let before = endless.reads.load(Ordering::SeqCst);
     let mut next = Guest::new(&controller, false);
     next.command(1, DataDirection::IN, &ten(0x28, 0, 8), &next.pages(0, 4096));
@@ -274,13 +274,13 @@ fn a_panic_in_a_disk_fails_its_request_and_the_disk_stays_usable() {
         assert_eq!(guest.command(1, DataDirection::IN, &ten(0x28, 0, 8), &pages).cdb[2] & 0xf, 4);
         assert_eq!(guest.command(1, DataDirection::OUT, &ten(0x2a, 0, 8), &pages).cdb[2] & 0xf, 4);
         assert_eq!(guest.command(1, DataDirection::IN, &ten(0x28, 8, 8), &pages).srb_status, SrbStatus::SUCCESS);
-        // What cannot be done is no medium error, but ILLEGAL REQUEST.
+        // An unsupported operation is ILLEGAL REQUEST and not a medium error.
         let (cdb, list) = unmap_small(&guest);
         assert_eq!(guest.command(1, DataDirection::OUT, &cdb, &list).cdb[2] & 0xf, 5);
     }
 }
 
-/// UNMAP of one block.
+/// Returns UNMAP of one block: the CDB and the parameter list.
 fn unmap_small(guest: &Guest) -> ([u8; 10], GuestBuffer) {
     let (cdb, pages) = unmap(guest);
     pages.write(16, &1_u32.to_be_bytes()).expect("room");

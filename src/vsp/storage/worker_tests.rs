@@ -63,7 +63,7 @@ impl Guest {
         Self::with_end(controller, ring, || false)
     }
 
-    /// Creates such a guest, which is gone once `is_gone` returns `true`.
+    /// Creates such a guest, which has ended once `is_gone` returns `true`.
     fn with_end(controller: &Arc<Controller>, ring: bool, is_gone: impl Fn() -> bool + Send + 'static) -> Self {
         let bell = doorbell();
         let ring = if ring { new_ring(MAX_IN_FLIGHT) } else { None };

@@ -13,26 +13,26 @@ use crate::net::offload::headers::Headers;
 use crate::net::offload::segment::finish;
 use crate::patience::Patience;
 
-/// An address that a guest may make up with the advertised prefix.
+/// An address that a guest may choose with the advertised prefix.
 pub const GUEST6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd15, 0x5d, 0, 0, 0, 0, 0, 0x15);
 
 pub const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
-/// A guest that takes longer frames than this takes them as they come.
+/// A guest that accepts longer frames than this gets them without segmentation.
 const UNCUT: usize = 20_000;
 
-/// The cable: cuts and completes what the network left open, as a NIC does for a guest that wants nothing special.
+/// The cable: segments frames and computes checksums, as an adapter does for a guest without offloads.
 pub struct Cable {
     pub queue: User,
     frame: FrameBuffer,
     scratch: FrameBuffer,
     ready: std::collections::VecDeque<Vec<u8>>,
-    /// Frames that came in, and those of them that were uncut.
+    /// Number of received frames, and of those that were not segmented.
     pub received: usize,
     pub uncut: usize,
-    /// The longest frame that the guest takes.
+    /// Maximum length of a frame for the guest.
     pub longest: usize,
-    /// How far the network's clock, and the guest's, are ahead of the host's.
+    /// Difference of the network's and the guest's clock to the host's.
     pub ahead: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Cable {
             self.uncut += usize::from(self.frame.offload.segmentation.is_some());
             let (ready, longest) = (&mut self.ready, self.longest);
             if longest > UNCUT {
-                // Nothing is to be cut, and nobody looks at checksums where it is measured how long things take.
+                // A measurement needs neither segmentation nor checksums.
                 return Some(std::mem::take(&mut self.frame.bytes));
             }
             finish(&self.frame.frame(), &mut self.scratch, |bytes| {
@@ -111,7 +111,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A guest with the first address, as DHCP would give it.
+    /// Creates a guest with the first address that DHCP would assign.
     pub fn new(network: Network, forwards: &[Forward]) -> Self {
         Self::on(User::open(network, forwards, 1).unwrap().remove(0))
     }
@@ -151,7 +151,7 @@ impl Guest {
         handle
     }
 
-    /// Has the guest know nothing of a connection any more.
+    /// Removes a connection from the guest, as after a reset.
     pub fn forget(&mut self, handle: SocketHandle) {
         self.sockets.remove(handle);
     }
@@ -180,7 +180,7 @@ impl Guest {
         }
     }
 
-    /// Waits for the network as a NIC's thread does: by its descriptor.
+    /// Waits for the network by its descriptor, as an adapter's thread does.
     fn wait(&self) {
         let descriptor = self.cable.queue.readiness().unwrap();
         let mut descriptors = [rustix::event::PollFd::from_borrowed_fd(descriptor, rustix::event::PollFlags::IN)];
@@ -188,7 +188,7 @@ impl Guest {
         rustix::event::poll(&mut descriptors, Some(&timeout)).unwrap();
     }
 
-    /// Reads all that the peer says until it ends.
+    /// Reads everything until the peer closes its direction.
     pub fn read_to_end(&mut self, handle: SocketHandle) -> Vec<u8> {
         let mut received = Vec::new();
         self.run("reading to the end", |guest| {
@@ -202,7 +202,7 @@ impl Guest {
         received
     }
 
-    /// Writes it all.
+    /// Writes all bytes.
     pub fn write_all(&mut self, handle: SocketHandle, bytes: &[u8]) {
         let mut rest = bytes;
         self.run("writing", |guest| {
@@ -215,7 +215,7 @@ impl Guest {
         });
     }
 
-    /// Sends a frame as it is.
+    /// Sends a frame unchanged.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.cable.queue.stack.lock().receive(Frame::plain(bytes), Instant::now() + self.cable.ahead)
     }

@@ -1,4 +1,4 @@
-//! How a guest gets an address and finds names.
+//! Addresses by DHCP, and look-ups of names.
 
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
 
@@ -33,14 +33,14 @@ pub fn message(message_type: DhcpMessageType, mac: MacAddress) -> DhcpRepr<'stat
     }
 }
 
-/// Asks, and gives what the answer says to `check`.
+/// Sends a DHCP request, and calls `check` with the answer.
 fn ask(guest: &mut Guest, request: &DhcpRepr<'_>, check: impl Fn(&DhcpRepr<'_>)) {
     let mut bytes = vec![0; request.buffer_len()];
     request.emit(&mut DhcpPacket::new_unchecked(&mut bytes[..])).unwrap();
     let mut frame = udp(68, (Ipv4Addr::BROADCAST, 67).into(), &bytes);
     frame[..6].copy_from_slice(&[0xff; 6]);
     frame[6..12].copy_from_slice(request.client_hardware_address.as_bytes());
-    // Who has no address yet sends from none.
+    // A guest without an address sends from 0.0.0.0.
     frame[26..30].copy_from_slice(&[0; 4]);
     assert!(guest.send(&frame));
     guest.expect("an answer from the DHCP server", |frame| {

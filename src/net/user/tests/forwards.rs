@@ -1,4 +1,4 @@
-//! Forwarded ports lead to where the guest is now.
+//! Forwarded ports lead to the current address of the guest.
 
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr};
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::net::offload::headers::{be16, ether_type};
 use crate::patience::Patience;
 
-/// A network with a TCP and a UDP port forwarded to port 80 of the guest at port 1 of the switch.
+/// Creates a network with a TCP and a UDP port that are forwarded to port 80 of the guest at port 1 of the switch.
 fn forwarding() -> (Stack, u16, u16) {
     let (tcp, udp) = (free_port(), UdpSocket::bind(loopback(0)).unwrap().local_addr().unwrap().port());
     let forwards = [forward(&format!("tcp:{tcp}:80")), forward(&format!("udp:{udp}:80"))];
@@ -42,7 +42,7 @@ fn lease(stack: &mut Stack, guest: Guest, now: Instant) -> Ipv4Addr {
     address
 }
 
-/// The guest says that it has an address.
+/// Announces an address of the guest by ARP.
 fn announce(stack: &mut Stack, guest: Guest, address: Ipv4Addr, now: Instant) {
     let mut arp = [0, 1, 8, 0, 6, 4, 0, 1].to_vec();
     arp.extend_from_slice(&guest.mac.0);
@@ -55,7 +55,7 @@ fn announce(stack: &mut Stack, guest: Guest, address: Ipv4Addr, now: Instant) {
     assert!(send(stack, guest, &frame, now));
 }
 
-/// Where a new connection and a new datagram go: Ethernet address and IPv4 address, of both the same.
+/// Returns the Ethernet address and the IPv4 address to which a new connection and a new datagram are sent. Both must be the same.
 fn leads_to(stack: &mut Stack, tcp: u16, udp: u16, now: Instant) -> (Vec<u8>, Ipv4Addr) {
     let _client = TcpStream::connect(loopback(tcp)).unwrap();
     let client = UdpSocket::bind(loopback(0)).unwrap();
@@ -112,7 +112,7 @@ fn a_second_guest_behind_a_bridge_does_not_take_the_forwards() {
     let (first, nested) = (guest(1, 1), guest(1, 2));
     let address = lease(&mut stack, first, now);
     lease(&mut stack, nested, now);
-    // The first is asked whether it is there, and says so.
+    // The first one is asked by ARP, and answers.
     let mut asked = stack.outbox.is_empty();
     announce(&mut stack, nested, Ipv4Addr::new(10, 0, 2, 99), now);
     for frame in drain(&mut stack, now).iter().filter(|frame| be16(frame, 12) == Some(ether_type::ARP)) {
@@ -148,7 +148,7 @@ fn a_connection_goes_on_when_the_guest_changes_its_ethernet_address_alone() {
         }
         assert!(!patience.is_over());
     };
-    // The answer comes from the new address, and so goes what is next.
+    // The answer comes from the new address, and the following packets are sent there.
     let peer = be16(&first, 34).unwrap();
     let mut segment = [80_u16.to_be_bytes(), peer.to_be_bytes()].concat();
     let acknowledged = u32::from_be_bytes(first[38..42].try_into().unwrap()).wrapping_add(1);

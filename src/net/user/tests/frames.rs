@@ -1,4 +1,4 @@
-//! Frames made by hand, and the router's answers.
+//! Hand-made frames, and the router's answers.
 
 use smoltcp::wire::*;
 
@@ -6,12 +6,12 @@ use super::client::{Guest, MAC};
 use super::*;
 use crate::net::offload::headers::ether_type;
 
-/// A frame from the guest to the router.
+/// Returns a frame from the guest to the router.
 pub fn frame(kind: u16, payload: &[u8]) -> Vec<u8> {
     [&Network::ROUTER.0[..], &MAC.0, &kind.to_be_bytes(), payload].concat()
 }
 
-/// A UDP datagram from the guest.
+/// Returns a frame with a UDP datagram from the guest.
 pub fn udp(source_port: u16, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let IpAddr::V4(destination) = to.ip() else { panic!("only IPv4 here") };
     let ip = Ipv4Repr {
@@ -37,7 +37,7 @@ pub fn udp(source_port: u16, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     frame(ether_type::IPV4, &bytes)
 }
 
-/// What a frame with a UDP datagram says: source, port of the guest, payload.
+/// Parses a frame with a UDP datagram: source, port of the guest, payload.
 pub fn read_udp(frame: &[u8]) -> Option<(SocketAddr, u16, Vec<u8>)> {
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     let ip =

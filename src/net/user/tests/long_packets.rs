@@ -19,7 +19,7 @@ fn is_v4(address: IpAddr) -> bool {
     address.is_ipv4()
 }
 
-/// The header of the guest's packets to `to`, with what follows it of a fragment.
+/// Returns the header of the guest's packets to `to`, with the fields of a fragment.
 fn packet(to: IpAddr, protocol: u8, part: Option<(u32, usize, bool)>, payload: &[u8]) -> Vec<u8> {
     let (number, offset, more) = part.unwrap_or_default();
     match to {
@@ -51,7 +51,7 @@ fn packet(to: IpAddr, protocol: u8, part: Option<(u32, usize, bool)>, payload: &
     }
 }
 
-/// The guest's packet in fragments of up to `size` bytes of payload, a multiple of eight.
+/// Returns the guest's packet in fragments with at most `size` bytes of payload, a multiple of eight.
 fn cut(to: IpAddr, protocol: u8, number: u32, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let pieces = payload.len().div_ceil(size);
     let piece =
@@ -65,7 +65,7 @@ fn datagram(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the guest gets, put together by an independent reader, and how many frames that took. Every frame fits into the MTU.
+/// An independent reassembly of the guest's packets, with the number of frames. Every frame must fit into the MTU.
 #[derive(Default)]
 struct Reader {
     bytes: Vec<u8>,
@@ -74,7 +74,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Takes a frame. Returns the payload behind the IP header once it is whole.
+    /// Adds a frame. Returns the payload after the IP header when it is complete.
     fn take(&mut self, frame: &[u8], mtu: usize) -> Option<Vec<u8>> {
         assert!(frame.len() - 14 <= mtu, "a packet of {} bytes", frame.len() - 14);
         let ip = &frame[14..];
@@ -227,7 +227,7 @@ fn an_atomic_fragment_is_a_whole_packet_even_if_its_identification_is_in_use() {
 fn overlapping_fragments_and_all_that_follow_are_refused() {
     let now = Instant::now();
     for to in [Network::GATEWAY.into(), Network::GATEWAY6.into()] {
-        // Over the front, the back, the whole, a part, and beyond what was the last.
+        // Overlaps with the start, the end, the whole and a part, and data beyond the last fragment.
         for (offset, length, more) in [(0, 16, true), (16, 16, true), (0, 48, true), (16, 8, true), (40, 8, false)] {
             let mut fragments = Fragments::default();
             let mut add = |offset, length, more, byte| {
@@ -265,7 +265,7 @@ fn invalid_fragments_are_refused() {
         fragments.add(WHOSE, &frame, &Headers::parse(&frame).unwrap(), now)
     };
     let (v4, v6) = (Network::GATEWAY.into(), Network::GATEWAY6.into());
-    // No whole blocks, though more follows; nothing at all; longer than any packet.
+    // Not a multiple of eight bytes although more follows; empty; longer than any packet.
     assert_eq!(add(v4, 0, 12, true), Reassembly::Refused);
     assert_eq!(add(v6, 0, 12, true), Reassembly::Wrong(4));
     assert_eq!(add(v4, 8, 0, false), Reassembly::Refused);
@@ -291,7 +291,7 @@ fn incomplete_packets_are_bounded_for_each_port_without_effect_on_others() {
     }
     let rest = &packet(to, 17, Some((1, 8, false)), &[0; 8]);
     assert!(matches!(fragments.add(other, rest, &Headers::parse(rest).unwrap(), now), Reassembly::Complete(_)));
-    // Fragments so small that there would be thousands of them.
+    // The fragments are so small that there would be thousands of them.
     let outcomes: Vec<_> = (0..MAX_PIECES + 1)
         .map(|piece| packet(to, 17, Some((77, 8 * piece, true)), &[0; 8]))
         .map(|frame| fragments.add(other, &frame, &Headers::parse(&frame).unwrap(), now))
@@ -306,7 +306,7 @@ fn the_sender_of_a_packet_that_is_incomplete_at_its_time_limit_is_notified() {
         let mut stack = Stack::new(network(None), &[], start).unwrap();
         let first = packet(to, 17, Some((5, 0, true)), &pattern(64));
         assert!(stack.receive(Frame::plain(&first), start));
-        // Of this one the first fragment has not come, so that nobody could tell what it is.
+        // The first fragment of this packet is missing, so its kind is unknown.
         assert!(stack.receive(Frame::plain(&packet(to, 17, Some((6, 8, true)), &pattern(64))), start));
         let mut answer = FrameBuffer::default();
         assert!(!stack.fetch(&mut answer, start + Duration::from_secs(late - 1)));

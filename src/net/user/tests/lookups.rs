@@ -1,4 +1,4 @@
-//! Look-ups: which of the host's name servers are asked, and what a guest hears when none answers.
+//! Look-ups: which of the host's name servers are asked, and the reply to a guest when none answers.
 
 use super::client::Guest;
 use super::frames::{read_udp, udp};
@@ -7,14 +7,14 @@ use crate::patience::grown;
 
 const NAME_SERVER: (Ipv4Addr, u16) = (Network::DNS, 53);
 
-/// A question for a name, with that number.
+/// Returns a question for a name, with this number.
 fn question(number: u16) -> Vec<u8> {
     let mut bytes = number.to_be_bytes().to_vec();
     bytes.extend_from_slice(b"\x01\0\0\x01\0\0\0\0\0\0\x04name\x04test\0\0\x01\0\x01");
     bytes
 }
 
-/// A name server that answers every question with `answer` behind the header, and this result.
+/// Starts a name server that answers every question with this result and `answer` after the header.
 fn server(result: u8, answer: &'static [u8]) -> SocketAddr {
     let socket = UdpSocket::bind(loopback(0)).unwrap();
     let address = socket.local_addr().unwrap();
@@ -42,7 +42,7 @@ fn asking(servers: Vec<SocketAddr>) -> Guest {
     Guest::new(Network { resolver: Some(Resolver::Servers(servers)) }, &[])
 }
 
-/// Asks, and returns the answer.
+/// Sends a question, and returns the answer.
 fn ask(guest: &mut Guest, number: u16) -> Vec<u8> {
     assert!(guest.send(&udp(5000, NAME_SERVER.into(), &question(number))));
     hear(guest, number)
@@ -79,11 +79,11 @@ fn a_silent_server_is_skipped_after_a_second_and_asked_last_from_then_on() {
     assert!(guest.cable.receive().is_none());
     guest.cable.ahead += Duration::from_millis(1);
     assert!(hear(&mut guest, 1).ends_with(b"second"));
-    // The next question goes to the other one first.
+    // The next question is sent to the other server first.
     assert!(ask(&mut guest, 2).ends_with(b"second"));
     deaf.set_nonblocking(true).unwrap();
     assert!(deaf.recv_from(&mut bytes).is_err());
-    // After a minute the first one has another chance.
+    // After a minute, the first server is asked first again.
     guest.cable.ahead += Duration::from_secs(61);
     assert!(guest.send(&udp(5000, NAME_SERVER.into(), &question(3))));
     deaf.set_nonblocking(false).unwrap();
@@ -112,12 +112,12 @@ fn after_a_failure_the_next_server_is_asked() {
     for result in [2, 4, 5] {
         let mut guest = asking(vec![server(result, b""), server(0, b"good")]);
         assert!(ask(&mut guest, 1).ends_with(b"good"));
-        // If none can, what one of them has said is the answer.
+        // If all fail, the guest gets the answer of one of them.
         let mut guest = asking(vec![server(result, b"sorry"), nobody()]);
         let answer = ask(&mut guest, 1);
         assert!(answer.ends_with(b"sorry") && answer[3] & 0xf == result);
     }
-    // There is no such name: that is an answer.
+    // That a name does not exist is an answer.
     let mut guest = asking(vec![server(3, b"none"), server(0, b"good")]);
     assert!(ask(&mut guest, 1).ends_with(b"none"));
 }
@@ -150,7 +150,7 @@ fn changes_of_resolv_conf_take_effect_at_once() {
     }
     std::fs::remove_file(&path).unwrap();
     assert_eq!(file.servers(), []);
-    // What could have us wait is not read.
+    // A path whose reading could block is not read.
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     assert_eq!(file.servers(), []);
     assert!(is_failure(&ask(&mut guest, 2)));
@@ -172,7 +172,7 @@ fn a_repeated_question_is_sent_again_and_parallel_questions_get_their_own_answer
     }
     seen.sort();
     assert_eq!(seen.iter().map(|seen| seen.0).collect::<Vec<_>>(), [1, 1, 2]);
-    // An answer with another number is none.
+    // An answer with another number is ignored.
     server.send_to(&question(9), seen[2].1).unwrap();
     for (number, from, bytes) in seen.into_iter().rev().take(2) {
         server.send_to(&bytes, from).unwrap();

@@ -1,9 +1,9 @@
-//! How fast data goes through: cargo test --release -- --ignored --nocapture measure
+//! The throughput of the NAT: cargo test --release -- --ignored --nocapture measure
 
 use super::client::Guest;
 use super::*;
 
-/// A guest whose frames need not be cut, so that mostly the network is measured and not the guest.
+/// Creates a guest that accepts frames without segmentation, so that the test mostly measures the network and not the guest.
 #[test]
 #[ignore = "a measurement"]
 fn measure_a_download_and_an_upload() {

@@ -1,4 +1,4 @@
-//! The network as guests see it: a client on `smoltcp` speaks to it, and servers on the host's loopback answer. No guest is needed.
+//! Tests of the network without a guest: a client based on `smoltcp` uses it, and servers on the host's loopback answer.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -23,9 +23,9 @@ mod silence;
 mod tcp;
 mod udp;
 
-/// A network whose name server is `resolver`.
+/// Creates a network whose name server is `resolver`.
 ///
-/// The networks of all tests share the budget of this process, so that takes the most that it may have.
+/// The networks of all tests share the budget of this process, so this raises the process's limit to its maximum.
 fn network(resolver: Option<SocketAddr>) -> Network {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -42,7 +42,7 @@ fn gateway(port: u16) -> SocketAddr {
     (Network::GATEWAY, port).into()
 }
 
-/// A port of the loopback that was free a moment ago.
+/// Returns a port of the loopback that was free a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind(loopback(0)).unwrap().local_addr().unwrap().port()
 }
@@ -51,7 +51,7 @@ fn forward(text: &str) -> Forward {
     text.parse().unwrap()
 }
 
-/// Bytes that tell their own place.
+/// Returns a pattern of bytes that depends on the position.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index ^ index >> 8 ^ index >> 16) as u8).collect()
 }

@@ -1,4 +1,4 @@
-//! Several guests behind one uplink, one of which wants all.
+//! Several guests behind one uplink, one of which tries to use everything.
 
 use super::budget::Budget;
 use super::frames::frame;
@@ -22,7 +22,7 @@ fn uplink(resolver: Option<SocketAddr>, budget: &Arc<Budget>) -> Stack {
     Stack::behind(network(resolver), &[], ports, target, budget, Instant::now()).unwrap()
 }
 
-/// An IPv4 packet of a guest's whose address ends with its Ethernet address's last byte.
+/// Returns a frame with an IPv4 packet of a guest. Its IP address ends with the last byte of its Ethernet address.
 pub fn packet(guest: Guest, protocol: u8, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     packet_from(guest, Ipv4Addr::new(10, 0, 2, guest.mac.0[5]), protocol, to, payload)
 }
@@ -65,7 +65,7 @@ pub fn send(stack: &mut Stack, guest: Guest, bytes: &[u8], now: Instant) -> bool
     stack.receive_from(guest.port, Frame::plain(bytes), now)
 }
 
-/// Opens a connection, and says with which flags it was answered.
+/// Opens a connection, and returns the flags of the answer.
 pub fn open(stack: &mut Stack, guest: Guest, from: u16, to: u16, now: Instant) -> u8 {
     send(stack, guest, &tcp(guest, from, to, 2), now);
     let mut patience = Patience::new(Duration::from_secs(10));
@@ -102,7 +102,7 @@ fn a_guest_that_opens_many_connections_leaves_its_neighbour_a_share() {
     }
     drain(&mut stack, now);
     assert_eq!(stack.flows().0, MAX_CONNECTIONS);
-    // All of the greedy one's are in use, and it makes up addresses as well.
+    // All flows of the greedy guest are in use, and it also invents addresses.
     let later = now + Duration::from_secs(3600);
     for from in 0..600 {
         let made_up = guest(1, 100 + (from % 100) as u8);
@@ -113,7 +113,7 @@ fn a_guest_that_opens_many_connections_leaves_its_neighbour_a_share() {
         assert_eq!(open(&mut stack, neighbour, from, port, later), ACCEPTED, "connection {from}");
     }
     assert_eq!(stack.flows().0, MAX_CONNECTIONS);
-    // What the neighbour has stays, whatever the other one does.
+    // The neighbour keeps its flows, whatever the other guest does.
     for from in 0..2000 {
         send(&mut stack, greedy, &tcp(greedy, 30_000 + from, port, 2), later);
     }
@@ -131,9 +131,9 @@ fn a_replaced_connection_is_reset_on_both_sides() {
     let (one, two) = (guest(1, 66), guest(2, 15));
     assert_eq!(open(&mut stack, one, 1, port, now), ACCEPTED);
     let (mut accepted, _) = listener.accept().unwrap();
-    // One each would be fair, but there is only one: the other one does not get it.
+    // One flow each would be fair, but there is only one, so the other guest gets none.
     assert_eq!(open(&mut stack, two, 1, port, now), RESET);
-    // A second one of the same guest's makes room when the first is not used.
+    // A second flow of the same guest replaces the first one if that is idle.
     let later = now + Duration::from_secs(301);
     send(&mut stack, one, &tcp(one, 2, port, 2), later);
     let reset = drain(&mut stack, later).iter().any(|frame| frame[36..38] == [0, 1] && frame[47] & 4 != 0);
@@ -175,7 +175,7 @@ fn a_guest_that_uses_its_neighbours_address_cannot_affect_its_connections() {
     let now = Instant::now();
     let (honest, liar) = (guest(1, 15), guest(2, 15));
     assert_eq!(open(&mut stack, honest, 7, port, now), ACCEPTED);
-    // The same addresses and ports from another port of the switch: a reset of a connection that it does not have.
+    // A reset with the same addresses and ports from another port of the switch, which has no such connection.
     send(&mut stack, liar, &tcp(liar, 7, port, 4), now);
     drain(&mut stack, now);
     assert_eq!(stack.flows().0, 1);
@@ -301,7 +301,7 @@ fn answers_to_a_flood_do_not_keep_the_network_from_the_hosts_sockets() {
     let mut answered = false;
     let mut frame = FrameBuffer::default();
     for round in 0..100 {
-        // There is always an answer that waits.
+        // There is always a waiting answer.
         for _ in 0..200 + u32::from(round == 0) {
             send(&mut stack, greedy, &ping, now);
         }

@@ -1,4 +1,4 @@
-//! Connections that nobody uses, and those whose guest is gone. The clock is moved.
+//! Idle connections, and connections whose guest has ended. The tests advance the clock.
 
 use smoltcp::socket::tcp::State;
 
@@ -9,7 +9,7 @@ use crate::patience::{Patience, receive_within};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Moves the clock by small steps, so that every timer is due in its turn.
+/// Advances the clock in small steps, so that every timer expires in its turn.
 fn pass(guest: &mut Guest, time: Duration) {
     let mut left = time;
     while !left.is_zero() {
@@ -20,7 +20,7 @@ fn pass(guest: &mut Guest, time: Duration) {
     }
 }
 
-/// Lets time pass of which the guest knows nothing, as if it were paused or gone.
+/// Advances only the network's time, as if the guest were paused or had ended.
 fn pass_unseen(guest: &mut Guest, time: Duration) {
     let mut left = time;
     while !left.is_zero() {
@@ -97,7 +97,7 @@ fn a_close_after_a_long_silence_is_not_a_reset() {
     pass(&mut guest, 40 * MINUTE);
     send.send(()).unwrap();
     guest.run("the server's end", |guest| (guest.socket(handle).state() == State::CloseWait).then_some(()));
-    // One half stays open for as long as the guest likes.
+    // One direction stays open without limit.
     pass(&mut guest, 40 * MINUTE);
     assert_eq!(guest.socket(handle).state(), State::CloseWait);
     guest.socket(handle).close();
@@ -116,7 +116,7 @@ fn a_guest_that_does_not_acknowledge_data_loses_the_connection() {
     let mut guest = Guest::new(network(None), &[]);
     let handle = guest.connect(gateway(port));
     guest.write_all(handle, b"x");
-    // From now on the guest takes no frame any more.
+    // From now on, the guest receives no frames.
     guest.step();
     let mut patience = Patience::new(Duration::from_secs(10));
     while guest.cable.receive().is_none_or(|frame| frame.len() < 1000) {
@@ -154,9 +154,9 @@ fn a_connection_of_a_guest_that_restarted_is_probed_and_ends() {
     let mut guest = Guest::new(network(None), &[]);
     let handle = guest.connect(gateway(port));
     say(&mut guest, handle, 1);
-    // Until all is acknowledged.
+    // Wait until everything is acknowledged.
     pass(&mut guest, MINUTE);
-    // It was reset, and knows nothing of its connections.
+    // The guest was reset, and has no connections.
     guest.forget(handle);
     pass(&mut guest, 110 * MINUTE);
     assert_eq!(guest.cable.queue.stack.lock().flows().0, 1);

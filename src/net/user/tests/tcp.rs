@@ -6,7 +6,7 @@ use super::client::Guest;
 use super::*;
 use crate::need::{Need, ready};
 
-/// A server on the loopback that answers each connection in a thread of its own.
+/// Starts a server on the loopback that serves each connection on a thread of its own.
 pub fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind(loopback(0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -38,7 +38,7 @@ fn an_upload_arrives_complete_with_its_end() {
     let port = server(move |mut stream| {
         let mut received = Vec::new();
         stream.read_to_end(&mut received).unwrap();
-        // The other half is still open after the guest has ended its own.
+        // The other direction is still open after the guest has closed its own.
         stream.write_all(b"thanks").unwrap();
         send.send(received).unwrap();
     });
@@ -63,7 +63,7 @@ fn a_small_request_is_acknowledged_by_its_answer() {
     let handle = guest.connect(gateway(port));
     guest.run("a connection", |guest| guest.socket(handle).can_send().then_some(()));
     let mut quick = 0;
-    // An answer that comes late has an acknowledgement before it, and on a busy host some do.
+    // A late answer is preceded by an acknowledgement. On a busy host, some answers are late.
     while quick < 20 {
         let (before, begin) = (guest.cable.received, Instant::now());
         guest.write_all(handle, &[1]);
@@ -96,7 +96,7 @@ fn a_server_that_does_not_read_stops_the_guest_and_not_the_network() {
     });
     let mut guest = Guest::new(network(None), &[]);
     let slow = guest.connect(gateway(port));
-    // As much as fits into all the buffers on the way, until nothing moves any more.
+    // Fill all buffers on the way, until nothing more can be sent.
     let mut written = 0;
     let mut still = 0;
     guest.run("filling the buffers", |guest| {
@@ -131,7 +131,7 @@ fn a_reset_goes_through_both_ways() {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
         if byte[0] == b'r' {
-            // Closing with data unread resets.
+            // Closing a socket with unread data causes a reset.
             rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         } else {
             send.send(stream.read(&mut byte).map_err(|error| error.kind())).unwrap();
@@ -189,7 +189,7 @@ fn a_forwarded_port_leads_to_the_guest() {
     let port = free_port();
     let mut guest = Guest::new(network(None), &[forward(&format!("tcp:{port}:80"))]);
     let handle = guest.listen(80);
-    // The network learns from the guest's first packet where it is.
+    // The network learns the guest's addresses from its first packet.
     let other = guest.connect(gateway(1));
     guest.run("a first packet", |guest| (guest.socket(other).state() == State::Closed).then_some(()));
     let client = thread::spawn(move || {

@@ -70,7 +70,7 @@ fn a_forwarded_datagram_is_answered_through_the_same_port() {
     let port = UdpSocket::bind(loopback(0)).unwrap().local_addr().unwrap().port();
     let mut guest = Guest::new(network(None), &[forward(&format!("udp:{port}:53"))]);
     let clients = [UdpSocket::bind(loopback(0)).unwrap(), UdpSocket::bind(loopback(0)).unwrap()];
-    // Before the guest is known, nobody can be forwarded to.
+    // Before the guest's address is known, datagrams cannot be forwarded.
     clients[0].send_to(b"too early", loopback(port)).unwrap();
     guest.step();
     guest.send(&udp(1, gateway(9), b"here I am"));

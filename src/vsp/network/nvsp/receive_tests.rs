@@ -35,7 +35,7 @@ impl Way {
         self.receiver.add(&self.path, &mut self.sections, &mut frame, Some(0x1234))
     }
 
-    /// What the guest finds in the sections of the next packet.
+    /// Returns the messages in the sections of the next packet.
     fn messages(&mut self) -> (TransferPacket, Vec<(Vec<u8>, Information)>) {
         let packet = self.receiver.finish(&self.path).unwrap();
         assert_eq!(packet.page_set, RECEIVE_ID);
@@ -55,7 +55,7 @@ fn read_range(guest: &Guest, range: &TransferRange) -> Vec<u8> {
     bytes
 }
 
-/// The frame with its checksum left open.
+/// Returns the frame with a partial checksum.
 fn open(frame: &[u8]) -> (Vec<u8>, Offload) {
     let mut frame = frame.to_vec();
     let headers = Headers::parse(&frame).unwrap();
@@ -99,7 +99,7 @@ fn verified_checksums_are_reported_to_the_guest() {
     let (tcp, udp) = (ReceiveChecksum::TCP_SUCCEEDED, ReceiveChecksum::UDP_SUCCEEDED);
     let local = tcp | ReceiveChecksum::IP_SUCCEEDED;
     assert_eq!(notes, [Some(local), Some(tcp), None, Some(udp), Some(udp), None]);
-    // Whoever does not heed the notes finds right checksums all the same.
+    // The checksums in the frames are right even for a guest that ignores the per-packet information.
     assert!(messages[..3].iter().all(|(frame, _)| *frame == frames[0]));
     assert!(messages[3..].iter().all(|(frame, _)| *frame == frames[1]));
 }

@@ -1,4 +1,4 @@
-//! A guest's memory and a device that a driver has set up, for tests.
+//! Guest memory, and a device that a driver has set up, for tests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Guest {
         guest
     }
 
-    /// Makes pages known.
+    /// Creates a GPADL.
     pub fn add(&mut self, id: GpadlId, first: u64, pages: u64) {
         let mut list = ((pages * PAGE_SIZE) as u32).to_le_bytes().to_vec();
         list.extend_from_slice(&[0; 4]);
@@ -52,7 +52,7 @@ impl Guest {
         self.gpadls.insert(id, Arc::new(Gpadl::parse(&self.memory, 1, &list).unwrap()));
     }
 
-    /// A piece of memory, from an address on.
+    /// Returns a piece of guest memory at an address.
     pub fn buffer(&self, address: u64, length: usize) -> GuestBuffer {
         let offset = (address % PAGE_SIZE) as usize;
         let pages = (offset + length).div_ceil(PAGE_SIZE as usize) as u64;
@@ -71,7 +71,7 @@ pub fn device_of(newest: Version, queues: u16) -> NvspDevice {
     NvspDevice::new(newest, Adapter::new(settings, Arc::default()))
 }
 
-/// Gives the device a message, filled up as Linux fills it up.
+/// Sends a message to the device, padded as by Linux.
 pub fn send(
     device: &mut NvspDevice,
     guest: &Guest,
@@ -85,7 +85,7 @@ pub fn init(version: u32) -> Init {
     Init { minimum: version, maximum: version }
 }
 
-/// Brings a device to where frames travel: every one for everybody, with an MTU of `mtu`.
+/// Initializes a device until frames are transferred, in promiscuous mode and with an MTU of `mtu`.
 pub fn set_up(device: &mut NvspDevice, guest: &Guest, version: Version, mtu: u32, capabilities: u32) {
     send(device, guest, MessageType::INIT, &init(version.number()));
     assert_eq!(device.version(), Some(version));
@@ -109,7 +109,7 @@ pub fn set(device: &mut NvspDevice, oid: Oid, information: &[u8]) -> NvspOutcome
     device.receive_control(&rndis(RndisType::SET, &request, information))
 }
 
-/// A device that is set up for frames of 1500 bytes.
+/// Returns a device that is set up for frames of 1500 bytes.
 pub fn ready(guest: &Guest, capabilities: u32) -> (NvspDevice, Arc<Path>) {
     let mut device = device(4);
     set_up(&mut device, guest, Version::V6_1, 1500, capabilities);
@@ -117,7 +117,7 @@ pub fn ready(guest: &Guest, capabilities: u32) -> (NvspDevice, Arc<Path>) {
     (device, path)
 }
 
-/// The payload with which a message was completed.
+/// Returns the payload of a message's completion.
 pub fn completion(outcome: &NvspOutcome) -> &[u8] {
     let complete = outcome.actions.iter().find_map(|action| match action {
         NvspAction::Complete(payload) => Some(payload),

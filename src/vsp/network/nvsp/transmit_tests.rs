@@ -14,13 +14,13 @@ fn data(section: u32, section_length: u32) -> SendRndisPacket {
     SendRndisPacket { channel_type: SendRndisPacket::DATA, section, section_length }
 }
 
-/// A data message.
+/// Returns a data message.
 fn rndis(information: &Information, frame: &[u8]) -> Vec<u8> {
     let (head, length) = header(information, frame.len());
     [&head[..length], frame].concat()
 }
 
-/// Sends a packet and gives its completion and the frames, finished.
+/// Sends a packet. Returns its completion and the frames, with all offloads applied.
 fn send(path: &Path, request: &SendRndisPacket, ranges: &[GuestBuffer]) -> (Status, Vec<Vec<u8>>, NetCounters) {
     let counters = NetCounters::default();
     let mut frames = Vec::new();

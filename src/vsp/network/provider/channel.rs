@@ -242,7 +242,7 @@ impl NetworkChannel {
         self.carry_out(outcome.actions, transaction);
     }
 
-    /// Takes the device's actions, or queues them behind the unsent messages.
+    /// Carries out the device's actions. Messages are queued after the unsent ones.
     fn carry_out(&mut self, actions: NvspActions, transaction: Option<u64>) {
         for action in actions {
             match action {

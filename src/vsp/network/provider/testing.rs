@@ -1,4 +1,4 @@
-//! An adapter on a switch, and a guest's driver of it, for tests.
+//! An adapter on a switch, and its driver in a guest, for tests.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -74,7 +74,7 @@ impl TestPort {
     }
 }
 
-/// The host with one adapter, whose cable leads to a switch that [`peer`](Self::peer) is plugged into, too.
+/// The host with one adapter on a switch. [`peer`](Self::peer) is plugged into the same switch.
 pub struct Host {
     pub vsp: NetworkVsp,
     pub nic: Arc<Nic>,
@@ -83,7 +83,7 @@ pub struct Host {
     pub peer: SwitchPort,
 }
 
-/// One of its channels, and the guest's ends of that.
+/// An open channel of the adapter, with the guest's side of its rings.
 pub struct Open {
     pub channel: Channel,
     pub handler: Box<dyn Handler>,
@@ -92,7 +92,7 @@ pub struct Open {
     pub port: Arc<TestPort>,
 }
 
-/// What a channel's guest side was sent.
+/// A packet for the guest.
 #[derive(Debug)]
 pub struct Received {
     pub kind: PacketKind,
@@ -116,12 +116,12 @@ impl Host {
         Self { vsp, nic, bus, memory, peer }
     }
 
-    /// The guest starts anew, and finds the same adapter.
+    /// Restarts the guest, which finds the same adapter.
     pub fn restart(&mut self) {
         self.bus = GuestBus::new(&self.memory, 4);
     }
 
-    /// Opens a channel on rings of so many pages each.
+    /// Opens a channel with rings of this number of pages each.
     pub fn open(&mut self, index: u16, ring: u32) -> Open {
         let offer = self.vsp.offer().subchannel(index);
         let id = self.bus.offer(offer);
@@ -143,7 +143,7 @@ impl Host {
         open
     }
 
-    /// The peer sends a frame to the guest.
+    /// Sends a frame from the peer to the guest.
     pub fn send(&mut self, number: u8, length: usize) {
         assert!(self.peer.send(Frame::plain(&frame(GUEST, PEER, number, length))));
     }
@@ -164,7 +164,7 @@ impl Host {
         buffer.write(0, bytes).expect("room");
     }
 
-    /// What lies in the sections of a transfer-pages packet.
+    /// Returns the content of the sections of a transfer-pages packet.
     pub fn sections(&self, packet: &Received) -> Vec<Vec<u8>> {
         assert_eq!(packet.kind, PacketKind::TRANSFER_PAGES);
         let (head, ranges) = TransferPagesHeader::read_from_prefix(&packet.extra).expect("a header");
@@ -176,13 +176,13 @@ impl Host {
         ranges.iter().map(read).collect()
     }
 
-    /// The frames of a packet.
+    /// Returns the frames of a packet.
     pub fn frames(&self, packet: &Received) -> Vec<Vec<u8>> {
         let frame = |section: Vec<u8>| DataMessages::new(&section).next().expect("one").expect("good").frame.to_vec();
         self.sections(packet).into_iter().map(frame).collect()
     }
 
-    /// Brings the adapter to where frames travel.
+    /// Initializes the adapter until frames are transferred.
     pub fn set_up(&mut self, open: &mut Open) {
         let newest = Version::V6_1.number();
         open.tell(MessageType::INIT, &Init { minimum: newest, maximum: newest });
@@ -205,7 +205,7 @@ impl Host {
         self.control(open, &rndis(RndisType::SET, &request, value));
     }
 
-    /// Sends a control message in pages of its own, and gives the sections of its answer back.
+    /// Sends a control message in pages of its own, and gives the sections of its answer back to the host.
     pub fn control(&mut self, open: &mut Open, message: &[u8]) {
         self.write(200, message);
         open.rndis(7, SendRndisPacket::CONTROL, &[(200, message.len())]);
@@ -224,14 +224,14 @@ impl Open {
         self.handler.service(&mut self.channel).expect("a good guest");
     }
 
-    /// Serves the channel when it is woken. False if it is not, for long.
+    /// Serves the channel when it is woken. Returns `false` if it is not woken within a limit.
     pub fn is_woken(&mut self) -> bool {
         let woken = self.rings_within(Timespec { tv_sec: 10, tv_nsec: 0 });
         self.serve();
         woken
     }
 
-    /// Whether somebody has woken the channel's thread since it was asked last.
+    /// Returns `true` if the channel's thread was woken since the last call.
     pub fn has_rung(&mut self) -> bool {
         self.rings_within(Timespec::default())
     }
@@ -256,7 +256,7 @@ impl Open {
         Some(Received { kind, transaction, extra, payload })
     }
 
-    /// The next packet, for which the channel may have to be woken.
+    /// Returns the next packet. Serves the channel if it is woken.
     pub fn wait(&mut self) -> Received {
         loop {
             if let Some(packet) = self.next() {
@@ -279,7 +279,7 @@ impl Open {
         completion
     }
 
-    /// Sends RNDIS messages that lie at the start of pages, each range with its length.
+    /// Sends RNDIS messages at the start of pages, each range with its length.
     pub fn rndis(&mut self, id: u64, channel_type: u32, ranges: &[(u64, usize)]) {
         let mut extra = [0_u32, ranges.len() as u32].as_bytes().to_vec();
         for (page, length) in ranges {
@@ -304,14 +304,14 @@ impl Open {
     }
 }
 
-/// A frame that no two adapters take for the same.
+/// Returns a distinct frame.
 pub fn frame(to: MacAddress, from: MacAddress, number: u8, length: usize) -> Vec<u8> {
     let mut frame = [&to.0[..], &from.0, &[0x88, 0xb5, number]].concat();
     frame.resize(length.max(15), number);
     frame
 }
 
-/// An RNDIS data message.
+/// Returns an RNDIS data message.
 pub fn data(frame: &[u8]) -> Vec<u8> {
     let (head, length) = header(&Information::default(), frame.len());
     [&head[..length], frame].concat()

@@ -29,7 +29,7 @@ fn frames_are_sent_from_pages_and_sections_and_each_packet_is_completed() {
     let body = SendRndisPacket { channel_type: 0, section: 0, section_length: data(&second).len() as u32 };
     let payload = message(MessageType::SEND_RNDIS_PACKET, &body, 40);
     open.send(&NewPacket { wants_completion: true, ..NewPacket::in_band(21, &[&payload]) });
-    // One that wants no completion gets none.
+    // A packet that requires no completion gets none.
     open.send(&NewPacket::in_band(22, &[&payload]));
     open.serve();
     let all: Vec<_> = std::iter::from_fn(|| fetch(&mut host.peer)).collect();
@@ -69,7 +69,7 @@ fn frames_wait_without_waking_the_guest_while_it_has_unread_ones() {
     let (mut host, mut open) = ready(1, 4);
     host.send(0, 200);
     open.serve();
-    // It hears of one more, and then of none until the guest has read.
+    // The channel is woken for one more frame, and then for none until the guest has read.
     host.send(1, 200);
     assert!(open.has_rung());
     open.serve();
@@ -80,7 +80,7 @@ fn frames_wait_without_waking_the_guest_while_it_has_unread_ones() {
     let packet = open.next().expect("the first frame");
     assert_eq!(host.frames(&packet).len(), 1);
     assert!(open.next().is_none());
-    // It need not give anything back for more to come.
+    // The guest gets more frames without returning sections.
     let packet = open.wait();
     assert_eq!(host.frames(&packet).len(), 29);
     assert!(open.next().is_none());
@@ -111,7 +111,7 @@ fn frames_for_a_guest_without_free_sections_wait_in_the_switch() {
     assert!(got < SECTIONS, "{got}");
     open.serve();
     assert!(open.next().is_none(), "no section is left for frames");
-    // Control messages get through all the same.
+    // Control messages still get through.
     host.set(&mut open, Oid::GEN_CURRENT_PACKET_FILTER, &0x0d_u32.to_le_bytes());
     let mut numbers = Vec::new();
     while let Some(packet) = packets.pop().or_else(|| open.next()) {
@@ -126,7 +126,7 @@ fn frames_for_a_guest_without_free_sections_wait_in_the_switch() {
 
 #[test]
 fn frames_wait_while_the_ring_is_full() {
-    // So small that there is room for one packet of frames at a time.
+    // The ring is so small that there is room for one packet of frames at a time.
     let (mut host, mut open) = ready(1, 2);
     let mut numbers = Vec::new();
     for number in 0..100 {
@@ -170,20 +170,20 @@ fn a_revoked_buffer_is_no_longer_accessed_and_can_be_replaced() {
     open.serve();
     assert!(open.next().is_none());
     assert!(host.bytes(RECEIVE_PAGE * 4096, before.len()) == before);
-    // A packet of the old buffer comes back late, and frees nothing of the new one.
+    // A late completion for the old buffer frees no sections of the new one.
     open.tell(MessageType::SEND_RECEIVE_BUFFER, &SendBuffer { gpadl: RECEIVE, id: 0xcafe, reserved: 0 });
     open.give_back(&late);
     open.serve();
     let packet = open.next().expect("the frame that waited");
     assert_eq!(host.frames(&packet)[0][14], 2);
-    // The GPADL itself goes: the same, whatever was said before.
+    // Tearing the GPADL down has the same effect, even without a revocation.
     open.handler.release_gpadl(RECEIVE);
     host.send(3, 60);
     open.serve();
     assert!(open.next().is_none());
 }
 
-/// Opens a subchannel, as a guest that has asked for it.
+/// Requests and opens a subchannel as a guest.
 fn with_subchannel() -> (Host, Open, Open) {
     let (mut host, mut open) = ready(2, 4);
     let answer = open.tell(MessageType::SUBCHANNEL, &Subchannel { operation_or_status: 1, count: 1 });
@@ -194,7 +194,7 @@ fn with_subchannel() -> (Host, Open, Open) {
     assert_eq!(split(&table.payload).expect("a message").0, MessageType::SEND_INDIRECTION_TABLE);
     let subchannel = host.open(1, 4);
     open.serve();
-    // Everything that has a hash goes to channel 1.
+    // All frames with a hash are assigned to channel 1.
     let mut parameters = vec![0x89, 2, 84, 0, 0, 0, 0, 0, 1, 0x0f, 0, 0, 4, 0];
     parameters.extend_from_slice(&[0, 0, 44, 0, 0, 0, 40, 0, 0, 0, 48, 0, 0, 0]);
     parameters.resize(44, 0);
@@ -206,7 +206,7 @@ fn with_subchannel() -> (Host, Open, Open) {
     (host, open, subchannel)
 }
 
-/// A TCP packet to the guest.
+/// Returns a TCP packet to the guest.
 fn tcp() -> Vec<u8> {
     let mut frame = packet(false, protocol::TCP, 10);
     frame[..12].copy_from_slice(&[&GUEST.0[..], &PEER.0].concat());
@@ -223,7 +223,7 @@ fn a_subchannel_gets_the_frames_that_the_indirection_table_assigns_to_it() {
     assert_eq!(host.frames(&packet), [frame(GUEST, PEER, 9, 60)], "no hash: the primary channel");
     let packet = subchannel.wait();
     assert_eq!(host.frames(&packet), [tcp()]);
-    // It belongs to the subchannel's guest side: the primary channel cannot give it back.
+    // The transaction belongs to the subchannel, so the primary channel cannot complete it.
     let free = || host.nic.shared().sections().as_ref().expect("a buffer").free();
     let before = free();
     open.give_back(&packet);
@@ -244,7 +244,7 @@ fn a_stalled_primary_channel_does_not_block_frames_of_others() {
     assert!(host.peer.send(Frame::plain(&tcp())));
     assert!(open.is_woken());
     assert_eq!(host.frames(&subchannel.wait()), [tcp()]);
-    // Its own frames come in order when it reads.
+    // Its own frames arrive in order when the guest reads.
     let mut numbers = Vec::new();
     while numbers.len() < 3 {
         let packet = open.wait();
@@ -306,7 +306,7 @@ fn invalid_packets_end_the_service_of_the_channel_or_are_refused() {
         case(&mut open);
         assert!(open.handler.service(&mut open.channel).is_err());
     }
-    // A section beyond the buffer is the packet's error alone.
+    // A section beyond the buffer is an error of only this packet.
     let (host, mut open) = ready(1, 4);
     let body = SendRndisPacket { channel_type: 0, section: 1 << 30, section_length: 100 };
     let payload = message(MessageType::SEND_RNDIS_PACKET, &body, 40);
@@ -364,7 +364,7 @@ fn an_adapter_is_idle_when_its_cable_is_unplugged_and_the_guest_sends_nothing() 
     let message = data(&frame(PEER, GUEST, 1, 60));
     host.write(210, &message);
     let mut last = Instant::now();
-    // On a busy host the adapter may have its silence between two packets.
+    // On a busy host, the adapter may become idle between two packets.
     let mut is_busy = true;
     for _ in 0..20 {
         std::thread::sleep(Duration::from_millis(30));

@@ -31,7 +31,7 @@ fn request(message_type: MessageType, oid: Oid, information: &[u8]) -> Vec<u8> {
     message(message_type, &body, information)
 }
 
-/// The value of an object, as a driver reads it.
+/// Queries the value of an object, as a driver does.
 fn query(adapter: &mut Adapter, oid: Oid) -> Result<Vec<u8>, Status> {
     let outcome = adapter.receive(&request(MessageType::QUERY, oid, &[]));
     let reply = &outcome.replies[0];
@@ -143,7 +143,7 @@ fn the_packet_filter_and_the_multicast_list_can_be_set_and_queried() {
     assert_eq!(query(&mut adapter, Oid::ETHERNET_MULTICAST_LIST).unwrap(), groups);
 }
 
-/// `RNDIS_CONFIG_PARAMETER_INFO` as Linux lays it out.
+/// Returns `RNDIS_CONFIG_PARAMETER_INFO` with the layout of Linux.
 fn parameter(name: &str, value: &str) -> Vec<u8> {
     let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
     let (name, value) = (wide(name), wide(value));

@@ -37,7 +37,7 @@ fn disabled_offloads_are_all_zeros() {
     assert!(bytes[4..].iter().all(|byte| *byte == 0));
 }
 
-/// What Linux sends with NVSP 5 and later.
+/// Returns the parameters that Linux sends with NVSP 5 and later.
 fn linux() -> Vec<u8> {
     let mut bytes = vec![0x80, 3, 28, 0, 1, 4, 4, 4, 4, 0, 0, 2, 2];
     bytes.resize(28, 0);

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A message as Linux sends it: notes, frame, padding.
+/// Returns a message as Linux sends it: per-packet information, frame, padding.
 fn message(information: &Information, frame: &[u8], padding: usize) -> Vec<u8> {
     let (head, length) = header(information, frame.len() + padding);
     let mut bytes = [&head[..length], frame, &vec![0; padding]].concat();

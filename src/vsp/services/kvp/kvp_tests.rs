@@ -9,7 +9,7 @@ const FIELDS: std::ops::Range<usize> = 8..2580;
 /// A key and a value, each with its field's length.
 type Record = (Vec<u8>, Vec<u8>);
 
-/// A guest's pools, which answers as Linux's driver and daemon do.
+/// A guest with pools, which answers like Linux's driver and daemon.
 #[derive(Default)]
 struct Pools(BTreeMap<u8, Vec<Record>>);
 

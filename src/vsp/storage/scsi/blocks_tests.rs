@@ -30,7 +30,7 @@ fn the_fields_of_all_read_and_write_commands_are_decoded() {
 fn a_length_of_0_means_256_blocks_in_read_6_and_none_in_longer_commands() {
     let mut unit = disk();
     let read = |operation| Job::of(operation, false);
-    // No more than there is room for: the tests have 64 KiB.
+    // The length is limited by the room of the tests, 64 KiB.
     assert_eq!(job(&mut unit, &[0x08, 0, 0, 0, 0, 0], &[]), read(Operation::Read(extent(0, 65536))));
     assert_eq!(response(&mut unit, &[0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]), Response::GOOD);
 }
@@ -43,7 +43,7 @@ fn the_sense_for_a_command_beyond_the_medium_has_the_first_missing_block() {
     assert_eq!((sense[12], sense[13]), (0x21, 0));
     let last = [0x88, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
     assert_eq!(check(&mut unit, &last), Sense::LBA_OUT_OF_RANGE);
-    // Even no blocks must lie somewhere; right behind the end still counts.
+    // The address must be valid even for a length of 0. The end of the medium is valid.
     assert_eq!(response(&mut unit, &[0x28, 0, 0, 0, 0x03, 0xe8, 0, 0, 0, 0], &[]), Response::GOOD);
     assert_eq!(check(&mut unit, &[0x28, 0, 0, 0, 0x03, 0xe9, 0, 0, 0, 0]), Sense::LBA_OUT_OF_RANGE);
 }

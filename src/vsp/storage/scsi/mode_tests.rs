@@ -4,7 +4,7 @@ use super::super::{CommandOutcome, Response};
 use super::*;
 use crate::block::request::Operation;
 
-/// MODE SELECT (6) of these pages.
+/// Executes MODE SELECT (6) with these pages.
 fn select(unit: &mut LogicalUnit, pages: &[u8]) -> CommandOutcome {
     let list = [&[0, 0, 0, 0], pages].concat();
     outcome(unit, 0, &[0x15, 0x10, 0, 0, list.len() as u8, 0], &list)

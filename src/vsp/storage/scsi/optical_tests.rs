@@ -69,7 +69,7 @@ fn media_events_are_reported_once_and_only_when_polled() {
     outcome(&mut unit, 0, &[0x1b, 0, 0, 0, 3, 0], &[]);
     assert_eq!(event(&mut unit), [0, 6, 4, 0x10, 2, 2, 0, 0]);
     assert_eq!(data(&mut unit, &[0x4a, 1, 0, 0, 0x40, 0, 0, 0, 8, 0]), [0, 2, 0x80, 0x10]);
-    // The attention that waits is for who comes next with a command that minds it.
+    // The pending unit attention is for the next command that reports it.
     assert_eq!(check(&mut unit, &[0x4a, 0, 0, 0, 0x10, 0, 0, 0, 8, 0]), Sense::INVALID_FIELD_IN_CDB);
     assert_eq!(check(&mut unit, &[0; 6]), Sense::MEDIUM_MAY_HAVE_CHANGED);
 }

@@ -8,7 +8,7 @@ fn extent(offset: u64, length: u64) -> Extent {
     Extent { offset, length }
 }
 
-/// An UNMAP list of these ranges.
+/// Returns an UNMAP list of these ranges.
 fn list(ranges: &[(u64, u32)]) -> Vec<u8> {
     let descriptors = (ranges.len() * 16) as u16;
     let mut list = [(descriptors + 6).to_be_bytes(), descriptors.to_be_bytes(), [0; 2], [0; 2]].concat();
@@ -67,9 +67,9 @@ fn write_same_of_zeros_becomes_a_request_to_zero() {
     let pattern = vec![7; 512];
     let same = Operation::Fill { extent: place, pattern: pattern.clone() };
     assert_eq!(job(&mut unit, &ten(0), &pattern).request.operation, same);
-    // Data that are not zeros are written, UNMAP or not (SBC-3, 5.43).
+    // Data other than zeros is written, with and without UNMAP (SBC-3, 5.43).
     assert_eq!(job(&mut unit, &ten(8), &pattern).request.operation, same);
-    // NDOB: no data come.
+    // NDOB: there is no data.
     let sixteen = [0x93, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0];
     assert_eq!(job(&mut unit, &sixteen, &[]).request.operation, zeros(true));
     assert_eq!(check_with(&mut unit, &sixteen, &[0; 512]), Sense::INVALID_FIELD_IN_CDB);
@@ -82,7 +82,7 @@ fn write_same_requires_one_block_of_data_and_has_a_limit() {
         let sense = check_with(&mut unit, &[0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0], &vec![0; wrong]);
         assert_eq!(sense, Sense::INVALID_FIELD_IN_CDB, "{wrong}");
     }
-    // No blocks are all up to the end.
+    // A length of 0 means all blocks up to the end.
     let rest = job(&mut unit, &[0x41, 0, 0, 0, 0x03, 0xe0, 0, 0, 0, 0], &[0; 512]);
     assert_eq!(rest.request.operation, Operation::Zero { extent: extent(992 * 512, 8 * 512), deallocate: false });
     let mut large = super::super::testing::unit(DeviceKind::Disk, Some(Medium { blocks: 1 << 20, ..MEDIUM }));
@@ -111,7 +111,7 @@ fn lba_status_starts_at_the_requested_block() {
     let asked = job(&mut unit, &cdb, &[]);
     assert_eq!(asked.request.operation, Operation::Map { extent: extent(5120, 990 * 512), limit: 3 });
     assert_eq!(asked.allocation_length, 56);
-    // The second part ends in the middle of a block, which then counts as taking space.
+    // The second part ends in the middle of a block, which then counts as allocated.
     let map = vec![(1024, false), (700, true), (10_000, false)];
     let response = unit.finish(&asked, Ok(Success::Map(map)));
     let descriptor = |at: usize| {

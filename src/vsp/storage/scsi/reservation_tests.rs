@@ -8,7 +8,7 @@ const TEST_UNIT_READY: [u8; 6] = [0; 6];
 const READ: [u8; 10] = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 const WRITE: [u8; 10] = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 
-/// PERSISTENT RESERVE OUT; how it ended.
+/// Executes PERSISTENT RESERVE OUT, and returns its response.
 fn out(unit: &mut LogicalUnit, nexus: u16, action: u8, kind: u8, key: u64, service_key: u64) -> Response {
     let mut list = [key.to_be_bytes(), service_key.to_be_bytes()].concat();
     list.extend_from_slice(&[0; 8]);
@@ -27,7 +27,7 @@ fn reserve(unit: &mut LogicalUnit, nexus: u16, kind: u8, key: u64) -> Status {
 }
 
 fn read_in(unit: &mut LogicalUnit, action: u8) -> Vec<u8> {
-    // By somebody who has no attentions waiting.
+    // Sent by a nexus without pending unit attentions.
     match outcome(unit, 9, &[0x5e, action, 0, 0, 0, 0, 0, 1, 0, 0], &[]) {
         CommandOutcome::Done(Response { status: Status::Good, data, .. }) => data,
         other => panic!("{other:?}"),
@@ -38,7 +38,7 @@ fn keys(unit: &mut LogicalUnit) -> Vec<u64> {
     read_in(unit, 0)[8..].chunks_exact(8).map(|key| u64::from_be_bytes(array(key, 0))).collect()
 }
 
-/// Whether the nexus may do that, and which attention comes first.
+/// Returns whether the command of the nexus succeeds, and the unit attention that it gets first.
 fn admitted(unit: &mut LogicalUnit, nexus: u16, cdb: &[u8]) -> Result<bool, Sense> {
     match outcome(unit, nexus, cdb, &[0; 512]) {
         CommandOutcome::Done(Response { status: Status::ReservationConflict, .. }) => Ok(false),
@@ -83,7 +83,7 @@ fn only_a_registrant_can_reserve_and_others_conflict() {
 
 #[test]
 fn each_type_of_reservation_restricts_the_right_initiators() {
-    // Kind, and whether a registrant and a stranger may read and write.
+    // Type, and whether a registrant and an unregistered nexus may read and write.
     for (kind, registrant, stranger) in [
         (1, [true, false], [true, false]),
         (3, [false, false], [false, false]),
@@ -218,7 +218,7 @@ fn full_status_lists_every_registrant_and_the_holder() {
     assert_eq!((second[7], second[12], second[13], second[27]), (2, 1, 5, 3));
 }
 
-/// What an initiator may do, told from outside only: who is registered with which key, and who holds what.
+/// The model: the registrations with their keys, and the holder of the reservation. It decides what an initiator may do.
 #[derive(Default)]
 struct Model {
     keys: std::collections::BTreeMap<u16, u64>,

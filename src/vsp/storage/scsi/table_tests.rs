@@ -45,7 +45,7 @@ fn reserved_bits_of_a_command_are_refused() {
     assert_eq!(check(&mut unit, &[0, 0, 1, 0, 0, 0]), Sense::INVALID_FIELD_IN_CDB);
     assert_eq!(check(&mut unit, &[0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0]), Sense::INVALID_FIELD_IN_CDB);
     assert_eq!(check(&mut unit, &[0x9e, 0x11]), Sense::INVALID_FIELD_IN_CDB);
-    // Vendors' bits of the CONTROL byte are none of our business.
+    // Vendor-specific bits of the CONTROL byte are ignored.
     data(&mut unit, &[0, 0, 0, 0, 0, 0xc0]);
 }
 

@@ -129,7 +129,7 @@ fn the_sense_for_a_failure_has_its_kind_and_its_block() {
     assert_eq!(unit.finish(&job, Ok(Success::Done)), Response::GOOD);
 }
 
-/// The extents that an operation works on, and how many bytes it wants from the initiator.
+/// Returns the extents of an operation, and the number of bytes that it needs from the initiator.
 fn reach(operation: &Operation) -> (Vec<Extent>, u64) {
     match operation {
         Operation::Read(extent) | Operation::Check(extent) | Operation::Prefetch(extent) => (vec![*extent], 0),
@@ -161,7 +161,7 @@ proptest! {
         let opcodes: Vec<u8> = (0..=255).collect();
         for (opcode, random, mask, length) in commands {
             let mut cdb = random;
-            // Half of all bits are 0, so that commands come through the first checks.
+            // Half of all bits are 0, so that more commands pass the first checks.
             cdb.iter_mut().zip(mask).for_each(|(byte, mask)| *byte &= mask);
             cdb[0] = opcodes[opcode.index(256)];
             let bytes: Vec<u8> = random.iter().copied().cycle().take(length).collect();
