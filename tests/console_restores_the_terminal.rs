@@ -37,7 +37,7 @@ fn child() {
     assert!(console.finish(None));
     match way.as_str() {
         "drop" => drop(console),
-        // Only the panic hook is left to put the terminal back.
+        // Only the panic hook can restore the terminal now.
         "panic" => {
             std::mem::forget(console);
             thread::sleep(Duration::from_millis(20));
@@ -55,7 +55,7 @@ fn child() {
     }
 }
 
-/// Says its process id, answers what is typed, and ends by a signal.
+/// Prints its process id, echoes what is typed, and ends by a signal.
 fn live_as_a_job(console: Console) {
     let signals = signals::EndSignals::catch().unwrap();
     let mut output = console.output();
@@ -67,7 +67,7 @@ fn live_as_a_job(console: Console) {
             writeln!(output, "heard {}.", String::from_utf8_lossy(&typed[..count])).unwrap();
         }
         let mut fds = [PollFd::new(&signals, PollFlags::IN)];
-        // Being stopped and continued interrupts it.
+        // A stop and a continuation interrupt the read.
         match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 })) {
             Ok(0) | Err(Errno::INTR) => {}
             ended => break assert_eq!(ended, Ok(1)),
@@ -78,13 +78,13 @@ fn live_as_a_job(console: Console) {
     std::process::exit(0);
 }
 
-/// A terminal: its far end, and the terminal itself.
+/// A pseudo-terminal: its master, and the terminal itself.
 fn terminal_pair() -> (File, File) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    // O_NOCTTY is not needed where the test runner has a terminal, and harmless where it has none.
+    // O_NOCTTY matters only if the test runner has no terminal.
     let flags = rustix::fs::OFlags::NOCTTY.bits() as i32;
     let slave = std::os::unix::fs::OpenOptionsExt::custom_flags(OpenOptions::new().read(true).write(true), flags)
         .open(path)
@@ -158,7 +158,7 @@ fn after_each_signal_that_ends_a_process() {
 fn after_ctrl_c() {
     let mut run = Run::start("signal", true);
     assert!(run.is_raw());
-    // The others go to the guest.
+    // The other keys go to the guest.
     run.master.write_all(b"\x1a\x1c").unwrap();
     thread::sleep(Duration::from_millis(20));
     assert!(run.child.try_wait().unwrap().is_none());
@@ -176,7 +176,7 @@ fn after_an_exit_that_says_so_first() {
     assert_eq!(Run::start("exit", false).end().code(), Some(3));
 }
 
-/// An interactive shell on a terminal, as a user has one.
+/// An interactive shell on a terminal.
 struct Shell {
     master: File,
     slave: Option<File>,
@@ -187,7 +187,7 @@ struct Shell {
 impl Shell {
     fn start() -> Self {
         let (master, slave) = terminal_pair();
-        // Without its editor the shell leaves the terminal's settings alone.
+        // Without its line editor, the shell does not change the terminal's settings.
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait", "bash", "--norc", "--noprofile", "--noediting", "-i"]);
         command.env("PS1", "").env(WAY, "job").env("JOB", std::env::current_exe().unwrap());
@@ -215,7 +215,7 @@ impl Shell {
         Pid::from_raw(self.answer("process ").unwrap().parse().unwrap()).unwrap()
     }
 
-    /// What stands between `word` and a full stop in the output.
+    /// Returns the output between `word` and a full stop.
     fn answer(&self, word: &str) -> Option<String> {
         let seen = self.seen.lock().unwrap();
         let (_, rest) = seen.split_once(word)?;
@@ -250,7 +250,7 @@ impl Drop for Shell {
     }
 }
 
-/// The state of a process as `ps` has it; none if it has ended.
+/// Returns the state of a process as `ps` prints it, or `None` if it has ended.
 fn state_of(process: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
     stat.rsplit(") ").next()?.chars().next().filter(|state| *state != 'Z')
@@ -258,7 +258,7 @@ fn state_of(process: Pid) -> Option<char> {
 
 #[test]
 fn a_stopped_job_leaves_the_terminal_to_the_shell_and_ends_in_the_background() {
-    // Only the first of these is a signal that a process learns of.
+    // Only the first of these signals can be handled by the process.
     for stop in [Signal::TSTP, Signal::STOP] {
         let shell = Shell::start();
         let job = shell.start_job("");
@@ -306,7 +306,7 @@ fn a_job_ends_with_its_terminal() {
     let mut shell = Shell::start();
     let job = shell.start_job("");
     shell.wait_for("raw terminal", || shell.is_raw());
-    // The far end stays open in a thread that reads it: what hangs up is what the kernel does to the session's leader.
+    // The master stays open in a thread that reads it, so the hang-up can only come from the kernel's end of the session.
     shell.slave = None;
     kill_process(Pid::from_child(&shell.shell), Signal::HUP).unwrap();
     kill_process(job, Signal::HUP).unwrap();

@@ -1,4 +1,4 @@
-//! What holds for all programs of `examples/`, without running them: `tests/guests/examples.rs` does that.
+//! Checks of all programs in `examples/` without running them. `tests/guests/examples.rs` runs them.
 
 use std::fs;
 

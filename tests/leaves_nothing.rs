@@ -1,6 +1,6 @@
 //! A machine that has ended leaves no thread, file descriptor, mapping or memory behind; an idle one sleeps.
 //!
-//! Each test counts what a whole process has, so each runs in a process of its own: this binary again.
+//! Each test counts the resources of a whole process, so each runs this binary again as a process of its own.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -20,7 +20,7 @@ use viridian::config::ConsoleConfig;
 use viridian::internals::console::Console;
 use viridian::machine::{End, Machine};
 
-/// Counts the bytes that are allocated and not freed: exact, where the resident memory is at the allocator's mercy.
+/// An allocator that counts allocated bytes. Unlike resident memory, that is exact.
 struct Counting;
 
 static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
@@ -57,14 +57,14 @@ fn alone(name: &str, body: fn()) {
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
-/// What this process has that it could forget to give back.
+/// Resources of this process that could leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Holdings {
     threads: usize,
     descriptors: usize,
     /// Bytes allocated and not freed.
     heap: isize,
-    /// Mappings of guest memory, of a VP's run page, and of whatever else KVM hands out.
+    /// Mappings of guest memory, of a VP's run page, and of other objects of KVM.
     mappings: usize,
 }
 
@@ -81,20 +81,20 @@ impl Holdings {
         }
     }
 
-    /// Expects that all is as it was. A thread that has been joined may still be on its way out of the process's list.
+    /// Expects the same resources as before. A thread that was joined may stay in the process's list for a moment.
     #[track_caller]
     fn expect_unchanged(self) {
         until(|| Self::now() == self, || format!("{:?} where it was {self:?}", Self::now()));
     }
 }
 
-/// Waits, not for long.
+/// Waits up to ten seconds for a condition.
 #[track_caller]
 fn until(condition: impl FnMut() -> bool, otherwise: impl Fn() -> String) {
     assert!(holds_within(Duration::from_secs(10), condition), "{}", otherwise());
 }
 
-/// The threads of this process whose names begin like this. KVM adds its own, of other names.
+/// Returns the threads of this process whose names begin with `start`. KVM's own threads have other names.
 fn threads_named(start: &str) -> Vec<PathBuf> {
     let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
     tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with(start))).collect()
@@ -111,7 +111,7 @@ fn image(name: &str) -> PathBuf {
     PathBuf::from(env!("VIRIDIAN_GUEST_IMAGES")).join(name)
 }
 
-/// What a guest never needs: fifty at once take a minute where they share one emulated processor.
+/// Time limit of a guest. Fifty at once take a minute if they share one emulated processor.
 const TOO_LONG: Duration = Duration::from_secs(600);
 
 /// A machine in the middle of its life: it prints and waits for input.
@@ -122,7 +122,7 @@ fn echo() -> Machine {
     machine
 }
 
-/// One machine to its end, by turns through the guest, from outside while it works, and at its very start.
+/// Runs one machine to its end, in turns: ended by the guest, from outside while it works, and at its start.
 fn start_and_stop(round: usize) {
     let exits = |how: &str| Builder::new().kernel(image("exits")).cmdline(how).capture_console();
     let end = match round % 5 {
@@ -150,12 +150,12 @@ fn start_and_stop(round: usize) {
 #[test]
 fn a_thousand_machines_in_a_row_leave_nothing_behind() {
     alone("a_thousand_machines_in_a_row_leave_nothing_behind", || {
-        // What is set up once for a process: signal actions, the allocator's arenas, cached stacks.
+        // The first machine also sets up process-wide state: signal actions, the allocator's arenas, cached stacks.
         (0..100).for_each(start_and_stop);
         let (before, resident, address_space) = (Holdings::now(), status("RssAnon"), status("VmSize"));
         (0..1000).for_each(start_and_stop);
         before.expect_unchanged();
-        // Fragments of the heap may move; a page forgotten by each machine would be 4000 KiB.
+        // The heap's fragmentation may change. A leaked page per machine would be 4000 KiB.
         let grown = status("RssAnon").saturating_sub(resident);
         assert!(grown < 1000, "{grown} KiB more resident");
         let grown = status("VmSize").saturating_sub(address_space);
@@ -218,9 +218,9 @@ fn open(config: &ConsoleConfig) -> Console {
     Console::open(config, |event| panic!("{event:?}")).unwrap()
 }
 
-/// How often the consoles' threads have gone to sleep.
+/// Returns the number of times that the consoles' threads have gone to sleep.
 fn sleeps() -> u64 {
-    // A thread that was joined may leave the list of the process between the look at it and this one.
+    // A thread that was joined may disappear from the process's list between two reads.
     let status = threads_named("console").into_iter().filter_map(|task| fs::read_to_string(task.join("status")).ok());
     let line =
         |status: String| status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:\t")?.parse().ok());
@@ -238,7 +238,7 @@ fn consoles() {
         open_and_drop(directory.path());
         fifty_of_each(directory.path());
     };
-    // The first round sets up what a process has once.
+    // The first round also sets up process-wide state.
     round();
     let before = Holdings::now();
     round();
@@ -263,7 +263,7 @@ fn open_and_drop(directory: &Path) {
 
 fn fifty_of_each(directory: &Path) {
     let consoles: Vec<_> = (0..50).flat_map(|number| configs(directory, number)).map(|config| open(&config)).collect();
-    // A thread gives itself its name.
+    // A thread sets its name itself, after its start.
     let threads = || threads_named("console").len();
     until(|| threads() == 50 * 4, || format!("one thread each, and none for `none`: {}", threads()));
     let pty = consoles.iter().find_map(Console::pty_path).unwrap();

@@ -1,6 +1,6 @@
 //! The effect of a machine on another one in the same process: a neighbor makes progress beside a guest that floods.
 //!
-//! The neighbor's work is counted alone and beside the flood, in turns, so that what else the host does counts on both sides.
+//! The neighbor's work is measured alone and beside the flood, in turns, so that other load on the host affects both.
 //! `scripts/bench-neighbor` prints the shares with long turns.
 
 #[path = "common/mod.rs"]
@@ -24,14 +24,14 @@ use viridian::vsp::network::Attachment;
 use viridian::vsp::network::NetworkOptions;
 use viridian::vsp::storage::DiskConfig;
 
-/// The least share of its throughput that a neighbor keeps on a quiet host with two processors, beside a machine with so many busy
-/// threads. With two of them, three threads want two processors. On a busy host less is left for the neighbor, too. The exact share
-/// is for the script.
+/// Returns the minimum share of its throughput that a neighbor keeps on a quiet host with two processors, beside a machine with
+/// this number of busy threads. With two of them, three threads compete for two processors. On a busy host, the neighbor has
+/// less. The script prints exact shares.
 fn least_share(busy_threads: u32) -> f64 {
     if busy_threads == 1 { 0.5 } else { 0.33 }
 }
 
-/// The tests want the host's processors for themselves.
+/// Takes a lock that runs one test at a time, because each needs all of the host's processors.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,11 +43,11 @@ fn image(name: &str) -> PathBuf {
     path
 }
 
-/// A machine, its console in memory.
+/// Returns a machine whose console is captured.
 fn machine(name: &str, kernel: &str, cmdline: &str, cpus: u32, disk: &str) -> Machine {
     let disk = DiskConfig { path: disk.into(), ..DiskConfig::default() };
     let builder = Builder::new().name(name).kernel(image(kernel)).cmdline(cmdline).memory(64 << 20).cpus(cpus);
-    // All of them are at one switch, with one way to the host's network.
+    // All machines share one switch and one uplink to the host's network.
     let shared = Attachment::Switch { name: "neighbors".into(), uplink: true };
     builder.disk(disk).net(NetworkOptions::new(shared)).capture_console().start().unwrap()
 }
@@ -57,10 +57,10 @@ fn wait_for(machine: &Machine, text: &str) -> String {
     String::from_utf8_lossy(&seen.unwrap_or_else(|error| panic!("{error}"))).into_owned()
 }
 
-/// A neighbor at work.
+/// A running neighbor.
 struct Neighbor {
     machine: Machine,
-    /// The end of the lines in which it says what it has done.
+    /// The suffix of the lines that report its progress.
     line_end: &'static str,
 }
 
@@ -86,9 +86,9 @@ impl Neighbor {
         wait_for(&self.machine, self.line_end)
     }
 
-    /// Reads or datagrams a second, in so much time.
+    /// Returns the reads or datagrams per second, measured for this time.
     fn work(&self, time: Duration) -> f64 {
-        // What was done before does not count.
+        // Ignore the progress before the measurement.
         let _ = self.machine.console().unwrap().take();
         self.line();
         let begin = Instant::now();
@@ -103,14 +103,14 @@ impl Neighbor {
     }
 }
 
-/// A host that sends datagrams back.
+/// A UDP echo on the host.
 struct Echo {
     address: SocketAddr,
     thread: Option<JoinHandle<BTreeSet<SocketAddr>>>,
 }
 
 impl Echo {
-    /// Ends it. No datagram of a guest is so short.
+    /// The datagram that ends the echo. Datagrams of guests are longer.
     const END: [u8; 1] = [0];
 
     fn start() -> Self {
@@ -130,7 +130,7 @@ impl Echo {
         Self { address, thread: Some(thread::spawn(serve)) }
     }
 
-    /// The sockets that sent something.
+    /// Ends the echo, and returns the sources of received datagrams.
     fn end(mut self) -> BTreeSet<SocketAddr> {
         self.stop().unwrap()
     }
@@ -148,7 +148,7 @@ impl Drop for Echo {
     }
 }
 
-/// The neighbor's share of its own throughput beside a machine that `start` starts, measured in so many turns.
+/// Returns the share of its throughput that the neighbor keeps beside a machine that `start` starts, measured in this number of turns.
 fn share(neighbor: &Neighbor, start: impl Fn() -> Machine, turns: u32, turn: Duration) -> f64 {
     let (mut before, mut beside) = (0.0, 0.0);
     for _ in 0..turns {
@@ -180,7 +180,7 @@ fn flood(kind: &str, cpus: u32, disk: &str) -> impl Fn() -> Machine + use<> {
     move || machine("flood", "flood", &cmdline, cpus, &disk)
 }
 
-/// Checks that the neighbor keeps its share beside a flood that keeps so many threads busy.
+/// Checks that the neighbor keeps its share beside a flood that keeps this number of threads busy.
 fn expect_goes_on(neighbor: &Neighbor, what: &str, busy_threads: u32, start: impl Fn() -> Machine) {
     let share = share(neighbor, start, 2, Duration::from_millis(500));
     println!("{what}: {:.0} % of the neighbor's throughput", 100.0 * share);
@@ -231,7 +231,7 @@ fn a_neighbor_can_use_the_nat_beside_a_guest_that_opens_flows_without_end() {
 fn an_idle_flow_is_not_replaced_by_flows_of_another_guest() {
     let _alone = alone();
     let (host, silent) = (Echo::start(), silent());
-    // Meanwhile the other one opens more flows than the NAT keeps.
+    // Meanwhile the other guest opens more flows than the NAT keeps.
     let neighbor = Neighbor::start(&format!("echo={} pause=300", host.address.port()), " lost\n");
     let flood = flood_of_flows(&silent)();
     wait_for(&flood, "flooding\n");

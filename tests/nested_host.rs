@@ -12,7 +12,7 @@ use common::need::{Need, ready};
 use common::nested::{self, Batch};
 use common::patience::holds_within;
 
-/// QEMU, told to give up where KVM lacks any of these enlightenments.
+/// The command of a QEMU that fails if KVM lacks any of these enlightenments.
 const HYPERV_BY_QEMU: &str = "echo quit | qemu-system-x86_64 -M pc,accel=kvm -nodefaults -display none -monitor stdio -S -cpu \
     host,hv-relaxed,hv-vpindex,hv-time,hv-runtime,hv-synic,hv-stimer,hv-stimer-direct,hv-reset,hv-tlbflush,hv-ipi,enforce";
 
@@ -101,7 +101,7 @@ fn the_tsc_there_is_trusted_so_that_kvm_can_offer_a_reference_tsc_page() {
     BATCH.outcome("clock", |outcome| assert_eq!(outcome.code, Some(0), "{outcome}"));
 }
 
-/// Runs `scripts/nested-host` with these arguments, or nothing where the nested host is skipped.
+/// Runs `scripts/nested-host` with these arguments. Returns `None` if the nested host is skipped.
 fn run(arguments: &[&str]) -> Option<Output> {
     ready(&[Need::NestedHost]).then(|| nested::command().args(arguments).output().expect("scripts/nested-host starts"))
 }
@@ -167,7 +167,7 @@ fn children_of(process: u32) -> Vec<String> {
     list.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Whether a process is there and more than a zombie that nobody has waited for.
+/// Returns `true` if a process exists and is not a zombie.
 fn is_running(process: &str) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat"))
         .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
@@ -192,7 +192,7 @@ fn bad_arguments_are_answered_at_once_with_125_and_the_reason() {
     }
 }
 
-/// Runs the test of this binary that wants an exit code, without any program to start a machine with.
+/// Runs this binary's test of an exit code, in an environment without programs that could start a machine.
 fn without_programs(reasons: &[(&str, &str)]) -> (bool, String) {
     let list = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());

@@ -1,6 +1,6 @@
 //! Guest images that talk to each other through a switch of this process, on this host's KVM.
 //!
-//! `VIRIDIAN_FULL=1` has two of them exchange a million frames, as `scripts/soak-switch` does.
+//! With `VIRIDIAN_FULL=1`, two of them exchange a million frames. `scripts/soak-switch` sets that.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -17,20 +17,20 @@ use viridian::vsp::network::Attachment;
 use viridian::vsp::network::NetworkOptions;
 use viridian::vsp::network::Nic;
 
-/// How long anything may take: hours where a million frames are exchanged by guests that KVM emulates.
+/// Time limit of a run. Exchanging a million frames takes hours in guests that KVM emulates.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 
 fn is_full() -> bool {
     std::env::var_os("VIRIDIAN_FULL").is_some()
 }
 
-/// The tests want the host's processors for themselves.
+/// Takes a lock that runs one test at a time, because each needs all of the host's processors.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A peer at a switch.
+/// Returns a machine with the guest `peer` at a switch.
 fn peer(switch: &str, name: &str, cmdline: &str) -> Builder {
     let plugged = Attachment::Switch { name: switch.into(), uplink: false };
     Builder::new()
@@ -42,7 +42,7 @@ fn peer(switch: &str, name: &str, cmdline: &str) -> Builder {
         .capture_console()
 }
 
-/// Starts all of them as nearly at once as can be.
+/// Starts all machines at nearly the same time.
 fn start(builders: &[Builder]) -> Vec<Machine> {
     let ready: Vec<_> = builders.iter().map(|builder| builder.prepare().unwrap()).collect();
     ready.into_iter().map(|machine| machine.start().unwrap()).collect()
@@ -52,7 +52,7 @@ fn nics(machines: &[Machine]) -> Vec<Arc<Nic>> {
     machines.iter().map(|machine| machine.nics().get(0).unwrap()).collect()
 }
 
-/// The rest of the line that begins like this.
+/// Returns the rest of the line that begins with this text.
 fn line(machine: &Machine, beginning: &str) -> String {
     let console = machine.console().unwrap();
     console.wait_for(beginning, PATIENCE).unwrap();
@@ -62,7 +62,7 @@ fn line(machine: &Machine, beginning: &str) -> String {
 #[test]
 fn two_partitions_exchange_frames_and_each_is_counted() {
     let _alone = alone();
-    // Each comes back, and so counts twice.
+    // Each datagram is echoed, and so counts twice.
     let count = if is_full() { 500_000 } else { 1_000 };
     let asks = format!("address=10.3.0.2 to=10.3.0.1 frames={count} end");
     let machines = start(&[peer("pair", "answers", "address=10.3.0.1"), peer("pair", "asks", &asks)]);
@@ -87,7 +87,7 @@ fn two_partitions_exchange_frames_and_each_is_counted() {
     }
 }
 
-/// How many frames each adapter has sent, and how many it has got.
+/// Returns the number of frames that each adapter has sent and received.
 fn counts(nics: &[Arc<Nic>]) -> Vec<(u64, u64)> {
     let counts = |nic: &Arc<Nic>| (nic.counters().transmit.frames(), nic.counters().receive.frames());
     nics.iter().map(counts).collect()
@@ -98,7 +98,7 @@ fn sixteen_partitions_get_fair_shares_of_a_switch() {
     const PARTITIONS: usize = 16;
     const WINDOW: usize = 4;
     let _alone = alone();
-    // Each asks the next one, without end, and answers the one before.
+    // Each guest sends requests to the next one without end, and answers those of the previous one.
     let builders: Vec<_> = (0..PARTITIONS)
         .map(|number| {
             let next = (number + 1) % PARTITIONS;
@@ -111,10 +111,10 @@ fn sixteen_partitions_get_fair_shares_of_a_switch() {
     // From then on each frame is for one of them.
     machines.iter().for_each(|machine| drop(line(machine, "exchanging ")));
     let (before, since) = (counts(&nics), Instant::now());
-    // Frames to everybody that came before an adapter was open are dropped when it is opened.
+    // Broadcasts that arrived before an adapter was opened are dropped when it is opened.
     let dropped = || nics.iter().map(|nic| nic.counters().receive.dropped).sum::<u64>();
     let dropped_before = dropped();
-    // What other processes take from the host's processors evens out with time.
+    // Over time, the load of other processes affects all guests equally.
     let (step, limit) = if is_full() { (60, 100) } else { (5, 60) };
     let is_fair = holds_within(Duration::from_secs(limit), || {
         std::thread::sleep(Duration::from_secs(step));
@@ -136,6 +136,6 @@ fn sixteen_partitions_get_fair_shares_of_a_switch() {
     let dropped = dropped() - dropped_before;
     println!("sixteen partitions: {sent} frames sent, {got} got, {dropped} dropped");
     assert!(is_fair && dropped == 0);
-    // The others are on their way: a window's questions, or the answers to them.
+    // The difference is in flight: at most a window of requests and their answers.
     assert!(sent.abs_diff(got) <= (PARTITIONS * WINDOW) as u64, "{sent} {got}");
 }

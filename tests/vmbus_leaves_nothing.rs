@@ -1,6 +1,6 @@
-//! Buses, channels and machines that are gone leave no thread and no descriptor behind; idle ones sleep.
+//! Removed buses, channels and machines leave no thread and no descriptor behind; idle ones sleep.
 //!
-//! One test in a binary of its own: it counts what the whole process has.
+//! This test has a binary of its own, because it counts the threads and descriptors of the whole process.
 
 #[path = "vmbus/child.rs"]
 #[allow(dead_code, reason = "other tests use all of it")]
@@ -36,7 +36,7 @@ fn descriptors_and_threads() -> (usize, usize) {
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
 
-/// The kernel forgets a thread that was joined a moment later.
+/// Time limit for the kernel to remove a thread that was joined.
 #[track_caller]
 fn expect(wanted: (usize, usize)) {
     let is_so = || descriptors_and_threads() == wanted;
@@ -47,7 +47,7 @@ fn expect(wanted: (usize, usize)) {
     );
 }
 
-/// What there is once nothing more goes: what another thread lets go of may still be there a moment later.
+/// Returns the counts when they no longer decrease: another thread may release something a moment later.
 fn settled() -> (usize, usize) {
     let mut now = descriptors_and_threads();
     loop {
@@ -59,7 +59,7 @@ fn settled() -> (usize, usize) {
     }
 }
 
-/// How often the threads of this process have gone to sleep.
+/// Returns the number of times that threads of this process have gone to sleep.
 fn sleeps() -> u64 {
     let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
     let status =
@@ -123,7 +123,7 @@ fn removed_devices_leave_nothing_behind_and_idle_ones_sleep() {
     drop((attachment, guest, child));
     expect(before);
 
-    // Machines, in which the guest leaves its channels as they are.
+    // Machines whose guests do not close their channels.
     let kernel = Path::new(env!("VIRIDIAN_GUEST_IMAGES")).join("vmbus");
     let builder = Builder::new().services(ServiceOptions::NONE).kernel(kernel).cmdline("only=offers").memory(8 << 20);
     let builder = builder.device(|| TestDevice::new(1));

@@ -1,13 +1,13 @@
-//! What the code of a file may contain.
+//! Rules about the content of a file.
 
 use std::collections::BTreeMap;
 
 use crate::modules::{Module, Tree};
 use crate::source::{Source, tokens};
 
-/// Files that may contain `unsafe`, beside those in the folders that [`UNSAFE_FOLDERS`] names.
+/// Files that may contain `unsafe`, in addition to those in [`UNSAFE_FOLDERS`].
 const UNSAFE_FILES: [&str; 7] = [
-    // Descriptors that the program was started without.
+    // Standard descriptors that were closed when the program was started.
     "src/cli/closed.rs",
     // Requests to the kernel that point to buffers.
     "src/block/ring.rs",
@@ -16,31 +16,31 @@ const UNSAFE_FILES: [&str; 7] = [
     // ioctls of taps.
     "src/net/tap/ioctl.rs",
     "src/net/tap/tests.rs",
-    // An allocator that counts.
+    // An allocator that counts allocated bytes.
     "tests/leaves_nothing.rs",
 ];
 
 /// Folders that may contain `unsafe`. The `mod.rs` of each says so.
 const UNSAFE_FOLDERS: [&str; 3] = ["src/host/", "src/kvm/", "src/memory/"];
 
-/// Modules of the library that its users see. `internals` is hidden: it is for the package's own tests and benches.
+/// Public modules of the library. `internals` is hidden: it is for the package's own tests and benches.
 const PUBLIC: [&str; 10] =
     ["config", "control", "fleet", "hyperv", "internals", "machine", "platform", "process", "vmbus", "vsp"];
 
-/// Lines that a file may have.
+/// Maximum number of lines of a file.
 const MAX_LINES: usize = 500;
 
-/// Files that have more, and how many.
+/// Files with more lines, and their number of lines.
 const LONGER: [(&str, usize); 0] = [];
 
-/// Columns of a line of code: `max_width` of `rustfmt.toml`. The formatter leaves a line alone that it cannot break.
+/// Maximum width of a line of code: `max_width` in `rustfmt.toml`. The formatter does not change lines that it cannot break.
 const MAX_WIDTH: usize = 120;
 
 /// Modules in which a guest, a peer or an image can cause a log line.
 const REACHED_BY_GUESTS: [&str; 10] =
     ["block", "boot", "console", "engine", "hyperv", "kvm", "net", "platform", "vmbus", "vsp"];
 
-/// Log lines without a limit in those modules, and why no guest can have them repeated.
+/// Log lines without a rate limit in those modules, and the reason why no guest can repeat them.
 const UNLIMITED: [(&str, usize, &str); 8] = [
     ("src/block/file.rs", 1, "once for each disk"),
     ("src/block/lock.rs", 1, "once for each disk, when it is opened"),
@@ -52,17 +52,17 @@ const UNLIMITED: [(&str, usize, &str); 8] = [
     ("src/block/queue.rs", 1, "once for the process"),
 ];
 
-/// Calls that end the process or the thread if what they expect is not so.
+/// Calls that panic.
 const PANICS: [&str; 7] = ["unwrap", "expect", "unwrap_err", "expect_err", "panic", "todo", "unimplemented"];
 
-/// Such calls in production code, and why no guest, file or peer can cause them.
+/// Such calls in production code, and the reason why no guest, file or peer can cause the panic.
 const ALLOWED_PANICS: [(&str, usize, &str); 3] = [
     ("src/net/user/link.rs", 1, "a constant: the compiler evaluates it"),
     ("src/platform/mod.rs", 2, "the ranges are constants, and a test attaches them"),
     ("src/vmbus/ring/mod.rs", 5, "offsets are reduced modulo the size of the ring, which is fixed when it is made"),
 ];
 
-/// Returns the files in which `unsafe` occurs and may not.
+/// Returns the files that contain `unsafe` and are not in the list.
 fn unsafe_elsewhere<'a>(sources: impl Iterator<Item = &'a Source>) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources {
@@ -78,14 +78,14 @@ fn unsafe_elsewhere<'a>(sources: impl Iterator<Item = &'a Source>) -> Vec<String
     found
 }
 
-/// Returns the blocks and implementations that are `unsafe` and have no comment that says why they are sound.
+/// Returns the `unsafe` blocks and implementations without a comment about their soundness.
 fn unsafe_without_reason(source: &Source) -> Vec<String> {
     let lines: Vec<_> = source.text.lines().collect();
     let tokens = tokens(&source.code);
     let mut found = Vec::new();
     for pair in tokens.windows(2).filter(|pair| pair[0].1 == "unsafe" && matches!(pair[1].1, "{" | "impl")) {
         let line = source.line(pair[0].0);
-        // The comment stands above the statement, which may have begun some lines before.
+        // The comment is above the statement, which may begin some lines before the block.
         let above = lines[..line - 1].iter().rev().map(|line| line.trim());
         let begun = |line: &&str| !line.starts_with("//") && !line.ends_with([';', '{', '}', ',']);
         let comment = above.skip_while(begun).take_while(|line| line.starts_with("//") || line.starts_with("#["));
@@ -106,15 +106,15 @@ fn public_modules(root: &Source) -> Vec<&str> {
     names
 }
 
-/// Returns the files that are longer than they may be, and the exceptions that are none any more.
+/// Returns the files that are too long, and exceptions that are no longer needed.
 fn too_long<'a>(sources: impl Iterator<Item = &'a Source>, longer: &[(&str, usize)]) -> Vec<String> {
     let counted = sources.map(|source| (source.name().to_owned(), source.text.lines().count()));
     let long: BTreeMap<_, _> = counted.filter(|(_, lines)| *lines > MAX_LINES).collect();
     differences(&long, longer.iter().map(|(name, lines)| (*name, *lines)), "lines")
 }
 
-/// Returns the lines that are wider than they may be, even without their comments and the contents of their literals.
-/// In tests they may be: a table of examples reads better with an example a line.
+/// Returns the lines that are too wide, even without their comments and the contents of their literals.
+/// Tests are exempt, because a table of examples is easier to read with one example per line.
 fn too_wide(source: &Source) -> Vec<String> {
     let width = |(text, line): (&str, &str)| {
         let indentation = text.len() - text.trim_start().len();
@@ -125,7 +125,7 @@ fn too_wide(source: &Source) -> Vec<String> {
     wide.map(|(number, _)| format!("{}:{}", source.name(), number + 1)).collect()
 }
 
-/// Counts what `matches` finds in the production code of each module: three tokens at a time.
+/// Counts the matches of `matches` in the production code of each module. It gets three tokens at a time.
 fn count<'a>(
     modules: impl Iterator<Item = &'a Module>,
     matches: impl Fn([&str; 3]) -> bool,
@@ -152,7 +152,7 @@ fn panics(tree: &Tree) -> BTreeMap<String, usize> {
     count(tree.production(), |three| (matches!(three[0], "." | "::") || three[2] == "!") && is_call(three[1], three[2]))
 }
 
-/// Returns how what was found differs from what is allowed.
+/// Returns the differences between what was found and what is allowed.
 fn differences<'a>(
     found: &BTreeMap<String, usize>,
     allowed: impl Iterator<Item = (&'a str, usize)>,

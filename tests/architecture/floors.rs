@@ -1,4 +1,4 @@
-//! Who may use whom.
+//! Rules about the dependencies between modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,15 +6,15 @@ use crate::modules::{ModulePath, Tree};
 
 /// The floors, from the top down. A module uses those of its own floor and of the floors below it.
 const FLOORS: [&[&str]; 22] = [
-    // The program. It reaches the library as any other user does.
+    // The program. It uses the library as any other user does.
     &["main", "cli"],
-    // What the package's own tests, benches and fuzzers see.
+    // For the package's own tests, benches and fuzzers.
     &["internals"],
-    // What other processes reach of a fleet.
+    // Access to a fleet from other processes.
     &["control"],
     &["fleet"],
     &["machine"],
-    // Above the providers: a machine's settings hold those of its disks, its adapters and its console, and each part
+    // Above the providers: a machine's settings contain those of its disks, its adapters and its console, and each part
     // defines its own.
     &["config"],
     &["vsp"],
@@ -23,15 +23,15 @@ const FLOORS: [&[&str]; 22] = [
     &["hyperv"],
     &["platform"],
     &["console"],
-    // What every device does when its machine pauses, resumes, is reset or saved. Each device implements it in its own
+    // The contract of devices when their machine pauses, resumes, is reset or saved. Each device implements it in its own
     // folder.
     &["device"],
     &["boot"],
-    // Bytes alone. A machine that is given no kernel boots them.
+    // Only bytes. They are the default kernel of a machine.
     &["guest_images"],
     &["block"],
     &["net"],
-    // Above the memory: a VM maps it.
+    // Above the memory, because a VM maps it.
     &["kvm"],
     &["memory"],
     &["host"],
@@ -40,13 +40,12 @@ const FLOORS: [&[&str]; 22] = [
     &["need", "patience", "need_tests", "patience_tests"],
 ];
 
-/// Returns the floor of a module, from the top.
+/// Returns the number of a module's floor, counted from the top.
 fn floor(name: &str) -> Option<usize> {
     FLOORS.iter().position(|names| names.contains(&name))
 }
 
-/// Returns what modules use that stands above them. Modules for tests may use what they like: a test of a device
-/// brings up a machine.
+/// Returns the uses of higher floors. Modules for tests may use any floor: a test of a device may start a machine.
 fn steps_up(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for module in tree.production().filter(|module| !module.path.is_empty()) {
@@ -57,7 +56,7 @@ fn steps_up(tree: &Tree) -> Vec<String> {
         };
         for (line, path) in &module.references {
             let targets = [path.clone(), tree.resolve(path)];
-            // What the root itself defines has no floor.
+            // Items of the root itself have no floor.
             let targets: BTreeSet<_> = targets.iter().filter_map(|path| path.first()).collect();
             for target in targets.into_iter().filter(|target| tree.modules.contains_key(&vec![(*target).clone()])) {
                 if target != name && floor(target).is_none_or(|floor| floor < own) {
@@ -69,9 +68,9 @@ fn steps_up(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// Steps of which each closes a circle within a folder today. The list may only become shorter.
+/// Known uses that each close a circle within a folder. The list may only become shorter.
 const CLOSE_CIRCLES: [(&str, &str); 23] = [
-    // Formats of kernel files fill in what `image` defines, and `image` tries each.
+    // Formats of kernel files use types of `image`, and `image` tries each format.
     ("boot::image", "bzimage"),
     ("boot::image", "elf"),
     ("boot::image", "multiboot"),
@@ -80,18 +79,18 @@ const CLOSE_CIRCLES: [(&str, &str); 23] = [
     ("hyperv::partition", "vp"),
     ("hyperv::features::switches", "offer"),
     ("hyperv::hypercall::handlers", "registry"),
-    // The methods of a VP stand in two files.
+    // The methods of a VP are in two files.
     ("kvm::vp_state", "vp"),
     ("machine::error", "end"),
     ("machine::events", "end"),
-    // The steps of the stack stand in files of their own.
+    // The steps of the stack are in files of their own.
     ("net::user::inbound", "stack"),
     ("net::user::room", "stack"),
     ("net::user::table", "stack"),
     ("vmbus::bus::channel", "link"),
     ("vmbus::bus::port", "link"),
     ("vmbus::connection::gpadls", "channel"),
-    // The commands of a unit stand in files of their own.
+    // The commands of a unit are in files of their own.
     ("vsp::storage::scsi::unit", "blocks"),
     ("vsp::storage::scsi::unit", "mode"),
     ("vsp::storage::scsi::unit", "optical"),
@@ -100,12 +99,12 @@ const CLOSE_CIRCLES: [(&str, &str); 23] = [
     ("vsp::storage::scsi::unit", "table"),
 ];
 
-/// The steps between the modules of one folder, by the folder: who uses whom, and a line that does so.
+/// The uses between the modules of one folder, by folder: the two modules, and a line.
 type Steps = BTreeMap<ModulePath, BTreeMap<String, BTreeMap<String, String>>>;
 
-/// Returns the steps between modules of the same folder.
+/// Returns the uses between modules of the same folder.
 ///
-/// A folder's own `mod.rs` takes no part: it names its children, and they name what is common to them.
+/// A folder's own `mod.rs` is ignored: it uses its children, and they use its items.
 fn steps_within_folders(tree: &Tree) -> Steps {
     let mut steps = Steps::new();
     for module in tree.production() {
@@ -122,7 +121,7 @@ fn steps_within_folders(tree: &Tree) -> Steps {
     steps
 }
 
-/// Takes the steps of `known` away, each `folder::module` and the module beside it. Returns those that are not there.
+/// Removes the uses in `known`, each a `folder::module` and another module of the folder. Returns those that do not exist.
 fn take_away<'a>(steps: &mut Steps, known: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut unknown = Vec::new();
     for (from, to) in known {
@@ -136,7 +135,7 @@ fn take_away<'a>(steps: &mut Steps, known: &[(&'a str, &'a str)]) -> Vec<(&'a st
     unknown
 }
 
-/// Returns the circles between modules of one folder, each with a line that makes each of its steps.
+/// Returns the circles between modules of one folder, with a line for each use.
 fn circles(steps: &Steps) -> Vec<String> {
     let mut found = Vec::new();
     for (folder, of_folder) in steps {

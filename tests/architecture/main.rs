@@ -1,5 +1,5 @@
-//! The rules that keep the house as it is. Each has a test of its own, which says what to do when it fails; beside each
-//! stands a test that the rule finds what it forbids.
+//! The rules of the architecture. Each has a test of its own, whose failure has a remedy. A second test for each rule checks
+//! that the rule finds violations.
 
 mod code;
 mod floors;
@@ -16,13 +16,13 @@ use source::{Source, files_below};
 /// The modules of the library and the program.
 static TREE: LazyLock<Tree> = LazyLock::new(|| Tree::read(root()));
 
-/// Everything in Rust that is written here.
+/// All Rust files of the repository.
 static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
     let files = ["benches", "src", "tests"].into_iter().flat_map(|folder| files_below(root(), folder));
     files.map(|file| Source::read(root(), &file)).collect()
 });
 
-/// The repository.
+/// The root of the repository.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,4 +1,4 @@
-//! The tree of modules of the library and the program, and what each module names.
+//! The tree of modules of the library and the program, and the paths that each module uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ pub struct Module {
     pub source: Source,
     /// The module exists in tests only.
     pub is_test: bool,
-    /// Names that are imported here, and where they come from.
+    /// Imported names, and their paths.
     imports: BTreeMap<String, ModulePath>,
-    /// Paths that are named here, with their lines.
+    /// Paths that the module uses, with their lines.
     pub references: Vec<(usize, ModulePath)>,
 }
 
-/// All modules, by their paths.
+/// All modules, by path.
 pub struct Tree {
     pub modules: BTreeMap<ModulePath, Module>,
 }
@@ -43,7 +43,7 @@ impl Tree {
     fn with(read: &dyn Fn(&Path) -> Source, exists: &dyn Fn(&Path) -> bool, roots: &[&str]) -> Self {
         let mut modules = BTreeMap::new();
         for root in roots {
-            // The program's modules stand beside the library's: no two have the same name.
+            // The program's modules are merged with the library's. No two have the same name.
             let path = if root.ends_with("main.rs") { vec!["main".to_owned()] } else { Vec::new() };
             let mut waiting = vec![(path, PathBuf::from(root), false)];
             while let Some((path, file, is_test)) = waiting.pop() {
@@ -64,7 +64,7 @@ impl Tree {
         tree
     }
 
-    /// The modules of which users get more than tests.
+    /// Returns the modules that are not only for tests.
     pub fn production(&self) -> impl Iterator<Item = &Module> {
         self.modules.values().filter(|module| !module.is_test)
     }
@@ -113,9 +113,9 @@ impl Tree {
         }
     }
 
-    /// Returns the module that defines what `path` names, as far as imports tell.
+    /// Returns the module that defines `path`, according to imports.
     pub fn resolve(&self, path: &[String]) -> ModulePath {
-        // Imports of imports: more than this would be a circle.
+        // Follow imports of imports. More than this number would be a circle.
         self.resolve_within(path, 16)
     }
 
@@ -139,7 +139,7 @@ impl Tree {
     }
 }
 
-/// Reads a path that goes on at `at` with `::`, and returns what it names and the names that it gets in a `use`.
+/// Reads a path that continues with `::` at `at`. Returns the named paths, and their names in a `use`.
 fn trees(tokens: &[(usize, &str)], at: &mut usize, from: ModulePath) -> Vec<(ModulePath, String)> {
     let token = |at: usize| tokens.get(at).map_or("", |(_, token)| *token);
     let mut path = from;

@@ -1,17 +1,17 @@
-//! Rust source as the rules look at it: without comments, without the contents of literals, without tests.
+//! Rust source as the rules use it: without comments, contents of literals, and tests.
 //!
-//! Offsets and lines stay those of the file: what is left out is replaced by spaces.
+//! Offsets and lines are those of the file, because removed parts are replaced by spaces.
 
 use std::path::{Path, PathBuf};
 
-/// How attributes begin that leave an item to tests.
+/// The beginnings of attributes that restrict an item to tests.
 pub const FOR_TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(all(test,"];
 
 /// A source file.
 pub struct Source {
     /// Path from the root of the repository.
     pub path: PathBuf,
-    /// The file as it is.
+    /// The unchanged file.
     pub text: String,
     /// The file without comments and without the contents of literals.
     pub code: String,
@@ -37,7 +37,7 @@ impl Source {
         self.path.to_str().expect("the paths of the repository are UTF-8")
     }
 
-    /// Returns the number of the line at `offset`, from one.
+    /// Returns the number of the line at `offset`. The first line is 1.
     pub fn line(&self, offset: usize) -> usize {
         self.text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
     }
@@ -84,7 +84,7 @@ pub fn without_literals(text: &str) -> String {
     String::from_utf8(code).expect("characters are replaced as a whole")
 }
 
-/// `true` if the byte before `at` belongs to a word, other than the `b` or `c` before a literal.
+/// Returns `true` if the byte before `at` belongs to a word other than the `b` or `c` before a literal.
 fn continues_a_word(bytes: &[u8], at: usize) -> bool {
     let is_word = |at: usize| bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_';
     let prefixed = at >= 1 && matches!(bytes[at - 1], b'b' | b'c') && (at < 2 || !is_word(at - 2));

@@ -1,6 +1,6 @@
 //! The requirements of a test on the host, apart from cargo and a C compiler.
 //!
-//! A test that could not run does not pass. A test with requirements begins with [`ready`]: if one is missing, the test
+//! A test that cannot run does not pass. A test with requirements begins with [`ready`]: if one is missing, the test
 //! fails with a remedy. Only a reason in `VIRIDIAN_SKIP` leaves it out, and `scripts/test`, which installs
 //! the programs that it can install, lists at its end every test that was left out, and why.
 //!
@@ -9,7 +9,7 @@
 //!     return;
 //! }
 //! ```
-#![allow(dead_code)] // Each user takes its part.
+#![allow(dead_code)] // Each test binary uses only a part.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -18,21 +18,21 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What to leave out, and why: `qemu-img: no package here; nested host: no QEMU`.
+/// The variable with the tests to leave out and the reasons: `qemu-img: no package here; nested host: no QEMU`.
 pub const SKIP: &str = "VIRIDIAN_SKIP";
-/// The same for the nested host alone: a reason without a name.
+/// The variable with a reason to leave out only the nested host.
 pub const SKIP_NESTED: &str = "VIRIDIAN_SKIP_NESTED";
-/// A file that gets a line for each test that did not run: its name, what it needs, and the reason.
+/// The variable with a file that gets a line for each test that did not run: its name, its requirement, and the reason.
 const NOT_RUN: &str = "VIRIDIAN_NOT_RUN";
 /// The programs that tests may need, with their packages: `scripts/test` installs them from the same list.
 const TOOLS: &str = include_str!("tools");
 
-/// Something that not every host has.
+/// A requirement that not every host fulfils.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// A program of the list `tests/common/tools`.
     Tool(&'static str),
-    /// The right to make network namespaces and to mount: root, outside of most containers.
+    /// The right to create network namespaces and to mount: root, and not in most containers.
     Namespaces,
     /// `/dev/net/tun`, for taps.
     Tun,
@@ -48,7 +48,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// All but the programs.
+    /// All requirements except programs.
     const OTHERS: [Self; 6] = [Self::Namespaces, Self::Tun, Self::IoUring, Self::Ipv6, Self::Kvm, Self::NestedHost];
 
     /// The name in `VIRIDIAN_SKIP`.
@@ -64,7 +64,7 @@ impl Need {
         }
     }
 
-    /// Returns what is missing and what helps, if something is.
+    /// Returns what is missing, with a remedy, or `None`.
     pub fn missing(self) -> Option<String> {
         match self {
             Self::Tool(program) => {
@@ -84,7 +84,7 @@ impl Need {
             Self::Ipv6 => TcpListener::bind("[::1]:0").err().map(|error| {
                 format!("there is no IPv6 on the loopback: {error}; sysctl net.ipv6.conf.lo.disable_ipv6=0")
             }),
-            // What starts them says itself what it lacks.
+            // The code that starts them reports what is missing.
             Self::Kvm | Self::NestedHost => None,
         }
     }
@@ -93,7 +93,7 @@ impl Need {
 /// Returns `true` if the test can run, and `false` if it was left out for a reason.
 ///
 /// # Panics
-/// If something is missing and no reason was given, or if `VIRIDIAN_SKIP` cannot be read.
+/// Panics if something is missing and no reason was given, or if `VIRIDIAN_SKIP` cannot be parsed.
 #[track_caller]
 pub fn ready(needs: &[Need]) -> bool {
     if let Some((need, reason)) = left_out(needs) {
@@ -109,14 +109,14 @@ pub fn ready(needs: &[Need]) -> bool {
     true
 }
 
-/// Returns the first of `needs` that a reason was given for.
+/// Returns the first of `needs` for which a reason was given.
 #[track_caller]
 pub fn left_out(needs: &[Need]) -> Option<(Need, String)> {
     let reasons = reasons().unwrap_or_else(|mistake| panic!("{mistake}"));
     needs.iter().find_map(|need| Some((*need, reasons.iter().find(|(name, _)| name == need.name())?.1.clone())))
 }
 
-/// The names and reasons in the environment.
+/// Returns the names and reasons in the environment.
 fn reasons() -> Result<Vec<(String, String)>, Mistake> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let mut reasons = parse(&variable(SKIP))?;
@@ -127,7 +127,7 @@ fn reasons() -> Result<Vec<(String, String)>, Mistake> {
     Ok(reasons)
 }
 
-/// A part of `VIRIDIAN_SKIP` that names nothing or gives no reason.
+/// A part of `VIRIDIAN_SKIP` with an unknown name or without a reason.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mistake(pub String);
 
@@ -162,8 +162,8 @@ fn package(program: &str) -> Option<&'static str> {
     tools().find(|(name, _)| *name == program).map(|(_, package)| package)
 }
 
-/// Returns the path of a program that is installed. Many are where the path of a user does not lead. The shell of the nested host prefers
-/// busybox's own to any that it is not told the path of.
+/// Returns the path of an installed program. Many are outside of a user's PATH, and the shell of the nested host prefers
+/// busybox's own programs unless it gets a path.
 pub fn path_of(name: &str) -> Option<PathBuf> {
     let path = format!("/usr/sbin:/sbin:{}", std::env::var("PATH").unwrap_or_default());
     path.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.is_absolute() && path.is_file())
@@ -175,10 +175,10 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Writes down that the current test does not run.
+/// Records that the current test does not run.
 #[track_caller]
 fn note(need: Need, reason: &str) {
-    // libtest names the thread of a test after it, except where one thread runs them all.
+    // libtest names the thread of a test after the test, unless one thread runs all of them.
     let thread = std::thread::current();
     let test = match thread.name() {
         Some(name) if name != "main" => name.to_owned(),
@@ -192,7 +192,7 @@ fn note(need: Need, reason: &str) {
             .open(path)
             .and_then(|mut file| file.write_all(line.as_bytes()))
             .expect("the list of tests that did not run can be written"),
-        // Past the test's capture, which hides what passes.
+        // Write to the real standard error, because the output of tests that pass is captured.
         None => drop(write!(std::io::stderr(), "did not run: {line}")),
     }
 }

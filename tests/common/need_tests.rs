@@ -1,4 +1,4 @@
-//! The tests of `need.rs`, which run with the unit tests: once, not in each test binary.
+//! The tests of `need.rs`. They run with the unit tests, and so once instead of in each test binary.
 
 use crate::need::*;
 

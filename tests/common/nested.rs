@@ -1,9 +1,9 @@
-//! Tests on a real KVM with Hyper-V emulation, wherever they run: the nested test host.
+//! Tests on the nested test host, a real KVM with Hyper-V emulation on any host.
 //!
-//! A start of the nested host (`scripts/nested-host`) costs seconds, so tests that can share one do: a
-//! [`Batch`] is a list of named checks that run there one after another, each a shell script with a time limit of
-//! its own. The first test that asks for an outcome starts the machine; the others wait and take theirs. Where the
-//! command line of the test binary selects some of its tests only, a machine runs the checks that these ask for, and no others.
+//! Starting the nested host (`scripts/nested-host`) takes seconds, so tests share it where they can: a [`Batch`] is a list of
+//! named checks that run there one after another. Each check is a shell script with its own time limit. The first test that
+//! asks for an outcome starts the machine; the others wait for theirs. If the command line of the test binary selects only
+//! some of its tests, the machine runs only the checks that these ask for.
 //!
 //! ```ignore
 //! static BATCH: Batch = Batch::new(|plan| {
@@ -17,9 +17,9 @@
 //! }
 //! ```
 //!
-//! Each test binary is one process under `cargo test`. Its batches run side by side, one for each processor.
+//! Each test binary is one process under `cargo test`. Its batches run in parallel, one for each processor.
 //! A host that cannot run the nested host fails these tests, unless they are left out for a reason: see [`need`](super::need).
-#![allow(dead_code)] // Each test binary uses its part.
+#![allow(dead_code)] // Each test binary uses only a part.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,20 +35,20 @@ use std::time::Duration;
 use super::need::{Need, SKIP, left_out, ready};
 use super::patience::holds_within;
 
-/// Seconds that the outer machine gets for its own start and end.
+/// Time limit for the start and the end of the outer machine itself, in seconds.
 const OVERHEAD: u32 = 60;
-/// A check may take so many times as long as it was seen to take. Both here and there time is measured by
-/// what gets done in it: on a host that is busy or slow, all limits grow.
+/// Factor between the measured time of a check and its limit. The limits grow on a host that is busy or slow, here and in the
+/// outer machine.
 const MARGIN: u32 = 2;
-/// Names ways to keep time in the outer machine.
+/// Names the clock of the outer machine.
 const CLOCK: &str = include_str!("clock.sh");
 /// The repository, which is also the checks' working directory.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// How a check ended.
+/// The outcome of a check.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The exit code, or `None` where the check was ended at its time limit.
+    /// The exit code, or `None` if the check was ended at its time limit.
     pub code: Option<u8>,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
@@ -78,7 +78,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What a batch needs and does.
+/// The files, options and checks of a batch.
 #[derive(Default)]
 pub struct Plan {
     options: Vec<String>,
@@ -87,7 +87,7 @@ pub struct Plan {
 
 struct Check {
     name: &'static str,
-    /// What has to run before it.
+    /// The check that must run before this one.
     after: Option<&'static str>,
     seconds: u32,
     script: String,
@@ -99,7 +99,7 @@ impl Plan {
         self.options.extend([name.to_owned(), value.to_owned()]);
     }
 
-    /// Packs a file; the checks find it under the same path, or as `HOST:GUEST` says.
+    /// Packs a file. Checks find it at the same path, or at GUEST for `HOST:GUEST`.
     pub fn file(&mut self, file: &str) {
         self.option("--file", file);
     }
@@ -109,13 +109,13 @@ impl Plan {
         self.options.push("--qemu".to_owned());
     }
 
-    /// Adds a check: a script for busybox's shell, run in an empty directory, that `seconds` are enough for. How many times slower
-    /// than usual the machine is then stands in `$SLOWNESS`.
+    /// Adds a check: a script for busybox's shell that runs in an empty directory and takes at most `seconds` on a quiet host.
+    /// `$SLOWNESS` is how many times slower than usual the machine is.
     pub fn check(&mut self, name: &'static str, seconds: u32, script: impl Into<String>) {
         self.add(Check { name, after: None, seconds: seconds * MARGIN, script: script.into() });
     }
 
-    /// Adds a check that wants what an earlier one leaves in the machine.
+    /// Adds a check that needs the results of an earlier one in the machine.
     pub fn check_after(&mut self, after: &'static str, name: &'static str, seconds: u32, script: impl Into<String>) {
         self.add(Check { name, after: Some(after), seconds: seconds * MARGIN, script: script.into() });
     }
@@ -134,7 +134,7 @@ impl Plan {
         self.checks.iter().find(|check| check.name == name)
     }
 
-    /// The checks of these names and those that have to run before them, in their order.
+    /// Returns the checks with these names and those that must run before them, in order.
     fn with_those_before(&self, names: &[&str]) -> Vec<&Check> {
         let mut wanted: Vec<&str> = Vec::new();
         for name in names {
@@ -154,15 +154,15 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch that `make` describes; nothing runs before the first [`Batch::outcome`].
+    /// Creates the batch that `make` describes. Nothing runs before the first [`Batch::outcome`].
     pub const fn new(make: fn(&mut Plan)) -> Self {
         Self { make, plan: OnceLock::new(), ran: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Hands the outcome of the check `name` to `judge`.
+    /// Calls `judge` with the outcome of the check `name`.
     ///
     /// # Panics
-    /// Where `judge` does, and where the nested host cannot run.
+    /// Panics if `judge` does, or if the nested host cannot run.
     #[track_caller]
     pub fn outcome(&self, name: &str, judge: impl FnOnce(&Outcome)) {
         if !ready(&[Need::NestedHost]) {
@@ -178,8 +178,8 @@ impl Batch {
         }
     }
 
-    /// Runs these checks now, unless they have run: for a test that wants several of them, or several batches side by side. All
-    /// checks of the batch run with them where all tests of this binary do.
+    /// Runs these checks now, unless they have run: for a test that needs several of them, or several batches in parallel. If all
+    /// tests of this binary run, so do all checks of the batch.
     pub fn run(&self, names: &[&str]) {
         if left_out(&[Need::NestedHost]).is_some() {
             return;
@@ -207,21 +207,21 @@ impl Batch {
     }
 }
 
-/// The permission to run a nested host, given back when dropped. A nested host keeps a processor busy, so this process runs
-/// as many at once as there are processors.
+/// The permission to run a nested host, until it is dropped. A nested host keeps a processor busy, so this process runs at most as many at once as
+/// there are processors.
 struct Turn;
 
 struct Turns {
     running: usize,
-    /// The seconds that each of those who wait may take.
+    /// The expected durations of the waiting batches, in seconds.
     waiting: Vec<u32>,
 }
 
 static TURNS: (Mutex<Turns>, Condvar) = (Mutex::new(Turns { running: 0, waiting: Vec::new() }), Condvar::new());
 
 impl Turn {
-    /// Waits until a nested host may be started. The longest batches begin first, so that none of them is left over at the end
-    /// while other processors are idle.
+    /// Waits until a nested host may be started. The longest batches start first, so that no processor is idle while a long
+    /// batch still runs at the end.
     fn take(seconds: u32) -> Self {
         let limit = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut turns = TURNS.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,7 +263,7 @@ pub struct OnBoth {
 impl OnBoth {
     /// Runs these checks now, unless they have run.
     pub fn run(&self, checks: &[&str]) {
-        // What goes wrong with the second is said when its outcome is asked for.
+        // An error of the second is reported when its outcome is requested.
         let _ = std::thread::scope(|scope| {
             let second = scope.spawn(|| self.user.run(checks));
             self.kernel.run(checks);
@@ -271,7 +271,7 @@ impl OnBoth {
         });
     }
 
-    /// Hands the outcomes of the check to `judge`.
+    /// Calls `judge` with the outcomes of the check.
     #[track_caller]
     pub fn outcomes(&self, check: &str, judge: impl Fn(&Outcome)) {
         if !ready(&[Need::NestedHost]) {
@@ -285,17 +285,17 @@ impl OnBoth {
     }
 }
 
-/// Whether everything is to be done that a run which has to be short leaves out.
+/// Returns `true` if repeated steps should be done in full, which takes long.
 pub fn is_full() -> bool {
     std::env::var_os("VIRIDIAN_FULL").is_some()
 }
 
-/// How often something is repeated: a few times, or 50 where all of it is wanted.
+/// Returns the number of repetitions: `few`, or 50 in a full run.
 pub fn times(few: u32) -> u32 {
     if is_full() { 50 } else { few }
 }
 
-/// `scripts/nested-host` itself, for tests that need a start of their own.
+/// Returns the command `scripts/nested-host`, for tests that start a machine of their own.
 pub fn command() -> Command {
     let mut command = Command::new(Path::new(ROOT).join("scripts/nested-host"));
     command.current_dir(ROOT).stdin(Stdio::null());
@@ -320,7 +320,7 @@ fn run(options: &[String], checks: &[&Check]) -> Result<BTreeMap<&'static str, R
         .args(["--", "sh", "/checks"])
         .stdout(Stdio::null())
         .stderr(File::create(&said).map_err(|error| format!("cannot write {}: {error}", said.display()))?);
-    // The checks keep their limits themselves; this one is for a machine that hangs.
+    // The checks have limits of their own. This one is for a machine that hangs.
     let ended = finish(&mut command, Duration::from_secs(u64::from(seconds * MARGIN)));
     let said = String::from_utf8_lossy(&fs::read(&said).unwrap_or_default()).into_owned();
     match ended {
@@ -354,7 +354,7 @@ fn note_seconds(checks: &[&Check], results: &Path) {
     }
 }
 
-/// Runs a command to its end; returns `None` if it had to be killed.
+/// Runs a command to its end. Returns `None` if it had to be killed.
 fn finish(command: &mut Command, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
     let mut child = command.spawn()?;
     let mut ended = None;
@@ -369,7 +369,7 @@ fn finish(command: &mut Command, limit: Duration) -> std::io::Result<Option<Exit
     ended.transpose()
 }
 
-/// The script that runs the checks one after another and leaves, in a directory for each, what [`collect`] reads.
+/// Returns the script that runs the checks one after another. It writes a directory for each, which [`collect`] reads.
 fn runner_script(checks: &[&Check]) -> String {
     let mut script = CLOCK.to_owned();
     for Check { name, seconds, script: check, .. } in checks {

@@ -1,8 +1,8 @@
 //! Stock Linux under the library, on the nested host and on both engines.
 //!
 //! A check of [`plan`] is an ignored test of the same binary, named `nested_CHECK`: it runs on the nested host, where it boots the
-//! guest that [`image`] made. The test that wants the outcome calls [`passes`].
-#![allow(dead_code)] // Each test binary uses its part.
+//! guest that [`image`] made. The test that needs the outcome calls [`passes`].
+#![allow(dead_code)] // Each test binary uses only a part.
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -85,7 +85,7 @@ pub fn image_file(name: &str) -> PathBuf {
     PathBuf::from(variable("IMAGE")).join(name)
 }
 
-/// A shell on the guest's console, which runs each line that it reads, and then prints the exit code between two equals signs.
+/// A shell on the guest's console. It runs each line that it reads, and then prints the exit code between two equals signs.
 pub struct Shell {
     console: Capture,
 }

@@ -32,7 +32,7 @@ pub struct Viewer {
     pub takes_codes: bool,
     /// Number of refused requests for another size.
     pub refusals: usize,
-    /// The places of the rectangles of pixels so far: left, top, width, height.
+    /// The received rectangles of pixels: left, top, width, height.
     pub rectangles: Vec<[usize; 4]>,
     /// Number of rectangles that it was told to copy.
     pub copies: usize,

@@ -12,7 +12,7 @@ use super::command::{Run, image, run_with, viridian};
 use crate::common::need::{Need, ready};
 use crate::common::patience::holds_within;
 
-/// Expects a refusal with code 2, before the guest has printed anything, in words that help.
+/// Expects a refusal with code 2 and these words, before the guest has printed anything.
 #[track_caller]
 fn refused(run: &Run, words: &[&str]) {
     assert_eq!(run.code, Some(2), "{run:?}");
@@ -22,7 +22,7 @@ fn refused(run: &Run, words: &[&str]) {
     }
 }
 
-/// A run with these disks.
+/// Runs the program with these disks.
 fn disks(disks: &[&str]) -> Run {
     run_with(["run"].into_iter().chain(disks.iter().flat_map(|disk| ["--disk", disk])))
 }
@@ -43,7 +43,7 @@ impl Folder {
         self.path(name)
     }
 
-    /// A qcow2 image of 4 MiB on that backing file, if there is one: just what its header and its first tables say.
+    /// Writes the header and the first tables of a qcow2 image of 4 MiB, with this backing file if any.
     fn qcow2(&self, name: &str, backing: Option<&str>) -> String {
         const CLUSTER: u64 = 65536;
         let backing = backing.unwrap_or("");
@@ -68,7 +68,7 @@ impl Folder {
             file.write_all_at(bytes, offset).unwrap();
         }
         file.write_all_at(backing.as_bytes(), 112).unwrap();
-        // The refcount table's one block, which counts the four clusters once each.
+        // The only refcount block: each of the four clusters has a refcount of 1.
         file.write_all_at(&(2 * CLUSTER).to_be_bytes(), CLUSTER).unwrap();
         file.write_all_at(&[0, 1, 0, 1, 0, 1, 0, 1], 2 * CLUSTER).unwrap();
         path
@@ -130,7 +130,7 @@ fn the_error_for_an_unwritable_image_says_how_to_use_it_read_only() {
     assert_eq!(read.code, Some(0), "{read:?}");
 }
 
-/// A machine that has these disks and stays.
+/// A machine with these disks, which does not end.
 struct Running(std::process::Child);
 
 impl Running {
@@ -148,7 +148,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until somebody holds the lock of an image.
+/// Waits until a process holds the lock of an image.
 fn wait_for_lock(path: &str) {
     let file = fs::File::open(path).unwrap();
     let is_locked = || {
@@ -173,7 +173,7 @@ fn an_image_has_one_writer_or_many_readers() {
         refused(&disks(&[&format!("{image},readonly=on")]), &words);
     }
     {
-        // A killed machine holds nothing.
+        // A killed machine holds no locks.
         let _reader = Running::with(&format!("{image},readonly=on"));
         wait_for_lock(&image);
         refused(&disks(&[&image]), &words);
@@ -192,7 +192,7 @@ fn broken_qcow2_images_are_refused() {
     let cut = folder.qcow2("cut.qcow2", None);
     fs::File::options().write(true).open(&cut).unwrap().set_len(100_000).unwrap();
     refused(&disks(&[&cut]), &["cut.qcow2 is a damaged qcow2 image", "qemu-img check"]);
-    // Its refcount table is said to lie beyond its end: the first write would have ended the process.
+    // Its refcount table is beyond the end of the file. Without the check, the first write would end the process.
     let bad = folder.qcow2("bad.qcow2", None);
     fs::OpenOptions::new().write(true).open(&bad).unwrap().write_all_at(&[0x80], 52).unwrap();
     refused(&disks(&[&bad]), &["bad.qcow2 is a damaged qcow2 image", "truncated before its table at 2147549184"]);

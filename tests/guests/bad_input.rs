@@ -280,7 +280,7 @@ fn a_standard_output_that_cannot_be_written_is_an_error() {
     }
 }
 
-/// Hides or spoils `/dev/kvm` in a mount namespace of its own. Only root may.
+/// Runs the program in a mount namespace where `/dev/kvm` is hidden or inaccessible. Requires root.
 pub fn with_mounts(mounts: &str, command: &str) -> Run {
     let script = format!("mount --make-rprivate / && {mounts} && exec {command}");
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
@@ -317,7 +317,7 @@ fn the_error_for_an_inaccessible_dev_kvm_has_a_remedy() {
     };
     let as_nobody = "/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups";
     let folder = Folder::new();
-    // A copy that nobody may execute too, wherever the build is.
+    // A copy that every user can execute, wherever the build directory is.
     let program = folder.0.path().join("viridian");
     fs::copy(PROGRAM, &program).unwrap();
     assert!(Command::new("chmod").arg("755").args([folder.0.path(), program.as_path()]).status().unwrap().success());

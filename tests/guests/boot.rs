@@ -30,7 +30,7 @@ fn a_pvh_note_is_found_after_one_with_less_padding_than_the_segments_alignment()
     }
 }
 
-/// Puts the note behind another, each padded to 4 bytes, in a segment with this alignment.
+/// Puts the note after another one, each padded to 4 bytes, in a segment with this alignment.
 fn move_note(bytes: &mut Vec<u8>, alignment: u64) {
     let long = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
     let program =
@@ -106,7 +106,7 @@ fn more_memory_than_the_host_has_is_provided_with_a_warning() {
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
         value.unwrap_or_else(|| panic!("{name} in {info}")).parse().unwrap()
     };
-    // Half as much again; it is given as it is touched.
+    // Half as much again. Memory is allocated only when it is touched.
     let mebibytes = (kibibytes("MemTotal:") + kibibytes("SwapTotal:")) / 1024 * 3 / 2;
     let run = run(&format!("run --memory {mebibytes}M --kernel flat:{}", image("flat16").display()));
     assert_eq!(run.code, Some(16), "{run:?}");

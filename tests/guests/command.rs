@@ -13,14 +13,14 @@ pub fn image(name: &str) -> PathBuf {
     path
 }
 
-/// The program, with nothing on standard input.
+/// Returns the program's command, with an empty standard input.
 pub fn viridian() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_viridian"));
     command.stdin(Stdio::null()).env_remove("RUST_LOG");
     command
 }
 
-/// The same command for a process whose user has no room for a queued signal or a timer left (RLIMIT_SIGPENDING).
+/// Returns the same command, run by a user whose queue of signals is full (RLIMIT_SIGPENDING), so that it gets no timers.
 pub fn with_full_signal_queue(command: &Command) -> Command {
     let mut limited = Command::new("prlimit");
     limited.arg("--sigpending=0:0").arg(command.get_program()).args(command.get_args());
@@ -34,7 +34,7 @@ pub struct Run {
     pub code: Option<i32>,
     /// The guest's console.
     pub output: String,
-    /// What Viridian itself said.
+    /// Viridian's own messages.
     pub errors: String,
 }
 
@@ -58,7 +58,7 @@ pub fn run_with<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S
     viridian().args(arguments).output().unwrap().into()
 }
 
-/// A value of `--timeout`: so many seconds on a quiet host.
+/// Returns a value for `--timeout`: this number of seconds on a quiet host.
 pub fn limit(seconds: u64) -> String {
     grown(Duration::from_secs(seconds)).as_secs().to_string()
 }

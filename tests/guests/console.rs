@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::command::{Run, image, limit, run_with, viridian};
 use crate::common::patience::{grown, holds_within};
 
-/// What `spew=SIZE` prints: lines of 64 bytes that begin with their own offset.
+/// Returns the output of `spew=SIZE`: lines of 64 bytes that begin with their own offset.
 fn pattern(size: usize) -> String {
     let line = |at: usize| format!("{at:016x} abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST\n");
     (0..size / 64).map(|index| line(index * 64)).collect()

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::command::{Run, image, limit, viridian};
 use crate::common::patience::{grown, holds_within, patience};
 
-/// A directory of sockets of its own, and the machines in it.
+/// A directory for control sockets, and the machines with sockets in it.
 struct Host {
     directory: tempfile::TempDir,
     machines: Vec<Child>,
@@ -69,13 +69,13 @@ impl Host {
         self.until(name, |tree| in_use(tree) && tree["devices"]["kvp"]["status"]["addresses"][0] == "10.0.2.15");
     }
 
-    /// Starts a guest that only waits.
+    /// Starts a guest that halts.
     fn start_halted(&mut self, name: &str) {
         self.start("exits", &["--name", name, "--cmdline", "halt"]);
         self.until(name, |tree| tree["state"] == "running");
     }
 
-    /// Waits until the state of a machine is as wanted.
+    /// Waits until a machine has this state.
     #[track_caller]
     fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
         let tree = || serde_json::from_str(&self.run(&["inspect", name, "--json"]).output).unwrap_or(Value::Null);
@@ -87,7 +87,7 @@ impl Host {
         list.as_array().unwrap().iter().map(|machine| machine["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits for the end of a machine. Returns its exit code, and what it said.
+    /// Waits for the end of a machine. Returns its exit code and its messages.
     fn end(&mut self, index: usize) -> (Option<i32>, String) {
         let child = &mut self.machines[index];
         let status = child.wait().unwrap();
@@ -271,7 +271,7 @@ fn a_machine_runs_without_a_control_socket_if_that_is_off_or_impossible() {
     assert_eq!((run.code, &*run.errors), (Some(3), "viridian: the guest wrote 3 to the exit port\n"));
     let run = host.run(&[&["-v"], &machine[..]].concat());
     assert!(run.errors.contains("there is no control socket: "), "{run:?}");
-    // A path that the user has chosen is another matter.
+    // A path that the user has chosen must work.
     let run = host.run(&[&machine[..], &["--control", "/nonexistent/a.sock"]].concat());
     assert!(run.code == Some(125) && run.errors.contains("--control: /nonexistent/a.sock"), "{run:?}");
 }
@@ -281,7 +281,7 @@ fn hostile_clients_do_not_affect_others() {
     let mut host = Host::new();
     host.start_halted("target");
     let path = host.socket("target");
-    // Some say nothing, and one asks and does not read.
+    // Some clients send nothing, and one sends a request and does not read.
     let silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&path).unwrap()).collect();
     let mut deaf = UnixStream::connect(&path).unwrap();
     deaf.write_all(b"GET /events HTTP/1.1\r\n\r\n").unwrap();
@@ -295,7 +295,7 @@ fn hostile_clients_do_not_affect_others() {
     let begun = Instant::now();
     assert_eq!(host.names(), ["target"]);
     assert!(begun.elapsed() < grown(Duration::from_secs(5)), "others are not waited for");
-    // More than there may be: the surplus is refused at once.
+    // More connections than the maximum: the surplus is refused at once.
     let flood: Vec<_> = (0..200).filter_map(|_| UnixStream::connect(&path).ok()).collect();
     let refused = |stream: &UnixStream| {
         let _ = stream.set_nonblocking(true);
@@ -388,7 +388,7 @@ fn file_systems_are_frozen_while_a_command_runs_and_are_always_thawed() {
     assert_eq!(state(&host), "thawed");
     let run = host.run(&["freeze", "guest", "--", "/nonexistent"]);
     assert!(run.code == Some(127) && state(&host) == "thawed", "{run:?}");
-    // The process that asked is killed. Its command ends with its input, so that nothing is left of it.
+    // Kill the process that made the request. Its command reads its input, so it ends as well.
     let mut client = host.command(&["freeze", "guest", "--", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
     host.until("guest", |tree| tree["devices"]["vss"]["status"]["file-systems"] == "frozen");
     client.kill().unwrap();
@@ -435,7 +435,7 @@ fn several_clients_can_watch_a_console_and_one_can_type() {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let watcher = attach(&["--read-only"]);
-    // A client that never reads harms nobody.
+    // A client that never reads does not affect others.
     let mut stuck = UnixStream::connect(host.socket("talker")).unwrap();
     stuck.write_all(b"GET /console HTTP/1.1\r\n\r\n").unwrap();
     let mut first = attach(&[]);
@@ -448,7 +448,7 @@ fn several_clients_can_watch_a_console_and_one_can_type() {
     let refused = exchange(&host.socket("talker"), b"POST /console HTTP/1.1\r\nContent-Length: 8\r\n\r\n{\"x\": 1}");
     assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
     let mut second = attach(&["--take"]);
-    // Who has been replaced is told, and types nothing more. Only then it is certain who quits.
+    // The replaced client is notified and cannot type any more. Only then is it certain which client quits.
     let (mut seen, mut output) = (Vec::new(), first.stdout.take().unwrap());
     while !String::from_utf8_lossy(&seen).contains("taken the keyboard over") {
         let mut piece = [0; 512];

@@ -1,4 +1,4 @@
-//! The devices of a machine, as its user reaches them.
+//! The devices of a machine, as a library user accesses them.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ fn all_devices_are_in_the_tree_and_pause_with_the_machine() {
     assert!(states.into_iter().all(|state| state == "paused"), "{paused}");
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(machine.inspect()["devices"], paused["devices"], "everything stands still");
-    // What comes now stands still from the beginning, and is there afterwards.
+    // A device that is added now is paused from the start, and works after the pause.
     let place = machine.disks().attach(&DiskConfig::of("memory:1M")).unwrap();
     assert_eq!(place, Place { controller: 0, lun: 1 });
     assert_eq!(machine.inspect()["devices"]["disk0.1"]["state"], "paused");

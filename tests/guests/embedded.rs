@@ -17,11 +17,11 @@ use viridian::vmbus::{Guid, interface};
 use super::command::{image, run};
 use crate::common::patience::grown;
 
-/// Its first and its last words.
+/// The first and the last lines of its output.
 const FIRST: &str = "Hello from a Viridian guest.\n";
 const LAST: &str = "All is well; turning the machine off.\n";
 
-/// Runs it, expects it to find nothing wrong, and gives what it said of VMBus and all that hangs on it.
+/// Runs it, expects success, and returns its output from VMBus on.
 #[track_caller]
 fn succeed(options: &str) -> String {
     let run = run(&format!("run {options}"));
@@ -169,7 +169,7 @@ impl Vsp for Closed {
     }
 }
 
-/// A disk that keeps nothing; one that is broken also does not flush.
+/// A disk that stores nothing. A broken one also fails to flush.
 #[derive(Clone, Copy)]
 struct Forgetful {
     broken: bool,
@@ -209,7 +209,7 @@ fn with_disk(disk: Forgetful) -> StorageVsp {
     StorageVsp::new(controller, Guid::new(1))
 }
 
-/// Runs it with one device more, and expects that it finds something wrong.
+/// Runs it with an additional device, and expects that it fails.
 #[track_caller]
 fn fail<V: Vsp + 'static>(device: impl Fn() -> V + Send + Sync + 'static, last_line: &str) {
     let limit = grown(Duration::from_secs(60));

@@ -13,7 +13,7 @@ fn exits(command_line: &str, options: &[&str]) -> Run {
     run_with(arguments)
 }
 
-/// Has the guest end in a certain way; expects a code and a last line on standard error.
+/// Runs a guest that ends in this way, and expects this exit code and last line on standard error.
 fn expect(command_line: &str, code: i32, words: &str) {
     let run = exits(command_line, &[]);
     assert_eq!(run.code, Some(code), "{command_line}: {run:?}");
@@ -61,7 +61,7 @@ fn a_triple_fault_is_101() {
     }
 }
 
-/// Runs these bytes in that mode.
+/// Runs these bytes as code in this mode.
 fn flat(bytes: &[u8], mode: u32) -> Run {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("flat");
@@ -72,7 +72,7 @@ fn flat(bytes: &[u8], mode: u32) -> Run {
 
 #[test]
 fn a_triple_fault_without_symbols_is_reported_with_its_address_and_reason() {
-    // LIDT from [0x7c10], which holds a table of 0x1000 bytes at 0x200000, empty; then #UD.
+    // LIDT from [0x7c10], which describes an empty table of 0x1000 bytes at 0x200000; then #UD.
     let mut program = [0x0f, 0x01, 0x1d, 0x10, 0x7c, 0, 0, 0x0f, 0x0b].to_vec();
     program.resize(16, 0x90);
     program.extend([0xff, 0x0f, 0, 0, 0x20, 0]);

@@ -1,4 +1,4 @@
-//! Guests that flood the host harm nobody else, and cause only a few log messages.
+//! Guests that flood the host do not affect others, and cause only a few log messages.
 
 use super::command::{image, limit, run_with};
 

@@ -9,7 +9,7 @@ use viridian::Builder;
 use super::command::{Run, limit, run};
 use crate::common::need::{Need, ready};
 
-/// A guest with a header of its own, two files, and an assembly function; it greets with what the compiler was told.
+/// A guest with a header of its own, two files, and an assembly function. Its greeting contains a macro from the command line.
 const MAIN: &str = r#"
 #include "greet.h"
 #include "runtime.h"
@@ -38,7 +38,7 @@ fn guest() -> (tempfile::TempDir, PathBuf) {
     fs::create_dir(&sources).unwrap();
     fs::write(sources.join("main.c"), MAIN).unwrap();
     fs::write(sources.join("greet.h"), "unsigned long twice(unsigned long number);\n").unwrap();
-    // It has the name of a file of the runtime.
+    // This file has the same name as a file of the runtime.
     fs::write(sources.join("text.c"), "#include \"greet.h\"\nunsigned long half(void) { return twice(1) / 2; }\n")
         .unwrap();
     fs::write(sources.join("twice.S"), ".globl twice\ntwice: lea (%rdi, %rdi), %rax\nret\n").unwrap();
@@ -81,7 +81,7 @@ fn errors_in_a_users_own_guest_image_are_reported_with_a_remedy() {
     wrong(&["my guest", "-o", "x", "-DA"], 2, &["there is no option -DA", "after --"]);
     wrong(&["my guest", "-o", "nowhere/x"], 1, &["nowhere, which is no folder"]);
     wrong(&["my guest", "-o", "empty"], 1, &["empty is a folder; name a file"]);
-    // The compiler's own words.
+    // A message of the compiler itself.
     wrong(&["my guest", "-o", "x"], 1, &["main.c:", "GREETING", "the C compiler refuses"]);
     fs::remove_file(sources.join("main.c")).unwrap();
     wrong(&["my guest", "-o", "x"], 1, &["starts with `int main(void)`"]);

@@ -15,7 +15,7 @@ use crate::common::patience::grown;
 const HALVE: CallCode = CallCode(0x7f00);
 const EXT_QUERY_CAPABILITIES: CallCode = CallCode(0x8001);
 
-/// A call that the TLFS does not have: half of a number that can be halved.
+/// Adds a call that the TLFS does not define: it halves even numbers.
 fn halve(calls: &mut Hypercalls, _guest: &Guest) {
     calls.simple(HALVE, "Halve", None, |_call, number: u64| match number % 2 {
         0 => Ok(number / 2),
@@ -23,7 +23,7 @@ fn halve(calls: &mut Hypercalls, _guest: &Guest) {
     });
 }
 
-/// What the guest image `call` prints that makes this call.
+/// Returns the output of the guest image `call` with this call.
 fn call(builder: Builder, code: CallCode, value: u64) -> String {
     let builder = builder.kernel(image("call")).cmdline(format!("code={} value={value}", code.0));
     let machine = builder.capture_console().timeout(grown(Duration::from_secs(60))).start().unwrap();

@@ -22,7 +22,7 @@ fn run(name: &str, vps: u32, command_line: &str) -> Run {
     command(name, vps, command_line).output().unwrap().into()
 }
 
-/// With 1, 2 and 4 VPs no check fails, and no fewer than `least` pass.
+/// Expects that with 1, 2 and 4 VPs no check fails, and at least `least` pass.
 fn passes(name: &str, least: u32, command_line: &str) {
     for vps in [1, 2, 4] {
         expect_passed(&run(name, vps, command_line), &format!("{name} with {vps} VPs"), least);
@@ -81,7 +81,7 @@ fn reference_time_is_one_clock_for_all_vps() {
     passes("reftime", 20, "");
 }
 
-/// Has the guest report a crash; gives the last words of the run.
+/// Runs a guest that reports a crash. Returns the last messages of the run.
 fn crash(how: &str) -> String {
     let run = run("crash", 2, how);
     assert_eq!(run.code, Some(102), "{how}: {run:?}");

@@ -28,7 +28,7 @@ fn up(lab: &str) -> (Run, TempDir) {
     (run_with(["up", &write(lab, folder.path())]), folder)
 }
 
-/// The closing table: name and end of each partition.
+/// Returns the table at the end: name and end of each partition.
 fn table(run: &Run) -> Vec<(String, String)> {
     let mut lines = run.errors.lines().skip_while(|line| !line.starts_with("viridian: partition "));
     assert!(lines.next().is_some_and(|line| line.ends_with("time  end")), "{run:?}");
@@ -48,8 +48,8 @@ fn refused(lab: &str, words: &[&str]) {
     assert!(words.iter().all(|word| run.errors.contains(word)) && run.output.is_empty(), "{run:?}");
 }
 
-/// Runs a lab whose last partition, `bad`, has these settings, with this program. Expects that it is refused, and that the one
-/// before it has not run: though there was time for that, since the one in between takes long to load.
+/// Runs a lab whose last partition, `bad`, has these settings, with this program. Expects that it is refused, and that the
+/// first partition has not run, although loading the second one takes long enough for that.
 #[track_caller]
 fn refused_before_any_runs(settings: &str, code: i32, words: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
@@ -168,7 +168,7 @@ fn signals_end_all_that_still_run() {
         let mut child = viridian().args(["up", &path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        // Nobody reads on: a guest that waits for its console has to end, too.
+        // The output is not read any further. A guest that waits for its console must end, too.
         while !line.starts_with("one: ") {
             line.clear();
             assert!(output.read_line(&mut line).unwrap() > 0);
@@ -255,7 +255,7 @@ fn a_tap_without_permission_is_reported_before_any_partition_starts() {
         ("unknown", ["there is no tap 'unknown'", "ip tuntap add dev unknown mode tap user 65534"]),
         ("others", ["tap 'others' belongs to another user", "ip tuntap del dev others"]),
     ] {
-        // Everything lies where another user may go, and who may use which device is told in a /dev of its own.
+        // All files are accessible to another user, and a /dev of its own defines the permissions of devices.
         let folder = tempfile::tempdir().unwrap();
         let copy = |from: &Path, name: &str| fs::copy(from, folder.path().join(name)).map(drop).unwrap();
         copy(Path::new(env!("CARGO_BIN_EXE_viridian")), "viridian");

@@ -99,7 +99,7 @@ fn a_signal_ends_a_run_whichever_of_its_outputs_is_blocked() {
     }
 }
 
-/// How many bytes wait in a pipe.
+/// Returns the number of unread bytes in a pipe.
 fn unread(path: &Path) -> u64 {
     let file: File = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap().into();
     rustix::io::ioctl_fionread(&file).unwrap()
@@ -181,7 +181,7 @@ fn a_comma_in_a_path_is_doubled_where_commas_separate() {
         format!("--disk={},readonly=on", at("a,,b.img")),
         format!("--disk=path={},readonly=on,lun=3", at("a,,b.img")),
         format!("--net=user,pcap={}", at("c,,d.pcap")),
-        // One path and nothing else: no comma separates.
+        // An option that is only a path: a comma does not separate.
         format!("--console=file:{}", at("e,f")),
         format!("--trace=vmbus,hypercall={}", at("g,h")),
         format!("--report={}", at("i,j")),

@@ -27,7 +27,7 @@ const MMIO: u64 = 0xd000_0000;
 const MSR: u32 = 0x1234_5678;
 const CALL: CallCode = CallCode(0x7f01);
 
-/// A machine with the guest image `own`, which does what its command line says.
+/// Returns a machine with the guest image `own`, whose actions are on its command line.
 fn own(command_line: impl Into<String>) -> Builder {
     Builder::new().kernel(image("own")).cmdline(command_line).capture_console().timeout(grown(LONG))
 }
@@ -36,12 +36,12 @@ fn start(builder: Builder) -> Machine {
     builder.start().unwrap()
 }
 
-/// The guest that drives disks.
+/// Returns the guest image that uses disks.
 fn embedded() -> KernelSource {
     KernelSource::Embedded { name: "vsc", bytes: viridian::internals::guest_images::EMBEDDED }
 }
 
-/// Waits for a line of this image, and returns what stands behind the name.
+/// Waits for the line of an action, and returns the part after its name.
 fn line(console: &Capture, name: &str) -> String {
     console.wait_for(&format!("{name}: "), grown(LONG)).unwrap();
     let line = String::from_utf8(console.wait_for("\n", grown(LONG)).unwrap()).unwrap();
@@ -81,7 +81,7 @@ impl PortDevice for Inverter {
     }
 }
 
-/// Memory, as it were.
+/// A device that stores bytes.
 struct Cells(Vec<u8>);
 
 impl MmioDevice for Cells {
@@ -97,7 +97,7 @@ impl MmioDevice for Cells {
     }
 }
 
-/// Takes even values, and reads as the last one and the VP that asks.
+/// Accepts even values. Reads as the last value and the VP that reads.
 #[derive(Default)]
 struct Even(u64);
 
@@ -183,7 +183,7 @@ fn a_hypercall_handler_reads_and_writes_the_guests_memory() {
         guest.read(page, &mut text).map_err(|_| HvStatus::INVALID_PARAMETER)?;
         assert_eq!(&text, b"from the guest");
         guest.write(page, b"from the host\0").map_err(|_| HvStatus::INVALID_PARAMETER)?;
-        // Beyond memory, and across its end: nothing is read or written.
+        // Accesses beyond memory and across its end fail completely.
         let end = 256 << 20;
         assert!(matches!(guest.read(end - 1, &mut text), Err(AccessError::Memory { .. })));
         assert!(matches!(guest.write(end - 1, b"xx"), Err(AccessError::Memory { .. })));
@@ -207,7 +207,7 @@ fn a_hypercall_handler_reaches_the_registers_of_its_vp_and_no_others() {
         assert!(system.cr0 & 1 != 0 && system.cs.l == 1, "{system:?}");
         assert!(matches!(guest.registers(1), Err(AccessError::Running(1))), "it waits to be started");
         assert!(matches!(guest.registers(2), Err(AccessError::NoVp { vp: 2, count: 2 })));
-        // The status that the guest finds, in place of ours.
+        // The handler replaces the status of the call.
         registers.rax = HvStatus::ACCESS_DENIED.0.into();
         guest.set_registers(0, &registers).unwrap();
         assert_eq!(guest.registers(0).unwrap().rax, 6);
@@ -266,7 +266,7 @@ fn a_failure_ends_a_machine_with_end_on_failure() {
     assert!(!end.to_string().contains("Viridian"), "{end}");
 }
 
-/// What a [`Disk`] does wrong.
+/// The error of a [`Disk`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     PanicsAtOpen,
@@ -274,7 +274,7 @@ enum Fault {
     RefusesService,
 }
 
-/// Something that the embedded guest takes for a disk controller, and that fails.
+/// A device that the embedded guest recognises as a disk controller, and that fails.
 struct Disk(Fault);
 
 impl Vsp for Disk {
@@ -433,7 +433,7 @@ fn a_program_reads_and_sets_the_registers_of_a_paused_guest() {
 
 #[test]
 fn registers_are_accessible_wherever_the_guest_is_paused() {
-    // It prints all the time: most pauses find it in an access.
+    // The guest prints without end, so most pauses stop it in an access.
     let builder =
         Builder::new().kernel(image("exits")).cmdline("spew=1000000000").capture_console().timeout(grown(LONG));
     let machine = start(builder);
@@ -446,7 +446,7 @@ fn registers_are_accessible_wherever_the_guest_is_paused() {
                 guest.set_registers(0, &registers).unwrap();
                 reached += 1;
             }
-            // The console's thread is behind: the VP waits for room, and its access is complete when there is some.
+            // The console's thread is slow. The VP waits for room, and completes its access when there is some.
             Err(AccessError::InAccess(0)) => {}
             Err(error) => panic!("{error}"),
         }

@@ -26,14 +26,14 @@ fn machine(kernel: &str, command_line: &str, cpus: u32, disk: &str) -> Builder {
         .capture_console()
 }
 
-/// The guest's memory as it is now.
+/// Returns the current content of the guest's memory.
 fn memory(machine: &Machine) -> Vec<u8> {
     let mut bytes = vec![0; MEMORY as usize];
     machine.guest().read(0, &mut bytes).unwrap();
     bytes
 }
 
-/// Pauses the machine, and expects that its memory stays as it is for so long.
+/// Pauses the machine, and expects that its memory does not change for this time.
 fn expect_stands_still(machine: &Machine, time: Duration) {
     machine.pause().unwrap();
     let before = memory(machine);
@@ -47,13 +47,13 @@ fn expect_stands_still(machine: &Machine, time: Duration) {
     machine.resume();
 }
 
-/// Pauses a guest again and again, and expects that it goes on printing `progress` in between.
+/// Pauses a guest repeatedly, and expects that it continues printing `progress` in between.
 fn expect_goes_on(machine: &Machine, progress: &str) {
     let console = machine.console().unwrap();
     for round in 0..12 {
         console.take();
         console.wait_for(progress, grown(LONG)).unwrap();
-        // Pauses find the guest in all kinds of moments; one of them is long.
+        // Pauses stop the guest at different points. One of them is long.
         expect_stands_still(machine, Duration::from_millis(if round == 0 { 1000 } else { 30 }));
     }
     console.take();
@@ -156,7 +156,7 @@ fn pauses_and_resumes_of_several_threads_leave_the_machine_as_the_last_one_wants
                 });
             }
         });
-        // Everybody has resumed it: it runs.
+        // All threads have resumed it, so it runs.
         console.take();
         console.wait_for("\n", grown(LONG)).unwrap_or_else(|error| panic!("round {round}: {error}"));
         machine.pause().unwrap();

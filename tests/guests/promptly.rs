@@ -15,9 +15,9 @@ use super::command::{image, viridian, with_full_signal_queue};
 use crate::common::need::{Need, ready};
 use crate::common::patience::{grown, holds_within};
 
-/// How long a machine may take to end, on a quiet host.
+/// Time limit for the end of a machine, on a quiet host.
 const PROMPTLY: Duration = Duration::from_secs(1);
-/// How long a guest may take until it floods, there.
+/// Time limit for the guest to start flooding, on a quiet host.
 const BEGIN: Duration = Duration::from_secs(60);
 const EXIT_TERMINATED: i32 = 143;
 
@@ -46,7 +46,7 @@ impl Drop for Running {
     }
 }
 
-/// The program with the guest `flood`, its console not decided yet.
+/// Returns the command for the guest `flood`, without a console option.
 fn flood(kind: &str, options: &str) -> Command {
     let mut command = viridian();
     command
@@ -66,7 +66,7 @@ fn expect_begun(log: &Path, what: &str) {
     assert!(holds_within(BEGIN, begun), "{what}: {:?}", fs::read_to_string(log));
 }
 
-/// Floods of a kind, with these options, are ended by TERM.
+/// Expects that TERM ends a flood of this kind, with these options.
 #[track_caller]
 fn expect_flood_ends(kind: &str, options: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -145,7 +145,7 @@ fn term_ends_a_guest_whose_drivers_violate_the_protocols_of_services() {
     running.expect_term_ends_it("services");
 }
 
-/// A guest that fills its disk, `small/disk`, which `make` makes where the host has a megabyte only, is ended by TERM.
+/// Expects that TERM ends a guest that fills its disk `small/disk`, which `make` creates on a file system of one megabyte.
 #[track_caller]
 fn expect_full_host_ends(make: &str, format: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -160,7 +160,7 @@ fn expect_full_host_ends(make: &str, format: &str) {
     running.expect_term_ends_it(make);
 }
 
-/// What the command does, after a script that may mount what it likes: nobody else sees it.
+/// Returns the command after a script, in a mount namespace of its own.
 fn in_own_mounts(script: &str, inner: &Command) -> Command {
     assert!(rustix::process::geteuid().is_root(), "this test mounts a file system, and must run as root");
     let mut command = Command::new("unshare");
@@ -178,19 +178,19 @@ fn term_ends_a_machine_during_writes_to_a_full_host_disk() {
     }
 }
 
-/// A pipe with a name.
+/// Creates a named pipe.
 fn fifo(folder: &Path) -> PathBuf {
     let path = folder.join("fifo");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     path
 }
 
-/// A reader that reads when it is told to.
+/// Opens a reader, which reads only on request.
 fn reader(fifo: &Path) -> fs::File {
     rustix::fs::open(fifo, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap().into()
 }
 
-/// Waits until so many bytes have come through a pipe, and leaves what comes after them in there.
+/// Reads this number of bytes from a pipe, and leaves the rest unread.
 #[track_caller]
 fn expect_bytes(reader: &mut fs::File, count: usize, what: &str) {
     let mut seen = 0;
@@ -245,7 +245,7 @@ fn term_ends_a_machine_whose_console_in_a_pipe_is_not_read() {
 fn term_ends_a_machine_during_look_ups_that_are_not_answered() {
     let folder = tempfile::tempdir().unwrap();
     let (servers, log) = (folder.path().join("servers"), folder.path().join("log"));
-    // An address of the loopback that nobody else is at.
+    // A loopback address that nobody else uses.
     let server = UdpSocket::bind(("127.83.41.7", 53)).expect("port 53 of an address of the loopback");
     fs::write(&servers, "nameserver 127.83.41.7\n").unwrap();
     let inner = flood("lookups", &format!("--net user --console file:{}", log.display()));
@@ -260,7 +260,7 @@ fn term_ends_a_machine_during_look_ups_that_are_not_answered() {
 #[test]
 fn term_ends_a_machine_with_streams_to_a_host_that_does_not_read() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // The host keeps little of what the guest sends.
+    // The host buffers little of the guest's data.
     rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
     let port = listener.local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
@@ -337,7 +337,7 @@ fn term_ends_a_machine_that_is_still_starting() {
         let ended = holds_within(PROMPTLY, || running.0.try_wait().unwrap().is_some());
         assert!(ended, "still there, {delay} ms old, a while after TERM");
         let status = running.0.wait().unwrap();
-        // Before the program listens for signals, TERM does what it does to any.
+        // Before the program handles signals, TERM has its default effect.
         let by_signal = std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::TERM.as_raw());
         assert!(by_signal || status.code() == Some(EXIT_TERMINATED), "{delay} ms: {status}");
     }

@@ -1,4 +1,4 @@
-//! Keyboard and mouse with the guest image `screen`: drivers in C that keep the protocol, and others that break it.
+//! Keyboard and mouse with the guest image `screen`: drivers in C that follow the protocol, and others that violate it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The integration services with the guest image `services`: drivers in C that keep the protocol, and others that break it.
+//! The integration services with the guest image `services`: drivers in C that follow the protocol, and others that violate it.
 
 use std::time::Duration;
 

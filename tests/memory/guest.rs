@@ -36,7 +36,7 @@ impl Linux {
         self.machine.inspect()["devices"]["memory"].clone()
     }
 
-    /// Waits until the memory's state is as wanted.
+    /// Waits until `is_so` holds for the memory's state.
     pub fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
         let so = holds_within(grown(2 * SOON), || is_so(&self.state()));
         assert!(so, "{what}: {}", self.state());

@@ -8,7 +8,7 @@ use crate::guest::{Linux, MIB, SOON, resident};
 const STARTUP: u64 = 256 * MIB;
 const MIN: u64 = 192 * MIB;
 const MAX: u64 = 640 * MIB;
-/// The most that this process needs beside the guest's memory.
+/// Upper bound of this process's memory without the guest's.
 const OVERHEAD: u64 = 24 * MIB;
 
 pub fn the_driver_is_ready(linux: &Linux) {
@@ -21,7 +21,7 @@ pub fn the_driver_is_ready(linux: &Linux) {
     assert_eq!(linux.memory("assigned-bytes"), STARTUP);
 }
 
-/// The sizes that host and guest count: the same, or within what Linux keeps for itself.
+/// Checks that host and guest count the same size, except for what Linux keeps for itself.
 fn sizes_agree(linux: &Linux, size: u64) {
     let (added, ballooned) = (linux.counted("pages_added"), linux.counted("pages_ballooned"));
     assert_eq!((added, ballooned), (linux.memory("hot-added-bytes"), linux.memory("ballooned-bytes")));
@@ -34,13 +34,13 @@ pub fn memory_is_given_and_returned(linux: &Linux) {
     linux.touch(170);
     let before = resident();
     linux.resize(MIN);
-    // The size counts as soon as the guest has answered, and the host frees the last pages then.
+    // The size changes when the guest has answered, and the host frees the last pages after that.
     let is_freed = holds_within(grown(SOON), || resident() <= MIN + OVERHEAD);
     let after = resident();
     sizes_agree(linux, MIN);
     let given = (STARTUP - MIN) / MIB;
     println!("measured: the guest gave {given} MiB; resident memory fell from {} to {} MiB", before / MIB, after / MIB);
-    // Pages that the guest has never touched may be among those that it gave.
+    // The guest may have released pages that it had never touched.
     assert!(before > MIN + OVERHEAD, "only {before} bytes were resident: this shows nothing");
     assert!(is_freed, "{before} bytes were resident, and now {after}");
     linux.run("dd if=/dev/urandom of=/fill/kept bs=1M count=20 2>/dev/null");
@@ -104,7 +104,7 @@ pub fn free_pages_are_given_back(linux: &Linux) {
     let fell = holds_within(grown(SOON), || resident() + 150 * MIB < before);
     println!("measured: resident memory fell from {} to {} MiB", before / MIB, resident() / MIB);
     assert!(fell, "{before} bytes were resident, and now {}", resident());
-    // What Linux allocates again is zero where it must be, and what it kept is as before.
+    // Memory that Linux allocates again is zero where required, and memory that it kept is unchanged.
     linux.run("dd if=/dev/zero of=/fill/x bs=1M count=200 2>/dev/null");
     assert_eq!(linux.run("tr -d '\\0' </fill/x | wc -c"), "0");
     assert_eq!(linux.run("sha256sum /fill/kept"), sum);

@@ -1,7 +1,7 @@
-//! How often a guest needs us, counted by KVM itself on the nested host, with both engines.
+//! The number of exits to user space that a guest causes, counted by KVM on the nested host, with both engines.
 //!
-//! `scripts/lib/measure` counts between two lines of the guest's, and the guest waits for its answer to each. What it counts
-//! includes a line and an answer: an exit a byte.
+//! `scripts/lib/measure` counts exits between two lines of the guest. The guest waits for a reply to each line. The count
+//! includes a line and a reply, with one exit per byte.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::common::nested::{Batch, Outcome, Plan};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 const IMAGE: &str = concat!(env!("VIRIDIAN_GUEST_IMAGES"), "/costs");
-/// What a line and the end of the one before it may cost.
+/// Maximum number of exits for a line and the end of the previous one.
 const LINES: i64 = 100;
 const SIGNALS: i64 = 20_000;
 const MESSAGES: i64 = 1000;
@@ -65,7 +65,7 @@ fn measure(plan: &mut Plan) -> String {
     measure
 }
 
-/// What was counted.
+/// Returns the counted events.
 fn counts(outcome: &Outcome) -> BTreeMap<String, f64> {
     assert_eq!(outcome.code, Some(0), "{outcome}");
     let text = outcome.text();
@@ -94,7 +94,7 @@ fn a_fast_signal_of_a_connected_id_causes_no_exit_to_user_space() {
 fn a_message_costs_one_interrupt() {
     on_both_engines(&WITH_IMAGES, "messages", |counts, outcome| {
         assert_eq!((counts["count"], counts["handled"]), (MESSAGES as f64, MESSAGES as f64), "{outcome}");
-        // The host's own interrupts now and then throw KVM back while it delivers one, and it counts that one again.
+        // An interrupt of the host sometimes makes KVM repeat the delivery of an interrupt, which is then counted twice.
         let again = MESSAGES as f64 / 10.0;
         assert!((MESSAGES as f64..=MESSAGES as f64 + again).contains(&counts["interrupts"]), "{outcome}");
     });
@@ -102,7 +102,7 @@ fn a_message_costs_one_interrupt() {
 
 #[test]
 fn an_idle_linux_causes_under_40_exits_to_user_space_a_second() {
-    // Its own timers cause 20 to 26, more on a busy host. A tick, or a device that somebody polls, would cause 100 and more.
+    // The guest's own timers cause 20 to 26 exits, or more on a busy host. A periodic tick or polling would cause 100 and more.
     on_both_engines(&WITH_LINUX, "idle", |counts, outcome| {
         assert!(counts["user"] - LINES as f64 <= 40.0 * counts["seconds"], "{outcome}");
     });

@@ -4,7 +4,7 @@ use crate::common::nested::Batch;
 
 const ENGINES: [&str; 2] = ["kernel", "user"];
 
-/// Each run's image with its options, the exit code, and words on the console or on standard error.
+/// The runs: an image with its options, the exit code, and words on the console or on standard error.
 const RUNS: &[(&str, u8, &str)] = &[
     ("hello", 0, "Hello from a Viridian guest"),
     ("hello --cpus 3 --memory 5G --cmdline greeting=yes", 0, "100000000-17fffffff usable"),
@@ -49,12 +49,12 @@ static BATCH: Batch = Batch::new(|plan| {
     plan.check("embedded", 10, format!("{viridian} run -v"));
 });
 
-/// A run's name in the batch, which is also a directory there.
+/// Returns a run's name in the batch, which is also the name of its directory.
 fn name(engine: &str, run: &str) -> String {
     format!("{engine} {}", run.replace('/', "_"))
 }
 
-/// Expects that every run of an engine ended as it is to.
+/// Expects that every run of an engine ended as documented.
 fn expect_all(engine: &str) {
     let names: Vec<_> = RUNS.iter().map(|(run, ..)| name(engine, run)).collect();
     BATCH.run(&names.iter().map(String::as_str).collect::<Vec<_>>());

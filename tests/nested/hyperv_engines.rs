@@ -9,10 +9,10 @@ use crate::hyperv_images::{failures, passed};
 
 const IMAGES: &str = env!("VIRIDIAN_GUEST_IMAGES");
 const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
-/// Seconds that one image may take there.
+/// Time limit of one image, in seconds.
 const PATIENCE: u32 = 120;
 
-/// Every run: what a test asks for it by, engine, image, and the rest of the guest's command line.
+/// Every run: its name, engine, image, and the rest of the guest's command line.
 const RUNS: [(&str, &str, &str, &str); 20] = [
     ("user cpuid", "user", "cpuid", ""),
     ("user msr", "user", "msr", ""),
@@ -56,10 +56,10 @@ static WITH_1_VP: Batch = Batch::new(|the_plan| plan(the_plan, 1));
 static WITH_2_VPS: Batch = Batch::new(|the_plan| plan(the_plan, 2));
 static WITH_4_VPS: Batch = Batch::new(|the_plan| plan(the_plan, 4));
 
-/// Judges a run on both engines, with 1, 2 and 4 VPs.
+/// Checks a run on both engines, with 1, 2 and 4 VPs.
 fn on_both_engines(what: &str, judge: fn(&str, &Outcome)) {
     const BATCHES: [&Batch; 3] = [&WITH_1_VP, &WITH_2_VPS, &WITH_4_VPS];
-    // Side by side: an outer machine keeps one processor busy.
+    // In parallel, because an outer machine keeps only one processor busy.
     let checks = ["user", "kernel"].map(|engine| format!("{engine} {what}"));
     let checks = checks.each_ref().map(String::as_str);
     std::thread::scope(|scope| BATCHES.map(|batch| drop(scope.spawn(move || batch.run(&checks)))));

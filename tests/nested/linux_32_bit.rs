@@ -1,9 +1,9 @@
-//! Debian's 32-bit kernel under Viridian, on the nested host: entered by the 32-bit boot protocol, it finds its disk and its network
+//! Debian's 32-bit kernel under Viridian, on the nested host: it is entered by the 32-bit boot protocol, and uses its disk and network
 //! through the 32-bit code of the hypercall page.
 //!
-//! The kernel is the one without PAE: QEMU's emulation of SVM does not run guests with PAE in nested page tables, under any VMM. Nor
-//! does it keep XSAVE's state (`noxsave`). And Linux's hypercalls of 32 bits with retpolines jump to a wrong address, where
-//! its compiler keeps the address relative to the stack pointer (`mitigations=off`).
+//! The kernel is the one without PAE, because QEMU's emulation of SVM cannot run guests with PAE and nested page tables, under
+//! any VMM. It does not preserve the state of XSAVE either (`noxsave`). With retpolines, Linux's 32-bit hypercalls jump to a
+//! wrong address, because the compiler addresses the target relative to the stack pointer (`mitigations=off`).
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Debian's stock kernel on the nested host: it boots, finds its machine's devices, and ends in every way.
+//! Debian's stock kernel on the nested host: it boots, finds the devices of its machine, and ends in every way.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::common::nested::{Batch, Outcome};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What the guests report of their machine.
+/// The script by which guests describe their machine.
 const REPORT: &str = "echo processors: $(nproc); grep System /proc/iomem; uname -r; \
     cd /sys/devices/system/cpu; for c in cpu[0-9]*; do \
     echo $c: package $(cat $c/topology/physical_package_id) core $(cat $c/topology/core_id); done";
@@ -27,7 +27,7 @@ static BATCH: Batch = Batch::new(|plan| {
              --cmdline 'console=ttyS0 quiet panic=-1 run=\"{run}\"'"
         )
     };
-    // Boots cost seconds there: each shows a machine and an end, by turns on both engines.
+    // Boots take seconds, so each covers a machine and an end, and the engines alternate.
     plan.check("bzImage", 60, boot("vmlinuz", REPORT, "--engine user"));
     plan.check("two", 60, boot("vmlinux", &format!("{REPORT}; reboot -f"), "--memory 1G --cpus 2 --engine kernel"));
     let crash = format!("{REPORT}; sleep 1; echo c > /proc/sysrq-trigger");
@@ -37,7 +37,7 @@ static BATCH: Batch = Batch::new(|plan| {
     plan.check("timeout", 60, boot("vmlinux", "sleep 1000", "--timeout 3"));
 });
 
-/// Expects an exit code and Viridian's last words.
+/// Expects an exit code and Viridian's last message.
 fn expect_end(outcome: &Outcome, code: u8, words: &str) {
     assert_eq!(outcome.code, Some(code), "{outcome}");
     assert!(outcome.errors().ends_with(&format!("viridian: {words}\n")), "{outcome}");

@@ -65,7 +65,7 @@ impl Linux {
         Self { fleet, shell: Shell::ready(&console), sockets, control }
     }
 
-    /// Does something with the machine.
+    /// Calls a function with the machine.
     pub fn with<T>(&self, access: impl FnOnce(&Machine) -> T) -> T {
         self.fleet.with(NAME, access).expect("it runs")
     }
@@ -97,7 +97,7 @@ impl Linux {
         asked.wait(grown(2 * SOON)).unwrap_or_else(|| panic!("{kind} is not done"))
     }
 
-    /// Waits until the status of a service is as wanted.
+    /// Waits until `is_so` holds for the status of a service.
     pub fn until(&self, kind: Kind, what: &str, is_so: impl Fn(&Status) -> bool) -> Status {
         let so = holds_within(grown(2 * SOON), || is_so(&self.service(kind).status()));
         let status = self.service(kind).status();
@@ -105,12 +105,12 @@ impl Linux {
         status
     }
 
-    /// Repeats a request until it is answered: a daemon that has just been started is not there at once.
+    /// Repeats a request until it is answered, because a daemon that was just started is not ready at once.
     pub fn until_answered(&self, what: &str, ask: impl FnMut() -> bool) {
         assert!(holds_within(grown(2 * SOON), ask), "{what}");
     }
 
-    /// Returns what the guest's clock is ahead of the host's, in seconds.
+    /// Returns how far the guest's clock is ahead of the host's, in seconds.
     pub fn ahead(&self) -> i64 {
         let guest: i64 = self.run("date +%s").parse().expect("a number");
         let host = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_secs();

@@ -147,7 +147,7 @@ pub fn files_are_copied(linux: &Linux, size: u32) {
     assert!(again.0 == Some(1) && again.2.contains("the file exists"), "{again:?}");
     assert_eq!(linux.ask(Kind::FileCopy, copy("/run/deep/er/file", b"short", true)), Ok(Answer::Copied(5)));
     assert_eq!(linux.run("cat /run/deep/er/file; echo"), "short");
-    // As large as eight fragments: for a short write, the daemon does not name the reason.
+    // The size of eight fragments: for a short write, the daemon does not report the reason.
     linux.run("mount -t tmpfs -o size=48k small /mnt");
     let full = linux.ask(Kind::FileCopy, copy("/mnt/file", &content, false)).unwrap_err();
     assert_eq!(full.to_string(), "the guest's disk is full");
@@ -162,7 +162,7 @@ fn file_systems(linux: &Linux) -> Json {
     json(linux, Kind::Vss)["file-systems"].clone()
 }
 
-/// Writes to the disk all the time, and counts.
+/// Writes to the disk continuously, and counts.
 const WRITER: &str = "(while :; do echo x >>/log && sync /log && echo >>/run/count; done) & writer=$!";
 
 pub fn file_systems_are_frozen(linux: &Linux) {
@@ -183,7 +183,7 @@ pub fn file_systems_are_frozen(linux: &Linux) {
     // A command runs while it is frozen: the exit code is the command's.
     let frozen = linux.verb(&["freeze", NAME, "--", env!("CARGO_BIN_EXE_viridian"), "check", "--nonsense"]);
     assert_eq!((frozen.0, file_systems(linux)), (Some(2), Json::from("thawed")), "{frozen:?}");
-    // Nobody asks for this thaw.
+    // This thaw is not requested.
     assert_eq!(linux.ask(Kind::Vss, freeze(2)), Ok(Answer::Frozen));
     linux.until(Kind::Vss, "a freeze ends by itself", |status| {
         serde_json::to_value(status).is_ok_and(|status| status["file-systems"] == "thawed")
@@ -192,7 +192,7 @@ pub fn file_systems_are_frozen(linux: &Linux) {
 }
 
 pub fn killed_daemons_harm_nobody(linux: &Linux) {
-    // The driver answers for a daemon that is gone.
+    // The driver answers instead of the ended daemon.
     linux.run(
         "killall -KILL hv_vss_daemon hv_fcopy_daemon; while pidof hv_vss_daemon hv_fcopy_daemon; do sleep 0.1; done",
     );
@@ -205,7 +205,7 @@ pub fn killed_daemons_harm_nobody(linux: &Linux) {
     });
     linux.until_answered("the guest is frozen", || linux.ask(Kind::Vss, freeze(60)) == Ok(Answer::Frozen));
     assert_eq!(linux.ask(Kind::Vss, Request::Thaw), Ok(Answer::Done));
-    // The driver keeps a request for KVP until the next daemon is there.
+    // The driver keeps a KVP request until the next daemon starts.
     linux.run("killall -KILL hv_kvp_daemon; while pidof hv_kvp_daemon; do sleep 0.1; done; daemon kvp");
     let value = linux.ask(Kind::KeyValue, Request::KeyValue(KeyValue::Get(Pool::External, "key 8".into())));
     assert_eq!(value, Ok(Answer::Value(Some(Value::Text("wört 8".into())))));

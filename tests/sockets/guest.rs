@@ -40,7 +40,7 @@ impl Linux {
         stream
     }
 
-    /// Returns what the machine says of its sockets.
+    /// Returns the state of the machine's sockets.
     pub fn sockets(&self) -> serde_json::Value {
         self.machine.inspect()["devices"]["sockets"].clone()
     }
@@ -52,14 +52,14 @@ impl Linux {
     }
 }
 
-/// Returns everything that comes until the end.
+/// Returns everything that is received until the end.
 pub fn read_all(mut stream: &UnixStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("it is read to its end");
     bytes
 }
 
-/// Returns what a client sends until it ends, and then ends.
+/// Echoes a client's data until the client closes its direction.
 pub fn echo(mut stream: UnixStream) {
     let mut buffer = [0; 64 << 10];
     loop {
@@ -75,7 +75,7 @@ pub fn echo(mut stream: UnixStream) {
     }
 }
 
-/// Sends bytes and the end of them, and returns what comes back.
+/// Sends bytes, closes this direction, and returns what is received.
 pub fn exchange(stream: UnixStream, bytes: Vec<u8>) -> Vec<u8> {
     let mut sender = stream.try_clone().expect("a descriptor");
     let writer = thread::spawn(move || {

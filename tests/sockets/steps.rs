@@ -11,7 +11,7 @@ use viridian::machine::End;
 use crate::common::patience::{grown, holds_within};
 use crate::guest::{Linux, PATH, SOON, echo, exchange, read_all};
 
-/// Ports of the guest, of the library, and of a Unix socket. Nobody has the last one.
+/// Ports of the guest, of the library, and of a Unix socket. The last one has no listener.
 const GUEST: u32 = 1024;
 const HOST: u32 = 2048;
 const UNIX: u32 = 2049;
@@ -130,7 +130,7 @@ pub fn nobody_listens(linux: &Linux) {
     assert_eq!(exchange(linux.connect(GUEST), b"others go on".to_vec()), b"others go on");
 }
 
-/// Returns how many descriptors and threads this process has.
+/// Returns the number of descriptors and threads of this process.
 fn resources() -> (usize, usize) {
     let count = |path| std::fs::read_dir(path).expect("proc is there").count();
     (count("/proc/self/fd"), count("/proc/self/task"))

@@ -1,7 +1,7 @@
-//! The storage provider under the tools that judge SCSI devices: libiscsi's conformance tests and sg3_utils.
+//! The storage provider under tools that check SCSI devices: libiscsi's conformance tests and sg3_utils.
 //!
-//! The tools think that they have a Linux sg device. A preloaded library sends their commands here, each becomes a storvsp packet
-//! with guest pages, and takes all of the way that a guest's command takes: protocol, SCSI target, I/O engine, file.
+//! The tools use a Linux sg device. A preloaded library sends their commands to this process, where each becomes a storvsp packet
+//! with guest pages, and takes the same path as a guest's command: protocol, SCSI target, I/O engine, file.
 
 #[path = "../common/mod.rs"]
 mod common;

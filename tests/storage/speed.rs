@@ -1,4 +1,4 @@
-//! How fast a channel's worker is beside plain reads of the same file. Run it in a release build:
+//! The speed of a channel's worker, compared with plain reads of the same file. Run it in a release build:
 //! `cargo test --release --test storage -- --ignored --nocapture speed`
 
 use std::os::unix::fs::FileExt;

@@ -24,10 +24,10 @@ fn doorbell() -> OwnedFd {
     eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd")
 }
 
-/// A driver with one channel, which has one request at a time.
+/// A driver with one channel and one request at a time.
 pub struct Initiator {
     worker: Worker,
-    /// Rings when requests are done.
+    /// The eventfd that is signalled when requests have completed.
     bell: OwnedFd,
     memory: GuestMemory,
     pub lun: u8,
@@ -83,7 +83,7 @@ impl Initiator {
         self.wait().remove(0)
     }
 
-    /// Reads `count` times 4096 bytes, with `depth` requests at a time under way.
+    /// Reads `count` times 4096 bytes, with `depth` requests in flight.
     pub fn read_blocks(&mut self, count: u32, depth: u32) {
         let (mut sent, mut done) = (0, 0);
         while done < count {
@@ -105,7 +105,7 @@ impl Initiator {
         }
     }
 
-    /// Has a command done, with guest pages that do not lie side by side.
+    /// Executes a command, with guest pages that are not contiguous.
     pub fn command(&mut self, cdb: &[u8], direction: DataDirection, data: &[u8], room: usize) -> Ended {
         let length = if direction == DataDirection::OUT { data.len() } else { room };
         let frames: Vec<u64> = (0..length.div_ceil(4096) as u64).map(|page| 2 * page + 256).collect();

@@ -10,7 +10,7 @@ use crate::target::Target;
 
 const DEVICE: &str = "/dev/sg0";
 
-/// The library that a tool is run with, or `None` where a reason leaves the test out.
+/// Returns the library that is preloaded into a tool, or `None` if the test is left out for a reason.
 #[track_caller]
 fn shim(tools: &[Need]) -> Option<(tempfile::TempDir, PathBuf)> {
     if !ready(&[&[Need::Tool("cc")], tools].concat()) {
@@ -36,7 +36,7 @@ fn disk(path: &str, sector: u32) -> DiskConfig {
     DiskConfig { path: path.into(), sector, ..DiskConfig::default() }
 }
 
-/// The tests that fail, as Suite.Test.
+/// Returns the tests that failed, as Suite.Test.
 fn failed(output: &str) -> Vec<String> {
     let mut suite = "";
     let mut test = "";
@@ -55,10 +55,10 @@ fn failed(output: &str) -> Vec<String> {
     failed
 }
 
-/// Of its 215 tests these alone fail, and each for what the test does:
+/// Of its 215 tests, only these fail, each because of the test itself:
 ///
-/// - `WriteSame10.UnmapUntilEnd` sends blocks of 0xff with UNMAP and expects zeros. SBC-3 (5.43) has
-///   data that are not zeros written where unmapped blocks read as zeros.
+/// - `WriteSame10.UnmapUntilEnd` sends blocks of 0xff with UNMAP and expects zeros. SBC-3 (5.43) requires
+///   that data other than zeros is written if unmapped blocks read as zeros.
 /// - `GetLBAStatus.UnmapSingle` asks for block i + 1 and expects a descriptor that starts at block i + 8, if the physical block
 ///   has eight logical ones; with blocks of 4096 bytes it writes more than a command may move.
 #[test]
@@ -78,7 +78,7 @@ fn sg3_utils_find_a_consistent_disk() {
     let Some((_directory, library)) = shim(&[Need::Tool("sg_inq"), Need::Tool("sdparm")]) else { return };
     let config = DiskConfig { serial: Some("S-42".into()), ..disk("memory:64M", 512) };
     let target = Target::new(&[config, DiskConfig { lun: Some(5), ..disk("memory:1M", 512) }]);
-    // What a tool is called with, and what it then says.
+    // The arguments of a tool, and its expected output.
     for (tool, arguments, said) in [
         ("sg_turs", "", ""),
         ("sg_turs", "", ""),
@@ -117,9 +117,9 @@ fn sg3_utils_find_a_consistent_disk() {
         let output = run(&library, &target, tool, &arguments);
         let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         match tool {
-            // The first is told of the unit's start.
+            // The first command gets the unit attention for the power-on.
             "sg_turs" => {}
-            // It asks for saved values as well, and ends with the sense key that says that there are none.
+            // It also requests saved values, and ends with the sense key for the missing support.
             "sdparm" => assert_eq!(output.status.code(), Some(5), "{arguments:?}: {text}"),
             _ => assert!(output.status.success(), "{tool} {arguments:?}: {text}"),
         }

@@ -1,4 +1,4 @@
-//! A child partition without KVM: a SynIC with short queues, and the guest's side of it.
+//! A child partition without KVM: a SynIC with short queues, and the guest's side of the SynIC.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -15,10 +15,10 @@ use vm_memory::GuestAddress;
 
 use crate::common::patience::Patience;
 
-/// What has not come by then is lost.
+/// Time limit of each wait.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// So short that the bus meets its end all the time.
+/// Length of the queues: short enough that the bus fills them often.
 const QUEUE: usize = 3;
 
 pub struct FakeChild {
@@ -32,7 +32,7 @@ pub struct FakeChild {
 struct State {
     message_ports: BTreeMap<ConnectionId, Arc<dyn MessagePort>>,
     event_ports: BTreeMap<ConnectionId, EventFd>,
-    /// What waits for the guest, and on which VP.
+    /// Messages that wait for the guest, and their VP.
     messages: VecDeque<(VpIndex, Vec<u8>)>,
     refused: bool,
     refusals: u64,
@@ -60,13 +60,13 @@ impl FakeChild {
         port.ok_or(HvStatus::INVALID_CONNECTION_ID)?.post(MessageType::CHANNEL, payload)
     }
 
-    /// The same with another type than VMBus has.
+    /// The same with another message type than that of VMBus.
     pub fn guest_posts_type(&self, message_type: MessageType, payload: &[u8]) -> HvResult<()> {
         let port = self.lock().message_ports[&ConnectionId::MESSAGES].clone();
         port.post(message_type, payload)
     }
 
-    /// From now on the guest takes no messages, or does again.
+    /// Makes the guest stop reading messages, or start again.
     pub fn guest_sleeps(&self, asleep: bool) {
         self.lock().asleep = asleep;
         self.changed.notify_all();
@@ -80,7 +80,7 @@ impl FakeChild {
         Ok(())
     }
 
-    /// The guest takes the next message, and writes EOM. None once it is gone.
+    /// Takes the next message as the guest does, and writes EOM. Returns `None` after the guest has ended.
     pub fn guest_reads(&self) -> Option<(VpIndex, Vec<u8>)> {
         let mut state = self.lock();
         loop {
@@ -98,13 +98,13 @@ impl FakeChild {
         }
     }
 
-    /// The guest's last.
+    /// Ends the guest.
     pub fn guest_goes(&self) {
         self.lock().gone = true;
         self.changed.notify_all();
     }
 
-    /// Waits for a channel's event flag on a VP, and clears it. False if it does not come in time.
+    /// Waits for a channel's event flag on a VP, and clears it. Returns `false` at the time limit.
     pub fn guest_waits(&self, vp: VpIndex, flag: u16, time: Duration) -> bool {
         let mut patience = Patience::new(time);
         let mut state = self.lock();
@@ -117,18 +117,18 @@ impl FakeChild {
         true
     }
 
-    /// How often messages found no room, and how many interrupts there were.
+    /// Returns the number of messages that found no room, and of interrupts.
     pub fn counts(&self) -> (u64, u64) {
         let state = self.lock();
         (state.refusals, state.interrupts)
     }
 
-    /// How many messages wait for the guest.
+    /// Returns the number of messages that wait for the guest.
     pub fn waiting(&self) -> usize {
         self.lock().messages.len()
     }
 
-    /// Connection ids of message ports and of event ports.
+    /// Returns the connection ids of message ports and of event ports.
     pub fn ports(&self) -> (Vec<u32>, Vec<u32>) {
         let state = self.lock();
         (state.message_ports.keys().map(|id| id.0).collect(), state.event_ports.keys().map(|id| id.0).collect())

@@ -15,25 +15,25 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// `6563686f-0000-0000-0000-000000000000`, "echo" in ASCII.
 pub const INTERFACE: Guid = Guid::new(0x6563686f << 96);
 
-/// What a packet asks for: its payload's first word. Each is answered by a completion, with the payload as it came.
+/// The request of a packet: the first word of its payload. Each is answered by a completion with the same payload.
 pub mod command {
-    /// Nothing more than that.
+    /// Only the completion.
     pub const ECHO: u32 = 0;
-    /// That each byte of the pages that the packet names be inverted.
+    /// Invert each byte of the pages that the packet lists.
     pub const INVERT: u32 = 1;
-    /// That `first` subchannels be offered.
+    /// Offer `first` subchannels.
     pub const SUBCHANNELS: u32 = 2;
-    /// `first` packets with `second` bytes of payload: see [`pattern`](super::pattern).
+    /// Send `first` packets with `second` bytes of payload: see [`pattern`](super::pattern).
     pub const SEND: u32 = 3;
-    /// What the host does then is the test's own: see [`TestDevice::on_call`](super::TestDevice::on_call).
+    /// Call the function of the test: see [`TestDevice::on_call`](super::TestDevice::on_call).
     pub const CALL: u32 = 4;
-    /// That the device say the guest has broken the rules.
+    /// Report a protocol violation of the guest.
     pub const FAIL: u32 = 5;
-    /// That the device panic.
+    /// Panic.
     pub const PANIC: u32 = 6;
 }
 
-/// What a packet's payload starts with.
+/// The start of a packet's payload.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Request {
@@ -44,21 +44,21 @@ pub struct Request {
     pub gpadl: GpadlId,
 }
 
-/// Byte `index` of packet `number` that a [`command::SEND`] brings.
+/// Returns byte `index` of packet `number` of a [`command::SEND`].
 pub fn pattern(number: u32, index: usize) -> u8 {
     (number as usize * 7 + index * 13) as u8
 }
 
-/// What is done about a [`command::CALL`], with `first` and `second`.
+/// The function for [`command::CALL`]. It gets `first` and `second`.
 pub type OnCall = Arc<dyn Fn(u32, u32) + Send + Sync>;
 
 #[derive(Clone)]
 pub struct TestDevice {
     instance: Guid,
     on_call: OnCall,
-    /// How many handlers there are.
+    /// Number of handlers.
     pub open: Arc<AtomicUsize>,
-    /// How many packets came.
+    /// Number of received packets.
     pub packets: Arc<AtomicUsize>,
 }
 
@@ -72,7 +72,7 @@ impl TestDevice {
         }
     }
 
-    /// Sets what is done about a [`command::CALL`].
+    /// Sets the function for [`command::CALL`].
     pub fn on_call(mut self, on_call: impl Fn(u32, u32) + Send + Sync + 'static) -> Self {
         self.on_call = Arc::new(on_call);
         self
@@ -94,9 +94,9 @@ impl Vsp for TestDevice {
 struct TestHandler {
     device: TestDevice,
     buffer: Vec<u8>,
-    /// The completion that is to go out next: transaction id and payload.
+    /// The completion to be sent next: transaction id and payload.
     answer: Option<(u64, Vec<u8>)>,
-    /// What a [`command::SEND`] has left: the next packet's number, how many there are, how long each is.
+    /// The rest of a [`command::SEND`]: the next packet's number, the number of packets, and their length.
     sending: Option<(u32, u32, u32)>,
 }
 
@@ -124,16 +124,16 @@ impl Handler for TestHandler {
     }
 }
 
-/// Why a handler stopped.
+/// The reason why a handler stopped.
 enum Stopped {
     Empty,
     Closing,
-    /// There is no room for a packet that takes so much.
+    /// There is no room for a packet of this size.
     Full(u32),
 }
 
 impl TestHandler {
-    /// Takes packets and answers them, until there is nothing more to do or no room to do it.
+    /// Processes packets until there are no more, or no room for an answer.
     fn serve(&mut self, channel: &mut Channel) -> Result<Stopped, ServiceError> {
         loop {
             if channel.port().should_return() {
@@ -161,7 +161,7 @@ impl TestHandler {
         }
     }
 
-    /// Takes one packet and does what it asks for. False if there is none.
+    /// Processes one packet. Returns `false` if there is none.
     fn take(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
         let (memory, gpadls, port) = (channel.memory().clone(), channel.gpadls().clone(), channel.port().clone());
         let Some(packet) = channel.rings().0.receive(&mut self.buffer)? else { return Ok(false) };

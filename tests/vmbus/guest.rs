@@ -1,5 +1,5 @@
-//! A guest's VMBus driver on a [`FakeChild`], as Linux's is made: a thread that takes the messages, and others that ask
-//! and wait for their answers.
+//! A guest's VMBus driver on a [`FakeChild`], with the structure of Linux's: a thread receives messages, and others send
+//! requests and wait for their answers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,7 +26,7 @@ use super::child::{FakeChild, PATIENCE};
 use crate::common::patience::Patience;
 use viridian::internals::Child;
 
-/// Bytes of ranges that a header and a body have room for.
+/// Length of the ranges in a header and in a body, in bytes.
 const IN_HEADER: usize = 240 - size_of::<MessageHeader>() - size_of::<GpadlHeader>();
 const IN_BODY: usize = 240 - size_of::<MessageHeader>() - size_of::<GpadlBody>();
 
@@ -36,11 +36,11 @@ pub struct Guest {
     version: Version,
     inbox: Arc<Inbox>,
     reader: Option<JoinHandle<()>>,
-    /// Open ids and GPADL ids: no two are the same.
+    /// The next open id or GPADL id. All are different.
     next: AtomicU32,
 }
 
-/// What has come and was not asked for yet.
+/// Received messages that were not taken yet.
 #[derive(Default)]
 struct Inbox {
     messages: Mutex<Vec<(VpIndex, Vec<u8>)>>,
@@ -48,7 +48,7 @@ struct Inbox {
 }
 
 impl Guest {
-    /// A guest that has made no contact yet.
+    /// Creates a guest that has not connected yet.
     pub fn new(child: &Arc<FakeChild>) -> Self {
         let inbox = Arc::new(Inbox::default());
         let read = {
@@ -65,7 +65,7 @@ impl Guest {
         Self { child: child.clone(), port, version, inbox, reader, next: AtomicU32::new(1) }
     }
 
-    /// A guest that has made contact, with `version`, and read its offers.
+    /// Creates a guest that has connected with `version` and read its offers.
     pub fn connected(child: &Arc<FakeChild>, version: Version) -> Self {
         let mut guest = Self::new(child);
         assert!(guest.contact(version), "version {version} is not spoken");
@@ -73,13 +73,13 @@ impl Guest {
         guest
     }
 
-    /// INITIATE_CONTACT: whether the version is spoken.
+    /// Sends INITIATE_CONTACT. Returns `true` if the version is supported.
     pub fn contact(&mut self, version: Version) -> bool {
         self.post_contact(version);
         self.wait::<VersionResponse>(MessageType::VERSION_RESPONSE, |_| true).supported == 1
     }
 
-    /// INITIATE_CONTACT, whose answer comes.
+    /// Sends INITIATE_CONTACT and returns the answer, which must arrive.
     pub fn post_contact(&mut self, version: Version) {
         let mut contact = InitiateContact::new_zeroed();
         (contact.version, contact.target_vp) = (version, VpIndex(self.child.vp_count() - 1));
@@ -99,7 +99,7 @@ impl Guest {
         self.wait::<[u8; 0]>(MessageType::UNLOAD_RESPONSE, |_| true);
     }
 
-    /// Posts a message, again and again while the host has no buffer for it.
+    /// Posts a message, and retries while the host has no buffer for it.
     pub fn post(&self, message_type: MessageType, body: &(impl IntoBytes + Immutable + ?Sized)) {
         let message = message(message_type, body);
         let mut patience = Patience::new(PATIENCE);
@@ -110,7 +110,7 @@ impl Guest {
         }
     }
 
-    /// The first message of this type that is meant, and which is then forgotten.
+    /// Takes the first message of this type for which `is_meant` holds.
     pub fn find<T: FromBytes + KnownLayout + Immutable>(
         &self,
         wanted: MessageType,
@@ -145,7 +145,7 @@ impl Guest {
         self.find(wanted, is_meant, PATIENCE).unwrap_or_else(|| panic!("{wanted} never came"))
     }
 
-    /// The offer of a device's channel.
+    /// Returns the offer of a device's channel.
     pub fn offer(&self, instance: u128, subchannel: u16) -> OfferChannel {
         let instance = viridian::vmbus::Guid::new(instance);
         self.wait(MessageType::OFFERCHANNEL, |offer: &OfferChannel| {
@@ -153,7 +153,7 @@ impl Guest {
         })
     }
 
-    /// Whether the channel was rescinded, once.
+    /// Returns `true` once if the channel was rescinded.
     pub fn was_rescinded(&self, channel: ChannelId, time: Duration) -> bool {
         self.find(MessageType::RESCIND_CHANNELOFFER, |body: &ChannelReference| body.channel == channel, time).is_some()
     }
@@ -162,7 +162,7 @@ impl Guest {
         self.post(MessageType::RELID_RELEASED, &ChannelReference { channel });
     }
 
-    /// Makes a GPADL of pages, as header and bodies. None if the host refuses it.
+    /// Creates a GPADL of pages, with header and bodies. Returns `None` if the host refuses it.
     pub fn gpadl(&self, channel: ChannelId, frames: &[u64]) -> Option<GpadlId> {
         let gpadl = GpadlId(self.next.fetch_add(1, Ordering::Relaxed));
         let range = GpaRangeHeader { byte_count: frames.len() as u32 * 4096, byte_offset: 0 };
@@ -178,13 +178,13 @@ impl Guest {
         (created.status == Status::SUCCESS).then_some(gpadl)
     }
 
-    /// Wants a GPADL's pages back, and waits for them. On a channel that is gone there is no answer.
+    /// Tears a GPADL down, and waits for the answer. For a removed channel, there is none.
     pub fn teardown(&self, channel: ChannelId, gpadl: GpadlId) {
         self.post(MessageType::GPADL_TEARDOWN, &GpadlTeardown { channel, gpadl });
         self.wait(MessageType::GPADL_TORNDOWN, |body: &GpadlTorndown| body.gpadl == gpadl);
     }
 
-    /// Opens a channel on rings of `frames`. None if the host refuses.
+    /// Opens a channel with rings in `frames`. Returns `None` if the host refuses.
     pub fn open(&self, channel: ChannelId, frames: &[u64], vp: VpIndex) -> Option<GuestChannel<'_>> {
         let gpadl = self.gpadl(channel, frames)?;
         let list: Vec<u64> = [&[frames.len() as u64 * 4096], frames].concat();
@@ -227,7 +227,7 @@ impl Drop for Guest {
     }
 }
 
-/// A channel that the guest has open.
+/// An open channel.
 pub struct GuestChannel<'a> {
     pub guest: &'a Guest,
     pub id: ChannelId,
@@ -239,7 +239,7 @@ pub struct GuestChannel<'a> {
 }
 
 impl GuestChannel<'_> {
-    /// Writes a packet, and signals the host if that is needed. False if there is no room.
+    /// Writes a packet, and signals the host if needed. Returns `false` if there is no room.
     pub fn send(&mut self, packet: &NewPacket<'_>) -> bool {
         match self.sender.send(packet) {
             Ok(signal) => {
@@ -253,12 +253,12 @@ impl GuestChannel<'_> {
         }
     }
 
-    /// Signals the host. One that has rescinded the channel does not listen.
+    /// Signals the host. Errors are ignored, because the host may have rescinded the channel.
     pub fn signal(&self) {
         let _ = self.guest.child.guest_signals(self.id.connection());
     }
 
-    /// Takes a packet, if one is there: its transaction id and payload.
+    /// Takes a packet, if there is one, and returns its transaction id and payload.
     pub fn take(&mut self) -> Option<(u64, Vec<u8>)> {
         let packet = self.receiver.receive(&mut self.buffer)?;
         let taken = (packet.header.transaction_id, packet.payload.to_vec());
@@ -268,7 +268,7 @@ impl GuestChannel<'_> {
         Some(taken)
     }
 
-    /// Waits for a packet, asleep as long as the host does not signal. None if none comes in time.
+    /// Waits for a packet, asleep until the host signals. Returns `None` at the time limit.
     pub fn receive_within(&mut self, time: Duration) -> Option<(u64, Vec<u8>)> {
         let mut patience = Patience::new(time);
         loop {
@@ -289,7 +289,7 @@ impl GuestChannel<'_> {
         self.receive_within(PATIENCE).expect("a packet, or the signal for it, is lost")
     }
 
-    /// MODIFYCHANNEL: signals go to `vp` from now on. From version 5.3 the host says so.
+    /// Sends MODIFYCHANNEL, which directs signals to `vp`. From version 5.3 on, the host answers.
     pub fn retarget(&mut self, vp: VpIndex) -> bool {
         let channel = self.id;
         self.guest.post(MessageType::MODIFYCHANNEL, &ModifyChannel { channel, target_vp: vp });
@@ -306,7 +306,7 @@ impl GuestChannel<'_> {
         done
     }
 
-    /// Closes the channel and gets the rings back.
+    /// Closes the channel, and tears the GPADL of its rings down.
     pub fn close(self) {
         self.guest.post(MessageType::CLOSECHANNEL, &ChannelReference { channel: self.id });
         self.guest.teardown(self.id, self.gpadl);

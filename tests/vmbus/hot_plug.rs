@@ -16,11 +16,11 @@ use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 use viridian::vmbus::{DeviceId, VmBus};
 use zerocopy::IntoBytes;
 
-/// Counts how many of it there are, and stops at each step until the test lets it go on.
+/// A device that counts its instances, and stops at each step until the test continues it.
 struct Slow {
     steps: Arc<Mutex<Receiver<()>>>,
     alive: Arc<AtomicUsize>,
-    /// How often it has begun to open.
+    /// Number of times that it has begun to open.
     begun: Arc<AtomicUsize>,
 }
 

@@ -20,7 +20,7 @@ fn kernel() -> PathBuf {
     Path::new(env!("VIRIDIAN_GUEST_IMAGES")).join("vmbus")
 }
 
-/// A device that, when its driver asks for it, is taken away and brought back.
+/// A device that is removed and offered again on request of its driver.
 fn device(instance: u128, bus: Arc<OnceLock<VmBus>>) -> TestDevice {
     TestDevice::new(instance).on_call(move |_, _| {
         let vmbus = bus.wait();
@@ -30,7 +30,7 @@ fn device(instance: u128, bus: Arc<OnceLock<VmBus>>) -> TestDevice {
     })
 }
 
-/// Runs the image with so many devices, and expects that all its checks pass.
+/// Runs the image with this number of devices, and expects that all its checks pass.
 #[track_caller]
 fn expect_all_checks(builder: Builder, devices: u128, command_line: &str) {
     let bus: Arc<OnceLock<VmBus>> = Arc::default();

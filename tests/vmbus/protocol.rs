@@ -23,7 +23,7 @@ use viridian::vmbus::{GpadlId, Version};
 use zerocopy::IntoBytes;
 
 pub const SOON: Duration = Duration::from_secs(20);
-/// Time enough for what must not happen to show.
+/// Time to wait for something that must not happen.
 pub const A_WHILE: Duration = Duration::from_millis(50);
 
 pub fn frames(first: u64, count: u64) -> Vec<u64> {
@@ -34,12 +34,12 @@ pub fn request(command: u32, first: u32, second: u32) -> Request {
     Request { command, first, second, gpadl: GpadlId(0) }
 }
 
-/// A packet that wants a completion.
+/// Returns a packet that requires a completion.
 pub fn asking<'a>(transaction_id: u64, payload: &'a [&'a [u8]]) -> NewPacket<'a> {
     NewPacket { wants_completion: true, ..NewPacket::in_band(transaction_id, payload) }
 }
 
-/// Waits for what another thread will do.
+/// Time limit for actions of other threads.
 #[track_caller]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
     assert!(holds_within(SOON, is_so), "{what} never came");
@@ -100,7 +100,7 @@ fn a_guest_that_does_not_read_is_throttled_and_loses_nothing() {
     let guest = Guest::connected(&child, Version::V5_3);
     let channel = guest.offer(1, 0).channel;
     child.guest_sleeps(true);
-    // Each is answered.
+    // Each request is answered.
     let open = OpenChannel {
         channel,
         open_id: 1,
@@ -145,7 +145,7 @@ fn a_channel_opens_and_closes_many_times() {
     let guest = Guest::connected(&child, Version::NEWEST);
     let channel = guest.offer(1, 0).channel;
     for round in 0..500 {
-        // Scattered and in pieces: more pages than one message names.
+        // A GPADL of scattered pages, with more pages than fit into one message.
         let pages: Vec<u64> = frames(0, 40).into_iter().rev().collect();
         let mut open = guest.open(channel, &pages, VpIndex(0)).unwrap();
         assert!(open.send(&asking(round, &[request(command::ECHO, 0, 0).as_bytes()])));
@@ -208,7 +208,7 @@ fn interrupts_follow_the_channel_to_another_vp() {
             assert!(child.guest_waits(vp, channel.0 as u16, SOON), "the signal went elsewhere");
             assert_eq!(open.receive().0, 1);
         }
-        // Whether refused with words or without.
+        // Some are refused with an answer, and some without one.
         let vp = open.vp;
         assert!(!open.retarget(VpIndex(4)) || version < Version::V5_3);
         open.vp = vp;
@@ -265,7 +265,7 @@ fn the_number_of_subchannels_is_limited_by_vps_and_they_close_with_the_primary()
             assert!(guest.was_rescinded(id, SOON));
             guest.release(id);
         }
-        // Once it has read of the rescinds, the pages are its own again.
+        // After it has read the rescinds, it may reuse the pages.
         guest.open(primary, &frames(0, 8), VpIndex(0)).unwrap().close();
     }
 }

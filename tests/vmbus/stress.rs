@@ -1,4 +1,4 @@
-//! Everything at once, in random order: a driver on each of several VPs, and a host that takes devices away and brings them back.
+//! Everything in parallel and in random order: a driver on each of several VPs, and a host that removes devices and offers them again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,20 +19,20 @@ use zerocopy::IntoBytes;
 const DEVICES: u64 = 3;
 const PAGES_EACH: u64 = 40;
 
-/// What a driver does next.
+/// The next action of a driver.
 #[derive(Clone, Debug)]
 enum Step {
     /// Open the channel, or close it.
     Toggle,
     /// Exchange packets.
     Echo(u64),
-    /// Want signals elsewhere.
+    /// Retarget signals.
     Retarget(u32),
-    /// Make a GPADL and take it away again.
+    /// Create a GPADL and tear it down.
     Gpadl,
-    /// Have the host write more than fits.
+    /// Make the host write more than fits.
     Flood(u32),
-    /// Close the channel while packets are under way.
+    /// Close the channel while packets are in flight.
     CloseBusy,
 }
 
@@ -47,12 +47,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the host does next: to which device, and how many microseconds later.
+/// The next action of the host: the device, and the delay in microseconds.
 fn plug() -> impl Strategy<Value = (u64, u64)> {
     (1..=DEVICES, 0_u64..3000)
 }
 
-/// One device's driver. It ends with its channel closed.
+/// The driver of one device. It closes its channel at the end.
 struct Driver<'a> {
     guest: &'a Guest,
     instance: u64,
@@ -112,7 +112,7 @@ impl<'a> Driver<'a> {
         self.receive(sent);
     }
 
-    /// Waits for so many packets, or for the news that none will come.
+    /// Waits for this number of packets, or until none can arrive any more.
     fn receive(&mut self, count: u64) {
         let mut patience = Patience::new(PATIENCE);
         let mut received = 0;
@@ -130,7 +130,7 @@ impl<'a> Driver<'a> {
         self.open.take().into_iter().for_each(GuestChannel::close);
     }
 
-    /// Lets go of a channel that the host has rescinded, and takes up the next offer.
+    /// Releases a rescinded channel, and returns the next offer.
     fn heed_rescind(&mut self, time: Duration) {
         if self.guest.was_rescinded(self.channel, time) {
             self.close();
@@ -180,7 +180,7 @@ proptest! {
         });
         guest.unload();
         prop_assert!(devices.iter().all(|device| device.open.load(Ordering::SeqCst) == 0), "a handler outlives the guest");
-        // The next kernel finds all that is there.
+        // The next kernel gets all existing offers.
         prop_assert!(guest.contact(version));
         guest.request_offers();
         drop(attachment);

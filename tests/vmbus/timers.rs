@@ -10,13 +10,13 @@ use viridian::hyperv::VpIndex;
 use viridian::vmbus::vsp::{Channel, Handler, NewPacket, Offer, Requested, Requests, ServiceError, Unsent, Vsp};
 use viridian::vmbus::{Guid, Version, VmBus};
 
-/// A request of the host: a packet after some time. The handler reports on `taken` when it has taken the request.
+/// A request of the host to send a packet after some time. The handler reports on `taken` that it has the request.
 struct Ring {
     after: Duration,
     taken: mpsc::Sender<Duration>,
 }
 
-/// A device that sends the guest a packet when the host wants it to.
+/// A device that sends the guest a packet on request of the host.
 struct AlarmClock(Requests<Ring>);
 
 impl Vsp for AlarmClock {
@@ -70,7 +70,7 @@ fn a_handler_is_called_when_its_timer_expires_and_not_before() {
     let set = times.recv().unwrap();
     let (time, calls) = channel.receive();
     assert!(Duration::from_nanos(time) >= set + after);
-    // To open, for the request, and for the timer; the guest may be heard once more.
+    // Called for the opening, the request and the timer, and perhaps once more for a signal of the guest.
     let calls = calls.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)).unwrap();
     assert!((2..=6).contains(&calls), "{calls} calls");
 
@@ -79,7 +79,7 @@ fn a_handler_is_called_when_its_timer_expires_and_not_before() {
     requests.send(ring(Duration::ZERO)).ok().unwrap();
     channel.receive();
 
-    // Whoever asks a channel that closes before it answers is not left waiting.
+    // A request to a channel that closes before it answers fails at once.
     channel.close();
     drop(attachment);
     assert!(matches!(requests.send(ring(Duration::ZERO)), Err(Unsent::NotOpen(_))));

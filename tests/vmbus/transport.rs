@@ -32,7 +32,7 @@ fn payload(request: Request, length: usize) -> Vec<u8> {
 #[test]
 fn packets_of_every_size_are_transferred_unchanged_wherever_the_ring_wraps() {
     with_channel(|mut channel| {
-        // The longest that fits into 4096 bytes, of which one stays free, with header and footer.
+        // The longest packet that fits into 4096 bytes, of which one stays free, with header and footer.
         for length in (16..=4096 - 32).step_by(8).chain((16..200).rev()) {
             let sent = payload(request(command::ECHO, 0, 0), length);
             assert!(channel.send(&asking(length as u64, &[&sent])));
@@ -71,7 +71,7 @@ fn a_guest_without_room_in_the_ring_is_signalled_when_the_host_has_made_some() {
         let needed = NewPacket::space(sent.len());
         let (mut next, mut received) = (0, 0);
         while received < PACKETS {
-            // As Linux's netvsc does: fill the ring, leave the size, and go to sleep.
+            // As Linux's netvsc does: fill the ring, announce the required size, and sleep.
             while next < PACKETS && channel.send(&asking(next, &[&sent])) {
                 next += 1;
             }
@@ -95,7 +95,7 @@ fn the_device_reaches_the_pages_that_a_packet_names() {
     with_channel(|mut channel| {
         let memory = channel.guest.child.memory().clone();
         memory.write_slice(&[0x0f; 3 * 4096], GuestAddress(100 * 4096)).unwrap();
-        // Two ranges: the last 96 bytes of one page and all of another but its end; 16 bytes of a third.
+        // Two ranges: the last 96 bytes of one page and the first part of another, and 16 bytes of a third page.
         let ranges = [
             GpaRangeHeader { byte_count: 4000, byte_offset: 4000 }.as_bytes(),
             [100_u64, 102].as_bytes(),
@@ -136,7 +136,7 @@ fn the_device_reaches_the_parts_of_a_gpadl_that_a_packet_names() {
         assert_eq!(channel.receive().0, 1);
         let read = |address| memory.read_obj::<u32>(GuestAddress(address)).unwrap();
         assert_eq!((read(200 * 4096), read(200 * 4096 + 4092), read(150 * 4096)), (0xff, u32::MAX, u32::MAX));
-        // The device has let go of it when the answer comes; a packet that names it then ends the service.
+        // The device has released the GPADL when the answer arrives. A packet that uses it then ends the service.
         channel.guest.teardown(channel.id, gpadl);
         assert!(channel.send(&packet));
         assert_eq!(channel.receive_within(std::time::Duration::from_millis(50)), None);

@@ -8,15 +8,15 @@ use super::{changes, discards, kills, pausing, plug, roots, tools};
 use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
 
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
-/// Installs what is missing of the tools that it is given.
+/// The script that installs missing tools.
 pub const NEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lib/need");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// What runs in the guests.
+/// Scripts that run in the guests.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nested/disks/guest");
-/// What the guests' root disk holds beside busybox.
+/// Programs on the guests' root disk in addition to busybox.
 const PACKAGES: [&str; 6] = ["e2fsprogs", "fio", "iperf3", "kexec-tools", "sg3-utils", "util-linux"];
 
-/// Machines that have their roots on disks.
+/// Machines with their root on a disk.
 pub static WITH_ROOTS: OnBoth =
     OnBoth { kernel: Batch::new(|plan| plan_roots(plan, "kernel")), user: Batch::new(|plan| plan_roots(plan, "user")) };
 
@@ -27,7 +27,7 @@ fn plan_roots(plan: &mut Plan, engine: &str) {
     pausing::plan(plan, engine);
 }
 
-/// Machines that live in their memory, and have disks for data.
+/// Machines with their root in memory, and disks for data.
 pub static WITH_DATA: OnBoth =
     OnBoth { kernel: Batch::new(|plan| plan_data(plan, "kernel")), user: Batch::new(|plan| plan_data(plan, "user")) };
 
@@ -37,7 +37,7 @@ fn plan_data(plan: &mut Plan, engine: &str) {
     plug::plan(plan, engine);
 }
 
-/// Runs a program of this host, which must do its work.
+/// Runs a program of this host, which must succeed.
 pub fn done(program: impl AsRef<Path>, arguments: &[&str]) {
     let output = Command::new(program.as_ref()).args(arguments).current_dir(ROOT).output();
     match output {
@@ -47,7 +47,7 @@ pub fn done(program: impl AsRef<Path>, arguments: &[&str]) {
     }
 }
 
-/// A guest that `scripts/linux-guest` makes: vmlinuz, vmlinux, initrd.img, root.img and cdrom.iso in a directory.
+/// Makes a guest with `scripts/linux-guest`: vmlinuz, vmlinux, initrd.img, root.img and cdrom.iso in a directory.
 fn make(name: &str, options: &[&str]) -> PathBuf {
     let directory = Path::new(ROOT).join("target").join(name);
     let scripts: Vec<String> = std::fs::read_dir(SCRIPTS)
@@ -62,7 +62,7 @@ fn make(name: &str, options: &[&str]) -> PathBuf {
     directory
 }
 
-/// The guest with a root disk, a DVD, and all that the tests want.
+/// Returns the guest with a root disk, a DVD, and all tools of the tests.
 pub fn with_root_disk() -> &'static Path {
     static GUEST: OnceLock<PathBuf> = OnceLock::new();
     GUEST.get_or_init(|| {
@@ -72,7 +72,7 @@ pub fn with_root_disk() -> &'static Path {
     })
 }
 
-/// The guest without one.
+/// Returns the guest without a root disk.
 pub fn in_memory() -> &'static Path {
     static GUEST: OnceLock<PathBuf> = OnceLock::new();
     GUEST.get_or_init(|| make("disks-test-memory", &["--drivers"]))
@@ -102,7 +102,7 @@ pub fn pack(plan: &mut Plan, guest: &Path) {
 /// A command that runs a guest on an engine.
 pub fn run(engine: &str, guest: &Path, cmdline: &str, options: &str) -> String {
     let guest = guest.display();
-    // Four times 64 blocks of 1 MiB want memory.
+    // The memory is for four times 64 blocks of 1 MiB.
     let memory = if is_full() { "768M" } else { "384M" };
     format!(
         "{VIRIDIAN} run --engine {engine} --kernel {guest}/vmlinux --initrd {guest}/initrd.img --memory {memory} {options} \

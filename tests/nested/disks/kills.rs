@@ -1,13 +1,13 @@
-//! A killed machine has lost nothing that its guest was told is on the disk.
+//! A killed machine loses nothing that was reported to its guest as written to the disk.
 
 use super::guest::{self, NEED, WITH_DATA, text};
 use crate::common::nested::{Plan, times};
 
-/// Kills a machine a moment after its guest has begun, then looks at what it left on its disk, `$disk`.
+/// Kills a machine a moment after its guest has begun, then checks the content of its disk, `$disk`.
 ///
-/// A qcow2 image may have lost track of free clusters by that, which `qemu-img check` tells by 3, and of nothing else. The
-/// file system is made anew for each kill. What it wants of its journal is had by mounting it; then it must be clean, and every
-/// record that the guest told of must be there.
+/// A qcow2 image may have leaked clusters, for which `qemu-img check` exits with 3, and no other errors. The file system is
+/// created for each kill. Mounting it replays its journal. Then it must be clean, and every record that the guest reported must
+/// be there.
 const KILL: &str = r#"
     cp /empty.${disk#disk.} $disk
     : >log

@@ -1,5 +1,5 @@
-//! A machine that is paused under fio and iperf3: nothing writes to its guest's memory, and both find everything in order
-//! afterwards. This uses the library, so the test binary runs itself on the nested host.
+//! A machine that is paused under fio and iperf3: nothing writes to its guest's memory, and both find no errors afterwards.
+//! This test uses the library, so the test binary itself runs on the nested host.
 
 use std::path::PathBuf;
 use std::thread;
@@ -17,7 +17,7 @@ use crate::common::stock::{engine, number, passes, variable};
 
 const SOON: Duration = Duration::from_secs(90);
 const MEMORY: u64 = 384 << 20;
-/// How long the load goes on, in the guest's time: longer than all the pauses take to come.
+/// Duration of the load, in the guest's time. All pauses begin before its end.
 const LOAD_SECONDS: u32 = 40;
 
 pub fn plan(plan: &mut Plan, engine: &str) {
@@ -74,7 +74,7 @@ fn on_the_nested_host() {
     assert!(matches!(end, End::PoweredOff), "{end}");
 }
 
-/// Reads the guest's memory twice, with so much time in between. Returns how many pages differ.
+/// Reads the guest's memory twice, with this time in between. Returns the number of pages that differ.
 fn changed_pages(machine: &Machine, time: Duration) -> usize {
     let memory = || {
         let mut bytes = vec![0; MEMORY as usize];

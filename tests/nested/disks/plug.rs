@@ -1,4 +1,4 @@
-//! Disks are attached and detached under load. This uses the library, so the test binary runs itself on the nested host.
+//! Disks are attached and detached under load. This test uses the library, so the test binary itself runs on the nested host.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use super::guest::{self, WITH_ROOTS, expect_power_off, expect_words};
 use crate::common::nested::Plan;
 
-/// After the tools, whose root disk is /dev/vda.
+/// Runs after the plan of `tools.rs`, whose root disk is /dev/vda.
 pub fn plan(plan: &mut Plan, engine: &str) {
     let guest = guest::with_root_disk();
     let run = guest::run(engine, guest, "root=LABEL=root run=\"boot-again hostname\"", "--disk /dev/vda");

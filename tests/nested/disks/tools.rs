@@ -19,7 +19,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
         plan.file(guest::text(&file));
     }
     let directory = guest.display();
-    // How long it may take, and what it does.
+    // The time limits and options of fio.
     let (seconds, extent) = if is_full() { (4000, "full") } else { (400, "") };
     let options = format!(
         "--cpus 2 --disk path=/dev/vda,cache=none --disk raw.img,serial=RAW,lun=9 --disk {directory}/top-{engine}.qcow2,serial=QCOW2 \

@@ -9,10 +9,10 @@ use crate::common::nested::{Batch, OnBoth, Outcome, Plan, is_full};
 pub const VIRIDIAN: &str = env!("CARGO_BIN_EXE_viridian");
 /// The guest's kernel and initramfs.
 pub const GUEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/network-test");
-/// These tests.
+/// The folder of these tests.
 pub const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nested/network");
 
-/// What either side does.
+/// Scripts for guest and host.
 const SHARED: [&str; 4] = ["capture", "checksum-errors", "join", "join-vlan"];
 
 pub static NETWORK: OnBoth =
@@ -67,12 +67,12 @@ pub fn cmdline(script: &str) -> String {
     format!("console=ttyS0 quiet panic=-1{full} run=\"{script}\"")
 }
 
-/// Output as text, with plain ends of lines.
+/// Returns output as text, with line feeds only.
 pub fn plain(output: &[u8]) -> String {
     String::from_utf8_lossy(output).replace('\r', "")
 }
 
-/// What a check's guest, which came to its end, and its host have said.
+/// Returns the output of a check's guest, which must have finished, and of its host.
 #[track_caller]
 pub fn ended(outcome: &Outcome) -> String {
     assert_eq!(outcome.code, Some(0), "{outcome}");
@@ -82,7 +82,7 @@ pub fn ended(outcome: &Outcome) -> String {
     text
 }
 
-/// The rest of the only line that begins with `start`.
+/// Returns the rest of the only line that begins with `start`.
 #[track_caller]
 pub fn line<'a>(text: &'a str, start: &str) -> &'a str {
     let found: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(start)).collect();
@@ -90,7 +90,7 @@ pub fn line<'a>(text: &'a str, start: &str) -> &'a str {
     found[0]
 }
 
-/// The value of a file that several have summed, on lines that begin with `start`.
+/// Returns the checksum that several lines beginning with `start` agree on.
 #[track_caller]
 pub fn same_sum<'a>(text: &'a str, start: &str, count: usize) -> &'a str {
     let mut found: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(start)).collect();
@@ -100,7 +100,7 @@ pub fn same_sum<'a>(text: &'a str, start: &str, count: usize) -> &'a str {
     found[0]
 }
 
-/// Expects that `guest/exercise` has found everything in order. `device` is what its lines begin with.
+/// Expects that `guest/exercise` has found no errors. Its lines begin with `device`.
 #[track_caller]
 pub fn expect_exercised(text: &str, device: &str) {
     for network in ["1500", "9000", "vlan"] {
@@ -134,7 +134,7 @@ pub fn expect_exercised(text: &str, device: &str) {
     println!("{device}: {}", measured.join(", "));
 }
 
-/// Expects right checksums in a capture of `capture`, and many of them.
+/// Expects many frames in a capture of `capture`, all with valid checksums.
 #[track_caller]
 pub fn expect_right_checksums(text: &str, capture: &str) {
     let said = line(text, capture);

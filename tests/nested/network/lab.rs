@@ -23,7 +23,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     );
 }
 
-/// What the server and the client have said, and the host.
+/// Returns the output of the server, the client and the host.
 #[track_caller]
 fn consoles(outcome: &Outcome) -> [String; 3] {
     let console = |name: &str| plain(outcome.files.get(Path::new(name)).unwrap_or_else(|| panic!("{name}\n{outcome}")));

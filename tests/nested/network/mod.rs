@@ -1,7 +1,7 @@
-//! Stock Linux's hv_netvsc on the nested host and on both engines: every backend, and what comes and goes meanwhile.
+//! Stock Linux's hv_netvsc on the nested host and on both engines: every backend, hot plug, and reloaded drivers.
 //!
-//! What the guests do stands in `guest/`, what the nested host does meanwhile in `host/`, and what either does beside those.
-//! `VIRIDIAN_FULL=1` has everything that is repeated done 50 times, as `scripts/soak-network` does.
+//! Scripts for the guests are in `guest/`, those for the nested host in `host/`, and common ones in this folder. With
+//! `VIRIDIAN_FULL=1`, repeated steps are done 50 times. `scripts/soak-network` sets that.
 
 mod guest;
 mod lab;

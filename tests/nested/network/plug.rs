@@ -1,5 +1,5 @@
-//! Adapters that come and go under load, each with another version of NVSP, and a cable that is pulled. It takes the library
-//! to do that, so this test binary runs itself on the nested host.
+//! Adapters that are attached and detached under load, each with another version of NVSP, and a cable that is unplugged. This
+//! test uses the library, so the test binary itself runs on the nested host.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let this = this.display();
     // Each version has its turn at least once.
     let (adapters, flaps) = (times(Version::ALL.len() as u32), times(2));
-    // What is fetched all the time keeps the guest busy; how long it takes adds to each step's time.
+    // Continuous downloads keep the guest busy. Their duration adds to the time of each step.
     let bytes = if is_full() { 1_000_000 } else { 100_000 };
     let script = format!(
         "ENGINE={engine} ADAPTERS={adapters} FLAPS={flaps} sh {HERE}/host/with-server {bytes} \
@@ -79,7 +79,7 @@ fn on_the_nested_host() {
         wait("carrier: 0");
         nic.set_link(true);
         wait("carrier: 1");
-        // A link that goes before Linux has taken up that it came is never up for both.
+        // If the link goes down before Linux has processed that it came up, Linux never sees it up.
         wait("eth0: fetched");
     }
     println!("measured: the link went and came {} times in {:.1} s", number("FLAPS"), begin.elapsed().as_secs_f64());
