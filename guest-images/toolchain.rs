@@ -1,5 +1,5 @@
-//! How guest images are compiled and linked: for `build.rs`, which builds those of this folder, and for `scripts/guest-image`, which
-//! builds those of others.
+//! Compiles and links guest images. Used by `build.rs` for the images of this folder, and by `scripts/guest-image` for images
+//! of users.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, io, thread};
 
-/// No SSE and no x87: the images also run where KVM emulates ring 0, and interrupts save the general registers only.
+/// No SSE and no x87: the images also run on a KVM that emulates ring 0, and interrupt handlers save only general registers.
 const COMPILE: &str = "-c -O2 -m64 -std=gnu11 -ffreestanding -mgeneral-regs-only -mno-red-zone -fno-pic -fno-stack-protector \
     -fcf-protection=none -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-strict-aliasing -ffunction-sections -fdata-sections -Wall -Wextra";
 const LINK: &str = "-m64 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack";
 
-/// A program for Linux that needs no library, not even C's: it runs on every distribution, and compiles on each.
+/// Options for a Linux program without libraries, not even C's, so that it compiles and runs on every distribution.
 const PROGRAM: &str = "-O2 -m64 -std=gnu11 -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none \
     -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -fno-strict-aliasing -Wall -Wextra -nostdlib -static -no-pie \
     -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--strip-all";
 
-/// One way to link an image: for which boot protocols, to which place, into which kind of file.
+/// A way to link an image: its boot protocols, its address, and its file format.
 pub struct Variant {
-    /// Files of `runtime/start`; the first has the image's first bytes.
+    /// Files of `runtime/start`. The first one has the first bytes of the image.
     pub start: &'static [&'static str],
     pub entry: &'static str,
     pub base: &'static str,
@@ -37,20 +37,20 @@ pub const ELF: Variant = Variant {
     format: "elf64-x86-64",
 };
 
-/// The host's C compiler, and where things are.
+/// The host's C compiler, and the folders for sources and objects.
 pub struct Toolchain {
-    /// The compiler and perhaps first arguments, as `CC="ccache gcc"` has them.
+    /// The compiler, perhaps with arguments, as in `CC="ccache gcc"`.
     compiler: Vec<String>,
     /// The folder `guest-images`.
     images: PathBuf,
     objects: PathBuf,
     threads: usize,
-    /// For every source.
+    /// Options for every source.
     options: Vec<String>,
 }
 
 impl Toolchain {
-    /// Compiles into the folder `objects`, with `options` beside those that every source needs.
+    /// Compiles into the folder `objects`, with `options` in addition to those that every source needs.
     pub fn new(images: &Path, objects: &Path, threads: usize, options: Vec<String>) -> Self {
         let wanted = env::var("CC").unwrap_or_default();
         let wanted = if wanted.trim().is_empty() { "cc" } else { &wanted };
@@ -58,17 +58,17 @@ impl Toolchain {
         Self { compiler, images: images.into(), objects: objects.into(), threads, options }
     }
 
-    /// The sources of the runtime, and those with which images of all variants start.
+    /// Returns the sources of the runtime, and the start-up code of all variants.
     pub fn runtime(&self) -> Result<Vec<PathBuf>, String> {
         sources(&self.images.join("runtime"))
     }
 
-    /// The start-up code of a variant.
+    /// Returns the start-up code of a variant.
     pub fn start(&self, variant: &Variant) -> Vec<PathBuf> {
         variant.start.iter().map(|file| self.images.join("runtime/start").join(file)).collect()
     }
 
-    /// Compiles all sources, to the objects that [`object`](Self::object) names.
+    /// Compiles all sources to their [`object`](Self::object) files.
     pub fn compile(&self, sources: &[PathBuf]) -> Result<(), String> {
         self.in_parallel(sources, |source| {
             let include = self.images.join("runtime");
@@ -78,13 +78,13 @@ impl Toolchain {
         })
     }
 
-    /// Where a source's object goes: `runtime/start/pvh.S` to `runtime-start-pvh.S.o`.
+    /// Returns the path of a source's object: `runtime-start-pvh.S.o` for `runtime/start/pvh.S`.
     pub fn object(&self, source: &Path) -> PathBuf {
         let relative = source.strip_prefix(&self.images).unwrap_or(source).to_string_lossy().replace('/', "-");
         self.objects.join(relative + ".o")
     }
 
-    /// The objects of sources.
+    /// Returns the objects of sources.
     pub fn objects(&self, sources: &[PathBuf]) -> Vec<PathBuf> {
         sources.iter().map(|source| self.object(source)).collect()
     }
@@ -92,7 +92,7 @@ impl Toolchain {
     /// Links an image.
     pub fn link(&self, image: &Path, objects: &[PathBuf], variant: &Variant) -> Result<(), String> {
         let script = self.images.join("runtime").join(variant.script);
-        // The linker can leave out what an image does not use only where it writes the format that it reads.
+        // The linker can remove unused sections only if its output has the format of its input.
         let unused = if variant.format == ELF.format { "-Wl,--gc-sections" } else { "-Wl,--no-gc-sections" };
         self.run(
             self.command()
@@ -109,7 +109,7 @@ impl Toolchain {
     }
 
     /// Compiles and links a program for Linux from its sources.
-    #[allow(dead_code)] // Only `build.rs` has one.
+    #[allow(dead_code)] // Only used by `build.rs`.
     pub fn program(&self, program: &Path, sources: &[PathBuf]) -> Result<(), String> {
         self.run(self.command().args(PROGRAM.split(' ')).args(&self.options).arg("-o").arg(program).args(sources))
     }
@@ -120,7 +120,7 @@ impl Toolchain {
         command
     }
 
-    /// Runs the compiler, and shows what it says.
+    /// Runs the compiler, and shows its messages.
     fn run(&self, command: &mut Command) -> Result<(), String> {
         let output = command.output().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!(
@@ -141,7 +141,7 @@ impl Toolchain {
         }
     }
 
-    /// Does the work for every item, on as many threads as there are; the first failure is the result.
+    /// Calls `work` for every item, on several threads. Returns the first error.
     pub fn in_parallel<T: Sync>(
         &self,
         items: &[T],
@@ -153,7 +153,7 @@ impl Toolchain {
             while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Err(message) = work(item) {
                     failure.lock().expect("no worker panics").get_or_insert(message);
-                    // The others find nothing left to do.
+                    // The other threads find nothing left to do.
                     next.store(items.len(), Ordering::Relaxed);
                     return;
                 }
@@ -164,13 +164,13 @@ impl Toolchain {
     }
 }
 
-/// The C and assembly files right in a folder, in a dependable order.
+/// Returns the C and assembly files directly in a folder, sorted.
 pub fn sources(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let is_source = |path: &PathBuf| matches!(path.extension().and_then(OsStr::to_str), Some("c" | "S"));
     Ok(list(folder)?.into_iter().filter(is_source).collect())
 }
 
-/// What is in a folder, in a dependable order.
+/// Returns the entries of a folder, sorted.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     let mut paths: Vec<PathBuf> = entries

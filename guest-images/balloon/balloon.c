@@ -1,6 +1,6 @@
 /*
- * Drivers for dynamic memory. `requests=N` gives and takes memory as it is asked, N times, and powers off; otherwise the drivers
- * break the protocol in the ways of a table, and the exit code says whether the host stood it.
+ * Drivers for dynamic memory. With `requests=N`, the driver serves N requests to release or add memory and powers off.
+ * Otherwise a table of drivers violates the protocol, and the exit code says whether the host handled all of them.
  */
 #include "dm.h"
 #include "session.h"

@@ -46,7 +46,7 @@ bool dm_expect(struct dm *dm, enum dm_type type)
     dm->length = channel_receive(&dm->channel, &header, &dm->received, sizeof dm->received);
     return CHECK_NAMED(dm->length >= 8 && header.type == PACKET_IN_BAND && dm->received.size == dm->length,
                        "a message with its own length arrives") &&
-           CHECK_EQUAL("it is the expected one", dm->received.type, type);
+           CHECK_EQUAL("the message has the expected type", dm->received.type, type);
 }
 
 bool dm_negotiate(struct dm *dm, uint32_t version, uint64_t capabilities)
@@ -54,12 +54,12 @@ bool dm_negotiate(struct dm *dm, uint32_t version, uint64_t capabilities)
     uint32_t request[2] = {version, 0};
     uint64_t report[3] = {capabilities, 0, UINT64_MAX};
     if (!CHECK("a version is proposed", dm_send(dm, DM_VERSION_REQUEST, request, sizeof request)) ||
-        !dm_expect(dm, DM_VERSION_RESPONSE) || !CHECK_EQUAL("it is accepted", dm->received.quads[0], 1))
+        !dm_expect(dm, DM_VERSION_RESPONSE) || !CHECK_EQUAL("the version is accepted", dm->received.quads[0], 1))
         return false;
     if (!CHECK("the capabilities are sent", dm_send(dm, CAPABILITIES_REPORT, report, sizeof report)) ||
-        !dm_expect(dm, CAPABILITIES_RESPONSE) || !CHECK_EQUAL("they are accepted", dm->received.quads[0], 1))
+        !dm_expect(dm, CAPABILITIES_RESPONSE) || !CHECK_EQUAL("the capabilities are accepted", dm->received.quads[0], 1))
         return false;
-    /* From version 1.0 on, the host tells the maximum. */
+    /* From version 1.0 on, the host sends the maximum. */
     return version < 0x10000 || dm_expect(dm, INFORMATION);
 }
 

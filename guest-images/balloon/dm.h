@@ -1,12 +1,12 @@
 /*
- * A guest's end of dynamic memory: the channel and its messages.
+ * The guest's side of dynamic memory: the channel and its messages.
  */
 #pragma once
 
 #include "runtime.h"
 #include "vmbus.h"
 
-/* As Linux's: 20 KiB, control page included. */
+/* The size that Linux uses: 20 KiB, including the control page. */
 #define DM_RING_PAGES 5
 #define DM_MESSAGE_MAX 4096
 
@@ -51,23 +51,23 @@ struct dm {
 /* Opens the channel, and closes it. */
 bool dm_open(struct dm *dm);
 bool dm_close(struct dm *dm);
-/* Sends a message with so many bytes behind its header. */
+/* Sends a message with `length` bytes after its header. */
 bool dm_send(struct dm *dm, enum dm_type type, const void *body, unsigned length);
 /* Sends any bytes. */
 bool dm_send_raw(struct dm *dm, const void *bytes, unsigned length);
-/* Takes a message of the host; false if there is none now. */
+/* Receives a message of the host. Returns false if there is none now. */
 bool dm_take(struct dm *dm);
 /* Waits for a message of this type. */
 bool dm_expect(struct dm *dm, enum dm_type type);
 /* Negotiates a version and reports capabilities; true if the host accepts both. */
 bool dm_negotiate(struct dm *dm, uint32_t version, uint64_t capabilities);
-/* Reports a status with so many committed pages. */
+/* Reports a status with this number of committed pages. */
 bool dm_report(struct dm *dm, uint64_t committed);
-/* Gives ranges of pages. */
+/* Releases ranges of pages. */
 bool dm_give(struct dm *dm, const uint64_t *ranges, unsigned count, bool more);
 
-/* The good driver; returns once it has answered so many requests. */
+/* The driver that follows the protocol. Returns after it has served this number of requests. */
 bool serve(unsigned requests);
-/* Drivers that break the protocol, and cold discard. */
+/* Drivers that violate the protocol, and cold discard. */
 extern const struct test hostile_tests[];
 extern const unsigned hostile_test_count;

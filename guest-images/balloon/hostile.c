@@ -1,5 +1,5 @@
 /*
- * Drivers that break the protocol. After each, the device must work for a driver that keeps it.
+ * Drivers that violate the protocol. After each, the device must work for a driver that follows it.
  */
 #include "dm.h"
 
@@ -7,7 +7,7 @@
 
 static struct dm dm;
 
-/* Long enough for the host to react if it wanted to. */
+/* Long enough to notice a reaction of the host. */
 static void let_the_host_react(void)
 {
     interrupts_on();
@@ -42,7 +42,7 @@ static void it_works_again(void)
 {
     CHECK("the channel closes", dm_close(&dm));
     if (opened() && dm_negotiate(&dm, VERSION_2_0, CAN_BALLOON))
-        CHECK("it closes again", dm_close(&dm));
+        CHECK("the channel closes again", dm_close(&dm));
 }
 
 static void versions(void)
@@ -66,11 +66,11 @@ static void versions(void)
     uint32_t last[2] = {0x30000, 1};
     CHECK("a last version is proposed", dm_send(&dm, DM_VERSION_REQUEST, last, sizeof last));
     dm_expect(&dm, DM_VERSION_RESPONSE);
-    CHECK("a guest without a version is left alone", is_quiet());
+    CHECK("a guest without a version gets no messages", is_quiet());
     it_works_again();
 }
 
-/* Messages that cannot come now, or have a wrong length, end the service of the channel. */
+/* Messages that are not allowed now, or have a wrong length, end the service of the channel. */
 static void messages_out_of_place(void)
 {
     static uint64_t body[40];
@@ -79,7 +79,7 @@ static void messages_out_of_place(void)
             continue;
         if (!connected())
             return;
-        CHECK("it is sent", dm_send(&dm, type, body, sizeof body));
+        CHECK("the message is sent", dm_send(&dm, type, body, sizeof body));
         CHECK_NAMED(is_quiet(), "no answer to message %u", type);
         it_works_again();
     }
@@ -105,7 +105,7 @@ static void messages_out_of_place(void)
     }
 }
 
-/* The host has been told to take memory, so it asks each driver. This one never answers, or closes in the middle. */
+/* The host has a smaller target, so it requests memory of each driver. This one never answers, or closes in the middle. */
 static void a_guest_that_never_answers(void)
 {
     if (!ready())
@@ -113,7 +113,7 @@ static void a_guest_that_never_answers(void)
     dm_expect(&dm, BALLOON_REQUEST);
     for (unsigned i = 0; i < 5; i++)
         dm_report(&dm, i);
-    CHECK("the host asks once", is_quiet());
+    CHECK("the host sends its request once", is_quiet());
     it_works_again();
 }
 
@@ -126,14 +126,14 @@ static void ranges_that_are_not_the_guests(void)
     for (unsigned round = 0; round < 50; round++) {
         for (unsigned i = 0; i < ARRAY_LENGTH(ranges); i++)
             ranges[i] = round % 2 ? PAGES(0xffffffffff - i, 0xffffff - round) : PAGES(0x80000000 + i, 77);
-        /* The image's own first pages are not among them: it would lose them. */
+        /* The image's own first pages are not released: their content would be lost. */
         ranges[0] = PAGES(0x4000, 1);
         ranges[1] = PAGES(0x4000, 1);
         while (!dm_give(&dm, ranges, ARRAY_LENGTH(ranges), true))
             let_the_host_react();
     }
-    CHECK("the host still listens", is_quiet());
-    CHECK("the last ones are sent", dm_give(&dm, ranges, 1, false));
+    CHECK("the host still serves the channel", is_quiet());
+    CHECK("the last pages are released", dm_give(&dm, ranges, 1, false));
     it_works_again();
 }
 
@@ -143,7 +143,7 @@ static void a_count_without_ranges(void)
         return;
     dm_expect(&dm, BALLOON_REQUEST);
     uint32_t body[2] = {0, UINT32_MAX};
-    CHECK("it is sent", dm_send(&dm, BALLOON_RESPONSE, body, sizeof body));
+    CHECK("the response is sent", dm_send(&dm, BALLOON_RESPONSE, body, sizeof body));
     CHECK("there is no answer", is_quiet());
     it_works_again();
 }
@@ -153,7 +153,7 @@ static void free_pages(void)
     static uint64_t input[512] __attribute__((aligned(PAGE_SIZE))), output[1] __attribute__((aligned(PAGE_SIZE)));
     const uint64_t large = 1 << 11, reps = CALL_REPS(1);
     const uint64_t page = 96ULL << 20;
-    CHECK_EQUAL("capabilities can be asked for",
+    CHECK_EQUAL("the extended capabilities can be queried",
                 RESULT_STATUS(hypercall(CALL_EXT_QUERY_CAPABILITIES, 0, (uint64_t)output)), STATUS_SUCCESS);
     CHECK("pages can be discarded", output[0] & 1 << 8);
     for (uint64_t at = page; at < page + 8 * LARGE_PAGE_SIZE; at += PAGE_SIZE)
@@ -162,7 +162,7 @@ static void free_pages(void)
     input[1] = (page + LARGE_PAGE_SIZE) | large | 1;
     uint64_t result = hypercall(CALL_EXT_MEMORY_HEAT_HINT | reps, (uint64_t)input, 0);
     CHECK_EQUAL("two large pages are discarded", RESULT_STATUS(result), STATUS_SUCCESS);
-    CHECK_EQUAL("in one rep", RESULT_REPS(result), 1);
+    CHECK_EQUAL("the call completes one rep for them", RESULT_REPS(result), 1);
     for (unsigned i = 0; i < 8; i++)
         for (uint64_t at = page + i * LARGE_PAGE_SIZE; at < page + (i + 1) * LARGE_PAGE_SIZE; at += PAGE_SIZE)
             if (read64(at) != (i == 1 || i == 2 ? 0 : at)) {
@@ -172,13 +172,13 @@ static void free_pages(void)
     for (unsigned i = 1; i < 512; i++)
         input[i] = (page + i % 8 * LARGE_PAGE_SIZE) | large;
     result = hypercall(CALL_EXT_MEMORY_HEAT_HINT | CALL_REPS(511), (uint64_t)input, 0);
-    CHECK_EQUAL("511 ranges are taken", RESULT_STATUS(result), STATUS_SUCCESS);
-    CHECK_EQUAL("all of them", RESULT_REPS(result), 511);
+    CHECK_EQUAL("a call with 511 ranges succeeds", RESULT_STATUS(result), STATUS_SUCCESS);
+    CHECK_EQUAL("the call completes all 511 reps", RESULT_REPS(result), 511);
     input[3] = page; /* small */
     result = hypercall(CALL_EXT_MEMORY_HEAT_HINT | CALL_REPS(5), (uint64_t)input, 0);
     CHECK_EQUAL("small pages are refused", RESULT_STATUS(result), STATUS_INVALID_PARAMETER);
-    CHECK_EQUAL("after those before them", RESULT_REPS(result), 2);
-    /* Beyond all memory: there is nothing to free. */
+    CHECK_EQUAL("the reps before the small pages are completed", RESULT_REPS(result), 2);
+    /* Beyond all memory, there is nothing to release. */
     input[1] = 1ULL << 50 | large | 0x7ff;
     CHECK_EQUAL("pages that do not exist are ignored",
                 RESULT_STATUS(hypercall(CALL_EXT_MEMORY_HEAT_HINT | reps, (uint64_t)input, 0)), STATUS_SUCCESS);

@@ -1,15 +1,15 @@
 /*
- * A driver that gives and takes memory as it is asked, and checks what it finds there.
+ * A driver that releases and adds memory on request, and checks the content of the memory that it gets.
  */
 #include "dm.h"
 
 #include "paging.h"
 
 #define PATTERN 0x9d5c3a1bfeedf00dULL
-/* Pages from here on are given: the image, its stack and its tables are below. */
+/* Pages from here on are released. The image, its stack and its tables are below. */
 #define FIRST_GIVEN (64ULL << 20 >> 12)
 
-static uint64_t given; /* pages from FIRST_GIVEN on */
+static uint64_t given; /* number of released pages, from FIRST_GIVEN on */
 
 static void fill(uint64_t first, uint64_t count)
 {
@@ -31,11 +31,11 @@ static bool give(struct dm *dm, uint64_t count)
     fill(first, count);
     uint64_t ranges[2] = {PAGES(first, half), PAGES(first + half, count - half)};
     given += count;
-    return CHECK("the first half is given", dm_give(dm, ranges, 1, true)) &&
-           CHECK("the second half is given", dm_give(dm, ranges + 1, 1, false));
+    return CHECK("the first half is released", dm_give(dm, ranges, 1, true)) &&
+           CHECK("the second half is released", dm_give(dm, ranges + 1, 1, false));
 }
 
-/* Takes back what was given last in whole: the host returns the lowest pages first. */
+/* Takes all released pages back. The host returns the lowest pages first. */
 static bool take_back(struct dm *dm)
 {
     uint64_t count = 0, next = FIRST_GIVEN;
@@ -44,13 +44,13 @@ static bool take_back(struct dm *dm)
         uint64_t range = dm->received.quads[1 + i], first = range & 0xffffffffffULL, length = range >> 40;
         if (!CHECK("the host returns the pages in order", first == next))
             return false;
-        CHECK("they are zero", is_all(first, length, true));
+        CHECK("the returned pages are zero", is_all(first, length, true));
         fill(first, length);
-        CHECK("they can be used", is_all(first, length, false));
+        CHECK("the returned pages can be used", is_all(first, length, false));
         next += length;
         count += length;
     }
-    if (!CHECK_EQUAL("the host returns all that was given", count, given))
+    if (!CHECK_EQUAL("the host returns all released pages", count, given))
         return false;
     given = 0;
     return CHECK("the reply is sent", dm_send(dm, UNBALLOON_RESPONSE, NULL, 0));
@@ -61,8 +61,8 @@ static bool add(struct dm *dm)
     uint64_t range = dm->received.quads[0], first = range & 0xffffffffffULL, count = range >> 40;
     if (dm->received.size == 24) {
         uint64_t region = dm->received.quads[1];
-        CHECK_EQUAL("the region starts at a block", region % 32768, 0);
-        CHECK_EQUAL("the region has whole blocks", (region >> 40) % 32768, 0);
+        CHECK_EQUAL("the region starts at a multiple of the block size", region % 32768, 0);
+        CHECK_EQUAL("the region is a multiple of the block size", (region >> 40) % 32768, 0);
         CHECK("the region contains the pages",
               (region & 0xffffffffffULL) <= first && (region & 0xffffffffffULL) + (region >> 40) >= first + count);
     }

@@ -1,5 +1,5 @@
 /*
- * Makes one hypercall, with eight bytes of input and as many of output, and prints what came of it.
+ * Makes one hypercall with eight bytes of input and eight bytes of output, and prints its status and output.
  *
  * Command line: `code=N value=N`.
  */

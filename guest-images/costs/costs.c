@@ -1,8 +1,9 @@
 /*
- * What the ways out of a guest cost: a line `cost NAME NANOSECONDS` each, the guest's own instructions counted out.
+ * Measures the cost of each kind of exit from the guest, without the guest's own instructions. Prints a line
+ * `cost NAME NANOSECONDS` for each.
  *
- * Wants the test device (`--test-device`). Command line: `rounds=N` (default 15) measurements of `count=N` (default 400) times each;
- * the line tells the median. `stretch=nothing|signals|messages` does something `count` times instead, between two lines that
+ * Needs the test device (`--test-device`). Command line: `rounds=N` (default 15) measurements of `count=N` (default 400) exits each;
+ * the line has the median. `stretch=nothing|signals|messages` instead does the named action `count` times, between two lines that
  * scripts/lib/measure understands, each of which it answers with a line.
  */
 #include "counter.h"
@@ -10,10 +11,10 @@
 #include "runtime.h"
 #include "synic.h"
 
-/* src/hyperv/page.rs: where the hypercall page's code writes to. */
+/* The ports that the hypercall page's code writes to: see src/hyperv/page.rs. */
 #define SIGNAL_PORT 0xec
 #define CALL_PORT 0xea
-/* POST codes: nobody listens. */
+/* The port of POST codes, which no device uses. */
 #define UNUSED_PORT 0x80
 
 #define EVENTS 0x91
@@ -22,10 +23,10 @@
 #define VECTOR_OF_SINT 0x50
 #define MESSAGE_TYPE 0x12345
 #define ROUNDS_MAX 101
-/* Each look at the console is an exit, so they are few. */
+/* Each read of the console's status is an exit, so they are rare. */
 #define LOOK_MICROSECONDS 200000
 
-/* The hypercall page, and a copy of it in which a NOP stands for each instruction that leaves the guest. */
+/* The hypercall page, and a copy of it in which each instruction that leaves the guest is replaced by a NOP. */
 static const void *page, *idle_page;
 static uint8_t *output;
 static uint64_t refused;
@@ -54,8 +55,8 @@ static inline uint64_t call(const void *entry, uint64_t input, uint64_t first, u
 }
 
 /*
- * Each does its thing, or all but the instruction that leaves the guest. In the hypercall page there is a NOP then, which is not
- * to be counted out: `nop` says what it costs.
+ * Each function executes one kind of exit, or the same code without the instruction that leaves the guest. In the copy of the
+ * hypercall page, that instruction is a NOP. `nop` is the cost of a NOP, which must not be subtracted.
  */
 static void doorbell(unsigned count, bool leave)
 {
@@ -119,7 +120,7 @@ static uint64_t median(uint64_t *values, unsigned count)
     return values[count / 2];
 }
 
-/* By turns, so that what else the host does falls on all alike. */
+/* Measure the kinds in turns, so that other load on the host affects all of them equally. */
 static void measure(unsigned rounds, unsigned count)
 {
     static uint64_t samples[ARRAY_LENGTH(ways)][ROUNDS_MAX];
@@ -135,7 +136,7 @@ static void measure(unsigned rounds, unsigned count)
     }
 }
 
-/* Messages taken; and how many interrupts or signals there were. */
+/* The number of received messages, and of interrupts or signals. */
 static unsigned taken, handled;
 
 static void take(struct interrupt_frame *frame)
@@ -166,7 +167,7 @@ static void send_messages(unsigned count)
     interrupts_off();
 }
 
-/* Whoever counts sends a line when that is done; KVM forgets what it has counted when the machine is gone. */
+/* Wait for a line from the reader of KVM's statistics: KVM discards them when the machine ends. */
 static void wait_for_line(void)
 {
     while (console_read() != '\n')

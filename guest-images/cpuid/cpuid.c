@@ -1,8 +1,8 @@
 /*
- * The hypervisor's CPUID leaves are laid out as the TLFS has them ("Feature and Interface Discovery"), contradict neither
- * each other nor the machine, and are the same on all VPs.
+ * Checks that the hypervisor's CPUID leaves have the layout of the TLFS ("Feature and Interface Discovery"), are
+ * consistent with each other and with the machine, and are the same on all VPs.
  *
- * Command line: `build=N` says which build the version must name (default 20348).
+ * Command line: `build=N` is the build number that the version must have (default 20348).
  */
 #include "counter.h"
 #include "hyperv.h"
@@ -48,7 +48,7 @@ static void version(void)
     CHECK_EQUAL("there is no service branch or number", leaf.edx, 0);
 }
 
-/* Every bit that the TLFS names, and whether a child partition like ours may have it. */
+/* Every bit that the TLFS defines, and whether a child partition may have it. */
 struct named_bit {
     unsigned bit;
     const char *name;
@@ -140,7 +140,7 @@ static void bits(void)
     check_bits("0x40000004 EAX", cpuid(HV_LEAF_HINTS).eax, hints, ARRAY_LENGTH(hints));
 }
 
-/* What is of no use, or not to be understood, without something else. */
+/* Features that need another feature. */
 static void dependencies(void)
 {
     static const struct {
@@ -172,7 +172,7 @@ static void dependencies(void)
         {"the hint for Ex masks", HV_USE_EX_MASKS, HV_ACCESS_VP_INDEX, "VP_INDEX"},
     };
     for (unsigned i = 0; i < ARRAY_LENGTH(pairs); i++)
-        CHECK_NAMED(!hyperv_has(pairs[i].feature) || hyperv_has(pairs[i].needs), "%s does not come without %s",
+        CHECK_NAMED(!hyperv_has(pairs[i].feature) || hyperv_has(pairs[i].needs), "%s is not offered without %s",
                     pairs[i].name, pairs[i].needed);
     CHECK("flushes are not offered by an engine that cannot flush", hyperv_is_kernel_engine() || !hyperv_has(HV_USE_FLUSHES));
     CHECK("SINT polling is not offered by an engine that ignores it",
@@ -183,10 +183,10 @@ static void limits(void)
 {
     struct cpuid hint = cpuid(HV_LEAF_HINTS), limit = cpuid(HV_LEAF_LIMITS);
     uint32_t physical_bits = hint.ecx & 0x7f;
-    CHECK("a spinlock is tried at least once before it is worth a call", hint.ebx != 0);
-    CHECK("the user engine, for which the call is an exit, never wants to be told of spinlocks",
+    CHECK("the number of spinlock retries before a call is not 0", hint.ebx != 0);
+    CHECK("the user engine, where the call is an exit, asks for no notification of spinlocks",
           hyperv_is_kernel_engine() || hint.ebx == NEVER_NOTIFY);
-    CHECK("the width of physical addresses is the processor's, or not told",
+    CHECK("the width of physical addresses is the processor's, or 0",
           physical_bits == 0 || physical_bits == (cpuid(LEAF_PHYSICAL_BITS).eax & 0xff));
     CHECK_EQUAL("the reserved bits of 0x40000004 ECX are zero", hint.ecx & ~0x7fu, 0);
     CHECK_EQUAL("0x40000004 EDX is zero", hint.edx, 0);
@@ -196,7 +196,7 @@ static void limits(void)
     CHECK_EQUAL("0x40000005 EDX is zero", limit.edx, 0);
 }
 
-/* Leaves about the hardware and about being a root partition or nested, of which there is nothing. */
+/* Leaves about hardware features, the root partition and nested virtualization must be zero. */
 static void other_leaves(void)
 {
     CHECK("0x40000006: no hardware feature is in use for the guest", is_zero(cpuid(HV_LEAF_HARDWARE)));
@@ -206,8 +206,7 @@ static void other_leaves(void)
 }
 
 /*
- * Behind the last leaf there is nothing: zeros, or what an Intel processor gives for any leaf that it does not have,
- * the last of the basic ones.
+ * Leaves after the last one are zero, or, as on an Intel processor, the same as the last basic leaf.
  */
 static void behind_the_last(void)
 {
@@ -219,7 +218,7 @@ static void behind_the_last(void)
     for (uint32_t base = HV_LEAF_FIRST + HYPERVISOR_LEAVES_STEP; base < OTHER_HYPERVISORS_END;
          base += HYPERVISOR_LEAVES_STEP) {
         struct cpuid value = cpuid(base);
-        CHECK_NAMED(is_zero(value) || equal(value, out_of_range), "no other hypervisor shows itself at 0x%x", base);
+        CHECK_NAMED(is_zero(value) || equal(value, out_of_range), "there are no leaves of another hypervisor at 0x%x", base);
     }
 }
 

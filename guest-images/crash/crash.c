@@ -1,16 +1,16 @@
 /*
- * Ends the run as a guest does that has crashed, or asks for a reset, through the hypervisor's MSRs. Which way, the command
- * line says; the machine's exit code and last words are for the test to look at.
+ * Reports a crash, or requests a reset, through the hypervisor's MSRs. The command line selects how. The test checks the
+ * machine's exit code and what it prints.
  *
  *   crash=registers        five numbers: 0x11, 0x22, 0x33, 0x44, 0x55
  *   crash=text             a text of two lines, in memory
  *   crash=nowhere          a text where there is no memory
- *   crash=edge             a text that ends where memory ends
- *   crash=beyond           a text that goes on where memory has ended
- *   crash=long             a text of 64 KiB, of which a page is to be read
+ *   crash=edge             a text that ends at the end of memory
+ *   crash=beyond           a text that extends beyond the end of memory
+ *   crash=long             a text of 64 KiB, of which one page is read
  *   crash=endless          a text of 2^64 - 1 bytes
- *   crash=unprintable      a text that would drive a terminal
- *   crash=forged           a text whose lines look like the monitor's own
+ *   crash=unprintable      a text with control characters of terminals
+ *   crash=forged           a text whose lines look like messages of the monitor
  *   crash=empty            a text of no bytes
  *   crash=elsewhere        five numbers, from the last VP
  *   crash=nothing          no report: CRASH_CTL without CrashNotify
@@ -80,7 +80,7 @@ static void crash(const char *how)
         report(0x44, 0x55, HV_CRASH_MESSAGE);
         machine_exit(EXIT_PASSED);
     } else {
-        print("crash=%s: not one of the ways in crash.c\n", how);
+        print("crash=%s is not one of the values in crash.c\n", how);
         machine_exit(EXIT_USAGE);
     }
 }
@@ -96,9 +96,9 @@ int main(void)
         wrmsr(HV_MSR_RESET, 1);
         machine_wait_for_end();
     } else {
-        print("the command line names no way to end; see crash.c\n");
+        print("the command line has no word of crash.c\n");
         return EXIT_USAGE;
     }
-    print("the machine goes on\n");
+    print("the machine continues\n");
     return EXIT_IGNORED;
 }

@@ -1,6 +1,7 @@
 /*
- * A guest that powers off when the power button is pressed, as an operating system does: it enables the event, and the SCI tells it
- * of the press. With `hold=1`, it ends the interrupt of the first press after it has seen the second one in the status register.
+ * A guest that powers off when the power button is pressed, as an operating system does: it enables the event, and gets an
+ * SCI for each press. With `hold=1`, it ends the interrupt of the first press only after it has seen the second press in the
+ * status register.
  */
 #include "exits.h"
 

@@ -1,5 +1,5 @@
 /*
- * Prints back what is typed on the console until a line says "quit".
+ * Prints what is typed on the console, until the line "quit".
  */
 #include "exits.h"
 #include "runtime.h"

@@ -1,15 +1,15 @@
 /*
- * Ends, or does not end, in every way that a guest can: which one, the command line says.
+ * Ends in every way in which a guest can end, or does not end. The command line selects how.
  *
  *   exit=N [width=8|16|32]              N to the exit port
  *   poweroff                            ACPI power-off
- *   reset=i8042|acpi|port92|cf9         a reset, four ways
+ *   reset=i8042|acpi|port92|cf9         a reset in one of four ways
  *   triple                              a triple fault
- *   fault=divide|opcode|protection|page|interrupt   an exception (or interrupt) that nobody expects
+ *   fault=divide|opcode|protection|page|interrupt   an unexpected exception or interrupt
  *   halt, halt=interrupts               halts for ever, interrupts off or on
  *   loop                                spins for ever
  *   spew=BYTES                          prints that many bytes of numbered lines, then powers off
- *   echo, echo=interrupt                prints what is typed, until a line says "quit"
+ *   echo, echo=interrupt                prints what is typed, until the line "quit"
  *   button [presses=N]                  powers off when the power button was pressed N times (1)
  */
 #include "exits.h"
@@ -29,7 +29,7 @@
 
 static void unknown_value(const char *name, const char *value)
 {
-    print("%s=%s: not one of the values in exits.c\n", name, value);
+    print("%s=%s is not one of the values in exits.c\n", name, value);
     machine_exit(EXIT_USAGE);
 }
 
@@ -104,7 +104,7 @@ static void fault(const char *kind)
 static void halt(const char *how)
 {
     if (text_equal(how, "interrupts")) {
-        apic_initialize(); /* masks what a firmware left running */
+        apic_initialize(); /* masks interrupts that a firmware left enabled */
         for (;;)
             wait_for_interrupt();
     }
@@ -149,9 +149,9 @@ int main(void)
         char copy[COMMAND_LINE_VALUE_MAX];
         memcpy(copy, value, sizeof copy);
         ends[i].run(copy);
-        print("the machine goes on after %s\n", ends[i].name);
+        print("the machine continues after %s\n", ends[i].name);
         return EXIT_IGNORED;
     }
-    print("the command line names no way to end; see exits.c\n");
+    print("the command line has no word of exits.c\n");
     return EXIT_USAGE;
 }

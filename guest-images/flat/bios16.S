@@ -1,6 +1,6 @@
 /*
- * Real mode, as a boot sector: uses what a PC's BIOS leaves it. Prints a line by interrupt 0x10 and ends with 0, or with the
- * number of the first check that failed.
+ * A boot sector in real mode: uses BIOS calls and the BIOS data area. Prints a line by interrupt 0x10 and exits with 0, or
+ * with the number of the first check that failed.
  */
 #include "flat.h"
 
@@ -34,10 +34,10 @@ words:
     CHECK(3)
     cmp $0x86, %ah
     CHECK(4)
-    mov $1, %ah           /* is there a key? */
+    mov $1, %ah           /* the status of the keyboard */
     int $0x16
     CHECK(5)
-    xor %ah, %ah          /* the ticks */
+    xor %ah, %ah          /* the number of timer ticks */
     int $0x1a
     cmp 0x46c, %dx
     CHECK(6)
@@ -47,13 +47,13 @@ words:
     mov %ax, %es
     cmpb $1, %es:0
     CHECK(8)
-    /* A tick, as the interval timer's interrupt would be. */
+    /* A tick, in the way of the interval timer's interrupt. */
     mov 0x46c, %bx
     inc %bx
     int $0x08
     cmp 0x46c, %bx
     CHECK(9)
-    int $0x19             /* nothing to boot from: reset */
+    int $0x19             /* there is no disk to boot from, so this resets the machine */
     mov $10, %cl
 failed:
     mov %cl, %al

@@ -1,13 +1,13 @@
 /*
- * What the flat images share. They have no runtime: all they need is a line on the serial port and a value for the exit
- * port.
+ * Macros that the flat images share. These images have no runtime: they print a line to the serial port and write a value
+ * to the exit port.
  */
 #define EXIT_PORT 0xf4
 #define SERIAL_PORT 0x3f8
-/* Ends an image that finds itself in another state than promised. */
+/* The exit code of an image that did not start in the specified state. */
 #define WRONG_MODE 1
 
-/* Writes the code to the exit port and, if the machine goes on, halts. */
+/* Writes the code to the exit port, and halts if the machine continues. */
 #define END_WITH(code) mov $(code), %al; out %al, $EXIT_PORT; 9: cli; hlt; jmp 9b
 
 /* A function that prints the text at the given index register. */

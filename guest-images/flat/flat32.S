@@ -1,5 +1,5 @@
 /*
- * A flat protected-mode binary: checks that it runs as `flat:...,mode=32` promises, says so, and ends with code 32.
+ * A flat protected-mode binary: checks the state that `flat:...,mode=32` specifies, prints a line, and exits with code 32.
  */
 #include "flat.h"
 

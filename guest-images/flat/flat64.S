@@ -1,5 +1,5 @@
 /*
- * A flat long-mode binary: checks that it runs as `flat:...,mode=64` promises, says so, and ends with code 64.
+ * A flat long-mode binary: checks the state that `flat:...,mode=64` specifies, prints a line, and exits with code 64.
  */
 #include "flat.h"
 
@@ -15,7 +15,7 @@
     pop %rdx
     cmp %rcx, %rdx
     jne wrong
-    lea (%rip), %rsi      /* memory is mapped one to one, up to the last page below 4 GiB */
+    lea (%rip), %rsi      /* memory is identity-mapped, up to the last page below 4 GiB */
 1:  mov $0xfffff000, %eax
     mov (%rax), %eax
     add $(message - 1b), %rsi

@@ -1,5 +1,5 @@
 /*
- * Ends with code 0 at its first instruction but one: what is measured with it is the monitor. Long mode.
+ * Exits with code 0 in its second instruction, in long mode. Used to measure the start-up time of the monitor itself.
  */
 #include "flat.h"
 

@@ -1,13 +1,13 @@
 /*
- * Protected mode: looks below 1 MiB and at a PC's ports for what kernels from before ACPI look for there. Ends with 0, or with the
- * number of the first check that failed.
+ * Checks in protected mode that memory below 1 MiB and the ports of a PC have what kernels older than ACPI expect. Exits
+ * with 0, or with the number of the first check that failed.
  */
 #include "flat.h"
 
 #define CHECK(number) mov $(number), %cl; jne failed
 
     .code32
-    cmpw $639, 0x413      /* conventional memory in KiB, and the segment behind it */
+    cmpw $639, 0x413      /* conventional memory in KiB, and the segment after it */
     CHECK(1)
     cmpw $0x9fc0, 0x40e
     CHECK(2)
@@ -16,7 +16,7 @@
     cmpw $0x3d4, 0x463    /* the display's controller */
     CHECK(4)
 
-    /* The MP table's pointer and the table: signatures and sums. */
+    /* The MP table's pointer and the table: signatures and checksums. */
     mov $0xf0000, %esi
     cmpl $0x5f504d5f, (%esi)
     CHECK(5)
@@ -30,7 +30,7 @@
     call sum
     CHECK(8)
 
-    /* The cursor reads back, and so does the text memory. */
+    /* The cursor and the text memory can be read back. */
     mov $0x3d4, %edx
     mov $0x0e, %al
     out %al, %dx

@@ -1,5 +1,5 @@
 /*
- * More commands over a whole disk than it can carry out.
+ * Floods a disk with commands that process all of it.
  */
 #include "flood.h"
 #include "hyperv.h"
@@ -8,11 +8,11 @@
 #include "storvsc.h"
 
 #define RING_PAGES 64
-/* At once: as many as fit into the ring, and fewer than the host takes. */
+/* Commands in flight: as many as fit into the ring, and fewer than the host accepts. */
 #define COMMANDS_MAX 200
 #define EXECUTE_SRB 3
 #define FLAG_COMPLETION 1
-/* A parameter list of UNMAP has this many descriptors. */
+/* Number of descriptors in a parameter list of UNMAP. */
 #define EXTENTS 255
 #define LIST_LENGTH (8 + 16 * EXTENTS)
 #define BLOCK 512
@@ -41,7 +41,7 @@ static void put(uint8_t *place, uint64_t value, unsigned bytes)
     }
 }
 
-/* Sends a command whose data, if there are some, go out of a page; false if there is no room in the ring. */
+/* Sends a command, with data from a page if it has any. Returns false if there is no room in the ring. */
 static bool fire(const uint8_t *cdb, unsigned cdb_length, uint32_t length)
 {
     struct {
@@ -80,7 +80,7 @@ static void take_answers(void)
         answered++;
 }
 
-/* The command of a kind over so many blocks; the length of its data. */
+/* Builds the command of a kind for this number of blocks. Returns the length of its data. */
 static uint32_t prepare(const char *kind, uint64_t blocks, uint8_t *cdb)
 {
     if (text_equal(kind, "unmap")) {
@@ -103,7 +103,7 @@ static uint32_t prepare(const char *kind, uint64_t blocks, uint8_t *cdb)
         put(cdb + 7, 1, 2);
         return BLOCK;
     }
-    /* VERIFY(16), which reads the medium; with BYTCHK 3 it compares each block with the one that came. */
+    /* VERIFY(16) reads the medium. With BYTCHK 3, it compares each block with the block that is sent. */
     cdb[0] = 0x8f;
     put(cdb + 10, blocks, 4);
     if (!text_equal(kind, "compare"))
@@ -124,7 +124,7 @@ bool flood_disk(const char *kind, void (*begun)(void))
         !storvsc_negotiate(&storvsc))
         return FAILED("there is no disk");
     data = pages_allocate_zeroed(1);
-    /* The first command hears of the power-on. */
+    /* The first command gets the unit attention for the power-on. */
     fire(cdb, 6, 0);
     WAIT_UNTIL((take_answers(), answered == sent), 20000);
     uint32_t length = prepare(kind, blocks, cdb);

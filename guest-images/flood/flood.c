@@ -1,21 +1,21 @@
 /*
- * A guest that asks for too much, in the way that the command line names. It prints "flooding" once it has begun.
+ * A guest that floods the host with requests of the kind that the command line selects. It prints "flooding" when it has begun.
  *
- *   flood=verify|compare|unmap   commands over a whole disk, again and again, whose answers it takes when they come
+ *   flood=verify|compare|unmap   repeated commands over a whole disk, whose completions are read
  *   flood=fill                   writes from the first block on
  *   flood=headers                n=N writes (default 3000) of a qcow2 header to the disk's first block; then powers off
- *   flood=contacts               n=N INITIATE_CONTACTs (default 3000) without reading; says how many answers there are; powers off
- *   flood=messages               INITIATE_CONTACTs, again and again, whose answers it does not read
+ *   flood=contacts               n=N INITIATE_CONTACTs (default 3000) without reading answers; prints the number of answers; powers off
+ *   flood=messages               repeated INITIATE_CONTACTs, whose answers are not read
  *   flood=network                datagrams from all ports in turn to the gateway's port=N (default 9, where nobody listens)
  *   flood=lookups                look-ups of a name from all ports in turn
- *   flood=streams                port=N streams to that port of the gateway; has begun once the first one has taken some bytes
- *   flood=ring                   moves a ring's write index round and round over packets that lie there
+ *   flood=streams                streams to port=N of the gateway; begun when the first stream has accepted some bytes
+ *   flood=ring                   moves a ring's write index round and round over the same packets
  *   flood=doorbells|calls        signals a channel, or posts messages that are refused, from all processors
  *   flood=console                prints lines
  *   flood=spin                   all processors spin with interrupts off
  *   flood=nothing                halts
  *
- * `seconds=N` is how long it goes on (default: for ever); then it leaves VMBus, says whether that went well, and powers off.
+ * `seconds=N` is the duration (default: without end). Then it unloads VMBus, prints whether that succeeded, and powers off.
  */
 #include "flood.h"
 
@@ -123,7 +123,7 @@ static bool flood(const char *kind)
     }
     if (text_equal(kind, "console")) {
         for (unsigned line = 0; flood_goes_on(); line++)
-            print("line %u of a guest that goes on printing whether somebody reads it or not\n", line);
+            print("line %u of a guest that prints without end, whether or not somebody reads it\n", line);
         return true;
     }
     while (text_equal(kind, "nothing") && flood_goes_on())

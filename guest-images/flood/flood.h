@@ -1,5 +1,5 @@
 /*
- * What the floods of flood.c share.
+ * Functions that the floods of flood.c share.
  */
 #pragma once
 
@@ -7,11 +7,12 @@
 
 #include "runtime.h"
 
-/* Whether the time has not come to an end yet. */
+/* Returns true until the duration has passed. */
 bool flood_goes_on(void);
-/* Commands to the first disk; `begun` is called when they flow. False, after a word, if there is none to be had. */
+/* Sends commands to the first disk, and calls `begun` when they are in flight. If there is no disk, prints that and returns
+ * false. */
 bool flood_disk(const char *kind, void (*begun)(void));
-/* Datagrams, look-ups or streams from all ports in turn; false, after a word, without a network. */
+/* Datagrams, look-ups or streams from all ports in turn. Without a network, prints that and returns false. */
 bool flood_network(const char *kind, void (*begun)(void));
-/* A ring of which packets seem to come without end. */
+/* A ring that is never empty. */
 bool flood_ring(void (*begun)(void));

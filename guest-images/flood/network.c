@@ -1,6 +1,6 @@
 /*
- * More through the network than it keeps: datagrams from all ports in turn to where nobody listens, look-ups of the name server,
- * or streams to a host that does not read.
+ * Floods the network: datagrams from all ports in turn to a port where nobody listens, look-ups in the name server, or
+ * streams to a host that does not read.
  */
 #include "flood.h"
 #include "frames.h"
@@ -27,17 +27,17 @@ static const uint8_t lookup[] = {0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 'a', 'b'
 #define TCP_END 54
 #define TCP_SYN 2
 #define TCP_ACK 16
-/* A segment, and how many of them go at once. */
+/* The size of a segment, and the number of segments that are sent at once. */
 #define SEGMENT 256
 #define BURST 8
 #define FIRST_SEQUENCE 1000
-/* So many bytes are more than a host with little room for them keeps. */
+/* More bytes than a host buffers for a stream that is not read. */
 #define ENOUGH 16384
 
 static struct ipv4_host host;
 static struct mac router;
 
-/* What the first stream's other end said last. */
+/* The last segment of the first stream's peer. */
 static struct {
     uint32_t sequence, acknowledged;
     uint16_t window;
@@ -47,7 +47,7 @@ static struct {
 static uint16_t tcp_checksum(unsigned end)
 {
     uint32_t sum = PROTOCOL_TCP + end - TCP_SOURCE;
-    /* From the addresses on, which lie before the segment. */
+    /* The sum starts at the addresses, which lie before the segment. */
     for (unsigned at = IPV4_SOURCE; at < end; at += 2)
         sum += get16(question + at);
     while (sum >> 16)
@@ -71,7 +71,7 @@ static bool send_segment(unsigned from, unsigned to, uint32_t sequence, uint32_t
     return netvsc_send(host.netvsc, question, end < FRAME_LEAST ? FRAME_LEAST : end);
 }
 
-/* Takes what has come, in that time; false if an answer cannot be sent. */
+/* Receives frames for this time. Returns false if an answer cannot be sent. */
 static bool take_frames(uint64_t milliseconds)
 {
     while ((answer = netvsc_receive(host.netvsc, &answer_length, milliseconds))) {
@@ -89,7 +89,8 @@ static bool take_frames(uint64_t milliseconds)
     return true;
 }
 
-/* Opens a stream to a port and sends as much as it takes, and opens others beside; `begun` is called once it has taken some. */
+/* Opens a stream to a port, sends as much as it accepts, and opens further streams. Calls `begun` when the first stream has
+ * accepted some bytes. */
 static bool flood_streams(unsigned to, void (*begun)(void))
 {
     bool has_begun = false;

@@ -1,13 +1,13 @@
 /*
- * A ring of which packets seem to come without end: another processor moves the write index round and round over packets that
- * lie there already, so that the host finds more of them each time it looks.
+ * A ring that is never empty: another processor moves the write index round and round over packets that are already in the
+ * ring, so that the host always finds more of them.
  */
 #include "flood.h"
 #include "hypercall.h"
 #include "interfaces.h"
 #include "session.h"
 
-/* A packet that storage refuses: a command too short to be one. The ring's size is a multiple of it. */
+/* A packet that storage refuses because it is too short for a command. The ring's size is a multiple of its size. */
 struct refused {
     struct packet_header header;
     uint32_t operation, flags, status, padding;
@@ -54,7 +54,7 @@ bool flood_ring(void (*begun)(void))
     hypercall(CALL_SIGNAL_EVENT | CALL_FAST, offer->connection, 0);
     while (flood_goes_on())
         wait_a_while();
-    /* The channel is to be closed while the ring goes on and on. */
+    /* The channel must be closed while the ring is never empty. */
     print("VMBus is %s\n", vmbus_unload() ? "left" : "not left");
     is_over = true;
     smp_wait(1, 20000);

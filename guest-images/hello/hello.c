@@ -1,5 +1,5 @@
 /*
- * Greets, tells what machine it finds itself on, and turns it off: the image that is linked for every boot protocol.
+ * Prints a greeting and a description of the machine, and powers off. This image is linked for every boot protocol.
  */
 #include "greeting.h"
 #include "runtime.h"

@@ -1,31 +1,32 @@
 /*
- * A guest that means harm: random hypercalls, MSR writes and overlay pages, from all VPs at once, for some seconds. Then it
- * powers the machine off. Nothing here depends on what the hypervisor answers; all that is asked is that it lives.
+ * A hostile guest: random hypercalls, MSR writes and overlay pages, from all VPs at once, for some seconds. Then it powers
+ * the machine off. The answers of the hypervisor are ignored; the test is that the hypervisor survives.
  *
  * Command line: `seconds=N` (default 2), `seed=N` (default 1), `only=hypercalls|msrs|overlays|messages`.
  *
- * Pages are laid over memory that is set aside for it, over nothing and over devices, never over the image: a guest can
- * always harm itself. RESET and CRASH_CTL are not written, as they end the run; a HYPERCALL that is locked stays so.
+ * Overlay pages are placed over memory that is reserved for them, over addresses without memory, and over devices, but never
+ * over the image, which would only harm the guest itself. RESET and CRASH_CTL are not written because they end the run. A
+ * HYPERCALL register that was locked stays locked.
  */
 #include "counter.h"
 #include "hypercall.h"
 #include "runtime.h"
 #include "synic.h"
 
-/* Memory that may be written to by whoever likes. */
+/* Memory that anything may overwrite. */
 #define PLAYGROUND_PAGES 16
 /* Random instructions between two looks at the clock. */
 #define STEPS 50
-/* Vectors that may come: none of the exceptions, none of the runtime's. */
+/* Vectors that may be raised: neither exceptions nor vectors of the runtime. */
 #define FIRST_OUR_VECTOR 0x30
 #define LAST_OUR_VECTOR 0xef
-/* Holds back the vectors below 0x20, which a random call may send: the processor's own exceptions have them. */
+/* A TPR that blocks vectors below 0x20: a random call may send them, and they would look like exceptions. */
 #define TASK_PRIORITY 0x10
 
 static uint64_t playground;
 static uint64_t deadline;
 
-/* One random sequence a VP: xorshift. */
+/* One random sequence per VP (xorshift). */
 static uint64_t states[CPUS_MAX];
 
 static uint64_t any(void)
@@ -52,7 +53,7 @@ static uint64_t address(void)
     case 1:
         return page_of_nothing();
     case 2:
-        return memory_end() - PAGE_SIZE * below(2); /* the first page behind memory; the last one is the playground's */
+        return memory_end() - PAGE_SIZE * below(2); /* the first page after memory, or the last one in it */
     case 3:
         return any() & 0xfffffffffff000ULL;
     case 4:
@@ -62,14 +63,14 @@ static uint64_t address(void)
     }
 }
 
-/* Where a call's parameters go: like address(), but output must not hit the image, so no random ones in memory. */
+/* The address of a call's parameters: like address(), but never a random address in memory, because output must not hit the image. */
 static uint64_t parameter_address(void)
 {
     static const uint16_t offsets[] = {0, 8, 16, 1, 4, 7, 0xff0, 0xff8, 0xfff, 0x800};
     return (address() & ~(PAGE_SIZE - 1)) + offsets[below(ARRAY_LENGTH(offsets))];
 }
 
-/* A value of one of the classes in which registers fail. */
+/* A value of one of the kinds that registers must reject. */
 static uint64_t value(void)
 {
     switch (below(8)) {
@@ -113,8 +114,8 @@ static uint64_t input_value(void)
 }
 
 /*
- * Calls that would start a VP with a random state, or write to the registers that are not written below, are turned into
- * others: what they do is the guest's own end.
+ * Replaces calls that would start a VP with a random state, or write to the registers that are not written below: these
+ * would only end the guest itself.
  */
 static uint64_t harmless(uint64_t input)
 {
@@ -122,7 +123,7 @@ static uint64_t harmless(uint64_t input)
     return code == CALL_START_VIRTUAL_PROCESSOR || code == CALL_SET_VP_REGISTERS ? input ^ 0x4000 : input;
 }
 
-/* The page is left to lie where it was laid first: other VPs are in it. */
+/* The page stays where it was placed first, because other VPs execute it. */
 static void hypercalls(void)
 {
     struct hypercall_registers registers;
@@ -132,14 +133,14 @@ static void hypercalls(void)
     registers.rcx = harmless(input_value());
     registers.rdx = registers.rcx & CALL_FAST ? value() : parameter_address();
     registers.r8 = registers.rcx & CALL_FAST ? value() : parameter_address();
-    /* Parameters that make some sense, now and then. */
+    /* Sometimes the parameters are valid. */
     uint64_t *parameters = (uint64_t *)(playground + below(PLAYGROUND_PAGES) * PAGE_SIZE);
     parameters[below(32)] = value();
     parameters[0] = below(2) ? HV_PARTITION_SELF : parameters[0];
     hypercall_make(&registers);
 }
 
-/* MSRs whose writing is the end of the run, or of what the others do. */
+/* MSRs whose writing would end the run, or stop the other VPs. */
 static bool is_left_alone(uint32_t number)
 {
     return number == HV_MSR_RESET || number == HV_MSR_CRASH_CONTROL || number == HV_MSR_HYPERCALL ||
@@ -151,7 +152,7 @@ static bool vector_is_ours(uint8_t vector)
     return vector >= FIRST_OUR_VECTOR && vector <= LAST_OUR_VECTOR;
 }
 
-/* A value that raises no vector but ours, whatever the register does with it. */
+/* A value that can only raise vectors of this image, whatever the register means. */
 static uint64_t fit(uint32_t number, uint64_t value)
 {
     if (number >= HV_MSR_SINT(0) && number <= HV_MSR_SINT(15) && !vector_is_ours(value))
@@ -163,7 +164,7 @@ static uint64_t fit(uint32_t number, uint64_t value)
         value |= TASK_PRIORITY;
     if (number == HV_MSR_REENLIGHTENMENT_CONTROL)
         value &= ~0x10000ULL;
-    /* Pages only where they may lie. */
+    /* Overlay pages only at allowed addresses. */
     if (number == HV_MSR_SIMP || number == HV_MSR_SIEFP || number == HV_MSR_REFERENCE_TSC ||
         number == HV_MSR_VP_ASSIST_PAGE)
         value = (value & (PAGE_SIZE - 1)) | (address() & ~(PAGE_SIZE - 1));
@@ -188,7 +189,7 @@ static void overlays(void)
     write64(playground + below(PLAYGROUND_PAGES * PAGE_SIZE / 8) * 8, any());
 }
 
-/* Messages and timers under way while the pages move and the SINTs change. */
+/* Messages and timers that are pending while the pages move and the SINTs change. */
 static void messages(void)
 {
     unsigned sint = below(HV_SINTS), timer = below(HV_TIMERS), connection = 1 + below(255);
@@ -246,14 +247,14 @@ static void attack(void *unused)
         relax();
         interrupts_off();
     }
-    /* Nobody's interrupts may come once the others are done. */
+    /* No interrupts may arrive after the other VPs have finished. */
     for (unsigned timer = 0; timer < HV_TIMERS; timer++)
         wrmsr_safe(HV_MSR_STIMER_CONFIG(timer), 0);
     wrmsr_safe(HV_MSR_SCONTROL, 0);
     wrmsr_safe(HV_MSR_TPR, TASK_PRIORITY);
 }
 
-/* Says that the interrupt is over in the APIC's own way: the hypervisor's has been played with. */
+/* Ends the interrupt through the APIC itself, because the hypervisor's registers have random values. */
 static void end_interrupt(struct interrupt_frame *frame)
 {
     (void)frame;
@@ -267,7 +268,7 @@ static void choose(void)
         if (text_equal(kind, kinds[i].name))
             only = i;
     if (kind && only < 0) {
-        print("only=%s: not one of the kinds in hostile.c\n", kind);
+        print("only=%s is not one of the kinds in hostile.c\n", kind);
         machine_exit(EXIT_USAGE);
     }
 }

@@ -23,14 +23,14 @@ static uint64_t post(uint32_t connection, uint32_t type, uint32_t size)
 void messages_and_events(void)
 {
     if (hyperv_has(HV_POST_MESSAGES)) {
-        CHECK_EQUAL("a message to nobody is refused", post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, 8),
+        CHECK_EQUAL("a message to an unknown connection is refused", post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, 8),
                     STATUS_INVALID_CONNECTION_ID);
-        CHECK_EQUAL("so is an empty one", post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, 0), STATUS_INVALID_CONNECTION_ID);
-        CHECK_EQUAL("so is the longest", post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, MESSAGE_PAYLOAD_MAX),
+        CHECK_EQUAL("an empty message to an unknown connection is refused", post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, 0), STATUS_INVALID_CONNECTION_ID);
+        CHECK_EQUAL("a message of the maximum length to an unknown connection is refused", post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, MESSAGE_PAYLOAD_MAX),
                     STATUS_INVALID_CONNECTION_ID);
-        CHECK_EQUAL("a longer one is refused for its length",
+        CHECK_EQUAL("a message above the maximum length is refused for its length",
                     post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, MESSAGE_PAYLOAD_MAX + 1), STATUS_INVALID_PARAMETER);
-        CHECK_EQUAL("so is one of absurd length", post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, UINT32_MAX),
+        CHECK_EQUAL("a message of length 0xffffffff is refused", post(NOBODYS_CONNECTION, MESSAGE_TYPE_OURS, UINT32_MAX),
                     STATUS_INVALID_PARAMETER);
         CHECK_EQUAL("a message without a type is refused", post(NOBODYS_CONNECTION, 0, 8), STATUS_INVALID_PARAMETER);
         CHECK_EQUAL("a message of the hypervisor's type is refused",
@@ -111,15 +111,15 @@ static void check_register(const char *what, uint32_t name, uint64_t expected)
 {
     const uint64_t *value = (const uint64_t *)call_output;
     CHECK_EQUAL_NAMED(get_register(HV_VP_SELF, name), STATUS_SUCCESS, "%s can be read by call", what);
-    CHECK_EQUAL_NAMED(value[0], expected, "%s reads by call as by other ways", what);
-    CHECK_EQUAL_NAMED(value[1], 0, "%s has 64 bits", what);
+    CHECK_EQUAL_NAMED(value[0], expected, "%s has the same value by call and by other ways", what);
+    CHECK_EQUAL_NAMED(value[1], 0, "the upper 64 bits of %s are zero", what);
 }
 
 static void check_leaf(uint32_t name, uint32_t leaf)
 {
     struct cpuid expected = cpuid(leaf);
     CHECK_EQUAL_NAMED(get_register(HV_VP_SELF, name), STATUS_SUCCESS, "leaf 0x%x can be read by call", leaf);
-    CHECK_NAMED(memcmp(call_output, &expected, sizeof expected) == 0, "leaf 0x%x reads by call as by CPUID", leaf);
+    CHECK_NAMED(memcmp(call_output, &expected, sizeof expected) == 0, "leaf 0x%x has the same value by call and by CPUID", leaf);
 }
 
 static void read_registers(void)
@@ -144,16 +144,16 @@ static void read_registers(void)
 
     uint64_t before = reference_time();
     CHECK_EQUAL("TIME_REF_COUNT can be read by call", get_register(HV_VP_SELF, NAME_TIME_REF_COUNT), STATUS_SUCCESS);
-    CHECK("it lies between two readings by MSR", before <= value[0] && value[0] <= reference_time());
+    CHECK("TIME_REF_COUNT by call lies between two readings by MSR", before <= value[0] && value[0] <= reference_time());
     if (hyperv_has(HV_ACCESS_VP_RUNTIME)) {
         before = rdmsr(HV_MSR_VP_RUNTIME);
         CHECK_EQUAL("VP_RUNTIME can be read by call", get_register(HV_VP_SELF, NAME_VP_RUNTIME), STATUS_SUCCESS);
-        CHECK("it does not lie before a reading by MSR", before <= value[0]);
-        CHECK("nor behind one", value[0] <= rdmsr(HV_MSR_VP_RUNTIME));
+        CHECK("VP_RUNTIME by call is not before an earlier reading by MSR", before <= value[0]);
+        CHECK("VP_RUNTIME by call is not after a later reading by MSR", value[0] <= rdmsr(HV_MSR_VP_RUNTIME));
     }
     for (unsigned vp = 0; vp < cpu_count; vp++) {
         CHECK_EQUAL_NAMED(get_register(vp, NAME_VP_INDEX), STATUS_SUCCESS, "VP_INDEX of VP %u can be read", vp);
-        CHECK_EQUAL_NAMED(value[0], vp, "VP_INDEX of VP %u is its own", vp);
+        CHECK_EQUAL_NAMED(value[0], vp, "VP_INDEX of VP %u is that VP's index", vp);
     }
     static const uint32_t refused[] = {0, 1, NAME_RIP, NAME_CR3, 0x000c0000, 0x7fffffff, UINT32_MAX};
     for (unsigned i = 0; i < ARRAY_LENGTH(refused); i++)
@@ -165,9 +165,9 @@ static void check_headers(uint64_t call)
 {
     memset(call_input, 0, 64);
     registers_header(cpu_count);
-    CHECK_EQUAL("registers of a VP that is not there are refused", status_of(call), STATUS_INVALID_VP_INDEX);
+    CHECK_EQUAL("registers of a VP that does not exist are refused", status_of(call), STATUS_INVALID_VP_INDEX);
     registers_header(HV_VP_ANY);
-    CHECK_EQUAL("registers of any VP are refused", status_of(call), STATUS_INVALID_VP_INDEX);
+    CHECK_EQUAL("registers of HV_VP_INDEX_ANY are refused", status_of(call), STATUS_INVALID_VP_INDEX);
     registers_header(HV_VP_SELF)->partition = 2;
     CHECK_EQUAL("registers of another partition are refused", status_of(call), STATUS_INVALID_PARTITION_ID);
     registers_header(HV_VP_SELF)->vtl = 0x11;
@@ -175,19 +175,19 @@ static void check_headers(uint64_t call)
     registers_header(HV_VP_SELF)->vtl = 0x20;
     CHECK_EQUAL("reserved bits beside the VTL are refused", status_of(call), STATUS_INVALID_PARAMETER);
     registers_header(HV_VP_SELF)->reserved[1] = 1;
-    CHECK_EQUAL("reserved bytes behind the VTL are refused", status_of(call), STATUS_INVALID_PARAMETER);
+    CHECK_EQUAL("reserved bytes after the VTL are refused", status_of(call), STATUS_INVALID_PARAMETER);
 }
 
-/* What may be written with any value comes first, then what may not. */
+/* First registers that may have any value, then registers with restrictions. */
 static void write_registers(void)
 {
     const uint64_t *value = (const uint64_t *)call_output;
     if (hyperv_has(HV_CRASH_MSRS)) {
         CHECK_EQUAL("CRASH_P0 can be written by call", set_register(HV_VP_SELF, NAME_CRASH_P0, 0x123456789abcdef),
                     STATUS_SUCCESS);
-        CHECK_EQUAL("the MSR has the value", rdmsr(HV_MSR_CRASH_PARAMETER(0)), 0x123456789abcdef);
-        CHECK_EQUAL("and the call reads it", get_register(HV_VP_SELF, NAME_CRASH_P0), STATUS_SUCCESS);
-        CHECK_EQUAL("as it was written", value[0], 0x123456789abcdef);
+        CHECK_EQUAL("CRASH_P0 has the value by MSR", rdmsr(HV_MSR_CRASH_PARAMETER(0)), 0x123456789abcdef);
+        CHECK_EQUAL("CRASH_P0 can be read by call", get_register(HV_VP_SELF, NAME_CRASH_P0), STATUS_SUCCESS);
+        CHECK_EQUAL("CRASH_P0 by call has the written value", value[0], 0x123456789abcdef);
         struct assignment *assignment = (void *)(registers_header(HV_VP_SELF) + 1);
         *assignment = (struct assignment){.name = NAME_CRASH_P0, .value = {1, 1}};
         CHECK_EQUAL("a value of more than 64 bits is refused", status_of(CALL_SET_VP_REGISTERS | CALL_REPS(1)),
@@ -195,7 +195,7 @@ static void write_registers(void)
         *assignment = (struct assignment){.name = NAME_CRASH_P0, .reserved = {0, 0, 1}};
         CHECK_EQUAL("reserved bytes before the value are refused", status_of(CALL_SET_VP_REGISTERS | CALL_REPS(1)),
                     STATUS_INVALID_PARAMETER);
-        CHECK_EQUAL("neither has changed the register", rdmsr(HV_MSR_CRASH_PARAMETER(0)), 0x123456789abcdef);
+        CHECK_EQUAL("the refused writes have not changed CRASH_P0", rdmsr(HV_MSR_CRASH_PARAMETER(0)), 0x123456789abcdef);
         assignment = (void *)(registers_header(HV_VP_SELF) + 1);
         for (unsigned i = 0; i < HV_CRASH_PARAMETERS; i++)
             assignment[i] = (struct assignment){.name = NAME_CRASH_P0 + i, .value = {i + 1, 0}};
@@ -203,19 +203,19 @@ static void write_registers(void)
                     hypercall(CALL_SET_VP_REGISTERS | CALL_REPS(HV_CRASH_PARAMETERS), gpa(call_input), 0),
                     CALL_REPS(HV_CRASH_PARAMETERS));
         for (unsigned i = 0; i < HV_CRASH_PARAMETERS; i++)
-            CHECK_EQUAL_NAMED(rdmsr(HV_MSR_CRASH_PARAMETER(i)), i + 1, "CRASH_P%u is one of them", i);
+            CHECK_EQUAL_NAMED(rdmsr(HV_MSR_CRASH_PARAMETER(i)), i + 1, "CRASH_P%u is one of the five registers", i);
     }
     if (hyperv_has(HV_ACCESS_SYNIC)) {
         CHECK_EQUAL("a SINT can be written by call", set_register(HV_VP_SELF, NAME_SINT0 + 5, HV_SINT_MASKED | 0x77),
                     STATUS_SUCCESS);
-        CHECK_EQUAL("its MSR has the value", rdmsr(HV_MSR_SINT(5)), HV_SINT_MASKED | 0x77);
-        CHECK_EQUAL("a SINT's bad vector is refused", set_register(HV_VP_SELF, NAME_SINT0 + 5, 3),
+        CHECK_EQUAL("the SINT has the value by MSR", rdmsr(HV_MSR_SINT(5)), HV_SINT_MASKED | 0x77);
+        CHECK_EQUAL("an invalid vector of a SINT is refused", set_register(HV_VP_SELF, NAME_SINT0 + 5, 3),
                     STATUS_INVALID_REGISTER_VALUE);
         CHECK_EQUAL("the SINT has not changed", rdmsr(HV_MSR_SINT(5)), HV_SINT_MASKED | 0x77);
         wrmsr(HV_MSR_SINT(5), HV_SINT_MASKED);
         CHECK("SVERSION cannot be written", set_register(HV_VP_SELF, NAME_SVERSION, 1) != STATUS_SUCCESS);
     }
-    /* With the value that it has: should it be taken all the same, what follows still makes sense. */
+    /* The written value is the current one, so that the following checks stay valid if the write is accepted. */
     CHECK("VP_INDEX cannot be written",
           set_register(HV_VP_SELF, NAME_VP_INDEX, hyperv_vp_index()) != STATUS_SUCCESS);
     CHECK("TIME_REF_COUNT cannot be written", set_register(HV_VP_SELF, NAME_TIME_REF_COUNT, 0) != STATUS_SUCCESS);
@@ -236,14 +236,14 @@ void vp_registers(void)
 
 #define CAN_GET_BOOT_ZEROED_MEMORY 1
 #define ZEROED_RANGES_MAX 255
-/* Pages of a range that are looked at. */
+/* Number of pages of a range that are checked. */
 #define SAMPLES 64
 
 static void zeroed_memory(void)
 {
     const uint64_t *output = (const uint64_t *)call_output;
-    CHECK_EQUAL("zeroed memory can be asked for", status_of(CALL_EXT_GET_BOOT_ZEROED_MEMORY), STATUS_SUCCESS);
-    CHECK("there are no more ranges than there is room for", output[0] <= ZEROED_RANGES_MAX);
+    CHECK_EQUAL("the ranges of zeroed memory can be queried", status_of(CALL_EXT_GET_BOOT_ZEROED_MEMORY), STATUS_SUCCESS);
+    CHECK("the number of ranges does not exceed the page", output[0] <= ZEROED_RANGES_MAX);
     for (uint64_t i = 0; i < output[0] && i <= ZEROED_RANGES_MAX; i++) {
         uint64_t first = output[1 + 2 * i], count = output[2 + 2 * i];
         CHECK_NAMED(count > 0, "range %lu of zeroed memory is not empty", i);
@@ -251,7 +251,7 @@ static void zeroed_memory(void)
         bool zero = true;
         for (uint64_t sample = 0; sample < SAMPLES; sample++) {
             uint64_t address = (first + count * sample / SAMPLES) * PAGE_SIZE;
-            /* What the image has handed out to itself it has written to; above 4 GiB nothing is mapped. */
+            /* Skip pages that the image has allocated and written, and pages above 4 GiB, which are not mapped. */
             bool is_ours = address < pages_end() || address >= 0x100000000ULL;
             zero = zero && (is_ours || (read64(address) == 0 && read64(address + PAGE_SIZE - 8) == 0));
         }
@@ -264,15 +264,15 @@ void extended(void)
     if (!hyperv_has(HV_EXTENDED_HYPERCALLS))
         return; /* refused in input_value() */
     memset(call_output, 0xff, PAGE_SIZE);
-    CHECK_EQUAL("the extended capabilities can be asked for", status_of(CALL_EXT_QUERY_CAPABILITIES), STATUS_SUCCESS);
-    CHECK_EQUAL("zeroed memory is the only one", *(uint64_t *)call_output, CAN_GET_BOOT_ZEROED_MEMORY);
-    CHECK_EQUAL("nothing is written behind them", ((uint64_t *)call_output)[1], UINT64_MAX);
+    CHECK_EQUAL("the extended capabilities can be queried", status_of(CALL_EXT_QUERY_CAPABILITIES), STATUS_SUCCESS);
+    CHECK_EQUAL("the only extended capability is zeroed memory", *(uint64_t *)call_output, CAN_GET_BOOT_ZEROED_MEMORY);
+    CHECK_EQUAL("nothing is written after the capabilities", ((uint64_t *)call_output)[1], UINT64_MAX);
     zeroed_memory();
     if (hyperv_has(HV_FAST_OUTPUT)) {
         struct hypercall_registers registers = {.rcx = CALL_EXT_QUERY_CAPABILITIES | CALL_FAST, .rdx = UINT64_MAX};
-        CHECK_EQUAL("they can be had in registers", hypercall_make(&registers), NO_FAULT);
-        CHECK_EQUAL("with success", registers.rax, STATUS_SUCCESS);
-        CHECK_EQUAL("in RDX, as there is no input", registers.rdx, CAN_GET_BOOT_ZEROED_MEMORY);
+        CHECK_EQUAL("a fast query of the capabilities does not fault", hypercall_make(&registers), NO_FAULT);
+        CHECK_EQUAL("a fast query of the capabilities succeeds", registers.rax, STATUS_SUCCESS);
+        CHECK_EQUAL("a fast query returns the capabilities in RDX, because there is no input", registers.rdx, CAN_GET_BOOT_ZEROED_MEMORY);
         CHECK_EQUAL("zeroed memory does not fit into registers",
                     RESULT_STATUS(hypercall(CALL_EXT_GET_BOOT_ZEROED_MEMORY | CALL_FAST, 0, 0)),
                     STATUS_INVALID_HYPERCALL_INPUT);

@@ -1,5 +1,5 @@
 /*
- * The tests of the hypercall image, and the forms in which they make calls.
+ * The tests of the hypercall image, and helpers to make calls.
  */
 #pragma once
 
@@ -8,10 +8,10 @@
 #include "hyperv.h"
 #include "runtime.h"
 
-/* A code that no specification has. */
+/* A call code that is not defined. */
 #define CALL_UNKNOWN 0x7777
 
-/* Two pages of the boot processor's for parameters in memory. */
+/* Two pages for parameters in memory, used by the boot processor. */
 extern uint8_t *call_input, *call_output;
 
 static inline uint64_t gpa(const void *pointer)
@@ -33,9 +33,9 @@ struct apic_ids {
 
 /* Fills the input page with the header and the APIC ids of `count` processors, round robin. */
 void put_apic_ids(unsigned count);
-/* What KVM answers without asking us, where the image runs on the kernel engine. */
+/* Returns true if KVM itself answers this call, on the kernel engine. */
 bool is_answered_by_kvm(uint16_t code);
-/* The status of a call that takes `input`, with this input value and the parameters in call_input. */
+/* Makes a call with this input value and the parameters in call_input, and returns its status. */
 static inline uint64_t status_of(uint64_t input)
 {
     return RESULT_STATUS(hypercall(input, gpa(call_input), gpa(call_output)));

@@ -1,16 +1,16 @@
 /*
- * The checks that are the same for all calls: codes, the input value's bits, where parameters lie, reps.
+ * Checks that are the same for all calls: call codes, bits of the input value, addresses of parameters, reps.
  */
 #include "calls.h"
 
-/* The calls of the interface, with what they need and take. */
+/* The calls of the interface, with their privileges and parameters. */
 static const struct call {
     uint16_t code;
     const char *name;
-    bool has_privilege; /* needs one */
+    bool has_privilege; /* the call needs a privilege */
     enum hv_feature needs;
     bool reps, variable;
-    unsigned input; /* bytes of header, and of an element */
+    unsigned input; /* length of the header and of one element, in bytes */
 } calls[] = {
     {CALL_NOTIFY_LONG_SPIN_WAIT, "HvCallNotifyLongSpinWait", false, 0, false, false, 8},
     {CALL_FLUSH_SPACE, "HvCallFlushVirtualAddressSpace", true, HV_USE_FLUSHES, false, false, 24},
@@ -31,7 +31,7 @@ static const struct call {
 
 static bool is_offered(const struct call *call)
 {
-    /* KVM counts the recommendation as the privilege. */
+    /* For KVM, the recommendation is the privilege. */
     if (call->code == CALL_NOTIFY_LONG_SPIN_WAIT)
         return !hyperv_is_kernel_engine() || cpuid(HV_LEAF_HINTS).ebx != UINT32_MAX;
     return !call->has_privilege || hyperv_has(call->needs);
@@ -72,13 +72,13 @@ static void check_input_value(const struct call *call)
             CHECK_EQUAL_NAMED(hypercall(good | 1ULL << bit, gpa(call_input), gpa(call_output)),
                               STATUS_INVALID_HYPERCALL_INPUT, "%s refuses reserved bit %u", call->name, bit);
     if (call->reps) {
-        CHECK_EQUAL_NAMED(status_of(call->code), STATUS_INVALID_HYPERCALL_INPUT, "%s wants a rep count", call->name);
+        CHECK_EQUAL_NAMED(status_of(call->code), STATUS_INVALID_HYPERCALL_INPUT, "%s without a rep count is refused", call->name);
         CHECK_EQUAL_NAMED(status_of(call->code | CALL_START(1)), STATUS_INVALID_HYPERCALL_INPUT,
                           "%s wants a rep count above the start index", call->name);
         CHECK_EQUAL_NAMED(status_of(call->code | CALL_REPS(4) | CALL_START(4)), STATUS_INVALID_HYPERCALL_INPUT,
                           "%s wants a start index below the rep count", call->name);
     } else {
-        CHECK_EQUAL_NAMED(status_of(call->code | CALL_REPS(1)), STATUS_INVALID_HYPERCALL_INPUT, "%s has no reps",
+        CHECK_EQUAL_NAMED(status_of(call->code | CALL_REPS(1)), STATUS_INVALID_HYPERCALL_INPUT, "%s with a rep count is refused",
                           call->name);
         CHECK_EQUAL_NAMED(status_of(call->code | CALL_REPS(2) | CALL_START(1)), STATUS_INVALID_HYPERCALL_INPUT,
                           "%s has no start index", call->name);
@@ -94,7 +94,7 @@ void input_value(void)
         check_input_value(&calls[i]);
 }
 
-/* Where input may lie. What KVM answers itself is laxer: it reads wherever it can. */
+/* Addresses of input. Calls that KVM answers itself are less strict: KVM reads wherever it can. */
 static void check_input_address(const struct call *call)
 {
     uint64_t good = call->code | (call->reps ? CALL_REPS(1) : 0);
@@ -104,7 +104,7 @@ static void check_input_address(const struct call *call)
     for (unsigned offset = 1; offset < 8; offset++)
         CHECK_EQUAL_NAMED(hypercall(good, page + offset, gpa(call_output)), STATUS_INVALID_ALIGNMENT,
                           "%s refuses input at an address plus %u", call->name, offset);
-    if (call->input > 8) /* eight aligned bytes cross nothing */
+    if (call->input > 8) /* eight aligned bytes cannot cross a page */
         CHECK_EQUAL_NAMED(hypercall(good, page + PAGE_SIZE - call->input + 8, gpa(call_output)),
                           STATUS_INVALID_ALIGNMENT, "%s refuses input that crosses a page", call->name);
     CHECK_EQUAL_NAMED(hypercall(good, page_of_nothing(), gpa(call_output)), STATUS_INVALID_ALIGNMENT,
@@ -145,7 +145,7 @@ void addresses(void)
     }
 }
 
-/* Lists: short ones, ones that need several exits, ones that begin in the middle, ones that stop at a bad element. */
+/* Lists that are short, that need several exits, that begin in the middle, and that stop at an invalid element. */
 void repetition(void)
 {
     static const unsigned counts[] = {1, 2, 3, 127, 128, 129, 256, 257, 600, 1000};
@@ -158,39 +158,39 @@ void repetition(void)
         put_apic_ids(count);
         memset(call_output, 0xff, PAGE_SIZE);
         uint64_t result = hypercall(code | CALL_REPS(count), gpa(call_input), gpa(call_output));
-        CHECK_EQUAL_NAMED(RESULT_STATUS(result), STATUS_SUCCESS, "a list of %u elements is taken", count);
-        CHECK_EQUAL_NAMED(RESULT_REPS(result), count, "all of its %u reps are completed", count);
+        CHECK_EQUAL_NAMED(RESULT_STATUS(result), STATUS_SUCCESS, "a list of %u elements is accepted", count);
+        CHECK_EQUAL_NAMED(RESULT_REPS(result), count, "all %u reps of a list are completed", count);
         for (unsigned at = 0; at < count; at++)
             wrong += indices[at] != at % cpu_count;
-        CHECK_EQUAL_NAMED(wrong, 0, "each of %u elements has its answer", count);
+        CHECK_EQUAL_NAMED(wrong, 0, "each of %u elements has its own answer", count);
         /* Output is padded to eight bytes. */
-        CHECK_EQUAL_NAMED(indices[(count + 1) & ~1u], UINT32_MAX, "nothing is written behind %u answers", count);
+        CHECK_EQUAL_NAMED(indices[(count + 1) & ~1u], UINT32_MAX, "nothing is written after %u answers", count);
 
         struct hypercall_registers registers = {.rcx = code | CALL_REPS(count) | CALL_START(count / 2),
                                                 .rdx = gpa(call_input), .r8 = gpa(call_output)};
         memset(call_output, 0xff, PAGE_SIZE);
         CHECK_EQUAL_NAMED(hypercall_make(&registers), NO_FAULT, "a list of %u may begin in the middle", count);
-        CHECK_EQUAL_NAMED(registers.rax, CALL_REPS(count), "all %u count as completed", count);
-        CHECK_EQUAL_NAMED(RESULT_REPS(registers.rcx >> 16), count, "RCX tells where the list of %u stands", count);
+        CHECK_EQUAL_NAMED(registers.rax, CALL_REPS(count), "all %u reps count as completed", count);
+        CHECK_EQUAL_NAMED(RESULT_REPS(registers.rcx >> 16), count, "RCX has the position in the list of %u", count);
         wrong = 0;
         for (unsigned at = 0; at < count; at++)
             wrong += indices[at] != (at < count / 2 ? UINT32_MAX : at % cpu_count);
-        CHECK_EQUAL_NAMED(wrong, 0, "only the second half of %u is answered, in its place", count);
+        CHECK_EQUAL_NAMED(wrong, 0, "only the second half of %u is answered, at its position", count);
 
         unsigned bad = count - 1;
         put_apic_ids(count);
         ids[bad] = 0xdeadbeef;
         memset(call_output, 0xff, PAGE_SIZE);
         result = hypercall(code | CALL_REPS(count), gpa(call_input), gpa(call_output));
-        CHECK_EQUAL_NAMED(RESULT_STATUS(result), STATUS_INVALID_PARAMETER, "a bad element %u is refused", bad);
-        CHECK_EQUAL_NAMED(RESULT_REPS(result), bad, "the %u before it are completed", bad);
-        CHECK_EQUAL_NAMED(indices[bad], UINT32_MAX, "element %u is not answered", bad);
-        CHECK_NAMED(!bad || indices[bad - 1] == (bad - 1) % cpu_count, "the one before element %u is", bad);
+        CHECK_EQUAL_NAMED(RESULT_STATUS(result), STATUS_INVALID_PARAMETER, "an invalid element %u is refused", bad);
+        CHECK_EQUAL_NAMED(RESULT_REPS(result), bad, "the %u elements before the invalid one are completed", bad);
+        CHECK_EQUAL_NAMED(indices[bad], UINT32_MAX, "the invalid element %u is not answered", bad);
+        CHECK_NAMED(!bad || indices[bad - 1] == (bad - 1) % cpu_count, "the element before the invalid element %u is answered", bad);
     }
     put_apic_ids(1020);
-    CHECK_EQUAL("a list that leaves its page is refused",
+    CHECK_EQUAL("a list that crosses the end of its page is refused",
                 hypercall(code | CALL_REPS(1021), gpa(call_input), gpa(call_output)), STATUS_INVALID_ALIGNMENT);
-    CHECK_EQUAL("a list of the greatest length is refused for its size",
+    CHECK_EQUAL("a list of the maximum rep count is refused for its size",
                 hypercall(code | CALL_REPS(4095), gpa(call_input), gpa(call_output)), STATUS_INVALID_ALIGNMENT);
     put_apic_ids(4);
     struct apic_ids *header = (void *)call_input;
@@ -200,5 +200,5 @@ void repetition(void)
     header->vtl = 0x11;
     CHECK_EQUAL("another VTL's APIC ids are refused", status_of(code | CALL_REPS(4)), STATUS_INVALID_PARAMETER);
     header->vtl = 0x10;
-    CHECK_EQUAL("VTL 0 may be named", status_of(code | CALL_REPS(4)), STATUS_SUCCESS);
+    CHECK_EQUAL("VTL 0 is accepted", status_of(code | CALL_REPS(4)), STATUS_SUCCESS);
 }

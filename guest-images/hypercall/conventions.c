@@ -1,5 +1,5 @@
 /*
- * Who may call, and how: privilege levels, fast and XMM-fast parameters, 32-bit code, registers that survive.
+ * Privilege levels of callers, fast and XMM-fast parameters, 32-bit code, and registers that are preserved.
  */
 #include "calls.h"
 
@@ -7,7 +7,7 @@
 #define RFLAGS_IOPL_3 0x3000ULL
 #define TASK_RSP0 1 /* in 32-bit words */
 
-/* A copy of the page's code, called when nobody has set GUEST_OS_ID. */
+/* A copy of the page's code, called while GUEST_OS_ID is 0. */
 static void call_copy(void *copy)
 {
     uint64_t result, input = CALL_UNKNOWN, first = 0;
@@ -26,16 +26,16 @@ void before_guest_os_id(void)
     wrmsr(HV_MSR_GUEST_OS_ID, 0);
     bool raised = catch_fault(call_copy, copy, &fault);
     CHECK("a call raises an exception while GUEST_OS_ID is 0", raised);
-    CHECK_EQUAL("it is #UD", fault.vector, VECTOR_INVALID_OPCODE);
+    CHECK_EQUAL("a call while GUEST_OS_ID is 0 raises #UD", fault.vector, VECTOR_INVALID_OPCODE);
     CHECK("the page can be enabled again", hypercall_enable());
-    CHECK_EQUAL("calls are answered then", status_of(CALL_UNKNOWN), STATUS_INVALID_HYPERCALL_CODE);
+    CHECK_EQUAL("calls are answered after the page was enabled again", status_of(CALL_UNKNOWN), STATUS_INVALID_HYPERCALL_CODE);
 }
 
 struct ring3 {
     uint64_t rip, stack, rflags, input, first;
 };
 
-/* Goes to ring 3; what brings us back is the fault that is expected there. The interrupt stack begins below our frame. */
+/* Enters ring 3, and returns by the fault that is expected there. The interrupt stack begins below this frame. */
 static __attribute__((noinline)) void enter_ring3(void *argument)
 {
     const struct ring3 *way = argument;
@@ -57,7 +57,7 @@ static __attribute__((noinline)) void enter_ring3(void *argument)
     __builtin_unreachable();
 }
 
-/* The exception that a page's code raises in ring 3; one that is raised elsewhere than in the page counts as none. */
+/* Returns the exception that a page's code raises in ring 3. Exceptions outside of the page are ignored. */
 static int run_in_ring3(uint64_t page, uint64_t rflags, uint64_t input)
 {
     static uint64_t *stack;
@@ -78,7 +78,7 @@ static int call_from_ring3(uint64_t rflags, uint64_t input)
     return run_in_ring3(hypercall_page(), rflags, input);
 }
 
-/* Whether IOPL lets ring 3 do I/O, as it must; a KVM that emulates was seen to refuse. */
+/* Returns true if IOPL allows I/O in ring 3, as it must. A KVM that emulates ring 0 was observed to refuse it. */
 static bool ring3_may_do_io(void)
 {
     static const uint8_t out_and_ud2[] = {0xe6, 0x80, 0x0f, 0x0b};
@@ -88,8 +88,8 @@ static bool ring3_may_do_io(void)
 }
 
 /*
- * A call from ring 3 is #UD. On a page that makes calls by port I/O the processor is first to refuse, with #GP,
- * unless the guest's kernel lets ring 3 do any I/O.
+ * A call from ring 3 raises #UD. If the page makes calls by port I/O, the processor itself raises #GP first, unless the
+ * guest's kernel allows I/O in ring 3.
  */
 void privilege_level(void)
 {
@@ -103,16 +103,16 @@ void privilege_level(void)
                           is_answered_by_kvm(codes[i]) ? VECTOR_INVALID_OPCODE : refusal,
                           "the call 0x%x from a ring 3 that may do I/O is #UD", codes[i]);
     }
-    CHECK_EQUAL("the doorbell of nobody, rung from a ring 3 that may do I/O, is #UD",
+    CHECK_EQUAL("a doorbell with an unknown connection from ring 3 with I/O raises #UD",
                 call_from_ring3(RFLAGS_ALWAYS | RFLAGS_IOPL_3, CALL_SIGNAL_EVENT | CALL_FAST), refusal);
-    CHECK_EQUAL("ring 0 goes on calling", status_of(CALL_UNKNOWN), STATUS_INVALID_HYPERCALL_CODE);
+    CHECK_EQUAL("ring 0 can still make calls", status_of(CALL_UNKNOWN), STATUS_INVALID_HYPERCALL_CODE);
 }
 
-/* Fast parameters that need XMM registers, in and out: APIC ids as list, VP indices back. */
+/* Fast parameters in XMM registers: a list of APIC ids as input, VP indexes as output. */
 void fast(void)
 {
     if (!hyperv_has(HV_START_VIRTUAL_PROCESSOR)) {
-        CHECK_EQUAL("the call by which XMM parameters are tested is not offered",
+        CHECK_EQUAL("the call that would test XMM parameters is not offered",
                     status_of(CALL_GET_VP_INDEX_FROM_APIC_ID | CALL_REPS(1)), STATUS_ACCESS_DENIED);
         return;
     }
@@ -121,7 +121,7 @@ void fast(void)
         struct hypercall_registers registers = {
             .rcx = CALL_GET_VP_INDEX_FROM_APIC_ID | CALL_FAST | CALL_REPS(count), .rdx = HV_PARTITION_SELF};
         uint32_t *ids = (uint32_t *)registers.xmm;
-        /* Input from XMM0 on; output from the first register that input leaves free. */
+        /* Input starts in XMM0, output in the first register after the input. */
         unsigned input_registers = (count + 3) / 4, output_registers = input_registers;
         for (unsigned i = 0; i < count && i < 24; i++)
             ids[i] = cpus[i % cpu_count].apic_id;
@@ -132,33 +132,33 @@ void fast(void)
             CHECK_EQUAL_NAMED(vector, VECTOR_INVALID_OPCODE, "XMM parameters are not offered: %u ids are #UD", count);
             continue;
         }
-        CHECK_EQUAL_NAMED(vector, NO_FAULT, "%u APIC ids in XMM registers raise nothing", count);
+        CHECK_EQUAL_NAMED(vector, NO_FAULT, "a call with %u APIC ids in XMM registers does not fault", count);
         if (input_registers + output_registers > XMM_PARAMETERS) {
             CHECK_EQUAL_NAMED(RESULT_STATUS(registers.rax), STATUS_INVALID_HYPERCALL_INPUT,
                               "the answers for %u APIC ids do not fit into registers", count);
             continue;
         }
-        CHECK_EQUAL_NAMED(RESULT_STATUS(registers.rax), STATUS_SUCCESS, "%u APIC ids in XMM registers are taken", count);
+        CHECK_EQUAL_NAMED(RESULT_STATUS(registers.rax), STATUS_SUCCESS, "a call with %u APIC ids in XMM registers succeeds", count);
         CHECK_EQUAL_NAMED(RESULT_REPS(registers.rax), count, "%u reps are completed", count);
         const uint32_t *indices = (const uint32_t *)registers.xmm[input_registers];
         bool right = true;
         for (unsigned i = 0; i < count; i++)
             right &= indices[i] == i % cpu_count;
-        CHECK_NAMED(right, "%u VP indices come back in XMM registers", count);
-        CHECK_EQUAL_NAMED(*(uint32_t *)registers.xmm[0], cpus[0].apic_id, "the input of %u ids is still there", count);
+        CHECK_NAMED(right, "%u VP indexes are returned in XMM registers", count);
+        CHECK_EQUAL_NAMED(*(uint32_t *)registers.xmm[0], cpus[0].apic_id, "the input of %u ids is preserved", count);
     }
-    CHECK_EQUAL("fast input that no registers can hold is refused", status_of(CALL_POST_MESSAGE | CALL_FAST),
+    CHECK_EQUAL("fast input that exceeds the registers is refused", status_of(CALL_POST_MESSAGE | CALL_FAST),
                 STATUS_INVALID_HYPERCALL_INPUT);
 }
 
 void protected_mode(void)
 {
-    CHECK_EQUAL("32-bit code may call", RESULT_STATUS(hypercall32(CALL_UNKNOWN, 0, 0)), STATUS_INVALID_HYPERCALL_CODE);
-    CHECK_EQUAL("32-bit code's reserved bits are refused",
+    CHECK_EQUAL("32-bit code can make calls", RESULT_STATUS(hypercall32(CALL_UNKNOWN, 0, 0)), STATUS_INVALID_HYPERCALL_CODE);
+    CHECK_EQUAL("reserved bits are refused from 32-bit code",
                 RESULT_STATUS(hypercall32(CALL_UNKNOWN | 1ULL << 60, 0, 0)), STATUS_INVALID_HYPERCALL_INPUT);
-    CHECK_EQUAL("32-bit code's fast doorbell of nobody is refused",
+    CHECK_EQUAL("a fast doorbell with an unknown connection is refused from 32-bit code",
                 RESULT_STATUS(hypercall32(CALL_SIGNAL_EVENT | CALL_FAST, 0x123456, 0)), STATUS_INVALID_CONNECTION_ID);
-    CHECK_EQUAL("so is its event flag of nobody",
+    CHECK_EQUAL("an event flag with an unknown connection is refused from 32-bit code",
                 RESULT_STATUS(hypercall32(CALL_SIGNAL_EVENT | CALL_FAST, 5ULL << 32 | 0x123456, 0)),
                 STATUS_INVALID_CONNECTION_ID);
     if (hyperv_has(HV_START_VIRTUAL_PROCESSOR)) {
@@ -166,15 +166,15 @@ void protected_mode(void)
         memset(call_output, 0xff, PAGE_SIZE);
         uint64_t input = CALL_GET_VP_INDEX_FROM_APIC_ID | CALL_REPS(300);
         uint64_t result = hypercall32(input, gpa(call_input), gpa(call_output));
-        CHECK_EQUAL("32-bit code's list is taken", RESULT_STATUS(result), STATUS_SUCCESS);
-        CHECK_EQUAL("to its end", RESULT_REPS(result), 300);
+        CHECK_EQUAL("a list is accepted from 32-bit code", RESULT_STATUS(result), STATUS_SUCCESS);
+        CHECK_EQUAL("a list from 32-bit code is completed", RESULT_REPS(result), 300);
         bool right = true;
         for (unsigned i = 0; i < 300; i++)
             right &= ((uint32_t *)call_output)[i] == i % cpu_count;
-        CHECK("and answered in memory", right);
+        CHECK("a list from 32-bit code is answered in memory", right);
         result = hypercall32(input, gpa(call_input) + 1, gpa(call_output));
-        CHECK_EQUAL("32-bit code's misaligned list is refused", RESULT_STATUS(result), STATUS_INVALID_ALIGNMENT);
-        CHECK_EQUAL("no rep is completed then", RESULT_REPS(result), 0);
+        CHECK_EQUAL("a misaligned list is refused from 32-bit code", RESULT_STATUS(result), STATUS_INVALID_ALIGNMENT);
+        CHECK_EQUAL("no rep of a misaligned list is completed", RESULT_REPS(result), 0);
         struct hypercall_registers registers = {.rax = CALL_GET_VP_INDEX_FROM_APIC_ID | CALL_FAST, .rdx = 1,
                                                 .rbx = UINT32_MAX, .rcx = UINT32_MAX};
         CHECK_EQUAL("32-bit code has no fast output", hypercall_make32(&registers), VECTOR_INVALID_OPCODE);
@@ -182,7 +182,7 @@ void protected_mode(void)
 
     struct hypercall_registers registers = {.rax = CALL_UNKNOWN, .rbx = 0x11111111, .rcx = 0x22222222,
                                             .rsi = 0x33333333, .rdi = 0x44444444, .rbp = 0x55555555};
-    CHECK_EQUAL("32-bit code may have anything in its registers", hypercall_make32(&registers), NO_FAULT);
+    CHECK_EQUAL("calls from 32-bit code do not depend on other registers", hypercall_make32(&registers), NO_FAULT);
     CHECK_EQUAL("the status is in EAX", registers.rax, STATUS_INVALID_HYPERCALL_CODE);
     CHECK_EQUAL("EDX is the result's high half", registers.rdx, 0);
     CHECK_EQUAL("EBX is preserved", registers.rbx, 0x11111111);
@@ -199,11 +199,11 @@ static void check_preserved(const char *what, uint64_t input, uint64_t status)
     for (unsigned i = 0; i < sizeof before / 8; i++)
         words[i] = 0x0101010101010101ULL * (i + 1);
     before.rcx = input;
-    before.rdx = 0x00ffffff; /* a connection of nobody; an address of nothing that matters */
+    before.rdx = 0x00ffffff; /* an unknown connection, or an unused address */
     before.r8 = 0;
     after = before;
-    CHECK_EQUAL_NAMED(hypercall_make(&after), NO_FAULT, "%s raises nothing", what);
-    CHECK_EQUAL_NAMED(RESULT_STATUS(after.rax), status, "%s has its status", what);
+    CHECK_EQUAL_NAMED(hypercall_make(&after), NO_FAULT, "%s does not fault", what);
+    CHECK_EQUAL_NAMED(RESULT_STATUS(after.rax), status, "%s has the expected status", what);
     static const char *const names[] = {"RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "R8",
                                         "R9",  "R10", "R11", "R12", "R13", "R14", "R15"};
     for (unsigned i = 1; i < ARRAY_LENGTH(names); i++)

@@ -1,5 +1,5 @@
 /*
- * Hypercalls: conventions, checks that are the same for all calls, and each call with good and bad parameters.
+ * Hypercalls: calling conventions, checks that are the same for all calls, and each call with valid and invalid parameters.
  */
 #include "calls.h"
 
@@ -34,7 +34,7 @@ int main(void)
 {
     static const struct test tests[] = {
         {"before-guest-os-id", before_guest_os_id},
-        {"start-vp", start_vp}, /* while the further VPs still wait for being started */
+        {"start-vp", start_vp}, /* must run before the other VPs are started */
         {"privilege-level", privilege_level},
         {"unknown-codes", unknown_codes},
         {"input-value", input_value},

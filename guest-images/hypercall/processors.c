@@ -1,5 +1,5 @@
 /*
- * The calls about other VPs: interrupts and flushes.
+ * Calls that affect other VPs: interrupts and flushes.
  */
 #include "calls.h"
 
@@ -28,20 +28,20 @@ static void check_arrival(const char *how, uint64_t mask)
             expected++;
             CHECK_NAMED(wait_for_count(cpu, VECTOR_IPI, 1), "VP %u is interrupted by %s, mask 0x%lx", cpu, how, mask);
         }
-    CHECK_EQUAL_NAMED(interrupts_counted_total(), expected, "nobody else is interrupted by %s, mask 0x%lx", how, mask);
+    CHECK_EQUAL_NAMED(interrupts_counted_total(), expected, "only the targets are interrupted by %s, mask 0x%lx", how, mask);
     interrupt_counts_clear();
 }
 
 static void plain(uint64_t mask)
 {
     struct ipi ipi = {VECTOR_IPI, 0, {0}, mask};
-    CHECK_EQUAL("an interrupt call is taken, fast", hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, mask),
+    CHECK_EQUAL("a fast interrupt call succeeds", hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, mask),
                 STATUS_SUCCESS);
     check_arrival("a fast call", mask);
     memcpy(call_input, &ipi, sizeof ipi);
-    CHECK_EQUAL("an interrupt call is taken, in memory", status_of(CALL_SEND_IPI), STATUS_SUCCESS);
+    CHECK_EQUAL("an interrupt call with parameters in memory succeeds", status_of(CALL_SEND_IPI), STATUS_SUCCESS);
     check_arrival("a call in memory", mask);
-    CHECK_EQUAL("an interrupt call is taken, from 32-bit code",
+    CHECK_EQUAL("an interrupt call from 32-bit code succeeds",
                 RESULT_STATUS(hypercall32(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, mask)), STATUS_SUCCESS);
     check_arrival("a call from 32-bit code", mask);
 }
@@ -50,16 +50,16 @@ static void sparse(uint64_t mask)
 {
     struct ipi_ex ipi = {VECTOR_IPI, 0, {0}, FORMAT_SPARSE, 1, {mask, 0}};
     memcpy(call_input, &ipi, sizeof ipi);
-    CHECK_EQUAL("a sparse set is taken", status_of(CALL_SEND_IPI_EX | CALL_VARIABLE(1)), STATUS_SUCCESS);
+    CHECK_EQUAL("an interrupt call with a sparse set succeeds", status_of(CALL_SEND_IPI_EX | CALL_VARIABLE(1)), STATUS_SUCCESS);
     check_arrival("a sparse set", mask);
     ipi.valid_banks = 3;
     memcpy(call_input, &ipi, sizeof ipi);
-    CHECK_EQUAL("a sparse set with a bank of nobody is taken", status_of(CALL_SEND_IPI_EX | CALL_VARIABLE(2)),
+    CHECK_EQUAL("a sparse set with a bank without VPs is accepted", status_of(CALL_SEND_IPI_EX | CALL_VARIABLE(2)),
                 STATUS_SUCCESS);
     check_arrival("a sparse set of two banks", mask);
     if (hyperv_has(HV_XMM_INPUT)) {
         ipi.valid_banks = 1;
-        CHECK_EQUAL("a sparse set is taken from registers",
+        CHECK_EQUAL("an interrupt call with a sparse set in registers succeeds",
                     hypercall_xmm(CALL_SEND_IPI_EX | CALL_VARIABLE(1), &ipi, 32), STATUS_SUCCESS);
         check_arrival("a sparse set in registers", mask);
     }
@@ -71,15 +71,15 @@ static void bad_interrupts(void)
     for (unsigned i = 0; i < ARRAY_LENGTH(vectors); i++)
         CHECK_EQUAL_NAMED(hypercall(CALL_SEND_IPI | CALL_FAST, vectors[i], 1), STATUS_INVALID_HYPERCALL_INPUT,
                           "vector 0x%x is refused", vectors[i]);
-    CHECK_EQUAL("an interrupt to nobody is taken", hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, 0), STATUS_SUCCESS);
-    CHECK_EQUAL("an interrupt to VPs that are not there is taken",
+    CHECK_EQUAL("an interrupt call without targets succeeds", hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, 0), STATUS_SUCCESS);
+    CHECK_EQUAL("an interrupt call to VPs that do not exist succeeds",
                 hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, 1ULL << 63), STATUS_SUCCESS);
     if (!hyperv_has(HV_USE_EX_MASKS))
         return;
     struct ipi_ex ipi = {VECTOR_IPI, 0, {0}, FORMAT_SPARSE, 1, {1, 0}};
     memcpy(call_input, &ipi, sizeof ipi);
     CHECK_EQUAL("a sparse set without its bank is refused", status_of(CALL_SEND_IPI_EX), STATUS_INVALID_HYPERCALL_INPUT);
-    CHECK_EQUAL("a sparse set with a bank too many is refused", status_of(CALL_SEND_IPI_EX | CALL_VARIABLE(2)),
+    CHECK_EQUAL("a sparse set with an extra bank is refused", status_of(CALL_SEND_IPI_EX | CALL_VARIABLE(2)),
                 STATUS_INVALID_HYPERCALL_INPUT);
 }
 
@@ -88,7 +88,7 @@ void interrupts(void)
     if (!hyperv_has(HV_USE_CLUSTER_IPI)) {
         CHECK_EQUAL("interrupts by call are not offered", hypercall(CALL_SEND_IPI | CALL_FAST, VECTOR_IPI, 1),
                     STATUS_ACCESS_DENIED);
-        CHECK_EQUAL("nor are those to sparse sets", status_of(CALL_SEND_IPI_EX), STATUS_ACCESS_DENIED);
+        CHECK_EQUAL("interrupts to sparse sets by call are not offered", status_of(CALL_SEND_IPI_EX), STATUS_ACCESS_DENIED);
         return;
     }
     count_interrupts(VECTOR_IPI);
@@ -101,15 +101,15 @@ void interrupts(void)
     if (hyperv_has(HV_USE_EX_MASKS)) {
         struct ipi_ex ipi = {VECTOR_IPI, 0, {0}, FORMAT_ALL, 0, {0, 0}};
         memcpy(call_input, &ipi, sizeof ipi);
-        CHECK_EQUAL("the set of all is taken", status_of(CALL_SEND_IPI_EX), STATUS_SUCCESS);
+        CHECK_EQUAL("an interrupt call to all VPs succeeds", status_of(CALL_SEND_IPI_EX), STATUS_SUCCESS);
         check_arrival("the set of all", (1ULL << cpu_count) - 1);
     }
     bad_interrupts();
     wait_with_interrupts(1);
-    CHECK_EQUAL("none of what was refused interrupts", interrupts_counted_total(), 0);
+    CHECK_EQUAL("refused calls send no interrupts", interrupts_counted_total(), 0);
 }
 
-/* A page that is mapped to one place, seen, mapped to another behind the processor's back, and flushed. */
+/* Accesses a page, maps it to another place without invalidating the TLB, and then flushes by hypercall. */
 static uint64_t *window, *places[2];
 static uint64_t *window_entry;
 static unsigned stale;
@@ -124,7 +124,7 @@ static void point_window(unsigned place)
     *(volatile uint64_t *)window_entry = (*window_entry & 0xfff) | gpa(places[place]);
 }
 
-/* The entry of a page that is mapped for itself; map() would drop the stale translation that is to be seen. */
+/* The page table entry of the window. It is written directly, because map() would invalidate the stale translation. */
 static uint64_t *entry_of(uint64_t address)
 {
     uint64_t *table = (uint64_t *)(read_cr3() & ~0xfffULL);
@@ -137,7 +137,7 @@ static void check_flush(const char *how, uint64_t (*flush)(void))
 {
     for (unsigned place = 0; place < 2; place++) {
         point_window(place);
-        CHECK_EQUAL_NAMED(flush(), STATUS_SUCCESS, "%s is taken", how);
+        CHECK_EQUAL_NAMED(flush(), STATUS_SUCCESS, "%s succeeds", how);
         atomic_store(&stale, 0);
         on_each_vp(look, (void *)(uint64_t)(place + 1));
         CHECK_EQUAL_NAMED(stale, 0, "no VP sees a stale translation after %s", how);

@@ -1,5 +1,5 @@
 /*
- * HvCallStartVirtualProcessor and HvCallGetVpIndexFromApicId's use for it; and calls from all VPs at once.
+ * HvCallStartVirtualProcessor with HvCallGetVpIndexFromApicId, and calls from all VPs at once.
  */
 #include "calls.h"
 
@@ -38,13 +38,13 @@ _Static_assert(sizeof(struct start) == 240, "input of HvCallStartVirtualProcesso
 
 extern const uint64_t start_gdt[];
 
-/* What a started VP says of itself. */
+/* What a started VP reports. */
 static struct answer {
     uint64_t vp_index, fs_base, stack, cr3, call_status;
     bool done;
 } answers[CPUS_MAX];
 
-/* In C on the started VP, which has neither this_cpu() nor an IDT. */
+/* Runs on the started VP, which has neither this_cpu() nor an IDT. */
 __attribute__((used)) static void started(struct answer *answer)
 {
     uint64_t result, input = CALL_UNKNOWN, first = 0;
@@ -61,7 +61,7 @@ __attribute__((used)) static void started(struct answer *answer)
     halt_forever();
 }
 
-/* Where a started VP begins, with its answer's address on the stack. */
+/* The first instruction of a started VP. The address of its answer is on the stack. */
 extern const char started_entry[];
 asm(".pushsection .text.started_entry, \"ax\"\n"
     "started_entry:\n\t"
@@ -116,12 +116,12 @@ static void bad_starts(const struct start *good)
     CHECK_EQUAL("a VP of another partition is not started", call_start(&bad), STATUS_INVALID_PARTITION_ID);
     bad = *good;
     bad.vp = CPUS_MAX * 2;
-    CHECK_EQUAL("a VP that is not there is not started", call_start(&bad), STATUS_INVALID_VP_INDEX);
+    CHECK_EQUAL("a VP that does not exist is not started", call_start(&bad), STATUS_INVALID_VP_INDEX);
     bad = *good;
     bad.vp = hyperv_vp_index();
     CHECK_EQUAL("a VP does not start itself", call_start(&bad), STATUS_INVALID_VP_STATE);
     bad.vp = HV_VP_SELF;
-    CHECK_EQUAL("by whatever name", call_start(&bad), STATUS_INVALID_VP_STATE);
+    CHECK_EQUAL("a VP does not start itself by HV_VP_INDEX_SELF", call_start(&bad), STATUS_INVALID_VP_STATE);
     bad = *good;
     bad.vtl = 0x11;
     CHECK_EQUAL("a VP is not started in another VTL", call_start(&bad), STATUS_INVALID_PARAMETER);
@@ -130,7 +130,7 @@ static void bad_starts(const struct start *good)
 #define MUTUAL_ROUNDS 50
 static unsigned started_a_running_one;
 
-/* From memory that is its own. */
+/* The parameters are in the VP's own memory. */
 static void start_the_next(void *unused)
 {
     (void)unused;
@@ -142,7 +142,7 @@ static void start_the_next(void *unused)
     }
 }
 
-/* Starts each further VP by call, hears its answer, and then starts all of them once more by INIT and SIPI. */
+/* Starts each further VP by call, checks its answer, and then starts all of them again by INIT and SIPI. */
 void start_vp(void)
 {
     struct processor processor;
@@ -161,7 +161,7 @@ void start_vp(void)
                           STATUS_SUCCESS, "the VP with APIC id %u has an index", processor.apic_id);
         uint32_t vp = *(uint32_t *)call_output;
         if (processor.apic_id == cpus[0].apic_id) {
-            CHECK_EQUAL("the boot processor's is the one in VP_INDEX", vp, hyperv_vp_index());
+            CHECK_EQUAL("the VP index of the boot processor is the one in VP_INDEX", vp, hyperv_vp_index());
             continue;
         }
         struct answer *answer = &answers[i];
@@ -170,23 +170,23 @@ void start_vp(void)
         struct start start = context_for(vp, (uint64_t)&stack[-2]);
         CHECK_EQUAL_NAMED(call_start(&start), STATUS_SUCCESS, "VP %u can be started", vp);
         CHECK_NAMED(WAIT_UNTIL(atomic_load(&answer->done), PATIENCE_MILLISECONDS), "VP %u answers", vp);
-        CHECK_EQUAL_NAMED(answer->vp_index, vp, "it is VP %u", vp);
+        CHECK_EQUAL_NAMED(answer->vp_index, vp, "the VP that answers is VP %u", vp);
         CHECK_EQUAL_NAMED(answer->stack, start.rsp, "VP %u has the stack of its context", vp);
         CHECK_EQUAL_NAMED(answer->fs_base, FS_MARK, "VP %u has the segments of its context", vp);
         CHECK_EQUAL_NAMED(answer->cr3, start.cr3, "VP %u has the page tables of its context", vp);
         CHECK_EQUAL_NAMED(answer->call_status, STATUS_INVALID_HYPERCALL_CODE, "VP %u can make calls", vp);
-        CHECK_EQUAL_NAMED(call_start(&start), STATUS_INVALID_VP_STATE, "VP %u runs, and is not started again", vp);
+        CHECK_EQUAL_NAMED(call_start(&start), STATUS_INVALID_VP_STATE, "VP %u is not started again while it runs", vp);
     }
     unsigned listed = acpi_processor_count();
-    CHECK_EQUAL("INIT and SIPI start all VPs afresh", smp_start_all(), listed);
-    CHECK("VPs that start each other do not wait for each other for ever",
+    CHECK_EQUAL("INIT and SIPI start all VPs again", smp_start_all(), listed);
+    CHECK("VPs that start each other do not deadlock",
           smp_run_everywhere(start_the_next, NULL, PATIENCE_MILLISECONDS));
-    CHECK_EQUAL("as they run, none is started", started_a_running_one, 0);
+    CHECK_EQUAL("no running VP is started", started_a_running_one, 0);
 }
 
 static unsigned wrong_answers;
 
-/* Reads the VP's own index by call, from memory that is its own. */
+/* Reads the VP's own index by call, with parameters in the VP's own memory. */
 static void call_often(void *unused)
 {
     (void)unused;
@@ -208,5 +208,5 @@ static void call_often(void *unused)
 void all_at_once(void)
 {
     CHECK("all VPs call at the same time", smp_run_everywhere(call_often, NULL, PATIENCE_MILLISECONDS));
-    CHECK_EQUAL("each gets its own answers", wrong_answers, 0);
+    CHECK_EQUAL("each VP gets its own answers", wrong_answers, 0);
 }

@@ -1,21 +1,21 @@
 /*
  * Writes and reads the first and the last page of every usable range of the memory map, below and above 4 GiB.
  *
- * All pages are written before any is read back, so two addresses that reach the same memory are found out. What the
- * pages held before is put back: a loader's tables may lie there.
+ * All pages are written before any is read back, so two addresses of the same memory are detected. The previous content of
+ * the pages is restored, because they may contain tables of the loader.
  *
- * Command line: `memory=SIZE` says how much there must be, but for the little that firmware keeps.
+ * Command line: `memory=SIZE` is the expected size, except for the small part that firmware keeps.
  */
 #include "runtime.h"
 
 #define PAGES_MAX (2 * MEMORY_RANGES_MAX)
 #define WORDS_IN_PAGE (PAGE_SIZE / sizeof(uint64_t))
-/* What a firmware may keep of the memory for itself. */
+/* Maximum size of memory that a firmware may keep. */
 #define KEPT_MAX 0x200000ULL
 
 struct page {
     uint64_t address;
-    uint64_t first, last; /* what the page's first and last word held */
+    uint64_t first, last; /* the previous first and last word of the page */
 };
 
 static struct page pages[PAGES_MAX] NOT_CLEARED;
@@ -47,7 +47,7 @@ static void add_page(uint64_t address)
     pages[page_count++].address = address;
 }
 
-/* Takes the first and the last whole page of the range that are not our own. */
+/* Chooses the first and the last whole page of the range that the image does not use. */
 static void add_range(const struct memory_range *range)
 {
     uint64_t first = (range->start + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
@@ -82,7 +82,7 @@ static void memory_map(void)
 
 static void first_and_last_pages(void)
 {
-    /* Mapping takes pages for tables, so it comes before the choice of pages that are nobody's. */
+    /* Map first: mapping allocates pages for tables, and the chosen pages must be unused. */
     for (unsigned i = 0; i < boot_info.memory_count; i++) {
         const struct memory_range *range = &boot_info.memory[i];
         if (range->kind == MEMORY_USABLE) {
@@ -102,7 +102,7 @@ static void first_and_last_pages(void)
         write64(pages[i].address, pages[i].address ^ ~0ULL);
         write64(last_word(&pages[i]), last_word(&pages[i]));
     }
-    /* Read all first, put all back, and only then call anything that might use the memory. */
+    /* Read all pages and restore all of them before calling anything that might use the memory. */
     bool kept[PAGES_MAX];
     for (unsigned i = 0; i < page_count; i++)
         kept[i] = read64(pages[i].address) == (pages[i].address ^ ~0ULL) &&
@@ -112,7 +112,7 @@ static void first_and_last_pages(void)
         write64(last_word(&pages[i]), pages[i].last);
     }
     for (unsigned i = 0; i < page_count; i++)
-        CHECK_NAMED(kept[i], "the page at 0x%lx keeps what was written and is no other's alias", pages[i].address);
+        CHECK_NAMED(kept[i], "the page at 0x%lx keeps what was written and has no alias", pages[i].address);
 }
 
 int main(void)

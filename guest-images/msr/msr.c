@@ -1,8 +1,8 @@
 /*
- * Every MSR of the interface, on every VP: values at reset, privileges, reserved bits, what is read-only, overlay pages, and
- * that there are no others.
+ * Checks every MSR of the interface on every VP: values at reset, privileges, reserved bits, read-only registers and overlay
+ * pages; and that no other MSRs exist.
  *
- * Command line: `lock=on` tests the Locked bit of HYPERCALL instead, which only a reset takes back.
+ * Command line: `lock=on` tests only the Locked bit of HYPERCALL, which remains set until a reset.
  */
 #include "msr.h"
 

@@ -12,13 +12,13 @@ struct msr {
     const char *name;
     enum hv_feature needs;
     enum { READ_WRITE, READ_ONLY, WRITE_ONLY } access;
-    /* Whether `value` is what it has at reset. */
+    /* Whether `value` is the value at reset. */
     enum { HAS_RESET_VALUE, CHANGES } content;
     uint64_t value;
 };
 
 #define MSR_TABLE_MAX 80
-/* The whole table, made once: SINTs, timers and crash parameters come in rows. */
+/* Returns the whole table. It is built once, because SINTs, timers and crash parameters are generated. */
 const struct msr *msr_table(unsigned *count);
 
 static inline bool msr_is_there(const struct msr *msr)
@@ -26,7 +26,7 @@ static inline bool msr_is_there(const struct msr *msr)
     return hyperv_has(msr->needs);
 }
 
-/* The value of an MSR that must be readable. */
+/* Returns the value of an MSR. It is a failed check if it cannot be read. */
 static inline uint64_t msr_value(uint32_t number)
 {
     uint64_t value = 0;

@@ -1,5 +1,5 @@
 /*
- * The registers that hold values: SINTs, timers, clocks, the APIC's, and the rest.
+ * Registers without pages: SINTs, timers, clocks, the registers of the APIC, and others.
  */
 #include "msr.h"
 
@@ -10,7 +10,7 @@
 
 static void check_write(uint32_t number, const char *name, uint64_t value)
 {
-    CHECK_EQUAL_NAMED(wrmsr_safe(number, value), NO_FAULT, "%s takes 0x%lx on VP %u", name, value, this_cpu()->index);
+    CHECK_EQUAL_NAMED(wrmsr_safe(number, value), NO_FAULT, "%s accepts 0x%lx on VP %u", name, value, this_cpu()->index);
     CHECK_EQUAL_NAMED(msr_value(number), value, "%s reads 0x%lx on VP %u", name, value, this_cpu()->index);
 }
 
@@ -47,7 +47,7 @@ static void sints_here(void *unused)
     check_write(HV_MSR_SCONTROL, "SCONTROL", 0);
     check_write(HV_MSR_SCONTROL, "SCONTROL", 1);
     for (uint64_t value = 0; value < 3; value++) {
-        CHECK_EQUAL_NAMED(wrmsr_safe(HV_MSR_EOM, value), NO_FAULT, "EOM takes %lu on VP %u", value, this_cpu()->index);
+        CHECK_EQUAL_NAMED(wrmsr_safe(HV_MSR_EOM, value), NO_FAULT, "EOM accepts %lu on VP %u", value, this_cpu()->index);
         CHECK_EQUAL("EOM reads 0", msr_value(HV_MSR_EOM), 0);
     }
 }
@@ -67,11 +67,11 @@ static void timers_here(void *unused)
         check_write(config, "a timer's configuration", HV_TIMER_SINT(3));
         check_write(config, "a timer's configuration", HV_TIMER_SINT(15) | HV_TIMER_PERIODIC | HV_TIMER_LAZY);
         check_write(config, "a timer's configuration", HV_TIMER_SINT(4) | HV_TIMER_PERIODIC | HV_TIMER_ENABLE);
-        CHECK_EQUAL_NAMED(msr_value(count), 0, "timer %u has no count yet", timer);
+        CHECK_EQUAL_NAMED(msr_value(count), 0, "the count of timer %u is 0", timer);
         check_write(config, "a timer's configuration", HV_TIMER_SINT(0));
         check_write(count, "a timer's count", UINT64_MAX);
         check_write(count, "a timer's count", 12345);
-        CHECK_EQUAL("a count alone enables nothing", msr_value(config), 0);
+        CHECK_EQUAL("writing a count does not enable a timer without AutoEnable", msr_value(config), 0);
         check_write(count, "a timer's count", 0);
         if (hyperv_has(HV_DIRECT_TIMERS)) {
             check_write(config, "a timer's configuration", HV_TIMER_DIRECT | HV_TIMER_VECTOR(0x70));
@@ -81,13 +81,13 @@ static void timers_here(void *unused)
         }
         check_write(config, "a timer's configuration", HV_TIMER_SINT(2) | HV_TIMER_AUTO_ENABLE);
         wrmsr(count, UINT64_MAX);
-        CHECK_EQUAL("AutoEnable enables with a count", msr_value(config), HV_TIMER_SINT(2) | HV_TIMER_AUTO_ENABLE | HV_TIMER_ENABLE);
+        CHECK_EQUAL("writing a count enables a timer with AutoEnable", msr_value(config), HV_TIMER_SINT(2) | HV_TIMER_AUTO_ENABLE | HV_TIMER_ENABLE);
         wrmsr(count, 0);
-        CHECK_EQUAL("count 0 disables", msr_value(config), HV_TIMER_SINT(2) | HV_TIMER_AUTO_ENABLE);
+        CHECK_EQUAL("writing count 0 disables a timer", msr_value(config), HV_TIMER_SINT(2) | HV_TIMER_AUTO_ENABLE);
         wrmsr(config, 0);
         if (hyperv_is_kernel_engine()) {
-            /* KVM keeps what is reserved, and believes any vector. */
-            CHECK_EQUAL("KVM takes reserved bits of a timer", wrmsr_safe(config, 1ULL << 40), NO_FAULT);
+            /* KVM preserves reserved bits, and accepts any vector. */
+            CHECK_EQUAL("KVM accepts reserved bits of a timer", wrmsr_safe(config, 1ULL << 40), NO_FAULT);
             wrmsr(config, 0);
             continue;
         }
@@ -95,11 +95,11 @@ static void timers_here(void *unused)
             if (HV_TIMER_RESERVED >> bit & 1 && (bit < 24 || bit % 8 == 7))
                 check_refused(config, "a timer's configuration", 1ULL << bit);
         check_refused(config, "a timer's configuration", HV_TIMER_ENABLE | HV_TIMER_DIRECT | HV_TIMER_VECTOR(15));
-        CHECK_EQUAL("a timer may be enabled with SINT 0", wrmsr_safe(config, HV_TIMER_ENABLE), NO_FAULT);
-        CHECK_EQUAL("it is disabled at once", msr_value(config), 0);
+        CHECK_EQUAL("writing an enabled timer with SINT 0 does not fault", wrmsr_safe(config, HV_TIMER_ENABLE), NO_FAULT);
+        CHECK_EQUAL("a timer with SINT 0 is disabled at once", msr_value(config), 0);
         wrmsr(config, HV_TIMER_AUTO_ENABLE);
         wrmsr(count, UINT64_MAX);
-        CHECK_EQUAL("so it is with AutoEnable", msr_value(config), HV_TIMER_AUTO_ENABLE);
+        CHECK_EQUAL("a timer with SINT 0 and AutoEnable is disabled at once", msr_value(config), HV_TIMER_AUTO_ENABLE);
         wrmsr(config, 0);
         wrmsr(count, 0);
     }
@@ -121,7 +121,7 @@ static void clocks_here(void *unused)
     vp_indices[cpu] = hyperv_vp_index();
     if (hyperv_has(HV_ACCESS_VP_RUNTIME)) {
         uint64_t before = msr_value(HV_MSR_VP_RUNTIME);
-        /* The host's accounting may be as coarse as its tick. */
+        /* The host may account CPU time only at its timer tick. */
         CHECK_NAMED(WAIT_UNTIL(rdmsr(HV_MSR_VP_RUNTIME) > before, PATIENCE_MILLISECONDS),
                     "VP_RUNTIME grows while VP %u runs", cpu);
     }
@@ -162,7 +162,7 @@ void clocks(void)
 
 static unsigned handled;
 
-/* Takes an interrupt and ends it by MSR. */
+/* Handles an interrupt and ends it by the EOI MSR. */
 static void end_by_msr(struct interrupt_frame *frame)
 {
     (void)frame;
@@ -179,12 +179,12 @@ static void apic_here(void *unused)
 {
     unsigned cpu = this_cpu()->index;
     (void)unused;
-    /* Whole classes: AMD's processors forget the subclass on the way through CR8. */
+    /* Only whole priority classes: on AMD processors, the sub-class is lost in CR8. */
     for (uint32_t priority = 0; priority < 0x100; priority += 0x30) {
         wrmsr(HV_MSR_TPR, priority);
-        CHECK_EQUAL_NAMED(apic_read(APIC_TASK_PRIORITY), priority, "TPR 0x%x is the APIC's on VP %u", priority, cpu);
+        CHECK_EQUAL_NAMED(apic_read(APIC_TASK_PRIORITY), priority, "writing TPR 0x%x sets the APIC's on VP %u", priority, cpu);
         apic_write(APIC_TASK_PRIORITY, priority ^ 0xf0);
-        CHECK_EQUAL_NAMED(msr_value(HV_MSR_TPR), priority ^ 0xf0, "the APIC's TPR 0x%x is TPR on VP %u",
+        CHECK_EQUAL_NAMED(msr_value(HV_MSR_TPR), priority ^ 0xf0, "TPR reads the APIC's 0x%x on VP %u",
                           priority ^ 0xf0, cpu);
     }
     wrmsr(HV_MSR_TPR, 0);
@@ -195,7 +195,7 @@ static void apic_here(void *unused)
         CHECK_EQUAL("EOI refuses reserved bits", wrmsr_safe(HV_MSR_EOI, 1ULL << 32), VECTOR_GENERAL_PROTECTION);
     }
 
-    /* The TLFS lays ICR out as the xAPIC does. By shorthand it is the same for the x2APIC. */
+    /* ICR has the layout of the xAPIC. With a shorthand, the layout of the x2APIC is the same. */
     uint64_t to_self = apic_is_x2apic() ? APIC_TO_SELF : (uint64_t)apic_id() << 56;
     to_self |= APIC_FIXED | APIC_ASSERT;
     for (unsigned round = 0; round < 3; round++) {
@@ -205,18 +205,18 @@ static void apic_here(void *unused)
         CHECK_NAMED(WAIT_UNTIL(atomic_load(&handled) == before + 1, PATIENCE_MILLISECONDS),
                     "interrupt %u arrives on VP %u, so EOI has ended the one before", round, cpu);
         interrupts_off();
-        CHECK_NAMED(!in_service(VECTOR_ICR), "EOI leaves nothing in service on VP %u", cpu);
+        CHECK_NAMED(!in_service(VECTOR_ICR), "no interrupt is in service after EOI on VP %u", cpu);
     }
     CHECK_EQUAL_NAMED((uint32_t)msr_value(HV_MSR_ICR) & 0xff, VECTOR_ICR, "ICR reads as written on VP %u", cpu);
 
-    /* TPR holds interrupts of lower priority back. */
+    /* TPR blocks interrupts of lower priority. */
     unsigned before = interrupts_counted(cpu, VECTOR_LOW_PRIORITY);
     wrmsr(HV_MSR_TPR, 0xf0);
     wrmsr(HV_MSR_ICR, to_self | VECTOR_LOW_PRIORITY);
     wait_with_interrupts(1);
-    CHECK_EQUAL_NAMED(interrupts_counted(cpu, VECTOR_LOW_PRIORITY), before, "TPR holds an interrupt back on VP %u", cpu);
+    CHECK_EQUAL_NAMED(interrupts_counted(cpu, VECTOR_LOW_PRIORITY), before, "TPR blocks an interrupt on VP %u", cpu);
     wrmsr(HV_MSR_TPR, 0);
-    CHECK_NAMED(wait_for_count(cpu, VECTOR_LOW_PRIORITY, before + 1), "it comes when TPR allows it, on VP %u", cpu);
+    CHECK_NAMED(wait_for_count(cpu, VECTOR_LOW_PRIORITY, before + 1), "a blocked interrupt is delivered when TPR allows it, on VP %u", cpu);
 }
 
 static void end_many_by_msr(void *stop)
@@ -227,7 +227,7 @@ static void end_many_by_msr(void *stop)
     interrupts_off();
 }
 
-/* Who ends an interrupt must not lose those that others send meanwhile. */
+/* Ending an interrupt must not lose interrupts that other VPs send at the same time. */
 static void end_while_others_send(unsigned cpu)
 {
     unsigned stop = 0, lost = 0;
@@ -237,9 +237,9 @@ static void end_while_others_send(unsigned cpu)
         apic_send(cpus[cpu].apic_id, APIC_FIXED | APIC_ASSERT | VECTOR_LOW_PRIORITY);
         lost += !wait_for_count(cpu, VECTOR_LOW_PRIORITY, counted + 1);
     }
-    CHECK_EQUAL_NAMED(lost, 0, "no interrupt is lost on VP %u while it ends others by EOI", cpu);
+    CHECK_EQUAL_NAMED(lost, 0, "no interrupt is lost while VP %u ends others by EOI", cpu);
     atomic_store(&stop, 1);
-    CHECK_NAMED(smp_wait(cpu, PATIENCE_MILLISECONDS), "VP %u comes back from ending interrupts", cpu);
+    CHECK_NAMED(smp_wait(cpu, PATIENCE_MILLISECONDS), "VP %u finishes ending interrupts", cpu);
 }
 
 void apic(void)
@@ -285,7 +285,7 @@ static void read_last_crash_parameter(void *value)
 void others(void)
 {
     if (hyperv_has(HV_ACCESS_RESET))
-        CHECK_EQUAL("RESET can be written with 0, and does not reset then", wrmsr_safe(HV_MSR_RESET, 0), NO_FAULT);
+        CHECK_EQUAL("writing 0 to RESET does not reset", wrmsr_safe(HV_MSR_RESET, 0), NO_FAULT);
     if (hyperv_has(HV_CRASH_MSRS)) {
         on_each_vp(write_crash_parameters, NULL);
         for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
@@ -294,7 +294,7 @@ void others(void)
             CHECK_EQUAL_NAMED(value, CRASH_VALUE(HV_CRASH_PARAMETERS - 1), "VP %u shares the crash parameters", cpu);
         }
         CHECK_EQUAL("CRASH_CTL can be written without a report", wrmsr_safe(HV_MSR_CRASH_CONTROL, 0), NO_FAULT);
-        CHECK_EQUAL("it still says what is supported", msr_value(HV_MSR_CRASH_CONTROL),
+        CHECK_EQUAL("CRASH_CTL still reads as the supported features", msr_value(HV_MSR_CRASH_CONTROL),
                     HV_CRASH_NOTIFY | HV_CRASH_MESSAGE);
     }
     if (hyperv_has(HV_ACCESS_REENLIGHTENMENT))

@@ -1,9 +1,9 @@
 /*
- * What is true of each MSR of the table, or of each that is not in it, on each VP.
+ * Checks of every MSR in the table, and of MSRs that are not in it, on each VP.
  */
 #include "msr.h"
 
-/* What a VP found, for the boot processor to check: a CHECK on each VP would print from all of them at once. */
+/* Results of a VP. The boot processor checks them, because a CHECK on each VP would mix their output. */
 struct found {
     int vector;
     uint64_t value;
@@ -24,7 +24,7 @@ static void read_all(void *unused)
     }
 }
 
-/* Comes first: nothing has been written yet. */
+/* Must run first, before anything is written. */
 void reset_values(void)
 {
     unsigned count;
@@ -50,7 +50,7 @@ static void write_what_is_not_there(void *refused)
             atomic_add((unsigned *)refused, wrmsr_safe(table[i].number, 0) == VECTOR_GENERAL_PROTECTION);
 }
 
-/* Without the privilege a register is not there: reading it was refused above, writing it is here. */
+/* Without its privilege, a register does not exist. Reading it was refused above; writing it must be refused as well. */
 void privileges(void)
 {
     unsigned count, absent = 0;
@@ -64,7 +64,7 @@ void privileges(void)
     }
     unsigned refused = 0;
     smp_run_everywhere(write_what_is_not_there, &refused, PATIENCE_MILLISECONDS);
-    CHECK_EQUAL("what is not offered is not offered on any VP", refused, absent * cpu_count);
+    CHECK_EQUAL("MSRs that are not offered fault on every VP", refused, absent * cpu_count);
 }
 
 static void write_read_only(void *refused)
@@ -90,11 +90,11 @@ void access(void)
                    table[i].number != HV_MSR_CRASH_CONTROL) {
             CHECK_EQUAL_NAMED(wrmsr_safe(table[i].number, table[i].value), NO_FAULT,
                               "%s can be written with its reset value", table[i].name);
-            CHECK_EQUAL_NAMED(msr_value(table[i].number), table[i].value, "%s then still has it", table[i].name);
+            CHECK_EQUAL_NAMED(msr_value(table[i].number), table[i].value, "%s still has that value", table[i].name);
         }
     }
     smp_run_everywhere(write_read_only, &refused, PATIENCE_MILLISECONDS);
-    CHECK_EQUAL("what is read-only is so on every VP", refused, read_only * cpu_count);
+    CHECK_EQUAL("read-only MSRs are read-only on every VP", refused, read_only * cpu_count);
 }
 
 static bool known[HV_MSR_END - HV_MSR_FIRST];
@@ -104,7 +104,7 @@ static bool is_known(uint32_t number)
     return known[number - HV_MSR_FIRST];
 }
 
-/* The further VPs look at some only: each look is an exit and a fault. */
+/* The further VPs check only some numbers, because each check is an exit and a fault. */
 #define UNKNOWN_STEP 13
 
 static void touch_unknown(void *accepted)
@@ -125,11 +125,11 @@ void unknown(void)
     for (uint32_t number = HV_MSR_FIRST; number < HV_MSR_END; number++) {
         if (is_known(number))
             continue;
-        CHECK_EQUAL_NAMED(rdmsr_safe(number, &value), VECTOR_GENERAL_PROTECTION, "there is no MSR 0x%x to read", number);
-        CHECK_EQUAL_NAMED(wrmsr_safe(number, 0), VECTOR_GENERAL_PROTECTION, "there is no MSR 0x%x to write", number);
+        CHECK_EQUAL_NAMED(rdmsr_safe(number, &value), VECTOR_GENERAL_PROTECTION, "reading MSR 0x%x, which does not exist, faults", number);
+        CHECK_EQUAL_NAMED(wrmsr_safe(number, 0), VECTOR_GENERAL_PROTECTION, "writing MSR 0x%x, which does not exist, faults", number);
     }
     on_each_vp(touch_unknown, &accepted);
-    CHECK_EQUAL("what is no MSR is none on any VP", accepted, 0);
+    CHECK_EQUAL("MSRs that do not exist fault on every VP", accepted, 0);
     CHECK_EQUAL("there is no MSR below the interface's", rdmsr_safe(HV_MSR_FIRST - 1, &value),
                 VECTOR_GENERAL_PROTECTION);
 }

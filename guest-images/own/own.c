@@ -1,6 +1,6 @@
 /*
- * Uses what a program has added to its machine through the library, and what it does to the guest from outside. What, the
- * command line says; each prints a line.
+ * Uses ports, memory, MSRs and hypercalls that a program has added through the library, and reacts to what the program does
+ * to the guest. The words of the command line select the actions. Each action prints a line.
  *
  *   port=N        writes 0x11223344 to I/O port N and reads it back
  *   mmio=ADDRESS  writes 8 bytes there, reads them, and reads a byte and 4 bytes of them
@@ -11,7 +11,7 @@
  *   nmi           waits for an NMI
  *   memory        prints where a page is, and waits until its first word is not zero; prints that
  *   registers     spins, with 0x1234 in RBX, until RBX is 0x5678; then prints R12
- *   times=N       does all that N times
+ *   times=N       repeats all actions N times
  */
 #include "hypercall.h"
 #include "runtime.h"

@@ -1,17 +1,17 @@
 /*
- * Somebody to talk to on a network: answers, or asks another.
+ * A peer on a network, as server or client.
  *
- * It answers ARP, pings, and datagrams to a few ports (ipv4.h has them), until somebody sends one to the port that tells it to
- * end. With `to=ADDRESS` it asks instead, and answers meanwhile: finds that host, pings it, exchanges datagrams with it,
- * and ends; 1 if an answer is missing.
+ * As a server, it answers ARP, pings, and datagrams to a few ports (see ipv4.h), until it gets a datagram to the port that
+ * ends it. With `to=ADDRESS` it is a client: it looks that host up by ARP, pings it, exchanges datagrams with it, and exits,
+ * with 1 if an answer is missing. Meanwhile it answers as a server does.
  *
- * address=ADDRESS   its own address; without it, it asks for one by DHCP
- * to=ADDRESS        whom it asks
- * pings=N           how many pings, one after the other (4)
- * frames=N          how many datagrams that have to come back (0)
- * window=N          how many of them are on their way at once (16)
- * end               tells the other to end, too
- * serve             goes on to answer after it has asked
+ * address=ADDRESS   its own address; by default, it gets one by DHCP
+ * to=ADDRESS        the host to contact, as a client
+ * pings=N           number of pings, one after the other (default 4)
+ * frames=N          number of datagrams that must be echoed (default 0)
+ * window=N          number of datagrams in flight (default 16)
+ * end               ends the other host as well
+ * serve             continues as a server afterwards
  */
 #include "runtime.h"
 #include "session.h"
@@ -20,7 +20,7 @@
 
 #define PINGS 4
 #define WINDOW 16
-/* The other may start a little later. */
+/* The other host may start a little later. */
 #define LOOKING_MILLISECONDS 20000
 
 static bool exit_with_usage(const char *name, const char *value)
@@ -29,7 +29,7 @@ static bool exit_with_usage(const char *name, const char *value)
     machine_exit(EXIT_USAGE);
 }
 
-/* An address on the command line; false if there is none. */
+/* Reads an address from the command line. Returns false if there is none. */
 static bool read_address(const char *name, struct ipv4_address *address)
 {
     const char *value = command_line_value(name);

@@ -1,5 +1,5 @@
 /*
- * Tells of disks and network adapters that come and go while it runs, until a line is typed; then turns the machine off.
+ * Prints a line for each disk and network adapter that is added or removed while it runs. Powers off after a line is typed.
  * The guest of examples/hot_plug.rs.
  */
 #include "interfaces.h"
@@ -9,7 +9,7 @@
 
 /* Each has up to SCSI_LUNS_MAX disks. */
 #define CONTROLLERS_MAX 4
-/* Between two looks for disks. */
+/* Time between two scans for disks. */
 #define INTERVAL_MILLISECONDS 50
 
 struct controller {
@@ -20,7 +20,7 @@ struct controller {
 
 static struct controller controllers[CONTROLLERS_MAX];
 static unsigned controller_count;
-/* By the number of their channel. */
+/* Indexed by channel number. */
 static bool is_known[VMBUS_CHANNELS];
 
 static bool is_of(const struct offer *offer, const struct guid *interface)
@@ -44,7 +44,7 @@ static bool open_controller(const struct offer *offer)
 static bool tell_of_disk(struct controller *controller, uint8_t lun)
 {
     struct scsi_unit unit = {.controller = &controller->storvsc, .lun = lun};
-    /* It may be gone again. */
+    /* It may have been removed again. */
     if (!scsi_inquire(&unit) || !scsi_read_capacity(&unit))
         return false;
     print("disk %u came: %lu blocks of %u bytes\n", lun, unit.blocks, unit.block_size);
@@ -71,7 +71,7 @@ static bool look_for_disks(struct controller *controller)
     return true;
 }
 
-/* Takes up offers that are new, and releases those that were rescinded. */
+/* Opens new offers, and releases rescinded ones. */
 static bool look_for_devices(void)
 {
     static const struct offer *adapters[VMBUS_CHANNELS];

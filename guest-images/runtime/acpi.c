@@ -1,5 +1,5 @@
 /*
- * Reads ACPI tables in place. They lie below 4 GiB, which is mapped; what lies elsewhere is not found.
+ * Reads ACPI tables in place. Only tables below 4 GiB are found, because only that is mapped.
  */
 #include "acpi.h"
 
@@ -39,7 +39,7 @@
 #define AML_BYTE 0x0a
 #define AML_ONE 0x01
 
-/* Fields of tables are not aligned and may be missing in old revisions: 0 then. */
+/* Reads a field of a table. Fields are not aligned. A field that an old revision lacks reads as 0. */
 static uint64_t field(const void *table, uint32_t length, uint32_t offset, uint32_t size)
 {
     uint64_t value = 0;
@@ -101,7 +101,7 @@ bool acpi_checksum_is_valid(const void *table, uint32_t length)
     return sum == 0;
 }
 
-/* The first MADT entry behind `after` (NULL: from the start), or NULL. Entry: type, length, fields. */
+/* Returns the MADT entry after `after` (NULL: the first one), or NULL. An entry has a type, a length, and fields. */
 static const uint8_t *madt_next(const uint8_t *after)
 {
     static const struct acpi_header *madt;
@@ -161,7 +161,7 @@ uint32_t acpi_gsi_of_irq(uint8_t irq)
     return irq;
 }
 
-/* The first element of the DSDT's \_S5 package; an AML interpreter would be a poor bargain for one byte. */
+/* Returns the first element of the DSDT's \_S5 package. Finding one byte does not justify an AML interpreter. */
 static bool find_power_off_type(uint8_t *type)
 {
     const struct acpi_header *dsdt = acpi_find("DSDT");

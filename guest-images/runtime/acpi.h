@@ -1,5 +1,5 @@
 /*
- * The ACPI tables: finding them, and the few facts of the MADT, FADT and DSDT that an image needs.
+ * Finds the ACPI tables, and reads the few fields of the MADT, FADT and DSDT that images need.
  */
 #pragma once
 
@@ -14,11 +14,11 @@ struct acpi_header {
     uint32_t oem_revision, creator, creator_revision;
 } __attribute__((packed));
 
-/* The RSDP's address, from the boot protocol or by search; 0: there is none. */
+/* Returns the RSDP's address, from the boot protocol or by a search, or 0 if there is none. */
 uint64_t acpi_rsdp(void);
-/* The n-th table that the XSDT (or RSDT) lists, or NULL behind the last. */
+/* Returns the n-th table in the XSDT (or RSDT), or NULL if there are fewer. */
 const struct acpi_header *acpi_table(unsigned index);
-/* The table with that signature, or NULL. The DSDT is found through the FADT ("FACP"). */
+/* Returns the table with that signature, or NULL. The DSDT is found through the FADT ("FACP"). */
 const struct acpi_header *acpi_find(const char *signature);
 bool acpi_checksum_is_valid(const void *table, uint32_t length);
 
@@ -40,11 +40,11 @@ bool acpi_ioapic(struct ioapic *ioapic);
 /* The global system interrupt of an ISA IRQ. */
 uint32_t acpi_gsi_of_irq(uint8_t irq);
 
-/* Where the FADT says that the machine is turned off and reset; a port is 0 where it does not say. */
+/* The registers of the FADT that turn the machine off and reset it. A port is 0 if the FADT does not define it. */
 struct acpi_power {
     uint16_t control_port;       /* PM1a control, 16 bits */
-    uint64_t sleep_control;      /* of a hardware-reduced machine, in its place: 8 bits, */
-    bool sleep_control_is_a_port; /* a port or memory */
+    uint64_t sleep_control;      /* 8 bits; replaces control_port on a hardware-reduced machine */
+    bool sleep_control_is_a_port; /* whether sleep_control is a port or a memory address */
     uint8_t power_off_type;      /* SLP_TYP of \_S5 */
     uint16_t reset_port;
     uint8_t reset_value;

@@ -1,7 +1,7 @@
 /*
- * Reads what each boot protocol's loader leaves: hvm_start_info, the zero page, or the multiboot information.
+ * Reads the information that the loader of each boot protocol passes: hvm_start_info, the zero page, or the multiboot information.
  *
- * Runs before anything else writes to memory that the loader may have used.
+ * Must run before anything else writes to memory that the loader may have used.
  */
 #include "boot_info.h"
 
@@ -41,7 +41,7 @@ struct multiboot_module {
 };
 
 struct multiboot_memory_range {
-    uint32_t size; /* of what follows */
+    uint32_t size; /* of the following fields */
     uint64_t start, length;
     uint32_t kind;
 } __attribute__((packed));

@@ -1,5 +1,5 @@
 /*
- * catch_fault: remembers in this processor's `recovery` where its stack stands, so that fault.c can come back here.
+ * catch_fault: stores the position of its stack in this processor's `recovery`, so that fault.c can return here.
  */
 #include "layout.h"
 

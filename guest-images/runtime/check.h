@@ -1,7 +1,7 @@
 /*
- * Named checks, reported as "ok 3 - name" and "not ok 4 - name: what was wrong", and tables of tests made of them.
+ * Named checks, which are printed as "ok 3 - name" or "not ok 4 - name: what was wrong", and tables of tests with checks.
  *
- * The command line's `only=test` runs one test of the table, `checks=quiet` prints only what fails.
+ * On the command line, `only=TEST` runs one test of the table, and `checks=quiet` prints only failed checks.
  */
 #pragma once
 
@@ -18,16 +18,16 @@
 #define CHECK(name, condition) check((condition), CHECK_PLACE ": " #condition, "%s", name)
 /* The same with a formatted name, for loops. */
 #define CHECK_NAMED(condition, ...) check((condition), CHECK_PLACE ": " #condition, __VA_ARGS__)
-/* One check that two numbers are equal; a failure tells both. */
+/* Checks that two numbers are equal. A failure prints both. */
 #define CHECK_EQUAL(name, actual, expected) check_equal((actual), (expected), CHECK_PLACE, "%s", name)
 #define CHECK_EQUAL_NAMED(actual, expected, ...) check_equal((actual), (expected), CHECK_PLACE, __VA_ARGS__)
 
-/* Each returns whether the check passed. Any processor may call them. */
+/* Each returns true if the check passed. Any processor may call them. */
 bool check(bool passed, const char *detail, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool check_equal(uint64_t actual, uint64_t expected, const char *place, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* For images without a table, whose runtime checks what the host does: prints only what fails; how much has. */
+/* For images without a table: print only failed checks, and return the number of failed checks. */
 void checks_be_quiet(void);
 unsigned checks_failed(void);
 
@@ -37,7 +37,7 @@ struct test {
 };
 
 /*
- * Runs the table, prints the sum, and returns main's result: EXIT_PASSED, or EXIT_FAILED if a check failed or none was
+ * Runs the table, prints the summary line, and returns main's result: EXIT_PASSED, or EXIT_FAILED if a check failed or none was
  * made.
  */
 int checks_run(const struct test *tests, unsigned count);

@@ -1,5 +1,5 @@
 /*
- * The console's two back ends and its lock.
+ * The two back ends of the console, and its lock.
  *
  * An empty transmitter takes as many bytes as its FIFO holds, so the status is read once for sixteen: every
  * port access is an exit to the monitor.
@@ -18,7 +18,7 @@
 
 #define DIVISOR_LATCH 0x80
 #define EIGHT_BITS 0x03
-#define FIFO_ENABLE 0x01 /* without clearing: something may have been typed already */
+#define FIFO_ENABLE 0x01 /* does not clear the FIFO: there may be input already */
 #define DTR_RTS_OUT2 0x0b
 
 static struct spinlock lock;
@@ -44,7 +44,7 @@ void console_use_debug_port(void)
     use_debug_port = true;
 }
 
-/* The bytes that the serial port takes now without being asked again: at least one, at most `wanted`. */
+/* Returns the number of bytes that the serial port accepts without another read of its status: 1 to `wanted`. */
 static size_t serial_room(size_t wanted)
 {
     static size_t room;

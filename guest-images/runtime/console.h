@@ -1,5 +1,5 @@
 /*
- * The console: the first serial port, or the debug port where there is none or the command line says `console=debug`.
+ * The console: the first serial port, or the debug port if there is none or the command line has `console=debug`.
  */
 #pragma once
 
@@ -22,13 +22,13 @@
 #define SERIAL_STATUS_EMPTY 0x20
 
 void console_initialize(void);
-/* Sends everything after the command line is known to the debug port. */
+/* Switches the console to the debug port. Called when the command line is known. */
 void console_use_debug_port(void);
 void console_write(const char *text, size_t length);
-/* The next byte typed, or -1. */
+/* Returns the next byte of input, or -1 if there is none. */
 int console_read(void);
 
-/* Prints one piece of formatted text as a whole, whatever other processors print: see text.h for the conversions. */
+/* Prints formatted text without interruption by other processors' text. See text.h for the conversions. */
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Breaks the lock that a print which will never go on may hold: for the fault dump. */
+/* Releases the lock even if it is held by a print that cannot continue. For the fault dump. */
 void console_break_lock(void);

@@ -1,5 +1,5 @@
 /*
- * Interrupt handlers that do nothing but count, by processor and vector.
+ * Interrupt handlers that only count, by processor and vector.
  */
 #pragma once
 
@@ -8,7 +8,7 @@
 
 #include "time.h"
 
-/* Counts this vector's interrupts from now on, and ends them; or leaves that to the hypervisor (AutoEOI). */
+/* Starts counting interrupts of this vector. The first also ends them; with the second, the hypervisor does (AutoEOI). */
 void count_interrupts(uint8_t vector);
 void count_interrupts_without_end(uint8_t vector);
 unsigned interrupts_counted(unsigned cpu, uint8_t vector);
@@ -16,12 +16,12 @@ unsigned interrupts_counted(unsigned cpu, uint8_t vector);
 unsigned interrupts_counted_total(void);
 void interrupt_counts_clear(void);
 /*
- * Waits until the count is reached, with interrupts on: the calling processor may be the one to be interrupted.
- * False if it was not in time.
+ * Waits until the count is reached, with interrupts enabled, because the calling processor may be the target. Returns false
+ * at the time limit.
  */
 bool wait_for_count(unsigned cpu, uint8_t vector, unsigned count);
-/* Gives interrupts that must not come the time in which they would. */
+/* Waits with interrupts enabled, to detect interrupts that must not arrive. */
 void wait_with_interrupts(uint64_t milliseconds);
 
-/* How long anything may take: only a broken machine takes so long. */
+/* Time limit of every wait. Only a broken machine takes this long. */
 #define PATIENCE_MILLISECONDS (10000 * patience())

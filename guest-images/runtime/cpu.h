@@ -42,7 +42,7 @@ static inline uint32_t in32(uint16_t port)
     return value;
 }
 
-/* MSR access for MSRs that are known to be there; fault.h has the forms that survive a #GP. */
+/* Access to MSRs that are known to exist. The functions in fault.h also handle a #GP. */
 static inline uint64_t rdmsr(uint32_t msr)
 {
     uint32_t low, high;
@@ -73,7 +73,7 @@ static inline struct cpuid cpuid(uint32_t leaf)
     return cpuid_subleaf(leaf, 0);
 }
 
-/* The time stamp counter, read no earlier than everything before it in the program. */
+/* Reads the time stamp counter after all preceding instructions have completed. */
 static inline uint64_t rdtsc(void)
 {
     uint32_t low, high;
@@ -95,7 +95,7 @@ static inline uint64_t read_cr3(void)
     return value;
 }
 
-/* Drops every non-global translation of this processor. */
+/* Invalidates all non-global TLB entries of this processor. */
 static inline void flush_translations(void)
 {
     asm volatile("mov %0, %%cr3" : : "r"(read_cr3()) : "memory");
@@ -116,13 +116,13 @@ static inline void interrupts_off(void)
     asm volatile("cli" : : : "memory");
 }
 
-/* Halts with interrupts on and returns with them off; one that is already pending is not slept through. */
+/* Halts with interrupts enabled, and returns with them disabled. A pending interrupt ends the halt at once. */
 static inline void wait_for_interrupt(void)
 {
     asm volatile("sti; hlt; cli" : : : "memory");
 }
 
-/* Takes the interrupts that are pending. STI itself holds them back for an instruction. */
+/* Handles pending interrupts. The NOP is needed because STI delays interrupts by one instruction. */
 static inline void take_interrupts(void)
 {
     asm volatile("sti; nop; cli" : : : "memory");

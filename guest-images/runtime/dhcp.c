@@ -11,7 +11,7 @@
 #define DHCP_CLIENT_MAC 70
 #define DHCP_COOKIE 278
 #define DHCP_OPTIONS 282
-#define DHCP_END 342 /* servers of old want 300 bytes */
+#define DHCP_END 342 /* old servers require messages of 300 bytes */
 _Static_assert(DHCP_END <= QUESTION_MAX, "a question has room for it");
 #define DHCP_SERVER_PORT 67
 #define DHCP_CLIENT_PORT 68
@@ -29,7 +29,7 @@ _Static_assert(DHCP_END <= QUESTION_MAX, "a question has room for it");
 #define OPTION_END 255
 enum { DHCP_DISCOVER = 1, DHCP_OFFER, DHCP_REQUEST, DHCP_ACK = 5 };
 
-/* An option's value in the answer, if it has at least so many bytes; NULL otherwise. */
+/* Returns an option's value in the answer if it has at least `length` bytes, or NULL. */
 static const uint8_t *dhcp_option(uint8_t code, unsigned least)
 {
     unsigned at = DHCP_OPTIONS;
@@ -80,7 +80,7 @@ static void fill_dhcp(const struct ipv4_host *host, uint8_t message_type)
     memcpy(question + DHCP_OPTIONS, options, sizeof options);
 }
 
-/* Adds, in the place of the end, the address that was offered and who offered it. */
+/* Replaces the end marker by the offered address and the server that offered it. */
 static void add_choice(struct ipv4_address offered, struct ipv4_address server)
 {
     const uint8_t options[] = {

@@ -1,10 +1,10 @@
 /*
- * The part of start-up that all boot protocols share: 32-bit protected mode to long mode to C.
+ * Start-up code that all boot protocols share: from 32-bit protected mode to long mode to C.
  *
  *   start32: paging off, flat segments, EAX = BOOT_..., EBX = what the loader left
  *   start64: long mode, our code identity-mapped, EDI = BOOT_..., RSI = what the loader left
  *
- * Neither trusts anything else of the loader's: stack, GDT and page tables are our own from here on.
+ * Nothing else of the loader's state is used: stack, GDT and page tables are the image's own from here on.
  */
 #include "layout.h"
 

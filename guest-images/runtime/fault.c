@@ -1,5 +1,5 @@
 /*
- * Where execution goes on after an expected exception.
+ * Continues execution after an expected exception.
  */
 #include "fault.h"
 
@@ -34,7 +34,7 @@ bool fault_recover(struct interrupt_frame *frame)
     *fault = (struct fault){frame->vector, frame->error_code, frame->rip, read_cr2()};
     frame->rip = (uint64_t)catch_fault_landing;
     frame->rsp = (uint64_t)recovery;
-    /* The function may have gone to 32-bit code or to ring 3. */
+    /* The function may have switched to 32-bit code or to ring 3. */
     frame->cs = SELECTOR_CODE64;
     frame->ss = SELECTOR_DATA;
     frame->rflags &= ~RFLAGS_IOPL;

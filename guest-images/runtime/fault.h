@@ -1,5 +1,5 @@
 /*
- * Exceptions that a test expects: single instructions that report a fault instead of dying of it, and whole functions.
+ * Exceptions that a test expects, in single instructions or in whole functions. They are reported and do not end the image.
  */
 #pragma once
 
@@ -11,8 +11,8 @@
 #define NO_FAULT (-1)
 
 /*
- * Names an instruction that may fault, and where to go on if it does. The landing finds the vector in ESI, so the
- * statement has a "+S" operand that starts as NO_FAULT.
+ * Registers an instruction that may fault, and the address at which to continue if it does. The vector is then in ESI, so
+ * the statement needs a "+S" operand that is initialized to NO_FAULT.
  */
 #define MAY_FAULT(instruction, landing)                                                                                \
     ".pushsection .fixups, \"a\"; .long " instruction ", " landing "; .popsection\n"
@@ -38,7 +38,7 @@ static inline int wrmsr_safe(uint32_t msr, uint64_t value)
     return vector;
 }
 
-/* Reads memory that may not be there; returns NO_FAULT or the exception's vector. */
+/* Reads memory that may not be mapped; returns NO_FAULT or the exception's vector. */
 static inline int read64_safe(uint64_t address, uint64_t *value)
 {
     int vector = NO_FAULT;
@@ -51,7 +51,7 @@ static inline int read64_safe(uint64_t address, uint64_t *value)
     return vector;
 }
 
-/* Writes memory that may not be there or not writable; returns NO_FAULT or the exception's vector. */
+/* Writes memory that may not be mapped or not writable; returns NO_FAULT or the exception's vector. */
 static inline int write64_safe(uint64_t address, uint64_t value)
 {
     int vector = NO_FAULT;
@@ -63,8 +63,8 @@ struct fault {
     uint64_t vector, error_code, rip, address;
 };
 
-/* Calls function(argument); true if an exception ended it half-way, which `fault` then describes. May be nested. */
+/* Calls function(argument). Returns true if an exception ended it, and describes that in `fault`. Calls may be nested. */
 bool catch_fault(void (*function)(void *argument), void *argument, struct fault *fault);
 
-/* For the dispatcher: goes on behind an expected exception, or says that nobody expects this one. */
+/* For the dispatcher: makes execution continue after an expected exception. Returns false if it is unexpected. */
 bool fault_recover(struct interrupt_frame *frame);

@@ -73,17 +73,17 @@ static inline uint32_t get32(const uint8_t *at)
 extern const struct mac everybody;
 extern const struct ipv4_address ipv4_broadcast;
 
-/* What a host asks, and what came: the frame with its turn. */
+/* The request that a host sends, and the frame that was received last. */
 #define QUESTION_MAX 344
 extern uint8_t question[QUESTION_MAX];
 extern const uint8_t *answer;
 extern unsigned answer_length;
 
-/* Starts a question in IPv4: all zeros behind its header. */
+/* Starts an IPv4 request: writes its header, and zeros after it. */
 void begin_ipv4(const struct ipv4_host *host, unsigned length, struct mac mac, struct ipv4_address to, uint8_t protocol);
-/* Whether the answer is IPv4 without options, whole and undamaged, of that protocol. */
+/* Returns true if the answer is a complete IPv4 packet of that protocol, without options and with valid checksums. */
 bool is_ipv4(uint8_t protocol, unsigned least);
-/* Answers what has come, if it asks for that; false if an answer cannot be sent. */
+/* Answers the received frame if it is a request. Returns false if the answer cannot be sent. */
 bool ipv4_reply(struct ipv4_host *host);
-/* Sends the question until its answer has come. */
+/* Sends the request repeatedly until its answer arrives. */
 bool ipv4_ask(struct ipv4_host *host, unsigned length, bool (*is_answer)(const struct ipv4_host *host));

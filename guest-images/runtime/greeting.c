@@ -1,5 +1,5 @@
 /*
- * What an image finds out about the machine without touching any device of it.
+ * Describes the machine, without using any device.
  */
 #include "greeting.h"
 

@@ -1,5 +1,5 @@
 /*
- * The first lines of an image that people look at: a greeting, and what machine it finds itself on.
+ * The first lines that an image for users prints: a greeting, and a description of the machine.
  */
 #pragma once
 

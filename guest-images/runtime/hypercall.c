@@ -1,5 +1,5 @@
 /*
- * The hypercall page's place, and calls through it.
+ * Places the hypercall page, and makes calls through it.
  */
 #include "hypercall.h"
 
@@ -12,7 +12,7 @@
 
 /* Read by hypercall_run.S. */
 uint64_t hypercall_entry;
-/* Where the page lies while 32-bit code calls. */
+/* The address of the page while 32-bit code makes calls. */
 static uint64_t entry32;
 
 void hypercall_run64(void *registers);
@@ -43,8 +43,8 @@ int hypercall_make(struct hypercall_registers *registers)
 }
 
 /*
- * The page lies elsewhere meanwhile: a KVM that emulates ring 0 was seen to remember instructions by their address alone,
- * and to run the 64-bit ones in 32-bit code.
+ * The page is moved for the call: a KVM that emulates ring 0 was observed to cache decoded instructions by their address
+ * alone, and to execute the 64-bit ones in 32-bit code.
  */
 int hypercall_make32(struct hypercall_registers *registers)
 {

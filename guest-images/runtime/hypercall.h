@@ -1,5 +1,5 @@
 /*
- * Making hypercalls, by both conventions, with every register under control (TLFS, "Hypercall Interface").
+ * Makes hypercalls by both calling conventions, with control of every register (TLFS, "Hypercall Interface").
  */
 #pragma once
 
@@ -25,7 +25,7 @@
 #define CALL_EXT_GET_BOOT_ZEROED_MEMORY 0x8002
 #define CALL_EXT_MEMORY_HEAT_HINT 0x8003
 
-/* The rest of the input value. */
+/* The other fields of the input value. */
 #define CALL_FAST (1ULL << 16)
 #define CALL_VARIABLE(qwords) ((uint64_t)(qwords) << 17)
 #define CALL_NESTED (1ULL << 31)
@@ -34,7 +34,7 @@
 /* Bits 30 to 27, 47 to 44 and 63 to 60. */
 #define CALL_RESERVED 0xf000f00078000000ULL
 
-/* HV_STATUS, and the other half of the result value. */
+/* The two fields of the result value: HV_STATUS and the reps completed. */
 #define STATUS_SUCCESS 0x00
 #define STATUS_INVALID_HYPERCALL_CODE 0x02
 #define STATUS_INVALID_HYPERCALL_INPUT 0x03
@@ -59,7 +59,7 @@
 
 #define XMM_PARAMETERS 6
 
-/* What the registers hold before a call and after it. The 32-bit form uses the low halves of the first eight. */
+/* Values of the registers before and after a call. The 32-bit convention uses the low halves of the first eight. */
 struct hypercall_registers {
     uint64_t rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15;
     uint64_t padding;
@@ -68,21 +68,21 @@ struct hypercall_registers {
 _Static_assert(offsetof(struct hypercall_registers, xmm) == 128, "hypercall_run.S relies on it");
 
 /*
- * Identifies the guest and lays the hypercall page over a page of the image's; false if the registers refuse. May be
- * called again. The page stays where it was first laid.
+ * Writes GUEST_OS_ID and enables the hypercall page at a page of the image. Returns false if a register refuses the value.
+ * May be called again; the page stays where it was placed first.
  */
 bool hypercall_enable(void);
-/* Where the page lies, for those who jump there themselves. */
+/* The address of the page, for callers that jump there themselves. */
 uint64_t hypercall_page(void);
 
 /*
- * Make the call whose registers are given, by either convention; NO_FAULT or the exception's vector. While 32-bit code calls,
- * no other processor may: the page is moved.
+ * Make the call with these registers, by either convention, and return NO_FAULT or the exception's vector. No other processor
+ * may make calls at the same time as hypercall_make32, because it moves the page.
  */
 int hypercall_make(struct hypercall_registers *registers);
 int hypercall_make32(struct hypercall_registers *registers);
 
-/* A call that must not fault, with its two parameters: GPAs, or values if it is fast. Gives the result value. */
+/* Makes a call that must not fault. The parameters are GPAs, or values if it is fast. Returns the result value. */
 uint64_t hypercall(uint64_t input, uint64_t first, uint64_t second);
 /* The same by the 32-bit convention, from 32-bit code. */
 uint64_t hypercall32(uint64_t input, uint64_t first, uint64_t second);

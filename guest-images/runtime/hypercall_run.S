@@ -1,6 +1,6 @@
 /*
  * hypercall_run64 and hypercall_run32: load every register from a struct hypercall_registers, call the hypercall page, and
- * store them again. They run under catch_fault, which restores what a fault leaves half done.
+ * store them again. They run under catch_fault, which restores the stack after a fault.
  */
 #include "layout.h"
 

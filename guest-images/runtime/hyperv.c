@@ -1,5 +1,5 @@
 /*
- * What CPUID says of the Hyper-V interface.
+ * Reads the Hyper-V interface from CPUID.
  */
 #include "hyperv.h"
 
@@ -12,7 +12,7 @@
 #include "smp.h"
 #include "text.h"
 
-/* Longer than any test takes on a loaded host that emulates ring 0. */
+/* Longer than any test takes on a busy host that emulates ring 0. */
 #define EACH_VP_MILLISECONDS 30000
 
 #define INTERFACE 0x31237648 /* "Hv#1" */
@@ -49,7 +49,7 @@ bool hyperv_is_kernel_engine(void)
     if (!engine)
         return hyperv_has(HV_USE_FLUSHES);
     if (!text_equal(engine, "user") && !text_equal(engine, "kernel")) {
-        print("engine=%s: wanted user or kernel\n", engine);
+        print("engine=%s: the value is neither user nor kernel\n", engine);
         machine_exit(EXIT_USAGE);
     }
     return text_equal(engine, "kernel");
@@ -77,5 +77,5 @@ void on_each_vp(void (*function)(void *argument), void *argument)
 {
     for (unsigned cpu = 0; cpu < cpu_count; cpu++)
         if (!smp_call(cpu, function, argument, EACH_VP_MILLISECONDS))
-            CHECK_NAMED(false, "VP %u is done in time", cpu);
+            CHECK_NAMED(false, "VP %u finishes within the time limit", cpu);
 }

@@ -62,14 +62,15 @@ enum hv_feature {
     HV_USE_EX_MASKS = HV_FEATURE(HV_WORD_HINTS, 11),
 };
 
-/* Whether CPUID says that there is a hypervisor with the Hyper-V interface. */
+/* Returns true if CPUID has the Hyper-V interface. */
 bool hyperv_is_there(void);
-/* One of the four registers of features; read once, then remembered. */
+/* Returns one of the four feature registers. They are read only once. */
 uint32_t hyperv_word(unsigned word);
 bool hyperv_has(enum hv_feature feature);
 /*
- * Whether KVM itself is the hypervisor, Viridian's kernel engine: as the command line's `engine=user|kernel` says, else by
- * the hint for flush calls, which the user engine never gives. docs/engines.md says where the engines differ.
+ * Returns true on Viridian's kernel engine, where KVM itself is the hypervisor. The command line's `engine=user|kernel`
+ * decides; by default, the hint for flush calls does, which the user engine never gives. docs/engines.md lists the
+ * differences between the engines.
  */
 bool hyperv_is_kernel_engine(void);
 
@@ -101,7 +102,7 @@ bool hyperv_is_kernel_engine(void);
 #define HV_MSR_TSC_EMULATION_CONTROL 0x40000107
 #define HV_MSR_TSC_EMULATION_STATUS 0x40000108
 #define HV_MSR_TSC_INVARIANT_CONTROL 0x40000118
-/* The MSRs of the interface all lie below. */
+/* All MSRs of the interface are below this number. */
 #define HV_MSR_FIRST 0x40000000
 #define HV_MSR_END 0x40000200
 
@@ -116,7 +117,7 @@ bool hyperv_is_kernel_engine(void);
 #define HV_SINT_MASKED (1ULL << 16)
 #define HV_SINT_AUTO_EOI (1ULL << 17)
 #define HV_SINT_POLLING (1ULL << 18)
-/* Lower vectors are not to be had. */
+/* The lowest vector of a SINT. */
 #define HV_FIRST_VECTOR 16
 
 /* Bits of STIMERn_CONFIG. */
@@ -135,16 +136,16 @@ bool hyperv_is_kernel_engine(void);
 /* A nonzero GUEST_OS_ID: an open-source OS, of no particular kind. */
 #define HV_GUEST_OS_ID_TEST 0x8f00000000000001ULL
 
-/* The highest physical address that the boot protocol calls usable memory, plus one; nothing that it lists is beyond. */
+/* The end of the highest range in the boot protocol's memory map. */
 uint64_t memory_end(void);
-/* A page's address with neither memory nor device, inside of what the processor can address. */
+/* The address of a page without memory or device that the processor can address. */
 uint64_t page_of_nothing(void);
 /* VP_INDEX of the calling processor. */
 static inline uint32_t hyperv_vp_index(void)
 {
     return rdmsr(HV_MSR_VP_INDEX);
 }
-/* Runs function(argument) on every processor, one after the other; it is a failed check if one is not done in time. */
+/* Runs function(argument) on every processor, one after the other. It is a failed check if one exceeds the time limit. */
 void on_each_vp(void (*function)(void *argument), void *argument);
 
 /* Reference time, in units of 100 ns. */

@@ -7,5 +7,5 @@
 
 extern const struct guid scsi_interface, network_interface;
 
-/* What people call the interface; "other" for others. */
+/* Returns the common name of the interface, or "other". */
 const char *interface_name(const struct guid *interface);

@@ -35,7 +35,7 @@ static void make_gates(unsigned first, unsigned end)
     }
 }
 
-/* Only the exceptions: an image that handles no interrupt need not pay for the other gates. */
+/* Only the gates of exceptions are initialized; the others when a handler is set. */
 void interrupts_initialize(void)
 {
     make_gates(0, FIRST_INTERRUPT_VECTOR);
@@ -75,7 +75,7 @@ static _Noreturn void dump(const struct interrupt_frame *frame)
 {
     static bool dumping;
 
-    /* A fault in the dump itself, or another processor's: one dump is enough. */
+    /* Another fault, in the dump itself or on another processor: print only one dump. */
     if (atomic_exchange(&dumping, true))
         halt_forever();
     console_break_lock();

@@ -1,7 +1,7 @@
 /*
- * The IDT, and who handles which vector.
+ * The IDT, and the handlers of vectors.
  *
- * Exceptions that nobody expects end the image with a dump and EXIT_UNEXPECTED_EXCEPTION; so do interrupts without a
+ * Unexpected exceptions end the image with a dump and EXIT_UNEXPECTED_EXCEPTION. So do interrupts without a
  * handler, spurious ones excepted.
  */
 #pragma once
@@ -19,18 +19,18 @@
 #define FIRST_INTERRUPT_VECTOR 32
 #define VECTOR_COUNT 256
 
-/* Vectors that the runtime uses itself; the ones from 0x30 to 0xef are the images'. */
+/* Vectors that the runtime uses itself. Images may use 0x30 to 0xef. */
 #define VECTOR_WAKE 0xf0
 #define VECTOR_SPURIOUS 0xff
 
-/* What vectors.S has on the stack when it calls the dispatcher. */
+/* The stack when vectors.S calls the dispatcher. */
 struct interrupt_frame {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax;
     uint64_t vector, error_code;
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
-/* Runs with interrupts off; ends the interrupt itself (apic_end_of_interrupt, or not: AutoEOI). Must not print. */
+/* Runs with interrupts disabled, and ends the interrupt itself (apic_end_of_interrupt) unless it is AutoEOI. Must not print. */
 typedef void interrupt_handler(struct interrupt_frame *frame);
 
 void interrupts_initialize(void);

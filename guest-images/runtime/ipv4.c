@@ -1,5 +1,5 @@
 /*
- * ARP, and IPv4 with ICMP and UDP: questions, and answers to what others ask.
+ * ARP, and IPv4 with ICMP and UDP: sends requests, and answers requests of other hosts.
  */
 #include "frames.h"
 #include "memory.h"
@@ -40,8 +40,8 @@ bool ipv4_is_set(struct ipv4_address address)
 }
 
 /*
- * The internet checksum (RFC 1071) of an even number of bytes; over bytes that hold one it is 0. The sum of longer words comes to
- * the same, and only its bytes are the other way round than in the frame.
+ * Returns the internet checksum (RFC 1071) of an even number of bytes. It is 0 for bytes that include their checksum. Adding
+ * longer words has the same result; only the byte order differs from that of the frame.
  */
 static uint16_t checksum(const uint8_t *bytes, unsigned length)
 {
@@ -63,7 +63,7 @@ static uint16_t checksum(const uint8_t *bytes, unsigned length)
     return ~get16((const uint8_t *)&sum);
 }
 
-/* Starts a frame: all zeros behind its header. */
+/* Starts a frame: writes its header, and zeros after it. */
 static void begin(const struct ipv4_host *host, uint8_t *frame, unsigned length, struct mac to, uint16_t type)
 {
     memset(frame, 0, length);
@@ -113,7 +113,7 @@ static bool is_for(const struct ipv4_host *host, unsigned destination)
     return !memcmp(answer + destination, &host->address, 4);
 }
 
-/* Somebody asks for our Ethernet address. */
+/* Another host asks for our Ethernet address. */
 static bool answer_arp(struct ipv4_host *host)
 {
     uint8_t frame[FRAME_LEAST];
@@ -135,7 +135,7 @@ static void swap(uint8_t *one, uint8_t *other, unsigned length)
     memcpy(other, kept, length);
 }
 
-/* A copy of the packet that goes back to where it comes from: no checksum changes by that. */
+/* Copies the packet with source and destination exchanged, which does not change its checksums. */
 static uint8_t *turn_round(void)
 {
     static uint8_t frame[NETVSC_FRAME_MAX] __attribute__((aligned(8)));
@@ -149,7 +149,7 @@ static bool answer_ping(struct ipv4_host *host)
 {
     uint8_t *frame = turn_round();
     frame[ICMP_TYPE] = ICMP_ECHO_REPLY;
-    /* The sum is less by the type that it was, and so its complement is more. */
+    /* The type changes from 8 to 0, so the sum decreases by the type, and its complement increases. */
     uint32_t sum = get16(frame + ICMP_CHECKSUM) + (ICMP_ECHO << 8);
     put16(frame + ICMP_CHECKSUM, sum + (sum >> 16));
     host->answered.pings++;
@@ -212,7 +212,7 @@ bool ipv4_serve(struct ipv4_host *host, uint64_t milliseconds)
     return answer && ipv4_reply(host);
 }
 
-/* An ARP reply that tells what the question asks for. */
+/* Returns true if the frame is the ARP reply to the request. */
 static bool is_neighbour(const struct ipv4_host *host)
 {
     (void)host;
@@ -229,7 +229,7 @@ bool ipv4_resolve(struct ipv4_host *host, struct ipv4_address address, struct ma
     return true;
 }
 
-/* The echo of the question, undamaged. */
+/* Returns true if the frame is the unchanged echo of the request. */
 static bool is_echo(const struct ipv4_host *host)
 {
     return is_ipv4(PROTOCOL_ICMP, ICMP_END) && answer[ICMP_TYPE] == ICMP_ECHO_REPLY &&

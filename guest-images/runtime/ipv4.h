@@ -1,6 +1,6 @@
 /*
- * As much of IPv4 as it takes to get an address by DHCP, to ping and to be pinged, and to exchange datagrams: one question at a
- * time, each asked again while no answer comes. What others ask is answered meanwhile.
+ * A minimal IPv4: gets an address by DHCP, sends and answers pings, and exchanges datagrams. It sends one request at a time,
+ * and repeats it until it is answered. Requests of other hosts are answered meanwhile.
  */
 #pragma once
 
@@ -18,10 +18,10 @@ struct ipv4_address {
 
 struct ipv4_host {
     struct netvsc *netvsc;
-    /* From DHCP; zeros where the server did not tell. */
+    /* From DHCP; zeros if the server did not send it. */
     struct ipv4_address address, mask, gateway, name_server, server;
     uint32_t lease_seconds;
-    /* What others have asked, and got. */
+    /* Number of answered requests of other hosts. */
     struct {
         unsigned arps, pings, datagrams, discarded;
     } answered;
@@ -29,8 +29,8 @@ struct ipv4_host {
 };
 
 /* Ports on which a host listens. */
-#define PORT_END 4     /* a datagram comes back, and the host is told to end */
-#define PORT_ECHO 7    /* datagrams come back (RFC 862) */
+#define PORT_END 4     /* the datagram is echoed, and the host ends */
+#define PORT_ECHO 7    /* datagrams are echoed (RFC 862) */
 #define PORT_DISCARD 9 /* datagrams are counted (RFC 863) */
 
 /* Reads an address such as 10.3.0.1. */
@@ -42,18 +42,18 @@ bool ipv4_equal(struct ipv4_address left, struct ipv4_address right);
 bool ipv4_configure(struct ipv4_host *host);
 /* ARP (RFC 826): the Ethernet address of a neighbour. */
 bool ipv4_resolve(struct ipv4_host *host, struct ipv4_address address, struct mac *mac);
-/* ICMP echo (RFC 792) through that neighbour; how long the answer took. */
+/* ICMP echo (RFC 792) through that neighbour. Returns how long the answer took. */
 bool ipv4_ping(struct ipv4_host *host, struct ipv4_address address, struct mac mac, uint64_t *microseconds);
-/* Tells that neighbour to end: see PORT_END. */
+/* Ends that neighbour: see PORT_END. */
 bool ipv4_tell_to_end(struct ipv4_host *host, struct ipv4_address address, struct mac mac);
-/* Answers what comes in that time; false if nothing came. */
+/* Answers requests for this time. Returns false if none arrived. */
 bool ipv4_serve(struct ipv4_host *host, uint64_t milliseconds);
 
-/* Datagrams that were sent to where they come back, and what became of them. */
+/* The result of sending datagrams to an echo port. */
 struct ipv4_exchange {
     uint64_t sent, back, lost, damaged;
 };
 
-/* Sends `count` datagrams to that port, `window` of them on their way at once, each with a number that has to come back in turn. */
+/* Sends `count` datagrams to that port, `window` of them at once, with numbers that must be echoed in order. */
 bool ipv4_exchange(struct ipv4_host *host, struct ipv4_address address, struct mac mac, uint16_t port, uint64_t count,
                    unsigned window, struct ipv4_exchange *exchange);

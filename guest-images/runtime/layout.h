@@ -1,10 +1,10 @@
 /*
- * Constants that assembly and C share: boot protocols, selectors, and the few fixed addresses.
+ * Constants that assembly and C share: boot protocols, selectors, and fixed addresses.
  */
 #pragma once
 
-/* How the image was started. The start-up stub puts one of these in EDI; boot_info.c reads what the loader left. */
-#define BOOT_SECONDARY 0 /* not a boot at all: a further processor that the image itself started */
+/* The boot protocol. The start-up stub passes it in EDI, and boot_info.c reads what the loader passed. */
+#define BOOT_SECONDARY 0 /* not a boot protocol: a processor that the image itself started */
 #define BOOT_PVH 1
 #define BOOT_LINUX64 2
 #define BOOT_LINUX32 3
@@ -13,10 +13,10 @@
 #define BOOT_FLAT32 6
 #define BOOT_FLAT64 7
 #define BOOT_PROTOCOL_MASK 0xff
-/* Or-ed in by stubs of formats that cannot say "and then so many zero bytes": the image clears its own .bss. */
+/* Set by stubs of formats that cannot describe zeroed memory after the file: the image must clear its own .bss. */
 #define BOOT_CLEAR_BSS 0x100
 
-/* Where further processors start; any page of conventional memory does once the loader's data was copied. */
+/* The start address of further processors: a page of conventional memory that is free once the loader's data was copied. */
 #define TRAMPOLINE_ADDRESS 0x8000
 
 #define BOOT_STACK_SIZE 0x4000

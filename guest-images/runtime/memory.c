@@ -1,7 +1,7 @@
 /*
- * The memory functions, on the string instructions: few instructions in the image, and fast where the processor is real.
+ * The memory functions, with string instructions: they are small, and fast on a real processor.
  *
- * Where it is not, each repetition costs as much as an instruction: words come first, then the bytes that are left.
+ * An emulated processor needs a step for each repetition, so words are copied first, and then the remaining bytes.
  */
 #include "memory.h"
 
@@ -11,7 +11,7 @@
 
 #define WORD 8
 
-/* Also for a `to` below `from` that overlaps it: every word is read before it is written over. */
+/* Also works if `to` is below `from` and they overlap: every word is read before it is overwritten. */
 void *memcpy(void *to, const void *from, size_t length)
 {
     void *cursor = to;

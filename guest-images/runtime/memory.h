@@ -1,5 +1,5 @@
 /*
- * Memory by address, atomics, the spinlock, and the four functions that a C compiler takes for granted.
+ * Access to memory by address, atomics, the spinlock, and the four functions that a C compiler requires.
  */
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Big objects that are written before they are read: outside .bss, so that nobody spends time on zeroing them. */
+/* For large objects that are written before they are read. They are outside of .bss, so they are not zeroed. */
 #define NOT_CLEARED __attribute__((section(".noinit")))
 
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -16,12 +16,12 @@ void *memcpy(void *to, const void *from, size_t length);
 void *memmove(void *to, const void *from, size_t length);
 void *memset(void *to, int value, size_t length);
 int memcmp(const void *left, const void *right, size_t length);
-/* Of few bytes, whose number it knows, the compiler makes a move or a comparison; for others it calls the functions. */
+/* The compiler replaces calls with a small constant length by moves or comparisons, and calls the functions for others. */
 #define memcpy(to, from, length) __builtin_memcpy(to, from, length)
 #define memset(to, value, length) __builtin_memset(to, value, length)
 #define memcmp(left, right, length) __builtin_memcmp(left, right, length)
 
-/* Device registers and other memory that changes or acts by itself: one access each, in program order. */
+/* Access to device registers and other volatile memory: one access per call, in program order. */
 static inline uint32_t read32(uint64_t address)
 {
     return *(volatile uint32_t *)address;
@@ -54,7 +54,7 @@ struct spinlock {
     bool held;
 };
 
-/* Takes the lock; the interrupt flag is the caller's business. */
+/* Takes the lock. The caller is responsible for the interrupt flag. */
 static inline void spinlock_take(struct spinlock *lock)
 {
     while (__atomic_exchange_n(&lock->held, true, __ATOMIC_ACQUIRE))

@@ -1,5 +1,5 @@
 /*
- * NVSP's messages and RNDIS's. Everything that comes is taken in by `pump`, whatever is being waited for.
+ * Messages of NVSP and RNDIS. `pump` processes every received packet, whatever the caller waits for.
  */
 #include "netvsc.h"
 
@@ -29,7 +29,7 @@ enum nvsp_message_type {
 #define NVSP_NO_SECTION UINT32_MAX
 #define RECEIVE_BUFFER_ID 0xcafe
 #define SEND_BUFFER_ID 0
-/* The transaction id of a frame in the first section of the send buffer; those of messages are lower. */
+/* The transaction id of a frame in the first section of the send buffer. Messages have lower ids. */
 #define FRAME_TRANSACTION (1ULL << 32)
 #define RECEIVE_BYTES (NETVSC_RECEIVE_PAGES * PAGE_SIZE)
 
@@ -43,10 +43,10 @@ enum rndis_message_type {
 };
 #define RNDIS_SUCCESS 0
 #define RNDIS_TRANSFER_MAX 0x4000
-/* Words of a message, its header of type and length included. */
+/* Number of words of a message, including its header of type and length. */
 #define RNDIS_PACKET_WORDS 11
 #define RNDIS_REQUEST_WORDS 7
-/* Offsets in a message count from behind its header of two words. */
+/* Offsets in a message count from the end of its header of two words. */
 #define RNDIS_HEADER 8
 
 #define OID_MAC_ADDRESS 0x01010102
@@ -60,7 +60,7 @@ enum rndis_message_type {
 #define ETHERNET_HEADER 14
 #define NDIS_6_30 30
 
-/* What a transfer-pages packet has behind its header. */
+/* The part of a transfer-pages packet after its header. */
 struct transfer {
     uint16_t page_set;
     uint8_t sender_owns_set, reserved;
@@ -70,14 +70,14 @@ struct transfer {
     } ranges[];
 };
 
-/* Where packets are copied to: longer ones are not sent by a host that has 16 pages to send from. */
+/* The buffer for packets. The host's ring of 16 pages limits their length. */
 static uint8_t body[PAGE_SIZE] __attribute__((aligned(8)));
 
 static bool pump(struct netvsc *netvsc, uint64_t milliseconds);
 
 /*
- * Sends a packet; the host hears of it when there is nothing more to take in, so that much is sent by one signal. While there is no
- * room for it, takes in what comes: the host may wait for that.
+ * Sends a packet. The host is signalled only when there is nothing left to receive, so that one signal is enough for several
+ * packets. While there is no room for it, processes received packets, because the host may wait for that.
  */
 static bool put(struct netvsc *netvsc, const struct packet *packet)
 {
@@ -87,7 +87,7 @@ static bool put(struct netvsc *netvsc, const struct packet *packet)
     return true;
 }
 
-/* Gives the host the sections of a transfer back. */
+/* Returns the sections of a transfer to the host. */
 static bool give_back(struct netvsc *netvsc, uint64_t transaction)
 {
     static const uint32_t taken[] = {NVSP_SEND_RNDIS_PACKET_COMPLETE, NVSP_SUCCESS};
@@ -100,7 +100,7 @@ static bool give_back(struct netvsc *netvsc, uint64_t transaction)
     return put(netvsc, &packet);
 }
 
-/* Notes the frame in a message; false if the message is none that a host sends. */
+/* Records the frame of a message. Returns false if the message is invalid. */
 static bool note_frame(struct netvsc *netvsc, const uint32_t *message, uint32_t length, uint64_t transaction)
 {
     uint32_t start = RNDIS_HEADER + message[2], frame_length = message[3];
@@ -115,7 +115,7 @@ static bool note_frame(struct netvsc *netvsc, const uint32_t *message, uint32_t 
     return true;
 }
 
-/* Notes what lies in the receive buffer. A transfer without frames is done with at once. */
+/* Records the frames in the receive buffer. A transfer without frames is completed at once. */
 static bool take_transfer(struct netvsc *netvsc, const struct transfer *transfer, uint64_t transaction)
 {
     unsigned before = netvsc->frames_put;
@@ -135,7 +135,7 @@ static bool take_transfer(struct netvsc *netvsc, const struct transfer *transfer
     return true;
 }
 
-/* The answer to a message, or to a frame that was sent. */
+/* Processes the completion of a message or of a sent frame. */
 static void take_completion(struct netvsc *netvsc, const uint8_t *payload, unsigned length, uint64_t transaction)
 {
     uint32_t status;
@@ -149,7 +149,7 @@ static void take_completion(struct netvsc *netvsc, const uint8_t *payload, unsig
     netvsc->sends_free |= 1u << (transaction - FRAME_TRANSACTION) % 32;
 }
 
-/* Takes in one packet; false if none comes in time. */
+/* Receives and processes one packet. Returns false at the time limit. */
 static bool pump(struct netvsc *netvsc, uint64_t milliseconds)
 {
     struct packet_header header;
@@ -186,7 +186,7 @@ static bool exchange(struct netvsc *netvsc, const uint32_t message[NVSP_WORDS], 
     return true;
 }
 
-/* The answer's status, in the word that has it; and whether it is the one of success. */
+/* Stores the status of the answer, and returns true if it is success. */
 static bool judge(struct netvsc *netvsc, const char *asked, bool answered, const uint32_t *status, uint32_t success)
 {
     netvsc->asked = asked;
@@ -212,7 +212,7 @@ static bool negotiate_version(struct netvsc *netvsc)
     return false;
 }
 
-/* What the driver is set up for: the host answers with an empty completion. */
+/* The NDIS configuration. The host answers with an empty completion. */
 static bool configure(struct netvsc *netvsc)
 {
     uint32_t config[NVSP_WORDS] = {NVSP_SEND_NDIS_CONFIG, MTU + ETHERNET_HEADER};
@@ -249,7 +249,7 @@ static bool give_buffers(struct netvsc *netvsc)
     return true;
 }
 
-/* Sends the control message that lies in its page, and waits for the reply of its type, if there is to be one. */
+/* Sends the control message in its page, and waits for its reply, if it has one. */
 static bool control(struct netvsc *netvsc, const char *name, bool has_reply)
 {
     uint32_t message[NVSP_WORDS] = {NVSP_SEND_RNDIS_PACKET, NVSP_CONTROL, NVSP_NO_SECTION, 0};
@@ -298,7 +298,7 @@ static bool set_filter(struct netvsc *netvsc, uint32_t filter)
     return control(netvsc, "SET of the packet filter", true);
 }
 
-/* There is no reply to it: the adapter has just ended. */
+/* HALT has no reply. */
 static bool halt(struct netvsc *netvsc)
 {
     const uint32_t message[3] = {RNDIS_HALT, sizeof message, 0};
@@ -353,7 +353,7 @@ bool netvsc_send(struct netvsc *netvsc, const void *frame, unsigned length)
     return put(netvsc, &packet);
 }
 
-/* The turn of the frame that was received last is over. */
+/* Releases the frame that was received last. */
 static bool end_turn(struct netvsc *netvsc)
 {
     const struct netvsc_frame *last = &netvsc->frames[(netvsc->frames_taken - 1) % NETVSC_FRAMES];

@@ -1,9 +1,9 @@
 /*
- * A driver for network adapters on VMBus, made like Linux's drivers/net/hyperv: NVSP, RNDIS inside of it, and frames; ipv4.h has
- * what goes into those.
+ * A driver for network adapters on VMBus that behaves like Linux's drivers/net/hyperv: NVSP, RNDIS inside of it, and frames.
+ * See ipv4.h for the content of frames.
  *
- * Frames that have come stay where the host has put them until their turn is over. The host has no more sections to put some
- * in than the driver can note, so none is lost here: what the host has no room for, the host counts.
+ * Received frames stay in the receive buffer until they are released. The driver can record as many frames as the buffer has
+ * sections, so it loses none. The host counts the frames for which there was no section.
  */
 #pragma once
 
@@ -12,24 +12,24 @@
 
 #include "vmbus.h"
 
-/* Of each ring, control page included. */
+/* Size of each ring, including its control page. */
 #define NETVSC_RING_PAGES 2
-/* All of the memory that a driver needs: rings, receive buffer, send buffer, and a page for control messages. */
+/* The memory that a driver needs: rings, receive buffer, send buffer, and a page for control messages. */
 #define NETVSC_RECEIVE_PAGES 16
 #define NETVSC_SEND_PAGES 24
 #define NETVSC_PAGES (2 * NETVSC_RING_PAGES + NETVSC_RECEIVE_PAGES + NETVSC_SEND_PAGES + 1)
 
 #define NETVSC_FRAME_MAX 1518
-/* Sections of the receive buffer that the driver can keep track of. */
+/* Maximum number of sections of the receive buffer. */
 #define NETVSC_FRAMES 64
-/* Frames that can be on their way to the host at once. */
+/* Maximum number of frames in flight to the host. */
 #define NETVSC_SENDS_MAX 32
 
 struct mac {
     uint8_t bytes[6];
 };
 
-/* A frame that has come. Behind the last one of its packet, the host gets the packet's sections back. */
+/* A received frame. Releasing the last frame of a packet returns the packet's sections to the host. */
 struct netvsc_frame {
     uint32_t offset; /* in the receive buffer */
     uint16_t length;
@@ -39,11 +39,11 @@ struct netvsc_frame {
 
 struct netvsc {
     struct channel channel;
-    uint32_t version; /* as NVSP_VERSION has it, once it is negotiated */
+    uint32_t version; /* the negotiated version, as NVSP_VERSION */
     struct mac mac;
     bool link_is_up;
     uint32_t sections; /* of the receive buffer */
-    /* The last question, and the status that answered it: for those who report that it failed. */
+    /* The last request and its status, for error messages. */
     const char *asked;
     uint32_t status;
 
@@ -51,27 +51,27 @@ struct netvsc {
     uint32_t *control;
     uint32_t receive_gpadl, send_gpadl, send_section;
     uint32_t sends_free; /* a bit for each section of the send buffer */
-    unsigned refused;    /* frames that the host has completed with another status than success */
+    unsigned refused;    /* number of frames that the host completed with an error */
     uint64_t transaction, completed;
     uint32_t request;
     /* The last completion's message, and the last control message. */
     uint32_t answer[10], reply[64];
     struct netvsc_frame frames[NETVSC_FRAMES];
     unsigned frames_put, frames_taken;
-    bool has_turn; /* the frame before the next one to be taken */
+    bool has_turn; /* a received frame must be released before the next one */
 };
 
 #define NVSP_VERSION_1 2
 #define NVSP_VERSION_2 0x30002
 #define NVSP_VERSION(major, minor) ((major) << 16 | (minor)) /* from 4.0 on */
 
-/* Opens the adapter's channel, with memory of NETVSC_PAGES. */
+/* Opens the adapter's channel. `memory` has NETVSC_PAGES pages. */
 bool netvsc_open(struct netvsc *netvsc, const struct offer *offer, void *memory);
-/* From NVSP's INIT to RNDIS's packet filter: the adapter then has a MAC address, and frames come and go. */
+/* Sets up the adapter, from NVSP's INIT to RNDIS's packet filter. Then its MAC address is known, and frames are transferred. */
 bool netvsc_negotiate(struct netvsc *netvsc);
-/* Sends a frame as soon as there is room for it; false if there is none for too long. */
+/* Sends a frame as soon as there is room for it. Returns false at the time limit. */
 bool netvsc_send(struct netvsc *netvsc, const void *frame, unsigned length);
-/* The next frame and its length, valid until the next call; NULL if none comes in time. */
+/* Returns the next frame, valid until the next call, and its length; or NULL at the time limit. */
 const uint8_t *netvsc_receive(struct netvsc *netvsc, unsigned *length, uint64_t milliseconds);
-/* Halts the adapter, takes the buffers back, and closes the channel. */
+/* Halts the adapter, revokes the buffers, and closes the channel. */
 bool netvsc_close(struct netvsc *netvsc);

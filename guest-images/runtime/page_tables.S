@@ -1,12 +1,12 @@
 /*
  * Page tables that identity-map the first 4 GiB with 2 MiB pages, written by the assembler:
- * filling 2,048 entries at run time would be half of a small image's instructions.
+ * filling 2,048 entries at run time would take half of the instructions of a small image.
  */
-#define TABLE 0x07    /* present, writable, user: the leaf decides */
+#define TABLE 0x07    /* present, writable, user; the leaf entry restricts access */
 #define LARGE 0x83    /* present, writable, 2 MiB */
 #define UNCACHED 0x18 /* PWT, PCD */
 #define LARGE_PAGE 0x200000
-#define FIRST_DEVICE_PAGE 0xfec00000 /* IOAPIC, local APIC and firmware lie from here up */
+#define FIRST_DEVICE_PAGE 0xfec00000 /* IOAPIC, local APIC and firmware are above this address */
 
     .section .data.page_tables, "aw"
     .balign 4096

@@ -1,5 +1,5 @@
 /*
- * Hands out usable memory above the image, upwards, round the loader's modules.
+ * Allocates usable memory above the image, in ascending order, and skips the loader's modules.
  */
 #include "pages.h"
 
@@ -12,7 +12,7 @@
 #define MAPPED_END 0x100000000ULL
 
 static struct spinlock lock;
-/* Behind the last page handed out; 0 before the first. */
+/* The end of the last allocated page, or 0 before the first allocation. */
 static uint64_t cursor;
 
 static uint64_t page_align(uint64_t address)
@@ -20,7 +20,7 @@ static uint64_t page_align(uint64_t address)
     return (address + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
 }
 
-/* The first address from `start` on at which `size` bytes touch no module. */
+/* Returns the first address from `start` on at which `size` bytes do not overlap a module. */
 static uint64_t past_modules(uint64_t start, uint64_t size)
 {
     for (unsigned i = 0; i < boot_info.module_count; i++) {
@@ -31,7 +31,7 @@ static uint64_t past_modules(uint64_t start, uint64_t size)
     return start;
 }
 
-/* Whole pages of usable memory from pages_end() on. */
+/* Finds whole pages of usable memory from pages_end() on. */
 static uint64_t find(uint64_t size)
 {
     uint64_t from = pages_end() > CONVENTIONAL_MEMORY_END ? pages_end() : CONVENTIONAL_MEMORY_END;

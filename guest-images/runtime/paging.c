@@ -1,5 +1,5 @@
 /*
- * Walks and grows the four-level page tables that page_tables.S begins.
+ * Reads and extends the four-level page tables of page_tables.S.
  */
 #include "paging.h"
 
@@ -27,7 +27,7 @@ static uint64_t *entry_in(uint64_t *table, uint64_t virtual, unsigned level)
     return &table[virtual >> (12 + 9 * level) & (ENTRIES - 1)];
 }
 
-/* Turns a 2 MiB page into a table of 512 pages that translate the same. */
+/* Replaces a 2 MiB page by a table of 512 pages with the same translation. */
 static void split(uint64_t *entry)
 {
     uint64_t *table = pages_allocate(1);
@@ -37,7 +37,7 @@ static void split(uint64_t *entry)
     *entry = (uint64_t)table | TABLE_FLAGS;
 }
 
-/* The entry for `virtual` at `level`, with the tables above it made where they are missing. */
+/* Returns the entry for `virtual` at `level`, and creates missing tables above it. */
 static uint64_t *entry_for(uint64_t virtual, unsigned level)
 {
     uint64_t *table = page_tables;

@@ -1,5 +1,5 @@
 /*
- * The page tables beyond the first 4 GiB that every image starts with: one address space for all processors.
+ * Changes to the page tables, which initially map the first 4 GiB. All processors share one address space.
  */
 #pragma once
 
@@ -12,8 +12,8 @@
 
 /*
  * Maps [virtual, virtual + length) to `physical`, in 2 MiB pages where both allow it; flags 0 unmaps. A large page that
- * is hit in part is split. This processor's stale translations are dropped; other processors' are the caller's affair.
+ * is changed in part is split. Stale translations of this processor are invalidated; those of others are left to the caller.
  */
 void map(uint64_t virtual, uint64_t physical, uint64_t length, uint64_t flags);
-/* The page table entry that translates `virtual`, or 0. */
+/* Returns the page table entry that translates `virtual`, or 0. */
 uint64_t mapping_of(uint64_t virtual);

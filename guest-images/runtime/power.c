@@ -1,5 +1,5 @@
 /*
- * The ends of a run. Each is asked for once; whatever runs on after it is a machine that ignored us.
+ * Ends a run. Each request is made once; if execution continues, the machine has ignored it.
  */
 #include "power.h"
 
@@ -7,12 +7,12 @@
 #include "cpu.h"
 #include "time.h"
 
-/* A monitor may need a moment to stop its processors. */
+/* A monitor may need a moment to stop the processors. */
 #define MOMENT_MICROSECONDS 500000
 
 #define SLEEP_ENABLE 0x2000
 #define SLEEP_TYPE_SHIFT 10
-/* The same of a hardware-reduced machine's 8-bit register. */
+/* The same for the 8-bit register of a hardware-reduced machine. */
 #define REDUCED_SLEEP_ENABLE 0x20
 #define REDUCED_SLEEP_TYPE_SHIFT 2
 

@@ -1,15 +1,15 @@
 /*
- * How an image ends: exit codes, power-off, reset.
+ * Ends of an image: exit codes, power-off, reset.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Takes a value of 8, 16 or 32 bits and ends the run with it as exit code. */
+/* A port that ends the run. The exit code is the written value of 8, 16 or 32 bits. */
 #define EXIT_PORT 0xf4
 
-/* The exit codes that mean the same for every image; guest-images/README.md explains them. */
+/* Exit codes that have the same meaning for all images. See guest-images/README.md. */
 #define EXIT_PASSED 0
 #define EXIT_FAILED 1
 #define EXIT_UNEXPECTED_EXCEPTION 3
@@ -17,11 +17,11 @@
 #define EXIT_IGNORED 5
 #define EXIT_NO_MEMORY 6
 
-/* Ends the run through the exit port; where there is none, by power-off. */
+/* Ends the run through the exit port, or by power-off if there is none. */
 _Noreturn void machine_exit(uint32_t code);
 /* Turns the machine off through ACPI; returns only if that had no effect. */
 void machine_power_off(void);
-/* Gives a monitor that stops its processors a little later the time to do it. */
+/* Waits for a monitor that does not stop the processors immediately. */
 void machine_wait_for_end(void);
-/* Resets the machine through the FADT's reset register, or does nothing where it names none. */
+/* Resets the machine through the FADT's reset register. Does nothing if the FADT has none. */
 void machine_reset_by_acpi(void);

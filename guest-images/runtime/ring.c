@@ -1,5 +1,5 @@
 /*
- * Indexes, copies round the ring's end, and who has to be woken.
+ * Indexes of rings, copies that wrap at a ring's end, and decisions to signal the other side.
  */
 #include "ring.h"
 
@@ -25,7 +25,7 @@ static uint32_t advance(const struct ring *ring, uint32_t at, uint32_t length)
     return next < ring->size ? next : next - ring->size;
 }
 
-/* Inline, since most lengths are constant and most packets do not go round the ring's end: then a few moves do it. */
+/* Inlined because most lengths are constant and most packets do not wrap, so that a few moves are enough. */
 static inline uint32_t copy_in(struct ring *ring, uint32_t at, const void *from, uint32_t length)
 {
     uint32_t to_end = ring->size - at;
@@ -59,7 +59,7 @@ uint32_t ring_space(unsigned payload)
     return sizeof(struct packet_header) + round_up(payload) + FOOTER;
 }
 
-/* What the writer can use. One byte stays free, so that a full ring is not an empty one. */
+/* Returns the space for the writer. One byte stays free to distinguish a full ring from an empty one. */
 static uint32_t room(const struct ring *ring, uint32_t read, uint32_t write)
 {
     return write >= read ? ring->size - (write - read) : read - write;
@@ -93,7 +93,7 @@ bool ring_write(struct ring *ring, const struct packet *packet, bool *signal)
         at = copy_in(ring, at, zeros, padding);
     at = copy_in(ring, at, &footer, sizeof footer);
     atomic_store(&ring->control->write, at);
-    /* The reader, unless it masks interrupts, sleeps if it had read everything that was there before. */
+    /* Unless the reader masks interrupts, it may be asleep if it had read everything before this packet. */
     *signal = !atomic_load(&ring->control->interrupt_mask) && atomic_load(&ring->control->read) == before;
     return true;
 }
@@ -107,7 +107,7 @@ static bool read_header(const struct ring *ring, struct packet_header *header)
     return true;
 }
 
-/* Copies what the packet has from `offset` on, and goes on to the next one. */
+/* Copies the packet from `offset` on, and advances to the next packet. */
 static int read_from(struct ring *ring, const struct packet_header *header, unsigned offset, void *to, unsigned size)
 {
     unsigned length = header->length * UNIT - offset;
@@ -139,7 +139,7 @@ bool ring_release(struct ring *ring)
         return false;
     write = atomic_load(&ring->control->write);
     uint32_t now = room(ring, ring->next, write), freed = (ring->next + ring->size - before) % ring->size;
-    /* Only the step from too little room to enough is worth a signal; a wrapped difference is more than any size. */
+    /* Signal only if this read made enough room. Before it there was too little; a negative difference wraps to a large number. */
     return now > pending && now - freed <= pending;
 }
 

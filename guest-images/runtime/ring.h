@@ -1,5 +1,5 @@
 /*
- * The rings of a channel, from the guest's side. The rules for signals are those of Linux's drivers/hv/ring_buffer.c.
+ * The guest's side of a channel's rings. The rules for signals are those of Linux's drivers/hv/ring_buffer.c.
  */
 #pragma once
 
@@ -18,7 +18,7 @@ struct packet_header {
     uint64_t transaction;
 };
 
-/* A packet to be sent: `extra` is what its type has between header and payload, a multiple of eight bytes. */
+/* A packet to send. `extra` is the part between header and payload that its type defines, a multiple of eight bytes. */
 struct packet {
     uint16_t type, flags;
     uint64_t transaction;
@@ -37,26 +37,26 @@ struct ring {
     struct ring_control *control;
     uint8_t *data;
     uint32_t size;
-    uint32_t next; /* of the ring that is read: where the next packet starts */
+    uint32_t next; /* if this side reads the ring: the position of the next packet */
 };
 
-/* Takes `pages` of memory, the control page first, and empties the ring. */
+/* Initializes an empty ring in `pages` pages of memory. The first is the control page. */
 void ring_initialize(struct ring *ring, void *memory, unsigned pages);
-/* The bytes that a packet with so much payload takes. */
+/* Returns the space that a packet with this length of payload needs, in bytes. */
 uint32_t ring_space(unsigned payload);
 bool ring_has_room(const struct ring *ring, uint32_t space);
-/* Writes a packet; `signal` says whether the reader may be asleep. False if there is no room. */
+/* Writes a packet. Sets `signal` if the reader may be asleep. Returns false if there is no room. */
 bool ring_write(struct ring *ring, const struct packet *packet, bool *signal);
-/* Copies the next packet's header and payload; the payload's length, or -1 if there is none, or it is longer than `size`. */
+/* Copies the next packet's header and payload. Returns the payload's length, or -1 if there is none or it exceeds `size`. */
 int ring_read(struct ring *ring, struct packet_header *header, void *payload, unsigned size);
-/* The same with all that is behind the header: what the packet's type has there, and then the payload. */
+/* The same, but copies everything after the header: the part that the packet's type defines, and the payload. */
 int ring_read_whole(struct ring *ring, struct packet_header *header, void *body, unsigned size);
-/* Where the payload lies in that body. */
+/* Returns the offset of the payload in that body. */
 static inline unsigned packet_payload_offset(const struct packet_header *header)
 {
     return header->payload_offset * 8 - sizeof *header;
 }
-/* Gives the writer the room of what was read; whether it waits for that. */
+/* Releases the space of packets that were read. Returns true if the writer waits for it. */
 bool ring_release(struct ring *ring);
-/* Leaves the size that the writer waits for, 0 for none; whether there is room already. */
+/* Announces the size that the writer waits for (0: none). Returns true if there is enough space already. */
 bool ring_wait_for_room(struct ring *ring, uint32_t space);

@@ -1,5 +1,5 @@
 /*
- * Everything an image includes: the runtime's headers, and the codes with which an image ends.
+ * Includes all headers of the runtime, and declares main.
  */
 #pragma once
 
@@ -21,5 +21,5 @@
 #include "text.h"
 #include "time.h"
 
-/* The image's own entry point: runs on the boot processor, interrupts off; what it returns goes to the exit port. */
+/* The image's entry point. Runs on the boot processor with interrupts disabled. Its result is written to the exit port. */
 int main(void);

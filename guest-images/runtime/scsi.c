@@ -1,5 +1,5 @@
 /*
- * Command descriptor blocks, and what the units answer.
+ * Builds command descriptor blocks, and reads the answers of units.
  */
 #include "scsi.h"
 
@@ -15,13 +15,13 @@
 #define REPORT_LUNS 0xa0
 
 #define INQUIRY_LENGTH 96
-#define INQUIRY_SCRATCH 36 /* the first of the bytes that are the vendor's */
-/* Each condition of a unit is told once; there are never so many. */
+#define INQUIRY_SCRATCH 36 /* offset of the vendor-specific bytes */
+/* Maximum number of unit attentions that are retried. A unit reports each condition once, so there are fewer. */
 #define UNIT_ATTENTIONS_MAX 8
-/* As READ CAPACITY (10) gives the last block: there are more. */
+/* The last block in READ CAPACITY (10) if there are more blocks than it can report. */
 #define LAST_BLOCK_BEYOND UINT32_MAX
 
-/* Where answers go: the host writes to its pages, and only there. */
+/* The buffer for answers. The host writes only to its pages. */
 static union {
     uint8_t bytes[8 + 8 * SCSI_LUNS_MAX];
     uint32_t words[2];
@@ -38,7 +38,7 @@ static bool execute(struct scsi_unit *unit, const struct scsi_command *command)
     return unit->is_answered && !unit->result.status && unit->result.scsi_status == SCSI_STATUS_GOOD;
 }
 
-/* A command whose answer has at least `least` bytes. */
+/* Executes a command whose answer must have at least `least` bytes. */
 static bool ask(struct scsi_unit *unit, uint8_t length, const uint8_t *cdb, uint32_t room, uint32_t least)
 {
     struct scsi_command command = {
@@ -50,7 +50,7 @@ static bool ask(struct scsi_unit *unit, uint8_t length, const uint8_t *cdb, uint
     };
     memcpy(command.cdb, cdb, length);
     memset(answer.bytes, 0, room);
-    /* An answer that is shorter than the room for it has NTSTATUS to tell so, which is not an error here. */
+    /* An answer that is shorter than the buffer has an NTSTATUS of its own, which is not an error here. */
     execute(unit, &command);
     return unit->is_answered && unit->result.scsi_status == SCSI_STATUS_GOOD && unit->result.moved >= least;
 }
@@ -67,7 +67,7 @@ int scsi_report_luns(struct storvsc *controller, uint8_t luns[SCSI_LUNS_MAX])
     return count < SCSI_LUNS_MAX ? count : SCSI_LUNS_MAX;
 }
 
-/* A text of the answer without the spaces behind it. */
+/* Copies a text of the answer without its trailing spaces. */
 static void copy_text(char *to, unsigned from, unsigned length)
 {
     memcpy(to, answer.bytes + from, length);
@@ -106,7 +106,7 @@ bool scsi_read_capacity(struct scsi_unit *unit)
     return true;
 }
 
-/* READ (10), WRITE (10) or SYNCHRONIZE CACHE (10): blocks from a block on. */
+/* Executes READ (10), WRITE (10) or SYNCHRONIZE CACHE (10) for a range of blocks. */
 static bool blocks(struct scsi_unit *unit, uint8_t code, uint32_t block, enum scsi_direction direction, void *data,
                    uint32_t length)
 {
@@ -134,6 +134,6 @@ bool scsi_write(struct scsi_unit *unit, uint32_t block, const void *data, uint32
 
 bool scsi_flush(struct scsi_unit *unit)
 {
-    /* From block 0, a count of 0: all there are. */
+    /* A count of 0 from block 0 means all blocks. */
     return blocks(unit, SYNCHRONIZE_CACHE_10, 0, SCSI_NONE, NULL, 0);
 }

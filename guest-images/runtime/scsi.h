@@ -1,5 +1,5 @@
 /*
- * SCSI commands for the units of a controller (SPC-4, SBC-3): what a guest wants to know of a disk, and how it uses it.
+ * SCSI commands for the units of a controller (SPC-4, SBC-3): describe a disk, and read and write it.
  */
 #pragma once
 
@@ -18,19 +18,19 @@ struct scsi_unit {
     /* From INQUIRY. */
     uint8_t type;
     char vendor[8 + 1], product[16 + 1], revision[4 + 1];
-    bool is_scratch; /* Viridian says that what is on it matters to nobody */
+    bool is_scratch; /* Viridian marks the disk as scratch: it may be overwritten */
     /* From READ CAPACITY. */
     uint32_t block_size;
     uint64_t blocks;
-    /* How the last command ended, and whether it was answered at all. */
+    /* The result of the last command, and whether it was answered at all. */
     struct scsi_result result;
     bool is_answered;
 };
 
-/* Which units the controller has; how many, or -1 if it does not say. */
+/* Lists the units of the controller. Returns their number, or -1 on an error. */
 int scsi_report_luns(struct storvsc *controller, uint8_t luns[SCSI_LUNS_MAX]);
 
-/* Each says whether the unit has done it. Unit attentions are no failures: the command is sent again. */
+/* Each returns true if the command succeeded. After a unit attention, the command is sent again. */
 bool scsi_inquire(struct scsi_unit *unit);
 bool scsi_read_capacity(struct scsi_unit *unit);
 bool scsi_read(struct scsi_unit *unit, uint32_t block, void *data, uint32_t length);

@@ -1,5 +1,5 @@
 /*
- * From CPUID to an adapter with an address, in the words that users read.
+ * Steps from CPUID to a network adapter with an address, with the lines that users read.
  */
 #include "session.h"
 
@@ -56,7 +56,7 @@ bool session_end(void)
 int session_of_drivers(bool (*good)(void), const struct test *hostile, unsigned count)
 {
     const char *driver = command_line_value("driver");
-    bool is_good = driver && text_equal(driver, "good"); /* before others ask for a value */
+    bool is_good = driver && text_equal(driver, "good"); /* before the next look-up overwrites the value */
     if (!session_is_possible() || !session_begin())
         return EXIT_FAILED;
     if (!is_good)

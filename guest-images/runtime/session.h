@@ -1,6 +1,6 @@
 /*
- * What images have in common that use devices as a guest of Hyper-V does: a line tells of each step, and the first that fails says
- * so and is false.
+ * Shared steps of images that use devices as a guest of Hyper-V does. Each step prints a line. A step that fails prints why
+ * and returns false.
  */
 #pragma once
 
@@ -10,22 +10,22 @@
 #include "netvsc.h"
 #include "vmbus.h"
 
-/* Says what has failed, in a line of its own; false. */
+/* Prints what has failed, in a line of its own. The value is false. */
 #define FAILED(format, ...) (print("FAILED: " format "\n", ##__VA_ARGS__), false)
 
-/* Whether there is a VMBus to be had; what it needs and CPUID does not grant is said, but is no failure. */
+/* Returns true if VMBus can be used. Otherwise prints the privilege that CPUID does not grant, which is not a failure. */
 bool session_is_possible(void);
-/* Connects to VMBus and asks for the offers. */
+/* Connects to VMBus and requests the offers. */
 bool session_begin(void);
 bool session_end(void);
 /*
- * The main function of an image of drivers. With `driver=good` it runs `good`, ends the session and powers off; otherwise it runs the
- * table of drivers that break the protocol, and its result says whether the host stood them.
+ * The main function of an image with drivers. With `driver=good`, it runs `good`, ends the session and powers off. Otherwise
+ * it runs the table of drivers that violate the protocol, and its result says whether the host handled all of them.
  */
 int session_of_drivers(bool (*good)(void), const struct test *hostile, unsigned count);
 
-/* Opens a network adapter and sets it up; its link may be down. `memory` is for NETVSC_PAGES. */
+/* Opens a network adapter and sets it up. Its link may be down. `memory` has NETVSC_PAGES pages. */
 bool session_open_adapter(struct netvsc *netvsc, const struct offer *offer, void *memory);
 bool session_close_adapter(struct netvsc *netvsc);
-/* Asks for an address by DHCP; without an answer the host has none, which is no failure. */
+/* Gets an address by DHCP. If no server answers, there is no address, which is not a failure. */
 void session_get_address(struct ipv4_host *host);

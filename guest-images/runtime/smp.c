@@ -1,7 +1,7 @@
 /*
- * Per-processor state, start by INIT and SIPI, and the idle loop that waits for work.
+ * Per-processor state, the start of processors by INIT and SIPI, and the idle loop that waits for work.
  *
- * The further processors are started one after the other: each finds itself in `smp_starting`.
+ * Further processors are started one after the other. `smp_starting` is the one that is being started.
  */
 #include "smp.h"
 
@@ -15,10 +15,10 @@
 
 #define MSR_GS_BASE 0xc0000101
 #define STACK_PAGES 4
-/* KVM has a processor up in microseconds; a loaded host that emulates ring 0 may take far longer. */
+/* KVM starts a processor in microseconds. A busy host that emulates ring 0 may take far longer. */
 #define START_MILLISECONDS 5000
 #define SECOND_SIPI_MILLISECONDS 20
-/* How long a processor that was woken may take to begin. */
+/* Time limit for a processor to begin its work after it was woken. */
 #define AGAIN_MILLISECONDS 100
 
 #define TASK_RSP0 1 /* in 32-bit words */
@@ -52,7 +52,7 @@ static void load_descriptors(struct cpu *cpu)
     uint64_t task = (uint64_t)cpu->task_state;
     memset(cpu->task_state, 0, sizeof cpu->task_state);
     cpu->task_state[TASK_RSP0] = (uint32_t)(uint64_t)cpu->stack_top;
-    cpu->task_state[TASK_IO_MAP] = sizeof cpu->task_state << 16; /* behind the limit: no I/O for ring 3 */
+    cpu->task_state[TASK_IO_MAP] = sizeof cpu->task_state << 16; /* beyond the limit, so ring 3 has no I/O */
 
     for (unsigned i = 0; i < 4; i++)
         cpu->gdt[i] = start_gdt[i];
@@ -84,7 +84,7 @@ static void on_wake(struct interrupt_frame *frame)
     apic_end_of_interrupt();
 }
 
-/* Where entry.S takes a further processor, on its own stack. */
+/* Called by entry.S on a further processor, on its own stack. */
 _Noreturn void smp_secondary_start(struct cpu *cpu)
 {
     load_descriptors(cpu);
@@ -95,7 +95,7 @@ _Noreturn void smp_secondary_start(struct cpu *cpu)
         cpu_function *function = atomic_load(&cpu->function);
         if (function) {
             atomic_store(&cpu->begun, true);
-            /* What was sent to this processor before has come by then. */
+            /* Interrupts that were sent to this processor before have arrived by then. */
             take_interrupts();
             function(cpu->argument);
             interrupts_off();
@@ -132,7 +132,7 @@ unsigned smp_start_all(void)
             continue;
         char *stack = pages_allocate(STACK_PAGES);
         set_up(cpu_count, processor.apic_id, stack + STACK_PAGES * PAGE_SIZE);
-        /* One that came up after we gave it up would take the next one's place: start no further. */
+        /* Start no further processors: one that comes up late would use the state of the next one. */
         if (!start(&cpus[cpu_count]))
             break;
         cpu_count++;
@@ -159,9 +159,9 @@ bool smp_wait(unsigned index, uint64_t milliseconds)
     struct cpu *cpu = &cpus[index];
     uint64_t give_up_at = deadline_after(milliseconds);
     /*
-     * QEMU's VMRUN forgets that the guest's STI holds interrupts back for an instruction, so that now and then one is taken between
-     * the STI and the HLT of wait_for_interrupt: the processor then sleeps on. Only one that has taken its interrupt is
-     * woken again, for an interrupt must not be lost.
+     * QEMU's VMRUN loses the delay of interrupts after the guest's STI, so an interrupt is sometimes handled between the STI
+     * and the HLT of wait_for_interrupt, and the processor stays asleep. A processor is woken again only after it has handled
+     * its interrupt, so that a lost interrupt is still detected.
      */
     uint64_t turn = milliseconds < AGAIN_MILLISECONDS ? milliseconds : AGAIN_MILLISECONDS;
     while (!WAIT_UNTIL(!atomic_load(&cpu->function), turn)) {

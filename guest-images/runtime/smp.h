@@ -1,5 +1,5 @@
 /*
- * Processors: what each one owns, how the further ones are started, and how to run a function on one.
+ * Processors: their own state, the start of further processors, and running functions on them.
  */
 #pragma once
 
@@ -23,9 +23,9 @@ struct cpu {
     /* Work to do, set by smp_run and cleared when done. */
     cpu_function *function;
     void *argument;
-    /* Whether it has begun with that work. */
+    /* Whether the processor has begun that work. */
     bool begun;
-    /* The interrupts that it took to wake up, and how many those were before it was last given work. */
+    /* Number of wake-up interrupts that it has handled, now and before it last got work. */
     unsigned woken, woken_before;
     uint64_t gdt[8];
     uint32_t task_state[26];
@@ -34,7 +34,7 @@ _Static_assert(offsetof(struct cpu, stack_top) == CPU_STACK_TOP, "assembly relie
 _Static_assert(offsetof(struct cpu, recovery) == CPU_RECOVERY, "assembly relies on it");
 
 extern struct cpu cpus[CPUS_MAX];
-/* How many processors run: 1 until smp_start_all. Index i < cpu_count is online. */
+/* Number of running processors: 1 until smp_start_all. Processors with index i < cpu_count run. */
 extern unsigned cpu_count;
 
 static inline struct cpu *this_cpu(void)
@@ -44,15 +44,15 @@ static inline struct cpu *this_cpu(void)
     return cpu;
 }
 
-/* Sets up the boot processor's own structures; its APIC is left alone. */
+/* Sets up the boot processor's own structures, but not its APIC. */
 void smp_initialize(void);
-/* Starts every enabled processor of the MADT; returns how many processors run then, this one included. */
+/* Starts every enabled processor of the MADT. Returns the number of running processors, including this one. */
 unsigned smp_start_all(void);
 /* Starts function(argument) on another processor, which must be idle. */
 void smp_run(unsigned index, cpu_function *function, void *argument);
-/* Waits until that processor is idle; false if it is not after the given time. */
+/* Waits until that processor is idle. Returns false at the time limit. */
 bool smp_wait(unsigned index, uint64_t milliseconds);
-/* Runs function(argument) on that processor, the calling one or another, and waits for its end; false as smp_wait. */
+/* Runs function(argument) on any processor, and waits for its end. Returns false as smp_wait does. */
 bool smp_call(unsigned index, cpu_function *function, void *argument, uint64_t milliseconds);
-/* Runs function(argument) on all processors at once, this one included; false if one is not done in the given time. */
+/* Runs function(argument) on all processors at once, including this one. Returns false if one exceeds the time limit. */
 bool smp_run_everywhere(cpu_function *function, void *argument, uint64_t milliseconds);

@@ -1,5 +1,5 @@
 /*
- * Packets of the storage protocol: the wire's types, questions and answers.
+ * Packets of the storage protocol: wire types, requests and answers.
  */
 #include "storvsc.h"
 
@@ -59,17 +59,17 @@ struct packet_body {
     };
 };
 _Static_assert(sizeof(struct packet_body) == 64, "a packet since Windows 8");
-/* Older hosts know less of it. */
+/* Older hosts use a shorter structure. */
 #define PACKET_LENGTH_WIN7 48
 
-/* A range of guest pages, behind the header of a GPA-direct packet. */
+/* A range of guest pages, after the header of a GPA-direct packet. */
 struct range {
     uint32_t reserved, count;
     uint32_t length, offset;
     uint64_t frames[STORVSC_DATA_MAX / PAGE_SIZE + 1];
 };
 
-/* Sends the body, with a range if there is one, and has its completion in its place. */
+/* Sends the body, with a range if there is one, and replaces it by its completion. */
 static bool exchange(struct storvsc *storvsc, struct packet_body *body, const struct range *range, unsigned range_length)
 {
     struct packet_header header;
@@ -86,7 +86,7 @@ static bool exchange(struct storvsc *storvsc, struct packet_body *body, const st
     body->flags = FLAG_COMPLETION;
     if (!channel_send(&storvsc->channel, &packet))
         return false;
-    /* Notices that nobody asked for come in between. */
+    /* Skip notifications that arrive before the completion. */
     do {
         if (channel_receive(&storvsc->channel, &header, body, sizeof *body) < (int)PACKET_LENGTH_WIN7)
             return false;
@@ -94,7 +94,7 @@ static bool exchange(struct storvsc *storvsc, struct packet_body *body, const st
     return body->operation == COMPLETE_IO;
 }
 
-/* A question of the negotiation; whether it was answered well. */
+/* Sends a request of the negotiation. Returns true if it succeeded. */
 static bool ask(struct storvsc *storvsc, const char *name, enum operation operation, struct packet_body *body)
 {
     body->operation = operation;
@@ -140,7 +140,7 @@ bool storvsc_negotiate(struct storvsc *storvsc)
     return ask(storvsc, "END_INITIALIZATION", END_INITIALIZATION, &end);
 }
 
-/* The pages of the command's data; the length of what says so. */
+/* Describes the pages of the command's data. Returns the length of the description. */
 static unsigned describe(const struct scsi_command *command, struct range *range)
 {
     uint64_t start = (uint64_t)command->data, first = start / PAGE_SIZE;

@@ -1,5 +1,5 @@
 /*
- * A driver for SCSI controllers on VMBus, made like Linux's drivers/scsi/storvsc_drv.c: one command at a time; scsi.h has
+ * A driver for SCSI controllers on VMBus that behaves like Linux's drivers/scsi/storvsc_drv.c, one command at a time. scsi.h has
  * the commands.
  */
 #pragma once
@@ -9,9 +9,9 @@
 
 #include "vmbus.h"
 
-/* Of each ring, control page included. */
+/* Size of each ring, including its control page. */
 #define STORVSC_RING_PAGES 2
-/* The most data of one command. */
+/* Maximum length of one command's data. */
 #define STORVSC_DATA_MAX 0x10000
 #define SCSI_CDB_MAX 16
 
@@ -19,18 +19,18 @@
 
 struct storvsc {
     struct channel channel;
-    uint16_t version;     /* as STORVSC_VERSION has it, once it is negotiated */
-    uint16_t subchannels; /* how many channels there can be beside this one */
+    uint16_t version;     /* the negotiated version, as STORVSC_VERSION */
+    uint16_t subchannels; /* maximum number of further channels */
     uint32_t transfer_max;
     uint64_t transaction;
-    /* The negotiation's last question, and the status that answered it: for those who report that it failed. */
+    /* The last request of the negotiation and its status, for error messages. */
     const char *asked;
     uint32_t status;
 };
 
 enum scsi_direction { SCSI_OUT, SCSI_IN, SCSI_NONE };
 
-/* A command; the data must be mapped one to one. */
+/* A command. Its data must be identity-mapped. */
 struct scsi_command {
     uint8_t lun, direction, cdb_length;
     uint8_t cdb[SCSI_CDB_MAX];
@@ -38,7 +38,7 @@ struct scsi_command {
     uint32_t length;
 };
 
-/* How it ended; the sense data's numbers are 0 where there are none. */
+/* The result. The numbers of the sense data are 0 if there is none. */
 struct scsi_result {
     uint32_t status; /* NTSTATUS */
     uint8_t srb_status, scsi_status;
@@ -53,8 +53,8 @@ struct scsi_result {
 
 /* Opens the controller's channel with rings in memory of 2 * STORVSC_RING_PAGES. */
 bool storvsc_open(struct storvsc *storvsc, const struct offer *offer, void *rings);
-/* From BEGIN_INITIALIZATION to END_INITIALIZATION, with the newest version that both speak. */
+/* Negotiates from BEGIN_INITIALIZATION to END_INITIALIZATION, with the newest version that both support. */
 bool storvsc_negotiate(struct storvsc *storvsc);
-/* Executes a command; false if the controller gives no answer. */
+/* Executes a command. Returns false if the controller does not answer. */
 bool storvsc_execute(struct storvsc *storvsc, const struct scsi_command *command, struct scsi_result *result);
 bool storvsc_close(struct storvsc *storvsc);

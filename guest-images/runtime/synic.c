@@ -1,5 +1,5 @@
 /*
- * A SynIC's pages and what lies in them.
+ * The pages of a SynIC, and their content.
  */
 #include "synic.h"
 
@@ -37,7 +37,7 @@ volatile struct message *message_slot(unsigned sint)
 bool message_free(unsigned sint)
 {
     volatile struct message *slot = message_slot(sint);
-    /* The order matters: the hypervisor sets the flag and then looks at the type once more. */
+    /* The order matters: the hypervisor sets the flag and then reads the type again. */
     atomic_store(&slot->type, MESSAGE_NONE);
     return atomic_load(&slot->flags) & MESSAGE_PENDING;
 }

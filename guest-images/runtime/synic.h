@@ -1,5 +1,5 @@
 /*
- * The synthetic interrupt controller of each processor, and the test device that has the hypervisor use it (TLFS, "Virtual
+ * The synthetic interrupt controller of each processor, and the test device that makes the hypervisor use it (TLFS, "Virtual
  * Interrupts", "Inter-Partition Communication").
  */
 #pragma once
@@ -32,27 +32,27 @@ struct message {
 };
 _Static_assert(sizeof(struct message) == 256, "HV_MESSAGE");
 
-/* The pages of one processor, once synic_enable was called there. */
+/* The pages of one processor, after synic_enable was called there. */
 struct synic {
     struct message *messages;
     uint64_t (*flags)[EVENT_FLAGS / 64];
 };
 extern struct synic synics[];
 
-/* Gives this processor's SynIC its pages, empty, and turns it on. All SINTs are masked then. */
+/* Enables this processor's SynIC with empty pages. All SINTs are masked afterwards. */
 void synic_enable(void);
-/* Turns it and its pages off, and masks all SINTs. */
+/* Disables it and its pages, and masks all SINTs. */
 void synic_disable(void);
 static inline void sint_set(unsigned sint, uint64_t value)
 {
     wrmsr(HV_MSR_SINT(sint), value);
 }
 
-/* This processor's slot of a SINT. */
+/* Returns this processor's message slot of a SINT. */
 volatile struct message *message_slot(unsigned sint);
-/* Takes the message out of this processor's slot, and says EOM if others wait; false if there is none. */
+/* Takes the message out of this processor's slot, and writes EOM if others wait. Returns false if there is none. */
 bool message_take(unsigned sint, struct message *message);
-/* The same in two steps, for those who look in between: frees the slot; true if EOM is owed. */
+/* Frees the slot. Returns true if EOM must be written. For tests that check the state in between. */
 bool message_free(unsigned sint);
 
 bool event_flag(unsigned cpu, unsigned sint, unsigned flag);
@@ -64,11 +64,11 @@ enum test_device_command {
     TEST_SINT_CREATE = 1, /* a way to raise a SINT of a VP */
     TEST_SINT_DESTROY,
     TEST_SINT_SET,        /* raises it */
-    TEST_MESSAGES_CREATE, /* a connection: messages posted to it come back to a SINT of a VP */
+    TEST_MESSAGES_CREATE, /* a connection: messages posted to it are sent to a SINT of a VP */
     TEST_MESSAGES_DESTROY,
     TEST_EVENTS_CREATE,   /* a connection: signalling it sets the flag with its number at a SINT of a VP */
     TEST_EVENTS_DESTROY,
-    TEST_EVENTS_COUNT,    /* a connection whose signals are counted; Viridian's alone */
+    TEST_EVENTS_COUNT,    /* a connection whose signals are counted; only in Viridian */
 };
 
 static inline void test_device(enum test_device_command command, uint32_t vp, unsigned sint, unsigned connection)
@@ -76,7 +76,7 @@ static inline void test_device(enum test_device_command command, uint32_t vp, un
     out32(TEST_DEVICE_PORT, connection << 24 | command << 16 | vp << 8 | sint);
 }
 
-/* The signals counted since the last look. */
+/* Returns the number of signals since the last call. */
 static inline uint32_t test_device_count(void)
 {
     return in32(TEST_DEVICE_PORT);

@@ -1,5 +1,5 @@
 /*
- * Formatting and parsing. Literal stretches go out in one piece: a hosted image may run at a million instructions a second.
+ * Formatting and parsing. Literal text is written in one piece, because an emulated guest executes only about a million instructions a second.
  */
 #include "text.h"
 
@@ -53,7 +53,7 @@ static void put_number(void (*write)(const char *, size_t), const struct field *
     char digits[DIGITS_MAX + 1];
     char *first = digits + sizeof digits;
 
-    /* Powers of two are shifted out: division is slow wherever it is emulated. */
+    /* Bases that are powers of two use shifts, because emulated division is slow. */
     do
         if (base == 16) {
             *--first = "0123456789abcdef"[value & 15];
@@ -71,7 +71,7 @@ static void put_number(void (*write)(const char *, size_t), const struct field *
     put_field(write, &(struct field){.width = field->zero ? 0 : field->width, .left = field->left}, first, length);
 }
 
-/* One conversion, from behind its per cent sign; returns what follows it. */
+/* Formats one conversion, from the character after its per cent sign on. Returns the rest of the format. */
 static const char *convert(void (*write)(const char *, size_t), const char *format, va_list *arguments)
 {
     struct field field = {.precision = -1};
@@ -142,7 +142,7 @@ void text_format(void (*write)(const char *, size_t), const char *format, va_lis
     va_end(remaining);
 }
 
-/* The value of a digit in the highest base that we know; more than that for anything else. */
+/* Returns the value of a hexadecimal digit, or a larger number for other characters. */
 static unsigned digit_value(char digit)
 {
     if (digit >= '0' && digit <= '9')

@@ -1,5 +1,5 @@
 /*
- * Text: formatting, parsing of numbers, comparison. Nothing here allocates or knows the console.
+ * Text: formatting, parsing of numbers, comparison. Nothing here allocates memory or uses the console.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
 /*
- * The TSC's frequency, from whoever states it, else measured against the PIT. The APIC's timer wakes who halts.
+ * The TSC's frequency, from the hypervisor or CPUID, or measured against the PIT. The APIC's timer wakes halted processors.
  */
 #include "time.h"
 
@@ -30,10 +30,10 @@
 /* Longer than the PIT's 10 ms on any processor, for machines without a PIT. */
 #define PIT_PATIENCE 1000000000ULL
 
-/* Only timeouts depend on it where nothing better is known. */
+/* The fallback if the frequency cannot be determined. Only time limits depend on it. */
 #define ASSUMED_HERTZ 2000000000ULL
 
-/* Of those that the runtime keeps for itself. */
+/* One of the vectors that the runtime uses itself. */
 #define VECTOR_TICK 0xf2
 #define TIMER_PERIODIC 0x20000
 #define TIMER_BY_16 0x3
@@ -68,7 +68,7 @@ static uint64_t from_hypervisor(void)
     return 0;
 }
 
-/* Counts TSC ticks while the PIT's second channel counts 10 ms down; 0 if its output does not rise in between. */
+/* Counts TSC ticks while channel 2 of the PIT counts 10 ms down. Returns 0 if its output does not rise. */
 static uint64_t from_pit(void)
 {
     out8(PIT_GATE_PORT, PIT_GATE);

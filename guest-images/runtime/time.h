@@ -1,5 +1,5 @@
 /*
- * Time by the TSC: its frequency, delays, and waiting for something with an end to the patience.
+ * Time by the TSC: its frequency, delays, and waiting with a time limit.
  */
 #pragma once
 
@@ -8,23 +8,23 @@
 
 #include "cpu.h"
 
-/* Ticks a second, found out at the first call; `tsc_frequency_source` then says how. */
+/* Returns the number of ticks per second. The first call determines it; `tsc_frequency_source` then names the source. */
 uint64_t tsc_frequency(void);
 const char *tsc_frequency_source(void);
 
-/* Has an interrupt come to this processor now and then, so that `wait_a_while` may halt. Comes after apic_initialize. */
+/* Starts periodic interrupts of this processor, so that `wait_a_while` may halt. Must be called after apic_initialize. */
 void ticks_start(void);
-/* Waits with interrupts on, until one comes or for a moment; they are off before and afterwards. */
+/* Waits for a moment or until an interrupt, with interrupts enabled. They are disabled before and afterwards. */
 void wait_a_while(void);
 
-/* How many times slower than usual the host is, as the command line says by `patience`: what limits of time are multiplied by. */
+/* Returns the factor for time limits, from `patience=N` on the command line: how many times slower than usual the host is. */
 uint64_t patience(void);
 
-/* The TSC's value that many milliseconds from now. */
+/* Returns the TSC's value in this number of milliseconds. */
 uint64_t deadline_after(uint64_t milliseconds);
 void delay_microseconds(uint64_t microseconds);
 
-/* Spins until the condition holds; false if it does not within the given milliseconds. */
+/* Spins until the condition holds. The value is false if the time limit in milliseconds is reached first. */
 #define WAIT_UNTIL(condition, milliseconds)                                                                            \
     ({                                                                                                                 \
         bool holds_ = (condition);                                                                                     \

@@ -1,6 +1,6 @@
 /*
- * Where a further processor begins: copied to TRAMPOLINE_ADDRESS, entered by SIPI in real mode, it
- * goes to protected mode and then the way of every start. smp.c names the processor in `smp_starting`.
+ * The first code of a further processor: copied to TRAMPOLINE_ADDRESS, entered by SIPI in real mode, it
+ * switches to protected mode and continues as on the boot processor. smp.c sets the processor in `smp_starting`.
  */
 #include "layout.h"
 

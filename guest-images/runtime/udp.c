@@ -1,12 +1,12 @@
 /*
- * Datagrams to another host, which come back.
+ * Sends datagrams to another host, which echoes them.
  *
- * They have no checksum (RFC 768 allows that): the number that each carries has to come back, and in turn.
+ * They have no checksum, as RFC 768 allows. Each carries a number, and the numbers must be echoed in order.
  */
 #include "frames.h"
 #include "memory.h"
 
-/* Our own port: none of those that are answered. */
+/* Our own port. It is not one of the answered ports. */
 #define PORT 0x5644
 #define DATAGRAM_LENGTH (FRAME_LEAST - UDP_SOURCE)
 #define NUMBER UDP_END
@@ -20,7 +20,7 @@ static void begin_datagram(const struct ipv4_host *host, struct mac mac, struct 
     put16(question + UDP_LENGTH, DATAGRAM_LENGTH);
 }
 
-/* A datagram that comes back from where the question goes. */
+/* Returns true if the frame is a datagram from the destination of the request. */
 static bool is_back(const struct ipv4_host *host)
 {
     return is_ipv4(PROTOCOL_UDP, FRAME_LEAST) && get16(answer + UDP_DESTINATION) == PORT &&
@@ -35,7 +35,7 @@ bool ipv4_tell_to_end(struct ipv4_host *host, struct ipv4_address address, struc
     return ipv4_ask(host, FRAME_LEAST, is_back);
 }
 
-/* Takes the number that has come back. Those in between are lost; one from before them was lost once already. */
+/* Processes an echoed number. Skipped numbers count as lost; a lower number arrived late and already counted as lost. */
 static void take_number(struct ipv4_exchange *exchange)
 {
     uint64_t number = (uint64_t)get32(answer + NUMBER) << 32 | get32(answer + NUMBER + 4);

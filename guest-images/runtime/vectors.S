@@ -1,5 +1,5 @@
 /*
- * The 256 interrupt entry points, 16 bytes each, and the way through the dispatcher and back.
+ * The 256 interrupt entry points of 16 bytes each, which call the dispatcher and return from the interrupt.
  */
 #define STUB_SIZE 16
 
@@ -10,7 +10,7 @@ interrupt_stubs:
     .set vector, 0
     .rept 256
     .balign STUB_SIZE
-    /* Vectors for which the processor pushes an error code; the others get a zero in its place. */
+    /* Vectors for which the processor pushes an error code. For the others, the stub pushes a zero. */
     .if !((vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30))
     pushq $0
     .endif

@@ -1,8 +1,8 @@
 /*
- * VMBus's control messages, offers, and the channels' interrupts.
+ * Control messages and offers of VMBus, and interrupts of channels.
  *
- * The interrupt handler puts messages into an inbox; while that is full the host keeps them. Offers and rescinds are noted when
- * they are taken out of it, whatever is being waited for.
+ * The interrupt handler puts messages into an inbox. While that is full, the host keeps them. Offers and rescinds are recorded
+ * when they are taken out of the inbox, whatever the caller waits for.
  */
 #include "vmbus.h"
 
@@ -16,23 +16,23 @@
 #include "synic.h"
 #include "time.h"
 
-/* Of those that the runtime keeps for itself. */
+/* One of the vectors that the runtime uses itself. */
 #define VECTOR_VMBUS 0xf1
 #define MESSAGE_CHANNEL 1
 #define INBOX 64
 #define POST_ATTEMPTS 2000
 
 static struct message inbox[INBOX];
-/* How many were put in, and taken out. */
+/* Number of messages that were put in, and taken out. */
 static unsigned put, taken;
 
 static struct offer offers[VMBUS_CHANNELS];
-/* All behind the first `offers_end` are empty: a host has few channels, and numbers them from 1. */
+/* Only the first `offers_end` can be in use: a host has few channels, with numbers from 1. */
 static unsigned offers_end, offer_count;
 static unsigned interrupts[CPUS_MAX][VMBUS_CHANNELS] NOT_CLEARED;
 static uint32_t connection = CONNECTION_MESSAGES_5, version;
 
-/* Moves what has come from this processor's slot into the inbox. Interrupts are off. */
+/* Moves the message in this processor's slot to the inbox. Interrupts must be disabled. */
 static void take_messages(void)
 {
     while (atomic_load(&put) - atomic_load(&taken) < INBOX && message_take(VMBUS_SINT, &inbox[put % INBOX]))
@@ -101,7 +101,7 @@ static void note_offer(const struct vmbus_message *message)
 {
     uint32_t channel = message->offer.channel;
     if (!channel || channel >= VMBUS_CHANNELS || offers[channel].present) {
-        CHECK_NAMED(false, "channel %u, which is offered, is within bounds and not offered yet", channel);
+        CHECK_NAMED(false, "the offered channel %u is within bounds and not offered yet", channel);
         return;
     }
     offers[channel] = (struct offer){
@@ -131,10 +131,10 @@ static void note_rescind(uint32_t channel)
     if (known)
         offers[channel].rescinded = true;
     else
-        CHECK_NAMED(false, "channel %u, which is rescinded, is offered", channel);
+        CHECK_NAMED(false, "the rescinded channel %u was offered", channel);
 }
 
-/* Takes a message out of the inbox and notes what it says of offers; false if there is none. */
+/* Takes a message out of the inbox and records offers and rescinds. Returns false if there is none. */
 static bool take(struct vmbus_message *message)
 {
     interrupts_off();
@@ -180,7 +180,7 @@ bool vmbus_try_next(struct vmbus_message *message)
 bool vmbus_expect(enum vmbus_message_type type, struct vmbus_message *message)
 {
     if (!vmbus_next(message))
-        return CHECK_NAMED(false, "a message of type %u comes", type);
+        return CHECK_NAMED(false, "a message of type %u arrives in time", type);
     return message->type == type || CHECK_EQUAL_NAMED(message->type, type, "the next message is of type %u", type);
 }
 
@@ -190,7 +190,7 @@ void vmbus_poll(void)
     wait_a_while();
     while (take(&message))
         if (!is_note(&message))
-            CHECK_NAMED(false, "no message of type %u comes unasked", message.type);
+            CHECK_NAMED(false, "there is no unsolicited message of type %u", message.type);
 }
 
 bool vmbus_contact(uint32_t wanted)
@@ -204,7 +204,7 @@ bool vmbus_contact(uint32_t wanted)
 
     forget_offers();
     connection = wanted >= VMBUS_VERSION(5, 0) ? CONNECTION_MESSAGES_5 : CONNECTION_MESSAGES;
-    /* A host that speaks no 5.x has no such port. */
+    /* A host without version 5.x has no such port. */
     if (!vmbus_post(&contact, sizeof contact) || !vmbus_expect(VERSION_RESPONSE, &answer) || !answer.version.supported)
         return false;
     if (wanted >= VMBUS_VERSION(5, 0))

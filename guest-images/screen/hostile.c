@@ -1,11 +1,11 @@
 /*
- * Drivers that break the protocol. After each, the device must work for a driver that keeps it.
+ * Drivers that violate the protocol. After each, the device must work for a driver that follows it.
  */
 #include "screen.h"
 
 static struct input input;
 
-/* Long enough for the host to react if it wanted to. */
+/* Long enough to notice a reaction of the host. */
 static void let_the_host_react(void)
 {
     interrupts_on();
@@ -33,7 +33,7 @@ static void it_works(enum input_kind kind)
 {
     if (!opened(kind))
         return;
-    CHECK_NAMED(input_begin(&input), "%s: it works again", input.name);
+    CHECK_NAMED(input_begin(&input), "%s: the device works again", input.name);
     close_it();
 }
 
@@ -49,7 +49,7 @@ static void versions_that_do_not_exist(void)
             if (input_negotiate(&input, versions[i], &accepted))
                 CHECK_NAMED(!accepted, "%s: version %x is refused", input.name, versions[i]);
         }
-        CHECK_NAMED(is_quiet(), "%s: nothing follows", input.name);
+        CHECK_NAMED(is_quiet(), "%s: the host sends nothing more", input.name);
         CHECK_NAMED(input_begin(&input), "%s: the right version is accepted after all", input.name);
     }
 }
@@ -70,12 +70,12 @@ static void messages_that_mean_nothing(void)
             while (!(kind == MOUSE ? input_send(&input, mouse, sizeof mouse) : input_send(&input, keyboard, sizeof keyboard)))
                 let_the_host_react();
         }
-        CHECK_NAMED(is_quiet(), "%s: they are not answered", input.name);
-        CHECK_NAMED(input_begin(&input), "%s: it can be negotiated again", input.name);
+        CHECK_NAMED(is_quiet(), "%s: the packets are not answered", input.name);
+        CHECK_NAMED(input_begin(&input), "%s: the version can be negotiated again", input.name);
     }
 }
 
-/* Requests as fast as the ring takes them, of which no answer is read until there is no room. */
+/* Sends requests until the ring is full, without reading answers. */
 static void requests_without_end(void)
 {
     FOR_EACH_INPUT(kind) {
@@ -93,7 +93,7 @@ static void requests_without_end(void)
     }
 }
 
-/* What is cut off, or claims more than there is, ends the service of the channel. */
+/* Truncated packets, and packets that claim more bytes than they have, end the service of the channel. */
 static void packets_that_are_none(void)
 {
     static const struct {

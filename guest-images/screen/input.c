@@ -73,7 +73,7 @@ bool input_negotiate(struct input *input, uint32_t version, bool *accepted)
         return false;
     if (!is_mouse) {
         *accepted = input->words[1] & 1;
-        return CHECK_NAMED(input->words[0] == KEYBOARD_RESPONSE && input->length == 8, "the keyboard's answer is one");
+        return CHECK_NAMED(input->words[0] == KEYBOARD_RESPONSE && input->length == 8, "the keyboard's answer has the right type and length");
     }
     *accepted = input->bytes[20];
     return CHECK_NAMED(input->words[0] == PIPE_DATA && input->words[1] == 13 && input->words[2] == MOUSE_RESPONSE &&
@@ -81,7 +81,7 @@ bool input_negotiate(struct input *input, uint32_t version, bool *accepted)
                        "the mouse's answer is one");
 }
 
-/* What Linux checks before it registers the device. */
+/* The checks of Linux before it registers the device. */
 static bool described(struct input *input)
 {
     uint32_t acknowledgement[] = {PIPE_DATA, 9, MOUSE_INFO_ACK, 1, 0};
@@ -93,8 +93,8 @@ static bool described(struct input *input)
            CHECK_EQUAL("the descriptor is one of HID", descriptor[1], 0x21) &&
            CHECK_EQUAL("it has the size of one", descriptor[0], 9) &&
            CHECK_EQUAL("the pipe's message ends with the report descriptor", input->words[1], 8U + 32 + 9 + report) &&
-           CHECK_EQUAL("so does the message", input->words[3], 32U + 9 + report) &&
-           CHECK("it is all there", 8 + input->words[1] <= input->length) && input_ask(input, acknowledgement, 17);
+           CHECK_EQUAL("the message ends with the report descriptor", input->words[3], 32U + 9 + report) &&
+           CHECK("the packet contains the whole message", 8 + input->words[1] <= input->length) && input_ask(input, acknowledgement, 17);
 }
 
 bool input_begin(struct input *input)

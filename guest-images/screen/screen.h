@@ -1,5 +1,5 @@
 /*
- * A guest's end of keyboard and mouse: channels and messages.
+ * The guest's side of keyboard and mouse: channels and messages.
  */
 #pragma once
 
@@ -28,22 +28,22 @@ struct input {
 
 bool input_open(struct input *input, enum input_kind kind);
 bool input_close(struct input *input);
-/* Sends `length` bytes as a packet that wants a completion, which Linux's drivers do, and takes the completion. */
+/* Sends `length` bytes as a packet that requires a completion, as Linux's drivers do, and receives the completion. */
 bool input_ask(struct input *input, const void *bytes, unsigned length);
-/* Sends a packet that wants none. */
+/* Sends a packet without a completion. */
 bool input_send(struct input *input, const void *bytes, unsigned length);
-/* Takes a message of the host; false if there is none now. */
+/* Receives a message of the host. Returns false if there is none now. */
 bool input_take(struct input *input);
 /* Waits for a message. */
 bool input_receive(struct input *input);
-/* Asks for this version; whether the host accepts it. */
+/* Requests this version. Returns true if the host accepts it. */
 bool input_negotiate(struct input *input, uint32_t version, bool *accepted);
-/* Asks for the version that exists, and checks all that the host says. */
+/* Requests the version that exists, and checks all answers of the host. */
 bool input_begin(struct input *input);
 
 /* Shows a picture of 320x200 pixels, if there is a screen. */
 bool draw(void);
-/* Prints whether the host wants reports, each time that it says so. */
+/* Prints whether the host requests reports, for each of its messages about that. */
 void hear_of_viewers(void);
 /* Inverts the pixels from 50, 30 to 150, 70, and reports it. */
 bool repaint(void);

@@ -1,5 +1,5 @@
 /*
- * Drivers for the screen: one does what hyperv_drm does to show a picture, and others break the protocol.
+ * Drivers for the screen: one shows a picture as hyperv_drm does, and others violate the protocol.
  */
 #include "screen.h"
 
@@ -37,7 +37,7 @@ struct __attribute__((packed)) situation {
 
 static struct input video;
 
-/* Sends a message of `length` bytes behind its headers. */
+/* Sends a message with `length` bytes after its headers. */
 static bool say(uint32_t type, const void *body, unsigned length)
 {
     struct {
@@ -67,7 +67,7 @@ static bool show(uint64_t address)
     if (!say(VRAM_LOCATION, &location, sizeof location) || !answered(VRAM_ACK))
         return false;
     memcpy(&context, video.bytes + 16, sizeof context);
-    return CHECK_EQUAL("the context comes back", context, address) && say(SITUATION, &situation, sizeof situation) &&
+    return CHECK_EQUAL("the answer has the context of the request", context, address) && say(SITUATION, &situation, sizeof situation) &&
            answered(SITUATION_ACK) && answered(FEATURES);
 }
 
@@ -85,7 +85,7 @@ static bool report_drawn(uint32_t left, uint32_t top, uint32_t right, uint32_t b
     return say(DIRT, &dirt, sizeof dirt);
 }
 
-/* Whether there is a picture that can change. */
+/* Whether a picture is shown. */
 static bool is_drawn;
 
 void hear_of_viewers(void)
@@ -134,7 +134,7 @@ bool resize(void)
     struct situation situation = {7, 1, 1, FIRST, 32, 200, 100, PITCH};
     if (!say(SITUATION, &situation, sizeof situation))
         return false;
-    /* News of viewers may precede the answer. */
+    /* Messages about viewers may precede the answer. */
     do
         if (!input_receive(&video))
             return false;
@@ -152,7 +152,7 @@ bool draw(void)
     if (!say(VIDEO_REQUEST, &version, 4) || !answered(VIDEO_RESPONSE) || !CHECK("3.5 is accepted", video.bytes[20]) ||
         !say(SIZES, &most, 1) || !answered(SIZES_ARE) || !CHECK("there are sizes", video.bytes[16 + 128]))
         return false;
-    /* Addresses where there is nothing, where the processors' own devices are, and beyond all: nobody is harmed. */
+    /* Addresses without memory, of the processors' own devices, and beyond all memory must be harmless. */
     static const uint64_t addresses[] = {0xd0000000, 0xfee00000, 0xfffffffffffff000, 0, WINDOW};
     for (unsigned i = 0; i < ARRAY_LENGTH(addresses); i++)
         if (!show(addresses[i]))
@@ -204,7 +204,7 @@ void screens_of_no_version(void)
     close_and_draw();
 }
 
-/* Sizes, depths and pitches that nobody can show, and rectangles outside of all. */
+/* Sizes, depths and pitches that cannot be shown, and rectangles outside of the picture. */
 void screens_that_cannot_be(void)
 {
     static const struct {
@@ -228,12 +228,12 @@ void screens_that_cannot_be(void)
         CHECK_NAMED(say(SITUATION, &situation, sizeof situation) && answered(SITUATION_ACK) && answered(FEATURES), "situation %u is answered", i);
         for (unsigned at = 0; at < sizeof drawn.rectangles; at++)
             drawn.rectangles[at] = (uint8_t)(at * 37 + i * 11);
-        CHECK("what is drawn outside of it is sent", input_send(&video, &drawn, sizeof drawn));
+        CHECK("a rectangle outside of the picture is sent", input_send(&video, &drawn, sizeof drawn));
     }
     close_and_draw();
 }
 
-/* What is cut off, or claims more than there is, ends the service of the channel. */
+/* Truncated packets, and packets that claim more bytes than they have, end the service of the channel. */
 void screens_that_are_cut_off(void)
 {
     static const struct {
@@ -252,7 +252,7 @@ void screens_that_are_cut_off(void)
     }
 }
 
-/* As fast as the ring takes them, and no answer is read until there is no room. */
+/* Sends requests until the ring is full, without reading answers. */
 void screens_without_end(void)
 {
     if (!opened() || !CHECK("3.5 is accepted", accepted(VERSION_3_5)))

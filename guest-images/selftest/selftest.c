@@ -1,5 +1,5 @@
 /*
- * The runtime tests itself: what every other image relies on, told apart from what it tests.
+ * Tests the runtime that all other images use, so that its errors are not taken for errors of the monitor.
  */
 #include "runtime.h"
 
@@ -49,9 +49,9 @@ static void text(void)
     CHECK("a per cent sign prints", formats_as("100%", "%d%%", 100));
     CHECK("decimal and hexadecimal numbers are read", reads_as("42", 42) && reads_as("0x2A", 42));
     CHECK("binary suffixes are read", reads_as("3M", 3 << 20) && reads_as("0x10G", 0x10ULL << 30));
-    CHECK("what is no number is refused", !text_to_number("", &number) && !text_to_number("1x", &number) &&
+    CHECK("texts that are not numbers are refused", !text_to_number("", &number) && !text_to_number("1x", &number) &&
                                               !text_to_number("0x", &number) && !text_to_number("KK", &number));
-    CHECK("what overflows is refused",
+    CHECK("numbers that overflow are refused",
           !text_to_number("18446744073709551616", &number) && !text_to_number("0x8000000000000000K", &number));
 }
 
@@ -62,7 +62,7 @@ static void memory(void)
     CHECK("memory moves up over itself", text_equal(bytes, "ababcdgh"));
     memmove(bytes, bytes + 2, 4);
     CHECK("memory moves down over itself", text_equal(bytes, "abcdcdgh"));
-    CHECK("memory compares", memcmp("abc", "abd", 3) < 0 && memcmp("abc", "abd", 2) == 0);
+    CHECK("memcmp orders bytes", memcmp("abc", "abd", 3) < 0 && memcmp("abc", "abd", 2) == 0);
     uint8_t *first = pages_allocate(2), *second = pages_allocate_zeroed(1);
     CHECK("pages do not overlap", second >= first + 2 * PAGE_SIZE || second + PAGE_SIZE <= first);
     CHECK("pages lie outside the image", (char *)first >= image_end || (char *)first + 2 * PAGE_SIZE <= image_begin);
@@ -112,17 +112,17 @@ static void faults(void)
     bool inner = false;
     struct fault fault;
     if (is_tcg())
-        print("# QEMU's TCG knows no unknown MSR\n");
+        print("# QEMU's TCG accepts unknown MSRs\n");
     else
         unknown_msr();
-    CHECK("reading a known MSR does not", rdmsr_safe(MSR_EFER, &value) == NO_FAULT && value == rdmsr(MSR_EFER));
+    CHECK("reading a known MSR does not fault", rdmsr_safe(MSR_EFER, &value) == NO_FAULT && value == rdmsr(MSR_EFER));
     CHECK_EQUAL("reading unmapped memory raises #PF", read64_safe(FREE_ADDRESS, &value), VECTOR_PAGE_FAULT);
     CHECK_EQUAL("writing unmapped memory raises #PF", write64_safe(FREE_ADDRESS, 0), VECTOR_PAGE_FAULT);
     CHECK_EQUAL("a non-canonical address raises #GP", read64_safe(CANONICAL_HOLE, &value), VECTOR_GENERAL_PROTECTION);
     CHECK("a function without a fault returns", !catch_fault(nothing, NULL, &fault));
     CHECK("a fault in a function is caught",
           catch_fault(divide_by_zero, &zero, &fault) && fault.vector == VECTOR_DIVIDE);
-    CHECK("so is one that has caught one itself",
+    CHECK("a fault is caught after a nested catch",
           catch_fault(catch_inside, &inner, &fault) && inner && fault.vector == VECTOR_DIVIDE);
 }
 
@@ -134,15 +134,15 @@ static void paging(void)
     CHECK_EQUAL("a new mapping reaches its page", page[1], 42);
     map(FREE_ADDRESS, (uint64_t)page, PAGE_SIZE, PAGE_PRESENT);
     CHECK_EQUAL("a read-only mapping refuses writes", write64_safe(FREE_ADDRESS, 1), VECTOR_PAGE_FAULT);
-    CHECK("and is still read", read64_safe(FREE_ADDRESS + 8, &value) == NO_FAULT && value == 42);
+    CHECK("a read-only mapping can be read", read64_safe(FREE_ADDRESS + 8, &value) == NO_FAULT && value == 42);
     map(FREE_ADDRESS, 0, PAGE_SIZE, 0);
-    CHECK_EQUAL("a mapping goes away", read64_safe(FREE_ADDRESS, &value), VECTOR_PAGE_FAULT);
-    CHECK_EQUAL("and leaves no entry", mapping_of(FREE_ADDRESS), 0);
+    CHECK_EQUAL("an unmapped page raises #PF", read64_safe(FREE_ADDRESS, &value), VECTOR_PAGE_FAULT);
+    CHECK_EQUAL("an unmapped page has no page table entry", mapping_of(FREE_ADDRESS), 0);
     map((uint64_t)page, 0, PAGE_SIZE, 0);
-    CHECK_EQUAL("one page of a large page goes away", read64_safe((uint64_t)page, &value), VECTOR_PAGE_FAULT);
-    CHECK_EQUAL("its neighbour stays", read64_safe((uint64_t)page + PAGE_SIZE, &value), NO_FAULT);
+    CHECK_EQUAL("one page of a large page can be unmapped", read64_safe((uint64_t)page, &value), VECTOR_PAGE_FAULT);
+    CHECK_EQUAL("the next page of the large page stays mapped", read64_safe((uint64_t)page + PAGE_SIZE, &value), NO_FAULT);
     map((uint64_t)page, (uint64_t)page, PAGE_SIZE, PAGE_WRITE);
-    CHECK_EQUAL("and it comes back", page[1], 42);
+    CHECK_EQUAL("the page of the large page can be mapped again", page[1], 42);
 }
 
 static unsigned interrupts_taken;
@@ -161,7 +161,7 @@ static void interrupts(void)
     apic_send(0, APIC_FIXED | APIC_ASSERT | APIC_TO_SELF | VECTOR_SELF);
     CHECK_EQUAL("an interrupt waits while interrupts are off", interrupts_taken, 0);
     wait_for_interrupt();
-    CHECK_EQUAL("and is taken once they are on", interrupts_taken, 1);
+    CHECK_EQUAL("a pending interrupt is handled when interrupts are enabled", interrupts_taken, 1);
 
     interrupts_taken = 0;
     interrupt_set_handler(VECTOR_APIC_TIMER, count_interrupt);
@@ -178,16 +178,16 @@ static void interrupts(void)
 static void acpi(void)
 {
     const struct acpi_header *table;
-    CHECK("there is an RSDP", acpi_rsdp());
+    CHECK("the RSDP is found", acpi_rsdp());
     if (!acpi_rsdp())
         return;
-    CHECK("its first checksum is right", acpi_checksum_is_valid((void *)acpi_rsdp(), 20));
+    CHECK("the RSDP's first checksum is valid", acpi_checksum_is_valid((void *)acpi_rsdp(), 20));
     for (unsigned i = 0; (table = acpi_table(i)); i++)
         CHECK_NAMED(acpi_checksum_is_valid(table, table->length), "%.*s has a valid checksum", 4, table->signature);
     table = acpi_find("DSDT");
     CHECK("DSDT has a valid checksum", table && acpi_checksum_is_valid(table, table->length));
     CHECK("the MADT lists a processor", acpi_processor_count());
-    CHECK("the FADT and the DSDT say how to power off", acpi_power().control_port || acpi_power().sleep_control);
+    CHECK("the FADT and the DSDT define how to power off", acpi_power().control_port || acpi_power().sleep_control);
 }
 
 static void time(void)
@@ -197,8 +197,8 @@ static void time(void)
     delay_microseconds(1000);
     uint64_t ticks = rdtsc() - begin;
     CHECK("a delay takes at least its time", ticks >= tsc_frequency() / 1000);
-    CHECK("waiting for what never comes ends", !WAIT_UNTIL(false, 1));
-    CHECK("waiting for what is there does not begin", WAIT_UNTIL(true, 0));
+    CHECK("a wait for a condition that stays false ends", !WAIT_UNTIL(false, 1));
+    CHECK("a wait for a condition that is true returns at once", WAIT_UNTIL(true, 0));
 }
 
 int main(void)

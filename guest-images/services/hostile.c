@@ -1,11 +1,11 @@
 /*
- * Drivers that break the protocol. After each, the service must work for a driver that keeps it.
+ * Drivers that violate the protocol. After each, the service must work for a driver that follows it.
  */
 #include "ic.h"
 
 static struct ic ic;
 
-/* Long enough for the host to react if it wanted to. */
+/* Long enough to notice a reaction of the host. */
 static void let_the_host_react(void)
 {
     interrupts_on();
@@ -24,13 +24,13 @@ static void close_it(void)
     CHECK_NAMED(ic_close(&ic), "%s: the channel closes", ic.service->name);
 }
 
-/* The channel can be opened and negotiated again; the services that begin themselves do. */
+/* The channel can be opened and negotiated again. Services that send the first message do so. */
 static void it_works(enum service_kind kind)
 {
-    if (!CHECK_NAMED(ic_open(&ic, kind) && ic_negotiate(&ic), "%s: it negotiates again", services[kind].name))
+    if (!CHECK_NAMED(ic_open(&ic, kind) && ic_negotiate(&ic), "%s: the service can be negotiated again", services[kind].name))
         return;
     if (kind == TIME || kind == HEARTBEAT || kind == KVP)
-        CHECK_NAMED(ic_receive(&ic) && ic.header.type == ic.service->type, "%s: it works again", ic.service->name);
+        CHECK_NAMED(ic_receive(&ic) && ic.header.type == ic.service->type, "%s: the service works again", ic.service->name);
     close_it();
 }
 
@@ -51,7 +51,7 @@ static void versions_that_do_not_exist(void)
                 return;
             ic_choose(&ic, choices[i][0], choices[i][1], choices[i][2]);
             CHECK("the choice is sent", ic_reply(&ic, 0));
-            CHECK_NAMED(is_quiet(), "%s: a guest with version %x is left alone", ic.service->name, choices[i][1]);
+            CHECK_NAMED(is_quiet(), "%s: a guest with version %x gets no messages", ic.service->name, choices[i][1]);
         }
     }
 }
@@ -80,16 +80,16 @@ static void replies_that_nobody_asked_for(void)
             while (!ic_send(&ic, ic.bytes, ic.length))
                 let_the_host_react();
         }
-        /* The host still waits for the right one. */
+        /* The host still waits for the right reply. */
         ic.header.id = id;
         ic.header.type = IC_NEGOTIATE;
         CHECK("the right reply is sent", ic_reply(&ic, 0));
         if (kind == HEARTBEAT || kind == TIME || kind == KVP)
-            CHECK_NAMED(ic_receive(&ic) && ic.header.type == ic.service->type, "%s: the right reply is found", ic.service->name);
+            CHECK_NAMED(ic_receive(&ic) && ic.header.type == ic.service->type, "%s: the right reply is accepted", ic.service->name);
     }
 }
 
-/* What violates the framing ends the service of the channel. */
+/* Malformed packets end the service of the channel. */
 static void packets_that_are_none(void)
 {
     static const struct {
@@ -120,7 +120,7 @@ static void packets_that_are_none(void)
     }
 }
 
-/* Bodies that are too short for what they answer, with headers that are right. */
+/* Valid headers with bodies that are too short for the reply. */
 static void short_bodies(void)
 {
     FOR_EACH_SERVICE(kind) {
@@ -129,15 +129,15 @@ static void short_bodies(void)
                 return;
             continue;
         }
-        if (!CHECK("it negotiates", ic_open(&ic, kind) && ic_negotiate(&ic)))
+        if (!CHECK("the service can be negotiated", ic_open(&ic, kind) && ic_negotiate(&ic)))
             return;
         for (unsigned i = 0; i < 5 && ic_receive(&ic); i++) {
             ic.header.size = i;
             ic.header.length = sizeof(struct ic_header) - 8 + i;
             ic.length = sizeof(struct ic_header) + i;
-            CHECK("it is sent", ic_reply(&ic, 0));
+            CHECK("the short reply is sent", ic_reply(&ic, 0));
             if (kind == KVP)
-                break; /* It asks again later. */
+                break; /* The host sends its request again later. */
         }
     }
 }

@@ -1,5 +1,5 @@
 /*
- * A guest's end of the integration services: channels, headers, negotiation.
+ * The guest's side of the integration services: channels, headers, negotiation.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #define IC_FAIL 0x80004005U
 #define IC_NO_MORE 0x80070103U
 
-/* As Linux's: 16 KiB, control page included. */
+/* The size that Linux uses: 16 KiB, including the control page. */
 #define IC_RING_PAGES 4
 #define IC_PACKET_MAX 8192
 
@@ -23,7 +23,7 @@ struct service {
 };
 extern const struct service services[SERVICES];
 
-/* What a packet starts with: the pipe's header, and the message's. */
+/* The start of a packet: the header of the pipe, and the header of the message. */
 struct ic_header {
     uint32_t kind, length;
     uint16_t framework_major, framework_minor, type, major, minor, size;
@@ -46,7 +46,7 @@ struct ic {
 /* Opens the service's channel. */
 bool ic_open(struct ic *ic, enum service_kind kind);
 bool ic_close(struct ic *ic);
-/* Takes a packet of the host; false if there is none now. */
+/* Receives a packet of the host. Returns false if there is none now. */
 bool ic_take(struct ic *ic);
 /* Waits for a packet. */
 bool ic_receive(struct ic *ic);
@@ -54,19 +54,19 @@ bool ic_receive(struct ic *ic);
 bool ic_send(struct ic *ic, const void *bytes, unsigned length);
 /* Sends the packet back as the reply with this status. */
 bool ic_reply(struct ic *ic, uint32_t status);
-/* Turns the packet, a negotiation, into the reply that chooses these versions. */
+/* Changes the received negotiation to the reply that chooses these versions. */
 void ic_choose(struct ic *ic, uint16_t framework, uint16_t major, uint16_t minor);
 /* Receives the negotiation and chooses the service's version. */
 bool ic_negotiate(struct ic *ic);
 
-/* Behind the headers. */
+/* After the headers. */
 static inline uint8_t *ic_body(struct ic *ic)
 {
     return ic->bytes + sizeof(struct ic_header);
 }
 
-/* The good driver; returns once the machine was asked to shut down. */
+/* The driver that follows the protocol. Returns after the request to shut down. */
 bool serve(void);
-/* Drivers that break the protocol. */
+/* Drivers that violate the protocol. */
 extern const struct test hostile_tests[];
 extern const unsigned hostile_test_count;

@@ -1,5 +1,5 @@
 /*
- * A driver for all services that answers as Linux and its daemons do.
+ * A driver for all services that answers like Linux and its daemons.
  */
 #include "ic.h"
 
@@ -15,7 +15,7 @@ static struct {
     bool shut_down;
 } seen;
 
-/* Writes a text as UTF-16 into a field of zeros; its length in bytes, with the zero. */
+/* Writes a text as UTF-16 into a field of zeros. Returns its length in bytes, including the terminating zero. */
 static uint32_t put_text(uint8_t *field, const char *text)
 {
     uint32_t length = 0;
@@ -31,7 +31,7 @@ static uint32_t number(const uint8_t *bytes)
     return number;
 }
 
-/* One intrinsic item, and no other. */
+/* There is exactly one intrinsic item. */
 static uint32_t exchange_items(uint8_t *body)
 {
     enum { SET = 1, DELETE, ENUMERATE };
@@ -81,7 +81,7 @@ static void check_reference_time(const uint8_t *body)
     memcpy(&made, body + 8, sizeof made);
     CHECK_NAMED(made <= now && now - made < REFERENCE_SECONDS(10 * patience()), "a message was made at %lu, now it is %lu", made,
                 now);
-    CHECK_EQUAL("the clock is set once, and told afterwards", body[16], seen.times++ ? TIME_SAMPLE : TIME_SYNC);
+    CHECK_EQUAL("the first message sets the clock, and later ones are samples", body[16], seen.times++ ? TIME_SAMPLE : TIME_SYNC);
 }
 
 static bool answer(struct ic *ic)
@@ -125,7 +125,7 @@ bool serve(void)
     while (!seen.shut_down) {
         for (unsigned kind = 0; kind < SERVICES; kind++)
             while (ic_take(&ics[kind]))
-                if (!CHECK_NAMED(answer(&ics[kind]), "%s takes the answer", services[kind].name))
+                if (!CHECK_NAMED(answer(&ics[kind]), "the answer of %s is sent", services[kind].name))
                     return false;
         wait_a_while();
     }

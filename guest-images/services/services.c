@@ -1,6 +1,6 @@
 /*
- * Drivers for the integration services. `driver=good` answers as Linux does until it is asked to shut down, and then powers off;
- * otherwise the drivers break the protocol in the ways of a table, and the exit code says whether the host stood it.
+ * Drivers for the integration services. With `driver=good`, the driver answers like Linux until the request to shut down, and
+ * then powers off. Otherwise a table of drivers violates the protocol, and the exit code says whether the host handled all.
  */
 #include "ic.h"
 #include "session.h"

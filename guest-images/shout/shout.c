@@ -1,5 +1,5 @@
 /*
- * The driver for the device of examples/vsp.rs: sends two texts, one packet each, prints the answers, and turns the machine off.
+ * The driver for the device of examples/vsp.rs: sends two texts, one packet each, prints the answers, and powers off.
  */
 #include "hyperv.h"
 #include "runtime.h"

@@ -1,7 +1,7 @@
 /*
- * All processors of the MADT start, know who they are, and interrupt each other.
+ * Checks that all processors of the MADT start, identify themselves correctly, and can interrupt each other.
  *
- * Command line: `cpus=N` says how many there must be; `apic=xapic` keeps x2APIC off.
+ * Command line: `cpus=N` is the expected number of processors; `apic=xapic` disables x2APIC.
  */
 #include "runtime.h"
 
@@ -16,14 +16,14 @@
 #define TOPOLOGY_LEVEL_SMT 1
 #define TOPOLOGY_LEVEL_CORE 2
 
-/* What a processor says of itself, written by it, checked by the boot processor. */
+/* What a processor reports about itself. It writes this, and the boot processor checks it. */
 static struct self {
     unsigned index;
     uint32_t apic_id, initial_apic_id, topology_apic_id;
     unsigned package_processors;
 } selves[CPUS_MAX] NOT_CLEARED;
 
-/* How often each processor was interrupted, by target and sender. */
+/* Number of interrupts, by target and sender. */
 static unsigned pings[CPUS_MAX][CPUS_MAX] NOT_CLEARED;
 static unsigned nmis[CPUS_MAX];
 
@@ -44,7 +44,7 @@ static bool has_topology_leaf(void)
     return cpuid(0).eax >= LEAF_TOPOLOGY && cpuid_subleaf(LEAF_TOPOLOGY, 0).ebx != 0;
 }
 
-/* Processors in a package: the count of the last level that leaf 0xB lists. */
+/* Number of processors in a package: the count of the last level in leaf 0xB. */
 static unsigned package_processors(void)
 {
     unsigned count = 0;
@@ -72,7 +72,7 @@ static void start(void)
     unsigned listed = acpi_processor_count();
     unsigned started = smp_start_all();
     CHECK_EQUAL("every processor that the MADT lists runs", started, listed < CPUS_MAX ? listed : CPUS_MAX);
-    CHECK_EQUAL("there are as many processors as the command line says", started, command_line_number("cpus", started));
+    CHECK_EQUAL("the number of processors is the one on the command line", started, command_line_number("cpus", started));
     CHECK("x2APIC is on wherever the processor has it",
           apic_is_x2apic() || command_line_has("apic") || !(cpuid(1).ecx & CPUID_1_ECX_X2APIC));
 }
@@ -87,9 +87,9 @@ static void identity(void)
         const struct self *self = &selves[i];
         CHECK_EQUAL_NAMED(self->index, i, "processor %u knows its index", i);
         CHECK_EQUAL_NAMED(self->apic_id, cpus[i].apic_id, "processor %u has the MADT's APIC id", i);
-        CHECK_EQUAL_NAMED(self->initial_apic_id, cpus[i].apic_id & 0xff, "processor %u has it in CPUID leaf 1", i);
+        CHECK_EQUAL_NAMED(self->initial_apic_id, cpus[i].apic_id & 0xff, "processor %u has its APIC id in CPUID leaf 1", i);
         if (has_topology_leaf())
-            CHECK_EQUAL_NAMED(self->topology_apic_id, cpus[i].apic_id, "processor %u has it in CPUID leaf 0xB", i);
+            CHECK_EQUAL_NAMED(self->topology_apic_id, cpus[i].apic_id, "processor %u has its APIC id in CPUID leaf 0xB", i);
         for (unsigned j = 0; j < i; j++)
             if (self->apic_id == selves[j].apic_id)
                 CHECK_NAMED(false, "processors %u and %u have different APIC ids", j, i);
@@ -109,7 +109,7 @@ static void topology(void)
     CHECK_EQUAL("leaf 0xB goes on with the cores of a package",
                 cpuid_subleaf(LEAF_TOPOLOGY, 1).ecx >> 8 & 0xff, TOPOLOGY_LEVEL_CORE);
     CHECK("a package's processors divide all processors", package && cpu_count % package == 0);
-    CHECK("leaf 1 says HTT where a package has several processors",
+    CHECK("leaf 1 has HTT if a package has several processors",
           package == 1 || cpuid(1).edx & CPUID_1_EDX_HTT);
     unsigned shift = cpuid_subleaf(LEAF_TOPOLOGY, 1).eax & 0x1f;
     CHECK_NAMED(package <= 1u << shift, "%u processors fit into the APIC id's %u bits", package, shift);
@@ -122,7 +122,7 @@ static unsigned arrived(unsigned target, unsigned sender)
     return atomic_load(&pings[target][sender]);
 }
 
-/* Waits with interrupts on, for the boot processor is a target like the others. */
+/* Waits with interrupts enabled, because the boot processor is a target as well. */
 static bool arrives(unsigned target, unsigned sender)
 {
     interrupts_on();
@@ -147,7 +147,7 @@ static void clear_pings(void)
             atomic_store(&pings[target][sender], 0);
 }
 
-/* The vector tells the sender: equal ones may merge in the target's APIC. */
+/* Each sender has its own vector, because interrupts with the same vector may merge in the target's APIC. */
 static void send_ping(uint32_t destination, uint32_t shorthand)
 {
     apic_send(destination, APIC_FIXED | APIC_ASSERT | shorthand | (VECTOR_PING + this_cpu()->index));

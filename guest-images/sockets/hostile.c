@@ -1,5 +1,5 @@
 /*
- * Drivers that break the protocol. After each, sockets must work for a driver that keeps it.
+ * Drivers that violate the protocol. After each, sockets must work for a driver that follows it.
  */
 #include "check.h"
 #include "hypercall.h"
@@ -7,7 +7,7 @@
 #include "socket.h"
 #include "time.h"
 
-/* A listener of the host that returns what it gets, and one that nobody has. */
+/* A port of the host with an echo, and one without a listener. */
 #define ECHO_PORT 2048
 #define NOBODY 2049
 
@@ -32,7 +32,7 @@ static void it_works(void)
         return;
     CHECK("data is sent", socket_send(&other, "ping", 4) && socket_end(&other));
     CHECK("data comes back", socket_receive(&other) && other.length == 4 && !memcmp(other.received.data, "ping", 4));
-    CHECK("the host ends", socket_receive(&other) && !other.length);
+    CHECK("the host closes its direction", socket_receive(&other) && !other.length);
     socket_finish(&other);
 }
 
@@ -66,7 +66,7 @@ static void data_after_the_end(void)
     if (!connected(&socket, 0))
         return;
     CHECK("the end is sent", socket_end(&socket));
-    /* What the host answers to that may come first: then the channel is gone already. */
+    /* The host may have ended the connection already; then the channel is gone. */
     socket_send(&socket, "more", 4);
     socket_finish(&socket);
     it_works();
@@ -78,7 +78,7 @@ static void many_ends(void)
         return;
     struct socket_header end = {SOCKET_DATA, 0};
     struct packet packet = {.type = PACKET_IN_BAND, .payload = &end, .payload_length = sizeof end};
-    /* Once the connection is over, the host reads no more, and the ring fills. */
+    /* The host stops reading when the connection has ended, and the ring fills. */
     for (unsigned i = 0; i < 1000 && channel_send(&socket.channel, &packet); i++)
         ;
     socket_finish(&socket);
@@ -102,7 +102,7 @@ static void a_channel_that_is_closed_in_the_middle(void)
     CHECK("data is sent", socket_send(&socket, "ping", 4));
     CHECK("the channel closes", channel_close(&socket.channel));
     socket.open = false;
-    CHECK("it opens no more", !socket_open(&socket, socket.channel.offer, 0));
+    CHECK("the closed channel cannot be opened again", !socket_open(&socket, socket.channel.offer, 0));
     socket_finish(&socket);
     it_works();
 }
@@ -123,7 +123,7 @@ static void a_channel_that_nobody_offered(void)
     static uint8_t rings[2 * SOCKET_RING_PAGES * PAGE_SIZE] NOT_CLEARED __attribute__((aligned(PAGE_SIZE)));
     struct offer made_up = {.present = true, .channel = 1500, .connection = 0x2000 + 1500};
     struct channel channel;
-    CHECK("it does not open", !channel_open(&channel, &made_up, rings, SOCKET_RING_PAGES, hyperv_vp_index()));
+    CHECK("a channel with an unknown id does not open", !channel_open(&channel, &made_up, rings, SOCKET_RING_PAGES, hyperv_vp_index()));
     it_works();
 }
 
@@ -134,8 +134,8 @@ static void the_same_request_twice(void)
     if (!CHECK("the host accepts", socket_ask(ECHO_PORT, port, &offer) == GRANTED) || !socket_open(&socket, offer, 0))
         return;
     struct vmbus_message answer;
-    CHECK("it asks again", socket_post_request(ECHO_PORT, port));
-    CHECK("that is refused", vmbus_expect(TL_CONNECT_RESULT, &answer) && answer.words[8] == STATUS_CONNECTION_REFUSED);
+    CHECK("the same connection is requested again", socket_post_request(ECHO_PORT, port));
+    CHECK("the second request is refused", vmbus_expect(TL_CONNECT_RESULT, &answer) && answer.words[8] == STATUS_CONNECTION_REFUSED);
     socket_end(&socket);
     socket_finish(&socket);
     it_works();
@@ -153,7 +153,7 @@ static void a_flood_of_requests_that_nobody_accepts(void)
     }
     while (refused < REQUESTS && vmbus_next(&answer))
         refused += answer.type == TL_CONNECT_RESULT;
-    CHECK_EQUAL("each is refused", refused, REQUESTS);
+    CHECK_EQUAL("each request to a port without a listener is refused", refused, REQUESTS);
     it_works();
 }
 
@@ -167,7 +167,7 @@ static void a_flood_of_requests_that_nobody_opens(void)
         while (vmbus_try_next(&answer))
             refused += answer.type == TL_CONNECT_RESULT;
     }
-    /* The host gives up on each that it has granted. */
+    /* The host rescinds each granted connection that is not opened. */
     uint64_t deadline = deadline_after(VMBUS_PATIENCE_MILLISECONDS);
     unsigned released = 0;
     while (released + refused < REQUESTS && rdtsc() < deadline) {
@@ -175,17 +175,17 @@ static void a_flood_of_requests_that_nobody_opens(void)
             refused += answer.type == TL_CONNECT_RESULT;
         released += vmbus_release_rescinded();
     }
-    CHECK_EQUAL("each is refused or given up", released + refused, REQUESTS);
+    CHECK_EQUAL("each request is refused, or its connection is rescinded", released + refused, REQUESTS);
     it_works();
 }
 
 static void a_version_without_sockets(void)
 {
     CHECK("the guest connects by version 3.0", vmbus_contact(VMBUS_VERSION(3, 0)) && vmbus_request_offers());
-    CHECK("it asks", socket_post_request(ECHO_PORT, 30000));
+    CHECK("a request is posted with version 3.0", socket_post_request(ECHO_PORT, 30000));
     let_the_host_react();
     struct vmbus_message answer;
-    CHECK("and gets no answer", !vmbus_try_next(&answer));
+    CHECK("a request with version 3.0 is not answered", !vmbus_try_next(&answer));
     CHECK("the guest connects by version 4.0", vmbus_contact(VMBUS_VERSION(4, 0)) && vmbus_request_offers());
     it_works();
     CHECK("the guest connects by the newest version", vmbus_negotiate() && vmbus_request_offers());

@@ -99,17 +99,17 @@ bool socket_receive(struct socket *socket)
     struct packet_header header;
     int length = channel_receive(&socket->channel, &header, &socket->received, sizeof socket->received);
     socket->length = socket->received.header.size;
-    return CHECK("a packet of the host comes", length >= (int)sizeof socket->received.header) &&
-           CHECK("it is data", header.type == PACKET_IN_BAND && socket->received.header.type == SOCKET_DATA) &&
-           CHECK("it has its data", socket->length + sizeof socket->received.header <= (unsigned)length);
+    return CHECK("a packet of the host arrives", length >= (int)sizeof socket->received.header) &&
+           CHECK("the packet is data", header.type == PACKET_IN_BAND && socket->received.header.type == SOCKET_DATA) &&
+           CHECK("the packet contains its data", socket->length + sizeof socket->received.header <= (unsigned)length);
 }
 
 bool socket_finish(struct socket *socket)
 {
     const struct offer *offer = socket->channel.offer;
-    bool gone = CHECK("the host takes the channel back", vmbus_await_rescind(offer));
+    bool gone = CHECK("the host rescinds the channel", vmbus_await_rescind(offer));
     if (socket->open)
-        gone &= CHECK("the rings are the guest's again", vmbus_gpadl_teardown(offer->channel, socket->channel.gpadl));
+        gone &= CHECK("the host releases the rings", vmbus_gpadl_teardown(offer->channel, socket->channel.gpadl));
     socket->open = false;
     if (gone)
         vmbus_release(offer);

@@ -1,11 +1,11 @@
 /*
- * Sockets of a guest. `driver=good` connects to the host and lets it connect, as Linux does, and powers off; otherwise the drivers
- * break the protocol in the ways of a table, and the exit code says whether the host stood it.
+ * Sockets of a guest. With `driver=good`, the driver connects to the host, accepts its connections, as Linux does, and powers
+ * off. Otherwise a table of drivers violates the protocol, and the exit code says whether the host handled all of them.
  */
 #include "session.h"
 #include "socket.h"
 
-/* Listeners: of the host, of nobody, and of the guest. */
+/* Ports: of a listener on the host, without a listener, and of the guest's listener. */
 #define ECHO_PORT 2048
 #define NOBODY 2049
 #define GUEST_PORT 1024
@@ -19,7 +19,7 @@ static uint8_t expected(unsigned place)
     return place % 251;
 }
 
-/* Sends numbered bytes to the host's echo, ends, and takes them back. */
+/* Sends numbered bytes to the host's echo, closes this direction, and receives them. */
 static bool is_echoed(struct socket *socket)
 {
     static uint8_t block[SOCKET_MAX_SENT];
@@ -30,7 +30,7 @@ static bool is_echoed(struct socket *socket)
             block[i] = expected(sent++);
         if (!socket_send(socket, block, sizeof block))
             return FAILED("block %u is not sent", number);
-        /* Otherwise both wait for room. */
+        /* Receive meanwhile, or both sides would wait for room. */
         if (!socket_receive(socket))
             return false;
         for (unsigned i = 0; i < socket->length; i++)
@@ -41,11 +41,11 @@ static bool is_echoed(struct socket *socket)
     while (socket_receive(socket) && socket->length)
         for (unsigned i = 0; i < socket->length; i++)
             right &= socket->received.data[i] == expected(received++);
-    return CHECK("the host's data ends", !socket->length) && CHECK_EQUAL("all bytes come back", received, sent) &&
-           CHECK("they are the same", right) && socket_finish(socket);
+    return CHECK("the host's data ends", !socket->length) && CHECK_EQUAL("all bytes are echoed", received, sent) &&
+           CHECK("the echoed bytes are the same", right) && socket_finish(socket);
 }
 
-/* Returns what the host sends until it ends, and then ends. */
+/* Echoes the host's data until the host closes its direction, and then closes this one. */
 static bool serve(struct socket *socket)
 {
     while (socket_receive(socket) && socket->length)
@@ -60,7 +60,7 @@ static bool serve(struct socket *socket)
 static bool use(void)
 {
     const struct offer *none = NULL;
-    CHECK("a connection that nobody accepts is refused", socket_ask(NOBODY, 5000, &none) == REFUSED);
+    CHECK("a connection to a port without a listener is refused", socket_ask(NOBODY, 5000, &none) == REFUSED);
     if (!socket_connect(&sockets[0], ECHO_PORT, 5001, 0) || !is_echoed(&sockets[0]))
         return false;
     print("listening\n");

@@ -1,17 +1,17 @@
 /*
- * Periodic timers: their grid, what they miss, slots that are busy, and all VPs at once.
+ * Periodic timers: times of expiration, missed expirations, busy slots, and timers on all VPs at once.
  */
 #include "tests.h"
 
 #define EXPIRATIONS 40
 #define SHORT_EXPIRATIONS 60
-/* The shortest that a timer may have, and how many exits must fit into it. */
+/* The shortest period, and the number of exits that must fit into it. */
 #define SHORTEST_PERIOD (100 * MICROSECONDS)
 #define EXITS_A_PERIOD 16
-/* What a timer makes up for, on the user engine. */
+/* Number of missed expirations that a timer makes up for, on the user engine. */
 #define CATCH_UP_MAX 16
 
-/* Every entry of the log lies on the grid that begins at the first, and after the one before. */
+/* Checks that all expirations in the log are multiples of the period after the first one, and in ascending order. */
 static void check_grid(const char *what, unsigned count, uint64_t period)
 {
     const struct expiration *entries = own_log()->entries;
@@ -21,9 +21,9 @@ static void check_grid(const char *what, unsigned count, uint64_t period)
         out_of_order += i && entries[i].expiration <= entries[i - 1].expiration;
         early += entries[i].delivery < entries[i].expiration || entries[i].handled < entries[i].delivery;
     }
-    CHECK_EQUAL_NAMED(off_grid, 0, "%s: %u expirations lie on one grid on VP %u", what, count, this_cpu()->index);
-    CHECK_EQUAL_NAMED(out_of_order, 0, "%s: each after the one before on VP %u", what, this_cpu()->index);
-    CHECK_EQUAL_NAMED(early, 0, "%s: none is delivered before its time on VP %u", what, this_cpu()->index);
+    CHECK_EQUAL_NAMED(off_grid, 0, "%s: %u expirations are multiples of the period apart on VP %u", what, count, this_cpu()->index);
+    CHECK_EQUAL_NAMED(out_of_order, 0, "%s: expirations are in order on VP %u", what, this_cpu()->index);
+    CHECK_EQUAL_NAMED(early, 0, "%s: no expiration is delivered early on VP %u", what, this_cpu()->index);
 }
 
 void periodic(void *unused)
@@ -37,20 +37,20 @@ void periodic(void *unused)
         uint64_t before = reference_time();
         timer_set(3, HV_TIMER_SINT(SINT_OF(3)) | HV_TIMER_PERIODIC | (lazy ? HV_TIMER_LAZY : 0), period);
         uint64_t after = reference_time();
-        CHECK_NAMED(wait_for_expirations(EXPIRATIONS), "%s: the timer expires again and again on VP %u", name, vp);
+        CHECK_NAMED(wait_for_expirations(EXPIRATIONS), "%s: the timer expires repeatedly on VP %u", name, vp);
         CHECK_NAMED(timer_is_enabled(3), "%s: the timer stays enabled on VP %u", name, vp);
         wrmsr(HV_MSR_STIMER_CONFIG(3), 0);
         uint64_t first = own_log()->entries[0].expiration;
         CHECK_NAMED((first - before) % period <= after - before,
                     "%s: the grid begins when the timer is enabled, on VP %u", name, vp);
-        CHECK_NAMED(first >= before + period, "%s: the first period is a whole one on VP %u", name, vp);
+        CHECK_NAMED(first >= before + period, "%s: the first period is complete on VP %u", name, vp);
         check_grid(name, EXPIRATIONS, period);
         CHECK_NAMED(own_log()->count <= (reference_time() - before) / period,
                     "%s: there are no more expirations than periods on VP %u", name, vp);
         drain();
         unsigned count = own_log()->count;
         wait_with_interrupts(3);
-        CHECK_EQUAL_NAMED(own_log()->count, count, "%s: a timer that was disabled expires no more on VP %u", name, vp);
+        CHECK_EQUAL_NAMED(own_log()->count, count, "%s: a disabled timer does not expire on VP %u", name, vp);
     }
     start_over();
 }
@@ -87,7 +87,7 @@ void short_period(void *unused)
         start_over();
         before = reference_time();
         timer_set(1, HV_TIMER_DIRECT | HV_TIMER_VECTOR(VECTOR_DIRECT(1)) | HV_TIMER_PERIODIC, period);
-        CHECK_NAMED(wait_for_expirations(SHORT_EXPIRATIONS), "so may a direct one on VP %u", vp);
+        CHECK_NAMED(wait_for_expirations(SHORT_EXPIRATIONS), "a direct timer may have the shortest period on VP %u", vp);
         wrmsr(HV_MSR_STIMER_CONFIG(1), 0);
         CHECK_NAMED(own_log()->count <= (reference_time() - before) / period,
                     "direct, short: there are no more expirations than periods on VP %u", vp);
@@ -114,20 +114,20 @@ void busy_slot(void *unused)
     unsigned timer = slot->payload.timer.timer;
     bool is_reversed = hyperv_is_kernel_engine() && timer == 1;
     CHECK_NAMED(timer == 0 || is_reversed, "the first timer's message is in the slot of VP %u", vp);
-    CHECK_EQUAL_NAMED(slot->payload.timer.expiration, is_reversed ? second : first, "as it was, on VP %u", vp);
-    CHECK_NAMED(message_take(BUSY_SINT, &message), "VP %u takes it", vp);
+    CHECK_EQUAL_NAMED(slot->payload.timer.expiration, is_reversed ? second : first, "the message in the slot of VP %u is unchanged", vp);
+    CHECK_NAMED(message_take(BUSY_SINT, &message), "VP %u takes the first message", vp);
     interrupts_on();
     CHECK_NAMED(WAIT_UNTIL(atomic_load(&slot->type) == MESSAGE_TIMER_EXPIRED, PATIENCE_MILLISECONDS),
                 "then the second one comes on VP %u", vp);
     interrupts_off();
-    CHECK_EQUAL_NAMED(slot->payload.timer.timer, is_reversed ? 0 : 1, "it is the second timer's, on VP %u", vp);
+    CHECK_EQUAL_NAMED(slot->payload.timer.timer, is_reversed ? 0 : 1, "the next message is the second timer's, on VP %u", vp);
     uint64_t deadline = is_reversed ? first : second;
-    CHECK_EQUAL_NAMED(slot->payload.timer.expiration, deadline, "with its own deadline, on VP %u", vp);
-    CHECK_NAMED(slot->payload.timer.delivery >= deadline, "delivered not before it, on VP %u", vp);
+    CHECK_EQUAL_NAMED(slot->payload.timer.expiration, deadline, "the second timer's message has its own deadline, on VP %u", vp);
+    CHECK_NAMED(slot->payload.timer.delivery >= deadline, "the second timer's message is not early, on VP %u", vp);
     message_take(BUSY_SINT, &message);
     wait_with_interrupts(1);
-    CHECK_NAMED(!timer_is_enabled(0) && !timer_is_enabled(1), "both have expired for good on VP %u", vp);
-    CHECK_EQUAL_NAMED(slot->type, MESSAGE_NONE, "nothing more comes on VP %u", vp);
+    CHECK_NAMED(!timer_is_enabled(0) && !timer_is_enabled(1), "both timers are disabled on VP %u", vp);
+    CHECK_EQUAL_NAMED(slot->type, MESSAGE_NONE, "there are no more messages on VP %u", vp);
     start_over();
 }
 
@@ -149,23 +149,23 @@ static void miss(bool lazy)
     WAIT_UNTIL(reference_time() > first + 4 * period, PATIENCE_MILLISECONDS);
     for (unsigned i = 0; i < ARRAY_LENGTH(expirations); i++) {
         WAIT_UNTIL(atomic_load(&slot->type), PATIENCE_MILLISECONDS);
-        if (!CHECK_NAMED(message_take(BUSY_SINT, &message), "%s goes on after its slot was busy, time %u on VP %u", name, i,
+        if (!CHECK_NAMED(message_take(BUSY_SINT, &message), "%s continues after its slot was busy, expiration %u on VP %u", name, i,
                          vp))
             break;
         expirations[i] = message.payload.timer.expiration;
-        CHECK_NAMED(message.payload.timer.delivery >= expirations[i], "%s: time %u is not early on VP %u", name, i, vp);
-        CHECK_EQUAL_NAMED((expirations[i] - first) % period, 0, "%s: time %u is on the grid on VP %u", name, i, vp);
-        CHECK_NAMED(!i || expirations[i] > expirations[i - 1], "%s: time %u is after the one before on VP %u", name, i, vp);
+        CHECK_NAMED(message.payload.timer.delivery >= expirations[i], "%s: expiration %u is not early on VP %u", name, i, vp);
+        CHECK_EQUAL_NAMED((expirations[i] - first) % period, 0, "%s: expiration %u is at a multiple of the period on VP %u", name, i, vp);
+        CHECK_NAMED(!i || expirations[i] > expirations[i - 1], "%s: expiration %u is after the previous one on VP %u", name, i, vp);
         gaps += i > 0 && expirations[i] != expirations[i - 1] + period;
     }
     interrupts_off();
     wrmsr(HV_MSR_STIMER_CONFIG(2), 0);
     uint64_t elapsed = reference_time() - first;
-    /* The user engine makes up for what was missed, if the host has not slept through more than it makes up for. */
+    /* The user engine makes up for missed expirations, unless the host was slower than the maximum that it makes up for. */
     if (!lazy && !hyperv_is_kernel_engine())
-        CHECK_NAMED(gaps == 0 || elapsed > CATCH_UP_MAX * period, "%s catches up with what it missed on VP %u", name, vp);
+        CHECK_NAMED(gaps == 0 || elapsed > CATCH_UP_MAX * period, "%s makes up for missed expirations on VP %u", name, vp);
     else
-        CHECK_NAMED(gaps > 0, "%s skips what it missed on VP %u", name, vp);
+        CHECK_NAMED(gaps > 0, "%s skips missed expirations on VP %u", name, vp);
     start_over();
 }
 
@@ -176,7 +176,7 @@ void missed(void *unused)
     miss(true);
 }
 
-/* Four timers for one SINT, started last deadline first. */
+/* Four timers for one SINT, started in reverse order of their deadlines. */
 void shared_sint(void *unused)
 {
     unsigned vp = this_cpu()->index;
@@ -193,9 +193,9 @@ void shared_sint(void *unused)
         CHECK_EQUAL_NAMED(entry->expiration, base + (HV_TIMERS - entry->timer) * 3 * MILLISECONDS,
                           "timer %u has its own deadline on VP %u", entry->timer, vp);
     }
-    CHECK_EQUAL_NAMED(seen, 0xf, "each of the four comes on VP %u", vp);
+    CHECK_EQUAL_NAMED(seen, 0xf, "each of the four timers expires on VP %u", vp);
     wait_with_interrupts(1);
-    CHECK_EQUAL_NAMED(own_log()->count, HV_TIMERS, "and each comes once on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->count, HV_TIMERS, "each of the four timers expires once on VP %u", vp);
     start_over();
 }
 
@@ -226,7 +226,7 @@ void all_at_once(void)
 {
     unsigned failures = 0;
     CHECK("all VPs run all their timers at once", smp_run_everywhere(run_four, &failures, 3 * PATIENCE_MILLISECONDS));
-    CHECK_EQUAL("all of them see their expirations", failures, 0);
+    CHECK_EQUAL("all VPs see the expirations of their timers", failures, 0);
     for (unsigned vp = 0; vp < cpu_count; vp++) {
         unsigned by_timer[HV_TIMERS] = {0}, disorder = 0;
         uint64_t last[HV_TIMERS] = {0};

@@ -1,13 +1,13 @@
 /*
- * Timers that expire once, and what starts and stops a timer.
+ * One-shot timers, and what starts and stops a timer.
  */
 #include "tests.h"
 
-/* The first deadline that is tried where something must be done before it; doubled until the host is quick enough. */
+/* The first deadline that is tried for an action that must precede it. It is doubled until the host is fast enough. */
 #define HEAD_START (5 * MILLISECONDS)
 #define ATTEMPTS 12
 
-/* Starts a timer with a deadline and does something to it before that; gives the deadline. */
+/* Starts a timer with a deadline, and executes an action before the deadline. Returns the deadline. */
 static uint64_t before_deadline(unsigned timer, uint64_t config, void (*act)(unsigned timer, uint64_t deadline))
 {
     uint64_t deadline = 0;
@@ -19,7 +19,7 @@ static uint64_t before_deadline(unsigned timer, uint64_t config, void (*act)(uns
         if (reference_time() < deadline)
             return deadline;
     }
-    CHECK_NAMED(false, "VP %u does something before a deadline", this_cpu()->index);
+    CHECK_NAMED(false, "VP %u executes an action before a deadline", this_cpu()->index);
     return deadline;
 }
 
@@ -57,12 +57,12 @@ void one_shot(void *unused)
         timer_set(timer, HV_TIMER_SINT(SINT_OF(timer)), deadline);
         CHECK_NAMED(wait_for_expirations(1), "timer %u of VP %u expires", timer, vp);
         const struct expiration *expiration = &own_log()->entries[0];
-        CHECK_EQUAL_NAMED(expiration->timer, timer, "VP %u is told that it was timer %u", vp, timer);
+        CHECK_EQUAL_NAMED(expiration->timer, timer, "the message on VP %u has timer %u", vp, timer);
         CHECK_EQUAL_NAMED(expiration->expiration, deadline, "timer %u of VP %u expires at its deadline", timer, vp);
-        CHECK_NAMED(expiration->delivery >= deadline, "timer %u of VP %u is delivered not before it", timer, vp);
-        CHECK_NAMED(expiration->handled >= expiration->delivery, "timer %u of VP %u does not come from the future", timer,
+        CHECK_NAMED(expiration->delivery >= deadline, "timer %u of VP %u is not delivered before its deadline", timer, vp);
+        CHECK_NAMED(expiration->handled >= expiration->delivery, "timer %u of VP %u has no delivery time in the future", timer,
                     vp);
-        CHECK_NAMED(!timer_is_enabled(timer), "timer %u of VP %u is disabled by it", timer, vp);
+        CHECK_NAMED(!timer_is_enabled(timer), "timer %u of VP %u is disabled when it expires", timer, vp);
         CHECK_EQUAL_NAMED(rdmsr(HV_MSR_STIMER_COUNT(timer)), deadline, "timer %u of VP %u keeps its count", timer, vp);
         wait_with_interrupts(3);
         CHECK_EQUAL_NAMED(own_log()->count, 1, "timer %u of VP %u expires once", timer, vp);
@@ -88,22 +88,22 @@ void direct(void *unused)
         uint64_t deadline = reference_time() + 2 * MILLISECONDS;
         timer_set(timer, config, deadline);
         CHECK_NAMED(wait_for_expirations(1), "timer %u of VP %u interrupts directly", timer, vp);
-        CHECK_EQUAL_NAMED(own_log()->entries[0].timer, timer, "with the vector of timer %u, on VP %u", timer, vp);
-        CHECK_NAMED(own_log()->entries[0].handled >= deadline, "timer %u of VP %u does so not before its deadline", timer,
+        CHECK_EQUAL_NAMED(own_log()->entries[0].timer, timer, "the vector is that of timer %u, on VP %u", timer, vp);
+        CHECK_NAMED(own_log()->entries[0].handled >= deadline, "direct timer %u of VP %u does not expire before its deadline", timer,
                     vp);
-        CHECK_NAMED(!timer_is_enabled(timer), "timer %u of VP %u is disabled by it", timer, vp);
-        /* Direct mode needs no SINT, and the SINT field says nothing. */
+        CHECK_NAMED(!timer_is_enabled(timer), "timer %u of VP %u is disabled when it expires", timer, vp);
+        /* Direct mode needs no SINT, and ignores the SINT field. */
         timer_set(timer, config | HV_TIMER_SINT(SINT_OF(timer)), reference_time() + 10);
         CHECK_NAMED(wait_for_expirations(2), "timer %u of VP %u interrupts directly whatever its SINT", timer, vp);
         wait_with_interrupts(2);
-        CHECK_EQUAL_NAMED(own_log()->count, 2, "timer %u of VP %u sends no message beside", timer, vp);
+        CHECK_EQUAL_NAMED(own_log()->count, 2, "direct timer %u of VP %u expires no more", timer, vp);
         CHECK_EQUAL_NAMED(message_slot(SINT_OF(timer))->type, MESSAGE_NONE, "the slot of timer %u of VP %u is empty",
                           timer, vp);
     }
     start_over();
 }
 
-/* Deadlines in the past, changed, and never. */
+/* Deadlines in the past, changed deadlines, and deadlines that are never reached. */
 void deadlines(void *unused)
 {
     const uint64_t config = HV_TIMER_SINT(SINT_OF(1));
@@ -113,25 +113,25 @@ void deadlines(void *unused)
     for (unsigned i = 0; i < ARRAY_LENGTH(past); i++) {
         start_over();
         timer_set(1, config, past[i]);
-        CHECK_NAMED(wait_for_expirations(1), "a deadline of %lu is long past, and expires at once on VP %u", past[i], vp);
-        CHECK_EQUAL_NAMED(own_log()->entries[0].expiration, past[i], "%lu is what VP %u is told", past[i], vp);
+        CHECK_NAMED(wait_for_expirations(1), "a timer with the past deadline %lu expires at once on VP %u", past[i], vp);
+        CHECK_EQUAL_NAMED(own_log()->entries[0].expiration, past[i], "the message has the deadline %lu on VP %u", past[i], vp);
     }
 
     start_over();
     timer_set(1, config, UINT64_MAX);
     wait_with_interrupts(1);
-    CHECK_NAMED(timer_is_enabled(1), "a deadline at the end of time leaves the timer enabled on VP %u", vp);
-    CHECK_EQUAL_NAMED(own_log()->count, 0, "and does not expire on VP %u", vp);
+    CHECK_NAMED(timer_is_enabled(1), "a timer with the maximum deadline stays enabled on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->count, 0, "a timer with the maximum deadline does not expire on VP %u", vp);
     uint64_t deadline = reference_time() + MILLISECONDS;
     wrmsr(HV_MSR_STIMER_COUNT(1), deadline);
     CHECK_NAMED(wait_for_expirations(1), "a new count is the deadline of a timer that is enabled, on VP %u", vp);
-    CHECK_EQUAL_NAMED(own_log()->entries[0].expiration, deadline, "and the old one is not, on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->entries[0].expiration, deadline, "the old count is no longer a deadline, on VP %u", vp);
 
     deadline = before_deadline(1, config, put_off);
-    CHECK_NAMED(wait_for_expirations(1), "a deadline may be put off, on VP %u", vp);
+    CHECK_NAMED(wait_for_expirations(1), "a timer whose deadline was postponed expires, on VP %u", vp);
     wait_with_interrupts(2);
-    CHECK_EQUAL_NAMED(own_log()->count, 1, "it expires once, on VP %u", vp);
-    CHECK_EQUAL_NAMED(own_log()->entries[0].expiration, deadline + MILLISECONDS, "at the later one, on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->count, 1, "a timer whose deadline was postponed expires once, on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->entries[0].expiration, deadline + MILLISECONDS, "a postponed timer expires at the later deadline, on VP %u", vp);
     start_over();
 }
 
@@ -144,7 +144,7 @@ void enabling(void *unused)
     start_over();
     timer_set(2, config, 0);
     wait_with_interrupts(1);
-    CHECK_EQUAL_NAMED(own_log()->count, 0, "count 0 expires never, on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->count, 0, "a timer with count 0 does not expire, on VP %u", vp);
     wrmsr(HV_MSR_STIMER_CONFIG(2), config | HV_TIMER_ENABLE);
     wrmsr(HV_MSR_STIMER_COUNT(2), reference_time() + MILLISECONDS);
     CHECK_NAMED(wait_for_expirations(1), "a timer that is enabled starts with its count, on VP %u", vp);
@@ -160,7 +160,7 @@ void enabling(void *unused)
     interrupts_on();
     WAIT_UNTIL(reference_time() > deadline + 2 * MILLISECONDS, PATIENCE_MILLISECONDS);
     interrupts_off();
-    CHECK_EQUAL_NAMED(own_log()->count, 0, "which then does not expire, on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->count, 0, "a timer that count 0 disabled does not expire, on VP %u", vp);
 
     start_over();
     wrmsr(HV_MSR_STIMER_CONFIG(2), config | HV_TIMER_AUTO_ENABLE);
@@ -168,16 +168,16 @@ void enabling(void *unused)
         wrmsr(HV_MSR_STIMER_COUNT(2), reference_time() + MILLISECONDS);
         CHECK_NAMED(wait_for_expirations(round), "AutoEnable starts the timer with each count, time %u on VP %u", round,
                     vp);
-        CHECK_NAMED(!timer_is_enabled(2), "and it is disabled when it has expired, time %u on VP %u", round, vp);
+        CHECK_NAMED(!timer_is_enabled(2), "a timer with AutoEnable is disabled when it has expired, time %u on VP %u", round, vp);
     }
 
     deadline = before_deadline(2, config, start_and_stop_often);
     interrupts_on();
     WAIT_UNTIL(reference_time() > deadline + 2 * MILLISECONDS, PATIENCE_MILLISECONDS);
     interrupts_off();
-    CHECK_EQUAL_NAMED(own_log()->count, 0, "a timer that is started and stopped often expires never, on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->count, 0, "a timer that is always stopped in time does not expire, on VP %u", vp);
 
-    /* A masked SINT takes the message, and does not interrupt. */
+    /* A masked SINT gets the message, without an interrupt. */
     start_over();
     sint_set(SINT_OF(2), VECTOR_OF(SINT_OF(2)) | HV_SINT_MASKED);
     timer_set(2, config, reference_time() + MILLISECONDS);
@@ -185,14 +185,14 @@ void enabling(void *unused)
     CHECK_NAMED(WAIT_UNTIL(atomic_load(&message_slot(SINT_OF(2))->type) == MESSAGE_TIMER_EXPIRED, PATIENCE_MILLISECONDS),
                 "a masked SINT gets the timer's message, on VP %u", vp);
     interrupts_off();
-    CHECK_EQUAL_NAMED(own_log()->count, 0, "and does not interrupt, on VP %u", vp);
+    CHECK_EQUAL_NAMED(own_log()->count, 0, "a timer with a masked SINT does not interrupt, on VP %u", vp);
     wrmsr(HV_MSR_STIMER_CONFIG(2), 0);
     message_free(SINT_OF(2));
     sint_set(SINT_OF(2), VECTOR_OF(SINT_OF(2)));
     start_over();
 }
 
-/* A VP that halts is waked by its timer. */
+/* A timer wakes a halted VP. */
 void halted(void *unused)
 {
     unsigned vp = this_cpu()->index;

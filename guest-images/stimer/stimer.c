@@ -1,8 +1,8 @@
 /*
- * Synthetic timers: what expires, when, how often and in which order.
+ * Synthetic timers: which timers expire, when, how often and in which order.
  *
- * A host may be slow, and a loaded one very slow: nothing here says that something comes soon. What is asserted is that it
- * comes, not before its time, as often as it should, in order, and on the grid of its period.
+ * A host may be slow, and a busy one very slow, so no check requires that something happens soon. The checks are that timers
+ * expire, not early, the right number of times, in order, and at multiples of their period.
  */
 #include "tests.h"
 
@@ -42,7 +42,7 @@ bool wait_for_expirations(unsigned count)
     return reached;
 }
 
-/* Whether this VP has been sent an interrupt that it has not taken; nobody but its timers sends it any of these vectors. */
+/* Returns true if this VP has a pending interrupt of a timer. Only its timers use these vectors. */
 static bool is_interrupt_requested(void)
 {
     bool requested = false;
@@ -117,7 +117,7 @@ int main(void)
     };
     smp_start_all();
     if (!hyperv_has(HV_ACCESS_TIMERS) || !hyperv_has(HV_ACCESS_SYNIC)) {
-        CHECK("this image is for machines with SynIC and timers", false);
+        CHECK("this image needs a machine with SynIC and synthetic timers", false);
         return EXIT_FAILED;
     }
     for (unsigned sint = 1; sint < HV_SINTS; sint++)

@@ -1,5 +1,5 @@
 /*
- * The tests of the stimer image, and the log in which each VP writes down what expired.
+ * The tests of the stimer image, and the log in which each VP records expirations.
  */
 #pragma once
 
@@ -8,12 +8,12 @@
 #include "runtime.h"
 #include "synic.h"
 
-/* By timer, in direct mode; by SINT, for messages. */
+/* The vector of a timer in direct mode, and the vector of a SINT for messages. */
 #define VECTOR_DIRECT(timer) (0x70 + (timer))
 #define VECTOR_OF(sint) (0x50 + (sint))
 /* Each timer's messages go to a SINT of its own unless a test says otherwise. */
 #define SINT_OF(timer) (4 + (timer))
-/* For tests that leave a slot busy: its interrupt handler leaves the message alone. */
+/* For tests with a busy slot: the interrupt handler does not take the message. */
 #define BUSY_SINT 9
 
 #define LOG_MAX 256
@@ -30,24 +30,24 @@ struct expiration {
 
 struct log {
     unsigned count;
-    /* If not 0, a timer stops once it has expired so often. */
+    /* If not 0, a timer is stopped after this number of expirations. */
     unsigned quota;
     unsigned by_timer[HV_TIMERS];
     struct expiration entries[LOG_MAX];
 };
 extern struct log logs[CPUS_MAX];
 
-/* This VP's. */
+/* The log of this VP. */
 static inline struct log *own_log(void)
 {
     return &logs[this_cpu()->index];
 }
 
-/* Stops this VP's timers, empties its slots and its log. */
+/* Stops this VP's timers, and clears its slots and its log. */
 void start_over(void);
-/* Takes the interrupts that were sent before; a timer may have sent its last one just before it was disabled. */
+/* Handles pending interrupts: a timer may have sent one just before it was disabled. */
 void drain(void);
-/* Waits with interrupts on until this VP has seen so many expirations; false if it does not. */
+/* Waits with interrupts enabled until this VP has recorded this number of expirations. Returns false at the time limit. */
 bool wait_for_expirations(unsigned count);
 
 static inline void timer_set(unsigned timer, uint64_t config, uint64_t count)
@@ -73,5 +73,5 @@ void busy_slot(void *unused);
 void missed(void *unused);
 void shared_sint(void *unused);
 void halted(void *unused);
-/* And one on all VPs at once. */
+/* This one runs on all VPs at once. */
 void all_at_once(void);

@@ -1,5 +1,5 @@
 /*
- * Event flags, connections, and everything from all VPs at once.
+ * Event flags, connections, and messages and events from all VPs at once.
  */
 #include "tests.h"
 
@@ -9,7 +9,7 @@
 static void check_event(unsigned vp, unsigned sint, unsigned connection)
 {
     CHECK_NAMED(wait_for_count(vp, VECTOR_OF(sint), 1), "connection 0x%x: SINT%u interrupts VP %u", connection, sint, vp);
-    CHECK_NAMED(event_flag(vp, sint, connection), "connection 0x%x: its flag is set at SINT%u of VP %u", connection, sint, vp);
+    CHECK_NAMED(event_flag(vp, sint, connection), "connection 0x%x: the flag is set for SINT%u of VP %u", connection, sint, vp);
 }
 
 /* The flags of a SINT that are set. */
@@ -44,15 +44,15 @@ void event_flags(void)
             unsigned connection = EVENTS_FOR(vp, sint);
             for (unsigned way = 0; way < ARRAY_LENGTH(ways); way++) {
                 test_device(TEST_EVENTS_CREATE, vp, sint, connection);
-                CHECK_EQUAL_NAMED(ways[way](connection), STATUS_SUCCESS, "an event for SINT%u of VP %u is taken, %s", sint,
+                CHECK_EQUAL_NAMED(ways[way](connection), STATUS_SUCCESS, "an event for SINT%u of VP %u is accepted, %s", sint,
                                   vp, names[way]);
                 check_event(vp, sint, connection);
-                CHECK_EQUAL_NAMED(ways[way](connection), STATUS_SUCCESS, "so it is while the flag is set, %s", names[way]);
+                CHECK_EQUAL_NAMED(ways[way](connection), STATUS_SUCCESS, "an event is accepted while its flag is set, %s", names[way]);
                 wait_with_interrupts(1);
-                /* Whoever sets the flags may be late: afterwards nobody does. */
+                /* The host may set the flag late, so wait first. */
                 test_device(TEST_EVENTS_DESTROY, vp, sint, connection);
                 wait_with_interrupts(1);
-                CHECK_EQUAL_NAMED(interrupts_counted_total(), 1, "but it interrupts once only, %s", names[way]);
+                CHECK_EQUAL_NAMED(interrupts_counted_total(), 1, "an event whose flag is set does not interrupt again, %s", names[way]);
                 CHECK_EQUAL_NAMED(flags_set(vp, sint), 1, "no other flag is set, %s", names[way]);
                 event_flag_clear(vp, sint, connection);
                 interrupt_counts_clear();
@@ -74,25 +74,25 @@ void event_flags(void)
     interrupt_counts_clear();
 }
 
-/* Ports come and go, and are of one kind. */
+/* Ports can be created and removed, and accept either messages or events. */
 void connections(void)
 {
     unsigned messages = MESSAGES_FOR(0, EVENT_SINT), events = EVENTS_FOR(0, EVENT_SINT);
-    CHECK_EQUAL("a connection that is not made yet takes no message", post(messages, 0), STATUS_INVALID_CONNECTION_ID);
-    CHECK_EQUAL("nor an event", signal(events), STATUS_INVALID_CONNECTION_ID);
+    CHECK_EQUAL("a message to a connection that does not exist yet is refused", post(messages, 0), STATUS_INVALID_CONNECTION_ID);
+    CHECK_EQUAL("an event for a connection that does not exist is refused", signal(events), STATUS_INVALID_CONNECTION_ID);
     test_device(TEST_MESSAGES_CREATE, 0, EVENT_SINT, messages);
     test_device(TEST_EVENTS_CREATE, 0, EVENT_SINT, events);
-    CHECK_EQUAL("a port for events takes no messages", post(events, 0), STATUS_INVALID_PORT_ID);
-    CHECK_EQUAL("a port for messages takes no events", signal(messages), STATUS_INVALID_PORT_ID);
-    CHECK_EQUAL("a port without such a flag takes no event",
+    CHECK_EQUAL("a message to a port for events is refused", post(events, 0), STATUS_INVALID_PORT_ID);
+    CHECK_EQUAL("an event for a port for messages is refused", signal(messages), STATUS_INVALID_PORT_ID);
+    CHECK_EQUAL("an event with a flag number beyond the port's is refused",
                 RESULT_STATUS(hypercall(CALL_SIGNAL_EVENT | CALL_FAST, events | 5000ULL << 32, 0)),
                 STATUS_INVALID_PARAMETER);
     test_device(TEST_MESSAGES_DESTROY, 0, EVENT_SINT, messages);
     test_device(TEST_EVENTS_DESTROY, 0, EVENT_SINT, events);
-    CHECK_EQUAL("a connection that is gone takes no message", post(messages, 0), STATUS_INVALID_CONNECTION_ID);
-    CHECK_EQUAL("nor an event", signal(events), STATUS_INVALID_CONNECTION_ID);
+    CHECK_EQUAL("a message to a removed connection is refused", post(messages, 0), STATUS_INVALID_CONNECTION_ID);
+    CHECK_EQUAL("an event for a connection that does not exist is refused", signal(events), STATUS_INVALID_CONNECTION_ID);
     wait_with_interrupts(1);
-    CHECK_EQUAL("none of that interrupts", interrupts_counted_total(), 0);
+    CHECK_EQUAL("refused messages and events do not interrupt", interrupts_counted_total(), 0);
 }
 
 #define BUSY_SINT 2
@@ -100,7 +100,7 @@ void connections(void)
 /* By receiver. */
 static unsigned received[CPUS_MAX], disorder[CPUS_MAX];
 
-/* Takes messages as they come: their payloads count up. */
+/* Handles messages. Their payloads are ascending numbers. */
 static void receive(struct interrupt_frame *frame)
 {
     unsigned vp = this_cpu()->index;
@@ -113,7 +113,7 @@ static void receive(struct interrupt_frame *frame)
     apic_end_of_interrupt();
 }
 
-/* Each VP sends to the next one, and to itself if it is alone; interrupts are on, for it receives as well. */
+/* Each VP sends to the next one, or to itself if there is only one. Interrupts are enabled, because it also receives. */
 static void send(void *failures)
 {
     unsigned next = (this_cpu()->index + 1) % vps();
@@ -125,7 +125,7 @@ static void send(void *failures)
         WAIT_UNTIL((status = post(MESSAGES_FOR(next, BUSY_SINT), round)) != STATUS_INSUFFICIENT_BUFFERS,
                    PATIENCE_MILLISECONDS);
         atomic_add((unsigned *)failures, status != STATUS_SUCCESS);
-        /* An event is taken before the next is signalled, so that none merges with it. */
+        /* Each event is handled before the next is signalled, so that events do not merge. */
         unsigned flag = EVENTS_FOR(next, EVENT_SINT);
         atomic_add((unsigned *)failures, signal(flag) != STATUS_SUCCESS);
         atomic_add((unsigned *)failures, !WAIT_UNTIL(event_flag(next, EVENT_SINT, flag), PATIENCE_MILLISECONDS));
@@ -144,10 +144,10 @@ void all_at_once(void)
         test_device(TEST_EVENTS_CREATE, vp, EVENT_SINT, EVENTS_FOR(vp, EVENT_SINT));
     }
     CHECK("all VPs send and receive at once", smp_run_everywhere(send, &failures, 3 * PATIENCE_MILLISECONDS));
-    CHECK_EQUAL("nothing is refused or lost on the way", failures, 0);
+    CHECK_EQUAL("no message and no event is refused or lost", failures, 0);
     for (unsigned vp = 0; vp < vps(); vp++) {
         CHECK_EQUAL_NAMED(received[vp], ROUNDS, "VP %u receives each message once", vp);
-        CHECK_EQUAL_NAMED(disorder[vp], 0, "VP %u receives them in order", vp);
+        CHECK_EQUAL_NAMED(disorder[vp], 0, "VP %u receives messages in order", vp);
         test_device(TEST_MESSAGES_DESTROY, vp, BUSY_SINT, MESSAGES_FOR(vp, BUSY_SINT));
         test_device(TEST_EVENTS_DESTROY, vp, EVENT_SINT, EVENTS_FOR(vp, EVENT_SINT));
     }

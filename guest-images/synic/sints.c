@@ -1,12 +1,12 @@
 /*
- * Raising SINTs, without anything in a slot.
+ * Raises SINTs without messages or events.
  */
 #include "tests.h"
 
 static void check_one_interrupt(unsigned vp, unsigned sint)
 {
     CHECK_NAMED(wait_for_count(vp, VECTOR_OF(sint), 1), "SINT%u interrupts VP %u", sint, vp);
-    CHECK_EQUAL_NAMED(interrupts_counted_total(), 1, "SINT%u of VP %u interrupts once and nobody else", sint, vp);
+    CHECK_EQUAL_NAMED(interrupts_counted_total(), 1, "SINT%u of VP %u interrupts once, and no other VP", sint, vp);
     interrupt_counts_clear();
 }
 
@@ -36,22 +36,22 @@ void sint_interrupts(void)
     /* Two SINTs may share a vector; one may change its own. */
     sint_set_on(0, 4, VECTOR_OF(3));
     test_device(TEST_SINT_SET, 0, 4, 0);
-    CHECK("a SINT raises the vector of another", wait_for_count(0, VECTOR_OF(3), 1));
+    CHECK("a SINT can have the vector of another", wait_for_count(0, VECTOR_OF(3), 1));
     test_device(TEST_SINT_SET, 0, 3, 0);
-    CHECK("and the other still raises it too", wait_for_count(0, VECTOR_OF(3), 2));
+    CHECK("the other SINT still raises that vector", wait_for_count(0, VECTOR_OF(3), 2));
     sint_set_on(0, 4, VECTOR_OF(4));
     test_device(TEST_SINT_SET, 0, 4, 0);
     CHECK("a SINT raises its own vector again", wait_for_count(0, VECTOR_OF(4), 1));
-    CHECK_EQUAL("no interrupt is lost or doubled", interrupts_counted_total(), 3);
+    CHECK_EQUAL("no interrupt is lost or duplicated", interrupts_counted_total(), 3);
     interrupt_counts_clear();
 
-    /* A vector that arrives while interrupts are off waits; several raises merge. */
+    /* An interrupt that is raised while interrupts are disabled stays pending. Several merge. */
     for (unsigned round = 0; round < 3; round++)
         test_device(TEST_SINT_SET, 0, 7, 0);
     CHECK_EQUAL("no SINT interrupts while interrupts are off", interrupts_counted_total(), 0);
-    CHECK("it does when they are on", wait_for_count(0, VECTOR_OF(7), 1));
+    CHECK("a pending SINT interrupts when interrupts are enabled", wait_for_count(0, VECTOR_OF(7), 1));
     wait_with_interrupts(1);
-    CHECK_NAMED(interrupts_counted(0, VECTOR_OF(7)) <= 2, "three raises merge");
+    CHECK_NAMED(interrupts_counted(0, VECTOR_OF(7)) <= 2, "three interrupts of a SINT merge");
     interrupt_counts_clear();
 }
 
@@ -86,7 +86,7 @@ static void look_in_service(void *argument)
     service->in_service = apic_read(APIC_IN_SERVICE + service->vector / 32) >> service->vector % 32 & 1;
 }
 
-/* On the user engine for a moment after the interrupt, where the VP could not take it for long. */
+/* On the user engine, the in-service bit may remain for a moment if the VP could not handle the interrupt for long. */
 static bool is_in_service(unsigned vp, unsigned vector)
 {
     struct service service = {vector, true};
@@ -112,7 +112,7 @@ void auto_eoi(void)
             sint_set_on(vp, sint, VECTOR_OF(sint));
         }
     wait_with_interrupts(1);
-    CHECK_EQUAL("AutoEOI doubles nothing", interrupts_counted_total(), vps() * 4 * 3);
+    CHECK_EQUAL("no interrupt is duplicated with AutoEOI", interrupts_counted_total(), vps() * 4 * 3);
     for (unsigned sint = 0; sint < HV_SINTS; sint++)
         count_interrupts(VECTOR_OF(sint));
     interrupt_counts_clear();
@@ -126,12 +126,12 @@ void polling(void)
         unsigned connection = MESSAGES_FOR(vp, 9);
         test_device(TEST_MESSAGES_CREATE, vp, 9, connection);
         sint_set_on(vp, 9, VECTOR_OF(9) | HV_SINT_POLLING);
-        CHECK_EQUAL_NAMED(post(connection, vp), STATUS_SUCCESS, "a message for a polled SINT of VP %u is taken", vp);
-        CHECK_NAMED(await_on(vp, 9, &message), "VP %u finds it by polling", vp);
-        CHECK_EQUAL_NAMED(message.payload.words[0], vp, "and it is the one for VP %u", vp);
+        CHECK_EQUAL_NAMED(post(connection, vp), STATUS_SUCCESS, "a message for a polled SINT of VP %u is accepted", vp);
+        CHECK_NAMED(await_on(vp, 9, &message), "VP %u finds the message by polling", vp);
+        CHECK_EQUAL_NAMED(message.payload.words[0], vp, "the polled message is the one for VP %u", vp);
         if (hyperv_has(HV_SINT_POLLING_MODE)) {
             wait_with_interrupts(1);
-            CHECK_EQUAL_NAMED(interrupts_counted_total(), 0, "polling means no interrupt on VP %u", vp);
+            CHECK_EQUAL_NAMED(interrupts_counted_total(), 0, "a polled SINT does not interrupt VP %u", vp);
         } else {
             CHECK_NAMED(wait_for_count(vp, VECTOR_OF(9), 1), "polling is not offered: VP %u is interrupted", vp);
         }

@@ -1,7 +1,7 @@
 /*
- * SynIC: interrupts of all SINTs on all VPs, messages, event flags, and what happens when parts of it are off or moved.
+ * SynIC: interrupts of all SINTs on all VPs, messages, event flags, and parts that are disabled or moved.
  *
- * Wants the test device (`--test-device`), through which a guest raises SINTs and talks to itself.
+ * Needs the test device (`--test-device`), by which a guest raises SINTs, and sends messages and events to itself.
  */
 #include "tests.h"
 
@@ -105,7 +105,7 @@ int main(void)
     };
     smp_start_all();
     if (!hyperv_has(HV_ACCESS_SYNIC) || !hyperv_has(HV_POST_MESSAGES) || !hyperv_has(HV_SIGNAL_EVENTS)) {
-        CHECK("this image is for machines with SynIC, messages and events", false);
+        CHECK("this image needs a machine with SynIC, messages and events", false);
         return EXIT_FAILED;
     }
     if (!CHECK("the hypercall page can be enabled", hypercall_enable()))

@@ -1,5 +1,5 @@
 /*
- * The tests of the synic image, and what they share: each SINT has a vector of its own, each port a connection id.
+ * The tests of the synic image, and shared helpers. Each SINT has its own vector, and each port its own connection id.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #define VECTOR_OF(sint) (0x50 + (sint))
 #define MESSAGE_TYPE 0x12345
 
-/* Messages for a VP's SINT, or events. */
+/* Creates a port for messages or events of a VP's SINT. */
 #define MESSAGES_FOR(vp, sint) (0x10 + (vp) * HV_SINTS + (sint))
 #define EVENTS_FOR(vp, sint) (0x90 + (vp) * HV_SINTS + (sint))
 /* VPs that have ports: connection ids of the test device have eight bits. */
@@ -24,11 +24,11 @@ static inline unsigned vps(void)
 
 /* Writes SINTn of another VP. */
 void sint_set_on(unsigned vp, unsigned sint, uint64_t value);
-/* Takes a message on another VP; false if there is none. */
+/* Takes a message on another VP. Returns false if there is none. */
 bool take_on(unsigned vp, unsigned sint, struct message *message);
 /* Waits for a message and takes it. */
 bool await_on(unsigned vp, unsigned sint, struct message *message);
-/* Posts eight bytes to a connection; the status. */
+/* Posts eight bytes to a connection. Returns the status. */
 uint64_t post(unsigned connection, uint64_t payload);
 uint64_t signal(unsigned connection);
 

@@ -1,5 +1,5 @@
 /*
- * Offers and channels: which VP they interrupt, subchannels, rescinds.
+ * Offers and channels: target VPs of interrupts, subchannels, rescinds.
  */
 #include "tests.h"
 
@@ -32,14 +32,14 @@ void retarget(void)
         for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
             CHECK_NAMED(channel_retarget(&channel, vp_index[cpu]), "the channel's interrupts go to VP %u", vp_index[cpu]);
             unsigned before = channel_interrupts(&channel, cpu);
-            CHECK_NAMED(echo(&channel), "VP %u: a packet comes back", vp_index[cpu]);
+            CHECK_NAMED(echo(&channel), "VP %u: a packet is echoed", vp_index[cpu]);
             interrupts_on();
             CHECK_NAMED(WAIT_UNTIL(channel_interrupts(&channel, cpu) > before, 10000), "VP %u was interrupted", vp_index[cpu]);
             interrupts_off();
         }
-    /* Older hosts do not say that they refuse. */
+    /* Older hosts do not report a refusal. */
     if (command_line_number("max", VMBUS_NEWEST) >= VMBUS_VERSION(5, 3))
-        CHECK("they go to no VP that is not there", !channel_retarget(&channel, cpu_count));
+        CHECK("interrupts cannot be directed to a VP that does not exist", !channel_retarget(&channel, cpu_count));
     close_device(&channel);
 }
 
@@ -50,26 +50,26 @@ void subchannels(void)
     struct channel channel;
     if (!open_device(&channel))
         return;
-    CHECK("subchannels are asked for", ask(&channel, COMMAND_SUBCHANNELS, 1000, 0, sizeof(struct request)));
+    CHECK("subchannels are requested", ask(&channel, COMMAND_SUBCHANNELS, 1000, 0, sizeof(struct request)));
     unsigned open = 0, working = 0, rescinded = 0;
     for (unsigned i = 0; i < cpu_count; i++) {
         const struct offer *offer = vmbus_await_offer(&echo_interface, &instance, i + 1);
         open += offer && channel_open(&subs[i], offer, ring_memory(1 + i), RING_PAGES, i);
     }
-    CHECK_EQUAL("there are as many as VPs", open, cpu_count);
+    CHECK_EQUAL("there is a subchannel for each VP", open, cpu_count);
     for (unsigned i = 0; i < open; i++)
         working += echo(&subs[i]);
-    CHECK_EQUAL("all work, each with another VP", working, open);
+    CHECK_EQUAL("all subchannels work, each with another VP", working, open);
     CHECK("the primary channel works as well", echo(&channel));
     close_device(&channel);
     for (unsigned i = 0; i < open; i++) {
         rescinded += vmbus_await_rescind(subs[i].offer) && channel_close(&subs[i]);
         vmbus_release(subs[i].offer);
     }
-    CHECK_EQUAL("they go with the primary channel", rescinded, open);
+    CHECK_EQUAL("subchannels are rescinded when the primary channel closes", rescinded, open);
 }
 
-/* The host takes the device away while its channel is open, and offers it again. */
+/* The host removes the device while its channel is open, and offers it again. */
 void rescind(void)
 {
     struct guid instance = instance_of(1);
@@ -79,16 +79,16 @@ void rescind(void)
             return;
         struct request request = {COMMAND_CALL, round, 0, 0};
         struct packet packet = {.type = PACKET_IN_BAND, .payload = &request, .payload_length = sizeof request};
-        CHECK("the host is asked to take the device away", channel_send(&channel, &packet));
+        CHECK("the host is requested to remove the device", channel_send(&channel, &packet));
         CHECK("the offer is rescinded", vmbus_await_rescind(channel.offer));
-        CHECK("it does not open", !channel_open(&(struct channel){0}, channel.offer, ring_memory(1), RING_PAGES, 0));
-        CHECK("the rings come back", channel_close(&channel));
+        CHECK("a rescinded channel does not open", !channel_open(&(struct channel){0}, channel.offer, ring_memory(1), RING_PAGES, 0));
+        CHECK("the host releases the rings of a rescinded channel", channel_close(&channel));
         vmbus_release(channel.offer);
-        CHECK("the device comes again", vmbus_await_offer(&echo_interface, &instance, 0));
+        CHECK("the device is offered again", vmbus_await_offer(&echo_interface, &instance, 0));
     }
 }
 
-/* The device refuses packets that it does not know, and serves the channel no more. */
+/* The device refuses unknown packets, and stops serving the channel. */
 void broken_channel(void)
 {
     static const uint32_t commands[] = {COMMAND_FAIL, 1000, COMMAND_INVERT};
@@ -111,7 +111,7 @@ void broken_channel(void)
         CHECK_NAMED(channel_take(&channel, &header, buffer, sizeof buffer) < 0, "command %u gets no answer", commands[i]);
         close_device(&channel);
     }
-    /* Indexes that point nowhere, and packets that contradict themselves. */
+    /* Invalid indexes, and packets with inconsistent lengths. */
     static const uint32_t indexes[] = {4, RING_BYTES, 0xfffffff8, 8, 16};
     for (unsigned i = 0; i < ARRAY_LENGTH(indexes); i++) {
         if (!open_device(&channel))

@@ -1,17 +1,17 @@
 /*
- * Control messages that make no sense, too many of them, and connections that end.
+ * Invalid control messages, too many messages, and the end of connections.
  */
 #include "tests.h"
 
-/* Posts a message of so many words and more zeros; the hypercall itself is in order. */
+/* Posts a message of these words, padded with zeros. The hypercall itself must succeed. */
 static void post_odd(const char *what, const uint32_t *words, unsigned length)
 {
     uint8_t bytes[MESSAGE_PAYLOAD_MAX] = {0};
     memcpy(bytes, words, length < 28 ? length : 28);
-    CHECK_EQUAL_NAMED(vmbus_post_once(CONNECTION_MESSAGES_5, bytes, length), STATUS_SUCCESS, "%s is taken", what);
+    CHECK_EQUAL_NAMED(vmbus_post_once(CONNECTION_MESSAGES_5, bytes, length), STATUS_SUCCESS, "%s is accepted by the hypercall", what);
 }
 
-/* The next message is a refusal of this type. */
+/* Expects a refusal of this type as the next message. */
 static void expect_refusal(enum vmbus_message_type type)
 {
     struct vmbus_message answer;
@@ -20,7 +20,7 @@ static void expect_refusal(enum vmbus_message_type type)
     uint32_t status = type == MODIFYCHANNEL_RESPONSE ? answer.modified.status
                       : type == GPADL_CREATED        ? answer.created.status
                                                      : answer.opened.status;
-    CHECK_NAMED(status != 0, "a message of type %u says that it was not done", type);
+    CHECK_NAMED(status != 0, "the answer of type %u has an error status", type);
 }
 
 void malformed(void)
@@ -48,7 +48,7 @@ void malformed(void)
     expect_refusal(OPENCHANNEL_RESULT);
     post_odd("MODIFYCHANNEL of a closed channel", (uint32_t[7]){MODIFYCHANNEL, 0, id, 0}, 16);
     expect_refusal(MODIFYCHANNEL_RESPONSE);
-    /* Channel, GPADL, length and count of the ranges, the first range's length and offset. */
+    /* The words are channel, GPADL, length and count of the ranges, and the first range's length and offset. */
     post_odd("a GPADL of no range", (uint32_t[7]){GPADL_HEADER, 0, id, 0x7001, 16}, 36);
     expect_refusal(GPADL_CREATED);
     post_odd("a GPADL of no bytes", (uint32_t[7]){GPADL_HEADER, 0, id, 0x7002, 16 | 1 << 16, 0, 0}, 36);
@@ -57,17 +57,17 @@ void malformed(void)
     expect_refusal(GPADL_CREATED);
     post_odd("a GPADL with more than it announces", (uint32_t[7]){GPADL_HEADER, 0, id, 0x7004, 8 | 1 << 16, 4096, 0}, 36);
     expect_refusal(GPADL_CREATED);
-    CHECK("a GPADL of a page that is not there is refused", !vmbus_gpadl(id, (void *)page_of_nothing(), 1));
+    CHECK("a GPADL of a page that does not exist is refused", !vmbus_gpadl(id, (void *)page_of_nothing(), 1));
 
     if (open_device(&channel)) {
-        CHECK("after all that the channel works", echo(&channel));
+        CHECK("the channel works after all invalid messages", echo(&channel));
         close_device(&channel);
     }
 }
 
 #define REFUSALS 200
 
-/* More answers than the SynIC has buffers for, while the guest takes none. */
+/* Causes more answers than the SynIC has buffers, without reading them. */
 void back_pressure(void)
 {
     uint32_t request[37] = {OPENCHANNEL, 0, 2047};
@@ -80,13 +80,13 @@ void back_pressure(void)
         return;
     for (request[3] = 0; request[3] < REFUSALS; request[3]++)
         posted += vmbus_post_once(connection, request, sizeof request) == STATUS_SUCCESS;
-    CHECK_EQUAL("the host takes questions though no answer is read", posted, REFUSALS);
+    CHECK_EQUAL("the host accepts requests while no answers are read", posted, REFUSALS);
     for (unsigned number = 0; number < posted; number++)
         right += vmbus_expect(OPENCHANNEL_RESULT, &answer) && answer.opened.open == number;
-    CHECK_EQUAL("every answer comes, in order", right, posted);
+    CHECK_EQUAL("every answer arrives, in order", right, posted);
 }
 
-/* A kernel that unloads, and one that never does. */
+/* A kernel that unloads VMBus before it reconnects, and one that does not. */
 void reconnect(void)
 {
     struct guid instance = instance_of(1);
@@ -97,9 +97,9 @@ void reconnect(void)
         CHECK("the channel works", echo(&channel));
         if (round % 2)
             CHECK("unload closes the channel", vmbus_unload());
-        CHECK("contact is made anew", vmbus_negotiate());
-        CHECK("there are no offers before they are asked for", !vmbus_offer(&echo_interface, &instance, 0));
-        CHECK("all offers come again", vmbus_request_offers());
+        CHECK("the guest connects again", vmbus_negotiate());
+        CHECK("there are no offers before they are requested", !vmbus_offer(&echo_interface, &instance, 0));
+        CHECK("all offers arrive again", vmbus_request_offers());
         offers();
     }
 }

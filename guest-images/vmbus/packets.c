@@ -1,5 +1,5 @@
 /*
- * Packets through one channel.
+ * Packets of one channel.
  */
 #include "tests.h"
 
@@ -16,7 +16,7 @@ void open_and_close(void)
     CHECK_EQUAL("the channel opens, works and closes 20 times", rounds, 20);
 }
 
-/* Every size in steps, so that packets end and wrap at every place; the longest leaves one byte of the ring free. */
+/* Packets of many sizes, so that they end and wrap at every position. The longest leaves one byte of the ring free. */
 void sizes(void)
 {
     struct channel channel;
@@ -27,10 +27,10 @@ void sizes(void)
         tried++;
         right += ask(&channel, COMMAND_ECHO, 0, 0, length);
     }
-    CHECK_EQUAL("packets of every size come back as they went", right, tried);
-    CHECK("so does the longest one", ask(&channel, COMMAND_ECHO, 0, 0, longest));
+    CHECK_EQUAL("packets of every size are echoed unchanged", right, tried);
+    CHECK("the longest possible packet is echoed", ask(&channel, COMMAND_ECHO, 0, 0, longest));
     struct packet too_long = {.type = PACKET_IN_BAND, .payload = buffer, .payload_length = longest + 8};
-    CHECK("a longer one has no room in an empty ring", !channel_send(&channel, &too_long));
+    CHECK("a longer packet does not fit into an empty ring", !channel_send(&channel, &too_long));
     close_device(&channel);
 }
 
@@ -50,7 +50,7 @@ void host_waits(void)
     for (unsigned i = 0; i < ARRAY_LENGTH(lengths); i++) {
         struct request request = {COMMAND_SEND, SENT_PACKETS, lengths[i], 0};
         struct packet packet = {.type = PACKET_IN_BAND, .payload = &request, .payload_length = sizeof request};
-        CHECK_NAMED(channel_send(&channel, &packet), "the host is asked for %u packets of %u bytes", SENT_PACKETS, lengths[i]);
+        CHECK_NAMED(channel_send(&channel, &packet), "%u packets of %u bytes are requested from the host", SENT_PACKETS, lengths[i]);
         unsigned right = 0;
         for (unsigned number = 0; number < SENT_PACKETS; number++) {
             int length = channel_receive(&channel, &header, buffer, sizeof buffer);
@@ -60,12 +60,12 @@ void host_waits(void)
             right += header.transaction == number && length == (int)(lengths[i] + 7) / 8 * 8 &&
                      buffer[0] == pattern(number, 0) && buffer[last] == pattern(number, last);
         }
-        CHECK_EQUAL_NAMED(right, SENT_PACKETS, "all of %u bytes come, in order", lengths[i]);
+        CHECK_EQUAL_NAMED(right, SENT_PACKETS, "all packets of %u bytes arrive, in order", lengths[i]);
     }
     close_device(&channel);
 }
 
-/* The guest fills the ring, leaves the size that it waits for, and sleeps until the host signals. */
+/* The guest fills the ring, announces the size that it waits for, and sleeps until the host signals. */
 void guest_waits(void)
 {
     static uint8_t answer[RING_BYTES];
@@ -78,14 +78,14 @@ void guest_waits(void)
     struct packet packet = {.type = PACKET_IN_BAND, .payload = buffer, .payload_length = 1000};
     memcpy(buffer, &request, sizeof request);
     while (sent < SENT_PACKETS) {
-        /* Every tenth wants an answer. */
+        /* Every tenth packet requires a completion. */
         packet.transaction = sent;
         packet.flags = sent % 10 == 9 ? PACKET_WANTS_COMPLETION : 0;
         if (channel_send(&channel, &packet)) {
             sent++;
             continue;
         }
-        /* A host that finds no room for its answers takes no more packets. */
+        /* A host without room for its answers reads no more packets. */
         while (channel_take(&channel, &header, answer, sizeof answer) >= 0)
             received++;
         waits++;
@@ -94,7 +94,7 @@ void guest_waits(void)
     }
     while (received < sent / 10 && channel_receive(&channel, &header, answer, sizeof answer) >= 0)
         received++;
-    CHECK_EQUAL("each packet that wants an answer gets one", received, SENT_PACKETS / 10);
+    CHECK_EQUAL("each packet that requires a completion gets one", received, SENT_PACKETS / 10);
     print("# the guest waited for room %u times\n", waits);
     close_device(&channel);
 }
@@ -104,7 +104,7 @@ static void fill_data(void)
     memset(data_pages, 0x0f, 4 * PAGE_SIZE);
 }
 
-/* Bytes of the first data pages that are inverted. */
+/* Returns the number of inverted bytes in a part of the data pages. */
 static unsigned inverted(unsigned from, unsigned to)
 {
     unsigned count = 0;
@@ -141,9 +141,9 @@ void gpa_direct(void)
     fill_data();
     CHECK("a packet with pages is answered", invert(&channel, PACKET_GPA_DIRECT, extra, sizeof extra, 0));
     CHECK_EQUAL("the end of the first page is changed", inverted(4000, 4096), 96);
-    CHECK_EQUAL("and the start of the one that follows in the list", inverted(2 * 4096, 2 * 4096 + 104), 104);
-    CHECK_EQUAL("and the bytes of the second range", inverted(4096 + 8, 4096 + 24), 16);
-    CHECK_EQUAL("and no others", inverted(0, 4 * 4096), 96 + 104 + 16);
+    CHECK_EQUAL("the start of the next page in the list is changed", inverted(2 * 4096, 2 * 4096 + 104), 104);
+    CHECK_EQUAL("the bytes of the second range are changed", inverted(4096 + 8, 4096 + 24), 16);
+    CHECK_EQUAL("no other bytes of the pages are changed", inverted(0, 4 * 4096), 96 + 104 + 16);
     close_device(&channel);
 }
 
@@ -154,19 +154,19 @@ void transfer_pages(void)
         return;
     fill_data();
     uint32_t gpadl = vmbus_gpadl(channel.offer->channel, data_pages, 4);
-    CHECK("a buffer is made known while the channel is open", gpadl);
-    /* A page set by agreement, and two ranges of length and offset. */
+    CHECK("a GPADL is created while the channel is open", gpadl);
+    /* The device uses the GPADL's id as page set. Two ranges of length and offset follow. */
     uint64_t extra[] = {1 | 2ULL << 32, 8 | 4092ULL << 32, 100 | (3 * PAGE_SIZE) << 32};
-    CHECK("a packet with ranges of it is answered", invert(&channel, PACKET_TRANSFER_PAGES, extra, sizeof extra, gpadl));
-    CHECK_EQUAL("the first range is changed", inverted(4092, 4100), 8);
-    CHECK_EQUAL("and the second", inverted(3 * 4096, 3 * 4096 + 100), 100);
-    CHECK_EQUAL("and nothing else", inverted(0, 4 * 4096), 108);
-    CHECK("the buffer comes back while the channel is open", vmbus_gpadl_teardown(channel.offer->channel, gpadl));
+    CHECK("a packet with ranges of the GPADL is answered", invert(&channel, PACKET_TRANSFER_PAGES, extra, sizeof extra, gpadl));
+    CHECK_EQUAL("the first range of the GPADL is changed", inverted(4092, 4100), 8);
+    CHECK_EQUAL("the second range of the GPADL is changed", inverted(3 * 4096, 3 * 4096 + 100), 100);
+    CHECK_EQUAL("no other bytes of the GPADL are changed", inverted(0, 4 * 4096), 108);
+    CHECK("the GPADL is torn down while the channel is open", vmbus_gpadl_teardown(channel.offer->channel, gpadl));
     CHECK("the channel still works", echo(&channel));
     close_device(&channel);
 }
 
-/* More pages than one message names. */
+/* More pages than fit into one message. */
 void long_gpadl(void)
 {
     static const unsigned pages[] = {1, 25, 26, 27, 54, 55, DATA_PAGES};

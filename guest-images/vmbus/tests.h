@@ -1,5 +1,5 @@
 /*
- * The tests of the vmbus image, and the device that they speak to: tests/vmbus/device.rs.
+ * The tests of the vmbus image, and the protocol of their device: tests/vmbus/device.rs.
  */
 #pragma once
 
@@ -17,7 +17,7 @@ enum command {
     COMMAND_FAIL,
 };
 
-/* What a packet's payload starts with. */
+/* The start of a packet's payload. */
 struct request {
     uint32_t command, first, second, gpadl;
 };
@@ -27,7 +27,7 @@ struct request {
 #define RING_BYTES ((RING_PAGES - 1) * PAGE_SIZE)
 
 extern const struct guid echo_interface;
-/* The instance GUID of the device with this number, from 1. */
+/* Returns the instance GUID of the device with this number. Numbers start at 1. */
 struct guid instance_of(unsigned device);
 /* Memory for the rings of a few channels, each 2 * RING_PAGES, and for data. */
 void *ring_memory(unsigned index);
@@ -35,12 +35,12 @@ extern uint8_t *data_pages;
 #define DATA_PAGES 64
 extern uint8_t buffer[RING_BYTES];
 
-/* Contacts the host and reads the offers, unless that was done; device 1's offer. */
+/* Connects to the host and reads the offers if that was not done yet. Returns device 1's offer. */
 const struct offer *device(void);
-/* Opens device 1's channel; it is a failed check if that fails. */
+/* Opens device 1's channel. An error is a failed check. */
 bool open_device(struct channel *channel);
 void close_device(struct channel *channel);
-/* Sends a request with `length` bytes of payload in all, and waits for its completion. */
+/* Sends a request with a payload of `length` bytes, and waits for its completion. */
 bool ask(struct channel *channel, enum command command, uint32_t first, uint32_t second, unsigned length);
 bool echo(struct channel *channel);
 

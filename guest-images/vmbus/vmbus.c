@@ -1,8 +1,8 @@
 /*
- * A driver for the test device of Viridian's own tests: connects, opens channels, exchanges packets, and misbehaves.
+ * A driver for the device of Viridian's VMBus tests: connects, opens channels, exchanges packets, and violates the protocol.
  *
- * Command line: `devices=N` says how many devices there are (default 1), `max=VERSION` the newest version that is spoken, as in
- * INITIATE_CONTACT (default 0x50003).
+ * Command line: `devices=N` is the number of devices (default 1), and `max=VERSION` the newest version that the host supports,
+ * as in INITIATE_CONTACT (default 0x50003).
  */
 #include "tests.h"
 
@@ -43,7 +43,7 @@ bool open_device(struct channel *channel)
 
 void close_device(struct channel *channel)
 {
-    CHECK("the channel closes, and its rings come back", channel_close(channel));
+    CHECK("the channel closes, and the host releases its rings", channel_close(channel));
 }
 
 bool ask(struct channel *channel, enum command command, uint32_t first, uint32_t second, unsigned length)
@@ -88,27 +88,27 @@ void versions(void)
     struct channel channel;
 
     for (unsigned i = 0; i < ARRAY_LENGTH(unknown); i++)
-        CHECK_NAMED(!vmbus_contact(unknown[i]), "version 0x%x is not spoken", unknown[i]);
+        CHECK_NAMED(!vmbus_contact(unknown[i]), "version 0x%x is refused", unknown[i]);
     for (unsigned i = 0; i < ARRAY_LENGTH(spoken); i++) {
         unsigned major = spoken[i] >> 16, minor = spoken[i] & 0xffff;
         if (spoken[i] > newest) {
-            CHECK_NAMED(!vmbus_contact(spoken[i]), "version %u.%u is more than the host may speak", major, minor);
+            CHECK_NAMED(!vmbus_contact(spoken[i]), "version %u.%u is above the host's limit and is refused", major, minor);
             continue;
         }
-        if (!CHECK_NAMED(vmbus_contact(spoken[i]), "version %u.%u is spoken", major, minor))
+        if (!CHECK_NAMED(vmbus_contact(spoken[i]), "version %u.%u is accepted", major, minor))
             continue;
-        CHECK_NAMED(vmbus_request_offers(), "%u.%u: all offers come", major, minor);
+        CHECK_NAMED(vmbus_request_offers(), "%u.%u: all offers arrive", major, minor);
         const struct offer *offer = vmbus_offer(&echo_interface, &instance, 0);
         if (CHECK_NAMED(offer && channel_open(&channel, offer, ring_memory(0), RING_PAGES, hyperv_vp_index()),
                         "%u.%u: the channel opens", major, minor)) {
-            CHECK_NAMED(echo(&channel), "%u.%u: a packet comes back", major, minor);
+            CHECK_NAMED(echo(&channel), "%u.%u: a packet is echoed", major, minor);
             CHECK_NAMED(channel_close(&channel), "%u.%u: the channel closes", major, minor);
         }
         CHECK_NAMED(vmbus_unload(), "%u.%u: unload is answered", major, minor);
     }
-    CHECK_EQUAL("a guest that tries versions downwards gets the newest", vmbus_negotiate(), newest);
+    CHECK_EQUAL("negotiating downwards finds the newest version", vmbus_negotiate(), newest);
     connected = vmbus_request_offers();
-    CHECK("all offers come", connected);
+    CHECK("all offers arrive", connected);
 }
 
 int main(void)

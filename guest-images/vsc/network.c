@@ -1,7 +1,7 @@
 /*
  * Network adapters: an address by DHCP, and a ping to the gateway.
  *
- * An adapter without a link is left alone, and so is a network where nobody gives addresses: not every one has a server.
+ * An adapter without a link is not used, nor is a network without a DHCP server; neither is a failure.
  */
 #include "vsc.h"
 

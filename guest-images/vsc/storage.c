@@ -1,20 +1,20 @@
 /*
- * SCSI controllers: what disks they have, and whether what is written to one can be read again.
+ * SCSI controllers: lists their disks, reads them, and writes and reads back scratch disks.
  *
- * Written is only to disks that say of themselves that they are scratch; of all others a little is read. What a user named with
- * `--disk` stays as it is, unless it is `memory:`.
+ * Only disks that are marked as scratch are written. A few blocks of all others are read. So a disk that the user named with
+ * `--disk` is not changed, unless it is `memory:`.
  */
 #include "vsc.h"
 
 #include "scsi.h"
 
-/* How much of a disk is used; few are smaller. */
+/* Length of the part of a disk that is used. Few disks are smaller. */
 #define LENGTH 4096
 #define WORDS (LENGTH / 8)
 
 static uint64_t data[WORDS] __attribute__((aligned(LENGTH)));
 
-/* Says how a command failed. */
+/* Prints how a command failed. */
 static bool failed(const struct scsi_unit *unit, const char *command)
 {
     const struct scsi_result *result = &unit->result;

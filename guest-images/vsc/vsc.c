@@ -1,9 +1,8 @@
 /*
  * A guest that uses what it is offered, as a guest of Hyper-V does: the image that `viridian run` starts by default.
  *
- * It greets, connects to VMBus, lists the offers, uses each device that it has a driver for, and turns the machine off. A line
- * tells of each step; the first that fails ends the image with EXIT_FAILED. Without VMBus there is nothing to use, which is no
- * failure.
+ * It prints a greeting, connects to VMBus, lists the offers, uses each device that it has a driver for, and powers off. Each
+ * step prints a line. The first step that fails ends the image with EXIT_FAILED. A machine without VMBus is not a failure.
  */
 #include "vsc.h"
 

@@ -6,7 +6,7 @@
 #include "runtime.h"
 #include "session.h"
 
-/* Uses all disks of a SCSI controller; false, after a line that says so, if something failed. */
+/* Uses all disks of a SCSI controller. If something fails, prints that and returns false. */
 bool use_storage(const struct offer *offer);
-/* Gets an address for a network adapter, and pings its gateway; false as above. */
+/* Gets an address for a network adapter, and pings its gateway. If something fails, prints that and returns false. */
 bool use_network(const struct offer *offer);

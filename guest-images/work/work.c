@@ -1,9 +1,10 @@
 /*
- * A neighbour at work: reads its disk and computes, again and again, and says every `window=MILLISECONDS` (default 1000) how
- * much of both it has done: "work 1234 reads 5678 sums". `windows=N` is how often (default: for ever); then it powers off.
+ * A working guest, whose progress shows what its neighbours cost it: it reads its disk and computes repeatedly, and prints the
+ * number of both every `window=MILLISECONDS` (default 1000): "work 1234 reads 5678 sums". After `windows=N` lines (default:
+ * without end), it powers off.
  *
- * With `echo=PORT` it sends datagrams to that port of the gateway instead, from where they come back: "work 1234 datagrams 0 lost".
- * `pause=MILLISECONDS` is how long it rests after each few of them (default 0).
+ * With `echo=PORT`, it instead sends datagrams to that port of the gateway, which echoes them: "work 1234 datagrams 0 lost".
+ * `pause=MILLISECONDS` is the time that it waits after each few of them (default 0).
  */
 #include "hyperv.h"
 #include "interfaces.h"
@@ -12,9 +13,9 @@
 #include "storvsc.h"
 
 #define READ_LENGTH 4096
-/* Of computing after each read: some microseconds, also where each instruction is emulated. */
+/* Steps of the computation after each read: some microseconds, even on a host that emulates each instruction. */
 #define SUM_STEPS 100
-/* Sent one after another between two looks at the clock. */
+/* Number of datagrams between two reads of the clock. */
 #define DATAGRAMS 8
 
 static struct storvsc storvsc;
@@ -35,7 +36,7 @@ static bool read_once(uint8_t *data)
     return storvsc_execute(&storvsc, &command, &result);
 }
 
-/* Says how much was done until `end`; false, after a word, if that cannot be done. */
+/* Works until `end` and prints how much was done. If it cannot work, prints why and returns false. */
 static bool read_until(uint64_t end)
 {
     static uint8_t *data;

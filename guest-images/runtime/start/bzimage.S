@@ -1,9 +1,9 @@
 /*
- * A bzImage (Linux x86 boot protocol 2.15): a boot sector with the setup header, a little real-mode
+ * A bzImage (Linux x86 boot protocol 2.15): a boot sector with the setup header, a short real-mode
  * setup code, and the image as protected-mode kernel with its 32-bit entry at 0 and its 64-bit entry at 0x200.
  *
  * A loader that enters at the 64- or 32-bit entry never runs the setup code. A loader that starts in real mode
- * (QEMU's firmware) does: it makes the zero page with the memory map that the BIOS gives.
+ * (QEMU's firmware) does, and the setup code makes the zero page with the BIOS's memory map.
  */
 #include "layout.h"
 
@@ -18,7 +18,7 @@
 #define E820_ENTRY_SIZE 20
 #define E820_LIMIT 128
 #define SMAP 0x534d4150
-/* The zero page in the setup code's own segment, behind the code. */
+/* The zero page is in the setup code's own segment, after the code. */
 #define ZERO_PAGE 0x1000
 
     .section .setup, "awx"
@@ -26,7 +26,7 @@
 setup:
     .ascii "This is a guest image of Viridian; it needs a boot loader."
     .org HEADER_OFFSET
-    .byte 1               /* setup_sects, beside the boot sector */
+    .byte 1               /* setup_sects, not counting the boot sector */
     .word 0
     .long bzimage_paragraphs
     .word 0, 0, 0

@@ -1,6 +1,6 @@
 /*
  * Multiboot 1: a header in the first 8 KiB, a 32-bit entry point, EBX points to the multiboot information.
- * Used twice: as it is for an ELF file, and by multiboot_addresses.S for a plain binary, which must say where it goes.
+ * Used directly for an ELF file, and by multiboot_addresses.S for a plain binary, whose header must have its addresses.
  */
 #include "layout.h"
 

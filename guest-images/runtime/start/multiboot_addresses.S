@@ -1,5 +1,5 @@
 /*
- * Multiboot 1 for a plain binary: the header says where the file goes.
+ * Multiboot 1 for a plain binary: the header has the load addresses.
  */
 #define MULTIBOOT_ADDRESSES
 #include "multiboot.S"
