@@ -1,7 +1,7 @@
 /* Copies files. */
 #include "frames.h"
 
-/* A regular file, and the permissions of it. */
+/* Bits of a mode: the type, the type of a regular file, and the permissions. */
 #define TYPE 0170000
 #define REGULAR 0100000
 #define PERMISSIONS 07777
@@ -21,7 +21,7 @@ static void refuse(u32 what, long error)
 }
 
 /* Payload: the mode, a flag (1: replace an existing file), and the path. The bytes follow as DATA on stream 0. They are
- * written beside the file and get its name at the end: the file is all there, or as it was. */
+ * written to another file of the directory, which is renamed at the end. So the file is complete, or unchanged. */
 void put_file(u8 *payload, u32 length)
 {
     u32 place = 8;
@@ -70,11 +70,11 @@ void put_file(u8 *payload, u32 length)
     if (!error)
         error = call(__NR_fsync, fd);
     if (error == -EINVAL)
-        error = 0; /* A file system without. */
+        error = 0; /* The file system does not support it. */
     call(__NR_close, fd);
     if (!error)
         error = replace ? call(__NR_rename, partial, path) : call(__NR_renameat2, AT_FDCWD, partial, AT_FDCWD, path, 1);
-    /* RENAME_NOREPLACE is not everywhere. */
+    /* Not every file system supports RENAME_NOREPLACE. */
     if (error == -EINVAL && !replace)
         error = call(__NR_link, partial, path) ?: call(__NR_unlink, partial);
     if (error) {
@@ -94,7 +94,7 @@ void get_file(u8 *payload, u32 length)
         protocol_error();
     struct header header = { .length = length };
     struct stat status;
-    /* Not waiting for the writer of a named pipe. */
+    /* O_NONBLOCK: do not wait for the writer of a named pipe. */
     long fd = call(__NR_open, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         refuse(NO_FILE, fd);

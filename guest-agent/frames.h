@@ -5,11 +5,11 @@
 #include "sys.h"
 
 #define PROTOCOL 1
-/* No frame's payload is longer. It bounds the arguments and the environment of a command. */
+/* Maximum length of a payload. It limits the arguments and the environment of a command. */
 #define MAX_PAYLOAD (256 * 1024)
-/* Bytes of a stream that its sender may have under way before the receiver grants more. */
+/* Number of bytes of a stream that its sender may send before the receiver grants more. */
 #define WINDOW_SIZE (256 * 1024)
-/* Payload of a data frame. */
+/* Maximum payload of a data frame. */
 #define MAX_DATA (32 * 1024)
 
 enum frame {
@@ -40,7 +40,7 @@ struct header {
     u16 reserved;
 };
 
-/* A connection: frames that come in, and bytes that wait to go out. */
+/* A connection: received frames, and bytes that wait to be sent. */
 struct link {
     int fd;
     u32 in, out;
@@ -50,24 +50,24 @@ struct link {
 
 extern struct link host;
 
-/* Queues a frame; returns 0 if there is no room. `send_now` waits until it is sent instead. */
+/* Queues a frame, and returns 0 if there is no room. `send_now` instead waits until it is sent. */
 int queue_frame(u8 type, u8 stream, const void *payload, u32 length);
 u32 room_to_queue(void);
 void send_now(u8 type, u8 stream, const void *payload, u32 length);
 void send_failure(u32 what, long error);
 void send_queued(void);
-/* Reads what there is, without waiting. Ends the process once the host is gone. */
+/* Reads available bytes without waiting. Ends the process if the host has closed the connection. */
 void receive(void);
 /* Returns the payload of the next complete frame, or NULL. It is valid until the next call of drop_frame. */
 u8 *next_frame(struct header *header);
 void drop_frame(const struct header *header);
 /* Waits for a frame. */
 u8 *wait_frame(struct header *header);
-/* Called before the process ends because the host is gone or breaks the protocol. */
+/* Called before the process ends because the host closed the connection or violated the protocol. */
 extern void (*at_hang_up)(void);
 void protocol_error(void) __attribute__((noreturn));
 u32 read_u32(const u8 *bytes);
-/* Returns a NUL-terminated text of the payload from `*place` on, and moves past it; a protocol error if there is none. */
+/* Returns the NUL-terminated text at `*place` in the payload, and moves `*place` past it. It is a protocol error if there is none. */
 char *read_text(u8 *payload, u32 length, u32 *place);
 
 void run(u8 *payload, u32 length) __attribute__((noreturn));
@@ -75,7 +75,7 @@ void put_file(u8 *payload, u32 length);
 void get_file(u8 *payload, u32 length);
 void power_off(void) __attribute__((noreturn));
 void start_machine(void);
-/* Mounts what /shares.list names. */
+/* Mounts the directories in /shares.list. */
 void mount_shares(void);
 #define SIG_DEFAULT 0
 #define SIG_IGNORE 1

@@ -1,4 +1,4 @@
-/* What the agent does as the first process of a machine: mounts and modules. */
+/* Tasks of the agent as the first process of a machine: mounts and modules. */
 #include "frames.h"
 
 #define MS_NOSUID 2
@@ -27,7 +27,7 @@ static void load_or_say(char *path, char *parameters)
     long error = load_module(path, parameters);
     if (error)
         say("cannot load the module", path, error);
-    /* Its bytes are the kernel's now. */
+    /* The kernel has its own copy of the file now. */
     call(__NR_unlink, path);
 }
 
@@ -42,7 +42,7 @@ void start_machine(void)
     call(__NR_symlink, "/proc/self/fd/0", "/dev/stdin");
     call(__NR_symlink, "/proc/self/fd/1", "/dev/stdout");
     call(__NR_symlink, "/proc/self/fd/2", "/dev/stderr");
-    /* A line is a path, perhaps with parameters behind it. */
+    /* A line is a path, perhaps followed by parameters. */
     each_line("/modules.list", load_or_say);
     call(__NR_setsid, 0);
 }
@@ -51,7 +51,7 @@ void power_off(void)
 {
     call(__NR_sync, 0);
     call(__NR_reboot, 0xfee1dead, 672274793, 0x4321fedc, NULL);
-    /* The kernel does not come back from that. */
+    /* This call does not return. */
     for (;;)
         call(__NR_pause, 0);
 }

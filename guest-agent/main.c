@@ -13,7 +13,7 @@
 /* SO_VM_SOCKETS_CONNECT_TIMEOUT, with a struct timeval of two longs. */
 #define CONNECT_TIMEOUT 6
 #define CONNECT_SECONDS 120
-/* Where the agent listens, and where PID 1 calls its host: "VI". */
+/* The port on which the agent listens, and to which PID 1 connects on the host: "VI". */
 #define PORT 0x5649
 
 struct vsock_address {
@@ -35,7 +35,7 @@ int connect_host(u32 port, u32 ring)
     long fd = call(__NR_socket, AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return fd;
-    /* The kernel's own limit is two seconds, and those pass quickly in a guest whose host is busy. */
+    /* The kernel's default of two seconds is too short for a guest whose host is busy. */
     long limit[2] = { CONNECT_SECONDS, 0 };
     call(__NR_setsockopt, fd, AF_VSOCK, CONNECT_TIMEOUT, limit, sizeof limit);
     if (ring) {
@@ -63,7 +63,7 @@ void set_signal(int signal, long handler)
     call(__NR_rt_sigaction, signal, &action, NULL, sizeof action.mask);
 }
 
-/* The payload of a frame whose texts are used while more frames come in. */
+/* A copy of a payload, whose texts are used while further frames are received. */
 static u8 kept[MAX_PAYLOAD];
 
 static u32 keep(const struct header *header, const u8 *payload)
@@ -73,7 +73,7 @@ static u32 keep(const struct header *header, const u8 *payload)
     return header->length;
 }
 
-/* The first process lives as long as the machine: another runs the command, and when that has ended, so has the machine. */
+/* The first process must not end before the machine, so another one runs the command. When that has ended, the machine powers off. */
 static void run_in_child(u32 length)
 {
     int status;
@@ -156,7 +156,7 @@ static void listen_on(const void *address, u32 size, int family)
                 quit(1);
             continue;
         }
-        /* By the loopback of AF_VSOCK every user of the guest could call. */
+        /* Every user of the guest could connect through the loopback of AF_VSOCK. */
         if (family == AF_VSOCK && peer.cid != HOST_CID) {
             call(__NR_close, connection);
             continue;
@@ -164,7 +164,7 @@ static void listen_on(const void *address, u32 size, int family)
         long child = call(__NR_fork, 0);
         if (child == 0) {
             call(__NR_close, fd);
-            /* This process waits for its command itself. */
+            /* This process waits for its command itself, so it needs SIGCHLD. */
             set_signal(SIGCHLD, SIG_DEFAULT);
             serve(connection);
         }
@@ -203,7 +203,7 @@ void agent_main(long *stack)
     }
     if (count == 3 && same(words[1], "--fd") && number(words[2]) >= 0)
         serve(number(words[2]));
-    /* The kernel takes away the processes of connections that have ended. */
+    /* The kernel reaps the processes of ended connections. */
     set_signal(SIGCHLD, SIG_IGNORE);
     if (count == 1 || (count == 3 && same(words[1], "--port") && number(words[2]) >= 0)) {
         u32 port = count == 1 ? PORT : number(words[2]);

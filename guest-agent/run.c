@@ -1,4 +1,4 @@
-/* Runs a command and carries its streams. */
+/* Runs a command and transfers its streams. */
 #include "frames.h"
 
 #define FLAG_PTY 1
@@ -9,12 +9,12 @@
 #define TIOCSCTTY 0x540e
 #define SIG_SETMASK 2
 #define SIG_BLOCK 0
-/* An ordinary terminal's end of file. */
+/* The end-of-file character of a terminal. */
 #define CONTROL_D 4
 
 struct stream {
     int fd;
-    /* What the host still takes. */
+    /* Number of bytes that the host has granted. */
     u32 window;
 };
 
@@ -49,7 +49,7 @@ static void set_window_size(int fd, const u8 *sizes)
     call(__NR_ioctl, fd, TIOCSWINSZ, size);
 }
 
-/* The host hangs up when it has read the last frame. Before that, nothing that could lose it may happen. */
+/* Wait until the host has read the last frame and closes the connection, because closing it first could lose the frame. */
 static void wait_for_hang_up(void) __attribute__((noreturn));
 static void wait_for_hang_up(void)
 {
@@ -68,7 +68,7 @@ static void refuse(u32 what, long error)
     wait_for_hang_up();
 }
 
-/* Makes a pseudo-terminal; the number of its slave, or a negative error number. */
+/* Creates a pseudo-terminal. Returns the number of its slave, or a negative error number. */
 static long open_pty(int *master)
 {
     int unlock = 0;
@@ -93,7 +93,7 @@ static long open_slave(long number)
     return call(__NR_open, path, O_RDWR | O_NOCTTY);
 }
 
-/* In the child: becomes the command; returns a negative error number. */
+/* Executes the command, in the child process. Returns only on an error, with a negative error number. */
 static long execute(char *name)
 {
     const char *path = "";
@@ -148,7 +148,7 @@ static void child(const char *directory, const int *streams, long terminal, int 
         for (int i = 0; i < 3; i++)
             call(__NR_dup2, streams[i], i);
     }
-    /* The agent ignores some signals, and who started it may have ignored others: a command would go on doing so. */
+    /* Reset signals, because the command would inherit those that the agent or its parent ignores. */
     for (int signal = 1; signal <= LAST_SIGNAL; signal++)
         set_signal(signal, SIG_DEFAULT);
     call(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
@@ -166,7 +166,7 @@ failed:
     quit(127);
 }
 
-/* Moves descriptors above the standard ones, so that dup2 in the child cannot run over them. */
+/* Moves descriptors above the standard ones, so that dup2 in the child cannot overwrite them. */
 static int away(int fd)
 {
     long moved = call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 10);
@@ -226,12 +226,12 @@ static void feed(void)
         session.start = (session.start + count) % WINDOW_SIZE;
         session.filled -= count;
         u32 granted = count;
-        /* What a terminal gets at the end of the input is not the host's. */
+        /* The end-of-file character does not count as input of the host. */
         if (!session.is_input_over)
             send_now(WINDOW, STANDARD_INPUT, &granted, sizeof granted);
     }
     if (session.input < 0) {
-        /* Nobody reads it: take it, so that the host does not wait for nothing. */
+        /* The command does not read it. Discard it, so that the host gets its window back. */
         if (session.filled && !session.is_input_over)
             send_now(WINDOW, STANDARD_INPUT, &session.filled, sizeof session.filled);
         session.filled = 0;
@@ -294,7 +294,7 @@ static void take_frames(void)
     feed();
 }
 
-/* Passes on what the command has written; returns 0 if there is nothing now, or no room for it. */
+/* Sends output of the command. Returns 0 if there is none now, or no room for it. */
 static int drain(int number)
 {
     static u8 bytes[MAX_DATA];
@@ -306,7 +306,7 @@ static int drain(int number)
     if (count == -EAGAIN)
         return 0;
     if (count <= 0) {
-        /* A terminal's end is an error. The terminal itself stays open for what the host may still send. */
+        /* The end of a terminal is an error. The terminal stays open, because the host may still send input. */
         if (!session.pty)
             call(__NR_close, stream->fd);
         stream->fd = -1;
@@ -317,7 +317,7 @@ static int drain(int number)
     return 1;
 }
 
-/* The command has ended: once what it has written is on its way, so is its status. */
+/* The command has ended. Its status is sent after its output. */
 static void finish(void)
 {
     for (int i = STANDARD_OUTPUT; i <= STANDARD_ERROR; i++) {
@@ -325,7 +325,7 @@ static void finish(void)
             ;
         struct stream *stream = &session.out[i];
         if (stream->fd >= 0) {
-            /* A process that it has left behind may hold the stream open: that is not waited for. */
+            /* A process that it left running may keep the stream open. Do not wait for that. */
             struct pollfd poll = { .fd = stream->fd, .events = POLLIN };
             call(__NR_poll, &poll, 1, 0);
             if (poll.revents & POLLIN)
@@ -442,7 +442,7 @@ void run(u8 *payload, u32 length)
     u32 failure[2];
     if (session.pid < 0)
         refuse(NO_COMMAND, session.pid);
-    /* It closes at execve. */
+    /* The descriptor closes at execve. */
     if (!read_all(report[0], failure, sizeof failure))
         refuse(failure[0], -(long)failure[1]);
     call(__NR_close, report[0]);

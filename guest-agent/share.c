@@ -1,4 +1,4 @@
-/* Directories of the host, mounted at the start of the machine: passes the kernel's FUSE messages to the host and back. */
+/* Mounts directories of the host at the start of the machine, and passes FUSE messages between the kernel and the host. */
 #include "frames.h"
 
 #define MS_RDONLY 1
@@ -7,7 +7,7 @@
 #define PR_SET_PDEATHSIG 1
 /* The longest message: the data of one request, which the host limits to 256 KiB in FUSE_INIT, with its headers. */
 #define MAX_MESSAGE (256 * 1024 + 8192)
-/* What a reply starts with: its length, an error number, and the request's number. */
+/* The header of a reply: its length, an error number, and the request's number. */
 #define REPLY_HEADER 16
 /* Of a request: where its kind is, and for a release where the file's flags are, behind its header and the handle. */
 #define KIND 4
@@ -74,7 +74,7 @@ static void pump_replies(int fuse, int server)
                 quit(0);
             if (length > filled)
                 break;
-            /* ENOENT: the process that asked is gone. */
+            /* ENOENT: the requesting process has ended. */
             if (EINTR_RETRY(call(__NR_write, fuse, message, length)) == -ENODEV)
                 quit(0);
             filled -= length;
@@ -83,13 +83,13 @@ static void pump_replies(int fuse, int server)
     }
 }
 
-/* One process passes on replies, and its child requests. Once the host has hung up, both end, and the kernel fails what waits. */
+/* One process passes on replies, and its child passes on requests. When the host closes the connection, both end, and the kernel fails pending requests. */
 static long start_pumps(int fuse, int server)
 {
     long child = call(__NR_fork, 0);
     if (child)
         return child < 0 ? child : 0;
-    /* A signal of a terminal must not reach them. */
+    /* Signals of a terminal must not reach these processes. */
     call(__NR_setsid, 0);
     child = call(__NR_fork, 0);
     if (child < 0)

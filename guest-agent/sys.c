@@ -1,6 +1,6 @@
 #include "sys.h"
 
-/* Built with -fno-tree-loop-distribute-patterns: or the compiler would have these call themselves. */
+/* Built with -fno-tree-loop-distribute-patterns, because the compiler would otherwise replace the loops by calls of these functions. */
 void *memcpy(void *to, const void *from, size_t length)
 {
     void *start = to;

@@ -64,22 +64,22 @@ void *memset(void *to, int value, size_t length);
 int memcmp(const void *one, const void *other, size_t length);
 size_t strlen(const char *text);
 int same(const char *one, const char *other);
-/* Returns what follows `prefix` in `text`, or NULL if it does not start with it. */
+/* Returns the part of `text` after `prefix`, or NULL if `text` does not start with it. */
 const char *after(const char *text, const char *prefix);
 /* Appends text to a buffer of `size` bytes; returns 0 if it did not fit. */
 int append(char *to, size_t size, const char *text);
-/* A decimal number, or -1. */
+/* Parses a decimal number. Returns -1 on an error. */
 long number(const char *text);
 
-/* Calls `use` with each line of a file: its first word, and the rest behind a space. A file that is missing has none. */
+/* Calls `use` with each line of a file: its first word, and the rest after a space. A missing file has no lines. */
 void each_line(const char *path, void (*use)(char *word, char *rest));
 
 /* Prints a line on standard error, which is the kernel's log for PID 1. `error` is a negative error number or 0. */
 void say(const char *what, const char *name, long error);
 void quit(int code) __attribute__((noreturn));
-/* Writes all of it to a blocking descriptor; 0, or a negative error number. */
+/* Writes all bytes to a blocking descriptor. Returns 0, or a negative error number. */
 long write_all(int fd, const void *bytes, size_t length);
-/* Reads exactly that many; 0, or a negative error number (-EPIPE at the end). */
+/* Reads exactly this number of bytes. Returns 0, or a negative error number (-EPIPE at the end). */
 long read_all(int fd, void *bytes, size_t length);
 void set_nonblocking(int fd);
 

@@ -1,4 +1,4 @@
-/* lsvmbus, where the guest has none of its own: the devices of VMBus as sysfs lists them. */
+/* A replacement for lsvmbus in guests without it: prints the devices of VMBus from sysfs. */
 #include "frames.h"
 
 #define DEVICES "/sys/bus/vmbus/devices"
@@ -65,7 +65,7 @@ void list_vmbus(void)
             if (entry->name[0] == '.' || count == MOST || strlen(entry->name) >= sizeof names[0]
                 || read_file(entry->name, "/id", id, sizeof id) < 0)
                 continue;
-            /* In the order of their ids. */
+            /* Sort the devices by their ids. */
             u32 place_of = count++, value = number(id);
             for (; place_of && ids[place_of - 1] > value; place_of--) {
                 ids[place_of] = ids[place_of - 1];

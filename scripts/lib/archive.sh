@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# Functions that put files of this host into an initramfs or a root disk; to be sourced, with $library set.
+# Functions that put files of this host into an initramfs or a root disk. To be sourced, with $library set.
 #
 # A stage is a directory of symbolic links, laid out as the guest will see it; write_archive follows them, so
 # nothing is copied before it goes into the archive.
 
-# absolute PATH: PATH from the root, without resolving links.
+# absolute PATH: prints PATH as an absolute path, without resolving links.
 absolute() { realpath --no-symlinks --canonicalize-missing -- "$1"; }
 
-# quoted WORD...: the words so that any shell reads them back as they are.
+# quoted WORD...: prints the words quoted for a shell.
 quoted() {
     local word
     for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
 }
 
-# stage_file STAGE FILE [GUEST]: a file, under its own path or GUEST; with the libraries it is linked to.
+# stage_file STAGE FILE [GUEST]: adds a file at its own path or at GUEST, with the libraries that it is linked to.
 stage_file() {
     local stage=$1 file target
     file=$(absolute "$2")
@@ -27,7 +27,7 @@ stage_file() {
     stage_libraries "$stage" "$file"
 }
 
-# stage_directory STAGE DIRECTORY [GUEST]: a directory and all that is in it.
+# stage_directory STAGE DIRECTORY [GUEST]: adds a directory with its content.
 stage_directory() {
     local stage=$1 directory target
     directory=$(absolute "$2")
@@ -40,11 +40,11 @@ stage_directory() {
     cp --recursive --symbolic-link --force "$directory/." "$target"
 }
 
-# stage_libraries STAGE FILE: what a dynamically linked FILE needs, its loader included.
+# stage_libraries STAGE FILE: adds the libraries and the loader of a dynamically linked FILE.
 stage_libraries() {
     local stage=$1 file=$2 library listing
     [[ $(head -c 4 "$file" | tr -d '\0') == $'\x7fELF' ]] || return 0
-    # A static program, or one for another machine, is none of ldd's business.
+    # ldd fails for a static program, or one for another machine, which needs no libraries of this host.
     listing=$(ldd "$file" 2>/dev/null) || return 0
     if [[ $listing == *"not found"* ]]; then
         echo "$file lacks libraries on this host:" >&2
@@ -62,8 +62,8 @@ stage_libraries() {
     fi
 }
 
-# stage_package STAGE NAME: the programs of a Debian package, with what they are linked to. Files that are there
-# already stay, so that a C library of this host's is not torn apart.
+# stage_package STAGE NAME: adds the programs of a Debian package, with their libraries. Existing files are kept, so that
+# the parts of this host's C library stay consistent.
 stage_package() {
     local stage=$1 files guest host
     files=$("$library/debian-files" "$2") || return 1
@@ -74,8 +74,8 @@ stage_package() {
     done <<<"$files"
 }
 
-# stage_modules STAGE KERNEL NAME...: kernel modules and what they depend on, for modprobe to find by their names
-# and by what devices ask for. A module that is built in is as good as there; ?NAME may be missing.
+# stage_modules STAGE KERNEL NAME...: adds kernel modules and their dependencies, so that modprobe finds them by name and by
+# the aliases of devices. Modules that are built into the kernel are skipped. ?NAME may be missing.
 stage_modules() {
     local stage=$1 kernel=$2 release target paths
     shift 2
@@ -83,7 +83,7 @@ stage_modules() {
     target=$stage/lib/modules/$release
     mkdir -p "$target"
     paths=$(printf '%s\n' "$@" | awk -v release="$release" -v target="$target" '
-        # Module names say - and _ as they like.
+        # In module names, - and _ are equivalent.
         function name(path) { sub(/.*\//, "", path); sub(/\.ko:?$/, "", path); gsub(/-/, "_", path); return path }
         function base(path) { sub(/.*\//, "", path); return path }
         FILENAME == "-" { if ($1 != "") wanted[++count] = $1; next }
@@ -120,12 +120,12 @@ stage_modules() {
     [[ -z $paths ]] || (cd "$kernel/lib/modules/$release" && xargs realpath <<<"$paths" | xargs ln -sf -t "$target")
 }
 
-# load_at_start STAGE MODULE...: modules that the first process is to load, in that order; with their parameters.
+# load_at_start STAGE MODULE...: sets the modules that the first process loads, in this order, with their parameters.
 load_at_start() {
     (($# > 1)) || return 0
     mkdir -p "$1/lib"
     printf '%s\n' "${@:2}" >>"$1/lib/modules.load"
 }
 
-# write_archive STAGE: the stage as a cpio archive that the kernel unpacks.
+# write_archive STAGE: prints the stage as a cpio archive for the kernel.
 write_archive() { (cd "$1" && find . -mindepth 1 -print0 | cpio --null --create --format=newc --dereference --quiet); }

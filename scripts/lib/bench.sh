@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the benchmarks share, which compare a VMM with its peers on the nested host; to be sourced.
+# Functions of the benchmarks that compare VMMs on the nested host. To be sourced.
 
 # filled NAME=VALUE... -- WORD...: sets the array `command` to the words, with each {NAME} replaced by its VALUE and the
 # program found.
@@ -16,23 +16,23 @@ filled() {
     command[0]=$word
 }
 
-# packed PROGRAM: sets the array `packing` to the nested host's options that bring a VMM along.
+# packed PROGRAM: sets the array `packing` to the nested host's options that pack a VMM.
 packed() {
     # shellcheck disable=SC2034 # for the caller
     if [[ $1 == *qemu-system-x86_64 ]]; then packing=(--qemu); else packing=(--file "$1"); fi
 }
 
-# QEMU as all its comparisons start it; the rest is the devices. {kernel}, {initrd} and {cmdline} are to be filled in.
-# shellcheck disable=SC2034 # for those who source this
+# The common part of QEMU's command line, without devices. {kernel}, {initrd} and {cmdline} are placeholders.
+# shellcheck disable=SC2034 # used by the scripts that source this file
 qemu=(
     qemu-system-x86_64 -M pc -accel kvm -cpu host -nodefaults -no-user-config -no-reboot
     -display none -serial stdio -kernel '{kernel}' -initrd '{initrd}' -append '{cmdline}'
 )
 
-# number OPTION VALUE: ends the program where VALUE is not a number of something.
+# number OPTION VALUE: exits if VALUE is not a positive number.
 number() { [[ $2 =~ ^[1-9][0-9]*$ ]] || { echo "$1 $2 is not a number" >&2 && exit 2; }; }
 
-# program OPTION PATH: ends the program where PATH is no program.
+# program OPTION PATH: exits if PATH is not a program.
 program() { [[ -f $2 && -x $2 ]] || { echo "$1 $2 is not a program" >&2 && exit 2; }; }
 
 # table NAME...: reads lines "NAME JOB METRIC VALUE" and prints, for each job and metric as they first appear, the

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where unpacked Debian packages are, and what apt is to ask for; to be sourced. Sets $packages.
+# Sets the directory of unpacked Debian packages ($packages) and apt's architecture. To be sourced.
 #
 # With DEBIAN_ARCHITECTURE=i386 apt works for that architecture, with the host's sources but lists of its own: the host
 # need not know of the architecture, and nothing of the host's changes.

@@ -22,7 +22,7 @@ Builds a guest image of your own on the runtime of guest-images/: an ELF kernel 
 
 The compiler is cc, or the one that the environment variable CC names.";
 
-/// What the program is told.
+/// The arguments of the program.
 struct Arguments {
     sources: Vec<PathBuf>,
     image: PathBuf,
@@ -114,18 +114,18 @@ fn build(images: &Path, Arguments { sources, image, options }: Arguments) -> Res
     if linked.iter().collect::<BTreeSet<_>>().len() < linked.len() {
         return Err("a source was named twice, or two have paths that differ only in / and -".into());
     }
-    // What may be wrong comes first.
+    // Check everything that may be wrong first.
     toolchain.compile(&[sources, toolchain.start(&ELF), toolchain.runtime()?].concat())?;
     toolchain.link(&image, &linked, &ELF)
 }
 
-/// A folder for objects, which goes when it is dropped.
+/// A folder for objects, which is removed when it is dropped.
 struct Objects(PathBuf);
 
 impl Objects {
     fn new() -> Result<Self, String> {
         let folder = env::temp_dir().join(format!("guest-image-{}", process::id()));
-        // Not one that somebody else has put there.
+        // Fails if somebody else has created the folder.
         fs::create_dir(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         Ok(Self(folder))
     }

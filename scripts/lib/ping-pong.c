@@ -1,6 +1,6 @@
-/* Sends a byte to and fro over TCP: ping-pong PORT, or ping-pong ADDRESS PORT SECONDS
+/* Exchanges single bytes over TCP: ping-pong PORT, or ping-pong ADDRESS PORT SECONDS
  *
- * The first form answers whoever connects, one after another. The second counts how often an answer comes back within
+ * The first form answers clients, one after another. The second counts the answers that arrive within
  * the time, and prints the round trips and their mean in microseconds. */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>

@@ -3,7 +3,7 @@
  * Prints one line of KEY=VALUE pairs: the milliseconds from just before the command's start to the arrival of MARKER on
  * its standard output, the milliseconds of CPU time that it took meanwhile (its guest included), and what KVM counted:
  * exits, instructions that it emulated, exits for I/O ports and for memory-mapped registers. Then ends the command.
- * Exits with 1 where the marker did not come, after copying what did. For root on a host with nothing else on its KVM. */
+ * Exits with 1 if the marker did not appear, after copying the output. Must be run as root on a host without other users of KVM. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -22,7 +22,7 @@ static double milliseconds(void)
     return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
 }
 
-/* A statistic of KVM's, over all of its machines. */
+/* Reads a statistic of KVM, for all of its machines. */
 static long long statistic(const char *name)
 {
     char path[128], text[32] = "";
@@ -38,7 +38,7 @@ static long long statistic(const char *name)
     return value;
 }
 
-/* CPU time of a process that has not ended, in milliseconds: of all its threads, in user and in kernel mode. */
+/* Returns the CPU time of a running process in milliseconds: of all its threads, in user and in kernel mode. */
 static double processor_time(pid_t process)
 {
     clockid_t clock;
@@ -81,7 +81,7 @@ int main(int count, char **arguments)
         return 2;
     case 0:
         dup2(ends[1], STDOUT_FILENO);
-        /* Some VMMs want to make a terminal of their standard input. */
+        /* Some VMMs change the terminal settings of their standard input. */
         dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
         close(ends[0]);
         close(ends[1]);
@@ -91,7 +91,7 @@ int main(int count, char **arguments)
     }
     close(ends[1]);
     for (;;) {
-        /* What is beyond the buffer is dropped. */
+        /* Bytes that exceed the buffer are dropped. */
         if (length == sizeof output)
             length /= 2;
         got = read(ends[0], output + length, sizeof output - length);
@@ -112,6 +112,6 @@ int main(int count, char **arguments)
     }
     wait(NULL);
     fwrite(output, 1, length, stderr);
-    fprintf(stderr, "time-to-line: \"%s\" never came\n", arguments[1]);
+    fprintf(stderr, "time-to-line: \"%s\" did not appear\n", arguments[1]);
     return 1;
 }

@@ -1,4 +1,4 @@
-/* The least that a VMM does: makes a machine of KVM's, runs one OUT in it, and ends.
+/* The minimum work of a VMM: creates a KVM machine, runs one OUT in it, and ends.
  *
  * The machine is the one of `viridian run`: 256 MiB of memory with huge pages, the local APIC in KVM and the IOAPIC not
  * (the split interrupt controllers), KVM's own CPUID leaves, one virtual processor in 64-bit mode with its page tables
@@ -57,7 +57,7 @@ int main(int count, char **arguments)
     region.userspace_addr = (uintptr_t)memory;
     checked(ioctl(machine, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
     memcpy(memory + CODE, code, sizeof code);
-    /* One table of each level, and the first 2 MiB as one page. */
+    /* One table per level; the first 2 MiB are one page. */
     tables = (uint64_t *)(memory + TABLES);
     tables[0] = (TABLES + 0x1000) | 3;
     tables[512] = (TABLES + 0x2000) | 3;
@@ -83,7 +83,7 @@ int main(int count, char **arguments)
     checked(ioctl(vp, KVM_SET_REGS, &registers), "KVM_SET_REGS");
     checked(ioctl(vp, KVM_RUN, 0), "KVM_RUN");
     if (run->exit_reason != KVM_EXIT_IO || run->io.port != 0xf4) {
-        fprintf(stderr, "KVM left the guest with %u, not for the port\n", run->exit_reason);
+        fprintf(stderr, "KVM exited from the guest for reason %u, not for the port\n", run->exit_reason);
         return 1;
     }
     if (count > 1) {

@@ -140,7 +140,7 @@ fn term_ends_a_guest_whose_drivers_violate_the_protocols_of_services() {
     command.arg("run").arg("--kernel").arg(image("services"));
     command.args(["--console", &format!("file:{}", log.display())]).stdout(Stdio::null()).stderr(Stdio::null());
     let running = Running::start(&mut command);
-    let begun = || fs::read_to_string(&log).is_ok_and(|text| text.contains("it works again"));
+    let begun = || fs::read_to_string(&log).is_ok_and(|text| text.contains("the service works again"));
     assert!(holds_within(BEGIN, begun), "{:?}", fs::read_to_string(&log));
     running.expect_term_ends_it("services");
 }
