@@ -20,7 +20,7 @@ fn packages(features: &[&str]) -> BTreeSet<String> {
 #[test]
 fn the_library_builds_without_the_dependencies_of_the_program() {
     let of_the_program =
-        ["anyhow", "clap", "clap_builder", "clap_complete", "clap_derive", "clap_mangen"];
+        ["anyhow", "clap", "clap_builder", "clap_complete", "clap_derive", "clap_mangen", "ring", "rustls"];
     let (library, program) = (packages(&["--no-default-features"]), packages(&[]));
     for name in of_the_program {
         assert!(program.contains(name), "the program does not use {name} any more: {program:?}");

@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod serve;
 mod share;
+mod tls;
 mod up;
 mod usage;
 mod verbs;

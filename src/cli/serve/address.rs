@@ -2,40 +2,48 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle, set_tcp_keepintvl, socket_peercred};
+
+use super::secure::Acceptor;
 use super::unix_socket::{Access, ListeningSocket};
+
+/// Time without a message after which the other end of a TCP connection is asked whether it is there, and between such questions.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// An address to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A Unix socket.
     Unix(PathBuf),
-    /// A TCP port of this host.
+    /// A TCP port.
     Tcp(SocketAddr),
+}
+
+impl Address {
+    /// Returns `true` if other hosts can connect.
+    pub fn is_for_others(&self) -> bool {
+        matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
+    }
 }
 
 impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let remedy = "write unix:PATH or tcp:127.0.0.1:PORT";
+        let remedy = "write unix:PATH or tcp:ADDRESS:PORT, such as tcp:127.0.0.1:8080";
         match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
             Some(("tcp", address)) => {
-                let address: SocketAddr =
-                    address.parse().map_err(|_| format!("`{address}` is not an IP address with a port; {remedy}"))?;
-                if !address.ip().is_loopback() {
-                    return Err(format!(
-                        "{} is reached by other hosts, and there is no TLS yet; {remedy}, and forward it by ssh -L",
-                        address.ip()
-                    ));
-                }
-                Ok(Self::Tcp(address))
+                let wrong = |_| format!("`{address}` is not an IP address with a port; {remedy}");
+                address.parse().map(Self::Tcp).map_err(wrong)
             }
             _ => Err(format!("`{text}` is no address; {remedy}")),
         }
@@ -46,7 +54,25 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => write!(f, "http://{address}/"),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A process of this user or of root, at a Unix socket: the user.
+    User(u32),
+    /// An address, at a TCP port.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(_) => f.write_str("unix"),
+            Self::Address(address) => write!(f, "{}", address.to_canonical()),
         }
     }
 }
@@ -55,8 +81,8 @@ impl fmt::Display for Address {
 pub enum Listener {
     /// A Unix socket.
     Unix(ListeningSocket),
-    /// A TCP port.
-    Tcp(TcpListener),
+    /// A TCP port, perhaps with TLS.
+    Tcp(TcpListener, Option<Arc<Acceptor>>),
 }
 
 impl Listener {
@@ -64,13 +90,13 @@ impl Listener {
     ///
     /// # Errors
     /// Returns an error with the address and a remedy.
-    pub fn open(address: &Address) -> io::Result<Self> {
+    pub fn open(address: &Address, tls: Option<&Arc<Acceptor>>) -> io::Result<Self> {
         match address {
             Address::Tcp(socket) => {
                 let at = |error: io::Error| io::Error::new(error.kind(), format!("--listen {address}: {error}"));
                 let listener = TcpListener::bind(socket).map_err(at)?;
                 listener.set_nonblocking(true).map_err(at)?;
-                Ok(Self::Tcp(listener))
+                Ok(Self::Tcp(listener, tls.cloned()))
             }
             Address::Unix(path) => {
                 let listener = ListeningSocket::bind_for(Access::User, path).map_err(|error| {
@@ -82,41 +108,76 @@ impl Listener {
         }
     }
 
-    /// Returns the address, with the port that the host has chosen.
-    pub fn address(&self) -> io::Result<Address> {
+    /// Returns the address as clients write it, with the port that the host has chosen.
+    pub fn url(&self) -> io::Result<String> {
         match self {
-            Self::Unix(listener) => Ok(Address::Unix(listener.path().to_owned())),
-            Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?)),
+            Self::Unix(listener) => Ok(format!("unix:{}", listener.path().display())),
+            Self::Tcp(listener, tls) => {
+                let scheme = if tls.is_some() { "https" } else { "http" };
+                Ok(format!("{scheme}://{}/", listener.local_addr()?))
+            }
+        }
+    }
+
+    /// Returns the address of the page in a browser of this host or of another one, or `None` for a Unix socket.
+    pub fn page(&self) -> io::Result<Option<String>> {
+        let Self::Tcp(listener, tls) = self else { return Ok(None) };
+        let address = listener.local_addr()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        // All addresses of this host have its name.
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host =
+            if address.ip().is_unspecified() { format!("{name}:{}", address.port()) } else { address.to_string() };
+        Ok(Some(format!("{scheme}://{host}/")))
+    }
+
+    /// Returns the server's side of TLS, if clients must speak it.
+    pub fn tls(&self) -> Option<&Arc<Acceptor>> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Tcp(_, tls) => tls.as_ref(),
         }
     }
 
     /// Returns `true` if users of this host other than ours can connect.
     pub fn needs_token(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        matches!(self, Self::Tcp(..))
     }
 
     /// Accepts a connection, if one waits.
     ///
     /// # Errors
     /// Returns the error of the host, [`ErrorKind::WouldBlock`] if none waits.
-    pub fn accept(&self) -> io::Result<UnixStream> {
+    pub fn accept(&self) -> io::Result<(UnixStream, Peer)> {
         match self {
-            Self::Unix(listener) => listener.accept(),
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
+            Self::Unix(listener) => {
+                let stream = listener.accept()?;
+                let user = socket_peercred(&stream)?.uid.as_raw();
+                Ok((stream, Peer::User(user)))
+            }
+            Self::Tcp(listener, _) => {
+                let (stream, peer) = listener.accept()?;
                 let _ = stream.set_nodelay(true);
+                let _ = keep_alive(&stream);
                 // What is done with a connection is the same for all stream sockets: read, write, time limits, the end.
-                Ok(UnixStream::from(OwnedFd::from(stream)))
+                Ok((UnixStream::from(OwnedFd::from(stream)), Peer::Address(peer.ip())))
             }
         }
     }
+}
+
+/// Has a connection end whose other end is gone without a word.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    set_socket_keepalive(stream, true)?;
+    set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    set_tcp_keepintvl(stream, KEEP_ALIVE)
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Unix(listener) => listener.as_fd(),
-            Self::Tcp(listener) => listener.as_fd(),
+            Self::Tcp(listener, _) => listener.as_fd(),
         }
     }
 }
@@ -130,14 +191,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_unix_sockets_and_ports_of_this_host() {
+    fn addresses_are_unix_sockets_and_ports() {
         assert_eq!("unix:/run/a".parse(), Ok(Address::Unix("/run/a".into())));
-        assert_eq!("tcp:127.0.0.1:80".parse::<Address>().unwrap().to_string(), "http://127.0.0.1:80/");
-        assert_eq!("tcp:[::1]:80".parse::<Address>().unwrap().to_string(), "http://[::1]:80/");
+        for (text, is_for_others) in [
+            ("unix:/run/a", false),
+            ("tcp:127.0.0.1:80", false),
+            ("tcp:[::1]:80", false),
+            ("tcp:0.0.0.0:80", true),
+            ("tcp:192.168.1.2:80", true),
+            ("tcp:[::]:80", true),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!((address.to_string().as_str(), address.is_for_others()), (text, is_for_others));
+        }
         for (wrong, words) in [
-            ("tcp:0.0.0.0:80", "no TLS yet"),
-            ("tcp:192.168.1.2:80", "no TLS yet"),
-            ("tcp:[::]:80", "no TLS yet"),
             ("tcp:localhost:80", "not an IP address"),
             ("tcp:127.0.0.1", "not an IP address"),
             ("unix:", "is no address"),
@@ -153,15 +220,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         let address = Address::Unix(path.clone());
-        let listener = Listener::open(&address).unwrap();
+        let listener = Listener::open(&address, None).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(Listener::open(&address).err().unwrap().kind(), ErrorKind::AddrInUse);
+        assert_eq!(Listener::open(&address, None).err().unwrap().kind(), ErrorKind::AddrInUse);
         drop(listener);
         assert!(!path.exists());
         drop(UnixListener::bind(&path).unwrap());
-        assert!(Listener::open(&address).is_ok());
+        assert!(Listener::open(&address, None).is_ok());
         std::fs::write(&path, "a file").unwrap();
-        assert!(Listener::open(&address).is_err());
+        assert!(Listener::open(&address, None).is_err());
         assert!(path.exists(), "it is not ours");
     }
 }

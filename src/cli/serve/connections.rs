@@ -11,9 +11,11 @@ use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::address::Peer;
 use super::error::Problem;
 use super::http::{self, Request};
 use super::lock::Mutex;
+use super::secure::Acceptor;
 
 /// Maximum number of connections.
 const MAX_CONNECTIONS: usize = 128;
@@ -48,12 +50,26 @@ impl State {
     }
 }
 
+/// The other end of a connection, as far as it is known.
+pub struct Client {
+    /// Where it is.
+    pub peer: Peer,
+    /// Its certificate, which an authority of the service has signed.
+    pub certificate: Option<Vec<u8>>,
+}
+
 /// The handler of a request. It sends the reply.
-pub type Handler = dyn Fn(&UnixStream, Result<Request, Problem>) + Send + Sync;
+pub type Handler = dyn Fn(&UnixStream, &Client, Result<Request, Problem>) + Send + Sync;
 
 impl Connections {
     /// Serves a connection, or refuses it if there are too many. Does not wait.
-    pub fn serve(self: &Arc<Self>, stream: UnixStream, handler: &Arc<Handler>) {
+    pub fn serve(
+        self: &Arc<Self>,
+        stream: UnixStream,
+        peer: Peer,
+        tls: Option<&Arc<Acceptor>>,
+        handler: &Arc<Handler>,
+    ) {
         let _ = stream.set_nonblocking(false);
         let Ok(other) = stream.try_clone() else { return };
         let number = {
@@ -63,7 +79,11 @@ impl Connections {
                 let oldest = if state.open < 2 * MAX_CONNECTIONS { state.take_silent() } else { None };
                 let Some(oldest) = oldest else {
                     drop(state);
-                    return refuse(&stream);
+                    // A reason in plain text means nothing to a client that speaks TLS.
+                    if tls.is_none() {
+                        refuse(&stream);
+                    }
+                    return;
                 };
                 // Its thread finds the end of the request, and ends.
                 let _ = oldest.shutdown(std::net::Shutdown::Both);
@@ -74,23 +94,36 @@ impl Connections {
             state.silent.insert(number, other);
             number
         };
-        let (connections, handler) = (self.clone(), handler.clone());
+        let (connections, tls, handler) = (self.clone(), tls.cloned(), handler.clone());
         let serve = move || {
             let _open = Open { connections: &connections, number };
             // A panic is printed, and ends this connection alone.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                let request = Request::read(&stream);
-                connections.state.lock().silent.remove(&number);
-                match request {
-                    Ok(None) => {}
-                    Ok(Some(request)) => handler(&stream, Ok(request)),
-                    Err(problem) => handler(&stream, Err(problem)),
-                }
+            let _ = catch_unwind(AssertUnwindSafe(|| match tls {
+                None => connections.answer(number, &stream, &Client { peer, certificate: None }, &handler),
+                Some(tls) => match tls.accept(stream) {
+                    Ok(mut secured) => {
+                        let client = Client { peer, certificate: secured.certificate.take() };
+                        connections.answer(number, &secured.stream, &client, &handler);
+                        secured.finish();
+                    }
+                    Err(error) => log::debug!("{peer}: {error}"),
+                },
             }));
         };
         if let Err(error) = thread::Builder::new().name("request".into()).stack_size(STACK).spawn(serve) {
             log::debug!("a connection is closed: {error}");
             self.closed(number);
+        }
+    }
+
+    /// Reads the request of a connection, and has it answered.
+    fn answer(&self, number: u64, stream: &UnixStream, client: &Client, handler: &Arc<Handler>) {
+        let request = Request::read(stream);
+        self.state.lock().silent.remove(&number);
+        match request {
+            Ok(None) => {}
+            Ok(Some(request)) => handler(stream, client, Ok(request)),
+            Err(problem) => handler(stream, client, Err(problem)),
         }
     }
 
@@ -159,14 +192,15 @@ mod tests {
         let connections = Arc::new(Connections::default());
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
-        let handler: Arc<Handler> = Arc::new(move |stream: &UnixStream, request: Result<Request, Problem>| {
-            let path = request.map(|request| request.path.concat()).unwrap_or_default();
-            let _ = http::send(stream, 200, &[], &path);
-            let _ = tell.lock().send(path);
-        });
+        let handler: Arc<Handler> =
+            Arc::new(move |stream: &UnixStream, _: &Client, request: Result<Request, Problem>| {
+                let path = request.map(|request| request.path.concat()).unwrap_or_default();
+                let _ = http::send(stream, 200, &[], &path);
+                let _ = tell.lock().send(path);
+            });
         let connect = || {
             let (client, server) = UnixStream::pair().unwrap();
-            connections.serve(server, &handler);
+            connections.serve(server, Peer::User(0), None, &handler);
             client
         };
         let mut silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect()).collect();

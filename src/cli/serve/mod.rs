@@ -2,7 +2,7 @@
 //!
 //! - `store`, `definition`: what is on disk.
 //! - `supervisor`, `machine`, `process`: one process for each machine, which outlives the service.
-//! - `address`, `connections`: who connects, within bounds.
+//! - `address`, `secure`, `connections`: who connects, within bounds.
 //! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
 //! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`: their handlers; `openapi`: its description.
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
+use viridian::machine::code;
 use viridian::process::EndSignals;
 
 mod address;
@@ -33,6 +34,7 @@ mod problem;
 mod process;
 mod route;
 mod routes;
+mod secure;
 mod settings;
 mod store;
 mod streams;
@@ -56,10 +58,11 @@ mod unix_socket;
 
 use address::{Address, Listener};
 use api::{Call, Reply, Service};
-use connections::{Connections, Handler};
+use connections::{Client, Connections, Handler};
 use error::Problem;
 use http::Request;
 use process::Places;
+use secure::{Acceptor, Files};
 use store::Store;
 use supervisor::Supervisor;
 use websocket::handshake;
@@ -77,10 +80,15 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The options of `viridian serve`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Address of the service: unix:PATH, or tcp:127.0.0.1:PORT, which needs the token in the file token of the state
-    /// directory; repeat for more [default: unix:serve.socket, in the directory of the control sockets]
+    /// Address of the service: unix:PATH, or tcp:ADDRESS:PORT, where requests need a token. Addresses other than 127.0.0.1
+    /// and [::1] need --tls; repeat for more [default: unix:serve.socket, in the directory of the control sockets]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Address>,
+
+    /// Speak TLS at the tcp: addresses, with these PEM files: the certificate with those of its authorities, and its key.
+    /// With client-ca, clients may show a certificate that an authority in this file has signed
+    #[arg(long, value_name = "cert=FILE,key=FILE[,client-ca=FILE]")]
+    tls: Option<Files>,
 
     /// Directory for the definitions [default: $XDG_STATE_HOME/viridian, ~/.local/state/viridian, or /var/lib/viridian
     /// for root]
@@ -108,6 +116,20 @@ fn default_state() -> anyhow::Result<PathBuf> {
 
 /// Serves until a signal ends it. Machines go on.
 pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
+    if let Some(address) = arguments.listen.iter().find(|address| address.is_for_others())
+        && arguments.tls.is_none()
+    {
+        say!("--listen {address}: other hosts reach this address, so it needs --tls cert=FILE,key=FILE; or listen at");
+        say!("tcp:127.0.0.1:PORT, and forward it from other hosts: ssh -L PORT:127.0.0.1:PORT THIS-HOST");
+        return Ok(code::USAGE);
+    }
+    let tls = match arguments.tls.as_ref().map(Acceptor::open).transpose() {
+        Ok(tls) => tls.map(Arc::new),
+        Err(error) => {
+            say!("{error}");
+            return Ok(code::USAGE);
+        }
+    };
     let sockets = default_directory()?;
     let files = sockets.join("serve");
     for directory in [&sockets, &files] {
@@ -124,7 +146,8 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         none if none.is_empty() => vec![Address::Unix(sockets.join(SOCKET))],
         some => some,
     };
-    let listeners = addresses.iter().map(Listener::open).collect::<std::io::Result<Vec<_>>>()?;
+    let listeners = addresses.iter().map(|address| Listener::open(address, tls.as_ref()));
+    let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
     let token = if listeners.iter().any(Listener::needs_token) { Some(store.token()?) } else { None };
     let program = std::env::current_exe().context("this program's file is unknown")?;
     let supervisor = Supervisor::start(store, Places { sockets, files }, program)?;
@@ -145,7 +168,10 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         })
         .collect();
     for listener in listeners.iter().filter(|_| !quiet) {
-        say!("serving at {}", listener.address()?);
+        say!("serving at {}", listener.url()?);
+    }
+    if let Some(tls) = tls.as_ref().filter(|_| !quiet) {
+        say!("the fingerprint of the certificate is sha256:{}", tls.fingerprint);
     }
     if token.is_some() && !quiet {
         say!("the token for HTTP is in {}", supervisor.store.path().join("token").display());
@@ -178,7 +204,7 @@ fn accept(doors: &[Door<'_>], signals: &EndSignals) -> anyhow::Result<()> {
         }
         for door in doors {
             match door.listener.accept() {
-                Ok(stream) => door.connections.serve(stream, &door.handler),
+                Ok((stream, peer)) => door.connections.serve(stream, peer, door.listener.tls(), &door.handler),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => {
                     // For example, there are no file descriptors left. The client still waits.
@@ -193,7 +219,7 @@ fn accept(doors: &[Door<'_>], signals: &EndSignals) -> anyhow::Result<()> {
 /// Returns the function that answers the requests of an address.
 fn handler(service: &Arc<Service>, connections: &Arc<Connections>, token: Option<String>) -> Arc<Handler> {
     let (service, connections) = (service.clone(), connections.clone());
-    Arc::new(move |stream: &UnixStream, request: Result<Request, Problem>| {
+    Arc::new(move |stream: &UnixStream, _: &Client, request: Result<Request, Problem>| {
         let answer = request.as_ref().map_err(Clone::clone).and_then(|request| {
             let found = routes::find(&request.method, &request.path);
             let is_open = found.as_ref().is_ok_and(|(route, _)| route.answer == route::Answer::Page);

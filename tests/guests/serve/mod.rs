@@ -4,4 +4,5 @@ mod hostile;
 mod lives;
 mod service;
 mod streams;
+mod tls;
 mod use_of;

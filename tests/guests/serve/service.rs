@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ pub struct Host {
     pub folder: tempfile::TempDir,
     service: Option<Child>,
     options: Vec<String>,
+    said: Arc<Mutex<Vec<String>>>,
     variable: Option<(&'static str, PathBuf)>,
 }
 
@@ -56,32 +58,49 @@ impl Host {
 
     pub fn serve_with(options: &[&str]) -> Self {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut host = Self { folder: tempfile::tempdir().unwrap(), service: None, options, variable: None };
+        let mut host = Self::with(options);
         host.start();
         host
     }
 
     pub fn serve_with_variable(name: &'static str, value: &Path) -> Self {
-        let variable = Some((name, value.to_owned()));
-        let mut host = Self { folder: tempfile::tempdir().unwrap(), service: None, options: Vec::new(), variable };
+        let mut host = Self::with(Vec::new());
+        host.variable = Some((name, value.to_owned()));
         host.start();
         host
+    }
+
+    fn with(options: Vec<String>) -> Self {
+        let said = Arc::default();
+        Self { folder: tempfile::tempdir().unwrap(), service: None, options, said, variable: None }
     }
 
     /// Starts the service, and waits until it serves.
     pub fn start(&mut self) {
         let mut command = self.command(&["serve", "--state"]);
-        command.arg(self.state()).args(&self.options).stderr(Stdio::piped());
+        // `unix:` alone is the default one, beside others.
+        let own = format!("unix:{}", self.socket().display());
+        let options = self.options.iter().map(|option| if option == "unix:" { &own } else { option });
+        command.arg(self.state()).args(options).stderr(Stdio::piped());
         command.envs(self.variable.clone());
         let mut child = command.spawn().unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("serving at") {
-            line.clear();
-            assert!(said.read_line(&mut line).unwrap() > 0, "the service has ended: {:?}", child.wait());
-        }
-        // The rest of its output is not read; the service does not depend on that.
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said = Arc::default();
+        self.said = Arc::clone(&said);
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| said.lock().unwrap().push(line)));
         self.service = Some(child);
+        self.said("serving at");
+    }
+
+    /// Waits until the service has printed a line with these words, and returns what follows them.
+    #[track_caller]
+    pub fn said(&self, words: &str) -> String {
+        let found = || {
+            let said = self.said.lock().unwrap();
+            said.iter().find_map(|line| line.split_once(words)).map(|(_, rest)| rest.trim().to_owned())
+        };
+        assert!(holds_within(grown(SOON), || found().is_some()), "{words}: {:?}", self.said.lock().unwrap());
+        found().unwrap()
     }
 
     pub fn kill(&mut self) {

@@ -122,9 +122,11 @@ fn a_console_that_goes_to_a_file_is_shown() {
 }
 
 #[test]
-fn a_port_needs_the_token_and_only_loopback_is_served() {
-    let wrong = crate::command::run("serve --listen tcp:0.0.0.0:0");
-    assert!(wrong.code == Some(2) && wrong.errors.contains("there is no TLS yet"), "{wrong:?}");
+fn a_port_needs_the_token_and_one_for_other_hosts_needs_tls() {
+    for address in ["tcp:0.0.0.0:0", "tcp:[::]:0", "tcp:192.0.2.1:8080"] {
+        let wrong = crate::command::run(&format!("serve --listen {address}"));
+        assert!(wrong.code == Some(2) && wrong.errors.contains("it needs --tls cert=FILE,key=FILE"), "{wrong:?}");
+    }
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let host = Host::serve_with(&["--listen", &format!("tcp:127.0.0.1:{port}")]);
     let token = std::fs::read_to_string(host.state().join("token")).unwrap();

@@ -1,6 +1,6 @@
 //! The handshake: a request that becomes a WebSocket.
 
-use sha1_smol::Sha1;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::super::error::Problem;
 use super::super::http::Request;
@@ -68,7 +68,7 @@ fn items<'a>(request: &'a Request, name: &str) -> impl Iterator<Item = &'a str> 
 
 /// Returns the server's answer to a client's key.
 fn accept(key: &str) -> String {
-    base64(&Sha1::from(format!("{key}{MAGIC}")).digest().bytes())
+    base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{MAGIC}").as_bytes()).as_ref())
 }
 
 /// Encodes bytes (RFC 4648).
