@@ -9,10 +9,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::access::{Caller, NewEntry};
 use super::assets::Asset;
-use super::connections::Connections;
+use super::audit::Audit;
+use super::connections::{Client, Connections};
 use super::error::Problem;
 use super::event_log::Next;
+use super::guard::Guard;
 use super::http::{EventStream, Request};
 use super::metrics::Requests;
 use super::operations;
@@ -35,6 +38,10 @@ pub struct Service {
     pub requests: Requests,
     /// What browsers show to open WebSockets.
     pub tickets: Tickets,
+    /// Who may do what.
+    pub guard: Guard,
+    /// What was changed.
+    pub audit: Audit,
     /// When it was started.
     pub begun: Instant,
 }
@@ -47,9 +54,13 @@ pub struct Call<'a> {
     pub request: &'a Request,
     /// The connection, for answers that take their time.
     pub stream: &'a UnixStream,
+    /// Its other end.
+    pub client: &'a Client,
+    /// Who the request comes from.
+    pub caller: &'a Caller,
     /// The connections of its address.
     pub connections: &'a Connections,
-    /// The machine that the path names.
+    /// The machine, or the holder of a role, that the path names.
     pub name: &'a str,
 }
 
@@ -69,6 +80,15 @@ pub enum Reply {
 
 /// The result of a handler.
 pub type Answered = Result<Reply, Problem>;
+
+/// Returns the status of an answer.
+pub fn status(answer: &Answered) -> u16 {
+    match answer {
+        Ok(Reply::Created(_)) => 201,
+        Ok(_) => 200,
+        Err(problem) => problem.status,
+    }
+}
 
 impl Call<'_> {
     fn supervisor(&self) -> &Arc<Supervisor> {
@@ -114,8 +134,33 @@ pub fn service(call: &Call<'_>) -> Answered {
         "process": std::process::id(),
         "seconds": call.service.begun.elapsed().as_secs_f64(),
         "state-directory": supervisor.store.path().display().to_string(),
+        "who": call.caller.who,
+        "role": call.caller.role,
         "unknown-files": unknown,
     })))
+}
+
+/// Returns a token for the code of `--open`.
+pub fn session(call: &Call<'_>) -> Answered {
+    let token = call.service.guard.enter(call.client, call.request)?;
+    Ok(Reply::Json(json!({ "token": token })))
+}
+
+/// Lists who may do what.
+pub fn access(call: &Call<'_>) -> Answered {
+    Ok(Reply::Json(call.service.guard.to_json()))
+}
+
+/// Gives a role to a name.
+pub fn grant(call: &Call<'_>) -> Answered {
+    let new = call.json::<NewEntry>()?;
+    call.service.guard.add(&call.supervisor().store, call.name, &new).map(Reply::Created)
+}
+
+/// Takes the role of a name away.
+pub fn revoke(call: &Call<'_>) -> Answered {
+    call.service.guard.remove(&call.supervisor().store, call.name)?;
+    Ok(Reply::Json(json!({})))
 }
 
 /// Lists the machines.

@@ -2,30 +2,34 @@
 //!
 //! - `store`, `definition`: what is on disk.
 //! - `supervisor`, `machine`, `process`: one process for each machine, which outlives the service.
-//! - `address`, `secure`, `connections`: who connects, within bounds.
+//! - `address`, `secure`, `connections`: who connects, within bounds; `guard`, `access`: who that is, and what they may do; `audit`.
 //! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
 //! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`: their handlers; `openapi`: its description.
 
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
 use viridian::machine::code;
 use viridian::process::EndSignals;
 
+mod access;
 mod address;
 mod api;
 mod assets;
+mod audit;
 mod connections;
 mod definition;
 mod event_log;
+mod guard;
 mod machine;
 mod metrics;
 mod openapi;
@@ -56,12 +60,16 @@ mod lock;
 #[path = "../../host/unix_socket.rs"]
 mod unix_socket;
 
+use access::Caller;
 use address::{Address, Listener};
 use api::{Call, Reply, Service};
+use audit::Audit;
 use connections::{Client, Connections, Handler};
 use error::Problem;
+use guard::Guard;
 use http::Request;
 use process::Places;
+use route::{Answer, Route};
 use secure::{Acceptor, Files};
 use store::Store;
 use supervisor::Supervisor;
@@ -70,6 +78,7 @@ use websocket::handshake;
 use super::control::{create, default_directory};
 use super::say;
 
+pub use access::Role;
 pub use definition::Restart;
 
 /// The name of the socket in the directory of the control sockets. It does not end with .sock: it is not a machine's.
@@ -89,6 +98,11 @@ pub struct Arguments {
     /// With client-ca, clients may show a certificate that an authority in this file has signed
     #[arg(long, value_name = "cert=FILE,key=FILE[,client-ca=FILE]")]
     tls: Option<Files>,
+
+    /// Print the address of the page with a code that opens it once, without a token. Listens at a free port of 127.0.0.1 if
+    /// there is no tcp: address
+    #[arg(long)]
+    open: bool,
 
     /// Directory for the definitions [default: $XDG_STATE_HOME/viridian, ~/.local/state/viridian, or /var/lib/viridian
     /// for root]
@@ -142,13 +156,19 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     // Machines of two services could not be told from each other.
     let _lock = store::lock(&files.join("lock"))?;
     let signals = EndSignals::catch().context("cannot listen for signals")?;
-    let addresses = match arguments.listen {
+    let mut addresses = match arguments.listen {
         none if none.is_empty() => vec![Address::Unix(sockets.join(SOCKET))],
         some => some,
     };
+    if arguments.open && !addresses.iter().any(|address| matches!(address, Address::Tcp(_))) {
+        addresses.push(Address::Tcp((Ipv4Addr::LOCALHOST, 0).into()));
+    }
     let listeners = addresses.iter().map(|address| Listener::open(address, tls.as_ref()));
     let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
     let token = if listeners.iter().any(Listener::needs_token) { Some(store.token()?) } else { None };
+    let has_token = token.is_some();
+    let guard = Guard::open(&store, token)?;
+    let audit = Audit::open(store.path())?;
     let program = std::env::current_exe().context("this program's file is unknown")?;
     let supervisor = Supervisor::start(store, Places { sockets, files }, program)?;
     let service = Arc::new(Service {
@@ -156,25 +176,33 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         connections: listeners.iter().map(|_| Arc::default()).collect(),
         requests: metrics::Requests::default(),
         tickets: tickets::Tickets::default(),
+        guard,
+        audit,
         begun: Instant::now(),
     });
-    let own_token = |listener: &Listener| token.clone().filter(|_| listener.needs_token());
     let doors = listeners.iter().zip(&service.connections);
-    let doors: Vec<_> = doors
-        .map(|(listener, connections)| Door {
-            listener,
-            connections,
-            handler: handler(&service, connections, own_token(listener)),
-        })
-        .collect();
+    let doors = doors.map(|(listener, connections)| {
+        let handler = handler(&service, connections);
+        Door { listener, connections, handler }
+    });
+    let doors: Vec<_> = doors.collect();
     for listener in listeners.iter().filter(|_| !quiet) {
         say!("serving at {}", listener.url()?);
     }
     if let Some(tls) = tls.as_ref().filter(|_| !quiet) {
         say!("the fingerprint of the certificate is sha256:{}", tls.fingerprint);
     }
-    if token.is_some() && !quiet {
+    if has_token && !quiet {
         say!("the token for HTTP is in {}", supervisor.store.path().join("token").display());
+    }
+    if arguments.open {
+        for listener in &listeners {
+            if let Some(page) = listener.page()? {
+                // For whoever started the service, whatever else is printed.
+                say!("open {page}#code={} within 10 minutes; it opens the page once", service.guard.code()?);
+                break;
+            }
+        }
     }
     notify("READY=1");
     accept(&doors, &signals)?;
@@ -217,38 +245,76 @@ fn accept(doors: &[Door<'_>], signals: &EndSignals) -> anyhow::Result<()> {
 }
 
 /// Returns the function that answers the requests of an address.
-fn handler(service: &Arc<Service>, connections: &Arc<Connections>, token: Option<String>) -> Arc<Handler> {
+fn handler(service: &Arc<Service>, connections: &Arc<Connections>) -> Arc<Handler> {
     let (service, connections) = (service.clone(), connections.clone());
-    Arc::new(move |stream: &UnixStream, _: &Client, request: Result<Request, Problem>| {
-        let answer = request.as_ref().map_err(Clone::clone).and_then(|request| {
-            let found = routes::find(&request.method, &request.path);
-            let is_open = found.as_ref().is_ok_and(|(route, _)| route.answer == route::Answer::Page);
-            // A browser can set no headers of a WebSocket.
-            let has_ticket = || {
-                let is_stream = found.as_ref().is_ok_and(|(route, _)| route.answer == route::Answer::Stream);
-                is_stream && handshake::ticket(request).is_some_and(|ticket| service.tickets.redeem(ticket))
-            };
-            if !is_open && !token.as_ref().is_none_or(|token| has_token(request, token)) && !has_ticket() {
-                return Err(Problem::unauthorized());
-            }
-            let (route, name) = found?;
-            (route.handler)(&Call { service: &service, request, stream, connections: &connections, name })
-        });
-        let path = request.as_ref().map(|request| request.path.as_slice()).unwrap_or_default();
-        reply(&service, stream, path, answer);
+    Arc::new(move |stream: &UnixStream, client: &Client, request: Result<Request, Problem>| {
+        let path = request.as_ref().map(|request| request.path.clone()).unwrap_or_default();
+        let answer = request.and_then(|request| answer(&service, &connections, stream, client, &request));
+        reply(&service, stream, &path, answer);
+    })
+}
+
+/// Finds out whom a request comes from, whether it is allowed, and what it is; and has it carried out and noted.
+fn answer(
+    service: &Service,
+    connections: &Connections,
+    stream: &UnixStream,
+    client: &Client,
+    request: &Request,
+) -> api::Answered {
+    let found = routes::find(&request.method, &request.path);
+    let caller = match &found {
+        // The page has no secrets, and a session begins with a code instead of a token.
+        Ok((route, _)) if route.is_open() => Caller { who: "anybody".into(), role: Role::Read },
+        // A browser can set no headers of a WebSocket.
+        Ok((route, _)) if route.answer == Answer::Stream && handshake::ticket(request).is_some() => {
+            let ticket = handshake::ticket(request).and_then(|ticket| service.tickets.redeem(ticket));
+            ticket.ok_or_else(Problem::unauthorized)?
+        }
+        _ => service.guard.admit(client, request)?,
+    };
+    let (route, name) = found?;
+    let answer = match caller.role < route.role && !route.is_open() {
+        true => Err(Problem::forbidden(&caller, route.role)),
+        false => (route.handler)(&Call { service, request, stream, client, caller: &caller, connections, name }),
+    };
+    // Those who guess a code do not fill the log.
+    if route.changes() && !matches!(api::status(&answer), 401 | 429) {
+        service.audit.note(&entry(route, name, &caller, client, &answer));
+    }
+    answer
+}
+
+/// Characters of a name in the audit log.
+const MAX_NOTED: usize = 100;
+
+/// Returns the line of a request for the audit log. It has neither the body nor the reply: they may have secrets.
+fn entry(route: &Route, name: &str, caller: &Caller, client: &Client, answer: &api::Answered) -> serde_json::Value {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let problem = answer.as_ref().err();
+    serde_json::json!({
+        "time": time,
+        "who": caller.who,
+        "role": caller.role,
+        "from": client.peer.to_string(),
+        "what": route.id,
+        // A name that nobody has may have any length.
+        "name": name.chars().take(MAX_NOTED).collect::<String>(),
+        "status": api::status(answer),
+        "error": problem.map(|problem| problem.kind),
     })
 }
 
 fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::Answered) {
     let security = ("X-Content-Type-Options", "nosniff");
     let json = |value: &serde_json::Value| ("application/json", format!("{value}\n"));
-    let (status, (kind, body)) = match &answer {
-        Ok(Reply::Sent) => return service.requests.count(200),
-        Ok(Reply::Json(value)) => (200, json(value)),
-        Ok(Reply::Created(value)) => (201, json(value)),
-        Ok(Reply::Text(kind, text)) => (200, (*kind, text.clone())),
-        Ok(Reply::File(file)) => (200, (file.kind(), file.text.to_owned())),
-        Err(problem) => (problem.status, json(&problem.body())),
+    let status = api::status(&answer);
+    let (kind, body) = match &answer {
+        Ok(Reply::Sent) => return service.requests.count(status),
+        Ok(Reply::Json(value) | Reply::Created(value)) => json(value),
+        Ok(Reply::Text(kind, text)) => (*kind, text.clone()),
+        Ok(Reply::File(file)) => (file.kind(), file.text.to_owned()),
+        Err(problem) => json(&problem.body()),
     };
     let is_constant = matches!(&answer, Ok(Reply::File(file)) if file.is_constant());
     let cached = if is_constant { "max-age=31536000, immutable" } else { "no-store" };
@@ -258,6 +324,7 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
         401 => headers.push(("WWW-Authenticate", "Bearer")),
         405 => headers.push(("Allow", &allowed)),
         426 => headers.extend([("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]),
+        429 => headers.push(("Retry-After", "6")),
         _ => {}
     }
     if kind.starts_with("text/html") {
@@ -274,15 +341,6 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
 /// elements with styles.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
                            img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// Returns `true` if a request has the token. The time that this takes does not depend on how much of it is right.
-fn has_token(request: &Request, token: &str) -> bool {
-    let given = request.header("authorization").and_then(|value| {
-        let (scheme, given) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
-    });
-    given.is_some_and(|given| tickets::is_same(given, token))
-}
 
 /// Sends the state of the service to systemd (sd_notify(3)), if systemd has started it.
 fn notify(state: &str) {

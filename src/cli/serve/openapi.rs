@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::route::{Answer, Body, Route};
 
 /// Statuses that every request may have.
-const COMMON: [u16; 7] = [400, 401, 408, 411, 413, 500, 503];
+const COMMON: [u16; 9] = [400, 401, 403, 408, 411, 413, 429, 500, 503];
 
 /// Returns the document for these routes.
 pub fn document(routes: &[Route]) -> Value {
@@ -34,14 +34,17 @@ fn operation(route: &Route) -> Value {
     let mut operation = json!({
         "operationId": route.id,
         "summary": route.summary,
+        "description": format!("Needs the role {}.", route.role.name()),
+        "x-role": route.role.name(),
         "responses": responses(route),
     });
     if route.path.contains("{name}") {
+        let of = if route.path.starts_with("/access") { "of somebody who has a role" } else { "of a machine" };
         operation["parameters"] = json!([{
             "name": "name",
             "in": "path",
             "required": true,
-            "description": "The name of a machine",
+            "description": format!("The name {of}"),
             "schema": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$" },
         }]);
     }
@@ -70,9 +73,14 @@ fn operation(route: &Route) -> Value {
             operation["requestBody"] =
                 json!({ "required": false, "content": { "application/json": { "schema": reference("Stop") } } });
         }
+        Body::Access => {
+            operation["requestBody"] =
+                json!({ "required": true, "content": { "application/json": { "schema": reference("NewAccess") } } });
+        }
     }
     if route.answer == Answer::Page {
         operation["security"] = json!([]);
+        operation["description"] = json!("Needs no token.");
     }
     operation
 }
@@ -138,6 +146,18 @@ fn schemas() -> Value {
         "starts-in-seconds": { "type": "number" },
         "messages": string(),
     });
+    let role = json!({ "enum": ["read", "operate", "administer"] });
+    let access = json!({
+        "name": string(),
+        "role": role,
+        "kind": { "enum": ["token", "certificate", "common-name"] },
+        "created": { "type": "integer" },
+        "expires": optional("integer"),
+        "expired": { "type": "boolean" },
+        "certificate": string(),
+        "common-name": string(),
+        "token": string(),
+    });
     let always: Vec<_> = ["name", "state", "autostart", "restart", "process", "restarts", "seconds", "end"]
         .into_iter()
         .chain(["cpu-seconds", "resident-bytes", "engine", "vps", "memory-bytes", "heartbeat", "addresses"])
@@ -155,12 +175,14 @@ fn schemas() -> Value {
                 "process": { "type": "integer" },
                 "seconds": { "type": "number" },
                 "state-directory": string(),
+                "who": string(),
+                "role": role,
                 "unknown-files": {
                     "type": "array",
                     "items": object(json!({ "path": string(), "reason": string() }), &["path", "reason"]),
                 },
             }),
-            &["version", "process", "seconds", "state-directory", "unknown-files"],
+            &["version", "process", "seconds", "state-directory", "who", "role", "unknown-files"],
         ),
         "Ticket": object(
             json!({ "ticket": string(), "seconds": { "type": "integer" } }),
@@ -192,6 +214,18 @@ fn schemas() -> Value {
                 "force": { "type": "boolean" },
             }),
             &[],
+        ),
+        "Session": object(json!({ "token": string() }), &["token"]),
+        "Access": object(access, &["name", "role", "kind", "created", "expires", "expired"]),
+        "AccessList": object(json!({ "access": { "type": "array", "items": reference("Access") } }), &["access"]),
+        "NewAccess": object(
+            json!({
+                "role": role,
+                "expires-seconds": { "type": ["integer", "null"], "minimum": 1, "maximum": 316_224_000 },
+                "certificate": { "type": ["string", "null"], "pattern": "^(sha256:)?[0-9a-fA-F]{64}$" },
+                "common-name": { "type": ["string", "null"], "minLength": 1, "maxLength": 64 },
+            }),
+            &["role"],
         ),
         "Tree": { "type": "object" },
         "Document": { "type": "object" },

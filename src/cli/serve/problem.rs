@@ -1,13 +1,31 @@
 //! Reasons why a request is not carried out that only the service has.
 
+use super::access::{Caller, Role};
 use super::error::Problem;
 
 impl Problem {
     /// The request has no valid token.
     pub fn unauthorized() -> Self {
-        let remedy =
-            "send the header Authorization: Bearer TOKEN, with the content of the file token in the state directory";
-        Self::of(401, "unauthorized", "the request has no valid token").with_remedy(remedy)
+        let remedy = "send the header Authorization: Bearer TOKEN, with the content of the file token in the state directory, or \
+                      with a token of viridian access add";
+        Self::unauthorized_with("the request has no valid token").with_remedy(remedy)
+    }
+
+    /// Nobody knows whom the request comes from.
+    pub fn unauthorized_with(message: impl Into<String>) -> Self {
+        Self::of(401, "unauthorized", message)
+    }
+
+    /// The request needs another role.
+    pub fn forbidden(caller: &Caller, needed: Role) -> Self {
+        let (who, has, needed) = (&caller.who, caller.role.name(), needed.name());
+        Self::of(403, "forbidden", format!("this needs the role {needed}, and {who} has the role {has}"))
+            .with_remedy(format!("use a token with the role {needed}: viridian access add NAME --role {needed}"))
+    }
+
+    /// There were too many attempts.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::of(429, "too-many", message)
     }
 
     /// The request comes from a page of another host.

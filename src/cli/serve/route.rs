@@ -1,5 +1,6 @@
 //! A resource with a method: what a request for it is, and what is answered.
 
+use super::access::Role;
 use super::api::{Answered, Call};
 
 /// A method on a resource.
@@ -12,6 +13,8 @@ pub struct Route {
     pub id: &'static str,
     /// Summary of the operation.
     pub summary: &'static str,
+    /// The role that a request needs at least.
+    pub role: Role,
     /// Body of the request.
     pub body: Body,
     /// Reply of a successful request.
@@ -31,6 +34,8 @@ pub enum Body {
     Definition,
     /// The steps to stop a machine, and their time limits.
     Stop,
+    /// A role, and who gets it.
+    Access,
 }
 
 /// The kinds of answers.
@@ -51,6 +56,16 @@ pub enum Answer {
 }
 
 impl Route {
+    /// Returns `true` if a request needs no token: for the page, and to begin a session by a code.
+    pub fn is_open(&self) -> bool {
+        self.answer == Answer::Page || self.id == "session"
+    }
+
+    /// Returns `true` if a request may change something: it is noted in the audit log.
+    pub fn changes(&self) -> bool {
+        (self.method != "GET" || self.answer == Answer::Stream) && self.id != "ticket"
+    }
+
     /// Returns the name in a path, or `None` if the route is another one.
     pub fn matches<'a>(&self, path: &'a [String]) -> Option<&'a str> {
         let rest = self.path.strip_suffix("{file}");

@@ -1,5 +1,6 @@
 //! The resources of the service. This table decides which function answers a request, and `/openapi.json` is made from it.
 
+use super::access::Role;
 use super::api::{self, Answered, Call, Reply};
 use super::assets;
 use super::error::Problem;
@@ -12,13 +13,14 @@ use super::streams;
 macro_rules! routes {
     ($(
         $method:ident $path:literal $id:literal $summary:literal,
-        $body:ident, $answer:expr, $problems:expr => $handler:path;
+        $role:ident, $body:ident, $answer:expr, $problems:expr => $handler:path;
     )*) => {
         &[$(Route {
             method: stringify!($method),
             path: $path,
             id: $id,
             summary: $summary,
+            role: Role::$role,
             body: Body::$body,
             answer: $answer,
             problems: &$problems,
@@ -29,44 +31,51 @@ macro_rules! routes {
 
 /// All that can be requested.
 pub const ROUTES: &[Route] = routes! {
-    GET "/" "page" "The page for people", None, Answer::Page, [] => assets::page;
-    GET "/page/{file}" "file" "The files of the page", None, Answer::Page, [404] => assets::file;
-    GET "/settings" "settings" "The settings that a definition may have, for forms", None, Answer::Json("Settings"), [] => settings::list;
-    POST "/tickets" "ticket" "A ticket for one WebSocket, for browsers: the protocol ticket.TICKET in place of the token", None,
-        Answer::Json("Ticket"), [] => streams::ticket;
-    GET "/openapi.json" "openapi" "This document", None, Answer::Json("Document"), [] => document;
-    GET "/metrics" "metrics" "Metrics for Prometheus", None, Answer::Text("text/plain"), [] => api::metrics;
+    GET "/" "page" "The page for people", Read, None, Answer::Page, [] => assets::page;
+    GET "/page/{file}" "file" "The files of the page", Read, None, Answer::Page, [404] => assets::file;
+    GET "/settings" "settings" "The settings that a definition may have, for forms", Read, None, Answer::Json("Settings"), [] => settings::list;
+    POST "/tickets" "ticket" "A ticket for one WebSocket, for browsers: the protocol ticket.TICKET in place of the token", Read,
+        None, Answer::Json("Ticket"), [] => streams::ticket;
+    GET "/openapi.json" "openapi" "This document", Read, None, Answer::Json("Document"), [] => document;
+    GET "/metrics" "metrics" "Metrics for Prometheus", Read, None, Answer::Text("text/plain"), [] => api::metrics;
     GET "/events" "events" "What happens, as server-sent events; the header Last-Event-ID continues after an event",
-        None, Answer::Events, [] => api::events;
-    GET "/service" "service" "Facts about the service", None, Answer::Json("Service"), [] => api::service;
-    GET "/machines" "list" "All machines", None, Answer::Json("Machines"), [] => api::list;
-    GET "/machines/{name}" "get" "A machine, with its last messages", None, Answer::Json("Machine"), [404] => api::get;
+        Read, None, Answer::Events, [] => api::events;
+    GET "/service" "service" "Facts about the service", Read, None, Answer::Json("Service"), [] => api::service;
+    POST "/session" "session" "A token for the page, for the code that viridian serve --open prints, which is used up",
+        Administer, None, Answer::Json("Session"), [429] => api::session;
+    GET "/access" "access" "Who may do what, without tokens", Administer, None, Answer::Json("AccessList"), [] => api::access;
+    PUT "/access/{name}" "grant" "Give a role to a name: a new token, or a certificate; what the name had before ends",
+        Administer, Access, Answer::Created("Access"), [409] => api::grant;
+    DELETE "/access/{name}" "revoke" "Take the role of a name away", Administer, None, Answer::Json("Nothing"),
+        [404] => api::revoke;
+    GET "/machines" "list" "All machines", Read, None, Answer::Json("Machines"), [] => api::list;
+    GET "/machines/{name}" "get" "A machine, with its last messages", Read, None, Answer::Json("Machine"), [404] => api::get;
     PUT "/machines/{name}" "define" "Create or replace the definition of a machine; a machine that runs keeps its own",
-        Definition, Answer::Created("Machine"), [409, 500] => api::put;
-    DELETE "/machines/{name}" "undefine" "Remove the definition of a machine that is stopped", None,
+        Administer, Definition, Answer::Created("Machine"), [409, 500] => api::put;
+    DELETE "/machines/{name}" "undefine" "Remove the definition of a machine that is stopped", Administer, None,
         Answer::Json("Nothing"), [404, 409, 500] => api::delete;
-    GET "/machines/{name}/definition" "definition" "The text of a definition", None,
+    GET "/machines/{name}/definition" "definition" "The text of a definition", Operate, None,
         Answer::Text("application/toml"), [404, 409] => api::definition;
-    POST "/machines/{name}/start" "start" "Start a machine", None, Answer::Json("Machine"), [404, 409] => api::start;
-    POST "/machines/{name}/stop" "stop" "Begin to shut a machine down: by the guest, by the power button, by force", Stop,
+    POST "/machines/{name}/start" "start" "Start a machine", Operate, None, Answer::Json("Machine"), [404, 409] => api::start;
+    POST "/machines/{name}/stop" "stop" "Begin to shut a machine down: by the guest, by the power button, by force", Operate, Stop,
         Answer::Json("Machine"), [404, 409, 500] => api::stop;
-    POST "/machines/{name}/kill" "kill" "End a machine at once", None, Answer::Json("Machine"), [404, 409] => api::kill;
-    POST "/machines/{name}/pause" "pause" "Stop the guest and its time", None, Answer::Json("Machine"),
+    POST "/machines/{name}/kill" "kill" "End a machine at once", Operate, None, Answer::Json("Machine"), [404, 409] => api::kill;
+    POST "/machines/{name}/pause" "pause" "Stop the guest and its time", Operate, None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::pause;
-    POST "/machines/{name}/resume" "resume" "Let the guest go on", None, Answer::Json("Machine"),
+    POST "/machines/{name}/resume" "resume" "Let the guest go on", Operate, None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::resume;
-    POST "/machines/{name}/reset" "reset" "Reset the machine: its guest starts again", None, Answer::Json("Machine"),
+    POST "/machines/{name}/reset" "reset" "Reset the machine: its guest starts again", Operate, None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::reset;
-    POST "/machines/{name}/nmi" "nmi" "Send a non-maskable interrupt to the processors", None, Answer::Json("Machine"),
+    POST "/machines/{name}/nmi" "nmi" "Send a non-maskable interrupt to the processors", Operate, None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::nmi;
-    GET "/machines/{name}/inspect" "inspect" "The tree of a running machine and its devices", None,
+    GET "/machines/{name}/inspect" "inspect" "The tree of a running machine and its devices", Read, None,
         Answer::Json("Tree"), [404, 409, 500, 502, 504] => api::inspect;
-    GET "/machines/{name}/console" "console" "The end of the guest's console, if it goes to a file", None,
+    GET "/machines/{name}/console" "console" "The end of the guest's console, if it goes to a file", Read, None,
         Answer::Text("text/plain"), [404, 409, 500] => api::console;
     GET "/machines/{name}/console/stream" "attach" "The console as a WebSocket: its last 64 KiB, and what follows; what is sent is typed",
-        None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::console;
-    GET "/machines/{name}/screen/stream" "view" "The screen as a WebSocket that carries RFB, for viewers such as noVNC", None,
-        Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::screen;
+        Read, None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::console;
+    GET "/machines/{name}/screen/stream" "view" "The screen as a WebSocket that carries RFB, for viewers such as noVNC", Operate,
+        None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::screen;
 };
 
 /// Returns the methods that a resource takes, for the header `Allow`.

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::definition::{Definition, MAX_LENGTH, check_name};
 use super::error::Problem;
 
-/// Bytes of a token.
+/// Shortest token.
 const TOKEN: usize = 32;
 
 /// The state directory. Only one process has it.
@@ -147,16 +147,13 @@ impl Store {
         };
         let metadata = match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let mut bytes = [0; TOKEN];
-                File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-                let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                let text = random()?;
                 self.replace(&path, format!("{text}\n").as_bytes(), 0o600)?;
                 return Ok(text);
             }
             other => other.map_err(|error| in_file(&path, &error))?,
         };
-        let is_own = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
-        if !is_own || metadata.mode() & 0o077 != 0 {
+        if !is_secret(&metadata) {
             return Err(remedy("others can read it, or it is no file of this user"));
         }
         let text = fs::read_to_string(&path).map_err(|error| in_file(&path, &error))?;
@@ -167,7 +164,11 @@ impl Store {
         Ok(token.to_owned())
     }
 
-    fn replace(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    /// Writes a file of the directory, as a whole or not at all.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be written. Then the previous one is still there.
+    pub fn replace(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let fresh = self.fresh();
         let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).and_then(|mut file| {
             file.write_all(content)?;
@@ -180,6 +181,21 @@ impl Store {
         }
         synchronize(path)
     }
+}
+
+/// Returns a new token.
+///
+/// # Errors
+/// Returns an error if the host has no random numbers.
+pub fn random() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Returns `true` for a file of this user that others can neither read nor write.
+pub fn is_secret(metadata: &fs::Metadata) -> bool {
+    metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
 }
 
 /// Creates a directory that only this user reads.

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 
 use serde_json::json;
 
+use super::access::Role;
 use super::api::{Answered, Call, Reply};
 use super::error::Problem;
 use super::operations::problem;
@@ -25,7 +26,7 @@ const BINARY: &str = "binary";
 
 /// Issues a ticket for a WebSocket.
 pub fn ticket(call: &Call<'_>) -> Answered {
-    let ticket = call.service.tickets.issue();
+    let ticket = call.service.tickets.issue(call.caller);
     let ticket = ticket.map_err(|error| Problem::host(format!("the host has no random numbers: {error}")))?;
     Ok(Reply::Json(json!({ "ticket": ticket, "seconds": tickets::LIFE.as_secs() })))
 }
@@ -41,6 +42,10 @@ pub fn console(call: &Call<'_>) -> Answered {
     }
     let mut refused = None;
     for protocol in offered {
+        if matches!(protocol, TYPE | TAKE | "") && call.caller.role < Role::Operate {
+            refused = Some(Problem::forbidden(call.caller, Role::Operate));
+            continue;
+        }
         let attached = match protocol {
             TYPE | "" => attach(&remote, false),
             TAKE => attach(&remote, true),

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::access::Caller;
 use super::lock::Mutex;
 
 /// The time for which a ticket is valid.
@@ -21,6 +22,7 @@ pub struct Tickets(Mutex<VecDeque<Ticket>>);
 
 struct Ticket {
     secret: String,
+    caller: Caller,
     until: Instant,
 }
 
@@ -29,11 +31,11 @@ impl Tickets {
     ///
     /// # Errors
     /// Returns the host's error.
-    pub fn issue(&self) -> io::Result<String> {
-        self.issue_for(LIFE)
+    pub fn issue(&self, caller: &Caller) -> io::Result<String> {
+        self.issue_for(caller, LIFE)
     }
 
-    fn issue_for(&self, life: Duration) -> io::Result<String> {
+    fn issue_for(&self, caller: &Caller, life: Duration) -> io::Result<String> {
         let mut bytes = [0; LENGTH];
         let count = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
         if count < LENGTH {
@@ -41,20 +43,20 @@ impl Tickets {
         }
         let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut tickets = self.0.lock();
-        tickets.push_back(Ticket { secret: secret.clone(), until: Instant::now() + life });
+        let caller = caller.clone();
+        tickets.push_back(Ticket { secret: secret.clone(), caller, until: Instant::now() + life });
         let surplus = tickets.len().saturating_sub(MAX);
         tickets.drain(..surplus);
         Ok(secret)
     }
 
-    /// Takes a ticket. Returns `false` if it is not valid.
-    pub fn redeem(&self, given: &str) -> bool {
+    /// Takes a ticket. Returns who has asked for it, or `None` if it is not valid.
+    pub fn redeem(&self, given: &str) -> Option<Caller> {
         let mut tickets = self.0.lock();
         let now = Instant::now();
         tickets.retain(|ticket| ticket.until > now);
-        let before = tickets.len();
-        tickets.retain(|ticket| !is_same(&ticket.secret, given));
-        tickets.len() < before
+        let place = tickets.iter().position(|ticket| is_same(&ticket.secret, given))?;
+        tickets.remove(place).map(|ticket| ticket.caller)
     }
 }
 
@@ -66,23 +68,28 @@ pub fn is_same(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::access::Role;
     use super::*;
+
+    fn caller() -> Caller {
+        Caller { who: "ci".into(), role: Role::Operate }
+    }
 
     #[test]
     fn a_ticket_is_valid_once_and_for_some_time() {
         let tickets = Tickets::default();
-        let ticket = tickets.issue().unwrap();
-        assert!(!tickets.redeem("") && !tickets.redeem(&ticket[1..]));
-        assert!(tickets.redeem(&ticket));
-        assert!(!tickets.redeem(&ticket));
-        let late = tickets.issue_for(Duration::ZERO).unwrap();
-        assert!(!tickets.redeem(&late));
+        let ticket = tickets.issue(&caller()).unwrap();
+        assert_eq!((tickets.redeem(""), tickets.redeem(&ticket[1..])), (None, None));
+        assert_eq!(tickets.redeem(&ticket), Some(caller()));
+        assert_eq!(tickets.redeem(&ticket), None);
+        let late = tickets.issue_for(&caller(), Duration::ZERO).unwrap();
+        assert_eq!(tickets.redeem(&late), None);
     }
 
     #[test]
     fn there_are_not_too_many_tickets() {
         let tickets = Tickets::default();
-        let all: Vec<_> = (0..=MAX).map(|_| tickets.issue().unwrap()).collect();
-        assert!(!tickets.redeem(&all[0]) && tickets.redeem(&all[1]));
+        let all: Vec<_> = (0..=MAX).map(|_| tickets.issue(&caller()).unwrap()).collect();
+        assert_eq!((tickets.redeem(&all[0]), tickets.redeem(&all[1])), (None, Some(caller())));
     }
 }

@@ -14,6 +14,7 @@ use super::client::{Failure, Remote};
 use super::say;
 use super::serve::default_socket;
 
+mod access;
 mod adapter;
 mod command;
 mod console;
@@ -111,6 +112,8 @@ verbs! {
     Undefine(undefine);
     /// Start machines that the service has definitions of
     Start(start);
+    /// Decide who may use the service from other hosts: tokens and certificates with roles
+    Access(access);
     /// Type a text on a guest's keyboard
     Type(typing);
 }
@@ -164,7 +167,7 @@ impl Targets {
 #[derive(clap::Args)]
 struct ServiceSocket {
     /// The Unix socket of the service [default: the one at which viridian serve listens by default]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     service: Option<PathBuf>,
 }
 

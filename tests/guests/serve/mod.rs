@@ -2,6 +2,7 @@
 
 mod hostile;
 mod lives;
+mod roles;
 mod service;
 mod streams;
 mod tls;

@@ -1,0 +1,268 @@
+//! Who a request comes from: a user of this host, a token or a certificate. Wrong tokens are counted for each address.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::access::{Access, Caller, NewEntry, Role};
+use super::address::Peer;
+use super::connections::Client;
+use super::error::Problem;
+use super::http::Request;
+use super::lock::Mutex;
+use super::store::{Store, random};
+use super::tickets::is_same;
+use crate::cli::tls::digest;
+
+/// Wrong tokens of an address, after which its requests with tokens are refused for a while.
+const PATIENCE: u32 = 10;
+/// Time after which one of them is forgotten.
+const FORGET: Duration = Duration::from_secs(6);
+/// Maximum number of addresses that are remembered. The one that has been quiet for longest is forgotten.
+const MAX_ADDRESSES: usize = 1024;
+/// Validity of the code that `--open` prints.
+const CODE: Duration = Duration::from_secs(600);
+/// Validity of the token that the page gets for it.
+const SESSION: Duration = Duration::from_secs(12 * 3600);
+/// Maximum number of such tokens. The oldest ends.
+const MAX_SESSIONS: usize = 16;
+
+/// Decides who a request comes from.
+pub struct Guard {
+    access: Mutex<Access>,
+    /// The token of the user of the service.
+    own: Option<String>,
+    page: Mutex<Page>,
+    failures: Mutex<Failures>,
+}
+
+/// What opens the page without a token.
+#[derive(Default)]
+struct Page {
+    /// The code that is used once.
+    code: Option<(String, Instant)>,
+    /// Tokens that were given for codes.
+    sessions: Vec<(String, Instant)>,
+}
+
+impl Guard {
+    /// Reads who may do what.
+    ///
+    /// # Errors
+    /// Returns an error if the file is broken.
+    pub fn open(store: &Store, own: Option<String>) -> io::Result<Self> {
+        let access = Mutex::new(Access::load(store)?);
+        Ok(Self { access, own, page: Mutex::default(), failures: Mutex::default() })
+    }
+
+    /// Returns who a request comes from.
+    ///
+    /// # Errors
+    /// Returns an error if that is unknown, or if there were too many wrong tokens.
+    pub fn admit(&self, client: &Client, request: &Request) -> Result<Caller, Problem> {
+        let address = match client.peer {
+            Peer::User(user) => return Ok(Caller { who: format!("user {user}"), role: Role::Administer }),
+            Peer::Address(address) => address,
+        };
+        if let Some(token) = bearer(request) {
+            return self.guess(address, || self.by_token(token));
+        }
+        let Some(certificate) = &client.certificate else { return Err(Problem::unauthorized()) };
+        self.access.lock().by_certificate(certificate).ok_or_else(|| {
+            let fingerprint = digest(certificate);
+            Problem::unauthorized_with(format!("nobody has given the certificate sha256:{fingerprint} a role"))
+                .with_remedy("ask an administrator for viridian access add NAME --role ROLE --certificate FILE")
+        })
+    }
+
+    /// Tries a token, unless the address has tried too many.
+    fn guess<T>(&self, address: IpAddr, find: impl FnOnce() -> Option<T>) -> Result<T, Problem> {
+        if self.failures.lock().are_too_many(address, Instant::now()) {
+            let text = format!("there were too many wrong tokens from {}", address.to_canonical());
+            return Err(Problem::too_many(text).with_remedy(format!("try again in {} seconds", FORGET.as_secs())));
+        }
+        find().ok_or_else(|| {
+            self.failures.lock().add(address, Instant::now());
+            Problem::unauthorized()
+        })
+    }
+
+    fn by_token(&self, token: &str) -> Option<Caller> {
+        if self.own.as_ref().is_some_and(|own| is_same(own, token)) {
+            return Some(Caller { who: "token file".into(), role: Role::Administer });
+        }
+        if self.page.lock().knows(token, Instant::now()) {
+            return Some(Caller { who: "page session".into(), role: Role::Administer });
+        }
+        self.access.lock().by_token(&digest(token.as_bytes()))
+    }
+
+    /// Returns a new code, for which the page gets a token once.
+    ///
+    /// # Errors
+    /// Returns an error if the host has no random numbers.
+    pub fn code(&self) -> io::Result<String> {
+        let code = random()?;
+        self.page.lock().code = Some((code.clone(), Instant::now() + CODE));
+        Ok(code)
+    }
+
+    /// Returns a token for the code that a request has.
+    ///
+    /// # Errors
+    /// Returns an error if the request has none, or not the right one.
+    pub fn enter(&self, client: &Client, request: &Request) -> Result<String, Problem> {
+        let address = match client.peer {
+            Peer::User(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            Peer::Address(address) => address,
+        };
+        let code = bearer(request).ok_or_else(Problem::unauthorized)?;
+        self.guess(address, || self.page.lock().take(code, Instant::now()).then_some(()))?;
+        let token = random().map_err(|error| Problem::host(error.to_string()))?;
+        self.page.lock().add(token.clone(), Instant::now());
+        Ok(token)
+    }
+
+    /// See [`Access::add`].
+    pub fn add(&self, store: &Store, name: &str, new: &NewEntry) -> Result<Value, Problem> {
+        self.access.lock().add(store, name, new)
+    }
+
+    /// See [`Access::remove`].
+    pub fn remove(&self, store: &Store, name: &str) -> Result<(), Problem> {
+        self.access.lock().remove(store, name)
+    }
+
+    /// See [`Access::to_json`].
+    pub fn to_json(&self) -> Value {
+        self.access.lock().to_json()
+    }
+}
+
+impl Page {
+    /// Returns `true` if this is the code, which is used up then.
+    fn take(&mut self, code: &str, now: Instant) -> bool {
+        let is_it = self.code.as_ref().is_some_and(|(own, end)| now < *end && is_same(own, code));
+        if is_it {
+            self.code = None;
+        }
+        is_it
+    }
+
+    fn add(&mut self, token: String, now: Instant) {
+        if self.sessions.len() >= MAX_SESSIONS {
+            self.sessions.remove(0);
+        }
+        self.sessions.push((token, now + SESSION));
+    }
+
+    fn knows(&self, token: &str, now: Instant) -> bool {
+        self.sessions.iter().any(|(own, end)| now < *end && is_same(own, token))
+    }
+}
+
+/// The wrong tokens of each address.
+#[derive(Default)]
+struct Failures(BTreeMap<IpAddr, (u32, Instant)>);
+
+impl Failures {
+    /// Returns `true` if an address has tried too many wrong tokens.
+    fn are_too_many(&mut self, address: IpAddr, now: Instant) -> bool {
+        let network = network(address);
+        let left = self.0.get(&network).map_or(0, |(count, since)| left(*count, *since, now));
+        if left == 0 {
+            self.0.remove(&network);
+        }
+        left >= PATIENCE
+    }
+
+    fn add(&mut self, address: IpAddr, now: Instant) {
+        let network = network(address);
+        let before = self.0.get(&network).map_or(0, |(count, since)| left(*count, *since, now));
+        if self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&network) {
+            let oldest = self.0.iter().min_by_key(|(_, (_, since))| *since).map(|(address, _)| *address);
+            oldest.map(|address| self.0.remove(&address));
+        }
+        self.0.insert(network, (before + 1, now));
+    }
+}
+
+/// Returns how many of the failures until a time are not forgotten yet.
+fn left(count: u32, since: Instant, now: Instant) -> u32 {
+    let forgotten = now.saturating_duration_since(since).as_secs() / FORGET.as_secs();
+    count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+}
+
+/// Returns the address, or what all IPv6 addresses of a host have in common.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+        }
+        other => other,
+    }
+}
+
+/// Returns the token of a request.
+fn bearer(request: &Request) -> Option<&str> {
+    let (scheme, token) = request.header("authorization")?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_with_wrong_tokens_waits_and_others_do_not() {
+        let mut failures = Failures::default();
+        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let now = Instant::now();
+        for _ in 0..PATIENCE {
+            assert!(!failures.are_too_many(one, now));
+            failures.add(one, now);
+        }
+        assert!(failures.are_too_many(one, now));
+        assert!(!failures.are_too_many(other, now));
+        assert!(!failures.are_too_many(one, now + FORGET));
+        failures.add(one, now + FORGET);
+        assert!(failures.are_too_many(one, now + FORGET));
+        assert!(!failures.are_too_many(one, now + FORGET * 11));
+        assert!(failures.0.is_empty(), "all is forgotten");
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one_and_the_memory_is_bounded() {
+        let mut failures = Failures::default();
+        let now = Instant::now();
+        let parse = |text: &str| -> IpAddr { text.parse().unwrap() };
+        for host in 0..PATIENCE {
+            failures.add(parse(&format!("2001:db8::{host:x}")), now);
+        }
+        assert!(failures.are_too_many(parse("2001:db8::ffff"), now));
+        assert!(!failures.are_too_many(parse("2001:db8:0:1::1"), now));
+        assert_eq!(network(parse("::ffff:192.0.2.1")), parse("192.0.2.1"));
+        for number in 0..2 * MAX_ADDRESSES as u32 {
+            failures.add(IpAddr::V4(number.into()), now + Duration::from_millis(number.into()));
+        }
+        assert_eq!(failures.0.len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn a_code_opens_the_page_once_and_ends() {
+        let now = Instant::now();
+        let mut page = Page { code: Some(("abc".into(), now + CODE)), sessions: Vec::new() };
+        assert!(!page.take("abd", now) && !page.take("ab", now) && !page.take("abc", now + CODE));
+        assert!(page.take("abc", now));
+        assert!(!page.take("abc", now));
+        page.add("t".into(), now);
+        assert!(page.knows("t", now) && !page.knows("t", now + SESSION) && !page.knows("u", now));
+        for number in 0..MAX_SESSIONS {
+            page.add(number.to_string(), now);
+        }
+        assert!(!page.knows("t", now) && page.sessions.len() == MAX_SESSIONS);
+    }
+}
