@@ -1,4 +1,4 @@
-//! The client of control sockets: finds running machines, and makes requests.
+//! The client of control sockets and of services: finds running machines, and makes requests.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
+use viridian::machine::code;
 
 use super::control::default_directory;
+use super::host::{Host, chosen};
 
 /// Time limit for a reply that needs nothing of the guest.
 pub const PROMPT: Duration = Duration::from_secs(10);
@@ -20,11 +22,20 @@ const MAX_REPLY: u64 = 64 << 20;
 const MAX_HEAD: u64 = 64 << 10;
 
 /// A running machine, as a client sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Remote {
     /// The name by which it is reached.
     pub name: String,
-    path: PathBuf,
+    place: Place,
+}
+
+/// Where requests to a machine go.
+#[derive(Clone)]
+enum Place {
+    /// Its control socket.
+    Socket(PathBuf),
+    /// The service that was chosen by `--host`, and where the machine's resources are there.
+    Service(&'static Host, String),
 }
 
 /// The reason why a request failed.
@@ -90,6 +101,9 @@ impl Failure {
 impl Remote {
     /// Returns all running machines of this user, by name. Sockets that killed processes have left are removed.
     pub fn all() -> Result<Vec<Self>, Failure> {
+        if let Some(host) = chosen() {
+            return Self::all_of(host);
+        }
         let directory = default_directory().map_err(Failure::NoDirectory)?;
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
@@ -97,19 +111,58 @@ impl Remote {
             Err(error) => return Err(Failure::NoDirectory(error)),
         };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let mut all: Vec<_> = paths.filter_map(|path| Some(Self { name: name_of(&path)?, path })).collect();
-        all.retain(|machine| !machine.is_stale(&directory));
-        all.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(all)
+        let mut all: Vec<_> = paths.filter_map(|path| Some((name_of(&path)?, path))).collect();
+        all.retain(|(_, path)| !is_stale(path, &directory));
+        all.sort();
+        Ok(all.into_iter().map(|(name, path)| Self { name, place: Place::Socket(path) }).collect())
+    }
+
+    fn all_of(host: &'static Host) -> Result<Vec<Self>, Failure> {
+        let machines = Self::service(host).get("/machines")?;
+        let running = machines["machines"].as_array().into_iter().flatten().filter(|it| !it["process"].is_null());
+        Ok(running.filter_map(|machine| Some(Self::of(host, machine["name"].as_str()?))).collect())
+    }
+
+    /// Returns the machine of this name at a service.
+    fn of(host: &'static Host, name: &str) -> Self {
+        let path = format!("/machines/{}/control", encoded(name));
+        Self { name: name.to_owned(), place: Place::Service(host, path) }
+    }
+
+    /// Returns a service that was chosen. Requests to it are made as those to a machine.
+    pub fn service(host: &'static Host) -> Self {
+        Self { name: "service".into(), place: Place::Service(host, String::new()) }
+    }
+
+    /// Returns the service at which the machine is, if it was chosen.
+    pub fn its_service(&self) -> Option<Self> {
+        match self.place {
+            Place::Socket(_) => None,
+            Place::Service(host, _) => Some(Self::service(host)),
+        }
+    }
+
+    /// Returns an error for what needs a file or a socket of the host of the machine, if that is another one.
+    pub fn expect_own_host(&self, what: &str) -> Result<(), Failure> {
+        match self.place {
+            Place::Socket(_) => Ok(()),
+            Place::Service(host, _) => {
+                let text = format!("{what} at {} is not possible from here; log in there, and do it there", host.name);
+                Err(Failure::Other(code::USAGE, text))
+            }
+        }
     }
 
     /// Returns the machine of this name. A name with a `/` is the path of a socket.
     pub fn named(name: &str) -> Result<Self, Failure> {
+        if let Some(host) = chosen() {
+            return Self::named_at(host, name);
+        }
         if name.contains('/') {
             let path = PathBuf::from(name);
-            let machine = Self { name: name_of(&path).unwrap_or_else(|| name.to_owned()), path };
-            return match UnixStream::connect(&machine.path) {
-                Ok(_) => Ok(machine),
+            let known = name_of(&path).unwrap_or_else(|| name.to_owned());
+            return match UnixStream::connect(&path) {
+                Ok(_) => Ok(Self { name: known, place: Place::Socket(path) }),
                 Err(error) => Err(Failure::NoMachine(name.to_owned(), error.to_string())),
             };
         }
@@ -122,26 +175,35 @@ impl Remote {
         Err(Failure::NoMachine(name.to_owned(), known))
     }
 
-    /// Returns the machine with this socket, on which perhaps nobody listens.
-    pub fn at(name: &str, path: PathBuf) -> Self {
-        Self { name: name.to_owned(), path }
+    fn named_at(host: &'static Host, name: &str) -> Result<Self, Failure> {
+        let missing = |why: String| Err(Failure::NoMachine(name.to_owned(), why));
+        if name.contains('/') {
+            return missing(format!("a path is one of this host, and --host names {}", host.name));
+        }
+        match Self::service(host).get(&format!("/machines/{}", encoded(name))) {
+            Ok(machine) if machine["process"].is_null() => {
+                let state = machine["state"].as_str().unwrap_or_default();
+                missing(format!("it is {state} at {}; start it: viridian start {name}", host.name))
+            }
+            Ok(_) => Ok(Self::of(host, name)),
+            Err(Failure::Refused { kind, .. }) if kind == "not-found" => {
+                missing(format!("{} has none of this name", host.name))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
-    /// Returns `true`, and removes the socket, if nobody listens on it.
-    fn is_stale(&self, directory: &Path) -> bool {
-        let refuses =
-            || UnixStream::connect(&self.path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-        if !refuses() {
-            return false;
+    /// Returns the machine with this socket, on which perhaps nobody listens.
+    pub fn at(name: &str, path: PathBuf) -> Self {
+        Self { name: name.to_owned(), place: Place::Socket(path) }
+    }
+
+    /// Connects, for a request that is made otherwise than by [`request`](Self::request).
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        match &self.place {
+            Place::Socket(path) => UnixStream::connect(path),
+            Place::Service(host, _) => host.connect(),
         }
-        // A machine that starts takes the same lock.
-        if let Ok(lock) = File::open(directory)
-            && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && refuses()
-        {
-            let _ = fs::remove_file(&self.path);
-        }
-        true
     }
 
     /// Requests a resource.
@@ -160,6 +222,14 @@ impl Remote {
         let mut text = Vec::new();
         reply.reader.take(MAX_REPLY).read_to_end(&mut text).map_err(|error| in_words(error, limit))?;
         serde_json::from_slice(&text).map_err(|error| Failure::Lost(io::Error::new(ErrorKind::UnexpectedEof, error)))
+    }
+
+    /// Requests a text.
+    pub fn text(&self, path: &str) -> Result<String, Failure> {
+        let reply = self.open("GET", path, None, Some(PROMPT))?;
+        let mut text = String::new();
+        reply.reader.take(MAX_REPLY).read_to_string(&mut text).map_err(|error| in_words(error, PROMPT))?;
+        Ok(text)
     }
 
     /// Makes a request whose reply is a stream of events. The limit is that for the reply to begin.
@@ -190,13 +260,19 @@ impl Remote {
         header: &str,
     ) -> Result<Stream, Failure> {
         let patience = limit.unwrap_or(Duration::MAX);
-        let mut stream = UnixStream::connect(&self.path).map_err(Failure::Lost)?;
+        let (mut stream, base, token) = match &self.place {
+            Place::Socket(path) => (UnixStream::connect(path).map_err(Failure::Lost)?, "", String::new()),
+            Place::Service(host, base) => {
+                let lost = |error: io::Error| Failure::Other(code::FAILED, error.to_string());
+                (host.connect().map_err(lost)?, base.as_str(), host.header())
+            }
+        };
         let words = |error| in_words(error, patience);
         stream.set_read_timeout(limit).map_err(words)?;
         stream.set_write_timeout(limit).map_err(words)?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{header}\r\n",
+            "{method} {base}{path} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{token}{header}\r\n",
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).map_err(words)?;
@@ -275,6 +351,27 @@ fn head_of(reader: &mut BufReader<UnixStream>) -> io::Result<u16> {
     let wrong = |error| io::Error::new(ErrorKind::InvalidData, error);
     response.parse(&head).map_err(wrong)?;
     response.code.ok_or_else(|| ErrorKind::InvalidData.into())
+}
+
+/// Returns the status in the first line of a reply.
+pub fn status_of(line: &[u8]) -> Option<u16> {
+    std::str::from_utf8(line.get(9..12)?).ok()?.parse().ok()
+}
+
+/// Returns `true`, and removes the socket, if nobody listens on it.
+fn is_stale(path: &Path, directory: &Path) -> bool {
+    let refuses = || UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    if !refuses() {
+        return false;
+    }
+    // A machine that starts takes the same lock.
+    if let Ok(lock) = File::open(directory)
+        && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+        && refuses()
+    {
+        let _ = fs::remove_file(path);
+    }
+    true
 }
 
 /// Returns the name of the machine whose socket has this path.

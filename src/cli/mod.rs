@@ -16,6 +16,7 @@ mod closed;
 mod control;
 mod exec;
 mod fleet;
+mod host;
 mod hv;
 mod linux;
 mod logging;
@@ -49,6 +50,9 @@ struct Arguments<C: Subcommand = Command> {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
+    #[command(flatten)]
+    host: host::Options,
+
     #[command(subcommand)]
     command: C,
 }
@@ -62,9 +66,9 @@ impl Arguments {
         // To define all commands takes longer than to parse one. What is wrong, and help, is a matter of all of them.
         let command = std::env::args_os().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
         if command.is_some_and(|command| command == "run")
-            && let Ok(Arguments { verbose, quiet, command: Frequent::Run(run) }) = Arguments::try_parse()
+            && let Ok(Arguments { verbose, quiet, host, command: Frequent::Run(run) }) = Arguments::try_parse()
         {
-            return Ok(Self { verbose, quiet, command: Command::Run(run) });
+            return Ok(Self { verbose, quiet, host, command: Command::Run(run) });
         }
         Self::try_parse()
     }
@@ -96,6 +100,9 @@ enum Command {
     AgentCopy(exec::CopyArguments),
     /// Print the agent for Linux guests, a static program
     Agent,
+    /// Connect standard input and output to the service of this host, for viridian --host ssh://
+    #[command(hide = true)]
+    Dial,
     /// Print what a shell needs to complete the commands and options
     Completion(manual::CompletionArguments),
     /// Write the manual, a page for each command
@@ -121,7 +128,7 @@ fn run_program() -> u8 {
     };
     logging::start(arguments.verbose, arguments.quiet);
     raise_open_files();
-    match catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command, arguments.verbose, arguments.quiet))) {
+    match catch_unwind(AssertUnwindSafe(|| dispatch(arguments))) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => failed(&error),
         // The panic's message is already on standard error.
@@ -160,7 +167,26 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn dispatch(command: Command, verbose: u8, quiet: bool) -> anyhow::Result<u8> {
+/// Chooses the host whose machines a command is about. Returns `false`, after printing why, if the command cannot be about those of
+/// another one.
+fn choose_host(command: &Command, host: host::Options) -> bool {
+    let chosen = match command {
+        Command::Verb(_) => host.choose(),
+        Command::Exec(_) | Command::AgentCopy(_) if host.are_given() => {
+            Err(std::io::Error::other("the agent of a guest is reached on the host of the machine only; log in there"))
+        }
+        _ if host.name_a_service() => {
+            Err(std::io::Error::other("this command is for this host only; --host is for commands that name machines"))
+        }
+        _ => Ok(()),
+    };
+    chosen.inspect_err(|error| say!("{}", Marked(&error.to_string()))).is_ok()
+}
+
+fn dispatch(Arguments { verbose, quiet, host, command }: Arguments) -> anyhow::Result<u8> {
+    if !choose_host(&command, host) {
+        return Ok(code::USAGE);
+    }
     match command {
         Command::Run(arguments) => run::run(*arguments, quiet),
         Command::Up(arguments) => up::up(arguments, quiet),
@@ -171,6 +197,7 @@ fn dispatch(command: Command, verbose: u8, quiet: bool) -> anyhow::Result<u8> {
         Command::Exec(arguments) => exec::exec(arguments),
         Command::AgentCopy(arguments) => exec::copy(&arguments),
         Command::Agent => exec::agent(),
+        Command::Dial => host::dial(),
         Command::Completion(arguments) => manual::completion(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Verb(verb) => Ok(verbs::run(verb)),

@@ -62,6 +62,8 @@ pub struct Call<'a> {
     pub connections: &'a Connections,
     /// The machine, or the holder of a role, that the path names.
     pub name: &'a str,
+    /// What follows in the path.
+    pub rest: &'a [String],
 }
 
 /// The answer.
@@ -76,6 +78,8 @@ pub enum Reply {
     File(&'static Asset),
     /// The handler has sent it.
     Sent,
+    /// The handler has passed the reply of a machine on, which had this status.
+    Forwarded(u16),
 }
 
 /// The result of a handler.
@@ -85,6 +89,7 @@ pub type Answered = Result<Reply, Problem>;
 pub fn status(answer: &Answered) -> u16 {
     match answer {
         Ok(Reply::Created(_)) => 201,
+        Ok(Reply::Forwarded(status)) => *status,
         Ok(_) => 200,
         Err(problem) => problem.status,
     }

@@ -5,7 +5,7 @@
 //! - `address`, `secure`, `connections`: who connects, within bounds; `guard`, `access`: who that is, and what they may do; `audit`.
 //! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
-//! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`: their handlers; `openapi`: its description.
+//! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`, `tunnel`: their handlers; `openapi`: its description.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -44,6 +44,7 @@ mod store;
 mod streams;
 mod supervisor;
 mod tickets;
+mod tunnel;
 mod websocket;
 
 // These are the library's, which keeps them to itself. Not everything in them is used here.
@@ -69,7 +70,8 @@ use error::Problem;
 use guard::Guard;
 use http::Request;
 use process::Places;
-use route::{Answer, Route};
+use route::Answer;
+use routes::Found;
 use secure::{Acceptor, Files};
 use store::Store;
 use supervisor::Supervisor;
@@ -265,31 +267,36 @@ fn answer(
     let found = routes::find(&request.method, &request.path);
     let caller = match &found {
         // The page has no secrets, and a session begins with a code instead of a token.
-        Ok((route, _)) if route.is_open() => Caller { who: "anybody".into(), role: Role::Read },
+        Ok(found) if found.route.is_open() => Caller { who: "anybody".into(), role: Role::Read },
         // A browser can set no headers of a WebSocket.
-        Ok((route, _)) if route.answer == Answer::Stream && handshake::ticket(request).is_some() => {
+        Ok(found) if found.route.answer == Answer::Stream && handshake::ticket(request).is_some() => {
             let ticket = handshake::ticket(request).and_then(|ticket| service.tickets.redeem(ticket));
             ticket.ok_or_else(Problem::unauthorized)?
         }
         _ => service.guard.admit(client, request)?,
     };
-    let (route, name) = found?;
+    let found = found?;
+    let Found { route, name, rest } = found;
     let answer = match caller.role < route.role && !route.is_open() {
         true => Err(Problem::forbidden(&caller, route.role)),
-        false => (route.handler)(&Call { service, request, stream, client, caller: &caller, connections, name }),
+        false => (route.handler)(&Call { service, request, stream, client, caller: &caller, connections, name, rest }),
     };
     // Those who guess a code do not fill the log.
     if route.changes() && !matches!(api::status(&answer), 401 | 429) {
-        service.audit.note(&entry(route, name, &caller, client, &answer));
+        service.audit.note(&entry(&found, &caller, client, &answer));
     }
     answer
 }
 
-/// Characters of a name in the audit log.
+/// Characters of a name or a path in the audit log.
 const MAX_NOTED: usize = 100;
 
+fn short(text: &str) -> String {
+    text.chars().take(MAX_NOTED).collect()
+}
+
 /// Returns the line of a request for the audit log. It has neither the body nor the reply: they may have secrets.
-fn entry(route: &Route, name: &str, caller: &Caller, client: &Client, answer: &api::Answered) -> serde_json::Value {
+fn entry(found: &Found<'_>, caller: &Caller, client: &Client, answer: &api::Answered) -> serde_json::Value {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let problem = answer.as_ref().err();
     serde_json::json!({
@@ -297,9 +304,9 @@ fn entry(route: &Route, name: &str, caller: &Caller, client: &Client, answer: &a
         "who": caller.who,
         "role": caller.role,
         "from": client.peer.to_string(),
-        "what": route.id,
-        // A name that nobody has may have any length.
-        "name": name.chars().take(MAX_NOTED).collect::<String>(),
+        // A name or a path that nobody has may have any length.
+        "what": if found.rest.is_empty() { found.route.id.to_owned() } else { short(&found.rest.join("/")) },
+        "name": short(found.name),
         "status": api::status(answer),
         "error": problem.map(|problem| problem.kind),
     })
@@ -310,7 +317,7 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
     let json = |value: &serde_json::Value| ("application/json", format!("{value}\n"));
     let status = api::status(&answer);
     let (kind, body) = match &answer {
-        Ok(Reply::Sent) => return service.requests.count(status),
+        Ok(Reply::Sent | Reply::Forwarded(_)) => return service.requests.count(status),
         Ok(Reply::Json(value) | Reply::Created(value)) => json(value),
         Ok(Reply::Text(kind, text)) => (*kind, text.clone()),
         Ok(Reply::File(file)) => (file.kind(), file.text.to_owned()),

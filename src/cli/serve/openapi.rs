@@ -47,6 +47,17 @@ fn operation(route: &Route) -> Value {
             "description": format!("The name {of}"),
             "schema": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$" },
         }]);
+        if route.path.contains("{path}")
+            && let Some(parameters) = operation["parameters"].as_array_mut()
+        {
+            parameters.push(json!({
+                "name": "path",
+                "in": "path",
+                "required": true,
+                "description": "The path of a resource of the machine; it may have slashes",
+                "schema": { "type": "string", "minLength": 1 },
+            }));
+        }
     }
     if route.path.contains("{file}") {
         operation["parameters"] = json!([{
@@ -72,6 +83,10 @@ fn operation(route: &Route) -> Value {
         Body::Stop => {
             operation["requestBody"] =
                 json!({ "required": false, "content": { "application/json": { "schema": reference("Stop") } } });
+        }
+        Body::Any => {
+            operation["requestBody"] =
+                json!({ "required": false, "content": { "application/json": { "schema": {} } } });
         }
         Body::Access => {
             operation["requestBody"] =
@@ -99,6 +114,7 @@ fn responses(route: &Route) -> Value {
         }
         Answer::Text(kind) => _ = responses.insert("200".into(), content(kind, text())),
         Answer::Stream => _ = responses.insert("101".into(), json!({ "description": "The WebSocket is open" })),
+        Answer::Machine => _ = responses.insert("200".into(), content("application/json", json!({}))),
         Answer::Events => _ = responses.insert("200".into(), content("text/event-stream", text())),
     }
     for status in COMMON.iter().chain(route.problems) {

@@ -7,7 +7,7 @@ use super::api::{Answered, Call};
 pub struct Route {
     /// The method.
     pub method: &'static str,
-    /// The path. `{name}` is the name of a machine, and `{file}` at the end all the rest.
+    /// The path. `{name}` is the name of a machine; at the end, `{file}` is all the rest, and `{path}` too, which may be nothing.
     pub path: &'static str,
     /// The name of the operation, for generated clients.
     pub id: &'static str,
@@ -36,6 +36,8 @@ pub enum Body {
     Stop,
     /// A role, and who gets it.
     Access,
+    /// What a machine takes.
+    Any,
 }
 
 /// The kinds of answers.
@@ -53,6 +55,8 @@ pub enum Answer {
     Events,
     /// A WebSocket.
     Stream,
+    /// What a machine answers.
+    Machine,
 }
 
 impl Route {
@@ -66,11 +70,11 @@ impl Route {
         (self.method != "GET" || self.answer == Answer::Stream) && self.id != "ticket"
     }
 
-    /// Returns the name in a path, or `None` if the route is another one.
-    pub fn matches<'a>(&self, path: &'a [String]) -> Option<&'a str> {
-        let rest = self.path.strip_suffix("{file}");
-        let parts = || rest.unwrap_or(self.path).split('/').filter(|part| !part.is_empty());
-        let (path, more) = path.split_at_checked(parts().count())?;
+    /// Returns the name in a path and what follows it, or `None` if the route is another one.
+    pub fn matches<'a>(&self, path: &'a [String]) -> Option<(&'a str, &'a [String])> {
+        let (file, any) = (self.path.strip_suffix("{file}"), self.path.strip_suffix("{path}"));
+        let parts = || file.or(any).unwrap_or(self.path).split('/').filter(|part| !part.is_empty());
+        let (path, rest) = path.split_at_checked(parts().count())?;
         let mut name = "";
         let fits = |(part, given): (&str, &'a String)| {
             if part == "{name}" {
@@ -78,6 +82,7 @@ impl Route {
             }
             part == "{name}" || part == given
         };
-        (rest.is_none() == more.is_empty() && parts().zip(path).all(fits)).then_some(name)
+        let ends = any.is_some() || file.is_none() == rest.is_empty();
+        (ends && parts().zip(path).all(fits)).then_some((name, rest))
     }
 }

@@ -8,6 +8,7 @@ use super::openapi;
 use super::route::{Answer, Body, Route};
 use super::settings;
 use super::streams;
+use super::tunnel;
 
 /// The table. A line for each method of each resource.
 macro_rules! routes {
@@ -70,6 +71,14 @@ pub const ROUTES: &[Route] = routes! {
         [404, 409, 500, 502, 504] => api::nmi;
     GET "/machines/{name}/inspect" "inspect" "The tree of a running machine and its devices", Read, None,
         Answer::Json("Tree"), [404, 409, 500, 502, 504] => api::inspect;
+    GET "/machines/{name}/control/{path}" "ask" "A request to the machine itself, whose path may have slashes: docs/control.md",
+        Read, None, Answer::Machine, [404, 405, 409, 410, 502, 504] => tunnel::forward;
+    POST "/machines/{name}/control/{path}" "tell" "The same. What names files of the host needs the role administer", Operate, Any,
+        Answer::Machine, [404, 405, 409, 410, 502, 504] => tunnel::forward;
+    PUT "/machines/{name}/control/{path}" "set" "The same", Operate, Any, Answer::Machine,
+        [404, 405, 409, 410, 502, 504] => tunnel::forward;
+    DELETE "/machines/{name}/control/{path}" "unset" "The same", Operate, None, Answer::Machine,
+        [404, 405, 409, 410, 502, 504] => tunnel::forward;
     GET "/machines/{name}/console" "console" "The end of the guest's console, if it goes to a file", Read, None,
         Answer::Text("text/plain"), [404, 409, 500] => api::console;
     GET "/machines/{name}/console/stream" "attach" "The console as a WebSocket: its last 64 KiB, and what follows; what is sent is typed",
@@ -84,13 +93,29 @@ pub fn allowed(path: &[String]) -> String {
     methods.collect::<Vec<_>>().join(", ")
 }
 
-/// Finds the route of a request, and the name in its path.
+/// The route of a request.
+pub struct Found<'a> {
+    /// The route.
+    pub route: &'static Route,
+    /// The name in the path.
+    pub name: &'a str,
+    /// What follows in the path.
+    pub rest: &'a [String],
+}
+
+/// Finds the route of a request.
 ///
 /// # Errors
 /// Returns an error if there is no such resource, or if it does not take the method.
-pub fn find<'a>(method: &str, path: &'a [String]) -> Result<(&'static Route, &'a str), Problem> {
-    let found = || ROUTES.iter().filter_map(|route| Some((route, route.matches(path)?)));
-    if let Some(route) = found().find(|(route, _)| route.method == method) {
+pub fn find<'a>(method: &str, path: &'a [String]) -> Result<Found<'a>, Problem> {
+    let found = || {
+        let matching = |route: &'static Route| {
+            let (name, rest) = route.matches(path)?;
+            Some(Found { route, name, rest })
+        };
+        ROUTES.iter().filter_map(matching)
+    };
+    if let Some(route) = found().find(|found| found.route.method == method) {
         return Ok(route);
     }
     let shown = format!("/{}", path.join("/"));
@@ -114,7 +139,9 @@ mod tests {
 
     fn find(method: &str, path: &str) -> Result<(&'static str, String), u16> {
         let path: Vec<_> = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        super::find(method, &path).map(|(route, name)| (route.id, name.to_owned())).map_err(|problem| problem.status)
+        super::find(method, &path)
+            .map(|found| (found.route.id, found.name.to_owned()))
+            .map_err(|problem| problem.status)
     }
 
     #[test]
@@ -125,6 +152,8 @@ mod tests {
         assert_eq!(find("GET", "/machines/web/start"), Err(405));
         assert_eq!(find("get", "/machines"), Err(405));
         assert_eq!(find("GET", "/machines/web/x"), Err(404));
+        assert_eq!(find("GET", "/machines/web/control"), Ok(("ask", "web".into())));
+        assert_eq!(find("POST", "/machines/web/control/devices/x/y"), Ok(("tell", "web".into())));
         assert_eq!(find("GET", "/x"), Err(404));
         assert_eq!(find("GET", "/page/vendor/xterm-6.0.0/xterm.css"), Ok(("file", String::new())));
         assert_eq!(find("GET", "/page"), Err(404));

@@ -49,6 +49,8 @@ pub fn run(Arguments { source, target, overwrite, make_path, json }: Arguments) 
     }
     let source = std::path::absolute(&source).map_err(|error| usage(format!("{}: {error}", source.display())))?;
     let machine = Remote::named(name)?;
+    // The machine's process reads the file.
+    machine.expect_own_host("copying a file of this host into a guest")?;
     let body = json!({ "source": source, "target": path, "overwrite": overwrite, "make-path": make_path });
     let mut events = machine.stream("POST", "/copy", Some(&body), LIMIT)?;
     let shows = stderr().is_terminal() && !json;

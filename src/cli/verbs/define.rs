@@ -8,6 +8,7 @@ use viridian::machine::code;
 
 use super::{Done, ServiceSocket, print_json};
 use crate::cli::client::{Failure, PROMPT, encoded};
+use crate::cli::host::chosen;
 use crate::cli::serve::Restart;
 
 /// The options of `viridian define`.
@@ -58,6 +59,12 @@ fn definition(arguments: &Arguments) -> Result<String, String> {
     let folder = whole.parent().and_then(|folder| folder.to_str()).unwrap_or_default();
     let mut text = match std::fs::read_to_string(&whole) {
         Ok(text) if !settings.contains(folder) => text,
+        Ok(text) if chosen().is_some() && !text.contains(folder) => {
+            return Err(format!(
+                "{}: a relative path means nothing on another host; write whole paths",
+                file.display()
+            ));
+        }
         _ => settings,
     };
     if arguments.autostart || arguments.restart != Restart::Never {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Done, at_once, failed, print, print_json};
 use crate::cli::client::{Failure, Remote};
+use crate::cli::host::chosen;
 
 /// The options of `viridian list`.
 #[derive(clap::Args)]
@@ -16,6 +17,21 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Done {
+    let (code, found) = match chosen() {
+        // Its service knows them all, also those that are stopped.
+        Some(host) => (0, Remote::service(host).get("/machines")?["machines"].as_array().cloned().unwrap_or_default()),
+        None => running()?,
+    };
+    if arguments.json {
+        print_json(&Value::Array(found))?;
+    } else {
+        print(&table(&found))?;
+    }
+    Ok(code)
+}
+
+/// Returns what the running machines of this user say of themselves, and the exit code for those that say nothing.
+fn running() -> Result<(u8, Vec<Value>), Failure> {
     let machines = Remote::all()?;
     let summaries = at_once(&machines, |machine| {
         let mut summary = machine.get("/")?;
@@ -35,12 +51,7 @@ pub fn run(arguments: Arguments) -> Done {
             Err(failure) => code = code.max(failed(Some(&machine.name), &failure)),
         }
     }
-    if arguments.json {
-        print_json(&Value::Array(found))?;
-    } else {
-        print(&table(&found))?;
-    }
-    Ok(code)
+    Ok((code, found))
 }
 
 const HEADINGS: [&str; 8] = ["name", "state", "process", "VPs", "memory", "time", "heartbeat", "addresses"];

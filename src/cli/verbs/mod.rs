@@ -11,6 +11,7 @@ use viridian::machine::code;
 use viridian::process::Marked;
 
 use super::client::{Failure, Remote};
+use super::host::chosen;
 use super::say;
 use super::serve::default_socket;
 
@@ -27,6 +28,7 @@ mod inspect;
 mod kvp;
 mod list;
 mod memory;
+mod metrics;
 mod plug;
 mod restart;
 mod screenshot;
@@ -112,6 +114,8 @@ verbs! {
     Undefine(undefine);
     /// Start machines that the service has definitions of
     Start(start);
+    /// Print the metrics of the service's machines, as Prometheus reads them
+    Metrics(metrics);
     /// Decide who may use the service from other hosts: tokens and certificates with roles
     Access(access);
     /// Type a text on a guest's keyboard
@@ -174,6 +178,13 @@ struct ServiceSocket {
 impl ServiceSocket {
     /// Returns the service. Its requests are made as those of a machine.
     fn service(&self) -> Result<Remote, Failure> {
+        if let Some(host) = chosen() {
+            let wrong = "--service is a socket of this host, and --host names another one; leave one of them out";
+            return match &self.service {
+                None => Ok(Remote::service(host)),
+                Some(_) => Err(Failure::Other(code::USAGE, wrong.into())),
+            };
+        }
         let path = match &self.service {
             Some(path) => path.clone(),
             None => default_socket().map_err(Failure::NoDirectory)?,

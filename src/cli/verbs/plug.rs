@@ -22,7 +22,11 @@ pub fn list(machine: &Remote, kind: &str, as_json: bool, words: impl Fn(&Value) 
 
 /// Attaches a device. `what` is as on the command line of `run`.
 pub fn attach(machine: &Remote, resource: &str, what: &str, as_json: bool) -> Done {
-    let folder = std::env::current_dir().map_err(|error| Failure::Other(code::FAILED, error.to_string()))?;
+    let folder = match machine.its_service() {
+        None => std::env::current_dir().map_err(|error| Failure::Other(code::FAILED, error.to_string()))?,
+        // Paths are those of the other host, where this program is in no directory.
+        Some(_) => "/".into(),
+    };
     let reply = machine.request("POST", resource, Some(&json!({ "what": what, "folder": folder })), PROMPT)?;
     if as_json {
         print_json(&reply)?;

@@ -22,7 +22,9 @@ pub fn run(Arguments { name, file }: Arguments) -> Done {
     // The machine's process writes the file, and may have another working directory.
     let file = std::path::absolute(&file).ok().and_then(|path| path.to_str().map(str::to_owned));
     let file = file.ok_or_else(|| Failure::Other(code::USAGE, "the file needs a name in UTF-8".into()))?;
-    Remote::named(&name)?.post("/devices/screen/screenshot", Some(&Value::String(file))).map_err(advised)?;
+    let machine = Remote::named(&name)?;
+    machine.expect_own_host("writing a file of this host")?;
+    machine.post("/devices/screen/screenshot", Some(&Value::String(file))).map_err(advised)?;
     Ok(0)
 }
 

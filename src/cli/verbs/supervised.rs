@@ -15,9 +15,10 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Returns the service that has started the machine, if there is one and it listens at the default address.
+    /// Returns the service that has started the machine: the one that was chosen, or one that listens at the default address.
     pub fn of(machine: &Remote) -> Option<Self> {
-        let service = Remote::at("service", default_socket().ok()?);
+        let here = || Some(Remote::at("service", default_socket().ok()?));
+        let service = machine.its_service().or_else(here)?;
         let path = format!("/machines/{}", encoded(&machine.name));
         let known = service.request("GET", &path, None, PROMPT).ok()?;
         // A machine that a user has started by hand may have the name of one of the service.

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod lives;
+mod remote;
 mod roles;
 mod service;
 mod streams;

@@ -1,0 +1,227 @@
+//! Requests to a machine itself, which are passed on to its control socket: see docs/control.md.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::access::Role;
+use super::api::{Answered, Call, Reply};
+use super::error::Problem;
+use crate::cli::client::{encoded, status_of};
+
+/// Time for a client to take some of a reply that is not a stream.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum length of the first line of a reply.
+const MAX_LINE: usize = 256;
+/// What names files of this host, as a definition does.
+const NAMES_FILES: [(&str, &str); 4] =
+    [("POST", "disks"), ("POST", "adapters"), ("POST", "copy"), ("POST", "devices/screen/screenshot")];
+/// What is answered until somebody ends it.
+const STREAMS: [&str; 5] = ["events", "console", "freeze", "copy", "screen"];
+
+/// Returns the role that a request to a machine needs.
+pub fn role(method: &str, rest: &[String]) -> Role {
+    let path = rest.join("/");
+    match method {
+        "GET" => Role::Read,
+        _ if NAMES_FILES.contains(&(method, path.as_str())) => Role::Administer,
+        _ => Role::Operate,
+    }
+}
+
+/// Passes a request on, and the reply back.
+pub fn forward(call: &Call<'_>) -> Answered {
+    let request = call.request;
+    let needed = role(&request.method, call.rest);
+    if call.caller.role < needed {
+        return Err(Problem::forbidden(call.caller, needed));
+    }
+    let is_stream = call.rest.first().is_some_and(|first| STREAMS.contains(&first.as_str()));
+    let _place = if is_stream { Some(call.connections.follow()?) } else { None };
+    let remote = call.service.supervisor.remote(call.name)?;
+    let lost = |error: io::Error| Problem::state(format!("{} cannot be reached: {error}", call.name));
+    let mut machine = remote.connect().map_err(lost)?;
+    let path: Vec<_> = call.rest.iter().map(|part| encoded(part)).collect();
+    let last = request.last_event().map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
+    let head = format!(
+        "{} /{} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{last}\r\n",
+        request.method,
+        path.join("/"),
+        request.body.len()
+    );
+    machine.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
+    machine.write_all(head.as_bytes()).and_then(|()| machine.write_all(&request.body)).map_err(lost)?;
+    let mut carried = Carried { status: None, line: Vec::new() };
+    if let Err(error) = carried.carry(call.stream, &machine, is_stream) {
+        log::debug!("{}: a request to its control socket has ended: {error}", call.name);
+    }
+    match carried.status {
+        Some(status) => {
+            if request.method != "GET" && !is_stream && status < 300 {
+                // The client, which still waits for the end of the connection, finds the new state in the list.
+                let _ = call.service.supervisor.refresh(call.name, &remote);
+            }
+            Ok(Reply::Forwarded(status))
+        }
+        None => Err(Problem::ended(format!("{} has ended", call.name)).with_remedy("start it first")),
+    }
+}
+
+/// What is known of a reply that is passed on.
+struct Carried {
+    /// Its status, when its first line has come.
+    status: Option<u16>,
+    /// The start of its first line.
+    line: Vec<u8>,
+}
+
+impl Carried {
+    /// Carries bytes both ways until the reply is over or the client is gone.
+    fn carry(&mut self, client: &UnixStream, machine: &UnixStream, is_stream: bool) -> io::Result<()> {
+        client.set_nonblocking(true)?;
+        machine.set_nonblocking(true)?;
+        let (mut to_client, mut to_machine) = (Vec::new(), Vec::new());
+        let mut client_sends = true;
+        let mut piece = [0; 16 << 10];
+        let mut last = Instant::now();
+        loop {
+            if write(client, &mut to_client)? > 0 || to_client.is_empty() {
+                last = Instant::now();
+            }
+            write(machine, &mut to_machine)?;
+            let mut wanted = PollFlags::empty();
+            wanted.set(PollFlags::OUT, !to_client.is_empty());
+            wanted.set(PollFlags::IN, client_sends && to_machine.is_empty());
+            let mut asked = PollFlags::empty();
+            asked.set(PollFlags::IN, to_client.is_empty());
+            asked.set(PollFlags::OUT, !to_machine.is_empty());
+            // The end of the machine's side is found when all that it has sent is passed on.
+            let mut fds = vec![PollFd::new(client, wanted)];
+            if !asked.is_empty() {
+                fds.push(PollFd::new(machine, asked));
+            }
+            let limit =
+                if is_stream || to_client.is_empty() { None } else { Some(PATIENCE.saturating_sub(last.elapsed())) };
+            match poll(&mut fds, limit.and_then(|limit| Timespec::try_from(limit).ok()).as_ref()) {
+                Ok(0) if limit.is_some() => return Err(ErrorKind::TimedOut.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let found: Vec<_> = fds.iter().map(PollFd::revents).collect();
+            let readable = PollFlags::IN | PollFlags::HUP;
+            if found[0].contains(PollFlags::IN) && wanted.contains(PollFlags::IN) {
+                match read(client, &mut piece)? {
+                    Some(0) => {
+                        client_sends = false;
+                        machine.shutdown(std::net::Shutdown::Write)?;
+                    }
+                    Some(count) => to_machine.extend(&piece[..count]),
+                    None => {}
+                }
+            } else if found[0].intersects(PollFlags::HUP | PollFlags::ERR) {
+                return Ok(());
+            }
+            if found.get(1).is_some_and(|found| found.intersects(readable | PollFlags::ERR))
+                && asked.contains(PollFlags::IN)
+            {
+                match read(machine, &mut piece)? {
+                    Some(0) => return Ok(()),
+                    Some(count) => {
+                        self.see(&piece[..count]);
+                        to_client.extend(&piece[..count]);
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Finds the status in the first line.
+    fn see(&mut self, bytes: &[u8]) {
+        if self.status.is_some() {
+            return;
+        }
+        let room = MAX_LINE - self.line.len();
+        self.line.extend(&bytes[..bytes.len().min(room)]);
+        if self.line.contains(&b'\n') || self.line.len() == MAX_LINE {
+            self.status = Some(status_of(&self.line).unwrap_or(502));
+        }
+    }
+}
+
+/// Writes what can be written now, and returns how much.
+fn write(mut stream: &UnixStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    match stream.write(bytes) {
+        Ok(count) => {
+            bytes.drain(..count);
+            Ok(count)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads what is there. Returns `None` if there is nothing yet.
+fn read(mut stream: &UnixStream, piece: &mut [u8]) -> io::Result<Option<usize>> {
+    match stream.read(piece) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        // Its process has ended.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Some(0)),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(path: &str) -> Vec<String> {
+        path.split('/').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_names_files_needs_more_than_what_does_not() {
+        for (method, path, needed) in [
+            ("GET", "inspect", Role::Read),
+            ("GET", "console", Role::Read),
+            ("POST", "console", Role::Operate),
+            ("POST", "devices/memory/set", Role::Operate),
+            ("DELETE", "disks/disk0.1", Role::Operate),
+            ("POST", "disks", Role::Administer),
+            ("POST", "copy", Role::Administer),
+            ("POST", "devices/screen/screenshot", Role::Administer),
+        ] {
+            assert_eq!(role(method, &parts(path)), needed, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_carried_both_ways_and_the_status_is_seen() {
+        let (client, service) = UnixStream::pair().unwrap();
+        let (machine, control) = UnixStream::pair().unwrap();
+        let carry = std::thread::spawn(move || {
+            let mut carried = Carried { status: None, line: Vec::new() };
+            carried.carry(&service, &machine, false).unwrap();
+            carried.status
+        });
+        (&client).write_all(b"typed").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut typed = Vec::new();
+        (&control).read_to_end(&mut typed).unwrap();
+        assert_eq!(typed, b"typed");
+        (&control).write_all(b"HTTP/1.").unwrap();
+        (&control).write_all(b"1 404 Not Found\r\n\r\nx").unwrap();
+        drop(control);
+        let mut reply = Vec::new();
+        assert_eq!(carry.join().unwrap(), Some(404));
+        (&client).read_to_end(&mut reply).unwrap();
+        assert_eq!(reply, b"HTTP/1.1 404 Not Found\r\n\r\nx");
+    }
+}
