@@ -12,4 +12,5 @@ mod linux_32_bit;
 mod linux_command;
 mod linux_guest;
 mod network;
+mod shares;
 mod stock_linux;

@@ -81,6 +81,12 @@ const CHECK: &str = r#"
     viridian kill web
     ! process web && echo 'ended by the next service'
 
+    systemctl start viridian-host-stop
+    machine button >/etc/viridian/shop.toml
+    viridian define shop /etc/viridian/shop.toml && viridian start shop
+    systemctl stop viridian-host-stop
+    viridian list --json | grep -q shop || echo 'stopped for the host'
+
     systemctl start viridian-guest@button
     until viridian list | grep -q 'button .*running'; do sleep 0.1; done
     systemctl stop viridian-guest@button
@@ -110,7 +116,7 @@ fn the_units_of_the_examples_keep_machines_over_a_kill_of_the_service_and_end_th
     const UNITS: &str = "/etc/systemd/system";
     container.show(&file("check", CHECK), "/usr/local/share/check");
     container.show(&file("check.service", CHECK_UNIT), &format!("{UNITS}/check.service"));
-    for unit in ["viridian.service", "viridian-guest@.service"] {
+    for unit in ["viridian.service", "viridian-host-stop.service", "viridian-guest@.service"] {
         let example = format!("{PROJECT}/examples/systemd/{unit}");
         container.show(example.as_ref(), &format!("{UNITS}/{unit}"));
     }
@@ -118,7 +124,9 @@ fn the_units_of_the_examples_keep_machines_over_a_kill_of_the_service_and_end_th
     container.options.push(format!("--bind={}:/out", folder.path().join("out").display()));
     let output = container.run(&["--boot", "systemd.unit=check.service"]);
     let log = std::fs::read_to_string(folder.path().join("out/log")).unwrap_or_default();
-    for line in ["adopted after a kill", "goes on without the service", "ended by the next service"] {
+    for line in
+        ["adopted after a kill", "goes on without the service", "ended by the next service", "stopped for the host"]
+    {
         assert!(log.contains(line), "{line}: {log}\n{}", text(&output));
     }
     // The result and the exit code of a machine that shut down, and of one that was ended.

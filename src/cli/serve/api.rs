@@ -168,6 +168,12 @@ pub fn revoke(call: &Call<'_>) -> Answered {
     Ok(Reply::Json(json!({})))
 }
 
+/// Begins to stop all machines, because the host shuts down.
+pub fn host_stop(call: &Call<'_>) -> Answered {
+    call.supervisor().stop_for_host();
+    Ok(Reply::Json(json!({})))
+}
+
 /// Lists the machines.
 pub fn list(call: &Call<'_>) -> Answered {
     let (mut all, last) = {

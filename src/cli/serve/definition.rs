@@ -1,12 +1,15 @@
 //! A definition: the settings of a machine, and how the service treats it.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use viridian::config::{Config, ConsoleConfig, FileError};
 
 use super::error::Problem;
+use super::resources::{Cpu, Memory, Resources};
 
 /// Maximum length of a definition.
 pub const MAX_LENGTH: usize = 64 << 10;
@@ -29,14 +32,82 @@ pub enum Restart {
     Always,
 }
 
+/// Whether the service starts a machine after the start of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Autostart {
+    /// Never.
+    #[default]
+    Never,
+    /// If it was running when the host ended it.
+    IfRunning,
+    /// Always.
+    Always,
+}
+
+impl<'de> Deserialize<'de> for Autostart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AutostartVisitor;
+        impl Visitor<'_> for AutostartVisitor {
+            type Value = Autostart;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a boolean or \"if-running\"")
+            }
+            fn visit_bool<E: de::Error>(self, always: bool) -> Result<Autostart, E> {
+                Ok(if always { Autostart::Always } else { Autostart::Never })
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Autostart, E> {
+                match text {
+                    "never" => Ok(Autostart::Never),
+                    "if-running" => Ok(Autostart::IfRunning),
+                    "always" => Ok(Autostart::Always),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(AutostartVisitor)
+    }
+}
+
+/// How a machine is stopped before the host shuts down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostStop {
+    /// Its guest is asked to shut down.
+    #[default]
+    ShutDown,
+    /// It is ended at once.
+    TurnOff,
+}
+
+/// The longest delay of a start, in seconds.
+const MAX_DELAY: u32 = 86_400;
+
 /// The table `[service]` of a definition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Treatment {
-    /// Start the machine when the service starts, if it was not started before since the start of the host.
-    pub autostart: bool,
+    /// Start after the start of the host.
+    pub autostart: Autostart,
+    /// Machines with lower numbers start before those with higher ones.
+    pub start_order: u32,
+    /// Seconds to wait before that start.
+    pub start_delay: u32,
+    /// How it is stopped before the host shuts down.
+    pub host_stop: HostStop,
     /// When the machine is started again.
     pub restart: Restart,
+    /// Its share of the host's processors.
+    pub cpu: Cpu,
+    /// Its share of the host's memory.
+    pub memory: Memory,
+}
+
+impl Treatment {
+    /// Returns the machine's share of the host.
+    pub fn resources(&self) -> Resources {
+        Resources { cpu: self.cpu, memory: self.memory }
+    }
 }
 
 /// A definition that is valid.
@@ -101,7 +172,10 @@ fn at(line: usize, column: usize, message: String) -> Problem {
 }
 
 /// Takes the table for the service out of a definition. Lines keep their numbers.
-fn split(text: &str) -> Result<(String, Treatment), Problem> {
+///
+/// # Errors
+/// Returns an error with the place of the mistake if it is no TOML, or if the table is invalid.
+pub fn split(text: &str) -> Result<(String, Treatment), Problem> {
     let wrong = |error: toml::de::Error| {
         let before = &text[..error.span().map_or(0, |span| span.start).min(text.len())];
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
@@ -116,6 +190,11 @@ fn split(text: &str) -> Result<(String, Treatment), Problem> {
         service: Treatment,
     }
     let ForService { service } = toml::from_str(text).map_err(wrong)?;
+    let delay = service.start_delay;
+    let long = (delay > MAX_DELAY).then(|| format!("start-delay: {delay} is more than {MAX_DELAY} seconds"));
+    if let Some(mistake) = long.or_else(|| service.resources().mistake()) {
+        return Err(Problem::invalid(mistake).with_place("the table service"));
+    }
     all.remove(TABLE);
     let mut within = false;
     let blanked: String = text

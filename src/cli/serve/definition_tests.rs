@@ -1,3 +1,6 @@
+use viridian::config::Size;
+
+use super::super::resources::{Percent, Weight};
 use super::*;
 
 fn parse(text: &str) -> Result<Definition, Problem> {
@@ -17,14 +20,26 @@ fn refused(text: &str, place: Option<&str>, words: &str) {
 #[test]
 fn a_definition_is_a_settings_file_with_a_table_for_the_service() {
     let plain = parse("kernel = \"/boot/vmlinuz\"\n").unwrap();
-    assert_eq!(plain.treatment, Treatment { autostart: false, restart: Restart::Never });
+    assert_eq!(plain.treatment, Treatment::default());
     let text = "# Shop\n[service]\nautostart = true\nrestart = \"on-failure\"\n\n[memory]\nsize = \"64M\"\n";
     let whole = parse(text).unwrap();
-    assert_eq!(whole.treatment, Treatment { autostart: true, restart: Restart::OnFailure });
+    assert_eq!(
+        whole.treatment,
+        Treatment { autostart: Autostart::Always, restart: Restart::OnFailure, ..Treatment::default() }
+    );
     assert_eq!(whole.text, text);
     assert!(whole.config.to_toml().unwrap().contains("64M"), "{}", whole.config.to_toml().unwrap());
     let inline = parse("service = { restart = \"always\" }\ncmdline = '''\n[service]\n'''\n").unwrap();
     assert_eq!((inline.treatment.restart, &*inline.config.cmdline), (Restart::Always, "[service]\n"));
+    let shares = "[service]\ncpu = { weight = 300, limit = \"150%\" }\n[service.memory]\nlimit = \"1G\"\n";
+    let resources = parse(shares).unwrap().treatment.resources();
+    assert_eq!((resources.cpu.weight, resources.cpu.limit), (Weight(300), Some(Percent(150))));
+    assert_eq!(resources.memory, Memory { reserve: None, limit: Some(Size(1 << 30)) });
+    let start =
+        parse("[service]\nautostart = \"if-running\"\nstart-order = 2\nstart-delay = 30\nhost-stop = \"turn-off\"\n");
+    let start = start.unwrap().treatment;
+    assert_eq!((start.autostart, start.start_order, start.start_delay), (Autostart::IfRunning, 2, 30));
+    assert_eq!(start.host_stop, HostStop::TurnOff);
     assert!(parse("").is_ok(), "the embedded guest");
 }
 
@@ -32,9 +47,15 @@ fn a_definition_is_a_settings_file_with_a_table_for_the_service() {
 fn mistakes_are_refused_with_their_places() {
     refused("kernel = ", Some("line 1, column 10"), "");
     refused("\nmemroy = \"1G\"\n", Some("line 2, column 1"), "memory");
-    refused("[service]\nautostart = 1\n", Some("line 2, column 13"), "expected a boolean");
+    refused("[service]\nautostart = 1\n", Some("line 2, column 13"), "expected a boolean or \"if-running\"");
+    refused("[service]\nautostart = \"often\"\n", Some("line 2, column 13"), "expected a boolean or \"if-running\"");
+    refused("[service]\nhost-stop = \"save\"\n", Some("line 2, column 13"), "`shut-down` or `turn-off`");
+    refused("[service]\nstart-delay = 86401\n", Some("the table service"), "more than 86400 seconds");
     refused("[service]\nrestart = \"sometimes\"\n", Some("line 2, column 11"), "unknown variant");
     refused("[service]\n\nauto = true\n", Some("line 3, column 1"), "unknown field");
+    refused("[service]\ncpu = { weight = 0 }\n", Some("line 2, column 18"), "a weight from 1 to 10000");
+    refused("[service]\ncpu = { limit = \"25\" }\n", Some("line 2, column 17"), "\"150%\"");
+    refused("[service.cpu]\nreserve = \"9%\"\nlimit = \"8%\"\n", Some("the table service"), "more than the limit 8%");
     refused("[service]\nautostart = true\n[memory]\nsize = \"much\"\n", Some("line 4, column 8"), "much");
     refused("[service]\nautostart = true\n[services]\nsinging = \"on\"\n", Some("line 4, column 1"), "singing");
     refused(&format!("a = {}", "[".repeat(60_000)), Some("line 1, column 85"), "recurs");

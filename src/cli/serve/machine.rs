@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::definition::{Definition, Restart};
+use super::definition::{Definition, Restart, Treatment};
 use super::error::Problem;
 
 /// The delay before the first restart. It doubles with each that follows soon.
@@ -76,6 +76,11 @@ impl Machine {
         }
     }
 
+    /// Returns how the service treats it.
+    pub fn treatment(&self) -> Treatment {
+        self.definition.as_ref().map(|definition| definition.treatment).unwrap_or_default()
+    }
+
     /// Returns the state as a word.
     pub fn state(&self) -> &'static str {
         match self.state {
@@ -91,12 +96,17 @@ impl Machine {
 
     /// Returns what is known without asking the machine.
     pub fn to_json(&self, name: &str) -> Value {
-        let treatment = self.definition.as_ref().map(|definition| definition.treatment).unwrap_or_default();
+        let treatment = self.treatment();
         let mut all = json!({
             "name": name,
             "state": self.state(),
             "autostart": treatment.autostart,
+            "start-order": treatment.start_order,
+            "start-delay": treatment.start_delay,
+            "host-stop": treatment.host_stop,
             "restart": treatment.restart,
+            "cpu": treatment.cpu,
+            "memory": treatment.memory,
             "process": self.process.as_ref().map(|process| process.id),
             "restarts": self.restarts,
             "seconds": self.process.as_ref().and(self.since).map(|since| since.elapsed().as_secs_f64()),
@@ -116,7 +126,7 @@ impl Machine {
 
     /// Notes that the process has ended, and decides what comes next.
     pub fn ended(&mut self, end: Value) {
-        let restart = self.definition.as_ref().map(|definition| definition.treatment.restart).unwrap_or_default();
+        let restart = self.treatment().restart;
         let ran = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         self.process = None;
         self.summary = Value::Null;
@@ -152,6 +162,11 @@ fn delay(attempt: u32) -> Duration {
     FIRST_DELAY.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_DELAY)
 }
 
+/// Returns `true` if the machine was ended by TERM, as a host does that shuts down.
+pub fn is_by_host(end: &Value) -> bool {
+    end["kind"] == "terminated"
+}
+
 /// Returns `true` if neither the guest nor a user has wanted the end.
 fn is_failure(end: &Value) -> bool {
     let by_user = ["interrupted", "terminated", "hung-up", "quit"];
@@ -160,11 +175,10 @@ fn is_failure(end: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::Treatment;
     use super::*;
 
     fn machine(restart: Restart) -> Machine {
-        let treatment = Treatment { autostart: false, restart };
+        let treatment = Treatment { restart, ..Treatment::default() };
         let definition = Definition { text: String::new(), treatment, config: Default::default() };
         let mut machine = Machine::new(Ok(definition));
         machine.state = State::Running;

@@ -2,6 +2,8 @@
 //!
 //! - `store`, `definition`: what is on disk.
 //! - `supervisor`, `machine`, `process`: one process for each machine, which outlives the service.
+//! - `autostart`: machines that start after the start of the host, and are stopped before its end.
+//! - `resources`, `cgroup`, `shares`: the shares of the host that machines get.
 //! - `address`, `secure`, `connections`: who connects, within bounds; `guard`, `access`: who that is, and what they may do; `audit`.
 //! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
@@ -26,6 +28,8 @@ mod address;
 mod api;
 mod assets;
 mod audit;
+mod autostart;
+mod cgroup;
 mod connections;
 mod definition;
 mod event_log;
@@ -36,10 +40,12 @@ mod openapi;
 mod operations;
 mod problem;
 mod process;
+mod resources;
 mod route;
 mod routes;
 mod secure;
 mod settings;
+mod shares;
 mod store;
 mod streams;
 mod supervisor;
@@ -65,6 +71,7 @@ use access::Caller;
 use address::{Address, Listener};
 use api::{Call, Reply, Service};
 use audit::Audit;
+use cgroup::Groups;
 use connections::{Client, Connections, Handler};
 use error::Problem;
 use guard::Guard;
@@ -81,7 +88,7 @@ use super::control::{create, default_directory};
 use super::say;
 
 pub use access::Role;
-pub use definition::Restart;
+pub use definition::{Autostart, MAX_LENGTH, Restart, Treatment, split};
 
 /// The name of the socket in the directory of the control sockets. It does not end with .sock: it is not a machine's.
 const SOCKET: &str = "serve.socket";
@@ -110,6 +117,11 @@ pub struct Arguments {
     /// for root]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+
+    /// Directory of cgroup v2 for the groups of the machines, such as /sys/fs/cgroup/viridian: it gives the keys cpu and
+    /// memory of definitions their effect
+    #[arg(long, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
 }
 
 /// Returns the path of the socket at which commands find the service.
@@ -172,7 +184,8 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     let guard = Guard::open(&store, token)?;
     let audit = Audit::open(store.path())?;
     let program = std::env::current_exe().context("this program's file is unknown")?;
-    let supervisor = Supervisor::start(store, Places { sockets, files }, program)?;
+    let groups = arguments.cgroup.as_deref().map(Groups::open).transpose()?;
+    let supervisor = Supervisor::start(store, Places { sockets, files }, program, groups)?;
     let service = Arc::new(Service {
         supervisor: supervisor.clone(),
         connections: listeners.iter().map(|_| Arc::default()).collect(),

@@ -145,8 +145,19 @@ fn schemas() -> Value {
     let machine = json!({
         "name": string(),
         "state": { "enum": ["broken", "stopped", "starting", "running", "paused", "stopping", "waiting"] },
-        "autostart": { "type": "boolean" },
+        "autostart": { "enum": ["never", "if-running", "always"] },
+        "start-order": { "type": "integer" },
+        "start-delay": { "type": "integer" },
+        "host-stop": { "enum": ["shut-down", "turn-off"] },
         "restart": { "enum": ["never", "on-failure", "always"] },
+        "cpu": object(
+            json!({ "weight": { "type": "integer" }, "reserve": optional("string"), "limit": optional("string") }),
+            &["weight", "reserve", "limit"],
+        ),
+        "memory": object(
+            json!({ "reserve": optional("string"), "limit": optional("string") }),
+            &["reserve", "limit"],
+        ),
         "process": optional("integer"),
         "restarts": { "type": "integer" },
         "seconds": optional("number"),
@@ -174,10 +185,24 @@ fn schemas() -> Value {
         "common-name": string(),
         "token": string(),
     });
-    let always: Vec<_> = ["name", "state", "autostart", "restart", "process", "restarts", "seconds", "end"]
-        .into_iter()
-        .chain(["cpu-seconds", "resident-bytes", "engine", "vps", "memory-bytes", "heartbeat", "addresses"])
-        .collect();
+    let always: Vec<_> = [
+        "name",
+        "state",
+        "autostart",
+        "start-order",
+        "start-delay",
+        "host-stop",
+        "restart",
+        "cpu",
+        "memory",
+        "process",
+        "restarts",
+        "seconds",
+        "end",
+    ]
+    .into_iter()
+    .chain(["cpu-seconds", "resident-bytes", "engine", "vps", "memory-bytes", "heartbeat", "addresses"])
+    .collect();
     json!({
         "Problem": object(json!({ "error": error }), &["error"]),
         "Machine": object(machine, &always),

@@ -57,11 +57,28 @@ pub fn start(supervisor: &Arc<Supervisor>, name: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+impl Stop {
+    /// Ends a machine by force, without asking its guest.
+    pub fn at_once() -> Self {
+        Self { shutdown_seconds: 0.0, power_button_seconds: 0.0, force: true }
+    }
+}
+
+/// Begins to stop a machine for a user.
+///
+/// # Errors
+/// Returns an error if it does not run.
+pub fn stop(supervisor: &Arc<Supervisor>, name: &str, how: &Stop) -> Result<(), Problem> {
+    begin_stop(supervisor, name, how)?;
+    supervisor.mark(name, false);
+    Ok(())
+}
+
 /// Begins to stop a machine. Its guest is asked to shut down, then the power button is pressed, then it is ended by force.
 ///
 /// # Errors
 /// Returns an error if it does not run.
-pub fn stop(owner: &Arc<Supervisor>, machine: &str, how: &Stop) -> Result<(), Problem> {
+pub fn begin_stop(owner: &Arc<Supervisor>, machine: &str, how: &Stop) -> Result<(), Problem> {
     let limit = |seconds: f64, field: &str| {
         let limit = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= LONGEST);
         limit.ok_or_else(|| Problem::invalid(format!("{field}: {seconds} is not a time of up to {LONGEST} seconds")))
@@ -112,6 +129,7 @@ fn goes_on(supervisor: &Supervisor, name: &str) {
 /// Returns an error if it does not run.
 pub fn kill(supervisor: &Supervisor, name: &str) -> Result<(), Problem> {
     is_stopping(supervisor, name)?;
+    supervisor.mark(name, false);
     end(supervisor, name, &supervisor.socket(name));
     Ok(())
 }

@@ -24,6 +24,8 @@ use super::definition::Definition;
 
 /// Maximum length of what is read from the end of a report or of messages.
 const TAIL: u64 = 16 << 10;
+/// Time for a process that was killed to end.
+const DISCARD: Duration = Duration::from_secs(10);
 /// Length of messages after which they are forgotten. A guest may cause some, and not more than this.
 const MOST_MESSAGES: u64 = 1 << 20;
 
@@ -186,6 +188,12 @@ impl Process {
     /// Returns a handle by which others can kill it.
     pub fn handle(&self) -> io::Result<OwnedFd> {
         self.handle.try_clone()
+    }
+
+    /// Ends a process that has just been started and cannot be used.
+    pub fn discard(&mut self) {
+        kill(&self.handle);
+        self.wait(DISCARD);
     }
 
     /// Waits for its end. Returns `false` if the time is over before.

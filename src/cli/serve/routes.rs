@@ -49,6 +49,8 @@ pub const ROUTES: &[Route] = routes! {
         Administer, Access, Answer::Created("Access"), [409] => api::grant;
     DELETE "/access/{name}" "revoke" "Take the role of a name away", Administer, None, Answer::Json("Nothing"),
         [404] => api::revoke;
+    POST "/service/host-stop" "host-stop" "Begin to stop all machines as their definitions say, before the host shuts down",
+        Administer, None, Answer::Json("Nothing"), [] => api::host_stop;
     GET "/machines" "list" "All machines", Read, None, Answer::Json("Machines"), [] => api::list;
     GET "/machines/{name}" "get" "A machine, with its last messages", Read, None, Answer::Json("Machine"), [404] => api::get;
     PUT "/machines/{name}" "define" "Create or replace the definition of a machine; a machine that runs keeps its own",

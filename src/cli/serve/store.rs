@@ -3,7 +3,7 @@
 //! A file is written under another name, synchronized, and renamed, and then its folder is synchronized. So a definition is there as
 //! a whole or not at all, whenever the service or the host ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -41,7 +41,7 @@ impl Store {
     /// # Errors
     /// Returns an error if it cannot be written, or if another service uses it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        for folder in [path, &path.join("machines"), &path.join("new")] {
+        for folder in [path, &path.join("machines"), &path.join("new"), &path.join("running")] {
             create(folder).map_err(|error| in_file(folder, &error))?;
         }
         let path = path.canonicalize().map_err(|error| in_file(path, &error))?;
@@ -130,6 +130,33 @@ impl Store {
     pub fn delete(&self, name: &str) -> io::Result<()> {
         let path = self.file(name);
         match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(in_file(&path, &error)),
+            _ => synchronize(&path),
+        }
+    }
+
+    /// Returns the machines that were running when their host ended them, or are running.
+    ///
+    /// # Errors
+    /// Returns an error if the directory cannot be read.
+    pub fn running(&self) -> io::Result<BTreeSet<String>> {
+        let folder = self.path.join("running");
+        let entries = fs::read_dir(&folder).map_err(|error| in_file(&folder, &error))?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    /// Writes down whether a machine is running. When this returns, it survives the end of the host.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be written.
+    pub fn set_running(&self, name: &str, is_running: bool) -> io::Result<()> {
+        let path = self.path.join("running").join(name);
+        let changed = if is_running {
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map(drop)
+        } else {
+            fs::remove_file(&path)
+        };
+        match changed {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(in_file(&path, &error)),
             _ => synchronize(&path),
         }

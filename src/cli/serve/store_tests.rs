@@ -30,6 +30,17 @@ fn definitions_are_written_replaced_and_removed() {
 }
 
 #[test]
+fn machines_that_run_are_written_down() {
+    let (_folder, store) = store();
+    for name in ["web", "db", "web"] {
+        store.set_running(name, true).unwrap();
+    }
+    store.set_running("db", false).unwrap();
+    store.set_running("never", false).unwrap();
+    assert_eq!(store.running().unwrap(), BTreeSet::from(["web".to_owned()]));
+}
+
+#[test]
 fn broken_and_unknown_files_are_named_and_left_alone() {
     let (_folder, store) = store();
     let machines = store.path.join("machines");

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::cgroup::Groups;
 use super::error::Problem;
 use super::event_log::EventLog;
 use super::lock::{Condvar, Mutex, MutexGuard};
-use super::machine::{Machine, Running, State};
+use super::machine::{Machine, Running, State, is_by_host};
 use super::process::{Places, Process};
 use super::store::Store;
 use crate::cli::client::{Failure, Remote};
@@ -52,6 +53,8 @@ pub struct Supervisor {
     /// Files in the state directory that are no definitions.
     pub unknown: Vec<(PathBuf, String)>,
     program: PathBuf,
+    /// Where machines get their shares of the host.
+    pub groups: Option<Groups>,
     machines: Mutex<Machines>,
     changed: Condvar,
     /// Held while a definition is written.
@@ -63,7 +66,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Returns an error if the definitions cannot be read.
-    pub fn start(store: Store, places: Places, program: PathBuf) -> io::Result<Arc<Self>> {
+    pub fn start(store: Store, places: Places, program: PathBuf, groups: Option<Groups>) -> io::Result<Arc<Self>> {
         let found = store.load_all()?;
         for (path, reason) in &found.unknown {
             log::warn!("{}: ignored: {reason}", path.display());
@@ -80,6 +83,7 @@ impl Supervisor {
             places,
             unknown: found.unknown,
             program,
+            groups,
             machines: Mutex::new(machines),
             changed: Condvar::default(),
             writing: Mutex::default(),
@@ -101,14 +105,6 @@ impl Supervisor {
             let without = || Machine::new(Err(Problem::not_found("its definition is not there any more")));
             machines.entry(name.clone()).or_insert_with(without).kept(State::Starting);
         }
-        for (name, machine) in machines.iter_mut() {
-            let autostarts = machine.definition.as_ref().is_ok_and(|definition| definition.treatment.autostart);
-            // One that has ended since the start of the host has ended for a reason.
-            if autostarts && machine.state == State::Stopped && !self.places.was_started(name) {
-                machine.kept(State::Starting);
-                tasks.push((name.clone(), Task::Start));
-            }
-        }
         drop(machines);
         for (name, task) in tasks {
             if let Task::Watch(process) = &task {
@@ -116,7 +112,7 @@ impl Supervisor {
             }
             self.keep(name, task);
         }
-        Ok(())
+        self.autostart()
     }
 
     /// Returns the machines, which nobody else can use meanwhile.
@@ -168,6 +164,7 @@ impl Supervisor {
     pub fn define(&self, name: &str, text: &str) -> Result<bool, Problem> {
         super::definition::check_name(name)?;
         let definition = self.store.parse(text)?;
+        let resources = definition.treatment.resources();
         let _writing = self.writing.lock();
         let full = {
             let machines = self.machines.lock();
@@ -185,7 +182,9 @@ impl Supervisor {
             }
             None => machines.insert(name.to_owned(), Machine::new(Ok(definition))).is_none(),
         };
+        drop(machines);
         self.events.add(json!({ "event": "defined", "machine": name, "new": is_new }));
+        self.share_anew(name, &resources);
         Ok(is_new)
     }
 
@@ -208,6 +207,7 @@ impl Supervisor {
             return Err(Problem::host(error.to_string()));
         }
         self.places.remove(name);
+        self.mark(name, false);
         self.events.add(json!({ "event": "removed", "machine": name }));
         Ok(())
     }
@@ -228,6 +228,16 @@ impl Supervisor {
             self.keep(name.to_owned(), Task::Start);
         }
         Ok(())
+    }
+
+    /// Starts a machine that is stopped, after a delay.
+    pub fn start_after(self: &Arc<Self>, name: &str, delay: Duration) {
+        let needs_thread = self.change(name, |machine| {
+            Ok(machine.state == State::Stopped && machine.kept(State::Waiting(Instant::now() + delay)))
+        });
+        if needs_thread == Ok(true) {
+            self.keep(name.to_owned(), Task::Wait);
+        }
     }
 
     /// Returns the machine's own socket.
@@ -292,7 +302,10 @@ impl Supervisor {
             let end = match task {
                 Task::Start => match self.spawn(name) {
                     Ok(process) => self.watch(name, process, true),
-                    Err(problem) => failed(&problem.message),
+                    Err(problem) => {
+                        let remedy = problem.remedy.map(|remedy| format!("; {remedy}"));
+                        failed(&(problem.message + remedy.as_deref().unwrap_or_default()))
+                    }
                 },
                 Task::Watch(process) => {
                     let adopted = self.note(name, &process);
@@ -302,9 +315,12 @@ impl Supervisor {
                     self.watch(name, process, false)
                 }
                 Task::Decide => self.places.end(name),
+                Task::Wait => Value::Null,
             };
-            self.ended(name, end);
-            if !self.waits_for_restart(name) {
+            if end != Value::Null {
+                self.ended(name, end);
+            }
+            if !self.waits_for_start(name) {
                 return;
             }
             task = Task::Start;
@@ -314,13 +330,23 @@ impl Supervisor {
     fn spawn(&self, name: &str) -> Result<Process, Problem> {
         // The file may have been changed by hand.
         let definition = self.store.load(name)?;
+        let resources = definition.treatment.resources();
+        self.admit(name, &resources)?;
         let process = self.places.start(&self.program, name, &definition);
-        let process = process.map_err(|error| Problem::host(format!("its process cannot be started: {error}")))?;
+        let mut process = process.map_err(|error| Problem::host(format!("its process cannot be started: {error}")))?;
+        if let Some(groups) = &self.groups {
+            groups.place(name, &resources, process.id).inspect_err(|_| {
+                process.discard();
+                self.places.forget(name);
+            })?;
+        }
         self.change(name, |machine| {
             machine.definition = Ok(definition);
             Ok(())
         })?;
         self.note(name, &process)?;
+        self.balance();
+        self.mark(name, true);
         Ok(process)
     }
 
@@ -399,23 +425,32 @@ impl Supervisor {
     }
 
     fn ended(&self, name: &str, end: Value) {
-        let _ = self.change(name, |machine| {
+        if let Some(groups) = &self.groups {
+            groups.remove(name);
+        }
+        let is_over = self.change(name, |machine| {
+            let is_wanted = machine.state == State::Stopping || is_by_host(&end);
             machine.ended(end);
             if machine.state == State::Stopped {
                 self.places.forget(name);
             }
-            Ok(())
+            Ok(machine.state == State::Stopped && !is_wanted)
         });
+        if is_over == Ok(true) {
+            self.mark(name, false);
+        }
+        self.balance();
     }
 
     /// Waits for the time of the next start. Returns `false` if there is none; then the machine has no thread any more.
-    fn waits_for_restart(&self, name: &str) -> bool {
+    fn waits_for_start(&self, name: &str) -> bool {
         loop {
             let next = self.change(name, |machine| {
                 match machine.state {
                     State::Waiting(until) if until <= Instant::now() => {
                         machine.state = State::Starting;
-                        machine.restarts += 1;
+                        // The first start of a machine is no restart.
+                        machine.restarts += u64::from(machine.end != Value::Null);
                     }
                     State::Waiting(_) | State::Starting => {}
                     _ => machine.has_thread = false,
@@ -442,6 +477,8 @@ enum Task {
     Watch(Process),
     /// To decide what comes after an end that no service has seen.
     Decide,
+    /// To wait for the time of its start.
+    Wait,
 }
 
 fn failed(message: &str) -> Value {

@@ -1,15 +1,21 @@
 //! `viridian define`.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
-use viridian::config::Config;
+use viridian::config::{Config, FileError};
 use viridian::machine::code;
 
 use super::{Done, ServiceSocket, print_json};
 use crate::cli::client::{Failure, PROMPT, encoded};
 use crate::cli::host::chosen;
-use crate::cli::serve::Restart;
+use crate::cli::serve::{Autostart, MAX_LENGTH, Restart, Treatment, split};
 
 /// The options of `viridian define`.
 #[derive(clap::Args)]
@@ -18,7 +24,7 @@ pub struct Arguments {
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// Its settings, as for `run --config`. Relative paths are those of the file's folder
+    /// Its settings, as for `run --config`, perhaps with a table [service]. Relative paths are those of the file's folder
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -26,9 +32,9 @@ pub struct Arguments {
     #[arg(long)]
     autostart: bool,
 
-    /// When the service starts the machine again after its end
-    #[arg(long, value_name = "WHEN", default_value = "never")]
-    restart: Restart,
+    /// When the service starts the machine again after its end [default: that of the file, or never]
+    #[arg(long, value_name = "WHEN")]
+    restart: Option<Restart>,
 
     #[command(flatten)]
     service: ServiceSocket,
@@ -50,26 +56,71 @@ pub fn run(arguments: Arguments) -> Done {
     Ok(0)
 }
 
+/// The folder of a file without a name. Relative paths in it become paths in this folder.
+const NAMELESS: &str = "/proc/self/fd/";
+
+/// Returns the text for the service: that of the user with its comments, unless its relative paths mean something here only, or
+/// the options change it.
 fn definition(arguments: &Arguments) -> Result<String, String> {
-    let file = &arguments.file;
-    let whole = file.canonicalize().map_err(|error| format!("{}: {error}", file.display()))?;
-    let config = Config::load(&whole).map_err(|error| error.to_string())?;
-    let settings = config.to_toml().map_err(|error| format!("{}: {error}", file.display()))?;
-    // The text of the user, with its comments, unless its relative paths mean something here only.
-    let folder = whole.parent().and_then(|folder| folder.to_str()).unwrap_or_default();
-    let mut text = match std::fs::read_to_string(&whole) {
-        Ok(text) if !settings.contains(folder) => text,
-        Ok(text) if chosen().is_some() && !text.contains(folder) => {
-            return Err(format!(
-                "{}: a relative path means nothing on another host; write whole paths",
-                file.display()
-            ));
-        }
-        _ => settings,
+    let file = arguments.file.display();
+    let failed = |error: &dyn Display| format!("{file}: {error}");
+    let whole = arguments.file.canonicalize().map_err(|error| failed(&error))?;
+    let text = read(&whole).map_err(|error| failed(&error))?;
+    let (settings, in_file) = split(&text).map_err(|problem| {
+        let place = problem.place.as_deref().map(|place| format!("{place}: ")).unwrap_or_default();
+        failed(&format!("{place}{problem}"))
+    })?;
+    let config = load(&settings).map_err(|error| match error {
+        FileError::Content { place, message, .. } => format!("{file}:{}:{}: {message}", place.line, place.column),
+        FileError::Several { .. } => failed(&"this file describes several machines; define each by itself"),
+        // The file without a name was written by this program.
+        error => failed(&error),
+    })?;
+    let all = config.to_toml().map_err(|error| failed(&error))?;
+    let treatment = Treatment {
+        autostart: if arguments.autostart { Autostart::Always } else { in_file.autostart },
+        restart: arguments.restart.unwrap_or(in_file.restart),
+        ..in_file
     };
-    if arguments.autostart || arguments.restart != Restart::Never {
-        let restart = serde_json::to_string(&arguments.restart).map_err(|error| error.to_string())?;
-        text = format!("{}\n\n[service]\nautostart = {}\nrestart = {restart}\n", text.trim_end(), arguments.autostart);
+    let has_relative = all.contains(NAMELESS);
+    if !has_relative && treatment == in_file {
+        return Ok(text);
+    }
+    let mut text = settings;
+    if has_relative && chosen().is_some() {
+        return Err(failed(&"a relative path means nothing on another host; write whole paths"));
+    }
+    if has_relative {
+        let folder = whole.parent().and_then(|folder| folder.to_str()).unwrap_or_default();
+        if folder.contains(['"', '\'', '\\']) || folder.contains(char::is_control) {
+            return Err(failed(&format!("its folder {folder:?} cannot be written in a definition; use whole paths")));
+        }
+        text = all.replace(NAMELESS, &format!("{}/", folder.trim_end_matches('/')));
+    }
+    let service = BTreeMap::from([("service", treatment)]);
+    let service = toml::to_string(&service).map_err(|error| failed(&error))?;
+    Ok(format!("{}\n\n{service}", text.trim_end()))
+}
+
+/// Reads a file that is not longer than a definition.
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(MAX_LENGTH as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > MAX_LENGTH {
+        return Err(std::io::Error::other(format!("longer than {MAX_LENGTH} bytes; is this a settings file?")));
     }
     Ok(text)
+}
+
+/// Parses settings. The library reads them from a file, which here has no name.
+fn load(settings: &str) -> Result<Config, FileError> {
+    let write = || {
+        let memory = memfd_create("settings", MemfdFlags::CLOEXEC)?;
+        let mut memory = fs::File::from(memory);
+        memory.write_all(settings.as_bytes())?;
+        std::io::Result::Ok(memory)
+    };
+    let nameless = || PathBuf::from(NAMELESS);
+    let memory = write().map_err(|source| FileError::Read { path: nameless(), source })?;
+    Config::load(&nameless().join(memory.as_raw_fd().to_string()))
 }

@@ -24,6 +24,7 @@ mod define;
 mod disk;
 mod events;
 mod freeze;
+mod host_stop;
 mod inspect;
 mod kvp;
 mod list;
@@ -118,6 +119,8 @@ verbs! {
     Metrics(metrics);
     /// Decide who may use the service from other hosts: tokens and certificates with roles
     Access(access);
+    /// Stop all machines of the service before the host shuts down, each as its definition says
+    HostStop(host_stop);
     /// Type a text on a guest's keyboard
     Type(typing);
 }

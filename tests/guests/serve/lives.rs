@@ -126,6 +126,54 @@ fn what_is_to_start_with_the_service_does() {
 }
 
 #[test]
+fn a_machine_that_ran_when_the_host_ended_starts_again_if_it_is_to() {
+    let mut host = Host::serve();
+    for name in ["runs", "stopped", "ended"] {
+        let guest = if name == "ended" { "poweroff" } else { "halt" };
+        host.define_with(name, "exits", guest, "[service]\nautostart = \"if-running\"\nhost-stop = \"turn-off\"\n");
+    }
+    host.define("other", "");
+    for name in ["runs", "stopped", "other"] {
+        host.post(&format!("/machines/{name}/start"));
+    }
+    // Its guest is soon off, perhaps before the reply.
+    host.request("POST", "/machines/ended/start", "");
+    host.until_state("ended", "stopped");
+    host.post("/machines/stopped/kill");
+    host.end_host();
+    host.start();
+    host.until_state("runs", "running");
+    assert_eq!(host.machine("runs")["restarts"], 0, "the first start is no restart");
+    for name in ["stopped", "ended", "other"] {
+        assert_eq!(host.machine(name)["state"], "stopped", "{name}");
+    }
+    // What is stopped for the host starts again with it, whatever the guest does.
+    let run = host.run(&["host-stop", "--json"]);
+    assert_eq!((run.code, &*run.output.split_whitespace().collect::<String>()), (Some(0), "[\"runs\"]"), "{run:?}");
+    host.end_host();
+    host.start();
+    host.until_state("runs", "running");
+}
+
+#[test]
+fn machines_start_in_their_order_and_after_their_delay() {
+    let mut host = Host::serve();
+    let autostart = |rest: &str| format!("[service]\nautostart = true\nhost-stop = \"turn-off\"\n{rest}");
+    host.define("last", &autostart("start-order = 3\n"));
+    host.define("first", &autostart("start-order = 1\nstart-delay = 2\n"));
+    host.define("second", &autostart("start-order = 2\n"));
+    host.end_host();
+    host.start();
+    host.until_state("last", "running");
+    let seconds = |name: &str| host.machine(name)["seconds"].as_f64().unwrap();
+    let (last, second, first) = (seconds("last"), seconds("second"), seconds("first"));
+    assert!(first > second && second > last, "{first}, {second}, {last}");
+    let run = host.run(&["host-stop"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(["first", "second", "last"].iter().all(|name| host.machine(name)["state"] == "stopped"));
+}
+
+#[test]
 fn definitions_survive_a_service_that_is_killed_while_it_writes() {
     let mut host = Host::serve();
     let mut acknowledged = 0;

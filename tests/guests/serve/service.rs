@@ -109,6 +109,17 @@ impl Host {
         service.wait().unwrap();
     }
 
+    /// Ends the host, so to speak: the service, its machines and the files that do not survive a restart of the host.
+    pub fn end_host(&mut self) {
+        let processes: Vec<_> = self.names().iter().filter_map(|name| self.process(name)).collect();
+        self.kill();
+        for id in processes {
+            signal(id, rustix::process::Signal::KILL);
+            assert!(holds_within(grown(SOON), || !Path::new(&format!("/proc/{id}")).exists()));
+        }
+        std::fs::remove_dir_all(self.sockets()).unwrap();
+    }
+
     /// Ends the service by SIGTERM, as systemd does, and returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         let mut service = self.service.take().unwrap();

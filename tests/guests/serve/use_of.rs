@@ -3,7 +3,49 @@
 use serde_json::json;
 
 use super::service::{Host, SOON, definition, over_tcp, runs};
+use crate::command::image;
 use crate::common::patience::{grown, holds_within};
+
+#[test]
+fn a_file_with_relative_paths_and_a_table_for_the_service_is_defined() {
+    let host = Host::serve();
+    let folder = host.folder.path();
+    std::fs::copy(image("exits"), folder.join("kernel")).unwrap();
+    let file = folder.join("web.toml");
+    let text =
+        "# Web\nkernel = \"kernel\"\ncmdline = \"halt\"\n[service]\ncpu = { weight = 7 }\nautostart = \"if-running\"\n";
+    std::fs::write(&file, text).unwrap();
+    let define = |more: &[&str]| {
+        let run = host.run(&[&["define", "web", file.to_str().unwrap()], more].concat());
+        assert_eq!(run.code, Some(0), "{run:?}");
+        host.machine("web")
+    };
+    let machine = define(&[]);
+    assert_eq!((&machine["cpu"]["weight"], &machine["autostart"]), (&7.into(), &"if-running".into()));
+    // An option counts more than the file.
+    let machine = define(&["--autostart", "--restart", "always"]);
+    assert_eq!((&machine["cpu"]["weight"], &machine["autostart"]), (&7.into(), &"always".into()));
+    assert_eq!(machine["restart"], "always");
+    // The shares need a control group, which this service has not.
+    let run = host.run(&["start", "web"]);
+    assert!(run.code == Some(1) && run.errors.contains("start the service with --cgroup"), "{run:?}");
+    std::fs::write(&file, text.replace("cpu = { weight = 7 }", "")).unwrap();
+    define(&[]);
+    let run = host.run(&["start", "web"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    host.until_state("web", "running");
+    // With whole paths, the text of the user is kept.
+    let whole = text.replace("\"kernel\"", &format!("{:?}", folder.join("kernel")));
+    std::fs::write(&file, &whole).unwrap();
+    define(&[]);
+    assert_eq!(host.request("GET", "/machines/web/definition", "").body, whole);
+    for (text, words) in [("kernel = ", "web.toml: line 1, column 10"), ("\nmemroy = 1\n", "web.toml:2:1: unknown key")]
+    {
+        std::fs::write(&file, text).unwrap();
+        let run = host.run(&["define", "web", file.to_str().unwrap()]);
+        assert!(run.code == Some(2) && run.errors.contains(words), "{run:?}");
+    }
+}
 
 #[test]
 fn machines_are_defined_started_listed_inspected_stopped_and_removed() {
@@ -24,7 +66,7 @@ fn machines_are_defined_started_listed_inspected_stopped_and_removed() {
     let three = host.machine("three");
     assert_eq!(
         (&three["autostart"], &three["restart"], &three["vps"]),
-        (&true.into(), &"on-failure".into(), &1.into())
+        (&"always".into(), &"on-failure".into(), &1.into())
     );
     // The commands for running machines find them, too.
     let list = host.run(&["list"]);
