@@ -32,16 +32,16 @@ pub enum Restart {
     Always,
 }
 
-/// Whether the service starts a machine after the start of the host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// When the service starts a machine after the start of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Autostart {
-    /// Never.
+    /// Never
     #[default]
     Never,
-    /// If it was running when the host ended it.
+    /// If it was running when the host ended it
     IfRunning,
-    /// Always.
+    /// Always
     Always,
 }
 
@@ -70,13 +70,13 @@ impl<'de> Deserialize<'de> for Autostart {
 }
 
 /// How a machine is stopped before the host shuts down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostStop {
-    /// Its guest is asked to shut down.
+    /// Its guest is asked to shut down
     #[default]
     ShutDown,
-    /// It is ended at once.
+    /// It is ended at once
     TurnOff,
 }
 

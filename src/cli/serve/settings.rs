@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use viridian::config::Config;
 
 use super::api::{Answered, Call, Reply};
-use super::definition::{Restart, TABLE};
+use super::definition::{Autostart, HostStop, Restart, TABLE};
 
 /// Returns the settings.
 pub fn list(_: &Call<'_>) -> Answered {
@@ -29,13 +29,24 @@ fn all() -> Vec<Value> {
         let repeats = matches!(argument.get_action(), ArgAction::Append);
         Some(setting("", name, kind, &help, values, &choices, repeats))
     });
-    let restart: Vec<_> = Restart::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
+    let of_service = |name, help, choices: &[PossibleValue]| {
+        let kind = if choices.is_empty() { "number" } else { "text" };
+        setting(TABLE, name, kind, help, None, choices, false)
+    };
     settings
         .chain([
-            setting(TABLE, "autostart", "boolean", "Start the machine when the service starts", None, &[], false),
-            setting(TABLE, "restart", "text", "When the service starts the machine again", None, &restart, false),
+            of_service("autostart", "When the machine starts after the start of the host", &choices::<Autostart>()),
+            of_service("start-order", "Machines with lower numbers start before the others", &[]),
+            of_service("start-delay", "Seconds to wait before that start", &[]),
+            of_service("host-stop", "How the machine is stopped before the host shuts down", &choices::<HostStop>()),
+            of_service("restart", "When the service starts the machine again", &choices::<Restart>()),
         ])
         .collect()
+}
+
+/// Returns the values that a setting may have.
+fn choices<T: ValueEnum>() -> Vec<PossibleValue> {
+    T::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect()
 }
 
 /// Returns `true` if a settings file may have this value.

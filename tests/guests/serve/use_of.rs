@@ -104,7 +104,7 @@ fn a_machine_that_cannot_run_says_why() {
     assert!(reply.status == 409 && reply.body.contains("start it first"), "{reply:?}");
     // A machine that the user has started by hand has the name's socket.
     host.define("mine", "");
-    let kernel = crate::command::image("exits");
+    let kernel = image("exits");
     let mut own = host.command(&["run", "--name", "mine", "--console", "none", "--cmdline", "halt", "--kernel"]);
     let mut own = own.arg(kernel).spawn().unwrap();
     assert!(holds_within(grown(SOON), || host.run(&["inspect", "mine"]).code == Some(0)));

@@ -81,7 +81,7 @@ export function facts(machine) {
   if (machine.restarts) all.push(machine.restarts + " restarts");
   if (machine.problem) all.push([machine.problem.where, machine.problem.message].filter(Boolean).join(": "));
   if (machine.process == null && machine.end) all.push("last end: " + machine.end.message);
-  if (machine.autostart) all.push("starts with the service");
+  if (machine.autostart !== "never") all.push("starts with the service");
   return all.join(" · ") || "not started yet";
 }
 
