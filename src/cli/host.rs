@@ -1,6 +1,6 @@
 //! `--host`: the service that commands use instead of the machines of this host.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -50,7 +50,8 @@ pub struct Options {
     ca: Option<PathBuf>,
 
     /// Fingerprint of its certificate, as viridian serve prints it; then no authority needs to have signed it
-    #[arg(long, global = true, value_name = "SHA256", hide_short_help = true, value_parser = parse_fingerprint, conflicts_with = "ca")]
+    #[arg(long, global = true, value_name = "SHA256", hide_short_help = true)]
+    #[arg(value_parser = parse_fingerprint, conflicts_with = "ca")]
     fingerprint: Option<String>,
 
     /// PEM files with a certificate and its key, by which it knows this client
@@ -374,31 +375,6 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Connects standard input and output to the service of this host: the other end of `--host ssh://`.
-///
-/// # Errors
-/// Returns an error if there is no service.
-pub fn dial() -> anyhow::Result<u8> {
-    let path = super::serve::default_socket()?;
-    let stream = UnixStream::connect(&path)
-        .map_err(|error| anyhow::anyhow!("there is no service at {}: {error}; start viridian serve", path.display()))?;
-    let to_service = stream.try_clone()?;
-    thread::Builder::new().name("dial".into()).spawn(move || {
-        let _ = io::copy(&mut io::stdin(), &mut &to_service);
-        let _ = to_service.shutdown(std::net::Shutdown::Write);
-    })?;
-    let mut output = io::stdout();
-    let mut piece = [0; 16 << 10];
-    loop {
-        match io::Read::read(&mut &stream, &mut piece) {
-            Ok(0) => return Ok(0),
-            Ok(count) => output.write_all(&piece[..count]).and_then(|()| output.flush())?,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return Ok(0),
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod closed;
 mod control;
+mod dial;
 mod exec;
 mod fleet;
 mod host;
@@ -197,7 +198,7 @@ fn dispatch(Arguments { verbose, quiet, host, command }: Arguments) -> anyhow::R
         Command::Exec(arguments) => exec::exec(arguments),
         Command::AgentCopy(arguments) => exec::copy(&arguments),
         Command::Agent => exec::agent(),
-        Command::Dial => host::dial(),
+        Command::Dial => dial::dial(),
         Command::Completion(arguments) => manual::completion(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Verb(verb) => Ok(verbs::run(verb)),
