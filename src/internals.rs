@@ -38,15 +38,6 @@ pub mod screen {
     pub use crate::vsp::keyboard::protocol::Facts as KeyboardFacts;
     pub use crate::vsp::mouse::protocol::{Facts as MouseFacts, State as MouseState};
     pub use crate::vsp::pipe::State;
-    pub use crate::vsp::screen::config::DisplayOptions;
-    pub use crate::vsp::screen::set::{Screen, ScreenError};
-
-    pub use crate::vsp::video::picture::Picture;
-
-    /// Settings as on the command line. Wrong ones are none.
-    pub fn display(options: &str) -> DisplayOptions {
-        crate::config::text::parse(options).unwrap_or_default()
-    }
 }
 
 pub mod services {

@@ -11,6 +11,7 @@ use super::own::OwnDevices;
 use super::{Machine, MachineError, Prepared};
 use crate::boot::KernelSource;
 use crate::config::hyperv::Hv;
+use crate::config::text;
 use crate::config::{Config, Engine, OnReset};
 use crate::console::ConsoleConfig;
 use crate::hyperv::hypercall::Hypercalls;
@@ -21,7 +22,7 @@ use crate::platform::msrs::MsrDevice;
 use crate::vmbus::ids::Version;
 use crate::vmbus::vsp::Vsp;
 use crate::vsp::network::config::NetworkOptions;
-use crate::vsp::screen::config::DisplayOptions;
+use crate::vsp::screen::set::ScreenError;
 use crate::vsp::services::config::ServiceOptions;
 use crate::vsp::storage::config::DiskConfig;
 use crate::wire::size::Size;
@@ -35,6 +36,8 @@ pub struct Builder {
     calls: Vec<CallSetup>,
     own: OwnDevices,
     end_on_failure: bool,
+    /// A mistake in the settings of the screen.
+    display: Result<(), ScreenError>,
 }
 
 /// Adds hypercalls to those that are handled.
@@ -83,6 +86,7 @@ impl From<Config> for Builder {
             calls: Vec::new(),
             own: OwnDevices::default(),
             end_on_failure: false,
+            display: Ok(()),
         }
     }
 }
@@ -203,10 +207,21 @@ impl Builder {
         self
     }
 
-    /// Sets the guest's screen, keyboard and mouse, for the package's own tests.
-    #[doc(hidden)]
-    pub fn display(mut self, display: DisplayOptions) -> Self {
-        self.config.display = display;
+    /// Sets the guest's screen, keyboard and mouse, as after `--display`: `on,size=1920x1080` or `vnc=:0`. A mistake is reported
+    /// when the machine starts.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use viridian::Builder;
+    /// let machine = Builder::new().kernel("my-kernel").display("on,size=1024x768").start()?;
+    /// machine.screen().wait_for_text("login:", Duration::from_secs(60))?;
+    /// machine.screen().type_text("root\n")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn display(mut self, options: &str) -> Self {
+        self.display = text::parse(options).map_err(|error| ScreenError::Settings(error.to_string())).map(|display| {
+            self.config.display = display;
+        });
         self
     }
 
@@ -322,6 +337,7 @@ impl Builder {
     /// # Errors
     /// Returns the same errors as [`Machine::start`].
     pub fn start(&self) -> Result<Machine, MachineError> {
+        self.display.clone()?;
         Machine::build(&self.config, self.extras(), Gate::new())?.watched()
     }
 
@@ -330,6 +346,7 @@ impl Builder {
     /// # Errors
     /// Returns the same errors as [`Machine::start`].
     pub fn prepare(&self) -> Result<Prepared, MachineError> {
+        self.display.clone()?;
         let gate = Gate::new();
         gate.close();
         Machine::build(&self.config, self.extras(), gate).map(Prepared::new)

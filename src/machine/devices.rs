@@ -69,8 +69,8 @@ providers! {
     /// The machine's memory, for the package's own tests.
     #[doc(hidden)]
     memory: DynamicMemory = |setup| dynamic_memory(setup);
-    /// The guest's keyboard and mouse, for the package's own tests.
-    #[doc(hidden)]
+    /// The guest's screen, keyboard and mouse, to look at and to type. [`Builder::display`](super::Builder::display) gives the
+    /// machine some.
     screen: Screen = |setup| screen(setup);
     /// The integration services, for the package's own tests.
     #[doc(hidden)]

@@ -21,6 +21,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub(crate) mod builder;
+#[doc(hidden)]
 pub mod check;
 mod devices;
 pub(crate) mod end;
@@ -29,6 +30,7 @@ pub(crate) mod events;
 mod exits;
 pub(crate) mod guest;
 mod incarnation;
+#[doc(hidden)]
 pub mod interface;
 mod interrupts;
 mod memory;
@@ -56,6 +58,9 @@ pub use guest::{AccessError, Guest, kvm_regs, kvm_sregs};
 pub(crate) use memory::MemoryUse;
 pub use pausing::PauseError;
 pub use prepared::Prepared;
+
+pub use crate::vsp::screen::set::{Screen, ScreenError};
+pub use crate::vsp::video::picture::Picture;
 
 use builder::{CallSetup, ConsoleUse, Extras};
 

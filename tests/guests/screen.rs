@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 use viridian::Builder;
-use viridian::internals::screen::{MouseState, State, display};
-use viridian::machine::{End, Event, Machine};
+use viridian::internals::screen::{MouseState, State};
+use viridian::machine::{End, Event, Machine, ScreenError};
 
 use super::command::image;
 use crate::common::patience::{grown, patience};
 
 fn start(options: &str, cmdline: &str) -> Machine {
-    let builder =
-        Builder::new().kernel(image("screen")).cmdline(format!("{cmdline} {}", patience())).display(display(options));
+    let builder = Builder::new().kernel(image("screen")).cmdline(format!("{cmdline} {}", patience())).display(options);
     builder.capture_console().timeout(grown(Duration::from_secs(120))).start().unwrap()
 }
 
@@ -47,7 +46,7 @@ fn a_guest_in_c_reads_keyboard_and_mouse() {
 #[test]
 fn a_picture_that_a_guest_in_c_draws_is_on_the_screenshot() {
     let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
-    let machine = builder.display(display("on,size=800x600")).capture_console().start().unwrap();
+    let machine = builder.display("on,size=800x600").capture_console().start().unwrap();
     machine.console().unwrap().wait_for("ready\n", grown(Duration::from_secs(60))).unwrap();
     let picture = machine.screen().picture().unwrap();
     assert_eq!(picture.size(), (320, 200));
@@ -57,6 +56,18 @@ fn a_picture_that_a_guest_in_c_draws_is_on_the_screenshot() {
     let file = std::env::temp_dir().join(format!("viridian-screen-{}.png", std::process::id()));
     let size = machine.command("screen", "screenshot", &file.to_str().unwrap().into());
     let png = std::fs::read(&file);
+    machine.screen().wait_for_picture(&file, 0, Duration::ZERO).unwrap();
+    machine.screen().press("p").unwrap();
+    let missing = loop {
+        if let Err(missing) = machine.screen().wait_for_picture(&file, 0, Duration::ZERO) {
+            break missing;
+        }
+    };
+    assert!(missing.to_string().contains("pixels differ, the first at "), "{missing}");
+    let ScreenError::NotSeen { difference: Some(difference), .. } = missing else { panic!("{missing}") };
+    assert_eq!((difference.size(), difference.pixel(0, 0)), ((320, 200), Some([0; 3])));
+    machine.screen().press("p").unwrap();
+    machine.screen().wait_for_picture(&file, 0, grown(Duration::from_secs(60))).unwrap();
     std::fs::remove_file(&file).unwrap();
     assert_eq!((size, &png.unwrap()[1..4]), (Ok(json!([320, 200])), &b"PNG"[..]));
     let status = machine.inspect()["devices"]["screen"]["status"].clone();
@@ -89,4 +100,6 @@ fn a_machine_has_no_keyboard_unless_it_is_asked_for() {
     assert!(machine.inspect()["devices"].get("keyboard").is_none());
     assert!(machine.screen().press("a").unwrap_err().to_string().contains("--display none,input=on"));
     machine.wait();
+    let error = Builder::new().kernel(image("hello")).display("onn").start().err().unwrap().to_string();
+    assert!(error.contains("--display") && error.contains("did you mean `on`?"), "{error}");
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use viridian::Builder;
-use viridian::internals::screen::display;
 use viridian::machine::{End, Machine};
 
 use super::command::image;
@@ -42,7 +41,7 @@ impl Shown {
         let directory = tempfile::tempdir().unwrap();
         let options = format!("vnc=unix:{}{options}", directory.path().join("vnc").display());
         let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
-        let builder = builder.display(display(&options)).capture_console().timeout(grown(Duration::from_secs(240)));
+        let builder = builder.display(&options).capture_console().timeout(grown(Duration::from_secs(240)));
         let shown = Self { machine: builder.start().unwrap(), directory };
         shown.expect("ready\n");
         shown
@@ -304,15 +303,14 @@ fn a_password_is_asked_for_and_needed_for_others_than_this_host() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
     std::fs::write(&file, "secret\n").unwrap();
-    let start =
-        |options: &str| Builder::new().kernel(image("hello")).display(display(options)).capture_console().start();
+    let start = |options: &str| Builder::new().kernel(image("hello")).display(options).capture_console().start();
     let error = start("vnc=0.0.0.0:0").err().unwrap().to_string();
     assert!(error.contains("password-file=PATH"), "{error}");
     let error = start("vnc=:0,password-file=/nowhere/file").err().unwrap().to_string();
     assert!(error.contains("/nowhere/file"), "{error}");
     let options = format!("vnc=127.0.0.1:0,password-file={}", file.display());
     let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
-    let machine = builder.display(display(&options)).capture_console().start().unwrap();
+    let machine = builder.display(&options).capture_console().start().unwrap();
     machine.console().unwrap().wait_for("ready\n", grown(Duration::from_secs(60))).unwrap();
     let address = machine.inspect()["devices"]["vnc"]["status"]["address"].as_str().unwrap().to_owned();
     assert!(!address.ends_with(":0"), "{address}");

@@ -1,7 +1,6 @@
 //! The events that a guest's evdev makes of keyboard and mouse.
 
 use viridian::Builder;
-use viridian::internals::screen::display;
 use viridian::machine::Machine;
 
 use crate::common::patience::grown;
@@ -26,7 +25,7 @@ impl Linux {
             .kernel(image_file("vmlinux"))
             .initrd(image_file("initrd.img"))
             .cmdline("console=ttyS0 quiet panic=-1 run=events")
-            .display(display("on"))
+            .display("on")
             .capture_console()
             .start()
             .expect("the machine starts");

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use viridian::Builder;
-use viridian::internals::screen::{Picture, display};
-use viridian::machine::{End, Machine};
+use viridian::machine::{End, Machine, Picture};
 
 use crate::common::patience::{grown, holds_within};
 use crate::common::stock::{SOON, engine, image_file};
@@ -29,7 +28,7 @@ impl Linux {
             .kernel(image_file("vmlinux"))
             .initrd(image_file("initrd.img"))
             .cmdline(format!("console=ttyS0 quiet panic=-1 {parameters} run=\"draw {modes}\""))
-            .display(display(display_options))
+            .display(display_options)
             .capture_console()
             .start()
             .expect("the machine starts");
@@ -114,11 +113,10 @@ pub fn the_frame_buffer_has_each_size() {
 fn saved_pictures_are_waited_for(machine: &Machine) {
     let file = std::env::temp_dir().join(format!("viridian-screen-{}.png", std::process::id()));
     let size = machine.command("screen", "screenshot", &file.to_str().expect("a plain path").into());
-    let picture = Picture::open(&file).expect("a PNG file");
+    assert_eq!(size, Ok(serde_json::json!([1280, 1024])));
+    let seen = machine.screen().wait_for_picture(&file, 0, grown(SOON));
+    seen.unwrap_or_else(|missing| panic!("{missing}"));
     std::fs::remove_file(&file).expect("it is there");
-    assert_eq!((size, picture.size()), (Ok(serde_json::json!([1280, 1024])), (1280, 1024)));
-    let screen = machine.screen();
-    screen.wait_for_picture(&picture, 0, grown(SOON)).unwrap_or_else(|missing| panic!("{missing}"));
 }
 
 /// Waits until the screen shows the right picture. The kernel writes some pictures a moment after the program.

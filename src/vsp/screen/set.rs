@@ -1,7 +1,7 @@
 //! The devices behind a machine's screen.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +17,6 @@ use crate::vmbus::connection::OfferError;
 use crate::vsp::keyboard::device::KeyboardDevice;
 use crate::vsp::keyboard::protocol::{Facts as KeyboardFacts, KeyError, Keyboard, strokes};
 use crate::vsp::mouse::device::MouseDevice;
-use crate::vsp::mouse::gesture::Gesture;
 use crate::vsp::mouse::protocol::{Facts as MouseFacts, Mouse, MouseError};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::device::VideoDevice;
@@ -30,6 +29,9 @@ use crate::vsp::video::text;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The screen, the keyboard and the mouse of a machine.
+///
+/// The mouse is moved, clicked and dragged by commands of the device `mouse`, and the text that is there is read by the command
+/// `text` of the device `screen`: see [`Machine::command`](crate::Machine::command).
 pub struct Screen {
     name: String,
     video: Option<(Handle<Video>, Registration)>,
@@ -77,17 +79,22 @@ pub enum ScreenError {
     /// There is nothing to be seen.
     #[error("the guest shows nothing on its screen: it has no driver for it, or has not loaded it yet")]
     NoPicture,
-    /// The screen does not show what was waited for, and the time is over.
-    #[error("{missing}, after {} s", .limit.as_secs_f32())]
+    /// The screen does not show what was waited for, and the time is over, or the machine has ended.
+    #[error("{why}: {missing}")]
     NotSeen {
-        /// What it shows instead.
-        missing: Missing,
-        /// The time limit.
-        limit: Duration,
+        /// The reason why the wait is over.
+        why: String,
+        /// What the screen shows instead.
+        missing: String,
+        /// The shown picture, darker, with the pixels in red that differ from the wanted one.
+        difference: Option<Picture>,
     },
-    /// The machine has ended, and its screen does not show what was waited for.
-    #[error("the machine has ended: {0}")]
-    Over(Missing),
+    /// The wanted picture cannot be read.
+    #[error("{0}")]
+    File(String),
+    /// The settings of the screen are wrong.
+    #[error("--display: {0}")]
+    Settings(String),
     /// The host lacks a descriptor.
     #[error("the screen cannot be watched: {0}")]
     Host(String),
@@ -187,10 +194,11 @@ impl Screen {
         Ok(video.read(Video::view).ok_or(ScreenError::NoPicture)?.picture())
     }
 
-    /// Returns the lines of text on the screen, if they are in the font of Linux's console. What is no character is U+FFFD.
+    /// Returns the lines of text on the screen, for the package's own tests. Others use the command `text` of the device `screen`.
     ///
     /// # Errors
     /// As [`picture`](Self::picture).
+    #[doc(hidden)]
     pub fn text(&self) -> Result<Vec<String>, ScreenError> {
         Ok(text::lines(&self.picture()?))
     }
@@ -204,12 +212,13 @@ impl Screen {
         self.wait_for(&Sight::Text(text.into()), limit)
     }
 
-    /// Waits until the screen shows a picture: each colour of each pixel differs by at most `tolerance`.
+    /// Waits until the screen shows the picture of a PNG file: each colour of each pixel differs by at most `tolerance`.
     ///
     /// # Errors
     /// Returns an error with the difference if that takes longer than `limit`, or if the machine ends.
-    pub fn wait_for_picture(&self, wanted: &Picture, tolerance: u8, limit: Duration) -> Result<(), ScreenError> {
-        self.wait_for(&Sight::Picture(wanted.clone(), tolerance), limit)
+    pub fn wait_for_picture(&self, file: &Path, tolerance: u8, limit: Duration) -> Result<(), ScreenError> {
+        let wanted = Picture::open(file).map_err(|error| ScreenError::File(format!("{}: {error}", file.display())))?;
+        self.wait_for(&Sight::Picture(wanted, tolerance), limit)
     }
 
     fn wait_for(&self, sight: &Sight, limit: Duration) -> Result<(), ScreenError> {
@@ -217,8 +226,8 @@ impl Screen {
         let until = Instant::now().checked_add(limit);
         match self.lookout()?.map_err(host)?.wait_for(sight, until, None).map_err(host)? {
             Seen::Yes => Ok(()),
-            Seen::Over(missing) => Err(ScreenError::Over(missing)),
-            Seen::Late(missing) => Err(ScreenError::NotSeen { missing, limit }),
+            Seen::Over(missing) => Err(not_seen("the machine has ended".into(), missing)),
+            Seen::Late(missing) => Err(not_seen(format!("{} seconds are over", limit.as_secs_f32()), missing)),
             Seen::Interrupted => Err(ScreenError::Host("the wait was interrupted".into())),
         }
     }
@@ -277,36 +286,14 @@ impl Screen {
         Ok(keyboard.change(|keyboard| keyboard.press_named(keys))?)
     }
 
-    /// Reports where the pointer is, from 0 to 32767 in both directions, which buttons are down (bit 0: left, 1: right, 2: middle, 3:
+    /// For the package's own tests: reports where the pointer is, from 0 to 32767 in both directions, which buttons are down (bit 0: left, 1: right, 2: middle, 3:
     /// back, 4: forward), and how far the wheel was turned away from the user.
     ///
     /// # Errors
     /// Returns an error if the guest has no driver for the mouse, or does not read it.
+    #[doc(hidden)]
     pub fn point(&self, x: u16, y: u16, buttons: u8, wheel: i8) -> Result<(), ScreenError> {
         Ok(self.input()?.mouse.change(|mouse| mouse.report(x, y, buttons, wheel))?)
-    }
-
-    /// Clicks at a pixel of the screen. `buttons` is as in [`point`](Self::point).
-    ///
-    /// # Errors
-    /// As [`point`](Self::point) and [`picture`](Self::picture).
-    pub fn click(&self, at: (u32, u32), buttons: u8) -> Result<(), ScreenError> {
-        self.gesture(&Gesture::click(at, buttons))
-    }
-
-    /// Presses buttons at a pixel of the screen, moves to another one, and releases them there.
-    ///
-    /// # Errors
-    /// As [`click`](Self::click).
-    pub fn drag(&self, from: (u32, u32), to: (u32, u32), buttons: u8) -> Result<(), ScreenError> {
-        self.gesture(&Gesture::drag(from, to, buttons))
-    }
-
-    fn gesture(&self, gesture: &Gesture) -> Result<(), ScreenError> {
-        let mouse = &self.input()?.mouse;
-        let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
-        let mode = video.read(|video| video.facts().mode).ok_or(ScreenError::NoPicture)?;
-        Ok(mouse.change(|mouse| gesture.make(mouse, (mode.width, mode.height)))?)
     }
 
     /// Returns the status of keyboard and mouse, for the package's own tests.
@@ -315,6 +302,15 @@ impl Screen {
         let Input { keyboard, mouse, .. } = self.input.as_ref()?;
         Some((keyboard.read(Keyboard::facts), mouse.read(Mouse::facts)))
     }
+}
+
+fn not_seen(why: String, missing: Missing) -> ScreenError {
+    let words = missing.to_string();
+    let difference = match missing {
+        Missing::Picture(difference) => Some(difference.picture),
+        _ => None,
+    };
+    ScreenError::NotSeen { why, missing: words, difference }
 }
 
 fn video_of(video: &Option<(Handle<Video>, Registration)>) -> Option<Handle<Video>> {
@@ -343,6 +339,5 @@ mod tests {
         assert_eq!(screen.press("ctrl+c"), Err(ScreenError::Key(KeyError::NotReady)));
         assert_eq!(screen.press("ctl+c"), Err(ScreenError::Key(KeyError::NoKey("ctl".into()))));
         assert_eq!(screen.point(0, 0, 0, 0), Err(ScreenError::Mouse(MouseError::NotReady)));
-        assert_eq!(screen.click((0, 0), 1), Err(ScreenError::NoScreen));
     }
 }

@@ -77,7 +77,7 @@ impl Picture {
     ///
     /// # Errors
     /// Returns an error if the file cannot be read, is no picture, or is larger than a screen.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         // A named pipe without a writer must not block.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
         if !file.metadata()?.is_file() {
