@@ -347,6 +347,8 @@ impl Stage {
         state.scrolls += 1;
         let (size, columns) = ((state.width, state.height), state.columns());
         state.seats.values_mut().for_each(|seat| seat.scroll(scrolled, size, columns));
+        // Nothing else may have changed: the new lines can be as the old ones were.
+        self.changed.notify_all();
     }
 
     /// Notes that a viewer's update has all its pixels.
