@@ -1,7 +1,5 @@
 /*
- * In the guest: prints each event of each input device as "NAME type code value", without those that only separate others. The key
- * that US keyboards lack ("less") begins a text: what arrives on the console up to Enter is printed then, in hexadecimal. A reader
- * of events that is late loses some, and one that prints them is; the console keeps 4,096 characters.
+ * In the guest: prints each event of each input device as "NAME type code value", without those that only separate others.
  */
 #include <fcntl.h>
 #include <glob.h>
@@ -9,40 +7,15 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <termios.h>
 #include <unistd.h>
 
 #define DEVICES 8
-/* Prints the characters that arrive on the console up to Enter, and forgets the events of their keys. */
-static void read_text(int console, const struct pollfd *files, unsigned count)
-{
-    struct input_event event;
-    char letter;
-    tcflush(console, TCIFLUSH);
-    printf("reading\n");
-    fflush(stdout);
-    printf("typed ");
-    while (read(console, &letter, 1) == 1 && letter != '\r')
-        printf("%02x", letter);
-    printf("\n");
-    for (unsigned i = 0; i < count; i++)
-        while (read(files[i].fd, &event, sizeof event) > 0)
-            ;
-}
 
 int main(void)
 {
     struct pollfd open_files[DEVICES];
     char names[DEVICES][64] = {{0}};
     unsigned count = 0;
-    struct termios settings;
-    int console = open("/dev/tty1", O_RDWR | O_NOCTTY);
-    if (console < 0 || tcgetattr(console, &settings)) {
-        perror("the console");
-        return 1;
-    }
-    cfmakeraw(&settings);
-    tcsetattr(console, TCSANOW, &settings);
     /* Until keyboard and mouse are there. */
     for (;; usleep(100000)) {
         glob_t found = {0};
@@ -51,7 +24,7 @@ int main(void)
             close(open_files[count - 1].fd);
         glob("/dev/input/event*", 0, NULL, &found);
         for (size_t i = 0; i < found.gl_pathc && count < DEVICES; i++) {
-            int file = open(found.gl_pathv[i], O_RDONLY | O_NONBLOCK);
+            int file = open(found.gl_pathv[i], O_RDONLY);
             unsigned long bits = 0;
             if (file < 0)
                 continue;
@@ -76,9 +49,7 @@ int main(void)
             struct input_event events[64];
             ssize_t length = open_files[i].revents & POLLIN ? read(open_files[i].fd, events, sizeof events) : 0;
             for (size_t event = 0; length > 0 && event < length / sizeof *events; event++)
-                if (events[event].type == EV_KEY && events[event].code == KEY_102ND && events[event].value)
-                    read_text(console, open_files, count);
-                else if ((events[event].type != EV_SYN || events[event].code == SYN_DROPPED) && events[event].type != EV_MSC)
+                if ((events[event].type != EV_SYN || events[event].code == SYN_DROPPED) && events[event].type != EV_MSC)
                     printf("%s %u %u %d\n", names[i], events[event].type, events[event].code, events[event].value);
         }
         fflush(stdout);

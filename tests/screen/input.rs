@@ -104,23 +104,6 @@ pub fn each_key_is_the_right_one(linux: &Linux) {
     }
 }
 
-/// Types 1,000 characters, and expects each of them once and in order.
-pub fn a_long_text_arrives_without_a_loss(linux: &Linux) {
-    let screen = linux.machine.screen();
-    // It was pressed with all other keys.
-    screen.press("caps-lock").unwrap();
-    screen.press("less").unwrap();
-    linux.expect("reading\r\n");
-    // All of ASCII, with other neighbours in each round.
-    let text: String = (0..1000_u32).map(|at| char::from(b' ' + ((at * 37 + at / 95) % 95) as u8)).collect();
-    screen.type_text(&text).unwrap();
-    screen.press("enter").unwrap();
-    let codes: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(linux.expect("\n").trim(), format!("typed {codes}"));
-    // The release of Enter may come later.
-    linux.events();
-}
-
 pub fn the_pointer_goes_where_it_is_told(linux: &Linux) {
     let screen = linux.machine.screen();
     screen.point(100, 32767, 0, 0).unwrap();
