@@ -15,7 +15,7 @@ static struct input keyboard, mouse;
 static bool keystroke(bool *escape)
 {
     const uint16_t *halves = (const uint16_t *)keyboard.bytes;
-    if (!CHECK("a keystroke is one", keyboard.words[0] == KEYBOARD_EVENT && keyboard.length >= 12 && !halves[3]))
+    if (!CHECK("a keystroke has the right type and length", keyboard.words[0] == KEYBOARD_EVENT && keyboard.length >= 12 && !halves[3]))
         return false;
     print("key %x flags %x\n", halves[2], keyboard.words[2]);
     bool is_down = !(keyboard.words[2] & 2);
@@ -29,7 +29,7 @@ static bool keystroke(bool *escape)
 static bool report(void)
 {
     const uint8_t *bytes = mouse.bytes + 16;
-    if (!CHECK("a report is one", mouse.words[1] == 14 && mouse.words[2] == MOUSE_REPORT && mouse.words[3] == 6))
+    if (!CHECK("a report has the right type and length", mouse.words[1] == 14 && mouse.words[2] == MOUSE_REPORT && mouse.words[3] == 6))
         return false;
     print("mouse %u %u buttons %x wheel %d\n", bytes[1] | bytes[2] << 8, bytes[3] | bytes[4] << 8, bytes[0], (int8_t)bytes[5]);
     return true;

@@ -67,7 +67,7 @@ fn mistakes_are_refused_with_their_places() {
 }
 
 #[test]
-fn names_are_names_of_files() {
+fn names_of_machines_are_valid_file_names() {
     for right in ["web", "7", "a.b-c_D", &"x".repeat(MAX_NAME)] {
         assert!(check_name(right).is_ok(), "{right}");
     }

@@ -66,7 +66,7 @@ fn broken_and_unknown_files_are_named_and_left_alone() {
 }
 
 #[test]
-fn what_an_ended_service_was_writing_is_removed() {
+fn files_that_an_ended_service_was_writing_are_removed() {
     let (folder, store) = store();
     fs::write(store.path.join("new/0"), "kern").unwrap();
     drop(store);

@@ -47,7 +47,7 @@ impl Server {
                 }
                 self.rename(node, rename.new_directory, names, flags)
             }
-            // MKNOD: devices, FIFOs and sockets of a guest mean nothing on the host.
+            // MKNOD: a guest cannot create devices, FIFOs and sockets on the host.
             _ => Err(Errno::PERM),
         }
     }
@@ -135,7 +135,8 @@ impl Server {
         let (old, rest) = name(names)?;
         let (new, _) = name(rest)?;
         let (old_place, new_place) = (self.directory(from)?, self.directory(to)?);
-        // The host's kernel refuses to move a directory into itself. This one does it where the host has moved it since.
+        // The host's kernel refuses this for the current places of the directories. This check refuses it for those that the guest
+        // knows.
         let exchanges = flags.contains(RenameFlags::EXCHANGE);
         if !self.nodes.can_move((from, old), to) || (exchanges && !self.nodes.can_move((to, new), from)) {
             return Err(Errno::INVAL);
@@ -191,7 +192,7 @@ impl Server {
         Ok(())
     }
 
-    /// Returns a file to change, also if it only lives on as an open file.
+    /// Returns a file to change, even if only open handles to it remain.
     fn changeable(&self, node: u64) -> Result<OwnedFd, Errno> {
         self.locate(node).or_else(|error| match error {
             Errno::NOENT | Errno::STALE if node != ROOT => {
@@ -201,7 +202,7 @@ impl Server {
         })
     }
 
-    /// Returns an error if the guest gives the file to somebody else.
+    /// Returns an error if the guest changes the owner of the file.
     fn check_owner(&self, attributes: &SetattrIn, before: &Stat) -> Result<(), Errno> {
         let now = self.attributes(before);
         let keeps = |bit, new, now| attributes.valid & bit == 0 || new == now;

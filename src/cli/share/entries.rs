@@ -20,7 +20,7 @@ impl Server {
         let size = checked_size(read.size)?;
         let handle = self.handle(read.handle, true)?;
         let node = handle.node;
-        // A descriptor of its own, at the same position: the entries are entered while the directory is read.
+        // A separate descriptor, at the same position: the loop below also needs the directory for lookups.
         let directory = rustix::io::fcntl_dupfd_cloexec(&handle.file, 0)?;
         i64::try_from(read.offset).map_err(|_| Errno::INVAL)?;
         seek(&directory, SeekFrom::Start(read.offset))?;

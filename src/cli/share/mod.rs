@@ -97,7 +97,7 @@ fn parse(option: &OsStr) -> anyhow::Result<(PathBuf, String, Access)> {
         None => (bytes, DEFAULT_PLACE),
     };
     anyhow::ensure!(!host.is_empty(), "name a directory of the host; {FORM}");
-    // Podman's and Docker's way to say it. A place of that name would be an accident.
+    // Podman and Docker write options like this. Here, they would be part of the path in the guest.
     let has_mode = place.ends_with(":rw") || place.ends_with(":ro");
     anyhow::ensure!(!has_mode, "what the guest may do comes after a comma; {FORM}");
     let plain = place.trim_matches('/');
@@ -122,7 +122,7 @@ impl Share {
     /// # Errors
     /// Returns an error if the connection fails or the guest breaks the protocol.
     pub fn serve(mut self, connection: UnixStream) -> io::Result<()> {
-        // A small request comes with one system call.
+        // The buffer lets one system call read a small request.
         let mut connection = BufReader::new(connection);
         let mut request = vec![0; MAX_REQUEST];
         let (mut reply, mut replies) = (Vec::new(), Vec::new());

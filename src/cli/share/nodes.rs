@@ -1,7 +1,7 @@
 //! The files that the guest knows, by their numbers: names beneath the shared directory, and no open files.
 //!
-//! So a large tree takes memory only. A number stays with its file: if the host gives the name to another file, that one
-//! gets a new number.
+//! So a large tree takes memory, but no descriptors. A number stays with its file: if the host gives the name to another
+//! file, that one gets a new number.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ struct Node {
     place: Option<Place>,
     /// The number of replies with this node that the guest has not forgotten.
     lookups: u64,
-    /// The number of nodes whose place is in this one.
+    /// The number of nodes that have this one as their directory.
     children: u64,
     /// The contents that the guest's cache got last, without the guest's asking for them.
     stored: Option<Version>,
@@ -150,7 +150,7 @@ impl Nodes {
     pub fn can_move(&self, (parent, name): (u64, &[u8]), directory: u64) -> bool {
         let Some(moved) = self.places.get(&(parent, Arc::from(name))) else { return true };
         let mut at = directory;
-        // Each step leads up, and there is no circle: this function is what prevents one.
+        // This ends: each step leads to a parent, and this function prevents cycles.
         while at != *moved {
             match self.nodes.get(&at).and_then(|node| node.place.as_ref()) {
                 Some((parent, _)) => at = *parent,
@@ -188,7 +188,7 @@ impl Nodes {
         self.collect(directory);
     }
 
-    /// Removes a node that nobody needs, and then perhaps those above it.
+    /// Removes a node that is no longer referenced, then its parents in the same way.
     fn collect(&mut self, mut node: u64) {
         while node != ROOT {
             let Some(known) = self.nodes.get(&node).filter(|node| node.lookups == 0 && node.children == 0) else {

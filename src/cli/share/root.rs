@@ -1,6 +1,6 @@
 //! The shared directory on the host. Whatever the guest names is opened beneath it.
 //!
-//! The kernel keeps to that (`openat2`): a path has no way out through `..`, a symbolic link, or a race with someone who
+//! The kernel enforces this (`openat2`): a path cannot leave it through `..`, a symbolic link, or a race with someone who
 //! moves directories. Only regular files and directories are opened. Other files have attributes, and symbolic links
 //! their targets, which the guest follows itself.
 
@@ -146,13 +146,13 @@ pub fn own_path(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// Opens a located file, which is a regular file or a directory: opening a device or a FIFO could wait or do things.
+/// Opens a located file, which is a regular file or a directory: opening a device or a FIFO could block or have side effects.
 pub fn reopen(file: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Errno> {
     let stat = fstat(file)?;
     match kind(&stat) {
         FileType::Directory => {}
         FileType::RegularFile => {
-            // The host's root may write to such a file without the kernel's taking the bits away.
+            // If root on the host writes to such a file, the kernel does not clear the bits.
             let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
             if writes && stat.st_mode & 0o6000 != 0 {
                 return Err(Errno::PERM);

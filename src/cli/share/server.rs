@@ -91,7 +91,7 @@ impl Server {
         log::trace!("request {} about node {}", header.opcode, header.node);
         let result = match header.opcode {
             opcode::FORGET | opcode::BATCH_FORGET => {
-                // A message that is too short forgets nothing.
+                // A message that is too short is ignored.
                 let _ = self.forget(&header, body);
                 return false;
             }
@@ -148,7 +148,7 @@ impl Server {
             | opcode::RENAME
             | opcode::RENAME2 => self.change(header, body, reply),
             opcode::IOCTL => Err(Errno::NOTTY),
-            // The guest's kernel has ways without the others, such as FLUSH, GETXATTR, ACCESS, LSEEK and POLL.
+            // The guest's kernel works without the other requests, such as FLUSH, GETXATTR, ACCESS, LSEEK and POLL.
             _ => Err(Errno::NOSYS),
         }
     }
@@ -209,7 +209,7 @@ impl Server {
         }
     }
 
-    /// Returns a file that the guest knows: the one that it was when the guest got it.
+    /// Returns a file that the guest knows, if its name still belongs to the same file.
     pub(super) fn locate(&self, node: u64) -> Result<OwnedFd, Errno> {
         let file = self.root.locate(&self.nodes.path(node)?)?;
         if node != ROOT && self.nodes.identity(node) != Some(identity(&fstat(&file)?)) {
@@ -224,7 +224,7 @@ impl Server {
     }
 
     pub(super) fn attributes(&self, stat: &Stat) -> Attr {
-        // Linux takes a time as a signed number, as it is here.
+        // Linux reads the seconds as a signed number.
         let time = |seconds: i64| seconds.cast_unsigned();
         let nanoseconds = |part: u64| u32::try_from(part).unwrap_or(0);
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -259,7 +259,7 @@ impl Server {
         let (name, _) = name(body)?;
         let entry = match root::entry(&self.directory(directory)?, name) {
             Ok(stat) => self.enter(directory, name, &stat)?,
-            // Without a node: the guest remembers that there is no such name. Compilers look for many.
+            // An entry without a node: the guest caches that the name does not exist. Compilers look for many such names.
             Err(Errno::NOENT) => EntryOut { entry_valid: VALID, ..EntryOut::default() },
             Err(error) => return Err(error),
         };
@@ -274,7 +274,7 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the attributes of a node, also if it only lives on as an open file.
+    /// Returns the attributes of a node, even if only open handles to it remain.
     pub(super) fn stat(&self, node: u64) -> Result<Stat, Errno> {
         self.locate(node).and_then(|file| fstat(&file)).or_else(|error| match error {
             Errno::NOENT | Errno::STALE => fstat(self.opened(node).ok_or(error)?),

@@ -180,7 +180,7 @@ fn nothing_leads_out_of_the_share() {
 }
 
 #[test]
-fn a_name_that_another_file_has_now_is_another_node() {
+fn a_name_that_now_belongs_to_another_file_is_another_node() {
     let mut guest = guest(Access::ReadOnly);
     let before = guest.lookup(ROOT, "hello").unwrap().node;
     let handle = guest.open(before, OFlags::RDONLY).unwrap();
@@ -300,7 +300,7 @@ fn attributes_are_set_within_limits() {
 }
 
 #[test]
-fn names_move_and_nodes_with_them() {
+fn a_rename_moves_names_and_their_nodes() {
     let mut guest = guest(Access::ReadWrite);
     let sub = guest.lookup(ROOT, "sub").unwrap().node;
     let deep = guest.lookup(sub, "deep").unwrap().node;
@@ -425,7 +425,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_requests_leave_what_is_outside_alone(
+    fn random_requests_do_not_change_files_outside_of_the_share(
         requests in vec(prop_oneof![9 => request(), 1 => vec(any::<u8>(), 0..200)], 1..200),
     ) {
         let mut guest = guest(Access::ReadWrite);

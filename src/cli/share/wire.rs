@@ -144,7 +144,7 @@ messages! {
         blocks: u64, bfree: u64, bavail: u64, files: u64, ffree: u64, bsize: u32, namelen: u32, frsize: u32,
         padding: u32, spare: [u32; 6],
     }
-    /// The part that all versions have.
+    /// The fields that all versions have.
     InitIn, 16 { major: u32, minor: u32, max_readahead: u32, flags: u32, }
     InitOut, 64 {
         major: u32, minor: u32, max_readahead: u32, flags: u32, max_background: u16, congestion_threshold: u16,

@@ -76,7 +76,7 @@ pub enum ScreenError {
     /// There are too many viewers.
     #[error("{MAX_VIEWERS} viewers look at the screen already")]
     Crowded,
-    /// There is nothing to be seen.
+    /// The screen has no picture.
     #[error("the guest shows nothing on its screen: it has no driver for it, or has not loaded it yet")]
     NoPicture,
     /// The screen does not show what was waited for, and the time is over, or the machine has ended.

@@ -98,7 +98,7 @@ impl Drop for ConnectionVsp {
     fn drop(&mut self) {
         if let Some(peer) = &self.peer {
             self.table.count_refused();
-            // If it has no room for a line, it reads nothing.
+            // A host's end without room for a line does not get it.
             let _ = send(peer, self.texts.1.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
         self.table.remove(self.record.device);

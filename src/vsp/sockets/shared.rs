@@ -130,7 +130,7 @@ impl Shared {
         let id = self.bus.new_device_id();
         let Some(record) = self.table.add(id, service, origin, MAX_CONNECTIONS) else {
             asked.iter().for_each(|asked| self.refuse(asked));
-            // If it has no room for a line, it reads nothing.
+            // A host's end without room for a line does not get it.
             let _ = send(&peer, texts.1.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             return Err(OfferError::TooManySockets);
         };

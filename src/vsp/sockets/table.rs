@@ -53,7 +53,7 @@ impl Record {
     }
 }
 
-/// The connections that exist, and the sums of those that have.
+/// The existing connections, and the totals of all connections so far.
 #[derive(Debug, Default)]
 pub struct Table {
     present: Mutex<BTreeMap<DeviceId, Arc<Record>>>,

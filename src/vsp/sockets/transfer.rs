@@ -14,10 +14,10 @@ use super::wire::{self, Malformed};
 /// Packets of the guest are read while fewer bytes wait for the peer.
 pub const STAGE: usize = 32 << 10;
 
-/// After the guest has ended its data: how long data may stay unread in its ring.
+/// The time for which data may stay unread in the guest's ring after the guest has ended its data.
 pub const UNREAD_PATIENCE: Duration = Duration::from_secs(60);
 
-/// After the guest has ended its data: how long the peer may be silent.
+/// The time for which the peer may be silent after the guest has ended its data.
 pub const SILENT_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The same two, after the guest has ended its data twice. Linux does that when a socket is shut down and then closed. It then

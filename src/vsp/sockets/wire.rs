@@ -50,7 +50,7 @@ pub enum Malformed {
         /// Number of bytes behind the header.
         room: usize,
     },
-    /// The packet is longer than any driver makes one.
+    /// The packet is longer than those of any driver.
     #[error("a packet of a socket has {0} bytes of data; the maximum is {MAX_FROM_GUEST}")]
     Long(u32),
     /// The guest had ended its data.

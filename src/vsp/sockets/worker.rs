@@ -112,7 +112,7 @@ impl Worker {
         }
         let first = polled.len();
         polled.extend(self.clients.iter().map(|client| PollFd::new(&client.stream, PollFlags::IN)));
-        // While the machine is paused, times do not pass.
+        // While the machine is paused, time limits are suspended.
         let limit = next.map(|next| if shared.clock.lock().is_stopped() { next.max(ACCEPT_PAUSE) } else { next });
         let limit = limit.and_then(|limit| Timespec::try_from(limit + Duration::from_millis(1)).ok());
         poll(&mut polled, limit.as_ref())?;
@@ -254,7 +254,7 @@ impl Client {
     }
 
     fn refuse(self, text: &str) {
-        // A client that does not read it has no use for it.
+        // A client that does not read the text does not get it.
         let _ =
             send(self.stream.as_fd(), format!("ERROR {text}\n").as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }

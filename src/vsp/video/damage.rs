@@ -49,7 +49,7 @@ impl Rectangle {
     }
 }
 
-/// The rectangles that were drawn since the host last looked.
+/// The rectangles that were drawn since the host last read the picture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Damage(Vec<Rectangle>);
 

@@ -1,7 +1,7 @@
 //! Synthetic video as a state machine.
 //!
 //! The guest chooses an address for the screen's memory, then a situation: size, depth and place of the picture. The host reads the
-//! picture from guest memory when somebody looks. Nothing of what the guest says leads to a write, and what is not memory is black.
+//! picture from guest memory on request. No message of the guest causes a write, and addresses without memory are black.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub const MAX_WIDTH: u32 = 7680;
 pub const MAX_HEIGHT: u32 = 4320;
 /// Maximum number of answers that wait for room in the ring. A driver that keeps the protocol awaits one at a time.
 const MAX_ANSWERS: usize = 16;
-/// Bits of a pixel: red, green, blue and one byte that means nothing.
+/// Bits of a pixel: red, green, blue and an unused byte.
 const DEPTH: u8 = 32;
 
 /// The place and the size of the picture.
@@ -76,11 +76,11 @@ pub struct Facts {
     pub mode: Option<Mode>,
     /// Number of situations that the host does not show: wrong depth, size or pitch.
     pub refused_modes: u64,
-    /// Somebody looks, and the guest reports what it draws.
+    /// There is a viewer, so the guest reports what it draws.
     pub watched: bool,
     /// Number of rectangles that the guest has drawn.
     pub drawn: u64,
-    /// Number of messages of the guest that mean nothing.
+    /// Number of invalid messages of the guest.
     pub unknown: u64,
 }
 
@@ -208,7 +208,7 @@ impl Video {
         if let Some(mode) = self.mode {
             self.damage.set(Rectangle::of_size(mode.width, mode.height));
         }
-        // A guest that reads nothing is told with its next situation.
+        // If too many answers wait for room in the ring, the guest is told after its next situation.
         if changed && self.has_situation && self.answers.len() < MAX_ANSWERS / 2 {
             let _ = self.tell_features();
         }

@@ -173,7 +173,7 @@ fn a_guest_reports_what_it_draws_while_somebody_looks() {
 
 proptest! {
     #[test]
-    fn no_message_harms_the_screen(messages: Vec<(u8, Vec<u8>)>) {
+    fn a_driver_still_connects_after_random_messages(messages: Vec<(u8, Vec<u8>)>) {
         let mut video = ready();
         for (message_type, body) in messages {
             let _ = video.receive(&message(u32::from(message_type % 17), &body));
@@ -189,7 +189,7 @@ proptest! {
 
     /// A picture can always be taken, wherever the guest says that it is.
     #[test]
-    fn every_place_yields_a_picture(address: u64, offset: u32, width in 1_u32..64, height in 1_u32..64) {
+    fn every_address_of_the_screens_memory_yields_a_picture(address: u64, offset: u32, width in 1_u32..64, height in 1_u32..64) {
         let mut video = ready();
         let location = VramLocation { context: 0.into(), specified: 1, address: address.into() };
         ask(&mut video, 3, location.as_bytes());

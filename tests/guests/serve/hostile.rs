@@ -9,7 +9,7 @@ use super::service::{Host, SOON, over_tcp};
 use crate::common::patience::{grown, holds_within};
 
 #[test]
-fn wrong_requests_are_answered_with_what_is_wrong_where_and_what_to_do() {
+fn invalid_requests_get_the_problem_its_place_and_a_remedy() {
     let host = Host::serve();
     let error = |method: &str, path: &str, body: &str, status: u16| {
         let reply = host.request(method, path, body);
@@ -49,7 +49,7 @@ fn wrong_requests_are_answered_with_what_is_wrong_where_and_what_to_do() {
 }
 
 #[test]
-fn floods_and_slow_clients_take_no_place_from_others() {
+fn floods_and_slow_clients_do_not_keep_others_out() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let host = Host::serve_with(&["--listen", &format!("tcp:127.0.0.1:{port}")]);
     let connect = || TcpStream::connect(("127.0.0.1", port));

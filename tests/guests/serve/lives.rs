@@ -109,7 +109,7 @@ fn a_machine_that_fails_at_once_is_tried_again_later_until_it_is_stopped() {
 }
 
 #[test]
-fn what_is_to_start_with_the_service_does() {
+fn machines_with_autostart_start_with_the_service() {
     let mut host = Host::serve();
     host.define("auto", "[service]\nautostart = true\n");
     host.define("manual", "");

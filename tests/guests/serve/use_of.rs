@@ -115,7 +115,7 @@ fn a_machine_that_cannot_run_says_why() {
 }
 
 #[test]
-fn relative_paths_of_a_file_are_those_of_its_folder() {
+fn relative_paths_are_relative_to_the_folder_of_the_settings_file() {
     let host = Host::serve();
     let file = host.folder.path().join("a.toml");
     std::fs::write(&file, "# The shop\nkernel = \"vmlinuz\"\n").unwrap();
@@ -191,7 +191,7 @@ fn a_port_needs_the_token_and_one_for_other_hosts_needs_tls() {
 }
 
 #[test]
-fn the_service_ends_at_a_signal_and_takes_its_socket_away() {
+fn the_service_ends_at_a_signal_and_removes_its_socket() {
     let mut host = Host::serve();
     host.define("web", "");
     let process = host.post("/machines/web/start")["process"].as_u64().unwrap() as u32;
@@ -223,7 +223,7 @@ fn systemd_is_told_when_the_service_is_ready_and_when_it_ends() {
 }
 
 #[test]
-fn a_user_has_one_service() {
+fn a_second_service_of_a_user_is_refused() {
     let mut host = Host::serve();
     let other = host.folder.path().join("other");
     let run = host.run(&["serve", "--state", other.to_str().unwrap()]);

@@ -15,7 +15,7 @@ const WRONG_PASSWORD: Duration = Duration::from_secs(1);
 const NONE: u8 = 1;
 const VNC: u8 = 2;
 
-/// A connection whose reads and writes fail after a time in all.
+/// A connection whose reads and writes share one time limit.
 pub struct Patient<'a> {
     connection: &'a Connection,
     end: Instant,
@@ -92,7 +92,7 @@ pub fn greet(connection: &mut (impl Read + Write), password: Option<&Password>) 
         None if has_reason => connection.write_all(&0_u32.to_be_bytes())?,
         None => {}
     }
-    // Whether others may look, too: they always may.
+    // Asks for shared access, which every viewer has.
     connection.read_exact(&mut byte)
 }
 
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// A viewer that says all of this, whatever it hears.
+    /// A viewer that sends all of this without reading the answers.
     struct Script<'a> {
         says: &'a [u8],
         heard: Vec<u8>,

@@ -12,7 +12,7 @@ use crate::vsp::video::protocol::{Video, View};
 
 /// The minimum time between two looks at the guest's picture.
 const FRAME: Duration = Duration::from_millis(30);
-/// Number of looks at the whole picture after a new situation: drivers draw after it without a report.
+/// Number of times that the whole picture is read after a new situation: drivers draw after it without a report.
 const LOOKS: u32 = 4;
 /// The time between them.
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
@@ -64,7 +64,7 @@ impl Signal {
     }
 }
 
-/// Reads the guest's picture until the end. Nobody wakes the thread while nobody looks.
+/// Reads the guest's picture until the end. Without viewers, the thread sleeps.
 pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
     let (mut situation, mut looks) = (None, 0_u32);
     // When the whole picture is read again, reported or not.

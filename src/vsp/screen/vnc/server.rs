@@ -64,7 +64,7 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
-                // A host that is gone without a word is noticed.
+                // Keepalives detect a host that has disappeared.
                 set_socket_keepalive(&stream, true)?;
                 Ok(Connection::Tcp(stream))
             }

@@ -53,7 +53,7 @@ impl Show {
     pub fn enter(&self) -> Seat<'_> {
         let mut watch = self.watch.lock();
         let is_first = self.stage.is_empty();
-        // Nobody has followed the guest's changes while nobody looked.
+        // Without viewers, the guest's changes were not followed.
         if let Some(mode) = self.video.read(|video| video.facts().mode).filter(|_| is_first) {
             self.stage.resize(mode.width, mode.height);
         }

@@ -110,7 +110,7 @@ fn announcements_come_once_and_a_refused_size_after_the_size() {
 proptest! {
     /// Whatever is put, a viewer that copies what it is sent has the picture.
     #[test]
-    fn a_viewer_ends_with_the_picture(
+    fn a_viewer_finally_has_the_whole_picture(
         width in 1_u32..150, height in 1_u32..150,
         parts in prop::collection::vec((0_u32..200, 0_u32..200, 1_u32..100, any::<[u8; 8]>(), any::<bool>()), 0..20),
     ) {
