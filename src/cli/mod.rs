@@ -64,7 +64,7 @@ impl Arguments {
     /// # Errors
     /// Returns an error for a wrong command line, and for a request for help.
     fn parse_command_line() -> Result<Self, clap::Error> {
-        // To define all commands takes longer than to parse one. What is wrong, and help, is a matter of all of them.
+        // Defining all commands takes longer than parsing one. Errors and help need the definitions of all commands.
         let command = std::env::args_os().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
         if command.is_some_and(|command| command == "run")
             && let Ok(Arguments { verbose, quiet, host, command: Frequent::Run(run) }) = Arguments::try_parse()
