@@ -12,45 +12,45 @@ use super::command::{Run, image, limit, viridian};
 use crate::common::patience::{grown, holds_within, patience};
 
 /// A directory for control sockets, and the machines with sockets in it.
-struct Host {
-    directory: tempfile::TempDir,
+pub struct Host {
+    pub directory: tempfile::TempDir,
     machines: Vec<Child>,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), machines: Vec::new() }
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.directory.path().join("viridian")
     }
 
-    fn socket(&self, name: &str) -> PathBuf {
+    pub fn socket(&self, name: &str) -> PathBuf {
         self.path().join(format!("{name}.sock"))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = viridian();
         command.env("VIRIDIAN_RUNTIME_DIR", self.path()).args(arguments);
         command
     }
 
     /// Runs a verb.
-    fn run(&self, arguments: &[&str]) -> Run {
+    pub fn run(&self, arguments: &[&str]) -> Run {
         self.command(arguments).output().unwrap().into()
     }
 
     /// Runs a verb that must succeed, and returns its JSON.
     #[track_caller]
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub fn json(&self, arguments: &[&str]) -> Value {
         let run = self.run(&[arguments, &["--json"]].concat());
         assert_eq!(run.code, Some(0), "{arguments:?}: {run:?}");
         serde_json::from_str(&run.output).unwrap_or_else(|error| panic!("{error}: {run:?}"))
     }
 
     /// Starts a machine with a guest image.
-    fn start(&mut self, guest: &str, options: &[&str]) -> &mut Child {
+    pub fn start(&mut self, guest: &str, options: &[&str]) -> &mut Child {
         let (kernel, time) = (image(guest), limit(120));
         let fixed = ["run", "--console", "none", "--timeout", &time, "--kernel", kernel.to_str().unwrap()];
         let child = self.command(&[&fixed, options].concat()).stderr(Stdio::piped()).spawn().unwrap();
@@ -59,7 +59,7 @@ impl Host {
     }
 
     /// Starts the guest that uses all services, and waits until it does.
-    fn start_with_services(&mut self, name: &str) {
+    pub fn start_with_services(&mut self, name: &str) {
         let cmdline = format!("driver=good {}", patience());
         self.start("services", &["--name", name, "--cmdline", &cmdline]);
         let in_use = |tree: &Value| {
@@ -70,25 +70,25 @@ impl Host {
     }
 
     /// Starts a guest that halts.
-    fn start_halted(&mut self, name: &str) {
+    pub fn start_halted(&mut self, name: &str) {
         self.start("exits", &["--name", name, "--cmdline", "halt"]);
         self.until(name, |tree| tree["state"] == "running");
     }
 
     /// Waits until a machine has this state.
     #[track_caller]
-    fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
+    pub fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
         let tree = || serde_json::from_str(&self.run(&["inspect", name, "--json"]).output).unwrap_or(Value::Null);
         assert!(holds_within(grown(Duration::from_secs(60)), || is_so(&tree())), "{name}: {}", tree());
     }
 
-    fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         let list = self.json(&["list"]);
         list.as_array().unwrap().iter().map(|machine| machine["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits for the end of a machine. Returns its exit code and its messages.
-    fn end(&mut self, index: usize) -> (Option<i32>, String) {
+    pub fn end(&mut self, index: usize) -> (Option<i32>, String) {
         let child = &mut self.machines[index];
         let status = child.wait().unwrap();
         let mut said = String::new();
@@ -114,67 +114,6 @@ fn exchange(path: &Path, bytes: &[u8]) -> String {
     let mut reply = Vec::new();
     let _ = stream.read_to_end(&mut reply);
     String::from_utf8_lossy(&reply).into_owned()
-}
-
-#[test]
-fn users_type_on_the_keyboard_of_a_running_machine_and_save_its_picture() {
-    let mut host = Host::new();
-    host.start_halted("mute");
-    let refused = host.run(&["type", "mute", "hello"]);
-    assert_eq!(refused.code, Some(2), "a machine without a keyboard: {refused:?}");
-    assert!(refused.errors.contains("run it with --display none,input=on"), "{refused:?}");
-    let cmdline = format!("driver=good {}", patience());
-    let refused = host.run(&["screenshot", "mute", "/nowhere"]);
-    assert!(refused.code == Some(2) && refused.errors.contains("--display on"), "{refused:?}");
-    let last = host.directory.path().join("last.png");
-    let last_option = format!("--screenshot-at-end={}", last.display());
-    host.start("screen", &["--name", "typed", "--cmdline", &cmdline, "--display", "on", &last_option]);
-    host.until("typed", |tree| tree["devices"]["keyboard"]["status"]["state"] == "ready");
-    let typed = host.run(&["type", "typed", "Hi-1", "--enter"]);
-    assert_eq!(typed.code, Some(0), "{typed:?}");
-    host.until("typed", |tree| tree["devices"]["keyboard"]["status"]["sent"] == 12);
-    let refused = host.run(&["type", "typed", "ß"]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    let file = host.directory.path().join("now.png");
-    let shot = host.run(&["screenshot", "typed", file.to_str().unwrap()]);
-    assert_eq!(shot.code, Some(0), "{shot:?}");
-    users_wait_for_the_picture(&host, &file);
-    // Escape ends this guest.
-    let pressed = host.run(&["type", "typed", "--key", "esc"]);
-    assert_eq!(pressed.code, Some(0), "{pressed:?}");
-    assert_eq!(host.end(1).0, Some(0));
-    let (now, last) = (std::fs::read(file).unwrap(), std::fs::read(last).unwrap());
-    assert!(now == last && now[1..4] == *b"PNG", "the picture at the end is the one from before");
-}
-
-/// Waits for the saved picture, for the one after `p`, and for texts that are not there.
-fn users_wait_for_the_picture(host: &Host, file: &Path) {
-    let difference = host.directory.path().join("difference.png");
-    let (picture, red) = (format!("picture={}", file.display()), format!("difference={}", difference.display()));
-    let wait = |what: &str, seconds: &str| host.run(&["wait", "typed", "--for", what, "--timeout", seconds]);
-    let seen = wait(&picture, "60");
-    assert_eq!((seen.code, seen.output.trim()), (Some(0), file.to_str().unwrap()), "{seen:?}");
-    assert!(host.run(&["type", "typed", "--key", "p"]).code == Some(0));
-    host.until("typed", |tree| tree["devices"]["keyboard"]["status"]["waiting"] == 0);
-    // The guest inverts 100x40 pixels.
-    let look = || wait(&format!("{picture},tolerance=3,{red}"), "0");
-    let is_gone =
-        |late: &Run| late.code == Some(124) && late.errors.contains("4000 pixels differ, the first at 50, 30");
-    assert!(holds_within(grown(Duration::from_secs(60)), || is_gone(&look())), "{:?}", look());
-    let late = look();
-    assert!(late.errors.contains("difference.png shows them in red"), "{late:?}");
-    assert_eq!(std::fs::read(difference).unwrap()[1..4], *b"PNG");
-    assert_eq!(wait(&format!("{picture},tolerance=255"), "60").code, Some(0), "everything resembles it");
-    assert!(host.run(&["type", "typed", "--key", "p"]).code == Some(0));
-    assert_eq!(wait(&picture, "60").code, Some(0), "the old picture comes back");
-    let late = wait("screen-text=login:", "0.2");
-    assert!(late.code == Some(124) && late.errors.contains("does not show `login:`"), "{late:?}");
-    let wrong = wait("picture=/nowhere/a.png", "1");
-    assert!(wrong.code == Some(2) && wrong.errors.contains("/nowhere/a.png"), "{wrong:?}");
-    let none = host.run(&["wait", "mute", "--for", "screen-text=a"]);
-    assert!(none.code == Some(2) && none.errors.contains("--display on"), "{none:?}");
-    let clicked = host.run(&["command", "typed", "mouse", "click", r#"{"x": 319, "y": 0}"#]);
-    assert_eq!(clicked.code, Some(0), "{clicked:?}");
 }
 
 #[test]

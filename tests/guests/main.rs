@@ -9,6 +9,7 @@ mod command;
 mod common;
 mod console;
 mod control;
+mod control_screen;
 mod devices;
 mod embedded;
 mod ends;

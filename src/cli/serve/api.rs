@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::access::{Caller, NewEntry};
-use super::assets::Asset;
 use super::audit::Audit;
 use super::connections::{Client, Connections};
 use super::error::Problem;
@@ -64,6 +63,14 @@ pub struct Call<'a> {
     pub name: &'a str,
     /// What follows in the path.
     pub rest: &'a [String],
+}
+
+/// A file of the page.
+pub struct Asset {
+    /// Its path under `/page`.
+    pub path: &'static str,
+    /// Its content.
+    pub text: &'static str,
 }
 
 /// The answer.

@@ -1,15 +1,7 @@
 //! The files of the page.
 
-use super::api::{Answered, Call, Reply};
+use super::api::{Answered, Asset, Call, Reply};
 use super::error::Problem;
-
-/// A file of the page.
-pub struct Asset {
-    /// Its path under `/page`.
-    pub path: &'static str,
-    /// Its content.
-    pub text: &'static str,
-}
 
 /// The table of files in the folder `page`.
 macro_rules! files {

@@ -6,9 +6,10 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, Timesp
 use rustix::fs::{UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
+use super::message::{checked_offset, checked_size, name, put, take, text};
 use super::nodes::ROOT;
 use super::root;
-use super::server::{Server, checked_offset, checked_size, name, put, take, text};
+use super::server::Server;
 use super::wire::{
     CreateIn, InHeader, KEEP_CACHE, LinkIn, MkdirIn, OpenOut, Rename2In, RenameIn, SetattrIn, WriteIn, WriteOut,
     opcode, set,

@@ -4,8 +4,9 @@ use rustix::fs::{RawDir, SeekFrom, seek};
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
+use super::message::{checked_size, put, take};
 use super::root;
-use super::server::{Server, checked_size, put, take};
+use super::server::Server;
 use super::wire::{Dirent, EntryOut, ReadIn};
 
 /// Maximum size of a buffer for the host's entries.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::files::Version;
+/// A state of a file's contents: when it was changed, and its size.
+pub(super) type Version = (i64, u64, i64);
 
 /// The number of the shared directory itself (`FUSE_ROOT_ID`).
 pub const ROOT: u64 = 1;

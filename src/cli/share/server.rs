@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{OFlags, Stat, fstat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::IntoBytes;
 
 use super::files::{Handle, Recent};
+use super::message::{MAX_DATA, name, put, take};
 use super::nodes::{Identity, Nodes, ROOT};
 use super::root::{self, Access, Root};
 use super::wire::{
@@ -16,8 +17,6 @@ use super::wire::{
     MINOR, OLDEST_MINOR, OpenOut, OutHeader, ReleaseIn, StatfsOut, ability, opcode,
 };
 
-/// Maximum size of the data of a request or a reply. The guest's agent has buffers for it.
-pub const MAX_DATA: usize = 256 << 10;
 /// Maximum size of a request: data, and names with their headers.
 pub const MAX_REQUEST: usize = MAX_DATA + 8192;
 /// Time for which the guest may cache the attributes of a file, in seconds. Later, it sees changes of the host.
@@ -37,28 +36,6 @@ pub struct Server {
     /// The user who runs this program, and the group: root in the guest.
     pub(super) user: u32,
     pub(super) group: u32,
-}
-
-/// Splits a message off the start of a request.
-pub(super) fn take<T: FromBytes + Immutable + KnownLayout>(body: &[u8]) -> Result<(T, &[u8]), Errno> {
-    T::read_from_prefix(body).map_err(|_| Errno::INVAL)
-}
-
-/// Splits a text off the start of a request, without the zero byte at its end.
-pub(super) fn text(body: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
-    let end = body.iter().position(|byte| *byte == 0).ok_or(Errno::INVAL)?;
-    Ok((&body[..end], &body[end + 1..]))
-}
-
-/// Splits the name of an entry of a directory off the start of a request.
-pub(super) fn name(body: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
-    let (name, rest) = text(body)?;
-    root::check_name(name)?;
-    Ok((name, rest))
-}
-
-pub(super) fn put(reply: &mut Vec<u8>, message: &(impl IntoBytes + Immutable)) {
-    reply.extend_from_slice(message.as_bytes());
 }
 
 pub(super) fn identity(stat: &Stat) -> Identity {
@@ -325,17 +302,6 @@ impl Server {
         // The first flag: the data only.
         if sync.flags & 1 != 0 { rustix::fs::fdatasync(&handle.file) } else { rustix::fs::fsync(&handle.file) }
     }
-}
-
-/// Returns the size of a read or a write if it is within the limit that the guest was told.
-pub(super) fn checked_size(size: u32) -> Result<usize, Errno> {
-    Some(size as usize).filter(|size| *size <= MAX_DATA).ok_or(Errno::INVAL)
-}
-
-/// Returns an error if data at this offset would end beyond what Linux can address in a file.
-pub(super) fn checked_offset(offset: u64) -> Result<(), Errno> {
-    let end = offset.checked_add(MAX_DATA as u64);
-    if end.is_some_and(|end| i64::try_from(end).is_ok()) { Ok(()) } else { Err(Errno::INVAL) }
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::path::Path;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::*;
-use crate::cli::share::files::MAX_HANDLES;
+use crate::cli::share::opening::MAX_HANDLES;
 use crate::cli::share::wire::{
     CreateIn, Dirent, LinkIn, MkdirIn, OpenIn, ReadIn, Rename2In, RenameIn, SetattrIn, WriteIn, WriteOut, set,
 };

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::vnc::address::VncAddress;
-use crate::vsp::video::protocol::{MAX_HEIGHT, MAX_WIDTH};
+use crate::vsp::video::picture::{MAX_HEIGHT, MAX_WIDTH};
 use crate::wire::held_as_text;
 
 /// The screen of a machine, and its keyboard and mouse.

@@ -7,8 +7,12 @@ use std::path::Path;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::protocol::{MAX_HEIGHT, MAX_WIDTH};
 use crate::memory::GuestMemory;
+
+/// Maximum size of the screen, in pixels.
+pub const MAX_WIDTH: u32 = 7680;
+/// Maximum size of the screen, in lines.
+pub const MAX_HEIGHT: u32 = 4320;
 
 /// The difference between two pictures.
 #[derive(Clone, Debug, PartialEq, Eq)]

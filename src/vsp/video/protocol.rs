@@ -10,7 +10,7 @@ use serde::Serialize;
 use zerocopy::IntoBytes;
 
 use super::damage::{Damage, Rectangle};
-use super::picture::Picture;
+use super::picture::{MAX_HEIGHT, MAX_WIDTH, Picture};
 use super::pointer::{Look, Pointer};
 use super::wire::{
     Dirt, EDID, FeatureChange, Header, MessageType, Resolution, Situation, SituationUpdate, VersionResponse,
@@ -23,10 +23,6 @@ use crate::vsp::pipe::provider::Protocol;
 use crate::vsp::pipe::wire::{unwrap, wrap};
 use crate::wire::guid::{Guid, interface};
 
-/// Maximum size of the screen, in pixels.
-pub const MAX_WIDTH: u32 = 7680;
-/// Maximum size of the screen, in lines.
-pub const MAX_HEIGHT: u32 = 4320;
 /// Maximum number of answers that wait for room in the ring. A driver that keeps the protocol awaits one at a time.
 const MAX_ANSWERS: usize = 16;
 /// Bits of a pixel: red, green, blue and an unused byte.

@@ -6,13 +6,14 @@
 //! - [`address`]: where the server listens; [`server`]: the sockets and the threads; [`show`]: what the threads share;
 //!   [`device`]: what `inspect` shows of them.
 //! - [`viewer`]: one viewer; [`connection`]: its socket; [`greeting`]: the start; [`password`]: its password.
-//! - [`stage`]: the picture; [`seat`]: what each viewer has not seen of it; [`scroll`]: what has only moved; [`scanner`]: reads it
+//! - [`stage`]: the picture; [`seat`]: what each viewer has not seen of it; [`turn`]: what it is sent next; [`scroll`]: what has only moved; [`scanner`]: reads it
 //!   from the guest.
-//! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`], [`tight`]: rectangles; [`update`]: what they are sent in;
+//! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`], [`tight`], [`deflate`]: rectangles; [`update`]: what they are sent in;
 //!   [`input`]: keys and buttons.
 
 pub mod address;
 mod connection;
+mod deflate;
 mod device;
 mod encoder;
 mod format;
@@ -27,5 +28,6 @@ pub mod server;
 mod show;
 mod stage;
 mod tight;
+mod turn;
 mod update;
 mod viewer;

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::stage::{Stage, TILE};
+use super::stage::Stage;
+use super::turn::TILE;
 use crate::host::lock::{Condvar, Mutex};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::damage::Rectangle;

@@ -1,7 +1,7 @@
 //! What a viewer knows and wants, and what it is sent next.
 
-use super::stage::{Desktop, Scrolled, TILE, Turn, Wishes};
 use super::tight::MAX_WIDTH;
+use super::turn::{Desktop, Scrolled, TILE, Turn, Wishes};
 use crate::vsp::keyboard::protocol::Leds;
 use crate::vsp::video::damage::Rectangle;
 use crate::vsp::video::pointer::Look;
@@ -33,13 +33,6 @@ struct Wanted {
     area: Rectangle,
     /// The part that it wants as it is.
     whole: Option<Rectangle>,
-}
-
-impl Turn {
-    /// Returns an update with nothing in it.
-    fn new(wishes: Wishes) -> Self {
-        Self { wishes, keys: false, desktop: None, pointer: None, lights: None, scrolled: None, rectangles: Vec::new() }
-    }
 }
 
 /// Returns the numbers of the tiles that a part touches.

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::turn::Desktop;
 use super::*;
 
 const WHOLE: Rectangle = Rectangle { left: 0, top: 0, right: 65535, bottom: 65535 };

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::encoder::deflate;
+use super::deflate::deflate;
 use super::format::{Format, Pixels};
 
 /// Maximum width of a rectangle.

@@ -2,7 +2,7 @@
 
 use super::encoder::{COPY, CURSOR, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, LIGHTS, QEMU_KEYS};
 use super::format::Format;
-use super::stage::Turn;
+use super::turn::Turn;
 use crate::vsp::video::pointer::Look;
 
 /// Opacity from which on a pixel of the pointer is to be seen.

@@ -13,7 +13,7 @@ use super::greeting::{self, Patient};
 use super::input::Input;
 use super::messages::Message;
 use super::show::Show;
-use super::stage::{Turn, Wishes};
+use super::turn::{Turn, Wishes};
 use super::update::{head, rectangle};
 use crate::host::limited;
 
