@@ -8,6 +8,7 @@ use super::command::{run, run_with};
 fn bash_completes_commands_and_options() {
     let run = run("completion bash");
     assert_eq!(run.code, Some(0), "{run:?}");
+    let folder = tempfile::tempdir().unwrap();
     let completes = |words: &[&str]| {
         let (last, before) = words.split_last().unwrap();
         let script = format!(
@@ -17,7 +18,10 @@ fn bash_completes_commands_and_options() {
             before.len(),
             before.last().unwrap()
         );
-        let done = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
+        // It is too long for an argument.
+        let file = folder.path().join("script");
+        std::fs::write(&file, script).unwrap();
+        let done = Command::new("bash").arg("--norc").arg(file).output().unwrap();
         assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
         String::from_utf8(done.stdout).unwrap().trim_end().to_owned()
     };
