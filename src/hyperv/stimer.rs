@@ -17,6 +17,8 @@ use super::types::{Fault, GP, TIMER_COUNT, TimerIndex};
 
 /// Shortest supported period, in reference time: 100 us. It limits the load on the host.
 pub const MIN_PERIOD: u64 = 1000;
+/// Longest time that an expiration of a periodic timer waits for those of other timers, in reference time: 100 us.
+const MAX_SLACK: u64 = 1000;
 /// Number of missed expirations that a timer makes up for.
 pub const MAX_CATCH_UP: u64 = 16;
 
@@ -54,6 +56,11 @@ impl Timer {
 
     fn period(&self) -> u64 {
         self.count.max(MIN_PERIOD)
+    }
+
+    /// The time that an expiration may wait for those of other timers. Expirations of a one-shot timer never wait.
+    fn slack(&self) -> u64 {
+        if self.config.periodic() { (self.period() / 16).min(MAX_SLACK) } else { 0 }
     }
 
     /// Starts the timer from its registers and discards its previous state.
@@ -147,14 +154,18 @@ impl Timers {
     }
 
     /// Returns the time of the next call to [`expire`](Self::expire), in reference time.
+    ///
+    /// A periodic timer waits for up to its [slack](Timer::slack) if other timers expire within that time, so that the VP
+    /// is interrupted once for all of them.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.timers
-            .iter()
-            .filter_map(|timer| match timer.phase {
-                Phase::Armed { fire, .. } => Some(fire),
+        let armed = || {
+            self.timers.iter().filter_map(|timer| match timer.phase {
+                Phase::Armed { fire, .. } => Some((fire, fire.saturating_add(timer.slack()))),
                 Phase::Idle | Phase::Undelivered { .. } => None,
             })
-            .min()
+        };
+        let latest = armed().map(|(_, latest)| latest).min()?;
+        armed().map(|(fire, _)| fire).filter(|fire| *fire <= latest).max()
     }
 
     /// Returns the next expiration that is due at `now`. It is undelivered until [`delivered`](Self::delivered) is

@@ -135,6 +135,34 @@ fn the_earliest_timer_sets_the_deadline() {
 }
 
 #[test]
+fn periodic_timers_that_expire_shortly_after_each_other_share_a_deadline() {
+    let mut timers = Timers::default();
+    for (index, start) in [(0, 0), (1, 500), (2, 2000)] {
+        timers.set_count(timer(index), PERIOD, start);
+        timers.set_config(timer(index), ENABLED | PERIODIC | SINT2, true, start).unwrap();
+    }
+    assert_eq!(timers.next_deadline(), Some(PERIOD + 500));
+    let due: Vec<_> = std::iter::from_fn(|| {
+        let expiration = timers.expire(PERIOD + 500)?;
+        timers.delivered(expiration.timer, PERIOD + 500);
+        Some(expiration.nominal)
+    })
+    .collect();
+    assert_eq!(due, [PERIOD, PERIOD + 500]);
+    assert_eq!(timers.next_deadline(), Some(PERIOD + 2000), "a timer that is further away expires alone");
+}
+
+#[test]
+fn a_one_shot_timer_never_waits_for_others() {
+    let mut timers = started(ENABLED | PERIODIC | SINT2, PERIOD, 0);
+    for (index, time) in [(1, PERIOD + 100), (2, PERIOD + 200)] {
+        timers.set_count(timer(index), time, 0);
+        timers.set_config(timer(index), ENABLED | SINT2, true, 0).unwrap();
+    }
+    assert_eq!(timers.next_deadline(), Some(PERIOD + 100));
+}
+
+#[test]
 fn a_timer_whose_message_waits_has_no_deadline_and_makes_no_second_message() {
     let mut timers = started(ENABLED | PERIODIC | SINT2, PERIOD, 0);
     assert!(timers.expire(PERIOD).is_some());
@@ -237,6 +265,30 @@ enum Step {
 }
 
 proptest! {
+    /// At a deadline something is due, and nothing is later than its slack.
+    #[test]
+    fn no_timer_waits_for_others_longer_than_its_slack(
+        settings in prop::collection::vec((any::<bool>(), MIN_PERIOD..50_000, 0u64..50_000), 4)
+    ) {
+        let mut timers = Timers::default();
+        for (index, (periodic, count, start)) in settings.into_iter().enumerate() {
+            let kind = if periodic { PERIODIC } else { 0 };
+            timers.set_count(timer(index as u8), if periodic { count } else { start + count }, start);
+            timers.set_config(timer(index as u8), ENABLED | kind | SINT2, true, start).unwrap();
+        }
+        for _ in 0..50 {
+            let Some(now) = timers.next_deadline() else { break };
+            let mut count = 0;
+            while let Some(Expiration { timer, nominal, config }) = timers.expire(now) {
+                let slack = if config.periodic() { (timers.count(timer) / 16).min(1000) } else { 0 };
+                prop_assert!((nominal..=nominal + slack).contains(&now));
+                timers.delivered(timer, now);
+                count += 1;
+            }
+            prop_assert!(count > 0);
+        }
+    }
+
     /// The model of a lazy timer: of the multiples of the period that have passed since the last call, only the first expires.
     #[test]
     fn a_late_lazy_timer_expires_once_for_all_periods_that_it_missed(
