@@ -4,6 +4,7 @@
 pub use crate::block::Disk;
 pub use crate::engine::{Child, PortError};
 pub use crate::host::event::EventFd;
+pub use crate::kvm::gate::Kick;
 
 pub mod guest_images {
     pub use crate::guest_images::{EMBEDDED, PEER};

@@ -1,7 +1,7 @@
 //! Devices are offered and rescinded while the guest runs, also while it opens or closes their channels.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::child::FakeChild;
@@ -9,7 +9,8 @@ use super::device::{TestDevice, command};
 use super::guest::Guest;
 use super::protocol::{A_WHILE, SOON, asking, eventually, frames, request};
 use viridian::hyperv::VpIndex;
-use viridian::internals::vmbus::{ChannelReference, MessageType, OpenResult};
+use viridian::internals::Kick;
+use viridian::internals::vmbus::{ChannelReference, MessageType, OpenResult, Settings};
 use viridian::vmbus::Guid;
 use viridian::vmbus::Version;
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
@@ -118,6 +119,46 @@ fn a_retired_device_answers_until_the_guest_closes_it_or_the_host_rescinds_it() 
         eventually("the end of the handler", || device.open.load(Ordering::SeqCst) == 0);
         guest.release(channel);
     }
+}
+
+/// A VP that nobody has to wake.
+struct Vp;
+
+impl Kick for Vp {
+    fn kick(&self) {}
+}
+
+#[test]
+fn a_guest_that_closes_a_retired_device_goes_on_when_the_host_no_longer_uses_its_memory() {
+    let settings = Settings::default();
+    let (gate, bus, child) = (settings.gate.clone(), VmBus::new(settings), FakeChild::new(1, 64));
+    let _attachment = bus.attach(child.clone()).unwrap();
+    let guest = Guest::connected(&child, Version::NEWEST);
+    let ((busy, is_busy), (go, steps)) = (mpsc::channel(), mpsc::channel());
+    let (busy, steps) = (Mutex::new(busy), Mutex::new(steps));
+    let device = TestDevice::new(1).on_call(move |_, _| {
+        busy.lock().unwrap().send(()).unwrap();
+        steps.lock().unwrap().recv().unwrap();
+    });
+    let id = bus.offer(Box::new(device.clone())).unwrap();
+    let channel = guest.offer(1, 0).channel;
+    let mut open = guest.open(channel, &frames(0, 8), VpIndex(0)).unwrap();
+    bus.retire(id);
+    assert!(guest.was_rescinded(channel, SOON));
+    assert!(open.send(&asking(7, &[request(command::CALL, 0, 0).as_bytes()])));
+    is_busy.recv().unwrap();
+    let (close, closed) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _member = gate.join(Box::new(Vp));
+            guest.post(MessageType::CLOSECHANNEL, &ChannelReference { channel });
+            close.send(device.open.load(Ordering::SeqCst)).unwrap();
+        });
+        assert_eq!(closed.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout), "the host uses the rings");
+        go.send(()).unwrap();
+        assert_eq!(closed.recv().unwrap(), 0, "the handler has ended");
+    });
+    guest.release(channel);
 }
 
 #[test]

@@ -36,11 +36,13 @@ impl ChannelThread {
                 link.disconnect_events(id);
                 port.disconnect();
                 drop(channel);
+                port.finish();
                 link.closed(id);
             }
             Err(error) => {
                 link.failed(&self.device, Some(id), "does not open", error);
                 port.disconnect();
+                port.finish();
                 link.opened(id, false);
             }
         }

@@ -287,8 +287,14 @@ impl Link {
             tracer.line(format_args!("guest: {}", MessageLine(message)));
         }
         log::trace!("{}: guest: {}", self.name, MessageLine(message));
+        let ends = ends_at_once(&state, &actions);
         self.carry_out(&mut state, actions);
         self.send(&mut state);
+        drop(state);
+        // The VP's thread waits, because the guest does not.
+        if !ends.is_empty() && self.gate.is_own_thread() {
+            self.gate.wait_for(|| ends.iter().all(|port| port.is_finished()));
+        }
         if busy { Err(HvStatus::INSUFFICIENT_BUFFERS) } else { Ok(()) }
     }
 
@@ -451,6 +457,15 @@ impl Link {
 
 fn open_ports(state: &State) -> impl Iterator<Item = &ChannelPort> {
     state.channels.values().filter_map(|entry| entry.open.as_ref()).map(|open| &*open.port)
+}
+
+/// Returns the ports of channels that the guest closes, and whose pages it then uses for something else at once.
+fn ends_at_once(state: &State, actions: &BusActions) -> Vec<Arc<ChannelPort>> {
+    let ends = actions.iter().filter_map(|action| match action {
+        BusAction::Close(channel) if state.connection.frees_at_once(*channel) => state.channels.get(channel),
+        _ => None,
+    });
+    ends.filter_map(|entry| entry.open.as_ref().map(|open| open.port.clone())).collect()
 }
 
 fn with_port(state: &State, channel: ChannelId, tell: impl FnOnce(&ChannelPort)) {

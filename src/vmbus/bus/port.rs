@@ -30,6 +30,8 @@ pub(super) struct ChannelPort {
     /// Where the channel's thread stops when the machine pauses.
     gate: Arc<Gate>,
     closing: AtomicBool,
+    /// Set when the device no longer uses the channel, nor memory of the guest for it.
+    finished: AtomicBool,
     /// A signal that was to be sent during a pause.
     owed: AtomicBool,
     /// GPADLs that the guest tears down.
@@ -72,6 +74,7 @@ impl ChannelPort {
             gate,
             owed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
             leaving: Mutex::default(),
             timer: Mutex::new(Timer::new(Instant::now())),
             thread: OnceLock::new(),
@@ -178,6 +181,17 @@ impl ChannelPort {
     /// Disables the port, because the channel is closed.
     pub fn disconnect(&self) {
         *self.target() = Target { child: None, vp: None, rings: None };
+    }
+
+    /// Records that the device no longer uses the channel, and wakes a VP that waits for that.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::SeqCst);
+        self.gate.wake();
+    }
+
+    /// Returns `true` once the device no longer uses the channel.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
     }
 
     fn target(&self) -> MutexGuard<'_, Target> {

@@ -62,7 +62,6 @@ impl Connection {
     ///
     /// The channel keeps its id until [`BusAction::Remove`]. If the guest has not yet released the previous offer of the
     /// same device, this offer waits for that.
-    /// waits for that.
     ///
     /// # Errors
     /// Returns an [`OfferError`].
@@ -177,6 +176,13 @@ impl Connection {
         if std::mem::take(&mut entry.untold) && entry.standing == Standing::Rescinded {
             self.outbox.push_back(Message::RescindChannelOffer(ChannelReference { channel }));
         }
+    }
+
+    /// Returns `true` if the guest was notified that the channel is rescinded. Once it has closed such a channel, Linux frees
+    /// the pages of the rings at once, without waiting for a reply.
+    pub fn frees_at_once(&self, channel: ChannelId) -> bool {
+        let entry = self.channels.get(&channel);
+        entry.is_some_and(|entry| entry.standing == Standing::Rescinded && !entry.untold)
     }
 
     pub(super) fn request_offers(&mut self) -> Result<(), Refusal> {
