@@ -66,8 +66,11 @@ bool dm_report(struct dm *dm, uint64_t committed);
 /* Releases ranges of pages. */
 bool dm_give(struct dm *dm, const uint64_t *ranges, unsigned count, bool more);
 
-/* The driver that follows the protocol. Returns after it has served this number of requests. */
-bool serve(unsigned requests);
+/*
+ * The driver that follows the protocol. Returns after it has served this number of requests. If it listens, it also takes
+ * demands from the console, and returns when a q is typed.
+ */
+bool serve(unsigned requests, bool listens);
 /* Drivers that violate the protocol, and cold discard. */
 extern const struct test hostile_tests[];
 extern const unsigned hostile_test_count;

@@ -4,6 +4,7 @@ mod bad_disks;
 mod bad_input;
 mod balloon;
 mod boot;
+mod budget;
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
