@@ -46,6 +46,7 @@ const ROUTES: &[Route] = routes! {
     POST "/adapters" => api::plug::attach_adapter;
     DELETE "/adapters/*" => api::plug::detach_adapter;
     POST "/screen/wait" => api::wait::wait;
+    PUT "/adapters/*/addresses" => api::addresses::configure;
     GET "/events" => api::events::follow;
     GET "/console" => api::console::watch;
     POST "/console" => api::console::attach;

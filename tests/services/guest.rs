@@ -17,7 +17,7 @@ use viridian::vsp::network::{Attachment, NetworkOptions};
 use viridian::vsp::storage::DiskConfig;
 
 use crate::common::patience::{grown, holds_within};
-use crate::common::stock::{SOON, Shell, engine, image_file};
+use crate::common::stock::{SOON, Shell, engine, image_file, variable};
 
 /// The name of the machine.
 pub const NAME: &str = "linux";
@@ -49,7 +49,7 @@ impl Linux {
             .memory(384 << 20)
             .kernel(image_file("vmlinux"))
             .initrd(image_file("initrd.img"))
-            .cmdline("console=ttyS0 quiet panic=-1 root=LABEL=root run=serve")
+            .cmdline(format!("console=ttyS0 quiet panic=-1 root=LABEL=root run=serve {}", variable("WORDS")))
             .disk(DiskConfig::of("/dev/vda"))
             .net(NetworkOptions::new(Attachment::User))
             .capture_console();

@@ -1,5 +1,6 @@
 //! The handlers of requests, by topic.
 
+pub mod addresses;
 pub mod console;
 pub mod copy;
 pub mod events;

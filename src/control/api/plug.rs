@@ -62,13 +62,17 @@ pub fn attach_adapter(exchange: &Exchange<'_>) -> Answered {
 
 /// Detaches an adapter.
 pub fn detach_adapter(exchange: &Exchange<'_>) -> Answered {
+    let number = adapter_number(exchange)?;
+    let is_detached = exchange.with(|machine| machine.nics().detach(number))?;
+    if is_detached { done() } else { Err(unknown(exchange, "adapter", exchange.name(0))?) }
+}
+
+/// Returns the number of the adapter that the path names.
+pub fn adapter_number(exchange: &Exchange<'_>) -> Result<u8, Problem> {
     let name = exchange.name(0);
-    let number = name.strip_prefix("net").and_then(|number| number.parse().ok());
-    let is_detached = match number {
-        Some(number) => exchange.with(|machine| machine.nics().detach(number))?,
-        None => false,
-    };
-    if is_detached { done() } else { Err(unknown(exchange, "adapter", name)?) }
+    let exists = exchange.with(|machine| machine.device_names("adapter"))?.iter().any(|known| known == name);
+    let number = name.strip_prefix("net").filter(|_| exists).and_then(|number| number.parse().ok());
+    number.map_or_else(|| Err(unknown(exchange, "adapter", name)?), Ok)
 }
 
 /// Returns the error about a device that does not exist.
