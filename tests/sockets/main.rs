@@ -18,7 +18,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 static SOCKETS: OnBoth =
     OnBoth { kernel: Batch::new(|plan| self::plan(plan, "kernel")), user: Batch::new(|plan| self::plan(plan, "user")) };
 
-/// The guest: Debian's kernel with its module, and socat.
+/// The guest: Debian's kernel with its module, socat, and a server for ssh.
 fn image() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
     IMAGE.get_or_init(|| {
@@ -27,12 +27,16 @@ fn image() -> &'static str {
         let peer = format!("{directory}/peer");
         done("cc", &["-O1", "-Wall", "-o", &peer, "tests/sockets/peer.c"]);
         let peer = format!("{peer}:/usr/bin/peer");
-        let script = "tests/sockets/serve:/usr/bin/serve";
-        stock::image("sockets", &["--module", "hv_sock", "--package", "socat", "--file", script, "--file", &peer])
+        let files = ["--file", "tests/sockets/serve:/usr/bin/serve", "--file", &peer];
+        let packages = ["--module", "hv_sock", "--package", "socat", "--package", "dropbear-bin"];
+        stock::image("sockets", &[packages.as_slice(), &files].concat())
     })
 }
 
 fn plan(plan: &mut Plan, engine: &str) {
+    plan.option("--package", "openssh-client");
+    plan.option("--package", "socat");
+    plan.file(&format!("{}/peer:/usr/bin/peer", image()));
     let (mebibytes, connections) = if is_full() { (1024, 10_000) } else { (16, 200) };
     let variables = format!("MIB={mebibytes} CONNECTIONS={connections}");
     stock::plan(plan, image(), engine, &[("sockets", 150 + mebibytes + connections / 4, &variables)]);
@@ -48,6 +52,7 @@ fn stock_linux_and_the_host_connect_to_each_other() {
 fn nested_sockets() {
     let linux = Linux::boot();
     steps::both_sides_connect(&linux);
+    steps::ssh_uses_the_unix_socket(&linux);
     steps::a_half_closed_echo_is_whole(&linux, number("MIB"));
     steps::a_slow_reader_stops_the_writer(&linux);
     steps::nobody_listens(&linux);

@@ -1,8 +1,10 @@
 // In the guest, one connection after another, which costs no process: peer echo PORT, or peer dial PORT COUNT.
+// On the host, as ssh's ProxyCommand with ProxyUseFdpass: peer pass vsock-mux/PATH PORT.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <linux/vm_sockets.h>
 
@@ -21,8 +23,30 @@ static ssize_t read_all(int connection, char *bytes, size_t size) {
     return count < 0 ? count : (ssize_t)length;
 }
 
+// Connects to a port of the guest through the Unix socket, and passes the connection to ssh.
+static int pass(const char *host, const char *port) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char answer[80];
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", host + strlen("vsock-mux"));
+    int connection = socket(AF_UNIX, SOCK_STREAM, 0), length = 0;
+    need(connect(connection, (struct sockaddr *)&address, sizeof address) == 0, "connect", 0);
+    dprintf(connection, "CONNECT %s\n", port);
+    while (length < 79 && read(connection, answer + length, 1) == 1 && answer[length++] != '\n') continue;
+    if (strncmp(answer, "OK ", 3)) return fprintf(stderr, "%.*s", length, answer), 1;
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof connection)];
+    } control = {.header = {CMSG_LEN(sizeof connection), SOL_SOCKET, SCM_RIGHTS}};
+    memcpy(CMSG_DATA(&control.header), &connection, sizeof connection);
+    struct iovec byte = {"", 1};
+    struct msghdr message = {.msg_iov = &byte, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    need(sendmsg(STDOUT_FILENO, &message, 0) == 1, "sendmsg", 0);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
+    if (strcmp(argv[1], "pass") == 0) return pass(argv[2], argv[3]);
     struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_port = atoi(argv[2])};
     char bytes[256], answer[256];
     if (strcmp(argv[1], "echo") == 0) {

@@ -1,8 +1,10 @@
 //! The steps of the test, in order.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +43,41 @@ pub fn both_sides_connect(linux: &Linux) {
     stream.write_all(b"CONNECT 1024\nby a line").expect("it is sent");
     stream.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(read_all(&stream), b"OK 1024\nby a line");
+    linux.is_quiet();
+}
+
+/// By the lines of docs/sockets.md. `peer` stands for systemd's ssh proxy, which Debian 12 does not have.
+pub fn ssh_uses_the_unix_socket(linux: &Linux) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().expect("it is packed");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    // The nested host has no users, and ssh wants to know the name of its own.
+    fs::write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n").expect("it is written");
+    let made = run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path("key")]);
+    assert_eq!(made.0, Some(0), "{made:?}");
+    let key = fs::read_to_string(path("key.pub")).expect("it was made");
+    linux.run("chown 0:0 / /root; mkdir -p -m 700 /etc/dropbear /root/.ssh");
+    linux.run(&format!("echo '{}' >/root/.ssh/authorized_keys", key.trim()));
+    linux.run("socat VSOCK-LISTEN:22,fork EXEC:'dropbear -i -R -s' & echo begun");
+    drop(linux.connect(22));
+    let config = format!(
+        "Host vsock-mux/*\n ProxyCommand peer pass %h %p\n ProxyUseFdpass yes\n CheckHostIP no\n\
+         Host guest\n ProxyCommand sh -c '(echo CONNECT %p; cat) | socat - UNIX-CONNECT:{PATH}'\n\
+         Host *\n User root\n IdentityFile {}\n UserKnownHostsFile {}\n StrictHostKeyChecking accept-new\n BatchMode yes\n",
+        path("key"),
+        path("known"),
+    );
+    fs::write(path("config"), config).expect("it is written");
+    for host in [&format!("vsock-mux{PATH}"), "guest"] {
+        let begun = Instant::now();
+        let (code, output, errors) = run("ssh", &["-F", &path("config"), host, "echo $((6 * 7)); exit 9"]);
+        assert_eq!((code, &*output), (Some(9), "42\n"), "{host}: {errors}");
+        println!("measured: ssh {host} in {:.1} s", begun.elapsed().as_secs_f64());
+    }
     linux.is_quiet();
 }
 
@@ -132,7 +169,7 @@ pub fn nobody_listens(linux: &Linux) {
 
 /// Returns the number of descriptors and threads of this process.
 fn resources() -> (usize, usize) {
-    let count = |path| std::fs::read_dir(path).expect("proc is there").count();
+    let count = |path| fs::read_dir(path).expect("proc is there").count();
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
 
