@@ -209,7 +209,7 @@ impl Backend for KernelEngine {
         self.side(place).state.read_msr(number, &self.common.partition, now)
     }
 
-    fn write_msr(&self, place: usize, vp: &Vp, number: u32, value: u64) -> Result<Actions, Fault> {
+    fn write_msr(&self, place: usize, vp: &mut Vp, number: u32, value: u64) -> Result<Actions, Fault> {
         let msr = Msr::decode(number).filter(|msr| msr.is_accessible(self.common.partition.features()));
         msr.ok_or(GP).and_then(|msr| self.write(place, vp, msr, value))
     }

@@ -60,7 +60,7 @@ pub(super) trait Backend: Send + Sync {
     fn read_msr(&self, place: usize, number: u32, now: Moment) -> Result<MsrRead, Fault>;
 
     /// Writes an MSR for the guest, on the VP's own thread, and returns what is left to do.
-    fn write_msr(&self, place: usize, vp: &Vp, number: u32, value: u64) -> Result<Actions, Fault>;
+    fn write_msr(&self, place: usize, vp: &mut Vp, number: u32, value: u64) -> Result<Actions, Fault>;
 
     /// Raises an interrupt that a VP's own access caused.
     fn interrupt(&self, place: usize, interrupt: Interrupt);

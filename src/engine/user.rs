@@ -5,7 +5,7 @@
 //! vector of its SINT changes (`docs/engines.md`). An interrupt with AutoEOI is injected as already acknowledged, so that
 //! nothing stays in service.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::common::Common;
 use super::deadlines::Deadlines;
 use super::shell::{Backend, Caller};
 use crate::host::lock::{Mutex, MutexGuard};
+use crate::hyperv::features::Feature;
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::msr::{self, ApicRegister, Msr};
 use crate::hyperv::status::{HvResult, HvStatus};
@@ -31,6 +32,8 @@ pub(super) struct UserEngine {
     vps: Vec<Mutex<VpState>>,
     deadlines: Deadlines,
     level_eoi: LevelEoi,
+    /// For each VP, whether KVM tells the guest in the assist page which interrupts need no EOI.
+    skips_eois: Vec<AtomicBool>,
     /// The value that each VP last wrote to ICR. It is kept here because the resulting messages do not change the local APIC's
     /// register.
     commands: Vec<AtomicU64>,
@@ -53,12 +56,20 @@ impl UserEngine {
             };
             let commands = (0..count).map(|_| AtomicU64::new(0)).collect();
             let deadlines = Deadlines::new(count, gate, Arc::new(wake));
-            Self { common, vps, deadlines, level_eoi, commands }
+            let skips_eois = (0..count).map(|_| AtomicBool::new(false)).collect();
+            Self { common, vps, deadlines, level_eoi, skips_eois, commands }
         })
     }
 
     fn state(&self, vp: usize) -> MutexGuard<'_, VpState> {
         self.vps[vp].lock()
+    }
+
+    /// Tells KVM where the VP's assist page is. Called on the VP's own thread.
+    fn set_eoi_field(&self, place: usize, vp: &Vp) {
+        let field =
+            self.state(place).eoi_field().filter(|_| self.common.partition.features().has(Feature::UseApicMsrs));
+        self.skips_eois[place].store(vp.set_eoi_field(field), Ordering::Relaxed);
     }
 
     /// Changes a VP's state, and sets the deadline for its timers. Returns the result of `change`.
@@ -166,9 +177,16 @@ impl Backend for UserEngine {
         self.state(place).read_msr(number, &self.common.partition, now)
     }
 
-    fn write_msr(&self, place: usize, _vp: &Vp, number: u32, value: u64) -> Result<Actions, Fault> {
+    fn write_msr(&self, place: usize, vp: &mut Vp, number: u32, value: u64) -> Result<Actions, Fault> {
         let now = self.common.moment();
-        self.change(place, now, |state| state.write_msr(number, value, &self.common.partition, now))
+        let actions = self.change(place, now, |state| state.write_msr(number, value, &self.common.partition, now))?;
+        match Msr::decode(number) {
+            Some(Msr::VpAssistPage) => self.set_eoi_field(place, vp),
+            // Linux sets its next tick before it ends the interrupt of the last one.
+            Some(Msr::StimerCount(_)) if self.skips_eois[place].load(Ordering::Relaxed) => vp.renew_eoi_field(),
+            _ => {}
+        }
+        Ok(actions)
     }
 
     fn interrupt(&self, place: usize, interrupt: Interrupt) {
@@ -222,13 +240,19 @@ impl Backend for UserEngine {
         }
     }
 
-    fn write_register(&self, _caller: Caller<'_>, place: usize, msr: Msr, value: u64) -> HvResult<()> {
-        if matches!(msr, Msr::Apic(_)) {
-            return Err(HvStatus::INVALID_PARAMETER);
+    fn write_register(&self, caller: Caller<'_>, place: usize, msr: Msr, value: u64) -> HvResult<()> {
+        match msr {
+            Msr::Apic(_) => return Err(HvStatus::INVALID_PARAMETER),
+            // KVM needs its address, and takes it only from the thread of the VP.
+            Msr::VpAssistPage if !caller.is_at(place) => return Err(HvStatus::INVALID_VP_STATE),
+            _ => {}
         }
         let now = self.common.moment();
         let written = self.change(place, now, |state| state.write(msr, value, &self.common.partition, now));
         let actions = written.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
+        if msr == Msr::VpAssistPage {
+            self.set_eoi_field(place, caller.vp);
+        }
         // The VP may not be the caller, and may be in the guest.
         interrupts(&actions).for_each(|interrupt| self.common.interrupt(place, interrupt));
         Ok(())

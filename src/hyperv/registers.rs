@@ -220,7 +220,7 @@ const _: () = assert!(size_of::<ReferenceTscPage>() == 24);
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VpAssistPage {
-    /// `HV_VIRTUAL_APIC_ASSIST`: bit 0 is "No EOI Required". It is never set: guests always write EOI.
+    /// `HV_VIRTUAL_APIC_ASSIST`: bit 0 is "No EOI Required". KVM sets it, if the host has a use for it.
     pub apic_assist: u32,
     /// Zero.
     pub reserved: u32,

@@ -74,6 +74,11 @@ impl VpState {
         &self.synic
     }
 
+    /// Returns the GPA of `HV_VIRTUAL_APIC_ASSIST` in the assist page, if there is one.
+    pub fn eoi_field(&self) -> Option<u64> {
+        self.assist.enabled().then(|| self.assist.gpa())
+    }
+
     /// Returns the time of the next call to [`tick`](Self::tick), in reference time. It can change with every call that
     /// takes `&mut self`.
     pub fn next_deadline(&self) -> Option<u64> {

@@ -192,6 +192,26 @@ impl Host {
         self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(HostError::call("the list of CPUID features"))
     }
 
+    /// Returns `true` if KVM can save the exits of EOIs: see [`Vp::set_eoi_field`](super::vp::Vp::set_eoi_field). It cannot
+    /// where the processor virtualizes the APIC; there, most EOIs cause no exit anyway.
+    ///
+    /// # Errors
+    /// Returns the error of the KVM ioctl.
+    pub fn skips_eois(&self) -> Result<bool, HostError> {
+        const KVM_FEATURES: u32 = 0x4000_0001;
+        const PV_EOI: u32 = 1 << 6;
+        const VIRTUALIZES: [&str; 2] =
+            ["/sys/module/kvm_intel/parameters/enable_apicv", "/sys/module/kvm_amd/parameters/avic"];
+        let uses_apic_virtualization =
+            |file| std::fs::read_to_string(file).ok().map(|on| !matches!(on.trim(), "N" | "0"));
+        let answers: Vec<bool> = VIRTUALIZES.into_iter().filter_map(uses_apic_virtualization).collect();
+        if answers.is_empty() || answers.contains(&true) {
+            return Ok(false);
+        }
+        let cpuid = self.supported_cpuid()?;
+        Ok(cpuid.as_slice().iter().any(|entry| entry.function == KVM_FEATURES && entry.eax & PV_EOI != 0))
+    }
+
     /// Returns the Hyper-V leaves that KVM can emulate.
     ///
     /// # Errors

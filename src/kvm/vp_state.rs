@@ -39,6 +39,10 @@ const X2APIC_EOI: u32 = 0x80b;
 /// TLFS, "EOI": works in every mode of the local APIC.
 const HV_EOI: u32 = 0x4000_0070;
 
+/// MSR_KVM_PV_EOI_EN (the kernel's documentation, "KVM-specific MSRs"): the GPA of a field of four bytes, and in bit 0
+/// whether it is used.
+const KVM_PV_EOI: u32 = 0x4b56_4d04;
+
 /// An exception to raise in a VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
@@ -277,6 +281,28 @@ impl Vp {
         let level = apic_register(&apic, APIC_TMR + word) & bit != 0;
         self.set_apic(&apic)?;
         Ok(Some((vector, level)))
+    }
+
+    /// Sets the GPA of the field in which KVM tells the guest that an interrupt needs no EOI. `None`: there is no such
+    /// field. Returns `false`, and there is none, if KVM refuses.
+    ///
+    /// KVM sets bit 0 when it delivers an interrupt after which nothing else is pending. It ends the interrupt at the next
+    /// exit if the guest has cleared the bit, else it clears the bit itself.
+    pub fn set_eoi_field(&self, gpa: Option<u64>) -> bool {
+        let set = self.write_msr(KVM_PV_EOI, gpa.map_or(0, |gpa| gpa | 1));
+        if !set {
+            // KVM keeps the address before that.
+            let _ = self.write_msr(KVM_PV_EOI, 0);
+        }
+        set && gpa.is_some()
+    }
+
+    /// Makes KVM decide again, on the next entry, whether the interrupt in service needs an EOI: see
+    /// [`set_eoi_field`](Self::set_eoi_field). Registers must be [synchronized](Self::sync_registers), and unchanged since the
+    /// last exit.
+    pub fn renew_eoi_field(&mut self) {
+        // KVM evaluates interrupts after new registers, even if they are the old ones.
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
     }
 
     /// Returns `true` if [`end_taken`](Self::end_taken) works: through the x2APIC's register, or Hyper-V's if KVM

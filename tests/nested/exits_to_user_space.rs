@@ -57,6 +57,15 @@ static WITH_LINUX: Batch = Batch::new(|plan| {
             ),
         );
     }
+    let boot = format!(
+        "{VIRIDIAN} run --engine user --trace msr=msrs --kernel {guest}/vmlinux --initrd {guest}/initrd.img \
+         --cmdline 'console=ttyS0 quiet panic=-1 run=true' >&2 </dev/null || exit"
+    );
+    plan.check(
+        "user ticks",
+        60,
+        format!("{boot}; echo ticks=$(grep -c 'wrmsr STIMER0_COUNT' msrs) ends=$(grep -c 'wrmsr EOI' msrs); rm msrs"),
+    );
 });
 
 fn measure(plan: &mut Plan) -> String {
@@ -105,5 +114,15 @@ fn an_idle_linux_causes_under_40_exits_to_user_space_a_second() {
     // The guest's own timers cause 20 to 26 exits, or more on a busy host. A periodic tick or polling would cause 100 and more.
     on_both_engines(&WITH_LINUX, "idle", |counts, outcome| {
         assert!(counts["user"] - LINES as f64 <= 40.0 * counts["seconds"], "{outcome}");
+    });
+}
+
+#[test]
+fn a_tick_of_linux_needs_no_end_of_interrupt_on_the_user_engine() {
+    WITH_LINUX.outcome("user ticks", |outcome| {
+        let counts = counts(outcome);
+        assert!(counts["ticks"] >= 100.0, "{outcome}");
+        // An interrupt that arrives during the handler of another does need one.
+        assert!(counts["ends"] <= counts["ticks"] / 5.0, "{outcome}");
     });
 }

@@ -60,10 +60,19 @@ fn the_user_engine_offers_no_flushes_and_the_kernel_engine_only_what_kvm_has() {
 #[test]
 fn features_can_be_switched_on_and_off_against_their_defaults() {
     let default = offer(EngineKind::User, "");
-    assert!(matches!(default.verdict(Feature::UseApicMsrs), Verdict::OffByDefault(_)));
-    let switched = offer(EngineKind::User, "+useapicmsrs, -UseRelaxedTiming");
-    assert!(switched.features().has(Feature::UseApicMsrs));
+    assert!(matches!(default.verdict(Feature::UseSyntheticClusterIpi), Verdict::OffByDefault(_)));
+    let switched = offer(EngineKind::User, "+usesyntheticclusteripi, -UseRelaxedTiming");
+    assert!(switched.features().has(Feature::UseSyntheticClusterIpi));
     assert_eq!(switched.verdict(Feature::UseRelaxedTiming), Verdict::SwitchedOff);
+}
+
+#[test]
+fn a_feature_that_is_faster_on_some_hosts_is_offered_there() {
+    assert_eq!(offer(EngineKind::User, "").verdict(Feature::UseApicMsrs), Verdict::Offered);
+    assert_eq!(offer(EngineKind::User, "-UseApicMsrs").verdict(Feature::UseApicMsrs), Verdict::SwitchedOff);
+    let elsewhere = |switches: &str| Offer::new(EngineKind::User, Features::NONE, &switches.parse().unwrap());
+    assert!(matches!(elsewhere("").verdict(Feature::UseApicMsrs), Verdict::OffByDefault(_)));
+    assert_eq!(elsewhere("+UseApicMsrs").verdict(Feature::UseApicMsrs), Verdict::Offered);
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub enum Support {
     Kvm,
     /// Supported, but off by default; the text gives the reason.
     OptIn(&'static str),
+    /// Supported, but off by default where it costs more than it saves; the text gives the reason.
+    WhereFaster(&'static str),
     /// Not supported; the text gives the reason.
     Never(&'static str),
 }

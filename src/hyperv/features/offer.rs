@@ -68,8 +68,8 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Computes what `engine` offers on a host whose KVM supports `kvm` (empty for the user engine), after the user's
-    /// switches.
+    /// Computes what `engine` offers after the user's switches. `kvm` are the features that the host's KVM supports, for the
+    /// kernel engine, or makes [faster](Support::WhereFaster), for the user engine.
     ///
     /// A feature that the engine does not support stays off even if the user switches it on. [`Switches::check`]
     /// reports that.
@@ -102,7 +102,8 @@ fn verdict(feature: Feature, engine: EngineKind, kvm: Features, switches: &Switc
         Support::Kvm if !kvm.has(feature) => Verdict::NotInKvm,
         _ if switches.off().has(feature) => Verdict::SwitchedOff,
         Support::OptIn(reason) if !switches.on().has(feature) => Verdict::OffByDefault(reason),
-        Support::OptIn(_) | Support::Kvm | Support::Ours => Verdict::Offered,
+        Support::WhereFaster(reason) if !kvm.union(switches.on()).has(feature) => Verdict::OffByDefault(reason),
+        Support::OptIn(_) | Support::WhereFaster(_) | Support::Kvm | Support::Ours => Verdict::Offered,
     }
 }
 

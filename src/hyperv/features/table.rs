@@ -1,6 +1,6 @@
 //! The table of features.
 
-use super::Support::{self, Kvm, Never, OptIn, Ours};
+use super::Support::{self, Kvm, Never, OptIn, Ours, WhereFaster};
 use super::Word::{self, CallPrivileges, Hardware, Hints, Nested, RegisterPrivileges};
 
 const NOT_A_CHILD: &str = "belongs to a parent partition";
@@ -8,6 +8,8 @@ const ONE_LEVEL: &str = "there is one virtual trust level and no nested hypervis
 const DEBUGGER: &str = "there is no hypervisor debugger";
 const HOST_HARDWARE: &str = "tells of the parent's hardware, which a child need not know";
 const APIC_IN_KERNEL: &str = "each use exits to user space, where the APIC's own registers are answered in the kernel";
+const EOI_EXITS: &str =
+    "an EOI through it exits to user space, and on this host the APIC's own EOI costs little or nothing";
 const IDLE_SPINS: &str = "KVM wakes a VP only for interrupts that it may take, so the read returns at once";
 const NOT_RECOMMENDED: &str = "Hyper-V itself does not recommend it to a guest of this kind";
 
@@ -143,7 +145,7 @@ features! {
     UseHypercallForLocalFlush, Hints, 1, user Never(NOT_RECOMMENDED), kernel Never(NOT_RECOMMENDED);
     UseHypercallForRemoteFlushAndLocalFlushEntire, Hints, 2,
         user Never("user space cannot flush a running VP's TLB"), kernel Kvm, needs AccessHypercallMsrs AccessVpIndex;
-    UseApicMsrs, Hints, 3, user OptIn(APIC_IN_KERNEL), kernel Kvm, needs AccessIntrCtrlRegs;
+    UseApicMsrs, Hints, 3, user WhereFaster(EOI_EXITS), kernel Kvm, needs AccessIntrCtrlRegs;
     UseHvRegisterForReset, Hints, 4, user Ours, kernel Ours, needs AccessResetReg;
     UseRelaxedTiming, Hints, 5, user Ours, kernel Kvm;
     UseDmaRemapping, Hints, 6, user Never(NOT_A_CHILD), kernel Never(NOT_A_CHILD);
