@@ -123,6 +123,13 @@ impl Disk for FileDisk {
         Ok(seek(&self.direct.file, SeekFrom::End(0))?)
     }
 
+    fn grow(&self, size: u64) -> io::Result<()> {
+        if !self.direct.file.metadata()?.is_file() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.direct.file.set_len(size)
+    }
+
     fn read_only(&self) -> bool {
         self.read_only
     }

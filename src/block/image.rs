@@ -87,6 +87,31 @@ impl Image {
         Ok(self.disk.size()? / u64::from(self.sector))
     }
 
+    /// Makes the disk larger, to whole sectors.
+    ///
+    /// # Errors
+    /// Returns an error with a remedy, and changes nothing, if the disk cannot be written, or if it would not be larger.
+    pub(crate) fn grow(&self, size: u64) -> io::Result<()> {
+        let wrong = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+        if self.disk.read_only() {
+            return Err(wrong("the disk is read-only".into()));
+        }
+        if !size.is_multiple_of(u64::from(self.sector)) {
+            return Err(wrong(format!("{size} bytes are not a multiple of the sector's {} bytes", self.sector)));
+        }
+        let now = self.disk.size()?;
+        if size < now {
+            return Err(wrong(format!("the disk has {now} bytes; a disk in use cannot become smaller")));
+        }
+        self.disk.grow(size).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => wrong(format!(
+                "{} is no raw image file; grow it by other means: what is no qcow2 image is noticed by the guest",
+                self.path.display()
+            )),
+            _ => io::Error::new(error.kind(), format!("{}: {error}", self.path.display())),
+        })
+    }
+
     /// Returns its current state, without asking the host.
     pub(crate) fn report(&self) -> ImageReport {
         ImageReport {

@@ -63,6 +63,14 @@ pub trait Disk: Send + Sync {
     /// Returns the host's error.
     fn size(&self) -> io::Result<u64>;
 
+    /// Makes the disk larger. What is new reads as zeros.
+    ///
+    /// # Errors
+    /// Returns the host's error, or `Unsupported` if only other programs can do that.
+    fn grow(&self, _size: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Returns `true` if the disk cannot be written.
     fn read_only(&self) -> bool;
 

@@ -42,6 +42,7 @@ const ROUTES: &[Route] = routes! {
     POST "/freeze" => api::freeze::freeze;
     POST "/copy" => api::copy::copy;
     POST "/disks" => api::plug::attach_disk;
+    POST "/disks/*/resize" => api::plug::resize_disk;
     DELETE "/disks/*" => api::plug::detach_disk;
     POST "/adapters" => api::plug::attach_adapter;
     DELETE "/adapters/*" => api::plug::detach_adapter;

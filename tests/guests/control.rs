@@ -434,6 +434,13 @@ fn disks_and_adapters_come_and_go() {
     let attached = host.command(&["disk", "guest", "attach", "a.img,lun=3"]).current_dir(&folder).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&attached.stdout), "disk0.3\n");
     assert_eq!(host.json(&["disk", "guest", "list"])["disk0.3"]["medium"]["size-bytes"], 1 << 20);
+    for (size, code, words) in [("3M", 0, ""), ("2M", 1, "cannot become smaller"), ("3145729", 1, "not a multiple")] {
+        let run = host.run(&["disk", "guest", "resize", "disk0.3", size]);
+        assert!(run.code == Some(code) && run.errors.contains(words), "{size}: {run:?}");
+        assert_eq!(host.json(&["disk", "guest", "list"])["disk0.3"]["medium"]["size-bytes"], 3 << 20);
+    }
+    assert_eq!(std::fs::metadata(folder.path().join("a.img")).unwrap().len(), 3 << 20);
+    assert_eq!(host.run(&["disk", "guest", "resize", "disk0.4", "3M"]).code, Some(2));
     for (disk, words, code) in [
         ("memory:1M,lun=3", "lun=3 is taken", 1),
         ("memory:1M,lum=3", "unknown key `lum`", 2),

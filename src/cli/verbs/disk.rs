@@ -1,9 +1,10 @@
 //! `viridian disk`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use viridian::config::Size;
 
 use super::{Done, plug};
-use crate::cli::client::Remote;
+use crate::cli::client::{Remote, encoded};
 
 /// The options of `viridian disk`.
 #[derive(clap::Args)]
@@ -29,6 +30,14 @@ enum Action {
         #[arg(value_name = "PATH[,OPTIONS]")]
         disk: String,
     },
+    /// Make a disk larger: its raw image grows, and the guest notices
+    Resize {
+        /// The name, such as disk0.1
+        disk: String,
+
+        /// The new size, such as 20G
+        size: Size,
+    },
     /// Detach a disk, even if the guest uses it
     Detach {
         /// The name, such as disk0.1
@@ -41,6 +50,11 @@ pub fn run(Arguments { name, action, json }: Arguments) -> Done {
     match action {
         Action::List => plug::list(&machine, "disk", json, in_words),
         Action::Attach { disk } => plug::attach(&machine, "/disks", &disk, json),
+        Action::Resize { disk, size } => {
+            let path = format!("/disks/{}/resize", encoded(&disk));
+            machine.post(&path, Some(&json!({ "size": size.0 })))?;
+            Ok(0)
+        }
         Action::Detach { disk } => plug::detach(&machine, "/disks", &disk),
     }
 }

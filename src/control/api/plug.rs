@@ -1,5 +1,6 @@
 //! Disks and network adapters that come and go.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use crate::control::error::Problem;
 use crate::control::exchange::{Answered, Exchange, Reply, done};
 use crate::vsp::network::config::NetworkOptions;
 use crate::vsp::storage::{DiskConfig, Place};
+use crate::wire::size::Size;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,13 +36,36 @@ pub fn attach_disk(exchange: &Exchange<'_>) -> Answered {
     Ok(Reply::Json(json!({ "device": device, "controller": controller, "lun": lun })))
 }
 
+/// Returns the place in the name of a disk.
+fn place(name: &str) -> Option<Place> {
+    let (controller, lun) = name.strip_prefix("disk")?.split_once('.')?;
+    Some(Place { controller: controller.parse().ok()?, lun: lun.parse().ok()? })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SizeBody {
+    size: Size,
+}
+
+/// Makes a disk larger.
+pub fn resize_disk(exchange: &Exchange<'_>) -> Answered {
+    let SizeBody { size } = exchange.request.json()?;
+    let name = exchange.name(0);
+    let is_grown = match place(name) {
+        Some(place) => exchange.with(|machine| machine.disks().grow(place, size.0))?.map_err(|error| {
+            let make = if error.kind() == ErrorKind::InvalidInput { Problem::state } else { Problem::host };
+            make(format!("{name}: {error}"))
+        })?,
+        None => false,
+    };
+    if is_grown { done() } else { Err(unknown(exchange, "disk", name)?) }
+}
+
 /// Detaches a disk.
 pub fn detach_disk(exchange: &Exchange<'_>) -> Answered {
     let name = exchange.name(0);
-    let place = name.strip_prefix("disk").and_then(|place| place.split_once('.'));
-    let place = place
-        .and_then(|(controller, lun)| Some(Place { controller: controller.parse().ok()?, lun: lun.parse().ok()? }));
-    let is_detached = match place {
+    let is_detached = match place(name) {
         Some(place) => exchange.with(|machine| machine.disks().detach(place))?,
         None => false,
     };

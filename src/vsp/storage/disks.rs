@@ -148,7 +148,19 @@ impl Disks {
         controllers.iter().for_each(|controller| controller.check_sizes());
     }
 
-    /// Does the same on a separate thread, unless one is still running: a host that does not respond blocks nobody.
+    /// Makes a disk larger. A running guest is notified. Returns `false` if there is no such disk.
+    ///
+    /// # Errors
+    /// Returns an error with a remedy, and changes nothing, if that is not possible.
+    pub(crate) fn grow(&self, place: Place, size: u64) -> std::io::Result<bool> {
+        let Some(controller) = self.controller(place.controller) else { return Ok(false) };
+        let Some(unit) = controller.unit(place.lun) else { return Ok(false) };
+        unit.grow(size)?;
+        controller.check_sizes();
+        Ok(true)
+    }
+
+    /// Checks the sizes on a separate thread, unless one is still running: a host that does not respond blocks nobody.
     pub(crate) fn check_sizes_aside(&self) {
         struct Done(Arc<AtomicBool>);
         impl Drop for Done {

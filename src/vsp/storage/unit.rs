@@ -58,6 +58,17 @@ impl Unit {
         Ok(())
     }
 
+    /// Makes the disk larger.
+    ///
+    /// # Errors
+    /// Returns an error with a remedy, and changes nothing, if that is not possible.
+    pub fn grow(&self, size: u64) -> io::Result<()> {
+        let image = self.state.lock().image.clone();
+        let none = || io::Error::new(io::ErrorKind::InvalidInput, "there is no medium");
+        // Without the lock, so that a host that does not respond does not block users of the unit.
+        image.ok_or_else(none)?.grow(size)
+    }
+
     /// Checks whether the size of the disk has changed, and if so notifies the guest and returns `true`.
     ///
     /// # Errors
