@@ -12,14 +12,18 @@ mod common;
 mod deadlines;
 mod inbox;
 mod kernel;
+mod live_trace;
 mod setup;
 mod shell;
 mod start;
 mod trace;
+mod trace_kind;
 mod user;
 
+pub use live_trace::{TraceFollower, Traced, Wanted};
 pub use setup::{Setup, SetupError, create, offer};
-pub use trace::{TraceFormat, TraceKind, TraceWriter};
+pub use trace::{Output, TraceFormat, TraceWriter};
+pub use trace_kind::TraceKind;
 
 use crate::host::event::EventFd;
 use crate::hyperv::connections::{ConnectError, MessagePort};

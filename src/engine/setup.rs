@@ -134,7 +134,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     };
     let memory = setup.partition.memory().clone();
     let mut calls = setup.calls;
-    if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.traces(TraceKind::HYPERCALL)) {
+    if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.writes(TraceKind::HYPERCALL)) {
         calls.watch(move |observation| tracer.line(TraceKind::HYPERCALL, observation));
     }
     let filtered = match setup.kind {

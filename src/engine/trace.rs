@@ -1,33 +1,13 @@
-//! Traces (`--trace`): one line of text or JSON for each event.
+//! Traces: one line of text or JSON for each event, written by `--trace` or followed while the machine runs.
 
 use std::fmt;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::live_trace::{LiveTrace, TraceFollower, Wanted};
+use super::trace_kind::TraceKind;
 use crate::host::records::Records;
 use crate::hyperv::trace::Line;
-
-/// A kind of event that can be traced. The module that traces such events declares it, and `config` lists all kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceKind(&'static str);
-
-impl TraceKind {
-    /// Hypercalls that reach Viridian.
-    pub(crate) const HYPERCALL: Self = Self::named("hypercall");
-    /// Accesses to synthetic MSRs that reach Viridian.
-    pub(crate) const MSR: Self = Self::named("msr");
-    /// Messages, event flags and interrupts.
-    pub(crate) const SYNIC: Self = Self::named("synic");
-
-    /// Creates a kind. The name is a word of `--trace`.
-    pub(crate) const fn named(name: &'static str) -> Self {
-        Self(name)
-    }
-
-    /// Returns the name.
-    pub(crate) const fn name(self) -> &'static str {
-        self.0
-    }
-}
 
 /// The format of trace lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -41,16 +21,25 @@ pub enum TraceFormat {
     Json,
 }
 
-/// Writes the trace of a machine to an output.
+/// The trace of a machine: for an output, and for those who look on.
 pub struct TraceWriter {
-    kinds: Vec<TraceKind>,
     start: Instant,
-    records: Records,
-    format: TraceFormat,
+    output: Option<Output>,
+    live: Arc<LiveTrace>,
+}
+
+/// The output of a trace.
+pub struct Output {
+    /// The kinds of events that are written.
+    pub kinds: Vec<TraceKind>,
+    /// Where to.
+    pub records: Records,
+    /// How.
+    pub format: TraceFormat,
     /// Name of the partition.
-    partition: String,
+    pub partition: String,
     /// `true` if lines of text begin with the partition's name, because other partitions use the same output.
-    shared: bool,
+    pub shared: bool,
 }
 
 /// Text as a JSON string.
@@ -71,20 +60,46 @@ impl<T: fmt::Display> fmt::Display for JsonText<T> {
 }
 
 impl TraceWriter {
-    /// Creates a writer that traces `kinds` of a partition to `records`. Times count from now. Lines of text begin with the
-    /// partition's name if the output is `shared`.
-    pub fn new(kinds: Vec<TraceKind>, format: TraceFormat, records: Records, partition: &str, shared: bool) -> Self {
-        Self { kinds, start: Instant::now(), records, format, partition: partition.to_owned(), shared }
+    /// Creates the trace of a partition, perhaps with an output. Times count from now.
+    pub fn new(output: Option<Output>) -> Self {
+        Self { start: Instant::now(), output, live: Arc::default() }
     }
 
-    /// Returns `true` if events of this kind are traced.
+    /// Returns `true` if events of this kind are written to the output.
+    pub fn writes(&self, kind: TraceKind) -> bool {
+        self.output.as_ref().is_some_and(|output| output.kinds.contains(&kind))
+    }
+
+    /// Returns `true` if somebody wants events of this kind now.
     pub fn traces(&self, kind: TraceKind) -> bool {
-        self.kinds.contains(&kind)
+        self.writes(kind) || self.live.wants(kind)
     }
 
     /// Writes one line about an event. Does not wait for the reader.
     pub fn line(&self, kind: TraceKind, event: impl fmt::Display) {
         let elapsed = self.start.elapsed();
+        self.live.line(kind, elapsed, &event);
+        if let Some(output) = self.output.as_ref().filter(|output| output.kinds.contains(&kind)) {
+            output.line(elapsed, kind, event);
+        }
+    }
+
+    /// Follows the trace from now on. Returns `None` if there are too many who do.
+    pub fn follow(&self, wanted: Wanted) -> Option<TraceFollower> {
+        self.live.follow(wanted)
+    }
+
+    /// Waits until all lines are written. Gives up if the reader has stopped reading.
+    pub fn finish(&self) {
+        self.live.finish();
+        if let Some(output) = &self.output {
+            output.records.finish();
+        }
+    }
+}
+
+impl Output {
+    fn line(&self, elapsed: Duration, kind: TraceKind, event: impl fmt::Display) {
         let line = match self.format {
             TraceFormat::Text => {
                 let line = Line { time: (elapsed.as_nanos() / 100) as u64, event };
@@ -97,11 +112,6 @@ impl TraceWriter {
             }
         };
         self.records.put(line.as_bytes(), 1);
-    }
-
-    /// Waits until all lines are written. Gives up if the reader has stopped reading.
-    pub fn finish(&self) {
-        self.records.finish();
     }
 }
 

@@ -22,14 +22,14 @@ pub(super) struct Setup<'a> {
     pub config: &'a Config,
     pub vmbus: &'a VmBus,
     pub devices: &'a Devices,
-    pub tracer: Option<&'a Arc<TraceWriter>>,
+    pub tracer: &'a Arc<TraceWriter>,
     pub vps: u32,
 }
 
 impl Setup<'_> {
-    /// Returns the tracer of events of that kind, if they are traced.
+    /// Returns the tracer of events of that kind.
     fn tracer(&self, kind: TraceKind) -> Option<vmbus::trace::Tracer> {
-        trace::lines(self.tracer, kind)
+        Some(trace::lines(self.tracer, kind))
     }
 
     /// Returns how many channels a device can have beside its primary channel. That one is one VP's.

@@ -146,7 +146,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
                 other_msrs: msrs.filtered(),
                 calls,
                 level_eoi: Box::new(move |vector| interrupts.end_of_interrupt(vector)),
-                tracer: shared.tracer.clone(),
+                tracer: Some(shared.tracer.clone()),
             })?)
         }
     };

@@ -93,7 +93,7 @@ pub struct Machine {
 /// State that the threads of a machine share.
 struct Shared {
     config: Config,
-    tracer: Option<Arc<TraceWriter>>,
+    tracer: Arc<TraceWriter>,
     /// Hypercalls of the library's user, which are added in each life.
     calls: Vec<CallSetup>,
     /// The devices of the library's user.
@@ -162,7 +162,7 @@ impl Machine {
             devices: devices.clone(),
             name: config.name.clone(),
             max_version: config.vmbus_max_version,
-            tracer: trace::lines(tracer.as_ref(), crate::vmbus::trace::KIND),
+            tracer: Some(trace::lines(&tracer, crate::vmbus::trace::KIND)),
             connects: ConnectSink::default(),
             failures: FailureSink::new({
                 let announcer = announcer.clone();
@@ -170,7 +170,7 @@ impl Machine {
             }),
         });
         let vps = config.cpus.topology()?.vps();
-        let setup = Setup { config, vmbus: &vmbus, devices: &devices, tracer: tracer.as_ref(), vps };
+        let setup = Setup { config, vmbus: &vmbus, devices: &devices, tracer: &tracer, vps };
         let providers = Providers::new(&setup)?;
         let joined = devices::join(&devices, [vmbus.as_device()])?;
         for device in offered {

@@ -139,7 +139,7 @@ impl Shared {
         let outside = self.state().stopped;
         let deadline = outside.then(|| Instant::now() + PATIENCE);
         let written = self.console.get().is_none_or(|console| console.finish(deadline));
-        self.tracer.iter().for_each(|tracer| tracer.finish());
+        self.tracer.finish();
         if !written && outside {
             log::warn!("{}: the last output of the guest was not read, and is lost", self.config.name);
         }

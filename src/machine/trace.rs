@@ -1,17 +1,17 @@
-//! Creates the writer of a machine's traces.
+//! The trace of a machine.
 
 use std::sync::Arc;
 
-use super::MachineError;
+use super::{Machine, MachineError};
 use crate::config::Config;
-use crate::engine::{TraceFormat, TraceKind, TraceWriter};
+use crate::engine::{Output, TraceFollower, TraceFormat, TraceKind, TraceWriter, Wanted};
 use crate::host::records::{self, Records};
-use crate::vmbus;
+use crate::vmbus::trace::Tracer;
 
-/// Creates the writer of the trace, if tracing is enabled. If several partitions `share` standard error, each line there begins
-/// with the partition's name.
-pub(super) fn tracer(config: &Config, share: bool) -> Result<Option<Arc<TraceWriter>>, MachineError> {
-    let Some(trace) = &config.trace else { return Ok(None) };
+/// Creates the trace of a machine, with an output if the settings have one. If several partitions `share` standard error, each line there
+/// begins with the partition's name.
+pub(super) fn tracer(config: &Config, share: bool) -> Result<Arc<TraceWriter>, MachineError> {
+    let Some(trace) = &config.trace else { return Ok(Arc::new(TraceWriter::new(None))) };
     let records = match &trace.file {
         None => Records::standard_error().clone(),
         Some(path) => {
@@ -26,11 +26,20 @@ pub(super) fn tracer(config: &Config, share: bool) -> Result<Option<Arc<TraceWri
         }
     };
     let shared = share && trace.file.is_none();
-    Ok(Some(Arc::new(TraceWriter::new(trace.kinds.clone(), config.trace_format, records, &config.name, shared))))
+    let (kinds, format, partition) = (trace.kinds.clone(), config.trace_format, config.name.clone());
+    Ok(Arc::new(TraceWriter::new(Some(Output { kinds, records, format, partition, shared }))))
 }
 
-/// Returns the tracer for events of this kind, if they are traced.
-pub(super) fn lines(tracer: Option<&Arc<TraceWriter>>, kind: TraceKind) -> Option<vmbus::trace::Tracer> {
-    let tracer = tracer.filter(|tracer| tracer.traces(kind))?.clone();
-    Some(vmbus::trace::Tracer::new(move |line| tracer.line(kind, line)))
+/// Returns the tracer for events of this kind.
+pub(super) fn lines(tracer: &Arc<TraceWriter>, kind: TraceKind) -> Tracer {
+    let (asked, tracer) = (tracer.clone(), tracer.clone());
+    Tracer::switched(move || asked.traces(kind), move |line| tracer.line(kind, line))
+}
+
+impl Machine {
+    /// Follows the trace of the machine from now on: events of these kinds whose lines have all words. Returns `None` if there are too many
+    /// who do.
+    pub(crate) fn follow_trace(&self, kinds: Vec<TraceKind>, words: Vec<String>) -> Option<TraceFollower> {
+        self.shared.tracer.follow(Wanted { kinds, words })
+    }
 }

@@ -21,17 +21,35 @@ pub(crate) const KIND: TraceKind = TraceKind::named("vmbus");
 
 /// The output of a trace. Lines come without a line end, from any thread, possibly under a lock of the bus.
 #[derive(Clone)]
-pub struct Tracer(Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>);
+pub struct Tracer(Arc<Functions>);
+
+struct Functions {
+    is_on: Box<dyn Fn() -> bool + Send + Sync>,
+    write: Box<dyn Fn(fmt::Arguments<'_>) + Send + Sync>,
+}
 
 impl Tracer {
     /// Creates a tracer that passes each line to `write`.
     pub fn new(write: impl Fn(fmt::Arguments<'_>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(write))
+        Self::switched(|| true, write)
+    }
+
+    /// Creates a tracer that passes each line to `write` while `is_on` returns `true`.
+    pub fn switched(
+        is_on: impl Fn() -> bool + Send + Sync + 'static,
+        write: impl Fn(fmt::Arguments<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Functions { is_on: Box::new(is_on), write: Box::new(write) }))
+    }
+
+    /// Returns itself if somebody wants lines now. Callers ask before they decode something.
+    pub fn if_on(&self) -> Option<&Self> {
+        (self.0.is_on)().then_some(self)
     }
 
     /// Writes one line.
     pub fn line(&self, line: fmt::Arguments<'_>) {
-        self.0(line);
+        (self.0.write)(line);
     }
 }
 

@@ -181,7 +181,11 @@ impl Channel {
     pub(crate) fn trace(&mut self, tracer: &Tracer) {
         let tap = |side: &'static str| {
             let (tracer, id) = (tracer.clone(), self.id);
-            Tap::new(move |header| tracer.line(format_args!("channel {id} {side}: {}", PacketLine(header))))
+            Tap::new(move |header| {
+                if let Some(tracer) = tracer.if_on() {
+                    tracer.line(format_args!("channel {id} {side}: {}", PacketLine(header)));
+                }
+            })
         };
         self.incoming.tap(tap("guest"));
         self.outgoing.tap(tap("host"));

@@ -36,6 +36,7 @@ mod screen;
 mod serve;
 mod services;
 mod sockets;
+mod tracing;
 mod viewers;
 #[path = "../common/vnc.rs"]
 mod vnc;

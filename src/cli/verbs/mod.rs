@@ -41,6 +41,7 @@ mod supervised;
 mod typing;
 mod undefine;
 mod wait;
+mod trace;
 
 /// A machine, or its guest, refuses what a verb asks for.
 pub const REFUSED: u8 = 1;
@@ -94,6 +95,8 @@ verbs! {
     /// List the integration services of a machine, or turn some on or off
     Services(services);
     /// Read and change items of the key-value pair exchange
+    /// Print decoded VMBus messages, packets of disks and adapters, and more, of a running machine as they come
+    Trace(trace);
     Kvp(kvp);
     /// Freeze a guest's file systems while a command of this host runs, for a consistent copy of its disks
     Freeze(freeze);

@@ -10,4 +10,6 @@ pub mod plug;
 pub mod screen;
 pub mod services;
 pub mod state;
+mod totals;
+pub mod trace;
 pub mod wait;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::totals::totals;
 use crate::control::error::Problem;
 use crate::control::exchange::{Answered, Exchange, Reply, done};
 use crate::machine::{AccessError, End, PauseError};
@@ -22,6 +23,8 @@ pub fn summary(exchange: &Exchange<'_>) -> Answered {
         "vps": tree["vps"],
         "restarts": tree["restarts"],
         "memory-bytes": tree["memory-bytes"],
+        "memory-assigned-bytes": devices["memory"]["assigned-bytes"],
+        "totals": totals(&tree),
         "seconds": exchange.machine.age().as_secs_f64(),
         "heartbeat": devices["heartbeat"]["status"]["health"],
         "addresses": devices["kvp"]["status"]["addresses"].as_array().cloned().unwrap_or_default(),

@@ -283,7 +283,7 @@ impl Link {
         let mut state = self.lock();
         let actions = state.connection.receive(id, message);
         let busy = matches!(actions[..], [BusAction::Refuse(Refusal::Busy)]);
-        if let Some(tracer) = self.tracer.as_ref().filter(|_| !busy) {
+        if let Some(tracer) = self.tracer.as_ref().filter(|_| !busy).and_then(Tracer::if_on) {
             tracer.line(format_args!("guest: {}", MessageLine(message)));
         }
         log::trace!("{}: guest: {}", self.name, MessageLine(message));
@@ -443,7 +443,7 @@ impl Link {
                 Err(status) => log::debug!("{}: {} takes no message: {status}", self.name, outgoing.vp),
                 Ok(()) => {}
             }
-            if let Some(tracer) = &self.tracer {
+            if let Some(tracer) = self.tracer.as_ref().and_then(Tracer::if_on) {
                 tracer.line(format_args!("host: {}", MessageLine(&bytes)));
             }
             log::trace!("{}: host: {}", self.name, MessageLine(&bytes));

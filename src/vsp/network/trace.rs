@@ -249,7 +249,7 @@ impl ChannelTrace {
     /// Traces a packet of `side`: guest or host.
     pub fn nvsp(&self, side: &str, transaction: u64, payload: &[u8]) {
         // A completion need not have a message.
-        if let Some(tracer) = self.tracer.as_ref().filter(|_| !payload.is_empty()) {
+        if let Some(tracer) = self.tracer.as_ref().filter(|_| !payload.is_empty()).and_then(Tracer::if_on) {
             let line = nvsp(payload);
             tracer.line(format_args!("network channel {} {side}: transaction {transaction:#x} {line}", self.channel));
         }
@@ -257,7 +257,7 @@ impl ChannelTrace {
 
     /// Traces RNDIS messages of `side`.
     pub fn rndis(&self, side: &str, transfer: &[u8]) {
-        if let Some(tracer) = &self.tracer {
+        if let Some(tracer) = self.tracer.as_ref().and_then(Tracer::if_on) {
             for line in rndis(transfer) {
                 tracer.line(format_args!("network channel {} {side}: {line}", self.channel));
             }
@@ -266,7 +266,7 @@ impl ChannelTrace {
 
     /// Traces a frame for the guest.
     pub fn frame(&self, frame: &[u8]) {
-        if let Some(tracer) = &self.tracer {
+        if let Some(tracer) = self.tracer.as_ref().and_then(Tracer::if_on) {
             tracer.line(format_args!("network channel {} host: {}", self.channel, incoming(frame)));
         }
     }

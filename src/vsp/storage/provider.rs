@@ -208,7 +208,7 @@ struct Trace {
 
 impl Trace {
     fn packet(&self, side: &str, transaction: u64, packet: &[u8]) {
-        if let Some(tracer) = &self.tracer {
+        if let Some(tracer) = self.tracer.as_ref().and_then(Tracer::if_on) {
             let line = PacketLine(packet);
             tracer.line(format_args!("storage channel {} {side}: transaction {transaction:#x} {line}", self.channel));
         }

@@ -1,0 +1,69 @@
+//! `viridian trace`.
+
+use serde_json::Value;
+use viridian::process::Marked;
+
+use super::{Done, print};
+use crate::cli::client::{PROMPT, Remote, encoded};
+
+/// The options of `viridian trace`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  viridian trace web
+  viridian trace web --kinds vmbus,storage --filter 'channel 3'
+  viridian trace web --kinds all --json | jq -r .line
+
+The trace begins with what happens now. A reader that is too slow loses the oldest lines, and a line says how many. Traces from the
+start, and of hypercalls, are those of viridian run --trace.")]
+pub struct Arguments {
+    /// The machine
+    name: String,
+
+    /// Kinds of events: vmbus, storage, network, msr, synic, or all
+    #[arg(long, value_name = "KIND,...", default_value = "vmbus")]
+    kinds: String,
+
+    /// Only lines with this text, such as 'channel 3', in upper or lower case; repeat for lines with all of several texts
+    #[arg(long, value_name = "TEXT")]
+    filter: Vec<String>,
+
+    /// Print each event as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(Arguments { name, kinds, filter, json }: Arguments) -> Done {
+    let machine = Remote::named(&name)?;
+    let mut path = format!("/trace/{}", encoded(&kinds));
+    if !filter.is_empty() {
+        path = format!("{path}/{}", encoded(&filter.join(";")));
+    }
+    let mut events = machine.stream("GET", &path, None, PROMPT)?;
+    while let Some(event) = events.next(None)? {
+        print(&if json { format!("{event}\n") } else { line(&event) })?;
+    }
+    Ok(0)
+}
+
+fn line(event: &Value) -> String {
+    if event["event"] == "dropped" {
+        return format!("({} lines were dropped, because they were not read in time)\n", event["count"]);
+    }
+    let time = event["time"].as_f64().unwrap_or_default();
+    format!("[{time:13.7}] {}\n", Marked(event["line"].as_str().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_time_and_what_was_dropped_is_counted() {
+        let event = json!({ "event": "trace", "time": 1.5, "kind": "vmbus", "line": "guest: UNLOAD" });
+        assert_eq!(line(&event), "[    1.5000000] guest: UNLOAD\n");
+        assert!(line(&json!({ "event": "dropped", "count": 3 })).starts_with("(3 lines were dropped"));
+    }
+}
