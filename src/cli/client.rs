@@ -270,6 +270,9 @@ impl Remote {
         let words = |error| in_words(error, patience);
         stream.set_read_timeout(limit).map_err(words)?;
         stream.set_write_timeout(limit).map_err(words)?;
+        // A connection may log in first.
+        let login = if let Place::Service(host, _) = &self.place { host.login_time() } else { Duration::ZERO };
+        let limit = limit.map(|limit| limit + login);
         let body = body.map(Value::to_string).unwrap_or_default();
         let head = format!(
             "{method} {base}{path} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{token}{header}\r\n",

@@ -5,9 +5,10 @@ use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ const HOST: &str = "VIRIDIAN_HOST";
 const TOKEN: &str = "VIRIDIAN_TOKEN";
 /// Time for a connection to the service.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for ssh to log in.
+const LOGIN: Duration = Duration::from_secs(30);
 /// Where distributions keep the authorities that the host trusts.
 const AUTHORITIES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
@@ -154,6 +157,27 @@ enum Way {
 /// The service that commands use, if it was chosen.
 static CHOSEN: OnceLock<Host> = OnceLock::new();
 
+/// ssh may not ask for passwords.
+static ASKS_NOTHING: AtomicBool = AtomicBool::new(false);
+
+/// Has connections fail rather than ask the user something.
+pub fn ask_nothing() {
+    ASKS_NOTHING.store(true, Ordering::Relaxed);
+}
+
+/// The processes of connections by ssh.
+static SSH: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Ends all connections by ssh. One whose reply has no end, such as a console, would otherwise last until something is printed there.
+pub fn hang_up() {
+    // Nothing panics while it is locked.
+    let Ok(mut connections) = SSH.lock() else { return };
+    for mut child in connections.drain(..) {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
 /// Returns the service that commands use instead of the machines of this host.
 pub fn chosen() -> Option<&'static Host> {
     CHOSEN.get()
@@ -267,6 +291,11 @@ impl Host {
         connected.map_err(|error| io::Error::new(error.kind(), format!("{}: {}", self.name, in_words(&error))))
     }
 
+    /// Returns the time that a connection may take until requests reach the service, if it is made before that is known.
+    pub fn login_time(&self) -> Duration {
+        if matches!(self.way, Way::Ssh(_)) { LOGIN } else { Duration::ZERO }
+    }
+
     /// Returns the header of a request that says who makes it.
     pub fn header(&self) -> String {
         self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
@@ -308,9 +337,16 @@ fn by_ssh(url: &str) -> io::Result<UnixStream> {
     let input = OwnedFd::from(remote.try_clone()?);
     let mut command = Command::new("ssh");
     // It has this program's standard error: it asks for a password at the terminal, and says there what is wrong.
+    if ASKS_NOTHING.load(Ordering::Relaxed) {
+        command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=2"]).stderr(Stdio::null());
+    }
     command.args(["-T", "--", url, "viridian", "dial"]).stdin(Stdio::from(input)).stdout(OwnedFd::from(remote));
-    let mut child = command.spawn().map_err(|error| io::Error::new(error.kind(), format!("ssh: {error}")))?;
-    thread::Builder::new().name("ssh".into()).spawn(move || child.wait())?;
+    let child = command.spawn().map_err(|error| io::Error::new(error.kind(), format!("ssh: {error}")))?;
+    if let Ok(mut connections) = SSH.lock() {
+        // Those that have ended are waited for.
+        connections.retain_mut(|other| !matches!(other.try_wait(), Ok(Some(_))));
+        connections.push(child);
+    }
     Ok(local)
 }
 

@@ -117,6 +117,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let code = run_program();
     Records::standard_error().finish();
+    host::hang_up();
     code.into()
 }
 

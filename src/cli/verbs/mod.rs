@@ -32,6 +32,7 @@ mod memory;
 mod metrics;
 mod plug;
 mod restart;
+mod names;
 mod screenshot;
 mod services;
 mod start;
@@ -130,6 +131,9 @@ verbs! {
 
 /// The result of a verb: an exit code.
 type Done = Result<u8, Failure>;
+    /// Print the names of machines, for the completion of shells
+    #[command(hide = true)]
+    Names(names);
 
 /// The machines of a verb that takes several.
 #[derive(clap::Args)]
