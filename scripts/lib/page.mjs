@@ -1,7 +1,7 @@
 // Uses the page of viridian serve: see scripts/check-page.
 import { chromium } from "playwright-core";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 
 const [address, tokenFile, folder, program, sockets] = process.argv.slice(2);
 const token = readFileSync(tokenFile, "utf8").trim();
@@ -136,10 +136,11 @@ await tab("desk", "console");
 await terminal(page, "ready");
 await tab("desk", "screen");
 await page.waitForSelector(".screen canvas");
+const command = (...words) => execFileSync(program, words, { env: { ...process.env, VIRIDIAN_RUNTIME_DIR: sockets }, stdio: "pipe", encoding: "utf8" });
 const shot = `${folder}/screenshot.png`;
 const differences = async () => {
   try {
-    execFileSync(program, ["screenshot", "desk", shot], { env: { ...process.env, VIRIDIAN_RUNTIME_DIR: sockets }, stdio: "pipe" });
+    command("screenshot", "desk", shot);
   } catch (error) {
     return String(error.stderr);
   }
@@ -181,6 +182,60 @@ await tab("desk", "vmbus");
 await page.waitForSelector("#panel-vmbus td >> text=open");
 await picture("vmbus");
 
+// The messages come as they are, if they have what the filter says.
+await page.fill("#trace-filter", "offerchannel");
+await page.click(".tracing button");
+await page.waitForSelector(".tracing >> text=following");
+command("disk", "desk", "attach", "memory:1M,controller=1");
+await page.waitForSelector(".trace >> text=OFFERCHANNEL");
+if (await page.locator(".trace li:not(:has-text('OFFERCHANNEL'))").count()) fail("the filter lets other lines pass");
+await picture("trace");
+await page.click(".tracing button");
+await page.waitForSelector(".tracing >> text=stopped");
+
+// Disks and adapters come and go, disks grow, and cables are pulled out.
+writeFileSync(`${folder}/raw.img`, "");
+truncateSync(`${folder}/raw.img`, 1 << 20);
+await tab("desk", "hardware");
+await page.waitForSelector("#panel-hardware td >> text=disk0.0");
+await page.fill("#attach-disks", `${folder}/missing.img`);
+await page.keyboard.press("Enter");
+await page.waitForSelector("#panel-hardware .problem >> text=missing.img");
+await page.fill("#attach-disks", `${folder}/raw.img,format=raw,lun=7`);
+await page.keyboard.press("Enter");
+await page.fill("[aria-label='New size of disk0.7']", "3M");
+await page.click("[aria-label='Grow disk0.7']");
+await page.waitForSelector("#panel-hardware td >> text=3.0 MiB");
+if (JSON.parse(command("disk", "desk", "list", "--json"))["disk0.7"].medium["size-bytes"] !== 3 << 20) fail("the disk has another size");
+await page.click("[aria-label='Detach disk0.7']");
+await page.waitForSelector("#panel-hardware td >> text=disk0.7", { state: "detached" });
+await page.fill("#attach-adapters", "none");
+await page.keyboard.press("Enter");
+await page.click("[aria-label='Plug net0']");
+await page.waitForSelector("[aria-label='Unplug net0']");
+await picture("hardware");
+
+// A job is shown while it runs, and can be cancelled.
+await list();
+await press("desk", "stop");
+await page.waitForSelector("#jobs >> text=pressing the power button");
+await picture("jobs");
+await page.click("#jobs button");
+await state("desk", "running");
+await page.waitForSelector("#jobs", { state: "hidden" });
+
+// Somebody who may only look finds no buttons to press.
+const look = await open(`${address}#token=${command("access", "add", "look", "--role", "read").trim()}`);
+await look.waitForSelector("[data-machine=desk] .state.running");
+if (await look.locator("[data-operation]").count()) fail("a reader has buttons");
+if (await look.isVisible("#new")) fail("a reader may define machines");
+await look.goto(`${address}#/desk/hardware`);
+await look.waitForSelector("#panel-hardware td >> text=disk0.0");
+if (await look.locator("#panel-hardware button:visible").count() || await look.isVisible("#tab-screen")) fail("a reader may change disks or use the screen");
+await look.goto(`${address}#/desk/console`);
+await look.waitForSelector("text=you watch; to type, you need the role operate");
+await look.close();
+
 // The end.
 await list();
 await picture("list");
@@ -190,7 +245,19 @@ await other.goto(`${address}#/`);
 await other.waitForSelector("[data-machine=desk] .state.stopped");
 await press("web", "edit");
 await page.waitForSelector("#editor[open]");
-if (!(await page.inputValue("#text")).includes("echo")) fail("the editor has another text");
+if (await page.inputValue("#setting-cmdline") !== "echo") fail("the form has another value");
+await page.fill("#setting-memory", "64M");
+await page.click("#as-text");
+if (!(await page.inputValue("#text")).includes('memory = "64M"')) fail("the text has not what the form has");
+await page.fill("#text", (await page.inputValue("#text")).replace("64M", "96M") + "\n# a note\n");
+await page.click("#as-form");
+if (await page.inputValue("#setting-memory") !== "96M") fail("the form has not what the text has");
+await page.click("#editor button[type=submit]");
+await page.waitForSelector("#editor", { state: "hidden" });
+await press("web", "edit");
+await page.waitForSelector("#editor[open]");
+await page.click("#as-text");
+if (!(await page.inputValue("#text")).includes("# a note")) fail("the comment is lost, though nothing was changed in the form");
 await page.keyboard.press("Escape");
 await press("web", "remove");
 await page.waitForSelector("[data-machine=web]", { state: "detached" });

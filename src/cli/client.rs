@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -27,7 +28,12 @@ pub struct Remote {
     /// The name by which it is reached.
     pub name: String,
     place: Place,
+    /// Sees each connection before a request is sent.
+    watcher: Option<Arc<Watcher>>,
 }
+
+/// What sees the connections of requests.
+pub type Watcher = dyn Fn(&UnixStream) -> io::Result<()> + Send + Sync;
 
 /// Where requests to a machine go.
 #[derive(Clone)]
@@ -114,7 +120,7 @@ impl Remote {
         let mut all: Vec<_> = paths.filter_map(|path| Some((name_of(&path)?, path))).collect();
         all.retain(|(_, path)| !is_stale(path, &directory));
         all.sort();
-        Ok(all.into_iter().map(|(name, path)| Self { name, place: Place::Socket(path) }).collect())
+        Ok(all.into_iter().map(|(name, path)| Self { name, place: Place::Socket(path), watcher: None }).collect())
     }
 
     fn all_of(host: &'static Host) -> Result<Vec<Self>, Failure> {
@@ -126,12 +132,12 @@ impl Remote {
     /// Returns the machine of this name at a service.
     fn of(host: &'static Host, name: &str) -> Self {
         let path = format!("/machines/{}/control", encoded(name));
-        Self { name: name.to_owned(), place: Place::Service(host, path) }
+        Self { name: name.to_owned(), place: Place::Service(host, path), watcher: None }
     }
 
     /// Returns a service that was chosen. Requests to it are made as those to a machine.
     pub fn service(host: &'static Host) -> Self {
-        Self { name: "service".into(), place: Place::Service(host, String::new()) }
+        Self { name: "service".into(), place: Place::Service(host, String::new()), watcher: None }
     }
 
     /// Returns the service at which the machine is, if it was chosen.
@@ -162,7 +168,7 @@ impl Remote {
             let path = PathBuf::from(name);
             let known = name_of(&path).unwrap_or_else(|| name.to_owned());
             return match UnixStream::connect(&path) {
-                Ok(_) => Ok(Self { name: known, place: Place::Socket(path) }),
+                Ok(_) => Ok(Self { name: known, place: Place::Socket(path), watcher: None }),
                 Err(error) => Err(Failure::NoMachine(name.to_owned(), error.to_string())),
             };
         }
@@ -195,7 +201,12 @@ impl Remote {
 
     /// Returns the machine with this socket, on which perhaps nobody listens.
     pub fn at(name: &str, path: PathBuf) -> Self {
-        Self { name: name.to_owned(), place: Place::Socket(path) }
+        Self { name: name.to_owned(), place: Place::Socket(path), watcher: None }
+    }
+
+    /// Has a function see the connection of each request, before the request is sent.
+    pub fn watched(self, watcher: Arc<Watcher>) -> Self {
+        Self { watcher: Some(watcher), ..self }
     }
 
     /// Connects, for a request that is made otherwise than by [`request`](Self::request).
@@ -259,6 +270,9 @@ impl Remote {
         limit: Option<Duration>,
         header: &str,
     ) -> Result<Stream, Failure> {
+        // A connection may log in first.
+        let login = if let Place::Service(host, _) = &self.place { host.login_time() } else { Duration::ZERO };
+        let limit = limit.map(|limit| limit + login);
         let patience = limit.unwrap_or(Duration::MAX);
         let (mut stream, base, token) = match &self.place {
             Place::Socket(path) => (UnixStream::connect(path).map_err(Failure::Lost)?, "", String::new()),
@@ -268,11 +282,11 @@ impl Remote {
             }
         };
         let words = |error| in_words(error, patience);
+        if let Some(watcher) = &self.watcher {
+            watcher(&stream).map_err(Failure::Lost)?;
+        }
         stream.set_read_timeout(limit).map_err(words)?;
         stream.set_write_timeout(limit).map_err(words)?;
-        // A connection may log in first.
-        let login = if let Place::Service(host, _) = &self.place { host.login_time() } else { Duration::ZERO };
-        let limit = limit.map(|limit| limit + login);
         let body = body.map(Value::to_string).unwrap_or_default();
         let head = format!(
             "{method} {base}{path} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{token}{header}\r\n",

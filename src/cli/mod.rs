@@ -22,6 +22,7 @@ mod hv;
 mod linux;
 mod logging;
 mod manual;
+mod progress;
 mod report;
 mod run;
 mod serve;
@@ -116,8 +117,8 @@ enum Command {
 /// Runs the program. Its exit codes are documented in [`EXIT_CODES`].
 pub fn main() -> ExitCode {
     let code = run_program();
-    Records::standard_error().finish();
     host::hang_up();
+    Records::standard_error().finish();
     code.into()
 }
 

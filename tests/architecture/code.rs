@@ -6,9 +6,11 @@ use crate::modules::{Module, Tree};
 use crate::source::{Source, tokens};
 
 /// Files that may contain `unsafe`, in addition to those in [`UNSAFE_FOLDERS`].
-const UNSAFE_FILES: [&str; 7] = [
+const UNSAFE_FILES: [&str; 8] = [
     // Standard descriptors that were closed when the program was started.
     "src/cli/closed.rs",
+    // Descriptors that systemd passes to the service.
+    "src/cli/serve/inherited.rs",
     // Requests to the kernel that point to buffers.
     "src/block/ring.rs",
     "src/block/vectored.rs",

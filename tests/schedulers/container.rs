@@ -87,6 +87,11 @@ const CHECK: &str = r#"
     systemctl stop viridian-host-stop
     viridian list --json | grep -q shop || echo 'stopped for the host'
 
+    systemctl stop viridian
+    systemctl start viridian.socket
+    ! systemctl -q is-active viridian && viridian metrics | grep -q '^viridian_connections' && echo 'started by its socket'
+    systemctl reload viridian && systemctl -q is-active viridian && echo 'goes on after a reload'
+
     systemctl start viridian-guest@button
     until viridian list | grep -q 'button .*running'; do sleep 0.1; done
     systemctl stop viridian-guest@button
@@ -116,7 +121,7 @@ fn the_units_of_the_examples_keep_machines_over_a_kill_of_the_service_and_end_th
     const UNITS: &str = "/etc/systemd/system";
     container.show(&file("check", CHECK), "/usr/local/share/check");
     container.show(&file("check.service", CHECK_UNIT), &format!("{UNITS}/check.service"));
-    for unit in ["viridian.service", "viridian-host-stop.service", "viridian-guest@.service"] {
+    for unit in ["viridian.service", "viridian.socket", "viridian-host-stop.service", "viridian-guest@.service"] {
         let example = format!("{PROJECT}/examples/systemd/{unit}");
         container.show(example.as_ref(), &format!("{UNITS}/{unit}"));
     }
@@ -124,9 +129,14 @@ fn the_units_of_the_examples_keep_machines_over_a_kill_of_the_service_and_end_th
     container.options.push(format!("--bind={}:/out", folder.path().join("out").display()));
     let output = container.run(&["--boot", "systemd.unit=check.service"]);
     let log = std::fs::read_to_string(folder.path().join("out/log")).unwrap_or_default();
-    for line in
-        ["adopted after a kill", "goes on without the service", "ended by the next service", "stopped for the host"]
-    {
+    for line in [
+        "adopted after a kill",
+        "goes on without the service",
+        "ended by the next service",
+        "stopped for the host",
+        "started by its socket",
+        "goes on after a reload",
+    ] {
         assert!(log.contains(line), "{line}: {log}\n{}", text(&output));
     }
     // The result and the exit code of a machine that shut down, and of one that was ended.

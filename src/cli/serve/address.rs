@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle, set_tcp_keepintvl, socket_peercred};
 
+use super::inherited::Inherited;
 use super::secure::Acceptor;
 use super::unix_socket::{Access, ListeningSocket};
 
@@ -64,6 +67,8 @@ impl fmt::Display for Address {
 pub enum Peer {
     /// A process of this user or of root, at a Unix socket: the user.
     User(u32),
+    /// A process of another user, at a Unix socket of the service manager whose mode allows it.
+    Other(u32),
     /// An address, at a TCP port.
     Address(IpAddr),
 }
@@ -72,6 +77,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(_) => f.write_str("unix"),
+            Self::Other(user) => write!(f, "unix, user {user}"),
             Self::Address(address) => write!(f, "{}", address.to_canonical()),
         }
     }
@@ -81,6 +87,8 @@ impl fmt::Display for Peer {
 pub enum Listener {
     /// A Unix socket.
     Unix(ListeningSocket),
+    /// A Unix socket that the service manager has opened.
+    Passed(UnixListener),
     /// A TCP port, perhaps with TLS.
     Tcp(TcpListener, Option<Arc<Acceptor>>),
 }
@@ -108,10 +116,36 @@ impl Listener {
         }
     }
 
+    /// Listens at a socket that the service manager has opened.
+    ///
+    /// # Errors
+    /// Returns an error if other hosts reach it, and there is no TLS.
+    pub fn inherit(socket: Inherited, tls: Option<&Arc<Acceptor>>) -> io::Result<Self> {
+        match socket {
+            Inherited::Unix(listener) => Ok(Self::Passed(listener)),
+            Inherited::Tcp(listener) => {
+                let address = Address::Tcp(listener.local_addr()?);
+                if address.is_for_others() && tls.is_none() {
+                    let text = format!(
+                        "ListenStream= of the socket unit: other hosts reach {address}, so the service needs --tls"
+                    );
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+                }
+                Ok(Self::Tcp(listener, tls.cloned()))
+            }
+        }
+    }
+
     /// Returns the address as clients write it, with the port that the host has chosen.
     pub fn url(&self) -> io::Result<String> {
         match self {
             Self::Unix(listener) => Ok(format!("unix:{}", listener.path().display())),
+            Self::Passed(listener) => {
+                let address = listener.local_addr()?;
+                let name = address.as_abstract_name().map(|name| format!("@{}", String::from_utf8_lossy(name)));
+                let path = || address.as_pathname().map(|path| path.display().to_string());
+                Ok(format!("unix:{}", name.or_else(path).unwrap_or_default()))
+            }
             Self::Tcp(listener, tls) => {
                 let scheme = if tls.is_some() { "https" } else { "http" };
                 Ok(format!("{scheme}://{}/", listener.local_addr()?))
@@ -134,14 +168,18 @@ impl Listener {
     /// Returns the server's side of TLS, if clients must speak it.
     pub fn tls(&self) -> Option<&Arc<Acceptor>> {
         match self {
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Passed(_) => None,
             Self::Tcp(_, tls) => tls.as_ref(),
         }
     }
 
     /// Returns `true` if users of this host other than ours can connect.
     pub fn needs_token(&self) -> bool {
-        matches!(self, Self::Tcp(..))
+        match self {
+            Self::Unix(_) => false,
+            Self::Passed(listener) => is_open_to_others(listener),
+            Self::Tcp(..) => true,
+        }
     }
 
     /// Accepts a connection, if one waits.
@@ -155,6 +193,12 @@ impl Listener {
                 let user = socket_peercred(&stream)?.uid.as_raw();
                 Ok((stream, Peer::User(user)))
             }
+            Self::Passed(listener) => {
+                let (stream, _) = listener.accept()?;
+                let user = socket_peercred(&stream)?.uid.as_raw();
+                let is_own = user == 0 || user == rustix::process::geteuid().as_raw();
+                Ok((stream, if is_own { Peer::User(user) } else { Peer::Other(user) }))
+            }
             Self::Tcp(listener, _) => {
                 let (stream, peer) = listener.accept()?;
                 let _ = stream.set_nodelay(true);
@@ -164,6 +208,14 @@ impl Listener {
             }
         }
     }
+}
+
+/// Returns `true` if other users of this host may connect to a socket. One without a file is open to all.
+fn is_open_to_others(listener: &UnixListener) -> bool {
+    let address = listener.local_addr();
+    let path = address.as_ref().ok().and_then(|address| address.as_pathname());
+    let mode = path.and_then(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.permissions().mode());
+    mode.is_none_or(|mode| mode & 0o077 != 0)
 }
 
 /// Has a connection end whose other end is gone without a word.
@@ -177,6 +229,7 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Unix(listener) => listener.as_fd(),
+            Self::Passed(listener) => listener.as_fd(),
             Self::Tcp(listener, _) => listener.as_fd(),
         }
     }
@@ -184,11 +237,8 @@ impl AsFd for Listener {
 
 #[cfg(test)]
 mod tests {
-    use std::io::ErrorKind;
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::net::UnixListener;
-
     use super::*;
+    use std::io::ErrorKind;
 
     #[test]
     fn addresses_are_unix_sockets_and_ports() {
@@ -213,6 +263,26 @@ mod tests {
             let error = wrong.parse::<Address>().unwrap_err();
             assert!(error.contains(words), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn a_passed_socket_says_where_it_is_and_whether_others_need_a_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let bound = UnixListener::bind(&path).unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let listener = Listener::inherit(Inherited::Unix(bound), None).unwrap();
+        assert_eq!(listener.url().unwrap(), format!("unix:{}", path.display()));
+        mode(0o600);
+        assert!(!listener.needs_token());
+        mode(0o660);
+        assert!(listener.needs_token());
+        let _client = UnixStream::connect(&path).unwrap();
+        assert_eq!(listener.accept().unwrap().1, Peer::User(rustix::process::geteuid().as_raw()));
+        drop(listener);
+        assert!(path.exists(), "it is the service manager's");
+        let port = || Inherited::Tcp(TcpListener::bind("0.0.0.0:0").unwrap());
+        assert!(Listener::inherit(port(), None).err().unwrap().to_string().contains("needs --tls"));
     }
 
     #[test]

@@ -108,12 +108,36 @@ impl Call<'_> {
     }
 
     /// Returns the body as JSON, with the place of a mistake. A missing body is an empty object.
-    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    ///
+    /// # Errors
+    /// Returns an error if it is not what is expected.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let body = if self.request.body.is_empty() { b"{}" } else { &*self.request.body };
         serde_json::from_slice(body).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             Problem::invalid(format!("the body: {error}")).with_place(place)
         })
+    }
+
+    /// Returns the definition in the body: as TOML, or in JSON.
+    ///
+    /// # Errors
+    /// Returns an error if there is none.
+    pub fn definition(&self) -> Result<String, Problem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Body {
+            definition: String,
+        }
+        if self.request.body.is_empty() {
+            let remedy = "send the TOML of a definition; a comment is sufficient for the embedded guest";
+            return Err(Problem::invalid("the body is empty").with_remedy(remedy));
+        }
+        if self.request.header("content-type").is_some_and(|kind| kind.starts_with("application/json")) {
+            return Ok(self.json::<Body>()?.definition);
+        }
+        let wrong = |_| Problem::invalid("the body is not UTF-8 text").with_remedy("send the TOML of a definition");
+        Ok(std::str::from_utf8(&self.request.body).map_err(wrong)?.to_owned())
     }
 
     /// Returns what is known of the machine.
@@ -212,23 +236,7 @@ pub fn definition(call: &Call<'_>) -> Answered {
 
 /// Creates or replaces a definition.
 pub fn put(call: &Call<'_>) -> Answered {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        definition: String,
-    }
-    if call.request.body.is_empty() {
-        let remedy = "send the TOML of a definition; a comment is sufficient for the embedded guest";
-        return Err(Problem::invalid("the body is empty").with_remedy(remedy));
-    }
-    let is_json = call.request.header("content-type").is_some_and(|kind| kind.starts_with("application/json"));
-    let text = if is_json {
-        call.json::<Body>()?.definition
-    } else {
-        let wrong = |_| Problem::invalid("the body is not UTF-8 text").with_remedy("send the TOML of a definition");
-        std::str::from_utf8(&call.request.body).map_err(wrong)?.to_owned()
-    };
-    let is_new = call.supervisor().define(call.name, &text)?;
+    let is_new = call.supervisor().define(call.name, &call.definition()?)?;
     let view = call.view()?;
     Ok(if is_new { Reply::Created(view) } else { Reply::Json(view) })
 }
@@ -247,7 +255,7 @@ pub fn start(call: &Call<'_>) -> Answered {
 
 /// Begins to stop a machine.
 pub fn stop(call: &Call<'_>) -> Answered {
-    operations::stop(call.supervisor(), call.name, &call.json()?)?;
+    operations::stop(call.supervisor(), call.name, &call.caller.who, &call.json()?)?;
     call.view().map(Reply::Json)
 }
 

@@ -74,7 +74,7 @@ impl Supervisor {
                 HostStop::ShutDown => Stop::default(),
                 HostStop::TurnOff => Stop::at_once(),
             };
-            if let Err(problem) = operations::begin_stop(self, &name, &how) {
+            if let Err(problem) = operations::begin_stop(self, &name, "host-stop", &how) {
                 log::warn!("{name}: {problem}");
             }
         }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::definition::{Definition, Restart, Treatment};
 use super::error::Problem;
+use super::meter::Meter;
 
 /// The delay before the first restart. It doubles with each that follows soon.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -56,6 +57,8 @@ pub struct Machine {
     pub restarts: u64,
     /// Number of restarts since its last good run.
     attempts: u32,
+    /// What it has used.
+    pub meter: Meter,
     /// When it was started, by this service or by a previous one.
     pub since: Option<Instant>,
 }
@@ -72,6 +75,7 @@ impl Machine {
             end: Value::Null,
             restarts: 0,
             attempts: 0,
+            meter: Meter::new(),
             since: None,
         }
     }

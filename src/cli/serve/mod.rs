@@ -1,40 +1,47 @@
 //! `viridian serve`: keeps definitions of machines, runs them, and is reached by HTTP.
 //!
 //! - `store`, `definition`: what is on disk.
-//! - `supervisor`, `machine`, `process`: one process for each machine, which outlives the service.
+//! - `supervisor`, `machine`, `process`, `following`: one process for each machine, which outlives the service.
 //! - `autostart`: machines that start after the start of the host, and are stopped before its end.
+//! - `meter`, `metering`: what machines have used since a reset.
 //! - `resources`, `cgroup`, `shares`: the shares of the host that machines get.
-//! - `address`, `secure`, `connections`: who connects, within bounds; `guard`, `access`: who that is, and what they may do; `audit`.
+//! - `address`, `inherited`, `secure`, `connections`: who connects, within bounds; `accepting`: the main thread; `attention`: signals, and files that change; `guard`, `access`: who that is, and what they may do; `audit`.
 //! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
-//! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`, `tunnel`: their handlers; `openapi`: its description.
+//! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`, `machine_metrics`, `tunnel`: their handlers; `openapi`, `schemas`: its description; `jobs`, `job_worker`, `job_work`, `job_requests`: work that takes its time.
 
-use std::io::ErrorKind;
 use std::net::Ipv4Addr;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use rustix::event::{PollFd, PollFlags, poll};
 use viridian::machine::code;
-use viridian::process::EndSignals;
 
+mod accepting;
 mod access;
 mod address;
 mod api;
 mod assets;
+mod attention;
 mod audit;
 mod autostart;
 mod cgroup;
 mod connections;
 mod definition;
 mod event_log;
+mod following;
 mod guard;
+mod inherited;
+mod job_requests;
+mod job_work;
+mod job_worker;
+mod jobs;
 mod machine;
+mod machine_metrics;
+mod meter;
+mod metering;
 mod metrics;
 mod openapi;
 mod operations;
@@ -43,6 +50,7 @@ mod process;
 mod resources;
 mod route;
 mod routes;
+mod schemas;
 mod secure;
 mod settings;
 mod shares;
@@ -67,9 +75,11 @@ mod lock;
 #[path = "../../host/unix_socket.rs"]
 mod unix_socket;
 
+use accepting::{Door, Renewal, accept, notify};
 use access::Caller;
 use address::{Address, Listener};
 use api::{Call, Reply, Service};
+use attention::Signals;
 use audit::Audit;
 use cgroup::Groups;
 use connections::{Client, Connections, Handler};
@@ -92,8 +102,6 @@ pub use definition::{Autostart, MAX_LENGTH, Restart, Treatment, split};
 
 /// The name of the socket in the directory of the control sockets. It does not end with .sock: it is not a machine's.
 const SOCKET: &str = "serve.socket";
-/// Delay before the next attempt if a connection could not be accepted.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// The options of `viridian serve`.
 #[derive(clap::Args)]
@@ -151,6 +159,13 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         say!("tcp:127.0.0.1:PORT, and forward it from other hosts: ssh -L PORT:127.0.0.1:PORT THIS-HOST");
         return Ok(code::USAGE);
     }
+    let passed = match inherited::take() {
+        Ok(passed) => passed,
+        Err(error) => {
+            say!("{error}");
+            return Ok(code::USAGE);
+        }
+    };
     let tls = match arguments.tls.as_ref().map(Acceptor::open).transpose() {
         Ok(tls) => tls.map(Arc::new),
         Err(error) => {
@@ -169,15 +184,17 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     let store = Store::open(&state)?;
     // Machines of two services could not be told from each other.
     let _lock = store::lock(&files.join("lock"))?;
-    let signals = EndSignals::catch().context("cannot listen for signals")?;
+    let signals = Signals::catch().context("cannot listen for signals")?;
     let mut addresses = match arguments.listen {
+        none if none.is_empty() && !passed.is_empty() => none,
         none if none.is_empty() => vec![Address::Unix(sockets.join(SOCKET))],
         some => some,
     };
     if arguments.open && !addresses.iter().any(|address| matches!(address, Address::Tcp(_))) {
         addresses.push(Address::Tcp((Ipv4Addr::LOCALHOST, 0).into()));
     }
-    let listeners = addresses.iter().map(|address| Listener::open(address, tls.as_ref()));
+    let listeners = passed.into_iter().map(|socket| Listener::inherit(socket, tls.as_ref()));
+    let listeners = listeners.chain(addresses.iter().map(|address| Listener::open(address, tls.as_ref())));
     let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
     let token = if listeners.iter().any(Listener::needs_token) { Some(store.token()?) } else { None };
     let has_token = token.is_some();
@@ -205,7 +222,7 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         say!("serving at {}", listener.url()?);
     }
     if let Some(tls) = tls.as_ref().filter(|_| !quiet) {
-        say!("the fingerprint of the certificate is sha256:{}", tls.fingerprint);
+        say!("the fingerprint of the certificate is sha256:{}", tls.fingerprint());
     }
     if has_token && !quiet {
         say!("the token for HTTP is in {}", supervisor.store.path().join("token").display());
@@ -220,43 +237,12 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
         }
     }
     notify("READY=1");
-    accept(&doors, &signals)?;
+    let renewal = tls.map(|tls| Renewal::of(tls, supervisor.clone(), quiet));
+    accept(&doors, &signals, renewal)?;
     notify("STOPPING=1");
     supervisor.events.close();
+    supervisor.save_meters();
     Ok(0)
-}
-
-/// An address with its connections.
-struct Door<'a> {
-    listener: &'a Listener,
-    connections: &'a Arc<Connections>,
-    handler: Arc<Handler>,
-}
-
-/// Accepts connections until a signal comes.
-fn accept(doors: &[Door<'_>], signals: &EndSignals) -> anyhow::Result<()> {
-    loop {
-        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
-        fds.extend(doors.iter().map(|door| PollFd::new(door.listener, PollFlags::IN)));
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("cannot wait for connections"),
-        }
-        if !fds[0].revents().is_empty() {
-            return Ok(());
-        }
-        for door in doors {
-            match door.listener.accept() {
-                Ok((stream, peer)) => door.connections.serve(stream, peer, door.listener.tls(), &door.handler),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) => {
-                    // For example, there are no file descriptors left. The client still waits.
-                    log::debug!("a connection cannot be accepted: {error}");
-                    thread::sleep(RETRY);
-                }
-            }
-        }
-    }
 }
 
 /// Returns the function that answers the requests of an address.
@@ -312,14 +298,23 @@ fn short(text: &str) -> String {
 fn entry(found: &Found<'_>, caller: &Caller, client: &Client, answer: &api::Answered) -> serde_json::Value {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let problem = answer.as_ref().err();
+    let job = match answer {
+        Ok(Reply::Created(job)) if found.route.id == "begin" => Some(job),
+        _ => None,
+    };
+    let part = |key: &str| job.and_then(|job| job[key].as_str());
+    let operation = || match part("kind") {
+        Some(kind) => format!("{}-{kind}", found.route.id),
+        None => found.route.id.to_owned(),
+    };
     serde_json::json!({
         "time": time,
         "who": caller.who,
         "role": caller.role,
         "from": client.peer.to_string(),
         // A name or a path that nobody has may have any length.
-        "what": if found.rest.is_empty() { found.route.id.to_owned() } else { short(&found.rest.join("/")) },
-        "name": short(found.name),
+        "what": if found.rest.is_empty() { operation() } else { short(&found.rest.join("/")) },
+        "name": short(part("machine").unwrap_or(found.name)),
         "status": api::status(answer),
         "error": problem.map(|problem| problem.kind),
     })
@@ -361,20 +356,3 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
 /// elements with styles.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
                            img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// Sends the state of the service to systemd (sd_notify(3)), if systemd has started it.
-fn notify(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let send = || {
-        use std::os::linux::net::SocketAddrExt;
-        use std::os::unix::net::SocketAddr;
-        let address = match path.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&path)?,
-        };
-        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
-    };
-    if let Err(error) = send() {
-        log::warn!("NOTIFY_SOCKET: {error}");
-    }
-}

@@ -3,6 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::route::{Answer, Body, Route};
+use super::schemas::{reference, schemas};
+
+/// The largest number that JSON carries everywhere.
+const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// Statuses that every request may have.
 const COMMON: [u16; 9] = [400, 401, 403, 408, 411, 413, 429, 500, 503];
@@ -59,6 +63,15 @@ fn operation(route: &Route) -> Value {
             }));
         }
     }
+    if route.path.contains("{job}") {
+        operation["parameters"] = json!([{
+            "name": "job",
+            "in": "path",
+            "required": true,
+            "description": "The number of a job",
+            "schema": { "type": "integer", "minimum": 0, "maximum": MAX_NUMBER },
+        }]);
+    }
     if route.path.contains("{file}") {
         operation["parameters"] = json!([{
             "name": "file",
@@ -83,6 +96,10 @@ fn operation(route: &Route) -> Value {
         Body::Stop => {
             operation["requestBody"] =
                 json!({ "required": false, "content": { "application/json": { "schema": reference("Stop") } } });
+        }
+        Body::Job => {
+            operation["requestBody"] =
+                json!({ "required": true, "content": { "application/json": { "schema": reference("NewJob") } } });
         }
         Body::Any => {
             operation["requestBody"] =
@@ -123,155 +140,6 @@ fn responses(route: &Route) -> Value {
         responses.insert(status.to_string(), problem);
     }
     Value::Object(responses)
-}
-
-fn reference(schema: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{schema}") })
-}
-
-/// Returns an object that has these properties, of which the first must be there.
-fn object(properties: Value, required: &[&str]) -> Value {
-    json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
-}
-
-fn schemas() -> Value {
-    let string = || json!({ "type": "string" });
-    let optional = |kind: &str| json!({ "type": [kind, "null"] });
-    let error = object(
-        json!({ "kind": string(), "message": string(), "where": string(), "remedy": string() }),
-        &["kind", "message"],
-    );
-    let seconds = json!({ "type": "number", "minimum": 0, "maximum": 86400 });
-    let machine = json!({
-        "name": string(),
-        "state": { "enum": ["broken", "stopped", "starting", "running", "paused", "stopping", "waiting"] },
-        "autostart": { "enum": ["never", "if-running", "always"] },
-        "start-order": { "type": "integer" },
-        "start-delay": { "type": "integer" },
-        "host-stop": { "enum": ["shut-down", "turn-off"] },
-        "restart": { "enum": ["never", "on-failure", "always"] },
-        "cpu": object(
-            json!({ "weight": { "type": "integer" }, "reserve": optional("string"), "limit": optional("string") }),
-            &["weight", "reserve", "limit"],
-        ),
-        "memory": object(
-            json!({ "reserve": optional("string"), "limit": optional("string") }),
-            &["reserve", "limit"],
-        ),
-        "process": optional("integer"),
-        "restarts": { "type": "integer" },
-        "seconds": optional("number"),
-        "end": optional("object"),
-        "cpu-seconds": optional("number"),
-        "resident-bytes": optional("integer"),
-        "engine": optional("string"),
-        "vps": optional("integer"),
-        "memory-bytes": optional("integer"),
-        "heartbeat": optional("string"),
-        "addresses": { "type": ["array", "null"], "items": string() },
-        "problem": error,
-        "starts-in-seconds": { "type": "number" },
-        "messages": string(),
-    });
-    let role = json!({ "enum": ["read", "operate", "administer"] });
-    let access = json!({
-        "name": string(),
-        "role": role,
-        "kind": { "enum": ["token", "certificate", "common-name"] },
-        "created": { "type": "integer" },
-        "expires": optional("integer"),
-        "expired": { "type": "boolean" },
-        "certificate": string(),
-        "common-name": string(),
-        "token": string(),
-    });
-    let always: Vec<_> = [
-        "name",
-        "state",
-        "autostart",
-        "start-order",
-        "start-delay",
-        "host-stop",
-        "restart",
-        "cpu",
-        "memory",
-        "process",
-        "restarts",
-        "seconds",
-        "end",
-    ]
-    .into_iter()
-    .chain(["cpu-seconds", "resident-bytes", "engine", "vps", "memory-bytes", "heartbeat", "addresses"])
-    .collect();
-    json!({
-        "Problem": object(json!({ "error": error }), &["error"]),
-        "Machine": object(machine, &always),
-        "Machines": object(
-            json!({ "machines": { "type": "array", "items": reference("Machine") }, "last-event": { "type": "integer" } }),
-            &["machines", "last-event"],
-        ),
-        "Service": object(
-            json!({
-                "version": string(),
-                "process": { "type": "integer" },
-                "seconds": { "type": "number" },
-                "state-directory": string(),
-                "who": string(),
-                "role": role,
-                "unknown-files": {
-                    "type": "array",
-                    "items": object(json!({ "path": string(), "reason": string() }), &["path", "reason"]),
-                },
-            }),
-            &["version", "process", "seconds", "state-directory", "who", "role", "unknown-files"],
-        ),
-        "Ticket": object(
-            json!({ "ticket": string(), "seconds": { "type": "integer" } }),
-            &["ticket", "seconds"],
-        ),
-        "Settings": object(
-            json!({ "settings": { "type": "array", "items": object(
-                json!({
-                    "table": string(),
-                    "name": string(),
-                    "kind": { "enum": ["boolean", "number", "text"] },
-                    "help": string(),
-                    "value-name": optional("string"),
-                    "choices": {
-                        "type": ["array", "null"],
-                        "items": object(json!({ "name": string(), "help": optional("string") }), &["name"]),
-                    },
-                    "repeats": { "type": "boolean" },
-                }),
-                &["table", "name", "kind", "help", "value-name", "choices", "repeats"],
-            ) } }),
-            &["settings"],
-        ),
-        "Definition": object(json!({ "definition": string() }), &["definition"]),
-        "Stop": object(
-            json!({
-                "shutdown-seconds": seconds,
-                "power-button-seconds": seconds,
-                "force": { "type": "boolean" },
-            }),
-            &[],
-        ),
-        "Session": object(json!({ "token": string() }), &["token"]),
-        "Access": object(access, &["name", "role", "kind", "created", "expires", "expired"]),
-        "AccessList": object(json!({ "access": { "type": "array", "items": reference("Access") } }), &["access"]),
-        "NewAccess": object(
-            json!({
-                "role": role,
-                "expires-seconds": { "type": ["integer", "null"], "minimum": 1, "maximum": 316_224_000 },
-                "certificate": { "type": ["string", "null"], "pattern": "^(sha256:)?[0-9a-fA-F]{64}$" },
-                "common-name": { "type": ["string", "null"], "minLength": 1, "maxLength": 64 },
-            }),
-            &["role"],
-        ),
-        "Tree": { "type": "object" },
-        "Document": { "type": "object" },
-        "Nothing": object(json!({}), &[]),
-    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Operations on machines: start, stop, kill and requests to the machine itself.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::Problem;
+use super::job_worker::{self, Worker};
+use super::jobs::STOP;
 use super::machine::State;
 use super::process;
 use super::supervisor::Supervisor;
@@ -68,49 +69,64 @@ impl Stop {
 ///
 /// # Errors
 /// Returns an error if it does not run.
-pub fn stop(supervisor: &Arc<Supervisor>, name: &str, how: &Stop) -> Result<(), Problem> {
-    begin_stop(supervisor, name, how)?;
+pub fn stop(supervisor: &Arc<Supervisor>, name: &str, who: &str, how: &Stop) -> Result<Option<u64>, Problem> {
+    let job = begin_stop(supervisor, name, who, how)?;
     supervisor.mark(name, false);
-    Ok(())
+    Ok(job)
 }
 
-/// Begins to stop a machine. Its guest is asked to shut down, then the power button is pressed, then it is ended by force.
+/// Begins to stop a machine. Its guest is asked to shut down, then the power button is pressed, then it is ended by force. Returns the
+/// job, if there is one.
 ///
 /// # Errors
 /// Returns an error if it does not run.
-pub fn begin_stop(owner: &Arc<Supervisor>, machine: &str, how: &Stop) -> Result<(), Problem> {
+pub fn begin_stop(owner: &Arc<Supervisor>, machine: &str, who: &str, how: &Stop) -> Result<Option<u64>, Problem> {
     let limit = |seconds: f64, field: &str| {
         let limit = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= LONGEST);
         limit.ok_or_else(|| Problem::invalid(format!("{field}: {seconds} is not a time of up to {LONGEST} seconds")))
     };
     let steps = [
-        ("/shutdown", limit(how.shutdown_seconds, "shutdown-seconds")?),
-        ("/power-button", limit(how.power_button_seconds, "power-button-seconds")?),
+        ("/shutdown", limit(how.shutdown_seconds, "shutdown-seconds")?, "asking the guest to shut down"),
+        ("/power-button", limit(how.power_button_seconds, "power-button-seconds")?, "pressing the power button"),
     ];
     if !is_stopping(owner, machine)? {
-        return Ok(());
+        return Ok(None);
     }
-    let (supervisor, name, force) = (owner.clone(), machine.to_owned(), how.force);
-    let stop = move || {
-        let remote = supervisor.socket(&name);
-        for (path, limit) in steps.into_iter().filter(|(_, limit)| !limit.is_zero()) {
-            let asked = remote.request("POST", path, None, limit);
-            if asked.is_ok_and(|_| ends(&supervisor, &name, limit)) {
-                return;
-            }
+    let force = how.force;
+    let job = job_worker::start(owner, STOP, machine, who, move |worker| take_steps(worker, steps, force));
+    job.map(Some).inspect_err(|_| goes_on(owner, machine))
+}
+
+/// Takes the steps of a stop, until one of them ends the machine.
+fn take_steps(worker: &Worker, steps: [(&str, Duration, &str); 2], force: bool) -> Result<Value, Problem> {
+    let (supervisor, name) = (&worker.supervisor, worker.machine.as_str());
+    let remote = worker.remote();
+    for (path, limit, words) in steps.into_iter().filter(|(_, limit, _)| !limit.is_zero()) {
+        worker.step(words);
+        let asked = remote.request("POST", path, None, limit);
+        if asked.is_ok() {
+            supervisor.wait(name, limit, |machine| machine.process.is_none() || worker.is_cancelled());
         }
-        if force {
-            end(&supervisor, &name, &remote);
-        } else {
-            // It is as before, but for what its guest does about the requests.
-            goes_on(&supervisor, &name);
+        if has_ended(supervisor, name) {
+            return Ok(json!({ "stopped-by": path.trim_start_matches('/') }));
         }
-    };
-    let started = thread::Builder::new().name("stop".into()).stack_size(256 << 10).spawn(stop);
-    started.map(drop).map_err(|error| {
-        goes_on(owner, machine);
-        Problem::host(format!("no thread can be started: {error}"))
-    })
+        if worker.is_cancelled() {
+            break;
+        }
+    }
+    if !force || !worker.commit() {
+        // It is as before, but for what its guest does about the requests.
+        goes_on(supervisor, name);
+        return Err(Problem::guest("the guest has not shut down"));
+    }
+    worker.step("ending the machine by force");
+    end(supervisor, name, &supervisor.socket(name));
+    let problem = || Problem::host("its process cannot be ended");
+    has_ended(supervisor, name).then(|| json!({ "stopped-by": "kill" })).ok_or_else(problem)
+}
+
+fn has_ended(supervisor: &Supervisor, name: &str) -> bool {
+    supervisor.machines().get(name).is_none_or(|machine| machine.process.is_none())
 }
 
 /// Notes that a machine was not stopped.
@@ -121,6 +137,7 @@ fn goes_on(supervisor: &Supervisor, name: &str) {
         }
         Ok(())
     });
+    supervisor.mark(name, true);
 }
 
 /// Ends a machine at once, without asking its guest.

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use viridian::config::ConsoleConfig;
 
 use super::definition::Definition;
+use super::inherited;
 
 /// Maximum length of what is read from the end of a report or of messages.
 const TAIL: u64 = 16 << 10;
@@ -123,6 +124,9 @@ impl Places {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
         // A Ctrl-C for the service is not for its machines, and neither is its connection to systemd.
         command.process_group(0).current_dir("/").env_remove("NOTIFY_SOCKET");
+        for name in inherited::VARIABLES {
+            command.env_remove(name);
+        }
         let started = command.spawn().and_then(|child| match Process::open(child.id()) {
             Ok(process) => Ok(Process { child: Some(child), ..process }),
             Err(error) => {

@@ -7,7 +7,7 @@ use super::api::{Answered, Call};
 pub struct Route {
     /// The method.
     pub method: &'static str,
-    /// The path. `{name}` is the name of a machine; at the end, `{file}` is all the rest, and `{path}` too, which may be nothing.
+    /// The path. `{name}` is the name of a machine, `{job}` the number of a job; at the end, `{file}` is all the rest, and `{path}` too, which may be nothing.
     pub path: &'static str,
     /// The name of the operation, for generated clients.
     pub id: &'static str,
@@ -36,6 +36,8 @@ pub enum Body {
     Stop,
     /// A role, and who gets it.
     Access,
+    /// A job.
+    Job,
     /// What a machine takes.
     Any,
 }
@@ -67,7 +69,7 @@ impl Route {
 
     /// Returns `true` if a request may change something: it is noted in the audit log.
     pub fn changes(&self) -> bool {
-        (self.method != "GET" || self.answer == Answer::Stream) && self.id != "ticket"
+        (self.method != "GET" || self.answer == Answer::Stream) && !matches!(self.id, "ticket" | "read-settings")
     }
 
     /// Returns the name in a path and what follows it, or `None` if the route is another one.
@@ -77,10 +79,11 @@ impl Route {
         let (path, rest) = path.split_at_checked(parts().count())?;
         let mut name = "";
         let fits = |(part, given): (&str, &'a String)| {
-            if part == "{name}" {
+            let is_open = matches!(part, "{name}" | "{job}");
+            if is_open {
                 name = given;
             }
-            part == "{name}" || part == given
+            is_open || part == given
         };
         let ends = any.is_some() || file.is_none() == rest.is_empty();
         (ends && parts().zip(path).all(fits)).then_some((name, rest))

@@ -4,6 +4,9 @@ use super::access::Role;
 use super::api::{self, Answered, Call, Reply};
 use super::assets;
 use super::error::Problem;
+use super::job_requests;
+use super::machine_metrics;
+use super::metering;
 use super::openapi;
 use super::route::{Answer, Body, Route};
 use super::settings;
@@ -35,6 +38,8 @@ pub const ROUTES: &[Route] = routes! {
     GET "/" "page" "The page for people", Read, None, Answer::Page, [] => assets::page;
     GET "/page/{file}" "file" "The files of the page", Read, None, Answer::Page, [404] => assets::file;
     GET "/settings" "settings" "The settings that a definition may have, for forms", Read, None, Answer::Json("Settings"), [] => settings::list;
+    POST "/settings" "read-settings" "The values of the settings in a definition, which is not kept, for forms", Read, Definition,
+        Answer::Json("Values"), [] => settings::read;
     POST "/tickets" "ticket" "A ticket for one WebSocket, for browsers: the protocol ticket.TICKET in place of the token", Read,
         None, Answer::Json("Ticket"), [] => streams::ticket;
     GET "/openapi.json" "openapi" "This document", Read, None, Answer::Json("Document"), [] => document;
@@ -51,6 +56,16 @@ pub const ROUTES: &[Route] = routes! {
         [404] => api::revoke;
     POST "/service/host-stop" "host-stop" "Begin to stop all machines as their definitions say, before the host shuts down",
         Administer, None, Answer::Json("Nothing"), [] => api::host_stop;
+    GET "/jobs" "jobs" "Work that takes its time: jobs that run, and those that have ended in the last hour", Read, None,
+        Answer::Json("Jobs"), [] => job_requests::list;
+    POST "/jobs" "begin" "Begin a job: stop a machine, copy a file into a guest (needs the role administer), change a guest's memory",
+        Operate, Job, Answer::Created("Job"), [404, 409, 502, 504] => job_requests::begin;
+    GET "/jobs/{job}" "job" "A job and its progress", Read, None, Answer::Json("Job"), [404] => job_requests::get;
+    DELETE "/jobs/{job}" "cancel" "Request the end of a job", Operate, None, Answer::Json("Job"), [404, 409] => job_requests::cancel;
+    GET "/jobs/{job}/events" "follow" "A job each time that it has changed, until its end, as server-sent events", Read, None,
+        Answer::Events, [404] => job_requests::follow;
+    GET "/meter" "meters" "What all machines have used since their resets, and the sums", Read, None, Answer::Json("Meters"),
+        [] => metering::all;
     GET "/machines" "list" "All machines", Read, None, Answer::Json("Machines"), [] => api::list;
     GET "/machines/{name}" "get" "A machine, with its last messages", Read, None, Answer::Json("Machine"), [404] => api::get;
     PUT "/machines/{name}" "define" "Create or replace the definition of a machine; a machine that runs keeps its own",
@@ -73,6 +88,12 @@ pub const ROUTES: &[Route] = routes! {
         [404, 409, 500, 502, 504] => api::nmi;
     GET "/machines/{name}/inspect" "inspect" "The tree of a running machine and its devices", Read, None,
         Answer::Json("Tree"), [404, 409, 500, 502, 504] => api::inspect;
+    GET "/machines/{name}/metrics" "machine-metrics" "Metrics of a running machine for Prometheus: exits, disks, adapters, rings", Read,
+        None, Answer::Text("text/plain"), [404, 409, 500, 502, 504] => machine_metrics::get;
+    GET "/machines/{name}/meter" "meter" "What a machine has used since a reset", Read, None, Answer::Json("Meter"),
+        [404] => metering::get;
+    DELETE "/machines/{name}/meter" "reset-meter" "Begin to measure a machine anew", Operate, None, Answer::Json("Meter"),
+        [404] => metering::reset;
     GET "/machines/{name}/control/{path}" "ask" "A request to the machine itself, whose path may have slashes: docs/control.md",
         Read, None, Answer::Machine, [404, 405, 409, 410, 502, 504] => tunnel::forward;
     POST "/machines/{name}/control/{path}" "tell" "The same. What names files of the host needs the role administer", Operate, Any,
@@ -156,6 +177,7 @@ mod tests {
         assert_eq!(find("GET", "/machines/web/x"), Err(404));
         assert_eq!(find("GET", "/machines/web/control"), Ok(("ask", "web".into())));
         assert_eq!(find("POST", "/machines/web/control/devices/x/y"), Ok(("tell", "web".into())));
+        assert_eq!(find("DELETE", "/jobs/17"), Ok(("cancel", "17".into())));
         assert_eq!(find("GET", "/x"), Err(404));
         assert_eq!(find("GET", "/page/vendor/xterm-6.0.0/xterm.css"), Ok(("file", String::new())));
         assert_eq!(find("GET", "/page"), Err(404));

@@ -17,6 +17,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
 use super::error::Problem;
 use super::http;
+use super::lock::Mutex;
 use crate::cli::tls::{certificates, digest, provider, pump, read};
 
 /// Time limit for the handshake of a client.
@@ -73,11 +74,56 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Reads the files.
+    fn load(&self) -> io::Result<Loaded> {
+        let with_remedy = |error: io::Error| io::Error::new(error.kind(), format!("--tls {error}; {}", self.remedy()));
+        let provider = provider();
+        let chain = certificates(&self.certificate).map_err(with_remedy)?;
+        let fingerprint = digest(&chain[0]);
+        let text = read(&self.key).map_err(with_remedy)?;
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+            let problem = "it has no private key in PEM without a password, such as -----BEGIN PRIVATE KEY-----";
+            with_remedy(at(&self.key, problem))
+        })?;
+        warn_if_readable(&self.key);
+        let mut all: Vec<_> = chain.iter().flat_map(|certificate| certificate.to_vec()).chain(text).collect();
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let builder = builder.map_err(io::Error::other)?;
+        let builder = match &self.client_authorities {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let roots = Arc::new(authorities(path)?);
+                all.extend(read(path)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).allow_unauthenticated();
+                builder.with_client_cert_verifier(verifier.build().map_err(|error| at(path, &error.to_string()))?)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+            let problem = format!("it is not the key of the certificate in {}: {error}", self.certificate.display());
+            with_remedy(at(&self.key, &problem))
+        })?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Every connection shows its certificate, so one that has expired meanwhile is refused.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Loaded { config: Arc::new(config), fingerprint, digest: digest(&all) })
+    }
+}
+
 /// The server's side of TLS.
 pub struct Acceptor {
+    files: Files,
+    loaded: Mutex<Loaded>,
+}
+
+/// What was read from the files.
+struct Loaded {
     config: Arc<ServerConfig>,
     /// Fingerprint of the certificate.
-    pub fingerprint: String,
+    fingerprint: String,
+    /// Digest of all files.
+    digest: String,
 }
 
 /// A connection after its handshake.
@@ -104,35 +150,30 @@ impl Acceptor {
     /// # Errors
     /// Returns an error with the file and a remedy.
     pub fn open(files: &Files) -> io::Result<Self> {
-        let with_remedy = |error: io::Error| io::Error::new(error.kind(), format!("--tls {error}; {}", files.remedy()));
-        let provider = provider();
-        let chain = certificates(&files.certificate).map_err(with_remedy)?;
-        let fingerprint = digest(&chain[0]);
-        let text = read(&files.key).map_err(with_remedy)?;
-        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
-            let problem = "it has no private key in PEM without a password, such as -----BEGIN PRIVATE KEY-----";
-            with_remedy(at(&files.key, problem))
-        })?;
-        warn_if_readable(&files.key);
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-        let builder = builder.map_err(io::Error::other)?;
-        let builder = match &files.client_authorities {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
-                let roots = Arc::new(authorities(path)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).allow_unauthenticated();
-                builder.with_client_cert_verifier(verifier.build().map_err(|error| at(path, &error.to_string()))?)
-            }
-        };
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| {
-            let problem = format!("it is not the key of the certificate in {}: {error}", files.certificate.display());
-            with_remedy(at(&files.key, &problem))
-        })?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Every connection shows its certificate, so one that has expired meanwhile is refused.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), fingerprint })
+        Ok(Self { files: files.clone(), loaded: Mutex::new(files.load()?) })
+    }
+
+    /// Reads the files again, for connections from now on. Returns `false` if they are the same as before.
+    ///
+    /// # Errors
+    /// Returns an error with the file and a remedy. Then what was read before remains in use.
+    pub fn reload(&self) -> io::Result<bool> {
+        let new = self.files.load()?;
+        let mut loaded = self.loaded.lock();
+        let is_new = new.digest != loaded.digest;
+        *loaded = new;
+        Ok(is_new)
+    }
+
+    /// Returns the fingerprint of the certificate.
+    pub fn fingerprint(&self) -> String {
+        self.loaded.lock().fingerprint.clone()
+    }
+
+    /// Returns the paths of the files.
+    pub fn files(&self) -> Vec<&Path> {
+        let own = [&self.files.certificate, &self.files.key].into_iter().chain(&self.files.client_authorities);
+        own.map(PathBuf::as_path).collect()
     }
 
     /// Does the handshake with a client.
@@ -145,7 +186,8 @@ impl Acceptor {
             refuse(&stream);
             return Err(io::Error::new(ErrorKind::InvalidData, "the client does not speak TLS"));
         }
-        let session = ServerConnection::new(self.config.clone()).map_err(io::Error::other)?;
+        let config = self.loaded.lock().config.clone();
+        let session = ServerConnection::new(config).map_err(io::Error::other)?;
         let mut session = session.into();
         pump::shake_hands(&mut session, &stream, deadline)?;
         let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|first| first.to_vec());

@@ -7,11 +7,32 @@ use serde_json::{Value, json};
 use viridian::config::Config;
 
 use super::api::{Answered, Call, Reply};
-use super::definition::{Autostart, HostStop, Restart, TABLE};
+use super::definition::{Autostart, HostStop, MAX_LENGTH, Restart, TABLE};
+use super::error::Problem;
 
 /// Returns the settings.
 pub fn list(_: &Call<'_>) -> Answered {
     Ok(Reply::Json(json!({ "settings": all() })))
+}
+
+/// Returns the values in a definition.
+pub fn read(call: &Call<'_>) -> Answered {
+    let text = call.definition()?;
+    if text.len() > MAX_LENGTH {
+        return Err(Problem::large(format!("a definition has at most {MAX_LENGTH} bytes")));
+    }
+    values(&text).map(|values| Reply::Json(json!({ "values": values })))
+}
+
+fn values(text: &str) -> Result<Value, Problem> {
+    let table = text.parse::<toml::Table>().map_err(|error| {
+        let lines = |end: usize| text.get(..end).unwrap_or_default();
+        let start = error.span().map_or("", |span| lines(span.start));
+        let (line, column) =
+            (start.matches('\n').count() + 1, start.chars().rev().take_while(|it| *it != '\n').count() + 1);
+        Problem::invalid(error.message().to_owned()).with_place(format!("line {line}, column {column}"))
+    })?;
+    serde_json::to_value(table).map_err(|error| Problem::invalid(error.to_string()))
 }
 
 fn all() -> Vec<Value> {
@@ -82,6 +103,15 @@ fn setting(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_definition_has_values_or_a_place_of_its_mistake() {
+        let text = "memory = \"1G\" # enough\ndisk = [\"a\", \"b\"]\n[service]\nautostart = true\n";
+        let expected = json!({ "memory": "1G", "disk": ["a", "b"], "service": { "autostart": true } });
+        assert_eq!(values(text).unwrap(), expected);
+        let problem = values("memory = \"1G\"\ndisk = ]\n").unwrap_err();
+        assert_eq!((problem.status, problem.place.as_deref()), (400, Some("line 2, column 8")), "{problem}");
+    }
 
     #[test]
     fn each_setting_says_what_its_value_is() {

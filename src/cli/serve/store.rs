@@ -14,7 +14,10 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::definition::{Definition, MAX_LENGTH, check_name};
 use super::error::Problem;
+use super::meter::Meter;
 
+/// Maximum length of the file of a meter.
+const MAX_METER: u64 = 16 << 10;
 /// Shortest token.
 const TOKEN: usize = 32;
 
@@ -41,7 +44,7 @@ impl Store {
     /// # Errors
     /// Returns an error if it cannot be written, or if another service uses it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        for folder in [path, &path.join("machines"), &path.join("new"), &path.join("running")] {
+        for folder in [path, &path.join("machines"), &path.join("new"), &path.join("running"), &path.join("meters")] {
             create(folder).map_err(|error| in_file(folder, &error))?;
         }
         let path = path.canonicalize().map_err(|error| in_file(path, &error))?;
@@ -160,6 +163,31 @@ impl Store {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(in_file(&path, &error)),
             _ => synchronize(&path),
         }
+    }
+
+    /// Returns what a machine has used according to the service before this one. A file that is missing or broken is a new meter.
+    pub fn meter(&self, name: &str) -> Meter {
+        let path = self.path.join("meters").join(name);
+        let read = || {
+            let mut text = String::new();
+            File::open(&path).ok()?.take(MAX_METER).read_to_string(&mut text).ok()?;
+            serde_json::from_str(&text).ok()
+        };
+        read().unwrap_or_else(Meter::new)
+    }
+
+    /// Writes down what a machine has used.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be written.
+    pub fn save_meter(&self, name: &str, meter: &Meter) -> io::Result<()> {
+        let text = serde_json::to_vec(meter)?;
+        self.replace(&self.path.join("meters").join(name), &text, 0o600)
+    }
+
+    /// Forgets what a machine has used.
+    pub fn remove_meter(&self, name: &str) {
+        let _ = fs::remove_file(self.path.join("meters").join(name));
     }
 
     /// Returns the token that requests over TCP must have. It is made if there is none.

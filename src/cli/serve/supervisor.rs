@@ -16,28 +16,21 @@ use serde_json::{Value, json};
 use super::cgroup::Groups;
 use super::error::Problem;
 use super::event_log::EventLog;
+use super::jobs::Jobs;
 use super::lock::{Condvar, Mutex, MutexGuard};
 use super::machine::{Machine, Running, State, is_by_host};
 use super::process::{Places, Process};
 use super::store::Store;
-use crate::cli::client::{Failure, Remote};
+use crate::cli::client::Remote;
 
 /// Maximum number of machines.
 const MAX_MACHINES: usize = 1000;
 /// Stack of a thread. It makes requests, and no more.
 const STACK: usize = 256 << 10;
-/// Interval at which a machine without events is asked for its state.
-const REFRESH: Duration = Duration::from_secs(5);
-/// Shortest interval.
-const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 /// Delay before the next attempt to reach a machine that starts.
 const RETRY: Duration = Duration::from_millis(20);
 /// Delay if it does not for a while.
 const SLOW_RETRY: Duration = Duration::from_secs(1);
-/// Events of a machine that are passed on in a second.
-const EVENTS_PER_SECOND: u32 = 20;
-/// Silence after which the events of the past are over.
-const SILENCE: Duration = Duration::from_millis(100);
 
 /// All machines, by name.
 pub type Machines = BTreeMap<String, Machine>;
@@ -48,6 +41,8 @@ pub struct Supervisor {
     pub store: Store,
     /// The events.
     pub events: EventLog,
+    /// The jobs.
+    pub jobs: Jobs,
     /// The directories of the machines' files.
     pub places: Places,
     /// Files in the state directory that are no definitions.
@@ -76,10 +71,16 @@ impl Supervisor {
                 log::warn!("the definition of {name} is broken: {problem}");
             }
         }
-        let machines = found.machines.into_iter().map(|(name, definition)| (name, Machine::new(definition))).collect();
+        let machine = |(name, definition): (String, _)| {
+            let mut machine = Machine::new(definition);
+            machine.meter = store.meter(&name);
+            (name, machine)
+        };
+        let machines = found.machines.into_iter().map(machine).collect();
         let supervisor = Arc::new(Self {
             store,
             events: EventLog::new(),
+            jobs: Jobs::new(),
             places,
             unknown: found.unknown,
             program,
@@ -134,6 +135,11 @@ impl Supervisor {
             }
             machines = self.changed.wait_timeout(machines, left);
         }
+    }
+
+    /// Has all who wait look again.
+    pub fn wake(&self) {
+        self.changed.notify_all();
     }
 
     /// Changes a machine, and tells all who wait, and those who follow the events if its state is another one.
@@ -207,6 +213,7 @@ impl Supervisor {
             return Err(Problem::host(error.to_string()));
         }
         self.places.remove(name);
+        self.store.remove_meter(name);
         self.mark(name, false);
         self.events.add(json!({ "event": "removed", "machine": name }));
         Ok(())
@@ -256,21 +263,6 @@ impl Supervisor {
     /// Returns the socket of a machine, on which perhaps nobody listens.
     pub fn socket(&self, name: &str) -> Remote {
         Remote::at(name, self.places.socket(name))
-    }
-
-    /// Asks a machine for its state.
-    ///
-    /// # Errors
-    /// Returns an error if it does not answer.
-    pub fn refresh(&self, name: &str, remote: &Remote) -> Result<(), Failure> {
-        let summary = remote.get("/")?;
-        let _ = self.change(name, |machine| {
-            if machine.process.is_some() {
-                machine.summary = summary;
-            }
-            Ok(())
-        });
-        Ok(())
     }
 
     /// Starts the thread of a machine.
@@ -386,44 +378,6 @@ impl Supervisor {
         self.places.end(name)
     }
 
-    /// Passes the events of a machine on until the connection ends.
-    fn follow(&self, name: &str, remote: &Remote, mut is_news: bool) {
-        let Ok(mut stream) = remote.events() else { return };
-        let (mut second, mut passed, mut dropped) = (Instant::now(), 0, 0_u64);
-        let (mut refreshed, mut is_due) = (Instant::now(), false);
-        loop {
-            let limit = if is_news { REFRESH } else { SILENCE };
-            let event = match stream.next(Some(Instant::now() + limit)) {
-                Ok(Some(event)) => Some(event),
-                Err(Failure::Slow(_)) => None,
-                Ok(None) | Err(_) => return,
-            };
-            if second.elapsed() >= Duration::from_secs(1) {
-                if dropped > 0 {
-                    self.events.add(json!({ "event": "dropped", "machine": name, "count": dropped }));
-                }
-                (second, passed, dropped) = (Instant::now(), 0, 0);
-            }
-            match event {
-                // What its events of the past have led to is in its state.
-                Some(event) if event["event"] == "ended" || !is_news => {}
-                Some(mut event) if passed < EVENTS_PER_SECOND => {
-                    passed += 1;
-                    event["machine"] = name.into();
-                    self.events.add(event);
-                }
-                Some(_) => dropped += 1,
-                None if !is_news => is_news = true,
-                None => is_due = true,
-            }
-            if is_news && (is_due || refreshed.elapsed() >= REFRESH_PAUSE) {
-                let _ = self.refresh(name, remote);
-                self.places.limit_messages(name);
-                (refreshed, is_due) = (Instant::now(), false);
-            }
-        }
-    }
-
     fn ended(&self, name: &str, end: Value) {
         if let Some(groups) = &self.groups {
             groups.remove(name);
@@ -439,6 +393,7 @@ impl Supervisor {
         if is_over == Ok(true) {
             self.mark(name, false);
         }
+        self.save_meter(name);
         self.balance();
     }
 

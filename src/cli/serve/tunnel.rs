@@ -20,13 +20,15 @@ const MAX_LINE: usize = 256;
 const NAMES_FILES: [(&str, &str); 4] =
     [("POST", "disks"), ("POST", "adapters"), ("POST", "copy"), ("POST", "devices/screen/screenshot")];
 /// What is answered until somebody ends it.
-const STREAMS: [&str; 5] = ["events", "console", "freeze", "copy", "screen"];
+const STREAMS: [&str; 6] = ["events", "console", "freeze", "copy", "screen", "trace"];
 
 /// Returns the role that a request to a machine needs.
 pub fn role(method: &str, rest: &[String]) -> Role {
     let path = rest.join("/");
     match method {
         "GET" => Role::Read,
+        // Its image takes more of the host.
+        "POST" if path.starts_with("disks/") => Role::Administer,
         _ if NAMES_FILES.contains(&(method, path.as_str())) => Role::Administer,
         _ => Role::Operate,
     }
@@ -196,6 +198,8 @@ mod tests {
             ("DELETE", "disks/disk0.1", Role::Operate),
             ("POST", "disks", Role::Administer),
             ("POST", "copy", Role::Administer),
+            ("POST", "disks/disk0.1/resize", Role::Administer),
+            ("GET", "trace/vmbus", Role::Read),
             ("POST", "devices/screen/screenshot", Role::Administer),
         ] {
             assert_eq!(role(method, &parts(path)), needed, "{method} {path}");

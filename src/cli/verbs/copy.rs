@@ -1,6 +1,5 @@
 //! `viridian copy`.
 
-use std::io::{IsTerminal, Write, stderr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use viridian::machine::code;
 
 use super::{Done, print_json};
 use crate::cli::client::{Failure, Remote};
+use crate::cli::progress::Bar;
 
 /// Time for the answer to begin.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -53,36 +53,22 @@ pub fn run(Arguments { source, target, overwrite, make_path, json }: Arguments) 
     machine.expect_own_host("copying a file of this host into a guest")?;
     let body = json!({ "source": source, "target": path, "overwrite": overwrite, "make-path": make_path });
     let mut events = machine.stream("POST", "/copy", Some(&body), LIMIT)?;
-    let shows = stderr().is_terminal() && !json;
+    let mut bar = Bar::new(name, !json);
     while let Some(event) = events.next(None)? {
         match event["event"].as_str() {
-            Some("progress") if shows => {
-                let number = |key: &str| event[key].as_f64().unwrap_or_default();
-                let (copied, total) = (number("copied-bytes"), number("total-bytes"));
-                let part = if total > 0.0 { copied / total * 100.0 } else { 0.0 };
-                let _ = write!(stderr(), "\r{name}: {part:.0} % of {:.1} MiB", total / f64::from(1 << 20));
+            Some("progress") => {
+                let number = |key: &str| event[key].as_u64().unwrap_or_default();
+                bar.show(number("copied-bytes"), number("total-bytes"));
             }
-            Some("progress") => {}
             Some("copied") => {
-                clear(shows);
+                drop(bar);
                 if json {
                     print_json(&json!({ "name": machine.name, "target": path, "bytes": event["bytes"] }))?;
                 }
                 return Ok(0);
             }
-            _ => {
-                clear(shows);
-                return Err(Failure::of(&event));
-            }
+            _ => return Err(Failure::of(&event)),
         }
     }
-    clear(shows);
     Err(Failure::Other(super::REFUSED, "the machine has ended".into()))
-}
-
-/// Removes the line of progress.
-fn clear(shows: bool) {
-    if shows {
-        let _ = write!(stderr(), "\r\x1b[K");
-    }
 }

@@ -1,10 +1,17 @@
 //! `viridian memory`.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use viridian::config::Size;
 
-use super::{Done, print};
-use crate::cli::client::Remote;
+use super::{Done, REFUSED, TIMEOUT, print, seconds};
+use crate::cli::client::{Failure, Remote};
+use crate::cli::progress::Bar;
+
+/// Interval at which the guest's memory is looked at.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The options of `viridian memory`.
 #[derive(clap::Args)]
@@ -14,12 +21,23 @@ pub struct Arguments {
 
     /// The guest's new size, within the min and max of --memory; without it, the sizes are printed
     size: Option<Size>,
+
+    /// Wait until the guest has this size, and show the progress
+    #[arg(long, requires = "size")]
+    wait: bool,
+
+    /// Time to wait, in seconds; the guest goes on after that
+    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = seconds)]
+    timeout: Option<Duration>,
 }
 
-pub fn run(Arguments { name, size }: Arguments) -> Done {
+pub fn run(Arguments { name, size, wait, timeout }: Arguments) -> Done {
     let machine = Remote::named(&name)?;
     if let Some(size) = size {
-        machine.post("/devices/memory/set", Some(&Value::from(size.0)))?;
+        let set = machine.post("/devices/memory/set", Some(&Value::from(size.0)))?;
+        if wait {
+            follow(&machine, &set["result"], timeout)?;
+        }
     }
     let tree = machine.get("/inspect")?;
     let memory = &tree["devices"]["memory"];
@@ -38,4 +56,28 @@ pub fn run(Arguments { name, size }: Arguments) -> Done {
         field("demand-bytes"),
     ))?;
     Ok(0)
+}
+
+/// Waits until the guest has the size that it was given as its target.
+fn follow(machine: &Remote, set: &Value, limit: Option<Duration>) -> Result<(), Failure> {
+    let number = |value: &Value, key: &str| value[key].as_u64().unwrap_or_default();
+    let (target, first) = (number(set, "target-bytes"), number(set, "assigned-bytes"));
+    let begun = Instant::now();
+    let mut bar = Bar::new(&machine.name, true);
+    loop {
+        let memory = machine.get("/inspect")?["devices"]["memory"].take();
+        let assigned = number(&memory, "assigned-bytes");
+        if assigned == target {
+            return Ok(());
+        }
+        if number(&memory, "target-bytes") != target {
+            return Err(Failure::Other(REFUSED, "another request has given the memory another target".into()));
+        }
+        bar.show(assigned.abs_diff(first).min(target.abs_diff(first)), target.abs_diff(first));
+        if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+            let text = format!("the guest has {} of {}", Size(assigned), Size(target));
+            return Err(Failure::Other(TIMEOUT, text));
+        }
+        thread::sleep(LOOK);
+    }
 }

@@ -26,23 +26,25 @@ mod events;
 mod freeze;
 mod host_stop;
 mod inspect;
+mod jobs;
 mod kvp;
 mod list;
+mod measure;
 mod memory;
 mod metrics;
+mod names;
 mod plug;
 mod restart;
-mod names;
 mod screenshot;
 mod services;
 mod start;
 mod state;
 mod stop;
 mod supervised;
+mod trace;
 mod typing;
 mod undefine;
 mod wait;
-mod trace;
 
 /// A machine, or its guest, refuses what a verb asks for.
 pub const REFUSED: u8 = 1;
@@ -93,11 +95,11 @@ verbs! {
     Wait(wait);
     /// Print the events of a machine as they happen
     Events(events);
+    /// Print decoded VMBus messages, packets of disks and adapters, and more, of a running machine as they come
+    Trace(trace);
     /// List the integration services of a machine, or turn some on or off
     Services(services);
     /// Read and change items of the key-value pair exchange
-    /// Print decoded VMBus messages, packets of disks and adapters, and more, of a running machine as they come
-    Trace(trace);
     Kvp(kvp);
     /// Freeze a guest's file systems while a command of this host runs, for a consistent copy of its disks
     Freeze(freeze);
@@ -121,19 +123,23 @@ verbs! {
     Start(start);
     /// Print the metrics of the service's machines, as Prometheus reads them
     Metrics(metrics);
+    /// Print what machines of the service have used since a reset: processors, memory, disks and network
+    Measure(measure);
+    /// List the jobs of the service, such as stops and copies, wait for them, or cancel them
+    Jobs(jobs);
     /// Decide who may use the service from other hosts: tokens and certificates with roles
     Access(access);
     /// Stop all machines of the service before the host shuts down, each as its definition says
     HostStop(host_stop);
+    /// Print the names of machines, for the completion of shells
+    #[command(hide = true)]
+    Names(names);
     /// Type a text on a guest's keyboard
     Type(typing);
 }
 
 /// The result of a verb: an exit code.
 type Done = Result<u8, Failure>;
-    /// Print the names of machines, for the completion of shells
-    #[command(hide = true)]
-    Names(names);
 
 /// The machines of a verb that takes several.
 #[derive(clap::Args)]

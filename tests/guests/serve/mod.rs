@@ -1,10 +1,14 @@
 //! The service `viridian serve`.
 
+mod activation;
 mod hostile;
+mod jobs;
 mod lives;
+mod metering;
 mod remote;
 mod roles;
 mod service;
+mod ssh;
 mod streams;
 mod tls;
 mod use_of;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -75,6 +76,31 @@ impl Host {
         Self { folder: tempfile::tempdir().unwrap(), service: None, options, said, variable: None }
     }
 
+    /// Returns a service that is not started yet.
+    pub fn new() -> Self {
+        Self::with(Vec::new())
+    }
+
+    /// Starts the service with two sockets, as systemd does, and waits until it serves.
+    pub fn start_on(&mut self, sockets: [OwnedFd; 2]) {
+        let command = self.given(sockets);
+        self.launch(command);
+    }
+
+    /// Runs a service with two sockets that refuses them.
+    pub fn run_on(&mut self, sockets: [OwnedFd; 2]) -> Run {
+        self.given(sockets).output().unwrap().into()
+    }
+
+    fn given(&self, [one, other]: [OwnedFd; 2]) -> Command {
+        let mut command = Command::new("sh");
+        let script = "export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\" 3<&0 4<&1 </dev/null >/dev/null";
+        command.env("VIRIDIAN_RUNTIME_DIR", self.sockets()).args(["-c", script, "sh"]);
+        command.arg(viridian().get_program()).args(["serve", "--state"]).arg(self.state());
+        command.stdin(one).stdout(other).stderr(Stdio::piped());
+        command
+    }
+
     /// Starts the service, and waits until it serves.
     pub fn start(&mut self) {
         let mut command = self.command(&["serve", "--state"]);
@@ -83,6 +109,10 @@ impl Host {
         let options = self.options.iter().map(|option| if option == "unix:" { &own } else { option });
         command.arg(self.state()).args(options).stderr(Stdio::piped());
         command.envs(self.variable.clone());
+        self.launch(command);
+    }
+
+    fn launch(&mut self, mut command: Command) {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = Arc::default();
@@ -248,7 +278,7 @@ impl Drop for Host {
 }
 
 /// A stream of events with their numbers.
-pub struct Events(BufReader<UnixStream>);
+pub struct Events(pub BufReader<UnixStream>);
 
 impl Events {
     /// Waits for an event for which `is_so` holds, and returns it with its number.

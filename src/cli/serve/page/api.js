@@ -31,6 +31,17 @@ export async function request(method, path, options = {}) {
 
 export const get = async path => (await request("GET", path)).json();
 
+const roles = ["read", "operate", "administer"];
+let role = "read";
+
+/** Asks the service what its user may do. */
+export async function learnRole() {
+  role = (await get("/service")).role;
+}
+
+/** Returns true if the user of the page may do what needs this role. */
+export const may = needed => roles.indexOf(role) >= roles.indexOf(needed);
+
 /** Returns the path of a machine, or of a part of it. */
 export const machinePath = (name, part = "") => "/machines/" + encodeURIComponent(name) + part;
 

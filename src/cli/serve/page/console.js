@@ -1,5 +1,5 @@
 // The console of a machine, in xterm.js.
-import { element, machinePath, openSocket } from "./api.js";
+import { element, machinePath, may, openSocket } from "./api.js";
 import { Terminal } from "./vendor/xterm-6.0.0/xterm.mjs";
 import { FitAddon } from "./vendor/xterm-6.0.0/addon-fit.mjs";
 
@@ -69,14 +69,15 @@ export class Console {
       socket.onopen = () => {
         this.terminal.reset();
         this.status.textContent = words[socket.protocol] ?? "connected";
-        this.take.hidden = socket.protocol !== "console.watch";
+        this.take.hidden = socket.protocol !== "console.watch" || !may("operate");
+        if (!may("operate")) this.status.textContent = "you watch; to type, you need the role operate";
         this.terminal.focus();
       };
       socket.onmessage = ({ data }) => this.terminal.write(new Uint8Array(data));
       socket.onclose = ({ reason }) => {
         if (this.socket !== socket) return;
         this.socket = null;
-        this.take.hidden = false;
+        this.take.hidden = !may("operate");
         this.status.textContent = "not connected" + (reason ? ": " + reason : "");
       };
     } catch (error) {

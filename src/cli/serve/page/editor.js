@@ -9,6 +9,8 @@ const common = ["kernel", "initrd", "cmdline", "memory", "cpus", "disk", "net", 
 
 let settings;
 let isForm = true;
+/** The text that the form shows, as long as nothing in the form was changed: comments stay. */
+let source = null;
 
 const parts = help => {
   const [, text, preset] = help.match(/^([^]*?)(?: \[default: ([^\]]*)\])?$/);
@@ -63,9 +65,46 @@ function toml() {
   return texts.map(([table, text]) => (table ? "[" + table + "]\n" : "") + text).join("\n") || "# all settings have their defaults\n";
 }
 
-/** Shows the form or the text. What is in the form goes into the text, and not back. */
-function show(form) {
-  if (isForm && !form) $("text").value = toml();
+/** Puts the values of a definition into the form. Returns what the form has no field for. */
+function fill(values) {
+  const inputs = new Map([...$("form").querySelectorAll("input, select, textarea")].map(input => [input.setting.table + "." + input.setting.name, input]));
+  const all = Object.entries(values).flatMap(([name, value]) =>
+    name === "service" && typeof value === "object" ? Object.entries(value).map(([inner, value]) => ["service", inner, value]) : [["", name, value]]);
+  const unknown = [];
+  for (const input of inputs.values()) input.type === "checkbox" ? input.checked = false : input.value = "";
+  for (const [table, name, value] of all) {
+    const input = inputs.get(table + "." + name);
+    const isList = Array.isArray(value) && value.every(item => typeof item === "string");
+    if (input?.type === "checkbox" && typeof value === "boolean") input.checked = value;
+    else if (input?.setting.repeats && isList) input.value = value.join("\n");
+    else if (input && typeof value !== "object") {
+      input.value = input.setting.name === "autostart" && typeof value === "boolean" ? (value ? "always" : "never") : String(value);
+      if (!input.value) unknown.push(name);
+    } else unknown.push(name);
+  }
+  return unknown;
+}
+
+/** Reads a text into the form. Returns false, and says why, if the form cannot show it. */
+async function read(text) {
+  $("editor-problem").textContent = "";
+  try {
+    const { values } = await (await request("POST", "/settings", { body: text || "#", headers: { "Content-Type": "application/toml" } })).json();
+    await makeForm();
+    const unknown = fill(values);
+    if (unknown.length) throw new Error("the form has no field for " + unknown.join(", ") + "; edit the text");
+    source = text;
+    return true;
+  } catch (error) {
+    $("editor-problem").textContent = error.message;
+    return false;
+  }
+}
+
+/** Shows the form or the text. */
+async function show(form) {
+  if (isForm && !form) $("text").value = source ?? toml();
+  if (!isForm && form && !(await read($("text").value))) return;
   isForm = form;
   $("form").hidden = !form;
   $("text-part").hidden = form;
@@ -79,7 +118,7 @@ export async function edit(name) {
   let text = example;
   try {
     if (name) text = await (await request("GET", machinePath(name, "/definition"))).text();
-    else await makeForm();
+    await makeForm();
   } catch (error) {
     if (error.status !== 409) return say((name ? name + ": " : "") + error.message);
     text = "";
@@ -88,10 +127,12 @@ export async function edit(name) {
   $("editor-title").textContent = name ? "Edit " + name + (runs ? " (counts from its next start on)" : "") : "Define a machine";
   $("name").value = name ?? "";
   $("name").readOnly = !!name;
-  isForm = false;
   $("text").value = text;
-  $("as").hidden = !!name;
+  source = null;
+  // A new machine begins with an empty form, and one that is there with its own values, if the form has fields for all of them.
+  isForm = !name;
   show(!name);
+  if (name) await show(true);
   $("editor-problem").textContent = "";
   $("editor").showModal();
 }
@@ -99,6 +140,7 @@ export async function edit(name) {
 export function start() {
   $("new").addEventListener("click", () => edit());
   $("cancel").addEventListener("click", () => $("editor").close());
+  $("form").addEventListener("input", () => source = null);
   $("as-form").addEventListener("click", () => show(true));
   $("as-text").addEventListener("click", () => show(false));
   $("editor").querySelector("form").addEventListener("submit", async event => {
@@ -106,7 +148,7 @@ export function start() {
     try {
       const name = $("name").value;
       if (!$("name").readOnly && machines.some(it => it.name === name)) throw new Error("there is a machine of this name; edit that one, or choose another name");
-      const body = isForm ? toml() : $("text").value;
+      const body = isForm ? source ?? toml() : $("text").value;
       await request("PUT", machinePath(name), { body, headers: { "Content-Type": "application/toml" } });
       $("editor").close();
       await load();

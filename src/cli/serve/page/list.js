@@ -1,5 +1,5 @@
 // The machines: what is known of each, and what can be done with it.
-import { bytes, duration, element, get, machinePath, request } from "./api.js";
+import { bytes, duration, element, get, machinePath, may, request } from "./api.js";
 import { sparkline } from "./charts.js";
 
 /** Number of samples that are kept of each machine, one for each time that the list is loaded. */
@@ -19,6 +19,8 @@ const operations = {
   running: ["stop", "pause", "reset", "kill", "edit"], paused: ["resume", "kill", "edit"], stopping: ["kill"],
 };
 const titles = { start: "Start", stop: "Shut down", kill: "Turn off", pause: "Pause", resume: "Resume", reset: "Reset", nmi: "NMI", edit: "Edit", remove: "Remove" };
+/** What needs more than the role operate. */
+const needs = { edit: "administer", remove: "administer" };
 const questions = { kill: "Turn off NAME at once, without asking its guest?", reset: "Reset NAME without asking its guest?", remove: "Remove the definition of NAME?",
   nmi: "Send NAME a non-maskable interrupt? Its guest may write a dump and restart." };
 
@@ -48,9 +50,11 @@ export function whenEdited(act) {
 
 /** Fills an element with the buttons for a machine, if its state is another one. */
 export function actions(machine, buttons, more = {}) {
-  if (buttons.dataset.state === machine.state) return;
+  const isAllowed = operation => may(needs[operation] ?? "operate");
+  const state = machine.state + (may("administer") ? "" : may("operate") ? " operate" : " read");
+  if (buttons.dataset.state === state) return;
   const focused = buttons.contains(document.activeElement) ? document.activeElement.dataset.operation : null;
-  const all = [...operations[machine.state] ?? [], ...more[machine.state] ?? []];
+  const all = [...operations[machine.state] ?? [], ...more[machine.state] ?? []].filter(isAllowed);
   buttons.replaceChildren(...all.map(operation => {
     const button = element("button", { textContent: titles[operation], "aria-label": titles[operation] + " " + machine.name, "data-operation": operation });
     if (operation === "start" || operation === "resume") button.className = "main";
@@ -61,7 +65,7 @@ export function actions(machine, buttons, more = {}) {
     });
     return button;
   }));
-  buttons.dataset.state = machine.state;
+  buttons.dataset.state = state;
   if (focused) (buttons.querySelector(`[data-operation="${focused}"]`) ?? buttons.querySelector("button"))?.focus();
 }
 

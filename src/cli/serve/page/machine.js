@@ -1,10 +1,12 @@
 // One machine: its charts, console, screen, devices, VMBus and messages, in tabs.
-import { element, get, machinePath } from "./api.js";
+import { element, get, machinePath, may } from "./api.js";
+import { Hardware } from "./hardware.js";
 import { actions, facts, machines } from "./list.js";
 import { Overview } from "./overview.js";
+import { Tracing } from "./tracing.js";
 
 const $ = id => document.getElementById(id);
-const tabs = { overview: "Overview", console: "Console", screen: "Screen", devices: "Devices", vmbus: "VMBus", messages: "Messages" };
+const tabs = { overview: "Overview", console: "Console", screen: "Screen", hardware: "Disks and network", devices: "Devices", vmbus: "VMBus", messages: "Messages" };
 /** Interval of the samples. */
 const INTERVAL = 2000;
 /** What more can be done here than in the list. */
@@ -69,6 +71,9 @@ class View {
     this.panels = {};
     for (const tab of Object.keys(tabs)) this.panels[tab] = element("section", { id: "panel-" + tab, role: "tabpanel", "aria-labelledby": "tab-" + tab, hidden: true });
     this.panels.overview.append(this.overview.root);
+    this.channels = element("div");
+    this.tracing = new Tracing(name);
+    this.panels.vmbus.append(this.channels, this.tracing.root);
     this.state = element("span");
     this.facts = element("p", { className: "facts" });
     this.actions = element("div", { className: "actions" });
@@ -84,11 +89,13 @@ class View {
     this.timer = setInterval(() => this.sample(), INTERVAL);
     this.redraw = () => this.draw();
     document.addEventListener("machines", this.redraw);
+    this.look = () => this.sample();
+    document.addEventListener("hardware", this.look);
   }
 
   /** The arrow keys go from tab to tab. */
   turn(event, tab) {
-    const all = Object.keys(tabs), at = all.indexOf(tab);
+    const all = Object.keys(tabs).filter(name => !this.tabs.querySelector("#tab-" + name).hidden), at = all.indexOf(tab);
     const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
     if (next == null) return;
     event.preventDefault();
@@ -130,6 +137,7 @@ class View {
     this.state.className = "state " + machine.state;
     this.state.textContent = machine.state;
     this.facts.textContent = facts(machine);
+    this.tabs.querySelector("#tab-screen").hidden = !may("operate");
     actions(machine, this.actions, more);
     if (machine.process !== this.process) {
       this.overview.clear();
@@ -142,7 +150,7 @@ class View {
   }
 
   async sample() {
-    if (document.hidden || this.isAsking || !["overview", "devices", "vmbus", "messages"].includes(this.tab)) return;
+    if (document.hidden || this.isAsking || !["overview", "hardware", "devices", "vmbus", "messages"].includes(this.tab)) return;
     this.isAsking = true;
     try {
       const machine = await get(machinePath(this.name));
@@ -161,7 +169,8 @@ class View {
       this.problem.textContent = "";
       this.overview.add(all, machine);
       if (this.tab === "devices") replace(this.panels.devices, tree(all.devices));
-      if (this.tab === "vmbus") this.panels.vmbus.replaceChildren(channels(all.devices.vmbus));
+      if (this.tab === "vmbus") this.channels.replaceChildren(channels(all.devices.vmbus));
+      if (this.tab === "hardware") this.showHardware(all.devices);
     } catch (error) {
       this.problem.textContent = error.message;
     } finally {
@@ -169,8 +178,19 @@ class View {
     }
   }
 
+  /** The forms depend on the role, which is known when there is something to show. */
+  showHardware(devices) {
+    if (!this.hardware) {
+      this.hardware = new Hardware(this.name);
+      this.panels.hardware.append(this.hardware.root);
+    }
+    this.hardware.update(devices);
+  }
+
   dispose() {
     clearInterval(this.timer);
+    this.tracing.dispose();
+    document.removeEventListener("hardware", this.look);
     document.removeEventListener("machines", this.redraw);
     this.console?.dispose();
     this.screen?.dispose();

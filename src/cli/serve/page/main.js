@@ -1,6 +1,7 @@
 // The page of viridian serve.
-import { element, follow, whenUnauthorized } from "./api.js";
+import { element, follow, learnRole, may, whenUnauthorized } from "./api.js";
 import { edit, start } from "./editor.js";
+import { showJobs } from "./jobs.js";
 import { load, tick, whenEdited } from "./list.js";
 import { route } from "./machine.js";
 
@@ -18,7 +19,8 @@ $("login").querySelector("form").addEventListener("submit", () => sessionStorage
 function note(event) {
   const words = { state: () => event.state + (event.end ? ": " + event.end.message : ""), defined: () => event.new ? "defined" : "definition replaced",
     removed: () => "removed", adopted: () => "found running, process " + event.process, device: () => event.device + ": " + event.what,
-    failed: () => event.message, restarted: () => "the guest has restarted", dropped: () => event.count + " events more", lost: () => "events were lost" };
+    failed: () => event.message, restarted: () => "the guest has restarted", dropped: () => event.count + " events more", lost: () => "events were lost",
+    job: () => event.kind + " " + (event.state === "running" ? "begun" : event.state) + (event.problem ? ": " + event.problem.message : ""), certificate: () => "the certificate is a new one" };
   const text = (event.machine ? event.machine + ": " : "") + (words[event.event] ?? (() => event.event))();
   const time = event.time ? new Date(event.time * 1000).toLocaleTimeString() : "";
   $("events").prepend(element("li", {}, element("time", { textContent: time }), element("span", { textContent: text })));
@@ -39,9 +41,12 @@ setInterval(() => { if (!document.hidden && $("link").textContent === "live") lo
 for (let delay = 0;; delay = Math.min(delay * 2 || 500, 10000)) {
   await new Promise(done => setTimeout(done, delay));
   try {
+    await learnRole();
+    $("new").hidden = !may("administer");
     const last = await load();
+    showJobs();
     delay = 0;
-    await follow(last, () => $("link").textContent = "live", event => { note(event); loadSoon(); });
+    await follow(last, () => $("link").textContent = "live", event => { note(event); loadSoon(); if (event.event === "job") showJobs(); });
     $("link").textContent = "the connection has ended";
   } catch (error) {
     if (error.status === 401) {

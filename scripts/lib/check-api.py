@@ -1,0 +1,48 @@
+"""Runs schemathesis with names of machines that exist: see scripts/check-api."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+
+document, address, token, st, examples, service = sys.argv[1:]
+NAMES = ["halt", "echo", "memory", "stopped"]
+# What the service ends itself, and what has no end; streams are tested with other clients.
+LEFT_OUT = ["host-stop", "events", "follow", "attach", "view", "page", "file"]
+
+with open(document) as file:
+    api = json.load(file)
+for path, methods in api["paths"].items():
+    for method, operation in methods.items():
+        for parameter in operation.get("parameters", []):
+            if parameter["name"] == "name" and path.startswith("/machines"):
+                # Half of the names exist. A machine that is removed comes back as one that is defined anew.
+                parameter["schema"] = {"anyOf": [{"enum": NAMES}, parameter["schema"]]}
+            if parameter["name"] == "path":
+                known = ["", "inspect", "services", "pause", "resume", "disks", "kvp/external", "kvp/host/a", "devices/memory/set", "nmi"]
+                parameter["schema"] = {"anyOf": [{"enum": [name for name in known if name]}, parameter["schema"]]}
+        body = operation.get("requestBody", {}).get("content", {})
+        if "application/toml" in body:
+            # What schemathesis invents is rarely TOML.
+            body["application/toml"]["schema"] = {"enum": ["cmdline = \"halt\"", "# nothing", "x = 1", "memory = \"64M\"\n[service]\nrestart = \"never\""]}
+for job in api["components"]["schemas"]["NewJob"]["oneOf"]:
+    job["properties"]["machine"] = {"enum": NAMES}
+changed = document + ".changed"
+with open(changed, "w") as file:
+    json.dump(api, file)
+
+command = [st, "run", changed, "--url", address, "--header", f"Authorization: Bearer {token}", "--max-examples", examples,
+           "--request-timeout", "30", "--continue-on-failure", "--suppress-health-check", "all", "--no-shrink"]
+for operation in LEFT_OUT:
+    command += ["--exclude-operation-id", operation]
+done = subprocess.run(command)
+
+# Cases that only meet names that are not there test little.
+request = urllib.request.Request(address + "metrics", headers={"Authorization": f"Bearer {token}"})
+for line in urllib.request.urlopen(request).read().decode().splitlines():
+    if line.startswith("viridian_requests_total"):
+        print(line)
+with open(f"/proc/{service}/status") as status:
+    resident = next(line for line in status if line.startswith("VmRSS"))
+print("the service has", " ".join(resident.split()[1:]))
+sys.exit(done.returncode)

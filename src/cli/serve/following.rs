@@ -1,0 +1,100 @@
+//! What the service hears of a machine that runs: its events, and from time to time its state and what it has used.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::meter::Sample;
+use super::supervisor::Supervisor;
+use crate::cli::client::{Failure, Remote};
+
+/// Interval at which a machine without events is asked for its state.
+const REFRESH: Duration = Duration::from_secs(5);
+/// Shortest interval.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+/// Events of a machine that are passed on in a second.
+const EVENTS_PER_SECOND: u32 = 20;
+/// Silence after which the events of the past are over.
+const SILENCE: Duration = Duration::from_millis(100);
+/// Time after which what a machine has used is written down.
+const SAVE: Duration = Duration::from_secs(600);
+
+impl Supervisor {
+    /// Asks a machine for its state.
+    ///
+    /// # Errors
+    /// Returns an error if it does not answer.
+    pub fn refresh(&self, name: &str, remote: &Remote) -> Result<(), Failure> {
+        let summary = remote.get("/")?;
+        let sample = Sample::of(&summary);
+        let _ = self.change(name, |machine| {
+            if machine.process.is_some() {
+                machine.summary = summary;
+                sample.iter().for_each(|sample| machine.meter.add(sample));
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Passes the events of a machine on until the connection ends.
+    pub fn follow(&self, name: &str, remote: &Remote, mut is_news: bool) {
+        let Ok(mut stream) = remote.events() else { return };
+        let (mut second, mut passed, mut dropped) = (Instant::now(), 0, 0_u64);
+        let (mut refreshed, mut is_due) = (Instant::now(), false);
+        let mut saved = Instant::now();
+        loop {
+            let limit = if is_news { REFRESH } else { SILENCE };
+            let event = match stream.next(Some(Instant::now() + limit)) {
+                Ok(Some(event)) => Some(event),
+                Err(Failure::Slow(_)) => None,
+                Ok(None) | Err(_) => return,
+            };
+            if second.elapsed() >= Duration::from_secs(1) {
+                if dropped > 0 {
+                    self.events.add(json!({ "event": "dropped", "machine": name, "count": dropped }));
+                }
+                (second, passed, dropped) = (Instant::now(), 0, 0);
+            }
+            match event {
+                // What its events of the past have led to is in its state.
+                Some(event) if event["event"] == "ended" || !is_news => {}
+                Some(mut event) if passed < EVENTS_PER_SECOND => {
+                    passed += 1;
+                    event["machine"] = name.into();
+                    self.events.add(event);
+                }
+                Some(_) => dropped += 1,
+                None if !is_news => is_news = true,
+                None => is_due = true,
+            }
+            if is_news && (is_due || refreshed.elapsed() >= REFRESH_PAUSE) {
+                let _ = self.refresh(name, remote);
+                self.places.limit_messages(name);
+                if saved.elapsed() >= SAVE {
+                    self.save_meter(name);
+                    saved = Instant::now();
+                }
+                (refreshed, is_due) = (Instant::now(), false);
+            }
+        }
+    }
+
+    /// Writes down what a machine has used, for the next service.
+    pub fn save_meter(&self, name: &str) {
+        let meter = self.machines().get(name).map(|machine| machine.meter.clone());
+        if let Some(Err(error)) = meter.map(|meter| self.store.save_meter(name, &meter)) {
+            log::warn!("{name}: what it has used is not written down: {error}");
+        }
+    }
+
+    /// Writes down what all machines have used.
+    pub fn save_meters(&self) {
+        let running: Vec<_> = {
+            let machines = self.machines();
+            let running = machines.iter().filter(|(_, machine)| machine.process.is_some());
+            running.map(|(name, _)| name.clone()).collect()
+        };
+        running.iter().for_each(|name| self.save_meter(name));
+    }
+}

@@ -1,0 +1,130 @@
+//! `viridian measure`.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::{Done, ServiceSocket, failed, print, print_json};
+use crate::cli::client::{PROMPT, encoded};
+
+/// The options of `viridian measure`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Processors are in percent of one processor, over the time for which the machine has run. Memory is that of the machine's process,
+and the guest's. Peaks are seen by samples every few seconds. Bytes are those of all disks and adapters, over all starts of the
+machine since the last --reset.")]
+pub struct Arguments {
+    /// Names of machines of the service
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    names: Vec<String>,
+
+    /// All machines of the service, and the sums
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+
+    /// Begin to measure anew, after printing
+    #[arg(long)]
+    reset: bool,
+
+    #[command(flatten)]
+    service: ServiceSocket,
+
+    /// Print JSON: an object for one NAME, else a list, with --all an object with the sums
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(Arguments { names, all, reset, service, json }: Arguments) -> Done {
+    let service = service.service()?;
+    let sums = if all { service.get("/meter")? } else { Value::Null };
+    let of_all = || sums["machines"].as_array().into_iter().flatten();
+    let names: Vec<_> =
+        if all { of_all().filter_map(|meter| meter["name"].as_str().map(str::to_owned)).collect() } else { names };
+    let (mut code, mut meters) = (0, Vec::new());
+    for name in &names {
+        let path = format!("/machines/{}/meter", encoded(name));
+        let measured = service.get(&path).and_then(|meter| {
+            if reset {
+                service.request("DELETE", &path, None, PROMPT)?;
+            }
+            Ok(meter)
+        });
+        match measured {
+            Ok(meter) => meters.push(meter),
+            Err(failure) => code = code.max(failed(Some(name), &failure)),
+        }
+    }
+    if !json {
+        print(&table(&meters))?;
+        return Ok(code);
+    }
+    let shown = match meters.len() {
+        _ if all => serde_json::json!({ "total": sums["total"], "machines": meters }),
+        1 if names.len() == 1 => meters.pop().unwrap_or_default(),
+        _ => Value::Array(meters),
+    };
+    print_json(&shown)?;
+    Ok(code)
+}
+
+const HEADINGS: [&str; 10] =
+    ["name", "time", "CPU", "CPU peak", "memory", "memory peak", "read", "written", "received", "sent"];
+
+fn table(meters: &[Value]) -> String {
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(meters.iter().map(row));
+    let widths: [usize; 10] = std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn row(meter: &Value) -> [String; 10] {
+    let percent = |key: &str| meter[key].as_f64().map_or("-".into(), |share| format!("{share:.1} %"));
+    let size = |value: &Value| value.as_u64().map_or("-".into(), mebibytes);
+    let time = meter["running-seconds"].as_f64().map_or("-".into(), |seconds| format!("{seconds:.0} s"));
+    [
+        meter["name"].as_str().unwrap_or("-").to_owned(),
+        time,
+        percent("cpu-average-percent"),
+        percent("cpu-peak-percent"),
+        size(&meter["process-memory"]["average-bytes"]),
+        size(&meter["process-memory"]["peak-bytes"]),
+        size(&meter["disk-read-bytes"]),
+        size(&meter["disk-written-bytes"]),
+        size(&meter["network-received-bytes"]),
+        size(&meter["network-sent-bytes"]),
+    ]
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_meter_is_a_line_of_a_table() {
+        let meter = json!({ "name": "web", "running-seconds": 12.4, "cpu-average-percent": 1.25, "cpu-peak-percent": 99.0,
+            "process-memory": { "average-bytes": 3 << 19, "peak-bytes": null }, "disk-read-bytes": 0, "disk-written-bytes": 1 << 20,
+            "network-received-bytes": 0, "network-sent-bytes": 0 });
+        let text = table(&[meter]);
+        let mut lines = text.lines();
+        assert!(lines.next().unwrap().starts_with("name  time  CPU    CPU peak  memory   memory peak  read"), "{text}");
+        assert!(
+            lines.next().unwrap().starts_with("web   12 s  1.2 %  99.0 %    1.5 MiB  -            0.0 MiB  1.0 MiB"),
+            "{text}"
+        );
+    }
+}
