@@ -18,7 +18,7 @@ use crate::host::lock::{Mutex, MutexGuard};
 use crate::hyperv::message::{Message, MessageType};
 use crate::hyperv::msr::{ApicRegister, Msr};
 use crate::hyperv::reftime::NANOSECONDS_PER_UNIT;
-use crate::hyperv::registers::SintRegister;
+use crate::hyperv::registers::{SintRegister, TimerConfig};
 use crate::hyperv::status::{HvResult, HvStatus};
 use crate::hyperv::synic::{EVENT_FLAGS, MessageQueue};
 use crate::hyperv::types::{Fault, GP, Interrupt, SINT_COUNT, SintIndex, VpIndex};
@@ -27,6 +27,8 @@ use crate::kvm::host::HostError;
 use crate::kvm::vp::Vp;
 
 const SCONTROL: u32 = 0x4000_0080;
+const STIMER0_CONFIG: u32 = 0x4000_00b0;
+const STIMER0_COUNT: u32 = 0x4000_00b1;
 
 /// The irqfds that raise a VP's SINTs, each created when it is first needed.
 type SintEvents = [Option<EventFd>; SINT_COUNT];
@@ -43,6 +45,8 @@ struct VpSide {
 pub(super) struct KernelEngine {
     common: Common,
     vps: Vec<Mutex<VpSide>>,
+    /// The host's KVM can skip EOIs, so accesses to [`PASSED_ON`](Self::PASSED_ON) exit.
+    skips_eois: bool,
     /// The value of KVM's clock at the pause, while the partition is paused.
     paused: Mutex<Option<u64>>,
 }
@@ -52,18 +56,28 @@ impl KernelEngine {
     pub const FILTERED: &'static [(u32, u32)] =
         &[(0x4000_0000, 2), (0x4000_0003, 1), (SCONTROL, 5), (0x4000_00f0, 1), (0x4000_0100, 6), (0x4000_0118, 1)];
 
-    pub fn new(common: Common) -> Arc<Self> {
+    /// The MSRs that KVM keeps, but whose accesses exit on a host that can skip EOIs: STIMER0_COUNT. Linux sets its next tick
+    /// before it ends the interrupt of the last one. If KVM handled that exit alone, it would take the mark "no EOI required"
+    /// back, and the EOI would be a second exit.
+    pub const PASSED_ON: &'static [(u32, u32)] = &[(STIMER0_COUNT, 1)];
+
+    pub fn new(common: Common, skips_eois: bool) -> Arc<Self> {
         let side = |index| VpSide {
             state: VpState::new(VpIndex(index)),
             messages: Default::default(),
             interrupts: Default::default(),
         };
         let vps = (0..common.apic_ids.len() as u32).map(|index| Mutex::new(side(index))).collect();
-        Arc::new(Self { common, vps, paused: Mutex::default() })
+        Arc::new(Self { common, vps, skips_eois, paused: Mutex::default() })
     }
 
     fn side(&self, vp: usize) -> MutexGuard<'_, VpSide> {
         self.vps[vp].lock()
+    }
+
+    /// Returns `true` if accesses to an MSR exit only to be passed on to KVM.
+    fn passes_on(&self, number: u32) -> bool {
+        self.skips_eois && number == STIMER0_COUNT
     }
 
     /// Raises a SINT of a VP.
@@ -205,13 +219,26 @@ impl Backend for KernelEngine {
         self.common.kvm.clock().ok().map(|nanoseconds| nanoseconds / NANOSECONDS_PER_UNIT)
     }
 
-    fn read_msr(&self, place: usize, number: u32, now: Moment) -> Result<MsrRead, Fault> {
-        self.side(place).state.read_msr(number, &self.common.partition, now)
+    fn read_msr(&self, place: usize, vp: &Vp, number: u32, now: Moment) -> Result<MsrRead, Fault> {
+        if !self.passes_on(number) {
+            return self.side(place).state.read_msr(number, &self.common.partition, now);
+        }
+        let offered = Msr::decode(number).is_some_and(|msr| msr.is_accessible(self.common.partition.features()));
+        vp.read_msr(number).filter(|_| offered).map(MsrRead::Value).ok_or(GP)
     }
 
     fn write_msr(&self, place: usize, vp: &mut Vp, number: u32, value: u64) -> Result<Actions, Fault> {
-        let msr = Msr::decode(number).filter(|msr| msr.is_accessible(self.common.partition.features()));
-        msr.ok_or(GP).and_then(|msr| self.write(place, vp, msr, value))
+        let msr = Msr::decode(number).filter(|msr| msr.is_accessible(self.common.partition.features())).ok_or(GP)?;
+        if !self.passes_on(number) {
+            return self.write(place, vp, msr, value);
+        }
+        let config = vp.read_msr(STIMER0_CONFIG).map(TimerConfig).ok_or(GP)?;
+        // KVM changes "Enabled" only for writes of the guest.
+        let enabled = value != 0 && (config.enabled() || config.auto_enable());
+        let changed = config.with_enabled(enabled);
+        let written = vp.write_msr(number, value) && (changed == config || vp.write_msr(STIMER0_CONFIG, changed.0));
+        vp.renew_eoi_field();
+        if written { Ok(Actions::new()) } else { Err(GP) }
     }
 
     /// Does nothing, because KVM's SynIC raises these interrupts.

@@ -137,11 +137,13 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.writes(TraceKind::HYPERCALL)) {
         calls.watch(move |observation| tracer.line(TraceKind::HYPERCALL, observation));
     }
+    let skips_eois = setup.host.skips_eois()?;
     let filtered = match setup.kind {
-        EngineKind::User => UserEngine::FILTERED,
-        EngineKind::Kernel => KernelEngine::FILTERED,
+        EngineKind::User => UserEngine::FILTERED.to_vec(),
+        EngineKind::Kernel if skips_eois => [KernelEngine::FILTERED, KernelEngine::PASSED_ON].concat(),
+        EngineKind::Kernel => KernelEngine::FILTERED.to_vec(),
     };
-    setup.partition.filter_msrs(&[filtered, &setup.other_msrs].concat())?;
+    setup.partition.filter_msrs(&[filtered, setup.other_msrs].concat())?;
     let common = Common {
         machine: setup.machine,
         kvm: setup.partition,
@@ -162,7 +164,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     };
     Ok(match setup.kind {
         EngineKind::User => UserEngine::new(common, setup.level_eoi),
-        EngineKind::Kernel => KernelEngine::new(common),
+        EngineKind::Kernel => KernelEngine::new(common, skips_eois),
     })
 }
 

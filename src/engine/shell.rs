@@ -57,7 +57,7 @@ pub(super) trait Backend: Send + Sync {
     fn reference_time(&self) -> Option<u64>;
 
     /// Reads an MSR for the guest.
-    fn read_msr(&self, place: usize, number: u32, now: Moment) -> Result<MsrRead, Fault>;
+    fn read_msr(&self, place: usize, vp: &Vp, number: u32, now: Moment) -> Result<MsrRead, Fault>;
 
     /// Writes an MSR for the guest, on the VP's own thread, and returns what is left to do.
     fn write_msr(&self, place: usize, vp: &mut Vp, number: u32, value: u64) -> Result<Actions, Fault>;
@@ -198,7 +198,7 @@ impl<B: Backend> Engine for B {
             Some(Msr::VpRuntime) => self.common().moment_on_vp(),
             _ => self.common().moment(),
         };
-        let read = Backend::read_msr(self, place, number, now);
+        let read = Backend::read_msr(self, place, vp, number, now);
         self.common().trace_msr(index, number, || MsrResult::Read(read));
         match read {
             Ok(MsrRead::Value(value)) => Ok(Some(value)),

@@ -173,7 +173,7 @@ impl Backend for UserEngine {
         Some(self.common.partition.reference_time(self.common.reading()))
     }
 
-    fn read_msr(&self, place: usize, number: u32, now: Moment) -> Result<MsrRead, Fault> {
+    fn read_msr(&self, place: usize, _vp: &Vp, number: u32, now: Moment) -> Result<MsrRead, Fault> {
         self.state(place).read_msr(number, &self.common.partition, now)
     }
 
