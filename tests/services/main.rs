@@ -16,7 +16,7 @@ use guest::Linux;
 static SERVICES: OnBoth =
     OnBoth { kernel: Batch::new(|plan| self::plan(plan, "kernel")), user: Batch::new(|plan| self::plan(plan, "user")) };
 
-/// Returns the suite of Debian whose kernel and daemons run, if it is not this host's: `bookworm-backports`, for a newer kernel.
+/// Returns the suite of Debian whose kernel and daemons run, if it is not this host's: docs/testing.md.
 fn suite() -> Option<String> {
     std::env::var("VIRIDIAN_SUITE").ok()
 }
@@ -30,10 +30,13 @@ fn image() -> &'static str {
         let files = ["--file", serve, "--file", configure];
         let packages = ["--disk", "64M", "--package", "hyperv-daemons", "--package", "chrony"];
         let arguments = [packages.as_slice(), &files].concat();
-        match &suite() {
-            Some(suite) => stock::image(&format!("services-{suite}"), &[&arguments[..], &["--suite", suite]].concat()),
-            None => stock::image("services", &arguments),
-        }
+        let Some(suite) = suite() else { return stock::image("services", &arguments) };
+        // Debian has no package with this daemon.
+        let daemon =
+            std::env::var("VIRIDIAN_FCOPY").expect("VIRIDIAN_FCOPY names hv_fcopy_uio_daemon of a kernel's tools/hv");
+        let daemon = format!("{daemon}:/usr/sbin/hv_fcopy_uio_daemon");
+        let arguments = [&arguments[..], &["--suite", &suite, "--file", &daemon]].concat();
+        stock::image(&format!("services-{suite}"), &arguments)
     })
 }
 
