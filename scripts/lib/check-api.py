@@ -1,6 +1,7 @@
 """Runs schemathesis with names of machines that exist: see scripts/check-api."""
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -27,15 +28,21 @@ for path, methods in api["paths"].items():
             body["application/toml"]["schema"] = {"enum": ["cmdline = \"halt\"", "# nothing", "x = 1", "memory = \"64M\"\n[service]\nrestart = \"never\""]}
 for job in api["components"]["schemas"]["NewJob"]["oneOf"]:
     job["properties"]["machine"] = {"enum": NAMES}
+    if job["properties"]["kind"]["const"] == "memory":
+        job["properties"]["arguments"]["properties"]["size"] = {"enum": ["100M", "128M", "150M"]}
 changed = document + ".changed"
 with open(changed, "w") as file:
     json.dump(api, file)
 
 command = [st, "run", changed, "--url", address, "--header", f"Authorization: Bearer {token}", "--max-examples", examples,
-           "--request-timeout", "30", "--continue-on-failure", "--suppress-health-check", "all", "--no-shrink"]
+           "--request-timeout", "30", "--continue-on-failure", "--suppress-health-check", "all", "--no-shrink",
+           # After ten wrong tokens, all tokens of an address are refused for a while: tests/guests/serve/roles.rs. And not all that
+           # fits a schema is accepted: a definition is TOML, and a machine has some paths and no others.
+           "--exclude-checks", "ignored_auth,positive_data_acceptance"]
 for operation in LEFT_OUT:
     command += ["--exclude-operation-id", operation]
-done = subprocess.run(command)
+# It keeps its findings in the working directory.
+done = subprocess.run(command, cwd=os.path.dirname(document))
 
 # Cases that only meet names that are not there test little.
 request = urllib.request.Request(address + "metrics", headers={"Authorization": f"Bearer {token}"})

@@ -51,6 +51,13 @@ fn ten_minutes() -> f64 {
 /// # Errors
 /// Returns an error if the job cannot begin.
 pub fn copy(supervisor: &Arc<Supervisor>, machine: &str, who: &str, copy: Copy) -> Result<u64, Problem> {
+    let wrong = |text: &str| Err(Problem::invalid(text).with_place("arguments"));
+    if !copy.source.is_absolute() {
+        return wrong("the path of the source must be absolute");
+    }
+    if copy.target.is_empty() {
+        return wrong("the target is empty");
+    }
     supervisor.remote(machine)?;
     start(supervisor, "copy", machine, who, move |worker| {
         worker.step(&format!("copying {} to {}", copy.source.display(), copy.target));

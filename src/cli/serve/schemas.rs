@@ -176,7 +176,7 @@ pub fn schemas() -> Value {
             new_job("copy", object(
                 json!({
                     "source": { "type": "string", "pattern": "^/", "description": "Absolute path of a file of this host" },
-                    "target": { "type": "string", "pattern": "^/", "description": "Absolute path in the guest" },
+                    "target": { "type": "string", "minLength": 1, "description": "Absolute path in the guest" },
                     "overwrite": { "type": "boolean" },
                     "make-path": { "type": "boolean" },
                 }),
