@@ -48,10 +48,27 @@ static bool say(uint32_t type, const void *body, unsigned length)
     return input_send(&video, &message, 16 + length);
 }
 
+/* Whether the host wants reports of what is drawn: whether somebody looks. */
+static uint8_t wants_reports;
+
+static void hear_of_features(void)
+{
+    if (video.bytes[16] == wants_reports)
+        return;
+    wants_reports = video.bytes[16];
+    print("reports %u\n", wants_reports);
+}
+
+/* The host tells of viewers that come and leave at any time: those messages may precede the answer. */
 static bool answered(uint32_t type)
 {
-    return CHECK_NAMED(input_receive(&video) && video.words[2] == type && video.words[1] == video.words[3] &&
-                           8 + video.words[1] <= video.length,
+    bool is_here;
+    while ((is_here = input_receive(&video)) && video.words[2] == FEATURES) {
+        hear_of_features();
+        if (type == FEATURES)
+            break;
+    }
+    return CHECK_NAMED(is_here && video.words[2] == type && video.words[1] == video.words[3] && 8 + video.words[1] <= video.length,
                        "the screen answers with message %u", type);
 }
 
@@ -92,7 +109,7 @@ void hear_of_viewers(void)
 {
     while (is_drawn && input_take(&video))
         if (video.words[2] == FEATURES)
-            print("reports %u\n", video.bytes[16]);
+            hear_of_features();
 }
 
 bool repaint(void)
@@ -132,14 +149,7 @@ bool show_pointer(void)
 bool resize(void)
 {
     struct situation situation = {7, 1, 1, FIRST, 32, 200, 100, PITCH};
-    if (!say(SITUATION, &situation, sizeof situation))
-        return false;
-    /* Messages about viewers may precede the answer. */
-    do
-        if (!input_receive(&video))
-            return false;
-    while (video.words[2] != SITUATION_ACK);
-    return answered(FEATURES);
+    return say(SITUATION, &situation, sizeof situation) && answered(SITUATION_ACK) && answered(FEATURES);
 }
 
 bool draw(void)
@@ -147,6 +157,7 @@ bool draw(void)
     static const uint8_t most = 64;
     uint32_t version = VERSION_3_5;
     is_drawn = false;
+    wants_reports = 0;
     if (!input_open(&video, VIDEO))
         return true;
     if (!say(VIDEO_REQUEST, &version, 4) || !answered(VIDEO_RESPONSE) || !CHECK("3.5 is accepted", video.bytes[20]) ||

@@ -1,5 +1,7 @@
 //! Keyboard and mouse with the guest image `screen`: drivers in C that follow the protocol, and others that violate it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -78,6 +80,29 @@ fn a_picture_that_a_guest_in_c_draws_is_on_the_screenshot() {
     }
     assert_eq!((&status["version"], &status["vram-address"]), (&json!("3.5"), &json!(0xf800_0000_u32)), "{status}");
     machine.screen().press("esc").unwrap();
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+#[test]
+fn viewers_may_come_and_leave_at_any_time_while_a_guest_draws() {
+    let machine = start("on", "driver=good");
+    let (screen, console, is_over) = (machine.screen(), machine.console().unwrap(), AtomicBool::new(false));
+    let ready = thread::scope(|scope| {
+        // The guest is told of each that is the first to come or the last to leave.
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = screen.wait_for_text("", Duration::ZERO);
+            }
+        });
+        let ready = console.wait_for("ready\n", grown(Duration::from_secs(60)));
+        is_over.store(true, Ordering::Relaxed);
+        ready
+    });
+    let output = ready.unwrap_or_else(|missing| panic!("{missing}"));
+    let changes = String::from_utf8_lossy(&output).matches("reports ").count();
+    assert!(changes > 0, "{}", String::from_utf8_lossy(&output));
+    screen.press("esc").unwrap();
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");
 }
