@@ -13,9 +13,11 @@
 pub mod buffer;
 mod discard;
 mod ram;
+mod resident;
 
 pub use discard::discard;
 pub use ram::Ram;
+pub use resident::visit_resident;
 
 use std::fs::File;
 use std::ops::Range;

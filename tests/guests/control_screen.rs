@@ -59,7 +59,7 @@ fn users_wait_for_the_picture(host: &Host, file: &Path) {
     assert!(host.run(&["type", "typed", "--key", "p"]).code == Some(0));
     assert_eq!(wait(&picture, "60").code, Some(0), "the old picture comes back");
     let late = wait("screen-text=login:", "0.2");
-    assert!(late.code == Some(124) && late.errors.contains("does not show `login:`"), "{late:?}");
+    assert!(late.code == Some(124) && late.errors.contains("`login:` is not found"), "{late:?}");
     let wrong = wait("picture=/nowhere/a.png", "1");
     assert!(wrong.code == Some(2) && wrong.errors.contains("/nowhere/a.png"), "{wrong:?}");
     let none = host.run(&["wait", "mute", "--for", "screen-text=a"]);

@@ -78,7 +78,7 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
 #[command(after_help = "\
 Prints the address, the heartbeat, the text, or how the machine has ended. The exit code is 124 if the time is over, and 1 if
 the machine ends before it has an address or a heartbeat, or prints or shows what is waited for. A text counts that is in the
-last 64 KiB which the guest has printed before. A text on the screen is read if it is in the font of Linux's console. Each
+last 64 KiB which the guest has printed before. A text on the screen is read if it is in a font of the guest's Linux. Each
 colour of each pixel of a picture differs by at most the tolerance; if the picture does not come, FILE shows the difference.")]
 pub struct Arguments {
     #[command(flatten)]

@@ -23,7 +23,6 @@ use crate::vsp::video::device::VideoDevice;
 use crate::vsp::video::lookout::{Lookout, Missing, Seen, Sight};
 use crate::vsp::video::picture::Picture;
 use crate::vsp::video::protocol::Video;
-use crate::vsp::video::text;
 
 /// Time limit for the guest to read what is typed, without any progress.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -194,16 +193,7 @@ impl Screen {
         Ok(video.read(Video::view).ok_or(ScreenError::NoPicture)?.picture())
     }
 
-    /// Returns the lines of text on the screen, for the package's own tests. Others use the command `text` of the device `screen`.
-    ///
-    /// # Errors
-    /// As [`picture`](Self::picture).
-    #[doc(hidden)]
-    pub fn text(&self) -> Result<Vec<String>, ScreenError> {
-        Ok(text::lines(&self.picture()?))
-    }
-
-    /// Waits until the screen shows a text in the font of Linux's console: in a line, or broken at the right edge. Lines of a
+    /// Waits until the screen shows a text in a font of the guest's kernel: in a line, or broken at the right edge. Lines of a
     /// text of several are separated by `\n`.
     ///
     /// # Errors

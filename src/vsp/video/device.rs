@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::lookout::NO_FONT;
 use super::protocol::Video;
-use super::text;
 use crate::device::{CommandError, CommandHelp, Device, Floor, Identity, Value};
 use crate::vsp::pipe::provider::Handle;
 
@@ -22,7 +22,7 @@ const COMMANDS: &[CommandHelp] = &[
     },
     CommandHelp {
         name: "text",
-        help: "Returns the lines of text on the screen, if they are in the font of Linux's console.",
+        help: "Returns the lines of text on the screen, if they are in a font of the guest's kernel.",
     },
 ];
 
@@ -48,7 +48,10 @@ impl Device for VideoDevice {
         };
         let view = self.0.read(Video::view).ok_or_else(|| CommandError::Failed(NOTHING.into()))?;
         let picture = view.picture();
-        let Some(path) = path else { return Ok(json!(text::lines(&picture))) };
+        let Some(path) = path else {
+            let text = view.text(&picture).ok_or_else(|| CommandError::Failed(NO_FONT.into()))?;
+            return Ok(json!(text.lines()));
+        };
         let saved = picture.save(Path::new(path));
         saved.map_err(|error| CommandError::Failed(format!("cannot write {path}: {error}")))?;
         let (width, height) = picture.size();

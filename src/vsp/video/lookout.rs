@@ -11,8 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::picture::{Difference, Picture};
-use super::protocol::Video;
-use super::text;
+use super::protocol::{Video, View};
 use crate::host::event::EventFd;
 use crate::vsp::pipe::provider::Handle;
 
@@ -26,26 +25,29 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// A text in the font of Linux's console.
+    /// A text in a font of the guest's kernel.
     Text(String),
     /// A picture. Each colour of each pixel differs by at most that.
     Picture(Picture, u8),
 }
 
 impl Sight {
-    /// Returns `true` if the picture shows it.
-    fn is_in(&self, picture: &Picture) -> bool {
+    /// Returns `true` if the view's picture shows it.
+    fn is_in(&self, view: &View, shown: &Picture) -> bool {
         match self {
-            Self::Text(text) => text::contains(picture, text),
-            Self::Picture(wanted, tolerance) => picture.resembles(wanted, *tolerance),
+            Self::Text(wanted) => view.text(shown).is_some_and(|text| text.contains(wanted)),
+            Self::Picture(wanted, tolerance) => shown.resembles(wanted, *tolerance),
         }
     }
 
     /// Returns how what is shown differs from it.
-    fn missing(&self, shown: Option<&Picture>) -> Missing {
-        let Some(shown) = shown else { return Missing::Nothing };
+    fn missing(&self, shown: Option<(&View, &Picture)>) -> Missing {
+        let Some((view, shown)) = shown else { return Missing::Nothing };
         match self {
-            Self::Text(text) => Missing::Text { text: text.clone(), lines: text::lines(shown) },
+            Self::Text(wanted) => match view.text(shown) {
+                Some(text) => Missing::Text { text: wanted.clone(), lines: text.lines() },
+                None => Missing::Font { text: wanted.clone() },
+            },
             Self::Picture(wanted, tolerance) => Missing::Picture(shown.difference(wanted, *tolerance)),
         }
     }
@@ -65,10 +67,19 @@ pub enum Missing {
         /// The lines on the screen.
         lines: Vec<String>,
     },
+    /// A text that cannot be read.
+    #[error("the screen's text cannot be read, so `{text}` is not found: {NO_FONT}")]
+    Font {
+        /// What was waited for.
+        text: String,
+    },
     /// Another picture.
     #[error("the screen does not show the picture: {0}")]
     Picture(Difference),
 }
+
+/// Why no text can be read.
+pub const NO_FONT: &str = "the guest's memory has no font of Linux's console; wait for a picture instead";
 
 /// Maximum number of lines in a message: the last ones.
 const MAX_LINES: usize = 8;
@@ -122,19 +133,19 @@ impl Lookout {
             self.changed.take();
             // In this order: what is over does not change any more.
             let (is_over, view) = self.video.read(|video| (video.is_over(), video.view()));
-            let reports = view.as_ref().map(|view| view.reports);
-            let shown = view.map(|view| view.picture());
-            if shown.as_ref().is_some_and(|shown| sight.is_in(shown)) {
+            let picture = view.as_ref().map(View::picture);
+            let shown = view.as_ref().zip(picture.as_ref());
+            if shown.is_some_and(|(view, picture)| sight.is_in(view, picture)) {
                 return Ok(Seen::Yes);
             }
             if is_over {
-                return Ok(Seen::Over(sight.missing(shown.as_ref())));
+                return Ok(Seen::Over(sight.missing(shown)));
             }
             if until.is_some_and(|until| until <= Instant::now()) {
-                return Ok(Seen::Late(sight.missing(shown.as_ref())));
+                return Ok(Seen::Late(sight.missing(shown)));
             }
             // A guest that shows nothing says when it does.
-            let again = reports.map(|reports| if reports { LOOK_AGAIN } else { LOOK_UNASKED });
+            let again = view.map(|view| if view.reports { LOOK_AGAIN } else { LOOK_UNASKED });
             let again = again.and_then(|again| begun.checked_add(again));
             let wakes = [again, until].into_iter().flatten().min();
             let pause = begun.checked_add(PACE).into_iter().chain(until).min();
@@ -216,7 +227,11 @@ mod tests {
         let Seen::Late(missing) = lookout.wait_for(&Sight::Picture(black(), 254), now, None).unwrap() else { panic!() };
         assert_eq!(missing.to_string(), "the screen does not show the picture: 1 pixels differ, the first at 0, 0");
         let Seen::Late(missing) = lookout.wait_for(&Sight::Text("login:".into()), now, None).unwrap() else { panic!() };
-        assert_eq!(missing.to_string(), "the screen does not show `login:`, but: \u{fffd}");
+        let why = missing.to_string();
+        assert!(
+            why.starts_with("the screen's text cannot be read, so `login:` is not found: ") && why.ends_with(NO_FONT),
+            "{why}"
+        );
         let nothing = Handle::new(Video::new(64, 64));
         let lookout = Lookout::new(&nothing).unwrap();
         assert_eq!(lookout.wait_for(&Sight::Text("a".into()), now, None).unwrap(), Seen::Late(Missing::Nothing));
@@ -235,7 +250,7 @@ mod tests {
             video.change(Video::end);
             waits.join().unwrap()
         });
-        assert!(matches!(seen, Seen::Over(Missing::Text { .. })), "{seen:?}");
+        assert!(matches!(seen, Seen::Over(Missing::Font { .. })), "{seen:?}");
         assert_eq!(lookout.wait_for(&Sight::Picture(black(), 0), None, None).unwrap(), Seen::Yes, "it is still there");
     }
 }

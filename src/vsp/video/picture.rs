@@ -148,6 +148,12 @@ impl Picture {
         (x < self.width && y < self.height).then(|| [self.bytes[at], self.bytes[at + 1], self.bytes[at + 2]])
     }
 
+    /// Returns the pixels of a line. There are none outside of the picture.
+    pub(crate) fn line(&self, y: usize) -> &[[u8; 3]] {
+        let width = self.width as usize;
+        self.bytes.as_chunks().0.get(y * width..(y + 1) * width).unwrap_or_default()
+    }
+
     /// Writes the picture to a PNG file. An existing file is replaced.
     ///
     /// # Errors

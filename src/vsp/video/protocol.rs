@@ -4,6 +4,7 @@
 //! picture from guest memory on request. No message of the guest causes a write, and addresses without memory are black.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use zerocopy::IntoBytes;
 use super::damage::{Damage, Rectangle};
 use super::picture::{MAX_HEIGHT, MAX_WIDTH, Picture};
 use super::pointer::{Look, Pointer};
+use super::text::{Fonts, Text};
 use super::wire::{
     Dirt, EDID, FeatureChange, Header, MessageType, Resolution, Situation, SituationUpdate, VersionResponse,
     VideoVersion, VramLocation, read,
@@ -102,6 +104,7 @@ pub struct Video {
     pointer: Pointer,
     answers: Vec<Vec<u8>>,
     memory: Option<GuestMemory>,
+    fonts: Arc<Fonts>,
     refused_modes: u64,
     drawn: u64,
     unknown: u64,
@@ -126,6 +129,7 @@ pub struct View {
     pub damage: Vec<Rectangle>,
     /// The guest's pointer, which is not in its picture.
     pub pointer: Look,
+    fonts: Arc<Fonts>,
 }
 
 impl View {
@@ -133,6 +137,11 @@ impl View {
     pub fn picture(&self) -> Picture {
         let Mode { width, height, pitch, .. } = self.mode;
         Picture::read(&self.memory, self.first, width, height, pitch)
+    }
+
+    /// Returns the text of a [`picture`](Self::picture). Returns `None` if the guest's memory has no font.
+    pub fn text(&self, picture: &Picture) -> Option<Text> {
+        self.fonts.read(picture, &self.memory)
     }
 }
 
@@ -169,6 +178,7 @@ impl Video {
             pointer: Pointer::default(),
             answers: Vec::new(),
             memory: None,
+            fonts: Arc::default(),
             refused_modes: 0,
             drawn: 0,
             unknown: 0,
@@ -233,8 +243,8 @@ impl Video {
         let (memory, vram, mode) = (self.memory.clone()?, self.vram?, self.mode?);
         let first = vram.checked_add(mode.offset.into())?;
         let (situation, reports) = (self.situations, self.reports);
-        let pointer = self.pointer.look();
-        Some(View { memory, first, mode, situation, reports, damage: Vec::new(), pointer })
+        let (pointer, fonts) = (self.pointer.look(), self.fonts.clone());
+        Some(View { memory, first, mode, situation, reports, damage: Vec::new(), pointer, fonts })
     }
 
     fn announce(&self) {
@@ -311,6 +321,8 @@ impl Video {
     fn start_over(&mut self, state: State) {
         self.state = state;
         self.pointer = Pointer::default();
+        // It may be another kernel.
+        self.fonts = Arc::default();
         (self.version, self.vram, self.mode) = (None, None, None);
         self.has_situation = false;
         self.answers.clear();

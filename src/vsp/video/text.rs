@@ -1,110 +1,139 @@
-//! Reads text off a picture: that of a console whose characters are 8x16 pixels, from the upper left corner on.
+//! Reads text off a picture: that of a console whose characters begin at the upper left corner.
 //!
-//! A character is recognised by its shape, whatever its two colours are. The table has the shapes of code page 437 as Linux's console
-//! draws them when it starts. It serves to recognise them, and is never drawn. It was read from the character generator of an
-//! emulated VGA, which has the same font; 214 of the 256 shapes are also those of the public-domain font of SeaBIOS. A test on
-//! stock Linux finds all characters of ASCII on its screen.
+//! A character is recognised by its shape, whatever its two colours are. The shapes are the guest's own: its kernel has them in its
+//! memory, where they are searched when a text is to be read for the first time, and again if it cannot be read.
+//!
+//! - [`font`]: what a font is; [`search`]: finds them in memory.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+mod font;
+mod search;
+#[cfg(test)]
+pub mod testing;
+
+use std::time::{Duration, Instant};
+
+use font::Font;
 
 use super::picture::Picture;
-
-/// The shapes: 16 lines for each character, the leftmost pixel is the topmost bit.
-const SHAPES: &[u8; 256 * 16] = include_bytes!("text/cp437-8x16.font");
-
-/// The characters of code page 437, in its order.
-const CHARACTERS: &str = "\
-     ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼\u{20}!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~⌂\
-     ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■";
-
-/// The size of a character, in pixels.
-const WIDTH: u32 = 8;
-const HEIGHT: u32 = 16;
+use crate::host::lock::Mutex;
+use crate::memory::GuestMemory;
 
 /// What stands for a shape that is no character.
 const UNKNOWN: char = '\u{fffd}';
+/// The minimum time between two searches for fonts.
+const SEARCH_AGAIN: Duration = Duration::from_secs(5);
+/// The maximum part of the time that is spent on searches: one of so many.
+const SEARCH_PART: u32 = 20;
 
-/// The lowest two lines, where Linux's console has its cursor.
-const CURSOR: u128 = 0xffff;
-
-/// The characters by their shapes, whose upper left pixel is always clear.
-struct Table {
-    whole: HashMap<u128, char>,
-    /// Without the lines where the cursor may be.
-    cut: HashMap<u128, char>,
+/// The text of a picture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text {
+    /// All characters of each line.
+    cells: Vec<String>,
+    /// Number of characters that are no spaces.
+    known: usize,
+    /// Number of shapes that are no characters.
+    unknown: usize,
 }
 
-impl Table {
-    fn shared() -> &'static Self {
-        static TABLE: OnceLock<Table> = OnceLock::new();
-        TABLE.get_or_init(Self::new)
-    }
-
-    fn new() -> Self {
-        // The first character has no shape, as the space.
-        let characters = std::iter::once(' ').chain(CHARACTERS.chars());
-        let shapes = SHAPES.as_chunks::<16>().0.iter().map(|shape| plain(u128::from_be_bytes(*shape)));
-        // Where two look the same, ASCII is meant.
-        let (ascii, others): (Vec<_>, Vec<_>) = shapes.zip(characters).partition(|(_, character)| character.is_ascii());
-        let mut table = Self { whole: HashMap::new(), cut: HashMap::new() };
-        for (shape, character) in ascii.into_iter().chain(others) {
-            table.whole.entry(shape).or_insert(character);
-            table.cut.entry(shape & !CURSOR).or_insert(character);
+impl Text {
+    fn read(picture: &Picture, font: &Font) -> Self {
+        let (width, height) = picture.size();
+        let mut text = Self::default();
+        let mut shape = Vec::new();
+        for top in 0..height as usize / font.height {
+            let mut line = String::new();
+            for column in 0..width as usize / font.width {
+                let character = cell(picture, font, (column * font.width, top * font.height), &mut shape);
+                text.known += usize::from(character.is_some_and(|character| character != ' '));
+                text.unknown += usize::from(character.is_none());
+                line.push(character.unwrap_or(UNKNOWN));
+            }
+            text.cells.push(line);
         }
-        table
+        text
     }
 
-    fn character(&self, shape: u128) -> Option<char> {
-        let under_cursor = || (shape & CURSOR == CURSOR).then(|| self.cut.get(&(shape & !CURSOR))).flatten();
-        self.whole.get(&shape).or_else(under_cursor).copied()
-    }
-}
-
-/// Returns the shape with the colours exchanged if its upper left pixel is set.
-fn plain(shape: u128) -> u128 {
-    if shape >> 127 == 1 { !shape } else { shape }
-}
-
-/// Returns the character that a cell of the picture shows.
-fn character(picture: &Picture, left: u32, top: u32) -> char {
-    let background = picture.pixel(left, top);
-    let (mut shape, mut colour) = (0_u128, None);
-    for (y, x) in (top..top + HEIGHT).flat_map(|y| (left..left + WIDTH).map(move |x| (y, x))) {
-        let pixel = picture.pixel(x, y);
-        let is_set = pixel != background;
-        if is_set && *colour.get_or_insert(pixel) != pixel {
-            return UNKNOWN;
+    /// Returns the text in the font in which most of it can be read. The first font has the largest characters.
+    fn best(picture: &Picture, fonts: &[Font]) -> Option<Self> {
+        let mut best: Option<Self> = None;
+        for font in fonts {
+            let text = Self::read(picture, font);
+            if text.is_certain() {
+                return Some(text);
+            }
+            let sense = |text: &Self| text.known as isize - text.unknown as isize;
+            if best.as_ref().is_none_or(|best| sense(&text) > sense(best)) {
+                best = Some(text);
+            }
         }
-        shape = shape << 1 | u128::from(is_set);
+        best
     }
-    Table::shared().character(shape).unwrap_or(UNKNOWN)
+
+    /// Returns `true` if there are characters, and nothing else.
+    fn is_certain(&self) -> bool {
+        self.unknown == 0 && self.known > 0
+    }
+
+    /// Returns the lines of text without the spaces at their ends, and without the empty lines after the last. What is no character is
+    /// U+FFFD.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<_> = self.cells.iter().map(|line| line.trim_end().to_owned()).collect();
+        lines.truncate(lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1));
+        lines
+    }
+
+    /// Returns `true` if it contains the text: in a line, in several that it has, too, or broken at the right edge.
+    pub fn contains(&self, text: &str) -> bool {
+        self.cells.concat().contains(text) || self.lines().join("\n").contains(text)
+    }
 }
 
-/// Returns the text of the picture, all of each line: a character for each 8x16 pixels.
-fn cells(picture: &Picture) -> Vec<String> {
-    let (width, height) = picture.size();
-    let line = |row: u32| (0..width / WIDTH).map(|column| character(picture, column * WIDTH, row * HEIGHT)).collect();
-    (0..height / HEIGHT).map(line).collect()
+/// Returns the character in a cell of the picture. `shape` is a buffer.
+fn cell(picture: &Picture, font: &Font, (left, top): (usize, usize), shape: &mut Vec<u8>) -> Option<char> {
+    let background = *picture.line(top).get(left)?;
+    let mut colour = None;
+    shape.clear();
+    for y in top..top + font.height {
+        for part in picture.line(y).get(left..left + font.width)?.chunks(8) {
+            let mut bits = 0;
+            for (bit, pixel) in part.iter().enumerate().filter(|(_, pixel)| **pixel != background) {
+                if *colour.get_or_insert(*pixel) != *pixel {
+                    return None;
+                }
+                bits |= 0x80 >> bit;
+            }
+            shape.push(bits);
+        }
+    }
+    if colour.is_none() { Some(' ') } else { font.character(shape) }
 }
 
-/// Returns the lines without the spaces at their ends, and without the empty lines after the last.
-fn trimmed(mut lines: Vec<String>) -> Vec<String> {
-    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
-    lines.truncate(lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1));
-    lines
+/// The fonts in a guest's memory.
+#[derive(Default)]
+pub struct Fonts(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    fonts: Vec<Font>,
+    /// The time from which on another search is allowed.
+    next_search: Option<Instant>,
 }
 
-/// Returns the lines of text without the spaces at their ends, and without the empty lines after the last. What is no character is
-/// U+FFFD.
-pub fn lines(picture: &Picture) -> Vec<String> {
-    trimmed(cells(picture))
-}
-
-/// Returns `true` if the picture shows the text: in a line, in several that it has, too, or broken at the right edge.
-pub fn contains(picture: &Picture, text: &str) -> bool {
-    let cells = cells(picture);
-    cells.concat().contains(text) || trimmed(cells).join("\n").contains(text)
+impl Fonts {
+    /// Returns the text of a picture of the guest with this memory. Returns `None` if the memory has no font.
+    pub fn read(&self, picture: &Picture, memory: &GuestMemory) -> Option<Text> {
+        let mut known = self.0.lock();
+        let text = Text::best(picture, &known.fonts);
+        let began = Instant::now();
+        if text.as_ref().is_some_and(Text::is_certain) || known.next_search.is_some_and(|next| began < next) {
+            return text;
+        }
+        known.fonts = search::fonts(memory);
+        let pause = began.elapsed().saturating_mul(SEARCH_PART).max(SEARCH_AGAIN);
+        known.next_search = Instant::now().checked_add(pause);
+        Text::best(picture, &known.fonts)
+    }
 }
 
 #[cfg(test)]
