@@ -86,7 +86,8 @@ pub mod code {
     pub(crate) const TERMINATED: u8 = 143;
 }
 
-/// The exit codes, as text for the help.
+/// The exit codes, as text for the help of the program.
+#[doc(hidden)]
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0        the guest powered off, or wrote 0 to the exit port (0xf4)

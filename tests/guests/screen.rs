@@ -79,6 +79,16 @@ fn a_picture_that_a_guest_in_c_draws_is_on_the_screenshot() {
         assert!(machine.command("screen", command, &argument).is_err(), "{command}");
     }
     assert_eq!((&status["version"], &status["vram-address"]), (&json!("3.5"), &json!(0xf800_0000_u32)), "{status}");
+    let expect = |text: &str| {
+        let output = machine.console().unwrap().wait_for(text, grown(Duration::from_secs(60)));
+        output.unwrap_or_else(|missing| panic!("{missing}"));
+    };
+    machine.screen().click((160, 199), 2).unwrap();
+    [0, 2, 0].iter().for_each(|buttons| expect(&format!("mouse 16435 32767 buttons {buttons} wheel 0\n")));
+    machine.screen().drag((0, 0), (319, 0), 1).unwrap();
+    ["0 0 buttons 0", "0 0 buttons 1", "32767 0 buttons 0"]
+        .iter()
+        .for_each(|at| expect(&format!("mouse {at} wheel 0\n")));
     machine.screen().press("esc").unwrap();
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");

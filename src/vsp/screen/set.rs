@@ -17,12 +17,13 @@ use crate::vmbus::connection::OfferError;
 use crate::vsp::keyboard::device::KeyboardDevice;
 use crate::vsp::keyboard::protocol::{Facts as KeyboardFacts, KeyError, Keyboard, strokes};
 use crate::vsp::mouse::device::MouseDevice;
+use crate::vsp::mouse::gesture::Gesture;
 use crate::vsp::mouse::protocol::{Facts as MouseFacts, Mouse, MouseError};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::device::VideoDevice;
 use crate::vsp::video::lookout::{Lookout, Missing, Seen, Sight};
 use crate::vsp::video::picture::Picture;
-use crate::vsp::video::protocol::Video;
+use crate::vsp::video::protocol::{Mode, Video};
 
 /// Time limit for the guest to read what is typed, without any progress.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -274,6 +275,31 @@ impl Screen {
     pub fn press(&self, keys: &str) -> Result<(), ScreenError> {
         let Input { keyboard, .. } = self.input()?;
         Ok(keyboard.change(|keyboard| keyboard.press_named(keys))?)
+    }
+
+    /// Moves the pointer to a pixel of the screen, presses buttons there, and releases them: the sum of 1 (left), 2 (right), 4
+    /// (middle), 8 (back) and 16 (forward). With 0, the pointer only moves.
+    ///
+    /// # Errors
+    /// Returns an error if the screen shows nothing, or if the guest has no driver for the mouse, or does not read it.
+    pub fn click(&self, at: (u32, u32), buttons: u8) -> Result<(), ScreenError> {
+        self.gesture(&Gesture::click(at, buttons))
+    }
+
+    /// Moves the pointer to a pixel of the screen, presses buttons as [`click`](Self::click) does, moves it to another pixel in
+    /// eight steps, and releases them.
+    ///
+    /// # Errors
+    /// As [`click`](Self::click).
+    pub fn drag(&self, from: (u32, u32), to: (u32, u32), buttons: u8) -> Result<(), ScreenError> {
+        self.gesture(&Gesture::drag(from, to, buttons))
+    }
+
+    fn gesture(&self, gesture: &Gesture) -> Result<(), ScreenError> {
+        let Input { mouse, .. } = self.input()?;
+        let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
+        let Mode { width, height, .. } = video.read(|video| video.facts().mode).ok_or(ScreenError::NoPicture)?;
+        Ok(mouse.change(|mouse| gesture.make(mouse, (width, height)))?)
     }
 
     /// For the package's own tests: reports where the pointer is, from 0 to 32767 in both directions, which buttons are down (bit 0: left, 1: right, 2: middle, 3:
