@@ -303,6 +303,8 @@ fn a_password_is_asked_for_and_needed_for_others_than_this_host() {
     let start = |options: &str| Builder::new().kernel(image("hello")).display(options).capture_console().start();
     let error = start("vnc=0.0.0.0:0").err().unwrap().to_string();
     assert!(error.contains("password-file=PATH"), "{error}");
+    let error = start(&format!("vnc=0.0.0.0:0,password-file={}", file.display())).err().unwrap().to_string();
+    assert!(error.contains("tls-cert=PATH"), "{error}");
     let error = start("vnc=:0,password-file=/nowhere/file").err().unwrap().to_string();
     assert!(error.contains("/nowhere/file"), "{error}");
     let options = format!("vnc=127.0.0.1:0,password-file={}", file.display());

@@ -23,6 +23,12 @@ pub struct DisplayOptions {
     /// A file with the password of VNC viewers.
     #[serde(skip_serializing_if = "Option::is_none")]
     password_file: Option<PathBuf>,
+    /// A file with the certificate that VNC viewers are shown. Their connections are encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert: Option<PathBuf>,
+    /// A file with its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: Option<PathBuf>,
     /// What happens to the text of a viewer's clipboard.
     #[serde(skip_serializing_if = "Option::is_none")]
     clipboard: Option<Clipboard>,
@@ -52,6 +58,16 @@ enum Clipboard {
     Ignore,
     /// It is typed on the keyboard.
     Type,
+}
+
+/// The settings of a VNC server.
+pub(crate) struct Viewers {
+    /// The address where viewers can connect.
+    pub(crate) address: VncAddress,
+    /// A file with their password.
+    pub(crate) password: Option<PathBuf>,
+    /// The files of the certificate and its key.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// A size in pixels.
@@ -109,11 +125,11 @@ impl DisplayOptions {
         self.is_shown().then(|| self.size.unwrap_or(ScreenSize { width: 1024, height: 768 }))
     }
 
-    /// Returns the address of the VNC server, and the file with its password. `None` if there is none.
+    /// Returns the settings of the VNC server. `None` if there is none.
     ///
     /// # Errors
     /// Returns a description of what is missing.
-    pub(crate) fn vnc(&self) -> Result<Option<(&VncAddress, Option<&Path>)>, &'static str> {
+    pub(crate) fn vnc(&self) -> Result<Option<Viewers>, &'static str> {
         if self.pastes() && !(self.is_shown() && self.has_input()) {
             return Err(
                 "clipboard=type needs a screen and a keyboard; give on or vnc=:0, too, and leave out input=off",
@@ -122,7 +138,17 @@ impl DisplayOptions {
         match (&self.vnc, &self.password_file) {
             (Some(_), _) if !self.is_shown() => Err("vnc needs a screen; leave out none"),
             (None, Some(_)) => Err("password-file is the password of VNC viewers; give vnc=:0, too"),
-            (vnc, password) => Ok(vnc.as_ref().map(|vnc| (vnc, password.as_deref()))),
+            (None, None) if self.tls_cert.is_some() || self.tls_key.is_some() => {
+                Err("tls-cert and tls-key are for VNC viewers; give vnc=:0, too")
+            }
+            (vnc, password) => {
+                let tls = match (&self.tls_cert, &self.tls_key) {
+                    (None, None) => None,
+                    (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+                    _ => return Err("TLS needs a certificate and its key; give both tls-cert=PATH and tls-key=PATH"),
+                };
+                Ok(vnc.clone().map(|address| Viewers { address, password: password.clone(), tls }))
+            }
         }
     }
 
@@ -144,7 +170,7 @@ impl DisplayOptions {
         if let Some(VncAddress::Unix(path)) = &mut self.vnc {
             *path = folder.join(&*path);
         }
-        if let Some(path) = &mut self.password_file {
+        for path in [&mut self.password_file, &mut self.tls_cert, &mut self.tls_key].into_iter().flatten() {
             *path = folder.join(&*path);
         }
     }
@@ -171,18 +197,20 @@ mod tests {
     fn viewers_need_a_screen_and_have_one() {
         let options = parse("vnc=:1,size=800x600").unwrap();
         assert!(options.has_input() && options.size().is_some());
-        assert_eq!(options.vnc().unwrap().unwrap().0.to_string(), "127.0.0.1:5901");
-        assert!(parse("none,vnc=:0").unwrap().vnc().unwrap_err().contains("screen"));
-        assert!(parse("on,password-file=a").unwrap().vnc().unwrap_err().contains("vnc=:0"));
+        assert_eq!(options.vnc().unwrap().unwrap().address.to_string(), "127.0.0.1:5901");
+        assert!(parse("none,vnc=:0").unwrap().vnc().err().unwrap().contains("screen"));
+        assert!(parse("on,password-file=a").unwrap().vnc().err().unwrap().contains("vnc=:0"));
+        assert!(parse("on,tls-key=a").unwrap().vnc().err().unwrap().contains("vnc=:0"));
+        assert!(parse("vnc=:0,tls-key=a").unwrap().vnc().err().unwrap().contains("tls-cert=PATH"));
         assert!(!options.pastes() && parse("vnc=:1,clipboard=type").unwrap().pastes());
         for without in ["none,input=on,clipboard=type", "vnc=:0,input=off,clipboard=type"] {
-            assert!(parse(without).unwrap().vnc().unwrap_err().contains("keyboard"), "{without}");
+            assert!(parse(without).unwrap().vnc().err().unwrap().contains("keyboard"), "{without}");
         }
         assert!(parse("vnc=:70000").unwrap_err().contains("unix:PATH"));
         assert_eq!(parse("vnc=unix:/a").unwrap().socket(), Some(&PathBuf::from("/a")));
-        let mut options = parse("vnc=unix:a,password-file=b").unwrap();
+        let mut options = parse("vnc=unix:a,password-file=b,tls-cert=c,tls-key=/d").unwrap();
         options.rebase(Path::new("/folder"));
-        assert_eq!(options, parse("vnc=unix:/folder/a,password-file=/folder/b").unwrap());
+        assert_eq!(options, parse("vnc=unix:/folder/a,password-file=/folder/b,tls-cert=/folder/c,tls-key=/d").unwrap());
         let toml: DisplayOptions = toml::from_str("vnc = ':0'\npassword-file = 'b'").unwrap();
         assert_eq!(toml, parse("vnc=:0,password-file=b").unwrap());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::config::DisplayOptions;
+use super::config::{DisplayOptions, Viewers};
 use super::vnc::address::VncAddress;
 use super::vnc::server::{MAX_VIEWERS, VncServer, Wiring};
 use crate::device::{AddError, Devices, Registration};
@@ -143,8 +143,8 @@ impl Screen {
             bus.offer_provider(Box::new(mouse.vsp()))?;
             screen.input = Some(Input { keyboard, mouse, _joined: joined });
         }
-        if let Some((address, password)) = vnc {
-            let server = screen.serve(Some(address.clone()), password.map(Into::into))?;
+        if let Some(Viewers { address, password, tls }) = vnc {
+            let server = screen.serve(Some(address), password, tls)?;
             screen.vnc = Mutex::new(Some(server));
         }
         Ok(screen)
@@ -155,11 +155,19 @@ impl Screen {
         &self,
         address: Option<VncAddress>,
         password: Option<PathBuf>,
+        tls: Option<(PathBuf, PathBuf)>,
     ) -> Result<(VncServer, Registration), ScreenError> {
         let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
         let input = self.input.as_ref().map(|input| (input.keyboard.clone(), input.mouse.clone()));
-        let wiring =
-            Wiring { name: self.name.clone(), address, password, video: video.clone(), input, pastes: self.pastes };
+        let wiring = Wiring {
+            name: self.name.clone(),
+            address,
+            password,
+            tls,
+            video: video.clone(),
+            input,
+            pastes: self.pastes,
+        };
         let server = VncServer::start(wiring).map_err(ScreenError::Vnc)?;
         let joined = self.devices.add(Arc::new(server.device()))?;
         Ok((server, joined))
@@ -176,7 +184,7 @@ impl Screen {
         }
         let (server, _) = match &mut *vnc {
             Some(server) => server,
-            none => none.insert(self.serve(None, None)?),
+            none => none.insert(self.serve(None, None, None)?),
         };
         server.let_in(viewer, head).then_some(()).ok_or(ScreenError::Crowded)
     }

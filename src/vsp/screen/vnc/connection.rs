@@ -3,10 +3,20 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::tls::Secure;
+
 /// The connection to a viewer.
-pub enum Connection {
+pub struct Connection {
+    socket: Socket,
+    /// What encrypts it.
+    secure: OnceLock<Secure>,
+}
+
+/// The socket of a connection.
+pub enum Socket {
     /// On a TCP port.
     Tcp(TcpStream),
     /// On a Unix socket.
@@ -16,14 +26,30 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// Creates one that is not encrypted.
+    pub fn new(socket: Socket) -> Self {
+        Self { socket, secure: OnceLock::new() }
+    }
+
+    /// Returns `true` if it came by the control socket.
+    pub fn is_control(&self) -> bool {
+        matches!(self.socket, Socket::Control(_))
+    }
+
+    /// Encrypts what is read and written from now on.
+    pub fn encrypt(&self, secure: Secure) {
+        // A connection is encrypted once: the greeting does it.
+        let _ = self.secure.set(secure);
+    }
+
     /// Sets how long a read and a write wait.
     ///
     /// # Errors
     /// Returns the error of the host.
     pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write)),
-            Self::Unix(stream) | Self::Control(stream) => {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write)),
+            Socket::Unix(stream) | Socket::Control(stream) => {
                 stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write))
             }
         }
@@ -32,9 +58,9 @@ impl Connection {
     /// Ends it, for both threads of the viewer.
     pub fn close(&self) {
         // It may be closed already.
-        let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
-            Self::Unix(stream) | Self::Control(stream) => stream.shutdown(Shutdown::Both),
+        let _ = match &self.socket {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Socket::Unix(stream) | Socket::Control(stream) => stream.shutdown(Shutdown::Both),
         };
     }
 }
@@ -42,18 +68,40 @@ impl Connection {
 /// Both threads of a viewer use the connection at the same time.
 impl Read for &Connection {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Connection::Tcp(stream) => (&*stream).read(bytes),
-            Connection::Unix(stream) | Connection::Control(stream) => (&*stream).read(bytes),
+        match self.secure.get() {
+            Some(secure) => secure.read(&self.socket, bytes),
+            None => (&self.socket).read(bytes),
         }
     }
 }
 
 impl Write for &Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.secure.get() {
+            Some(secure) => secure.write(&self.socket, bytes),
+            None => (&self.socket).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for &Socket {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
-            Connection::Tcp(stream) => (&*stream).write(bytes),
-            Connection::Unix(stream) | Connection::Control(stream) => (&*stream).write(bytes),
+            Socket::Tcp(stream) => (&*stream).read(bytes),
+            Socket::Unix(stream) | Socket::Control(stream) => (&*stream).read(bytes),
+        }
+    }
+}
+
+impl Write for &Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => (&*stream).write(bytes),
+            Socket::Unix(stream) | Socket::Control(stream) => (&*stream).write(bytes),
         }
     }
 

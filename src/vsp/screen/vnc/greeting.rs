@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::password::{CHALLENGE, Password};
+use super::tls::Tls;
 
 /// The time that a viewer has for all of it.
 const GREETING: Duration = Duration::from_secs(10);
@@ -14,6 +15,31 @@ const WRONG_PASSWORD: Duration = Duration::from_secs(1);
 /// Security types.
 const NONE: u8 = 1;
 const VNC: u8 = 2;
+const VENCRYPT: u8 = 19;
+
+/// The version of VeNCrypt.
+const VENCRYPT_VERSION: [u8; 2] = [0, 2];
+/// Its types: TLS with a certificate, without and with a VNC password.
+const X509_NONE: u32 = 260;
+const X509_VNC: u32 = 261;
+
+/// What a viewer needs, and gets.
+#[derive(Clone, Copy, Default)]
+pub struct Access<'a> {
+    /// The password.
+    pub password: Option<&'a Password>,
+    /// The encryption of the connection.
+    pub tls: Option<&'a Tls>,
+}
+
+/// A connection to a viewer that can be encrypted.
+pub trait Encrypt {
+    /// Does the handshake. What is read and written from now on is encrypted.
+    ///
+    /// # Errors
+    /// Returns an error if the viewer does not do its part.
+    fn encrypt(&mut self, tls: &Tls) -> io::Result<()>;
+}
 
 /// A connection whose reads and writes share one time limit.
 pub struct Patient<'a> {
@@ -54,6 +80,14 @@ impl Write for Patient<'_> {
     }
 }
 
+impl Encrypt for Patient<'_> {
+    fn encrypt(&mut self, tls: &Tls) -> io::Result<()> {
+        let secure = tls.accept(self)?;
+        self.connection.encrypt(secure);
+        Ok(())
+    }
+}
+
 fn wrong(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.to_owned())
 }
@@ -62,8 +96,8 @@ fn wrong(what: &str) -> io::Error {
 ///
 /// # Errors
 /// Returns the error of the connection, or one about what the viewer did wrong: [`ErrorKind::PermissionDenied`] if the password is
-/// wrong.
-pub fn greet(connection: &mut (impl Read + Write), password: Option<&Password>) -> io::Result<()> {
+/// wrong, or if it cannot encrypt.
+pub fn greet(connection: &mut (impl Read + Write + Encrypt), access: Access<'_>) -> io::Result<()> {
     connection.write_all(b"RFB 003.008\n")?;
     let mut version = [0; 12];
     connection.read_exact(&mut version)?;
@@ -76,7 +110,12 @@ pub fn greet(connection: &mut (impl Read + Write), password: Option<&Password>) 
         b"008" | b"889" => (true, true),
         _ => (false, false),
     };
-    let security = if password.is_some() { VNC } else { NONE };
+    let Access { password, tls } = access;
+    let security = match (tls, password) {
+        (Some(_), _) => VENCRYPT,
+        (None, Some(_)) => VNC,
+        (None, None) => NONE,
+    };
     let mut byte = [0];
     if has_choice {
         connection.write_all(&[1, security])?;
@@ -84,16 +123,46 @@ pub fn greet(connection: &mut (impl Read + Write), password: Option<&Password>) 
         if byte != [security] {
             return Err(wrong("it chooses a security type that it was not offered"));
         }
+    } else if tls.is_some() {
+        let why = "this server needs a viewer with VeNCrypt";
+        connection.write_all(&[&[0; 4], &(why.len() as u32).to_be_bytes()[..], why.as_bytes()].concat())?;
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "it cannot encrypt"));
     } else {
         connection.write_all(&u32::from(security).to_be_bytes())?;
     }
+    if let Some(tls) = tls {
+        encrypt(connection, tls, if password.is_some() { X509_VNC } else { X509_NONE })?;
+    }
     match password {
         Some(password) => authenticate(connection, password, has_reason)?,
-        None if has_reason => connection.write_all(&0_u32.to_be_bytes())?,
+        // VeNCrypt always ends with a result.
+        None if has_reason || tls.is_some() => connection.write_all(&0_u32.to_be_bytes())?,
         None => {}
     }
     // Asks for shared access, which every viewer has.
     connection.read_exact(&mut byte)
+}
+
+/// Agrees on the type of VeNCrypt, and encrypts the connection.
+fn encrypt(connection: &mut (impl Read + Write + Encrypt), tls: &Tls, kind: u32) -> io::Result<()> {
+    connection.write_all(&VENCRYPT_VERSION)?;
+    let mut version = [0; 2];
+    connection.read_exact(&mut version)?;
+    if version != VENCRYPT_VERSION {
+        // Not supported.
+        connection.write_all(&[0xff])?;
+        return Err(wrong("it speaks another version of VeNCrypt than 0.2"));
+    }
+    let kinds = [&[0, 1], &kind.to_be_bytes()[..]].concat();
+    connection.write_all(&kinds)?;
+    let mut choice = [0; 4];
+    connection.read_exact(&mut choice)?;
+    if u32::from_be_bytes(choice) != kind {
+        connection.write_all(&[0])?;
+        return Err(wrong("it chooses a type of VeNCrypt that it was not offered"));
+    }
+    connection.write_all(&[1])?;
+    connection.encrypt(tls)
 }
 
 fn authenticate(connection: &mut (impl Read + Write), password: &Password, has_reason: bool) -> io::Result<()> {
@@ -118,6 +187,7 @@ fn authenticate(connection: &mut (impl Read + Write), password: &Password, has_r
 mod tests {
     use std::os::unix::net::UnixStream;
 
+    use super::super::connection::Socket;
     use super::*;
 
     /// A viewer that sends all of this without reading the answers.
@@ -143,9 +213,20 @@ mod tests {
         }
     }
 
+    impl Encrypt for Script<'_> {
+        fn encrypt(&mut self, _tls: &Tls) -> io::Result<()> {
+            self.heard.extend(b"TLS");
+            Ok(())
+        }
+    }
+
     fn play(says: &[u8], password: Option<&Password>) -> (Result<(), ErrorKind>, Vec<u8>) {
+        play_with(says, Access { password, tls: None })
+    }
+
+    fn play_with(says: &[u8], access: Access<'_>) -> (Result<(), ErrorKind>, Vec<u8>) {
         let mut script = Script { says, heard: Vec::new() };
-        let result = greet(&mut script, password).map_err(|error| error.kind());
+        let result = greet(&mut script, access).map_err(|error| error.kind());
         assert_eq!(&script.heard[..12], b"RFB 003.008\n");
         (result, script.heard.split_off(12))
     }
@@ -172,7 +253,7 @@ mod tests {
     #[test]
     fn a_viewer_that_sends_a_byte_now_and_then_has_its_time_and_no_more() {
         let (connection, mut viewer) = UnixStream::pair().unwrap();
-        let connection = Connection::Unix(connection);
+        let connection = Connection::new(Socket::Unix(connection));
         let mut patient = Patient { connection: &connection, end: Instant::now() + Duration::from_millis(50) };
         let mut byte = [0];
         let kind = loop {
@@ -182,7 +263,7 @@ mod tests {
             }
         };
         assert_eq!(kind, ErrorKind::TimedOut);
-        assert_eq!(greet(&mut patient, None).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(greet(&mut patient, Access::default()).unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[test]

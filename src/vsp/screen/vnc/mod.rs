@@ -5,7 +5,8 @@
 //!
 //! - [`address`]: where the server listens; [`server`]: the sockets and the threads; [`show`]: what the threads share;
 //!   [`device`]: what `inspect` shows of them.
-//! - [`viewer`]: one viewer; [`connection`]: its socket; [`greeting`]: the start; [`password`]: its password.
+//! - [`viewer`]: one viewer; [`connection`]: its socket; [`greeting`]: the start; [`password`]: its password;
+//!   [`tls`]: encryption.
 //! - [`stage`]: the picture; [`seat`]: what each viewer has not seen of it; [`turn`]: what it is sent next; [`scroll`]: what has only moved; [`scanner`]: reads it
 //!   from the guest.
 //! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`], [`tight`], [`deflate`]: rectangles; [`update`]: what they are sent in;
@@ -28,6 +29,8 @@ pub mod server;
 mod show;
 mod stage;
 mod tight;
+#[cfg_attr(not(feature = "cli"), path = "no_tls.rs")]
+mod tls;
 mod turn;
 mod update;
 mod viewer;

@@ -66,7 +66,8 @@ impl Password {
         self.encrypt(challenge) == *response
     }
 
-    fn encrypt(&self, challenge: &[u8; CHALLENGE]) -> [u8; CHALLENGE] {
+    /// Returns the answer of a viewer that knows the password.
+    pub fn encrypt(&self, challenge: &[u8; CHALLENGE]) -> [u8; CHALLENGE] {
         let mut blocks = *challenge;
         for block in blocks.as_chunks_mut().0 {
             self.0.encrypt_block(block.into());

@@ -14,12 +14,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_keepalive;
 
 use super::address::VncAddress;
-use super::connection::Connection;
+use super::connection::{Connection, Socket};
 use super::device::VncDevice;
 use super::password::Password;
 use super::scanner;
 use super::show::Show;
 use super::stage::Stage;
+use super::tls::Tls;
 use super::viewer;
 use crate::host::event::EventFd;
 use crate::host::limited;
@@ -59,16 +60,16 @@ impl Listener {
         }
     }
 
-    fn accept(&self) -> io::Result<Connection> {
+    fn accept(&self) -> io::Result<Socket> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
                 // Keepalives detect a host that has disappeared.
                 set_socket_keepalive(&stream, true)?;
-                Ok(Connection::Tcp(stream))
+                Ok(Socket::Tcp(stream))
             }
-            Self::Unix(listener) => listener.accept().map(Connection::Unix),
+            Self::Unix(listener) => listener.accept().map(Socket::Unix),
         }
     }
 }
@@ -90,6 +91,8 @@ pub struct Wiring {
     pub address: Option<VncAddress>,
     /// A file with the password that viewers need.
     pub password: Option<PathBuf>,
+    /// The files of the certificate and its key, with which connections are encrypted.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// The screen.
     pub video: Handle<Video>,
     /// The keyboard and the mouse.
@@ -108,7 +111,7 @@ pub struct VncServer {
 
 /// Viewers that others have let in.
 struct Door {
-    waiting: Mutex<Vec<Connection>>,
+    waiting: Mutex<Vec<Socket>>,
     knock: EventFd,
 }
 
@@ -121,14 +124,23 @@ impl VncServer {
     /// # Errors
     /// Returns a description of why it cannot listen.
     pub fn start(wiring: Wiring) -> Result<Self, String> {
-        let Wiring { name, address, password, video, input, pastes } = wiring;
-        if let Some(address) = address.as_ref().filter(|address| !address.is_local() && password.is_none()) {
-            return Err(format!(
-                "without a password, everybody who reaches {address} could use the guest; give password-file=PATH, or a loopback \
-                 address"
-            ));
+        let Wiring { name, address, password, tls, video, input, pastes } = wiring;
+        if let Some(address) = address.as_ref().filter(|address| !address.is_local()) {
+            if password.is_none() {
+                return Err(format!(
+                    "without a password, everybody who reaches {address} could use the guest; give password-file=PATH, or a \
+                     loopback address"
+                ));
+            }
+            if tls.is_none() {
+                return Err(format!(
+                    "without encryption, everybody on the way to {address} could see and use the guest; give tls-cert=PATH and \
+                     tls-key=PATH, or a loopback address"
+                ));
+            }
         }
         let password = password.as_deref().map(Password::read).transpose()?;
+        let tls = tls.map(|(certificate, key)| Tls::open(&certificate, &key)).transpose()?;
         let (listener, address) = address.as_ref().map(Listener::bind).transpose()?.unzip();
         if let Some(address) = &address {
             limited::info!(of: &name, "{name}: viewers of the screen can connect to {address} (VNC)");
@@ -137,6 +149,7 @@ impl VncServer {
             name,
             address,
             password,
+            tls,
             stage: Stage::new(NOTHING.0, NOTHING.1),
             input,
             pastes,
@@ -176,7 +189,7 @@ impl VncServer {
         }
         // Nothing was sent before, so this does not wait. A client that is gone is noticed by its own thread.
         let _ = stream.write_all(head);
-        waiting.push(Connection::Control(stream));
+        waiting.push(Socket::Control(stream));
         self.door.knock.signal();
         true
     }
@@ -210,16 +223,16 @@ fn accept(show: &Arc<Show>, listener: Option<&Listener>, door: &Door, over: &Eve
         door.knock.take();
         let mut coming = std::mem::take(&mut *door.waiting.lock());
         match listener.map(Listener::accept) {
-            Some(Ok(connection)) => coming.push(connection),
+            Some(Ok(socket)) => coming.push(socket),
             None => {}
             Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The host lacks descriptors, or the viewer is gone already.
             Some(Err(_)) => drop(over.is_signalled_within(Some(ACCEPT_PAUSE))),
         }
-        for connection in coming {
+        for socket in coming {
             viewers.retain(|(_, thread)| !thread.is_finished());
             if viewers.len() < MAX_VIEWERS {
-                viewers.extend(spawn(show, connection));
+                viewers.extend(spawn(show, socket));
             } else {
                 show.refuse(&format!("there are {MAX_VIEWERS}"));
             }
@@ -231,8 +244,8 @@ fn accept(show: &Arc<Show>, listener: Option<&Listener>, door: &Door, over: &Eve
     }
 }
 
-fn spawn(show: &Arc<Show>, connection: Connection) -> Option<(Weak<Connection>, JoinHandle<()>)> {
-    let connection = Arc::new(connection);
+fn spawn(show: &Arc<Show>, socket: Socket) -> Option<(Weak<Connection>, JoinHandle<()>)> {
+    let connection = Arc::new(Connection::new(socket));
     let weak = Arc::downgrade(&connection);
     let body = {
         let show = show.clone();

@@ -27,6 +27,7 @@ fn show() -> Show {
         name: "machine".into(),
         address: None,
         password: None,
+        tls: None,
         stage: Stage::new(640, 480),
         input: Some((keyboard, Handle::new(Mouse::default()))),
         pastes: true,

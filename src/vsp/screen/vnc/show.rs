@@ -7,6 +7,7 @@ use super::address::VncAddress;
 use super::password::Password;
 use super::scanner::Signal;
 use super::stage::Stage;
+use super::tls::Tls;
 use crate::host::limited;
 use crate::host::lock::Mutex;
 use crate::vsp::keyboard::protocol::Keyboard;
@@ -22,6 +23,8 @@ pub struct Show {
     pub address: Option<VncAddress>,
     /// The password that viewers need.
     pub password: Option<Password>,
+    /// The encryption of their connections.
+    pub tls: Option<Tls>,
     /// The picture.
     pub stage: Stage,
     /// The guest's keyboard and mouse, if it has them.

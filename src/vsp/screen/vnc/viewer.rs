@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use super::connection::Connection;
 use super::encoder::{COPY, CURSOR, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, Encoder, LIGHTS, QEMU_KEYS, best};
 use super::format::Format;
-use super::greeting::{self, Patient};
+use super::greeting::{self, Access, Patient};
 use super::input::Input;
 use super::messages::Message;
 use super::show::Show;
@@ -28,8 +28,9 @@ const CHUNK: usize = 1 << 20;
 /// Returns the error of the connection, or one about what the viewer did wrong.
 pub fn serve(show: &Show, connection: &Arc<Connection>) -> io::Result<()> {
     connection.set_timeouts(None, Some(PATIENCE))?;
-    let password = show.password.as_ref().filter(|_| !matches!(**connection, Connection::Control(_)));
-    greeting::greet(&mut Patient::new(connection), password)?;
+    let access = Access { password: show.password.as_ref(), tls: show.tls.as_ref() };
+    let access = if connection.is_control() { Access::default() } else { access };
+    greeting::greet(&mut Patient::new(connection), access)?;
     connection.set_timeouts(None, Some(PATIENCE))?;
     let seat = show.enter();
     let (number, (width, height)) = (seat.number, seat.size);
