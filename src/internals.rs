@@ -39,6 +39,7 @@ pub mod screen {
     pub use crate::vsp::keyboard::protocol::Facts as KeyboardFacts;
     pub use crate::vsp::mouse::protocol::{Facts as MouseFacts, State as MouseState};
     pub use crate::vsp::pipe::State;
+    pub use crate::vsp::screen::vnc::trial::send_all as hear_viewer;
 }
 
 pub mod services {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub mod exchange;
 pub mod provider;
-#[cfg(test)]
+#[cfg(any(test, feature = "_internals"))]
 pub mod testing;
 pub mod wire;
 

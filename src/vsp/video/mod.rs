@@ -10,7 +10,7 @@ pub mod lookout;
 pub mod picture;
 pub mod pointer;
 pub mod protocol;
-#[cfg(test)]
+#[cfg(any(test, feature = "_internals"))]
 pub mod testing;
 pub mod text;
 pub mod wire;

@@ -31,6 +31,8 @@ mod stage;
 mod tight;
 #[cfg_attr(not(feature = "cli"), path = "no_tls.rs")]
 mod tls;
+#[cfg(any(test, feature = "_internals"))]
+pub mod trial;
 mod turn;
 mod update;
 mod viewer;

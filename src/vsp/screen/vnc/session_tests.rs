@@ -1,56 +1,10 @@
 //! Viewers that send anything, to a server with a real screen, keyboard and mouse.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
-
 use proptest::prelude::*;
+use zerocopy::IntoBytes;
 
-use super::*;
-use crate::vsp::keyboard::protocol::Keyboard;
-use crate::vsp::keyboard::wire::VERSION;
-use crate::vsp::mouse::protocol::Mouse;
-use crate::vsp::pipe::provider::{Handle, Protocol};
-use crate::vsp::pipe::testing::{drain, request};
-use crate::vsp::screen::vnc::scanner;
-use crate::vsp::screen::vnc::stage::Stage;
-use crate::vsp::video::testing::showing;
-
-fn show() -> Show {
-    let (video, _) = showing();
-    let keyboard = Handle::new(Keyboard::default());
-    keyboard.change(|keyboard| {
-        keyboard.opened();
-        keyboard.receive(&request(1, VERSION)).unwrap();
-        drain(keyboard, Duration::ZERO);
-    });
-    Show {
-        name: "machine".into(),
-        address: None,
-        password: None,
-        tls: None,
-        stage: Stage::new(640, 480),
-        input: Some((keyboard, Handle::new(Mouse::default()))),
-        pastes: true,
-        refused: AtomicU64::new(0),
-        video,
-        signal: Arc::default(),
-        watch: Default::default(),
-    }
-}
-
-/// Counts what is sent, and ends the connection after some of it: a viewer can ask for the same picture without end.
-struct Sink<'a>(&'a AtomicUsize);
-
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let before = self.0.fetch_add(bytes.len(), Ordering::Relaxed);
-        if before > 16 << 20 { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(bytes.len()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::vsp::screen::vnc::format::Format;
+use crate::vsp::screen::vnc::trial::{send, send_all};
 
 /// Returns a message of a kind that exists, with the body as far as its length goes, or anything.
 fn message((kind, body): (u8, Vec<u8>)) -> Vec<u8> {
@@ -77,31 +31,11 @@ fn message((kind, body): (u8, Vec<u8>)) -> Vec<u8> {
 proptest! {
     #[test]
     fn no_viewer_harms_the_server(messages in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..24)), 0..64)) {
-        let show = show();
-        let bytes: Vec<u8> = messages.into_iter().flat_map(message).collect();
-        let sent = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            let scans = scope.spawn(|| scanner::run(&show.video, &show.stage, &show.signal));
-            let seat = show.enter();
-            let number = seat.number;
-            let (show, sent) = (&show, &sent);
-            let sends = scope.spawn(move || write(show, number, Sink(sent)));
-            // The bytes end, or are wrong.
-            assert!(listen(show, number, &bytes[..]).is_err());
-            drop(seat);
-            let _ = sends.join().expect("no message makes the writer panic");
-            show.signal.end();
-            scans.join().expect("no message makes the scanner panic");
-        });
-        prop_assert!(show.stage.is_empty() && !show.video.read(|video| video.facts().watched));
-        let (keyboard, _) = show.input.as_ref().unwrap();
-        prop_assert!(keyboard.read(Keyboard::facts).waiting <= 4 * 1024);
-        // Nothing is left down, and nothing is typed any more.
-        let codes = keyboard.change(|keyboard| drain(keyboard, Duration::ZERO));
-        prop_assert!(codes.len() <= 4 * 1024);
-        keyboard.change(|keyboard| assert!(drain(keyboard, Duration::from_secs(60)).is_empty()));
-        for key in (1..=255_u32).filter_map(crate::vsp::keyboard::keys::Key::from_code) {
-            prop_assert!(!keyboard.read(|keyboard| keyboard.is_pressed(key)), "{key:?}");
-        }
+        send(&messages.into_iter().flat_map(message).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn no_greeting_harms_the_server(kind: u8, version in "RFB 003.00[378]\n", rest: Vec<u8>) {
+        send_all(&[&[kind], version.as_bytes(), &rest].concat());
     }
 }

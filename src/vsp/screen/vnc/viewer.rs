@@ -57,7 +57,7 @@ pub fn serve(show: &Show, connection: &Arc<Connection>) -> io::Result<()> {
 }
 
 /// Reads what the viewer sends.
-fn listen(show: &Show, number: u64, mut from: impl Read) -> io::Result<()> {
+pub fn listen(show: &Show, number: u64, mut from: impl Read) -> io::Result<()> {
     let mut input = Input::new(show.input.clone(), number);
     loop {
         match Message::read(&mut from)? {
@@ -98,7 +98,7 @@ fn listen(show: &Show, number: u64, mut from: impl Read) -> io::Result<()> {
 }
 
 /// Sends what the viewer asks for.
-fn write(show: &Show, number: u64, mut to: impl Write) -> io::Result<()> {
+pub fn write(show: &Show, number: u64, mut to: impl Write) -> io::Result<()> {
     let (mut encoder, mut pixels) = (Encoder::default(), Vec::new());
     while let Some(turn) = show.stage.turn(number) {
         let Turn { wishes, rectangles, .. } = &turn;
