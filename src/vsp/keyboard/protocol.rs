@@ -16,7 +16,8 @@ use crate::wire::guid::{Guid, interface};
 /// Maximum number of keystrokes that wait for the guest. Those of viewers that find no room are dropped.
 const MAX_WAITING: usize = 1024;
 
-/// Time between two characters of a typed text. Linux's evdev keeps some ten keys for a reader that is late.
+/// Time between two characters of a typed text, and for the guest after it has read one. Linux's evdev keeps some ten keys for a
+/// reader that is late.
 const TYPING: Duration = Duration::from_millis(10);
 
 /// The lights of the keyboard.
@@ -93,6 +94,8 @@ pub struct Keyboard {
     /// Characters of typed texts. Each is sent some time after the one before.
     typed: VecDeque<Typed>,
     next_typed: Duration,
+    /// The guest has not read all that it was sent.
+    is_behind: bool,
     pressed: BTreeSet<Key>,
     leds: Option<Leds>,
     watcher: Option<LightsWatcher>,
@@ -313,6 +316,7 @@ impl Protocol for Keyboard {
         self.clear();
         self.state = State::Negotiating;
         self.next_typed = Duration::ZERO;
+        self.is_behind = false;
     }
 
     fn closed(&mut self) {
@@ -342,11 +346,19 @@ impl Protocol for Keyboard {
         Ok(())
     }
 
+    fn note(&mut self, is_read: bool) {
+        self.is_behind = !is_read;
+    }
+
     fn next(&mut self, now: Duration) -> Option<Vec<u8>> {
         if let Some(answer) = self.answer.take() {
             return Some(answer.as_bytes().to_vec());
         }
         if self.waiting.is_empty() && now >= self.next_typed {
+            if self.is_behind {
+                self.next_typed = now + TYPING;
+                return None;
+            }
             let group = self.next_typed()?;
             self.waiting.extend(group);
             self.next_typed = now + TYPING;

@@ -81,6 +81,22 @@ fn a_text_is_typed_a_character_at_a_time() {
 }
 
 #[test]
+fn the_next_character_waits_until_the_guest_has_read_the_one_before() {
+    let mut keyboard = ready();
+    keyboard.type_strokes(&strokes("ab").unwrap()).unwrap();
+    assert_eq!(sent(&mut keyboard, Duration::ZERO), [(0x1e, 0), (0x1e, 2)]);
+    keyboard.note(false);
+    for late in 1..100 {
+        assert_eq!(sent(&mut keyboard, late * TYPING), []);
+        assert_eq!(keyboard.deadline(), Some((late + 1) * TYPING));
+    }
+    keyboard.press(key("esc"), true).unwrap();
+    assert_eq!(sent(&mut keyboard, 100 * TYPING), [(0x01, 0)], "a key that is pressed does not wait");
+    keyboard.note(true);
+    assert_eq!(sent(&mut keyboard, 101 * TYPING), [(0x30, 0), (0x30, 2)]);
+}
+
+#[test]
 fn keys_for_a_guest_that_does_not_read_are_dropped() {
     let mut keyboard = ready();
     let taken = (0..10_000).filter(|_| keyboard.press(key("a"), true).is_ok()).count();

@@ -23,8 +23,9 @@ pub trait Peer {
     /// Returns an error if the guest violates the protocol.
     fn receive(&mut self, payload: &[u8]) -> Result<(), ServiceError>;
 
-    /// Does what is due. Called when all packets of the guest are processed.
-    fn tick(&mut self) {}
+    /// Does what is due. Called when all packets of the guest are processed; `is_read` says that the guest has read all that it was
+    /// sent.
+    fn tick(&mut self, _is_read: bool) {}
 
     /// Returns the payload of the next packet, if there is one to be sent now.
     fn next(&mut self) -> Option<Vec<u8>>;
@@ -94,8 +95,9 @@ impl Exchange {
                 outgoing.write(&NewPacket::completion(transaction, &[]))?;
             }
         }
-        peer.tick();
         let outgoing = channel.rings().1;
+        let all = outgoing.mark();
+        peer.tick(outgoing.is_read(all)?);
         while outgoing.has_room(room)? {
             let Some(packet) = peer.next() else { return Ok(true) };
             self.last_packet = self.last_packet.wrapping_add(1);

@@ -37,6 +37,9 @@ pub trait Protocol: Send + 'static {
     /// Returns a description of how the guest violates the protocol.
     fn receive(&mut self, payload: &[u8]) -> Result<(), String>;
 
+    /// Notes whether the guest has read all that it was sent. Called before [`next`](Self::next).
+    fn note(&mut self, _is_read: bool) {}
+
     /// Returns the payload of the next packet, if there is one to be sent now.
     fn next(&mut self, now: Duration) -> Option<Vec<u8>>;
 
@@ -172,6 +175,10 @@ impl<P: Protocol> Peer for Turn<'_, P> {
 
     fn receive(&mut self, payload: &[u8]) -> Result<(), ServiceError> {
         self.handle.lock().protocol.receive(payload).map_err(ServiceError::Protocol)
+    }
+
+    fn tick(&mut self, is_read: bool) {
+        self.handle.lock().protocol.note(is_read);
     }
 
     fn next(&mut self) -> Option<Vec<u8>> {

@@ -209,7 +209,7 @@ impl Peer for Turn<'_> {
         received.map_err(|error| ServiceError::Protocol(error.to_string()))
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, _is_read: bool) {
         self.service.tick(&self.handler.now());
     }
 
