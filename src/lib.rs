@@ -70,7 +70,14 @@ pub use machine::{Builder, End, Machine, MachineError};
 /// Helpers for the process of a program that runs machines: signals, output that never blocks, safe text.
 pub mod process {
     pub use crate::console::signals::{EndSignals, restore_terminal_on_signals};
-    pub use crate::host::footprint::{forget_start_up, limit_heaps};
-    pub use crate::host::records::{Records, survive_file_size_limit};
+    pub use crate::host::footprint::forget_start_up;
+    pub use crate::host::records::Records;
     pub use crate::wire::printable::Marked;
+
+    /// Prepares the process: few heaps of the allocator, and an error instead of a signal where a file reaches the limit of
+    /// its size (RLIMIT_FSIZE). To be called before the first thread is created.
+    pub fn prepare() {
+        crate::host::footprint::limit_heaps();
+        crate::host::records::survive_file_size_limit();
+    }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand};
 use viridian::machine::{EXIT_CODES, code};
-use viridian::process::{Marked, Records, limit_heaps, survive_file_size_limit};
+use viridian::process::{self, Marked, Records};
 
 mod agent;
 mod check;
@@ -123,8 +123,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run_program() -> u8 {
-    limit_heaps();
-    survive_file_size_limit();
+    process::prepare();
     let arguments = match Arguments::parse_command_line() {
         Ok(arguments) => arguments,
         Err(error) => return usage::explain(&error, std::env::args_os()).unwrap_or_else(|error| failed(&error)),

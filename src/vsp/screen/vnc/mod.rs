@@ -21,6 +21,8 @@ mod format;
 mod greeting;
 mod input;
 mod messages;
+#[cfg(not(feature = "cli"))]
+mod no_tls;
 mod password;
 mod scanner;
 mod scroll;
@@ -29,10 +31,13 @@ pub mod server;
 mod show;
 mod stage;
 mod tight;
-#[cfg_attr(not(feature = "cli"), path = "no_tls.rs")]
+#[cfg(feature = "cli")]
 mod tls;
 #[cfg(any(test, feature = "_internals"))]
 pub mod trial;
 mod turn;
 mod update;
 mod viewer;
+
+#[cfg(not(feature = "cli"))]
+use no_tls as tls;
