@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use viridian::machine::code;
 
+use super::table::table;
 use super::{Done, ServiceSocket, print, print_json};
 use crate::cli::client::{Failure, PROMPT, encoded};
 use crate::cli::serve::Role;
@@ -84,7 +85,7 @@ pub fn run(Arguments { action, service, json }: Arguments) -> Done {
             if json {
                 print_json(&all["access"])?;
             } else {
-                print(&table(all["access"].as_array().map_or(&[], Vec::as_slice)))?;
+                print(&table(["name", "role", "ends", "by"], all["access"].as_array().into_iter().flatten().map(row)))?;
             }
         }
         Action::Add { name, role, expires, certificate, common_name } => {
@@ -120,25 +121,21 @@ pub fn run(Arguments { action, service, json }: Arguments) -> Done {
     Ok(0)
 }
 
-fn table(all: &[Value]) -> String {
+fn row(entry: &Value) -> [String; 4] {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut text = format!("{:<20}  {:<10}  {:<14}  by\n", "name", "role", "ends");
-    for entry in all {
-        let word = |key: &str| entry[key].as_str().unwrap_or_default();
-        let ends = match entry["expires"].as_u64() {
-            None => "never".into(),
-            Some(end) if end <= now => "has ended".into(),
-            Some(end) if end - now >= 2 * DAY => format!("in {} days", (end - now).div_ceil(DAY)),
-            Some(end) => format!("in {} hours", (end - now).div_ceil(3600)),
-        };
-        let by = match word("kind") {
-            "certificate" => word("certificate").to_owned(),
-            "common-name" => format!("certificate of {}", viridian::process::Marked(word("common-name"))),
-            kind => kind.to_owned(),
-        };
-        text += &format!("{:<20}  {:<10}  {ends:<14}  {by}\n", word("name"), word("role"));
-    }
-    text
+    let word = |key: &str| entry[key].as_str().unwrap_or_default();
+    let ends = match entry["expires"].as_u64() {
+        None => "never".into(),
+        Some(end) if end <= now => "has ended".into(),
+        Some(end) if end - now >= 2 * DAY => format!("in {} days", (end - now).div_ceil(DAY)),
+        Some(end) => format!("in {} hours", (end - now).div_ceil(3600)),
+    };
+    let by = match word("kind") {
+        "certificate" => word("certificate").to_owned(),
+        "common-name" => format!("certificate of {}", word("common-name")),
+        kind => kind.to_owned(),
+    };
+    [word("name").to_owned(), word("role").to_owned(), ends, by]
 }
 
 #[cfg(test)]

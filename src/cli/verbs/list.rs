@@ -1,9 +1,8 @@
 //! `viridian list`.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
+use super::table::table;
 use super::{Done, at_once, failed, print, print_json};
 use crate::cli::client::{Failure, Remote};
 use crate::cli::host::chosen;
@@ -25,7 +24,7 @@ pub fn run(arguments: Arguments) -> Done {
     if arguments.json {
         print_json(&Value::Array(found))?;
     } else {
-        print(&table(&found))?;
+        print(&table(HEADINGS, found.iter().map(row)))?;
     }
     Ok(code)
 }
@@ -56,23 +55,6 @@ fn running() -> Result<(u8, Vec<Value>), Failure> {
 
 const HEADINGS: [&str; 8] = ["name", "state", "process", "VPs", "memory", "time", "heartbeat", "addresses"];
 
-fn table(machines: &[Value]) -> String {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(machines.iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 8] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
-
 fn row(machine: &Value) -> [String; 8] {
     let text = |key: &str| machine[key].as_str().unwrap_or("-").to_owned();
     let number = |key: &str| machine[key].as_u64().map_or("-".into(), |number| number.to_string());
@@ -81,5 +63,4 @@ fn row(machine: &Value) -> [String; 8] {
     let addresses = machine["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let addresses = addresses.collect::<Vec<_>>().join(" ");
     [text("name"), text("state"), number("process"), number("vps"), memory, time, text("heartbeat"), addresses]
-        .map(|cell| viridian::process::Marked(&cell).to_string())
 }

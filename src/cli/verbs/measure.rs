@@ -1,9 +1,8 @@
 //! `viridian measure`.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
+use super::table::table;
 use super::{Done, ServiceSocket, failed, print, print_json};
 use crate::cli::client::{PROMPT, encoded};
 
@@ -55,7 +54,7 @@ pub fn run(Arguments { names, all, reset, service, json }: Arguments) -> Done {
         }
     }
     if !json {
-        print(&table(&meters))?;
+        print(&table(HEADINGS, meters.iter().map(row)))?;
         return Ok(code);
     }
     let shown = match meters.len() {
@@ -69,22 +68,6 @@ pub fn run(Arguments { names, all, reset, service, json }: Arguments) -> Done {
 
 const HEADINGS: [&str; 10] =
     ["name", "time", "CPU", "CPU peak", "memory", "memory peak", "read", "written", "received", "sent"];
-
-fn table(meters: &[Value]) -> String {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(meters.iter().map(row));
-    let widths: [usize; 10] = std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
 
 fn row(meter: &Value) -> [String; 10] {
     let percent = |key: &str| meter[key].as_f64().map_or("-".into(), |share| format!("{share:.1} %"));
@@ -119,7 +102,7 @@ mod tests {
         let meter = json!({ "name": "web", "running-seconds": 12.4, "cpu-average-percent": 1.25, "cpu-peak-percent": 99.0,
             "process-memory": { "average-bytes": 3 << 19, "peak-bytes": null }, "disk-read-bytes": 0, "disk-written-bytes": 1 << 20,
             "network-received-bytes": 0, "network-sent-bytes": 0 });
-        let text = table(&[meter]);
+        let text = table(HEADINGS, [row(&meter)]);
         let mut lines = text.lines();
         assert!(lines.next().unwrap().starts_with("name  time  CPU    CPU peak  memory   memory peak  read"), "{text}");
         assert!(

@@ -41,6 +41,7 @@ mod start;
 mod state;
 mod stop;
 mod supervised;
+mod table;
 mod trace;
 mod typing;
 mod undefine;
