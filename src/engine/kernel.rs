@@ -27,7 +27,6 @@ use crate::kvm::host::HostError;
 use crate::kvm::vp::Vp;
 
 const SCONTROL: u32 = 0x4000_0080;
-const STIMER0_CONFIG: u32 = 0x4000_00b0;
 const STIMER0_COUNT: u32 = 0x4000_00b1;
 
 /// The irqfds that raise a VP's SINTs, each created when it is first needed.
@@ -121,6 +120,17 @@ fn kept_by_kvm(caller: Caller<'_>, place: usize, msr: Msr) -> HvResult<u32> {
         return Err(HvStatus::INVALID_VP_STATE);
     }
     number_of(msr).ok_or(HvStatus::INVALID_PARAMETER)
+}
+
+/// Writes an MSR that KVM keeps, with the effects of a guest's own write. Returns `false` if KVM refuses the value.
+fn write_kept(vp: &Vp, msr: Msr, number: u32, value: u64) -> bool {
+    let Msr::StimerCount(_) = msr else { return vp.write_msr(number, value) };
+    // A timer's two MSRs follow each other.
+    let config_number = number - 1;
+    let Some(config) = vp.read_msr(config_number).map(TimerConfig) else { return false };
+    // KVM changes "Enabled" only for writes of the guest.
+    let changed = config.with_enabled(value != 0 && (config.enabled() || config.auto_enable()));
+    vp.write_msr(number, value) && (changed == config || vp.write_msr(config_number, changed.0))
 }
 
 fn number_of(msr: Msr) -> Option<u32> {
@@ -232,11 +242,7 @@ impl Backend for KernelEngine {
         if !self.passes_on(number) {
             return self.write(place, vp, msr, value);
         }
-        let config = vp.read_msr(STIMER0_CONFIG).map(TimerConfig).ok_or(GP)?;
-        // KVM changes "Enabled" only for writes of the guest.
-        let enabled = value != 0 && (config.enabled() || config.auto_enable());
-        let changed = config.with_enabled(enabled);
-        let written = vp.write_msr(number, value) && (changed == config || vp.write_msr(STIMER0_CONFIG, changed.0));
+        let written = write_kept(vp, msr, number, value);
         vp.renew_eoi_field();
         if written { Ok(Actions::new()) } else { Err(GP) }
     }
@@ -282,7 +288,7 @@ impl Backend for KernelEngine {
         if is_ours(msr) {
             return self.write(place, caller.vp, msr, value).map(drop).map_err(refused);
         }
-        caller.vp.write_msr(number, value).then_some(()).ok_or(HvStatus::INVALID_REGISTER_VALUE)
+        write_kept(caller.vp, msr, number, value).then_some(()).ok_or(HvStatus::INVALID_REGISTER_VALUE)
     }
 
     fn pause(&self) {

@@ -137,7 +137,7 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.writes(TraceKind::HYPERCALL)) {
         calls.watch(move |observation| tracer.line(TraceKind::HYPERCALL, observation));
     }
-    let skips_eois = setup.host.skips_eois()?;
+    let skips_eois = setup.kind == EngineKind::Kernel && setup.host.skips_eois()?;
     let filtered = match setup.kind {
         EngineKind::User => UserEngine::FILTERED.to_vec(),
         EngineKind::Kernel if skips_eois => [KernelEngine::FILTERED, KernelEngine::PASSED_ON].concat(),
