@@ -1,4 +1,4 @@
-//! What a VNC viewer sends: its greeting, and its messages.
+//! Feeds a VNC server with the bytes of a viewer: a greeting and messages.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| viridian::internals::screen::hear_viewer(bytes));

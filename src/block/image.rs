@@ -87,7 +87,7 @@ impl Image {
         Ok(self.disk.size()? / u64::from(self.sector))
     }
 
-    /// Makes the disk larger, to whole sectors.
+    /// Enlarges the disk to whole sectors.
     ///
     /// # Errors
     /// Returns an error with a remedy, and changes nothing, if the disk cannot be written, or if it would not be larger.

@@ -63,7 +63,7 @@ pub trait Disk: Send + Sync {
     /// Returns the host's error.
     fn size(&self) -> io::Result<u64>;
 
-    /// Makes the disk larger. What is new reads as zeros.
+    /// Enlarges the disk. The new part reads as zeros.
     ///
     /// # Errors
     /// Returns the host's error, or `Unsupported` if only other programs can do that.

@@ -32,7 +32,7 @@ pub struct Remote {
     watcher: Option<Arc<Watcher>>,
 }
 
-/// What sees the connections of requests.
+/// A function that is called with the connection of each request.
 pub type Watcher = dyn Fn(&UnixStream) -> io::Result<()> + Send + Sync;
 
 /// Where requests to a machine go.
@@ -204,7 +204,7 @@ impl Remote {
         Self { name: name.to_owned(), place: Place::Socket(path), watcher: None }
     }
 
-    /// Has a function see the connection of each request, before the request is sent.
+    /// Adds a function that is called with the connection of each request, before the request is sent.
     pub fn watched(self, watcher: Arc<Watcher>) -> Self {
         Self { watcher: Some(watcher), ..self }
     }

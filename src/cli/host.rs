@@ -160,7 +160,7 @@ static CHOSEN: OnceLock<Host> = OnceLock::new();
 /// ssh may not ask for passwords.
 static ASKS_NOTHING: AtomicBool = AtomicBool::new(false);
 
-/// Has connections fail rather than ask the user something.
+/// Disables questions to the user: connections that need an answer fail.
 pub fn ask_nothing() {
     ASKS_NOTHING.store(true, Ordering::Relaxed);
 }

@@ -61,7 +61,7 @@ fn with_machines(shell: Shell, script: String) -> String {
     }
 }
 
-/// What bash does: names are completed where a verb takes some, and nothing that stands before is an option with a value.
+/// Completion in bash. Names are completed where a verb takes some, unless an option before them waits for its value.
 const BASH: &str = r#"
 _viridian_machines() {
     local -a words options=()
@@ -97,7 +97,7 @@ _viridian_with_machines() {
 complete -F _viridian_with_machines -o bashdefault -o default viridian
 "#;
 
-/// What zsh does.
+/// Completion in zsh.
 const ZSH: &str = r#"
 _viridian_machines() {
     local -a options found
@@ -114,7 +114,7 @@ _viridian_machines() {
 
 "#;
 
-/// What fish does.
+/// Completion in fish.
 const FISH: &str = r#"
 function __fish_viridian_machines
     set -l words (commandline -opc)

@@ -29,7 +29,7 @@ pub(super) struct LiveTrace {
     is_over: AtomicBool,
 }
 
-/// What a follower wants to see.
+/// The events that a follower wants.
 pub struct Wanted {
     /// The kinds of events.
     pub kinds: Vec<TraceKind>,
@@ -83,7 +83,7 @@ pub struct TraceFollower {
     trace: Weak<LiveTrace>,
 }
 
-/// What comes next for a follower.
+/// The next lines for a follower.
 #[derive(Debug, PartialEq)]
 pub enum Traced {
     /// These lines, after so many that were dropped.

@@ -32,9 +32,9 @@ pub struct TraceWriter {
 pub struct Output {
     /// The kinds of events that are written.
     pub kinds: Vec<TraceKind>,
-    /// Where to.
+    /// The destination.
     pub records: Records,
-    /// How.
+    /// The format of lines.
     pub format: TraceFormat,
     /// Name of the partition.
     pub partition: String,

@@ -297,7 +297,7 @@ impl Vp {
         set && gpa.is_some()
     }
 
-    /// Makes KVM decide again, on the next entry, whether the interrupt in service needs an EOI: see
+    /// Requests that KVM decides again, on the next entry, whether the interrupt in service needs an EOI: see
     /// [`set_eoi_field`](Self::set_eoi_field). Registers must be [synchronized](Self::sync_registers), and unchanged since the
     /// last exit.
     pub fn renew_eoi_field(&mut self) {

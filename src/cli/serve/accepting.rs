@@ -26,7 +26,7 @@ pub struct Door<'a> {
     pub listener: &'a Listener,
     /// Its connections.
     pub connections: &'a Arc<Connections>,
-    /// What answers their requests.
+    /// The handler of their requests.
     pub handler: Arc<Handler>,
 }
 

@@ -1,4 +1,4 @@
-//! What the main thread of the service listens to besides its sockets: signals, and files of TLS that change.
+//! The events that the service's main thread waits for besides connections: signals, and changes of the files of TLS.
 
 use std::fs::File;
 use std::io::{self, Read};

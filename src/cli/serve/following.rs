@@ -1,4 +1,4 @@
-//! What the service hears of a machine that runs: its events, and from time to time its state and what it has used.
+//! The connection of the service to a running machine, for its events, its state and its meter.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What jobs do.
+//! The work of jobs.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -53,7 +53,7 @@ pub struct Job {
     machine: String,
     who: String,
     state: State,
-    /// What it does, in words.
+    /// The current step, in words.
     pub step: String,
     /// Bytes that are done, and all of them.
     pub progress: Option<(u64, u64)>,

@@ -57,7 +57,7 @@ pub struct Machine {
     pub restarts: u64,
     /// Number of restarts since its last good run.
     attempts: u32,
-    /// What it has used.
+    /// Its use of resources.
     pub meter: Meter,
     /// When it was started, by this service or by a previous one.
     pub since: Option<Instant>,

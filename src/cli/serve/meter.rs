@@ -1,4 +1,4 @@
-//! What a machine has used since a reset, over all of its processes.
+//! A machine's use of resources since a reset, over all of its processes.
 //!
 //! A sample is taken each time that the service asks the machine for its state, at least every few seconds. Counters of a sample are
 //! those of the process, so what happens while no service runs is not lost.
@@ -22,7 +22,7 @@ pub const COUNTERS: [&str; 6] = [
     "network-sent-bytes",
 ];
 
-/// What a machine has used at one moment.
+/// A machine's use of resources up to one moment.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Sample {
     process: u64,
@@ -83,7 +83,7 @@ impl Level {
     }
 }
 
-/// What a machine has used since a reset.
+/// A machine's use of resources since a reset.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Meter {
     /// The time of the reset, in seconds since 1970.

@@ -117,7 +117,7 @@ pub struct Acceptor {
     loaded: Mutex<Loaded>,
 }
 
-/// What was read from the files.
+/// The content of the files.
 struct Loaded {
     config: Arc<ServerConfig>,
     /// Fingerprint of the certificate.

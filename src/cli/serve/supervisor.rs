@@ -137,7 +137,7 @@ impl Supervisor {
         }
     }
 
-    /// Has all who wait look again.
+    /// Wakes all threads that wait for a change.
     pub fn wake(&self) {
         self.changed.notify_all();
     }

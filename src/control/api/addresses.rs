@@ -26,7 +26,7 @@ struct Body {
     name_servers: Vec<IpAddr>,
 }
 
-/// Makes the guest configure an adapter.
+/// Requests that the guest configures an adapter.
 pub fn configure(exchange: &Exchange<'_>) -> Answered {
     let body: Body = exchange.request.json()?;
     let number = plug::adapter_number(exchange)?;

@@ -48,7 +48,7 @@ struct SizeBody {
     size: Size,
 }
 
-/// Makes a disk larger.
+/// Enlarges a disk.
 pub fn resize_disk(exchange: &Exchange<'_>) -> Answered {
     let SizeBody { size } = exchange.request.json()?;
     let name = exchange.name(0);

@@ -1,4 +1,4 @@
-//! What all disks and adapters of a machine have carried together.
+//! The sums of the counters of all disks and adapters of a machine.
 
 use serde_json::{Value, json};
 

@@ -148,7 +148,7 @@ impl Disks {
         controllers.iter().for_each(|controller| controller.check_sizes());
     }
 
-    /// Makes a disk larger. A running guest is notified. Returns `false` if there is no such disk.
+    /// Enlarges a disk. A running guest is notified. Returns `false` if there is no such disk.
     ///
     /// # Errors
     /// Returns an error with a remedy, and changes nothing, if that is not possible.

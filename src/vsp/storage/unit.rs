@@ -58,7 +58,7 @@ impl Unit {
         Ok(())
     }
 
-    /// Makes the disk larger.
+    /// Enlarges the disk.
     ///
     /// # Errors
     /// Returns an error with a remedy, and changes nothing, if that is not possible.

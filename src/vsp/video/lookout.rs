@@ -62,7 +62,7 @@ pub enum Missing {
     /// Another text.
     #[error("the screen does not show `{text}`, but: {}", shortened(.lines))]
     Text {
-        /// What was waited for.
+        /// The expected text.
         text: String,
         /// The lines on the screen.
         lines: Vec<String>,
@@ -70,7 +70,7 @@ pub enum Missing {
     /// A text that cannot be read.
     #[error("the screen's text cannot be read, so `{text}` is not found: {NO_FONT}")]
     Font {
-        /// What was waited for.
+        /// The expected text.
         text: String,
     },
     /// Another picture.

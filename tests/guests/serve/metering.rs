@@ -1,4 +1,4 @@
-//! What machines have used, and the metrics of each.
+//! The meters of machines, and each machine's metrics.
 
 use serde_json::{Value, json};
 

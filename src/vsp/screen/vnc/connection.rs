@@ -11,7 +11,7 @@ use super::tls::Secure;
 /// The connection to a viewer.
 pub struct Connection {
     socket: Socket,
-    /// What encrypts it.
+    /// Its encryption.
     secure: OnceLock<Secure>,
 }
 

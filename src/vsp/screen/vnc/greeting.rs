@@ -23,7 +23,7 @@ const VENCRYPT_VERSION: [u8; 2] = [0, 2];
 const X509_NONE: u32 = 260;
 const X509_VNC: u32 = 261;
 
-/// What a viewer needs, and gets.
+/// The conditions for viewers.
 #[derive(Clone, Copy, Default)]
 pub struct Access<'a> {
     /// The password.

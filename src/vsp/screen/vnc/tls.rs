@@ -84,9 +84,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// The session of a connection.
 pub struct Secure {
     session: Mutex<ServerConnection>,
-    /// What was received and is not decrypted yet.
+    /// Received bytes that are not decrypted yet.
     received: Mutex<Vec<u8>>,
-    /// What is encrypted, held until it is sent: in the order in which it was encrypted.
+    /// Encrypted bytes that are not sent yet. The lock is held until they are sent, which keeps their order.
     sending: Mutex<Vec<u8>>,
 }
 

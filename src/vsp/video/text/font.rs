@@ -26,7 +26,7 @@ pub const HEIGHTS: std::ops::RangeInclusive<usize> = 6..=64;
 /// Maximum width of a character, in bytes.
 pub const MAX_PITCH: usize = 2;
 
-/// What can be read of a font.
+/// The characters of a font that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// All of code page 437.
@@ -117,7 +117,7 @@ pub struct Font {
     pub width: usize,
     /// The size of a character, in pixels.
     pub height: usize,
-    /// What can be read.
+    /// The characters that can be read.
     pub extent: Extent,
     /// Bytes of a line.
     pitch: usize,

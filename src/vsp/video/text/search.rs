@@ -78,7 +78,7 @@ fn built_in(memory: &GuestMemory, at: u64, pitch: usize) -> Option<Font> {
     Font::new(&Table::new(&table, height, pitch)?, false)
 }
 
-/// What precedes the glyphs of a loaded font.
+/// The header of a loaded font, before its glyphs.
 struct Header {
     checksum: u32,
     glyphs: usize,
