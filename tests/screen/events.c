@@ -1,5 +1,9 @@
 /*
  * In the guest: prints each event of each input device as "NAME type code value", without those that only separate others.
+ *
+ * Between two presses of the key that a US keyboard lacks (KEY_102ND), it only notes the keyboard's events, because printing takes
+ * longer than typing. Then it prints "noted ", and for each the code in two hexadecimal digits and +, - or =: the key is pressed,
+ * released, or repeated. A ! stands for events that were lost.
  */
 #include <fcntl.h>
 #include <glob.h>
@@ -10,6 +14,30 @@
 #include <unistd.h>
 
 #define DEVICES 8
+
+static char noted[1 << 16];
+static size_t length;
+static int notes;
+
+/* Returns 1 if the event is not to be printed. */
+static int note(const struct input_event *event)
+{
+    if (event->type == EV_KEY && event->code == KEY_102ND) {
+        notes ^= event->value == 1;
+        if (event->value == 0 && !notes) {
+            printf("noted %s\n", noted);
+            length = 0;
+        }
+        return 1;
+    }
+    if (notes && length + 4 <= sizeof noted) {
+        if (event->type == EV_SYN)
+            length += sprintf(noted + length, "!");
+        else if (event->type == EV_KEY)
+            length += sprintf(noted + length, "%02x%c", event->code, "-+="[event->value]);
+    }
+    return notes;
+}
 
 int main(void)
 {
@@ -49,7 +77,8 @@ int main(void)
             struct input_event events[64];
             ssize_t length = open_files[i].revents & POLLIN ? read(open_files[i].fd, events, sizeof events) : 0;
             for (size_t event = 0; length > 0 && event < length / sizeof *events; event++)
-                if ((events[event].type != EV_SYN || events[event].code == SYN_DROPPED) && events[event].type != EV_MSC)
+                if ((events[event].type != EV_SYN || events[event].code == SYN_DROPPED) && events[event].type != EV_MSC &&
+                    !note(&events[event]))
                     printf("%s %u %u %d\n", names[i], events[event].type, events[event].code, events[event].value);
         }
         fflush(stdout);

@@ -50,7 +50,7 @@ fn draw() -> &'static str {
 }
 
 fn plan(plan: &mut Plan, engine: &str) {
-    stock::plan(plan, events(), engine, &[("input", 60, "")]);
+    stock::plan(plan, events(), engine, &[("input", 120, "")]);
     stock::plan(plan, draw(), engine, &[("picture", 120, "")]);
 }
 
@@ -70,6 +70,10 @@ fn nested_input() {
     let linux = input::Linux::boot();
     input::each_key_is_the_right_one(&linux);
     input::the_pointer_goes_where_it_is_told(&linux);
+    input::a_viewers_keys_are_the_right_ones(&linux);
+    input::a_key_that_is_held_repeats(&linux);
+    input::a_viewers_pointer_is_where_it_is_seen(&linux);
+    input::a_long_text_arrives_completely(&linux);
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub struct KeyboardDevice(pub Handle<Keyboard>);
 const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         name: "type",
-        help: "Types a text on a US keyboard, 100 characters a second. Returns at once; at most 1024 characters wait.",
+        help: "Types a text on a US keyboard, at most 100 characters a second. Returns at once; at most 1024 characters wait.",
     },
     CommandHelp { name: "press", help: "Presses and releases keys by name, such as \"enter\" or \"ctrl+alt+delete\"." },
     CommandHelp {
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::vsp::pipe::provider::Protocol;
-    use crate::vsp::pipe::testing::{drain, request};
+    use crate::vsp::pipe::testing::{drain, drain_all, request};
 
     crate::device::contract::device_contract! {
         the_keyboard_keeps_the_contract: Arc::new(KeyboardDevice(Handle::new(Keyboard::default())));
@@ -103,7 +103,7 @@ mod tests {
         command("press", json!("ctrl+c")).unwrap();
         command("key", json!({ "code": 0xcb, "down": true })).unwrap();
         command("key", json!({ "keysym": 0x41, "down": true })).unwrap();
-        assert_eq!(device.0.change(|keyboard| drain(keyboard, Duration::ZERO).len()), 4 + 1 + 3);
+        assert_eq!(device.0.change(|keyboard| drain_all(keyboard).len()), 4 + 1 + 3);
         command("type", json!("Hi\n")).unwrap();
         assert_eq!(device.inspect()["status"]["waiting"], 4 + 2 + 2);
         for (name, arguments) in [

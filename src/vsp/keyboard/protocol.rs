@@ -13,12 +13,21 @@ use crate::vsp::pipe::State;
 use crate::vsp::pipe::provider::Protocol;
 use crate::wire::guid::{Guid, interface};
 
-/// Maximum number of keystrokes that wait for the guest. Those of viewers that find no room are dropped.
-const MAX_WAITING: usize = 1024;
+/// Maximum number of characters of typed texts that wait for the guest.
+const MAX_TYPED: usize = 1024;
 
-/// Time between two characters of a typed text, and for the guest after it has read one. Linux's evdev keeps some ten keys for a
-/// reader that is late.
+/// Maximum number of keystrokes that wait for the guest: those of as many characters, with Shift pressed and released around each.
+/// Those of viewers that find no room are dropped.
+const MAX_WAITING: usize = 4 * MAX_TYPED;
+
+/// Time between two characters of a typed text, and between two bursts of keystrokes.
 const TYPING: Duration = Duration::from_millis(10);
+
+/// Maximum number of keystrokes that the guest is sent at a time, and before it has read them: a key is pressed and released.
+///
+/// Linux's evdev keeps some twenty keystrokes for each reader, and drops all of them when there are more. Nobody types so fast by hand,
+/// but viewers that type a text by themselves do.
+const BURST: usize = 2;
 
 /// The lights of the keyboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -96,6 +105,9 @@ pub struct Keyboard {
     next_typed: Duration,
     /// The guest has not read all that it was sent.
     is_behind: bool,
+    /// Number of keystrokes that were sent since the guest was known to have read all, and when the next burst may begin.
+    burst: usize,
+    next_burst: Duration,
     pressed: BTreeSet<Key>,
     leds: Option<Leds>,
     watcher: Option<LightsWatcher>,
@@ -138,6 +150,10 @@ impl Keyboard {
         }
         let mut group = Group::new();
         push(&mut group, key, down);
+        // A repeat that waits stands for all that follow: a guest that is slow does not repeat a key for long after its release.
+        if down && self.is_pressed(key) && self.waiting.back() == group.last() {
+            return Ok(());
+        }
         // There is always room to release a key that is down: it had to find room to get there.
         let is_release = !down && self.is_pressed(key);
         if self.waiting.len() + group.len() > MAX_WAITING && !is_release {
@@ -202,7 +218,7 @@ impl Keyboard {
     /// there is no room.
     pub fn paste(&mut self, viewer: u64, strokes: &[Stroke]) -> Result<(), KeyError> {
         let is_busy = self.typed.iter().any(|typed| typed.viewer.is_some());
-        if self.state == State::Ready && (is_busy || self.typed.len() + strokes.len() > MAX_WAITING) {
+        if self.state == State::Ready && (is_busy || self.typed.len() + strokes.len() > MAX_TYPED) {
             return Err(KeyError::Full);
         }
         strokes.iter().try_for_each(|stroke| self.queue(*stroke, Some(viewer)).map(|_| ()))
@@ -223,7 +239,7 @@ impl Keyboard {
         if self.state != State::Ready {
             return Err(KeyError::NotReady);
         }
-        if self.typed.len() >= MAX_WAITING {
+        if self.typed.len() >= MAX_TYPED {
             return Ok(false);
         }
         let mut group = Group::new();
@@ -245,7 +261,7 @@ impl Keyboard {
     /// # Errors
     /// As [`press`](Self::press).
     pub fn type_strokes(&mut self, strokes: &[Stroke]) -> Result<(), KeyError> {
-        if self.typed.len() + strokes.len() > MAX_WAITING {
+        if self.typed.len() + strokes.len() > MAX_TYPED {
             return Err(KeyError::Full);
         }
         strokes.iter().try_for_each(|stroke| self.type_stroke(*stroke).map(|_| ()))
@@ -278,6 +294,19 @@ impl Keyboard {
         all.extend(group);
         all.extend(again);
         Some(all)
+    }
+
+    /// Returns `true` if another keystroke can be sent, and counts it.
+    fn may_send(&mut self, now: Duration) -> bool {
+        if now >= self.next_burst {
+            self.next_burst = now + TYPING;
+            if !self.is_behind {
+                self.burst = 0;
+            }
+        }
+        let may = self.burst < BURST;
+        self.burst += usize::from(may);
+        may
     }
 
     fn set_leds(&mut self, leds: Option<Leds>) {
@@ -315,8 +344,8 @@ impl Protocol for Keyboard {
     fn opened(&mut self) {
         self.clear();
         self.state = State::Negotiating;
-        self.next_typed = Duration::ZERO;
-        self.is_behind = false;
+        (self.next_typed, self.next_burst) = (Duration::ZERO, Duration::ZERO);
+        (self.is_behind, self.burst) = (false, 0);
     }
 
     fn closed(&mut self) {
@@ -363,13 +392,20 @@ impl Protocol for Keyboard {
             self.waiting.extend(group);
             self.next_typed = now + TYPING;
         }
+        if self.waiting.is_empty() || !self.may_send(now) {
+            return None;
+        }
         let keystroke = self.waiting.pop_front()?;
         self.sent += 1;
         Some(keystroke.as_bytes().to_vec())
     }
 
     fn deadline(&self) -> Option<Duration> {
-        (!self.typed.is_empty() && !self.is_held_back()).then_some(self.next_typed)
+        if self.waiting.is_empty() {
+            (!self.typed.is_empty() && !self.is_held_back()).then_some(self.next_typed)
+        } else {
+            Some(self.next_burst)
+        }
     }
 }
 
