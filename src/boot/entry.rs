@@ -92,6 +92,8 @@ pub struct Entry {
     pub registers: kvm_regs,
     /// The usable GPA ranges that were not written, so that they are still zero.
     pub untouched: Vec<Range<u64>>,
+    /// The kernel was told of a framebuffer.
+    pub draws: bool,
 }
 
 /// RFLAGS with only the bit that is always set: interrupts are off, the direction flag is clear.
@@ -107,7 +109,12 @@ const EFER_LMA: u64 = 1 << 10;
 impl Entry {
     /// Creates an entry at `rip` with all other registers zero.
     pub(super) fn new(protocol: BootProtocol, rip: u64) -> Self {
-        Self { protocol, registers: kvm_regs { rip, rflags: RFLAGS, ..Default::default() }, untouched: Vec::new() }
+        Self {
+            protocol,
+            registers: kvm_regs { rip, rflags: RFLAGS, ..Default::default() },
+            untouched: Vec::new(),
+            draws: false,
+        }
     }
 
     /// Changes the system registers of a VP in its reset state to what the kernel expects.

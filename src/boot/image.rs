@@ -58,6 +58,8 @@ pub(super) struct Kernel {
     pub initrd_limit: u64,
     /// The file's setup header, which is copied to the zero page of a bzImage.
     pub setup_header: Option<SetupHeader>,
+    /// The kernel can be told of a framebuffer.
+    pub draws: bool,
     /// A warning about the choice of the protocol.
     pub remark: Option<String>,
 }
@@ -73,6 +75,7 @@ impl Kernel {
             // PVH and multiboot kernels read only 32 bits of the address.
             initrd_limit: HOLE_START,
             setup_header: None,
+            draws: matches!(protocol, BootProtocol::Linux64 | BootProtocol::Linux32),
             remark: None,
         }
     }

@@ -159,7 +159,7 @@ proptest! {
             prop_assert!(kernel.segments.iter().any(|segment| (segment.address..segment.end()).contains(&kernel.entry)));
         }
         // All errors are found before anything is written.
-        match crate::boot::load(&machine(20), &source, None, "quiet", &one_vp()) {
+        match crate::boot::load(&machine(20), &source, None, "quiet", &one_vp(), None) {
             Ok(entry) => prop_assert!(entry.registers.rip < 20 << 20),
             Err(error) => prop_assert!(!matches!(error, BootError::Write { .. } | BootError::Read { .. }), "{}", error),
         }

@@ -52,6 +52,9 @@ pub const VMBUS_MMIO: Range<u64> = 0xf800_0000..IOAPIC;
 const _: () = assert!(HOLE_START <= VMBUS_MMIO.start && VMBUS_MMIO.end <= HOLE_END);
 const _: () = assert!(VMBUS_MMIO.start < VMBUS_MMIO.end && VMBUS_MMIO.end <= LOCAL_APIC);
 
+/// The picture that a kernel can draw before it has a driver for the screen: at the start of the MMIO range.
+pub const FRAMEBUFFER: u32 = VMBUS_MMIO.start as u32;
+
 /// End of conventional memory: a PC's extended BIOS data area begins here.
 pub const CONVENTIONAL_END: u64 = 0x9_fc00;
 /// Start of memory after the hole for video memory and firmware.

@@ -1,9 +1,9 @@
 //! The zero page of the 64-bit and 32-bit boot protocols (Linux, Documentation/x86/boot.rst and zero-page.rst).
 
-use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
+use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, screen_info, setup_header};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::handover::Handover;
+use super::handover::{Framebuffer, Handover};
 use super::layout::{ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START, MapEntry};
 use crate::memory::{GuestMemory, PAGE_SIZE};
 
@@ -28,6 +28,10 @@ pub(super) const PROTOCOL_2_12: u16 = 0x20c;
 const LOADER_UNDEFINED: u8 = 0xff;
 /// `loadflags`: the protected-mode code is above 1 MiB.
 pub(super) const LOADED_HIGH: u8 = 1 << 0;
+
+/// `orig_video_isVGA`: a framebuffer that firmware has set up, as UEFI does. Linux then takes it without further questions (its
+/// drivers/firmware/sysfb.c and drivers/video/fbdev/efifb.c).
+const VIDEO_TYPE_EFI: u8 = 0x70;
 
 /// Returns the setup header for a kernel that has none: an ELF file.
 fn default_header() -> SetupHeader {
@@ -62,6 +66,9 @@ pub(super) fn write_zero_page(
     let upper_kibibytes = (upper.end - upper.start) >> 10;
     page.screen_info.ext_mem_k = upper_kibibytes.min(0xfc00) as u16;
     page.alt_mem_k = upper_kibibytes as u32;
+    if let Some(framebuffer) = &handover.framebuffer {
+        page.screen_info = screen_info { ext_mem_k: page.screen_info.ext_mem_k, ..describe(framebuffer) };
+    }
     page.e820_entries = map.len() as u8;
     for (index, entry) in map.iter().enumerate() {
         let (addr, size) = (entry.range.start, entry.range.end - entry.range.start);
@@ -69,4 +76,26 @@ pub(super) fn write_zero_page(
     }
     memory.write_obj(page, GuestAddress(BOOT_INFORMATION.start))?;
     Ok(BOOT_INFORMATION.start)
+}
+
+/// Returns the framebuffer as the zero page describes it.
+fn describe(framebuffer: &Framebuffer) -> screen_info {
+    screen_info {
+        orig_video_isVGA: VIDEO_TYPE_EFI,
+        lfb_base: framebuffer.address,
+        lfb_size: framebuffer.length(),
+        lfb_width: framebuffer.width,
+        lfb_height: framebuffer.height,
+        lfb_depth: 32,
+        // A screen has at most 7680 pixels in a line, so this fits.
+        lfb_linelength: framebuffer.pitch() as u16,
+        blue_size: 8,
+        green_size: 8,
+        green_pos: 8,
+        red_size: 8,
+        red_pos: 16,
+        rsvd_size: 8,
+        rsvd_pos: 24,
+        ..Default::default()
+    }
 }

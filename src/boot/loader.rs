@@ -10,7 +10,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, Guest
 use super::entry::{self, BootProtocol, Entry};
 use super::error::{BootError, Occupant};
 use super::file::ImageFile;
-use super::handover::Handover;
+use super::handover::{Framebuffer, Handover};
 use super::image::{self, Kernel, Segment};
 use super::layout::{self, ACPI_TABLES, BOOT_INFORMATION, COMMAND_LINE, EXTENDED_START};
 use super::placement::Placement;
@@ -22,7 +22,8 @@ use crate::memory::{self, GuestMemory, HOLE_START, HUGE_PAGE, PAGE_SIZE};
 /// Loads a kernel, its initrd and command line, and the ACPI tables into `memory`, and returns the state in which VP 0
 /// enters the kernel.
 ///
-/// `memory` must be new: memory that the kernel requires to be zero is not written.
+/// `memory` must be new: memory that the kernel requires to be zero is not written. The kernel is told of the framebuffer, which
+/// need not be part of `memory`, if its boot protocol has a place for that: see [`Entry::draws`].
 ///
 /// # Errors
 /// Returns an error if a file is invalid or something does not fit. `memory` may have been modified then.
@@ -32,6 +33,7 @@ pub fn load(
     initrd: Option<&Path>,
     command_line: &str,
     acpi: &acpi::Description,
+    framebuffer: Option<Framebuffer>,
 ) -> Result<Entry, BootError> {
     let (file, kernel_name, kernel) = open(kernel)?;
     if let Some(remark) = &kernel.remark {
@@ -59,12 +61,12 @@ pub fn load(
     let claim = |segment: &Segment| placement.claim(&segment.what, segment.address, segment.memory_length);
     let segments = kernel.segments.iter().map(claim).collect::<Result<Vec<_>, _>>()?;
     let traces = firmware::claim(&mut placement, acpi)?;
-    let mut handover = Handover::default();
+    let mut handover = Handover { framebuffer: framebuffer.filter(|_| kernel.draws), ..Handover::default() };
     if let Some((initrd, name)) = &initrd {
         handover.initrd = Some(claim_initrd(initrd, &kernel, &mut placement)?);
         handover.initrd_name.clone_from(name);
     }
-    let mut entry = Entry::new(kernel.protocol, kernel.entry);
+    let mut entry = Entry { draws: handover.framebuffer.is_some(), ..Entry::new(kernel.protocol, kernel.entry) };
     if information.is_none() {
         entry.registers.rsp = flat::claim_stack(kernel.protocol, &mut placement)?;
     }

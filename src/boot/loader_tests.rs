@@ -21,7 +21,7 @@ fn bytes(memory: &GuestMemory, address: u64, length: usize) -> Vec<u8> {
 }
 
 fn error(memory: u64, kernel: &KernelSource, initrd: Option<&Path>, command_line: &str) -> String {
-    load(&machine(memory), kernel, initrd, command_line, &one_vp()).unwrap_err().to_string()
+    load(&machine(memory), kernel, initrd, command_line, &one_vp(), None).unwrap_err().to_string()
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn a_bzimage_finds_everything_through_its_zero_page() {
     let initrd = save(&directory, "initrd", &[0x42; 5000]);
     let kernel = KernelSource::File(save(&directory, "bzImage", &bzimage(4096)));
     let memory = machine(64);
-    let entry = load(&memory, &kernel, Some(&initrd), "console=ttyS0", &one_vp()).unwrap();
+    let entry = load(&memory, &kernel, Some(&initrd), "console=ttyS0", &one_vp(), None).unwrap();
     assert_eq!((entry.protocol, entry.registers.rip), (BootProtocol::Linux64, 0x100_0200));
 
     let page: boot_params = memory.read_obj(GuestAddress(entry.registers.rsi)).unwrap();
@@ -55,7 +55,7 @@ fn a_bzimage_finds_everything_through_its_zero_page() {
 #[test]
 fn a_32_bit_bzimage_finds_the_same_in_protected_mode() {
     let memory = machine(64);
-    let entry = load(&memory, &embed(bzimage32(4096)), None, "quiet", &one_vp()).unwrap();
+    let entry = load(&memory, &embed(bzimage32(4096)), None, "quiet", &one_vp(), None).unwrap();
     let registers = entry.registers;
     assert_eq!(
         (entry.protocol, registers.rip, registers.rsi),
@@ -75,7 +75,7 @@ fn a_32_bit_bzimage_finds_the_same_in_protected_mode() {
 #[test]
 fn an_elf_file_without_a_note_gets_a_zero_page_too() {
     let memory = machine(4);
-    let entry = load(&memory, &embed(bare_elf64()), None, "", &one_vp()).unwrap();
+    let entry = load(&memory, &embed(bare_elf64()), None, "", &one_vp(), None).unwrap();
     let page: boot_params = memory.read_obj(GuestAddress(entry.registers.rsi)).unwrap();
     let (flag, version, size) = (page.hdr.boot_flag, page.hdr.version, page.hdr.ramdisk_size);
     assert_eq!((flag, version, size), (0xaa55, 0x20c, 0));
@@ -87,7 +87,7 @@ fn a_pvh_kernel_finds_everything_through_its_start_info() {
     let directory = tempfile::tempdir().unwrap();
     let initrd = save(&directory, "initrd", &[0x42; 5000]);
     let memory = machine(4);
-    let entry = load(&memory, &embed(pvh_kernel()), Some(&initrd), "a b", &one_vp()).unwrap();
+    let entry = load(&memory, &embed(pvh_kernel()), Some(&initrd), "a b", &one_vp(), None).unwrap();
     assert_eq!((entry.protocol, entry.registers.rip), (BootProtocol::Pvh, 0x10_0010));
     let info: hvm_start_info = memory.read_obj(GuestAddress(entry.registers.rbx)).unwrap();
     assert_eq!((info.magic, info.version, info.nr_modules), (0x336e_c578, 1, 1));
@@ -105,11 +105,32 @@ fn a_pvh_kernel_finds_everything_through_its_start_info() {
 }
 
 #[test]
+fn a_kernel_is_told_where_it_can_draw_if_its_protocol_has_a_place_for_that() {
+    let framebuffer = Some(Framebuffer { address: layout::FRAMEBUFFER, width: 1920, height: 1080 });
+    let kernels = [bzimage(4096), bzimage32(4096), bare_elf64(), multiboot_kernel(), pvh_kernel()].map(embed);
+    let draws = kernels.map(|kernel| {
+        let memory = machine(64);
+        let entry = load(&memory, &kernel, None, "", &one_vp(), framebuffer).unwrap();
+        let page: boot_params = memory.read_obj(GuestAddress(BOOT_INFORMATION.start)).unwrap();
+        let screen = page.screen_info;
+        let (base, size, width, line) = (screen.lfb_base, screen.lfb_size, screen.lfb_width, screen.lfb_linelength);
+        let told = (screen.orig_video_isVGA, base, size, width, line) == (0x70, 0xf800_0000, 8_294_400, 1920, 7680);
+        assert_eq!(told && screen.red_pos == 16, entry.draws);
+        entry.draws
+    });
+    assert_eq!(draws, [true, true, true, false, false], "a multiboot kernel must have asked for it");
+    let memory = machine(64);
+    let entry = load(&memory, &embed(bzimage(4096)), None, "", &one_vp(), None).unwrap();
+    let page: boot_params = memory.read_obj(GuestAddress(entry.registers.rsi)).unwrap();
+    assert_eq!((entry.draws, page.screen_info.orig_video_isVGA), (false, 0), "there is no screen");
+}
+
+#[test]
 fn a_multiboot_kernel_gets_its_module_right_after_itself() {
     let directory = tempfile::tempdir().unwrap();
     let initrd = save(&directory, "module", &[0x42; 5000]);
     let memory = machine(2);
-    let entry = load(&memory, &embed(multiboot_kernel()), Some(&initrd), "a", &one_vp()).unwrap();
+    let entry = load(&memory, &embed(multiboot_kernel()), Some(&initrd), "a", &one_vp(), None).unwrap();
     let registers = entry.registers;
     assert_eq!((registers.rax, registers.rip), (0x2bad_b002, 0x10_000c));
     assert_eq!(bytes(&memory, 0x10_3000, 5000), [0x42; 5000]);
@@ -125,7 +146,7 @@ fn kernels_boot_in_one_mebibyte() {
     let text = error(1, &embed(low), Some(&initrd), "");
     assert!(text.ends_with("give --memory 2M or more"), "{text}");
     let low = elf64(0x1_0000, &[load_program(0x1_0000, 0x1000)], &multiboot_content());
-    let entry = load(&machine(1), &embed(low), Some(&initrd), "", &one_vp()).unwrap();
+    let entry = load(&machine(1), &embed(low), Some(&initrd), "", &one_vp(), None).unwrap();
     assert_eq!(entry.protocol, BootProtocol::Multiboot);
 }
 
@@ -149,7 +170,7 @@ fn a_flat_image_is_entered_in_its_mode_with_a_stack() {
         (FlatMode::Long64, BootProtocol::Flat64),
     ] {
         let memory = machine(1);
-        let entry = load(&memory, &flat(path.clone(), 0x7c00, mode), None, "", &one_vp()).unwrap();
+        let entry = load(&memory, &flat(path.clone(), 0x7c00, mode), None, "", &one_vp(), None).unwrap();
         assert_eq!((entry.protocol, entry.registers.rip, entry.registers.rsp), (protocol, 0x7c00, 0x7c00));
         assert_eq!(bytes(&memory, 0x7c00, 101), [vec![0xf4; 100], vec![0]].concat());
         assert_eq!(bytes(&memory, 0xe0000, 8), b"RSD PTR ");
@@ -205,7 +226,7 @@ fn the_error_for_an_initrd_that_exceeds_memory_names_a_sufficient_size() {
     );
     let kernel = embed(bzimage(4096));
     assert_eq!(error(20, &kernel, Some(&initrd), ""), expected);
-    load(&machine(34), &kernel, Some(&initrd), "", &one_vp()).unwrap();
+    load(&machine(34), &kernel, Some(&initrd), "", &one_vp(), None).unwrap();
     // The file is sparse and is not read.
     grow(5 << 30);
     let text = error(20, &kernel, Some(&initrd), "");
@@ -219,7 +240,7 @@ fn an_initrd_is_loaded_below_the_limit_of_the_kernel() {
     let mut kernel = bzimage(4096);
     kernel[0x22c..0x230].copy_from_slice(&0x1ff_ffffu32.to_le_bytes());
     let memory = machine(64);
-    load(&memory, &embed(kernel), Some(&initrd), "", &one_vp()).unwrap();
+    load(&memory, &embed(kernel), Some(&initrd), "", &one_vp(), None).unwrap();
     assert_eq!(bytes(&memory, 0x1ff_f000, 4096), [1; 4096]);
 }
 
@@ -238,14 +259,14 @@ fn a_command_line_too_long_or_with_a_nul_is_refused() {
     let text = error(32, &kernel, None, &"x".repeat(2048));
     let expected = "the command line has 2048 bytes, but the embedded image test takes at most 2047; shorten --cmdline";
     assert_eq!(text, expected);
-    load(&machine(32), &kernel, None, &"x".repeat(2047), &one_vp()).unwrap();
+    load(&machine(32), &kernel, None, &"x".repeat(2047), &one_vp(), None).unwrap();
     let text = error(32, &kernel, None, "a\0b");
     assert_eq!(text, "the command line has a NUL at byte 1, where the kernel would stop reading; remove it");
     // The longest command line fills its area to the last byte.
     let memory = machine(2);
-    load(&memory, &embed(pvh_kernel()), None, &"x".repeat(16383), &one_vp()).unwrap();
+    load(&memory, &embed(pvh_kernel()), None, &"x".repeat(16383), &one_vp(), None).unwrap();
     assert_eq!(memory.read_obj::<u8>(GuestAddress(COMMAND_LINE.end - 1)).unwrap(), 0);
-    assert!(load(&memory, &embed(pvh_kernel()), None, &"x".repeat(16384), &one_vp()).is_err());
+    assert!(load(&memory, &embed(pvh_kernel()), None, &"x".repeat(16384), &one_vp(), None).is_err());
 }
 
 #[test]
@@ -253,7 +274,7 @@ fn memory_to_which_nothing_is_loaded_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let kernel = KernelSource::File(save(&directory, "bzImage", &bzimage(4096)));
     let memory = machine(64);
-    load(&memory, &kernel, None, "", &one_vp()).unwrap();
+    load(&memory, &kernel, None, "", &one_vp(), None).unwrap();
     let region = memory.iter().next().unwrap();
     let blocks = std::os::unix::fs::MetadataExt::blocks(&region.file_offset().unwrap().file().metadata().unwrap());
     // The claims: kernel, GDT, six page tables, zero page, command line, ACPI tables; the firmware's data areas, MP table, services.

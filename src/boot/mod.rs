@@ -41,5 +41,6 @@ pub mod symbols;
 
 pub use entry::Entry;
 pub use error::BootError;
+pub use handover::Framebuffer;
 pub use loader::load;
 pub use source::{FlatMode, KernelSource};

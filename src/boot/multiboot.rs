@@ -7,7 +7,7 @@ use super::elf::Elf;
 use super::entry::BootProtocol;
 use super::error::BootError;
 use super::file::ImageFile;
-use super::handover::Handover;
+use super::handover::{Framebuffer, Handover};
 use super::image::{Kernel, Segment};
 use super::layout::{BOOT_INFORMATION, COMMAND_LINE, CONVENTIONAL_END, EXTENDED_START, MapEntry, MemoryKind};
 use crate::memory::{GuestMemory, HOLE_START};
@@ -17,6 +17,10 @@ const SEARCH_LENGTH: usize = 8192;
 pub(super) const HEADER_MAGIC: u32 = 0x1bad_b002;
 /// The value of EAX at entry.
 pub(super) const ENTRY_MAGIC: u32 = 0x2bad_b002;
+/// The header asks for a video mode: its kind, width, height and depth follow the addresses.
+pub(super) const WANTS_VIDEO: u32 = 1 << 2;
+/// The kind of a mode: a linear framebuffer.
+const LINEAR: u32 = 0;
 /// The header has addresses of its own, which take precedence over those of an ELF header.
 pub(super) const HAS_ADDRESSES: u32 = 1 << 16;
 /// The low half of the flags are requirements that a loader must support. Of the known ones, page-aligned modules and
@@ -30,6 +34,8 @@ pub(super) struct Header {
     offset: u64,
     flags: u32,
     addresses: Addresses,
+    /// The kernel wants to draw into a framebuffer.
+    draws: bool,
 }
 
 /// The fields that are valid with [`HAS_ADDRESSES`].
@@ -53,12 +59,14 @@ impl Header {
             if magic != HEADER_MAGIC || magic.wrapping_add(flags).wrapping_add(checksum) != 0 {
                 return None;
             }
+            let mode = <[u32; 4]>::read_from_prefix(rest.get(size_of::<Addresses>()..).unwrap_or_default());
+            let draws = flags & WANTS_VIDEO != 0 && mode.is_ok_and(|([kind, ..], _)| kind == LINEAR);
             let addresses = match Addresses::read_from_prefix(rest) {
                 _ if flags & HAS_ADDRESSES == 0 => Addresses::default(),
                 Ok((addresses, _)) => addresses,
                 Err(_) => return None,
             };
-            Some(Self { offset: offset as u64, flags, addresses })
+            Some(Self { offset: offset as u64, flags, addresses, draws })
         })
     }
 
@@ -103,14 +111,15 @@ pub(super) fn kernel(file: &ImageFile, header: &Header, elf: Option<Elf>) -> Res
             format!("its header requires features ({unknown:#x}) that multiboot does not have"),
         ));
     }
-    if header.flags & HAS_ADDRESSES != 0 {
+    let kernel = if header.flags & HAS_ADDRESSES != 0 {
         let segment = header.segment(file)?;
-        return Ok(Kernel::new(BootProtocol::Multiboot, header.addresses.entry.into(), vec![segment]));
-    }
-    match elf {
-        Some(elf) => elf.kernel(file, BootProtocol::Multiboot, elf.physical_entry()),
-        None => Err(malformed(file, "its header has no addresses, and it is not an ELF file either".into())),
-    }
+        Kernel::new(BootProtocol::Multiboot, header.addresses.entry.into(), vec![segment])
+    } else {
+        let neither = || malformed(file, "its header has no addresses, and it is not an ELF file either".into());
+        let elf = elf.ok_or_else(neither)?;
+        elf.kernel(file, BootProtocol::Multiboot, elf.physical_entry())?
+    };
+    Ok(Kernel { draws: header.draws, ..kernel })
 }
 
 /// Returns the kernel's command line. As with QEMU and GRUB Legacy, it begins with the kernel's name.
@@ -118,7 +127,7 @@ pub(super) fn command_line(kernel: &str, arguments: &str) -> String {
     if arguments.is_empty() { kernel.into() } else { format!("{kernel} {arguments}") }
 }
 
-/// The multiboot information, section 3.3, up to the VBE fields.
+/// The multiboot information, section 3.3.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Information {
@@ -138,8 +147,39 @@ pub(super) struct Information {
     pub boot_loader_name: u32,
     pub apm_table: u32,
     pub vbe: [u32; 4],
+    pub framebuffer: FramebufferInformation,
 }
-const _: () = assert!(size_of::<Information>() == 88);
+const _: () = assert!(size_of::<Information>() == 116);
+
+/// The framebuffer in the multiboot information.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct FramebufferInformation {
+    pub address: [u32; 2],
+    pub pitch: u32,
+    pub width: u32,
+    pub height: u32,
+    /// Bits of a pixel.
+    pub depth: u8,
+    /// 1: red, green and blue, whose lowest bits and numbers of bits follow.
+    pub kind: u8,
+    pub colours: [[u8; 2]; 3],
+}
+const _: () = assert!(size_of::<FramebufferInformation>() == 28);
+
+impl From<Framebuffer> for FramebufferInformation {
+    fn from(framebuffer: Framebuffer) -> Self {
+        Self {
+            address: [framebuffer.address, 0],
+            pitch: framebuffer.pitch(),
+            width: framebuffer.width.into(),
+            height: framebuffer.height.into(),
+            depth: 32,
+            kind: 1,
+            colours: [[16, 8], [8, 8], [0, 8]],
+        }
+    }
+}
 
 /// A module, section 3.3.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -168,6 +208,7 @@ const HAS_COMMAND_LINE: u32 = 1 << 2;
 const HAS_MODULES: u32 = 1 << 3;
 const HAS_MAP: u32 = 1 << 6;
 const HAS_LOADER_NAME: u32 = 1 << 9;
+const HAS_FRAMEBUFFER: u32 = 1 << 12;
 
 /// Writes the information and what it points to. Returns its address, which the kernel gets in EBX.
 pub(super) fn write_information(
@@ -194,6 +235,10 @@ pub(super) fn write_information(
         boot_loader_name: append(b"viridian\0"),
         ..Default::default()
     };
+    if let Some(framebuffer) = handover.framebuffer {
+        information.flags |= HAS_FRAMEBUFFER;
+        information.framebuffer = framebuffer.into();
+    }
     if let Some(initrd) = &handover.initrd {
         let text = append(&[handover.initrd_name.as_bytes(), b"\0"].concat());
         // Below the hole, so the addresses fit in 32 bits.

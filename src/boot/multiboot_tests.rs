@@ -120,7 +120,7 @@ fn read<T: FromBytes + IntoBytes>(memory: &GuestMemory, address: u32) -> T {
 fn the_boot_information_describes_memory_module_and_loader() {
     let memory = machine(4);
     let initrd = Some(Occupant { what: "the initrd".into(), range: 0x10_3000..0x10_3123 });
-    let handover = Handover { initrd, initrd_name: "x".repeat(255) };
+    let handover = Handover { initrd, initrd_name: "x".repeat(255), framebuffer: None };
     let map = layout::memory_map(5 << 30);
     let address = write_information(&memory, &handover, &map).unwrap();
     let information: Information = read(&memory, address as u32);
@@ -140,6 +140,25 @@ fn the_boot_information_describes_memory_module_and_loader() {
     }
     assert_eq!(at - information.map, information.map_length);
     assert!(u64::from(information.modules) + 16 <= BOOT_INFORMATION.end);
+}
+
+#[test]
+fn a_kernel_that_asks_for_a_picture_of_pixels_is_told_where_it_is() {
+    let draws = |flags: u32, kind: u32| {
+        let header = [multiboot_header(flags), vec![0; 20], [kind, 1024, 768, 32].as_bytes().to_vec()].concat();
+        Header::find(&header).unwrap().draws
+    };
+    assert!(draws(WANTS_VIDEO, 0) && !draws(WANTS_VIDEO, 1) && !draws(0, 0));
+    assert!(!Header::find(&multiboot_header(WANTS_VIDEO)).unwrap().draws, "the header is cut off");
+    let framebuffer = Some(Framebuffer { address: 0xf800_0000, width: 1024, height: 768 });
+    let memory = machine(4);
+    let handover = Handover { framebuffer, ..Handover::default() };
+    let address = write_information(&memory, &handover, &layout::memory_map(4 << 20)).unwrap();
+    let bytes: [u8; 28] = read(&memory, address as u32 + 88);
+    let numbers: Vec<_> = bytes[..20].chunks(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect();
+    assert_eq!(numbers, [0xf800_0000, 0, 4096, 1024, 768]);
+    assert_eq!(bytes[20..], [32, 1, 16, 8, 8, 8, 0, 8]);
+    assert_eq!(read::<u32>(&memory, address as u32) & HAS_FRAMEBUFFER, HAS_FRAMEBUFFER);
 }
 
 #[test]

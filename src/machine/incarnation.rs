@@ -12,7 +12,7 @@ use super::parts::{enter, hypercalls, hypervisor_leaf, load, reserved, summary, 
 use super::processors::bind;
 use super::report::Reporter;
 use super::{End, MachineError, Shared, check, test_device, thread_named};
-use crate::boot::layout::VMBUS_MMIO;
+use crate::boot::layout::{FRAMEBUFFER, VMBUS_MMIO};
 use crate::boot::symbols::Symbols;
 use crate::config::IrqchipKind;
 use crate::config::hyperv::Hv;
@@ -93,6 +93,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     };
     let partition = Vm::new(&host, ram, irqchip)?;
     let entry = load(config, &partition, topology)?;
+    shared.providers.screen.begin_life(partition.memory(), entry.draws.then_some(FRAMEBUFFER.into()));
     // Checks that the file has symbols. A report reads them again when it needs them.
     config.symbols.as_deref().map(Symbols::read).transpose()?;
     log::debug!("{}: the kernel is booted by {} at {:#x}", config.name, entry.protocol, entry.registers.rip);

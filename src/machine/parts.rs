@@ -7,7 +7,8 @@ use kvm_bindings::kvm_cpuid_entry2;
 use super::guest::Guest;
 use super::interrupts::IOAPIC_PAGE;
 use super::{MachineError, Shared};
-use crate::boot::{self, KernelSource, acpi};
+use crate::boot::layout::FRAMEBUFFER;
+use crate::boot::{self, Framebuffer, KernelSource, acpi};
 use crate::config::hyperv::Hv;
 use crate::config::{Config, IrqchipKind};
 use crate::guest_images::EMBEDDED;
@@ -76,11 +77,13 @@ pub(super) fn summary(config: &Config, engine: EngineKind) -> String {
 
 /// Puts kernel, initrd, command line and ACPI tables into guest memory.
 pub(super) fn load(config: &Config, partition: &Vm, topology: Topology) -> Result<boot::Entry, MachineError> {
+    let size = config.display.size();
+    let framebuffer = size.map(|size| Framebuffer { address: FRAMEBUFFER, width: size.width, height: size.height });
     let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
     let tables = acpi::Description { apic_ids, pics: partition.irqchip() == Irqchip::Full };
     let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
     let kernel = config.kernel.as_ref().unwrap_or(&embedded);
-    Ok(boot::load(&partition.ram().boot, kernel, config.initrd.as_deref(), &config.cmdline, &tables)?)
+    Ok(boot::load(&partition.ram().boot, kernel, config.initrd.as_deref(), &config.cmdline, &tables, framebuffer)?)
 }
 
 /// The whole pages of GPA ranges, counted in pages.

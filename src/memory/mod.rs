@@ -17,7 +17,7 @@ mod resident;
 
 pub use discard::discard;
 pub use ram::Ram;
-pub use resident::visit_resident;
+pub use resident::{is_touched, visit_resident};
 
 use std::fs::File;
 use std::ops::Range;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 use super::{GuestMemory, PAGE_SIZE};
 
@@ -32,6 +32,14 @@ pub fn visit_resident(memory: &GuestMemory, mut visit: impl FnMut(u64, &[u8]) ->
     }
 }
 
+/// Returns `true` if the host has a page of a range, which is in one region and begins with a page. Pages that were never accessed are
+/// not there.
+pub fn is_touched(memory: &GuestMemory, start: u64, length: u64) -> bool {
+    let Some((region, at)) = memory.to_region_addr(GuestAddress(start)) else { return false };
+    let pages = residence(region, at.0, length.min(region.len().saturating_sub(at.0)));
+    pages.iter().any(|page| page & 1 == 1)
+}
+
 /// Returns a byte for each page of a part of the region. Bit 0 says that the host has it. Returns none if the host does not tell.
 fn residence(region: &GuestRegionMmap, at: u64, length: u64) -> Vec<u8> {
     let mut pages = vec![0; length.div_ceil(PAGE_SIZE) as usize];
@@ -43,8 +51,6 @@ fn residence(region: &GuestRegionMmap, at: u64, length: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use vm_memory::GuestAddress;
-
     use super::*;
     use crate::memory::{Backing, create};
 
@@ -67,6 +73,15 @@ mod tests {
         }
         assert_eq!(runs(&memory), [(0x5000, 0x2000), (3 << 20, 0x1000)]);
         assert_eq!(runs(&memory), [(0x5000, 0x2000), (3 << 20, 0x1000)]);
+    }
+
+    #[test]
+    fn a_range_is_touched_once_one_of_its_pages_is() {
+        let memory = create(16 << 20, Backing::Private).unwrap();
+        memory.write_slice(&[1], GuestAddress(0x8000)).unwrap();
+        let touched = |start, length| is_touched(&memory, start, length);
+        assert!(touched(0x8000, 1) && touched(0x4000, 0x4001) && !touched(0x4000, 0x4000) && !touched(0x9000, 1 << 20));
+        assert!(!touched(15 << 20, u64::MAX) && !touched(16 << 20, 1));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod early;
 mod input;
 mod picture;
 #[path = "../common/rfb.rs"]
@@ -49,9 +50,44 @@ fn draw() -> &'static str {
     IMAGE.get_or_init(|| linux("amd64", &["hyperv_drm"], "draw"))
 }
 
+/// The guest that loads the screen's driver when it is told to.
+fn early() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let kernel = std::process::Command::new("scripts/lib/debian-kernel").arg("amd64").current_dir(ROOT).output();
+        let kernel = String::from_utf8(kernel.expect("the script starts").stdout).expect("a path");
+        let kernel = kernel.trim();
+        let release = std::fs::read_to_string(format!("{kernel}/release")).expect("the kernel's release");
+        let modules = format!("{kernel}/lib/modules/{}/kernel/drivers", release.trim());
+        let driver = format!("{modules}/gpu/drm/hyperv/hyperv_drm.ko:/hyperv_drm.ko");
+        let arguments = ["--flavour", "amd64", "--module", "hv_vmbus", "--module", "drm_kms_helper", "--module"];
+        let files = ["drm_shmem_helper", "--file", &driver, "--file", "tests/screen/early.sh:/usr/bin/early"];
+        stock::image("early-screen", &[&arguments[..], &files].concat())
+    })
+}
+
 fn plan(plan: &mut Plan, engine: &str) {
-    stock::plan(plan, events(), engine, &[("input", 120, "")]);
+    for image in [events(), early()] {
+        plan.file(&format!("{image}/vmlinuz"));
+    }
+    stock::plan(plan, events(), engine, &[("input", 120, ""), ("early_panic", 60, ""), ("early_stays", 60, "")]);
+    stock::plan(plan, early(), engine, &[("early_driver", 120, "")]);
     stock::plan(plan, draw(), engine, &[("picture", 120, "")]);
+}
+
+#[test]
+fn what_a_kernel_shows_without_a_driver_is_on_the_screen_until_a_driver_takes_over() {
+    stock::passes(&SCREEN, "early_driver");
+}
+
+#[test]
+fn a_kernels_panic_is_on_the_screen() {
+    stock::passes(&SCREEN, "early_panic");
+}
+
+#[test]
+fn the_kernels_own_screen_stays_when_a_driver_gives_up() {
+    stock::passes(&SCREEN, "early_stays");
 }
 
 #[test]
@@ -74,6 +110,24 @@ fn nested_input() {
     input::a_key_that_is_held_repeats(&linux);
     input::a_viewers_pointer_is_where_it_is_seen(&linux);
     input::a_long_text_arrives_completely(&linux);
+}
+
+#[test]
+#[ignore = "a part of what_a_kernel_shows_without_a_driver_is_on_the_screen_until_a_driver_takes_over, for the nested host"]
+fn nested_early_driver() {
+    early::the_driver_takes_over_what_the_kernel_shows();
+}
+
+#[test]
+#[ignore = "a part of a_kernels_panic_is_on_the_screen, for the nested host"]
+fn nested_early_panic() {
+    early::a_panic_is_on_the_screen();
+}
+
+#[test]
+#[ignore = "a part of the_kernels_own_screen_stays_when_a_driver_gives_up, for the nested host"]
+fn nested_early_stays() {
+    early::the_screen_stays_when_the_driver_gives_up();
 }
 
 #[test]

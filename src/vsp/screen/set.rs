@@ -12,6 +12,7 @@ use super::vnc::server::{MAX_VIEWERS, VncServer, Wiring};
 use crate::device::{AddError, Devices, Registration};
 use crate::host::limited;
 use crate::host::lock::Mutex;
+use crate::memory::GuestMemory;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 use crate::vsp::keyboard::device::KeyboardDevice;
@@ -21,6 +22,7 @@ use crate::vsp::mouse::gesture::Gesture;
 use crate::vsp::mouse::protocol::{Facts as MouseFacts, Mouse, MouseError};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::device::VideoDevice;
+use crate::vsp::video::early::Early;
 use crate::vsp::video::lookout::{Lookout, Missing, Seen, Sight};
 use crate::vsp::video::picture::Picture;
 use crate::vsp::video::protocol::{Mode, Video};
@@ -148,6 +150,16 @@ impl Screen {
             screen.vnc = Mutex::new(Some(server));
         }
         Ok(screen)
+    }
+
+    /// Begins a life of the guest. Its kernel was told to draw into memory from `early` on, with pixels of 32 bits and the size of the
+    /// screen, or was not.
+    pub(crate) fn begin_life(&self, memory: &GuestMemory, early: Option<u64>) {
+        let Some((video, _)) = &self.video else { return };
+        video.change(|video| {
+            let early = early.map(|first| Early { memory: memory.clone(), first, size: video.size() });
+            video.begin(early);
+        });
     }
 
     /// Starts a VNC server.

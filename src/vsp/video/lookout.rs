@@ -132,7 +132,7 @@ impl Lookout {
             let begun = Instant::now();
             self.changed.take();
             // In this order: what is over does not change any more.
-            let (is_over, view) = self.video.read(|video| (video.is_over(), video.view()));
+            let (is_over, is_early, view) = self.video.read(|video| (video.is_over(), video.is_early(), video.view()));
             let picture = view.as_ref().map(View::picture);
             let shown = view.as_ref().zip(picture.as_ref());
             if shown.is_some_and(|(view, picture)| sight.is_in(view, picture)) {
@@ -144,8 +144,9 @@ impl Lookout {
             if until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(Seen::Late(sight.missing(shown)));
             }
-            // A guest that shows nothing says when it does.
+            // A guest that shows nothing says when it does, unless it has no driver.
             let again = view.map(|view| if view.reports { LOOK_AGAIN } else { LOOK_UNASKED });
+            let again = again.or(is_early.then_some(LOOK_UNASKED));
             let again = again.and_then(|again| begun.checked_add(again));
             let wakes = [again, until].into_iter().flatten().min();
             let pause = begun.checked_add(PACE).into_iter().chain(until).min();
@@ -187,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::memory::GuestMemory;
+    use crate::vsp::video::early::Early;
     use crate::vsp::video::testing::{HEIGHT, VRAM, WIDTH, showing};
 
     fn soon() -> Option<Instant> {
@@ -216,6 +218,21 @@ mod tests {
         assert_eq!(seen, Seen::Yes);
         drop(lookout);
         assert!(!video.read(Video::facts).watched);
+    }
+
+    #[test]
+    fn what_a_kernel_draws_without_a_driver_is_found_by_looking_again() {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(VRAM), 0x1_0000)]).unwrap();
+        let video = Handle::new(Video::new(64, 64));
+        video.change(|video| video.begin(Some(Early { memory: memory.clone(), first: VRAM, size: (64, 64) })));
+        let lookout = Lookout::new(&video).unwrap();
+        let dotted = Picture::of(64, 64, |x, y| if (x, y) == (0, 0) { [0xff; 3] } else { [0; 3] });
+        let seen = thread::scope(|scope| {
+            let waits = scope.spawn(|| lookout.wait_for(&Sight::Picture(dotted, 0), soon(), None).unwrap());
+            white_dot(&memory);
+            waits.join().unwrap()
+        });
+        assert_eq!(seen, Seen::Yes);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Synthetic video (Linux: `hyperv_drm`, `hyperv_fb`): a screen whose pixels are guest memory.
 //!
-//! - [`wire`]: the messages; [`protocol`]: the screen as a state machine; [`picture`]: what is to be seen; [`pointer`]: the guest's pointer; [`damage`]: what was drawn.
+//! - [`wire`]: the messages; [`protocol`]: the screen as a state machine; [`picture`]: what is to be seen; [`early`]: what a kernel draws
+//!   before it has a driver; [`pointer`]: the guest's pointer; [`damage`]: what was drawn.
 //! - [`text`]: reads a console's text off a picture; [`lookout`]: waits for a text or a picture.
 //! - [`device`]: the screen as a device of its machine.
 
 pub mod damage;
 pub mod device;
+pub mod early;
 pub mod lookout;
 pub mod picture;
 pub mod pointer;

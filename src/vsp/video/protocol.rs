@@ -11,6 +11,7 @@ use serde::Serialize;
 use zerocopy::IntoBytes;
 
 use super::damage::{Damage, Rectangle};
+use super::early::Early;
 use super::picture::{MAX_HEIGHT, MAX_WIDTH, Picture};
 use super::pointer::{Look, Pointer};
 use super::text::{Fonts, Text};
@@ -45,6 +46,11 @@ pub struct Mode {
 }
 
 impl Mode {
+    fn of_early(early: &Early) -> Self {
+        let (width, height) = early.size;
+        Self { width, height, pitch: width.saturating_mul(4), offset: 0 }
+    }
+
     /// Returns `None` if the host does not show such a picture.
     fn new(situation: &Situation) -> Option<Self> {
         let Situation { depth, width, height, pitch, offset, .. } = *situation;
@@ -104,6 +110,8 @@ pub struct Video {
     pointer: Pointer,
     answers: Vec<Vec<u8>>,
     memory: Option<GuestMemory>,
+    /// What the kernel draws until a driver sets a situation.
+    early: Option<Early>,
     fonts: Arc<Fonts>,
     refused_modes: u64,
     drawn: u64,
@@ -178,6 +186,7 @@ impl Video {
             pointer: Pointer::default(),
             answers: Vec::new(),
             memory: None,
+            early: None,
             fonts: Arc::default(),
             refused_modes: 0,
             drawn: 0,
@@ -187,10 +196,33 @@ impl Video {
 
     /// Returns the status.
     pub fn facts(&self) -> Facts {
-        let Self { state, vram, mode, refused_modes, drawn, unknown, .. } = *self;
+        let Self { state, vram, refused_modes, drawn, unknown, .. } = *self;
+        let mode = self.mode.or_else(|| self.drawn_early().map(Mode::of_early));
         let version = self.version.map(|version| format!("{}.{}", version.major(), version.minor()));
         let watched = !self.watchers.is_empty();
         Facts { state, version, vram_address: vram, mode, refused_modes, watched, drawn, unknown }
+    }
+
+    /// Returns the size of the settings.
+    pub fn size(&self) -> (u32, u32) {
+        (self.size.width.into(), self.size.height.into())
+    }
+
+    /// Begins a life of the guest, whose kernel can draw a picture before it has a driver, or cannot.
+    pub fn begin(&mut self, early: Option<Early>) {
+        self.early = early;
+        self.situations += 1;
+        self.reports = false;
+        self.announce();
+    }
+
+    /// Returns `true` if the guest may draw without a message, so that only looking again shows it.
+    pub fn is_early(&self) -> bool {
+        self.mode.is_none() && self.early.is_some()
+    }
+
+    fn drawn_early(&self) -> Option<&Early> {
+        self.early.as_ref().filter(|early| self.mode.is_none() && early.is_drawn())
     }
 
     /// Requests reports of what the guest draws, and calls `watcher` after each, until [`unwatch`](Self::unwatch) with the number
@@ -240,8 +272,10 @@ impl Video {
 
     /// Returns the visible picture without its damage. Returns `None` if the guest shows nothing.
     pub fn view(&self) -> Option<View> {
-        let (memory, vram, mode) = (self.memory.clone()?, self.vram?, self.mode?);
-        let first = vram.checked_add(mode.offset.into())?;
+        let (memory, first, mode) = match self.mode {
+            Some(mode) => (self.memory.clone()?, self.vram?.checked_add(mode.offset.into())?, mode),
+            None => self.drawn_early().map(|early| (early.memory.clone(), early.first, Mode::of_early(early)))?,
+        };
         let (situation, reports) = (self.situations, self.reports);
         let (pointer, fonts) = (self.pointer.look(), self.fonts.clone());
         Some(View { memory, first, mode, situation, reports, damage: Vec::new(), pointer, fonts })
@@ -283,6 +317,7 @@ impl Video {
         self.answer(MessageType::SITUATION_UPDATE_ACK, &[context.as_bytes()])?;
         self.situations += 1;
         self.has_situation = true;
+        self.early = None;
         self.reports = false;
         if let Some(mode) = self.mode {
             self.damage.set(Rectangle::of_size(mode.width, mode.height));

@@ -58,6 +58,37 @@ fn the_versions_of_linux_and_windows_are_accepted() {
 }
 
 #[test]
+fn what_a_kernel_draws_before_it_has_a_driver_is_seen_until_a_driver_shows_something() {
+    let memory = GuestMemory::from_ranges(&[(GuestAddress(VRAM), 0x1_0000)]).unwrap();
+    let mut video = Video::new(64, 64);
+    assert!(!video.is_early());
+    video.begin(Some(Early { memory: memory.clone(), first: VRAM, size: video.size() }));
+    assert!(video.is_early() && video.view().is_none() && video.facts().mode.is_none(), "it draws nothing");
+    memory.write_slice(&[1, 2, 3, 0], GuestAddress(VRAM + 4 * 65)).unwrap();
+    let picture = |video: &Video| video.view().map(|view| view.picture().pixel(1, 1));
+    assert_eq!((picture(&video), video.facts().mode.unwrap().width), (Some(Some([3, 2, 1])), 64));
+    let situations = video.view().unwrap().situation;
+    // A driver that gives up changes nothing.
+    video.attach(&memory);
+    video.opened();
+    assert!(version(&mut video, 3, 5) && video.is_early());
+    video.closed();
+    assert_eq!(picture(&video), Some(Some([3, 2, 1])));
+    video.opened();
+    assert!(version(&mut video, 3, 5));
+    let location = VramLocation { context: 0.into(), specified: 1, address: (VRAM + 0x8000).into() };
+    ask(&mut video, 3, location.as_bytes());
+    ask(&mut video, 5, &situation(8, 4, 32, 64, 0));
+    assert_eq!((picture(&video), video.is_early()), (Some(Some([0; 3])), false));
+    assert!(video.view().unwrap().situation > situations, "it is another picture");
+    video.opened();
+    assert!(video.view().is_none(), "the old one is gone");
+    video.reset();
+    video.begin(Some(Early { memory, first: VRAM, size: (64, 64) }));
+    assert_eq!(picture(&video), Some(Some([3, 2, 1])), "the next life has one again");
+}
+
+#[test]
 fn a_guest_that_draws_is_seen() {
     let mut video = ready();
     assert!(video.view().is_none());

@@ -74,8 +74,9 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
         let begun = Instant::now();
         let view = if stage.is_empty() { None } else { video.update(Video::look) };
         let Some(view) = view else {
-            // There is only the last picture, or none.
-            whole = None;
+            // There is only the last picture, or none, or a kernel that does not say when it draws.
+            let is_awaited = !stage.is_empty() && video.read(Video::is_early);
+            whole = begun.checked_add(LOOK_UNASKED).filter(|_| is_awaited);
             stage.complete();
             continue;
         };

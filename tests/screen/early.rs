@@ -1,0 +1,88 @@
+//! What kernels show before they have a driver for the screen.
+
+use std::time::Duration;
+
+use viridian::Builder;
+use viridian::machine::{End, Machine};
+
+use crate::common::patience::{grown, holds_within};
+use crate::common::stock::{SOON, engine, image_file};
+use crate::rfb::ZRLE;
+use crate::vnc::Viewer;
+
+/// Starts a kernel by its own boot protocol, which has a place for the screen. PVH has none.
+fn start(display: &str, cmdline: &str, has_initrd: bool) -> Machine {
+    let builder = Builder::new().engine(engine()).memory(256 << 20).kernel(image_file("vmlinuz")).display(display);
+    let builder = if has_initrd { builder.initrd(image_file("initrd.img")) } else { builder };
+    let cmdline = format!("console=tty0 console=ttyS0 vt.global_cursor_default=0 {cmdline}");
+    builder.cmdline(cmdline).capture_console().start().expect("the machine starts")
+}
+
+fn expect(machine: &Machine, words: &str) {
+    let output = machine.console().expect("it is captured").wait_for(words, grown(SOON));
+    output.unwrap_or_else(|missing| panic!("{missing}"));
+}
+
+fn expect_text(machine: &Machine, text: &str) {
+    machine.screen().wait_for_text(text, grown(2 * SOON)).unwrap_or_else(|missing| panic!("{missing}"));
+}
+
+/// The picture is the kernel's own until `hyperv_drm` takes the screen over, which may come again.
+pub fn the_driver_takes_over_what_the_kernel_shows() {
+    let socket = std::env::temp_dir().join(format!("viridian-early-{}", std::process::id()));
+    let machine = start(&format!("vnc=unix:{},size=800x600", socket.display()), "quiet panic=-1 run=early", true);
+    let mut viewer = Viewer::new(&socket, ZRLE);
+    expect(&machine, "early shown\r\n");
+    expect_text(&machine, "No driver has been loaded.");
+    assert_eq!(machine.inspect()["devices"]["screen"]["status"]["state"], "closed");
+    let look = |viewer: &mut Viewer| {
+        let picture = machine.screen().picture().expect("it is seen");
+        assert_eq!(picture.size(), (800, 600));
+        viewer.wait_for((800, 600), |x, y| {
+            let [red, green, blue] = picture.pixel(x as u32, y as u32).expect("it is on the screen");
+            u32::from_be_bytes([0, red, green, blue])
+        });
+    };
+    look(&mut viewer);
+    let go_on = || machine.console().expect("it is captured").type_text("\n").expect("it runs");
+    go_on();
+    expect(&machine, "driver shown\r\n");
+    expect_text(&machine, "The driver has been loaded.");
+    let status = machine.inspect()["devices"]["screen"]["status"].clone();
+    assert_eq!((&status["version"], &status["mode"]["width"]), (&"3.5".into(), &800.into()), "{status}");
+    look(&mut viewer);
+    drop(viewer);
+    go_on();
+    // Viewers come and leave meanwhile.
+    let console = machine.console().expect("it is captured");
+    let is_done = || {
+        let mut viewer = Viewer::new(&socket, ZRLE);
+        viewer.ask(false);
+        viewer.take();
+        console.wait_for("again shown\r\n", Duration::from_millis(50)).is_ok()
+    };
+    assert!(holds_within(3 * SOON, is_done), "the driver is loaded again 20 times");
+    expect_text(&machine, "The driver was loaded again, 20.");
+    look(&mut Viewer::new(&socket, ZRLE));
+    go_on();
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+/// A kernel that finds no root panics, and says so on the screen.
+pub fn a_panic_is_on_the_screen() {
+    let machine = start("on", "root=/dev/none panic=0", false);
+    expect_text(&machine, "Kernel panic - not syncing: VFS: Unable to mount root fs");
+    assert_eq!(machine.screen().picture().expect("it is seen").size(), (1024, 768));
+}
+
+/// `hyperv_fb`, which finds no memory, leaves the kernel's own screen.
+pub fn the_screen_stays_when_the_driver_gives_up() {
+    let machine = start("on", "quiet panic=-1 run=events", true);
+    expect(&machine, "watching\r\n");
+    let gives_up = "hyperv_fb: Unable to find PCI Hyper-V video";
+    expect_text(&machine, gives_up);
+    machine.screen().click((1023, 0), 1).expect("pixels have places");
+    expect(&machine, "mouse 3 0 32767\r\n");
+    machine.screen().wait_for_text(gives_up, Duration::ZERO).expect("it stays");
+}
