@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::picture::{Difference, Picture};
-use super::protocol::{Video, View};
+use super::protocol::{Reports, Video, View};
 use crate::host::event::EventFd;
 use crate::vsp::pipe::provider::Handle;
 
@@ -145,7 +145,7 @@ impl Lookout {
                 return Ok(Seen::Late(sight.missing(shown)));
             }
             // A guest that shows nothing says when it does, unless it has no driver.
-            let again = view.map(|view| if view.reports { LOOK_AGAIN } else { LOOK_UNASKED });
+            let again = view.map(|view| if view.reports == Reports::No { LOOK_UNASKED } else { LOOK_AGAIN });
             let again = again.or(is_early.then_some(LOOK_UNASKED));
             let again = again.and_then(|again| begun.checked_add(again));
             let wakes = [again, until].into_iter().flatten().min();

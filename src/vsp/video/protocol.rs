@@ -63,6 +63,17 @@ impl Mode {
     }
 }
 
+/// Whether a guest reports what it draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reports {
+    /// Nothing says so.
+    No,
+    /// It has answered a request for reports, and has reported nothing so far.
+    Promised,
+    /// It has reported something.
+    Made,
+}
+
 /// The status of the screen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,8 +111,8 @@ pub struct Video {
     /// The driver that negotiated has set one.
     has_situation: bool,
     damage: Damage,
-    /// The guest has reported what it drew, since its last situation.
-    reports: bool,
+    /// Since its last situation.
+    reports: Reports,
     /// Those who look, by number.
     watchers: BTreeMap<u64, Watcher>,
     next_watcher: u64,
@@ -132,7 +143,7 @@ pub struct View {
     /// The number of the situation.
     pub situation: u64,
     /// The guest reports what it draws.
-    pub reports: bool,
+    pub reports: Reports,
     /// The rectangles that were drawn since the last call. Parts may be outside of the picture.
     pub damage: Vec<Rectangle>,
     /// The guest's pointer, which is not in its picture.
@@ -179,7 +190,7 @@ impl Video {
             situations: 0,
             has_situation: false,
             damage: Damage::default(),
-            reports: false,
+            reports: Reports::No,
             watchers: BTreeMap::new(),
             next_watcher: 0,
             over: false,
@@ -212,7 +223,7 @@ impl Video {
     pub fn begin(&mut self, early: Option<Early>) {
         self.early = early;
         self.situations += 1;
-        self.reports = false;
+        self.reports = Reports::No;
         self.announce();
     }
 
@@ -318,7 +329,7 @@ impl Video {
         self.situations += 1;
         self.has_situation = true;
         self.early = None;
-        self.reports = false;
+        self.reports = Reports::No;
         if let Some(mode) = self.mode {
             self.damage.set(Rectangle::of_size(mode.width, mode.height));
         }
@@ -342,12 +353,16 @@ impl Video {
             self.damage.add(Rectangle { left, top, right, bottom });
             self.drawn += 1;
         }
-        self.reports = true;
+        self.reports = Reports::Made;
         self.announce();
     }
 
-    /// Announces a pointer that looks otherwise.
-    fn point(&self, before: &Look) {
+    /// Notes a message about the pointer, and announces a pointer that looks otherwise.
+    fn point(&mut self, before: &Look) {
+        // Linux sends one when it is asked for reports. So it will report what it draws, which may be nothing for a long time.
+        if self.reports == Reports::No && self.has_situation && !self.watchers.is_empty() {
+            self.reports = Reports::Promised;
+        }
         if self.pointer.look() != *before {
             self.announce();
         }

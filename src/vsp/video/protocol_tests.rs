@@ -4,6 +4,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::vsp::pipe::testing::drain;
 use crate::vsp::video::testing::{VRAM, message};
+use crate::vsp::video::wire::PointerPosition;
 
 fn memory() -> GuestMemory {
     GuestMemory::from_ranges(&[(GuestAddress(VRAM), 0x1_0000)]).unwrap()
@@ -173,14 +174,17 @@ fn a_guest_reports_what_it_draws_while_somebody_looks() {
     ask(&mut video, 3, location.as_bytes());
     assert_eq!(ask(&mut video, 5, &situation(8, 4, 32, 32, 16))[1], (9, vec![1, 1, 1, 1]));
     let view = video.look().unwrap();
-    assert_eq!((view.first, view.reports, view.damage), (VRAM + 16, false, vec![Rectangle::of_size(8, 4)]));
+    assert_eq!((view.first, view.reports, view.damage), (VRAM + 16, Reports::No, vec![Rectangle::of_size(8, 4)]));
+    let position = PointerPosition { visible: 0, output: 0, x: 0.into(), y: 0.into() };
+    ask(&mut video, 7, position.as_bytes());
+    assert_eq!(video.view().unwrap().reports, Reports::Promised, "as Linux answers the request");
     let before = calls.load(Ordering::Relaxed);
     let dirt = Dirt { left: -5, top: 1, right: 7, bottom: i32::MAX };
     ask(&mut video, 10, &[&[0, 2][..], dirt.as_bytes(), dirt.as_bytes()].concat());
     assert_eq!(calls.load(Ordering::Relaxed), before + 1);
     let view = video.look().unwrap();
     let drawn = Rectangle { left: 0, top: 1, right: 7, bottom: i32::MAX as u32 };
-    assert_eq!((view.reports, view.damage, video.look().unwrap().damage), (true, vec![drawn; 2], vec![]));
+    assert_eq!((view.reports, view.damage, video.look().unwrap().damage), (Reports::Made, vec![drawn; 2], vec![]));
     let other = video.watch(watcher());
     video.unwatch(first);
     assert_eq!((told(&mut video), video.facts().watched), (vec![], true), "another one looks");

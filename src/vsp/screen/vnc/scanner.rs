@@ -9,7 +9,7 @@ use super::turn::TILE;
 use crate::host::lock::{Condvar, Mutex};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::damage::Rectangle;
-use crate::vsp::video::protocol::{Video, View};
+use crate::vsp::video::protocol::{Reports, Video, View};
 
 /// The minimum time between two looks at the guest's picture.
 const FRAME: Duration = Duration::from_millis(30);
@@ -17,6 +17,8 @@ const FRAME: Duration = Duration::from_millis(30);
 const LOOKS: u32 = 4;
 /// The time between them.
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
+/// Number of times that it is read after these, in longer intervals, even if the guest has promised reports: it may be slow.
+const LATE_LOOKS: u32 = 10;
 /// The time between looks at a guest that does not report what it draws.
 const LOOK_UNASKED: Duration = Duration::from_millis(500);
 
@@ -67,7 +69,7 @@ impl Signal {
 
 /// Reads the guest's picture until the end. Without viewers, the thread sleeps.
 pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
-    let (mut situation, mut looks) = (None, 0_u32);
+    let (mut situation, mut looks, mut late_looks) = (None, 0_u32, 0_u32);
     // When the whole picture is read again, reported or not.
     let mut whole: Option<Instant> = None;
     while signal.wait(whole, true) {
@@ -81,12 +83,14 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
             continue;
         };
         if situation != Some(view.situation) {
-            (situation, looks, whole) = (Some(view.situation), LOOKS, Some(begun));
+            (situation, whole) = (Some(view.situation), Some(begun));
+            (looks, late_looks) = (LOOKS, LATE_LOOKS);
         }
         stage.resize(view.mode.width, view.mode.height);
         stage.point(view.pointer.clone());
         let screen = Rectangle::of_size(view.mode.width, view.mode.height);
         if whole.is_some_and(|whole| whole <= begun) {
+            late_looks = if looks == 0 { late_looks.saturating_sub(1) } else { late_looks };
             looks = looks.saturating_sub(1);
             whole = None;
             read(&view, screen, stage);
@@ -94,7 +98,12 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
             parts(&view.damage, screen).into_iter().for_each(|part| read(&view, part, stage));
         }
         stage.complete();
-        let next = if looks > 0 { Some(LOOK_AGAIN) } else { (!view.reports).then_some(LOOK_UNASKED) };
+        let next = match view.reports {
+            _ if looks > 0 => Some(LOOK_AGAIN),
+            Reports::No => Some(LOOK_UNASKED),
+            Reports::Promised => (late_looks > 0).then_some(LOOK_UNASKED),
+            Reports::Made => None,
+        };
         whole = whole.or_else(|| begun.checked_add(next?));
         if !signal.wait(begun.checked_add(FRAME), false) {
             return;
