@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::error::Problem;
 
+#[path = "whole.rs"]
+mod whole;
+
 /// Maximum length of the request line and the headers.
 const MAX_HEAD: usize = 16 << 10;
 /// Maximum number of headers.
@@ -110,9 +113,20 @@ impl Request {
     ///
     /// # Errors
     /// Returns an error with the place of the first mistake.
+    pub fn parsed<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        if self.body.is_empty() {
+            serde_json::from_str("{}")
+        } else {
+            serde_json::from_slice(&whole::plain(&self.body))
+        }
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// Returns an error with the place of the first mistake.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let body = if self.body.is_empty() { b"{}" } else { &*self.body };
-        serde_json::from_slice(body).map_err(|error| Problem::invalid(format!("the body: {error}")))
+        self.parsed().map_err(|error| Problem::invalid(format!("the body: {error}")))
     }
 
     /// Returns the body as any value, `null` if it is missing.

@@ -112,8 +112,7 @@ impl Call<'_> {
     /// # Errors
     /// Returns an error if it is not what is expected.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let body = if self.request.body.is_empty() { b"{}" } else { &*self.request.body };
-        serde_json::from_slice(body).map_err(|error| {
+        self.request.parsed().map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             Problem::invalid(format!("the body: {error}")).with_place(place)
         })

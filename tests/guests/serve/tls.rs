@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
@@ -13,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::service::{Host, Reply, SOON};
 use crate::common::need::{Need, ready};
-use crate::common::patience::{grown, holds_within};
+use crate::common::patience::{grown, holds_within, slowness};
 
 /// An authority, and certificates that it has signed.
 pub struct Authority(tempfile::TempDir);
@@ -120,6 +121,13 @@ fn other_hosts_are_served_by_tls() {
     assert_eq!(over_tls(&client, port, &get("/machines", "wrong")).unwrap().status, 401);
     assert_eq!(over_tls(&client, port, "GET /machines HTTP/1.1\r\n\r\n").unwrap().status, 401);
     assert_eq!(over_tls(&client, port, "GET / HTTP/1.1\r\n\r\n").unwrap().status, 200);
+    // A role that does not allow it.
+    let reader = host.request("PUT", "/access/reader", r#"{"role": "read", "expires-seconds": 3600.0}"#).json();
+    let reader = reader["token"].as_str().unwrap();
+    assert_eq!(over_tls(&client, port, &get("/machines", reader)).unwrap().status, 200);
+    let define = format!("PUT /machines/web HTTP/1.1\r\nAuthorization: Bearer {reader}\r\nContent-Length: 1\r\n\r\n#");
+    let reply = over_tls(&client, port, &define).unwrap();
+    assert!(reply.status == 403 && reply.body.contains("administer"), "{reply:?}");
     // A large body and a large reply.
     let text = format!("# {}\n", "x".repeat(60_000));
     let put = format!(
@@ -232,7 +240,21 @@ fn a_flood_of_requests_leaves_the_service_prompt() {
     let port = url.trim_end_matches('/').parse().unwrap();
     let (client, token) = (authority.client(None), token(&host));
     let socket = host.socket();
-    let counts: Vec<(u32, u32)> = std::thread::scope(|scope| {
+    let is_over = AtomicBool::new(false);
+    let (counts, longest): (Vec<(u32, u32)>, Duration) = std::thread::scope(|scope| {
+        // Another client meanwhile.
+        let another = scope.spawn(|| {
+            let mut longest = Duration::ZERO;
+            while !is_over.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let reply = over_tls(&client, port, &get("/machines", &token));
+                if let Ok(reply) = &reply {
+                    assert!(matches!(reply.status, 200 | 503), "{reply:?}");
+                }
+                longest = longest.max(begun.elapsed().div_f64(slowness()));
+            }
+            longest
+        });
         let threads: Vec<_> = (0..100)
             .map(|number| {
                 let (client, token, socket) = (&client, &token, &socket);
@@ -260,8 +282,11 @@ fn a_flood_of_requests_leaves_the_service_prompt() {
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        let counts = threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>();
+        is_over.store(true, Ordering::Relaxed);
+        (counts.into_iter().map(Result::unwrap).collect(), another.join().unwrap())
     });
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
     let (done, refused) = counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert_eq!(done + refused, 10_000);
     assert!(done > 5000, "{done} done, {refused} refused");
