@@ -15,6 +15,18 @@ function table(title, head, rows, none) {
     element("tbody", {}, ...rows.map(row)));
 }
 
+/** Replaces a table if it is to show something else. What is typed in it stays, and so does the focus. */
+function replace(place, facts, make) {
+  const text = JSON.stringify(facts);
+  if (place.shown === text) return;
+  place.shown = text;
+  const typed = new Map([...place.querySelectorAll("input")].map(input => [input.ariaLabel, input.value]));
+  const focused = place.contains(document.activeElement) ? document.activeElement.ariaLabel : null;
+  place.replaceChildren(make());
+  for (const input of place.querySelectorAll("input")) input.value = typed.get(input.ariaLabel) ?? "";
+  if (focused) [...place.querySelectorAll("[aria-label]")].find(made => made.ariaLabel === focused)?.focus();
+}
+
 export class Hardware {
   constructor(name) {
     this.name = name;
@@ -41,7 +53,6 @@ export class Hardware {
     this.problem.textContent = "";
     try {
       await request(method, machinePath(this.name, "/control" + path), { body: body === undefined ? undefined : JSON.stringify(body), headers: { "Content-Type": "application/json" } });
-      this.shown = null;
       document.dispatchEvent(new Event("hardware"));
       return true;
     } catch (error) {
@@ -57,28 +68,25 @@ export class Hardware {
   resize(name) {
     const input = element("input", { placeholder: "20G", required: true, "aria-label": "New size of " + name, size: 6, autocomplete: "off" });
     const form = element("form", { className: "inline-form" }, input, element("button", { textContent: "Grow", "aria-label": "Grow " + name }));
-    form.addEventListener("submit", event => {
+    form.addEventListener("submit", async event => {
       event.preventDefault();
-      this.act("POST", `/disks/${name}/resize`, { size: input.value.trim() });
+      if (await this.act("POST", `/disks/${name}/resize`, { size: input.value.trim() })) for (const field of this.disks.querySelectorAll("input")) if (field.ariaLabel === input.ariaLabel) field.value = "";
     });
     return form;
   }
 
-  /** Shows what there is, unless it is shown already: what is typed stays. */
+  /** Shows what there is. */
   update(devices) {
     const of = kind => Object.entries(devices).filter(([, device]) => device.kind === kind);
-    const disks = of("disk").map(([name, { medium, image }]) => ({ name, path: image?.path || "–", format: image?.format ?? "", size: medium?.["size-bytes"], isReadOnly: medium?.["read-only"] }));
-    const adapters = of("adapter").map(([name, { address, link, nvsp }]) => ({ name, address, link, nvsp }));
-    const shown = JSON.stringify([disks, adapters]);
-    if (shown === this.shown) return;
-    this.shown = shown;
     const tools = (...all) => element("div", { className: "actions" }, ...all.filter(Boolean));
-    this.disks.replaceChildren(table("Disks", ["Disk", "Image", "Size", ""], disks.map(({ name, path, format, size, isReadOnly }) => [
+    const disks = of("disk").map(([name, { medium, image }]) => ({ name, path: image?.path || "–", format: image?.format ?? "", size: medium?.["size-bytes"], isReadOnly: medium?.["read-only"] }));
+    replace(this.disks, disks, () => table("Disks", ["Disk", "Image", "Size", ""], disks.map(({ name, path, format, size, isReadOnly }) => [
       name, path + (format ? " (" + format + ")" : ""), size == null ? "no medium" : bytes(size) + (isReadOnly ? ", read-only" : ""),
       tools(may("administer") && size != null && !isReadOnly && this.resize(name), may("operate") && this.detach("disks", name)),
     ]), "There is no disk."));
-    this.adapters.replaceChildren(table("Network adapters", ["Adapter", "Address", "Cable", ""], adapters.map(({ name, address, link, nvsp }) => [
-      name, address ?? "–", (link === "up" ? "in" : "out") + (nvsp ? "" : "; the guest does not use it"),
+    const adapters = of("adapter").map(([name, { address, link, nvsp }]) => ({ name, address, link, isUsed: !!nvsp }));
+    replace(this.adapters, adapters, () => table("Network adapters", ["Adapter", "Address", "Cable", ""], adapters.map(({ name, address, link, isUsed }) => [
+      name, address ?? "–", (link === "up" ? "in" : "out") + (isUsed ? "" : "; the guest does not use it"),
       tools(may("operate") && button(link === "up" ? "Pull the cable out" : "Plug the cable in", `${link === "up" ? "Unplug" : "Plug"} ${name}`, () => this.act("POST", `/devices/${name}/link`, link === "up" ? "down" : "up")),
         may("operate") && this.detach("adapters", name)),
     ]), "There is no adapter."));
