@@ -134,8 +134,13 @@ pub fn create(setup: Setup<'_>) -> Result<Arc<dyn Engine>, SetupError> {
     };
     let memory = setup.partition.memory().clone();
     let mut calls = setup.calls;
-    if let Some(tracer) = setup.tracer.clone().filter(|tracer| tracer.writes(TraceKind::HYPERCALL)) {
-        calls.watch(move |observation| tracer.line(TraceKind::HYPERCALL, observation));
+    if let Some(tracer) = setup.tracer.clone() {
+        // Somebody may follow the trace later.
+        calls.watch(move |observation| {
+            if tracer.traces(TraceKind::HYPERCALL) {
+                tracer.line(TraceKind::HYPERCALL, observation);
+            }
+        });
     }
     let skips_eois = setup.kind == EngineKind::Kernel && setup.host.skips_eois()?;
     let filtered = match setup.kind {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::common::patience::{grown, holds_within, patience};
 fn messages_of_a_running_machine_are_followed_with_filters() {
     let mut host = Host::new();
     host.start("services", &["--name", "guest", "--cmdline", &format!("driver=good {}", patience())]);
-    let soon = grown(std::time::Duration::from_secs(60));
+    let soon = grown(Duration::from_secs(60));
     assert!(holds_within(soon, || host.run(&["wait", "guest", "--for", "heartbeat"]).code == Some(0)));
     let follow = |arguments: &[&str]| {
         let mut command = host.command(&[&["trace", "guest", "--json"], arguments].concat());
@@ -32,21 +33,37 @@ fn messages_of_a_running_machine_are_followed_with_filters() {
     let line: Value = serde_json::from_str(&seen_offers.next().unwrap().unwrap()).unwrap();
     let text = line["line"].as_str().unwrap();
     assert!(text.starts_with("host: OFFERCHANNEL"), "{line}");
-    for (kinds, words) in [
-        ("hypercall", "hypercalls can only be traced from the start"),
-        ("vmbos", "did you mean `vmbus`?"),
-        ("vmbus=/tmp/x", "has no file"),
-    ] {
+    // Hypercalls are seen when the guest starts again and connects to VMBus.
+    let mut calls = follow(&["--kinds", "hypercall", "--filter", "PostMessage"]);
+    let (found, first) = std::sync::mpsc::channel();
+    let mut seen_calls = lines(&mut calls);
+    let reader = std::thread::spawn(move || {
+        found.send(seen_calls.next().unwrap().unwrap()).unwrap();
+        // It reads on, so that it does not end by a closed pipe.
+        seen_calls.for_each(drop);
+    });
+    // It may begin to follow after a reset.
+    let mut line = None;
+    assert!(holds_within(soon, || {
+        assert_eq!(host.run(&["reset", "guest"]).code, Some(0));
+        line = first.recv_timeout(Duration::from_secs(2)).ok();
+        line.is_some()
+    }));
+    let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+    let text = line["line"].as_str().unwrap();
+    assert!(line["kind"] == "hypercall" && text.contains("HvCallPostMessage"), "{line}");
+    for (kinds, words) in [("vmbos", "did you mean `vmbus`?"), ("vmbus=/tmp/x", "has no file")] {
         let run = host.run(&["trace", "guest", "--kinds", kinds]);
         assert!(run.code == Some(2) && run.errors.contains(words), "{kinds}: {run:?}");
     }
     // The trace ends with the machine.
     assert_eq!(host.run(&["kill", "guest"]).code, Some(0));
     drop((seen, seen_offers));
-    for mut child in [all, offers] {
+    for mut child in [all, offers, calls] {
         let mut errors = String::new();
         child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         let status = child.wait().unwrap();
         assert!(errors.is_empty(), "{status}: {errors}");
     }
+    reader.join().unwrap();
 }

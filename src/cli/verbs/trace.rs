@@ -12,15 +12,16 @@ use crate::cli::client::{PROMPT, Remote, encoded};
 Examples:
   viridian trace web
   viridian trace web --kinds vmbus,storage --filter 'channel 3'
+  viridian trace web --kinds hypercall --filter PostMessage
   viridian trace web --kinds all --json | jq -r .line
 
-The trace begins with what happens now. A reader that is too slow loses the oldest lines, and a line says how many. Traces from the
-start, and of hypercalls, are those of viridian run --trace.")]
+The trace begins with what happens now. A reader that is too slow loses the oldest lines, and a line says how many. A trace
+from the start is that of viridian run --trace.")]
 pub struct Arguments {
     /// The machine
     name: String,
 
-    /// Kinds of events: vmbus, storage, network, msr, synic, or all
+    /// Kinds of events: vmbus, storage, network, hypercall, msr, synic, or all
     #[arg(long, value_name = "KIND,...", default_value = "vmbus")]
     kinds: String,
 

@@ -20,14 +20,7 @@ fn kinds(text: &str) -> Result<Vec<TraceKind>, Problem> {
     if text.contains('=') {
         return Err(Problem::invalid(format!("{text:?}: a trace that is followed has no file")));
     }
-    let mut kinds = text.parse::<Trace>().map_err(Problem::invalid)?.kinds;
-    // Its observer is set when the guest starts.
-    let is_late = |kind: &TraceKind| *kind == TraceKind::HYPERCALL;
-    if text != "all" && kinds.iter().any(is_late) {
-        return Err(Problem::invalid("hypercalls can only be traced from the start: viridian run --trace hypercall"));
-    }
-    kinds.retain(|kind| !is_late(kind));
-    Ok(kinds)
+    Ok(text.parse::<Trace>().map_err(Problem::invalid)?.kinds)
 }
 
 /// Sends the events of some kinds, until the client goes or the machine ends. The path may have words that all lines have.

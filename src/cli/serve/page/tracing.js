@@ -1,7 +1,7 @@
 // The decoded messages of a machine's VMBus as they come, with filters.
 import { element, machinePath, request } from "./api.js";
 
-const kinds = { vmbus: "VMBus messages", storage: "disks", network: "adapters", synic: "SynIC", msr: "MSRs" };
+const kinds = { vmbus: "VMBus messages", storage: "disks", network: "adapters", hypercall: "hypercalls", synic: "SynIC", msr: "MSRs" };
 /** Number of lines that are kept. */
 const KEPT = 500;
 
