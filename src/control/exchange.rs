@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
 use super::error::Problem;
@@ -49,6 +50,14 @@ impl<'a> Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// Returns `true` if the client has closed the connection, so that nobody waits for the answer. A client that has only finished
+    /// sending is still there.
+    pub fn is_abandoned(&self) -> bool {
+        let mut asked = [PollFd::new(self.stream, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut asked, Some(&now)).is_ok_and(|_| asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
+    }
+
     /// Returns a part of the path that the route leaves open.
     pub fn name(&self, number: usize) -> &str {
         self.names.get(number).map_or("", String::as_str)

@@ -22,9 +22,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Kind {
+    Start,
     Stop,
     Copy,
     Memory,
+    Attach,
 }
 
 /// The body of a request to begin a job.
@@ -54,16 +56,19 @@ pub fn begin(call: &Call<'_>) -> Answered {
     let new: NewJob = call.json()?;
     let (supervisor, who) = (&call.service.supervisor, call.caller.who.as_str());
     let id = match new.kind {
+        Kind::Start if new.arguments.is_empty() => operations::begin_start(supervisor, &new.machine, who)?,
+        Kind::Start => return Err(Problem::invalid("a start has no arguments").with_place("arguments")),
         Kind::Stop => {
             let begun = operations::stop(supervisor, &new.machine, who, &new.arguments()?)?;
             let running = || supervisor.jobs.running(STOP, &new.machine);
             begun.or_else(running).ok_or_else(|| Problem::state(format!("{} has stopped", new.machine)))?
         }
-        Kind::Copy if call.caller.role < Role::Administer => {
-            // It names a file of this host.
+        Kind::Copy | Kind::Attach if call.caller.role < Role::Administer => {
+            // They name files of this host.
             return Err(Problem::forbidden(call.caller, Role::Administer));
         }
         Kind::Copy => work::copy(supervisor, &new.machine, who, new.arguments()?)?,
+        Kind::Attach => work::attach(supervisor, &new.machine, who, new.arguments()?)?,
         Kind::Memory => work::memory(supervisor, &new.machine, who, &new.arguments()?)?,
     };
     supervisor.jobs.get(id).map(Reply::Created)

@@ -16,6 +16,8 @@ use crate::cli::client::{Failure, PROMPT};
 
 /// Time for the answer to a copy to begin.
 const COPY: Duration = Duration::from_secs(60);
+/// Time for a disk or an adapter to be attached: the host may have to wake a disk, or to wait for another host.
+const ATTACH: Duration = Duration::from_secs(3600);
 /// Interval at which the guest's memory is looked at while it changes.
 const LOOK: Duration = Duration::from_millis(250);
 /// Longest time limit.
@@ -31,6 +33,16 @@ pub struct Copy {
     overwrite: bool,
     #[serde(default)]
     make_path: bool,
+}
+
+/// A device that is attached to the machine until its end.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attach {
+    /// As after `--disk`.
+    Disk(String),
+    /// As after `--net`.
+    Adapter(String),
 }
 
 /// A size that the guest's memory is brought to.
@@ -77,6 +89,24 @@ pub fn copy(supervisor: &Arc<Supervisor>, machine: &str, who: &str, copy: Copy) 
             }
         }
         Err(if worker.is_cancelled() { cancelled() } else { Problem::state("the machine has ended") })
+    })
+}
+
+/// Attaches a disk or an adapter.
+///
+/// # Errors
+/// Returns an error if the job cannot begin.
+pub fn attach(supervisor: &Arc<Supervisor>, machine: &str, who: &str, attach: Attach) -> Result<u64, Problem> {
+    supervisor.remote(machine)?;
+    start(supervisor, "attach", machine, who, move |worker| {
+        let (resource, what) = match &attach {
+            Attach::Disk(what) => ("/disks", what),
+            Attach::Adapter(what) => ("/adapters", what),
+        };
+        worker.step(&format!("attaching {what}"));
+        // The machine undoes what nobody waits for.
+        let done = worker.remote().request("POST", resource, Some(&json!({ "what": what, "folder": "/" })), ATTACH);
+        done.map_err(|failure| if worker.is_cancelled() { cancelled() } else { problem(failure) })
     })
 }
 

@@ -48,6 +48,32 @@ impl Default for Stop {
 pub fn start(supervisor: &Arc<Supervisor>, name: &str) -> Result<(), Problem> {
     supervisor.begin(name)?;
     supervisor.wait(name, START, |machine| machine.state != State::Starting);
+    has_started(supervisor, name)
+}
+
+/// Begins to start a machine, as a job that is done when it runs. A machine that runs is left as it is.
+///
+/// # Errors
+/// Returns an error if it cannot begin.
+pub fn begin_start(supervisor: &Arc<Supervisor>, machine: &str, who: &str) -> Result<u64, Problem> {
+    supervisor.begin(machine)?;
+    job_worker::start(supervisor, "start", machine, who, |worker| {
+        worker.step("waiting until the machine runs");
+        let (supervisor, name) = (&worker.supervisor, worker.machine.as_str());
+        supervisor.wait(name, Duration::MAX, |machine| machine.state != State::Starting || worker.is_cancelled());
+        if worker.is_cancelled() {
+            // It may have ended, or have begun to run, meanwhile.
+            let _ = kill(supervisor, name);
+            return Err(job_worker::cancelled());
+        }
+        has_started(supervisor, name)?;
+        let process = supervisor.machines().get(name).and_then(|machine| Some(machine.process.as_ref()?.id));
+        Ok(json!({ "process": process }))
+    })
+}
+
+/// Returns why a machine that was to start does not run.
+fn has_started(supervisor: &Supervisor, name: &str) -> Result<(), Problem> {
     let machines = supervisor.machines();
     let machine = machines.get(name).ok_or_else(|| Problem::no_machine(name))?;
     let has_failed = matches!(machine.end["exit-code"].as_i64(), Some(2 | 125 | 126)) || machine.end["kind"] == "lost";

@@ -58,7 +58,7 @@ pub const ROUTES: &[Route] = routes! {
         Administer, None, Answer::Json("Nothing"), [] => api::host_stop;
     GET "/jobs" "jobs" "Work that takes its time: jobs that run, and those that have ended in the last hour", Read, None,
         Answer::Json("Jobs"), [] => job_requests::list;
-    POST "/jobs" "begin" "Begin a job: stop a machine, copy a file into a guest (needs the role administer), change a guest's memory",
+    POST "/jobs" "begin" "Begin a job: start or stop a machine, change a guest's memory; with the role administer, copy a file into a guest, attach a disk or an adapter",
         Operate, Job, Answer::Created("Job"), [404, 409, 502, 504] => job_requests::begin;
     GET "/jobs/{job}" "job" "A job and its progress", Read, None, Answer::Json("Job"), [404] => job_requests::get;
     DELETE "/jobs/{job}" "cancel" "Request the end of a job", Operate, None, Answer::Json("Job"), [404, 409] => job_requests::cancel;

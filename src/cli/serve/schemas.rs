@@ -153,7 +153,7 @@ pub fn schemas() -> Value {
         "Job": object(
             json!({
                 "job": { "type": "integer" },
-                "kind": { "enum": ["stop", "copy", "memory"] },
+                "kind": { "enum": ["start", "stop", "copy", "memory", "attach"] },
                 "machine": string(),
                 "who": string(),
                 "state": { "enum": ["running", "done", "failed", "cancelled"] },
@@ -172,7 +172,12 @@ pub fn schemas() -> Value {
         ),
         "Jobs": object(json!({ "jobs": { "type": "array", "items": reference("Job") } }), &["jobs"]),
         "NewJob": { "oneOf": [
+            new_job("start", object(json!({}), &[]), false),
             new_job("stop", reference("Stop"), false),
+            new_job("attach", json!({ "oneOf": [
+                object(json!({ "disk": { "type": "string", "description": "As after --disk" } }), &["disk"]),
+                object(json!({ "adapter": { "type": "string", "description": "As after --net" } }), &["adapter"]),
+            ] }), true),
             new_job("copy", object(
                 json!({
                     "source": { "type": "string", "pattern": "^/", "description": "Absolute path of a file of this host" },

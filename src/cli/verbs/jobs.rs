@@ -10,7 +10,7 @@ use crate::cli::progress::Bar;
 /// The options of `viridian jobs`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Jobs go on when the command that has begun them ends: stops of machines, copies, changes of memory. Those that have ended are kept
+Jobs go on when the command that has begun them ends: starts and stops of machines, copies, changes of memory. Those that have ended are kept
 for an hour.
 
 Exit codes of wait:

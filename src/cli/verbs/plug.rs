@@ -1,10 +1,16 @@
 //! The common part of `viridian disk` and `viridian adapter`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use viridian::machine::code;
 
 use super::{Done, print, print_json};
 use crate::cli::client::{Failure, PROMPT, Remote, encoded};
+
+/// Time for a device to be attached: the host may have to wake a disk, or to wait for another host. A user who does not want to wait
+/// ends this command, and the machine undoes the change.
+const ATTACH: Duration = Duration::from_secs(3600);
 
 /// Prints the devices of a kind.
 pub fn list(machine: &Remote, kind: &str, as_json: bool, words: impl Fn(&Value) -> String) -> Done {
@@ -27,7 +33,7 @@ pub fn attach(machine: &Remote, resource: &str, what: &str, as_json: bool) -> Do
         // Paths are those of the other host, where this program is in no directory.
         Some(_) => "/".into(),
     };
-    let reply = machine.request("POST", resource, Some(&json!({ "what": what, "folder": folder })), PROMPT)?;
+    let reply = machine.request("POST", resource, Some(&json!({ "what": what, "folder": folder })), ATTACH)?;
     if as_json {
         print_json(&reply)?;
     } else {

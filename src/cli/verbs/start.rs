@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Done, ServiceSocket, at_once, failed, print_json};
-use crate::cli::client::encoded;
+use super::{Done, REFUSED, ServiceSocket, at_once, failed, print_json};
+use crate::cli::client::{Failure, PROMPT, Remote, encoded};
+use crate::cli::say;
 
 /// The service answers when the machine runs, or a little later.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,9 +28,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Done {
     let service = arguments.service.service()?;
-    let results = at_once(&arguments.names, |name| {
-        service.request("POST", &format!("/machines/{}/start", encoded(name)), None, PATIENCE)
-    });
+    let results = at_once(&arguments.names, |name| start(&service, name));
     let (mut code, mut started) = (0, Vec::new());
     for (name, result) in arguments.names.iter().zip(results) {
         match result {
@@ -42,4 +41,25 @@ pub fn run(arguments: Arguments) -> Done {
         print_json(&all)?;
     }
     Ok(code)
+}
+
+/// Starts a machine, and returns it when it runs.
+fn start(service: &Remote, name: &str) -> Result<Value, Failure> {
+    let path = format!("/machines/{}", encoded(name));
+    let machine = service.request("POST", &format!("{path}/start"), None, PATIENCE)?;
+    if machine["state"] != "starting" {
+        return Ok(machine);
+    }
+    say!("{name} is still starting; it goes on if you end this command");
+    let job = service.post("/jobs", Some(&json!({ "kind": "start", "machine": name })))?;
+    let mut events = service.stream("GET", &format!("/jobs/{}/events", job["job"]), None, PROMPT)?;
+    let mut last = Value::Null;
+    while let Some(event) = events.next(None)? {
+        last = event;
+    }
+    match last["state"].as_str() {
+        Some("done") => service.get(&path),
+        Some("running") => Err(Failure::Other(REFUSED, "the service has ended".into())),
+        _ => Err(Failure::of(&json!({ "error": last["problem"] }))),
+    }
 }

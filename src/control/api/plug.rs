@@ -31,6 +31,11 @@ pub fn attach_disk(exchange: &Exchange<'_>) -> Answered {
         let make = if error.is_hosts() { Problem::host } else { Problem::state };
         make(error.to_string())
     })?;
+    if exchange.is_abandoned() {
+        // An image may take long to be opened. A client that has given up does not expect the disk.
+        exchange.with(|machine| machine.disks().detach(place))?;
+        return Ok(Reply::Sent);
+    }
     let Place { controller, lun } = place;
     let device = format!("disk{controller}.{lun}");
     Ok(Reply::Json(json!({ "device": device, "controller": controller, "lun": lun })))
@@ -82,6 +87,10 @@ pub fn attach_adapter(exchange: &Exchange<'_>) -> Answered {
         let make = if error.is_hosts() { Problem::host } else { Problem::state };
         make(error.to_string())
     })?;
+    if exchange.is_abandoned() {
+        exchange.with(|machine| machine.nics().detach(number))?;
+        return Ok(Reply::Sent);
+    }
     Ok(Reply::Json(json!({ "device": format!("net{number}"), "number": number })))
 }
 

@@ -1,11 +1,12 @@
-//! Jobs: stops, copies and changes of memory that go on without the client that has begun them.
+//! Jobs: starts, stops, copies, attached disks and changes of memory that go on without the client that has begun them.
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::service::{Events, Host, SOON, definition, over_tcp};
+use super::service::{Events, Host, SOON, definition, over_tcp, signal};
 use crate::common::patience::{grown, holds_within, patience};
 
 fn begin(host: &Host, body: &Value) -> u64 {
@@ -59,6 +60,59 @@ fn a_stop_is_a_job_that_can_be_cancelled_and_is_followed() {
     host.until_state("web", "stopped");
     let refused = host.request("POST", "/jobs", &stop.to_string());
     assert!(refused.status == 409 && refused.body.contains("web is stopped"), "{refused:?}");
+}
+
+#[test]
+fn a_start_is_a_job_that_is_done_when_the_machine_runs() {
+    let host = Host::serve();
+    host.define("web", "");
+    let start = json!({ "kind": "start", "machine": "web" });
+    let id = begin(&host, &start);
+    until(&host, id, |job| job["state"] == "done");
+    assert_eq!(job(&host, id)["result"]["process"].as_u64().map(|id| id as u32), host.process("web"));
+    assert_eq!(host.machine("web")["state"], "running");
+    let id = begin(&host, &start);
+    until(&host, id, |job| job["state"] == "done");
+    // One that cannot run says why, and so does the command.
+    host.request("PUT", "/machines/db", "kernel = \"/nonexistent/vmlinuz\"\n");
+    let id = begin(&host, &json!({ "kind": "start", "machine": "db" }));
+    until(&host, id, |job| job["state"] == "failed");
+    assert!(job(&host, id)["problem"]["message"].as_str().unwrap().contains("/nonexistent/vmlinuz"));
+    assert_eq!(host.request("POST", "/jobs", r#"{"kind":"start","machine":"none"}"#).status, 404);
+    assert_eq!(host.request("POST", "/jobs", r#"{"kind":"start","machine":"web","arguments":{"a":1}}"#).status, 400);
+}
+
+#[test]
+fn a_disk_is_attached_by_a_job_and_is_not_there_if_the_job_is_cancelled() {
+    let host = Host::serve();
+    host.define("web", "");
+    host.post("/machines/web/start");
+    host.until_state("web", "running");
+    let attach =
+        |disk: &str| begin(&host, &json!({ "kind": "attach", "machine": "web", "arguments": { "disk": disk } }));
+    let disks = || {
+        let tree = host.get("/machines/web/inspect");
+        let devices = tree["devices"].as_object().unwrap().iter();
+        devices.filter(|(_, device)| device["kind"] == "disk").map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    let id = attach("memory:1M,lun=3");
+    until(&host, id, |job| job["state"] == "done");
+    assert_eq!((disks(), &job(&host, id)["result"]["device"]), (vec!["disk0.3".to_owned()], &json!("disk0.3")));
+    // The machine comes to the second one when nobody waits for it.
+    let process = host.process("web").unwrap();
+    signal(process, Signal::STOP);
+    let id = attach("memory:1M,lun=4");
+    until(&host, id, |job| job["step"] == "attaching memory:1M,lun=4");
+    assert_eq!(host.run(&["jobs", "cancel", &id.to_string()]).code, Some(0));
+    until(&host, id, |job| job["state"] == "cancelled");
+    signal(process, Signal::CONT);
+    let id = attach("memory:1M,lun=5");
+    until(&host, id, |job| job["state"] == "done");
+    assert!(holds_within(grown(SOON), || disks() == ["disk0.3", "disk0.5"]), "{:?}", disks());
+    let wrong = json!({ "kind": "attach", "machine": "web", "arguments": { "adapter": "nonsense=1" } });
+    let id = begin(&host, &wrong);
+    until(&host, id, |job| job["state"] == "failed");
+    assert!(job(&host, id)["problem"]["message"].as_str().unwrap().contains("nonsense"));
 }
 
 #[test]
