@@ -37,11 +37,14 @@ fn until_the_guest_speaks() -> Duration {
     time
 }
 
-/// A whole process, for a guest that writes 0 to the exit port with its second instruction.
-fn whole_process() -> Duration {
+/// A whole process of this program, for a guest that writes 0 to the exit port with its second instruction.
+fn whole_process(program: &str, more: &[&str]) -> Duration {
     let kernel = format!("flat:{}@0x100000,mode=64", image("instant64"));
+    let mut command = Command::new(program);
+    command.args(["run", "--kernel", &kernel]).args(more);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
-    let status = viridian(&["--kernel", &kernel]).stdout(Stdio::null()).status().expect("viridian starts");
+    let status = command.status().expect("viridian starts");
     let time = start.elapsed();
     assert!(status.success(), "{status}");
     time
@@ -162,14 +165,28 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// Returns the median of the quotients of two subjects' samples, which were taken one after the other.
+fn ratio(one: &[f64], other: &[f64]) -> f64 {
+    let mut ratios: Vec<_> = one.iter().zip(other).map(|(one, other)| one / other).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
+}
+
 fn main() {
     let program = build_floor();
+    let viridian = env!("CARGO_BIN_EXE_viridian");
+    // Another program to compare with. Cargo adds --bench.
+    let other = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let mut subjects = [
         Subject::new("floor: a C program with the same machine", || floor(&program)),
-        Subject::new("whole process, guest that exits at once", whole_process),
+        Subject::new("whole process, guest that exits at once", || whole_process(viridian, &[])),
+        Subject::new("the same, without a control socket", || whole_process(viridian, &["--control", "off"])),
         Subject::new("process start to the guest's first byte", until_the_guest_speaks),
         Subject::new("(a process that does nothing)", process_that_does_nothing),
-    ];
+    ]
+    .into_iter()
+    .chain(other.iter().map(|other| Subject::new("whole process of the other program", || whole_process(other, &[]))))
+    .collect::<Vec<_>>();
     for _ in 0..10 {
         for subject in &subjects {
             (subject.measure)();
@@ -178,9 +195,15 @@ fn main() {
     for _ in 0..ROUNDS {
         subjects.iter_mut().for_each(Subject::sample);
     }
+    let with_socket = ratio(&subjects[1].times, &subjects[2].times);
+    let to_other = subjects.get(5).map(|other| ratio(&subjects[1].times, &other.times));
     println!("{ROUNDS} samples of each; in parentheses, multiples of the floor's");
     let floor = subjects[0].typical();
     subjects.iter_mut().for_each(|subject| subject.report(floor));
+    println!("whole process: {with_socket:.3} times that without a control socket (median of the pairs)");
+    if let Some(to_other) = to_other {
+        println!("whole process: {to_other:.3} times that of the other program (median of the pairs)");
+    }
     println!("resident, floor {:38} {:6} KiB", "", resident_floor(&program));
     for cpus in ["1", "8"] {
         let (ours, guests) = resident(cpus);
