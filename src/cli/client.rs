@@ -81,7 +81,7 @@ impl Failure {
             message = format!("{place}: {message}");
         }
         if let Some(remedy) = body["error"]["remedy"].as_str() {
-            message = format!("{message}; {remedy}");
+            message = format!("{message}; {}", as_command(remedy));
         }
         Self::Refused { kind: text("kind"), message }
     }
@@ -302,6 +302,16 @@ impl Remote {
         reader.take(MAX_REPLY).read_to_end(&mut text).map_err(words)?;
         Err(Failure::of(&serde_json::from_slice(&text).unwrap_or_default()))
     }
+}
+
+/// Returns a remedy with the commands in place of the requests that it names.
+fn as_command(remedy: &str) -> String {
+    let commands = [
+        ("GET /machines ", "viridian list --all "),
+        ("GET /jobs ", "viridian jobs "),
+        ("GET /access ", "viridian access list "),
+    ];
+    commands.iter().fold(remedy.to_owned(), |text, (request, command)| text.replace(request, command))
 }
 
 /// A reply that has begun. See also [`Stream::raw`].

@@ -133,7 +133,11 @@ impl Definition {
         }
         let (settings, treatment) = split(text)?;
         let host = |error: &std::io::Error| Problem::host(format!("{}: {error}", scratch.display()));
-        fs::write(scratch, &settings).map_err(|error| host(&error))?;
+        fs::write(scratch, &settings).map_err(|error| {
+            // Of a full disk, not even the empty file is to be left.
+            let _ = fs::remove_file(scratch);
+            host(&error)
+        })?;
         let loaded = Config::load(scratch);
         fs::remove_file(scratch).map_err(|error| host(&error))?;
         let config = loaded.map_err(|error| match error {

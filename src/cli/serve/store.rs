@@ -45,7 +45,12 @@ impl Store {
     /// Returns an error if it cannot be written, or if another service uses it.
     pub fn open(path: &Path) -> io::Result<Self> {
         for folder in [path, &path.join("machines"), &path.join("new"), &path.join("running"), &path.join("meters")] {
-            create(folder).map_err(|error| in_file(folder, &error))?;
+            create(folder).map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => {
+                    io::Error::new(error.kind(), format!("{} is not a directory; choose another one", folder.display()))
+                }
+                _ => in_file(folder, &error),
+            })?;
         }
         let path = path.canonicalize().map_err(|error| in_file(path, &error))?;
         let lock = lock(&path.join("lock"))?;

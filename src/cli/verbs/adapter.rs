@@ -79,16 +79,16 @@ pub fn run(Arguments { name, action, json }: Arguments) -> Done {
     match action {
         Action::List => plug::list(&machine, "adapter", json, in_words),
         Action::Attach { net } => plug::attach(&machine, "/adapters", &net, json),
-        Action::Detach { adapter } => plug::detach(&machine, "/adapters", &adapter),
+        Action::Detach { adapter } => plug::detach(&machine, "/adapters", &adapter, json),
         Action::Configure { adapter, dhcp, address, gateway, name_server } => {
             let body = json!({ "dhcp": dhcp, "addresses": address, "gateways": gateway, "name-servers": name_server });
             machine.request("PUT", &format!("/adapters/{}/addresses", encoded(&adapter)), Some(&body), LIMIT)?;
-            Ok(0)
+            plug::changed(&machine, &adapter, json)
         }
         Action::Link { adapter, state } => {
             let state = if let Link::Up = state { "up" } else { "down" };
             machine.post(&format!("/devices/{}/link", encoded(&adapter)), Some(&json!(state)))?;
-            Ok(0)
+            plug::changed(&machine, &adapter, json)
         }
     }
 }

@@ -53,9 +53,9 @@ pub fn run(Arguments { name, action, json }: Arguments) -> Done {
         Action::Resize { disk, size } => {
             let path = format!("/disks/{}/resize", encoded(&disk));
             machine.post(&path, Some(&json!({ "size": size.0 })))?;
-            Ok(0)
+            plug::changed(&machine, &disk, json)
         }
-        Action::Detach { disk } => plug::detach(&machine, "/disks", &disk),
+        Action::Detach { disk } => plug::detach(&machine, "/disks", &disk, json),
     }
 }
 

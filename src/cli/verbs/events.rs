@@ -1,26 +1,43 @@
 //! `viridian events`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use viridian::process::Marked;
 
-use super::{Done, print};
-use crate::cli::client::Remote;
+use super::{Done, Targets, print};
+use crate::cli::client::{Failure, Remote};
 
 /// The options of `viridian events`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine
-    name: String,
+    #[command(flatten)]
+    targets: Targets,
 
-    /// Print JSON: one object a line
+    /// Print JSON: one object a line; for several machines, with the field machine
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(Arguments { name, json }: Arguments) -> Done {
-    let mut events = Remote::named(&name)?.events()?;
-    while let Some(event) = events.next(None)? {
-        print(&if json { format!("{event}\n") } else { in_words(&event) + "\n" })?;
-        if event["event"] == "ended" {
+pub fn run(Arguments { targets, json }: Arguments) -> Done {
+    let (code, ends) = targets.each(|machine| follow(machine, json, !targets.is_one()))?;
+    Ok(ends.into_iter().map(|(_, code)| code).fold(code, u8::max))
+}
+
+/// Prints the events of a machine to its end, with its name if it is one of several.
+fn follow(machine: &Remote, json: bool, names: bool) -> Result<u8, Failure> {
+    let mut events = machine.events()?;
+    while let Some(mut event) = events.next(None)? {
+        let is_end = event["event"] == "ended";
+        let words = in_words(&event);
+        print(&match (json, names) {
+            (true, true) => {
+                event["machine"] = json!(machine.name);
+                format!("{event}\n")
+            }
+            (true, false) => format!("{event}\n"),
+            (false, true) => format!("{}: {words}\n", Marked(&machine.name)),
+            (false, false) => words + "\n",
+        })?;
+        if is_end {
             return Ok(0);
         }
     }
@@ -36,5 +53,5 @@ fn in_words(event: &Value) -> String {
         Some("ended") => text(&event["end"]["message"]),
         _ => event.to_string(),
     };
-    viridian::process::Marked(&words).to_string()
+    Marked(&words).to_string()
 }

@@ -35,13 +35,20 @@ enum Action {
     /// Wait for the end of a job, and show its progress
     Wait {
         /// The number of the job
+        #[arg(value_parser = number)]
         job: u64,
     },
     /// Request the end of a job
     Cancel {
         /// The number of the job
+        #[arg(value_parser = number)]
         job: u64,
     },
+}
+
+/// Parses the number of a job.
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is not the number of a job; viridian jobs lists them"))
 }
 
 pub fn run(Arguments { action, service, json }: Arguments) -> Done {

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 use viridian::machine::code;
 
-use super::{Done, print, print_json};
+use super::{Done, done, print, print_json};
 use crate::cli::client::{Failure, Remote, encoded};
 
 /// Time limit: a pool may have many items, and the guest's daemon may be slow.
@@ -111,9 +111,11 @@ pub fn run(Arguments { name, action, json }: Arguments) -> Done {
                 }
             };
             machine.request("PUT", &item(pool, &key), Some(&json!({ "value": value })), LIMIT)?;
+            return done(json, &json!({ "name": machine.name, "pool": pool.name(), "key": key, "value": value }));
         }
         Action::Delete { key, pool } => {
             machine.request("DELETE", &item(pool, &key), None, LIMIT)?;
+            return done(json, &json!({ "name": machine.name, "pool": pool.name(), "key": key }));
         }
     }
     Ok(0)

@@ -3,13 +3,20 @@
 use serde_json::{Value, json};
 
 use super::table::table;
-use super::{Done, at_once, failed, print, print_json};
+use super::{Done, ServiceSocket, at_once, failed, print, print_json};
 use crate::cli::client::{Failure, Remote};
 use crate::cli::host::chosen;
 
 /// The options of `viridian list`.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Also the machines of the service that are stopped
+    #[arg(long)]
+    all: bool,
+
+    #[command(flatten)]
+    service: ServiceSocket,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -19,6 +26,17 @@ pub fn run(arguments: Arguments) -> Done {
     let (code, found) = match chosen() {
         // Its service knows them all, also those that are stopped.
         Some(host) => (0, Remote::service(host).get("/machines")?["machines"].as_array().cloned().unwrap_or_default()),
+        None if arguments.all => {
+            let (code, mut found) = running()?;
+            let known = arguments.service.service()?.get("/machines")?["machines"].take();
+            let stopped = known.as_array().into_iter().flatten().filter(|machine| machine["process"].is_null());
+            // A machine that a user has started by hand may have the name of one.
+            let stopped = stopped.filter(|machine| found.iter().all(|running| running["name"] != machine["name"]));
+            let mut stopped: Vec<_> = stopped.cloned().collect();
+            found.append(&mut stopped);
+            found.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
+            (code, found)
+        }
         None => running()?,
     };
     if arguments.json {

@@ -54,7 +54,9 @@ pub fn run(Arguments { names, all, reset, service, json }: Arguments) -> Done {
         }
     }
     if !json {
-        print(&table(HEADINGS, meters.iter().map(row)))?;
+        if code == 0 || !meters.is_empty() {
+            print(&table(HEADINGS, meters.iter().map(row)))?;
+        }
         return Ok(code);
     }
     let shown = match meters.len() {

@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use viridian::config::Size;
+use viridian::machine::code;
 
-use super::{Done, REFUSED, TIMEOUT, print, seconds};
+use super::{Done, REFUSED, TIMEOUT, print, print_json, seconds};
 use crate::cli::client::{Failure, Remote};
 use crate::cli::progress::Bar;
 
@@ -29,18 +30,26 @@ pub struct Arguments {
     /// Time to wait, in seconds; the guest goes on after that
     #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = seconds)]
     timeout: Option<Duration>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
-pub fn run(Arguments { name, size, wait, timeout }: Arguments) -> Done {
+pub fn run(Arguments { name, size, wait, timeout, json }: Arguments) -> Done {
     let machine = Remote::named(&name)?;
     if let Some(size) = size {
-        let set = machine.post("/devices/memory/set", Some(&Value::from(size.0)))?;
+        let set = machine.post("/devices/memory/set", Some(&Value::from(size.0))).map_err(advised)?;
         if wait {
-            follow(&machine, &set["result"], timeout)?;
+            follow(&machine, &set["result"], timeout, !json)?;
         }
     }
     let tree = machine.get("/inspect")?;
     let memory = &tree["devices"]["memory"];
+    if json {
+        print_json(&json!({ "name": machine.name, "memory-bytes": tree["memory-bytes"], "dynamic": memory }))?;
+        return Ok(0);
+    }
     let size = |value: &Value| value.as_u64().map_or_else(|| "unknown".to_owned(), |bytes| Size(bytes).to_string());
     if memory.is_null() {
         print(&format!("{}, fixed\n", size(&tree["memory-bytes"])))?;
@@ -58,12 +67,23 @@ pub fn run(Arguments { name, size, wait, timeout }: Arguments) -> Done {
     Ok(0)
 }
 
+/// Adds a remedy to the error for a machine whose memory has one size.
+fn advised(failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused { kind, .. } if kind == "not-found" => {
+            let text = "the machine's memory is fixed; run it with --memory startup=SIZE,min=SIZE,max=SIZE";
+            Failure::Other(code::USAGE, text.into())
+        }
+        other => other,
+    }
+}
+
 /// Waits until the guest has the size that it was given as its target.
-fn follow(machine: &Remote, set: &Value, limit: Option<Duration>) -> Result<(), Failure> {
+fn follow(machine: &Remote, set: &Value, limit: Option<Duration>, show: bool) -> Result<(), Failure> {
     let number = |value: &Value, key: &str| value[key].as_u64().unwrap_or_default();
     let (target, first) = (number(set, "target-bytes"), number(set, "assigned-bytes"));
     let begun = Instant::now();
-    let mut bar = Bar::new(&machine.name, true);
+    let mut bar = Bar::new(&machine.name, show);
     loop {
         let memory = machine.get("/inspect")?["devices"]["memory"].take();
         let assigned = number(&memory, "assigned-bytes");

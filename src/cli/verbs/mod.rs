@@ -72,7 +72,7 @@ macro_rules! verbs {
 }
 
 verbs! {
-    /// List the running machines of this user
+    /// List the running machines of this user, or also those of the service that are stopped
     List(list);
     /// Print the state of running machines: devices, services, addresses, counters
     Inspect(inspect);
@@ -94,7 +94,7 @@ verbs! {
     Console(console);
     /// Wait for a guest's address or heartbeat, for what it prints or shows, or for the end of a machine
     Wait(wait);
-    /// Print the events of a machine as they happen
+    /// Print the events of machines as they happen
     Events(events);
     /// Print decoded VMBus messages, packets of disks and adapters, and more, of a running machine as they come
     Trace(trace);
@@ -177,10 +177,14 @@ impl Targets {
         Ok((code, values))
     }
 
+    /// Returns `true` if one machine was named.
+    fn is_one(&self) -> bool {
+        !self.all && self.names.len() == 1
+    }
+
     /// Returns the JSON of the results: that of the only machine that was named, or a list.
     fn json(&self, mut values: Vec<Value>) -> Value {
-        let is_one = !self.all && self.names.len() == 1;
-        if is_one { values.pop().unwrap_or_default() } else { Value::Array(values) }
+        if self.is_one() { values.pop().unwrap_or_default() } else { Value::Array(values) }
     }
 }
 
@@ -255,6 +259,14 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Prints JSON.
 fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
+}
+
+/// Prints what a verb has done, if JSON is wanted.
+fn done(json: bool, what: &Value) -> Done {
+    if json {
+        print_json(what)?;
+    }
+    Ok(0)
 }
 
 /// Parses a time limit in seconds, which may be 0.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use viridian::machine::code;
 
-use super::{Done, print, print_json};
+use super::{Done, done, print, print_json};
 use crate::cli::client::{Failure, PROMPT, Remote, encoded};
 
 /// Time for a device to be attached: the host may have to wake a disk, or to wait for another host. A user who does not want to wait
@@ -43,7 +43,12 @@ pub fn attach(machine: &Remote, resource: &str, what: &str, as_json: bool) -> Do
 }
 
 /// Detaches a device.
-pub fn detach(machine: &Remote, resource: &str, device: &str) -> Done {
+pub fn detach(machine: &Remote, resource: &str, device: &str, as_json: bool) -> Done {
     machine.request("DELETE", &format!("{resource}/{}", encoded(device)), None, PROMPT)?;
-    Ok(0)
+    changed(machine, device, as_json)
+}
+
+/// Ends a command that has changed a device.
+pub fn changed(machine: &Remote, device: &str, as_json: bool) -> Done {
+    done(as_json, &json!({ "name": machine.name, "device": device }))
 }

@@ -1,9 +1,9 @@
 //! `viridian type`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use viridian::machine::code;
 
-use super::Done;
+use super::{Done, done};
 use crate::cli::client::{Failure, Remote};
 
 /// The options of `viridian type`.
@@ -23,16 +23,20 @@ pub struct Arguments {
     /// Press a key or a combination of keys, such as ctrl+alt+f2, after the text; repeat for more
     #[arg(long = "key", value_name = "KEYS")]
     keys: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
-pub fn run(Arguments { name, text, enter, keys }: Arguments) -> Done {
+pub fn run(Arguments { name, text, enter, keys, json }: Arguments) -> Done {
     let machine = Remote::named(&name)?;
     let text = text.unwrap_or_default() + if enter { "\n" } else { "" };
     let typed = Some(("type", text)).filter(|(_, text)| !text.is_empty());
     for (command, argument) in typed.into_iter().chain(keys.into_iter().map(|key| ("press", key))) {
         machine.post(&format!("/devices/keyboard/{command}"), Some(&Value::String(argument))).map_err(advised)?;
     }
-    Ok(0)
+    done(json, &json!({ "name": machine.name }))
 }
 
 /// Adds a remedy to the error for a machine without a keyboard.

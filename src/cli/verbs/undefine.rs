@@ -1,6 +1,8 @@
 //! `viridian undefine`.
 
-use super::{Done, ServiceSocket, failed};
+use serde_json::{Value, json};
+
+use super::{Done, ServiceSocket, failed, print_json};
 use crate::cli::client::{PROMPT, encoded};
 
 /// The options of `viridian undefine`.
@@ -12,15 +14,24 @@ pub struct Arguments {
 
     #[command(flatten)]
     service: ServiceSocket,
+
+    /// Print JSON: an object for one NAME, else a list
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(arguments: Arguments) -> Done {
     let service = arguments.service.service()?;
-    let mut code = 0;
+    let (mut code, mut removed) = (0, Vec::new());
     for name in &arguments.names {
-        if let Err(failure) = service.request("DELETE", &format!("/machines/{}", encoded(name)), None, PROMPT) {
-            code = code.max(failed(Some(name), &failure));
+        match service.request("DELETE", &format!("/machines/{}", encoded(name)), None, PROMPT) {
+            Ok(_) => removed.push(json!({ "name": name })),
+            Err(failure) => code = code.max(failed(Some(name), &failure)),
         }
+    }
+    if arguments.json {
+        let all = if arguments.names.len() == 1 { removed.pop().unwrap_or_default() } else { Value::Array(removed) };
+        print_json(&all)?;
     }
     Ok(code)
 }

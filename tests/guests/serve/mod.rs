@@ -1,6 +1,7 @@
 //! The service `viridian serve`.
 
 mod activation;
+mod as_json;
 mod hostile;
 mod jobs;
 mod lives;
