@@ -132,13 +132,15 @@ fn tiles(rectangle: &[u32], width: usize, size: usize) -> impl Iterator<Item = T
 /// Appends a tile of ZRLE: one colour, a palette, or all pixels.
 fn zrle_tile(pixels: &Pixels, to: &mut Vec<u8>, tile: &[u32], width: usize) {
     let mut palette: Vec<u32> = Vec::with_capacity(MAX_PALETTE + 1);
+    let mut previous = None;
     for pixel in tile {
-        if palette.last() != Some(pixel) && !palette.contains(pixel) {
+        if previous != Some(*pixel) && !palette.contains(pixel) {
             palette.push(*pixel);
             if palette.len() > MAX_PALETTE {
                 break;
             }
         }
+        previous = Some(*pixel);
     }
     let bits = match palette.len() {
         0 | 1 => 0,
@@ -155,11 +157,16 @@ fn zrle_tile(pixels: &Pixels, to: &mut Vec<u8>, tile: &[u32], width: usize) {
     if bits == 0 {
         return;
     }
+    // Neighbours mostly have the same colour.
+    let (mut colour, mut index) = (palette.first().copied(), 0);
     for line in tile.chunks(width.max(1)) {
         for part in line.chunks(8 / bits) {
             let mut byte = 0;
             for (at, pixel) in part.iter().enumerate() {
-                let index = palette.iter().position(|colour| colour == pixel).unwrap_or(0) as u8;
+                if colour != Some(*pixel) {
+                    colour = Some(*pixel);
+                    index = palette.iter().position(|colour| colour == pixel).unwrap_or(0) as u8;
+                }
                 byte |= index << (8 - bits * (at + 1));
             }
             to.push(byte);

@@ -13,9 +13,15 @@ const PAUSE: u32 = 32;
 
 /// Returns a number for a line that is another one for another line, almost always.
 pub fn hash(line: impl IntoIterator<Item = u32>) -> u64 {
-    line.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, pixel| {
-        (hash.rotate_left(5) ^ u64::from(pixel)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    })
+    /// Stands for the pixel after the last one. Pixels have 24 bits.
+    const NONE: u32 = 1 << 24;
+    let (mut line, mut hash) = (line.into_iter(), 0xcbf2_9ce4_8422_2325_u64);
+    // Two at a time, because each multiplication waits for the one before.
+    while let Some(pixel) = line.next() {
+        let both = u64::from(pixel) | u64::from(line.next().unwrap_or(NONE)) << 32;
+        hash = (hash.rotate_left(5) ^ both).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    hash
 }
 
 /// Decides whether looking for scrolls pays.

@@ -32,6 +32,11 @@ struct State {
     scrolls: u64,
 }
 
+/// Returns a pixel of the guest's memory.
+fn pixel(bytes: &[u8; 4]) -> u32 {
+    u32::from_le_bytes(*bytes) & 0xff_ffff
+}
+
 impl State {
     /// Returns what a viewer is to be sent now, `None` if there is no such viewer.
     fn turn(&mut self, number: u64) -> Option<Option<Turn>> {
@@ -177,16 +182,25 @@ impl Stage {
         let mut changed = Vec::new();
         for (y, line) in (top..state.height).zip(lines.chunks_exact(width as usize * 4)) {
             let at = y as usize * stride;
-            let Some(old) = state.pixels.get_mut(at + left as usize..at + right as usize) else { return };
-            for ((x, old), new) in (left..).zip(old).zip(line.chunks_exact(4)) {
-                let new = u32::from_le_bytes([new[0], new[1], new[2], 0]);
-                if *old != new {
-                    *old = new;
+            let Some(mut old) = state.pixels.get_mut(at + left as usize..at + right as usize) else { return };
+            let (mut new, mut x) = (line.as_chunks().0, left);
+            // The part of the line in each tile. Most parts are the same as before, and the comparison has no branches.
+            while !old.is_empty() {
+                let length = ((TILE - x % TILE) as usize).min(old.len());
+                let (Some((old_part, old_rest)), Some((new_part, new_rest))) =
+                    (old.split_at_mut_checked(length), new.split_at_checked(length))
+                else {
+                    return;
+                };
+                let pairs = old_part.iter().zip(new_part);
+                if pairs.fold(0, |difference, (old, new)| difference | (old ^ pixel(new))) != 0 {
+                    old_part.iter_mut().zip(new_part).for_each(|(old, new)| *old = pixel(new));
                     let tile = y / TILE * columns + x / TILE;
                     if changed.last() != Some(&tile) {
                         changed.push(tile);
                     }
                 }
+                (old, new, x) = (old_rest, new_rest, x + length as u32);
             }
         }
         if changed.is_empty() {
@@ -247,7 +261,6 @@ impl Stage {
                 hash(state.pixels.get(at..at + width).unwrap_or_default().iter().copied())
             })
             .collect();
-        let pixel = |pixel: &[u8; 4]| u32::from_le_bytes(*pixel) & 0xff_ffff;
         let new: Vec<u64> =
             lines.chunks_exact(width * 4).map(|line| hash(line.as_chunks().0.iter().map(pixel))).collect();
         let Some(by) = state.detector.find(&old, &new) else { return };
