@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use viridian::machine::{End, Machine};
 
 use super::command::image;
 use super::vnc::{Viewer, connect, is_over};
+use crate::common::need::{Need, ready};
 use crate::common::patience::{grown, holds_within, patience};
 use crate::rfb::{HEXTILE, RAW, TIGHT, ZLIB, ZRLE, array};
 
@@ -326,6 +328,28 @@ fn a_password_is_asked_for_and_needed_for_others_than_this_host() {
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");
     assert!(TcpStream::connect(&address).is_err(), "nobody listens after the end");
+}
+
+#[test]
+fn a_stock_viewer_of_debian_captures_the_picture() {
+    if !ready(&[Need::Tool("gvnccapture")]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
+    let machine = builder.display("vnc=127.0.0.1:0").capture_console().start().unwrap();
+    machine.console().unwrap().wait_for("ready\n", grown(Duration::from_secs(60))).unwrap();
+    let address = machine.inspect()["devices"]["vnc"]["status"]["address"].as_str().unwrap().to_owned();
+    let port: u32 = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let file = directory.path().join("screen.png");
+    // The number of a display is that of its port without 5900.
+    let display = format!("127.0.0.1:{}", port - 5900);
+    let captured = Command::new("gvnccapture").args([&display, file.to_str().unwrap()]).output().unwrap();
+    assert!(captured.status.success(), "{captured:?}");
+    machine.screen().wait_for_picture(&file, 0, Duration::ZERO).unwrap_or_else(|missing| panic!("{missing}"));
+    machine.screen().press("esc").unwrap();
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
 }
 
 #[test]
