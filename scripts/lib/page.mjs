@@ -251,7 +251,8 @@ await page.click("#as-text");
 if (!(await page.inputValue("#text")).includes('memory = "64M"')) fail("the text has not what the form has");
 await page.fill("#text", (await page.inputValue("#text")).replace("64M", "96M") + "\n# a note\n");
 await page.click("#as-form");
-if (await page.inputValue("#setting-memory") !== "96M") fail("the form has not what the text has");
+// The service reads the text.
+await page.waitForFunction(() => document.getElementById("setting-memory").value === "96M");
 await page.click("#editor button[type=submit]");
 await page.waitForSelector("#editor", { state: "hidden" });
 await press("web", "edit");

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::service::{Host, SOON, runs, signal};
 use crate::common::patience::{grown, holds_within, patience};
 
-const NAMES: [&str; 3] = ["one", "two", "three"];
+const NAMES: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
 #[test]
 fn machines_outlive_a_killed_service_and_the_next_one_adopts_them() {
@@ -40,6 +40,10 @@ fn machines_outlive_a_killed_service_and_the_next_one_adopts_them() {
     host.until_state("three", "running");
     assert_eq!(host.machine("two")["state"], "stopped");
     assert!(!before.contains(&host.process("three").unwrap()));
+    assert!(
+        NAMES[3..].iter().zip(&before[3..]).all(|(name, id)| host.process(name) == Some(*id)),
+        "the rest is untouched"
+    );
 }
 
 #[test]
