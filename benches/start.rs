@@ -25,10 +25,11 @@ fn viridian(arguments: &[&str]) -> Command {
 
 /// Returns the time from the creation of the process to the first byte of the guest's output. The guest prints with its first
 /// instructions, so its start is slightly earlier.
-fn until_the_guest_speaks() -> Duration {
+fn until_the_guest_speaks(more: &[&str]) -> Duration {
     let kernel = format!("flat:{}@0x100000,mode=64", image("flat64"));
     let start = Instant::now();
-    let mut child = viridian(&["--kernel", &kernel]).stdout(Stdio::piped()).spawn().expect("viridian starts");
+    let mut child =
+        viridian(&["--kernel", &kernel]).args(more).stdout(Stdio::piped()).spawn().expect("viridian starts");
     let mut output = child.stdout.take().expect("it is piped");
     output.read_exact(&mut [0]).expect("the guest prints");
     let time = start.elapsed();
@@ -181,7 +182,8 @@ fn main() {
         Subject::new("floor: a C program with the same machine", || floor(&program)),
         Subject::new("whole process, guest that exits at once", || whole_process(viridian, &[])),
         Subject::new("the same, without a control socket", || whole_process(viridian, &["--control", "off"])),
-        Subject::new("process start to the guest's first byte", until_the_guest_speaks),
+        Subject::new("process start to the guest's first byte", || until_the_guest_speaks(&[])),
+        Subject::new("the same, without a control socket", || until_the_guest_speaks(&["--control", "off"])),
         Subject::new("(a process that does nothing)", process_that_does_nothing),
     ]
     .into_iter()
@@ -196,11 +198,13 @@ fn main() {
         subjects.iter_mut().for_each(Subject::sample);
     }
     let with_socket = ratio(&subjects[1].times, &subjects[2].times);
-    let to_other = subjects.get(5).map(|other| ratio(&subjects[1].times, &other.times));
+    let speaks_with_socket = ratio(&subjects[3].times, &subjects[4].times);
+    let to_other = subjects.get(6).map(|other| ratio(&subjects[1].times, &other.times));
     println!("{ROUNDS} samples of each; in parentheses, multiples of the floor's");
     let floor = subjects[0].typical();
     subjects.iter_mut().for_each(|subject| subject.report(floor));
     println!("whole process: {with_socket:.3} times that without a control socket (median of the pairs)");
+    println!("to the first byte: {speaks_with_socket:.3} times that without a control socket (median of the pairs)");
     if let Some(to_other) = to_other {
         println!("whole process: {to_other:.3} times that of the other program (median of the pairs)");
     }

@@ -180,6 +180,12 @@ await page.click("#panel-devices details[data-key='disk0.0'] details[data-key=me
 await page.waitForSelector("#panel-devices >> text=size-bytes");
 await tab("desk", "vmbus");
 await page.waitForSelector("#panel-vmbus td >> text=open");
+// The selected tab is in sight on a phone, too.
+await page.setViewportSize({ width: 390, height: 844 });
+await tab("desk", "devices");
+await tab("desk", "vmbus");
+const isInSight = () => { const { left, right } = document.getElementById("tab-vmbus").getBoundingClientRect(); return left >= 0 && right <= innerWidth; };
+if (!(await page.evaluate(isInSight))) fail("the selected tab is out of sight on a phone");
 await picture("vmbus");
 
 // The messages come as they are, if they have what the filter says.

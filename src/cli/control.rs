@@ -61,11 +61,16 @@ pub fn default_directory() -> io::Result<PathBuf> {
 /// Creates the directory if it does not exist. Nobody else may change it.
 pub fn create(path: &Path) -> io::Result<()> {
     let at = |error: &io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        other => return other.map_err(|error| at(&error)),
-    }
-    let found = fs::symlink_metadata(path).map_err(|error| at(&error))?;
+    let found = match fs::symlink_metadata(path) {
+        // It is there after the first machine.
+        Err(error) if error.kind() == ErrorKind::NotFound => match DirBuilder::new().mode(0o700).create(path) {
+            // Another process was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::symlink_metadata(path),
+            other => return other.map_err(|error| at(&error)),
+        },
+        found => found,
+    };
+    let found = found.map_err(|error| at(&error))?;
     let is_own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
     if is_own && found.permissions().mode() & 0o022 == 0 {
         return Ok(());

@@ -59,6 +59,8 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
         }
         report.event(&event);
     }
+    // The sockets are removed while the last thread ends.
+    drop(control);
     Ok(Some(Run { outcomes: fleet.wait(), prepared: true, report }))
 }
 

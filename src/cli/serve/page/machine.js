@@ -111,6 +111,8 @@ class View {
       const isOwn = link.id === "tab-" + tab;
       link.setAttribute("aria-selected", isOwn);
       link.tabIndex = isOwn ? 0 : -1;
+      // Not all tabs fit on a phone.
+      if (isOwn) link.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
     this.draw();
     if (tab === "console" || tab === "screen") await this.attach(tab);
