@@ -41,9 +41,13 @@ pub struct Arguments {
     /// Take the keyboard over from another client, which then only watches
     #[arg(long, conflicts_with = "read_only")]
     take: bool,
+
+    /// Print JSON: one object a line, with a part of the output
+    #[arg(long)]
+    json: bool,
 }
 
-pub fn run(Arguments { name, read_only, take }: Arguments) -> Done {
+pub fn run(Arguments { name, read_only, take, json }: Arguments) -> Done {
     let failed = |error: io::Error| Failure::Other(code::FAILED, error.to_string());
     let machine = Remote::named(&name)?;
     let signals = EndSignals::catch().map_err(failed)?;
@@ -52,13 +56,14 @@ pub fn run(Arguments { name, read_only, take }: Arguments) -> Done {
         false => machine.stream("POST", "/console", Some(&json!({ "take": take })), PROMPT)?,
     };
     let (received, stream) = stream.raw();
-    let is_terminal = !read_only && isatty(io::stdin());
+    let is_terminal = !read_only && !json && isatty(io::stdin());
     if is_terminal {
         say!("this is the console of {name}; Ctrl-A d detaches, Ctrl-A h lists the keys");
     }
     // A background job of a shell stays cooked: only its output is seen.
     let raw = is_terminal.then(Raw::enter).transpose().map_err(failed)?;
-    let ended = carry(&stream, received, !read_only, is_terminal, &signals);
+    let printer = Printer { name: json.then(|| name.clone()), rest: Vec::new() };
+    let ended = carry(&stream, received, !read_only, is_terminal, &signals, printer);
     drop(raw);
     match ended.map_err(failed)? {
         Ended::Detached => say!("detached from {name}, which goes on"),
@@ -81,6 +86,42 @@ enum Ended {
     Signal(i32),
 }
 
+/// Prints what the guest prints.
+struct Printer {
+    /// The name of the machine, if JSON is printed.
+    name: Option<String>,
+    /// The start of a character whose end has not come yet.
+    rest: Vec<u8>,
+}
+
+impl Printer {
+    /// Prints bytes of the guest. Returns `false` if nobody reads them.
+    fn print(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let line = self.name.clone().map(|name| {
+            self.rest.extend(bytes);
+            let whole = whole_characters(&self.rest);
+            let text = String::from_utf8_lossy(&self.rest[..whole]).into_owned();
+            self.rest.drain(..whole);
+            if text.is_empty() { String::new() } else { format!("{}\n", json!({ "name": name, "output": text })) }
+        });
+        let mut output = io::stdout();
+        match output.write_all(line.as_ref().map_or(bytes, |line| line.as_bytes())).and_then(|()| output.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+}
+
+/// Returns the length without the last character, if that is not complete.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let last = bytes.len().saturating_sub(4);
+    let start = bytes[last..].iter().rposition(|byte| *byte & 0xc0 != 0x80).map_or(bytes.len(), |place| last + place);
+    match std::str::from_utf8(&bytes[start..]) {
+        Err(error) if error.error_len().is_none() => start,
+        _ => bytes.len(),
+    }
+}
+
 /// Carries bytes both ways.
 fn carry(
     mut stream: &UnixStream,
@@ -88,13 +129,10 @@ fn carry(
     mut types: bool,
     is_terminal: bool,
     signals: &EndSignals,
+    mut printer: Printer,
 ) -> io::Result<Ended> {
-    let (input, mut output) = (io::stdin(), io::stdout());
-    let mut print = |bytes: &[u8]| match output.write_all(bytes).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        other => other.map(|()| true),
-    };
-    if !print(&received)? {
+    let input = io::stdin();
+    if !printer.print(&received)? {
         return Ok(Ended::Reader);
     }
     stream.set_nonblocking(true)?;
@@ -133,7 +171,7 @@ fn carry(
             } else {
                 match keys.filter(&buffer[..count], &mut typed) {
                     Some(Command::Detach) => return Ok(Ended::Detached),
-                    Some(Command::Help) => drop(print(HELP.as_bytes())?),
+                    Some(Command::Help) => drop(printer.print(HELP.as_bytes())?),
                     None => {}
                 }
             }
@@ -147,7 +185,7 @@ fn carry(
         if !found[0].is_empty() {
             match stream.read(&mut buffer) {
                 Ok(0) => return Ok(Ended::Machine),
-                Ok(count) if !print(&buffer[..count])? => return Ok(Ended::Reader),
+                Ok(count) if !printer.print(&buffer[..count])? => return Ok(Ended::Reader),
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Ended::Machine),
@@ -191,6 +229,21 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_character_that_is_not_complete_waits_for_its_end() {
+        for (bytes, whole) in [
+            (&b"ab"[..], 2),
+            (b"a\xc3", 1),
+            (b"a\xc3\xa4", 3),
+            (b"\xe2\x82", 0),
+            (b"a\xff", 2),
+            (b"\x80\x80\x80\x80\x80", 5),
+        ] {
+            assert_eq!(whole_characters(bytes), whole, "{bytes:x?}");
+        }
+        assert_eq!(whole_characters(b""), 0);
+    }
 
     #[test]
     fn keys_after_ctrl_a_are_commands() {

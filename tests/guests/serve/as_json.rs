@@ -1,5 +1,8 @@
 //! `--json`: what each command prints for programs.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use super::service::Host;
@@ -52,6 +55,13 @@ fn each_command_says_what_it_has_done_as_json() {
     assert_eq!(json("type desk hello"), json!({ "name": "desk" }));
     assert_eq!(json("command svc net0 link down")["device"], "net0");
 
+    let mut console = host.command(&["console", "desk", "--read-only", "--json"]);
+    let mut console = console.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(console.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert!(line["name"] == "desk" && line["output"].as_str().is_some_and(|text| !text.is_empty()), "{line}");
+    // It ends when nobody reads it, at the latest with the machine.
     assert_eq!(json("disk desk list")["disk0.0"]["kind"], "disk");
     assert_eq!(json("disk desk attach memory:1M,lun=5")["device"], "disk0.5");
     assert_eq!(json("disk desk detach disk0.5"), json!({ "name": "desk", "device": "disk0.5" }));
@@ -71,6 +81,7 @@ fn each_command_says_what_it_has_done_as_json() {
     assert_eq!(json("kill desk svc"), json!([{ "name": "desk" }, { "name": "svc" }]));
     host.until_state("desk", "stopped");
     assert_eq!(json("undefine desk"), json!({ "name": "desk" }));
+    console.wait().unwrap();
 }
 
 #[test]
