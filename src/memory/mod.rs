@@ -14,6 +14,7 @@ pub mod buffer;
 mod discard;
 mod ram;
 mod resident;
+pub(crate) mod stream;
 
 pub use discard::discard;
 pub use ram::Ram;

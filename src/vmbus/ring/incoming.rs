@@ -2,15 +2,11 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-#[cfg(test)]
 use vm_memory::VolatileSlice;
-#[cfg(test)]
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{FEATURE_PENDING_SEND_SIZE, FOOTER, HEADER, Packet, RingError, RingMemory, Signal, Tap};
-use crate::vmbus::packet::PacketHeader;
-#[cfg(test)]
-use crate::vmbus::packet::PacketKind;
+use crate::vmbus::packet::{PacketHeader, PacketKind};
 
 /// The host's side of the guest-to-host ring.
 ///
@@ -28,6 +24,8 @@ pub struct IncomingRing {
     memory: RingMemory,
     /// Position of the next packet. It is private: the read index in the ring, which the guest can change, is not used.
     read: u32,
+    /// End of the packets whose space the guest may have back. It is behind `read` while packets are used in place.
+    done: u32,
     /// The read index that the guest knows.
     published: u32,
     /// The write index when it was last read.
@@ -43,7 +41,7 @@ impl IncomingRing {
     pub(crate) fn new(memory: RingMemory) -> Result<Self, RingError> {
         let read = memory.load_index(memory.read_index(), "read")?;
         let write = memory.load_index(memory.write_index(), "write")?;
-        Ok(Self { memory, read, published: read, write, tap: None })
+        Ok(Self { memory, read, done: read, published: read, write, tap: None })
     }
 
     /// Calls `tap` with the header of each packet that is read.
@@ -51,7 +49,8 @@ impl IncomingRing {
         self.tap = Some(tap);
     }
 
-    /// Returns the next packet without copying it. It stays in the ring until [`publish`](Self::publish).
+    /// Returns the next packet without copying it. It stays in the ring until [`release`](Self::release) and then
+    /// [`publish`](Self::publish), or until a later packet is [received](Self::receive).
     ///
     /// # Errors
     /// Returns an error if an index or a packet is invalid.
@@ -96,19 +95,31 @@ impl IncomingRing {
         }
         let bytes = &mut buffer[..length];
         packet.memory.copy_out(packet.memory.advance(packet.offset, HEADER), bytes);
-        let (extra, payload) = bytes.split_at((packet.header.payload_offset() - HEADER) as usize);
-        Ok(Some(Packet { header: packet.header, extra, payload }))
+        let header = packet.header;
+        self.done = self.read;
+        let (extra, payload) = bytes.split_at((header.payload_offset() - HEADER) as usize);
+        Ok(Some(Packet { header, extra, payload }))
     }
 
-    /// Returns the space of the packets that were read to the guest.
+    /// Returns a part of a packet that is still in the ring, as slices of guest memory.
+    pub(crate) fn slices(&self, span: Span) -> impl Iterator<Item = VolatileSlice<'_, ()>> {
+        self.memory.slices(span.at, span.length)
+    }
+
+    /// Releases the packet of `span` and all packets before it. The next [`publish`](Self::publish) returns their space to the guest.
+    pub(crate) fn release(&mut self, span: Span) {
+        self.done = span.end;
+    }
+
+    /// Returns the space of the packets that were received or released to the guest.
     #[inline]
     pub fn publish(&mut self) -> Signal {
-        if self.read == self.published {
+        if self.done == self.published {
             return Signal::NotNeeded;
         }
-        let freed = self.memory.distance(self.published, self.read);
-        self.memory.read_index().store(self.read, Ordering::Release);
-        self.published = self.read;
+        let freed = self.memory.distance(self.published, self.done);
+        self.memory.read_index().store(self.done, Ordering::Release);
+        self.published = self.done;
         if !self.guest_minds_room() {
             return Signal::NotNeeded;
         }
@@ -121,7 +132,7 @@ impl IncomingRing {
         let Ok(write) = self.memory.load_index(self.memory.write_index(), "write") else {
             return Signal::NotNeeded;
         };
-        let room = self.memory.size() - self.memory.distance(self.read, write);
+        let room = self.memory.size() - self.memory.distance(self.done, write);
         // If there was no room before, the guest has written since, so it does not wait for this room.
         let was_short = room.checked_sub(freed).is_some_and(|before| before <= pending);
         if room > pending && was_short { Signal::Needed } else { Signal::NotNeeded }
@@ -165,13 +176,11 @@ pub struct IncomingPacket<'a> {
 
 impl<'a> IncomingPacket<'a> {
     /// Returns the kind of the packet.
-    #[cfg(test)]
     pub fn kind(&self) -> PacketKind {
         self.header.kind
     }
 
     /// Returns the number of bytes of payload.
-    #[cfg(test)]
     pub fn payload_length(&self) -> usize {
         (self.header.length() - self.header.payload_offset()) as usize
     }
@@ -185,7 +194,6 @@ impl<'a> IncomingPacket<'a> {
     }
 
     /// Copies payload from byte `offset`. Returns `false`, and copies nothing, if the payload is too short.
-    #[cfg(test)]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> bool {
         let inside = offset.checked_add(bytes.len()).is_some_and(|end| end <= self.payload_length());
         if inside {
@@ -196,19 +204,34 @@ impl<'a> IncomingPacket<'a> {
     }
 
     /// Copies a value from byte `offset` of the payload, if the payload is long enough.
-    #[cfg(test)]
     pub fn read_value<T: FromBytes + IntoBytes>(&self, offset: usize) -> Option<T> {
         let mut value = T::new_zeroed();
         self.read(offset, value.as_mut_bytes()).then_some(value)
     }
 
-    /// Returns the payload as slices of guest memory, to be copied in one pass.
-    #[cfg(test)]
-    pub fn slices(&self) -> impl Iterator<Item = VolatileSlice<'a, ()>> + use<'a> {
-        let start = self.memory.advance(self.offset, self.header.payload_offset()) as usize;
-        let length = self.payload_length();
-        let before_wrap = length.min(self.memory.size() as usize - start);
-        let part = |offset, length| self.memory.data.slices(offset, length).into_iter().flatten();
-        part(start, before_wrap).chain(part(0, length - before_wrap))
+    /// Returns the place of `length` bytes from byte `offset` of the payload, if the payload is long enough.
+    pub fn span(&self, offset: usize, length: usize) -> Option<Span> {
+        let inside = offset.checked_add(length).is_some_and(|end| end <= self.payload_length());
+        inside.then(|| Span {
+            at: self.memory.advance(self.offset, self.header.payload_offset() + offset as u32),
+            length: length as u32,
+            end: self.memory.advance(self.offset, self.header.length() + FOOTER),
+        })
+    }
+}
+
+/// A part of the payload of a packet that is still in an [`IncomingRing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    at: u32,
+    length: u32,
+    /// Position of the next packet.
+    end: u32,
+}
+
+impl Span {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.length as usize
     }
 }

@@ -20,7 +20,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use vm_memory::GuestAddress;
+use vm_memory::{GuestAddress, VolatileSlice};
+use zerocopy::IntoBytes;
 
 use super::packet::{PacketFooter, PacketHeader, PacketKind};
 use crate::memory::PAGE_SIZE;
@@ -32,6 +33,7 @@ mod incoming;
 mod outgoing;
 
 pub use incoming::IncomingRing;
+pub(crate) use incoming::Span;
 pub use outgoing::{Mark, OutgoingRing};
 
 /// Bit of the feature word: the side that writes this ring stores the size that it waits for, and evaluates that of the
@@ -254,6 +256,15 @@ impl RingMemory {
         }
     }
 
+    /// Returns a part of the data, from position `at`, as slices of guest memory.
+    fn slices(&self, at: u32, length: u32) -> impl Iterator<Item = VolatileSlice<'_, ()>> {
+        let (at, length) = (at as usize, length as usize);
+        let to_end = length.min((self.size as usize).saturating_sub(at));
+        // Both parts are in the ring, because a packet is shorter than it.
+        let part = |at, length| self.data.slices(at, length).into_iter().flatten();
+        part(at, to_end).chain(part(0, length - to_end))
+    }
+
     #[inline]
     fn copy_in(&self, at: u32, bytes: &[u8]) {
         let (now, wrapped) = bytes.split_at(bytes.len().min((self.size - at) as usize));
@@ -266,8 +277,6 @@ impl RingMemory {
     /// Writes a packet for which there is room, and returns the position of the next.
     #[inline]
     fn put(&self, start: u32, header: &PacketHeader, packet: &NewPacket<'_>) -> u32 {
-        use zerocopy::IntoBytes;
-
         let mut at = start;
         let mut put = |bytes: &[u8]| {
             self.copy_in(at, bytes);
@@ -278,13 +287,30 @@ impl RingMemory {
             put(packet.extra);
         }
         packet.payload.iter().for_each(|piece| put(piece));
+        self.put_end(start, at, packet.payload_length())
+    }
+
+    /// Writes what surrounds `length` bytes of data that are in the ring already: the header and `start` before them, and the end. Returns
+    /// the position of the next packet.
+    fn put_around(&self, at: u32, header: &PacketHeader, start: [u8; UNIT as usize], length: usize) -> u32 {
+        self.copy_in(at, header.as_bytes());
+        self.copy_in(self.advance(at, HEADER), &start);
+        // The data is shorter than the ring.
+        let end = self.advance(self.advance(at, HEADER + UNIT), length as u32);
+        self.put_end(at, end, length)
+    }
+
+    /// Writes the end of a packet whose payload ends at position `at`, and returns the position of the next.
+    #[inline]
+    fn put_end(&self, start: u32, at: u32, payload: usize) -> u32 {
         // Up to seven bytes of padding, and the footer.
         let footer = PacketFooter { reserved: 0, packet_offset: start };
         let mut tail = [0; (UNIT - 1 + FOOTER) as usize];
         tail[(UNIT - 1) as usize..].copy_from_slice(footer.as_bytes());
-        let padding = packet.payload_length().wrapping_neg() % UNIT as usize;
-        put(&tail[(UNIT - 1) as usize - padding..]);
-        at
+        let padding = payload.wrapping_neg() % UNIT as usize;
+        let tail = &tail[(UNIT - 1) as usize - padding..];
+        self.copy_in(at, tail);
+        self.advance(at, tail.len() as u32)
     }
 }
 
@@ -327,8 +353,14 @@ impl<'a> NewPacket<'a> {
     /// Returns its header, and the number of bytes that it takes in a ring of `size` bytes.
     #[inline]
     fn layout(&self, size: u32) -> Result<(PacketHeader, u32), RingError> {
+        self.layout_of(self.payload_length(), size)
+    }
+
+    /// Does the same for a payload of another length.
+    #[inline]
+    fn layout_of(&self, payload: usize, size: u32) -> Result<(PacketHeader, u32), RingError> {
         let payload_offset = HEADER as usize + self.extra.len();
-        let length = (payload_offset + self.payload_length()).next_multiple_of(UNIT as usize);
+        let length = (payload_offset + payload).next_multiple_of(UNIT as usize);
         let too_long = RingError::TooLong { length, size };
         let length8 = u16::try_from(length / UNIT as usize).map_err(|_| too_long)?;
         let needed = length as u32 + FOOTER;

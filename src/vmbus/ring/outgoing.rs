@@ -2,7 +2,13 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::{FEATURE_PENDING_SEND_SIZE, NewPacket, RingError, RingMemory, Signal, Tap, WriteError};
+use smallvec::SmallVec;
+use vm_memory::VolatileSlice;
+
+use super::{FEATURE_PENDING_SEND_SIZE, HEADER, NewPacket, RingError, RingMemory, Signal, Tap, UNIT, WriteError};
+
+/// Maximum number of packets that one call of [`OutgoingRing::fill`] writes: more than 16 KiB packets fit into the largest ring of Linux.
+const MAX_FILLED: u32 = 16;
 
 /// A position between two packets of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,16 +62,59 @@ impl OutgoingRing {
         if !self.has_room(needed)? {
             return Err(WriteError::Full { needed });
         }
-        if self.waiting {
-            self.waiting = false;
-            self.memory.pending_send_size().store(0, Ordering::Relaxed);
-        }
+        self.stop_waiting();
         self.write = self.memory.put(self.write, &header, packet);
         self.written += u64::from(needed);
         if let Some(tap) = &self.tap {
             tap.see(&header);
         }
         Ok(())
+    }
+
+    /// Writes in-band packets whose data `fill` puts directly into the ring: it gets the memory for the data of several packets, and
+    /// returns the number of bytes that it has put there, from the first on. Each packet has up to `longest` bytes of data, a multiple of
+    /// eight, behind a start of eight bytes that `start` returns for their number. Returns the number of bytes, and `None` if there is no
+    /// room for a packet with `longest` bytes (see [`wait_for_room`](Self::wait_for_room)).
+    ///
+    /// # Errors
+    /// Returns an error if the ring is corrupt or too small, or the error of `fill`. Then nothing is written.
+    pub(crate) fn fill<E: From<RingError>>(
+        &mut self,
+        longest: usize,
+        start: impl Fn(usize) -> [u8; 8],
+        fill: impl FnOnce(&[VolatileSlice<'_, ()>]) -> Result<usize, E>,
+    ) -> Result<Option<usize>, E> {
+        debug_assert!(longest.is_multiple_of(UNIT as usize), "all packets but the last end where the next begins");
+        const START: usize = UNIT as usize;
+        let (packet, size) = (NewPacket::in_band(0, &[]), self.memory.size());
+        let (_, space) = packet.layout_of(START + longest, size)?;
+        if !self.has_room(space)? {
+            return Ok(None);
+        }
+        let count = ((self.room() - 1) / space).min(MAX_FILLED);
+        let data = |number| self.memory.advance(self.write, number * space + HEADER + START as u32);
+        let pieces = (0..count).flat_map(|number| self.memory.slices(data(number), longest as u32));
+        let filled = fill(&pieces.collect::<SmallVec<[_; 2 * MAX_FILLED as usize]>>())?.min(count as usize * longest);
+        let mut left = filled;
+        while left > 0 {
+            let length = left.min(longest);
+            let (header, needed) = packet.layout_of(START + length, size)?;
+            self.stop_waiting();
+            self.write = self.memory.put_around(self.write, &header, start(length), length);
+            self.written += u64::from(needed);
+            if let Some(tap) = &self.tap {
+                tap.see(&header);
+            }
+            left -= length;
+        }
+        Ok(Some(filled))
+    }
+
+    fn stop_waiting(&mut self) {
+        if self.waiting {
+            self.waiting = false;
+            self.memory.pending_send_size().store(0, Ordering::Relaxed);
+        }
     }
 
     /// Makes the written packets visible to the guest.

@@ -52,7 +52,7 @@ fn a_packet_has_the_layout_of_linux() {
 
 #[test]
 fn the_host_reads_packets_by_copy_and_in_place() {
-    let (mut sender, mut incoming, _) = guest_to_host(1);
+    let (mut sender, mut incoming, memory) = guest_to_host(1);
     let packet = NewPacket {
         kind: PacketKind::GPA_DIRECT,
         extra: &[1; 24],
@@ -73,13 +73,21 @@ fn the_host_reads_packets_by_copy_and_in_place() {
     assert_eq!(packet.read_value::<[u8; 4]>(2), Some(*b"yloa"));
     assert_eq!(packet.read_value::<u64>(1), None);
     assert!(!packet.read(usize::MAX, &mut [0; 2]));
-    let mut bytes = [0; 8];
+    assert_eq!((packet.span(1, 8), packet.span(usize::MAX, 2)), (None, None));
+    let span = packet.span(3, 5).unwrap();
+    let mut bytes = [0; 5];
     let mut at = 0;
-    for slice in packet.slices() {
+    for slice in incoming.slices(span) {
         at += slice.copy_to(&mut bytes[at..]);
     }
-    assert_eq!(bytes, *b"payload!");
+    assert_eq!((bytes, span.len()), (*b"load!", 5));
     assert!(incoming.receive(&mut buffer).unwrap().is_none());
+    let read = || memory.read_index().load(Ordering::Relaxed);
+    let _ = incoming.publish();
+    assert_eq!(read(), 24 + 24 + 8 + 8, "only the first packet is the guest's again");
+    incoming.release(span);
+    let _ = incoming.publish();
+    assert_eq!(read(), 2 * (24 + 24 + 8 + 8));
 }
 
 #[test]
@@ -171,6 +179,46 @@ fn a_host_that_waits_for_room_publishes_and_is_signalled() {
 }
 
 #[test]
+fn packets_whose_data_is_put_into_the_ring_are_like_written_ones() {
+    let (mut outgoing, mut receiver, _) = host_to_guest(2);
+    let mut buffer = Vec::new();
+    let start = |length: usize| (length as u64).to_le_bytes();
+    // Odd lengths, so that packets and their data are wrapped in all places.
+    let mut next = 0_u64;
+    for round in 0..2000_usize {
+        let length = round * 37 % 2500;
+        let filled = outgoing.fill(800, start, |room| {
+            assert!(room.iter().map(|piece| piece.len()).sum::<usize>().is_multiple_of(800));
+            let data: Vec<u8> = (next..).take(length).map(|place| (place % 251) as u8).collect();
+            let mut rest = &data[..];
+            for piece in room {
+                piece.copy_from(rest);
+                rest = &rest[piece.len().min(rest.len())..];
+            }
+            Ok::<_, RingError>(data.len() - rest.len())
+        });
+        let Some(filled) = filled.unwrap() else { panic!("there is room for a packet in round {round}") };
+        let (mut got, end) = (0, next + filled as u64);
+        let _ = outgoing.publish();
+        while let Some(packet) = receiver.receive(&mut buffer) {
+            assert_eq!((packet.header.kind, packet.extra), (PacketKind::IN_BAND, &[][..]));
+            let (size, data) = packet.payload.split_at(8);
+            let size = u64::from_le_bytes(size.try_into().unwrap()) as usize;
+            assert_eq!((data.len(), size <= 800), (size.next_multiple_of(8), true));
+            assert!(data[..size].iter().zip(next..).all(|(byte, place)| *byte == (place % 251) as u8));
+            (next, got) = (next + size as u64, got + size);
+        }
+        let _ = receiver.close();
+        assert_eq!((got, next), (filled, end));
+    }
+    let refused = outgoing.fill(800, start, |_| Err(RingError::Index { name: "any", value: 0, size: 0 }));
+    assert!(refused.is_err() && outgoing.publish() == Signal::NotNeeded, "then nothing is written");
+    assert!(matches!(outgoing.fill(8192, start, |_| Ok::<_, RingError>(0)), Err(RingError::TooLong { .. })));
+    fill(|packet| outgoing.write(packet).is_ok());
+    assert_eq!(outgoing.fill(800, start, |_| Ok::<_, RingError>(0)), Ok(None));
+}
+
+#[test]
 fn a_mark_is_read_when_all_bytes_before_it_are_even_after_wraps() {
     let (mut outgoing, mut receiver, _) = host_to_guest(1);
     let mut buffer = Vec::new();
@@ -244,7 +292,7 @@ fn a_packet_with_inconsistent_lengths_closes_the_ring() {
         let (_, mut incoming, memory) = guest_to_host(1);
         let header =
             PacketHeader { kind: PacketKind::IN_BAND, payload_offset8: offset8, length8, flags: 0, transaction_id: 0 };
-        memory.copy_in(0, zerocopy::IntoBytes::as_bytes(&header));
+        memory.copy_in(0, header.as_bytes());
         memory.write_index().store(written, Ordering::Relaxed);
         let error = incoming.next_packet().unwrap_err();
         assert!(matches!(error, RingError::Packet { offset: 0, .. }), "{offset8} {length8} {written}: {error}");

@@ -6,24 +6,23 @@ use std::sync::{Arc, mpsc};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::table::{Origin, Record, Table};
 use super::transfer::{Next, Transfer};
-use super::wire::{MAX_FROM_GUEST, MAX_TO_GUEST, PipeHeader};
+use super::waiting::Waiting;
+use super::wire::{self, MAX_TO_GUEST, PipeHeader};
 use crate::host::patience::Patience;
+use crate::memory::stream;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::packet::PacketKind;
-use crate::vmbus::ring::{Mark, NewPacket};
+use crate::vmbus::ring::{Mark, NewPacket, RingError};
 use crate::vmbus::vsp::{Channel, Handler, Offer, Port, ServiceError, Vsp, offer_flags};
 use crate::wire::guid::Guid;
 
-/// The period at which a full ring is checked if the guest does not signal that it has room.
+/// The period at which the rings are checked if the guest does not signal: because it does not say when a full ring has room again, or
+/// because data that it has sent is still in its ring, behind which it may end its data.
 const POLL: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Maximum length of a packet of the guest behind the packet's header: header, data and padding. It also bounds the buffer: with
-/// the first longer packet, the connection is over.
-const LONGEST: usize = PipeHeader::LENGTH + MAX_FROM_GUEST + 8;
 
 /// The second half of the instances of the host's connections. In a guest, the first group of the digits is the host's port.
 const INSTANCE: u128 = 0x9ef3_4c1b_a5d2_7f06_38b1_56e0;
@@ -68,13 +67,15 @@ impl Vsp for ConnectionVsp {
     fn open(&mut self, channel: &mut Channel) -> Result<Box<dyn Handler>, ServiceError> {
         let over = || ServiceError::Host("the connection is over".into());
         let peer = self.peer.take().ok_or_else(over)?;
-        let transfer = Transfer::new(std::mem::take(&mut self.texts.0).into_bytes());
+        let text = std::mem::take(&mut self.texts.0).into_bytes();
+        let (transfer, waiting) = (Transfer::new(text.len()), Waiting::new(text));
         self.record.update(transfer.state(), transfer.counts());
         self.table.count_opened();
         let port = channel.port().clone();
         let (_, outgoing) = channel.rings();
         // A ring has room for two packets, so that guest and host can work at the same time.
-        let packet = (outgoing.all_room() / 2).saturating_sub(NewPacket::space(PipeHeader::LENGTH)) as usize;
+        let half = outgoing.all_room() / 2;
+        let packet = half.saturating_sub(NewPacket::space(PipeHeader::LENGTH)) as usize;
         let packet = packet.min(MAX_TO_GUEST) & !7;
         // Whoever waits may be gone. Then the host's end is, too.
         self.opened.take().into_iter().for_each(|opened| _ = opened.try_send(()));
@@ -85,9 +86,10 @@ impl Vsp for ConnectionVsp {
             mark: outgoing.mark(),
             peer,
             transfer,
+            waiting,
             packet,
+            half,
             is_dry: false,
-            buffer: Vec::new(),
             exchanged: 0,
             patience: Patience::default(),
         }))
@@ -112,13 +114,15 @@ struct ConnectionHandler {
     port: Arc<dyn Port>,
     peer: UnixStream,
     transfer: Transfer,
+    waiting: Waiting,
     /// Maximum number of bytes of data in a packet for the guest.
     packet: usize,
+    /// Half of the room in the ring for the guest. A guest that has filled its ring goes on to read that much before it signals.
+    half: u32,
     /// The end of what the guest was sent.
     mark: Mark,
     /// The peer has nothing to read at present.
     is_dry: bool,
-    buffer: Vec<u8>,
     /// Number of packets with data, in both directions, since the thread woke.
     exchanged: u32,
     patience: Patience,
@@ -141,7 +145,7 @@ impl ConnectionHandler {
     /// Moves what can be moved. Returns `true` if the connection is over.
     fn serve(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
         if self.transfer.awaits_hang_up() && self.has_hung_up() {
-            self.transfer.peer_is_gone();
+            self.is_gone(channel);
         }
         let mut is_blocked;
         loop {
@@ -166,13 +170,14 @@ impl ConnectionHandler {
                 continue;
             }
             if is_blocked {
-                let (has_room, signal) = channel.rings().1.wait_for_room(self.space())?;
+                let (has_room, signal) = channel.rings().1.wait_for_room(self.half.max(self.space()))?;
                 channel.signal(signal);
                 if has_room {
                     continue;
                 }
             }
-            if !self.transfer.takes_packets() || !channel.rings().0.unmask()? {
+            // A guest whose ring is not empty does not signal: the peer is waited for.
+            if self.transfer.waiting() > 0 || !channel.rings().0.unmask()? {
                 break;
             }
         }
@@ -190,9 +195,10 @@ impl ConnectionHandler {
             return Ok(true);
         }
         let left = deadline.map(|deadline| deadline - now);
-        let poll = (is_blocked && !incoming.guest_minds_room()).then_some(POLL);
+        let is_silent = self.transfer.waiting() > 0 || is_blocked && !incoming.guest_minds_room();
+        let poll = is_silent.then_some(POLL);
         self.port.wake_after([left, poll].into_iter().flatten().min());
-        let (readable, writable) = (self.transfer.wants_data() && self.is_dry, !self.transfer.pending().is_empty());
+        let (readable, writable) = (self.transfer.wants_data() && self.is_dry, self.transfer.waiting() > 0);
         if readable || writable || self.transfer.awaits_hang_up() {
             let waits = self.port.wake_when(self.peer.as_fd(), readable, writable);
             waits.map_err(|error| ServiceError::Host(format!("a socket cannot be waited for: {error}")))?;
@@ -202,85 +208,105 @@ impl ConnectionHandler {
 
     /// Returns whether anything has moved, and whether data or the end of it waits for room in the guest's ring.
     fn exchange(&mut self, channel: &mut Channel) -> Result<(bool, bool), ServiceError> {
-        let mut moved = false;
-        while self.transfer.takes_packets() && !self.port.should_return() {
-            let Some(packet) = channel.rings().0.receive(&mut self.buffer)? else { break };
-            if packet.header.kind != PacketKind::IN_BAND {
-                return Err(ServiceError::Protocol(format!("a socket gets no {} packets", packet.header.kind)));
-            }
-            if packet.extra.len() + packet.payload.len() > LONGEST {
-                let error = "a packet of a socket is longer than its data and its header";
-                return Err(ServiceError::Protocol(error.into()));
-            }
-            self.exchanged = self.exchanged.saturating_add(1);
-            let received = self.transfer.receive(packet.payload);
-            received.map_err(|error| ServiceError::Protocol(error.to_string()))?;
-            moved = true;
-        }
-        // The guest goes on while the peer is fed.
-        let freed = channel.rings().0.publish();
-        channel.signal(freed);
-        moved |= self.feed_peer();
+        let mut moved = self.take_packets(channel)?;
+        moved |= self.feed_peer(channel);
         if self.transfer.next() == Some(Next::TellPeer) {
             // A peer that has hung up need not be told.
             let _ = shutdown(&self.peer, Shutdown::Write);
             self.transfer.peer_told();
             moved = true;
         }
+        // The guest goes on while it is fed.
+        let freed = channel.rings().0.publish();
+        channel.signal(freed);
         let (sent, is_blocked) = self.feed_guest(channel)?;
         Ok((moved || sent, is_blocked))
     }
 
-    /// Sends the peer what waits for it. Returns `true` if it has taken some.
-    fn feed_peer(&mut self) -> bool {
+    /// Reads the headers of the guest's packets, whose data stays in the ring. Returns `true` if there were some.
+    fn take_packets(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
+        let (incoming, _) = channel.rings();
         let mut moved = false;
-        while !self.transfer.pending().is_empty() {
-            match send(&self.peer, self.transfer.pending(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => self.transfer.peer_took(count),
+        while self.waiting.has_room() && !self.port.should_return() {
+            let Some(packet) = incoming.next_packet()? else { break };
+            if packet.kind() != PacketKind::IN_BAND {
+                return Err(ServiceError::Protocol(format!("a socket gets no {} packets", packet.kind())));
+            }
+            let malformed = |error: wire::Malformed| ServiceError::Protocol(error.to_string());
+            let size = wire::size(packet.read_value(0), packet.payload_length()).map_err(malformed)?;
+            let is_kept = self.transfer.receive(size).map_err(malformed)?;
+            match packet.span(PipeHeader::LENGTH, size) {
+                Some(data) if is_kept => self.waiting.add(data),
+                Some(data) => incoming.release(data),
+                // The size was checked.
+                None => {}
+            }
+            self.exchanged = self.exchanged.saturating_add(1);
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Sends the peer what waits for it. Returns `true` if it has taken some.
+    fn feed_peer(&mut self, channel: &mut Channel) -> bool {
+        let mut moved = false;
+        while self.transfer.waiting() > 0 {
+            let (incoming, _) = channel.rings();
+            let sent = match self.waiting.text() {
+                Some(text) => send(&self.peer, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+                None => stream::send(&self.peer, &self.waiting.slices(incoming)),
+            };
+            match sent {
+                Ok(count) => {
+                    self.transfer.peer_took(count);
+                    self.waiting.peer_took(count, incoming);
+                }
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
-                Err(_) if self.has_hung_up() => self.transfer.peer_is_gone(),
-                Err(_) => self.transfer.peer_is_deaf(),
+                Err(_) if self.has_hung_up() => self.is_gone(channel),
+                Err(_) => {
+                    self.transfer.peer_is_deaf();
+                    self.waiting.clear(incoming);
+                }
             }
             moved = true;
         }
+        // Packets without data.
+        self.waiting.peer_took(0, channel.rings().0);
         moved
     }
 
     /// Sends the guest what the peer has for it. Returns whether anything was sent, and whether there is no room for more.
     fn feed_guest(&mut self, channel: &mut Channel) -> Result<(bool, bool), ServiceError> {
-        let (_, outgoing) = channel.rings();
-        let (mut moved, space) = (false, self.space());
+        let mut moved = false;
         self.is_dry = false;
         while self.transfer.wants_data() && !self.port.should_return() {
-            if !outgoing.has_room(space)? {
-                return Ok((moved, true));
-            }
-            if self.buffer.len() < self.packet {
-                self.buffer.resize(self.packet, 0);
-            }
-            match recv(&self.peer, &mut self.buffer[..self.packet], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => self.ended(),
-                Ok((count, _)) => {
-                    outgoing.write(&NewPacket::in_band(0, &[&PipeHeader::of(count), &self.buffer[..count]]))?;
+            let (_, outgoing) = channel.rings();
+            let received = outgoing.fill(self.packet, PipeHeader::of, |room| Ok(stream::receive(&self.peer, room)?));
+            match received {
+                Ok(None) => return Ok((moved, true)),
+                Ok(Some(0)) => self.ended(channel),
+                Ok(Some(count)) => {
                     self.mark = outgoing.mark();
                     self.transfer.sent(count);
-                    self.exchanged = self.exchanged.saturating_add(1);
+                    self.exchanged = self.exchanged.saturating_add(count.div_ceil(self.packet) as u32);
                 }
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => {
+                Err(Refused::Ring(error)) => return Err(error.into()),
+                Err(Refused::Peer(Errno::INTR)) => continue,
+                Err(Refused::Peer(Errno::AGAIN)) => {
                     self.is_dry = true;
                     break;
                 }
                 // The peer has hung up without reading everything.
-                Err(_) => {
+                Err(Refused::Peer(_)) => {
                     self.transfer.peer_ended();
-                    self.transfer.peer_is_gone();
+                    self.is_gone(channel);
                 }
             }
             moved = true;
         }
         if self.transfer.next() == Some(Next::TellGuest) {
+            let (_, outgoing) = channel.rings();
             if !outgoing.has_room(NewPacket::space(PipeHeader::LENGTH))? {
                 return Ok((moved, true));
             }
@@ -293,11 +319,17 @@ impl ConnectionHandler {
     }
 
     /// The peer sends nothing more.
-    fn ended(&mut self) {
+    fn ended(&mut self, channel: &mut Channel) {
         self.transfer.peer_ended();
         if self.has_hung_up() {
-            self.transfer.peer_is_gone();
+            self.is_gone(channel);
         }
+    }
+
+    /// The peer has hung up.
+    fn is_gone(&mut self, channel: &mut Channel) {
+        self.transfer.peer_is_gone();
+        self.waiting.clear(channel.rings().0);
     }
 
     fn has_hung_up(&self) -> bool {
@@ -309,6 +341,24 @@ impl ConnectionHandler {
     /// Returns the space that a packet takes in the ring at most.
     fn space(&self) -> u32 {
         NewPacket::space(PipeHeader::LENGTH + self.packet)
+    }
+}
+
+/// The reason why nothing was received for the guest.
+enum Refused {
+    Ring(RingError),
+    Peer(Errno),
+}
+
+impl From<RingError> for Refused {
+    fn from(error: RingError) -> Self {
+        Self::Ring(error)
+    }
+}
+
+impl From<Errno> for Refused {
+    fn from(error: Errno) -> Self {
+        Self::Peer(error)
     }
 }
 

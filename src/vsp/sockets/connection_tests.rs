@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use vm_memory::GuestAddress;
+use zerocopy::FromBytes;
 
 use super::super::service::Service;
 use super::*;
@@ -99,7 +100,9 @@ impl Open {
     fn receive(&mut self) -> Option<Vec<u8>> {
         let mut buffer = Vec::new();
         let packet = self.receiver.receive(&mut buffer)?;
-        let data = super::super::wire::data(packet.payload).unwrap().to_vec();
+        let header = PipeHeader::read_from_prefix(packet.payload).ok().map(|(header, _)| header);
+        let size = wire::size(header, packet.payload.len()).unwrap();
+        let data = packet.payload[PipeHeader::LENGTH..][..size].to_vec();
         assert!(packet.payload.len() <= PipeHeader::LENGTH + MAX_TO_GUEST);
         let _ = self.receiver.close();
         Some(data)
@@ -262,4 +265,24 @@ fn an_old_guest_is_asked_whether_it_has_room() {
     }
     open.serve();
     assert_eq!(open.wanted(), (None, Some(POLL)));
+}
+
+#[test]
+fn a_guest_that_ends_behind_data_that_nobody_reads_is_noticed() {
+    let mut open = open();
+    while open.send(&[1; 4000]) {
+        open.serve();
+    }
+    assert_eq!(
+        open.wanted(),
+        (Some((true, true)), Some(POLL)),
+        "the peer is waited for, and the guest does not signal"
+    );
+    assert!(open.send(b"") && open.send(b""));
+    open.serve();
+    assert_eq!((open.state(), open.wanted().1), ("ended by the guest", Some(POLL)));
+    open.port.seconds.store(8, Ordering::SeqCst);
+    *open.port.wanted.lock() = (None, None);
+    open.serve();
+    assert_eq!(open.wanted(), (None, None), "it is over");
 }

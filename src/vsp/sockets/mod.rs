@@ -23,7 +23,7 @@
 //!
 //! Every connection is a VMBus channel of its own, which is offered once and removed when the connection is over.
 //!
-//! - `wire`, `transfer`: the protocol of a channel, pure.
+//! - `wire`, `transfer`: the protocol of a channel, pure; `waiting`: the guest's data that is under way.
 //! - `connection`: moves data between a channel's rings and a Unix socket.
 //! - `worker`, `greeting`: the thread that connects Unix sockets for the guest, and accepts clients.
 //! - `shared`, `table`, `backlog`: what exists; `device`: its place among the machine's devices.
@@ -45,6 +45,7 @@ mod service;
 mod shared;
 mod table;
 mod transfer;
+mod waiting;
 mod wire;
 mod worker;
 

@@ -1,18 +1,15 @@
 //! A state machine of the data and the ends that are under way on one connection, in both directions.
 //!
-//! The *peer* is the host's end: a Unix socket. Data of the guest waits here until the peer takes it; when [`STAGE`] bytes
-//! wait, no more packets are read, so the guest's ring fills and the guest waits. Data of the peer does not wait here: it is
-//! read only when the ring has room.
+//! The *peer* is the host's end: a Unix socket. Data of the guest waits in the guest's ring until the peer takes it, so the ring
+//! fills and the guest waits: see [`Waiting`](super::waiting::Waiting). Data of the peer is read only when its ring has room. So
+//! neither is here, only their numbers are.
 //!
 //! Each direction ends on its own. A connection is over when both have ended, when the peer has hung up and its data is
 //! delivered, or when the guest has ended its data and nothing has moved for too long: a guest does not say whether it still reads.
 
 use std::time::Duration;
 
-use super::wire::{self, Malformed};
-
-/// Packets of the guest are read while fewer bytes wait for the peer.
-pub const STAGE: usize = 32 << 10;
+use super::wire::Malformed;
 
 /// The time for which data may stay unread in the guest's ring after the guest has ended its data.
 pub const UNREAD_PATIENCE: Duration = Duration::from_secs(60);
@@ -38,9 +35,8 @@ pub enum Next {
 /// The state of a connection.
 #[derive(Debug, Default)]
 pub struct Transfer {
-    /// Data for the peer, of which the first bytes are taken already.
-    staged: Vec<u8>,
-    taken: usize,
+    /// Number of bytes that wait for the peer.
+    waiting: usize,
     /// The number of times that the guest has ended its data.
     guest_ends: u32,
     peer_told: bool,
@@ -56,58 +52,44 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Starts a connection, with a text of the host for the peer.
-    pub fn new(text: Vec<u8>) -> Self {
-        Self { staged: text, ..Self::default() }
+    /// Starts a connection, with a text of the host for the peer that has `text` bytes.
+    pub fn new(text: usize) -> Self {
+        Self { waiting: text, ..Self::default() }
     }
 
-    /// Returns `true` if another packet of the guest may be [received](Self::receive).
-    pub fn takes_packets(&self) -> bool {
-        self.pending().len() < STAGE
-    }
-
-    /// Takes the payload of a packet of the guest.
+    /// Takes a packet of the guest with `size` bytes of data. Returns `true` if it waits for the peer, if only behind others.
     ///
     /// # Errors
-    /// Returns an error if the packet is malformed. The connection must be ended.
-    pub fn receive(&mut self, payload: &[u8]) -> Result<(), Malformed> {
-        let data = wire::data(payload)?;
-        if data.is_empty() {
+    /// Returns an error if the guest had ended its data. The connection must be ended.
+    pub fn receive(&mut self, size: usize) -> Result<bool, Malformed> {
+        if size == 0 {
             self.guest_ends = self.guest_ends.saturating_add(1);
-            return Ok(());
+            return Ok(!self.peer_deaf);
         }
         if self.guest_ends > 0 {
             return Err(Malformed::AfterEnd);
         }
-        self.from_guest += data.len() as u64;
+        self.from_guest += size as u64;
         if !self.peer_deaf {
-            self.staged.extend_from_slice(data);
+            self.waiting += size;
         }
-        Ok(())
+        Ok(!self.peer_deaf)
     }
 
-    /// Returns data for the peer.
-    pub fn pending(&self) -> &[u8] {
-        &self.staged[self.taken..]
+    /// Returns the number of bytes that wait for the peer.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
-    /// Records that the peer has taken that many bytes of [`pending`](Self::pending).
+    /// Records that the peer has taken that many bytes of those that wait.
     pub fn peer_took(&mut self, count: usize) {
-        self.taken = self.staged.len().min(self.taken + count);
-        if self.taken == self.staged.len() {
-            self.staged.clear();
-            self.taken = 0;
-        } else if self.taken >= STAGE {
-            self.staged.drain(..self.taken);
-            self.taken = 0;
-        }
+        self.waiting = self.waiting.saturating_sub(count);
     }
 
-    /// Records that the peer takes no more data.
+    /// Records that the peer takes no more data. What waits for it must be dropped.
     pub fn peer_is_deaf(&mut self) {
         self.peer_deaf = true;
-        self.staged.clear();
-        self.taken = 0;
+        self.waiting = 0;
     }
 
     /// Returns `true` if data of the peer is wanted, for which the ring has room.
@@ -133,12 +115,12 @@ impl Transfer {
 
     /// Returns `true` if the peer can still hang up, and nothing else is expected of it.
     pub fn awaits_hang_up(&self) -> bool {
-        self.peer_ended && !self.peer_gone && self.pending().is_empty()
+        self.peer_ended && !self.peer_gone && self.waiting == 0
     }
 
     /// Returns what is to be done next.
     pub fn next(&self) -> Option<Next> {
-        let guest_done = self.guest_ends > 0 && self.pending().is_empty();
+        let guest_done = self.guest_ends > 0 && self.waiting == 0;
         if guest_done && !self.peer_told {
             Some(Next::TellPeer)
         } else if self.peer_ended && !self.guest_told {

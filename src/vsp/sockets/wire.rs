@@ -1,7 +1,5 @@
 //! The packets of a connection: a header and data.
 
-use zerocopy::FromBytes;
-
 use crate::wire::wire;
 
 /// Maximum number of bytes of data in a packet to the guest. Linux refuses longer ones.
@@ -58,20 +56,19 @@ pub enum Malformed {
     AfterEnd,
 }
 
-/// Returns the data in a packet's payload, which may be padded.
+/// Returns the number of bytes of data in a packet, from its header, if it has one, and the length of its payload, which may be padded.
 ///
 /// # Errors
 /// Returns an error if the packet is malformed.
-pub fn data(payload: &[u8]) -> Result<&[u8], Malformed> {
-    let (header, rest) = PipeHeader::read_from_prefix(payload).map_err(|_| Malformed::Short(payload.len()))?;
-    let PipeHeader { packet_type, size } = header;
-    if packet_type != DATA {
-        return Err(Malformed::Type(packet_type));
+pub fn size(header: Option<PipeHeader>, payload: usize) -> Result<usize, Malformed> {
+    let PipeHeader { packet_type, size } = header.ok_or(Malformed::Short(payload))?;
+    let room = payload.saturating_sub(PipeHeader::LENGTH);
+    match size as usize {
+        _ if packet_type != DATA => Err(Malformed::Type(packet_type)),
+        bytes if bytes > MAX_FROM_GUEST => Err(Malformed::Long(size)),
+        bytes if bytes > room => Err(Malformed::Size { size, room }),
+        bytes => Ok(bytes),
     }
-    if size as usize > MAX_FROM_GUEST {
-        return Err(Malformed::Long(size));
-    }
-    rest.get(..size as usize).ok_or(Malformed::Size { size, room: rest.len() })
 }
 
 #[cfg(test)]
