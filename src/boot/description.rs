@@ -11,4 +11,6 @@ pub struct Description {
     pub apic_ids: Vec<u32>,
     /// `true` if the machine has a PC's two 8259 interrupt controllers and its interval timer, in addition to the IOAPIC.
     pub pics: bool,
+    /// `true` if the guest can hibernate: enter S4, from which a machine wakes by a new start.
+    pub hibernation: bool,
 }

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! Name (_S5, Package { 5, 5, 0, 0 })
+//! Name (_S4, Package { 4, 4, 0, 0 })                              // if the guest can hibernate
 //! Scope (_SB) {
 //!     Device (C000) { Name (_HID, "ACPI0007") Name (_UID, 0) }    // one a VP
 //!     Device (COM1) { Name (_HID, EisaId ("PNP0501")) … IO (0x3f8), Interrupt { 4 } }
@@ -24,16 +25,19 @@ use acpi_tables::aml::{
 use acpi_tables::sdt::Sdt;
 
 use super::description::{Description, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
-use super::layout::{RTC_PORT, S5_SLEEP_TYPE, SERIAL_IRQ, SERIAL_PORT, VMBUS_MMIO};
+use super::layout::{RTC_PORT, S4_SLEEP_TYPE, S5_SLEEP_TYPE, SERIAL_IRQ, SERIAL_PORT, VMBUS_MMIO};
 
 /// Builds the table of a machine. `description` has at most 4096 VPs, because their names have three digits.
 pub(super) fn dsdt(description: &Description) -> Sdt {
     /// From revision 2 on, integers have 64 bits.
     const REVISION: u8 = 2;
     let mut dsdt = Sdt::new(*b"DSDT", 36, REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
-    let sleep: [&dyn Aml; 4] = [&S5_SLEEP_TYPE, &S5_SLEEP_TYPE, &0u8, &0u8];
     let mut aml = Vec::new();
-    Name::new("_S5_".into(), &Package::new(sleep.to_vec())).to_aml_bytes(&mut aml);
+    let states = [("_S5_", S5_SLEEP_TYPE, true), ("_S4_", S4_SLEEP_TYPE, description.hibernation)];
+    for (name, kind, _) in states.into_iter().filter(|(_, _, is_offered)| *is_offered) {
+        let sleep: [&dyn Aml; 4] = [&kind, &kind, &0u8, &0u8];
+        Name::new(name.into(), &Package::new(sleep.to_vec())).to_aml_bytes(&mut aml);
+    }
     let mut devices = Vec::new();
     for index in 0..description.apic_ids.len() {
         processor(index).to_aml_bytes(&mut devices);

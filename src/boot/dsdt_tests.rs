@@ -1,7 +1,7 @@
 use super::*;
 
 fn table(processors: u32) -> Vec<u8> {
-    dsdt(&Description { apic_ids: (0..processors).collect(), pics: false }).as_slice().to_vec()
+    dsdt(&Description { apic_ids: (0..processors).collect(), pics: false, hibernation: false }).as_slice().to_vec()
 }
 
 fn position(table: &[u8], needle: &[u8]) -> Option<usize> {
@@ -64,4 +64,11 @@ fn vmbus_is_in_a_module_that_carries_the_memory_window() {
 #[test]
 fn soft_off_has_a_sleep_type() {
     assert!(position(&table(1), b"\x08_S5_\x12\x08\x04\x0a\x05\x0a\x05\x00\x00").is_some());
+}
+
+#[test]
+fn only_a_guest_that_can_hibernate_finds_its_sleep_type() {
+    assert!(position(&table(1), b"_S4_").is_none());
+    let description = Description { apic_ids: vec![0], pics: false, hibernation: true };
+    assert!(position(dsdt(&description).as_slice(), b"\x08_S4_\x12\x08\x04\x0a\x04\x0a\x04\x00\x00").is_some());
 }

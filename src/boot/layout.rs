@@ -46,6 +46,8 @@ pub const RESET_VALUE: u8 = 6;
 pub const SCI_IRQ: u32 = 9;
 /// SLP_TYP of the PM1a control block for S5, soft off (ACPI 6.5, 7.4.2.6).
 pub const S5_SLEEP_TYPE: u8 = 5;
+/// The same for S4: the guest has written its memory to a disk, and the machine is off.
+pub const S4_SLEEP_TYPE: u8 = 4;
 
 /// The MMIO range for VMBus devices: below the interrupt controllers and KVM's own pages.
 pub const VMBUS_MMIO: Range<u64> = 0xf800_0000..IOAPIC;

@@ -170,6 +170,12 @@ pub struct Config {
     #[cfg_attr(feature = "cli", arg(long))]
     pub test_device: bool,
 
+    /// Offer the guest ACPI's S4, so that it can hibernate (viridian stop --hibernate) and resume in a new run with the
+    /// same disks; not with memory whose size changes
+    #[cfg_attr(feature = "cli", arg(long))]
+    #[serde(skip_serializing_if = "is_default")]
+    pub hibernation: bool,
+
     /// On a reset by the guest: exit with code 100, or restart the guest [default: exit]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT"))]
     pub on_reset: OnReset,
@@ -201,6 +207,7 @@ impl Default for Config {
             trace_format: TraceFormat::Text,
             irqchip: IrqchipKind::Apic,
             test_device: false,
+            hibernation: false,
             on_reset: OnReset::Exit,
         }
     }

@@ -81,6 +81,10 @@ providers! {
 
 fn dynamic_memory(setup: &Setup<'_>) -> Result<DynamicMemory, MachineError> {
     let limits = setup.config.memory.limits()?;
+    // A guest that hibernates would write pages that it has released. Linux uses no dynamic memory where it finds S4.
+    if setup.config.hibernation && limits.is_some() {
+        return Err(MachineError::Hibernation);
+    }
     Ok(DynamicMemory::new(setup.vmbus, setup.devices, limits)?)
 }
 

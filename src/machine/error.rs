@@ -49,6 +49,11 @@ pub enum MachineError {
     /// The sizes of guest memory do not fit together.
     #[error("--memory: {0}")]
     MemorySettings(#[from] MemorySettingsError),
+    /// The guest cannot hibernate with memory whose size changes.
+    #[error(
+        "--hibernation and memory whose size changes exclude each other: leave out min, max and cold-discard of --memory, or --hibernation"
+    )]
+    Hibernation,
     /// The guest's screen, keyboard and mouse cannot be offered.
     #[error(transparent)]
     Display(#[from] ScreenError),
@@ -147,6 +152,7 @@ impl MachineError {
             | Self::Services(_)
             | Self::Sockets(SocketsError::InUse(_) | SocketsError::Refused { .. })
             | Self::MemorySettings(_)
+            | Self::Hibernation
             | Self::Console(ConsoleError::Open { .. } | ConsoleError::SocketInUse { .. })
             | Self::Trace { .. }
             | Self::Engine(SetupError::Switch(_))

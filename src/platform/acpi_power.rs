@@ -102,8 +102,10 @@ impl AcpiPower {
 
     fn set_control(&mut self, value: u16) -> Option<PowerEvent> {
         self.control = value & CONTROL_BITS | SCI_EN;
-        let soft_off = (value & SLP_TYP) >> 10 == u16::from(ports::S5_SLEEP_TYPE);
-        (value & SLP_EN != 0 && soft_off).then_some(PowerEvent::PowerOff)
+        let kind = (value & SLP_TYP) >> 10;
+        // What a guest in S4 needs to wake is on its disks. Guests that were not offered S4 do not know its type.
+        let is_off = [ports::S5_SLEEP_TYPE, ports::S4_SLEEP_TYPE].map(u16::from).contains(&kind);
+        (value & SLP_EN != 0 && is_off).then_some(PowerEvent::PowerOff)
     }
 }
 

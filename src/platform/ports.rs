@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::boot::layout;
-pub use crate::boot::layout::{RESET_VALUE, S5_SLEEP_TYPE, SCI_IRQ, SERIAL_IRQ};
+pub use crate::boot::layout::{RESET_VALUE, S4_SLEEP_TYPE, S5_SLEEP_TYPE, SCI_IRQ, SERIAL_IRQ};
 
 /// The first serial port, COM1.
 pub const SERIAL: Range<u16> = layout::SERIAL_PORT..layout::SERIAL_PORT + 8;

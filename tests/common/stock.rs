@@ -93,9 +93,19 @@ pub struct Shell {
 impl Shell {
     /// Waits until the guest's script prints that it serves.
     pub fn ready(console: &Capture) -> Self {
-        let shell = Self { console: console.clone() };
-        shell.wait_for("serving\r\n");
+        let shell = Self::new(console);
+        shell.wait_until_ready();
         shell
+    }
+
+    /// Creates it without waiting.
+    pub fn new(console: &Capture) -> Self {
+        Self { console: console.clone() }
+    }
+
+    /// Waits until the guest's script prints that it serves.
+    pub fn wait_until_ready(&self) {
+        self.wait_for("serving\r\n");
     }
 
     /// Waits for these words on the console, and returns what came up to their end.

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
 use viridian::Builder;
+use viridian::config::Config;
 use viridian::control::Control;
 use viridian::fleet::{Fleet, RunningFleet};
 use viridian::internals::services::{Answer, Failure, Kind, Request, ServiceHandle, Status};
@@ -43,13 +44,20 @@ impl Deref for Linux {
 impl Linux {
     /// Boots it, and waits for its shell.
     pub fn boot() -> Self {
-        let builder = Builder::new()
+        let linux = Self::start(Config::default(), "");
+        linux.wait_until_ready();
+        linux
+    }
+
+    /// Starts it with these settings, and these words on its command line.
+    pub fn start(config: Config, words: &str) -> Self {
+        let builder = Builder::from(config)
             .name(NAME)
             .engine(engine())
             .memory(384 << 20)
             .kernel(image_file("vmlinux"))
             .initrd(image_file("initrd.img"))
-            .cmdline(format!("console=ttyS0 quiet panic=-1 root=LABEL=root run=serve {}", variable("WORDS")))
+            .cmdline(format!("console=ttyS0 quiet panic=-1 root=LABEL=root run=serve {words} {}", variable("WORDS")))
             .disk(DiskConfig::of("/dev/vda"))
             .net(NetworkOptions::new(Attachment::User))
             .capture_console();
@@ -62,7 +70,7 @@ impl Linux {
             let fleet = fleet.clone();
             move || serve(&fleet, &control)
         });
-        Self { fleet, shell: Shell::ready(&console), sockets, control }
+        Self { fleet, shell: Shell::new(&console), sockets, control }
     }
 
     /// Calls a function with the machine.

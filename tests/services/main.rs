@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod guest;
+mod hibernation;
 mod steps;
 
 use std::sync::OnceLock;
@@ -53,12 +54,24 @@ fn plan(plan: &mut Plan, engine: &str) {
     let words = if suite().is_some() { "noxsave" } else { "" };
     let variables = format!("ROUNDS={rounds} ITEMS={items} PAUSE={pause} COPY={copy} CLOCKS={clocks} WORDS={words}");
     let seconds = 180 + 10 * rounds + pause + copy / 100_000;
-    stock::plan(plan, image, engine, &[("services", seconds, &variables)]);
+    stock::plan(plan, image, engine, &[("services", seconds, &variables), ("hibernation", 240, &variables)]);
 }
 
 #[test]
 fn stock_linux_uses_all_services() {
     stock::passes(&SERVICES, "services");
+}
+
+#[test]
+fn stock_linux_hibernates_and_resumes_in_a_new_machine() {
+    stock::passes(&SERVICES, "hibernation");
+}
+
+#[test]
+#[ignore = "a part of stock_linux_hibernates_and_resumes_in_a_new_machine, for the nested host"]
+fn nested_hibernation() {
+    hibernation::refused_without_the_setting();
+    hibernation::resumed_in_a_new_machine();
 }
 
 #[test]

@@ -40,6 +40,11 @@ pub struct Arguments {
     #[arg(long)]
     no_force: bool,
 
+    /// Have the guest write its memory to its disk and power off, by the shutdown service alone; the machine needs the
+    /// setting --hibernation, and time: see --shutdown
+    #[arg(long, conflicts_with_all = ["power_button", "no_force"])]
+    hibernate: bool,
+
     /// Print JSON: an object for one NAME, else a list
     #[arg(long)]
     json: bool,
@@ -58,19 +63,23 @@ pub fn run(arguments: Arguments) -> Done {
 /// Ends a machine. Returns by which step, and how it ended.
 fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
     let name = &machine.name;
-    if let Some(service) = Supervised::of(machine) {
+    if let Some(service) = Supervised::of(machine).filter(|_| !arguments.hibernate) {
         return stop_by_service(name, &service, arguments);
     }
     let mut events = machine.events()?;
+    let (hibernate, last) = (json!({ "kind": "hibernate" }), if arguments.no_force { Duration::ZERO } else { LAST });
     let steps = [
-        ("shutdown-service", "/shutdown", arguments.shutdown, "asking the guest to shut down"),
-        ("power-button", "/power-button", arguments.power_button, "pressing the power button"),
-        ("kill", "/kill", if arguments.no_force { Duration::ZERO } else { LAST }, "ending the machine by force"),
+        ("shutdown-service", "/shutdown", None, arguments.shutdown, "asking the guest to shut down"),
+        ("power-button", "/power-button", None, arguments.power_button, "pressing the power button"),
+        ("kill", "/kill", None, last, "ending the machine by force"),
     ];
-    for (how, path, time, words) in steps.into_iter().filter(|step| !step.2.is_zero()) {
+    let hibernation =
+        [("shutdown-service", "/shutdown", Some(&hibernate), arguments.shutdown, "asking the guest to hibernate")];
+    let steps = if arguments.hibernate { &hibernation[..] } else { &steps };
+    for &(how, path, body, time, words) in steps.iter().filter(|step| !step.3.is_zero()) {
         let deadline = Instant::now() + time;
         say!("{name}: {words}");
-        match machine.request("POST", path, None, time) {
+        match machine.request("POST", path, body, time) {
             Ok(_) => {}
             Err(failure) if failure.is_end() => {}
             // Without an answer there is no shutdown to wait for.
