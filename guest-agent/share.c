@@ -9,6 +9,12 @@
 #define MAX_MESSAGE (256 * 1024 + 8192)
 /* The header of a reply: its length, an error number, and the request's number. */
 #define REPLY_HEADER 16
+#define NUMBER 8
+/* The byte of the number whose highest bit is the host's mark. */
+#define MARK 15
+#define AF_UNIX 1
+#define SOCK_SEQPACKET 5
+#define MSG_DONTWAIT 0x40
 /* Of a request: where its kind is, and for a release where the file's flags are, behind its header and the handle. */
 #define KIND 4
 #define RELEASE_FLAGS 48
@@ -59,31 +65,114 @@ static void pump_requests(int fuse, int server)
     }
 }
 
+/*
+ * Contents of files that the guest may read next (a message without a request, marked) wait in the kernel if a program reads the same
+ * file at that moment, until the program has its reply. So another process, the filler, passes them on, and replies with data (marked, too)
+ * do not wait for it. All other replies do: a reply with the attributes of a changed file must come after older contents of it.
+ */
+static struct {
+    int filler;
+    /* Messages that the filler has not passed on. */
+    u32 filling;
+    /* Replies that wait for it. */
+    u32 held;
+    u8 replies[256 * 1024];
+} order;
+
+static void pass_on(int fuse, const u8 *reply, u32 length)
+{
+    /* ENOENT: the requesting process has ended. */
+    if (EINTR_RETRY(call(__NR_write, fuse, reply, length)) == -ENODEV)
+        quit(0);
+}
+
+static void run_filler(int fuse, int socket) __attribute__((noreturn));
+static void run_filler(int fuse, int socket)
+{
+    for (;;) {
+        long length = EINTR_RETRY(call(__NR_read, socket, message, sizeof message));
+        if (length <= 0)
+            quit(0);
+        /* A file that the kernel has forgotten is an error that does not matter. */
+        pass_on(fuse, message, length);
+        call(__NR_write, socket, "", 1);
+    }
+}
+
+/* Reads what the filler has confirmed. Passes the held replies on once it is done. */
+static void look_at_filler(int fuse, int flags)
+{
+    u8 confirmed;
+    while (order.filling && EINTR_RETRY(call(__NR_recvfrom, order.filler, &confirmed, 1, flags)) == 1)
+        order.filling--;
+    u32 at = 0;
+    if (order.filling)
+        return;
+    while (at < order.held) {
+        u32 length = read_u32(order.replies + at);
+        pass_on(fuse, order.replies + at, length);
+        at += length;
+    }
+    order.held = 0;
+}
+
+static void take_reply(int fuse, u8 *reply, u32 length)
+{
+    int is_marked = reply[MARK] & 0x80;
+    reply[MARK] &= 0x7f;
+    if (is_marked && !read_u32(reply + NUMBER) && !read_u32(reply + NUMBER + 4)) {
+        /* Without room, the guest reads the file when it needs it. */
+        if (call(__NR_sendto, order.filler, reply, length, MSG_DONTWAIT) == length)
+            order.filling++;
+        return;
+    }
+    if (order.filling && !is_marked) {
+        look_at_filler(fuse, MSG_DONTWAIT);
+        if (order.filling && length > sizeof order.replies - order.held)
+            look_at_filler(fuse, 0);
+        if (order.filling) {
+            memcpy(order.replies + order.held, reply, length);
+            order.held += length;
+            return;
+        }
+    }
+    pass_on(fuse, reply, length);
+}
+
 static void pump_replies(int fuse, int server) __attribute__((noreturn));
 static void pump_replies(int fuse, int server)
 {
     u32 filled = 0;
     for (;;) {
+        struct pollfd fds[2] = { { server, POLLIN, 0 }, { order.filler, POLLIN, 0 } };
+        if (order.held) {
+            call(__NR_poll, fds, 2, -1);
+            if (fds[1].revents)
+                look_at_filler(fuse, MSG_DONTWAIT);
+            if (!fds[0].revents)
+                continue;
+        }
         long count = EINTR_RETRY(call(__NR_read, server, message + filled, sizeof message - filled));
         if (count <= 0)
             quit(0);
         filled += count;
-        while (filled >= REPLY_HEADER) {
-            u32 length = read_u32(message);
+        u32 at = 0;
+        while (filled - at >= REPLY_HEADER) {
+            u32 length = read_u32(message + at);
             if (length < REPLY_HEADER || length > MAX_MESSAGE)
                 quit(0);
-            if (length > filled)
+            if (length > filled - at)
                 break;
-            /* ENOENT: the requesting process has ended. */
-            if (EINTR_RETRY(call(__NR_write, fuse, message, length)) == -ENODEV)
-                quit(0);
-            filled -= length;
-            memmove(message, message + length, filled);
+            take_reply(fuse, message + at, length);
+            at += length;
         }
+        filled -= at;
+        memmove(message, message + at, filled);
     }
 }
 
-/* One process passes on replies, and its child passes on requests. When the host closes the connection, both end, and the kernel fails pending requests. */
+/* One process passes on replies, a child requests, and another child what is read next. When the host closes the connection, all end, and the kernel fails
+   pending requests. */
 static long start_pumps(int fuse, int server)
 {
     long child = call(__NR_fork, 0);
@@ -91,13 +180,21 @@ static long start_pumps(int fuse, int server)
         return child < 0 ? child : 0;
     /* Signals of a terminal must not reach these processes. */
     call(__NR_setsid, 0);
-    child = call(__NR_fork, 0);
-    if (child < 0)
-        quit(1);
-    if (!child) {
-        call(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
-        pump_requests(fuse, server);
+    /* A kernel without Unix sockets reads each file when it needs it. */
+    int sockets[2] = { -1, -1 };
+    call(__NR_socketpair, AF_UNIX, SOCK_SEQPACKET, 0, sockets);
+    for (int is_filler = 0; is_filler < 2; is_filler++) {
+        child = call(__NR_fork, 0);
+        if (child < 0)
+            quit(1);
+        if (!child) {
+            call(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+            if (is_filler)
+                run_filler(fuse, sockets[1]);
+            pump_requests(fuse, server);
+        }
     }
+    order.filler = sockets[0];
     pump_replies(fuse, server);
 }
 

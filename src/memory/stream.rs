@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(receive(&theirs, &pieces), Err(Errno::AGAIN));
         ours.write_all(b"and back").unwrap();
         assert_eq!(receive(&theirs, &pieces), Ok(8));
-        assert_eq!(buffer.read_value::<[u8; 17]>(4090), Ok(*b"ovand back page's"));
+        assert_eq!(buffer.read_value::<[u8; 17]>(4090), Ok(*b"ovand backe's end"));
         ours.shutdown(Shutdown::Write).unwrap();
         assert_eq!(receive(&theirs, &pieces), Ok(0));
         drop(ours);

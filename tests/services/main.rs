@@ -28,7 +28,8 @@ fn image() -> &'static str {
     IMAGE.get_or_init(|| {
         let serve = "tests/services/serve:/usr/bin/serve";
         let configure = "tests/services/hv_set_ifconfig:/usr/bin/hv_set_ifconfig";
-        let files = ["--file", serve, "--file", configure];
+        let event = "tests/services/on-event:/usr/bin/on-event";
+        let files = ["--file", serve, "--file", configure, "--file", event];
         let packages = ["--disk", "64M", "--package", "hyperv-daemons", "--package", "chrony"];
         let arguments = [packages.as_slice(), &files].concat();
         let Some(suite) = suite() else { return stock::image("services", &arguments) };

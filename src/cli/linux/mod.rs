@@ -164,17 +164,8 @@ pub fn linux(arguments: Arguments, verbose: u8) -> anyhow::Result<u8> {
     }
     let (serving, served) = mpsc::channel::<()>();
     for (share, port) in shares.into_iter().zip(SHARE_PORTS..) {
-        let listener = prepared.sockets().listen(port).context("cannot listen for the guest")?;
-        let serving = serving.clone();
         // Whatever ends it, the guest's programs get errors, and the machine goes on.
-        let serve = move || {
-            match listener.accept().and_then(|connection| share.serve(connection)) {
-                Ok(()) => {}
-                Err(error) => log::info!("a shared directory is no longer served: {error}"),
-            }
-            drop(serving);
-        };
-        std::thread::Builder::new().name("share".into()).spawn(serve).context("cannot start a thread")?;
+        prepared.sockets().answer(port, share.serve(serving.clone())).context("cannot listen for the guest")?;
     }
     drop(serving);
     let machine = prepared.start().context("cannot start the machine")?;

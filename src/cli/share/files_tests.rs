@@ -35,6 +35,20 @@ impl Guest {
         (handle, Some(data.to_vec()))
     }
 
+    /// Returns the nodes and the contents of the files that come behind the last reply.
+    fn ahead(&self) -> Vec<(u64, Vec<u8>)> {
+        let (mut files, mut rest) = (Vec::new(), self.server.ahead());
+        while !rest.is_empty() {
+            let (out, body) = take::<OutHeader>(rest).unwrap();
+            assert_eq!((out.error, out.unique), (NOTIFY_STORE, PASSES));
+            let (store, data) = take::<NotifyStoreOut>(body).unwrap();
+            files.push((store.node, data[..store.size as usize].to_vec()));
+            assert_eq!(out.length as usize, 16 + 24 + store.size as usize);
+            rest = &rest[out.length as usize..];
+        }
+        files
+    }
+
     fn release(&mut self, handle: u64) {
         let release = ReleaseIn { handle, ..ReleaseIn::default() };
         self.ask(opcode::RELEASE, ROOT, &[release.as_bytes()]).unwrap();
@@ -121,4 +135,34 @@ fn a_small_file_comes_with_its_opening_once() {
     let deep = guest.lookup(ROOT, "sub").unwrap().node;
     let deep = guest.lookup(deep, "deep").unwrap().node;
     assert_eq!(guest.stored(deep, OFlags::WRONLY).1, None, "nobody reads it");
+}
+
+#[test]
+fn the_files_behind_those_that_a_guest_reads_come_without_a_request() {
+    let mut guest = reader();
+    let share = guest.share();
+    let name = |number: usize| format!("sub/{number}");
+    let mut nodes = Vec::new();
+    let sub = guest.lookup(ROOT, "sub").unwrap().node;
+    for number in 0..20 {
+        fs::write(share.join(name(number)), name(number)).unwrap();
+        nodes.push(guest.lookup(sub, &number.to_string()).unwrap().node);
+    }
+    fs::write(share.join(name(3)), vec![1; 40_000]).unwrap();
+    let file = |number: usize| (nodes[number], name(number).into_bytes());
+    guest.read_node(nodes[0], 4096).unwrap();
+    assert!(guest.ahead().is_empty(), "one file says nothing");
+    guest.read_node(nodes[1], 4096).unwrap();
+    assert_eq!(guest.ahead(), [file(2)], "the next two, but not the large one");
+    guest.read_node(nodes[1], 4).unwrap();
+    assert_eq!(guest.ahead(), [file(4), file(5), file(6)], "each once");
+    fs::write(share.join(name(8)), "").unwrap();
+    guest.read_node(nodes[7], 4096).unwrap();
+    assert_eq!(guest.ahead(), [9, 10, 11, 12, 13, 14, 15].map(file), "no more than eight");
+    // Another directory: this could be anything.
+    let node = guest.lookup(ROOT, "hello").unwrap().node;
+    guest.read_node(node, 4096).unwrap();
+    assert!(guest.ahead().is_empty());
+    guest.getattr(node).unwrap();
+    assert!(guest.ahead().is_empty());
 }

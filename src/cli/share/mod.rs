@@ -4,14 +4,14 @@
 //! which answers them from the shared directory: see `docs/linux.md`.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufReader, Read, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use anyhow::Context;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use viridian::vsp::sockets::{Answerer, Replies};
 use zerocopy::FromBytes;
 
 mod changes;
@@ -35,13 +35,11 @@ const DEFAULT_PLACE: &str = "/host";
 /// The names in the guest's root directory that are not available for shares.
 const TAKEN: [&str; 7] = ["dev", "init", "modules", "modules.list", "proc", "shares.list", "sys"];
 const FORM: &str = "the form is --share DIR[:/PLACE][,rw]";
-/// Maximum number of shares: each has a thread and a connection.
+/// Maximum number of shares: each has a connection.
 const MAX_SHARES: usize = 16;
 
 /// Maximum size of replies that wait for the next one, in bytes.
 const MAX_HELD: usize = 4096;
-/// Time for which replies wait for the next one. The guest does not.
-const HOLD: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// A directory to share.
 pub struct Share {
@@ -119,55 +117,49 @@ impl Share {
         format!("{port} {access} {}\n", self.place)
     }
 
-    /// Serves the guest until it hangs up.
-    ///
-    /// # Errors
-    /// Returns an error if the connection fails or the guest breaks the protocol.
-    pub fn serve(mut self, connection: UnixStream) -> io::Result<()> {
-        // The buffer lets one system call read a small request.
-        let mut connection = BufReader::new(connection);
-        let mut request = vec![0; MAX_REQUEST];
-        let (mut reply, mut replies) = (Vec::new(), Vec::new());
-        let mut counts = Counts::new();
-        loop {
-            if !replies.is_empty() && connection.buffer().is_empty() && !comes_soon(connection.get_ref()) {
-                connection.get_mut().write_all(&replies)?;
-                replies.clear();
-            }
-            let (start, _) = request.split_at_mut(size_of::<InHeader>());
-            match connection.read_exact(start) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    log::info!("the guest made {} requests about {}: {counts}", counts.all(), self.place);
-                    return Ok(());
-                }
-                other => other?,
-            }
-            let header = InHeader::read_from_bytes(start).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-            counts.add(header.opcode);
+    /// Returns what answers the guest. It keeps `serving` until the guest has gone.
+    pub fn serve(self, serving: mpsc::Sender<()>) -> Box<dyn Answerer> {
+        Box::new(Serving { share: self, reply: Vec::new(), counts: Counts::new(), _serving: serving })
+    }
+}
+
+/// A share that the guest has mounted, or has not mounted yet.
+struct Serving {
+    share: Share,
+    reply: Vec<u8>,
+    counts: Counts,
+    _serving: mpsc::Sender<()>,
+}
+
+impl Answerer for Serving {
+    fn answer(&mut self, sent: &[u8], replies: &mut Replies) -> io::Result<usize> {
+        let mut taken = 0;
+        while replies.has_room() {
+            let Ok((header, _)) = InHeader::read_from_prefix(&sent[taken..]) else { break };
             let length = header.length as usize;
             if !(size_of::<InHeader>()..=MAX_REQUEST).contains(&length) {
                 return Err(io::Error::other(format!("a request has {length} bytes")));
             }
-            connection.read_exact(&mut request[size_of::<InHeader>()..length])?;
-            if self.server.answer(&request[..length], &mut reply) {
-                replies.extend_from_slice(self.server.notice());
-                replies.extend_from_slice(&reply);
+            let Some(request) = sent[taken..].get(..length) else { break };
+            taken += length;
+            self.counts.add(header.opcode);
+            let server = &mut self.share.server;
+            if server.answer(request, &mut self.reply) {
+                replies.add(server.notice(), false);
                 // No program of the guest waits for these: they come with the next reply, and cost no interrupt.
                 let can_wait = matches!(header.opcode, opcode::RELEASE | opcode::RELEASEDIR);
-                if !can_wait || replies.len() > MAX_HELD {
-                    connection.get_mut().write_all(&replies)?;
-                    replies.clear();
-                }
+                replies.add(&self.reply, !can_wait || replies.waiting().len() > MAX_HELD);
+                replies.add(server.ahead(), false);
             }
         }
+        Ok(taken)
     }
 }
 
-/// Returns `true` once the guest has sent something more, or is gone, and `false` if it takes too long.
-fn comes_soon(connection: &UnixStream) -> bool {
-    let mut polled = [PollFd::new(connection, PollFlags::IN)];
-    // After a signal, the replies are sent at once.
-    poll(&mut polled, Some(&HOLD)).is_ok_and(|count| count > 0)
+impl Drop for Serving {
+    fn drop(&mut self) {
+        log::info!("the guest made {} requests about {}: {}", self.counts.all(), self.share.place, self.counts);
+    }
 }
 
 #[cfg(test)]
@@ -210,46 +202,39 @@ mod tests {
         assert!(error(&vec![format!("{folder}"); 17]).contains("at most 16"));
     }
 
-    #[test]
-    fn a_guest_that_breaks_the_protocol_is_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let serve = |bytes: &[u8]| {
-            let share = open_one(folder.path().as_os_str()).unwrap();
-            let (mut guest, host) = UnixStream::pair().unwrap();
-            guest.write_all(bytes).unwrap();
-            drop(guest);
-            share.serve(host)
-        };
-        assert!(serve(b"").is_ok());
-        for length in [0u32, 39, MAX_REQUEST as u32 + 1, u32::MAX] {
-            let request = [&length.to_le_bytes()[..], &[0; 36]].concat();
-            assert!(serve(&request).unwrap_err().to_string().contains("a request has"), "{length}");
-        }
-        let cut = [&60u32.to_le_bytes()[..], &[0; 50]].concat();
-        assert_eq!(serve(&cut).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    /// Serves a folder.
+    fn serving(folder: &Path) -> Box<dyn Answerer> {
+        open_one(folder.as_os_str()).unwrap().serve(mpsc::channel().0)
     }
 
     #[test]
-    fn a_reply_that_nobody_waits_for_comes_with_the_next() {
+    fn a_guest_that_breaks_the_protocol_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let answer = |bytes: &[u8]| serving(folder.path()).answer(bytes, &mut Replies::default());
+        for length in [0u32, 39, MAX_REQUEST as u32 + 1, u32::MAX] {
+            let request = [&length.to_le_bytes()[..], &[0; 36]].concat();
+            assert!(answer(&request).unwrap_err().to_string().contains("a request has"), "{length}");
+        }
+        assert_eq!(answer(b"").unwrap(), 0);
+        assert_eq!(answer(&[&60u32.to_le_bytes()[..], &[0; 30]].concat()).unwrap(), 0, "the header is not complete");
+        assert_eq!(answer(&[&60u32.to_le_bytes()[..], &[0; 50]].concat()).unwrap(), 0, "nor is the request");
+    }
+
+    #[test]
+    fn requests_are_answered_in_order_as_far_as_they_are_complete() {
         use zerocopy::IntoBytes;
 
         let folder = tempfile::tempdir().unwrap();
-        let share = open_one(folder.path().as_os_str()).unwrap();
-        let (mut guest, host) = UnixStream::pair().unwrap();
-        let server = std::thread::spawn(move || share.serve(host));
+        let (mut serving, mut replies) = (serving(folder.path()), Replies::default());
         let request = |kind, unique| {
             let header = InHeader { length: 64, opcode: kind, unique, node: 1, ..InHeader::default() };
             [header.as_bytes(), &[0; 24]].concat()
         };
-        let mut replies = [0; 4096];
+        let sent = [request(opcode::RELEASE, 1), request(opcode::GETATTR, 2), request(opcode::GETATTR, 3)].concat();
+        assert_eq!(serving.answer(&sent[..130], &mut replies).unwrap(), 128);
         // A reply that fails has its header only; the attributes have 104 bytes.
-        guest.write_all(&request(opcode::RELEASE, 1)).unwrap();
-        guest.write_all(&request(opcode::GETATTR, 2)).unwrap();
-        guest.read_exact(&mut replies[..16 + 16 + 104]).unwrap();
-        assert_eq!((replies[8], replies[16 + 8]), (1, 2), "in the order of the requests");
-        guest.write_all(&request(opcode::RELEASE, 3)).unwrap();
-        assert_eq!(guest.read(&mut replies).unwrap(), 16, "it does not wait for ever");
-        drop(guest);
-        server.join().unwrap().unwrap();
+        let bytes = replies.waiting();
+        assert_eq!((bytes.len(), bytes[8], bytes[16 + 8]), (16 + 16 + 104, 1, 2));
+        assert_eq!(serving.answer(&sent[128..], &mut replies).unwrap(), 64);
     }
 }

@@ -15,6 +15,10 @@ pub(super) type Version = (i64, u64, i64);
 pub const ROOT: u64 = 1;
 /// Maximum number of files that a guest can know at a time. Each takes some 200 bytes.
 const MAX_NODES: usize = 1 << 19;
+/// The number of nodes after one that are looked at for its neighbors.
+const LOOK_AHEAD: u64 = 32;
+/// The kind of a regular file in an [`Identity`] (`S_IFREG`).
+const REGULAR: u32 = 0o100_000;
 /// Maximum length of a path (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
 
@@ -72,6 +76,24 @@ impl Nodes {
     /// Returns the identity that a node had when the guest got it.
     pub fn identity(&self, node: u64) -> Option<Identity> {
         self.nodes.get(&node).map(|node| node.identity)
+    }
+
+    /// Returns the regular files in the same directory that the guest got to know soon after `node`, in that order, if their contents
+    /// were not [stored](Self::store).
+    pub fn next_unread(&self, node: u64) -> impl Iterator<Item = u64> {
+        let directory = self.directory(node);
+        (node.saturating_add(1)..=node.saturating_add(LOOK_AHEAD)).filter(move |next| {
+            self.nodes.get(next).is_some_and(|known| {
+                known.stored.is_none()
+                    && known.identity.2 == REGULAR
+                    && known.place.as_ref().map(|place| place.0) == directory
+            })
+        })
+    }
+
+    /// Returns the directory of a node that has a name.
+    pub fn directory(&self, node: u64) -> Option<u64> {
+        self.nodes.get(&node)?.place.as_ref().map(|place| place.0)
     }
 
     /// Records that the guest's cache gets these contents of a file. Returns `false` if it has got them already.

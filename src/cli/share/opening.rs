@@ -14,12 +14,16 @@ use super::message::{checked_offset, checked_size, put, take};
 use super::nodes::Version;
 use super::root;
 use super::server::Server;
-use super::wire::{KEEP_CACHE, NOTIFY_STORE, NotifyStoreOut, OpenIn, OpenOut, OutHeader, ReadIn};
+use super::wire::{KEEP_CACHE, NOTIFY_STORE, NotifyStoreOut, OpenIn, OpenOut, OutHeader, PASSES, ReadIn};
 
 /// Maximum number of files and directories that a guest has open at a time. Each takes a descriptor of this process.
 pub(super) const MAX_HANDLES: usize = 4096;
 /// Maximum size of a file whose contents come with the reply to `open`. Most sources and headers are smaller.
 const MAX_STORED: usize = 32 << 10;
+/// Maximum number of files whose contents come behind the reply to a read of another one, and of their bytes: with the reply, they fit into
+/// the ring of the connection.
+const MAX_AHEAD: usize = 8;
+const MAX_AHEAD_BYTES: usize = 80 << 10;
 
 impl Server {
     /// Returns the file behind a handle, if it is one of files or of directories as asked for.
@@ -91,13 +95,30 @@ impl Server {
         {
             return;
         }
-        let length = size_of::<OutHeader>() + size_of::<NotifyStoreOut>() + size;
-        // Both are within the limit above.
-        let out = OutHeader { length: length as u32, error: NOTIFY_STORE, unique: 0 };
-        put(&mut self.notice, &out);
-        put(&mut self.notice, &NotifyStoreOut { node, offset: 0, size: size as u32, padding: 0 });
-        if pread(file, 0, size, &mut self.notice) != Ok(size) {
-            self.notice.clear();
+        put_contents(&mut self.notice, node, file, size, 0);
+    }
+
+    /// Prepares the contents of the small files that come next in the directory of a file that the guest reads, if it has read another one of
+    /// it just before: `cp -r`, `tar` and `grep -r` read them all.
+    ///
+    /// The guest may be about to read one of them. The agent takes care of that: see guest-agent/share.c.
+    fn store_next(&mut self, node: u64) {
+        let directory = self.nodes.directory(node);
+        let before = if self.reads.0 == directory { self.reads.1 } else { 0 };
+        self.reads = (directory, before.saturating_add(1));
+        // None after the first file, two after the second, and then more.
+        let count = if before == 0 { 0 } else { (1_usize << before.min(3)).min(MAX_AHEAD) };
+        let next: Vec<_> = self.nodes.next_unread(node).take(count).collect();
+        for next in next {
+            let Ok(file) = self.open_regular(next, OFlags::RDONLY) else { continue };
+            let Ok(stat) = fstat(&file) else { continue };
+            let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+            if !(1..=MAX_STORED).contains(&size) || self.ahead.len() + size > MAX_AHEAD_BYTES {
+                continue;
+            }
+            if self.nodes.store(next, version(&stat)) {
+                put_contents(&mut self.ahead, next, &file, size, PASSES);
+            }
         }
     }
 
@@ -112,9 +133,28 @@ impl Server {
             Some(file) => file,
             None => self.open_regular(node, OFlags::RDONLY)?,
         };
-        let result = pread(&file, read.offset, size, reply).map(|_| ());
+        let result = pread(&file, read.offset, size, reply);
+        // Only a guest that has not got the contents reads the start.
+        if read.offset == 0
+            && result.is_ok_and(|count| count <= MAX_STORED)
+            && let Ok(stat) = fstat(&file)
+        {
+            self.nodes.store(node, version(&stat));
+            self.store_next(node);
+        }
         self.recent.add(node, file);
-        result
+        result.map(|_| ())
+    }
+}
+
+/// Appends a message that puts the contents of a file into the guest's cache, unless they cannot be read. `size` is at most [`MAX_STORED`].
+fn put_contents(bytes: &mut Vec<u8>, node: u64, file: &OwnedFd, size: usize, unique: u64) {
+    let start = bytes.len();
+    let length = size_of::<OutHeader>() + size_of::<NotifyStoreOut>() + size;
+    put(bytes, &OutHeader { length: length as u32, error: NOTIFY_STORE, unique });
+    put(bytes, &NotifyStoreOut { node, offset: 0, size: size as u32, padding: 0 });
+    if pread(file, 0, size, bytes) != Ok(size) {
+        bytes.truncate(start);
     }
 }
 

@@ -14,7 +14,7 @@ use super::nodes::{Identity, Nodes, ROOT};
 use super::root::{self, Access, Root};
 use super::wire::{
     Attr, AttrOut, BatchForgetIn, EntryOut, ForgetIn, ForgetOne, FsyncIn, GetattrIn, InHeader, InitIn, InitOut, MAJOR,
-    MINOR, OLDEST_MINOR, OpenOut, OutHeader, ReleaseIn, StatfsOut, ability, opcode,
+    MINOR, OLDEST_MINOR, OpenOut, OutHeader, PASSES, ReleaseIn, StatfsOut, ability, opcode,
 };
 
 /// Maximum size of a request: data, and names with their headers.
@@ -31,8 +31,12 @@ pub struct Server {
     /// The guest reads files without opening them.
     pub(super) without_open: bool,
     pub(super) recent: Recent,
+    /// The directory of the last small file that the guest has read without opening it, and how many of it one after another.
+    pub(super) reads: (Option<u64>, u32),
     /// A message for the guest's cache, to be sent before the reply.
     pub(super) notice: Vec<u8>,
+    /// Messages for the guest's cache, to be sent behind the reply.
+    pub(super) ahead: Vec<u8>,
     /// The user who runs this program, and the group: root in the guest.
     pub(super) user: u32,
     pub(super) group: u32,
@@ -52,17 +56,20 @@ impl Server {
             next_handle: 1,
             without_open: false,
             recent: Recent::default(),
+            reads: (None, 0),
             notice: Vec::new(),
+            ahead: Vec::new(),
             user,
             group,
         }
     }
 
     /// Answers a request, whose length has been checked against its header. Returns `false` if it gets no reply. Before the reply,
-    /// the guest is to be sent the [`notice`](Self::notice).
+    /// the guest is to be sent the [`notice`](Self::notice), behind it what it may read [next](Self::ahead).
     pub fn answer(&mut self, request: &[u8], reply: &mut Vec<u8>) -> bool {
         reply.clear();
         self.notice.clear();
+        self.ahead.clear();
         put(reply, &OutHeader::default());
         let Ok((header, body)) = take::<InHeader>(request) else { return false };
         log::trace!("request {} about node {}", header.opcode, header.node);
@@ -84,7 +91,9 @@ impl Server {
             }
         };
         let length = u32::try_from(reply.len()).unwrap_or(u32::MAX);
-        let out = OutHeader { length, error, unique: header.unique };
+        // The agent in the guest passes replies with data on before others, and removes the mark.
+        let mark = if header.opcode == opcode::READ { PASSES } else { 0 };
+        let out = OutHeader { length, error, unique: header.unique | mark };
         reply[..size_of::<OutHeader>()].copy_from_slice(out.as_bytes());
         true
     }
@@ -92,6 +101,11 @@ impl Server {
     /// Returns the message that comes before the last reply. It may be empty.
     pub fn notice(&self) -> &[u8] {
         &self.notice
+    }
+
+    /// Returns the messages that come behind the last reply. They may be empty.
+    pub fn ahead(&self) -> &[u8] {
+        &self.ahead
     }
 
     fn dispatch(&mut self, header: &InHeader, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Errno> {

@@ -90,6 +90,10 @@ pub const KEEP_CACHE: u32 = 1 << 1;
 /// The number of a message that no request asked for, in place of an error: it puts data of a file into the guest's cache.
 pub const NOTIFY_STORE: i32 = 4;
 
+/// A mark in the number of a reply with data and of a message with data of the next files, which the agent in the guest removes:
+/// guest-agent/share.c says what it does with them. Linux counts its numbers from 0.
+pub const PASSES: u64 = 1 << 63;
+
 macro_rules! messages {
     ($($(#[$doc:meta])* $name:ident, $size:literal { $($field:ident: $kind:ty,)* })*) => {$(
         $(#[$doc])*

@@ -1,19 +1,15 @@
-//! A connection as a VMBus device: moves data between the rings of its channel and a Unix socket.
+//! A connection as a VMBus device: moves data between the rings of its channel and its [`Peer`].
 
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
+use super::peer::Peer;
 use super::table::{Origin, Record, Table};
 use super::transfer::{Next, Transfer};
 use super::waiting::Waiting;
 use super::wire::{self, MAX_TO_GUEST, PipeHeader};
 use crate::host::patience::Patience;
-use crate::memory::stream;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::packet::PacketKind;
 use crate::vmbus::ring::{Mark, NewPacket, RingError};
@@ -52,7 +48,7 @@ pub struct ConnectionVsp {
     /// Its offer.
     pub offer: Offer,
     /// The host's end, until the channel is opened.
-    pub peer: Option<UnixStream>,
+    pub peer: Option<Peer>,
     /// The text for the host's end when the guest opens the channel, and when it does not.
     pub texts: (String, String),
     /// The thread that waits for the guest to open the channel.
@@ -101,7 +97,7 @@ impl Drop for ConnectionVsp {
         if let Some(peer) = &self.peer {
             self.table.count_refused();
             // A host's end without room for a line does not get it.
-            let _ = send(peer, self.texts.1.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            let _ = peer.send_text(self.texts.1.as_bytes());
         }
         self.table.remove(self.record.device);
     }
@@ -112,7 +108,7 @@ struct ConnectionHandler {
     record: Arc<Record>,
     bus: VmBus,
     port: Arc<dyn Port>,
-    peer: UnixStream,
+    peer: Peer,
     transfer: Transfer,
     waiting: Waiting,
     /// Maximum number of bytes of data in a packet for the guest.
@@ -144,7 +140,7 @@ impl Handler for ConnectionHandler {
 impl ConnectionHandler {
     /// Moves what can be moved. Returns `true` if the connection is over.
     fn serve(&mut self, channel: &mut Channel) -> Result<bool, ServiceError> {
-        if self.transfer.awaits_hang_up() && self.has_hung_up() {
+        if self.transfer.awaits_hang_up() && self.peer.has_hung_up() {
             self.is_gone(channel);
         }
         let mut is_blocked;
@@ -197,11 +193,11 @@ impl ConnectionHandler {
         let left = deadline.map(|deadline| deadline - now);
         let is_silent = self.transfer.waiting() > 0 || is_blocked && !incoming.guest_minds_room();
         let poll = is_silent.then_some(POLL);
-        self.port.wake_after([left, poll].into_iter().flatten().min());
+        let kept = self.peer.keeps();
+        self.port.wake_after([left, poll, kept].into_iter().flatten().min());
         let (readable, writable) = (self.transfer.wants_data() && self.is_dry, self.transfer.waiting() > 0);
         if readable || writable || self.transfer.awaits_hang_up() {
-            let waits = self.port.wake_when(self.peer.as_fd(), readable, writable);
-            waits.map_err(|error| ServiceError::Host(format!("a socket cannot be waited for: {error}")))?;
+            self.peer.wait(&*self.port, readable, writable)?;
         }
         Ok(false)
     }
@@ -211,8 +207,7 @@ impl ConnectionHandler {
         let mut moved = self.take_packets(channel)?;
         moved |= self.feed_peer(channel);
         if self.transfer.next() == Some(Next::TellPeer) {
-            // A peer that has hung up need not be told.
-            let _ = shutdown(&self.peer, Shutdown::Write);
+            self.peer.end();
             self.transfer.peer_told();
             moved = true;
         }
@@ -253,8 +248,8 @@ impl ConnectionHandler {
         while self.transfer.waiting() > 0 {
             let (incoming, _) = channel.rings();
             let sent = match self.waiting.text() {
-                Some(text) => send(&self.peer, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-                None => stream::send(&self.peer, &self.waiting.slices(incoming)),
+                Some(text) => self.peer.send_text(text),
+                None => self.peer.send(&self.waiting.slices(incoming)),
             };
             match sent {
                 Ok(count) => {
@@ -263,7 +258,7 @@ impl ConnectionHandler {
                 }
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
-                Err(_) if self.has_hung_up() => self.is_gone(channel),
+                Err(_) if self.peer.has_hung_up() => self.is_gone(channel),
                 Err(_) => {
                     self.transfer.peer_is_deaf();
                     self.waiting.clear(incoming);
@@ -282,7 +277,7 @@ impl ConnectionHandler {
         self.is_dry = false;
         while self.transfer.wants_data() && !self.port.should_return() {
             let (_, outgoing) = channel.rings();
-            let received = outgoing.fill(self.packet, PipeHeader::of, |room| Ok(stream::receive(&self.peer, room)?));
+            let received = outgoing.fill(self.packet, PipeHeader::of, |room| Ok(self.peer.receive(room)?));
             match received {
                 Ok(None) => return Ok((moved, true)),
                 Ok(Some(0)) => self.ended(channel),
@@ -321,7 +316,7 @@ impl ConnectionHandler {
     /// The peer sends nothing more.
     fn ended(&mut self, channel: &mut Channel) {
         self.transfer.peer_ended();
-        if self.has_hung_up() {
+        if self.peer.has_hung_up() {
             self.is_gone(channel);
         }
     }
@@ -330,12 +325,6 @@ impl ConnectionHandler {
     fn is_gone(&mut self, channel: &mut Channel) {
         self.transfer.peer_is_gone();
         self.waiting.clear(channel.rings().0);
-    }
-
-    fn has_hung_up(&self) -> bool {
-        let mut polled = [PollFd::new(&self.peer, PollFlags::empty())];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
     }
 
     /// Returns the space that a packet takes in the ring at most.

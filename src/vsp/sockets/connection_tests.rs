@@ -1,5 +1,6 @@
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ fn open() -> Open {
         table,
         bus: vmbus,
         offer: offer(service.guid(), instance(7), Origin::Host),
-        peer: Some(ours),
+        peer: Some(ours.into()),
         texts: ("OK\n".into(), "ERROR\n".into()),
         opened: None,
     };

@@ -24,7 +24,7 @@
 //! Every connection is a VMBus channel of its own, which is offered once and removed when the connection is over.
 //!
 //! - `wire`, `transfer`: the protocol of a channel, pure; `waiting`: the guest's data that is under way.
-//! - `connection`: moves data between a channel's rings and a Unix socket.
+//! - `connection`: moves data between a channel's rings and a `peer`: a Unix socket, or code of this process that answers.
 //! - `worker`, `greeting`: the thread that connects Unix sockets for the guest, and accepts clients.
 //! - `shared`, `table`, `backlog`: what exists; `device`: its place among the machine's devices.
 
@@ -41,6 +41,7 @@ mod connection;
 mod device;
 mod error;
 mod greeting;
+mod peer;
 mod service;
 mod shared;
 mod table;
@@ -49,6 +50,8 @@ mod waiting;
 mod wire;
 mod worker;
 
+#[doc(hidden)]
+pub use peer::{Answerer, Replies};
 pub use service::Service;
 
 use backlog::{Backlog, NotAccepted};
@@ -104,7 +107,7 @@ impl Sockets {
         let (ours, theirs) = UnixStream::pair()?;
         let (opened, wait) = mpsc::sync_channel(1);
         let service = service.into();
-        let call = Call { service, peer: ours, asked: None, texts: Default::default(), opened: Some(opened) };
+        let call = Call { service, peer: ours.into(), asked: None, texts: Default::default(), opened: Some(opened) };
         let record = self.shared.offer(call).map_err(|error| {
             let kind = match error {
                 OfferError::NoGuest => ErrorKind::NotConnected,
@@ -148,6 +151,22 @@ impl Sockets {
         Ok(Listener { service, backlog, shared: Arc::downgrade(&self.shared) })
     }
 
+    /// Has the first connection of the guest to a service answered on the thread of its channel.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    #[doc(hidden)]
+    pub fn answer(&self, service: impl Into<Service>, answerer: Box<dyn Answerer>) -> io::Result<()> {
+        let service = service.into();
+        self.start_worker(None)?;
+        let mut answerers = self.shared.answerers.lock();
+        if answerers.contains_key(&service) || self.shared.listeners.lock().contains_key(&service) {
+            return Err(io::Error::new(ErrorKind::AddrInUse, format!("there is a listener on {service} already")));
+        }
+        answerers.insert(service, answerer);
+        Ok(())
+    }
+
     fn start_worker(&self, listener: Option<ListeningSocket>) -> io::Result<()> {
         let mut worker = self.worker.lock();
         if worker.is_none() {
@@ -163,6 +182,7 @@ impl Sockets {
         self.over.store(true, Ordering::SeqCst);
         self.shared.attention.signal();
         self.shared.listeners.lock().values().for_each(Backlog::close);
+        self.shared.answerers.lock().clear();
         // A panic in it does not change that it has ended.
         let _ = self.worker.lock().take().map(JoinHandle::join);
     }

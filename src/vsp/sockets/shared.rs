@@ -1,16 +1,14 @@
 //! The state that the parts of a machine's sockets share.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::net::{SendFlags, send};
-
 use super::backlog::Backlog;
 use super::connection::{ConnectionVsp, instance, offer};
+use super::peer::{Answerer, Peer};
 use super::service::Service;
 use super::table::{Origin, Record, Table};
 use crate::host::event::EventFd;
@@ -46,6 +44,8 @@ pub struct Shared {
     pub clock: Mutex<Stopwatch>,
     /// The listeners of the library's user.
     pub listeners: Mutex<BTreeMap<Service, Backlog>>,
+    /// What answers the first connection to a service, until that comes.
+    pub answerers: Mutex<BTreeMap<Service, Box<dyn Answerer>>>,
     /// The Unix socket at which connections to the guest begin. The name of each listener's begins with it.
     pub path: Option<PathBuf>,
     /// Requests of the guest for the worker.
@@ -60,7 +60,7 @@ pub struct Call {
     /// The listener.
     pub service: Service,
     /// The host's end.
-    pub peer: UnixStream,
+    pub peer: Peer,
     /// The request of the guest, if it is the guest that connects.
     pub asked: Option<Asked>,
     /// The texts for the host's end when the guest opens the channel, and when it does not.
@@ -78,6 +78,7 @@ impl Shared {
             table: Arc::default(),
             clock: Mutex::new(Stopwatch::new(Instant::now())),
             listeners: Mutex::default(),
+            answerers: Mutex::default(),
             path,
             requests: Mutex::default(),
             attention,
@@ -92,7 +93,9 @@ impl Shared {
 
     /// Takes a request of the guest, for the worker. Returns `false` if it must be refused. Called with the bus locked.
     pub fn take(&self, asked: Asked) -> bool {
-        if self.path.is_none() && !self.listeners.lock().contains_key(&asked.request.service.into()) {
+        let service = asked.request.service.into();
+        let is_known = self.listeners.lock().contains_key(&service) || self.answerers.lock().contains_key(&service);
+        if self.path.is_none() && !is_known {
             self.table.count_refused();
             return false;
         }
@@ -131,7 +134,7 @@ impl Shared {
         let Some(record) = self.table.add(id, service, origin, MAX_CONNECTIONS) else {
             asked.iter().for_each(|asked| self.refuse(asked));
             // A host's end without room for a line does not get it.
-            let _ = send(&peer, texts.1.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            let _ = peer.send_text(texts.1.as_bytes());
             return Err(OfferError::TooManySockets);
         };
         let vsp = ConnectionVsp {

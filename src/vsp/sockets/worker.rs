@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use super::greeting::Greeting;
+use super::peer::Peer;
 use super::service::Service;
 use super::shared::{Answer, Call, Shared};
 use crate::host::limited;
@@ -62,7 +63,7 @@ pub struct Worker {
 
 /// The result of connecting a Unix socket.
 enum Connected {
-    To(UnixStream),
+    To(Peer),
     Busy,
     Nobody,
 }
@@ -152,13 +153,16 @@ impl Worker {
         let backlog = self.shared.listeners.lock().get(&service).cloned();
         if let Some(backlog) = backlog {
             let Ok((ours, theirs)) = UnixStream::pair() else { return Connected::Nobody };
-            return if backlog.push(theirs) { Connected::To(ours) } else { Connected::Nobody };
+            return if backlog.push(theirs) { Connected::To(ours.into()) } else { Connected::Nobody };
+        }
+        if let Some(answerer) = self.shared.answerers.lock().remove(&service) {
+            return Connected::To(answerer.into());
         }
         let Some(path) = &self.shared.path else { return Connected::Nobody };
         let mut is_busy = false;
         for path in listeners(path, service) {
             match connect_to(&path) {
-                Ok(stream) => return Connected::To(stream),
+                Ok(stream) => return Connected::To(stream.into()),
                 Err(Errno::AGAIN) => is_busy = true,
                 Err(error) => log::debug!("{}: no connection to {}: {error}", self.shared.name, path.display()),
             }
@@ -206,6 +210,7 @@ impl Worker {
     /// Connects a client to the guest.
     fn call(&mut self, peer: UnixStream, service: Service) {
         let refusal = format!("ERROR the guest has not accepted a connection to {service}\n");
+        let peer = peer.into();
         self.offer(Call { service, peer, asked: None, texts: (format!("OK {service}\n"), refusal), opened: None });
     }
 
