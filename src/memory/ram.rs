@@ -38,7 +38,10 @@ impl Ram {
     pub fn new(size: u64, max: u64, backing: Backing) -> Result<Self, MemoryError> {
         let max = max.max(size);
         if size < MIN_SIZE {
-            return Err(MemoryError::Size { size, problem: "less than the 1M that a PC has at least" });
+            return Err(MemoryError::Size {
+                size,
+                problem: "less than the 1M that a PC has at least; 512 is in bytes, 512M in MiB",
+            });
         }
         if !size.is_multiple_of(PAGE_SIZE) {
             return Err(MemoryError::Size { size, problem: "not a multiple of 4096" });

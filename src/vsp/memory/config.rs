@@ -91,7 +91,9 @@ impl Memory {
             return wrong(format!("{size} is not a multiple of 4096"));
         }
         if min.0 < MIN_SIZE {
-            return wrong(format!("min={min} is less than the 1M that a PC has at least"));
+            return wrong(format!(
+                "min={min} is less than the 1M that a PC has at least; 512 is in bytes, 512M in MiB"
+            ));
         }
         if max.0 > MAX_SIZE {
             return wrong(format!("max={max} is more than the 16T that a guest can be asked for"));
