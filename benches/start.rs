@@ -91,7 +91,7 @@ fn resident(cpus: &str) -> (u64, u64) {
     let mut child = viridian(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("viridian starts");
     let mut output = child.stdout.take().expect("it is piped");
     output.read_exact(&mut [0]).expect("the guest prints");
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(1500));
     let smaps = fs::read_to_string(format!("/proc/{}/smaps", child.id())).expect("the process is there");
     child.stdin.take().expect("it is piped").write_all(b"quit\n").expect("the guest listens");
     output.read_to_end(&mut Vec::new()).expect("the guest ends");

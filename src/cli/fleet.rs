@@ -50,7 +50,7 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
     };
     let fleet = prepared.start().context("cannot watch the machines")?;
     let control = control.open(&fleet)?;
-    let mut start_up = StartUp { since: Some(Instant::now()) };
+    let mut start_up = StartUp::now();
     let mut events = fleet.events().context("cannot watch the machines")?;
     let mut signalled = |signal| fleet.stop(|| End::by_signal(signal));
     while let Some(event) = next(&mut events, &signals, control.as_ref(), &mut start_up, &mut signalled)? {
@@ -64,24 +64,31 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
     Ok(Some(Run { outcomes: fleet.wait(), prepared: true, report }))
 }
 
-/// The memory that only start-up used. It is released after the machines have run for a while. A short run does not
-/// release it, because releasing pages and loading some of them again would take longer than the rest of the run.
+/// The memory that only start-up used. It is released after the machines have run for a while, and once more when most guests
+/// have started, too. A short run does not release it, because releasing pages and loading some of them again would take longer
+/// than the rest of the run.
 struct StartUp {
-    /// The start of the machines, until the memory is released.
-    since: Option<Instant>,
+    /// The start of the machines.
+    since: Instant,
+    /// The times after it when memory is still to be released.
+    releases: std::slice::Iter<'static, Duration>,
 }
 
 impl StartUp {
-    const KEPT: Duration = Duration::from_millis(100);
+    const RELEASES: &[Duration] = &[Duration::from_millis(100), Duration::from_secs(1)];
 
-    /// Returns the time until the memory is to be released.
+    fn now() -> Self {
+        Self { since: Instant::now(), releases: Self::RELEASES.iter() }
+    }
+
+    /// Returns the time until memory is to be released next.
     fn remaining(&self) -> Option<Timespec> {
-        let remaining = Self::KEPT.saturating_sub(self.since?.elapsed());
-        Timespec::try_from(remaining).ok()
+        let next = self.releases.as_slice().first()?;
+        Timespec::try_from(next.saturating_sub(self.since.elapsed())).ok()
     }
 
     fn forget(&mut self) {
-        if self.since.take().is_some() {
+        if self.releases.next().is_some() {
             forget_start_up();
         }
     }

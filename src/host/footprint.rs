@@ -1,14 +1,14 @@
 //! The memory of the process apart from its guests.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// Maximum number of heaps: that of the first thread, and one for the others.
 #[cfg(target_env = "gnu")]
 const HEAPS: i32 = 2;
+
+/// Size of a page, in bytes.
+const PAGE: usize = 4096;
 
 /// Limits the number of the allocator's heaps. glibc makes up to eight for each processor, one for each thread that begins, and
 /// each costs system calls, page faults and 64 MiB of addresses. Threads of a machine allocate little. To be called before the
@@ -21,34 +21,67 @@ pub fn limit_heaps() {
     };
 }
 
-/// Releases pages of the program's text that only start-up has used; pages that are needed again are read from the page
+/// Releases pages of programs and libraries that only start-up has used; pages that are needed again are read from the page
 /// cache. To be called when the machine runs: otherwise half of a small machine's resident memory would be the parsing
 /// of options.
-///
-/// Do not use it under a debugger, whose breakpoints modify the text.
 pub fn forget_start_up() {
-    let traced = |status: String| !status.lines().any(|line| line == "TracerPid:\t0");
-    if fs::read_to_string("/proc/self/status").map_or(true, traced) {
-        return;
-    }
-    let (Ok(program), Ok(maps)) = (fs::read_link("/proc/self/exe"), fs::read("/proc/self/maps")) else { return };
-    for Range { start, end } in maps.split(|byte| *byte == b'\n').filter_map(|line| text(line, &program)) {
-        // SAFETY: this is a private mapping of the program's own file without write permission. Its pages are those of
-        // the file, so nothing is lost: pages that are accessed again are read again. The mapping exists as long as the
-        // process.
+    let Ok(mappings) = fs::read("/proc/self/smaps") else { return };
+    let loaded = loaded();
+    let of_program = |range: &Range<usize>| loaded.iter().any(|all| all.start <= range.start && range.end <= all.end);
+    for Range { start, end } in unmodified_files(&mappings).into_iter().filter(of_program) {
+        // SAFETY: this is a private mapping of a file without write permission, and none of its pages differs from the
+        // file: nothing is lost, since pages that are accessed again are read again. It belongs to a loaded program or
+        // library, so no other mapping takes its place meanwhile.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
 }
 
-/// Returns the addresses of a mapping of the program's text, if the line of /proc/self/maps (proc_pid_maps(5))
-/// describes one.
-fn text(line: &[u8], program: &Path) -> Option<Range<usize>> {
+/// Returns the addresses of the segments of the program and its libraries that are not loaded to be written.
+fn loaded() -> Vec<Range<usize>> {
+    unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _: usize, ranges: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: dl_iterate_phdr(3) passes an object's description, valid during the call, and the vector below.
+        let (info, ranges) = unsafe { (&*info, &mut *ranges.cast::<Vec<Range<usize>>>()) };
+        if info.dlpi_phdr.is_null() {
+            return 0;
+        }
+        // SAFETY: the object has this many program headers there.
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        let constant = |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
+        ranges.extend(headers.iter().filter(constant).map(|header| {
+            let start = info.dlpi_addr.wrapping_add(header.p_vaddr) as usize;
+            let end = start.wrapping_add(header.p_memsz as usize);
+            start & !(PAGE - 1)..end.wrapping_add(PAGE - 1) & !(PAGE - 1)
+        }));
+        0
+    }
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    // SAFETY: the function accepts what it is called with, and does not panic.
+    unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut ranges).cast()) };
+    ranges
+}
+
+/// Returns the addresses of the private mappings of files in the text of /proc/PID/smaps (proc_pid_smaps(5)) that cannot be
+/// written and have not been: neither by the loader's relocations nor by a debugger's breakpoints.
+fn unmodified_files(mappings: &[u8]) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut file = None;
+    for line in mappings.split(|byte| *byte == b'\n') {
+        if let Some(pages) = line.strip_prefix(b"Anonymous:") {
+            ranges.extend(file.take().filter(|_| pages.trim_ascii() == b"0 kB"));
+        } else if line.first().is_some_and(|first| !first.is_ascii_uppercase()) {
+            file = unwritable_file(line);
+        }
+    }
+    ranges
+}
+
+/// Returns the addresses of a private mapping of a file that cannot be written, if the line describes one.
+fn unwritable_file(line: &[u8]) -> Option<Range<usize>> {
     let path = line.iter().position(|byte| *byte == b'/')?;
     let mut words = str::from_utf8(&line[..path]).ok()?.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let parse = |address| usize::from_str_radix(address, 16).ok();
-    let is_text = words.next()? == "r-xp" && OsStr::from_bytes(&line[path..]) == program;
-    is_text.then_some(parse(start)?..parse(end)?)
+    matches!(words.next()?, "r-xp" | "r--p").then_some(parse(start)?..parse(end)?)
 }
 
 #[cfg(all(test, feature = "cli"))]
