@@ -18,7 +18,7 @@ const HANDOVERS: u32 = 50;
 /// Time that these handovers take on a quiet host.
 const HANDOVERS_TOOK: Duration = Duration::from_millis(2);
 /// Time for which a measurement is used.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_millis(500);
 /// Upper bound of [`slowness`].
 pub const MOST: f64 = 200.0;
 /// Maximum time between two checks of a time limit.
