@@ -10,7 +10,7 @@ use crate::cli::host::chosen;
 /// The options of `viridian list`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also the machines of the service that are stopped
+    /// Also the machines of the service that are stopped; --service alone means the same
     #[arg(long)]
     all: bool,
 
@@ -25,8 +25,10 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Done {
     let (code, found) = match chosen() {
         // Its service knows them all, also those that are stopped.
-        Some(host) => (0, Remote::service(host).get("/machines")?["machines"].as_array().cloned().unwrap_or_default()),
-        None if arguments.all => {
+        Some(_) => {
+            (0, arguments.service.service()?.get("/machines")?["machines"].as_array().cloned().unwrap_or_default())
+        }
+        None if arguments.all || arguments.service.is_given() => {
             let (code, mut found) = running()?;
             let known = arguments.service.service()?.get("/machines")?["machines"].take();
             let stopped = known.as_array().into_iter().flatten().filter(|machine| machine["process"].is_null());

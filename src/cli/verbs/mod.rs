@@ -197,6 +197,11 @@ struct ServiceSocket {
 }
 
 impl ServiceSocket {
+    /// Returns `true` if the option is given.
+    fn is_given(&self) -> bool {
+        self.service.is_some()
+    }
+
     /// Returns the service. Its requests are made as those of a machine.
     fn service(&self) -> Result<Remote, Failure> {
         if let Some(host) = chosen() {

@@ -149,7 +149,7 @@ fn what_is_wrong_between_hosts_is_said_with_a_remedy() {
     for (arguments, words) in [
         (&["copy", "/etc/hostname", "web:/x"][..], "log in there"),
         (&["screenshot", "web", "/tmp/x.png"], "log in there"),
-        (&["list", "--service", "/x"], "unexpected argument"),
+        (&["list", "--service", "/x"], "leave one of them out"),
         (&["start", "web", "--service", "/x"], "leave one of them out"),
         (&["check"], "this command is for this host only"),
     ] {
