@@ -135,8 +135,8 @@ fn who_does_not_encrypt_sees_nothing_and_harms_nobody() {
     assert_eq!(viewer.read(&mut [0]).unwrap_err().kind(), ErrorKind::InvalidData, "an unknown certificate");
     for garbage in [&b"RFB 003.008\n\x13\x00\x02"[..], b"\x16\x03\x01\xff\xff", &[0; 5000]] {
         let mut stream = connect(&address, 260);
-        stream.write_all(garbage).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // The server may have hung up already.
+        let _ = stream.write_all(garbage).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.len() < 100 && !answer.windows(7).any(|bytes| bytes == b"machine"), "{answer:?}");
