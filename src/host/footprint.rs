@@ -26,14 +26,18 @@ pub fn limit_heaps() {
 /// of options.
 pub fn forget_start_up() {
     let Ok(mappings) = fs::read("/proc/self/smaps") else { return };
-    let loaded = loaded();
-    let of_program = |range: &Range<usize>| loaded.iter().any(|all| all.start <= range.start && range.end <= all.end);
-    for Range { start, end } in unmodified_files(&mappings).into_iter().filter(of_program) {
+    for Range { start, end } in unmodified_files(&mappings).into_iter().filter(of_program()) {
         // SAFETY: this is a private mapping of a file without write permission, and none of its pages differs from the
         // file: nothing is lost, since pages that are accessed again are read again. It belongs to a loaded program or
         // library, so no other mapping takes its place meanwhile.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
+}
+
+/// Returns a function that returns `true` for addresses of the program and its libraries that are not loaded to be written.
+fn of_program() -> impl Fn(&Range<usize>) -> bool {
+    let loaded = loaded();
+    move |range| loaded.iter().any(|all| all.start <= range.start && range.end <= all.end)
 }
 
 /// Returns the addresses of the segments of the program and its libraries that are not loaded to be written.

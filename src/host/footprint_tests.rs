@@ -30,15 +30,14 @@ fn only_unmodified_read_only_mappings_of_files_are_released() {
 #[test]
 fn releasing_start_up_pages_reduces_resident_memory() {
     let mappings = fs::read("/proc/self/smaps").unwrap();
-    let loaded = loaded();
-    let of_program = |range: &Range<usize>| loaded.iter().any(|all| all.start <= range.start && range.end <= all.end);
+    let of_program = of_program();
     // Resident memory of the program and its libraries that is never written, in KiB.
     let resident = || -> usize {
         let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
         let mut lines = smaps.lines();
         let mut sum = 0;
         while let Some(line) = lines.next() {
-            if unwritable_file(line.as_bytes()).filter(of_program).is_some() {
+            if unwritable_file(line.as_bytes()).filter(&of_program).is_some() {
                 let size = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
                 sum += size.trim().trim_end_matches(" kB").parse::<usize>().unwrap();
             }
@@ -46,7 +45,7 @@ fn releasing_start_up_pages_reduces_resident_memory() {
         sum
     };
     // If this test runs alone, little of the program is in memory yet, so load all of it first.
-    for Range { start, end } in unmodified_files(&mappings).into_iter().filter(of_program) {
+    for Range { start, end } in unmodified_files(&mappings).into_iter().filter(&of_program) {
         // SAFETY: the range is a readable mapping of a file; populating it changes no byte.
         let result = unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_POPULATE_READ) };
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
