@@ -31,6 +31,6 @@ pub(super) struct Handover {
     pub initrd: Option<Occupant>,
     /// The file name of the initrd, for protocols that pass the names of modules.
     pub initrd_name: String,
-    /// Where the kernel can draw.
+    /// The framebuffer for a kernel without a driver, or `None` if the machine has no screen.
     pub framebuffer: Option<Framebuffer>,
 }

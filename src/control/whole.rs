@@ -1,4 +1,4 @@
-//! Whole numbers in JSON, however they are written.
+//! Integers in JSON texts: `121.0` and `1e3` are read as 121 and 1000.
 //!
 //! JSON has one kind of number, and a JSON schema's `integer` includes `121.0` and `1e3`. A parser with types of its own takes these
 //! for floating-point numbers, and refuses them where it reads an integer.

@@ -40,8 +40,8 @@ pub struct Arguments {
     #[arg(long)]
     no_force: bool,
 
-    /// Have the guest write its memory to its disk and power off, by the shutdown service alone; the machine needs the
-    /// setting --hibernation, and time: see --shutdown
+    /// Hibernate: ask the shutdown service alone, and wait until the guest has written its memory to its disk and powered
+    /// off; the machine needs the setting --hibernation, and time: see --shutdown
     #[arg(long, conflicts_with_all = ["power_button", "no_force"])]
     hibernate: bool,
 

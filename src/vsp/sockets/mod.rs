@@ -151,7 +151,7 @@ impl Sockets {
         Ok(Listener { service, backlog, shared: Arc::downgrade(&self.shared) })
     }
 
-    /// Has the first connection of the guest to a service answered on the thread of its channel.
+    /// Answers the first connection of the guest to a service, on the thread of its channel.
     ///
     /// # Errors
     /// As [`listen`](Self::listen).

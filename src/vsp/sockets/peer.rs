@@ -88,7 +88,7 @@ pub enum Peer {
 pub struct Local {
     /// `None` once it is over.
     answerer: Option<Box<dyn Answerer>>,
-    /// What the guest has sent and the code has not taken.
+    /// Data of the guest that the code has not taken.
     sent: Vec<u8>,
     replies: Replies,
     /// There was no room for more replies.
@@ -208,7 +208,7 @@ impl Local {
         Ok(at - before)
     }
 
-    /// Has answered what the guest has sent.
+    /// Passes the data that the guest has sent to the code, and drops what it has taken.
     fn answer(&mut self) {
         let Some(answerer) = &mut self.answerer else { return };
         match answerer.answer(&self.sent, &mut self.replies) {

@@ -44,7 +44,7 @@ pub struct Shared {
     pub clock: Mutex<Stopwatch>,
     /// The listeners of the library's user.
     pub listeners: Mutex<BTreeMap<Service, Backlog>>,
-    /// What answers the first connection to a service, until that comes.
+    /// Code that answers the first connection to each service. The connection takes it.
     pub answerers: Mutex<BTreeMap<Service, Box<dyn Answerer>>>,
     /// The Unix socket at which connections to the guest begin. The name of each listener's begins with it.
     pub path: Option<PathBuf>,

@@ -16,7 +16,7 @@ const MAX_TOGETHER: usize = 64;
 /// The slices of guest memory that have data for the peer.
 pub type Slices<'a> = SmallVec<[VolatileSlice<'a, ()>; 2 * MAX_TOGETHER]>;
 
-/// What waits for the peer: first a text of the host, then the data of packets in the guest's ring.
+/// The queue to the peer: a text of the host, then the data of packets in the guest's ring.
 #[derive(Debug, Default)]
 pub struct Waiting {
     text: Vec<u8>,

@@ -121,7 +121,7 @@ pub struct Video {
     pointer: Pointer,
     answers: Vec<Vec<u8>>,
     memory: Option<GuestMemory>,
-    /// What the kernel draws until a driver sets a situation.
+    /// The screen of a kernel without a driver, until a driver sets a situation.
     early: Option<Early>,
     fonts: Arc<Fonts>,
     refused_modes: u64,
