@@ -33,11 +33,21 @@ pub struct Stop {
     power_button_seconds: f64,
     /// End the machine by force after that.
     force: bool,
+    /// Have the guest hibernate, and do nothing else if it does not.
+    hibernate: bool,
+}
+
+/// A step of a stop: a request to the machine, and the time that its guest has then.
+struct Step {
+    path: &'static str,
+    body: Option<Value>,
+    limit: Duration,
+    words: &'static str,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { shutdown_seconds: 60.0, power_button_seconds: 30.0, force: true }
+        Self { shutdown_seconds: 60.0, power_button_seconds: 30.0, force: true, hibernate: false }
     }
 }
 
@@ -87,7 +97,26 @@ fn has_started(supervisor: &Supervisor, name: &str) -> Result<(), Problem> {
 impl Stop {
     /// Ends a machine by force, without asking its guest.
     pub fn at_once() -> Self {
-        Self { shutdown_seconds: 0.0, power_button_seconds: 0.0, force: true }
+        Self { shutdown_seconds: 0.0, power_button_seconds: 0.0, ..Self::default() }
+    }
+
+    /// Returns the steps before the end by force.
+    fn steps(&self) -> Result<Vec<Step>, Problem> {
+        let limit = |seconds: f64, field: &str| {
+            let limit = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= LONGEST);
+            limit
+                .ok_or_else(|| Problem::invalid(format!("{field}: {seconds} is not a time of up to {LONGEST} seconds")))
+        };
+        let shutdown = limit(self.shutdown_seconds, "shutdown-seconds")?;
+        let power_button = limit(self.power_button_seconds, "power-button-seconds")?;
+        if self.hibernate {
+            let body = Some(json!({ "kind": "hibernate" }));
+            return Ok(vec![Step { path: "/shutdown", body, limit: shutdown, words: "asking the guest to hibernate" }]);
+        }
+        Ok(vec![
+            Step { path: "/shutdown", body: None, limit: shutdown, words: "asking the guest to shut down" },
+            Step { path: "/power-button", body: None, limit: power_button, words: "pressing the power button" },
+        ])
     }
 }
 
@@ -101,36 +130,30 @@ pub fn stop(supervisor: &Arc<Supervisor>, name: &str, who: &str, how: &Stop) -> 
     Ok(job)
 }
 
-/// Begins to stop a machine. Its guest is asked to shut down, then the power button is pressed, then it is ended by force. Returns the
-/// job, if there is one.
+/// Begins to stop a machine. Its guest is asked to shut down, then the power button is pressed, then it is ended by force; or it is asked
+/// to hibernate, and no more. Returns the job, if there is one.
 ///
 /// # Errors
 /// Returns an error if it does not run.
 pub fn begin_stop(owner: &Arc<Supervisor>, machine: &str, who: &str, how: &Stop) -> Result<Option<u64>, Problem> {
-    let limit = |seconds: f64, field: &str| {
-        let limit = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= LONGEST);
-        limit.ok_or_else(|| Problem::invalid(format!("{field}: {seconds} is not a time of up to {LONGEST} seconds")))
-    };
-    let steps = [
-        ("/shutdown", limit(how.shutdown_seconds, "shutdown-seconds")?, "asking the guest to shut down"),
-        ("/power-button", limit(how.power_button_seconds, "power-button-seconds")?, "pressing the power button"),
-    ];
+    let steps = how.steps()?;
     if !is_stopping(owner, machine)? {
         return Ok(None);
     }
-    let force = how.force;
+    let force = how.force && !how.hibernate;
     let job = job_worker::start(owner, STOP, machine, who, move |worker| take_steps(worker, steps, force));
     job.map(Some).inspect_err(|_| goes_on(owner, machine))
 }
 
 /// Takes the steps of a stop, until one of them ends the machine.
-fn take_steps(worker: &Worker, steps: [(&str, Duration, &str); 2], force: bool) -> Result<Value, Problem> {
+fn take_steps(worker: &Worker, steps: Vec<Step>, force: bool) -> Result<Value, Problem> {
     let (supervisor, name) = (&worker.supervisor, worker.machine.as_str());
     let remote = worker.remote();
-    for (path, limit, words) in steps.into_iter().filter(|(_, limit, _)| !limit.is_zero()) {
+    let mut reason = None;
+    for Step { path, body, limit, words } in steps.into_iter().filter(|step| !step.limit.is_zero()) {
         worker.step(words);
-        let asked = remote.request("POST", path, None, limit);
-        if asked.is_ok() {
+        reason = remote.request("POST", path, body.as_ref(), limit).err().filter(|failure| !failure.is_end());
+        if reason.is_none() {
             supervisor.wait(name, limit, |machine| machine.process.is_none() || worker.is_cancelled());
         }
         if has_ended(supervisor, name) {
@@ -143,7 +166,7 @@ fn take_steps(worker: &Worker, steps: [(&str, Duration, &str); 2], force: bool) 
     if !force || !worker.commit() {
         // It is as before, but for what its guest does about the requests.
         goes_on(supervisor, name);
-        return Err(Problem::guest("the guest has not shut down"));
+        return Err(reason.map_or_else(|| Problem::guest("the guest has not shut down"), problem));
     }
     worker.step("ending the machine by force");
     end(supervisor, name, &supervisor.socket(name));

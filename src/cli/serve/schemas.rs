@@ -135,6 +135,7 @@ pub fn schemas() -> Value {
                 "shutdown-seconds": seconds,
                 "power-button-seconds": seconds,
                 "force": { "type": "boolean" },
+                "hibernate": { "type": "boolean" },
             }),
             &[],
         ),

@@ -63,7 +63,7 @@ pub fn run(arguments: Arguments) -> Done {
 /// Ends a machine. Returns by which step, and how it ended.
 fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
     let name = &machine.name;
-    if let Some(service) = Supervised::of(machine).filter(|_| !arguments.hibernate) {
+    if let Some(service) = Supervised::of(machine) {
         return stop_by_service(name, &service, arguments);
     }
     let mut events = machine.events()?;
@@ -99,14 +99,21 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
 
 /// Requests the end of a machine from the service, which takes the same steps and does not start it again.
 fn stop_by_service(name: &str, service: &Supervised, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
-    say!("{name}: asking the service to stop it");
-    let body = json!({
+    let mut body = json!({
         "shutdown-seconds": arguments.shutdown.as_secs_f64(),
         "power-button-seconds": arguments.power_button.as_secs_f64(),
         "force": !arguments.no_force,
     });
-    let last = if arguments.no_force { Duration::ZERO } else { LAST };
-    let time = arguments.shutdown.saturating_add(arguments.power_button).saturating_add(last + PROMPT);
+    let mut time = arguments.shutdown.saturating_add(PROMPT);
+    if arguments.hibernate {
+        say!("{name}: asking the service to have it hibernate");
+        // A service of an older version does not know this.
+        body["hibernate"] = json!(true);
+    } else {
+        say!("{name}: asking the service to stop it");
+        let last = if arguments.no_force { Duration::ZERO } else { LAST };
+        time = time.saturating_add(arguments.power_button).saturating_add(last);
+    }
     let Some(end) = service.stop(&body, time)? else {
         return Err(Failure::Other(super::TIMEOUT, "the machine still runs".into()));
     };

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::TIMEOUT;
 use crate::cli::client::{Failure, PROMPT, Remote, encoded};
 use crate::cli::serve::default_socket;
 
@@ -44,13 +45,18 @@ impl Supervised {
                 Ok(None) => return Err(Failure::Lost(std::io::ErrorKind::UnexpectedEof.into())),
                 Err(failure) => return Err(failure),
             };
-            if event["event"] != "state" || event["machine"] != *self.name {
+            if event["machine"] != *self.name {
                 continue;
             }
-            match event["state"].as_str() {
-                Some("stopping") => {}
-                Some("stopped") => return Ok(Some(event["end"].clone())),
-                _ => return Ok(None),
+            match (event["event"].as_str(), event["state"].as_str()) {
+                (Some("state"), Some("stopped")) => return Ok(Some(event["end"].clone())),
+                (Some("state"), Some("starting" | "waiting")) => return Ok(None),
+                // The machine goes on before the reason is known.
+                (Some("job"), Some("failed" | "cancelled")) if event["kind"] == "stop" => {
+                    let reason = event["problem"]["message"].as_str().unwrap_or("the request was cancelled");
+                    return Err(Failure::Other(TIMEOUT, format!("the machine still runs: {reason}")));
+                }
+                _ => {}
             }
         }
     }

@@ -76,21 +76,35 @@ fn a_machine_that_is_always_started_again_stays_stopped_if_a_user_stops_it() {
     let always = "[service]\nrestart = \"always\"\n";
     host.define("deaf", always);
     host.define("other", always);
-    host.define_with("polite", "services", &format!("driver=good {}", patience()), always);
-    for name in ["deaf", "other", "polite"] {
+    for name in ["polite", "sleepy"] {
+        host.define_with(name, "services", &format!("driver=good {}", patience()), always);
+    }
+    for name in ["deaf", "other", "polite", "sleepy"] {
         host.post(&format!("/machines/{name}/start"));
         host.until_state(name, "running");
     }
-    host.until("polite", |machine| machine["addresses"][0] == "10.0.2.15");
-    let run = host.run(&["stop", "polite", "--json"]);
-    assert!(run.code == Some(0) && run.output.contains("\"stopped-by\": \"service\""), "{run:?}");
+    for (name, how, step) in [
+        ("polite", &[][..], "asking the guest to shut down"),
+        ("sleepy", &["--hibernate"], "asking the guest to hibernate"),
+    ] {
+        host.until(name, |machine| machine["addresses"][0] == "10.0.2.15");
+        let run = host.run(&[&["stop", name, "--json"][..], how].concat());
+        assert!(run.code == Some(0) && run.output.contains("\"stopped-by\": \"service\""), "{run:?}");
+        let jobs = host.get("/jobs")["jobs"].clone();
+        let job = jobs.as_array().unwrap().iter().find(|job| job["machine"] == name).unwrap();
+        assert_eq!(job["step"], step);
+    }
+    // A guest that does not hibernate is neither shut down nor ended by force.
+    let run = host.run(&["stop", "deaf", "--hibernate"]);
+    assert!(run.code == Some(124) && run.errors.contains("the machine still runs: "), "{run:?}");
+    host.until_state("deaf", "running");
     let run = host.run(&["stop", "deaf", "--power-button", "0.2", "--no-force"]);
     assert_eq!(run.code, Some(124), "{run:?}");
     host.until_state("deaf", "running");
     let run = host.run(&["stop", "deaf", "--power-button", "0.2"]);
     assert_eq!(run.code, Some(4), "{run:?}");
     assert_eq!(host.run(&["kill", "other"]).code, Some(0));
-    for name in ["deaf", "other", "polite"] {
+    for name in ["deaf", "other", "polite", "sleepy"] {
         host.until_state(name, "stopped");
         assert_eq!(host.machine(name)["restarts"], 0);
     }
