@@ -190,6 +190,17 @@ impl Gate {
         }
     }
 
+    /// Takes the calling thread, a member, out of the machine until the result is dropped: it uses nothing of the guest meanwhile, and counts
+    /// as paused. If the result is dropped while the gate pauses, that waits for the resume.
+    pub fn step_out(&self) -> Outside<'_> {
+        let mut state = self.state.lock();
+        state.at_large -= 1;
+        if state.order == Order::Pause {
+            self.changed.notify_all();
+        }
+        Outside(self)
+    }
+
     /// Makes every VP in [`wait_for`](Self::wait_for) check its condition again. The caller must not hold a lock that a
     /// `ready` takes.
     pub fn wake(&self) {
@@ -266,6 +277,20 @@ impl Gate {
             state.kicks.iter().for_each(|(_, kick)| kick.kick());
         }
         self.changed.notify_all();
+    }
+}
+
+/// The absence of a member: see [`Gate::step_out`].
+pub struct Outside<'a>(&'a Gate);
+
+impl Drop for Outside<'_> {
+    fn drop(&mut self) {
+        let Self(gate) = self;
+        let mut state = gate.state.lock();
+        while state.order == Order::Pause {
+            state = gate.changed.wait(state);
+        }
+        state.at_large += 1;
     }
 }
 

@@ -207,3 +207,30 @@ fn a_pause_waits_for_threads_that_are_being_started() {
     pausing.join().unwrap();
     gate.resume();
 }
+
+#[test]
+fn a_pause_does_not_wait_for_a_member_that_has_stepped_out_and_whose_return_waits_for_the_resume() {
+    let gate = Arc::new(Gate::new());
+    let (entered, has_entered) = std::sync::mpsc::channel();
+    let (goes_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let is_back = Arc::new(AtomicBool::new(false));
+    let member = thread::spawn({
+        let (gate, is_back) = (gate.clone(), is_back.clone());
+        move || {
+            let _member = gate.join(Box::new(Flag::default()));
+            let outside = gate.step_out();
+            entered.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            drop(outside);
+            is_back.store(true, Ordering::SeqCst);
+        }
+    });
+    has_entered.recv().unwrap();
+    assert!(gate.pause(), "it does not wait");
+    goes_on.send(()).unwrap();
+    thread::sleep(Duration::from_millis(5));
+    assert!(gate.while_paused(|| is_back.load(Ordering::SeqCst)) == Some(false));
+    gate.resume();
+    member.join().unwrap();
+    assert!(is_back.load(Ordering::SeqCst) && gate.pause(), "nobody is left");
+}

@@ -60,6 +60,13 @@ pub trait Port: Send + Sync {
         false
     }
 
+    /// Calls code on the handler's thread that may wait for the host without a time limit, and that uses neither the channel nor guest memory.
+    /// The machine can pause and end meanwhile. If it has ended, the thread is left alone until the code returns.
+    #[doc(hidden)]
+    fn aside(&self, code: &mut dyn FnMut()) {
+        code();
+    }
+
     /// Returns `true` once the guest and its memory are permanently gone: its machine has ended, or restarts with new
     /// memory. A handler that is dropped then need not wait for I/O that still uses that memory.
     fn is_guest_gone(&self) -> bool {

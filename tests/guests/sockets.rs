@@ -1,18 +1,19 @@
 //! Sockets with the guest image `sockets`: a driver in C that follows the protocol, and others that violate it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use viridian::Builder;
 use viridian::machine::{End, Event, Machine};
-use viridian::vsp::sockets::Listener;
+use viridian::vsp::sockets::{Answerer, Listener, Replies};
 
 use super::command::image;
-use crate::common::patience::{grown, holds_within, patience};
+use crate::common::patience::{grown, holds_within, patience, receive_within};
 
 /// The ports on which the image and the host listen.
 const GUEST_PORT: u32 = 1024;
@@ -98,6 +99,40 @@ fn host_and_guest_connect_to_each_other() {
     assert!(holds_within(grown(Duration::from_secs(60)), || !is_left()), "all connections are closed");
     assert_powers_off(machine);
     assert_eq!(server.join().unwrap(), 1);
+}
+
+/// Does not answer until the other end of a channel is dropped, as with a file system that hangs.
+struct Stalled {
+    called: Sender<()>,
+    goes_on: Receiver<()>,
+}
+
+impl Answerer for Stalled {
+    fn answer(&mut self, sent: &[u8], _replies: &mut Replies) -> io::Result<usize> {
+        let _ = self.called.send(());
+        let _ = self.goes_on.recv();
+        Ok(sent.len())
+    }
+}
+
+#[test]
+fn neither_a_pause_nor_the_end_of_the_machine_waits_for_an_answer() {
+    let limit = Duration::from_secs(60);
+    let ((called, is_called), (go_on, goes_on)) = (channel(), channel());
+    let prepared = builder("driver=good").prepare().unwrap();
+    prepared.sockets().answer(ECHO_PORT, Box::new(Stalled { called, goes_on })).unwrap();
+    let machine = prepared.start().unwrap();
+    receive_within(&is_called, limit).unwrap();
+    machine.pause().unwrap();
+    assert_eq!(sockets(&machine)["connections"].as_array().map(Vec::len), Some(1));
+    machine.resume();
+    machine.stop(End::Terminated);
+    let ended = machine.wait_timeout(grown(limit));
+    assert!(matches!(ended, Ok(End::Terminated)), "{ended:?}");
+    // The thread is left, and ends when it can.
+    assert_eq!(receive_within(&is_called, Duration::ZERO), Err(RecvTimeoutError::Timeout));
+    drop(go_on);
+    assert_eq!(receive_within(&is_called, limit), Err(RecvTimeoutError::Disconnected));
 }
 
 /// Connects a client to the Unix socket, sends a line, and returns the reply.

@@ -33,6 +33,10 @@ impl ChannelThread {
             Ok((mut channel, handler)) => {
                 link.opened(id, true);
                 self.serve(&mut channel, handler);
+                if port.is_left() {
+                    // The machine has ended, and nobody waits for this.
+                    return;
+                }
                 link.disconnect_events(id);
                 port.disconnect();
                 drop(channel);

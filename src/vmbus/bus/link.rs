@@ -5,12 +5,13 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::channel::ChannelThread;
 use super::connects::{Asked, ConnectSink};
-use super::port::ChannelPort;
+use super::port::{ASIDE_PATIENCE, ChannelPort};
 use super::{BusDevice, ChannelFailure, ConnectError, DeviceId, FailureSink, Settings, thread_named};
 use crate::engine::Child;
 use crate::host::event::EventFd;
@@ -111,7 +112,8 @@ impl Link {
         ids.map(|id| state.connection.listens_on(id).then_some(id)).into_iter().flatten()
     }
 
-    /// Closes ports and channels. When this returns, all threads have ended except the bus's own, which is about to.
+    /// Closes ports and channels. When this returns, all threads have ended except the bus's own, which is about to, and those that are
+    /// [aside](crate::vmbus::vsp::Port::aside): nothing but the memory of the machine stays for them.
     pub fn disconnect(&self) {
         self.ports().for_each(|id| self.child.disconnect(id));
         self.child.announce_room(None);
@@ -121,7 +123,12 @@ impl Link {
         let ended = std::mem::take(&mut state.ended);
         drop(state);
         open.iter().for_each(|open| open.port.close());
-        open.into_iter().map(|open| open.thread).chain(ended).for_each(|thread| self.bury(thread));
+        let until = Instant::now() + ASIDE_PATIENCE;
+        let (returned, left): (Vec<_>, Vec<_>) = open.into_iter().partition(|open| open.port.await_return(until));
+        if !left.is_empty() {
+            limited::warn!(of: &self.name, "{}: the host does not answer for {} channels; the machine ends without", self.name, left.len());
+        }
+        returned.into_iter().map(|open| open.thread).chain(ended).for_each(|thread| self.bury(thread));
         self.over.store(true, Ordering::SeqCst);
         self.wake();
     }

@@ -15,12 +15,15 @@ use crate::engine::Child;
 use crate::host::bell::Bell;
 use crate::host::event::EventFd;
 use crate::host::limited;
-use crate::host::lock::{Mutex, MutexGuard};
+use crate::host::lock::{Condvar, Mutex, MutexGuard};
 use crate::hyperv::types::SintIndex;
-use crate::kvm::gate::{Gate, Kick};
+use crate::kvm::gate::{Gate, Kick, Outside};
 use crate::vmbus::ids::{ChannelId, GpadlId, VpIndex};
 use crate::vmbus::ring::RingMemory;
 use crate::vmbus::vsp::Port;
+
+/// Time for the threads of channels that are [aside](Port::aside) when the machine ends. Hardly any takes as long, unless its host hangs.
+pub(super) const ASIDE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The port of one open channel. After the channel is closed, it has no effect.
 pub(super) struct ChannelPort {
@@ -34,6 +37,9 @@ pub(super) struct ChannelPort {
     finished: AtomicBool,
     /// A signal that was to be sent during a pause.
     owed: AtomicBool,
+    place: Mutex<Place>,
+    /// The thread has returned, while the channel closes.
+    returned: Condvar,
     /// GPADLs that the guest tears down.
     leaving: Mutex<Vec<GpadlId>>,
     timer: Mutex<Timer>,
@@ -49,6 +55,17 @@ struct Target {
     vp: Option<VpIndex>,
     /// The rings from and to the guest, for those who look on, from the opening of the channel to its end.
     rings: Option<(RingMemory, RingMemory)>,
+}
+
+/// Where the channel's thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the machine.
+    Inside,
+    /// In [code](Port::aside) that does not use the machine.
+    Aside,
+    /// Still there, and the machine has ended without it.
+    Left,
 }
 
 /// The reason why a channel's thread was woken.
@@ -73,6 +90,8 @@ impl ChannelPort {
             bell: Bell::new()?,
             gate,
             owed: AtomicBool::new(false),
+            place: Mutex::new(Place::Inside),
+            returned: Condvar::new(),
             closing: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             leaving: Mutex::default(),
@@ -125,6 +144,28 @@ impl ChannelPort {
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// Waits until the channel's thread is not [aside](Port::aside), at most until a time. If it still is then, it is left there and must not
+    /// use the machine any more. Returns `true` if it has returned. The channel is closing.
+    pub fn await_return(&self, until: Instant) -> bool {
+        let mut place = self.place.lock();
+        while *place == Place::Aside {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                *place = Place::Left;
+                drop(place);
+                self.disconnect();
+                return false;
+            }
+            place = self.returned.wait_timeout(place, left);
+        }
+        true
+    }
+
+    /// Returns `true` if the machine has ended without the channel's thread.
+    pub fn is_left(&self) -> bool {
+        *self.place.lock() == Place::Left
     }
 
     /// Waits until there is work.
@@ -281,6 +322,17 @@ impl Port for ChannelPort {
         self.is_closing() || self.gate.is_pausing()
     }
 
+    fn aside(&self, code: &mut dyn FnMut()) {
+        let mut place = self.place.lock();
+        if *place == Place::Inside {
+            *place = Place::Aside;
+        }
+        drop(place);
+        let returns = Returns { port: self, outside: Some(self.gate.step_out()) };
+        code();
+        drop(returns);
+    }
+
     fn is_guest_gone(&self) -> bool {
         self.link.upgrade().is_none_or(|link| link.is_closing())
     }
@@ -288,6 +340,26 @@ impl Port for ChannelPort {
     fn offer_subchannels(&self, count: u16) {
         if let Some(link) = self.link.upgrade() {
             link.offer_subchannels(self.channel, count);
+        }
+    }
+}
+
+/// Brings the channel's thread back into the machine when it is dropped, also by a panic.
+struct Returns<'a> {
+    port: &'a ChannelPort,
+    outside: Option<Outside<'a>>,
+}
+
+impl Drop for Returns<'_> {
+    fn drop(&mut self) {
+        drop(self.outside.take());
+        let mut place = self.port.place.lock();
+        if *place == Place::Aside {
+            *place = Place::Inside;
+        }
+        drop(place);
+        if self.port.is_closing() {
+            self.port.returned.notify_all();
         }
     }
 }

@@ -249,7 +249,7 @@ impl ConnectionHandler {
             let (incoming, _) = channel.rings();
             let sent = match self.waiting.text() {
                 Some(text) => self.peer.send_text(text),
-                None => self.peer.send(&self.waiting.slices(incoming)),
+                None => self.peer.send(&*self.port, &self.waiting.slices(incoming)),
             };
             match sent {
                 Ok(count) => {
@@ -277,7 +277,8 @@ impl ConnectionHandler {
         self.is_dry = false;
         while self.transfer.wants_data() && !self.port.should_return() {
             let (_, outgoing) = channel.rings();
-            let received = outgoing.fill(self.packet, PipeHeader::of, |room| Ok(self.peer.receive(room)?));
+            let received =
+                outgoing.fill(self.packet, PipeHeader::of, |room| Ok(self.peer.receive(&*self.port, room)?));
             match received {
                 Ok(None) => return Ok((moved, true)),
                 Ok(Some(0)) => self.ended(channel),

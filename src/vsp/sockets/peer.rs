@@ -20,7 +20,7 @@ const MAX_REPLIES: usize = 1 << 20;
 const HOLD: Duration = Duration::from_millis(50);
 
 /// Answers what a guest sends on a connection, on the thread of its channel: no other thread has to be woken for a reply. Dropped when the
-/// connection is over. See [`Sockets::answer`](super::Sockets::answer).
+/// connection is over. An answer may take its time: the machine pauses and ends without it. See [`Sockets::answer`](super::Sockets::answer).
 pub trait Answerer: Send {
     /// Takes what the guest has sent, as far as it is complete and there is [room](Replies::has_room) for replies, and appends these. Returns
     /// how many bytes it has taken; the others come again, perhaps with more behind them. It bounds them itself, by an error.
@@ -129,10 +129,10 @@ impl Peer {
     ///
     /// # Errors
     /// As [`send_text`](Self::send_text).
-    pub fn send(&mut self, data: &[VolatileSlice<'_, ()>]) -> Result<usize, Errno> {
+    pub fn send(&mut self, port: &dyn Port, data: &[VolatileSlice<'_, ()>]) -> Result<usize, Errno> {
         match self {
             Self::Socket(socket) => stream::send(socket, data),
-            Self::Local(local) => local.send(data),
+            Self::Local(local) => local.send(port, data),
         }
     }
 
@@ -140,10 +140,10 @@ impl Peer {
     ///
     /// # Errors
     /// Returns [`Errno::AGAIN`] if there is nothing at present.
-    pub fn receive(&mut self, room: &[VolatileSlice<'_, ()>]) -> Result<usize, Errno> {
+    pub fn receive(&mut self, port: &dyn Port, room: &[VolatileSlice<'_, ()>]) -> Result<usize, Errno> {
         match self {
             Self::Socket(socket) => stream::receive(socket, room),
-            Self::Local(local) => local.receive(room),
+            Self::Local(local) => local.receive(port, room),
         }
     }
 
@@ -190,7 +190,7 @@ impl Peer {
 }
 
 impl Local {
-    fn send(&mut self, data: &[VolatileSlice<'_, ()>]) -> Result<usize, Errno> {
+    fn send(&mut self, port: &dyn Port, data: &[VolatileSlice<'_, ()>]) -> Result<usize, Errno> {
         if self.answerer.is_none() {
             return Err(Errno::PIPE);
         }
@@ -204,14 +204,16 @@ impl Local {
             slice.copy_to(&mut self.sent[at..]);
             at += slice.len();
         }
-        self.answer();
+        self.answer(port);
         Ok(at - before)
     }
 
     /// Passes the data that the guest has sent to the code, and drops what it has taken.
-    fn answer(&mut self) {
+    fn answer(&mut self, port: &dyn Port) {
         let Some(answerer) = &mut self.answerer else { return };
-        match answerer.answer(&self.sent, &mut self.replies) {
+        let mut result = Ok(0);
+        port.aside(&mut || result = answerer.answer(&self.sent, &mut self.replies));
+        match result {
             Ok(taken) => drop(self.sent.drain(..taken.min(self.sent.len()))),
             Err(error) => {
                 log::debug!("a connection of the guest is over: {error}");
@@ -222,7 +224,7 @@ impl Local {
         self.is_full = !self.replies.has_room();
     }
 
-    fn receive(&mut self, room: &[VolatileSlice<'_, ()>]) -> Result<usize, Errno> {
+    fn receive(&mut self, port: &dyn Port, room: &[VolatileSlice<'_, ()>]) -> Result<usize, Errno> {
         match self.replies.waiting() {
             [] if self.answerer.is_none() => Ok(0),
             [] => Err(Errno::AGAIN),
@@ -230,7 +232,7 @@ impl Local {
             _ => {
                 let count = self.replies.take(room);
                 if self.is_full && self.replies.has_room() {
-                    self.answer();
+                    self.answer(port);
                 }
                 Ok(count)
             }

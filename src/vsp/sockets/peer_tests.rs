@@ -23,6 +23,14 @@ impl Answerer for Shout {
     }
 }
 
+struct NoPort;
+
+impl Port for NoPort {
+    fn signal_guest(&self) {}
+    fn wake(&self) {}
+    fn offer_subchannels(&self, _count: u16) {}
+}
+
 /// A peer, and guest memory of two pieces that are not adjacent.
 struct Bench {
     peer: Peer,
@@ -41,12 +49,12 @@ impl Bench {
     fn send(&mut self, text: &[u8]) -> Result<usize, Errno> {
         self.buffer.write(4094, text).unwrap();
         let slices: Vec<_> = self.buffer.slices(4094, text.len()).unwrap().collect();
-        self.peer.send(&slices)
+        self.peer.send(&NoPort, &slices)
     }
 
     fn receive(&mut self, room: usize) -> Result<Vec<u8>, Errno> {
         let slices: Vec<_> = self.buffer.slices(4096 - room / 2, room).unwrap().collect();
-        let count = self.peer.receive(&slices)?;
+        let count = self.peer.receive(&NoPort, &slices)?;
         let mut bytes = vec![0; count];
         self.buffer.read(4096 - room / 2, &mut bytes).unwrap();
         Ok(bytes)
@@ -107,7 +115,7 @@ fn requests_wait_for_room_for_their_replies() {
     let lines = [&[b'a'; 63][..], b"\n"].concat().repeat(2 * MAX_REPLIES / 64);
     let Peer::Local(local) = &mut bench.peer else { unreachable!() };
     local.sent = lines.clone();
-    local.answer();
+    local.answer(&NoPort);
     assert_eq!((local.replies.waiting().len(), local.sent.len()), (MAX_REPLIES, MAX_REPLIES));
     let mut got = Vec::new();
     while let Ok(bytes) = bench.receive(4096) {
