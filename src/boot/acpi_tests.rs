@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn machine(apic_ids: impl IntoIterator<Item = u32>, pics: bool) -> Description {
-    Description { apic_ids: apic_ids.into_iter().collect(), pics, hibernation: false }
+    Description { apic_ids: apic_ids.into_iter().collect(), pics, ..Description::default() }
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {

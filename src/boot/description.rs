@@ -5,7 +5,7 @@ pub(super) const OEM_TABLE_ID: [u8; 8] = *b"VIRIDIAN";
 pub(super) const OEM_REVISION: u32 = 1;
 
 /// The properties in which the tables of machines differ.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     /// The x2APIC id of each VP, in VP-index order.
     pub apic_ids: Vec<u32>,
@@ -13,4 +13,6 @@ pub struct Description {
     pub pics: bool,
     /// `true` if the guest can hibernate: enter S4, from which a machine wakes by a new start.
     pub hibernation: bool,
+    /// `true` if the machine has a screen, which guests of generation 1 look for on the PCI bus.
+    pub screen: bool,
 }

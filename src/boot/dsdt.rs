@@ -9,6 +9,7 @@
 //!     Device (C000) { Name (_HID, "ACPI0007") Name (_UID, 0) }    // one a VP
 //!     Device (COM1) { Name (_HID, EisaId ("PNP0501")) … IO (0x3f8), Interrupt { 4 } }
 //!     Device (RTC)  { Name (_HID, EisaId ("PNP0B00")) … IO (0x70) }
+//!     Device (PCI0) { Name (_HID, EisaId ("PNP0A03")) … WordBusNumber (0), IO (0xcf8), DWordMemory }  // with a screen
 //!     Device (VMOD) { Name (_HID, "ACPI0004") … DWordMemory (the MMIO window)
 //!         Device (VMBS) { Name (_HID, "VMBUS") … } }
 //! }
@@ -25,7 +26,9 @@ use acpi_tables::aml::{
 use acpi_tables::sdt::Sdt;
 
 use super::description::{Description, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
-use super::layout::{RTC_PORT, S4_SLEEP_TYPE, S5_SLEEP_TYPE, SERIAL_IRQ, SERIAL_PORT, VMBUS_MMIO};
+use super::layout::{
+    PCI_PORT, RTC_PORT, S4_SLEEP_TYPE, S5_SLEEP_TYPE, SERIAL_IRQ, SERIAL_PORT, VIDEO_MEMORY, VMBUS_MMIO,
+};
 
 /// Builds the table of a machine. `description` has at most 4096 VPs, because their names have three digits.
 pub(super) fn dsdt(description: &Description) -> Sdt {
@@ -44,6 +47,9 @@ pub(super) fn dsdt(description: &Description) -> Sdt {
     }
     serial_port(&mut devices);
     clock(&mut devices);
+    if description.screen {
+        pci(&mut devices);
+    }
     vmbus(&mut devices);
     aml.extend(Scope::raw("_SB_".into(), devices));
     dsdt.append_slice(&aml);
@@ -78,6 +84,18 @@ fn clock(devices: &mut Vec<u8>) {
     let ports = IO::new(RTC_PORT, RTC_PORT, 1, 2);
     let resources = Name::new("_CRS".into(), &ResourceTemplate::new(vec![&ports]));
     Device::new("RTC_".into(), vec![&id, &resources]).to_aml_bytes(devices);
+}
+
+/// The PCI bus, on which drivers look for the screen of a machine of generation 1. Its window is in that of VMBus, as there.
+fn pci(devices: &mut Vec<u8>) {
+    let id = Name::new("_HID".into(), &EISAName::new("PNP0A03"));
+    let uid = Name::new("_UID".into(), &0u8);
+    let numbers = AddressSpace::new_bus_number(0u16, 0);
+    let ports = IO::new(PCI_PORT, PCI_PORT, 1, 8);
+    let (first, last) = (VIDEO_MEMORY.start, VIDEO_MEMORY.end - 1);
+    let window = AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, first, last, None);
+    let resources = Name::new("_CRS".into(), &ResourceTemplate::new(vec![&numbers, &ports, &window]));
+    Device::new("PCI0".into(), vec![&id, &uid, &resources]).to_aml_bytes(devices);
 }
 
 fn vmbus(devices: &mut Vec<u8>) {

@@ -1,7 +1,7 @@
 use super::*;
 
 fn table(processors: u32) -> Vec<u8> {
-    dsdt(&Description { apic_ids: (0..processors).collect(), pics: false, hibernation: false }).as_slice().to_vec()
+    dsdt(&Description { apic_ids: (0..processors).collect(), ..Description::default() }).as_slice().to_vec()
 }
 
 fn position(table: &[u8], needle: &[u8]) -> Option<usize> {
@@ -69,6 +69,19 @@ fn soft_off_has_a_sleep_type() {
 #[test]
 fn only_a_guest_that_can_hibernate_finds_its_sleep_type() {
     assert!(position(&table(1), b"_S4_").is_none());
-    let description = Description { apic_ids: vec![0], pics: false, hibernation: true };
+    let description = Description { apic_ids: vec![0], hibernation: true, ..Description::default() };
     assert!(position(dsdt(&description).as_slice(), b"\x08_S4_\x12\x08\x04\x0a\x04\x0a\x04\x00\x00").is_some());
+}
+
+#[test]
+fn the_pci_bus_and_its_window_are_described_if_there_is_a_screen() {
+    assert!(position(&table(1), b"PCI0").is_none());
+    let description = Description { apic_ids: vec![0], screen: true, ..Description::default() };
+    let table = dsdt(&description);
+    let bus = device(table.as_slice(), b"PCI0");
+    assert!(position(bus, b"\x08_HID\x0c\x41\xd0\x0a\x03").is_some());
+    assert!(position(bus, b"\x88\x0d\x00\x02\x0c\x00\0\0\0\0\0\0\0\0\x01\x00").is_some(), "bus 0");
+    assert!(position(bus, b"\x47\x01\xf8\x0c\xf8\x0c\x01\x08").is_some());
+    let window = b"\x87\x17\x00\x00\x0c\x01\0\0\0\0\x00\x00\x00\xf8\xff\xff\xff\xfb\0\0\0\0\x00\x00\x00\x04";
+    assert!(position(bus, window).is_some());
 }

@@ -16,7 +16,7 @@ pub(super) fn machine(mebibytes: u64) -> GuestMemory {
 
 /// Returns the tables' input for a machine with one VP.
 pub(super) fn one_vp() -> acpi::Description {
-    acpi::Description { apic_ids: vec![0], pics: false, hibernation: false }
+    acpi::Description { apic_ids: vec![0], ..acpi::Description::default() }
 }
 
 /// Writes a file into a temporary directory.

@@ -38,6 +38,8 @@ pub const PM1A_CONTROL_LENGTH: u8 = 2;
 pub const PM_TIMER_PORT: u16 = 0x608;
 /// Length of the PM timer block.
 pub const PM_TIMER_LENGTH: u8 = 4;
+/// The address register of PCI configuration space; its data register follows.
+pub const PCI_PORT: u16 = 0xcf8;
 /// The reset register (ACPI 6.5, 4.8.3.6), also the chipset reset port of a PC.
 pub const RESET_PORT: u16 = 0xcf9;
 /// The value that the guest writes to [`RESET_PORT`] to reset the machine.
@@ -56,6 +58,9 @@ const _: () = assert!(VMBUS_MMIO.start < VMBUS_MMIO.end && VMBUS_MMIO.end <= LOC
 
 /// The picture that a kernel can draw before it has a driver for the screen: at the start of the MMIO range.
 pub const FRAMEBUFFER: u32 = VMBUS_MMIO.start as u32;
+/// The memory of the video function on the PCI bus, from which drivers take what they tell the video device on VMBus.
+pub const VIDEO_MEMORY: Range<u32> = FRAMEBUFFER..FRAMEBUFFER + (64 << 20);
+const _: () = assert!(VIDEO_MEMORY.end as u64 <= VMBUS_MMIO.end);
 
 /// End of conventional memory: a PC's extended BIOS data area begins here.
 pub const CONVENTIONAL_END: u64 = 0x9_fc00;

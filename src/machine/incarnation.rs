@@ -12,7 +12,7 @@ use super::parts::{enter, hypercalls, hypervisor_leaf, load, reserved, summary, 
 use super::processors::bind;
 use super::report::Reporter;
 use super::{End, MachineError, Shared, check, test_device, thread_named};
-use crate::boot::layout::{FRAMEBUFFER, VMBUS_MMIO};
+use crate::boot::layout::{FRAMEBUFFER, VIDEO_MEMORY, VMBUS_MMIO};
 use crate::boot::symbols::Symbols;
 use crate::config::IrqchipKind;
 use crate::config::hyperv::Hv;
@@ -109,6 +109,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         utc: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
         clock: MachineClock::new(),
         memory_size: config.memory.size.0,
+        video_memory: config.display.size().map(|_| VIDEO_MEMORY),
         output: console.output(),
         input: console.input(),
     });

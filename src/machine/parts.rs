@@ -81,7 +81,7 @@ pub(super) fn load(config: &Config, partition: &Vm, topology: Topology) -> Resul
     let framebuffer = size.map(|size| Framebuffer { address: FRAMEBUFFER, width: size.width, height: size.height });
     let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
     let (pics, hibernation) = (partition.irqchip() == Irqchip::Full, config.hibernation);
-    let tables = acpi::Description { apic_ids, pics, hibernation };
+    let tables = acpi::Description { apic_ids, pics, hibernation, screen: size.is_some() };
     let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
     let kernel = config.kernel.as_ref().unwrap_or(&embedded);
     Ok(boot::load(&partition.ram().boot, kernel, config.initrd.as_deref(), &config.cmdline, &tables, framebuffer)?)

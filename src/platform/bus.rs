@@ -1,8 +1,7 @@
 //! The I/O port space of one machine: finds the device for a port.
 //!
 //! An access belongs to the device that claims its first port. Bytes past the end of that device's range belong to no
-//! device: they read as ones, like an undriven ISA bus, and are ignored on writes. So an access to PCI configuration at
-//! port 0xcf8, which no device claims, never reaches the reset register at 0xcf9.
+//! device: they read as ones, like an undriven ISA bus, and are ignored on writes.
 //!
 //! Devices are attached before the VPs run. After that, the look-up needs no lock, and each device has its own.
 

@@ -21,6 +21,7 @@ fn platform() -> (Platform, Arc<AtomicUsize>, crate::console::Capture) {
         utc: Box::new(|| Duration::from_secs(1 << 30)),
         clock: MachineClock::new(),
         memory_size: 64 << 20,
+        video_memory: None,
         output: console.output(),
         input: console.input(),
     });
@@ -60,6 +61,7 @@ device_contract! {
     the_power_management_keeps_the_contract: named("acpi");
     the_keyboard_controller_keeps_the_contract: named("i8042");
     the_display_keeps_the_contract: named("cga");
+    the_pci_bus_keeps_the_contract: named("pci");
     the_interval_timer_keeps_the_contract: named("pit");
     the_clock_keeps_the_contract: named("clock");
     the_ioapic_keeps_the_contract: Arc::new(Named(device("ioapic", &Arc::<Mutex<Ioapic>>::default())));

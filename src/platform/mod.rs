@@ -1,4 +1,5 @@
-//! The few classic devices of a small machine: serial port, RTC, ACPI power, reset, exit port, and a display's cursor.
+//! The few classic devices of a small machine: serial port, RTC, ACPI power, reset, exit port, a display's cursor, and a PCI
+//! bus without slots.
 //!
 //! A device is a pure state machine behind [`PortDevice`]: its input is an access, its output a [`PowerEvent`] if the
 //! machine must act. `bus` finds the device for a port, `mmio` the one for an address outside of memory, `msrs`
@@ -20,6 +21,7 @@ pub(crate) mod interval_timer;
 pub(crate) mod ioapic;
 pub(crate) mod mmio;
 pub(crate) mod msrs;
+pub(crate) mod pci;
 pub(crate) mod ports;
 pub(crate) mod rtc;
 pub(crate) mod serial;
@@ -27,6 +29,7 @@ pub(crate) mod serial;
 pub use mmio::MmioDevice;
 pub use msrs::MsrDevice;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +84,8 @@ pub(crate) struct Wiring {
     pub clock: MachineClock,
     /// Size of the guest's memory in bytes, for the RTC's memory.
     pub memory_size: u64,
+    /// The memory of the video function on the PCI bus, if the machine has a screen.
+    pub video_memory: Option<Range<u32>>,
     /// Destination of the guest's output.
     pub output: ConsoleOutput,
     /// Source of the guest's input.
@@ -121,6 +126,7 @@ impl Platform {
         let cga = Arc::new(Mutex::new(cga::Cga::default()));
         let i8042 = Arc::new(Mutex::new(i8042::I8042::new()));
         let rtc = Arc::new(Mutex::new(rtc::Rtc::new(wiring.utc, wiring.memory_size)));
+        let pci = Arc::new(Mutex::new(pci::Pci::new(wiring.video_memory)));
         let devices = vec![
             chip::device("clock", wiring.clock.chip()),
             chip::device("serial", &serial),
@@ -128,6 +134,7 @@ impl Platform {
             chip::device("acpi", &power),
             chip::device("i8042", &i8042),
             chip::device("cga", &cga),
+            chip::device("pci", &pci),
         ];
 
         let mut bus = PortBus::new();
@@ -141,7 +148,7 @@ impl Platform {
             (ports::VIDEO_REGISTERS, ports::VIDEO_REGISTERS.start, cga.clone()),
             (ports::VIDEO_CONTROL, ports::VIDEO_REGISTERS.start, cga),
             (ports::ACPI_POWER, ports::ACPI_POWER.start, power.clone()),
-            (ports::RESET, ports::RESET.start, bus::shared(acpi_power::ResetControl::default())),
+            (ports::PCI, ports::PCI.start, pci),
             (ports::EXIT, ports::EXIT.start, bus::shared(debug_ports::ExitPort)),
             (ports::DEBUG, ports::DEBUG.start, bus::shared(debug_port)),
         ] {

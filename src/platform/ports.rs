@@ -40,8 +40,12 @@ pub const PM1A_CONTROL: u16 = layout::PM1A_CONTROL_PORT;
 /// PM timer block, 4 bytes.
 pub const PM_TIMER: u16 = layout::PM_TIMER_PORT;
 
+/// Address and data register of PCI configuration space, 4 bytes each, and [`RESET`] inside of the first.
+pub const PCI: Range<u16> = layout::PCI_PORT..layout::PCI_PORT + 8;
+/// The data register.
+pub const PCI_DATA: u16 = layout::PCI_PORT + 4;
 /// The reset control register, the FADT's RESET_REG.
-pub const RESET: Range<u16> = layout::RESET_PORT..layout::RESET_PORT + 1;
+pub const RESET: u16 = layout::RESET_PORT;
 
 /// The debug port: each byte written goes to the console.
 pub const DEBUG: Range<u16> = layout::DEBUG_PORT..layout::DEBUG_PORT + 1;

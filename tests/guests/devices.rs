@@ -72,8 +72,8 @@ fn all_devices_are_in_the_tree_and_pause_with_the_machine() {
     assert_eq!((&tree["state"], &tree["vps"], &tree["memory-bytes"]), (&json!("running"), &json!(2), &json!(64 << 20)));
     assert!(tree["exits"]["port-writes"].as_u64() > Some(0), "{tree}");
     let names = [
-        "acpi", "cga", "clock", "console", "counter", "disk0.0", "i8042", "ioapic", "net0", "pit", "rtc", "serial",
-        "sockets",
+        "acpi", "cga", "clock", "console", "counter", "disk0.0", "i8042", "ioapic", "net0", "pci", "pit", "rtc",
+        "serial", "sockets",
     ];
     let services = ["shutdown", "time", "heartbeat", "kvp", "vss", "file-copy"];
     for name in names.iter().chain(&["vmbus"]).chain(&services) {

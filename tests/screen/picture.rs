@@ -109,6 +109,20 @@ pub fn the_frame_buffer_has_each_size() {
     }
 }
 
+/// `hyperv_fb` draws into memory of the guest, or where that is too large for it, into the window of VMBus.
+pub fn the_older_driver_shows_each_size() {
+    for (width, height) in [(800, 600), (1152, 864), (1920, 1080)] {
+        let size = format!("{width}x{height}");
+        let linux = Linux::boot(&format!("on,size={size}"), &format!("video=hyperv_fb:{size}"), "");
+        linux.shown("text ");
+        linux.expect_text("Viridian 123");
+        linux.go_on();
+        linux.shown("characters");
+        linux.go_on();
+        linux.expect_painted("fb0 ", (width, height));
+    }
+}
+
 /// The file of a screenshot is the picture that is on the screen, and another one is not.
 fn saved_pictures_are_waited_for(machine: &Machine) {
     let file = std::env::temp_dir().join(format!("viridian-screen-{}.png", std::process::id()));

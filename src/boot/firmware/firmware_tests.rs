@@ -5,7 +5,7 @@ use crate::memory::GuestMemory;
 use vm_memory::{Bytes, GuestAddress};
 
 fn description(apic_ids: Vec<u32>, pics: bool) -> Description {
-    Description { apic_ids, pics, hibernation: false }
+    Description { apic_ids, pics, ..Description::default() }
 }
 
 /// Returns the memory of a machine with all parts of the firmware.
