@@ -8,7 +8,8 @@
 //!    weight: nobody gets more than it wants, and what one does not want goes to the others.
 //! 3. A share that differs little from the last one (a sixteenth, or 16 MiB) does not count. So a demand that wavers moves no
 //!    memory.
-//! 4. A machine grows only by memory that nobody has: others must first have given theirs.
+//! 4. A machine grows only by memory that nobody has, and that nobody may still take: others must first have given theirs. A machine
+//!    whose target was lowered may still grow to the one before, because a request to a guest cannot be taken back.
 //!
 //! The sum of targets, and of what machines have and may take, is never above the budget, if it was not before. At constant
 //! demands, the shares do not change after the first step.
@@ -30,6 +31,8 @@ pub struct Claim {
     pub weight: u32,
     /// The memory that it has.
     pub assigned: u64,
+    /// The memory that it has or may get if it is told no other target. At least what it has.
+    pub reserved: u64,
     /// The memory that its guest needs, if it has reported.
     pub demand: Option<u64>,
 }
@@ -78,14 +81,14 @@ impl Governor {
         self.grant(claims)
     }
 
-    /// Returns the shares, but for memory that others still have.
+    /// Returns the shares, but for memory that others still have or may take.
     fn grant(&self, claims: &[Option<Claim>]) -> Vec<Option<u64>> {
-        let mut free = self.budget.saturating_sub(sum(claims.iter().flatten().map(|claim| claim.assigned)));
+        let mut free = self.budget.saturating_sub(sum(claims.iter().flatten().map(|claim| claim.reserved)));
         let grant = |(claim, share): (&Option<Claim>, &Option<u64>)| {
             let (claim, share) = (claim.as_ref()?, (*share)?);
-            let growth = share.saturating_sub(claim.assigned).min(free / PAGE * PAGE);
+            let growth = share.saturating_sub(claim.reserved).min(free / PAGE * PAGE);
             free -= growth;
-            Some(if share < claim.assigned { share } else { claim.assigned + growth })
+            Some(if share < claim.reserved { share } else { claim.reserved + growth })
         };
         claims.iter().zip(&self.shares).map(grant).collect()
     }

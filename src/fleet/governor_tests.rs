@@ -4,7 +4,8 @@ use super::*;
 
 fn claim(min: u64, max: u64, weight: u32, assigned: u64, demand: u64) -> Option<Claim> {
     let demand = Some(demand * MIB);
-    Some(Claim { min: min * MIB, max: max * MIB, weight, assigned: assigned * MIB, demand })
+    let assigned = assigned * MIB;
+    Some(Claim { min: min * MIB, max: max * MIB, weight, assigned, reserved: assigned, demand })
 }
 
 fn mebibytes(targets: &[Option<u64>]) -> Vec<Option<u64>> {
@@ -38,6 +39,19 @@ fn a_machine_grows_only_by_memory_that_another_has_released() {
 }
 
 #[test]
+fn memory_that_a_machine_may_still_take_goes_to_nobody_else() {
+    let mut governor = Governor::new(900 * MIB, 2);
+    let step = |governor: &mut Governor, reserved: u64, demand| {
+        let first = claim(250, 650, 100, 250, 800).map(|first| Claim { reserved: reserved * MIB, ..first });
+        mebibytes(&governor.step(&[first, claim(250, 650, 200, 250, demand)]))
+    };
+    assert_eq!(step(&mut governor, 250, 50), [Some(650), Some(250)]);
+    // Now the second one needs memory, too, but the first is about to grow to its old target.
+    assert_eq!(step(&mut governor, 650, 800), [Some(383), Some(250)]);
+    assert_eq!(step(&mut governor, 383, 800), [Some(383), Some(516)]);
+}
+
+#[test]
 fn small_changes_of_demand_move_no_memory() {
     let mut governor = Governor::new(1000 * MIB, 1);
     for demand in [200, 205, 195, 210, 200] {
@@ -61,7 +75,7 @@ fn fleet() -> impl Strategy<Value = (u64, Vec<Option<Claim>>)> {
         let (min, max) = (min * MIB, (min + more) * MIB);
         let assigned = min + (max - min) * place / 100 / PAGE * PAGE;
         let demand = demand.map(|mebibytes| mebibytes * MIB + 12_345);
-        (gone > 0).then_some(Claim { min, max, weight, assigned, demand })
+        (gone > 0).then_some(Claim { min, max, weight, assigned, reserved: assigned, demand })
     });
     (prop::collection::vec(claim, 1..8), 0_u64..1000).prop_map(|(claims, spare)| {
         let least: u64 = claims.iter().flatten().map(|claim| claim.assigned.max(claim.min)).sum();
@@ -69,7 +83,39 @@ fn fleet() -> impl Strategy<Value = (u64, Vec<Option<Claim>>)> {
     })
 }
 
+/// What a guest does between two steps, and what it needs then: it begins to grow to its target, it completes that, it shrinks to its target.
+type Turn = (bool, bool, bool, u64);
+
 proptest! {
+    #[test]
+    fn guests_that_are_late_do_not_exceed_the_budget(
+        (budget, mut claims) in fleet(),
+        rounds in prop::collection::vec(prop::collection::vec(any::<Turn>(), 8), 1..12),
+    ) {
+        let mut governor = Governor::new(budget, claims.len());
+        let mut growing = vec![0; claims.len()];
+        for turns in rounds {
+            let targets = governor.step(&claims);
+            for (((claim, target), growing), turn) in claims.iter_mut().zip(&targets).zip(&mut growing).zip(&turns) {
+                let (Some(claim), Some(target)) = (claim, target) else { continue };
+                let (begins, completes, shrinks, demand) = *turn;
+                if completes {
+                    claim.assigned = claim.assigned.max(std::mem::take(growing));
+                }
+                if begins && *growing == 0 {
+                    *growing = *target;
+                }
+                if shrinks && *growing == 0 {
+                    claim.assigned = claim.assigned.min(*target);
+                }
+                claim.reserved = claim.assigned.max(*growing).max(*target);
+                claim.demand = claim.demand.map(|_| demand % (1 << 30));
+            }
+            let assigned: u64 = claims.iter().flatten().map(|claim| claim.assigned).sum();
+            prop_assert!(assigned <= budget, "{assigned} of {budget}");
+        }
+    }
+
     #[test]
     fn the_budget_is_never_exceeded_and_the_shares_converge((budget, mut claims) in fleet(), first in any::<u64>()) {
         let mut governor = Governor::new(budget, claims.len());
@@ -87,9 +133,9 @@ proptest! {
                 let (Some(claim), Some(target)) = (claim, target) else { continue };
                 prop_assert!((claim.min..=claim.max).contains(target), "{claim:?}: {target}");
                 prop_assert!(target.is_multiple_of(PAGE));
-                worst += claim.assigned.max(*target);
+                worst += claim.reserved.max(*target);
                 // The guest fulfils the request.
-                claim.assigned = *target;
+                (claim.assigned, claim.reserved) = (*target, *target);
             }
             prop_assert!(worst <= budget, "{worst} of {budget}");
             if round > 0 {

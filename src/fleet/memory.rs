@@ -24,8 +24,8 @@ impl Sharing {
     /// Returns the targets of the machines. `None` is a machine that does not run.
     pub fn targets(&mut self, uses: &[Option<MemoryUse>]) -> Vec<Option<u64>> {
         let claim = |(memory, weight): (&Option<MemoryUse>, &u32)| {
-            let MemoryUse { min, max, assigned, demand } = (*memory)?;
-            Some(Claim { min, max, weight: *weight, assigned, demand })
+            let MemoryUse { min, max, assigned, reserved, demand } = (*memory)?;
+            Some(Claim { min, max, weight: *weight, assigned, reserved, demand })
         };
         let claims: Vec<_> = uses.iter().zip(&self.weights).map(claim).collect();
         self.governor.step(&claims)

@@ -12,6 +12,8 @@ pub(crate) struct MemoryUse {
     pub max: u64,
     /// The memory that it has.
     pub assigned: u64,
+    /// The memory that it has or may get if it is told no other target.
+    pub reserved: u64,
     /// The memory that its guest needs, if it has reported.
     pub demand: Option<u64>,
 }
@@ -21,11 +23,12 @@ impl Machine {
     pub(crate) fn memory_use(&self) -> MemoryUse {
         let size = self.shared.config.memory.size.0;
         match self.shared.providers.memory.handle().map(|handle| handle.status()) {
-            None => MemoryUse { min: size, max: size, assigned: size, demand: None },
+            None => MemoryUse { min: size, max: size, assigned: size, reserved: size, demand: None },
             Some(status) => MemoryUse {
                 min: status.minimum_bytes,
                 max: status.maximum_bytes,
                 assigned: status.assigned_bytes,
+                reserved: status.reserved_bytes,
                 demand: status.demand_bytes,
             },
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::plan::Work;
 use super::protocol::{Phase, Protocol};
 use super::size;
 
@@ -31,6 +32,9 @@ pub struct Status {
     pub target_bytes: u64,
     /// The present size.
     pub assigned_bytes: u64,
+    /// The size that it may reach by the target and by the request that is under way, if that is larger.
+    #[serde(skip)]
+    pub reserved_bytes: u64,
     /// Memory that the guest has given.
     pub ballooned_bytes: u64,
     /// Memory that was added.
@@ -70,6 +74,7 @@ impl Protocol {
             maximum_bytes: bytes(self.limits.max),
             target_bytes: bytes(self.plan.target),
             assigned_bytes: bytes(self.assigned()),
+            reserved_bytes: bytes(self.reserved()),
             ballooned_bytes: bytes(self.ballooned.count()),
             hot_added_bytes: bytes(self.added),
             demand_bytes: self.report.map(|(report, _)| demand(report.committed)),
@@ -78,5 +83,12 @@ impl Protocol {
             request: self.plan.work.describe().map(|(what, _)| what),
             ignored_pages: self.ignored,
         }
+    }
+
+    /// Returns the number of pages that the guest has, or may get if the target stays the same. Pages that it gets back count as its own
+    /// at once, new ones when it has taken them.
+    fn reserved(&self) -> u64 {
+        let adding = if let Work::Adding { pages, .. } = &self.plan.work { pages.end - pages.start } else { 0 };
+        (self.assigned() + adding).max(self.plan.target)
     }
 }
