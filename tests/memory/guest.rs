@@ -6,7 +6,7 @@ use viridian::{Builder, config};
 
 use crate::common::patience::{grown, holds_within};
 pub use crate::common::stock::{Linux, SOON};
-use crate::common::stock::{engine, image_file};
+use crate::common::stock::{Shell, engine, image_file};
 
 /// Bytes in a MiB.
 pub const MIB: u64 = 1 << 20;
@@ -50,24 +50,24 @@ impl Linux {
         });
     }
 
-    /// Returns a number of pages that the guest's driver counts, in bytes.
-    pub fn counted(&self, name: &str) -> u64 {
-        let text = self.run("cat /sys/kernel/debug/hv-balloon");
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is in {text}"));
-        let number = line.rsplit(':').next().expect("a value").trim();
-        number.parse::<u64>().unwrap_or_else(|_| panic!("{line}")) * 4096
-    }
-
-    /// Returns the guest's MemTotal in bytes.
-    pub fn total(&self) -> u64 {
-        let kibibytes = self.run("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo");
-        kibibytes.parse::<u64>().expect("a number") * 1024
-    }
-
     /// Writes a file of this size in the guest's memory, and removes it.
     pub fn touch(&self, mebibytes: u64) {
         self.run(&format!("dd if=/dev/zero of=/fill/x bs=1M count={mebibytes} 2>/dev/null && rm /fill/x"));
     }
+}
+
+/// Returns a number of pages that the guest's driver counts, in bytes.
+pub fn counted(shell: &Shell, name: &str) -> u64 {
+    let text = shell.run("cat /sys/kernel/debug/hv-balloon");
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is in {text}"));
+    let number = line.rsplit(':').next().expect("a value").trim();
+    number.parse::<u64>().unwrap_or_else(|_| panic!("{line}")) * 4096
+}
+
+/// Returns the guest's MemTotal in bytes.
+pub fn total(shell: &Shell) -> u64 {
+    let kibibytes = shell.run("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo");
+    kibibytes.parse::<u64>().expect("a number") * 1024
 }
 
 fn toml_memory(text: &str) -> config::Memory {

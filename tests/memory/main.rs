@@ -5,27 +5,38 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod guest;
+mod pressure;
 mod steps;
 
 use std::sync::OnceLock;
 
 use common::nested::{Batch, OnBoth, Plan};
-use common::stock;
+use common::stock::{self, done};
 use guest::Linux;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 static MEMORY: OnBoth =
     OnBoth { kernel: Batch::new(|plan| self::plan(plan, "kernel")), user: Batch::new(|plan| self::plan(plan, "user")) };
 
-/// The guest: Debian's kernel with `hv_balloon`, whose first report would otherwise come after 45 seconds.
+/// The guest: Debian's kernel with `hv_balloon`, whose first report would otherwise come after 45 seconds, and a program that uses memory.
 fn image() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
     IMAGE.get_or_init(|| {
-        stock::image("memory", &["--module", "hv_balloon pressure_report_delay=0", "--script", "tests/memory/serve"])
+        let directory = format!("{ROOT}/target/memory-test");
+        std::fs::create_dir_all(&directory).expect("a folder");
+        let stress = format!("{directory}/stress");
+        done("cc", &["-O1", "-Wall", "-static", "-o", &stress, "tests/memory/stress.c"]);
+        let stress = format!("{stress}:/usr/bin/stress");
+        let module = ["--module", "hv_balloon pressure_report_delay=0"];
+        stock::image("memory", &[&module[..], &["--script", "tests/memory/serve", "--file", &stress]].concat())
     })
 }
 
 fn plan(plan: &mut Plan, engine: &str) {
-    stock::plan(plan, image(), engine, &[("sizes", 120, ""), ("discard", 60, "")]);
+    // For two guests.
+    plan.option("--memory", "3G");
+    stock::plan(plan, image(), engine, &[("sizes", 120, ""), ("discard", 60, ""), ("pressure", 300, "")]);
 }
 
 #[test]
@@ -36,6 +47,23 @@ fn stock_linux_shrinks_and_grows_by_exact_pages() {
 #[test]
 fn stock_linux_reports_free_pages() {
     stock::passes(&MEMORY, "discard");
+}
+
+#[test]
+fn two_stock_linux_machines_share_a_budget_by_their_pressure() {
+    stock::passes(&MEMORY, "pressure");
+}
+
+#[test]
+#[ignore = "a part of two_stock_linux_machines_share_a_budget_by_their_pressure, for the nested host"]
+fn nested_pressure() {
+    let lab = pressure::Lab::boot();
+    pressure::idle_machines_have_their_minimum(&lab);
+    pressure::both_under_pressure_share_by_weight(&lab);
+    pressure::one_under_pressure_grows_to_its_maximum(&lab);
+    pressure::memory_goes_back_when_the_pressure_ends(&lab);
+    pressure::huge_pages_grow_to_the_maximum_too(&lab);
+    lab.end();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::common::patience::{grown, holds_within};
-use crate::guest::{Linux, MIB, SOON, resident};
+use crate::guest::{Linux, MIB, SOON, counted, resident, total};
 
 const STARTUP: u64 = 256 * MIB;
 const MIN: u64 = 192 * MIB;
@@ -23,10 +23,10 @@ pub fn the_driver_is_ready(linux: &Linux) {
 
 /// Checks that host and guest count the same size, except for what Linux keeps for itself.
 fn sizes_agree(linux: &Linux, size: u64) {
-    let (added, ballooned) = (linux.counted("pages_added"), linux.counted("pages_ballooned"));
+    let (added, ballooned) = (counted(linux, "pages_added"), counted(linux, "pages_ballooned"));
     assert_eq!((added, ballooned), (linux.memory("hot-added-bytes"), linux.memory("ballooned-bytes")));
     assert_eq!(STARTUP + added - ballooned, size);
-    let total = linux.total();
+    let total = total(linux);
     assert!(total <= size && size - total < 128 * MIB, "MemTotal is {total} of {size}");
 }
 
