@@ -182,6 +182,7 @@ fn zrle(from: &mut impl Read, width: usize, height: usize) -> io::Result<Vec<u32
         2 => 1,
         3..=4 => 2,
         5..=16 => 4,
+        128..=255 => return zrle_runs(from, usize::from(kind - 128), width * height),
         other => panic!("a tile of kind {other}"),
     };
     let palette = (0..kind).map(|_| compact_pixel(from)).collect::<io::Result<Vec<_>>>()?;
@@ -192,6 +193,28 @@ fn zrle(from: &mut impl Read, width: usize, height: usize) -> io::Result<Vec<u32
         let index = |x: usize| line[x * bits / 8] >> (8 - bits - x * bits % 8) & ((1 << bits) - 1);
         tile.extend((0..width).map(|x| palette[usize::from(index(x))]));
     }
+    Ok(tile)
+}
+
+/// Reads runs of a colour, or of a place in a palette, which has no length after it if it is a single pixel.
+fn zrle_runs(from: &mut impl Read, colours: usize, pixels: usize) -> io::Result<Vec<u32>> {
+    assert_ne!(colours, 1, "such a palette is of no use");
+    let palette = (0..colours).map(|_| compact_pixel(from)).collect::<io::Result<Vec<_>>>()?;
+    let mut tile = Vec::new();
+    while tile.len() < pixels {
+        let (colour, is_run) = match colours {
+            0 => (compact_pixel(from)?, true),
+            _ => array(from).map(|[index]| (palette[usize::from(index & 0x7f)], index & 0x80 != 0))?,
+        };
+        let (mut length, mut is_longer) = (1, is_run);
+        while is_longer {
+            let [more] = array(from)?;
+            length += usize::from(more);
+            is_longer = more == 255;
+        }
+        tile.extend(std::iter::repeat_n(colour, length));
+    }
+    assert_eq!(tile.len(), pixels, "the last run ends with the tile");
     Ok(tile)
 }
 

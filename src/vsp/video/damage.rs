@@ -54,8 +54,13 @@ impl Rectangle {
 pub struct Damage(Vec<Rectangle>);
 
 impl Damage {
-    /// Adds a rectangle.
-    pub fn add(&mut self, rectangle: Rectangle) {
+    /// Adds a rectangle. It is joined with those that it overlaps, if one rectangle around both is no larger.
+    pub fn add(&mut self, mut rectangle: Rectangle) {
+        let joined =
+            |one: Rectangle, other: Rectangle| one.around(other).area() <= one.area().saturating_add(other.area());
+        while let Some(at) = self.0.iter().position(|other| joined(*other, rectangle)) {
+            rectangle = rectangle.around(self.0.swap_remove(at));
+        }
         self.0.push(rectangle);
         if self.0.len() > MAX_RECTANGLES {
             let around = self.0.drain(..).reduce(Rectangle::around);
@@ -87,6 +92,18 @@ mod tests {
         let last = MAX_RECTANGLES as u32;
         assert_eq!(damage.take(), [Rectangle::of_size(last + 1, 2 * last + 1)]);
         assert_eq!(damage.take(), []);
+    }
+
+    #[test]
+    fn a_window_that_moves_is_read_once() {
+        let mut damage = Damage::default();
+        let window = |at: u32| Rectangle { left: 4 * at, top: 2 * at, right: 404 + 4 * at, bottom: 302 + 2 * at };
+        (0..10).for_each(|at| damage.add(window(at)));
+        damage.add(Rectangle { left: 1000, top: 10, right: 1010, bottom: 20 });
+        let small = Rectangle { left: 1002, top: 12, right: 1004, bottom: 14 };
+        damage.add(small);
+        let all = window(0).around(window(9));
+        assert_eq!(damage.take(), [all, Rectangle { left: 1000, top: 10, right: 1010, bottom: 20 }]);
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn a_guest_reports_what_it_draws_while_somebody_looks() {
     assert_eq!(calls.load(Ordering::Relaxed), before + 1);
     let view = video.look().unwrap();
     let drawn = Rectangle { left: 0, top: 1, right: 7, bottom: i32::MAX as u32 };
-    assert_eq!((view.reports, view.damage, video.look().unwrap().damage), (Reports::Made, vec![drawn; 2], vec![]));
+    assert_eq!((view.reports, view.damage, video.look().unwrap().damage), (Reports::Made, vec![drawn], vec![]));
     let other = video.watch(watcher());
     video.unwatch(first);
     assert_eq!((told(&mut video), video.facts().watched), (vec![], true), "another one looks");

@@ -5,6 +5,7 @@ use std::io;
 use super::deflate::deflate;
 use super::format::{Format, Pixels};
 use super::tight::Tight;
+use super::zrle::Tiles;
 
 /// Pixels as they are.
 pub const RAW: i32 = 0;
@@ -14,7 +15,7 @@ pub const HEXTILE: i32 = 5;
 pub const ZLIB: i32 = 6;
 /// One colour, a palette or pixels, compressed.
 pub const TIGHT: i32 = 7;
-/// Tiles of 64x64 pixels with palettes, compressed.
+/// Tiles of 64x64 pixels with palettes and runs, compressed.
 pub const ZRLE: i32 = 16;
 /// Pixels that the viewer has elsewhere.
 pub const COPY: i32 = 1;
@@ -29,10 +30,6 @@ pub const LIGHTS: i32 = -261;
 /// The shape of the pointer.
 pub const CURSOR: i32 = -239;
 
-/// Width and height of a tile of ZRLE.
-const TILE: usize = 64;
-/// Maximum number of colours in the palette of a tile.
-const MAX_PALETTE: usize = 16;
 /// Width and height of a tile of Hextile.
 const HEXTILE_TILE: usize = 16;
 
@@ -56,11 +53,12 @@ pub struct Encoder {
     zlib: Option<flate2::Compress>,
     zrle: Option<flate2::Compress>,
     tight: Tight,
+    tiles: Tiles,
     plain: Vec<u8>,
 }
 
 impl Encoder {
-    /// Appends a rectangle with this many pixels in a line.
+    /// Appends a rectangle with this many pixels in a line. They are converted for the viewer.
     ///
     /// # Errors
     /// Returns an error if the compression fails.
@@ -68,40 +66,34 @@ impl Encoder {
         &mut self,
         to: &mut Vec<u8>,
         (format, encoding): (&Format, i32),
-        rectangle: &[u32],
+        rectangle: &mut [u32],
         width: usize,
     ) -> io::Result<()> {
-        let pixels = format.pixels(encoding == ZRLE);
+        let pixels = if encoding == TIGHT { format.tight_pixels() } else { format.pixels(encoding == ZRLE) };
+        pixels.convert_all(rectangle);
         self.plain.clear();
         match encoding {
             ZRLE => {
-                for tile in tiles(rectangle, width, TILE) {
-                    zrle_tile(&pixels, &mut self.plain, &tile.pixels(&pixels), tile.width);
-                }
+                self.tiles.write(&mut self.plain, &pixels, rectangle, width);
                 compress(&mut self.zrle, to, &self.plain)
             }
-            TIGHT => self.tight.encode(to, format, rectangle, width),
+            TIGHT => self.tight.encode(to, &pixels, rectangle, width),
             ZLIB => {
-                write_all(&pixels, &mut self.plain, rectangle);
+                pixels.write_all(&mut self.plain, rectangle);
                 compress(&mut self.zlib, to, &self.plain)
             }
             HEXTILE => {
                 for tile in tiles(rectangle, width, HEXTILE_TILE) {
-                    hextile_tile(&pixels, to, &tile.pixels(&pixels), tile.width);
+                    hextile_tile(&pixels, to, &tile.pixels(), tile.width);
                 }
                 Ok(())
             }
             _ => {
-                write_all(&pixels, to, rectangle);
+                pixels.write_all(to, rectangle);
                 Ok(())
             }
         }
     }
-}
-
-fn write_all(pixels: &Pixels, to: &mut Vec<u8>, rectangle: &[u32]) {
-    to.reserve(rectangle.len() * pixels.length());
-    rectangle.iter().for_each(|pixel| pixels.write(to, pixels.convert(*pixel)));
 }
 
 /// A part of a rectangle.
@@ -113,10 +105,10 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    fn pixels(&self, pixels: &Pixels) -> Vec<u32> {
+    fn pixels(&self) -> Vec<u32> {
         let (left, right) = (self.left, self.left + self.width);
-        let lines = self.lines.clone().filter_map(|line| line.get(left..right));
-        lines.flatten().map(|pixel| pixels.convert(*pixel)).collect()
+        let lines: Vec<_> = self.lines.clone().filter_map(|line| line.get(left..right)).collect();
+        lines.concat()
     }
 }
 
@@ -127,51 +119,6 @@ fn tiles(rectangle: &[u32], width: usize, size: usize) -> impl Iterator<Item = T
         let lefts = (0..width).step_by(size);
         lefts.map(move |left| Tile { lines: rows.chunks_exact(width), left, width: size.min(width - left) })
     })
-}
-
-/// Appends a tile of ZRLE: one colour, a palette, or all pixels.
-fn zrle_tile(pixels: &Pixels, to: &mut Vec<u8>, tile: &[u32], width: usize) {
-    let mut palette: Vec<u32> = Vec::with_capacity(MAX_PALETTE + 1);
-    let mut previous = None;
-    for pixel in tile {
-        if previous != Some(*pixel) && !palette.contains(pixel) {
-            palette.push(*pixel);
-            if palette.len() > MAX_PALETTE {
-                break;
-            }
-        }
-        previous = Some(*pixel);
-    }
-    let bits = match palette.len() {
-        0 | 1 => 0,
-        2 => 1,
-        3..=4 => 2,
-        5..=MAX_PALETTE => 4,
-        _ => {
-            to.push(0);
-            return tile.iter().for_each(|pixel| pixels.write(to, *pixel));
-        }
-    };
-    to.push(palette.len() as u8);
-    palette.iter().for_each(|pixel| pixels.write(to, *pixel));
-    if bits == 0 {
-        return;
-    }
-    // Neighbours mostly have the same colour.
-    let (mut colour, mut index) = (palette.first().copied(), 0);
-    for line in tile.chunks(width.max(1)) {
-        for part in line.chunks(8 / bits) {
-            let mut byte = 0;
-            for (at, pixel) in part.iter().enumerate() {
-                if colour != Some(*pixel) {
-                    colour = Some(*pixel);
-                    index = palette.iter().position(|colour| colour == pixel).unwrap_or(0) as u8;
-                }
-                byte |= index << (8 - bits * (at + 1));
-            }
-            to.push(byte);
-        }
-    }
 }
 
 /// Appends a tile of Hextile: rectangles of one line on a background, or all pixels if that is shorter.
@@ -191,7 +138,7 @@ fn hextile_tile(pixels: &Pixels, to: &mut Vec<u8>, tile: &[u32], width: usize) {
         }
         if runs.len() >= most {
             to.push(hextile::RAW);
-            return tile.iter().for_each(|pixel| pixels.write(to, *pixel));
+            return pixels.write_all(to, tile);
         }
     }
     to.push(if runs.is_empty() {

@@ -12,7 +12,7 @@ fn check(encoding: i32, rectangles: &[(Vec<u32>, usize)]) -> Vec<usize> {
     let (mut encoder, mut decoder) = (Encoder::default(), rfb::Decoder::default());
     let check = |(pixels, width): &(Vec<u32>, usize)| {
         let mut bytes = Vec::new();
-        encoder.encode(&mut bytes, (&Format::NATIVE, encoding), pixels, *width).unwrap();
+        encoder.encode(&mut bytes, (&Format::NATIVE, encoding), &mut pixels.clone(), *width).unwrap();
         let mut from = &bytes[..];
         let decoded = decoder.decode(&mut from, encoding, *width, pixels.len() / width).unwrap();
         assert!(decoded == *pixels, "encoding {encoding}, width {width}");
@@ -66,10 +66,10 @@ fn a_viewer_gets_the_first_encoding_of_its_list_that_there_is() {
 fn pixels_of_other_formats_have_their_length_in_every_encoding() {
     let small = Format { bits: 8, depth: 8, most: [7.into(), 7.into(), 3.into()], shifts: [0, 3, 6], ..Format::NATIVE };
     let mut bytes = Vec::new();
-    Encoder::default().encode(&mut bytes, (&small, RAW), &noise(100), 10).unwrap();
+    Encoder::default().encode(&mut bytes, (&small, RAW), &mut noise(100), 10).unwrap();
     assert_eq!(bytes.len(), 100);
     bytes.clear();
-    Encoder::default().encode(&mut bytes, (&small, HEXTILE), &[0xff_ffff; 100], 10).unwrap();
+    Encoder::default().encode(&mut bytes, (&small, HEXTILE), &mut [0xff_ffff; 100], 10).unwrap();
     assert_eq!(bytes, [2, 0xff]);
 }
 

@@ -86,6 +86,13 @@ pub struct Pixels {
 }
 
 impl Pixels {
+    /// Converts pixels 0x00RRGGBB.
+    pub fn convert_all(&self, pixels: &mut [u32]) {
+        if !self.native {
+            pixels.iter_mut().for_each(|pixel| *pixel = self.convert(*pixel));
+        }
+    }
+
     /// Converts a pixel 0x00RRGGBB.
     pub fn convert(&self, pixel: u32) -> u32 {
         if self.native {
@@ -97,8 +104,31 @@ impl Pixels {
 
     /// Appends a converted pixel.
     pub fn write(&self, to: &mut Vec<u8>, pixel: u32) {
-        let bytes = if self.big { pixel.to_be_bytes() } else { pixel.to_le_bytes() };
-        to.extend_from_slice(bytes.get(self.first..self.end).unwrap_or_default());
+        self.write_all(to, &[pixel]);
+    }
+
+    /// Appends converted pixels.
+    pub fn write_all(&self, to: &mut Vec<u8>, pixels: &[u32]) {
+        match self.length() {
+            1 => self.write_each::<1>(to, pixels),
+            2 => self.write_each::<2>(to, pixels),
+            3 => self.write_each::<3>(to, pixels),
+            _ => self.write_each::<4>(to, pixels),
+        }
+    }
+
+    fn write_each<const LENGTH: usize>(&self, to: &mut Vec<u8>, pixels: &[u32]) {
+        // The bytes of a pixel are the lowest ones in the right order.
+        let shift = if self.big { 8 * (4 - self.end) } else { 8 * self.first };
+        let at = to.len();
+        to.resize(at + pixels.len() * LENGTH, 0);
+        let places = to.get_mut(at..).unwrap_or_default().as_chunks_mut::<LENGTH>().0;
+        for (place, pixel) in places.iter_mut().zip(pixels) {
+            let bytes = (pixel >> shift).to_le_bytes();
+            for (at, byte) in place.iter_mut().enumerate() {
+                *byte = bytes[if self.big { LENGTH - 1 - at } else { at }];
+            }
+        }
     }
 
     /// Returns the length of a pixel, in bytes.

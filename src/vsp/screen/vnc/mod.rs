@@ -7,9 +7,9 @@
 //!   [`device`]: what `inspect` shows of them.
 //! - [`viewer`]: one viewer; [`connection`]: its socket; [`greeting`]: the start; [`password`]: its password;
 //!   [`tls`]: encryption.
-//! - [`stage`]: the picture; [`seat`]: what each viewer has not seen of it; [`turn`]: what it is sent next; [`scroll`]: what has only moved; [`scanner`]: reads it
+//! - [`stage`]: the picture; [`seat`]: what each viewer has not seen of it, as [`missing`] parts; [`turn`]: what it is sent next; [`scroll`]: what has only moved; [`scanner`]: reads it
 //!   from the guest.
-//! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`], [`tight`], [`deflate`]: rectangles; [`update`]: what they are sent in;
+//! - [`messages`]: what a viewer sends; [`format`]: pixels; [`encoder`], [`zrle`], [`tight`], [`deflate`]: rectangles; [`update`]: what they are sent in;
 //!   [`input`]: keys and buttons.
 
 pub mod address;
@@ -21,6 +21,7 @@ mod format;
 mod greeting;
 mod input;
 mod messages;
+mod missing;
 #[cfg(not(feature = "cli"))]
 mod no_tls;
 mod password;
@@ -38,6 +39,7 @@ pub mod trial;
 mod turn;
 mod update;
 mod viewer;
+mod zrle;
 
 #[cfg(not(feature = "cli"))]
 use no_tls as tls;

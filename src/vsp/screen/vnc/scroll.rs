@@ -11,17 +11,23 @@ const PATIENCE: u32 = 4;
 /// Number of looks of the pause.
 const PAUSE: u32 = 32;
 
-/// Returns a number for a line that is another one for another line, almost always.
-pub fn hash(line: impl IntoIterator<Item = u32>) -> u64 {
-    /// Stands for the pixel after the last one. Pixels have 24 bits.
-    const NONE: u32 = 1 << 24;
-    let (mut line, mut hash) = (line.into_iter(), 0xcbf2_9ce4_8422_2325_u64);
-    // Two at a time, because each multiplication waits for the one before.
-    while let Some(pixel) = line.next() {
-        let both = u64::from(pixel) | u64::from(line.next().unwrap_or(NONE)) << 32;
-        hash = (hash.rotate_left(5) ^ both).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// Returns a number for a line of pixels of four bytes that is another one for another line, almost always.
+pub fn hash(line: &[u8]) -> u64 {
+    /// The bytes of two pixels that are part of the picture.
+    const COLOURS: u64 = 0x00ff_ffff_00ff_ffff;
+    let mix = |hash: u64, value: u64| (hash.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let colours = |pixels: &[u8; 8]| u64::from_le_bytes(*pixels) & COLOURS;
+    // Four at a time, because each multiplication waits for the one before.
+    let mut hashes = [0_u64; 4];
+    let (pairs, rest) = line.as_chunks();
+    let (fours, pairs) = pairs.as_chunks::<4>();
+    for four in fours {
+        hashes.iter_mut().zip(four).for_each(|(hash, pair)| *hash = mix(*hash, colours(pair)));
     }
-    hash
+    let mut last = [0; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let pairs = pairs.iter().chain([&last]).map(colours);
+    hashes.into_iter().chain(pairs).fold(line.len() as u64, mix)
 }
 
 /// Decides whether looking for scrolls pays.
@@ -122,9 +128,17 @@ mod tests {
 
     #[test]
     fn lines_of_other_pixels_have_other_hashes() {
-        let hashes: std::collections::BTreeSet<_> =
-            (0..64).map(|at| hash((0..64).map(|x| u32::from(x == at)))).collect();
-        assert_eq!(hashes.len(), 64);
-        assert_ne!(hash([0, 0]), hash([0]));
+        let line = |at: usize, colour: [u8; 4]| {
+            let mut line = [[0; 4]; 75];
+            line[at] = colour;
+            hash(line.as_flattened())
+        };
+        let hashes = (0..75).flat_map(|at| (0..3).map(move |part| line(at, 1_u32.rotate_left(8 * part).to_le_bytes())));
+        assert_eq!(hashes.collect::<std::collections::BTreeSet<_>>().len(), 3 * 75);
+        assert!(
+            (0..75).all(|at| line(at, [0, 0, 0, 7]) == line(0, [0; 4])),
+            "the fourth byte is no part of the picture"
+        );
+        assert_ne!(hash(&[0; 8]), hash(&[0; 4]));
     }
 }

@@ -1,7 +1,8 @@
 //! What a viewer knows and wants, and what it is sent next.
 
+use super::missing::{Missing, TILE, Wanted};
 use super::tight::MAX_WIDTH;
-use super::turn::{Desktop, Scrolled, TILE, Turn, Wishes};
+use super::turn::{Desktop, Scrolled, Turn, Wishes};
 use crate::vsp::keyboard::protocol::Leds;
 use crate::vsp::video::damage::Rectangle;
 use crate::vsp::video::pointer::Look;
@@ -12,55 +13,41 @@ pub struct Seat {
     wanted: Option<Wanted>,
     /// The size that it knows.
     size: (u32, u32),
-    /// The tiles that it lacks.
-    pub(super) dirty: Vec<bool>,
+    pub(super) missing: Missing,
     /// It shows a picture that is larger than the screen, and what is outside of the screen is old.
     outside: bool,
-    /// What it can copy itself, from the pixels of tiles that it does not lack.
+    /// What it can copy itself, from pixels that it does not lack.
     scrolled: Option<Scrolled>,
     /// Its update does not have all its pixels yet: they may become newer than the update says.
     pub(super) serving: bool,
+    /// Its thread waits for something to send.
+    pub(super) idle: bool,
     /// The pointer that it knows.
     pointer: Look,
     /// The lights that it knows.
     lights: Option<Leds>,
 }
 
-/// A viewer's unanswered requests for updates.
-#[derive(Clone, Copy)]
-struct Wanted {
-    /// The part of which it wants what has changed.
-    area: Rectangle,
-    /// The part that it wants as it is.
-    whole: Option<Rectangle>,
-}
-
-/// Returns the numbers of the tiles that a part touches.
-fn tiles(part: Rectangle, columns: u32) -> impl Iterator<Item = usize> {
-    let (left, right) = (part.left / TILE, part.right.div_ceil(TILE).min(columns));
-    let rows = part.top / TILE..part.bottom.div_ceil(TILE);
-    rows.flat_map(move |row| (left..right).map(move |column| (row * columns + column) as usize))
-}
-
 impl Seat {
-    /// Creates one that lacks that many tiles.
-    pub fn new(size: (u32, u32), tiles: usize) -> Self {
+    /// Creates one that lacks all of a picture of this size.
+    pub fn new(size: (u32, u32)) -> Self {
         Self {
             wishes: Wishes::default(),
             wanted: None,
             size,
-            dirty: vec![true; tiles],
+            missing: Missing::all(size),
             outside: false,
             scrolled: None,
             serving: false,
+            idle: false,
             pointer: Look::Unknown,
             lights: None,
         }
     }
 
-    /// Notes that it has nothing of the picture, which has that many tiles now.
-    pub fn start_over(&mut self, tiles: usize) {
-        self.dirty = vec![true; tiles];
+    /// Notes that it has nothing of the picture, which has this size now.
+    pub fn start_over(&mut self, size: (u32, u32)) {
+        self.missing = Missing::all(size);
         self.scrolled = None;
         self.outside = true;
     }
@@ -71,6 +58,11 @@ impl Seat {
         let earlier = self.wanted.unwrap_or(Wanted { area, whole: None });
         let whole = (!incremental).then_some(area).into_iter().chain(earlier.whole).reduce(Rectangle::around);
         self.wanted = Some(Wanted { area: area.around(earlier.area), whole });
+    }
+
+    /// Returns `true` if a change of the picture would be sent at once.
+    pub fn is_ready(&self) -> bool {
+        self.idle && self.wanted.is_some()
     }
 
     /// Returns an update without pixels of the picture, if there is something to announce.
@@ -90,7 +82,7 @@ impl Seat {
         if is_new {
             // The viewer asks for the new picture next.
             (self.size, self.wanted) = (size, None);
-            self.dirty.fill(true);
+            self.missing.fill();
             self.outside = false;
         }
         if points {
@@ -101,40 +93,19 @@ impl Seat {
         Some(Turn { keys: wishes.keys, desktop, pointer, lights, ..Turn::new(wishes) })
     }
 
-    /// Returns an update with the tiles that the viewer wants.
-    pub fn picture(&mut self, size: (u32, u32), columns: u32) -> Option<Turn> {
-        let Wanted { area, whole } = self.wanted?;
+    /// Returns an update with what the viewer wants of a picture of this size.
+    pub fn picture(&mut self, size: (u32, u32)) -> Option<Turn> {
+        let wanted = self.wanted?;
+        let Wanted { area, whole } = wanted;
         let shown = Rectangle::of_size(self.size.0.min(size.0), self.size.1.min(size.1));
         // Who asks for a part, or for pixels as they are, is sent pixels.
         if let Some(Scrolled { to, .. }) =
             self.scrolled.filter(|scrolled| whole.is_some() || scrolled.to.common(area) != Some(scrolled.to))
         {
             self.scrolled = None;
-            self.lack(to, columns);
+            self.missing.add(to);
         }
-        let mut rectangles: Vec<Rectangle> = Vec::new();
-        for (index, dirty) in (0_u32..).zip(&mut self.dirty) {
-            if whole.is_none() && !*dirty {
-                continue;
-            }
-            let (left, top) = (index % columns * TILE, index / columns * TILE);
-            let tile = Rectangle { left, top, right: left + TILE, bottom: top + TILE };
-            // Whole tiles are sent, so that a tile is either dirty or not.
-            let Some(tile) = tile.common(shown) else { continue };
-            let is_in = |area: Rectangle| tile.common(area).is_some();
-            if !(*dirty && is_in(area) || whole.is_some_and(is_in)) {
-                continue;
-            }
-            *dirty = false;
-            match rectangles.last_mut() {
-                Some(last)
-                    if last.right == tile.left && last.top == tile.top && tile.right - last.left <= MAX_WIDTH =>
-                {
-                    last.right = tile.right;
-                }
-                _ => rectangles.push(tile),
-            }
-        }
+        let mut rectangles = self.missing.take(wanted, shown);
         if std::mem::take(&mut self.outside) {
             rectangles.extend(self.outside_of(shown));
         }
@@ -164,43 +135,19 @@ impl Seat {
         parts
     }
 
-    /// Notes that the viewer lacks a part.
-    fn lack(&mut self, part: Rectangle, columns: u32) {
-        for tile in tiles(part, columns) {
-            if let Some(dirty) = self.dirty.get_mut(tile) {
-                *dirty = true;
-            }
-        }
-    }
-
     /// Notes that a part of the picture has scrolled. The viewer copies it itself if it can, and lacks what it cannot copy.
-    pub fn scroll(&mut self, scrolled: Scrolled, size: (u32, u32), columns: u32) {
-        let Scrolled { to, from } = scrolled;
+    pub fn scroll(&mut self, scrolled: Scrolled, size: (u32, u32)) {
         if let Some(earlier) = self.scrolled.take() {
             // It has not been sent the last one yet, and an update has one at most.
-            self.lack(earlier.to, columns);
+            self.missing.add(earlier.to);
         }
         if !self.wishes.copies || self.serving || self.size != size {
-            return self.lack(to, columns);
+            return self.missing.add(scrolled.to);
         }
-        let before = self.dirty.clone();
-        let is_lacking = |part: Rectangle| tiles(part, columns).any(|tile| before.get(tile).copied().unwrap_or(true));
-        let mut useful = false;
-        for index in tiles(to, columns) {
-            let (left, top) = (index as u32 % columns * TILE, index as u32 / columns * TILE);
-            let tile = Rectangle { left, top, right: left + TILE, bottom: top + TILE };
-            let Some(copied) = tile.common(to) else { continue };
-            let moved = |y: u32| y - to.top + from;
-            let source = Rectangle { top: moved(copied.top), bottom: moved(copied.bottom), ..copied };
-            let whole = copied == tile.common(Rectangle::of_size(size.0, size.1)).unwrap_or(tile);
-            if let Some(dirty) = self.dirty.get_mut(index) {
-                *dirty = is_lacking(source) || *dirty && !whole;
-                useful |= !*dirty;
-            }
-        }
-        self.scrolled = useful.then_some(scrolled);
-        if !useful {
-            self.lack(to, columns);
+        if self.missing.scroll(scrolled) {
+            self.scrolled = Some(scrolled);
+        } else {
+            self.missing.add(scrolled.to);
         }
     }
 }

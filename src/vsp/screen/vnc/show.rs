@@ -85,6 +85,9 @@ impl Drop for Seat<'_> {
             && let Some(number) = watch.take()
         {
             self.show.video.change(|video| video.unwatch(number));
+            // The scanner's memory is no longer needed.
+            self.show.signal.raise();
+            self.show.signal.release();
         }
     }
 }

@@ -1,14 +1,20 @@
-//! The picture that all viewers see, and for each of them the tiles that it lacks.
+//! The picture that all viewers see, and for each of them what it lacks of it.
 
 use std::collections::BTreeMap;
 
+use zerocopy::IntoBytes;
+
+use super::missing::TILE;
 use super::scroll::{Detector, hash};
 use super::seat::Seat;
-use super::turn::{Scrolled, TILE, Turn, Wishes};
+use super::turn::{Scrolled, Turn, Wishes};
 use crate::host::lock::{Condvar, Mutex};
 use crate::vsp::keyboard::protocol::Leds;
 use crate::vsp::video::damage::Rectangle;
 use crate::vsp::video::pointer::Look;
+
+/// Number of pixels of a line that are compared at once, and sent together if one of them has changed.
+pub const CELL: usize = 16;
 
 /// The picture, shared by all threads of a server.
 pub struct Stage {
@@ -23,6 +29,8 @@ struct State {
     pixels: Vec<u32>,
     /// The picture is not yet the guest's, so it is not sent.
     incomplete: bool,
+    /// Viewers have not been told of the last changes.
+    has_news: bool,
     seats: BTreeMap<u64, Seat>,
     next: u64,
     pointer: Look,
@@ -37,17 +45,94 @@ fn pixel(bytes: &[u8; 4]) -> u32 {
     u32::from_le_bytes(*bytes) & 0xff_ffff
 }
 
+/// Replaces pixels. Returns `true` if they were others.
+fn replace(old: &mut [u32], new: &[[u8; 4]]) -> bool {
+    // Without branches. Most are the same as before.
+    let differs = old.iter().zip(new).fold(0, |difference, (old, new)| difference | (*old ^ pixel(new))) != 0;
+    if differs {
+        old.iter_mut().zip(new).for_each(|(old, new)| *old = pixel(new));
+    }
+    differs
+}
+
 impl State {
     /// Returns what a viewer is to be sent now, `None` if there is no such viewer.
     fn turn(&mut self, number: u64) -> Option<Option<Turn>> {
-        let (size, columns, incomplete) = ((self.width, self.height), self.columns(), self.incomplete);
+        let (size, incomplete) = ((self.width, self.height), self.incomplete);
         let seat = self.seats.get_mut(&number)?;
         let announced = seat.announcement(size, &self.pointer, self.lights);
-        Some(announced.or_else(|| if incomplete { None } else { seat.picture(size, columns) }))
+        let turn = announced.or_else(|| if incomplete { None } else { seat.picture(size) });
+        seat.idle = turn.is_none();
+        Some(turn)
     }
 
-    fn columns(&self) -> u32 {
-        self.width.div_ceil(TILE)
+    /// Replaces a part of the picture. What changes is missing to the viewers.
+    fn put(&mut self, part: Rectangle, lines: &[u8]) {
+        let stride = self.width as usize;
+        let (left, right) = (part.left as usize, part.right.min(self.width) as usize);
+        let width = part.right.saturating_sub(part.left) as usize;
+        if left >= right {
+            return;
+        }
+        // What has changed in each tile of a line of tiles.
+        let mut changed = vec![None; right.div_ceil(TILE as usize)];
+        for (y, line) in (part.top..part.bottom.min(self.height)).zip(lines.chunks_exact(width * 4)) {
+            if y % TILE == 0 {
+                self.note(&mut changed);
+            }
+            let at = y as usize * stride;
+            let Some(old) = self.pixels.get_mut(at + left..at + right) else { return };
+            let (cells, rest) = old.as_chunks_mut::<CELL>();
+            let (new_cells, new_rest) = line.as_chunks().0.as_chunks::<CELL>();
+            let mut note = |x: usize, length: usize| {
+                let here = Rectangle { left: x as u32, top: y, right: (x + length) as u32, bottom: y + 1 };
+                if let Some(changed) = changed.get_mut(x / TILE as usize) {
+                    *changed = Some(changed.map_or(here, |changed: Rectangle| changed.around(here)));
+                }
+            };
+            let mut x = left;
+            for (old, new) in cells.iter_mut().zip(new_cells) {
+                if replace(old, new) {
+                    note(x, CELL);
+                }
+                x += CELL;
+            }
+            // The last ones of a line. The new line may be longer.
+            let new = new_cells.get(cells.len()).map_or(new_rest, |cell| &cell[..]);
+            if replace(rest, new) {
+                note(x, rest.len());
+            }
+        }
+        self.note(&mut changed);
+    }
+
+    /// Notes what has changed, and forgets it.
+    fn note(&mut self, changed: &mut [Option<Rectangle>]) {
+        for part in changed.iter_mut().filter_map(Option::take) {
+            self.has_news = true;
+            self.seats.values_mut().for_each(|seat| seat.missing.add(part));
+        }
+    }
+
+    /// Returns what has moved up or down in a part.
+    fn find_scroll(&mut self, part: Rectangle, lines: &[u8]) -> Option<Scrolled> {
+        let stride = self.width as usize;
+        let width = (part.right - part.left) as usize;
+        if part.common(Rectangle::of_size(self.width, self.height)) != Some(part) || self.pixels.is_empty() {
+            return None;
+        }
+        let old = |y: u32| {
+            let at = y as usize * stride + part.left as usize;
+            hash(self.pixels.get(at..at + width).unwrap_or_default().as_bytes())
+        };
+        let old: Vec<u64> = (part.top..part.bottom).map(old).collect();
+        let new: Vec<u64> = lines.chunks_exact(width * 4).map(hash).collect();
+        let by = self.detector.find(&old, &new)?;
+        // The part that viewers copy begins and ends with its lines.
+        let kept = (part.bottom - part.top).checked_sub(by.unsigned_abs()).filter(|kept| *kept > 0)?;
+        let (from, top) =
+            if by > 0 { (part.top + by.unsigned_abs(), part.top) } else { (part.top, part.top + by.unsigned_abs()) };
+        Some(Scrolled { to: Rectangle { top, bottom: top + kept, ..part }, from })
     }
 
     /// Moves lines of the picture.
@@ -68,8 +153,8 @@ impl State {
     fn clear(&mut self) {
         self.incomplete = true;
         self.pixels = vec![0; self.width as usize * self.height as usize];
-        let tiles = (self.columns() * self.height.div_ceil(TILE)) as usize;
-        self.seats.values_mut().for_each(|seat| seat.start_over(tiles));
+        let size = (self.width, self.height);
+        self.seats.values_mut().for_each(|seat| seat.start_over(size));
     }
 }
 
@@ -81,6 +166,7 @@ impl Stage {
             height,
             pixels: Vec::new(),
             incomplete: true,
+            has_news: false,
             seats: BTreeMap::new(),
             next: 0,
             pointer: Look::Unknown,
@@ -97,8 +183,7 @@ impl Stage {
         state.next += 1;
         let (number, size) = (state.next, (state.width, state.height));
         let is_first = state.seats.is_empty();
-        let tiles = (state.columns() * state.height.div_ceil(TILE)) as usize;
-        state.seats.insert(number, Seat::new(size, tiles));
+        state.seats.insert(number, Seat::new(size));
         if is_first {
             state.clear();
         }
@@ -149,10 +234,17 @@ impl Stage {
         self.changed.notify_all();
     }
 
-    /// Notes that the whole picture has been put.
+    /// Returns `true` if a viewer waits for a change of the picture, or if there is no viewer.
+    pub fn is_awaited(&self) -> bool {
+        let state = self.state.lock();
+        state.seats.is_empty() || state.seats.values().any(Seat::is_ready)
+    }
+
+    /// Notes that all that is known of the picture has been put. Viewers are told.
     pub fn complete(&self) {
         let mut state = self.state.lock();
-        if std::mem::take(&mut state.incomplete) {
+        let has_news = std::mem::take(&mut state.has_news);
+        if std::mem::take(&mut state.incomplete) || has_news {
             self.changed.notify_all();
         }
     }
@@ -170,50 +262,10 @@ impl Stage {
         self.changed.notify_all();
     }
 
-    /// Replaces part of a line of tiles: from a column and a line on, lines of `width` pixels of four bytes. Tiles that change are sent
-    /// to the viewers.
-    pub fn put(&self, left: u32, top: u32, width: u32, lines: &[u8]) {
-        let mut state = self.state.lock();
-        let (columns, stride) = (state.columns(), state.width as usize);
-        let right = (left + width).min(state.width);
-        if left >= right {
-            return;
-        }
-        let mut changed = Vec::new();
-        for (y, line) in (top..state.height).zip(lines.chunks_exact(width as usize * 4)) {
-            let at = y as usize * stride;
-            let Some(mut old) = state.pixels.get_mut(at + left as usize..at + right as usize) else { return };
-            let (mut new, mut x) = (line.as_chunks().0, left);
-            // The part of the line in each tile. Most parts are the same as before, and the comparison has no branches.
-            while !old.is_empty() {
-                let length = ((TILE - x % TILE) as usize).min(old.len());
-                let (Some((old_part, old_rest)), Some((new_part, new_rest))) =
-                    (old.split_at_mut_checked(length), new.split_at_checked(length))
-                else {
-                    return;
-                };
-                let pairs = old_part.iter().zip(new_part);
-                if pairs.fold(0, |difference, (old, new)| difference | (old ^ pixel(new))) != 0 {
-                    old_part.iter_mut().zip(new_part).for_each(|(old, new)| *old = pixel(new));
-                    let tile = y / TILE * columns + x / TILE;
-                    if changed.last() != Some(&tile) {
-                        changed.push(tile);
-                    }
-                }
-                (old, new, x) = (old_rest, new_rest, x + length as u32);
-            }
-        }
-        if changed.is_empty() {
-            return;
-        }
-        for seat in state.seats.values_mut() {
-            for tile in &changed {
-                if let Some(dirty) = seat.dirty.get_mut(*tile as usize) {
-                    *dirty = true;
-                }
-            }
-        }
-        self.changed.notify_all();
+    /// Replaces a part of the picture by lines of pixels of four bytes. What changes is sent to the viewers when it is
+    /// [complete](Self::complete).
+    pub fn put(&self, part: Rectangle, lines: &[u8]) {
+        self.state.lock().put(part, lines);
     }
 
     /// Changes how the guest's pointer looks.
@@ -246,39 +298,19 @@ impl Stage {
         copies && state.detector.is_worthwhile(lines as usize)
     }
 
-    /// Moves the lines of a part up or down if the new ones, of four bytes a pixel, are the old ones further up or down. They are
-    /// [put](Self::put) next, so that what is found need not be all that has changed.
+    /// Does the same as [`put`](Self::put). If the lines are those that were there before, further up or down, viewers that can copy them
+    /// are told so.
     pub fn scroll(&self, part: Rectangle, lines: &[u8]) {
         let mut state = self.state.lock();
-        let stride = state.width as usize;
-        let width = (part.right - part.left) as usize;
-        if part.common(Rectangle::of_size(state.width, state.height)) != Some(part) || state.pixels.is_empty() {
-            return;
+        if let Some(scrolled) = state.find_scroll(part, lines) {
+            state.move_lines(scrolled);
+            state.scrolls += 1;
+            // Nothing else may have changed: the new lines can be as the old ones were.
+            state.has_news = true;
+            let size = (state.width, state.height);
+            state.seats.values_mut().for_each(|seat| seat.scroll(scrolled, size));
         }
-        let old: Vec<u64> = (part.top..part.bottom)
-            .map(|y| {
-                let at = y as usize * stride + part.left as usize;
-                hash(state.pixels.get(at..at + width).unwrap_or_default().iter().copied())
-            })
-            .collect();
-        let new: Vec<u64> =
-            lines.chunks_exact(width * 4).map(|line| hash(line.as_chunks().0.iter().map(pixel))).collect();
-        let Some(by) = state.detector.find(&old, &new) else { return };
-        // Whole tiles are sent, so the part that viewers copy begins and ends with its lines, not with tiles.
-        let height = part.bottom - part.top;
-        let kept = height.saturating_sub(by.unsigned_abs());
-        if kept == 0 {
-            return;
-        }
-        let (from, top) =
-            if by > 0 { (part.top + by.unsigned_abs(), part.top) } else { (part.top, part.top + by.unsigned_abs()) };
-        let scrolled = Scrolled { to: Rectangle { top, bottom: top + kept, ..part }, from };
-        state.move_lines(scrolled);
-        state.scrolls += 1;
-        let (size, columns) = ((state.width, state.height), state.columns());
-        state.seats.values_mut().for_each(|seat| seat.scroll(scrolled, size, columns));
-        // Nothing else may have changed: the new lines can be as the old ones were.
-        self.changed.notify_all();
+        state.put(part, lines);
     }
 
     /// Notes that a viewer's update has all its pixels.
@@ -288,14 +320,23 @@ impl Stage {
         }
     }
 
-    /// Waits until a viewer is to be sent something. Returns `None` when it has left.
-    pub fn turn(&self, number: u64) -> Option<Turn> {
+    /// Waits until a viewer is to be sent something. Returns `None` when it has left. Calls `idle` before it waits, if the viewer has
+    /// asked for changes.
+    pub fn turn(&self, number: u64, idle: impl Fn()) -> Option<Turn> {
         let mut state = self.state.lock();
+        let mut is_told = false;
         loop {
             if let Some(turn) = state.turn(number)? {
                 return Some(turn);
             }
-            state = self.changed.wait(state);
+            if !is_told && state.seats.get(&number).is_some_and(Seat::is_ready) {
+                is_told = true;
+                drop(state);
+                idle();
+                state = self.state.lock();
+            } else {
+                state = self.changed.wait(state);
+            }
         }
     }
 

@@ -32,7 +32,7 @@ fn a_picture_is_sent_when_it_is_complete() {
     let stage = Stage::new(64, 64);
     let (number, _) = stage.enter();
     assert_eq!(asked(&stage, number), None);
-    stage.put(0, 0, 1, &[1, 0, 0, 0]);
+    stage.put(rectangle(0, 0, 1, 1), &[1, 0, 0, 0]);
     assert_eq!(sent(&stage, number), None);
     stage.complete();
     assert!(sent(&stage, number).is_some());
@@ -49,17 +49,17 @@ fn a_viewer_is_sent_what_changes_and_nothing_else() {
     let stage = Stage::new(200, 100);
     let (number, size) = enter(&stage);
     assert_eq!((size, sent(&stage, number)), ((200, 100), None), "nothing is sent that was not asked for");
-    assert_eq!(asked(&stage, number), Some(vec![rectangle(0, 0, 200, 64), rectangle(0, 64, 200, 100)]));
+    assert_eq!(asked(&stage, number), Some(vec![rectangle(0, 0, 200, 100)]));
     assert_eq!(asked(&stage, number), None);
-    stage.put(70, 65, 1, &[0; 4]);
+    stage.put(rectangle(70, 65, 71, 66), &[0; 4]);
     assert_eq!(sent(&stage, number), None, "the pixel is as it was");
-    stage.put(70, 65, 1, &[3, 2, 1, 0xff]);
-    assert_eq!(sent(&stage, number), Some(vec![rectangle(64, 64, 128, 100)]));
+    stage.put(rectangle(70, 65, 71, 66), &[3, 2, 1, 0xff]);
+    assert_eq!(sent(&stage, number), Some(vec![rectangle(70, 65, 71, 66)]));
     assert_eq!(sent(&stage, number), None, "a request is answered once");
     let mut pixels = Vec::new();
     stage.copy(rectangle(69, 65, 71, 66), &mut pixels);
     assert_eq!(pixels, [0, 0x01_0203]);
-    stage.put(70, 65, 1, &[3, 2, 1, 7]);
+    stage.put(rectangle(70, 65, 71, 66), &[3, 2, 1, 7]);
     assert_eq!(asked(&stage, number), None, "the fourth byte is no part of the picture");
     stage.want(number, false, rectangle(0, 0, 1, 1));
     assert_eq!(sent(&stage, number), Some(vec![rectangle(0, 0, 64, 64)]), "asked for, changed or not");
@@ -70,9 +70,9 @@ fn viewers_do_not_take_each_others_changes() {
     let stage = Stage::new(64, 64);
     let viewers = [enter(&stage).0, enter(&stage).0];
     assert!(viewers.iter().all(|number| asked(&stage, *number).is_some()));
-    stage.put(0, 0, 1, &[1, 0, 0, 0]);
+    stage.put(rectangle(0, 0, 1, 1), &[1, 0, 0, 0]);
     assert!(viewers.iter().all(|number| asked(&stage, *number).is_some()));
-    assert!(!stage.leave(viewers[0]) && stage.turn(viewers[0]).is_none());
+    assert!(!stage.leave(viewers[0]) && stage.turn(viewers[0], || {}).is_none());
     assert!(stage.leave(viewers[1]) && stage.is_empty());
 }
 
@@ -85,13 +85,33 @@ fn a_viewer_that_understands_it_is_told_the_new_size() {
     stage.resize(100, 300);
     stage.complete();
     stage.want(new, true, WHOLE);
-    let Turn { desktop, rectangles, .. } = stage.turn(new).unwrap();
+    let Turn { desktop, rectangles, .. } = stage.turn(new, || {}).unwrap();
     assert_eq!((desktop, rectangles), (Some(Desktop { size: (100, 300), refused: false }), vec![]));
-    assert_eq!(asked(&stage, new).unwrap().last(), Some(&rectangle(0, 256, 100, 300)));
-    let shown = [rectangle(0, 0, 100, 64), rectangle(0, 64, 100, 100)];
+    assert_eq!(asked(&stage, new).unwrap(), [rectangle(0, 0, 100, 300)]);
+    let shown = [rectangle(0, 0, 100, 100)];
     let outside = [rectangle(100, 0, 200, 64), rectangle(100, 64, 200, 100)];
-    assert_eq!(asked(&stage, old), Some([shown, outside].concat()), "what is outside of the screen is black");
+    assert_eq!(asked(&stage, old), Some([&shown[..], &outside].concat()), "what is outside of the screen is black");
     assert_eq!(asked(&stage, old), None);
+}
+
+#[test]
+fn the_picture_is_read_when_a_viewer_waits_for_a_change() {
+    let stage = Stage::new(64, 64);
+    assert!(stage.is_awaited(), "the scanner may go on without viewers");
+    let (number, _) = enter(&stage);
+    assert!(!stage.is_awaited(), "it has not asked");
+    assert!(asked(&stage, number).is_some());
+    assert!(!stage.is_awaited(), "it gets its update");
+    assert!(sent(&stage, number).is_none() && !stage.is_awaited(), "it has not asked again");
+    assert!(asked(&stage, number).is_none() && stage.is_awaited());
+    let told = std::cell::Cell::new(0);
+    let idle = || {
+        told.set(told.get() + 1);
+        assert!(stage.is_awaited());
+        stage.put(rectangle(1, 1, 2, 2), &[1; 4]);
+    };
+    assert!(stage.turn(number, idle).is_some());
+    assert_eq!(told.get(), 1);
 }
 
 #[test]
@@ -101,11 +121,11 @@ fn announcements_come_once_and_a_refused_size_after_the_size() {
     let wishes = Wishes { resizes: true, extended: true, keys: true, size: true, refused: true, ..Wishes::default() };
     stage.wish(number, |own| *own = wishes);
     stage.want(number, true, WHOLE);
-    let first = stage.turn(number).unwrap();
+    let first = stage.turn(number, || {}).unwrap();
     assert!(first.keys && first.desktop == Some(Desktop { size: (64, 64), refused: false }));
-    let second = stage.turn(number).unwrap();
+    let second = stage.turn(number, || {}).unwrap();
     assert!(!second.keys && second.desktop == Some(Desktop { size: (64, 64), refused: true }));
-    assert_eq!(stage.turn(number).unwrap().rectangles.len(), 1, "the request is still to be answered");
+    assert_eq!(stage.turn(number, || {}).unwrap().rectangles.len(), 1, "the request is still to be answered");
 }
 
 proptest! {
@@ -131,7 +151,7 @@ proptest! {
         };
         for (left, top, length, pattern, looks) in parts {
             let lines: Vec<u8> = pattern.iter().copied().cycle().take(length as usize * 4 * 3).collect();
-            stage.put(left, top, length, &lines);
+            stage.put(rectangle(left, top, left + length, top + 3), &lines);
             if looks {
                 look();
             }
@@ -202,8 +222,9 @@ impl Guest {
         let screen = Rectangle::of_size(self.size.0, self.size.1);
         if stage.may_scroll(screen.bottom) {
             stage.scroll(screen, &bytes);
+        } else {
+            stage.put(screen, &bytes);
         }
-        stage.put(0, 0, screen.right, &bytes);
     }
 }
 
@@ -253,7 +274,7 @@ fn a_scroll_is_sent_as_one_and_only_once() {
     guest.scan(&stage);
     let scrolled = turn(&stage).unwrap();
     assert_eq!(scrolled.scrolled, Some(Scrolled { to: rectangle(0, 0, 100, 176), from: 16 }));
-    assert_eq!(scrolled.rectangles, [rectangle(0, 128, 100, 192)], "only the tiles with the new lines");
+    assert_eq!(scrolled.rectangles, [rectangle(0, 176, 100, 192)], "only the new lines");
     viewer.take(&stage, &scrolled);
     assert_eq!(viewer.pixels, guest.pixels);
     assert_eq!(turn(&stage), None);

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::deflate::deflate;
-use super::format::{Format, Pixels};
+use super::format::Pixels;
 
 /// Maximum width of a rectangle.
 pub const MAX_WIDTH: u32 = 2048;
@@ -38,12 +38,11 @@ pub struct Tight {
 }
 
 impl Tight {
-    /// Appends a rectangle with this many pixels in a line.
+    /// Appends a rectangle with this many pixels in a line. They are converted already.
     ///
     /// # Errors
     /// Returns an error if the compression fails.
-    pub fn encode(&mut self, to: &mut Vec<u8>, format: &Format, rectangle: &[u32], width: usize) -> io::Result<()> {
-        let pixels = format.tight_pixels();
+    pub fn encode(&mut self, to: &mut Vec<u8>, pixels: &Pixels, rectangle: &[u32], width: usize) -> io::Result<()> {
         self.plain.clear();
         let fits = self.palette.collect(rectangle);
         let colours = self.palette.colours.len();
@@ -53,22 +52,22 @@ impl Tight {
         match colours {
             1 if fits => {
                 to.push(control::FILL);
-                self.palette.write(to, &pixels);
+                pixels.write_all(to, &self.palette.colours);
                 Ok(())
             }
             _ if fits && is_shorter => {
                 let stream = if colours == 2 { Stream::Bits } else { Stream::Indexes };
                 to.extend([(stream as u8) << 4 | control::FILTER_FOLLOWS, PALETTE_FILTER, (colours - 1) as u8]);
-                self.palette.write(to, &pixels);
+                pixels.write_all(to, &self.palette.colours);
                 match stream {
                     Stream::Bits => self.palette.bits(rectangle, width, &mut self.plain),
-                    _ => self.plain.extend(rectangle.iter().map(|pixel| self.palette.index(*pixel))),
+                    _ => self.palette.indexes(rectangle, &mut self.plain),
                 }
                 self.compress(to, stream)
             }
             _ => {
                 to.push((Stream::Pixels as u8) << 4);
-                rectangle.iter().for_each(|pixel| pixels.write(&mut self.plain, pixels.convert(*pixel)));
+                pixels.write_all(&mut self.plain, rectangle);
                 self.compress(to, Stream::Pixels)
             }
         }
@@ -145,19 +144,24 @@ impl Palette {
         }
     }
 
-    fn index(&self, colour: u32) -> u8 {
-        self.find(colour).1.saturating_sub(1) as u8
+    /// Appends the number of the colour of each pixel.
+    fn indexes(&self, rectangle: &[u32], to: &mut Vec<u8>) {
+        // Neighbours mostly have the same colour.
+        let (mut colour, mut index) = (self.colours.first().copied(), 0);
+        to.extend(rectangle.iter().map(|pixel| {
+            if colour != Some(*pixel) {
+                (colour, index) = (Some(*pixel), self.find(*pixel).1.saturating_sub(1) as u8);
+            }
+            index
+        }));
     }
 
-    fn write(&self, to: &mut Vec<u8>, pixels: &Pixels) {
-        self.colours.iter().for_each(|colour| pixels.write(to, pixels.convert(*colour)));
-    }
-
-    /// Appends a bit for each pixel. Lines begin with a byte.
+    /// Appends a bit for each pixel, which is set for the second of two colours. Lines begin with a byte.
     fn bits(&self, rectangle: &[u32], width: usize, to: &mut Vec<u8>) {
+        let second = self.colours.last().copied().unwrap_or(0);
         for line in rectangle.chunks(width.max(1)) {
             for part in line.chunks(8) {
-                let byte = part.iter().fold(0, |byte, pixel| byte << 1 | self.index(*pixel));
+                let byte = part.iter().fold(0, |byte, pixel| byte << 1 | u8::from(*pixel == second));
                 to.push(byte << (8 - part.len()));
             }
         }

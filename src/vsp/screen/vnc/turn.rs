@@ -6,9 +6,6 @@ use crate::vsp::keyboard::protocol::Leds;
 use crate::vsp::video::damage::Rectangle;
 use crate::vsp::video::pointer::Look;
 
-/// Width and height of a tile, the smallest part that is sent.
-pub const TILE: u32 = 64;
-
 /// The abilities and requests of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wishes {
@@ -66,7 +63,7 @@ pub struct Turn {
     pub lights: Option<Leds>,
     /// What has scrolled. It precedes the rectangles.
     pub scrolled: Option<Scrolled>,
-    /// The rectangles, each no higher than a tile.
+    /// The rectangles.
     pub rectangles: Vec<Rectangle>,
 }
 

@@ -100,7 +100,7 @@ pub fn listen(show: &Show, number: u64, mut from: impl Read) -> io::Result<()> {
 /// Sends what the viewer asks for.
 pub fn write(show: &Show, number: u64, mut to: impl Write) -> io::Result<()> {
     let (mut encoder, mut pixels) = (Encoder::default(), Vec::new());
-    while let Some(turn) = show.stage.turn(number) {
+    while let Some(turn) = show.stage.turn(number, || show.signal.release()) {
         let Turn { wishes, rectangles, .. } = &turn;
         let mut bytes = head(&turn);
         for area in rectangles {
@@ -108,7 +108,7 @@ pub fn write(show: &Show, number: u64, mut to: impl Write) -> io::Result<()> {
             rectangle(&mut bytes, [area.left, area.top, width, height], wishes.encoding);
             pixels.clear();
             show.stage.copy(*area, &mut pixels);
-            encoder.encode(&mut bytes, (&wishes.format, wishes.encoding), &pixels, width as usize)?;
+            encoder.encode(&mut bytes, (&wishes.format, wishes.encoding), &mut pixels, width as usize)?;
             if bytes.len() >= CHUNK {
                 to.write_all(&bytes)?;
                 bytes.clear();
