@@ -27,6 +27,16 @@ fn expect_text(machine: &Machine, text: &str) {
     machine.screen().wait_for_text(text, grown(2 * SOON)).unwrap_or_else(|missing| panic!("{missing}"));
 }
 
+/// Waits until a viewer sees what is on the screen.
+fn look(machine: &Machine, viewer: &mut Viewer) {
+    let picture = machine.screen().picture().expect("it is seen");
+    assert_eq!(picture.size(), (800, 600));
+    viewer.wait_for((800, 600), |x, y| {
+        let [red, green, blue] = picture.pixel(x as u32, y as u32).expect("it is on the screen");
+        u32::from_be_bytes([0, red, green, blue])
+    });
+}
+
 /// The picture is the kernel's own until `hyperv_drm` takes the screen over, which may come again.
 pub fn the_driver_takes_over_what_the_kernel_shows() {
     let socket = std::env::temp_dir().join(format!("viridian-early-{}", std::process::id()));
@@ -35,22 +45,14 @@ pub fn the_driver_takes_over_what_the_kernel_shows() {
     expect(&machine, "early shown\r\n");
     expect_text(&machine, "No driver has been loaded.");
     assert_eq!(machine.inspect()["devices"]["screen"]["status"]["state"], "closed");
-    let look = |viewer: &mut Viewer| {
-        let picture = machine.screen().picture().expect("it is seen");
-        assert_eq!(picture.size(), (800, 600));
-        viewer.wait_for((800, 600), |x, y| {
-            let [red, green, blue] = picture.pixel(x as u32, y as u32).expect("it is on the screen");
-            u32::from_be_bytes([0, red, green, blue])
-        });
-    };
-    look(&mut viewer);
+    look(&machine, &mut viewer);
     let go_on = || machine.console().expect("it is captured").type_text("\n").expect("it runs");
     go_on();
     expect(&machine, "driver shown\r\n");
     expect_text(&machine, "The driver has been loaded.");
     let status = machine.inspect()["devices"]["screen"]["status"].clone();
     assert_eq!((&status["version"], &status["mode"]["width"]), (&"3.5".into(), &800.into()), "{status}");
-    look(&mut viewer);
+    look(&machine, &mut viewer);
     drop(viewer);
     go_on();
     // Viewers come and leave meanwhile.
@@ -63,10 +65,32 @@ pub fn the_driver_takes_over_what_the_kernel_shows() {
     };
     assert!(holds_within(3 * SOON, is_done), "the driver is loaded again 20 times");
     expect_text(&machine, "The driver was loaded again, 20.");
-    look(&mut Viewer::new(&socket, ZRLE));
+    look(&machine, &mut Viewer::new(&socket, ZRLE));
     go_on();
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+/// A kernel that the first one has started by kexec shows its messages where the first one did, and has the screen with its own driver.
+pub fn the_next_kernel_has_the_screen() {
+    let socket = std::env::temp_dir().join(format!("viridian-again-{}", std::process::id()));
+    let machine = start(&format!("vnc=unix:{},size=800x600", socket.display()), "quiet panic=-1 run=again", true);
+    let mut viewer = Viewer::new(&socket, ZRLE);
+    expect(&machine, "first shown\r\n");
+    expect_text(&machine, "The first kernel.");
+    let status = || machine.inspect()["devices"]["screen"]["status"].clone();
+    assert_eq!((&status()["state"], &status()["watched"]), (&"ready".into(), &true.into()), "{}", status());
+    let go_on = || machine.console().expect("it is captured").type_text("\n").expect("it runs");
+    go_on();
+    expect(&machine, "early shown\r\n");
+    assert_eq!(status()["state"], "closed", "{}", status());
+    expect_text(&machine, "No driver has been loaded.");
+    look(&machine, &mut viewer);
+    go_on();
+    expect(&machine, "driver shown\r\n");
+    expect_text(&machine, "The driver has been loaded.");
+    assert_eq!((&status()["state"], &status()["mode"]["width"]), (&"ready".into(), &800.into()), "{}", status());
+    look(&machine, &mut viewer);
 }
 
 /// A kernel that finds no root panics, and says so on the screen.

@@ -67,18 +67,36 @@ fn early() -> &'static str {
     })
 }
 
+/// The guest that starts the kernel of [`early`] when it is told to.
+fn again() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let next = early();
+        let files = ["vmlinuz", "initrd.img"].map(|name| format!("{next}/{name}:/boot/{name}"));
+        let script = format!("{ROOT}/tests/screen/again.sh:/usr/bin/again");
+        let arguments = ["--flavour", "amd64", "--module", "hyperv_drm", "--package", "kexec-tools", "--file", &script];
+        stock::image("again-screen", &[&arguments[..], &["--file", &files[0], "--file", &files[1]]].concat())
+    })
+}
+
 fn plan(plan: &mut Plan, engine: &str) {
-    for image in [events(), early()] {
+    for image in [events(), early(), again()] {
         plan.file(&format!("{image}/vmlinuz"));
     }
     stock::plan(plan, events(), engine, &[("input", 120, ""), ("early_panic", 60, ""), ("older_driver", 120, "")]);
     stock::plan(plan, early(), engine, &[("early_driver", 120, "")]);
+    stock::plan(plan, again(), engine, &[("early_again", 180, "")]);
     stock::plan(plan, draw(), engine, &[("picture", 120, "")]);
 }
 
 #[test]
 fn what_a_kernel_shows_without_a_driver_is_on_the_screen_until_a_driver_takes_over() {
     stock::passes(&SCREEN, "early_driver");
+}
+
+#[test]
+fn a_kernel_that_another_has_started_has_the_screen_again() {
+    stock::passes(&SCREEN, "early_again");
 }
 
 #[test]
@@ -117,6 +135,12 @@ fn nested_input() {
 #[ignore = "a part of what_a_kernel_shows_without_a_driver_is_on_the_screen_until_a_driver_takes_over, for the nested host"]
 fn nested_early_driver() {
     early::the_driver_takes_over_what_the_kernel_shows();
+}
+
+#[test]
+#[ignore = "a part of a_kernel_that_another_has_started_has_the_screen_again, for the nested host"]
+fn nested_early_again() {
+    early::the_next_kernel_has_the_screen();
 }
 
 #[test]

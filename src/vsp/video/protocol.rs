@@ -398,10 +398,13 @@ impl Protocol for Video {
         self.start_over(State::Negotiating);
     }
 
-    /// The picture stays to be seen: a guest that powers off closes its channel first.
+    /// The picture stays to be seen: a guest that powers off closes its channel first. The next kernel (kexec) may draw there before it
+    /// has a driver, and does not report it.
     fn closed(&mut self) {
         self.state = State::Closed;
         self.has_situation = false;
+        self.reports = Reports::No;
+        self.announce();
         self.answers.clear();
     }
 
