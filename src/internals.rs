@@ -63,7 +63,7 @@ pub mod storage {
     pub use crate::vsp::storage::provider::StorageVsp;
     pub use crate::vsp::storage::scsi::{DeviceKind, Identity};
     pub use crate::vsp::storage::storvsp::wire;
-    pub use crate::vsp::storage::unit::Unit;
+    pub use crate::vsp::storage::unit::{Loaded, Unit};
     pub use crate::vsp::storage::worker::{Answer, Worker};
 }
 

@@ -9,7 +9,7 @@ use viridian::internals::Disk;
 use viridian::internals::storage::Controller;
 use viridian::internals::storage::StorageVsp;
 use viridian::internals::storage::{DeviceKind, Identity};
-use viridian::internals::storage::{Image, Unit};
+use viridian::internals::storage::{Image, Loaded, Unit};
 use viridian::machine::End;
 use viridian::vmbus::vsp::{Channel, Handler, Offer, ServiceError, Vsp};
 use viridian::vmbus::{Guid, interface};
@@ -204,7 +204,7 @@ impl Disk for Forgetful {
 fn with_disk(disk: Forgetful) -> StorageVsp {
     let controller = Controller::new(0);
     let identity = Identity { serial: "1".into(), unique: 1, scratch: true };
-    let unit = Unit::new(DeviceKind::Disk, identity, Some(Image::new(Box::new(disk), 512))).unwrap();
+    let unit = Unit::new(DeviceKind::Disk, identity, Loaded::new(Image::new(Box::new(disk), 512)).ok());
     controller.attach(5, unit).unwrap();
     StorageVsp::new(controller, Guid::new(1))
 }

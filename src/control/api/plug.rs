@@ -10,7 +10,7 @@ use crate::config::text;
 use crate::control::error::Problem;
 use crate::control::exchange::{Answered, Exchange, Reply, done};
 use crate::vsp::network::config::NetworkOptions;
-use crate::vsp::storage::{DiskConfig, Place};
+use crate::vsp::storage::{AttachDiskError, DiskConfig, Place};
 use crate::wire::size::Size;
 
 #[derive(Deserialize)]
@@ -27,15 +27,18 @@ pub fn attach_disk(exchange: &Exchange<'_>) -> Answered {
     let Body { what, folder } = exchange.request.json()?;
     let mut disk: DiskConfig = text::parse(&what).map_err(|error| Problem::invalid(format!("{what}: {error}")))?;
     disk.rebase(&folder);
-    let place = exchange.with(|machine| machine.disks().attach(&disk))?.map_err(|error| {
+    let problem = |error: AttachDiskError| {
         let make = if error.is_hosts() { Problem::host } else { Problem::state };
         make(error.to_string())
-    })?;
+    };
+    exchange.with(|machine| machine.disks().free_place(&disk))?.map_err(problem)?;
+    // An image may take long to be opened. Meanwhile, the machine can end, and others can use its disks.
+    let open = disk.open().map_err(|error| problem(error.into()))?;
     if exchange.is_abandoned() {
-        // An image may take long to be opened. A client that has given up does not expect the disk.
-        exchange.with(|machine| machine.disks().detach(place))?;
+        // A client that has given up does not expect the disk.
         return Ok(Reply::Sent);
     }
+    let place = exchange.with(|machine| machine.disks().insert(open))?.map_err(problem)?;
     let Place { controller, lun } = place;
     let device = format!("disk{controller}.{lun}");
     Ok(Reply::Json(json!({ "device": device, "controller": controller, "lun": lun })))
@@ -57,14 +60,16 @@ struct SizeBody {
 pub fn resize_disk(exchange: &Exchange<'_>) -> Answered {
     let SizeBody { size } = exchange.request.json()?;
     let name = exchange.name(0);
-    let is_grown = match place(name) {
-        Some(place) => exchange.with(|machine| machine.disks().grow(place, size.0))?.map_err(|error| {
-            let make = if error.kind() == ErrorKind::InvalidInput { Problem::state } else { Problem::host };
-            make(format!("{name}: {error}"))
-        })?,
-        None => false,
+    let grow = match place(name) {
+        Some(place) => exchange.with(|machine| machine.disks().grow(place))?,
+        None => None,
     };
-    if is_grown { done() } else { Err(unknown(exchange, "disk", name)?) }
+    let Some(grow) = grow else { return Err(unknown(exchange, "disk", name)?) };
+    grow(size.0).map_err(|error| {
+        let make = if error.kind() == ErrorKind::InvalidInput { Problem::state } else { Problem::host };
+        make(format!("{name}: {error}"))
+    })?;
+    done()
 }
 
 /// Detaches a disk.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::controller::{Controller, MAX_LUNS};
 use super::scsi::{DeviceKind, Identity};
-use super::unit::Unit;
+use super::unit::{Loaded, Unit};
 use crate::block::{BackingFiles, Cache, DiskError, Format, Image, ImageOptions};
 use crate::host::records::advice_on_size;
 
@@ -203,23 +203,28 @@ impl DiskConfig {
         Ok(Some(Image::open(&options)?))
     }
 
+    /// Checks the settings, and opens the image. A host that does not respond blocks the caller.
+    ///
+    /// # Errors
+    /// Returns an error if the settings are invalid or the image cannot be used.
+    pub(crate) fn open(&self) -> Result<OpenDisk<'_>, ConfigError> {
+        self.check()?;
+        let loaded = self.image()?.map(Loaded::new).transpose();
+        let loaded = loaded.map_err(|source| ConfigError::Host { path: self.path.clone(), source })?;
+        let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        Ok(OpenDisk { config: self, loaded, path })
+    }
+
     /// Creates the unit for that LUN.
     ///
     /// # Errors
     /// Returns an error if the settings are invalid or the image cannot be used.
     pub(crate) fn unit(&self, lun: u8) -> Result<Arc<Unit>, ConfigError> {
-        self.check()?;
-        let kind = match self.media {
-            Media::Disk => DeviceKind::Disk,
-            Media::Dvd => DeviceKind::Optical,
-        };
-        let unit = Unit::new(kind, self.identity(lun), self.image()?);
-        unit.map_err(|source| ConfigError::Host { path: self.path.clone(), source })
+        Ok(self.open()?.unit(lun))
     }
 
-    /// Derives an identity from image and LUN. It is the same each time, and does not contain the path.
-    fn identity(&self, lun: u8) -> Identity {
-        let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+    /// Derives an identity from LUN and image, whose path is `path`. It is the same each time, and does not contain the path.
+    fn identity(&self, lun: u8, path: &Path) -> Identity {
         let named = self.serial.as_ref().map(|serial| serial.as_bytes());
         let path = path.as_os_str().as_encoded_bytes();
         let place = [self.controller, lun];
@@ -229,6 +234,26 @@ impl DiskConfig {
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         let serial = self.serial.clone().unwrap_or_else(|| format!("{unique:016x}"));
         Identity { serial, unique, scratch: self.is_memory() && !self.readonly() }
+    }
+}
+
+/// An open disk that no guest has yet.
+pub(crate) struct OpenDisk<'a> {
+    /// Its settings.
+    pub config: &'a DiskConfig,
+    loaded: Option<Loaded>,
+    /// The path of the image, without links.
+    path: PathBuf,
+}
+
+impl OpenDisk<'_> {
+    /// Creates the unit for that LUN. Needs nothing of the host.
+    pub fn unit(self, lun: u8) -> Arc<Unit> {
+        let kind = match self.config.media {
+            Media::Disk => DeviceKind::Disk,
+            Media::Dvd => DeviceKind::Optical,
+        };
+        Unit::new(kind, self.config.identity(lun, &self.path), self.loaded)
     }
 }
 

@@ -78,14 +78,14 @@ fn invalid_settings_of_a_disk_are_refused() {
 #[test]
 fn only_a_writable_memory_disk_is_scratch() {
     let named = |path| disk(path, None);
-    assert!(named("memory:1M").identity(0).scratch);
+    assert!(named("memory:1M").identity(0, Path::new("a.img")).scratch);
     for kept in [
         named("/tmp/memory:1M"),
         DiskConfig { serial: Some("scratch".into()), ..named("disk.img") },
         DiskConfig { readonly: Some(true), ..named("memory:1M") },
         DiskConfig { media: Media::Dvd, ..named("memory:1M") },
     ] {
-        assert!(!kept.identity(0).scratch, "{kept:?}");
+        assert!(!kept.identity(0, Path::new("a.img")).scratch, "{kept:?}");
     }
 }
 
@@ -98,10 +98,10 @@ fn a_drive_may_be_empty_and_a_disk_may_not() {
 
 #[test]
 fn serial_numbers_stay_the_same_and_differ_between_disks() {
-    let identity = |path, lun| disk(path, None).identity(lun);
+    let identity = |path, lun| disk(path, None).identity(lun, Path::new(path));
     assert_eq!(identity("memory:1M", 0), identity("memory:1M", 0));
     assert_ne!(identity("memory:1M", 0), identity("memory:1M", 1));
     assert_ne!(identity("memory:1M", 0).serial, identity("memory:2M", 0).serial);
     let named = DiskConfig { serial: Some("mine".into()), ..disk("memory:1M", None) };
-    assert_eq!(named.identity(0).serial, "mine");
+    assert_eq!(named.identity(0, &named.path).serial, "mine");
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::config::{self, ConfigError, DiskConfig};
+use super::config::{self, ConfigError, DiskConfig, OpenDisk};
 use super::controller::{Controller, MAX_LUNS};
 use super::device::DiskDevice;
 use super::place::Place;
@@ -101,17 +101,30 @@ impl Disks {
     /// # Errors
     /// Returns an error if the disk or its place cannot be used.
     pub fn attach(&self, disk: &DiskConfig) -> Result<Place, AttachDiskError> {
+        self.free_place(disk)?;
+        self.insert(disk.open()?)
+    }
+
+    /// Returns the place that a disk would get now.
+    ///
+    /// # Errors
+    /// Returns an error if there is none.
+    pub(crate) fn free_place(&self, disk: &DiskConfig) -> Result<Place, AttachDiskError> {
+        free_place(disk, self.controllers.lock().get(&disk.controller).map(|controller| &**controller))
+    }
+
+    /// Attaches a disk that is open. A running guest is notified. The image is opened before, because the host may take long for
+    /// that, and others use the disks meanwhile.
+    ///
+    /// # Errors
+    /// Returns an error if the place cannot be used, also if another disk has got it meanwhile.
+    pub(crate) fn insert(&self, disk: OpenDisk<'_>) -> Result<Place, AttachDiskError> {
         let mut controllers = self.controllers.lock();
-        let number = disk.controller;
+        let number = disk.config.controller;
         let known = controllers.get(&number).cloned();
+        let place = free_place(disk.config, known.as_deref())?;
         let controller = known.clone().unwrap_or_else(|| Controller::new(self.max_subchannels));
-        let lowest = || (0..MAX_LUNS as u8).find(|lun| controller.unit(*lun).is_none());
-        let lun = disk.lun.or_else(lowest).ok_or_else(|| ConfigError::Full(number, disk.path.clone()))?;
-        let place = Place { controller: number, lun };
-        if controller.unit(lun).is_some() {
-            return Err(AttachDiskError::Taken(place));
-        }
-        let unit = disk.unit(lun)?;
+        let (lun, unit) = (place.lun, disk.unit(place.lun));
         controller.attach(lun, unit.clone()).map_err(|_| AttachDiskError::Taken(place))?;
         if known.is_none() {
             self.offer(&controller, number)?;
@@ -148,16 +161,18 @@ impl Disks {
         controllers.iter().for_each(|controller| controller.check_sizes());
     }
 
-    /// Enlarges a disk. A running guest is notified. Returns `false` if there is no such disk.
+    /// Returns a function that enlarges a disk and notifies a running guest, or `None` if there is no such disk. The host may take
+    /// long for that, and others use the disks meanwhile.
     ///
-    /// # Errors
-    /// Returns an error with a remedy, and changes nothing, if that is not possible.
-    pub(crate) fn grow(&self, place: Place, size: u64) -> std::io::Result<bool> {
-        let Some(controller) = self.controller(place.controller) else { return Ok(false) };
-        let Some(unit) = controller.unit(place.lun) else { return Ok(false) };
-        unit.grow(size)?;
-        controller.check_sizes();
-        Ok(true)
+    /// The function returns an error with a remedy, and changes nothing, if that is not possible.
+    pub(crate) fn grow(&self, place: Place) -> Option<impl FnOnce(u64) -> std::io::Result<()> + use<>> {
+        let controller = self.controller(place.controller)?;
+        let unit = controller.unit(place.lun)?;
+        Some(move |size| {
+            unit.grow(size)?;
+            controller.check_sizes();
+            Ok(())
+        })
     }
 
     /// Checks the sizes on a separate thread, unless one is still running: a host that does not respond blocks nobody.
@@ -196,6 +211,15 @@ impl Disks {
         let device = StorageVsp::numbered(controller.clone(), number).traced(self.tracer.clone());
         self.bus.offer_provider(Box::new(device)).map(drop)
     }
+}
+
+/// Returns the place that a disk would get on its controller, which is `None` if it has never had a disk.
+fn free_place(disk: &DiskConfig, controller: Option<&Controller>) -> Result<Place, AttachDiskError> {
+    let is_free = |lun: &u8| controller.is_none_or(|controller| controller.unit(*lun).is_none());
+    let lowest = || (0..MAX_LUNS as u8).find(is_free);
+    let lun = disk.lun.or_else(lowest).ok_or_else(|| ConfigError::Full(disk.controller, disk.path.clone()))?;
+    let place = Place { controller: disk.controller, lun };
+    if is_free(&lun) { Ok(place) } else { Err(AttachDiskError::Taken(place)) }
 }
 
 #[cfg(test)]

@@ -48,6 +48,21 @@ fn a_disk_that_cannot_be_opened_changes_nothing() {
 }
 
 #[test]
+fn of_two_disks_that_are_opened_for_one_place_the_second_is_refused() {
+    let disks = disks();
+    let named = || DiskConfig { lun: Some(3), ..DiskConfig::of("memory:1M") };
+    let (first, second, any) = (named(), named(), DiskConfig::of("memory:1M"));
+    assert_eq!((disks.free_place(&first).unwrap(), disks.free_place(&second).unwrap()), (at(0, 3), at(0, 3)));
+    let opened = [first.open().unwrap(), second.open().unwrap(), any.open().unwrap()];
+    // While images are open, or are being opened, others use the disks.
+    assert_eq!(disks.attach(&DiskConfig::of("memory:1M")).unwrap(), at(0, 0));
+    let [first, second, any] = opened.map(|disk| disks.insert(disk));
+    assert_eq!((first.unwrap(), any.unwrap()), (at(0, 3), at(0, 1)));
+    assert!(matches!(second, Err(AttachDiskError::Taken(place)) if place == at(0, 3)));
+    assert!(matches!(disks.free_place(&named()), Err(AttachDiskError::Taken(_))), "before its image is opened");
+}
+
+#[test]
 fn an_image_is_free_again_when_its_disk_was_detached() {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(1 << 20).unwrap();

@@ -22,6 +22,22 @@ fn medium(image: &Image) -> io::Result<Medium> {
     })
 }
 
+/// An image whose size is known: asking the host for it may take long.
+pub struct Loaded {
+    image: Arc<Image>,
+    medium: Medium,
+}
+
+impl Loaded {
+    /// Asks the host for the size of an image.
+    ///
+    /// # Errors
+    /// Returns an error if the host cannot determine it.
+    pub fn new(image: Arc<Image>) -> io::Result<Self> {
+        Ok(Self { medium: medium(&image)?, image })
+    }
+}
+
 struct State {
     logical: LogicalUnit,
     image: Option<Arc<Image>>,
@@ -35,14 +51,11 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// Creates a unit with `image` in it. Only a drive can be empty.
-    ///
-    /// # Errors
-    /// Returns an error if the host cannot determine the disk's size.
-    pub fn new(kind: DeviceKind, identity: Identity, image: Option<Arc<Image>>) -> io::Result<Arc<Self>> {
-        let medium = image.as_deref().map(medium).transpose()?;
+    /// Creates a unit with `loaded` in it. Only a drive can be empty.
+    pub fn new(kind: DeviceKind, identity: Identity, loaded: Option<Loaded>) -> Arc<Self> {
+        let (image, medium) = loaded.map(|Loaded { image, medium }| (image, medium)).unzip();
         let logical = LogicalUnit::new(kind, identity, medium);
-        Ok(Arc::new(Self { state: Mutex::new(State { logical, image, cancel: Flag::default() }) }))
+        Arc::new(Self { state: Mutex::new(State { logical, image, cancel: Flag::default() }) })
     }
 
     /// Inserts another disc into a drive, or removes the disc. The guest is notified.

@@ -68,7 +68,7 @@ fn attach(controller: &Controller, lun: u8, disk: Endless) -> Arc<Endless> {
     let disk = Arc::new(disk);
     let identity = Identity { serial: "endless".into(), unique: 7, scratch: false };
     let image = Image::new(Box::new(Shown(disk.clone())), 512);
-    let unit = Unit::new(DeviceKind::Disk, identity, Some(image)).expect("a unit");
+    let unit = Unit::new(DeviceKind::Disk, identity, Loaded::new(image).ok());
     controller.attach(lun, unit).expect("room");
     disk
 }
@@ -265,8 +265,9 @@ fn a_panic_in_a_disk_fails_its_request_and_the_disk_stays_usable() {
     }
     let controller = controller(&[memory_disk("1M")]);
     let identity = Identity { serial: "panics".into(), unique: 3, scratch: false };
-    let unit = Unit::new(DeviceKind::Disk, identity, Some(Image::new(Box::new(Panics), 512)));
-    controller.attach(1, unit.expect("a unit")).expect("room");
+    let image = Image::new(Box::new(Panics), 512);
+    let unit = Unit::new(DeviceKind::Disk, identity, Loaded::new(image).ok());
+    controller.attach(1, unit).expect("room");
     let mut guest = Guest::new(&controller, false);
     let pages = guest.pages(0, 4096);
     for _ in 0..10 {

@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use super::super::config::DiskConfig;
 use super::super::scsi::{DeviceKind, Identity};
 use super::super::storvsp::wire::{NtStatus, PacketHeader, ProtocolVersion, ScsiRequest, SrbStatus, Version};
+use super::super::unit::Loaded;
 use super::*;
 use crate::block::queue::{GRACE, new_ring, tests::sleep};
 use crate::block::testing::SlowDisk;
@@ -235,7 +236,7 @@ fn a_slow_disk_delays_no_other_and_a_removed_disk_completes_its_requests() {
         let disk = SlowDisk::new();
         let identity = Identity { serial: "slow".into(), unique: 2, scratch: false };
         let image = Image::new(Box::new(disk.clone()), 512);
-        let slow = Unit::new(DeviceKind::Disk, identity, Some(image)).expect("a unit");
+        let slow = Unit::new(DeviceKind::Disk, identity, Loaded::new(image).ok());
         controller.attach(1, slow).expect("room");
         let mut guest = Guest::new(&controller, ring);
         let pages = guest.pages(0, 4096);
