@@ -13,20 +13,36 @@ use viridian::process::{EndSignals, Marked};
 
 use super::agent::attach::{Outcome, attach, is_on_terminal, terminal_size};
 use super::agent::frame::Command;
+use super::agent::many::{Ended, Input, LOST, Output, run};
 use super::agent::target::connect;
 use super::agent::{PORT, PROGRAM, copy};
+use super::client::{Failure, Remote};
 use super::say;
+use super::targets::{Found, NONE_RUNS, at_once, failed, find, print_results};
 
 /// The options of `viridian exec`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+The exit code is that of the command, as a shell has it. In several guests, the command runs at the same time and without input,
+each line of its output has the name of the machine before it, and the exit code is the highest. With --json, the output is in
+the fields stdout and stderr, or stdout-base64 and stderr-base64 if it is not UTF-8, up to 4 MiB of each; what is longer has the
+field stdout-truncated or stderr-truncated.")]
 pub struct ExecArguments {
-    /// Name of a running machine that has a --vsock socket, the path of that socket (with a /), or unix:PATH for an
-    /// agent that listens on a Unix socket
-    #[arg(value_name = "MACHINE")]
-    machine: OsString,
+    /// Running machines that have a --vsock socket: names, several with commas, patterns such as 'web*'; the path of that socket
+    /// (with a /), or unix:PATH for an agent that listens on a Unix socket
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    names: Vec<OsString>,
+
+    /// All running machines of this user
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
 
     #[command(flatten)]
     setting: Setting,
+
+    /// Print JSON: an object for one NAME, else a list
+    #[arg(long)]
+    json: bool,
 
     /// AF_VSOCK port of the agent
     #[arg(long, value_name = "PORT", default_value_t = PORT)]
@@ -86,24 +102,121 @@ pub fn variable(text: &OsString) -> Option<Vec<u8>> {
     Some([text.as_bytes(), b"=", value.as_bytes()].concat())
 }
 
-/// Runs a command in the guest of a running machine.
-pub fn exec(arguments: ExecArguments) -> anyhow::Result<u8> {
+/// Runs a command in the guests of running machines.
+pub fn exec(mut arguments: ExecArguments) -> anyhow::Result<u8> {
+    let Some(Guests { guests, mut code, is_one }) = Guests::find(&arguments.names, arguments.all) else {
+        return Ok(code::FAILED);
+    };
+    let setting = &mut arguments.setting;
+    if arguments.json || !is_one {
+        if setting.terminal == Some(OnOff::On) {
+            say!("--terminal on is for the command in one guest, and without --json");
+            return Ok(code::USAGE);
+        }
+        setting.terminal = Some(OnOff::Off);
+    }
+    let command = setting.command(arguments.command);
+    if let ([(_, guest)], true, false) = (&guests[..], is_one, arguments.json) {
+        return exec_here(guest, arguments.port, &command);
+    }
+    let input = if is_one { Input::Own } else { Input::None };
+    let port = arguments.port;
+    let execute = |(name, guest): &(String, OsString)| -> Result<Ended, Failure> {
+        let failed = |words: String| Failure::Other(code::FAILED, words);
+        let signals = EndSignals::catch().map_err(|error| failed(error.to_string()))?;
+        let connection = connect(guest, port).map_err(|error| failed(error.to_string()))?;
+        let output = if arguments.json { Output::Captured } else { Output::Labelled(name) };
+        run(&connection, &command, input, output, &signals).map_err(|error| failed(error.to_string()))
+    };
+    let mut values = Vec::new();
+    for ((name, _), result) in guests.iter().zip(at_once(&guests, execute)) {
+        let ended = match result {
+            Ok(ended) => ended,
+            Err(failure) => {
+                code = code.max(failed(Some(name), &failure));
+                continue;
+            }
+        };
+        code = code.max(ended.code);
+        if let Some(error) = &ended.error {
+            say!("{}", Marked(&format!("{name}: {error}")));
+        }
+        values.push(ended.into_json(name));
+    }
+    if arguments.json
+        && let Err(failure) = print_results(is_one, values)
+    {
+        return Ok(failed(None, &failure));
+    }
+    Ok(code)
+}
+
+/// Runs a command on the standard streams of this process.
+fn exec_here(guest: &OsStr, port: u32, command: &Command) -> anyhow::Result<u8> {
     let signals = EndSignals::catch().context("cannot listen for signals")?;
-    let command = arguments.setting.command(arguments.command);
-    let connection = match connect(&arguments.machine, arguments.port) {
+    let connection = match connect(guest, port) {
         Ok(connection) => connection,
         Err(error) => {
             say!("{error}");
             return Ok(code::FAILED);
         }
     };
-    Ok(match attach(&connection, &command, &signals)? {
+    Ok(match attach(&connection, command, &signals)? {
         Outcome::Code(code) => code,
         Outcome::Lost => {
-            say!("the agent in the guest has gone before the command ended");
+            say!("{LOST}");
             code::FAILED
         }
     })
+}
+
+/// The guests of a command.
+struct Guests {
+    /// Their names, and how to reach them.
+    guests: Vec<(String, OsString)>,
+    /// The exit code for those that there are not.
+    code: u8,
+    is_one: bool,
+}
+
+impl Guests {
+    /// Finds the guests that words name. Reports those that there are not. Returns `None` if that is the only one.
+    fn find(words: &[OsString], all: bool) -> Option<Self> {
+        let known = || {
+            let all = Remote::all()?.into_iter().map(|machine| machine.name);
+            Ok(all.map(|name| (name.clone(), OsString::from(name))).collect::<Vec<_>>())
+        };
+        // Who connects to it says so if there is no such machine.
+        let named = |word: &str| Ok(OsString::from(word));
+        let mut found = Self { guests: Vec::new(), code: 0, is_one: words.len() == 1 };
+        if all {
+            found.guests = known().map_err(|failure| failed(None, &failure)).ok()?;
+            if found.guests.is_empty() {
+                say!("{NONE_RUNS}");
+            }
+        }
+        for word in words {
+            let Some(text) = word.to_str().filter(|text| !text.starts_with("unix:")) else {
+                found.guests.push((word.to_string_lossy().into_owned(), word.clone()));
+                continue;
+            };
+            match find(&[text.to_owned()], known, named) {
+                Ok(Found { found: guests, missing, is_one }) => {
+                    found.guests.extend(guests);
+                    found.is_one &= is_one;
+                    for failure in &missing {
+                        failed(None, failure);
+                        found.code = code::FAILED;
+                    }
+                }
+                Err(failure) => {
+                    failed(None, &failure);
+                    return None;
+                }
+            }
+        }
+        Some(found)
+    }
 }
 
 /// The options of `viridian agent-copy`.

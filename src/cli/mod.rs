@@ -10,6 +10,8 @@ use viridian::machine::{EXIT_CODES, code};
 use viridian::process::{self, Marked, Records};
 
 mod agent;
+mod base64;
+mod capture;
 mod check;
 mod client;
 mod closed;
@@ -27,6 +29,7 @@ mod report;
 mod run;
 mod serve;
 mod share;
+mod targets;
 mod tls;
 mod up;
 mod usage;
@@ -161,12 +164,24 @@ fn say_line(words: std::fmt::Arguments<'_>) {
 
 /// Prints the output of a command. It is not an error if the reader stops reading early.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_part(text).map(drop)
+}
+
+/// Prints a part of the output of a command. Returns `false` if nobody reads it.
+fn print_part(text: &str) -> anyhow::Result<bool> {
     closed::expect_open()?;
     let mut output = std::io::stdout();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("standard output"),
     }
+}
+
+/// Ends the program when nobody reads output that has no end. Other threads may wait for more of it.
+fn end_unread() -> ! {
+    host::hang_up();
+    Records::standard_error().finish();
+    std::process::exit(0)
 }
 
 /// Chooses the host whose machines a command is about. Returns `false`, after printing why, if the command cannot be about those of

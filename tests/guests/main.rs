@@ -26,6 +26,7 @@ mod images;
 mod lab;
 mod library;
 mod manual;
+mod many;
 mod outputs;
 mod own;
 mod pausing;
@@ -36,6 +37,7 @@ mod screen;
 mod serve;
 mod services;
 mod sockets;
+mod stalled;
 mod tracing;
 mod viewers;
 #[path = "../common/vnc.rs"]

@@ -67,7 +67,8 @@ fn bash_completes_the_names_of_machines_of_the_host_that_is_meant() {
     assert!(asked.starts_with("names\nnames --host https://b:1\n"), "{asked}");
     let zsh = run("completion zsh").output;
     assert!(zsh.contains(
-        "'*::names -- Names of machines, as viridian list prints them, or paths of control sockets:_viridian_machines'"
+        "'*::names -- Names of machines, as viridian list prints them, several with commas, patterns such as '\\''web*'\\'', or \
+         paths of control sockets:_viridian_machines'"
     ));
     assert!(zsh.starts_with("#compdef viridian\n\n_viridian_machines() {"));
     assert!(run("completion fish").output.contains("__fish_viridian_using_subcommand inspect stop pause"));

@@ -84,14 +84,20 @@ pub fn attach(connection: &UnixStream, command: &Command, signals: &EndSignals) 
     };
     let result = drive(&mut session, connection, streams, signals, sizes.as_ref());
     drop(raw);
-    let program = String::from_utf8_lossy(command.arguments.first().map_or(b"", Vec::as_slice));
-    let said = |code, words: String| {
+    let (outcome, words) = conclude(result, command);
+    if let Some(words) = words {
         say!("{}", viridian::process::Marked(&words));
-        Ok(Outcome::Code(code))
-    };
+    }
+    Ok(outcome)
+}
+
+/// Returns the effect of a session's end, and what there is to say about it.
+pub fn conclude(result: Result<End, DriveError>, command: &Command) -> (Outcome, Option<String>) {
+    let program = String::from_utf8_lossy(command.arguments.first().map_or(b"", Vec::as_slice));
+    let said = |code, words: String| (Outcome::Code(code), Some(words));
     let in_words = io::Error::from_raw_os_error;
     match result {
-        Ok(End::Exited(status)) => Ok(Outcome::Code(status.code())),
+        Ok(End::Exited(status)) => (Outcome::Code(status.code()), None),
         Ok(End::Failed(What::Command, libc::ENOENT)) => {
             said(NOT_FOUND, format!("{program}: the guest has no such command"))
         }
@@ -103,8 +109,8 @@ pub fn attach(connection: &UnixStream, command: &Command, signals: &EndSignals) 
             said(NOT_EXECUTABLE, format!("{directory}: the guest cannot change to this directory: {}", in_words(error)))
         }
         Ok(End::Failed(_, error)) => said(code::FAILED, format!("the agent in the guest refuses: {}", in_words(error))),
-        Ok(End::HungUp) => Ok(Outcome::Lost),
-        Err(DriveError::Interrupted(signal)) => Ok(Outcome::Code(viridian::End::by_signal(signal).exit_code())),
+        Ok(End::HungUp) => (Outcome::Lost, None),
+        Err(DriveError::Interrupted(signal)) => (Outcome::Code(viridian::End::by_signal(signal).exit_code()), None),
         Err(error) => said(code::FAILED, error.to_string()),
     }
 }

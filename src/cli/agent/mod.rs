@@ -4,6 +4,7 @@ pub mod attach;
 pub mod copy;
 pub mod drive;
 pub mod frame;
+pub mod many;
 pub mod session;
 pub mod target;
 

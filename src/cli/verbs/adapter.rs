@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Done, plug};
-use crate::cli::client::{Remote, encoded};
+use super::{Done, Place, plug};
+use crate::cli::client::encoded;
 
 /// Time limit of a configuration: the guest's daemon runs a script.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -14,13 +14,13 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// The options of `viridian adapter`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine
-    name: String,
+    #[command(flatten)]
+    place: Place,
 
     #[command(subcommand)]
     action: Action,
 
-    /// Print JSON
+    /// Print JSON: for one NAME, or a list
     #[arg(long, global = true)]
     json: bool,
 }
@@ -74,21 +74,21 @@ enum Action {
     },
 }
 
-pub fn run(Arguments { name, action, json }: Arguments) -> Done {
-    let machine = Remote::named(&name)?;
+pub fn run(Arguments { place, action, json }: Arguments) -> Done {
+    let machines = place.machines()?;
     match action {
-        Action::List => plug::list(&machine, "adapter", json, in_words),
-        Action::Attach { net } => plug::attach(&machine, "/adapters", &net, json),
-        Action::Detach { adapter } => plug::detach(&machine, "/adapters", &adapter, json),
+        Action::List => plug::list(&machines, ("adapter", "adapters"), json, in_words),
+        Action::Attach { net } => plug::attach(&machines, "/adapters", &net, json),
+        Action::Detach { adapter } => plug::detach(&machines, "/adapters", &adapter, json),
         Action::Configure { adapter, dhcp, address, gateway, name_server } => {
             let body = json!({ "dhcp": dhcp, "addresses": address, "gateways": gateway, "name-servers": name_server });
-            machine.request("PUT", &format!("/adapters/{}/addresses", encoded(&adapter)), Some(&body), LIMIT)?;
-            plug::changed(&machine, &adapter, json)
+            let path = format!("/adapters/{}/addresses", encoded(&adapter));
+            plug::change(&machines, &adapter, json, |machine| machine.request("PUT", &path, Some(&body), LIMIT))
         }
         Action::Link { adapter, state } => {
-            let state = if let Link::Up = state { "up" } else { "down" };
-            machine.post(&format!("/devices/{}/link", encoded(&adapter)), Some(&json!(state)))?;
-            plug::changed(&machine, &adapter, json)
+            let state = json!(if let Link::Up = state { "up" } else { "down" });
+            let path = format!("/devices/{}/link", encoded(&adapter));
+            plug::change(&machines, &adapter, json, |machine| machine.post(&path, Some(&state)))
         }
     }
 }

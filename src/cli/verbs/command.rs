@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Done, print_json};
-use crate::cli::client::{Remote, encoded};
+use super::{Done, Place};
+use crate::cli::client::encoded;
 
 /// The options of `viridian command`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine
-    name: String,
+    #[command(flatten)]
+    place: Place,
 
     /// The device, as viridian inspect names it
     device: String,
@@ -26,12 +26,17 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(Arguments { name, device, command, arguments, json }: Arguments) -> Done {
+pub fn run(Arguments { place, device, command, arguments, json }: Arguments) -> Done {
     let word = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
     let arguments = arguments.map(word);
     let path = format!("/devices/{}/{}", encoded(&device), encoded(&command));
-    let machine = Remote::named(&name)?;
-    let result = machine.post(&path, arguments.as_ref())?["result"].take();
-    print_json(&if json { json!({ "name": machine.name, "device": device, "result": result }) } else { result })?;
-    Ok(0)
+    let machines = place.machines()?;
+    let (code, results) = machines.each(|machine| Ok(machine.post(&path, arguments.as_ref())?["result"].take()));
+    if json {
+        let value = |(name, result)| json!({ "name": name, "device": device, "result": result });
+        machines.print_json(results.into_iter().map(value).collect())?;
+    } else {
+        results.iter().try_for_each(|(name, result)| machines.print(name, &format!("{result:#}\n")))?;
+    }
+    Ok(code)
 }

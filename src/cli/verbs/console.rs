@@ -12,9 +12,9 @@ use viridian::End;
 use viridian::machine::code;
 use viridian::process::EndSignals;
 
-use super::Done;
+use super::{Done, Machines, place};
 use crate::cli::agent::attach::Raw;
-use crate::cli::client::{Failure, PROMPT, Remote};
+use crate::cli::client::{Failure, PROMPT};
 use crate::cli::say;
 
 /// Printed on Ctrl-A h.
@@ -24,6 +24,10 @@ const HELP: &str = "\r\n\
     Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
 const CTRL_A: u8 = 1;
 
+/// The answer if several machines are named.
+const ONE: &str = "a terminal has room for the console of one machine; open each in a terminal of its own, or follow what \
+    happens to several with viridian events --all";
+
 /// The options of `viridian console`.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -32,7 +36,12 @@ Ctrl-A h lists the keys. Any number of clients can watch a console, and one can 
 --console) still gets all output. The exit code is 0 after Ctrl-A d and at the end of the machine.")]
 pub struct Arguments {
     /// The machine
+    #[arg(allow_hyphen_values = true, value_parser = place)]
     name: String,
+
+    /// More machines, which are refused with an explanation
+    #[arg(hide = true)]
+    others: Vec<String>,
 
     /// Only watch; standard input is not read
     #[arg(short, long)]
@@ -47,9 +56,11 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(Arguments { name, read_only, take, json }: Arguments) -> Done {
+pub fn run(Arguments { name, others, read_only, take, json }: Arguments) -> Done {
     let failed = |error: io::Error| Failure::Other(code::FAILED, error.to_string());
-    let machine = Remote::named(&name)?;
+    let words: Vec<_> = std::iter::once(name).chain(others).collect();
+    let machine = Machines::named(&words)?.one(ONE)?;
+    let name = machine.name.clone();
     let signals = EndSignals::catch().map_err(failed)?;
     let stream = match read_only {
         true => machine.stream("GET", "/console", None, PROMPT)?,

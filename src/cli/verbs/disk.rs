@@ -3,19 +3,19 @@
 use serde_json::{Value, json};
 use viridian::config::Size;
 
-use super::{Done, plug};
-use crate::cli::client::{Remote, encoded};
+use super::{Done, Place, plug};
+use crate::cli::client::encoded;
 
 /// The options of `viridian disk`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine
-    name: String,
+    #[command(flatten)]
+    place: Place,
 
     #[command(subcommand)]
     action: Action,
 
-    /// Print JSON
+    /// Print JSON: for one NAME, or a list
     #[arg(long, global = true)]
     json: bool,
 }
@@ -45,17 +45,17 @@ enum Action {
     },
 }
 
-pub fn run(Arguments { name, action, json }: Arguments) -> Done {
-    let machine = Remote::named(&name)?;
+pub fn run(Arguments { place, action, json }: Arguments) -> Done {
+    let machines = place.machines()?;
     match action {
-        Action::List => plug::list(&machine, "disk", json, in_words),
-        Action::Attach { disk } => plug::attach(&machine, "/disks", &disk, json),
+        Action::List => plug::list(&machines, ("disk", "disks"), json, in_words),
+        Action::Attach { disk } => plug::attach(&machines, "/disks", &disk, json),
         Action::Resize { disk, size } => {
             let path = format!("/disks/{}/resize", encoded(&disk));
-            machine.post(&path, Some(&json!({ "size": size.0 })))?;
-            plug::changed(&machine, &disk, json)
+            let body = json!({ "size": size.0 });
+            plug::change(&machines, &disk, json, |machine| machine.post(&path, Some(&body)))
         }
-        Action::Detach { disk } => plug::detach(&machine, "/disks", &disk, json),
+        Action::Detach { disk } => plug::detach(&machines, "/disks", &disk, json),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `viridian events`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use viridian::process::Marked;
 
-use super::{Done, Targets, print};
+use super::{Done, Machines, Targets};
 use crate::cli::client::{Failure, Remote};
 
 /// The options of `viridian events`.
@@ -18,25 +18,17 @@ pub struct Arguments {
 }
 
 pub fn run(Arguments { targets, json }: Arguments) -> Done {
-    let (code, ends) = targets.each(|machine| follow(machine, json, !targets.is_one()))?;
+    let machines = targets.machines()?;
+    let (code, ends) = machines.each(|machine| follow(machine, json, &machines));
     Ok(ends.into_iter().map(|(_, code)| code).fold(code, u8::max))
 }
 
 /// Prints the events of a machine to its end, with its name if it is one of several.
-fn follow(machine: &Remote, json: bool, names: bool) -> Result<u8, Failure> {
+fn follow(machine: &Remote, json: bool, machines: &Machines) -> Result<u8, Failure> {
     let mut events = machine.events()?;
-    while let Some(mut event) = events.next(None)? {
+    while let Some(event) = events.next(None)? {
         let is_end = event["event"] == "ended";
-        let words = in_words(&event);
-        print(&match (json, names) {
-            (true, true) => {
-                event["machine"] = json!(machine.name);
-                format!("{event}\n")
-            }
-            (true, false) => format!("{event}\n"),
-            (false, true) => format!("{}: {words}\n", Marked(&machine.name)),
-            (false, false) => words + "\n",
-        })?;
+        machines.print_event(&machine.name, event, (!json).then_some(&in_words))?;
         if is_end {
             return Ok(0);
         }
@@ -53,5 +45,5 @@ fn in_words(event: &Value) -> String {
         Some("ended") => text(&event["end"]["message"]),
         _ => event.to_string(),
     };
-    Marked(&words).to_string()
+    format!("{}\n", Marked(&words))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Done, Targets, print, print_json};
+use super::{Done, Targets, print};
 
 /// The options of `viridian inspect`.
 #[derive(clap::Args)]
@@ -16,9 +16,10 @@ pub struct Arguments {
 }
 
 pub fn run(Arguments { targets, json }: Arguments) -> Done {
-    let (code, trees) = targets.each(|machine| machine.get("/inspect"))?;
+    let machines = targets.machines()?;
+    let (code, trees) = machines.each(|machine| machine.get("/inspect"));
     if json {
-        print_json(&targets.json(trees.into_iter().map(|(_, tree)| tree).collect()))?;
+        machines.print_json(trees.into_iter().map(|(_, tree)| tree).collect())?;
     } else {
         for (name, tree) in &trees {
             let mut text = String::new();

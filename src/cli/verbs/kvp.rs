@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 use viridian::machine::code;
 
-use super::{Done, done, print, print_json};
+use super::{Done, Place};
 use crate::cli::client::{Failure, Remote, encoded};
 
 /// Time limit: a pool may have many items, and the guest's daemon may be slow.
@@ -34,13 +34,13 @@ impl Pool {
 /// The options of `viridian kvp`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine
-    name: String,
+    #[command(flatten)]
+    place: Place,
 
     #[command(subcommand)]
     action: Action,
 
-    /// Print JSON
+    /// Print JSON: for one NAME, or a list
     #[arg(long, global = true)]
     json: bool,
 }
@@ -76,30 +76,42 @@ enum Action {
     },
 }
 
-pub fn run(Arguments { name, action, json }: Arguments) -> Done {
-    let machine = Remote::named(&name)?;
+pub fn run(Arguments { place, action, json }: Arguments) -> Done {
+    let machines = place.machines()?;
     let item = |pool: Pool, key: &str| format!("/kvp/{}/{}", pool.name(), encoded(key));
     match action {
         Action::List { pool } => {
             let pools = pool.map_or_else(|| Pool::value_variants().to_vec(), |pool| vec![pool]);
-            let mut all = Map::new();
-            for pool in pools {
-                let items = machine.request("GET", &format!("/kvp/{}", pool.name()), None, LIMIT)?;
-                all.insert(pool.name(), items);
-            }
+            let (code, all) = machines.each(|machine| items(machine, &pools));
             if json {
-                print_json(&Value::Object(all))?;
+                let value = |(name, pools)| match machines.is_one() {
+                    true => Value::Object(pools),
+                    false => json!({ "name": name, "pools": pools }),
+                };
+                machines.print_json(all.into_iter().map(value).collect())?;
             } else {
-                all.iter().try_for_each(|(pool, items)| print(&in_words(pool, items)))?;
+                for (name, pools) in &all {
+                    let text: String = pools.iter().map(|(pool, items)| in_words(pool, items)).collect();
+                    machines.print(name, &text)?;
+                }
             }
+            Ok(code)
         }
         Action::Get { key, pool } => {
-            let found = machine.request("GET", &item(pool, &key), None, LIMIT)?;
+            let path = item(pool, &key);
+            let (code, found) = machines.each(|machine| {
+                let mut found = machine.request("GET", &path, None, LIMIT)?;
+                found["name"] = json!(machine.name);
+                Ok(found)
+            });
             if json {
-                print_json(&found)?;
+                machines.print_json(found.into_iter().map(|(_, item)| item).collect())?;
             } else {
-                print(&format!("{}\n", plain(&found["value"])))?;
+                for (name, item) in &found {
+                    machines.print(name, &format!("{}\n", plain(&item["value"])))?;
+                }
             }
+            Ok(code)
         }
         Action::Set { key, value, pool, number } => {
             let value = match (number, value.parse::<u64>()) {
@@ -110,15 +122,33 @@ pub fn run(Arguments { name, action, json }: Arguments) -> Done {
                     return Err(Failure::Other(code::USAGE, words));
                 }
             };
-            machine.request("PUT", &item(pool, &key), Some(&json!({ "value": value })), LIMIT)?;
-            return done(json, &json!({ "name": machine.name, "pool": pool.name(), "key": key, "value": value }));
+            let (path, body) = (item(pool, &key), json!({ "value": value }));
+            let (code, done) = machines.each(|machine| machine.request("PUT", &path, Some(&body), LIMIT));
+            if json {
+                let what = |(name, _)| json!({ "name": name, "pool": pool.name(), "key": key, "value": value });
+                machines.print_json(done.into_iter().map(what).collect())?;
+            }
+            Ok(code)
         }
         Action::Delete { key, pool } => {
-            machine.request("DELETE", &item(pool, &key), None, LIMIT)?;
-            return done(json, &json!({ "name": machine.name, "pool": pool.name(), "key": key }));
+            let path = item(pool, &key);
+            let (code, done) = machines.each(|machine| machine.request("DELETE", &path, None, LIMIT));
+            if json {
+                let what = |(name, _)| json!({ "name": name, "pool": pool.name(), "key": key });
+                machines.print_json(done.into_iter().map(what).collect())?;
+            }
+            Ok(code)
         }
     }
-    Ok(0)
+}
+
+/// Returns the items of some pools, by the pool's name.
+fn items(machine: &Remote, pools: &[Pool]) -> Result<Map<String, Value>, Failure> {
+    let items = |pool: &Pool| {
+        let items = machine.request("GET", &format!("/kvp/{}", pool.name()), None, LIMIT)?;
+        Ok((pool.name(), items))
+    };
+    pools.iter().map(items).collect()
 }
 
 fn in_words(pool: &str, items: &Value) -> String {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::table::table;
-use super::{Done, ServiceSocket, failed, print, print_json};
+use super::{Done, ServiceSocket, failed, of_service, print, print_json, print_results};
 use crate::cli::client::{PROMPT, encoded};
 
 /// The options of `viridian measure`.
@@ -13,7 +13,7 @@ Processors are in percent of one processor, over the time for which the machine 
 and the guest's. Peaks are seen by samples every few seconds. Bytes are those of all disks and adapters, over all starts of the
 machine since the last --reset.")]
 pub struct Arguments {
-    /// Names of machines of the service
+    /// Names of machines of the service, several with commas, or patterns such as 'web*'
     #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
 
@@ -37,9 +37,12 @@ pub fn run(Arguments { names, all, reset, service, json }: Arguments) -> Done {
     let service = service.service()?;
     let sums = if all { service.get("/meter")? } else { Value::Null };
     let of_all = || sums["machines"].as_array().into_iter().flatten();
-    let names: Vec<_> =
-        if all { of_all().filter_map(|meter| meter["name"].as_str().map(str::to_owned)).collect() } else { names };
-    let (mut code, mut meters) = (0, Vec::new());
+    let (names, is_one, mut code) = if all {
+        (of_all().filter_map(|meter| meter["name"].as_str().map(str::to_owned)).collect(), false, 0)
+    } else {
+        of_service(&service, &names)?
+    };
+    let mut meters = Vec::new();
     for name in &names {
         let path = format!("/machines/{}/meter", encoded(name));
         let measured = service.get(&path).and_then(|meter| {
@@ -59,12 +62,11 @@ pub fn run(Arguments { names, all, reset, service, json }: Arguments) -> Done {
         }
         return Ok(code);
     }
-    let shown = match meters.len() {
-        _ if all => serde_json::json!({ "total": sums["total"], "machines": meters }),
-        1 if names.len() == 1 => meters.pop().unwrap_or_default(),
-        _ => Value::Array(meters),
-    };
-    print_json(&shown)?;
+    if all {
+        print_json(&serde_json::json!({ "total": sums["total"], "machines": meters }))?;
+    } else {
+        print_results(is_one, meters)?;
+    }
     Ok(code)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use viridian::config::Size;
 use viridian::machine::code;
 
-use super::{Done, REFUSED, TIMEOUT, print, print_json, seconds};
+use super::{Done, Place, REFUSED, TIMEOUT, seconds};
 use crate::cli::client::{Failure, Remote};
 use crate::cli::progress::Bar;
 
@@ -17,8 +17,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The options of `viridian memory`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine
-    name: String,
+    #[command(flatten)]
+    place: Place,
 
     /// The guest's new size, within the min and max of --memory; without it, the sizes are printed
     size: Option<Size>,
@@ -31,40 +31,47 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = seconds)]
     timeout: Option<Duration>,
 
-    /// Print JSON
+    /// Print JSON: for one NAME, or a list
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(Arguments { name, size, wait, timeout, json }: Arguments) -> Done {
-    let machine = Remote::named(&name)?;
-    if let Some(size) = size {
-        let set = machine.post("/devices/memory/set", Some(&Value::from(size.0))).map_err(advised)?;
-        if wait {
-            follow(&machine, &set["result"], timeout, !json)?;
+pub fn run(Arguments { place, size, wait, timeout, json }: Arguments) -> Done {
+    let machines = place.machines()?;
+    let (code, trees) = machines.each(|machine| {
+        if let Some(size) = size {
+            let set = machine.post("/devices/memory/set", Some(&Value::from(size.0))).map_err(advised)?;
+            if wait {
+                // One bar has room on a terminal.
+                follow(machine, &set["result"], timeout, !json && machines.is_one())?;
+            }
         }
-    }
-    let tree = machine.get("/inspect")?;
-    let memory = &tree["devices"]["memory"];
+        machine.get("/inspect")
+    });
     if json {
-        print_json(&json!({ "name": machine.name, "memory-bytes": tree["memory-bytes"], "dynamic": memory }))?;
-        return Ok(0);
+        let value = |(name, tree): (String, Value)| json!({ "name": name, "memory-bytes": tree["memory-bytes"], "dynamic": tree["devices"]["memory"] });
+        machines.print_json(trees.into_iter().map(value).collect())?;
+    } else {
+        trees.iter().try_for_each(|(name, tree)| machines.print(name, &in_words(tree)))?;
     }
+    Ok(code)
+}
+
+fn in_words(tree: &Value) -> String {
+    let memory = &tree["devices"]["memory"];
     let size = |value: &Value| value.as_u64().map_or_else(|| "unknown".to_owned(), |bytes| Size(bytes).to_string());
     if memory.is_null() {
-        print(&format!("{}, fixed\n", size(&tree["memory-bytes"])))?;
-        return Ok(0);
+        return format!("{}, fixed\n", size(&tree["memory-bytes"]));
     }
     let field = |name: &str| size(&memory[name]);
-    print(&format!(
+    format!(
         "assigned {}, target {}, minimum {}, maximum {}, demand {}\n",
         field("assigned-bytes"),
         field("target-bytes"),
         field("minimum-bytes"),
         field("maximum-bytes"),
         field("demand-bytes"),
-    ))?;
-    Ok(0)
+    )
 }
 
 /// Adds a remedy to the error for a machine whose memory has one size.

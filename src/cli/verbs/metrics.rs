@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Done, ServiceSocket, failed, print, print_json};
+use super::{Done, ServiceSocket, failed, machines_of, of_service, print, print_json};
 use crate::cli::client::encoded;
 
 /// The options of `viridian metrics`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Running machines: their exits, disks, adapters and rings, instead of a summary of all machines
+    /// Running machines, several with commas, or patterns such as 'web*': their exits, disks, adapters and rings, instead of a summary of all machines
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
@@ -26,14 +26,13 @@ pub struct Arguments {
 
 pub fn run(Arguments { names, all, service, json }: Arguments) -> Done {
     let service = service.service()?;
-    let names = if all {
-        let list = service.get("/machines")?;
-        let running = list["machines"].as_array().into_iter().flatten().filter(|machine| !machine["process"].is_null());
-        running.filter_map(|machine| machine["name"].as_str().map(str::to_owned)).collect()
+    let (names, mut code) = if all {
+        (machines_of(&service, |runs| runs)?, 0)
     } else {
-        names
+        let (names, _, code) = of_service(&service, &names)?;
+        (names, code)
     };
-    let (mut code, mut texts) = (0, Vec::new());
+    let mut texts = Vec::new();
     if names.is_empty() && !all {
         texts.push(service.text("/metrics")?);
     }

@@ -6,14 +6,15 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
 use viridian::machine::code;
-use viridian::process::Marked;
 
 use super::client::{Failure, Remote};
 use super::host::chosen;
-use super::say;
 use super::serve::default_socket;
+use super::targets::{
+    ALL, Found, Machines, Place, REFUSED, TIMEOUT, Targets, at_once, failed, find, place, print, print_json,
+    print_results,
+};
 
 mod access;
 mod adapter;
@@ -46,11 +47,6 @@ mod trace;
 mod typing;
 mod undefine;
 mod wait;
-
-/// A machine, or its guest, refuses what a verb asks for.
-pub const REFUSED: u8 = 1;
-/// A time limit has passed.
-pub const TIMEOUT: u8 = 124;
 
 /// The table of verbs: the command's name comes from the variant.
 macro_rules! verbs {
@@ -142,52 +138,6 @@ verbs! {
 /// The result of a verb: an exit code.
 type Done = Result<u8, Failure>;
 
-/// The machines of a verb that takes several.
-#[derive(clap::Args)]
-struct Targets {
-    /// Names of machines, as viridian list prints them, or paths of control sockets
-    #[arg(value_name = "NAME", required_unless_present = "all")]
-    names: Vec<String>,
-
-    /// All running machines of this user
-    #[arg(long, conflicts_with = "names")]
-    all: bool,
-}
-
-impl Targets {
-    fn machines(&self) -> Result<Vec<Remote>, Failure> {
-        if self.all { Remote::all() } else { self.names.iter().map(|name| Remote::named(name)).collect() }
-    }
-
-    /// Calls a function for each machine, at the same time. Reports failures, and returns the exit code and the results of the
-    /// others with their names.
-    fn each<T: Send>(
-        &self,
-        work: impl Fn(&Remote) -> Result<T, Failure> + Sync,
-    ) -> Result<(u8, Vec<(String, T)>), Failure> {
-        let machines = self.machines()?;
-        let results = at_once(&machines, work);
-        let (mut code, mut values) = (0, Vec::new());
-        for (machine, result) in machines.iter().zip(results) {
-            match result {
-                Ok(value) => values.push((machine.name.clone(), value)),
-                Err(failure) => code = code.max(failed(Some(&machine.name), &failure)),
-            }
-        }
-        Ok((code, values))
-    }
-
-    /// Returns `true` if one machine was named.
-    fn is_one(&self) -> bool {
-        !self.all && self.names.len() == 1
-    }
-
-    /// Returns the JSON of the results: that of the only machine that was named, or a list.
-    fn json(&self, mut values: Vec<Value>) -> Value {
-        if self.is_one() { values.pop().unwrap_or_default() } else { Value::Array(values) }
-    }
-}
-
 /// The option that names the service.
 #[derive(clap::Args)]
 struct ServiceSocket {
@@ -225,53 +175,22 @@ impl ServiceSocket {
     }
 }
 
-/// Calls a function for each machine, at the same time.
-fn at_once<M: Sync, T: Send>(
-    machines: &[M],
-    work: impl Fn(&M) -> Result<T, Failure> + Sync,
-) -> Vec<Result<T, Failure>> {
-    if let [machine] = machines {
-        return vec![work(machine)];
-    }
-    std::thread::scope(|scope| {
-        let started: Vec<_> = machines.iter().map(|machine| scope.spawn(|| work(machine))).collect();
-        let panicked = |_| Err(Failure::Other(code::FAILED, "this program's own code panicked".into()));
-        started.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
-    })
+/// Returns the machines of a service that words name: names, several with commas, and patterns. The second value is `true` if one plain
+/// name was given, and the third is the exit code for those that there are not, which are reported.
+fn of_service(service: &Remote, words: &[String]) -> Result<(Vec<String>, bool, u8), Failure> {
+    let known = || Ok(machines_of(service, |_| true)?.into_iter().map(|name| (name.clone(), name)).collect());
+    // The service says what is no name.
+    let Found { found, missing, is_one } = find(words, known, |name| Ok(name.to_owned()))?;
+    let code = missing.iter().map(|failure| failed(None, failure)).max().unwrap_or_default();
+    Ok((found.into_iter().map(|(_, name)| name).collect(), is_one, code))
 }
 
-/// Prints why a verb failed, and returns the exit code.
-fn failed(name: Option<&str>, failure: &Failure) -> u8 {
-    match name {
-        Some(name) => say!("{}", Marked(&format!("{name}: {failure}"))),
-        None => say!("{}", Marked(&failure.to_string())),
-    }
-    match failure {
-        Failure::NoMachine(..) => code::USAGE,
-        Failure::Refused { kind, .. } if kind == "invalid" || kind == "not-found" => code::USAGE,
-        Failure::Refused { .. } => REFUSED,
-        Failure::Slow(_) => TIMEOUT,
-        Failure::NoDirectory(_) | Failure::Lost(_) => code::FAILED,
-        Failure::Other(code, _) => *code,
-    }
-}
-
-/// Prints a text on standard output.
-fn print(text: &str) -> Result<(), Failure> {
-    super::print(text).map_err(|error| Failure::Other(code::FAILED, format!("{error:#}")))
-}
-
-/// Prints JSON.
-fn print_json(value: &Value) -> Result<(), Failure> {
-    print(&format!("{value:#}\n"))
-}
-
-/// Prints what a verb has done, if JSON is wanted.
-fn done(json: bool, what: &Value) -> Done {
-    if json {
-        print_json(what)?;
-    }
-    Ok(0)
+/// Returns the names of those machines of a service that run, or do not.
+fn machines_of(service: &Remote, wanted: impl Fn(bool) -> bool) -> Result<Vec<String>, Failure> {
+    let list = service.get("/machines")?;
+    let machines = list["machines"].as_array().into_iter().flatten();
+    let machines = machines.filter(|machine| wanted(!machine["process"].is_null()));
+    Ok(machines.filter_map(|machine| machine["name"].as_str().map(str::to_owned)).collect())
 }
 
 /// Parses a time limit in seconds, which may be 0.

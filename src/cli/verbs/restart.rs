@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Done, Targets, print_json, seconds};
+use super::{Done, Targets, seconds};
 use crate::cli::client::{Failure, Remote};
 use crate::cli::say;
 
@@ -24,10 +24,11 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Done {
-    let (code, restarted) = arguments.targets.each(|machine| restart(machine, arguments.shutdown))?;
+    let machines = arguments.targets.machines()?;
+    let (code, restarted) = machines.each(|machine| restart(machine, arguments.shutdown));
     if arguments.json {
         let value = |(name, how)| json!({ "name": name, "restarted-by": how });
-        print_json(&arguments.targets.json(restarted.into_iter().map(value).collect()))?;
+        machines.print_json(restarted.into_iter().map(value).collect())?;
     }
     Ok(code)
 }

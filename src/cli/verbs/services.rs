@@ -3,44 +3,46 @@
 use serde_json::{Value, json};
 use viridian::machine::code;
 
-use super::{Done, print, print_json};
-use crate::cli::client::{Failure, PROMPT, Remote, encoded};
+use super::{Done, Place};
+use crate::cli::client::{Failure, PROMPT, encoded};
 
 /// The options of `viridian services`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine
-    name: String,
+    #[command(flatten)]
+    place: Place,
 
     /// Services to turn on or off: shutdown, time, heartbeat, kvp, vss or file-copy
     #[arg(value_name = "SERVICE=on|off")]
     switches: Vec<String>,
 
-    /// Print JSON
+    /// Print JSON: for one NAME, or a list
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(Arguments { name, switches, json }: Arguments) -> Done {
+pub fn run(Arguments { place, switches, json }: Arguments) -> Done {
     let switches = switches.iter().map(|switch| parse(switch)).collect::<Result<Vec<_>, _>>()?;
-    let machine = Remote::named(&name)?;
-    for (service, enabled) in &switches {
-        machine.request(
-            "PUT",
-            &format!("/services/{}", encoded(service)),
-            Some(&json!({ "enabled": enabled })),
-            PROMPT,
-        )?;
-    }
+    let machines = place.machines()?;
+    let (code, services) = machines.each(|machine| {
+        for (service, enabled) in &switches {
+            let path = format!("/services/{}", encoded(service));
+            machine.request("PUT", &path, Some(&json!({ "enabled": enabled })), PROMPT)?;
+        }
+        machine.get("/services")
+    });
     if json {
-        print_json(&machine.get("/services")?)?;
+        let value = |(name, services)| match machines.is_one() {
+            true => services,
+            false => json!({ "name": name, "services": services }),
+        };
+        machines.print_json(services.into_iter().map(value).collect())?;
     } else if switches.is_empty() {
-        let services = machine.get("/services")?;
-        for service in services.as_array().into_iter().flatten() {
-            print(&row(service))?;
+        for (name, services) in &services {
+            machines.print(name, &services.as_array().into_iter().flatten().map(row).collect::<String>())?;
         }
     }
-    Ok(0)
+    Ok(code)
 }
 
 fn parse(switch: &str) -> Result<(&str, bool), Failure> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Done, REFUSED, ServiceSocket, at_once, failed, print_json};
+use super::{Done, REFUSED, ServiceSocket, at_once, failed, machines_of, of_service, print_results};
 use crate::cli::client::{Failure, PROMPT, Remote, encoded};
 use crate::cli::say;
 
@@ -14,9 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The options of `viridian start`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Names of machines that the service has definitions of
-    #[arg(value_name = "NAME", required = true)]
+    /// Names of machines that the service has definitions of, several with commas, or patterns such as 'web*'
+    #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
+
+    /// All machines of the service that do not run
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
 
     #[command(flatten)]
     service: ServiceSocket,
@@ -28,17 +32,21 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Done {
     let service = arguments.service.service()?;
-    let results = at_once(&arguments.names, |name| start(&service, name));
-    let (mut code, mut started) = (0, Vec::new());
-    for (name, result) in arguments.names.iter().zip(results) {
+    let (names, is_one, mut code) = if arguments.all {
+        (machines_of(&service, |runs| !runs)?, false, 0)
+    } else {
+        of_service(&service, &arguments.names)?
+    };
+    let results = at_once(&names, |name| start(&service, name));
+    let mut started = Vec::new();
+    for (name, result) in names.iter().zip(results) {
         match result {
             Ok(machine) => started.push(machine),
             Err(failure) => code = code.max(failed(Some(name), &failure)),
         }
     }
     if arguments.json {
-        let all = if arguments.names.len() == 1 { started.pop().unwrap_or_default() } else { Value::Array(started) };
-        print_json(&all)?;
+        print_results(is_one, started)?;
     }
     Ok(code)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::time::Duration;
 
 use super::supervised::Supervised;
-use super::{Done, Targets, print_json};
+use super::{Done, Targets};
 
 /// The request that ends a machine.
 const KILL: &str = "/kill";
@@ -24,16 +24,17 @@ pub struct Arguments {
 }
 
 fn run(Arguments { targets, json }: &Arguments, path: &str) -> Done {
-    let (code, done) = targets.each(|machine| {
+    let machines = targets.machines()?;
+    let (code, done) = machines.each(|machine| {
         let service = if path == KILL { Supervised::of(machine) } else { None };
         match service {
             // Ask the service, which would otherwise start the machine again.
             Some(service) => service.ask("kill", None, FORCE),
             None => machine.post(path, None),
         }
-    })?;
+    });
     if *json {
-        print_json(&targets.json(done.into_iter().map(|(name, _)| json!({ "name": name })).collect()))?;
+        machines.print_json(done.into_iter().map(|(name, _)| json!({ "name": name })).collect())?;
     }
     Ok(code)
 }

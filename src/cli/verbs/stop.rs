@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::supervised::Supervised;
-use super::{Done, Targets, print_json, seconds};
+use super::{Done, Targets, seconds};
 use crate::cli::client::{Failure, PROMPT, Remote, Stream};
 use crate::cli::say;
 
@@ -51,11 +51,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Done {
-    let (code, stopped) = arguments.targets.each(|machine| stop(machine, &arguments))?;
+    let machines = arguments.targets.machines()?;
+    let (code, stopped) = machines.each(|machine| stop(machine, &arguments));
     let forced = stopped.iter().any(|(_, (how, _))| *how == "kill");
     if arguments.json {
         let value = |(name, (how, end))| json!({ "name": name, "stopped-by": how, "end": end });
-        print_json(&arguments.targets.json(stopped.into_iter().map(value).collect()))?;
+        machines.print_json(stopped.into_iter().map(value).collect())?;
     }
     Ok(if code == 0 && forced { FORCED } else { code })
 }

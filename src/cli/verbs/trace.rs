@@ -3,8 +3,8 @@
 use serde_json::Value;
 use viridian::process::Marked;
 
-use super::{Done, print};
-use crate::cli::client::{PROMPT, Remote, encoded};
+use super::{Done, Targets};
+use crate::cli::client::{PROMPT, encoded};
 
 /// The options of `viridian trace`.
 #[derive(clap::Args)]
@@ -18,8 +18,8 @@ Examples:
 The trace begins with what happens now. A reader that is too slow loses the oldest lines, and a line says how many. A trace
 from the start is that of viridian run --trace.")]
 pub struct Arguments {
-    /// The machine
-    name: String,
+    #[command(flatten)]
+    targets: Targets,
 
     /// Kinds of events: vmbus, storage, network, hypercall, msr, synic, or all
     #[arg(long, value_name = "KIND,...", default_value = "vmbus")]
@@ -29,22 +29,25 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
 
-    /// Print each event as JSON
+    /// Print JSON: one object a line; for several machines, with the field machine
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(Arguments { name, kinds, filter, json }: Arguments) -> Done {
-    let machine = Remote::named(&name)?;
+pub fn run(Arguments { targets, kinds, filter, json }: Arguments) -> Done {
+    let machines = targets.machines()?;
     let mut path = format!("/trace/{}", encoded(&kinds));
     if !filter.is_empty() {
         path = format!("{path}/{}", encoded(&filter.join(";")));
     }
-    let mut events = machine.stream("GET", &path, None, PROMPT)?;
-    while let Some(event) = events.next(None)? {
-        print(&if json { format!("{event}\n") } else { line(&event) })?;
-    }
-    Ok(0)
+    let (code, _) = machines.each(|machine| {
+        let mut events = machine.stream("GET", &path, None, PROMPT)?;
+        while let Some(event) = events.next(None)? {
+            machines.print_event(&machine.name, event, (!json).then_some(&line))?;
+        }
+        Ok(())
+    });
+    Ok(code)
 }
 
 fn line(event: &Value) -> String {

@@ -1,16 +1,16 @@
 //! `viridian type`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use viridian::machine::code;
 
-use super::{Done, done};
-use crate::cli::client::{Failure, Remote};
+use super::{Done, Place};
+use crate::cli::client::Failure;
 
 /// The options of `viridian type`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The machine; it needs --display none,input=on
-    name: String,
+    #[command(flatten)]
+    place: Place,
 
     /// The text, of at most 1024 characters of a US keyboard
     #[arg(allow_hyphen_values = true, required_unless_present = "keys")]
@@ -24,19 +24,26 @@ pub struct Arguments {
     #[arg(long = "key", value_name = "KEYS")]
     keys: Vec<String>,
 
-    /// Print JSON
+    /// Print JSON: for one NAME, or a list
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(Arguments { name, text, enter, keys, json }: Arguments) -> Done {
-    let machine = Remote::named(&name)?;
+pub fn run(Arguments { place, text, enter, keys, json }: Arguments) -> Done {
+    let machines = place.machines()?;
     let text = text.unwrap_or_default() + if enter { "\n" } else { "" };
     let typed = Some(("type", text)).filter(|(_, text)| !text.is_empty());
-    for (command, argument) in typed.into_iter().chain(keys.into_iter().map(|key| ("press", key))) {
-        machine.post(&format!("/devices/keyboard/{command}"), Some(&Value::String(argument))).map_err(advised)?;
+    let typed: Vec<_> = typed.into_iter().chain(keys.into_iter().map(|key| ("press", key))).collect();
+    let (code, done) = machines.each(|machine| {
+        typed.iter().try_for_each(|(command, argument)| {
+            let path = format!("/devices/keyboard/{command}");
+            machine.post(&path, Some(&json!(argument))).map(drop).map_err(advised)
+        })
+    });
+    if json {
+        machines.print_json(done.into_iter().map(|(name, ())| json!({ "name": name })).collect())?;
     }
-    done(json, &json!({ "name": machine.name }))
+    Ok(code)
 }
 
 /// Adds a remedy to the error for a machine without a keyboard.

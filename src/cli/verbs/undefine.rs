@@ -1,14 +1,14 @@
 //! `viridian undefine`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Done, ServiceSocket, failed, print_json};
+use super::{Done, ServiceSocket, failed, of_service, print_results};
 use crate::cli::client::{PROMPT, encoded};
 
 /// The options of `viridian undefine`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Names of machines that are stopped
+    /// Names of machines that are stopped, several with commas, or patterns such as 'web*'
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 
@@ -22,16 +22,16 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Done {
     let service = arguments.service.service()?;
-    let (mut code, mut removed) = (0, Vec::new());
-    for name in &arguments.names {
+    let (names, is_one, mut code) = of_service(&service, &arguments.names)?;
+    let mut removed = Vec::new();
+    for name in &names {
         match service.request("DELETE", &format!("/machines/{}", encoded(name)), None, PROMPT) {
             Ok(_) => removed.push(json!({ "name": name })),
             Err(failure) => code = code.max(failed(Some(name), &failure)),
         }
     }
     if arguments.json {
-        let all = if arguments.names.len() == 1 { removed.pop().unwrap_or_default() } else { Value::Array(removed) };
-        print_json(&all)?;
+        print_results(is_one, removed)?;
     }
     Ok(code)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use viridian::machine::code;
 
 use super::stop::end_of;
-use super::{Done, Targets, print, print_json, seconds};
+use super::{Done, Targets, seconds};
 use crate::cli::client::{Failure, PROMPT, Remote};
 
 /// The event to wait for.
@@ -100,11 +100,11 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Done {
     let deadline = arguments.timeout.and_then(|time| Instant::now().checked_add(time));
-    let (code, found) = arguments.targets.each(|machine| wait(machine, &arguments.what, deadline))?;
+    let machines = arguments.targets.machines()?;
+    let (code, found) = machines.each(|machine| wait(machine, &arguments.what, deadline));
     if arguments.json {
-        print_json(&arguments.targets.json(found.into_iter().map(|(_, value)| value).collect()))?;
+        machines.print_json(found.into_iter().map(|(_, value)| value).collect())?;
     } else {
-        let is_one = found.len() == 1;
         for (name, value) in &found {
             let words = match &arguments.what {
                 What::Address => &value["addresses"][0],
@@ -114,7 +114,7 @@ pub fn run(arguments: Arguments) -> Done {
                 What::Picture(_) => &value["picture"],
             };
             let words = viridian::process::Marked(words.as_str().unwrap_or_default()).to_string();
-            print(&if is_one { format!("{words}\n") } else { format!("{name}  {words}\n") })?;
+            machines.print(name, &format!("{words}\n"))?;
         }
     }
     Ok(code)
