@@ -145,7 +145,10 @@ impl Viewer {
             _ => {
                 assert_eq!(encoding, self.encoding);
                 self.rectangles.push([left, top, width, height]);
-                let part = self.decoder.decode(&mut self.stream, encoding, width, height).unwrap();
+                let part = self.decoder.decode(&mut self.stream, encoding, width, height);
+                let part = part.unwrap_or_else(|error| {
+                    panic!("{width}x{height} at {left}, {top} in encoding {encoding}: {error}");
+                });
                 for (y, line) in part.chunks(width).enumerate() {
                     let at = (top + y) * self.size.0 + left;
                     self.pixels[at..at + width].copy_from_slice(line);

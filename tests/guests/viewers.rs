@@ -129,13 +129,17 @@ fn what_scrolls_is_copied_by_viewers_that_can() {
     viewers.iter_mut().for_each(|viewer| viewer.wait_for((320, 200), drawn));
     // The host may look while the guest still moves its lines, and finds some of them only: how many are copied differs. That
     // only what is new is sent when it finds all is tested with the picture itself.
-    for round in 1..=6 {
+    let mut rounds = 0;
+    while rounds < 6 || rounds < 11 && viewers[..2].iter().any(|viewer| viewer.copies == 0) {
+        rounds += 1;
         viewers[0].key(0x1f);
-        viewers.iter_mut().for_each(|viewer| viewer.wait_for((320, 200), scrolled(16 * round)));
+        viewers.iter_mut().for_each(|viewer| viewer.wait_for((320, 200), scrolled(16 * rounds)));
     }
     let [zrle, tight, raw] = &mut viewers;
-    assert!(zrle.copies > 0 && tight.copies > 0 && raw.copies == 0 && shown.status()["scrolls"].as_u64() > Some(0));
-    (0..6).for_each(|_| shown.expect("key 1f flags 2\n"));
+    let copies = [zrle.copies, tight.copies, raw.copies];
+    let is_right = copies[0] > 0 && copies[1] > 0 && copies[2] == 0 && shown.status()["scrolls"].as_u64() > Some(0);
+    assert!(is_right, "{copies:?} copies, {}", shown.status());
+    (0..rounds).for_each(|_| shown.expect("key 1f flags 2\n"));
     // What changes before and after a scroll, for a viewer that asks rarely, arrives too.
     for code in [0x19, 0x1f, 0x19, 0x1f, 0x1f, 0x19] {
         zrle.key(code);

@@ -14,7 +14,9 @@ fn check(encoding: i32, rectangles: &[(Vec<u32>, usize)]) -> Vec<usize> {
         let mut bytes = Vec::new();
         encoder.encode(&mut bytes, (&Format::NATIVE, encoding), &mut pixels.clone(), *width).unwrap();
         let mut from = &bytes[..];
-        let decoded = decoder.decode(&mut from, encoding, *width, pixels.len() / width).unwrap();
+        let decoded = decoder.decode(&mut from, encoding, *width, pixels.len() / width);
+        let decoded = decoded
+            .unwrap_or_else(|error| panic!("encoding {encoding}, {} pixels, width {width}: {error}", pixels.len()));
         assert!(decoded == *pixels, "encoding {encoding}, width {width}");
         assert!(from.is_empty(), "encoding {encoding} sends {} bytes too many", from.len());
         bytes.len()
@@ -40,6 +42,17 @@ fn pictures_arrive_as_they_are_in_every_encoding() {
         check(encoding, &pictures);
         // Noise cannot be compressed, and is larger than the buffers of the compressor.
         check(encoding, &[(noise(1000 * 64), 1000), (vec![0; 64], 1), (noise(64), 64), (noise(1), 1)]);
+    }
+}
+
+#[test]
+fn a_picture_of_several_lines_of_tiles_arrives_as_it_is() {
+    let drawn = |x: usize, y: usize| (x as u32) << 16 | (y as u32) << 8 | (x ^ y) as u32;
+    for (width, height) in [(200, 100), (320, 200), (1, 65), (65, 1), (72, 130)] {
+        let pixels: Vec<_> = (0..height).flat_map(|y| (0..width).map(move |x| drawn(x, y) & 0xff_ffff)).collect();
+        for encoding in ALL {
+            check(encoding, &[(pixels.clone(), width), (vec![0; width * height], width)]);
+        }
     }
 }
 
