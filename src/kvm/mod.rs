@@ -103,6 +103,22 @@ impl Vm {
         self.slots.add(&self.vm, addresses)
     }
 
+    /// Begins or ends to record which pages of the screen's memory the guest writes.
+    ///
+    /// # Errors
+    /// Returns the error of the KVM ioctl, or an error if there is no screen.
+    pub fn record_screen(&self, on: bool) -> Result<(), HostError> {
+        self.slots.record_screen(&self.vm, on)
+    }
+
+    /// Returns the pages of the screen's memory that were written since the last call: a bit for each, the lowest first.
+    ///
+    /// # Errors
+    /// As [`record_screen`](Self::record_screen).
+    pub fn screen_writes(&self) -> Result<Vec<u64>, HostError> {
+        self.slots.screen_writes(&self.vm)
+    }
+
     /// Returns which interrupt controllers KVM emulates.
     pub fn irqchip(&self) -> Irqchip {
         self.irqchip

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap};
 
 use super::host::HostError;
 use crate::host::lock::Mutex;
@@ -31,7 +31,7 @@ impl Slots {
     pub fn new(vm: &VmFd, ram: Ram) -> Result<Self, HostError> {
         let mut boot = 0;
         for region in ram.boot.iter().chain(ram.screen_region()) {
-            set(vm, boot, region.start_addr().0, region.as_ptr() as u64, region.len())?;
+            set(vm, boot, region.start_addr().0, region.as_ptr() as u64, region.len(), Recorded::No)?;
             boot += 1;
         }
         let window = ram.window.end - ram.window.start;
@@ -42,6 +42,25 @@ impl Slots {
     /// Returns the memory.
     pub fn ram(&self) -> &Ram {
         &self.ram
+    }
+
+    /// Returns the slot of the screen's memory, which is the last one of the start, and the mapping.
+    fn screen(&self) -> Result<(u32, &GuestRegionMmap), HostError> {
+        let region = self.ram.screen_region().ok_or(HostError::UnmappedMemory)?;
+        Ok((self.boot - 1, region))
+    }
+
+    /// Begins or ends to record which pages of the screen's memory the guest writes.
+    pub fn record_screen(&self, vm: &VmFd, on: bool) -> Result<(), HostError> {
+        let (slot, region) = self.screen()?;
+        let recorded = if on { Recorded::Yes } else { Recorded::No };
+        set(vm, slot, region.start_addr().0, region.as_ptr() as u64, region.len(), recorded)
+    }
+
+    /// Returns the pages of the screen's memory that were written since the last call: a bit for each, the lowest first.
+    pub fn screen_writes(&self, vm: &VmFd) -> Result<Vec<u64>, HostError> {
+        let (slot, region) = self.screen()?;
+        vm.get_dirty_log(slot, region.len() as usize).map_err(HostError::call("the record of the guest's writes"))
     }
 
     /// Maps the parts of the window that contain these addresses.
@@ -58,16 +77,34 @@ impl Slots {
             let offset = index * self.chunk;
             let length = self.chunk.min(region.len() - offset);
             let host = region.as_ptr() as u64 + offset;
-            set(vm, self.boot + index as u32, window.start + offset, host, length)?;
+            set(vm, self.boot + index as u32, window.start + offset, host, length, Recorded::No)?;
             added.insert(index);
         }
         Ok(())
     }
 }
 
+/// Whether KVM records the pages of a slot that the guest writes.
+#[derive(Clone, Copy)]
+enum Recorded {
+    No,
+    Yes,
+}
+
 /// Sets a slot. Callers pass a part of the mapping of a [`Ram`] that lives as long as the VM.
-fn set(vm: &VmFd, slot: u32, guest_phys_addr: u64, userspace_addr: u64, memory_size: u64) -> Result<(), HostError> {
-    let region = kvm_userspace_memory_region { slot, guest_phys_addr, memory_size, userspace_addr, flags: 0 };
+fn set(
+    vm: &VmFd,
+    slot: u32,
+    guest_phys_addr: u64,
+    userspace_addr: u64,
+    memory_size: u64,
+    recorded: Recorded,
+) -> Result<(), HostError> {
+    let flags = match recorded {
+        Recorded::No => 0,
+        Recorded::Yes => KVM_MEM_LOG_DIRTY_PAGES,
+    };
+    let region = kvm_userspace_memory_region { slot, guest_phys_addr, memory_size, userspace_addr, flags };
     // SAFETY: the part is mapped for as long as the `Ram` lives, which `Slots` keeps next to the VM.
     unsafe { vm.set_user_memory_region(region) }.map_err(HostError::call("the guest's memory"))
 }

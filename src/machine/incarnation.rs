@@ -93,7 +93,6 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     };
     let partition = Vm::new(&host, ram, irqchip)?;
     let entry = load(config, &partition, topology)?;
-    shared.providers.screen.begin_life(partition.memory(), entry.draws.then_some(FRAMEBUFFER.into()));
     // Checks that the file has symbols. A report reads them again when it needs them.
     config.symbols.as_deref().map(Symbols::read).transpose()?;
     log::debug!("{}: the kernel is booted by {} at {:#x}", config.name, entry.protocol, entry.registers.rip);
@@ -101,6 +100,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         return Err(MachineError::Defect("a machine without a console".into()));
     };
     let partition = Arc::new(partition);
+    shared.providers.screen.begin_life(&partition, entry.draws.then_some(FRAMEBUFFER.into()));
     let _memory_life = shared.providers.memory.begin_life(partition.clone());
     let interrupts = Interrupts::new(partition.clone());
     let mut platform = Platform::new(Wiring {

@@ -2,8 +2,8 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::config::{DisplayOptions, Viewers};
@@ -12,7 +12,7 @@ use super::vnc::server::{MAX_VIEWERS, VncServer, Wiring};
 use crate::device::{AddError, Devices, Registration};
 use crate::host::limited;
 use crate::host::lock::Mutex;
-use crate::memory::GuestMemory;
+use crate::kvm::Vm;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 use crate::vsp::keyboard::device::KeyboardDevice;
@@ -154,9 +154,12 @@ impl Screen {
 
     /// Begins a life of the guest. Its kernel was told to draw into memory from `early` on, with pixels of 32 bits and the size of the
     /// screen, or was not.
-    pub(crate) fn begin_life(&self, memory: &GuestMemory, early: Option<u64>) {
+    pub(crate) fn begin_life(&self, partition: &Arc<Vm>, early: Option<u64>) {
         let Some((video, _)) = &self.video else { return };
         video.change(|video| {
+            let writes: Weak<Vm> = Arc::downgrade(partition);
+            video.record_by(writes);
+            let memory = partition.memory();
             let early = early.map(|first| Early { memory: memory.clone(), first, size: video.size() });
             video.begin(early);
         });

@@ -12,7 +12,9 @@ pub mod lookout;
 pub mod picture;
 pub mod pointer;
 pub mod protocol;
+pub mod recording;
 #[cfg(any(test, feature = "_internals"))]
 pub mod testing;
 pub mod text;
 pub mod wire;
+pub mod writes;

@@ -4,7 +4,7 @@
 //! picture from guest memory on request. No message of the guest causes a write, and addresses without memory are black.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,6 +19,7 @@ use super::wire::{
     Dirt, EDID, FeatureChange, Header, MessageType, Resolution, Situation, SituationUpdate, VersionResponse,
     VideoVersion, VramLocation, read,
 };
+use super::writes::Writes;
 use crate::memory::GuestMemory;
 use crate::vmbus::vsp::Offer;
 use crate::vsp::pipe::State;
@@ -124,6 +125,8 @@ pub struct Video {
     /// The screen of a kernel without a driver, until a driver sets a situation.
     early: Option<Early>,
     fonts: Arc<Fonts>,
+    /// Of this life of the guest.
+    writes: Option<Weak<dyn Writes>>,
     refused_modes: u64,
     drawn: u64,
     unknown: u64,
@@ -148,6 +151,8 @@ pub struct View {
     pub damage: Vec<Rectangle>,
     /// The guest's pointer, which is not in its picture.
     pub pointer: Look,
+    /// Records what the guest writes into the screen's memory, if that is possible.
+    pub writes: Option<Weak<dyn Writes>>,
     fonts: Arc<Fonts>,
 }
 
@@ -199,6 +204,7 @@ impl Video {
             memory: None,
             early: None,
             fonts: Arc::default(),
+            writes: None,
             refused_modes: 0,
             drawn: 0,
             unknown: 0,
@@ -225,6 +231,11 @@ impl Video {
         self.situations += 1;
         self.reports = Reports::No;
         self.announce();
+    }
+
+    /// Sets what records the writes of this life of the guest.
+    pub fn record_by(&mut self, writes: Weak<dyn Writes>) {
+        self.writes = Some(writes);
     }
 
     /// Returns `true` if the guest may draw without a message, so that only looking again shows it.
@@ -288,8 +299,8 @@ impl Video {
             None => self.drawn_early().map(|early| (early.memory.clone(), early.first, Mode::of_early(early)))?,
         };
         let (situation, reports) = (self.situations, self.reports);
-        let (pointer, fonts) = (self.pointer.look(), self.fonts.clone());
-        Some(View { memory, first, mode, situation, reports, damage: Vec::new(), pointer, fonts })
+        let (pointer, writes, fonts) = (self.pointer.look(), self.writes.clone(), self.fonts.clone());
+        Some(View { memory, first, mode, situation, reports, damage: Vec::new(), pointer, writes, fonts })
     }
 
     fn announce(&self) {

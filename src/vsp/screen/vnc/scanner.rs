@@ -10,6 +10,7 @@ use crate::host::lock::{Condvar, Mutex};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::damage::Rectangle;
 use crate::vsp::video::protocol::{Reports, Video, View};
+use crate::vsp::video::recording::Recording;
 
 /// The minimum time between two looks at the guest's picture.
 const FRAME: Duration = Duration::from_millis(30);
@@ -21,6 +22,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(150);
 const LATE_LOOKS: u32 = 10;
 /// The time between looks at a guest that does not report what it draws.
 const LOOK_UNASKED: Duration = Duration::from_millis(500);
+/// The same, after a change, if its writes are recorded: that costs little. Without further changes, the time doubles.
+const LOOK_RECORDED: Duration = Duration::from_millis(50);
 
 /// Wakes the scanner.
 #[derive(Default)]
@@ -106,11 +109,13 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
     let (mut situation, mut looks, mut late_looks) = (None, 0_u32, 0_u32);
     // When the whole picture is read again, reported or not.
     let mut whole: Option<Instant> = None;
+    // What the guest writes, as long as nothing reports it, and the time until the next look at that.
+    let (mut recording, mut patience) = (None, LOOK_RECORDED);
     let mut buffer = Vec::new();
     while signal.wait(whole, || stage.is_awaited()) {
         let begun = Instant::now();
         if stage.is_empty() {
-            (whole, buffer) = (None, Vec::new());
+            (whole, buffer, recording) = (None, Vec::new(), None);
             continue;
         }
         let Some(view) = video.update(Video::look) else {
@@ -121,18 +126,29 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
         };
         if situation != Some(view.situation) {
             (situation, whole) = (Some(view.situation), Some(begun));
-            (looks, late_looks) = (LOOKS, LATE_LOOKS);
+            (looks, late_looks, recording) = (LOOKS, LATE_LOOKS, None);
         }
         stage.resize(view.mode.width, view.mode.height);
         stage.point(view.pointer.clone());
         let screen = Rectangle::of_size(view.mode.width, view.mode.height);
-        let parts = if whole.is_some_and(|whole| whole <= begun) {
+        let written = recording.as_ref().and_then(|recording: &Recording| recording.lines(&view));
+        if view.reports != Reports::No {
+            recording = None;
+        } else if written.is_none() {
+            recording = Recording::start(&view);
+            // What was written before is not recorded.
+            whole = if recording.is_some() { Some(begun) } else { whole };
+        }
+        let changed = written.as_ref().is_some_and(|lines| !lines.is_empty());
+        patience = if changed { LOOK_RECORDED } else { (2 * patience).min(LOOK_UNASKED) };
+        let is_due = whole.is_some_and(|whole| whole <= begun);
+        whole = whole.filter(|_| !is_due);
+        let parts = if is_due && (looks > 0 || written.is_none()) {
             late_looks = if looks == 0 { late_looks.saturating_sub(1) } else { late_looks };
             looks = looks.saturating_sub(1);
-            whole = None;
             vec![screen]
         } else {
-            parts(&view.damage, screen)
+            parts(&[view.damage.as_slice(), &written.unwrap_or_default()].concat(), screen)
         };
         for part in parts {
             read(&view, part, stage, &mut buffer);
@@ -140,6 +156,7 @@ pub fn run(video: &Handle<Video>, stage: &Stage, signal: &Signal) {
         stage.complete();
         let next = match view.reports {
             _ if looks > 0 => Some(LOOK_AGAIN),
+            Reports::No if recording.is_some() => Some(patience),
             Reports::No => Some(LOOK_UNASKED),
             Reports::Promised => (late_looks > 0).then_some(LOOK_UNASKED),
             Reports::Made => None,
