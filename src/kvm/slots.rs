@@ -31,7 +31,7 @@ impl Slots {
     pub fn new(vm: &VmFd, ram: Ram) -> Result<Self, HostError> {
         let mut boot = 0;
         for region in ram.boot.iter().chain(ram.screen_region()) {
-            set(vm, boot, region.start_addr().0, region.as_ptr() as u64, region.len(), Recorded::No)?;
+            set(vm, boot, region.start_addr().0, region.as_ptr() as u64, region.len(), 0)?;
             boot += 1;
         }
         let window = ram.window.end - ram.window.start;
@@ -53,8 +53,8 @@ impl Slots {
     /// Begins or ends to record which pages of the screen's memory the guest writes.
     pub fn record_screen(&self, vm: &VmFd, on: bool) -> Result<(), HostError> {
         let (slot, region) = self.screen()?;
-        let recorded = if on { Recorded::Yes } else { Recorded::No };
-        set(vm, slot, region.start_addr().0, region.as_ptr() as u64, region.len(), recorded)
+        let flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+        set(vm, slot, region.start_addr().0, region.as_ptr() as u64, region.len(), flags)
     }
 
     /// Returns the pages of the screen's memory that were written since the last call: a bit for each, the lowest first.
@@ -77,33 +77,22 @@ impl Slots {
             let offset = index * self.chunk;
             let length = self.chunk.min(region.len() - offset);
             let host = region.as_ptr() as u64 + offset;
-            set(vm, self.boot + index as u32, window.start + offset, host, length, Recorded::No)?;
+            set(vm, self.boot + index as u32, window.start + offset, host, length, 0)?;
             added.insert(index);
         }
         Ok(())
     }
 }
 
-/// Whether KVM records the pages of a slot that the guest writes.
-#[derive(Clone, Copy)]
-enum Recorded {
-    No,
-    Yes,
-}
-
-/// Sets a slot. Callers pass a part of the mapping of a [`Ram`] that lives as long as the VM.
+/// Sets a slot with its flags. Callers pass a part of the mapping of a [`Ram`] that lives as long as the VM.
 fn set(
     vm: &VmFd,
     slot: u32,
     guest_phys_addr: u64,
     userspace_addr: u64,
     memory_size: u64,
-    recorded: Recorded,
+    flags: u32,
 ) -> Result<(), HostError> {
-    let flags = match recorded {
-        Recorded::No => 0,
-        Recorded::Yes => KVM_MEM_LOG_DIRTY_PAGES,
-    };
     let region = kvm_userspace_memory_region { slot, guest_phys_addr, memory_size, userspace_addr, flags };
     // SAFETY: the part is mapped for as long as the `Ram` lives, which `Slots` keeps next to the VM.
     unsafe { vm.set_user_memory_region(region) }.map_err(HostError::call("the guest's memory"))

@@ -19,7 +19,7 @@ const DATA: u16 = ports::PCI_DATA - ports::PCI.start;
 /// Offset of the reset control register.
 const RESET: u16 = ports::RESET - ports::PCI.start;
 
-/// The registers that are 0 in no function here.
+/// The registers that a function can have here. All others are 0.
 const IDENTITY: u8 = 0x00;
 const COMMAND: u8 = 0x04;
 const CLASS: u8 = 0x08;

@@ -20,6 +20,7 @@ use super::wire::{
     VideoVersion, VramLocation, read,
 };
 use super::writes::Writes;
+use crate::boot::layout::VIDEO_MEMORY;
 use crate::memory::GuestMemory;
 use crate::vmbus::vsp::Offer;
 use crate::vsp::pipe::State;
@@ -476,8 +477,9 @@ impl Protocol for Video {
     }
 }
 
-/// The memory that the guest sets aside for the screen, in MiB. Every size that the settings allow fits.
-const VRAM_MEGABYTES: u16 = 64;
+/// The memory that the guest sets aside for the screen, in MiB: as much as the video function on the PCI bus has. Every size that the
+/// settings allow fits.
+const VRAM_MEGABYTES: u16 = ((VIDEO_MEMORY.end - VIDEO_MEMORY.start) >> 20) as u16;
 
 #[cfg(test)]
 #[path = "protocol_tests.rs"]
