@@ -15,7 +15,7 @@ pub const TIMEOUT: u8 = 124;
 /// The word for all machines, in the place of NAME.
 pub const ALL: &str = "--all";
 
-/// What there is to say if all running machines are meant, and there are none.
+/// The message if all running machines are meant, and none runs.
 pub const NONE_RUNS: &str = "no machine runs";
 
 /// The machines of a verb that takes several names.
@@ -60,9 +60,9 @@ impl Place {
     }
 }
 
-/// What words name.
+/// The machines, or other things, that words name.
 pub struct Found<T> {
-    /// What there is, with its name.
+    /// Those that exist, with their names.
     pub found: Vec<(String, T)>,
     /// The errors about the others.
     pub missing: Vec<Failure>,

@@ -83,7 +83,7 @@ fn fleet() -> impl Strategy<Value = (u64, Vec<Option<Claim>>)> {
     })
 }
 
-/// What a guest does between two steps, and what it needs then: it begins to grow to its target, it completes that, it shrinks to its target.
+/// A guest's change between two steps, and its need after that: it begins to grow to its target, it completes that, it shrinks to its target.
 type Turn = (bool, bool, bool, u64);
 
 proptest! {

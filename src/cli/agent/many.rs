@@ -16,7 +16,7 @@ use super::frame::Command;
 use super::session::Session;
 use crate::cli::capture::Captured;
 
-/// What there is to say when the guest has gone before the command ended.
+/// The message for a guest that has gone before the command ended.
 pub const LOST: &str = "the agent in the guest has gone before the command ended";
 
 /// Maximum length of a line with a label. The rest of a longer one is the next line.
@@ -43,7 +43,7 @@ pub enum Output<'a> {
 pub struct Ended {
     /// The exit code.
     pub code: u8,
-    /// What there is to say about it.
+    /// A message about it.
     pub error: Option<String>,
     /// Standard output and standard error, if they are captured.
     output: Option<[Captured; 2]>,

@@ -33,7 +33,7 @@ pub struct Stop {
     power_button_seconds: f64,
     /// End the machine by force after that.
     force: bool,
-    /// Have the guest hibernate, and do nothing else if it does not.
+    /// Ask the guest to hibernate, and do nothing else if it does not.
     hibernate: bool,
 }
 
