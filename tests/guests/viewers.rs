@@ -127,8 +127,8 @@ fn what_scrolls_is_copied_by_viewers_that_can() {
     viewers[2].know(&[RAW]);
     let scrolled = |lines: usize| move |x: usize, y: usize| if y + lines < 200 { drawn(x, y + lines) } else { 0 };
     viewers.iter_mut().for_each(|viewer| viewer.wait_for((320, 200), drawn));
-    // The host may look while the guest still moves its lines, and finds some of them only: how many are copied differs. That
-    // only what is new is sent when it finds all is tested with the picture itself.
+    // The host may look while the guest still moves its lines, and then finds some at a time. A viewer whose update is being sent
+    // gets pixels. What is sent is tested with the picture itself.
     let mut rounds = 0;
     while rounds < 6 || rounds < 11 && viewers[..2].iter().any(|viewer| viewer.copies == 0) {
         rounds += 1;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use zerocopy::IntoBytes;
 
 use super::missing::TILE;
-use super::scroll::{Detector, hash};
+use super::scroll::{Detector, Moved, hash};
 use super::seat::Seat;
 use super::turn::{Scrolled, Turn, Wishes};
 use crate::host::lock::{Condvar, Mutex};
@@ -127,12 +127,10 @@ impl State {
         };
         let old: Vec<u64> = (part.top..part.bottom).map(old).collect();
         let new: Vec<u64> = lines.chunks_exact(width * 4).map(hash).collect();
-        let by = self.detector.find(&old, &new)?;
-        // The part that viewers copy begins and ends with its lines.
-        let kept = (part.bottom - part.top).checked_sub(by.unsigned_abs()).filter(|kept| *kept > 0)?;
-        let (from, top) =
-            if by > 0 { (part.top + by.unsigned_abs(), part.top) } else { (part.top, part.top + by.unsigned_abs()) };
-        Some(Scrolled { to: Rectangle { top, bottom: top + kept, ..part }, from })
+        let Moved { by, lines } = self.detector.find(&old, &new)?;
+        // These are lines of the part, and so are those that they were before.
+        let (top, bottom) = (part.top + lines.start as u32, part.top + lines.end as u32);
+        Some(Scrolled { to: Rectangle { top, bottom, ..part }, from: top.checked_add_signed(by)? })
     }
 
     /// Moves lines of the picture.
