@@ -18,18 +18,22 @@ fn image(name: &str) -> String {
 }
 
 fn viridian(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viridian"));
+    run(env!("CARGO_BIN_EXE_viridian"), arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.arg("run").args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
     command
 }
 
 /// Returns the time from the creation of the process to the first byte of the guest's output. The guest prints with its first
 /// instructions, so its start is slightly earlier.
-fn until_the_guest_speaks(more: &[&str]) -> Duration {
+fn until_the_guest_speaks(program: &str, more: &[&str]) -> Duration {
     let kernel = format!("flat:{}@0x100000,mode=64", image("flat64"));
     let start = Instant::now();
     let mut child =
-        viridian(&["--kernel", &kernel]).args(more).stdout(Stdio::piped()).spawn().expect("viridian starts");
+        run(program, &["--kernel", &kernel]).args(more).stdout(Stdio::piped()).spawn().expect("viridian starts");
     let mut output = child.stdout.take().expect("it is piped");
     output.read_exact(&mut [0]).expect("the guest prints");
     let time = start.elapsed();
@@ -41,9 +45,8 @@ fn until_the_guest_speaks(more: &[&str]) -> Duration {
 /// A whole process of this program, for a guest that writes 0 to the exit port with its second instruction.
 fn whole_process(program: &str, more: &[&str]) -> Duration {
     let kernel = format!("flat:{}@0x100000,mode=64", image("instant64"));
-    let mut command = Command::new(program);
-    command.args(["run", "--kernel", &kernel]).args(more);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = run(program, &["--kernel", &kernel]);
+    command.args(more).stdout(Stdio::null());
     let start = Instant::now();
     let status = command.status().expect("viridian starts");
     let time = start.elapsed();
@@ -182,24 +185,37 @@ fn main() {
         Subject::new("floor: a C program with the same machine", || floor(&program)),
         Subject::new("whole process, guest that exits at once", || whole_process(viridian, &[])),
         Subject::new("the same, without a control socket", || whole_process(viridian, &["--control", "off"])),
-        Subject::new("process start to the guest's first byte", || until_the_guest_speaks(&[])),
-        Subject::new("the same, without a control socket", || until_the_guest_speaks(&["--control", "off"])),
+        Subject::new("process start to the guest's first byte", || until_the_guest_speaks(viridian, &[])),
+        Subject::new("the same, without a control socket", || until_the_guest_speaks(viridian, &["--control", "off"])),
         Subject::new("(a process that does nothing)", process_that_does_nothing),
     ]
     .into_iter()
-    .chain(other.iter().map(|other| Subject::new("whole process of the other program", || whole_process(other, &[]))))
+    .chain(other.iter().flat_map(|other| {
+        [
+            Subject::new("whole process of the other program", || whole_process(other, &[])),
+            Subject::new("first byte of the other program's guest", || until_the_guest_speaks(other, &[])),
+        ]
+    }))
     .collect::<Vec<_>>();
     for _ in 0..10 {
         for subject in &subjects {
             (subject.measure)();
         }
     }
+    // The kernel still takes down the last subject's machine while the next one starts, so each follows each as often.
+    let mut order: Vec<usize> = (0..subjects.len()).collect();
+    let mut random = 1_u32;
     for _ in 0..ROUNDS {
-        subjects.iter_mut().for_each(Subject::sample);
+        for last in (1..order.len()).rev() {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            order.swap(last, (random >> 16) as usize % (last + 1));
+        }
+        order.iter().for_each(|subject| subjects[*subject].sample());
     }
     let with_socket = ratio(&subjects[1].times, &subjects[2].times);
     let speaks_with_socket = ratio(&subjects[3].times, &subjects[4].times);
     let to_other = subjects.get(6).map(|other| ratio(&subjects[1].times, &other.times));
+    let speaks_to_other = subjects.get(7).map(|other| ratio(&subjects[3].times, &other.times));
     println!("{ROUNDS} samples of each; in parentheses, multiples of the floor's");
     let floor = subjects[0].typical();
     subjects.iter_mut().for_each(|subject| subject.report(floor));
@@ -207,6 +223,9 @@ fn main() {
     println!("to the first byte: {speaks_with_socket:.3} times that without a control socket (median of the pairs)");
     if let Some(to_other) = to_other {
         println!("whole process: {to_other:.3} times that of the other program (median of the pairs)");
+    }
+    if let Some(to_other) = speaks_to_other {
+        println!("to the first byte: {to_other:.3} times that of the other program (median of the pairs)");
     }
     println!("resident, floor {:38} {:6} KiB", "", resident_floor(&program));
     for cpus in ["1", "8"] {
