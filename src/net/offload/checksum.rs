@@ -8,17 +8,20 @@ use crate::net::frame::Checksum;
 /// Sums the 16-bit words of `bytes`, as if they started at an even offset. The result is not folded, so sums can be
 /// added.
 pub fn sum(bytes: &[u8]) -> u64 {
-    // Adding 32-bit words into 64 bits loses no carry below 16 GiB. The byte order only matters at the end (RFC 1071,
-    // 2.B).
-    let mut words = bytes.chunks_exact(4);
-    let mut sum = 0;
-    for word in &mut words {
-        sum += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    // The byte order only matters at the end (RFC 1071, 2.B). Two sums, so that an addition does not wait for the carry of the
+    // last one.
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (pairs, odd) = words.as_chunks::<2>();
+    let mut sums = [0_u128; 2];
+    for pair in pairs {
+        sums.iter_mut().zip(pair).for_each(|(sum, word)| *sum += u128::from(u64::from_ne_bytes(*word)));
     }
-    let mut last = [0; 4];
-    let rest = words.remainder();
+    let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    sum + u64::from(u32::from_ne_bytes(last))
+    let rest = odd.iter().chain([&last]).map(|word| u128::from(u64::from_ne_bytes(*word)));
+    let sum: u128 = sums.into_iter().chain(rest).sum();
+    // 2^32 is 1 modulo 2^16 - 1, so its 32-bit words can be added.
+    u64::from(sum as u32) + u64::from((sum >> 32) as u32) + (sum >> 64) as u64
 }
 
 /// Folds a sum into 16 bits, in network byte order.
