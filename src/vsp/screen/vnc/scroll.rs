@@ -66,7 +66,7 @@ impl Detector {
             self.misses = 0;
         } else if old != new {
             self.misses = self.misses.saturating_add(1);
-            let doublings = self.misses.checked_sub(PATIENCE - 1).unwrap_or_default();
+            let doublings = self.misses.saturating_sub(PATIENCE - 1);
             self.pause = 1_u32.checked_shl(doublings).unwrap_or(MAX_PAUSE).min(MAX_PAUSE);
         }
         found
