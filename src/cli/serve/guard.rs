@@ -17,7 +17,7 @@ use super::store::{Store, random};
 use super::tickets::is_same;
 use crate::cli::tls::digest;
 
-/// Wrong tokens of an address, after which its requests with tokens are refused for a while.
+/// Wrong tokens of an address, after which more of them are refused as too many for a while.
 const PATIENCE: u32 = 10;
 /// Time after which one of them is forgotten.
 const FORGET: Duration = Duration::from_secs(6);
@@ -79,16 +79,19 @@ impl Guard {
         })
     }
 
-    /// Tries a token, unless the address has tried too many.
+    /// Tries a token. A right one is accepted whatever others at the address have tried: they share it behind a proxy, for example.
     fn guess<T>(&self, address: IpAddr, find: impl FnOnce() -> Option<T>) -> Result<T, Problem> {
-        if self.failures.lock().are_too_many(address, Instant::now()) {
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        let now = Instant::now();
+        let mut failures = self.failures.lock();
+        if failures.are_too_many(address, now) {
             let text = format!("there were too many wrong tokens from {}", address.to_canonical());
             return Err(Problem::too_many(text).with_remedy(format!("try again in {} seconds", FORGET.as_secs())));
         }
-        find().ok_or_else(|| {
-            self.failures.lock().add(address, Instant::now());
-            Problem::unauthorized()
-        })
+        failures.add(address, now);
+        Err(Problem::unauthorized())
     }
 
     fn by_token(&self, token: &str) -> Option<Caller> {

@@ -97,7 +97,9 @@ fn an_address_that_guesses_tokens_has_to_wait() {
     assert!(refused.is_some_and(|count| count >= 10), "{refused:?}");
     let reply = (0..1000).map(wrong).find(|reply| reply.status == 429).unwrap();
     assert!(reply.head.contains("Retry-After: 6") && reply.body.contains("wrong tokens from 127.0.0.1"), "{reply:?}");
-    // Those who need no token do not.
+    // Those with the right token, or who need none, do not.
+    let token = std::fs::read_to_string(host.state().join("token")).unwrap();
+    assert_eq!(request(port, "GET", "/machines", token.trim()).status, 200);
     assert_eq!(over_tcp(port, "GET / HTTP/1.1\r\n\r\n").status, 200);
     assert_eq!(host.names(), [""; 0]);
     assert!(audit(&host).is_empty());
