@@ -269,6 +269,7 @@ pub fn failed(name: Option<&str>, failure: &Failure) -> u8 {
     match failure {
         Failure::NoMachine(..) => code::USAGE,
         Failure::Refused { kind, .. } if kind == "invalid" || kind == "not-found" => code::USAGE,
+        Failure::Refused { kind, .. } if kind == "timeout" => TIMEOUT,
         Failure::Refused { .. } => REFUSED,
         Failure::Slow(_) => TIMEOUT,
         Failure::NoDirectory(_) | Failure::Lost(_) => code::FAILED,

@@ -6,14 +6,24 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use serde_json::Value;
 
 use super::access::Role;
 use super::api::{Answered, Call, Reply};
 use super::error::Problem;
-use crate::cli::client::{encoded, status_of};
+use super::operations::problem;
+use crate::cli::client::{Failure, encoded, status_of};
 
 /// Time for a client to take some of a reply that is not a stream.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for a machine to begin its reply to a request that asks nobody else.
+const OWN: Duration = Duration::from_secs(10);
+/// Time for what its guest is asked for, or what opens files of the host.
+const OF_OTHERS: Duration = Duration::from_secs(120);
+/// Longest wait for what the guest shows.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+/// The first parts of the paths of requests that ask the guest or open files of the host.
+const ASK_OTHERS: [&str; 7] = ["shutdown", "devices", "kvp", "freeze", "copy", "disks", "adapters"];
 /// Maximum length of the first line of a reply.
 const MAX_LINE: usize = 256;
 /// What names files of this host, as a definition does.
@@ -34,6 +44,21 @@ pub fn role(method: &str, rest: &[String]) -> Role {
     }
 }
 
+/// Returns the time for a machine to begin its reply.
+fn patience(rest: &[String], body: &[u8]) -> Duration {
+    let path: Vec<_> = rest.iter().map(String::as_str).collect();
+    match path[..] {
+        ["screen", "wait"] => {
+            // The machine says what is wrong about a body.
+            let body: Value = serde_json::from_slice(body).unwrap_or_default();
+            let limit = body["limit-seconds"].as_f64().map(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            limit.flatten().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT) + OWN
+        }
+        [first, ..] if ASK_OTHERS.contains(&first) => OF_OTHERS,
+        _ => OWN,
+    }
+}
+
 /// Passes a request on, and the reply back.
 pub fn forward(call: &Call<'_>) -> Answered {
     let request = call.request;
@@ -44,7 +69,10 @@ pub fn forward(call: &Call<'_>) -> Answered {
     let is_stream = call.rest.first().is_some_and(|first| STREAMS.contains(&first.as_str()));
     let _place = if is_stream { Some(call.connections.follow()?) } else { None };
     let remote = call.service.supervisor.remote(call.name)?;
-    let lost = |error: io::Error| Problem::state(format!("{} cannot be reached: {error}", call.name));
+    let lost = |error: io::Error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => problem(Failure::Slow(PATIENCE)),
+        _ => Problem::state(format!("{} cannot be reached: {error}", call.name)),
+    };
     let mut machine = remote.connect().map_err(lost)?;
     let path: Vec<_> = call.rest.iter().map(|part| encoded(part)).collect();
     let last = request.last_event().map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
@@ -56,9 +84,13 @@ pub fn forward(call: &Call<'_>) -> Answered {
     );
     machine.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
     machine.write_all(head.as_bytes()).and_then(|()| machine.write_all(&request.body)).map_err(lost)?;
-    let mut carried = Carried { status: None, line: Vec::new() };
+    let limit = patience(call.rest, &request.body);
+    let mut carried = Carried { status: None, line: Vec::new(), deadline: Instant::now().checked_add(limit) };
     if let Err(error) = carried.carry(call.stream, &machine, is_stream) {
         log::debug!("{}: a request to its control socket has ended: {error}", call.name);
+        if carried.is_late() {
+            return Err(problem(Failure::Slow(limit)));
+        }
     }
     match carried.status {
         Some(status) => {
@@ -78,9 +110,16 @@ struct Carried {
     status: Option<u16>,
     /// The start of its first line.
     line: Vec<u8>,
+    /// The time until which it has to begin.
+    deadline: Option<Instant>,
 }
 
 impl Carried {
+    /// Returns `true` if the reply has not begun in time.
+    fn is_late(&self) -> bool {
+        self.line.is_empty() && self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// Carries bytes both ways until the reply is over or the client is gone.
     fn carry(&mut self, client: &UnixStream, machine: &UnixStream, is_stream: bool) -> io::Result<()> {
         client.set_nonblocking(true)?;
@@ -105,9 +144,14 @@ impl Carried {
             if !asked.is_empty() {
                 fds.push(PollFd::new(machine, asked));
             }
-            let limit =
-                if is_stream || to_client.is_empty() { None } else { Some(PATIENCE.saturating_sub(last.elapsed())) };
+            let limit = match self.deadline {
+                Some(deadline) if self.line.is_empty() => Some(deadline.saturating_duration_since(Instant::now())),
+                _ if is_stream || to_client.is_empty() => None,
+                _ => Some(PATIENCE.saturating_sub(last.elapsed())),
+            };
             match poll(&mut fds, limit.and_then(|limit| Timespec::try_from(limit).ok()).as_ref()) {
+                // A client that sends without end does not put the time off.
+                Ok(_) if self.is_late() => return Err(ErrorKind::TimedOut.into()),
                 Ok(0) if limit.is_some() => return Err(ErrorKind::TimedOut.into()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -207,11 +251,34 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_has_to_begin_within_a_time_that_depends_on_the_request() {
+        for (path, body, seconds) in [
+            ("", "", 10),
+            ("inspect", "", 10),
+            ("events", "", 10),
+            ("console", "{}", 10),
+            ("screen", "", 10),
+            ("kvp/guest/a", "", 120),
+            ("disks", "{}", 120),
+            ("screen/wait", "{\"limit-seconds\": 600}", 610),
+            ("screen/wait", "{\"limit-seconds\": 1e300}", 86_410),
+            ("screen/wait", "garbage", 86_410),
+        ] {
+            assert_eq!(patience(&parts(path), body.as_bytes()).as_secs(), seconds, "{path} {body}");
+        }
+        let ((_client, service), (machine, _control)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let deadline = Some(Instant::now() + Duration::from_millis(5));
+        let mut carried = Carried { status: None, line: Vec::new(), deadline };
+        assert_eq!(carried.carry(&service, &machine, true).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(carried.is_late());
+    }
+
+    #[test]
     fn bytes_are_carried_both_ways_and_the_status_is_seen() {
         let (client, service) = UnixStream::pair().unwrap();
         let (machine, control) = UnixStream::pair().unwrap();
         let carry = std::thread::spawn(move || {
-            let mut carried = Carried { status: None, line: Vec::new() };
+            let mut carried = Carried { status: None, line: Vec::new(), deadline: None };
             carried.carry(&service, &machine, false).unwrap();
             carried.status
         });
