@@ -1,19 +1,18 @@
 //! The client of control sockets and of services: finds running machines, and makes requests.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use viridian::machine::code;
 
-use super::control::default_directory;
+use super::control::{default_directory, default_service};
 use super::host::{Host, chosen};
+use super::reach::{self, Listening, is_stale, name_of};
 
 /// Time limit for a reply that needs nothing of the guest.
 pub const PROMPT: Duration = Duration::from_secs(10);
@@ -140,6 +139,43 @@ impl Remote {
         Self { name: "service".into(), place: Place::Service(host, String::new()), watcher: None }
     }
 
+    /// Returns the service that was chosen, or the one of this user, which perhaps does not run.
+    pub fn usual_service() -> Result<Self, Failure> {
+        if let Some(host) = chosen() {
+            return Ok(Self::service(host));
+        }
+        Ok(Self::at("service", default_service().map_err(Failure::NoDirectory)?))
+    }
+
+    /// Returns the machines of the service whose states are meant, although they perhaps have no process. Without a service, there
+    /// are none.
+    pub fn of_service(is_meant: impl Fn(&str) -> bool) -> Vec<Self> {
+        let list = Self::usual_service().and_then(|service| service.get("/machines")).unwrap_or_default();
+        let machines = list["machines"].as_array().into_iter().flatten();
+        let meant = machines.filter(|machine| machine["state"].as_str().is_some_and(&is_meant));
+        meant.filter_map(|machine| Self::expected(machine["name"].as_str()?)).collect()
+    }
+
+    /// Returns a machine of the service, whether it has a process or not.
+    fn expected(name: &str) -> Option<Self> {
+        if let Some(host) = chosen() {
+            return Some(Self::of(host, name));
+        }
+        // The names of its machines need no escapes.
+        Some(Self::at(name, default_directory().ok()?.join(format!("{name}.sock"))))
+    }
+
+    /// Returns the process that listens at the socket of the machine, whether it answers or not.
+    ///
+    /// # Errors
+    /// Returns an error if there is none, or if the machine is reached by a service.
+    pub fn process(&self) -> io::Result<Listening> {
+        match &self.place {
+            Place::Socket(path) => Listening::at(path),
+            Place::Service(..) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Returns the service at which the machine is, if it was chosen.
     pub fn its_service(&self) -> Option<Self> {
         match self.place {
@@ -167,7 +203,7 @@ impl Remote {
         if name.contains('/') {
             let path = PathBuf::from(name);
             let known = name_of(&path).unwrap_or_else(|| name.to_owned());
-            return match UnixStream::connect(&path) {
+            return match reach::connect(&path, PROMPT) {
                 Ok(_) => Ok(Self { name: known, place: Place::Socket(path), watcher: None }),
                 Err(error) => Err(Failure::NoMachine(name.to_owned(), error.to_string())),
             };
@@ -176,9 +212,18 @@ impl Remote {
         if let Some(machine) = all.iter().find(|machine| machine.name == name) {
             return Ok(machine.clone());
         }
+        if let Some(state) = Self::state_at_service(name) {
+            return Err(Failure::NoMachine(name.to_owned(), idle(&state, name)));
+        }
         let names: Vec<_> = all.iter().map(|machine| machine.name.as_str()).collect();
         let known = if names.is_empty() { "none runs".into() } else { format!("these run: {}", names.join(", ")) };
         Err(Failure::NoMachine(name.to_owned(), known))
+    }
+
+    /// Returns the state of a machine of the service, if there is one.
+    fn state_at_service(name: &str) -> Option<String> {
+        let known = Self::usual_service().ok()?.get(&format!("/machines/{}", encoded(name))).ok()?;
+        known["state"].as_str().map(str::to_owned)
     }
 
     fn named_at(host: &'static Host, name: &str) -> Result<Self, Failure> {
@@ -187,9 +232,10 @@ impl Remote {
             return missing(format!("a path is one of this host, and --host names {}", host.name));
         }
         match Self::service(host).get(&format!("/machines/{}", encoded(name))) {
-            Ok(machine) if machine["process"].is_null() => {
+            // One that is starting has no socket yet.
+            Ok(machine) if machine["process"].is_null() || machine["state"] == "starting" => {
                 let state = machine["state"].as_str().unwrap_or_default();
-                missing(format!("it is {state} at {}; start it: viridian start {name}", host.name))
+                missing(idle(&format!("{state} at {}", host.name), name))
             }
             Ok(_) => Ok(Self::of(host, name)),
             Err(Failure::Refused { kind, .. }) if kind == "not-found" => {
@@ -212,7 +258,7 @@ impl Remote {
     /// Connects, for a request that is made otherwise than by [`request`](Self::request).
     pub fn connect(&self) -> io::Result<UnixStream> {
         match &self.place {
-            Place::Socket(path) => UnixStream::connect(path),
+            Place::Socket(path) => reach::connect(path, PROMPT),
             Place::Service(host, _) => host.connect(),
         }
     }
@@ -275,7 +321,10 @@ impl Remote {
         let limit = limit.map(|limit| limit + login);
         let patience = limit.unwrap_or(Duration::MAX);
         let (mut stream, base, token) = match &self.place {
-            Place::Socket(path) => (UnixStream::connect(path).map_err(Failure::Lost)?, "", String::new()),
+            Place::Socket(path) => {
+                let time = patience.min(PROMPT);
+                (reach::connect(path, time).map_err(|error| in_words(error, time))?, "", String::new())
+            }
             Place::Service(host, base) => {
                 let lost = |error: io::Error| Failure::Other(code::FAILED, error.to_string());
                 (host.connect().map_err(lost)?, base.as_str(), host.header())
@@ -302,6 +351,14 @@ impl Remote {
         reader.take(MAX_REPLY).read_to_end(&mut text).map_err(words)?;
         Err(Failure::of(&serde_json::from_slice(&text).unwrap_or_default()))
     }
+}
+
+/// Returns what to do about a machine of the service that has no process.
+fn idle(state: &str, name: &str) -> String {
+    if state.starts_with("waiting") || state.starts_with("starting") {
+        return format!("it is {state}, until the service has started it");
+    }
+    format!("it is {state}; start it: viridian start {name}")
 }
 
 /// Returns a remedy with the commands in place of the requests that it names.
@@ -385,40 +442,6 @@ pub fn status_of(line: &[u8]) -> Option<u16> {
     std::str::from_utf8(line.get(9..12)?).ok()?.parse().ok()
 }
 
-/// Returns `true`, and removes the socket, if nobody listens on it.
-fn is_stale(path: &Path, directory: &Path) -> bool {
-    let refuses = || UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-    if !refuses() {
-        return false;
-    }
-    // A machine that starts takes the same lock.
-    if let Ok(lock) = File::open(directory)
-        && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-        && refuses()
-    {
-        let _ = fs::remove_file(path);
-    }
-    true
-}
-
-/// Returns the name of the machine whose socket has this path.
-fn name_of(path: &Path) -> Option<String> {
-    let name = path.file_name()?.as_bytes().strip_suffix(b".sock")?;
-    let mut decoded = Vec::new();
-    let mut rest = name.iter();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'%' if rest.as_slice().is_empty() => {}
-            b'%' => {
-                let mut digit = || rest.next().and_then(|digit| char::from(*digit).to_digit(16));
-                decoded.push((digit()? << 4 | digit()?) as u8);
-            }
-            byte => decoded.push(*byte),
-        }
-    }
-    Some(String::from_utf8_lossy(&decoded).into_owned())
-}
-
 /// Returns a part of a path, encoded.
 pub fn encoded(part: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -428,16 +451,6 @@ pub fn encoded(part: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_name_of_a_machine_is_decoded_from_its_sockets_file_name() {
-        assert_eq!(name_of(Path::new("/run/viridian/guest-2.sock")), Some("guest-2".into()));
-        assert_eq!(name_of(Path::new("/run/a%20b%2F%C3%BC.sock")), Some("a b/ü".into()));
-        assert_eq!(name_of(Path::new("/run/%.sock")), Some(String::new()));
-        for other in ["/run/guest", "/run/%2.sock", "/run/%zz.sock"] {
-            assert_eq!(name_of(Path::new(other)), None, "{other}");
-        }
-    }
 
     #[test]
     fn parts_of_paths_are_encoded() {

@@ -58,6 +58,17 @@ pub fn default_directory() -> io::Result<PathBuf> {
     Ok(variable("XDG_RUNTIME_DIR").ok_or_else(unknown)?.join("viridian"))
 }
 
+/// The name of the service's socket in the directory. It does not end with .sock: it is not a machine's.
+pub const SERVICE: &str = "serve.socket";
+
+/// Returns the path of the socket at which commands find the service.
+///
+/// # Errors
+/// Returns an error if the environment does not name any directory for it.
+pub fn default_service() -> io::Result<PathBuf> {
+    default_directory().map(|directory| directory.join(SERVICE))
+}
+
 /// Creates the directory if it does not exist. Nobody else may change it.
 pub fn create(path: &Path) -> io::Result<()> {
     let at = |error: &io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));

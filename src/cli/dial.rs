@@ -4,14 +4,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use super::serve::default_socket;
+use super::control::default_service;
 
 /// Connects standard input and output to the service of this host.
 ///
 /// # Errors
 /// Returns an error if there is no service.
 pub fn dial() -> anyhow::Result<u8> {
-    let path = default_socket()?;
+    let path = default_service()?;
     let stream = UnixStream::connect(&path)
         .map_err(|error| anyhow::anyhow!("there is no service at {}: {error}; start viridian serve", path.display()))?;
     let to_service = stream.try_clone()?;

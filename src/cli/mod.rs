@@ -25,6 +25,7 @@ mod linux;
 mod logging;
 mod manual;
 mod progress;
+mod reach;
 mod report;
 mod run;
 mod serve;

@@ -1,5 +1,7 @@
 //! The machines that the words of a command line name: one, several, or all.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use viridian::machine::code;
 use viridian::process::Marked;
@@ -34,6 +36,30 @@ impl Targets {
     /// Returns the machines.
     pub fn machines(&self) -> Result<Machines, Failure> {
         if self.all { Machines::all() } else { Machines::named(&self.names) }
+    }
+
+    /// Returns the machines, also those of the service that are about to run.
+    pub fn with_coming(&self) -> Result<Machines, Failure> {
+        let is_coming = |state: &str| matches!(state, "starting" | "waiting");
+        if self.all {
+            Machines::all_and(Remote::of_service(is_coming))
+        } else {
+            Machines::of(&self.names, Some(&is_coming))
+        }
+    }
+
+    /// Returns the machines: all that run, or those with the names, also those of the service that do not run.
+    pub fn with_known(&self) -> Result<Machines, Failure> {
+        if self.all { Machines::all() } else { Machines::of(&self.names, Some(&|_| true)) }
+    }
+
+    /// Returns the single names, without patterns.
+    pub fn plain_names(&self) -> impl Iterator<Item = &str> {
+        let parts = self.names.iter().flat_map(|word| {
+            let is_path = word.contains('/');
+            word.split(move |letter| letter == ',' && !is_path)
+        });
+        parts.filter(|name| !name.is_empty() && !name.contains(['*', '?']))
     }
 }
 
@@ -114,7 +140,7 @@ pub fn find<T: Clone>(
             }
         }
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     found.retain(|(name, _)| seen.insert(name.clone()));
     Ok(Found { found, missing, is_one })
 }
@@ -151,8 +177,16 @@ pub struct Machines {
 }
 
 impl Machines {
-    fn all() -> Result<Self, Failure> {
-        let machines = Remote::all()?;
+    /// Returns all machines that run.
+    pub fn all() -> Result<Self, Failure> {
+        Self::all_and(Vec::new())
+    }
+
+    fn all_and(others: Vec<Remote>) -> Result<Self, Failure> {
+        let mut machines = Remote::all()?;
+        machines.extend(others);
+        let mut seen = BTreeSet::new();
+        machines.retain(|machine| seen.insert(machine.name.clone()));
         if machines.is_empty() {
             say!("{NONE_RUNS}");
         }
@@ -163,11 +197,26 @@ impl Machines {
     ///
     /// Returns an error if one machine was named, and it does not run.
     pub fn named(words: &[String]) -> Result<Self, Failure> {
+        Self::of(words, None)
+    }
+
+    /// Returns the machines that words name, as [`named`](Self::named) does, also those of the service with the states that are meant.
+    fn of(words: &[String], is_meant: Option<&dyn Fn(&str) -> bool>) -> Result<Self, Failure> {
         if words.iter().any(|word| word == ALL) {
             return Self::all();
         }
-        let known = || Ok(Remote::all()?.into_iter().map(|machine| (machine.name.clone(), machine)).collect());
-        let Found { found, missing, is_one } = find(words, known, Remote::named)?;
+        let others = || is_meant.map(Remote::of_service).unwrap_or_default();
+        let known = || {
+            let all = Remote::all()?.into_iter().chain(others());
+            Ok(all.map(|machine| (machine.name.clone(), machine)).collect())
+        };
+        let named = |word: &str| match Remote::named(word) {
+            Err(failure @ Failure::NoMachine(..)) => {
+                others().into_iter().find(|machine| machine.name == word).ok_or(failure)
+            }
+            other => other,
+        };
+        let Found { found, missing, is_one } = find(words, known, named)?;
         let code = missing.iter().map(|failure| failed(None, failure)).max().unwrap_or_default();
         Ok(Self { machines: found.into_iter().map(|(_, machine)| machine).collect(), code, is_one })
     }

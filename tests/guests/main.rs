@@ -18,6 +18,7 @@ mod examples;
 mod fleet;
 mod floods;
 mod guest_image;
+mod hung;
 mod hypercalls;
 mod hyperv;
 #[path = "../common/hyperv_images.rs"]
@@ -39,6 +40,7 @@ mod services;
 mod sockets;
 mod stalled;
 mod tracing;
+mod verbs;
 mod viewers;
 #[path = "../common/vnc.rs"]
 mod vnc;

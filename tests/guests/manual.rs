@@ -71,7 +71,7 @@ fn bash_completes_the_names_of_machines_of_the_host_that_is_meant() {
          paths of control sockets:_viridian_machines'"
     ));
     assert!(zsh.starts_with("#compdef viridian\n\n_viridian_machines() {"));
-    assert!(run("completion fish").output.contains("__fish_viridian_using_subcommand exec inspect stop pause"));
+    assert!(run("completion fish").output.contains("__fish_viridian_using_subcommand exec list inspect stop pause"));
 }
 
 #[test]

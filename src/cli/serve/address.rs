@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,13 @@ impl Address {
     pub fn is_for_others(&self) -> bool {
         matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
     }
+}
+
+/// Returns `true` if a path leads to the place of another one, which has no links. There may be nothing there yet.
+fn is_same(path: &Path, other: &Path) -> bool {
+    let path = std::path::absolute(path).unwrap_or_default();
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    path.file_name() == other.file_name() && folder.as_deref() == other.parent()
 }
 
 impl FromStr for Address {
@@ -133,6 +140,17 @@ impl Listener {
                 }
                 Ok(Self::Tcp(listener, tls.cloned()))
             }
+        }
+    }
+
+    /// Returns `true` if this is the Unix socket at a path without links.
+    pub fn is_at(&self, path: &Path) -> bool {
+        match self {
+            Self::Unix(listener) => is_same(listener.path(), path),
+            Self::Passed(listener) => {
+                listener.local_addr().is_ok_and(|own| own.as_pathname().is_some_and(|own| is_same(own, path)))
+            }
+            Self::Tcp(..) => false,
         }
     }
 
@@ -263,6 +281,22 @@ mod tests {
             let error = wrong.parse::<Address>().unwrap_err();
             assert!(error.contains(words), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn a_socket_is_the_same_by_whichever_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("a");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        let listener = Listener::open(&Address::Unix(link.join("a")), None).unwrap();
+        assert!(
+            listener.is_at(&path) && !listener.is_at(&path.with_file_name("b")) && !listener.is_at(Path::new("/a"))
+        );
+        let passed = Listener::Passed(UnixListener::bind(link.join("b")).unwrap());
+        assert!(passed.is_at(&path.with_file_name("b")) && !passed.is_at(&path));
+        let port = Listener::open(&"tcp:127.0.0.1:0".parse().unwrap(), None).unwrap();
+        assert!(!port.is_at(&path) && !is_same(Path::new(""), &path));
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Machine {
             "cpu": treatment.cpu,
             "memory": treatment.memory,
             "process": self.process.as_ref().map(|process| process.id),
-            "restarts": self.restarts,
+            "policy-restarts": self.restarts,
+            "guest-restarts": self.summary["restarts"],
             "seconds": self.process.as_ref().and(self.since).map(|since| since.elapsed().as_secs_f64()),
             "end": self.end,
         });

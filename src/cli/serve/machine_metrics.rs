@@ -29,13 +29,13 @@ impl Text<'_> {
         let _ = writeln!(self.text, "# HELP viridian_machine_{name} {help}\n# TYPE viridian_machine_{name} {kind}");
         for (labels, value) in samples {
             let comma = if labels.is_empty() { "" } else { "," };
-            let _ =
-                writeln!(self.text, "viridian_machine_{name}{{machine=\"{}\"{comma}{labels}}} {value}", self.machine);
+            let machine = label("machine", self.machine);
+            let _ = writeln!(self.text, "viridian_machine_{name}{{{machine}{comma}{labels}}} {value}");
         }
     }
 }
 
-/// Returns a label. Names are those of devices, and of reasons.
+/// Returns a label. Values are names of machines and devices, and reasons.
 fn label(name: &str, value: &str) -> String {
     let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("{name}=\"{escaped}\"")
@@ -45,7 +45,8 @@ fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-fn text(machine: &str, tree: &Value) -> String {
+/// Returns the metrics of a machine, from its tree.
+pub fn text(machine: &str, tree: &Value) -> String {
     let mut text = Text { machine, text: String::new() };
     let number = |value: &Value| value.as_f64();
     let single = |value: Option<f64>| value.map(|value| (String::new(), value)).into_iter().collect::<Vec<_>>();

@@ -94,20 +94,20 @@ use store::Store;
 use supervisor::Supervisor;
 use websocket::handshake;
 
-use super::control::{create, default_directory};
+use super::control::{SERVICE, create, default_directory};
 use super::say;
 
 pub use access::Role;
+pub use api::add_usage;
 pub use definition::{Autostart, MAX_LENGTH, Restart, Treatment, split};
-
-/// The name of the socket in the directory of the control sockets. It does not end with .sock: it is not a machine's.
-const SOCKET: &str = "serve.socket";
+pub use machine_metrics::text as metrics_of;
 
 /// The options of `viridian serve`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Address of the service: unix:PATH, or tcp:ADDRESS:PORT, where requests need a token. Addresses other than 127.0.0.1
-    /// and [::1] need --tls; repeat for more [default: unix:serve.socket, in the directory of the control sockets]
+    /// One more address of the service: unix:PATH, or tcp:ADDRESS:PORT, where requests need a token. Addresses other than
+    /// 127.0.0.1 and [::1] need --tls; repeat for more. The service always listens at unix:serve.socket in the directory of the
+    /// control sockets, where commands find it
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Address>,
 
@@ -130,14 +130,6 @@ pub struct Arguments {
     /// memory of definitions their effect
     #[arg(long, value_name = "DIR")]
     cgroup: Option<PathBuf>,
-}
-
-/// Returns the path of the socket at which commands find the service.
-///
-/// # Errors
-/// Returns an error if the environment does not name any directory for it.
-pub fn default_socket() -> std::io::Result<PathBuf> {
-    default_directory().map(|directory| directory.join(SOCKET))
 }
 
 fn default_state() -> anyhow::Result<PathBuf> {
@@ -185,17 +177,18 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     // Machines of two services could not be told from each other.
     let _lock = store::lock(&files.join("lock"))?;
     let signals = Signals::catch().context("cannot listen for signals")?;
-    let mut addresses = match arguments.listen {
-        none if none.is_empty() && !passed.is_empty() => none,
-        none if none.is_empty() => vec![Address::Unix(sockets.join(SOCKET))],
-        some => some,
-    };
+    let mut addresses = arguments.listen;
     if arguments.open && !addresses.iter().any(|address| matches!(address, Address::Tcp(_))) {
         addresses.push(Address::Tcp((Ipv4Addr::LOCALHOST, 0).into()));
     }
     let listeners = passed.into_iter().map(|socket| Listener::inherit(socket, tls.as_ref()));
     let listeners = listeners.chain(addresses.iter().map(|address| Listener::open(address, tls.as_ref())));
-    let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
+    let mut listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
+    // Commands without an address look for the service here.
+    let usual = sockets.join(SERVICE);
+    if !listeners.iter().any(|listener| listener.is_at(&usual)) {
+        listeners.push(Listener::open(&Address::Unix(usual), None)?);
+    }
     let token = if listeners.iter().any(Listener::needs_token) { Some(store.token()?) } else { None };
     let has_token = token.is_some();
     let guard = Guard::open(&store, token)?;

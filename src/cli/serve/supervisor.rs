@@ -31,6 +31,8 @@ const STACK: usize = 256 << 10;
 const RETRY: Duration = Duration::from_millis(20);
 /// Delay if it does not for a while.
 const SLOW_RETRY: Duration = Duration::from_secs(1);
+/// Time for the thread of a machine to end after the machine.
+const LAST_STEPS: Duration = Duration::from_secs(2);
 
 /// All machines, by name.
 pub type Machines = BTreeMap<String, Machine>;
@@ -199,6 +201,8 @@ impl Supervisor {
     /// # Errors
     /// Returns an error if there is none, or if the machine is not stopped.
     pub fn remove(&self, name: &str) -> Result<(), Problem> {
+        // The thread of a machine that has just been stopped soon ends.
+        self.wait(name, LAST_STEPS, |machine| machine.state != State::Stopped || !machine.has_thread);
         let _writing = self.writing.lock();
         let machine = {
             let mut machines = self.machines.lock();

@@ -3,9 +3,12 @@
 use serde_json::Value;
 
 use super::{Done, Targets, print};
+use crate::cli::client::{Failure, Remote, encoded};
 
 /// The options of `viridian inspect`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+For a machine of the service that does not run, this prints what the service knows of it: its last end, its problem, its last messages.")]
 pub struct Arguments {
     #[command(flatten)]
     targets: Targets,
@@ -16,8 +19,8 @@ pub struct Arguments {
 }
 
 pub fn run(Arguments { targets, json }: Arguments) -> Done {
-    let machines = targets.machines()?;
-    let (code, trees) = machines.each(|machine| machine.get("/inspect"));
+    let machines = targets.with_known()?;
+    let (code, trees) = machines.each(tree);
     if json {
         machines.print_json(trees.into_iter().map(|(_, tree)| tree).collect())?;
     } else {
@@ -28,6 +31,18 @@ pub fn run(Arguments { targets, json }: Arguments) -> Done {
         }
     }
     Ok(code)
+}
+
+/// Returns the tree of a machine, or what the service knows of one that does not run.
+fn tree(machine: &Remote) -> Result<Value, Failure> {
+    let failure = match machine.get("/inspect") {
+        Err(failure) if failure.is_end() || matches!(&failure, Failure::Refused { kind, .. } if kind == "state") => {
+            failure
+        }
+        other => return other,
+    };
+    let known = Remote::usual_service()?.get(&format!("/machines/{}", encoded(&machine.name)));
+    known.ok().filter(|known| known["process"].is_null()).ok_or(failure)
 }
 
 /// Appends a value with its name, and what it contains indented below.

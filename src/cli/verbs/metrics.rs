@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Done, ServiceSocket, failed, machines_of, of_service, print, print_json};
-use crate::cli::client::encoded;
+use super::{Done, Machines, ServiceSocket, failed, machines_of, of_service, print, print_json};
+use crate::cli::client::{Failure, Remote, encoded};
+use crate::cli::host::chosen;
+use crate::cli::serve::metrics_of;
 
 /// The options of `viridian metrics`.
 #[derive(clap::Args)]
@@ -12,7 +14,7 @@ pub struct Arguments {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
-    /// All running machines of the service
+    /// All running machines of this user, or of the service that --host or --service names
     #[arg(long, conflicts_with = "names")]
     all: bool,
 
@@ -25,23 +27,19 @@ pub struct Arguments {
 }
 
 pub fn run(Arguments { names, all, service, json }: Arguments) -> Done {
-    let service = service.service()?;
-    let (names, mut code) = if all {
-        (machines_of(&service, |runs| runs)?, 0)
-    } else {
-        let (names, _, code) = of_service(&service, &names)?;
-        (names, code)
-    };
-    let mut texts = Vec::new();
-    if names.is_empty() && !all {
-        texts.push(service.text("/metrics")?);
-    }
-    for name in &names {
-        match service.text(&format!("/machines/{}/metrics", encoded(name))) {
-            Ok(text) => texts.push(text),
-            Err(failure) => code = code.max(failed(Some(name), &failure)),
+    let (code, texts) = match (all || !names.is_empty(), chosen().is_some() || service.is_given()) {
+        (false, _) => (0, vec![service.service()?.text("/metrics")?]),
+        (true, true) => of_those_at(&service.service()?, &names, all)?,
+        // Any machine of this user, whoever has started it.
+        (true, false) => {
+            let machines = if all { Machines::all()? } else { Machines::named(&names)? };
+            let (code, texts) = machines.each(|machine| {
+                let tree = machine.get("/inspect")?;
+                Ok(metrics_of(&machine.name, &tree))
+            });
+            (code, texts.into_iter().map(|(_, text)| text).collect())
         }
-    }
+    };
     let families = families(&texts);
     if json {
         let lines = families.iter().flat_map(|family| &family.samples);
@@ -51,6 +49,24 @@ pub fn run(Arguments { names, all, service, json }: Arguments) -> Done {
         print(&lines.map(|line| format!("{line}\n")).collect::<String>())?;
     }
     Ok(code)
+}
+
+/// Returns the metrics of machines of a service, and the exit code for those that have none, which are reported.
+fn of_those_at(service: &Remote, names: &[String], all: bool) -> Result<(u8, Vec<String>), Failure> {
+    let (names, mut code) = if all {
+        (machines_of(service, |runs| runs)?, 0)
+    } else {
+        let (names, _, code) = of_service(service, names)?;
+        (names, code)
+    };
+    let mut texts = Vec::new();
+    for name in &names {
+        match service.text(&format!("/machines/{}/metrics", encoded(name))) {
+            Ok(text) => texts.push(text),
+            Err(failure) => code = code.max(failed(Some(name), &failure)),
+        }
+    }
+    Ok((code, texts))
 }
 
 /// A metric with its samples, in the format of Prometheus.
@@ -90,13 +106,34 @@ fn families(texts: &[String]) -> Vec<Family<'_>> {
     families
 }
 
-/// Returns a sample as JSON. The values of labels have no quotes and commas in them.
+/// Returns a sample as JSON.
 fn sample(line: &str) -> Option<Value> {
     let (metric, value) = line.rsplit_once(' ')?;
-    let (name, labels) = metric.split_once('{').unwrap_or((metric, ""));
-    let labels = labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
-    let labels: Map<_, _> = labels.map(|(key, value)| (key.to_owned(), json!(value.trim_matches('"')))).collect();
+    let (name, rest) = metric.split_once('{').unwrap_or((metric, ""));
+    let mut labels = Map::new();
+    let mut rest = rest.trim_end_matches('}');
+    while let Some((key, quoted)) = rest.split_once("=\"") {
+        let (value, after) = unquoted(quoted)?;
+        labels.insert(key.trim_start_matches(',').to_owned(), json!(value));
+        rest = after;
+    }
     Some(json!({ "name": name, "labels": labels, "value": value.parse::<f64>().ok()? }))
+}
+
+/// Returns the text before the closing quote, without its escapes, and what follows the quote.
+fn unquoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    loop {
+        match characters.next()? {
+            (end, '"') => return Some((value, &text[end + 1..])),
+            (_, '\\') => match characters.next()?.1 {
+                'n' => value.push('\n'),
+                other => value.push(other),
+            },
+            (_, other) => value.push(other),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,6 +151,8 @@ mod tests {
         assert_eq!((families[0].head.len(), families[0].samples.len()), (2, 2));
         let expected = json!({ "name": "a", "labels": { "machine": "db", "reason": "x" }, "value": 3.0 });
         assert_eq!(sample(families[0].samples[1]), Some(expected));
+        let strange = json!({ "name": "a", "labels": { "machine": "x\"},\\\n", "reason": "" }, "value": 3.0 });
+        assert_eq!(sample(r#"a{machine="x\"},\\\n",reason=""} 3"#), Some(strange));
         assert_eq!(sample("b 1.5"), Some(json!({ "name": "b", "labels": {}, "value": 1.5 })));
     }
 }

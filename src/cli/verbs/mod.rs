@@ -9,8 +9,8 @@ use std::time::Duration;
 use viridian::machine::code;
 
 use super::client::{Failure, Remote};
+use super::control::default_service;
 use super::host::chosen;
-use super::serve::default_socket;
 use super::targets::{
     ALL, Found, Machines, Place, REFUSED, TIMEOUT, Targets, at_once, failed, find, place, print, print_json,
     print_results,
@@ -24,10 +24,12 @@ mod copy;
 mod define;
 mod disk;
 mod events;
+mod force;
 mod freeze;
 mod host_stop;
 mod inspect;
 mod jobs;
+mod kill;
 mod kvp;
 mod list;
 mod measure;
@@ -68,7 +70,7 @@ macro_rules! verbs {
 }
 
 verbs! {
-    /// List the running machines of this user, or also those of the service that are stopped
+    /// List the machines of this user that run, or also those of the service that are stopped
     List(list);
     /// Print the state of running machines: devices, services, addresses, counters
     Inspect(inspect);
@@ -79,7 +81,7 @@ verbs! {
     /// Resume paused guests
     Resume(state::resume);
     /// End machines at once, without asking their guests
-    Kill(state::kill);
+    Kill(kill);
     /// Restart guests by the shutdown service, or else reset them
     Restart(restart);
     /// Reset machines at once: their guests start again
@@ -163,7 +165,7 @@ impl ServiceSocket {
         }
         let path = match &self.service {
             Some(path) => path.clone(),
-            None => default_socket().map_err(Failure::NoDirectory)?,
+            None => default_service().map_err(Failure::NoDirectory)?,
         };
         match UnixStream::connect(&path) {
             Ok(_) => Ok(Remote::at("service", path)),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::{Done, print};
 use crate::cli::client::Remote;
 use crate::cli::host::{ask_nothing, chosen};
-use crate::cli::serve::default_socket;
 
 /// Time for an answer. A user waits for it with a finger on the key.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -22,8 +21,7 @@ pub fn run(_: Arguments) -> Done {
         Some(host) => names.extend(defined(&Remote::service(host))),
         None => {
             names.extend(Remote::all().into_iter().flatten().map(|machine| machine.name));
-            let service = default_socket().ok().map(|path| Remote::at("service", path));
-            names.extend(service.iter().flat_map(defined));
+            names.extend(Remote::usual_service().iter().flat_map(defined));
         }
     }
     // A shell must not find anything else in them than a word.

@@ -2,15 +2,7 @@
 
 use serde_json::json;
 
-use std::time::Duration;
-
-use super::supervised::Supervised;
 use super::{Done, Targets};
-
-/// The request that ends a machine.
-const KILL: &str = "/kill";
-/// Time for the service to end a machine: its disks are flushed.
-const FORCE: Duration = Duration::from_secs(60);
 
 /// The options of each.
 #[derive(clap::Args)]
@@ -25,14 +17,7 @@ pub struct Arguments {
 
 fn run(Arguments { targets, json }: &Arguments, path: &str) -> Done {
     let machines = targets.machines()?;
-    let (code, done) = machines.each(|machine| {
-        let service = if path == KILL { Supervised::of(machine) } else { None };
-        match service {
-            // Ask the service, which would otherwise start the machine again.
-            Some(service) => service.ask("kill", None, FORCE),
-            None => machine.post(path, None),
-        }
-    });
+    let (code, done) = machines.each(|machine| machine.post(path, None));
     if *json {
         machines.print_json(done.into_iter().map(|(name, _)| json!({ "name": name })).collect())?;
     }
@@ -55,7 +40,6 @@ macro_rules! verbs {
 verbs! {
     pause = "/pause";
     resume = "/resume";
-    kill = "/kill";
     reset = "/reset";
     nmi = "/nmi";
 }

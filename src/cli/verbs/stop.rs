@@ -4,26 +4,32 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::supervised::Supervised;
-use super::{Done, Targets, seconds};
+use super::force::Reason;
+use super::supervised::{Stopped, Supervised};
+use super::{Done, Targets, force, seconds};
 use crate::cli::client::{Failure, PROMPT, Remote, Stream};
 use crate::cli::say;
 
 /// A machine was ended by force.
 const FORCED: u8 = 4;
 
-/// Time for a machine that is ended by force: its disks are flushed.
-const LAST: Duration = Duration::from_secs(30);
+/// The last step.
+const KILL: &str = "kill";
+/// The steps of the service.
+const SERVICE: &str = "service";
 
 /// The options of `viridian stop`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Exit codes:
   0    the guests have shut themselves down
-  4    a machine was ended by force, as the last step
+  4    a machine was ended by force, as the last step, or its process was killed
   1    a machine refuses
   2    there is no such machine
-  124  a machine has not ended in spite of all steps")]
+  124  a machine has not ended in spite of all steps
+
+A machine that does not answer is asked nothing more: its process is killed (SIGKILL), unless --no-force is given. A machine of the
+service that waits for its next start is not started again.")]
 pub struct Arguments {
     #[command(flatten)]
     targets: Targets,
@@ -51,7 +57,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Done {
-    let machines = arguments.targets.machines()?;
+    let machines = arguments.targets.with_coming()?;
     let (code, stopped) = machines.each(|machine| stop(machine, &arguments));
     let forced = stopped.iter().any(|(_, (how, _))| *how == "kill");
     if arguments.json {
@@ -67,12 +73,16 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
     if let Some(service) = Supervised::of(machine) {
         return stop_by_service(name, &service, arguments);
     }
-    let mut events = machine.events()?;
-    let (hibernate, last) = (json!({ "kind": "hibernate" }), if arguments.no_force { Duration::ZERO } else { LAST });
+    let may_force = !arguments.no_force && !arguments.hibernate;
+    let mut events = match machine.stream("GET", "/events", None, force::GRACE) {
+        Err(Failure::Slow(_)) if may_force => return end_by_force(machine, Reason::Silent),
+        other => other?,
+    };
+    let (hibernate, last) = (json!({ "kind": "hibernate" }), if may_force { force::FLUSH } else { Duration::ZERO });
     let steps = [
         ("shutdown-service", "/shutdown", None, arguments.shutdown, "asking the guest to shut down"),
         ("power-button", "/power-button", None, arguments.power_button, "pressing the power button"),
-        ("kill", "/kill", None, last, "ending the machine by force"),
+        (KILL, "/kill", None, last, "ending the machine by force"),
     ];
     let hibernation =
         [("shutdown-service", "/shutdown", Some(&hibernate), arguments.shutdown, "asking the guest to hibernate")];
@@ -80,9 +90,11 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
     for &(how, path, body, time, words) in steps.iter().filter(|step| !step.3.is_zero()) {
         let deadline = Instant::now() + time;
         say!("{name}: {words}");
-        match machine.request("POST", path, body, time) {
+        let is_last = how == KILL;
+        match machine.request("POST", path, body, if is_last { force::GRACE } else { time }) {
             Ok(_) => {}
             Err(failure) if failure.is_end() => {}
+            Err(Failure::Slow(_)) if is_last => return end_by_force(machine, Reason::Silent),
             // Without an answer there is no shutdown to wait for.
             Err(failure) => {
                 say!("{name}: {failure}");
@@ -93,9 +105,19 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
             say!("{name}: {}", end["message"].as_str().unwrap_or("it has ended"));
             return Ok((how, end));
         }
+        if is_last {
+            return end_by_force(machine, Reason::Late);
+        }
         say!("{name}: it has not ended within {} seconds", time.as_secs_f64());
     }
     Err(Failure::Other(super::TIMEOUT, "the machine still runs".into()))
+}
+
+/// Kills the process of a machine.
+fn end_by_force(machine: &Remote, reason: Reason) -> Result<(&'static str, Value), Failure> {
+    let end = force::end(machine, reason)?;
+    say!("{}: {}", machine.name, end["message"].as_str().unwrap_or("it has ended"));
+    Ok((KILL, end))
 }
 
 /// Requests the end of a machine from the service, which takes the same steps and does not start it again.
@@ -112,14 +134,20 @@ fn stop_by_service(name: &str, service: &Supervised, arguments: &Arguments) -> R
         body["hibernate"] = json!(true);
     } else {
         say!("{name}: asking the service to stop it");
-        let last = if arguments.no_force { Duration::ZERO } else { LAST };
+        let last = if arguments.no_force { Duration::ZERO } else { force::FLUSH };
         time = time.saturating_add(arguments.power_button).saturating_add(last);
     }
-    let Some(end) = service.stop(&body, time)? else {
+    let Some(Stopped { end, has_waited }) = service.stop(&body, time)? else {
         return Err(Failure::Other(super::TIMEOUT, "the machine still runs".into()));
     };
+    if has_waited {
+        say!("{name}: it had ended, and is not started again");
+        return Ok((SERVICE, end));
+    }
     say!("{name}: {}", end["message"].as_str().unwrap_or("it has ended"));
-    Ok((if end["kind"] == "terminated" { "kill" } else { "service" }, end))
+    // A process that was killed has not reported its end.
+    let is_forced = end["kind"] == "terminated" || end["kind"] == "lost";
+    Ok((if is_forced { KILL } else { SERVICE }, end))
 }
 
 /// Waits for the end of the machine. Returns `None` at the deadline.

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -10,6 +11,9 @@ use viridian::machine::code;
 use super::stop::end_of;
 use super::{Done, Targets, seconds};
 use crate::cli::client::{Failure, PROMPT, Remote};
+
+/// Time between two looks for a machine that does not run yet.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// The event to wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +83,10 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
 Prints the address, the heartbeat, the text, or how the machine has ended. The exit code is 124 if the time is over, and 1 if
 the machine ends before it has an address or a heartbeat, or prints or shows what is waited for. A text counts that is in the
 last 64 KiB which the guest has printed before. A text on the screen is read if it is in a font of the guest's Linux. Each
-colour of each pixel of a picture differs by at most the tolerance; if the picture does not come, FILE shows the difference.")]
+colour of each pixel of a picture differs by at most the tolerance; if the picture does not come, FILE shows the difference.
+
+A machine that does not run yet is waited for, too, until the time is over, or for 10 seconds without --timeout; not so with --for
+end, for which a machine that does not run has ended.")]
 pub struct Arguments {
     #[command(flatten)]
     targets: Targets,
@@ -99,7 +106,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Done {
+    let begun = Instant::now();
     let deadline = arguments.timeout.and_then(|time| Instant::now().checked_add(time));
+    if arguments.what != What::End {
+        let patience = arguments.timeout.unwrap_or(PROMPT);
+        arguments.targets.plain_names().for_each(|name| wait_for_name(name, patience, begun));
+    }
     let machines = arguments.targets.machines()?;
     let (code, found) = machines.each(|machine| wait(machine, &arguments.what, deadline));
     if arguments.json {
@@ -118,6 +130,13 @@ pub fn run(arguments: Arguments) -> Done {
         }
     }
     Ok(code)
+}
+
+/// Waits until there is a machine of this name, which may just be starting.
+fn wait_for_name(name: &str, patience: Duration, begun: Instant) {
+    while matches!(Remote::named(name), Err(Failure::NoMachine(..))) && begun.elapsed() < patience {
+        thread::sleep(GLANCE);
+    }
 }
 
 fn wait(machine: &Remote, what: &What, deadline: Option<Instant>) -> Result<Value, Failure> {

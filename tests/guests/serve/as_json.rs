@@ -40,6 +40,20 @@ fn each_command_says_what_it_has_done_as_json() {
     let running = ["desk", "mem", "svc"].map(|name| (name.to_owned(), "running".to_owned())).to_vec();
     assert_eq!(states(&json("list")), running);
     assert_eq!(states(&json("list --all"))[1], ("idle".to_owned(), "stopped".to_owned()));
+    // With the same fields, whether it runs or not, and whoever is asked.
+    let there = json(&format!("list --host unix:{}", host.socket().display()));
+    let fields = |machine: &Value| machine.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let all = json("list --all");
+    for machine in all.as_array().unwrap().iter().chain(there.as_array().unwrap()) {
+        assert_eq!(fields(machine), fields(&all[0]));
+        assert_eq!(machine["service"], true);
+        let is_known = |field: &str| !machine[field].is_null();
+        assert!(
+            ["policy-restarts", "restart", "autostart", "host-stop"].iter().all(|field| is_known(field)),
+            "{machine}"
+        );
+        assert_eq!(machine["process"].is_null(), machine["guest-restarts"].is_null(), "{machine}");
+    }
     assert_eq!(json("inspect desk")["name"], "desk");
     for verb in ["pause", "resume"] {
         assert_eq!(json(&format!("{verb} desk")), json!({ "name": "desk" }));

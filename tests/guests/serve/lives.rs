@@ -62,7 +62,7 @@ fn a_killed_machine_is_started_again_if_the_policy_says_so_and_the_rest_is_untou
     signal(before[1], Signal::KILL);
     events.wait_for_state("on-failure", "waiting");
     events.wait_for_state("on-failure", "running");
-    assert_eq!(host.machine("on-failure")["restarts"], 1);
+    assert_eq!(host.machine("on-failure")["policy-restarts"], 1);
     assert_ne!(host.process("on-failure").unwrap(), before[1]);
     assert_eq!(host.process("other").unwrap(), before[2]);
     // A user who ends it does not want it again, whichever command it is.
@@ -106,7 +106,7 @@ fn a_machine_that_is_always_started_again_stays_stopped_if_a_user_stops_it() {
     assert_eq!(host.run(&["kill", "other"]).code, Some(0));
     for name in ["deaf", "other", "polite", "sleepy"] {
         host.until_state(name, "stopped");
-        assert_eq!(host.machine(name)["restarts"], 0);
+        assert_eq!(host.machine(name)["policy-restarts"], 0);
     }
 }
 
@@ -124,6 +124,36 @@ fn a_machine_that_fails_at_once_is_tried_again_later_until_it_is_stopped() {
     let stopped = || host.request("POST", "/machines/web/kill", "").status == 200;
     assert!(holds_within(grown(SOON), || stopped() && host.machine("web")["state"] == "stopped"));
     assert_eq!(host.request("POST", "/machines/web/kill", "").status, 409);
+}
+
+#[test]
+fn a_machine_that_waits_for_its_next_start_is_ended_by_commands() {
+    let host = Host::serve();
+    for name in ["web", "db", "shop"] {
+        host.define_with(name, "exits", "exit=3", "[service]\nrestart = \"always\"\n");
+        // Its guest has soon ended, perhaps before the reply.
+        host.request("POST", &format!("/machines/{name}/start"), "");
+        host.until_state(name, "waiting");
+    }
+    let run = host.run(&["kill", "web"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let run = host.run(&["stop", "db", "--json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let stopped: serde_json::Value = serde_json::from_str(&run.output).unwrap();
+    assert_eq!((&stopped["stopped-by"], &stopped["end"]["exit-code"]), (&"service".into(), &3.into()));
+    let run = host.run(&["stop", "--all"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for name in ["web", "db", "shop"] {
+        assert_eq!(host.machine(name)["state"], "stopped");
+    }
+    let run = host.run(&["kill", "web"]);
+    assert!(run.code == Some(2) && run.errors.contains("it is stopped; start it: viridian start web"), "{run:?}");
+    // By name from another place, too.
+    let service = format!("unix:{}", host.socket().display());
+    host.request("POST", "/machines/web/start", "");
+    host.until_state("web", "waiting");
+    let run = host.run(&["--host", &service, "kill", "web"]);
+    assert_eq!((run.code, &host.machine("web")["state"]), (Some(0), &"stopped".into()), "{run:?}");
 }
 
 #[test]
@@ -161,7 +191,7 @@ fn a_machine_that_ran_when_the_host_ended_starts_again_if_it_is_to() {
     host.end_host();
     host.start();
     host.until_state("runs", "running");
-    assert_eq!(host.machine("runs")["restarts"], 0, "the first start is no restart");
+    assert_eq!(host.machine("runs")["policy-restarts"], 0, "the first start is no restart");
     for name in ["stopped", "ended", "other"] {
         assert_eq!(host.machine(name)["state"], "stopped", "{name}");
     }
@@ -267,4 +297,14 @@ fn a_machine_that_hangs_delays_nobody_and_can_be_killed() {
     let killed = host.post("/machines/hung/kill");
     assert_eq!((&killed["state"], &killed["end"]["kind"]), (&"stopped".into(), &"lost".into()));
     assert!(!runs(process));
+    // By the commands, which ask the service: it starts the machine again otherwise.
+    for (arguments, code) in [(&["kill", "hung"][..], 0), (&["stop", "hung", "--shutdown=0", "--power-button=0"], 4)] {
+        host.define_again("hung", "[service]\nrestart = \"always\"\n");
+        host.post("/machines/hung/start");
+        host.until_state("hung", "running");
+        signal(host.process("hung").unwrap(), Signal::STOP);
+        let run = host.run(arguments);
+        assert_eq!(run.code, Some(code), "{run:?}");
+        assert_eq!(host.machine("hung")["state"], "stopped");
+    }
 }

@@ -75,7 +75,9 @@ fn machines_of_another_host_are_used_as_those_of_this_one() {
     assert_eq!(there.json(&["list"]), json!([]));
     there.done(&["define", "talker", &there.file("exits", "echo"), "--restart", "always"]);
     there.done(&["define", "guest", &there.file("services", &format!("driver=good {}", patience()))]);
-    let stopped = there.run(&["inspect", "talker"]);
+    let stopped = there.json(&["inspect", "talker"]);
+    assert_eq!((&stopped["state"], &stopped["end"]), (&"stopped".into(), &Value::Null));
+    let stopped = there.run(&["pause", "talker"]);
     assert!(stopped.code == Some(2) && stopped.errors.contains("it is stopped at https://localhost"), "{stopped:?}");
     assert_eq!(there.run(&["inspect", "nobody"]).code, Some(2));
     there.done(&["start", "talker", "guest"]);

@@ -220,6 +220,13 @@ impl Host {
         assert_eq!(reply.status, 201, "{reply:?}");
     }
 
+    /// Replaces a definition by that of a machine whose guest halts and waits.
+    #[track_caller]
+    pub fn define_again(&self, name: &str, treatment: &str) {
+        let reply = self.request("PUT", &format!("/machines/{name}"), &definition("exits", "halt", treatment));
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+
     pub fn machine(&self, name: &str) -> Value {
         self.get(&format!("/machines/{name}"))
     }

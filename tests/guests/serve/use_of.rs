@@ -99,6 +99,15 @@ fn a_machine_that_cannot_run_says_why() {
     let run = host.run(&["start", "web"]);
     assert!(run.code == Some(1) && run.errors.contains("/nonexistent/vmlinuz"), "{run:?}");
     assert_eq!(host.machine("web")["state"], "stopped");
+    // The commands say so without its process.
+    let run = host.run(&["inspect", "web"]);
+    assert!(run.code == Some(0) && run.output.contains("/nonexistent/vmlinuz"), "{run:?}");
+    let list = host.run(&["list", "--all"]);
+    assert!(list.output.contains("problem or last end") && list.output.contains("/nonexistent/vmlinuz"), "{list:?}");
+    assert_eq!(host.run(&["list"]).output.lines().count(), 1, "it does not run");
+    assert_eq!(host.run(&["list", "web"]).output.lines().count(), 2);
+    let run = host.run(&["list", "shop"]);
+    assert!(run.code == Some(2) && run.errors.contains("there is no machine \"shop\"; there is web"), "{run:?}");
     assert!(host.machine("web")["messages"].as_str().unwrap().contains("/nonexistent/vmlinuz"));
     let reply = host.request("POST", "/machines/web/pause", "");
     assert!(reply.status == 409 && reply.body.contains("start it first"), "{reply:?}");
@@ -107,7 +116,7 @@ fn a_machine_that_cannot_run_says_why() {
     let kernel = image("exits");
     let mut own = host.command(&["run", "--name", "mine", "--console", "none", "--cmdline", "halt", "--kernel"]);
     let mut own = own.arg(kernel).spawn().unwrap();
-    assert!(holds_within(grown(SOON), || host.run(&["inspect", "mine"]).code == Some(0)));
+    assert!(holds_within(grown(SOON), || host.run(&["resume", "mine"]).code == Some(0)));
     let run = host.run(&["start", "mine"]);
     assert!(run.code == Some(1) && run.errors.contains("another process listens there"), "{run:?}");
     own.kill().unwrap();
@@ -173,6 +182,11 @@ fn a_port_needs_the_token_and_one_for_other_hosts_needs_tls() {
     let host = Host::serve_with(&["--listen", &format!("tcp:127.0.0.1:{port}")]);
     let token = std::fs::read_to_string(host.state().join("token")).unwrap();
     let token = token.trim();
+    // The commands of this host find the service nevertheless.
+    host.define("web", "");
+    assert_eq!(host.run(&["start", "web"]).code, Some(0));
+    assert_eq!(host.run(&["kill", "web"]).code, Some(0));
+    assert_eq!(host.run(&["undefine", "web"]).code, Some(0));
     let get = |path: &str, header: &str| over_tcp(port, &format!("GET {path} HTTP/1.1\r\n{header}\r\n"));
     assert_eq!(get("/machines", &format!("Authorization: Bearer {token}\r\n")).json()["machines"], json!([]));
     let short = format!("Authorization: Bearer {}\r\n", &token[1..]);
@@ -188,6 +202,18 @@ fn a_port_needs_the_token_and_one_for_other_hosts_needs_tls() {
     let page = get("/", "");
     assert!(page.status == 200 && page.head.contains("Content-Security-Policy: default-src 'none'"), "{page:?}");
     assert!(!page.body.contains(token), "the page has no secrets");
+}
+
+#[test]
+fn a_service_with_another_socket_is_found_at_the_usual_one_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = format!("unix:{}", folder.path().join("other").display());
+    let host = Host::serve_with(&["--listen", &other]);
+    host.said(&format!("serving at {other}"));
+    host.said(&format!("serving at unix:{}", host.socket().display()));
+    for more in [&[][..], &["--host", &other]] {
+        assert_eq!(host.run(&[&["list", "--all"], more].concat()).code, Some(0));
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ export function facts(machine) {
   if (machine.seconds != null) all.push("up " + duration(machine.seconds + sinceLoaded()));
   if (machine.heartbeat) all.push("heartbeat: " + heartbeat(machine));
   if (machine.addresses?.length) all.push(machine.addresses.join(", "));
-  if (machine.restarts) all.push(machine.restarts + " restarts");
+  if (machine["policy-restarts"]) all.push(machine["policy-restarts"] + " restarts after an end");
   if (machine.problem) all.push([machine.problem.where, machine.problem.message].filter(Boolean).join(": "));
   if (machine.process == null && machine.end) all.push("last end: " + machine.end.message);
   if (machine.autostart !== "never") all.push("starts with the service");
