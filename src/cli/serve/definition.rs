@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
-use viridian::config::{Config, ConsoleConfig, FileError};
+use viridian::config::{Config, ConsoleConfig, FileError, OnReset};
 
 use super::error::Problem;
 use super::resources::{Cpu, Memory, Resources};
@@ -18,6 +18,9 @@ const MAX_NAME: usize = 48;
 
 /// The key of the table that is for the service.
 pub const TABLE: &str = "service";
+
+/// The setting for a reset by the guest.
+pub const ON_RESET: &str = "on-reset";
 
 /// When the service starts a machine again that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
@@ -140,12 +143,13 @@ impl Definition {
         })?;
         let loaded = Config::load(scratch);
         fs::remove_file(scratch).map_err(|error| host(&error))?;
-        let config = loaded.map_err(|error| match error {
+        let mut config = loaded.map_err(|error| match error {
             FileError::Content { place, message, .. } => at(place.line, place.column, message),
             FileError::Several { .. } => Problem::invalid("a definition is of one machine, not of several")
                 .with_remedy("define each [[partition]] by itself"),
             error => Problem::host(error.to_string()),
         })?;
+        apply_defaults(&settings, &mut config);
         // Relative paths have become paths in the folder of the file.
         let folder = scratch.parent().unwrap_or(Path::new("/"));
         let all = config.to_toml().map_err(|error| Problem::invalid(error.to_string()))?;
@@ -162,6 +166,15 @@ impl Definition {
             ConsoleConfig::File(path) => Some(path),
             _ => None,
         }
+    }
+}
+
+/// Applies the defaults that the service has instead of those of a single run: a guest that resets its machine starts again, as on
+/// Hyper-V.
+pub fn apply_defaults(settings: &str, config: &mut Config) {
+    let has_own = settings.parse::<toml::Table>().is_ok_and(|table| table.contains_key(ON_RESET));
+    if !has_own {
+        config.on_reset = OnReset::Restart;
     }
 }
 

@@ -99,7 +99,7 @@ use super::say;
 
 pub use access::Role;
 pub use api::add_usage;
-pub use definition::{Autostart, MAX_LENGTH, Restart, Treatment, split};
+pub use definition::{Autostart, MAX_LENGTH, Restart, Treatment, apply_defaults, split};
 pub use machine_metrics::text as metrics_of;
 
 /// The options of `viridian serve`.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use viridian::config::Config;
 
 use super::api::{Answered, Call, Reply};
-use super::definition::{Autostart, HostStop, MAX_LENGTH, Restart, TABLE};
+use super::definition::{Autostart, HostStop, MAX_LENGTH, ON_RESET, Restart, TABLE};
 use super::error::Problem;
 
 /// Returns the settings.
@@ -39,7 +39,10 @@ fn all() -> Vec<Value> {
     let command = Config::augment_args(clap::Command::new("settings"));
     let settings = command.get_arguments().filter_map(|argument| {
         let name = argument.get_long()?;
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        if name == ON_RESET {
+            help = help.replace("[default: exit]", "[default: restart]");
+        }
         let values = argument.get_value_names().unwrap_or_default().first().map(ToString::to_string);
         let kind = match argument.get_action() {
             ArgAction::SetTrue => "boolean",
@@ -130,6 +133,10 @@ mod tests {
         assert_eq!(find("engine")["choices"][0]["name"], "auto");
         assert_eq!(find("restart")["table"], "service");
         assert!(find("memory")["help"].as_str().unwrap().contains("[default: 256M]"));
+        assert!(
+            find("on-reset")["help"].as_str().unwrap().ends_with("[default: restart]"),
+            "the service has another one"
+        );
         // A file takes what the form writes.
         for setting in all.iter().filter(|setting| setting["table"] == "") {
             let name = setting["name"].as_str().unwrap();

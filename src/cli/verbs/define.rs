@@ -15,7 +15,7 @@ use viridian::machine::code;
 use super::{Done, ServiceSocket, print_json};
 use crate::cli::client::{Failure, PROMPT, encoded};
 use crate::cli::host::chosen;
-use crate::cli::serve::{Autostart, MAX_LENGTH, Restart, Treatment, split};
+use crate::cli::serve::{Autostart, MAX_LENGTH, Restart, Treatment, apply_defaults, split};
 
 /// The options of `viridian define`.
 #[derive(clap::Args)]
@@ -70,12 +70,14 @@ fn definition(arguments: &Arguments) -> Result<String, String> {
         let place = problem.place.as_deref().map(|place| format!("{place}: ")).unwrap_or_default();
         failed(&format!("{place}{problem}"))
     })?;
-    let config = load(&settings).map_err(|error| match error {
+    let mut config = load(&settings).map_err(|error| match error {
         FileError::Content { place, message, .. } => format!("{file}:{}:{}: {message}", place.line, place.column),
         FileError::Several { .. } => failed(&"this file describes several machines; define each by itself"),
         // The file without a name was written by this program.
         error => failed(&error),
     })?;
+    // If the text is written anew, it has all settings.
+    apply_defaults(&settings, &mut config);
     let all = config.to_toml().map_err(|error| failed(&error))?;
     let treatment = Treatment {
         autostart: if arguments.autostart { Autostart::Always } else { in_file.autostart },

@@ -157,6 +157,23 @@ fn a_machine_that_waits_for_its_next_start_is_ended_by_commands() {
 }
 
 #[test]
+fn a_guest_that_restarts_itself_goes_on_unless_the_definition_says_otherwise() {
+    let host = Host::serve();
+    host.define_with("web", "exits", "reset=acpi", "");
+    host.define_with("once", "exits", "reset=acpi", "on-reset = \"exit\"\n");
+    for name in ["web", "once"] {
+        // One has soon ended, perhaps before the reply.
+        host.request("POST", &format!("/machines/{name}/start"), "");
+    }
+    host.until("web", |machine| machine["guest-restarts"].as_u64() > Some(0));
+    assert_eq!(
+        (&host.machine("web")["state"], &host.machine("web")["policy-restarts"]),
+        (&"running".into(), &0.into())
+    );
+    host.until("once", |machine| machine["state"] == "stopped" && machine["end"]["exit-code"] == 100);
+}
+
+#[test]
 fn machines_with_autostart_start_with_the_service() {
     let mut host = Host::serve();
     host.define("auto", "[service]\nautostart = true\n");

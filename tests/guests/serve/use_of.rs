@@ -131,6 +131,7 @@ fn relative_paths_are_relative_to_the_folder_of_the_settings_file() {
     assert_eq!(host.run(&["define", "web", file.to_str().unwrap()]).code, Some(0));
     let text = host.request("GET", "/machines/web/definition", "").body;
     assert!(text.contains(&format!("kernel = \"{}/vmlinuz\"", host.folder.path().display())), "{text}");
+    assert!(text.contains("on-reset = \"restart\""), "the default of the service: {text}");
     std::fs::write(&file, "# The shop\nkernel = \"/vmlinuz\"\n").unwrap();
     assert_eq!(host.run(&["define", "web", file.to_str().unwrap()]).code, Some(0));
     assert_eq!(host.request("GET", "/machines/web/definition", "").body, "# The shop\nkernel = \"/vmlinuz\"\n");
