@@ -78,6 +78,9 @@ const FOREIGN: &[(&[&str], Here)] = &[
     (&["-daemonize", "-pidfile"], Here::Words("run it in the background with --console none or file:PATH, and &")),
 ];
 
+/// What the error for an unknown command of a command says.
+const OF_ANOTHER: &str = " is no command of viridian ";
+
 /// Prints the error, or the requested help, and returns the exit code.
 ///
 /// # Errors
@@ -111,7 +114,9 @@ pub fn explain(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -
         }
     } else {
         hints.iter().for_each(|hint| say!("{hint}"));
-        say!("viridian run --help lists all options");
+        if !hints.iter().any(|hint| hint.contains(OF_ANOTHER)) {
+            say!("viridian run --help lists all options");
+        }
     }
     Ok(code::USAGE)
 }
@@ -128,19 +133,37 @@ fn hints(error: &clap::Error, arguments: &[String]) -> Vec<String> {
     if !wrong.starts_with('-') && error.kind() != DisplayHelp {
         let hint = stray(&wrong, runs, error.kind() == InvalidSubcommand);
         // A command that is nearly right has clap's suggestion.
-        let is_unknown = error.kind() == InvalidSubcommand && error.get(ContextKind::SuggestedSubcommand).is_none();
-        return hint.or_else(|| is_unknown.then(|| no_command(&wrong))).into_iter().collect();
+        let is_unknown = match error.kind() {
+            InvalidSubcommand => error.get(ContextKind::SuggestedSubcommand).is_none(),
+            // Those of some commands follow the name of a machine.
+            UnknownArgument => parent(&wrong, arguments).is_subcommand_required_set(),
+            _ => false,
+        };
+        return hint.or_else(|| is_unknown.then(|| no_command(&wrong, arguments))).into_iter().collect();
     }
     let mut hints: Vec<_> = (0..arguments.len()).filter_map(|index| translated(&arguments[index..])).collect();
     hints.dedup();
     hints
 }
 
-/// Returns an error for a word in a command's place, with the commands.
-fn no_command(word: &str) -> String {
-    let known = <super::Arguments>::command();
-    let known: Vec<_> = known.get_subcommands().map(clap::Command::get_name).collect();
-    format!("{word} is no command; known are: {}. To start a machine: viridian run --kernel FILE", known.join(", "))
+/// Returns the command that a word should be a command of.
+fn parent(word: &str, arguments: &[String]) -> clap::Command {
+    let before = arguments.iter().take_while(|argument| *argument != word);
+    before.fold(<super::Arguments>::command(), |parent, argument| {
+        parent.find_subcommand(argument).cloned().unwrap_or(parent)
+    })
+}
+
+/// Returns an error for a word in the place of a command, or of a command's own command, with those that there are.
+fn no_command(word: &str, arguments: &[String]) -> String {
+    let parent = parent(word, arguments);
+    let known: Vec<_> =
+        parent.get_subcommands().filter(|known| !known.is_hide_set()).map(clap::Command::get_name).collect();
+    let known = known.join(", ");
+    match parent.get_name() == <super::Arguments>::command().get_name() {
+        true => format!("{word} is no command; known are: {known}. To start a machine: viridian run --kernel FILE"),
+        false => format!("{word}{OF_ANOTHER}{0}; known are: {known}", parent.get_name()),
+    }
 }
 
 /// Returns an example of an option whose value is wrong, where its syntax is not obvious.
@@ -236,6 +259,15 @@ mod tests {
         let hints = hints(&error, &["xyzzy".into()]);
         assert_eq!(hints.len(), 1);
         assert!(hints[0].starts_with("xyzzy is no command; known are: run, up, check, hv"), "{hints:?}");
+        for (line, known) in [
+            ("viridian jobs show 7", "show is no command of viridian jobs; known are: list, wait, cancel"),
+            ("viridian -v access grant x", "grant is no command of viridian access; known are: list, add, remove"),
+            ("viridian disk web sell", "sell is no command of viridian disk; known are: list, attach,"),
+        ] {
+            let arguments: Vec<_> = line.split(' ').skip(1).map(str::to_owned).collect();
+            let hints = super::hints(&refusal(line), &arguments);
+            assert!(hints.len() == 1 && hints[0].starts_with(known), "{line}: {hints:?}");
+        }
         let error = refusal("viridian chekc");
         assert!(super::hints(&error, &["chekc".into()]).is_empty(), "clap suggests the right one");
     }

@@ -24,7 +24,8 @@ pub struct Arguments {
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// Its settings, as for `run --config`, perhaps with a table [service]. Relative paths are those of the file's folder
+    /// Its settings, as for `run --config`, perhaps with a table [service]; - is standard input. Relative paths are those of the file's
+    /// folder, or of the current one
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -62,10 +63,16 @@ const NAMELESS: &str = "/proc/self/fd/";
 /// Returns the text for the service: that of the user with its comments, unless its relative paths mean something here only, or
 /// the options change it.
 fn definition(arguments: &Arguments) -> Result<String, String> {
-    let file = arguments.file.display();
+    let is_input = arguments.file.as_os_str() == "-";
+    let file = if is_input { "standard input".into() } else { arguments.file.display().to_string() };
     let failed = |error: &dyn Display| format!("{file}: {error}");
-    let whole = arguments.file.canonicalize().map_err(|error| failed(&error))?;
-    let text = read(&whole).map_err(|error| failed(&error))?;
+    let place = if is_input { Path::new(".") } else { &arguments.file };
+    let whole = place.canonicalize().map_err(|error| failed(&error))?;
+    let text = match is_input {
+        true => read(std::io::stdin()),
+        false => fs::File::open(&whole).and_then(read),
+    };
+    let text = text.map_err(|error| failed(&error))?;
     let (settings, in_file) = split(&text).map_err(|problem| {
         let place = problem.place.as_deref().map(|place| format!("{place}: ")).unwrap_or_default();
         failed(&format!("{place}{problem}"))
@@ -93,7 +100,8 @@ fn definition(arguments: &Arguments) -> Result<String, String> {
         return Err(failed(&"a relative path means nothing on another host; write whole paths"));
     }
     if has_relative {
-        let folder = whole.parent().and_then(|folder| folder.to_str()).unwrap_or_default();
+        let folder = if is_input { Some(whole.as_path()) } else { whole.parent() };
+        let folder = folder.and_then(Path::to_str).unwrap_or_default();
         if folder.contains(['"', '\'', '\\']) || folder.contains(char::is_control) {
             return Err(failed(&format!("its folder {folder:?} cannot be written in a definition; use whole paths")));
         }
@@ -104,10 +112,10 @@ fn definition(arguments: &Arguments) -> Result<String, String> {
     Ok(format!("{}\n\n{service}", text.trim_end()))
 }
 
-/// Reads a file that is not longer than a definition.
-fn read(path: &Path) -> std::io::Result<String> {
+/// Reads a text that is not longer than a definition.
+fn read(file: impl Read) -> std::io::Result<String> {
     let mut text = String::new();
-    fs::File::open(path)?.take(MAX_LENGTH as u64 + 1).read_to_string(&mut text)?;
+    file.take(MAX_LENGTH as u64 + 1).read_to_string(&mut text)?;
     if text.len() > MAX_LENGTH {
         return Err(std::io::Error::other(format!("longer than {MAX_LENGTH} bytes; is this a settings file?")));
     }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
 use viridian::machine::code;
 
 use super::client::{Failure, Remote};
@@ -189,9 +190,14 @@ fn of_service(service: &Remote, words: &[String]) -> Result<(Vec<String>, bool, 
 
 /// Returns the names of those machines of a service that run, or do not.
 fn machines_of(service: &Remote, wanted: impl Fn(bool) -> bool) -> Result<Vec<String>, Failure> {
+    machines_where(service, |machine| wanted(!machine["process"].is_null()))
+}
+
+/// Returns the names of those machines of a service for which something holds.
+fn machines_where(service: &Remote, is_so: impl Fn(&Value) -> bool) -> Result<Vec<String>, Failure> {
     let list = service.get("/machines")?;
     let machines = list["machines"].as_array().into_iter().flatten();
-    let machines = machines.filter(|machine| wanted(!machine["process"].is_null()));
+    let machines = machines.filter(|machine| is_so(machine));
     Ok(machines.filter_map(|machine| machine["name"].as_str().map(str::to_owned)).collect())
 }
 

@@ -1,16 +1,20 @@
 //! `viridian undefine`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Done, ServiceSocket, failed, of_service, print_results};
+use super::{Done, ServiceSocket, failed, machines_where, of_service, print_results};
 use crate::cli::client::{PROMPT, encoded};
 
 /// The options of `viridian undefine`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Names of machines that are stopped, several with commas, or patterns such as 'web*'
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
+
+    /// All machines of the service that are stopped
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
 
     #[command(flatten)]
     service: ServiceSocket,
@@ -22,7 +26,13 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Done {
     let service = arguments.service.service()?;
-    let (names, is_one, mut code) = of_service(&service, &arguments.names)?;
+    let (names, is_one, mut code) = if arguments.all {
+        // Those that wait for their next start have no process, either.
+        let is_stopped = |machine: &Value| matches!(machine["state"].as_str(), Some("stopped" | "broken"));
+        (machines_where(&service, is_stopped)?, false, 0)
+    } else {
+        of_service(&service, &arguments.names)?
+    };
     let mut removed = Vec::new();
     for name in &names {
         match service.request("DELETE", &format!("/machines/{}", encoded(name)), None, PROMPT) {

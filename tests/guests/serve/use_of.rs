@@ -1,9 +1,12 @@
 //! The service as its users have it.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use serde_json::json;
 
 use super::service::{Host, SOON, definition, over_tcp, runs};
-use crate::command::image;
+use crate::command::{Run, image};
 use crate::common::patience::{grown, holds_within};
 
 #[test]
@@ -138,6 +141,31 @@ fn relative_paths_are_relative_to_the_folder_of_the_settings_file() {
     std::fs::write(&file, "kernel = 3\n").unwrap();
     let run = host.run(&["define", "web", file.to_str().unwrap()]);
     assert!(run.code == Some(2) && run.errors.contains("a.toml:1:10"), "{run:?}");
+}
+
+#[test]
+fn a_definition_comes_from_standard_input_and_all_that_are_stopped_are_removed() {
+    let host = Host::serve();
+    let folder = host.folder.path().canonicalize().unwrap();
+    std::fs::copy(image("exits"), folder.join("kernel")).unwrap();
+    let define = |name: &str, text: &str| -> Run {
+        let mut command = host.command(&["define", name, "-"]);
+        command.current_dir(&folder).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().into()
+    };
+    let run = define("web", "kernel = \"kernel\"\ncmdline = \"halt\"\n");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let text = host.request("GET", "/machines/web/definition", "").body;
+    assert!(text.contains(&format!("kernel = \"{}\"", folder.join("kernel").display())), "{text}");
+    assert_eq!(host.run(&["start", "web"]).code, Some(0));
+    let run = define("db", "memroy = 1\n");
+    assert!(run.code == Some(2) && run.errors.contains("standard input:1:1: unknown key"), "{run:?}");
+    assert_eq!(define("db", "# The default guest.\n").code, Some(0));
+    host.define("shop", "");
+    assert_eq!(host.run(&["undefine", "--all"]).code, Some(0));
+    assert_eq!(host.names(), ["web"], "it runs");
 }
 
 #[test]
