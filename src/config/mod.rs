@@ -316,7 +316,7 @@ impl Config {
         }
     }
 
-    /// Returns the files that the machine creates or truncates: for its console, sockets, traces and captures.
+    /// Returns the files that the machine creates or truncates: for its console, sockets, traces, captures and last picture.
     pub(crate) fn written_files(&self) -> impl Iterator<Item = &Path> {
         let console = match &self.console {
             ConsoleConfig::File(path) | ConsoleConfig::Unix(path) => Some(path),
@@ -325,7 +325,8 @@ impl Config {
         let trace = self.trace.as_ref().and_then(|trace| trace.file.as_ref());
         let captures = self.networks.iter().filter_map(|network| network.pcap.as_ref());
         let sockets = self.vsock.as_ref().into_iter().chain(self.display.socket());
-        console.into_iter().chain(sockets).chain(trace).chain(captures).map(PathBuf::as_path)
+        let files = console.into_iter().chain(sockets).chain(trace).chain(captures).chain(&self.screenshot_at_end);
+        files.map(PathBuf::as_path)
     }
 
     /// Makes relative paths relative to `folder`. Paths in a settings file are relative to the file.
@@ -348,6 +349,9 @@ impl Config {
             *vsock = folder.join(&*vsock);
         }
         self.display.rebase(folder);
+        if let Some(picture) = &mut self.screenshot_at_end {
+            *picture = folder.join(&*picture);
+        }
         if let ConsoleConfig::File(path) | ConsoleConfig::Unix(path) = &mut self.console {
             *path = folder.join(&*path);
         }

@@ -153,6 +153,7 @@ impl MachineError {
             | Self::Sockets(SocketsError::InUse(_) | SocketsError::Refused { .. })
             | Self::MemorySettings(_)
             | Self::Hibernation
+            | Self::Display(ScreenError::NothingAtEnd | ScreenError::AtEnd { .. } | ScreenError::Settings(_))
             | Self::Console(ConsoleError::Open { .. } | ConsoleError::SocketInUse { .. })
             | Self::Trace { .. }
             | Self::Engine(SetupError::Switch(_))

@@ -65,6 +65,16 @@ fn unusable_adapters_are_refused() {
 }
 
 #[test]
+fn files_for_the_last_picture_are_opened_before_the_guest_runs() {
+    refused(
+        "--display on --screenshot-at-end /nowhere/last.png",
+        &["--screenshot-at-end", "/nowhere/last.png", "No such file"],
+    );
+    refused("--display on --screenshot-at-end /dev/null", &["no regular file"]);
+    refused("--screenshot-at-end /tmp/last.png", &["--screenshot-at-end", "--display on"]);
+}
+
+#[test]
 fn unknown_options_commands_and_values_are_refused() {
     refused("--kernal x", &["--kernal", "--kernel"]);
     expect(&run("rum"), 2, &["rum", "run"]);

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::config::{DisplayOptions, Viewers};
 use super::vnc::address::VncAddress;
 use super::vnc::server::{MAX_VIEWERS, VncServer, Wiring};
 use crate::device::{AddError, Devices, Registration};
 use crate::host::limited;
 use crate::host::lock::Mutex;
+use crate::host::records::advice_on_opening;
 use crate::kvm::Vm;
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
@@ -24,7 +27,7 @@ use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::device::VideoDevice;
 use crate::vsp::video::early::Early;
 use crate::vsp::video::lookout::{Lookout, Missing, Seen, Sight};
-use crate::vsp::video::picture::Picture;
+use crate::vsp::video::picture::{Picture, PictureFile};
 use crate::vsp::video::protocol::{Mode, Video};
 
 /// Time limit for the guest to read what is typed, without any progress.
@@ -38,7 +41,8 @@ pub struct Screen {
     name: String,
     video: Option<(Handle<Video>, Registration)>,
     input: Option<Input>,
-    at_end: Option<PathBuf>,
+    /// The file for the last picture, and its path.
+    at_end: Option<(PathBuf, PictureFile)>,
     /// There is a server from the start on if viewers can connect to an address, and otherwise from the first viewer on.
     vnc: Mutex<Option<(VncServer, Registration)>>,
     devices: Devices,
@@ -69,6 +73,14 @@ pub enum ScreenError {
     /// There is no VNC server.
     #[error("--display: {0}")]
     Vnc(String),
+    /// The file for the last picture cannot be written.
+    #[error("--screenshot-at-end {}: {why}", path.display())]
+    AtEnd {
+        /// The path.
+        path: PathBuf,
+        /// The reason, with a remedy.
+        why: String,
+    },
     /// VMBus refuses the device.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -132,6 +144,7 @@ impl Screen {
         if video.is_none() && at_end.is_some() {
             return Err(ScreenError::NothingAtEnd);
         }
+        let at_end = at_end.map(open).transpose()?;
         let (devices, pastes, is_over) = (devices.clone(), options.pastes(), AtomicBool::new(false));
         let mut screen = Self { name, video, input: None, at_end, vnc: Mutex::default(), devices, pastes, is_over };
         let devices = &screen.devices;
@@ -261,13 +274,13 @@ impl Screen {
         };
         drop(vnc);
         self.video.iter().for_each(|(video, _)| video.change(Video::end));
-        let Some(path) = &self.at_end else { return };
+        let Some((path, file)) = &self.at_end else { return };
         let failed = |error: &dyn std::fmt::Display| {
             let (name, path) = (&self.name, path.display());
             limited::warn!(of: name, "{name}: the last picture is not written to {path}: {error}");
         };
         match self.picture() {
-            Ok(picture) => picture.save(path).unwrap_or_else(|error| failed(&error)),
+            Ok(picture) => file.save(&picture).unwrap_or_else(|error| failed(&error)),
             Err(error) => failed(&error),
         }
     }
@@ -340,6 +353,20 @@ impl Screen {
     pub fn facts(&self) -> Option<(KeyboardFacts, MouseFacts)> {
         let Input { keyboard, mouse, .. } = self.input.as_ref()?;
         Some((keyboard.read(Keyboard::facts), mouse.read(Mouse::facts)))
+    }
+}
+
+/// Opens the file for the last picture, so that a mistake shows before the guest runs.
+fn open(path: PathBuf) -> Result<(PathBuf, PictureFile), ScreenError> {
+    match PictureFile::open(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(error) => {
+            let why = match Errno::from_io_error(&error) {
+                Some(errno) => format!("{error}; {}", advice_on_opening(errno)),
+                None => error.to_string(),
+            };
+            Err(ScreenError::AtEnd { path, why })
+        }
     }
 }
 

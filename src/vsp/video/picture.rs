@@ -1,7 +1,7 @@
 //! Pictures, and their files.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -13,6 +13,41 @@ use crate::memory::GuestMemory;
 pub const MAX_WIDTH: u32 = 7680;
 /// Maximum size of the screen, in lines.
 pub const MAX_HEIGHT: u32 = 4320;
+
+/// A file for a picture. It has its old content until then.
+#[derive(Debug)]
+pub struct PictureFile(File);
+
+impl PictureFile {
+    /// Opens the file, and creates it if there is none.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written, or is no regular file.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        // The machine must not wait for the reader of a FIFO, or for a device.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path);
+        let is_special = |error: &io::Error| error.raw_os_error() == Some(libc::ENXIO);
+        let special = || io::Error::other("it is no regular file; name another one");
+        let file = file.map_err(|error| if is_special(&error) { special() } else { error })?;
+        if !file.metadata()?.is_file() {
+            return Err(special());
+        }
+        Ok(Self(file))
+    }
+
+    /// Replaces the content by the picture, as PNG.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub fn save(&self, picture: &Picture) -> io::Result<()> {
+        (&self.0).rewind()?;
+        self.0.set_len(0)?;
+        let mut file = BufWriter::new(&self.0);
+        picture.encode(&mut file)?;
+        file.flush()
+    }
+}
 
 /// The difference between two pictures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,18 +194,7 @@ impl Picture {
     /// # Errors
     /// Returns an error if the file cannot be written, or is no regular file.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        // The machine must not wait for the reader of a FIFO, or for a device.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path);
-        let is_special = |error: &io::Error| error.raw_os_error() == Some(libc::ENXIO);
-        let special = || io::Error::other("it is no regular file; name another one");
-        let file = file.map_err(|error| if is_special(&error) { special() } else { error })?;
-        if !file.metadata()?.is_file() {
-            return Err(special());
-        }
-        let mut file = BufWriter::new(file);
-        self.encode(&mut file)?;
-        file.flush()
+        PictureFile::open(path)?.save(self)
     }
 
     fn encode(&self, to: impl Write) -> io::Result<()> {
@@ -225,6 +249,21 @@ mod tests {
             assert!(error.to_string().contains("no regular file"), "{}: {error}", path.display());
         }
         picture.save(&folder.path().join("file")).unwrap();
+    }
+
+    #[test]
+    fn an_open_file_keeps_its_content_until_a_picture_replaces_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture.png");
+        std::fs::write(&path, [7; 10_000]).unwrap();
+        let file = PictureFile::open(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), [7; 10_000]);
+        for red in [1, 2] {
+            let picture = Picture::of(2, 2, |_, _| [red, 0, 0]);
+            file.save(&picture).unwrap();
+            assert_eq!(Picture::open(&path).unwrap(), picture);
+            assert!(std::fs::metadata(&path).unwrap().len() < 1000);
+        }
     }
 
     #[test]
