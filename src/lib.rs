@@ -69,7 +69,9 @@ pub use machine::{Builder, End, Machine, MachineError};
 
 /// Helpers for the process of a program that runs machines: signals, output that never blocks, safe text.
 pub mod process {
+    pub use crate::console::foreground::{Foreground, Interrupt};
     pub use crate::console::signals::{EndSignals, restore_terminal_on_signals};
+    pub use crate::console::terminal::restore as restore_terminal;
     pub use crate::host::footprint::forget_start_up;
     pub use crate::host::records::Records;
     pub use crate::wire::printable::Marked;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use viridian::config::ConsoleConfig;
+use viridian::config::{Config, ConsoleConfig};
 use viridian::control::Control;
 use viridian::fleet::{Event, Events, Fleet, Outcome};
 use viridian::machine::End;
@@ -13,6 +13,7 @@ use viridian::process::EndSignals;
 use viridian::process::forget_start_up;
 
 use super::control::Sockets;
+use super::preparing::unless_signalled;
 use super::report::{Report, Target, exits_in_words};
 use super::say;
 
@@ -20,7 +21,8 @@ use super::say;
 pub struct Run {
     /// The ends of the machines, in the order in which they ended.
     pub outcomes: Vec<Outcome>,
-    /// `true` if all machines were prepared. Otherwise, `outcomes` has the machine that could not be, and none has run.
+    /// `true` if all machines were prepared. Otherwise, `outcomes` has the machine that could not be, or all after a signal, and
+    /// none has run.
     pub prepared: bool,
     /// The report, without its last line.
     pub report: Report,
@@ -40,12 +42,19 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
         }
     };
     let signals = EndSignals::catch().context("cannot listen for signals")?;
-    let prepared = match fleet.prepare() {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            let outcome = Outcome::from(error);
-            report.event(&outcome.clone().into());
-            return Ok(Some(Run { outcomes: vec![outcome], prepared: false, report }));
+    let preparing = fleet.clone();
+    let prepared = match unless_signalled(&signals, move || preparing.prepare(), || {})? {
+        Ok(Ok(prepared)) => prepared,
+        result => {
+            let outcomes: Vec<_> = match result {
+                Ok(result) => result.err().into_iter().map(Outcome::from).collect(),
+                Err(signal) => {
+                    let never = |config: &Config| Outcome::never_started(&config.name, End::by_signal(signal));
+                    fleet.configs().map(never).collect()
+                }
+            };
+            outcomes.iter().for_each(|outcome| report.event(&outcome.clone().into()));
+            return Ok(Some(Run { outcomes, prepared: false, report }));
         }
     };
     let fleet = prepared.start().context("cannot watch the machines")?;

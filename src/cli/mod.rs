@@ -24,6 +24,7 @@ mod hv;
 mod linux;
 mod logging;
 mod manual;
+mod preparing;
 mod progress;
 mod reach;
 mod report;

@@ -17,6 +17,7 @@ mod clean;
 mod config;
 mod device;
 mod file;
+pub mod foreground;
 mod input;
 mod jobs;
 mod keys;

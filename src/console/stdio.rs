@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::ConsoleError;
 use super::backend::{Backend, Typed};
-use super::jobs::{GLANCE, JobControl};
+use super::foreground::{Foreground, Interrupt};
 use super::keys::{Command, HELP, Keys};
-use super::terminal::{NotRaw, RawMode, is_in_foreground};
 use crate::host::records::Records;
 use crate::host::records::endpoint::Endpoint;
 
@@ -24,9 +23,7 @@ pub(super) struct StdioBackend {
 /// An input that is a terminal.
 struct Terminal {
     keys: Keys,
-    /// `None` while another process is in the terminal's foreground: reading it would stop this process.
-    raw: Option<RawMode>,
-    jobs: JobControl,
+    foreground: Foreground,
 }
 
 impl StdioBackend {
@@ -41,27 +38,9 @@ impl StdioBackend {
             let advice = advice(&source);
             ConsoleError::Write { to: STANDARD_OUTPUT.into(), source, advice }
         })?;
-        let terminal = match RawMode::enter(input) {
-            Err(NotRaw::NotATerminal) => None,
-            raw => Some(Terminal {
-                keys: Keys::default(),
-                raw: raw.ok(),
-                jobs: JobControl::listen().map_err(ConsoleError::Start)?,
-            }),
-        };
+        let foreground = Foreground::of(input, Interrupt::Signal).map_err(ConsoleError::Start)?;
+        let terminal = foreground.map(|foreground| Terminal { keys: Keys::default(), foreground });
         Ok(Self { input: Endpoint::for_reading(input).ok(), output, terminal })
-    }
-
-    /// Checks whether the process is in the terminal's foreground, and if so makes it raw.
-    fn look_at_terminal(&mut self) {
-        let Some((terminal, input)) = self.terminal.as_mut().zip(self.input.as_ref()) else { return };
-        // A shell may have changed its settings.
-        terminal.raw = None;
-        match RawMode::enter(input.as_fd()) {
-            Ok(raw) => terminal.raw = Some(raw),
-            Err(NotRaw::InBackground) => {}
-            Err(NotRaw::NotATerminal) => self.input = None,
-        }
     }
 }
 
@@ -75,14 +54,13 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
 
 impl Backend for StdioBackend {
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        let waits = self.terminal.as_ref().is_some_and(|terminal| terminal.raw.is_none());
+        let waits = self.terminal.as_ref().is_some_and(|terminal| !terminal.foreground.is_raw());
         self.input.as_ref().filter(|_| !waits).map(|input| input.as_fd())
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Typed {
         let Some(input) = &self.input else { return Typed::Bytes(0) };
-        if let Some(terminal) = self.terminal.as_mut().filter(|_| !is_in_foreground(input.as_fd())) {
-            terminal.raw = None;
+        if self.terminal.as_mut().is_some_and(|terminal| !terminal.foreground.may_read()) {
             return Typed::Bytes(0);
         }
         let count = match input.read(buffer) {
@@ -114,22 +92,22 @@ impl Backend for StdioBackend {
     }
 
     fn notices(&self) -> Option<BorrowedFd<'_>> {
-        self.terminal.as_ref().map(|terminal| terminal.jobs.as_fd())
+        self.terminal.as_ref().map(|terminal| terminal.foreground.as_fd())
     }
 
     fn heed(&mut self) {
-        if let Some(terminal) = &self.terminal {
-            terminal.jobs.heed();
-            self.look_at_terminal();
+        if self.terminal.as_mut().is_some_and(|terminal| !terminal.foreground.heed()) {
+            self.input = None;
         }
     }
 
     fn glance(&mut self) -> Option<Duration> {
-        if self.terminal.as_ref()?.raw.is_none() {
-            self.look_at_terminal();
+        let foreground = &mut self.terminal.as_mut().filter(|_| self.input.is_some())?.foreground;
+        if !foreground.is_raw() && !foreground.look() {
+            self.input = None;
+            return None;
         }
-        let waits = self.input.is_some() && self.terminal.as_ref()?.raw.is_none();
-        waits.then_some(GLANCE)
+        foreground.next_look()
     }
 
     fn explain(&self, error: &io::Error) -> (String, &'static str) {

@@ -90,10 +90,19 @@ impl From<Errno> for NotRaw {
     }
 }
 
+/// The effect of Ctrl-C on a terminal in raw mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// It sends SIGINT, as usual. Output is still processed, so that the host's own lines start in the first column.
+    Signal,
+    /// It is a key as any other. Output is unchanged.
+    Key,
+}
+
 /// A terminal in raw mode, until this is dropped.
 ///
 /// In raw mode, each key is passed to the guest at once, unchanged and without an echo. Of the keys that cause signals, only
-/// Ctrl-C still does. Output is still processed, so that the host's own lines start in the first column.
+/// Ctrl-C still may: see [`Interrupt`].
 #[derive(Debug)]
 pub(super) struct RawMode {
     id: u64,
@@ -101,7 +110,7 @@ pub(super) struct RawMode {
 
 impl RawMode {
     /// Makes a terminal raw. Several users can share one terminal's raw mode.
-    pub fn enter(terminal: BorrowedFd<'_>) -> Result<Self, NotRaw> {
+    pub fn enter(terminal: BorrowedFd<'_>, interrupt: Interrupt) -> Result<Self, NotRaw> {
         let settings = tcgetattr(terminal)?;
         if !is_in_foreground(terminal) {
             return Err(NotRaw::InBackground);
@@ -114,7 +123,7 @@ impl RawMode {
             return Ok(Self { id: raw.id });
         }
         let ours = rustix::io::fcntl_dupfd_cloexec(terminal, 3)?;
-        tcsetattr(terminal, OptionalActions::Now, &raw(&settings))?;
+        tcsetattr(terminal, OptionalActions::Now, &raw(&settings, interrupt))?;
         // Reads the settings back, because a driver may not accept all of them.
         let raw = tcgetattr(terminal)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -135,8 +144,12 @@ impl Drop for RawMode {
     }
 }
 
-fn raw(settings: &Termios) -> Termios {
+fn raw(settings: &Termios, interrupt: Interrupt) -> Termios {
     let mut raw = settings.clone();
+    if interrupt == Interrupt::Key {
+        raw.make_raw();
+        return raw;
+    }
     raw.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IGNCR | InputModes::ISTRIP;
     raw.input_modes -= InputModes::IXON | InputModes::BRKINT | InputModes::PARMRK | InputModes::INPCK;
     raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHONL | LocalModes::IEXTEN;

@@ -32,7 +32,7 @@ pub fn is_raw(terminal: impl AsFd) -> bool {
 fn dropping_the_guard_restores_the_settings() {
     let (_master, slave) = terminal();
     let before = format!("{:?}", tcgetattr(&slave).unwrap());
-    let raw = RawMode::enter(slave.as_fd()).unwrap();
+    let raw = RawMode::enter(slave.as_fd(), Interrupt::Signal).unwrap();
     assert!(is_raw(&slave));
     drop(raw);
     assert_eq!(format!("{:?}", tcgetattr(&slave).unwrap()), before);
@@ -41,8 +41,8 @@ fn dropping_the_guard_restores_the_settings() {
 #[test]
 fn two_guards_restore_the_settings_that_the_first_one_found() {
     let (_master, slave) = terminal();
-    let first = RawMode::enter(slave.as_fd()).unwrap();
-    let second = RawMode::enter(slave.as_fd()).unwrap();
+    let first = RawMode::enter(slave.as_fd(), Interrupt::Signal).unwrap();
+    let second = RawMode::enter(slave.as_fd(), Interrupt::Signal).unwrap();
     drop(first);
     assert!(is_raw(&slave));
     drop(second);
@@ -52,17 +52,30 @@ fn two_guards_restore_the_settings_that_the_first_one_found() {
 #[test]
 fn a_file_that_is_not_a_terminal_is_not_changed() {
     let null = OpenOptions::new().read(true).open("/dev/null").unwrap();
-    assert_eq!(RawMode::enter(null.as_fd()).unwrap_err(), NotRaw::NotATerminal);
+    assert_eq!(RawMode::enter(null.as_fd(), Interrupt::Signal).unwrap_err(), NotRaw::NotATerminal);
 }
 
 #[test]
 fn settings_that_another_process_has_changed_are_not_restored() {
     let (_master, slave) = terminal();
-    let raw = RawMode::enter(slave.as_fd()).unwrap();
+    let raw = RawMode::enter(slave.as_fd(), Interrupt::Signal).unwrap();
     let mut theirs = tcgetattr(&slave).unwrap();
     theirs.local_modes |= LocalModes::ICANON;
     tcsetattr(&slave, OptionalActions::Now, &theirs).unwrap();
     drop(raw);
     let now = tcgetattr(&slave).unwrap();
     assert!(now.local_modes.contains(LocalModes::ICANON) && !now.local_modes.contains(LocalModes::ECHO));
+}
+
+#[test]
+fn ctrl_c_can_be_a_key() {
+    let (master, slave) = terminal();
+    let before = format!("{:?}", tcgetattr(&slave).unwrap());
+    let raw = RawMode::enter(slave.as_fd(), Interrupt::Key).unwrap();
+    rustix::io::write(&master, b"\x03\x1a\r").unwrap();
+    let mut typed = [0; 3];
+    assert_eq!(rustix::io::read(&slave, &mut typed), Ok(3));
+    assert_eq!(&typed, b"\x03\x1a\r");
+    drop(raw);
+    assert_eq!(format!("{:?}", tcgetattr(&slave).unwrap()), before);
 }

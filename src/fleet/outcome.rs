@@ -63,8 +63,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn never_started(partition: String, end: End) -> Self {
-        Self { partition, time: Duration::ZERO, end: Arc::new(end), exits: None }
+    /// Returns the outcome of a machine that ended before its guest ran, for example by a signal.
+    pub fn never_started(partition: impl Into<String>, end: End) -> Self {
+        Self { partition: partition.into(), time: Duration::ZERO, end: Arc::new(end), exits: None }
     }
 }
 

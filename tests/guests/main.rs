@@ -24,6 +24,7 @@ mod hyperv;
 #[path = "../common/hyperv_images.rs"]
 mod hyperv_images;
 mod images;
+mod jobs;
 mod lab;
 mod library;
 mod manual;
@@ -37,6 +38,8 @@ mod rfb;
 mod screen;
 mod serve;
 mod services;
+#[path = "../common/jobs.rs"]
+mod shell_jobs;
 mod sockets;
 mod stalled;
 mod tracing;

@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::termios::isatty;
 use viridian::machine::code;
-use viridian::process::EndSignals;
+use viridian::process::{EndSignals, Foreground, Interrupt};
 
 use super::drive::{DriveError, SizeChanges, Streams, drive, window_size};
 use super::frame::{Command, What};
@@ -23,32 +23,6 @@ pub enum Outcome {
     Code(u8),
     /// The guest has gone before the command ended.
     Lost,
-}
-
-/// A terminal in raw mode. Dropping it restores the terminal.
-pub struct Raw {
-    settings: Termios,
-}
-
-impl Raw {
-    /// Switches standard input to raw mode.
-    ///
-    /// # Errors
-    /// Returns an error if it is not a terminal.
-    pub fn enter() -> io::Result<Self> {
-        let settings = tcgetattr(io::stdin())?;
-        let mut raw = settings.clone();
-        raw.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
-        Ok(Self { settings })
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // If the terminal is gone, there is nothing to do.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.settings);
-    }
 }
 
 /// Returns `true` if the command is to have a terminal: standard input and output are one.
@@ -76,14 +50,15 @@ pub fn attach(connection: &UnixStream, command: &Command, signals: &EndSignals) 
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     let has_terminal = command.terminal.is_some();
     let sizes = has_terminal.then(SizeChanges::catch).transpose()?;
-    let raw = (has_terminal && isatty(&input)).then(Raw::enter).transpose()?;
+    let terminal = has_terminal.then(|| Foreground::of(input.as_fd(), Interrupt::Key)).transpose()?.flatten();
     let streams = Streams {
         input: Some(input.as_fd()),
+        terminal,
         output: Some(output.as_fd()),
         error: Some(error.as_fd()) as Option<BorrowedFd<'_>>,
     };
+    // This restores the terminal.
     let result = drive(&mut session, connection, streams, signals, sizes.as_ref());
-    drop(raw);
     let (outcome, words) = conclude(result, command);
     if let Some(words) = words {
         say!("{}", viridian::process::Marked(&words));

@@ -4,17 +4,17 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGPIPE, SIGWINCH};
 use signal_hook::{SigId, low_level};
-use viridian::process::EndSignals;
+use viridian::process::{EndSignals, Foreground};
 
 use super::frame::{Stream, WindowSize};
 use super::session::{End, Session, SessionError};
 
 /// A pipe that polls as writable takes this much without waiting (`PIPE_BUF`).
-const PIPE_PIECE: usize = 4096;
+pub const PIPE_PIECE: usize = 4096;
 const PIECE: usize = 64 << 10;
 /// Signals after which this process ends without waiting for the command.
 const PATIENCE: u32 = 3;
@@ -22,6 +22,8 @@ const PATIENCE: u32 = 3;
 /// The local ends of the streams. A stream that is `None` is empty, or is discarded.
 pub struct Streams<'a> {
     pub input: Option<BorrowedFd<'a>>,
+    /// The input, if it is a terminal that is to be raw.
+    pub terminal: Option<Foreground>,
     pub output: Option<BorrowedFd<'a>>,
     pub error: Option<BorrowedFd<'a>>,
 }
@@ -100,7 +102,10 @@ pub fn drive(
         if let Some(end) = session.end().filter(|_| is_empty(Stream::Output) && is_empty(Stream::Error)) {
             return Ok(end.clone());
         }
-        let ready = wait(session, connection, &streams, signals, sizes).map_err(DriveError::Wait)?;
+        let ready = wait(session, connection, &mut streams, signals, sizes).map_err(DriveError::Wait)?;
+        if ready.job && !streams.terminal.as_mut().is_some_and(Foreground::heed) {
+            end_input(session, &mut streams);
+        }
         if ready.signal {
             let signal = signals.wait().map_err(DriveError::Wait)?;
             signalled += 1;
@@ -135,6 +140,7 @@ struct Ready {
     send: bool,
     signal: bool,
     size: bool,
+    job: bool,
     input: bool,
     output: bool,
     error: bool,
@@ -142,14 +148,19 @@ struct Ready {
 
 /// Waits until there is something to do.
 fn wait(
-    session: &Session,
+    session: &mut Session,
     connection: &UnixStream,
-    streams: &Streams<'_>,
+    streams: &mut Streams<'_>,
     signals: &EndSignals,
     sizes: Option<&SizeChanges>,
 ) -> io::Result<Ready> {
-    let mut wanted = Vec::with_capacity(7);
-    let mut kinds: Vec<fn(&mut Ready) -> &mut bool> = Vec::with_capacity(7);
+    if streams.terminal.as_mut().is_some_and(|terminal| !terminal.is_raw() && !terminal.look()) {
+        end_input(session, streams);
+    }
+    let (session, streams) = (&*session, &*streams);
+    let next_look = streams.terminal.as_ref().and_then(Foreground::next_look);
+    let mut wanted = Vec::with_capacity(8);
+    let mut kinds: Vec<fn(&mut Ready) -> &mut bool> = Vec::with_capacity(8);
     let mut want = |fd, flags, kind| {
         wanted.push(PollFd::from_borrowed_fd(fd, flags));
         kinds.push(kind);
@@ -164,7 +175,11 @@ fn wait(
     if let Some(sizes) = sizes {
         want(sizes.receiver.as_fd(), PollFlags::IN, |ready| &mut ready.size);
     }
-    if let Some(input) = streams.input.filter(|_| session.input_room() > 0) {
+    if let Some(terminal) = &streams.terminal {
+        want(terminal.as_fd(), PollFlags::IN, |ready| &mut ready.job);
+    }
+    let is_readable = streams.terminal.as_ref().is_none_or(Foreground::is_raw) && session.input_room() > 0;
+    if let Some(input) = streams.input.filter(|_| is_readable) {
         want(input, PollFlags::IN, |ready| &mut ready.input);
     }
     if let Some(output) = streams.output.filter(|_| !session.output(Stream::Output).is_empty()) {
@@ -174,7 +189,8 @@ fn wait(
         want(error, PollFlags::OUT, |ready| &mut ready.error);
     }
     let mut ready = Ready::default();
-    match poll(&mut wanted, None) {
+    let time = next_look.and_then(|time| Timespec::try_from(time).ok());
+    match poll(&mut wanted, time.as_ref()) {
         Ok(_) => {}
         Err(Errno::INTR) => return Ok(ready),
         Err(error) => return Err(error.into()),
@@ -187,6 +203,9 @@ fn wait(
 
 fn read_input(session: &mut Session, streams: &mut Streams<'_>, buffer: &mut [u8]) -> Result<(), DriveError> {
     let Some(input) = streams.input else { return Ok(()) };
+    if streams.terminal.as_mut().is_some_and(|terminal| !terminal.may_read()) {
+        return Ok(());
+    }
     let room = session.input_room().min(buffer.len());
     match rustix::io::read(input, &mut buffer[..room]) {
         Ok(length) => {
@@ -199,12 +218,19 @@ fn read_input(session: &mut Session, streams: &mut Streams<'_>, buffer: &mut [u8
         Err(Errno::INTR | Errno::AGAIN) => Ok(()),
         // A terminal that has gone, or is another process group's: nothing comes from it.
         Err(Errno::IO) => {
-            session.input(&[]);
-            streams.input = None;
+            end_input(session, streams);
             Ok(())
         }
         Err(error) => Err(DriveError::Input(error.into())),
     }
+}
+
+/// Ends the input: its terminal is gone.
+fn end_input(session: &mut Session, streams: &mut Streams<'_>) {
+    if streams.input.take().is_some() {
+        session.input(&[]);
+    }
+    streams.terminal = None;
 }
 
 fn receive(session: &mut Session, mut connection: &UnixStream, buffer: &mut [u8]) -> Result<(), DriveError> {

@@ -99,8 +99,12 @@ pub fn run(
             scope.spawn(read(read_output, || Box::new(io::stdout()))),
             scope.spawn(read(read_error, || Box::new(io::stderr()))),
         ];
-        let streams =
-            Streams { input: Some(input), output: Some(write_output.as_fd()), error: Some(write_error.as_fd()) };
+        let streams = Streams {
+            input: Some(input),
+            terminal: None,
+            output: Some(write_output.as_fd()),
+            error: Some(write_error.as_fd()),
+        };
         let result = drive(&mut session, connection, streams, signals, None);
         drop((write_output, write_error));
         let mut captured = readers.map(|reader| Some(reader.join()));

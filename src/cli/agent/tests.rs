@@ -71,7 +71,12 @@ fn run(command: &Command, input: &[u8]) -> (End, Vec<u8>, Vec<u8>) {
     source.write_all(input).unwrap();
     source.rewind().unwrap();
     let mut session = Session::new(command).unwrap();
-    let streams = Streams { input: Some(source.as_fd()), output: Some(output.as_fd()), error: Some(error.as_fd()) };
+    let streams = Streams {
+        input: Some(source.as_fd()),
+        terminal: None,
+        output: Some(output.as_fd()),
+        error: Some(error.as_fd()),
+    };
     let end = drive(&mut session, &agent.connection, streams, &EndSignals::catch().unwrap(), None).unwrap();
     agent.ends();
     let read = |file: &mut File| {

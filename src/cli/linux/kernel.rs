@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 
 use viridian::process::Marked;
 
+use super::children::Children;
+
 /// Debian's package that depends on its newest kernel for virtual machines.
 const PACKAGE: &str = "linux-image-cloud-amd64";
 /// Offsets in a bzImage (Linux, Documentation/x86/boot.rst): the header's magic, and where the version is.
@@ -75,11 +77,11 @@ fn release(path: &Path) -> io::Result<Option<String>> {
 ///
 /// # Errors
 /// See [`KernelError`].
-pub fn debian(say: impl Fn(&str)) -> Result<Kernel, KernelError> {
+pub fn debian(say: impl Fn(&str), children: &Children) -> Result<Kernel, KernelError> {
     let cache = cache_folder();
     let folder = cache.join(PACKAGE);
     if !folder.is_dir() {
-        fetch(&cache, &folder, say)?;
+        fetch(&cache, &folder, say, children)?;
     }
     unpacked(&folder).map_err(|error| KernelError::Cache(folder, error))
 }
@@ -105,10 +107,10 @@ fn unpacked(folder: &Path) -> io::Result<Kernel> {
     Ok(Kernel { path, modules: Some(first(modules, "")?) })
 }
 
-fn run(program: &'static str, arguments: &[&str], folder: &Path) -> Result<Output, KernelError> {
+fn run(children: &Children, program: &'static str, arguments: &[&str], folder: &Path) -> Result<Output, KernelError> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).env("LC_ALL", "C");
-    let output = command.output().map_err(|error| match error.kind() {
+    let output = children.run(&mut command).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => KernelError::NoProgram(program),
         _ => KernelError::NotFetched(format!("{program}: {error}")),
     })?;
@@ -120,11 +122,11 @@ fn run(program: &'static str, arguments: &[&str], folder: &Path) -> Result<Outpu
     Err(KernelError::NotFetched(format!("{program}: {}", Marked(last))))
 }
 
-fn fetch(cache: &Path, folder: &Path, say: impl Fn(&str)) -> Result<(), KernelError> {
+fn fetch(cache: &Path, folder: &Path, say: impl Fn(&str), children: &Children) -> Result<(), KernelError> {
     let failed = |error| KernelError::Cache(cache.to_owned(), error);
     fs::create_dir_all(cache).map_err(failed)?;
     // The package of that name is empty: it depends on the one with the kernel.
-    let depends = run("apt-cache", &["depends", "--no-recommends", "--no-suggests", PACKAGE], cache)?;
+    let depends = run(children, "apt-cache", &["depends", "--no-recommends", "--no-suggests", PACKAGE], cache)?;
     let depends = String::from_utf8_lossy(&depends.stdout).into_owned();
     let name = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: ")).find(|name| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
@@ -136,12 +138,12 @@ fn fetch(cache: &Path, folder: &Path, say: impl Fn(&str)) -> Result<(), KernelEr
     let work = cache.join(format!(".fetch-{}", std::process::id()));
     fs::create_dir(&work).map_err(failed)?;
     let result = (|| {
-        run("apt-get", &["download", "-qq", "-o", "APT::Sandbox::User=root", name], &work)?;
+        run(children, "apt-get", &["download", "-qq", "-o", "APT::Sandbox::User=root", name], &work)?;
         let files = fs::read_dir(&work).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?;
         let archive =
             files.iter().map(fs::DirEntry::path).find(|path| path.extension().is_some_and(|end| end == "deb"));
         let archive = archive.ok_or_else(|| KernelError::NotFetched("apt-get download left no package".into()))?;
-        run("dpkg-deb", &["--extract", &archive.to_string_lossy(), "root"], &work)?;
+        run(children, "dpkg-deb", &["--extract", &archive.to_string_lossy(), "root"], &work)?;
         match fs::rename(work.join("root"), folder) {
             // Somebody else was faster.
             Err(_) if folder.is_dir() => Ok(()),

@@ -70,7 +70,7 @@ mod error;
 mod http;
 #[allow(dead_code)]
 #[path = "../../host/lock.rs"]
-mod lock;
+pub(super) mod lock;
 #[allow(dead_code)]
 #[path = "../../host/unix_socket.rs"]
 mod unix_socket;

@@ -1,19 +1,20 @@
 //! `viridian console`.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::termios::isatty;
 use serde_json::json;
 use viridian::End;
 use viridian::machine::code;
-use viridian::process::EndSignals;
+use viridian::process::{EndSignals, Foreground, Interrupt};
 
 use super::{Done, Machines, place};
-use crate::cli::agent::attach::Raw;
+use crate::cli::agent::drive::PIPE_PIECE;
 use crate::cli::client::{Failure, PROMPT};
 use crate::cli::say;
 
@@ -71,11 +72,16 @@ pub fn run(Arguments { name, others, read_only, take, json }: Arguments) -> Done
     if is_terminal {
         say!("this is the console of {name}; Ctrl-A d detaches, Ctrl-A h lists the keys");
     }
-    // A background job of a shell stays cooked: only its output is seen.
-    let raw = is_terminal.then(Raw::enter).transpose().map_err(failed)?;
-    let printer = Printer { name: json.then(|| name.clone()), rest: Vec::new() };
-    let ended = carry(&stream, received, !read_only, is_terminal, &signals, printer);
-    drop(raw);
+    let input = io::stdin();
+    let terminal = match is_terminal {
+        true => Foreground::of(input.as_fd(), Interrupt::Key).map_err(failed)?,
+        false => None,
+    };
+    let printer = Printer { name: json.then(|| name.clone()), rest: Vec::new(), waiting: Vec::new() };
+    // This restores the terminal.
+    let ended =
+        Carrier { stream: &stream, types: !read_only, terminal, keys: Keys::default(), typed: Vec::new(), printer }
+            .carry(&received, &signals);
     match ended.map_err(failed)? {
         Ended::Detached => say!("detached from {name}, which goes on"),
         Ended::Machine => say!("{name} has ended"),
@@ -103,23 +109,33 @@ struct Printer {
     name: Option<String>,
     /// The start of a character whose end has not come yet.
     rest: Vec<u8>,
+    /// What standard output has not taken yet.
+    waiting: Vec<u8>,
 }
 
 impl Printer {
-    /// Prints bytes of the guest. Returns `false` if nobody reads them.
-    fn print(&mut self, bytes: &[u8]) -> io::Result<bool> {
-        let line = self.name.clone().map(|name| {
-            self.rest.extend(bytes);
-            let whole = whole_characters(&self.rest);
-            let text = String::from_utf8_lossy(&self.rest[..whole]).into_owned();
-            self.rest.drain(..whole);
-            if text.is_empty() { String::new() } else { format!("{}\n", json!({ "name": name, "output": text })) }
-        });
-        let mut output = io::stdout();
-        match output.write_all(line.as_ref().map_or(bytes, |line| line.as_bytes())).and_then(|()| output.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-            other => other.map(|()| true),
+    /// Takes bytes of the guest.
+    fn add(&mut self, bytes: &[u8]) {
+        let Some(name) = &self.name else { return self.waiting.extend(bytes) };
+        self.rest.extend(bytes);
+        let whole = whole_characters(&self.rest);
+        let text = String::from_utf8_lossy(&self.rest[..whole]).into_owned();
+        self.rest.drain(..whole);
+        if !text.is_empty() {
+            self.waiting.extend(format!("{}\n", json!({ "name": name, "output": text })).as_bytes());
         }
+    }
+
+    /// Prints as much as standard output takes without a wait, once it polls as writable. Returns `false` if nobody reads it.
+    fn print(&mut self) -> io::Result<bool> {
+        let piece = &self.waiting[..self.waiting.len().min(PIPE_PIECE)];
+        match rustix::io::write(io::stdout(), piece) {
+            Ok(count) => drop(self.waiting.drain(..count)),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(Errno::PIPE) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(true)
     }
 }
 
@@ -134,75 +150,149 @@ fn whole_characters(bytes: &[u8]) -> usize {
 }
 
 /// Carries bytes both ways.
-fn carry(
-    mut stream: &UnixStream,
-    received: Vec<u8>,
-    mut types: bool,
-    is_terminal: bool,
-    signals: &EndSignals,
-    mut printer: Printer,
-) -> io::Result<Ended> {
-    let input = io::stdin();
-    if !printer.print(&received)? {
-        return Ok(Ended::Reader);
-    }
-    stream.set_nonblocking(true)?;
-    let mut keys = Keys::default();
-    let mut typed = Vec::new();
-    let mut buffer = [0; 16 << 10];
-    loop {
-        let mut wanted = PollFlags::IN;
-        wanted.set(PollFlags::OUT, !typed.is_empty());
-        let mut polled = vec![PollFd::new(stream, wanted), PollFd::new(signals, PollFlags::IN)];
-        if types && typed.is_empty() {
-            polled.push(PollFd::from_borrowed_fd(input.as_fd(), PollFlags::IN));
+struct Carrier<'a> {
+    stream: &'a UnixStream,
+    /// Standard input is read.
+    types: bool,
+    /// Standard input, if it is a terminal whose keys are the guest's.
+    terminal: Option<Foreground>,
+    keys: Keys,
+    /// What the machine has not taken yet.
+    typed: Vec<u8>,
+    printer: Printer,
+}
+
+/// The descriptors that are ready.
+#[derive(Default)]
+struct Ready {
+    stream: bool,
+    signal: bool,
+    job: bool,
+    input: bool,
+    output: bool,
+}
+
+impl Carrier<'_> {
+    /// Prints what was `received` already, and carries bytes until there is a reason to end. Never waits for one of the sides alone.
+    fn carry(mut self, received: &[u8], signals: &EndSignals) -> io::Result<Ended> {
+        self.printer.add(received);
+        self.stream.set_nonblocking(true)?;
+        loop {
+            let ready = self.wait(signals)?;
+            if ready.signal {
+                return Ok(Ended::Signal(signals.wait()?));
+            }
+            if ready.job && !self.terminal.as_mut().is_some_and(Foreground::heed) {
+                self.end_input()?;
+            }
+            if ready.output && !self.printer.print()? {
+                return Ok(Ended::Reader);
+            }
+            if ready.input && self.read_input()? == Some(Command::Detach) {
+                return Ok(Ended::Detached);
+            }
+            if !self.typed.is_empty() {
+                self.send();
+            }
+            if ready.stream && self.printer.waiting.is_empty() && !self.receive()? {
+                return Ok(Ended::Machine);
+            }
         }
-        match poll(&mut polled, None) {
+    }
+
+    fn wait(&mut self, signals: &EndSignals) -> io::Result<Ready> {
+        if self.terminal.as_mut().is_some_and(|terminal| !terminal.is_raw() && !terminal.look()) {
+            self.end_input()?;
+        }
+        let (input, output) = (io::stdin(), io::stdout());
+        let mut wanted = Vec::with_capacity(5);
+        let mut kinds: Vec<fn(&mut Ready) -> &mut bool> = Vec::with_capacity(5);
+        let mut want = |fd, flags, kind| {
+            wanted.push(PollFd::from_borrowed_fd(fd, flags));
+            kinds.push(kind);
+        };
+        want(signals.as_fd(), PollFlags::IN, |ready| &mut ready.signal);
+        let mut flags = PollFlags::empty();
+        // A reader who is behind holds the guest's output back.
+        flags.set(PollFlags::IN, self.printer.waiting.is_empty());
+        flags.set(PollFlags::OUT, !self.typed.is_empty());
+        if !flags.is_empty() {
+            want(self.stream.as_fd(), flags, |ready| &mut ready.stream);
+        }
+        if !self.printer.waiting.is_empty() {
+            want(output.as_fd(), PollFlags::OUT, |ready| &mut ready.output);
+        }
+        if let Some(terminal) = &self.terminal {
+            want(terminal.as_fd(), PollFlags::IN, |ready| &mut ready.job);
+        }
+        if self.types && self.typed.is_empty() && self.terminal.as_ref().is_none_or(Foreground::is_raw) {
+            want(input.as_fd(), PollFlags::IN, |ready| &mut ready.input);
+        }
+        let time = self.terminal.as_ref().and_then(Foreground::next_look);
+        let mut ready = Ready::default();
+        match poll(&mut wanted, time.and_then(|time| Timespec::try_from(time).ok()).as_ref()) {
             Ok(_) => {}
-            Err(Errno::INTR) => continue,
+            Err(Errno::INTR) => return Ok(ready),
             Err(error) => return Err(error.into()),
         }
-        let found: Vec<_> = polled.iter().map(PollFd::revents).collect();
-        if !found[1].is_empty() {
-            return Ok(Ended::Signal(signals.wait()?));
+        for (fd, kind) in wanted.iter().zip(kinds) {
+            *kind(&mut ready) = !fd.revents().is_empty();
         }
-        if found.get(2).is_some_and(|found| !found.is_empty()) {
-            let count = match rustix::io::read(&input, &mut buffer[..4096]) {
-                Ok(count) => count,
-                Err(Errno::INTR | Errno::AGAIN) => continue,
-                // The terminal is gone.
-                Err(_) => 0,
-            };
-            if count == 0 {
-                // The end of a file or pipe ends what is typed, and not the output.
-                types = false;
-                stream.shutdown(std::net::Shutdown::Write)?;
-            } else if !is_terminal {
-                typed.extend(&buffer[..count]);
-            } else {
-                match keys.filter(&buffer[..count], &mut typed) {
-                    Some(Command::Detach) => return Ok(Ended::Detached),
-                    Some(Command::Help) => drop(printer.print(HELP.as_bytes())?),
-                    None => {}
-                }
+        Ok(ready)
+    }
+
+    /// The end of a file, pipe or terminal ends what is typed, and not the output.
+    fn end_input(&mut self) -> io::Result<()> {
+        (self.types, self.terminal) = (false, None);
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// Reads what is typed. Returns the command in it, if there is one.
+    fn read_input(&mut self) -> io::Result<Option<Command>> {
+        if self.terminal.as_mut().is_some_and(|terminal| !terminal.may_read()) {
+            return Ok(None);
+        }
+        let mut buffer = [0; 4096];
+        let count = match rustix::io::read(io::stdin(), &mut buffer) {
+            Ok(count) => count,
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(None),
+            // The terminal is gone.
+            Err(_) => 0,
+        };
+        if count == 0 {
+            self.end_input()?;
+        } else if self.terminal.is_none() {
+            self.typed.extend(&buffer[..count]);
+        } else {
+            let command = self.keys.filter(&buffer[..count], &mut self.typed);
+            if command == Some(Command::Help) {
+                self.printer.waiting.extend(HELP.as_bytes());
             }
+            return Ok(command);
         }
-        match stream.write(&typed) {
-            Ok(count) => drop(typed.drain(..count)),
+        Ok(None)
+    }
+
+    fn send(&mut self) {
+        match (&*self.stream).write(&self.typed) {
+            Ok(count) => drop(self.typed.drain(..count)),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             // The machine has ended. Its last output must still be read.
-            Err(_) => (typed, types) = (Vec::new(), false),
+            Err(_) => (self.typed, self.types) = (Vec::new(), false),
         }
-        if !found[0].is_empty() {
-            match stream.read(&mut buffer) {
-                Ok(0) => return Ok(Ended::Machine),
-                Ok(count) if !printer.print(&buffer[..count])? => return Ok(Ended::Reader),
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Ended::Machine),
-                Err(error) => return Err(error),
-            }
+    }
+
+    /// Reads the guest's output. Returns `false` at the end of the machine.
+    fn receive(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 16 << 10];
+        match (&*self.stream).read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(count) => self.printer.add(&buffer[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(false),
+            Err(error) => return Err(error),
         }
+        Ok(true)
     }
 }
 
