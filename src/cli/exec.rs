@@ -23,10 +23,10 @@ use super::targets::{Found, NONE_RUNS, at_once, failed, find, print_results};
 /// The options of `viridian exec`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The exit code is that of the command, as a shell has it. In several guests, the command runs at the same time and without input,
-each line of its output has the name of the machine before it, and the exit code is the highest. With --json, the output is in
-the fields stdout and stderr, or stdout-base64 and stderr-base64 if it is not UTF-8, up to 4 MiB of each; what is longer has the
-field stdout-truncated or stderr-truncated.")]
+The exit code is that of the command, or 128 plus the number of the signal that ended it. In several guests, the command runs at
+the same time and without input. Each line of its output begins with the name of the machine, and the exit code is the highest.
+With --json, the output is in the fields stdout and stderr, or stdout-base64 and stderr-base64 if it is not UTF-8, up to 4 MiB of
+each. If there was more, the field stdout-truncated or stderr-truncated is true.")]
 pub struct ExecArguments {
     /// Running machines that have a --vsock socket: names, several with commas, patterns such as 'web*'; the path of that socket
     /// (with a /), or unix:PATH for an agent that listens on a Unix socket
@@ -174,19 +174,19 @@ fn exec_here(guest: &OsStr, port: u32, command: &Command) -> anyhow::Result<u8> 
 struct Guests {
     /// Their names, and how to reach them.
     guests: Vec<(String, OsString)>,
-    /// The exit code for those that there are not.
+    /// The exit code for the names that do not exist.
     code: u8,
     is_one: bool,
 }
 
 impl Guests {
-    /// Finds the guests that words name. Reports those that there are not. Returns `None` if that is the only one.
+    /// Finds the guests that words name, and reports names that do not exist. Returns `None` if that is the only name.
     fn find(words: &[OsString], all: bool) -> Option<Self> {
         let known = || {
             let all = Remote::all()?.into_iter().map(|machine| machine.name);
             Ok(all.map(|name| (name.clone(), OsString::from(name))).collect::<Vec<_>>())
         };
-        // Who connects to it says so if there is no such machine.
+        // The connection to it fails if there is no such machine.
         let named = |word: &str| Ok(OsString::from(word));
         let mut found = Self { guests: Vec::new(), code: 0, is_one: words.len() == 1 };
         if all {

@@ -44,20 +44,20 @@ pub struct Options {
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     host: Option<Url>,
 
-    /// File with a token for it; the variable VIRIDIAN_TOKEN has the token itself
+    /// File with a token for that service; the variable VIRIDIAN_TOKEN has the token itself
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     token_file: Option<PathBuf>,
 
-    /// PEM file with the authorities that may have signed its certificate [default: those that this host trusts]
+    /// PEM file with the authorities that may have signed the service's certificate [default: those that this host trusts]
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     ca: Option<PathBuf>,
 
-    /// Fingerprint of its certificate, as viridian serve prints it; then no authority needs to have signed it
+    /// Fingerprint of the service's certificate, as viridian serve prints it; no authority needs to have signed it
     #[arg(long, global = true, value_name = "SHA256", hide_short_help = true)]
     #[arg(value_parser = parse_fingerprint, conflicts_with = "ca")]
     fingerprint: Option<String>,
 
-    /// PEM files with a certificate and its key, by which it knows this client
+    /// PEM files with a certificate of this client and its key
     #[arg(long, global = true, value_name = "cert=FILE,key=FILE", hide_short_help = true)]
     client: Option<Pair>,
 }

@@ -110,7 +110,7 @@ enum Command {
     /// Connect standard input and output to the service of this host, for viridian --host ssh://
     #[command(hide = true)]
     Dial,
-    /// Print what a shell needs to complete the commands and options
+    /// Print the script by which a shell completes commands and options
     Completion(manual::CompletionArguments),
     /// Write the manual, a page for each command
     Man(manual::ManArguments),

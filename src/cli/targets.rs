@@ -96,7 +96,7 @@ pub struct Found<T> {
     pub is_one: bool,
 }
 
-/// Finds what words name. A word is a name, or names and patterns with commas between them, if there is nothing with this very name.
+/// Finds what words name. A word is a name. If nothing has this name, it is a list of names and patterns, with commas.
 /// `known` returns all names, and `named` what has one.
 ///
 /// Returns an error if one plain name was given, and there is nothing of that name.
@@ -171,7 +171,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 /// The machines of a command.
 pub struct Machines {
     machines: Vec<Remote>,
-    /// The exit code for those that there are not.
+    /// The exit code for the names that do not exist.
     code: u8,
     is_one: bool,
 }
@@ -193,7 +193,7 @@ impl Machines {
         Ok(Self { machines, code: 0, is_one: false })
     }
 
-    /// Returns the machines that words name. Reports those that there are not.
+    /// Returns the machines that words name, and reports names that do not exist.
     ///
     /// Returns an error if one machine was named, and it does not run.
     pub fn named(words: &[String]) -> Result<Self, Failure> {

@@ -109,7 +109,7 @@ impl Entry {
 pub struct NewEntry {
     /// Its role.
     role: Role,
-    /// Time after which it ends.
+    /// Time after which it expires.
     expires_seconds: Option<u64>,
     /// Fingerprint of the certificate.
     certificate: Option<String>,

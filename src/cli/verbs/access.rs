@@ -24,8 +24,8 @@ Examples:
   viridian access add alice --role read --certificate alice.pem
   viridian access add bob --role administer --common-name bob@example.com
 
-A token is sent as the header Authorization: Bearer TOKEN. Certificates are those of clients, which an authority of serve --tls
-client-ca=FILE has signed. The user of the service needs neither.")]
+A token is sent as the header Authorization: Bearer TOKEN. The certificate of a client must be signed by an authority in FILE of
+serve --tls client-ca=FILE. At the service's Unix socket, its own user needs neither.")]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -42,7 +42,7 @@ pub struct Arguments {
 enum Action {
     /// List who has which role
     List,
-    /// Give somebody a role, and print a new token, which is shown this once. What the name had before ends
+    /// Give a name a role, and print its new token, which is shown only once. What the name had before is withdrawn
     Add {
         /// Name of a person or a program
         name: String,
@@ -51,7 +51,7 @@ enum Action {
         #[arg(long)]
         role: Role,
 
-        /// Time after which it ends, such as 30d, 12h or 90m
+        /// Time after which the role expires, such as 30d, 12h or 90m
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         expires: Option<u64>,
 

@@ -10,8 +10,8 @@ use crate::cli::progress::Bar;
 /// The options of `viridian jobs`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Jobs go on when the command that has begun them ends: starts and stops of machines, copies, changes of memory. Those that have ended are kept
-for an hour.
+Starts and stops of machines, copies, attached devices and changes of memory are jobs. A job continues when the command that
+has begun it ends. Jobs that have ended are kept for an hour.
 
 Exit codes of wait:
   0    the job is done

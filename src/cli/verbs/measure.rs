@@ -10,7 +10,7 @@ use crate::cli::client::{PROMPT, encoded};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Processors are in percent of one processor, over the time for which the machine has run. Memory is that of the machine's process,
-and the guest's. Peaks are seen by samples every few seconds. Bytes are those of all disks and adapters, over all starts of the
+and the guest's. Peaks are those of samples every few seconds. Bytes are those of all disks and adapters, over all starts of the
 machine since the last --reset.")]
 pub struct Arguments {
     /// Names of machines of the service, several with commas, or patterns such as 'web*'

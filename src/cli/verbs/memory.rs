@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(long, requires = "size")]
     wait: bool,
 
-    /// Time to wait, in seconds; the guest goes on after that
+    /// Maximum time to wait; after that, the guest continues towards the size
     #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = seconds)]
     timeout: Option<Duration>,
 

@@ -178,8 +178,8 @@ impl ServiceSocket {
     }
 }
 
-/// Returns the machines of a service that words name: names, several with commas, and patterns. The second value is `true` if one plain
-/// name was given, and the third is the exit code for those that there are not, which are reported.
+/// Returns the machines of a service that words name: names, several with commas, and patterns. Reports names that do not
+/// exist. The second value is `true` if one plain name was given, and the third is the exit code for what was reported.
 fn of_service(service: &Remote, words: &[String]) -> Result<(Vec<String>, bool, u8), Failure> {
     let known = || Ok(machines_of(service, |_| true)?.into_iter().map(|name| (name.clone(), name)).collect());
     // The service says what is no name.

@@ -15,8 +15,8 @@ Examples:
   viridian trace web --kinds hypercall --filter PostMessage
   viridian trace web --kinds all --json | jq -r .line
 
-The trace begins with what happens now. A reader that is too slow loses the oldest lines, and a line says how many. A trace
-from the start is that of viridian run --trace.")]
+The trace begins with what happens now. A reader that is too slow loses the oldest lines, and a line says how many. For a
+trace from the start, use viridian run --trace.")]
 pub struct Arguments {
     #[command(flatten)]
     targets: Targets,

@@ -81,11 +81,11 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Prints the address, the heartbeat, the text, or how the machine has ended. The exit code is 124 if the time is over, and 1 if
-the machine ends before it has an address or a heartbeat, or prints or shows what is waited for. A text counts that is in the
-last 64 KiB which the guest has printed before. A text on the screen is read if it is in a font of the guest's Linux. Each
-colour of each pixel of a picture differs by at most the tolerance; if the picture does not come, FILE shows the difference.
+the machine ends before it has an address or a heartbeat, or prints or shows what is waited for. The last 64 KiB that the guest
+has printed before count, too. A text on the screen is read if it is in a font of the guest's Linux. Each colour of each pixel
+of a picture may differ by at most the tolerance; if the picture does not come, FILE shows the difference.
 
-A machine that does not run yet is waited for, too, until the time is over, or for 10 seconds without --timeout; not so with --for
+A machine that does not run yet is waited for, too: until the timeout, or for 10 seconds without --timeout. The exception is --for
 end, for which a machine that does not run has ended.")]
 pub struct Arguments {
     #[command(flatten)]
