@@ -44,10 +44,10 @@ impl FileDisk {
         Self { direct, read_only, discard, guarded: false, told: AtomicBool::new(false), missing: AtomicU8::new(0) }
     }
 
-    /// Makes writes fail that would make the file look like a qcow2 image.
+    /// Refuses writes that would make the file look like a qcow2 image.
     ///
-    /// For disks whose format was detected. Otherwise a guest could write a header into its raw disk that names other files of
-    /// the host, and read those files after the next start. QEMU does the same.
+    /// This is for disks whose format was detected. Otherwise a guest could write a header to its raw disk that names other files
+    /// of the host, and read these after the next start. QEMU refuses such writes, too.
     pub fn guarded(mut self) -> Self {
         self.guarded = true;
         self.direct.guarded = !self.read_only;

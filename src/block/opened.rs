@@ -40,7 +40,7 @@ impl Opened {
         }
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
         let direct = if cache == Cache::None { OFlags::DIRECT } else { OFlags::empty() };
-        // NONBLOCK is for the case that the file has been replaced by a FIFO since.
+        // NONBLOCK, because the file may have been replaced by a FIFO since the check.
         let flags = access | direct | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -110,7 +110,7 @@ fn refused(path: &Path, write: bool, error: io::Error) -> DiskError {
     match error.kind() {
         ErrorKind::NotFound => DiskError::Missing { path },
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            let advice = if write { "; if it is not to be written, give readonly=on" } else { "" };
+            let advice = if write { "; give readonly=on if the guest does not have to write to it" } else { "" };
             DiskError::Denied { path, wanted, advice, source: error }
         }
         _ => DiskError::Host { path, source: error },

@@ -1,4 +1,4 @@
-//! A trace for those who look on while the machine runs.
+//! A trace for those who follow it while the machine runs.
 //!
 //! Nobody pays for it while nobody follows: a thread that might trace something reads one flag. Each follower has a queue with a bound.
 //! One that reads too slowly loses the oldest lines, and is told how many.
@@ -115,7 +115,7 @@ impl LiveTrace {
         }
     }
 
-    /// Follows the trace from now on. Returns `None` if there are too many who do.
+    /// Follows the trace from now on. Returns `None` if there are too many followers.
     pub fn follow(self: &Arc<Self>, wanted: Wanted) -> Option<TraceFollower> {
         let queue = Arc::new(Queue { wanted, state: Mutex::default(), changed: Condvar::default() });
         let mut followers = self.followers.write();

@@ -21,7 +21,7 @@ pub enum TraceFormat {
     Json,
 }
 
-/// The trace of a machine: for an output, and for those who look on.
+/// The trace of a machine, for its output and its followers.
 pub struct TraceWriter {
     start: Instant,
     output: Option<Output>,
@@ -70,7 +70,7 @@ impl TraceWriter {
         self.output.as_ref().is_some_and(|output| output.kinds.contains(&kind))
     }
 
-    /// Returns `true` if somebody wants events of this kind now.
+    /// Returns `true` if the output or a follower wants events of this kind.
     pub fn traces(&self, kind: TraceKind) -> bool {
         self.writes(kind) || self.live.wants(kind)
     }
@@ -84,7 +84,7 @@ impl TraceWriter {
         }
     }
 
-    /// Follows the trace from now on. Returns `None` if there are too many who do.
+    /// Follows the trace from now on. Returns `None` if there are too many followers.
     pub fn follow(&self, wanted: Wanted) -> Option<TraceFollower> {
         self.live.follow(wanted)
     }

@@ -283,21 +283,21 @@ impl Vp {
         Ok(Some((vector, level)))
     }
 
-    /// Sets the GPA of the field in which KVM tells the guest that an interrupt needs no EOI. `None`: there is no such
-    /// field. Returns `false`, and there is none, if KVM refuses.
+    /// Sets the GPA of the field in which KVM tells the guest that an interrupt needs no EOI, or removes the field.
+    /// Returns `true` if there is a field now. If KVM refuses the address, there is none.
     ///
     /// KVM sets bit 0 when it delivers an interrupt after which nothing else is pending. It ends the interrupt at the next
     /// exit if the guest has cleared the bit, else it clears the bit itself.
     pub fn set_eoi_field(&self, gpa: Option<u64>) -> bool {
         let set = self.write_msr(KVM_PV_EOI, gpa.map_or(0, |gpa| gpa | 1));
         if !set {
-            // KVM keeps the address before that.
+            // After a refusal, KVM keeps the previous address.
             let _ = self.write_msr(KVM_PV_EOI, 0);
         }
         set && gpa.is_some()
     }
 
-    /// Requests that KVM decides again, on the next entry, whether the interrupt in service needs an EOI: see
+    /// Makes KVM decide again, on the next entry, whether the interrupt in service needs an EOI: see
     /// [`set_eoi_field`](Self::set_eoi_field). Registers must be [synchronized](Self::sync_registers), and unchanged since the
     /// last exit.
     pub fn renew_eoi_field(&mut self) {

@@ -32,11 +32,11 @@ pub(super) type Parts = Vec<(Occupant, Vec<u8>)>;
 
 /// Claims memory for each part that does not overlap anything else.
 pub(super) fn claim(placement: &mut Placement, machine: &Description) -> Result<Parts, BootError> {
-    let midnight_distance = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % (24 * 60 * 60);
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % (24 * 60 * 60);
     let vectors = INTERRUPT_VECTORS.start;
     let parts = [
         ("the interrupt vectors", vectors, services::vectors()),
-        ("the BIOS data area", BIOS_DATA_AREA.start, data_area::data_area(midnight_distance)),
+        ("the BIOS data area", BIOS_DATA_AREA.start, data_area::data_area(seconds)),
         ("the extended BIOS data area", CONVENTIONAL_END, vec![data_area::EXTENDED_KIBIBYTES]),
         ("the MP table", MP_TABLE.start, mp_table::mp_table(machine)),
         ("the firmware's services", SERVICE_CODE.start, services::code()),

@@ -6,8 +6,8 @@ use super::Word::{self, CallPrivileges, Hardware, Hints, Nested, RegisterPrivile
 const NOT_A_CHILD: &str = "belongs to a parent partition";
 const ONE_LEVEL: &str = "there is one virtual trust level and no nested hypervisor";
 const DEBUGGER: &str = "there is no hypervisor debugger";
-const HOST_HARDWARE: &str = "tells of the parent's hardware, which a child need not know";
-const APIC_IN_KERNEL: &str = "each use exits to user space, where the APIC's own registers are answered in the kernel";
+const HOST_HARDWARE: &str = "describes the parent's hardware, which a child need not know";
+const APIC_IN_KERNEL: &str = "each use exits to user space, but the APIC's own registers are answered in the kernel";
 const EOI_EXITS: &str =
     "an EOI through it exits to user space, and on this host the APIC's own EOI costs little or nothing";
 const IDLE_SPINS: &str = "KVM wakes a VP only for interrupts that it may take, so the read returns at once";
@@ -137,8 +137,8 @@ features! {
     DirectSyntheticTimers, Word::Features, 19, user Ours, kernel Kvm, needs AccessSyntheticTimerRegs;
     RegisterPatAvailable, Word::Features, 20, user Never(ONE_LEVEL), kernel Never(ONE_LEVEL);
     RegisterBndcfgsAvailable, Word::Features, 21, user Never(ONE_LEVEL), kernel Never(ONE_LEVEL);
-    SyntheticTimeUnhaltedTimerAvailable, Word::Features, 23, user Never("nobody counts unhalted time"),
-        kernel Never("nobody counts unhalted time");
+    SyntheticTimeUnhaltedTimerAvailable, Word::Features, 23, user Never("unhalted time is not counted"),
+        kernel Never("unhalted time is not counted");
     LbrAvailable, Word::Features, 26, user Never(HOST_HARDWARE), kernel Never(HOST_HARDWARE);
 
     UseHypercallForAddressSpaceSwitch, Hints, 0, user Never(NOT_RECOMMENDED), kernel Never(NOT_RECOMMENDED);

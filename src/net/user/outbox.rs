@@ -23,14 +23,14 @@ const FRAME_COST: usize = 512;
 /// Maximum number of buffers that are kept for reuse.
 const SPARE: usize = 64;
 
-/// The waiting frames; see the module's description.
+/// Frames that wait for the guest.
 #[derive(Debug, Default)]
 pub struct Outbox {
     frames: VecDeque<FrameBuffer>,
     spare: Vec<FrameBuffer>,
     cost: usize,
     dropped: u64,
-    /// Whether the last added frame is still in the queue.
+    /// `false` if the last added frame was dropped.
     has_last: bool,
     ports: Arc<Ports>,
     identification: u32,
@@ -47,7 +47,7 @@ impl Outbox {
         self.ports.mtu(guest.port)
     }
 
-    /// Returns a number for the fragments of one packet that has not been used recently.
+    /// Returns an identification for the fragments of one packet. It has not been used recently.
     pub fn next_identification(&mut self) -> u32 {
         self.identification = self.identification.wrapping_add(1);
         self.identification

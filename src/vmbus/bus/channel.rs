@@ -98,7 +98,7 @@ impl ChannelThread {
         handler.into_iter().for_each(|handler| self.bury(id, handler));
     }
 
-    /// Stays while the machine is paused, with nothing in flight.
+    /// Waits, with nothing in flight, until the machine is no longer paused.
     fn park(&self, channel: &mut Channel, handler: &mut Option<Box<dyn Handler>>) {
         let gate = self.port.gate();
         self.port.stop_timer();

@@ -1,7 +1,7 @@
 //! Time synchronization: gives the guest the host's clock.
 //!
 //! There are two kinds of messages. A SYNC sets the guest's clock at once: it is sent when the channel is ready, after a pause and
-//! after a restore, and when the host asks for it. A SAMPLE only tells the time: Linux makes it available as `/dev/ptp_hyperv`,
+//! after a restore, and on request of the host. A SAMPLE only tells the time: Linux makes it available as `/dev/ptp_hyperv`,
 //! where chrony finds it, and does not change its clock. Samples are sent every [`PERIOD`].
 //!
 //! From version 4.0, a message contains the guest's reference time at which the host's clock was read. So it does not matter how
@@ -154,7 +154,7 @@ impl Protocol for TimeService {
         match (&result, self.sent_sync) {
             (Ok(()), true) => self.facts.syncs += 1,
             (Ok(()), false) => self.facts.samples += 1,
-            // A guest that was away so long needs more than a sample.
+            // After such a long silence, a sample is not enough.
             (Err(_), _) => self.want_sync(&Moment { running: now.running + PERIOD, ..*now }),
         }
         let finished = |ticket| Event::Finished(ticket, result.clone().map(|()| Answer::Done));

@@ -4,7 +4,7 @@ use super::*;
 use crate::memory::GuestMemory;
 use crate::memory::buffer::GuestBuffer;
 
-/// Answers each line with its letters in upper case. Nobody waits for empty lines; `!` is an error.
+/// Answers each line with its letters in upper case. Nobody waits for the reply to an empty line; `!` is an error.
 struct Shout;
 
 impl Answerer for Shout {

@@ -7,14 +7,14 @@ use crate::memory::buffer::GuestBuffer;
 use crate::vmbus::ring::guest::GuestSender;
 use crate::vmbus::ring::{NewPacket, RingMemory};
 
-/// A guest's ring, and what waits of it.
+/// A guest's ring, and the packets of it that wait for the peer.
 struct Waits {
     sender: GuestSender,
     ring: IncomingRing,
     waiting: Waiting,
 }
 
-/// Creates it with a ring of scattered pages.
+/// Creates a ring of scattered pages, and a text that is sent first.
 fn waits(text: &str) -> Waits {
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 8 * 4096)]).unwrap();
     let range = GuestBuffer::new(&memory, (0..8_u32).rev().map(u64::from), 0, 8 * 4096).unwrap();
@@ -24,7 +24,7 @@ fn waits(text: &str) -> Waits {
 }
 
 impl Waits {
-    /// Sends a packet, and has it wait. Returns `false` if the ring is full.
+    /// Sends a packet, which then waits. Returns `false` if the ring is full.
     fn add(&mut self, data: &[u8]) -> bool {
         if self.sender.send(&NewPacket::in_band(0, &[b"header  ", data])).is_err() {
             return false;

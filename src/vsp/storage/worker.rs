@@ -73,7 +73,7 @@ impl Worker {
         Self { controller, primary, queue, answers: Vec::new(), noticed }
     }
 
-    /// Returns `true` if another packet may come. If not, it has to stay where it is until there are answers, and they are taken.
+    /// Returns `true` if there is room for another packet. If not, it stays in the ring until answers have been taken.
     pub fn has_room(&self) -> bool {
         self.queue.has_room() && self.answers.len() < MAX_IN_FLIGHT as usize
     }
@@ -130,7 +130,7 @@ impl Worker {
         self.queue.poll(|completed| answers.push(finish(completed)))
     }
 
-    /// Begins no request and lets none go on until [`release`](Self::release). Returns `true` once nothing uses the disks
+    /// Begins no request, and pauses long ones, until [`release`](Self::release). Returns `true` once nothing uses the disks
     /// and guest memory; until then, the doorbell is signalled when it is worth calling this again.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Worker {
         self.queue.release();
     }
 
-    /// Returns the answers that there are. The channel sends them, or keeps them until there is room.
+    /// Takes the answers. The channel sends them, or keeps them until there is room.
     pub fn answers(&mut self) -> impl Iterator<Item = Answer> + '_ {
         self.answers.drain(..)
     }
@@ -156,7 +156,7 @@ impl Worker {
         self.primary && self.noticed != self.controller.changes()
     }
 
-    /// Returns what the guest must be told without having asked, once: units have come or gone.
+    /// Returns, once, the packet that notifies the guest of units that have come or gone.
     pub fn notice(&mut self) -> Option<Reply> {
         let changes = self.controller.changes();
         if !self.primary || std::mem::replace(&mut self.noticed, changes) == changes {
@@ -197,7 +197,7 @@ fn answer(ticket: &Ticket, response: &Response, direction: DataDirection, pages:
     let wanted = response.data.len();
     let moved = match direction {
         DataDirection::IN => wanted.min(pages.len()),
-        // Data that came were all taken; data that nobody made room for are lost.
+        // The guest's data were all taken. A response without room is lost.
         _ if wanted == 0 => pages.len(),
         _ => 0,
     };
