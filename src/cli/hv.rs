@@ -60,7 +60,7 @@ fn readable(interface: &Interface) -> String {
     text
 }
 
-/// Formats one item, followed by the reasons if yes and no are not enough.
+/// Formats one item, followed by the engines' reasons unless it is simply offered.
 fn line(item: &Item, engines: &[EngineReport]) -> String {
     let runs = |engine| engines.iter().any(|report| report.engine == engine && report.unavailable.is_none());
     let mut marks = Vec::new();

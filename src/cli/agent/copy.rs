@@ -17,7 +17,7 @@ pub enum CopyError {
     Guest(i32),
     #[error("the connection to the guest: {0}")]
     Connection(io::Error),
-    #[error("the file here: {0}")]
+    #[error("the file on this host: {0}")]
     Local(io::Error),
 }
 
@@ -27,7 +27,7 @@ impl From<FrameError> for CopyError {
     }
 }
 
-/// A connection whose greeting is done.
+/// A connection after the greeting.
 struct Link<'a> {
     connection: &'a UnixStream,
     decoder: Decoder,
@@ -49,7 +49,7 @@ impl<'a> Link<'a> {
     fn send(&mut self, frame: &ToAgent<'_>) -> Result<(), CopyError> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes)?;
-        // An agent that refuses hangs up, but what it said before counts.
+        // An agent that refuses hangs up, but first it says why.
         match self.connection.write_all(&bytes) {
             Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
             other => other.map_err(CopyError::Connection),
@@ -81,10 +81,10 @@ impl<'a> Link<'a> {
 }
 
 fn unexpected() -> CopyError {
-    FrameError::Invalid("a frame came that nobody asked for").into()
+    FrameError::Invalid("it sent an unexpected frame").into()
 }
 
-/// Writes a file of the guest. It is complete or as it was before.
+/// Writes a file in the guest. If this fails, the file is as it was before.
 ///
 /// # Errors
 /// See [`CopyError`].
@@ -127,7 +127,7 @@ pub fn put(
     }
 }
 
-/// Reads a file of the guest: `open` gets its mode and size, and returns where it is written to.
+/// Reads a file in the guest. `open` gets its mode and size, and returns the destination.
 ///
 /// # Errors
 /// See [`CopyError`].

@@ -14,5 +14,5 @@ mod tests;
 /// The agent: a static program for Linux.
 pub const PROGRAM: &[u8] = include_bytes!(env!("VIRIDIAN_AGENT"));
 
-/// The AF_VSOCK port where the agent listens, and where the agent of `viridian linux` calls the host.
+/// The AF_VSOCK port where the agent listens, and where the agent of `viridian linux` connects to the host.
 pub const PORT: u32 = 0x5649;

@@ -139,7 +139,7 @@ impl Session {
                 Ok(())
             }
             FromAgent::Hello { .. } | FromAgent::Started | FromAgent::FileMode { .. } | FromAgent::Done => {
-                Err(broken("a frame came that nobody asked for"))
+                Err(broken("it sent an unexpected frame"))
             }
         }
     }

@@ -46,10 +46,10 @@ impl Renewal {
         Self { tls, watch: watch.ok(), supervisor, quiet }
     }
 
-    /// Reads the files again, and says what has come of it.
+    /// Reads the files again, and reports the result.
     fn reload(&mut self) {
         let result = self.tls.reload();
-        // What is watched follows the links.
+        // Symbolic links may lead elsewhere now.
         self.watch = Watch::files(&self.tls.files()).ok().or(self.watch.take());
         match result {
             Ok(false) => {}
@@ -68,7 +68,7 @@ impl Renewal {
 /// Accepts connections until a signal comes that ends the service.
 ///
 /// # Errors
-/// Returns an error if the host does not let the service wait.
+/// Returns the error of `poll`.
 pub fn accept(doors: &[Door<'_>], signals: &Signals, mut renewal: Option<Renewal>) -> anyhow::Result<()> {
     loop {
         let watch = renewal.as_ref().and_then(|renewal| renewal.watch.as_ref());
