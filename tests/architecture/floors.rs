@@ -68,8 +68,8 @@ fn steps_up(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// Known uses that each close a circle within a folder. The list may only become shorter.
-const CLOSE_CIRCLES: [(&str, &str); 23] = [
+/// Known uses that close a cycle within a folder. The list may only become shorter.
+const CLOSE_CYCLES: [(&str, &str); 23] = [
     // Formats of kernel files use types of `image`, and `image` tries each format.
     ("boot::image", "bzimage"),
     ("boot::image", "elf"),
@@ -135,20 +135,20 @@ fn take_away<'a>(steps: &mut Steps, known: &[(&'a str, &'a str)]) -> Vec<(&'a st
     unknown
 }
 
-/// Returns the circles between modules of one folder, with a line for each use.
-fn circles(steps: &Steps) -> Vec<String> {
+/// Returns the cycles between modules of one folder, with a line for each use.
+fn cycles(steps: &Steps) -> Vec<String> {
     let mut found = Vec::new();
     for (folder, of_folder) in steps {
         let mut told = BTreeSet::new();
         for start in of_folder.keys() {
-            if let Some(circle) = circle_through(of_folder, start)
-                && told.insert(circle.iter().copied().collect::<BTreeSet<_>>())
+            if let Some(cycle) = cycle_through(of_folder, start)
+                && told.insert(cycle.iter().copied().collect::<BTreeSet<_>>())
             {
                 let step = |at: usize| {
-                    let (from, to) = (circle[at], circle[(at + 1) % circle.len()]);
+                    let (from, to) = (cycle[at], cycle[(at + 1) % cycle.len()]);
                     format!("{from} uses {to} ({})", of_folder[from][to])
                 };
-                let steps = (0..circle.len()).map(step).collect::<Vec<_>>().join(", ");
+                let steps = (0..cycle.len()).map(step).collect::<Vec<_>>().join(", ");
                 found.push(format!("in {}: {steps}", folder.join("::")));
             }
         }
@@ -156,8 +156,8 @@ fn circles(steps: &Steps) -> Vec<String> {
     found
 }
 
-/// Returns a shortest circle through `start`.
-fn circle_through<'a>(
+/// Returns a shortest cycle through `start`.
+fn cycle_through<'a>(
     steps: &'a BTreeMap<String, BTreeMap<String, String>>,
     start: &'a String,
 ) -> Option<Vec<&'a String>> {
@@ -189,10 +189,10 @@ fn a_module_uses_its_own_floor_and_those_below() {
 #[test]
 fn no_two_modules_of_a_folder_use_each_other() {
     let mut steps = steps_within_folders(&crate::TREE);
-    let gone = take_away(&mut steps, &CLOSE_CIRCLES);
-    assert!(gone.is_empty(), "take these out of CLOSE_CIRCLES, they are mended: {gone:?}");
-    let found = circles(&steps);
-    assert!(found.is_empty(), "circles between modules:\n{}", found.join("\n"));
+    let gone = take_away(&mut steps, &CLOSE_CYCLES);
+    assert!(gone.is_empty(), "these uses no longer exist; remove them from CLOSE_CYCLES: {gone:?}");
+    let found = cycles(&steps);
+    assert!(found.is_empty(), "cycles between modules:\n{}", found.join("\n"));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_use_of_a_higher_floor_through_a_re_export_is_found() {
 }
 
 #[test]
-fn circles_are_found_at_every_depth() {
+fn cycles_are_found_at_every_depth() {
     let tree = Tree::of(&[
         ("src/lib.rs", "mod a; mod b;"),
         ("src/a/mod.rs", "mod x; mod y; mod z; pub use z::Z;"),
@@ -229,8 +229,8 @@ fn circles_are_found_at_every_depth() {
         ("src/b.rs", "#[cfg(test)]\nuse crate::a;"),
     ]);
     let mut steps = steps_within_folders(&tree);
-    let circle = "in a: x uses y (src/a/x.rs:1), y uses z (src/a/y.rs:2), z uses x (src/a/z.rs:1)";
-    assert_eq!(circles(&steps), [circle]);
+    let cycle = "in a: x uses y (src/a/x.rs:1), y uses z (src/a/y.rs:2), z uses x (src/a/z.rs:1)";
+    assert_eq!(cycles(&steps), [cycle]);
     assert_eq!(take_away(&mut steps, &[("a::y", "z"), ("a::z", "y")]), [("a::z", "y")]);
-    assert_eq!(circles(&steps), Vec::<String>::new());
+    assert_eq!(cycles(&steps), Vec::<String>::new());
 }

@@ -115,7 +115,7 @@ impl Tree {
 
     /// Returns the module that defines `path`, according to imports.
     pub fn resolve(&self, path: &[String]) -> ModulePath {
-        // Follow imports of imports. More than this number would be a circle.
+        // Follow imports of imports. More than this number would be a cycle.
         self.resolve_within(path, 16)
     }
 

@@ -2,8 +2,8 @@
 //! through the 32-bit code of the hypercall page.
 //!
 //! The kernel is the one without PAE, because QEMU's emulation of SVM cannot run guests with PAE and nested page tables, under
-//! any VMM. It does not preserve the state of XSAVE either (`noxsave`). With retpolines, Linux's 32-bit hypercalls jump to a
-//! wrong address, because the compiler addresses the target relative to the stack pointer (`mitigations=off`).
+//! any VMM. This emulation does not preserve the state of XSAVE either (`noxsave`). With retpolines, Linux's 32-bit hypercalls
+//! jump to a wrong address, because the compiler addresses the target relative to the stack pointer (`mitigations=off`).
 
 use std::path::Path;
 use std::process::Command;

@@ -37,7 +37,7 @@ fn look(machine: &Machine, viewer: &mut Viewer) {
     });
 }
 
-/// The picture is the kernel's own until `hyperv_drm` takes the screen over, which may come again.
+/// The picture is the kernel's own until `hyperv_drm` takes the screen over, also when that is loaded again.
 pub fn the_driver_takes_over_what_the_kernel_shows() {
     let socket = std::env::temp_dir().join(format!("viridian-early-{}", std::process::id()));
     let machine = start(&format!("vnc=unix:{},size=800x600", socket.display()), "quiet panic=-1 run=early", true);
@@ -71,7 +71,7 @@ pub fn the_driver_takes_over_what_the_kernel_shows() {
     assert!(matches!(end, End::PoweredOff), "{end}");
 }
 
-/// A kernel that the first one has started by kexec shows its messages where the first one did, and has the screen with its own driver.
+/// A kernel that is started by kexec shows its messages where the first one did, and then has the screen with its own driver.
 pub fn the_next_kernel_has_the_screen() {
     let socket = std::env::temp_dir().join(format!("viridian-again-{}", std::process::id()));
     let machine = start(&format!("vnc=unix:{},size=800x600", socket.display()), "quiet panic=-1 run=again", true);
