@@ -1,4 +1,4 @@
-//! Jobs: work that takes its time, and that goes on when the client that has begun it is gone.
+//! Jobs: long operations, which continue when the client that has begun them disconnects.
 //!
 //! This module has the jobs that run, and those that have ended, within bounds of number and age. `job_worker` has their threads,
 //! `job_work` and `operations` what they do, and `job_requests` the handlers.

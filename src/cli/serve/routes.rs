@@ -50,13 +50,13 @@ pub const ROUTES: &[Route] = routes! {
     POST "/session" "session" "A token for the page, for the code that viridian serve --open prints, which is used up",
         Administer, None, Answer::Json("Session"), [429] => api::session;
     GET "/access" "access" "Who may do what, without tokens", Administer, None, Answer::Json("AccessList"), [] => api::access;
-    PUT "/access/{name}" "grant" "Give a role to a name: a new token, or a certificate; what the name had before ends",
+    PUT "/access/{name}" "grant" "Give a role to a name: a new token, or a certificate; what the name had before is withdrawn",
         Administer, Access, Answer::Created("Access"), [409] => api::grant;
     DELETE "/access/{name}" "revoke" "Take the role of a name away", Administer, None, Answer::Json("Nothing"),
         [404] => api::revoke;
     POST "/service/host-stop" "host-stop" "Begin to stop all machines as their definitions say, before the host shuts down",
         Administer, None, Answer::Json("Nothing"), [] => api::host_stop;
-    GET "/jobs" "jobs" "Work that takes its time: jobs that run, and those that have ended in the last hour", Read, None,
+    GET "/jobs" "jobs" "Long operations: jobs that run, and those that have ended in the last hour", Read, None,
         Answer::Json("Jobs"), [] => job_requests::list;
     POST "/jobs" "begin" "Begin a job: start or stop a machine, change a guest's memory; with the role administer, copy a file into a guest, attach a disk or an adapter",
         Operate, Job, Answer::Created("Job"), [404, 409, 502, 504] => job_requests::begin;
@@ -80,7 +80,7 @@ pub const ROUTES: &[Route] = routes! {
     POST "/machines/{name}/kill" "kill" "End a machine at once", Operate, None, Answer::Json("Machine"), [404, 409] => api::kill;
     POST "/machines/{name}/pause" "pause" "Stop the guest and its time", Operate, None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::pause;
-    POST "/machines/{name}/resume" "resume" "Let the guest go on", Operate, None, Answer::Json("Machine"),
+    POST "/machines/{name}/resume" "resume" "Let the guest continue", Operate, None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::resume;
     POST "/machines/{name}/reset" "reset" "Reset the machine: its guest starts again", Operate, None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::reset;
