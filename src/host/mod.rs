@@ -1,5 +1,6 @@
 //! Services of the host: events, wake-ups, scheduling, file formats, output files.
 //!
+//! - `descriptors`: the budget of descriptors for what guests open.
 //! - [`event`]: eventfds as descriptors.
 //! - `bell`: wakes a channel's thread.
 //! - `patience`, `scheduling`: decide whether a woken thread waits for its turn.
@@ -15,6 +16,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bell;
+pub(crate) mod descriptors;
 pub mod event;
 pub mod footprint;
 pub(crate) mod limited;

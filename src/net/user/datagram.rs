@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::super::ports::SwitchPort;
-use super::budget::Ticket;
 use super::outbox::Outbox;
 use super::packet::{Problem, add_icmp, add_problem, add_udp, hop_limit};
 use super::router::kind;
 use super::share::Guest;
+use crate::host::descriptors::Ticket;
 
 /// Time without a packet after which a flow ends (RFC 4787 requires at least two minutes).
 const SILENCE: Duration = Duration::from_secs(120);

@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::super::ports::SwitchPort;
-use super::budget::Ticket;
 use super::datagram::connect;
 use super::share::Guest;
+use crate::host::descriptors::Ticket;
 
 /// Time after which the next server is asked as well.
 const TURN: Duration = Duration::from_secs(1);

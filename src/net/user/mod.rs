@@ -10,7 +10,7 @@
 //!   services.
 //! - [`fragments`]: reassembly of guests' packets; [`packet`]: the network's own packets, fragmented as the guest
 //!   requires.
-//! - [`share`], [`budget`]: selects the flow that must end if there is no room for another, in the network and in the
+//! - [`share`], [`crate::host::descriptors`]: selects the flow that must end if there is no room for another, in the network and in the
 //!   process.
 //! - [`address`]: the network's addresses and their meaning; [`forward`], `inbound`: ports of the host that lead to a
 //!   guest.
@@ -29,15 +29,14 @@ use super::ports::Ports;
 pub use super::ports::SwitchPort;
 #[cfg(test)]
 use super::ports::USUAL_MTU;
+use crate::host::descriptors::Budget;
 use crate::host::lock::Mutex;
 use crate::net::frame::{Frame, FrameBuffer};
 use address::Network;
-use budget::Budget;
 use forward::Forward;
 use stack::Stack;
 
 pub mod address;
-pub mod budget;
 pub mod datagram;
 pub mod dhcp;
 pub mod dns;

@@ -8,6 +8,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
+use crate::host::descriptors::Wake;
 use crate::host::event::EventFd;
 
 /// Tokens of what is not a socket.
@@ -95,6 +96,12 @@ impl Poll {
     /// Makes the descriptor readable.
     pub fn wake(&self) {
         self.wake.signal();
+    }
+}
+
+impl Wake for Poll {
+    fn wake(&self) {
+        Self::wake(self);
     }
 }
 

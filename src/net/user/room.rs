@@ -4,11 +4,11 @@ use std::io;
 use std::time::Instant;
 
 use super::super::ports::SwitchPort;
-use super::budget::Ticket;
 use super::link::Link;
 use super::share::{Guest, Held, Victim, victim};
 use super::stack::{MAX_CONNECTIONS, MAX_DATAGRAM_FLOWS, MAX_LOOKUPS, Stack};
 use super::tcp;
+use crate::host::descriptors::Ticket;
 
 /// Idle time after which a guest's connection can be ended for a new one of the same guest (RFC 5382, 5).
 const IDLE: std::time::Duration = std::time::Duration::from_secs(300);

@@ -8,7 +8,6 @@ use smoltcp::time::Instant as Ticks;
 
 use super::super::ports::{MAX_PORTS, Ports, SwitchPort};
 use super::address::Network;
-use super::budget::{Budget, Member};
 use super::forward::Forward;
 use super::fragments::Fragments;
 use super::guests::Guests;
@@ -23,6 +22,7 @@ use super::room::Said;
 use super::table::Table;
 use super::tcp::{self, Standing};
 use super::{UserError, datagram, dns};
+use crate::host::descriptors::{Budget, Member};
 use crate::net::frame::{Frame, FrameBuffer};
 
 /// Maximum number of TCP flows. Each has buffers of up to half a MiB, and a descriptor.

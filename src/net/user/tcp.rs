@@ -20,9 +20,9 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use super::super::ports::SwitchPort;
-use super::budget::Ticket;
 use super::link::{Link, interface};
 use super::share::Guest;
+use crate::host::descriptors::Ticket;
 use crate::net::mac::MacAddress;
 
 /// Size of the buffer for each direction, and its size if the guest already has [`MANY`] connections.

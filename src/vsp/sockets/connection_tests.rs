@@ -9,11 +9,18 @@ use zerocopy::FromBytes;
 
 use super::super::service::Service;
 use super::*;
+use crate::host::descriptors::Budget;
+use crate::host::event::EventFd;
 use crate::host::lock::Mutex;
 use crate::memory::GuestMemory;
 use crate::vmbus::ids::GpadlId;
 use crate::vmbus::ring::guest::{GuestReceiver, GuestSender};
 use crate::vmbus::testing::GuestBus;
+
+fn table() -> Arc<Table> {
+    let share = Budget::new(1000).join(Arc::new(EventFd::new().unwrap()));
+    Arc::new(Table::new(share))
+}
 
 /// The events that a handler waits for: a readable peer, a writable peer, and a time.
 type Wanted = (Option<(bool, bool)>, Option<Duration>);
@@ -63,7 +70,7 @@ fn open() -> Open {
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 16 * 4096)]).unwrap();
     let mut bus = GuestBus::new(&memory, 1);
     let (ours, peer) = UnixStream::pair().unwrap();
-    let (table, vmbus) = (Arc::<Table>::default(), VmBus::default());
+    let (table, vmbus) = (table(), VmBus::default());
     let (id, service) = (vmbus.new_device_id(), Service::from(1024));
     let record = table.add(id, service, Origin::Host, 1).unwrap();
     assert!(table.add(vmbus.new_device_id(), service, Origin::Host, 1).is_none(), "there is a limit");

@@ -68,13 +68,12 @@ impl Device for SocketsDevice {
 mod tests {
     use super::*;
     use crate::device::contract::device_contract;
-    use crate::host::event::EventFd;
     use crate::vmbus::bus::VmBus;
 
     device_contract! {
         sockets_keep_the_contract: {
-            let attention = EventFd::new().expect("an eventfd");
-            Arc::new(SocketsDevice(Arc::new(Shared::new("test".into(), VmBus::default(), None, attention))))
+            let shared = Shared::new("test".into(), VmBus::default(), None).expect("an eventfd");
+            Arc::new(SocketsDevice(Arc::new(shared)))
         };
     }
 }

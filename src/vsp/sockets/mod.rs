@@ -61,7 +61,6 @@ use shared::{Answer, Call, Shared};
 use worker::Worker;
 
 use crate::device::{Devices, Registration};
-use crate::host::event::EventFd;
 use crate::host::lock::Mutex;
 use crate::host::unix_socket::{BindError, ListeningSocket};
 use crate::vmbus::bus::VmBus;
@@ -85,7 +84,7 @@ impl Sockets {
                 BindError::Refused(source, advice) => SocketsError::Refused { path, source, advice },
             }
         })?;
-        let shared = Arc::new(Shared::new(name.to_owned(), bus, path.map(Path::to_owned), EventFd::new()?));
+        let shared = Arc::new(Shared::new(name.to_owned(), bus, path.map(Path::to_owned))?);
         // Weak: the bus belongs to what it reports to.
         let weak = Arc::downgrade(&shared);
         shared.bus.connects().set(move |asked| weak.upgrade().is_some_and(|shared| shared.take(asked)));

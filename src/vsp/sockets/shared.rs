@@ -1,6 +1,7 @@
 //! The state that the parts of a machine's sockets share.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
@@ -11,7 +12,9 @@ use super::connection::{ConnectionVsp, instance, offer};
 use super::peer::{Answerer, Peer};
 use super::service::Service;
 use super::table::{Origin, Record, Table};
+use crate::host::descriptors::Budget;
 use crate::host::event::EventFd;
+use crate::host::limited;
 use crate::host::lock::Mutex;
 use crate::host::stopwatch::Stopwatch;
 use crate::vmbus::bus::{Asked, VmBus};
@@ -71,11 +74,16 @@ pub struct Call {
 
 impl Shared {
     /// Creates what is shared.
-    pub fn new(name: String, bus: VmBus, path: Option<PathBuf>, attention: EventFd) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Returns an error if the host lacks a descriptor.
+    pub fn new(name: String, bus: VmBus, path: Option<PathBuf>) -> io::Result<Self> {
+        let attention = EventFd::new()?;
+        let share = Budget::of_process().join(Arc::new(attention.try_clone()?));
+        Ok(Self {
             name,
             bus,
-            table: Arc::default(),
+            table: Arc::new(Table::new(share)),
             clock: Mutex::new(Stopwatch::new(Instant::now())),
             listeners: Mutex::default(),
             answerers: Mutex::default(),
@@ -83,6 +91,15 @@ impl Shared {
             requests: Mutex::default(),
             attention,
             next_port: AtomicU32::new(FIRST_PORT),
+        })
+    }
+
+    /// Ends connections if other machines have less than their share of the descriptors of the process.
+    pub fn settle(&self) {
+        for device in self.table.take_leaving() {
+            let name = &self.name;
+            limited::warn!(of: name, "{name}: a socket is closed: the machines of this process share its descriptors (ulimit -n)");
+            self.bus.rescind(device);
         }
     }
 
@@ -126,6 +143,7 @@ impl Shared {
     /// Returns an [`OfferError`]. The host's end was told, and a request was refused.
     pub fn offer(&self, call: Call) -> Result<Arc<Record>, OfferError> {
         let Call { service, peer, asked, texts, opened } = call;
+        self.settle();
         let (origin, instance) = match &asked {
             Some(asked) => (Origin::Guest, asked.request.endpoint),
             None => (Origin::Host, instance(self.next_port())),

@@ -87,6 +87,7 @@ impl Worker {
                 }
             };
             self.shared.attention.take();
+            self.shared.settle();
             self.decide();
             self.hear(&ready);
             self.accept();

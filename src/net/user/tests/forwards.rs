@@ -2,12 +2,12 @@
 
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr};
 
-use super::budget::Budget;
 use super::dhcp_and_dns::message;
 use super::share::Guest;
 use super::shares::{drain, guest, packet, packet_from, send};
 use super::stack::Stack;
 use super::*;
+use crate::host::descriptors::Budget;
 use crate::net::offload::headers::{be16, ether_type};
 use crate::patience::Patience;
 

@@ -1,10 +1,10 @@
 //! Several guests behind one uplink, one of which tries to use everything.
 
-use super::budget::Budget;
 use super::frames::frame;
 use super::share::Guest;
 use super::stack::{MAX_CONNECTIONS, MAX_DATAGRAM_FLOWS, MAX_LOOKUPS, Stack};
 use super::*;
+use crate::host::descriptors::Budget;
 use crate::net::mac::MacAddress;
 use crate::net::offload::checksum;
 use crate::net::offload::headers::ether_type;

@@ -1,11 +1,11 @@
 use super::*;
 
 fn join(budget: &Arc<Budget>) -> Member {
-    budget.join(Arc::new(Poll::new().unwrap()))
+    budget.join(Arc::new(EventFd::new().unwrap()))
 }
 
 #[test]
-fn a_single_network_may_use_the_whole_budget_and_no_more() {
+fn a_single_member_may_use_the_whole_budget_and_no_more() {
     let budget = Budget::new(10);
     let member = join(&budget);
     let mut tickets: Vec<_> = (0..10).map(|_| member.take().unwrap()).collect();
@@ -15,7 +15,7 @@ fn a_single_network_may_use_the_whole_budget_and_no_more() {
 }
 
 #[test]
-fn a_later_network_gets_its_share_and_the_other_is_asked_to_release_descriptors() {
+fn a_later_member_gets_its_share_and_the_other_is_asked_to_release_descriptors() {
     let budget = Budget::new(10);
     let (first, second) = (join(&budget), join(&budget));
     let mut firsts: Vec<_> = (0..10).map(|_| first.take().unwrap()).collect();
@@ -31,7 +31,7 @@ fn a_later_network_gets_its_share_and_the_other_is_asked_to_release_descriptors(
 }
 
 #[test]
-fn a_network_that_never_releases_anything_costs_at_most_the_budget_again() {
+fn a_member_that_never_releases_anything_costs_at_most_the_budget_again() {
     let budget = Budget::new(30);
     let idle = join(&budget);
     let _held: Vec<_> = (0..30).map(|_| idle.take().unwrap()).collect();
@@ -50,7 +50,7 @@ fn a_network_that_never_releases_anything_costs_at_most_the_budget_again() {
 }
 
 #[test]
-fn the_share_of_a_removed_network_is_available_to_others() {
+fn the_share_of_a_removed_member_is_available_to_others() {
     let budget = Budget::new(2);
     let gone = join(&budget);
     drop((gone.take(), gone.take()));

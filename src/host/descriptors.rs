@@ -1,8 +1,8 @@
-//! The budget of descriptors for the flows of all networks of a process.
+//! The budget of descriptors for what the guests of a process open: flows of networks, and sockets.
 //!
-//! Disks, consoles, and library users need descriptors, too, so the networks have a third of what the process may have
-//! (`RLIMIT_NOFILE`). When these are used up, a network that has fewer than another still gets one, and the one that
-//! has the most is told to give one up. It does so when its guest's thread runs next. Until then there are more, at
+//! Disks, consoles, and library users need descriptors, too, so the networks and sockets have a third of what the process may have
+//! (`RLIMIT_NOFILE`). When these are used up, a member that has fewer than another still gets one, and the one that
+//! has the most is told to give one up. It does so when its thread runs next. Until then there are more, at
 //! most twice as many.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,11 +10,23 @@ use std::sync::{Arc, LazyLock};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::poll::Poll;
+use crate::host::event::EventFd;
 use crate::host::lock::{Mutex, MutexGuard};
 
 /// The limit if the process may have any number of descriptors.
 const MOST: usize = 1 << 16;
+
+/// Wakes a member that must give something up.
+pub trait Wake: std::fmt::Debug + Send + Sync {
+    /// Has the member's thread run.
+    fn wake(&self);
+}
+
+impl Wake for EventFd {
+    fn wake(&self) {
+        self.signal();
+    }
+}
 
 /// The budget; see the module's description.
 #[derive(Debug)]
@@ -23,13 +35,13 @@ pub struct Budget {
     accounts: Mutex<Vec<Arc<Account>>>,
 }
 
-/// The share of one network.
+/// The share of one member.
 #[derive(Debug)]
 struct Account {
     held: AtomicUsize,
     /// Number of descriptors that it must give up.
     owed: AtomicUsize,
-    poll: Arc<Poll>,
+    wake: Arc<dyn Wake>,
 }
 
 impl Account {
@@ -63,24 +75,24 @@ impl Budget {
         self.accounts.lock()
     }
 
-    /// Adds a member to the budget. `poll` is woken when it must give something up.
-    pub(super) fn join(self: &Arc<Self>, poll: Arc<Poll>) -> Member {
-        let account = Arc::new(Account { held: AtomicUsize::new(0), owed: AtomicUsize::new(0), poll });
+    /// Adds a member to the budget.
+    pub fn join(self: &Arc<Self>, wake: Arc<dyn Wake>) -> Member {
+        let account = Arc::new(Account { held: AtomicUsize::new(0), owed: AtomicUsize::new(0), wake });
         self.accounts().push(account.clone());
         Member { budget: self.clone(), account }
     }
 }
 
-/// A network with a share of a budget.
+/// A network, or the sockets of a machine, with a share of a budget.
 #[derive(Debug)]
-pub(super) struct Member {
+pub struct Member {
     budget: Arc<Budget>,
     account: Arc<Account>,
 }
 
 impl Member {
-    /// Reserves a descriptor. Returns `None` if none is left and this network would have the most.
-    pub(super) fn take(&self) -> Option<Ticket> {
+    /// Reserves a descriptor. Returns `None` if none is left and this member would have the most.
+    pub fn take(&self) -> Option<Ticket> {
         let accounts = self.budget.accounts();
         let used: usize = accounts.iter().map(|account| account.kept()).sum();
         if used >= self.budget.limit {
@@ -89,24 +101,29 @@ impl Member {
                 return None;
             }
             most.owed.fetch_add(1, Ordering::SeqCst);
-            most.poll.wake();
+            most.wake.wake();
         }
         self.account.held.fetch_add(1, Ordering::SeqCst);
         Some(Ticket(self.account.clone()))
     }
 
-    /// Returns the total number of descriptors for all networks.
-    pub(super) fn limit(&self) -> usize {
+    /// Returns the total number of descriptors for all members.
+    pub fn limit(&self) -> usize {
         self.budget.limit()
     }
 
-    /// Returns `true` if the network must give something up.
-    pub(super) fn owes(&self) -> bool {
-        self.account.owed.load(Ordering::SeqCst) > 0
+    /// Returns `true` if the member must give something up.
+    pub fn owes(&self) -> bool {
+        self.owed() > 0
+    }
+
+    /// Returns the number of descriptors that the member must give up.
+    pub fn owed(&self) -> usize {
+        self.account.owed.load(Ordering::SeqCst)
     }
 
     /// Records that something was given up, or that there is nothing to give up.
-    pub(super) fn pay(&self) {
+    pub fn pay(&self) {
         let less = |owed: usize| owed.checked_sub(1);
         let _ = self.account.owed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
@@ -120,7 +137,7 @@ impl Drop for Member {
 
 /// A reserved descriptor, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Ticket(Arc<Account>);
+pub struct Ticket(Arc<Account>);
 
 impl Drop for Ticket {
     fn drop(&mut self) {
@@ -129,5 +146,5 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-#[path = "budget_tests.rs"]
+#[path = "descriptors_tests.rs"]
 mod tests;
