@@ -18,6 +18,7 @@ use super::packet::{Problem, add_icmp, add_problem, add_udp, hop_limit};
 use super::router::kind;
 use super::share::Guest;
 use crate::host::descriptors::Ticket;
+use crate::net::mac::MacAddress;
 
 /// Time without a packet after which a flow ends (RFC 4787 requires at least two minutes).
 const SILENCE: Duration = Duration::from_secs(120);
@@ -104,6 +105,11 @@ impl Flow {
     /// Returns the endpoints, as the guest sees them.
     pub fn key(&self) -> Key {
         self.key
+    }
+
+    /// Sets the guest's Ethernet address, which has changed.
+    pub(super) fn set_mac(&mut self, mac: MacAddress) {
+        self.guest.mac = mac;
     }
 
     /// Returns the guest of the flow.

@@ -46,6 +46,13 @@ pub struct Guests {
 pub type GuestAddresses = (Ipv4Addr, MacAddress);
 
 impl Guests {
+    /// Returns `true` if `address` was not seen at the guest's port, or with another Ethernet address. IPv6 is not remembered.
+    pub fn has_moved(&self, address: IpAddr, guest: Guest) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        let known = self.ports[guest.port.index()].seen.iter().find(|seen| seen.address == address);
+        guest.mac.is_station() && Network::is_guest(address.into()) && known.is_none_or(|seen| seen.mac != guest.mac)
+    }
+
     /// Learns that `address` belongs to `guest`. Returns the present owner of the forwarded ports if it must be asked
     /// whether it is still there.
     pub fn learn(&mut self, address: IpAddr, guest: Guest, now: Instant) -> Option<GuestAddresses> {

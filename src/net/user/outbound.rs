@@ -94,9 +94,23 @@ impl Stack {
 
     /// Learns a guest's address. If necessary, asks the owner of the forwarded ports whether it is still there.
     pub(super) fn learn(&mut self, address: IpAddr, guest: Guest, now: Instant) {
+        if self.guests.has_moved(address, guest) {
+            self.move_flows(address, guest);
+        }
         let has_forwards = !(self.listeners.is_empty() && self.ports.is_empty());
         if let Some(in_doubt) = self.guests.learn(address, guest, now).filter(|_| has_forwards) {
             router::ask_arp(in_doubt, &mut self.outbox);
+        }
+    }
+
+    /// Has the flows of an address lead to its present Ethernet address.
+    fn move_flows(&mut self, address: IpAddr, guest: Guest) {
+        let is_its = |owner: SocketAddr, port| owner.ip() == address && port == guest.port;
+        for flow in self.connections.flows.values_mut().filter(|flow| is_its(flow.key().guest, flow.key().port)) {
+            flow.set_mac(guest.mac);
+        }
+        for flow in self.datagrams.flows.values_mut().filter(|flow| is_its(flow.key().guest, flow.key().port)) {
+            flow.set_mac(guest.mac);
         }
     }
 

@@ -161,3 +161,29 @@ fn a_connection_goes_on_when_the_guest_changes_its_ethernet_address_alone() {
     let answer = drain(&mut stack, now + Duration::from_secs(1)).into_iter().find(|frame| frame[23] == 6).unwrap();
     assert_eq!((&answer[..6], answer[47]), (&new.mac.0[..], 0x10));
 }
+
+#[test]
+fn flows_follow_a_guest_that_announces_its_new_ethernet_address_by_arp() {
+    let (mut stack, _, udp) = forwarding();
+    let now = Instant::now();
+    announce(&mut stack, guest(1, 1), Network::FIRST_GUEST, now);
+    let client = UdpSocket::bind(loopback(0)).unwrap();
+    let delivered_to = |stack: &mut Stack| {
+        client.send_to(b"x", loopback(udp)).unwrap();
+        let mut patience = Patience::new(Duration::from_secs(10));
+        loop {
+            if let Some(frame) = drain(stack, now).into_iter().find(|frame| frame[23] == 17) {
+                break frame[..6].to_vec();
+            }
+            assert!(!patience.is_over());
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    assert_eq!(delivered_to(&mut stack), guest(1, 1).mac.0);
+    // The guest sends nothing in the flow.
+    announce(&mut stack, guest(1, 2), Network::FIRST_GUEST, now);
+    assert_eq!(delivered_to(&mut stack), guest(1, 2).mac.0);
+    // A guest at another port has no influence.
+    announce(&mut stack, guest(2, 3), Network::FIRST_GUEST, now);
+    assert_eq!(delivered_to(&mut stack), guest(1, 2).mac.0);
+}
