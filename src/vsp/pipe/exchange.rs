@@ -9,6 +9,9 @@ use crate::vmbus::vsp::{Channel, ServiceError};
 /// The period at which a full ring is checked if the guest does not signal that it has room.
 const POLL: Duration = Duration::from_secs(1);
 
+/// Maximum number of packets that are received before what is due is sent. A guest can fill the ring as fast as it is emptied.
+const BATCH: usize = 256;
+
 /// The host's side of the exchange.
 pub trait Peer {
     /// Maximum length of the payload of what [`next`](Self::next) returns.
@@ -23,7 +26,7 @@ pub trait Peer {
     /// Returns an error if the guest violates the protocol.
     fn receive(&mut self, payload: &[u8]) -> Result<(), ServiceError>;
 
-    /// Does what is due. Called when all packets of the guest are processed; `is_read` says that the guest has read all that it was
+    /// Does what is due. Called when all packets of the guest are processed, or many of them; `is_read` says that the guest has read all that it was
     /// sent.
     fn tick(&mut self, _is_read: bool) {}
 
@@ -80,7 +83,10 @@ impl Exchange {
     /// Returns `false` if the ring has no room for what may be due.
     fn turn<P: Peer>(&mut self, channel: &mut Channel, peer: &mut P) -> Result<bool, ServiceError> {
         let room = NewPacket::space(P::MAX_PACKET);
-        while !channel.port().should_return() {
+        for _ in 0..BATCH {
+            if channel.port().should_return() {
+                break;
+            }
             let (incoming, outgoing) = channel.rings();
             let Some(packet) = incoming.receive(&mut self.buffer)? else { break };
             let PacketKind::IN_BAND = packet.header.kind else {
