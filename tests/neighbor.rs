@@ -301,7 +301,7 @@ fn a_ring_that_is_never_empty_does_not_fill_the_hosts_memory() {
 #[test]
 #[ignore = "a measurement: scripts/bench-neighbor"]
 fn shares() {
-    let rows: [(&str, u32, &str); 8] = [
+    let rows: [(&str, u32, &str); 13] = [
         ("spin", 2, "memory:1M"),
         ("ring", 2, "memory:1M"),
         ("spin", 1, "memory:1M"),
@@ -310,6 +310,11 @@ fn shares() {
         ("verify", 1, "memory:16G"),
         ("compare", 1, "memory:16G"),
         ("unmap", 1, "memory:16G"),
+        ("prefetch", 1, "memory:16G"),
+        ("map", 1, "memory:16G"),
+        ("flush", 1, "memory:16G"),
+        ("durable", 1, "memory:16G"),
+        ("pattern", 1, "memory:64M"),
     ];
     println!("neighbor  flood     VPs  the neighbor's share");
     for (kind, cpus, disk) in rows {

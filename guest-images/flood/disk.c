@@ -16,6 +16,8 @@
 #define EXTENTS 255
 #define LIST_LENGTH (8 + 16 * EXTENTS)
 #define BLOCK 512
+/* Maximum length of a pattern, which is written to the host. */
+#define PATTERN_BLOCKS ((64 << 20) / BLOCK)
 
 struct body {
     uint32_t operation, flags, status;
@@ -41,9 +43,10 @@ static void put(uint8_t *place, uint64_t value, unsigned bytes)
     }
 }
 
-/* Sends a command, with data from a page if it has any. Returns false if there is no room in the ring. */
-static bool fire(const uint8_t *cdb, unsigned cdb_length, uint32_t length)
+/* Sends a command, with data from a page or to it if it has any. Returns false if there is no room in the ring. */
+static bool fire(const uint8_t *cdb, uint32_t length, uint8_t direction)
 {
+    unsigned cdb_length = cdb[0] == 0 ? 6 : cdb[0] < 0x80 ? 10 : 16;
     struct {
         uint32_t reserved, count, length, offset;
         uint64_t frame;
@@ -54,7 +57,7 @@ static bool fire(const uint8_t *cdb, unsigned cdb_length, uint32_t length)
         .length = sizeof body - 12,
         .cdb_length = cdb_length,
         .sense_length = 20,
-        .direction = length ? SCSI_OUT : SCSI_NONE,
+        .direction = length ? direction : SCSI_NONE,
         .data_length = length,
     };
     struct packet packet = {
@@ -97,6 +100,36 @@ static uint32_t prepare(const char *kind, uint64_t blocks, uint8_t *cdb)
         put(cdb + 7, PAGE_SIZE / BLOCK, 2);
         return PAGE_SIZE;
     }
+    if (text_equal(kind, "durable")) {
+        /* WRITE AND VERIFY: a write, a flush, and a read. */
+        cdb[0] = 0x2e;
+        put(cdb + 7, PAGE_SIZE / BLOCK, 2);
+        return PAGE_SIZE;
+    }
+    if (text_equal(kind, "pattern")) {
+        /* WRITE SAME(16), with a block that is not zero. */
+        cdb[0] = 0x93;
+        put(cdb + 10, blocks < PATTERN_BLOCKS ? blocks : PATTERN_BLOCKS, 4);
+        memset(data, 0x5a, BLOCK);
+        return BLOCK;
+    }
+    if (text_equal(kind, "prefetch")) {
+        cdb[0] = 0x34;
+        put(cdb + 7, 0xffff, 2);
+        return 0;
+    }
+    if (text_equal(kind, "flush")) {
+        /* SYNCHRONIZE CACHE of the whole disk. */
+        cdb[0] = 0x35;
+        return 0;
+    }
+    if (text_equal(kind, "map")) {
+        /* GET LBA STATUS */
+        cdb[0] = 0x9e;
+        cdb[1] = 0x12;
+        put(cdb + 10, PAGE_SIZE, 4);
+        return PAGE_SIZE;
+    }
     if (text_equal(kind, "headers")) {
         memcpy(data, "QFI\xfb", 4);
         cdb[0] = 0x2a;
@@ -112,6 +145,15 @@ static uint32_t prepare(const char *kind, uint64_t blocks, uint8_t *cdb)
     return BLOCK;
 }
 
+bool flood_is_of_disk(const char *kind)
+{
+    static const char *const kinds[] = {"verify", "compare", "unmap", "fill", "headers", "durable", "pattern", "prefetch", "flush", "map"};
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (text_equal(kind, kinds[i]))
+            return true;
+    return false;
+}
+
 bool flood_disk(const char *kind, void (*begun)(void))
 {
     const struct offer *offer = vmbus_offer(&scsi_interface, NULL, 0);
@@ -125,13 +167,13 @@ bool flood_disk(const char *kind, void (*begun)(void))
         return FAILED("there is no disk");
     data = pages_allocate_zeroed(1);
     /* The first command gets the unit attention for the power-on. */
-    fire(cdb, 6, 0);
+    fire(cdb, 0, SCSI_NONE);
     WAIT_UNTIL((take_answers(), answered == sent), 20000);
     uint32_t length = prepare(kind, blocks, cdb);
-    unsigned cdb_length = cdb[0] == 0x8f ? 16 : 10;
+    uint8_t direction = text_equal(kind, "map") ? SCSI_IN : SCSI_OUT;
     for (bool is_first = true; flood_goes_on() && answered < count; is_first = false) {
-        while (sent - answered < COMMANDS_MAX && sent <= count && fire(cdb, cdb_length, length))
-            if (text_equal(kind, "fill"))
+        while (sent - answered < COMMANDS_MAX && sent <= count && fire(cdb, length, direction))
+            if (text_equal(kind, "fill") || text_equal(kind, "durable"))
                 put(cdb + 2, sent * (PAGE_SIZE / BLOCK) % (blocks - PAGE_SIZE / BLOCK), 4);
         if (is_first)
             begun();

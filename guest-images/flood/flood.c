@@ -3,6 +3,9 @@
  *
  *   flood=verify|compare|unmap   repeated commands over a whole disk, whose completions are read
  *   flood=fill                   writes from the first block on
+ *   flood=prefetch|flush|map     repeated PRE-FETCH, SYNCHRONIZE CACHE or GET LBA STATUS
+ *   flood=durable                WRITE AND VERIFY from the first block on
+ *   flood=pattern                repeated WRITE SAME of a pattern over the first 64 MiB
  *   flood=headers                n=N writes (default 3000) of a qcow2 header to the disk's first block; then powers off
  *   flood=contacts               n=N INITIATE_CONTACTs (default 3000) without reading answers; prints the number of answers; powers off
  *   flood=messages               repeated INITIATE_CONTACTs, whose answers are not read
@@ -146,11 +149,9 @@ int main(void)
     end = seconds ? deadline_after(seconds * 1000) : UINT64_MAX;
     if (text_equal(kind, "contacts"))
         contacts();
-    bool is_of_disk = text_equal(kind, "verify") || text_equal(kind, "compare") || text_equal(kind, "unmap") ||
-                      text_equal(kind, "fill") || text_equal(kind, "headers");
     if (text_equal(kind, "ring") ? !flood_ring(say_begun)
         : is_of_network ? !flood_network(kind, say_begun)
-        : is_of_disk ? !flood_disk(kind, say_begun)
+        : flood_is_of_disk(kind) ? !flood_disk(kind, say_begun)
                      : !flood(kind))
         return EXIT_FAILED;
     print("VMBus is %s\n", vmbus_unload() ? "left" : "not left");

@@ -9,6 +9,8 @@
 
 /* Returns true until the duration has passed. */
 bool flood_goes_on(void);
+/* Returns true if this is a kind of flood for a disk. */
+bool flood_is_of_disk(const char *kind);
 /* Sends commands to the first disk, and calls `begun` when they are in flight. If there is no disk, prints that and returns
  * false. */
 bool flood_disk(const char *kind, void (*begun)(void));

@@ -15,7 +15,7 @@ use super::open::open;
 use super::options::{Format, ImageOptions};
 use super::perform::perform;
 use super::pool::Pool;
-use super::request::{Request, RequestError, Success};
+use super::request::{Operation, Request, RequestError, Success};
 use super::threads::SharedThreads;
 use crate::memory::buffer::GuestBuffer;
 
@@ -133,7 +133,10 @@ impl Image {
         then: impl FnOnce(Result<Success, RequestError>) + Send + 'static,
     ) {
         let image = self.clone();
-        let amplified = request.operation.amplified();
+        let amplified = match &request.operation {
+            Operation::Read(extent) => self.disk.amplified(*extent),
+            operation => operation.amplified(),
+        };
         let cancel = if amplified == 0 { cancel.of_short() } else { cancel };
         let task = move || {
             let result = perform(image.disk(), &image.gate, &request, &pages, &cancel);

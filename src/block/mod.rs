@@ -20,6 +20,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use crate::block::request::Extent;
 use crate::block::vectored::Vectors;
 use crate::memory::buffer::GuestBuffer;
 
@@ -113,6 +114,11 @@ pub trait Disk: Send + Sync {
     /// Returns the host's error.
     fn allocation(&self, _offset: u64, length: u64) -> io::Result<(u64, bool)> {
         Ok((length, true))
+    }
+
+    /// Returns the number of bytes that the host has to process to read the range, beside those of the range itself.
+    fn amplified(&self, _range: Extent) -> u64 {
+        0
     }
 
     /// Hints that the range will be read soon.

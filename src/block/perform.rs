@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cancel::Cancel;
 use super::gate::Gate;
 use super::hold::Active;
-use super::request::{Extent, Operation, Request, RequestError, Success};
+use super::request::{Extent, MAX_PREFETCH, Operation, Request, RequestError, Success};
 use super::{Aligned, CHUNK, Disk};
 use crate::host::limited;
 use crate::host::panics::caught;
@@ -13,8 +13,8 @@ use crate::memory::buffer::{BufferError, GuestBuffer};
 
 /// Number of bytes that are zeroed or released in one step. Between steps, a request checks whether it is cancelled.
 const ZERO_STEP: u64 = 32 << 20;
-/// Maximum number of bytes that are read ahead. It is a hint, and must not fill the host's memory.
-const MAX_PREFETCH: u64 = 8 << 20;
+/// Number of bytes that are read ahead in one step.
+const PREFETCH_STEP: u64 = 1 << 20;
 /// Maximum number of pieces of an image that [`Operation::Map`] examines. The caller's next request can continue there.
 const MAX_ALLOCATION_STEPS: usize = 4096;
 
@@ -113,8 +113,11 @@ impl Work<'_> {
             Operation::Zero { extent, deallocate } => self.zero(*extent, *deallocate),
             Operation::Unmap(extents) => extents.iter().try_for_each(|extent| self.zero(*extent, true)),
             Operation::Prefetch(extent) => {
-                self.disk.prefetch(extent.offset, extent.length.min(MAX_PREFETCH));
-                Ok(())
+                let extent = Extent { length: extent.length.min(MAX_PREFETCH), ..*extent };
+                self.steps(extent, PREFETCH_STEP, |_, offset, length| {
+                    self.disk.prefetch(offset, length);
+                    Ok(())
+                })
             }
         }
     }

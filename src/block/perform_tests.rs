@@ -57,6 +57,8 @@ fn errors_have_the_operation_and_the_position() {
     let mut disk = VectorDisk::new(1 << 20);
     for (kind, error) in [
         (io::ErrorKind::Other, RequestError::Write(512)),
+        (io::ErrorKind::PermissionDenied, RequestError::Protected(512)),
+        (io::ErrorKind::ReadOnlyFilesystem, RequestError::Protected(512)),
         (io::ErrorKind::StorageFull, RequestError::NoSpace(512)),
         (io::ErrorKind::QuotaExceeded, RequestError::NoSpace(512)),
         (io::ErrorKind::FileTooLarge, RequestError::NoSpace(512)),

@@ -4,6 +4,9 @@ use std::io;
 
 use smallvec::SmallVec;
 
+/// Maximum number of bytes that are read ahead. It is a hint, and must not fill the host's memory.
+pub const MAX_PREFETCH: u64 = 8 << 20;
+
 /// A range of a disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -80,6 +83,7 @@ impl Operation {
             | Self::Fill { extent, .. }
             | Self::Zero { extent, .. }
             | Self::Map { extent, .. } => extent.length,
+            Self::Prefetch(extent) => extent.length.min(MAX_PREFETCH),
             Self::Unmap(extents) => extents.iter().fold(0, |sum, extent| sum.saturating_add(extent.length)),
             _ => 0,
         }
@@ -113,6 +117,10 @@ pub enum RequestError {
     /// The host cannot write this byte.
     #[error("the host cannot write the disk at byte {0}")]
     Write(u64),
+    /// This byte must not be written, and nobody can write it: the host's file or file system is read-only, or the image's header is
+    /// protected.
+    #[error("byte {0} of the disk must not be written")]
+    Protected(u64),
     /// The host has no space for this byte.
     #[error("the host has no space for byte {0} of the disk")]
     NoSpace(u64),
@@ -150,8 +158,21 @@ impl RequestError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::NoSpace(offset)
             }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Protected(offset),
             io::ErrorKind::Unsupported => Self::Unsupported,
             _ => Self::Write(offset),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_ahead_counts_up_to_its_bound() {
+        let prefetch = |length| Operation::Prefetch(Extent { offset: 0, length }).amplified();
+        assert_eq!((prefetch(4096), prefetch(1 << 40)), (4096, MAX_PREFETCH));
+        assert_eq!(Operation::Read(Extent { offset: 0, length: 1 << 20 }).amplified(), 0);
     }
 }

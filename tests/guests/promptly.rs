@@ -119,16 +119,17 @@ fn term_ends_a_guest_whose_ring_is_never_empty() {
 
 #[test]
 fn term_ends_a_machine_during_commands_over_a_whole_disk_in_memory() {
-    for kind in ["verify", "compare", "unmap"] {
+    for kind in ["verify", "compare", "unmap", "map", "prefetch", "flush"] {
         expect_flood_ends(kind, "--disk memory:1T");
     }
+    expect_flood_ends("pattern", "--disk memory:64M");
 }
 
 #[test]
 fn term_ends_a_machine_during_commands_over_a_whole_disk_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let disk = sparse(folder.path(), 1 << 40);
-    for kind in ["verify", "compare", "unmap", "fill"] {
+    for kind in ["verify", "compare", "unmap", "fill", "map", "prefetch", "flush", "durable", "pattern"] {
         expect_flood_ends(kind, &format!("--disk {},format=raw", disk.display()));
     }
 }

@@ -29,11 +29,11 @@ struct Table {
     what: &'static str,
 }
 
-/// Checks all tables of an image.
+/// Checks all tables of an image. Returns `true` if it has compressed clusters, or could have some in tables that are not checked.
 ///
 /// # Errors
 /// Returns [`DiskError::Damaged`] with the reason.
-pub(super) fn tables(header: &Header, opened: &Opened) -> Result<(), DiskError> {
+pub(super) fn tables(header: &Header, opened: &Opened) -> Result<bool, DiskError> {
     let checker = Checker { header, opened, cluster: 1 << header.cluster_bits };
     let l1 = checker.l1()?;
     let tables = if opened.write { checker.refcounts(&l1)? } else { Vec::new() };
@@ -78,15 +78,17 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks that the guest's clusters are inside the file and do not overlap `tables`.
-    fn l2(&self, l1: &[u64], tables: &[Table]) -> Result<(), DiskError> {
+    /// Checks that the guest's clusters are inside the file and do not overlap `tables`. Returns `true` if some may be compressed.
+    fn l2(&self, l1: &[u64], tables: &[Table]) -> Result<bool, DiskError> {
         let mut budget = MAX_BYTES;
+        let mut is_compressed = false;
         for offset in l1 {
             if budget < self.cluster {
-                break;
+                return Ok(true);
             }
             budget -= self.cluster;
             for entry in self.table(*offset, self.cluster / 8)? {
+                is_compressed |= entry & COMPRESSED != 0;
                 let (start, end) = self.data(entry);
                 if end == 0 {
                     continue;
@@ -102,7 +104,7 @@ impl Checker<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(is_compressed)
     }
 
     /// Returns start and end of the data of an L2 entry, or zeros if it has none.

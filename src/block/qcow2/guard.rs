@@ -38,6 +38,9 @@ use crate::host::panics::caught;
 const MAX_STACK: usize = 1 << 20;
 /// The header fields with the offset and size of the refcount table, the only ones that change while an image is in use.
 const REFCOUNT_TABLE: Range<u64> = 48..60;
+/// The header's byte with the bit of an image that was not closed, and the bit.
+const DIRTY_BYTE: u64 = 79;
+const DIRTY_BIT: u8 = 1;
 /// Maximum length of the copy of the first cluster that writes are compared with. The rest of the cluster is never written.
 const KEPT: u64 = 4096;
 /// Number of zero bytes that are written at a time if the host cannot zero a range by itself.
@@ -54,6 +57,8 @@ pub(super) struct Guarded {
     file: File,
     /// The protected first cluster. `None` for raw images.
     first: Option<First>,
+    /// The file reads as if the image had been closed.
+    hides_dirty: bool,
 }
 
 /// The first cluster of a qcow2 image.
@@ -90,14 +95,21 @@ impl Seal {
 impl Guarded {
     /// Guards the file of a raw image.
     pub fn raw(file: File) -> Self {
-        Self { file, first: None }
+        Self { file, first: None, hides_dirty: false }
     }
 
     /// Guards the file of a qcow2 image with clusters of `cluster` bytes.
     pub fn qcow2(file: File, cluster: u64) -> (Self, Seal) {
         let kept = Arc::new(OnceLock::new());
         let seal = Seal { kept: kept.clone(), length: KEPT.min(cluster) as usize };
-        (Self { file, first: Some(First { cluster, kept }) }, seal)
+        (Self { file, first: Some(First { cluster, kept }), hides_dirty: false }, seal)
+    }
+
+    /// Hides that the image was not closed, for an image that is only read: imago would refuse it. Only its refcounts may be wrong,
+    /// and who reads uses none.
+    pub fn hiding_dirty(mut self, hides_dirty: bool) -> Self {
+        self.hides_dirty = hides_dirty;
+        self
     }
 
     /// Refuses a write that would change protected bytes of the first cluster. `copy` copies the data to be written.
@@ -162,6 +174,9 @@ impl Storage for Guarded {
         if cancel::current_is_set() {
             return Err(io::Error::other("the command was cancelled"));
         }
+        if self.hides_dirty && (offset..offset.saturating_add(bufv.len())).contains(&DIRTY_BYTE) {
+            return self.read_clean(bufv, offset);
+        }
         // SAFETY: the caller keeps imago's contract for this method, and this type reports the file's own alignments.
         unsafe { self.file.pure_readv(bufv, offset) }
     }
@@ -220,6 +235,17 @@ impl Storage for Guarded {
 }
 
 impl Guarded {
+    /// Reads a range that contains the dirty bit, without that bit.
+    fn read_clean(&self, mut bufv: IoVectorMut<'_>, offset: u64) -> io::Result<()> {
+        let mut copy = crate::block::Aligned::new(bufv.len() as usize);
+        let bytes = copy.bytes();
+        // SAFETY: as in `pure_readv`; the buffer is aligned to 4096 bytes, and the caller has aligned the range.
+        unsafe { self.file.pure_readv(IoVectorMut::from(&mut *bytes), offset) }?;
+        bytes[(DIRTY_BYTE - offset) as usize] &= !DIRTY_BIT;
+        bufv.copy_from_slice(bytes);
+        Ok(())
+    }
+
     /// Writes zeros, for hosts that cannot zero a range by themselves.
     fn write_zeros(&self, offset: u64, length: u64) -> io::Result<()> {
         let mut zeros = crate::block::Aligned::new(length.min(CHUNK) as usize);

@@ -36,6 +36,8 @@ pub(super) struct Header {
     /// Base-2 logarithm of the width of a refcount, in bits.
     pub refcount_order: u32,
     pub backing: Option<Backing>,
+    /// The image was not closed. It is opened for reading only then.
+    pub is_dirty: bool,
 }
 
 impl Header {
@@ -75,8 +77,9 @@ impl Header {
         if features & COMPRESSION_TYPE != 0 && header_length > 104 && bytes[104] != 0 {
             return Err(unsupported(format!("compression of type {}", bytes[104])));
         }
-        if features & DIRTY != 0 {
-            let how = "it was not closed, and its refcounts may be wrong (qemu-img check -r all repairs them)";
+        // Who only reads uses no refcounts.
+        if features & DIRTY != 0 && opened.write {
+            let how = "it was not closed, and its refcounts may be wrong (qemu-img check -r all repairs them; readonly=on reads it)";
             return Err(damaged(how.into()));
         }
         let unknown = features & !(DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION_TYPE);
@@ -101,6 +104,7 @@ impl Header {
             refcount_clusters: word(56).into(),
             refcount_order,
             backing,
+            is_dirty: features & DIRTY != 0,
         })
     }
 }

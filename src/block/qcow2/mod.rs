@@ -17,6 +17,7 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 use super::error::DiskError;
 use super::opened::Opened;
 use super::options::Format;
+use super::request::Extent;
 use super::{CHUNK, Disk};
 use crate::block::{BackingFiles, Cache, ImageOptions};
 use crate::host::lock::RwLock;
@@ -54,6 +55,8 @@ pub(super) struct Qcow2Disk {
     guard: Guard,
     version: u32,
     cluster: u64,
+    /// Size of the largest clusters of the chain that may be compressed, or 0: to read any part of one, all of it is inflated.
+    inflated: u64,
     write: bool,
     discard: Discard,
 }
@@ -80,7 +83,7 @@ pub(super) fn open_disk(opened: Opened, options: &ImageOptions) -> Result<Box<dy
 /// Opens an image and its backing files.
 pub(super) fn open(opened: Opened, discard: bool, backing: BackingFiles) -> Result<Qcow2Disk, DiskError> {
     let write = opened.write;
-    let mut chain = Chain { above: Vec::new(), folder: folder_of(&opened.path, backing)?, tables: 0 };
+    let mut chain = Chain { above: Vec::new(), folder: folder_of(&opened.path, backing)?, tables: 0, inflated: 0 };
     let header = Header::read(&opened)?;
     let discard = match header.version {
         _ if !discard || !write => Discard::No,
@@ -90,7 +93,8 @@ pub(super) fn open(opened: Opened, discard: bool, backing: BackingFiles) -> Resu
     };
     let (guard, version, cluster) = (Guard::default(), header.version, 1 << header.cluster_bits);
     let access = open_layer(opened, header, &mut chain, &guard)?;
-    Ok(Qcow2Disk { access: RwLock::new(Some(access)), guard, version, cluster, write, discard })
+    let inflated = chain.inflated;
+    Ok(Qcow2Disk { access: RwLock::new(Some(access)), guard, version, cluster, inflated, write, discard })
 }
 
 /// The state of opening a chain, from the top image down.
@@ -101,6 +105,8 @@ struct Chain {
     folder: Option<PathBuf>,
     /// Memory for the tables of the images so far, in bytes.
     tables: u64,
+    /// See [`Qcow2Disk::inflated`].
+    inflated: u64,
 }
 
 fn folder_of(image: &Path, backing: BackingFiles) -> Result<Option<PathBuf>, DiskError> {
@@ -114,8 +120,10 @@ fn folder_of(image: &Path, backing: BackingFiles) -> Result<Option<PathBuf>, Dis
 
 fn open_layer(opened: Opened, header: Header, chain: &mut Chain, guard: &Guard) -> Result<Access, DiskError> {
     chain.above.push(opened.identity);
-    check::tables(&header, &opened)?;
     let cluster = 1_u64 << header.cluster_bits;
+    if check::tables(&header, &opened)? {
+        chain.inflated = chain.inflated.max(cluster);
+    }
     chain.tables += header.l1_entries.min(CACHED_L2_TABLES) * cluster + header.l1_entries * 8;
     if chain.tables > MAX_TABLES {
         return Err(DiskError::BackingChainTooLarge { image: opened.path, most: MAX_TABLES >> 20 });
@@ -127,6 +135,7 @@ fn open_layer(opened: Opened, header: Header, chain: &mut Chain, guard: &Guard) 
     let damaged = |error: io::Error| DiskError::Damaged { path: opened.path.clone(), reason: error.to_string() };
     let file = opened.file.try_clone().and_then(imago::file::File::try_from).map_err(damaged)?;
     let (file, seal) = Guarded::qcow2(file, cluster);
+    let file = file.hiding_dirty(header.is_dirty);
     let builder = Qcow2::<Guarded>::builder(file).write(opened.write).backing(backing).data_file(None);
     let image = guard.run(|| builder.open(DenyImplicitOpenGate::default()).map(FormatAccess::new)).map_err(damaged)?;
     seal.close(&opened).map_err(damaged)?;
@@ -316,6 +325,16 @@ impl Disk for Qcow2Disk {
             at += found;
         }
         Ok(())
+    }
+
+    fn amplified(&self, Extent { offset, length }: Extent) -> u64 {
+        if self.inflated == 0 || length == 0 {
+            return 0;
+        }
+        let before = offset % self.inflated;
+        // A range that is larger than the disk is refused later.
+        let end = before.saturating_add(length).checked_next_multiple_of(self.inflated).unwrap_or(u64::MAX);
+        end - length
     }
 
     fn allocation(&self, offset: u64, length: u64) -> io::Result<(u64, bool)> {

@@ -187,6 +187,7 @@ fn headers_with_invalid_or_unsupported_values_are_refused() {
         (36, word(0), "entries"),
         (24, long(1 << 61), "entries"),
         (40, long(u64::MAX), "truncated"),
+        (72, long(1), "readonly=on reads it"),
         (72, long(2), "marked as corrupt"),
         (72, long(4), "external data file"),
         (72, long(1 << 40), "incompatible features"),
@@ -196,6 +197,44 @@ fn headers_with_invalid_or_unsupported_values_are_refused() {
         patch(&config.path, offset, &bytes);
         let text = workshop.error(&config);
         assert!(text.contains(said), "{offset}: {text}");
+    }
+}
+
+#[test]
+fn an_image_that_was_not_closed_can_be_read() {
+    let Some(workshop) = Workshop::new() else { return };
+    let config = workshop.image("a.qcow2", None);
+    open(&config).expect("a disk").write(512, &[7; 512]).expect("a write");
+    patch(&config.path, 72, &1_u64.to_be_bytes());
+    assert!(workshop.error(&config).contains("it was not closed"));
+    let before = std::fs::read(&config.path).expect("an image");
+    let disk = open(&ImageOptions { readonly: true, ..config.clone() }).expect("a disk");
+    let mut bytes = [0; 512];
+    disk.read(512, &mut bytes).expect("a read");
+    assert_eq!(bytes, [7; 512]);
+    drop(disk);
+    assert!(std::fs::read(&config.path).expect("an image") == before, "reading changes nothing");
+}
+
+#[test]
+fn reading_a_part_of_a_compressed_cluster_costs_all_of_it() {
+    const CLUSTER: u64 = 2 << 20;
+    let Some(workshop) = Workshop::new() else { return };
+    std::fs::write(workshop.path("raw"), vec![1; 2 * CLUSTER as usize]).expect("room");
+    let convert = ["convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=2M"];
+    workshop.qemu_img(&[&convert[..], &["raw", "plain"]].concat());
+    workshop.qemu_img(&[&convert[..], &["-c", "raw", "packed"]].concat());
+    workshop.qemu_img(&["create", "-f", "qcow2", "-b", "packed", "-F", "qcow2", "above"]);
+    let amplified = |name: &str, offset, length| {
+        let disk = open(&ImageOptions { path: workshop.path(name), ..ImageOptions::default() }).expect("a disk");
+        disk.amplified(Extent { offset, length })
+    };
+    assert_eq!(amplified("plain", 512, 512), 0);
+    for packed in ["packed", "above"] {
+        assert_eq!(amplified(packed, 512, 512), CLUSTER - 512);
+        assert_eq!(amplified(packed, CLUSTER - 512, 1024), 2 * CLUSTER - 1024);
+        assert_eq!(amplified(packed, CLUSTER, CLUSTER), 0);
+        assert_eq!(amplified(packed, u64::MAX, u64::MAX), 0);
     }
 }
 

@@ -134,6 +134,7 @@ impl LogicalUnit {
         match error {
             RequestError::Read(byte) => Sense::UNRECOVERED_READ_ERROR.with_information(block(byte)),
             RequestError::Write(byte) => Sense::WRITE_ERROR.with_information(block(byte)),
+            RequestError::Protected(byte) => Sense::WRITE_PROTECTED.with_information(block(byte)),
             RequestError::NoSpace(byte) => Sense::SPACE_ALLOCATION_FAILED.with_information(block(byte)),
             RequestError::Miscompare(offset) => Sense::MISCOMPARE.with_information(offset),
             RequestError::Buffer | RequestError::Unsupported => Sense::INVALID_FIELD_IN_CDB,

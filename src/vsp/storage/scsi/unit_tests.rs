@@ -118,6 +118,7 @@ fn the_sense_for_a_failure_has_its_kind_and_its_block() {
     for (failure, sense, information) in [
         (RequestError::Read(4096), Sense::UNRECOVERED_READ_ERROR, 8),
         (RequestError::Write(1023), Sense::WRITE_ERROR, 1),
+        (RequestError::Protected(512), Sense::WRITE_PROTECTED, 1),
         (RequestError::NoSpace(512), Sense::SPACE_ALLOCATION_FAILED, 1),
         (RequestError::Miscompare(77), Sense::MISCOMPARE, 77),
     ] {
