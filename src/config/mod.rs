@@ -307,6 +307,21 @@ impl Config {
         }
     }
 
+    /// Returns the most memory of the host that the guest can use: its own, and that of its memory: disks.
+    pub(crate) fn memory_demand(&self) -> u64 {
+        let disks = self.machine_disks().iter().filter_map(DiskConfig::memory_size).fold(0, u64::saturating_add);
+        self.memory.maximum().saturating_add(disks)
+    }
+
+    /// Returns the start of a sentence about its [`memory_demand`](Self::memory_demand).
+    pub(crate) fn memory_owner(&self) -> &'static str {
+        match (self.memory.maximum() > self.memory.size.0, self.memory_demand() > self.memory.maximum()) {
+            (false, false) => "the guest has",
+            (true, false) => "the guest can get",
+            (_, true) => "the guest and its memory: disks can use",
+        }
+    }
+
     /// Returns the machine's network adapters: those that are configured, or one on the user network for the embedded
     /// guest.
     pub(crate) fn machine_networks(&self) -> Vec<NetworkOptions> {

@@ -45,8 +45,10 @@ use std::io;
 use memory::Budget;
 
 use crate::config::Config;
+use crate::host::limited;
 use crate::machine::builder::Builder;
 use crate::machine::{End, MachineError, Prepared};
+use crate::memory::excess;
 
 mod events;
 mod file;
@@ -121,10 +123,34 @@ impl Fleet {
             Ok(machine) => Ok((member.name().to_owned(), machine)),
             Err(error) => Err(PrepareError { partition: member.name().to_owned(), error: Box::new(error) }),
         };
+        if let Some(warning) = self.excess() {
+            limited::warn!("{warning}");
+        }
         let shares = self
             .budget
             .map(|bytes| Budget { bytes, weights: self.members.iter().map(|member| member.weight).collect() });
         Ok(PreparedFleet { machines: self.members.iter().map(prepare).collect::<Result<_, _>>()?, shares })
+    }
+}
+
+impl Fleet {
+    /// Returns the most memory of the host that the machines can use together. Those whose memory changes share the budget, if there
+    /// is one.
+    fn memory_demand(&self) -> u64 {
+        let demand = |config: &Config| match self.budget {
+            Some(_) if config.memory.limits().is_ok_and(|limits| limits.is_some()) => {
+                config.memory_demand() - config.memory.maximum()
+            }
+            _ => config.memory_demand(),
+        };
+        self.configs().map(demand).fold(self.budget.unwrap_or(0), u64::saturating_add)
+    }
+
+    /// Returns a warning if the host cannot provide that. Each machine warns of its own.
+    fn excess(&self) -> Option<String> {
+        let several =
+            self.members.len() > 1 && self.configs().all(|config| excess("", config.memory_demand()).is_none());
+        excess("the machines and their memory: disks can use", self.memory_demand()).filter(|_| several)
     }
 }
 
@@ -163,5 +189,35 @@ impl PreparedFleet {
     /// The host has no thread or no file descriptor to watch the machines.
     pub fn start(self) -> io::Result<RunningFleet> {
         RunningFleet::start(self.machines, self.shares)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vsp::storage::DiskConfig;
+
+    fn fleet(budget: Option<u64>) -> Fleet {
+        let member = |memory: &str| {
+            let config: Config =
+                toml::from_str(&format!("kernel = 'k'\nmemory = '{memory}'\ndisk = 'memory:1M'")).unwrap();
+            Member { builder: Builder::from(config), weight: file::DEFAULT_WEIGHT }
+        };
+        Fleet { members: ["1G", "512M,max=2G"].map(member).into(), budget }
+    }
+
+    #[test]
+    fn machines_can_use_the_sum_of_what_each_can_use() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(fleet(None).memory_demand(), 3 * GIB + (2 << 20));
+        assert_eq!(fleet(Some(GIB)).memory_demand(), 2 * GIB + (2 << 20), "the second one gets what the budget has");
+        assert_eq!(fleet(None).excess(), None);
+        let mut large = fleet(Some(u64::MAX));
+        let words = large.excess().unwrap();
+        assert!(words.starts_with("the machines and their memory: disks can use"), "{words}");
+        large.members.truncate(1);
+        assert_eq!(large.excess(), None, "one machine warns of its own");
+        assert_eq!(DiskConfig::of("memory:2K").memory_size(), Some(2048));
+        assert_eq!(DiskConfig::of("/memory:2K").memory_size(), None);
     }
 }

@@ -156,8 +156,9 @@ pub(crate) fn finish(machine: &str) {
 /// Logs at a level, with a limit; see the module's description.
 macro_rules! limited {
     ($level:ident, of: $machine:expr, $($line:tt)+) => {{
-        static SITE: $crate::host::limited::Site = $crate::host::limited::Site::new(log::Level::$level, module_path!());
-        if log::log_enabled!(log::Level::$level) {
+        use $crate::host::limited::Site;
+        static SITE: Site = Site::new(::log::Level::$level, module_path!());
+        if ::log::log_enabled!(::log::Level::$level) {
             SITE.log($machine, format_args!($($line)+));
         }
     }};

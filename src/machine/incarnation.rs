@@ -84,7 +84,7 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
         // The guest chooses where in the window its screen is.
         ram = ram.with_screen(VMBUS_MMIO)?;
     }
-    if let Some(warning) = memory::excess(config.memory.size.0) {
+    if let Some(warning) = memory::excess(config.memory_owner(), config.memory_demand()) {
         limited::warn!(of: &config.name, "{}: {warning}", config.name);
     }
     let irqchip = match config.irqchip {

@@ -47,8 +47,8 @@ fn invalid_memory_sizes_are_refused_with_the_reason() {
 
 #[test]
 fn a_guest_with_more_memory_than_the_host_causes_a_warning() {
-    assert_eq!(excess(1 << 20), None);
-    let text = excess(1 << 50).unwrap();
+    assert_eq!(excess("the guest has", 1 << 20), None);
+    let text = excess("the guest has", 1 << 50).unwrap();
     assert!(text.starts_with("the guest has 1073741824 MiB of memory, more than the "), "{text}");
     assert!(text.ends_with("give a smaller --memory"), "{text}");
 }

@@ -220,8 +220,8 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())
 }
 
-/// Returns a warning if the host cannot provide all of `size` bytes of guest memory.
-pub fn excess(size: u64) -> Option<String> {
+/// Returns a warning if the host cannot provide all of `size` bytes of memory. It begins with `owners`, such as "the guest can use".
+pub fn excess(owners: &str, size: u64) -> Option<String> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let read_limit = |group: &str| std::fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).ok();
     let (limit, whose) = match (host_limit(), group_limit(&groups, read_limit)) {
@@ -231,7 +231,7 @@ pub fn excess(size: u64) -> Option<String> {
     (size > limit).then(|| {
         let (size, limit) = (size.div_ceil(1 << 20), limit >> 20);
         format!(
-            "the guest has {size} MiB of memory, more than the {limit} MiB that {whose}: if it uses them, the host ends this \
+            "{owners} {size} MiB of memory, more than the {limit} MiB that {whose}: if they are used, the host ends this \
              process; give a smaller --memory"
         )
     })

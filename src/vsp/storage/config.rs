@@ -12,6 +12,7 @@ use super::scsi::{DeviceKind, Identity};
 use super::unit::{Loaded, Unit};
 use crate::block::{BackingFiles, Cache, DiskError, Format, Image, ImageOptions};
 use crate::host::records::advice_on_size;
+use crate::wire::size::Size;
 
 /// Maximum number of controllers of a machine, as on Hyper-V.
 pub const MAX_CONTROLLERS: u8 = 4;
@@ -181,6 +182,12 @@ impl DiskConfig {
     /// Returns `true` if it is memory:SIZE.
     fn is_memory(&self) -> bool {
         self.path.to_str().is_some_and(|path| path.starts_with("memory:"))
+    }
+
+    /// Returns the size of a memory:SIZE disk, in bytes.
+    pub(crate) fn memory_size(&self) -> Option<u64> {
+        let size: Size = self.path.to_str()?.strip_prefix("memory:")?.parse().ok()?;
+        Some(size.0)
     }
 
     /// Opens the image, if there is one.
