@@ -48,6 +48,9 @@ pub enum DiskError {
     /// The file is not in the requested format.
     #[error("{path} is not a {format} image; leave out format={format}, or give format=raw")]
     NotInFormat { path: PathBuf, format: &'static str },
+    /// A raw image has no backing file.
+    #[error("{path} is a raw image, which has no backing file; leave out backing=any")]
+    NoBacking { path: PathBuf },
     /// A qcow2 image is damaged.
     #[error("{path} is a damaged qcow2 image: {reason}; check it with: qemu-img check {path}")]
     Damaged { path: PathBuf, reason: String },

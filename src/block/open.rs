@@ -8,7 +8,7 @@ use std::path::Path;
 use super::error::DiskError;
 use super::file::FileDisk;
 use super::opened::Opened;
-use super::options::{Cache, Format, ImageOptions};
+use super::options::{BackingFiles, Cache, Format, ImageOptions};
 use super::{Aligned, Disk, qcow2};
 use crate::host::records::survive_file_size_limit;
 use crate::wire::size::Size;
@@ -80,6 +80,9 @@ pub fn open(options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
     }
     if options.format == Format::Auto {
         opened.refuse_foreign()?;
+    }
+    if options.backing == BackingFiles::Any {
+        return Err(DiskError::NoBacking { path: opened.path });
     }
     let Opened { path, file, write, size, .. } = opened;
     check_size(&path, size, sector)?;

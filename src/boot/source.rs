@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::guest_images;
+use crate::wire::entries;
 
 /// Default address of a flat image: where a PC's firmware loads a boot sector.
 pub const DEFAULT_FLAT_ADDRESS: u64 = 0x7c00;
@@ -126,7 +127,8 @@ impl FromStr for KernelSource {
                 path => Ok(Self::File(path.into())),
             };
         };
-        let mut fields = flat.split(',');
+        let entries = entries::split(flat);
+        let mut fields = entries.iter().map(String::as_str);
         let place = fields.next().unwrap_or_default();
         let (path, address) = match place.rsplit_once('@') {
             Some((path, address)) => (path, parse_address(text, address)?),
@@ -171,7 +173,8 @@ impl fmt::Display for KernelSource {
         match self {
             Self::File(path) => write!(formatter, "{}", path.display()),
             Self::Flat { path, address, mode } => {
-                write!(formatter, "flat:{}@{address:#x},mode={}", path.display(), mode.bits())
+                let path = entries::escaped(&path.display().to_string());
+                write!(formatter, "flat:{path}@{address:#x},mode={}", mode.bits())
             }
             Self::Embedded { name, .. } => write!(formatter, "embedded:{name}"),
         }

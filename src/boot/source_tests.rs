@@ -31,6 +31,8 @@ fn a_flat_image_has_an_address_and_a_mode_by_default() {
     assert_eq!("flat:x".parse(), flat("x", 0x7c00, FlatMode::Real16));
     assert_eq!("flat:x@4096".parse(), flat("x", 4096, FlatMode::Real16));
     assert_eq!("flat:x@0x100000,mode=64".parse(), flat("x", 1 << 20, FlatMode::Long64));
+    assert_eq!("flat:a,,b@1,mode=32".parse(), flat("a,b", 1, FlatMode::Protected32));
+    assert_eq!(flat("a,b", 1, FlatMode::Long64).unwrap().to_string(), "flat:a,,b@0x1,mode=64");
     assert_eq!("flat:a@b@0XfF,mode=32".parse(), flat("a@b", 255, FlatMode::Protected32));
 }
 

@@ -20,6 +20,10 @@ enum Here {
     Memory,
     /// A disk: there, the file is one of several fields.
     Disk,
+    /// Processors: there, their number can have a key, and the topology other fields.
+    Cpus,
+    /// A network: there, forwarded ports are written otherwise.
+    Net,
     /// Another explanation.
     Words(&'static str),
 }
@@ -27,16 +31,20 @@ enum Here {
 /// Options of QEMU, Firecracker, Cloud Hypervisor and crosvm.
 const FOREIGN: &[(&[&str], Here)] = &[
     (&["-m", "--mem", "--ram"], Here::Memory),
-    (&["-smp", "--smp", "--vcpus", "-c"], Here::Option("--cpus")),
+    (&["-smp", "--smp", "--vcpus", "-c"], Here::Cpus),
     (&["-kernel"], Here::Option("--kernel")),
     (&["-initrd", "--initramfs", "-i"], Here::Option("--initrd")),
     (&["-append", "--append", "--params", "-p"], Here::Option("--cmdline")),
     (&["-drive", "-hda", "-hdb", "-blockdev", "--drive", "--rwdisk", "--block", "--rwroot", "--root"], Here::Disk),
     (&["-cdrom", "--cdrom"], Here::Words("--disk FILE,media=dvd is a DVD in a drive")),
-    (
-        &["-net", "-nic", "-netdev", "--netdev", "--tap"],
-        Here::Words("--net user, --net tap=NAME or --net switch=NAME is a network adapter"),
-    ),
+    (&["-net", "-nic", "-netdev", "--netdev", "--tap"], Here::Net),
+    (&["-virtfs", "-fsdev"], Here::Words("viridian linux --share DIR shares a directory with the guest of a command")),
+    (&["-boot"], Here::Words("there is no order of boot devices: --kernel FILE is booted directly")),
+    (&["-rtc"], Here::Words("leave it out: the guest's clock is the host's, in UTC")),
+    (&["-usb", "-usbdevice"], Here::Words("leave it out: --display on gives the guest a keyboard and a mouse")),
+    (&["-k"], Here::Words("leave it out: the keyboard is a US one")),
+    (&["-mem-path", "-mem-prealloc"], Here::Words("write --memory SIZE,hugepages=on for huge pages")),
+    (&["-object", "-smbios", "-uuid"], Here::Words("leave it out: there is no counterpart here")),
     (&["-device", "--device"], Here::Words("a guest has Hyper-V's devices: --disk and --net add some")),
     (
         &["-serial", "-monitor", "-chardev", "--serial"],
@@ -211,9 +219,47 @@ fn translated(arguments: &[String]) -> Option<String> {
             let plain = fields.clone().find(|field| !field.is_empty() && !field.contains('='));
             format!("write --disk {}", quoted(file.or(plain).unwrap_or("FILE")))
         }
+        Here::Cpus => format!("write --cpus {}", value.map_or("...".into(), |value| quoted(&cpus(value)))),
+        Here::Net => net(value.unwrap_or_default()),
         Here::Words(words) => (*words).to_owned(),
     };
     Some(format!("{option} is not an option of this program: {ours}"))
+}
+
+/// Returns the value of `--cpus` for one of QEMU's `-smp` or Cloud Hypervisor's `--cpus`: `[cpus=]N`, with a topology.
+fn cpus(value: &str) -> String {
+    let field = |wanted: &str| value.split(',').find_map(|field| field.strip_prefix(wanted)?.strip_prefix('='));
+    let plain = value.split(',').next().filter(|first| !first.contains('='));
+    let topology: Vec<_> =
+        ["sockets", "cores", "threads"].into_iter().filter_map(|key| Some((key, field(key)?))).collect();
+    let product = || topology.iter().filter_map(|(_, number)| number.parse::<u32>().ok()).fold(1, u32::saturating_mul);
+    let count = plain.or(field("cpus")).or(field("boot")).map_or_else(|| product().to_string(), str::to_owned);
+    topology.iter().fold(count, |all, (key, number)| format!("{all},{key}={number}"))
+}
+
+/// Returns what to write for one of QEMU's networks. A forwarded port is `hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT` there.
+fn net(value: &str) -> String {
+    let (kind, fields) = value.split_once(',').unwrap_or((value, ""));
+    let mut fields = fields.split(',').filter_map(|field| field.split_once('='));
+    match kind {
+        "user" => {
+            let forward = |value: &str| {
+                let (host, guest) = value.split_once('-')?;
+                let (protocol, address) = host.split_once(':')?;
+                let port = guest.rsplit(':').next()?;
+                Some(format!(",fwd={protocol}:{}:{port}", address.trim_start_matches(':')))
+            };
+            let forwards: String =
+                fields.filter(|(key, _)| *key == "hostfwd").filter_map(|(_, value)| forward(value)).collect();
+            format!("write --net {}", quoted(&format!("user{forwards}")))
+        }
+        "tap" => {
+            let name = fields.find(|(key, _)| *key == "ifname").map_or("NAME", |(_, name)| name);
+            format!("write --net {}", quoted(&format!("tap={name}")))
+        }
+        "none" => "write --net none".into(),
+        _ => "--net user, --net tap=NAME or --net switch=NAME is a network adapter".into(),
+    }
 }
 
 /// Quotes a value for a shell.
@@ -238,6 +284,18 @@ mod tests {
         expect("-m|512", "write --memory 512M");
         expect("-m|2G", "write --memory 2G");
         expect("-smp|4", "write --cpus 4");
+        expect("-smp|cpus=4,cores=2", "write --cpus 4,cores=2");
+        expect("-smp|4,maxcpus=8,sockets=1,cores=4,threads=1", "write --cpus 4,sockets=1,cores=4,threads=1");
+        expect("-smp|cores=2,threads=2", "write --cpus 4,cores=2,threads=2");
+        expect("-nic|user,hostfwd=tcp::8080-:80,model=virtio", "write --net user,fwd=tcp:8080:80");
+        expect(
+            "-netdev|user,id=a,hostfwd=udp:127.0.0.1:53-10.0.2.15:53,hostfwd=tcp::2222-:22",
+            "write --net user,fwd=udp:127.0.0.1:53:53,fwd=tcp:2222:22",
+        );
+        expect("-netdev|tap,id=a,ifname=tap0", "write --net tap=tap0");
+        expect("-nic|none", "write --net none");
+        expect("--tap", "is a network adapter");
+        expect("-virtfs|local,path=/a", "with the guest of a command");
         expect("-append|console=ttyS0 quiet", "write --cmdline 'console=ttyS0 quiet'");
         expect("-append|it's", r"write --cmdline 'it'\''s'");
         expect("-drive|file=a.img,format=raw,if=virtio", "write --disk a.img");
@@ -245,6 +303,18 @@ mod tests {
         expect("-drive", "write --disk FILE");
         expect("--config-file=vm.json", "write --config vm.json");
         expect("-kernel|-initrd", "write --kernel ...");
+    }
+
+    #[test]
+    fn counterparts_of_processors_and_networks_can_be_given() {
+        for line in ["-smp|cpus=4,cores=2", "-smp|cores=2,threads=2", "-nic|user,hostfwd=tcp:127.0.0.1:8080-:80"] {
+            let arguments: Vec<_> = line.split('|').map(str::to_owned).collect();
+            let translated = translated(&arguments).unwrap();
+            let (_, options) = translated.split_once(": write ").unwrap();
+            use clap::Parser;
+            let parsed = <super::super::Arguments>::try_parse_from(format!("viridian run {options}").split(' '));
+            assert!(parsed.is_ok(), "{options}");
+        }
     }
 
     #[track_caller]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod conflicts;
 pub(crate) mod cpus;
 pub(crate) mod file;
 pub(crate) mod hyperv;
@@ -30,6 +31,8 @@ pub use crate::vmbus::Version as VmBusVersion;
 pub use crate::vsp::memory::config::Memory;
 pub use crate::vsp::network::NetworkOptions;
 pub use crate::vsp::storage::DiskConfig;
+#[doc(hidden)]
+pub use crate::wire::entries::split as split_entries;
 pub use crate::wire::size::Size;
 pub use cpus::Cpus;
 pub use file::FileError;

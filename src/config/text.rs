@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::wire::entries;
+
 /// An error in a `key=value` list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -187,7 +189,7 @@ impl<'de> Deserializer<'de> for List<'_> {
         visitor: V,
     ) -> Result<V::Value, TextError> {
         let mut entries = Vec::new();
-        for (position, entry) in split_entries(self.0).into_iter().enumerate() {
+        for (position, entry) in entries::split(self.0).into_iter().enumerate() {
             let (key, value) = match entry.split_once('=') {
                 // A first entry such as `/tmp/a=b` is a value with an equals sign, not a key.
                 Some((key, value)) if position > 0 || is_key(key) => (key.to_owned(), value.to_owned()),
@@ -215,19 +217,6 @@ impl<'de> Deserializer<'de> for List<'_> {
 
 fn is_key(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
-}
-
-/// Splits at commas. Two consecutive commas are one comma of the value.
-fn split_entries(text: &str) -> Vec<String> {
-    let mut entries = vec![String::new()];
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        match entries.last_mut() {
-            Some(entry) if character != ',' || characters.next_if_eq(&',').is_some() => entry.push(character),
-            _ => entries.push(String::new()),
-        }
-    }
-    entries
 }
 
 /// A value that is parsed as the type that its field asks for.

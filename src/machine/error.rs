@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::end::code;
 use crate::boot::BootError;
+use crate::config::conflicts::Conflict;
 use crate::config::cpus::CpusError;
 use crate::console::ConsoleError;
 use crate::engine::SetupError;
@@ -99,6 +100,9 @@ pub enum MachineError {
     /// The sockets cannot be made.
     #[error(transparent)]
     Sockets(#[from] SocketsError),
+    /// A setting has no effect beside another one.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// A device cannot be offered.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -153,6 +157,7 @@ impl MachineError {
             | Self::Sockets(SocketsError::InUse(_) | SocketsError::Refused { .. })
             | Self::MemorySettings(_)
             | Self::Hibernation
+            | Self::Conflict(_)
             | Self::Display(ScreenError::NothingAtEnd | ScreenError::AtEnd { .. } | ScreenError::Settings(_))
             | Self::Console(ConsoleError::Open { .. } | ConsoleError::SocketInUse { .. })
             | Self::Trace { .. }

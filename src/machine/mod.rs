@@ -150,6 +150,7 @@ impl Machine {
 
     /// Builds a machine, whose VPs run as soon as the gate is open.
     fn build(config: &Config, extras: Extras, gate: Gate) -> Result<Self, MachineError> {
+        config.check_conflicts()?;
         let gate = Arc::new(gate);
         let Extras { console, devices: offered, calls, own, end_on_failure } = extras;
         let announcer = Arc::new(Announcer::new(&config.name));

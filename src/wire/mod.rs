@@ -1,9 +1,11 @@
 //! Types of wire formats and of text: GUIDs, open enums, sizes.
 //!
+//! - [`entries`]: lists in the value of an option.
 //! - [`guid`]: GUIDs of interfaces and instances.
 //! - [`printable`]: makes text from guests, images and peers safe for a terminal.
 //! - [`size`]: sizes with units, such as `256MiB`.
 
+pub mod entries;
 pub mod guid;
 pub mod printable;
 pub mod size;

@@ -75,6 +75,29 @@ fn files_for_the_last_picture_are_opened_before_the_guest_runs() {
 }
 
 #[test]
+fn options_without_an_effect_are_refused_with_the_other_option() {
+    for (options, words) in [
+        ("--hv off --disk memory:1M", ["--disk", "--hv off"]),
+        ("--hv off --net user", ["--net", "--hv off"]),
+        ("--hv off --vsock /tmp/no.sock", ["--vsock", "--hv off"]),
+        ("--hv off --display on", ["--display", "--hv off"]),
+        ("--hv off --services time=off", ["--services", "--hv off"]),
+        ("--hv off --engine user", ["--engine", "--hv off"]),
+        ("--hv off --memory 1G,max=2G", ["--memory max=", "--hv off"]),
+        ("--disk memory:1M,media=dvd,sector=4096", ["media=dvd", "sector=4096"]),
+        ("--disk memory:1M,format=raw", ["memory:1M", "format="]),
+        ("--disk memory:1M,cache=none", ["memory:1M", "cache="]),
+        ("--disk memory:1M,backing=any", ["memory:1M", "backing="]),
+        ("--disk Cargo.toml,readonly=on,backing=any", ["raw", "backing=any"]),
+        ("--display none,size=800x600", ["--display", "size"]),
+        ("--trace-format json", ["--trace-format json", "--trace"]),
+        ("--vsock /tmp/no.sock --vmbus-max-version 3.0", ["--vsock", "--vmbus-max-version 3.0"]),
+    ] {
+        refused(options, &words);
+    }
+}
+
+#[test]
 fn unknown_options_commands_and_values_are_refused() {
     refused("--kernal x", &["--kernal", "--kernel"]);
     expect(&run("rum"), 2, &["rum", "run"]);

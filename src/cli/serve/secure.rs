@@ -14,6 +14,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use viridian::config::split_entries;
 
 use super::error::Problem;
 use super::http;
@@ -42,7 +43,7 @@ impl FromStr for Files {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (mut certificate, mut key, mut client_authorities) = (None, None, None);
-        for part in text.split(',') {
+        for part in split_entries(text) {
             let file = match part.split_once('=') {
                 Some((_, "")) => return Err(format!("`{part}` names no file")),
                 Some(("cert", file)) => certificate.replace(file.into()),
@@ -246,6 +247,8 @@ mod tests {
         assert_eq!(files, Files { certificate, key, client_authorities: None });
         let files: Files = "key=b,client-ca=c,cert=a".parse().unwrap();
         assert_eq!(files.client_authorities, Some("c".into()));
+        let commas: Files = "cert=a,,b,key=,,".parse().unwrap();
+        assert_eq!((commas.certificate, commas.key), ("a,b".into(), ",".into()));
         assert!(files.remedy().contains("openssl req -x509") && files.remedy().ends_with("-keyout b -out a"));
         for (wrong, words) in [
             ("", "is unknown"),

@@ -135,6 +135,9 @@ impl DisplayOptions {
                 "clipboard=type needs a screen and a keyboard; give on or vnc=:0, too, and leave out input=off",
             );
         }
+        if self.size.is_some() && !self.is_shown() {
+            return Err("size is that of a screen; give on or vnc=:0, too");
+        }
         match (&self.vnc, &self.password_file) {
             (Some(_), _) if !self.is_shown() => Err("vnc needs a screen; leave out none"),
             (None, Some(_)) => Err("password-file is the password of VNC viewers; give vnc=:0, too"),
@@ -220,7 +223,7 @@ mod tests {
         let size = |options| parse(options).map(|options| options.size().map(|size| size.to_string()));
         assert_eq!(size("on"), Ok(Some("1024x768".into())));
         assert_eq!(size("on,size=3840x2160"), Ok(Some("3840x2160".into())));
-        assert_eq!(size("none,size=800x600"), Ok(None));
+        assert!(parse("none,size=800x600").unwrap().vnc().err().unwrap().contains("give on"));
         for wrong in ["800", "800x", "63x600", "7681x64", "7680x4320", "70000x1", "-1x600"] {
             let error = parse(&format!("on,size={wrong}")).unwrap_err();
             assert!(error.contains("size"), "{wrong}: {error}");

@@ -133,7 +133,7 @@ impl Screen {
         devices: &Devices,
     ) -> Result<Self, ScreenError> {
         let name = name.to_owned();
-        let vnc = options.vnc().map_err(|error| ScreenError::Vnc(error.into()))?;
+        let vnc = options.vnc().map_err(|error| ScreenError::Settings(error.into()))?;
         let mut video = None;
         if let Some(size) = options.size() {
             let screen = Handle::new(Video::new(size.width, size.height));

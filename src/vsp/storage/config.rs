@@ -93,6 +93,14 @@ pub enum ConfigError {
     /// The sector size is invalid.
     #[error("sector={0}: a disk's sectors have 512 or 4096 bytes")]
     Sector(u32),
+    /// A DVD has sectors of its own.
+    #[error(
+        "{0} cannot be media=dvd,sector={1}: a DVD's sectors have 2048 bytes; leave out sector=, or media=dvd for a disk"
+    )]
+    DvdSector(PathBuf, u32),
+    /// A memory disk is not an image.
+    #[error("{0} cannot have {1}=: it is no image in a file; leave out {1}=")]
+    MemoryImage(PathBuf, &'static str),
     /// The serial number is invalid.
     #[error("serial={0:?}: a serial number has 1 to 36 printable ASCII characters")]
     Serial(String),
@@ -154,6 +162,14 @@ impl DiskConfig {
         if self.media == Media::Dvd && self.readonly == Some(false) {
             return Err(ConfigError::WritableDvd(self.path.clone()));
         }
+        if self.media == Media::Dvd && self.sector != Self::default().sector {
+            return Err(ConfigError::DvdSector(self.path.clone(), self.sector));
+        }
+        if self.is_memory()
+            && let Some(option) = self.image_option()
+        {
+            return Err(ConfigError::MemoryImage(self.path.clone(), option));
+        }
         if !matches!(self.sector, 512 | 4096) {
             return Err(ConfigError::Sector(self.sector));
         }
@@ -170,6 +186,16 @@ impl DiskConfig {
             Some(lun) if usize::from(lun) >= MAX_LUNS => Err(ConfigError::Lun(lun)),
             _ => Ok(()),
         }
+    }
+
+    /// Returns the name of an option that is for images in files.
+    fn image_option(&self) -> Option<&'static str> {
+        let given = [
+            (self.format != Format::default(), "format"),
+            (self.cache != Cache::default(), "cache"),
+            (self.backing != BackingFiles::default(), "backing"),
+        ];
+        given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
     }
 
     /// Makes a relative path relative to `folder`.

@@ -69,6 +69,14 @@ fn invalid_settings_of_a_disk_are_refused() {
         (disk("memory:0", None), "is not a valid disk size"),
         (disk("memory:1000", None), "multiple of the sector size 512"),
         (DiskConfig { media: Media::Dvd, readonly: Some(false), ..base() }, "leave out readonly=off"),
+        (DiskConfig { media: Media::Dvd, sector: 4096, ..base() }, "media=dvd,sector=4096"),
+        (DiskConfig { format: Format::Raw, ..base() }, "memory:1M cannot have format="),
+        (DiskConfig { cache: Cache::None, ..base() }, "memory:1M cannot have cache="),
+        (DiskConfig { backing: BackingFiles::Any, ..base() }, "memory:1M cannot have backing="),
+        (
+            DiskConfig { backing: BackingFiles::Any, readonly: Some(true), ..disk("Cargo.toml", None) },
+            "leave out backing=any",
+        ),
     ] {
         let text = message(std::slice::from_ref(&disk));
         assert!(text.contains(said), "{disk:?}: {text}");
