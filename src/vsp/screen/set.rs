@@ -28,7 +28,8 @@ use crate::vsp::video::device::VideoDevice;
 use crate::vsp::video::early::Early;
 use crate::vsp::video::lookout::{Lookout, Missing, Seen, Sight};
 use crate::vsp::video::picture::{Picture, PictureFile};
-use crate::vsp::video::protocol::{Mode, Video};
+use crate::vsp::video::protocol::Video;
+use crate::vsp::video::view::Mode;
 
 /// Time limit for the guest to read what is typed, without any progress.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::picture::{Difference, Picture};
-use super::protocol::{Reports, Video, View};
+use super::protocol::Video;
+use super::view::{Reports, View};
 use crate::host::event::EventFd;
 use crate::vsp::pipe::provider::Handle;
 

@@ -12,12 +12,13 @@ use zerocopy::IntoBytes;
 
 use super::damage::{Damage, Rectangle};
 use super::early::Early;
-use super::picture::{MAX_HEIGHT, MAX_WIDTH, Picture};
+use super::edid::edid;
 use super::pointer::{Look, Pointer};
-use super::text::{Fonts, Text};
+use super::text::Fonts;
+use super::view::{Mode, Reports, View};
 use super::wire::{
-    Dirt, EDID, FeatureChange, Header, MessageType, Resolution, Situation, SituationUpdate, VersionResponse,
-    VideoVersion, VramLocation, read,
+    BiosInfo, Capabilities, Dirt, EDID, FeatureChange, Header, MessageType, Resolution, SituationUpdate,
+    VersionResponse, VideoVersion, VramLocation, read,
 };
 use super::writes::Writes;
 use crate::boot::layout::VIDEO_MEMORY;
@@ -30,52 +31,6 @@ use crate::wire::guid::{Guid, interface};
 
 /// Maximum number of answers that wait for room in the ring. A driver that keeps the protocol awaits one at a time.
 const MAX_ANSWERS: usize = 16;
-/// Bits of a pixel: red, green, blue and an unused byte.
-const DEPTH: u8 = 32;
-
-/// The place and the size of the picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Mode {
-    /// Pixels in a line.
-    pub width: u32,
-    /// Lines.
-    pub height: u32,
-    /// Distance of two lines in memory, in bytes.
-    pub pitch: u32,
-    /// Offset of the first pixel in the screen's memory, in bytes.
-    pub offset: u32,
-}
-
-impl Mode {
-    fn of_early(early: &Early) -> Self {
-        let (width, height) = early.size;
-        Self { width, height, pitch: width.saturating_mul(4), offset: 0 }
-    }
-
-    /// Returns `None` if the host does not show such a picture.
-    fn new(situation: &Situation) -> Option<Self> {
-        let Situation { depth, width, height, pitch, offset, .. } = *situation;
-        let (width, height, offset) = (width.get(), height.get(), offset.get());
-        // hyperv_drm counts the pitch in bytes; 0 stands for lines without a gap.
-        let pitch = if pitch.get() == 0 { width.saturating_mul(4) } else { pitch.get() };
-        let fits = (1..=MAX_WIDTH).contains(&width) && (1..=MAX_HEIGHT).contains(&height);
-        let pitch_fits = pitch >= width.saturating_mul(4) && pitch <= 4 * MAX_WIDTH;
-        (fits && pitch_fits && depth == DEPTH).then_some(Self { width, height, pitch, offset })
-    }
-}
-
-/// Whether a guest reports what it draws.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reports {
-    /// Nothing says so.
-    No,
-    /// It has answered a request for reports, and has reported nothing so far.
-    Promised,
-    /// It has reported something.
-    Made,
-}
-
 /// The status of the screen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -135,40 +90,6 @@ pub struct Video {
 
 /// Called when there is something new to see.
 type Watcher = Box<dyn Fn() + Send>;
-
-/// The visible picture, which is read without holding the screen.
-pub struct View {
-    /// The memory of the guest.
-    pub memory: GuestMemory,
-    /// The address of the first pixel.
-    pub first: u64,
-    /// The size and the pitch.
-    pub mode: Mode,
-    /// The number of the situation.
-    pub situation: u64,
-    /// The guest reports what it draws.
-    pub reports: Reports,
-    /// The rectangles that were drawn since the last call. Parts may be outside of the picture.
-    pub damage: Vec<Rectangle>,
-    /// The guest's pointer, which is not in its picture.
-    pub pointer: Look,
-    /// Records what the guest writes into the screen's memory, if that is possible.
-    pub writes: Option<Weak<dyn Writes>>,
-    fonts: Arc<Fonts>,
-}
-
-impl View {
-    /// Reads the picture.
-    pub fn picture(&self) -> Picture {
-        let Mode { width, height, pitch, .. } = self.mode;
-        Picture::read(&self.memory, self.first, width, height, pitch)
-    }
-
-    /// Returns the text of a [`picture`](Self::picture). Returns `None` if the guest's memory has no font.
-    pub fn text(&self, picture: &Picture) -> Option<Text> {
-        self.fonts.read(picture, &self.memory)
-    }
-}
 
 /// Sizes that are offered beside the one of the settings, as far as they are not larger.
 const SIZES: [(u16, u16); 10] = [
@@ -329,7 +250,12 @@ impl Video {
         let version = VideoVersion(version);
         self.start_over(if version.is_known() { State::Ready } else { State::Negotiating });
         self.version = version.is_known().then_some(version);
-        let response = VersionResponse { version: version.0.into(), accepted: version.is_known().into(), outputs: 1 };
+        let accepted = match version.minor() {
+            _ if !version.is_known() => VersionResponse::REFUSED,
+            0 | 1 => VersionResponse::ACCEPTED,
+            _ => VersionResponse::ACCEPTED_WITH_EXCHANGE,
+        };
+        let response = VersionResponse { version: version.0.into(), accepted, outputs: 1 };
         self.answer(MessageType::VERSION_RESPONSE, &[response.as_bytes()])
     }
 
@@ -439,18 +365,22 @@ impl Protocol for Video {
                 self.answer(MessageType::VRAM_LOCATION_ACK, &[location.context.as_bytes()])?;
             }
             MessageType::SITUATION_UPDATE if ready => {
-                // Without a screen, its situation may be missing.
-                let update = read(body);
-                self.set_situation(&update.ok_or_else(short)?)?;
+                self.set_situation(&read(body).ok_or_else(short)?)?;
             }
             MessageType::RESOLUTION_REQUEST if ready => {
                 let most = read::<u8>(body).ok_or_else(short)?;
                 let mut list = self.resolutions();
                 list.truncate(usize::from(most.max(1)));
                 let head = [list.len() as u8, 0, 0];
-                self.answer(MessageType::RESOLUTION_RESPONSE, &[&[0; EDID], &head, list.as_bytes()])?;
+                let edid = edid(self.size.width, self.size.height);
+                self.answer(MessageType::RESOLUTION_RESPONSE, &[&edid, &head, list.as_bytes()])?;
             }
-            MessageType::BIOS_INFO_REQUEST if ready => self.answer(MessageType::BIOS_INFO_RESPONSE, &[&[0; 4]])?,
+            MessageType::BIOS_INFO_REQUEST if ready => {
+                self.answer(MessageType::BIOS_INFO_RESPONSE, &[BiosInfo::default().as_bytes()])?;
+            }
+            MessageType::CAPABILITY_REQUEST if ready && self.version.is_some_and(VideoVersion::has_capabilities) => {
+                self.answer(MessageType::CAPABILITY_RESPONSE, &[Capabilities::default().as_bytes()])?;
+            }
             MessageType::DIRT if ready => {
                 let [_, count] = read::<[u8; 2]>(body).ok_or_else(short)?;
                 let length = usize::from(count) * size_of::<Dirt>();

@@ -3,8 +3,9 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::vsp::pipe::testing::drain;
+use crate::vsp::video::picture::{MAX_HEIGHT, MAX_WIDTH};
 use crate::vsp::video::testing::{VRAM, message};
-use crate::vsp::video::wire::PointerPosition;
+use crate::vsp::video::wire::{PointerPosition, Situation};
 
 fn memory() -> GuestMemory {
     GuestMemory::from_ranges(&[(GuestAddress(VRAM), 0x1_0000)]).unwrap()
@@ -26,7 +27,9 @@ fn version(video: &mut Video, major: u32, minor: u32) -> bool {
     let word = (minor << 16 | major).to_le_bytes();
     let [(2, body)] = &ask(video, 1, &word)[..] else { panic!("one answer") };
     assert_eq!((&body[..4], body[5]), (&word[..], 1));
-    body[4] == 1
+    // From 3.2 on, a version can be requested again.
+    assert_eq!(body[4] == 2, body[4] != 0 && minor >= 2);
+    body[4] != 0
 }
 
 fn ready() -> Video {
@@ -136,6 +139,16 @@ fn the_sizes_are_listed_with_the_wanted_one_first() {
     assert_eq!(body[128], 1, "never none");
     let longest = Video::new(7680, 4320).resolutions().len();
     assert!(16 + EDID + 3 + 4 * longest <= Video::MAX_PACKET);
+}
+
+#[test]
+fn a_guest_learns_of_the_firmware_and_from_3_5_on_of_capabilities() {
+    let mut video = ready();
+    assert_eq!(ask(&mut video, 11, &[]), [(12, vec![0; 16])]);
+    assert_eq!(ask(&mut video, 15, &[]), [(16, vec![0; 64])]);
+    assert!(version(&mut video, 3, 4));
+    let unknown = video.facts().unknown;
+    assert_eq!((ask(&mut video, 15, &[]), video.facts().unknown), (vec![], unknown + 1));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Weak;
 
 use super::damage::Rectangle;
-use super::protocol::View;
+use super::view::View;
 use super::writes::Writes;
 use crate::host::limited;
 

@@ -36,6 +36,10 @@ MessageType: u32, "message type {}";
     RESOLUTION_REQUEST = 13, "resolution request";
     /// The host lists them.
     RESOLUTION_RESPONSE = 14, "resolution response";
+    /// The guest asks what the host can do. From version 3.5 on.
+    CAPABILITY_REQUEST = 15, "capability request";
+    /// The host lists it.
+    CAPABILITY_RESPONSE = 16, "capability response";
 }
 
 /// A version: the minor version in the upper half.
@@ -46,6 +50,11 @@ impl VideoVersion {
     /// Returns `true` if the host speaks it: 3.0 to 3.5. Windows Server 2012 has 3.2, 2019 has 3.5.
     pub fn is_known(self) -> bool {
         self.major() == 3 && self.minor() <= 5
+    }
+
+    /// Returns `true` if its guests can ask for capabilities.
+    pub fn has_capabilities(self) -> bool {
+        self.minor() >= 5
     }
 
     /// Returns the major version.
@@ -73,10 +82,39 @@ wire! { 6,
 pub struct VersionResponse {
     /// The version that the guest asked for.
     pub version: little_endian::U32,
-    /// 1 if it is accepted, else 0.
+    /// One of the constants.
     pub accepted: u8,
     /// Maximum number of screens.
     pub outputs: u8,
+}}
+
+impl VersionResponse {
+    /// The host does not speak the version.
+    pub const REFUSED: u8 = 0;
+    /// The version is accepted.
+    pub const ACCEPTED: u8 = 1;
+    /// The version is accepted, and the guest may ask for one again on the same channel, as guests from 3.2 on do.
+    pub const ACCEPTED_WITH_EXCHANGE: u8 = 2;
+}
+
+wire! { 16,
+/// The body of `BIOS_INFO_RESPONSE`.
+#[derive(Default)]
+pub struct BiosInfo {
+    /// 1 if the firmware stops using the screen before the guest's driver begins, as on machines of generation 2.
+    pub stops: u32,
+    /// Zero.
+    pub reserved: [u32; 3],
+}}
+
+wire! { 64,
+/// The body of `CAPABILITY_RESPONSE`.
+#[derive(Default)]
+pub struct Capabilities {
+    /// Bit 0: the host asks the guest to lock its session when the last viewer leaves.
+    pub lock: u32,
+    /// Zero.
+    pub reserved: [u32; 15],
 }}
 
 wire! { 17,
@@ -171,7 +209,7 @@ wire! { 18,
 pub struct PointerShape {
     /// The number of the part, 255 for the last one.
     pub part: u8,
-    /// 1: a pixel has four bytes: blue, green, red, opacity.
+    /// 1: a pixel has four bytes: blue, green, red, opacity. 0: a pixel has a bit in each of two masks.
     pub argb: u8,
     /// Pixels in a line.
     pub width: little_endian::U32,

@@ -9,8 +9,9 @@ use super::stage::{CELL, Stage};
 use crate::host::lock::{Condvar, Mutex};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::damage::Rectangle;
-use crate::vsp::video::protocol::{Reports, Video, View};
+use crate::vsp::video::protocol::Video;
 use crate::vsp::video::recording::Recording;
+use crate::vsp::video::view::{Reports, View};
 
 /// The minimum time between two looks at the guest's picture.
 const FRAME: Duration = Duration::from_millis(30);
