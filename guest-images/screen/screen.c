@@ -29,9 +29,11 @@ static bool keystroke(bool *escape)
 static bool report(void)
 {
     const uint8_t *bytes = mouse.bytes + 16;
-    if (!CHECK("a report has the right type and length", mouse.words[1] == 14 && mouse.words[2] == MOUSE_REPORT && mouse.words[3] == 6))
+    if (!CHECK("a report has the right type and length", mouse.words[1] == 15 && mouse.words[2] == MOUSE_REPORT && mouse.words[3] == 7))
         return false;
     print("mouse %u %u buttons %x wheel %d\n", bytes[1] | bytes[2] << 8, bytes[3] | bytes[4] << 8, bytes[0], (int8_t)bytes[5]);
+    if (bytes[6])
+        print("tilt %d\n", (int8_t)bytes[6]);
     return true;
 }
 

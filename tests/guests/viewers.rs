@@ -239,6 +239,13 @@ fn keys_and_the_pointer_of_a_viewer_arrive_in_the_guest() {
     shown.expect("mouse 32767 32767 buttons 2 wheel 0\n");
     viewer.send(&[5, 8, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0]);
     shown.expect("mouse 0 0 buttons 0 wheel 1\n");
+    // Buttons 6 and 7 turn the wheel sideways, and button 8 is a button.
+    viewer.send(&[
+        5, 32, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 5, 64, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 5, 128, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0,
+    ]);
+    ["tilt -1\n", "tilt 1\n", "buttons 8 wheel 0\n", "buttons 0 wheel 0\n"]
+        .iter()
+        .for_each(|words| shown.expect(words));
     // Messages may arrive in pieces, several at a time, and with an unknown keysym or code.
     viewer.send(&[4, 1, 0, 0, 0, 0, 0, 0, 255, 0, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255, 6, 0, 0, 0, 0, 0, 0, 2, b'h']);
     viewer.send(b"i");

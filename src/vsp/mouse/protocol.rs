@@ -95,27 +95,37 @@ impl Mouse {
     /// # Errors
     /// Returns an error if the guest does not use the mouse, or does not read it.
     pub fn report(&mut self, x: u16, y: u16, buttons: u8, wheel: i8) -> Result<(), MouseError> {
+        self.turn(x, y, buttons, (wheel, 0))
+    }
+
+    /// Reports the same, with the turns of the wheel, and of a second one to the right.
+    ///
+    /// # Errors
+    /// As [`report`](Self::report).
+    pub fn turn(&mut self, x: u16, y: u16, buttons: u8, (wheel, tilt): (i8, i8)) -> Result<(), MouseError> {
         if self.state != State::Ready {
             return Err(MouseError::NotReady);
         }
         let (x, y) = (x.min(MAX_COORDINATE), y.min(MAX_COORDINATE));
-        let report = Report { buttons: buttons & BUTTONS, x: x.into(), y: y.into(), wheel: wheel.max(-i8::MAX) };
-        if self.last == Some(report) && wheel == 0 {
+        let (buttons, wheel, tilt) = (buttons & BUTTONS, wheel.max(-i8::MAX), tilt.max(-i8::MAX));
+        let report = Report { buttons, x: x.into(), y: y.into(), wheel, tilt };
+        let turns = (wheel, tilt) != (0, 0);
+        if self.last == Some(report) && !turns {
             return Ok(());
         }
-        let is_move = |report: &Report| report.wheel == 0 && report.buttons == buttons & BUTTONS;
+        let is_move = |report: &Report| (report.wheel, report.tilt) == (0, 0) && report.buttons == buttons;
         // There is always room to release the last button: pressing it found room.
         let is_release = report.buttons == 0 && self.last.is_some_and(|last| last.buttons != 0);
         // A move that waits is replaced. The one before it has the same buttons, so nobody sees a button elsewhere.
         let waiting = self.waiting.len();
-        if wheel == 0 && waiting >= 2 && self.waiting.range(waiting - 2..).all(is_move) {
+        if !turns && waiting >= 2 && self.waiting.range(waiting - 2..).all(is_move) {
             self.waiting.pop_back();
         } else if waiting >= MAX_WAITING && !is_release {
             self.dropped += 1;
             return Err(MouseError::Full);
         }
         self.waiting.push_back(report);
-        self.last = Some(Report { wheel: 0, ..report });
+        self.last = Some(Report { wheel: 0, tilt: 0, ..report });
         Ok(())
     }
 
@@ -143,7 +153,7 @@ fn message(message_type: MessageType, body: &[u8]) -> Vec<u8> {
 
 impl Protocol for Mouse {
     const NAME: &'static str = "the mouse";
-    const MAX_PACKET: usize = 128;
+    const MAX_PACKET: usize = 160;
 
     fn offer() -> Offer {
         Offer::pipe(interface::MOUSE, Guid::new(0x58f75a6d_d949_4320_99e1_a2a2576d581c))

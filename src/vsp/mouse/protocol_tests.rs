@@ -20,7 +20,7 @@ fn ready() -> Mouse {
 fn reports(mouse: &mut Mouse) -> Vec<(u8, u16, u16, i8)> {
     let report = |packet: &Vec<u8>| {
         let (header, report) = Header::read_from_prefix(unwrap(packet).unwrap()).unwrap();
-        assert_eq!((header.message_type, header.length), (MessageType::INPUT_REPORT, 6));
+        assert_eq!((header.message_type, header.length), (MessageType::INPUT_REPORT, 7));
         let report = Report::read_from_bytes(report).unwrap();
         (report.buttons, report.x.get(), report.y.get(), report.wheel)
     };

@@ -78,7 +78,7 @@ pub struct HidDescriptor {
     pub report_length: [u8; 2],
 }}
 
-wire! { 6,
+wire! { 7,
 /// A report of the mouse, as [`REPORT_DESCRIPTOR`] describes it.
 pub struct Report {
     /// Bit N: button N + 1 is down. They are left, right, middle, back and forward.
@@ -89,6 +89,8 @@ pub struct Report {
     pub y: little_endian::U16,
     /// Notches away from the user.
     pub wheel: i8,
+    /// Notches to the right.
+    pub tilt: i8,
 }}
 
 /// The items of the report descriptor (HID 1.11, 6.2.2).
@@ -121,6 +123,9 @@ pub const REPORT_DESCRIPTOR: &[u8] = &[
     0x25, 0x7f, //     Logical Maximum (127)
     0x75, 0x08, //     Report Size (8)
     0x95, 0x01, //     Report Count (1)
+    0x81, 0x06, //     Input (Data, Variable, Relative)
+    0x05, 0x0c, //     Usage Page (Consumer)
+    0x0a, 0x38, 0x02, // Usage (AC Pan)
     0x81, 0x06, //     Input (Data, Variable, Relative)
     0xc0, //         End Collection
     0xc0, //       End Collection

@@ -56,14 +56,16 @@ impl Input {
         let pressed = buttons & !self.buttons;
         self.buttons = buttons;
         self.at = (coordinate(x.into(), size.0), coordinate(y.into(), size.1));
-        self.report(i8::from(pressed & 8 != 0) - i8::from(pressed & 16 != 0));
+        // Buttons 4 to 7 are turns of the wheels: up, down, left, right.
+        let is_pressed = |button: u8| i8::from(pressed >> (button - 1) & 1 != 0);
+        self.report((is_pressed(4) - is_pressed(5), is_pressed(7) - is_pressed(6)));
     }
 
-    fn report(&self, wheel: i8) {
+    fn report(&self, turns: (i8, i8)) {
         let Some((_, mouse)) = &self.devices else { return };
-        // RFB has the middle button before the right one.
-        let buttons = self.buttons & 1 | self.buttons >> 1 & 2 | self.buttons << 1 & 4;
-        let _ = mouse.change(|mouse| mouse.report(self.at.0, self.at.1, buttons, wheel));
+        // RFB has the middle button before the right one. Its eighth button is "back".
+        let buttons = self.buttons & 1 | self.buttons >> 1 & 2 | self.buttons << 1 & 4 | self.buttons >> 4 & 8;
+        let _ = mouse.change(|mouse| mouse.turn(self.at.0, self.at.1, buttons, turns));
     }
 
     fn note(&mut self, key: Key, down: bool) {
@@ -84,7 +86,7 @@ impl Drop for Input {
         }
         if self.buttons != 0 {
             self.buttons = 0;
-            self.report(0);
+            self.report((0, 0));
         }
     }
 }

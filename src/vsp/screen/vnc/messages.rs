@@ -46,7 +46,7 @@ pub enum Message {
     },
     /// The pointer and its buttons.
     Pointer {
-        /// Bits: left, middle, right, wheel up, wheel down.
+        /// Bits: left, middle, right, wheel up, down, left, right, and back.
         buttons: u8,
         /// The column.
         x: u16,
