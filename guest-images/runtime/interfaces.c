@@ -16,8 +16,9 @@
     }
 #define SCSI GUID(0xba6163d9, 0x04a1, 0x4d29, 0xb605, 0x72e2ffb1dc7f)
 #define NETWORK GUID(0xf8615163, 0xdf3e, 0x46c5, 0x913f, 0xf2d2f965ed0e)
+#define VIDEO GUID(0xda0a7802, 0xe377, 0x4aac, 0x8e77, 0x0558eb1073f8)
 
-const struct guid scsi_interface = SCSI, network_interface = NETWORK;
+const struct guid scsi_interface = SCSI, network_interface = NETWORK, video_interface = VIDEO;
 
 const char *interface_name(const struct guid *interface)
 {
@@ -29,7 +30,7 @@ const char *interface_name(const struct guid *interface)
         {NETWORK, "network"},
         {GUID(0x32412632, 0x86cb, 0x44a2, 0x9b5c, 0x50d1417354f5), "IDE"},
         {GUID(0x2f9bcc4a, 0x0069, 0x4af3, 0xb76b, 0x6fd0be528cda), "Fibre Channel"},
-        {GUID(0xda0a7802, 0xe377, 0x4aac, 0x8e77, 0x0558eb1073f8), "video"},
+        {VIDEO, "video"},
         {GUID(0xf912ad6d, 0x2b17, 0x48ea, 0xbd65, 0xf927a61c7684), "keyboard"},
         {GUID(0xcfa8b69e, 0x5b4a, 0x4cc0, 0xb98b, 0x8ba1a1f3f95a), "mouse"},
         {GUID(0x525074dc, 0x8985, 0x46e2, 0x8057, 0xa307dc18a502), "balloon"},

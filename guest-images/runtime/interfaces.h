@@ -5,7 +5,7 @@
 
 #include "vmbus.h"
 
-extern const struct guid scsi_interface, network_interface;
+extern const struct guid scsi_interface, network_interface, video_interface;
 
 /* Returns the common name of the interface, or "other". */
 const char *interface_name(const struct guid *interface);

@@ -5,8 +5,8 @@
 
 bool input_open(struct input *input, enum input_kind kind)
 {
-    static uint8_t rings[DEVICES][2 * RING_PAGES * PAGE_SIZE] NOT_CLEARED __attribute__((aligned(PAGE_SIZE)));
-    static const char *const names[DEVICES] = {"keyboard", "mouse", "video"};
+    static uint8_t rings[INPUTS][2 * RING_PAGES * PAGE_SIZE] NOT_CLEARED __attribute__((aligned(PAGE_SIZE)));
+    static const char *const names[INPUTS] = {"keyboard", "mouse"};
     input->kind = kind;
     input->name = names[kind];
     for (const struct offer *offer = NULL; (offer = vmbus_offer_after(offer));)

@@ -29,6 +29,7 @@ static bool use_devices(void)
     } drivers[] = {
         {&scsi_interface, use_storage},
         {&network_interface, use_network},
+        {&video_interface, use_video},
     };
     for (unsigned i = 0; i < ARRAY_LENGTH(drivers); i++)
         for (const struct offer *offer = NULL; (offer = vmbus_offer_after(offer));) {

@@ -1,7 +1,8 @@
 //! The embedded guest that `viridian run` starts without a kernel. It uses its VMBus devices, and fails if they do.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::Path;
 use std::time::Duration;
 
 use viridian::Builder;
@@ -112,6 +113,41 @@ fn the_embedded_guest_does_not_write_to_disks_of_the_user() {
     assert!(!output.contains("write") && !output.contains("scratch"), "{output}");
     assert_eq!(output.matches("read       4096 bytes from block 0 on\n").count(), 3, "{output}");
     assert!(fs::read(&raw).unwrap() == content && fs::read(&readonly).unwrap() == content);
+}
+
+/// Returns the size and the pixels of a PNG file: red, green and blue.
+fn read_png(file: &Path) -> ((usize, usize), Vec<u8>) {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(file).unwrap())).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!(info.color_type, png::ColorType::Rgb);
+    ((info.width as usize, info.height as usize), pixels)
+}
+
+#[test]
+fn the_embedded_guest_draws_a_picture_on_a_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.png");
+    // Sizes whose lines do and do not end at a multiple of eight bytes, and one that is too small for the text.
+    for (size, (width, height)) in [("", (1024, 768)), (",size=641x480", (641, 480)), (",size=64x64", (64, 64))] {
+        let output = succeed(&format!("--net none --display on{size} --screenshot-at-end {}", file.display()));
+        let lines = format!("at first {width}x{height}\n    picture      {width}x{height}, colour bars\n");
+        assert!(output.contains("  video          channel ") && output.contains(&lines), "{output}");
+        let (picture_size, pixels) = read_png(&file);
+        assert_eq!(picture_size, (width, height));
+        let pixel = |x: usize, y: usize| &pixels[3 * (y * width + x)..][..3];
+        let bars = [0xff_ffff, 0xff_ff00, 0x00ffff, 0x00ff00, 0xff00ff, 0xff0000, 0x0000ff, 0_u32];
+        for (bar, colour) in (0..).zip(bars) {
+            let [_, red, green, blue] = colour.to_be_bytes();
+            for y in [0, height / 5, height - 1] {
+                let x = (2 * bar + 1) * width / 16;
+                assert_eq!(pixel(x, y), [red, green, blue], "{x}, {y} of {width}x{height}");
+            }
+        }
+        // In the middle, the bars are cyan and green. Text is white on black.
+        let words = (height / 2..3 * height / 4).filter(|y| pixel(width / 2, *y) == [0; 3]).count();
+        assert_eq!(words > 0, width > 64, "{words} black pixels below the middle");
+    }
 }
 
 #[test]
