@@ -12,7 +12,7 @@ pub struct Arguments {
     #[command(flatten)]
     place: Place,
 
-    /// The text, of at most 1024 characters of a US keyboard
+    /// The text, of at most 1024 characters of the machine's keyboard layout
     #[arg(allow_hyphen_values = true, required_unless_present = "keys")]
     text: Option<String>,
 

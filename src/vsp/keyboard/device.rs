@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::keys::{Key, of_keysym};
-use super::protocol::{KeyError, Keyboard, strokes};
+use super::keys::Key;
+use super::protocol::{KeyError, Keyboard};
 use crate::device::{CommandError, CommandHelp, Device, Floor, Identity, Value};
 use crate::vsp::pipe::provider::Handle;
 
@@ -14,13 +14,13 @@ pub struct KeyboardDevice(pub Handle<Keyboard>);
 const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         name: "type",
-        help: "Types a text on a US keyboard, at most 100 characters a second. Returns at once; at most 1024 characters wait.",
+        help: "Types a text in the layout of the machine, at most 100 characters a second. Returns at once; at most 1024 characters wait.",
     },
     CommandHelp { name: "press", help: "Presses and releases keys by name, such as \"enter\" or \"ctrl+alt+delete\"." },
     CommandHelp {
         name: "key",
         help: "Presses or releases one key: {\"code\": N, \"down\": true} with a scan code of set 1 (plus 128 if E0 precedes it), or \
-               {\"keysym\": N, \"down\": true} with an X11 keysym of the US layout.",
+               {\"keysym\": N, \"down\": true} with an X11 keysym of the machine's layout.",
     },
 ];
 
@@ -38,7 +38,9 @@ impl OneKey {
     fn apply(&self, keyboard: &mut Keyboard) -> Option<Result<(), KeyError>> {
         match (self.code, self.keysym) {
             (Some(code), None) => Key::from_code(code).map(|key| keyboard.press(key, self.down)),
-            (None, Some(keysym)) => of_keysym(keysym).map(|stroke| keyboard.press_stroke(stroke, self.down)),
+            (None, Some(keysym)) => {
+                keyboard.layout().of_keysym(keysym).map(|stroke| keyboard.press_stroke(stroke, self.down))
+            }
             _ => None,
         }
     }
@@ -50,7 +52,7 @@ impl Device for KeyboardDevice {
     }
 
     fn inspect(&self) -> Value {
-        json!({ "status": self.0.read(Keyboard::facts) })
+        json!({ "layout": self.0.read(Keyboard::layout).name(), "status": self.0.read(Keyboard::facts) })
     }
 
     fn commands(&self) -> &'static [CommandHelp] {
@@ -60,9 +62,10 @@ impl Device for KeyboardDevice {
     fn command(&self, name: &str, arguments: &Value) -> Result<Value, CommandError> {
         let wrong = |what: &str| CommandError::Arguments(format!("{name} takes {what}"));
         let done = match (name, arguments.as_str()) {
-            ("type", Some(text)) => {
-                strokes(text).and_then(|strokes| self.0.change(|keyboard| keyboard.type_strokes(&strokes)))
-            }
+            ("type", Some(text)) => self.0.change(|keyboard| {
+                let strokes = keyboard.strokes(text)?;
+                keyboard.type_strokes(&strokes)
+            }),
             ("press", Some(keys)) => self.0.change(|keyboard| keyboard.press_named(keys)),
             ("type" | "press", None) => return Err(wrong("a string")),
             ("key", _) => {

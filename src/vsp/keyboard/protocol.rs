@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::keys::{Key, Stroke, of_character};
+use super::keys::Key;
+use super::layout::{ChosenLayout, Level, Stroke};
 use super::wire::{Keystroke, MessageType, ProtocolRequest, ProtocolResponse, VERSION};
 use crate::vmbus::vsp::Offer;
 use crate::vsp::pipe::State;
@@ -70,8 +71,13 @@ pub enum KeyError {
     #[error("the guest does not read its keyboard: too many keystrokes wait")]
     Full,
     /// No key types the character.
-    #[error("no key of the US layout types `{}`", .0.escape_default())]
-    Character(char),
+    #[error("no key of the layout {layout} types `{}`; --display ...,layout=NAME names another one", .character.escape_default())]
+    Character {
+        /// The character.
+        character: char,
+        /// The layout.
+        layout: &'static str,
+    },
     /// There is no key with that name.
     #[error(
         "there is no key `{0}`; keys have names like a, enter, f1, ctrl or page-up, and + joins them: ctrl+alt+delete"
@@ -96,6 +102,8 @@ type LightsWatcher = Box<dyn Fn(Option<Leds>) + Send>;
 /// The keyboard.
 #[derive(Default)]
 pub struct Keyboard {
+    /// The layout that the guest has.
+    layout: ChosenLayout,
     state: State,
     /// An answer that is due.
     answer: Option<ProtocolResponse>,
@@ -127,7 +135,33 @@ fn push(group: &mut Group, key: Key, down: bool) {
     }
 }
 
+/// A key that is pressed or released.
+type Step = (Key, bool);
+
+/// The modifiers of a level, each with its keys. One of these is enough.
+const MODIFIERS: [(Level, &[Key]); 2] =
+    [(Level::Shift, &[Key::SHIFT, Key::RIGHT_SHIFT]), (Level::AltGr, &[Key::RIGHT_ALT])];
+
 impl Keyboard {
+    /// Creates a keyboard for a guest that has this layout.
+    pub fn new(layout: ChosenLayout) -> Self {
+        Self { layout, ..Self::default() }
+    }
+
+    /// Returns the layout of the guest.
+    pub fn layout(&self) -> ChosenLayout {
+        self.layout
+    }
+
+    /// Returns how a text is typed.
+    ///
+    /// # Errors
+    /// Returns an error if the layout lacks a character.
+    pub fn strokes(&self, text: &str) -> Result<Vec<Stroke>, KeyError> {
+        let layout = self.layout.name();
+        self.layout.strokes(text).map_err(|character| KeyError::Character { character, layout })
+    }
+
     /// Returns the status.
     pub fn facts(&self) -> Facts {
         let waiting = self.waiting.len() + self.typed.iter().map(|typed| typed.group.len()).sum::<usize>();
@@ -180,29 +214,48 @@ impl Keyboard {
         keys.iter().rev().try_for_each(|key| self.press(*key, false))
     }
 
-    /// Presses or releases a key that means something with or without Shift: Shift is pressed or released around it if it is not as
-    /// it must be.
+    /// Presses or releases a key that means something at a level: Shift and AltGr are pressed or released around it if they are
+    /// not as they must be.
     ///
     /// # Errors
     /// As [`press`](Self::press).
     pub fn press_stroke(&mut self, stroke: Stroke, down: bool) -> Result<(), KeyError> {
-        let held: Vec<_> = [Key::SHIFT, Key::RIGHT_SHIFT].into_iter().filter(|key| self.is_pressed(*key)).collect();
-        match stroke.shift {
-            Some(true) if down && held.is_empty() => {
-                self.press(Key::SHIFT, true)?;
-                self.press(stroke.key, true)?;
-                self.press(Key::SHIFT, false)
-            }
-            Some(false) if down && !held.is_empty() => {
-                held.iter().try_for_each(|key| self.press(*key, false))?;
-                self.press(stroke.key, true)?;
-                held.iter().try_for_each(|key| self.press(*key, true))
-            }
-            _ => self.press(stroke.key, down),
+        if !down {
+            return self.press(stroke.key, false);
         }
+        let mut steps = Vec::new();
+        if let Some((dead, level)) = stroke.after {
+            steps.extend(self.at_level(Some(level), &[(dead, true), (dead, false)]));
+        }
+        steps.extend(self.at_level(stroke.level, &[(stroke.key, true)]));
+        // All of it or nothing: no modifier is left as it must not be.
+        if self.state == State::Ready && self.waiting.len() + steps.len() > MAX_WAITING {
+            self.dropped += steps.len() as u64;
+            return Err(KeyError::Full);
+        }
+        steps.into_iter().try_for_each(|(key, down)| self.press(key, down))
     }
 
-    /// Types a character of the US layout. Returns `false` if it has to wait for others to be sent.
+    /// Returns steps with those before and after them that make the modifiers as the level wants them.
+    fn at_level(&self, level: Option<Level>, steps: &[Step]) -> Vec<Step> {
+        let mut before = Vec::new();
+        for (modified, keys) in MODIFIERS.iter().filter(|_| level.is_some()) {
+            // Without AltGr, the right Alt key makes a command of another key, and stays as it is.
+            if *modified == Level::AltGr && !self.layout.has_alt_gr() {
+                continue;
+            }
+            let held: Vec<_> = keys.iter().copied().filter(|key| self.is_pressed(*key)).collect();
+            match (level == Some(*modified), held.is_empty()) {
+                (true, true) => before.push((keys[0], true)),
+                (false, false) => before.extend(held.into_iter().map(|key| (key, false))),
+                _ => {}
+            }
+        }
+        let after = before.iter().rev().map(|(key, down)| (*key, !*down));
+        before.iter().copied().chain(steps.iter().copied()).chain(after).collect()
+    }
+
+    /// Types a character. Returns `false` if it has to wait for others to be sent.
     ///
     /// # Errors
     /// Returns an error if the guest does not use the keyboard.
@@ -243,14 +296,14 @@ impl Keyboard {
             return Ok(false);
         }
         let mut group = Group::new();
-        let shift = stroke.shift == Some(true);
-        if shift {
-            push(&mut group, Key::SHIFT, true);
-        }
-        push(&mut group, stroke.key, true);
-        push(&mut group, stroke.key, false);
-        if shift {
-            push(&mut group, Key::SHIFT, false);
+        let parts =
+            stroke.after.map(|(dead, level)| (dead, Some(level))).into_iter().chain([(stroke.key, stroke.level)]);
+        for (key, level) in parts {
+            let modifiers = MODIFIERS.iter().filter(|(modified, _)| level == Some(*modified)).map(|(_, keys)| keys[0]);
+            modifiers.clone().for_each(|modifier| push(&mut group, modifier, true));
+            push(&mut group, key, true);
+            push(&mut group, key, false);
+            modifiers.for_each(|modifier| push(&mut group, modifier, false));
         }
         self.typed.push_back(Typed { group, viewer });
         Ok(true)
@@ -321,16 +374,6 @@ impl Keyboard {
         self.typed.clear();
         self.pressed.clear();
     }
-}
-
-/// Returns the keys that type a text in the US layout.
-///
-/// # Errors
-/// Returns an error if the layout lacks a character.
-pub fn strokes(text: &str) -> Result<Vec<Stroke>, KeyError> {
-    // A line ends in one Enter.
-    let stroke = |character| of_character(character).ok_or(KeyError::Character(character));
-    text.replace("\r\n", "\n").chars().map(stroke).collect()
 }
 
 impl Protocol for Keyboard {

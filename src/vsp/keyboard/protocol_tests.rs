@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::vsp::pipe::testing::{drain, request};
+use crate::vsp::pipe::testing::{drain, drain_all, request};
 
 fn ready() -> Keyboard {
     let mut keyboard = Keyboard::default();
@@ -13,7 +13,10 @@ fn ready() -> Keyboard {
 
 /// Returns code and flags of what is sent.
 fn sent(keyboard: &mut Keyboard, now: Duration) -> Vec<(u16, u32)> {
-    let packets = drain(keyboard, now);
+    codes(&drain(keyboard, now))
+}
+
+fn codes(packets: &[Vec<u8>]) -> Vec<(u16, u32)> {
     packets
         .iter()
         .map(|packet| Keystroke::read_from_bytes(packet).unwrap())
@@ -65,7 +68,7 @@ fn shift_is_pressed_or_released_as_the_keysym_requires() {
     let mut keyboard = ready();
     let mut now = Duration::ZERO;
     let mut press = |keysym, down| {
-        keyboard.press_stroke(super::super::keys::of_keysym(keysym).unwrap(), down).unwrap();
+        keyboard.press_stroke(keyboard.layout().of_keysym(keysym).unwrap(), down).unwrap();
         let (sent, end) = all(&mut keyboard, now);
         now = end;
         sent
@@ -78,10 +81,72 @@ fn shift_is_pressed_or_released_as_the_keysym_requires() {
     assert_eq!(press(0xff0d, true), [(0x1c, 0)], "Enter is Enter with and without");
 }
 
+/// A keyboard whose guest has this layout, and a function that presses or releases a keysym and returns what is sent.
+fn with_layout(name: &str) -> impl FnMut(u32, bool) -> Vec<(u16, u32)> {
+    let mut keyboard = Keyboard::new(name.parse().unwrap());
+    keyboard.opened();
+    keyboard.receive(&request(1, VERSION)).unwrap();
+    drain(&mut keyboard, Duration::ZERO);
+    let mut now = Duration::ZERO;
+    move |keysym, down| {
+        if let Some(stroke) = keyboard.layout().of_keysym(keysym) {
+            keyboard.press_stroke(stroke, down).unwrap();
+        }
+        if keyboard.waiting.is_empty() {
+            return Vec::new();
+        }
+        let (sent, end) = all(&mut keyboard, now);
+        now = end;
+        sent
+    }
+}
+
+#[test]
+fn altgr_of_a_viewer_does_not_reach_a_guest_with_another_layout() {
+    // A German viewer types @ with AltGr and Q.
+    const ALTGR: u32 = 0xfe03;
+    let mut us = with_layout("us");
+    assert_eq!(us(ALTGR, true), []);
+    assert_eq!(us(u32::from('@'), true), [(0x2a, 0), (0x03, 0), (0x2a, 2)]);
+    assert_eq!((us(u32::from('@'), false), us(ALTGR, false)), (vec![(0x03, 2)], vec![]));
+    // Alt on the right is a command.
+    assert_eq!((us(0xffea, true), us(u32::from('x'), true)), (vec![(0x38, 4)], vec![(0x2d, 0)]));
+
+    let mut german = with_layout("de");
+    assert_eq!(german(ALTGR, true), [(0x38, 4)]);
+    assert_eq!(german(u32::from('@'), true), [(0x10, 0)], "it is held already");
+    assert_eq!(german(u32::from('@'), false), [(0x10, 2)]);
+    assert_eq!(
+        german(u32::from('!'), true),
+        [(0x2a, 0), (0x38, 6), (0x02, 0), (0x38, 4), (0x2a, 2)],
+        "as others have it"
+    );
+    assert_eq!(german(ALTGR, false), [(0x38, 6)]);
+    assert_eq!(german(u32::from('{'), true), [(0x38, 4), (0x08, 0), (0x38, 6)]);
+    assert_eq!(german(u32::from('^'), true), [(0x29, 0), (0x29, 2), (0x39, 0)], "a dead key, and Space");
+}
+
+#[test]
+fn a_text_is_typed_in_the_layout_of_the_guest() {
+    let mut keyboard = Keyboard::new("de".parse().unwrap());
+    keyboard.opened();
+    keyboard.receive(&request(1, VERSION)).unwrap();
+    let strokes = keyboard.strokes("zÄ@é").unwrap();
+    drain(&mut keyboard, Duration::ZERO);
+    keyboard.type_strokes(&strokes).unwrap();
+    let expected = [
+        [(0x15, 0), (0x15, 2)].as_slice(),
+        &[(0x2a, 0), (0x28, 0), (0x28, 2), (0x2a, 2)],
+        &[(0x38, 4), (0x10, 0), (0x10, 2), (0x38, 6)],
+        &[(0x0d, 0), (0x0d, 2), (0x12, 0), (0x12, 2)],
+    ];
+    assert_eq!(codes(&drain_all(&mut keyboard)), expected.concat());
+}
+
 #[test]
 fn a_text_is_typed_a_character_at_a_time() {
     let mut keyboard = ready();
-    for stroke in strokes("aB\r\n").unwrap() {
+    for stroke in keyboard.strokes("aB\r\n").unwrap() {
         assert_eq!(keyboard.type_stroke(stroke), Ok(true));
     }
     assert_eq!(sent(&mut keyboard, Duration::ZERO), [(0x1e, 0), (0x1e, 2)]);
@@ -91,13 +156,14 @@ fn a_text_is_typed_a_character_at_a_time() {
     assert!(!keyboard.is_done());
     assert_eq!(sent(&mut keyboard, 3 * TYPING), [(0x1c, 0), (0x1c, 2)]);
     assert!(keyboard.is_done() && keyboard.deadline().is_none());
-    assert_eq!(strokes("naïve"), Err(KeyError::Character('ï')));
+    assert_eq!(keyboard.strokes("naïve"), Err(KeyError::Character { character: 'ï', layout: "us" }));
 }
 
 #[test]
 fn the_next_character_waits_until_the_guest_has_read_the_one_before() {
     let mut keyboard = ready();
-    keyboard.type_strokes(&strokes("ab").unwrap()).unwrap();
+    let strokes = keyboard.strokes("ab").unwrap();
+    keyboard.type_strokes(&strokes).unwrap();
     assert_eq!(sent(&mut keyboard, Duration::ZERO), [(0x1e, 0), (0x1e, 2)]);
     keyboard.note(false);
     for late in 1..100 {

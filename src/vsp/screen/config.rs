@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::vnc::address::VncAddress;
+use crate::vsp::keyboard::layout::ChosenLayout;
 use crate::vsp::video::picture::{MAX_HEIGHT, MAX_WIDTH};
 use crate::wire::held_as_text;
 
@@ -38,6 +39,9 @@ pub struct DisplayOptions {
     /// The guest has a keyboard and a mouse.
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<bool>,
+    /// The layout of the keyboard that the guest has chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<ChosenLayout>,
 }
 
 /// The presence of a screen.
@@ -120,6 +124,11 @@ impl DisplayOptions {
         self.input.unwrap_or(self.is_shown())
     }
 
+    /// Returns the layout of the keyboard.
+    pub(crate) fn layout(&self) -> ChosenLayout {
+        self.layout.unwrap_or_default()
+    }
+
     /// Returns the size of the screen, `None` if there is no screen.
     pub(crate) fn size(&self) -> Option<ScreenSize> {
         self.is_shown().then(|| self.size.unwrap_or(ScreenSize { width: 1024, height: 768 }))
@@ -193,6 +202,8 @@ mod tests {
         let has_input = |options| parse(options).unwrap().has_input();
         assert!(!DisplayOptions::default().has_input() && !has_input("none") && !has_input("none,input=off"));
         assert!(has_input("none,input=on") && has_input("on") && !has_input("on,input=off"));
+        assert_eq!(parse("on,layout=de").unwrap().layout().name(), "de");
+        assert!(parse("on,layout=klingon").unwrap_err().contains("known are: us, be,"));
         assert_eq!(parse("non").unwrap_err(), "unknown value `non`; did you mean `none`?");
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::vsp::keyboard::keys::{Key, of_keysym};
-use crate::vsp::keyboard::protocol::{KeyError, Keyboard, strokes};
+use crate::vsp::keyboard::keys::Key;
+use crate::vsp::keyboard::protocol::{KeyError, Keyboard};
 use crate::vsp::mouse::protocol::{Mouse, coordinate};
 use crate::vsp::pipe::provider::Handle;
 
@@ -25,9 +25,11 @@ impl Input {
         Self { devices, number, pressed: BTreeSet::new(), buttons: 0, at: (0, 0) }
     }
 
-    /// Presses or releases the key that types a keysym in the US layout. A guest that does not use its keyboard gets nothing.
+    /// Presses or releases the key that types a keysym in the layout of the machine. A guest that does not use its keyboard gets
+    /// nothing.
     pub fn keysym(&mut self, keysym: u32, down: bool) {
-        let (Some((keyboard, _)), Some(stroke)) = (&self.devices, of_keysym(keysym)) else { return };
+        let Some((keyboard, _)) = &self.devices else { return };
+        let Some(stroke) = keyboard.read(Keyboard::layout).of_keysym(keysym) else { return };
         let _ = keyboard.change(|keyboard| keyboard.press_stroke(stroke, down));
         self.note(stroke.key, down);
     }
@@ -41,14 +43,16 @@ impl Input {
         }
     }
 
-    /// Types a text on a US keyboard, until the viewer leaves.
+    /// Types a text in the layout of the machine, until the viewer leaves.
     ///
     /// # Errors
     /// Returns an error, and types nothing, if the layout lacks a character, or another text of a viewer is still being typed.
     pub fn paste(&self, text: &str) -> Result<(), KeyError> {
         let Some((keyboard, _)) = &self.devices else { return Ok(()) };
-        let strokes = strokes(text)?;
-        keyboard.change(|keyboard| keyboard.paste(self.number, &strokes))
+        keyboard.change(|keyboard| {
+            let strokes = keyboard.strokes(text)?;
+            keyboard.paste(self.number, &strokes)
+        })
     }
 
     /// Moves the pointer on a screen of that size. `buttons` is as RFB has it.
@@ -136,7 +140,7 @@ mod tests {
     fn a_text_is_typed_until_its_viewer_leaves() {
         let (keyboard, mouse) = devices();
         let input = Input::new(Some((keyboard.clone(), mouse.clone())), 1);
-        assert_eq!(input.paste("a\u{e4}"), Err(KeyError::Character('\u{e4}')));
+        assert_eq!(input.paste("a\u{e4}"), Err(KeyError::Character { character: '\u{e4}', layout: "us" }));
         input.paste("aB\n").unwrap();
         let other = Input::new(Some((keyboard.clone(), mouse)), 2);
         assert_eq!(other.paste("c"), Err(KeyError::Full), "one at a time");
