@@ -51,9 +51,17 @@ const FOREIGN: &[(&[&str], Here)] = &[
         Here::Words("--console stdio, none, file:PATH, pty or unix:PATH sets the destination of the serial console"),
     ),
     (
-        &["-nographic", "-display", "-vga", "-curses"],
+        &["-nographic", "-curses"],
         Here::Words("leave it out: the serial console is on this terminal unless --console says otherwise"),
     ),
+    (
+        &["-display", "-vga", "-vnc", "--vnc", "-spice", "-k", "--gpu"],
+        Here::Words(
+            "--display vnc=:0 is a screen for VNC viewers at 127.0.0.1:5900, --display on one for viridian screenshot; ,layout=de \
+             names the layout of the guest's keyboard",
+        ),
+    ),
+    (&["--balloon"], Here::Words("--memory startup=1G,min=512M,max=4G is memory that changes while the machine runs")),
     (&["-cpu", "--cpu"], Here::Words("the guest has the host's processor; --hv changes the offered Hyper-V features")),
     (
         &["-enable-kvm", "-accel", "-machine", "-M", "--accel", "--machine"],
@@ -79,10 +87,7 @@ const FOREIGN: &[(&[&str], Here)] = &[
     (&["--config-file"], Here::Option("--config")),
     (&["--log-file", "--log-path"], Here::Words("messages go to standard error: 2>FILE writes them to a file")),
     (&["--level", "--log-level"], Here::Words("-v, -vv or -vvv print more, -q prints less")),
-    (
-        &["--seccomp", "--rng", "--no-seccomp", "--balloon", "-sandbox"],
-        Here::Words("leave it out: there is no counterpart here"),
-    ),
+    (&["--seccomp", "--rng", "--no-seccomp", "-sandbox"], Here::Words("leave it out: there is no counterpart here")),
     (&["-daemonize", "-pidfile"], Here::Words("run it in the background with --console none or file:PATH, and &")),
 ];
 
@@ -303,6 +308,14 @@ mod tests {
         expect("-drive", "write --disk FILE");
         expect("--config-file=vm.json", "write --config vm.json");
         expect("-kernel|-initrd", "write --kernel ...");
+        for option in ["-display|gtk", "-vga|std", "-vnc|:0", "-k|de"] {
+            assert!(
+                translated(&option.split('|').map(str::to_owned).collect::<Vec<_>>())
+                    .unwrap()
+                    .contains("--display vnc=:0")
+            );
+        }
+        expect("--balloon|size=1G", "memory that changes while the machine runs");
     }
 
     #[test]

@@ -142,9 +142,10 @@ pub struct Config {
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
     pub services: ServiceOptions,
 
-    /// Screen, keyboard and mouse of the guest: none, on for a screen, or vnc=:N|ADDRESS:PORT|unix:PATH for one that VNC
+    /// Screen, keyboard and mouse of the guest: none, on for a screen, or unix:PATH or vnc=:N|ADDRESS:PORT for one that VNC
     /// viewers can use, with [,password-file=PATH,tls-cert=PATH,tls-key=PATH,clipboard=type,size=WIDTHxHEIGHT,
-    /// input=on|off]. Keyboard and mouse come with the screen, or with input=on; size is the largest size [default: none]
+    /// input=on|off,layout=us|de|fr|...]. Keyboard and mouse come with the screen, or with input=on; size is the
+    /// largest size, layout that of the guest's keyboard [default: none]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE", value_parser = text::parse::<DisplayOptions>))]
     #[serde(deserialize_with = "text::or_table", skip_serializing_if = "is_default")]
     pub display: DisplayOptions,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::vnc::address::VncAddress;
 use crate::vsp::keyboard::layout::ChosenLayout;
@@ -45,13 +45,42 @@ pub struct DisplayOptions {
 }
 
 /// The presence of a screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Show {
     /// There is no screen.
     None,
     /// There is one, for screenshots and viewers.
     On,
+    /// There is one, and VNC viewers can connect to a Unix socket with this path: short for `vnc=unix:PATH`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Show {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => formatter.write_str("none"),
+            Self::On => formatter.write_str("on"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for Show {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Show {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match (text.as_str(), text.strip_prefix("unix:")) {
+            ("none", _) => Ok(Self::None),
+            ("on", _) => Ok(Self::On),
+            (_, Some(path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            _ => Err(de::Error::unknown_variant(&text, &["none", "on", "unix:PATH"])),
+        }
+    }
 }
 
 /// The use of the text of a viewer's clipboard.
@@ -116,7 +145,7 @@ held_as_text!(ScreenSize);
 
 impl DisplayOptions {
     fn is_shown(&self) -> bool {
-        self.show.map_or(self.vnc.is_some(), |show| show == Show::On)
+        self.show.as_ref().map_or(self.vnc.is_some(), |show| *show != Show::None)
     }
 
     /// Returns `true` if the guest has a keyboard and a mouse.
@@ -147,19 +176,26 @@ impl DisplayOptions {
         if self.size.is_some() && !self.is_shown() {
             return Err("size is that of a screen; give on or vnc=:0, too");
         }
-        match (&self.vnc, &self.password_file) {
+        let address = match (&self.vnc, &self.show) {
+            (Some(_), Some(Show::Unix(_))) => {
+                return Err("unix:PATH is an address for viewers; leave out vnc, or write on");
+            }
+            (None, Some(Show::Unix(path))) => Some(VncAddress::Unix(path.clone())),
+            (vnc, _) => vnc.clone(),
+        };
+        match (address, &self.password_file) {
             (Some(_), _) if !self.is_shown() => Err("vnc needs a screen; leave out none"),
             (None, Some(_)) => Err("password-file is the password of VNC viewers; give vnc=:0, too"),
             (None, None) if self.tls_cert.is_some() || self.tls_key.is_some() => {
                 Err("tls-cert and tls-key are for VNC viewers; give vnc=:0, too")
             }
-            (vnc, password) => {
+            (address, password) => {
                 let tls = match (&self.tls_cert, &self.tls_key) {
                     (None, None) => None,
                     (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
                     _ => return Err("TLS needs a certificate and its key; give both tls-cert=PATH and tls-key=PATH"),
                 };
-                Ok(vnc.clone().map(|address| Viewers { address, password: password.clone(), tls }))
+                Ok(address.map(|address| Viewers { address, password: password.clone(), tls }))
             }
         }
     }
@@ -171,8 +207,8 @@ impl DisplayOptions {
 
     /// Returns the Unix socket that the VNC server creates.
     pub(crate) fn socket(&self) -> Option<&PathBuf> {
-        match &self.vnc {
-            Some(VncAddress::Unix(path)) => Some(path),
+        match (&self.vnc, &self.show) {
+            (Some(VncAddress::Unix(path)), _) | (_, Some(Show::Unix(path))) => Some(path),
             _ => None,
         }
     }
@@ -180,6 +216,9 @@ impl DisplayOptions {
     /// Resolves relative paths against `folder`.
     pub(crate) fn rebase(&mut self, folder: &Path) {
         if let Some(VncAddress::Unix(path)) = &mut self.vnc {
+            *path = folder.join(&*path);
+        }
+        if let Some(Show::Unix(path)) = &mut self.show {
             *path = folder.join(&*path);
         }
         for path in [&mut self.password_file, &mut self.tls_cert, &mut self.tls_key].into_iter().flatten() {
@@ -221,7 +260,17 @@ mod tests {
             assert!(parse(without).unwrap().vnc().err().unwrap().contains("keyboard"), "{without}");
         }
         assert!(parse("vnc=:70000").unwrap_err().contains("unix:PATH"));
-        assert_eq!(parse("vnc=unix:/a").unwrap().socket(), Some(&PathBuf::from("/a")));
+        for short in ["unix:/a", "vnc=unix:/a", "show=unix:/a,size=800x600"] {
+            let options = parse(short).unwrap();
+            assert_eq!(options.vnc().unwrap().unwrap().address, VncAddress::Unix("/a".into()));
+            assert_eq!(options.socket(), Some(&PathBuf::from("/a")));
+            assert!(options.has_input() && options.size().is_some());
+        }
+        let mut short = parse("unix:a").unwrap();
+        short.rebase(Path::new("/folder"));
+        assert_eq!(toml::to_string(&short).unwrap(), "show = \"unix:/folder/a\"\n");
+        assert!(parse("unix:/a,vnc=:0").unwrap().vnc().err().unwrap().contains("leave out vnc"));
+        assert!(parse("unix:").unwrap_err().contains("unix:PATH"));
         let mut options = parse("vnc=unix:a,password-file=b,tls-cert=c,tls-key=/d").unwrap();
         options.rebase(Path::new("/folder"));
         assert_eq!(options, parse("vnc=unix:/folder/a,password-file=/folder/b,tls-cert=/folder/c,tls-key=/d").unwrap());
