@@ -1,6 +1,6 @@
 //! VNC viewers of the guest image `screen`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -292,19 +292,35 @@ fn viewers_that_break_the_protocol_or_do_not_read_harm_nobody() {
     shown.expect("key 2c flags 2\n");
     shown.machine.screen().press("p").unwrap();
     good.wait_for((320, 200), repainted);
-    // The number of viewers is bounded, and there is room again when one disconnects.
-    let mut many: Vec<_> = (0..20).map(|_| UnixStream::connect(shown.socket()).unwrap()).collect();
-    let refused = many.iter_mut().filter_map(|stream| array::<12>(stream).err()).count();
-    assert!(refused >= 6, "{refused} of 20 are refused");
-    assert_eq!(shown.status()["refused"], refused);
-    drop((many, deaf));
-    let viewers = holds_within(grown(Duration::from_secs(60)), || {
-        shown.status()["viewers"] == json!(1) && {
-            let mut stream = UnixStream::connect(shown.socket()).unwrap();
-            array::<12>(&mut stream).is_ok()
-        }
-    });
-    assert!(viewers, "{}", shown.status());
+    drop(deaf);
+    assert!(
+        holds_within(grown(Duration::from_secs(60)), || shown.status()["viewers"] == json!(1)),
+        "{}",
+        shown.status()
+    );
+    shown.end();
+}
+
+#[test]
+fn connections_that_say_nothing_keep_no_viewer_out_and_viewers_are_bounded() {
+    let shown = Shown::new();
+    // Each has been accepted: it has read the version of the server.
+    let mut silent: Vec<_> = (0..17).map(|_| connect(&shown.socket())).collect();
+    assert!(is_over(&mut silent[0]), "the oldest gives way");
+    silent[16].set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let kind = silent[16].read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::WouldBlock), "the newest may still speak");
+    let mut viewers: Vec<_> = (0..16).map(|_| shown.viewer(ZRLE)).collect();
+    assert_eq!(shown.status()["viewers"], 16);
+    // One that is here stays, and another one is refused before it is asked for anything.
+    let mut refused = UnixStream::connect(shown.socket()).unwrap();
+    assert!(array::<12>(&mut refused).is_err());
+    assert_eq!(shown.status()["refused"], 1);
+    viewers[0].wait_for((320, 200), drawn);
+    viewers.pop();
+    assert!(holds_within(grown(Duration::from_secs(60)), || shown.status()["viewers"] == json!(15)));
+    viewers.push(shown.viewer(RAW));
+    viewers[15].wait_for((320, 200), drawn);
     shown.end();
 }
 

@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::config::{DisplayOptions, Viewers};
 use super::vnc::address::VncAddress;
-use super::vnc::server::{MAX_VIEWERS, VncServer, Wiring};
+use super::vnc::server::{VncServer, Wiring};
+use super::vnc::show::MAX_VIEWERS;
 use crate::device::{AddError, Devices, Registration};
 use crate::host::limited;
 use crate::host::lock::Mutex;

@@ -3,7 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::tls::Secure;
@@ -13,6 +14,41 @@ pub struct Connection {
     socket: Socket,
     /// Its encryption.
     secure: OnceLock<Secure>,
+    progress: Arc<Progress>,
+}
+
+/// How far a connection has come. Outlives it, so that whoever counts connections keeps no socket open.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU8);
+
+/// The part of its life that a connection is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The versions, the password, and so on.
+    Greeting,
+    /// It is a viewer's.
+    Seated,
+    /// It is closed, and its threads end.
+    Closed,
+}
+
+impl Progress {
+    const SEATED: u8 = 1;
+    const CLOSED: u8 = 2;
+
+    /// Notes that the greeting is over.
+    pub fn seat(&self) {
+        self.0.fetch_or(Self::SEATED, Ordering::Relaxed);
+    }
+
+    /// Returns the part of its life that the connection is in.
+    pub fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Phase::Greeting,
+            Self::SEATED => Phase::Seated,
+            _ => Phase::Closed,
+        }
+    }
 }
 
 /// The socket of a connection.
@@ -28,12 +64,17 @@ pub enum Socket {
 impl Connection {
     /// Creates one that is not encrypted.
     pub fn new(socket: Socket) -> Self {
-        Self { socket, secure: OnceLock::new() }
+        Self { socket, secure: OnceLock::new(), progress: Arc::default() }
     }
 
     /// Returns `true` if it came by the control socket.
     pub fn is_control(&self) -> bool {
         matches!(self.socket, Socket::Control(_))
+    }
+
+    /// Returns how far it has come.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// Encrypts what is read and written from now on.
@@ -57,6 +98,7 @@ impl Connection {
 
     /// Ends it, for both threads of the viewer.
     pub fn close(&self) {
+        self.progress.0.fetch_or(Progress::CLOSED, Ordering::Relaxed);
         // It may be closed already.
         let _ = match &self.socket {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Both),

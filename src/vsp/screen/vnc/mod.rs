@@ -29,7 +29,7 @@ mod scanner;
 mod scroll;
 mod seat;
 pub mod server;
-mod show;
+pub mod show;
 mod stage;
 mod tight;
 #[cfg(feature = "cli")]

@@ -14,11 +14,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_keepalive;
 
 use super::address::VncAddress;
-use super::connection::{Connection, Socket};
+use super::connection::{Connection, Phase, Progress, Socket};
 use super::device::VncDevice;
 use super::password::Password;
 use super::scanner;
-use super::show::Show;
+use super::show::{MAX_VIEWERS, Show};
 use super::stage::Stage;
 use super::tls::Tls;
 use super::viewer;
@@ -31,8 +31,10 @@ use crate::vsp::mouse::protocol::Mouse;
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::protocol::Video;
 
-/// Maximum number of viewers at the same time. Others are refused.
-pub const MAX_VIEWERS: usize = 16;
+/// Maximum number of connections that are not viewers yet. One that is silent keeps nobody out: the oldest gives way.
+const MAX_GREETINGS: usize = 16;
+/// Maximum number of closed connections whose threads have not ended, because they hold back the answer to a wrong password.
+const MAX_CLOSED: usize = 16;
 /// The delay before viewers are accepted again if the host lacks descriptors or threads.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -214,8 +216,7 @@ impl Drop for VncServer {
 
 /// Accepts viewers until the end, and waits for their threads then.
 fn accept(show: &Arc<Show>, listener: Option<&Listener>, door: &Door, over: &EventFd) {
-    // The descriptor of a viewer is closed when its thread has ended.
-    let mut viewers: Vec<(Weak<Connection>, JoinHandle<()>)> = Vec::new();
+    let mut visitors = Visitors(Vec::new());
     while !over.is_signalled_within(Some(Duration::ZERO)).unwrap_or(false) {
         let mut polled = vec![PollFd::new(over, PollFlags::IN), PollFd::new(&door.knock, PollFlags::IN)];
         polled.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
@@ -230,23 +231,62 @@ fn accept(show: &Arc<Show>, listener: Option<&Listener>, door: &Door, over: &Eve
             Some(Err(_)) => drop(over.is_signalled_within(Some(ACCEPT_PAUSE))),
         }
         for socket in coming {
-            viewers.retain(|(_, thread)| !thread.is_finished());
-            if viewers.len() < MAX_VIEWERS {
-                viewers.extend(spawn(show, socket));
-            } else {
-                show.refuse(&format!("there are {MAX_VIEWERS}"));
+            match visitors.make_room(show.stage.viewers()) {
+                Ok(()) => visitors.0.extend(spawn(show, socket)),
+                Err(why) => show.refuse(&why),
             }
         }
     }
-    viewers.iter().filter_map(|(connection, _)| connection.upgrade()).for_each(|connection| connection.close());
-    for (_, thread) in viewers {
-        let _ = thread.join();
+    visitors.end();
+}
+
+/// A connection with its thread.
+struct Visitor {
+    /// The descriptor is closed when the thread has ended.
+    connection: Weak<Connection>,
+    progress: Arc<Progress>,
+    thread: JoinHandle<()>,
+}
+
+/// All connections, the oldest first.
+struct Visitors(Vec<Visitor>);
+
+impl Visitors {
+    fn in_phase(&self, phase: Phase) -> impl Iterator<Item = &Visitor> {
+        self.0.iter().filter(move |visitor| visitor.progress.phase() == phase)
+    }
+
+    /// Makes room for another connection. The oldest that is not a viewer yet gives way.
+    ///
+    /// # Errors
+    /// Returns the reason why there is no room.
+    fn make_room(&mut self, viewers: usize) -> Result<(), String> {
+        self.0.retain(|visitor| !visitor.thread.is_finished());
+        if viewers >= MAX_VIEWERS {
+            return Err(format!("there are {MAX_VIEWERS}"));
+        }
+        if self.in_phase(Phase::Closed).count() >= MAX_CLOSED {
+            return Err("too many connections come and go".into());
+        }
+        if self.in_phase(Phase::Greeting).count() >= MAX_GREETINGS {
+            let oldest = self.in_phase(Phase::Greeting).find_map(|visitor| visitor.connection.upgrade());
+            oldest.inspect(|connection| connection.close());
+        }
+        Ok(())
+    }
+
+    /// Closes all connections, and waits for their threads.
+    fn end(self) {
+        self.0.iter().filter_map(|visitor| visitor.connection.upgrade()).for_each(|connection| connection.close());
+        for Visitor { thread, .. } in self.0 {
+            let _ = thread.join();
+        }
     }
 }
 
-fn spawn(show: &Arc<Show>, socket: Socket) -> Option<(Weak<Connection>, JoinHandle<()>)> {
+fn spawn(show: &Arc<Show>, socket: Socket) -> Option<Visitor> {
     let connection = Arc::new(Connection::new(socket));
-    let weak = Arc::downgrade(&connection);
+    let (weak, progress) = (Arc::downgrade(&connection), connection.progress().clone());
     let body = {
         let show = show.clone();
         move || {
@@ -261,7 +301,7 @@ fn spawn(show: &Arc<Show>, socket: Socket) -> Option<(Weak<Connection>, JoinHand
         }
     };
     match thread::Builder::new().name(format!("{}/viewer", show.name)).spawn(body) {
-        Ok(thread) => Some((weak, thread)),
+        Ok(thread) => Some(Visitor { connection: weak, progress, thread }),
         Err(error) => {
             show.refuse(&format!("the host has no thread for it: {error}"));
             None

@@ -15,6 +15,9 @@ use crate::vsp::mouse::protocol::Mouse;
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::protocol::Video;
 
+/// Maximum number of viewers at the same time. Others are refused.
+pub const MAX_VIEWERS: usize = 16;
+
 /// The screen and the input devices, as viewers use them.
 pub struct Show {
     /// Name of the machine.
@@ -52,9 +55,12 @@ pub struct Seat<'a> {
 }
 
 impl Show {
-    /// Adds a viewer. The guest reports what it draws while there is one.
-    pub fn enter(&self) -> Seat<'_> {
+    /// Adds a viewer. The guest reports what it draws while there is one. Returns `None` if there are too many.
+    pub fn enter(&self) -> Option<Seat<'_>> {
         let mut watch = self.watch.lock();
+        if self.stage.viewers() >= MAX_VIEWERS {
+            return None;
+        }
         let is_first = self.stage.is_empty();
         // Without viewers, the guest's changes were not followed.
         if let Some(mode) = self.video.read(|video| video.facts().mode).filter(|_| is_first) {
@@ -67,7 +73,7 @@ impl Show {
         }
         let (number, size) = self.stage.enter();
         self.signal.raise();
-        Seat { show: self, number, size }
+        Some(Seat { show: self, number, size })
     }
 
     /// Counts and reports a viewer that is refused.

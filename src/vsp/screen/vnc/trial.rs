@@ -71,7 +71,8 @@ pub fn send(bytes: &[u8]) {
     let number = std::thread::scope(|scope| {
         let scans = scope.spawn(|| scanner::run(&show.video, &show.stage, &show.signal));
         let seat = show.enter();
-        let number = seat.number;
+        assert!(seat.is_some(), "nobody else looks");
+        let number = seat.as_ref().map_or(0, |seat| seat.number);
         let (show, sent) = (&show, &sent);
         let sends = scope.spawn(move || write(show, number, Sink(sent)));
         assert!(listen(show, number, bytes).is_err(), "the bytes end, or are wrong");
