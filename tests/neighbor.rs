@@ -245,9 +245,10 @@ fn an_idle_flow_is_not_replaced_by_flows_of_another_guest() {
 
 #[test]
 fn a_neighbor_makes_progress_beside_commands_over_a_whole_disk() {
-    for kind in ["verify", "compare", "unmap"] {
+    for kind in ["verify", "compare", "unmap", "prefetch", "map", "flush", "durable"] {
         expect_reader_goes_on(&format!("a flood of {kind}"), kind, 1, "memory:16G");
     }
+    expect_reader_goes_on("a flood of pattern", "pattern", 1, "memory:64M");
 }
 
 #[test]

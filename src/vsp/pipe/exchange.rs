@@ -112,3 +112,7 @@ impl Exchange {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;
