@@ -3,7 +3,7 @@
  * `cost NAME NANOSECONDS` for each.
  *
  * Needs the test device (`--test-device`). Command line: `rounds=N` (default 15) measurements of `count=N` (default 400) exits each;
- * the line has the median. `stretch=nothing|signals|messages` instead does the named action `count` times, between two lines that
+ * the line has the median. `stretch=nothing|signals|messages|autoeoi` instead does the named action `count` times, between two lines that
  * scripts/lib/measure understands, each of which it answers with a line.
  */
 #include "counter.h"
@@ -23,6 +23,8 @@
 #define VECTOR_OF_SINT 0x50
 #define MESSAGE_TYPE 0x12345
 #define ROUNDS_MAX 101
+/* Longer than the first rounds of src/engine/auto_eoi.rs. */
+#define DISABLED_MICROSECONDS 100
 /* Each read of the console's status is an exit, so they are rare. */
 #define LOOK_MICROSECONDS 200000
 
@@ -148,20 +150,36 @@ static void take(struct interrupt_frame *frame)
     apic_end_of_interrupt();
 }
 
-static void send_messages(unsigned count)
+/* As above, for an interrupt that ends by itself. */
+static void take_ended(struct interrupt_frame *frame)
+{
+    struct message message;
+    (void)frame;
+    taken += message_take(SINT, &message);
+    handled++;
+}
+
+/* With AutoEOI, each message comes while interrupts are disabled, which they are for a while. */
+static void send_messages(unsigned count, bool auto_eoi)
 {
     struct {
         uint32_t connection, padding, type, size;
         uint64_t payload;
     } *input = (void *)output;
-    interrupt_set_handler(VECTOR_OF_SINT, take);
+    interrupt_set_handler(VECTOR_OF_SINT, auto_eoi ? take_ended : take);
     synic_enable();
-    sint_set(SINT, VECTOR_OF_SINT);
+    sint_set(SINT, VECTOR_OF_SINT | (auto_eoi ? HV_SINT_AUTO_EOI : 0));
     test_device(TEST_MESSAGES_CREATE, 0, SINT, MESSAGES);
     interrupts_on();
     for (unsigned i = 0; i < count; i++) {
         *input = (typeof(*input)){.connection = MESSAGES, .type = MESSAGE_TYPE, .size = 8, .payload = i};
+        if (auto_eoi)
+            interrupts_off();
         refused += call(page, CALL_POST_MESSAGE, (uint64_t)input, 0);
+        if (auto_eoi) {
+            delay_microseconds(DISABLED_MICROSECONDS);
+            interrupts_on();
+        }
         refused += !WAIT_UNTIL(atomic_load(&taken) == i + 1, PATIENCE_MILLISECONDS);
     }
     interrupts_off();
@@ -183,7 +201,9 @@ static void stretch(const char *name, unsigned count)
         handled = test_device_count();
     }
     else if (text_equal(name, "messages"))
-        send_messages(count);
+        send_messages(count, false);
+    else if (text_equal(name, "autoeoi"))
+        send_messages(count, true);
     else if (!text_equal(name, "nothing"))
         machine_exit(EXIT_USAGE);
     print("measure end %s count=%u handled=%u\n", name, count, handled);

@@ -61,6 +61,16 @@ fn a_triple_fault_is_101() {
     }
 }
 
+#[test]
+fn an_instruction_that_kvm_cannot_emulate_is_shown() {
+    // mov $0xf0000000, %eax; fadds (%rax): a floating-point operand where there is no memory.
+    let run = flat(b"\xb8\x00\x00\x00\xf0\xd8\x00", 64);
+    assert_eq!(run.code, Some(125), "{run:?}");
+    for words in ["VP 0: KVM cannot continue", "cannot emulate", " 0x7c05 in 64-bit mode", "the bytes there d8 00"] {
+        assert!(run.errors.contains(words), "{words}: {run:?}");
+    }
+}
+
 /// Runs these bytes as code in this mode.
 fn flat(bytes: &[u8], mode: u32) -> Run {
     let directory = tempfile::tempdir().unwrap();
