@@ -294,6 +294,15 @@ impl Remote {
         self.open(method, path, body, Some(limit))
     }
 
+    /// Connects to a listener in the guest, which has a port of AF_VSOCK. The limit is that for the guest to accept.
+    pub fn socket(&self, port: u32, limit: Duration) -> Result<UnixStream, Failure> {
+        let (stream, patience) = self.send("POST", &format!("/sockets/{port}"), None, Some(limit), "")?;
+        // A byte at a time: what follows the head is the guest's.
+        let stream = begun(BufReader::with_capacity(1, stream), patience)?.reader.into_inner();
+        stream.set_read_timeout(None).and_then(|()| stream.set_write_timeout(None)).map_err(Failure::Lost)?;
+        Ok(stream)
+    }
+
     /// Follows the events of the machine.
     pub fn events(&self) -> Result<Stream, Failure> {
         self.stream("GET", "/events", None, PROMPT)
@@ -316,6 +325,19 @@ impl Remote {
         limit: Option<Duration>,
         header: &str,
     ) -> Result<Stream, Failure> {
+        let (stream, patience) = self.send(method, path, body, limit, header)?;
+        begun(BufReader::new(stream), patience)
+    }
+
+    /// Sends a request. Returns the connection, and the time that it may take.
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        limit: Option<Duration>,
+        header: &str,
+    ) -> Result<(UnixStream, Duration), Failure> {
         // A connection may log in first.
         let login = if let Place::Service(host, _) = &self.place { host.login_time() } else { Duration::ZERO };
         let limit = limit.map(|limit| limit + login);
@@ -342,14 +364,7 @@ impl Remote {
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).map_err(words)?;
-        let mut reader = BufReader::new(stream);
-        let status = head_of(&mut reader).map_err(words)?;
-        if (200..300).contains(&status) {
-            return Ok(Stream { reader, line: Vec::new() });
-        }
-        let mut text = Vec::new();
-        reader.take(MAX_REPLY).read_to_end(&mut text).map_err(words)?;
-        Err(Failure::of(&serde_json::from_slice(&text).unwrap_or_default()))
+        Ok((stream, patience))
     }
 }
 
@@ -359,6 +374,18 @@ fn idle(state: &str, name: &str) -> String {
         return format!("it is {state}, until the service has started it");
     }
     format!("it is {state}; start it: viridian start {name}")
+}
+
+/// Reads the head of a reply. A reply that is not a success is the failure.
+fn begun(mut reader: BufReader<UnixStream>, patience: Duration) -> Result<Stream, Failure> {
+    let words = |error| in_words(error, patience);
+    let status = head_of(&mut reader).map_err(words)?;
+    if (200..300).contains(&status) {
+        return Ok(Stream { reader, line: Vec::new() });
+    }
+    let mut text = Vec::new();
+    reader.take(MAX_REPLY).read_to_end(&mut text).map_err(words)?;
+    Err(Failure::of(&serde_json::from_slice(&text).unwrap_or_default()))
 }
 
 /// Returns a remedy with the commands in place of the requests that it names.

@@ -28,8 +28,8 @@ the same time and without input. Each line of its output begins with the name of
 With --json, the output is in the fields stdout and stderr, or stdout-base64 and stderr-base64 if it is not UTF-8, up to 4 MiB of
 each. If there was more, the field stdout-truncated or stderr-truncated is true.")]
 pub struct ExecArguments {
-    /// Running machines that have a --vsock socket: names, several with commas, patterns such as 'web*'; the path of that socket
-    /// (with a /), or unix:PATH for an agent that listens on a Unix socket
+    /// Running machines: names, several with commas, patterns such as 'web*'; the path of a --vsock or control socket (with a /), or
+    /// unix:PATH for an agent that listens on a Unix socket
     #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<OsString>,
 

@@ -189,11 +189,6 @@ impl Options {
         self.host.is_some()
     }
 
-    /// Returns `true` if the command line or the environment names a service.
-    pub fn are_given(&self) -> bool {
-        self.host.is_some() || std::env::var_os(HOST).is_some_and(|value| !value.is_empty())
-    }
-
     /// Chooses the service that the options, or the environment, name.
     ///
     /// # Errors

@@ -190,10 +190,7 @@ fn end_unread() -> ! {
 /// another one.
 fn choose_host(command: &Command, host: host::Options) -> bool {
     let chosen = match command {
-        Command::Verb(_) => host.choose(),
-        Command::Exec(_) | Command::AgentCopy(_) if host.are_given() => {
-            Err(std::io::Error::other("the agent of a guest is reached on the host of the machine only; log in there"))
-        }
+        Command::Verb(_) | Command::Exec(_) | Command::AgentCopy(_) => host.choose(),
         _ if host.name_a_service() => {
             Err(std::io::Error::other("this command is for this host only; --host is for commands that name machines"))
         }

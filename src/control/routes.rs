@@ -54,6 +54,7 @@ const ROUTES: &[Route] = routes! {
     GET "/console" => api::console::watch;
     POST "/console" => api::console::attach;
     POST "/screen" => api::screen::view;
+    POST "/sockets/*" => api::sockets::connect;
 };
 
 /// Finds the handler, and calls it.

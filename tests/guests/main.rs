@@ -11,6 +11,7 @@ mod common;
 mod console;
 mod control;
 mod control_screen;
+mod control_sockets;
 mod devices;
 mod embedded;
 mod ends;

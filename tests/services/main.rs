@@ -8,6 +8,8 @@ mod guest;
 mod hibernation;
 mod steps;
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use common::nested::{Batch, OnBoth, Plan, is_full};
@@ -22,6 +24,15 @@ fn suite() -> Option<String> {
     std::env::var("VIRIDIAN_SUITE").ok()
 }
 
+/// Writes the agent to a file, and returns its path.
+fn agent() -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_viridian")).arg("agent").output().expect("the program starts");
+    let path = format!("{}/viridian-agent", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&path, output.stdout).expect("it is written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    path
+}
+
 /// The guest: Debian's kernel with its drivers, and the daemons.
 fn image() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
@@ -29,7 +40,8 @@ fn image() -> &'static str {
         let serve = "tests/services/serve:/usr/bin/serve";
         let configure = "tests/services/hv_set_ifconfig:/usr/bin/hv_set_ifconfig";
         let event = "tests/services/on-event:/usr/bin/on-event";
-        let files = ["--file", serve, "--file", configure, "--file", event];
+        let agent = format!("{}:/usr/sbin/viridian-agent", agent());
+        let files = ["--file", serve, "--file", configure, "--file", event, "--file", &agent];
         let packages = ["--disk", "64M", "--package", "hyperv-daemons", "--package", "chrony"];
         let arguments = [packages.as_slice(), &files].concat();
         let Some(suite) = suite() else { return stock::image("services", &arguments) };
@@ -86,6 +98,7 @@ fn nested_services() {
     steps::items_and_addresses_travel(&linux, number("ITEMS"));
     steps::adapters_are_configured(&linux);
     steps::files_are_copied(&linux, number("COPY"));
+    steps::the_agent_runs_commands_and_copies_files(&linux);
     steps::file_systems_are_frozen(&linux);
     steps::killed_daemons_harm_nobody(&linux);
     steps::services_come_and_go(&linux, number("ROUNDS"));

@@ -198,6 +198,28 @@ pub fn files_are_copied(linux: &Linux, size: u32) {
     assert_eq!(linux.run("ls /mnt; umount /mnt"), "", "what was copied of it is removed");
 }
 
+/// By the control socket: the machine has no `--vsock`.
+pub fn the_agent_runs_commands_and_copies_files(linux: &Linux) {
+    let absent = linux.verb(&["exec", NAME, "--", "true"]);
+    assert!(absent.0 == Some(125) && absent.2.contains("no agent answers"), "{absent:?}");
+    linux.run("modprobe hv_sock; setsid viridian-agent </dev/null >/dev/null 2>&1 &");
+    let exec = |script| linux.verb(&["exec", NAME, "--", "sh", "-c", script]);
+    linux.until_answered("the agent answers", || exec("true").0 == Some(0));
+    let run = exec("echo out; echo err >&2; exit 7");
+    assert_eq!((run.0, &*run.1, &*run.2), (Some(7), "out\n", "err\n"));
+    let folder = tempfile::tempdir().expect("a directory");
+    let (there, back) = (folder.path().join("there"), folder.path().join("back"));
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|place| (place % 251) as u8).collect();
+    std::fs::write(&there, &bytes).expect("it is written");
+    let [there, back] = [&there, &back].map(|path| path.to_str().expect("a plain path"));
+    for arguments in [["agent-copy", there, "linux:/run/"], ["agent-copy", "linux:/run/there", back]] {
+        let copied = linux.verb(&arguments);
+        assert_eq!(copied.0, Some(0), "{copied:?}");
+    }
+    assert!(std::fs::read(back).expect("it is there") == bytes, "the file has come back");
+    linux.run("kill $(pidof viridian-agent)");
+}
+
 fn freeze(seconds: u64) -> Request {
     Request::Freeze(Freeze { patience: FREEZE_PATIENCE, limit: Duration::from_secs(seconds) })
 }

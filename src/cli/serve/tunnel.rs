@@ -30,7 +30,7 @@ const MAX_LINE: usize = 256;
 const NAMES_FILES: [(&str, &str); 4] =
     [("POST", "disks"), ("POST", "adapters"), ("POST", "copy"), ("POST", "devices/screen/screenshot")];
 /// What is answered until somebody ends it.
-const STREAMS: [&str; 6] = ["events", "console", "freeze", "copy", "screen", "trace"];
+const STREAMS: [&str; 7] = ["events", "console", "freeze", "copy", "screen", "sockets", "trace"];
 
 /// Returns the role that a request to a machine needs.
 pub fn role(method: &str, rest: &[String]) -> Role {
@@ -174,7 +174,11 @@ impl Carried {
                 && asked.contains(PollFlags::IN)
             {
                 match read(machine, &mut piece)? {
-                    Some(0) => return Ok(()),
+                    Some(0) => {
+                        // Nothing waits for a client that has closed its side.
+                        let _ = client.shutdown(std::net::Shutdown::Write);
+                        return if client_sends { carry_rest(client, machine, to_machine) } else { Ok(()) };
+                    }
                     Some(count) => {
                         self.see(&piece[..count]);
                         to_client.extend(&piece[..count]);
@@ -194,6 +198,34 @@ impl Carried {
         self.line.extend(&bytes[..bytes.len().min(room)]);
         if self.line.contains(&b'\n') || self.line.len() == MAX_LINE {
             self.status = Some(status_of(&self.line).unwrap_or(502));
+        }
+    }
+}
+
+/// Carries what the client still sends after the machine has sent everything: a socket of the guest ends each direction on its own.
+/// Returns at once if the machine has closed the connection.
+fn carry_rest(client: &UnixStream, machine: &UnixStream, mut to_machine: Vec<u8>) -> io::Result<()> {
+    let mut piece = [0; 16 << 10];
+    loop {
+        write(machine, &mut to_machine)?;
+        let is_idle = to_machine.is_empty();
+        let mut fds = vec![PollFd::new(machine, if is_idle { PollFlags::empty() } else { PollFlags::OUT })];
+        if is_idle {
+            fds.push(PollFd::new(client, PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+            return Ok(());
+        }
+        if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
+            match read(client, &mut piece)? {
+                Some(0) => return Ok(()),
+                Some(count) => to_machine.extend(&piece[..count]),
+                None => {}
+            }
         }
     }
 }
@@ -245,6 +277,7 @@ mod tests {
             ("POST", "disks/disk0.1/resize", Role::Administer),
             ("GET", "trace/vmbus", Role::Read),
             ("POST", "devices/screen/screenshot", Role::Administer),
+            ("POST", "sockets/22089", Role::Operate),
         ] {
             assert_eq!(role(method, &parts(path)), needed, "{method} {path}");
         }
@@ -294,5 +327,28 @@ mod tests {
         assert_eq!(carry.join().unwrap(), Some(404));
         (&client).read_to_end(&mut reply).unwrap();
         assert_eq!(reply, b"HTTP/1.1 404 Not Found\r\n\r\nx");
+    }
+    #[test]
+    fn each_direction_of_a_socket_ends_on_its_own() {
+        let (client, service) = UnixStream::pair().unwrap();
+        let (machine, control) = UnixStream::pair().unwrap();
+        let carry = std::thread::spawn(move || {
+            let mut carried = Carried { status: None, line: Vec::new() };
+            carried.carry(&service, &machine, true).unwrap();
+        });
+        (&control).write_all(b"HTTP/1.1 200 OK\r\n\r\nall").unwrap();
+        control.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut all = Vec::new();
+        (&client).read_to_end(&mut all).unwrap();
+        assert!(all.ends_with(b"all"));
+        let sent = vec![7; 1 << 20];
+        let send = std::thread::spawn(move || {
+            (&client).write_all(&sent).unwrap();
+            sent
+        });
+        let mut received = Vec::new();
+        (&control).read_to_end(&mut received).unwrap();
+        assert!(received == send.join().unwrap());
+        carry.join().unwrap();
     }
 }

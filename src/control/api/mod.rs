@@ -9,6 +9,7 @@ pub mod key_value;
 pub mod plug;
 pub mod screen;
 pub mod services;
+pub mod sockets;
 pub mod state;
 mod totals;
 pub mod trace;

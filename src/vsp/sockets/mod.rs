@@ -66,6 +66,9 @@ use crate::host::unix_socket::{BindError, ListeningSocket};
 use crate::vmbus::bus::VmBus;
 use crate::vmbus::connection::OfferError;
 
+/// The interval at which a wait for the guest is checked. While the machine is paused, the guest has all the time.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// The sockets of a machine: see [`Machine::sockets`](crate::Machine::sockets).
 pub struct Sockets {
     shared: Arc<Shared>,
@@ -104,31 +107,27 @@ impl Sockets {
     /// accepted within two seconds. Other kinds are errors of the host.
     pub fn connect(&self, service: impl Into<Service>) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
-        let (opened, wait) = mpsc::sync_channel(1);
-        let service = service.into();
-        let call = Call { service, peer: ours.into(), asked: None, texts: Default::default(), opened: Some(opened) };
-        let record = self.shared.offer(call).map_err(|error| {
+        self.call(service.into(), ours, "")?.wait(|| true)?;
+        Ok(theirs)
+    }
+
+    /// Begins to connect a client to a listener in the guest. Does not wait. Once the guest has accepted, the client is sent `head`, and
+    /// has the connection from then on.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub(crate) fn call(&self, service: Service, client: UnixStream, head: &str) -> io::Result<Calling> {
+        let (tell, opened) = mpsc::sync_channel(1);
+        let texts = (head.to_owned(), String::new());
+        let record = self.shared.offer(Call { service, peer: client.into(), asked: None, texts, opened: Some(tell) });
+        let record = record.map_err(|error| {
             let kind = match error {
                 OfferError::NoGuest => ErrorKind::NotConnected,
                 _ => ErrorKind::ResourceBusy,
             };
             io::Error::new(kind, error)
         })?;
-        let refused = || {
-            let text = format!("the guest has not accepted a connection to {service}; does it have a listener there?");
-            io::Error::new(ErrorKind::ConnectionRefused, text)
-        };
-        let mut answer = Answer::new(&self.shared, record);
-        loop {
-            let left = answer.left(&self.shared);
-            // Once the wait is over, the device is either open or about to be dropped.
-            match wait.recv_timeout(left.unwrap_or(Duration::from_secs(1))) {
-                Ok(()) => return Ok(theirs),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(refused()),
-                Err(mpsc::RecvTimeoutError::Timeout) if left.is_none() => return Err(refused()),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-            }
-        }
+        Ok(Calling { shared: self.shared.clone(), service, answer: Answer::new(&self.shared, record), opened })
     }
 
     /// Listens for connections of the guest. They wait in the listener until they are accepted, also while the guest restarts.
@@ -196,6 +195,36 @@ impl std::fmt::Debug for Sockets {
 impl Drop for Sockets {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// A connection that the guest has not accepted yet.
+pub(crate) struct Calling {
+    shared: Arc<Shared>,
+    service: Service,
+    answer: Answer,
+    opened: mpsc::Receiver<()>,
+}
+
+impl Calling {
+    /// Waits until the guest has accepted. `is_wanted` is asked now and then: if it returns `false`, the connection is taken back.
+    ///
+    /// # Errors
+    /// As [`Sockets::connect`].
+    pub(crate) fn wait(mut self, is_wanted: impl Fn() -> bool) -> io::Result<()> {
+        loop {
+            let left = self.answer.left(&self.shared);
+            // Once the wait is over, the device is either open or about to be dropped.
+            match self.opened.recv_timeout(left.map_or(PAUSE, |left| left.min(PAUSE))) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::RecvTimeoutError::Timeout) if left.is_some() && is_wanted() => {}
+                Err(_) => break,
+            }
+        }
+        self.shared.bus.rescind(self.answer.record.device);
+        let text =
+            format!("the guest has not accepted a connection to {}; does it have a listener there?", self.service);
+        Err(io::Error::new(ErrorKind::ConnectionRefused, text))
     }
 }
 

@@ -9,6 +9,7 @@ mod metering;
 mod remote;
 mod roles;
 mod service;
+mod sockets;
 mod ssh;
 mod streams;
 mod tls;
