@@ -18,6 +18,8 @@ use super::reach::{self, Listening, is_stale, name_of};
 pub const PROMPT: Duration = Duration::from_secs(10);
 /// Maximum length of a reply.
 const MAX_REPLY: u64 = 64 << 20;
+/// Maximum length of a reply that is no text: a picture of the largest screen.
+const MAX_BYTES: u64 = 256 << 20;
 /// Maximum length of the head of a reply.
 const MAX_HEAD: u64 = 64 << 10;
 
@@ -289,6 +291,18 @@ impl Remote {
         Ok(text)
     }
 
+    /// Requests bytes, such as those of a picture.
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let mut stream = self.open("GET", path, None, Some(PROMPT))?;
+        let mut bytes = Vec::new();
+        let read = stream.reader.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| in_words(error, PROMPT))?;
+        match stream.length {
+            Some(length) if length != bytes.len() as u64 => Err(Failure::Lost(ErrorKind::UnexpectedEof.into())),
+            _ => Ok(bytes),
+        }
+    }
+
     /// Makes a request whose reply is a stream of events. The limit is that for the reply to begin.
     pub fn stream(&self, method: &str, path: &str, body: Option<&Value>, limit: Duration) -> Result<Stream, Failure> {
         self.open(method, path, body, Some(limit))
@@ -379,9 +393,9 @@ fn idle(state: &str, name: &str) -> String {
 /// Reads the head of a reply. A reply that is not a success is the failure.
 fn begun(mut reader: BufReader<UnixStream>, patience: Duration) -> Result<Stream, Failure> {
     let words = |error| in_words(error, patience);
-    let status = head_of(&mut reader).map_err(words)?;
+    let (status, length) = head_of(&mut reader).map_err(words)?;
     if (200..300).contains(&status) {
-        return Ok(Stream { reader, line: Vec::new() });
+        return Ok(Stream { reader, length, line: Vec::new() });
     }
     let mut text = Vec::new();
     reader.take(MAX_REPLY).read_to_end(&mut text).map_err(words)?;
@@ -401,6 +415,8 @@ fn as_command(remedy: &str) -> String {
 /// A reply that has begun. See also [`Stream::raw`].
 pub struct Stream {
     reader: BufReader<UnixStream>,
+    /// Length of the reply, if its head has it.
+    length: Option<u64>,
     /// The start of a line whose rest has not arrived yet.
     line: Vec<u8>,
 }
@@ -448,8 +464,8 @@ fn in_words(error: io::Error, limit: Duration) -> Failure {
     }
 }
 
-/// Reads the head of a reply. Returns its status.
-fn head_of(reader: &mut BufReader<UnixStream>) -> io::Result<u16> {
+/// Reads the head of a reply. Returns its status, and the length of the body if it is known.
+fn head_of(reader: &mut BufReader<UnixStream>) -> io::Result<(u16, Option<u64>)> {
     let mut head = Vec::new();
     let mut limited = reader.by_ref().take(MAX_HEAD);
     while !head.ends_with(b"\r\n\r\n") {
@@ -461,7 +477,9 @@ fn head_of(reader: &mut BufReader<UnixStream>) -> io::Result<u16> {
     let mut response = httparse::Response::new(&mut headers);
     let wrong = |error| io::Error::new(ErrorKind::InvalidData, error);
     response.parse(&head).map_err(wrong)?;
-    response.code.ok_or_else(|| ErrorKind::InvalidData.into())
+    let status = response.code.ok_or(ErrorKind::InvalidData)?;
+    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    Ok((status, length.and_then(|length| std::str::from_utf8(length.value).ok()?.trim().parse().ok())))
 }
 
 /// Returns the status in the first line of a reply.

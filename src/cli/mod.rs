@@ -166,14 +166,14 @@ fn say_line(words: std::fmt::Arguments<'_>) {
 
 /// Prints the output of a command. It is not an error if the reader stops reading early.
 fn print(text: &str) -> anyhow::Result<()> {
-    print_part(text).map(drop)
+    print_part(text.as_bytes()).map(drop)
 }
 
 /// Prints a part of the output of a command. Returns `false` if nobody reads it.
-fn print_part(text: &str) -> anyhow::Result<bool> {
+fn print_part(text: &[u8]) -> anyhow::Result<bool> {
     closed::expect_open()?;
     let mut output = std::io::stdout();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+    match output.write_all(text).and_then(|()| output.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         other => other.map(|()| true).context("standard output"),
     }

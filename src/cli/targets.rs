@@ -278,7 +278,7 @@ impl Machines {
                 format!("{event}\n")
             }
         };
-        if !super::print_part(&text).map_err(unprintable)? {
+        if !super::print_part(text.as_bytes()).map_err(unprintable)? {
             super::end_unread();
         }
         Ok(())
@@ -329,6 +329,11 @@ pub fn failed(name: Option<&str>, failure: &Failure) -> u8 {
 /// Prints a text on standard output.
 pub fn print(text: &str) -> Result<(), Failure> {
     super::print(text).map_err(unprintable)
+}
+
+/// Writes bytes to standard output.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    super::print_part(bytes).map(drop).map_err(unprintable)
 }
 
 /// Prints JSON.

@@ -74,6 +74,9 @@ impl Connections {
         };
         let sent = match result {
             Ok(Reply::Json(body)) => http::reply(stream, 200, &body),
+            Ok(Reply::Bytes(kind, bytes)) => {
+                http::send(stream, 200, &[("Content-Type", kind), ("Cache-Control", "no-store")], &bytes)
+            }
             Ok(Reply::Sent) => Ok(()),
             Err(problem) => http::reply(stream, problem.status, &problem.body()),
         };

@@ -27,6 +27,8 @@ pub struct Exchange<'a> {
 pub enum Reply {
     /// A JSON body.
     Json(Value),
+    /// Bytes of this type.
+    Bytes(&'static str, Vec<u8>),
     /// The handler has sent it.
     Sent,
 }

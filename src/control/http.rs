@@ -184,17 +184,20 @@ fn decoded(part: &str) -> Result<String, Problem> {
 
 /// Sends a reply with a JSON body.
 pub fn reply(stream: &UnixStream, status: u16, body: &Value) -> io::Result<()> {
-    send(stream, status, &[("Content-Type", "application/json")], &format!("{body}\n"))
+    send(stream, status, &[("Content-Type", "application/json")], format!("{body}\n").as_bytes())
 }
 
 /// Sends a reply with these headers and this body.
-pub fn send(stream: &UnixStream, status: u16, headers: &[(&str, &str)], body: &str) -> io::Result<()> {
+pub fn send(mut stream: &UnixStream, status: u16, headers: &[(&str, &str)], body: &[u8]) -> io::Result<()> {
     let mut reply = format!("HTTP/1.1 {status} {}\r\n", reason(status));
     for (name, value) in headers {
         reply += &format!("{name}: {value}\r\n");
     }
-    reply += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-    (&*stream).write_all(reply.as_bytes())
+    reply += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    // One write, so that a short reply is one packet.
+    let mut reply = reply.into_bytes();
+    reply.extend_from_slice(body);
+    stream.write_all(&reply)
 }
 
 /// Sends server-sent events.

@@ -46,6 +46,7 @@ const ROUTES: &[Route] = routes! {
     DELETE "/disks/*" => api::plug::detach_disk;
     POST "/adapters" => api::plug::attach_adapter;
     DELETE "/adapters/*" => api::plug::detach_adapter;
+    GET "/screen/picture" => api::screen::picture;
     POST "/screen/wait" => api::wait::wait;
     PUT "/adapters/*/addresses" => api::addresses::configure;
     GET "/events" => api::events::follow;

@@ -29,6 +29,12 @@ fn users_type_on_the_keyboard_of_a_running_machine_and_save_its_picture() {
     let file = host.directory.path().join("now.png");
     let shot = host.run(&["screenshot", "typed", file.to_str().unwrap()]);
     assert_eq!(shot.code, Some(0), "{shot:?}");
+    let shot = host.command(&["screenshot", "typed", "-"]).output().unwrap();
+    assert!(shot.status.success() && shot.stdout == std::fs::read(&file).unwrap(), "standard output has the same");
+    for (arguments, words) in [(&["--all", "-"][..], "of one machine"), (&["typed", "-", "--json"], "needs a file")] {
+        let run = host.run(&[&["screenshot"], arguments].concat());
+        assert!(run.code == Some(2) && run.errors.contains(words), "{arguments:?}: {run:?}");
+    }
     users_wait_for_the_picture(&host, &file);
     // Escape ends this guest.
     let pressed = host.run(&["type", "typed", "--key", "esc"]);

@@ -40,6 +40,8 @@ mod job_worker;
 mod jobs;
 mod machine;
 mod machine_metrics;
+mod machine_routes;
+mod machine_schemas;
 mod meter;
 mod metering;
 mod metrics;
@@ -275,7 +277,7 @@ fn answer(
     };
     // Those who guess a code do not fill the log.
     if route.changes() && !matches!(api::status(&answer), 401 | 429) {
-        service.audit.note(&entry(&found, &caller, client, &answer));
+        service.audit.note(&entry(&found, request, &caller, client, &answer));
     }
     answer
 }
@@ -288,7 +290,13 @@ fn short(text: &str) -> String {
 }
 
 /// Returns the line of a request for the audit log. It has neither the body nor the reply: they may have secrets.
-fn entry(found: &Found<'_>, caller: &Caller, client: &Client, answer: &api::Answered) -> serde_json::Value {
+fn entry(
+    found: &Found<'_>,
+    request: &Request,
+    caller: &Caller,
+    client: &Client,
+    answer: &api::Answered,
+) -> serde_json::Value {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let problem = answer.as_ref().err();
     let job = match answer {
@@ -305,8 +313,9 @@ fn entry(found: &Found<'_>, caller: &Caller, client: &Client, answer: &api::Answ
         "who": caller.who,
         "role": caller.role,
         "from": client.peer.to_string(),
+        "what": operation(),
         // A name or a path that nobody has may have any length.
-        "what": if found.rest.is_empty() { operation() } else { short(&found.rest.join("/")) },
+        "path": found.route.path.contains("/control/").then(|| short(&tunnel::path_of(request).join("/"))),
         "name": short(part("machine").unwrap_or(found.name)),
         "status": api::status(answer),
         "error": problem.map(|problem| problem.kind),
@@ -340,7 +349,7 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
         headers.push(("Referrer-Policy", "no-referrer"));
     }
     service.requests.count(status);
-    if let Err(error) = http::send(stream, status, &headers, &body) {
+    if let Err(error) = http::send(stream, status, &headers, body.as_bytes()) {
         log::debug!("a client has not read its reply: {error}");
     }
 }

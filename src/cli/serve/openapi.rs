@@ -12,7 +12,7 @@ const MAX_NUMBER: u64 = (1 << 53) - 1;
 const COMMON: [u16; 9] = [400, 401, 403, 408, 411, 413, 429, 500, 503];
 
 /// Returns the document for these routes.
-pub fn document(routes: &[Route]) -> Value {
+pub fn document(routes: impl Iterator<Item = &'static Route>) -> Value {
     let mut paths = Map::new();
     for route in routes {
         let resource = paths.entry(route.path).or_insert_with(|| json!({}));
@@ -42,44 +42,9 @@ fn operation(route: &Route) -> Value {
         "x-role": route.role.name(),
         "responses": responses(route),
     });
-    if route.path.contains("{name}") {
-        let of = if route.path.starts_with("/access") { "of somebody who has a role" } else { "of a machine" };
-        operation["parameters"] = json!([{
-            "name": "name",
-            "in": "path",
-            "required": true,
-            "description": format!("The name {of}"),
-            "schema": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$" },
-        }]);
-        if route.path.contains("{path}")
-            && let Some(parameters) = operation["parameters"].as_array_mut()
-        {
-            parameters.push(json!({
-                "name": "path",
-                "in": "path",
-                "required": true,
-                "description": "The path of a resource of the machine; it may have slashes",
-                "schema": { "type": "string", "minLength": 1 },
-            }));
-        }
-    }
-    if route.path.contains("{job}") {
-        operation["parameters"] = json!([{
-            "name": "job",
-            "in": "path",
-            "required": true,
-            "description": "The number of a job",
-            "schema": { "type": "integer", "minimum": 0, "maximum": MAX_NUMBER },
-        }]);
-    }
-    if route.path.contains("{file}") {
-        operation["parameters"] = json!([{
-            "name": "file",
-            "in": "path",
-            "required": true,
-            "description": "The path of a file, such as main.js",
-            "schema": { "type": "string", "minLength": 1 },
-        }]);
+    let parameters: Vec<_> = route.parameters().map(|name| parameter(route, name)).collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = json!(parameters);
     }
     match route.body {
         Body::None => {}
@@ -93,28 +58,46 @@ fn operation(route: &Route) -> Value {
                 },
             });
         }
-        Body::Stop => {
-            operation["requestBody"] =
-                json!({ "required": false, "content": { "application/json": { "schema": reference("Stop") } } });
-        }
-        Body::Job => {
-            operation["requestBody"] =
-                json!({ "required": true, "content": { "application/json": { "schema": reference("NewJob") } } });
-        }
-        Body::Any => {
-            operation["requestBody"] =
-                json!({ "required": false, "content": { "application/json": { "schema": {} } } });
-        }
-        Body::Access => {
-            operation["requestBody"] =
-                json!({ "required": true, "content": { "application/json": { "schema": reference("NewAccess") } } });
-        }
+        Body::Json(schema) => operation["requestBody"] = json_body(schema, true),
+        Body::Optional(schema) => operation["requestBody"] = json_body(schema, false),
     }
     if route.answer == Answer::Page {
         operation["security"] = json!([]);
         operation["description"] = json!("Needs no token.");
     }
     operation
+}
+
+fn json_body(schema: &str, required: bool) -> Value {
+    json!({ "required": required, "content": { "application/json": { "schema": reference(schema) } } })
+}
+
+/// Returns the description of an open part of a path.
+fn parameter(route: &Route, name: &str) -> Value {
+    let any = || json!({ "type": "string", "minLength": 1 });
+    let like = |pattern: &str| json!({ "type": "string", "pattern": pattern });
+    let (description, schema) = match name {
+        "name" => {
+            let of = if route.path.starts_with("/access") { "of somebody who has a role" } else { "of a machine" };
+            (format!("The name {of}"), like("^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$"))
+        }
+        "job" => ("The number of a job".into(), json!({ "type": "integer", "minimum": 0, "maximum": MAX_NUMBER })),
+        "file" => ("The path of a file, such as main.js".into(), any()),
+        "service" => {
+            let services = ["shutdown", "time", "heartbeat", "kvp", "vss", "file-copy"];
+            ("The name of an integration service".into(), json!({ "enum": services }))
+        }
+        "pool" => ("The name of a pool".into(), json!({ "enum": ["external", "guest", "intrinsic", "host"] })),
+        "key" => ("The key of an item".into(), any()),
+        "disk" => ("The name of a disk, such as disk0.1".into(), like("^disk[0-9]{1,3}\\.[0-9]{1,3}$")),
+        "adapter" => ("The name of a network adapter, such as net0".into(), like("^net[0-9]{1,3}$")),
+        "device" => ("The name of a device".into(), any()),
+        "port" => ("A port of AF_VSOCK, or a GUID".into(), any()),
+        "kinds" => ("The kinds of what is traced, such as vmbus,storage".into(), any()),
+        "text" => ("A text that all lines have; parts with ; between them must all be there".into(), any()),
+        other => (format!("The {other}"), any()),
+    };
+    json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })
 }
 
 fn responses(route: &Route) -> Value {
@@ -131,7 +114,7 @@ fn responses(route: &Route) -> Value {
         }
         Answer::Text(kind) => _ = responses.insert("200".into(), content(kind, text())),
         Answer::Stream => _ = responses.insert("101".into(), json!({ "description": "The WebSocket is open" })),
-        Answer::Machine => _ = responses.insert("200".into(), content("application/json", json!({}))),
+        Answer::Bytes(kind) => _ = responses.insert("200".into(), content(kind, json!({}))),
         Answer::Events => _ = responses.insert("200".into(), content("text/event-stream", text())),
     }
     for status in COMMON.iter().chain(route.problems) {
@@ -172,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_to_a_schema() {
-        let text = document(super::super::routes::ROUTES).to_string();
+        let text = document(super::super::routes::all()).to_string();
         let known = schemas();
         let mut count = 0;
         for rest in text.split("#/components/schemas/").skip(1) {

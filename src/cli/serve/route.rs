@@ -3,11 +3,32 @@
 use super::access::Role;
 use super::api::{Answered, Call};
 
+/// A table of routes. A line for each method of each resource.
+macro_rules! routes {
+    ($(
+        $method:ident $path:literal $id:literal $summary:literal,
+        $role:ident, $body:ident $(($schema:literal))?, $answer:expr, $problems:expr => $handler:path;
+    )*) => {
+        &[$(Route {
+            method: stringify!($method),
+            path: $path,
+            id: $id,
+            summary: $summary,
+            role: Role::$role,
+            body: Body::$body $(($schema))?,
+            answer: $answer,
+            problems: &$problems,
+            handler: $handler,
+        },)*]
+    };
+}
+pub(super) use routes;
+
 /// A method on a resource.
 pub struct Route {
     /// The method.
     pub method: &'static str,
-    /// The path. `{name}` is the name of a machine, `{job}` the number of a job; at the end, `{file}` is all the rest, and `{path}` too, which may be nothing.
+    /// The path. A part in braces is any: `{name}` is the name of a machine, `{job}` the number of a job. At the end, `{file}` is all the rest.
     pub path: &'static str,
     /// The name of the operation, for generated clients.
     pub id: &'static str,
@@ -32,14 +53,10 @@ pub enum Body {
     None,
     /// A definition.
     Definition,
-    /// The steps to stop a machine, and their time limits.
-    Stop,
-    /// A role, and who gets it.
-    Access,
-    /// A job.
-    Job,
-    /// What a machine takes.
-    Any,
+    /// JSON with this schema.
+    Json(&'static str),
+    /// The same, or nothing.
+    Optional(&'static str),
 }
 
 /// The kinds of answers.
@@ -57,8 +74,8 @@ pub enum Answer {
     Events,
     /// A WebSocket.
     Stream,
-    /// What a machine answers.
-    Machine,
+    /// Bytes of this type.
+    Bytes(&'static str),
 }
 
 impl Route {
@@ -72,20 +89,22 @@ impl Route {
         (self.method != "GET" || self.answer == Answer::Stream) && !matches!(self.id, "ticket" | "read-settings")
     }
 
-    /// Returns the name in a path and what follows it, or `None` if the route is another one.
+    /// Returns the first name in a path, and what the file at its end is called, or `None` if the route is another one.
     pub fn matches<'a>(&self, path: &'a [String]) -> Option<(&'a str, &'a [String])> {
-        let (file, any) = (self.path.strip_suffix("{file}"), self.path.strip_suffix("{path}"));
-        let parts = || file.or(any).unwrap_or(self.path).split('/').filter(|part| !part.is_empty());
+        let file = self.path.strip_suffix("{file}");
+        let parts = || file.unwrap_or(self.path).split('/').filter(|part| !part.is_empty());
         let (path, rest) = path.split_at_checked(parts().count())?;
-        let mut name = "";
-        let fits = |(part, given): (&str, &'a String)| {
-            let is_open = matches!(part, "{name}" | "{job}");
-            if is_open {
-                name = given;
-            }
-            is_open || part == given
-        };
-        let ends = any.is_some() || file.is_none() == rest.is_empty();
-        (ends && parts().zip(path).all(fits)).then_some((name, rest))
+        let name = parts().zip(path).find(|(part, _)| is_open(part)).map_or("", |(_, given)| given);
+        let ends = file.is_none() == rest.is_empty();
+        (ends && parts().zip(path).all(|(part, given)| is_open(part) || part == given)).then_some((name, rest))
     }
+
+    /// Returns the names of the parts of the path that are open.
+    pub fn parameters(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+}
+
+fn is_open(part: &str) -> bool {
+    part.starts_with('{')
 }

@@ -6,35 +6,16 @@ use super::assets;
 use super::error::Problem;
 use super::job_requests;
 use super::machine_metrics;
+use super::machine_routes::MACHINE_ROUTES;
 use super::metering;
 use super::openapi;
-use super::route::{Answer, Body, Route};
+use super::route::{Answer, Body, Route, routes};
 use super::settings;
 use super::streams;
 use super::tunnel;
 
-/// The table. A line for each method of each resource.
-macro_rules! routes {
-    ($(
-        $method:ident $path:literal $id:literal $summary:literal,
-        $role:ident, $body:ident, $answer:expr, $problems:expr => $handler:path;
-    )*) => {
-        &[$(Route {
-            method: stringify!($method),
-            path: $path,
-            id: $id,
-            summary: $summary,
-            role: Role::$role,
-            body: Body::$body,
-            answer: $answer,
-            problems: &$problems,
-            handler: $handler,
-        },)*]
-    };
-}
-
-/// All that can be requested.
-pub const ROUTES: &[Route] = routes! {
+/// All that can be requested of the service.
+const SERVICE_ROUTES: &[Route] = routes! {
     GET "/" "page" "The page for people", Read, None, Answer::Page, [] => assets::page;
     GET "/page/{file}" "file" "The files of the page", Read, None, Answer::Page, [404] => assets::file;
     GET "/settings" "settings" "The settings that a definition may have, for forms", Read, None, Answer::Json("Settings"), [] => settings::list;
@@ -51,7 +32,7 @@ pub const ROUTES: &[Route] = routes! {
         Administer, None, Answer::Json("Session"), [429] => api::session;
     GET "/access" "access" "Who may do what, without tokens", Administer, None, Answer::Json("AccessList"), [] => api::access;
     PUT "/access/{name}" "grant" "Give a role to a name: a new token, or a certificate; what the name had before is withdrawn",
-        Administer, Access, Answer::Created("Access"), [409] => api::grant;
+        Administer, Json("NewAccess"), Answer::Created("Access"), [409] => api::grant;
     DELETE "/access/{name}" "revoke" "Take the role of a name away", Administer, None, Answer::Json("Nothing"),
         [404] => api::revoke;
     POST "/service/host-stop" "host-stop" "Begin to stop all machines as their definitions say, before the host shuts down",
@@ -59,7 +40,7 @@ pub const ROUTES: &[Route] = routes! {
     GET "/jobs" "jobs" "Long operations: jobs that run, and those that have ended in the last hour", Read, None,
         Answer::Json("Jobs"), [] => job_requests::list;
     POST "/jobs" "begin" "Begin a job: start or stop a machine, change a guest's memory; with the role administer, copy a file into a guest, attach a disk or an adapter",
-        Operate, Job, Answer::Created("Job"), [404, 409, 502, 504] => job_requests::begin;
+        Operate, Json("NewJob"), Answer::Created("Job"), [404, 409, 502, 504] => job_requests::begin;
     GET "/jobs/{job}" "job" "A job and its progress", Read, None, Answer::Json("Job"), [404] => job_requests::get;
     DELETE "/jobs/{job}" "cancel" "Request the end of a job", Operate, None, Answer::Json("Job"), [404, 409] => job_requests::cancel;
     GET "/jobs/{job}/events" "follow" "A job each time that it has changed, until its end, as server-sent events", Read, None,
@@ -75,7 +56,7 @@ pub const ROUTES: &[Route] = routes! {
     GET "/machines/{name}/definition" "definition" "The text of a definition", Operate, None,
         Answer::Text("application/toml"), [404, 409] => api::definition;
     POST "/machines/{name}/start" "start" "Start a machine", Operate, None, Answer::Json("Machine"), [404, 409] => api::start;
-    POST "/machines/{name}/stop" "stop" "Begin to shut a machine down: by the guest, by the power button, by force", Operate, Stop,
+    POST "/machines/{name}/stop" "stop" "Begin to shut a machine down: by the guest, by the power button, by force", Operate, Optional("Stop"),
         Answer::Json("Machine"), [404, 409, 500] => api::stop;
     POST "/machines/{name}/kill" "kill" "End a machine at once", Operate, None, Answer::Json("Machine"), [404, 409] => api::kill;
     POST "/machines/{name}/pause" "pause" "Stop the guest and its time", Operate, None, Answer::Json("Machine"),
@@ -94,26 +75,26 @@ pub const ROUTES: &[Route] = routes! {
         [404] => metering::get;
     DELETE "/machines/{name}/meter" "reset-meter" "Begin to measure a machine anew", Operate, None, Answer::Json("Meter"),
         [404] => metering::reset;
-    GET "/machines/{name}/control/{path}" "ask" "A request to the machine itself, whose path may have slashes: docs/control.md",
-        Read, None, Answer::Machine, [404, 405, 409, 410, 502, 504] => tunnel::forward;
-    POST "/machines/{name}/control/{path}" "tell" "The same. What names files of the host needs the role administer", Operate, Any,
-        Answer::Machine, [404, 405, 409, 410, 502, 504] => tunnel::forward;
-    PUT "/machines/{name}/control/{path}" "set" "The same", Operate, Any, Answer::Machine,
-        [404, 405, 409, 410, 502, 504] => tunnel::forward;
-    DELETE "/machines/{name}/control/{path}" "unset" "The same", Operate, None, Answer::Machine,
-        [404, 405, 409, 410, 502, 504] => tunnel::forward;
     GET "/machines/{name}/console" "console" "The end of the guest's console, if it goes to a file", Read, None,
         Answer::Text("text/plain"), [404, 409, 500] => api::console;
     GET "/machines/{name}/console/stream" "attach" "The console as a WebSocket: its last 64 KiB, and what follows; what is sent is typed",
         Read, None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::console;
+    GET "/machines/{name}/screen/picture" "picture" "What the screen shows, as a PNG file", Read, None,
+        Answer::Bytes("image/png"), [404, 409, 410, 500, 502, 504] => tunnel::forward;
     GET "/machines/{name}/screen/stream" "view" "The screen as a WebSocket that carries RFB, for viewers such as noVNC", Operate,
         None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::screen;
 };
 
+/// Returns all that can be requested.
+pub fn all() -> impl Iterator<Item = &'static Route> {
+    SERVICE_ROUTES.iter().chain(MACHINE_ROUTES)
+}
+
 /// Returns the methods that a resource takes, for the header `Allow`.
 pub fn allowed(path: &[String]) -> String {
-    let methods = ROUTES.iter().filter(|route| route.matches(path).is_some()).map(|route| route.method);
-    methods.collect::<Vec<_>>().join(", ")
+    let mut methods: Vec<_> = all().filter(|route| route.matches(path).is_some()).map(|route| route.method).collect();
+    methods.dedup();
+    methods.join(", ")
 }
 
 /// The route of a request.
@@ -136,7 +117,7 @@ pub fn find<'a>(method: &str, path: &'a [String]) -> Result<Found<'a>, Problem> 
             let (name, rest) = route.matches(path)?;
             Some(Found { route, name, rest })
         };
-        ROUTES.iter().filter_map(matching)
+        all().filter_map(matching)
     };
     if let Some(route) = found().find(|found| found.route.method == method) {
         return Ok(route);
@@ -151,7 +132,7 @@ pub fn find<'a>(method: &str, path: &'a [String]) -> Result<Found<'a>, Problem> 
 }
 
 fn document(_: &Call<'_>) -> Answered {
-    Ok(Reply::Json(openapi::document(ROUTES)))
+    Ok(Reply::Json(openapi::document(all())))
 }
 
 #[cfg(test)]
@@ -175,26 +156,32 @@ mod tests {
         assert_eq!(find("GET", "/machines/web/start"), Err(405));
         assert_eq!(find("get", "/machines"), Err(405));
         assert_eq!(find("GET", "/machines/web/x"), Err(404));
-        assert_eq!(find("GET", "/machines/web/control"), Ok(("ask", "web".into())));
-        assert_eq!(find("POST", "/machines/web/control/devices/x/y"), Ok(("tell", "web".into())));
+        assert_eq!(find("GET", "/machines/web/control"), Ok(("machine-summary", "web".into())));
+        assert_eq!(find("POST", "/machines/web/control/devices/x/y"), Ok(("command", "web".into())));
+        assert_eq!(find("POST", "/machines/web/control/devices/screen/screenshot"), Ok(("screenshot", "web".into())));
+        assert_eq!(find("PUT", "/machines/web/control/kvp/host/a"), Ok(("set-item", "web".into())));
+        assert_eq!(find("GET", "/machines/web/control/kvp"), Err(404));
+        assert_eq!(find("GET", "/machines/web/control/disks"), Err(405));
         assert_eq!(find("DELETE", "/jobs/17"), Ok(("cancel", "17".into())));
         assert_eq!(find("GET", "/x"), Err(404));
         assert_eq!(find("GET", "/page/vendor/xterm-6.0.0/xterm.css"), Ok(("file", String::new())));
         assert_eq!(find("GET", "/page"), Err(404));
-        assert_eq!(allowed(&["machines".into(), "a".into()]), "GET, PUT, DELETE");
+        let allowed = |path: &str| super::allowed(&path.split('/').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(allowed("machines/a"), "GET, PUT, DELETE");
+        assert_eq!(allowed("machines/a/control/devices/net0/link"), "POST");
     }
 
     #[test]
     fn the_document_has_each_route_and_no_other() {
-        let document = openapi::document(ROUTES);
+        let document = openapi::document(all());
         let paths = document["paths"].as_object().unwrap();
         let documented = paths.iter().flat_map(|(path, methods)| {
             methods.as_object().unwrap().keys().map(move |method| (path.clone(), method.to_uppercase()))
         });
         let documented: BTreeSet<_> = documented.collect();
-        let table: BTreeSet<_> = ROUTES.iter().map(|route| (route.path.to_owned(), route.method.to_owned())).collect();
+        let table: BTreeSet<_> = all().map(|route| (route.path.to_owned(), route.method.to_owned())).collect();
         assert_eq!(documented, table);
-        let ids: BTreeSet<_> = ROUTES.iter().map(|route| route.id).collect();
-        assert_eq!(ids.len(), ROUTES.len(), "names of operations are unique");
+        let ids: BTreeSet<_> = all().map(|route| route.id).collect();
+        assert_eq!(ids.len(), all().count(), "names of operations are unique");
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::machine_schemas::machine_schemas;
 use super::meter::COUNTERS;
 
 /// Returns a reference to one of the schemas.
@@ -9,13 +10,21 @@ pub fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
-/// Returns an object that has these properties, of which the first must be there.
-fn object(properties: Value, required: &[&str]) -> Value {
+/// Returns the schema of an object that has these properties, of which some must be there, and no others.
+pub fn object(properties: Value, required: &[&str]) -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
 }
 
 /// Returns all schemas by name.
 pub fn schemas() -> Value {
+    let mut all = service_schemas();
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, machine_schemas()) {
+        all.extend(more);
+    }
+    all
+}
+
+fn service_schemas() -> Value {
     let string = || json!({ "type": "string" });
     let optional = |kind: &str| json!({ "type": [kind, "null"] });
     let error = object(

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::access::Role;
 use super::api::{Answered, Call, Reply};
 use super::error::Problem;
+use super::http::Request;
 use super::operations::problem;
 use crate::cli::client::{Failure, encoded, status_of};
 
@@ -23,24 +24,18 @@ const OF_OTHERS: Duration = Duration::from_secs(120);
 /// Longest wait for what the guest shows.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 /// The first parts of the paths of requests that ask the guest or open files of the host.
-const ASK_OTHERS: [&str; 7] = ["shutdown", "devices", "kvp", "freeze", "copy", "disks", "adapters"];
+const ASK_OTHERS: [&str; 8] = ["shutdown", "devices", "kvp", "freeze", "copy", "disks", "adapters", "sockets"];
 /// Maximum length of the first line of a reply.
 const MAX_LINE: usize = 256;
-/// What names files of this host, as a definition does.
-const NAMES_FILES: [(&str, &str); 4] =
-    [("POST", "disks"), ("POST", "adapters"), ("POST", "copy"), ("POST", "devices/screen/screenshot")];
 /// What is answered until somebody ends it.
 const STREAMS: [&str; 7] = ["events", "console", "freeze", "copy", "screen", "sockets", "trace"];
 
-/// Returns the role that a request to a machine needs.
-pub fn role(method: &str, rest: &[String]) -> Role {
-    let path = rest.join("/");
-    match method {
-        "GET" => Role::Read,
-        // Its image takes more of the host.
-        "POST" if path.starts_with("disks/") => Role::Administer,
-        _ if NAMES_FILES.contains(&(method, path.as_str())) => Role::Administer,
-        _ => Role::Operate,
+/// Returns the path of a request, as the machine has it.
+pub fn path_of(request: &Request) -> &[String] {
+    let rest = request.path.get(2..).unwrap_or_default();
+    match rest.split_first() {
+        Some((first, rest)) if first == "control" => rest,
+        _ => rest,
     }
 }
 
@@ -59,14 +54,16 @@ fn patience(rest: &[String], body: &[u8]) -> Duration {
     }
 }
 
+/// Returns `true` if the answer lasts until somebody ends it.
+fn is_stream(rest: &[String]) -> bool {
+    rest.first().is_some_and(|first| STREAMS.contains(&first.as_str())) && rest != ["screen", "picture"]
+}
+
 /// Passes a request on, and the reply back.
 pub fn forward(call: &Call<'_>) -> Answered {
     let request = call.request;
-    let needed = role(&request.method, call.rest);
-    if call.caller.role < needed {
-        return Err(Problem::forbidden(call.caller, needed));
-    }
-    let is_stream = call.rest.first().is_some_and(|first| STREAMS.contains(&first.as_str()));
+    let path = path_of(request);
+    let is_stream = is_stream(path);
     let _place = if is_stream { Some(call.connections.follow()?) } else { None };
     let remote = call.service.supervisor.remote(call.name)?;
     let lost = |error: io::Error| match error.kind() {
@@ -74,7 +71,8 @@ pub fn forward(call: &Call<'_>) -> Answered {
         _ => Problem::state(format!("{} cannot be reached: {error}", call.name)),
     };
     let mut machine = remote.connect().map_err(lost)?;
-    let path: Vec<_> = call.rest.iter().map(|part| encoded(part)).collect();
+    let limit = patience(path, &request.body);
+    let path: Vec<_> = path.iter().map(|part| encoded(part)).collect();
     let last = request.last_event().map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
     let head = format!(
         "{} /{} HTTP/1.1\r\nHost: viridian\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{last}\r\n",
@@ -84,7 +82,6 @@ pub fn forward(call: &Call<'_>) -> Answered {
     );
     machine.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
     machine.write_all(head.as_bytes()).and_then(|()| machine.write_all(&request.body)).map_err(lost)?;
-    let limit = patience(call.rest, &request.body);
     let mut carried = Carried { status: None, line: Vec::new(), deadline: Instant::now().checked_add(limit) };
     if let Err(error) = carried.carry(call.stream, &machine, is_stream) {
         log::debug!("{}: a request to its control socket has ended: {error}", call.name);
@@ -102,6 +99,15 @@ pub fn forward(call: &Call<'_>) -> Answered {
         }
         None => Err(Problem::ended(format!("{} has ended", call.name)).with_remedy("start it first")),
     }
+}
+
+/// Passes a wait for the screen on. A file with a picture is one of the host, which only those name who may read its files.
+pub fn wait(call: &Call<'_>) -> Answered {
+    let body: Value = call.json()?;
+    if ["picture", "difference"].iter().any(|key| body.get(key).is_some()) && call.caller.role < Role::Administer {
+        return Err(Problem::forbidden(call.caller, Role::Administer));
+    }
+    forward(call)
 }
 
 /// What is known of a reply that is passed on.
@@ -265,21 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn what_names_files_needs_more_than_what_does_not() {
-        for (method, path, needed) in [
-            ("GET", "inspect", Role::Read),
-            ("GET", "console", Role::Read),
-            ("POST", "console", Role::Operate),
-            ("POST", "devices/memory/set", Role::Operate),
-            ("DELETE", "disks/disk0.1", Role::Operate),
-            ("POST", "disks", Role::Administer),
-            ("POST", "copy", Role::Administer),
-            ("POST", "disks/disk0.1/resize", Role::Administer),
-            ("GET", "trace/vmbus", Role::Read),
-            ("POST", "devices/screen/screenshot", Role::Administer),
-            ("POST", "sockets/22089", Role::Operate),
-        ] {
-            assert_eq!(role(method, &parts(path)), needed, "{method} {path}");
+    fn a_picture_ends_and_a_viewer_stays() {
+        for (path, expected) in [("screen", true), ("screen/wait", true), ("screen/picture", false), ("disks", false)] {
+            assert_eq!(is_stream(&parts(path)), expected, "{path}");
         }
     }
 
@@ -333,7 +327,7 @@ mod tests {
         let (client, service) = UnixStream::pair().unwrap();
         let (machine, control) = UnixStream::pair().unwrap();
         let carry = std::thread::spawn(move || {
-            let mut carried = Carried { status: None, line: Vec::new() };
+            let mut carried = Carried { status: None, line: Vec::new(), deadline: None };
             carried.carry(&service, &machine, true).unwrap();
         });
         (&control).write_all(b"HTTP/1.1 200 OK\r\n\r\nall").unwrap();

@@ -13,7 +13,7 @@ use super::client::{Failure, Remote};
 use super::control::default_service;
 use super::host::chosen;
 use super::targets::{
-    ALL, Found, Machines, Place, REFUSED, TIMEOUT, Targets, at_once, failed, find, place, print, print_json,
+    ALL, Found, Machines, Place, REFUSED, TIMEOUT, Targets, at_once, failed, find, place, print, print_bytes, print_json,
     print_results,
 };
 

@@ -1,12 +1,14 @@
 //! `viridian screenshot`.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{IsTerminal, Write, stdout};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use viridian::machine::code;
 
-use super::{Done, Place};
-use crate::cli::client::Failure;
+use super::{Done, Place, REFUSED, print_bytes};
+use crate::cli::client::{Failure, Remote};
 
 /// The options of `viridian screenshot`.
 #[derive(clap::Args)]
@@ -14,7 +16,7 @@ pub struct Arguments {
     #[command(flatten)]
     place: Place,
 
-    /// The PNG file, or a folder for NAME.png of each machine; an existing file is replaced
+    /// The PNG file, a folder for NAME.png of each machine, or - for standard output; an existing file is replaced
     file: PathBuf,
 
     /// Print JSON: for one NAME, or a list
@@ -23,26 +25,45 @@ pub struct Arguments {
 }
 
 pub fn run(Arguments { place, file, json }: Arguments) -> Done {
+    let usage = |words: &str| Failure::Other(code::USAGE, words.to_owned());
     let machines = place.machines()?;
+    if file.as_os_str() == "-" {
+        if json {
+            return Err(usage("standard output has the picture; --json needs a file"));
+        }
+        if stdout().is_terminal() {
+            return Err(usage("standard output is a terminal; write the picture to a file"));
+        }
+        let machine = machines.one("standard output has the picture of one machine; give a folder for several")?;
+        print_bytes(&picture(&machine)?)?;
+        return Ok(0);
+    }
     let is_folder = file.is_dir() || file.as_os_str().as_encoded_bytes().ends_with(b"/");
     if !machines.is_one() && !is_folder {
-        let words = format!("{}: pictures of several machines need a folder that exists", file.display());
-        return Err(Failure::Other(code::USAGE, words));
+        return Err(usage(&format!("{}: pictures of several machines need a folder that exists", file.display())));
     }
     let (code, taken) = machines.each(|machine| {
         let file = if is_folder { file.join(file_name(&machine.name)) } else { file.clone() };
-        // The machine's process writes the file, and may have another working directory.
-        let file = std::path::absolute(&file).ok().and_then(|path| path.to_str().map(str::to_owned));
-        let file = file.ok_or_else(|| Failure::Other(code::USAGE, "the file needs a name in UTF-8".into()))?;
-        machine.expect_own_host("writing a file of this host")?;
-        machine.post("/devices/screen/screenshot", Some(&json!(file))).map_err(advised)?;
-        Ok(file)
+        let picture = picture(machine)?;
+        let failed = |error| Failure::Other(REFUSED, format!("{}: {error}", file.display()));
+        save(&file, &picture).map_err(failed)?;
+        std::path::absolute(&file).map_err(failed)
     });
     if json {
-        let value = |(name, file)| json!({ "name": name, "file": file });
+        let value = |(name, file): (String, PathBuf)| json!({ "name": name, "file": file.to_string_lossy() });
         machines.print_json(taken.into_iter().map(value).collect())?;
     }
     Ok(code)
+}
+
+/// Returns what the screen of a machine shows, as a PNG file.
+fn picture(machine: &Remote) -> Result<Vec<u8>, Failure> {
+    machine.bytes("/screen/picture").map_err(advised)
+}
+
+/// Writes a file. One that exists is replaced.
+fn save(path: &Path, picture: &[u8]) -> std::io::Result<()> {
+    File::create(path)?.write_all(picture)
 }
 
 /// Returns the name of the file with the picture of this machine, in a folder.

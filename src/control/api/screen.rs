@@ -1,6 +1,6 @@
-//! The screen: a client looks at it, and uses keyboard and mouse.
+//! The screen: a client looks at it, and uses keyboard and mouse, or gets a picture of it.
 //!
-//! After the head of the reply, the connection carries RFB, as between a VNC server and a viewer. The thread of the request ends then:
+//! For a viewer, after the head of the reply, the connection carries RFB, as between a VNC server and a viewer. The thread of the request ends then:
 //! the viewer has the threads of one, wherever it comes from.
 
 use crate::control::error::Problem;
@@ -15,6 +15,16 @@ pub fn view(exchange: &Exchange<'_>) -> Answered {
     let viewer = exchange.stream.try_clone().map_err(|error| Problem::host(error.to_string()))?;
     exchange.with(|machine| machine.screen().show_to(viewer, HEAD))??;
     Ok(Reply::Sent)
+}
+
+/// Sends what the screen shows, as a PNG file.
+pub fn picture(exchange: &Exchange<'_>) -> Answered {
+    let picture = exchange.with(|machine| machine.screen().picture())?.map_err(|error| match error {
+        ScreenError::NoScreen => Problem::not_found(error.to_string()),
+        other => other.into(),
+    })?;
+    let png = picture.to_png().map_err(|error| Problem::host(format!("the picture cannot be written: {error}")))?;
+    Ok(Reply::Bytes("image/png", png))
 }
 
 impl From<ScreenError> for Problem {

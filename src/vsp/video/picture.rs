@@ -197,6 +197,16 @@ impl Picture {
         PictureFile::open(path)?.save(self)
     }
 
+    /// Returns the picture as a PNG file.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be encoded.
+    pub(crate) fn to_png(&self) -> io::Result<Vec<u8>> {
+        let mut file = Vec::new();
+        self.encode(&mut file)?;
+        Ok(file)
+    }
+
     fn encode(&self, to: impl Write) -> io::Result<()> {
         let mut encoder = png::Encoder::new(to, self.width, self.height);
         encoder.set_color(png::ColorType::Rgb);
@@ -307,8 +317,7 @@ mod tests {
     #[test]
     fn a_png_file_has_the_pixels() {
         let picture = Picture { width: 3, height: 2, bytes: (0..18).collect() };
-        let mut file = Vec::new();
-        picture.encode(&mut file).unwrap();
+        let file = picture.to_png().unwrap();
         let mut reader = png::Decoder::new(io::Cursor::new(file)).read_info().unwrap();
         let mut bytes = vec![0; 18];
         reader.next_frame(&mut bytes).unwrap();

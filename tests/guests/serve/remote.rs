@@ -150,7 +150,7 @@ fn what_is_wrong_between_hosts_is_said_with_a_remedy() {
     there.done(&["start", "web"]);
     for (arguments, words) in [
         (&["copy", "/etc/hostname", "web:/x"][..], "log in there"),
-        (&["screenshot", "web", "/tmp/x.png"], "log in there"),
+        (&["screenshot", "web", "/nowhere/x.png"], "run it with --display on"),
         (&["list", "--service", "/x"], "leave one of them out"),
         (&["start", "web", "--service", "/x"], "leave one of them out"),
         (&["check"], "this command is for this host only"),
@@ -198,7 +198,12 @@ fn a_role_limits_what_is_passed_on_to_a_machine() {
     let is_there = |who: &str, what: &str, status: u16| {
         lines.iter().any(|line| line["who"] == who && line["what"] == what && line["status"] == status)
     };
-    assert!(is_there("operate", "pause", 200) && is_there("operate", "disks", 403), "{text}");
+    assert!(is_there("operate", "machine-pause", 200) && is_there("operate", "attach-disk", 403), "{text}");
+    // A wait for a picture reads a file of the host.
+    let wait = |who: &Elsewhere, what: &str| who.run(&["wait", "talker", "--for", what, "--timeout", "1"]);
+    let (picture, text) = (wait(&operate, "picture=/etc/hostname"), wait(&operate, "screen-text=a"));
+    assert!(picture.errors.contains("needs the role administer"), "{picture:?}");
+    assert!(text.errors.contains("run it with --display on"), "{text:?}");
     // By the Unix socket, without a token.
     let own = Elsewhere::new(&format!("unix:{}", host.socket().display()), &[], "");
     assert_eq!(own.json(&["inspect", "talker"])["name"], "talker");

@@ -125,10 +125,26 @@ fn viewers_of_a_screen_need_no_address_of_a_vnc_server() {
         viewer.send(&[1, 1]);
         viewer.until(b"web");
     }
+    pictures_are_files(&host);
     host.post("/machines/web/kill");
     for viewer in &mut viewers {
         while viewer.take() != 0x88 {}
     }
+}
+
+/// By HTTP, and by the command with `--host`.
+fn pictures_are_files(host: &Host) {
+    let mut stream = UnixStream::connect(host.socket()).unwrap();
+    stream.write_all(b"GET /machines/web/screen/picture HTTP/1.1\r\n\r\n").unwrap();
+    let head = String::from_utf8(read_head(&mut stream)).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("Content-Type: image/png\r\n"), "{head}");
+    let mut picture = Vec::new();
+    stream.read_to_end(&mut picture).unwrap();
+    assert_eq!(picture[..8], *b"\x89PNG\r\n\x1a\n");
+    let own = format!("unix:{}", host.socket().display());
+    let shot = host.command(&["--host", &own, "screenshot", "web", "-"]).output().unwrap();
+    assert!(shot.status.success() && shot.stdout == picture, "{shot:?}");
+    assert_eq!(host.request("GET", "/machines/plain/screen/picture", "").status, 404);
 }
 
 #[test]
