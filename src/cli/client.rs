@@ -186,15 +186,9 @@ impl Remote {
         }
     }
 
-    /// Returns an error for what needs a file or a socket of the host of the machine, if that is another one.
-    pub fn expect_own_host(&self, what: &str) -> Result<(), Failure> {
-        match self.place {
-            Place::Socket(_) => Ok(()),
-            Place::Service(host, _) => {
-                let text = format!("{what} at {} is not possible from here; log in there, and do it there", host.name);
-                Err(Failure::Other(code::USAGE, text))
-            }
-        }
+    /// Returns `true` if the machine is at a service that was chosen: files of this host may not be files there.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self.place, Place::Service(..))
     }
 
     /// Returns the machine of this name. A name with a `/` is the path of a socket.

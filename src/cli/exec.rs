@@ -1,11 +1,9 @@
 //! `viridian exec`, `viridian agent-copy` and `viridian agent`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use viridian::machine::code;
@@ -15,7 +13,7 @@ use super::agent::attach::{Outcome, attach, is_on_terminal, terminal_size};
 use super::agent::frame::Command;
 use super::agent::many::{Ended, Input, LOST, Output, run};
 use super::agent::target::connect;
-use super::agent::{PORT, PROGRAM, copy};
+use super::agent::{PORT, PROGRAM, files};
 use super::client::{Failure, Remote};
 use super::say;
 use super::targets::{Found, NONE_RUNS, at_once, failed, find, print_results};
@@ -226,7 +224,7 @@ pub struct CopyArguments {
     #[arg(value_name = "FROM")]
     from: OsString,
 
-    /// The destination: a file, or a directory that ends with /
+    /// The destination: a file, or a directory, which in a guest ends with /
     #[arg(value_name = "TO")]
     to: OsString,
 
@@ -255,8 +253,12 @@ fn in_guest(text: &OsStr) -> Option<(&OsStr, &[u8])> {
 pub fn copy(arguments: &CopyArguments) -> anyhow::Result<u8> {
     let CopyArguments { from, to, force, port } = arguments;
     let result = match (in_guest(from), in_guest(to)) {
-        (None, Some((machine, path))) => put(machine, *port, Path::new(from), path, *force),
-        (Some((machine, path)), None) => get(machine, *port, path, Path::new(to), *force),
+        (None, Some((machine, path))) => connect(machine, *port)
+            .map_err(anyhow::Error::from)
+            .and_then(|connection| files::put(&connection, Path::new(from), path, *force).map(drop)),
+        (Some((machine, path)), None) => connect(machine, *port)
+            .map_err(anyhow::Error::from)
+            .and_then(|connection| files::get(&connection, path, Path::new(to), *force).map(drop)),
         _ => {
             say!("one of FROM and TO has to be MACHINE:/PATH, and the other a path of this host");
             return Ok(code::USAGE);
@@ -269,45 +271,6 @@ pub fn copy(arguments: &CopyArguments) -> anyhow::Result<u8> {
             Ok(1)
         }
     }
-}
-
-/// Completes a target that is a directory with the name of the file.
-fn complete(target: &[u8], source: &[u8]) -> Vec<u8> {
-    let name = source.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    if target.ends_with(b"/") { [target, name].concat() } else { target.to_vec() }
-}
-
-fn put(machine: &OsStr, port: u32, from: &Path, path: &[u8], replace: bool) -> anyhow::Result<()> {
-    let file = File::open(from)?;
-    let metadata = file.metadata()?;
-    anyhow::ensure!(metadata.is_file(), "it is not a file; to copy a directory, pass an archive through viridian exec");
-    let path = complete(path, from.as_os_str().as_bytes());
-    let connection = connect(machine, port)?;
-    copy::put(&connection, file, &path, metadata.permissions().mode() & 0o7777, replace)?;
-    Ok(())
-}
-
-fn get(machine: &OsStr, port: u32, path: &[u8], to: &Path, replace: bool) -> anyhow::Result<()> {
-    let to = PathBuf::from(OsString::from_vec(complete(to.as_os_str().as_bytes(), path)));
-    let mut partial = to.clone().into_os_string();
-    partial.push(".viridian-copy");
-    anyhow::ensure!(replace || !to.exists(), "the file is there already; --force replaces it");
-    let connection = connect(machine, port)?;
-    let open = |mode: u32, _| {
-        // The guest does not choose who may run a file as somebody else.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
-        Ok(file)
-    };
-    let result = copy::get(&connection, path, open).map_err(anyhow::Error::from).and_then(|_| {
-        // Without --force, hard_link fails for a file that was created meanwhile.
-        let moved = if replace { fs::rename(&partial, &to) } else { fs::hard_link(&partial, &to) };
-        moved.context("cannot give the file its name")
-    });
-    if !replace || result.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
-    result
 }
 
 /// Prints the agent.
@@ -331,6 +294,5 @@ mod tests {
         assert_eq!(split("/run/vm.sock:/etc/passwd"), Some(("/run/vm.sock", &b"/etc/passwd"[..])));
         assert_eq!(split("unix:/run/agent:/tmp/"), Some(("unix:/run/agent", &b"/tmp/"[..])));
         assert_eq!((split("/etc/passwd"), split(":/x"), split("unix:/run/agent")), (None, None, None));
-        assert_eq!(complete(b"/tmp/", b"a/b"), b"/tmp/b");
     }
 }

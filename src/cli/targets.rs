@@ -278,10 +278,7 @@ impl Machines {
                 format!("{event}\n")
             }
         };
-        if !super::print_part(text.as_bytes()).map_err(unprintable)? {
-            super::end_unread();
-        }
-        Ok(())
+        print_endless(&text)
     }
 }
 
@@ -329,6 +326,14 @@ pub fn failed(name: Option<&str>, failure: &Failure) -> u8 {
 /// Prints a text on standard output.
 pub fn print(text: &str) -> Result<(), Failure> {
     super::print(text).map_err(unprintable)
+}
+
+/// Prints a part of what has no end. Ends the program if nobody reads it.
+pub fn print_endless(text: &str) -> Result<(), Failure> {
+    if !super::print_part(text.as_bytes()).map_err(unprintable)? {
+        super::end_unread();
+    }
+    Ok(())
 }
 
 /// Writes bytes to standard output.

@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(hints.len(), 1);
         assert!(hints[0].starts_with("xyzzy is no command; known are: run, up, check, hv"), "{hints:?}");
         for (line, known) in [
-            ("viridian jobs show 7", "show is no command of viridian jobs; known are: list, wait, cancel"),
+            ("viridian jobs print 7", "print is no command of viridian jobs; known are: list, show, wait, cancel"),
             ("viridian -v access grant x", "grant is no command of viridian access; known are: list, add, remove"),
             ("viridian disk web sell", "sell is no command of viridian disk; known are: list, attach,"),
         ] {

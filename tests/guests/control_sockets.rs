@@ -93,6 +93,8 @@ fn the_control_socket_connects_to_listeners_in_the_guest() {
     expect_echo(stream);
     let run = host.run(&["exec", "web", "--", "true"]);
     assert!(run.code == Some(125) && run.errors.contains("no agent answers on port 22089"), "{run:?}");
+    let run = host.run(&["copy", "web:/etc/hostname", "."]);
+    assert!(run.code == Some(1) && run.errors.contains("start viridian-agent in it"), "{run:?}");
     // What comes back is no agent's answer. A control socket's path is as good as the name.
     for name in ["web", control.to_str().unwrap()] {
         let run = host.run(&["exec", name, "--port", "1024", "--", "true"]);

@@ -217,6 +217,13 @@ pub fn the_agent_runs_commands_and_copies_files(linux: &Linux) {
         assert_eq!(copied.0, Some(0), "{copied:?}");
     }
     assert!(std::fs::read(back).expect("it is there") == bytes, "the file has come back");
+    let copied = linux.verb(&["copy", "linux:/run/there", folder.path().to_str().expect("a plain path"), "--json"]);
+    assert!(copied.0 == Some(1) && copied.2.contains("there is there already; --overwrite"), "{copied:?}");
+    let copied = linux.verb(&["copy", "linux:/etc/passwd", &format!("{}/", folder.path().display())]);
+    assert_eq!(copied.0, Some(0), "{copied:?}");
+    assert!(folder.path().join("passwd").exists());
+    let none = linux.verb(&["copy", "linux:/nonexistent", back, "--overwrite"]);
+    assert!(none.0 == Some(1) && none.2.contains("No such file"), "{none:?}");
     linux.run("kill $(pidof viridian-agent)");
 }
 

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod copy;
 pub mod drive;
+pub mod files;
 pub mod frame;
 pub mod many;
 pub mod session;

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use super::PORT;
 use crate::cli::client::{Failure, Remote};
 use crate::cli::host::chosen;
 
@@ -45,7 +46,15 @@ pub fn connect(target: &OsStr, port: u32) -> Result<UnixStream, TargetError> {
     by_machine(&Remote::named(&shown)?, shown, port)
 }
 
-/// Connects by the control socket of a machine, or by its service.
+/// Connects to the agent in the guest of a machine, by its control socket or by its service.
+///
+/// # Errors
+/// See [`TargetError`].
+pub fn of_machine(machine: &Remote) -> Result<UnixStream, TargetError> {
+    by_machine(machine, machine.name.clone(), PORT)
+}
+
+/// Connects by the control socket of a machine, or by its service. Errors name it as it is shown.
 fn by_machine(machine: &Remote, shown: String, port: u32) -> Result<UnixStream, TargetError> {
     machine.socket(port, PATIENCE).map_err(|failure| match failure {
         Failure::Refused { kind, .. } if kind == "guest" => TargetError::NoAgent(shown, port),

@@ -32,6 +32,12 @@ pub struct Arguments {
 enum Action {
     /// List the jobs of the service
     List,
+    /// Print a job and its progress
+    Show {
+        /// The number of the job
+        #[arg(value_parser = number)]
+        job: u64,
+    },
     /// Wait for the end of a job, and show its progress
     Wait {
         /// The number of the job
@@ -65,6 +71,10 @@ pub fn run(Arguments { action, service, json }: Arguments) -> Done {
             }
             Ok(0)
         }
+        Action::Show { job } => {
+            show(&service.get(&format!("/jobs/{job}"))?, json)?;
+            Ok(0)
+        }
         Action::Wait { job } => wait(&service, job, json),
         Action::Cancel { job } => {
             let job = service.request("DELETE", &format!("/jobs/{job}"), None, PROMPT)?;
@@ -74,6 +84,11 @@ pub fn run(Arguments { action, service, json }: Arguments) -> Done {
             Ok(0)
         }
     }
+}
+
+/// Prints a job.
+fn show(job: &Value, json: bool) -> Result<(), Failure> {
+    if json { print_json(job) } else { print(&format!("{}\n", Marked(&in_words(job)))) }
 }
 
 /// Follows a job to its end.
@@ -99,11 +114,7 @@ fn wait(service: &Remote, job: u64, json: bool) -> Done {
     if last["state"] == "running" {
         return Err(Failure::Other(REFUSED, "the service has ended, and the job with it".into()));
     }
-    if json {
-        print_json(&last)?;
-    } else {
-        print(&format!("{}\n", Marked(&in_words(&last))))?;
-    }
+    show(&last, json)?;
     Ok(if last["state"] == "done" { 0 } else { REFUSED })
 }
 

@@ -13,8 +13,8 @@ use super::client::{Failure, Remote};
 use super::control::default_service;
 use super::host::chosen;
 use super::targets::{
-    ALL, Found, Machines, Place, REFUSED, TIMEOUT, Targets, at_once, failed, find, place, print, print_bytes, print_json,
-    print_results,
+    ALL, Found, Machines, Place, REFUSED, TIMEOUT, Targets, at_once, failed, find, labelled, place, print, print_bytes,
+    print_endless, print_json, print_results,
 };
 
 mod access;
@@ -23,6 +23,7 @@ mod command;
 mod console;
 mod copy;
 mod define;
+mod definition;
 mod disk;
 mod events;
 mod force;
@@ -40,6 +41,7 @@ mod names;
 mod plug;
 mod restart;
 mod screenshot;
+mod service;
 mod services;
 mod start;
 mod state;
@@ -117,10 +119,14 @@ verbs! {
     Screenshot(screenshot);
     /// Give the service (viridian serve) the definition of a machine: its settings file
     Define(define);
+    /// Print the definitions of machines of the service, as text
+    Definition(definition);
     /// Remove a definition from the service
     Undefine(undefine);
     /// Start machines that the service has definitions of
     Start(start);
+    /// Print facts about the service: its state directory, definitions that are broken, and files that are no definitions
+    Service(service);
     /// Print the metrics of the service's machines, as Prometheus reads them
     Metrics(metrics);
     /// Print what machines of the service have used since a reset: processors, memory, disks and network

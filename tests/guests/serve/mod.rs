@@ -2,6 +2,7 @@
 
 mod activation;
 mod as_json;
+mod asking;
 mod hostile;
 mod jobs;
 mod lives;

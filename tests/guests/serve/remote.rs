@@ -149,7 +149,7 @@ fn what_is_wrong_between_hosts_is_said_with_a_remedy() {
     host.define("web", "");
     there.done(&["start", "web"]);
     for (arguments, words) in [
-        (&["copy", "/etc/hostname", "web:/x"][..], "log in there"),
+        (&["copy", "/etc/hostname", "web:/x", "--make-path"][..], "leave --make-path out"),
         (&["screenshot", "web", "/nowhere/x.png"], "run it with --display on"),
         (&["list", "--service", "/x"], "leave one of them out"),
         (&["start", "web", "--service", "/x"], "leave one of them out"),
