@@ -67,18 +67,23 @@ impl Connections {
         let request = Request::read(stream);
         self.state.lock().at_work += 1;
         let _work = Work(self);
+        let has_body = !matches!(&request, Ok(Some(request)) if request.is_head());
         let result = match request {
             Ok(None) => return,
             Ok(Some(request)) => routes::answer(Exchange::new(machine, request, stream)),
             Err(problem) => Err(problem),
         };
+        let reply = |status, body: &serde_json::Value| {
+            let text = format!("{body}\n");
+            http::send(stream, status, &[("Content-Type", "application/json")], text.as_bytes(), has_body)
+        };
         let sent = match result {
-            Ok(Reply::Json(body)) => http::reply(stream, 200, &body),
+            Ok(Reply::Json(body)) => reply(200, &body),
             Ok(Reply::Bytes(kind, bytes)) => {
-                http::send(stream, 200, &[("Content-Type", kind), ("Cache-Control", "no-store")], &bytes)
+                http::send(stream, 200, &[("Content-Type", kind), ("Cache-Control", "no-store")], &bytes, has_body)
             }
             Ok(Reply::Sent) => Ok(()),
-            Err(problem) => http::reply(stream, problem.status, &problem.body()),
+            Err(problem) => reply(problem.status, &problem.body()),
         };
         if let Err(error) = sent {
             log::debug!("{}: a client of the control socket has not read its reply: {error}", machine.name());

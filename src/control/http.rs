@@ -104,6 +104,11 @@ impl Request {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns `true` if the client wants the head of the reply to GET, without its body.
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
     /// Returns the id of the last event that the client has seen.
     pub fn last_event(&self) -> Option<u64> {
         self.header("last-event-id")?.parse().ok()
@@ -184,11 +189,17 @@ fn decoded(part: &str) -> Result<String, Problem> {
 
 /// Sends a reply with a JSON body.
 pub fn reply(stream: &UnixStream, status: u16, body: &Value) -> io::Result<()> {
-    send(stream, status, &[("Content-Type", "application/json")], format!("{body}\n").as_bytes())
+    send(stream, status, &[("Content-Type", "application/json")], format!("{body}\n").as_bytes(), true)
 }
 
-/// Sends a reply with these headers and this body.
-pub fn send(mut stream: &UnixStream, status: u16, headers: &[(&str, &str)], body: &[u8]) -> io::Result<()> {
+/// Sends a reply with these headers and this body. A reply to HEAD has only the length of its body.
+pub fn send(
+    mut stream: &UnixStream,
+    status: u16,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    has_body: bool,
+) -> io::Result<()> {
     let mut reply = format!("HTTP/1.1 {status} {}\r\n", reason(status));
     for (name, value) in headers {
         reply += &format!("{name}: {value}\r\n");
@@ -196,7 +207,9 @@ pub fn send(mut stream: &UnixStream, status: u16, headers: &[(&str, &str)], body
     reply += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     // One write, so that a short reply is one packet.
     let mut reply = reply.into_bytes();
-    reply.extend_from_slice(body);
+    if has_body {
+        reply.extend_from_slice(body);
+    }
     stream.write_all(&reply)
 }
 

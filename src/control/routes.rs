@@ -58,6 +58,9 @@ const ROUTES: &[Route] = routes! {
     POST "/sockets/*" => api::sockets::connect;
 };
 
+/// What is answered until somebody ends it. The head alone means nothing.
+const ENDLESS: [&str; 3] = ["console", "events", "trace"];
+
 /// Finds the handler, and calls it.
 pub fn answer(mut exchange: Exchange<'_>) -> Answered {
     let path = &exchange.request.path;
@@ -67,7 +70,9 @@ pub fn answer(mut exchange: Exchange<'_>) -> Answered {
     };
     let found: Vec<_> = ROUTES.iter().filter(matches).collect();
     let shown = format!("/{}", path.join("/"));
-    let Some(route) = found.iter().find(|route| route.method == exchange.request.method) else {
+    let has_head = !path.first().is_some_and(|first| ENDLESS.contains(&first.as_str()));
+    let method = if has_head && exchange.request.is_head() { "GET" } else { &exchange.request.method };
+    let Some(route) = found.iter().find(|route| route.method == method) else {
         if found.is_empty() {
             return Err(Problem::not_found(format!("there is no {shown}; docs/control.md lists what there is")));
         }

@@ -48,7 +48,11 @@ pub fn get(connection: &UnixStream, path: &[u8], to: &Path, replace: bool) -> an
     let to = place(to, path);
     let mut partial = to.clone().into_os_string();
     partial.push(".viridian-copy");
-    anyhow::ensure!(replace || !to.exists(), "{} is there already; --overwrite of copy, or --force of agent-copy, replaces it", to.display());
+    anyhow::ensure!(
+        replace || !to.exists(),
+        "{} is there already; --overwrite of copy, or --force of agent-copy, replaces it",
+        to.display()
+    );
     let open = |mode: u32, _| {
         // The guest does not choose who may run a file as somebody else.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;

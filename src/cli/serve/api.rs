@@ -61,8 +61,6 @@ pub struct Call<'a> {
     pub connections: &'a Connections,
     /// The machine, or the holder of a role, that the path names.
     pub name: &'a str,
-    /// What follows in the path.
-    pub rest: &'a [String],
 }
 
 /// A file of the page.

@@ -1,9 +1,10 @@
-//! The audit log: a line of JSON for each request that changes something, in the state directory.
+//! The audit log: a line of JSON for each request that changes something or whose client is unknown, in the state directory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -15,6 +16,9 @@ const FILE: &str = "audit.log";
 const MAX_LENGTH: u64 = 4 << 20;
 /// Number of older files that are kept.
 const KEPT: u32 = 4;
+/// Maximum number of lines about unknown clients in a while. The log has room for days of them.
+const MAX_REFUSED: u32 = 20;
+const WHILE: Duration = Duration::from_secs(60);
 
 /// The log.
 pub struct Audit {
@@ -28,6 +32,33 @@ struct State {
     length: u64,
     /// The last line could not be written, which has been said.
     has_failed: bool,
+    refused: Refused,
+}
+
+/// The requests of unknown clients in a while.
+#[derive(Default)]
+struct Refused {
+    /// When the while has begun.
+    begun: Option<Instant>,
+    /// Lines that were written in it.
+    written: u32,
+    /// Requests without a line since the last one.
+    left_out: u64,
+}
+
+impl Refused {
+    /// Returns `true` if another one has a line, with the number of those before it that have none.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= WHILE) {
+            (self.begun, self.written) = (Some(now), 0);
+        }
+        if self.written >= MAX_REFUSED {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
 }
 
 impl Audit {
@@ -38,7 +69,24 @@ impl Audit {
     pub fn open(state: &Path) -> io::Result<Self> {
         let path = state.join(FILE);
         let (file, length) = open(&path)?;
-        Ok(Self { path, state: Mutex::new(State { file: Some(file), length, has_failed: false }) })
+        Ok(Self {
+            path,
+            state: Mutex::new(State { file: Some(file), length, has_failed: false, refused: Refused::default() }),
+        })
+    }
+
+    /// Writes the line of a request whose client is unknown, unless there were too many: who guesses tokens does not fill the log.
+    pub fn note_refused(&self, entry: &Value) {
+        let left_out = self.state.lock().refused.count(Instant::now());
+        match left_out {
+            None => {}
+            Some(0) => self.note(entry),
+            Some(left_out) => {
+                let mut entry = entry.clone();
+                entry["left-out"] = left_out.into();
+                self.note(&entry);
+            }
+        }
     }
 
     /// Writes a line. A failure is logged once; the service goes on.
@@ -118,6 +166,17 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"number\":6}\n");
         assert_eq!(fs::read_to_string(folder.path().join("audit.log.4")).unwrap(), "{\"number\":2}\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn unknown_clients_have_some_lines_and_the_others_are_counted() {
+        let mut refused = Refused::default();
+        let now = Instant::now();
+        for _ in 0..MAX_REFUSED {
+            assert_eq!(refused.count(now), Some(0));
+        }
+        assert_eq!((refused.count(now), refused.count(now + WHILE / 2)), (None, None));
+        assert_eq!((refused.count(now + WHILE), refused.count(now + WHILE)), (Some(2), Some(0)));
     }
 
     #[test]

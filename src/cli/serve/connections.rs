@@ -195,7 +195,7 @@ mod tests {
         let handler: Arc<Handler> =
             Arc::new(move |stream: &UnixStream, _: &Client, request: Result<Request, Problem>| {
                 let path = request.map(|request| request.path.concat()).unwrap_or_default();
-                let _ = http::send(stream, 200, &[], path.as_bytes());
+                let _ = http::send(stream, 200, &[], path.as_bytes(), true);
                 let _ = tell.lock().send(path);
             });
         let connect = || {

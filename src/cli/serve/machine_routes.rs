@@ -1,12 +1,11 @@
 //! The resources of a machine itself: requests for them are passed on to its control socket. `docs/control.md` describes them.
 
 use super::access::Role;
-use super::route::{Answer, Body, Route, routes};
+use super::route::{Answer, Body, Route, STREAM, routes};
 use super::tunnel;
 
 /// The statuses of problems that each of these requests may have.
 const OF_A_MACHINE: [u16; 5] = [404, 409, 410, 502, 504];
-const LARGE: &str = "application/octet-stream";
 
 /// All that can be requested of a machine itself.
 pub const MACHINE_ROUTES: &[Route] = routes! {
@@ -76,14 +75,14 @@ pub const MACHINE_ROUTES: &[Route] = routes! {
         "Wait until the screen shows a text, or the picture in a file of the host, for which the role administer is needed", Operate,
         Json("Wait"), Answer::Json("Seen"), OF_A_MACHINE => tunnel::wait;
     POST "/machines/{name}/control/screen" "machine-screen" "The screen: the connection carries RFB after the head of the reply", Operate,
-        None, Answer::Bytes(LARGE), OF_A_MACHINE => tunnel::forward;
+        None, Answer::Bytes(STREAM), OF_A_MACHINE => tunnel::forward;
     GET "/machines/{name}/control/console" "watch-console" "The console, beginning with its last 64 KiB, until the machine ends", Read,
-        None, Answer::Bytes(LARGE), OF_A_MACHINE => tunnel::forward;
+        None, Answer::Bytes(STREAM), OF_A_MACHINE => tunnel::forward;
     POST "/machines/{name}/control/console" "use-console" "The same; what the client sends after the request is typed", Operate,
-        Optional("Take"), Answer::Bytes(LARGE), OF_A_MACHINE => tunnel::forward;
+        Optional("Take"), Answer::Bytes(STREAM), OF_A_MACHINE => tunnel::forward;
     POST "/machines/{name}/control/sockets/{port}" "socket"
         "A connection to a listener in the guest: the connection carries its bytes after the head of the reply", Operate, None,
-        Answer::Bytes(LARGE), OF_A_MACHINE => tunnel::forward;
+        Answer::Bytes(STREAM), OF_A_MACHINE => tunnel::forward;
     GET "/machines/{name}/control/events" "machine-events" "The events of the machine until its end, as server-sent events", Read, None,
         Answer::Events, OF_A_MACHINE => tunnel::forward;
     GET "/machines/{name}/control/trace/{kinds}" "trace" "Decoded messages and packets as they come, as server-sent events", Read, None,
@@ -119,7 +118,8 @@ mod tests {
     #[test]
     fn what_names_files_of_the_host_needs_the_highest_role() {
         for route in MACHINE_ROUTES {
-            let names_files = ["attach-disk", "resize-disk", "attach-adapter", "copy", "screenshot"].contains(&route.id);
+            let names_files =
+                ["attach-disk", "resize-disk", "attach-adapter", "copy", "screenshot"].contains(&route.id);
             let expected = match (names_files, route.method) {
                 (true, _) => Role::Administer,
                 (false, "GET") => Role::Read,

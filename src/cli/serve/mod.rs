@@ -245,8 +245,9 @@ fn handler(service: &Arc<Service>, connections: &Arc<Connections>) -> Arc<Handle
     let (service, connections) = (service.clone(), connections.clone());
     Arc::new(move |stream: &UnixStream, client: &Client, request: Result<Request, Problem>| {
         let path = request.as_ref().map(|request| request.path.clone()).unwrap_or_default();
+        let has_body = !request.as_ref().is_ok_and(Request::is_head);
         let answer = request.and_then(|request| answer(&service, &connections, stream, client, &request));
-        reply(&service, stream, &path, answer);
+        reply(&service, stream, &path, answer, has_body);
     })
 }
 
@@ -259,27 +260,51 @@ fn answer(
     request: &Request,
 ) -> api::Answered {
     let found = routes::find(&request.method, &request.path);
-    let caller = match &found {
-        // The page has no secrets, and a session begins with a code instead of a token.
-        Ok(found) if found.route.is_open() => Caller { who: "anybody".into(), role: Role::Read },
-        // A browser can set no headers of a WebSocket.
-        Ok(found) if found.route.answer == Answer::Stream && handshake::ticket(request).is_some() => {
-            let ticket = handshake::ticket(request).and_then(|ticket| service.tickets.redeem(ticket));
-            ticket.ok_or_else(Problem::unauthorized)?
+    let admitted = admit(service, client, request, found.as_ref().ok());
+    let caller = match admitted {
+        Ok(caller) => caller,
+        Err(problem) => {
+            let refused = Noted { found: found.as_ref().ok(), request, caller: None, client };
+            service.audit.note_refused(&refused.with(Some(&Err(problem.clone()))));
+            return Err(problem);
         }
-        _ => service.guard.admit(client, request)?,
     };
     let found = found?;
-    let Found { route, name, rest } = found;
-    let answer = match caller.role < route.role && !route.is_open() {
-        true => Err(Problem::forbidden(&caller, route.role)),
-        false => (route.handler)(&Call { service, request, stream, client, caller: &caller, connections, name, rest }),
-    };
-    // Those who guess a code do not fill the log.
-    if route.changes() && !matches!(api::status(&answer), 401 | 429) {
-        service.audit.note(&entry(&found, request, &caller, client, &answer));
+    let Found { route, name } = found;
+    if caller.role < route.role && !route.is_open() {
+        let refused = Err(Problem::forbidden(&caller, route.role));
+        if route.changes() {
+            let noted = Noted { found: Some(&found), request, caller: Some(&caller), client };
+            service.audit.note(&noted.with(Some(&refused)));
+        }
+        return refused;
+    }
+    let noted = Noted { found: Some(&found), request, caller: Some(&caller), client };
+    if route.changes() && route.is_stream() {
+        // It may last long.
+        service.audit.note(&noted.with(None));
+    }
+    let answer = (route.handler)(&Call { service, request, stream, client, caller: &caller, connections, name });
+    match api::status(&answer) {
+        401 | 429 => service.audit.note_refused(&noted.with(Some(&answer))),
+        _ if route.changes() => service.audit.note(&noted.with(Some(&answer))),
+        _ => {}
     }
     answer
+}
+
+/// Finds out whom a request comes from.
+fn admit(service: &Service, client: &Client, request: &Request, found: Option<&Found<'_>>) -> Result<Caller, Problem> {
+    match found {
+        // The page has no secrets, and a session begins with a code instead of a token.
+        Some(found) if found.route.is_open() => Ok(Caller { who: "anybody".into(), role: Role::Read }),
+        // A browser can set no headers of a WebSocket.
+        Some(found) if found.route.answer == Answer::Stream && handshake::ticket(request).is_some() => {
+            let ticket = handshake::ticket(request).and_then(|ticket| service.tickets.redeem(ticket));
+            ticket.ok_or_else(Problem::unauthorized)
+        }
+        _ => service.guard.admit(client, request),
+    }
 }
 
 /// Characters of a name or a path in the audit log.
@@ -289,40 +314,45 @@ fn short(text: &str) -> String {
     text.chars().take(MAX_NOTED).collect()
 }
 
-/// Returns the line of a request for the audit log. It has neither the body nor the reply: they may have secrets.
-fn entry(
-    found: &Found<'_>,
-    request: &Request,
-    caller: &Caller,
-    client: &Client,
-    answer: &api::Answered,
-) -> serde_json::Value {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let problem = answer.as_ref().err();
-    let job = match answer {
-        Ok(Reply::Created(job)) if found.route.id == "begin" => Some(job),
-        _ => None,
-    };
-    let part = |key: &str| job.and_then(|job| job[key].as_str());
-    let operation = || match part("kind") {
-        Some(kind) => format!("{}-{kind}", found.route.id),
-        None => found.route.id.to_owned(),
-    };
-    serde_json::json!({
-        "time": time,
-        "who": caller.who,
-        "role": caller.role,
-        "from": client.peer.to_string(),
-        "what": operation(),
-        // A name or a path that nobody has may have any length.
-        "path": found.route.path.contains("/control/").then(|| short(&tunnel::path_of(request).join("/"))),
-        "name": short(part("machine").unwrap_or(found.name)),
-        "status": api::status(answer),
-        "error": problem.map(|problem| problem.kind),
-    })
+/// A request for the audit log.
+struct Noted<'a> {
+    found: Option<&'a Found<'a>>,
+    request: &'a Request,
+    /// Who it comes from, if that is known.
+    caller: Option<&'a Caller>,
+    client: &'a Client,
 }
 
-fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::Answered) {
+impl Noted<'_> {
+    /// Returns the line of the request, with the answer if there is one already. It has neither the body nor the reply: they may have
+    /// secrets.
+    fn with(&self, answer: Option<&api::Answered>) -> serde_json::Value {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let id = self.found.map(|found| found.route.id);
+        let job = match answer {
+            Some(Ok(Reply::Created(job))) if id == Some("begin") => Some(job),
+            _ => None,
+        };
+        let part = |key: &str| job.and_then(|job| job[key].as_str());
+        let operation = id.map(|id| part("kind").map_or_else(|| id.to_owned(), |kind| format!("{id}-{kind}")));
+        let is_of_machine = self.found.is_some_and(|found| found.route.path.contains("/control/"));
+        let problem = answer.and_then(|answer| answer.as_ref().err());
+        serde_json::json!({
+            "time": time,
+            "who": self.caller.map(|caller| &caller.who),
+            "role": self.caller.map(|caller| caller.role),
+            "from": self.client.peer.to_string(),
+            "what": operation,
+            // A name or a path that nobody has may have any length.
+            "path": is_of_machine.then(|| short(&tunnel::path_of(self.request).join("/"))),
+            "name": short(part("machine").unwrap_or(self.found.map_or("", |found| found.name))),
+            "status": answer.map(api::status),
+            "error": problem.map(|problem| problem.kind),
+        })
+    }
+}
+
+fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::Answered, has_body: bool) {
     let security = ("X-Content-Type-Options", "nosniff");
     let json = |value: &serde_json::Value| ("application/json", format!("{value}\n"));
     let status = api::status(&answer);
@@ -349,7 +379,7 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
         headers.push(("Referrer-Policy", "no-referrer"));
     }
     service.requests.count(status);
-    if let Err(error) = http::send(stream, status, &headers, body.as_bytes()) {
+    if let Err(error) = http::send(stream, status, &headers, body.as_bytes(), has_body) {
         log::debug!("a client has not read its reply: {error}");
     }
 }

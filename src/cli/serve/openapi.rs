@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::machine_schemas::machine_schemas;
 use super::route::{Answer, Body, Route};
-use super::schemas::{reference, schemas};
+use super::schemas::{self, reference};
 
 /// The largest number that JSON carries everywhere.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
@@ -32,6 +33,15 @@ pub fn document(routes: impl Iterator<Item = &'static Route>) -> Value {
             "schemas": schemas(),
         },
     })
+}
+
+/// Returns all schemas by name.
+fn schemas() -> Value {
+    let mut all = schemas::schemas();
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, machine_schemas()) {
+        all.extend(more);
+    }
+    all
 }
 
 fn operation(route: &Route) -> Value {

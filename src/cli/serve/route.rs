@@ -59,6 +59,9 @@ pub enum Body {
     Optional(&'static str),
 }
 
+/// The type of bytes that come until somebody ends the connection.
+pub const STREAM: &str = "application/octet-stream";
+
 /// The kinds of answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -89,14 +92,24 @@ impl Route {
         (self.method != "GET" || self.answer == Answer::Stream) && !matches!(self.id, "ticket" | "read-settings")
     }
 
-    /// Returns the first name in a path, and what the file at its end is called, or `None` if the route is another one.
-    pub fn matches<'a>(&self, path: &'a [String]) -> Option<(&'a str, &'a [String])> {
+    /// Returns `true` if the answer lasts until somebody ends it.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.answer, Answer::Stream | Answer::Events | Answer::Bytes(STREAM))
+    }
+
+    /// Returns `true` if HEAD is answered as GET, without the body.
+    pub fn has_head(&self) -> bool {
+        self.method == "GET" && !self.is_stream()
+    }
+
+    /// Returns the first name in a path, or `None` if the route is another one.
+    pub fn matches<'a>(&self, path: &'a [String]) -> Option<&'a str> {
         let file = self.path.strip_suffix("{file}");
         let parts = || file.unwrap_or(self.path).split('/').filter(|part| !part.is_empty());
         let (path, rest) = path.split_at_checked(parts().count())?;
         let name = parts().zip(path).find(|(part, _)| is_open(part)).map_or("", |(_, given)| given);
         let ends = file.is_none() == rest.is_empty();
-        (ends && parts().zip(path).all(|(part, given)| is_open(part) || part == given)).then_some((name, rest))
+        (ends && parts().zip(path).all(|(part, given)| is_open(part) || part == given)).then_some(name)
     }
 
     /// Returns the names of the parts of the path that are open.

@@ -92,7 +92,11 @@ pub fn all() -> impl Iterator<Item = &'static Route> {
 
 /// Returns the methods that a resource takes, for the header `Allow`.
 pub fn allowed(path: &[String]) -> String {
-    let mut methods: Vec<_> = all().filter(|route| route.matches(path).is_some()).map(|route| route.method).collect();
+    let mut methods = Vec::new();
+    for route in all().filter(|route| route.matches(path).is_some()) {
+        methods.push(route.method);
+        methods.extend(route.has_head().then_some("HEAD"));
+    }
     methods.dedup();
     methods.join(", ")
 }
@@ -103,8 +107,6 @@ pub struct Found<'a> {
     pub route: &'static Route,
     /// The name in the path.
     pub name: &'a str,
-    /// What follows in the path.
-    pub rest: &'a [String],
 }
 
 /// Finds the route of a request.
@@ -114,13 +116,14 @@ pub struct Found<'a> {
 pub fn find<'a>(method: &str, path: &'a [String]) -> Result<Found<'a>, Problem> {
     let found = || {
         let matching = |route: &'static Route| {
-            let (name, rest) = route.matches(path)?;
-            Some(Found { route, name, rest })
+            let name = route.matches(path)?;
+            Some(Found { route, name })
         };
         all().filter_map(matching)
     };
-    if let Some(route) = found().find(|found| found.route.method == method) {
-        return Ok(route);
+    let answers = |route: &Route| route.method == method || method == "HEAD" && route.has_head();
+    if let Some(found) = found().find(|found| answers(found.route)) {
+        return Ok(found);
     }
     let shown = format!("/{}", path.join("/"));
     if found().next().is_none() {
@@ -164,10 +167,13 @@ mod tests {
         assert_eq!(find("GET", "/machines/web/control/disks"), Err(405));
         assert_eq!(find("DELETE", "/jobs/17"), Ok(("cancel", "17".into())));
         assert_eq!(find("GET", "/x"), Err(404));
+        assert_eq!(find("HEAD", "/machines"), Ok(("list", String::new())));
+        assert_eq!(find("HEAD", "/machines/web/screen/picture"), Ok(("picture", "web".into())));
+        assert_eq!((find("HEAD", "/events"), find("HEAD", "/machines/web/start")), (Err(405), Err(405)));
         assert_eq!(find("GET", "/page/vendor/xterm-6.0.0/xterm.css"), Ok(("file", String::new())));
         assert_eq!(find("GET", "/page"), Err(404));
-        let allowed = |path: &str| super::allowed(&path.split('/').map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(allowed("machines/a"), "GET, PUT, DELETE");
+        let allowed = |path: &str| allowed(&path.split('/').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(allowed("machines/a"), "GET, HEAD, PUT, DELETE");
         assert_eq!(allowed("machines/a/control/devices/net0/link"), "POST");
     }
 

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::machine_schemas::machine_schemas;
 use super::meter::COUNTERS;
 
 /// Returns a reference to one of the schemas.
@@ -15,16 +14,8 @@ pub fn object(properties: Value, required: &[&str]) -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
 }
 
-/// Returns all schemas by name.
+/// Returns the schemas of the service by name.
 pub fn schemas() -> Value {
-    let mut all = service_schemas();
-    if let (Value::Object(all), Value::Object(more)) = (&mut all, machine_schemas()) {
-        all.extend(more);
-    }
-    all
-}
-
-fn service_schemas() -> Value {
     let string = || json!({ "type": "string" });
     let optional = |kind: &str| json!({ "type": [kind, "null"] });
     let error = object(

@@ -91,7 +91,7 @@ pub fn forward(call: &Call<'_>) -> Answered {
     }
     match carried.status {
         Some(status) => {
-            if request.method != "GET" && !is_stream && status < 300 {
+            if !matches!(request.method.as_str(), "GET" | "HEAD") && !is_stream && status < 300 {
                 // The client, which still waits for the end of the connection, finds the new state in the list.
                 let _ = call.service.supervisor.refresh(call.name, &remote);
             }

@@ -124,7 +124,8 @@ fn get(name: &str, path: &str, to: &Path, (overwrite, make_path): (bool, bool), 
         std::fs::create_dir_all(folder).map_err(|error| refused(&folder.display(), &error.into()))?;
     }
     let connection = agent(&machine)?;
-    let (file, bytes) = files::get(&connection, path.as_bytes(), to, overwrite).map_err(|error| refused(&path, &error))?;
+    let (file, bytes) =
+        files::get(&connection, path.as_bytes(), to, overwrite).map_err(|error| refused(&path, &error))?;
     if json {
         let file = file.to_string_lossy();
         print_json(&json!({ "name": machine.name, "source": path, "target": file, "bytes": bytes }))?;

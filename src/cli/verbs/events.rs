@@ -111,7 +111,10 @@ mod tests {
                 "web: stopped: powered off\n",
             ),
             (json!({ "event": "defined", "machine": "a" }), "a: defined\n"),
-            (json!({ "event": "job", "job": 7, "kind": "copy", "machine": "a", "state": "done" }), "a: job 7: copy done\n"),
+            (
+                json!({ "event": "job", "job": 7, "kind": "copy", "machine": "a", "state": "done" }),
+                "a: job 7: copy done\n",
+            ),
             (json!({ "event": "device", "machine": "a", "device": "kvp", "what": "ready" }), "a: kvp: ready\n"),
             (json!({ "event": "lost" }), "some events were lost\n"),
         ] {

@@ -26,7 +26,11 @@ pub fn run(Arguments { service, json }: Arguments) -> Done {
         broken.map(|machine| json!({ "name": machine["name"], "problem": machine["problem"] })).collect::<Value>();
     facts["machines"] = json!(all().count());
     facts["running"] = json!(all().filter(|machine| !machine["process"].is_null()).count());
-    if json { print_json(&facts)? } else { print(&in_words(&facts))? }
+    if json {
+        print_json(&facts)?;
+    } else {
+        print(&in_words(&facts))?;
+    }
     Ok(0)
 }
 

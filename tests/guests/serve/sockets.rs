@@ -33,10 +33,8 @@ fn clients_of_the_service_connect_to_listeners_in_a_guest() {
     assert!(echoed.code == Some(125) && !echoed.errors.contains("no agent answers"), "{echoed:?}");
     let by_path = viridian().args(["--host", &url, "exec", "/run/x", "--", "true"]).output().unwrap();
     assert!(Run::from(by_path).errors.contains("a path is one of this host"));
-    let (stream, status) = request(
-        UnixStream::connect(host.socket()).unwrap(),
-        "POST /machines/web/control/sockets/1024 HTTP/1.1",
-    );
+    let (stream, status) =
+        request(UnixStream::connect(host.socket()).unwrap(), "POST /machines/web/control/sockets/1024 HTTP/1.1");
     assert_eq!(status, "200");
     expect_echo(stream);
     let own = format!("unix:{}", host.socket().display());
