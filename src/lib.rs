@@ -69,8 +69,11 @@ pub use machine::{Builder, End, Machine, MachineError};
 
 /// Helpers for the process of a program that runs machines: signals, output that never blocks, safe text.
 pub mod process {
+    // For the program of this package: it has other consoles than a machine's own.
+    #[doc(hidden)]
     pub use crate::console::foreground::{Foreground, Interrupt};
     pub use crate::console::signals::{EndSignals, restore_terminal_on_signals};
+    #[doc(hidden)]
     pub use crate::console::terminal::restore as restore_terminal;
     pub use crate::host::footprint::forget_start_up;
     pub use crate::host::records::Records;

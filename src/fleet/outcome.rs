@@ -63,7 +63,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Returns the outcome of a machine that ended before its guest ran, for example by a signal.
+    /// Returns the outcome of a machine that ended before its guest ran, for the program of this package.
+    #[doc(hidden)]
     pub fn never_started(partition: impl Into<String>, end: End) -> Self {
         Self { partition: partition.into(), time: Duration::ZERO, end: Arc::new(end), exits: None }
     }
