@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use viridian::config::split_entries;
 use viridian::machine::code;
 
 use super::stop::end_of;
@@ -57,7 +58,8 @@ fn what(text: &str) -> Result<What, String> {
 }
 
 fn wanted(options: &str) -> Result<Wanted, String> {
-    let mut options = options.split(',');
+    let options = split_entries(options);
+    let mut options = options.iter().map(String::as_str);
     let mut wanted = Wanted { file: absolute(options.next().unwrap_or_default())?, ..Wanted::default() };
     for option in options {
         match option.split_once('=') {
@@ -244,6 +246,8 @@ mod tests {
         assert_eq!(what("screen-text=login: ").unwrap(), What::ScreenText("login: ".into()));
         let picture = Wanted { file: "/a.png".into(), tolerance: 8, difference: Some("/b.png".into()) };
         assert_eq!(what("picture=/a.png,tolerance=8,difference=/b.png").unwrap(), What::Picture(picture));
+        let commas = Wanted { file: "/a,b.png".into(), tolerance: 8, ..Wanted::default() };
+        assert_eq!(what("picture=/a,,b.png,tolerance=8").unwrap(), What::Picture(commas));
         let What::Picture(Wanted { file, .. }) = what("picture=a.png").unwrap() else { panic!() };
         assert!(file.is_absolute(), "the machine's process may have another working directory");
         for wrong in ["", "text=", "screen-text=", "picture=", "picture=a,b", "adress"] {
