@@ -146,6 +146,10 @@ fn a_guest_is_shut_down_by_its_service() {
     assert!(run.errors.contains("guest: asking the guest to shut down"), "{run:?}");
     assert_eq!(host.end(0).0, Some(0));
     assert!(!host.socket("guest").exists());
+    host.start_with_services("other");
+    let begun = host.json(&["stop", "other", "--no-wait"]);
+    assert_eq!(begun, serde_json::json!({ "name": "other", "stopped-by": "shutdown-service", "end": null }));
+    assert_eq!(host.end(1).0, Some(0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use viridian::machine::code;
 
 use super::force::Reason;
 use super::supervised::{Stopped, Supervised};
@@ -22,7 +23,7 @@ const SERVICE: &str = "service";
 #[derive(clap::Args)]
 #[command(after_help = "\
 Exit codes:
-  0    the guests have shut themselves down
+  0    the guests have shut themselves down; with --no-wait, they have been asked to
   4    a machine was ended by force, as the last step, or its process was killed
   1    a machine refuses
   2    there is no such machine
@@ -51,6 +52,11 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["power_button", "no_force"])]
     hibernate: bool,
 
+    /// Do not wait: the service takes the steps, or, for a machine without a service, the guest is asked to shut down, or its power
+    /// button is pressed, and nothing more
+    #[arg(long)]
+    no_wait: bool,
+
     /// Print JSON: an object for one NAME, else a list
     #[arg(long)]
     json: bool,
@@ -70,7 +76,11 @@ pub fn run(arguments: Arguments) -> Done {
 /// Ends a machine. Returns by which step, and how it ended.
 fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
     let name = &machine.name;
-    if let Some(service) = Supervised::of(machine) {
+    let service = Supervised::of(machine);
+    if arguments.no_wait {
+        return begin(machine, service.as_ref(), arguments);
+    }
+    if let Some(service) = service {
         return stop_by_service(name, &service, arguments);
     }
     let may_force = !arguments.no_force && !arguments.hibernate;
@@ -113,6 +123,33 @@ fn stop(machine: &Remote, arguments: &Arguments) -> Result<(&'static str, Value)
     Err(Failure::Other(super::TIMEOUT, "the machine still runs".into()))
 }
 
+/// Begins to stop a machine. Returns by which step; its end is not known yet.
+fn begin(
+    machine: &Remote,
+    service: Option<&Supervised>,
+    arguments: &Arguments,
+) -> Result<(&'static str, Value), Failure> {
+    if let Some(service) = service {
+        service.ask("stop", Some(&body(arguments)), PROMPT)?;
+        return Ok((SERVICE, Value::Null));
+    }
+    let hibernate = arguments.hibernate.then(|| json!({ "kind": "hibernate" }));
+    let mut refused = Failure::Other(code::USAGE, "all steps that are possible without waiting are left out".into());
+    if !arguments.shutdown.is_zero() {
+        match machine.request("POST", "/shutdown", hibernate.as_ref(), arguments.shutdown) {
+            Ok(_) => return Ok(("shutdown-service", Value::Null)),
+            Err(failure) => refused = failure,
+        }
+    }
+    if !arguments.power_button.is_zero() && !arguments.hibernate {
+        match machine.post("/power-button", None) {
+            Ok(_) => return Ok(("power-button", Value::Null)),
+            Err(failure) => refused = failure,
+        }
+    }
+    Err(refused)
+}
+
 /// Kills the process of a machine.
 fn end_by_force(machine: &Remote, reason: Reason) -> Result<(&'static str, Value), Failure> {
     let end = force::end(machine, reason)?;
@@ -120,18 +157,26 @@ fn end_by_force(machine: &Remote, reason: Reason) -> Result<(&'static str, Value
     Ok((KILL, end))
 }
 
-/// Requests the end of a machine from the service, which takes the same steps and does not start it again.
-fn stop_by_service(name: &str, service: &Supervised, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
+/// Returns the steps for the service.
+fn body(arguments: &Arguments) -> Value {
     let mut body = json!({
         "shutdown-seconds": arguments.shutdown.as_secs_f64(),
         "power-button-seconds": arguments.power_button.as_secs_f64(),
         "force": !arguments.no_force,
     });
+    if arguments.hibernate {
+        // A service of an older version does not know this.
+        body["hibernate"] = json!(true);
+    }
+    body
+}
+
+/// Requests the end of a machine from the service, which takes the same steps and does not start it again.
+fn stop_by_service(name: &str, service: &Supervised, arguments: &Arguments) -> Result<(&'static str, Value), Failure> {
+    let body = body(arguments);
     let mut time = arguments.shutdown.saturating_add(PROMPT);
     if arguments.hibernate {
         say!("{name}: asking the service to have it hibernate");
-        // A service of an older version does not know this.
-        body["hibernate"] = json!(true);
     } else {
         say!("{name}: asking the service to stop it");
         let last = if arguments.no_force { Duration::ZERO } else { force::FLUSH };

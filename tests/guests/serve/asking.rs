@@ -45,6 +45,12 @@ fn commands_print_definitions_jobs_events_and_the_state_of_the_service() {
     assert_eq!((&shown["job"], &shown["state"]), (&begun["job"], &json!("done")));
     assert_eq!(host.run(&["jobs", "show", "7"]).code, Some(2));
 
+    let power = ["--shutdown", "0", "--power-button", "3600", "--no-wait", "--json"];
+    let stop = host.run(&[&["stop", "web-2"], &power[..]].concat());
+    let stopping: Value = serde_json::from_str(&stop.output).unwrap_or_else(|error| panic!("{error}: {stop:?}"));
+    assert_eq!(stopping, json!({ "name": "web-2", "stopped-by": "service", "end": null }));
+    host.until_state("web-2", "stopping");
+
     let service = host.run(&["service"]).output;
     assert!(service.contains("machines   3, of which 2 run\n"), "{service}");
     assert!(service.contains("broken     bad: ") && service.contains("notes.txt: its name does not end"), "{service}");
