@@ -37,6 +37,14 @@ fn commands_print_definitions_jobs_events_and_the_state_of_the_service() {
     events.kill().unwrap();
     events.wait().unwrap();
 
+    // The head of a reply alone, of the service and of a machine itself.
+    for path in ["/machines", "/machines/web/control", "/machines/web/control/inspect"] {
+        let (whole, head) = (host.request("GET", path, ""), host.request("HEAD", path, ""));
+        assert!(head.status == 200 && head.body.is_empty() && !whole.body.is_empty(), "{path}: {head:?}");
+        assert!(head.head.contains("Content-Length: ") && !head.head.contains("Content-Length: 0"), "{path}: {head:?}");
+    }
+    assert_eq!(host.request("HEAD", "/machines/web/control/events", "").status, 405);
+
     let begun = host.request("POST", "/jobs", r#"{ "kind": "start", "machine": "web-2" }"#).json();
     let id = begun["job"].to_string();
     assert_eq!(host.run(&["jobs", "wait", &id]).code, Some(0));

@@ -2,8 +2,11 @@
 
 use std::os::unix::net::UnixStream;
 
-use super::service::Host;
+use serde_json::{Value, json};
+
+use super::service::{Host, SOON};
 use crate::command::{Run, viridian};
+use crate::common::patience::{grown, holds_within};
 use crate::control_sockets::{echo, expect_echo, options, request};
 
 #[test]
@@ -37,6 +40,15 @@ fn clients_of_the_service_connect_to_listeners_in_a_guest() {
         request(UnixStream::connect(host.socket()).unwrap(), "POST /machines/web/control/sockets/1024 HTTP/1.1");
     assert_eq!(status, "200");
     expect_echo(stream);
+    // The audit log has its begin and its end.
+    let noted = || {
+        let text = std::fs::read_to_string(host.state().join("audit.log")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of_sockets = lines.filter(|line| line["what"] == "socket" && line["from"] == "unix");
+        of_sockets.map(|line| (line["path"].clone(), line["status"].clone())).collect::<Vec<_>>()
+    };
+    let expected = [(json!("sockets/1024"), Value::Null), (json!("sockets/1024"), json!(200))];
+    assert!(holds_within(grown(SOON), || noted() == expected), "{:?}", noted());
     let own = format!("unix:{}", host.socket().display());
     let run = host.run(&["--host", &own, "agent-copy", "web:/etc/hostname", "/nonexistent/", "--port", "1024"]);
     assert!(run.code == Some(1) && !run.errors.contains("no agent answers"), "{run:?}");
