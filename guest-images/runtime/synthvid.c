@@ -1,7 +1,9 @@
 #include "synthvid.h"
 
+#include "acpi.h"
 #include "check.h"
 #include "hyperv.h"
+#include "paging.h"
 
 #define PIPE_DATA 1U
 /* Length of the largest message that the functions here send, apart from synthvid_send_packet. */
@@ -144,6 +146,27 @@ bool synthvid_request_capabilities(struct synthvid *video)
 bool synthvid_negotiate(struct synthvid *video)
 {
     return CHECK("the newest version is accepted", synthvid_request_version(video, SYNTHVID_NEWEST)) && synthvid_request_sizes(video);
+}
+
+uint64_t synthvid_memory(uint64_t length)
+{
+    /* The start of a QWordMemory descriptor. The DSDT is searched for it, because nothing here interprets AML. */
+    static const uint8_t start[] = {0x8a, 0x2b, 0x00, 0x00};
+    enum { FIRST = 14, LENGTH = 38, END = 46 };
+    if (length <= SYNTHVID_WINDOW_LENGTH)
+        return SYNTHVID_WINDOW;
+    const struct acpi_header *table = acpi_find("DSDT");
+    for (uint32_t at = sizeof *table; table && at + END <= table->length; at++) {
+        const uint8_t *descriptor = (const uint8_t *)table + at;
+        uint64_t first, size;
+        memcpy(&first, descriptor + FIRST, sizeof first);
+        memcpy(&size, descriptor + LENGTH, sizeof size);
+        if (memcmp(descriptor, start, sizeof start) || size < length)
+            continue;
+        map(first, first, size, PAGE_PRESENT | PAGE_WRITE);
+        return first;
+    }
+    return 0;
 }
 
 bool synthvid_locate(struct synthvid *video, uint64_t address)

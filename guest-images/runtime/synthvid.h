@@ -18,6 +18,8 @@
 
 /* The start of the window for the memory of VMBus devices. Drivers find it in the `_CRS` of the VMBus device; it does not move. */
 #define SYNTHVID_WINDOW 0xf8000000UL
+/* The part of it that a screen may have. */
+#define SYNTHVID_WINDOW_LENGTH 0x4000000UL
 
 enum synthvid_message {
     SYNTHVID_VERSION_REQUEST = 1,
@@ -94,6 +96,8 @@ bool synthvid_request_sizes(struct synthvid *video);
 bool synthvid_request_capabilities(struct synthvid *video);
 /* Requests the newest version, and the sizes. */
 bool synthvid_negotiate(struct synthvid *video);
+/* Returns an address for a picture of `length` bytes, and maps it if it is above 4 GiB. Returns 0 if there is none. */
+uint64_t synthvid_memory(uint64_t length);
 /* Sets the address of the screen's memory. */
 bool synthvid_locate(struct synthvid *video, uint64_t address);
 /* Sets size and place of the picture. */

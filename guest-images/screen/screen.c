@@ -1,6 +1,7 @@
 /*
  * Drivers for keyboard and mouse. `driver=good` negotiates as Linux does and prints each message of the host, until Escape is
- * released; P repaints a part of the screen, R makes it smaller, S scrolls it by 16 lines, and M gives the pointer a shape.
+ * released; P repaints a part of the screen, R makes it smaller, S scrolls it by 16 lines, and M gives the pointer a shape. With
+ * `large`, the picture is in the memory for a large screen.
  * Otherwise the drivers break the protocol in the ways of a table, and the exit code says whether the host stood it.
  */
 #include "screen.h"

@@ -22,6 +22,9 @@ static struct synthvid video = {.changed = print_reports};
 /* Whether a picture is shown. */
 static bool is_drawn;
 
+/* Where it is. */
+static uint64_t window;
+
 static bool has_video(void)
 {
     return vmbus_offer(&video_interface, NULL, 0);
@@ -35,7 +38,7 @@ static bool open_video(void)
 
 static volatile uint32_t *pixel(uint32_t x, uint32_t y)
 {
-    return (uint32_t *)(SYNTHVID_WINDOW + FIRST + y * PITCH + x * 4);
+    return (uint32_t *)(window + FIRST + y * PITCH + x * 4);
 }
 
 void hear_of_viewers(void)
@@ -88,12 +91,16 @@ bool draw(void)
 {
     static const struct synthvid_situation situation = {7, 1, 1, FIRST, 32, WIDTH, HEIGHT, PITCH};
     /* Addresses without memory, of the processors' own devices, and beyond all memory must be harmless. */
-    static const uint64_t addresses[] = {0xd0000000, 0xfee00000, 0xfffffffffffff000, 0, SYNTHVID_WINDOW};
+    uint64_t addresses[] = {0xd0000000, 0xfee00000, 0xfffffffffffff000, 0, 0};
     is_drawn = false;
     if (!has_video())
         return true;
     if (!open_video() || !synthvid_negotiate(&video) || !synthvid_request_capabilities(&video))
         return false;
+    window = synthvid_memory(command_line_has("large") ? SYNTHVID_WINDOW_LENGTH + 1 : 1);
+    if (!CHECK("there is memory for the screen", window))
+        return false;
+    addresses[ARRAY_LENGTH(addresses) - 1] = window;
     for (unsigned i = 0; i < ARRAY_LENGTH(addresses); i++)
         if (!synthvid_locate(&video, addresses[i]) || !synthvid_show(&video, &situation))
             return false;

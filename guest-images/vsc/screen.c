@@ -12,8 +12,9 @@
 /* Distance of two characters, in pixels of a character. */
 #define ADVANCE (GLYPH_WIDTH + 1)
 
-/* The picture, whose first pixel is at the start of the window. */
+/* The picture, and the address of its first pixel. */
 struct canvas {
+    uint64_t first;
     uint32_t width, height, pitch;
 };
 
@@ -54,7 +55,7 @@ static const struct glyph *glyph_of(char character)
 
 static uint32_t *line_of(const struct canvas *canvas, uint32_t y)
 {
-    return (uint32_t *)(SYNTHVID_WINDOW + (uint64_t)y * canvas->pitch);
+    return (uint32_t *)(canvas->first + (uint64_t)y * canvas->pitch);
 }
 
 /* Copies eight bytes at a time: on an emulating host, each step of a loop takes its time. */
@@ -142,9 +143,10 @@ static bool show(struct synthvid *video)
     struct synthvid_size size = video->sizes[video->size_default];
     print("    protocol     %u.%u, %u sizes, at first %ux%u\n", video->version & 0xffff, video->version >> 16, video->size_count, size.width,
           size.height);
-    struct canvas canvas = {size.width, size.height, (size.width * PIXEL + 7) / 8 * 8};
+    uint32_t pitch = (size.width * PIXEL + 7) / 8 * 8;
+    struct canvas canvas = {synthvid_memory((uint64_t)pitch * size.height), size.width, size.height, pitch};
     struct synthvid_situation situation = {1, 1, 1, 0, 8 * PIXEL, canvas.width, canvas.height, canvas.pitch};
-    if (!synthvid_locate(video, SYNTHVID_WINDOW))
+    if (!canvas.first || !synthvid_locate(video, canvas.first))
         return false;
     draw(video, &canvas);
     if (!synthvid_show(video, &situation) || !synthvid_report(video, 0, 0, canvas.width, canvas.height))

@@ -1,5 +1,7 @@
 //! The description of a machine in its ACPI tables, and the author of the tables.
 
+use std::ops::Range;
+
 pub(super) const OEM_ID: [u8; 6] = *b"VRIDIN";
 pub(super) const OEM_TABLE_ID: [u8; 8] = *b"VIRIDIAN";
 pub(super) const OEM_REVISION: u32 = 1;
@@ -15,4 +17,6 @@ pub struct Description {
     pub hibernation: bool,
     /// `true` if the machine has a screen, which guests of generation 1 look for on the PCI bus.
     pub screen: bool,
+    /// A second range of MMIO addresses for VMBus devices, above 4 GiB. Empty if there is none.
+    pub large_window: Range<u64>,
 }

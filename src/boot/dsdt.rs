@@ -10,7 +10,7 @@
 //!     Device (COM1) { Name (_HID, EisaId ("PNP0501")) … IO (0x3f8), Interrupt { 4 } }
 //!     Device (RTC)  { Name (_HID, EisaId ("PNP0B00")) … IO (0x70) }
 //!     Device (PCI0) { Name (_HID, EisaId ("PNP0A03")) … WordBusNumber (0), IO (0xcf8), DWordMemory }  // with a screen
-//!     Device (VMOD) { Name (_HID, "ACPI0004") … DWordMemory (the MMIO window)
+//!     Device (VMOD) { Name (_HID, "ACPI0004") … DWordMemory (the MMIO window), QWordMemory (for a large screen)
 //!         Device (VMBS) { Name (_HID, "VMBUS") … } }
 //! }
 //! ```
@@ -18,6 +18,8 @@
 //! Hyper-V's firmware has the VMBus device inside a module device with the MMIO window, and guests expect that. Linux
 //! reads the `_CRS` of the VMBus device, which must exist, then of its ancestors up to the first with a memory window
 //! (vmbus_acpi_add in its drivers/hv/vmbus_drv.c). FreeBSD searches only the parent for the window.
+
+use std::ops::Range;
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -50,7 +52,7 @@ pub(super) fn dsdt(description: &Description) -> Sdt {
     if description.screen {
         pci(&mut devices);
     }
-    vmbus(&mut devices);
+    vmbus(&description.large_window, &mut devices);
     aml.extend(Scope::raw("_SB_".into(), devices));
     dsdt.append_slice(&aml);
     dsdt
@@ -98,7 +100,7 @@ fn pci(devices: &mut Vec<u8>) {
     Device::new("PCI0".into(), vec![&id, &uid, &resources]).to_aml_bytes(devices);
 }
 
-fn vmbus(devices: &mut Vec<u8>) {
+fn vmbus(large: &Range<u64>, devices: &mut Vec<u8>) {
     let bus_id = Name::new("_HID".into(), &"VMBUS");
     let bus_name = Name::new("_DDN".into(), &"VMBUS");
     let uid = Name::new("_UID".into(), &0u8);
@@ -108,7 +110,13 @@ fn vmbus(devices: &mut Vec<u8>) {
     let (first, last) = (VMBUS_MMIO.start as u32, (VMBUS_MMIO.end - 1) as u32);
     let window = AddressSpace::new_memory(AddressSpaceCacheable::Cacheable, true, first, last, None);
     let module_id = Name::new("_HID".into(), &"ACPI0004");
-    let resources = Name::new("_CRS".into(), &ResourceTemplate::new(vec![&window]));
+    let mut windows: Vec<&dyn Aml> = vec![&window];
+    let last = large.end.saturating_sub(1);
+    let large_window = AddressSpace::new_memory(AddressSpaceCacheable::Cacheable, true, large.start, last, None);
+    if !large.is_empty() {
+        windows.push(&large_window);
+    }
+    let resources = Name::new("_CRS".into(), &ResourceTemplate::new(windows));
     Device::new("VMOD".into(), vec![&module_id, &uid, &resources, &bus]).to_aml_bytes(devices);
 }
 

@@ -62,6 +62,16 @@ fn vmbus_is_in_a_module_that_carries_the_memory_window() {
 }
 
 #[test]
+fn a_large_screen_has_a_window_above_4_gib() {
+    let description =
+        Description { apic_ids: vec![0], large_window: 0x1_8000_0000..0x1_8800_0000, ..Description::default() };
+    let large = dsdt(&description);
+    let window = b"\x8a\x2b\x00\x00\x0c\x03\0\0\0\0\0\0\0\0\0\0\0\x80\x01\0\0\0\xff\xff\xff\x87\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x08\0\0\0\0";
+    assert!(position(device(large.as_slice(), b"VMOD"), window).is_some());
+    assert!(position(device(&table(1), b"VMOD"), b"\x8a\x2b").is_none());
+}
+
+#[test]
 fn soft_off_has_a_sleep_type() {
     assert!(position(&table(1), b"\x08_S5_\x12\x08\x04\x0a\x05\x0a\x05\x00\x00").is_some());
 }

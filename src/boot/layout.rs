@@ -61,6 +61,9 @@ pub const FRAMEBUFFER: u32 = VMBUS_MMIO.start as u32;
 /// The memory of the video function on the PCI bus, from which drivers take what they tell the video device on VMBus.
 pub const VIDEO_MEMORY: Range<u32> = FRAMEBUFFER..FRAMEBUFFER + (64 << 20);
 const _: () = assert!(VIDEO_MEMORY.end as u64 <= VMBUS_MMIO.end);
+/// Size of a second MMIO range for VMBus devices, above all memory, that a machine has if its screen does not fit into
+/// [`VIDEO_MEMORY`]: Linux's driver asks for all of what the screen's offer says.
+pub const LARGE_VIDEO_MEMORY: u64 = 128 << 20;
 
 /// End of conventional memory: a PC's extended BIOS data area begins here.
 pub const CONVENTIONAL_END: u64 = 0x9_fc00;

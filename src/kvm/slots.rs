@@ -30,7 +30,7 @@ impl Slots {
     /// Maps the memory of the start, and the screen's.
     pub fn new(vm: &VmFd, ram: Ram) -> Result<Self, HostError> {
         let mut boot = 0;
-        for region in ram.boot.iter().chain(ram.screen_region()) {
+        for region in ram.boot.iter().chain(ram.large_screen_region()).chain(ram.screen_region()) {
             set(vm, boot, region.start_addr().0, region.as_ptr() as u64, region.len(), 0)?;
             boot += 1;
         }

@@ -12,7 +12,7 @@ use super::parts::{enter, hypercalls, hypervisor_leaf, load, reserved, summary, 
 use super::processors::bind;
 use super::report::Reporter;
 use super::{End, MachineError, Shared, check, test_device, thread_named};
-use crate::boot::layout::{FRAMEBUFFER, VIDEO_MEMORY, VMBUS_MMIO};
+use crate::boot::layout::{FRAMEBUFFER, LARGE_VIDEO_MEMORY, VIDEO_MEMORY, VMBUS_MMIO};
 use crate::boot::symbols::Symbols;
 use crate::config::IrqchipKind;
 use crate::config::hyperv::Hv;
@@ -80,9 +80,12 @@ pub(super) fn live(shared: &Arc<Shared>, building: Member, started: &mpsc::SyncS
     let kind = check::choose(&host, config.engine)?;
     log::info!("{}: {}", config.name, summary(config, kind));
     let mut ram = Ram::new(config.memory.size.0, config.memory.maximum(), config.memory.backing())?;
-    if config.display.size().is_some() {
-        // The guest chooses where in the window its screen is.
+    if let Some(size) = config.display.size() {
+        // The guest chooses where in a window its screen is.
         ram = ram.with_screen(VMBUS_MMIO)?;
+        if size.is_large() {
+            ram = ram.with_large_screen(LARGE_VIDEO_MEMORY)?;
+        }
     }
     if let Some(warning) = memory::excess(config.memory_owner(), config.memory_demand()) {
         limited::warn!(of: &config.name, "{}: {warning}", config.name);

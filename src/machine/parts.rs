@@ -21,6 +21,7 @@ use crate::kvm::cpuid::Topology;
 use crate::kvm::vp::Vp;
 use crate::kvm::{Irqchip, KVM_PAGES, Vm};
 use crate::memory::{self, GuestMemory, PAGE_SIZE, Ram};
+use crate::vsp::screen::config::ScreenSize;
 
 /// The addresses of the local APICs, and of interrupt messages.
 const LOCAL_APICS: Range<u64> = 0xfee0_0000..0xfef0_0000;
@@ -55,6 +56,7 @@ pub(super) fn reserved(config: &Config, ram: &Ram) -> Vec<(Range<u64>, &'static 
         (KVM_PAGES, "KVM's own"),
         (LOCAL_APICS, "the local APICs'"),
         (ram.screen.clone(), "the screen's"),
+        (ram.large_screen.clone(), "the screen's"),
         // The IOAPIC's page is reserved here only if KVM emulates it, because then it is not on the bus.
         (if config.irqchip == IrqchipKind::Pc { IOAPIC_PAGE } else { 0..0 }, "the IOAPIC's"),
     ];
@@ -78,10 +80,12 @@ pub(super) fn summary(config: &Config, engine: EngineKind) -> String {
 /// Puts kernel, initrd, command line and ACPI tables into guest memory.
 pub(super) fn load(config: &Config, partition: &Vm, topology: Topology) -> Result<boot::Entry, MachineError> {
     let size = config.display.size();
-    let framebuffer = size.map(|size| Framebuffer { address: FRAMEBUFFER, width: size.width, height: size.height });
+    let early = size.map(ScreenSize::early);
+    let framebuffer = early.map(|size| Framebuffer { address: FRAMEBUFFER, width: size.width, height: size.height });
     let apic_ids: Vec<_> = (0..topology.vps()).map(|index| topology.apic_id(index)).collect();
+    let large_window = partition.ram().large_screen.clone();
     let (pics, hibernation) = (partition.irqchip() == Irqchip::Full, config.hibernation);
-    let tables = acpi::Description { apic_ids, pics, hibernation, screen: size.is_some() };
+    let tables = acpi::Description { apic_ids, pics, hibernation, screen: size.is_some(), large_window };
     let embedded = KernelSource::Embedded { name: "vsc", bytes: EMBEDDED };
     let kernel = config.kernel.as_ref().unwrap_or(&embedded);
     Ok(boot::load(&partition.ram().boot, kernel, config.initrd.as_deref(), &config.cmdline, &tables, framebuffer)?)

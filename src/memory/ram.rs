@@ -28,6 +28,8 @@ pub struct Ram {
     pub window: Range<u64>,
     /// The addresses of the screen's memory. Empty if there is no screen.
     pub screen: Range<u64>,
+    /// The addresses of the memory of a screen that is too large for those. Empty if there is no such screen.
+    pub large_screen: Range<u64>,
 }
 
 impl Ram {
@@ -86,10 +88,10 @@ impl Ram {
         let collect = |regions| GuestMemory::from_arc_regions(regions).map_err(|error| unmapped(error.into()));
         let boot = collect(regions.clone())?;
         if window.is_empty() {
-            return Ok(Self { all: boot.clone(), boot, window, screen: 0..0 });
+            return Ok(Self { all: boot.clone(), boot, window, screen: 0..0, large_screen: 0..0 });
         }
         regions.push(region(window.clone())?);
-        Ok(Self { boot, all: collect(regions)?, window, screen: 0..0 })
+        Ok(Self { boot, all: collect(regions)?, window, screen: 0..0, large_screen: 0..0 })
     }
 
     /// Adds zeroed memory for a screen, at addresses that are not RAM. It is private to this process.
@@ -97,14 +99,35 @@ impl Ram {
     /// # Errors
     /// Returns an error if the addresses are not free, or if the host lacks the memory.
     pub fn with_screen(mut self, range: Range<u64>) -> Result<Self, MemoryError> {
+        self.add_private(range.clone())?;
+        self.screen = range;
+        Ok(self)
+    }
+
+    /// Adds zeroed memory for a large screen, above everything else. It is private to this process.
+    ///
+    /// # Errors
+    /// Returns an error if the host lacks the memory.
+    pub fn with_large_screen(mut self, size: u64) -> Result<Self, MemoryError> {
+        let start = self.reserved().end;
+        self.large_screen = start..start + size;
+        self.add_private(self.large_screen.clone())?;
+        Ok(self)
+    }
+
+    fn add_private(&mut self, range: Range<u64>) -> Result<(), MemoryError> {
         let size = range.end - range.start;
         let unmapped = |source: Box<dyn std::error::Error + Send + Sync>| MemoryError::Map { size, advice: "", source };
         let mapping = map_private(size, range.start).map_err(|error| unmapped(error.into()))?;
         let region = GuestRegionMmap::new(mapping, GuestAddress(range.start));
         let region = region.ok_or_else(|| unmapped("it reaches beyond the last address".into()))?;
         self.all = self.all.insert_region(std::sync::Arc::new(region)).map_err(|error| unmapped(error.into()))?;
-        self.screen = range;
-        Ok(self)
+        Ok(())
+    }
+
+    /// Returns the mapping of a large screen's memory, if there is one.
+    pub fn large_screen_region(&self) -> Option<&GuestRegionMmap> {
+        self.all.find_region(GuestAddress(self.large_screen.start)).filter(|_| !self.large_screen.is_empty())
     }
 
     /// Returns the mapping of the screen's memory, if there is a screen.

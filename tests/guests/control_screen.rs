@@ -72,4 +72,18 @@ fn users_wait_for_the_picture(host: &Host, file: &Path) {
     assert!(none.code == Some(2) && none.errors.contains("--display on"), "{none:?}");
     let clicked = host.run(&["command", "typed", "mouse", "click", r#"{"x": 319, "y": 0}"#]);
     assert_eq!(clicked.code, Some(0), "{clicked:?}");
+    let reports = || host.json(&["inspect", "typed"])["devices"]["mouse"]["status"]["sent"].as_u64().unwrap();
+    host.until("typed", |tree| tree["devices"]["mouse"]["status"]["waiting"] == 0);
+    // At least a move, a press and a release. Moves that wait are merged.
+    for options in [&["319", "199"][..], &["0", "0", "--button", "right", "--to", "9,9"]] {
+        let before = reports();
+        let clicked = host.run(&[&["click", "typed"], options].concat());
+        assert_eq!(clicked.code, Some(0), "{clicked:?}");
+        host.until("typed", |tree| {
+            let mouse = &tree["devices"]["mouse"]["status"];
+            mouse["waiting"] == 0 && mouse["sent"].as_u64() >= Some(before + 3)
+        });
+    }
+    let none = host.run(&["click", "mute", "1", "1"]);
+    assert!(none.code == Some(2) && none.errors.contains("--display on"), "{none:?}");
 }

@@ -115,6 +115,12 @@ fn the_embedded_guest_does_not_write_to_disks_of_the_user() {
     assert!(fs::read(&raw).unwrap() == content && fs::read(&readonly).unwrap() == content);
 }
 
+#[test]
+fn the_embedded_guest_draws_on_the_largest_screen() {
+    let output = succeed("--net none --memory 64M --display on,size=7680x4320");
+    assert!(output.contains("picture      7680x4320, colour bars\n"), "{output}");
+}
+
 /// Returns the size and the pixels of a PNG file: red, green and blue.
 fn read_png(file: &Path) -> ((usize, usize), Vec<u8>) {
     let mut reader = png::Decoder::new(BufReader::new(File::open(file).unwrap())).read_info().unwrap();

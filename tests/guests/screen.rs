@@ -32,7 +32,7 @@ fn a_guest_in_c_reads_keyboard_and_mouse() {
     screen.type_text("A\n").unwrap();
     let keys = ["2a flags 0", "1e flags 0", "1e flags 2", "2a flags 2", "1c flags 0", "1c flags 2"];
     keys.iter().for_each(|key| expect(&format!("key {key}\n")));
-    screen.point(0, 32767, 0, 0).unwrap();
+    machine.command("mouse", "point", &json!({ "x": 0, "y": 599, "of": [800, 600] })).unwrap();
     expect("mouse 0 32767 buttons 0 wheel 0\n");
     let point = json!({ "x": 799, "y": 0, "of": [800, 600], "buttons": 5, "wheel": -2 });
     machine.command("mouse", "point", &point).unwrap();
@@ -89,6 +89,31 @@ fn a_picture_that_a_guest_in_c_draws_is_on_the_screenshot() {
     ["0 0 buttons 0", "0 0 buttons 1", "32767 0 buttons 0"]
         .iter()
         .for_each(|at| expect(&format!("mouse {at} wheel 0\n")));
+    machine.screen().move_to((319, 199)).unwrap();
+    expect("mouse 32767 32767 buttons 0 wheel 0\n");
+    machine.screen().scroll((0, 199), -2).unwrap();
+    expect("mouse 0 32767 buttons 0 wheel -2\n");
+    assert_eq!(machine.screen().size(), Ok((320, 200)));
+    machine.screen().press("r").unwrap();
+    machine.screen().wait_for_size((200, 100), grown(Duration::from_secs(60))).unwrap();
+    let other = machine.screen().wait_for_size((320, 200), Duration::ZERO).unwrap_err().to_string();
+    assert_eq!(other, "0 seconds are over: the screen has 200x100 pixels");
+    let mut events = machine.events();
+    let is_new_size = |event: &Event| matches!(event, Event::Device(event) if event.details == json!({ "width": 200, "height": 100 }));
+    assert!(events.any(|event| is_new_size(&event)), "the event comes, soon");
+    machine.screen().press("esc").unwrap();
+    let end = machine.wait();
+    assert!(matches!(end, End::PoweredOff), "{end}");
+}
+
+#[test]
+fn a_large_screen_has_memory_above_4_gib() {
+    let machine = start("on,size=7680x4320", "driver=good large");
+    machine.console().unwrap().wait_for("ready\n", grown(Duration::from_secs(60))).unwrap();
+    let status = machine.inspect()["devices"]["screen"]["status"].clone();
+    assert_eq!(status["vram-address"].as_u64(), Some(1 << 32), "above the memory: {status}");
+    let picture = machine.screen().picture().unwrap();
+    assert_eq!((picture.size(), picture.pixel(200, 100)), ((320, 200), Some([200, 100, 200 ^ 100])));
     machine.screen().press("esc").unwrap();
     let end = machine.wait();
     assert!(matches!(end, End::PoweredOff), "{end}");

@@ -142,12 +142,12 @@ pub fn each_key_is_the_right_one(linux: &Linux) {
 }
 
 pub fn the_pointer_goes_where_it_is_told(linux: &Linux) {
-    let screen = linux.machine.screen();
-    screen.point(100, 32767, 0, 0).unwrap();
-    screen.point(100, 32767, 0b1, 0).unwrap();
-    screen.point(32767, 1, 0b1, 0).unwrap();
-    screen.point(32767, 1, 0b11110, 0).unwrap();
-    screen.point(32767, 1, 0, -3).unwrap();
+    for (x, y, buttons, wheel) in
+        [(100, 32767, 0, 0), (100, 32767, 0b1, 0), (32767, 1, 0b1, 0), (32767, 1, 0b11110, 0), (32767, 1, 0, -3)]
+    {
+        let point = json!({ "x": x, "y": y, "of": [32768, 32768], "buttons": buttons, "wheel": wheel });
+        linux.machine.command("mouse", "point", &point).unwrap();
+    }
     let last = format!("mouse {REL} 8 -3\r\n");
     let output = linux.expect(&last);
     let expected = [

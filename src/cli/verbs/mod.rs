@@ -19,6 +19,7 @@ use super::targets::{
 
 mod access;
 mod adapter;
+mod click;
 mod command;
 mod console;
 mod copy;
@@ -142,6 +143,8 @@ verbs! {
     Names(names);
     /// Type a text on a guest's keyboard
     Type(typing);
+    /// Click with a guest's mouse, or drag
+    Click(click);
 }
 
 /// The result of a verb: an exit code.

@@ -380,7 +380,7 @@ impl Protocol for Keyboard {
     const NAME: &'static str = "the keyboard";
     const MAX_PACKET: usize = size_of::<Keystroke>();
 
-    fn offer() -> Offer {
+    fn offer(&self) -> Offer {
         Offer::new(interface::KEYBOARD, Guid::new(0xd34b2567_b9b6_42b9_8778_0a4ec0b955bf))
     }
 

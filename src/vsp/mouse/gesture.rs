@@ -10,6 +10,11 @@ const STEPS: u32 = 8;
 pub struct Gesture(Vec<((u32, u32), u8)>);
 
 impl Gesture {
+    /// Returns a move to a pixel.
+    pub fn move_to(at: (u32, u32)) -> Self {
+        Self(vec![(at, 0)])
+    }
+
     /// Returns a click at a pixel.
     pub fn click(at: (u32, u32), buttons: u8) -> Self {
         Self(vec![(at, 0), (at, buttons), (at, 0)])
@@ -45,6 +50,7 @@ mod tests {
     fn a_drag_goes_from_one_place_to_the_other_and_holds_the_button_between() {
         let Gesture(click) = Gesture::click((3, 4), 1);
         assert_eq!(click, [((3, 4), 0), ((3, 4), 1), ((3, 4), 0)]);
+        assert_eq!(Gesture::move_to((3, 4)), Gesture(vec![((3, 4), 0)]));
         for (from, to) in [((10, 0), (0, 80)), ((0, 0), (u32::MAX, u32::MAX)), ((5, 5), (5, 5))] {
             let Gesture(drag) = Gesture::drag(from, to, 2);
             assert_eq!((drag[0], drag[1], drag[9], drag[10]), ((from, 0), (from, 2), (to, 2), (to, 0)));

@@ -155,7 +155,7 @@ impl Protocol for Mouse {
     const NAME: &'static str = "the mouse";
     const MAX_PACKET: usize = 160;
 
-    fn offer() -> Offer {
+    fn offer(&self) -> Offer {
         Offer::pipe(interface::MOUSE, Guid::new(0x58f75a6d_d949_4320_99e1_a2a2576d581c))
     }
 

@@ -75,7 +75,7 @@ fn a_guest_whose_ring_is_never_empty_gets_what_is_due() {
     const PAGES: u64 = 4;
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 16 * 4096)]).unwrap();
     let mut bus = GuestBus::new(&memory, 1);
-    let offer: Offer = Keyboard::offer();
+    let offer: Offer = Keyboard::default().offer();
     let id = bus.offer(offer);
     bus.gpadl(id, GpadlId(1), 0..2 * PAGES);
     let opening = bus.open(id, GpadlId(1), PAGES as u32);

@@ -17,7 +17,7 @@ pub trait Protocol: Send + 'static {
     const MAX_PACKET: usize;
 
     /// Returns the offer.
-    fn offer() -> Offer;
+    fn offer(&self) -> Offer;
 
     /// The memory of the guest that opens the channel. [`opened`](Self::opened) follows.
     fn attach(&mut self, _memory: &GuestMemory) {}
@@ -134,7 +134,7 @@ pub struct PipeVsp<P>(Handle<P>);
 
 impl<P: Protocol> Vsp for PipeVsp<P> {
     fn offer(&self) -> Offer {
-        P::offer()
+        self.0.read(P::offer)
     }
 
     fn reset(&mut self) {

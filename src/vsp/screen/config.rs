@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::vnc::address::VncAddress;
+use crate::boot::layout::{LARGE_VIDEO_MEMORY, VIDEO_MEMORY};
 use crate::vsp::keyboard::layout::ChosenLayout;
 use crate::vsp::video::picture::{MAX_HEIGHT, MAX_WIDTH};
 use crate::wire::held_as_text;
@@ -115,8 +116,21 @@ pub struct ScreenSize {
 /// The smallest size, in both directions. Linux's console needs more.
 const MIN: u32 = 64;
 
-/// The memory of a screen: what the guest is told to set aside.
-const MAX_BYTES: u32 = 64 << 20;
+/// The size of the screen before there is a driver, if the screen itself is too large for that.
+const EARLY: ScreenSize = ScreenSize { width: 1920, height: 1080 };
+const _: () = assert!(4 * (MAX_WIDTH as u64) * (MAX_HEIGHT as u64) <= LARGE_VIDEO_MEMORY);
+
+impl ScreenSize {
+    /// Returns `true` if its picture does not fit into the memory of the video function on the PCI bus.
+    pub(crate) fn is_large(self) -> bool {
+        4 * u32::from(self.width) * u32::from(self.height) > VIDEO_MEMORY.end - VIDEO_MEMORY.start
+    }
+
+    /// Returns the size of the screen before there is a driver.
+    pub(crate) fn early(self) -> Self {
+        if self.is_large() { EARLY } else { self }
+    }
+}
 
 impl FromStr for ScreenSize {
     type Err = String;
@@ -126,10 +140,8 @@ impl FromStr for ScreenSize {
         let (width, height): (u16, u16) =
             parts.ok_or_else(|| format!("`{text}` is not a size; write it like 1920x1080"))?;
         let fits = (MIN..=MAX_WIDTH).contains(&width.into()) && (MIN..=MAX_HEIGHT).contains(&height.into());
-        if !fits || u32::from(width) * u32::from(height) * 4 > MAX_BYTES {
-            return Err(format!(
-                "{text} is not a size of a screen: it has 64x64 to {MAX_WIDTH}x{MAX_HEIGHT}, and at most 16 million pixels"
-            ));
+        if !fits {
+            return Err(format!("{text} is not a size of a screen: it has 64x64 to {MAX_WIDTH}x{MAX_HEIGHT} pixels"));
         }
         Ok(Self { width, height })
     }
@@ -284,7 +296,10 @@ mod tests {
         assert_eq!(size("on"), Ok(Some("1024x768".into())));
         assert_eq!(size("on,size=3840x2160"), Ok(Some("3840x2160".into())));
         assert!(parse("none,size=800x600").unwrap().vnc().err().unwrap().contains("give on"));
-        for wrong in ["800", "800x", "63x600", "7681x64", "7680x4320", "70000x1", "-1x600"] {
+        assert_eq!(size("on,size=7680x4320"), Ok(Some("7680x4320".into())));
+        let is_large = |text: &str| text.parse::<ScreenSize>().unwrap().is_large();
+        assert!(!is_large("4096x4096") && is_large("4097x4096") && is_large("7680x4320"));
+        for wrong in ["800", "800x", "63x600", "7681x64", "64x4321", "70000x1", "-1x600"] {
             let error = parse(&format!("on,size={wrong}")).unwrap_err();
             assert!(error.contains("size"), "{wrong}: {error}");
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::config::{DisplayOptions, Viewers};
+use super::config::{DisplayOptions, ScreenSize, Viewers};
 use super::vnc::address::VncAddress;
 use super::vnc::server::{VncServer, Wiring};
 use super::vnc::show::MAX_VIEWERS;
@@ -23,7 +23,7 @@ use crate::vsp::keyboard::device::KeyboardDevice;
 use crate::vsp::keyboard::protocol::{Facts as KeyboardFacts, KeyError, Keyboard};
 use crate::vsp::mouse::device::MouseDevice;
 use crate::vsp::mouse::gesture::Gesture;
-use crate::vsp::mouse::protocol::{Facts as MouseFacts, Mouse, MouseError};
+use crate::vsp::mouse::protocol::{Facts as MouseFacts, Mouse, MouseError, coordinate};
 use crate::vsp::pipe::provider::Handle;
 use crate::vsp::video::device::VideoDevice;
 use crate::vsp::video::early::Early;
@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The screen, the keyboard and the mouse of a machine.
 ///
-/// The mouse is moved, clicked and dragged by commands of the device `mouse`, and the text that is there is read by the command
-/// `text` of the device `screen`: see [`Machine::command`](crate::Machine::command).
+/// Commands of the devices `keyboard`, `mouse` and `screen` do more, such as reading the text that is there: see
+/// [`Machine::command`](crate::Machine::command).
 pub struct Screen {
     name: String,
     video: Option<(Handle<Video>, Registration)>,
@@ -50,6 +50,8 @@ pub struct Screen {
     devices: Devices,
     /// The text of a viewer's clipboard is typed.
     pastes: bool,
+    /// The size of the screen before there is a driver.
+    early: (u32, u32),
     is_over: AtomicBool,
 }
 
@@ -138,17 +140,20 @@ impl Screen {
         let vnc = options.vnc().map_err(|error| ScreenError::Settings(error.into()))?;
         let mut video = None;
         if let Some(size) = options.size() {
-            let screen = Handle::new(Video::new(size.width, size.height));
+            let screen = Handle::new(Video::new(size.width, size.height).telling(devices.outlet().clone()));
             let joined = devices.add(Arc::new(VideoDevice(screen.clone())))?;
             bus.offer_provider(Box::new(screen.vsp()))?;
             video = Some((screen, joined));
         }
+        let early =
+            options.size().map(ScreenSize::early).map_or((0, 0), |size| (size.width.into(), size.height.into()));
         if video.is_none() && at_end.is_some() {
             return Err(ScreenError::NothingAtEnd);
         }
         let at_end = at_end.map(open).transpose()?;
         let (devices, pastes, is_over) = (devices.clone(), options.pastes(), AtomicBool::new(false));
-        let mut screen = Self { name, video, input: None, at_end, vnc: Mutex::default(), devices, pastes, is_over };
+        let mut screen =
+            Self { name, video, input: None, at_end, vnc: Mutex::default(), devices, pastes, early, is_over };
         let devices = &screen.devices;
         if options.has_input() {
             let (keyboard, mouse) = (Handle::new(Keyboard::new(options.layout())), Handle::new(Mouse::default()));
@@ -175,7 +180,7 @@ impl Screen {
             let writes: Weak<Vm> = Arc::downgrade(partition);
             video.record_by(writes);
             let memory = partition.memory();
-            let early = early.map(|first| Early { memory: memory.clone(), first, size: video.size() });
+            let early = early.map(|first| Early { memory: memory.clone(), first, size: self.early });
             video.begin(early);
         });
     }
@@ -230,6 +235,24 @@ impl Screen {
     pub fn picture(&self) -> Result<Picture, ScreenError> {
         let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
         Ok(video.read(Video::view).ok_or(ScreenError::NoPicture)?.picture())
+    }
+
+    /// Returns width and height of what the screen shows, in pixels.
+    ///
+    /// # Errors
+    /// Returns an error if there is no screen, or nothing on it.
+    pub fn size(&self) -> Result<(u32, u32), ScreenError> {
+        let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
+        let Mode { width, height, .. } = video.read(|video| video.facts().mode).ok_or(ScreenError::NoPicture)?;
+        Ok((width, height))
+    }
+
+    /// Waits until the screen has this width and height. Each change of them is also an event of the device `screen`.
+    ///
+    /// # Errors
+    /// Returns an error with the size that it has if that takes longer than `limit`, or if the machine ends.
+    pub fn wait_for_size(&self, (width, height): (u32, u32), limit: Duration) -> Result<(), ScreenError> {
+        self.wait_for(&Sight::Size(width, height), limit)
     }
 
     /// Waits until the screen shows a text in a font of the guest's kernel: in a line, or broken at the right edge. Lines of a
@@ -333,21 +356,30 @@ impl Screen {
         self.gesture(&Gesture::drag(from, to, buttons))
     }
 
-    fn gesture(&self, gesture: &Gesture) -> Result<(), ScreenError> {
-        let Input { mouse, .. } = self.input()?;
-        let (video, _) = self.video.as_ref().ok_or(ScreenError::NoScreen)?;
-        let Mode { width, height, .. } = video.read(|video| video.facts().mode).ok_or(ScreenError::NoPicture)?;
-        Ok(mouse.change(|mouse| gesture.make(mouse, (width, height)))?)
-    }
-
-    /// For the package's own tests: reports where the pointer is, from 0 to 32767 in both directions, which buttons are down (bit 0: left, 1: right, 2: middle, 3:
-    /// back, 4: forward), and how far the wheel was turned away from the user.
+    /// Moves the pointer to a pixel of the screen.
     ///
     /// # Errors
-    /// Returns an error if the guest has no driver for the mouse, or does not read it.
-    #[doc(hidden)]
-    pub fn point(&self, x: u16, y: u16, buttons: u8, wheel: i8) -> Result<(), ScreenError> {
-        Ok(self.input()?.mouse.change(|mouse| mouse.report(x, y, buttons, wheel))?)
+    /// As [`click`](Self::click).
+    pub fn move_to(&self, at: (u32, u32)) -> Result<(), ScreenError> {
+        self.gesture(&Gesture::move_to(at))
+    }
+
+    /// Moves the pointer to a pixel of the screen, and turns the wheel there: by notches away from the user, or towards the user if
+    /// they are negative.
+    ///
+    /// # Errors
+    /// As [`click`](Self::click).
+    pub fn scroll(&self, at: (u32, u32), notches: i8) -> Result<(), ScreenError> {
+        let Input { mouse, .. } = self.input()?;
+        let (width, height) = self.size()?;
+        let (x, y) = (coordinate(at.0, width), coordinate(at.1, height));
+        Ok(mouse.change(|mouse| mouse.report(x, y, 0, notches))?)
+    }
+
+    fn gesture(&self, gesture: &Gesture) -> Result<(), ScreenError> {
+        let Input { mouse, .. } = self.input()?;
+        let size = self.size()?;
+        Ok(mouse.change(|mouse| gesture.make(mouse, size))?)
     }
 
     /// Returns the status of keyboard and mouse, for the package's own tests.
@@ -393,7 +425,17 @@ mod tests {
     fn errors_say_what_to_do() {
         let screen = |input| {
             let (name, devices, is_over) = ("m".into(), Devices::default(), AtomicBool::new(false));
-            Screen { name, video: None, input, at_end: None, vnc: Mutex::default(), devices, pastes: false, is_over }
+            Screen {
+                name,
+                video: None,
+                input,
+                at_end: None,
+                vnc: Mutex::default(),
+                devices,
+                pastes: false,
+                early: (0, 0),
+                is_over,
+            }
         };
         let without = screen(None);
         assert_eq!(without.picture(), Err(ScreenError::NoScreen));
@@ -407,6 +449,7 @@ mod tests {
         assert_eq!(screen.type_text("a"), Err(ScreenError::Key(KeyError::NotReady)));
         assert_eq!(screen.press("ctrl+c"), Err(ScreenError::Key(KeyError::NotReady)));
         assert_eq!(screen.press("ctl+c"), Err(ScreenError::Key(KeyError::NoKey("ctl".into()))));
-        assert_eq!(screen.point(0, 0, 0, 0), Err(ScreenError::Mouse(MouseError::NotReady)));
+        assert_eq!([screen.move_to((0, 0)), screen.scroll((0, 0), 1)], [const { Err(ScreenError::NoScreen) }; 2]);
+        assert_eq!(screen.size(), Err(ScreenError::NoScreen));
     }
 }

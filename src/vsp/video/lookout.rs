@@ -2,6 +2,7 @@
 //!
 //! While somebody waits, the guest reports what it draws, as for viewers: the picture is read when it may have changed.
 
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 
 use super::picture::{Difference, Picture};
 use super::protocol::Video;
+use super::text::Text;
 use super::view::{Reports, View};
 use crate::host::event::EventFd;
 use crate::vsp::pipe::provider::Handle;
@@ -30,26 +32,50 @@ pub enum Sight {
     Text(String),
     /// A picture. Each colour of each pixel differs by at most that.
     Picture(Picture, u8),
+    /// A picture of this width and height.
+    Size(u32, u32),
+}
+
+/// What a screen shows. The pixels are read when they are needed.
+struct Shown {
+    view: View,
+    picture: OnceCell<Picture>,
+}
+
+impl Shown {
+    fn picture(&self) -> &Picture {
+        self.picture.get_or_init(|| self.view.picture())
+    }
+
+    fn text(&self) -> Option<Text> {
+        self.view.text(self.picture())
+    }
+
+    fn size(&self) -> (u32, u32) {
+        (self.view.mode.width, self.view.mode.height)
+    }
 }
 
 impl Sight {
-    /// Returns `true` if the view's picture shows it.
-    fn is_in(&self, view: &View, shown: &Picture) -> bool {
+    /// Returns `true` if the screen shows it.
+    fn is_in(&self, shown: &Shown) -> bool {
         match self {
-            Self::Text(wanted) => view.text(shown).is_some_and(|text| text.contains(wanted)),
-            Self::Picture(wanted, tolerance) => shown.resembles(wanted, *tolerance),
+            Self::Text(wanted) => shown.text().is_some_and(|text| text.contains(wanted)),
+            Self::Picture(wanted, tolerance) => shown.picture().resembles(wanted, *tolerance),
+            Self::Size(width, height) => shown.size() == (*width, *height),
         }
     }
 
     /// Returns how what is shown differs from it.
-    fn missing(&self, shown: Option<(&View, &Picture)>) -> Missing {
-        let Some((view, shown)) = shown else { return Missing::Nothing };
+    fn missing(&self, shown: Option<&Shown>) -> Missing {
+        let Some(shown) = shown else { return Missing::Nothing };
         match self {
-            Self::Text(wanted) => match view.text(shown) {
+            Self::Text(wanted) => match shown.text() {
                 Some(text) => Missing::Text { text: wanted.clone(), lines: text.lines() },
                 None => Missing::Font { text: wanted.clone() },
             },
-            Self::Picture(wanted, tolerance) => Missing::Picture(shown.difference(wanted, *tolerance)),
+            Self::Picture(wanted, tolerance) => Missing::Picture(shown.picture().difference(wanted, *tolerance)),
+            Self::Size(..) => Missing::Size(shown.size().0, shown.size().1),
         }
     }
 }
@@ -77,6 +103,9 @@ pub enum Missing {
     /// Another picture.
     #[error("the screen does not show the picture: {0}")]
     Picture(Difference),
+    /// A picture of another size.
+    #[error("the screen has {0}x{1} pixels")]
+    Size(u32, u32),
 }
 
 /// Why no text can be read.
@@ -134,19 +163,18 @@ impl Lookout {
             self.changed.take();
             // In this order: what is over does not change any more.
             let (is_over, is_early, view) = self.video.read(|video| (video.is_over(), video.is_early(), video.view()));
-            let picture = view.as_ref().map(View::picture);
-            let shown = view.as_ref().zip(picture.as_ref());
-            if shown.is_some_and(|(view, picture)| sight.is_in(view, picture)) {
+            let shown = view.map(|view| Shown { view, picture: OnceCell::new() });
+            if shown.as_ref().is_some_and(|shown| sight.is_in(shown)) {
                 return Ok(Seen::Yes);
             }
             if is_over {
-                return Ok(Seen::Over(sight.missing(shown)));
+                return Ok(Seen::Over(sight.missing(shown.as_ref())));
             }
             if until.is_some_and(|until| until <= Instant::now()) {
-                return Ok(Seen::Late(sight.missing(shown)));
+                return Ok(Seen::Late(sight.missing(shown.as_ref())));
             }
             // A guest that shows nothing says when it does, unless it has no driver.
-            let again = view.map(|view| if view.reports == Reports::No { LOOK_UNASKED } else { LOOK_AGAIN });
+            let again = shown.map(|shown| if shown.view.reports == Reports::No { LOOK_UNASKED } else { LOOK_AGAIN });
             let again = again.or(is_early.then_some(LOOK_UNASKED));
             let again = again.and_then(|again| begun.checked_add(again));
             let wakes = [again, until].into_iter().flatten().min();
@@ -250,6 +278,9 @@ mod tests {
             why.starts_with("the screen's text cannot be read, so `login:` is not found: ") && why.ends_with(NO_FONT),
             "{why}"
         );
+        assert_eq!(lookout.wait_for(&Sight::Size(WIDTH, HEIGHT), now, None).unwrap(), Seen::Yes);
+        let other = lookout.wait_for(&Sight::Size(WIDTH, HEIGHT + 1), now, None).unwrap();
+        assert_eq!(other, Seen::Late(Missing::Size(WIDTH, HEIGHT)));
         let nothing = Handle::new(Video::new(64, 64));
         let lookout = Lookout::new(&nothing).unwrap();
         assert_eq!(lookout.wait_for(&Sight::Text("a".into()), now, None).unwrap(), Seen::Late(Missing::Nothing));

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 use zerocopy::IntoBytes;
 
 use super::damage::{Damage, Rectangle};
@@ -21,7 +22,8 @@ use super::wire::{
     VersionResponse, VideoVersion, VramLocation, read,
 };
 use super::writes::Writes;
-use crate::boot::layout::VIDEO_MEMORY;
+use crate::boot::layout::{LARGE_VIDEO_MEMORY, VIDEO_MEMORY};
+use crate::device::Outlet;
 use crate::memory::GuestMemory;
 use crate::vmbus::vsp::Offer;
 use crate::vsp::pipe::State;
@@ -83,6 +85,11 @@ pub struct Video {
     fonts: Arc<Fonts>,
     /// Of this life of the guest.
     writes: Option<Weak<dyn Writes>>,
+    /// Takes the events of the screen.
+    outlet: Outlet,
+    /// The size in the last event, and when the next may be.
+    told: Option<(u32, u32)>,
+    next_told: Duration,
     refused_modes: u64,
     drawn: u64,
     unknown: u64,
@@ -127,10 +134,24 @@ impl Video {
             early: None,
             fonts: Arc::default(),
             writes: None,
+            outlet: Outlet::default(),
+            told: None,
+            next_told: Duration::ZERO,
             refused_modes: 0,
             drawn: 0,
             unknown: 0,
         }
+    }
+
+    /// Returns it with an outlet, which takes its events.
+    pub fn telling(self, outlet: Outlet) -> Self {
+        Self { outlet, ..self }
+    }
+
+    /// Returns the size that a driver has set, unless there has been an event of it.
+    fn untold(&self) -> Option<(u32, u32)> {
+        let size = self.mode.map(|mode| (mode.width, mode.height));
+        size.filter(|size| self.told != Some(*size))
     }
 
     /// Returns the status.
@@ -142,7 +163,7 @@ impl Video {
         Facts { state, version, vram_address: vram, mode, refused_modes, watched, drawn, unknown }
     }
 
-    /// Returns the size of the settings.
+    /// Returns the size of the settings, which is the largest.
     pub fn size(&self) -> (u32, u32) {
         (self.size.width.into(), self.size.height.into())
     }
@@ -323,9 +344,12 @@ impl Protocol for Video {
     /// That of a list of all resolutions.
     const MAX_PACKET: usize = 16 + EDID + 3 + 4 * 16;
 
-    fn offer() -> Offer {
+    fn offer(&self) -> Offer {
         let offer = Offer::pipe(interface::VIDEO, Guid::new(0x5620e0c7_8062_4dce_aeb7_520c7ef76171));
-        Offer { mmio_megabytes: VRAM_MEGABYTES, ..offer }
+        let (width, height) = self.size();
+        let is_large = 4 * u64::from(width) * u64::from(height) > SMALL;
+        let memory = if is_large { LARGE_VIDEO_MEMORY } else { SMALL };
+        Offer { mmio_megabytes: (memory >> 20) as u16, ..offer }
     }
 
     fn attach(&mut self, memory: &GuestMemory) {
@@ -402,14 +426,25 @@ impl Protocol for Video {
         Ok(())
     }
 
-    fn next(&mut self, _now: Duration) -> Option<Vec<u8>> {
+    fn next(&mut self, now: Duration) -> Option<Vec<u8>> {
+        if let Some((width, height)) = self.untold().filter(|_| now >= self.next_told) {
+            let details = json!({ "width": width, "height": height });
+            self.outlet.tell("screen", format!("the screen has {width}x{height} pixels"), details);
+            (self.told, self.next_told) = (Some((width, height)), now + TELLING);
+        }
         (!self.answers.is_empty()).then(|| self.answers.remove(0))
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.untold().map(|_| self.next_told)
     }
 }
 
-/// The memory that the guest sets aside for the screen, in MiB: as much as the video function on the PCI bus has. Every size that the
-/// settings allow fits.
-const VRAM_MEGABYTES: u16 = ((VIDEO_MEMORY.end - VIDEO_MEMORY.start) >> 20) as u16;
+/// The minimum time between two events of the screen: a guest could make very many.
+const TELLING: Duration = Duration::from_secs(1);
+
+/// The memory that the guest sets aside for a screen, if that is enough: as much as the video function on the PCI bus has.
+const SMALL: u64 = (VIDEO_MEMORY.end - VIDEO_MEMORY.start) as u64;
 
 #[cfg(test)]
 #[path = "protocol_tests.rs"]

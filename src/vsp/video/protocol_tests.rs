@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::host::lock::Mutex;
 use crate::vsp::pipe::testing::drain;
 use crate::vsp::video::picture::{MAX_HEIGHT, MAX_WIDTH};
 use crate::vsp::video::testing::{VRAM, message};
@@ -110,6 +111,25 @@ fn a_guest_that_draws_is_seen() {
 }
 
 #[test]
+fn a_new_size_is_an_event_and_many_are_few_events() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let heard = events.clone();
+    let mut video = Video::new(800, 600).telling(Outlet::new(move |event| heard.lock().push(event.what)));
+    video.attach(&memory());
+    video.opened();
+    assert!(version(&mut video, 3, 5));
+    for width in [640, 640, 641, 642] {
+        ask(&mut video, 5, &situation(width, 480, 32, 0, 0));
+    }
+    assert_eq!((events.lock().len(), video.deadline()), (1, Some(TELLING)));
+    drain(&mut video, TELLING / 2);
+    assert_eq!(events.lock().len(), 1);
+    drain(&mut video, TELLING);
+    assert_eq!(*events.lock(), ["the screen has 640x480 pixels", "the screen has 642x480 pixels"]);
+    assert_eq!(video.deadline(), None);
+}
+
+#[test]
 fn pictures_that_the_host_does_not_show_are_refused_and_counted() {
     let mut video = ready();
     for (width, height, depth, pitch) in [
@@ -171,7 +191,6 @@ fn told(video: &mut Video) -> Vec<u8> {
 
 #[test]
 fn a_guest_reports_what_it_draws_while_somebody_looks() {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     let mut video = ready();
     let calls = Arc::new(AtomicU32::new(0));
