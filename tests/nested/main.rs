@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod disks;
+mod drivers;
 mod exits_to_user_space;
 mod guests;
 mod hyperv_engines;
