@@ -352,6 +352,7 @@ fn a_machine_is_waited_for_and_its_events_are_followed() {
     assert_eq!(host.json(&["wait", "guest", "--for", "heartbeat"])["heartbeat"], "OkApplicationsUnknown");
     let run = host.run(&["wait", "guest", "--for", "end", "--timeout", "0.2"]);
     assert_eq!(run.code, Some(124), "{run:?}");
+    assert!(run.errors.contains("the machine has not ended within 0.2 s"), "{run:?}");
     let waits = host.command(&["wait", "guest", "--for", "end", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     assert_eq!(host.run(&["stop", "guest"]).code, Some(0));
     let run = Run::from(waits.wait_with_output().unwrap());
@@ -373,6 +374,7 @@ fn several_clients_can_watch_a_console_and_one_can_type() {
     assert_eq!((run.code, &*run.output), (Some(0), "echoing by polling\n"), "{run:?}");
     let run = host.run(&["wait", "talker", "--for", "text=never", "--timeout", "0.2"]);
     assert_eq!(run.code, Some(124), "{run:?}");
+    assert!(run.errors.contains("the guest has not printed the text within 0.2 s"), "{run:?}");
     let attach = |options: &[&str]| {
         let mut command = host.command(&[&["console", "talker"], options].concat());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

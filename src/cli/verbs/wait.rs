@@ -115,7 +115,11 @@ pub fn run(arguments: Arguments) -> Done {
         arguments.targets.plain_names().for_each(|name| wait_for_name(name, patience, begun));
     }
     let machines = arguments.targets.machines()?;
-    let (code, found) = machines.each(|machine| wait(machine, &arguments.what, deadline));
+    let late = |failure| match arguments.timeout {
+        Some(limit) => arguments.what.late(failure, limit),
+        None => failure,
+    };
+    let (code, found) = machines.each(|machine| wait(machine, &arguments.what, deadline).map_err(late));
     if arguments.json {
         machines.print_json(found.into_iter().map(|(_, value)| value).collect())?;
     } else {
@@ -132,6 +136,22 @@ pub fn run(arguments: Arguments) -> Done {
         }
     }
     Ok(code)
+}
+
+impl What {
+    /// Returns what is told when a time limit is over.
+    fn late(&self, failure: Failure, limit: Duration) -> Failure {
+        let missing = match self {
+            _ if !matches!(failure, Failure::Slow(_)) => return failure,
+            Self::Address => "the guest has told no address",
+            Self::Heartbeat => "there was no heartbeat",
+            Self::End => "the machine has not ended",
+            Self::Text(_) => "the guest has not printed the text",
+            // The screen says how far it was.
+            Self::ScreenText(_) | Self::Picture(_) => return failure,
+        };
+        Failure::Other(super::TIMEOUT, format!("{missing} within {} s", limit.as_secs_f64()))
+    }
 }
 
 /// Waits until there is a machine of this name, which may just be starting.
