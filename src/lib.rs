@@ -67,7 +67,7 @@ pub use config::Config;
 pub use fleet::Fleet;
 pub use machine::{Builder, End, Machine, MachineError};
 
-/// Helpers for the process of a program that runs machines: signals, output that never blocks, safe text.
+/// Helpers for the process of a program that runs machines: signals and limits.
 pub mod process {
     // For the program of this package: it has other consoles than a machine's own.
     #[doc(hidden)]
@@ -75,8 +75,11 @@ pub mod process {
     pub use crate::console::signals::{EndSignals, restore_terminal_on_signals};
     #[doc(hidden)]
     pub use crate::console::terminal::restore as restore_terminal;
+    #[doc(hidden)]
     pub use crate::host::footprint::forget_start_up;
+    #[doc(hidden)]
     pub use crate::host::records::Records;
+    #[doc(hidden)]
     pub use crate::wire::printable::Marked;
 
     /// Prepares the process: few heaps of the allocator, and an error instead of a signal where a file reaches the limit of
