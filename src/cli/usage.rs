@@ -42,7 +42,6 @@ const FOREIGN: &[(&[&str], Here)] = &[
     (&["-boot"], Here::Words("there is no order of boot devices: --kernel FILE is booted directly")),
     (&["-rtc"], Here::Words("leave it out: the guest's clock is the host's, in UTC")),
     (&["-usb", "-usbdevice"], Here::Words("leave it out: --display on gives the guest a keyboard and a mouse")),
-    (&["-k"], Here::Words("leave it out: the keyboard is a US one")),
     (&["-mem-path", "-mem-prealloc"], Here::Words("write --memory SIZE,hugepages=on for huge pages")),
     (&["-object", "-smbios", "-uuid"], Here::Words("leave it out: there is no counterpart here")),
     (&["-device", "--device"], Here::Words("a guest has Hyper-V's devices: --disk and --net add some")),
