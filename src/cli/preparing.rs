@@ -1,6 +1,8 @@
 //! Work before a run that a signal ends, even if the work hangs: opening a file can wait for a network that does not answer, and
 //! fetching one for a server.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
@@ -25,6 +27,16 @@ pub fn unless_signalled<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
     abandon: impl FnOnce(),
 ) -> anyhow::Result<Result<T, i32>> {
+    unless(signals, || signals.wait(), work, abandon)
+}
+
+/// Does the same with any source of signals: what is readable when there is one, and its number.
+fn unless<T: Send + 'static>(
+    signals: &impl AsFd,
+    signal: impl FnOnce() -> io::Result<i32>,
+    work: impl FnOnce() -> T + Send + 'static,
+    abandon: impl FnOnce(),
+) -> anyhow::Result<Result<T, i32>> {
     let (here, there) = UnixStream::pair().context("cannot wait for signals")?;
     let (sender, results) = mpsc::sync_channel(1);
     let work = move || {
@@ -40,7 +52,7 @@ pub fn unless_signalled<T: Send + 'static>(
             Err(error) => return Err(error).context("cannot wait for signals"),
         }
         if !fds[1].revents().is_empty() {
-            let signal = signals.wait().context("cannot listen for signals")?;
+            let signal = signal().context("cannot listen for signals")?;
             abandon();
             drop(results.recv_timeout(GRACE));
             restore_terminal();
@@ -55,34 +67,34 @@ pub fn unless_signalled<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Arc, Mutex};
-
-    use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
 
-    /// A signal goes to all that listen in this process.
-    static SIGNALS: Mutex<()> = Mutex::new(());
+    /// Something that is readable like signals, and what makes it so. A real signal would reach all tests of this process.
+    fn signals() -> (UnixStream, UnixStream) {
+        UnixStream::pair().unwrap()
+    }
 
     #[test]
     fn work_without_a_signal_has_its_result() {
-        let _alone = SIGNALS.lock();
-        let signals = EndSignals::catch().unwrap();
-        assert_eq!(unless_signalled(&signals, || 7, || panic!("abandoned")).unwrap(), Ok(7));
+        let (signals, _raise) = signals();
+        let result = unless(&signals, || panic!("there is no signal"), || 7, || panic!("abandoned"));
+        assert_eq!(result.unwrap(), Ok(7));
     }
 
     #[test]
     fn a_signal_ends_the_wait_for_work_that_hangs() {
-        let _alone = SIGNALS.lock();
-        let signals = EndSignals::catch().unwrap();
+        let (signals, mut raise) = signals();
         let (release, hangs) = mpsc::channel::<()>();
         let is_abandoned = AtomicBool::new(false);
         let work = move || {
-            kill_process(getpid(), Signal::HUP).unwrap();
+            raise.write_all(&[0]).unwrap();
             let _ = hangs.recv();
         };
-        let result = unless_signalled(&signals, work, || is_abandoned.store(true, Ordering::Relaxed));
+        let result = unless(&signals, || Ok(libc::SIGHUP), work, || is_abandoned.store(true, Ordering::Relaxed));
         assert_eq!(result.unwrap(), Err(libc::SIGHUP));
         assert!(is_abandoned.load(Ordering::Relaxed));
         drop(release);
@@ -90,19 +102,20 @@ mod tests {
 
     #[test]
     fn work_that_finishes_soon_after_a_signal_releases_what_it_has_made() {
-        let _alone = SIGNALS.lock();
-        let signals = EndSignals::catch().unwrap();
+        let (signals, mut raise) = signals();
         let made = Arc::new(());
         let (go_on, waits) = mpsc::channel::<()>();
         let work = {
             let made = made.clone();
             move || {
-                kill_process(getpid(), Signal::HUP).unwrap();
+                raise.write_all(&[0]).unwrap();
                 let _ = waits.recv();
                 made
             }
         };
-        assert_eq!(unless_signalled(&signals, work, || drop(go_on)).unwrap(), Err(libc::SIGHUP));
-        assert_eq!(Arc::strong_count(&made), 1);
+        assert_eq!(unless(&signals, || Ok(libc::SIGHUP), work, || drop(go_on)).unwrap(), Err(libc::SIGHUP));
+        while Arc::strong_count(&made) > 1 {
+            thread::yield_now();
+        }
     }
 }
