@@ -27,7 +27,7 @@ fn invalid_requests_get_the_problem_its_place_and_a_remedy() {
     }
     error("DELETE", "/machines/none", "", 404);
     let (_, head) = error("POST", "/machines/web", "", 405);
-    assert!(head.contains("Allow: GET, PUT, DELETE\r\n"), "{head}");
+    assert!(head.contains("Allow: GET, HEAD, PUT, DELETE\r\n"), "{head}");
     let (toml, _) = error("PUT", "/machines/web", "cmdline = \"x\"\nmemroy = 3\n", 400);
     assert_eq!(toml["where"], "line 2, column 1");
     let (name, _) = error("PUT", "/machines/a%2fb", "#", 400);
