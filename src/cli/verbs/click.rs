@@ -1,10 +1,8 @@
 //! `viridian click`.
 
 use serde_json::json;
-use viridian::machine::code;
 
-use super::{Done, Place};
-use crate::cli::client::Failure;
+use super::{Done, Place, advised};
 
 /// The options of `viridian click`.
 #[derive(clap::Args)]
@@ -54,21 +52,16 @@ pub fn run(Arguments { place, x, y, button, to, json }: Arguments) -> Done {
         Some(to) => ("drag", json!({ "from": [x, y], "to": to, "buttons": button as u8 })),
     };
     let path = format!("/devices/mouse/{command}");
-    let (code, done) = machines.each(|machine| machine.post(&path, Some(&arguments)).map(drop).map_err(advised));
+    let (code, done) = machines.each(|machine| {
+        machine
+            .post(&path, Some(&arguments))
+            .map(drop)
+            .map_err(advised("the machine has no mouse; run it with --display on"))
+    });
     if json {
         machines.print_json(done.into_iter().map(|(name, ())| json!({ "name": name })).collect())?;
     }
     Ok(code)
-}
-
-/// Adds a remedy to the error for a machine without a mouse.
-fn advised(failure: Failure) -> Failure {
-    match failure {
-        Failure::Refused { kind, .. } if kind == "not-found" => {
-            Failure::Other(code::USAGE, "the machine has no mouse; run it with --display on".into())
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]

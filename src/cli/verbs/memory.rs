@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use viridian::config::Size;
-use viridian::machine::code;
 
-use super::{Done, Place, REFUSED, TIMEOUT, seconds};
+use super::{Done, Place, REFUSED, TIMEOUT, advised, seconds};
 use crate::cli::client::{Failure, Remote};
 use crate::cli::progress::Bar;
 
@@ -40,7 +39,9 @@ pub fn run(Arguments { place, size, wait, timeout, json }: Arguments) -> Done {
     let machines = place.machines()?;
     let (code, trees) = machines.each(|machine| {
         if let Some(size) = size {
-            let set = machine.post("/devices/memory/set", Some(&Value::from(size.0))).map_err(advised)?;
+            let set = machine.post("/devices/memory/set", Some(&Value::from(size.0))).map_err(advised(
+                "the machine's memory is fixed; run it with --memory startup=SIZE,min=SIZE,max=SIZE",
+            ))?;
             if wait {
                 // One bar has room on a terminal.
                 follow(machine, &set["result"], timeout, !json && machines.is_one())?;
@@ -72,17 +73,6 @@ fn in_words(tree: &Value) -> String {
         field("maximum-bytes"),
         field("demand-bytes"),
     )
-}
-
-/// Adds a remedy to the error for a machine whose memory has one size.
-fn advised(failure: Failure) -> Failure {
-    match failure {
-        Failure::Refused { kind, .. } if kind == "not-found" => {
-            let text = "the machine's memory is fixed; run it with --memory startup=SIZE,min=SIZE,max=SIZE";
-            Failure::Other(code::USAGE, text.into())
-        }
-        other => other,
-    }
 }
 
 /// Waits until the guest has the size that it was given as its target.

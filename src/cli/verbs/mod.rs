@@ -215,3 +215,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     time.ok_or_else(|| format!("`{text}` is not a time; write seconds, such as 30 or 0.5"))
 }
+
+/// Returns what replaces the answer that a machine has no such device by what to do about it.
+fn advised(advice: &'static str) -> impl Fn(Failure) -> Failure {
+    move |failure| match failure {
+        Failure::Refused { kind, .. } if kind == "not-found" => Failure::Other(code::USAGE, advice.into()),
+        other => other,
+    }
+}

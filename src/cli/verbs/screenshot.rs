@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use viridian::machine::code;
 
-use super::{Done, Place, REFUSED, print_bytes};
+use super::{Done, Place, REFUSED, advised, print_bytes};
 use crate::cli::client::{Failure, Remote};
 
 /// The options of `viridian screenshot`.
@@ -58,7 +58,7 @@ pub fn run(Arguments { place, file, json }: Arguments) -> Done {
 
 /// Returns what the screen of a machine shows, as a PNG file.
 fn picture(machine: &Remote) -> Result<Vec<u8>, Failure> {
-    machine.bytes("/screen/picture").map_err(advised)
+    machine.bytes("/screen/picture").map_err(advised("the machine has no screen; run it with --display on"))
 }
 
 /// Writes a file. One that exists is replaced.
@@ -69,14 +69,4 @@ fn save(path: &Path, picture: &[u8]) -> std::io::Result<()> {
 /// Returns the name of the file with the picture of this machine, in a folder.
 fn file_name(machine: &str) -> String {
     format!("{}.png", machine.replace('/', "%2F"))
-}
-
-/// Adds a remedy to the error for a machine without a screen.
-fn advised(failure: Failure) -> Failure {
-    match failure {
-        Failure::Refused { kind, .. } if kind == "not-found" => {
-            Failure::Other(code::USAGE, "the machine has no screen; run it with --display on".into())
-        }
-        other => other,
-    }
 }

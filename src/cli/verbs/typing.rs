@@ -1,10 +1,8 @@
 //! `viridian type`.
 
 use serde_json::json;
-use viridian::machine::code;
 
-use super::{Done, Place};
-use crate::cli::client::Failure;
+use super::{Done, Place, advised};
 
 /// The options of `viridian type`.
 #[derive(clap::Args)]
@@ -37,21 +35,14 @@ pub fn run(Arguments { place, text, enter, keys, json }: Arguments) -> Done {
     let (code, done) = machines.each(|machine| {
         typed.iter().try_for_each(|(command, argument)| {
             let path = format!("/devices/keyboard/{command}");
-            machine.post(&path, Some(&json!(argument))).map(drop).map_err(advised)
+            machine
+                .post(&path, Some(&json!(argument)))
+                .map(drop)
+                .map_err(advised("the machine has no keyboard; run it with --display none,input=on"))
         })
     });
     if json {
         machines.print_json(done.into_iter().map(|(name, ())| json!({ "name": name })).collect())?;
     }
     Ok(code)
-}
-
-/// Adds a remedy to the error for a machine without a keyboard.
-fn advised(failure: Failure) -> Failure {
-    match failure {
-        Failure::Refused { kind, .. } if kind == "not-found" => {
-            Failure::Other(code::USAGE, "the machine has no keyboard; run it with --display none,input=on".into())
-        }
-        other => other,
-    }
 }

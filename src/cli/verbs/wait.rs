@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use viridian::config::split_entries;
-use viridian::machine::code;
 
 use super::stop::end_of;
-use super::{Done, Targets, seconds};
+use super::{Done, Targets, advised, seconds};
 use crate::cli::client::{Failure, PROMPT, Remote};
 
 /// Time between two looks for a machine that does not run yet.
@@ -209,13 +208,10 @@ fn wait_for_screen(machine: &Remote, mut body: Value, deadline: Option<Instant>)
     body["limit-seconds"] = json!(limit.map(|limit| limit.as_secs_f64()));
     let patience = limit.map_or(Duration::MAX, |limit| limit.saturating_add(PROMPT));
     let reply = machine.request("POST", "/screen/wait", Some(&body), patience).map_err(|failure| match failure {
-        Failure::Refused { kind, .. } if kind == "not-found" => {
-            Failure::Other(code::USAGE, "the machine has no screen; run it with --display on".into())
-        }
         Failure::Lost(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Failure::Other(super::REFUSED, "the machine has ended".into())
         }
-        other => other,
+        other => advised("the machine has no screen; run it with --display on")(other),
     })?;
     if reply["seen"] != true {
         return Err(Failure::Other(super::TIMEOUT, reply["message"].as_str().unwrap_or("the time is over").into()));
