@@ -52,7 +52,7 @@ pub struct Shell {
 pub struct Job<'a> {
     /// Its command line. It reads the terminal key by key.
     pub command: &'a str,
-    /// What it prints once it has read a key.
+    /// Output of the job after it has read a key.
     pub answer: fn(char) -> String,
 }
 
@@ -142,16 +142,22 @@ fn state_of(process: Pid) -> Option<char> {
     stat.rsplit(") ").next()?.chars().next().filter(|state| *state != 'Z')
 }
 
+/// Starts a job and stops it, and expects that it leaves the terminal to the shell.
+fn stopped(job: &Job<'_>, stop: Signal) -> (Shell, Pid) {
+    let shell = Shell::start(job);
+    let process = shell.start_job("");
+    shell.wait_for("raw terminal", || shell.is_raw());
+    kill_process(process, stop).unwrap();
+    shell.wait_for_state(process, |state| state == 'T');
+    shell.wait_for("usable terminal", || !shell.is_raw());
+    (shell, process)
+}
+
 /// Expects that a stopped job leaves the terminal to the shell, and ends in the background.
 pub fn expect_stops(job: &Job<'_>) {
     // Only the first of these signals can be handled by the process.
     for stop in [Signal::TSTP, Signal::STOP] {
-        let shell = Shell::start(job);
-        let process = shell.start_job("");
-        shell.wait_for("raw terminal", || shell.is_raw());
-        kill_process(process, stop).unwrap();
-        shell.wait_for_state(process, |state| state == 'T');
-        shell.wait_for("usable terminal", || !shell.is_raw());
+        let (shell, process) = stopped(job, stop);
         shell.type_text("bg\n");
         shell.wait_for_state(process, |state| state != 'T');
         shell.end(process);
@@ -161,12 +167,7 @@ pub fn expect_stops(job: &Job<'_>) {
 /// Expects that a job that returns to the foreground gets input again.
 pub fn expect_returns(job: &Job<'_>) {
     for stop in [Signal::TSTP, Signal::STOP] {
-        let shell = Shell::start(job);
-        let process = shell.start_job("");
-        shell.wait_for("raw terminal", || shell.is_raw());
-        kill_process(process, stop).unwrap();
-        shell.wait_for_state(process, |state| state == 'T');
-        shell.wait_for("usable terminal", || !shell.is_raw());
+        let (shell, process) = stopped(job, stop);
         shell.type_text("fg\n");
         shell.expect_answer(job);
         shell.end(process);
