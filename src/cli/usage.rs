@@ -90,7 +90,7 @@ const FOREIGN: &[(&[&str], Here)] = &[
     (&["-daemonize", "-pidfile"], Here::Words("run it in the background with --console none or file:PATH, and &")),
 ];
 
-/// What the error for an unknown command of a command says.
+/// A part of the error for an unknown command of a command.
 const OF_ANOTHER: &str = " is no command of viridian ";
 
 /// Prints the error, or the requested help, and returns the exit code.

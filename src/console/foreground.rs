@@ -25,7 +25,7 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    /// Makes `input` raw if this process is in its foreground. Returns `None` if it is not a terminal.
+    /// Switches `input` to raw mode if this process is in its foreground. Returns `None` if it is not a terminal.
     ///
     /// # Errors
     /// Returns an error if the process has no descriptors left.

@@ -58,7 +58,7 @@ const ROUTES: &[Route] = routes! {
     POST "/sockets/*" => api::sockets::connect;
 };
 
-/// What is answered until somebody ends it. The head alone means nothing.
+/// Resources whose answer has no end of its own. They have no HEAD.
 const ENDLESS: [&str; 3] = ["console", "events", "trace"];
 
 /// Finds the handler, and calls it.

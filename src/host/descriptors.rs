@@ -18,7 +18,7 @@ const MOST: usize = 1 << 16;
 
 /// Wakes a member that must give something up.
 pub trait Wake: std::fmt::Debug + Send + Sync {
-    /// Has the member's thread run.
+    /// Schedules the member's thread.
     fn wake(&self);
 }
 

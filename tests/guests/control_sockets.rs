@@ -32,7 +32,7 @@ pub fn echo(path: &Path) -> thread::JoinHandle<()> {
     })
 }
 
-/// Makes a request, and returns the connection after the head of the reply, and its status.
+/// Sends a request. Returns the connection after the head of the reply, and its status.
 pub fn request(mut stream: UnixStream, line: &str) -> (UnixStream, String) {
     stream.set_read_timeout(Some(grown(Duration::from_secs(60)))).unwrap();
     stream.write_all(format!("{line}\r\n\r\n").as_bytes()).unwrap();

@@ -270,7 +270,7 @@ fn signalled(signals: &EndSignals) -> anyhow::Result<Option<i32>> {
     if ready == 0 { Ok(None) } else { signals.wait().map(Some).context("cannot listen for signals") }
 }
 
-/// What the kernel prints, on standard error with `--verbose`.
+/// Printer of the kernel's lines, on standard error with `--verbose`.
 struct Shown {
     verbose: bool,
     /// The start of a line whose end has not come yet.

@@ -38,7 +38,7 @@ struct State {
 /// The requests of unknown clients in a while.
 #[derive(Default)]
 struct Refused {
-    /// When the while has begun.
+    /// Start of the period.
     begun: Option<Instant>,
     /// Lines that were written in it.
     written: u32,

@@ -29,7 +29,7 @@ pub const MACHINE_ROUTES: &[Route] = routes! {
         Operate, Optional("Shutdown"), Answer::Json("Nothing"), OF_A_MACHINE => tunnel::forward;
     POST "/machines/{name}/control/devices/memory/set" "set-memory" "Set the size that the guest's memory is brought to", Operate,
         Json("Size"), Answer::Json("MemoryTarget"), OF_A_MACHINE => tunnel::forward;
-    POST "/machines/{name}/control/devices/keyboard/type" "type" "Type a text on a US keyboard", Operate, Json("Text"),
+    POST "/machines/{name}/control/devices/keyboard/type" "type" "Type a text in the layout of the keyboard", Operate, Json("Text"),
         Answer::Json("Result"), OF_A_MACHINE => tunnel::forward;
     POST "/machines/{name}/control/devices/keyboard/press" "press" "Press keys together, such as ctrl+alt+del", Operate, Json("Text"),
         Answer::Json("Result"), OF_A_MACHINE => tunnel::forward;

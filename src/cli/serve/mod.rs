@@ -318,7 +318,7 @@ fn short(text: &str) -> String {
 struct Noted<'a> {
     found: Option<&'a Found<'a>>,
     request: &'a Request,
-    /// Who it comes from, if that is known.
+    /// The caller, if it is known.
     caller: Option<&'a Caller>,
     client: &'a Client,
 }

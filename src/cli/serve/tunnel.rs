@@ -27,7 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 const ASK_OTHERS: [&str; 8] = ["shutdown", "devices", "kvp", "freeze", "copy", "disks", "adapters", "sockets"];
 /// Maximum length of the first line of a reply.
 const MAX_LINE: usize = 256;
-/// What is answered until somebody ends it.
+/// Resources whose answer has no end of its own.
 const STREAMS: [&str; 7] = ["events", "console", "freeze", "copy", "screen", "sockets", "trace"];
 
 /// Returns the path of a request, as the machine has it.

@@ -109,7 +109,7 @@ struct Printer {
     name: Option<String>,
     /// The start of a character whose end has not come yet.
     rest: Vec<u8>,
-    /// What standard output has not taken yet.
+    /// Output that standard output has not accepted yet.
     waiting: Vec<u8>,
 }
 
@@ -157,7 +157,7 @@ struct Carrier<'a> {
     /// Standard input, if it is a terminal whose keys are the guest's.
     terminal: Option<Foreground>,
     keys: Keys,
-    /// What the machine has not taken yet.
+    /// Input that the machine has not accepted yet.
     typed: Vec<u8>,
     printer: Printer,
 }

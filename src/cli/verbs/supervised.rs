@@ -14,7 +14,7 @@ pub struct Supervised {
     path: String,
 }
 
-/// How a machine of the service was stopped.
+/// The way in which a machine of the service was stopped.
 pub struct Stopped {
     /// Its last end.
     pub end: Value,

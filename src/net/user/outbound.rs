@@ -103,7 +103,7 @@ impl Stack {
         }
     }
 
-    /// Has the flows of an address lead to its present Ethernet address.
+    /// Moves the flows of an address to its present Ethernet address.
     fn move_flows(&mut self, address: IpAddr, guest: Guest) {
         let is_its = |owner: SocketAddr, port| owner.ip() == address && port == guest.port;
         for flow in self.connections.flows.values_mut().filter(|flow| is_its(flow.key().guest, flow.key().port)) {

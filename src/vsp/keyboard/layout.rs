@@ -35,7 +35,7 @@ pub enum Level {
     AltGr,
 }
 
-/// How a character is typed.
+/// The keys that type a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stroke {
     /// The key.
@@ -46,7 +46,7 @@ pub struct Stroke {
     pub after: Option<(Key, Level)>,
 }
 
-/// What a key stands for at a level.
+/// The meaning of a key at a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Symbol {
     Character(char),

@@ -36,7 +36,7 @@ pub enum Sight {
     Size(u32, u32),
 }
 
-/// What a screen shows. The pixels are read when they are needed.
+/// Picture of a screen. The pixels are read when they are needed.
 struct Shown {
     view: View,
     picture: OnceCell<Picture>,

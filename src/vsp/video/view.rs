@@ -49,7 +49,7 @@ impl Mode {
     }
 }
 
-/// Whether a guest reports what it draws.
+/// State of a guest's reports of its drawing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reports {
     /// Nothing says so.

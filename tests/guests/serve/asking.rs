@@ -1,4 +1,4 @@
-//! What commands say about the service itself.
+//! Commands about the service itself.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

@@ -17,7 +17,7 @@ pub struct Connection {
     progress: Arc<Progress>,
 }
 
-/// How far a connection has come. Outlives it, so that whoever counts connections keeps no socket open.
+/// Progress of a connection. Outlives it, so that whoever counts connections keeps no socket open.
 #[derive(Debug, Default)]
 pub struct Progress(AtomicU8);
 

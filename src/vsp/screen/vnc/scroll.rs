@@ -34,9 +34,9 @@ pub fn hash(line: &[u8]) -> u64 {
 /// Lines that were there before, further up or down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// How far they have moved up: line `y` was line `y + by` before.
+    /// The distance upwards: line `y` was line `y + by` before.
     pub by: i32,
-    /// Where they are now. Few of them are not among those that have moved.
+    /// Their present range. Few of them are not among those that have moved.
     pub lines: Range<usize>,
 }
 
