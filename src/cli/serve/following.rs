@@ -31,6 +31,7 @@ impl Supervisor {
             if machine.process.is_some() {
                 machine.summary = summary;
                 sample.iter().for_each(|sample| machine.meter.add(sample));
+                machine.is_meter_new |= sample.is_some();
             }
             Ok(())
         });
@@ -82,19 +83,24 @@ impl Supervisor {
 
     /// Writes down what a machine has used, for the next service.
     pub fn save_meter(&self, name: &str) {
-        let meter = self.machines().get(name).map(|machine| machine.meter.clone());
+        // One writer at a time: the file gets the newest state, and the end of the service waits for it.
+        let _writer = self.meter_writer.lock();
+        let meter = self.machines().get_mut(name).map(|machine| {
+            machine.is_meter_new = false;
+            machine.meter.clone()
+        });
         if let Some(Err(error)) = meter.map(|meter| self.store.save_meter(name, &meter)) {
             log::warn!("{name}: what it has used is not written down: {error}");
         }
     }
 
-    /// Writes down what all machines have used.
+    /// Writes down what machines have used since it was last written down.
     pub fn save_meters(&self) {
-        let running: Vec<_> = {
+        let names: Vec<_> = {
+            let _writer = self.meter_writer.lock();
             let machines = self.machines();
-            let running = machines.iter().filter(|(_, machine)| machine.process.is_some());
-            running.map(|(name, _)| name.clone()).collect()
+            machines.iter().filter(|(_, machine)| machine.is_meter_new).map(|(name, _)| name.clone()).collect()
         };
-        running.iter().for_each(|name| self.save_meter(name));
+        names.iter().for_each(|name| self.save_meter(name));
     }
 }

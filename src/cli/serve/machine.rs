@@ -59,6 +59,8 @@ pub struct Machine {
     attempts: u32,
     /// Its use of resources.
     pub meter: Meter,
+    /// Whether `meter` has changed since it was written down.
+    pub is_meter_new: bool,
     /// When it was started, by this service or by a previous one.
     pub since: Option<Instant>,
 }
@@ -76,6 +78,7 @@ impl Machine {
             restarts: 0,
             attempts: 0,
             meter: Meter::new(),
+            is_meter_new: false,
             since: None,
         }
     }

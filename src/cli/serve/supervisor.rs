@@ -56,6 +56,8 @@ pub struct Supervisor {
     changed: Condvar,
     /// Held while a definition is written.
     writing: Mutex<()>,
+    /// Held while a meter is written.
+    pub meter_writer: Mutex<()>,
 }
 
 impl Supervisor {
@@ -90,6 +92,7 @@ impl Supervisor {
             machines: Mutex::new(machines),
             changed: Condvar::default(),
             writing: Mutex::default(),
+            meter_writer: Mutex::default(),
         });
         supervisor.adopt()?;
         Ok(supervisor)
@@ -217,7 +220,10 @@ impl Supervisor {
             return Err(Problem::host(error.to_string()));
         }
         self.places.remove(name);
-        self.store.remove_meter(name);
+        {
+            let _writer = self.meter_writer.lock();
+            self.store.remove_meter(name);
+        }
         self.mark(name, false);
         self.events.add(json!({ "event": "removed", "machine": name }));
         Ok(())
