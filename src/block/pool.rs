@@ -11,6 +11,7 @@ use super::budget::{Budget, LATE_NICE};
 use crate::host::limited;
 use crate::host::lock::{Condvar, Mutex};
 use crate::host::panics::caught;
+use crate::host::scheduling;
 
 /// Maximum number of threads per disk.
 const MAX_THREADS: usize = 4;
@@ -22,13 +23,13 @@ pub struct Settings {
     pub name: &'static str,
     /// Maximum number of threads.
     pub max_threads: usize,
-    /// Nice value of the threads: 0 is normal, 19 is the lowest priority.
-    pub nice: i32,
+    /// `true` if the threads give way to all others: see [`scheduling::give_way`].
+    pub give_way: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "disk", max_threads: MAX_THREADS, nice: 0 }
+        Self { name: "disk", max_threads: MAX_THREADS, give_way: false }
     }
 }
 
@@ -76,13 +77,15 @@ impl Pool {
         let is_late = matches!(part, Some(None));
         if wants_thread && (is_first || !is_late) {
             let shared = self.shared.clone();
-            let Settings { name, nice, .. } = self.settings;
-            let nice = if is_late { LATE_NICE } else { nice };
+            let Settings { name, give_way, .. } = self.settings;
             let body = move || {
                 let _part = part;
-                if nice != 0
-                    && let Err(error) = rustix::process::setpriority_process(None, nice)
-                {
+                let lowered = match (give_way, is_late) {
+                    (true, _) => scheduling::give_way(),
+                    (_, true) => rustix::process::setpriority_process(None, LATE_NICE).map_err(Into::into),
+                    _ => Ok(()),
+                };
+                if let Err(error) = lowered {
                     log::debug!("a disk's thread keeps its priority: {error}");
                 }
                 shared.work();

@@ -12,8 +12,6 @@ use super::pool::{Pool, Settings};
 
 /// Maximum number of threads for long requests. There is more than one so that a disk that hangs does not block the others.
 const MAX_THREADS: usize = 2;
-/// The nice value with the least weight: about a seventieth of an ordinary thread's.
-const NICE: i32 = 19;
 
 /// The threads that the disks of one controller share. They start when they are first needed.
 pub struct SharedThreads {
@@ -25,7 +23,7 @@ pub struct SharedThreads {
 
 impl Default for SharedThreads {
     fn default() -> Self {
-        let settings = Settings { name: "disk-long", max_threads: MAX_THREADS, nice: NICE };
+        let settings = Settings { name: "disk-long", max_threads: MAX_THREADS, give_way: true };
         Self { long: Pool::new(settings), budget: Arc::default() }
     }
 }

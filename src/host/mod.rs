@@ -3,7 +3,7 @@
 //! - `descriptors`: the budget of descriptors for what guests open.
 //! - [`event`]: eventfds as descriptors.
 //! - `bell`: wakes a channel's thread.
-//! - `patience`, `scheduling`: decide whether a woken thread waits for its turn.
+//! - `patience`, `scheduling`: decide whether a woken thread waits for its turn, and which threads give way to others.
 //! - `magic`: the format of a file, by its first bytes.
 //! - `limited`: rate limits for log lines that a guest can cause.
 //! - `lock`: locks without errors.
