@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::request::{Extent, Operation, Request, RequestError, Success};
 
+/// Size of the requests that a larger one counts for, as Hyper-V measures disks.
+const NORMAL: u64 = 8192;
 /// Number of buckets of the histogram. The last one begins at 2^22 µs, about four seconds.
 const BUCKETS: usize = 24;
 
@@ -20,11 +22,13 @@ pub(super) struct DiskCounters {
     flushes: AtomicU64,
     unmaps: AtomicU64,
     others: AtomicU64,
+    normalized: AtomicU64,
     errors: AtomicU64,
     cancelled: AtomicU64,
     in_flight: AtomicU64,
     max_in_flight: AtomicU64,
     latency: [AtomicU64; BUCKETS],
+    latency_nanoseconds: AtomicU64,
 }
 
 /// The counters of one disk at one moment. Each completed request counts once in `reads`, `writes`, `flushes`,
@@ -46,6 +50,8 @@ pub(crate) struct DiskCounts {
     pub unmaps: u64,
     /// Requests that moved no data: prefetches, and maps of what is allocated.
     pub others: u64,
+    /// Reads and writes in units of 8 KiB: one of 8 KiB or less counts once, one of 20 KiB three times.
+    pub normalized: u64,
     /// Requests that failed. A comparison that finds a difference has not failed.
     pub errors: u64,
     /// Requests that were cancelled by a reset, a removal, or the end of their channel.
@@ -57,6 +63,8 @@ pub(crate) struct DiskCounts {
     /// Number of requests by the time that they took: bucket `n` has those of less than 2^n µs that are not in a bucket
     /// before it, and the last bucket has all that took longer.
     pub latency: [u64; BUCKETS],
+    /// The time that all of these requests took together.
+    pub latency_nanoseconds: u64,
 }
 
 impl DiskCounters {
@@ -77,6 +85,7 @@ impl DiskCounters {
     /// Counts the result of a request that took that long.
     pub fn count(&self, request: &Request, result: &Result<Success, RequestError>, took: Duration) {
         self.latency[bucket(took)].fetch_add(1, Relaxed);
+        self.latency_nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         let (requests, bytes) = match result {
             Err(RequestError::Cancelled) => (&self.cancelled, None),
             Ok(_) | Err(RequestError::Miscompare(_)) => self.kind(&request.operation),
@@ -85,6 +94,7 @@ impl DiskCounters {
         requests.fetch_add(1, Relaxed);
         if let Some((bytes, Extent { length, .. })) = bytes {
             bytes.fetch_add(length, Relaxed);
+            self.normalized.fetch_add(length.div_ceil(NORMAL).max(1), Relaxed);
         }
     }
 
@@ -107,10 +117,6 @@ impl DiskCounters {
 
     /// Returns the values, each as it is at some moment during the call.
     pub fn snapshot(&self) -> DiskCounts {
-        let mut latency = [0; BUCKETS];
-        for (value, counter) in latency.iter_mut().zip(&self.latency) {
-            *value = counter.load(Relaxed);
-        }
         DiskCounts {
             reads: self.reads.load(Relaxed),
             read_bytes: self.read_bytes.load(Relaxed),
@@ -119,11 +125,14 @@ impl DiskCounters {
             flushes: self.flushes.load(Relaxed),
             unmaps: self.unmaps.load(Relaxed),
             others: self.others.load(Relaxed),
+            normalized: self.normalized.load(Relaxed),
             errors: self.errors.load(Relaxed),
             cancelled: self.cancelled.load(Relaxed),
             in_flight: self.in_flight.load(Relaxed),
             max_in_flight: self.max_in_flight.load(Relaxed),
-            latency,
+            // Last, because they are counted first: what is counted by kind is in them.
+            latency: self.latency.each_ref().map(|counter| counter.load(Relaxed)),
+            latency_nanoseconds: self.latency_nanoseconds.load(Relaxed),
         }
     }
 }
@@ -175,12 +184,25 @@ mod tests {
             flushes: 1,
             unmaps: 1,
             others: 1,
+            normalized: 4,
             errors: 1,
             cancelled: 1,
             in_flight: 0,
             max_in_flight: 1,
             latency,
+            latency_nanoseconds: 27_000,
         };
         assert_eq!(counters.snapshot(), expected);
+    }
+
+    #[test]
+    fn a_large_request_counts_once_for_each_8_kib() {
+        let count = |length| {
+            let counters = DiskCounters::default();
+            let operation = Operation::Read(extent(0, length));
+            counters.count(&Request { operation, durable: false }, &Ok(Success::Done), Duration::ZERO);
+            counters.snapshot().normalized
+        };
+        assert_eq!([0, 512, 8192, 8193, 20 << 10, 1 << 20].map(count), [1, 1, 1, 2, 3, 128]);
     }
 }

@@ -14,6 +14,7 @@ use super::audit::Audit;
 use super::connections::{Client, Connections};
 use super::error::Problem;
 use super::event_log::Next;
+use super::exposition::MEDIA_TYPE;
 use super::guard::Guard;
 use super::http::{EventStream, Request};
 use super::metrics::Requests;
@@ -321,7 +322,13 @@ pub fn metrics(call: &Call<'_>) -> Answered {
     let used = processes.into_iter().filter_map(|(name, id)| Some((name, usage(id)?))).collect();
     let open = service.connections.iter().map(|connections| connections.open()).sum();
     let text = super::metrics::text(&service.supervisor.machines(), &used, &service.requests, open);
-    Ok(Reply::Text("text/plain; version=0.0.4; charset=utf-8", text))
+    Ok(Reply::Text(MEDIA_TYPE, text))
+}
+
+/// Returns the metrics of a machine. It is asked itself, so one that hangs delays this request and not `/metrics`.
+pub fn machine_metrics(call: &Call<'_>) -> Answered {
+    let tree = operations::inspect(call.supervisor(), call.name)?;
+    Ok(Reply::Text(MEDIA_TYPE, super::machine_metrics::text(call.name, &tree)))
 }
 
 /// Sends the events that are kept, and those that follow.

@@ -25,17 +25,30 @@ impl Supervisor {
     /// # Errors
     /// Returns an error if it does not answer.
     pub fn refresh(&self, name: &str, remote: &Remote) -> Result<(), Failure> {
-        let summary = remote.get("/")?;
+        let summary = remote.get("/").inspect_err(|failure| {
+            if matches!(failure, Failure::Slow(_)) {
+                self.note_silence(name);
+            }
+        })?;
         let sample = Sample::of(&summary);
         let _ = self.change(name, |machine| {
             if machine.process.is_some() {
                 machine.summary = summary;
+                machine.answers = true;
                 sample.iter().for_each(|sample| machine.meter.add(sample));
                 machine.is_meter_new |= sample.is_some();
             }
             Ok(())
         });
         Ok(())
+    }
+
+    /// Notes that the process of a machine has not answered in time.
+    pub fn note_silence(&self, name: &str) {
+        let _ = self.change(name, |machine| {
+            machine.answers = machine.process.is_none();
+            Ok(())
+        });
     }
 
     /// Passes the events of a machine on until the connection ends.

@@ -49,6 +49,8 @@ pub struct Machine {
     pub has_thread: bool,
     /// Its process.
     pub process: Option<Running>,
+    /// Its process has answered the last request for a summary, or has had no time yet.
+    pub answers: bool,
     /// The machine's last summary of itself.
     pub summary: Value,
     /// Its last end.
@@ -73,6 +75,7 @@ impl Machine {
             state: State::Stopped,
             has_thread: false,
             process: None,
+            answers: true,
             summary: Value::Null,
             end: Value::Null,
             restarts: 0,
@@ -115,6 +118,7 @@ impl Machine {
             "cpu": treatment.cpu,
             "memory": treatment.memory,
             "process": self.process.as_ref().map(|process| process.id),
+            "answers": self.process.as_ref().map(|_| self.answers),
             "policy-restarts": self.restarts,
             "guest-restarts": self.summary["restarts"],
             "seconds": self.process.as_ref().and(self.since).map(|since| since.elapsed().as_secs_f64()),
@@ -137,6 +141,7 @@ impl Machine {
         let restart = self.treatment().restart;
         let ran = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         self.process = None;
+        self.answers = true;
         self.summary = Value::Null;
         let again = match restart {
             Restart::Never => false,

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::meter::COUNTERS;
 use super::schemas::{object, reference};
 
 /// Returns the schemas by name.
@@ -13,15 +14,7 @@ pub fn machine_schemas() -> Value {
     let path = || json!({ "type": "string", "pattern": "^/", "description": "Absolute path of a file of the host" });
     let value = || json!({ "type": ["string", "integer"], "minimum": 0 });
     let item = object(json!({ "key": string(), "value": value() }), &["key", "value"]);
-    let totals = [
-        "disk-reads",
-        "disk-read-bytes",
-        "disk-writes",
-        "disk-written-bytes",
-        "network-received-bytes",
-        "network-sent-bytes",
-    ];
-    let sums: serde_json::Map<_, _> = totals.iter().map(|name| ((*name).to_owned(), integer())).collect();
+    let sums: serde_json::Map<_, _> = COUNTERS.iter().map(|name| ((*name).to_owned(), integer())).collect();
     json!({
         "Summary": object(
             json!({
@@ -34,12 +27,13 @@ pub fn machine_schemas() -> Value {
                 "restarts": integer(),
                 "memory-bytes": integer(),
                 "memory-assigned-bytes": { "type": ["integer", "null"] },
-                "totals": object(Value::Object(sums), &totals),
+                "totals": object(Value::Object(sums), &COUNTERS),
+                "counters": { "type": "object" },
                 "seconds": { "type": "number" },
                 "heartbeat": { "type": ["string", "null"] },
                 "addresses": strings(),
             }),
-            &["protocol", "name", "process", "state", "engine", "vps", "restarts", "memory-bytes", "totals", "seconds", "addresses"],
+            &["protocol", "name", "process", "state", "engine", "vps", "restarts", "memory-bytes", "totals", "counters", "seconds", "addresses"],
         ),
         "Shutdown": object(
             json!({

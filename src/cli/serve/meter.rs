@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::process::usage;
@@ -13,14 +13,32 @@ use super::process::usage;
 /// Shortest time whose use of processors counts as a peak: processor time is counted in hundredths of a second.
 const SHORTEST: f64 = 1.0;
 /// Counters in the summary of a machine.
-pub const COUNTERS: [&str; 6] = [
+pub const COUNTERS: [&str; 9] = [
     "disk-reads",
     "disk-read-bytes",
     "disk-writes",
     "disk-written-bytes",
     "network-received-bytes",
     "network-sent-bytes",
+    "disk-requests",
+    "disk-normalized-requests",
+    "disk-latency-nanoseconds",
 ];
+/// The places of some of them.
+const REQUESTS: usize = 6;
+const NORMALIZED: usize = 7;
+const LATENCY: usize = 8;
+
+/// The counters of a sample or a meter.
+type Counters = [u64; COUNTERS.len()];
+
+/// Reads counters as an earlier version may have written them, which had fewer.
+fn counters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Counters, D::Error> {
+    let known = Vec::<u64>::deserialize(deserializer)?;
+    let mut counters = Counters::default();
+    counters.iter_mut().zip(known).for_each(|(counter, known)| *counter = known);
+    Ok(counters)
+}
 
 /// A machine's use of resources up to one moment.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -33,7 +51,8 @@ pub struct Sample {
     cpu_seconds: f64,
     resident: u64,
     guest: u64,
-    counters: [u64; COUNTERS.len()],
+    #[serde(deserialize_with = "counters")]
+    counters: Counters,
 }
 
 impl Sample {
@@ -95,7 +114,8 @@ pub struct Meter {
     cpu_peak: f64,
     resident: Level,
     guest: Level,
-    counters: [u64; COUNTERS.len()],
+    #[serde(deserialize_with = "counters")]
+    counters: Counters,
     last: Option<Sample>,
 }
 
@@ -168,6 +188,11 @@ impl Meter {
         for (name, counter) in COUNTERS.iter().zip(self.counters) {
             shown[name] = json!(counter);
         }
+        let [requests, normalized, latency] = [REQUESTS, NORMALIZED, LATENCY].map(|place| self.counters[place] as f64);
+        let rate = if self.running > 0.0 { normalized / self.running } else { 0.0 };
+        shown["disk-average-normalized-iops"] = json!((rate * 100.0).round() / 100.0);
+        shown["disk-average-latency-seconds"] = json!((requests > 0.0).then(|| latency / requests / 1e9));
+        shown["disk-allocated-bytes"] = Value::Null;
         shown
     }
 }
@@ -209,6 +234,22 @@ mod tests {
         assert_eq!(memory["average-bytes"], (5025.0 / 20.5) as u64);
         assert_eq!((&shown["disk-reads"], &shown["network-sent-bytes"]), (&json!(23), &json!(23)));
         assert_eq!(shown["since"], 100.0);
+        assert_eq!(shown["disk-average-normalized-iops"], 1.12, "23 in 20.5 s");
+        // As many nanoseconds as requests.
+        assert_eq!(shown["disk-average-latency-seconds"], 1e-9);
+        assert_eq!(Meter::new().to_json("web")["disk-average-latency-seconds"], Value::Null);
+    }
+
+    #[test]
+    fn a_meter_of_an_earlier_version_has_fewer_counters() {
+        let mut meter = Meter::new();
+        meter.add(&sample(7, 111.0, 10.0, 4.0, 100, 5));
+        let mut old = serde_json::to_value(&meter).unwrap();
+        for place in ["/counters", "/last/counters"] {
+            old.pointer_mut(place).and_then(Value::as_array_mut).unwrap().truncate(6);
+        }
+        let read: Meter = serde_json::from_value(old).unwrap();
+        assert_eq!(read.counters, [5, 5, 5, 5, 5, 5, 0, 0, 0]);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! - `address`, `inherited`, `secure`, `connections`: who connects, within bounds; `accepting`: the main thread; `attention`: signals, and files that change; `guard`, `access`: who that is, and what they may do; `audit`.
 //! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
-//! - `route`, `routes`: the table of resources; `api`, `operations`, `metrics`, `machine_metrics`, `tunnel`: their handlers; `openapi`, `schemas`: its description; `jobs`, `job_worker`, `job_work`, `job_requests`: long operations.
+//! - `route`, `routes`: the table of resources; `api`, `operations`, `exposition`, `metrics`, `machine_metrics`, `tunnel`: their handlers; `openapi`, `schemas`: its description; `jobs`, `job_worker`, `job_work`, `job_requests`: long operations.
 
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -31,6 +31,9 @@ mod cgroup;
 mod connections;
 mod definition;
 mod event_log;
+mod exposition;
+#[cfg(test)]
+mod exposition_reader;
 mod following;
 mod guard;
 mod inherited;

@@ -5,7 +5,6 @@ use super::api::{self, Answered, Call, Reply};
 use super::assets;
 use super::error::Problem;
 use super::job_requests;
-use super::machine_metrics;
 use super::machine_routes::MACHINE_ROUTES;
 use super::metering;
 use super::openapi;
@@ -70,7 +69,7 @@ const SERVICE_ROUTES: &[Route] = routes! {
     GET "/machines/{name}/inspect" "inspect" "The tree of a running machine and its devices", Read, None,
         Answer::Json("Tree"), [404, 409, 500, 502, 504] => api::inspect;
     GET "/machines/{name}/metrics" "machine-metrics" "Metrics of a running machine for Prometheus: exits, disks, adapters, rings", Read,
-        None, Answer::Text("text/plain"), [404, 409, 500, 502, 504] => machine_metrics::get;
+        None, Answer::Text("text/plain"), [404, 409, 500, 502, 504] => api::machine_metrics;
     GET "/machines/{name}/meter" "meter" "What a machine has used since a reset", Read, None, Answer::Json("Meter"),
         [404] => metering::get;
     DELETE "/machines/{name}/meter" "reset-meter" "Begin to measure a machine anew", Operate, None, Answer::Json("Meter"),

@@ -40,6 +40,7 @@ pub fn schemas() -> Value {
             &["reserve", "limit"],
         ),
         "process": optional("integer"),
+        "answers": optional("boolean"),
         "policy-restarts": { "type": "integer" },
         "guest-restarts": optional("integer"),
         "seconds": optional("number"),
@@ -78,6 +79,7 @@ pub fn schemas() -> Value {
         "cpu",
         "memory",
         "process",
+        "answers",
         "policy-restarts",
         "guest-restarts",
         "seconds",
@@ -257,6 +259,9 @@ fn meter() -> Value {
         "cpu-peak-percent": number(),
         "process-memory": level(),
         "guest-memory": level(),
+        "disk-average-normalized-iops": number(),
+        "disk-average-latency-seconds": { "type": ["number", "null"] },
+        "disk-allocated-bytes": { "type": ["integer", "null"] },
     }));
     let all: Vec<_> = properties.as_object().into_iter().flat_map(|all| all.keys().cloned()).collect();
     json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": all })

@@ -21,7 +21,7 @@ use super::lock::{Condvar, Mutex, MutexGuard};
 use super::machine::{Machine, Running, State, is_by_host};
 use super::process::{Places, Process};
 use super::store::Store;
-use crate::cli::client::Remote;
+use crate::cli::client::{Failure, Remote};
 
 /// Maximum number of machines.
 const MAX_MACHINES: usize = 1000;
@@ -368,7 +368,15 @@ impl Supervisor {
         let begun = Instant::now();
         // Often at first: most machines are soon there.
         while !process.wait((begun.elapsed() / 8).clamp(RETRY, SLOW_RETRY)) {
-            let Ok(summary) = remote.get("/") else { continue };
+            let summary = match remote.get("/") {
+                Ok(summary) => summary,
+                Err(failure) => {
+                    if matches!(failure, Failure::Slow(_)) {
+                        self.note_silence(name);
+                    }
+                    continue;
+                }
+            };
             // Another machine of the name, which the user has started, has another process.
             if summary["process"] != process.id {
                 continue;
@@ -377,6 +385,7 @@ impl Supervisor {
                 let age = Duration::try_from_secs_f64(summary["seconds"].as_f64().unwrap_or_default());
                 machine.since = age.ok().and_then(|age| Instant::now().checked_sub(age)).or(machine.since);
                 machine.summary = summary;
+                machine.answers = true;
                 if machine.state == State::Starting {
                     machine.state = State::Running;
                 }

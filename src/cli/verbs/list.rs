@@ -76,7 +76,11 @@ pub fn run(arguments: Arguments) -> Done {
         // Without a service, there are the machines of this user.
         other => other.unwrap_or_default(),
     };
-    known.as_array().into_iter().flatten().for_each(|machine| merge(&mut found, machine));
+    for machine in known.as_array().into_iter().flatten() {
+        if merge(&mut found, machine) == Some(SILENT) {
+            code = code.max(failed(machine["name"].as_str(), &Failure::Slow(PROMPT)));
+        }
+    }
     found.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
     if !arguments.names.is_empty() {
         let (missing, named) = named(&arguments.names, found)?;
@@ -135,14 +139,19 @@ fn listed(name: &Value, mut known: Value) -> Value {
     Value::Object(Map::from_iter(fields))
 }
 
-/// Adds what the service knows of one of its machines. The machine itself knows its state better.
-fn merge(found: &mut Vec<Value>, known: &Value) {
+/// Adds what the service knows of one of its machines. The machine itself knows its state better. Returns `not-answering` if that is
+/// news.
+fn merge(found: &mut Vec<Value>, known: &Value) -> Option<&'static str> {
     let mut of_service = known.clone();
     of_service["service"] = json!(true);
+    let is_silent = of_service["answers"] == false;
+    if is_silent {
+        of_service["state"] = json!(SILENT);
+    }
     let of_service = listed(&known["name"], of_service);
     let Some(own) = found.iter_mut().find(|own| own["name"] == known["name"]) else {
         found.push(of_service);
-        return;
+        return is_silent.then_some(SILENT);
     };
     // A machine that a user has started by hand may have the name of one.
     if own["process"] == known["process"] {
@@ -152,6 +161,7 @@ fn merge(found: &mut Vec<Value>, known: &Value) {
             }
         }
     }
+    None
 }
 
 /// Returns those with the names, and the exit code for those that there are not, which are reported.
@@ -225,6 +235,20 @@ mod tests {
         let mut other = vec![own];
         merge(&mut other, &json!({ "name": "web", "state": "stopped", "process": null }));
         assert_eq!((other.len(), &other[0]["service"]), (1, &json!(false)));
+    }
+
+    #[test]
+    fn a_machine_of_a_service_that_hangs_is_shown_as_such() {
+        let state = |answers: Value| {
+            let mut found = Vec::new();
+            let known = json!({ "name": "web", "state": "running", "process": 1, "answers": answers });
+            let news = merge(&mut found, &known);
+            // Nobody is told twice.
+            assert_eq!(merge(&mut found, &known), None);
+            (news, found.remove(0)["state"].take())
+        };
+        let expected = [(None, json!("running")), (Some(SILENT), json!(SILENT)), (None, json!("running"))];
+        assert_eq!([json!(true), json!(false), json!(null)].map(state), expected);
     }
 
     #[test]

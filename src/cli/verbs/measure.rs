@@ -10,8 +10,9 @@ use crate::cli::client::{PROMPT, encoded};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Processors are in percent of one processor, over the time for which the machine has run. Memory is that of the machine's process,
-and the guest's. Peaks are those of samples every few seconds. Bytes are those of all disks and adapters, over all starts of the
-machine since the last --reset.")]
+and the guest's. Peaks are those of samples every few seconds. Disk is what the host has allocated for the images. Bytes are
+those of all disks and adapters, over all starts of the machine since the last --reset; IOPS are reads and writes per second, one
+for each 8 KiB, and the latency is the average of all requests of disks.")]
 pub struct Arguments {
     /// Names of machines of the service, several with commas, or patterns such as 'web*'
     #[arg(value_name = "NAME", required_unless_present = "all")]
@@ -70,13 +71,27 @@ pub fn run(Arguments { names, all, reset, service, json }: Arguments) -> Done {
     Ok(code)
 }
 
-const HEADINGS: [&str; 10] =
-    ["name", "time", "CPU", "CPU peak", "memory", "memory peak", "read", "written", "received", "sent"];
+const HEADINGS: [&str; 13] = [
+    "name",
+    "time",
+    "CPU",
+    "CPU peak",
+    "memory",
+    "memory peak",
+    "disk",
+    "read",
+    "written",
+    "IOPS",
+    "latency",
+    "received",
+    "sent",
+];
 
-fn row(meter: &Value) -> [String; 10] {
+fn row(meter: &Value) -> [String; 13] {
     let percent = |key: &str| meter[key].as_f64().map_or("-".into(), |share| format!("{share:.1} %"));
     let size = |value: &Value| value.as_u64().map_or("-".into(), mebibytes);
     let time = meter["running-seconds"].as_f64().map_or("-".into(), |seconds| format!("{seconds:.0} s"));
+    let latency = meter["disk-average-latency-seconds"].as_f64();
     [
         meter["name"].as_str().unwrap_or("-").to_owned(),
         time,
@@ -84,8 +99,11 @@ fn row(meter: &Value) -> [String; 10] {
         percent("cpu-peak-percent"),
         size(&meter["process-memory"]["average-bytes"]),
         size(&meter["process-memory"]["peak-bytes"]),
+        size(&meter["disk-allocated-bytes"]),
         size(&meter["disk-read-bytes"]),
         size(&meter["disk-written-bytes"]),
+        meter["disk-average-normalized-iops"].as_f64().map_or("-".into(), |rate| format!("{rate:.1}")),
+        latency.map_or("-".into(), |seconds| format!("{:.3} ms", seconds * 1000.0)),
         size(&meter["network-received-bytes"]),
         size(&meter["network-sent-bytes"]),
     ]
@@ -105,13 +123,11 @@ mod tests {
     fn a_meter_is_a_line_of_a_table() {
         let meter = json!({ "name": "web", "running-seconds": 12.4, "cpu-average-percent": 1.25, "cpu-peak-percent": 99.0,
             "process-memory": { "average-bytes": 3 << 19, "peak-bytes": null }, "disk-read-bytes": 0, "disk-written-bytes": 1 << 20,
-            "network-received-bytes": 0, "network-sent-bytes": 0 });
+            "network-received-bytes": 0, "network-sent-bytes": 0, "disk-average-normalized-iops": 2.5, "disk-average-latency-seconds": 0.000_25 });
         let text = table(HEADINGS, [row(&meter)]);
         let mut lines = text.lines();
-        assert!(lines.next().unwrap().starts_with("name  time  CPU    CPU peak  memory   memory peak  read"), "{text}");
-        assert!(
-            lines.next().unwrap().starts_with("web   12 s  1.2 %  99.0 %    1.5 MiB  -            0.0 MiB  1.0 MiB"),
-            "{text}"
-        );
+        let mut starts = |start: &str| assert!(lines.next().is_some_and(|line| line.starts_with(start)), "{text}");
+        starts("name  time  CPU    CPU peak  memory   memory peak  disk  read     written  IOPS  latency");
+        starts("web   12 s  1.2 %  99.0 %    1.5 MiB  -            -     0.0 MiB  1.0 MiB  2.5   0.250 ms");
     }
 }

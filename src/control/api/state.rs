@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::totals::totals;
+use super::totals::{counters, totals};
 use crate::control::error::Problem;
 use crate::control::exchange::{Answered, Exchange, Reply, done};
 use crate::machine::{AccessError, End, PauseError};
@@ -25,6 +25,7 @@ pub fn summary(exchange: &Exchange<'_>) -> Answered {
         "memory-bytes": tree["memory-bytes"],
         "memory-assigned-bytes": devices["memory"]["assigned-bytes"],
         "totals": totals(&tree),
+        "counters": counters(&tree),
         "seconds": exchange.machine.age().as_secs_f64(),
         "heartbeat": devices["heartbeat"]["status"]["health"],
         "addresses": devices["kvp"]["status"]["addresses"].as_array().cloned().unwrap_or_default(),

@@ -33,7 +33,6 @@ pub struct Status {
     /// The present size.
     pub assigned_bytes: u64,
     /// The size that it may reach by the target and by the request that is under way, if that is larger.
-    #[serde(skip)]
     pub reserved_bytes: u64,
     /// Memory that the guest has given.
     pub ballooned_bytes: u64,

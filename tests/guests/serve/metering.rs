@@ -1,5 +1,9 @@
-//! The meters of machines, and each machine's metrics.
+//! The meters of machines, and their metrics.
 
+#[path = "../../../src/cli/serve/exposition_reader.rs"]
+mod reader;
+
+use reader::parse;
 use serde_json::{Value, json};
 
 use super::service::{Host, SOON, definition};
@@ -28,6 +32,10 @@ fn what_a_machine_has_used_is_added_up_over_its_starts_and_over_those_of_the_ser
     host.request("POST", "/machines/busy/kill", "");
     host.until_state("busy", "stopped");
     let stopped = meter(&host, "busy");
+    let number = |key: &str| stopped[key].as_f64().unwrap_or_else(|| panic!("{key}: {stopped}"));
+    assert!(number("disk-requests") >= number("disk-reads") + number("disk-writes"), "{stopped}");
+    assert!(number("disk-average-latency-seconds") > 0.0, "{stopped}");
+    assert_eq!(stopped["disk-allocated-bytes"], 0, "a memory disk has no file");
     // Neither the end of the machine nor that of the service takes it away.
     assert_eq!(host.terminate(), Some(0));
     host.start();
@@ -70,6 +78,44 @@ fn a_running_machine_has_metrics_of_its_own() {
     ] {
         assert!(text.contains(&format!("viridian_machine_{family}")), "{family}: {text}");
     }
+    parse(&text).unwrap();
     let run = host.run(&["metrics", "web"]);
     assert!(run.code == Some(0) && run.output.contains("viridian_machine_exits_total"), "{run:?}");
+}
+
+#[test]
+fn the_service_has_the_counters_of_all_machines_in_the_format_of_prometheus() {
+    let host = Host::serve();
+    host.define("idle", "");
+    let image = host.folder.path().join("disk.img");
+    std::fs::write(&image, vec![0; 1 << 20]).unwrap();
+    let files = format!("disk = {}\nnet = \"none\"\n", json!(image.to_str().unwrap()));
+    for (name, devices) in [("one", files.as_str()), ("two", "disk = \"memory:16M\"\n")] {
+        host.define(name, devices);
+        host.post(&format!("/machines/{name}/start"));
+    }
+    let value = |name: &str, labels: &[(&str, &str)]| {
+        let is_it = |own: &[(String, String)]| {
+            labels.iter().all(|(label, value)| own.iter().any(|(key, own)| key == label && own == value))
+        };
+        let samples = parse(&host.request("GET", "/metrics", "").body).unwrap();
+        samples.into_iter().find(|(own, labels, _)| own == name && is_it(labels)).map(|(.., value)| value)
+    };
+    let of_disk = |machine, name: &str| {
+        value(&format!("viridian_machine_disk_{name}"), &[("machine", machine), ("disk", "disk0.0")])
+    };
+    for machine in ["one", "two"] {
+        assert!(holds_within(grown(SOON), || of_disk(machine, "requests_total").is_some()), "{machine}");
+        for name in ["bytes_total", "latency_seconds_bucket", "latency_seconds_sum", "latency_seconds_count"] {
+            assert!(of_disk(machine, name).is_some(), "{machine}: {name}");
+        }
+        assert_eq!(value("viridian_machine_answers", &[("machine", machine)]), Some(1.0));
+        assert_eq!(value("viridian_machine_heartbeat", &[("machine", machine), ("state", "ok")]), Some(0.0));
+    }
+    assert_eq!(of_disk("idle", "requests_total"), None);
+    let sent = [("machine", "one"), ("adapter", "net0"), ("direction", "transmit")];
+    assert_eq!(value("viridian_machine_network_bytes_total", &sent), Some(0.0));
+    assert_eq!(value("viridian_machine_up", &[("machine", "idle")]), Some(0.0));
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&image).unwrap());
+    assert_eq!(meter(&host, "one")["disk-allocated-bytes"], blocks * 512);
 }

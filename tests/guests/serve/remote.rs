@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::service::{Host, SOON, definition};
+use super::service::{Host, SOON, definition, signal};
 use super::tls::Authority;
 use crate::command::{Run, viridian};
 use crate::common::need::{Need, ready};
@@ -207,4 +208,25 @@ fn a_role_limits_what_is_passed_on_to_a_machine() {
     // By the Unix socket, without a token.
     let own = Elsewhere::new(&format!("unix:{}", host.socket().display()), &[], "");
     assert_eq!(own.json(&["inspect", "talker"])["name"], "talker");
+}
+
+#[test]
+fn a_machine_of_another_host_that_hangs_is_listed_as_not_answering() {
+    let host = Host::serve();
+    host.define("web", "");
+    host.post("/machines/web/start");
+    host.until_state("web", "running");
+    let own = format!("unix:{}", host.socket().display());
+    let list = || {
+        let run: Run = host.command(&["--host", &own, "list", "--json"]).output().unwrap().into();
+        let list: Value = serde_json::from_str(&run.output).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+        (run.code, list[0]["state"].clone())
+    };
+    assert_eq!(list(), (Some(0), json!("running")));
+    let process = host.process("web").unwrap();
+    signal(process, Signal::STOP);
+    assert!(holds_within(grown(SOON), || list() == (Some(124), json!("not-answering"))), "{:?}", list());
+    assert_eq!(host.machine("web")["answers"], false);
+    signal(process, Signal::CONT);
+    assert!(holds_within(grown(SOON), || list() == (Some(0), json!("running"))), "{:?}", list());
 }
