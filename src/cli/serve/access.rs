@@ -52,7 +52,7 @@ impl Role {
 /// What shows that somebody is the one that an entry is about.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Proof {
+pub enum Proof {
     /// A token with this SHA-256 digest.
     TokenSha256(String),
     /// A certificate with this SHA-256 fingerprint.
@@ -117,6 +117,18 @@ pub struct NewEntry {
     common_name: Option<String>,
 }
 
+/// What a caller has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Credential {
+    /// What is valid for as long as the service runs: the user, or the token file.
+    #[default]
+    Lasting,
+    /// The token of a page.
+    Session(String),
+    /// That of an entry.
+    Entry(Proof),
+}
+
 /// Somebody who is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -124,6 +136,15 @@ pub struct Caller {
     pub who: String,
     /// The role.
     pub role: Role,
+    /// The reason why the caller is known.
+    pub by: Credential,
+}
+
+impl Caller {
+    /// Returns a caller whose right does not end while the service runs.
+    pub fn lasting(who: impl Into<String>, role: Role) -> Self {
+        Self { who: who.into(), role, by: Credential::Lasting }
+    }
 }
 
 /// All entries.
@@ -248,7 +269,18 @@ impl Access {
     fn find(&self, is_it: impl Fn(&Proof) -> bool) -> Option<Caller> {
         let now = now();
         let entry = self.entries.iter().find(|entry| entry.is_valid(now) && is_it(&entry.proof))?;
-        Some(Caller { who: entry.name.clone(), role: entry.role })
+        Some(Caller { who: entry.name.clone(), role: entry.role, by: Credential::Entry(entry.proof.clone()) })
+    }
+
+    /// Returns how long a name keeps a role by its proof: `None` if it has no such role any more.
+    pub fn left(&self, name: &str, proof: &Proof, role: Role) -> Option<Duration> {
+        let entry = self.entries.iter().find(|entry| entry.name == name && entry.proof == *proof)?;
+        if entry.role < role {
+            return None;
+        }
+        let Some(end) = entry.expires else { return Some(Duration::MAX) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::from_secs(end).checked_sub(now).filter(|left| !left.is_zero())
     }
 }
 

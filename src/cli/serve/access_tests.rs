@@ -39,6 +39,32 @@ fn a_token_has_its_role_until_it_is_replaced_or_removed() {
 }
 
 #[test]
+fn a_role_lasts_as_long_as_its_entry() {
+    let (_folder, store) = store();
+    let mut access = Access::load(&store).unwrap();
+    let certificate = format!(r#""certificate": "{}""#, "ab".repeat(32));
+    let add = |access: &mut Access, more: &str| {
+        access.add(&store, "ci", &new(&format!("{{{certificate}, {more}}}"))).unwrap();
+    };
+    let proof = Proof::CertificateSha256("ab".repeat(32));
+    let left = |access: &Access, role| access.left("ci", &proof, role);
+    add(&mut access, r#""role": "operate""#);
+    let roles = [Role::Read, Role::Operate, Role::Administer];
+    assert_eq!(roles.map(|role| left(&access, role)), [Some(Duration::MAX), Some(Duration::MAX), None]);
+    add(&mut access, r#""role": "read", "expires-seconds": 100"#);
+    assert!(left(&access, Role::Read).is_some_and(|left| left <= Duration::from_secs(100)));
+    assert_eq!(left(&access, Role::Operate), None, "it has a lesser role");
+    access.add(&store, "ci", &new(r#"{"role": "operate"}"#)).unwrap();
+    assert_eq!(left(&access, Role::Read), None, "another proof has replaced it");
+    add(&mut access, r#""role": "read""#);
+    access.remove(&store, "ci").unwrap();
+    assert_eq!(left(&access, Role::Read), None);
+    add(&mut access, r#""role": "read""#);
+    access.entries[0].expires = Some(now());
+    assert_eq!(left(&access, Role::Read), None, "it has expired");
+}
+
+#[test]
 fn the_file_has_no_token_and_is_for_its_user_alone() {
     let (_folder, store) = store();
     let mut access = Access::load(&store).unwrap();

@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 
 use super::access::{Caller, NewEntry};
 use super::audit::Audit;
-use super::connections::{Client, Connections};
+use super::connections::{Client, Connections, Follower};
 use super::error::Problem;
 use super::event_log::Next;
 use super::exposition::MEDIA_TYPE;
 use super::guard::Guard;
 use super::http::{EventStream, Request};
+use super::leases::Lease;
 use super::metrics::Requests;
 use super::operations;
 use super::process::{tail, usage};
@@ -102,6 +103,14 @@ pub fn status(answer: &Answered) -> u16 {
 }
 
 impl Call<'_> {
+    /// Takes a place for an answer that lasts. It ends when the client disconnects, or loses its right to it.
+    ///
+    /// # Errors
+    /// Returns an error if there are too many, or if the right has just ended.
+    pub fn follow(&self) -> Result<(Follower<'_>, Option<Lease<'_>>), Problem> {
+        Ok((self.connections.follow()?, self.service.guard.hold(self.caller, self.stream)?))
+    }
+
     fn supervisor(&self) -> &Arc<Supervisor> {
         &self.service.supervisor
     }
@@ -333,7 +342,7 @@ pub fn machine_metrics(call: &Call<'_>) -> Answered {
 
 /// Sends the events that are kept, and those that follow.
 pub fn events(call: &Call<'_>) -> Answered {
-    let _place = call.connections.follow()?;
+    let _place = call.follow()?;
     let lost = |error: io::Error| Problem::host(error.to_string());
     let mut stream = EventStream::start(call.stream).map_err(lost)?;
     let events = &call.supervisor().events;

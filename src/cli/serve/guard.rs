@@ -1,18 +1,22 @@
-//! Who a request comes from: a user of this host, a token or a certificate. Wrong tokens are counted for each address.
+//! Who a request comes from: a user of this host, a token or a certificate. Wrong tokens are counted for each address. What callers may
+//! do ends with their right, and has limits.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::access::{Access, Caller, NewEntry, Role};
+use super::access::{Access, Caller, Credential, NewEntry, Role};
 use super::address::Peer;
 use super::connections::Client;
 use super::error::Problem;
 use super::http::Request;
+use super::leases::{Lease, Leases};
 use super::lock::Mutex;
+use super::pace::{Pace, Turn};
 use super::store::{Store, random};
 use super::tickets::is_same;
 use crate::cli::tls::digest;
@@ -20,7 +24,7 @@ use crate::cli::tls::digest;
 /// Wrong tokens of an address, after which more of them are refused as too many for a while.
 const PATIENCE: u32 = 10;
 /// Time after which one of them is forgotten.
-const FORGET: Duration = Duration::from_secs(6);
+pub const FORGET: Duration = Duration::from_secs(6);
 /// Maximum number of addresses that are remembered. The one that has been quiet for longest is forgotten.
 const MAX_ADDRESSES: usize = 1024;
 /// Validity of the code that `--open` prints.
@@ -37,6 +41,8 @@ pub struct Guard {
     own: Option<String>,
     page: Mutex<Page>,
     failures: Mutex<Failures>,
+    leases: Leases,
+    pace: Pace,
 }
 
 /// What opens the page without a token.
@@ -55,7 +61,8 @@ impl Guard {
     /// Returns an error if the file is broken.
     pub fn open(store: &Store, own: Option<String>) -> io::Result<Self> {
         let access = Mutex::new(Access::load(store)?);
-        Ok(Self { access, own, page: Mutex::default(), failures: Mutex::default() })
+        let (page, failures, leases, pace) = Default::default();
+        Ok(Self { access, own, page, failures, leases, pace })
     }
 
     /// Returns who a request comes from.
@@ -63,11 +70,10 @@ impl Guard {
     /// # Errors
     /// Returns an error if that is unknown, or if there were too many wrong tokens.
     pub fn admit(&self, client: &Client, request: &Request) -> Result<Caller, Problem> {
-        let address = match client.peer {
-            Peer::User(user) => return Ok(Caller { who: format!("user {user}"), role: Role::Administer }),
-            Peer::Other(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            Peer::Address(address) => address,
-        };
+        if let Peer::User(user) = client.peer {
+            return Ok(Caller::lasting(format!("user {user}"), Role::Administer));
+        }
+        let address = address(client);
         if let Some(token) = bearer(request) {
             return self.guess(address, || self.by_token(token));
         }
@@ -96,12 +102,64 @@ impl Guard {
 
     fn by_token(&self, token: &str) -> Option<Caller> {
         if self.own.as_ref().is_some_and(|own| is_same(own, token)) {
-            return Some(Caller { who: "token file".into(), role: Role::Administer });
+            return Some(Caller::lasting("token file", Role::Administer));
         }
         if self.page.lock().knows(token, Instant::now()) {
-            return Some(Caller { who: "page session".into(), role: Role::Administer });
+            let by = Credential::Session(token.to_owned());
+            return Some(Caller { who: "page session".into(), role: Role::Administer, by });
         }
         self.access.lock().by_token(&digest(token.as_bytes()))
+    }
+
+    /// Returns how long a caller keeps its role: `None` if it has lost it.
+    fn left(&self, caller: &Caller) -> Option<Duration> {
+        match &caller.by {
+            Credential::Lasting => Some(Duration::MAX),
+            Credential::Session(token) => self.page.lock().left(token, Instant::now()),
+            Credential::Entry(proof) => self.access.lock().left(&caller.who, proof, caller.role),
+        }
+    }
+
+    /// Returns `true` if a caller that was known still is.
+    pub fn still_knows(&self, caller: &Caller) -> bool {
+        self.left(caller).is_some()
+    }
+
+    /// Disconnects a caller when its right ends, until the result is dropped.
+    ///
+    /// # Errors
+    /// Returns an error if the right has just ended, or if the host has no descriptors left.
+    pub fn hold(&self, caller: &Caller, stream: &UnixStream) -> Result<Option<Lease<'_>>, Problem> {
+        if caller.by == Credential::Lasting {
+            return Ok(None);
+        }
+        let lease = self.leases.hold(caller, stream).map_err(|error| Problem::host(error.to_string()))?;
+        // It may have been withdrawn after it was looked up, and before it was held.
+        if !self.still_knows(caller) {
+            return Err(Problem::unauthorized());
+        }
+        Ok(Some(lease))
+    }
+
+    /// Begins a request of a caller.
+    ///
+    /// # Errors
+    /// Returns an error if the caller makes too many.
+    pub fn begin(&self, client: &Client, caller: &Caller, lasts: bool) -> Result<Option<Turn<'_>>, Problem> {
+        match client.peer {
+            Peer::User(_) => Ok(None),
+            _ => self.pace.begin(caller, network(address(client)), lasts).map(Some),
+        }
+    }
+
+    /// Disconnects callers whose right has just ended.
+    fn sweep(&self) {
+        self.leases.sweep(|caller| self.left(caller));
+    }
+
+    /// Disconnects callers whose right expires, for as long as the service runs.
+    pub fn watch(&self) {
+        self.leases.watch(|caller| self.left(caller));
     }
 
     /// Returns a new code, for which the page gets a token once.
@@ -119,25 +177,27 @@ impl Guard {
     /// # Errors
     /// Returns an error if the request has none, or not the right one.
     pub fn enter(&self, client: &Client, request: &Request) -> Result<String, Problem> {
-        let address = match client.peer {
-            Peer::User(_) | Peer::Other(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            Peer::Address(address) => address,
-        };
         let code = bearer(request).ok_or_else(Problem::unauthorized)?;
-        self.guess(address, || self.page.lock().take(code, Instant::now()).then_some(()))?;
+        self.guess(address(client), || self.page.lock().take(code, Instant::now()).then_some(()))?;
         let token = random().map_err(|error| Problem::host(error.to_string()))?;
         self.page.lock().add(token.clone(), Instant::now());
+        // The oldest one may have ended.
+        self.sweep();
         Ok(token)
     }
 
     /// See [`Access::add`].
     pub fn add(&self, store: &Store, name: &str, new: &NewEntry) -> Result<Value, Problem> {
-        self.access.lock().add(store, name, new)
+        let added = self.access.lock().add(store, name, new)?;
+        self.sweep();
+        Ok(added)
     }
 
     /// See [`Access::remove`].
     pub fn remove(&self, store: &Store, name: &str) -> Result<(), Problem> {
-        self.access.lock().remove(store, name)
+        self.access.lock().remove(store, name)?;
+        self.sweep();
+        Ok(())
     }
 
     /// See [`Access::to_json`].
@@ -164,7 +224,13 @@ impl Page {
     }
 
     fn knows(&self, token: &str, now: Instant) -> bool {
-        self.sessions.iter().any(|(own, end)| now < *end && is_same(own, token))
+        self.left(token, now).is_some()
+    }
+
+    /// Returns how long a token is valid.
+    fn left(&self, token: &str, now: Instant) -> Option<Duration> {
+        let (_, end) = self.sessions.iter().find(|(own, _)| is_same(own, token))?;
+        end.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 }
 
@@ -191,6 +257,14 @@ impl Failures {
             oldest.map(|address| self.0.remove(&address));
         }
         self.0.insert(network, (before + 1, now));
+    }
+}
+
+/// Returns the address of a client. Clients of this host have the same one.
+fn address(client: &Client) -> IpAddr {
+    match client.peer {
+        Peer::User(_) | Peer::Other(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        Peer::Address(address) => address,
     }
 }
 
@@ -264,6 +338,7 @@ mod tests {
         assert!(!page.take("abc", now));
         page.add("t".into(), now);
         assert!(page.knows("t", now) && !page.knows("t", now + SESSION) && !page.knows("u", now));
+        assert_eq!((page.left("t", now), page.left("t", now + SESSION)), (Some(SESSION), None));
         for number in 0..MAX_SESSIONS {
             page.add(number.to_string(), now);
         }

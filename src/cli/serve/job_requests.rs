@@ -97,7 +97,7 @@ pub fn cancel(call: &Call<'_>) -> Answered {
 pub fn follow(call: &Call<'_>) -> Answered {
     let (id, jobs) = (number(call)?, &call.service.supervisor.jobs);
     jobs.get(id)?;
-    let _place = call.connections.follow()?;
+    let _place = call.follow()?;
     let lost = |error: io::Error| Problem::host(error.to_string());
     let mut stream = EventStream::start(call.stream).map_err(lost)?;
     let mut version = None;

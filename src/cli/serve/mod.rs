@@ -5,7 +5,7 @@
 //! - `autostart`: machines that start after the start of the host, and are stopped before its end.
 //! - `meter`, `metering`: what machines have used since a reset.
 //! - `resources`, `cgroup`, `shares`: the shares of the host that machines get.
-//! - `address`, `inherited`, `secure`, `connections`: who connects, within bounds; `accepting`: the main thread; `attention`: signals, and files that change; `guard`, `access`: who that is, and what they may do; `audit`.
+//! - `address`, `inherited`, `secure`, `connections`: who connects, within bounds; `accepting`: the main thread; `attention`: signals, and files that change; `guard`, `access`: who that is, and what they may do; `leases`, `pace`: until when, and how much; `audit`.
 //! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
 //! - `route`, `routes`: the table of resources; `api`, `operations`, `exposition`, `metrics`, `machine_metrics`, `tunnel`: their handlers; `openapi`, `schemas`: its description; `jobs`, `job_worker`, `job_work`, `job_requests`: long operations.
@@ -41,6 +41,7 @@ mod job_requests;
 mod job_work;
 mod job_worker;
 mod jobs;
+mod leases;
 mod machine;
 mod machine_metrics;
 mod machine_routes;
@@ -50,6 +51,7 @@ mod metering;
 mod metrics;
 mod openapi;
 mod operations;
+mod pace;
 mod problem;
 mod process;
 mod resources;
@@ -91,6 +93,7 @@ use connections::{Client, Connections, Handler};
 use error::Problem;
 use guard::Guard;
 use http::Request;
+use problem::TOO_FAST;
 use process::Places;
 use route::Answer;
 use routes::Found;
@@ -106,6 +109,9 @@ pub use access::Role;
 pub use api::add_usage;
 pub use definition::{Autostart, MAX_LENGTH, Restart, Treatment, apply_defaults, split};
 pub use machine_metrics::text as metrics_of;
+
+/// Stack of a thread that mostly waits.
+const STACK: usize = 128 << 10;
 
 /// The options of `viridian serve`.
 #[derive(clap::Args)]
@@ -234,6 +240,8 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
             }
         }
     }
+    let watched = service.clone();
+    std::thread::Builder::new().name("leases".into()).stack_size(STACK).spawn(move || watched.guard.watch())?;
     notify("READY=1");
     let renewal = tls.map(|tls| Renewal::of(tls, supervisor.clone(), quiet));
     accept(&doors, &signals, renewal)?;
@@ -272,6 +280,9 @@ fn answer(
             return Err(problem);
         }
     };
+    let lasts = found.as_ref().is_ok_and(|found| found.route.is_stream());
+    let is_open = found.as_ref().is_ok_and(|found| found.route.is_open());
+    let _turn = if is_open { None } else { service.guard.begin(client, &caller, lasts)? };
     let found = found?;
     let Found { route, name } = found;
     if caller.role < route.role && !route.is_open() {
@@ -300,11 +311,12 @@ fn answer(
 fn admit(service: &Service, client: &Client, request: &Request, found: Option<&Found<'_>>) -> Result<Caller, Problem> {
     match found {
         // The page has no secrets, and a session begins with a code instead of a token.
-        Some(found) if found.route.is_open() => Ok(Caller { who: "anybody".into(), role: Role::Read }),
+        Some(found) if found.route.is_open() => Ok(Caller::lasting("anybody", Role::Read)),
         // A browser can set no headers of a WebSocket.
         Some(found) if found.route.answer == Answer::Stream && handshake::ticket(request).is_some() => {
             let ticket = handshake::ticket(request).and_then(|ticket| service.tickets.redeem(ticket));
-            ticket.ok_or_else(Problem::unauthorized)
+            // Whoever has asked for it may have lost the role since.
+            ticket.filter(|caller| service.guard.still_knows(caller)).ok_or_else(Problem::unauthorized)
         }
         _ => service.guard.admit(client, request),
     }
@@ -366,6 +378,9 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
         Ok(Reply::File(file)) => (file.kind(), file.text.to_owned()),
         Err(problem) => json(&problem.body()),
     };
+    // Wrong tokens are forgotten more slowly.
+    let pause = matches!(&answer, Err(problem) if problem.kind == TOO_FAST);
+    let pause = if pause { pace::PAUSE } else { guard::FORGET }.as_secs().to_string();
     let is_constant = matches!(&answer, Ok(Reply::File(file)) if file.is_constant());
     let cached = if is_constant { "max-age=31536000, immutable" } else { "no-store" };
     let mut headers = vec![("Content-Type", kind), ("Cache-Control", cached), security];
@@ -374,7 +389,7 @@ fn reply(service: &Service, stream: &UnixStream, path: &[String], answer: api::A
         401 => headers.push(("WWW-Authenticate", "Bearer")),
         405 => headers.push(("Allow", &allowed)),
         426 => headers.extend([("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]),
-        429 => headers.push(("Retry-After", "6")),
+        429 => headers.push(("Retry-After", &pause)),
         _ => {}
     }
     if kind.starts_with("text/html") {

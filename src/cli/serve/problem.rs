@@ -3,6 +3,9 @@
 use super::access::{Caller, Role};
 use super::error::Problem;
 
+/// The kind of a problem that is over after [`PAUSE`](super::pace::PAUSE).
+pub const TOO_FAST: &str = "too-fast";
+
 impl Problem {
     /// The request has no valid token.
     pub fn unauthorized() -> Self {
@@ -26,6 +29,12 @@ impl Problem {
     /// There were too many attempts.
     pub fn too_many(message: impl Into<String>) -> Self {
         Self::of(429, "too-many", message)
+    }
+
+    /// The caller makes too many requests.
+    pub fn too_fast(message: impl Into<String>) -> Self {
+        let remedy = "try again in a second, and make fewer requests: GET /events says what changes";
+        Self::of(429, TOO_FAST, message).with_remedy(remedy)
     }
 
     /// The request comes from a page of another host.

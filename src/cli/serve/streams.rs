@@ -34,7 +34,7 @@ pub fn ticket(call: &Call<'_>) -> Answered {
 /// Attaches a client to the console.
 pub fn console(call: &Call<'_>) -> Answered {
     let handshake = Handshake::of(call.request)?;
-    let _place = call.connections.follow()?;
+    let _place = call.follow()?;
     let remote = call.service.supervisor.remote(call.name)?;
     let mut offered: Vec<_> = handshake.protocols.iter().map(String::as_str).collect();
     if offered.is_empty() {
@@ -73,7 +73,7 @@ fn attach(remote: &Remote, take: bool) -> Result<Stream, Failure> {
 /// Shows the screen to a viewer.
 pub fn screen(call: &Call<'_>) -> Answered {
     let handshake = Handshake::of(call.request)?;
-    let _place = call.connections.follow()?;
+    let _place = call.follow()?;
     let remote = call.service.supervisor.remote(call.name)?;
     let stream = remote.stream("POST", "/screen", None, PROMPT).map_err(problem)?;
     let protocol = handshake.protocols.iter().find(|protocol| *protocol == BINARY).map(String::as_str);

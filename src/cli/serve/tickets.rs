@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { who: "ci".into(), role: Role::Operate }
+        Caller { who: "ci".into(), role: Role::Operate, by: Default::default() }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub fn forward(call: &Call<'_>) -> Answered {
     let request = call.request;
     let path = path_of(request);
     let is_stream = is_stream(path);
-    let _place = if is_stream { Some(call.connections.follow()?) } else { None };
+    let _place = if is_stream { Some(call.follow()?) } else { None };
     let remote = call.service.supervisor.remote(call.name)?;
     let lost = |error: io::Error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => problem(Failure::Slow(PATIENCE)),

@@ -8,6 +8,7 @@ mod jobs;
 mod lives;
 mod metering;
 mod remote;
+mod rights;
 mod roles;
 mod service;
 mod sockets;
