@@ -73,6 +73,7 @@ impl Supervisor {
             let how = match how {
                 HostStop::ShutDown => Stop::default(),
                 HostStop::TurnOff => Stop::at_once(),
+                HostStop::Hibernate => Stop::after_hibernation(),
             };
             if let Err(problem) = operations::begin_stop(self, &name, "host-stop", &how) {
                 log::warn!("{name}: {problem}");

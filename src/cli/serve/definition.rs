@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for Autostart {
 }
 
 /// How a machine is stopped before the host shuts down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostStop {
     /// Its guest is asked to shut down
@@ -81,6 +81,33 @@ pub enum HostStop {
     ShutDown,
     /// It is ended at once
     TurnOff,
+    /// Its guest is asked to hibernate, so that it continues where it was, and to shut down if it does not
+    Hibernate,
+}
+
+impl<'de> Deserialize<'de> for HostStop {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HostStopVisitor;
+        impl Visitor<'_> for HostStopVisitor {
+            type Value = HostStop;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("\"shut-down\", \"turn-off\" or \"hibernate\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HostStop, E> {
+                match text {
+                    "shut-down" => Ok(HostStop::ShutDown),
+                    "turn-off" => Ok(HostStop::TurnOff),
+                    "hibernate" => Ok(HostStop::Hibernate),
+                    "save" => Err(E::custom(
+                        "the state of a machine cannot be saved by its host yet; with \"hibernate\", the guest saves its \
+                         own on its disk, if it can, and otherwise shuts down",
+                    )),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_str(HostStopVisitor)
+    }
 }
 
 /// The longest delay of a start, in seconds.

@@ -40,6 +40,8 @@ fn a_definition_is_a_settings_file_with_a_table_for_the_service() {
     let start = start.unwrap().treatment;
     assert_eq!((start.autostart, start.start_order, start.start_delay), (Autostart::IfRunning, 2, 30));
     assert_eq!(start.host_stop, HostStop::TurnOff);
+    let stop = |word: &str| parse(&format!("[service]\nhost-stop = \"{word}\"\n")).unwrap().treatment.host_stop;
+    assert_eq!(["hibernate", "shut-down"].map(stop), [HostStop::Hibernate, HostStop::ShutDown]);
     assert!(parse("").is_ok(), "the embedded guest");
 }
 
@@ -49,7 +51,8 @@ fn mistakes_are_refused_with_their_places() {
     refused("\nmemroy = \"1G\"\n", Some("line 2, column 1"), "memory");
     refused("[service]\nautostart = 1\n", Some("line 2, column 13"), "expected a boolean or \"if-running\"");
     refused("[service]\nautostart = \"often\"\n", Some("line 2, column 13"), "expected a boolean or \"if-running\"");
-    refused("[service]\nhost-stop = \"save\"\n", Some("line 2, column 13"), "`shut-down` or `turn-off`");
+    refused("[service]\nhost-stop = \"save\"\n", Some("line 2, column 13"), "with \"hibernate\", the guest saves");
+    refused("[service]\nhost-stop = \"off\"\n", Some("line 2, column 13"), "\"turn-off\" or \"hibernate\"");
     refused("[service]\nstart-delay = 86401\n", Some("the table service"), "more than 86400 seconds");
     refused("[service]\nrestart = \"sometimes\"\n", Some("line 2, column 11"), "unknown variant");
     refused("[service]\n\nauto = true\n", Some("line 3, column 1"), "unknown field");

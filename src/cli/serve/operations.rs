@@ -37,6 +37,9 @@ pub struct Stop {
     force: bool,
     /// Ask the guest to hibernate, and do nothing else if it does not.
     hibernate: bool,
+    /// Time for the guest to hibernate before the other steps. Not for requests.
+    #[serde(skip)]
+    hibernate_seconds: f64,
 }
 
 /// A step of a stop: a request to the machine, and the time that its guest has then.
@@ -49,7 +52,13 @@ struct Step {
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { shutdown_seconds: 60.0, power_button_seconds: 30.0, force: true, hibernate: false }
+        Self {
+            shutdown_seconds: 60.0,
+            power_button_seconds: 30.0,
+            force: true,
+            hibernate: false,
+            hibernate_seconds: 0.0,
+        }
     }
 }
 
@@ -102,6 +111,11 @@ impl Stop {
         Self { shutdown_seconds: 0.0, power_button_seconds: 0.0, ..Self::default() }
     }
 
+    /// Asks the guest to hibernate first. All of it fits into the time of `viridian host-stop`.
+    pub fn after_hibernation() -> Self {
+        Self { hibernate_seconds: 75.0, shutdown_seconds: 45.0, power_button_seconds: 0.0, ..Self::default() }
+    }
+
     /// Returns the steps before the end by force.
     fn steps(&self) -> Result<Vec<Step>, Problem> {
         let limit = |seconds: f64, field: &str| {
@@ -111,11 +125,13 @@ impl Stop {
         };
         let shutdown = limit(self.shutdown_seconds, "shutdown-seconds")?;
         let power_button = limit(self.power_button_seconds, "power-button-seconds")?;
+        let body = Some(json!({ "kind": "hibernate" }));
+        let hibernate = |limit| Step { path: "/shutdown", body, limit, words: "asking the guest to hibernate" };
         if self.hibernate {
-            let body = Some(json!({ "kind": "hibernate" }));
-            return Ok(vec![Step { path: "/shutdown", body, limit: shutdown, words: "asking the guest to hibernate" }]);
+            return Ok(vec![hibernate(shutdown)]);
         }
         Ok(vec![
+            hibernate(limit(self.hibernate_seconds, "hibernate-seconds")?),
             Step { path: "/shutdown", body: None, limit: shutdown, words: "asking the guest to shut down" },
             Step { path: "/power-button", body: None, limit: power_button, words: "pressing the power button" },
         ])
@@ -282,5 +298,26 @@ pub fn problem(failure: Failure) -> Problem {
         }
         failure if failure.is_end() => Problem::state("the machine has ended").with_remedy("start it first"),
         failure => Problem::host(failure.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(stop: &Stop) -> Vec<(&'static str, u64)> {
+        let steps = stop.steps().unwrap().into_iter().filter(|step| !step.limit.is_zero());
+        steps.map(|step| (step.words, step.limit.as_secs())).collect()
+    }
+
+    #[test]
+    fn each_stop_has_its_steps() {
+        let (ask, press) = ("asking the guest to shut down", "pressing the power button");
+        assert_eq!(steps(&Stop::default()), [(ask, 60), (press, 30)]);
+        assert!(steps(&Stop::at_once()).is_empty());
+        assert_eq!(steps(&Stop::after_hibernation()), [("asking the guest to hibernate", 75), (ask, 45)]);
+        let hibernate = Stop { hibernate: true, ..Stop::default() };
+        assert_eq!(steps(&hibernate), [("asking the guest to hibernate", 60)]);
+        assert!(serde_json::from_str::<Stop>(r#"{"hibernate-seconds": 3}"#).is_err());
     }
 }

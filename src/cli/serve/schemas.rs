@@ -29,7 +29,7 @@ pub fn schemas() -> Value {
         "autostart": { "enum": ["never", "if-running", "always"] },
         "start-order": { "type": "integer" },
         "start-delay": { "type": "integer" },
-        "host-stop": { "enum": ["shut-down", "turn-off"] },
+        "host-stop": { "enum": ["shut-down", "turn-off", "hibernate"] },
         "restart": { "enum": ["never", "on-failure", "always"] },
         "cpu": object(
             json!({ "weight": { "type": "integer" }, "reserve": optional("string"), "limit": optional("string") }),
