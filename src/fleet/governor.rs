@@ -39,7 +39,7 @@ pub struct Claim {
 
 impl Claim {
     /// Returns what it gets in any case. A guest that has not reported gives nothing.
-    fn least(&self) -> u64 {
+    pub fn least(&self) -> u64 {
         if self.demand.is_some() { self.min } else { self.assigned.clamp(self.min, self.max) }
     }
 

@@ -176,6 +176,8 @@ pub fn service(call: &Call<'_>) -> Answered {
         "version": env!("CARGO_PKG_VERSION"),
         "process": std::process::id(),
         "seconds": call.service.begun.elapsed().as_secs_f64(),
+        "memory-budget-bytes": supervisor.budget.as_ref().map(|budget| budget.bytes),
+        "memory-in-use-bytes": supervisor.memory_in_use(),
         "state-directory": supervisor.store.path().display().to_string(),
         "who": call.caller.who,
         "role": call.caller.role,

@@ -34,7 +34,7 @@ fn a_definition_is_a_settings_file_with_a_table_for_the_service() {
     let shares = "[service]\ncpu = { weight = 300, limit = \"150%\" }\n[service.memory]\nlimit = \"1G\"\n";
     let resources = parse(shares).unwrap().treatment.resources();
     assert_eq!((resources.cpu.weight, resources.cpu.limit), (Weight(300), Some(Percent(150))));
-    assert_eq!(resources.memory, Memory { reserve: None, limit: Some(Size(1 << 30)) });
+    assert_eq!(resources.memory, Memory { limit: Some(Size(1 << 30)), ..Memory::default() });
     let start =
         parse("[service]\nautostart = \"if-running\"\nstart-order = 2\nstart-delay = 30\nhost-stop = \"turn-off\"\n");
     let start = start.unwrap().treatment;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::budget::INTERVAL;
 use super::meter::Sample;
 use super::supervisor::Supervisor;
 use crate::cli::client::{Failure, Remote};
@@ -43,6 +44,26 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Tells a machine its share of the memory budget, if that is news. Returns `true` if it may get others.
+    fn pass_share_on(&self, name: &str, remote: &Remote) -> bool {
+        if self.budget.is_none() {
+            return false;
+        }
+        let target = self.change(name, |machine| {
+            let known = machine.summary["counters"]["memory"]["target-bytes"].as_u64();
+            // The summary is newer than the last request.
+            machine.memory_asked =
+                machine.memory_target.take().filter(|target| known.is_some_and(|known| known != *target));
+            Ok((known.is_some(), machine.memory_asked))
+        });
+        let Ok((is_dynamic, target)) = target else { return false };
+        let set = target.map(|target| remote.post("/devices/memory/set", Some(&json!(target))));
+        if let Some(Err(failure)) = set {
+            log::debug!("{name}: its memory stays as it is: {failure}");
+        }
+        is_dynamic
+    }
+
     /// Notes that the process of a machine has not answered in time.
     pub fn note_silence(&self, name: &str) {
         let _ = self.change(name, |machine| {
@@ -57,8 +78,9 @@ impl Supervisor {
         let (mut second, mut passed, mut dropped) = (Instant::now(), 0, 0_u64);
         let (mut refreshed, mut is_due) = (Instant::now(), false);
         let mut saved = Instant::now();
+        let mut interval = REFRESH;
         loop {
-            let limit = if is_news { REFRESH } else { SILENCE };
+            let limit = if is_news { interval } else { SILENCE };
             let event = match stream.next(Some(Instant::now() + limit)) {
                 Ok(Some(event)) => Some(event),
                 Err(Failure::Slow(_)) => None,
@@ -83,7 +105,9 @@ impl Supervisor {
                 None => is_due = true,
             }
             if is_news && (is_due || refreshed.elapsed() >= REFRESH_PAUSE) {
-                let _ = self.refresh(name, remote);
+                if self.refresh(name, remote).is_ok() {
+                    interval = if self.pass_share_on(name, remote) { INTERVAL } else { REFRESH };
+                }
                 self.places.limit_messages(name);
                 if saved.elapsed() >= SAVE {
                     self.save_meter(name);

@@ -53,6 +53,14 @@ pub struct Machine {
     pub answers: bool,
     /// The machine's last summary of itself.
     pub summary: Value,
+    /// Memory that its guest has at the start of its process, if it has or gets one.
+    pub startup_bytes: Option<u64>,
+    /// It starts when others have released as much.
+    pub waits_for_room: bool,
+    /// Its share of the memory budget, until it is passed on.
+    pub memory_target: Option<u64>,
+    /// The share that was passed on, as long as the summary may not show it.
+    pub memory_asked: Option<u64>,
     /// Its last end.
     pub end: Value,
     /// Number of restarts by the service.
@@ -77,6 +85,10 @@ impl Machine {
             process: None,
             answers: true,
             summary: Value::Null,
+            startup_bytes: None,
+            waits_for_room: false,
+            memory_target: None,
+            memory_asked: None,
             end: Value::Null,
             restarts: 0,
             attempts: 0,
@@ -142,6 +154,8 @@ impl Machine {
         let ran = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         self.process = None;
         self.answers = true;
+        (self.startup_bytes, self.memory_target, self.memory_asked) = (None, None, None);
+        self.waits_for_room = false;
         self.summary = Value::Null;
         let again = match restart {
             Restart::Never => false,

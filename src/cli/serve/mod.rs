@@ -4,7 +4,7 @@
 //! - `supervisor`, `machine`, `process`, `following`: one process for each machine, which outlives the service.
 //! - `autostart`: machines that start after the start of the host, and are stopped before its end.
 //! - `meter`, `metering`: what machines have used since a reset.
-//! - `resources`, `cgroup`, `shares`: the shares of the host that machines get.
+//! - `resources`, `cgroup`, `shares`: the shares of the host that machines get; `budget`, `memory_shares`: the memory that they share.
 //! - `address`, `inherited`, `secure`, `connections`: who connects, within bounds; `accepting`: the main thread; `attention`: signals, and files that change; `guard`, `access`: who that is, and what they may do; `leases`, `pace`: until when, and how much; `audit`.
 //! - `assets`, `settings`, and the folder `page`: the page.
 //! - `websocket`, `streams`, `tickets`: the console and the screen of a machine in a browser.
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use viridian::config::Size;
 use viridian::machine::code;
 
 mod accepting;
@@ -27,6 +28,7 @@ mod assets;
 mod attention;
 mod audit;
 mod autostart;
+mod budget;
 mod cgroup;
 mod connections;
 mod definition;
@@ -46,6 +48,7 @@ mod machine;
 mod machine_metrics;
 mod machine_routes;
 mod machine_schemas;
+mod memory_shares;
 mod meter;
 mod metering;
 mod metrics;
@@ -72,6 +75,8 @@ mod websocket;
 #[allow(dead_code)]
 #[path = "../../control/error.rs"]
 mod error;
+#[path = "../../fleet/governor.rs"]
+mod governor;
 #[allow(dead_code)]
 #[path = "../../control/http.rs"]
 mod http;
@@ -88,6 +93,7 @@ use address::{Address, Listener};
 use api::{Call, Reply, Service};
 use attention::Signals;
 use audit::Audit;
+use budget::Budget;
 use cgroup::Groups;
 use connections::{Client, Connections, Handler};
 use error::Problem;
@@ -141,6 +147,11 @@ pub struct Arguments {
     /// memory of definitions their effect
     #[arg(long, value_name = "DIR")]
     cgroup: Option<PathBuf>,
+
+    /// Memory that all guests have together: dynamic memory moves to where it is needed, and a machine whose startup size does not
+    /// fit does not start
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<Size>,
 }
 
 fn default_state() -> anyhow::Result<PathBuf> {
@@ -206,7 +217,8 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     let audit = Audit::open(store.path())?;
     let program = std::env::current_exe().context("this program's file is unknown")?;
     let groups = arguments.cgroup.as_deref().map(Groups::open).transpose()?;
-    let supervisor = Supervisor::start(store, Places { sockets, files }, program, groups)?;
+    let budget = arguments.memory_budget.map(|size| Budget::new(size.0));
+    let supervisor = Supervisor::start(store, Places { sockets, files }, program, groups, budget)?;
     let service = Arc::new(Service {
         supervisor: supervisor.clone(),
         connections: listeners.iter().map(|_| Arc::default()).collect(),

@@ -45,6 +45,8 @@ pub struct Memory {
     pub reserve: Option<Size>,
     /// Memory that the process has at most. The host ends it if it needs more.
     pub limit: Option<Size>,
+    /// Its share of a memory budget relative to other machines, if memory is scarce.
+    pub weight: Weight,
 }
 
 /// All shares of a machine.

@@ -36,8 +36,8 @@ pub fn schemas() -> Value {
             &["weight", "reserve", "limit"],
         ),
         "memory": object(
-            json!({ "reserve": optional("string"), "limit": optional("string") }),
-            &["reserve", "limit"],
+            json!({ "reserve": optional("string"), "limit": optional("string"), "weight": { "type": "integer" } }),
+            &["reserve", "limit", "weight"],
         ),
         "process": optional("integer"),
         "answers": optional("boolean"),
@@ -101,6 +101,8 @@ pub fn schemas() -> Value {
                 "process": { "type": "integer" },
                 "seconds": { "type": "number" },
                 "state-directory": string(),
+                "memory-budget-bytes": optional("integer"),
+                "memory-in-use-bytes": { "type": "integer" },
                 "who": string(),
                 "role": role,
                 "unknown-files": {
@@ -108,7 +110,17 @@ pub fn schemas() -> Value {
                     "items": object(json!({ "path": string(), "reason": string() }), &["path", "reason"]),
                 },
             }),
-            &["version", "process", "seconds", "state-directory", "who", "role", "unknown-files"],
+            &[
+                "version",
+                "process",
+                "seconds",
+                "state-directory",
+                "memory-budget-bytes",
+                "memory-in-use-bytes",
+                "who",
+                "role",
+                "unknown-files",
+            ],
         ),
         "Ticket": object(
             json!({ "ticket": string(), "seconds": { "type": "integer" } }),

@@ -1,14 +1,16 @@
 //! The supervisor's part in the shares of the host: admission, weights, and changes while a machine runs.
 
 use super::error::Problem;
-use super::resources::{Cpu, Resources};
+use super::resources::{Cpu, Memory, Resources, Weight};
 use super::supervisor::Supervisor;
 
 impl Supervisor {
     /// Checks that a machine can get its share of the host.
     pub fn admit(&self, name: &str, resources: &Resources) -> Result<(), Problem> {
         let Some(groups) = &self.groups else {
-            if *resources == Resources::default() {
+            // The weight of its memory is for the memory budget, which needs no control group.
+            let memory = Memory { weight: Weight::default(), ..resources.memory };
+            if (Resources { memory, ..*resources }) == Resources::default() {
                 return Ok(());
             }
             let message =

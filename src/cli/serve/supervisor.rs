@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::budget::Budget;
 use super::cgroup::Groups;
 use super::error::Problem;
 use super::event_log::EventLog;
@@ -52,8 +53,11 @@ pub struct Supervisor {
     program: PathBuf,
     /// Where machines get their shares of the host.
     pub groups: Option<Groups>,
+    /// The memory that machines share.
+    pub budget: Option<Budget>,
     machines: Mutex<Machines>,
-    changed: Condvar,
+    /// Told of each change of a machine.
+    pub changed: Condvar,
     /// Held while a definition is written.
     writing: Mutex<()>,
     /// Held while a meter is written.
@@ -65,7 +69,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// Returns an error if the definitions cannot be read.
-    pub fn start(store: Store, places: Places, program: PathBuf, groups: Option<Groups>) -> io::Result<Arc<Self>> {
+    pub fn start(
+        store: Store,
+        places: Places,
+        program: PathBuf,
+        groups: Option<Groups>,
+        budget: Option<Budget>,
+    ) -> io::Result<Arc<Self>> {
         let found = store.load_all()?;
         for (path, reason) in &found.unknown {
             log::warn!("{}: ignored: {reason}", path.display());
@@ -89,12 +99,14 @@ impl Supervisor {
             unknown: found.unknown,
             program,
             groups,
+            budget,
             machines: Mutex::new(machines),
             changed: Condvar::default(),
             writing: Mutex::default(),
             meter_writer: Mutex::default(),
         });
         supervisor.adopt()?;
+        supervisor.share_memory()?;
         Ok(supervisor)
     }
 
@@ -334,6 +346,7 @@ impl Supervisor {
         let definition = self.store.load(name)?;
         let resources = definition.treatment.resources();
         self.admit(name, &resources)?;
+        self.admit_memory(name, definition.config.memory.size.0)?;
         let process = self.places.start(&self.program, name, &definition);
         let mut process = process.map_err(|error| Problem::host(format!("its process cannot be started: {error}")))?;
         if let Some(groups) = &self.groups {
@@ -357,6 +370,8 @@ impl Supervisor {
         let handle = process.handle().map_err(|error| Problem::host(error.to_string()))?;
         self.change(name, |machine| {
             machine.process = Some(Running { id: process.id, handle });
+            let size = machine.definition.as_ref().ok().map(|definition| definition.config.memory.size.0);
+            machine.startup_bytes = machine.startup_bytes.or(size);
             machine.since = Some(Instant::now());
             Ok(())
         })

@@ -40,6 +40,7 @@ fn in_words(facts: &Value) -> String {
         format!("version    {}", text(&facts["version"])),
         format!("process    {}, for {:.0} s", facts["process"], facts["seconds"].as_f64().unwrap_or_default()),
         format!("state      {}", text(&facts["state-directory"])),
+        format!("memory     {}", memory(&facts["memory-in-use-bytes"], &facts["memory-budget-bytes"])),
         format!("machines   {}, of which {} run", facts["machines"], facts["running"]),
         format!("you are    {}, with the role {}", text(&facts["who"]), text(&facts["role"])),
     ];
@@ -54,6 +55,13 @@ fn in_words(facts: &Value) -> String {
     lines.iter().map(|line| format!("{}\n", Marked(line))).collect()
 }
 
+/// Returns the memory of the machines in words.
+fn memory(used: &Value, budget: &Value) -> String {
+    let mebibytes = |bytes: &Value| format!("{} MiB", bytes.as_u64().unwrap_or_default() >> 20);
+    let budget = if budget.is_null() { "there is no budget".to_owned() } else { format!("of {}", mebibytes(budget)) };
+    format!("{}, {budget}", mebibytes(used))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,11 +70,14 @@ mod tests {
     fn broken_definitions_and_other_files_are_named() {
         let facts = json!({
             "version": "1", "process": 7, "seconds": 3.2, "state-directory": "/s", "who": "user 0", "role": "administer",
-            "machines": 2, "running": 1, "unknown-files": [{ "path": "/s/machines/x", "reason": "no name" }],
+            "memory-in-use-bytes": 96 << 20, "memory-budget-bytes": 1 << 30, "machines": 2, "running": 1,
+            "unknown-files": [{ "path": "/s/machines/x", "reason": "no name" }],
             "broken": [{ "name": "web", "problem": { "message": "unknown key", "where": "line 1" } }],
         });
         let text = in_words(&facts);
         assert!(text.contains("2, of which 1 run\n") && text.contains("process    7, for 3 s\n"), "{text}");
+        assert!(text.contains("memory     96 MiB, of 1024 MiB\n"), "{text}");
+        assert_eq!(memory(&json!(0), &Value::Null), "0 MiB, there is no budget");
         assert!(text.ends_with("broken     web: line 1: unknown key\nunknown    /s/machines/x: no name\n"), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 mod activation;
 mod as_json;
 mod asking;
+mod budget;
 mod hostile;
 mod jobs;
 mod lives;
