@@ -70,6 +70,7 @@ static void messages_that_mean_nothing(void)
             while (!(kind == MOUSE ? input_send(&input, mouse, sizeof mouse) : input_send(&input, keyboard, sizeof keyboard)))
                 let_the_host_react();
         }
+        CHECK_NAMED(channel_await_reading(&input.channel), "%s: the packets are read", input.name);
         CHECK_NAMED(is_quiet(), "%s: the packets are not answered", input.name);
         CHECK_NAMED(input_begin(&input), "%s: the version can be negotiated again", input.name);
     }
