@@ -27,6 +27,8 @@ static DRIVERS: OnBoth =
 fn plan(plan: &mut Plan, engine: &str) {
     let this = std::env::current_exe().expect("a test binary");
     let this = this.to_str().expect("a plain path");
+    // The drivers wait for answers that must not come.
+    plan.waits();
     plan.file(this);
     plan.option("--dir", IMAGES);
     for (image, seconds) in RUNS {

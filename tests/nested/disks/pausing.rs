@@ -17,8 +17,9 @@ use crate::common::stock::{engine, number, passes, variable};
 
 const SOON: Duration = Duration::from_secs(90);
 const MEMORY: u64 = 384 << 20;
-/// Duration of the load, in the guest's time. All pauses begin before its end.
-const LOAD_SECONDS: u32 = 40;
+/// Duration of the load beside the pauses, in seconds of the guest's time: it has begun before the first pause, and still runs at the
+/// last one. Each pause comes half a second after the one before.
+const LOAD_SECONDS: u32 = 12;
 
 pub fn plan(plan: &mut Plan, engine: &str) {
     let this = std::env::current_exe().expect("a test binary");
@@ -42,13 +43,14 @@ fn a_machine_can_be_paused_and_resumed_under_fio_and_iperf3() {
 #[ignore = "a part of a_machine_can_be_paused_and_resumed_under_fio_and_iperf3, for the nested host"]
 fn on_the_nested_host() {
     let guest = PathBuf::from(variable("GUEST"));
+    let (count, load) = (number("TIMES"), LOAD_SECONDS + number("TIMES"));
     let machine = Builder::new()
         .engine(engine())
         .memory(MEMORY)
         .cpus(2)
         .kernel(guest.join("vmlinux"))
         .initrd(guest.join("initrd.img"))
-        .cmdline(format!("console=ttyS0 quiet panic=-1 root=LABEL=root run=\"load 5201 {LOAD_SECONDS}\""))
+        .cmdline(format!("console=ttyS0 quiet panic=-1 root=LABEL=root run=\"load 5201 {load}\""))
         .disk(DiskConfig::of("/dev/vda"))
         .disk(DiskConfig { lun: Some(1), ..DiskConfig::of("memory:32M") })
         .net(NetworkOptions::new(Attachment::User))
@@ -60,7 +62,7 @@ fn on_the_nested_host() {
     wait("loaded");
     let changed = changed_pages(&machine, Duration::ZERO);
     assert!(changed > 0, "the load is none");
-    for _ in 0..number("TIMES") {
+    for _ in 0..count {
         thread::sleep(Duration::from_millis(500));
         machine.pause().unwrap();
         let written = changed_pages(&machine, Duration::from_secs(1));
