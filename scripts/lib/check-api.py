@@ -11,7 +11,7 @@ NAMES = ["halt", "echo", "memory", "stopped"]
 # What the service ends itself, and what has no end; streams are tested with other clients.
 LEFT_OUT = [
     "host-stop", "events", "follow", "attach", "view", "page", "file",
-    "machine-events", "trace", "trace-with", "watch-console", "use-console", "machine-screen", "socket",
+    "machine-events", "trace", "trace-with", "watch-console", "use-console", "watch-screen", "machine-screen", "socket",
 ]
 # Half of what names something of a machine names what some machines have.
 KNOWN = {

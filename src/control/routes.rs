@@ -54,12 +54,20 @@ const ROUTES: &[Route] = routes! {
     GET "/trace/*/*" => api::trace::follow;
     GET "/console" => api::console::watch;
     POST "/console" => api::console::attach;
+    GET "/screen" => api::screen::watch;
     POST "/screen" => api::screen::view;
     POST "/sockets/*" => api::sockets::connect;
 };
 
-/// Resources whose answer has no end of its own. They have no HEAD.
-const ENDLESS: [&str; 3] = ["console", "events", "trace"];
+/// Returns `true` if the answer for a resource has no end of its own. Such a resource has no HEAD.
+fn is_endless(path: &[String]) -> bool {
+    match path.first().map(String::as_str) {
+        Some("console" | "events" | "trace") => true,
+        // A picture of it has an end.
+        Some("screen") => path.len() == 1,
+        _ => false,
+    }
+}
 
 /// Finds the handler, and calls it.
 pub fn answer(mut exchange: Exchange<'_>) -> Answered {
@@ -70,8 +78,7 @@ pub fn answer(mut exchange: Exchange<'_>) -> Answered {
     };
     let found: Vec<_> = ROUTES.iter().filter(matches).collect();
     let shown = format!("/{}", path.join("/"));
-    let has_head = !path.first().is_some_and(|first| ENDLESS.contains(&first.as_str()));
-    let method = if has_head && exchange.request.is_head() { "GET" } else { &exchange.request.method };
+    let method = if !is_endless(path) && exchange.request.is_head() { "GET" } else { &exchange.request.method };
     let Some(route) = found.iter().find(|route| route.method == method) else {
         if found.is_empty() {
             return Err(Problem::not_found(format!("there is no {shown}; docs/control.md lists what there is")));

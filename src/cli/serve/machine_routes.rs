@@ -74,6 +74,9 @@ pub const MACHINE_ROUTES: &[Route] = routes! {
     POST "/machines/{name}/control/screen/wait" "wait-for-screen"
         "Wait until the screen shows a text, or the picture in a file of the host, for which the role administer is needed", Operate,
         Json("Wait"), Answer::Json("Seen"), OF_A_MACHINE => tunnel::wait;
+    GET "/machines/{name}/control/screen" "watch-screen"
+        "The screen: the connection carries RFB after the head of the reply, and keys and buttons of the viewer are dropped", Read, None,
+        Answer::Bytes(STREAM), OF_A_MACHINE => tunnel::forward;
     POST "/machines/{name}/control/screen" "machine-screen" "The screen: the connection carries RFB after the head of the reply", Operate,
         None, Answer::Bytes(STREAM), OF_A_MACHINE => tunnel::forward;
     GET "/machines/{name}/control/console" "watch-console" "The console, beginning with its last 64 KiB, until the machine ends", Read,

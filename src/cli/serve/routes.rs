@@ -80,7 +80,8 @@ const SERVICE_ROUTES: &[Route] = routes! {
         Read, None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::console;
     GET "/machines/{name}/screen/picture" "picture" "What the screen shows, as a PNG file", Read, None,
         Answer::Bytes("image/png"), [404, 409, 410, 500, 502, 504] => tunnel::forward;
-    GET "/machines/{name}/screen/stream" "view" "The screen as a WebSocket that carries RFB, for viewers such as noVNC", Operate,
+    GET "/machines/{name}/screen/stream" "view"
+        "The screen as a WebSocket that carries RFB, for viewers such as noVNC; with the role read, keys and buttons are dropped", Read,
         None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::screen;
 };
 

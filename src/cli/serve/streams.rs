@@ -70,12 +70,13 @@ fn attach(remote: &Remote, take: bool) -> Result<Stream, Failure> {
     remote.stream("POST", "/console", Some(&json!({ "take": take })), PROMPT)
 }
 
-/// Shows the screen to a viewer.
+/// Shows the screen to a viewer. Without the role to operate the machine, it only watches: the machine drops its keys and buttons.
 pub fn screen(call: &Call<'_>) -> Answered {
     let handshake = Handshake::of(call.request)?;
     let _place = call.follow()?;
     let remote = call.service.supervisor.remote(call.name)?;
-    let stream = remote.stream("POST", "/screen", None, PROMPT).map_err(problem)?;
+    let method = if call.caller.role < Role::Operate { "GET" } else { "POST" };
+    let stream = remote.stream(method, "/screen", None, PROMPT).map_err(problem)?;
     let protocol = handshake.protocols.iter().find(|protocol| *protocol == BINARY).map(String::as_str);
     carry(call, &handshake, protocol, stream)
 }

@@ -208,11 +208,12 @@ impl Screen {
         Ok((server, joined))
     }
 
-    /// Shows the screen to a viewer, a client of the control socket that speaks RFB after it was sent this head.
+    /// Shows the screen to a viewer, a client of the control socket that speaks RFB after it was sent this head. If it
+    /// `only_watches`, its keys, buttons and texts are dropped.
     ///
     /// # Errors
     /// Returns an error if there is no screen, if there are too many viewers, or if the host lacks threads.
-    pub(crate) fn show_to(&self, viewer: UnixStream, head: &[u8]) -> Result<(), ScreenError> {
+    pub(crate) fn show_to(&self, viewer: UnixStream, head: &[u8], only_watches: bool) -> Result<(), ScreenError> {
         let mut vnc = self.vnc.lock();
         if self.is_over.load(Ordering::Relaxed) {
             return Err(ScreenError::NoPicture);
@@ -221,7 +222,7 @@ impl Screen {
             Some(server) => server,
             none => none.insert(self.serve(None, None, None)?),
         };
-        server.let_in(viewer, head).then_some(()).ok_or(ScreenError::Crowded)
+        server.let_in(viewer, head, only_watches).then_some(()).ok_or(ScreenError::Crowded)
     }
 
     fn input(&self) -> Result<&Input, ScreenError> {

@@ -4,14 +4,21 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
+use serde_json::Value;
+
 use super::service::{Host, Reply, SOON, definition, over_tcp};
-use crate::common::patience::grown;
+use crate::common::patience::{grown, holds_within, patience};
 
 const KEY: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
+/// A connection to the service.
+trait Connection: Read + Write {}
+
+impl<T: Read + Write> Connection for T {}
+
 /// A WebSocket that is open.
 struct Client {
-    stream: UnixStream,
+    stream: Box<dyn Connection>,
     head: String,
     /// All payload so far.
     seen: Vec<u8>,
@@ -30,9 +37,20 @@ fn read_head(stream: &mut impl Read) -> Vec<u8> {
 impl Client {
     /// Opens one, or returns the reply.
     fn open(host: &Host, path: &str, protocols: &str) -> Result<Self, Reply> {
-        let mut stream = UnixStream::connect(host.socket()).unwrap();
+        let stream = UnixStream::connect(host.socket()).unwrap();
         stream.set_read_timeout(Some(grown(SOON))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\n{KEY}Sec-WebSocket-Protocol: {protocols}\r\n\r\n").unwrap();
+        Self::begin(Box::new(stream), path, &format!("Sec-WebSocket-Protocol: {protocols}\r\n"))
+    }
+
+    /// Opens one with a token, or returns the reply.
+    fn open_with(port: u16, path: &str, token: &str) -> Result<Self, Reply> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(grown(SOON))).unwrap();
+        Self::begin(Box::new(stream), path, &format!("Authorization: Bearer {token}\r\n"))
+    }
+
+    fn begin(mut stream: Box<dyn Connection>, path: &str, headers: &str) -> Result<Self, Reply> {
+        stream.write_all(format!("GET {path} HTTP/1.1\r\n{KEY}{headers}\r\n").as_bytes()).unwrap();
         let head = read_head(&mut stream);
         if !head.starts_with(b"HTTP/1.1 101 ") {
             return Err(Reply::read(head.chain(stream)).unwrap());
@@ -66,6 +84,24 @@ impl Client {
     fn until(&mut self, text: &[u8]) {
         while !self.seen.windows(text.len()).any(|part| part == text) {
             assert_ne!(self.take(), 0x88, "{:?}", String::from_utf8_lossy(&self.seen));
+        }
+    }
+
+    /// Becomes a viewer of the screen of `name`.
+    fn view(&mut self, name: &str) {
+        self.until(b"RFB 003.008\n");
+        self.send(b"RFB 003.008\n");
+        self.until(&[1, 1]);
+        self.send(&[1, 1]);
+        self.until(name.as_bytes());
+    }
+
+    /// Asks for a pixel of the screen, and waits for it. The machine has read by then what was sent before.
+    fn see(&mut self) {
+        let before = self.seen.len();
+        self.send(&[3, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
+        while self.seen.len() == before {
+            assert_ne!(self.take(), 0x88, "the viewer stays");
         }
     }
 }
@@ -119,17 +155,54 @@ fn viewers_of_a_screen_need_no_address_of_a_vnc_server() {
     let mut viewers: Vec<_> = (0..2).map(|_| Client::open(&host, PATH, "binary").ok().unwrap()).collect();
     for viewer in &mut viewers {
         assert!(viewer.head.contains("Sec-WebSocket-Protocol: binary\r\n"), "{}", viewer.head);
-        viewer.until(b"RFB 003.008\n");
-        viewer.send(b"RFB 003.008\n");
-        viewer.until(&[1, 1]);
-        viewer.send(&[1, 1]);
-        viewer.until(b"web");
+        viewer.view("web");
     }
     pictures_are_files(&host);
     host.post("/machines/web/kill");
     for viewer in &mut viewers {
         while viewer.take() != 0x88 {}
     }
+}
+
+#[test]
+fn a_viewer_who_may_only_read_sees_the_screen_and_types_nothing() {
+    const PATH: &str = "/machines/web/screen/stream";
+    let host = Host::serve_with(&["--listen", "unix:", "--listen", "tcp:127.0.0.1:0"]);
+    let port = host.said("serving at http://127.0.0.1:").trim_end_matches('/').parse().unwrap();
+    let cmdline = format!("driver=good {}", patience());
+    let text = definition("screen", &cmdline, "display = \"on\"\n");
+    assert_eq!(host.request("PUT", "/machines/web", &text).status, 201);
+    host.post("/machines/web/start");
+    host.until_state("web", "running");
+    Client::open(&host, "/machines/web/console/stream", "console.watch").ok().unwrap().until(b"ready");
+    let status = |device: &str| host.get("/machines/web/inspect")["devices"][device]["status"].clone();
+    for device in ["keyboard", "mouse"] {
+        assert!(holds_within(grown(SOON), || status(device)["state"] == "ready"), "{device}: {}", status(device));
+    }
+    let viewer = |role: &str| {
+        let run = host.run(&["access", "add", role, "--role", role]);
+        let mut viewer = Client::open_with(port, PATH, run.output.trim()).ok().unwrap();
+        viewer.view("web");
+        // The key a and a button of the mouse go down and up, and a text is in the clipboard.
+        for down in [1, 0] {
+            viewer.send(&[4, down, 0, 0, 0, 0, 0, b'a']);
+            viewer.send(&[5, down, 0, 9, 0, 9]);
+        }
+        viewer.send(&[6, 0, 0, 0, 0, 0, 0, 1, b'b']);
+        viewer.see();
+        viewer
+    };
+    let (keys, reports) = (status("keyboard")["sent"].clone(), status("mouse")["sent"].clone());
+    let _reader = viewer("read");
+    for (device, before) in [("keyboard", &keys), ("mouse", &reports)] {
+        let after = status(device);
+        assert!(after["sent"] == *before && after["waiting"] == 0, "{device}: {after}, {before} before");
+    }
+    let _operator = viewer("operate");
+    let more = |status: &Value, before: &Value| status["sent"].as_u64() >= before.as_u64().map(|before| before + 2);
+    assert!(holds_within(grown(SOON), || more(&status("keyboard"), &keys)), "{}", status("keyboard"));
+    assert!(holds_within(grown(SOON), || more(&status("mouse"), &reports)), "{}", status("mouse"));
+    host.post("/machines/web/kill");
 }
 
 /// By HTTP, and by the command with `--host`.

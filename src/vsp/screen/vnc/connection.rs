@@ -59,6 +59,8 @@ pub enum Socket {
     Unix(UnixStream),
     /// By the control socket, whose clients need no password.
     Control(UnixStream),
+    /// The same, for a client that only watches.
+    Watching(UnixStream),
 }
 
 impl Connection {
@@ -69,7 +71,12 @@ impl Connection {
 
     /// Returns `true` if it came by the control socket.
     pub fn is_control(&self) -> bool {
-        matches!(self.socket, Socket::Control(_))
+        matches!(self.socket, Socket::Control(_) | Socket::Watching(_))
+    }
+
+    /// Returns `true` if its viewer only watches: keys, buttons and texts from it are dropped.
+    pub fn only_watches(&self) -> bool {
+        matches!(self.socket, Socket::Watching(_))
     }
 
     /// Returns how far it has come.
@@ -90,7 +97,7 @@ impl Connection {
     pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
         match &self.socket {
             Socket::Tcp(stream) => stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write)),
-            Socket::Unix(stream) | Socket::Control(stream) => {
+            Socket::Unix(stream) | Socket::Control(stream) | Socket::Watching(stream) => {
                 stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write))
             }
         }
@@ -102,7 +109,9 @@ impl Connection {
         // It may be closed already.
         let _ = match &self.socket {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Both),
-            Socket::Unix(stream) | Socket::Control(stream) => stream.shutdown(Shutdown::Both),
+            Socket::Unix(stream) | Socket::Control(stream) | Socket::Watching(stream) => {
+                stream.shutdown(Shutdown::Both)
+            }
         };
     }
 }
@@ -134,7 +143,7 @@ impl Read for &Socket {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => (&*stream).read(bytes),
-            Socket::Unix(stream) | Socket::Control(stream) => (&*stream).read(bytes),
+            Socket::Unix(stream) | Socket::Control(stream) | Socket::Watching(stream) => (&*stream).read(bytes),
         }
     }
 }
@@ -143,7 +152,7 @@ impl Write for &Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => (&*stream).write(bytes),
-            Socket::Unix(stream) | Socket::Control(stream) => (&*stream).write(bytes),
+            Socket::Unix(stream) | Socket::Control(stream) | Socket::Watching(stream) => (&*stream).write(bytes),
         }
     }
 

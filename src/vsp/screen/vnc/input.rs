@@ -25,6 +25,11 @@ impl Input {
         Self { devices, number, pressed: BTreeSet::new(), buttons: 0, at: (0, 0) }
     }
 
+    /// Returns the viewer's number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Presses or releases the key that types a keysym in the layout of the machine. A guest that does not use its keyboard gets
     /// nothing.
     pub fn keysym(&mut self, keysym: u32, down: bool) {

@@ -183,15 +183,16 @@ impl VncServer {
         VncDevice(self.show.clone())
     }
 
-    /// Lets a client of the control socket in, after it is sent this head. Returns `false` if there are too many viewers.
-    pub fn let_in(&self, mut stream: UnixStream, head: &[u8]) -> bool {
+    /// Lets a client of the control socket in, after it is sent this head. If it `only_watches`, its keys, buttons and texts are
+    /// dropped. Returns `false` if there are too many viewers.
+    pub fn let_in(&self, mut stream: UnixStream, head: &[u8], only_watches: bool) -> bool {
         let mut waiting = self.door.waiting.lock();
         if self.show.stage.viewers() + waiting.len() >= MAX_VIEWERS {
             return false;
         }
         // Nothing was sent before, so this does not wait. A client that is gone is noticed by its own thread.
         let _ = stream.write_all(head);
-        waiting.push(Socket::Control(stream));
+        waiting.push(if only_watches { Socket::Watching(stream) } else { Socket::Control(stream) });
         self.door.knock.signal();
         true
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::greeting::{Access, Encrypt, greet};
+use super::input::Input;
 use super::password::Password;
 use super::scanner;
 use super::show::Show;
@@ -75,7 +76,7 @@ pub fn send(bytes: &[u8]) {
         let number = seat.as_ref().map_or(0, |seat| seat.number);
         let (show, sent) = (&show, &sent);
         let sends = scope.spawn(move || write(show, number, Sink(sent)));
-        assert!(listen(show, number, bytes).is_err(), "the bytes end, or are wrong");
+        assert!(listen(show, Input::new(show.input.clone(), number), bytes).is_err(), "the bytes end, or are wrong");
         drop(seat);
         assert!(sends.join().is_ok(), "no message makes the writer panic");
         show.signal.end();

@@ -50,7 +50,8 @@ pub fn serve(show: &Show, connection: &Arc<Connection>) -> io::Result<()> {
             connection.close();
             result
         })?;
-        let heard = listen(show, number, io::BufReader::new(&**connection));
+        let devices = if connection.only_watches() { None } else { show.input.clone() };
+        let heard = listen(show, Input::new(devices, number), io::BufReader::new(&**connection));
         drop(seat);
         connection.close();
         let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
@@ -58,9 +59,9 @@ pub fn serve(show: &Show, connection: &Arc<Connection>) -> io::Result<()> {
     })
 }
 
-/// Reads what the viewer sends.
-pub fn listen(show: &Show, number: u64, mut from: impl Read) -> io::Result<()> {
-    let mut input = Input::new(show.input.clone(), number);
+/// Reads what the viewer sends. Keys, buttons and texts go to `input`.
+pub fn listen(show: &Show, mut input: Input, mut from: impl Read) -> io::Result<()> {
+    let number = input.number();
     loop {
         match Message::read(&mut from)? {
             Message::Format(format) => show.stage.wish(number, |wishes| wishes.format = format),
