@@ -106,7 +106,7 @@ fn paths_in_a_file_are_relative_to_it() {
     let path = folder.path().join("vm.toml");
     std::fs::write(
         &path,
-        "kernel = 'k'\ninitrd = '/abs'\nconsole = 'file:log'\nscreenshot-at-end = 'last.png'\ndisk = ['a.img', '/b.img', 'memory:1M']",
+        "kernel = 'k'\ninitrd = '/abs'\nconsole = 'file:log'\nscreenshot-at-end = 'last.png'\nconsole-at-end = 'last'\ndisk = ['a.img', '/b.img', 'memory:1M']",
     )
     .unwrap();
     let config = Config::load(&path).unwrap();
@@ -114,6 +114,7 @@ fn paths_in_a_file_are_relative_to_it() {
     assert_eq!(config.initrd, Some("/abs".into()));
     assert_eq!(config.console, ConsoleConfig::File(folder.path().join("log")));
     assert_eq!(config.screenshot_at_end, Some(folder.path().join("last.png")));
+    assert_eq!(config.console_at_end, Some(folder.path().join("last")));
     let disks: Vec<_> = config.disks.into_iter().map(|disk| disk.path).collect();
     assert_eq!(disks, [folder.path().join("a.img"), "/b.img".into(), "memory:1M".into()]);
 }

@@ -95,6 +95,11 @@ pub struct Config {
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE"))]
     pub console: ConsoleConfig,
 
+    /// Write the last 64 KiB of the guest's console to this file when the machine ends, wherever else they go
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console_at_end: Option<PathBuf>,
+
     /// Implementation of the Hyper-V interface [default: auto]
     #[cfg_attr(feature = "cli", arg(long, value_name = "ENGINE"))]
     pub engine: Engine,
@@ -197,6 +202,7 @@ impl Default for Config {
             cpus: Cpus::default(),
             timeout: None,
             console: ConsoleConfig::Stdio,
+            console_at_end: None,
             engine: Engine::Auto,
             hv: Hv::default(),
             hv_version: HypervisorVersion::default(),
@@ -335,7 +341,7 @@ impl Config {
         }
     }
 
-    /// Returns the files that the machine creates or truncates: for its console, sockets, traces, captures and last picture.
+    /// Returns the files that the machine creates or truncates: for its console, sockets, traces, captures, and at its end.
     pub(crate) fn written_files(&self) -> impl Iterator<Item = &Path> {
         let console = match &self.console {
             ConsoleConfig::File(path) | ConsoleConfig::Unix(path) => Some(path),
@@ -344,7 +350,8 @@ impl Config {
         let trace = self.trace.as_ref().and_then(|trace| trace.file.as_ref());
         let captures = self.networks.iter().filter_map(|network| network.pcap.as_ref());
         let sockets = self.vsock.as_ref().into_iter().chain(self.display.socket());
-        let files = console.into_iter().chain(sockets).chain(trace).chain(captures).chain(&self.screenshot_at_end);
+        let at_end = self.screenshot_at_end.iter().chain(&self.console_at_end);
+        let files = console.into_iter().chain(sockets).chain(trace).chain(captures).chain(at_end);
         files.map(PathBuf::as_path)
     }
 
@@ -368,8 +375,8 @@ impl Config {
             *vsock = folder.join(&*vsock);
         }
         self.display.rebase(folder);
-        if let Some(picture) = &mut self.screenshot_at_end {
-            *picture = folder.join(&*picture);
+        for file in self.screenshot_at_end.iter_mut().chain(&mut self.console_at_end) {
+            *file = folder.join(&*file);
         }
         if let ConsoleConfig::File(path) | ConsoleConfig::Unix(path) = &mut self.console {
             *path = folder.join(&*path);

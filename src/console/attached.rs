@@ -64,6 +64,11 @@ impl History {
         state.wake_all();
     }
 
+    /// Returns the newest output.
+    pub fn kept(&self) -> Vec<u8> {
+        self.0.lock().kept.iter().copied().collect()
+    }
+
     /// Ends the output.
     pub fn end(&self) {
         let mut state = self.0.lock();

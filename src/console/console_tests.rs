@@ -27,6 +27,24 @@ pub fn typed_text(console: &Console, count: usize) -> String {
 }
 
 #[test]
+fn the_newest_output_is_in_a_file_after_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("last");
+    fs::write(&path, "of an older run").unwrap();
+    let console = Console::open(&ConsoleConfig::None, |event| panic!("{event:?}")).unwrap();
+    assert!(console.keep_last(&directory.path().join("none/last")).is_err());
+    console.keep_last(&path).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"", "nothing is left of an older run");
+    let all: String = (0..50_000).map(|number| format!("{number}\n")).collect();
+    console.output().write_all(all.as_bytes()).unwrap();
+    // It is told more than once.
+    console.end("the guest powered off");
+    console.end("the guest powered off");
+    let written = fs::read(&path).unwrap();
+    assert!(written == all.as_bytes()[all.len() - (64 << 10)..], "{} bytes", written.len());
+}
+
+#[test]
 fn a_file_is_truncated_and_gets_the_output() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("console.log");

@@ -37,6 +37,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use crate::host::limited;
+use crate::host::lock::Mutex;
 use crate::kvm::gate::Gate;
 use attached::History;
 pub(crate) use attached::{Attached, NotAttached, Part, Seen};
@@ -103,6 +105,8 @@ pub struct Console {
     input: Arc<ConsoleInput>,
     pty: Option<PathBuf>,
     thread: Option<JoinHandle<()>>,
+    /// The file for the newest output at the end.
+    last: Mutex<Option<file::LastOutput>>,
 }
 
 impl Console {
@@ -144,7 +148,7 @@ impl Console {
 
     fn without_thread(sink: Sink) -> Self {
         let output = ConsoleOutput { sink, history: Arc::default() };
-        Self { output, input: Arc::new(ConsoleInput::new(None)), pty: None, thread: None }
+        Self { output, input: Arc::new(ConsoleInput::new(None)), pty: None, thread: None, last: Mutex::default() }
     }
 
     fn start(backend: Box<dyn Backend>, pty: Option<PathBuf>, events: EventSink) -> Result<Self, ConsoleError> {
@@ -163,7 +167,16 @@ impl Console {
         let thread = thread::Builder::new().name("console".into()).spawn(move || pump.run());
         let thread = Some(thread.map_err(ConsoleError::Start)?);
         let output = ConsoleOutput { sink: Sink::Queue(output), history: Arc::default() };
-        Ok(Self { output, input, pty, thread })
+        Ok(Self { output, input, pty, thread, last: Mutex::default() })
+    }
+
+    /// Has the newest 64 KiB of output written to a file at the end of the machine.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be created.
+    pub fn keep_last(&self, path: &Path) -> Result<(), ConsoleError> {
+        *self.last.lock() = Some(file::LastOutput::open(path)?);
+        Ok(())
     }
 
     /// Returns the output to which devices print.
@@ -200,9 +213,13 @@ impl Console {
         }
     }
 
-    /// Reports the machine's end to threads that wait at a [`Capture`], and to attached clients.
+    /// Reports the machine's end to threads that wait at a [`Capture`], and to attached clients, and writes the newest output to its
+    /// file, if there is one. Further calls do nothing.
     pub fn end(&self, how: &str) {
         self.output.history.end();
+        let last = self.last.lock().take();
+        let written = last.map_or(Ok(()), |last| last.write(&self.output.history.kept()));
+        written.unwrap_or_else(|error| limited::warn!("{error}"));
         if let Sink::Capture(transcript) = &self.output.sink {
             transcript.end(how);
         }

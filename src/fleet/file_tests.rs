@@ -79,6 +79,7 @@ fn one_partition_may_write_a_file_and_several_may_write_a_device() {
     assert!(error.contains("a and b both write") && error.contains("log; give one of them another"), "{error}");
     assert!(load("console = 'unix:log'", "trace = 'msr=log'").is_err());
     assert!(load("screenshot-at-end = 'log'", "console = 'file:log'").is_err());
+    assert!(load("console-at-end = 'log'", "console = 'file:log'").is_err());
     load("console = 'file:log'", "console = 'file:log2'").unwrap();
     load("console = 'file:/dev/null'", "console = 'file:/dev/null'").unwrap();
 }

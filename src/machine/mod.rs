@@ -215,6 +215,7 @@ impl Machine {
             }
             ConsoleUse::Labelled | ConsoleUse::Configured => (Console::open(&config.console, report)?, None),
         };
+        config.console_at_end.as_deref().map_or(Ok(()), |path| console.keep_last(path))?;
         console.pty_path().inspect(|path| log::warn!("{}: the console is at {}", config.name, path.display()));
         let device = ConsoleDevice {
             destination: (capture.is_none()).then(|| config.console.clone()),

@@ -65,7 +65,8 @@ fn unusable_adapters_are_refused() {
 }
 
 #[test]
-fn files_for_the_last_picture_are_opened_before_the_guest_runs() {
+fn files_for_the_end_are_opened_before_the_guest_runs() {
+    refused("--console-at-end /nowhere/last", &["/nowhere/last", "No such file"]);
     refused(
         "--display on --screenshot-at-end /nowhere/last.png",
         &["--screenshot-at-end", "/nowhere/last.png", "No such file"],

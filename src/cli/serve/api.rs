@@ -305,15 +305,21 @@ pub fn inspect(call: &Call<'_>) -> Answered {
 
 /// Returns the end of a guest's console.
 pub fn console(call: &Call<'_>) -> Answered {
-    let path = {
+    let (own, runs) = {
         let machines = call.supervisor().machines();
         let machine = machines.get(call.name).ok_or_else(|| Problem::no_machine(call.name))?;
-        let path = machine.definition.as_ref().ok().and_then(|definition| definition.console());
-        path.map(ToOwned::to_owned)
+        let runs = machine.process.is_some();
+        let definition = machine.definition.as_ref().ok();
+        let own = definition.and_then(|own| if runs { own.console() } else { own.last_console() });
+        (own.map(ToOwned::to_owned), runs)
     };
-    let Some(path) = path else {
-        return Err(Problem::state(format!("the console of {} is not kept", call.name))
-            .with_remedy("write console = \"file:PATH\" in the definition"));
+    let kept = || Some(call.supervisor().places.last_console(call.name)).filter(|path| !runs && path.exists());
+    let Some(path) = own.or_else(kept) else {
+        let remedy = match runs {
+            true => "attach to it, or write console = \"file:PATH\" in the definition",
+            false => "start the machine, or write console = \"file:PATH\" in the definition",
+        };
+        return Err(Problem::state(format!("the console of {} is not kept", call.name)).with_remedy(remedy));
     };
     let text = match tail(&path, CONSOLE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

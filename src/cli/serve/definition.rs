@@ -194,6 +194,11 @@ impl Definition {
             _ => None,
         }
     }
+
+    /// Returns the file that has the last output of the console after the end of the machine, if the definition names one.
+    pub fn last_console(&self) -> Option<&Path> {
+        self.console().or(self.config.console_at_end.as_deref())
+    }
 }
 
 /// Applies the defaults that the service has instead of those of a single run: a guest that resets its machine starts again, as on

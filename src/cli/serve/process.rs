@@ -65,7 +65,7 @@ impl Places {
 
     /// Removes all files of a machine.
     pub fn remove(&self, name: &str) {
-        for kind in ["toml", "report", "messages"] {
+        for kind in ["toml", "report", "messages", "console"] {
             let _ = fs::remove_file(self.file(name, kind));
         }
     }
@@ -86,6 +86,11 @@ impl Places {
     /// Returns the last messages of a machine.
     pub fn messages(&self, name: &str) -> String {
         tail(&self.file(name, "messages"), TAIL).unwrap_or_default()
+    }
+
+    /// Returns the file that has the last output of a machine's console after its end, if nothing else has it.
+    pub fn last_console(&self, name: &str) -> PathBuf {
+        self.file(name, "console")
     }
 
     /// Returns how a machine has ended, as its process has reported.
@@ -120,6 +125,9 @@ impl Places {
         command.arg("--control").arg(self.socket(name)).arg("--report").arg(self.file(name, "report"));
         if definition.config.console == ConsoleConfig::Stdio {
             command.args(["--console", "none"]);
+        }
+        if definition.last_console().is_none() {
+            command.arg("--console-at-end").arg(self.last_console(name));
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
         // A Ctrl-C for the service is not for its machines, and neither is its connection to systemd.

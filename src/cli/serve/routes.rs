@@ -74,7 +74,7 @@ const SERVICE_ROUTES: &[Route] = routes! {
         [404] => metering::get;
     DELETE "/machines/{name}/meter" "reset-meter" "Begin to measure a machine anew", Operate, None, Answer::Json("Meter"),
         [404] => metering::reset;
-    GET "/machines/{name}/console" "console" "The end of the guest's console, if it goes to a file", Read, None,
+    GET "/machines/{name}/console" "console" "The end of the guest's console, if it goes to a file or the machine has ended", Read, None,
         Answer::Text("text/plain"), [404, 409, 500] => api::console;
     GET "/machines/{name}/console/stream" "attach" "The console as a WebSocket: its last 64 KiB, and what follows; what is sent is typed",
         Read, None, Answer::Stream, [403, 404, 409, 426, 500, 502, 504] => streams::console;

@@ -13,9 +13,9 @@ use viridian::End;
 use viridian::machine::code;
 use viridian::process::{EndSignals, Foreground, Interrupt};
 
-use super::{Done, Machines, place};
+use super::{Done, Machines, place, print};
 use crate::cli::agent::drive::PIPE_PIECE;
-use crate::cli::client::{Failure, PROMPT};
+use crate::cli::client::{Failure, PROMPT, Remote, encoded};
 use crate::cli::say;
 
 /// Printed on Ctrl-A h.
@@ -34,7 +34,8 @@ const ONE: &str = "a terminal has room for the console of one machine; open each
 #[command(after_help = "\
 Prints the last 64 KiB of the guest's output first. On a terminal, all keys go to the guest, also Ctrl-C; Ctrl-A d detaches,
 Ctrl-A h lists the keys. Any number of clients can watch a console, and one can type at it. The machine's own console (run
---console) still gets all output. The exit code is 0 after Ctrl-A d and at the end of the machine.")]
+--console) still gets all output. Of a machine of the service that does not run, the last output is printed, if there is some.
+The exit code is 0 after Ctrl-A d and at the end of the machine.")]
 pub struct Arguments {
     /// The machine
     #[arg(allow_hyphen_values = true, value_parser = place)]
@@ -60,7 +61,13 @@ pub struct Arguments {
 pub fn run(Arguments { name, others, read_only, take, json }: Arguments) -> Done {
     let failed = |error: io::Error| Failure::Other(code::FAILED, error.to_string());
     let words: Vec<_> = std::iter::once(name).chain(others).collect();
-    let machine = Machines::named(&words)?.one(ONE)?;
+    let machine = match Machines::named(&words).and_then(|machines| machines.one(ONE)) {
+        // A machine of the service that does not run has a last output, perhaps.
+        Err(Failure::NoMachine(name, why)) => {
+            return last_output(&name, json).unwrap_or(Err(Failure::NoMachine(name, why)));
+        }
+        other => other?,
+    };
     let name = machine.name.clone();
     let signals = EndSignals::catch().map_err(failed)?;
     let stream = match read_only {
@@ -89,6 +96,17 @@ pub fn run(Arguments { name, others, read_only, take, json }: Arguments) -> Done
         Ended::Signal(signal) => return Ok(End::by_signal(signal).exit_code()),
     }
     Ok(0)
+}
+
+/// Prints the last output of a machine of the service that does not run. Returns `None` if there is none.
+fn last_output(name: &str, json: bool) -> Option<Done> {
+    let service = Remote::usual_service().ok()?;
+    let text = service.text(&format!("/machines/{}/console", encoded(name))).ok()?;
+    let text = if json { format!("{}\n", json!({ "name": name, "output": text })) } else { text };
+    Some(print(&text).map(|()| {
+        say!("{name} does not run; this is the last output of its console");
+        0
+    }))
 }
 
 /// The reason for the end of a session.

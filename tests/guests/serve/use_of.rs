@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use super::service::{Host, SOON, definition, over_tcp, runs};
-use crate::command::{Run, image};
+use crate::command::{Run, image, limit};
 use crate::common::patience::{grown, holds_within};
 
 #[test]
@@ -199,6 +199,39 @@ fn a_console_that_goes_to_a_file_is_shown() {
     assert_eq!(host.request("GET", "/machines/web/console", "").body, "a\nb\n");
     let reply = host.request("GET", "/machines/mute/console", "");
     assert!(reply.status == 409 && reply.body.contains("file:PATH"), "{reply:?}");
+}
+
+#[test]
+fn the_last_output_of_a_console_is_there_after_the_end_of_a_machine() {
+    let host = Host::serve();
+    host.define_with("web", "exits", "echo", "");
+    let text = || host.request("GET", "/machines/web/console", "");
+    assert_eq!(text().status, 409, "it has not run yet");
+    let run = host.run(&["console", "web"]);
+    assert!(run.code == Some(2) && run.errors.contains("it is stopped"), "{run:?}");
+    host.post("/machines/web/start");
+    host.until_state("web", "running");
+    let printed = "echoing by polling";
+    let wait = ["wait", "web", "--for", &format!("text={printed}"), "--timeout", &limit(60)];
+    assert_eq!(host.run(&wait).code, Some(0));
+    assert!(text().status == 409 && text().body.contains("attach to it"), "{:?}", text());
+    host.post("/machines/web/kill");
+    host.until_state("web", "stopped");
+    assert!(text().status == 200 && text().body.contains(printed), "{:?}", text());
+    let run = host.run(&["console", "web"]);
+    assert!(run.code == Some(0) && run.output == text().body && run.errors.contains("web does not run"), "{run:?}");
+    let json: serde_json::Value = serde_json::from_str(&host.run(&["console", "web", "--json"]).output).unwrap();
+    assert_eq!((&json["name"], &json["output"]), (&json!("web"), &json!(text().body)));
+    // The output of a run is no longer there in the next one, and goes with the machine.
+    let file = host.sockets().join("serve/web.console");
+    assert!(file.exists());
+    assert_eq!(host.run(&["start", "web"]).code, Some(0));
+    host.until_state("web", "running");
+    assert_eq!(std::fs::read(&file).unwrap(), b"");
+    host.post("/machines/web/kill");
+    host.until_state("web", "stopped");
+    assert!(holds_within(grown(SOON), || host.request("DELETE", "/machines/web", "").status == 200));
+    assert!(!file.exists());
 }
 
 #[test]
