@@ -39,7 +39,7 @@ const list = () => page.goto(`${address}#/`);
 // Takes pictures of what is shown, in both colour schemes, wide and as on a phone.
 async function picture(what) {
   for (const scheme of ["light", "dark"]) {
-    for (const [kind, width] of [["wide", 1200], ["phone", 390]]) {
+    for (const [kind, width] of [["wide", 1200], ["phone", 360]]) {
       await page.emulateMedia({ colorScheme: scheme });
       await page.setViewportSize({ width, height: 844 });
       if (await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)) fail(`the ${what} is wider than ${width} pixels`);
@@ -75,17 +75,26 @@ await page.click("#new");
 await page.fill("#name", "desk");
 await page.fill("#setting-kernel", folder + "/screen.elf");
 await page.fill("#setting-cmdline", "driver=good");
-await page.fill("#setting-memory", "64M");
+await page.fill("#setting-memory", "startup=64M,min=48M");
 await page.fill("#setting-display", "on");
 await page.fill("#setting-disk", "memory:16M\nmemory:8M,readonly=on");
 await page.selectOption("#setting-servicerestart", "on-failure");
 await page.click("#form summary");
 await page.fill("#setting-timeout", "1000");
 await page.selectOption("#setting-engine", "user");
+await page.fill("#setting-servicecpu-weight", "300");
+await page.fill("#setting-servicememory-limit", "2G");
 await picture("form");
 await page.click("#as-text");
-if (!(await page.inputValue("#text")).includes("timeout = 1000")) fail("the form does not fill the text: " + await page.inputValue("#text"));
+for (const line of ["timeout = 1000", "cpu.weight = 300", 'memory.limit = "2G"']) {
+  if (!(await page.inputValue("#text")).includes(line)) fail("the form does not fill the text: " + await page.inputValue("#text"));
+}
 await page.click("#as-form");
+await page.waitForSelector("#form", { state: "visible" });
+if (await page.inputValue("#setting-servicecpu-weight") !== "300") fail("the form does not read the shares of the host");
+// This service has no control group, so a machine with shares would not start.
+await page.fill("#setting-servicecpu-weight", "");
+await page.fill("#setting-servicememory-limit", "");
 await page.click("#editor button[type=submit]");
 await state("desk", "stopped");
 
@@ -127,9 +136,15 @@ await other.keyboard.press("Enter");
 await terminal(other, "quitting");
 await other.waitForSelector("text=not connected");
 
-// The screen has the pixels that the guest shows.
+// What it has printed last can still be read.
 await list();
 await state("web", "stopped");
+await tab("web", "console");
+await page.waitForSelector("text=this is its last output");
+await terminal(page, "quitting");
+
+// The screen has the pixels that the guest shows.
+await list();
 await press("desk", "start");
 await state("desk", "running");
 await tab("desk", "console");
@@ -180,8 +195,32 @@ await page.click("#panel-devices details[data-key='disk0.0'] details[data-key=me
 await page.waitForSelector("#panel-devices >> text=size-bytes");
 await tab("desk", "vmbus");
 await page.waitForSelector("#panel-vmbus td >> text=open");
+
+// Services are turned off and on, and the size of the memory is changed.
+await tab("desk", "services");
+await page.click("[aria-label='Turn Heartbeat off']");
+await page.waitForSelector("[aria-label='Turn Heartbeat on']");
+const heartbeat = () => JSON.parse(command("services", "desk", "--json")).find(service => service.name === "heartbeat").enabled;
+if (heartbeat()) fail("the heartbeat is not off");
+await page.click("[aria-label='Turn Heartbeat on']");
+await page.waitForSelector("[aria-label='Turn Heartbeat off']");
+if (!heartbeat()) fail("the heartbeat is not on");
+await page.waitForSelector("#panel-services dd >> text=48 MiB to 64 MiB");
+await picture("services");
+// This guest has no driver for any of them.
+await page.click("[aria-label='Read the items']");
+await page.waitForSelector("#panel-services .problem:not(:empty)");
+await page.fill("[aria-label='New size of the memory']", "1G");
+await page.keyboard.press("Enter");
+await page.waitForSelector("#panel-services .problem >> text=outside");
+await page.fill("[aria-label='New size of the memory']", "48M");
+await page.keyboard.press("Enter");
+await page.waitForSelector("#jobs >> text=bringing the guest's memory to 48M");
+await page.click("#jobs button");
+await page.waitForSelector("#jobs", { state: "hidden" });
+await tab("desk", "vmbus");
 // The selected tab is in sight on a phone, too.
-await page.setViewportSize({ width: 390, height: 844 });
+await page.setViewportSize({ width: 360, height: 844 });
 await tab("desk", "devices");
 await tab("desk", "vmbus");
 const isInSight = () => { const { left, right } = document.getElementById("tab-vmbus").getBoundingClientRect(); return left >= 0 && right <= innerWidth; };
@@ -230,6 +269,17 @@ await page.click("#jobs button");
 await state("desk", "running");
 await page.waitForSelector("#jobs", { state: "hidden" });
 
+// A guest that does not shut down is not ended by force, and the page says so.
+await page.route("**/machines/desk/stop", route => {
+  const body = JSON.parse(route.request().postData() ?? "{}");
+  if (body.force !== false) fail("Shut down ends a machine by force");
+  route.continue({ postData: JSON.stringify({ ...body, "power-button-seconds": 0.1 }) });
+});
+await press("desk", "stop");
+await page.waitForSelector("#message >> text=it continues to run");
+await state("desk", "running");
+await page.unroute("**/machines/desk/stop");
+
 // Somebody who may only look finds no buttons to press.
 const look = await open(`${address}#token=${command("access", "add", "look", "--role", "read").trim()}`);
 await look.waitForSelector("[data-machine=desk] .state.running");
@@ -237,7 +287,13 @@ if (await look.locator("[data-operation]").count()) fail("a reader has buttons")
 if (await look.isVisible("#new")) fail("a reader may define machines");
 await look.goto(`${address}#/desk/hardware`);
 await look.waitForSelector("#panel-hardware td >> text=disk0.0");
-if (await look.locator("#panel-hardware button:visible").count() || await look.isVisible("#tab-screen")) fail("a reader may change disks or use the screen");
+if (await look.locator("#panel-hardware button:visible").count()) fail("a reader may change disks");
+await look.goto(`${address}#/desk/services`);
+await look.waitForSelector("#panel-services td >> text=Heartbeat");
+if (await look.locator("#panel-services button:visible").count() !== 1) fail("a reader may do more than read items");
+await look.goto(`${address}#/desk/screen`);
+await look.waitForSelector("text=you watch; to use keyboard and mouse, you need the role operate");
+if (await look.isVisible("text=Ctrl+Alt+Del")) fail("a reader may press keys");
 await look.goto(`${address}#/desk/console`);
 await look.waitForSelector("text=you watch; to type, you need the role operate");
 await look.close();
@@ -265,7 +321,9 @@ await press("web", "edit");
 await page.waitForSelector("#editor[open]");
 await page.click("#as-text");
 if (!(await page.inputValue("#text")).includes("# a note")) fail("the comment is lost, though nothing was changed in the form");
+// Escape closes a dialog, and leads back to what has opened it.
 await page.keyboard.press("Escape");
+await page.waitForFunction(() => !document.getElementById("editor").open && document.activeElement.dataset.operation === "edit");
 await press("web", "remove");
 await page.waitForSelector("[data-machine=web]", { state: "detached" });
 

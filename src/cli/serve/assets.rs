@@ -13,7 +13,7 @@ macro_rules! files {
 /// All files that are served. A test compares them with the folder.
 const FILES: &[Asset] = files! {
     "": "style.css" "main.js" "api.js" "list.js" "machine.js" "overview.js" "charts.js" "editor.js" "console.js" "screen.js"
-        "hardware.js" "tracing.js" "jobs.js";
+        "hardware.js" "services.js" "tables.js" "tracing.js" "jobs.js";
     "vendor/xterm-6.0.0/": "xterm.mjs" "addon-fit.mjs" "xterm.css" "LICENSE";
     "vendor/novnc-1.7.0/": "LICENSE.txt" "AUTHORS" "docs/LICENSE.MPL-2.0";
     "vendor/novnc-1.7.0/core/": "base64.js" "deflator.js" "display.js" "encodings.js" "inflator.js" "ra2.js" "rfb.js" "websock.js";

@@ -53,17 +53,24 @@ fn all() -> Vec<Value> {
         let repeats = matches!(argument.get_action(), ArgAction::Append);
         Some(setting("", name, kind, &help, values, &choices, repeats))
     });
-    let of_service = |name, help, choices: &[PossibleValue]| {
-        let kind = if choices.is_empty() { "number" } else { "text" };
-        setting(TABLE, name, kind, help, None, choices, false)
-    };
+    let choice = |name, help, choices: &[PossibleValue]| setting(TABLE, name, "text", help, None, choices, false);
+    let number = |name, help| setting(TABLE, name, "number", help, None, &[], false);
+    let share = |name, help, value: &str| setting(TABLE, name, "text", help, Some(value.into()), &[], false);
     settings
         .chain([
-            of_service("autostart", "When the machine starts after the start of the host", &choices::<Autostart>()),
-            of_service("start-order", "Machines with lower numbers start before the others", &[]),
-            of_service("start-delay", "Seconds to wait before that start", &[]),
-            of_service("host-stop", "How the machine is stopped before the host shuts down", &choices::<HostStop>()),
-            of_service("restart", "When the service starts the machine again", &choices::<Restart>()),
+            choice("autostart", "When the machine starts after the start of the host", &choices::<Autostart>()),
+            number("start-order", "Machines with lower numbers start before the others [default: 0]"),
+            number("start-delay", "Seconds to wait before that start [default: 0]"),
+            choice("host-stop", "How the machine is stopped before the host shuts down", &choices::<HostStop>()),
+            choice("restart", "When the service starts the machine again", &choices::<Restart>()),
+            number(
+                "cpu.weight",
+                "Share of the host's processors relative to other machines, 1 to 10000 [default: 100]",
+            ),
+            share("cpu.reserve", "Processor time that it can always have, in percent of one processor", "50%"),
+            share("cpu.limit", "Processor time that it has at most, in percent of one processor", "150%"),
+            share("memory.reserve", "Memory of its process that the host does not reclaim", "1G"),
+            share("memory.limit", "Memory that its process has at most; the host ends it if it needs more", "2G"),
         ])
         .collect()
 }
@@ -105,6 +112,9 @@ fn setting(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::definition::Treatment;
     use super::*;
 
     #[test]
@@ -114,6 +124,35 @@ mod tests {
         assert_eq!(values(text).unwrap(), expected);
         let problem = values("memory = \"1G\"\ndisk = ]\n").unwrap_err();
         assert_eq!((problem.status, problem.place.as_deref()), (400, Some("line 2, column 8")), "{problem}");
+    }
+
+    /// Returns the names of the values in a table, with those of the tables in it: `cpu.weight`.
+    fn names(table: &Value, prefix: &str) -> BTreeSet<String> {
+        let values = table.as_object().unwrap().iter();
+        let inner = values.map(|(name, value)| match value.is_object() {
+            true => names(value, &format!("{prefix}{name}.")),
+            false => BTreeSet::from([format!("{prefix}{name}")]),
+        });
+        inner.flatten().collect()
+    }
+
+    #[test]
+    fn a_form_has_all_keys_of_the_table_for_the_service() {
+        let all = all();
+        let of_service: Vec<_> = all.iter().filter(|setting| setting["table"] == TABLE).collect();
+        let shown: BTreeSet<_> = of_service.iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(shown, names(&json!(Treatment::default()), ""));
+        // A definition takes what the form writes: dotted keys.
+        for setting in of_service {
+            let (name, first) = (setting["name"].as_str().unwrap(), &setting["choices"][0]["name"]);
+            let value = match (setting["kind"].as_str(), &setting["value-name"]) {
+                (Some("number"), _) => "1".to_owned(),
+                (_, Value::Null) => first.to_string(),
+                (_, example) => example.to_string(),
+            };
+            let text = format!("[{TABLE}]\n{name} = {value}\n");
+            assert!(super::super::definition::split(&text).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ export class Chart {
 export class Histogram {
   constructor(title) {
     this.title = title;
-    this.bars = element("ol", { className: "bars" });
+    this.bars = element("ol", { className: "bars", "aria-label": title });
     this.root = element("figure", { className: "card" }, element("figcaption", { textContent: title }), this.bars);
   }
 

@@ -1,5 +1,5 @@
 // The console of a machine, in xterm.js.
-import { element, machinePath, may, openSocket } from "./api.js";
+import { element, get, machinePath, may, openSocket, request } from "./api.js";
 import { Terminal } from "./vendor/xterm-6.0.0/xterm.mjs";
 import { FitAddon } from "./vendor/xterm-6.0.0/addon-fit.mjs";
 
@@ -62,6 +62,7 @@ export class Console {
     this.status.textContent = "connecting";
     const own = this.socket = {};
     try {
+      if ((await get(machinePath(this.name))).process == null) return await this.showLast(own);
       const socket = await openSocket(machinePath(this.name, "/console/stream"), protocols);
       // Another attempt, or the end, was faster.
       if (this.socket !== own) return socket.close();
@@ -84,6 +85,17 @@ export class Console {
       if (this.socket === own) this.socket = null;
       this.status.textContent = error.message;
     }
+  }
+
+  /** Shows what a machine has printed last that does not run, as part of an attempt to connect. */
+  async showLast(own) {
+    const text = await request("GET", machinePath(this.name, "/console")).then(reply => reply.text(), error => error);
+    if (this.socket !== own) return;
+    this.socket = null;
+    this.take.hidden = true;
+    this.terminal.reset();
+    if (typeof text === "string") this.terminal.write(text.replaceAll(/\r?\n/g, "\r\n"));
+    this.status.textContent = "the machine does not run; " + (typeof text === "string" ? "this is its last output" : text.message);
   }
 
   close() {

@@ -5,7 +5,7 @@ import { load, machines, say } from "./list.js";
 const $ = id => document.getElementById(id);
 const example = "# kernel = \"/path/to/vmlinuz\"; without one, a small embedded guest boots\nmemory = \"256M\"\n\n[service]\nautostart = false\nrestart = \"never\" # on-failure, always\n";
 /** Settings that most machines have. The others are behind a summary. */
-const common = ["kernel", "initrd", "cmdline", "memory", "cpus", "disk", "net", "display", "console"];
+const common = ["kernel", "initrd", "cmdline", "memory", "cpus", "disk", "net", "display", "services", "console"];
 
 let settings;
 let isForm = true;
@@ -19,7 +19,7 @@ const parts = help => {
 
 /** Makes the input of a setting. */
 function field(setting) {
-  const id = "setting-" + setting.table + setting.name, { text, preset } = parts(setting.help);
+  const id = "setting-" + setting.table + setting.name.replaceAll(".", "-"), { text, preset } = parts(setting.help);
   let input;
   if (setting.kind === "boolean") {
     input = element("input", { type: "checkbox" });
@@ -68,8 +68,10 @@ function toml() {
 /** Puts the values of a definition into the form. Returns what the form has no field for. */
 function fill(values) {
   const inputs = new Map([...$("form").querySelectorAll("input, select, textarea")].map(input => [input.setting.table + "." + input.setting.name, input]));
-  const all = Object.entries(values).flatMap(([name, value]) =>
-    name === "service" && typeof value === "object" ? Object.entries(value).map(([inner, value]) => ["service", inner, value]) : [["", name, value]]);
+  const isTable = value => value !== null && typeof value === "object" && !Array.isArray(value);
+  // The keys of tables in the table for the service have the names of both: cpu.weight.
+  const flat = (table, prefix) => Object.entries(table).flatMap(([name, value]) => isTable(value) ? flat(value, prefix + name + ".") : [["service", prefix + name, value]]);
+  const all = Object.entries(values).flatMap(([name, value]) => name === "service" && isTable(value) ? flat(value, "") : [["", name, value]]);
   const unknown = [];
   for (const input of inputs.values()) input.type === "checkbox" ? input.checked = false : input.value = "";
   for (const [table, name, value] of all) {

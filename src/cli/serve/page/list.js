@@ -21,8 +21,13 @@ const operations = {
 const titles = { start: "Start", stop: "Shut down", kill: "Turn off", pause: "Pause", resume: "Resume", reset: "Reset", nmi: "NMI", edit: "Edit", remove: "Remove" };
 /** What needs more than the role operate. */
 const needs = { edit: "administer", remove: "administer" };
-const questions = { kill: "Turn off NAME at once, without asking its guest?", reset: "Reset NAME without asking its guest?", remove: "Remove the definition of NAME?",
+const questions = { stop: "Ask the guest of NAME to shut down?", kill: "Turn off NAME at once, without asking its guest?", reset: "Reset NAME without asking its guest?", remove: "Remove the definition of NAME?",
   nmi: "Send NAME a non-maskable interrupt? Its guest may write a dump and restart." };
+
+/** Bodies of requests. A guest that does not shut down is not ended by force: that is an action of its own. */
+const bodies = { stop: { force: false } };
+/** Machines whose guests were asked to shut down by this page. */
+const asked = new Set();
 
 export function say(text) {
   $("message").textContent = text;
@@ -34,12 +39,23 @@ async function act(name, operation, buttons) {
   buttons.querySelectorAll("button").forEach(button => button.disabled = true);
   try {
     if (operation === "remove") await request("DELETE", machinePath(name));
-    else await request("POST", machinePath(name, "/" + operation));
+    else {
+      if (operation === "stop") asked.add(name);
+      const body = bodies[operation] && { body: JSON.stringify(bodies[operation]), headers: { "Content-Type": "application/json" } };
+      await request("POST", machinePath(name, "/" + operation), body);
+    }
   } catch (error) {
+    if (operation === "stop") asked.delete(name);
     say(name + ": " + error.message);
   }
   buttons.dataset.state = "";
   await load().catch(() => {});
+}
+
+/** Says so if a guest has not done what this page has asked it for. */
+export function noteJob({ machine, kind, state, problem }) {
+  if (kind !== "stop" || state === "running" || !asked.delete(machine)) return;
+  if (state === "failed") say(`${machine}: ${problem.message}; it continues to run. Shut it down in the guest itself, or turn it off, which does not ask the guest.`);
 }
 
 let edit = () => {};

@@ -1,12 +1,13 @@
-// One machine: its charts, console, screen, devices, VMBus and messages, in tabs.
-import { element, get, machinePath, may } from "./api.js";
+// One machine: its charts, console, screen, devices, services, VMBus and messages, in tabs.
+import { element, get, machinePath } from "./api.js";
 import { Hardware } from "./hardware.js";
 import { actions, facts, machines } from "./list.js";
 import { Overview } from "./overview.js";
+import { Services } from "./services.js";
 import { Tracing } from "./tracing.js";
 
 const $ = id => document.getElementById(id);
-const tabs = { overview: "Overview", console: "Console", screen: "Screen", hardware: "Disks and network", devices: "Devices", vmbus: "VMBus", messages: "Messages" };
+const tabs = { overview: "Overview", console: "Console", screen: "Screen", hardware: "Disks and network", services: "Services and memory", devices: "Devices", vmbus: "VMBus", messages: "Messages" };
 /** Interval of the samples. */
 const INTERVAL = 2000;
 /** What more can be done here than in the list. */
@@ -59,7 +60,7 @@ function channels(bus) {
     percent(channel.rings?.["from-guest"], channel.rings?.["from-guest-size"]), percent(channel.rings?.["to-guest"], channel.rings?.["to-guest-size"]),
   ];
   const row = channel => element("tr", {}, ...cells(channel).map((text, index) => element("td", { textContent: text, "data-head": head[index] })));
-  const table = element("table", {}, element("thead", {}, element("tr", {}, ...head.map(text => element("th", { textContent: text, scope: "col" })))),
+  const table = element("table", { "aria-label": "Channels" }, element("thead", {}, element("tr", {}, ...head.map(text => element("th", { textContent: text, scope: "col" })))),
     element("tbody", {}, ...bus.channels.map(row)));
   return element("div", {}, element("p", { textContent: bus.version ? "The guest uses VMBus " + bus.version + "." : "The guest has not connected to VMBus." }), table);
 }
@@ -114,8 +115,11 @@ class View {
       // Not all tabs fit on a phone.
       if (isOwn) link.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
+    const isStream = tab === "console" || tab === "screen";
+    // These say themselves what they lack.
+    if (isStream) this.problem.textContent = "";
     this.draw();
-    if (tab === "console" || tab === "screen") await this.attach(tab);
+    if (isStream) await this.attach(tab);
     else this.sample();
   }
 
@@ -139,7 +143,6 @@ class View {
     this.state.className = "state " + machine.state;
     this.state.textContent = machine.state;
     this.facts.textContent = facts(machine);
-    this.tabs.querySelector("#tab-screen").hidden = !may("operate");
     actions(machine, this.actions, more);
     if (machine.process !== this.process) {
       this.overview.clear();
@@ -152,7 +155,7 @@ class View {
   }
 
   async sample() {
-    if (document.hidden || this.isAsking || !["overview", "hardware", "devices", "vmbus", "messages"].includes(this.tab)) return;
+    if (document.hidden || this.isAsking || !["overview", "hardware", "services", "devices", "vmbus", "messages"].includes(this.tab)) return;
     this.isAsking = true;
     try {
       const machine = await get(machinePath(this.name));
@@ -164,7 +167,7 @@ class View {
         return;
       }
       if (machine.process == null) {
-        this.problem.textContent = "It does not run, so there is nothing to see.";
+        this.problem.textContent = "It does not run. Its last output is in the tab Console, and the messages of its process are in the tab Messages.";
         return;
       }
       const all = await get(machinePath(this.name, "/inspect"));
@@ -172,7 +175,8 @@ class View {
       this.overview.add(all, machine);
       if (this.tab === "devices") replace(this.panels.devices, tree(all.devices));
       if (this.tab === "vmbus") this.channels.replaceChildren(channels(all.devices.vmbus));
-      if (this.tab === "hardware") this.showHardware(all.devices);
+      if (this.tab === "hardware") this.part("hardware", Hardware).update(all.devices);
+      if (this.tab === "services") await this.part("services", Services).update(all);
     } catch (error) {
       this.problem.textContent = error.message;
     } finally {
@@ -180,13 +184,13 @@ class View {
     }
   }
 
-  /** The forms depend on the role, which is known when there is something to show. */
-  showHardware(devices) {
-    if (!this.hardware) {
-      this.hardware = new Hardware(this.name);
-      this.panels.hardware.append(this.hardware.root);
+  /** Returns the content of a tab. Its forms depend on the role, which is known when there is something to show. */
+  part(tab, Kind) {
+    if (!this[tab]) {
+      this[tab] = new Kind(this.name);
+      this.panels[tab].append(this[tab].root);
     }
-    this.hardware.update(devices);
+    return this[tab];
   }
 
   dispose() {
@@ -208,7 +212,7 @@ export function route() {
     open.dispose();
     open = null;
   }
-  $("all").hidden = !!wanted;
+  $("all").hidden = $("log").hidden = !!wanted;
   document.title = (wanted ? wanted + " – " : "") + "Viridian";
   if (!wanted) return;
   if (!open) {

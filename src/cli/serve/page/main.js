@@ -2,7 +2,7 @@
 import { element, follow, learnRole, may, whenUnauthorized } from "./api.js";
 import { edit, start } from "./editor.js";
 import { showJobs } from "./jobs.js";
-import { load, tick, whenEdited } from "./list.js";
+import { load, noteJob, tick, whenEdited } from "./list.js";
 import { route } from "./machine.js";
 
 const $ = id => document.getElementById(id);
@@ -46,7 +46,13 @@ for (let delay = 0;; delay = Math.min(delay * 2 || 500, 10000)) {
     const last = await load();
     showJobs();
     delay = 0;
-    await follow(last, () => $("link").textContent = "live", event => { note(event); loadSoon(); if (event.event === "job") showJobs(); });
+    await follow(last, () => $("link").textContent = "live", event => {
+      note(event);
+      loadSoon();
+      if (event.event !== "job") return;
+      noteJob(event);
+      showJobs();
+    });
     $("link").textContent = "the connection has ended";
   } catch (error) {
     if (error.status === 401) {

@@ -37,6 +37,7 @@ export class Overview {
     this.charts = {
       cpu: new Chart("Processor", share => Math.round(share * 100) + " %", { slots: SLOTS, top: 1 }),
       memory: new Chart("Memory of the process", bytes, { slots: SLOTS }),
+      guest: new Chart("Memory of the guest", bytes, { slots: SLOTS }),
       exits: new Chart("Exits a second, by reason", count, { slots: SLOTS, top: 10 }),
       disks: new Chart("Disks, bytes a second", bytes, { slots: SLOTS, top: 1024 }),
       requests: new Chart("Disks, requests a second", count, { slots: SLOTS, top: 10 }),
@@ -66,6 +67,11 @@ export class Overview {
     const was = before?.counters;
     this.push("cpu", "all processors", rate(now.cpu, was?.cpu, seconds));
     this.push("memory", "resident", now.memory);
+    // A guest whose memory has a fixed size reports none.
+    if (tree.devices.memory) {
+      this.push("guest", "assigned", tree.devices.memory["assigned-bytes"]);
+      this.push("guest", "demand", tree.devices.memory["demand-bytes"]);
+    }
     for (const [reason, number] of Object.entries(now.exits)) this.push("exits", reason, rate(number, was?.exits[reason], seconds));
     for (const [name, disk] of Object.entries(now.disks)) {
       const old = was?.disks[name];

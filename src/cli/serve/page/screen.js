@@ -1,5 +1,5 @@
 // The screen of a machine, in noVNC.
-import { element, get, machinePath, openSocket } from "./api.js";
+import { element, get, machinePath, may, openSocket } from "./api.js";
 import RFB from "./vendor/novnc-1.7.0/core/rfb.js";
 
 export class Screen {
@@ -17,13 +17,13 @@ export class Screen {
       if (this.rfb) this.rfb.scaleViewport = this.scale.checked;
       this.place.classList.toggle("full", !this.scale.checked);
     });
-    const keys = button("Ctrl+Alt+Del", () => this.rfb?.sendCtrlAltDel());
+    this.keys = button("Ctrl+Alt+Del", () => this.rfb?.sendCtrlAltDel());
     const picture = button("Save a picture", () => this.save());
     const full = button("Full screen", () => this.place.requestFullscreen?.());
     const again = button("Connect again", () => this.connect());
     const label = element("label", { className: "check" }, this.scale, " fit the page");
     const hint = element("span", { className: "dim", textContent: "Shift+Esc leaves the screen" });
-    this.root = element("div", {}, element("div", { className: "toolbar" }, this.status, keys, picture, full, again, label, hint), this.place);
+    this.root = element("div", {}, element("div", { className: "toolbar" }, this.status, this.keys, picture, full, again, label, hint), this.place);
   }
 
   show(leave) {
@@ -46,15 +46,17 @@ export class Screen {
     this.close();
     this.status.textContent = "connecting";
     const own = this.attempt = {};
+    const uses = may("operate");
+    this.keys.hidden = !uses;
     try {
       const tree = await get(machinePath(this.name, "/inspect"));
       if (!tree.devices.screen) throw new Error("this machine has no screen; add the line display = \"on\" to its settings, and start it again");
       const socket = await openSocket(machinePath(this.name, "/screen/stream"), ["binary"]);
       if (this.attempt !== own) return socket.close();
       const rfb = this.rfb = new RFB(this.place, socket, { shared: true });
-      Object.assign(rfb, { scaleViewport: this.scale.checked, background: "transparent", qualityLevel: 9 });
+      Object.assign(rfb, { scaleViewport: this.scale.checked, background: "transparent", qualityLevel: 9, viewOnly: !uses });
       rfb.addEventListener("connect", () => {
-        this.status.textContent = "connected";
+        this.status.textContent = uses ? "connected" : "you watch; to use keyboard and mouse, you need the role operate";
         rfb.focus();
       });
       rfb.addEventListener("disconnect", () => {
