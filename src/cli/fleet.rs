@@ -13,6 +13,7 @@ use viridian::process::EndSignals;
 use viridian::process::forget_start_up;
 
 use super::control::Sockets;
+use super::notify::notify;
 use super::preparing::unless_signalled;
 use super::report::{Report, Target, exits_in_words};
 use super::say;
@@ -59,9 +60,13 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
     };
     let fleet = prepared.start().context("cannot watch the machines")?;
     let control = control.open(&fleet)?;
+    notify("READY=1");
     let mut start_up = StartUp::now();
     let mut events = fleet.events().context("cannot watch the machines")?;
-    let mut signalled = |signal| fleet.stop(|| End::by_signal(signal));
+    let mut signalled = |signal| {
+        notify("STOPPING=1");
+        fleet.stop(|| End::by_signal(signal));
+    };
     while let Some(event) = next(&mut events, &signals, control.as_ref(), &mut start_up, &mut signalled)? {
         if let Event::Ended { outcome: Outcome { partition, exits: Some(exits), .. }, .. } = &event {
             log::info!("{partition}: {}", exits_in_words(exits));

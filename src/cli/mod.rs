@@ -24,6 +24,7 @@ mod hv;
 mod linux;
 mod logging;
 mod manual;
+mod notify;
 mod preparing;
 mod progress;
 mod reach;

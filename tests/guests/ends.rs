@@ -1,10 +1,12 @@
 //! Exit codes, and the messages about a run's end.
 
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::command::{Run, image, limit, run_with, viridian};
+use crate::common::patience::grown;
 
 fn exits(command_line: &str, options: &[&str]) -> Run {
     let image = image("exits");
@@ -28,6 +30,50 @@ fn a_value_at_the_exit_port_is_the_code() {
     for width in [8, 16, 32] {
         expect(&format!("exit=42 width={width}"), 42, "the guest wrote 42 to the exit port");
     }
+}
+
+#[test]
+fn the_last_output_of_the_console_is_in_a_file_after_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, log) = (directory.path().join("last"), directory.path().join("log"));
+    let console = format!("file:{}", log.display());
+    let run = exits("spew=200000", &["--console", &console, "--console-at-end", file.to_str().unwrap()]);
+    let all = std::fs::read(log).unwrap();
+    assert!(all.len() >= 200_000, "{run:?}");
+    let last = std::fs::read(&file).unwrap();
+    assert!(last == all[all.len() - (64 << 10)..], "{} bytes", last.len());
+}
+
+#[test]
+fn systemd_is_told_when_a_machine_runs_and_when_a_signal_ends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(grown(Duration::from_secs(60)))).unwrap();
+    let told = || {
+        let mut text = [0; 100];
+        let length = manager.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let mut command = viridian();
+    command.args([
+        "run",
+        "--control",
+        "off",
+        "--console",
+        "none",
+        "--cmdline",
+        "halt",
+        "--timeout",
+        &limit(300),
+        "--kernel",
+    ]);
+    let mut run = command.arg(image("exits")).env("NOTIFY_SOCKET", &path).stderr(Stdio::null()).spawn().unwrap();
+    assert_eq!(told(), "READY=1");
+    let id = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(run.wait().unwrap().code(), Some(143));
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! The main thread of the service: it accepts connections, reads the files of TLS again when they change, and tells systemd.
 
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,6 +13,7 @@ use super::attention::{Signals, Watch};
 use super::connections::{Connections, Handler};
 use super::secure::Acceptor;
 use super::supervisor::Supervisor;
+use crate::cli::notify::notify;
 use crate::cli::say;
 
 /// Delay before the next attempt if a connection could not be accepted.
@@ -114,21 +113,4 @@ pub fn accept(doors: &[Door<'_>], signals: &Signals, mut renewal: Option<Renewal
 fn monotonic() -> i64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     time.tv_sec * 1_000_000 + time.tv_nsec / 1000
-}
-
-/// Sends the state of the service to systemd (sd_notify(3)), if systemd has started it.
-pub fn notify(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let send = || {
-        use std::os::linux::net::SocketAddrExt;
-        use std::os::unix::net::SocketAddr;
-        let address = match path.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&path)?,
-        };
-        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
-    };
-    if let Err(error) = send() {
-        log::warn!("NOTIFY_SOCKET: {error}");
-    }
 }

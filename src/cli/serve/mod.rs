@@ -87,7 +87,7 @@ pub(super) mod lock;
 #[path = "../../host/unix_socket.rs"]
 mod unix_socket;
 
-use accepting::{Door, Renewal, accept, notify};
+use accepting::{Door, Renewal, accept};
 use access::Caller;
 use address::{Address, Listener};
 use api::{Call, Reply, Service};
@@ -109,6 +109,7 @@ use supervisor::Supervisor;
 use websocket::handshake;
 
 use super::control::{SERVICE, create, default_directory};
+use super::notify::notify;
 use super::say;
 
 pub use access::Role;

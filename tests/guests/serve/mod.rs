@@ -4,6 +4,7 @@ mod activation;
 mod as_json;
 mod asking;
 mod budget;
+mod first_use;
 mod hostile;
 mod jobs;
 mod lives;
