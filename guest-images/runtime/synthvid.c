@@ -13,7 +13,7 @@ bool synthvid_open(struct synthvid *video, const struct offer *offer, void *ring
 {
     video->version = 0;
     video->size_count = 0;
-    video->reports = false;
+    video->told = video->reports = false;
     return channel_open(&video->channel, offer, rings, SYNTHVID_RING_PAGES, hyperv_vp_index());
 }
 
@@ -54,6 +54,7 @@ static bool taken(struct synthvid *video, const struct packet_header *header, in
         !CHECK("a feature change has truth values", (wanted[0] | wanted[1] | wanted[2] | wanted[3]) <= 1))
         return false;
     bool is_new = video->reports != wanted[0];
+    video->told = true;
     video->reports = wanted[0];
     if (is_new && video->changed)
         video->changed(video);
@@ -98,6 +99,7 @@ bool synthvid_request_version(struct synthvid *video, uint32_t version)
     uint8_t accepted = video->bytes[20];
     CHECK_NAMED(accepted <= 2, "version %x is accepted or not", version);
     video->version = accepted ? version : 0;
+    video->told = false;
     return accepted;
 }
 
@@ -192,7 +194,7 @@ bool synthvid_show(struct synthvid *video, const struct synthvid_situation *situ
         return false;
     memcpy(&context, synthvid_body(video), sizeof context);
     return CHECK_EQUAL("the answer has the context of the situation", context, situation->context) &&
-           synthvid_await(video, SYNTHVID_FEATURES, 4);
+           (video->told || synthvid_await(video, SYNTHVID_FEATURES, 4));
 }
 
 bool synthvid_report(struct synthvid *video, uint32_t left, uint32_t top, uint32_t right, uint32_t bottom)

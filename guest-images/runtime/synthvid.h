@@ -58,7 +58,9 @@ struct synthvid {
     uint32_t version;
     unsigned size_count, size_default;
     struct synthvid_size sizes[SYNTHVID_SIZES_MAX];
-    /* Whether the host wants reports of what is drawn. */
+    /* Whether the host has said if it wants reports of what is drawn. */
+    bool told;
+    /* Whether it wants them. */
     bool reports;
     /* Called when that changes, unless it is NULL. */
     void (*changed)(const struct synthvid *video);

@@ -70,8 +70,9 @@ pub struct Video {
     /// The driver that negotiated has set one.
     has_situation: bool,
     damage: Damage,
-    /// Since its last situation.
     reports: Reports,
+    /// What the driver was last told that the host wants.
+    told_features: Option<FeatureChange>,
     /// Those who look, by number.
     watchers: BTreeMap<u64, Watcher>,
     next_watcher: u64,
@@ -125,6 +126,7 @@ impl Video {
             has_situation: false,
             damage: Damage::default(),
             reports: Reports::No,
+            told_features: None,
             watchers: BTreeMap::new(),
             next_watcher: 0,
             over: false,
@@ -288,19 +290,28 @@ impl Video {
         self.situations += 1;
         self.has_situation = true;
         self.early = None;
-        self.reports = Reports::No;
+        // A driver that has been asked for reports goes on with them, but draws the first picture without one.
+        self.reports = if self.reports == Reports::No { Reports::No } else { Reports::Promised };
         if let Some(mode) = self.mode {
             self.damage.set(Rectangle::of_size(mode.width, mode.height));
         }
         self.announce();
-        self.tell_features()
+        // hyperv_fb answers each FEATURE_CHANGE with a situation, and would do so without end.
+        if self.told_features == Some(self.features()) { Ok(()) } else { self.tell_features() }
     }
 
-    /// Sends `FEATURE_CHANGE`: the guest reports what it draws, and its pointer, if somebody looks. Screenshots need no reports.
-    fn tell_features(&mut self) -> Result<(), String> {
+    /// Returns what the host wants: reports of what the guest draws, and of its pointer, if somebody looks. Screenshots need none.
+    fn features(&self) -> FeatureChange {
         let watched = (!self.watchers.is_empty()).into();
-        let features = FeatureChange { dirt: watched, pointer_position: watched, pointer_shape: watched, situation: 1 };
-        self.answer(MessageType::FEATURE_CHANGE, &[features.as_bytes()])
+        FeatureChange { dirt: watched, pointer_position: watched, pointer_shape: watched, situation: 1 }
+    }
+
+    /// Sends `FEATURE_CHANGE`.
+    fn tell_features(&mut self) -> Result<(), String> {
+        let features = self.features();
+        self.answer(MessageType::FEATURE_CHANGE, &[features.as_bytes()])?;
+        self.told_features = Some(features);
+        Ok(())
     }
 
     /// Notes what the guest has drawn.
@@ -334,6 +345,7 @@ impl Video {
         self.fonts = Arc::default();
         (self.version, self.vram, self.mode) = (None, None, None);
         self.has_situation = false;
+        (self.reports, self.told_features) = (Reports::No, None);
         self.answers.clear();
         self.announce();
     }

@@ -142,7 +142,7 @@ fn pictures_that_the_host_does_not_show_are_refused_and_counted() {
         (8, 4, 32, u32::MAX),
         (u32::MAX, u32::MAX, 32, 0),
     ] {
-        assert_eq!(ask(&mut video, 5, &situation(width, height, depth, pitch, 0)).len(), 2);
+        assert_eq!(ask(&mut video, 5, &situation(width, height, depth, pitch, 0))[0].0, 6);
         assert_eq!(video.facts().mode, None, "{width}x{height}");
     }
     assert_eq!(video.facts().refused_modes, 8);
@@ -236,6 +236,29 @@ fn a_guest_reports_what_it_draws_while_somebody_looks() {
     video.end();
     assert!(calls.load(Ordering::Relaxed) > before && video.is_over(), "who waits learns of the end of the machine");
     video.unwatch(last);
+}
+
+/// As hyperv_fb does.
+#[test]
+fn a_driver_that_answers_each_feature_change_with_a_situation_is_sent_one() {
+    let mut video = ready();
+    let types = |video: &mut Video| {
+        let answers = ask(video, 5, &situation(8, 4, 32, 32, 0));
+        answers.into_iter().map(|(message_type, _)| message_type).collect::<Vec<_>>()
+    };
+    assert_eq!([types(&mut video), types(&mut video)], [vec![6, 9], vec![6]]);
+    let watch = video.watch(Box::new(|| {}));
+    let position = PointerPosition { visible: 1, output: 0, x: 0.into(), y: 0.into() };
+    assert_eq!(told(&mut video), [1]);
+    ask(&mut video, 7, position.as_bytes());
+    assert_eq!((types(&mut video), video.reports), (vec![6], Reports::Promised));
+    ask(&mut video, 10, &[&[0, 1][..], &[0; 16]].concat());
+    assert_eq!(video.reports, Reports::Made);
+    assert_eq!((types(&mut video), video.reports), (vec![6], Reports::Promised), "it draws anew");
+    video.unwatch(watch);
+    assert_eq!((told(&mut video), types(&mut video)), (vec![0], vec![6]));
+    assert!(version(&mut video, 3, 5));
+    assert_eq!((types(&mut video), video.reports), (vec![6, 9], Reports::No), "another driver");
 }
 
 proptest! {

@@ -54,9 +54,9 @@ impl Mode {
 pub enum Reports {
     /// Nothing says so.
     No,
-    /// It has answered a request for reports, and has reported nothing so far.
+    /// It has answered a request for reports, and has reported nothing since its last situation.
     Promised,
-    /// It has reported something.
+    /// It has reported something since.
     Made,
 }
 
