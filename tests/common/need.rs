@@ -24,13 +24,13 @@ pub const SKIP: &str = "VIRIDIAN_SKIP";
 pub const SKIP_NESTED: &str = "VIRIDIAN_SKIP_NESTED";
 /// The variable with a file that gets a line for each test that did not run: its name, its requirement, and the reason.
 const NOT_RUN: &str = "VIRIDIAN_NOT_RUN";
-/// The programs that tests may need, with their packages: `scripts/test` installs them from the same list.
+/// The programs and files that tests may need, with their packages: `scripts/test` installs them from the same list.
 const TOOLS: &str = include_str!("tools");
 
 /// A requirement that not every host fulfils.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A program of the list `tests/common/tools`.
+    /// A program of the list `tests/common/tools`, or the path of a file there.
     Tool(&'static str),
     /// The right to create network namespaces and to mount: root, and not in most containers.
     Namespaces,
@@ -162,8 +162,8 @@ fn package(program: &str) -> Option<&'static str> {
     tools().find(|(name, _)| *name == program).map(|(_, package)| package)
 }
 
-/// Returns the path of an installed program. Many are outside of a user's PATH, and the shell of the nested host prefers
-/// busybox's own programs unless it gets a path.
+/// Returns the path of an installed program, or that of a file if it is one. Many programs are outside of a user's PATH, and the shell
+/// of the nested host prefers busybox's own programs unless it gets a path.
 pub fn path_of(name: &str) -> Option<PathBuf> {
     let path = format!("/usr/sbin:/sbin:{}", std::env::var("PATH").unwrap_or_default());
     path.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.is_absolute() && path.is_file())

@@ -18,6 +18,7 @@ fn reasons_name_a_known_requirement() {
 #[test]
 fn the_error_for_a_missing_requirement_says_how_to_provide_it() {
     assert!(path_of("sh").is_some() && path_of("no-such-program").is_none());
+    assert!(path_of("/etc/passwd").is_some() && path_of("/etc/no-such-file").is_none());
     assert!(tools().all(|(program, package)| !program.is_empty() && !package.is_empty()));
     assert!(std::panic::catch_unwind(|| Need::Tool("no-such-program").missing()).is_err(), "it is not on the list");
 }

@@ -28,6 +28,7 @@ mod images;
 mod jobs;
 mod lab;
 mod library;
+mod libvncclient;
 mod manual;
 mod many;
 mod outputs;

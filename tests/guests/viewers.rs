@@ -17,39 +17,45 @@ use crate::common::need::{Need, ready};
 use crate::common::patience::{grown, holds_within, patience};
 use crate::rfb::{HEXTILE, RAW, TIGHT, ZLIB, ZRLE, array};
 
-/// A machine whose screen is shown at a Unix socket.
-struct Shown {
-    machine: Machine,
+/// A machine whose screen is shown to viewers.
+pub struct Shown {
+    pub machine: Machine,
     directory: tempfile::TempDir,
 }
 
 /// A pixel of the picture that the guest draws.
-fn drawn(x: usize, y: usize) -> u32 {
+pub fn drawn(x: usize, y: usize) -> u32 {
     (x as u32 & 0xff) << 16 | (y as u32) << 8 | (x ^ y) as u32 & 0xff
 }
 
 /// A pixel of the picture after the guest's repaint.
-fn repainted(x: usize, y: usize) -> u32 {
+pub fn repainted(x: usize, y: usize) -> u32 {
     let is_in = (50..150).contains(&x) && (30..70).contains(&y);
     drawn(x, y) ^ if is_in { 0xff_ffff } else { 0 }
 }
 
 impl Shown {
-    fn new() -> Self {
+    /// Starts one that is shown at a Unix socket.
+    pub fn new() -> Self {
         Self::with("")
     }
 
     fn with(options: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = format!("vnc=unix:{}{options}", directory.path().join("vnc").display());
+        Self::start(directory, &options)
+    }
+
+    /// Starts one with these settings, which may name files in the directory.
+    pub fn start(directory: tempfile::TempDir, options: &str) -> Self {
         let builder = Builder::new().kernel(image("screen")).cmdline(format!("driver=good {}", patience()));
-        let builder = builder.display(&options).capture_console().timeout(grown(Duration::from_secs(240)));
+        let builder = builder.display(options).capture_console().timeout(grown(Duration::from_secs(240)));
         let shown = Self { machine: builder.start().unwrap(), directory };
         shown.expect("ready\n");
         shown
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.directory.path().join("vnc")
     }
 
@@ -57,17 +63,17 @@ impl Shown {
         Viewer::new(&self.socket(), encoding)
     }
 
-    fn expect(&self, text: &str) {
+    pub fn expect(&self, text: &str) {
         let output = self.machine.console().unwrap().wait_for(text, grown(Duration::from_secs(60)));
         output.unwrap_or_else(|missing| panic!("{missing}"));
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         self.machine.inspect()["devices"]["vnc"]["status"].clone()
     }
 
     /// Ends the guest by pressing Escape.
-    fn end(self) {
+    pub fn end(self) {
         self.machine.screen().press("esc").unwrap();
         let end = self.machine.wait();
         assert!(matches!(end, End::PoweredOff), "{end}");

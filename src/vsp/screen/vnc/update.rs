@@ -43,8 +43,8 @@ pub fn head(turn: &Turn) -> Vec<u8> {
         // The reason: the server, or this viewer. The result: success, or the size cannot be changed.
         let answer = u32::from(desktop.refused);
         rectangle(&mut bytes, [answer, answer, width, height], EXTENDED_DESKTOP_SIZE);
-        // One screen, at the origin, with number and flags 0.
-        bytes.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        // One screen, at the origin, with flags 0. libvncclient up to 0.9.14 ignores the message if its number is 0.
+        bytes.extend([1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
         bytes.extend((width as u16).to_be_bytes());
         bytes.extend((height as u16).to_be_bytes());
         bytes.extend([0; 4]);
