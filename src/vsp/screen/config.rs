@@ -188,6 +188,9 @@ impl DisplayOptions {
         if self.size.is_some() && !self.is_shown() {
             return Err("size is that of a screen; give on or vnc=:0, too");
         }
+        if self.layout.is_some() && !self.has_input() {
+            return Err("layout is that of a keyboard; give on, vnc=:0 or input=on, too, and leave out input=off");
+        }
         let address = match (&self.vnc, &self.show) {
             (Some(_), Some(Show::Unix(_))) => {
                 return Err("unix:PATH is an address for viewers; leave out vnc, or write on");
@@ -255,6 +258,10 @@ mod tests {
         assert!(has_input("none,input=on") && has_input("on") && !has_input("on,input=off"));
         assert_eq!(parse("on,layout=de").unwrap().layout().name(), "de");
         assert!(parse("on,layout=klingon").unwrap_err().contains("known are: us, be,"));
+        for without in ["none,layout=de", "layout=de", "on,input=off,layout=de"] {
+            assert!(parse(without).unwrap().vnc().err().unwrap().contains("input=on"), "{without}");
+        }
+        assert!(parse("none,input=on,layout=de").unwrap().vnc().is_ok());
         assert_eq!(parse("non").unwrap_err(), "unknown value `non`; did you mean `none`?");
     }
 
