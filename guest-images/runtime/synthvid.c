@@ -40,6 +40,24 @@ bool synthvid_send(struct synthvid *video, uint32_t type, const void *body, unsi
     return synthvid_send_packet(video, &message, 16 + length);
 }
 
+/* Checks an EDID, and notes the size of its preferred timing. */
+static bool described(struct synthvid *video, const uint8_t *edid)
+{
+    enum { TIMING = 54 };
+    uint8_t sum = 0;
+    for (unsigned i = 0; i < SYNTHVID_EDID; i++)
+        sum += edid[i];
+    video->preferred.width = edid[TIMING + 2] | (edid[TIMING + 4] >> 4) << 8;
+    video->preferred.height = edid[TIMING + 5] | (edid[TIMING + 7] >> 4) << 8;
+    return CHECK("the description of the screen is an EDID with its checksum", edid[1] == 0xff && !sum);
+}
+
+/* Returns the length of the body of a message about features. From 3.4 on, it ends with an EDID. */
+static unsigned features_length(const struct synthvid *video)
+{
+    return video->version < SYNTHVID_VERSION(3, 4) ? 4 : 4 + SYNTHVID_EDID;
+}
+
 /* Checks the headers of a message, and notes one about reports. */
 static bool taken(struct synthvid *video, const struct packet_header *header, int length)
 {
@@ -50,8 +68,9 @@ static bool taken(struct synthvid *video, const struct packet_header *header, in
         return false;
     if (video->words[2] != SYNTHVID_FEATURES)
         return true;
-    if (!CHECK_EQUAL("a feature change has its length", video->words[3], 8 + 4) ||
-        !CHECK("a feature change has truth values", (wanted[0] | wanted[1] | wanted[2] | wanted[3]) <= 1))
+    if (!CHECK_EQUAL("a feature change has its length", video->words[3], 8 + features_length(video)) ||
+        !CHECK("a feature change has truth values", (wanted[0] | wanted[1] | wanted[2] | wanted[3]) <= 1) ||
+        (features_length(video) > 4 && !described(video, wanted + 4)))
         return false;
     bool is_new = video->reports != wanted[0];
     video->told = true;
@@ -116,10 +135,7 @@ bool synthvid_request_sizes(struct synthvid *video)
         !CHECK_EQUAL("the list ends with the last size", video->words[3], 8 + SYNTHVID_EDID + 3 + count * sizeof video->sizes[0]))
         return false;
     memcpy(video->sizes, head + 3, count * sizeof video->sizes[0]);
-    uint8_t sum = 0;
-    for (unsigned i = 0; i < SYNTHVID_EDID; i++)
-        sum += synthvid_body(video)[i];
-    if (!CHECK("the description of the screen is an EDID with its checksum", synthvid_body(video)[1] == 0xff && !sum))
+    if (!described(video, synthvid_body(video)))
         return false;
     video->size_count = count;
     video->size_default = head[1];
@@ -194,7 +210,7 @@ bool synthvid_show(struct synthvid *video, const struct synthvid_situation *situ
         return false;
     memcpy(&context, synthvid_body(video), sizeof context);
     return CHECK_EQUAL("the answer has the context of the situation", context, situation->context) &&
-           (video->told || synthvid_await(video, SYNTHVID_FEATURES, 4));
+           (video->told || synthvid_await(video, SYNTHVID_FEATURES, features_length(video)));
 }
 
 bool synthvid_report(struct synthvid *video, uint32_t left, uint32_t top, uint32_t right, uint32_t bottom)

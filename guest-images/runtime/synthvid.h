@@ -58,6 +58,8 @@ struct synthvid {
     uint32_t version;
     unsigned size_count, size_default;
     struct synthvid_size sizes[SYNTHVID_SIZES_MAX];
+    /* The size that the host prefers: that of its last EDID. */
+    struct synthvid_size preferred;
     /* Whether the host has said if it wants reports of what is drawn. */
     bool told;
     /* Whether it wants them. */

@@ -43,7 +43,8 @@ bool input_begin(struct input *input);
 
 /* Shows a picture of 320x200 pixels, if there is a screen. */
 bool draw(void);
-/* Prints whether the host requests reports, for each of its messages about that. */
+/* Prints whether the host requests reports, for each of its messages about that. Prints a size that the host prefers from now on, and
+ * shows the picture with that size if it is no larger. */
 void hear_of_viewers(void);
 /* Inverts the pixels from 50, 30 to 150, 70, and reports it. */
 bool repaint(void);

@@ -25,6 +25,9 @@ static bool is_drawn;
 /* Where it is. */
 static uint64_t window;
 
+/* The size that the host preferred when that was last looked at. */
+static struct synthvid_size preferred;
+
 static bool has_video(void)
 {
     return vmbus_offer(&video_interface, NULL, 0);
@@ -41,11 +44,25 @@ static volatile uint32_t *pixel(uint32_t x, uint32_t y)
     return (uint32_t *)(window + FIRST + y * PITCH + x * 4);
 }
 
+/* Shows the upper left part of the picture. */
+static bool show(uint32_t width, uint32_t height)
+{
+    struct synthvid_situation situation = {7, 1, 1, FIRST, 32, width, height, PITCH};
+    return synthvid_show(&video, &situation);
+}
+
 void hear_of_viewers(void)
 {
+    if (!is_drawn)
+        return;
     /* One at a time: a host that looks often sends them as fast as they are printed. */
-    if (is_drawn)
-        synthvid_take(&video);
+    synthvid_take(&video);
+    if (preferred.width == video.preferred.width && preferred.height == video.preferred.height)
+        return;
+    preferred = video.preferred;
+    print("wants %ux%u\n", preferred.width, preferred.height);
+    if (preferred.width <= WIDTH && preferred.height <= HEIGHT)
+        show(preferred.width, preferred.height);
 }
 
 bool repaint(void)
@@ -84,8 +101,7 @@ bool show_pointer(void)
 
 bool resize(void)
 {
-    static const struct synthvid_situation situation = {7, 1, 1, FIRST, 32, 200, 100, PITCH};
-    return synthvid_show(&video, &situation);
+    return show(200, 100);
 }
 
 bool draw(void)
@@ -109,6 +125,7 @@ bool draw(void)
         for (uint32_t x = 0; x < WIDTH; x++)
             *pixel(x, y) = (x & 0xff) << 16 | y << 8 | ((x ^ y) & 0xff);
     print("drawn\n");
+    preferred = video.preferred;
     is_drawn = synthvid_report(&video, 0, 0, WIDTH, HEIGHT);
     return is_drawn;
 }

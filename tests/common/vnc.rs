@@ -30,8 +30,8 @@ pub struct Viewer {
     pub pixels: Vec<u32>,
     /// Set when the server has announced that it accepts scan codes.
     pub takes_codes: bool,
-    /// Number of refused requests for another size.
-    pub refusals: usize,
+    /// The answers to requests for a size.
+    pub answers: Vec<usize>,
     /// The received rectangles of pixels: left, top, width, height.
     pub rectangles: Vec<[usize; 4]>,
     /// Number of rectangles that it was told to copy.
@@ -70,7 +70,7 @@ impl Viewer {
             size: (width, height),
             pixels: vec![UNSEEN; width * height],
             takes_codes: false,
-            refusals: 0,
+            answers: Vec::new(),
             rectangles: Vec::new(),
             copies: 0,
             pointer: None,
@@ -93,6 +93,19 @@ impl Viewer {
 
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Requests a size of the screen, with this many screens, and returns the answer.
+    pub fn ask_for_size(&mut self, (width, height): (u16, u16), screens: u8) -> usize {
+        let [width, height] = [width, height].map(u16::to_be_bytes);
+        let head = [251, 0, width[0], width[1], height[0], height[1], screens, 0];
+        self.send(&[&head[..], &vec![0; 16 * usize::from(screens)]].concat());
+        self.answers.clear();
+        while self.answers.is_empty() {
+            self.ask(true);
+            self.take();
+        }
+        self.answers[0]
     }
 
     /// Requests the screen, or only its changes if `incremental`.
@@ -119,8 +132,8 @@ impl Viewer {
             EXTENDED_DESKTOP_SIZE => {
                 let screens: [u8; 20] = array(&mut self.stream).unwrap();
                 assert_eq!((screens[0], &screens[8..16]), (1, &[&[0; 4][..], &head[4..8]].concat()[..]), "one screen");
-                assert_eq!(left, top, "only the viewer that requested a size gets the refusal");
-                self.refusals += left;
+                assert!(left == 1 || top == 0, "only the viewer that requested a size gets the answer");
+                self.answers.extend((left == 1).then_some(top));
                 self.resize(width, height);
             }
             DESKTOP_SIZE => self.resize(width, height),

@@ -104,10 +104,6 @@ fn viewers_see_what_the_guest_draws_in_every_encoding() {
         viewer.ask(false);
         viewer.take();
         viewer.wait_for((200, 100), repainted);
-        viewer.send(&[&[251, 0, 4, 0, 3, 0, 1, 0][..], &[0; 16]].concat());
-        viewer.ask(true);
-        viewer.take();
-        assert_eq!((viewer.refusals, viewer.size), (1, (200, 100)), "the guest chooses the size");
     }
     // The guest is notified only when the last viewer disconnects, and when the next one connects.
     viewers.truncate(1);
@@ -124,6 +120,27 @@ fn viewers_see_what_the_guest_draws_in_every_encoding() {
     shown.expect("reports 1\n");
     shown.end();
     assert!(again.is_over(), "the end of the machine disconnects its viewers");
+}
+
+#[test]
+fn the_guest_is_told_the_size_that_a_viewer_asks_for_and_chooses() {
+    let shown = Shown::new();
+    let mut viewers = [RAW, ZRLE].map(|encoding| shown.viewer(encoding));
+    viewers.iter_mut().for_each(|viewer| viewer.wait_for((320, 200), drawn));
+    let [viewer, other] = &mut viewers;
+    // The answers: done, too large, a wrong layout of screens, forwarded.
+    let cases = [((320, 200), 1, 0), ((1025, 768), 1, 2), ((320, 200), 2, 3), ((0, 200), 1, 3), ((640, 480), 1, 4)];
+    for (size, screens, answer) in cases {
+        assert_eq!(viewer.ask_for_size(size, screens), answer, "{size:?}");
+        viewer.wait_for((320, 200), drawn);
+    }
+    shown.expect("wants 640x480\n");
+    assert_eq!(viewer.ask_for_size((160, 120), 1), 4);
+    shown.expect("wants 160x120\n");
+    viewer.wait_for((160, 120), drawn);
+    other.wait_for((160, 120), drawn);
+    assert_eq!((viewer.ask_for_size((160, 120), 1), other.answers.len()), (0, 0));
+    shown.end();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::wire::EDID;
 
 /// The preferred timing's fields have 12 bits for the size, and 16 bits for the clock.
-const MAX_SIZE: u16 = 0xfff;
+pub const MAX_SIZE: u16 = 0xfff;
 /// Blank pixels of each line, and lines of each picture, as CVT's reduced blanking has them.
 const BLANK: (u16, u16) = (160, 40);
 /// Blank pixels before the pulse of a line, and length of the pulse.

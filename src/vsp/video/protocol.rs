@@ -13,8 +13,8 @@ use zerocopy::IntoBytes;
 
 use super::damage::{Damage, Rectangle};
 use super::early::Early;
-use super::edid::edid;
 use super::pointer::{Look, Pointer};
+use super::sizes::Sizes;
 use super::text::Fonts;
 use super::view::{Mode, Reports, View};
 use super::wire::{
@@ -60,7 +60,7 @@ pub struct Facts {
 
 /// The screen.
 pub struct Video {
-    size: Resolution,
+    sizes: Sizes,
     state: State,
     version: Option<VideoVersion>,
     vram: Option<u64>,
@@ -72,7 +72,7 @@ pub struct Video {
     damage: Damage,
     reports: Reports,
     /// What the driver was last told that the host wants.
-    told_features: Option<FeatureChange>,
+    told_features: Option<(FeatureChange, Resolution)>,
     /// Those who look, by number.
     watchers: BTreeMap<u64, Watcher>,
     next_watcher: u64,
@@ -96,28 +96,25 @@ pub struct Video {
     unknown: u64,
 }
 
+/// What has become of a size that a viewer wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preferred {
+    /// The guest has been told.
+    Told,
+    /// The screen is never as large.
+    TooLarge,
+    /// The guest has no driver that can be told.
+    Deaf,
+}
+
 /// Called when there is something new to see.
 type Watcher = Box<dyn Fn() + Send>;
-
-/// Sizes that are offered beside the one of the settings, as far as they are not larger.
-const SIZES: [(u16, u16); 10] = [
-    (640, 480),
-    (800, 600),
-    (1024, 768),
-    (1152, 864),
-    (1280, 720),
-    (1280, 1024),
-    (1600, 900),
-    (1920, 1080),
-    (2560, 1440),
-    (3840, 2160),
-];
 
 impl Video {
     /// Creates a screen of this size.
     pub fn new(width: u16, height: u16) -> Self {
         Self {
-            size: Resolution { width, height },
+            sizes: Sizes::new(width, height),
             state: State::Closed,
             version: None,
             vram: None,
@@ -167,7 +164,7 @@ impl Video {
 
     /// Returns the size of the settings, which is the largest.
     pub fn size(&self) -> (u32, u32) {
-        (self.size.width.into(), self.size.height.into())
+        (self.sizes.largest.width.into(), self.sizes.largest.height.into())
     }
 
     /// Begins a life of the guest, whose kernel can draw a picture before it has a driver, or cannot.
@@ -213,10 +210,30 @@ impl Video {
         if let Some(mode) = self.mode {
             self.damage.set(Rectangle::of_size(mode.width, mode.height));
         }
+        if changed {
+            self.features_changed();
+        }
+    }
+
+    /// Tells the guest what the host wants now.
+    fn features_changed(&mut self) {
         // If too many answers wait for room in the ring, the guest is told after its next situation.
-        if changed && self.has_situation && self.answers.len() < MAX_ANSWERS / 2 {
+        if self.has_situation && self.answers.len() < MAX_ANSWERS / 2 {
             let _ = self.tell_features();
         }
+    }
+
+    /// Tells the guest that a viewer wants this size.
+    pub fn prefer(&mut self, width: u16, height: u16) -> Preferred {
+        if !self.sizes.has(width, height) {
+            return Preferred::TooLarge;
+        }
+        if !self.has_situation || !self.version.is_some_and(VideoVersion::has_preferred_size) {
+            return Preferred::Deaf;
+        }
+        self.sizes.preferred = Resolution { width, height };
+        self.features_changed();
+        Preferred::Told
     }
 
     /// Notes that the machine has ended: the picture does not change any more.
@@ -250,13 +267,6 @@ impl Video {
 
     fn announce(&self) {
         self.watchers.values().for_each(|watcher| watcher());
-    }
-
-    /// Returns the sizes that the screen can have. The default is the first.
-    fn resolutions(&self) -> Vec<Resolution> {
-        let fits = |(width, height): &(u16, u16)| *width <= self.size.width && *height <= self.size.height;
-        let others = SIZES.into_iter().filter(fits).map(|(width, height)| Resolution { width, height });
-        std::iter::once(self.size).chain(others.filter(|other| *other != self.size)).collect()
     }
 
     fn answer(&mut self, message_type: MessageType, parts: &[&[u8]]) -> Result<(), String> {
@@ -301,16 +311,19 @@ impl Video {
     }
 
     /// Returns what the host wants: reports of what the guest draws, and of its pointer, if somebody looks. Screenshots need none.
-    fn features(&self) -> FeatureChange {
+    fn features(&self) -> (FeatureChange, Resolution) {
         let watched = (!self.watchers.is_empty()).into();
-        FeatureChange { dirt: watched, pointer_position: watched, pointer_shape: watched, situation: 1 }
+        let features = FeatureChange { dirt: watched, pointer_position: watched, pointer_shape: watched, situation: 1 };
+        (features, self.sizes.preferred)
     }
 
-    /// Sends `FEATURE_CHANGE`.
+    /// Sends `FEATURE_CHANGE`. Newer guests are also sent the size that a viewer wants.
     fn tell_features(&mut self) -> Result<(), String> {
-        let features = self.features();
-        self.answer(MessageType::FEATURE_CHANGE, &[features.as_bytes()])?;
-        self.told_features = Some(features);
+        let (features, preferred) = self.features();
+        let edid = self.sizes.edid();
+        let has_size = self.version.is_some_and(VideoVersion::has_preferred_size);
+        self.answer(MessageType::FEATURE_CHANGE, &[features.as_bytes(), if has_size { &edid } else { &[] }])?;
+        self.told_features = Some((features, preferred));
         Ok(())
     }
 
@@ -344,6 +357,7 @@ impl Video {
         // It may be another kernel.
         self.fonts = Arc::default();
         (self.version, self.vram, self.mode) = (None, None, None);
+        self.sizes.preferred = self.sizes.largest;
         self.has_situation = false;
         (self.reports, self.told_features) = (Reports::No, None);
         self.answers.clear();
@@ -405,10 +419,10 @@ impl Protocol for Video {
             }
             MessageType::RESOLUTION_REQUEST if ready => {
                 let most = read::<u8>(body).ok_or_else(short)?;
-                let mut list = self.resolutions();
+                let mut list = self.sizes.list();
                 list.truncate(usize::from(most.max(1)));
                 let head = [list.len() as u8, 0, 0];
-                let edid = edid(self.size.width, self.size.height);
+                let edid = self.sizes.edid();
                 self.answer(MessageType::RESOLUTION_RESPONSE, &[&edid, &head, list.as_bytes()])?;
             }
             MessageType::BIOS_INFO_REQUEST if ready => {

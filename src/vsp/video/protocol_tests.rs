@@ -4,6 +4,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::host::lock::Mutex;
 use crate::vsp::pipe::testing::drain;
+use crate::vsp::video::edid::edid;
 use crate::vsp::video::picture::{MAX_HEIGHT, MAX_WIDTH};
 use crate::vsp::video::testing::{VRAM, message};
 use crate::vsp::video::wire::{PointerPosition, Situation};
@@ -100,7 +101,7 @@ fn a_guest_that_draws_is_seen() {
     let location = VramLocation { context: 0x1234.into(), specified: 1, address: VRAM.into() };
     assert_eq!(ask(&mut video, 3, location.as_bytes()), [(4, 0x1234_u64.to_le_bytes().to_vec())]);
     let answers = ask(&mut video, 5, &situation(8, 4, 32, 64, 256));
-    assert_eq!(answers, [(6, 7_u64.to_le_bytes().to_vec()), (9, vec![0, 0, 0, 1])]);
+    assert_eq!(answers, [(6, 7_u64.to_le_bytes().to_vec()), features([0, 0, 0, 1], (1920, 1080))]);
     video.memory.as_ref().unwrap().write_slice(&[1, 2, 3, 0], GuestAddress(VRAM + 256 + 64 + 4)).unwrap();
     let picture = video.view().unwrap().picture();
     assert_eq!((picture.size(), picture.pixel(1, 1), picture.pixel(0, 0)), ((8, 4), Some([3, 2, 1]), Some([0; 3])));
@@ -157,7 +158,8 @@ fn the_sizes_are_listed_with_the_wanted_one_first() {
     assert_eq!(read::<Resolution>(&body[131..]), Some(Resolution { width: 1920, height: 1080 }));
     let [(14, body)] = &ask(&mut video, 13, &[0])[..] else { panic!("one answer") };
     assert_eq!(body[128], 1, "never none");
-    let longest = Video::new(7680, 4320).resolutions().len();
+    let sizes = Sizes { preferred: Resolution { width: 7, height: 7 }, ..Sizes::new(7680, 4320) };
+    let longest = sizes.list().len();
     assert!(16 + EDID + 3 + 4 * longest <= Video::MAX_PACKET);
 }
 
@@ -176,6 +178,39 @@ fn a_guest_that_reads_no_answers_is_stopped() {
     let mut video = ready();
     let sent = (0..1000).take_while(|_| video.receive(&message(13, &[64])).is_ok()).count();
     assert_eq!(sent, MAX_ANSWERS);
+}
+
+/// Returns a `FEATURE_CHANGE` for a guest that can be told a size.
+fn features(wanted: [u8; 4], (width, height): (u16, u16)) -> (u32, Vec<u8>) {
+    (9, [&wanted[..], &edid(width, height)].concat())
+}
+
+#[test]
+fn a_guest_is_told_the_size_that_a_viewer_wants_from_version_3_4_on() {
+    let mut video = ready();
+    assert_eq!(video.prefer(640, 480), Preferred::Deaf, "it shows nothing");
+    ask(&mut video, 5, &situation(8, 4, 32, 32, 0));
+    assert_eq!([video.prefer(1921, 1080), video.prefer(1920, 1081)], [Preferred::TooLarge; 2]);
+    assert_eq!(video.prefer(700, 500), Preferred::Told);
+    let sent = drain(&mut video, Duration::ZERO);
+    let (message_type, body) = features([0, 0, 0, 1], (700, 500));
+    assert_eq!(sent, [message(message_type, &body)]);
+    // The list has the size, too, as the default.
+    let [(14, body)] = &ask(&mut video, 13, &[64])[..] else { panic!("one answer") };
+    assert_eq!((&body[..EDID], &body[EDID..EDID + 3]), (&edid(700, 500)[..], &[9, 0, 0][..]));
+    assert_eq!(read::<[u8; 8]>(&body[EDID + 3..]), Some([188, 2, 244, 1, 128, 7, 56, 4]), "700x500, 1920x1080");
+    assert_eq!(ask(&mut video, 5, &situation(700, 500, 32, 0, 0)).len(), 1, "it knows");
+    assert!(version(&mut video, 3, 4));
+    assert_eq!(
+        ask(&mut video, 5, &situation(8, 4, 32, 32, 0))[1],
+        features([0, 0, 0, 1], (1920, 1080)),
+        "another driver"
+    );
+    assert!(version(&mut video, 3, 3));
+    assert_eq!(ask(&mut video, 5, &situation(8, 4, 32, 32, 0))[1], (9, vec![0, 0, 0, 1]));
+    assert_eq!(video.prefer(640, 480), Preferred::Deaf);
+    let mut large = Video::new(7680, 4320);
+    assert_eq!(large.prefer(4096, 100), Preferred::TooLarge, "no EDID can tell that");
 }
 
 /// Returns the `dirt` of each `FEATURE_CHANGE` that is sent.
@@ -204,7 +239,7 @@ fn a_guest_reports_what_it_draws_while_somebody_looks() {
     assert!(told(&mut video).is_empty(), "a guest without a situation has no use for it");
     let location = VramLocation { context: 0.into(), specified: 1, address: VRAM.into() };
     ask(&mut video, 3, location.as_bytes());
-    assert_eq!(ask(&mut video, 5, &situation(8, 4, 32, 32, 16))[1], (9, vec![1, 1, 1, 1]));
+    assert_eq!(ask(&mut video, 5, &situation(8, 4, 32, 32, 16))[1], features([1, 1, 1, 1], (1920, 1080)));
     let view = video.look().unwrap();
     assert_eq!((view.first, view.reports, view.damage), (VRAM + 16, Reports::No, vec![Rectangle::of_size(8, 4)]));
     let position = PointerPosition { visible: 0, output: 0, x: 0.into(), y: 0.into() };

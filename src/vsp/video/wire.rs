@@ -57,6 +57,11 @@ impl VideoVersion {
         self.minor() >= 5
     }
 
+    /// Returns `true` if the host can tell its guests which size it prefers.
+    pub fn has_preferred_size(self) -> bool {
+        self.minor() >= 4
+    }
+
     /// Returns the major version.
     pub fn major(self) -> u32 {
         self.0 & 0xffff
@@ -157,7 +162,8 @@ pub struct Situation {
 }}
 
 wire! { 4,
-/// The body of `FEATURE_CHANGE`: 1 for each kind of message that the host wants.
+/// The body of `FEATURE_CHANGE`: 1 for each kind of message that the host wants. From version 3.4 on, an EDID follows, whose
+/// preferred timing has the size that the host prefers.
 pub struct FeatureChange {
     /// Rectangles that were drawn.
     pub dirt: u8,
@@ -221,7 +227,7 @@ pub struct PointerShape {
     pub hot_y: little_endian::U32,
 }}
 
-/// Length of the EDID in `RESOLUTION_RESPONSE`, in bytes.
+/// Length of the EDID in `RESOLUTION_RESPONSE` and `FEATURE_CHANGE`, in bytes.
 pub const EDID: usize = 128;
 
 /// Reads the start of a message.

@@ -53,8 +53,15 @@ pub enum Message {
         /// The line.
         y: u16,
     },
-    /// The viewer asks for another size of the screen.
-    Size,
+    /// The viewer asks for another size of the screen, with a layout of screens on it.
+    Size {
+        /// Pixels in a line.
+        width: u16,
+        /// Lines.
+        height: u16,
+        /// Number of screens.
+        screens: u8,
+    },
     /// The text of the viewer's clipboard.
     Text(String),
     /// The same, but too long to be typed.
@@ -144,9 +151,10 @@ impl Message {
                 Ok(Self::Text(text.into_iter().map(char::from).collect()))
             }
             251 => {
-                let [_, _, _, _, _, screens, _]: [u8; 7] = array(from)?;
+                let _: [u8; 1] = array(from)?;
+                let (width, height, [screens, _]) = (word(from)?, word(from)?, array(from)?);
                 skip(from, u64::from(screens) * 16)?;
-                Ok(Self::Size)
+                Ok(Self::Size { width, height, screens })
             }
             255 => {
                 let [kind] = array(from)?;
@@ -185,7 +193,7 @@ mod tests {
         let long = [&[6, 0, 0, 0, 0, 0, 4, 1][..], &[b'a'; 1025]].concat();
         assert_eq!(read(&long).unwrap(), Message::LongText);
         let size = [&[251, 0, 4, 0, 3, 0, 1, 0][..], &[0; 16]].concat();
-        assert_eq!(read(&size).unwrap(), Message::Size);
+        assert_eq!(read(&size).unwrap(), Message::Size { width: 1024, height: 768, screens: 1 });
         assert_eq!(read(&size[..23]).unwrap_err().kind(), ErrorKind::UnexpectedEof);
     }
 

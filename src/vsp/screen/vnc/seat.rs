@@ -71,14 +71,15 @@ impl Seat {
         let is_new = wishes.resizes && self.size != size;
         let points = wishes.pointer && self.pointer != *pointer;
         let lights = lights.filter(|lights| wishes.lights && self.lights != Some(*lights));
-        let announces = wishes.keys || wishes.size || wishes.refused || is_new || points || lights.is_some();
+        let announces = wishes.keys || wishes.size || wishes.answer.is_some() || is_new || points || lights.is_some();
         if self.wanted.is_none() || !announces {
             return None;
         }
         // An answer about the size comes after the news of it.
-        let refused = wishes.refused && !wishes.size && !is_new;
-        let desktop = (wishes.size || refused || is_new).then_some(Desktop { size, refused });
-        self.wishes = Wishes { keys: false, size: false, refused: wishes.refused && !refused, ..wishes };
+        let answer = wishes.answer.filter(|_| !wishes.size && !is_new);
+        let desktop = (wishes.size || answer.is_some() || is_new).then_some(Desktop { size, answer });
+        let later = wishes.answer.filter(|_| answer.is_none());
+        self.wishes = Wishes { keys: false, size: false, answer: later, ..wishes };
         if is_new {
             // The viewer asks for the new picture next.
             (self.size, self.wanted) = (size, None);

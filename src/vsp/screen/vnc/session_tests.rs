@@ -10,7 +10,7 @@ use crate::vsp::screen::vnc::trial::{send, send_all};
 fn message((kind, body): (u8, Vec<u8>)) -> Vec<u8> {
     const ENCODINGS: [i32; 11] = [0, 1, 5, 6, 7, 16, -223, -308, -258, -261, -239];
     let body_of = |length: usize| body.iter().copied().chain(std::iter::repeat(0)).take(length);
-    match kind % 10 {
+    match kind % 11 {
         0 => [0, 0, 0, 0].into_iter().chain(Format::NATIVE.as_bytes().iter().copied()).collect(),
         1 => [0, 0, 0, 0, 8, 8, 0, 1, 0, 7, 0, 7, 0, 3, 0, 3, 6].into_iter().chain(body_of(3)).collect(),
         2 => {
@@ -24,6 +24,7 @@ fn message((kind, body): (u8, Vec<u8>)) -> Vec<u8> {
         6 => [5].into_iter().chain(body_of(5)).collect(),
         7 => [&[6, 0, 0, 0], &(body.len() as u32).to_be_bytes()[..], &body].concat(),
         8 => [255, 0].into_iter().chain(body_of(10)).collect(),
+        9 => [251, 0].into_iter().chain(body_of(4)).chain([1, 0]).chain(body_of(16)).collect(),
         _ => body,
     }
 }

@@ -8,12 +8,13 @@ use super::password::Password;
 use super::scanner::Signal;
 use super::stage::Stage;
 use super::tls::Tls;
+use super::turn::SizeAnswer;
 use crate::host::limited;
 use crate::host::lock::Mutex;
 use crate::vsp::keyboard::protocol::Keyboard;
 use crate::vsp::mouse::protocol::Mouse;
 use crate::vsp::pipe::provider::Handle;
-use crate::vsp::video::protocol::Video;
+use crate::vsp::video::protocol::{Preferred, Video};
 
 /// Maximum number of viewers at the same time. Others are refused.
 pub const MAX_VIEWERS: usize = 16;
@@ -74,6 +75,19 @@ impl Show {
         let (number, size) = self.stage.enter();
         self.signal.raise();
         Some(Seat { show: self, number, size })
+    }
+
+    /// Tells the guest that a viewer wants this size, if that is possible. Returns the answer to the viewer.
+    pub fn ask_for_size(&self, width: u16, height: u16, screens: u8) -> SizeAnswer {
+        if screens != 1 || width == 0 || height == 0 {
+            return SizeAnswer::WrongLayout;
+        }
+        match self.video.change(|video| video.prefer(width, height)) {
+            _ if self.stage.size() == (width.into(), height.into()) => SizeAnswer::Done,
+            Preferred::Told => SizeAnswer::Forwarded,
+            Preferred::TooLarge => SizeAnswer::TooLarge,
+            Preferred::Deaf => SizeAnswer::Prohibited,
+        }
     }
 
     /// Counts and reports a viewer that is refused.

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::turn::Desktop;
+use super::super::turn::{Desktop, SizeAnswer};
 use super::*;
 
 const WHOLE: Rectangle = Rectangle { left: 0, top: 0, right: 65535, bottom: 65535 };
@@ -86,7 +86,7 @@ fn a_viewer_that_understands_it_is_told_the_new_size() {
     stage.complete();
     stage.want(new, true, WHOLE);
     let Turn { desktop, rectangles, .. } = stage.turn(new, || {}).unwrap();
-    assert_eq!((desktop, rectangles), (Some(Desktop { size: (100, 300), refused: false }), vec![]));
+    assert_eq!((desktop, rectangles), (Some(Desktop { size: (100, 300), answer: None }), vec![]));
     assert_eq!(asked(&stage, new).unwrap(), [rectangle(0, 0, 100, 300)]);
     let shown = [rectangle(0, 0, 100, 100)];
     let outside = [rectangle(100, 0, 200, 64), rectangle(100, 64, 200, 100)];
@@ -115,16 +115,17 @@ fn the_picture_is_read_when_a_viewer_waits_for_a_change() {
 }
 
 #[test]
-fn announcements_come_once_and_a_refused_size_after_the_size() {
+fn announcements_come_once_and_the_answer_about_a_size_after_the_size() {
     let stage = Stage::new(64, 64);
     let (number, _) = enter(&stage);
-    let wishes = Wishes { resizes: true, extended: true, keys: true, size: true, refused: true, ..Wishes::default() };
+    let answer = Some(SizeAnswer::Forwarded);
+    let wishes = Wishes { resizes: true, extended: true, keys: true, size: true, answer, ..Wishes::default() };
     stage.wish(number, |own| *own = wishes);
     stage.want(number, true, WHOLE);
     let first = stage.turn(number, || {}).unwrap();
-    assert!(first.keys && first.desktop == Some(Desktop { size: (64, 64), refused: false }));
+    assert!(first.keys && first.desktop == Some(Desktop { size: (64, 64), answer: None }));
     let second = stage.turn(number, || {}).unwrap();
-    assert!(!second.keys && second.desktop == Some(Desktop { size: (64, 64), refused: true }));
+    assert!(!second.keys && second.desktop == Some(Desktop { size: (64, 64), answer }));
     assert_eq!(stage.turn(number, || {}).unwrap().rectangles.len(), 1, "the request is still to be answered");
 }
 

@@ -21,8 +21,8 @@ pub struct Wishes {
     pub keys: bool,
     /// It is to be told the size of the screen.
     pub size: bool,
-    /// It is to be told that it cannot change the size.
-    pub refused: bool,
+    /// The answer to its request for another size.
+    pub answer: Option<SizeAnswer>,
     /// It can copy pixels that it has.
     pub copies: bool,
     /// It shows the guest's pointer.
@@ -40,7 +40,7 @@ impl Default for Wishes {
             extended: false,
             keys: false,
             size: false,
-            refused: false,
+            answer: None,
             copies: false,
             pointer: false,
             lights: false,
@@ -81,8 +81,24 @@ pub struct Scrolled {
 pub struct Desktop {
     /// Width and height.
     pub size: (u32, u32),
-    /// It answers the viewer, which has asked for another size.
-    pub refused: bool,
+    /// The answer, if the viewer has asked for another size.
+    pub answer: Option<SizeAnswer>,
+}
+
+/// The answer to a viewer that asks for a size of the screen, with its number in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SizeAnswer {
+    /// The screen has this size.
+    Done = 0,
+    /// The guest cannot be told.
+    Prohibited = 1,
+    /// The screen is never as large.
+    TooLarge = 2,
+    /// There are several screens, or no pixels.
+    WrongLayout = 3,
+    /// The guest has been told, and may change the size.
+    Forwarded = 4,
 }
 
 impl Turn {

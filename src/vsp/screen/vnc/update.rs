@@ -40,9 +40,9 @@ pub fn head(turn: &Turn) -> Vec<u8> {
     let Some(desktop) = desktop else { return bytes };
     let (width, height) = desktop.size;
     if wishes.extended {
-        // The reason: the server, or this viewer. The result: success, or the size cannot be changed.
-        let answer = u32::from(desktop.refused);
-        rectangle(&mut bytes, [answer, answer, width, height], EXTENDED_DESKTOP_SIZE);
+        // The reason: the server, or this viewer. The result: success, or the answer to the viewer.
+        let (reason, result) = desktop.answer.map_or((0, 0), |answer| (1, answer as u32));
+        rectangle(&mut bytes, [reason, result, width, height], EXTENDED_DESKTOP_SIZE);
         // One screen, at the origin, with flags 0. libvncclient up to 0.9.14 ignores the message if its number is 0.
         bytes.extend([1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
         bytes.extend((width as u16).to_be_bytes());

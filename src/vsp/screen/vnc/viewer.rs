@@ -74,7 +74,7 @@ pub fn listen(show: &Show, mut input: Input, mut from: impl Read) -> io::Result<
                     extended,
                     keys: known.contains(&QEMU_KEYS),
                     size: extended,
-                    refused: false,
+                    answer: None,
                     copies: known.contains(&COPY),
                     pointer: known.contains(&CURSOR),
                     lights: known.contains(&LIGHTS),
@@ -84,7 +84,10 @@ pub fn listen(show: &Show, mut input: Input, mut from: impl Read) -> io::Result<
             Message::Keysym { down, keysym } => input.keysym(keysym, down),
             Message::Key { down, keysym, code } => input.key(code, keysym, down),
             Message::Pointer { buttons, x, y } => input.point((x, y), show.stage.size(), buttons),
-            Message::Size => show.stage.wish(number, |wishes| wishes.refused = wishes.extended),
+            Message::Size { width, height, screens } => {
+                let answer = show.ask_for_size(width, height, screens);
+                show.stage.wish(number, |wishes| wishes.answer = Some(answer).filter(|_| wishes.extended));
+            }
             Message::Text(text) if show.pastes => {
                 if let Err(error) = input.paste(&text) {
                     let name = &show.name;
